@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.nifti import save_image
-from bids_sr.phantom.bold_run import SimulatedRun, bold_run, calibration_preset
+from bids_sr.phantom.bold_run import SimulatedRun, calibration_preset, simulate_bold_run
 from bids_sr.phantom.physiology import simulate_transient
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_dataset import make_dataset
@@ -208,7 +208,7 @@ def make_phantom(out: Path) -> None:
     combined = out / "combined_bold.nii"
     if not combined.exists():
         combine_echoes(echoes, TES_MS, combined)
-    run = bold_run(SimulatedSubject(study.protocol, study.scene, seed=study.seed))
+    run = simulate_bold_run(SimulatedSubject(study.protocol, study.scene, seed=study.seed))
     finer = list[Array]()
 
     def measured() -> Array:

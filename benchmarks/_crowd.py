@@ -13,7 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from bids_sr.report.run_notes import note_run
+from bids_sr.report.run_notes import record_run
 
 KINDS = 16  # distinct copies of each map, shared by all participants
 TABLES = 500  # distinct copies of each table; more would need gigabytes
@@ -86,7 +86,7 @@ def make_results(source: Path, root: Path, count: int) -> None:
                 os.link(source / "sub-01" / file, place)
         (root / f"sub-{label}" / "figures").mkdir(exist_ok=True)
         (root / f"sub-{label}.html").touch()
-        note_run(root / "logs" / "crowd", [label], settings="crowd")
+        record_run(root / "logs" / "crowd", [label], settings="crowd")
     shutil.rmtree(root / "kinds", ignore_errors=True)
 
 

@@ -27,7 +27,7 @@ from bids_sr.networks.data.contrast_channels import unit_range
 from bids_sr.networks.inference.apply_to_contrasts import super_resolve_contrasts
 from bids_sr.phantom.poses import draw_pose
 from bids_sr.registration.ants import Stage, apply, read_linear, register
-from bids_sr.registration.rigid import dilate_for_metric, linear_stages, rigid
+from bids_sr.registration.rigid import dilate_for_metric, linear_stages, register_rigid
 from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, resize_affine
@@ -69,7 +69,7 @@ def aligned(
     heads = [head_mask(image.data, image.affine) for image in (fixed, moving)]
     size = float(fixed.zooms.min())
     rim = dilate_for_metric(heads[0], fixed)
-    matrix = rigid(fixed, moving, *heads, seed=SEED, prefix=f"{folder}/rigid_").xfm
+    matrix = register_rigid(fixed, moving, *heads, seed=SEED, prefix=f"{folder}/rigid_").xfm
     transforms = {"rigid": matrix}
     files = register(
         fixed,

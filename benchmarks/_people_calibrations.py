@@ -15,8 +15,8 @@ import numpy as np
 from _people_data import TESTED, Part, Tested, calibration_file, moved_events, write_calibration
 from scipy import ndimage
 
-from bids_sr.phantom.poses import CENTER
-from bids_sr.phantom.scanner import distortion
+from bids_sr.phantom.poses import ROTATION_CENTER
+from bids_sr.phantom.scanner import draw_distortion
 from bids_sr.spatial.resampling import sample_volume
 
 Change = Callable[[np.ndarray, tuple[float, float, float]], np.ndarray]
@@ -62,9 +62,9 @@ def distorted_by(voxels: float) -> Change:
         inside = ndimage.binary_fill_holes(mean > 0.25 * np.percentile(mean, 98))
         # for a head at its usual place, the displacement is largest at the front and at the ears
         affine = np.diag([*zooms, 1.0])
-        affine[:3, 3] = np.asarray(CENTER) - np.argwhere(inside).mean(0) * zooms
+        affine[:3, 3] = np.asarray(ROTATION_CENTER) - np.argwhere(inside).mean(0) * zooms
         grid = (mean.shape[0], mean.shape[1], mean.shape[2]), affine
-        field = distortion(np.random.default_rng(7), grid, inside, voxels * zooms[1])
+        field = draw_distortion(np.random.default_rng(7), grid, inside, voxels * zooms[1])
         shift, stretch = (
             (field, np.array([0.0, 1.0, 0.0])),
             1 + np.gradient(field, zooms[1], axis=1),

@@ -23,11 +23,11 @@ from bids_sr.io.volume import Volume
 from bids_sr.registration.head_comparison import (
     head_similarity,
     mirrored_similarity,
-    resample_to_reference,
+    resample_with_field_of_view,
     signal_ratio,
 )
-from bids_sr.registration.rigid import rigid
-from bids_sr.registration.same_contrast import align_alike, refine
+from bids_sr.registration.rigid import register_rigid
+from bids_sr.registration.same_contrast import align_same_contrast, refine
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.sr.matrices import kspace_crop
 
@@ -47,11 +47,11 @@ def mean_image(data: Path, name: str, *, half: bool) -> Volume:
 def registered(first: Volume, other: Volume) -> np.ndarray:
     """Return the transform from points of the first image to the other, as in the program."""
     masks = [brain_mask(image.data, image.affine) for image in (first, other)]
-    alike = align_alike(first, other, masks[0])
+    alike = align_same_contrast(first, other, masks[0])
     if alike is not None:
         return alike
     with tempfile.TemporaryDirectory() as folder:
-        fit = rigid(first, other, *masks, seed=0, prefix=str(Path(folder) / "run"))
+        fit = register_rigid(first, other, *masks, seed=0, prefix=str(Path(folder) / "run"))
     return refine(first, other, masks[0], fit.xfm)
 
 
@@ -65,7 +65,7 @@ def main() -> int:
             first, other = images[first_name], images[other_name]
             mask = brain_mask(first.data, first.affine)
             xfm = np.eye(4) if first is other else registered(first, other)
-            placed = resample_to_reference(other, first, xfm)
+            placed = resample_with_field_of_view(other, first, xfm)
             rows.append(
                 {
                     "first": TESTED[first_name].title,

@@ -53,7 +53,7 @@ from bids_sr.glm.blocks import BlockDesign, block_design, half_weights
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.io.volume import Volume
-from bids_sr.registration.rigid import rigid
+from bids_sr.registration.rigid import register_rigid
 from bids_sr.registration.same_contrast import refine
 from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.resampling import sample_volume
@@ -243,7 +243,9 @@ def registered(frame: Run, run: Run) -> Array:
         return HERE
     masks = [item.stored.mask("raw") for item in (frame, run)]
     with tempfile.TemporaryDirectory() as folder:
-        fit = rigid(frame.boldref, run.boldref, *masks, seed=0, prefix=str(Path(folder) / "run"))
+        fit = register_rigid(
+            frame.boldref, run.boldref, *masks, seed=0, prefix=str(Path(folder) / "run")
+        )
     return refine(frame.boldref, run.boldref, masks[0], fit.xfm)
 
 

@@ -32,7 +32,7 @@ from bids_sr.io.arrays import Array  # noqa: E402
 from bids_sr.io.nifti import SeriesReader, load_image, save_image  # noqa: E402
 from bids_sr.io.volume import Volume  # noqa: E402
 from bids_sr.registration.bold_to_anat import register_to_t1w  # noqa: E402
-from bids_sr.registration.rigid import rigid  # noqa: E402
+from bids_sr.registration.rigid import register_rigid  # noqa: E402
 from bids_sr.spatial.boldref import make_boldref  # noqa: E402
 from bids_sr.spatial.masks import brain_mask  # noqa: E402
 from bids_sr.spatial.resampling import sample_volume  # noqa: E402
@@ -165,7 +165,9 @@ def measure(folder: Path, names: list[str], label: str) -> None:
         start = time.process_time()
         if mask is None:
             moving_mask = brain_mask(moving.data, moving.affine)
-            fit = rigid(fixed, moving, inside, moving_mask, seed=0, prefix=prefix, soft=True)
+            fit = register_rigid(
+                fixed, moving, inside, moving_mask, seed=0, prefix=prefix, soft=True
+            )
             xfm = fit.xfm
         else:
             xfm = invert(register_to_t1w(fixed, moving, mask, seed=0, prefix=prefix)[0])

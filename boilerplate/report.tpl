@@ -37,7 +37,7 @@
 {% if crashed %}
 <a class="chip failed" href="#errors">! Some steps failed</a>
 {% endif %}
-{% for kind, count in told.items() if count %}
+{% for kind, count in notice_counts.items() if count %}
 <a class="chip" href="#{{ "overview" if kind == "warning" else "summary" }}">{{ count }} {{ kind }}{{ "s" if count > 1 }}</a>
 {% endfor %}
 {% for text, place in neighbors.items() %}

@@ -21,9 +21,11 @@ def template() -> Template:
 def brain(mm: float = 2.0) -> tuple[Volume, np.ndarray]:
     """Return the T1w brain of the template at `mm` and its mask."""
     full = template()
-    data, affine = low_resolution_grids.coarsen(full.t1.data, full.t1.affine, mm)
+    data, affine = low_resolution_grids.downsample_volume(full.t1.data, full.t1.affine, mm)
     mask = (
-        low_resolution_grids.coarsen(full.mask.data.astype(np.float32), full.t1.affine, mm)[0]
+        low_resolution_grids.downsample_volume(
+            full.mask.data.astype(np.float32), full.t1.affine, mm
+        )[0]
         > 0.5
     )
     return Volume(data=data, affine=affine), mask
@@ -39,9 +41,10 @@ def t2star(mm: float = 1.5) -> Volume:
     full = template()
     assert full.tissues is not None
     gray, white = (
-        low_resolution_grids.coarsen(image.data, image.affine, mm)[0] for image in full.tissues
+        low_resolution_grids.downsample_volume(image.data, image.affine, mm)[0]
+        for image in full.tissues
     )
-    inside, affine = low_resolution_grids.coarsen(
+    inside, affine = low_resolution_grids.downsample_volume(
         full.mask.data.astype(np.float32), full.t1.affine, mm
     )
     fluid = np.clip(inside - gray - white, 0, 1)
@@ -71,7 +74,7 @@ def seen(
 
     `xfm` takes a point of that grid to the image's point.
     """
-    factor = low_resolution_grids.hr_factor(on.affine, 2.0)
+    factor = low_resolution_grids.highres_factor(on.affine, 2.0)
     shape, affine = hr_grid(on.data.shape, on.affine, factor)
     fine = sample_volume(image.data, image.affine, shape, affine, xfm, order=1, zero_outside=True)
     data = low_resolution_grids.block_average(fine, factor)

@@ -30,14 +30,19 @@ from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import DesignError, Events, read_events
-from bids_sr.io.fields_of_view import EDGE_TOLERANCE, corners_apart, is_inside_field, misfits
+from bids_sr.io.fields_of_view import (
+    EDGE_TOLERANCE,
+    corner_distance,
+    find_grid_problems,
+    is_inside_field,
+)
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import ImageError, SeriesReader
 from bids_sr.io.tables import read_frame
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import VerdictFacts
 from bids_sr.notices import UsageError
-from bids_sr.registration.series_alignment import ComparedError, check_alignment, refuse_other_nan
+from bids_sr.registration.series_alignment import ComparedError, check_alignment, check_nan_voxels
 from bids_sr.series import BASELINES, get_kind
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.steps.block_effects import check_blocks
@@ -322,7 +327,7 @@ def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: Factor, folde
     hr_shape, _ = hr_grid(acquired.shape[:3], acquired.affine, factor)
     with SeriesReader(series_file(truth, folder, "truth")) as reader:
         count, shape = reader.shape[3], reader.shape[:3]
-        gap = corners_apart(shape, reader.affine, acquired.shape[:3], acquired.affine)
+        gap = corner_distance(shape, reader.affine, acquired.shape[:3], acquired.affine)
         limit = EDGE_TOLERANCE * min(reader.zooms)
     if count != acquired.shape[3]:
         raise ImageInputError(
@@ -343,7 +348,7 @@ def _check_compared(
     name: str, image: ImageLike, acquired: SeriesReader, tr: float, factor: Factor, folder: Path
 ) -> None:
     with SeriesReader(series_file(image, folder, name, allow_nan=True), allow_nan=True) as reader:
-        grid_problems = misfits(
+        grid_problems = find_grid_problems(
             reader.shape,
             reader.affine,
             header_tr(reader.header),
@@ -354,7 +359,7 @@ def _check_compared(
         )
         problems = [f"{reason}. {fix}" for reason, fix in grid_problems]
         try:
-            refuse_other_nan(reader.volumes())
+            check_nan_voxels(reader.volumes())
             if not problems:
                 check_alignment(acquired, reader)
         except ComparedError as error:

@@ -35,10 +35,10 @@ from bids_sr.bids.run_names import check_names, name_of_unusable, unusable_entit
 from bids_sr.bids.similar_names import describe_similar
 from bids_sr.config import Selection, Settings
 from bids_sr.config.seeds import choose_seeds, seed_names
-from bids_sr.io.fields_of_view import corners_apart
+from bids_sr.io.fields_of_view import corner_distance
 from bids_sr.io.grids import LEAST_SAMPLES
 from bids_sr.io.image_header import Header, Triple
-from bids_sr.io.tables import column
+from bids_sr.io.tables import read_column
 from bids_sr.region_names import is_file
 
 
@@ -487,7 +487,7 @@ def _differences(
     if header.shape != first.shape:
         yield f"the image shape is {header.shape}, but {name} has the shape {first.shape}"
     else:
-        shift = corners_apart(header.shape[:3], header.affine, first.shape[:3], first.affine)
+        shift = corner_distance(header.shape[:3], header.affine, first.shape[:3], first.affine)
         if shift > _ECHO_SHIFT_MM:
             yield f"the field of view is shifted by up to {shift:.3g} mm relative to {name}"
     for key in ("RepetitionTime", "SliceTiming", "SliceEncodingDirection"):
@@ -565,7 +565,7 @@ def _type_order(index: Index, bids_dir: Path, task: str, result: Survey) -> tupl
             if isinstance(levels, dict):
                 return tuple(str(level) for level in levels)
     table = first_table(bids_dir, task)
-    return tuple(dict.fromkeys(column(table, "trial_type"))) if table else ()
+    return tuple(dict.fromkeys(read_column(table, "trial_type"))) if table else ()
 
 
 _ECHO_SHIFT_MM = 0.1  # mm, largest shift between echoes, whose headers differ only by rounding

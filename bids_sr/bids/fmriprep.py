@@ -38,10 +38,10 @@ from bids_sr.bids.precomputed import (
 )
 from bids_sr.bids.precomputed_checks import check_confounds, check_grid, check_transforms
 from bids_sr.config.spaces import FSAVERAGE, Space
-from bids_sr.io.template_cache import CARRIED
+from bids_sr.io.template_cache import PACKAGED_TEMPLATES
 
 _TISSUES = ("GM", "WM", "CSF")
-SPACES = tuple(CARRIED)
+SPACES = tuple(PACKAGED_TEMPLATES)
 """Templates whose images are installed with a dependency, so that transforms to them can be used
 without a download.
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.bids.findings import Findings
-from bids_sr.io.fields_of_view import corners_apart
+from bids_sr.io.fields_of_view import corner_distance
 from bids_sr.io.image_header import Header
 from bids_sr.io.tables import TABLE_ERRORS, MalformedTable, split_table
 
@@ -38,7 +38,7 @@ def check_grid(
     grid.
     """
     size, expected_size = (" × ".join(map(str, matrix[:3])) for matrix in (header.shape, shape))
-    distance = corners_apart(shape[:3], header.affine, shape[:3], affine)
+    distance = corner_distance(shape[:3], header.affine, shape[:3], affine)
     voxel = float(np.linalg.norm(affine[:3, :3], axis=0).min())
     tolerance = min(_GRID_TOLERANCE_VOXELS * voxel, _GRID_TOLERANCE_MM)
     if size != expected_size:

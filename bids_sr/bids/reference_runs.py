@@ -10,7 +10,7 @@ from bids_sr.bids.entities import parse_entities
 from bids_sr.bids.findings import Findings, input_error
 from bids_sr.bids.inputs import BoldRun, HighresReference
 from bids_sr.bids.related_runs import SERIES, companion, series_named
-from bids_sr.io.fields_of_view import misfits
+from bids_sr.io.fields_of_view import find_grid_problems
 
 _KEYS = ("subject", "session", "task", "run")
 _PLACES = ("derivatives/highres-reference", "derivatives/ground-truth")
@@ -107,7 +107,7 @@ def _check_reference(
         elif header is not None:
             header = slice_axis.like(header, run.affine)
             run_shape = (*run.shape, run.n_volumes)
-            for reason, fix in misfits(
+            for reason, fix in find_grid_problems(
                 header.shape[:3],
                 header.affine,
                 run.tr,
@@ -115,8 +115,8 @@ def _check_reference(
                 run.affine,
                 run.tr,
                 run.factor,
-                finest=True,
-                name=run.bold.name,
+                requires_highres=True,
+                run_name=run.bold.name,
             ):
                 findings.add_problem(path, reason, fix)
     series = (

@@ -20,10 +20,10 @@ from bids_sr.bids.inputs import BoldRun
 from bids_sr.bids.pairs import MIN_OVERLAP, SIZE_TOLERANCE, overlap, simple_ratio, sizes
 from bids_sr.bids.volume_timing import read_spacing
 from bids_sr.frozen import frozen
-from bids_sr.io.fields_of_view import misfits
+from bids_sr.io.fields_of_view import find_grid_problems
 from bids_sr.io.grids import mm_text
 from bids_sr.io.image_header import Triple
-from bids_sr.io.tables import column
+from bids_sr.io.tables import read_column
 
 _CompanionKind = Literal["reference", "compared", "another", "calibration"]
 SERIES = "func/*_bold.nii*"
@@ -221,7 +221,7 @@ def find_mismatches(
     else:
         assert factor is not None
         run_shape, is_finest = (*run.shape, run.n_volumes), requirement.grid == "high"
-        for reason, fix in misfits(
+        for reason, fix in find_grid_problems(
             candidate.header.shape,
             candidate.affine,
             candidate.tr,
@@ -229,8 +229,8 @@ def find_mismatches(
             run.affine,
             run.tr,
             factor,
-            finest=is_finest,
-            name=run.bold.name,
+            requires_highres=is_finest,
+            run_name=run.bold.name,
         ):
             yield candidate.bold, reason, fix
     yield from _unfit_events(candidate, run, requirement)
@@ -281,7 +281,7 @@ def _same_events(first: Sequence[_TimedEvent], second: Sequence[_TimedEvent]) ->
 
 def _rows(table: Path) -> list[_TimedEvent]:
     """Return the events of a table, sorted by trial type, onset and duration."""
-    columns = [column(table, name) for name in ("trial_type", "onset", "duration")]
+    columns = [read_column(table, name) for name in ("trial_type", "onset", "duration")]
     return sorted((kind, _time(a), _time(b)) for kind, a, b in zip(*columns, strict=True))
 
 

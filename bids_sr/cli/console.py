@@ -130,7 +130,7 @@ def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterat
     from bids_sr.bids.label_lists import list_some
     from bids_sr.io.dataset_description import dataset_root, read_applied
     from bids_sr.report.index_page import INDEX
-    from bids_sr.report.run_summaries import VERDICT, compared_verdicts, run_summary
+    from bids_sr.report.run_summaries import VERDICT_SUFFIX, compared_verdicts, read_run_summary
 
     out = settings.paths.output_dir
     folders = set[Path]()
@@ -138,11 +138,11 @@ def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterat
     not_applied_runs = list[str]()
     for run in plan.runs:
         verdict_files = sorted(
-            (out / f"sub-{run.entities['subject']}").rglob(f"{run.stem}{VERDICT}")
+            (out / f"sub-{run.entities['subject']}").rglob(f"{run.stem}{VERDICT_SUFFIX}")
         )
         for path in verdict_files:
             folders.add(path.parent)
-            summary = run_summary(path, run.entities["subject"])
+            summary = read_run_summary(path, run.entities["subject"])
             if run.stem not in outcome.reported_runs:
                 yield progress_notice("verdict", f"{run.stem}: {summary['verdict']}")
             if summary["not applied"]:

@@ -53,9 +53,9 @@ def _run_prepared(prog: str, work: Callable[[], int], interrupted: str) -> int:
     except Exception as error:
         import traceback
 
-        from bids_sr.io.atomic_files import FULL, DiskFullError
+        from bids_sr.io.atomic_files import DISK_FULL_ERRNOS, DiskFullError
 
-        if isinstance(error, OSError) and error.errno in FULL:
+        if isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS:
             full_path = Path(error.filename) if isinstance(error.filename, str) else Path.cwd()
             full = error if isinstance(error, DiskFullError) else DiskFullError(full_path)
             print_error(f"{prog}: {full.notice}", full.notice)

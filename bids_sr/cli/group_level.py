@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from bids_sr.config import Settings, UsageError
 from bids_sr.group import find_runs_group
-from bids_sr.io.tables import column
+from bids_sr.io.tables import read_column
 from bids_sr.structural import find_scans_group, is_scans_group
 
 if TYPE_CHECKING:
@@ -93,6 +93,6 @@ def _list_expected_participants(settings: Settings) -> list[str]:
     labels = {path.name for path in bids_dir.glob("sub-*") if path.is_dir()}
     listing = bids_dir / "participants.tsv"
     if listing.exists():
-        names = (name.strip() for name in column(listing, "participant_id"))
+        names = (name.strip() for name in read_column(listing, "participant_id"))
         labels |= {f"sub-{name.removeprefix('sub-')}" for name in names if name}
     return sorted(labels)

@@ -244,7 +244,7 @@ def _group(settings: Settings) -> int:
     print_line("Checking the metrics tables of the participants")
     from bids_sr.cli.group_level import find_group_inputs
     from bids_sr.config.lock import output_lock
-    from bids_sr.io.dataset_description import write_ignored
+    from bids_sr.io.dataset_description import write_bidsignore
 
     with report_running(print_line, "Checking the metrics tables of the participants"):
         inputs = find_group_inputs(settings)
@@ -255,7 +255,7 @@ def _group(settings: Settings) -> int:
     run, output_dir = settings.run.run_uuid, settings.paths.output_dir
     with output_lock(output_dir, settings.paths.work_dir, participants=None, run_uuid=run):
         _write_settings(settings)
-        write_ignored(output_dir)
+        write_bidsignore(output_dir)
         with report_running(print_line, "Group-level analysis"):
             outcome = inputs.run(settings, print_line)
     return _conclude(outcome, settings)

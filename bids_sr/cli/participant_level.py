@@ -53,7 +53,7 @@ def run_participants(
     from bids_sr.report.index_page import INDEX, write_index
     from bids_sr.report.methods_text import write_citations
     from bids_sr.report.participants_page import write_participants
-    from bids_sr.report.run_notes import is_last, note_run
+    from bids_sr.report.run_notes import is_last_call, record_run
     from bids_sr.steps.figures import figure_declarations
     from bids_sr.workflows.participant import make_graph, primary_series, stores_atlas
 
@@ -85,18 +85,18 @@ def run_participants(
             for part in graph.scope.inner:
                 shutil.rmtree(steps / part.name, ignore_errors=True)
         outcome = _run_remaining(graph, finish, settings, plan, print_line)
-        changed = note_run(log_dir, labels, settings=digest)
+        changed = record_run(log_dir, labels, settings=digest)
     print_line("Writing the reports")
     with report_running(print_line, "Writing the reports"):
         reports = write_participants(
             out,
             labels,
-            shown=figure_declarations(),
+            declarations=figure_declarations(),
             log_dir=log_dir,
             command=" ".join(sys.argv),
             sessions=run.aggregate_session_reports,
         )
-        if (changed or not (out / INDEX).exists()) and is_last(
+        if (changed or not (out / INDEX).exists()) and is_last_call(
             out, settings.paths.bids_dir, digest
         ):
             write_index(out)

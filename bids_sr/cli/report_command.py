@@ -91,7 +91,11 @@ def _make_reports(output_dir: Path, labels: Sequence[str], sessions: int) -> lis
                 f"sub-{label}", f"{output_dir} contains no figures for this participant", fix
             )
     pages = write_participants(
-        root, labels_of_call, shown=figure_declarations(), log_dir=root / "logs", sessions=sessions
+        root,
+        labels_of_call,
+        declarations=figure_declarations(),
+        log_dir=root / "logs",
+        sessions=sessions,
     )
     write_index(root)
     group = root / "group.html"

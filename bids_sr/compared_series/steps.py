@@ -24,7 +24,11 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Distortion, Facts, File, Image, Mask, Series, Transforms
 from bids_sr.pipeline.step import HERE, step
-from bids_sr.registration.series_alignment import check_alignment, poses_of, read_moments
+from bids_sr.registration.series_alignment import (
+    check_alignment,
+    find_series_poses,
+    read_comparison_volumes,
+)
 from bids_sr.run_time import RunTime
 from bids_sr.series import ACQUIRED_BAND
 from bids_sr.spatial.resampling import sample_volume
@@ -62,7 +66,7 @@ def import_compared(
 
     `bold_file` is the BOLD series in the format of its program (NIfTI, 4D).
     """
-    copy_series(bold_file, here / "bold.nii", order=axis_order, tr=tr, masked=True)
+    copy_series(bold_file, here / "bold.nii", order=axis_order, tr=tr, replace_nan=True)
     return SeriesReader(here / "bold.nii")
 
 
@@ -102,7 +106,7 @@ def align_compared(
         "brain_voxels": int(bold_mask.data.sum()),
         "left_out": int((bold_mask.data & ~alignment.valid).sum()),
     }
-    xfms = poses_of(alignment, hmc_xfms, compared, boldref, bold_mask.data)
+    xfms = find_series_poses(alignment, hmc_xfms, compared, boldref, bold_mask.data)
     return xfms, {series_name: facts}, bold_mask.like(alignment.valid)
 
 
@@ -148,7 +152,7 @@ def resample_compared(
         bold_mask_hr,
         float(facts["least_signal"]) if facts["left_out"] else 0.0,
     )
-    lacks_signal = np.mean(list(read_moments(stc).values()), axis=0) <= smallest_signal
+    lacks_signal = np.mean(list(read_comparison_volumes(stc).values()), axis=0) <= smallest_signal
     if facts["left_out"]:
         middle = compared_xfms[len(compared_xfms) // 2]
         signal_fraction = sample_volume(

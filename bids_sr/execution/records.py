@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_sr.io import atomic_files
 from bids_sr.io.checksums import checksum
-from bids_sr.io.grids import LARGE
+from bids_sr.io.grids import LARGE_SERIES_BYTES
 from bids_sr.notices import read_record, record
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.input_checksums import input_files
@@ -34,7 +34,9 @@ _LOGGER = logging.getLogger(__name__)
 # The number changes with the set of recorded files, so that older records are not used.
 _RECORD = "_left-2.json"
 _DROPPED = "_dropped"
-_LARGE = LARGE // 2  # bytes of a file; smaller images are kept for calls with other settings
+_LARGE = (
+    LARGE_SERIES_BYTES // 2
+)  # bytes of a file; smaller images are kept for calls with other settings
 # nipype rewrites the first two, and does not read them to run a step
 _OWN = {"_node.pklz", "_inputs.pklz", _RECORD, _DROPPED}
 _HASH = "_0x*.json"

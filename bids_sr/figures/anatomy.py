@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from matplotlib.figure import Figure
 
-from bids_sr.figures import canvas as s, slices
+from bids_sr.figures import canvas, slices
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.slices import Outline
 from bids_sr.io.volume import Volume
@@ -16,14 +16,16 @@ _Views = Sequence[tuple[int, int]]
 _MIXED_VIEWS: _Views = ((2, 4), (1, 3), (0, 2))
 _MOSAIC_VIEWS: _Views = ((2, 9), (1, 9), (0, 9))
 AXIAL_VIEWS: _Views = ((2, 10),)
-_SHORTEST_MM, MARGIN_MM = 15.0, 6.0
+_SHORTEST_OUTLINE_MM, MARGIN_MM = 15.0, 6.0
 
 
 def _thin_outlines(outlines: Sequence[Outline]) -> list[Outline]:
-    return [replace(outline, width=0.6, shortest_mm=_SHORTEST_MM) for outline in outlines]
+    """Return thinner outlines without short pieces."""
+    return [replace(outline, width=0.6, shortest_mm=_SHORTEST_OUTLINE_MM) for outline in outlines]
 
 
 def _mask_or_nonzero(image: Volume, mask: Volume | None) -> Volume:
+    """Return a mask, or the nonzero voxels of an image if there is no mask."""
     return image.like(image.data != 0) if mask is None else mask
 
 
@@ -48,11 +50,13 @@ def mosaic_figure(
     views : Sequence[tuple[int, int]]
         Axis and number of planes of each row.
     """
-    inside = _mask_or_nonzero(image, mask)
-    gray = slices.gray(image, inside)
-    lines = _thin_outlines(outlines)
+    region = _mask_or_nonzero(image, mask)
+    gray_layer = slices.make_gray_layer(image, region)
+    thin_outlines = _thin_outlines(outlines)
     rows = [
-        slices.make_row("", slices.spread_cuts(inside, MARGIN_MM, view), gray, *lines)
+        slices.make_row(
+            "", slices.spread_cuts(region, MARGIN_MM, view), gray_layer, *thin_outlines
+        )
         for view in views
     ]
     return slices.image_figure(rows, outlines=outlines, note="Left is left")
@@ -91,14 +95,16 @@ def registration_figure(
     if len(shapes := {image.data.shape for image in images.values()}) > 1:
         raise FigureInputError(f"images of shapes {sorted(shapes)} are not on one grid")
     reference, *_ = images.values()
-    inside = _mask_or_nonzero(reference, mask)
-    lines = _thin_outlines(outlines)
-    layers = [slices.gray(image, inside) for image in images.values()]
-    stacks = [[image] for image in layers[:-1]] + [[layers[0], replace(layers[-1], blinks=True)]]
-    cuts = slices.spread_cuts(inside, MARGIN_MM, *views)
+    region = _mask_or_nonzero(reference, mask)
+    thin_outlines = _thin_outlines(outlines)
+    layers = [slices.make_gray_layer(image, region) for image in images.values()]
+    layer_stacks = [[image] for image in layers[:-1]] + [
+        [layers[0], replace(layers[-1], blinks=True)]
+    ]
+    cuts = slices.spread_cuts(region, MARGIN_MM, *views)
     rows = [
-        slices.make_row(name, cuts, *stack, *lines)
-        for name, stack in zip(images, stacks, strict=True)
+        slices.make_row(name, cuts, *stack, *thin_outlines)
+        for name, stack in zip(images, layer_stacks, strict=True)
     ]
     note = (
         "Left is left. Hover to switch between the reference and the registered image (bottom row)"
@@ -106,7 +112,7 @@ def registration_figure(
     return slices.image_figure(rows, outlines=outlines, note=note)
 
 
-def isolines(image: Volume, mask: Volume | None = None) -> list[Outline]:
+def make_isolines(image: Volume, mask: Volume | None = None) -> list[Outline]:
     """Return two outlines of an image: the edge of the head, and bright inner structures.
 
     They serve as contours if there are no tissue maps. The levels are 45 % of the median and the
@@ -121,16 +127,21 @@ def isolines(image: Volume, mask: Volume | None = None) -> list[Outline]:
     """
     from scipy import ndimage
 
-    smooth = ndimage.gaussian_filter(np.asarray(image.data, dtype=np.float32), 1.0)
+    smoothed = ndimage.gaussian_filter(np.asarray(image.data, dtype=np.float32), 1.0)
     has_mask = mask is not None and np.any(mask.data)
-    inside = smooth[mask.data > 0] if mask and has_mask else smooth[smooth > smooth.mean()]
-    if not inside.size or float(inside.max()) <= float(inside.min()):
+    inner_values = (
+        smoothed[mask.data > 0] if mask and has_mask else smoothed[smoothed > smoothed.mean()]
+    )
+    if not inner_values.size or float(inner_values.max()) <= float(inner_values.min()):
         return []
     levels = {
-        "edge of the reference": (s.SKY, 0.45 * float(np.median(inside))),
-        "bright structures of the reference": (s.ORANGE, float(np.percentile(inside, 88))),
+        "edge of the reference": (canvas.SKY, 0.45 * float(np.median(inner_values))),
+        "bright structures of the reference": (
+            canvas.ORANGE,
+            float(np.percentile(inner_values, 88)),
+        ),
     }
     return [
-        Outline(name=name, image=image.like(smooth), color=color, level=level)
+        Outline(name=name, image=image.like(smoothed), color=color, level=level)
         for name, (color, level) in levels.items()
     ]

@@ -10,6 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 INK, SOFT, GRID = "#1f2933", "#5b6770", "#d5dade"
+"""Colors of text and main lines, of secondary text, and of light lines."""
 # palette of Okabe and Ito, which color-blind readers can distinguish
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
     "#0072b2",
@@ -22,8 +23,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
 )
 ROI_COLOR, FRAME_COLOR = "#00e5ff", YELLOW
 """Colors of the outline of the region of interest (light blue), and of the frame around an
-enlarged
-part (yellow).
+enlarged part (yellow).
 """
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -45,10 +45,10 @@ _STYLE: dict[Any, Any] = {
     "svg.image_inline": True,
 }
 FLICKER = "flicker"
+"""Beginning of the id of artists that blink."""
 FAINT, WASH, PAPER = "#eceff1", "#f7f9fb", "#fffffe"
 """Colors of lines behind curves, of the background of emphasized panels, and of paper-colored
-areas
-that hide lines.
+areas that hide lines.
 """
 DARK = {
     "#ffffff": "#14181b",
@@ -83,7 +83,7 @@ def new_figure(width: float, height: float) -> Figure:
     return fig
 
 
-def blank(ax: Axes) -> None:
+def hide_axes(ax: Axes) -> None:
     """Remove ticks and frame of an axes."""
     ax.set_xticks([])
     ax.set_yticks([])

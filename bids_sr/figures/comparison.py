@@ -5,23 +5,25 @@ gan-cpce-circle, figures 4 and 5), and the joint histogram of two images.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from scipy.ndimage import uniform_filter
 
 from bids_sr.evaluation.voxel_correlation import VoxelCorrelation
-from bids_sr.figures import canvas as s
-from bids_sr.figures.slices import canonical
+from bids_sr.figures import canvas
+from bids_sr.figures.slices import reorient_to_ras
 from bids_sr.io.arrays import Array, MaskArray, Real
 from bids_sr.io.volume import Volume
 
-_CELL = 2.1  # inches, width and height of a panel
-_LABEL = 28  # characters in a line of a row label, which fit beside a panel
-_LINE = 0.11  # inches, height of a line of a row label
-_REGION = 1 / 3  # fraction of the mask width, side of the enlarged region
+_PANEL_INCH = 2.1  # inches, width and height of a panel
+_LABEL_CHARACTERS = 28  # characters in a line of a row label, which fit beside a panel
+_LABEL_LINE_INCH = 0.11  # inches, height of a line of a row label
+_REGION_FRACTION = 1 / 3  # fraction of the mask width, side of the enlarged region
 _PERCENTILE = 99.5  # percentile of absolute differences, end of their color scale
 _COLUMNS = ("slice", "enlarged", "input − target", "output − target", "output − input")
 
@@ -30,7 +32,7 @@ def comparison_figure(
     title: str,
     affine: Array,
     reference: Real,
-    interpolated: Real,
+    interpolated_image: Real,
     mask: MaskArray,
     methods: Mapping[str, Real],
 ) -> Figure:
@@ -47,7 +49,7 @@ def comparison_figure(
         Voxel → RAS mm of all images (4, 4).
     reference : Real
         High-resolution reference, the target (X, Y, Z).
-    interpolated : Real
+    interpolated_image : Real
         Low-resolution image interpolated linearly to the grid of the reference: the input.
     mask : MaskArray
         Brain (X, Y, Z); the slice with the most brain voxels is drawn.
@@ -59,62 +61,48 @@ def comparison_figure(
     Figure
         One row for the target and one per method; left is left.
     """
-    inside = _reorient(mask.astype(np.float32), affine) > 0.5
-    z = middle_slice(inside)
-    target, source = (_reorient(image, affine)[..., z] for image in (reference, interpolated))
+    brain = _reorient(mask.astype(np.float32), affine) > 0.5
+    z = middle_slice(brain)
+    target, source = (
+        _reorient(image, affine)[..., z] for image in (reference, interpolated_image)
+    )
     outputs = {name: _reorient(image, affine)[..., z] for name, image in methods.items()}
-    corner, side = busiest_region(target, inside[..., z])
-    part = tuple(slice(start, start + side) for start in corner)
-    low, high = (float(v) for v in np.percentile(target[inside[..., z]], [1, 99.5]))
-    low = min(low, float(np.percentile(target, 1)))
+    corner, side = busiest_region(target, brain[..., z])
+    region = tuple(slice(start, start + side) for start in corner)
+    black, white = (float(value) for value in np.percentile(target[brain[..., z]], [1, 99.5]))
+    black = min(black, float(np.percentile(target, 1)))
     differences = np.abs(
         np.stack([source - target, *(image - target for image in outputs.values())])
     )
-    largest_difference = float(np.percentile(differences[:, inside[..., z]], _PERCENTILE)) or 1.0
+    largest_difference = float(np.percentile(differences[:, brain[..., z]], _PERCENTILE)) or 1.0
     images = {"target (reference)": target, **outputs}
-    labels = [wrap_name(name, _LABEL) for name in images]
-    margin = 0.45 + _LINE * max(label.count("\n") for label in labels)
-    with s.style(literal=True):
-        rows = len(images)
-        width = _CELL * len(_COLUMNS) + 0.15 + margin
-        fig = s.new_figure(width, _CELL * rows + 0.9)
+    labels = [wrap_name(name, _LABEL_CHARACTERS) for name in images]
+    margin = 0.45 + _LABEL_LINE_INCH * max(label.count("\n") for label in labels)
+    n_rows = len(images)
+    width_inch = _PANEL_INCH * len(_COLUMNS) + 0.15 + margin
+    height_inch = _PANEL_INCH * n_rows + 0.9
+    with canvas.style(literal=True):
+        fig = canvas.new_figure(width_inch, height_inch)
         fig.set_label(f"{title}: slices, enlarged regions and differences")
-        axes = fig.subplots(rows, len(_COLUMNS), squeeze=False)
+        axes = fig.subplots(n_rows, len(_COLUMNS), squeeze=False)
         fig.subplots_adjust(
-            left=margin / width,
+            left=margin / width_inch,
             right=0.995,
-            bottom=0.55 / (_CELL * rows + 0.9),
+            bottom=0.55 / height_inch,
             top=1 - 0.035,
             wspace=0.04,
         )
         for row, (label, image) in enumerate(zip(labels, images.values(), strict=True)):
-            panels: list[tuple[Array, bool] | None] = [(image, False), (image[part], False)]
-            if row:
-                panels += [
-                    (source - target, True),
-                    (image - target, True),
-                    (image - source, True),
-                ]
-            for column, ax in enumerate(axes[row]):
-                s.blank(ax)
-                if column >= len(panels):
-                    ax.set_visible(False)
-                    continue
-                pixels, signed = panels[column] or (image, False)
-                limits = (
-                    {"vmin": -largest_difference, "vmax": largest_difference}
-                    if signed
-                    else {"vmin": low, "vmax": high}
-                )
-                axes_image = ax.imshow(
-                    pixels.T,
-                    origin="lower",
-                    cmap="RdBu_r" if signed else "gray",
-                    interpolation="nearest",
-                    **limits,
-                )
-                if row == min(1, rows - 1) or (row == 0 and column < 2):
-                    ax.set_title(_COLUMNS[column], fontsize=8)
+            differences_of_row = [source - target, image - target, image - source] if row else []
+            panels = [
+                *((pixels, "gray", black, white) for pixels in (image, image[region])),
+                *(
+                    (pixels, "RdBu_r", -largest_difference, largest_difference)
+                    for pixels in differences_of_row
+                ),
+            ]
+            n_titles = len(_COLUMNS) if row == min(1, n_rows - 1) else 2 * (row == 0)
+            axes_image = _draw_panels(axes[row], panels, _COLUMNS[:n_titles])
             axes[row, 0].set_ylabel(label, fontsize=7)
             axes[row, 0].add_patch(
                 Rectangle(
@@ -122,15 +110,42 @@ def comparison_figure(
                     side,
                     side,
                     fill=False,
-                    ec=s.FRAME_COLOR,
+                    ec=canvas.FRAME_COLOR,
                     lw=1,
                 )
             )
         if outputs:
-            box = (0.55, 0.42 / (_CELL * rows + 0.9), 0.3, 0.08 / (_CELL * rows + 0.9))
-            s.color_bar(fig, axes_image, box, "difference (unit of the reference)")
-        fig.text(margin / width, 0.2 / (_CELL * rows + 0.9), f"{title}, slice {z}", fontsize=8)
+            box = (0.55, 0.42 / height_inch, 0.3, 0.08 / height_inch)
+            canvas.color_bar(fig, axes_image, box, "difference (unit of the reference)")
+        fig.text(margin / width_inch, 0.2 / height_inch, f"{title}, slice {z}", fontsize=8)
     return fig
+
+
+def _draw_panels(
+    axes: Sequence[Axes], panels: Sequence[tuple[Array, str, float, float]], titles: Sequence[str]
+) -> AxesImage:
+    """Draw the panels of a row, and return the last image.
+
+    Parameters
+    ----------
+    axes : Sequence[Axes]
+        Axes of the row; axes without a panel are hidden.
+    panels : Sequence[tuple[Array, str, float, float]]
+        Pixels (X, Y), color map, and ends of the color scale, at least one panel.
+    titles : Sequence[str]
+        Titles of the first panels.
+    """
+    for ax in axes:
+        canvas.hide_axes(ax)
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
+    for column, (ax, (pixels, colors, low, high)) in enumerate(zip(axes, panels, strict=False)):
+        image = ax.imshow(
+            pixels.T, origin="lower", cmap=colors, interpolation="nearest", vmin=low, vmax=high
+        )
+        if column < len(titles):
+            ax.set_title(titles[column], fontsize=8)
+    return image
 
 
 def wrap_name(name: str, width: int) -> str:
@@ -166,36 +181,36 @@ def busiest_region(image: Array, mask: MaskArray) -> tuple[tuple[int, int], int]
     mask : ndarray
         Brain (X, Y).
     """
-    x_filled = np.flatnonzero(mask.any(axis=1))
-    y_filled = np.flatnonzero(mask.any(axis=0))
+    x_indices = np.flatnonzero(mask.any(axis=1))
+    y_indices = np.flatnonzero(mask.any(axis=0))
     box = [
-        (int(filled[0]), int(filled[-1]) + 1) if len(filled) else (0, n)
-        for filled, n in zip((x_filled, y_filled), image.shape, strict=True)
+        (int(indices[0]), int(indices[-1]) + 1) if len(indices) else (0, size)
+        for indices, size in zip((x_indices, y_indices), image.shape, strict=True)
     ]
-    side = max(2, round(_REGION * min(b - a for a, b in box)))
+    side = max(2, round(_REGION_FRACTION * min(end - begin for begin, end in box)))
     values = np.where(mask, image, image[mask].mean() if mask.any() else image.mean())
     values = values.astype(np.float64)
     mean = uniform_filter(values, side, origin=0)
     variance = uniform_filter(values**2, side) - mean**2
-    half = side // 2
+    half_side = side // 2
     (x0, x1), (y0, y1) = box
     candidates = np.full(image.shape, -np.inf)
-    inner = (
-        slice(x0 + half, max(x1 - side + half, x0 + half) + 1),
-        slice(y0 + half, max(y1 - side + half, y0 + half) + 1),
+    inner_region = (
+        slice(x0 + half_side, max(x1 - side + half_side, x0 + half_side) + 1),
+        slice(y0 + half_side, max(y1 - side + half_side, y0 + half_side) + 1),
     )
-    candidates[inner] = variance[inner]
+    candidates[inner_region] = variance[inner_region]
     x, y = np.unravel_index(int(np.argmax(candidates)), image.shape)
     start = [
-        min(max(int(position) - half, 0), n - side)
-        for position, n in zip((x, y), image.shape, strict=True)
+        min(max(int(position) - half_side, 0), size - side)
+        for position, size in zip((x, y), image.shape, strict=True)
     ]
     return (start[0], start[1]), side
 
 
 def _reorient(image: Real, affine: Array) -> Array:
     """Return an image in the closest RAS orientation."""
-    return np.asarray(canonical(Volume(np.asarray(image, np.float32), affine)).data)
+    return np.asarray(reorient_to_ras(Volume(np.asarray(image, np.float32), affine)).data)
 
 
 def correlation_histogram(
@@ -212,13 +227,13 @@ def correlation_histogram(
     fit : VoxelCorrelation
         Correlation and regression line of both images.
     """
-    with s.style(literal=True):
-        fig = s.new_figure(4.2, 3.8)
+    with canvas.style(literal=True):
+        fig = canvas.new_figure(4.2, 3.8)
         fig.set_label(f"{names[1]} against {names[0]}")
         ax = fig.add_axes((0.17, 0.14, 0.78, 0.76))
         ax.hexbin(first, second, gridsize=60, bins="log", cmap="viridis", mincnt=1)
         ends = np.array([float(first.min()), float(first.max())])
-        ax.plot(ends, fit.slope * ends + fit.intercept, color=s.RED, lw=1.2)
+        ax.plot(ends, fit.slope * ends + fit.intercept, color=canvas.RED, lw=1.2)
         ax.set_xlabel(names[0], fontsize=8)
         ax.set_ylabel(names[1], fontsize=8)
         ax.set_title(f"r = {fit.r:.3f}, {fit.voxels} voxels", fontsize=9)

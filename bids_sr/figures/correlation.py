@@ -18,8 +18,9 @@ from bids_sr.metrics.number_text import number
 from bids_sr.report.evaluation_rows import series_text
 
 _COLORS = LinearSegmentedColormap.from_list("bids-sr-cc", MAP_COLORS[len(MAP_COLORS) // 2 :])
-_LEAST_SPAN = 0.2  # smallest range of the color scale
-_CLOSE_MM = (64.0, 56.0)
+_MAD_TO_SD = 1.4826  # ratio of standard deviation to median absolute deviation for a Gaussian
+_MIN_SCALE_RANGE = 0.2  # smallest range of the color scale
+_ENLARGED_SIZE_MM = (64.0, 56.0)
 """mm, width and height of the enlarged part of a plane"""
 
 
@@ -53,67 +54,67 @@ def correlation_figure(
     """
     if not maps:
         raise FigureInputError("no cross-correlation map to draw")
-    first = next(iter(maps))
-    center = highest_point(maps[first], scene.roi)
+    first_series = next(iter(maps))
+    center = highest_point(maps[first_series], scene.roi)
     brain_box = slices.bounding_box_mm(scene.mask, 3.0)
     cuts: list[tuple[Cut, Array | None]] = []
     for axis in (2, 0):  # axial, sagittal
-        zoom_box = _box_around(brain_box, center, axis)
+        zoom_box = _enlarged_box(brain_box, center, axis)
         position = float(center[axis])
-        cuts.append((Cut(axis=axis, at=position, box=brain_box), zoom_box))
-        cuts.append((Cut(axis=axis, at=position, box=zoom_box), None))
-    low = display_threshold(maps[first], scene.mask)
-    peaks = {name: _peak(image, scene.roi) for name, image in maps.items()}
-    high = max(low + _LEAST_SPAN, math.ceil(10 * max(peaks.values())) / 10)
+        cuts.append((Cut(axis=axis, position_mm=position, box=brain_box), zoom_box))
+        cuts.append((Cut(axis=axis, position_mm=position, box=zoom_box), None))
+    threshold = display_threshold(maps[first_series], scene.mask)
+    peaks = {name: _highest_value(image, scene.roi) for name, image in maps.items()}
+    scale_end = max(threshold + _MIN_SCALE_RANGE, math.ceil(10 * max(peaks.values())) / 10)
     rows: list[PanelRow] = []
     for name, image in maps.items():
         values = np.nan_to_num(image.data)
-        visible = image.like(np.where(values > low, values, math.nan))
+        thresholded_map = image.like(np.where(values > threshold, values, math.nan))
         layers = scene.make_layer(
-            Layer(image=visible, low=low, high=high, colors=_COLORS, alpha=0.92)
+            Layer(image=thresholded_map, low=threshold, high=scale_end, colors=_COLORS, alpha=0.92)
         )
-        panels = [Panel(cut=cut, layers=layers, enlarged_box=framed) for cut, framed in cuts]
+        panels = [Panel(cut=cut, layers=layers, enlarged_box=frame) for cut, frame in cuts]
         rows.append((f"{series_text(name)}\npeak {number(peaks[name], '.2f')}", panels))
-    scale = Layer(image=scene.mask, low=low, high=high, colors=_COLORS)
-    return slices.image_figure(rows, scale=scale, label=f"CC; shown where CC > {low:g}")
+    scale = Layer(image=scene.mask, low=threshold, high=scale_end, colors=_COLORS)
+    return slices.image_figure(rows, scale=scale, label=f"CC; shown where CC > {threshold:g}")
 
 
-def _peak(image: Volume, roi: Volume) -> float:
+def _highest_value(image: Volume, roi: Volume) -> float:
     """Return the highest value of a map in the region of interest; -1 if no value is finite.
 
     Both images may have different grids.
     """
-    inside = slices.canonical(image).data[slices.resample_nearest(roi, image) > 0]
+    inside = slices.reorient_to_ras(image).data[slices.resample_nearest(roi, image) > 0]
     return float(np.max(inside[np.isfinite(inside)], initial=-1.0))
 
 
-def display_threshold(first: Volume, mask: Volume) -> float:
+def display_threshold(first_map: Volume, mask: Volume) -> float:
     """Return the CC threshold of all rows, from the first map's values in the brain.
 
-    The threshold is the median plus two standard deviations, limited to .25 to .5; a voxel with CC
-    of at least .5 counts as active. The threshold adapts because short or strongly filtered runs
-    have high correlations by chance. The standard deviation is estimated as 1.48 times the median
-    absolute deviation, which hardly depends on broad activation. `first` may be on another grid
-    than the brain mask.
+    The threshold is the median plus two standard deviations, limited to 0.25 to 0.5; a voxel with
+    CC of at least 0.5 counts as active. The threshold adapts because short or strongly filtered
+    runs have high correlations by chance. The standard deviation is estimated as 1.48 times the
+    median absolute deviation, which hardly depends on broad activation. `first_map` may be on
+    another grid than the brain mask.
     """
-    inside = slices.canonical(first).data[slices.resample_nearest(mask, first) > 0]
+    inside = slices.reorient_to_ras(first_map).data[slices.resample_nearest(mask, first_map) > 0]
     finite = inside[np.isfinite(inside)]
     if not finite.size:
         return CC_DISPLAY.threshold
     median = float(np.median(finite))
-    spread = 1.4826 * float(np.median(np.abs(finite - median)))
-    return round(float(np.clip(median + 2 * spread, CC_DISPLAY.threshold, ACTIVE_CC)), 2)
+    sd = _MAD_TO_SD * float(np.median(np.abs(finite - median)))
+    return round(float(np.clip(median + 2 * sd, CC_DISPLAY.threshold, ACTIVE_CC)), 2)
 
 
-def _box_around(full_box: Array, center: Float, axis: int) -> Array:
+def _enlarged_box(full_box: Array, center: Float, axis: int) -> Array:
     """Return the corners (2, 3; mm) of a part of a box around a point.
 
-    The part has the size `_CLOSE_MM` in the plane perpendicular to `axis`. It is shifted inward at
-    the edges of the box.
+    The part has the size `_ENLARGED_SIZE_MM` in the plane perpendicular to `axis`. It is shifted
+    inward at the edges of the box.
     """
     box = full_box.copy()
-    in_plane_axes = [in_plane_axis for in_plane_axis in range(3) if in_plane_axis != axis]
-    for in_plane_axis, size in zip(in_plane_axes, _CLOSE_MM, strict=True):
+    in_plane_axes = [dimension for dimension in range(3) if dimension != axis]
+    for in_plane_axis, size in zip(in_plane_axes, _ENLARGED_SIZE_MM, strict=True):
         low, high = full_box[:, in_plane_axis]
         start = np.clip(center[in_plane_axis] - size / 2, low, max(low, high - size))
         box[:, in_plane_axis] = start, min(start + size, high)

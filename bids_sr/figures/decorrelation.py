@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bids_sr.figures import canvas as s
+from bids_sr.figures import canvas
 from bids_sr.figures.comparison import middle_slice
 from bids_sr.io.arrays import MaskArray, Real
 from bids_sr.quality.decorrelation import decorrelation_curves
@@ -40,8 +40,8 @@ def decorrelation_figure(
     z = middle_slice(mask)
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
-    with s.style(literal=True):
-        fig = s.new_figure(3.2 * columns, 2.7 * rows + 0.3)
+    with canvas.style(literal=True):
+        fig = canvas.new_figure(3.2 * columns, 2.7 * rows + 0.3)
         fig.set_label(f"{title}: decorrelation curves")
         axes = fig.subplots(rows, columns, squeeze=False).ravel()
         fig.subplots_adjust(
@@ -60,9 +60,9 @@ def decorrelation_figure(
     return fig
 
 
-def _draw_curves(ax: Axes, name: str, image: Real, zoom: float) -> None:
-    """Draw the curves of one slice (X, Y) with pixels of `zoom` mm."""
-    s.light_grid(ax)
+def _draw_curves(ax: Axes, name: str, image: Real, pixel_mm: float) -> None:
+    """Draw the curves of one slice (X, Y) with pixels of `pixel_mm` mm."""
+    canvas.light_grid(ax)
     ax.set(xlim=(0, 1), ylim=(0, 1.02))
     ax.set_xlabel("frequency (1: Nyquist limit)", fontsize=7)
     ax.set_ylabel("decorrelation", fontsize=7)
@@ -70,16 +70,16 @@ def _draw_curves(ax: Axes, name: str, image: Real, zoom: float) -> None:
     if curves is None:
         ax.set_title(f"{name}: constant slice", fontsize=7)
         return
-    ax.plot(curves.radii, curves.spectrum, color=s.PURPLE, lw=1)
+    ax.plot(curves.radii, curves.spectrum, color=canvas.PURPLE, lw=1)
     for curve in curves.filtered:
-        ax.plot(curves.radii, curve, color=s.GRID, lw=0.7)
+        ax.plot(curves.radii, curve, color=canvas.GRID, lw=0.7)
     for curve in curves.refined:
-        ax.plot(curves.fine_radii, curve, color=s.BLUE, lw=0.7)
-    ax.plot(curves.radii, curves.plain, color=s.INK, lw=1.2)
+        ax.plot(curves.fine_radii, curve, color=canvas.BLUE, lw=0.7)
+    ax.plot(curves.radii, curves.plain, color=canvas.INK, lw=1.2)
     for radius, height in curves.maxima:
-        ax.plot(radius, height, "x", color=s.BLUE, ms=4)
+        ax.plot(radius, height, "x", color=canvas.BLUE, ms=4)
     if curves.cutoff is None:
         ax.set_title(f"{name}: no maximum below the limit", fontsize=7)
         return
-    ax.axvline(curves.cutoff, color=s.RED, ls="--", lw=1)
-    ax.set_title(f"{name}: K = {curves.cutoff:.2f}, {zoom / curves.cutoff:.3g} mm", fontsize=7)
+    ax.axvline(curves.cutoff, color=canvas.RED, ls="--", lw=1)
+    ax.set_title(f"{name}: K = {curves.cutoff:.2f}, {pixel_mm / curves.cutoff:.3g} mm", fontsize=7)

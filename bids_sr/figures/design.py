@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bids_sr.figures import canvas as s
+from bids_sr.figures import canvas
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import Design
 from bids_sr.metrics.number_text import number
 
 _Intervals = Mapping[str, Sequence[tuple[float, float]]]
 """Onset and duration (s) of each event by condition; empty for seeds."""
-_GROUPS = {
+_COLUMN_GROUPS = {
     "trans_": "head motion",
     "rot_": "head motion",
     "a_comp_cor": "aCompCor",
@@ -24,7 +24,7 @@ _GROUPS = {
     "constant": "drift",
 }
 """Label of a group of columns of the design, by the beginning of the column name."""
-_ROW_INCH, _LEAST_INCH = 0.27, 1.9
+_ROW_HEIGHT_INCH, _MIN_HEIGHT_INCH = 0.27, 1.9
 
 
 def design_figure(
@@ -46,16 +46,18 @@ def design_figure(
     with_matrix : bool
         Whether the design matrix is shown.
     """
-    body = max(_LEAST_INCH, _ROW_INCH * max(len(design.conditions), len(contrasts)))
-    with s.style(literal=True):
-        fig = s.new_figure(12.0, body + 1.3)
-        height = fig.get_figheight()
-        right_in = 0.2 + 0.085 * max(map(len, contrasts), default=0)
+    body_inch = max(
+        _MIN_HEIGHT_INCH, _ROW_HEIGHT_INCH * max(len(design.conditions), len(contrasts))
+    )
+    with canvas.style(literal=True):
+        fig = canvas.new_figure(12.0, body_inch + 1.3)
+        figure_inch = fig.get_figheight()
+        right_margin_inch = 0.2 + 0.085 * max(map(len, contrasts), default=0)
         margins = {
             "left": 0.09,
-            "right": 1 - right_in / 12.0,
-            "top": 1 - 0.8 / height,
-            "bottom": 0.5 / height,
+            "right": 1 - right_margin_inch / 12.0,
+            "top": 1 - 0.8 / figure_inch,
+            "bottom": 0.5 / figure_inch,
             "wspace": 0.14,
         }
         widths = [1.4, 0.9, 0.2 + 0.07 * len(design.conditions)]
@@ -103,19 +105,19 @@ def _draw_contrasts(ax: Axes, design: Design, contrasts: Contrasts) -> None:
 
 def _draw_events(ax: Axes, design: Design, blocks: _Intervals) -> None:
     """Draw one row per condition: events as bars, with the column of the design matrix above."""
-    count = len(design.matrix)
-    time = (design.n_dummy + np.arange(count) + 0.5) * design.tr
+    n_volumes = len(design.matrix)
+    times_s = (design.n_dummy + np.arange(n_volumes) + 0.5) * design.tr
     for row, name in enumerate(design.conditions):
         spans = [
             (onset, max(duration, 0.2 * design.tr)) for onset, duration in blocks.get(name, ())
         ]
-        ax.broken_barh(spans, (row + 0.36, -0.72), facecolor=s.SKY, alpha=0.55, lw=0)
+        ax.broken_barh(spans, (row + 0.36, -0.72), facecolor=canvas.SKY, alpha=0.55, lw=0)
         response = design.matrix[:, row] / max(float(np.abs(design.matrix[:, row]).max()), 1e-12)
-        ax.plot(time, row + 0.36 - 0.72 * response, color=s.INK, lw=1.0)
+        ax.plot(times_s, row + 0.36 - 0.72 * response, color=canvas.INK, lw=1.0)
     ax.set_yticks(range(len(design.conditions)), design.conditions, fontsize=8.5)
     ax.set_ylim(len(design.conditions) - 0.4, -0.6)
-    ax.set_xlim(0, (design.n_dummy + count) * design.tr)
-    ax.tick_params(axis="y", length=0, colors=s.INK)
+    ax.set_xlim(0, (design.n_dummy + n_volumes) * design.tr)
+    ax.tick_params(axis="y", length=0, colors=canvas.INK)
     ax.tick_params(axis="x", labelsize=7.5)
     ax.spines["left"].set_visible(False)
     ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
@@ -137,13 +139,13 @@ def _draw_matrix(ax: Axes, design: Design) -> None:
     }
     ax.imshow(design.matrix / scale, extent=extent, **image_options)
     start = 0
-    for name, columns in groupby(design.columns, key=lambda column: _kind(column, design)):
+    for name, columns in groupby(design.columns, key=lambda column: _column_group(column, design)):
         stop = start + len(list(columns))
         ax.plot(
             [start + 0.15, stop - 0.15],
             [1.02, 1.02],
             transform=ax.get_xaxis_transform(),
-            color=s.SOFT,
+            color=canvas.SOFT,
             lw=1.2,
             clip_on=False,
         )
@@ -169,7 +171,10 @@ def _draw_matrix(ax: Axes, design: Design) -> None:
     )
 
 
-def _kind(column: str, design: Design) -> str:
+def _column_group(column: str, design: Design) -> str:
+    """Return the label of the group of a column; the column's name if it has no group."""
     if column in design.conditions:
         return "conditions"
-    return next((kind for start, kind in _GROUPS.items() if column.startswith(start)), column)
+    return next(
+        (kind for start, kind in _COLUMN_GROUPS.items() if column.startswith(start)), column
+    )

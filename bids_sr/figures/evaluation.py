@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from bids_sr.evaluation.evidence import main_regions
 from bids_sr.evaluation.words import BANDS, capitalize, measure_text, region_text
-from bids_sr.figures import canvas as s
+from bids_sr.figures import canvas
 from bids_sr.figures.forest import Dashes, ForestPanel, ForestPoint, forest_figure
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.registry import statistic as registered
@@ -22,23 +22,23 @@ from bids_sr.report import evaluation_rows
 from bids_sr.series import KindOfSeries
 
 _KIND_STYLE: Mapping[KindOfSeries, tuple[str, str]] = {
-    "baseline": (s.BLUE, "o"),
-    "control": (s.PURPLE, "s"),
-    "method": (s.RED, "D"),
-    "placebo": (s.ORANGE, "v"),
-    "measured": (s.INK, "^"),
-    "member": (s.GREEN, "P"),
-    "run": (s.SOFT, "o"),
+    "baseline": (canvas.BLUE, "o"),
+    "control": (canvas.PURPLE, "s"),
+    "method": (canvas.RED, "D"),
+    "placebo": (canvas.ORANGE, "v"),
+    "measured": (canvas.INK, "^"),
+    "member": (canvas.GREEN, "P"),
+    "run": (canvas.SOFT, "o"),
 }
-_RowKey = Any
+_ColumnKey = Any
 """Key of a column of panels: statistic and band, or the value of another column of the table."""
-_Columns = Mapping[_RowKey, str]
-_EXPLAINED: _Columns = {
+_Columns = Mapping[_ColumnKey, str]
+_EXPLAINED_COLUMNS: _Columns = {
     ("ev", "beyond"): "explained variance above Nyquist",
     ("ev", "all"): "explained variance, signal units",
     ("r", "beyond"): "r above Nyquist",
 }
-_WHOLE_RUN: _Columns = {
+_WHOLE_RUN_COLUMNS: _Columns = {
     ("r_t", MISSING): "r of the t map",
     ("r", "all"): "r of the effect map",
     ("r", "beyond"): "r of the effect map above Nyquist",
@@ -68,39 +68,32 @@ def select_whole_run_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
 
 def _plot_forest(
     rows: Sequence[MetricRow],
-    columns: Mapping[_RowKey, str],
-    column_of: Callable[[MetricRow], _RowKey],
+    columns: Mapping[_ColumnKey, str],
+    get_column: Callable[[MetricRow], _ColumnKey],
     *,
     names: Sequence[str] = (),
-    strong_row: _RowKey | None = None,
+    emphasized_column: _ColumnKey | None = None,
     label: str,
-    one_scale: bool = False,
+    shares_scale: bool = False,
 ) -> Figure:
     """Plot one line per series or difference, and one row of panels per region."""
-    order = evaluation_rows.list_series(rows, names)
-    sorted_keys = sorted(
-        (row for row in rows if row.series in order), key=lambda row: order.index(row.series)
+    series_order = evaluation_rows.list_series(rows, names)
+    sorted_rows = sorted(
+        (row for row in rows if row.series in series_order),
+        key=lambda row: series_order.index(row.series),
     )
     lines: dict[str, str] = {}
-    grid: dict[str, dict[_RowKey, dict[str, list[ForestPoint]]]] = {}
+    grid: dict[str, dict[_ColumnKey, dict[str, list[ForestPoint]]]] = {}
     points_by_kind: dict[KindOfSeries, ForestPoint] = {}
-    for row in sorted_keys:
+    for row in sorted_rows:
         line = f"{row.series} − {row.minus}" if row.is_difference else row.series
         lines[line] = line if row.is_difference else evaluation_rows.series_text(row.series)
         kind = evaluation_rows.get_kind(row.minus if row.is_difference else row.series)
         color, marker = _KIND_STYLE[kind]
         points_by_kind[kind] = ForestPoint(value=0, color=color, marker=marker, lower=0, upper=0)
-        point = ForestPoint(
-            value=row.value,
-            color=color,
-            marker=marker,
-            lower=row.lower,
-            upper=row.upper,
-            hollow=row.is_difference and not row.excludes_zero,
-            text=number(row.value),
-        )
-        panel = grid.setdefault(row.region, {}).setdefault(column_of(row), {})
-        panel.setdefault(line, [point])  # If several rows have the same place, the first is drawn.
+        panel = grid.setdefault(row.region, {}).setdefault(get_column(row), {})
+        # If several rows have the same position, the first is drawn.
+        panel.setdefault(line, [_make_point(row, color, marker)])
     regions = main_regions(grid)
     available = {key for region in regions for key in grid[region]}
     panels = [
@@ -109,7 +102,7 @@ def _plot_forest(
                 title=title,
                 points=(points := grid[region].get(key, {})),
                 lines=_reference_lines(points),
-                is_emphasized=key == strong_row,
+                is_emphasized=key == emphasized_column,
             )
             for key, title in columns.items()
             if key in available
@@ -117,24 +110,40 @@ def _plot_forest(
         for region in regions
     ]
     legend = {evaluation_rows.KIND_TEXT[kind]: style for kind, style in points_by_kind.items()}
-    if any(row.is_difference for row in sorted_keys):
-        legend["interval includes 0"] = ForestPoint(value=0, color=s.SOFT, marker="o", hollow=True)
+    if any(row.is_difference for row in sorted_rows):
+        legend["interval includes 0"] = ForestPoint(
+            value=0, color=canvas.SOFT, marker="o", hollow=True
+        )
     return forest_figure(
         panels,
         lines,
         legend=legend,
         row_names=[capitalize(region_text(region)) for region in regions],
         xlabel=label,
-        one_scale=one_scale,
+        shares_scale=shares_scale,
+    )
+
+
+def _make_point(row: MetricRow, color: str, marker: str) -> ForestPoint:
+    """Return the point of a row; differences whose interval includes 0 are hollow."""
+    return ForestPoint(
+        value=row.value,
+        color=color,
+        marker=marker,
+        lower=row.lower,
+        upper=row.upper,
+        hollow=row.is_difference and not row.excludes_zero,
+        text=number(row.value),
     )
 
 
 def _reference_lines(
     points: Mapping[str, Sequence[ForestPoint]],
 ) -> dict[str, tuple[str, Dashes, float]]:
+    """Return color, dashes and position of lines at the values of two series, if available."""
     styles: dict[str, tuple[str, Dashes]] = {
-        "measured": (s.INK, (0, (4, 2))),
-        "bspline": (s.BLUE, (0, (1, 1.5))),
+        "measured": (canvas.INK, (0, (4, 2))),
+        "bspline": (canvas.BLUE, (0, (1, 1.5))),
     }
     return {
         name: (*style, points[name][0].value) for name, style in styles.items() if name in points
@@ -156,19 +165,19 @@ def agreement_figure(
     """
     columns = {(statistic, band): BANDS[band] for band in BANDS}
     if statistic == "ev" and reference == "measured":
-        columns = dict(_EXPLAINED)
-    selected = [
+        columns = dict(_EXPLAINED_COLUMNS)
+    drawn_rows = [
         row
         for row in select_half_rows(rows, reference)
         if row.contrast == contrast and _measure_key(row) in columns
     ]
-    has_intervals = any(math.isfinite(row.lower) for row in selected)
+    has_intervals = any(math.isfinite(row.lower) for row in drawn_rows)
     return _plot_forest(
-        selected,
+        drawn_rows,
         columns,
         _measure_key,
         names=names,
-        strong_row=(statistic, "beyond"),
+        emphasized_column=(statistic, "beyond"),
         label="value with its 95 % interval" if has_intervals else "",
     )
 
@@ -184,18 +193,18 @@ def contrasts_figure(
 
     `names` are the first series in display order; other series follow.
     """
-    selected = [
+    drawn_rows = [
         row
         for row in select_half_rows(rows)
         if _measure_key(row) == (statistic, "beyond") and row.contrast in contrasts
     ]
     return _plot_forest(
-        selected,
+        drawn_rows,
         dict(zip(contrasts, contrasts, strict=True)),
         lambda row: row.contrast,
         names=names,
-        label=measure_text(selected[0]) if selected else "",
-        one_scale=True,
+        label=measure_text(drawn_rows[0]) if drawn_rows else "",
+        shares_scale=True,
     )
 
 
@@ -204,18 +213,19 @@ def negative_control_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figu
 
     Markers are hollow if the interval includes 0.
     """
-    selected = [row for row in rows if row.contrast == contrast and row.band in BANDS]
+    drawn_rows = [row for row in rows if row.contrast == contrast and row.band in BANDS]
     return _plot_forest(
-        selected,
+        drawn_rows,
         BANDS,
         lambda row: row.band,
-        names=sorted({row.series for row in selected}),
-        strong_row="beyond",
+        names=sorted({row.series for row in drawn_rows}),
+        emphasized_column="beyond",
         label=f"method − negative control: difference in {registered('ev').label}, 95 % interval",
     )
 
 
 def _measure_key(row: MetricRow) -> tuple[str, str]:
+    """Return statistic and band of a row."""
     return row.statistic, row.band
 
 
@@ -239,7 +249,7 @@ def reference_map_figure(
         for row in reference_rows
         if row.region == region and math.isfinite(row.value) and row.series != "measured"
     ]
-    statistics = [key for key in _WHOLE_RUN if key in map(_measure_key, reference_rows)]
+    statistics = [key for key in _WHOLE_RUN_COLUMNS if key in map(_measure_key, reference_rows)]
     series = evaluation_rows.list_series(reference_rows, names)
     if not statistics or not series:
         return None
@@ -254,12 +264,12 @@ def reference_map_figure(
                 value=row.value, color=color, marker=marker, hollow=row.fwhm_mm > 0
             )
             points.setdefault(row.series, []).append(point)
-        panels.append(ForestPanel(title=_WHOLE_RUN[key], points=points))
+        panels.append(ForestPanel(title=_WHOLE_RUN_COLUMNS[key], points=points))
     legend = {
         f"smoothed with a {width:g} mm kernel" if width else "not smoothed": ForestPoint(
-            value=0, color=s.INK, marker=marker, hollow=width > 0
+            value=0, color=canvas.INK, marker=marker, hollow=width > 0
         )
         for width, marker in markers.items()
     }
     labels = {name: evaluation_rows.series_text(name) for name in series}
-    return forest_figure([panels], labels, legend=legend, from_zero=False)
+    return forest_figure([panels], labels, legend=legend, includes_zero=False)

@@ -14,16 +14,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bids_sr.figures import canvas as s
+from bids_sr.figures import canvas
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.frozen import frozen
 
 Dashes = tuple[float, tuple[float, ...]]
 """Offset, and alternating lengths of dashes and gaps."""
-_LOWEST = -1.5
+_LOWEST_VALUE = -1.5
 """Lower limit of the value axis. Explained variance has no lower bound, and a single series with
-very
-wrong detail would compress the axis.
+very wrong detail would compress the axis.
 """
 
 
@@ -77,9 +76,9 @@ def forest_figure(
     legend: Mapping[str, ForestPoint],
     row_names: Sequence[str] = (),
     xlabel: str = "",
-    one_scale: bool = False,
-    from_zero: bool = True,
-    lowest: float = _LOWEST,
+    shares_scale: bool = False,
+    includes_zero: bool = True,
+    lowest_value: float = _LOWEST_VALUE,
     row_inch: float = 0.19,
 ) -> Figure:
     """Plot points with intervals, one line per label.
@@ -96,11 +95,11 @@ def forest_figure(
         Headings of the rows of panels; may be empty.
     xlabel : str
         Label of the value axis.
-    one_scale : bool
+    shares_scale : bool
         Whether all panels share one value axis; otherwise the panels of a column do.
-    from_zero : bool
+    includes_zero : bool
         Whether the value axis includes 0.
-    lowest : float
+    lowest_value : float
         Lower limit of the value axis.
     row_inch : float
         Height of a line (inches).
@@ -112,63 +111,70 @@ def forest_figure(
     """
     if not grid or not labels:
         raise FigureInputError("no values of the evaluation to draw")
-    body = len(labels) * row_inch
-    gap = 0.6 if row_names else 0.3
+    body_inch = len(labels) * row_inch
+    gap_inch = 0.6 if row_names else 0.3
     panels = [panel for row in grid for panel in row]
-    texts = [
-        len(point.text)
-        for panel in panels
-        for points_by_label in panel.points.values()
-        for point in points_by_label
-    ]
-    text_width = max(texts, default=0)
-    with s.style(literal=True):
-        fig = s.new_figure(12.0, (body + gap) * len(grid) + 0.72)
-        height = fig.get_figheight()
+    text_width = max(map(_measure_texts, panels), default=0)
+    with canvas.style(literal=True):
+        fig = canvas.new_figure(12.0, (body_inch + gap_inch) * len(grid) + 0.72)
+        figure_inch = fig.get_figheight()
         left_margin = min(0.33, 0.03 + 0.0062 * max(map(len, labels.values())))
         # Values are printed between the panels and at the right edge.
-        right = 0.99 - 0.005 * max(text_width, 7)
-        spaces = {
+        right_margin = 0.99 - 0.005 * max(text_width, 7)
+        margins = {
             "left": left_margin,
-            "right": right,
-            "bottom": 0.7 / height,
-            "top": 1 - gap / height,
+            "right": right_margin,
+            "bottom": 0.7 / figure_inch,
+            "top": 1 - gap_inch / figure_inch,
         }
         grid_spec = {
-            **spaces,
+            **margins,
             "wspace": 0.06 * (len(grid[0]) if text_width else 2),
-            "hspace": gap / body,
+            "hspace": gap_inch / body_inch,
         }
         axes = np.asarray(
             fig.subplots(len(grid), len(grid[0]), squeeze=False, gridspec_kw=grid_spec)
         )
         for number, (row, panel_row) in enumerate(zip(axes, grid, strict=True)):
             for column, (ax, panel) in enumerate(zip(row, panel_row, strict=True)):
-                _draw_panel(
-                    ax,
-                    panel,
-                    labels if column == 0 else dict.fromkeys(labels, ""),
-                    from_zero,
-                    lowest,
-                )
+                panel_labels = dict.fromkeys(labels, "") if column else labels
+                _draw_panel(ax, panel, panel_labels, includes_zero, lowest_value)
             if row_names:
-                top = row[0].get_position().y1 + 0.24 / height
+                heading_y = row[0].get_position().y1 + 0.24 / figure_inch
                 fig.text(
-                    0.012, top, row_names[number], fontsize=9.5, fontweight="bold", va="bottom"
+                    0.012,
+                    heading_y,
+                    row_names[number],
+                    fontsize=9.5,
+                    fontweight="bold",
+                    va="bottom",
                 )
-        fig.text((left_margin + right) / 2, 0.36 / height, xlabel, fontsize=8, ha="center")
-        for column in axes.reshape(1, -1) if one_scale else axes.T:
-            _share_limits(column, from_zero, lowest)
+        fig.text(
+            (left_margin + right_margin) / 2, 0.36 / figure_inch, xlabel, fontsize=8, ha="center"
+        )
+        for column in axes.reshape(1, -1) if shares_scale else axes.T:
+            _share_limits(column, includes_zero, lowest_value)
         _draw_legend(fig, legend, panels)
     return fig
 
 
+def _measure_texts(panel: ForestPanel) -> int:
+    """Return the length of the longest text in a panel (characters)."""
+    texts = [point.text for points in panel.points.values() for point in points]
+    return max(map(len, texts), default=0)
+
+
 def _draw_panel(
-    ax: Axes, panel: ForestPanel, labels: Mapping[str, str], from_zero: bool, lowest: float
+    ax: Axes,
+    panel: ForestPanel,
+    labels: Mapping[str, str],
+    includes_zero: bool,
+    lowest_value: float,
 ) -> None:
+    """Draw a panel with one line per label, and values at the right end of the lines."""
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.set_yticks(range(len(labels)), list(labels.values()), fontsize=8.5)
-    ax.tick_params(axis="y", length=0, colors=s.INK)
+    ax.tick_params(axis="y", length=0, colors=canvas.INK)
     ax.tick_params(axis="x", labelsize=7.5)
     ax.set_title(
         panel.title,
@@ -178,13 +184,13 @@ def _draw_panel(
         pad=4,
     )
     ax.spines["left"].set_visible(False)
-    s.light_grid(ax, "x")
+    canvas.light_grid(ax, "x")
     if panel.is_emphasized:
-        ax.set_facecolor(s.WASH)
+        ax.set_facecolor(canvas.WASH)
     if math.isfinite(panel.margin):
-        ax.axvspan(-panel.margin, panel.margin, color=s.GRID, alpha=0.6, lw=0)
-    if from_zero:
-        ax.axvline(0, color=s.SOFT, lw=0.8)
+        ax.axvspan(-panel.margin, panel.margin, color=canvas.GRID, alpha=0.6, lw=0)
+    if includes_zero:
+        ax.axvline(0, color=canvas.SOFT, lw=0.8)
     for color, dashes, position in panel.lines.values():
         if math.isfinite(position):
             ax.axvline(position, color=color, lw=1.0, ls=dashes, zorder=1)
@@ -193,36 +199,47 @@ def _draw_panel(
         "fontsize": 7,
         "va": "center",
     }
-    for height, key in enumerate(labels):
-        finite = [point for point in panel.points.get(key, ()) if math.isfinite(point.value)]
-        for point in finite:
-            _draw_point(ax, height, point)
-            prefix = "◂ " if point.text and point.value < lowest else ""
-            ax.text(1.01, height, prefix + point.text, color=s.INK, **text_options)
-        if not finite:
-            ax.text(1.01, height, "n/a", color=s.SOFT, **text_options)
+    for line, key in enumerate(labels):
+        finite_points = [
+            point for point in panel.points.get(key, ()) if math.isfinite(point.value)
+        ]
+        for point in finite_points:
+            _draw_point(ax, line, point)
+            prefix = "◂ " if point.text and point.value < lowest_value else ""
+            ax.text(1.01, line, prefix + point.text, color=canvas.INK, **text_options)
+        if not finite_points:
+            ax.text(1.01, line, "n/a", color=canvas.SOFT, **text_options)
 
 
-def _draw_point(ax: Axes, height: int, point: ForestPoint) -> None:
+def _draw_point(ax: Axes, line: int, point: ForestPoint) -> None:
+    """Draw a point with its interval at a line of the panel."""
     if math.isfinite(point.lower) and math.isfinite(point.upper):
         ends = [point.lower, point.upper]
-        ax.plot(ends, [height, height], color=point.color, lw=1.5, solid_capstyle="butt", zorder=2)
-    face = s.PAPER if point.hollow else point.color
+        ax.plot(ends, [line, line], color=point.color, lw=1.5, solid_capstyle="butt", zorder=2)
+    face_color = canvas.PAPER if point.hollow else point.color
     ax.plot(
-        [point.value], [height], point.marker, color=point.color, mfc=face, ms=5, mew=1.1, zorder=3
+        [point.value],
+        [line],
+        point.marker,
+        color=point.color,
+        mfc=face_color,
+        ms=5,
+        mew=1.1,
+        zorder=3,
     )
 
 
-def _share_limits(axes: Sequence[Axes], from_zero: bool, lowest: float) -> None:
-    """Give axes one value axis that includes 0 if requested and does not go below `lowest`."""
+def _share_limits(axes: Sequence[Axes], includes_zero: bool, lowest_value: float) -> None:
+    """Give axes one value axis, which includes 0 if requested and ends at `lowest_value`."""
     limits = np.array([(ax.dataLim.x0, ax.dataLim.x1) for ax in axes])
-    ends = [*limits[np.isfinite(limits).all(axis=1)].ravel(), *([0.0] if from_zero else [])] or [
-        0.0
-    ]
-    low, high = max(min(ends), lowest), max(ends)
-    span = (high - low) or 1.0
+    limit_values = [
+        *limits[np.isfinite(limits).all(axis=1)].ravel(),
+        *([0.0] if includes_zero else []),
+    ] or [0.0]
+    lower, upper = max(min(limit_values), lowest_value), max(limit_values)
+    span = (upper - lower) or 1.0
     for ax in axes:
-        ax.set_xlim(low - 0.04 * span, high + 0.04 * span)
+        ax.set_xlim(lower - 0.04 * span, upper + 0.04 * span)
         ax.xaxis.set_major_locator(MaxNLocator(5))
 
 
@@ -231,15 +248,20 @@ def _draw_legend(
 ) -> None:
     """Draw the legend of points, intervals and vertical lines."""
     handles = []
-    for name, style in legend.items():
-        face = s.PAPER if style.hollow else style.color
-        line = "-" if math.isfinite(style.lower) else ""
-        mark: dict[str, Any] = {"color": style.color, "marker": style.marker, "mfc": face, "ms": 5}
-        handles.append(Line2D([], [], ls=line, lw=1.5, label=name, **mark))
-    lines = {name: style for panel in panels for name, style in panel.lines.items()}
+    for name, point in legend.items():
+        face_color = canvas.PAPER if point.hollow else point.color
+        line = "-" if math.isfinite(point.lower) else ""
+        marker_options: dict[str, Any] = {
+            "color": point.color,
+            "marker": point.marker,
+            "mfc": face_color,
+            "ms": 5,
+        }
+        handles.append(Line2D([], [], ls=line, lw=1.5, label=name, **marker_options))
+    lines = {name: point for panel in panels for name, point in panel.lines.items()}
     handles += [
-        Line2D([], [], color=c, ls=dashes, lw=1.0, label=name)
-        for name, (c, dashes, _) in lines.items()
+        Line2D([], [], color=color, ls=dashes, lw=1.0, label=name)
+        for name, (color, dashes, _) in lines.items()
     ]
     if handles:
         fig.legend(

@@ -10,7 +10,7 @@ from bids_sr.io.compiled_loops import compile_for
 
 
 @compile_for("void(float64[:,::1], float64, boolean[::1])")
-def mark_corners(chain: Float, tolerance: float, marks: Any) -> None:
+def mark_corners(line: Float, tolerance: float, marks: Any) -> None:
     """Mark the points of a line (N, 2) that approximate it within a tolerance.
 
     Algorithm of Douglas and Peucker (1973): a section is replaced by a straight segment unless one
@@ -19,7 +19,7 @@ def mark_corners(chain: Float, tolerance: float, marks: Any) -> None:
 
     Parameters
     ----------
-    chain : ndarray
+    line : ndarray
         Points (N, 2).
     tolerance : float
         Largest distance of a point from the simplified line, in the unit of the points.
@@ -27,18 +27,18 @@ def mark_corners(chain: Float, tolerance: float, marks: Any) -> None:
         Array (N,), all False; marked points become True. Both ends are always marked.
     """
     marks[0] = marks[-1] = True
-    ends = np.empty(len(chain), np.int64)  # ends of pending sections, the next section last
-    ends[0] = len(chain) - 1
+    ends = np.empty(len(line), np.int64)  # ends of pending sections, the next section last
+    ends[0] = len(line) - 1
     count = 1
     start = 0
     while count:
         end = ends[count - 1]
-        x, y = chain[start]
-        along_x, along_y = chain[end, 0] - x, chain[end, 1] - y
+        x, y = line[start]
+        along_x, along_y = line[end, 0] - x, line[end, 1] - y
         length = math.hypot(along_x, along_y)
         farthest, corner = tolerance, -1
-        for k in range(start + 1, end):
-            dx, dy = chain[k, 0] - x, chain[k, 1] - y
+        for point in range(start + 1, end):
+            dx, dy = line[point, 0] - x, line[point, 1] - y
             to_end_x, to_end_y = dx - along_x, dy - along_y
             is_between = (
                 dx * along_x + dy * along_y > 0 and to_end_x * along_x + to_end_y * along_y < 0
@@ -48,7 +48,7 @@ def mark_corners(chain: Float, tolerance: float, marks: Any) -> None:
             else:
                 distance = min(math.hypot(dx, dy), math.hypot(to_end_x, to_end_y))
             if distance > farthest:
-                farthest, corner = distance, k
+                farthest, corner = distance, point
         if corner < 0:
             start = end
             count -= 1

@@ -24,26 +24,25 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.report.markup import render
 
-_STEPS = 127
+_N_STEPS = 127
 """Number of steps of the color scale on each side of 0."""
-_LEAST = {"t": 2.5, "cc": 0.15, "effect": 0.0}
+_SMALLEST_VALUES = {"t": 2.5, "cc": 0.15, "effect": 0.0}
 """Smallest absolute value in the viewer, by statistic; smaller values are set to 0."""
-_MOST = {"t": 12.0, "cc": 1.0, "effect": 1.0}
+_LARGEST_THRESHOLDS = {"t": 12.0, "cc": 1.0, "effect": 1.0}
 """Upper end of the threshold slider, by statistic."""
-_DIGITS = {"t": 1, "cc": 2}
+_N_DECIMALS = {"t": 1, "cc": 2}
 """Number of decimals of values and of the threshold, by statistic; the step of the slider is one
-unit
-of the last decimal.
+unit of the last decimal.
 """
 MAX_BYTES, PAGE_BYTES = 2_600_000, 5_200_000
 """Bytes of base64: limits for the maps of one run, and of all runs on a page. The first contrasts
-and
-smoothing widths are included, and the names of the others are listed. The rest of a page of 8 MB
-is for figures.
+and smoothing widths are included, and the names of the others are listed. The rest of a page of
+8 MB is for figures.
 """
-_LEVEL = 6  # gzip level; level 9 takes several times as long and saves few bytes
-_TALLEST_PX, _MARGIN_MM = 400, 9.0
-TITLES = {"raw": "acquired", "bspline": "B-spline", "measured": "measured (reference)"}
+_GZIP_LEVEL = 6  # gzip level; level 9 takes several times as long and saves few bytes
+_TALLEST_PX = 400  # pixels, largest height of a plane
+_MARGIN_MM = 9.0  # mm, margin around the brain
+SERIES_TITLES = {"raw": "acquired", "bspline": "B-spline", "measured": "measured (reference)"}
 
 _ViewerMaps = Mapping[tuple[str, str], Mapping[str, Volume]]
 """Maps of one run by contrast and smoothing (in words), for each series in display order."""
@@ -51,18 +50,18 @@ _MNI_STEP_MM = 10.0
 """mm, distance between points with MNI coordinates; the viewer interpolates between points."""
 
 
-def mni_nodes(shape: Sequence[int], affine: Array) -> Array:
+def make_mni_nodes(shape: Sequence[int], affine: Array) -> Array:
     """Return points (X, Y, Z, 3; RAS mm) over a RAS grid, at most `_MNI_STEP_MM` apart.
 
     The points cover the field of view from edge to edge, with at least two points along each axis.
     """
     zooms = voxel_sizes(affine)
     counts = [
-        max(2, math.ceil(n * zoom / _MNI_STEP_MM) + 1)
-        for n, zoom in zip(shape, zooms, strict=True)
+        max(2, math.ceil(size * zoom / _MNI_STEP_MM) + 1)
+        for size, zoom in zip(shape, zooms, strict=True)
     ]
     axis_points = [
-        np.linspace(-0.5, n - 0.5, count) for n, count in zip(shape, counts, strict=True)
+        np.linspace(-0.5, size - 0.5, count) for size, count in zip(shape, counts, strict=True)
     ]
     voxels = np.stack(np.meshgrid(*axis_points, indexing="ij"), axis=-1)
     return voxels @ np.asarray(affine)[:3, :3].T + np.asarray(affine)[:3, 3]
@@ -78,15 +77,15 @@ def bytes_per_run(n_runs: int) -> int:
     return min(MAX_BYTES, PAGE_BYTES // max(1, n_runs))
 
 
-def _step_size(top: float, threshold: float) -> float:
-    """Return the smallest step of stored values that reaches `top` and respects `threshold`.
+def _choose_step(largest: float, threshold: float) -> float:
+    """Return the smallest step of stored values that reaches `largest` and respects `threshold`.
 
     The threshold is midway between two stored values. Stored values are then on the same side of
     the threshold as the original values, so that exactly the voxels above the threshold are shown.
     """
-    if threshold <= 0 or top <= threshold:
-        return max(top, threshold, 1e-12) / _STEPS
-    return threshold / (math.floor(_STEPS * threshold / top + 0.5) - 0.5)
+    if threshold <= 0 or largest <= threshold:
+        return max(largest, threshold, 1e-12) / _N_STEPS
+    return threshold / (math.floor(_N_STEPS * threshold / largest + 0.5) - 0.5)
 
 
 def encode_image(image: Volume, *, slope: float, description: str = "") -> str:
@@ -103,14 +102,14 @@ def encode_image(image: Volume, *, slope: float, description: str = "") -> str:
     description : str
         Description in the NIfTI header (ASCII).
     """
-    volume = slices.canonical(image)
-    steps = np.clip(np.rint(slices.replace_nan(volume.data) / slope), -_STEPS, _STEPS).astype(
+    volume = slices.reorient_to_ras(image)
+    steps = np.clip(np.rint(slices.replace_nan(volume.data) / slope), -_N_STEPS, _N_STEPS).astype(
         np.int8
     )
     nifti = nib.Nifti1Image(steps, volume.affine)
     nifti.header.set_slope_inter(slope, 0)
     nifti.header["descrip"] = description.encode("ascii")
-    return base64.b64encode(gzip.compress(nifti.to_bytes(), _LEVEL, mtime=0)).decode("ascii")
+    return base64.b64encode(gzip.compress(nifti.to_bytes(), _GZIP_LEVEL, mtime=0)).decode("ascii")
 
 
 def _brain_box(mask: Volume) -> list[list[float]]:
@@ -150,8 +149,8 @@ def viewer_html(
         Limit for the maps in bytes of base64; the first contrast and smoothing are always
         included.
     mni : ndarray | None
-        MNI coordinates (mm; X, Y, Z, 3) of the points of `mni_nodes` over the background's field
-        of view.
+        MNI coordinates (mm; X, Y, Z, 3) of the points of `make_mni_nodes` over the background's
+        field of view.
     definitions : Sequence[tuple[str, str]]
         Labels and descriptions of the series.
     cautions : Sequence[str]
@@ -160,21 +159,23 @@ def viewer_html(
     if not maps:
         return Markup("")
     statistic = display.statistic
-    minimum = _LEAST.get(display.statistic, 0.0)
-    volumes, limits, omitted = _encode_maps(maps, display, max_bytes)
-    start, *_ = maps
+    minimum = _SMALLEST_VALUES.get(statistic, 0.0)
+    volumes, limits, omitted_names = _encode_maps(maps, display, max_bytes)
+    first_key, *_ = maps
     series = list(
         dict.fromkeys(name for maps_by_series in maps.values() for name in maps_by_series)
     )
-    candidates = (name for name in (first_series, "bspline", *series) if name in maps[start])
-    digits = _DIGITS.get(statistic, 2)
+    initial_series = (
+        name for name in (first_series, "bspline", *series) if name in maps[first_key]
+    )
+    digits = _N_DECIMALS.get(statistic, 2)
     low, high = slices.gray_limits(background, mask)
-    ras_background = slices.canonical(background)
-    peak = peak_voxel(next(iter(maps[start].values())), mask)
+    ras_background = slices.reorient_to_ras(background)
+    peak = peak_voxel(next(iter(maps[first_key].values())), mask)
     content: dict[str, Any] = {
         "statistic": statistic,
         "least": minimum,
-        "most": _MOST.get(statistic, 1.0),
+        "most": _LARGEST_THRESHOLDS.get(statistic, 1.0),
         "step": 10.0**-digits,
         "digits": digits,
         "threshold": display.threshold,
@@ -184,40 +185,50 @@ def viewer_html(
         "contrasts": list(dict.fromkeys(contrast for contrast, _ in limits)),
         "smoothings": list(dict.fromkeys(smoothing for _, smoothing in limits)),
         "series": series,
-        "titles": TITLES,
-        "first": {"contrast": start[0], "smoothing": start[1], "series": next(candidates)},
+        "titles": SERIES_TITLES,
+        "first": {
+            "contrast": first_key[0],
+            "smoothing": first_key[1],
+            "series": next(initial_series),
+        },
         "at": [
-            round((k + 0.5) / n, 5) for k, n in zip(peak, ras_background.data.shape, strict=True)
+            round((index + 0.5) / size, 5)
+            for index, size in zip(peak, ras_background.data.shape, strict=True)
         ],
         "box": _brain_box(mask),
         "maps": volumes,
         "files": {key: file for key, file in files.items() if key in volumes},
         "background": encode_image(
             background.like(np.clip((background.data - low) / (high - low), 0, 1)),
-            slope=1 / _STEPS,
+            slope=1 / _N_STEPS,
         ),
     }
     if mni is not None:
-        tenths = np.clip(np.rint(10 * mni), -(2**15), 2**15 - 1).astype("<i2")
-        content["mni"] = {
-            "size": mni.shape[:3],
-            "tenths": base64.b64encode(tenths.tobytes()).decode("ascii"),
-        }
-    text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
-    name = f"|{statistic}|"
-    shown_values = (
-        f"The slider sets the threshold, which is {name} > {display.threshold:g} at first."
-        + f" Values of {name} < {minimum:g} are not included in this page." * (minimum > 0)
-    )
+        content["mni"] = _encode_mni(mni)
     return render(
         "viewer",
-        Markup(text),
-        shown_values,
-        omitted,
+        Markup(json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")),
+        _threshold_text(display, minimum),
+        omitted_names,
         bool(content["files"]),
         definitions,
         cautions,
     )
+
+
+def _encode_mni(mni: Array) -> dict[str, Any]:
+    """Encode MNI coordinates (mm; X, Y, Z, 3) in tenths of a millimeter for the viewer."""
+    tenths = np.clip(np.rint(10 * mni), -(2**15), 2**15 - 1).astype("<i2")
+    return {"size": mni.shape[:3], "tenths": base64.b64encode(tenths.tobytes()).decode("ascii")}
+
+
+def _threshold_text(display: Display, minimum: float) -> str:
+    """Return sentences on the threshold of the viewer, and on values that are not included."""
+    name = f"|{display.statistic}|"
+    text = f"The slider sets the threshold, which is {name} > {display.threshold:g} at first."
+    if minimum > 0:
+        text += f" Values of {name} < {minimum:g} are not included in this page."
+    return text
 
 
 def _encode_maps(
@@ -232,35 +243,35 @@ def _encode_maps(
         contrasts and smoothing widths that were omitted.
     """
     statistic = display.statistic
-    minimum = _LEAST.get(display.statistic, 0.0)
+    minimum = _SMALLEST_VALUES.get(display.statistic, 0.0)
     description = (
         f"bids-sr preview: |{statistic}| < {minimum:g} set to 0, rounded to 8 bit; not the map"
     )
     volumes: dict[str, str] = {}
     limits: dict[tuple[str, str], float] = {}
-    omitted: list[str] = []
+    omitted_names: list[str] = []
     # All contrasts without smoothing come before contrasts with smoothing.
-    widths = list(dict.fromkeys(smoothing for _, smoothing in maps))
-    for contrast, smoothing in sorted(maps, key=lambda key: widths.index(key[1])):
+    smoothings = list(dict.fromkeys(smoothing for _, smoothing in maps))
+    for contrast, smoothing in sorted(maps, key=lambda key: smoothings.index(key[1])):
         images = dict(maps[contrast, smoothing])  # The dictionary releases images after use.
         limit = common_scale(images.values(), display.floor)
-        top = max(
+        largest = max(
             limit,
             *(float(np.nanmax(np.abs(image.data), initial=0.0)) for image in images.values()),
         )
-        slope = _step_size(top, display.threshold)
-        encoded = {}
+        slope = _choose_step(largest, display.threshold)
+        encoded_maps = {}
         for name, image in images.items():
             values = slices.replace_nan(np.asarray(image.data, dtype=np.float32))
-            thresholded = np.where(np.abs(values) < minimum, np.float32(0), values)
-            encoded[map_key(contrast, smoothing, name)] = encode_image(
-                image.like(thresholded), slope=slope, description=description
+            thresholded_values = np.where(np.abs(values) < minimum, np.float32(0), values)
+            encoded_maps[map_key(contrast, smoothing, name)] = encode_image(
+                image.like(thresholded_values), slope=slope, description=description
             )
-        size = sum(map(len, encoded.values()))
+        size = sum(map(len, encoded_maps.values()))
         if size > max_bytes and volumes:
-            omitted.append(f"{contrast}, {smoothing}")
+            omitted_names.append(f"{contrast}, {smoothing}")
             continue
         max_bytes -= size
-        volumes |= encoded
+        volumes |= encoded_maps
         limits[contrast, smoothing] = round(limit, 3)
-    return volumes, limits, omitted
+    return volumes, limits, omitted_names

@@ -11,7 +11,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
-from bids_sr.figures import canvas as s, slices
+from bids_sr.figures import canvas, slices
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.slices import Cut, Layer, Outline, Panel, PanelRow
 from bids_sr.frozen import frozen
@@ -45,7 +45,7 @@ class Display:
 T_DISPLAY = Display(statistic="t", threshold=3.1, floor=6.0)
 """|t| > 3.1 corresponds to one-sided p < .001, uncorrected, for many degrees of freedom."""
 CC_DISPLAY = Display(statistic="cc", threshold=0.25, floor=0.6)
-_FDR_COLOR = "white"
+_SIGNIFICANT_COLOR = "white"
 MAP_COLORS = (
     "#d9fbff",
     "#98e2ff",
@@ -63,14 +63,13 @@ and no color is as dark as the brain.
 """
 _MAP_CMAP = LinearSegmentedColormap.from_list("bids-sr-maps", MAP_COLORS)
 _N_PLANES = 9
-ZOOM_MM = (72.0, 62.0)
-_CLOSE_MM = 64.0
-_PART_MM = (110.0, 80.0)
-"""mm: size (x, y) of the enlarged part on the first screen; width of the enlarged part beside
-maps;
-size of a part of a slice
-"""
-_TALL = 3.2
+ZOOM_SIZE_MM = (72.0, 62.0)
+"""mm, size (x, y) of the enlarged part on the first screen"""
+_ENLARGED_WIDTH_MM = 64.0
+"""mm, width of the enlarged part beside maps"""
+_PART_SIZE_MM = (110.0, 80.0)
+"""mm, size (x, y) of a part of a slice"""
+_TALLEST_INCH = 3.2
 """inches, largest height of a panel in figures of a part of a slice"""
 
 
@@ -85,19 +84,19 @@ class Scene:
 
     def __post_init__(self) -> None:
         # All rows of all figures of a run show this layer.
-        object.__setattr__(self, "signal", slices.gray(self.background, self.mask))
+        object.__setattr__(self, "signal", slices.make_gray_layer(self.background, self.mask))
 
     @property
     def roi_is_brain(self) -> bool:
         """Whether the region covers about the whole brain, with nothing to outline or enlarge."""
-        return slices.is_brain(self.roi.data, self.mask.data)
+        return slices.covers_brain(self.roi.data, self.mask.data)
 
     def make_layer(self, background: Layer, *lines: Outline) -> list[Layer | Outline]:
         """Return a map layer over the signal, with outlines.
 
         The region of interest is outlined unless it covers about the whole brain; `lines` follow.
         """
-        roi = [] if self.roi_is_brain else [Outline(image=self.roi, color=s.ROI_COLOR)]
+        roi = [] if self.roi_is_brain else [Outline(image=self.roi, color=canvas.ROI_COLOR)]
         return [self.signal, background, *roi, *lines]
 
 
@@ -108,18 +107,18 @@ def _scale_end(values: Array, percent: float) -> float:
 
 
 def _scale_maps(
-    maps: Mapping[str, Volume], display: Display, limit: float | None, *, alpha: float
+    maps: Mapping[str, Volume], display: Display, scale_limit: float | None, *, alpha: float
 ) -> dict[str, Layer]:
     """Return layers of maps on one color scale, without values up to the threshold."""
-    high = limit or common_scale(maps.values(), display.floor)
-    scaled = {}
+    scale_end = scale_limit or common_scale(maps.values(), display.floor)
+    layers = {}
     for name, image in maps.items():
         values = slices.replace_nan(image.data)
-        thresholded = image.like(np.where(np.abs(values) > display.threshold, values, np.nan))
-        scaled[name] = Layer(
-            image=thresholded, low=-high, high=high, colors=_MAP_CMAP, alpha=alpha
+        thresholded_map = image.like(np.where(np.abs(values) > display.threshold, values, np.nan))
+        layers[name] = Layer(
+            image=thresholded_map, low=-scale_end, high=scale_end, colors=_MAP_CMAP, alpha=alpha
         )
-    return scaled
+    return layers
 
 
 def common_scale(maps: Iterable[Volume], floor: float) -> float:
@@ -135,14 +134,14 @@ def common_scale(maps: Iterable[Volume], floor: float) -> float:
     return max(floor, float(f"{np.median(percentiles):.2g}")) if percentiles else floor
 
 
-def _informative_planes(scene: Scene, first: Volume, count: int) -> list[float]:
+def _informative_planes(scene: Scene, first_map: Volume, count: int) -> list[float]:
     """Return positions (mm) of axial planes with strong values of the *first* map in the region.
 
     The first map determines the planes of all series, so that methods are not shown in their own
     best planes. Planes are some distance apart and in ascending order. The first map may be on any
     grid of the field of view.
     """
-    ras_region, ras_map = slices.canonical(scene.roi), slices.canonical(first)
+    ras_region, ras_map = slices.reorient_to_ras(scene.roi), slices.reorient_to_ras(first_map)
     strength = np.sort(
         np.abs(slices.replace_nan(ras_map.data)).reshape(-1, ras_map.data.shape[2]), axis=0
     )[-20:].mean(0)
@@ -150,16 +149,16 @@ def _informative_planes(scene: Scene, first: Volume, count: int) -> list[float]:
         (np.arange(image.data.shape[2]) + 0.5) * image.zooms[2] for image in (ras_region, ras_map)
     )
     score = np.interp(heights, positions, strength)
-    inside = score * (ras_region.data > 0).any(axis=(0, 1))
-    score = inside if inside.any() else score + 1e-6
+    region_score = score * (ras_region.data > 0).any(axis=(0, 1))
+    score = region_score if region_score.any() else score + 1e-6
     separation = max(1, int(np.count_nonzero(score) / (2.0 * count)))
-    return [float(heights[k]) for k in slices.choose_planes(score, count, separation)]
+    return [float(heights[plane]) for plane in slices.choose_planes(score, count, separation)]
 
 
-def peak_voxel(first: Volume, mask: Volume) -> tuple[int, int, int]:
+def peak_voxel(image: Volume, mask: Volume) -> tuple[int, int, int]:
     """Return the voxel with the largest absolute value in a brain mask.
 
-    Overview and viewer open at this voxel. `first` may be on another grid of the field of view.
+    Overview and viewer open at this voxel. `image` may be on another grid of the field of view.
 
     Returns
     -------
@@ -167,9 +166,9 @@ def peak_voxel(first: Volume, mask: Volume) -> tuple[int, int, int]:
         Indices in the mask in RAS order (right, anterior, superior), counted from 0.
     """
     magnitude = slices.resample_nearest(
-        first.like(np.abs(slices.replace_nan(first.data))), mask
-    ) * (slices.canonical(mask).data > 0)
-    x, y, z = (int(k) for k in np.unravel_index(np.argmax(magnitude), magnitude.shape))
+        image.like(np.abs(slices.replace_nan(image.data))), mask
+    ) * (slices.reorient_to_ras(mask).data > 0)
+    x, y, z = (int(index) for index in np.unravel_index(np.argmax(magnitude), magnitude.shape))
     return x, y, z
 
 
@@ -180,24 +179,26 @@ def highest_point(image: Volume, region: Volume) -> Float:
     as in `bids_sr.figures.slices`. `image` may be on another grid of the field of view.
     """
     positive = image.like(slices.replace_nan(image.data).clip(0))
-    return (np.array(peak_voxel(positive, region)) + 0.5) * slices.canonical(region).zooms
+    return (np.array(peak_voxel(positive, region)) + 0.5) * slices.reorient_to_ras(region).zooms
 
 
-def _close_up(scene: Scene, first: Volume, positions: Sequence[float], brain_box: Array) -> Array:
+def _enlarged_box(
+    scene: Scene, first_map: Volume, positions: Sequence[float], brain_box: Array
+) -> Array:
     """Return a box around the peak of a map in the region, within the planes shown.
 
     The aspect ratio of the box equals the aspect ratio of `brain_box`.
     """
-    ras_region = slices.canonical(scene.roi)
+    ras_region = slices.reorient_to_ras(scene.roi)
     planes = (np.array(positions) // ras_region.zooms[2]).astype(int)
     region_in_planes = np.zeros(ras_region.data.shape)
     region_in_planes[:, :, planes] = ras_region.data[:, :, planes] > 0
-    x, y, _ = peak_voxel(first, Volume(region_in_planes, ras_region.affine))
+    x, y, _ = peak_voxel(first_map, Volume(region_in_planes, ras_region.affine))
     box_width, box_height, _ = np.ptp(brain_box, axis=0)
     return slices.crop_box(
         brain_box,
         (np.array([x, y, 0]) + 0.5) * ras_region.zooms,
-        (_CLOSE_MM, _CLOSE_MM * box_height / box_width),
+        (_ENLARGED_WIDTH_MM, _ENLARGED_WIDTH_MM * box_height / box_width),
     )
 
 
@@ -237,18 +238,22 @@ def activation_figure(
     """
     if not maps:
         raise FigureInputError("no map to draw")
-    first = next(iter(maps.values()))
+    first_map = next(iter(maps.values()))
     brain_box = slices.bounding_box_mm(scene.mask, 3.0)
-    positions = _informative_planes(scene, first, 2 * n_slices if scene.roi_is_brain else n_slices)
-    cuts = slices.cuts(positions, brain_box)
+    positions = _informative_planes(
+        scene, first_map, 2 * n_slices if scene.roi_is_brain else n_slices
+    )
+    cuts = slices.make_cuts(positions, brain_box)
     if not scene.roi_is_brain:
-        cuts += slices.cuts(positions, _close_up(scene, first, positions, brain_box))
+        cuts += slices.make_cuts(positions, _enlarged_box(scene, first_map, positions, brain_box))
     layers = _scale_maps(maps, display, limit, alpha=0.92)
-    regions = significant or {}
+    significant_masks = significant or {}
     rows: list[PanelRow] = []
     for name, layer in layers.items():
         lines = (
-            [Outline(image=regions[name], color=_FDR_COLOR, width=0.6)] if name in regions else []
+            [Outline(image=significant_masks[name], color=_SIGNIFICANT_COLOR, width=0.6)]
+            if name in significant_masks
+            else []
         )
         rows.append(slices.make_row(series_text(name), cuts, *scene.make_layer(layer, *lines)))
     return slices.image_figure(rows, scale=layers[next(iter(maps))], label=display.label)
@@ -289,28 +294,31 @@ def plot_zoomed_maps(
     """
     if not maps:
         raise FigureInputError("no map to draw")
-    brain = slices.canonical(scene.mask)
+    brain = slices.reorient_to_ras(scene.mask)
     voxel = center_voxel or peak_voxel(next(iter(maps.values())), scene.mask)
     center = (np.array(voxel) + 0.5) * brain.zooms
     brain_box = slices.bounding_box_mm(scene.mask, 3.0)
-    box = slices.crop_box(brain_box, center, ZOOM_MM)
+    box = slices.crop_box(brain_box, center, ZOOM_SIZE_MM)
     layers = _scale_maps(maps, display, limit, alpha=0.95)
-    lines = [] if region is None else [Outline(image=region, color=_FDR_COLOR, width=0.8)]
+    lines = [] if region is None else [Outline(image=region, color=_SIGNIFICANT_COLOR, width=0.8)]
     layers_by_name = {name: scene.make_layer(layer, *lines) for name, layer in layers.items()}
     z = float(brain.affine[2] @ [*voxel, 1])
     overview_panel = Panel(
-        cut=Cut(axis=2, at=center[2], box=brain_box),
+        cut=Cut(axis=2, position_mm=center[2], box=brain_box),
         layers=next(iter(layers_by_name.values())),
         enlarged_box=box,
-        position_label=slices.coordinate(2, z),
+        position_label=slices.coordinate_text(2, z),
     )
     zoom_panels = [
-        Panel(cut=Cut(axis=2, at=center[2], box=box), layers=layer, title=name)
+        Panel(cut=Cut(axis=2, position_mm=center[2], box=box), layers=layer, title=name)
         for name, layer in layers_by_name.items()
     ]
     scale = next(iter(layers.values()))
     return slices.image_figure(
-        [("", [overview_panel, *zoom_panels])], scale=scale, label=display.label, tallest=_TALL
+        [("", [overview_panel, *zoom_panels])],
+        scale=scale,
+        label=display.label,
+        tallest_inch=_TALLEST_INCH,
     )
 
 
@@ -330,7 +338,7 @@ def overlay_figure(
         raise FigureInputError(f"there is no map with the label {label}")
     inside = mask.data > 0
     scale_end = max(_scale_end(image.data[inside], 99) for image in maps.values())
-    background_layers = [slices.gray(background, mask)] if background else []
+    background_layers = [slices.make_gray_layer(background, mask)] if background else []
     cuts = slices.spread_cuts(mask, 3.0, (2, _N_PLANES))
     layers = {
         name: Layer(
@@ -360,10 +368,10 @@ def variance_figure(
 
     Mask and background are on the grid of `weight`.
     """
-    masked = weight.like(np.where(mask.data > 0, weight.data, np.nan))
-    scale = Layer(image=masked, low=0.0, high=_scale_end(masked.data, 99), colors="inferno")
+    brain_map = weight.like(np.where(mask.data > 0, weight.data, np.nan))
+    scale = Layer(image=brain_map, low=0.0, high=_scale_end(brain_map.data, 99), colors="inferno")
     cuts = slices.spread_cuts(mask, 2.0, (2, n_slices))
-    anatomy = [slices.gray(background, mask)] if background else []
+    anatomy = [slices.make_gray_layer(background, mask)] if background else []
     rows = [slices.make_row("", cuts, layer) for layer in (*anatomy, scale)]
     label = f"standard deviation of the fluctuations (signal units), estimated from {source}"
     return slices.image_figure(rows, scale=scale, label=label)
@@ -402,35 +410,25 @@ def plot_effects_above_nyquist(
     """
     if not maps:
         raise FigureInputError("no map above the acquired Nyquist frequency to draw")
-    masked = {
+    brain_maps = {
         name: image.like(np.where(mask.data > 0, image.data, np.nan))
         for name, image in maps.items()
     }
-    last = slices.canonical(list(masked.values())[-1])
-    brain_box = slices.bounding_box_mm(mask, 3.0)
-    energy = np.square(slices.replace_nan(last.data))
-    planes = slices.choose_planes(energy.sum(axis=(0, 1)), 2, 2) or [energy.shape[2] // 2]
-    boxes = [
-        slices.crop_box(brain_box, _center_of_mass(energy[:, :, k]) * last.zooms, _PART_MM)
-        for k in planes
-    ]
-    cuts = [
-        Cut(axis=2, at=(k + 0.5) * last.zooms[2], box=box)
-        for k, box in zip(planes, boxes, strict=True)
-    ]
+    last_map = slices.reorient_to_ras(list(brain_maps.values())[-1])
+    cuts = _cut_strongest_parts(last_map, slices.bounding_box_mm(mask, 3.0))
     # A single implausible series would otherwise make all others pale.
-    high = max(_scale_end(slices.cut_out(last, cut)[0], 99) for cut in cuts)
+    scale_end = max(_scale_end(slices.cut_out(last_map, cut)[0], 99) for cut in cuts)
     layers = {
-        name: Layer(image=image, low=-high, high=high, colors="RdBu_r")
-        for name, image in masked.items()
+        name: Layer(image=image, low=-scale_end, high=scale_end, colors="RdBu_r")
+        for name, image in brain_maps.items()
     }
     finite_scores = {
-        name: value for name in masked if math.isfinite(value := scores.get(name, math.nan))
+        name: value for name in brain_maps if math.isfinite(value := scores.get(name, math.nan))
     }
     titles = {
         name: series_text(name)
         + (f" ({number(finite_scores[name])})" if name in finite_scores else "")
-        for name in masked
+        for name in brain_maps
     }
     rows = [
         (
@@ -444,24 +442,36 @@ def plot_effects_above_nyquist(
     ]
     label = (
         "effect above the acquired Nyquist frequency"
-        f" ({s.units_text(percent)}){f'; in brackets: {score}' if finite_scores else ''}"
+        f" ({canvas.units_text(percent)}){f'; in brackets: {score}' if finite_scores else ''}"
     )
     return slices.image_figure(
-        rows, scale=next(iter(layers.values())), label=label, tallest=_TALL, ground=s.GRID
+        rows,
+        scale=next(iter(layers.values())),
+        label=label,
+        tallest_inch=_TALLEST_INCH,
+        background=canvas.GRID,
     )
+
+
+def _cut_strongest_parts(ras_map: Volume, brain_box: Array) -> list[Cut]:
+    """Return parts of up to two planes with the largest energy, in the brain's box."""
+    energy = np.square(slices.replace_nan(ras_map.data))
+    planes = slices.choose_planes(energy.sum(axis=(0, 1)), 2, 2) or [energy.shape[2] // 2]
+    cuts = []
+    for plane in planes:
+        center = _center_of_mass(energy[:, :, plane]) * ras_map.zooms
+        box = slices.crop_box(brain_box, center, _PART_SIZE_MM)
+        cuts.append(Cut(axis=2, position_mm=(plane + 0.5) * ras_map.zooms[2], box=box))
+    return cuts
 
 
 def _center_of_mass(weights: Array) -> Array:
     """Return the center of mass of a plane (x, y, 0; voxels from its corner)."""
-    return np.array(
-        [
-            *(
-                np.average(np.arange(n) + 0.5, weights=weights.sum(1 - k) + 1e-12)
-                for k, n in enumerate(weights.shape)
-            ),
-            0.0,
-        ]
+    x, y = (
+        np.average(np.arange(size) + 0.5, weights=weights.sum(1 - axis) + 1e-12)
+        for axis, size in enumerate(weights.shape)
     )
+    return np.array([x, y, 0.0])
 
 
 def pair_figure(images: Mapping[str, Volume], mask: Volume | None) -> Figure:
@@ -470,16 +480,20 @@ def pair_figure(images: Mapping[str, Volume], mask: Volume | None) -> Figure:
     `mask`, on the grid of the first image, determines the planes and the gray scale. The whole
     image is used if the mask is None or empty.
     """
-    first = next(iter(images.values()))
-    inside = (
-        first.like(np.ones(first.data.shape)) if mask is None or not np.any(mask.data) else mask
+    first_image = next(iter(images.values()))
+    region = (
+        first_image.like(np.ones(first_image.data.shape))
+        if mask is None or not np.any(mask.data)
+        else mask
     )
-    cuts = slices.spread_cuts(inside, 5.0, (2, _N_PLANES))
+    cuts = slices.spread_cuts(region, 5.0, (2, _N_PLANES))
     rows = []
     for name, image in images.items():
         # A no-break space keeps the size on one line.
-        size = size_text(slices.canonical(image).zooms, unit="\u00a0mm")
-        rows.append(slices.make_row(f"{name}\n{size}", cuts, slices.gray(image, inside)))
+        size = size_text(slices.reorient_to_ras(image).zooms, unit="\u00a0mm")
+        rows.append(
+            slices.make_row(f"{name}\n{size}", cuts, slices.make_gray_layer(image, region))
+        )
     return slices.image_figure(rows)
 
 
@@ -509,67 +523,91 @@ def series_figure(
     FigureInputError
         If the reference series is missing or on another grid.
     """
-    brain, base = mask or roi, series.get(reference)
-    if base is None or base.data.shape != roi.data.shape:
+    brain, reference_image = mask or roi, series.get(reference)
+    if reference_image is None or reference_image.data.shape != roi.data.shape:
         raise FigureInputError(
             f"no series {reference!r} on the grid {roi.data.shape} among {list(series)}"
         )
-    high_resolution = {
-        name: image for name, image in series.items() if image.data.shape == roi.data.shape
-    }
-    changes = {name: image.like(image.data - base.data) for name, image in high_resolution.items()}
-    low, high = slices.gray_limits(base, brain)
+    low, high = slices.gray_limits(reference_image, brain)
     # A minimum of 1 % of the gray scale keeps differences white if all series are identical.
+    change_layers = _make_change_layers(series, reference_image, brain, 0.01 * (high - low))
+    brain_cut, enlarged_cut = _cut_largest_plane(roi, brain)
+    outlines = (
+        []
+        if slices.covers_brain(roi.data, brain.data)
+        else [Outline(image=roi, color=canvas.ROI_COLOR, width=0.6)]
+    )
+    signal_layers = {
+        name: Layer(image=image, low=low, high=high) for name, image in series.items()
+    }
+    signal_panels = [
+        Panel(
+            cut=brain_cut,
+            layers=[signal_layers[name]],
+            title=series_text(name),
+            enlarged_box=enlarged_cut.box,
+        )
+        for name in series
+    ]
+    enlarged_panels = [
+        Panel(cut=enlarged_cut, layers=[signal_layers[name], *outlines]) for name in series
+    ]
+    change_panels = []
+    for name, image in series.items():
+        if name in change_layers:
+            change_panels.append(Panel(cut=enlarged_cut, layers=[change_layers[name]]))
+        else:
+            text = f"acquired grid\n{size_text(slices.reorient_to_ras(image).zooms)}"
+            change_panels.append(Panel(cut=enlarged_cut, layers=[], text=text))
+    rows = {
+        "signal": signal_panels,
+        "enlarged": enlarged_panels,
+        f"minus\n{reference}": change_panels,
+    }
+    return slices.image_figure(
+        list(rows.items()),
+        tallest_inch=_TALLEST_INCH,
+        scale=change_layers[reference],
+        label=f"difference from {reference} (signal units)",
+    )
+
+
+def _make_change_layers(
+    series: Mapping[str, Volume], reference: Volume, brain: Volume, min_change: float
+) -> dict[str, Layer]:
+    """Return layers of the differences from a reference on one scale, at least ± `min_change`.
+
+    Series on another grid than the reference are skipped.
+    """
+    changes = {
+        name: image.like(image.data - reference.data)
+        for name, image in series.items()
+        if image.data.shape == reference.data.shape
+    }
     largest_change = max(
         [
-            0.01 * (high - low),
+            min_change,
             *(_scale_end(image.data[brain.data > 0], 99) for image in changes.values()),
         ]
     )
-    ras_region = slices.canonical(roi)
-    index = int(np.argmax((ras_region.data > 0).sum(axis=(0, 1))))
-    in_plane = np.zeros(ras_region.data.shape, bool)
-    in_plane[:, :, index] = ras_region.data[:, :, index] > 0
-    region_box = slices.bounding_box_mm(Volume(in_plane, ras_region.affine), 8.0)
-    box = slices.crop_box(region_box, region_box.mean(axis=0), _PART_MM)
-    position = (index + 0.5) * float(ras_region.zooms[2])
-    brain_cut, close_cut = (
-        Cut(axis=2, at=position, box=part_box)
-        for part_box in (slices.bounding_box_mm(brain, 8.0), box)
-    )
-    outlines = (
-        []
-        if slices.is_brain(roi.data, brain.data)
-        else [Outline(image=roi, color=s.ROI_COLOR, width=0.6)]
-    )
-    signal = {name: Layer(image=image, low=low, high=high) for name, image in series.items()}
-    change = {
+    return {
         name: Layer(image=image, low=-largest_change, high=largest_change, colors="RdBu_r")
         for name, image in changes.items()
     }
-    top = [
-        Panel(cut=brain_cut, layers=[signal[name]], title=series_text(name), enlarged_box=box)
-        for name in series
-    ]
-    middle = [Panel(cut=close_cut, layers=[signal[name], *outlines]) for name in series]
-    bottom = [
-        (
-            Panel(cut=close_cut, layers=[change[name]])
-            if name in change
-            else Panel(
-                cut=close_cut,
-                layers=[],
-                words=f"acquired grid\n{size_text(slices.canonical(image).zooms)}",
-            )
-        )
-        for name, image in series.items()
-    ]
-    rows = {"signal": top, "enlarged": middle, f"minus\n{reference}": bottom}
-    return slices.image_figure(
-        list(rows.items()),
-        tallest=_TALL,
-        scale=change[reference],
-        label=f"difference from {reference} (signal units)",
+
+
+def _cut_largest_plane(roi: Volume, brain: Volume) -> tuple[Cut, Cut]:
+    """Return the axial plane with most voxels of a region: the brain, and an enlarged part."""
+    ras_region = slices.reorient_to_ras(roi)
+    plane = int(np.argmax((ras_region.data > 0).sum(axis=(0, 1))))
+    in_plane = np.zeros(ras_region.data.shape, bool)
+    in_plane[:, :, plane] = ras_region.data[:, :, plane] > 0
+    region_box = slices.bounding_box_mm(Volume(in_plane, ras_region.affine), 8.0)
+    enlarged_box = slices.crop_box(region_box, region_box.mean(axis=0), _PART_SIZE_MM)
+    position_mm = (plane + 0.5) * float(ras_region.zooms[2])
+    return (
+        Cut(axis=2, position_mm=position_mm, box=slices.bounding_box_mm(brain, 8.0)),
+        Cut(axis=2, position_mm=position_mm, box=enlarged_box),
     )
 
 
@@ -591,7 +629,7 @@ def surface_figure(
     """
     high = max(display.floor, float(f"{_scale_end(np.concatenate(values), 99.9):.2g}"))
     scale = ScalarMappable(Normalize(-high, high), _MAP_CMAP)
-    fig = s.new_figure(slices.WIDTH, 2.8)
+    fig = canvas.new_figure(slices.WIDTH_INCH, 2.8)
     fig.set_label(title)
     fig.suptitle(title)
     for column in range(4):
@@ -614,6 +652,6 @@ def surface_figure(
         ax.add_collection(collection)
         ax.autoscale_view()
         ax.set_aspect("equal")
-        s.blank(ax)
-    s.color_bar(fig, scale, (0.957, 0.12, 0.008, 0.7), display.label)
+        canvas.hide_axes(ax)
+    canvas.color_bar(fig, scale, (0.957, 0.12, 0.008, 0.7), display.label)
     return fig

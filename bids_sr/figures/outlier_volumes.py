@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from bids_sr.figures.slices import Layer, gray, image_figure, make_row, spread_cuts
+from bids_sr.figures.slices import Layer, image_figure, make_gray_layer, make_row, spread_cuts
 from bids_sr.io.volume import Volume
 
 _MARGIN_MM = 10.0
-_TALLEST = 1.2  # inches, panels of a figure with many rows
-_RANGE = 0.3  # largest difference that is drawn, relative to white in the images
+_TALLEST_INCH = 1.2  # inches, panels of a figure with many rows
+_DIFFERENCE_RANGE = 0.3  # largest difference that is drawn, relative to white in the images
 
 
 def outlier_figure(
@@ -30,18 +30,18 @@ def outlier_figure(
     rows = []
     previous_volume = -1
     for number, image in outliers.items():
-        neighbor, ordinary = neighbors[number]
-        ordinary_layer = gray(ordinary, mask)
-        if neighbor != previous_volume:
-            rows.append(make_row(f"volume {neighbor}", cuts, ordinary_layer))
-            previous_volume = neighbor
-        as_ordinary = Layer(image=image, low=ordinary_layer.low, high=ordinary_layer.high)
-        rows.append(make_row(f"volume {number}", cuts, as_ordinary))
-        limit = _RANGE * (ordinary_layer.high - ordinary_layer.low)
+        ordinary_number, ordinary = neighbors[number]
+        ordinary_layer = make_gray_layer(ordinary, mask)
+        if ordinary_number != previous_volume:
+            rows.append(make_row(f"volume {ordinary_number}", cuts, ordinary_layer))
+            previous_volume = ordinary_number
+        outlier_layer = Layer(image=image, low=ordinary_layer.low, high=ordinary_layer.high)
+        rows.append(make_row(f"volume {number}", cuts, outlier_layer))
+        limit = _DIFFERENCE_RANGE * (ordinary_layer.high - ordinary_layer.low)
         difference = Layer(
             image=image.like(image.data - ordinary.data), low=-limit, high=limit, colors="RdBu_r"
         )
-        rows.append(make_row(f"{number} minus {neighbor}", cuts, difference))
+        rows.append(make_row(f"{number} minus {ordinary_number}", cuts, difference))
     return image_figure(
-        rows, scale=difference, label="difference (signal units)", tallest=_TALLEST
+        rows, scale=difference, label="difference (signal units)", tallest_inch=_TALLEST_INCH
     )

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from bids_sr.figures import canvas as s, slices
+from bids_sr.figures import canvas, slices
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.maps import Scene
 from bids_sr.figures.slices import Layer, Outline, PanelRow
@@ -17,14 +17,14 @@ from bids_sr.io.volume import Volume
 from bids_sr.metrics.number_text import number
 from bids_sr.report.evaluation_rows import series_text
 
-_FIRST, _SECOND, _BOTH = s.ORANGE, s.BLUE, s.PURPLE
+_FIRST_COLOR, _SECOND_COLOR, _OVERLAP_COLOR = canvas.ORANGE, canvas.BLUE, canvas.PURPLE
 """Colors of voxels of the first condition, of the second condition, and of both."""
-_MARGIN_MM, _LEAST_MM, _APART_MM = 14.0, 64.0, 4.0
+_MARGIN_MM, _MIN_WIDTH_MM, _MIN_PLANE_DISTANCE_MM = 14.0, 64.0, 4.0
 """mm: margin around the regions of the first series in the enlarged part, smallest width of this
 part, and smallest distance between planes.
 """
-_MOST_SHARE = 0.6  # fraction of the brain width, largest width of the enlarged part
-_TALLEST = 3.0  # inches, largest height of a panel
+_MAX_WIDTH_FRACTION = 0.6  # fraction of the brain width, largest width of the enlarged part
+_TALLEST_INCH = 3.0  # inches, largest height of a panel
 
 
 def overlap_figure(
@@ -65,31 +65,39 @@ def overlap_figure(
     if not regions:
         raise FigureInputError(f"no series has regions of {' and '.join(conditions)}")
     labels = {name: overlap_labels(*pair) for name, pair in regions.items()}
-    first = next(iter(labels.values()))
-    if not first.data.any():
+    first_labels = next(iter(labels.values()))
+    if not first_labels.data.any():
         raise FigureInputError(
             f"the regions of {' and '.join(conditions)} are empty in {next(iter(labels))}"
         )
     brain_box = slices.bounding_box_mm(scene.mask, 3.0)
-    positions = _planes(first, n_slices)
-    cuts = slices.cuts(positions, brain_box) + slices.cuts(positions, _close_up(first, brain_box))
-    colors = ListedColormap([_FIRST, _SECOND, _BOTH])
+    positions = _select_planes(first_labels, n_slices)
+    cuts = slices.make_cuts(positions, brain_box) + slices.make_cuts(
+        positions, _enlarged_box(first_labels, brain_box)
+    )
+    colors = ListedColormap([_FIRST_COLOR, _SECOND_COLOR, _OVERLAP_COLOR])
     rows: list[PanelRow] = []
-    for name, label in labels.items():
-        colored_labels = label.like(np.where(label.data > 0, label.data, math.nan))
+    for name, label_image in labels.items():
+        colored_labels = label_image.like(
+            np.where(label_image.data > 0, label_image.data, math.nan)
+        )
         layer = Layer(image=colored_labels, low=0.5, high=3.5, colors=colors, alpha=0.9)
         score = nonempty_dice(*(region.data > 0.5 for region in regions[name]))
-        text = "Dice n/a" if score is None else f"Dice {number(score, '.2f')}"
+        dice_text = "Dice n/a" if score is None else f"Dice {number(score, '.2f')}"
         rows.append(
-            slices.make_row(f"{series_text(name)}\n{text}", cuts, *scene.make_layer(layer))
+            slices.make_row(f"{series_text(name)}\n{dice_text}", cuts, *scene.make_layer(layer))
         )
-    a, b = conditions
-    roi = Outline(image=scene.roi, color=s.ROI_COLOR, name="region of interest")
+    first_condition, second_condition = conditions
+    roi = Outline(image=scene.roi, color=canvas.ROI_COLOR, name="region of interest")
     return slices.image_figure(
         rows,
         outlines=[] if scene.roi_is_brain else [roi],
-        fills={f"{a} only": _FIRST, f"{b} only": _SECOND, "both": _BOTH},
-        tallest=_TALLEST,
+        fills={
+            f"{first_condition} only": _FIRST_COLOR,
+            f"{second_condition} only": _SECOND_COLOR,
+            "both": _OVERLAP_COLOR,
+        },
+        tallest_inch=_TALLEST_INCH,
     )
 
 
@@ -98,28 +106,32 @@ def overlap_labels(first: Volume, second: Volume) -> Volume:
     return first.like((first.data > 0.5) * 1 + (second.data > 0.5) * 2)
 
 
-def _planes(first: Volume, count: int) -> list[float]:
+def _select_planes(label_image: Volume, count: int) -> list[float]:
     """Return positions (mm) of the axial planes with the largest regions."""
-    ras_image = slices.canonical(first)
+    ras_image = slices.reorient_to_ras(label_image)
     thickness = float(ras_image.zooms[2])
     area = (ras_image.data > 0).sum(axis=(0, 1))
-    separation = max(1, math.ceil(_APART_MM / thickness))
-    return [(k + 0.5) * thickness for k in slices.choose_planes(area, count, separation)]
+    separation = max(1, math.ceil(_MIN_PLANE_DISTANCE_MM / thickness))
+    return [(plane + 0.5) * thickness for plane in slices.choose_planes(area, count, separation)]
 
 
-def _close_up(first: Volume, brain_box: Array) -> Array:
+def _enlarged_box(label_image: Volume, brain_box: Array) -> Array:
     """Return the corners (2, 3; mm) of an enlarged part of a box.
 
     The part is centered on the median active voxel and as wide as the regions with their margin,
-    up to `_MOST_SHARE` of the box. Regions far from the center may be cut off. Its aspect ratio
-    equals the aspect ratio of the box, so that columns stay aligned.
+    up to `_MAX_WIDTH_FRACTION` of the box. Regions far from the center may be cut off. Its aspect
+    ratio equals the aspect ratio of the box, so that columns stay aligned.
     """
     box_width, box_height, _ = np.ptp(brain_box, axis=0)
-    required_x, required_y, _ = np.ptp(slices.bounding_box_mm(first, _MARGIN_MM), axis=0)
+    required_x, required_y, _ = np.ptp(slices.bounding_box_mm(label_image, _MARGIN_MM), axis=0)
     required_width = max(required_x, required_y * box_width / box_height)
     width = float(
-        np.clip(required_width, min(_LEAST_MM, box_width), max(_LEAST_MM, _MOST_SHARE * box_width))
+        np.clip(
+            required_width,
+            min(_MIN_WIDTH_MM, box_width),
+            max(_MIN_WIDTH_MM, _MAX_WIDTH_FRACTION * box_width),
+        )
     )
-    ras_image = slices.canonical(first)
+    ras_image = slices.reorient_to_ras(label_image)
     center = (np.median(np.argwhere(ras_image.data > 0), axis=0) + 0.5) * ras_image.zooms
     return slices.crop_box(brain_box, center, (width, width * box_height / box_width))

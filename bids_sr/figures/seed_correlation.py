@@ -50,17 +50,18 @@ def network_figure(maps: Mapping[str, Volume], scene: Scene) -> Figure:
         raise FigureInputError("no seed correlation map to draw")
     center = highest_point(next(iter(maps.values())), scene.mask)
     box = slices.bounding_box_mm(scene.mask, 3.0)
-    cuts = [Cut(axis=axis, at=float(center[axis]), box=box) for axis in (2, 0)]
+    cuts = [Cut(axis=axis, position_mm=float(center[axis]), box=box) for axis in (2, 0)]
     rows: list[PanelRow] = []
     for name, image in maps.items():
-        inside = slices.canonical(image).data, slices.resample_nearest(scene.mask, image) > 0
-        values = np.where(inside[1], inside[0], np.nan)
-        brain_map = slices.canonical(image).like(values)
+        ras_image = slices.reorient_to_ras(image)
+        is_brain = slices.resample_nearest(scene.mask, image) > 0
+        values = np.where(is_brain, ras_image.data, np.nan)
+        brain_map = ras_image.like(values)
         network = brain_map.like(
             np.where(np.nan_to_num(values, nan=-1) >= ACTIVE_CC, values, np.nan)
         )
         panels = [
-            Panel(cut=cut, layers=scene.make_layer(_layer(layer_image)), enlarged_box=None)
+            Panel(cut=cut, layers=scene.make_layer(_make_layer(layer_image)), enlarged_box=None)
             for cut in cuts
             for layer_image in (brain_map, network)
         ]
@@ -69,12 +70,13 @@ def network_figure(maps: Mapping[str, Volume], scene: Scene) -> Figure:
         )
     return slices.image_figure(
         rows,
-        scale=_layer(scene.mask),
+        scale=_make_layer(scene.mask),
         label="correlation with the seed (r); right panel of each plane: r ≥ .5",
     )
 
 
-def _layer(image: Volume) -> Layer:
+def _make_layer(image: Volume) -> Layer:
+    """Return the layer of a correlation map on the common color scale."""
     return Layer(image=image, low=-1.0, high=1.0, colors=_COLORS, alpha=0.85)
 
 

@@ -27,25 +27,24 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
-from bids_sr.figures import canvas as s
+from bids_sr.figures import canvas
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.number_text import number
 
-WIDTH, _TALLEST = 12.0, 2.0
+WIDTH_INCH, _TALLEST_INCH = 12.0, 2.0
 """inches: width of a figure, and default limit for the height of a panel"""
-_GAP, _HEAD = 0.02, 0.24  # inches: gap between panels, and height of panel titles
-_NAME = 11  # characters per line in the name of a row
+_GAP_INCH, _TITLE_INCH = 0.02, 0.24  # inches: gap between panels, and height of panel titles
+_NAME_CHARACTERS = 11  # characters per line in the name of a row
 # labels at the left and right edge of a plane perpendicular to x, y or z
 _EDGE_LETTERS = (("P", "A"), ("L", "R"), ("L", "R"))
 _OBLIQUE_MM = 5.0
 """mm; if the coordinate varies by more than this over a slice, it is labeled as the coordinate of
-the
-center.
+the center.
 """
 # mm, tolerance of simplified outlines: an invisible change that saves half of the points
-_NEAR_MM = 0.3
+_OUTLINE_TOLERANCE_MM = 0.3
 
 
 @frozen
@@ -83,13 +82,13 @@ class Outline:
 class Cut:
     """Part of a plane inside a box.
 
-    `axis` is perpendicular to the plane: 0 sagittal, 1 coronal, 2 axial. `at` is the position of
-    the plane along this axis (mm from the lower edge, RAS order). `box` has the lowest and highest
-    corner of the part (2, 3; mm, RAS order).
+    `axis` is perpendicular to the plane: 0 sagittal, 1 coronal, 2 axial. `position_mm` is the
+    position of the plane along this axis (from the lower edge, RAS order). `box` has the lowest
+    and highest corner of the part (2, 3; mm, RAS order).
     """
 
     axis: int
-    at: float
+    position_mm: float
     box: Array
 
     @property
@@ -103,7 +102,7 @@ class Panel:
     """Layers in a cut, drawn on top of each other.
 
     `layers` are the images and outlines in drawing order; if it is empty, only `title` and the
-    centered text `words` are drawn. `enlarged_box` has the corners of a box that another panel
+    centered `text` are drawn. `enlarged_box` has the corners of a box that another panel
     enlarges (2, 3; mm). `position_label` is the position label; None for the coordinate of the
     plane.
     """
@@ -111,7 +110,7 @@ class Panel:
     cut: Cut
     layers: Sequence[Layer | Outline]
     title: str = ""
-    words: str = ""
+    text: str = ""
     enlarged_box: Array | None = None
     position_label: str | None = None
 
@@ -120,10 +119,10 @@ PanelRow = tuple[str, Sequence[Panel]]
 """Label at the left of a row of panels, and the panels, which have equal heights."""
 
 
-def canonical(image: Volume) -> Volume:
+def reorient_to_ras(image: Volume) -> Volume:
     """Return an image in the closest RAS orientation; raise `FigureInputError` if it is not 3D."""
     if image.data.ndim != 3:
-        raise s.FigureInputError(
+        raise canvas.FigureInputError(
             f"a figure needs a 3D image, this one has shape {image.data.shape}"
         )
     affine = np.asarray(image.affine, dtype=float)
@@ -152,7 +151,7 @@ def field_of_view(image: Volume) -> Array:
 
     The lowest corner is 0; the highest corner has the lengths along right, anterior and superior.
     """
-    ras_image = canonical(image)
+    ras_image = reorient_to_ras(image)
     return np.array([np.zeros(3), ras_image.data.shape * ras_image.zooms])
 
 
@@ -161,18 +160,22 @@ def resample_nearest(image: Volume, target: Volume) -> Array:
 
     Nearest-neighbor interpolation is used.
     """
-    data, shape = canonical(image).data, canonical(target).data.shape
+    data, shape = reorient_to_ras(image).data, reorient_to_ras(target).data.shape
     for axis in range(3):
-        n = data.shape[axis]
-        m = shape[axis]
-        if n != m:
+        size = data.shape[axis]
+        target_size = shape[axis]
+        if size != target_size:
             data = np.take(
-                data, np.minimum(((np.arange(m) + 0.5) * n / m).astype(int), n - 1), axis=axis
+                data,
+                np.minimum(
+                    ((np.arange(target_size) + 0.5) * size / target_size).astype(int), size - 1
+                ),
+                axis=axis,
             )
     return data
 
 
-def gray(image: Volume, mask: Volume | None = None) -> Layer:
+def make_gray_layer(image: Volume, mask: Volume | None = None) -> Layer:
     """Return a gray layer of an image; see `gray_limits` for its scale."""
     low, high = gray_limits(image, mask)
     return Layer(image=image, low=low, high=high)
@@ -191,24 +194,24 @@ def gray_limits(image: Volume, mask: Volume | None = None) -> tuple[float, float
         Voxels that determine the percentiles, on any grid of the field of view. All voxels are
         used if the mask is None or empty.
     """
-    inside = image.data.ravel()
+    values = image.data.ravel()
     if mask is not None and np.any(mask.data):
         same_shape = mask.data.shape == image.data.shape
-        inside = (
+        values = (
             image.data[mask.data > 0]
             if same_shape
-            else canonical(image).data[resample_nearest(mask, image) > 0]
+            else reorient_to_ras(image).data[resample_nearest(mask, image) > 0]
         )
-    inside = inside[np.isfinite(inside)]
-    if not inside.size:
+    values = values[np.isfinite(values)]
+    if not values.size:
         return 0.0, 1.0
-    percentile_1, percentile_99 = np.percentile(inside, [1, 99])
-    low = min(0.0, float(percentile_1))
-    high = 1.15 * float(percentile_99)
-    return low, high if high > low else low + 1.0
+    percentile_1, percentile_99 = np.percentile(values, [1, 99])
+    black = min(0.0, float(percentile_1))
+    white = 1.15 * float(percentile_99)
+    return black, white if white > black else black + 1.0
 
 
-def is_brain(region: Array, brain: Array) -> bool:
+def covers_brain(region: Array, brain: Array) -> bool:
     """Return True if a region covers at least 90 % as many voxels as the brain.
 
     Such a region is neither outlined nor enlarged. Both arguments are boolean arrays of any shape.
@@ -222,11 +225,11 @@ def bounding_box_mm(mask: Volume, margin_mm: float) -> Array:
     The box is limited to the field of view; it is the complete field of view if the mask is empty.
     """
     full_box = field_of_view(mask)
-    ras_mask = canonical(mask)
-    filled = np.argwhere(ras_mask.data > 0)
-    if not len(filled):
+    ras_mask = reorient_to_ras(mask)
+    mask_voxels = np.argwhere(ras_mask.data > 0)
+    if not len(mask_voxels):
         return full_box
-    corners = np.array([filled.min(axis=0), filled.max(axis=0) + 1]) * ras_mask.zooms
+    corners = np.array([mask_voxels.min(axis=0), mask_voxels.max(axis=0) + 1]) * ras_mask.zooms
     return np.clip(corners + np.array([[-margin_mm], [margin_mm]]), *full_box)
 
 
@@ -247,11 +250,11 @@ def crop_box(box: Array, center: Array, size_mm: tuple[float, float]) -> Array:
     ndarray
         Lowest and highest corner of the part (2, 3; mm); z is unchanged.
     """
-    part = box.copy()
+    cropped_box = box.copy()
     size = np.minimum(size_mm, np.ptp(box, axis=0)[:2])
-    part[0, :2] = np.clip(center[:2] - size / 2, box[0, :2], box[1, :2] - size)
-    part[1, :2] = part[0, :2] + size
-    return part
+    cropped_box[0, :2] = np.clip(center[:2] - size / 2, box[0, :2], box[1, :2] - size)
+    cropped_box[1, :2] = cropped_box[0, :2] + size
+    return cropped_box
 
 
 def _spread_planes(mask: Volume, count: int, axis: int = 2) -> list[float]:
@@ -261,12 +264,16 @@ def _spread_planes(mask: Volume, count: int, axis: int = 2) -> list[float]:
     empty, planes are spread over the field of view. `axis` is perpendicular to the planes: 0
     sagittal, 1 coronal, 2 axial.
     """
-    ras_mask = canonical(mask)
-    filled = np.flatnonzero(ras_mask.data.any(axis=tuple(_in_plane_axes(axis))))
-    first, last = (filled[0], filled[-1]) if filled.size else (0, ras_mask.data.shape[axis] - 1)
+    ras_mask = reorient_to_ras(mask)
+    filled_planes = np.flatnonzero(ras_mask.data.any(axis=tuple(_in_plane_axes(axis))))
+    first, last = (
+        (filled_planes[0], filled_planes[-1])
+        if filled_planes.size
+        else (0, ras_mask.data.shape[axis] - 1)
+    )
     margin = max(0.12, 0.5 / (count + 0.5)) * (last - first)
     planes = {round(position) for position in np.linspace(first + margin, last - margin, count)}
-    return [(k + 0.5) * float(ras_mask.zooms[axis]) for k in sorted(planes)]
+    return [(plane + 0.5) * float(ras_mask.zooms[axis]) for plane in sorted(planes)]
 
 
 def choose_planes(strength: Array, count: int, min_distance: int) -> list[int]:
@@ -275,15 +282,15 @@ def choose_planes(strength: Array, count: int, min_distance: int) -> list[int]:
     Any two planes are at least `min_distance` planes apart.
     """
     planes: list[int] = []
-    for k in np.argsort(-strength, kind="stable"):
-        if strength[k] > 0 and all(
-            abs(int(k) - chosen_plane) >= min_distance for chosen_plane in planes
+    for plane in np.argsort(-strength, kind="stable"):
+        if strength[plane] > 0 and all(
+            abs(int(plane) - other_plane) >= min_distance for other_plane in planes
         ):
-            planes.append(int(k))
+            planes.append(int(plane))
     return sorted(planes[:count])
 
 
-def cuts(positions: Sequence[float], box: Array, axis: int = 2) -> list[Cut]:
+def make_cuts(positions: Sequence[float], box: Array, axis: int = 2) -> list[Cut]:
     """Return a cut of a box for each of several planes perpendicular to an axis.
 
     Parameters
@@ -295,7 +302,7 @@ def cuts(positions: Sequence[float], box: Array, axis: int = 2) -> list[Cut]:
     axis : int
         0 sagittal, 1 coronal, 2 axial.
     """
-    return [Cut(axis=axis, at=position, box=box) for position in positions]
+    return [Cut(axis=axis, position_mm=position, box=box) for position in positions]
 
 
 def spread_cuts(mask: Volume, margin_mm: float, *views: tuple[int, int]) -> list[Cut]:
@@ -305,7 +312,9 @@ def spread_cuts(mask: Volume, margin_mm: float, *views: tuple[int, int]) -> list
     """
     box = bounding_box_mm(mask, margin_mm)
     return [
-        cut for axis, count in views for cut in cuts(_spread_planes(mask, count, axis), box, axis)
+        cut
+        for axis, count in views
+        for cut in make_cuts(_spread_planes(mask, count, axis), box, axis)
     ]
 
 
@@ -318,7 +327,7 @@ def make_row(name: str, cuts: Sequence[Cut], *layers: Layer | Outline) -> PanelR
         Label at the left; may be "".
     cuts : Sequence[Cut]
         Parts of planes from left to right.
-    *shown : Layer | Outline
+    *layers : Layer | Outline
         Images and outlines in drawing order.
     """
     return name, [Panel(cut=cut, layers=layers) for cut in cuts]
@@ -332,8 +341,8 @@ def image_figure(
     outlines: Sequence[Outline] = (),
     fills: Mapping[str, str] = MappingProxyType({}),
     note: str = "",
-    tallest: float = _TALLEST,
-    ground: str = "black",
+    tallest_inch: float = _TALLEST_INCH,
+    background: str = "black",
 ) -> Figure:
     """Plot rows of panels.
 
@@ -354,77 +363,128 @@ def image_figure(
         Colors of areas in the legend by name.
     note : str
         Text below the panels.
-    tallest : float
+    tallest_inch : float
         Largest height of a panel (inches), for figures with few panels.
-    ground : str
+    background : str
         Background color of panels.
     """
-    names = ["\n".join(fill(line, _NAME) for line in name.split("\n")) for name, _ in rows]
-    panels = [row for _, row in rows]
-    left = 0.02 + max(0.13 * bool(name) + 0.07 * max(map(len, name.split("\n"))) for name in names)
-    columns = max(map(len, panels))
-    # Rows with fewer panels are not enlarged.
-    aspect_ratios = [
-        np.mean([np.divide(*np.ptp(panel.cut.sides, axis=1)) for panel in row]) for row in panels
+    names = [
+        "\n".join(fill(line, _NAME_CHARACTERS) for line in name.split("\n")) for name, _ in rows
     ]
-    heights = (WIDTH - left - _GAP * columns) / (columns * np.array(aspect_ratios))
-    # A common factor for all rows keeps columns aligned.
-    heights *= min(1.0, tallest / heights.max())
-    heads = [_HEAD * any(panel.title for panel in row) for row in panels]
+    panels = [row for _, row in rows]
+    left_inch = 0.02 + max(
+        0.13 * bool(name) + 0.07 * max(map(len, name.split("\n"))) for name in names
+    )
+    heights = _fit_heights(panels, left_inch, tallest_inch)
+    title_heights = [_TITLE_INCH * any(panel.title for panel in row) for row in panels]
     footer_height = 0.62 if scale else 0.36 if outlines or fills or note else 0.02
-    figure_height = footer_height + sum(heights) + sum(heads) + _GAP * len(rows)
-    with s.style(literal=True):
-        fig = s.new_figure(WIDTH, figure_height)
+    figure_height = footer_height + sum(heights) + sum(title_heights) + _GAP_INCH * len(rows)
+    with canvas.style(literal=True):
+        fig = canvas.new_figure(WIDTH_INCH, figure_height)
         ax = fig.add_axes(
-            (0, 0, 1, 1), xlim=(0, WIDTH), ylim=(0, figure_height), autoscale_on=False
+            (0, 0, 1, 1), xlim=(0, WIDTH_INCH), ylim=(0, figure_height), autoscale_on=False
         )
         ax.set_axis_off()
-        top = figure_height
-        for number, (row, height, head) in enumerate(zip(panels, heights, heads, strict=True)):
-            top -= height + head + _GAP
+        row_bottom = figure_height
+        for number, (row, height, title_height) in enumerate(
+            zip(panels, heights, title_heights, strict=True)
+        ):
+            row_bottom -= height + title_height + _GAP_INCH
             ax.text(
-                left - 0.09,
-                top + height / 2,
+                left_inch - 0.09,
+                row_bottom + height / 2,
                 names[number],
                 ha="right",
                 va="center",
                 fontsize=9,
                 linespacing=1.4,
             )
-            x, left_cut = left, None
             upper_row = panels[number - 1] if number else ()
-            for column, panel in enumerate(row):
-                drawing = _Drawing(ax, panel.cut, x, top, height)
-                drawing.draw(panel, ground)
-                upper_cut = upper_row[column].cut if column < len(upper_row) else None
-                drawing.mark(
-                    panel,
-                    [cut for cut in (left_cut, upper_cut) if cut],
-                    s.INK if ground != "black" else "white",
-                )
-                left_cut, x = panel.cut, x + drawing.width + _GAP
+            _draw_row(ax, row, upper_row, (left_inch, row_bottom), height, background)
         if scale:
             colors = ScalarMappable(Normalize(scale.low, scale.high), scale.colors)
-            s.color_bar(
+            canvas.color_bar(
                 fig, colors, (0.36, 0.4 / figure_height, 0.28, 0.09 / figure_height), label
             )
         if outlines or fills:
-            handles: list[Artist] = [
-                Line2D([], [], color=outline.color, lw=1.6, label=outline.name)
-                for outline in outlines
-            ]
-            handles += [Rectangle((0, 0), 1, 1, color=fills[name], label=name) for name in fills]
-            fig.legend(
-                handles=handles,
-                loc="lower left",
-                ncols=len(handles),
-                fontsize=8,
-                bbox_to_anchor=(0.045, 0.0),
-            )
+            _draw_legend(fig, outlines, fills)
         fig.text(
-            0.995, 0.12 / figure_height, note, ha="right", va="bottom", fontsize=7.5, color=s.INK
+            0.995,
+            0.12 / figure_height,
+            note,
+            ha="right",
+            va="bottom",
+            fontsize=7.5,
+            color=canvas.INK,
         )
     return fig
+
+
+def _fit_heights(rows: Sequence[Sequence[Panel]], left_inch: float, tallest_inch: float) -> Array:
+    """Return the height of each row (inches), so that all panels fit into the width of a figure.
+
+    Rows with fewer panels are not enlarged, and a common factor keeps columns aligned.
+    """
+    n_columns = max(map(len, rows))
+    aspect_ratios = [
+        np.mean([np.divide(*np.ptp(panel.cut.sides, axis=1)) for panel in row]) for row in rows
+    ]
+    heights = (WIDTH_INCH - left_inch - _GAP_INCH * n_columns) / (
+        n_columns * np.array(aspect_ratios)
+    )
+    heights *= min(1.0, tallest_inch / heights.max())
+    return heights
+
+
+def _draw_row(
+    ax: Axes,
+    row: Sequence[Panel],
+    upper_row: Sequence[Panel],
+    corner: tuple[float, float],
+    height: float,
+    background: str,
+) -> None:
+    """Draw panels from left to right.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes in inches that cover the figure.
+    row : Sequence[Panel]
+        Panels of the row.
+    upper_row : Sequence[Panel]
+        Panels of the row above; empty for the first row.
+    corner : tuple[float, float]
+        Lower left corner of the row (inches).
+    height : float
+        Height of the panels (inches).
+    background : str
+        Background color of panels.
+    """
+    text_color = canvas.INK if background != "black" else "white"
+    x, y = corner
+    left_cut = None
+    for column, panel in enumerate(row):
+        drawing = _Drawing(ax, panel.cut, x, y, height)
+        drawing.draw(panel, background)
+        upper_cut = upper_row[column].cut if column < len(upper_row) else None
+        drawing.mark(panel, [cut for cut in (left_cut, upper_cut) if cut], text_color)
+        left_cut, x = panel.cut, x + drawing.width + _GAP_INCH
+
+
+def _draw_legend(fig: Figure, outlines: Sequence[Outline], fills: Mapping[str, str]) -> None:
+    """Draw the legend of outlines and areas at the lower left."""
+    handles: list[Artist] = [
+        Line2D([], [], color=outline.color, lw=1.6, label=outline.name) for outline in outlines
+    ]
+    handles += [Rectangle((0, 0), 1, 1, color=fills[name], label=name) for name in fills]
+    fig.legend(
+        handles=handles,
+        loc="lower left",
+        ncols=len(handles),
+        fontsize=8,
+        bbox_to_anchor=(0.045, 0.0),
+    )
 
 
 class _Drawing:
@@ -436,7 +496,7 @@ class _Drawing:
         self._inches = height / (top - self._bottom)
         self.width = float(self._inches * (self._right - self._left))
 
-    def draw(self, panel: Panel, ground: str) -> None:
+    def draw(self, panel: Panel, background: str) -> None:
         """Draw background, images, outlines and frame, or title and text only."""
         center = self.x + self.width / 2
         if panel.title:
@@ -447,12 +507,12 @@ class _Drawing:
                 "ha": "center",
                 "va": "center",
                 "fontsize": 8,
-                "color": s.SOFT,
+                "color": canvas.SOFT,
             }
-            self.ax.text(center, self.y + self.height / 2, panel.words, **text_options)
+            self.ax.text(center, self.y + self.height / 2, panel.text, **text_options)
             return
         sheet = Rectangle(
-            (self.x, self.y), self.width, self.height, facecolor=ground, lw=0, zorder=-1
+            (self.x, self.y), self.width, self.height, facecolor=background, lw=0, zorder=-1
         )
         self.ax.add_artist(sheet)
         for image in panel.layers:
@@ -472,7 +532,7 @@ class _Drawing:
                 )
                 artist.set_clip_path(sheet)
                 if image.blinks:
-                    artist.set_gid(f"{s.FLICKER}-{len(self.ax.images)}")
+                    artist.set_gid(f"{canvas.FLICKER}-{len(self.ax.images)}")
             else:
                 self._outline(values, x, y, image, sheet)
         if panel.enlarged_box is not None:
@@ -481,10 +541,13 @@ class _Drawing:
                 np.array([left, right]), np.array([bottom, top])
             )
             self.ax.add_patch(
-                Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=s.FRAME_COLOR, lw=1.3)
+                Rectangle(
+                    (x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=canvas.FRAME_COLOR, lw=1.3
+                )
             )
 
     def _convert_to_sheet(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Convert positions in the plane (mm) to positions on the sheet (inches)."""
         return self.x + (x - self._left) * self._inches, self.y + (y - self._bottom) * self._inches
 
     def _outline(self, values: Array, x: Array, y: Array, line: Outline, sheet: Rectangle) -> None:
@@ -495,7 +558,7 @@ class _Drawing:
         rows, columns = values.shape
         x_centers = x[0] + (np.arange(columns) + 0.5) * (x[1] - x[0]) / columns
         y_centers = y[0] + (np.arange(rows) + 0.5) * (y[1] - y[0]) / rows
-        tolerance, shortest = _NEAR_MM * self._inches, line.shortest_mm * self._inches
+        tolerance, shortest = _OUTLINE_TOLERANCE_MM * self._inches, line.shortest_mm * self._inches
         contours = contour_generator(x_centers, y_centers, values).lines(line.level)
         lines = [simplify_line(np.asarray(line), tolerance) for line in contours]
         long_lines = [
@@ -513,7 +576,7 @@ class _Drawing:
 
     def mark(self, panel: Panel, adjacent: Sequence[Cut], color: str) -> None:
         """Label position and sides unless an adjacent cut has the same plane or axis."""
-        axis, position = self.cut.axis, self.cut.at
+        axis, position = self.cut.axis, self.cut.position_mm
         if not panel.layers:
             return
         if all(cut.axis != axis for cut in adjacent):
@@ -533,7 +596,7 @@ class _Drawing:
                     ha=side,
                     **text_options,
                 )
-        if all((cut.axis, cut.at) != (axis, position) for cut in adjacent):
+        if all((cut.axis, cut.position_mm) != (axis, position) for cut in adjacent):
             text = (
                 _position_label(panel.layers[0].image, self.cut)
                 if panel.position_label is None
@@ -550,41 +613,47 @@ class _Drawing:
             )
 
 
-def simplify_line(chain: Array, tolerance: float) -> Array:
+def simplify_line(line: Array, tolerance: float) -> Array:
     """Return points of a line (N, 2) that approximate all points within a tolerance."""
     from bids_sr.figures.line_loops import mark_corners
 
-    chain = np.ascontiguousarray(chain, np.float64)
-    marks = np.zeros(len(chain), bool)
-    mark_corners(chain, tolerance, marks)
-    return chain[marks]
+    line = np.ascontiguousarray(line, np.float64)
+    is_corner = np.zeros(len(line), bool)
+    mark_corners(line, tolerance, is_corner)
+    return line[is_corner]
 
 
 def _position_label(image: Volume, cut: Cut) -> str:
     """Return the label of a plane's position: the coordinate of its center (RAS mm)."""
-    ras_image = canonical(image)
+    ras_image = reorient_to_ras(image)
     shape = np.array(ras_image.data.shape)
     center = (shape - 1) / 2.0
     center[cut.axis] = _plane_index(ras_image, cut)
     oblique = (
         np.abs(ras_image.affine[cut.axis, :3]) @ (shape * (np.arange(3) != cut.axis)) > _OBLIQUE_MM
     )
-    return coordinate(
+    return coordinate_text(
         cut.axis, float(ras_image.affine[cut.axis] @ [*center, 1])
     ) + " (center)" * bool(oblique)
 
 
-def coordinate(axis: int, millimeters: float) -> str:
+def coordinate_text(axis: int, millimeters: float) -> str:
     """Return a coordinate (RAS mm) along an axis as text."""
     return f"{'xyz'[axis]} = {number(millimeters, '+.0f')} mm"
 
 
 def _in_plane_axes(axis: int) -> list[int]:
-    return [in_plane_axis for in_plane_axis in range(3) if in_plane_axis != axis]
+    """Return the axes of the plane perpendicular to an axis."""
+    return [dimension for dimension in range(3) if dimension != axis]
 
 
 def _plane_index(ras_image: Volume, cut: Cut) -> int:
-    return int(np.clip(cut.at // ras_image.zooms[cut.axis], 0, ras_image.data.shape[cut.axis] - 1))
+    """Return the number of the image's plane at a cut."""
+    return int(
+        np.clip(
+            cut.position_mm // ras_image.zooms[cut.axis], 0, ras_image.data.shape[cut.axis] - 1
+        )
+    )
 
 
 def cut_out(image: Volume, cut: Cut) -> tuple[Array, tuple[float, ...]]:
@@ -592,15 +661,15 @@ def cut_out(image: Volume, cut: Cut) -> tuple[Array, tuple[float, ...]]:
 
     The edges are (left, right, bottom, top; mm) and coincide with edges of voxels.
     """
-    ras_image = canonical(image)
+    ras_image = reorient_to_ras(image)
     index: list[Any] = [_plane_index(ras_image, cut)] * 3
     edges: list[float] = []
     for axis in _in_plane_axes(cut.axis):
         zoom = float(ras_image.zooms[axis])
-        n = ras_image.data.shape[axis]
-        low, high = cut.box[:, axis] / zoom
-        start = max(int(np.floor(low + 1e-3)), 0)
-        stop = min(int(np.ceil(high - 1e-3)), n)
+        size = ras_image.data.shape[axis]
+        lower, upper = cut.box[:, axis] / zoom
+        start = max(int(np.floor(lower + 1e-3)), 0)
+        stop = min(int(np.ceil(upper - 1e-3)), size)
         index[axis] = slice(start, stop)
         edges += [start * zoom, stop * zoom]
     return ras_image.data[tuple(index)].T, tuple(edges)

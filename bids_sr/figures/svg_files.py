@@ -13,7 +13,7 @@ from PIL import Image
 from bids_sr.figures.canvas import DARK, FLICKER, style
 from bids_sr.io import atomic_files
 
-_MANY_PIXELS, _JPEG_QUALITY = 15_000, 88
+_MIN_JPEG_PIXELS, _JPEG_QUALITY = 15_000, 88
 """Gray images with more pixels (anatomy, carpets) are encoded as JPEG at a fifth of the size; maps
 are lossless.
 """
@@ -30,11 +30,11 @@ _PAPER_CSS = (
     "@media screen and (prefers-color-scheme:dark){{svg{{background:{}}}{}}}</style>"
 )
 _LONG_NUMBER = re.compile(r"(-?\d+\.\d)\d+")
-_BREAK = re.compile(r"\s*\n\s*")
-_LINES = re.compile(r'd="(?:[MLz][-\d. ]*)+"')
-_POINT = re.compile(r"([ML]) (-?[\d.]+) (-?[\d.]+) ?|(z)")
-_PNG = re.compile(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
-_IMAGE = re.compile(
+_LINE_BREAK = re.compile(r"\s*\n\s*")
+_STRAIGHT_PATH = re.compile(r'd="(?:[MLz][-\d. ]*)+"')
+_PATH_COMMAND = re.compile(r"([ML]) (-?[\d.]+) (-?[\d.]+) ?|(z)")
+_PNG_DATA = re.compile(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)")
+_IMAGE_ELEMENT = re.compile(
     r'<image xlink:href="(?P<data>data:image/[^"]*)" id="(?P<id>[^"]*)"(?P<rest>[^>]*)/>'
 )
 
@@ -73,8 +73,8 @@ def svg_text(fig: Figure) -> str:
     start = text.index("<svg")
     head, body = text[start : text.index(">", start) + 1], text[text.index(">", start) + 1 :]
     head = re.sub(r' (width|height)="[^"]*"', "", head)
-    body = re.sub(r' d="[^"]*"', lambda match: _shorten_path(_BREAK.sub("", match[0])), body)
-    body = _deduplicate_images(_PNG.sub(lambda match: _compress_image(match[1]), body))
+    body = re.sub(r' d="[^"]*"', lambda match: _shorten_path(_LINE_BREAK.sub("", match[0])), body)
+    body = _deduplicate_images(_PNG_DATA.sub(lambda match: _compress_image(match[1]), body))
     body = body.replace("'DejaVu Sans'", _FONTS)
     body = _paper_css() + body
     if FLICKER in body:
@@ -99,11 +99,11 @@ def _shorten_path(path: str) -> str:
     Paths with curves keep absolute coordinates.
     """
     path = _LONG_NUMBER.sub(r"\1", path)
-    if not _LINES.fullmatch(path.strip()):
+    if not _STRAIGHT_PATH.fullmatch(path.strip()):
         return path
     commands, x, y = "", 0, 0
-    for command, dx, dy, end in _POINT.findall(path):
-        if end:
+    for command, dx, dy, close in _PATH_COMMAND.findall(path):
+        if close:
             commands += "z"
             continue
         point = round(10 * float(dx)), round(10 * float(dy))
@@ -123,19 +123,19 @@ def _deduplicate_images(body: str) -> str:
     """
     id_by_image: dict[tuple[str, str], str] = {}
 
-    def reference(match: re.Match[str]) -> str:
+    def replace_image(match: re.Match[str]) -> str:
         transforms = re.findall(r'\s*transform="[^"]*"', match["rest"])
-        rest = re.sub(r'\s*transform="[^"]*"', "", match["rest"])
-        first_id = id_by_image.get((match["data"], rest))
+        attributes = re.sub(r'\s*transform="[^"]*"', "", match["rest"])
+        first_id = id_by_image.get((match["data"], attributes))
         if first_id is None:
-            id_by_image[match["data"], rest] = match["id"]
-            element = f'<image xlink:href="{match["data"]}" id="{match["id"]}"{rest}/>'
+            id_by_image[match["data"], attributes] = match["id"]
+            element = f'<image xlink:href="{match["data"]}" id="{match["id"]}"{attributes}/>'
         else:  # matplotlib gives equal images equal ids
             id_attribute = "" if first_id == match["id"] else f' id="{match["id"]}"'
             element = f'<use xlink:href="#{first_id}"{id_attribute}/>'
         return f"<g{''.join(transforms)}>{element}</g>"
 
-    return _IMAGE.sub(reference, body)
+    return _IMAGE_ELEMENT.sub(replace_image, body)
 
 
 @lru_cache(maxsize=512)  # Backgrounds of maps occur in the figures of all contrasts.
@@ -148,11 +148,11 @@ def _compress_image(encoded: str) -> str:
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
         pixels = np.ascontiguousarray(image.convert("RGBA"))
     # Level 9 takes six times as long and saves 1 %.
-    kind, options = "png", {"compress_level": 6}
+    image_format, options = "png", {"compress_level": 6}
     if (pixels[..., 3] == 255).all() and (pixels[..., :2] == pixels[..., 1:3]).all():
         gray_image = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
-        if pixels[..., 0].size > _MANY_PIXELS:
-            kind = "jpeg"
+        if pixels[..., 0].size > _MIN_JPEG_PIXELS:
+            image_format = "jpeg"
             options = {"quality": _JPEG_QUALITY, "optimize": True}
     else:
         values = pixels.view(np.uint32).reshape(pixels.shape[:2])
@@ -160,9 +160,11 @@ def _compress_image(encoded: str) -> str:
         if len(colors) > 256:
             return "data:image/png;base64," + encoded
         # Searching is faster than the inverse of `unique`, which sorts all pixels.
-        index = np.searchsorted(colors, values).astype(np.uint8)
-        gray_image = Image.fromarray(index, mode="P")
+        color_index = np.searchsorted(colors, values).astype(np.uint8)
+        gray_image = Image.fromarray(color_index, mode="P")
         gray_image.putpalette(colors.tobytes(), "RGBA")
     buffer = io.BytesIO()
-    gray_image.save(buffer, format=kind, **options)
-    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    gray_image.save(buffer, format=image_format, **options)
+    return f"data:image/{image_format};base64," + base64.b64encode(buffer.getvalue()).decode(
+        "ascii"
+    )

@@ -7,14 +7,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bids_sr.figures import canvas as s
+from bids_sr.figures import canvas
 from bids_sr.io.arrays import Array
 from bids_sr.io.json_values import as_mapping, as_number
 from bids_sr.report.held_out_text import NETWORK, read_scores
 
-_BESIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "fontsize": 8}
+_LEGEND_OPTIONS: dict[str, Any] = {
+    "loc": "center left",
+    "bbox_to_anchor": (1.01, 0.5),
+    "fontsize": 8,
+}
 _LOSSES = ("loss", "content", "adversarial", "perceptual", "critic")
-_LEVEL_COLORS = (s.ORANGE, s.GREEN, s.PURPLE, s.SKY, s.RED)
+_LEVEL_COLORS = (canvas.ORANGE, canvas.GREEN, canvas.PURPLE, canvas.SKY, canvas.RED)
 
 
 def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) -> Figure:
@@ -33,21 +37,24 @@ def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) ->
         weights.
     """
     # The columns of a log without rows have no numeric data type.
-    columns = {name: np.asarray(v, dtype=float) for name, v in columns.items() if name != "phase"}
+    columns = {
+        name: np.asarray(values, dtype=float)
+        for name, values in columns.items()
+        if name != "phase"
+    }
     steps = columns["iteration"]
     restarts = np.flatnonzero(np.diff(steps) < 0)
     if restarts.size:
         columns = {name: values[: restarts[0] + 1] for name, values in columns.items()}
         steps = steps[: restarts[0] + 1]
-    curves = {str(card.get("method", NETWORK)): columns["psnr"]} if "psnr" in columns else {}
     held_out = as_mapping(card.get("held_out"))
     levels = {
         name: scores["psnr"] for name, scores in read_scores(held_out).items() if name != NETWORK
     }
     best_iteration = as_number(held_out.get("iteration"))
-    with s.style():
-        fig = s.new_figure(12.0, 2.7)
-        grid = {
+    with canvas.style():
+        fig = canvas.new_figure(12.0, 2.7)
+        margins = {
             "left": 0.065,
             "right": 0.89,
             "top": 0.97,
@@ -55,49 +62,55 @@ def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) ->
             "wspace": 0.62,
             "width_ratios": [1.2, 1.0],
         }
-        quality, loss = fig.subplots(1, 2, gridspec_kw=grid)
-        for (name, values), color in zip(curves.items(), (s.BLUE, s.RED, s.SKY), strict=False):
-            finite = np.isfinite(values)
-            quality.plot(
-                steps[finite], values[finite], color=color, lw=1.6, marker="o", ms=3, label=name
-            )
-        if curves and not any(np.isfinite(values).any() for values in curves.values()):
-            quality.text(
-                0.5,
-                0.5,
-                "no slices were held out" if len(steps) else "the model has no training log",
-                transform=quality.transAxes,
-                ha="center",
-                color=s.SOFT,
-            )
+        quality_ax, loss_ax = fig.subplots(1, 2, gridspec_kw=margins)
+        if "psnr" in columns:
+            _draw_psnr(quality_ax, steps, columns["psnr"], str(card.get("method", NETWORK)))
         known_levels = {name: level for name, level in levels.items() if np.isfinite(level)}
         for (name, level), color in zip(known_levels.items(), _LEVEL_COLORS * 2, strict=False):
-            quality.axhline(
+            quality_ax.axhline(
                 level, color=color, lw=1.1, ls=(0, (5, 3)), label=f"{name} ({level:.2f} dB)"
             )
         if np.isfinite(best_iteration):
             label = f"stopping point: {best_iteration:.0f}"
-            quality.axvline(best_iteration, color=s.SOFT, lw=0.9, ls=":", label=label)
-        quality.set(xlabel="iteration", ylabel="PSNR on held-out slices (dB)")
-        quality.set_xlim(0, (float(np.nanmax(steps)) if len(steps) else 1.0) * 1.02)
-        for ax in (quality, loss):
-            s.light_grid(ax)
-        if quality.get_legend_handles_labels()[0]:
-            quality.legend(**_BESIDE)
-        _draw_losses(loss, steps, {name: columns[name] for name in _LOSSES if name in columns})
+            quality_ax.axvline(best_iteration, color=canvas.SOFT, lw=0.9, ls=":", label=label)
+        quality_ax.set(xlabel="iteration", ylabel="PSNR on held-out slices (dB)")
+        quality_ax.set_xlim(0, (float(np.nanmax(steps)) if len(steps) else 1.0) * 1.02)
+        for ax in (quality_ax, loss_ax):
+            canvas.light_grid(ax)
+        if quality_ax.get_legend_handles_labels()[0]:
+            quality_ax.legend(**_LEGEND_OPTIONS)
+        _draw_losses(loss_ax, steps, {name: columns[name] for name in _LOSSES if name in columns})
     return fig
 
 
+def _draw_psnr(ax: Axes, steps: Array, psnr: Array, method: str) -> None:
+    """Draw the held-out PSNR (dB) by training step, or a note if there are no values."""
+    finite = np.isfinite(psnr)
+    ax.plot(steps[finite], psnr[finite], color=canvas.BLUE, lw=1.6, marker="o", ms=3, label=method)
+    if not finite.any():
+        ax.text(
+            0.5,
+            0.5,
+            "no slices were held out" if len(steps) else "the model has no training log",
+            transform=ax.transAxes,
+            ha="center",
+            color=canvas.SOFT,
+        )
+
+
 def _draw_losses(ax: Axes, steps: Array, losses: Mapping[str, Array]) -> None:
+    """Draw losses by training step, on a logarithmic axis if all are positive."""
     ax.set(xlabel="iteration", ylabel="training loss")
     finite = {name: np.isfinite(values) for name, values in losses.items()}
     if not any(is_finite.any() for is_finite in finite.values()):
-        ax.text(0.5, 0.5, "no loss was logged", transform=ax.transAxes, ha="center", color=s.SOFT)
+        ax.text(
+            0.5, 0.5, "no loss was logged", transform=ax.transAxes, ha="center", color=canvas.SOFT
+        )
         return
-    colors = (s.INK, s.BLUE, s.RED, s.GREEN, s.PURPLE, s.ORANGE)
+    colors = (canvas.INK, canvas.BLUE, canvas.RED, canvas.GREEN, canvas.PURPLE, canvas.ORANGE)
     for (name, values), color in zip(losses.items(), colors, strict=False):
         if finite[name].any():
             ax.plot(steps[finite[name]], values[finite[name]], color=color, lw=1.0, label=name)
     if all((values[finite[name]] > 0).all() for name, values in losses.items()):
         ax.set_yscale("log")
-    ax.legend(**_BESIDE)
+    ax.legend(**_LEGEND_OPTIONS)

@@ -234,7 +234,7 @@ def differences_figure(comparisons: Sequence[Any], *, unit: str = "") -> Figure:
         [[ForestPanel(title="", points=points, margin=margin)]],
         labels,
         legend={},
-        lowest=-math.inf,
+        lowest_value=-math.inf,
         row_inch=0.27,
         xlabel=f"{series} − reference{unit_text}",
     )

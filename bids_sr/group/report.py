@@ -34,7 +34,7 @@ from bids_sr.metrics.rows import MISSING
 from bids_sr.report.assembler import data_uri, plain_section, write_page
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.facts import facts_html, messages_html
-from bids_sr.report.index_page import ALL, GROUP
+from bids_sr.report.index_page import GROUP, INDEX_LINK
 from bids_sr.report.markup import join, render, render_folded, render_selector, table
 from bids_sr.report.methods_text import methods_html
 from bids_sr.series import map_label
@@ -172,7 +172,7 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
         plain_section("about", "About", _render_call(content)),
     ]
     page = output_dir / GROUP
-    write_page(page, title="bids-sr: group", sections=sections, neighbors=ALL)
+    write_page(page, title="bids-sr: group", sections=sections, neighbors=INDEX_LINK)
     return page
 
 

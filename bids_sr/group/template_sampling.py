@@ -20,7 +20,7 @@ from bids_sr.group.input_maps import MapKey, ParticipantMaps, RunMaps, sort_runs
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import load_image
 from bids_sr.registration.head_comparison import signal_ratio
-from bids_sr.spatial.composites import linear_values
+from bids_sr.spatial.composites import interpolate_linearly
 from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import apply_matrix, voxel_centers
@@ -144,7 +144,7 @@ class Sampling:
             grids.setdefault((data.shape, affine.tobytes()), []).append(name)
         for names in grids.values():
             indices = apply_matrix(np.linalg.inv(maps[names[0]][1]), self.points).T
-            grid_values = linear_values(
+            grid_values = interpolate_linearly(
                 np.stack([maps[name][0] for name in names], axis=-1), indices
             )
             effects |= zip(names, grid_values.T, strict=True)

@@ -35,4 +35,4 @@ def evenly_spaced(count: int, limit: int) -> tuple[int, ...]:
     (0, 3, 6)
     """
     indices = np.linspace(0, count - 1, min(limit, count)).round().astype(int)
-    return tuple(int(k) for k in np.unique(indices))
+    return tuple(int(index) for index in np.unique(indices))

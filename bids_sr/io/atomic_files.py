@@ -18,9 +18,10 @@ from typing import Any
 
 from bids_sr.notices import Notice
 
-_LARGEST_BYTES = 200_000_000  # bytes, largest file that is read as text
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_PART = ".part"
+_MAX_TEXT_BYTES = 200_000_000  # bytes, largest file that is read as text
+DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Error numbers of a full disk and an exceeded quota."""
+_TEMPORARY_SUFFIX = ".part"
 
 
 class DiskFullError(OSError):
@@ -30,7 +31,9 @@ class DiskFullError(OSError):
     """
 
     def __init__(self, path: Path, required_bytes: int | None = None) -> None:
-        required = "" if required_bytes is None else f". {_amount(required_bytes)} are required"
+        required = (
+            "" if required_bytes is None else f". {_format_bytes(required_bytes)} are required"
+        )
         reason = (
             f"no space is left on the disk, or the disk quota is exceeded{required}. Currently,"
             f" {free_text(path)}. Incomplete files were removed"
@@ -59,10 +62,10 @@ def find_file_system(path: Path) -> Path:
 def free_text(path: Path) -> str:
     """Return a text on the free space of a path's file system."""
     mount = find_file_system(path)
-    return f"{_amount(shutil.disk_usage(mount).free)} are free on the file system {mount}"
+    return f"{_format_bytes(shutil.disk_usage(mount).free)} are free on the file system {mount}"
 
 
-def _amount(size: float) -> str:
+def _format_bytes(size: float) -> str:
     """Format a number of bytes in the unit that gives a short number."""
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:
@@ -73,7 +76,7 @@ def _amount(size: float) -> str:
 
 def temporary_name(path: Path) -> Path:
     """Return a unique hidden name in the same directory, which no other writer uses."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_PART}")
+    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_TEMPORARY_SUFFIX}")
 
 
 @contextlib.contextmanager
@@ -96,30 +99,32 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     DiskFullError
         The file system is full; a previous file at `path` is unchanged.
     """
-    part = temporary_name(path)
+    temporary = temporary_name(path)
     try:
-        yield part
-        put_in_place(part, path, durable=durable)
+        yield temporary
+        put_in_place(temporary, path, durable=durable)
     except OSError as error:
-        if error.errno in FULL and not isinstance(error, DiskFullError):
-            raise DiskFullError(path, part.stat().st_size if part.exists() else 0) from error
+        if error.errno in DISK_FULL_ERRNOS and not isinstance(error, DiskFullError):
+            raise DiskFullError(
+                path, temporary.stat().st_size if temporary.exists() else 0
+            ) from error
         raise
     finally:
-        part.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def put_in_place(part: Path, target: Path, *, durable: bool = True) -> None:
+def put_in_place(temporary: Path, target: Path, *, durable: bool = True) -> None:
     """Rename a finished file to its final name.
 
     If `durable`, the content is flushed to the disk first, and a target with the same content is
     not changed.
     """
     if durable:
-        if target.is_file() and filecmp.cmp(part, target, shallow=False):
-            part.unlink()
+        if target.is_file() and filecmp.cmp(temporary, target, shallow=False):
+            temporary.unlink()
             return
-        _flush_to_disk(part)
-    os.replace(part, target)
+        _flush_to_disk(temporary)
+    os.replace(temporary, target)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -131,21 +136,22 @@ def link_or_copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and target.samefile(source):
         return
-    part = temporary_name(target)
+    link = temporary_name(target)
     try:
-        os.link(source, part)
+        os.link(source, link)
     except OSError:  # another file system, a file system without links, or too many links
         with atomic_file(target) as copy:
             shutil.copyfile(source, copy)
         return
     try:
-        os.replace(part, target)
+        os.replace(link, target)
     finally:
         # renaming does nothing if another process has created the same link
-        part.unlink(missing_ok=True)
+        link.unlink(missing_ok=True)
 
 
 def _flush_to_disk(path: Path) -> None:
+    """Wait until the content of a file is on the disk, if the file system supports this."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -171,8 +177,8 @@ def write_bytes(path: Path, data: bytes) -> Path:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with atomic_file(path) as part:
-            part.write_bytes(data)
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(data)
     except DiskFullError as error:
         raise DiskFullError(path, len(data)) from error
     return path
@@ -193,7 +199,7 @@ def remove_leftovers(folder: Path) -> int:
 
     No other process may write to the directory at the same time.
     """
-    leftovers = [path for path in folder.rglob(f".*{_PART}") if path.is_file()]
+    leftovers = [path for path in folder.rglob(f".*{_TEMPORARY_SUFFIX}") if path.is_file()]
     for path in leftovers:
         path.unlink(missing_ok=True)
     return len(leftovers)
@@ -245,16 +251,16 @@ def read_text(path: Path, *, encoding: str = "utf-8") -> str:
     Raises
     ------
     OSError
-        See `require_regular_file`; also if the file is larger than `_LARGEST_BYTES`.
+        See `require_regular_file`; also if the file is larger than `_MAX_TEXT_BYTES`.
     UnicodeDecodeError
         The file has another encoding.
     """
     size = require_regular_file(path).st_size
-    if size > _LARGEST_BYTES:
+    if size > _MAX_TEXT_BYTES:
         raise OSError(
             errno.EFBIG,
             (
-                f"the file size is {size / 1e6:.0f} MB, but at most {_LARGEST_BYTES / 1e6:.0f} MB"
+                f"the file size is {size / 1e6:.0f} MB, but at most {_MAX_TEXT_BYTES / 1e6:.0f} MB"
                 " are supported"
             ),
         )

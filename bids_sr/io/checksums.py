@@ -23,5 +23,6 @@ def checksum(path: Path) -> str:
 
 @cache
 def _checksum(path: Path, *_state: int) -> str:
+    """Return the SHA-256 of a file, which is cached by its path and state."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

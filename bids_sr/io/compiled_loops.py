@@ -1,6 +1,6 @@
 """Compilation of array loops by numba, with a cache of the machine code.
 
-Only modules with loops import this module: importing numba takes about .3 s and 70 MB, and loops
+Only modules with loops import this module: importing numba takes about 0.3 s and 70 MB, and loops
 without cached code are compiled when their module is imported.
 """
 
@@ -21,7 +21,9 @@ inlined = _njit(inline="always")
 _exact_njit = partial(_njit, fastmath=False)
 # One directory per CPU type: machines that share a disk and start at the same time would otherwise
 # mix their code.
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "bids-sr", llvm.get_host_cpu_name())
+_CACHE_DIR = Path(
+    os.environ.get("XDG_CACHE_HOME") or "~/.cache", "bids-sr", llvm.get_host_cpu_name()
+)
 
 
 def compile_for(*signatures: str, exact: bool = False) -> Callable[[Any], Any]:
@@ -39,7 +41,7 @@ def compile_for(*signatures: str, exact: bool = False) -> Callable[[Any], Any]:
 
     def decorate(function: Any) -> Any:
         config = vars(numba.config)
-        config["CACHE_DIR"] = config["CACHE_DIR"] or os.path.expanduser(_CACHE)
+        config["CACHE_DIR"] = config["CACHE_DIR"] or os.path.expanduser(_CACHE_DIR)
         try:
             return njit(list(signatures), cache=True)(function)
         # the directory is not writable or a cached file is damaged: compile without a cache

@@ -12,6 +12,8 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import AS_STORED, AxisOrder, reorder, reorder_affine, reorder_header
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 
+_MIN_STEPS = 1000  # smallest number of integer steps within the intensity range of the head
+
 
 def compress_series(
     src_nii: Path,
@@ -44,10 +46,10 @@ def compress_series(
     with SeriesReader(src_nii) as reader:
         slope, inter = 1.0, 0.0
         if target_dtype.kind in "iu":
-            slope, inter = _scale(*reader.extent(), target_dtype)
-            if slope > _spread(reader.volume(0)) / _LEAST_STEPS:
+            slope, inter = _integer_scaling(*reader.extent(), target_dtype)
+            if slope > _intensity_range(reader.volume(0)) / _MIN_STEPS:
                 target_dtype, slope, inter = np.dtype("<f4"), 1.0, 0.0
-        _copy(
+        _copy_volumes(
             reader,
             dst_gz,
             order,
@@ -60,31 +62,28 @@ def compress_series(
         )
 
 
-_LEAST_STEPS = 1000  # smallest number of integer steps within the intensity range of the head
-
-
-def _spread(volume: Array) -> float:
+def _intensity_range(volume: Array) -> float:
     """Return the intensity range of most voxels, without background and padding.
 
     A few voxels with much higher intensity than the head (artifacts) and an offset do not change
     the result. The range is infinite if only a few different values occur.
     """
     values, counts = np.unique(volume, return_counts=True)
-    rare = values[counts < 0.01 * volume.size]  # a background or padding has a single value
-    if not rare.size:
+    rare_values = values[counts < 0.01 * volume.size]  # a background or padding has a single value
+    if not rare_values.size:
         return math.inf
-    signal = volume[np.isin(volume, rare)]
+    signal = volume[np.isin(volume, rare_values)]
     return float(np.percentile(np.abs(signal - np.median(signal)), 98))
 
 
-def _scale(lowest: float, highest: float, kind: npt.DTypeLike) -> tuple[float, float]:
+def _integer_scaling(lowest: float, highest: float, dtype: npt.DTypeLike) -> tuple[float, float]:
     """Return slope and intercept that scale a range with 0 to an integer type and preserve 0.
 
     The intercept is an integer multiple of the slope, which has eight significant bits. The
     intercept is therefore exact in the single precision of the header and of programs that read
     it.
     """
-    limits = np.iinfo(np.dtype(kind))
+    limits = np.iinfo(np.dtype(dtype))
     if highest - lowest < 1e-30:
         return 1.0, 0.0
     fraction, exponent = math.frexp((highest - lowest) / (float(limits.max) - limits.min - 4))
@@ -98,7 +97,7 @@ def copy_series(
     *,
     order: AxisOrder = AS_STORED,
     tr: float | None = None,
-    masked: bool = False,
+    replace_nan: bool = False,
 ) -> None:
     """Copy a series with its axes in another order, volume by volume.
 
@@ -116,11 +115,13 @@ def copy_series(
     tr : float | None, optional
         Repetition time (s); None copies the header's repetition time, which may be missing or in a
         wrong unit.
-    masked : bool, optional
+    replace_nan : bool, optional
         Whether to replace NaN and infinite values by 0 instead of raising an error.
     """
-    with SeriesReader(src, allow_nan=masked) as reader:
-        _copy(reader, dst, order, tr or reader.tr, dtype=_kept_dtype(reader), masked=masked)
+    with SeriesReader(src, allow_nan=replace_nan) as reader:
+        _copy_volumes(
+            reader, dst, order, tr or reader.tr, dtype=_copy_dtype(reader), replace_nan=replace_nan
+        )
 
 
 def combine_volumes(
@@ -144,16 +145,18 @@ def combine_volumes(
         reader.shape,
         reader.affine,
         reader.tr,
-        dtype=_kept_dtype(reader),
+        dtype=_copy_dtype(reader),
         header_like=reader.header,
     ) as writer:
         for t in range(reader.shape[3]):
-            summed = weights.get(t, {t: 1.0})
-            images = [weight * reader.volume(source) for source, weight in summed.items()]
-            writer.append(np.sum(images, axis=0))
+            source_weights = weights.get(t, {t: 1.0})
+            weighted_volumes = [
+                weight * reader.volume(source) for source, weight in source_weights.items()
+            ]
+            writer.append(np.sum(weighted_volumes, axis=0))
 
 
-def _kept_dtype(reader: SeriesReader) -> npt.DTypeLike:
+def _copy_dtype(reader: SeriesReader) -> npt.DTypeLike:
     """Return the data type of a copy: 16-bit integers without a scale, or float32."""
     is_short_int = reader.dtype.kind in "iu" and reader.dtype.itemsize <= 2 and not reader.scaled
     return reader.dtype if is_short_int else np.float32
@@ -178,18 +181,19 @@ def save_reordered(
     with SeriesReader(src, allow_nan=True) as reader:
         data = reorder(reader.volume(0), order)
         affine = reorder_affine(reader.affine, order)
-        header = _header(reader, order, code)
+        header = _reorder_header(reader, order, code)
         save_image(data, affine, dst, dtype=reader.dtype, header_like=header, compressed=True)
 
 
-def _header(reader: SeriesReader, order: AxisOrder, code: int | None) -> Nifti1Header:
+def _reorder_header(reader: SeriesReader, order: AxisOrder, code: int | None) -> Nifti1Header:
+    """Return the header for another order of axes, with a code of qform and sform if given."""
     header = reorder_header(reader.header, order)
     if code is not None:
         header["qform_code"] = header["sform_code"] = code
     return header
 
 
-def _copy(
+def _copy_volumes(
     reader: SeriesReader,
     dst: Path,
     order: AxisOrder,
@@ -200,12 +204,16 @@ def _copy(
     slope: float = 1.0,
     inter: float = 0.0,
     compressed: bool | None = None,
-    masked: bool = False,
+    replace_nan: bool = False,
 ) -> None:
+    """Copy the volumes of a series with reordered axes; the parameters are as in `SeriesWriter`.
+
+    If `replace_nan`, NaN and infinite values are replaced by 0.
+    """
     x, y, z = order
     shape = reader.shape[x], reader.shape[y], reader.shape[z], reader.shape[3]
     affine = reorder_affine(reader.affine, order)
-    header = _header(reader, order, code)
+    header = _reorder_header(reader, order, code)
     with SeriesWriter(
         dst,
         shape,
@@ -218,5 +226,5 @@ def _copy(
         compressed=compressed,
     ) as writer:
         for volume in reader.volumes():
-            finite = np.nan_to_num(volume, posinf=0, neginf=0) if masked else volume
-            writer.append(reorder(finite, order))
+            finite_volume = np.nan_to_num(volume, posinf=0, neginf=0) if replace_nan else volume
+            writer.append(reorder(finite_volume, order))

@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from bids_sr.io import atomic_files
+from bids_sr.io.json_values import as_texts
 from bids_sr.series import BASELINES
 
 _BIDS_VERSION = "1.11.1"
@@ -14,7 +15,7 @@ _BIDS_VERSION = "1.11.1"
 
 `tests/contracts/test_validated.py` checks it.
 """
-_NO_DATA = (
+_NON_DATA_PATTERNS = (
     "*.html",
     "CITATION.*",
     "rating",
@@ -27,15 +28,15 @@ _NO_DATA = (
 """Pages, citations, ratings (of an earlier version) and group results, which are not data of a
 participant.
 """
-_UNKNOWN_KINDS = ("boldref", "xfm", "timeseries", "statmap", "metrics")
+_UNKNOWN_SUFFIXES = ("boldref", "xfm", "timeseries", "statmap", "metrics")
 """Suffixes that are not in the validator's schema: the first three are from fMRIPrep, the others
 are specific to bids-sr.
 """
-_IGNORED = (*_NO_DATA, *(f"**/*_{kind}.*" for kind in _UNKNOWN_KINDS))
+_IGNORED_PATTERNS = (*_NON_DATA_PATTERNS, *(f"**/*_{kind}.*" for kind in _UNKNOWN_SUFFIXES))
 
 RESULTS = "bids-sr"
 """Name of the main results data set in BIDS URIs, and prefix of the data sets with one series."""
-_OF_THE_USER = (
+_USER_KEYS = (
     "Authors",
     "Acknowledgements",
     "Funding",
@@ -44,7 +45,7 @@ _OF_THE_USER = (
     "DatasetDOI",
 )
 """Keys of a description that are preserved once filled in by the user."""
-_MARK = (
+_README_MARK = (
     "*This file was written by bids-sr and is updated with the results. A README without this line"
     " is never changed.*\n"
 )
@@ -66,9 +67,9 @@ participant was not finished. The field `Sources` in the JSON sidecar of a file 
 files (`bids:raw:` is {name}). `.bidsignore` lists files that are not data, or are unknown to the
 BIDS validator.
 """
-_README_OF_SERIES = """\
+_SERIES_README = """\
 # {about}
-{idle}
+{unapplied_text}
 This directory has fMRIPrep's layout. The series {series} is the preprocessed BOLD series
 (`desc-preproc_bold`); brain mask, boldref, confounds, transforms and, for participants with a T1w
 image, the anatomical images are next to it. All other series, the maps and the evaluation are two
@@ -111,7 +112,7 @@ def write_dataset(
     """Write description, README, CHANGES and ``.bidsignore`` of a data set.
 
     Files with the same content are not rewritten. A README by the user is not changed, nor are the
-    keys `_OF_THE_USER` of an existing description.
+    keys `_USER_KEYS` of an existing description.
 
     Parameters
     ----------
@@ -127,37 +128,52 @@ def write_dataset(
         Series whose data set to describe; "" for the main results.
     """
     sources = {"raw": bids_dir, **(links or {})}
-    name = str(_description(bids_dir).get("Name") or bids_dir.name)
-    root = output_dir
-    dataset_name = f"super-resolved BOLD and activation maps of {name}"
-    readme = _README
-    text = ""
+    name = str(_read_description(bids_dir).get("Name") or bids_dir.name)
+    root, readme = output_dir, _README
+    content_name = f"super-resolved BOLD and activation maps of {name}"
+    unapplied_text = ""
     if series:
-        root = dataset_root(output_dir, series)
-        readme = _README_OF_SERIES
+        root, readme = dataset_root(output_dir, series), _SERIES_README
         applied = read_applied(output_dir, series)
-        dataset_name = f"BOLD of {name}, {BASELINES.get(series, f'super-resolved ({series})')}"
-        if unapplied_runs := [run for run, value in applied.items() if not value]:
-            summary = f"{dataset_name}; {len(unapplied_runs)} of {len(applied)} runs zero filled"
-            dataset_name = (
-                summary
-                if any(applied.values())
-                else f"zero-filled BOLD series of {name} ({series} was not applied)"
-            )
-            heading = (
-                f"**Not super-resolved: {', '.join(unapplied_runs)}.** {series} was not applied to"
-                " these runs:"
-            )
-            text = f"\n{heading} `desc-preproc_bold` is the zero-filled series.\n"
-    dataset_name = f"bids-sr: {dataset_name}"
+        content_name = _name_series_content(name, series, applied)
+        unapplied_text = _format_unapplied_runs(series, applied)
+    dataset_name = f"bids-sr: {content_name}"
     description = _describe_dataset(
         root, dataset_name, sources, version, {RESULTS: "../.."} if series else {}
     )
     atomic_files.write_json(root / "dataset_description.json", description)
-    _write_readme(root, readme.format(about=dataset_name, name=name, series=series, idle=text))
+    readme_text = readme.format(
+        about=dataset_name, name=name, series=series, unapplied_text=unapplied_text
+    )
+    _write_readme(root, readme_text)
     if not series:
         _write_changes(root, version)
-    write_ignored(root)
+    write_bidsignore(root)
+
+
+def _name_series_content(name: str, series: str, applied: Mapping[str, bool]) -> str:
+    """Return the content of the data set with one series for its name.
+
+    `name` is the name of the input data set, and `applied` the result of `read_applied`.
+    """
+    content_name = f"BOLD of {name}, {BASELINES.get(series, f'super-resolved ({series})')}"
+    n_unapplied = sum(not is_applied for is_applied in applied.values())
+    if not n_unapplied:
+        return content_name
+    if n_unapplied == len(applied):
+        return f"zero-filled BOLD series of {name} ({series} was not applied)"
+    return f"{content_name}; {n_unapplied} of {len(applied)} runs zero filled"
+
+
+def _format_unapplied_runs(series: str, applied: Mapping[str, bool]) -> str:
+    """Return a paragraph on runs whose series is zero filled; "" if there are none."""
+    runs = [run for run, is_applied in applied.items() if not is_applied]
+    if not runs:
+        return ""
+    return (
+        f"\n**Not super-resolved: {', '.join(runs)}.** {series} was not applied to these runs:"
+        " `desc-preproc_bold` is the zero-filled series.\n"
+    )
 
 
 def _describe_dataset(
@@ -168,35 +184,42 @@ def _describe_dataset(
     other_entries: Mapping[str, str],
 ) -> dict[str, object]:
     """Return the description of a data set, with authors and license of its source."""
-    raw, existing = _description(sources["raw"]), _description(root)
-    generated: dict[str, object] = {"Name": "bids-sr", "Version": version}
-    if container := _container():
-        generated["Container"] = container
+    source_description, existing_description = (
+        _read_description(sources["raw"]),
+        _read_description(root),
+    )
+    generator: dict[str, object] = {"Name": "bids-sr", "Version": version}
+    if container := _describe_container():
+        generator["Container"] = container
     prefix = f"{other_entries[RESULTS]}/" if RESULTS in other_entries else ""
     citation = (
         f"Please cite bids-sr and the underlying methods, which are listed in {prefix}CITATION.md"
     )
-    acknowledgment = str(raw.get("HowToAcknowledge") or "").strip() or ", ".join(
-        map(str, _as_list(raw.get("ReferencesAndLinks")))
+    acknowledgment = str(source_description.get("HowToAcknowledge") or "").strip() or ", ".join(
+        as_texts(source_description.get("ReferencesAndLinks"))
     )
     links = {key: _link_to(folder, root) for key, folder in sources.items()} | dict(other_entries)
-    copied = {key: raw[key] for key in ("Authors", "License") if raw.get(key)}
+    copied_entries = {
+        key: source_description[key]
+        for key in ("Authors", "License")
+        if source_description.get(key)
+    }
     return {
         "Name": dataset_name,
         "BIDSVersion": _BIDS_VERSION,
         "DatasetType": "derivative",
-        **copied,
-        **{key: existing[key] for key in _OF_THE_USER if existing.get(key)},
+        **copied_entries,
+        **{key: existing_description[key] for key in _USER_KEYS if existing_description.get(key)},
         "HowToAcknowledge": f"{citation}. For the data: {acknowledgment}"
         if acknowledgment
         else f"{citation}.",
-        "GeneratedBy": [generated],
+        "GeneratedBy": [generator],
         "SourceDatasets": [_source_entry(folder, links[key]) for key, folder in sources.items()],
         "DatasetLinks": links,
     }
 
 
-def _container() -> dict[str, str]:
+def _describe_container() -> dict[str, str]:
     """Return the container of this process as in BIDS and fMRIPrep, or {} outside of a container.
 
     Apptainer and Singularity set the name of their image file. An image that was built from ours
@@ -207,13 +230,9 @@ def _container() -> dict[str, str]:
     return {"Type": "singularity" if sif else "docker", "Tag": tag} if tag else {}
 
 
-def _as_list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
 def _source_entry(folder: Path, link: str) -> dict[str, object]:
     """Return the entry of a source data set, with the DOI in its description."""
-    description = _description(folder)
+    description = _read_description(folder)
     doi = {"DOI": description["DatasetDOI"]} if description.get("DatasetDOI") else {}
     return {"URL": link, **doi}
 
@@ -234,15 +253,16 @@ def _link_to(folder: Path, root: Path) -> str:
     return folder.as_uri() if is_unrelated else Path(os.path.relpath(folder, root)).as_posix()
 
 
-def _description(folder: Path) -> dict[str, object]:
+def _read_description(folder: Path) -> dict[str, object]:
     """Return the description of a data set, or {} if it cannot be read."""
     return atomic_files.read_json(folder / "dataset_description.json")
 
 
 def _write_readme(root: Path, text: str) -> None:
+    """Write README.md, unless the user has written a README."""
     readmes = [path for path in root.glob("README*") if path.is_file()]
-    if all(_MARK in path.read_text(encoding="utf-8", errors="replace") for path in readmes):
-        atomic_files.write_text(root / "README.md", f"{text}\n{_MARK}")
+    if all(_README_MARK in path.read_text(encoding="utf-8", errors="replace") for path in readmes):
+        atomic_files.write_text(root / "README.md", f"{text}\n{_README_MARK}")
 
 
 def _write_changes(root: Path, version: str) -> None:
@@ -262,6 +282,6 @@ def write_atlas(output_dir: Path, name: str, description: Mapping[str, object]) 
     atomic_files.write_json(output_dir / f"atlas-{name}_description.json", description)
 
 
-def write_ignored(output_dir: Path) -> None:
+def write_bidsignore(output_dir: Path) -> None:
     """Write ``.bidsignore`` with files that are not data, and file types without a BIDS name."""
-    atomic_files.write_text(output_dir / ".bidsignore", "\n".join(_IGNORED) + "\n")
+    atomic_files.write_text(output_dir / ".bidsignore", "\n".join(_IGNORED_PATTERNS) + "\n")

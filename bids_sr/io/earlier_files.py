@@ -10,12 +10,14 @@ from pathlib import Path
 
 EARLIER = Path("sourcedata", "earlier")
 """Target directory of earlier results, relative to the derivatives."""
-_RUN = re.compile(r"sub-[^_]+(_ses-[^_]+)?(_task-[^_]+(_(acq|ce|rec|dir|run)-[^_]+)*)?(?=_)")
+_RUN_PREFIX = re.compile(
+    r"sub-[^_]+(_ses-[^_]+)?(_task-[^_]+(_(acq|ce|rec|dir|run)-[^_]+)*)?(?=_)"
+)
 
 
 def run_prefix(name: str) -> str:
     """Return the start of a file name that identifies its run, or its session without a task."""
-    match = _RUN.match(name)
+    match = _RUN_PREFIX.match(name)
     return match[0] if match else ""
 
 
@@ -40,7 +42,7 @@ def move_earlier_files(out: Path, figures: Path, stored: Collection[Path]) -> di
         Names of moved files by run.
     """
     runs = {run_prefix(path.name) for path in stored} - {""}
-    described_parts = {frozenset(_parts(path)) for path in stored if path.suffix != ".json"}
+    described_parts = {frozenset(_name_parts(path)) for path in stored if path.suffix != ".json"}
     moved_names: dict[str, list[str]] = {}
     for path in sorted(
         {path for root in (out, figures) for path in _participant_files(stored, root)}
@@ -51,29 +53,41 @@ def move_earlier_files(out: Path, figures: Path, stored: Collection[Path]) -> di
         # archive of the page's figures, which is replaced per run
         if path.suffix == ".zip" and figures != out:
             continue
-        sidecars = {
-            sidecar
-            for folder in (path.parent, path.parent.parent)
-            for sidecar in folder.glob("*.json")
-            if sidecar.name == f"{path.name}.json"  # sidecar of a figure
-            or (
-                _parts(sidecar) <= _parts(path)
-                and not any(_parts(sidecar) <= parts for parts in described_parts)
-            )
-        }
-        for file in (path, *sidecars - set(stored)):
-            if file.is_relative_to(out):
-                target = out / EARLIER / file.relative_to(out)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                file.replace(target)
-            else:
-                file.unlink()
+        for file in (path, *_find_obsolete_sidecars(path, described_parts) - set(stored)):
+            _move_or_delete(file, out)
         if path.is_relative_to(out):
             moved_names.setdefault(run, []).append(path.name)
     return moved_names
 
 
-def _parts(path: Path) -> set[str]:
+def _find_obsolete_sidecars(path: Path, described_parts: Collection[frozenset[str]]) -> set[Path]:
+    """Return the sidecars that apply to a file and to no stored file.
+
+    `described_parts` contains the `_name_parts` of the stored files.
+    """
+    sidecars = set()
+    for folder in (path.parent, path.parent.parent):
+        for sidecar in folder.glob("*.json"):
+            parts = _name_parts(sidecar)
+            is_obsolete = parts <= _name_parts(path) and not any(
+                parts <= described for described in described_parts
+            )
+            if is_obsolete or sidecar.name == f"{path.name}.json":  # sidecar of a figure
+                sidecars.add(sidecar)
+    return sidecars
+
+
+def _move_or_delete(file: Path, out: Path) -> None:
+    """Move a file of the output directory to `EARLIER`; delete a file of another directory."""
+    if not file.is_relative_to(out):
+        file.unlink()
+        return
+    target = out / EARLIER / file.relative_to(out)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    file.replace(target)
+
+
+def _name_parts(path: Path) -> set[str]:
     """Return the entities and the suffix of a file name."""
     return set(path.name.partition(".")[0].split("_"))
 
@@ -83,7 +97,9 @@ def _participant_files(stored: Collection[Path], root: Path) -> set[Path]:
     folders = set()
     for path in stored:
         parts = path.relative_to(root).parts if path.is_relative_to(root) else ()
-        first = next((n for n, part in enumerate(parts) if part.startswith("sub-")), None)
-        if first is not None:
-            folders.add(root.joinpath(*parts[: first + 1]))
+        subject_index = next(
+            (index for index, part in enumerate(parts) if part.startswith("sub-")), None
+        )
+        if subject_index is not None:
+            folders.add(root.joinpath(*parts[: subject_index + 1]))
     return {path for folder in folders if folder.is_dir() for path in folder.rglob("*.*")}

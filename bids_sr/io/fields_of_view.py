@@ -9,13 +9,18 @@ import numpy as np
 
 from bids_sr.io.arrays import Array, MaskArray
 
-_NEAR = 0.01  # mm, position differences due to rounding
+_POSITION_TOLERANCE_MM = 0.01  # mm, position differences due to rounding
+_TR_TOLERANCE_S = 1e-3  # s, tolerance of repetition times
+EDGE_TOLERANCE = 0.1
+"""Distance between corners of two fields of view that count as equal, as a fraction of the
+high-resolution voxel size.
+"""
 
 
 def same_grid(
     shape: Sequence[int], affine: Array, other_shape: Sequence[int], other_affine: Array
 ) -> bool:
-    """Return whether two images (3D) have equal shapes, and corners within .01 mm.
+    """Return whether two images (3D) have equal shapes, and corners within 0.01 mm.
 
     Parameters
     ----------
@@ -28,17 +33,13 @@ def same_grid(
         return False
     corners = np.array([(*index, 1) for index in np.ndindex(2, 2, 2)], float)
     corners[:, :3] *= np.asarray(shape) - 1
-    return bool(np.abs(corners @ (np.asarray(affine) - np.asarray(other_affine)).T).max() < _NEAR)
+    return bool(
+        np.abs(corners @ (np.asarray(affine) - np.asarray(other_affine)).T).max()
+        < _POSITION_TOLERANCE_MM
+    )
 
 
-_TIME_TOLERANCE = 1e-3  # s, tolerance of repetition times
-EDGE_TOLERANCE = 0.1
-"""Distance between corners of two fields of view that count as equal, as a fraction of the
-high-resolution voxel size.
-"""
-
-
-def corners_apart(
+def corner_distance(
     shape: Sequence[int], affine: Array, other_shape: Sequence[int], other_affine: Array
 ) -> float:
     """Return the largest distance (mm) between corresponding corners of two fields of view.
@@ -52,7 +53,7 @@ def corners_apart(
 
     Examples
     --------
-    >>> corners_apart((4, 4, 2), np.eye(4), (4, 4, 2), np.eye(4))
+    >>> corner_distance((4, 4, 2), np.eye(4), (4, 4, 2), np.eye(4))
     0.0
     """
     from nibabel.affines import apply_affine
@@ -65,17 +66,17 @@ def corners_apart(
     return float(np.linalg.norm(positions[0] - positions[1], axis=1).max())
 
 
-def misfits(
+def find_grid_problems(
     shape: Sequence[int],
     affine: Array,
     tr: float,
-    own_shape: Sequence[int],
-    own_affine: Array,
-    own_tr: float,
+    run_shape: Sequence[int],
+    run_affine: Array,
+    run_tr: float,
     factor: Sequence[float],
     *,
-    finest: bool = False,
-    name: str = "its run",
+    requires_highres: bool = False,
+    run_name: str = "its run",
 ) -> list[tuple[str, str]]:
     """Compare time axis and grid of an image with the run from which it was computed.
 
@@ -89,13 +90,13 @@ def misfits(
         Voxel-to-world matrix of the image (4 x 4, RAS+ mm).
     tr : float
         Repetition time (s); 0 if not known.
-    own_shape, own_affine, own_tr : Sequence[int], Array, float
+    run_shape, run_affine, run_tr : Sequence[int], Array, float
         Shape (X, Y, Z, T), affine and repetition time (s) of the run.
     factor : Sequence[float]
         Ratio of acquired to high-resolution voxel size along each axis.
-    finest : bool, optional
+    requires_highres : bool, optional
         Whether only the high-resolution grid is accepted.
-    name : str, optional
+    run_name : str, optional
         Name of the run in the reasons.
 
     Returns
@@ -103,75 +104,114 @@ def misfits(
     list[tuple[str, str]]
         Pairs of reason and remedy for each difference; empty if the image fits the run.
     """
-    problems = list[tuple[str, str]]()
-    if len(shape) > 3 and shape[3] != own_shape[3]:
-        fix = (
-            "Provide the complete series of this run, including volumes that were removed from"
-            " its start."
-        )
-        problems.append(
-            (
-                (
-                    f"the series has {shape[3]} volumes, but {name} has {own_shape[3]} volumes."
-                    " The series may belong to another run, or volumes may have been removed"
-                ),
-                fix,
-            )
-        )
-    if tr > 0 and own_tr > 0 and abs(tr - own_tr) > _TIME_TOLERANCE:
-        fix = (
-            "Provide the series of this run, or correct the repetition time in the sidecar or in"
-            " the image header (pixdim[4] and its unit)."
-        )
-        problems.append(
-            (
-                f"the repetition time of the series is {tr:g} s, but the repetition time of {name}"
-                f" is {own_tr:g} s",
-                fix,
-            )
-        )
-    high = [int(np.floor(m * f + 0.5)) for m, f in zip(own_shape, factor, strict=False)]
-    low, resolution = (high, "high-resolution") if finest else (own_shape, "acquired")
-    coarser = any(n < m for n, m in zip(shape[:3], low, strict=False))
-    if coarser or any(n > largest for n, largest in zip(shape, high, strict=False)):
-        sizes = ["×".join(map(str, item[:3])) for item in (shape, low, high)]
-        difference = (
-            f"smaller than the {resolution} matrix size {sizes[1]}"
-            if coarser
-            else f"larger than the high-resolution matrix size {sizes[2]}"
-        )
-        fix = (
+    problems = [
+        _find_count_problem(shape, run_shape, run_name),
+        _find_tr_problem(tr, run_tr, run_name),
+        _find_matrix_problem(shape, run_shape, factor, run_name, requires_highres),
+        _find_position_problem(shape, affine, run_shape, run_affine, run_name),
+    ]
+    return [problem for problem in problems if problem is not None]
+
+
+def _find_count_problem(
+    shape: Sequence[int], run_shape: Sequence[int], run_name: str
+) -> tuple[str, str] | None:
+    """Return reason and remedy if a series has another number of volumes than its run."""
+    if len(shape) <= 3 or shape[3] == run_shape[3]:
+        return None
+    reason = (
+        f"the series has {shape[3]} volumes, but {run_name} has {run_shape[3]} volumes."
+        " The series may belong to another run, or volumes may have been removed"
+    )
+    return reason, (
+        "Provide the complete series of this run, including volumes that were removed from"
+        " its start."
+    )
+
+
+def _find_tr_problem(tr: float, run_tr: float, run_name: str) -> tuple[str, str] | None:
+    """Return reason and remedy if two known repetition times (s) differ."""
+    if tr <= 0 or run_tr <= 0 or abs(tr - run_tr) <= _TR_TOLERANCE_S:
+        return None
+    reason = (
+        f"the repetition time of the series is {tr:g} s, but the repetition time of {run_name}"
+        f" is {run_tr:g} s"
+    )
+    return reason, (
+        "Provide the series of this run, or correct the repetition time in the sidecar or in"
+        " the image header (pixdim[4] and its unit)."
+    )
+
+
+def _find_matrix_problem(
+    shape: Sequence[int],
+    run_shape: Sequence[int],
+    factor: Sequence[float],
+    run_name: str,
+    requires_highres: bool,
+) -> tuple[str, str] | None:
+    """Return reason and remedy if a matrix is too small or too large for the run."""
+    highres_shape = [
+        int(np.floor(size * ratio + 0.5)) for size, ratio in zip(run_shape, factor, strict=False)
+    ]
+    min_shape, resolution = (
+        (highres_shape, "high-resolution") if requires_highres else (run_shape, "acquired")
+    )
+    is_smaller = any(size < least for size, least in zip(shape[:3], min_shape, strict=False))
+    is_larger = any(size > largest for size, largest in zip(shape, highres_shape, strict=False))
+    if not is_smaller and not is_larger:
+        return None
+    if is_smaller:
+        difference = f"smaller than the {resolution} matrix size {_shape_text(min_shape)}"
+    else:
+        difference = f"larger than the high-resolution matrix size {_shape_text(highres_shape)}"
+    factor_text = "×".join(f"{ratio:g}" for ratio in factor)
+    reason = (
+        f"the matrix size {_shape_text(shape)} is {difference}, given the super-resolution factor"
+        f" {factor_text} and the matrix size of {run_name}"
+    )
+    if requires_highres:
+        return reason, (
             "Provide the series at the high resolution of the run, which is specified with"
             " --sr-factor if there is no T2*w pair."
-            if finest
-            else "Provide the series on the acquired grid or on a finer grid with the same field"
-            " of view, or choose another super-resolution factor."
         )
-        factor_text = "×".join(f"{item:g}" for item in factor)
-        problems.append(
-            (
-                f"the matrix size {sizes[0]} is {difference}, given the super-resolution factor"
-                f" {factor_text} and the matrix size of {name}",
-                fix,
-            )
-        )
-    voxel, own_voxel = (np.linalg.norm(item[:3, :3], axis=0) for item in (affine, own_affine))
-    distance = corners_apart(shape[:3], affine, own_shape[:3], own_affine)
-    limit = EDGE_TOLERANCE * float(voxel.min())
-    if distance > limit:
-        reason = (
-            f"the field of view differs from {name}: its outer edges are shifted by up to"
-            f" {distance:.3g} mm ({distance / own_voxel[:2].min():.2g} acquired voxels), but at"
-            f" most {limit:.2g} mm are allowed. The series may be shifted, cropped or in another"
-            " space"
-        )
-        fix = (
-            "Provide the series in the native space of the run rather than in template space,"
-            " with the same field of view and axis directions. Compare the affines in the image"
-            " headers."
-        )
-        problems.append((reason, fix))
-    return problems
+    return reason, (
+        "Provide the series on the acquired grid or on a finer grid with the same field"
+        " of view, or choose another super-resolution factor."
+    )
+
+
+def _shape_text(shape: Sequence[int]) -> str:
+    """Format the first three sizes of a shape, such as ``64×64×30``."""
+    return "×".join(map(str, shape[:3]))
+
+
+def _find_position_problem(
+    shape: Sequence[int],
+    affine: Array,
+    run_shape: Sequence[int],
+    run_affine: Array,
+    run_name: str,
+) -> tuple[str, str] | None:
+    """Return reason and remedy if the field of view differs from the run's field of view."""
+    voxel_mm, run_voxel_mm = (
+        np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, run_affine)
+    )
+    distance_mm = corner_distance(shape[:3], affine, run_shape[:3], run_affine)
+    limit_mm = EDGE_TOLERANCE * float(voxel_mm.min())
+    if not distance_mm > limit_mm:
+        return None
+    reason = (
+        f"the field of view differs from {run_name}: its outer edges are shifted by up to"
+        f" {distance_mm:.3g} mm ({distance_mm / run_voxel_mm[:2].min():.2g} acquired voxels), but"
+        f" at most {limit_mm:.2g} mm are allowed. The series may be shifted, cropped or in another"
+        " space"
+    )
+    return reason, (
+        "Provide the series in the native space of the run rather than in template space,"
+        " with the same field of view and axis directions. Compare the affines in the image"
+        " headers."
+    )
 
 
 def is_inside_field(

@@ -21,21 +21,21 @@ Shape = tuple[int, int, int]
 """Number of voxels of a grid along each axis."""
 Factor = tuple[float, float, float]
 """Ratio of low- to high-resolution voxel size along each axis."""
-LARGE = 500_000_000
+LARGE_SERIES_BYTES = 500_000_000
 """Bytes of a series in single precision above which it is stored in half precision in the working
 directory."""
 AS_STORED: AxisOrder = (0, 1, 2)
 TURNED_DEG = 45.0  # degrees, rotation between two heads above which a header is probably wrong
 LARGEST_BRAIN_ML = 2500.0
 """Volume (ml) above which a mask cannot be a brain mask."""
-_HALF = 1e-4  # voxels, tolerance for rounding half a voxel up
+_HALF_TOLERANCE = 1e-4  # voxels, tolerance for rounding half a voxel up
 LEAST_SAMPLES = 4
 """Smallest number of voxels along an axis for which motion along it can be estimated. With fewer
 voxels, no sample is inside or there is no gradient.
 """
 
 
-def highres_size(m: int, factor: float) -> int:
+def highres_size(n_voxels: int, factor: float) -> int:
     """Return the number of high-resolution voxels over the field of view of m acquired voxels.
 
     The number is m times `factor`, rounded; halves are rounded up, also if they are missed by
@@ -44,7 +44,7 @@ def highres_size(m: int, factor: float) -> int:
     >>> highres_size(75, 7 / 6), highres_size(75, 1.166666)
     (88, 88)
     """
-    return int(np.floor(m * factor + 0.5 + _HALF))
+    return int(np.floor(n_voxels * factor + 0.5 + _HALF_TOLERANCE))
 
 
 def mm_text(length: float) -> str:
@@ -90,11 +90,13 @@ def nearest_axis_order(affine: np.ndarray, reference: np.ndarray) -> AxisOrder:
         matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, reference)
     )
     cosines = np.abs(reference_directions.T @ directions)
-    best = max(
+    best_order = max(
         permutations(range(3)),
-        key=lambda order: float(sum(cosines[k, axis] for k, axis in enumerate(order))),
+        key=lambda order: float(
+            sum(cosines[reference_axis, axis] for reference_axis, axis in enumerate(order))
+        ),
     )
-    return best[0], best[1], best[2]
+    return best_order[0], best_order[1], best_order[2]
 
 
 def inverse_order(order: Sequence[int]) -> AxisOrder:

@@ -5,10 +5,12 @@ import os
 from pathlib import Path
 
 
-def package_file(package: str, inside: str) -> Path | None:
+def package_file(package: str, relative_path: str) -> Path | None:
     """Return a file in an installed package, or None if the package or file does not exist."""
     spec = importlib.util.find_spec(package)
-    path = None if spec is None or spec.origin is None else Path(spec.origin).parent / inside
+    path = (
+        None if spec is None or spec.origin is None else Path(spec.origin).parent / relative_path
+    )
     return path if path is not None and path.is_file() else None
 
 

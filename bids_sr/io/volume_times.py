@@ -1,21 +1,21 @@
 """Times within a volume, in seconds after its start.
 
-The reference time of a volume is defined here once, for the design, for
-slice-timing correction and for StartTime in sidecars.
+The reference time of a volume is defined here once, for the design, for slice-timing correction
+and for StartTime in sidecars.
 """
 
 from collections.abc import Sequence
 
 
 def reference_time(slice_times: Sequence[float], fraction: float) -> float:
-    """Return a time within the slice acquisition range, in s after the start of a volume.
+    """Return a time (s after the start of a volume) within the range of its slice times.
 
     Parameters
     ----------
     slice_times : Sequence[float]
         Acquisition time of each slice (s after the start of a volume).
     fraction : float
-        Position in the range: 0 is the first slice, .5 the middle, 1 the last slice.
+        Position in the range: 0 is the first slice, 0.5 the middle, 1 the last slice.
 
     Examples
     --------
@@ -26,7 +26,7 @@ def reference_time(slice_times: Sequence[float], fraction: float) -> float:
 
 
 def middle_of_acquisition(tr: float, delay: float = 0.0) -> float:
-    """Return the middle of the acquisition time of a volume, in s after its start.
+    """Return the middle of the acquisition of a volume (s after its start).
 
     Parameters
     ----------

@@ -12,10 +12,13 @@ from bids_sr.phantom.head import Head
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
 _Point = tuple[float, float, float]
+# smallest half side of the cube that contains the map of a focus (mm, and standard deviations of
+# the extent)
+_MIN_HALF_SIDE_MM, _HALF_SIDE_EXTENTS = 24.0, 3.0
 
 
 @frozen
-class _Place:
+class _FocusSpec:
     """Location of a focus with its driver and peak range.
 
     Attributes
@@ -36,13 +39,13 @@ class _Place:
     extent: tuple[float, float] = (4.0, 4.8)
 
 
-def _network(name: str, **points: _Point) -> dict[str, _Place]:
+def _make_network(name: str, **points: _Point) -> dict[str, _FocusSpec]:
     """Return the foci of a resting-state network.
 
     The peak signal change applies to one standard deviation of the fluctuation.
     """
     return {
-        label: _Place(mni=mni, conditions=(name,), peak=(1.0, 1.5))
+        label: _FocusSpec(mni=mni, conditions=(name,), peak=(1.0, 1.5))
         for label, mni in points.items()
     }
 
@@ -50,28 +53,28 @@ def _network(name: str, **points: _Point) -> dict[str, _Place]:
 # Two foci are on the ribbon of the left precentral gyrus; the supplementary motor area is driven
 # by both fingers. Networks are from Van Dijk et al. 2010 (J Neurophysiol 103:297), table 1, and
 # mirrored to the other hemisphere.
-FOCI: dict[str, _Place] = {
-    "thumb": _Place(mni=(-40.0, -18.0, 54.0), conditions=("thumb",), peak=(3.0, 4.0)),
-    "little": _Place(mni=(-32.0, -27.0, 59.0), conditions=("little",), peak=(3.0, 4.0)),
-    "sma": _Place(mni=(-4.0, -8.0, 58.0), conditions=("thumb", "little"), peak=(2.0, 3.0)),
-    **_network("motor", motorLeft=(-36.0, -25.0, 57.0), motorRight=(36.0, -25.0, 57.0)),
-    **_network(
+FOCI: dict[str, _FocusSpec] = {
+    "thumb": _FocusSpec(mni=(-40.0, -18.0, 54.0), conditions=("thumb",), peak=(3.0, 4.0)),
+    "little": _FocusSpec(mni=(-32.0, -27.0, 59.0), conditions=("little",), peak=(3.0, 4.0)),
+    "sma": _FocusSpec(mni=(-4.0, -8.0, 58.0), conditions=("thumb", "little"), peak=(2.0, 3.0)),
+    **_make_network("motor", motorLeft=(-36.0, -25.0, 57.0), motorRight=(36.0, -25.0, 57.0)),
+    **_make_network(
         "defaultMode",
         posteriorCingulate=(0.0, -53.0, 26.0),
         parietalLeft=(-48.0, -62.0, 36.0),
         parietalRight=(46.0, -62.0, 32.0),
         medialPrefrontal=(0.0, 52.0, -6.0),
     ),
-    **_network("visual", visualLeft=(-30.0, -88.0, 0.0), visualRight=(30.0, -88.0, 0.0)),
+    **_make_network("visual", visualLeft=(-30.0, -88.0, 0.0), visualRight=(30.0, -88.0, 0.0)),
 }
 # In the scene "overlap", both fingers activate the whole hand area, as in maps with voxels of 3 mm
 # or more. The activity of one finger is weaker than the common activity; their ratio, which varies
 # between participants, determines how much the regions of the fingers overlap.
-OVERLAPPING_FOCI: dict[str, _Place] = {
+OVERLAPPING_FOCI: dict[str, _FocusSpec] = {
     "thumb": replace(FOCI["thumb"], peak=(0.3, 1.3), extent=(6.0, 8.0)),
     "little": replace(FOCI["little"], peak=(0.3, 1.3), extent=(6.0, 8.0)),
     "sma": replace(FOCI["sma"], extent=(7.0, 9.0)),
-    "hand": _Place(
+    "hand": _FocusSpec(
         mni=(-36.0, -22.5, 56.5),
         conditions=("thumb", "little"),
         peak=(2.0, 3.2),
@@ -80,21 +83,16 @@ OVERLAPPING_FOCI: dict[str, _Place] = {
 }
 
 
-def foci_of_scene(scene: str) -> dict[str, _Place]:
+def select_foci(scene: str) -> dict[str, _FocusSpec]:
     """Return the foci of a scene by label."""
     return FOCI | OVERLAPPING_FOCI if scene == "overlap" else FOCI
-
-
-# smallest half side of the cube that contains the map of a focus (mm, and standard deviations of
-# the extent)
-_BOX, _BOX_EXTENTS = 24.0, 3.0
 
 
 @frozen
 class _Focus:
     """Active focus in a simulated head."""
 
-    # key of `foci_of_scene`; conditions of the task that drive the focus, or one network
+    # key of `select_foci`; conditions of the task that drive the focus, or one network
     label: str
     conditions: tuple[str, ...]
     # head point (3,; mm) of the neuronal activity
@@ -109,23 +107,28 @@ class _Focus:
     reference: str
 
 
-def _box(head: Head, center: Array, half_side: float = _BOX) -> tuple[tuple[slice, ...], Array]:
+def _cube_around(
+    head: Head, center: Array, half_side: float = _MIN_HALF_SIDE_MM
+) -> tuple[tuple[slice, ...], Array]:
     """Return a cube around a head point as slices, and its voxels' offsets (3, x, y, z; mm)."""
     voxel = head.affine[0, 0]
     index = (center - head.affine[:3, 3]) / voxel
-    half = int(np.ceil(half_side / voxel))
+    half_voxels = int(np.ceil(half_side / voxel))
     window = tuple(
-        slice(max(0, round(float(c)) - half), min(n, round(float(c)) + half + 1))
-        for c, n in zip(index, head.veins.shape, strict=True)
+        slice(
+            max(0, round(float(position)) - half_voxels),
+            min(size, round(float(position)) + half_voxels + 1),
+        )
+        for position, size in zip(index, head.veins.shape, strict=True)
     )
-    grid = np.indices([w.stop - w.start for w in window], dtype=float)
-    start = np.array([w.start for w in window])[:, None, None, None]
-    return window, (grid + start - index[:, None, None, None]) * voxel
+    grid = np.indices([axis_range.stop - axis_range.start for axis_range in window], dtype=float)
+    window_start = np.array([axis_range.start for axis_range in window])[:, None, None, None]
+    return window, (grid + window_start - index[:, None, None, None]) * voxel
 
 
 def _snap_to_ribbon(head: Head, point: Array) -> Array:
     """Return the head point (mm) of the best gray-matter voxel near `point`."""
-    window, offset = _box(head, point)
+    window, offset = _cube_around(head, point)
     distance = np.sqrt((offset**2).sum(0))
     score = np.where(distance < 6.0, head.fractions["gm"][window] - distance / 15.0, -np.inf)
     best = np.unravel_index(int(np.argmax(score)), score.shape)
@@ -164,17 +167,19 @@ def _measure_ribbon_distance(
     return np.where(length <= limit, length, np.inf)
 
 
-def _ribbon(head: Head, window: tuple[slice, ...], offset: Array, extent: float) -> Array:
+def _weight_ribbon(head: Head, window: tuple[slice, ...], offset: Array, extent: float) -> Array:
     """Weight the gray-matter fraction by a Gaussian of the distance along the ribbon.
 
     The standard deviation of the Gaussian is `extent` (mm).
     """
-    gm = head.fractions["gm"][window]
-    seed = tuple(int(i) for i in np.unravel_index(int(np.argmin((offset**2).sum(0))), gm.shape))
-    mask = gm > 0.4
+    gray_matter = head.fractions["gm"][window]
+    seed = tuple(
+        int(i) for i in np.unravel_index(int(np.argmin((offset**2).sum(0))), gray_matter.shape)
+    )
+    mask = gray_matter > 0.4
     mask[seed] = True
-    path = _measure_ribbon_distance(mask, seed, float(head.affine[0, 0]), 4 * extent)
-    return gm * np.exp(-0.5 * (path / extent) ** 2)
+    path_mm = _measure_ribbon_distance(mask, seed, float(head.affine[0, 0]), 4 * extent)
+    return gray_matter * np.exp(-0.5 * (path_mm / extent) ** 2)
 
 
 def _make_draining_blood(
@@ -207,7 +212,7 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
     head : Head
         Head that contains the focus.
     label : str
-        Key of `foci_of_scene`.
+        Key of `select_foci`.
     scene : str
         Location of activity relative to the anatomy. ``ribbon``: gray matter along the ribbon;
         ``veins``: most of the change is in the draining vein; ``free``: location and borders
@@ -215,39 +220,39 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
         overlap. In ``free``, the change is relative to the mean signal of the brain, because a
         fraction of the local signal would have the borders of the tissue.
     """
-    voxel = float(head.affine[0, 0])
-    focus_place = foci_of_scene(scene)[label]
-    origin = _snap_to_ribbon(head, head.from_template(focus_place.mni))
-    peak, spread = rng.uniform(*focus_place.peak), rng.uniform(2.0, 3.5)
-    extent = rng.uniform(*focus_place.extent)
+    voxel_mm = float(head.affine[0, 0])
+    spec = select_foci(scene)[label]
+    origin = _snap_to_ribbon(head, head.from_template(spec.mni))
+    peak, spread_mm = rng.uniform(*spec.peak), rng.uniform(2.0, 3.5)
+    extent_mm = rng.uniform(*spec.extent)
     if scene == "free":
         origin = origin + rng.uniform(-3.0, 3.0, 3)
-    window, offset = _box(head, origin, max(_BOX, _BOX_EXTENTS * extent))
-    sigma = spread / FWHM_PER_SIGMA / voxel
+    window, offset = _cube_around(
+        head, origin, max(_MIN_HALF_SIDE_MM, _HALF_SIDE_EXTENTS * extent_mm)
+    )
+    sigma = spread_mm / FWHM_PER_SIGMA / voxel_mm
     # irregular region with random borders, independent of the anatomy
     if scene == "free":
-        ragged = smooth_field(rng, offset.shape[1:], 1.5 / voxel)
-        active = (np.exp(-0.5 * (offset**2).sum(0) / 4.8**2) + 0.18 * ragged > 0.62).astype(
+        roughness = smooth_field(rng, offset.shape[1:], 1.5 / voxel_mm)
+        activity = (np.exp(-0.5 * (offset**2).sum(0) / 4.8**2) + 0.18 * roughness > 0.62).astype(
             np.float32
         )
     else:
-        active = _ribbon(head, window, offset, extent)
-    active = ndimage.gaussian_filter(active, sigma)
-    active /= active.max()
+        activity = _weight_ribbon(head, window, offset, extent_mm)
+    activity = ndimage.gaussian_filter(activity, sigma)
+    activity /= activity.max()
     if scene == "veins":
-        drained = ndimage.gaussian_filter(
-            _make_draining_blood(head, window, offset, origin), sigma
-        )
-        active = 0.25 * active + drained / drained.max()
-        active /= active.max()
+        blood = ndimage.gaussian_filter(_make_draining_blood(head, window, offset, origin), sigma)
+        activity = 0.25 * activity + blood / blood.max()
+        activity /= activity.max()
     amplitude = np.zeros(head.veins.shape, dtype=np.float32)
-    amplitude[window] = active * peak / 100
+    amplitude[window] = activity * peak / 100
     return _Focus(
         label=label,
-        conditions=focus_place.conditions,
+        conditions=spec.conditions,
         origin=origin,
         peak_percent=float(peak),
-        spread_mm=float(spread),
+        spread_mm=float(spread_mm),
         amplitude=amplitude,
         reference="brain" if scene == "free" else "local",
     )

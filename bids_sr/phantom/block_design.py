@@ -10,7 +10,7 @@ from bids_sr.phantom.presets import Preset
 Event = tuple[float, float, str]
 
 
-def block_design(preset: Preset) -> list[Event]:
+def make_block_design(preset: Preset) -> list[Event]:
     """Return onset (s), duration (s) and trial type of each block, in order of time.
 
     The blocks are rest, thumb, rest, little, rest, … as long as complete cycles fit into the run,
@@ -21,15 +21,15 @@ def block_design(preset: Preset) -> list[Event]:
     onset = preset.lead
     cycle = 4 * preset.block
     while onset + cycle <= end + 1e-9:
-        for k, kind in enumerate(("thumb", "rest", "little", "rest")):
-            events.append((onset + k * preset.block, preset.block, kind))
+        for index, trial_type in enumerate(("thumb", "rest", "little", "rest")):
+            events.append((onset + index * preset.block, preset.block, trial_type))
         onset += cycle
     if end - onset > 1e-9:
         events.append((onset, end - onset, "rest"))
     return events
 
 
-def response(events: Sequence[Event], condition: str, times: Array) -> Array:
+def predict_response(events: Sequence[Event], condition: str, times: Array) -> Array:
     """Return the SPM canonical response to the blocks of a condition.
 
     The response is computed as in nilearn and scaled to 1 in a long block.
@@ -45,12 +45,12 @@ def response(events: Sequence[Event], condition: str, times: Array) -> Array:
     """
     from nilearn.glm.first_level.hemodynamic_models import spm_hrf
 
-    step = 0.05
-    clock = np.arange(0.0, float(np.max(times)) + 1.0, step)
-    boxcar = np.zeros_like(clock)
-    for onset, duration, kind in events:
-        if kind == condition:
-            boxcar[(clock >= onset - 1e-9) & (clock < onset + duration - 1e-9)] = 1.0
-    kernel = spm_hrf(step, oversampling=1)
+    step_s = 0.05
+    times_s = np.arange(0.0, float(np.max(times)) + 1.0, step_s)
+    boxcar = np.zeros_like(times_s)
+    for onset, duration, trial_type in events:
+        if trial_type == condition:
+            boxcar[(times_s >= onset - 1e-9) & (times_s < onset + duration - 1e-9)] = 1.0
+    kernel = spm_hrf(step_s, oversampling=1)
     kernel = kernel / kernel.sum()
-    return np.interp(times, clock, np.convolve(boxcar, kernel)[: clock.size])
+    return np.interp(times, times_s, np.convolve(boxcar, kernel)[: times_s.size])

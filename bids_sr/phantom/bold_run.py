@@ -14,20 +14,22 @@ from functools import cached_property, partial
 import numpy as np
 
 from bids_sr.io.arrays import Array
-from bids_sr.phantom.block_design import Event, block_design, response
+from bids_sr.phantom.block_design import Event, make_block_design, predict_response
 from bids_sr.phantom.physiology import Fluctuations, Physiology, Transient, simulate_transient
-from bids_sr.phantom.poses import CENTER, draw_motion, draw_pose
+from bids_sr.phantom.poses import ROTATION_CENTER, draw_motion, draw_pose
 from bids_sr.phantom.presets import Preset
-from bids_sr.phantom.scanner import Scanner, distortion
+from bids_sr.phantom.scanner import Scanner, draw_distortion
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
-BOLD_LEVEL = 800.0  # mean of the brain in the written images
+BOLD_BRAIN_SIGNAL = 800.0  # mean of the brain in the written images
 _DISTORTION_MM = 2.0  # mm, largest displacement along phase encoding inside the head
-_LEAST_TR = 2.0  # s, shortest TR of the calibration run, which has four times as many voxels
-_CALM = 0.5  # head motion of the calibration run relative to the BOLD run, as it is shorter
-_Courses = Callable[[str, Array], Array]
+# s, shortest TR of the calibration run, which has four times as many voxels
+_MIN_CALIBRATION_TR_S = 2.0
+# head motion of the calibration run relative to the BOLD run, as it is shorter
+_CALIBRATION_MOTION = 0.5
+_Responses = Callable[[str, Array], Array]
 """Fraction of a condition's signal change at given times (s)."""
 
 
@@ -48,7 +50,7 @@ class SimulatedRun:
         RAS+ mm).
     events : list[Event]
         Events of the run; empty at rest.
-    responses : _Courses
+    responses : _Responses
         Fraction of a condition's signal change at given times.
     motion : Array
         Transforms of a point of the reference volume to its position in each volume (T, 4, 4; RAS+
@@ -68,7 +70,7 @@ class SimulatedRun:
     scanner: Scanner
     pose: Array
     events: list[Event]
-    responses: _Courses
+    responses: _Responses
     motion: Array
     transient: Transient
     sigma: float
@@ -82,10 +84,10 @@ class SimulatedRun:
 
     @cached_property
     def scene(self) -> Array:
-        """Signal of the head, with a gain for a brain mean of `BOLD_LEVEL` at the preset's TE."""
+        """Signal of the head; its brain mean is `BOLD_BRAIN_SIGNAL` at the preset's TE."""
         head = self.subject.head
-        single = self.preset.epi.scene(self.subject.head)
-        gain = np.float32(BOLD_LEVEL / float(single[head.brain].mean()))
+        preset_scene = self.preset.epi.scene(head)
+        gain = np.float32(BOLD_BRAIN_SIGNAL / float(preset_scene[head.brain].mean()))
         return replace(self.preset.epi, te=self.te).scene(head) * gain
 
     @cached_property
@@ -101,19 +103,19 @@ class SimulatedRun:
         change of R2*.
         """
         level = np.float32(self.scene[self.subject.head.brain].mean())
-        out = {}
+        change_maps = {}
         for focus in () if self.subject.null else self.subject.foci:
             share = np.expm1(np.log1p(focus.amplitude) * np.float32(self.te / self.preset.te))
-            out[focus.label] = self.scanner.resample_scene(
+            change_maps[focus.label] = self.scanner.resample_scene(
                 share * (self.scene if focus.reference == "local" else level)
             )
-        return out
+        return change_maps
 
     @cached_property
     def changes(self) -> dict[str, Array]:
         """Signal change by condition, the sum of its foci; empty if there is no activity."""
         maps = self.maps
-        driven = {
+        focus_maps = {
             name: [
                 maps[focus.label]
                 for focus in self.subject.foci
@@ -121,7 +123,7 @@ class SimulatedRun:
             ]
             for name in self.conditions
         }
-        return {name: np.sum(maps, axis=0) for name, maps in driven.items() if maps}
+        return {name: np.sum(maps, axis=0) for name, maps in focus_maps.items() if maps}
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -129,25 +131,25 @@ class SimulatedRun:
         return self.subject.conditions
 
     @cached_property
-    def parts(self) -> tuple[Array, dict[str, Array]]:
+    def prepared_scenes(self) -> tuple[Array, dict[str, Array]]:
         """Resting scene and changes by condition, as required by `Scanner.acquire_moving`."""
         prepare = self.scanner.prepare
         return prepare(self.resting), {
             name: prepare(change) for name, change in self.changes.items()
         }
 
-    def still(self, **active: float) -> Array:
+    def simulate_still_volume(self, **activity: float) -> Array:
         """Return a volume without noise, motion and physiology at given levels of activity.
 
         Each keyword is a condition, and its value the fraction of the condition's signal change.
         The volume (X, Y, Z; float32) is in the reference position.
         """
-        rest, changes = self.parts
+        resting, changes = self.prepared_scenes
         weights = {
-            name: np.full(self.preset.bold_shape[2], share) for name, share in active.items()
+            name: np.full(self.preset.bold_shape[2], share) for name, share in activity.items()
         }
         return self.scanner.acquire_moving(
-            rest, np.eye(4), {name: changes[name] for name in active}, weights
+            resting, np.eye(4), {name: changes[name] for name in activity}, weights
         )
 
     def volumes(self, threads: int = 1, *, noise: bool = True) -> Iterator[Array]:
@@ -162,12 +164,12 @@ class SimulatedRun:
             draw("physiology"), self.subject.head, self.preset, self.scanner, self.transient
         )
         times = np.arange(self.preset.volumes)[:, None] * self.preset.tr + self.preset.slice_times
-        rest, changes = self.parts
+        resting, changes = self.prepared_scenes
         responses = {name: self.responses(name, times) for name in changes}
 
-        def volume(t: int) -> Array:
+        def acquire_volume(t: int) -> Array:
             return self.scanner.acquire_moving(
-                rest,
+                resting,
                 self.motion[t],
                 changes,
                 {name: fractions[t] for name, fractions in responses.items()},
@@ -176,44 +178,50 @@ class SimulatedRun:
                 rng=draw(*self.stream, t),
             )
 
-        return _map_in_order(volume, self.preset.volumes, threads)
+        return _map_in_order(acquire_volume, self.preset.volumes, threads)
 
 
-def bold_run(subject: SimulatedSubject) -> SimulatedRun:
+def simulate_bold_run(subject: SimulatedSubject) -> SimulatedRun:
     """Simulate the BOLD run of a subject, a single echo at the preset's TE.
 
     The run has the task or networks of the subject, distortion and head motion.
     """
-    p, draw, head = subject.preset, subject.draw, subject.head
-    plain = Scanner(
+    preset, draw, head = subject.preset, subject.draw, subject.head
+    undistorted_scanner = Scanner(
         grid=subject.bold_grid,
         pose=subject.bold_pose,
         head_affine=head.affine,
         coil=draw.number("coil", 0),
     )
-    inside = (
+    is_head = (
         sample_volume(
-            head.brain.astype(np.float32), head.affine, *plain.dense_grid, subject.bold_pose
+            head.brain.astype(np.float32),
+            head.affine,
+            *undistorted_scanner.dense_grid,
+            subject.bold_pose,
         )
         > 0.5
     )
     scanner = replace(
-        plain, shift=distortion(draw("distortion"), plain.dense_grid, inside, _DISTORTION_MM)
+        undistorted_scanner,
+        shift=draw_distortion(
+            draw("distortion"), undistorted_scanner.dense_grid, is_head, _DISTORTION_MM
+        ),
     )
-    transient = simulate_transient(head, p, scanner)
-    events = [] if subject.task == "rest" else block_design(p)
+    transient = simulate_transient(head, preset, scanner)
+    events = [] if subject.task == "rest" else make_block_design(preset)
     return SimulatedRun(
         subject=subject,
-        preset=p,
+        preset=preset,
         scanner=scanner,
         pose=np.eye(4),
         events=events,
-        responses=_courses(subject, p, events),
-        motion=draw_motion(draw("motion"), p.volumes, p.tr, transient.dummies),
+        responses=_make_responses(subject, preset, events),
+        motion=draw_motion(draw("motion"), preset.volumes, preset.tr, transient.dummies),
         transient=transient,
-        sigma=BOLD_LEVEL / p.snr,
+        sigma=BOLD_BRAIN_SIGNAL / preset.snr,
         stream=("bold",),
-        te=p.te,
+        te=preset.te,
     )
 
 
@@ -230,11 +238,11 @@ def simulate_calibration(run: SimulatedRun, volumes: int) -> SimulatedRun:
     additional lines.
     """
     subject, draw = run.subject, run.subject.draw
-    p = calibration_preset(run.preset, volumes)
+    preset = calibration_preset(run.preset, volumes)
     pose = draw_pose(draw("calibration"), (0.5, 1.5), (0.3, 1.0))
     scanner = replace(
         run.scanner,
-        grid=(p.bold_shape, p.bold_affine),
+        grid=(preset.bold_shape, preset.bold_affine),
         pose=run.scanner.pose @ invert(pose),
         shift=None,
     )
@@ -243,25 +251,30 @@ def simulate_calibration(run: SimulatedRun, volumes: int) -> SimulatedRun:
             run.scanner.shift, run.scanner.dense_grid[1], *scanner.dense_grid, invert(pose)
         )
         scanner = replace(scanner, shift=shift)
-    transient = simulate_transient(subject.head, p, scanner)
+    transient = simulate_transient(subject.head, preset, scanner)
     motion = draw_motion(
-        draw("calibration", 1), volumes, p.tr, min(transient.dummies, volumes - 1)
+        draw("calibration", 1), volumes, preset.tr, min(transient.dummies, volumes - 1)
     )
-    events = _calibration_events(p) if run.events else []
+    events = _calibration_events(preset) if run.events else []
     return SimulatedRun(
         subject=subject,
-        preset=p,
+        preset=preset,
         scanner=scanner,
         pose=pose,
         events=events,
-        responses=_courses(subject, p, events, 1),
+        responses=_make_responses(subject, preset, events, 1),
         transient=transient,
         motion=np.stack(
-            [rigid_matrix(_CALM * rigid_params(matrix, CENTER), CENTER) for matrix in motion]
+            [
+                rigid_matrix(
+                    _CALIBRATION_MOTION * rigid_params(matrix, ROTATION_CENTER), ROTATION_CENTER
+                )
+                for matrix in motion
+            ]
         ),
         sigma=run.sigma * float(np.prod(run.preset.factor)),
         stream=("calibration", 2),
-        te=p.te,
+        te=preset.te,
     )
 
 
@@ -271,29 +284,37 @@ def calibration_preset(preset: Preset, volumes: int) -> Preset:
     It is the BOLD protocol with high-resolution voxels, fewer volumes, a TR of at least 2 s and no
     multiband acceleration.
     """
-    x, y, z = (round(n * f) for n, f in zip(preset.bold_shape, preset.factor, strict=True))
+    x, y, z = (
+        round(size * ratio) for size, ratio in zip(preset.bold_shape, preset.factor, strict=True)
+    )
     dx, dy, dz = (
-        v * n / m for v, n, m in zip(preset.bold_voxel, preset.bold_shape, (x, y, z), strict=True)
+        voxel * size / highres_size
+        for voxel, size, highres_size in zip(
+            preset.bold_voxel, preset.bold_shape, (x, y, z), strict=True
+        )
     )
     return replace(
         preset,
         bold_shape=(x, y, z),
         bold_voxel=(dx, dy, dz),
         volumes=volumes,
-        tr=max(preset.tr, _LEAST_TR),
+        tr=max(preset.tr, _MIN_CALIBRATION_TR_S),
         multiband=1,
     )
 
 
 def _calibration_events(preset: Preset) -> list[Event]:
     """Return four blocks of equal length over the calibration run: rest, thumb, rest, little."""
-    block = preset.volumes * preset.tr / 4
-    return [(k * block, block, kind) for k, kind in enumerate(("rest", "thumb", "rest", "little"))]
+    block_s = preset.volumes * preset.tr / 4
+    return [
+        (index * block_s, block_s, trial_type)
+        for index, trial_type in enumerate(("rest", "thumb", "rest", "little"))
+    ]
 
 
-def _courses(
+def _make_responses(
     subject: SimulatedSubject, preset: Preset, events: list[Event], *indices: int
-) -> _Courses:
+) -> _Responses:
     """Return the response to a run's blocks, or the fluctuations of networks at rest.
 
     Further arguments identify the run in the random stream of the fluctuations.
@@ -302,11 +323,11 @@ def _courses(
         return Fluctuations(
             subject.draw("fluctuations", *indices), subject.conditions, preset.volumes * preset.tr
         )
-    return partial(response, events)
+    return partial(predict_response, events)
 
 
-def _map_in_order(make: Callable[[int], Array], count: int, threads: int) -> Iterator[Array]:
+def _map_in_order(function: Callable[[int], Array], count: int, threads: int) -> Iterator[Array]:
     """Yield make(0), make(1), …, computed by several threads a few items ahead."""
     with ThreadPoolExecutor(threads) as pool:
         for first in range(0, count, 4 * threads):
-            yield from pool.map(make, range(first, min(first + 4 * threads, count)))
+            yield from pool.map(function, range(first, min(first + 4 * threads, count)))

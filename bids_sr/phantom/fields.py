@@ -14,14 +14,16 @@ def upsample(samples: Array, shape: Sequence[int]) -> Array:
     The points are evenly spaced from the first to the last sample. At least four samples are
     required along each axis.
     """
-    out = np.asarray(samples, dtype=np.float32)
-    for axis, n in enumerate(shape):
-        m = out.shape[axis]
-        weights = interpolate.make_interp_spline(np.arange(m), np.eye(m), k=3)(
-            np.linspace(0, m - 1, n)
+    upsampled = np.asarray(samples, dtype=np.float32)
+    for axis, size in enumerate(shape):
+        n_samples = upsampled.shape[axis]
+        weights = interpolate.make_interp_spline(np.arange(n_samples), np.eye(n_samples), k=3)(
+            np.linspace(0, n_samples - 1, size)
         )
-        out = np.moveaxis(np.tensordot(weights.astype(np.float32), out, (1, axis)), 0, axis)
-    return np.ascontiguousarray(out)
+        upsampled = np.moveaxis(
+            np.tensordot(weights.astype(np.float32), upsampled, (1, axis)), 0, axis
+        )
+    return np.ascontiguousarray(upsampled)
 
 
 def smooth_field(rng: np.random.Generator, shape: Sequence[int], sigma: float) -> Array:
@@ -31,41 +33,41 @@ def smooth_field(rng: np.random.Generator, shape: Sequence[int], sigma: float) -
     possible without loss, it is drawn on a grid of larger voxels.
     """
     step = max(1, int(sigma / 1.5))
-    noise = rng.standard_normal([max(4, n // step + 1) for n in shape], dtype=np.float32)
-    out = ndimage.gaussian_filter(noise, sigma / step, mode="wrap")
-    out = upsample(out, shape) if step > 1 else out[tuple(slice(0, n) for n in shape)]
-    return np.asarray((out - out.mean()) / out.std(), dtype=np.float32)
+    noise = rng.standard_normal([max(4, size // step + 1) for size in shape], dtype=np.float32)
+    field = ndimage.gaussian_filter(noise, sigma / step, mode="wrap")
+    field = upsample(field, shape) if step > 1 else field[tuple(slice(0, size) for size in shape)]
+    return np.asarray((field - field.mean()) / field.std(), dtype=np.float32)
 
 
-def smooth_step(value: Array, soft: float) -> Array:
-    """Return 1 well below zero and 0 well above, with a smooth transition over about `soft` mm."""
-    return 0.5 - 0.5 * np.tanh(value / np.float32(2 * soft))
+def smooth_step(distance_mm: Array, width_mm: float) -> Array:
+    """Return 1 well below zero and 0 well above, with a transition over about `width_mm`."""
+    return 0.5 - 0.5 * np.tanh(distance_mm / np.float32(2 * width_mm))
 
 
-def distance(mask: Array, step: int, voxel: float) -> Array:
+def distance_to_mask(mask: Array, step: int, voxel_mm: float) -> Array:
     """Return the distance (mm) from each voxel to the mask (float32), 0 inside.
 
-    The distance is computed at every `step`-th voxel and interpolated; `voxel` is the voxel size
-    (mm).
+    The distance is computed at every `step`-th voxel and interpolated; `voxel_mm` is the voxel
+    size.
     """
     subsampled = mask[::step, ::step, ::step]
-    distances = ndimage.distance_transform_edt(~subsampled).astype(np.float32) * (step * voxel)
+    distances = ndimage.distance_transform_edt(~subsampled).astype(np.float32) * (step * voxel_mm)
     if step == 1:
         return distances
     axes = [
-        np.minimum(np.arange(n) / step, c - 1.0)
-        for n, c in zip(mask.shape, subsampled.shape, strict=True)
+        np.minimum(np.arange(size) / step, n_samples - 1.0)
+        for size, n_samples in zip(mask.shape, subsampled.shape, strict=True)
     ]
     for axis, positions in enumerate(axes):
-        low = np.minimum(positions.astype(int), distances.shape[axis] - 2)
+        sample = np.minimum(positions.astype(int), distances.shape[axis] - 2)
         weight = (
-            (positions - low)
+            (positions - sample)
             .astype(np.float32)
-            .reshape([-1 if a == axis else 1 for a in range(3)])
+            .reshape([-1 if dimension == axis else 1 for dimension in range(3)])
         )
         distances = (
-            np.take(distances, low, axis) * (1 - weight)
-            + np.take(distances, low + 1, axis) * weight
+            np.take(distances, sample, axis) * (1 - weight)
+            + np.take(distances, sample + 1, axis) * weight
         )
     return np.asarray(distances, dtype=np.float32)
 
@@ -75,9 +77,24 @@ def polynomial(rng: np.random.Generator, affine: Array, shape: Sequence[int]) ->
 
     Its values are about -1 to 1 within 100 mm of the center of the grid.
     """
-    world = [affine[a, a] * (np.arange(n) - (n - 1) / 2) / 100.0 for a, n in enumerate(shape)]
-    x, y, z = np.meshgrid(*[w.astype(np.float32) for w in world], indexing="ij", sparse=True)
-    c = rng.uniform(-1, 1, 9).astype(np.float32)
-    c[:3] *= 0.6
-    out = c[0] * x + c[1] * y + c[2] * z + c[3] * x * x + c[4] * y * y + c[5] * z * z
-    return np.asarray((out + c[6] * x * y + c[7] * x * z + c[8] * y * z) / 1.5, dtype=np.float32)
+    world = [
+        affine[axis, axis] * (np.arange(size) - (size - 1) / 2) / 100.0
+        for axis, size in enumerate(shape)
+    ]
+    x, y, z = np.meshgrid(
+        *[coordinates.astype(np.float32) for coordinates in world], indexing="ij", sparse=True
+    )
+    weights = rng.uniform(-1, 1, 9).astype(np.float32)
+    weights[:3] *= 0.6
+    values = (
+        weights[0] * x
+        + weights[1] * y
+        + weights[2] * z
+        + weights[3] * x * x
+        + weights[4] * y * y
+        + weights[5] * z * z
+    )
+    return np.asarray(
+        (values + weights[6] * x * y + weights[7] * x * z + weights[8] * y * z) / 1.5,
+        dtype=np.float32,
+    )

@@ -64,6 +64,6 @@ def write_transform(stem: str, matrix: Array, description: str, **metadata: obje
     description : str
         Description in the sidecar; further arguments are further metadata.
     """
-    path = f"{stem}_mode-image_desc-truth_xfm"
-    write_itk(Path(f"{path}.txt"), matrix)
-    write_json(Path(f"{path}.json"), {"Description": description, **metadata})
+    stem_text = f"{stem}_mode-image_desc-truth_xfm"
+    write_itk(Path(f"{stem_text}.txt"), matrix)
+    write_json(Path(f"{stem_text}.json"), {"Description": description, **metadata})

@@ -10,14 +10,14 @@ import numpy as np
 
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Array
-from bids_sr.phantom.bold_run import BOLD_LEVEL, SimulatedRun
+from bids_sr.phantom.bold_run import BOLD_BRAIN_SIGNAL, SimulatedRun
 from bids_sr.phantom.files import write_image, write_transform, write_tsv
 from bids_sr.phantom.lesions import TEMPLATE, map_lesion_locations
-from bids_sr.phantom.poses import CENTER
-from bids_sr.phantom.scanner import BOLD_FRAME, MARGIN, Scanner
+from bids_sr.phantom.poses import ROTATION_CENTER
+from bids_sr.phantom.scanner import BOLD_FRAME_TEXT, MARGIN_SAMPLES, Scanner
 from bids_sr.phantom.simulated_subject import SimulatedSubject
-from bids_sr.phantom.still_scans import LESION_LABEL, StillScan, tissue_shares
-from bids_sr.spatial.multi_echo import t2star
+from bids_sr.phantom.still_scans import LESION_LABEL, StillScan, sample_tissue_fractions
+from bids_sr.spatial.multi_echo import fit_t2star
 from bids_sr.spatial.transforms import invert, rigid_params
 
 _FRAME = (
@@ -45,7 +45,7 @@ _FOCI_COLUMNS = {
 }
 
 
-def _centroid(values: Array, affine: Array) -> Array:
+def _center_of_change(values: Array, affine: Array) -> Array:
     """Return the center of mass (3,; RAS mm) of voxels with at least a quarter of the maximum."""
     index = np.argwhere(values >= 0.25 * values.max())
     weight = values[tuple(index.T)].astype(float)
@@ -58,7 +58,9 @@ def _is_in_view(change: Array) -> bool:
 
     The change must exceed a thousandth of the brain's signal there.
     """
-    return float(np.abs(change[..., MARGIN:-MARGIN]).max()) > 1e-3 * BOLD_LEVEL
+    return (
+        float(np.abs(change[..., MARGIN_SAMPLES:-MARGIN_SAMPLES]).max()) > 1e-3 * BOLD_BRAIN_SIGNAL
+    )
 
 
 def _foci_rows(run: SimulatedRun) -> list[list[str | float]]:
@@ -74,7 +76,7 @@ def _foci_rows(run: SimulatedRun) -> list[list[str | float]]:
             [
                 focus.label,
                 "+".join(focus.conditions),
-                *map(float, _centroid(change, affine)),
+                *map(float, _center_of_change(change, affine)),
                 *map(float, _map_to_image(run.scanner, focus.origin)),
                 float((change >= change.max() / 2).sum() * voxel),
                 focus.peak_percent,
@@ -99,7 +101,7 @@ def _map_to_image(scanner: Scanner, point: Array) -> Array:
     return position
 
 
-def _weights(means: Sequence[Array], echoes: Sequence[SimulatedRun]) -> list[Array]:
+def _combination_weights(means: Sequence[Array], echoes: Sequence[SimulatedRun]) -> list[Array]:
     """Return the weights of the echoes in the optimal combination, which sum to 1.
 
     The weights are TE exp(-TE / T2*) with T2* fitted to the means of the echoes (Posse et al.
@@ -107,17 +109,15 @@ def _weights(means: Sequence[Array], echoes: Sequence[SimulatedRun]) -> list[Arr
     """
     if len(echoes) == 1:
         return [np.ones_like(means[0])]
-    tes = [echo.te for echo in echoes]
-    times = (
-        t2star([mean.ravel() for mean in means], [1000 * te for te in tes]).reshape(means[0].shape)
-        / 1000
-    )
-    weights = [te * np.exp(-te / times) for te in tes]
-    total = np.sum(weights, axis=0)
-    return [(weight / total).astype(np.float32) for weight in weights]
+    tes_s = [echo.te for echo in echoes]
+    t2star_ms = fit_t2star([mean.ravel() for mean in means], [1000 * te_s for te_s in tes_s])
+    t2star_s = t2star_ms.reshape(means[0].shape) / 1000
+    weights = [te_s * np.exp(-te_s / t2star_s) for te_s in tes_s]
+    weight_sum = np.sum(weights, axis=0)
+    return [(weight / weight_sum).astype(np.float32) for weight in weights]
 
 
-def effects(echoes: Sequence[SimulatedRun]) -> tuple[Array, dict[str, Array]]:
+def simulate_effects(echoes: Sequence[SimulatedRun]) -> tuple[Array, dict[str, Array]]:
     """Return the noise-free resting image and the signal change of each condition.
 
     With several echoes, both are of the optimal combination. A network outside the field of view
@@ -135,31 +135,44 @@ def effects(echoes: Sequence[SimulatedRun]) -> tuple[Array, dict[str, Array]]:
         high-resolution grid (3D).
     """
     factor, conditions = echoes[0].preset.factor, echoes[0].conditions
-    rests = [echo.scanner.acquire_ideal(echo.resting, factor) for echo in echoes]
-    resting = [np.abs(rest).astype(np.float32) for rest in rests]
-    weights = _weights(resting, echoes)
-    combined = np.sum(
-        [weight * image for weight, image in zip(weights, resting, strict=True)], axis=0
+    resting_images = [echo.scanner.acquire_ideal(echo.resting, factor) for echo in echoes]
+    resting_magnitudes = [
+        np.abs(resting_image).astype(np.float32) for resting_image in resting_images
+    ]
+    weights = _combination_weights(resting_magnitudes, echoes)
+    combined_image = np.sum(
+        [
+            weight * resting_magnitude
+            for weight, resting_magnitude in zip(weights, resting_magnitudes, strict=True)
+        ],
+        axis=0,
     )
     changes: dict[str, Array] = {}
-    for echo, rest, image, weight in zip(echoes, rests, resting, weights, strict=True):
+    for echo, resting_image, resting_magnitude, weight in zip(
+        echoes, resting_images, resting_magnitudes, weights, strict=True
+    ):
         for name in conditions:
             change = echo.changes.get(name)
             if change is None:
-                changes.setdefault(name, np.zeros_like(image))
+                changes.setdefault(name, np.zeros_like(resting_magnitude))
             elif _is_in_view(change):
                 contribution = (
-                    np.abs(rest + echo.scanner.acquire_ideal(change, factor)) - image
+                    np.abs(resting_image + echo.scanner.acquire_ideal(change, factor))
+                    - resting_magnitude
                 ).astype(np.float32)
                 changes[name] = changes.get(name, 0) + weight * contribution
-    return combined, changes
+    return combined_image, changes
 
 
 def _resting_image(echoes: Sequence[SimulatedRun]) -> Array:
     """Return the noise-free resting image on the BOLD grid, combined over the echoes."""
-    means = [echo.still() for echo in echoes]
+    means = [echo.simulate_still_volume() for echo in echoes]
     return np.sum(
-        [w * mean for w, mean in zip(_weights(means, echoes), means, strict=True)], axis=0
+        [
+            weight * mean
+            for weight, mean in zip(_combination_weights(means, echoes), means, strict=True)
+        ],
+        axis=0,
     )
 
 
@@ -187,38 +200,51 @@ def write_truth(
     stem = f"{name}_task-{subject.task}"
     _write_images(run, func, stem, echoes or [run])
     _write_motion(run, str(func / stem), _FRAME)
-    columns = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
-    rotation_text = (
-        f"rotation vector (axis times angle) about {CENTER} mm (RAS) of the transform that maps"
-        " points of the reference volume to the volume"
-    )
-    _write_table(
-        func / f"{stem}_desc-truth_motion.tsv",
-        [[float(value) for value in rigid_params(matrix, CENTER)] for matrix in run.motion],
-        {
-            c: {
-                "Units": "mm" if c.startswith("trans") else "rad",
-                "Description": f"component of the translation, or of the {rotation_text}",
-            }
-            for c in columns
-        },
-    )
+    _write_motion_table(run, func / f"{stem}_desc-truth_motion.tsv")
     descriptions = {key: {"Description": text} for key, text in _FOCI_COLUMNS.items()}
     frame = {"Description": _FRAME}
     _write_table(func / f"{stem}_desc-truth_foci.tsv", _foci_rows(run), descriptions, Frame=frame)
     if subject.task == "rest":
-        times = (np.arange(subject.preset.volumes) + 0.5) * subject.preset.tr
-        time_series = [run.responses(network, times) for network in run.conditions]
-        text = (
-            "Fluctuation of the network (.01 to .1 Hz) at the middle of each volume, in standard"
-            " deviations"
-        )
-        _write_table(
-            func / f"{stem}_desc-truth_timeseries.tsv",
-            [list(map(float, row)) for row in zip(*time_series, strict=True)],
-            {network: {"Description": text} for network in run.conditions},
-        )
+        _write_network_table(run, func / f"{stem}_desc-truth_timeseries.tsv")
     _write_poses(subject, func / stem, anat / name)
+
+
+def _write_motion_table(run: SimulatedRun, path: Path) -> None:
+    """Write translations and rotation vectors of the volumes with their description."""
+    columns = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
+    rotation_text = (
+        f"rotation vector (axis times angle) about {ROTATION_CENTER} mm (RAS) of the transform"
+        " that maps points of the reference volume to the volume"
+    )
+    _write_table(
+        path,
+        [
+            [float(value) for value in rigid_params(matrix, ROTATION_CENTER)]
+            for matrix in run.motion
+        ],
+        {
+            column: {
+                "Units": "mm" if column.startswith("trans") else "rad",
+                "Description": f"component of the translation, or of the {rotation_text}",
+            }
+            for column in columns
+        },
+    )
+
+
+def _write_network_table(run: SimulatedRun, path: Path) -> None:
+    """Write the fluctuations of networks at the middle of each volume with their description."""
+    times = (np.arange(run.preset.volumes) + 0.5) * run.preset.tr
+    time_series = [run.responses(network, times) for network in run.conditions]
+    text = (
+        "Fluctuation of the network (.01 to .1 Hz) at the middle of each volume, in standard"
+        " deviations"
+    )
+    _write_table(
+        path,
+        [list(map(float, row)) for row in zip(*time_series, strict=True)],
+        {network: {"Description": text} for network in run.conditions},
+    )
 
 
 def _write_table(
@@ -232,7 +258,8 @@ def _write_table(
 def _write_images(
     run: SimulatedRun, func: Path, stem: str, echoes: Sequence[SimulatedRun]
 ) -> None:
-    resting, changes = effects(echoes)
+    """Write the resting images, the signal changes and the distortion of a run."""
+    resting, changes = simulate_effects(echoes)
     affine = run.subject.hr_grid[1]
     common = {
         "Frame": _FRAME,
@@ -240,11 +267,11 @@ def _write_images(
         "SkullStripped": False,
     }
 
-    def put(label: str, data: Array, grid: Array, description: str, unit: str) -> None:
+    def write(label: str, data: Array, grid: Array, description: str, unit: str) -> None:
         metadata = common | {"Description": description, "Units": unit}
         write_image(func / f"{stem}_{label}", data.astype(np.float32), grid, metadata)
 
-    put(
+    write(
         "res-hr_desc-noisefree_boldref",
         resting,
         affine,
@@ -259,21 +286,21 @@ def _write_images(
     )
     level = np.maximum(resting, 0.1 * float(resting.max()))
     for condition, change in changes.items():
-        put(
+        write(
             f"res-hr_contrast-{condition}_stat-effect_desc-truth_statmap",
             change,
             affine,
             f"Signal change {change_text} {condition}",
             "same units as the BOLD series",
         )
-        put(
+        write(
             f"res-hr_contrast-{condition}_stat-psc_desc-truth_statmap",
             100 * change / level,
             affine,
             f"Signal change {change_text} {condition}, relative to the resting image",
             "percent",
         )
-    put(
+    write(
         "desc-noisefree_boldref",
         _resting_image(echoes),
         run.subject.bold_grid[1],
@@ -282,7 +309,7 @@ def _write_images(
     )
     if run.scanner.shift is not None:
         fieldmap_affine = run.scanner.dense_grid[1] @ np.diag([2.0, 2.0, 2.0, 1.0])
-        put(
+        write(
             "desc-distortion_fieldmap",
             run.scanner.shift[::2, ::2, ::2],
             fieldmap_affine,
@@ -317,8 +344,8 @@ def write_calibration_truth(run: SimulatedRun, name: str, root: Path) -> None:
         "Maps a point in the boldref to its position in the reference volume of the calibration"
         " run"
     )
-    write_transform(f"{stem}_from-calibration_to-boldref", run.pose, text, Frame=BOLD_FRAME)
-    _write_motion(run, stem, BOLD_FRAME)
+    write_transform(f"{stem}_from-calibration_to-boldref", run.pose, text, Frame=BOLD_FRAME_TEXT)
+    _write_motion(run, stem, BOLD_FRAME_TEXT)
 
 
 def _write_poses(subject: SimulatedSubject, func_stem: Path, anat_stem: Path) -> None:
@@ -327,19 +354,19 @@ def _write_poses(subject: SimulatedSubject, func_stem: Path, anat_stem: Path) ->
     The name of each file contains the moving and the fixed image.
     """
 
-    def put(stem: Path, moving: str, fixed: str, matrix: Array) -> None:
+    def write(stem: Path, moving: str, fixed: str, matrix: Array) -> None:
         text = (
             f"Maps a point in {fixed} to its position in {moving} (resamples {moving} to {fixed})"
         )
-        write_transform(f"{stem}_from-{moving}_to-{fixed}", matrix, text, Frame=BOLD_FRAME)
+        write_transform(f"{stem}_from-{moving}_to-{fixed}", matrix, text, Frame=BOLD_FRAME_TEXT)
 
-    put(func_stem, "boldref", "T1w", invert(subject.t1w_pose))
-    put(func_stem, "T1w", "boldref", subject.t1w_pose)
-    for k, pair in enumerate(subject.pair_poses):
-        stem = anat_stem if len(subject.pair_poses) == 1 else Path(f"{anat_stem}_run-{k + 1}")
-        put(stem, "highres", "boldref", pair["highres"])
-        put(stem, "lowres", "boldref", pair["lowres"])
-        put(stem, "highres", "lowres", pair["highres"] @ invert(pair["lowres"]))
+    write(func_stem, "boldref", "T1w", invert(subject.t1w_pose))
+    write(func_stem, "T1w", "boldref", subject.t1w_pose)
+    for number, pair in enumerate(subject.pair_poses):
+        stem = anat_stem if len(subject.pair_poses) == 1 else Path(f"{anat_stem}_run-{number + 1}")
+        write(stem, "highres", "boldref", pair["highres"])
+        write(stem, "lowres", "boldref", pair["lowres"])
+        write(stem, "highres", "lowres", pair["highres"] @ invert(pair["lowres"]))
 
 
 def write_structural_truth(
@@ -368,7 +395,7 @@ def write_structural_truth(
     write_transform(
         str(anat / f"{name}_from-{moving}_to-T1w"), scan.pose @ invert(subject.t1w_pose), text
     )
-    for label, share in tissue_shares(subject).items():
+    for label, share in sample_tissue_fractions(subject).items():
         stem = f"{name}_space-T1w_label-{label}_desc-truth"
         if (anat / f"{stem}_probseg.nii.gz").exists():
             return

@@ -14,15 +14,18 @@ from scipy import ndimage
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Shape
-from bids_sr.phantom.fields import distance, smooth_field, smooth_step, upsample
+from bids_sr.phantom.fields import distance_to_mask, smooth_field, smooth_step, upsample
 
 # mm, field of view of the scene
-_LOW, _HIGH = np.array([-92.0, -126.0, -76.0]), np.array([92.0, 92.0, 104.0])
-_DEFORM_STEP = 4.0  # mm, voxel size of the drawn deformation
+_SCENE_LOWEST_MM, _SCENE_HIGHEST_MM = (
+    np.array([-92.0, -126.0, -76.0]),
+    np.array([92.0, 92.0, 104.0]),
+)
+_DEFORMATION_STEP_MM = 4.0  # mm, voxel size of the drawn deformation
 # gain of the fluid fraction; averaging has closed the sulci of the template, which are open in a
 # single brain
-_OPEN = 3.2
-_SHELLS = {"csf": (0.0, 1.5), "skull": (1.5, 6.5), "scalp": (6.5, 11.5)}  # mm from the brain
+_FLUID_GAIN = 3.2
+_SHELLS_MM = {"csf": (0.0, 1.5), "skull": (1.5, 6.5), "scalp": (6.5, 11.5)}  # mm from the brain
 
 
 @frozen
@@ -83,31 +86,35 @@ def load_template_maps() -> tuple[tuple[Array, ...], Array]:
     return maps, np.asarray(images[0].affine, dtype=np.float64)
 
 
-def _scene_grid(voxel: float) -> tuple[Shape, Array]:
+def _make_scene_grid(voxel_mm: float) -> tuple[Shape, Array]:
     """Return shape and affine of the scene at a voxel size in mm."""
-    n = np.ceil((_HIGH - _LOW) / voxel).astype(int) + 1
-    affine = np.diag([voxel, voxel, voxel, 1.0])
-    affine[:3, 3] = _LOW
-    return (int(n[0]), int(n[1]), int(n[2])), affine
+    sizes = np.ceil((_SCENE_HIGHEST_MM - _SCENE_LOWEST_MM) / voxel_mm).astype(int) + 1
+    affine = np.diag([voxel_mm, voxel_mm, voxel_mm, 1.0])
+    affine[:3, 3] = _SCENE_LOWEST_MM
+    return (int(sizes[0]), int(sizes[1]), int(sizes[2])), affine
 
 
-def _deformation(rng: np.random.Generator, shape: Shape, affine: Array) -> Array:
+def _draw_deformation(rng: np.random.Generator, shape: Shape, affine: Array) -> Array:
     """Return a smooth random displacement (3, X, Y, Z; mm).
 
     The displacement is the sum of a change in head size, broad folds and narrow folds.
     """
-    voxel = affine[0, 0]
-    coarse_shape = tuple(int(np.ceil((n - 1) * voxel / _DEFORM_STEP)) + 1 for n in shape)
+    voxel_mm = affine[0, 0]
+    lowres_shape = tuple(
+        int(np.ceil((size - 1) * voxel_mm / _DEFORMATION_STEP_MM)) + 1 for size in shape
+    )
     scale = rng.uniform(-0.03, 0.03, 3)
-    out = np.empty((3, *shape), dtype=np.float32)
+    deformation = np.empty((3, *shape), dtype=np.float32)
     for axis in range(3):
         random_field = 1.8 * smooth_field(
-            rng, coarse_shape, 20.0 / _DEFORM_STEP
-        ) + 0.5 * smooth_field(rng, coarse_shape, 2.0)
-        out[axis] = upsample(random_field, shape)
-        stretch = (affine[axis, 3] + voxel * np.arange(shape[axis])) * scale[axis]
-        out[axis] += stretch.astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
-    return out
+            rng, lowres_shape, 20.0 / _DEFORMATION_STEP_MM
+        ) + 0.5 * smooth_field(rng, lowres_shape, 2.0)
+        deformation[axis] = upsample(random_field, shape)
+        stretch = (affine[axis, 3] + voxel_mm * np.arange(shape[axis])) * scale[axis]
+        deformation[axis] += stretch.astype(np.float32).reshape(
+            [-1 if dimension == axis else 1 for dimension in range(3)]
+        )
+    return deformation
 
 
 def deform_maps(
@@ -116,7 +123,7 @@ def deform_maps(
     """Resample template maps to the grid of the scene through the deformation."""
     shape = deformation.shape[1:]
     inverse = np.linalg.inv(template_affine)
-    out = [np.empty(shape, dtype=np.float32) for _ in maps]
+    deformed_maps = [np.empty(shape, dtype=np.float32) for _ in maps]
     # slabs limit memory, as the coordinates are three floats per voxel
     for x in range(0, shape[0], 16):
         stop = min(x + 16, shape[0])
@@ -128,19 +135,19 @@ def deform_maps(
             + deformation[:, x:stop]
         )
         index = points * inverse[0, 0] + inverse[:3, 3].astype(np.float32)[:, None, None, None]
-        for target, source in zip(out, maps, strict=True):
+        for target, source in zip(deformed_maps, maps, strict=True):
             target[x:stop] = ndimage.map_coordinates(source, index, order=1, mode="constant")
-    return out
+    return deformed_maps
 
 
-def _fractions(
+def _draw_fractions(
     rng: np.random.Generator,
     gm: Array,
     wm: Array,
     fluid: Array,
     brain: Array,
-    outside: Array,
-    voxel: float,
+    distance_mm: Array,
+    voxel_mm: float,
 ) -> dict[str, Array]:
     """Return the fraction of each tissue.
 
@@ -150,84 +157,84 @@ def _fractions(
     shape = gm.shape
     weights = {"gm": gm, "wm": wm, "csf": fluid}
     total = np.full(shape, 1e-6, dtype=np.float32)
-    for name, prior in weights.items():
-        roughness = np.exp(0.88 * smooth_field(rng, shape, 1.3 / voxel))
-        weights[name] = np.square(np.square(prior)) * roughness
+    for name, weight in weights.items():
+        roughness = np.exp(0.88 * smooth_field(rng, shape, 1.3 / voxel_mm))
+        weights[name] = np.square(np.square(weight)) * roughness
         total += weights[name]
-    inside = np.clip(brain, 0, 1)
-    out = {name: prior / total * inside for name, prior in weights.items()}
-    thickness = 1.0 + 0.2 * smooth_field(rng, shape, 25.0 / voxel)
-    air = 1 - inside
-    for name, (low, high) in _SHELLS.items():
-        ring = smooth_step(outside - high * thickness, 0.5 * voxel)
-        if low:
-            ring -= smooth_step(outside - low * thickness, 0.5 * voxel)
-        out[name] = out[name] + air * ring if name in out else air * ring
-    return out
+    brain_fraction = np.clip(brain, 0, 1)
+    fractions = {name: weight / total * brain_fraction for name, weight in weights.items()}
+    thickness = 1.0 + 0.2 * smooth_field(rng, shape, 25.0 / voxel_mm)
+    air = 1 - brain_fraction
+    for name, (inner_mm, outer_mm) in _SHELLS_MM.items():
+        ring = smooth_step(distance_mm - outer_mm * thickness, 0.5 * voxel_mm)
+        if inner_mm:
+            ring -= smooth_step(distance_mm - inner_mm * thickness, 0.5 * voxel_mm)
+        fractions[name] = fractions[name] + air * ring if name in fractions else air * ring
+    return fractions
 
 
-def _tube(end: Array, other_end: Array, radius: float, voxel: float) -> Array:
+def _make_tubes(first: Array, second: Array, radius_mm: float, voxel_mm: float) -> Array:
     """Return thin tubes (0 to 1) along the curves on which two smooth functions are both zero.
 
-    The standard deviation of their profile is `radius` (mm).
+    The standard deviation of their profile is `radius_mm` (mm).
     """
-    rho = np.zeros(end.shape, dtype=np.float32)
-    for function in (end, other_end):
-        slope = np.full(end.shape, 1e-8, dtype=np.float32)
+    squared_distance = np.zeros(first.shape, dtype=np.float32)
+    for function in (first, second):
+        squared_gradient = np.full(first.shape, 1e-8, dtype=np.float32)
         for axis in range(3):
-            slope += (np.gradient(function, axis=axis) / voxel) ** 2
-        rho += function**2 / slope
-    return np.exp(-rho / (2 * radius**2))
+            squared_gradient += (np.gradient(function, axis=axis) / voxel_mm) ** 2
+        squared_distance += function**2 / squared_gradient
+    return np.exp(-squared_distance / (2 * radius_mm**2))
 
 
-def _veins(
-    rng: np.random.Generator, fluid: Array, outside: Array, affine: Array, deformation: Array
+def _draw_veins(
+    rng: np.random.Generator, fluid: Array, distance_mm: Array, affine: Array, deformation: Array
 ) -> Array:
     """Return the fraction of venous blood.
 
     The veins are pial veins on the cortical surface and in the sulci, and the superior sagittal
     sinus.
     """
-    voxel = float(affine[0, 0])
+    voxel_mm = float(affine[0, 0])
     shape = fluid.shape
-    pial = ndimage.gaussian_filter(fluid, 0.8 / voxel) - 0.3
-    radius = max(0.55, 0.6 * voxel)
-    veins = _tube(pial, smooth_field(rng, shape, 4.0 / voxel), radius, voxel)
-    veins *= smooth_field(rng, shape, 12.0 / voxel) > -0.5  # gaps, so that vessels end
+    pial = ndimage.gaussian_filter(fluid, 0.8 / voxel_mm) - 0.3
+    radius_mm = max(0.55, 0.6 * voxel_mm)
+    veins = _make_tubes(pial, smooth_field(rng, shape, 4.0 / voxel_mm), radius_mm, voxel_mm)
+    veins *= smooth_field(rng, shape, 12.0 / voxel_mm) > -0.5  # gaps, so that vessels end
     side, front, height = (
-        (affine[a, 3] + voxel * np.arange(shape[a], dtype=np.float32)).reshape(
-            [-1 if b == a else 1 for b in range(3)]
+        (affine[axis, 3] + voxel_mm * np.arange(shape[axis], dtype=np.float32)).reshape(
+            [-1 if dimension == axis else 1 for dimension in range(3)]
         )
-        + deformation[a]
-        for a in range(3)
+        + deformation[axis]
+        for axis in range(3)
     )
     # depth below a hull that does not follow the fissure; the sinus is in the midline, 2.5 mm
     # above the brain
-    depth = distance(outside > 10, 2 if voxel <= 1 else 1, voxel)
+    depth = distance_to_mask(distance_mm > 10, 2 if voxel_mm <= 1 else 1, voxel_mm)
     sinus = np.exp(-(side**2 + (depth - 7.5) ** 2) / (2 * 1.8**2)) * ((height > 20) & (front < 55))
     return np.asarray(np.clip(np.maximum(veins, sinus), 0, 1), dtype=np.float32)
 
 
-def make_head(rng: np.random.Generator, voxel: float) -> Head:
+def make_head(rng: np.random.Generator, voxel_mm: float) -> Head:
     """Draw a random head.
 
     Parameters
     ----------
     rng : np.random.Generator
         Source of random numbers.
-    voxel : float
+    voxel_mm : float
         Voxel size of the scene (mm).
     """
-    shape, affine = _scene_grid(voxel)
+    shape, affine = _make_scene_grid(voxel_mm)
     maps, template_affine = load_template_maps()
-    deformation = _deformation(rng, shape, affine)
+    deformation = _draw_deformation(rng, shape, affine)
     gm, wm, brain = deform_maps(maps, template_affine, affine, deformation)
-    outside = distance(brain > 0.5, 2 if voxel <= 1 else 1, voxel)
-    fluid = np.clip(brain - gm - wm, 0, 1) * np.float32(_OPEN)
-    fractions = _fractions(rng, gm, wm, fluid, brain, outside, voxel)
-    veins = _veins(rng, fluid, outside, affine, deformation)
-    texture = 0.06 * smooth_field(rng, shape, 1.5 / voxel) + 0.04 * smooth_field(
-        rng, shape, 6.0 / voxel
+    distance_mm = distance_to_mask(brain > 0.5, 2 if voxel_mm <= 1 else 1, voxel_mm)
+    fluid = np.clip(brain - gm - wm, 0, 1) * np.float32(_FLUID_GAIN)
+    fractions = _draw_fractions(rng, gm, wm, fluid, brain, distance_mm, voxel_mm)
+    veins = _draw_veins(rng, fluid, distance_mm, affine, deformation)
+    texture = 0.06 * smooth_field(rng, shape, 1.5 / voxel_mm) + 0.04 * smooth_field(
+        rng, shape, 6.0 / voxel_mm
     )
     return Head(
         affine=affine,

@@ -18,13 +18,17 @@ from bids_sr.phantom.head import Head, deform_maps, load_template_maps
 
 TEMPLATE = "MNI152NLin2009aSym"
 """Template of the simulated heads, in the names of TemplateFlow."""
-_RADIUS, _SMALLEST, _LARGEST = 3.5, 2.0, 7.0  # mm, median and range of the mean radius
-_SPREAD = 0.4  # standard deviation of the logarithm of the radius
-_ELONGATION = 0.2  # standard deviation of the logarithm of each axis relative to the radius
-_ROUGHNESS = 0.2  # standard deviation of the border, relative to the radius
-_DEPTH = 5.0  # mm, smallest distance of a center from the border of the white matter
-_DEPTH_OF_LOCATIONS = 2.0  # mm, the same for possible locations
-_LOWEST = 0.0  # mm, z coordinate in the template, above brain stem and cerebellum
+_MEDIAN_RADIUS_MM, _MIN_RADIUS_MM, _MAX_RADIUS_MM = (
+    3.5,
+    2.0,
+    7.0,
+)  # mm, median and range of the mean radius
+_RADIUS_LOG_SD = 0.4  # standard deviation of the logarithm of the radius
+_AXIS_LOG_SD = 0.2  # standard deviation of the logarithm of each axis relative to the radius
+_BORDER_SD = 0.2  # standard deviation of the border, relative to the radius
+_MIN_DEPTH_MM = 5.0  # mm, smallest distance of a center from the border of the white matter
+_MIN_LOCATION_DEPTH_MM = 2.0  # mm, the same for possible locations
+_MIN_HEIGHT_MM = 0.0  # mm, z coordinate in the template, above brain stem and cerebellum
 
 
 def map_lesion_locations() -> Volume:
@@ -33,21 +37,21 @@ def map_lesion_locations() -> Volume:
     The map contains more locations than `add_lesions` uses, like a map of the lesions of many
     patients.
     """
-    depth, affine = _depth_in_white_matter()
-    is_deep = (depth >= _DEPTH_OF_LOCATIONS)[::2, ::2, ::2]
+    depth, affine = _measure_white_matter_depth()
+    is_deep = (depth >= _MIN_LOCATION_DEPTH_MM)[::2, ::2, ::2]
     return Volume(is_deep, affine @ np.diag([2.0, 2.0, 2.0, 1.0]))
 
 
 @lru_cache(maxsize=1)
-def _depth_in_white_matter() -> tuple[Array, Array]:
+def _measure_white_matter_depth() -> tuple[Array, Array]:
     """Return the distance from the border of the cerebral white matter, and the affine.
 
-    The distance (mm) is 0 outside the white matter and below `_LOWEST`.
+    The distance (mm) is 0 outside the white matter and below `_MIN_HEIGHT_MM`.
     """
-    (_, wm, _), affine = load_template_maps()
-    depth = ndimage.distance_transform_edt(wm > 0.5).astype(np.float32)
-    height = affine[2, 3] + affine[2, 2] * np.arange(wm.shape[2])
-    return depth * (height > _LOWEST), affine
+    (_, white_matter, _), affine = load_template_maps()
+    depth = ndimage.distance_transform_edt(white_matter > 0.5).astype(np.float32)
+    height = affine[2, 3] + affine[2, 2] * np.arange(white_matter.shape[2])
+    return depth * (height > _MIN_HEIGHT_MM), affine
 
 
 def add_lesions(rng: np.random.Generator, head: Head, count: int) -> Head:
@@ -62,28 +66,39 @@ def add_lesions(rng: np.random.Generator, head: Head, count: int) -> Head:
     count : int
         Number of lesions, which may touch each other.
     """
-    depth, template_affine = _depth_in_white_matter()
+    depth, template_affine = _measure_white_matter_depth()
     (depth_in_head,) = deform_maps((depth,), template_affine, head.affine, head.deformation)
-    voxel = float(head.affine[0, 0])
-    white = head.fractions["wm"]
-    centers = np.argwhere((depth_in_head >= _DEPTH) & (white > 0.5))
-    border = smooth_field(rng, white.shape, 2.5 / voxel)
-    lesion = np.zeros_like(white)
+    voxel_mm = float(head.affine[0, 0])
+    white_matter = head.fractions["wm"]
+    centers = np.argwhere((depth_in_head >= _MIN_DEPTH_MM) & (white_matter > 0.5))
+    border = smooth_field(rng, white_matter.shape, 2.5 / voxel_mm)
+    lesion = np.zeros_like(white_matter)
     for center in centers[rng.choice(len(centers), count, replace=False)]:
-        radius = float(np.clip(_RADIUS * np.exp(_SPREAD * rng.normal()), _SMALLEST, _LARGEST))
-        axes = radius * np.exp(_ELONGATION * rng.normal(size=3))
-        radius_voxels = np.ceil(2 * axes / voxel).astype(int)
+        radius = float(
+            np.clip(
+                _MEDIAN_RADIUS_MM * np.exp(_RADIUS_LOG_SD * rng.normal()),
+                _MIN_RADIUS_MM,
+                _MAX_RADIUS_MM,
+            )
+        )
+        axes = radius * np.exp(_AXIS_LOG_SD * rng.normal(size=3))
+        radius_voxels = np.ceil(2 * axes / voxel_mm).astype(int)
         window = tuple(
-            slice(max(0, c - r), c + r + 1) for c, r in zip(center, radius_voxels, strict=True)
+            slice(max(0, center_voxel - radius_voxel), center_voxel + radius_voxel + 1)
+            for center_voxel, radius_voxel in zip(center, radius_voxels, strict=True)
         )
         offsets = np.ogrid[window]
         ellipsoid = np.sqrt(
             sum(
-                (voxel * (offset - c) / axis) ** 2
-                for offset, c, axis in zip(offsets, center, axes, strict=True)
+                (voxel_mm * (offset - center_voxel) / axis) ** 2
+                for offset, center_voxel, axis in zip(offsets, center, axes, strict=True)
             )
         )
-        distance_mm = radius * (ellipsoid - 1 + _ROUGHNESS * border[window])
-        lesion[window] = np.maximum(lesion[window], smooth_step(distance_mm, 0.25 * voxel))
-    fractions = {**head.fractions, "wm": white * (1 - lesion), "lesion": white * lesion}
+        distance_mm = radius * (ellipsoid - 1 + _BORDER_SD * border[window])
+        lesion[window] = np.maximum(lesion[window], smooth_step(distance_mm, 0.25 * voxel_mm))
+    fractions = {
+        **head.fractions,
+        "wm": white_matter * (1 - lesion),
+        "lesion": white_matter * lesion,
+    }
     return replace(head, fractions=fractions)

@@ -19,6 +19,8 @@ from bids_sr.spatial.resampling import sample_volume
 
 # approximate peak, as a fraction of the signal
 DRIFT, UNEVEN_DRIFT, BREATH, HEARTBEAT = 0.008, 0.004, 0.0015, 0.02
+_BAND_HZ = (0.01, 0.1)  # Hz, frequency band of resting-state connectivity
+_STEP_S = 0.1  # s, sampling interval
 
 
 @frozen
@@ -42,7 +44,7 @@ class Transient:
 
 def simulate_transient(head: Head, preset: Preset, scanner: Scanner) -> Transient:
     """Return the excess signal of the first volumes until its mean is below 0.1 %."""
-    maps, means = [], []
+    excess_maps, mean_excesses = [], []
     steady = preset.epi.scene(head)
     floor = np.maximum(steady, 0.02 * float(steady[head.brain].mean()))
     for pulse in range(200):
@@ -50,13 +52,15 @@ def simulate_transient(head: Head, preset: Preset, scanner: Scanner) -> Transien
         mean = float(excess[head.brain].mean())
         if mean < 1e-3:
             break
-        maps.append(
+        excess_maps.append(
             sample_volume(excess, head.affine, *scanner.sampling_grid, scanner.pose, order=1)
         )
-        means.append(mean)
-    mean_excess = np.array(means)
+        mean_excesses.append(mean)
+    mean_excess = np.array(mean_excesses)
     return Transient(
-        excess=np.stack(maps), mean_excess=mean_excess, dummies=int((mean_excess > 0.01).sum())
+        excess=np.stack(excess_maps),
+        mean_excess=mean_excess,
+        dummies=int((mean_excess > 0.01).sum()),
     )
 
 
@@ -83,14 +87,14 @@ class Physiology:
         self._tr, self._slice_times = preset.tr, preset.slice_times
         end = preset.volumes * preset.tr + 1.0
         self._clock = np.arange(0, end, 0.05)
-        self._breath = _rhythm(rng, self._clock, rate=rng.uniform(0.23, 0.30))
-        self._heart = _rhythm(rng, self._clock, rate=rng.uniform(0.95, 1.20))
+        self._breath = _make_rhythm(rng, self._clock, rate=rng.uniform(0.23, 0.30))
+        self._heart = _make_rhythm(rng, self._clock, rate=rng.uniform(0.95, 1.20))
         relative_time = self._clock / end - 0.5
         phases = rng.uniform(0, 2 * np.pi, 2)
         self._drift = rng.choice([-1.0, 1.0]) * 2 * relative_time + 0.5 * np.cos(
             3 * np.pi * relative_time + phases[0]
         )
-        self._uneven = np.cos(2 * np.pi * relative_time + phases[1])
+        self._uneven_drift = np.cos(2 * np.pi * relative_time + phases[1])
 
     def factor(self, t: int) -> Array:
         """Return the factor for volume t on the sampling grid (float32)."""
@@ -99,26 +103,22 @@ class Physiology:
         def sample(series: Array) -> Array:
             return np.interp(times, self._clock, series).astype(np.float32)
 
-        out = 1 + np.float32(BREATH) * self._breath_map * sample(self._breath)
-        out += np.float32(HEARTBEAT) * self._pulse_map * sample(self._heart)
-        out += np.float32(UNEVEN_DRIFT) * self._drift_map * sample(self._uneven) + np.float32(
-            DRIFT
-        ) * sample(self._drift)
+        factor = 1 + np.float32(BREATH) * self._breath_map * sample(self._breath)
+        factor += np.float32(HEARTBEAT) * self._pulse_map * sample(self._heart)
+        factor += np.float32(UNEVEN_DRIFT) * self._drift_map * sample(
+            self._uneven_drift
+        ) + np.float32(DRIFT) * sample(self._drift)
         if t < len(self._transient.excess):
-            out *= 1 + self._transient.excess[t]
-        return np.asarray(out, dtype=np.float32)
+            factor *= 1 + self._transient.excess[t]
+        return np.asarray(factor, dtype=np.float32)
 
 
-def _rhythm(rng: np.random.Generator, clock: Array, rate: float) -> Array:
+def _make_rhythm(rng: np.random.Generator, clock: Array, rate: float) -> Array:
     """Return an oscillation of unit amplitude whose rate (1/s) varies by some percent."""
     wander = ndimage.gaussian_filter1d(rng.standard_normal(clock.size), 100)
     wander *= 0.05 / wander.std()
     phase = 2 * np.pi * np.cumsum(rate * (1 + wander)) * (clock[1] - clock[0])
     return np.sin(phase + rng.uniform(0, 2 * np.pi))
-
-
-_BAND = (0.01, 0.1)  # Hz, frequency band of resting-state connectivity
-_STEP = 0.1  # s, sampling interval
 
 
 class Fluctuations:
@@ -139,16 +139,16 @@ class Fluctuations:
     """
 
     def __init__(self, rng: np.random.Generator, names: Sequence[str], seconds: float) -> None:
-        self._clock = np.arange(0.0, seconds + 1.0, _STEP)
-        length = self._clock.size * _STEP
-        first = max(1, int(np.ceil(_BAND[0] * length)))
+        self._clock = np.arange(0.0, seconds + 1.0, _STEP_S)
+        length = self._clock.size * _STEP_S
+        first = max(1, int(np.ceil(_BAND_HZ[0] * length)))
         # a very short run does not have enough slow frequencies
-        last = max(first + len(names), int(_BAND[1] * length))
+        last = max(first + len(names), int(_BAND_HZ[1] * length))
         angle = 2 * np.pi / length * np.outer(self._clock, np.arange(first, last + 1))
         coefficients = rng.standard_normal((2, last - first + 1, len(names)))
         basis, _ = np.linalg.qr(np.cos(angle) @ coefficients[0] + np.sin(angle) @ coefficients[1])
-        self._courses = dict(zip(names, basis.T * np.sqrt(self._clock.size), strict=True))
+        self._time_series = dict(zip(names, basis.T * np.sqrt(self._clock.size), strict=True))
 
     def __call__(self, network: str, times: Array) -> Array:
         """Return the time series of a network at times (s) of any shape."""
-        return np.interp(times, self._clock, self._courses[network])
+        return np.interp(times, self._clock, self._time_series[network])

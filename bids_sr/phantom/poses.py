@@ -10,11 +10,11 @@ from scipy import ndimage
 from bids_sr.io.arrays import Array
 from bids_sr.spatial.transforms import invert, rigid_matrix
 
-CENTER = (0.0, -18.0, 20.0)  # mm, center of head rotations
+ROTATION_CENTER = (0.0, -18.0, 20.0)  # mm, center of head rotations
 
 
 def draw_pose(
-    rng: np.random.Generator, mm: tuple[float, float], degrees: tuple[float, float]
+    rng: np.random.Generator, range_mm: tuple[float, float], range_deg: tuple[float, float]
 ) -> Array:
     """Draw a rigid transform with random directions of translation and rotation.
 
@@ -22,9 +22,9 @@ def draw_pose(
     ----------
     rng : np.random.Generator
         Source of random numbers.
-    mm : tuple[float, float]
+    range_mm : tuple[float, float]
         Smallest and largest length of the translation (mm), drawn uniformly.
-    degrees : tuple[float, float]
+    range_deg : tuple[float, float]
         Smallest and largest angle of the rotation (degrees), drawn uniformly.
 
     Returns
@@ -33,11 +33,11 @@ def draw_pose(
         Transform about the center of the head (4 x 4, RAS+ mm).
     """
     params = np.empty(6)
-    for part, (low, high) in ((slice(0, 3), mm), (slice(3, 6), degrees)):
+    for components, (low, high) in ((slice(0, 3), range_mm), (slice(3, 6), range_deg)):
         direction = rng.standard_normal(3)
-        params[part] = direction / np.linalg.norm(direction) * rng.uniform(low, high)
+        params[components] = direction / np.linalg.norm(direction) * rng.uniform(low, high)
     params[3:] = np.deg2rad(params[3:])
-    return rigid_matrix(params, CENTER)
+    return rigid_matrix(params, ROTATION_CENTER)
 
 
 def draw_motion(rng: np.random.Generator, volumes: int, tr: float, reference: int) -> Array:
@@ -72,17 +72,17 @@ def draw_motion(rng: np.random.Generator, volumes: int, tr: float, reference: in
     params += drift_size * walk / np.sqrt(volumes)
     for _ in range(rng.poisson(volumes * tr / 120.0) + 1):
         onset = rng.uniform(0.1, 0.95) * times[-1]
-        jump = (
+        movement = (
             rng.uniform(0.2, 0.8, 6)
             * rng.choice([-1.0, 1.0], 6)
             * np.array([0.4, 0.5, 1.0, 0.012, 0.005, 0.005])
         )
-        elapsed = np.maximum(times - onset, 0)
-        params += (times >= onset)[:, None] * np.exp(-elapsed / 4.0)[:, None] * jump
+        elapsed_s = np.maximum(times - onset, 0)
+        params += (times >= onset)[:, None] * np.exp(-elapsed_s / 4.0)[:, None] * movement
     breath = np.sin(2 * np.pi * 0.27 * times + rng.uniform(0, 2 * np.pi))
     params[:, 2] += 0.02 * breath
     params[:, 3] += 0.0003 * breath
-    poses = np.stack([rigid_matrix(p, CENTER) for p in params])
-    out = poses @ invert(poses[reference])
-    out[reference] = np.eye(4)
-    return out
+    poses = np.stack([rigid_matrix(volume_params, ROTATION_CENTER) for volume_params in params])
+    relative_poses = poses @ invert(poses[reference])
+    relative_poses[reference] = np.eye(4)
+    return relative_poses

@@ -115,13 +115,13 @@ class Preset:
     @property
     def slice_times(self) -> npt.NDArray[np.float64]:
         """Start time of each slice in a volume (Z,; s): interleaved, ascending, even first."""
-        slices = self.bold_shape[2]
-        shots = slices // self.multiband
-        order = [*range(0, shots, 2), *range(1, shots, 2)]
-        start = np.empty(slices)
-        for position, first in enumerate(order):
-            start[first::shots] = position * self.tr / shots
-        return start
+        n_slices = self.bold_shape[2]
+        n_shots = n_slices // self.multiband
+        order = [*range(0, n_shots, 2), *range(1, n_shots, 2)]
+        start_times = np.empty(n_slices)
+        for position, first_slice in enumerate(order):
+            start_times[first_slice::n_shots] = position * self.tr / n_shots
+        return start_times
 
 
 def _make_centered_affine(

@@ -21,12 +21,13 @@ from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.matrices import apply_along, crop_matrix_complex, kspace_crop
 
 ScanGrid = tuple[Shape, Array]
-_OVERSAMPLE = 4  # samples of the scene per low-resolution voxel, in-plane
-MARGIN = 10  # samples of the scene above and below the field of view, needed for head motion
-BOLD_FRAME = "This transform is rigid. The EPI distortion is saved in a separate file."
-READOUT = 0.028  # s, time from the first to the last line of the EPI
-_T2S_READOUT = 0.045  # s, mean T2* decay time during the readout
-_PHASE = 2.0  # rad, phase of the coil
+_SAMPLES_PER_VOXEL = 4  # samples of the scene per low-resolution voxel, in-plane
+# samples of the scene above and below the field of view, needed for head motion
+MARGIN_SAMPLES = 10
+BOLD_FRAME_TEXT = "This transform is rigid. The EPI distortion is saved in a separate file."
+READOUT_S = 0.028  # s, time from the first to the last line of the EPI
+_READOUT_T2STAR_S = 0.045  # s, mean T2* decay time during the readout
+_PHASE_RAD = 2.0  # rad, phase of the coil
 
 
 def magnitude(image: Array, sigma: float = 0.0, rng: np.random.Generator | None = None) -> Array:
@@ -47,7 +48,9 @@ def magnitude(image: Array, sigma: float = 0.0, rng: np.random.Generator | None 
     return np.ascontiguousarray(np.abs(image), dtype=np.float32)
 
 
-def distortion(rng: np.random.Generator, grid: ScanGrid, inside: Array, size_mm: float) -> Array:
+def draw_distortion(
+    rng: np.random.Generator, grid: ScanGrid, is_head: Array, size_mm: float
+) -> Array:
     """Draw a displacement along the phase-encoding axis (y).
 
     The displacement is smooth and largest at the front and bottom of the head, close to air. Its
@@ -59,7 +62,7 @@ def distortion(rng: np.random.Generator, grid: ScanGrid, inside: Array, size_mm:
         Source of random numbers.
     grid : ScanGrid
         Shape, and voxel-to-world matrix (4 x 4, RAS+ mm).
-    inside : Array
+    is_head : Array
         Voxels of the head on this grid (3D, boolean).
     size_mm : float
         Largest displacement in the head (mm).
@@ -72,8 +75,8 @@ def distortion(rng: np.random.Generator, grid: ScanGrid, inside: Array, size_mm:
     shape, affine = grid
     x, y, z = np.meshgrid(
         *[
-            affine[a, a] * np.arange(n, dtype=np.float32) + affine[a, 3]
-            for a, n in enumerate(shape)
+            affine[axis, axis] * np.arange(size, dtype=np.float32) + affine[axis, 3]
+            for axis, size in enumerate(shape)
         ],
         indexing="ij",
         sparse=True,
@@ -87,11 +90,15 @@ def distortion(rng: np.random.Generator, grid: ScanGrid, inside: Array, size_mm:
         cx, cy, cz = np.asarray(center) + rng.uniform(-4, 4, 3)
         field += sign * np.exp(-((x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2) / (2 * width**2))
     field += 0.15 * polynomial(rng, affine, shape)
-    columns = [np.broadcast_to(c, shape)[inside] for c in (np.float32(1), x, y, z)]
-    design = np.stack(columns, axis=1).astype(np.float64)
-    fit = np.linalg.lstsq(design, field[inside].astype(np.float64), rcond=None)[0]
-    field -= (fit[0] + fit[1] * x + fit[2] * y + fit[3] * z).astype(np.float32)
-    return np.asarray(field * (size_mm / np.abs(field[inside]).max()), dtype=np.float32)
+    regressors = [
+        np.broadcast_to(regressor, shape)[is_head] for regressor in (np.float32(1), x, y, z)
+    ]
+    design = np.stack(regressors, axis=1).astype(np.float64)
+    coefficients = np.linalg.lstsq(design, field[is_head].astype(np.float64), rcond=None)[0]
+    field -= (
+        coefficients[0] + coefficients[1] * x + coefficients[2] * y + coefficients[3] * z
+    ).astype(np.float32)
+    return np.asarray(field * (size_mm / np.abs(field[is_head]).max()), dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +141,8 @@ class Scanner:
         (x, y, _), affine = self.grid
         low = self.low_shape or self.grid[0]
         return (
-            low[0] * _OVERSAMPLE / x,
-            low[1] * _OVERSAMPLE / y,
+            low[0] * _SAMPLES_PER_VOXEL / x,
+            low[1] * _SAMPLES_PER_VOXEL / y,
             max(2, 2 * round(float(affine[2, 2]) / 2)),
         )
 
@@ -143,8 +150,8 @@ class Scanner:
     def dense_grid(self) -> ScanGrid:
         """Grid of the scene, with a margin above and below."""
         (x, y, z), affine = hr_grid(*self.grid, self.ratio)
-        affine[2, 3] -= MARGIN * affine[2, 2]
-        return (x, y, z + 2 * MARGIN), affine
+        affine[2, 3] -= MARGIN_SAMPLES * affine[2, 2]
+        return (x, y, z + 2 * MARGIN_SAMPLES), affine
 
     @cached_property
     def sampling_grid(self) -> ScanGrid:
@@ -160,22 +167,28 @@ class Scanner:
         if self.shift is None:
             return sample_volume(scene, self.head_affine, *self.dense_grid, self.pose)
         shift = (self.shift, self.pose[:3, 1])
-        distorted = sample_volume(
+        distorted_scene = sample_volume(
             scene, self.head_affine, *self.dense_grid, self.pose, shift=shift
         )
-        return distorted * (1 + np.gradient(self.shift, self.dense_grid[1][1, 1], axis=1))
+        return distorted_scene * (1 + np.gradient(self.shift, self.dense_grid[1][1, 1], axis=1))
 
-    def acquire_ideal(self, dense: Array, factor: Factor = (1.0, 1.0, 1.0)) -> Array:
+    def acquire_ideal(self, scene: Array, factor: Factor = (1.0, 1.0, 1.0)) -> Array:
         """Return the complex image at `factor` times the resolution (complex64).
 
         The image has no noise, no blurring by the readout, and no motion.
         """
         x, y, slice_ratio = self.ratio
         # rectangular slice profile
-        thick = dense[..., MARGIN:-MARGIN].reshape(*dense.shape[:2], -1, slice_ratio).mean(-1)
+        slices = (
+            scene[..., MARGIN_SAMPLES:-MARGIN_SAMPLES]
+            .reshape(*scene.shape[:2], -1, slice_ratio)
+            .mean(-1)
+        )
         affine = hr_grid(*self.grid, (x, y, 1.0))[1]
         ratio = (x / factor[0], y / factor[1], 1.0)
-        return kspace_crop(thick * self._sensitivity(thick.shape, affine), affine, factor=ratio)[0]
+        return kspace_crop(slices * self._sensitivity(slices.shape, affine), affine, factor=ratio)[
+            0
+        ]
 
     def acquire_still(
         self, scene: Array, sigma: float = 0.0, rng: np.random.Generator | None = None
@@ -187,27 +200,28 @@ class Scanner:
         return magnitude(self.acquire_ideal(self.resample_scene(scene)), sigma, rng)
 
     def prepare(self, dense: Array) -> Array:
-        """Return the spline coefficients of a scene on the dense grid, as required by
-        `acquire_moving`.
+        """Prepare a scene on the dense grid for `acquire_moving`, as spline coefficients.
 
         The scene is averaged over the slice and low-pass filtered above the frequencies that the
         acquisition can measure in any pose. Each volume then needs only one sampling.
         """
         slice_ratio = self.ratio[2]
-        box = np.full(slice_ratio + 1, 1.0 / slice_ratio, dtype=np.float32)
-        box[[0, -1]] /= 2
-        thick = ndimage.convolve1d(dense, box, axis=2, mode="nearest")
+        slice_profile = np.full(slice_ratio + 1, 1.0 / slice_ratio, dtype=np.float32)
+        slice_profile[[0, -1]] /= 2
+        thick = ndimage.convolve1d(dense, slice_profile, axis=2, mode="nearest")
         (x, y, z), (width, height, _) = dense.shape, self.grid[0]
         kx = np.fft.fftfreq(x)[:, None] * x / (0.8 * width)
         ky = np.fft.rfftfreq(y)[None, :] * y / (0.8 * height)
-        keep = ((kx**2 + ky**2) <= 1).astype(np.float32)
-        for k in range(z):
-            thick[..., k] = np.fft.irfft2(np.fft.rfft2(thick[..., k]) * keep, s=(x, y))
+        is_measured = ((kx**2 + ky**2) <= 1).astype(np.float32)
+        for slice_number in range(z):
+            thick[..., slice_number] = np.fft.irfft2(
+                np.fft.rfft2(thick[..., slice_number]) * is_measured, s=(x, y)
+            )
         return spline_coefficients(thick)
 
     def acquire_moving(
         self,
-        rest: Array,
+        resting: Array,
         motion: Array,
         changes: Mapping[str, Array] | None = None,
         weights: Mapping[str, Array] | None = None,
@@ -222,7 +236,7 @@ class Scanner:
 
         Parameters
         ----------
-        rest : Array
+        resting : Array
             Resting scene as returned by `prepare`.
         motion : Array
             Transform of a point of the reference volume to its position in this volume (4 x 4,
@@ -240,22 +254,22 @@ class Scanner:
         """
         shape, affine = self.sampling_grid
         matrix = np.linalg.inv(self.dense_grid[1]) @ invert(motion) @ affine
-        scene = sample_grid(rest, matrix, shape)
+        scene = sample_grid(resting, matrix, shape)
         for name, change in (changes or {}).items():
             weight = np.asarray((weights or {})[name], dtype=np.float32)
             if np.abs(weight).max() > 1e-6:
                 scene += sample_grid(change, matrix, shape) * weight
         if modulation is not None:
             scene *= modulation
-        measured = scene * self._coil_field
-        for axis, crop in enumerate(self._crop):
-            measured = apply_along(crop, measured, axis)
-        return magnitude(measured, sigma, rng)
+        measured_image = scene * self._coil_field
+        for axis, crop in enumerate(self._crop_matrices):
+            measured_image = apply_along(crop, measured_image, axis)
+        return magnitude(measured_image, sigma, rng)
 
     def _sensitivity(self, shape: tuple[int, ...], affine: Array) -> Array:
         """Return the complex sensitivity of the coil on a grid (complex64)."""
         rng = np.random.default_rng(self.coil)
-        phase = _PHASE * polynomial(rng, affine, shape)
+        phase = _PHASE_RAD * polynomial(rng, affine, shape)
         return np.asarray(
             (1 + self.receive_field_size * polynomial(rng, affine, shape)) * np.exp(1j * phase),
             dtype=np.complex64,
@@ -263,24 +277,27 @@ class Scanner:
 
     @cached_property
     def _coil_field(self) -> Array:
+        """Complex sensitivity of the coil on the sampling grid (complex64)."""
         return self._sensitivity(*self.sampling_grid)
 
     @cached_property
-    def _crop(self) -> list[Array]:
+    def _crop_matrices(self) -> list[Array]:
         """Matrices that crop the center of k-space along both in-plane axes.
 
         The second matrix includes the blurring by the readout.
         """
-        crops = [crop_matrix_complex(self.sampling_grid[0][a], self.grid[0][a]) for a in (0, 1)]
+        crops = [
+            crop_matrix_complex(self.sampling_grid[0][axis], self.grid[0][axis]) for axis in (0, 1)
+        ]
         return [
             matrix.astype(np.complex64)
-            for matrix in (crops[0], _readout_blur(self.grid[0][1]) @ crops[1])
+            for matrix in (crops[0], _make_readout_blur(self.grid[0][1]) @ crops[1])
         ]
 
 
-def _readout_blur(lines: int) -> Array:
+def _make_readout_blur(lines: int) -> Array:
     """Return the matrix that blurs along phase encoding by decay during the readout (Y, Y)."""
     k = np.arange(-(lines // 2), lines - lines // 2)
-    weight = np.exp(-(k / lines) * READOUT / _T2S_READOUT)
+    weight = np.exp(-(k / lines) * READOUT_S / _READOUT_T2STAR_S)
     fourier = np.exp(-2j * np.pi * np.outer(k, np.arange(lines)) / lines)
     return fourier.conj().T @ (weight[:, None] * fourier) / lines

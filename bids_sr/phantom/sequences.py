@@ -7,7 +7,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.phantom.head import Head
 
-_DEPHASING = 22.0  # 1/s per fraction of venous blood in the surrounding tissue
+_VENOUS_DEPHASING = 22.0  # 1/s per fraction of venous blood in the surrounding tissue
 
 
 @frozen
@@ -125,22 +125,22 @@ class PulseSequence:
         Venous blood replaces its fraction of the tissue. `pulse` is the number of preceding
         excitations, ignored after an inversion; None returns the steady state.
         """
-        out = np.zeros(head.veins.shape, dtype=np.float32)
+        signal = np.zeros(head.veins.shape, dtype=np.float32)
         for name, share in head.fractions.items():
             texture = head.texture if name in ("gm", "wm", "lesion") else 0.0
-            out += (
+            signal += (
                 share
                 * self.signal(TISSUES[name], texture, pulse)
                 * (self.fat if name == "scalp" else 1.0)
             )
         if not self.refocused:  # veins dephase the signal within about 1 mm
-            out *= np.exp(
+            signal *= np.exp(
                 -self.te
-                * _DEPHASING
+                * _VENOUS_DEPHASING
                 * ndimage.gaussian_filter(head.veins, 1.0 / head.affine[0, 0])
             )
-        out += head.veins * (self.signal(_BLOOD, 0.0, pulse) - out)
-        return out * np.float32(np.sin(np.deg2rad(self.flip)))
+        signal += head.veins * (self.signal(_BLOOD, 0.0, pulse) - signal)
+        return signal * np.float32(np.sin(np.deg2rad(self.flip)))
 
     def scale_scene(self, head: "Head", level: float) -> Array:
         """Return the signal of a head scaled to a mean of `level` over the brain (float32)."""

@@ -13,7 +13,12 @@ from bids_sr.config import UsageError
 from bids_sr.io import atomic_files
 from bids_sr.io.nifti import SeriesWriter
 from bids_sr.phantom.block_design import Event
-from bids_sr.phantom.bold_run import SimulatedRun, bold_run, simulate_calibration, simulate_echo
+from bids_sr.phantom.bold_run import (
+    SimulatedRun,
+    simulate_bold_run,
+    simulate_calibration,
+    simulate_echo,
+)
 from bids_sr.phantom.files import write_image, write_tsv
 from bids_sr.phantom.ground_truth import (
     write_calibration_truth,
@@ -21,16 +26,21 @@ from bids_sr.phantom.ground_truth import (
     write_structural_truth,
     write_truth,
 )
-from bids_sr.phantom.scanner import READOUT
+from bids_sr.phantom.scanner import READOUT_S
 from bids_sr.phantom.simulated_subject import SimulatedSubject
-from bids_sr.phantom.still_scans import StillScan, pair, structural, t1w
+from bids_sr.phantom.still_scans import (
+    StillScan,
+    simulate_pair,
+    simulate_structural_scans,
+    simulate_t1w,
+)
 from bids_sr.phantom.study import Study
 from bids_sr.version import __version__
 
 _ProgressText = Callable[[str], None]
 _BIDS_VERSION = "1.9.0"
 _SCANNER = {"MagneticFieldStrength": 3, "Manufacturer": "simulated"}
-_AT_REST = {"tap": "", "rest": ", at rest"}
+_REST_TEXT = {"tap": "", "rest": ", at rest"}
 
 
 def make_dataset(
@@ -73,7 +83,7 @@ def make_dataset(
         reason = f"the directory is not writable ({err.strerror})"
         raise UsageError(str(out.parent), reason, "choose another directory") from err
     try:
-        _describe(partial, study)
+        _write_top_level_files(partial, study)
         for number in range(study.subjects):
             _write_subject(partial, study, number, threads, report)
         mask = os.umask(0)
@@ -85,10 +95,10 @@ def make_dataset(
         raise
 
 
-def _describe(root: Path, study: Study) -> None:
+def _write_top_level_files(root: Path, study: Study) -> None:
     """Write the top-level files of the data set and of the ground truth."""
-    kind = f"{_AT_REST[study.task]}{', no activity' if study.null else ''}"
-    name = f"bids-sr phantom ({study.preset}, scene {study.scene}{kind})"
+    condition_text = f"{_REST_TEXT[study.task]}{', no activity' if study.null else ''}"
+    name = f"bids-sr phantom ({study.preset}, scene {study.scene}{condition_text})"
     generator = {"Name": "bids-sr-phantom", "Version": __version__}
     truth = root / "derivatives" / "ground-truth"
     options = asdict(study)
@@ -121,6 +131,13 @@ def _describe(root: Path, study: Study) -> None:
     )
     if study.lesions:
         write_lesion_locations(truth)
+    _write_readme(root, study, name)
+    (root / "CHANGES").write_text(f"{__version__} 2025-01-01\n  - Simulated.\n")
+    _write_participants(root, study)
+
+
+def _write_readme(root: Path, study: Study, name: str) -> None:
+    """Write the README of a data set with its name and the protocol of the study."""
     protocol = "\n".join(f"- {key}: {value}" for key, value in asdict(study.protocol).items())
     (root / "README").write_text(
         f"# {name}\n\nSimulated with bids-sr-phantom {__version__}, seed {study.seed}. No"
@@ -128,10 +145,13 @@ def _describe(root: Path, study: Study) -> None:
         " deformation and added detail. The known\nactivation, head motion and poses are in"
         f" derivatives/ground-truth.\n\nProtocol (mm, s, degrees):\n\n{protocol}\n"
     )
-    (root / "CHANGES").write_text(f"{__version__} 2025-01-01\n  - Simulated.\n")
+
+
+def _write_participants(root: Path, study: Study) -> None:
+    """Write the table of participants and its sidecar."""
     rows = [
-        [f"sub-{k + 1:02d}", study.scene, "no" if study.null else "yes"]
-        for k in range(study.subjects)
+        [f"sub-{number + 1:02d}", study.scene, "no" if study.null else "yes"]
+        for number in range(study.subjects)
     ]
     write_tsv(root / "participants.tsv", ["participant_id", "scene", "active"], rows)
     atomic_files.write_json(
@@ -161,6 +181,7 @@ def _describe(root: Path, study: Study) -> None:
 def _write_subject(
     root: Path, study: Study, number: int, threads: int, report: _ProgressText
 ) -> None:
+    """Simulate a subject, counted from 0, and write the scans and the ground truth."""
     preset = study.protocol
     name = f"sub-{number + 1:02d}"
     report(f"{name}: simulating the head, activation and motion")
@@ -178,18 +199,18 @@ def _write_subject(
     (root / name / "anat").mkdir(parents=True)
     func.mkdir()
     report(f"{name}: T1w and T2*w")
-    _write_scan(t1w(subject), root, name)
-    for k in range(study.pairs):
-        for scan in pair(subject, k).values():
-            _write_scan(scan, root, name, f"_run-{k + 1}" if study.pairs > 1 else "")
+    _write_scan(simulate_t1w(subject), root, name)
+    for pair_number in range(study.pairs):
+        for scan in simulate_pair(subject, pair_number).values():
+            _write_scan(scan, root, name, f"_run-{pair_number + 1}" if study.pairs > 1 else "")
     if study.anat:
         report(
             f"{name}: simulating T2w and FLAIR scans, and low-resolution T1w, T2w and FLAIR scans"
         )
-        for scan in structural(subject):
+        for scan in simulate_structural_scans(subject):
             _write_scan(scan, root, name)
             write_structural_truth(subject, scan, name, truth)
-    run = bold_run(subject)
+    run = simulate_bold_run(subject)
     stem = f"{func / name}_task-{study.task}"
     _write_events(run.events, Path(stem))
     echoes = [simulate_echo(run, number, te / 1000) for number, te in enumerate(study.echoes, 1)]
@@ -215,36 +236,40 @@ def write_calibration(run: SimulatedRun, root: Path, name: str, threads: int) ->
 
 
 def _write_scan(scan: StillScan, root: Path, name: str, run: str = "") -> None:
+    """Write a still image with its sidecar; `run` is the run entity, such as ``_run-1``."""
     acquisition = f"_acq-{scan.acquisition}" if scan.acquisition else ""
     stem = root / name / "anat" / f"{name}{acquisition}{run}_{scan.contrast}"
     write_image(stem, scan.image, scan.affine, _SCANNER | scan.sidecar, dtype=np.int16)
 
 
 def _bold_sidecar(run: SimulatedRun) -> dict[str, object]:
-    p, at_rest = run.preset, not run.events
-    out: dict[str, object] = {
+    """Return the BIDS metadata of a BOLD run."""
+    preset, at_rest = run.preset, not run.events
+    sidecar: dict[str, object] = {
         "TaskName": "rest" if at_rest else "tap",
         "TaskDescription": (
             "rest" if at_rest else "tapping with the thumb or little finger of the right hand"
         ),
-        **replace(p.epi, te=run.te).sidecar,
+        **replace(preset.epi, te=run.te).sidecar,
         **_SCANNER,
         "PulseSequenceType": "gradient-echo EPI",
         "PhaseEncodingDirection": "j",
-        "EffectiveEchoSpacing": round(READOUT / (p.bold_shape[1] - 1), 9),
-        "TotalReadoutTime": READOUT,
-        "SliceTiming": [round(float(time), 6) for time in p.slice_times],
+        "EffectiveEchoSpacing": round(READOUT_S / (preset.bold_shape[1] - 1), 9),
+        "TotalReadoutTime": READOUT_S,
+        "SliceTiming": [round(float(time), 6) for time in preset.slice_times],
         "NumberOfVolumesDiscardedByScanner": 0,
     }
-    return out | ({"MultibandAccelerationFactor": p.multiband} if p.multiband > 1 else {})
+    return sidecar | (
+        {"MultibandAccelerationFactor": preset.multiband} if preset.multiband > 1 else {}
+    )
 
 
 def _write_bold(run: SimulatedRun, stem: Path, threads: int) -> None:
     """Write a BOLD series with its sidecar; `stem` is the path up to ``_bold``."""
-    p = run.preset
+    preset = run.preset
     path = Path(f"{stem}_bold.nii.gz")
     with SeriesWriter(
-        path, (*p.bold_shape, p.volumes), p.bold_affine, p.tr, dtype=np.int16
+        path, (*preset.bold_shape, preset.volumes), preset.bold_affine, preset.tr, dtype=np.int16
     ) as writer:
         for volume in run.volumes(threads):
             writer.append(volume)

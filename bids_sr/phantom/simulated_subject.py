@@ -8,7 +8,7 @@ import numpy as np
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Shape
-from bids_sr.phantom.activity import foci_of_scene, make_focus
+from bids_sr.phantom.activity import make_focus, select_foci
 from bids_sr.phantom.head import make_head
 from bids_sr.phantom.lesions import add_lesions
 from bids_sr.phantom.poses import draw_pose
@@ -35,7 +35,7 @@ _STREAMS = (
 
 
 @frozen
-class Draw:
+class RandomStreams:
     """Random numbers of a subject, with an independent stream for each purpose.
 
     An additional volume, subject or pair therefore does not change the existing ones.
@@ -94,21 +94,23 @@ class SimulatedSubject:
     ) -> None:
         self.preset, self.null, self.task = preset, null, task
         self.conditions = TASKS[task]
-        self.draw = draw = Draw(seed=seed, subject=number)
+        self.draw = draw = RandomStreams(seed=seed, subject=number)
         self.head = make_head(draw("head"), preset.scene_mm)
         if lesions:
             self.head = add_lesions(draw("lesions"), self.head, lesions)
         rng = draw("foci")
         labels = [
             label
-            for label, place in foci_of_scene(scene).items()
-            if set(place.conditions) & set(self.conditions)
+            for label, focus in select_foci(scene).items()
+            if set(focus.conditions) & set(self.conditions)
         ]
         self.foci = tuple(make_focus(rng, self.head, label, scene) for label in labels)
         poses = draw("poses")
         self.bold_pose = draw_pose(poses, (0.5, 2.0), (0.5, 2.0))
         self.t1w_pose = draw_pose(poses, (1.0, 4.0), (1.0, 4.0))
-        self.pair_poses = tuple(_pair_poses(draw("pair", k)) for k in range(pairs))
+        self.pair_poses = tuple(
+            _draw_pair_poses(draw("pair", pair_number)) for pair_number in range(pairs)
+        )
 
     @property
     def bold_grid(self) -> tuple[Shape, Array]:
@@ -121,7 +123,7 @@ class SimulatedSubject:
         return hr_grid(*self.bold_grid, self.preset.factor)
 
 
-def _pair_poses(rng: np.random.Generator) -> dict[str, Array]:
+def _draw_pair_poses(rng: np.random.Generator) -> dict[str, Array]:
     """Draw the poses of both images of a T2*w pair."""
     lowres = draw_pose(rng, (1.5, 3.0), (1.0, 3.0))
     return {"highres": draw_pose(rng, (0.1, 0.3), (0.05, 0.2)) @ lowres, "lowres": lowres}

@@ -23,10 +23,10 @@ from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 
-LEVEL, PAIR_LEVEL = 500.0, 900.0  # mean of the brain in the written images
+BRAIN_SIGNAL, PAIR_BRAIN_SIGNAL = 500.0, 900.0  # mean of the brain in the written images
 # mean of the brain over the standard deviation of each complex noise component
 _SNR = {"T1w": 50.0, "highres": 40.0, "lowres": 60.0}
-_UNEVENNESS = 0.15  # relative size of the receive field
+_RECEIVE_FIELD_SIZE = 0.15  # relative size of the receive field
 
 
 def _nulling_time(t1: float, tr: float) -> float:
@@ -44,7 +44,7 @@ PROTOCOLS = {
 CONTRASTS = tuple(PROTOCOLS)
 LESION_LABEL = "WMH"
 """BIDS label of lesions, as in the results of bids-sr."""
-_LABELS = {"gm": "GM", "wm": "WM", "csf": "CSF", "lesion": LESION_LABEL}  # by tissue
+_TISSUE_LABELS = {"gm": "GM", "wm": "WM", "csf": "CSF", "lesion": LESION_LABEL}  # by tissue
 
 
 @frozen
@@ -75,69 +75,71 @@ class StillScan:
     sidecar: dict[str, object]
 
 
-def t1w(subject: SimulatedSubject) -> StillScan:
+def simulate_t1w(subject: SimulatedSubject) -> StillScan:
     """Simulate the T1w image with noise and a receive field of about 20 %."""
-    p = subject.preset
+    preset = subject.preset
     rng = subject.draw("t1w")
-    protocol = p.t1w_sequence
+    protocol = preset.t1w_sequence
     pose = subject.t1w_pose
-    scene = protocol.scale_scene(subject.head, LEVEL)
-    affine = p.t1w_affine
+    scene = protocol.scale_scene(subject.head, BRAIN_SIGNAL)
+    affine = preset.t1w_affine
     image = sample_volume(
-        scene, subject.head.affine, p.t1w_shape, affine, subject.bold_pose @ invert(pose)
+        scene, subject.head.affine, preset.t1w_shape, affine, subject.bold_pose @ invert(pose)
     )
-    image *= 1 + np.float32(0.2) * polynomial(rng, affine, p.t1w_shape)
+    image *= 1 + np.float32(0.2) * polynomial(rng, affine, preset.t1w_shape)
     # slices limit memory, as complex noise is large for a whole head
     for z in range(image.shape[2]):
-        image[..., z] = magnitude(image[..., z], LEVEL / _SNR["T1w"], rng)
+        image[..., z] = magnitude(image[..., z], BRAIN_SIGNAL / _SNR["T1w"], rng)
     sidecar = protocol.sidecar | {"MRAcquisitionType": "3D"}
     return StillScan(
         contrast="T1w", acquisition="", image=image, affine=affine, pose=pose, sidecar=sidecar
     )
 
 
-def pair(subject: SimulatedSubject, number: int, *, noise: bool = True) -> dict[str, StillScan]:
+def simulate_pair(
+    subject: SimulatedSubject, number: int, *, noise: bool = True
+) -> dict[str, StillScan]:
     """Simulate the high- and low-resolution images of one T2*w pair, by name.
 
     Field of view and slices are the same as in the BOLD run.
     """
-    p = subject.preset
-    out = {}
-    scene = p.pair_sequence.scale_scene(subject.head, PAIR_LEVEL)
-    sidecar = p.pair_sequence.sidecar | {
+    preset = subject.preset
+    scans = {}
+    scene = preset.pair_sequence.scale_scene(subject.head, PAIR_BRAIN_SIGNAL)
+    sidecar = preset.pair_sequence.sidecar | {
         "MRAcquisitionType": "2D",
-        "SliceThickness": p.bold_voxel[2],
+        "SliceThickness": preset.bold_voxel[2],
     }
-    low_sigma = PAIR_LEVEL / (p.snr * p.pair_gain) if noise else 0.0
-    kinds = (
-        ("highres", subject.hr_grid, low_sigma * float(np.prod(p.factor))),
+    low_sigma = PAIR_BRAIN_SIGNAL / (preset.snr * preset.pair_gain) if noise else 0.0
+    images = (
+        ("highres", subject.hr_grid, low_sigma * float(np.prod(preset.factor))),
         ("lowres", subject.bold_grid, low_sigma),
     )
-    for k, (name, grid, sigma) in enumerate(kinds):
+    for stream, (name, grid, sigma) in enumerate(images):
         pose = subject.pair_poses[number][name]
-        scanner = _scanner(subject, grid, pose, coil=1, low_shape=p.bold_shape)
-        out[name] = StillScan(
+        scanner = _make_scanner(subject, grid, pose, coil=1, low_shape=preset.bold_shape)
+        scans[name] = StillScan(
             contrast="T2starw",
             acquisition=name,
-            image=scanner.acquire_still(scene, sigma, subject.draw("pair", number, k)),
+            image=scanner.acquire_still(scene, sigma, subject.draw("pair", number, stream)),
             affine=grid[1],
             pose=pose,
             sidecar=sidecar,
         )
-    return out
+    return scans
 
 
-def structural(subject: SimulatedSubject) -> Iterator[StillScan]:
+def simulate_structural_scans(subject: SimulatedSubject) -> Iterator[StillScan]:
     """Yield T2w and FLAIR scans at high resolution, then T1w, T2w and FLAIR at low resolution.
 
     A high-resolution T1w image exists for each subject.
     """
-    p = subject.preset
+    preset = subject.preset
     rng = subject.draw("anat")
-    grids = {"highres": (p.t1w_shape, p.t1w_affine), "lowres": _low_grid(p)}
+    grids = {"highres": (preset.t1w_shape, preset.t1w_affine), "lowres": _make_lowres_grid(preset)}
     # in-plane sampling is limited to the high-resolution voxels, because the scene has no finer
     # detail
-    sampling_shape = (p.t1w_shape[0] // 4, p.t1w_shape[1] // 4, p.t1w_shape[2])
+    sampling_shape = (preset.t1w_shape[0] // 4, preset.t1w_shape[1] // 4, preset.t1w_shape[2])
     day_poses = {
         "highres": subject.t1w_pose,
         "lowres": draw_pose(rng, (2.0, 5.0), (2.0, 5.0)) @ subject.t1w_pose,
@@ -147,17 +149,17 @@ def structural(subject: SimulatedSubject) -> Iterator[StillScan]:
             "SliceThickness": float(grid[1][2, 2]),
             "MRAcquisitionType": "3D" if resolution == "highres" else "2D",
         }
-        for contrast, protocol in {**PROTOCOLS, "T1w": p.t1w_sequence}.items():
+        for contrast, protocol in {**PROTOCOLS, "T1w": preset.t1w_sequence}.items():
             pose = draw_pose(rng, (0.2, 0.6), (0.1, 0.4)) @ day_poses[resolution]
             if (resolution, contrast) == ("highres", "T1w"):
                 continue
-            scanner = _scanner(
+            scanner = _make_scanner(
                 subject,
                 grid,
                 pose,
                 coil=2 + number,
                 low_shape=sampling_shape,
-                unevenness=_UNEVENNESS,
+                receive_field_size=_RECEIVE_FIELD_SIZE,
             )
             yield StillScan(
                 contrast=contrast,
@@ -166,19 +168,21 @@ def structural(subject: SimulatedSubject) -> Iterator[StillScan]:
                 pose=pose,
                 sidecar=protocol.sidecar | slice_metadata,
                 image=scanner.acquire_still(
-                    protocol.scale_scene(subject.head, LEVEL), LEVEL / _SNR[resolution], rng
+                    protocol.scale_scene(subject.head, BRAIN_SIGNAL),
+                    BRAIN_SIGNAL / _SNR[resolution],
+                    rng,
                 ),
             )
 
 
-def _scanner(
+def _make_scanner(
     subject: SimulatedSubject,
     grid: ScanGrid,
     pose: Array,
     *,
     coil: int,
     low_shape: Shape,
-    unevenness: float = 0.06,
+    receive_field_size: float = 0.06,
 ) -> Scanner:
     """Return the scanner with a subject; `pose` maps a BOLD point to its point in the image."""
     return Scanner(
@@ -187,34 +191,38 @@ def _scanner(
         head_affine=subject.head.affine,
         coil=subject.draw.number("coil", coil),
         low_shape=low_shape,
-        receive_field_size=unevenness,
+        receive_field_size=receive_field_size,
     )
 
 
-def _low_grid(preset: Preset) -> ScanGrid:
+def _make_lowres_grid(preset: Preset) -> ScanGrid:
     """Return the grid of the low-resolution scans.
 
     The field of view is the same as in the T1w image, and the voxels are larger by `anat_factor`.
     """
-    ratio = tuple(1 / f for f in preset.anat_factor)
+    ratio = tuple(1 / factor for factor in preset.anat_factor)
     return hr_grid(preset.t1w_shape, preset.t1w_affine, ratio)
 
 
-def tissue_shares(subject: SimulatedSubject) -> dict[str, Array]:
+def sample_tissue_fractions(subject: SimulatedSubject) -> dict[str, Array]:
     """Return the fractions of tissues in T1w voxels, by BIDS label.
 
     The tissues are gray matter, white matter and CSF, and lesions if the head has any.
     """
-    p = subject.preset
+    preset = subject.preset
     pose = subject.bold_pose @ invert(subject.t1w_pose)
     return {
         label: np.clip(
             sample_volume(
-                subject.head.fractions[name], subject.head.affine, p.t1w_shape, p.t1w_affine, pose
+                subject.head.fractions[name],
+                subject.head.affine,
+                preset.t1w_shape,
+                preset.t1w_affine,
+                pose,
             ),
             0,
             1,
         )
-        for name, label in _LABELS.items()
+        for name, label in _TISSUE_LABELS.items()
         if name in subject.head.fractions
     }

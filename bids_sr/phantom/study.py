@@ -12,28 +12,26 @@ if TYPE_CHECKING:
 
 _FIRST_ECHO_MS, _ECHO_SPACING_MS = 13.0, 16.0
 # ms, range of echo times: k-space is not read out before, and tissue has no signal after
-_EARLIEST_MS, _LATEST_MS = 5.0, 150.0
+_MIN_ECHO_MS, _MAX_ECHO_MS = 5.0, 150.0
+_MAX_LESIONS = 200  # per participant
 
 
-def _echo_times(text: str) -> tuple[float, ...]:
+def _parse_echo_times(text: str) -> tuple[float, ...]:
     """Return echo times (ms) from their number or from a list.
 
-    >>> _echo_times("3"), _echo_times("14,30.5")
+    >>> _parse_echo_times("3"), _parse_echo_times("14,30.5")
     ((13.0, 29.0, 45.0), (14.0, 30.5))
     """
     if text.isdecimal():
-        return tuple(_FIRST_ECHO_MS + _ECHO_SPACING_MS * k for k in range(int(text)))
+        return tuple(_FIRST_ECHO_MS + _ECHO_SPACING_MS * index for index in range(int(text)))
     try:
-        return tuple(float(part) for part in text.split(","))
+        return tuple(float(value) for value in text.split(","))
     except ValueError:
         message = (
             f"{text!r} is neither a number of echoes (such as 3) nor a list of echo times in"
             " ms (such as 14,30,46)"
         )
         raise argparse.ArgumentTypeError(message) from None
-
-
-_MOST_LESIONS = 200
 
 
 @frozen
@@ -109,7 +107,7 @@ class Study(OptionSection):
         "--echoes N|TIMES",
         "simulate a multi-echo BOLD run (_echo-1_bold, …): number of echoes (the first at 13 ms,"
         " with an echo spacing of 16 ms), or list of echo times in ms, such as 14,30,46",
-        type=_echo_times,
+        type=_parse_echo_times,
         nargs=None,
         action="store",
     )
@@ -127,8 +125,8 @@ class Study(OptionSection):
             minimum = self.protocol.least_volumes
             reason = f"a run of the preset {self.preset} must have at least {minimum} volumes"
             self._need(self.volumes >= minimum, "volumes", reason)
-        reason = f"at most {_MOST_LESIONS} lesions can be simulated"
-        self._need(self.lesions <= _MOST_LESIONS, "lesions", reason)
+        reason = f"at most {_MAX_LESIONS} lesions can be simulated"
+        self._need(self.lesions <= _MAX_LESIONS, "lesions", reason)
         reason = "lesions are part of the structural scans. Add --anat"
         self._need(self.anat or not self.lesions, "lesions", reason)
         reason = "a calibration run must have at least 2 volumes (default: 20)"
@@ -139,6 +137,6 @@ class Study(OptionSection):
         self._need(len(self.echoes) > 1, "echoes", reason)
         is_ascending = list(self.echoes) == sorted(set(self.echoes))
         self._need(is_ascending, "echoes", "the echo times must be in ascending order")
-        reason = f"echo times must be between {_EARLIEST_MS:g} and {_LATEST_MS:g} ms"
-        is_in_range = self.echoes[0] >= _EARLIEST_MS and self.echoes[-1] <= _LATEST_MS
+        reason = f"echo times must be between {_MIN_ECHO_MS:g} and {_MAX_ECHO_MS:g} ms"
+        is_in_range = self.echoes[0] >= _MIN_ECHO_MS and self.echoes[-1] <= _MAX_ECHO_MS
         self._need(is_in_range, "echoes", reason)

@@ -205,14 +205,14 @@ class _OutputGridKind(ArtifactKind["OutputGrid"]):
     """Grid in another space with its points in a run; see `bids_sr.spatial.output_grids`."""
 
     def load(self, path: Path) -> "OutputGrid":
-        from bids_sr.spatial.output_grids import load_placed
+        from bids_sr.spatial.output_grids import load_output_grid
 
-        return load_placed(path)
+        return load_output_grid(path)
 
     def save(self, value: "OutputGrid", stem: Path) -> Path:
-        from bids_sr.spatial.output_grids import save_placed
+        from bids_sr.spatial.output_grids import save_output_grid
 
-        save_placed(value, path := stem.with_suffix(".npz"))
+        save_output_grid(value, path := stem.with_suffix(".npz"))
         return path
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, ParamSpec, Union, cast
 from bids_sr.config.memory import Need
 from bids_sr.pipeline.artifacts import Derivative, Figure as FigureKind
 from bids_sr.pipeline.step import Step
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
 from bids_sr.series import map_label
 
@@ -46,7 +46,7 @@ class FigureStep(Step[_P, list[Derivative]], Generic[_P]):
     would also slow down garbage collection.
     """
 
-    shown: tuple[Shown, ...] = ()
+    shown: tuple[FigureSpec, ...] = ()
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> list[Derivative]:
         """Call the function, or the current receiver of calls; see `Step`."""
@@ -55,13 +55,13 @@ class FigureStep(Step[_P, list[Derivative]], Generic[_P]):
 
 
 def figure(
-    *shown: Shown, memory: Need | None = None, cost: RunTime | Callable[..., RunTime] = _USUAL
+    *shown: FigureSpec, memory: Need | None = None, cost: RunTime | Callable[..., RunTime] = _USUAL
 ) -> Callable[[Callable[_P, Iterator[FigureDrawing] | FigureContent | None]], FigureStep[_P]]:
     """Declare a function as a figure.
 
     Parameters
     ----------
-    *shown : Shown
+    *shown : FigureSpec
         Declarations of the content. A function of one figure may return its content, or None if
         there is nothing to show. A function of several figures yields `FigureDrawing`, each with
         the desc of a declaration.
@@ -78,7 +78,7 @@ def figure(
     Examples
     --------
     >>> from bids_sr.pipeline.artifacts import Image
-    >>> @figure(Shown("zooms", "motion", html=True, missing="size of the voxels"))
+    >>> @figure(FigureSpec("zooms", "motion", html=True, missing="size of the voxels"))
     ... def show_zooms(boldref: Image) -> str:
     ...     return f"<p>{boldref.affine[0][0]} mm</p>"
     >>> list(show_zooms.inputs), [declaration.desc for declaration in show_zooms.shown]
@@ -115,7 +115,7 @@ def figure(
     return decorated
 
 
-def _check_drawing(drawing: FigureDrawing, shown: Sequence[Shown]) -> Derivative:
+def _check_drawing(drawing: FigureDrawing, shown: Sequence[FigureSpec]) -> Derivative:
     """Return a drawing as a derivative; raise ValueError if it was not declared."""
     is_html = isinstance(drawing.content, str)
     for figure in shown:
@@ -135,7 +135,7 @@ def _check_drawing(drawing: FigureDrawing, shown: Sequence[Shown]) -> Derivative
     )
 
 
-def _note(drawing: FigureDrawing, shown: Shown) -> dict[str, object]:
+def _note(drawing: FigureDrawing, shown: FigureSpec) -> dict[str, object]:
     """Return the manifest entry of a figure.
 
     See `bids_sr.report.figure_archive.ArchivedFigure`.

@@ -18,7 +18,7 @@ from bids_sr.config import Settings, machine
 from bids_sr.config.levels import StoredMaps, reaches, series_level
 from bids_sr.config.memory import BASE_GB, WORKER_GB, Sizes, held_of_calibrated, workers_that_fit
 from bids_sr.config.spaces import FUNC
-from bids_sr.io.grids import LARGE
+from bids_sr.io.grids import LARGE_SERIES_BYTES
 from bids_sr.io.image_header import Triple
 from bids_sr.io.template_cache import load_grid
 from bids_sr.notices import Notice
@@ -59,7 +59,7 @@ def _estimate_size_gb(gigabytes: float) -> float:
 
     Large series are stored with half the precision.
     """
-    return gigabytes / 2 if gigabytes * 1e9 > LARGE else gigabytes
+    return gigabytes / 2 if gigabytes * 1e9 > LARGE_SERIES_BYTES else gigabytes
 
 
 def _scans(subject: Subject) -> tuple[Pair, ...]:

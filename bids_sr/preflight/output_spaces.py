@@ -23,8 +23,8 @@ from bids_sr.io.installed_files import templateflow_home
 from bids_sr.io.template_cache import (
     available_templates,
     cached_file,
+    find_missing_image,
     is_available,
-    lacks_images,
     list_templates,
     load_grid,
     read_resolutions,
@@ -79,7 +79,7 @@ def check_templates(settings: Settings, findings: Findings) -> None:
         files = known_templates.get(space.template)
         if files is None and known_templates and not in_home:
             findings.refuse_option(option_text, *_describe_unknown(space))
-        elif files is not None and (image := lacks_images(files)):
+        elif files is not None and (image := find_missing_image(files)):
             findings.refuse_option(option_text, *_without_image(image))
         elif files is not None and space.resolution not in ("", *files.resolutions):
             sizes = read_resolutions(space.template)
@@ -89,7 +89,7 @@ def check_templates(settings: Settings, findings: Findings) -> None:
 
 def _describe_unknown(space: Space) -> tuple[str, str]:
     """Return reason and remedy for a space that is neither a template nor another known space."""
-    templates = [name for name, files in list_templates().items() if not lacks_images(files)]
+    templates = [name for name, files in list_templates().items() if not find_missing_image(files)]
     names = dict.fromkeys(name.partition("+")[0] for name in templates)
     cohorts = [name.partition("+")[2] for name in templates if name.startswith(f"{space.name}+")]
     if cohorts:

@@ -13,7 +13,7 @@ from textwrap import shorten
 
 from bids_sr.bids import Findings, parse_entities
 from bids_sr.bids.entities import RUN_KEYS, same_run
-from bids_sr.io.tables import column
+from bids_sr.io.tables import read_column
 
 _PROGRAM = "bids-validator-deno"
 _TIMEOUT_S = 600.0
@@ -235,7 +235,7 @@ def _owners(
         else set()
     )
     if issue_path == Path(_PARTICIPANTS):
-        participant_ids = column(bids_dir / issue_path, "participant_id")
+        participant_ids = read_column(bids_dir / issue_path, "participant_id")
         line = int(issue.get("line") or 0) - 2
         existing = {path.name for path in bids_dir.glob("sub-*")}
         folders = existing & set(participant_ids[line : line + 1]) if line >= 0 else set()

@@ -407,18 +407,18 @@ def _check_compared(run: BoldRun, findings: Findings) -> None:
     from bids_sr.registration.series_alignment import (
         ComparedError,
         align_volumes,
-        moments,
-        refuse_other_nan,
-        rejection_reason,
+        check_nan_voxels,
+        comparison_volumes,
+        find_rejection,
     )
 
-    numbers = moments(run.n_volumes)
+    numbers = comparison_volumes(run.n_volumes)
     # the middle echo resembles the combined echoes most
     middle = run.echoes[len(run.echoes) // 2][0] if run.echoes else run.bold
     volumes = _read_volumes(middle, numbers, run.axis_order)
     for compared in run.compared.values():
         try:
-            refuse_other_nan(_volumes(compared.bold))
+            check_nan_voxels(_volumes(compared.bold))
             alignment = align_volumes(
                 volumes, _read_volumes(compared.bold, numbers, compared.axis_order), run.affine
             )
@@ -427,7 +427,7 @@ def _check_compared(run: BoldRun, findings: Findings) -> None:
                 compared.bold, str(error), "Check that the series was computed from this run."
             )
             continue
-        if reason_and_fix := rejection_reason(alignment):
+        if reason_and_fix := find_rejection(alignment):
             findings.add_problem(compared.bold, *reason_and_fix)
 
 

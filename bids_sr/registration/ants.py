@@ -21,7 +21,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import AS_STORED, AxisOrder, nearest_axis_order, reorder, reorder_affine
 from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
-from bids_sr.spatial.composites import carry
+from bids_sr.spatial.composites import map_points
 from bids_sr.spatial.itk_files import LPS, make_matrix, write_itk
 from bids_sr.spatial.reproducible_numbers import round_values
 from bids_sr.spatial.transforms import TransformError
@@ -115,13 +115,14 @@ def reorder_to_ras(image: Volume) -> Volume:
 
 
 def _reorder(image: Volume, order: AxisOrder) -> Volume:
+    """Return an image with its axes in another order."""
     if order == AS_STORED:
         return image
     data = np.ascontiguousarray(reorder(image.data, order))
     return Volume(data=data, affine=reorder_affine(image.affine, order))
 
 
-def _ants_seed(seed: int) -> int:
+def _make_ants_seed(seed: int) -> int:
     """Return a seed for ANTs from 1 to 2**31 - 1; ANTs replaces 0 by the time of day."""
     return int(seed) % (2**31 - 1) + 1
 
@@ -135,7 +136,7 @@ def load_ants(seed: int) -> ModuleType:
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     import ants
 
-    ants.config.set_ants_deterministic(True, _ants_seed(seed))
+    ants.config.set_ants_deterministic(True, _make_ants_seed(seed))
     return ants
 
 
@@ -146,8 +147,8 @@ def to_ants(image: Volume, seed: int) -> "ANTsImage":
     zooms = np.sqrt(np.square(lps[:3, :3]).sum(axis=0))
     return ants.from_numpy(
         np.ascontiguousarray(image.data, dtype=np.float32),
-        origin=[float(v) for v in lps[:3, 3]],
-        spacing=[float(v) for v in zooms],
+        origin=[float(value) for value in lps[:3, 3]],
+        spacing=[float(value) for value in zooms],
         direction=lps[:3, :3] / zooms,
     )
 
@@ -252,16 +253,16 @@ def register(
     """
     deformable = any(stage.transform.startswith("SyN") for stage in stages)
     # antsRegistration interprets pixels as the type set by --float, whatever their actual type.
-    pixel = "float" if deformable else "double"
-    images = [to_ants(image, seed).clone(pixel) for image in (fixed, moving)]
+    pixel_type = "float" if deformable else "double"
+    images = [to_ants(image, seed).clone(pixel_type) for image in (fixed, moving)]
     image_names = [image_name(image) for image in images]
-    mask = None if fixed_mask is None else to_ants(fixed.like(fixed_mask), seed)
-    mask_image = None if mask is None else mask.clone("unsigned char")
+    ants_mask = None if fixed_mask is None else to_ants(fixed.like(fixed_mask), seed)
+    mask_image = None if ants_mask is None else ants_mask.clone("unsigned char")
     mask_name = "NA" if mask_image is None else image_name(mask_image)
     with tempfile.TemporaryDirectory(prefix="start") as folder:
-        first = Path(folder) / "start.txt"
-        write_itk(first, np.eye(4) if start is None else round_values(start))
-        arguments = ["-d", "3", "-r", str(first), "-u", "0", "-z", str(int(not deformable))]
+        start_file = Path(folder) / "start.txt"
+        write_itk(start_file, np.eye(4) if start is None else round_values(start))
+        arguments = ["-d", "3", "-r", str(start_file), "-u", "0", "-z", str(int(not deformable))]
         arguments += ["--float", str(int(deformable))]
         for stage in stages:
             arguments += _stage_arguments(stage, image_names, mask_name)
@@ -271,7 +272,7 @@ def register(
             "-o",
             f"[{prefix}]",
             "--random-seed",
-            str(_ants_seed(seed)),
+            str(_make_ants_seed(seed)),
         ]
         run_program("antsRegistration", arguments)
     if deformable:
@@ -281,12 +282,16 @@ def register(
 
 def _stage_arguments(stage: Stage, image_names: Sequence[str], mask_name: str) -> list[str]:
     """Return the command-line arguments of one stage for antsRegistration."""
-    pair = ",".join(image_names)
+    image_pair = ",".join(image_names)
     if stage.transform.startswith("SyN"):
-        metric = f"MI[{pair},1,32]" if stage.metric == "MI" else f"{stage.metric}[{pair},1,2]"
+        metric = (
+            f"MI[{image_pair},1,32]"
+            if stage.metric == "MI"
+            else f"{stage.metric}[{image_pair},1,2]"
+        )
     else:
         bins_or_radius = 32 if stage.metric == "MI" else 2
-        metric = f"{stage.metric}[{pair},1,{bins_or_radius},Regular,{stage.sampling}]"
+        metric = f"{stage.metric}[{image_pair},1,{bins_or_radius},Regular,{stage.sampling}]"
     return [
         "--metric",
         metric,
@@ -335,7 +340,7 @@ def apply(
         Resampled values (3D, float32), 0 outside the image.
     """
     ants = load_ants(seed)
-    out = ants.apply_transforms(
+    resampled = ants.apply_transforms(
         fixed=to_ants(reference, seed),
         moving=to_ants(image, seed),
         transformlist=[str(path) for path in reversed(transforms)],
@@ -343,7 +348,7 @@ def apply(
         interpolator=interpolator,
         defaultvalue=0.0,
     )
-    return np.asarray(out.numpy(), dtype=np.float32)
+    return np.asarray(resampled.numpy(), dtype=np.float32)
 
 
 def map_points_with_ants(points: Array, transforms: Sequence[Path], *, seed: int) -> Array:
@@ -365,7 +370,7 @@ def map_points_with_ants(points: Array, transforms: Sequence[Path], *, seed: int
         Points of the image (N, 3; RAS+ mm).
     """
     try:
-        return carry(points, transforms)
+        return map_points(points, transforms)
     except TransformError:
         return apply_to_points(points, transforms, seed=seed)
 
@@ -394,8 +399,8 @@ def apply_to_points(
     import pandas as pd
 
     ants = load_ants(seed)
-    flip = np.diag(LPS)[:3]
-    table = pd.DataFrame(np.asarray(points, dtype=float) * flip, columns=["x", "y", "z"])
+    ras_lps_signs = np.diag(LPS)[:3]
+    table = pd.DataFrame(np.asarray(points, dtype=float) * ras_lps_signs, columns=["x", "y", "z"])
     for path in reversed(transforms):
         table = ants.apply_transforms_to_points(3, table, [str(path)], whichtoinvert=[False])
-    return table[["x", "y", "z"]].to_numpy(dtype=float) * flip
+    return table[["x", "y", "z"]].to_numpy(dtype=float) * ras_lps_signs

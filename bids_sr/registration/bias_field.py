@@ -9,10 +9,10 @@ from bids_sr.registration.brain import downsample
 from bids_sr.spatial import low_resolution_grids, masks
 from bids_sr.spatial.resampling import sample_volume
 
-_BIAS_MM = 5.0  # mm, voxel size for the estimation of the bias field
+_FIELD_VOXEL_MM = 5.0  # mm, voxel size for the estimation of the bias field
 
 
-def unbiased(
+def correct_bias_field(
     image: Volume, mask: Array | None, *, seed: int, iterations: tuple[int, ...]
 ) -> Volume:
     """Divide an image by its bias field, estimated with N4 (Tustison 2010) on 5 mm voxels.
@@ -38,23 +38,25 @@ def unbiased(
     """
     ants = load_ants(seed)
     image = Volume(np.maximum(image.data, 0), image.affine)
-    low = downsample(image, _BIAS_MM)
+    low_image = downsample(image, _FIELD_VOXEL_MM)
     if mask is None:
-        inside = masks.head_mask(low.data, low.affine)
+        low_mask = masks.head_mask(low_image.data, low_image.affine)
     else:
-        inside = low_resolution_grids.downsample_mask(mask, image.affine, _BIAS_MM)
-    low = Volume(data=np.maximum(low.data, 0), affine=low.affine)
+        low_mask = low_resolution_grids.downsample_mask(mask, image.affine, _FIELD_VOXEL_MM)
+    low_image = Volume(data=np.maximum(low_image.data, 0), affine=low_image.affine)
     field = ants.n4_bias_field_correction(
-        to_ants(low, seed),
-        to_ants(Volume(data=inside, affine=low.affine), seed),
+        to_ants(low_image, seed),
+        to_ants(Volume(data=low_mask, affine=low_image.affine), seed),
         shrink_factor=1,
         convergence={"iters": list(iterations), "tol": 1e-6},
         spline_param=200,
         return_bias_field=True,
     ).numpy()
     # Double precision is used because single-precision logarithms depend on the processor.
-    log = np.log(np.clip(field, 0.05, 20.0, dtype=np.float64))
-    log -= log[inside].mean()
-    upsampled = sample_volume(log, low.affine, image.data.shape, image.affine, order=1)
-    field = np.exp(upsampled, dtype=np.float64)
+    log_field = np.log(np.clip(field, 0.05, 20.0, dtype=np.float64))
+    log_field -= log_field[low_mask].mean()
+    upsampled_log = sample_volume(
+        log_field, low_image.affine, image.data.shape, image.affine, order=1
+    )
+    field = np.exp(upsampled_log, dtype=np.float64)
     return image.like(np.asarray(image.data / field, dtype=np.float32))

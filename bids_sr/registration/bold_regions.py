@@ -18,7 +18,7 @@ from bids_sr.spatial.transforms import hr_grid, invert
 _LOGGER = logging.getLogger(__name__)
 
 
-def region_on_bold(
+def resample_region_to_bold(
     region: Volume,
     to_region: Sequence[Path],
     boldref2t1w: Array,
@@ -58,7 +58,7 @@ def region_on_bold(
     mask = Volume(data=(region.data > 0.5).astype(np.float32), affine=region.affine)
     regions = []
     for grid in grids:
-        factor = low_resolution_grids.hr_factor(grid.affine, 2.0)
+        factor = low_resolution_grids.highres_factor(grid.affine, 2.0)
         shape, affine = hr_grid(grid.data.shape, grid.affine, factor)
         samples = apply(
             mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed
@@ -66,19 +66,19 @@ def region_on_bold(
         regions.append(
             (low_resolution_grids.block_average(samples, factor) >= 0.5) & (grid.data > 0.5)
         )
-    low, high = regions
+    lowres_region, highres_region = regions
     facts: dict[str, object] = {
-        "roi_voxels": int(low.sum()),
+        "roi_voxels": int(lowres_region.sum()),
         "roi_fraction_in_fov": round(_fraction_in_view(mask, chain, grids[0], seed=seed), 3),
     }
-    facts["roi_is_brain"] = not (low.any() and high.any())
+    facts["roi_is_brain"] = not (lowres_region.any() and highres_region.any())
     if facts["roi_is_brain"]:
         _LOGGER.warning(
             "The region of interest is outside the field of view of the BOLD series, so the"
             " whole brain is used instead"
         )
         return (grids[0].data > 0.5, grids[1].data > 0.5), facts
-    return (low, high), facts
+    return (lowres_region, highres_region), facts
 
 
 def _fraction_in_view(mask: Volume, chain: Sequence[Path], grid: Volume, *, seed: int) -> float:
@@ -86,26 +86,28 @@ def _fraction_in_view(mask: Volume, chain: Sequence[Path], grid: Volume, *, seed
 
     The region is sampled at 4 mm, up to 90 mm outside the field of view.
     """
-    pad = np.ceil(90.0 / grid.zooms).astype(int)
+    padding = np.ceil(90.0 / grid.zooms).astype(int)
     padded_affine = grid.affine.copy()
-    padded_affine[:3, 3] -= grid.affine[:3, :3] @ pad
+    padded_affine[:3, 3] -= grid.affine[:3, :3] @ padding
     shape, affine = hr_grid(
-        tuple(np.array(grid.data.shape) + 2 * pad),
+        tuple(np.array(grid.data.shape) + 2 * padding),
         padded_affine,
         tuple(np.minimum(grid.zooms / 4.0, 1.0)),
     )
-    resampled = apply(
+    resampled_mask = apply(
         mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed
     )
-    voxels = np.argwhere(resampled > 0.5)
+    voxels = np.argwhere(resampled_mask > 0.5)
     if not len(voxels):
         return 0.0
     bold_voxels = apply_affine(np.linalg.inv(grid.affine) @ affine, voxels)
-    inside = ((bold_voxels > -0.5) & (bold_voxels < np.array(grid.data.shape) - 0.5)).all(axis=1)
-    return float(inside.mean())
+    is_in_view = ((bold_voxels > -0.5) & (bold_voxels < np.array(grid.data.shape) - 0.5)).all(
+        axis=1
+    )
+    return float(is_in_view.mean())
 
 
-def chain_through_t1w(boldref2t1w: Array, onward: Sequence[Path], folder: Path) -> list[Path]:
+def chain_through_t1w(boldref2t1w: Array, from_t1w: Sequence[Path], folder: Path) -> list[Path]:
     """Return the transform files from boldref to another space through T1w space.
 
     Parameters
@@ -113,7 +115,7 @@ def chain_through_t1w(boldref2t1w: Array, onward: Sequence[Path], folder: Path) 
     boldref2t1w : Array
         Transform of a T1w point to its boldref point (4 x 4, RAS+ mm); its inverse is written to
         `folder`.
-    onward : Sequence[Path]
+    from_t1w : Sequence[Path]
         Transform files from T1w space to the other space; empty if that is T1w space.
     folder : Path
         Existing directory for the inverted transform.
@@ -124,4 +126,4 @@ def chain_through_t1w(boldref2t1w: Array, onward: Sequence[Path], folder: Path) 
         Transform files; points of the boldref go through the last file first.
     """
     write_itk(inverse := folder / "t1w2boldref.txt", round_values(invert(boldref2t1w)))
-    return [*onward, inverse]
+    return [*from_t1w, inverse]

@@ -9,7 +9,7 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import TURNED_DEG, Factor, Shape
 from bids_sr.io.volume import Volume
 from bids_sr.registration.brain import downsample, mutual_information
-from bids_sr.registration.rigid import dilate_for_metric, displacement_summary, rigid
+from bids_sr.registration.rigid import dilate_for_metric, displacement_summary, register_rigid
 from bids_sr.spatial import low_resolution_grids, masks, similarity
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import (
@@ -17,17 +17,17 @@ from bids_sr.spatial.transforms import (
     hr_grid,
     invert,
     rms_distance,
-    turn_deg,
+    rotation_angle_deg,
     voxel_centers,
 )
 
 _LOGGER = logging.getLogger(__name__)
 # Dice coefficient of BOLD and T1w brain masks below which registration probably failed
 _POOR_DICE = 0.7
-_POOR_NMI = 1.02
+_POOR_NMI = 1.02  # normalized mutual information below which registration probably failed
 # mm, margin around the boldref mask, which may be too small because of signal loss and partial
 # volume
-_RIM_MM = 4.0
+_MARGIN_MM = 4.0
 
 
 def register_to_t1w(
@@ -57,8 +57,8 @@ def register_to_t1w(
         Transform of a T1w point to its boldref point (4 x 4, RAS+ mm), and facts for the report.
     """
     bold_mask = masks.brain_mask(boldref.data, boldref.affine)
-    brain, brain_mask = _brain(t1w, t1w_mask)
-    fit = rigid(
+    brain, brain_mask = _downsample_brain(t1w, t1w_mask)
+    fit = register_rigid(
         boldref,
         brain,
         bold_mask,
@@ -80,8 +80,8 @@ def register_to_t1w(
             header_nmi,
         )
         fit = replace(fit, xfm=np.eye(4), nmi=header_nmi, start="headers")
-    facts = _agreement(boldref, bold_mask, brain, brain_mask, fit.xfm, fit.nmi)
-    if (angle := turn_deg(fit.xfm)) > TURNED_DEG:
+    facts = _measure_agreement(boldref, bold_mask, brain, brain_mask, fit.xfm, fit.nmi)
+    if (angle := rotation_angle_deg(fit.xfm)) > TURNED_DEG:
         _LOGGER.warning(
             "The orientation in the header of the BOLD series or the T1w image may be"
             " wrong: registration rotated the head by %.0f degrees. Check the registration"
@@ -91,7 +91,7 @@ def register_to_t1w(
     return invert(fit.xfm), facts | {"bold_t1w_start": fit.start, "bold_t1w_kept": use_headers}
 
 
-def facts_of_coreg(
+def measure_coregistration(
     boldref: Volume, t1w: Volume, t1w_mask: Array, boldref2t1w: Array
 ) -> dict[str, object]:
     """Measure a precomputed registration for the report.
@@ -112,25 +112,22 @@ def facts_of_coreg(
     dict[str, object]
         Size of the transform and agreement of the brain masks, by name.
     """
-    bold_mask, (brain, brain_mask), xfm = (
-        masks.brain_mask(boldref.data, boldref.affine),
-        _brain(t1w, t1w_mask),
-        boldref2t1w,
-    )
-    to_t1w = invert(xfm)
+    bold_mask = masks.brain_mask(boldref.data, boldref.affine)
+    brain, brain_mask = _downsample_brain(t1w, t1w_mask)
+    to_t1w = invert(boldref2t1w)
     nmi = mutual_information(boldref, brain, to_t1w, dilate_for_metric(bold_mask, boldref))
-    facts = _agreement(boldref, bold_mask, brain, brain_mask, to_t1w, nmi)
+    facts = _measure_agreement(boldref, bold_mask, brain, brain_mask, to_t1w, nmi)
     return facts | {"bold_t1w_start": "given"}
 
 
-def _brain(t1w: Volume, t1w_mask: Array) -> tuple[Volume, Array]:
+def _downsample_brain(t1w: Volume, t1w_mask: Array) -> tuple[Volume, Array]:
     """Return the T1w brain and its mask on 2 mm voxels (smaller voxels for small heads)."""
     mm = 2.0 * masks.head_scale(t1w_mask, t1w.affine)
     brain = downsample(Volume(data=np.where(t1w_mask, t1w.data, 0), affine=t1w.affine), mm)
     return brain, low_resolution_grids.downsample_mask(t1w_mask, t1w.affine, mm)
 
 
-def _agreement(
+def _measure_agreement(
     boldref: Volume, mask: Array, brain: Volume, brain_mask: Array, xfm: Array, nmi: float
 ) -> dict[str, object]:
     """Measure how far a transform moves the brain, and how well the brain masks then agree.
@@ -154,14 +151,17 @@ def _agreement(
             nmi,
         )
     return {
-        **{f"bold_t1w_{key}": value for key, value in _size(xfm, mask, boldref.affine).items()},
+        **{
+            f"bold_t1w_{key}": value
+            for key, value in _measure_displacement(xfm, mask, boldref.affine).items()
+        },
         "bold_t1w_nmi": round(nmi, 4),
         "bold_t1w_mask_dice": round(dice, 4),
         "bold_t1w_poor": bool(is_poor),
     }
 
 
-def _size(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
+def _measure_displacement(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
     """Return the rotation and displacement of a transform by name.
 
     If the transform scales or shears, as a transform of another program may do, only its
@@ -184,7 +184,7 @@ def register_pair_to_bold(
 
     The metric is mutual information instead of intensity differences, because the pair has another
     T1 weighting and no EPI distortion. The high-resolution image is registered directly, as it was
-    more accurate than the low-resolution image (.11 and .14 mm rms in the phantom). The
+    more accurate than the low-resolution image (0.11 and 0.14 mm rms in the phantom). The
     low-resolution image has the geometry of the BOLD series, so the high-resolution image is first
     moved to its position by `highres2lowres`.
 
@@ -208,12 +208,12 @@ def register_pair_to_bold(
         report.
     """
     to_highres = np.eye(4) if highres2lowres is None else np.asarray(highres2lowres, dtype=float)
-    aligned = Volume(data=highres.data, affine=invert(to_highres) @ highres.affine)
+    aligned_image = Volume(data=highres.data, affine=invert(to_highres) @ highres.affine)
     bold_mask = masks.brain_mask(boldref.data, boldref.affine)
     highres_mask = masks.brain_mask(highres.data, highres.affine)
-    fit = rigid(
+    fit = register_rigid(
         boldref,
-        aligned,
+        aligned_image,
         bold_mask,
         highres_mask,
         seed=seed,
@@ -240,24 +240,26 @@ def register_pair_to_bold(
     return xfm, facts
 
 
-def _finer_mask(mask: Array, affine: Array, shape: Shape, grid: Array) -> Array:
+def _upsample_mask(mask: Array, affine: Array, shape: Shape, highres_affine: Array) -> Array:
     """Resample a mask to a high-resolution grid over the same field of view.
 
     A voxel is included if at least half of it is inside the mask, or if the nearest voxel of the
     mask is.
     """
-    covered = low_resolution_grids.coverage(mask, affine, shape, grid) >= 0.5
-    return covered | (sample_volume(mask.astype(np.float32), affine, shape, grid, order=0) > 0.5)
+    is_covered = low_resolution_grids.coverage(mask, affine, shape, highres_affine) >= 0.5
+    return is_covered | (
+        sample_volume(mask.astype(np.float32), affine, shape, highres_affine, order=0) > 0.5
+    )
 
 
-def combined_masks(
+def combine_masks(
     boldref: Volume, factor: Factor, brain: tuple[Volume, Array] | None
 ) -> tuple[Array, Array, Array, dict[str, object]]:
     """Combine the brain masks of boldref and T1w image on the acquired and high-resolution grids.
 
     With a T1w brain mask, a voxel is included if at least half of it is inside that mask and it is
     within 4 mm of the boldref mask. This excludes scalp and regions without signal. If the two
-    masks agree poorly (Dice below .7), the boldref mask is used instead.
+    masks agree poorly (Dice below 0.7), the boldref mask is used instead.
 
     Parameters
     ----------
@@ -277,18 +279,18 @@ def combined_masks(
     """
     bold_mask = masks.brain_mask(boldref.data, boldref.affine)
     shape, affine = hr_grid(boldref.data.shape, boldref.affine, factor)
-    highres_bold_mask = _finer_mask(bold_mask, boldref.affine, shape, affine)
+    highres_bold_mask = _upsample_mask(bold_mask, boldref.affine, shape, affine)
     facts: dict[str, object] = {"mask_source": "boldref"}
     if brain is None:
         return bold_mask, highres_bold_mask, affine, facts
     t1w_mask, xfm = brain
     to_t1w = invert(xfm)
-    low, high = (
+    lowres_mask, highres_mask = (
         low_resolution_grids.coverage(t1w_mask.data, t1w_mask.affine, grid_shape, grid, to_t1w)
         >= 0.5
         for grid_shape, grid in ((boldref.data.shape, boldref.affine), (shape, affine))
     )
-    dice = similarity.dice(bold_mask, low)
+    dice = similarity.dice(bold_mask, lowres_mask)
     facts["mask_dice"] = round(dice, 4)
     if dice < _POOR_DICE:
         _LOGGER.warning(
@@ -300,7 +302,7 @@ def combined_masks(
     facts["mask_source"] = (
         "T1w brain mask, restricted to voxels within 4 mm of the boldref brain mask"
     )
-    rim_mm = _RIM_MM * masks.head_scale(bold_mask, boldref.affine)
-    low = low & masks.grow(bold_mask, boldref.affine, rim_mm)
-    high = high & masks.grow(highres_bold_mask, affine, rim_mm)
-    return low, high, affine, facts
+    margin_mm = _MARGIN_MM * masks.head_scale(bold_mask, boldref.affine)
+    lowres_mask = lowres_mask & masks.grow(bold_mask, boldref.affine, margin_mm)
+    highres_mask = highres_mask & masks.grow(highres_bold_mask, affine, margin_mm)
+    return lowres_mask, highres_mask, affine, facts

@@ -15,13 +15,31 @@ from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, read_linear, register
 from bids_sr.spatial import low_resolution_grids, masks, similarity
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import invert, quarter_turns, rigid_matrix, turn_deg, voxel_centers
+from bids_sr.spatial.transforms import (
+    invert,
+    quarter_turns,
+    rigid_matrix,
+    rotation_angle_deg,
+    voxel_centers,
+)
 
-_VOLUME_ML = (900.0, 1900.0)  # ml, brain volume of an adult or a child of school age
+_BRAIN_VOLUME_ML = (900.0, 1900.0)  # ml, brain volume of an adult or a child of school age
 # largest plausible determinant of the template-to-head affine; the templates are larger than most
 # brains
 _MAX_DETERMINANT = 1.1
 _MIN_DICE = 0.85  # smallest plausible Dice coefficient of the mask and the template's brain
+# mm, distance from the top of the head that contains brain and cerebellum
+_BRAIN_HEIGHT_MM = 130.0
+# initial scaling of the template; MNI templates are larger than most brains, so that their edge
+# would otherwise start in the scalp
+_INITIAL_SCALE = 0.92
+# Normalized mutual information in the template's brain below which the header may be wrong by
+# quarter turns. Upright heads had at least 1.09, rotated heads at most 1.04.
+_MIN_UPRIGHT_NMI = 1.06
+_TURNED_POSE_VOXEL_MM = 8.0  # mm, voxel size for the comparison of poses of rotated heads
+_N_TURNS_TRIED = 3  # rotations that are registered
+# A rotated pose is accepted if it raises the mutual information above 1 by this factor.
+_MIN_TURNED_GAIN = 1.5
 
 
 def check_brain(
@@ -56,12 +74,12 @@ def check_brain(
         Metrics by name, without those that are None; ``brain_doubts`` lists the reasons as clauses
         and is empty for a plausible mask.
     """
-    low, high = _VOLUME_ML
+    smallest_ml, largest_ml = _BRAIN_VOLUME_ML
     warnings = []
-    if not low <= volume <= high:
+    if not smallest_ml <= volume <= largest_ml:
         warnings.append(
-            f"the volume of the brain mask is {volume:.0f} ml (expected {low:.0f} to"
-            f" {high:.0f} ml)"
+            f"the volume of the brain mask is {volume:.0f} ml (expected {smallest_ml:.0f} to"
+            f" {largest_ml:.0f} ml)"
         )
     if determinant is not None and determinant > _MAX_DETERMINANT:
         warnings.append(
@@ -85,8 +103,10 @@ def check_brain(
         "brain_template_dice": template_dice,
         "brain_turned_deg": turned_deg,
     }
-    rounded: dict[str, object] = {k: round(v, 4) for k, v in metrics.items() if v is not None}
-    return rounded | {"brain_doubts": warnings}
+    rounded_metrics: dict[str, object] = {
+        name: round(value, 4) for name, value in metrics.items() if value is not None
+    }
+    return rounded_metrics | {"brain_doubts": warnings}
 
 
 def volume_ml(mask: Array, affine: Array) -> float:
@@ -94,22 +114,9 @@ def volume_ml(mask: Array, affine: Array) -> float:
     return np.count_nonzero(mask) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
 
 
-_TOP_MM = 130.0  # mm, distance from the top of the head that contains brain and cerebellum
-# initial scaling of the template; MNI templates are larger than most brains, so that their edge
-# would otherwise start in the scalp
-_START_SCALE = 0.92
-# Normalized mutual information in the template's brain below which the header may be wrong by
-# quarter turns. Upright heads had at least 1.09, rotated heads at most 1.04.
-_UNLIKE_NMI = 1.06
-_TURN_MM = 8.0  # mm, voxel size for the comparison of poses of rotated heads
-_TURNS_TRIED = 3
-# A rotated pose is accepted if it raises the mutual information above 1 by this factor.
-_TURNED_GAIN = 1.5
-
-
 def downsample(image: Volume, mm: float) -> Volume:
     """Downsample an image to voxels of about `mm` over the same field of view (float32)."""
-    data, affine = low_resolution_grids.coarsen(image.data, image.affine, mm)
+    data, affine = low_resolution_grids.downsample_volume(image.data, image.affine, mm)
     return Volume(data=data, affine=affine)
 
 
@@ -122,26 +129,26 @@ def empty_grid_2mm(template: Volume) -> Volume:
     return Volume(data=np.zeros(shape, dtype=np.float32), affine=affine)
 
 
-def _starts(head: Volume, template: Volume) -> list[Array]:
+def _make_initial_poses(head: Volume, template: Volume) -> list[Array]:
     """Return initial transforms of a template point to its point in the head (4 x 4, RAS+ mm).
 
     The identity (the pose of the headers) comes first. The other transforms use a scaled-down
     template with several pitch angles and several shifts from the center of the upper 130 mm of
     the head.
     """
-    inside = voxel_centers(masks.head_mask(head.data, head.affine), head.affine)
-    top = np.percentile(inside[:, 2], 99.9)
-    center = inside[inside[:, 2] > top - _TOP_MM].mean(axis=0)
-    brain = voxel_centers(template.data > 0.1, template.affine)
-    middle = brain.mean(axis=0)
-    scaled = np.diag([_START_SCALE, _START_SCALE, _START_SCALE, 1.0])
-    scaled[:3, 3] = (1 - _START_SCALE) * middle
+    head_points = voxel_centers(masks.head_mask(head.data, head.affine), head.affine)
+    head_top_mm = np.percentile(head_points[:, 2], 99.9)
+    head_center = head_points[head_points[:, 2] > head_top_mm - _BRAIN_HEIGHT_MM].mean(axis=0)
+    brain_points = voxel_centers(template.data > 0.1, template.affine)
+    brain_center = brain_points.mean(axis=0)
+    scaling = np.diag([_INITIAL_SCALE, _INITIAL_SCALE, _INITIAL_SCALE, 1.0])
+    scaling[:3, 3] = (1 - _INITIAL_SCALE) * brain_center
     poses = [np.eye(4)]
     for pitch in np.deg2rad([-30, -20, -10, 0, 10, 20, 30]):
         for superior in (-24, -12, 0, 12):
             for anterior in (-12, 0, 12):
-                shift = center - middle + np.array([0.0, anterior, superior])
-                poses.append(rigid_matrix([*shift, pitch, 0, 0], middle) @ scaled)
+                shift = head_center - brain_center + np.array([0.0, anterior, superior])
+                poses.append(rigid_matrix([*shift, pitch, 0, 0], brain_center) @ scaling)
     return poses
 
 
@@ -164,10 +171,10 @@ def mutual_information(fixed: Volume, moving: Volume, xfm: Array, mask: Array) -
     float
         Normalized mutual information, from 1 (independent) to 2 (one-to-one).
     """
-    resampled = sample_volume(
+    moving_on_fixed = sample_volume(
         moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, order=1, zero_outside=True
     )
-    return similarity.normalized_mutual_information(fixed.data[mask], resampled[mask])
+    return similarity.normalized_mutual_information(fixed.data[mask], moving_on_fixed[mask])
 
 
 def _align_head(
@@ -195,10 +202,10 @@ def _align_head(
         mutual information in the template's brain after registration and with the headers.
     """
     low_template = downsample(template, 4.0)
-    inside = low_resolution_grids.downsample_mask(template_mask, template.affine, 4.0)
+    low_mask = low_resolution_grids.downsample_mask(template_mask, template.affine, 4.0)
     low_head = downsample(head, 4.0)
-    poses = _starts(low_head, low_template)
-    scores = [mutual_information(low_template, low_head, pose, inside) for pose in poses]
+    poses = _make_initial_poses(low_head, low_template)
+    scores = [mutual_information(low_template, low_head, pose, low_mask) for pose in poses]
     levels: dict[str, Any] = {
         "iterations": (60, 20),
         "shrink": (2, 1),
@@ -207,7 +214,7 @@ def _align_head(
     }
     stages = [Stage(transform="Rigid[0.1]", **levels), Stage(transform="Affine[0.1]", **levels)]
 
-    def aligned(pose: Array, name: str) -> tuple[float, Array]:
+    def align_from(pose: Array, name: str) -> tuple[float, Array]:
         files = register(
             low_template,
             low_head,
@@ -215,17 +222,19 @@ def _align_head(
             seed=seed,
             prefix=f"{prefix}{name}_",
             start=pose,
-            fixed_mask=inside,
+            fixed_mask=low_mask,
         )
         matrix = read_linear(files[0])
-        return mutual_information(low_template, low_head, matrix, inside), matrix
+        return mutual_information(low_template, low_head, matrix, low_mask), matrix
 
-    fits = [aligned(poses[n], str(n)) for n in np.argsort(scores)[::-1][:n_starts]]
+    fits = [
+        align_from(poses[number], str(number)) for number in np.argsort(scores)[::-1][:n_starts]
+    ]
     nmi, xfm = max(fits, key=lambda pair: pair[0])
-    if nmi < _UNLIKE_NMI:
-        for number, pose in enumerate(_find_turned_poses(low_head, low_template, inside)):
-            turned_nmi, turned_xfm = aligned(pose, f"turned{number}")
-            if turned_nmi - 1 > _TURNED_GAIN * (nmi - 1):
+    if nmi < _MIN_UPRIGHT_NMI:
+        for number, pose in enumerate(_find_turned_poses(low_head, low_template, low_mask)):
+            turned_nmi, turned_xfm = align_from(pose, f"turned{number}")
+            if turned_nmi - 1 > _MIN_TURNED_GAIN * (nmi - 1):
                 nmi, xfm = turned_nmi, turned_xfm
     return xfm, nmi, scores[0]
 
@@ -235,24 +244,29 @@ def _find_turned_poses(head: Volume, template: Volume, template_mask: Array) -> 
 
     The list contains one pose for each of the best rotations, best first.
     """
-    low_template, low_head = downsample(template, _TURN_MM), downsample(head, _TURN_MM)
-    inside = low_resolution_grids.downsample_mask(template_mask, template.affine, _TURN_MM)
+    low_template, low_head = (
+        downsample(template, _TURNED_POSE_VOXEL_MM),
+        downsample(head, _TURNED_POSE_VOXEL_MM),
+    )
+    low_mask = low_resolution_grids.downsample_mask(
+        template_mask, template.affine, _TURNED_POSE_VOXEL_MM
+    )
     center = voxel_centers(masks.head_mask(head.data, head.affine), head.affine).mean(axis=0)
-    best: list[tuple[float, int, Array]] = []
+    best_poses: list[tuple[float, int, Array]] = []
     for rotation in quarter_turns():
         to_upright = np.eye(4)
         to_upright[:3, :3], to_upright[:3, 3] = rotation.T, center - rotation.T @ center
         upright = Volume(data=low_head.data, affine=to_upright @ low_head.affine)
         scores = [
-            (mutual_information(low_template, upright, pose, inside), number, pose)
-            for number, pose in enumerate(_starts(upright, low_template))
+            (mutual_information(low_template, upright, pose, low_mask), number, pose)
+            for number, pose in enumerate(_make_initial_poses(upright, low_template))
         ]
         score, _, pose = max(scores)
-        best.append((score, len(best), invert(to_upright) @ pose))
-    return [pose for _, _, pose in sorted(best, reverse=True)[:_TURNS_TRIED]]
+        best_poses.append((score, len(best_poses), invert(to_upright) @ pose))
+    return [pose for _, _, pose in sorted(best_poses, reverse=True)[:_N_TURNS_TRIED]]
 
 
-def _fit_mask(head: Volume, template_mask: Array) -> Array:
+def _adapt_mask(head: Volume, template_mask: Array) -> Array:
     """Adapt a transformed template mask to the tissue of a bias-corrected T1w image.
 
     Tissue is brighter than about half of the gray matter intensity. Parts connected by bridges of
@@ -271,20 +285,24 @@ def _fit_mask(head: Volume, template_mask: Array) -> Array:
     Array
         Brain voxels (3D, boolean).
     """
-    certain = masks.grow(template_mask > 0.5, head.affine, -4.0)
-    inside = head.data[certain]
-    tissue = inside[inside > masks.otsu(inside)] if inside.size else inside
+    inner_brain = masks.grow(template_mask > 0.5, head.affine, -4.0)
+    inner_values = head.data[inner_brain]
+    tissue = (
+        inner_values[inner_values > masks.otsu_threshold(inner_values)]
+        if inner_values.size
+        else inner_values
+    )
     if tissue.size == 0:
         return template_mask > 0.5
-    low, high = np.percentile(inside, 25) * 0.55, np.percentile(tissue, 98) * 1.15
-    limit = masks.grow(template_mask > 0.5, head.affine, 3.0)
-    bright = (head.data > low) & (head.data < high) & limit
-    core = masks.largest_component(masks.open_mask(bright, head.affine, 2.5))
-    dilated = masks.grow(core, head.affine, 1.5) & bright
+    darkest, brightest = np.percentile(inner_values, 25) * 0.55, np.percentile(tissue, 98) * 1.15
+    outer_limit = masks.grow(template_mask > 0.5, head.affine, 3.0)
+    bright_voxels = (head.data > darkest) & (head.data < brightest) & outer_limit
+    tissue_core = masks.largest_component(masks.open_mask(bright_voxels, head.affine, 2.5))
+    dilated_core = masks.grow(tissue_core, head.affine, 1.5) & bright_voxels
     mask = masks.close_mask(
-        masks.largest_component(dilated | (certain & (head.data > 0))), head.affine, 6.0
+        masks.largest_component(dilated_core | (inner_brain & (head.data > 0))), head.affine, 6.0
     )
-    return masks.fill_holes(mask) & limit
+    return masks.fill_holes(mask) & outer_limit
 
 
 def brain_from_head(
@@ -295,7 +313,7 @@ def brain_from_head(
     seed: int,
     prefix: str,
     sloppy: bool,
-    fitted: bool = True,
+    adapt_to_tissue: bool = True,
 ) -> tuple[Array, Array, dict[str, object]]:
     """Compute the brain mask of a head by registration to a template.
 
@@ -317,7 +335,7 @@ def brain_from_head(
         Path and first letters of the files that ANTs writes.
     sloppy : bool
         Whether to register from one start instead of two.
-    fitted : bool, optional
+    adapt_to_tissue : bool, optional
         Whether the mask is adapted to the tissue of a T1w image. Set this to False for other
         contrasts, whose tissues have another order of intensities.
 
@@ -327,22 +345,24 @@ def brain_from_head(
         Brain voxels (3D, boolean), transform of a template point to its point in the head (4 x 4,
         RAS+ mm), and the metrics of `check_brain`.
     """
-    low = downsample(head, 2.0)
+    low_head = downsample(head, 2.0)
     n_starts = 1 if sloppy else 2
     xfm, nmi, header_nmi = _align_head(
-        low, template, template_mask, seed=seed, prefix=prefix, n_starts=n_starts
+        low_head, template, template_mask, seed=seed, prefix=prefix, n_starts=n_starts
     )
-    carried_mask = low_resolution_grids.coverage(
-        template_mask, template.affine, low.data.shape, low.affine, invert(xfm)
+    mapped_mask = low_resolution_grids.coverage(
+        template_mask, template.affine, low_head.data.shape, low_head.affine, invert(xfm)
     )
-    mask = _fit_mask(low, carried_mask).astype(np.float32) if fitted else carried_mask
-    check = check_brain(
-        volume_ml(mask > 0.5, low.affine),
+    mask = (
+        _adapt_mask(low_head, mapped_mask).astype(np.float32) if adapt_to_tissue else mapped_mask
+    )
+    metrics = check_brain(
+        volume_ml(mask > 0.5, low_head.affine),
         determinant=float(np.linalg.det(xfm[:3, :3])),
         nmi=nmi,
         nmi_headers=header_nmi,
-        template_dice=similarity.dice(mask > 0.5, carried_mask > 0.5),
-        turned_deg=turn_deg(xfm),
+        template_dice=similarity.dice(mask > 0.5, mapped_mask > 0.5),
+        turned_deg=rotation_angle_deg(xfm),
     )
-    brain = sample_volume(mask, low.affine, head.data.shape, head.affine, order=1) > 0.5
-    return brain, xfm, check
+    brain = sample_volume(mask, low_head.affine, head.data.shape, head.affine, order=1) > 0.5
+    return brain, xfm, metrics

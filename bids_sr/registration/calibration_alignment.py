@@ -12,10 +12,10 @@ from scipy import ndimage
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
-from bids_sr.registration.rigid import displacement_summary, rigid
+from bids_sr.registration.rigid import displacement_summary, register_rigid
 from bids_sr.registration.same_contrast import refine
 from bids_sr.spatial import low_resolution_grids, similarity
-from bids_sr.spatial.edges import EdgeError, edge_mismatch
+from bids_sr.spatial.edges import EdgeError, measure_edge_mismatch
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
@@ -61,7 +61,7 @@ def register_to_calibration(
         Transform of a boldref point to its calibration point (4 x 4, RAS+ mm), and metrics of its
         size and fit by name.
     """
-    fit = rigid(
+    fit = register_rigid(
         boldref,
         calibration,
         mask,
@@ -70,20 +70,26 @@ def register_to_calibration(
         prefix=prefix,
         soft=True,
     )
-    blur = np.sqrt(np.maximum(boldref.zooms**2 - calibration.zooms**2, 0)) / calibration.zooms
-    smoothed = ndimage.gaussian_filter(
-        np.asarray(calibration.data, np.float32), blur / FWHM_PER_SIGMA, mode="nearest"
+    fwhm_voxels = (
+        np.sqrt(np.maximum(boldref.zooms**2 - calibration.zooms**2, 0)) / calibration.zooms
     )
-    xfm = refine(boldref, Volume(data=smoothed, affine=calibration.affine), mask, fit.xfm)
+    smoothed_calibration = ndimage.gaussian_filter(
+        np.asarray(calibration.data, np.float32), fwhm_voxels / FWHM_PER_SIGMA, mode="nearest"
+    )
+    xfm = refine(
+        boldref, Volume(data=smoothed_calibration, affine=calibration.affine), mask, fit.xfm
+    )
     facts: dict[str, object] = {
         **displacement_summary(xfm, mask, boldref.affine),
         "start": fit.start,
         "nmi": round(fit.nmi, 4),
     }
-    return xfm, facts | agreement(boldref, mask, calibration, calibration_mask, xfm, factor)
+    return xfm, facts | measure_agreement(
+        boldref, mask, calibration, calibration_mask, xfm, factor
+    )
 
 
-def agreement(
+def measure_agreement(
     boldref: Volume,
     mask: Array,
     calibration: Volume,
@@ -115,30 +121,36 @@ def agreement(
         edges cannot be compared).
     """
     shape = boldref.data.shape
-    resampled = (
+    resampled_mask = (
         low_resolution_grids.coverage(
             calibration_mask, calibration.affine, shape, boldref.affine, xfm
         )
         >= 0.5
     )
-    overlap = float((resampled & mask).sum() / max(int(mask.sum()), 1))
+    overlap = float((resampled_mask & mask).sum() / max(int(mask.sum()), 1))
     grid_shape, affine = hr_grid(shape, boldref.affine, factor)
     calibration_image = sample_volume(
         calibration.data, calibration.affine, grid_shape, affine, xfm
     )
     # The calibration image is reduced to the resolution of the BOLD run.
-    low = np.asarray(acquire(calibration_image, affine, factor=factor, magnitude=True)[0])
-    common = resampled & mask
+    lowres_image = np.asarray(acquire(calibration_image, affine, factor=factor, magnitude=True)[0])
+    common_mask = resampled_mask & mask
     facts: dict[str, float | None] = {
         "overlap": round(overlap, 4),
-        "dice": round(similarity.dice(mask, resampled), 4),
-        "correlation": round(similarity.pearson_correlation(low[common], boldref.data[common]), 4),
+        "dice": round(similarity.dice(mask, resampled_mask), 4),
+        "correlation": round(
+            similarity.pearson_correlation(lowres_image[common_mask], boldref.data[common_mask]), 4
+        ),
         "edges_apart_mm": None,
         "edges_apart_p90_mm": None,
     }
     try:
-        mismatch = edge_mismatch(
-            boldref.data, low, common, boldref.affine, blur_mm=float(boldref.zooms[:2].max())
+        mismatch = measure_edge_mismatch(
+            boldref.data,
+            lowres_image,
+            common_mask,
+            boldref.affine,
+            blur_mm=float(boldref.zooms[:2].max()),
         )
     except EdgeError:
         return facts

@@ -17,26 +17,28 @@ from bids_sr.spatial.transforms import compute_displacement_mm
 from bids_sr.sr.prior_maps.calibration_components import MIN_VOLUMES, calibration_components
 from bids_sr.sr.prior_maps.temporal_components import SeriesError
 
-_LEAST_OVERLAP = 0.5  # smallest fraction of the BOLD brain that is inside the calibration brain
+_LOGGER = logging.getLogger(__name__)
+_MIN_OVERLAP = 0.5  # smallest fraction of the BOLD brain that is inside the calibration brain
 # correlation of the two references in the brain below which the calibration is from another head
 # or registration failed
-_LEAST_CORRELATION = 0.5
+_MIN_CORRELATION = 0.5
 # mm, largest displacement of a volume from the reference (rms over the brain)
-_MOST_MOTION_MM = 1.0
-_MOST_FAR = 0.25  # largest fraction of volumes that may exceed the displacement and are excluded
-_MOST_VOLUMES = 100  # volumes to read; more volumes add little information and need more memory
+_MAX_MOTION_MM = 1.0
+# largest fraction of volumes that may exceed the displacement and are excluded
+_MAX_FAR_FRACTION = 0.25
+_MAX_VOLUMES = 100  # volumes to read; more volumes add little information and need more memory
 
 
 def _realign_volumes(reader: SeriesReader, matrices: Array, first: int) -> Array:
-    """Return up to `_MOST_VOLUMES` steady-state volumes in reference space (X, Y, Z, T)."""
-    stop = min(reader.shape[3], first + _MOST_VOLUMES)
-    out = np.empty((*reader.shape[:3], stop - first), dtype=np.float32)
+    """Return up to `_MAX_VOLUMES` steady-state volumes in reference space (X, Y, Z, T)."""
+    stop = min(reader.shape[3], first + _MAX_VOLUMES)
+    volumes = np.empty((*reader.shape[:3], stop - first), dtype=np.float32)
     for t in range(first, stop):
-        out[..., t - first] = resample_to_reference(reader, t, matrices[t])
-    return out
+        volumes[..., t - first] = resample_to_reference(reader, t, matrices[t])
+    return volumes
 
 
-def _task_regressors(events: Path, tr: float, volumes: int) -> Array:
+def _task_regressors(events: Path, tr: float, n_volumes: int) -> Array:
     """Return the predicted response of each condition with events (T, C).
 
     Raises
@@ -44,9 +46,9 @@ def _task_regressors(events: Path, tr: float, volumes: int) -> Array:
     DesignError
         The events file cannot be used.
     """
-    responses = read_events(events).courses(frame_times(volumes, tr))
+    responses = read_events(events).courses(frame_times(n_volumes, tr))
     regressors = [regressor for regressor in responses.values() if np.abs(regressor).max() > 1e-3]
-    return np.stack(regressors, axis=1) if regressors else np.zeros((volumes, 0))
+    return np.stack(regressors, axis=1) if regressors else np.zeros((n_volumes, 0))
 
 
 def rejection_reason(facts: Mapping[str, float]) -> str:
@@ -62,29 +64,26 @@ def rejection_reason(facts: Mapping[str, float]) -> str:
     str
         Reason as a clause; "" if the calibration run can be used.
     """
-    if facts["overlap"] < _LEAST_OVERLAP:
+    if facts["overlap"] < _MIN_OVERLAP:
         return (
             f"the calibration run covers only {facts['overlap']:.0%} of the brain in the"
             " BOLD run. Acquire the calibration run with the same field of view as the BOLD"
             " run."
         )
-    if facts["correlation"] < _LEAST_CORRELATION:
+    if facts["correlation"] < _MIN_CORRELATION:
         return (
             "after registration, the calibration run does not match the BOLD run (spatial"
             f" correlation {facts['correlation']:.2f}). The calibration run may be from"
             " another participant or have another contrast, or the registration may have"
             " failed. Check the registration figure."
         )
-    if facts.get("far_share", 0.0) > _MOST_FAR:
+    if facts.get("far_share", 0.0) > _MAX_FAR_FRACTION:
         return (
             f"the head moved by {facts['motion_max_mm']:.1f} mm during the calibration run;"
-            f" at most {_MOST_MOTION_MM:g} mm are allowed. Repeat the acquisition with less"
+            f" at most {_MAX_MOTION_MM:g} mm are allowed. Repeat the acquisition with less"
             " head motion."
         )
     return ""
-
-
-_LOGGER = logging.getLogger(__name__)
 
 
 def calibration_patterns(
@@ -133,22 +132,24 @@ def calibration_patterns(
     """
     first = n_dummy
     if not mask.any() or reader.shape[3] - first < MIN_VOLUMES:
-        count = (
+        size_text = (
             f"{max(reader.shape[3] - first, 0)} steady-state volumes and {int(mask.sum())}"
             " brain voxels"
         )
         raise SeriesError(
-            f"the calibration run has {count}; at least {MIN_VOLUMES} volumes"
+            f"the calibration run has {size_text}; at least {MIN_VOLUMES} volumes"
             " are required to estimate variances"
         )
     series = _realign_volumes(reader, matrices, first)
-    used = slice(first, first + series.shape[3])
-    fd = framewise_displacement(params[used])
-    displacements = compute_displacement_mm(matrices[used], mask, reader.affine)
-    task, task_facts = _task(events, tr, reader.shape[3])
+    used_volumes = slice(first, first + series.shape[3])
+    fd = framewise_displacement(params[used_volumes])
+    displacements = compute_displacement_mm(matrices[used_volumes], mask, reader.affine)
+    task, task_facts = _read_task(events, tr, reader.shape[3])
     # Rotations (rad) are converted to displacements (mm) at the radius of the head.
-    motion = np.asarray(params[used], dtype=np.float64) * ([1.0] * 3 + [HEAD_RADIUS_MM] * 3)
-    is_far = displacements > _MOST_MOTION_MM
+    motion = np.asarray(params[used_volumes], dtype=np.float64) * (
+        [1.0] * 3 + [HEAD_RADIUS_MM] * 3
+    )
+    is_far = displacements > _MAX_MOTION_MM
     task_facts |= {
         "fd_max_mm": round(float(np.nanmax(fd)), 4),
         "fd_mean_mm": round(float(np.nanmean(fd)), 4),
@@ -166,18 +167,20 @@ def calibration_patterns(
         drift=drift_basis(series.shape[3], tr),
         motion=motion,
         fd=np.where(is_far, np.inf, fd),
-        task=None if task is None else task[used],
+        task=None if task is None else task[used_volumes],
         first=first,
     )
     return patterns, task_facts | components
 
 
-def _task(events: Path | None, tr: float, volumes: int) -> tuple[Array | None, dict[str, object]]:
+def _read_task(
+    events: Path | None, tr: float, n_volumes: int
+) -> tuple[Array | None, dict[str, object]]:
     """Return task regressors (None if there are none), and a fact for the report."""
     if events is None:
         return None, {"task": "no events file"}
     try:
-        return _task_regressors(events, tr, volumes), {"task": Path(events).name}
+        return _task_regressors(events, tr, n_volumes), {"task": Path(events).name}
     except DesignError as error:
         _LOGGER.warning(
             "The task effects could not be removed from the calibration run: %s", error

@@ -19,10 +19,10 @@ from bids_sr.io.volume import Volume
 
 PROGRAMS = ("fast", "bet", "bet2", "flirt")
 """Programs that have to be on the PATH; bet is the FSL script that runs bet2."""
-_CLASSES = 3  # gray matter, white matter and CSF, FAST's default
+_N_CLASSES = 3  # gray matter, white matter and CSF, FAST's default
 # intensity of the brightest voxel in the input of FAST; scans are in [0, 1] before
-_LARGEST = 1000.0
-_TYPES = {"T1w": 1}
+_MAX_INTENSITY = 1000.0
+_IMAGE_TYPES = {"T1w": 1}
 """Image type for FAST: 1 for T1-weighted; all other contrasts count as T2-weighted (2)."""
 
 
@@ -50,8 +50,8 @@ def correct_bias_with_fast(image: Volume, contrast: str, folder: Path) -> Volume
     RuntimeError
         FAST failed.
     """
-    restored = _run_fast(image, _TYPES.get(contrast, 2), folder, "restore")
-    return image.like(np.maximum(restored, 0))
+    corrected = _run_fast(image, _IMAGE_TYPES.get(contrast, 2), folder, "restore")
+    return image.like(np.maximum(corrected, 0))
 
 
 def _run_fast(image: Volume, image_type: int, folder: Path, result: str) -> Array:
@@ -78,12 +78,12 @@ def _run_fast(image: Volume, image_type: int, folder: Path, result: str) -> Arra
     interface = FAST(
         in_files=[str(_save_input(image, folder))],
         img_type=image_type,
-        number_classes=_CLASSES,
+        number_classes=_N_CLASSES,
         output_biascorrected=result == "restore",
         no_pve=True,
         out_basename=str(folder / "fast"),
         output_type="NIFTI_GZ",
-        environ=_environment(),
+        environ=_make_environment(),
     )
     interface.run(cwd=str(folder))
     data, _ = load_image(_require_output(folder / f"fast_{result}.nii.gz", "fast"))
@@ -119,13 +119,13 @@ def segment_with_fast(
     RuntimeError
         FAST failed or found fewer tissues.
     """
-    top = max(float(np.abs(image.data[brain]).max(initial=0)), 1e-9)
-    extracted = np.where(brain, image.data * (_LARGEST / top), 0)
-    segmented = _run_fast(image.like(extracted), _TYPES[contrast], folder, "seg")
-    labels = np.where(brain, np.round(segmented), 0)
-    classes = [labels == label for label in range(1, _CLASSES + 1)]
+    highest = max(float(np.abs(image.data[brain]).max(initial=0)), 1e-9)
+    brain_image = np.where(brain, image.data * (_MAX_INTENSITY / highest), 0)
+    class_image = _run_fast(image.like(brain_image), _IMAGE_TYPES[contrast], folder, "seg")
+    labels = np.where(brain, np.round(class_image), 0)
+    classes = [labels == label for label in range(1, _N_CLASSES + 1)]
     if not all(voxels.any() for voxels in classes):
-        raise RuntimeError(f"FSL FAST found fewer than {_CLASSES} tissue classes")
+        raise RuntimeError(f"FSL FAST found fewer than {_N_CLASSES} tissue classes")
     classes.sort(key=lambda voxels: float(image.data[voxels].mean()))
     return dict(zip(("csf", "gm", "wm"), classes, strict=True))
 
@@ -152,7 +152,7 @@ def extract_brain_with_bet(image: Volume, folder: Path) -> Array:
         out_file=str(folder / "bet.nii.gz"),
         mask=True,
         output_type="NIFTI_GZ",
-        environ=_environment(),
+        environ=_make_environment(),
     )
     interface.run(cwd=str(folder))
     data, _ = load_image(_require_output(folder / "bet_mask.nii.gz", "bet"))
@@ -203,7 +203,7 @@ def register_with_flirt(frame: Volume, image: Volume, folder: Path, *, affine: b
         out_matrix_file=str(folder / "flirt.mat"),
         out_file=str(folder / "flirt.nii.gz"),
         output_type="NIFTI_GZ",
-        environ=_environment(),
+        environ=_make_environment(),
     )
     interface.run(cwd=str(folder))
     matrix = np.loadtxt(_require_output(folder / "flirt.mat", "flirt"))
@@ -242,25 +242,27 @@ def world_matrix(matrix: Array, frame: Volume, image: Volume) -> Array:
 
 def _make_fsl_matrix(image: Volume) -> Array:
     """Return the matrix from voxel numbers to FSL coordinates (4 x 4, mm)."""
-    scaled = np.diag([*image.zooms, 1.0])
+    voxel_to_fsl = np.diag([*image.zooms, 1.0])
     if np.linalg.det(image.affine[:3, :3]) > 0:
-        scaled[0, 0] *= -1
-        scaled[0, 3] = (image.data.shape[0] - 1) * image.zooms[0]
-    return scaled
+        voxel_to_fsl[0, 0] *= -1
+        voxel_to_fsl[0, 3] = (image.data.shape[0] - 1) * image.zooms[0]
+    return voxel_to_fsl
 
 
-def _environment() -> dict[str, str]:
+def _make_environment() -> dict[str, str]:
     """Return environment variables for FSL: compressed output and one thread."""
     return {"FSLOUTPUTTYPE": "NIFTI_GZ", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
 
 
 def _save_input(image: Volume, folder: Path) -> Path:
+    """Write an image to a folder as input of a program, and return its path."""
     path = folder / "head.nii.gz"
     save_image(np.asarray(image.data, dtype=np.float32), image.affine, path)
     return path
 
 
 def _require_output(path: Path, program: str) -> Path:
+    """Return the path of an output, or raise RuntimeError if the program did not write it."""
     if not path.is_file():
         raise RuntimeError(f"FSL {program} ended without an error but did not write {path.name}")
     return path

@@ -10,7 +10,11 @@ from scipy import ndimage
 
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.volume import Volume
-from bids_sr.registration.same_contrast import ALIKE, refine
+from bids_sr.registration.same_contrast import (
+    SAME_CONTRAST_CORRELATION,
+    mask_field_of_view,
+    refine,
+)
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import voxel_centers
 
@@ -19,11 +23,11 @@ SAME_HEAD = 0.8
 """Smallest similarity of runs of one head. Two runs of a participant have .98 to .99, heads and
 their own mirror images .43 to .73 (at 3 and 6 mm; `benchmarks/head_similarity.py`).
 """
-_MIRRORED_GAIN = 0.5
+_MAX_MIRRORED_DISTANCE = 0.5
 """Largest 1 - r of a mirrored image, relative to 1 - r as stored, that shows that left and right
 are swapped.
 """
-_MOST_MOVED_MM = 15.0
+_MAX_START_ERROR_MM = 15.0
 """Largest correction (mm) of the start for a mirrored head, whose mirror plane is estimated."""
 
 
@@ -85,38 +89,28 @@ def local_detail(image: Array, mask: MaskArray, zooms: Array) -> Float:
 def head_similarity(first: Array, other: Array, mask: MaskArray, zooms: Array) -> float:
     """Return the similarity of two heads on one grid: the correlation of their local detail.
 
-    If the images correlate at `ALIKE` or more before local means are divided out, this higher
-    correlation is returned, because images without local detail have only noise there. Voxels
-    without signal in either image, such as voxels outside the field of view, are ignored. NaN if
-    fewer than two voxels remain or an image is constant.
+    If the images correlate at `SAME_CONTRAST_CORRELATION` or more before local means are divided
+    out, this higher correlation is returned, because images without local detail have only noise
+    there. Voxels without signal in either image, such as voxels outside the field of view, are
+    ignored. The similarity is NaN if fewer than two voxels remain or an image is constant.
     """
     usable = mask & (first > 0) & (other > 0)
     if usable.sum() < 2 or min(float(image[usable].std()) for image in (first, other)) == 0:
         return float("nan")
-    plain = float(np.corrcoef(first[usable], other[usable])[0, 1])
-    if plain >= ALIKE:
-        return plain
+    correlation = float(np.corrcoef(first[usable], other[usable])[0, 1])
+    if correlation >= SAME_CONTRAST_CORRELATION:
+        return correlation
     detail, other_detail = (local_detail(image, usable, zooms)[usable] for image in (first, other))
     return float(np.corrcoef(detail, other_detail)[0, 1])
 
 
-def resample_to_reference(moving: Volume, fixed: Volume, xfm: Array) -> Float:
+def resample_with_field_of_view(moving: Volume, fixed: Volume, xfm: Array) -> Float:
     """Resample an image to the grid of a fixed image; 0 outside its field of view.
 
-    `xfm`: transform (4 x 4) from fixed points to moving points (RAS+ mm).
+    The transform `xfm` maps a fixed point to its moving point (4 x 4, RAS+ mm).
     """
-    shape = fixed.data.shape
-    resampled = sample_volume(moving.data, moving.affine, shape, fixed.affine, xfm)
-    inside = sample_volume(
-        np.ones(moving.data.shape, dtype=np.float32),
-        moving.affine,
-        shape,
-        fixed.affine,
-        xfm,
-        order=1,
-        zero_outside=True,
-    )
-    return np.where(inside > 0.99, resampled, 0)
+    resampled = sample_volume(moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm)
+    return np.where(mask_field_of_view(moving, fixed, xfm), resampled, 0)
 
 
 def mirrored_similarity(first: Volume, other: Volume, mask: MaskArray, xfm: Array) -> float:
@@ -138,10 +132,12 @@ def mirrored_similarity(first: Volume, other: Volume, mask: MaskArray, xfm: Arra
     float
         See `head_similarity`.
     """
-    mirrored, reflection = _swap_sides(other)
+    mirrored_image, reflection = _swap_sides(other)
     start = reflection @ xfm @ _reflect_head(first, mask)
-    aligned = refine(first, mirrored, mask, start, rounds=3, most_mm=_MOST_MOVED_MM)
-    resampled = resample_to_reference(mirrored, first, aligned)
+    refined_xfm = refine(
+        first, mirrored_image, mask, start, rounds=3, max_change_mm=_MAX_START_ERROR_MM
+    )
+    resampled = resample_with_field_of_view(mirrored_image, first, refined_xfm)
     return head_similarity(first.data, resampled, mask, first.zooms)
 
 
@@ -150,11 +146,13 @@ def is_mirrored(
 ) -> bool:
     """Return whether left and right of a head are swapped relative to the first run.
 
-    `similarity`: similarity of the images as stored (`head_similarity`). For the other parameters,
-    see `mirrored_similarity`.
+    `similarity` is the result of `head_similarity` for the images as stored. The other parameters
+    are described in `mirrored_similarity`.
     """
-    swapped = mirrored_similarity(first, other, mask, xfm)
-    return swapped >= SAME_HEAD and 1 - swapped < _MIRRORED_GAIN * (1 - similarity)
+    swapped_similarity = mirrored_similarity(first, other, mask, xfm)
+    return swapped_similarity >= SAME_HEAD and 1 - swapped_similarity < _MAX_MIRRORED_DISTANCE * (
+        1 - similarity
+    )
 
 
 def _swap_sides(image: Volume) -> tuple[Volume, Float]:

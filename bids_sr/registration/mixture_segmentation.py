@@ -13,14 +13,14 @@ from scipy import ndimage
 from bids_sr.io.arrays import Array
 from bids_sr.spatial.masks import bounding_box
 
-_SAMPLE = 200_000  # voxels to which the mixture is fitted before neighbors are included
-_ROUNDS = 20  # rounds of expectation-maximization
-_FIELD_ROUNDS = 4  # rounds with neighbors
+_MAX_SAMPLE_VOXELS = 200_000  # voxels to which the mixture is fitted before neighbors are included
+_N_EM_ROUNDS = 20  # rounds of expectation-maximization
+_N_FIELD_ROUNDS = 4  # rounds with neighbors
 # starting means of GM, WM and CSF relative to the 95th percentile, without priors
-_START = np.array([0.62, 0.95, 0.22])
+_INITIAL_MEANS = np.array([0.62, 0.95, 0.22])
 
 
-def tissue_probabilities(volume: Array, mask: Array, priors: Array | None = None) -> Array:
+def compute_tissue_probabilities(volume: Array, mask: Array, priors: Array | None = None) -> Array:
     """Segment gray matter, white matter and CSF of a T1w image with a mixture model.
 
     Parameters
@@ -49,88 +49,94 @@ def tissue_probabilities(volume: Array, mask: Array, priors: Array | None = None
     Ashburner and Friston 2005 (mixture with deformed priors); Zhang et al. 2001 (Markov random
     field).
     """
-    inside = np.asarray(mask, dtype=bool)
-    if not inside.any():
+    brain = np.asarray(mask, dtype=bool)
+    if not brain.any():
         raise ValueError("the brain mask of the T1w image is empty")
-    box = bounding_box(inside)
-    mask = inside[box]
-    x = np.asarray(volume[box], dtype=np.float32)[mask]
-    scale = float(np.percentile(x, 95))
+    box = bounding_box(brain)
+    mask = brain[box]
+    intensities = np.asarray(volume[box], dtype=np.float32)[mask]
+    scale = float(np.percentile(intensities, 95))
     if not scale > 0:
         raise ValueError("the T1w image is zero everywhere inside its brain mask")
-    x /= scale
+    intensities /= scale
     if priors is None:
-        weights = np.full((3, x.size), 1 / 3, dtype=np.float32)
-        means = _START.copy()
+        weights = np.full((3, intensities.size), 1 / 3, dtype=np.float32)
+        means = _INITIAL_MEANS.copy()
     else:
         weights = np.asarray(priors[(slice(None), *box)], dtype=np.float32)[:, mask] + np.float32(
             0.02
         )
         weights /= weights.sum(axis=0)
-        means = np.array([_robust_mean(x, w) for w in weights])
+        means = np.array([_robust_mean(intensities, tissue_weights) for tissue_weights in weights])
     del priors  # three images at full resolution, which are freed here if the caller drops them
-    model = (means, np.full(3, 0.12))
-    subset = slice(None, None, max(1, x.size // _SAMPLE))
-    for _ in range(_ROUNDS):
-        model = _maximize(x[subset], _expect(x[subset], weights[:, subset], model))
-    posterior = _expect(x, weights, model)
-    for _ in range(_FIELD_ROUNDS):
-        field = _neighborhood(posterior, mask) + np.float32(0.05)
-        posterior = _expect(x, weights * field, model)
-        model = _maximize(x, posterior)
-    out = np.zeros((3, *inside.shape), dtype=np.float32)
-    out[(slice(None), *box)][:, mask] = posterior
-    return out
+    tissues = (means, np.full(3, 0.12))
+    subset = slice(None, None, max(1, intensities.size // _MAX_SAMPLE_VOXELS))
+    for _ in range(_N_EM_ROUNDS):
+        tissues = _fit_tissues(
+            intensities[subset],
+            _compute_posteriors(intensities[subset], weights[:, subset], tissues),
+        )
+    posterior = _compute_posteriors(intensities, weights, tissues)
+    for _ in range(_N_FIELD_ROUNDS):
+        neighbor_weights = _average_neighbors(posterior, mask) + np.float32(0.05)
+        posterior = _compute_posteriors(intensities, weights * neighbor_weights, tissues)
+        tissues = _fit_tissues(intensities, posterior)
+    probabilities = np.zeros((3, *brain.shape), dtype=np.float32)
+    probabilities[(slice(None), *box)][:, mask] = posterior
+    return probabilities
 
 
-def _expect(x: Array, weights: Array, model: tuple[Array, Array]) -> Array:
+def _compute_posteriors(intensities: Array, weights: Array, tissues: tuple[Array, Array]) -> Array:
     """Return posteriors (3, N) of voxels with intensities x (N,) under mixing weights (3, N)."""
-    means, deviations = (np.asarray(part, dtype=np.float32)[:, None] for part in model)
-    likelihood = np.exp(-0.5 * ((x - means) / deviations) ** 2) / deviations
+    means, sds = (np.asarray(values, dtype=np.float32)[:, None] for values in tissues)
+    likelihood = np.exp(-0.5 * ((intensities - means) / sds) ** 2) / sds
     # voxels darker than CSF belong to no other tissue
-    likelihood[2, x < means[2]] = 1 / deviations[2, 0]
+    likelihood[2, intensities < means[2]] = 1 / sds[2, 0]
     posterior = likelihood * weights + np.float32(1e-12)
     return posterior / posterior.sum(axis=0)
 
 
-def _maximize(x: Array, posterior: Array) -> tuple[Array, Array]:
+def _fit_tissues(intensities: Array, posterior: Array) -> tuple[Array, Array]:
     """Return means and standard deviations of the tissues.
 
     The standard deviations are bounded so that no tissue collapses.
     """
-    mass = posterior.sum(axis=1, dtype=np.float64) + 1e-9
+    n_voxels = posterior.sum(axis=1, dtype=np.float64) + 1e-9
     # Products are summed by numpy because the result of a dot product depends on the processor.
-    means = np.asarray([(p * x).sum(dtype=np.float64) for p in posterior]) / mass
-    squares = [
-        (p * (x - np.float32(m)) ** 2).sum(dtype=np.float64)
-        for p, m in zip(posterior, means, strict=True)
-    ]
-    spread = np.asarray(squares) / mass
-    return means, np.clip(np.sqrt(spread), 0.04, 0.25)
-
-
-def _robust_mean(x: Array, weights: Array) -> float:
-    """Return the median of voxels with a clear prior, or the weighted mean if these are few."""
-    clear = weights > 0.7
-    return (
-        float(np.median(x[clear]))
-        if clear.sum() > 50
-        else float((weights * x).sum() / weights.sum())
+    means = (
+        np.asarray(
+            [(probabilities * intensities).sum(dtype=np.float64) for probabilities in posterior]
+        )
+        / n_voxels
     )
+    squares = [
+        (probabilities * (intensities - np.float32(mean)) ** 2).sum(dtype=np.float64)
+        for probabilities, mean in zip(posterior, means, strict=True)
+    ]
+    variances = np.asarray(squares) / n_voxels
+    return means, np.clip(np.sqrt(variances), 0.04, 0.25)
 
 
-def _neighborhood(posterior: Array, mask: Array) -> Array:
+def _robust_mean(intensities: Array, weights: Array) -> float:
+    """Return the median of voxels with a clear prior, or the weighted mean if these are few."""
+    has_clear_prior = weights > 0.7
+    if has_clear_prior.sum() > 50:
+        return float(np.median(intensities[has_clear_prior]))
+    return float((weights * intensities).sum() / weights.sum())
+
+
+def _average_neighbors(posterior: Array, mask: Array) -> Array:
     """Average the posteriors over the 26 neighbors and the voxel itself, within the mask."""
-    out = np.empty_like(posterior)
+    averages = np.empty_like(posterior)
     grid = np.zeros(mask.shape, dtype=np.float32)
-    share = np.maximum(ndimage.uniform_filter(mask.astype(np.float32), 3)[mask], 1e-3)
-    for k in range(posterior.shape[0]):
-        grid[mask] = posterior[k]
-        out[k] = ndimage.uniform_filter(grid, 3)[mask] / share
-    return out
+    mask_fraction = np.maximum(ndimage.uniform_filter(mask.astype(np.float32), 3)[mask], 1e-3)
+    for tissue in range(posterior.shape[0]):
+        grid[mask] = posterior[tissue]
+        averages[tissue] = ndimage.uniform_filter(grid, 3)[mask] / mask_fraction
+    return averages
 
 
-def segmentation(probabilities: Array) -> Array:
+def label_tissues(probabilities: Array) -> Array:
     """Return tissue labels with BIDS numbers: 0 outside, 1 GM, 2 WM, 3 CSF.
 
     Parameters

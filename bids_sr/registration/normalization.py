@@ -53,9 +53,9 @@ def normalize(
         resamples the T1w image to the template; the second maps T1w points to template points.
     """
     mm = 4.0 if sloppy else 3.0
-    low = downsample(template, mm)
-    inside = low_resolution_grids.downsample_mask(template_mask, template.affine, mm)
-    stripped = Volume(data=np.where(mask, brain.data, 0), affine=brain.affine)
+    low_template = downsample(template, mm)
+    low_mask = low_resolution_grids.downsample_mask(template_mask, template.affine, mm)
+    brain_image = Volume(data=np.where(mask, brain.data, 0), affine=brain.affine)
     levels: dict[str, Any] = {
         "iterations": (50, 20),
         "shrink": (3, 2),
@@ -80,15 +80,15 @@ def normalize(
             shrink=(4, 2, 1),
             mm=(4.0, 2.0, 1.0),
         )
-    rim = masks.grow(inside, low.affine, 3.0)
+    metric_mask = masks.grow(low_mask, low_template.affine, 3.0)
     forward, inverse = register(
-        low,
-        downsample(stripped, mm),
+        low_template,
+        downsample(brain_image, mm),
         [affine, syn],
         seed=seed,
         prefix=prefix,
         start=start,
-        fixed_mask=rim,
+        fixed_mask=metric_mask,
     )
     return forward, inverse
 
@@ -120,12 +120,12 @@ def resample_priors(
     """
     # Because template maps are smooth, they can be resampled at 2 mm, which is faster, and then
     # interpolated to the T1w grid.
-    low_shape, low_affine, _ = low_resolution_grids.low_grid(t1w.data.shape, t1w.affine, 2.0)
-    low = Volume(np.zeros(low_shape, dtype=np.float32), low_affine)
-    resampled = [np.clip(apply(image, low, [std2t1w], seed=seed), 0, 1) for image in maps]
+    low_shape, low_affine, _ = low_resolution_grids.lowres_grid(t1w.data.shape, t1w.affine, 2.0)
+    low_grid = Volume(np.zeros(low_shape, dtype=np.float32), low_affine)
+    lowres_priors = [np.clip(apply(image, low_grid, [std2t1w], seed=seed), 0, 1) for image in maps]
     gray, white = (
-        sample_volume(tissue, low.affine, t1w.data.shape, t1w.affine, order=1)
-        for tissue in resampled
+        sample_volume(tissue, low_grid.affine, t1w.data.shape, t1w.affine, order=1)
+        for tissue in lowres_priors
     )
     fluid = np.where(mask, np.clip(1 - gray - white, 0, 1), 0)
     return np.stack([gray, white, fluid])

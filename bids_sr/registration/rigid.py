@@ -3,6 +3,8 @@
 Matrices are 4x4 (RAS mm) and map a point of the fixed image to its position in the moving image.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from nibabel.affines import apply_affine
 
@@ -24,20 +26,20 @@ from bids_sr.spatial.transforms import (
 # fraction of the smaller head; if the heads overlap by less, the headers are not the only start
 _MIN_OVERLAP = 0.3
 # fraction of the best start's mutual information; below it, registration from the headers is poor
-_POOR_GAIN = 0.5
+_POOR_MATCH_RATIO = 0.5
 # Starts are compared on voxels of this size (mm).
-_LARGE_MM = 4.0
+_LARGE_VOXEL_MM = 4.0
 # fraction of a large voxel (rms over the head); closer transforms are the same result
-_SAME = 0.25
+_SAME_RESULT_VOXELS = 0.25
 # A header that is wrong by a quarter turn leads to a match with little information. Rotated starts
 # are registered on large voxels if they are close to that match before registration.
-_TURNS_TRIED = 3
-_TURN_SHARE = 0.25  # fraction of the mutual information above 1 that counts as close
+_N_TURNS_TRIED = 3
+_CLOSE_MATCH_RATIO = 0.25  # fraction of the mutual information above 1 that counts as close
 # A rotated start is selected if it raises the mutual information above 1 by this factor.
-_TURNED_GAIN = 1.5
+_MIN_TURNED_GAIN = 1.5
 # Once the metric no longer improves, its slope slowly falls to this value. With the default of
-# `Stage`, almost all iterations are computed; with 7e-7, a slab of 8 slices moved by .055 mm.
-_THRESHOLD = 5e-7
+# `Stage`, almost all iterations are computed; with 7e-7, a slab of 8 slices moved by 0.055 mm.
+_CONVERGENCE_SLOPE = 5e-7
 
 
 @frozen
@@ -60,7 +62,8 @@ class _Fit:
     start: str
 
 
-def _center(mask: Array, affine: Array) -> Array:
+def _center_of_mass(mask: Array, affine: Array) -> Array:
+    """Return the center of mass of a mask (3,; RAS+ mm)."""
     return apply_affine(affine, np.argwhere(mask).mean(axis=0))
 
 
@@ -79,16 +82,16 @@ def dilate_for_metric(mask: Array, image: Volume) -> Array:
     return masks.grow(mask, image.affine, 1.5 * float(image.zooms.max()))
 
 
-def linear_stages(kind: str, size: float, fine_mm: float = 0.0) -> list[Stage]:
+def linear_stages(kind: str, voxel_mm: float, last_sigma_mm: float = 0.0) -> list[Stage]:
     """Return the stages of a linear registration.
 
     Parameters
     ----------
     kind : str
         Transform of ANTs, ``Rigid`` or ``Affine``.
-    size : float
+    voxel_mm : float
         Smallest voxel size of the images (mm).
-    fine_mm : float, optional
+    last_sigma_mm : float, optional
         Smoothing of the last level (sigma, mm).
 
     Returns
@@ -101,31 +104,36 @@ def linear_stages(kind: str, size: float, fine_mm: float = 0.0) -> list[Stage]:
             transform=f"{kind}[0.1]",
             iterations=(100, 50),
             shrink=(2, 1),
-            mm=(1.2 * size, 0.6 * size),
-            threshold=_THRESHOLD,
+            mm=(1.2 * voxel_mm, 0.6 * voxel_mm),
+            threshold=_CONVERGENCE_SLOPE,
         ),
         Stage(
             transform=f"{kind}[0.05]",
             iterations=(30,),
             shrink=(1,),
-            mm=(fine_mm,),
+            mm=(last_sigma_mm,),
             sampling=1.0,
-            threshold=_THRESHOLD,
+            threshold=_CONVERGENCE_SLOPE,
         ),
     ]
 
 
 def _overlap(fixed: Volume, fixed_mask: Array, moving: Volume, moving_mask: Array) -> float:
     """Return the fraction of the smaller mask that the headers place inside the other mask."""
-    covered = (
+    moving_on_fixed = (
         low_resolution_grids.coverage(moving_mask, moving.affine, fixed.data.shape, fixed.affine)
         > 0.5
     )
-    sizes = [fixed_mask.sum() * np.prod(fixed.zooms), moving_mask.sum() * np.prod(moving.zooms)]
-    return float((covered & fixed_mask).sum() * np.prod(fixed.zooms) / max(min(sizes), 1.0))
+    volumes_mm3 = [
+        fixed_mask.sum() * np.prod(fixed.zooms),
+        moving_mask.sum() * np.prod(moving.zooms),
+    ]
+    return float(
+        (moving_on_fixed & fixed_mask).sum() * np.prod(fixed.zooms) / max(min(volumes_mm3), 1.0)
+    )
 
 
-def rigid(
+def register_rigid(
     fixed: Volume,
     moving: Volume,
     fixed_mask: Array,
@@ -163,30 +171,26 @@ def rigid(
     _Fit
         Transform of the best match, with its mutual information and start.
     """
-    rim = dilate_for_metric(fixed_mask, fixed)
-    large_voxels = _use_large_voxels(fixed, moving, fixed_mask, moving_mask)
-    center, target = _center(fixed_mask, fixed.affine), _center(moving_mask, moving.affine)
+    metric_mask = dilate_for_metric(fixed_mask, fixed)
+    large_voxels = _downsample_to_large_voxels(fixed, moving, fixed_mask, moving_mask)
+    fixed_center = _center_of_mass(fixed_mask, fixed.affine)
+    moving_center = _center_of_mass(moving_mask, moving.affine)
     shift = np.eye(4)
-    shift[:3, 3] = target - center
+    shift[:3, 3] = moving_center - fixed_center
     starts = {"headers": np.eye(4), "centers of mass": shift}
     if _overlap(fixed, fixed_mask, moving, moving_mask) >= _MIN_OVERLAP:
         scores = {
-            name: mutual_information(fixed, moving, start, rim) for name, start in starts.items()
+            name: mutual_information(fixed, moving, start, metric_mask)
+            for name, start in starts.items()
         }
-        if scores["headers"] - 1 >= _POOR_GAIN * (scores["centers of mass"] - 1):
+        if scores["headers"] - 1 >= _POOR_MATCH_RATIO * (scores["centers of mass"] - 1):
             del starts["centers of mass"]
-    if len(starts) > 1:
-        from_headers, from_centers = (
-            large_voxels.register(start, seed=seed, prefix=f"{prefix}start{number}_")
-            for number, start in enumerate(starts.values())
-        )
-        points = voxel_centers(large_voxels.inside, large_voxels.fixed.affine)
-        if rms_distance(from_headers, from_centers, points) < _SAME * large_voxels.mm:
-            del starts["headers"]  # the centers of mass are closer to the common result
-    size = float(fixed.zooms.min())
-    stages = linear_stages("Rigid", size, 0.35 * size if soft else 0.0)
+    if len(starts) > 1 and large_voxels.have_same_result(starts, seed=seed, prefix=prefix):
+        del starts["headers"]  # the centers of mass are closer to the common result
+    voxel_mm = float(fixed.zooms.min())
+    stages = linear_stages("Rigid", voxel_mm, 0.35 * voxel_mm if soft else 0.0)
 
-    def fitted(start: Array, name: str, number: int) -> _Fit:
+    def register_from(start: Array, name: str, number: int) -> _Fit:
         files = register(
             fixed,
             moving,
@@ -194,18 +198,22 @@ def rigid(
             seed=seed,
             prefix=f"{prefix}{number}_",
             start=start,
-            fixed_mask=rim,
+            fixed_mask=metric_mask,
         )
         xfm = nearest_rigid(read_linear(files[0]))
-        return _Fit(xfm=xfm, nmi=mutual_information(fixed, moving, xfm, rim), start=name)
+        return _Fit(xfm=xfm, nmi=mutual_information(fixed, moving, xfm, metric_mask), start=name)
 
-    fits = [fitted(start, name, number) for number, (name, start) in enumerate(starts.items())]
+    fits = [
+        register_from(start, name, number) for number, (name, start) in enumerate(starts.items())
+    ]
     best = max(fits, key=lambda fit: fit.nmi)
-    turned_start = _find_turned_start(large_voxels, center, target, best, seed=seed, prefix=prefix)
+    turned_start = _find_turned_start(
+        large_voxels, fixed_center, moving_center, best, seed=seed, prefix=prefix
+    )
     if turned_start is not None:
-        rotated = fitted(turned_start, "turned headers", len(fits))
-        if rotated.nmi - 1 > _TURNED_GAIN * (best.nmi - 1):
-            best = rotated
+        turned_fit = register_from(turned_start, "turned headers", len(fits))
+        if turned_fit.nmi - 1 > _MIN_TURNED_GAIN * (best.nmi - 1):
+            best = turned_fit
     return best
 
 
@@ -233,7 +241,7 @@ class _LargeVoxels:
         return mutual_information(self.fixed, self.moving, xfm, self.inside)
 
     def register(self, start: Array, *, seed: int, prefix: str) -> Array:
-        """Register the images by the first stage of `rigid`."""
+        """Register the images by the first stage of `register_rigid`."""
         (path,) = register(
             self.fixed,
             self.moving,
@@ -245,43 +253,59 @@ class _LargeVoxels:
         )
         return nearest_rigid(read_linear(path))
 
+    def have_same_result(self, starts: Mapping[str, Array], *, seed: int, prefix: str) -> bool:
+        """Return whether registrations from two starts lead to nearly the same transform."""
+        first, second = (
+            self.register(start, seed=seed, prefix=f"{prefix}start{number}_")
+            for number, start in enumerate(starts.values())
+        )
+        points = voxel_centers(self.inside, self.fixed.affine)
+        return rms_distance(first, second, points) < _SAME_RESULT_VOXELS * self.mm
 
-def _use_large_voxels(
+
+def _downsample_to_large_voxels(
     fixed: Volume, moving: Volume, fixed_mask: Array, moving_mask: Array
 ) -> _LargeVoxels:
-    mm = _LARGE_MM * masks.head_scale(moving_mask, moving.affine)
-    low = downsample(fixed, mm)
+    """Downsample both images to voxels of 4 mm, or to smaller voxels if the head is small."""
+    mm = _LARGE_VOXEL_MM * masks.head_scale(moving_mask, moving.affine)
+    low_fixed = downsample(fixed, mm)
     inside = low_resolution_grids.downsample_mask(fixed_mask, fixed.affine, mm)
     return _LargeVoxels(
-        fixed=low,
+        fixed=low_fixed,
         moving=downsample(moving, mm),
-        inside=dilate_for_metric(inside, low),
+        inside=dilate_for_metric(inside, low_fixed),
         mm=mm,
     )
 
 
 def _find_turned_start(
-    large_voxels: _LargeVoxels, center: Array, target: Array, best: _Fit, *, seed: int, prefix: str
+    large_voxels: _LargeVoxels,
+    fixed_center: Array,
+    moving_center: Array,
+    best: _Fit,
+    *,
+    seed: int,
+    prefix: str,
 ) -> Array | None:
     """Return the start rotated by multiples of 90 degrees that should be registered, if any.
 
     A rotated start is promising if it is close to the best match so far (`best`), or better than
     the headers before registration. The most promising starts are registered on large voxels. The
     result is the best of these transforms (4 x 4, RAS+ mm); None unless it matches better than
-    `best` on these voxels. `center` and `target` are the centers of mass in the fixed and the
-    moving image (RAS+ mm), which are aligned.
+    `best` on these voxels. `fixed_center` and `moving_center` are the centers of mass of the heads
+    (RAS+ mm), which are aligned.
     """
-    scores = []
+    scored_starts = []
     for rotation in quarter_turns():
         start = np.eye(4)
         start[:3, :3] = rotation
-        start[:3, 3] = target - rotation @ center
-        scores.append((large_voxels.score(start), start))
-    scores.sort(key=lambda pair: -pair[0])
-    minimum = min(_TURN_SHARE * (best.nmi - 1), large_voxels.score(np.eye(4)) - 1)
-    promising = [start for start_nmi, start in scores if start_nmi - 1 >= minimum]
+        start[:3, 3] = moving_center - rotation @ fixed_center
+        scored_starts.append((large_voxels.score(start), start))
+    scored_starts.sort(key=lambda pair: -pair[0])
+    minimum = min(_CLOSE_MATCH_RATIO * (best.nmi - 1), large_voxels.score(np.eye(4)) - 1)
+    promising_starts = [start for start_nmi, start in scored_starts if start_nmi - 1 >= minimum]
     best_start, turned_nmi = None, large_voxels.score(best.xfm)
-    for number, start in enumerate(promising[:_TURNS_TRIED]):
+    for number, start in enumerate(promising_starts[:_N_TURNS_TRIED]):
         xfm = large_voxels.register(start, seed=seed, prefix=f"{prefix}turned{number}_")
         if (nmi := large_voxels.score(xfm)) > turned_nmi:
             best_start, turned_nmi = xfm, nmi
@@ -290,10 +314,10 @@ def _find_turned_start(
 
 def nearest_rigid(matrix: Array) -> Array:
     """Return the closest rigid matrix, which removes rounding errors of single-precision files."""
-    u, _, vt = np.linalg.svd(matrix[:3, :3])
-    out = np.array(matrix, dtype=float)
-    out[:3, :3] = u @ vt
-    return round_values(out)
+    left_vectors, _, right_vectors = np.linalg.svd(matrix[:3, :3])
+    rigid_matrix = np.array(matrix, dtype=float)
+    rigid_matrix[:3, :3] = left_vectors @ right_vectors
+    return round_values(rigid_matrix)
 
 
 def displacement_summary(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:

@@ -5,15 +5,32 @@ Matrices are 4x4 (RAS mm) and map a point of the fixed image to its position in 
 
 import numpy as np
 
-from bids_sr.io.arrays import Array
+from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.hmc import MotionEstimator
 from bids_sr.spatial.reproducible_numbers import round_values
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rms_distance, voxel_centers
 
-ALIKE = 0.97
+SAME_CONTRAST_CORRELATION = 0.97
 """Smallest correlation of aligned images of one contrast; below it, the alignment is rejected."""
+
+
+def mask_field_of_view(moving: Volume, fixed: Volume, xfm: Array) -> MaskArray:
+    """Return the voxels of a fixed image inside the field of view of a moving image (3D, boolean).
+
+    The transform `xfm` maps a fixed point to its moving point (4 x 4, RAS+ mm).
+    """
+    coverage = sample_volume(
+        np.ones(moving.data.shape, dtype=np.float32),
+        moving.affine,
+        fixed.data.shape,
+        fixed.affine,
+        xfm,
+        order=1,
+        zero_outside=True,
+    )
+    return coverage > 0.99
 
 
 def refine(
@@ -23,11 +40,12 @@ def refine(
     start: Array,
     *,
     rounds: int = 2,
-    most_mm: float = 3.0,
+    max_change_mm: float = 3.0,
 ) -> Array:
     """Refine a rigid transform between images of one contrast by Gauss-Newton.
 
-    If registration fails or changes the transform by more than `most_mm`, the result is `start`.
+    If registration fails or changes the transform by more than `max_change_mm`, the result is
+    `start`.
 
     Parameters
     ----------
@@ -41,7 +59,7 @@ def refine(
         Transform of a fixed point to its moving point (4 x 4, RAS+ mm), accurate to about 10 mm.
     rounds : int, optional
         Number of times that the moving image is resampled and registered.
-    most_mm : float, optional
+    max_change_mm : float, optional
         Largest change of the transform (mm, rms over the head).
 
     Returns
@@ -53,13 +71,14 @@ def refine(
     if xfm is None:
         return np.asarray(start, dtype=float)
     change_mm = rms_distance(start, xfm, voxel_centers(mask, fixed.affine))
-    return xfm if change_mm <= most_mm else np.asarray(start, dtype=float)
+    return xfm if change_mm <= max_change_mm else np.asarray(start, dtype=float)
 
 
-def align_alike(fixed: Volume, moving: Volume, mask: Array) -> Array | None:
+def align_same_contrast(fixed: Volume, moving: Volume, mask: Array) -> Array | None:
     """Align two images of the same head and contrast by Gauss-Newton, starting from their headers.
 
-    The alignment takes about a tenth of the time of `rigid`, and fails after large head motion.
+    The alignment takes about a tenth of the time of `register_rigid`, and fails after large head
+    motion.
 
     Parameters
     ----------
@@ -74,35 +93,34 @@ def align_alike(fixed: Volume, moving: Volume, mask: Array) -> Array | None:
     -------
     Array | None
         Transform of a fixed point to its moving point (4 x 4, RAS+ mm); None unless the images
-        then correlate at .97 or more in the mask.
+        then correlate at 0.97 or more in the mask.
     """
     xfm = _gauss_newton(fixed, moving, mask, np.eye(4), rounds=3)
     if xfm is None:
         return None
     shape = fixed.data.shape
-    resampled = sample_volume(moving.data, moving.affine, shape, fixed.affine, xfm)
-    return xfm if np.corrcoef(resampled[mask], fixed.data[mask])[0, 1] >= ALIKE else None
+    moving_on_fixed = sample_volume(moving.data, moving.affine, shape, fixed.affine, xfm)
+    return (
+        xfm
+        if np.corrcoef(moving_on_fixed[mask], fixed.data[mask])[0, 1] >= SAME_CONTRAST_CORRELATION
+        else None
+    )
 
 
 def _gauss_newton(
     fixed: Volume, moving: Volume, mask: Array, start: Array, rounds: int
 ) -> Array | None:
     """Alternate resampling and registration for some rounds; None if no transform is found."""
-    coverage = np.ones(moving.data.shape, dtype=np.float32)
     xfm = np.asarray(start, dtype=float)
     for _ in range(rounds):
-        shape = fixed.data.shape
-        resampled = sample_volume(moving.data, moving.affine, shape, fixed.affine, xfm)
-        valid = (
-            sample_volume(
-                coverage, moving.affine, shape, fixed.affine, xfm, order=1, zero_outside=True
-            )
-            > 0.99
+        moving_on_fixed = sample_volume(
+            moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm
         )
+        in_view = mask_field_of_view(moving, fixed, xfm)
         estimator = MotionEstimator(
-            np.where(valid, fixed.data, 0), mask & valid, fixed.affine, margin=0
+            np.where(in_view, fixed.data, 0), mask & in_view, fixed.affine, margin=0
         )
-        step, cost = estimator.fit(np.where(valid, resampled, 0), [np.eye(4)])
+        step, cost = estimator.fit(np.where(in_view, moving_on_fixed, 0), [np.eye(4)])
         if not np.isfinite(cost):
             return None
         xfm = round_values(xfm @ step)

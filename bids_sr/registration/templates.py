@@ -23,7 +23,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import load
 from bids_sr.spatial import masks
 
-_NILEARN = "datasets/data/mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
+_NILEARN_FILE = "datasets/data/mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 
 
 class TemplateError(ValueError):
@@ -62,34 +62,32 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
     TemplateError
         The template is not available on this computer.
     """
-    t1_file, brain_file = (
-        cached_file(space, "T1w.nii.gz"),
-        cached_file(space, "desc-brain_mask.nii.gz"),
-    )
+    t1_file = cached_file(space, "T1w.nii.gz")
+    brain_file = cached_file(space, "desc-brain_mask.nii.gz")
     if t1_file and brain_file:
         t1 = load(t1_file)
         mask = load(brain_file).data > 0.5
         maps = [cached_file(space, f"label-{tissue}_probseg.nii.gz") for tissue in ("GM", "WM")]
     else:
-        carried_file = packaged_template(space)
-        if carried_file is None:
+        packaged_file = packaged_template(space)
+        if packaged_file is None:
             raise TemplateError(
                 f"the template space {space} is not available on this computer; available"
                 f" spaces are {', '.join(available_templates())}"
             )
-        t1 = load(carried_file)
+        t1 = load(packaged_file)
         mask = masks.fill_holes(t1.data > 0.1 * np.percentile(t1.data[t1.data > 0], 99))
         maps = (
-            [package_file("nilearn", _NILEARN.format(kind)) for kind in ("gm", "wm")]
+            [package_file("nilearn", _NILEARN_FILE.format(kind)) for kind in ("gm", "wm")]
             if space == DEFAULT_SPACE
             else []
         )
     images = [load(path) for path in maps if path is not None]
     tissues = [image.like(image.data / max(float(image.data.max()), 1e-9)) for image in images]
     brain = np.where(mask, t1.data, 0).astype(np.float32)
-    top = float(np.percentile(brain[mask], 99.9))
+    brightest = float(np.percentile(brain[mask], 99.9))
     return Template(
-        t1=Volume(data=np.clip(brain / top, 0, 1.2), affine=t1.affine),
+        t1=Volume(data=np.clip(brain / brightest, 0, 1.2), affine=t1.affine),
         mask=Volume(data=mask, affine=t1.affine),
         tissues=tissues if len(tissues) == 2 else [],
     )

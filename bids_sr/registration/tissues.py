@@ -18,9 +18,14 @@ from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import image_name, run_program, to_ants
 
-NAMES = ("gm", "wm", "csf")
+TISSUES = ("gm", "wm", "csf")
+"""Gray matter, white matter and cerebrospinal fluid."""
 # tissues from dark to bright; the first available contrast orders the classes of Atropos
-_ORDER = {"T1w": ("csf", "gm", "wm"), "T2w": ("wm", "gm", "csf"), "FLAIR": ("csf", "wm", "gm")}
+_TISSUES_BY_BRIGHTNESS = {
+    "T1w": ("csf", "gm", "wm"),
+    "T2w": ("wm", "gm", "csf"),
+    "FLAIR": ("csf", "wm", "gm"),
+}
 
 
 def segment_tissues(
@@ -53,23 +58,25 @@ def segment_tissues(
     RuntimeError
         Atropos failed.
     """
-    available = [name for name in _ORDER if name in contrasts]
-    inside = np.asarray(mask, dtype=bool)
-    if not available or len(available) < len(contrasts):
+    available_contrasts = [name for name in _TISSUES_BY_BRIGHTNESS if name in contrasts]
+    brain = np.asarray(mask, dtype=bool)
+    if not available_contrasts or len(available_contrasts) < len(contrasts):
         raise ValueError(
-            f"tissues can be segmented from the contrasts {', '.join(_ORDER)}; got"
+            f"tissues can be segmented from the contrasts {', '.join(_TISSUES_BY_BRIGHTNESS)}; got"
             f" {', '.join(contrasts) or 'no contrast'}"
         )
-    if any(contrasts[name].shape != inside.shape for name in available) or not inside.any():
+    if (
+        any(contrasts[name].shape != brain.shape for name in available_contrasts)
+        or not brain.any()
+    ):
         raise ValueError(
-            f"the brain mask with shape {inside.shape} is empty or is not on the grid of"
-            " the images"
+            f"the brain mask with shape {brain.shape} is empty or is not on the grid of the images"
         )
     images = [
-        to_ants(Volume(data=_scale_to_thousand(contrasts[name], inside), affine=affine), seed)
-        for name in available
+        to_ants(Volume(data=_scale_to_thousand(contrasts[name], brain), affine=affine), seed)
+        for name in available_contrasts
     ]
-    mask_image = to_ants(Volume(data=inside, affine=affine), seed).clone("unsigned int")
+    mask_image = to_ants(Volume(data=brain, affine=affine), seed).clone("unsigned int")
     labels = images[0].clone("unsigned int")
     with tempfile.TemporaryDirectory(prefix="tissues") as folder:
         arguments = ["-d", "3", "-x", image_name(mask_image), "-i", "KMeans[3]", "-r", "0"]
@@ -85,16 +92,20 @@ def segment_tissues(
         probabilities = np.stack(
             [np.asarray(load_image(path)[0], dtype=np.float32) for path in paths]
         )
-    brightness = np.asarray(contrasts[available[0]], dtype=np.float64)
+    brightness = np.asarray(contrasts[available_contrasts[0]], dtype=np.float64)
     means = [
         float((probability * brightness).sum() / max(float(probability.sum()), 1e-9))
         for probability in probabilities
     ]
-    total = np.maximum(probabilities.sum(axis=0), 1e-6)
-    ordered = dict(zip(_ORDER[available[0]], np.argsort(means), strict=True))
+    probability_sum = np.maximum(probabilities.sum(axis=0), 1e-6)
+    class_numbers = dict(
+        zip(_TISSUES_BY_BRIGHTNESS[available_contrasts[0]], np.argsort(means), strict=True)
+    )
     return {
-        name: np.where(inside, probabilities[ordered[name]] / total, 0).astype(np.float32)
-        for name in NAMES
+        name: np.where(brain, probabilities[class_numbers[name]] / probability_sum, 0).astype(
+            np.float32
+        )
+        for name in TISSUES
     }
 
 
@@ -103,8 +114,10 @@ def _scale_to_thousand(image: Array, inside: Array) -> Array:
 
     For small intensities, Atropos considers the covariances to be singular.
     """
-    top = float(np.percentile(np.abs(image[inside]), 99))
-    return np.asarray(image * (1000 / top) if top > 0 else image, dtype=np.float32)
+    percentile_99 = float(np.percentile(np.abs(image[inside]), 99))
+    return np.asarray(
+        image * (1000 / percentile_99) if percentile_99 > 0 else image, dtype=np.float32
+    )
 
 
 def tissue_masks(probabilities: Mapping[str, Array]) -> dict[str, Array]:
@@ -121,6 +134,9 @@ def tissue_masks(probabilities: Mapping[str, Array]) -> dict[str, Array]:
         Voxels by tissue (3D, boolean). Voxels with a probability of 0 for all tissues belong to
         none.
     """
-    stack = np.stack([probabilities[name] for name in NAMES])
-    winner = stack.argmax(axis=0)
-    return {name: (winner == k) & (stack.sum(axis=0) > 0) for k, name in enumerate(NAMES)}
+    probability_maps = np.stack([probabilities[name] for name in TISSUES])
+    most_probable = probability_maps.argmax(axis=0)
+    return {
+        name: (most_probable == number) & (probability_maps.sum(axis=0) > 0)
+        for number, name in enumerate(TISSUES)
+    }

@@ -2,7 +2,7 @@
 
 - The manifest of the figures contains their runs, headings and captions. Their positions, and the
   names of missing items, are taken from the declarations of the functions that draw them
-  (`Shown`).
+  (`FigureSpec`).
 - Reportlets without a run come first, followed by the reportlets of each run.
 - Figures are embedded as data URIs, so that the page is a single file without network requests.
 - Missing items are listed, so that the report of a partial run is recognizable.
@@ -17,18 +17,30 @@ from types import MappingProxyType
 
 from markupsafe import Markup
 
-from bids_sr.boilerplate import path as carried
+from bids_sr.boilerplate import path as boilerplate_path
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 from bids_sr.report.figure_archive import ArchivedFigure, read_figures
 from bids_sr.report.markup import environment
-from bids_sr.report.sections import MODEL, RUN_ENTITIES, SECTIONS, SectionSpec, Shown, run_text
+from bids_sr.report.sections import (
+    MODEL,
+    RUN_ENTITIES,
+    SECTIONS,
+    FigureSpec,
+    SectionSpec,
+    run_text,
+)
 
-_CARRIED = ("report.css", "save.js", "report.js", "viewer.js")
-_ESCAPED = {sign: f"%{ord(sign):02X}" for sign in "%#\"'<>&\\\n\r\t"}
+_PAGE_FILES = ("report.css", "save.js", "report.js", "viewer.js")
+_URI_ESCAPES = {sign: f"%{ord(sign):02X}" for sign in "%#\"'<>&\\\n\r\t"}
 """Characters that must be escaped in the data URI of an SVG in an HTML attribute."""
 _RunKey = tuple[str | None, ...]
 _NO_RUN: _RunKey = (None,) * len(RUN_ENTITIES)
+_STATIC_IMAGE = '<img src="{uri}" alt="{label}" data-name="{name}">'
+_INTERACTIVE_IMAGE = (
+    '<object type="image/svg+xml" data="{uri}" aria-label="{label}" title="{label}"'
+    ' data-name="{name}"></object>'
+)
 
 
 def _find_run(figure: ArchivedFigure) -> _RunKey:
@@ -36,7 +48,7 @@ def _find_run(figure: ArchivedFigure) -> _RunKey:
     return tuple(map(figure.entities.get, RUN_ENTITIES)) if "task" in figure.entities else _NO_RUN
 
 
-_Found = Sequence[tuple[Shown, Sequence[ArchivedFigure]]]
+_FigureFiles = Sequence[tuple[FigureSpec, Sequence[ArchivedFigure]]]
 """Declarations of a section, each with its existing files."""
 
 
@@ -56,7 +68,7 @@ class _Reportlet:
 
 
 @frozen
-class _Strip:
+class _PanelGroup:
     """Reportlet of the page, with one or more panels.
 
     `name` is the anchor. `run` is the name of the run that begins with the reportlet, "" within a
@@ -84,15 +96,15 @@ class _Section:
 
     name: str
     title: str
-    blocks: Sequence[_Strip] = ()
+    blocks: Sequence[_PanelGroup] = ()
     folded: bool = False
     missing: Sequence[str] = ()
     on_request: Sequence[str] = ()
 
     @property
-    def groups(self) -> list[list[_Strip]]:
+    def groups(self) -> list[list[_PanelGroup]]:
         """Blocks of each run; blocks without a run come first."""
-        groups: list[list[_Strip]] = []
+        groups: list[list[_PanelGroup]] = []
         for block in self.blocks:
             if block.run or not groups:
                 groups.append([])
@@ -115,23 +127,21 @@ def plain_section(name: str, title: str, content: str, missing: Sequence[str] = 
     if not content:
         return _Section(name=name, title=title, missing=missing)
     reportlet = _Reportlet(content=Markup(content))
-    return _Section(name=name, title=title, blocks=[_Strip(name=f"{name}-0", panels=[reportlet])])
+    return _Section(
+        name=name, title=title, blocks=[_PanelGroup(name=f"{name}-0", panels=[reportlet])]
+    )
 
 
 def data_uri(data: bytes) -> str:
     """Return the data URI of an SVG: percent-encoded text or base64, whichever is shorter."""
     encoded = "data:image/svg+xml;base64," + base64.b64encode(data).decode("ascii")
     text = data.decode("utf-8")
-    for character, escape in _ESCAPED.items():  # this loop is ten times as fast as `str.translate`
+    for (
+        character,
+        escape,
+    ) in _URI_ESCAPES.items():  # this loop is ten times as fast as `str.translate`
         text = text.replace(character, escape)
     return min(encoded, f"data:image/svg+xml,{text}", key=len)
-
-
-_STATIC_IMAGE = '<img src="{uri}" alt="{label}" data-name="{name}">'
-_INTERACTIVE_IMAGE = (
-    '<object type="image/svg+xml" data="{uri}" aria-label="{label}" title="{label}"'
-    ' data-name="{name}"></object>'
-)
 
 
 def _embed(figure: ArchivedFigure, *, static: bool, alt: str) -> Markup:
@@ -147,7 +157,7 @@ def _embed(figure: ArchivedFigure, *, static: bool, alt: str) -> Markup:
 
 
 def _assemble(
-    shown: Sequence[Shown],
+    declarations: Sequence[FigureSpec],
     figures: Sequence[ArchivedFigure],
     custom: Mapping[str, str],
     root: Path,
@@ -158,90 +168,106 @@ def _assemble(
     on structural scans is not expected to have BOLD results. Sections that only contain items on
     request are omitted if nothing was requested.
     """
-    by_figure: dict[tuple[str, bool], list[ArchivedFigure]] = {}
+    files_by_figure: dict[tuple[str, bool], list[ArchivedFigure]] = {}
     for figure in figures:
-        by_figure.setdefault((figure.figure, figure.html), []).append(figure)
-    in_order = sorted(shown, key=lambda item: item.place)
-    by_section = {
+        files_by_figure.setdefault((figure.figure, figure.html), []).append(figure)
+    sorted_declarations = sorted(declarations, key=lambda item: item.place)
+    files_by_section = {
         section: [
-            (declaration, by_figure.get((declaration.desc, declaration.html), []))
-            for declaration in in_order
+            (declaration, files_by_figure.get((declaration.desc, declaration.html), []))
+            for declaration in sorted_declarations
             if declaration.section == section.name
         ]
         for section in SECTIONS
     }
-    drawn = {figure.figure for figure in figures}
-    required_sections = {section for section in SECTIONS if not drawn.isdisjoint(section.only)}
-    included = [
-        section
-        for section in SECTIONS
-        if (
-            section in required_sections
-            or custom.get(section.name)
-            or (
-                not section.only
-                and (
-                    not (required_sections and by_section[section])
-                    or any(f for _, f in by_section[section])
-                )
-            )
+    figure_names = {figure.figure for figure in figures}
+    required_sections = {
+        section for section in SECTIONS if not figure_names.isdisjoint(section.only)
+    }
+    sections = []
+    for spec in SECTIONS:
+        figure_files, text = files_by_section[spec], custom.get(spec.name, "")
+        is_required = spec in required_sections or bool(text)
+        is_optional = not spec.only and (
+            _has_files(figure_files) or not (required_sections and figure_files)
         )
-        and (
-            not by_section[section]
-            or any(files or declaration.missing for declaration, files in by_section[section])
-        )
-    ]
-    return [
-        _section(section, by_section[section], custom.get(section.name, ""), root)
-        for section in included
-    ]
+        if (is_required or is_optional) and _is_expected(figure_files):
+            sections.append(_make_section(spec, figure_files, text, root))
+    return sections
 
 
-def _sortable(key: _RunKey) -> tuple[tuple[int, int, str], ...]:
-    return tuple(
-        (v is not None, int(v) if v is not None and v.isdigit() else 0, v or "") for v in key
+def _has_files(figure_files: _FigureFiles) -> bool:
+    """Return whether a section has at least one figure."""
+    return any(files for _, files in figure_files)
+
+
+def _is_expected(figure_files: _FigureFiles) -> bool:
+    """Return whether a section has no declared figures, or figures that exist or are expected."""
+    return not figure_files or any(
+        files or declaration.missing for declaration, files in figure_files
     )
 
 
-def _item(name: str, remark: str, label: str) -> str:
+def _sort_key(key: _RunKey) -> tuple[tuple[int, int, str], ...]:
+    """Return a key that sorts runs without an entity first, and numbers by value."""
+    return tuple(
+        (
+            label is not None,
+            int(label) if label is not None and label.isdigit() else 0,
+            label or "",
+        )
+        for label in key
+    )
+
+
+def _item_text(name: str, remark: str, label: str) -> str:
     """Return the name of an item with its run, if any, and a remark in parentheses.
 
-    >>> _item("uncertainty maps", "--n-ensemble 2 or more", "task tap")
+    >>> _item_text("uncertainty maps", "--n-ensemble 2 or more", "task tap")
     'uncertainty maps of task tap (--n-ensemble 2 or more)'
     """
     return f"{name}{f' of {label}' * bool(label)}{f' ({remark})' * bool(remark)}"
 
 
-def _section(spec: SectionSpec, fragments: _Found, custom: str, root: Path) -> _Section:
-    key_of = _find_run if spec.by_run else (lambda _: _NO_RUN)
-    keys: set[_RunKey] = {key_of(file) for _, files in fragments for file in files}
+def _make_section(
+    spec: SectionSpec, figure_files: _FigureFiles, custom: str, root: Path
+) -> _Section:
+    """Return a section with the figures of each run, and the names of missing items.
+
+    `custom` is text and markup that precedes the figures; it may be "".
+    """
+    find_key = _find_run if spec.by_run else (lambda _: _NO_RUN)
+    keys: set[_RunKey] = {find_key(file) for _, files in figure_files for file in files}
     run_items = {
-        item for item, files in fragments if any(key_of(file) != _NO_RUN for file in files)
+        item for item, files in figure_files if any(find_key(file) != _NO_RUN for file in files)
     }
-    missing, on_request = _name_missing(fragments)
+    missing, on_request = _name_missing(figure_files)
     blocks = (
-        [_Strip(name=f"{spec.name}-text", panels=[_Reportlet(content=Markup(custom))])]
+        [_PanelGroup(name=f"{spec.name}-text", panels=[_Reportlet(content=Markup(custom))])]
         if custom
         else []
     )
-    for key in sorted(keys, key=_sortable):
+    for key in sorted(keys, key=_sort_key):
         entities = {name: value for name, value in zip(RUN_ENTITIES, key, strict=True) if value}
         label = run_text(entities)
-        shown = [
-            (item, [file for file in files if key_of(file) == key]) for item, files in fragments
+        run_fragments = [
+            (item, [file for file in files if find_key(file) == key])
+            for item, files in figure_files
         ]
-        anchor = "-".join([spec.name, *_pairs(entities)])
-        content_blocks = list(_blocks(anchor, shown, root))
+        anchor = "-".join([spec.name, *_entity_pairs(entities)])
+        content_blocks = list(_make_blocks(anchor, run_fragments, root))
         if content_blocks and label:
             content_blocks[0] = replace(content_blocks[0], run=label)
             # An item that exists for another run is also expected for this run.
-            expected = [(item, files) for item, files in shown if item in run_items or files]
+            expected = [
+                (item, files) for item, files in run_fragments if item in run_items or files
+            ]
             for texts, additions in zip(
                 (missing, on_request), _name_missing(expected, label), strict=True
             ):
                 texts += additions
         blocks += content_blocks
-    titles = dict.fromkeys(item.title for item, files in fragments if files and item.title)
+    titles = dict.fromkeys(item.title for item, files in figure_files if files and item.title)
     title = " and ".join(titles) or spec.title
     title = title[:1] + title[1:].lower() if len(titles) > 1 else title
     return _Section(
@@ -254,18 +280,18 @@ def _section(spec: SectionSpec, fragments: _Found, custom: str, root: Path) -> _
     )
 
 
-def _describe(shown: Shown, figure: ArchivedFigure) -> str:
+def _alternative_text(declaration: FigureSpec, figure: ArchivedFigure) -> str:
     """Return alternative text for a figure, for readers who cannot see it.
 
     The text is the declared description, or else the text above the figure and the run.
     """
     run = run_text(figure.entities)
     return figure.alt or ", ".join(
-        filter(None, [figure.heading or shown.subtitle or shown.desc, run])
+        filter(None, [figure.heading or declaration.subtitle or declaration.desc, run])
     )
 
 
-def _pairs(entities: Mapping[str, str]) -> list[str]:
+def _entity_pairs(entities: Mapping[str, str]) -> list[str]:
     """Return the key-label pairs of a run as in its file names."""
     return [
         f"{short}-{entities[name]}"
@@ -274,12 +300,14 @@ def _pairs(entities: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _blocks(anchor: str, fragments: _Found, root: Path) -> Iterator[_Strip]:
+def _make_blocks(anchor: str, fragments: _FigureFiles, root: Path) -> Iterator[_PanelGroup]:
     """Yield the reportlets of one run (or without a run) that have content."""
-    for number, (shown, figures) in enumerate(fragments):
+    for number, (declaration, figures) in enumerate(fragments):
         panels = [
             _Reportlet(
-                content=_embed(figure, static=shown.static, alt=_describe(shown, figure)),
+                content=_embed(
+                    figure, static=declaration.static, alt=_alternative_text(declaration, figure)
+                ),
                 heading=figure.heading,
                 caption=figure.caption,
                 choices=(
@@ -296,13 +324,13 @@ def _blocks(anchor: str, fragments: _Found, root: Path) -> Iterator[_Strip]:
             )
             if caption:  # one caption for all panels
                 panels = [replace(panel, caption="") for panel in panels]
-            yield _Strip(
+            yield _PanelGroup(
                 name=f"{anchor}-{number}",
                 panels=panels,
-                subtitle=shown.subtitle,
+                subtitle=declaration.subtitle,
                 caption=caption,
-                tab=shown.tab,
-                tables=_list_tables(figures[0], shown.tables, root),
+                tab=declaration.tab,
+                tables=_list_tables(figures[0], declaration.tables, root),
             )
 
 
@@ -312,7 +340,7 @@ def _list_tables(figure: ArchivedFigure, names: Sequence[str], root: Path) -> li
     Tables are ``desc-NAME_metrics.tsv``.
     """
     participant = f"sub-{figure.entities['subject']}"
-    stem = "_".join([participant, *_pairs(figure.entities)])
+    stem = "_".join([participant, *_entity_pairs(figure.entities)])
     cards = {MODEL: f"sourcedata/models/{participant}/{stem}_desc-*_model.json"}
     paths = (
         sorted(root.glob(cards.get(name, f"{participant}/**/{stem}_desc-{name}_metrics.tsv")))
@@ -321,7 +349,7 @@ def _list_tables(figure: ArchivedFigure, names: Sequence[str], root: Path) -> li
     return [path.relative_to(root).as_posix() for files in paths for path in files]
 
 
-def _name_missing(fragments: _Found, label: str = "") -> tuple[list[str], list[str]]:
+def _name_missing(fragments: _FigureFiles, label: str = "") -> tuple[list[str], list[str]]:
     """Return names of missing items (of a run): expected items, and items on request.
 
     Items that another existing item replaces are omitted.
@@ -330,8 +358,8 @@ def _name_missing(fragments: _Found, label: str = "") -> tuple[list[str], list[s
     absent = [item for item, files in fragments if not files and item.unless not in available]
     expected = [item for item in absent if item.missing and not item.request]
     return (
-        [_item(item.missing, item.remark, label) for item in expected],
-        [_item(item.request, item.remark, label) for item in absent if item.request],
+        [_item_text(item.missing, item.remark, label) for item in expected],
+        [_item_text(item.request, item.remark, label) for item in absent if item.request],
     )
 
 
@@ -339,7 +367,7 @@ def write_subject_page(
     root: Path,
     subject: str,
     *,
-    shown: Sequence[Shown],
+    declarations: Sequence[FigureSpec],
     custom: Mapping[str, str],
     crashed: bool = False,
     notices: Mapping[str, int] = MappingProxyType({}),
@@ -358,7 +386,7 @@ def write_subject_page(
         Root of the derivatives.
     subject : str
         Label without ``sub-``.
-    shown : Sequence[Shown]
+    declarations : Sequence[FigureSpec]
         Declarations of figures.
     custom : Mapping[str, str]
         HTML of sections without figures, by section name.
@@ -373,25 +401,29 @@ def write_subject_page(
     """
     figures = read_figures(root, subject)
     participant = f"sub-{subject}"
-    session_of = [_find_run(figure)[0] for figure in figures]
-    sessions = sorted({session for session in session_of if session})
-    split = 0 < most_sessions < len(sessions)
+    figure_sessions = [_find_run(figure)[0] for figure in figures]
+    sessions = sorted({session for session in figure_sessions if session})
+    has_session_pages = 0 < most_sessions < len(sessions)
 
-    def figures_in(*included: str | None) -> list[ArchivedFigure]:
-        pairs = zip(figures, session_of, strict=True)
+    def select_figures(*included: str | None) -> list[ArchivedFigure]:
+        pairs = zip(figures, figure_sessions, strict=True)
         return [figure for figure, session in pairs if session in included]
 
-    pages = {participant: figures_in(None) if split else figures}
+    pages = {participant: select_figures(None) if has_session_pages else figures}
     for session in sessions:
         name = f"{participant}_ses-{session}"
-        if split:
-            pages[name] = figures_in(None, session)
+        if has_session_pages:
+            pages[name] = select_figures(None, session)
         else:
             (root / f"{name}.html").unlink(missing_ok=True)
     for name, page_figures in pages.items():
-        sections = _assemble(shown, page_figures, custom, root)
-        if split and name == participant:
-            sections = [replace(s, missing=(), on_request=()) for s in sections if s.blocks]
+        sections = _assemble(declarations, page_figures, custom, root)
+        if has_session_pages and name == participant:
+            sections = [
+                replace(section, missing=(), on_request=())
+                for section in sections
+                if section.blocks
+            ]
         other_pages = {page: f"{page}.html" for page in pages if page != name}
         write_page(
             root / f"{name}.html",
@@ -417,7 +449,7 @@ def write_page(
 
     All text except `Markup` is escaped. `neighbors` are file names by link text.
     """
-    css, *scripts = (carried(name).read_text(encoding="utf-8") for name in _CARRIED)
+    css, *scripts = (boilerplate_path(name).read_text(encoding="utf-8") for name in _PAGE_FILES)
     script = "\n".join(scripts)
     # the content security policy of the page only allows scripts with this hash
     checksum = hashlib.sha256(script.encode("utf-8")).digest()
@@ -434,7 +466,7 @@ def write_page(
             script=script,
             digest=base64.b64encode(checksum).decode("ascii"),
             crashed=crashed,
-            told=notices,
+            notice_counts=notices,
         )
     )
     atomic_files.write_text(target, page)

@@ -15,9 +15,9 @@ from bids_sr.report.markup import ColumnHead, render, render_selector, table
 if TYPE_CHECKING:
     import pandas as pd
 
-_LISTED = 5
+_MAX_CLUSTERS = 5
 """Number of clusters per contrast on the page, except for the first; the file lists all."""
-_NUMBERS = (
+_NUMERIC_COLUMNS = (
     *("fwhm_mm", "x", "y", "z", "scanner_x", "scanner_y", "scanner_z", "above", "label_mm"),
     *("peak", "volume_mm3", "effect", "lower", "upper", "wrongsign", "expected_wrong"),
 )
@@ -46,15 +46,15 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
             " threshold.</p>"
         )
     # Tables in memory contain text, and tables read from files contain numbers.
-    cells = clusters.reindex(columns=list(dict.fromkeys([*clusters.columns, *_NUMBERS])))
-    cells = cells.replace(MISSING, math.nan).astype(dict.fromkeys(_NUMBERS, float))
-    widest = cells["fwhm_mm"].max()
-    visible_cells = cells[(cells["series"] == series) & (cells["fwhm_mm"] == widest)]
+    cells = clusters.reindex(columns=list(dict.fromkeys([*clusters.columns, *_NUMERIC_COLUMNS])))
+    cells = cells.replace(MISSING, math.nan).astype(dict.fromkeys(_NUMERIC_COLUMNS, float))
+    widest_mm = cells["fwhm_mm"].max()
+    visible_cells = cells[(cells["series"] == series) & (cells["fwhm_mm"] == widest_mm)]
     tables: list[tuple[str, Markup]] = []
     for contrast in sorted(clusters["contrast"].unique(), key=lambda name: name != first):
         rows = list(visible_cells[visible_cells["contrast"] == contrast].itertuples())
         if tables:
-            rows = [row for row in rows if str(row.cluster).isdigit()][:_LISTED]
+            rows = [row for row in rows if str(row.cluster).isdigit()][:_MAX_CLUSTERS]
         if rows:
             caption = (
                 f"Largest clusters in the {series} map of the contrast {contrast}."
@@ -74,7 +74,7 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
                 "atlas labels of the cluster",
             ]
             title = f"{series}, contrast {contrast}"
-            tables.append((title, table(caption, heads, map(_line, rows), texts={5, 8})))
+            tables.append((title, table(caption, heads, map(_render_line, rows), texts={5, 8})))
     return render_selector(tables) or Markup(
         "<p class='note'>The maps of this series have no clusters.</p>"
     )
@@ -95,7 +95,8 @@ def _map_text(row: Any) -> str:
     )
 
 
-def _line(row: Any) -> list[str]:
+def _render_line(row: Any) -> list[str]:
+    """Return the cells of a cluster, or of an additional peak of a cluster."""
     coordinates = ", ".join(number(mm, ".0f") for mm in (row.x, row.y, row.z))
     scanner = ",".join(f"{mm:.1f}" for mm in (row.scanner_x, row.scanner_y, row.scanner_z))
     smoothing = f"{row.fwhm_mm:g} mm" if row.fwhm_mm else "none"
@@ -103,12 +104,12 @@ def _line(row: Any) -> list[str]:
     label = row.label if isinstance(row.label, str) else MISSING
     if label != MISSING and row.label_mm > 0:
         label = f"{label}, {row.label_mm:.0f} mm away".replace(" ", _NBSP)
-    ends = interval(row.lower, row.upper, ".3g")
+    interval_text = interval(row.lower, row.upper, ".3g")
     line = [
         row.cluster,
         peak,
         short_number(row.peak),
-        render("value", short_number(row.effect), ends),
+        render("value", short_number(row.effect), interval_text),
         _probability(row.wrongsign),
         label,
     ]

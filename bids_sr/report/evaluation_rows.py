@@ -9,7 +9,7 @@ from bids_sr import series as registry
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, KindOfSeries
 
-_ORDER: tuple[KindOfSeries, ...] = (
+_KIND_ORDER: tuple[KindOfSeries, ...] = (
     "run",
     "baseline",
     "control",
@@ -70,21 +70,26 @@ def list_series(
     kinds : Iterable[KindOfSeries]
         Kinds to include; by default all except ensemble members and placebos.
     """
-    included = set(kinds) or {"baseline", "control", "method", "measured", "run"}
+    included_kinds = set(kinds) or {"baseline", "control", "method", "measured", "run"}
     names_in_rows = [
-        name for name in dict.fromkeys(row.series for row in rows) if get_kind(name) in included
+        name
+        for name in dict.fromkeys(row.series for row in rows)
+        if get_kind(name) in included_kinds
     ]
-    position = {name: k for k, name in enumerate(names)}
-    default_position = {name: k for k, name in enumerate((*ACQUIRED, *BASELINES, *CONTROLS))}
-    return sorted(
-        names_in_rows,
-        key=lambda name: (
-            _ORDER.index(get_kind(name)),
+    position = {name: index for index, name in enumerate(names)}
+    default_position = {
+        name: index for index, name in enumerate((*ACQUIRED, *BASELINES, *CONTROLS))
+    }
+
+    def sort_key(name: str) -> tuple[int, bool, int, int]:
+        return (
+            _KIND_ORDER.index(get_kind(name)),
             not name.startswith("raw"),
             position.get(name, len(position)),
             default_position.get(name, 99),
-        ),
-    )
+        )
+
+    return sorted(names_in_rows, key=sort_key)
 
 
 def negative_control_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
@@ -102,7 +107,7 @@ def negative_control_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
     ]
 
 
-def choose_series(names: Sequence[str], scores: Mapping[str, float]) -> list[str]:
+def select_shown_series(names: Sequence[str], scores: Mapping[str, float]) -> list[str]:
     """Return the series to show: B-spline, the two best methods, and the measured series.
 
     `scores` ranks the methods; if it is empty, the last two methods are shown.

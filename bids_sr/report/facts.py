@@ -11,10 +11,8 @@ from bids_sr.metrics.number_text import short_number
 from bids_sr.report.held_out_text import describe_held_out, describe_initial_weights
 from bids_sr.report.markup import render
 
-_Value = object
 
-
-def _label_html(value: _Value) -> str:
+def _value_html(value: object) -> str:
     """Return the HTML of a value: a text, a list of texts, or a table of facts."""
     if isinstance(value, Mapping):
         return facts_html(value)
@@ -24,18 +22,18 @@ def _label_html(value: _Value) -> str:
         return short_number(value)
     if isinstance(value, list | tuple):
         if all(isinstance(item, int | float | str) and len(str(item)) < 25 for item in value):
-            return Markup(", ").join(_label_html(item) for item in value) or "none"
-        return render("items", [_label_html(item) for item in value])
+            return Markup(", ").join(_value_html(item) for item in value) or "none"
+        return render("items", [_value_html(item) for item in value])
     return "none" if value is None else str(value)
 
 
-def facts_html(facts: Mapping[str, _Value]) -> Markup:
+def facts_html(facts: Mapping[str, object]) -> Markup:
     """Return facts as a two-column table; nested mappings become nested tables.
 
     Underscores in keys become spaces.
     """
     return render(
-        "facts", {str(key).replace("_", " "): _label_html(value) for key, value in facts.items()}
+        "facts", {str(key).replace("_", " "): _value_html(value) for key, value in facts.items()}
     )
 
 
@@ -47,18 +45,16 @@ def messages_html(kind: str, messages: Iterable[str]) -> Markup:
     return render("messages", kind, list(messages))
 
 
-def card_html(card: Mapping[str, _Value]) -> Markup:
-    """Return a paragraph on held-out scores and initial weights of a model; "" if the card has
-    none.
-    """
+def card_html(card: Mapping[str, object]) -> Markup:
+    """Return a paragraph on held-out scores and initial weights; "" if there are none."""
     numbers = " ".join(filter(None, (describe_held_out(card), describe_initial_weights(card))))
     return Markup("<p>{}</p>").format(numbers) if numbers else Markup("")
 
 
-def render_labeled(facts: Mapping[str, _Value], of: str) -> Markup:
+def render_labeled(facts: Mapping[str, object], label_group: str) -> Markup:
     """Return facts with a label, in the order of the labels; other facts are skipped.
 
-    `of` is the key of these labels in ``facts.json``.
+    `label_group` is the key of these labels in ``facts.json``.
     """
-    labels = data_of("facts.json")[of]
+    labels = data_of("facts.json")[label_group]
     return facts_html({label: facts[key] for key, label in labels.items() if key in facts})

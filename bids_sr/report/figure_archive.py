@@ -12,6 +12,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class ArchivedFigure:
         return self.path.suffix == ".html"
 
 
-_NOTED = tuple(
+_NOTE_FIELDS = tuple(
     archived_field.name
     for archived_field in fields(ArchivedFigure)
     if archived_field.name != "path"
@@ -89,14 +90,14 @@ def _pack_figures(source: Path, root: Path, label: str) -> None:
     )
     if files == previous_files:
         return
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
         for name in sorted(files):
             info = zipfile.ZipInfo(name, _NO_TIME)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
             archive.writestr(info, files[name])
-    atomic_files.write_bytes(target, packed.getvalue())
+    atomic_files.write_bytes(target, buffer.getvalue())
 
 
 @contextlib.contextmanager
@@ -140,27 +141,23 @@ def read_figures(root: Path, label: str) -> list[ArchivedFigure]:
     """
     archive = _archive_path(root, label)
     figures: dict[str, ArchivedFigure] = {}
-    packed = 0
+    archive_time_ns = 0
     if archive.is_file() and zipfile.is_zipfile(archive):
-        packed = archive.stat().st_mtime_ns
-        inside = zipfile.Path(archive)  # the archive is opened only once for all figures
-        manifest = inside / _MANIFEST
+        archive_time_ns = archive.stat().st_mtime_ns
+        archive_root = zipfile.Path(archive)  # the archive is opened only once for all figures
+        manifest = archive_root / _MANIFEST
         for note in json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else ():
-            figures[note["file"]] = _to_figure(inside / note["file"], note)
+            figures[note["file"]] = _to_figure(archive_root / note["file"], note)
     for path, note in _new_figures(archive.parent):
-        if path.name not in figures or path.stat().st_mtime_ns > packed:
+        if path.name not in figures or path.stat().st_mtime_ns > archive_time_ns:
             figures[path.name] = _to_figure(path, note)
     archived_figures = (figures[name] for name in sorted(figures))
     return sorted(
         archived_figures,
-        key=lambda archived_figure: (
-            archived_figure.contrast,
-            archived_figure.figure,
-            archived_figure.smoothing,
-            archived_figure.label,
-        ),
+        key=attrgetter("contrast", "figure", "smoothing", "label"),
     )
 
 
 def _to_figure(path: Path | zipfile.Path, note: Mapping[str, Any]) -> ArchivedFigure:
-    return ArchivedFigure(path=path, **{name: note[name] for name in _NOTED})
+    """Return a figure from its file and its note."""
+    return ArchivedFigure(path=path, **{name: note[name] for name in _NOTE_FIELDS})

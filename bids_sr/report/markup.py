@@ -69,8 +69,12 @@ def render_selector(entries: Iterable[tuple[str, str]]) -> Markup:
     Prints, and pages without scripts, contain all tables. Tables without markup are skipped, and a
     single table has no selector. `entries` are the titles and markup of the tables.
     """
-    filled = [(title, content) for title, content in entries if content]
-    return render("picked", filled) if len(filled) > 1 else join(content for _, content in filled)
+    nonempty_entries = [(title, content) for title, content in entries if content]
+    return (
+        render("picked", nonempty_entries)
+        if len(nonempty_entries) > 1
+        else join(content for _, content in nonempty_entries)
+    )
 
 
 def render_folded(title: str, content: str) -> Markup:

@@ -18,14 +18,14 @@ from pybtex.database import Entry, Person
 from pybtex.database.input.bibtex import Parser
 from pybtex.richtext import Text
 
-from bids_sr.boilerplate import bibliography, path as carried, split_bibtex
+from bids_sr.boilerplate import bibliography, path as boilerplate_path, split_bibtex
 from bids_sr.io import atomic_files
 from bids_sr.report.markup import join, render
 
-_LOG = logging.getLogger(__name__)
+_LOGGER = logging.getLogger(__name__)
 _CITATION = re.compile(r"\[((?:\s*@[\w:.+-]+\s*;?)+)\]")
-_KEY = re.compile(r"@([\w:.+-]*\w)")
-_WEB = ("https://", "http://")
+_CITATION_KEY = re.compile(r"@([\w:.+-]*\w)")
+_WEB_SCHEMES = ("https://", "http://")
 
 
 @cache
@@ -34,16 +34,17 @@ def _read_entry(raw: str) -> Entry:
     return next(iter(Parser().parse_string(raw).entries.values()))
 
 
-def plain(value: str) -> str:
+def plain_text(value: str) -> str:
     """Return a BibTeX value as plain text, with LaTeX resolved."""
     return " ".join(str(Text.from_latex(value)).split())
 
 
-def _field(entry: Entry, *names: str) -> str:
-    return next((plain(entry.fields[name]) for name in names if name in entry.fields), "")
+def _get_field(entry: Entry, *names: str) -> str:
+    """Return the first available field of an entry as plain text, or ""."""
+    return next((plain_text(entry.fields[name]) for name in names if name in entry.fields), "")
 
 
-def authors(entry: Entry) -> list[tuple[str, str]]:
+def list_authors(entry: Entry) -> list[tuple[str, str]]:
     """Return last and first names of the authors, or of the editors if there are no authors.
 
     The first name of an organization is "". The list is empty if the entry has neither.
@@ -51,8 +52,8 @@ def authors(entry: Entry) -> list[tuple[str, str]]:
     people: Sequence[Person] = entry.persons.get("author") or entry.persons.get("editor") or []
     return [
         (
-            plain(" ".join(person.prelast_names + person.last_names)),
-            plain(" ".join(person.first_names + person.middle_names)),
+            plain_text(" ".join(person.prelast_names + person.last_names)),
+            plain_text(" ".join(person.first_names + person.middle_names)),
         )
         for person in people
     ]
@@ -60,55 +61,62 @@ def authors(entry: Entry) -> list[tuple[str, str]]:
 
 def _short_reference(entry: Entry) -> str:
     """Return authors and year for a citation in running text."""
-    names = [last for last, _ in authors(entry)] or [_field(entry, "title") or "anonymous"]
+    names = [last for last, _ in list_authors(entry)] or [
+        _get_field(entry, "title") or "anonymous"
+    ]
     author_text = (
         f"{names[0]} et al." if len(names) > 2 or names[-1] == "others" else " and ".join(names)
     )
-    return f"{author_text}, {_field(entry, 'year') or 'n.d.'}"
+    return f"{author_text}, {_get_field(entry, 'year') or 'n.d.'}"
 
 
 def _reference_html(entry: Entry) -> Markup:
     """Render a full reference; its DOI or URL is the only kind of external link in a report."""
-    author_names = authors(entry)
+    author_names = list_authors(entry)
     names = [
-        "et al."
-        if last == "others"
-        else f"{last} {''.join(p[0] for p in re.split(r'[ .-]+', first) if p)}".strip()
+        "et al." if last == "others" else f"{last} {_initials(first)}".strip()
         for last, first in author_names[:6]
     ]
     author_text = ", ".join(names) + (" et al." if len(author_names) > 6 else "")
-    publication = _field(entry, "journal", "booktitle", "publisher", "howpublished")
-    number, pages = _field(entry, "number"), _field(entry, "pages")
-    volume = _field(entry, "volume")
+    publication = _get_field(entry, "journal", "booktitle", "publisher", "howpublished")
+    number, pages = _get_field(entry, "number"), _get_field(entry, "pages")
+    volume = _get_field(entry, "volume")
     if volume:
         volume += (f"({number})" if number else "") + (f":{pages}" if pages else "")
     fragments = [
-        escape(f"{author_text} ({_field(entry, 'year') or 'n.d.'})."),
-        escape(f"{_field(entry, 'title')}."),
+        escape(f"{author_text} ({_get_field(entry, 'year') or 'n.d.'})."),
+        escape(f"{_get_field(entry, 'title')}."),
     ]
     if publication:
         fragments.append(
             Markup("<em>{}</em>{}.").format(publication, f" {volume}" if volume else pages)
         )
-    if target := _target(entry):
+    if address := _web_address(entry):
         fragments.append(
             Markup('<a href="{}">{}</a>').format(
-                target, target.replace("https://doi.org/", "doi:")
+                address, address.replace("https://doi.org/", "doi:")
             )
         )
     return Markup(" ").join(fragments)
 
 
-def _target(entry: Entry) -> str:
+def _initials(first_names: str) -> str:
+    """Return the initials of first names without separators."""
+    return "".join(name[0] for name in re.split(r"[ .-]+", first_names) if name)
+
+
+def _web_address(entry: Entry) -> str:
     """Return the web address of a work; "" if it is unknown."""
     doi = entry.fields.get("doi", "")
     target = f"https://doi.org/{doi}" if doi else entry.fields.get("url", "")
-    return target if target.startswith(_WEB) else ""
+    return target if target.startswith(_WEB_SCHEMES) else ""
 
 
 def _list_cited_keys(markdown: str) -> list[str]:
     """Return the keys of all citations in order of first appearance."""
-    keys = [key for group in _CITATION.finditer(markdown) for key in _KEY.findall(group[1])]
+    keys = [
+        key for group in _CITATION.finditer(markdown) for key in _CITATION_KEY.findall(group[1])
+    ]
     return list(dict.fromkeys(keys))
 
 
@@ -118,13 +126,13 @@ def _missing_keys(markdown: str, bibtex: str) -> list[str]:
     return [key for key in _list_cited_keys(markdown) if key not in entries]
 
 
-def _citation(state: StateInline, silent: bool) -> bool:
+def _parse_citation(state: StateInline, silent: bool) -> bool:
     """Parse a citation as a token of its own; this is a rule for the Markdown parser."""
     match = _CITATION.match(state.src, state.pos)
     if match is None:
         return False
     if not silent:
-        state.push("citation", "", 0).meta = {"keys": _KEY.findall(match[1])}
+        state.push("citation", "", 0).meta = {"keys": _CITATION_KEY.findall(match[1])}
     state.pos = match.end()
     return True
 
@@ -132,6 +140,7 @@ def _citation(state: StateInline, silent: bool) -> bool:
 def _render_citation(
     self: Any, tokens: Sequence[Any], index: int, options: Any, env: Mapping[str, tuple[str, str]]
 ) -> str:
+    """Render a citation from `env`, the short reference and address of each work by its key."""
     links = [
         f"{key}?"
         if key not in env
@@ -142,14 +151,14 @@ def _render_citation(
 
 
 @cache
-def _parser() -> MarkdownIt:
+def _make_parser() -> MarkdownIt:
     """Return a Markdown parser with citations, without raw HTML, images and entities."""
     parser = MarkdownIt("commonmark", {"html": False}).disable(
         ["image", "autolink", "entity", "escape", "code"]
     )
-    parser.inline.ruler.before("link", "citation", _citation)
+    parser.inline.ruler.before("link", "citation", _parse_citation)
     parser.add_render_rule("citation", _render_citation)
-    parser.validateLink = lambda url: url.startswith(_WEB)  # type: ignore[method-assign]
+    parser.validateLink = lambda url: url.startswith(_WEB_SCHEMES)  # type: ignore[method-assign]
     return parser
 
 
@@ -162,15 +171,15 @@ def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Mark
     raw = split_bibtex(bibtex)
     entries = {key: _read_entry(raw[key]) for key in _list_cited_keys(markdown) if key in raw}
     cited_keys = {
-        key: (_short_reference(e), f"#ref-{key}" if references else _target(e))
-        for key, e in entries.items()
+        key: (_short_reference(entry), f"#ref-{key}" if references else _web_address(entry))
+        for key, entry in entries.items()
     }
-    tokens = _parser().parse(markdown, cited_keys)
+    tokens = _make_parser().parse(markdown, cited_keys)
     for token in tokens:
         # Headings are placed below the headings of the report.
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1:]) + 2)}"
-    body = Markup(_parser().renderer.render(tokens, _parser().options, cited_keys))
+    body = Markup(_make_parser().renderer.render(tokens, _make_parser().options, cited_keys))
     if not references:
         return body
     order = sorted(entries, key=lambda key: (_short_reference(entries[key]).casefold(), key))
@@ -198,13 +207,17 @@ def write_citations(
         Whether HTML is written; if False, an existing file is removed.
     """
     source = bibliography() if bibtex is None else bibtex
-    raw = split_bibtex(source)
-    if lacking := _missing_keys(markdown, source):
-        _LOG.warning("methods text: citations missing in the bibliography: %s", ", ".join(lacking))
-    cited_entries = "\n\n".join(raw[key] for key in _list_cited_keys(markdown) if key in raw)
+    entries = split_bibtex(source)
+    if missing_keys := _missing_keys(markdown, source):
+        _LOGGER.warning(
+            "methods text: citations missing in the bibliography: %s", ", ".join(missing_keys)
+        )
+    cited_entries = "\n\n".join(
+        entries[key] for key in _list_cited_keys(markdown) if key in entries
+    )
     texts = {"md": markdown.strip(), "bib": cited_entries}
     if html:
-        style = Markup(carried("report.css").read_text(encoding="utf-8"))
+        style = Markup(boilerplate_path("report.css").read_text(encoding="utf-8"))
         texts["html"] = render("page", "Methods", style, methods_html(markdown, source))
     else:
         (folder / "CITATION.html").unlink(missing_ok=True)

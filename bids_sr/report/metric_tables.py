@@ -20,11 +20,11 @@ from bids_sr.report import evaluation_rows
 from bids_sr.report.markup import ColumnHead, join, render, render_selector, table
 from bids_sr.series import IMAGE_REFERENCES
 
-NOTHING = Markup("<p class='note'>The metrics table contains no values of this kind.</p>")
+NO_VALUES = Markup("<p class='note'>The metrics table contains no values of this kind.</p>")
 _RowFilter = Mapping[str, Collection[str]]
 """Allowed values by column; a row matches if each of its values is allowed."""
-_VALUE = "value and 95 % interval"
-_BOLD = "bold: confidence interval excludes 0"
+_VALUE_HEAD = "value and 95 % interval"
+_BOLD_TEXT = "bold: confidence interval excludes 0"
 
 
 @frozen
@@ -52,10 +52,10 @@ class MetricTable:
     largest: bool = False
 
 
-_ACQUIRED = ("acquired_scan_slope", "acquired_scan_r")
+_ACQUIRED_STATISTICS = ("acquired_scan_slope", "acquired_scan_r")
 ACQUIRED_SCANS = MetricTable(
     title="Comparison with the acquired scans at the acquired resolution (brain)",
-    rows=({"statistic": _ACQUIRED},),
+    rows=({"statistic": _ACQUIRED_STATISTICS},),
     lines=("series", "contrast"),
 )
 """Table of the agreement of scans with the acquired scans."""
@@ -107,7 +107,7 @@ CONTROL_SCANS = MetricTable(
 """Table of volumes in high-resolution scans without comparison."""
 
 
-def _image_table(title: str, reference: str) -> MetricTable:
+def _make_image_table(title: str, reference: str) -> MetricTable:
     """Return a table of similarity to a reference, with differences from B-spline and inject."""
     psnr_differences = {
         "reference": (reference,),
@@ -118,15 +118,15 @@ def _image_table(title: str, reference: str) -> MetricTable:
         {"reference": (reference,), "statistic": ("psnr", "ssim"), "minus": (MISSING,)},
         psnr_differences,
     )
-    return MetricTable(title=f"{title} ({_BOLD})", rows=rows, columns=("statistic", "minus"))
+    return MetricTable(title=f"{title} ({_BOLD_TEXT})", rows=rows, columns=("statistic", "minus"))
 
 
-IMAGES = _image_table(
+IMAGES = _make_image_table(
     "Comparison of single volumes with volumes measured at the high resolution", "measured"
 )
-HELD_OUT = _image_table("Images of the held-out T2* pair", "heldOut")
-_OWN_DATA = MetricTable(
-    title=f"Method − negative control: {{contrast}}, {{band}} ({_BOLD})",
+HELD_OUT = _make_image_table("Images of the held-out T2* pair", "heldOut")
+_CONTROL_GAINS = MetricTable(
+    title=f"Method − negative control: {{contrast}}, {{band}} ({_BOLD_TEXT})",
     rows=({"minus": tuple(NEGATIVE_CONTROLS), "band": tuple(BANDS)},),
     lines=("series", "minus"),
     columns=("region",),
@@ -155,7 +155,7 @@ QUALITY = MetricTable(
 """Table of quality-control values, over all contrasts."""
 
 
-KEPT = MetricTable(
+ACQUIRED_ACTIVATION = MetricTable(
     title=(
         "Acquired activation in the maps of each series, downsampled to the acquired grid (voxels"
         " with |t| > 4 in the acquired run)"
@@ -166,7 +166,7 @@ KEPT = MetricTable(
 """Table of the effect of each series relative to the acquired effect."""
 
 
-_NETWORK = ("connected_accuracy", "connected_fdr", "connected_jaccard")
+_NETWORK_STATISTICS = ("connected_accuracy", "connected_fdr", "connected_jaccard")
 NETWORKS = tuple(
     MetricTable(
         title=(
@@ -175,7 +175,7 @@ NETWORKS = tuple(
         ),
         rows=(
             {
-                "statistic": _NETWORK,
+                "statistic": _NETWORK_STATISTICS,
                 "reference": (reference,),
                 "region": ("brain",),
                 "minus": (MISSING,),
@@ -191,7 +191,7 @@ NETWORKS = tuple(
 """Tables of accuracy and false discovery rate of thresholded networks (Table 3 of TV
 self-supervision).
 """
-MASKS = MetricTable(
+MASK_OVERLAP = MetricTable(
     title="Overlap between brain masks computed from the mean of each series and from the"
     " reference (Jaccard index)",
     rows=({"statistic": ("mask_jaccard",), "reference": ("acquired", "measured")},),
@@ -201,7 +201,7 @@ MASKS = MetricTable(
 
 
 def tables_html(
-    declared: Iterable[MetricTable], rows: Sequence[MetricRow], names: Sequence[str] = ()
+    declarations: Iterable[MetricTable], rows: Sequence[MetricRow], names: Sequence[str] = ()
 ) -> Markup:
     """Render the tables of several declarations; see `render_tables`.
 
@@ -210,10 +210,10 @@ def tables_html(
     return (
         join(
             content
-            for declaration in declared
+            for declaration in declarations
             for _, content in render_tables(declaration, rows, names)
         )
-        or NOTHING
+        or NO_VALUES
     )
 
 
@@ -231,14 +231,14 @@ def negative_control_html(rows: Sequence[MetricRow]) -> Markup:
         if (text := specific_text(claim_specific(evidence, method), in_full=True))
     ]
     regions = main_regions(row.region for row in gains)
-    tables = render_tables(_OWN_DATA, [row for row in gains if row.region in regions])
+    tables = render_tables(_CONTROL_GAINS, [row for row in gains if row.region in regions])
     return (
         join([*(Markup("<p>{}</p>").format(text) for text in sentences), render_selector(tables)])
-        or NOTHING
+        or NO_VALUES
     )
 
 
-def cell(row: MetricRow | None, *, bold: bool = False, note: str | None = None) -> str:
+def render_cell(row: MetricRow | None, *, bold: bool = False, note: str | None = None) -> str:
     """Return a value with its interval as the content of a table cell.
 
     `note` is printed after the interval. With a note, even "", the unit is printed after the
@@ -255,101 +255,112 @@ def cell(row: MetricRow | None, *, bold: bool = False, note: str | None = None) 
 
 
 def render_tables(
-    declared: MetricTable, rows: Sequence[MetricRow], names: Sequence[str] = ()
+    declaration: MetricTable, rows: Sequence[MetricRow], names: Sequence[str] = ()
 ) -> list[tuple[str, Markup]]:
     """Render the tables of a declaration with their titles.
 
     Statistics without a label are skipped. The list is empty if there are no rows.
     """
-    labeled = (row for row in rows if STATISTICS[row.statistic].label)
+    labeled_rows = (row for row in rows if STATISTICS[row.statistic].label)
     matching_rows = [
-        row for row in labeled if any(_matches(row, choice) for choice in declared.rows)
+        row for row in labeled_rows if any(_matches(row, choice) for choice in declaration.rows)
     ]
     tables = []
-    for key in _keys(declared, declared.split, matching_rows, names):
-        table_rows = [row for row in matching_rows if _values(row, declared.split) == key]
-        words = {name: _word(name, value) for name, value in zip(declared.split, key, strict=True)}
-        title = declared.title.format_map(words)
-        tables.append((title, _table(declared, table_rows, title, names)))
+    for key in _list_keys(declaration, declaration.split, matching_rows, names):
+        table_rows = [
+            row for row in matching_rows if _select_values(row, declaration.split) == key
+        ]
+        value_texts = {
+            name: _value_text(name, value)
+            for name, value in zip(declaration.split, key, strict=True)
+        }
+        title = declaration.title.format_map(value_texts)
+        tables.append((title, _render_table(declaration, table_rows, title, names)))
     return tables
 
 
-def _table(
-    declared: MetricTable, rows: Sequence[MetricRow], title: str, names: Sequence[str]
+def _render_table(
+    declaration: MetricTable, rows: Sequence[MetricRow], title: str, names: Sequence[str]
 ) -> Markup:
     """Render one table."""
     rows_by_cell: dict[tuple[tuple[str, ...], tuple[str, ...]], list[MetricRow]] = {}
     for row in rows:
-        cell_key = _values(row, declared.lines), _values(row, declared.columns)
+        cell_key = _select_values(row, declaration.lines), _select_values(row, declaration.columns)
         rows_by_cell.setdefault(cell_key, []).append(row)
-    columns = _keys(declared, declared.columns, rows, names)
-    heads: list[ColumnHead] = [*declared.lines]
+    columns = _list_keys(declaration, declaration.columns, rows, names)
+    heads: list[ColumnHead] = [*declaration.lines]
     for key in columns:
         unit = next(
             cell_rows[0].unit for (_, column), cell_rows in rows_by_cell.items() if column == key
         )
-        row_key = dict(zip(declared.columns, key, strict=True))
+        row_key = dict(zip(declaration.columns, key, strict=True))
         minus = row_key.pop("minus", MISSING)
-        words = ", ".join(_word(name, value) for name, value in row_key.items())
-        words += f" − {_word('series', minus)}" if minus != MISSING else ""
-        heads.append((words or _VALUE, "" if unit in ("1", "signal") or not row_key else unit))
+        head = ", ".join(_value_text(name, value) for name, value in row_key.items())
+        head += f" − {_value_text('series', minus)}" if minus != MISSING else ""
+        heads.append((head or _VALUE_HEAD, "" if unit in ("1", "signal") or not row_key else unit))
     lines = [
         [
-            *(_word(name, value) or "–" for name, value in zip(declared.lines, line, strict=True)),
-            *(_get_cell(declared, rows_by_cell.get((line, key), [])) for key in columns),
+            *(
+                _value_text(name, value) or "–"
+                for name, value in zip(declaration.lines, line, strict=True)
+            ),
+            *(
+                _render_table_cell(declaration, rows_by_cell.get((line, key), []))
+                for key in columns
+            ),
         ]
-        for line in _keys(declared, declared.lines, rows, names)
+        for line in _list_keys(declaration, declaration.lines, rows, names)
     ]
-    texts = len(declared.lines)
-    return table(title, heads, lines, names=min(texts, 2), texts=range(texts))
+    n_text_columns = len(declaration.lines)
+    return table(title, heads, lines, names=min(n_text_columns, 2), texts=range(n_text_columns))
 
 
-def _get_cell(declared: MetricTable, rows: Sequence[MetricRow]) -> str:
+def _render_table_cell(declaration: MetricTable, rows: Sequence[MetricRow]) -> str:
     """Return the value of a cell of the table."""
-    if not declared.largest:
+    if not declaration.largest:
         row = next(iter(rows), None)
-        return cell(row, bold=row is not None and row.is_difference)
+        return render_cell(row, bold=row is not None and row.is_difference)
     row = max(
         rows,
         key=lambda candidate: candidate.value if math.isfinite(candidate.value) else -math.inf,
     )
     note = "" if row.contrast == MISSING else row.contrast
     note += f" (largest of {len(rows)})" if len(rows) > 1 else ""
-    return cell(row, note=note)
+    return render_cell(row, note=note)
 
 
 def _matches(row: MetricRow, choice: _RowFilter) -> bool:
+    """Return whether the row's values are allowed in all columns of a choice."""
     return all(getattr(row, column) in values for column, values in choice.items())
 
 
-def _values(row: MetricRow, columns: Sequence[str]) -> tuple[str, ...]:
+def _select_values(row: MetricRow, columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the values of some columns as text."""
     return tuple(str(getattr(row, column)) for column in columns)
 
 
-def _keys(
-    declared: MetricTable, columns: Sequence[str], rows: Sequence[MetricRow], names: Sequence[str]
+def _list_keys(
+    declaration: MetricTable,
+    columns: Sequence[str],
+    rows: Sequence[MetricRow],
+    names: Sequence[str],
 ) -> list[tuple[str, ...]]:
     """Return the combinations of values that occur in the rows, in display order.
 
     Combinations with a value that is not displayed are skipped.
     """
-    order = [_order(declared, column, rows, names) for column in columns]
-    combinations = dict.fromkeys(_values(row, columns) for row in rows)
-    sorted_keys = [
-        key
-        for key in combinations
-        if all(value in ordered_values for value, ordered_values in zip(key, order, strict=True))
-    ]
-    return sorted(
-        sorted_keys,
-        key=lambda key: [
-            ordered_values.index(value) for value, ordered_values in zip(key, order, strict=True)
-        ],
-    )
+    values_by_column = [_list_values(declaration, column, rows, names) for column in columns]
+    combinations = dict.fromkeys(_select_values(row, columns) for row in rows)
+    positions: dict[tuple[str, ...], list[int]] = {}
+    for key in combinations:
+        pairs = list(zip(key, values_by_column, strict=True))
+        if all(value in ordered_values for value, ordered_values in pairs):
+            positions[key] = [ordered_values.index(value) for value, ordered_values in pairs]
+    return sorted(positions, key=positions.__getitem__)
 
 
-def _order(
-    declared: MetricTable, column: str, rows: Sequence[MetricRow], names: Sequence[str]
+def _list_values(
+    declaration: MetricTable, column: str, rows: Sequence[MetricRow], names: Sequence[str]
 ) -> list[str]:
     """Return the values of a column in display order.
 
@@ -357,7 +368,9 @@ def _order(
     """
     if column == "series":
         return evaluation_rows.list_series(rows, names)
-    if declared_order := [value for choice in declared.rows for value in choice.get(column, ())]:
+    if declared_order := [
+        value for choice in declaration.rows for value in choice.get(column, ())
+    ]:
         return declared_order
     if column == "statistic":
         return list(STATISTICS)
@@ -369,7 +382,7 @@ def _order(
     return list(dict.fromkeys(str(getattr(row, column)) for row in rows))
 
 
-def _word(column: str, value: str) -> str:
+def _value_text(column: str, value: str) -> str:
     """Return a value of a column in words."""
     if column == "series":
         return evaluation_rows.series_text(value)

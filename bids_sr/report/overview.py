@@ -44,6 +44,44 @@ from bids_sr.report.registration_facts import registration_warnings
 from bids_sr.report.sections import run_text
 from bids_sr.series import BASELINES, CONTROLS
 
+_SIZE_TOLERANCE_MM = 1e-3  # mm, difference between voxel sizes that count as equal
+_MAX_NAMED_CONTRASTS = 6
+"""Largest number of contrasts in a caution; with more, the others are named if they are fewer."""
+_DETAIL_TEXT = (
+    "Detail is the part of the effect that is finer than the acquired voxels (above the acquired"
+    " Nyquist frequency)."
+)
+_EXPLAINED_HINT = (
+    "Explained variance above the acquired Nyquist frequency. A value of 100 % means that all of"
+    " the true detail is recovered, 0 % that none is, and a value below 0 that the detail is"
+    " wrong."
+)
+_CORRELATION_HINT = "Correlation between the maps above the acquired Nyquist frequency."
+_CORRECT_HINT = (
+    "Squared correlation between the detail in the map and the true detail. The value is a"
+    " fraction of the energy of the detail, not of the voxels."
+)
+_RELIABLE_TEXT = (
+    "Reliable voxels are the most significant voxels, selected such that at most 5 % of them are"
+    " expected to have the wrong sign."
+)
+_CALIBRATION_TEXT = (
+    "a calibration run (about 20 volumes at the high resolution, with the same slices)"
+)
+SELF_TEST_EXPLANATION = (
+    "In the {test}, the acquired run was downsampled, super-resolved to the acquired resolution"
+    " and compared with the acquired run. The values do not measure the accuracy at the final"
+    " resolution, and values below 0 mean that the added detail is wrong. Only detail of contrasts"
+    " that were tested may be interpreted, and only in reliable voxels."
+)
+_UNMEASURED_STATUSES = ("not assessed", "tested", "not supported")
+"""Statuses of runs whose accuracy was not measured."""
+_MOTION_ADVICE = (
+    "Check head motion first. Motion by one voxel or more invalidates fine detail, so exclude or"
+    " repeat such a run."
+)
+_REGISTRATION_PREFIXES = ("bold_t1w_", "bold_pair_")  # keys of registration facts
+
 
 @frozen
 class RunFacts:
@@ -53,7 +91,7 @@ class RunFacts:
     ----------
     entities : Mapping[str, str]
         Entities of the run.
-    acquired_mm, made_mm : Sequence[float]
+    acquired_mm, super_resolved_mm : Sequence[float]
         Voxel sizes (mm) before and after super-resolution.
     displacement : Sequence[float]
         FD (mm) of each volume.
@@ -129,62 +167,79 @@ def overview_html(
         Contrast of the reliable voxels.
     """
     status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
-    applied = select_applied(rows)
-    unapplied = verdict.get("not_applied", [])
-    detail = find_strongest("function", rows, applied)
-    evidence = accuracy_evidence(rows, applied)
+    applied_methods = select_applied(rows)
+    unapplied_methods = verdict.get("not_applied", [])
+    detail = find_strongest("function", rows, applied_methods)
+    evidence = accuracy_evidence(rows, applied_methods)
     self_test = parse_self_test(rows, one_level)
-    basis: list[str] = []
     if detail is not None and best:
         basis = _reference_sentences(detail, run)
-    elif self_test is not None:
+    else:
         # results of methods that were not applied are already in the warning above
-        untested = (words.untested_reason(self_test, name) for name in applied)
-        basis = [f"{text}." for text in untested if text]
+        basis = _untested_sentences(self_test, applied_methods)
     checks = [
         *motion_checks(run.displacement),
         *registration_checks(registration),
         *flag_checks(
-            rows, unapplied, best=best, self_test=evidence is None and self_test is not None
+            rows,
+            unapplied_methods,
+            best=best,
+            self_test=evidence is None and self_test is not None,
         ),
     ]
-    unit = "segments" if run.at_rest else "blocks"
     supports = classify_detail(rows, best) if best else {}
     test_text = "self-test" if self_test is None else self_test.test_text
-    calibrated = self_test is not None and self_test.calibrated
     if evidence is not None:
-        cards = [_level_card(evidence, best, unit, applied), *_correct_card(evidence, best, unit)]
+        unit = "segments" if run.at_rest else "blocks"
+        cards = [
+            _level_card(evidence, best, unit, applied_methods),
+            *_correct_card(evidence, best, unit),
+        ]
     elif supports:
         cards = [_tested_card(best, supports, self_test or SelfTestResults())]
     else:
-        cards = _earlier_card(best, calibrated, no_detail=detail is not None)
-    reliable = _reliable_card(rows, best, contrast, test_text, supports)
-    cards += reliable
-    explanation = []
+        is_calibrated = self_test is not None and self_test.calibrated
+        cards = _earlier_card(best, is_calibrated, no_detail=detail is not None)
+    explanations = []
     if supports and evidence is None:
-        explanation += [TESTED_EXPLANATION.format(test=test_text), BLIND_SPOT]
-    if reliable:
-        explanation += _explain_reliable(rows, best, contrast, test_text)
-    caution = _cautions(rows, evidence, best)
+        explanations += [SELF_TEST_EXPLANATION.format(test=test_text), BLIND_SPOT]
+    if reliable_cards := _reliable_card(rows, best, contrast, test_text, supports):
+        explanations += _explain_reliable(rows, best, contrast, test_text)
     is_best_wrong = any(value < 0 for value in _brain_values(rows, evidence, best).values())
-    undecided = bool(applied) and not (detail is not None and detail.no_detail)
+    is_undecided = bool(applied_methods) and not (detail is not None and detail.no_detail)
     lines = verdict.get("lines") or [{"text": verdict.get("headline", ""), "status": status}]
     return render(
         "overview",
         _header_text(run),
-        " ".join([*filter(None, [words.capitalize(run.described)]), *[ONLY_RUN] * run.only_run]),
-        [(_mark(line["status"]), line["text"]) for line in lines],
+        _run_remarks(run),
+        [(_status_mark(line["status"]), line["text"]) for line in lines],
         MARKS.get(status, MARKS["not assessed"])[1],
         Markup(" ").join(basis),
-        _definitions([best, *applied]),
+        _definitions([best, *applied_methods]),
         leading_sentences(verdict),
-        [*cards, _check_card(checks, measured=evidence is not None)],
-        explanation,
+        [*cards, *reliable_cards, _check_card(checks, measured=evidence is not None)],
+        explanations,
         _contrast_table(supports, rows, best),
         checks,
-        caution,
-        _next_steps(verdict, _remedies(rows, unapplied), undecided, run, cautioned=is_best_wrong),
+        _cautions(rows, evidence, best),
+        _next_steps(
+            verdict, _remedies(rows, unapplied_methods), is_undecided, run, cautioned=is_best_wrong
+        ),
     )
+
+
+def _run_remarks(run: RunFacts) -> str:
+    """Return the description of the run, and a remark if it is the only run of its task."""
+    remarks = [words.capitalize(run.described), ONLY_RUN if run.only_run else ""]
+    return " ".join(filter(None, remarks))
+
+
+def _untested_sentences(self_test: SelfTestResults | None, methods: Sequence[str]) -> list[str]:
+    """Return the reasons why methods were not tested, [] without a self-test."""
+    if self_test is None:
+        return []
+    reasons = (words.untested_reason(self_test, name) for name in methods)
+    return [f"{reason}." for reason in reasons if reason]
 
 
 def _definitions(methods: Sequence[str]) -> str:
@@ -193,7 +248,8 @@ def _definitions(methods: Sequence[str]) -> str:
     return " ".join(f"{name}: {summary}." for name, summary in summaries.items() if summary)
 
 
-def _mark(status: str) -> str:
+def _status_mark(status: str) -> str:
+    """Return the symbol of a status."""
     return MARKS.get(status, MARKS["not assessed"])[0]
 
 
@@ -208,19 +264,19 @@ def _header_text(run: RunFacts) -> str:
 def _reference_sentences(evidence: Evidence, run: RunFacts) -> list[str]:
     """Return sentences on the reference, the comparison and the contrast."""
     changed_mm = [
-        made_size
-        for made_size, acquired_size in zip(run.super_resolved_mm, run.acquired_mm, strict=True)
-        if abs(made_size - acquired_size) > _SAME_MM
+        new_size
+        for new_size, acquired_size in zip(run.super_resolved_mm, run.acquired_mm, strict=True)
+        if abs(new_size - acquired_size) > _SIZE_TOLERANCE_MM
     ] or list(run.super_resolved_mm)
     size = size_text(
-        changed_mm[:1] if max(changed_mm) - min(changed_mm) < _SAME_MM else changed_mm
+        changed_mm[:1] if max(changed_mm) - min(changed_mm) < _SIZE_TOLERANCE_MM else changed_mm
     )
     reference_text = evidence.reference.words.replace("at the high resolution", f"at {size}")
-    mapped = "seed" if run.at_rest else "contrast"
+    map_noun = "seed" if run.at_rest else "contrast"
     sentences = [
-        _DETAIL,
+        _DETAIL_TEXT,
         Markup("The reference is {}, and the {} is <em>{}</em>.").format(
-            reference_text, mapped, evidence.contrast
+            reference_text, map_noun, evidence.contrast
         ),
     ]
     if evidence.reference is HALVES:
@@ -242,7 +298,7 @@ def level_text(row: MetricRow | None) -> str:
     return number(row.value, ".0%")
 
 
-def ends_text(row: MetricRow, *, unit: bool = True) -> str:
+def level_interval_text(row: MetricRow, *, unit: bool = True) -> str:
     """Return the confidence interval of a level as text; "" if there is no interval."""
     return interval(row.lower, row.upper, "" if row.statistic == "r" else ".0%", unit=unit)
 
@@ -251,7 +307,9 @@ def estimate_text(row: MetricRow | None) -> str:
     """Return the accuracy of a series with its confidence interval, such as ``35 % [22, 42]``."""
     if row is None:
         return level_text(row)
-    return with_non_breaking_spaces(f"{level_text(row)} {ends_text(row, unit=False)}".strip())
+    return with_non_breaking_spaces(
+        f"{level_text(row)} {level_interval_text(row, unit=False)}".strip()
+    )
 
 
 def _region_facts(evidence: Evidence, row: MetricRow, unit: str, *details: str) -> tuple[str, ...]:
@@ -259,7 +317,7 @@ def _region_facts(evidence: Evidence, row: MetricRow, unit: str, *details: str) 
 
     They are its region, its confidence interval, `details`, and the level in the whole brain.
     """
-    ends = ends_text(row)
+    ends = level_interval_text(row)
     interval_text = (
         f"95 % interval over {unit}: {with_non_breaking_spaces(ends)}"
         if ends
@@ -274,13 +332,13 @@ def _region_facts(evidence: Evidence, row: MetricRow, unit: str, *details: str) 
     return tuple(facts)
 
 
-def _rivals(evidence: Evidence, best: str, applied: Sequence[str]) -> list[str]:
+def _list_rivals(evidence: Evidence, best: str, applied_methods: Sequence[str]) -> list[str]:
     """Return the accuracy of the series that the best method competes with, one per line.
 
     These are B-spline, the most accurate baseline or control, and the other methods.
     """
     levels = {row.series: row for row in evidence.levels() if row.region == evidence.regions[0]}
-    plain = {
+    baseline_levels = {
         name: row
         for name, row in levels.items()
         if (name in BASELINES or name in CONTROLS)
@@ -288,22 +346,26 @@ def _rivals(evidence: Evidence, best: str, applied: Sequence[str]) -> list[str]:
         and math.isfinite(row.value)
     }
     entries = [f"B-spline interpolation: {level_text(evidence.row('bspline'))}"]
-    strongest_name = max(plain, key=lambda name: plain[name].value, default="bspline")
+    strongest_name = max(
+        baseline_levels, key=lambda name: baseline_levels[name].value, default="bspline"
+    )
     if strongest_name != "bspline":
         title = CONTROLS.get(strongest_name, strongest_name)
-        entries.append(f"Strongest baseline ({title}): {level_text(plain[strongest_name])}")
+        entries.append(
+            f"Strongest baseline ({title}): {level_text(baseline_levels[strongest_name])}"
+        )
     entries += [
         f"{name}: {level_text(evidence.row(name))}"
-        for name in applied
+        for name in applied_methods
         if name != best and evidence.row(name) is not None
     ]
     return entries
 
 
-def _level_card(evidence: Evidence, best: str, unit: str, applied: Sequence[str]) -> Card:
+def _level_card(evidence: Evidence, best: str, unit: str, applied_methods: Sequence[str]) -> Card:
     """Return a card with the accuracy of the best method and of other series in active voxels."""
     explains = evidence.reference.statistic == "ev"
-    hint = _EXPLAINED if explains else _CORRELATION
+    hint = _EXPLAINED_HINT if explains else _CORRELATION_HINT
     label = (
         f"of the true detail is explained by {best} (explained variance)"
         if explains
@@ -313,7 +375,7 @@ def _level_card(evidence: Evidence, best: str, unit: str, applied: Sequence[str]
         return Card("–", label, ("Not assessed",), hint)
     if explains and is_below_zero(row):
         label += ": wrong detail"
-    rival_series = _rivals(evidence, best, applied)
+    rival_series = _list_rivals(evidence, best, applied_methods)
     return Card(level_text(row), label, _region_facts(evidence, row, unit, *rival_series), hint)
 
 
@@ -325,7 +387,7 @@ def _correct_card(evidence: Evidence, best: str, unit: str) -> list[Card]:
     label = (
         f"of the detail in the {best} map is correct (squared correlation with the true detail)"
     )
-    return [Card(level_text(row), label, _region_facts(evidence, row, unit), _CORRECT)]
+    return [Card(level_text(row), label, _region_facts(evidence, row, unit), _CORRECT_HINT)]
 
 
 def _earlier_card(best: str, calibrated: bool, *, no_detail: bool) -> list[Card]:
@@ -345,7 +407,7 @@ def _earlier_card(best: str, calibrated: bool, *, no_detail: bool) -> list[Card]
         f"In other runs, sbl explained {earlier.active} of the true detail in active voxels and"
         f" {earlier.brain} in the whole brain ({earlier.where})."
     )
-    return [Card("not measured", label, (text,) if best == "sbl" else (), _EXPLAINED)]
+    return [Card("not measured", label, (text,) if best == "sbl" else (), _EXPLAINED_HINT)]
 
 
 def _tested_card(
@@ -363,14 +425,14 @@ def _tested_card(
     )
     if support.state == "not supported":
         label += ": not supported"
-    return Card(value, label, (f"95 % interval: {ends_text(support.active.row)}",))
+    return Card(value, label, (f"95 % interval: {level_interval_text(support.active.row)}",))
 
 
 def _contrast_table(
     supports: Mapping[str, ContrastSupport], rows: Sequence[MetricRow], best: str
 ) -> Markup:
     """Render the tested detail of all contrasts, next to the measured detail if there is any."""
-    measured = {
+    measured_rows = {
         (row.contrast, row.region): row
         for row in rows
         if (row.series, row.statistic, row.band, row.minus) == (best, "ev", "beyond", MISSING)
@@ -380,19 +442,19 @@ def _contrast_table(
     regions = (("active voxels", ACQUIRED_ACTIVE), ("whole brain", "brain"))
     heads: list[ColumnHead] = ["contrast", ("result", "active voxels")]
     heads += [("tested", name) for name, _ in regions]
-    if measured:
+    if measured_rows:
         heads += [("measured", name) for name, _ in regions]
     lines = []
     for name, support in supports.items():
         state = support.state
         reason = f": {support.active.reason}" if support.active.reason else ""
-        tested = [
+        tested_texts = [
             estimate_text(None if result.state == "not tested" else result.row)
             for result in (support.active, support.brain)
         ]
-        line = [name, f"{state}{reason}", *tested]
-        if measured:
-            line += [estimate_text(measured.get((name, region))) for _, region in regions]
+        line = [name, f"{state}{reason}", *tested_texts]
+        if measured_rows:
+            line += [estimate_text(measured_rows.get((name, region))) for _, region in regions]
         lines.append(line)
     return table(
         f"Detail recovered by {best} at half the resolution, per contrast (95 % interval)",
@@ -409,17 +471,17 @@ def _narrowest_error_rows(
 
     Values are by statistic and threshold. None is returned if the map has no SD map.
     """
-    of_best = [
+    best_rows = [
         row
         for row in rows
         if (row.series, row.contrast, row.reference) == (best, contrast, MISSING)
     ]
-    widths = [row.fwhm_mm for row in of_best if row.statistic == "expected_wrong"]
+    widths = [row.fwhm_mm for row in best_rows if row.statistic == "expected_wrong"]
     if not widths:
         return None
     width = min(widths)
     return width, {
-        (row.statistic, row.threshold): row.value for row in of_best if row.fwhm_mm == width
+        (row.statistic, row.threshold): row.value for row in best_rows if row.fwhm_mm == width
     }
 
 
@@ -427,36 +489,36 @@ def _reliable_card(
     rows: Sequence[MetricRow],
     best: str,
     contrast: str,
-    test: str,
+    test_name: str,
     supports: Mapping[str, ContrastSupport],
 ) -> list[Card]:
     """Return a card with the number of reliable voxels in the best method's map.
 
-    The list is empty if the map has no SD map. `test` is the name of the self-test, with its voxel
-    sizes.
+    The list is empty if the map has no SD map. `test_name` is the name of the self-test, with its
+    voxel sizes.
     """
     if (error_rows := _narrowest_error_rows(rows, best, contrast)) is None:
         return []
     width, values = error_rows
-    significant = values["voxels", "fdr"]
+    n_significant = values["voxels", "fdr"]
     smoothing = f"smoothed with a {width:g} mm FWHM kernel" if width else "unsmoothed"
     map_text = f"Map: {best}, contrast {contrast}, {smoothing}"
-    if not significant:
+    if not n_significant:
         return [Card("0", "significant voxels", (map_text,))]
-    reliable = values.get(("voxels", "reliable"))
+    n_reliable = values.get(("voxels", "reliable"))
     label = "significant voxels are reliable"
-    if reliable is not None:
-        return [Card(f"{reliable:,.0f} of {significant:,.0f}", label, (map_text,))]
-    covered = [row.value for row in _coverage_rows(rows, best, contrast)]
+    if n_reliable is not None:
+        return [Card(f"{n_reliable:,.0f} of {n_significant:,.0f}", label, (map_text,))]
+    coverages = [row.value for row in _coverage_rows(rows, best, contrast)]
     reason = "The self-test was not possible."
     if contrast in supports and supports[contrast].state == "not supported":
-        reason = f"The {test} does not support the detail of this contrast."
-    elif covered:
+        reason = f"The {test_name} does not support the detail of this contrast."
+    elif coverages:
         reason = (
-            f"The {test} failed: the 95 % intervals contained the acquired effect in only"
-            f" {number(covered[0], '.0%')} of the voxels."
+            f"The {test_name} failed: the 95 % intervals contained the acquired effect in only"
+            f" {number(coverages[0], '.0%')} of the voxels."
         )
-    return [Card("none", f"of the {significant:,.0f} {label}", (map_text, reason))]
+    return [Card("none", f"of the {n_significant:,.0f} {label}", (map_text, reason))]
 
 
 def _coverage_rows(rows: Sequence[MetricRow], best: str, contrast: str) -> list[MetricRow]:
@@ -465,22 +527,24 @@ def _coverage_rows(rows: Sequence[MetricRow], best: str, contrast: str) -> list[
     return [row for row in rows if (row.series, row.contrast, row.statistic) == cells]
 
 
-def _explain_reliable(rows: Sequence[MetricRow], best: str, contrast: str, test: str) -> list[str]:
+def _explain_reliable(
+    rows: Sequence[MetricRow], best: str, contrast: str, test_name: str
+) -> list[str]:
     """Return sentences that explain the card of reliable voxels."""
     error_rows = _narrowest_error_rows(rows, best, contrast)
     if error_rows is None or not error_rows[1]["voxels", "fdr"]:
         return ["No voxel passes FDR .05."]
     values = error_rows[1]
-    wrong = number(values["expected_wrong", "fdr"], ".0%")
+    wrong_text = number(values["expected_wrong", "fdr"], ".0%")
     sentences = [
         "Significant voxels pass FDR .05, which accounts for noise but not for reconstruction"
-        f" error. If reconstruction error is included, {wrong} of all significant voxels are"
+        f" error. If reconstruction error is included, {wrong_text} of all significant voxels are"
         " expected to have the wrong sign."
     ]
     if ("voxels", "reliable") in values:
-        sentences.append(_RELIABLE)
+        sentences.append(_RELIABLE_TEXT)
         sentences += [
-            f"In the {test}, the 95 % intervals contained the acquired effect in"
+            f"In the {test_name}, the 95 % intervals contained the acquired effect in"
             f" {number(row.value, '.0%')} of the voxels."
             for row in _coverage_rows(rows, best, contrast)
         ]
@@ -489,30 +553,31 @@ def _explain_reliable(rows: Sequence[MetricRow], best: str, contrast: str, test:
 
 def _check_card(checks: Sequence[_Check], *, measured: bool) -> Card:
     """Return a card with the number of passed checks, and the failed checks."""
-    failed = [check.text for check in checks if not check.passed]
-    facts = [f"Failed: {text}" for text in failed]
+    failed_texts = [check.text for check in checks if not check.passed]
+    facts = [f"Failed: {text}" for text in failed_texts]
     facts += ["These checks do not measure accuracy."] * (not measured)
-    passed = len(checks) - len(failed)
-    return Card(f"{passed} of {len(checks)}", "checks passed", tuple(facts))
+    n_passed = len(checks) - len(failed_texts)
+    return Card(f"{n_passed} of {len(checks)}", "checks passed", tuple(facts))
 
 
 def motion_checks(displacement: Sequence[float]) -> list[_Check]:
     """Check the framewise displacement (FD, mm) of the volumes, [] if it is unknown."""
     if (motion := motion_text.motion_summary(displacement)) is None:
         return []
-    mean, share = motion
-    above = f", above {MOVED_MM:g} mm in {number(share, '.0%')} of the volumes" if share else ""
-    text = f"Head motion: mean framewise displacement {mean:.2f} mm{above}"
+    mean, moved_fraction = motion
+    threshold_text = (
+        f", above {MOVED_MM:g} mm in {number(moved_fraction, '.0%')} of the volumes"
+        if moved_fraction
+        else ""
+    )
+    text = f"Head motion: mean framewise displacement {mean:.2f} mm{threshold_text}"
     return [_Check(not motion_text.is_motion_large(displacement), text, "motion")]
-
-
-_REGISTERED = ("bold_t1w_", "bold_pair_")
 
 
 def registration_checks(facts: Mapping[str, object]) -> list[_Check]:
     """Check the registrations for warnings, [] if nothing was registered."""
     count = len(registration_warnings(facts))
-    if not count and not any(key.startswith(_REGISTERED) for key in facts):
+    if not count and not any(key.startswith(_REGISTRATION_PREFIXES) for key in facts):
         return []
     text = f"Registration: {count} warning{'s' * (count > 1)}" if count else "Registration"
     return [_Check(not count, text, "registration")]
@@ -549,15 +614,15 @@ def flag_checks(
     n_wrong = sum(value < 0 for value in values.values())
     for name, raised_by in find_raised_flags(rows).items():
         text = FLAGS[name].failed if raised_by else FLAGS[name].passed
-        passed = not raised_by
-        if name == "harm" and passed and n_wrong:
-            passed = False
+        has_passed = not raised_by
+        if name == "harm" and has_passed and n_wrong:
+            has_passed = False
             text = f"Detail added by {best} is wrong in {n_wrong} of {len(values)} contrasts"
         elif name == "harm":
             text += " (self-test)" if self_test else contrast
         if name in ("harm", "lost_activation") and raised_by:
             text += f": {', '.join(dict.fromkeys(raised_by))}"
-        checks.append(_Check(passed, text, "guards"))
+        checks.append(_Check(has_passed, text, "guards"))
     return sorted(checks, key=lambda check: check.passed)
 
 
@@ -571,14 +636,16 @@ def _cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -
     cautions = []
     for method in sorted(select_applied(rows), key=lambda name: name != best):
         values = _brain_values(rows, evidence, method)
-        below = {name: value for name, value in values.items() if value < 0}
-        if below:
-            contrasts = _which_contrasts(below, [name for name in values if name not in below])
+        wrong_values = {name: value for name, value in values.items() if value < 0}
+        if wrong_values:
+            contrasts = _name_contrasts(
+                wrong_values, [name for name in values if name not in wrong_values]
+            )
             cautions.append(
                 Markup(
                     "In the whole brain, the detail added by {} is wrong (explained variance below"
                     " 0) in {} of {} contrasts: {}."
-                ).format(method, len(below), len(values), contrasts)
+                ).format(method, len(wrong_values), len(values), contrasts)
             )
     return Markup(" ").join(cautions)
 
@@ -599,21 +666,21 @@ def _brain_values(
     }
 
 
-def _which_contrasts(below: Mapping[str, float], remaining: Sequence[str]) -> str:
-    """Name the contrasts `below` zero with their values.
+def _name_contrasts(wrong_values: Mapping[str, float], other_contrasts: Sequence[str]) -> str:
+    """Name the contrasts `wrong_values` zero with their values.
 
-    If there are many, the text is "every contrast other than" the `remaining` contrasts.
+    If there are many, the text is "every contrast other than" the `other_contrasts` contrasts.
     """
-    if len(below) <= max(_NAMED, len(remaining)):
+    if len(wrong_values) <= max(_MAX_NAMED_CONTRASTS, len(other_contrasts)):
         entries = [
             Markup("<em>{}</em> {}").format(name, with_non_breaking_spaces(number(value, ".0%")))
-            for name, value in below.items()
+            for name, value in wrong_values.items()
         ]
         return Markup(", ").join(entries)
-    if not remaining:
+    if not other_contrasts:
         return "every contrast"
     return Markup("every contrast other than {}").format(
-        Markup(", ").join(Markup("<em>{}</em>").format(name) for name in remaining)
+        Markup(", ").join(Markup("<em>{}</em>").format(name) for name in other_contrasts)
     )
 
 
@@ -636,42 +703,6 @@ def _remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> lis
     return list(filter(None, remedies))
 
 
-_SAME_MM = 1e-3
-_NAMED = 6
-"""Largest number of contrasts in a caution; with more, the others are named if they are fewer."""
-_DETAIL = (
-    "Detail is the part of the effect that is finer than the acquired voxels (above the acquired"
-    " Nyquist frequency)."
-)
-_EXPLAINED = (
-    "Explained variance above the acquired Nyquist frequency. A value of 100 % means that all of"
-    " the true detail is recovered, 0 % that none is, and a value below 0 that the detail is"
-    " wrong."
-)
-_CORRELATION = "Correlation between the maps above the acquired Nyquist frequency."
-_CORRECT = (
-    "Squared correlation between the detail in the map and the true detail. The value is a"
-    " fraction of the energy of the detail, not of the voxels."
-)
-_RELIABLE = (
-    "Reliable voxels are the most significant voxels, selected such that at most 5 % of them are"
-    " expected to have the wrong sign."
-)
-_CALIBRATION = "a calibration run (about 20 volumes at the high resolution, with the same slices)"
-TESTED_EXPLANATION = (
-    "In the {test}, the acquired run was downsampled, super-resolved to the acquired resolution"
-    " and compared with the acquired run. The values do not measure the accuracy at the final"
-    " resolution, and values below 0 mean that the added detail is wrong. Only detail of contrasts"
-    " that were tested may be interpreted, and only in reliable voxels."
-)
-_UNMEASURED = ("not assessed", "tested", "not supported")
-"""Statuses of runs whose accuracy was not measured."""
-_MOVE_LESS = (
-    "Check head motion first. Motion by one voxel or more invalidates fine detail, so exclude or"
-    " repeat such a run."
-)
-
-
 def _next_steps(
     verdict: VerdictFacts,
     remedies: Sequence[str],
@@ -687,30 +718,31 @@ def _next_steps(
     contrasts.
     """
     status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
-    steps = [_MOVE_LESS] * bool(verdict.get("motion_text")) + list(remedies)
+    steps = [_MOTION_ADVICE] * bool(verdict.get("motion_text")) + list(remedies)
     if verdict.get("not_applied") and not run.calibrated:
         steps.append(
-            f"Acquire {_CALIBRATION}. With a calibration run, methods can be applied to more runs."
+            f"Acquire {_CALIBRATION_TEXT}. With a calibration run, methods can be applied to more"
+            " runs."
         )
-    if status in _UNMEASURED and undecided:
+    if status in _UNMEASURED_STATUSES and undecided:
         coarser_mm = [
             acquired_size**2 / new_size
             for acquired_size, new_size in zip(run.acquired_mm, run.super_resolved_mm, strict=True)
         ]
-        made, acquired, coarser = (
+        new_text, acquired_text, coarser_text = (
             size_text(size) for size in (run.super_resolved_mm, run.acquired_mm, coarser_mm)
         )
         steps.append(
             f"To measure the accuracy of {best or 'a method'} in this participant and task,"
-            f" acquire a run at {made} and process this run with --retrospective: the run is then"
-            " downsampled, super-resolved and compared with the acquired data. Without another"
-            f" scan, use --retrospective with the present run to see how well {acquired} is"
-            f" recovered from {coarser}."
+            f" acquire a run at {new_text} and process this run with --retrospective: the run"
+            " is then downsampled, super-resolved and compared with the acquired data. Without"
+            " another scan, use --retrospective with the present run to see how well"
+            f" {acquired_text} is recovered from {coarser_text}."
         )
         if best == "sbl" and not run.calibrated:
             steps.append(
-                f"To improve the maps in another session, acquire {_CALIBRATION}. In earlier data"
-                f" ({EARLIER[True].where}), sbl explained {EARLIER[True].active} of the true"
+                f"To improve the maps in another session, acquire {_CALIBRATION_TEXT}. In earlier"
+                f" data ({EARLIER[True].where}), sbl explained {EARLIER[True].active} of the true"
                 f" detail in active voxels with a calibration run and {UNCALIBRATED} without one."
             )
     if status == "not more accurate":
@@ -719,28 +751,32 @@ def _next_steps(
             " accurate in this run."
         )
     if status == "more accurate":
-        steps.append(_use_maps(best, run, cautioned=cautioned))
+        steps.append(_advise_maps(best, run, cautioned=cautioned))
     return list(dict.fromkeys(steps))[:2]
 
 
-def _use_maps(best: str, run: RunFacts, *, cautioned: bool = False) -> str:
+def _advise_maps(best: str, run: RunFacts, *, cautioned: bool = False) -> str:
     """Advise which maps to use, and how to test them next.
 
     `cautioned` is True if the best method's detail is wrong in some contrasts.
     """
-    limit = (
+    limitation = (
         " In the contrasts that are listed under Caution, do not interpret detail finer than the"
         " acquired voxels."
     )
     if not run.maps:
-        use = Markup(
+        advice = Markup(
             "The {} maps were not stored. To store them, rerun with --level standard."
         ).format(best)
     elif not run.masks:
-        use = Markup("Use the {} maps (<code>{}</code>).").format(best, run.maps)
+        advice = Markup("Use the {} maps (<code>{}</code>).").format(best, run.maps)
     else:
-        use = Markup(
+        advice = Markup(
             "Use the {} maps (<code>{}</code>) within the masks of reliable voxels"
             " (<code>{}</code>)."
         ).format(best, run.maps, run.masks)
-    return use + limit * cautioned + " Test at the group level whether the result generalizes."
+    return (
+        advice
+        + limitation * cautioned
+        + " Test at the group level whether the result generalizes."
+    )

@@ -11,14 +11,21 @@ from bids_sr.io import atomic_files
 from bids_sr.notices import Notice, read_record
 from bids_sr.report.assembler import write_subject_page
 from bids_sr.report.facts import facts_html, messages_html
-from bids_sr.report.index_page import ALL, link
+from bids_sr.report.index_page import INDEX_LINK, render_link
 from bids_sr.report.markup import join, render
 from bids_sr.report.methods_text import methods_html
 from bids_sr.report.run_notes import describe_skipped_run, read_note
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 from bids_sr.version import __version__
 
-_CITATIONS = {"html": "references", "md": "Markdown", "bib": "BibTeX"}
+_CITATION_FORMATS = {"html": "references", "md": "Markdown", "bib": "BibTeX"}
+_UNFINISHED = (
+    "Processing of this participant started at {} and has not finished, or was stopped. This page"
+    " was written by an earlier call, and files that are linked from this page may have been"
+    " removed or changed. If processing was stopped, rerun the command to resume."
+)
+_MAIN_TAG = '<main id="content" tabindex="-1">'
+_TRACEBACK_LINES = 12  # lines of a traceback on the page
 
 
 def _labels_with_report(root: Path) -> set[str]:
@@ -37,15 +44,7 @@ def _neighbor_links(label: str, reported_labels: Collection[str]) -> dict[str, s
     index = labels.index(label)
     texts = [(f"‹ sub-{neighbor}", neighbor) for neighbor in labels[max(index - 1, 0) : index]]
     texts += [(f"sub-{neighbor} ›", neighbor) for neighbor in labels[index + 1 : index + 2]]
-    return {**{text: f"sub-{neighbor}.html" for text, neighbor in texts}, **ALL}
-
-
-_UNFINISHED = (
-    "Processing of this participant started at {} and has not finished, or was stopped. This page"
-    " was written by an earlier call, and files that are linked from this page may have been"
-    " removed or changed. If processing was stopped, rerun the command to resume."
-)
-_START = '<main id="content" tabindex="-1">'
+    return {**{text: f"sub-{neighbor}.html" for text, neighbor in texts}, **INDEX_LINK}
 
 
 def mark_unfinished(root: Path, labels: Sequence[str]) -> None:
@@ -56,20 +55,17 @@ def mark_unfinished(root: Path, labels: Sequence[str]) -> None:
     ):
         text = page.read_text(encoding="utf-8")
         if _UNFINISHED.partition("{}")[0] not in text:
-            atomic_files.write_text(page, text.replace(_START, f"{_START}\n{note}", 1))
+            atomic_files.write_text(page, text.replace(_MAIN_TAG, f"{_MAIN_TAG}\n{note}", 1))
 
 
-_TRACEBACK_LINES = 12
-
-
-def _errors_html(failed: Sequence[Notice], log_dir: Path) -> Markup:
+def _render_errors(failed_steps: Sequence[Notice], log_dir: Path) -> Markup:
     """Render the failed steps, with the end of each traceback."""
     entries = []
-    for notice in failed:
+    for notice in failed_steps:
         file = log_dir / Path(notice.file).name  # the recorded folder may have been moved
         text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-        tail = "\n".join(text.splitlines()[-_TRACEBACK_LINES:])
-        entries.append((notice, file.name, tail, text))
+        traceback_end = "\n".join(text.splitlines()[-_TRACEBACK_LINES:])
+        entries.append((notice, file.name, traceback_end, text))
     return render("crashes", entries)
 
 
@@ -83,11 +79,11 @@ def _render_version(log_dir: Path, *, command: str | None) -> Markup:
         return facts_html(facts) + render(
             "note", "missing", "The settings file of this run was not found."
         )
-    version_link = link(f"logs/{log_dir.name}/{settings.name}", settings.name)
+    version_link = render_link(f"logs/{log_dir.name}/{settings.name}", settings.name)
     return facts_html(facts) + Markup("<p>All settings: {}</p>").format(version_link)
 
 
-def _methods_fragment(markdown: str) -> Markup:
+def _render_methods(markdown: str) -> Markup:
     """Render the methods text with links to its other formats.
 
     The text is also stored next to the page with its references, and as Markdown and BibTeX.
@@ -95,7 +91,7 @@ def _methods_fragment(markdown: str) -> Markup:
     if not markdown.strip():
         return render("note", "missing", "The methods text was not written.")
     format_links = Markup(", ").join(
-        link(f"CITATION.{suffix}", text) for suffix, text in _CITATIONS.items()
+        render_link(f"CITATION.{suffix}", text) for suffix, text in _CITATION_FORMATS.items()
     )
     return join(
         [
@@ -111,7 +107,7 @@ def _methods_fragment(markdown: str) -> Markup:
     )
 
 
-def _logs_of_outputs(logs: Path, label: str, *, default: Path) -> Path:
+def _find_logs(logs: Path, label: str, *, default: Path) -> Path:
     """Return the logs of the run that produced a participant's outputs.
 
     Settings and crash files in these logs belong to the outputs. `default` is returned if there is
@@ -128,7 +124,7 @@ def write_participants(
     root: Path,
     labels: Sequence[str],
     *,
-    shown: Sequence[Shown],
+    declarations: Sequence[FigureSpec],
     log_dir: Path,
     command: str | None = None,
     sessions: int = 0,
@@ -141,7 +137,7 @@ def write_participants(
         Output directory.
     labels : Sequence[str]
         Labels of the participants, without ``sub-``.
-    shown : Sequence[Shown]
+    declarations : Sequence[FigureSpec]
         Declared figures.
     log_dir : Path
         Logs of this run, for participants without outputs of another run.
@@ -151,22 +147,20 @@ def write_participants(
         Largest number of sessions on one page; with more sessions, each session has a page. 0 for
         a single page.
     """
-    logs = {label: _logs_of_outputs(root / "logs", label, default=log_dir) for label in labels}
-    reported_labels = {
-        *_labels_with_report(root),
-        *labels,
-    }  # computed once, because there may be thousands of participants
+    logs = {label: _find_logs(root / "logs", label, default=log_dir) for label in labels}
+    # computed once, because there may be thousands of participants
+    reported_labels = {*_labels_with_report(root), *labels}
     return tuple(
         _build_report(
             root,
             label,
-            shown=shown,
-            log_dir=own_logs,
+            declarations=declarations,
+            log_dir=participant_logs,
             command=command,
             reported_labels=reported_labels,
             sessions=sessions,
         )
-        for label, own_logs in logs.items()
+        for label, participant_logs in logs.items()
     )
 
 
@@ -174,7 +168,7 @@ def _build_report(
     output_dir: Path,
     subject: str,
     *,
-    shown: Sequence[Shown],
+    declarations: Sequence[FigureSpec],
     log_dir: Path,
     command: str | None = None,
     reported_labels: Collection[str] | None = None,
@@ -192,7 +186,7 @@ def _build_report(
         Output directory with the figures.
     subject : str
         Label of the participant, with or without ``sub-``.
-    shown : Sequence[Shown]
+    declarations : Sequence[FigureSpec]
         Declared figures; other figures are ignored.
     log_dir : Path
         Logs with crash files, ``settings.toml`` and ``CITATION.md``; if the latter is missing, the
@@ -222,7 +216,7 @@ def _build_report(
     }
     messages = {kind: list(dict.fromkeys(texts)) for kind, texts in messages.items()}
     crash_file_names = {Path(notice.file).name for notice in all_notices}
-    failed = [notice for notice in notices if notice.failed] + [
+    failed_steps = [notice for notice in notices if notice.failed] + [
         Notice(what=file.name, code="crashed", file=str(file))
         for file in sorted(log_dir.glob("crash-*"))
         # crash files of earlier versions, and crash files that no recorded notice refers to
@@ -231,8 +225,8 @@ def _build_report(
     custom = {
         "overview": messages_html("warning", messages["warning"]),
         "summary": messages_html("note", messages["note"]),
-        "methods": _methods_fragment(text),
-        "errors": _errors_html(failed, log_dir),
+        "methods": _render_methods(text),
+        "errors": _render_errors(failed_steps, log_dir),
         "about": _render_version(log_dir, command=command),
     }
     neighbors = _neighbor_links(
@@ -241,10 +235,10 @@ def _build_report(
     return write_subject_page(
         root,
         label,
-        shown=shown,
+        declarations=declarations,
         custom=custom,
         neighbors=neighbors,
-        crashed=bool(failed),
+        crashed=bool(failed_steps),
         notices={kind: len(texts) for kind, texts in messages.items()},
         most_sessions=sessions,
     )

@@ -11,6 +11,12 @@ from bids_sr.io.json_values import as_number, as_texts
 from bids_sr.metrics.number_text import number
 from bids_sr.report.facts import messages_html, render_labeled
 
+_MIN_OVERLAP = 0.9  # fraction of the run's brain in the calibration run
+_MAX_NOISE_FRACTION = 0.9  # fraction of thermal noise in the variance of the calibration run
+# fraction of the run's voxel size; if edges of both images are farther apart, misregistration or
+# distortion is likely
+_MAX_EDGE_DISTANCE_VOXELS = 0.5
+
 
 def registration_warnings(facts: Mapping[str, object]) -> list[str]:
     """Return warnings about implausible registrations of a run, the T1w brain mask first."""
@@ -60,21 +66,14 @@ def registration_html(facts: Mapping[str, object]) -> Markup:
     return warnings + render_labeled(facts, "registration")
 
 
-_FAIR_OVERLAP = 0.9
-_MOSTLY_NOISE = 0.9
-# fraction of the run's voxel size; if edges of both images are farther apart, misregistration or
-# distortion is likely
-_HALF = 0.5
-
-
 def calibration_html(facts: Mapping[str, object], voxel_mm: float) -> Markup:
     """Render the facts of a calibration run, warnings first.
 
     Unknown keys are skipped. `voxel_mm` is the in-plane voxel size of the run (mm).
     """
     warnings = messages_html("warning", _calibration_warnings(facts, voxel_mm))
-    defined = {key: value for key, value in facts.items() if value is not None}
-    return warnings + render_labeled(defined, "calibration")
+    known_facts = {key: value for key, value in facts.items() if value is not None}
+    return warnings + render_labeled(known_facts, "calibration")
 
 
 def _calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[str]:
@@ -85,24 +84,23 @@ def _calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[
             " is used instead."
         ]
     warnings = []
-    overlap, gap = (
-        as_number(facts.get("overlap"), 1.0),
-        as_number(facts.get("edges_apart_mm"), 0.0),
-    )
-    noise = as_number(facts.get("noise_share"), 0.0)
-    if overlap < _FAIR_OVERLAP:
+    overlap = as_number(facts.get("overlap"), 1.0)
+    edge_distance_mm = as_number(facts.get("edges_apart_mm"), 0.0)
+    noise_fraction = as_number(facts.get("noise_share"), 0.0)
+    if overlap < _MIN_OVERLAP:
         warnings.append(
             f"The calibration run covers only {number(overlap, '.0%')} of the brain in the run."
         )
-    if gap > _HALF * voxel_mm:
+    if edge_distance_mm > _MAX_EDGE_DISTANCE_VOXELS * voxel_mm:
         warnings.append(
-            f"The edges in the calibration run and in the run are {gap:.1f} mm apart (median),"
-            " which is more than half a voxel. Either the two runs differ in susceptibility"
-            " distortion, or their registration failed."
+            "The edges in the calibration run and in the run are"
+            f" {edge_distance_mm:.1f} mm apart (median), which is more than half a voxel."
+            " Either the two runs differ in susceptibility distortion, or their registration"
+            " failed."
         )
-    if noise > _MOSTLY_NOISE:
+    if noise_fraction > _MAX_NOISE_FRACTION:
         warnings.append(
-            f"{number(noise, '.0%')} of the variance in the calibration run is thermal noise. A"
-            " longer calibration run or larger voxels would reduce this fraction."
+            f"{number(noise_fraction, '.0%')} of the variance in the calibration run is thermal"
+            " noise. A longer calibration run or larger voxels would reduce this fraction."
         )
     return warnings

@@ -12,9 +12,15 @@ from pathlib import Path
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_text
 from bids_sr.notices import Notice, read_record
-from bids_sr.report.run_summaries import VERDICT, RunSummary, name_below, read_times, run_summary
+from bids_sr.report.run_summaries import (
+    VERDICT_SUFFIX,
+    RunSummary,
+    read_run_summary,
+    read_times,
+    strip_participant,
+)
 
-_FEW = 100
+_MAX_FEW_PARTICIPANTS = 100
 """Number of participants whose files may be read at the end of every call."""
 
 
@@ -60,32 +66,32 @@ class Note:
 def read_note(logs: Path, label: str) -> Note | None:
     """Return the note on a participant (label without ``sub-``), or None if there is no note."""
     try:
-        return Note.from_text(_file(logs, label).read_text(encoding="utf-8"))
+        return Note.from_text(_note_path(logs, label).read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def note_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
+def record_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
     """Record that a run produced outputs of participants; return True if their notes changed.
 
     Participants whose runs were all skipped are also recorded; their outputs still belong to the
     logs of an earlier run. The names of log folders contain the time of the run. They are ignored
     in the comparison of notes, because clocks can be wrong.
     """
-    logs, changed = log_dir.parent, False
+    logs, has_changed = log_dir.parent, False
     for label in dict.fromkeys([*labels, *_skip_reasons(log_dir)]):
         previous = read_note(logs, label)
         note = Note(
             run=log_dir.name if label in labels or previous is None else previous.run,
             last=log_dir.name,
             settings=settings,
-            rows=tuple(_read(logs.parent / f"sub-{label}", label)),
+            rows=tuple(_read_page_rows(logs.parent / f"sub-{label}", label)),
         )
-        changed |= previous is None or _index_content(logs, label, previous) != _index_content(
+        has_changed |= previous is None or _index_content(logs, label, previous) != _index_content(
             logs, label, note
         )
-        write_text(_file(logs, label), note.to_text())
-    return changed
+        write_text(_note_path(logs, label), note.to_text())
+    return has_changed
 
 
 def describe_skipped_run(notice: Notice) -> str:
@@ -100,12 +106,12 @@ def _skip_reasons(log_dir: Path) -> dict[str, dict[str, str]]:
         if notice.code == "left-out":
             runs = reasons.setdefault(notice.subject, {})
             reason = describe_skipped_run(notice)
-            name = name_below(notice.run, notice.subject)
+            name = strip_participant(notice.run, notice.subject)
             runs[name] = "; ".join(dict.fromkeys(filter(None, (runs.get(name), reason))))
     return reasons
 
 
-def read_rows(root: Path, label: str) -> list[RunSummary]:
+def read_run_summaries(root: Path, label: str) -> list[RunSummary]:
     """Return the index rows of a participant's runs.
 
     The rows of the participant's note are used unless files have changed since it was written.
@@ -115,11 +121,11 @@ def read_rows(root: Path, label: str) -> list[RunSummary]:
     note = read_note(logs, label)
     rows = () if note is None else note.rows
     if not rows or any(read_times(folder / row.file) != row.stamps for row in rows):
-        rows = tuple(_read(folder, label))
-    skipped = {} if note is None else _skip_reasons(logs / note.last).get(label, {})
+        rows = tuple(_read_page_rows(folder, label))
+    skip_reasons = {} if note is None else _skip_reasons(logs / note.last).get(label, {})
     return [
-        *(row.summary for row in rows if row.summary["run"] not in skipped),
-        *(RunSummary(run=run, verdict=reason) for run, reason in skipped.items()),
+        *(row.summary for row in rows if row.summary["run"] not in skip_reasons),
+        *(RunSummary(run=run, verdict=reason) for run, reason in skip_reasons.items()),
     ]
 
 
@@ -127,17 +133,17 @@ def list_noted_labels(root: Path) -> list[str]:
     """Return the labels (without ``sub-``) of all participants with notes."""
     return [
         path.stem.removeprefix("sub-")
-        for path in _file(root / "logs", "").parent.glob("sub-*.json")
+        for path in _note_path(root / "logs", "").parent.glob("sub-*.json")
     ]
 
 
-def is_last(root: Path, bids_dir: Path, settings: str) -> bool:
+def is_last_call(root: Path, bids_dir: Path, settings: str) -> bool:
     """Return True if this call completes a dataset: all participants have these settings.
 
     Also return True if the output has only a few participants.
     """
     labels_with_notes = set(list_noted_labels(root))
-    if len(labels_with_notes) <= _FEW:
+    if len(labels_with_notes) <= _MAX_FEW_PARTICIPANTS:
         return True
     labels = [path.name.removeprefix("sub-") for path in bids_dir.glob("sub-*") if path.is_dir()]
     if not labels_with_notes.issuperset(labels):
@@ -146,20 +152,24 @@ def is_last(root: Path, bids_dir: Path, settings: str) -> bool:
     return all(note is not None and note.settings == settings for note in notes)
 
 
-def _read(folder: Path, label: str) -> Iterator[_PageRow]:
+def _read_page_rows(folder: Path, label: str) -> Iterator[_PageRow]:
+    """Yield the index row of each evaluated run in a participant's folder."""
     for pattern in ("func", "ses-*/func"):
-        for file in sorted(folder.glob(f"{pattern}/*{VERDICT}")):
+        for file in sorted(folder.glob(f"{pattern}/*{VERDICT_SUFFIX}")):
             stamps = read_times(file)
             yield _PageRow(
-                file=str(file.relative_to(folder)), stamps=stamps, summary=run_summary(file, label)
+                file=str(file.relative_to(folder)),
+                stamps=stamps,
+                summary=read_run_summary(file, label),
             )
 
 
 def _index_content(logs: Path, label: str, note: Note) -> tuple[object, ...]:
     """Return the parts of a note that the index page shows."""
-    skipped = _skip_reasons(logs / note.last).get(label)
-    return note.settings, [row.summary for row in note.rows], skipped
+    skip_reasons = _skip_reasons(logs / note.last).get(label)
+    return note.settings, [row.summary for row in note.rows], skip_reasons
 
 
-def _file(logs: Path, label: str) -> Path:
+def _note_path(logs: Path, label: str) -> Path:
+    """Return the file of the note on a participant."""
     return logs / "latest" / f"sub-{label}.json"

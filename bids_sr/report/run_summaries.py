@@ -11,7 +11,7 @@ from bids_sr.evaluation.motion_text import MOVED_MM, motion_summary
 from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.evaluation.words import region_text
 from bids_sr.io.atomic_files import read_json
-from bids_sr.io.tables import column
+from bids_sr.io.tables import read_column
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MISSING, MetricRow, VerdictFacts, read_frame, rows_of
 from bids_sr.report.overview import (
@@ -22,26 +22,29 @@ from bids_sr.report.overview import (
     with_non_breaking_spaces,
 )
 
-VERDICT, TABLE = "_desc-verdict_metrics.json", "_desc-evaluation_metrics.tsv"
-CONFOUNDS, REGISTRATION = "_desc-confounds_timeseries.tsv", "_desc-registration_metrics.json"
+VERDICT_SUFFIX, TABLE_SUFFIX = "_desc-verdict_metrics.json", "_desc-evaluation_metrics.tsv"
+CONFOUNDS_SUFFIX, REGISTRATION_SUFFIX = (
+    "_desc-confounds_timeseries.tsv",
+    "_desc-registration_metrics.json",
+)
 NOT_EVALUATED = "No run was evaluated."
-MEASURED = "explained variance"
-HEADS: Mapping[str, str] = {
+ACCURACY_COLUMN = "explained variance"
+COLUMN_HEADS: Mapping[str, str] = {
     "participant": "",
     "run": "",
     "not applied": "zero filled",
-    MEASURED: "above the acquired Nyquist frequency",
+    ACCURACY_COLUMN: "above the acquired Nyquist frequency",
     "mean FD (mm)": "",
     f"volumes with FD > {MOVED_MM:g} mm": "",
     "failed checks": "",
     "verdict": "",
 }
 """Columns of the table with their second line; columns without values are omitted."""
-SHOWN = frozenset({"participant", "run", "verdict"})
+PERMANENT_COLUMNS = frozenset({"participant", "run", "verdict"})
 """Columns that are never omitted."""
-NUMBERS = frozenset({"mean FD (mm)", f"volumes with FD > {MOVED_MM:g} mm"})
+NUMERIC_COLUMNS = frozenset({"mean FD (mm)", f"volumes with FD > {MOVED_MM:g} mm"})
 """Columns of plain numbers."""
-READING = (
+TABLE_NOTE = (
     "Explained variance of the best method for each run in active voxels, with 95 % confidence"
     " interval. Explained variance requires a high-resolution reference."
 )
@@ -49,15 +52,15 @@ RunSummary = dict[str, str]
 """Cells of one run by column head; cells without a value are missing or empty."""
 
 
-def run_summary(verdict_file: Path, label: str) -> RunSummary:
+def read_run_summary(verdict_file: Path, label: str) -> RunSummary:
     """Return the index row of a run; cells are empty if files are missing or truncated."""
-    stem = verdict_file.name.removesuffix(VERDICT)
+    stem = verdict_file.name.removesuffix(VERDICT_SUFFIX)
     return _read_cached_summary(
-        stem, label, tuple(zip(_files(verdict_file), read_times(verdict_file), strict=True))
+        stem, label, tuple(zip(_list_files(verdict_file), read_times(verdict_file), strict=True))
     )
 
 
-def name_below(run: str, label: str) -> str:
+def strip_participant(run: str, label: str) -> str:
     """Return the name of a run (``sub-01_task-tap``) without its participant."""
     return run.removeprefix(f"sub-{label}_")
 
@@ -68,6 +71,7 @@ def compared_verdicts(verdict_file: Path) -> list[str]:
 
 
 def _read_verdict(file: Path) -> VerdictFacts:
+    """Return the verdict of a run; {} if the file cannot be read."""
     return cast("VerdictFacts", read_json(file))
 
 
@@ -76,18 +80,20 @@ def read_times(verdict_file: Path) -> tuple[int, ...]:
 
     The time of a missing file is 0.
     """
-    return tuple(_stamp(file) for file in _files(verdict_file))
+    return tuple(_modification_time(file) for file in _list_files(verdict_file))
 
 
-def _files(verdict_file: Path) -> list[Path]:
-    stem = verdict_file.name.removesuffix(VERDICT)
+def _list_files(verdict_file: Path) -> list[Path]:
+    """Return the files of a run that the index page is made from, which may be missing."""
+    stem = verdict_file.name.removesuffix(VERDICT_SUFFIX)
     return [
         verdict_file.with_name(stem + suffix)
-        for suffix in (VERDICT, TABLE, CONFOUNDS, REGISTRATION)
+        for suffix in (VERDICT_SUFFIX, TABLE_SUFFIX, CONFOUNDS_SUFFIX, REGISTRATION_SUFFIX)
     ]
 
 
-def _stamp(file: Path) -> int:
+def _modification_time(file: Path) -> int:
+    """Return the modification time of a file (ns), or 0 if it is missing."""
     try:
         return file.stat().st_mtime_ns
     except OSError:
@@ -96,37 +102,40 @@ def _stamp(file: Path) -> int:
 
 @lru_cache(maxsize=65536)
 def _read_cached_summary(
-    stem: str, label: str, stamped: tuple[tuple[Path, int], ...]
+    stem: str, label: str, files_with_times: tuple[tuple[Path, int], ...]
 ) -> RunSummary:
-    """Return `run_summary` from a cache, unless its files have changed.
+    """Return `read_run_summary` from a cache, unless its files have changed.
 
     The cache saves time because the index page is written until its content is stable.
     """
-    verdict_file, table_file, confounds_file, registration_file = (file for file, _ in stamped)
+    verdict_file, table_file, confounds_file, registration_file = (
+        file for file, _ in files_with_times
+    )
     verdict = _read_verdict(verdict_file)
-    rows = _rows(table_file)
-    displacement = _displacement(confounds_file)
+    rows = _read_rows(table_file)
+    displacement = _read_displacement(confounds_file)
     unapplied_methods = verdict.get("not_applied", [])
     evidence = accuracy_evidence(rows, select_applied(rows))
     checks = [*motion_checks(displacement), *registration_checks(read_json(registration_file))]
     checks += flag_checks(
         rows, unapplied_methods, best=verdict.get("best", ""), self_test=evidence is None
     )
-    failed = [check.text for check in checks if not check.passed]
+    failed_checks = [check.text for check in checks if not check.passed]
     motion = motion_summary(displacement)
     cells = (
-        name_below(stem, label),
+        strip_participant(stem, label),
         ", ".join(unapplied_methods),
-        "" if evidence is None else _accuracy(evidence, verdict.get("best", "")),
+        "" if evidence is None else _accuracy_text(evidence, verdict.get("best", "")),
         f"{motion[0]:.2f}" if motion else "",
         number(motion[1], ".0%") if motion else "",
-        "; ".join(failed) or ("none" if checks else ""),
+        "; ".join(failed_checks) or ("none" if checks else ""),
         verdict_line(verdict),
     )
-    return dict(zip(list(HEADS)[1:], cells, strict=True))
+    return dict(zip(list(COLUMN_HEADS)[1:], cells, strict=True))
 
 
-def _accuracy(evidence: Evidence, best: str) -> str:
+def _accuracy_text(evidence: Evidence, best: str) -> str:
+    """Return the accuracy of the best method as text; "" if it is unknown."""
     if (row := evidence.select_finite_rows(best).get(evidence.regions[0])) is None:
         return ""
     region_suffix = "" if row.region != "brain" else f", {region_text(row.region)}"
@@ -134,7 +143,7 @@ def _accuracy(evidence: Evidence, best: str) -> str:
     return f"{best} {with_non_breaking_spaces(value)}{region_suffix}"
 
 
-def _rows(file: Path) -> list[MetricRow]:
+def _read_rows(file: Path) -> list[MetricRow]:
     """Return only those rows of a metrics table that the index page needs."""
     try:
         table = read_frame(file)
@@ -145,8 +154,9 @@ def _rows(file: Path) -> list[MetricRow]:
     )
 
 
-def _displacement(file: Path) -> list[float]:
-    cells = column(file, "framewise_displacement")
+def _read_displacement(file: Path) -> list[float]:
+    """Return the framewise displacement (mm) of each volume; [] if it cannot be read."""
+    cells = read_column(file, "framewise_displacement")
     try:
         return [math.nan if cell == MISSING else float(cell) for cell in cells]
     except ValueError:

@@ -11,7 +11,7 @@ from bids_sr.frozen import frozen
 ANATOMICAL, PAIR, RUN, SCANS = "T1w", "T2starw", "bold", "metrics"
 """Suffixes of figures, by kind of input."""
 MODEL = "model"
-"""Value of `Shown.tables` for the model cards of a participant or run."""
+"""Value of `FigureSpec.tables` for the model cards of a participant or run."""
 
 
 RUN_ENTITIES: Mapping[str, tuple[str, str]] = {
@@ -104,7 +104,7 @@ SECTIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class FigureSpec:
     """Declaration of a figure (or, with `html`, an HTML fragment) of the page.
 
     ``{contrast}`` and ``{smoothing}`` are filled in headings and captions.

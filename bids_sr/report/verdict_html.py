@@ -26,7 +26,7 @@ from bids_sr.metrics.word_lists import enumerate_unique
 from bids_sr.report import evaluation_rows
 from bids_sr.report.facts import messages_html
 from bids_sr.report.markup import ColumnHead, join, render, render_folded, table
-from bids_sr.report.metric_tables import KEPT, QUALITY, cell, render_tables
+from bids_sr.report.metric_tables import ACQUIRED_ACTIVATION, QUALITY, render_cell, render_tables
 
 
 def verdict_html(
@@ -44,20 +44,20 @@ def verdict_html(
     marked_lines = [(MARKS.get(line["status"], ("",))[0], line["text"]) for line in lines]
     best = verdict.get("best", "")
     evidence = accuracy_evidence(rows, [best]) if best else None
-    points: list[str] = []
+    decisions: list[str] = []
     for sentence in verdict.get("sentences", []):
         subject = sentence.get("series", MISSING)
         in_table = evidence is not None and sentence.get("band") == evidence.band
         if subject in (best or subject, MISSING) and not in_table:
             sign, decision_text, _ = DECISIONS.get(sentence.get("decision", ""), ("", "", ""))
             text = sentence["text"]
-            points.append(render("decision", f"{sign} {decision_text}", text) if sign else text)
+            decisions.append(render("decision", f"{sign} {decision_text}", text) if sign else text)
     margins = {row.region: row.value for row in rows if row.statistic == "verdict_margin"}
     values = _evidence_html(evidence, best, margins) if evidence else Markup("")
     warnings = messages_html("warning", leading_sentences(verdict)) + _flags_html(rows, flags)
     defined_series = evaluation_rows.list_series(rows, kinds=("baseline", "method", "placebo"))
     limits = verdict.get("limits", [])
-    verdict_markup = render("verdict", marked_lines, list(filter(None, points)), values, limits)
+    verdict_markup = render("verdict", marked_lines, list(filter(None, decisions)), values, limits)
     return join([warnings, verdict_markup, render_compared(verdict), _legend_html(defined_series)])
 
 
@@ -77,8 +77,8 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
     `margins` are the equivalence margins by region; symbols of differences depend on their
     intervals.
     """
-    lead = evidence.regions[0]
-    further_labels = [words for words, _ in list_further_values(evidence, best, lead)]
+    first_region = evidence.regions[0]
+    further_labels = [words for words, _ in list_further_values(evidence, best, first_region)]
     statistic_label = statistic(evidence.reference.statistic).label
     regions = [active_words(region)[0] for region in evidence.regions]
     heads: list[ColumnHead] = ["series", *((statistic_label, name) for name in regions)]
@@ -86,17 +86,17 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
     heads += [(f"{best} − series", name) for name in regions]
     lines = []
     for name in evaluation_rows.list_series(evidence.levels()):
-        further_values = dict(list_further_values(evidence, name, lead))
+        further_values = dict(list_further_values(evidence, name, first_region))
         differences = []
         for region in evidence.regions:
             margin = margins.get(region, evidence.margin(region))
             sign, *_ = DECISIONS[evidence.compare(best, name, region, margin).decision]
             row = evidence.row(best, region, name)
-            differences.append(join([f"{sign} " if row else "", cell(row)]))
+            differences.append(join([f"{sign} " if row else "", render_cell(row)]))
         lines.append(
             [
                 evaluation_rows.series_text(name),
-                *(cell(evidence.row(name, region)) for region in evidence.regions),
+                *(render_cell(evidence.row(name, region)) for region in evidence.regions),
                 *(
                     number(further_values[words]) if words in further_values else "–"
                     for words in further_labels
@@ -104,32 +104,25 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
                 *differences,
             ]
         )
-    signs = ", ".join(f"{sign} {text}" for sign, text, _ in DECISIONS.values() if sign)
-    name, definition = active_words(lead)
-    title = f"{capitalize(f'detail {BANDS[evidence.band]}')}, contrast {evidence.contrast}"
-    title += f" ({name}: {definition})" if definition else ""
-    title += f". Differences: {signs}"
-    lacking = any(
+    title = _evidence_title(evidence)
+    lacks_measured = any(
         not math.isfinite(evidence.value("measured", region)) for region in evidence.regions
     )
     note = (
         f"The value of the measured series is n/a if this series has {TOO_LITTLE}. Noise lowers"
         " the value of the measured series, so other series may have higher values."
     )
-    return join(
-        [
-            table(
-                title,
-                heads,
-                lines,
-            ),
-            (
-                render("note", "note", note)
-                if lacking and evidence.row("measured") is not None
-                else ""
-            ),
-        ]
-    )
+    has_note = lacks_measured and evidence.row("measured") is not None
+    return join([table(title, heads, lines), render("note", "note", note) if has_note else ""])
+
+
+def _evidence_title(evidence: Evidence) -> str:
+    """Return the title of the evidence table: band, contrast, first region and signs."""
+    signs = ", ".join(f"{sign} {text}" for sign, text, _ in DECISIONS.values() if sign)
+    name, definition = active_words(evidence.regions[0])
+    title = f"{capitalize(f'detail {BANDS[evidence.band]}')}, contrast {evidence.contrast}"
+    title += f" ({name}: {definition})" if definition else ""
+    return f"{title}. Differences: {signs}"
 
 
 def _legend_html(series: Iterable[str]) -> Markup:
@@ -174,17 +167,21 @@ def _flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]]
 def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
     """Render raised flags, passed checks and quality-control metrics; see `_flags_html`."""
     evidence = accuracy_evidence(rows, select_applied(rows))
-    basis = {} if evidence is None else {"harm": f" (contrast {evidence.contrast})"}
-    passed = "; ".join(
-        FLAGS[name].passed + basis.get(name, "")
+    evidence_texts = {} if evidence is None else {"harm": f" (contrast {evidence.contrast})"}
+    passed_text = "; ".join(
+        FLAGS[name].passed + evidence_texts.get(name, "")
         for name, raised_series in find_raised_flags(rows).items()
         if not raised_series
     )
-    quiet = render("note", "fine", f"Passed: {passed}.") if passed else ""
+    passed_html = render("note", "fine", f"Passed: {passed_text}.") if passed_text else ""
     return join(
         [
             _flags_html(rows, flags),
-            quiet,
-            *(html for table in (KEPT, QUALITY) for _, html in render_tables(table, rows)),
+            passed_html,
+            *(
+                html
+                for table in (ACQUIRED_ACTIVATION, QUALITY)
+                for _, html in render_tables(table, rows)
+            ),
         ]
     )

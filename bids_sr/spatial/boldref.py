@@ -15,10 +15,11 @@ from bids_sr.spatial.hmc import MotionEstimates, estimate_motion
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import Shift, sample_volume
 
-_SEED = 5  # volumes in the middle of the run; their median is the first reference
-_VOLUMES = 40  # volumes spread over the run for averages and for the detection of unsteady samples
-_PASSES = 2  # rounds of registration and averaging
-_WORST = 1.3  # times the median residual; volumes above this limit are excluded
+_N_SEED_VOLUMES = 5  # volumes in the middle of the run; their median is the first reference
+# volumes spread over the run for averages and for the detection of unsteady samples
+_N_SPREAD_VOLUMES = 40
+_N_ROUNDS = 2  # rounds of registration and averaging
+_RESIDUAL_LIMIT = 1.3  # times the median residual; volumes above this limit are excluded
 
 
 def resample_to_reference(
@@ -55,13 +56,13 @@ def _steady_volumes(reader: SeriesReader, n_dummy: int) -> list[int]:
     ValueError
         The run has no steady-state volume.
     """
-    total = reader.shape[3]
-    if total <= n_dummy:
+    n_volumes = reader.shape[3]
+    if n_volumes <= n_dummy:
         raise ValueError(
-            f"the run has {total} volumes, but the first {n_dummy} are non-steady-state "
+            f"the run has {n_volumes} volumes, but the first {n_dummy} are non-steady-state "
             "volumes; at least one steady-state volume is required"
         )
-    return [n_dummy + t for t in evenly_spaced(total - n_dummy, _VOLUMES)]
+    return [n_dummy + t for t in evenly_spaced(n_volumes - n_dummy, _N_SPREAD_VOLUMES)]
 
 
 def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
@@ -87,24 +88,26 @@ def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
     ValueError
         The run has no steady-state volume.
     """
-    volumes = _steady_volumes(reader, n_dummy)
-    total = reader.shape[3]
-    middle = (n_dummy + total) // 2
-    first = max(n_dummy, min(middle - _SEED // 2, total - _SEED))
+    spread_volumes = _steady_volumes(reader, n_dummy)
+    n_volumes = reader.shape[3]
+    middle = (n_dummy + n_volumes) // 2
+    first = max(n_dummy, min(middle - _N_SEED_VOLUMES // 2, n_volumes - _N_SEED_VOLUMES))
     reference = np.median(
-        [reader.volume(t) for t in range(first, min(first + _SEED, total))], axis=0
+        [reader.volume(t) for t in range(first, min(first + _N_SEED_VOLUMES, n_volumes))], axis=0
     )
-    for _ in range(_PASSES):
+    for _ in range(_N_ROUNDS):
         mask = brain_mask(reference, reader.affine)
         motion = estimate_motion(
-            (reader.volume(t) for t in volumes), reference, mask, reader.affine
+            (reader.volume(t) for t in spread_volumes), reference, mask, reader.affine
         )
-        steady = motion.residual <= _WORST * np.median(motion.residual)
+        is_steady = motion.residual <= _RESIDUAL_LIMIT * np.median(motion.residual)
         mean = np.zeros(reference.shape)
-        for t, matrix, is_steady in zip(volumes, motion.matrices, steady, strict=True):
-            if is_steady:
+        for t, matrix, is_volume_steady in zip(
+            spread_volumes, motion.matrices, is_steady, strict=True
+        ):
+            if is_volume_steady:
                 mean += resample_to_reference(reader, t, matrix)
-        reference = mean / steady.sum()
+        reference = mean / is_steady.sum()
     return np.asarray(reference, dtype=np.float32)
 
 
@@ -141,22 +144,22 @@ def estimate_run(
     ValueError
         The run has no steady-state volume.
     """
-    calibration = _steady_volumes(reader, n_dummy)
-    total = reader.shape[3]
+    spread_volumes = _steady_volumes(reader, n_dummy)
+    n_volumes = reader.shape[3]
     mask = brain_mask(reference, reader.affine) if mask is None else mask
     motion = estimate_motion(
-        (reader.volume(t) for t in range(n_dummy, total)),
+        (reader.volume(t) for t in range(n_dummy, n_volumes)),
         reference,
         mask,
         reader.affine,
-        calibration=(reader.volume(t) for t in calibration),
+        calibration=(reader.volume(t) for t in spread_volumes),
     )
-    source = np.maximum(np.arange(total) - n_dummy, 0)
-    steady = np.arange(total) >= n_dummy
+    source_volumes = np.maximum(np.arange(n_volumes) - n_dummy, 0)
+    is_steady = np.arange(n_volumes) >= n_dummy
     return MotionEstimates(
-        matrices=motion.matrices[source],
-        params=motion.params[source],
-        residual=np.where(steady, motion.residual[source], np.nan),
+        matrices=motion.matrices[source_volumes],
+        params=motion.params[source_volumes],
+        residual=np.where(is_steady, motion.residual[source_volumes], np.nan),
     )
 
 
@@ -193,10 +196,10 @@ def average_realigned_volumes(
     ValueError
         The run has no steady-state volume.
     """
-    volumes = _steady_volumes(reader, n_dummy)
+    spread_volumes = _steady_volumes(reader, n_dummy)
     x, y, z = reader.shape[:3]
     shift = None if distortion is None else distortion.shift_on_grid((x, y, z), reader.affine)
-    total = np.zeros((x, y, z))
-    for t in volumes:
-        total += resample_to_reference(reader, t, matrices[t], shift)
-    return np.asarray(total / len(volumes), dtype=np.float32)
+    signal_sum = np.zeros((x, y, z))
+    for t in spread_volumes:
+        signal_sum += resample_to_reference(reader, t, matrices[t], shift)
+    return np.asarray(signal_sum / len(spread_volumes), dtype=np.float32)

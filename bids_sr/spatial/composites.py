@@ -14,10 +14,10 @@ from bids_sr.io.arrays import Array, Float, Float32
 from bids_sr.spatial.itk_files import make_matrix, read_itk
 from bids_sr.spatial.transforms import TransformError, apply_matrix
 
-_FLIP = np.array([-1.0, -1.0, 1.0])  # conversion between RAS and LPS
+_RAS_LPS_SIGNS = np.array([-1.0, -1.0, 1.0])  # conversion between RAS and LPS
 
 
-def carry(points: Array, chain: Sequence[Path]) -> Float:
+def map_points(points: Array, chain: Sequence[Path]) -> Float:
     """Map points through a chain of transform files; the **last** file is applied first.
 
     Parameters
@@ -37,76 +37,84 @@ def carry(points: Array, chain: Sequence[Path]) -> Float:
     TransformError
         A text file contains more than one transform, or the type of a transform is not supported.
     """
-    mapped = np.asarray(points, dtype=np.float64)
+    mapped_points = np.asarray(points, dtype=np.float64)
     for path in reversed(chain):
         if path.suffix == ".h5":
-            mapped = _composite(mapped * _FLIP, path) * _FLIP
+            mapped_points = (
+                _map_through_composite(mapped_points * _RAS_LPS_SIGNS, path) * _RAS_LPS_SIGNS
+            )
             continue
         matrices = read_itk(path)
         if len(matrices) != 1:
             raise TransformError(f"{path}: expected a single transform, found {len(matrices)}")
-        mapped = apply_matrix(matrices[0], mapped)
-    return mapped
+        mapped_points = apply_matrix(matrices[0], mapped_points)
+    return mapped_points
 
 
-def _composite(points: Array, path: Path) -> Array:
+def _map_through_composite(points: Array, path: Path) -> Array:
     """Map LPS points through a composite transform; its last component is applied first."""
     import h5py
 
-    matrix = np.eye(4)  # product of consecutive linear components
     try:
         with h5py.File(path, "r") as file:
-            group = file["TransformGroup"]
-            for name in sorted(group, key=int, reverse=True):
-                kind, values, fixed = _part(group[name])
-                if kind.startswith(("AffineTransform", "MatrixOffsetTransformBase")):
-                    matrix = make_matrix(values, fixed[:3]) @ matrix
-                elif kind.startswith("DisplacementFieldTransform"):
-                    points = apply_matrix(matrix, points)
-                    matrix = np.eye(4)
-                    points += _displacements(points, values, fixed)
-                elif not kind.startswith("CompositeTransform"):
-                    raise TransformError(
-                        f"{path}: the file contains a transform of type {kind}, which is not "
-                        "supported"
-                    )
+            return _apply_components(points, file["TransformGroup"], path)
+    except TransformError:
+        raise
     except (OSError, KeyError, IndexError, ValueError, TypeError) as error:
-        if isinstance(error, TransformError):
-            raise
         raise TransformError(
             f"{path}: the file cannot be read as a composite ITK transform ({error})"
         ) from error
+
+
+def _apply_components(points: Array, group: Any, path: Path) -> Array:
+    """Map LPS points through the components in a group of a composite file, last one first."""
+    matrix = np.eye(4)  # product of consecutive linear components
+    for name in sorted(group, key=int, reverse=True):
+        transform_type, parameters, fixed_parameters = _read_component(group[name])
+        if transform_type.startswith(("AffineTransform", "MatrixOffsetTransformBase")):
+            matrix = make_matrix(parameters, fixed_parameters[:3]) @ matrix
+        elif transform_type.startswith("DisplacementFieldTransform"):
+            points = apply_matrix(matrix, points)
+            matrix = np.eye(4)
+            points += _interpolate_displacements(points, parameters, fixed_parameters)
+        elif not transform_type.startswith("CompositeTransform"):
+            raise TransformError(
+                f"{path}: the file contains a transform of type {transform_type}, which is not "
+                "supported"
+            )
     return apply_matrix(matrix, points)
 
 
-def _part(part: Any) -> tuple[str, Array, Array]:
+def _read_component(component: Any) -> tuple[str, Array, Array]:
     """Return the type, parameters and fixed parameters of one component."""
-    kind = part["TransformType"][0]
-    kind = kind.decode() if isinstance(kind, bytes) else str(kind)
-    if kind.startswith("CompositeTransform"):
-        return kind, np.zeros(0), np.zeros(0)
-    fixed = np.asarray(part["TransformFixedParameters"], dtype=np.float64)
-    return kind, np.asarray(part["TransformParameters"]), fixed
+    transform_type = component["TransformType"][0]
+    transform_type = (
+        transform_type.decode() if isinstance(transform_type, bytes) else str(transform_type)
+    )
+    if transform_type.startswith("CompositeTransform"):
+        return transform_type, np.zeros(0), np.zeros(0)
+    fixed_parameters = np.asarray(component["TransformFixedParameters"], dtype=np.float64)
+    return transform_type, np.asarray(component["TransformParameters"]), fixed_parameters
 
 
-def _displacements(points: Array, values: Array, fixed: Array) -> Array:
+def _interpolate_displacements(points: Array, parameters: Array, fixed_parameters: Array) -> Array:
     """Interpolate a displacement field linearly at points (N, 3; LPS mm).
 
     The displacement is 0 if a point is more than half a voxel outside the field.
     """
-    shape = tuple(int(n) for n in fixed[:3])
-    origin = fixed[3:6]
-    spacing = fixed[6:9]
-    direction = fixed[9:18].reshape(3, 3)
+    shape = tuple(int(n) for n in fixed_parameters[:3])
+    origin = fixed_parameters[3:6]
+    spacing = fixed_parameters[6:9]
+    direction = fixed_parameters[9:18].reshape(3, 3)
     to_grid = np.eye(4)
     to_grid[:3, :3] = np.linalg.inv(direction * spacing)
     to_grid[:3, 3] = -to_grid[:3, :3] @ origin
     coordinates = apply_matrix(to_grid, points).T
     # the first axis varies fastest in ITK files, after the vector components
-    return linear_values(values.reshape(*shape[::-1], 3), coordinates[::-1])
+    return interpolate_linearly(parameters.reshape(*shape[::-1], 3), coordinates[::-1])
 
 
-def linear_values(maps: Array, coordinates: Array) -> Float32:
+def interpolate_linearly(maps: Array, coordinates: Array) -> Float32:
     """Interpolate maps linearly at voxel coordinates.
 
     Points up to half a voxel beyond the outermost samples take the edge values; points farther out
@@ -126,8 +134,8 @@ def linear_values(maps: Array, coordinates: Array) -> Float32:
     """
     from bids_sr.spatial.spline_kernels import sample_linear
 
-    out = np.empty((coordinates.shape[1], maps.shape[3]), dtype=np.float32)
-    stored = np.ascontiguousarray(maps, dtype=np.float32)
+    values = np.empty((coordinates.shape[1], maps.shape[3]), dtype=np.float32)
+    contiguous_maps = np.ascontiguousarray(maps, dtype=np.float32)
     points = np.ascontiguousarray(coordinates, dtype=np.float64)
-    sample_linear(stored, points, out)
-    return out
+    sample_linear(contiguous_maps, points, values)
+    return values

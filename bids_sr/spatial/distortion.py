@@ -22,8 +22,8 @@ from bids_sr.io.arrays import Array, Float
 from bids_sr.io.grids import Shape
 from bids_sr.spatial.resampling import Shift, sample_volume
 
-_ROUNDS = 30
-_CLOSE = 1e-3  # voxels; the inversion stops if no shift changes by more
+_MAX_ITERATIONS = 30  # iterations of the inversion
+_SHIFT_TOLERANCE = 1e-3  # voxels; the inversion stops if no shift changes by more
 
 
 @frozen
@@ -86,42 +86,42 @@ class Distortion:
         from nibabel.affines import apply_affine
 
         inverse_pose = np.linalg.inv(np.asarray(pose, dtype=np.float64))
-        to_map = np.linalg.inv(self.affine) @ inverse_pose
-        start = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1).reshape(
+        volume_to_map = np.linalg.inv(self.affine) @ inverse_pose
+        voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1).reshape(
             -1, 3
         )
-        points = apply_affine(to_map @ affine, start).T
-        unit = (to_map[:3, :3] @ self.step)[:, None]
-        amount = np.zeros(points.shape[1])
-        values = np.asarray(self.shift, dtype=np.float64)
-        for _ in range(_ROUNDS):
-            updated = ndimage.map_coordinates(
-                values, points - unit * amount, order=1, mode="nearest"
+        map_points = apply_affine(volume_to_map @ affine, voxels).T
+        step_in_map = (volume_to_map[:3, :3] @ self.step)[:, None]
+        shift = np.zeros(map_points.shape[1])
+        map_shifts = np.asarray(self.shift, dtype=np.float64)
+        for _ in range(_MAX_ITERATIONS):
+            updated_shift = ndimage.map_coordinates(
+                map_shifts, map_points - step_in_map * shift, order=1, mode="nearest"
             )
-            change = float(np.abs(updated - amount).max())
-            amount = updated
-            if change < _CLOSE:
-                return amount.reshape(shape).astype(np.float32), inverse_pose
+            largest_change = float(np.abs(updated_shift - shift).max())
+            shift = updated_shift
+            if largest_change < _SHIFT_TOLERANCE:
+                return shift.reshape(shape).astype(np.float32), inverse_pose
         raise ValueError(
             "the field map cannot be inverted, because the shifts of neighboring voxels "
             "differ by one voxel or more"
         )
 
 
-def voxel_shift(
-    hertz: Array,
+def distortion_from_field_map(
+    field_hz: Array,
     affine: Array,
     xfm: Array,
     shape: Shape,
-    grid: Array,
-    direction: str,
-    readout: float,
+    boldref_affine: Array,
+    phase_encoding: str,
+    total_readout_s: float,
 ) -> Distortion:
     """Compute the distortion of a run from its field map.
 
     Parameters
     ----------
-    hertz : Array
+    field_hz : Array
         Field map in Hz (3D).
     affine : Array
         Voxel-to-world matrix of the field map (4 x 4, RAS+ mm).
@@ -129,26 +129,25 @@ def voxel_shift(
         Transform of a boldref point to its point in the field map (4 x 4, RAS+ mm).
     shape : Shape
         Number of voxels of the boldref along each axis.
-    grid : Array
+    boldref_affine : Array
         Voxel-to-world matrix of the boldref (4 x 4, RAS+ mm).
-    direction : str
+    phase_encoding : str
         Phase-encoding direction as in BIDS: a positive field shifts the signal towards higher
         voxel numbers for ``j`` and lower ones for ``j-``.
-    readout : float
+    total_readout_s : float
         Total readout time (s).
     """
-    resampled = sample_volume(hertz, affine, shape, grid, xfm)
-    sign = -1.0 if direction.endswith("-") else 1.0
+    field_on_grid = sample_volume(field_hz, affine, shape, boldref_affine, xfm)
+    sign = -1.0 if phase_encoding.endswith("-") else 1.0
     return Distortion(
-        shift=np.float32(sign * readout) * resampled,
-        affine=np.asarray(grid),
-        axis="ijk".index(direction[0]),
+        shift=np.float32(sign * total_readout_s) * field_on_grid,
+        affine=np.asarray(boldref_affine),
+        axis="ijk".index(phase_encoding[0]),
     )
 
 
 def save_distortion(distortion: Distortion, path: Path) -> None:
     """Write the shift as NIfTI; the header records the phase-encoding axis."""
-
     import nibabel as nb
 
     image: Any = nb.Nifti1Image(np.asarray(distortion.shift, dtype=np.float32), distortion.affine)
@@ -164,7 +163,6 @@ def load_distortion(path: Path) -> Distortion:
     ValueError
         The header does not define the phase-encoding axis.
     """
-
     import nibabel as nb
 
     image: Any = nb.load(path)

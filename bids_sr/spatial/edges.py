@@ -19,12 +19,12 @@ from bids_sr.spatial.masks import grow, head_scale
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
 # Fraction of head voxels that count as edges of the first image: those with the steepest gradient.
-_SHARE = 0.1
+_EDGE_FRACTION = 0.1
 # Smallest similarity (correlation of edge strength) for which an edge has a counterpart in the
 # second image and thus a valid shift.
-_LEAST_LIKENESS = 0.3
-_REACH_MM = 9.0
-_FEWEST = 50
+_MIN_SIMILARITY = 0.3
+_MAX_SHIFT_MM = 9.0  # mm, largest shift that is tried in a human head
+_MIN_EDGES = 50  # edges with a counterpart below which the displacement is not summarized
 
 
 class EdgeError(ValueError):
@@ -58,12 +58,12 @@ class Mismatch:
     n: int
 
 
-def _slope(image: Array, sigma: Array, axis: int) -> Array:
+def _smoothed_slope(image: Array, sigma: Array, axis: int) -> Array:
     """Return the magnitude of the smoothed derivative along an axis."""
-    order = [int(k == axis) for k in range(3)]
+    derivative_orders = [int(dimension == axis) for dimension in range(3)]
     return np.abs(
         ndimage.gaussian_filter(
-            np.asarray(image, dtype=np.float32), sigma, order=order, mode="nearest"
+            np.asarray(image, dtype=np.float32), sigma, order=derivative_orders, mode="nearest"
         )
     )
 
@@ -74,26 +74,28 @@ def _edge_strength(image: Array, sigma: Array, axis: int, scale: float) -> Array
     The edge strength is the square root of the slope, relative to `scale`. Without the square
     root, a bright rim would dominate its neighborhood.
     """
-    return np.sqrt(_slope(image, sigma, axis) / max(scale, 1e-12) + 0.01)
+    return np.sqrt(_smoothed_slope(image, sigma, axis) / max(scale, 1e-12) + 0.01)
 
 
-def _likeness(a: Array, b: Array, window: Array) -> Array:
-    """Correlate two images locally under a Gaussian window (voxels)."""
+def _correlate_locally(first: Array, second: Array, window: Array) -> Array:
+    """Correlate two images locally under a Gaussian window (standard deviations; voxels)."""
 
     def mean(image: Array) -> Array:
         return ndimage.gaussian_filter(image, window, mode="nearest", truncate=2.5)
 
-    ma, mb = mean(a), mean(b)
-    va, vb = mean(a * a) - ma * ma, mean(b * b) - mb * mb
-    return (mean(a * b) - ma * mb) / np.sqrt(np.maximum(va * vb, 1e-12))
+    mean_first, mean_second = mean(first), mean(second)
+    variance_first = mean(first * first) - mean_first * mean_first
+    variance_second = mean(second * second) - mean_second * mean_second
+    covariance = mean(first * second) - mean_first * mean_second
+    return covariance / np.sqrt(np.maximum(variance_first * variance_second, 1e-12))
 
 
-def _best(curve: Array, step: float, max_shift: float) -> tuple[Array, Array]:
+def _locate_peaks(similarities: Array, step: float, max_shift: float) -> tuple[Array, Array]:
     """Fit a parabola to the peak of each similarity curve.
 
     Parameters
     ----------
-    curve : Array
+    similarities : Array
         Similarity at each shift (shifts, N).
     step : float
         Distance between shifts (mm).
@@ -106,39 +108,51 @@ def _best(curve: Array, step: float, max_shift: float) -> tuple[Array, Array]:
         Shift of each peak (mm), and its similarity (N,). The similarity is -1 if the maximum is at
         either end of the curve.
     """
-    peak = curve.argmax(0)
-    ends = (peak == 0) | (peak == len(curve) - 1)
-    inner = np.clip(peak, 1, len(curve) - 2)
-    low, middle, high = (curve[inner + k, np.arange(curve.shape[1])] for k in (-1, 0, 1))
-    bend = low - 2 * middle + high
-    offset = np.where(bend < 0, 0.5 * (low - high) / np.where(bend < 0, bend, -1), 0.0)
-    return (inner + np.clip(offset, -0.5, 0.5)) * step - max_shift, np.where(ends, -1.0, middle)
+    peak = similarities.argmax(0)
+    is_at_end = (peak == 0) | (peak == len(similarities) - 1)
+    inner_peak = np.clip(peak, 1, len(similarities) - 2)
+    low, middle, high = (
+        similarities[inner_peak + k, np.arange(similarities.shape[1])] for k in (-1, 0, 1)
+    )
+    curvature = low - 2 * middle + high
+    is_concave = curvature < 0
+    offset = np.where(is_concave, 0.5 * (low - high) / np.where(is_concave, curvature, -1), 0.0)
+    shifts = (inner_peak + np.clip(offset, -0.5, 0.5)) * step - max_shift
+    return shifts, np.where(is_at_end, -1.0, middle)
 
 
 def _measure_along(
-    a: Array, b: Array, mask: MaskArray, axis: int, sizes: Array, blur: float, max_shift: float
+    first: Array,
+    second: Array,
+    mask: MaskArray,
+    axis: int,
+    voxel_mm: Array,
+    blur_mm: float,
+    max_shift_mm: float,
 ) -> tuple[Array, Array]:
     """Return shifts (mm) and similarities along one axis at the voxels of a mask."""
-    sigma = blur / FWHM_PER_SIGMA / sizes
-    window = np.array([2.0, 2.0, 1.0]) * blur / sizes
-    window[2] = max(blur / sizes[2], 0.5)
-    plain = [_edge_strength(image, sigma, axis, 1.0)[mask] for image in (a, b)]
+    sigma = blur_mm / FWHM_PER_SIGMA / voxel_mm
+    window = np.array([2.0, 2.0, 1.0]) * blur_mm / voxel_mm
+    window[2] = max(blur_mm / voxel_mm[2], 0.5)
+    strengths = [_edge_strength(image, sigma, axis, 1.0)[mask] for image in (first, second)]
     edges = [
         _edge_strength(image, sigma, axis, float(np.median(strength**2)))
-        for image, strength in zip((a, b), plain, strict=True)
+        for image, strength in zip((first, second), strengths, strict=True)
     ]
-    step = min(float(sizes[axis]), blur / 2)
-    count = int(np.ceil(max_shift / step)) + 1
-    curve = []
-    for k in range(-count, count + 1):
-        offsets = [-(k * step / sizes[axis]) if dim == axis else 0.0 for dim in range(3)]
+    step_mm = min(float(voxel_mm[axis]), blur_mm / 2)
+    n_steps = int(np.ceil(max_shift_mm / step_mm)) + 1
+    similarities = []
+    for k in range(-n_steps, n_steps + 1):
+        offsets = [
+            -(k * step_mm / voxel_mm[axis]) if dimension == axis else 0.0 for dimension in range(3)
+        ]
         # voxels k steps farther along the axis
-        shifted = ndimage.shift(edges[1], offsets, order=1, mode="nearest")
-        curve.append(_likeness(edges[0], shifted, window)[mask])
-    return _best(np.stack(curve), step, count * step)
+        shifted_edges = ndimage.shift(edges[1], offsets, order=1, mode="nearest")
+        similarities.append(_correlate_locally(edges[0], shifted_edges, window)[mask])
+    return _locate_peaks(np.stack(similarities), step_mm, n_steps * step_mm)
 
 
-def edge_mismatch(
+def measure_edge_mismatch(
     first: Array,
     second: Array,
     mask: MaskArray,
@@ -186,30 +200,32 @@ def edge_mismatch(
         raise EdgeError(
             "at least one image is constant inside the mask, so its edges cannot be compared"
         )
-    sizes = voxel_sizes(affine)
-    search = grow(mask, affine, blur_mm)
-    max_shift = _REACH_MM * head_scale(mask, affine)
+    voxel_mm = voxel_sizes(affine)
+    search_mask = grow(mask, affine, blur_mm)
+    max_shift_mm = _MAX_SHIFT_MM * head_scale(mask, affine)
     shifts: list[Array] = []
-    quantiles, matched, total = [], 0, 0
+    quantiles, n_matched, n_edges = [], 0, 0
     for direction in (0, 1) if axis is None else (axis,):
-        slope = _slope(first, blur_mm / FWHM_PER_SIGMA / sizes, direction)
-        strong_edges = search & (slope >= max(np.quantile(slope[search], 1 - _SHARE), 1e-12))
-        shift, similarity_rows = _measure_along(
-            first, second, strong_edges, direction, sizes, blur_mm, max_shift
+        slope = _smoothed_slope(first, blur_mm / FWHM_PER_SIGMA / voxel_mm, direction)
+        strong_edges = search_mask & (
+            slope >= max(np.quantile(slope[search_mask], 1 - _EDGE_FRACTION), 1e-12)
         )
-        is_similar = similarity_rows >= _LEAST_LIKENESS
-        shifts.append(shift[is_similar])
+        shifts_mm, similarities = _measure_along(
+            first, second, strong_edges, direction, voxel_mm, blur_mm, max_shift_mm
+        )
+        is_similar = similarities >= _MIN_SIMILARITY
+        shifts.append(shifts_mm[is_similar])
         quantiles.append(
-            np.quantile(np.abs(shift[is_similar]), [0.5, 0.9])
-            if is_similar.sum() >= _FEWEST
+            np.quantile(np.abs(shifts_mm[is_similar]), [0.5, 0.9])
+            if is_similar.sum() >= _MIN_EDGES
             else [np.nan] * 2
         )
-        matched, total = matched + int(is_similar.sum()), total + len(is_similar)
+        n_matched, n_edges = n_matched + int(is_similar.sum()), n_edges + len(is_similar)
     median, p90 = np.sqrt((np.array(quantiles) ** 2).sum(0))
     return Mismatch(
         shifts=np.concatenate(shifts),
         median=float(median),
         p90=float(p90),
-        matched_fraction=matched / max(total, 1),
-        n=matched,
+        matched_fraction=n_matched / max(n_edges, 1),
+        n=n_matched,
     )

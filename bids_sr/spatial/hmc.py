@@ -43,30 +43,31 @@ _LOGGER = logging.getLogger(__name__)
 
 # The following values are our choices. Lengths in mm are for human heads and are scaled by
 # `masks.head_scale`.
+_MAD_TO_SD = 1.4826  # ratio of standard deviation to median absolute deviation for a Gaussian
 _FWHM_MM = 5.0  # mm, Gaussian smoothing of reference and volumes at the final level
-_COARSE_FWHM_MM = (16.0, 8.0)  # mm, smoothing at the low-resolution levels for large jumps
+_LOWRES_FWHM_MM = (16.0, 8.0)  # mm, smoothing at the low-resolution levels for large jumps
 _BIAS_DEGREE = 2  # polynomial degree of the intensity bias; with 0, only the gain is fitted
 _MAX_ITERATIONS = 25  # Gauss-Newton steps per level
 _TOLERANCE_MM = 2e-3  # mm, largest movement of a point at `_RADIUS_MM` in the last step of a level
-_RADIUS_MM = 70.0
-_QUICK_SAMPLES = (
-    8000  # samples at the low-resolution levels and in the first steps at the final level
-)
+_RADIUS_MM = 70.0  # mm, distance from the center of a point that measures rotations
+# samples at the low-resolution levels and in the first steps at the final level
+_SUBSET_SAMPLES = 8000
 # limit for residuals, in robust standard deviations: samples above it are downweighted, and
 # samples above twice the limit are ignored
-_OUTLIER = 2.5
-# Samples with residual variance r > _UNSTEADY times the median have weight (_UNSTEADY / r)**2.
-_UNSTEADY = 1.3
+_OUTLIER_LIMIT = 2.5
+# Samples with residual variance r > `_UNSTEADY_RATIO` times the median have weight
+# (`_UNSTEADY_RATIO` / r)**2.
+_UNSTEADY_RATIO = 1.3
 # largest residual, relative to the median, of volumes that are used to detect unsteady samples
-_SPOILED = 3.0
+_ARTIFACT_RATIO = 3.0
 # largest residual, relative to the running median, of a good fit; volumes with a larger residual
 # are fitted again from the low-resolution levels
-_JUMP = 1.3
-_MIN_INSIDE = 0.3  # smallest fraction of samples in the field of view
+_JUMP_RATIO = 1.3
+_MIN_INSIDE_FRACTION = 0.3  # smallest fraction of samples in the field of view
 # samples added around the coefficients; at points farther out, only the edge value matters
-_PAD = 3
-_LEAST_FILTERED = 24  # samples per axis above which `filter_spline` is exact
-_STRIP = 4096  # samples per block, whose rows of the Jacobian fit into the cache
+_PAD_SAMPLES = 3
+_MIN_FILTERED_SAMPLES = 24  # samples per axis above which `filter_spline` is exact
+_SAMPLES_PER_BLOCK = 4096  # samples per block, whose rows of the Jacobian fit into the cache
 
 
 @frozen
@@ -106,11 +107,11 @@ def _bias_basis(points: Array, center: Array, degree: int) -> Float:
     Float
         Value of each monomial at each point (N, K); the first monomial is constant.
     """
-    scaled = (np.asarray(points) - center) / max(float(np.abs(points - center).max()), 1e-9)
-    columns = [np.ones(len(scaled))]
+    scaled_points = (np.asarray(points) - center) / max(float(np.abs(points - center).max()), 1e-9)
+    columns = [np.ones(len(scaled_points))]
     for order in range(1, degree + 1):
         columns += [
-            scaled[:, axes].prod(axis=1)
+            scaled_points[:, axes].prod(axis=1)
             for axes in map(list, combinations_with_replacement(range(3), order))
         ]
     return np.stack(columns, axis=1)
@@ -121,7 +122,7 @@ def _thin_axes(shape: tuple[int, ...]) -> list[int]:
     return [axis for axis in range(3) if shape[axis] < LEAST_SAMPLES]
 
 
-def _free_motion(shape: tuple[int, ...], affine: Array) -> Float:
+def _motion_basis(shape: tuple[int, ...], affine: Array) -> Float:
     """Return the degrees of freedom that can be estimated on a grid.
 
     Parameters
@@ -164,50 +165,56 @@ class _SearchLevel:
     ) -> None:
         self.sigma = fwhm / FWHM_PER_SIGMA / voxel_sizes(affine)
         self.inverse = np.linalg.inv(affine)
-        smooth = self.smooth(reference)
+        smoothed_reference = self.smooth(reference)
         voxels = np.argwhere(head)
         if samples is not None:
             voxels = voxels[:: max(1, len(voxels) // samples)]
         self.points = apply_affine(affine, voxels)
         self.center = self.points.mean(axis=0)
         indices = tuple(voxels.T)
-        self.values = smooth[indices].astype(np.float64)
-        thin_axes = _thin_axes(smooth.shape)
+        self.values = smoothed_reference[indices].astype(np.float64)
+        thin_axes = _thin_axes(smoothed_reference.shape)
         # along thin axes all points count as inside the field of view
-        self.always = np.isin(range(3), thin_axes)
-        self.free = _free_motion(smooth.shape, affine)
+        self.unbounded_axes = np.isin(range(3), thin_axes)
+        self.motion_basis = _motion_basis(smoothed_reference.shape, affine)
         derivatives = [
-            np.zeros(len(voxels)) if k in thin_axes else np.gradient(smooth, axis=k)[indices]
-            for k in range(3)
+            np.zeros(len(voxels))
+            if axis in thin_axes
+            else np.gradient(smoothed_reference, axis=axis)[indices]
+            for axis in range(3)
         ]
         gradient = np.stack(derivatives, axis=-1) @ self.inverse[:3, :3]
         basis = _bias_basis(self.points, self.center, bias_degree)
-        motion = np.hstack([gradient, np.cross(self.points - self.center, gradient)]) @ self.free
-        self.jacobian = np.hstack([motion, basis * self.values[:, None]])
+        motion_derivatives = (
+            np.hstack([gradient, np.cross(self.points - self.center, gradient)])
+            @ self.motion_basis
+        )
+        self.jacobian = np.hstack([motion_derivatives, basis * self.values[:, None]])
         self.scale = np.maximum(np.sqrt((self.jacobian**2).mean(axis=0)), 1e-12)
         self.jacobian /= self.scale
-        self.weighted = self.jacobian
-        self.normal = self.jacobian.T @ self.jacobian
+        self.weighted_jacobian = self.jacobian
+        self.normal_matrix = self.jacobian.T @ self.jacobian
         self.power = float((self.values**2).mean())
 
-    def weigh(self, steady: Float) -> None:
+    def weight_samples(self, steady: Float) -> None:
         """Weight the samples by their steadiness (N,), from 0 to 1."""
-        self.weighted = self.jacobian * steady[:, None]
-        self.normal = self.weighted.T @ self.jacobian
+        self.weighted_jacobian = self.jacobian * steady[:, None]
+        self.normal_matrix = self.weighted_jacobian.T @ self.jacobian
 
     def smooth(self, volume: Array) -> Array:
+        """Smooth a volume by the Gaussian of this level."""
         return resampling.smooth(volume, self.sigma, truncate=3.0)
 
     def coefficients(self, volume: Array) -> Array:
-        """Return spline coefficients of the smoothed volume, padded by `_PAD` edge samples."""
-        smooth = self.smooth(volume)
-        if min(smooth.shape) < _LEAST_FILTERED:
-            spline = ndimage.spline_filter(smooth, order=3, output=np.float32)
+        """Return padded spline coefficients of the smoothed volume (`_PAD_SAMPLES` per side)."""
+        smoothed_volume = self.smooth(volume)
+        if min(smoothed_volume.shape) < _MIN_FILTERED_SAMPLES:
+            inner_coefficients = ndimage.spline_filter(smoothed_volume, order=3, output=np.float32)
         else:
-            spline = resampling.filter_spline(smooth)
-        return np.pad(spline, _PAD, mode="edge")
+            inner_coefficients = resampling.filter_spline(smoothed_volume)
+        return np.pad(inner_coefficients, _PAD_SAMPLES, mode="edge")
 
-    def difference(self, coefficients: Array, matrix: Array) -> tuple[Float, MaskArray]:
+    def subtract_reference(self, coefficients: Array, matrix: Array) -> tuple[Float, MaskArray]:
         """Subtract the reference from a volume sampled at moved points.
 
         Parameters
@@ -228,11 +235,20 @@ class _SearchLevel:
         inside = np.empty(len(self.points), bool)
         to_voxel = np.ascontiguousarray(self.inverse @ matrix)
         compare_moved(
-            coefficients, self.points, to_voxel, _PAD, self.always, self.values, residual, inside
+            coefficients,
+            self.points,
+            to_voxel,
+            _PAD_SAMPLES,
+            self.unbounded_axes,
+            self.values,
+            residual,
+            inside,
         )
         return residual, inside
 
-    def step(self, residual: Float, inside: Array, weights: Float | None) -> tuple[Float, Float]:
+    def fit_step(
+        self, residual: Float, inside: Array, weights: Float | None
+    ) -> tuple[Float, Float]:
         """Fit motion and bias to a residual by weighted least squares.
 
         Parameters
@@ -250,23 +266,24 @@ class _SearchLevel:
             Translation (mm) and rotation vector (rad) of the step (6,), and the remaining residual
             (N,).
         """
-        j = self.jacobian
+        jacobian = self.jacobian
         if weights is not None:
             weights = np.where(inside, weights, 0.0)[:, None]
-            normal, right = np.zeros((j.shape[1],) * 2), np.zeros(j.shape[1])
-            for part in iterate_parts(len(j), _STRIP):
-                weighted = self.weighted[part] * weights[part]
-                normal += weighted.T @ j[part]
-                right += weighted.T @ residual[part]
+            n_columns = jacobian.shape[1]
+            normal, right_side = np.zeros((n_columns, n_columns)), np.zeros(n_columns)
+            for block in iterate_parts(len(jacobian), _SAMPLES_PER_BLOCK):
+                weighted_block = self.weighted_jacobian[block] * weights[block]
+                normal += weighted_block.T @ jacobian[block]
+                right_side += weighted_block.T @ residual[block]
         else:
-            normal = self.normal
+            normal = self.normal_matrix
             if not inside.all():
-                normal = normal - self.weighted[~inside].T @ j[~inside]
-            right = self.weighted.T @ residual
+                normal = normal - self.weighted_jacobian[~inside].T @ jacobian[~inside]
+            right_side = self.weighted_jacobian.T @ residual
         ridge = 1e-9 * np.trace(normal) / len(normal) * np.eye(len(normal))
-        x = np.linalg.solve(normal + ridge, right)
-        motion = self.free @ (x / self.scale)[: self.free.shape[1]]
-        return motion, np.where(inside, residual - j @ x, 0.0)
+        solution = np.linalg.solve(normal + ridge, right_side)
+        motion = self.motion_basis @ (solution / self.scale)[: self.motion_basis.shape[1]]
+        return motion, np.where(inside, residual - jacobian @ solution, 0.0)
 
 
 class MotionEstimator:
@@ -310,22 +327,23 @@ class MotionEstimator:
                 "required to estimate head motion"
             )
         scale = head_scale(np.asarray(mask) > 0, affine)
-        self._tolerance, self._radius = scale * _TOLERANCE_MM, scale * _RADIUS_MM
+        self._tolerance_mm = scale * _TOLERANCE_MM
+        self._radius_mm = scale * _RADIUS_MM
         # The low-resolution levels fit only a gain, because a polynomial could compensate for a
         # large displacement.
-        self._coarse = [
+        self._lowres_levels = [
             _SearchLevel(
-                reference, head, affine, scale * fwhm, bias_degree=0, samples=_QUICK_SAMPLES
+                reference, head, affine, scale * fwhm, bias_degree=0, samples=_SUBSET_SAMPLES
             )
-            for fwhm in _COARSE_FWHM_MM
+            for fwhm in _LOWRES_FWHM_MM
         ]
-        self._fine, self._quick = (
+        self._final_level, self._subset_level = (
             _SearchLevel(
                 reference, head, affine, scale * _FWHM_MM, bias_degree=_BIAS_DEGREE, samples=n
             )
-            for n in (None, _QUICK_SAMPLES)
+            for n in (None, _SUBSET_SAMPLES)
         )
-        self.center = self._fine.center
+        self.center = self._final_level.center
 
     def calibrate(self, volumes: Iterable[Array]) -> None:
         """Downweight samples whose signal changes for reasons other than motion.
@@ -339,63 +357,67 @@ class MotionEstimator:
             Volumes spread over the run (3D each). With fewer than 8 usable volumes, the weights do
             not change.
         """
-        level = self._fine
-        unexplained: list[Float] = []
-        sampled: list[MaskArray] = []
+        level = self._final_level
+        residuals: list[Float] = []
+        inside_by_volume: list[MaskArray] = []
         matrix = np.eye(4)
         cost = np.inf
         for volume in volumes:
             coefficients = level.coefficients(volume)
             matrix, cost = self._fit_subset(
-                volume, coefficients, [matrix, np.eye(4)], cost * _JUMP
+                volume, coefficients, [matrix, np.eye(4)], cost * _JUMP_RATIO
             )
-            residual, inside = level.difference(coefficients, matrix)
-            unexplained.append(level.step(residual, inside, None)[1].astype(np.float32))
-            sampled.append(inside)
-        if len(unexplained) < 8:
+            residual, inside = level.subtract_reference(coefficients, matrix)
+            residuals.append(level.fit_step(residual, inside, None)[1].astype(np.float32))
+            inside_by_volume.append(inside)
+        if len(residuals) < 8:
             return
-        power = np.array([np.square(values, dtype=np.float64).mean() for values in unexplained])
+        power = np.array([np.square(values, dtype=np.float64).mean() for values in residuals])
         # volumes with artifacts are excluded, because a single one could hide the samples that
         # vary throughout the run
-        usable = np.flatnonzero(power <= _SPOILED**2 * np.median(power))
-        if len(usable) < 8:
+        usable_volumes = np.flatnonzero(power <= _ARTIFACT_RATIO**2 * np.median(power))
+        if len(usable_volumes) < 8:
             return
-        total, square, n_inside = (np.zeros(len(level.points)) for _ in range(3))
-        for t in usable:
-            total += unexplained[t]
-            square += np.square(unexplained[t], dtype=np.float64)
-            n_inside += sampled[t]
-        variance = square / np.maximum(n_inside, 1) - (total / np.maximum(n_inside, 1)) ** 2
-        typical = _UNSTEADY * float(np.median(variance[n_inside > 0]))
-        if typical > 0:
-            level.weigh((typical / np.maximum(variance, typical)) ** 2)
+        residual_sum, square_sum, n_inside = (np.zeros(len(level.points)) for _ in range(3))
+        for t in usable_volumes:
+            residual_sum += residuals[t]
+            square_sum += np.square(residuals[t], dtype=np.float64)
+            n_inside += inside_by_volume[t]
+        variance = (
+            square_sum / np.maximum(n_inside, 1) - (residual_sum / np.maximum(n_inside, 1)) ** 2
+        )
+        variance_limit = _UNSTEADY_RATIO * float(np.median(variance[n_inside > 0]))
+        if variance_limit > 0:
+            level.weight_samples((variance_limit / np.maximum(variance, variance_limit)) ** 2)
 
-    def _run(
+    def _iterate(
         self,
         level: _SearchLevel,
         coefficients: Array,
         start: Float,
         *,
-        tolerance: float,
+        tolerance_mm: float,
         robust: bool = False,
     ) -> tuple[Float, float]:
         """Return transform and relative residual at one level from one start."""
         matrix, weights, cost = start, None, np.inf
         for _ in range(_MAX_ITERATIONS):
-            residual, inside = level.difference(coefficients, matrix)
-            if inside.mean() < _MIN_INSIDE:
+            residual, inside = level.subtract_reference(coefficients, matrix)
+            if inside.mean() < _MIN_INSIDE_FRACTION:
                 return start, np.inf
-            x, remaining = level.step(residual, inside, weights)
-            cost = float(np.sqrt((remaining**2).sum() / inside.sum() / level.power))
-            matrix = matrix @ invert(rigid_matrix(x, level.center))
-            size = max(np.abs(x[:3]).max(), np.abs(x[3:]).max() * self._radius)
-            if size < tolerance and (weights is not None or not robust):
+            step, remaining_residual = level.fit_step(residual, inside, weights)
+            cost = float(np.sqrt((remaining_residual**2).sum() / inside.sum() / level.power))
+            matrix = matrix @ invert(rigid_matrix(step, level.center))
+            step_mm = max(np.abs(step[:3]).max(), np.abs(step[3:]).max() * self._radius_mm)
+            if step_mm < tolerance_mm and (weights is not None or not robust):
                 break
-            if robust and size < 50 * tolerance:
-                # The weight is 1 up to `_OUTLIER` robust standard deviations, and decreases to 0
-                # at twice this limit.
-                sigma = 1.4826 * float(np.median(np.abs(remaining[inside]))) + 1e-12
-                weights = np.clip(2.0 - np.abs(remaining) / (_OUTLIER * sigma), 0.0, 1.0)
+            if robust and step_mm < 50 * tolerance_mm:
+                # The weight is 1 up to `_OUTLIER_LIMIT` robust standard deviations, and decreases
+                # to 0 at twice this limit.
+                sigma = _MAD_TO_SD * float(np.median(np.abs(remaining_residual[inside]))) + 1e-12
+                weights = np.clip(
+                    2.0 - np.abs(remaining_residual) / (_OUTLIER_LIMIT * sigma), 0.0, 1.0
+                )
         return matrix, cost
 
     def fit(
@@ -420,12 +442,16 @@ class MotionEstimator:
             Transform (4 x 4, RAS+ mm), and relative residual. The residual is infinite if most
             samples are outside the field of view.
         """
-        coefficients = self._fine.coefficients(volume)
+        coefficients = self._final_level.coefficients(volume)
         approximate, cost = self._fit_subset(volume, coefficients, starts, expected)
         if not np.isfinite(cost):
             return approximate, cost
-        return self._run(
-            self._fine, coefficients, approximate, tolerance=self._tolerance, robust=True
+        return self._iterate(
+            self._final_level,
+            coefficients,
+            approximate,
+            tolerance_mm=self._tolerance_mm,
+            robust=True,
         )
 
     def _fit_subset(
@@ -437,14 +463,22 @@ class MotionEstimator:
         """
         best = starts[0], np.inf
         if np.isfinite(expected):
-            best = self._run(self._quick, coefficients, starts[0], tolerance=10 * self._tolerance)
+            best = self._iterate(
+                self._subset_level, coefficients, starts[0], tolerance_mm=10 * self._tolerance_mm
+            )
             if best[1] <= expected:
                 return best
-        coefficients_by_level = [level.coefficients(volume) for level in self._coarse]
+        coefficients_by_level = [level.coefficients(volume) for level in self._lowres_levels]
         for matrix in starts:
-            for level, smooth in zip(self._coarse, coefficients_by_level, strict=True):
-                matrix, _ = self._run(level, smooth, matrix, tolerance=50 * self._tolerance)
-            fit = self._run(self._quick, coefficients, matrix, tolerance=10 * self._tolerance)
+            for level, level_coefficients in zip(
+                self._lowres_levels, coefficients_by_level, strict=True
+            ):
+                matrix, _ = self._iterate(
+                    level, level_coefficients, matrix, tolerance_mm=50 * self._tolerance_mm
+                )
+            fit = self._iterate(
+                self._subset_level, coefficients, matrix, tolerance_mm=10 * self._tolerance_mm
+            )
             best = min(best, fit, key=lambda candidate: candidate[1])
         return best
 
@@ -496,7 +530,7 @@ def estimate_motion(
     residuals = []
     recent: deque[float] = deque(maxlen=50)
     for t, volume in enumerate(volumes):
-        expected = _JUMP * float(np.median(recent)) if recent else np.inf
+        expected = _JUMP_RATIO * float(np.median(recent)) if recent else np.inf
         starts = [matrices[-1], np.eye(4)] if matrices else [np.eye(4)]
         matrix, cost = estimator.fit(volume, starts, expected)
         if not np.isfinite(cost):
@@ -513,6 +547,6 @@ def estimate_motion(
         raise ValueError("the list of volumes is empty, so head motion cannot be estimated")
     return MotionEstimates(
         matrices=np.stack(matrices),
-        params=np.stack([rigid_params(m, estimator.center) for m in matrices]),
+        params=np.stack([rigid_params(matrix, estimator.center) for matrix in matrices]),
         residual=np.array(residuals),
     )

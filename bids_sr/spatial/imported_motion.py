@@ -7,16 +7,16 @@ from bids_sr.io.arrays import Array, Float
 from bids_sr.spatial.hmc import MotionEstimates
 from bids_sr.spatial.transforms import TransformError, rigid_params
 
-_RIGID = 0.01  # largest deviation of a precomputed transform's scale from 1
+_MAX_SCALE_DEVIATION = 0.01  # largest deviation of a precomputed transform's scale from 1
 
 
-def motion_of_mcflirt(parameters: Array, mean: Array, affine: Array) -> Float:
+def convert_mcflirt_motion(parameters: Array, mean: Array, affine: Array) -> Float:
     """Return head-motion transforms from MCFLIRT's six parameters in fMRIPrep confounds.
 
     The parameters are in FSL coordinates: mm from the first voxel, with the first axis mirrored if
     the voxel axes are right-handed. MCFLIRT rotates about the reference's center of mass; here the
     center of mass of the mean volume is used instead. An error of 1 mm in the center moves a
-    volume by .01 mm per .01 rad.
+    volume by 0.01 mm per 0.01 rad.
 
     Parameters
     ----------
@@ -79,12 +79,12 @@ def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEst
         A matrix is a reflection, or scales or shears by more than 1 percent.
     """
     matrices = np.array(matrices, dtype=np.float64)
-    left_vectors, sizes, right_vectors = np.linalg.svd(matrices[:, :3, :3])
-    worst = float(np.abs(sizes - 1).max())
-    if worst > _RIGID:
+    left_vectors, scales, right_vectors = np.linalg.svd(matrices[:, :3, :3])
+    largest_deviation = float(np.abs(scales - 1).max())
+    if largest_deviation > _MAX_SCALE_DEVIATION:
         raise TransformError(
             "head-motion transforms must be rigid, but at least one transform scales the "
-            f"image by {100 * worst:.1f} %"
+            f"image by {100 * largest_deviation:.1f} %"
         )
     matrices[:, :3, :3] = left_vectors @ right_vectors
     center = apply_affine(affine, np.argwhere(mask).mean(axis=0)[None])[0]

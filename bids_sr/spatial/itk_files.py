@@ -13,23 +13,23 @@ from bids_sr.io.arrays import Array, Float
 from bids_sr.spatial.transforms import TransformError
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_KINDS = (
+_AFFINE_TYPES = (
     "AffineTransform_double_3_3",
     "MatrixOffsetTransformBase_double_3_3",
     "AffineTransform_float_3_3",
     "MatrixOffsetTransformBase_float_3_3",
 )
-_EULER = ("Euler3DTransform_double_3_3", "Euler3DTransform_float_3_3")
+_EULER_TYPES = ("Euler3DTransform_double_3_3", "Euler3DTransform_float_3_3")
 
 
-def write_itk(path: Path, mats: Array) -> None:
+def write_itk(path: Path, transforms: Array) -> None:
     """Write RAS matrices as one ITK text file, in a single atomic step.
 
     Parameters
     ----------
     path : Path
         ITK transform file (text, LPS mm).
-    mats : Array
+    transforms : Array
         Affine transforms, one (4, 4) or many (N, 4, 4), RAS+ mm.
 
     Raises
@@ -37,19 +37,19 @@ def write_itk(path: Path, mats: Array) -> None:
     TransformError
         The matrices are not 4 x 4, or not finite.
     """
-    matrices = np.asarray(mats, dtype=np.float64)
+    matrices = np.asarray(transforms, dtype=np.float64)
     matrices = matrices[None] if matrices.ndim == 2 else matrices
     if matrices.ndim != 3 or matrices.shape[1:] != (4, 4) or not np.isfinite(matrices).all():
         raise TransformError(
-            f"{path}: expected finite 4x4 matrices, got an array of shape {np.shape(mats)}"
+            f"{path}: expected finite 4x4 matrices, got an array of shape {np.shape(transforms)}"
         )
     lines = ["#Insight Transform File V1.0"]
     for number, matrix in enumerate(LPS @ matrices @ LPS):
         values = [*matrix[:3, :3].ravel(), *matrix[:3, 3]]
         lines += [
             f"#Transform {number}",
-            f"Transform: {_KINDS[0]}",
-            "Parameters: " + " ".join(repr(float(v) + 0.0) for v in values),
+            f"Transform: {_AFFINE_TYPES[0]}",
+            "Parameters: " + " ".join(repr(float(value) + 0.0) for value in values),
             "FixedParameters: 0 0 0",
         ]
     atomic_files.write_text(path, "\n".join(lines) + "\n")
@@ -71,7 +71,7 @@ def make_matrix(values: Array, center: Array) -> Float:
     return matrix
 
 
-def _euler(angles: Array, zyx: bool) -> Float:
+def _euler_rotation(angles: Array, zyx: bool) -> Float:
     """Return the rotation matrix of ITK's Euler3DTransform.
 
     Parameters
@@ -111,23 +111,28 @@ def read_itk(path: Path) -> Float:
     text = path.read_text(encoding="utf-8", errors="replace")
     if not text.startswith("#Insight Transform File"):
         raise TransformError(f"{path}: the file is not an ITK transform in text format")
-    kinds = re.findall(r"^Transform:\s*(\S+)", text, flags=re.M)
-    parameters = re.findall(r"^Parameters:(.*)$", text, flags=re.M)
-    fixed = re.findall(r"^FixedParameters:(.*)$", text, flags=re.M)
+    types = re.findall(r"^Transform:\s*(\S+)", text, flags=re.M)
+    parameter_lines = re.findall(r"^Parameters:(.*)$", text, flags=re.M)
+    fixed_lines = re.findall(r"^FixedParameters:(.*)$", text, flags=re.M)
     if (
-        not kinds
-        or not len(kinds) == len(parameters) == len(fixed)
-        or set(kinds) - {*_KINDS, *_EULER}
+        not types
+        or not len(types) == len(parameter_lines) == len(fixed_lines)
+        or set(types) - {*_AFFINE_TYPES, *_EULER_TYPES}
     ):
         raise TransformError(
-            f"{path}: expected only affine transforms, found {sorted(set(kinds)) or 'none'}"
+            f"{path}: expected only affine transforms, found {sorted(set(types)) or 'none'}"
         )
-    out = []
-    for kind, line, origin in zip(kinds, parameters, fixed, strict=True):
-        values, center = np.array(line.split(), dtype=float), np.array(origin.split(), dtype=float)
-        if kind in _EULER and values.size == 6 and center.size in (3, 4):
+    matrices = []
+    for transform_type, parameter_line, fixed_line in zip(
+        types, parameter_lines, fixed_lines, strict=True
+    ):
+        values, center = (
+            np.array(parameter_line.split(), dtype=float),
+            np.array(fixed_line.split(), dtype=float),
+        )
+        if transform_type in _EULER_TYPES and values.size == 6 and center.size in (3, 4):
             values = np.concatenate(
-                [_euler(values[:3], bool(center[3:].any())).ravel(), values[3:]]
+                [_euler_rotation(values[:3], bool(center[3:].any())).ravel(), values[3:]]
             )
             center = center[:3]
         if values.size != 12 or center.size != 3:
@@ -135,5 +140,5 @@ def read_itk(path: Path) -> Float:
                 f"{path}: a three-dimensional affine transform must have 12 parameters and 3 "
                 "fixed parameters"
             )
-        out.append(make_matrix(values, center))
-    return LPS @ np.stack(out) @ LPS
+        matrices.append(make_matrix(values, center))
+    return LPS @ np.stack(matrices) @ LPS

@@ -27,7 +27,7 @@ def center(series: Float32, centered: Float, stats: Float) -> None:
         magnitudes of the series (3, N).
     """
     stats[:] = 0
-    mean, energy, largest = stats[0], stats[1], stats[2]
+    mean, sum_of_squares, largest = stats[0], stats[1], stats[2]
     for t in range(len(series)):
         for i in range(len(mean)):
             value = np.float64(series[t, i])
@@ -40,7 +40,7 @@ def center(series: Float32, centered: Float, stats: Float) -> None:
         for i in range(len(mean)):
             value = centered[t, i] - mean[i]
             centered[t, i] = value
-            energy[i] += value * value
+            sum_of_squares[i] += value * value
 
 
 @compile_for("void(float64[:,::1], float64[:,::1])")
@@ -55,9 +55,9 @@ def add_lag_products(series: Float, sums: Float) -> None:
         Sums of products, which are updated, one lag per row (K, N).
     """
     for t in range(len(series)):
-        y = series[t]
+        values = series[t]
         for k in range(min(len(sums), len(series) - t)):
-            later = series[t + k]
-            row = sums[k]
-            for i in range(len(y)):
-                row[i] += y[i] * later[i]
+            later_values = series[t + k]
+            lag_sums = sums[k]
+            for i in range(len(values)):
+                lag_sums[i] += values[i] * later_values[i]

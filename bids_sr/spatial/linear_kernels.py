@@ -14,7 +14,7 @@ import numpy as np
 from bids_sr.io.arrays import Float, Float32
 from bids_sr.io.compiled_loops import compile_for
 
-_BLOCK = 2048  # samples whose sums fit into the processor cache
+_SAMPLES_PER_BLOCK = 2048  # samples whose sums fit into the processor cache
 
 
 @compile_for(
@@ -82,18 +82,18 @@ def sample_grid(
                 y0 = 1.0 - (py - iy)
                 z0 = 1.0 - (pz - iz)
                 x1, y1, z1 = 1.0 - x0, 1.0 - y0, 1.0 - z0
-                ax, bx = min(max(ix - pad, 0), last_x), min(max(ix + 1 - pad, 0), last_x)
-                ay, by = min(max(iy - pad, 0), last_y), min(max(iy + 1 - pad, 0), last_y)
-                az, bz = min(max(iz - pad, 0), last_z), min(max(iz + 1 - pad, 0), last_z)
+                low_x, high_x = min(max(ix - pad, 0), last_x), min(max(ix + 1 - pad, 0), last_x)
+                low_y, high_y = min(max(iy - pad, 0), last_y), min(max(iy + 1 - pad, 0), last_y)
+                low_z, high_z = min(max(iz - pad, 0), last_z), min(max(iz + 1 - pad, 0), last_z)
                 total = 0.0
-                total += volume[ax, ay, az] * x0 * y0 * z0
-                total += volume[ax, ay, bz] * x0 * y0 * z1
-                total += volume[ax, by, az] * x0 * y1 * z0
-                total += volume[ax, by, bz] * x0 * y1 * z1
-                total += volume[bx, ay, az] * x1 * y0 * z0
-                total += volume[bx, ay, bz] * x1 * y0 * z1
-                total += volume[bx, by, az] * x1 * y1 * z0
-                total += volume[bx, by, bz] * x1 * y1 * z1
+                total += volume[low_x, low_y, low_z] * x0 * y0 * z0
+                total += volume[low_x, low_y, high_z] * x0 * y0 * z1
+                total += volume[low_x, high_y, low_z] * x0 * y1 * z0
+                total += volume[low_x, high_y, high_z] * x0 * y1 * z1
+                total += volume[high_x, low_y, low_z] * x1 * y0 * z0
+                total += volume[high_x, low_y, high_z] * x1 * y0 * z1
+                total += volume[high_x, high_y, low_z] * x1 * y1 * z0
+                total += volume[high_x, high_y, high_z] * x1 * y1 * z1
                 line[z] = total
 
 
@@ -112,24 +112,24 @@ def smooth_rows(volume: Float32, weights: Float, rows: Any, out: Float32) -> Non
     out : Float32
         Output array for the filtered rows (K, R, M).
     """
-    n, m = volume.shape[1:]
+    n_rows, n_columns = volume.shape[1:]
     radius = len(weights) // 2
-    total = np.empty(_BLOCK)
+    total = np.empty(_SAMPLES_PER_BLOCK)
     for k in range(volume.shape[0]):
-        for first in range(0, m, _BLOCK):
-            count = min(_BLOCK, m - first)
-            for r in range(len(rows)):
-                row = rows[r]
+        for first in range(0, n_columns, _SAMPLES_PER_BLOCK):
+            count = min(_SAMPLES_PER_BLOCK, n_columns - first)
+            for number in range(len(rows)):
+                row = rows[number]
                 center = volume[k, row, first : first + count]
                 for j in range(count):
                     total[j] = center[j] * weights[radius]
                 for offset in range(radius, 0, -1):
                     weight = weights[radius - offset]
                     below = volume[k, max(row - offset, 0), first : first + count]
-                    above = volume[k, min(row + offset, n - 1), first : first + count]
+                    above = volume[k, min(row + offset, n_rows - 1), first : first + count]
                     for j in range(count):
                         total[j] += (np.float64(below[j]) + np.float64(above[j])) * weight
-                filtered = out[k, r, first : first + count]
+                filtered = out[k, number, first : first + count]
                 for j in range(count):
                     filtered[j] = total[j]
 
@@ -202,21 +202,21 @@ def sample_along_axes(
             y0 = weights_y[y]
             y1 = 1.0 - y0
             line = out[x, y]
-            aa = volume[pairs_x[0, x], pairs_y[0, y]]
-            ab = volume[pairs_x[0, x], pairs_y[1, y]]
-            ba = volume[pairs_x[1, x], pairs_y[0, y]]
-            bb = volume[pairs_x[1, x], pairs_y[1, y]]
+            line_00 = volume[pairs_x[0, x], pairs_y[0, y]]
+            line_01 = volume[pairs_x[0, x], pairs_y[1, y]]
+            line_10 = volume[pairs_x[1, x], pairs_y[0, y]]
+            line_11 = volume[pairs_x[1, x], pairs_y[1, y]]
             for z in range(len(line)):
-                a, b = pairs_z[0, z], pairs_z[1, z]
+                before, after = pairs_z[0, z], pairs_z[1, z]
                 z0 = weights_z[z]
                 z1 = 1.0 - z0
                 total = 0.0
-                total += aa[a] * x0 * y0 * z0
-                total += aa[b] * x0 * y0 * z1
-                total += ab[a] * x0 * y1 * z0
-                total += ab[b] * x0 * y1 * z1
-                total += ba[a] * x1 * y0 * z0
-                total += ba[b] * x1 * y0 * z1
-                total += bb[a] * x1 * y1 * z0
-                total += bb[b] * x1 * y1 * z1
+                total += line_00[before] * x0 * y0 * z0
+                total += line_00[after] * x0 * y0 * z1
+                total += line_01[before] * x0 * y1 * z0
+                total += line_01[after] * x0 * y1 * z1
+                total += line_10[before] * x1 * y0 * z0
+                total += line_10[after] * x1 * y0 * z1
+                total += line_11[before] * x1 * y1 * z0
+                total += line_11[after] * x1 * y1 * z1
                 line[z] = total

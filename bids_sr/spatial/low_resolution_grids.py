@@ -11,8 +11,10 @@ from bids_sr.spatial.reproducible_numbers import round_values
 from bids_sr.spatial.resampling import sample_smoothed, sample_volume
 from bids_sr.spatial.transforms import hr_grid
 
+_SIGMA_PER_FWHM = 0.4247  # standard deviation of a Gaussian over its full width at half maximum
 
-def low_grid(
+
+def lowres_grid(
     shape: Sequence[int], affine: Array, mm: float | Sequence[float]
 ) -> tuple[Shape, Array, Array]:
     """Return the grid of voxels of about `mm` over the same field of view.
@@ -39,7 +41,9 @@ def low_grid(
     return *hr_grid(shape, affine, factor), factor
 
 
-def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[Array, Array]:
+def downsample_volume(
+    volume: Array, affine: Array, mm: float | Sequence[float]
+) -> tuple[Array, Array]:
     """Downsample a volume to voxels of about `mm` after low-pass filtering.
 
     The field of view does not change. Axes whose voxels are already larger are not resampled.
@@ -58,12 +62,12 @@ def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[
     tuple[Array, Array]
         Low-resolution volume (float32), and its voxel-to-world matrix (4 x 4, RAS+ mm).
     """
-    shape, grid, factor = low_grid(volume.shape, affine, mm)
+    shape, grid, factor = lowres_grid(volume.shape, affine, mm)
     if (factor == 1).all():
         return np.asarray(volume, dtype=np.float32), grid
-    # Gaussian that widens the high-resolution voxel to the low-resolution voxel (FWHM = voxel
-    # size)
-    sigmas = 0.4247 * np.sqrt(np.maximum(factor**-2.0 - 1, 0))
+    # Gaussian that widens the high-resolution voxel to the low-resolution voxel
+    # (FWHM = voxel size)
+    sigmas = _SIGMA_PER_FWHM * np.sqrt(np.maximum(factor**-2.0 - 1, 0))
     matrix = round_values(np.linalg.inv(affine) @ grid)
     return sample_smoothed(volume, sigmas, matrix, shape), grid
 
@@ -78,20 +82,20 @@ def downsample_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
     affine : Array
         Voxel-to-world matrix of the mask (4 x 4, RAS+ mm).
     mm : float
-        Target voxel size (mm), see `coarsen`.
+        Target voxel size (mm), see `downsample_volume`.
 
     Returns
     -------
     MaskArray
         Low-resolution voxels that are more than half inside the mask (3D, boolean).
     """
-    return coarsen(mask, affine, mm)[0] > 0.5
+    return downsample_volume(mask, affine, mm)[0] > 0.5
 
 
-def hr_factor(affine: Array, mm: float) -> tuple[int, int, int]:
+def highres_factor(affine: Array, mm: float) -> tuple[int, int, int]:
     """Return the factor that divides each axis into voxels of at most `mm`."""
-    n = np.ceil(voxel_sizes(affine) / mm - 1e-6).astype(int)
-    return int(n[0]), int(n[1]), int(n[2])
+    factors = np.ceil(voxel_sizes(affine) / mm - 1e-6).astype(int)
+    return int(factors[0]), int(factors[1]), int(factors[2])
 
 
 def block_average(image: Array, factor: tuple[int, int, int]) -> Array:
@@ -109,7 +113,7 @@ def block_average(image: Array, factor: tuple[int, int, int]) -> Array:
     Array
         Mean of each block (3D, float32).
     """
-    x, y, z = (n // f for n, f in zip(image.shape, factor, strict=True))
+    x, y, z = (size // ratio for size, ratio in zip(image.shape, factor, strict=True))
     fx, fy, fz = factor
     return image.reshape(x, fx, y, fy, z, fz).mean(axis=(1, 3, 5), dtype=np.float32)
 
@@ -148,7 +152,7 @@ def coverage(
     Array
         Mean of each voxel of the target grid (3D, float32), from 0 to 1 for a mask.
     """
-    factor = hr_factor(affine, mm)
+    factor = highres_factor(affine, mm)
     sampling_shape, sampling_affine = hr_grid(tuple(shape), affine, factor)
     samples = sample_volume(
         np.asarray(source, np.float32),

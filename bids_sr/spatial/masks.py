@@ -12,12 +12,22 @@ from scipy import ndimage
 
 from bids_sr.io.arrays import Array, MaskArray
 
+# mm, tolerance in comparisons of distances. Voxel sizes in headers are rounded, and a distance
+# equal to the limit must not be above or below it by chance.
+_DISTANCE_TOLERANCE_MM = 1e-4
+# mm, smallest extent of a human head (including infants) in a field of view, and the head size for
+# which lengths in mm are chosen
+_MIN_HUMAN_HEAD_MM, HUMAN_HEAD_MM = 60.0, 150.0
+# Largest spread (median absolute deviation) of a uniform background, relative to the difference
+# between head and background. Dark parts of a head that fills the field of view have at least .2.
+_MAX_BACKGROUND_SPREAD = 0.05
+
 
 class MaskError(ValueError):
     """Error for an image without a distinguishable brain, head or region."""
 
 
-def otsu(values: Array) -> float:
+def otsu_threshold(values: Array) -> float:
     """Return the threshold with the largest between-class variance (Otsu 1979).
 
     Parameters
@@ -47,19 +57,16 @@ def otsu(values: Array) -> float:
         )
     counts, edges = np.histogram(values, bins=256, range=(low, high))
     centers = (edges[1:] + edges[:-1]) / 2
-    below = np.cumsum(counts)
-    above = below[-1] - below
-    weighted = np.cumsum(counts * centers)
+    n_below = np.cumsum(counts)
+    n_above = n_below[-1] - n_below
+    intensity_sum = np.cumsum(counts * centers)
     with np.errstate(divide="ignore", invalid="ignore"):
         between_variance = (
-            below * above * (weighted / below - (weighted[-1] - weighted) / above) ** 2
+            n_below
+            * n_above
+            * (intensity_sum / n_below - (intensity_sum[-1] - intensity_sum) / n_above) ** 2
         )
     return float(centers[int(np.nanargmax(between_variance))])
-
-
-# mm, tolerance in comparisons of distances. Voxel sizes in headers are rounded, and a distance
-# equal to the limit must not be above or below it by chance.
-_TIE_MM = 1e-4
 
 
 def grow(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
@@ -83,24 +90,24 @@ def grow(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
     if mm == 0 or not mask.any():
         return mask.copy()
     sizes = voxel_sizes(affine)
-    radius = abs(mm) + _TIE_MM
+    radius = abs(mm) + _DISTANCE_TOLERANCE_MM
     radius_voxels = [int(n) for n in radius / sizes]
     margin = [n if mm > 0 else 1 for n in radius_voxels]
-    box = tuple(
-        slice(max(part.start - n, 0), part.stop + n)
-        for part, n in zip(bounding_box(mask), margin, strict=True)
+    search_box = tuple(
+        slice(max(axis_range.start - n, 0), axis_range.stop + n)
+        for axis_range, n in zip(bounding_box(mask), margin, strict=True)
     )
-    out = np.zeros_like(mask)
+    grown_mask = np.zeros_like(mask)
     if mm > 0:
-        out[box] = _dilate(mask[box], sizes, radius)
+        grown_mask[search_box] = _dilate(mask[search_box], sizes, radius)
     else:
         # The edge of the field of view is not an edge of the brain: the mask is not eroded there.
-        outside = ~np.pad(mask[box], [(n, n) for n in radius_voxels], mode="edge")
-        inner = tuple(
-            slice(n, size - n) for n, size in zip(radius_voxels, outside.shape, strict=True)
+        background = ~np.pad(mask[search_box], [(n, n) for n in radius_voxels], mode="edge")
+        inner_range = tuple(
+            slice(n, size - n) for n, size in zip(radius_voxels, background.shape, strict=True)
         )
-        out[box] = ~_dilate(outside, sizes, radius)[inner]
-    return out
+        grown_mask[search_box] = ~_dilate(background, sizes, radius)[inner_range]
+    return grown_mask
 
 
 def _dilate(mask: MaskArray, sizes: Array, radius: float) -> MaskArray:
@@ -112,32 +119,34 @@ def _dilate(mask: MaskArray, sizes: Array, radius: float) -> MaskArray:
     x_mm, y_mm = (size * np.arange(int(radius / size) + 1) for size in sizes[:2])
     squares = radius**2 - x_mm[:, None] ** 2 - y_mm**2
     # half lengths of the columns of a ball along the last axis (voxels); -1 outside the ball
-    lengths = np.where(squares >= 0, np.sqrt(np.maximum(squares, 0)) // sizes[2], -1).astype(int)
-    out = mask.copy()
+    half_lengths = np.where(squares >= 0, np.sqrt(np.maximum(squares, 0)) // sizes[2], -1).astype(
+        int
+    )
+    dilated_mask = mask.copy()
     columns = mask.copy()
-    for length in range(lengths.max() + 1):
-        if length:
-            _join_shifted(columns, mask, (0, 0, length))
-        for x, y in np.argwhere(lengths == length):
-            _join_shifted(out, columns, (int(x), int(y), 0))
-    return out
+    for half_length in range(half_lengths.max() + 1):
+        if half_length:
+            _add_shifted(columns, mask, (0, 0, half_length))
+        for x, y in np.argwhere(half_lengths == half_length):
+            _add_shifted(dilated_mask, columns, (int(x), int(y), 0))
+    return dilated_mask
 
 
-def _join_shifted(out: MaskArray, mask: MaskArray, shift: tuple[int, int, int]) -> None:
+def _add_shifted(out: MaskArray, mask: MaskArray, shift: tuple[int, int, int]) -> None:
     """Add a mask to `out`, shifted by a number of voxels forward and backward along each axis."""
     for x, y, z in {*product(*((n, -n) for n in shift))}:
-        steps = list(zip((x, y, z), mask.shape, strict=True))
-        target = tuple(slice(max(n, 0), max(size + min(n, 0), 0)) for n, size in steps)
-        source = tuple(slice(max(-n, 0), max(size - max(n, 0), 0)) for n, size in steps)
+        axis_shifts = list(zip((x, y, z), mask.shape, strict=True))
+        target = tuple(slice(max(n, 0), max(size + min(n, 0), 0)) for n, size in axis_shifts)
+        source = tuple(slice(max(-n, 0), max(size - max(n, 0), 0)) for n, size in axis_shifts)
         out[target] |= mask[source]
 
 
 def close_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
     """Fill clefts narrower than about 2 `mm` without removing any voxel of the mask."""
-    pad = [(int(np.ceil(mm / size)) + 1,) * 2 for size in voxel_sizes(affine)]
-    grown = grow(np.pad(mask, pad), affine, mm)
-    closed = grow(grown, affine, -mm)
-    return closed[tuple(slice(a, -b) for a, b in pad)] | mask
+    padding = [(int(np.ceil(mm / size)) + 1,) * 2 for size in voxel_sizes(affine)]
+    grown_mask = grow(np.pad(mask, padding), affine, mm)
+    closed_mask = grow(grown_mask, affine, -mm)
+    return closed_mask[tuple(slice(before, -after) for before, after in padding)] | mask
 
 
 def open_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
@@ -147,8 +156,10 @@ def open_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
 
 def bounding_box(mask: MaskArray) -> tuple[slice, slice, slice]:
     """Return the smallest box around a mask that is not empty."""
-    ends = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    x, y, z = (slice(int(indices[0]), int(indices[-1]) + 1) for indices in ends)
+    occupied_indices = [
+        np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)
+    ]
+    x, y, z = (slice(int(indices[0]), int(indices[-1]) + 1) for indices in occupied_indices)
     return x, y, z
 
 
@@ -167,10 +178,10 @@ def fill_holes(mask: MaskArray) -> MaskArray:
 
     The second step fills cavities that are open at the edge of the field of view.
     """
-    out = np.asarray(ndimage.binary_fill_holes(mask))
-    for k in range(out.shape[2]):
-        out[:, :, k] = ndimage.binary_fill_holes(out[:, :, k])
-    return out
+    filled_mask = np.asarray(ndimage.binary_fill_holes(mask))
+    for z in range(filled_mask.shape[2]):
+        filled_mask[:, :, z] = ndimage.binary_fill_holes(filled_mask[:, :, z])
+    return filled_mask
 
 
 def percent_scale(reference: Array, mask: MaskArray) -> float:
@@ -189,11 +200,6 @@ def percent_scale(reference: Array, mask: MaskArray) -> float:
     return 100 / float(reference[np.asarray(mask) > 0].mean())
 
 
-# mm, smallest extent of a human head (including infants) in a field of view, and the head size for
-# which lengths in mm are chosen
-_LEAST_HUMAN_MM, HUMAN_MM = 60.0, 150.0
-
-
 def head_scale(mask: MaskArray, affine: Array) -> float:
     """Return the factor that scales lengths in mm to the size of a head.
 
@@ -203,10 +209,12 @@ def head_scale(mask: MaskArray, affine: Array) -> float:
     """
     if not mask.any():
         return 1.0
-    box = bounding_box(mask)
-    extents = np.array([part.stop - part.start for part in box]) * voxel_sizes(affine)
-    largest = float(extents.max())
-    return 1.0 if largest >= _LEAST_HUMAN_MM else largest / HUMAN_MM
+    head_box = bounding_box(mask)
+    extents_mm = np.array(
+        [axis_range.stop - axis_range.start for axis_range in head_box]
+    ) * voxel_sizes(affine)
+    largest_extent_mm = float(extents_mm.max())
+    return 1.0 if largest_extent_mm >= _MIN_HUMAN_HEAD_MM else largest_extent_mm / HUMAN_HEAD_MM
 
 
 def head_mask(volume: Array, affine: Array) -> MaskArray:
@@ -215,27 +223,28 @@ def head_mask(volume: Array, affine: Array) -> MaskArray:
     If the volume is skull-stripped, this is the brain mask. Holes are filled and clefts up to 12
     mm are closed; in small heads this length is scaled in proportion.
     """
-    positive = volume[volume > 0]
-    part = largest_component(volume > 0.5 * otsu(positive))
-    return fill_holes(close_mask(part, affine, 6.0 * head_scale(part, affine)))
+    positive_values = volume[volume > 0]
+    bright_component = largest_component(volume > 0.5 * otsu_threshold(positive_values))
+    return fill_holes(
+        close_mask(bright_component, affine, 6.0 * head_scale(bright_component, affine))
+    )
 
 
-# Largest spread (median absolute deviation) of a uniform background, relative to the difference
-# between head and background. Dark parts of a head that fills the field of view have at least .2.
-_UNIFORM = 0.05
-
-
-def _offset(volume: Array, threshold: float) -> float:
+def _estimate_offset(volume: Array, threshold: float) -> float:
     """Return the constant that was added to all voxels of an image.
 
     A constant is assumed only if the dark voxels (up to Otsu's `threshold`) are uniform and almost
     as bright as the threshold; otherwise 0 is returned.
     """
-    dark = volume[volume <= threshold]
-    level = float(np.median(dark))
-    spread = float(np.median(np.abs(dark - level)))
-    above = float(volume[volume > threshold].mean()) - level
-    return level if level > 0.75 * threshold and spread < _UNIFORM * above else 0.0
+    dark_values = volume[volume <= threshold]
+    background = float(np.median(dark_values))
+    deviation = float(np.median(np.abs(dark_values - background)))
+    contrast = float(volume[volume > threshold].mean()) - background
+    return (
+        background
+        if background > 0.75 * threshold and deviation < _MAX_BACKGROUND_SPREAD * contrast
+        else 0.0
+    )
 
 
 def brain_mask(volume: Array, affine: Array) -> MaskArray:
@@ -263,9 +272,9 @@ def _brain_seed(volume: Array, affine: Array, scale: float) -> MaskArray:
     sizes = voxel_sizes(affine)
     volume = np.asarray(volume, dtype=np.float32)
     # computed before smoothing, as smoothing over many voxels spreads the head into the background
-    level = _offset(volume, otsu(volume))
-    smooth = ndimage.gaussian_filter(volume, 1.5 * scale / sizes)
-    threshold = otsu(smooth)
-    mask = smooth > level + 0.75 * (threshold - level)
-    opened = open_mask(mask, affine, 1.2 * float(sizes[:2].max()))
-    return largest_component(opened if opened.any() else mask)
+    offset = _estimate_offset(volume, otsu_threshold(volume))
+    smoothed_volume = ndimage.gaussian_filter(volume, 1.5 * scale / sizes)
+    threshold = otsu_threshold(smoothed_volume)
+    bright_voxels = smoothed_volume > offset + 0.75 * (threshold - offset)
+    opened_mask = open_mask(bright_voxels, affine, 1.2 * float(sizes[:2].max()))
+    return largest_component(opened_mask if opened_mask.any() else bright_voxels)

@@ -18,13 +18,16 @@ from bids_sr.io.arrays import Float
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.masks import MaskError, brain_mask
 
-LEAST_MS, MOST_MS = 1.0, 500.0  # ms, T2* range of tissue; values outside are fits to noise
-_UNSTEADY = 5  # volumes at the start of a run that may not be in the steady state
-_READ_AT_A_TIME = 8  # volumes in memory at a time
+_MIN_T2STAR_MS, _MAX_T2STAR_MS = (
+    1.0,
+    500.0,
+)  # ms, T2* range of tissue; values outside are fits to noise
+_MAX_UNSTEADY_VOLUMES = 5  # volumes at the start of a run that may not be in the steady state
+_VOLUMES_PER_BLOCK = 8  # volumes in memory at a time
 
 
-def t2star(
-    means: Sequence[np.ndarray], tes_ms: Sequence[float], used: np.ndarray | None = None
+def fit_t2star(
+    means: Sequence[np.ndarray], tes_ms: Sequence[float], n_used: np.ndarray | None = None
 ) -> Float:
     """Fit T2* (ms) to the mean signal of each echo.
 
@@ -34,7 +37,7 @@ def t2star(
         Mean over time of each echo (N,), by ascending echo time.
     tes_ms : Sequence[float]
         Echo times (ms).
-    used : np.ndarray | None, optional
+    n_used : np.ndarray | None, optional
         Number of echoes to fit in each voxel, counted from the first (N,); None uses all echoes.
 
     Returns
@@ -45,17 +48,17 @@ def t2star(
     Examples
     --------
     >>> signal = [1000 * np.exp(-te / np.array([30.0, 60.0])) for te in (10.0, 25.0, 40.0)]
-    >>> t2star(signal, (10.0, 25.0, 40.0)).round().tolist()
+    >>> fit_t2star(signal, (10.0, 25.0, 40.0)).round().tolist()
     [30.0, 60.0]
     """
     from tedana.decay import fit_loglinear
 
-    data = np.stack([np.asarray(mean, dtype=np.float64) for mean in means], axis=1)[..., None]
-    n_echoes = np.full(len(data), len(means), dtype=int) if used is None else used
+    signal = np.stack([np.asarray(mean, dtype=np.float64) for mean in means], axis=1)[..., None]
+    n_fitted = np.full(len(signal), len(means), dtype=int) if n_used is None else n_used
     with np.errstate(divide="ignore", invalid="ignore"):
-        times = np.asarray(fit_loglinear(data, list(tes_ms), n_echoes, report=False)[0])
-    times = np.where(np.isfinite(times) & (times > 0), times, MOST_MS)
-    return np.clip(times, LEAST_MS, MOST_MS)
+        t2star_ms = np.asarray(fit_loglinear(signal, list(tes_ms), n_fitted, report=False)[0])
+    t2star_ms = np.where(np.isfinite(t2star_ms) & (t2star_ms > 0), t2star_ms, _MAX_T2STAR_MS)
+    return np.clip(t2star_ms, _MIN_T2STAR_MS, _MAX_T2STAR_MS)
 
 
 def _echoes_with_signal(means: Sequence[np.ndarray], affine: np.ndarray) -> np.ndarray:
@@ -66,19 +69,24 @@ def _echoes_with_signal(means: Sequence[np.ndarray], affine: np.ndarray) -> np.n
     """
     from tedana.utils import make_adaptive_mask
 
-    used = np.full(means[0].size, len(means), dtype=int)
+    n_used = np.full(means[0].size, len(means), dtype=int)
     try:
-        inside = brain_mask(means[0], affine).ravel()
+        is_brain = brain_mask(means[0], affine).ravel()
     except MaskError:
-        return used
-    data = np.stack([mean.ravel()[inside] for mean in means], axis=1)[..., None]
-    if len(data):
-        mask = make_adaptive_mask(data, threshold=1, methods=["dropout"])
-        used[inside] = np.maximum(
-            mask[1] if isinstance(mask, tuple) else mask,
+        return n_used
+    brain_means = np.stack([mean.ravel()[is_brain] for mean in means], axis=1)[..., None]
+    if len(brain_means):
+        adaptive_mask = make_adaptive_mask(brain_means, threshold=1, methods=["dropout"])
+        n_used[is_brain] = np.maximum(
+            adaptive_mask[1] if isinstance(adaptive_mask, tuple) else adaptive_mask,
             min(2, len(means)),
         )
-    return used
+    return n_used
+
+
+def _read_columns(reader: SeriesReader, start: int, stop: int) -> np.ndarray:
+    """Read consecutive volumes as columns (voxels, volumes)."""
+    return np.stack([volume.ravel() for volume in reader.volumes(start, stop)], axis=1)
 
 
 def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) -> Float:
@@ -110,29 +118,27 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
     with ExitStack() as stack:
         readers = [stack.enter_context(SeriesReader(path)) for path in paths]
         first = readers[0]
-        echo = next((reader for reader in readers if reader.shape != first.shape), None)
-        if echo is not None:
+        mismatch = next((reader for reader in readers if reader.shape != first.shape), None)
+        if mismatch is not None:
             raise ValueError(
-                f"{echo.path}: the image has shape {echo.shape}, but the first echo has shape "
-                f"{first.shape}. All echoes must have the same shape."
+                f"{mismatch.path}: the image has shape {mismatch.shape}, but the first echo has "
+                f"shape {first.shape}. All echoes must have the same shape."
             )
         n_volumes = first.shape[3]
-        means = [reader.mean(min(_UNSTEADY, n_volumes // 4)) for reader in readers]
-        used = _echoes_with_signal(means, first.affine)
-        times = t2star([mean.ravel() for mean in means], tes_ms, used)
+        means = [reader.mean(min(_MAX_UNSTEADY_VOLUMES, n_volumes // 4)) for reader in readers]
+        n_used = _echoes_with_signal(means, first.affine)
+        t2star_ms = fit_t2star([mean.ravel() for mean in means], tes_ms, n_used)
         writer = stack.enter_context(
             SeriesWriter(out, first.shape, first.affine, first.tr, header_like=first.header)
         )
-        for start in range(0, n_volumes, _READ_AT_A_TIME):
-            stop = min(start + _READ_AT_A_TIME, n_volumes)
-            data = np.stack(
-                [
-                    np.stack([v.ravel() for v in reader.volumes(start, stop)], axis=1)
-                    for reader in readers
-                ],
-                axis=1,
+        for start in range(0, n_volumes, _VOLUMES_PER_BLOCK):
+            stop = min(start + _VOLUMES_PER_BLOCK, n_volumes)
+            block = np.stack(
+                [_read_columns(reader, start, stop) for reader in readers], axis=1
+            )  # (voxels, echoes, volumes)
+            combined_volumes = make_optcom(
+                block.astype(np.float64), list(tes_ms), n_used, t2s=t2star_ms
             )
-            combined = make_optcom(data.astype(np.float64), list(tes_ms), used, t2s=times)
-            for column in np.asarray(combined).T:
+            for column in np.asarray(combined_volumes).T:
                 writer.append(column.reshape(first.shape[:3]).astype(np.float32))
-        return times.reshape(first.shape[:3])
+        return t2star_ms.reshape(first.shape[:3])

@@ -54,14 +54,16 @@ def beyond_nyquist(maps: Array, factor: Sequence[float]) -> Array:
     has_thinner_slices = factor[2] > 1
     spectrum = fft.dct(maps, axis=2, norm="ortho") if has_thinner_slices else maps
     spectrum = fft.fftn(spectrum, axes=axes) if axes else np.array(spectrum)
-    inner = np.ones((1,) * spectrum.ndim, dtype=bool)
+    is_below_all = np.ones((1,) * spectrum.ndim, dtype=bool)
     for axis in (*axes, *([2] if has_thinner_slices else [])):
-        n = spectrum.shape[axis]
+        size = spectrum.shape[axis]
         # cycles per field of view
-        cycles = np.abs(fft.fftfreq(n) * n) if axis < 2 else np.arange(n) / 2
-        is_below = cycles < n / (2 * factor[axis]) - 1e-6
-        inner = inner & is_below.reshape([-1 if k == axis else 1 for k in range(spectrum.ndim)])
-    spectrum *= ~inner
+        cycles = np.abs(fft.fftfreq(size) * size) if axis < 2 else np.arange(size) / 2
+        is_below_limit = cycles < size / (2 * factor[axis]) - 1e-6
+        is_below_all = is_below_all & is_below_limit.reshape(
+            [-1 if dimension == axis else 1 for dimension in range(spectrum.ndim)]
+        )
+    spectrum *= ~is_below_all
     detail = fft.ifftn(spectrum, axes=axes).real if axes else spectrum
     return np.ascontiguousarray(
         fft.idct(detail, axis=2, norm="ortho") if has_thinner_slices else detail

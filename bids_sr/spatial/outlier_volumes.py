@@ -28,22 +28,25 @@ from bids_sr.spatial.resampling import sample_volume
 LEAST_VOLUMES = 10  # steady-state volumes; the spread of a shorter run is unknown
 # A change cuts the run if it exceeds the median change by this ratio (whole volume or one slice),
 # or if it changes the mean signal by this share and by this number of robust standard deviations.
-_CHANGE, _SLICE_CHANGE, _MEAN_CHANGE, _MEAN_SPREAD = 2.5, 5.0, 0.025, 8.0
-_SLICE_FLOOR = 0.05  # smallest change of a slice that cuts, relative to the rms signal of the run
-_TRUSTED = 0.25  # share of the volumes in a segment that is trusted without a comparison
-_NEIGHBORS = 5  # trusted volumes on each side of a volume; their median is the reference
-_ORDINARY = 6  # trusted volumes that are compared in the same way, for the spread of the run
-_SHORT = 5  # volumes; the gain of the scanner may change by more in a longer segment
+_CHANGE_RATIO, _SLICE_CHANGE_RATIO, _MIN_MEAN_CHANGE, _MEAN_CHANGE_SDS = 2.5, 5.0, 0.025, 8.0
+# smallest change of a slice that cuts, relative to the rms signal of the run
+_MIN_SLICE_CHANGE = 0.05
+_TRUSTED_FRACTION = 0.25  # share of the volumes in a segment that is trusted without a comparison
+_N_NEIGHBORS = 5  # trusted volumes on each side of a volume; their median is the reference
+_N_ORDINARY = 6  # trusted volumes that are compared in the same way, for the spread of the run
+_SHORT_SEGMENT = 5  # volumes; the gain of the scanner may change by more in a longer segment
 # limits of a single volume, relative to ordinary volumes and to the mean signal of the brain
-_RATIO, _DIFFERENCE = 3.0, 0.05
+_DIFFERENCE_RATIO, _MIN_DIFFERENCE = 3.0, 0.05
 # limits of one slice, relative to the slice in ordinary volumes and to the brain
-_SLICE_RATIO, _SLICE_DIFFERENCE = 4.0, 0.2
-_GAIN, _LONG_GAIN, _GAIN_SPREAD = 0.03, 0.1, 8.0  # limits of the gain
+_SLICE_RATIO, _MIN_SLICE_DIFFERENCE = 4.0, 0.2
+_GAIN_CHANGE, _LONG_SEGMENT_GAIN_CHANGE, _GAIN_CHANGE_SDS = 0.03, 0.1, 8.0  # limits of the gain
 # Volumes of a segment that agree with each other may show another pose of the head, where the
 # distortion differs. They are outliers if the correlation with the reference is below this limit.
-_ALIKE = 0.9
-_SCALED = 0.98  # correlation of an image that differs from the reference mainly in its gain
-_SLICE_VOXELS = 30  # voxels of the brain in a slice that is compared
+_MIN_CORRELATION = 0.9
+# correlation of an image that differs from the reference mainly in its gain
+_GAIN_CORRELATION = 0.98
+_MAD_TO_SD = 1.4826  # ratio of standard deviation to median absolute deviation for a Gaussian
+_MIN_SLICE_VOXELS = 30  # voxels of the brain in a slice that is compared
 
 
 @frozen
@@ -107,7 +110,7 @@ def find_outlier_volumes(reader: SeriesReader, *, n_dummy: int = 0) -> tuple[Out
         return ()
     changes = _measure_changes(reader, n_dummy)
     reasons = _find_copies(reader, changes, n_dummy)
-    segments = _cut(changes, n_dummy, reasons)
+    segments = _cut_into_segments(changes, n_dummy, reasons)
     if len(segments) > 1:
         reasons |= _compare_segments(reader, segments)
     return tuple(
@@ -134,26 +137,25 @@ def interpolation_weights(
     dict[int, dict[int, float]]
         Weights of the nearest other volumes by outlier; at the ends of the run, there is only one.
     """
-    used = np.setdiff1d(np.arange(n_dummy, n_volumes), outliers)
+    usable_volumes = np.setdiff1d(np.arange(n_dummy, n_volumes), outliers)
     weights: dict[int, dict[int, float]] = {}
     for volume in outliers:
-        earlier_volumes, later_volumes = used[used < volume], used[used > volume]
-        if len(earlier_volumes) and len(later_volumes):
-            share = float(
-                (volume - earlier_volumes[-1]) / (later_volumes[0] - earlier_volumes[-1])
-            )
-            weights[volume] = {int(earlier_volumes[-1]): 1 - share, int(later_volumes[0]): share}
-        elif len(used):
-            weights[volume] = {
-                int(earlier_volumes[-1] if len(earlier_volumes) else later_volumes[0]): 1.0
-            }
+        earlier, later = (
+            usable_volumes[usable_volumes < volume],
+            usable_volumes[usable_volumes > volume],
+        )
+        if len(earlier) and len(later):
+            later_weight = float((volume - earlier[-1]) / (later[0] - earlier[-1]))
+            weights[volume] = {int(earlier[-1]): 1 - later_weight, int(later[0]): later_weight}
+        elif len(usable_volumes):
+            weights[volume] = {int(earlier[-1] if len(earlier) else later[0]): 1.0}
     return weights
 
 
 def _measure_changes(reader: SeriesReader, first: int) -> _Changes:
     """Measure the changes between successive volumes in one pass, from volume `first` on."""
-    total, n_slices = reader.shape[3], reader.shape[2]
-    change, mean, power = (np.zeros((total, n_slices)) for _ in range(3))
+    n_volumes, n_slices = reader.shape[3], reader.shape[2]
+    change, mean, power = (np.zeros((n_volumes, n_slices)) for _ in range(3))
     n_voxels = reader.shape[0] * reader.shape[1]
     previous: Array | None = None
     for t, volume in enumerate(reader.volumes(first), first):
@@ -175,30 +177,33 @@ def _find_copies(reader: SeriesReader, changes: _Changes, first: int) -> dict[in
     A series without noise has none if at least half of its volumes are copies.
     """
     copies: dict[int, str] = {}
-    earlier: dict[bytes, int] = {}
+    first_occurrence: dict[bytes, int] = {}
     for t in range(first, len(changes.mean)):
-        original = earlier.setdefault(changes.mean[t].tobytes(), t)
+        original = first_occurrence.setdefault(changes.mean[t].tobytes(), t)
         if original < t and np.array_equal(reader.volume(original), reader.volume(t)):
             copies[t] = f"a copy of volume {original}"
     return copies if 2 * len(copies) < len(changes.mean) - first else {}
 
 
-def _cut(changes: _Changes, first: int, copies: dict[int, str]) -> list[Array]:
+def _cut_into_segments(changes: _Changes, first: int, copies: dict[int, str]) -> list[Array]:
     """Cut a run at large changes, and return the volumes of each segment, without copies."""
     volumes = np.array([t for t in range(first, len(changes.change)) if t not in copies])
     successive = volumes[1:]
-    by_slice = changes.change[successive]
-    volume_rms = np.sqrt((by_slice**2).mean(axis=1))
+    slice_changes = changes.change[successive]
+    volume_changes = np.sqrt((slice_changes**2).mean(axis=1))
     mean_signal = changes.mean[volumes].mean(axis=1)
-    steps = np.diff(mean_signal)
-    spread = 1.4826 * float(np.median(np.abs(steps)))
-    is_cut = volume_rms > _CHANGE * np.median(volume_rms)
+    mean_changes = np.diff(mean_signal)
+    mean_change_sd = _MAD_TO_SD * float(np.median(np.abs(mean_changes)))
+    is_cut = volume_changes > _CHANGE_RATIO * np.median(volume_changes)
     is_cut |= (
-        by_slice
-        > np.maximum(_SLICE_CHANGE * np.median(by_slice, axis=0), _SLICE_FLOOR * changes.level)
+        slice_changes
+        > np.maximum(
+            _SLICE_CHANGE_RATIO * np.median(slice_changes, axis=0),
+            _MIN_SLICE_CHANGE * changes.level,
+        )
     ).any(axis=1)
-    is_cut |= np.abs(steps) > max(
-        _MEAN_SPREAD * spread, _MEAN_CHANGE * abs(float(np.median(mean_signal)))
+    is_cut |= np.abs(mean_changes) > max(
+        _MEAN_CHANGE_SDS * mean_change_sd, _MIN_MEAN_CHANGE * abs(float(np.median(mean_signal)))
     )
     return np.split(volumes, np.flatnonzero(is_cut) + 1)
 
@@ -212,13 +217,14 @@ class _Comparer:
 
     def compare(self, volume: int, *, both_sides: bool = True) -> list[_Comparison]:
         """Compare a volume with the trusted volumes before and after; or with one side only."""
-        earlier_volumes = self.trusted[self.trusted < volume][-_NEIGHBORS:]
-        later_volumes = self.trusted[self.trusted > volume][:_NEIGHBORS]
+        earlier_volumes = self.trusted[self.trusted < volume][-_N_NEIGHBORS:]
+        later_volumes = self.trusted[self.trusted > volume][:_N_NEIGHBORS]
         sides = sorted((earlier_volumes, later_volumes), key=len, reverse=True)
-        sides = [side for side in sides if len(side) >= min(_NEIGHBORS, len(self.trusted) - 1)]
+        sides = [side for side in sides if len(side) >= min(_N_NEIGHBORS, len(self.trusted) - 1)]
         return [self._compare(volume, side) for side in sides[: None if both_sides else 1]]
 
     def _compare(self, volume: int, neighbors: Array) -> _Comparison:
+        """Compare a volume with the median of its neighbors."""
         reader = self._reader
         reference = np.median([reader.volume(int(t)) for t in neighbors], axis=0)
         inside = brain_mask(reference, reader.affine)
@@ -240,38 +246,40 @@ class _Comparer:
 def _compare_images(image: Array, reference: Array, inside: MaskArray) -> _Comparison:
     """Compare a volume with a reference in the same pose, within the brain."""
     head = ndimage.binary_dilation(inside, iterations=2)
-    values, expected = (np.asarray(part[inside], dtype=np.float64) for part in (image, reference))
-    level = float(expected.mean())
+    brain_values, reference_values = (
+        np.asarray(volume[inside], dtype=np.float64) for volume in (image, reference)
+    )
+    mean_signal = float(reference_values.mean())
     square = (np.asarray(image, dtype=np.float64) - reference) ** 2
     counts = inside.sum(axis=(0, 1))
     with np.errstate(all="ignore"):
-        slices = np.sqrt(np.where(inside, square, 0).sum(axis=(0, 1)) / counts) / level
+        slices = np.sqrt(np.where(inside, square, 0).sum(axis=(0, 1)) / counts) / mean_signal
         correlation = float(np.corrcoef(image[head], reference[head])[0, 1])
     return _Comparison(
-        gain=float(values @ expected / (expected @ expected)),
+        gain=float(brain_values @ reference_values / (reference_values @ reference_values)),
         correlation=correlation if np.isfinite(correlation) else 0.0,
-        difference=float(np.sqrt(square[inside].mean())) / level,
-        slices=np.where(counts >= _SLICE_VOXELS, slices, np.nan),
+        difference=float(np.sqrt(square[inside].mean())) / mean_signal,
+        slices=np.where(counts >= _MIN_SLICE_VOXELS, slices, np.nan),
     )
 
 
 @frozen
-class _Spread:
-    """Comparisons of ordinary volumes; `gain` is the robust standard deviation of the gain."""
+class _OrdinarySpread:
+    """Medians over ordinary volumes; `gain_sd` is the robust standard deviation of the gain."""
 
     difference: float
     correlation: float
-    gain: float
+    gain_sd: float
     slices: Float
 
     @classmethod
-    def of(cls, comparisons: Sequence[_Comparison]) -> "_Spread":
-        """Return the medians of several comparisons."""
+    def from_comparisons(cls, comparisons: Sequence[_Comparison]) -> "_OrdinarySpread":
+        """Summarize comparisons of ordinary volumes."""
         gains = np.array([comparison.gain for comparison in comparisons])
         return cls(
             difference=float(np.median([comparison.difference for comparison in comparisons])),
             correlation=float(np.median([comparison.correlation for comparison in comparisons])),
-            gain=1.4826 * float(np.median(np.abs(gains - np.median(gains)))),
+            gain_sd=_MAD_TO_SD * float(np.median(np.abs(gains - np.median(gains)))),
             slices=np.median([comparison.slices for comparison in comparisons], axis=0),
         )
 
@@ -282,57 +290,76 @@ def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, 
     Segments are compared in the order of their length. A segment without an outlier is trusted
     when the next one is compared.
     """
-    order = sorted(segments, key=len, reverse=True)
+    segments_by_length = sorted(segments, key=len, reverse=True)
     n_volumes = sum(map(len, segments))
     trusted_volumes = [
         segment
-        for k, segment in enumerate(order)
-        if k == 0 or len(segment) >= _TRUSTED * n_volumes
+        for rank, segment in enumerate(segments_by_length)
+        if rank == 0 or len(segment) >= _TRUSTED_FRACTION * n_volumes
     ]
     comparer = _Comparer(reader, np.sort(np.concatenate(trusted_volumes)))
-    ordinary_volumes = np.unique(
-        np.linspace(0, len(comparer.trusted) - 1, _ORDINARY + 2).round()[1:-1]
+    ordinary_indices = np.unique(
+        np.linspace(0, len(comparer.trusted) - 1, _N_ORDINARY + 2).round()[1:-1]
     )
-    ordinary = [int(t) for t in comparer.trusted[ordinary_volumes.astype(int)]]
-    spread = _Spread.of(
-        [comparison for t in ordinary for comparison in comparer.compare(t, both_sides=False)]
+    ordinary_volumes = [int(t) for t in comparer.trusted[ordinary_indices.astype(int)]]
+    spread = _OrdinarySpread.from_comparisons(
+        [
+            comparison
+            for t in ordinary_volumes
+            for comparison in comparer.compare(t, both_sides=False)
+        ]
     )
     reasons: dict[int, str] = {}
-    for segment in order[len(trusted_volumes) :]:
+    for segment in segments_by_length[len(trusted_volumes) :]:
         middle = int(segment[len(segment) // 2])
         comparisons = sorted(
             comparer.compare(middle), key=lambda comparison: comparison.difference
         )
-        doubts = [_doubt(comparison, spread, len(segment)) for comparison in comparisons]
-        if all(doubts):
-            reasons |= {int(t): doubts[0] for t in segment}
+        outlier_reasons = [
+            _outlier_reason(comparison, spread, len(segment)) for comparison in comparisons
+        ]
+        if all(outlier_reasons):
+            reasons |= {int(t): outlier_reasons[0] for t in segment}
         else:
             comparer.trusted = np.union1d(comparer.trusted, segment)
     return reasons
 
 
-def _doubt(comparison: _Comparison, spread: _Spread, length: int) -> str:
+def _outlier_reason(comparison: _Comparison, spread: _OrdinarySpread, n_in_segment: int) -> str:
     """Return why a volume is an outlier; "" if it is not an outlier.
 
-    `length` is the number of volumes in its segment.
+    `n_in_segment` is the number of volumes in its segment.
     """
-    gain_limit = max(_GAIN if length <= _SHORT else _LONG_GAIN, _GAIN_SPREAD * spread.gain)
+    gain_limit = max(
+        _GAIN_CHANGE if n_in_segment <= _SHORT_SEGMENT else _LONG_SEGMENT_GAIN_CHANGE,
+        _GAIN_CHANGE_SDS * spread.gain_sd,
+    )
     with np.errstate(invalid="ignore"):
-        odd = np.flatnonzero(
+        unlike_slices = np.flatnonzero(
             (comparison.slices > _SLICE_RATIO * spread.slices)
-            & (comparison.slices > _SLICE_DIFFERENCE)
+            & (comparison.slices > _MIN_SLICE_DIFFERENCE)
         )
     n_slices = int(np.isfinite(comparison.slices).sum())
-    limit = max(_RATIO * spread.difference, _DIFFERENCE)
-    is_gain = abs(comparison.gain - 1) > gain_limit
-    if is_gain and comparison.correlation > _SCALED:
+    difference_limit = max(_DIFFERENCE_RATIO * spread.difference, _MIN_DIFFERENCE)
+    has_gain_change = abs(comparison.gain - 1) > gain_limit
+    if has_gain_change and comparison.correlation > _GAIN_CORRELATION:
         return f"{comparison.gain:.2f} times as bright as neighboring volumes"
-    if 0 < odd.size < n_slices:
-        numbers = f"slice {odd[0]}" if odd.size == 1 else f"slices from {odd[0]} to {odd[-1]}"
+    if 0 < unlike_slices.size < n_slices:
+        numbers = (
+            f"slice {unlike_slices[0]}"
+            if unlike_slices.size == 1
+            else f"slices from {unlike_slices[0]} to {unlike_slices[-1]}"
+        )
         return f"{numbers} unlike neighboring volumes"
-    if comparison.correlation < min(_ALIKE, 1 - _RATIO * (1 - spread.correlation)):
+    if comparison.correlation < min(
+        _MIN_CORRELATION, 1 - _DIFFERENCE_RATIO * (1 - spread.correlation)
+    ):
         return f"correlation with neighboring volumes {comparison.correlation:.2f}"
-    if is_gain or odd.size or (length == 1 and comparison.difference > limit):
+    if (
+        has_gain_change
+        or unlike_slices.size
+        or (n_in_segment == 1 and comparison.difference > difference_limit)
+    ):
         return (
             f"differs from neighboring volumes by {comparison.difference:.1%} of the mean signal"
             f" (median of other volumes: {spread.difference:.1%})"

@@ -14,14 +14,14 @@ from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray, iterate_parts
 from bids_sr.io.grids import Shape
-from bids_sr.spatial.composites import linear_values
+from bids_sr.spatial.composites import interpolate_linearly
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.reproducible_numbers import round_values
 from bids_sr.spatial.resampling import evaluate_spline, spline_coefficients
 from bids_sr.spatial.transforms import apply_matrix
 
-_RIM = 2  # voxels added around the brain
-_POINTS = 400_000  # points per block, which limits the memory for double precision
+_MARGIN_VOXELS = 2  # voxels added around the brain
+_POINTS_PER_BLOCK = 400_000  # points per block, which limits the memory for double precision
 
 
 @frozen
@@ -84,15 +84,17 @@ class OutputGrid:
         Float32
             Interpolated values (N,).
         """
-        to_voxel = np.linalg.inv(affine)
-        matrix = round_values(to_voxel if pose is None else to_voxel @ pose)
-        out = np.empty(len(self.points), dtype=np.float32)
-        for part in iterate_parts(len(out), _POINTS):
-            voxels = apply_matrix(matrix, self.points[part].astype(np.float64))
+        world_to_voxel = np.linalg.inv(affine)
+        reference_to_voxel = round_values(
+            world_to_voxel if pose is None else world_to_voxel @ pose
+        )
+        values = np.empty(len(self.points), dtype=np.float32)
+        for block in iterate_parts(len(values), _POINTS_PER_BLOCK):
+            voxels = apply_matrix(reference_to_voxel, self.points[block].astype(np.float64))
             if shift is not None and step is not None:
-                voxels += shift[part, None] * (to_voxel[:3, :3] @ step)
-            out[part] = evaluate_spline(coefficients, voxels)
-        return out
+                voxels += shift[block, None] * (world_to_voxel[:3, :3] @ step)
+            values[block] = evaluate_spline(coefficients, voxels)
+        return values
 
     def resample_maps(
         self, maps: Iterable[tuple[Array, bool]], mask: MaskArray, affine: Array
@@ -116,28 +118,32 @@ class OutputGrid:
             Values on this grid (3D), float32 or, for labels, uint8.
         """
         world_to_voxel = round_values(np.linalg.inv(affine))
-        nearest = []
-        resampled = []
-        coordinates = []
-        for part in iterate_parts(len(self.points), _POINTS):
-            voxels = apply_matrix(world_to_voxel, self.points[part].astype(np.float64)).T
-            hits = linear_values(mask[..., None], voxels)[:, 0] > 0
-            index = np.clip(
-                np.rint(voxels[:, hits]).astype(int), 0, np.array(mask.shape)[:, None] - 1
+        nearest_voxels = []
+        point_indices = []
+        voxel_coordinates = []
+        for block in iterate_parts(len(self.points), _POINTS_PER_BLOCK):
+            voxels = apply_matrix(world_to_voxel, self.points[block].astype(np.float64)).T
+            is_near_mask = interpolate_linearly(mask[..., None], voxels)[:, 0] > 0
+            nearest_indices = np.clip(
+                np.rint(voxels[:, is_near_mask]).astype(int), 0, np.array(mask.shape)[:, None] - 1
             )
-            resampled.append(np.flatnonzero(hits) + part.start)
-            coordinates.append(voxels[:, hits])
-            nearest.append(np.ravel_multi_index(tuple(index), mask.shape))
-        targets = np.flatnonzero(self.inside)[np.concatenate(resampled)]
-        for values, labels in maps:
-            out = np.zeros(self.shape, dtype=np.uint8 if labels else np.float32)
-            if labels:
-                out.reshape(-1)[targets] = np.ravel(values)[np.concatenate(nearest)]
+            point_indices.append(np.flatnonzero(is_near_mask) + block.start)
+            voxel_coordinates.append(voxels[:, is_near_mask])
+            nearest_voxels.append(np.ravel_multi_index(tuple(nearest_indices), mask.shape))
+        target_voxels = np.flatnonzero(self.inside)[np.concatenate(point_indices)]
+        for values, is_label_map in maps:
+            resampled = np.zeros(self.shape, dtype=np.uint8 if is_label_map else np.float32)
+            if is_label_map:
+                labels = np.ravel(values)[np.concatenate(nearest_voxels)]
+                resampled.reshape(-1)[target_voxels] = labels
             else:
-                out.reshape(-1)[targets] = np.concatenate(
-                    [linear_values(values[..., None], voxels)[:, 0] for voxels in coordinates]
+                resampled.reshape(-1)[target_voxels] = np.concatenate(
+                    [
+                        interpolate_linearly(values[..., None], voxels)[:, 0]
+                        for voxels in voxel_coordinates
+                    ]
                 )
-            yield out
+            yield resampled
 
     def signal_shift(self, distortion: Distortion) -> Float32:
         """Return the signal shift of each point (acquired voxels along phase encoding; N,)."""
@@ -175,18 +181,18 @@ def make_output_grid(
         Grid with the positions of all voxels inside the boldref's field of view.
     """
     inside = np.zeros(shape, dtype=bool)
-    flat = inside.reshape(-1)
+    inside_flat = inside.reshape(-1)
     points = []
-    edges = np.array(reference_shape) - 0.5
+    upper_edges = np.array(reference_shape) - 0.5
     world_to_voxel = round_values(np.linalg.inv(reference_affine))
-    for part in iterate_parts(flat.size, _POINTS):
-        voxels = np.stack(np.unravel_index(np.arange(flat.size)[part], shape), axis=1).astype(
-            np.float64
-        )
+    for block in iterate_parts(inside_flat.size, _POINTS_PER_BLOCK):
+        voxels = np.stack(
+            np.unravel_index(np.arange(inside_flat.size)[block], shape), axis=1
+        ).astype(np.float64)
         reference_points = to_reference(apply_matrix(affine, voxels))
         reference_voxels = apply_matrix(world_to_voxel, reference_points)
-        is_inside = ((reference_voxels >= -0.5) & (reference_voxels <= edges)).all(axis=1)
-        flat[part] = is_inside
+        is_inside = ((reference_voxels >= -0.5) & (reference_voxels <= upper_edges)).all(axis=1)
+        inside_flat[block] = is_inside
         points.append(reference_points[is_inside].astype(np.float32))
     return OutputGrid(
         entities=dict(entities),
@@ -208,9 +214,9 @@ def zooms_in_ras(affine: Array) -> Float:
 
     zooms = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
     axes = nb.orientations.io_orientation(affine)[:, 0].astype(int)
-    out = np.empty(3)
-    out[axes] = zooms
-    return out
+    ras_zooms = np.empty(3)
+    ras_zooms[axes] = zooms
+    return ras_zooms
 
 
 def grid_around(mask: MaskArray, affine: Array, zooms: Array) -> tuple[Shape, Float]:
@@ -232,21 +238,21 @@ def grid_around(mask: MaskArray, affine: Array, zooms: Array) -> tuple[Shape, Fl
     tuple[Shape, Float]
         Number of voxels along each axis, and the voxel-to-world matrix (4 x 4, RAS+ mm).
     """
-    size = np.round(np.asarray(zooms, dtype=float), 3)
+    zooms = np.round(np.asarray(zooms, dtype=float), 3)
     points = apply_matrix(affine, np.argwhere(mask).astype(float))
-    low = points.min(axis=0)
-    high = points.max(axis=0)
-    counts = np.ceil(np.round((high - low) / size, 6)).astype(int) + 1 + 2 * _RIM
-    grid = np.diag([*size, 1.0])
-    grid[:3, 3] = (low + high) / 2 - (counts - 1) / 2 * size
+    lowest = points.min(axis=0)
+    highest = points.max(axis=0)
+    counts = np.ceil(np.round((highest - lowest) / zooms, 6)).astype(int) + 1 + 2 * _MARGIN_VOXELS
+    grid_affine = np.diag([*zooms, 1.0])
+    grid_affine[:3, 3] = (lowest + highest) / 2 - (counts - 1) / 2 * zooms
     x, y, z = (int(n) for n in counts)
-    return (x, y, z), grid
+    return (x, y, z), grid_affine
 
 
-def save_placed(grid: OutputGrid, path: Path) -> None:
-    """Write a placed grid as .npz, in a single atomic step."""
+def save_output_grid(grid: OutputGrid, path: Path) -> None:
+    """Write an output grid as .npz, in a single atomic step."""
     names = list(grid.entities)
-    with atomic_files.atomic_file(path) as part, part.open("wb") as stream:
+    with atomic_files.atomic_file(path) as partial_file, partial_file.open("wb") as stream:
         np.savez(
             stream,
             names=np.array(names),
@@ -257,8 +263,8 @@ def save_placed(grid: OutputGrid, path: Path) -> None:
         )
 
 
-def load_placed(path: Path) -> OutputGrid:
-    """Read a placed grid written by `save_placed`."""
+def load_output_grid(path: Path) -> OutputGrid:
+    """Read an output grid written by `save_output_grid`."""
     with np.load(path, allow_pickle=False) as data:
         x, y, z = data["inside"].shape
         return OutputGrid(

@@ -9,10 +9,11 @@ import numpy as np
 
 from bids_sr.io.arrays import Array, Float
 
-# Without rounding, a difference of 1e-16 in an initial transform or a grid can become .04 mm in a
+# Without rounding, a difference of 1e-16 in an initial transform or a grid can become 0.04 mm in a
 # registration.
-_ROUNDED = 2.0**-26
-_EQUAL = 1e-6  # relative difference up to which entries of a component count as equally large
+_ROUNDING_STEP = 2.0**-26
+# relative difference up to which entries of a component count as equally large
+_EQUALITY_TOLERANCE = 1e-6
 
 
 def round_values(values: Array) -> Float:
@@ -23,7 +24,7 @@ def round_values(values: Array) -> Float:
     >>> float(round_values(0.1 + 0.2) - round_values(0.3))
     0.0
     """
-    return np.rint(np.asarray(values, dtype=np.float64) / _ROUNDED) * _ROUNDED + 0.0
+    return np.rint(np.asarray(values, dtype=np.float64) / _ROUNDING_STEP) * _ROUNDING_STEP + 0.0
 
 
 def fix_signs(components: Array) -> Array:
@@ -34,7 +35,9 @@ def fix_signs(components: Array) -> Array:
     >>> fix_signs(np.array([[-3.0, 1.0], [3.0000001, -0.5]])).tolist()
     [[3.0, 1.0], [-3.0000001, -0.5]]
     """
-    sizes = np.abs(components)
-    first = (sizes >= (1 - _EQUAL) * sizes.max(axis=0)).argmax(axis=0)
-    leading = components[first, np.arange(components.shape[1])]
-    return components * np.where(leading < 0, -1.0, 1.0)
+    magnitudes = np.abs(components)
+    leading_index = (magnitudes >= (1 - _EQUALITY_TOLERANCE) * magnitudes.max(axis=0)).argmax(
+        axis=0
+    )
+    leading_values = components[leading_index, np.arange(components.shape[1])]
+    return components * np.where(leading_values < 0, -1.0, 1.0)

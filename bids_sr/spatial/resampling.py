@@ -25,7 +25,7 @@ Shift = tuple[Array, Float]
 # 16, or 1e-9 of a step at the edge. At 7 samples outside, the spline equals the edge value to 1e-4
 # of the step; points farther out take this value.
 PAD = 8
-_WHOLE = 1e-6  # voxels, tolerance for a shift by whole voxels
+_VOXEL_TOLERANCE = 1e-6  # voxels, tolerance for a shift by whole voxels
 
 
 def spline_coefficients(volume: Array, order: int = 3) -> Float32:
@@ -54,13 +54,13 @@ def spline_coefficients(volume: Array, order: int = 3) -> Float32:
     if volume.ndim != 3:
         raise ValueError(f"expected a volume with 3 axes, got an array with {volume.ndim}")
     # transposed before padding, because padding keeps the memory order and enlarges the array
-    stored = np.ascontiguousarray(volume.T, dtype=np.float32)
-    padded = np.pad(stored, PAD, mode="edge")
+    samples_zyx = np.ascontiguousarray(volume.T, dtype=np.float32)
+    padded_zyx = np.pad(samples_zyx, PAD, mode="edge")
     if order < 2:
-        return padded.T
+        return padded_zyx.T
     if order == 3:
-        return filter_spline(padded).T
-    return ndimage.spline_filter(padded, order=order, output=np.float32, mode="mirror").T
+        return filter_spline(padded_zyx).T
+    return ndimage.spline_filter(padded_zyx, order=order, output=np.float32, mode="mirror").T
 
 
 def filter_spline(samples: Float32) -> Float32:
@@ -94,8 +94,8 @@ def evaluate_spline(coefficients: Float32, points: Array) -> Float32:
     Float32
         Values (N,), the same as `sample_volume` returns for target voxels at these points.
     """
-    stored, level = _subtract_level(coefficients)
-    return _sample_at_points(stored, np.asarray(points, dtype=np.float64).T) + level
+    coefficients_zyx, level = _subtract_level(coefficients)
+    return _sample_at_points(coefficients_zyx, np.asarray(points, dtype=np.float64).T) + level
 
 
 def _subtract_level(coefficients: Float32) -> tuple[Float32, np.float32]:
@@ -103,19 +103,19 @@ def _subtract_level(coefficients: Float32) -> tuple[Float32, np.float32]:
 
     The constant parts of an image then stay constant to the last bit in an interpolation.
     """
-    level = coefficients[tuple(n // 2 for n in coefficients.shape)]
-    return np.subtract(coefficients.T, level, order="C", dtype=np.float32), level
+    center = coefficients[tuple(n // 2 for n in coefficients.shape)]
+    return np.subtract(coefficients.T, center, order="C", dtype=np.float32), center
 
 
-def _sample_at_points(stored: Float32, points: Array) -> Float32:
+def _sample_at_points(coefficients_zyx: Float32, points: Array) -> Float32:
     """Sample the cubic spline with coefficients (Z, Y, X) at points (3, ...)."""
     from bids_sr.spatial import spline_kernels
 
-    out = np.empty(points.shape[1:], dtype=np.float32)
+    values = np.empty(points.shape[1:], dtype=np.float32)
     spline_kernels.write_samples(
-        stored, np.ascontiguousarray(points + PAD).reshape(3, -1), out.reshape(-1)
+        coefficients_zyx, np.ascontiguousarray(points + PAD).reshape(3, -1), values.reshape(-1)
     )
-    return out
+    return values
 
 
 def sample_grid(coefficients: Float32, matrix: Array, shape: Shape) -> Float32:
@@ -140,31 +140,35 @@ def sample_grid(coefficients: Float32, matrix: Array, shape: Shape) -> Float32:
     """
     from bids_sr.spatial import spline_kernels
 
-    stored, level = _subtract_level(coefficients)
-    to_stored = round_values(matrix)
-    to_stored[:3, 3] += PAD
-    steps = np.diagonal(to_stored)[:3]
-    skew = np.abs(to_stored[:3, :3] - np.diag(steps)).max() * max(shape)
-    if skew < _WHOLE:
-        out = _sample_along_axes(stored, steps, to_stored[:3, 3], shape)
+    coefficients_zyx, level = _subtract_level(coefficients)
+    target_to_coefficients = round_values(matrix)
+    target_to_coefficients[:3, 3] += PAD
+    steps = np.diagonal(target_to_coefficients)[:3]
+    skew = np.abs(target_to_coefficients[:3, :3] - np.diag(steps)).max() * max(shape)
+    if skew < _VOXEL_TOLERANCE:
+        values_zyx = _sample_along_axes(
+            coefficients_zyx, steps, target_to_coefficients[:3, 3], shape
+        )
     else:
-        out = np.empty(shape[::-1], dtype=np.float32)
-        spline_kernels.sample_grid(stored, to_stored, out)
-    out += level
-    return out.T
+        values_zyx = np.empty(shape[::-1], dtype=np.float32)
+        spline_kernels.sample_grid(coefficients_zyx, target_to_coefficients, values_zyx)
+    values_zyx += level
+    return values_zyx.T
 
 
-def _sample_along_axes(stored: Float32, steps: Array, starts: Array, shape: Shape) -> Float32:
+def _sample_along_axes(
+    coefficients_zyx: Float32, steps: Array, starts: Array, shape: Shape
+) -> Float32:
     """Sample coefficients (Z, Y, X) on a grid with parallel axes, with one matrix per axis.
 
     Parameters
     ----------
-    stored : Float32
+    coefficients_zyx : Float32
         Coefficients of the padded volume.
     steps : Array
-        Voxel sizes of the target in voxels of `stored`, along x, y and z (3,).
+        Voxel sizes of the target in voxels of `coefficients_zyx`, along x, y and z (3,).
     starts : Array
-        Position of the target's first voxel in voxels of `stored`, along x, y and z (3,).
+        Position of the target's first voxel in the same voxels, along x, y and z (3,).
     shape : Shape
         Number of voxels of the target along x, y and z.
 
@@ -173,12 +177,13 @@ def _sample_along_axes(stored: Float32, steps: Array, starts: Array, shape: Shap
     Float32
         Values on the target (Z, Y, X).
     """
-    along_x, along_y, along_z = (
-        _spline_matrix(start + step * np.arange(count), size)
-        for start, step, count, size in zip(starts, steps, shape, stored.shape[::-1], strict=True)
+    sizes = coefficients_zyx.shape[::-1]
+    x_weights, y_weights, z_weights = (
+        _spline_matrix(starts[axis] + steps[axis] * np.arange(shape[axis]), sizes[axis])
+        for axis in range(3)
     )
-    planes = along_y @ (stored @ along_x.T)
-    return (along_z @ planes.reshape(len(planes), -1)).reshape(shape[::-1])
+    planes = y_weights @ (coefficients_zyx @ x_weights.T)
+    return (z_weights @ planes.reshape(len(planes), -1)).reshape(shape[::-1])
 
 
 def _spline_matrix(points: Array, size: int) -> Float32:
@@ -188,22 +193,26 @@ def _spline_matrix(points: Array, size: int) -> Float32:
     that coefficient.
     """
     points = np.clip(points, 1, size - 2)
-    lower = np.minimum(points.astype(int), size - 3)
-    t = points - lower
-    first, last = (1 - t) ** 3 / 6, t**3 / 6
-    second = 2 / 3 - t**2 + 3 * last
+    sample = np.minimum(points.astype(int), size - 3)
+    distance = points - sample
+    first, last = (1 - distance) ** 3 / 6, distance**3 / 6
+    second = 2 / 3 - distance**2 + 3 * last
     matrix = np.zeros((len(points), size), np.float32)
     for offset, weight in enumerate((first, second, 1 - first - second - last, last), start=-1):
-        matrix[np.arange(len(points)), lower + offset] = weight
+        matrix[np.arange(len(points)), sample + offset] = weight
     return matrix
 
 
 def _find_whole_shift(matrix: Array) -> npt.NDArray[np.int64] | None:
-    """Return the shift of a voxel-to-voxel matrix that only shifts by whole voxels, else None."""
+    """Return the shift (3,) of a voxel-to-voxel matrix; None unless it shifts by whole voxels."""
     shift = np.rint(matrix[:3, 3])
-    exact = np.eye(4)
-    exact[:3, 3] = shift
-    return shift.astype(np.int64) if np.abs(matrix - exact).max() < _WHOLE else None
+    rounded_matrix = np.eye(4)
+    rounded_matrix[:3, 3] = shift
+    return (
+        shift.astype(np.int64)
+        if np.abs(matrix - rounded_matrix).max() < _VOXEL_TOLERANCE
+        else None
+    )
 
 
 def sample_smoothed(
@@ -232,17 +241,19 @@ def sample_smoothed(
     """
     from bids_sr.spatial import linear_kernels
 
-    smoothed = np.ascontiguousarray(volume, dtype=np.float32)
+    smoothed_volume = np.ascontiguousarray(volume, dtype=np.float32)
     pairs, weights = [], []
     for axis, (step, start) in enumerate(zip(np.diagonal(matrix), matrix[:3, 3], strict=False)):
         samples, weight = _linear_weights(step, start, shape[axis], volume.shape[axis])
         rows, positions = np.unique(samples, return_inverse=True)
-        smoothed = _smooth_along(smoothed, axis, _gaussian_weights(sigmas[axis], 4.0), rows)
+        smoothed_volume = _smooth_along(
+            smoothed_volume, axis, _gaussian_weights(sigmas[axis], 4.0), rows
+        )
         pairs.append(np.ascontiguousarray(positions.reshape(samples.shape)))
         weights.append(weight)
-    out = np.empty(shape, dtype=np.float32)
-    linear_kernels.sample_along_axes(smoothed, *pairs, *weights, out)
-    return out
+    values = np.empty(shape, dtype=np.float32)
+    linear_kernels.sample_along_axes(smoothed_volume, *pairs, *weights, values)
+    return values
 
 
 def smooth(volume: Array, sigmas: Sequence[float], *, truncate: float) -> Float32:
@@ -264,11 +275,13 @@ def smooth(volume: Array, sigmas: Sequence[float], *, truncate: float) -> Float3
     Float32
         Smoothed image (3D).
     """
-    smoothed = np.ascontiguousarray(volume, dtype=np.float32)
+    smoothed_volume = np.ascontiguousarray(volume, dtype=np.float32)
     for axis, sigma in enumerate(sigmas):
         rows = np.arange(volume.shape[axis])
-        smoothed = _smooth_along(smoothed, axis, _gaussian_weights(sigma, truncate), rows)
-    return smoothed
+        smoothed_volume = _smooth_along(
+            smoothed_volume, axis, _gaussian_weights(sigma, truncate), rows
+        )
+    return smoothed_volume
 
 
 def _smooth_along(
@@ -279,17 +292,19 @@ def _smooth_along(
 
     size = volume.shape[axis]
     if axis == volume.ndim - 1:
-        filtered = np.empty_like(volume)
+        filtered_rows = np.empty_like(volume)
         lines = volume.reshape(-1, size)
-        linear_kernels.smooth_lines(lines, weights, filtered.reshape(-1, size))
-        return filtered if len(rows) == size else np.ascontiguousarray(filtered[..., rows])
+        linear_kernels.smooth_lines(lines, weights, filtered_rows.reshape(-1, size))
+        return (
+            filtered_rows if len(rows) == size else np.ascontiguousarray(filtered_rows[..., rows])
+        )
     leading_shape, trailing_shape = volume.shape[:axis], volume.shape[axis + 1 :]
-    filtered = np.empty((*leading_shape, len(rows), *trailing_shape), dtype=np.float32)
+    filtered_rows = np.empty((*leading_shape, len(rows), *trailing_shape), dtype=np.float32)
     count = int(np.prod(leading_shape))
     linear_kernels.smooth_rows(
-        volume.reshape(count, size, -1), weights, rows, filtered.reshape(count, len(rows), -1)
+        volume.reshape(count, size, -1), weights, rows, filtered_rows.reshape(count, len(rows), -1)
     )
-    return filtered
+    return filtered_rows
 
 
 def _gaussian_weights(sigma: float, truncate: float) -> Float:
@@ -309,32 +324,32 @@ def _linear_weights(
     Points have a distance of `step` and begin at `start` on an axis of `size` samples.
     """
     points = np.clip(step * np.arange(count) + (start + PAD), 0, size - 1 + 2 * PAD)
-    lower = np.floor(points).astype(np.int64)
-    pairs = np.clip(np.stack([lower, lower + 1]) - PAD, 0, size - 1)
-    return pairs, np.asarray(1.0 - (points - lower), dtype=np.float64)
+    samples_before = np.floor(points).astype(np.int64)
+    pairs = np.clip(np.stack([samples_before, samples_before + 1]) - PAD, 0, size - 1)
+    return pairs, np.asarray(1.0 - (points - samples_before), dtype=np.float64)
 
 
 def _sample_linearly(volume: Array, matrix: Array, shape: Shape, zero_outside: bool) -> Float32:
     """Interpolate a volume linearly by a matrix from target voxels to voxels of the volume."""
     from bids_sr.spatial import linear_kernels
 
-    out = np.empty(shape, dtype=np.float32)
+    values = np.empty(shape, dtype=np.float32)
     samples = np.ascontiguousarray(volume, dtype=np.float32)
     if not zero_outside and not np.any(matrix[:3, :3] - np.diag(np.diagonal(matrix)[:3])):
-        axes = [
+        axis_weights = [
             _linear_weights(matrix[axis, axis], matrix[axis, 3], shape[axis], volume.shape[axis])
             for axis in range(3)
         ]
-        pairs, weights = zip(*axes, strict=True)
-        linear_kernels.sample_along_axes(samples, *pairs, *weights, out)
+        pairs, weights = zip(*axis_weights, strict=True)
+        linear_kernels.sample_along_axes(samples, *pairs, *weights, values)
     else:
         linear_kernels.sample_grid(
-            samples, matrix, PAD, matrix[:3, 3] + PAD, 0.5 + _WHOLE, zero_outside, out
+            samples, matrix, PAD, matrix[:3, 3] + PAD, 0.5 + _VOXEL_TOLERANCE, zero_outside, values
         )
-    return out
+    return values
 
 
-def _points(matrix: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, Array]]:
+def _iterate_slices(matrix: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, Array]]:
     """Yield the number of each target slice and its points in voxels of the volume (3, X, Y).
 
     Points of a single slice fit into the processor cache.
@@ -344,15 +359,18 @@ def _points(matrix: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, Array]
         yield (
             z,
             np.stack(
-                [r[0] * rows[:, None] + r[1] * columns + (r[2] * z + r[3]) for r in matrix[:3]]
+                [
+                    row[0] * rows[:, None] + row[1] * columns + (row[2] * z + row[3])
+                    for row in matrix[:3]
+                ]
             ),
         )
 
 
 def _mark_outside(points: Array, source_shape: tuple[int, ...]) -> MaskArray:
     """Mark points (3, X, Y) more than half a voxel beyond the outermost samples of a volume."""
-    edges = np.array(source_shape)[:, None, None] - 0.5 + _WHOLE
-    return np.asarray(((points < -0.5 - _WHOLE) | (points > edges)).any(0))
+    edges = np.array(source_shape)[:, None, None] - 0.5 + _VOXEL_TOLERANCE
+    return np.asarray(((points < -0.5 - _VOXEL_TOLERANCE) | (points > edges)).any(0))
 
 
 def _warp(
@@ -360,17 +378,17 @@ def _warp(
     source_shape: tuple[int, ...],
     matrix: Array,
     shape: tuple[int, ...],
-    displacement_of: Callable[[int], Array],
+    displace_slice: Callable[[int], Array],
     order: int,
     zero_outside: bool,
 ) -> Float32:
     """Resample by a voxel-to-voxel matrix and displacements (voxels; 3, X, Y per slice)."""
-    out = np.empty(shape, dtype=np.float32)
-    stored, level = _subtract_level(coefficients)
-    for z, points in _points(matrix, shape):
-        points += displacement_of(z)
-        out[:, :, z] = (
-            _sample_at_points(stored, points) + level
+    values = np.empty(shape, dtype=np.float32)
+    coefficients_zyx, level = _subtract_level(coefficients)
+    for z, points in _iterate_slices(matrix, shape):
+        points += displace_slice(z)
+        values[:, :, z] = (
+            _sample_at_points(coefficients_zyx, points) + level
             if order == 3
             else ndimage.map_coordinates(
                 coefficients,
@@ -382,8 +400,8 @@ def _warp(
             )
         )
         if zero_outside:
-            out[:, :, z][_mark_outside(points, source_shape)] = 0
-    return out
+            values[:, :, z][_mark_outside(points, source_shape)] = 0
+    return values
 
 
 def sample_volume(
@@ -436,38 +454,30 @@ def sample_volume(
         Interpolated values on the target grid (3D).
     """
     shape = (int(target_shape[0]), int(target_shape[1]), int(target_shape[2]))
-    inverse = np.linalg.inv(affine)
+    world_to_voxel = np.linalg.inv(affine)
     matrix = round_values(
-        inverse @ (np.eye(4) if xfm is None else np.asarray(xfm)) @ target_affine
+        world_to_voxel @ (np.eye(4) if xfm is None else np.asarray(xfm)) @ target_affine
     )
-    undistorted = shift is None and displacement is None
-    voxel_shift = _find_whole_shift(matrix) if undistorted else None
-    if undistorted and voxel_shift is None and order == 1:
+    is_undistorted = shift is None and displacement is None
+    voxel_shift = _find_whole_shift(matrix) if is_undistorted else None
+    if is_undistorted and voxel_shift is None and order == 1:
         return _sample_linearly(volume, matrix, shape, zero_outside)
     if voxel_shift is None and coefficients is None:
         coefficients = spline_coefficients(volume, order)
-    offset: Callable[[int], Array] | None = None
-    if shift is not None:
-        amount = shift[0]
-        step = round_values(inverse[:3, :3] @ shift[1])[:, None, None]
-        offset = lambda z: step * amount[:, :, z]  # noqa: E731
-    elif displacement is not None:
-        offset = lambda z: np.tensordot(inverse[:3, :3], displacement[..., z], axes=1)  # noqa: E731
-    if offset is not None:
+    if not is_undistorted:
         assert coefficients is not None
-        return _warp(coefficients, volume.shape, matrix, shape, offset, order, zero_outside)
+        displace_slice = _make_slice_displacement(world_to_voxel[:3, :3], shift, displacement)
+        return _warp(
+            coefficients, volume.shape, matrix, shape, displace_slice, order, zero_outside
+        )
     if voxel_shift is not None:
-        out = np.asarray(volume, dtype=np.float32)
-        for axis in range(3):
-            index = np.clip(np.arange(shape[axis]) + voxel_shift[axis], 0, volume.shape[axis] - 1)
-            out = np.take(out, index, axis=axis)
+        values = _shift_voxels(volume, voxel_shift, shape)
     elif order == 3:
         assert coefficients is not None
-        out = sample_grid(coefficients, matrix, shape)
+        values = sample_grid(coefficients, matrix, shape)
     else:
-        rows = np.ascontiguousarray(coefficients)  # scipy iterates along the last axis
-        out = ndimage.affine_transform(
-            rows,
+        values = ndimage.affine_transform(
+            np.ascontiguousarray(coefficients),  # scipy iterates along the last axis
             matrix[:3, :3],
             matrix[:3, 3] + PAD,
             output_shape=shape,
@@ -477,6 +487,37 @@ def sample_volume(
             prefilter=False,
         )
     if zero_outside:
-        for z, points in _points(matrix, shape):
-            out[:, :, z][_mark_outside(points, volume.shape)] = 0
-    return out
+        for z, points in _iterate_slices(matrix, shape):
+            values[:, :, z][_mark_outside(points, volume.shape)] = 0
+    return values
+
+
+def _make_slice_displacement(
+    ras_to_voxel: Array, shift: Shift | None, displacement: Array | None
+) -> Callable[[int], Array]:
+    """Return a function that computes displacements (voxels; 3, X, Y) from the target slice.
+
+    Parameters
+    ----------
+    ras_to_voxel : Array
+        Conversion of a step in RAS mm to voxels of the volume (3 x 3).
+    shift : Shift | None
+        Signal shift; it takes precedence over `displacement`.
+    displacement : Array | None
+        Displacement in RAS mm (3, X, Y, Z), required without a shift.
+    """
+    if shift is not None:
+        multiples, step = shift
+        step_voxels = round_values(ras_to_voxel @ step)[:, None, None]
+        return lambda z: step_voxels * multiples[:, :, z]
+    assert displacement is not None
+    return lambda z: np.tensordot(ras_to_voxel, displacement[..., z], axes=1)
+
+
+def _shift_voxels(volume: Array, voxel_shift: npt.NDArray[np.int64], shape: Shape) -> Float32:
+    """Return the voxels of a volume shifted by whole voxels; edge values are repeated outward."""
+    values = np.asarray(volume, dtype=np.float32)
+    for axis in range(3):
+        indices = np.clip(np.arange(shape[axis]) + voxel_shift[axis], 0, volume.shape[axis] - 1)
+        values = np.take(values, indices, axis=axis)
+    return values

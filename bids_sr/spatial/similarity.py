@@ -4,39 +4,40 @@ import numpy as np
 
 from bids_sr.io.arrays import Array, MaskArray
 
+_N_BINS = 32  # bins of the intensities of each image, for mutual information
 
-def dice(a: MaskArray, b: MaskArray) -> float:
+
+def dice(first: MaskArray, second: MaskArray) -> float:
     """Return the Dice coefficient of two masks, from 0 (no overlap) to 1 (equal or both empty).
 
     Parameters
     ----------
-    a : MaskArray
+    first : MaskArray
         Voxels of the first region (boolean, any shape).
-    b : MaskArray
+    second : MaskArray
         Voxels of the second region (boolean, same shape).
     """
-    total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
-    return 2.0 * int(np.count_nonzero(a & b)) / total if total else 1.0
+    total = int(np.count_nonzero(first)) + int(np.count_nonzero(second))
+    return 2.0 * int(np.count_nonzero(first & second)) / total if total else 1.0
 
 
-def pearson_correlation(a: Array, b: Array) -> float:
+def pearson_correlation(first: Array, second: Array) -> float:
     """Return the Pearson correlation of two vectors (N,), or 0 if either is constant."""
-    a, b = (np.asarray(values, dtype=np.float64) - float(np.mean(values)) for values in (a, b))
-    scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / scale if scale > 0 else 0.0
+    first, second = (
+        np.asarray(values, dtype=np.float64) - float(np.mean(values)) for values in (first, second)
+    )
+    scale = float(np.sqrt((first @ first) * (second @ second)))
+    return float(first @ second) / scale if scale > 0 else 0.0
 
 
-_BINS = 32
-
-
-def normalized_mutual_information(a: Array, b: Array) -> float:
+def normalized_mutual_information(first: Array, second: Array) -> float:
     """Return (H(a) + H(b)) / H(a, b), 1 if independent, 2 if one-to-one (Studholme 1999).
 
     Parameters
     ----------
-    a : Array
+    first : Array
         Intensities of the first image in common voxels (N,).
-    b : Array
+    second : Array
         Intensities of the second image in the same voxels (N,).
 
     Returns
@@ -44,22 +45,25 @@ def normalized_mutual_information(a: Array, b: Array) -> float:
     float
         Ratio of entropies; 1 also if both images are constant.
     """
+    joint_bins = _bin_intensities(first) * _N_BINS + _bin_intensities(second)
+    counts = np.bincount(joint_bins, minlength=_N_BINS**2)
+    joint = counts.reshape(_N_BINS, _N_BINS) / max(np.size(first), 1)
+    joint_entropy = _entropy(joint)
+    if joint_entropy <= 0:
+        return 1.0
+    return (_entropy(joint.sum(axis=1)) + _entropy(joint.sum(axis=0))) / joint_entropy
 
-    def levels(values: Array) -> Array:
-        low, high = np.percentile(values, [0.5, 99.5])
-        scaled = (np.asarray(values, dtype=np.float64) - low) / max(float(high - low), 1e-12)
-        return np.clip((scaled * _BINS).astype(int), 0, _BINS - 1)
 
-    counts = np.bincount(levels(a) * _BINS + levels(b), minlength=_BINS**2)
-    joint = counts.reshape(_BINS, _BINS) / max(np.size(a), 1)
-
-    def entropy(p: Array) -> float:
-        p = p[p > 0]
-        return float(-(p * np.log(p)).sum())
-
-    joint_entropy = entropy(joint)
-    return (
-        (entropy(joint.sum(axis=1)) + entropy(joint.sum(axis=0))) / joint_entropy
-        if joint_entropy > 0
-        else 1.0
+def _bin_intensities(values: Array) -> Array:
+    """Return the bin of each value; the outer bins include 0.5 % of the values at each end."""
+    lowest, highest = np.percentile(values, [0.5, 99.5])
+    scaled_values = (np.asarray(values, dtype=np.float64) - lowest) / max(
+        float(highest - lowest), 1e-12
     )
+    return np.clip((scaled_values * _N_BINS).astype(int), 0, _N_BINS - 1)
+
+
+def _entropy(probabilities: Array) -> float:
+    """Return the entropy (nats) of a discrete distribution."""
+    positive = probabilities[probabilities > 0]
+    return float(-(positive * np.log(positive)).sum())

@@ -18,7 +18,7 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter
 
 _PAD_IN_TIME = 6  # samples after which the influence of the edge on the spline is below 1e-3
 # rows of a slice processed at a time, so that memory depends little on the length of the run
-_ROWS = 4
+_ROWS_PER_BLOCK = 4
 
 
 def _shift_in_time(series: Array, fraction: float) -> Array:
@@ -47,19 +47,26 @@ def _shift_in_time(series: Array, fraction: float) -> Array:
     series = np.asarray(series, dtype=np.float32)
     if fraction == 0:
         return series.copy()
-    padded = np.pad(
+    padded_series = np.pad(
         series, [(0, 0)] * (series.ndim - 1) + [(_PAD_IN_TIME, _PAD_IN_TIME)], mode="edge"
     )
-    spline = ndimage.spline_filter1d(padded, order=3, axis=-1, output=np.float32, mode="mirror")
+    spline = ndimage.spline_filter1d(
+        padded_series, order=3, axis=-1, output=np.float32, mode="mirror"
+    )
     n_samples = int(np.floor(fraction))
-    u = fraction - n_samples
-    taps = ((1 - u) ** 3, 4 - 6 * u**2 + 3 * u**3, 1 + 3 * u + 3 * u**2 - 3 * u**3, u**3)
+    offset = fraction - n_samples
+    cubic_weights = (
+        (1 - offset) ** 3,
+        4 - 6 * offset**2 + 3 * offset**3,
+        1 + 3 * offset + 3 * offset**2 - 3 * offset**3,
+        offset**3,
+    )
     count = series.shape[-1]
     first = _PAD_IN_TIME + n_samples - 1
-    out = np.zeros_like(series)
-    for k, tap in enumerate(taps):
-        out += np.float32(tap / 6) * spline[..., first + k : first + k + count]
-    return out
+    shifted_series = np.zeros_like(series)
+    for lag, weight in enumerate(cubic_weights):
+        shifted_series += np.float32(weight / 6) * spline[..., first + lag : first + lag + count]
+    return shifted_series
 
 
 def correct_slice_timing(
@@ -98,11 +105,29 @@ def correct_slice_timing(
         The number of slice times differs from the number of slices, a time is outside the TR, or
         the run has fewer than two steady-state volumes.
     """
-    slices, volumes = reader.shape[2], reader.shape[3]
+    n_slices, n_volumes = reader.shape[2], reader.shape[3]
     times = np.asarray(slice_times, dtype=np.float64)
-    if times.shape != (slices,):
+    _check_times(times, n_slices, tr, ref_time)
+    if n_volumes - n_dummy < 2:
         raise ValueError(
-            f"{times.size} slice times were given for {slices} slices; expected one time per slice"
+            "slice-timing correction requires at least two steady-state volumes, but the run has "
+            f"{n_volumes} volumes and the first {n_dummy} are non-steady-state volumes"
+        )
+    for z in range(n_slices):
+        slab = reader.slab(z, z + 1)
+        fraction = float(np.clip((ref_time - times[z]) / tr, -1, 1))
+        for y in range(0, slab.shape[1], _ROWS_PER_BLOCK):
+            rows = slab[:, y : y + _ROWS_PER_BLOCK, :, n_dummy:]
+            rows[...] = _shift_in_time(rows, fraction)
+        writer.put_slab(z, slab)
+
+
+def _check_times(times: Array, n_slices: int, tr: float, ref_time: float) -> None:
+    """Raise ValueError unless there is one time per slice and all times (s) are within the TR."""
+    if times.shape != (n_slices,):
+        raise ValueError(
+            f"{times.size} slice times were given for {n_slices} slices; "
+            "expected one time per slice"
         )
     if (
         tr <= 0
@@ -114,15 +139,3 @@ def correct_slice_timing(
             f"slice times must be between 0 and the repetition time ({tr:g} s), but range from "
             f"{times.min():g} to {times.max():g} s"
         )
-    if volumes - n_dummy < 2:
-        raise ValueError(
-            "slice-timing correction requires at least two steady-state volumes, but the run has "
-            f"{volumes} volumes and the first {n_dummy} are non-steady-state volumes"
-        )
-    for z in range(slices):
-        slab = reader.slab(z, z + 1)
-        fraction = float(np.clip((ref_time - times[z]) / tr, -1, 1))
-        for y in range(0, slab.shape[1], _ROWS):
-            part = slab[:, y : y + _ROWS, :, n_dummy:]
-            part[...] = _shift_in_time(part, fraction)
-        writer.put_slab(z, slab)

@@ -8,7 +8,7 @@ On a grid, neighbors along x are mostly in the same cell along y and z and in ne
 along x. Such a sequence of voxels requires only twelve arrays of weights and 16 lines of
 contiguous coefficients, so that the compiler can vectorize the loop.
 
-Import this module only in functions that compute: it imports numba (about .3 s and 70 MB) and
+Import this module only in functions that compute: it imports numba (about 0.3 s and 70 MB) and
 compiles the loops if they are not cached.
 """
 
@@ -23,86 +23,88 @@ from bids_sr.io.compiled_loops import compile_for, inlined
 _POLE = np.float32(math.sqrt(3) - 2)
 _GAIN = np.float32(6)
 # factor that sets the last coefficient for a mirror boundary
-_LAST = np.float32(1 / (math.sqrt(3) - 2 - 1 / (math.sqrt(3) - 2)))
-_MEMORY = 24  # samples; the filter does not depend on samples farther away (_POLE ** 24 is 2e-14)
-_ROWS = 16  # rows filtered at a time if the filter runs along contiguous samples
-_SHORT = 8  # voxels; shorter sequences are sampled point by point
+_LAST_GAIN = np.float32(1 / (math.sqrt(3) - 2 - 1 / (math.sqrt(3) - 2)))
+_FILTER_SAMPLES = 24  # the filter does not depend on samples farther away (_POLE ** 24 is 2e-14)
+_ROWS_PER_BLOCK = 16  # rows filtered at a time if the filter runs along contiguous samples
+_MIN_SEQUENCE = 8  # voxels; shorter sequences are sampled point by point
 _SIXTH, _TWO_THIRDS, _ONE = np.float32(1 / 6), np.float32(2 / 3), np.float32(1)
 
 
 @compile_for("void(float32[:,::1])")
-def filter_first(c: Float32) -> None:
+def filter_first(samples: Float32) -> None:
     """Compute spline coefficients along the first axis of samples (N, M), in place.
 
     Samples are mirrored at both ends (about the outermost samples).
     """
-    n, m = c.shape
-    start = c[0].copy()
+    n_rows, n_columns = samples.shape
+    start = samples[0].copy()
     power = _ONE
-    for i in range(1, min(n, _MEMORY)):
+    for i in range(1, min(n_rows, _FILTER_SAMPLES)):
         power *= _POLE
-        for j in range(m):
-            start[j] += power * c[i, j]
-    for j in range(m):
-        c[0, j] = _GAIN * start[j]
-    for i in range(1, n):
-        for j in range(m):
-            c[i, j] = _GAIN * c[i, j] + _POLE * c[i - 1, j]
-    for j in range(m):
-        c[n - 1, j] = _LAST * (c[n - 1, j] + _POLE * c[n - 2, j])
-    for i in range(n - 2, -1, -1):
-        for j in range(m):
-            c[i, j] = _POLE * (c[i + 1, j] - c[i, j])
+        for j in range(n_columns):
+            start[j] += power * samples[i, j]
+    for j in range(n_columns):
+        samples[0, j] = _GAIN * start[j]
+    for i in range(1, n_rows):
+        for j in range(n_columns):
+            samples[i, j] = _GAIN * samples[i, j] + _POLE * samples[i - 1, j]
+    for j in range(n_columns):
+        samples[n_rows - 1, j] = _LAST_GAIN * (
+            samples[n_rows - 1, j] + _POLE * samples[n_rows - 2, j]
+        )
+    for i in range(n_rows - 2, -1, -1):
+        for j in range(n_columns):
+            samples[i, j] = _POLE * (samples[i + 1, j] - samples[i, j])
 
 
 @compile_for("void(float32[:,::1])")
-def filter_last(c: Float32) -> None:
+def filter_last(samples: Float32) -> None:
     """Apply `filter_first` along the last axis of samples (K, N), in place.
 
     Blocks of rows are transposed so that the filter runs along contiguous memory.
     """
-    k, n = c.shape
-    block = np.zeros((n, _ROWS), np.float32)
-    for first in range(0, k, _ROWS):
-        rows = min(_ROWS, k - first)
-        for r in range(rows):
-            for i in range(n):
-                block[i, r] = c[first + r, i]
+    n_rows, n_samples = samples.shape
+    block = np.zeros((n_samples, _ROWS_PER_BLOCK), np.float32)
+    for first in range(0, n_rows, _ROWS_PER_BLOCK):
+        block_rows = min(_ROWS_PER_BLOCK, n_rows - first)
+        for row in range(block_rows):
+            for i in range(n_samples):
+                block[i, row] = samples[first + row, i]
         filter_first(block)
-        for r in range(rows):
-            for i in range(n):
-                c[first + r, i] = block[i, r]
+        for row in range(block_rows):
+            for i in range(n_samples):
+                samples[first + row, i] = block[i, row]
 
 
 @inlined
-def _weights(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
-    """Return the weights of the four samples around a point at distance t from the second sample.
+def _weights(distance: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+    """Return the weights of four samples around a point at a distance from the second sample.
 
     The weights sum to 1.
     """
-    u = _ONE - t
-    first = u * u * u * _SIXTH
-    last = t * t * t * _SIXTH
-    second = _TWO_THIRDS - t * t + np.float32(3) * last
+    complement = _ONE - distance
+    first = complement * complement * complement * _SIXTH
+    last = distance * distance * distance * _SIXTH
+    second = _TWO_THIRDS - distance * distance + np.float32(3) * last
     return first, second, _ONE - (first + second + last), last
 
 
 @inlined
-def _cell(p: float, size: int) -> tuple[int, np.float32]:
+def _locate_cell(coordinate: float, size: int) -> tuple[int, np.float32]:
     """Return the sample before a coordinate and the distance to it, clipped to the array."""
-    if not p > 1.0:  # NaN also takes this branch
-        p = 1.0
-    p = min(p, size - 2.0)
-    i = min(int(p), size - 3)
-    return i, np.float32(p - i)
+    if not coordinate > 1.0:  # NaN also takes this branch
+        coordinate = 1.0
+    coordinate = min(coordinate, size - 2.0)
+    i = min(int(coordinate), size - 3)
+    return i, np.float32(coordinate - i)
 
 
 @inlined
-def _steps(p: float, slope: float, size: int) -> int:
+def _count_steps(coordinate: float, slope: float, size: int) -> int:
     """Return the number of steps of size `slope` within the cell of a point; 0 beyond the edge."""
-    if not 1.0 <= p < size - 2.0:
+    if not 1.0 <= coordinate < size - 2.0:
         return 0
-    offset = p - int(p)
+    offset = coordinate - int(coordinate)
     distance = 1e6
     if slope > 0:
         distance = (1.0 - offset) / slope
@@ -112,38 +114,40 @@ def _steps(p: float, slope: float, size: int) -> int:
 
 
 @inlined
-def _interpolate_point(c: Float32, px: float, py: float, pz: float) -> np.float32:
+def _interpolate_point(coefs: Float32, px: float, py: float, pz: float) -> np.float32:
     """Interpolate the value at one point."""
-    ix, tx = _cell(px, c.shape[2])
-    iy, ty = _cell(py, c.shape[1])
-    iz, tz = _cell(pz, c.shape[0])
+    ix, tx = _locate_cell(px, coefs.shape[2])
+    iy, ty = _locate_cell(py, coefs.shape[1])
+    iz, tz = _locate_cell(pz, coefs.shape[0])
     x0, x1, x2, x3 = _weights(tx)
     wy, wz = _weights(ty), _weights(tz)
     total = np.float32(0)
     for kz in range(4):
         plane = np.float32(0)
         for ky in range(4):
-            f = c[iz - 1 + kz, iy - 1 + ky]
-            plane += wy[ky] * (x0 * f[ix - 1] + x1 * f[ix] + x2 * f[ix + 1] + x3 * f[ix + 2])
+            line = coefs[iz - 1 + kz, iy - 1 + ky]
+            plane += wy[ky] * (
+                x0 * line[ix - 1] + x1 * line[ix] + x2 * line[ix + 1] + x3 * line[ix + 2]
+            )
         total += wz[kz] * plane
     return total
 
 
 @compile_for("void(float32[:,:,::1], float64[:,::1], float32[::1])")
-def write_samples(c: Float32, points: Float, out: Float32) -> None:
+def write_samples(coefs: Float32, points: Float, values: Float32) -> None:
     """Interpolate a volume at points by the cubic spline.
 
     Parameters
     ----------
-    c : Float32
+    coefs : Float32
         Coefficients of the padded volume (Z, Y, X).
     points : Float
         x, y and z coordinates in voxels of the coefficients (3, N).
-    out : Float32
+    values : Float32
         Output array for the values (N,).
     """
     for n in range(points.shape[1]):
-        out[n] = _interpolate_point(c, points[0, n], points[1, n], points[2, n])
+        values[n] = _interpolate_point(coefs, points[0, n], points[1, n], points[2, n])
 
 
 @compile_for(
@@ -151,11 +155,11 @@ def write_samples(c: Float32, points: Float, out: Float32) -> None:
     " float64[::1], boolean[::1])"
 )
 def compare_moved(
-    c: Float32,
+    coefs: Float32,
     points: Float,
     to_voxel: Float,
     pad: int,
-    always: Any,
+    unbounded_axes: Any,
     reference: Float,
     residual: Float,
     inside: Any,
@@ -167,7 +171,7 @@ def compare_moved(
 
     Parameters
     ----------
-    c : Float32
+    coefs : Float32
         Coefficients of the volume (X, Y, Z), padded by `pad` samples at each side.
     points : Float
         Points of the reference (N, 3; mm).
@@ -175,7 +179,7 @@ def compare_moved(
         Transform of these points to voxels of the volume without padding (4 x 4).
     pad : int
         Samples of padding at each side.
-    always : Any
+    unbounded_axes : Any
         True for axes along which every point counts as inside the field of view (3,).
     reference : Float
         Values of the reference (N,).
@@ -184,7 +188,7 @@ def compare_moved(
     inside : Any
         Output array, True for points inside the field of view (N,).
     """
-    last = np.array([size - 2 * pad - 1.5 for size in c.shape])
+    upper_edges = np.array([size - 2 * pad - 1.5 for size in coefs.shape])
     voxel = np.empty(3)
     for n in range(len(points)):
         is_inside = True
@@ -192,54 +196,59 @@ def compare_moved(
             voxel[k] = to_voxel[k, 3]
             for axis in range(3):
                 voxel[k] += to_voxel[k, axis] * points[n, axis]
-            is_inside = is_inside and (always[k] or 0.5 <= voxel[k] <= last[k])
+            is_inside = is_inside and (unbounded_axes[k] or 0.5 <= voxel[k] <= upper_edges[k])
         inside[n] = is_inside
         residual[n] = 0.0
         if is_inside:  # axes are reversed here, as the coefficients are (X, Y, Z)
             residual[n] = (
-                _interpolate_point(c, voxel[2] + pad, voxel[1] + pad, voxel[0] + pad)
+                _interpolate_point(coefs, voxel[2] + pad, voxel[1] + pad, voxel[0] + pad)
                 - reference[n]
             )
 
 
 @inlined
 def _sum_weighted(
-    line: Float32, i: int, w: tuple[np.float32, np.float32, np.float32, np.float32]
+    line: Float32, i: int, weights: tuple[np.float32, np.float32, np.float32, np.float32]
 ) -> np.float32:
     """Return the weighted sum of four consecutive samples of a line, from the i-th on."""
-    return w[0] * line[i] + w[1] * line[i + 1] + w[2] * line[i + 2] + w[3] * line[i + 3]
+    return (
+        weights[0] * line[i]
+        + weights[1] * line[i + 1]
+        + weights[2] * line[i + 2]
+        + weights[3] * line[i + 3]
+    )
 
 
 @inlined
-def _run(
-    c: Float32, px: float, py: float, pz: float, matrix: Float, w: Float32, out: Float32
+def _interpolate_sequence(
+    coefs: Float32, px: float, py: float, pz: float, matrix: Float, weights: Float32, out: Float32
 ) -> None:
     """Interpolate a sequence of voxels that starts at a point.
 
     Along the sequence the cells along y and z do not change, and the cells along x advance by one
     per voxel.
     """
-    ix, tx = _cell(px, c.shape[2])
-    iy, ty = _cell(py, c.shape[1])
-    iz, tz = _cell(pz, c.shape[0])
+    ix, tx = _locate_cell(px, coefs.shape[2])
+    iy, ty = _locate_cell(py, coefs.shape[1])
+    iz, tz = _locate_cell(pz, coefs.shape[0])
     dx, dy, dz = np.float32(matrix[0, 0] - 1.0), np.float32(matrix[1, 0]), np.float32(matrix[2, 0])
     count = len(out)
     for i in range(count):
         k = np.float32(i)
-        w[0, i], w[1, i], w[2, i], w[3, i] = _weights(tx + dx * k)
-        w[4, i], w[5, i], w[6, i], w[7, i] = _weights(ty + dy * k)
-        w[8, i], w[9, i], w[10, i], w[11, i] = _weights(tz + dz * k)
-    w0, w1, w2, w3 = w[0], w[1], w[2], w[3]
-    y0, y1, y2, y3 = w[4], w[5], w[6], w[7]
+        weights[0, i], weights[1, i], weights[2, i], weights[3, i] = _weights(tx + dx * k)
+        weights[4, i], weights[5, i], weights[6, i], weights[7, i] = _weights(ty + dy * k)
+        weights[8, i], weights[9, i], weights[10, i], weights[11, i] = _weights(tz + dz * k)
+    w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
+    y0, y1, y2, y3 = weights[4], weights[5], weights[6], weights[7]
     out[:] = 0
     # Four lines are processed per pass. Their weights and sums fit into registers, and the
     # compiler can check that so few arrays do not overlap.
     for kz in range(4):
-        wz = w[8 + kz]
-        f0 = c[iz - 1 + kz, iy - 1, ix - 1 : ix + count + 2]
-        f1 = c[iz - 1 + kz, iy, ix - 1 : ix + count + 2]
-        f2 = c[iz - 1 + kz, iy + 1, ix - 1 : ix + count + 2]
-        f3 = c[iz - 1 + kz, iy + 2, ix - 1 : ix + count + 2]
+        wz = weights[8 + kz]
+        f0 = coefs[iz - 1 + kz, iy - 1, ix - 1 : ix + count + 2]
+        f1 = coefs[iz - 1 + kz, iy, ix - 1 : ix + count + 2]
+        f2 = coefs[iz - 1 + kz, iy + 1, ix - 1 : ix + count + 2]
+        f3 = coefs[iz - 1 + kz, iy + 2, ix - 1 : ix + count + 2]
         for i in range(count):
             wx = w0[i], w1[i], w2[i], w3[i]
             plane = y0[i] * _sum_weighted(f0, i, wx) + y1[i] * _sum_weighted(f1, i, wx)
@@ -248,12 +257,12 @@ def _run(
 
 
 @compile_for("void(float32[:,:,::1], float64[:,::1], float32[:,:,::1])")
-def sample_grid(c: Float32, matrix: Float, out: Float32) -> None:
+def sample_grid(coefs: Float32, matrix: Float, out: Float32) -> None:
     """Interpolate a volume on a grid by the cubic spline.
 
     Parameters
     ----------
-    c : Float32
+    coefs : Float32
         Coefficients of the padded volume (Z, Y, X).
     matrix : Float
         Transform of an output voxel (x, y, z) to voxels of the coefficients (4 x 4).
@@ -261,7 +270,7 @@ def sample_grid(c: Float32, matrix: Float, out: Float32) -> None:
         Output array for the values (Z, Y, X).
     """
     width = out.shape[2]
-    w = np.empty((12, width), np.float32)
+    weights = np.empty((12, width), np.float32)
     for z in range(out.shape[0]):
         for y in range(out.shape[1]):
             start_x = matrix[0, 1] * y + matrix[0, 2] * z + matrix[0, 3]
@@ -273,19 +282,22 @@ def sample_grid(c: Float32, matrix: Float, out: Float32) -> None:
                 py = start_y + matrix[1, 0] * x
                 pz = start_z + matrix[2, 0] * x
                 steps = min(
-                    _steps(py, matrix[1, 0], c.shape[1]), _steps(pz, matrix[2, 0], c.shape[0])
+                    _count_steps(py, matrix[1, 0], coefs.shape[1]),
+                    _count_steps(pz, matrix[2, 0], coefs.shape[0]),
                 )
                 steps = min(
                     steps,
-                    _steps(px, matrix[0, 0] - 1.0, c.shape[2]),
-                    c.shape[2] - 3 - int(px),
+                    _count_steps(px, matrix[0, 0] - 1.0, coefs.shape[2]),
+                    coefs.shape[2] - 3 - int(px),
                     width - 1 - x,
                 )
-                if steps < _SHORT:
-                    out[z, y, x] = _interpolate_point(c, px, py, pz)
+                if steps < _MIN_SEQUENCE:
+                    out[z, y, x] = _interpolate_point(coefs, px, py, pz)
                     x += 1
                 else:
-                    _run(c, px, py, pz, matrix, w, out[z, y, x : x + steps + 1])
+                    _interpolate_sequence(
+                        coefs, px, py, pz, matrix, weights, out[z, y, x : x + steps + 1]
+                    )
                     x += steps + 1
 
 
@@ -306,21 +318,21 @@ def sample_linear(maps: Float32, points: Float, out: Float32) -> None:
     for n in range(points.shape[1]):
         x, y, z = points[0, n], points[1, n], points[2, n]
         out[n] = 0
-        inside = (
+        is_inside = (
             -0.5 <= x <= size_x - 0.5 and -0.5 <= y <= size_y - 0.5 and -0.5 <= z <= size_z - 0.5
         )
-        if not inside:
+        if not is_inside:
             continue
         ix, iy, iz = math.floor(x), math.floor(y), math.floor(z)
         tx, ty, tz = np.float32(x - ix), np.float32(y - iy), np.float32(z - iz)
         for i in range(2):
             wx = tx if i else _ONE - tx
-            at_x = min(max(ix + i, 0), size_x - 1)
+            sample_x = min(max(ix + i, 0), size_x - 1)
             for j in range(2):
                 wy = wx * (ty if j else _ONE - ty)
-                at_y = min(max(iy + j, 0), size_y - 1)
+                sample_y = min(max(iy + j, 0), size_y - 1)
                 for k in range(2):
                     weight = wy * (tz if k else _ONE - tz)
-                    values = maps[at_x, at_y, min(max(iz + k, 0), size_z - 1)]
-                    for m in range(count):
-                        out[n, m] += weight * values[m]
+                    values = maps[sample_x, sample_y, min(max(iz + k, 0), size_z - 1)]
+                    for map_index in range(count):
+                        out[n, map_index] += weight * values[map_index]

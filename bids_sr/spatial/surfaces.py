@@ -9,7 +9,7 @@ from bids_sr.io.arrays import Array, Float32, MaskArray
 
 _Mesh = tuple[Array, Array]
 """Vertices (N, 3; RAS+ mm), and the vertex numbers of each triangle (F, 3)."""
-_LEAST = 0.25
+_MIN_RIBBON_FRACTION = 0.25
 """Fraction of the ribbon inside the brain mask below which a vertex has no value."""
 
 
@@ -37,17 +37,20 @@ def ribbon_means(
     Float32
         Values at the vertices (N,); NaN if less than a quarter of the ribbon is in the mask.
     """
+    mask_fraction = _average_ribbon(mask, affine, white, pial)
+    mask_fraction[~(mask_fraction >= _MIN_RIBBON_FRACTION)] = np.nan
+    for values in maps:
+        ribbon_mean = _average_ribbon(values, affine, white, pial)
+        yield (ribbon_mean / mask_fraction).astype(np.float32)
+
+
+def _average_ribbon(values: Array, affine: Array, white: _Mesh, pial: _Mesh) -> Array:
+    """Average a map (3D) between two surfaces at each vertex (N,); NaN beyond the grid."""
     from nibabel.nifti1 import Nifti1Image
     from nilearn.surface import vol_to_surf
 
-    def averaged(values: Array) -> Array:
-        image = Nifti1Image(np.asarray(values, dtype=np.float32), affine)
-        with warnings.catch_warnings():
-            # nilearn warns of vertices beyond the grid, whose value is NaN on purpose
-            warnings.simplefilter("ignore", RuntimeWarning)
-            return vol_to_surf(image, pial, inner_mesh=white)
-
-    share = averaged(mask)
-    share[~(share >= _LEAST)] = np.nan
-    for values in maps:
-        yield (averaged(values) / share).astype(np.float32)
+    image = Nifti1Image(np.asarray(values, dtype=np.float32), affine)
+    with warnings.catch_warnings():
+        # nilearn warns of vertices beyond the grid, whose value is NaN on purpose
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return vol_to_surf(image, pial, inner_mesh=white)

@@ -41,17 +41,19 @@ def rigid_matrix(params6: Sequence[float] | Array, center: Sequence[float] | Arr
     >>> (matrix @ [1, 0, 0, 1]).round(6).tolist()
     [0.0, 1.0, 0.0, 1.0]
     """
-    p, c = np.asarray(params6, dtype=np.float64), np.asarray(center, dtype=np.float64)
-    x, y, z = p[3:]
-    angle = float(np.linalg.norm(p[3:]))
-    k = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    # sin(a)/a and (1 - cos(a))/a^2 without loss of digits at small angles
-    s = np.sinc(angle / np.pi)
-    q = 0.5 * np.sinc(angle / (2 * np.pi)) ** 2
-    out = np.eye(4)
-    out[:3, :3] = np.eye(3) + s * k + q * k @ k
-    out[:3, 3] = p[:3] + c - out[:3, :3] @ c
-    return out
+    params, origin = np.asarray(params6, dtype=np.float64), np.asarray(center, dtype=np.float64)
+    x, y, z = params[3:]
+    angle = float(np.linalg.norm(params[3:]))
+    cross_matrix = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    # Rodrigues' formula with sin(a)/a and (1 - cos(a))/a^2, which lose no digits at small angles
+    sine_ratio = np.sinc(angle / np.pi)
+    cosine_ratio = 0.5 * np.sinc(angle / (2 * np.pi)) ** 2
+    transform = np.eye(4)
+    transform[:3, :3] = (
+        np.eye(3) + sine_ratio * cross_matrix + cosine_ratio * cross_matrix @ cross_matrix
+    )
+    transform[:3, 3] = params[:3] + origin - transform[:3, :3] @ origin
+    return transform
 
 
 def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Float:
@@ -74,29 +76,40 @@ def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Float:
     TransformError
         The matrix scales, shears or mirrors.
     """
-    m, c = np.asarray(matrix, dtype=np.float64), np.asarray(center, dtype=np.float64)
-    r = m[:3, :3]
-    if not np.allclose(r @ r.T, np.eye(3), atol=1e-4) or np.linalg.det(r) < 0:
+    transform, origin = np.asarray(matrix, dtype=np.float64), np.asarray(center, dtype=np.float64)
+    rotation = transform[:3, :3]
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-4) or np.linalg.det(rotation) < 0:
         raise TransformError(
             "the matrix is not a rigid transform, because its 3x3 part is not a rotation"
         )
-    twist = np.array([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]]) / 2
-    sine, cosine = float(np.linalg.norm(twist)), float((np.trace(r) - 1) / 2)
+    twist = (
+        np.array(
+            [
+                rotation[2, 1] - rotation[1, 2],
+                rotation[0, 2] - rotation[2, 0],
+                rotation[1, 0] - rotation[0, 1],
+            ]
+        )
+        / 2
+    )
+    sine, cosine = float(np.linalg.norm(twist)), float((np.trace(rotation) - 1) / 2)
     angle = math.atan2(sine, cosine)
     if sine > 1e-9:
         vector = twist * (angle / sine)
     elif cosine > 0:
         vector = twist
     else:  # rotation by 180 degrees, whose axis is the eigenvector with eigenvalue 1
-        axis = np.linalg.svd(r - np.eye(3))[2][-1]
+        axis = np.linalg.svd(rotation - np.eye(3))[2][-1]
         vector = axis * angle
-    return np.concatenate([m[:3, :3] @ c + m[:3, 3] - c, vector])
+    return np.concatenate([transform[:3, :3] @ origin + transform[:3, 3] - origin, vector])
 
 
-def turn_deg(matrix: Array) -> float:
+def rotation_angle_deg(matrix: Array) -> float:
     """Return the rotation angle (degrees) of an affine, without its scales and shears."""
-    u, _, vt = np.linalg.svd(np.asarray(matrix, dtype=np.float64)[:3, :3])
-    return float(np.rad2deg(np.arccos(np.clip((np.trace(u @ vt) - 1) / 2, -1.0, 1.0))))
+    left_vectors, _, right_vectors = np.linalg.svd(np.asarray(matrix, dtype=np.float64)[:3, :3])
+    return float(
+        np.rad2deg(np.arccos(np.clip((np.trace(left_vectors @ right_vectors) - 1) / 2, -1.0, 1.0)))
+    )
 
 
 def quarter_turns() -> list[Float]:
@@ -117,9 +130,9 @@ def quarter_turns() -> list[Float]:
 
 def invert(matrix: Array) -> Float:
     """Invert one (4, 4) or several (N, 4, 4) affine matrices, with an exact last row."""
-    out = np.linalg.inv(np.asarray(matrix, dtype=np.float64))
-    out[..., 3, :] = [0.0, 0.0, 0.0, 1.0]
-    return out
+    inverse = np.linalg.inv(np.asarray(matrix, dtype=np.float64))
+    inverse[..., 3, :] = [0.0, 0.0, 0.0, 1.0]
+    return inverse
 
 
 def displacement(matrix_a: Array, matrix_b: Array, points: Array) -> Float:
@@ -207,16 +220,16 @@ def resize_affine(affine: Array, shape: Sequence[int], new_shape: Sequence[int])
 
     Examples
     --------
-    >>> resized = resize_affine(np.diag([4.0, 4, 4, 1]), (8, 8, 8), (16, 8, 4))
-    >>> resized[:3, :3].diagonal().tolist()
+    >>> resized_affine = resize_affine(np.diag([4.0, 4, 4, 1]), (8, 8, 8), (16, 8, 4))
+    >>> resized_affine[:3, :3].diagonal().tolist()
     [2.0, 4.0, 8.0]
     """
     ratio = np.asarray(shape[:3], dtype=np.float64) / np.asarray(new_shape[:3])
-    out = np.array(affine, dtype=np.float64)
+    resized_affine = np.array(affine, dtype=np.float64)
     # an explicit sum gives the same bits on every processor, unlike a matrix product
-    out[:, 3] += (out[:, :3] * ((ratio - 1) / 2)).sum(axis=1)
-    out[:, :3] *= ratio
-    return out
+    resized_affine[:, 3] += (resized_affine[:, :3] * ((ratio - 1) / 2)).sum(axis=1)
+    resized_affine[:, :3] *= ratio
+    return resized_affine
 
 
 def apply_matrix(matrix: Array, points: Array) -> Array:

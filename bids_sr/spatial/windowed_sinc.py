@@ -12,7 +12,7 @@ import numpy as np
 from bids_sr.io.arrays import Array, Float32
 from bids_sr.spatial.reproducible_numbers import round_values
 
-_LOBES = 3
+_N_LOBES = 3  # half width of the window (voxels)
 
 
 def sample_sinc(volume: Array, points: Array) -> Float32:
@@ -39,21 +39,26 @@ def sample_sinc(volume: Array, points: Array) -> Float32:
     [14.0]
     """
     data = np.asarray(volume, dtype=np.float32)
-    first = np.floor(points).astype(np.int64) - _LOBES + 1
-    weights, indices = [], []
+    first_sample = np.floor(points).astype(np.int64) - _N_LOBES + 1
+    weights, sample_indices = [], []
     for axis in range(3):
-        offsets = first[axis] + np.arange(2 * _LOBES)[:, None]
-        x = points[axis] - offsets
-        taps = np.where(np.abs(x) < _LOBES, np.sinc(x) * np.sinc(x / _LOBES), 0.0)
+        offsets = first_sample[axis] + np.arange(2 * _N_LOBES)[:, None]
+        distance = points[axis] - offsets
+        taps = np.where(
+            np.abs(distance) < _N_LOBES, np.sinc(distance) * np.sinc(distance / _N_LOBES), 0.0
+        )
         weights.append((taps / taps.sum(axis=0)).astype(np.float32))
-        indices.append(np.clip(offsets, 0, data.shape[axis] - 1))
-    out = np.zeros(points.shape[1], dtype=np.float32)
-    for i, j in itertools.product(range(2 * _LOBES), repeat=2):
-        column = np.zeros_like(out)
-        for k in range(2 * _LOBES):
-            column += weights[2][k] * data[indices[0][i], indices[1][j], indices[2][k]]
-        out += weights[0][i] * weights[1][j] * column
-    return out
+        sample_indices.append(np.clip(offsets, 0, data.shape[axis] - 1))
+    values = np.zeros(points.shape[1], dtype=np.float32)
+    for i, j in itertools.product(range(2 * _N_LOBES), repeat=2):
+        column = np.zeros_like(values)
+        for k in range(2 * _N_LOBES):
+            column += (
+                weights[2][k]
+                * data[sample_indices[0][i], sample_indices[1][j], sample_indices[2][k]]
+            )
+        values += weights[0][i] * weights[1][j] * column
+    return values
 
 
 def resample_sinc(

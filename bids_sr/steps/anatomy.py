@@ -12,9 +12,9 @@ from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Transforms
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.registration import templates
 from bids_sr.registration.ants import apply, load, reorder_to_ras
-from bids_sr.registration.bias_field import unbiased
+from bids_sr.registration.bias_field import correct_bias_field
 from bids_sr.registration.brain import brain_from_head, empty_grid_2mm
-from bids_sr.registration.mixture_segmentation import segmentation, tissue_probabilities
+from bids_sr.registration.mixture_segmentation import compute_tissue_probabilities, label_tissues
 from bids_sr.registration.normalization import normalize, resample_priors
 from bids_sr.run_time import RunTime
 from bids_sr.steps.memory import SEGMENT
@@ -57,7 +57,9 @@ def correct_head(t1w_file: File, *, random_seed: int) -> Image:
     N4 runs on 5 mm voxels; negative values are set to 0. If the file is a series, the first volume
     is used. `t1w_file` is the T1w image as acquired (NIfTI, 3D or 4D).
     """
-    return unbiased(reorder_to_ras(load(t1w_file)), None, seed=random_seed, iterations=(20, 15))
+    return correct_bias_field(
+        reorder_to_ras(load(t1w_file)), None, seed=random_seed, iterations=(20, 15)
+    )
 
 
 @step(
@@ -71,7 +73,7 @@ def correct_brain(t1w_head: Image, t1w_mask: Mask, *, random_seed: int, sloppy: 
     The input was already divided by the bias field of the head, which is only a first estimate.
     """
     rounds = (20, 20) if sloppy else (20, 20, 20)
-    return unbiased(t1w_head, t1w_mask.data, seed=random_seed, iterations=rounds)
+    return correct_bias_field(t1w_head, t1w_mask.data, seed=random_seed, iterations=rounds)
 
 
 def describe_mask(template_space: str) -> str:
@@ -236,7 +238,7 @@ def segment_tissues(
         Maps of gray and white matter in the template (3D), used as priors; empty to segment
         without priors.
     """
-    probabilities = tissue_probabilities(
+    probabilities = compute_tissue_probabilities(
         t1w_preproc.data,
         t1w_mask.data,
         # not kept in a variable, so that they are freed as early as possible
@@ -245,7 +247,7 @@ def segment_tissues(
         else None,
     )
     affine = t1w_preproc.affine
-    return Volume(segmentation(probabilities), affine), [
+    return Volume(label_tissues(probabilities), affine), [
         Volume(probability, affine) for probability in probabilities
     ]
 

@@ -36,8 +36,8 @@ from bids_sr.pipeline.artifacts import (
     Transforms,
 )
 from bids_sr.pipeline.step import HERE, step
-from bids_sr.registration.head_comparison import resample_to_reference, signal_ratio
-from bids_sr.registration.rigid import rigid
+from bids_sr.registration.head_comparison import resample_with_field_of_view, signal_ratio
+from bids_sr.registration.rigid import register_rigid
 from bids_sr.registration.same_contrast import refine
 from bids_sr.run_time import RunTime
 from bids_sr.series import ACQUIRED_BAND
@@ -107,7 +107,7 @@ def measure_other_run(
     """
     import pandas as pd
 
-    fit = rigid(
+    fit = register_rigid(
         boldref,
         other_ref,
         bold_mask.data,
@@ -141,7 +141,7 @@ def measure_other_run(
             )
     target.unlink()
     ratio = signal_ratio(
-        boldref.data, resample_to_reference(other_ref, boldref, xfm), bold_mask.data
+        boldref.data, resample_with_field_of_view(other_ref, boldref, xfm), bold_mask.data
     )
     if max(ratio, 1 / ratio) > _MOST_NOTED_RATIO:
         _LOGGER.warning(

@@ -80,7 +80,7 @@ def resample_atlas(
     """
     atlas_files = find_atlas(atlas, template_space)
     image = load(atlas_files.image)
-    in_t1w_space = is_file(atlas) and not template_regions.in_template_space(
+    in_t1w_space = is_file(atlas) and not template_regions.is_in_template_space(
         image, template, t1w_preproc
     )
     xfms = [] if in_t1w_space else [std2t1w_xfm]

@@ -8,7 +8,7 @@ from bids_sr.pipeline.artifacts import Image, Mask, Series
 from bids_sr.pipeline.step import step
 from bids_sr.run_time import RunTime
 from bids_sr.spatial.boldref import make_boldref
-from bids_sr.spatial.masks import HUMAN_MM, brain_mask, head_scale
+from bids_sr.spatial.masks import HUMAN_HEAD_MM, brain_mask, head_scale
 
 _LOGGER = logging.getLogger(__name__)
 BOLDREF_SIDECAR = {
@@ -69,7 +69,7 @@ def mask_head(boldref: Image) -> Mask:
             " %.2g. Templates, framewise displacement (sphere of 50 mm) and figures are"
             " designed for human heads. If this is a human head, correct the voxel sizes in"
             " the header.",
-            HUMAN_MM * scale,
+            HUMAN_HEAD_MM * scale,
             scale,
         )
     return boldref.like(mask)

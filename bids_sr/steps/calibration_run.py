@@ -18,7 +18,7 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Series, Table, Transforms
 from bids_sr.pipeline.step import HERE, step
-from bids_sr.registration.calibration_alignment import agreement, register_to_calibration
+from bids_sr.registration.calibration_alignment import measure_agreement, register_to_calibration
 from bids_sr.registration.calibration_fluctuations import calibration_patterns
 from bids_sr.run_time import RunTime
 from bids_sr.sr.prior_maps.temporal_components import SeriesError
@@ -81,7 +81,7 @@ def register_calibration(
     """
     if known_calibration_xfm is not None:
         xfm = known_calibration_xfm[0]
-        known_facts = agreement(
+        known_facts = measure_agreement(
             boldref, bold_mask.data, calibration_ref, head_mask.data, xfm, factor
         )
         return xfm[None], known_facts

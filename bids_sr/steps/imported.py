@@ -24,13 +24,13 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.step import step
 from bids_sr.registration.ants import apply, load, load_like
-from bids_sr.registration.bold_to_anat import facts_of_coreg
+from bids_sr.registration.bold_to_anat import measure_coregistration
 from bids_sr.registration.brain import check_brain, empty_grid_2mm, volume_ml
-from bids_sr.registration.mixture_segmentation import segmentation
+from bids_sr.registration.mixture_segmentation import label_tissues
 from bids_sr.run_time import RunTime
 from bids_sr.spatial.boldref import average_realigned_volumes
-from bids_sr.spatial.distortion import voxel_shift
-from bids_sr.spatial.imported_motion import motion_of_mcflirt, precomputed_motion
+from bids_sr.spatial.distortion import distortion_from_field_map
+from bids_sr.spatial.imported_motion import convert_mcflirt_motion, precomputed_motion
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.outlier_volumes import interpolation_weights
 from bids_sr.spatial.resampling import sample_volume
@@ -77,7 +77,7 @@ def import_tissues(
     labels = (
         np.round(load(given_t1w_dseg).data).astype(np.uint8)
         if given_t1w_dseg
-        else segmentation(np.stack([image.data for image in maps]))
+        else label_tissues(np.stack([image.data for image in maps]))
     )
     return Volume(labels, t1w_preproc.affine), maps
 
@@ -182,7 +182,7 @@ def rebuild_motion(
         bold, np.tile(np.eye(4), (bold.shape[3], 1, 1)), n_dummy=n_dummy
     )
     to_file_order = inverse_order(axis_order)
-    matrices = motion_of_mcflirt(
+    matrices = convert_mcflirt_motion(
         parameters,
         reorder(uncorrected_mean, to_file_order),
         reorder_affine(bold.affine, to_file_order),
@@ -254,7 +254,7 @@ def field_to_shift(
         Phase-encoding direction as in BIDS, such as ``j-``.
     """
     field, xfm, (x, y, z, _) = load(fieldmap), invert(boldref2fmap_xfm[0]), bold.shape
-    return voxel_shift(
+    return distortion_from_field_map(
         field.data, field.affine, xfm, (x, y, z), bold.affine, phase_encoding, readout
     )
 
@@ -273,7 +273,7 @@ def import_coreg(
     `given_boldref2t1w_xfm` maps T1w points to boldref points (RAS mm). The transform is returned
     with size and quality of the registration.
     """
-    facts = facts_of_coreg(boldref, t1w_preproc, t1w_mask.data, given_boldref2t1w_xfm[0])
+    facts = measure_coregistration(boldref, t1w_preproc, t1w_mask.data, given_boldref2t1w_xfm[0])
     return given_boldref2t1w_xfm[:1], facts | {"bold_t1w_origin": origin}
 
 

@@ -19,9 +19,9 @@ from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Transforms
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.registration import bold_to_anat
 from bids_sr.registration.ants import load, load_like, reorder_to_ras
-from bids_sr.registration.bold_regions import region_on_bold
-from bids_sr.registration.bold_to_anat import combined_masks, register_pair_to_bold
-from bids_sr.registration.pair_frames import PairInFrame, registered_pair, truncated_pair
+from bids_sr.registration.bold_regions import resample_region_to_bold
+from bids_sr.registration.bold_to_anat import combine_masks, register_pair_to_bold
+from bids_sr.registration.pair_frames import PairInFrame, make_registered_pair, make_truncated_pair
 from bids_sr.run_time import RunTime
 from bids_sr.series import RAW, map_label
 from bids_sr.spatial.low_resolution_grids import coverage
@@ -114,7 +114,9 @@ def register_pair(
     images = load(highres_file, highres_order), load(lowres_file, lowres_order)
     prefix = str(here / "pair_")
     return _aligned_pair(
-        registered_pair(*images, factor, seed=random_seed, prefix=prefix, in_frame=registered)
+        make_registered_pair(
+            *images, factor, seed=random_seed, prefix=prefix, is_aligned_by_headers=registered
+        )
     )
 
 
@@ -139,7 +141,7 @@ def truncate_pair(
     The results are as in `register_pair`. `highres_file` is the high-resolution image of the T2*w
     pair as acquired (3D).
     """
-    return _aligned_pair(truncated_pair(load(highres_file, highres_order), factor))
+    return _aligned_pair(make_truncated_pair(load(highres_file, highres_order), factor))
 
 
 MASK_ENTITIES = {"desc": map_label(RAW, region="Brain"), "suffix": "mask"}
@@ -248,7 +250,7 @@ def mask_bold(
         If the mask is larger than any human brain.
     """
     brain = None if t1w_mask is None or boldref2t1w_xfm is None else (t1w_mask, boldref2t1w_xfm[0])
-    acquired_mask, fine_mask, fine_affine, facts = combined_masks(boldref, factor, brain)
+    acquired_mask, fine_mask, fine_affine, facts = combine_masks(boldref, factor, brain)
     volume_ml = (
         float(acquired_mask.sum()) * abs(float(np.linalg.det(boldref.affine[:3, :3]))) / 1000
     )
@@ -290,7 +292,7 @@ def region_to_bold(
         Region on the grid of the boldref, and on its high-resolution grid, within the brain; and
         the fraction of the region in the field of view, with a note if the brain is used instead.
     """
-    (low, high), facts = region_on_bold(
+    (low, high), facts = resample_region_to_bold(
         roi_source,
         roi_xfms,
         boldref2t1w_xfm[0],

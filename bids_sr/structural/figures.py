@@ -22,13 +22,13 @@ def _make_cut(grid: Volume, index: int, box: Array) -> Cut:
     """Return the plane of a slice that is numbered along the third axis of the stored array."""
     axis, direction = (int(value) for value in nib.orientations.io_orientation(grid.affine)[2])
     k = index if direction > 0 else grid.data.shape[2] - 1 - index
-    return Cut(axis=axis, at=(k + 0.5) * float(grid.zooms[2]), box=box)
+    return Cut(axis=axis, position_mm=(k + 0.5) * float(grid.zooms[2]), box=box)
 
 
 def _middle_coronal(mask: Volume) -> Cut:
     """Return the coronal plane through the center of a mask, cropped to the mask."""
     box = slices.bounding_box_mm(mask, MARGIN_MM)
-    return Cut(axis=1, at=float(box[:, 1].mean()), box=box)
+    return Cut(axis=1, position_mm=float(box[:, 1].mean()), box=box)
 
 
 def scans_figure(
@@ -89,7 +89,7 @@ def scans_figure(
             for name, layer in layers.items()
         ]
         rows.append((contrast, panels))
-    return slices.image_figure(rows, tallest=_TALL)
+    return slices.image_figure(rows, tallest_inch=_TALL)
 
 
 _LESIONS, _MEASURED_LESIONS = "hyperintensities", "hyperintensities, measured scan"
@@ -189,7 +189,7 @@ def classes_figure(
             name if color != _RED else f"{name} (classes)": color
             for name, (_, color) in _CLASS_COLORS.items()
         }
-    return slices.image_figure(rows, tallest=_TALL, fills=fills)
+    return slices.image_figure(rows, tallest_inch=_TALL, fills=fills)
 
 
 def _color_voxels(image: Volume, voxels: Array, color: str) -> Layer:
@@ -228,7 +228,7 @@ def explanation_figure(
     if not overlays:
         raise FigureInputError("no attention masks and no maps of a critic to draw")
     cut = _make_cut(image, index, slices.field_of_view(image))
-    background = slices.gray(image)
+    background = slices.make_gray_layer(image)
     panels = [
         Panel(
             cut=cut,
@@ -241,5 +241,5 @@ def explanation_figure(
         for title, values, upper in overlays
     ]
     return slices.image_figure(
-        [("", panels[k : k + 4]) for k in range(0, len(panels), 4)], tallest=_TALL
+        [("", panels[k : k + 4]) for k in range(0, len(panels), 4)], tallest_inch=_TALL
     )

@@ -13,7 +13,7 @@ from scipy import ndimage
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
-from bids_sr.spatial.composites import carry
+from bids_sr.spatial.composites import map_points
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.spatial.windowed_sinc import resample_sinc
@@ -118,7 +118,7 @@ def point_transform_from_composite(frame: Volume, xfm: Array, composite: Path) -
         File that maps points of the frame to points of the scan (.h5).
     """
     points, shape, grid = _coarse_points(frame)
-    displacement = carry(points, [composite]) - apply_affine(xfm, points)
+    displacement = map_points(points, [composite]) - apply_affine(xfm, points)
     return _from_displacements(xfm, displacement, shape, grid)
 
 

@@ -30,14 +30,14 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.networks import unit_range
 from bids_sr.registration.ants import Stage, read_linear, register
-from bids_sr.registration.bias_field import unbiased
+from bids_sr.registration.bias_field import correct_bias_field
 from bids_sr.registration.brain import brain_from_head, downsample
 from bids_sr.registration.rigid import (
     dilate_for_metric,
     displacement_summary,
     linear_stages,
     nearest_rigid,
-    rigid,
+    register_rigid,
 )
 from bids_sr.spatial import masks
 from bids_sr.spatial.transforms import invert, rms_distance, voxel_centers
@@ -121,7 +121,7 @@ def _estimate_transforms(
     swapped = np.prod(low.zooms) > 1.01 * np.prod(low_frame.zooms)
     fixed, moving = (low, low_frame) if swapped else (low_frame, low)
     heads = [masks.head_mask(image.data, image.affine) for image in (fixed, moving)]
-    xfm = rigid(fixed, moving, heads[0], heads[1], seed=seed, prefix=prefix).xfm
+    xfm = register_rigid(fixed, moving, heads[0], heads[1], seed=seed, prefix=prefix).xfm
     transforms: dict[_Transform, PointTransform] = {
         "rigid": PointTransform(xfm=invert(xfm) if swapped else xfm)
     }
@@ -307,7 +307,7 @@ def prepare(
     if unbias is None:
         rounds = (20,) if sloppy else (20, 15)
         corrected = {
-            key: unbiased(image, None, seed=seed, iterations=rounds)
+            key: correct_bias_field(image, None, seed=seed, iterations=rounds)
             for key, image in scans.items()
         }
     else:
@@ -325,7 +325,7 @@ def prepare(
         seed=seed,
         prefix=f"{prefix}brain_",
         sloppy=sloppy,
-        fitted=reference_contrast == "T1w",
+        adapt_to_tissue=reference_contrast == "T1w",
     )
     if extract_brain is not None:
         mask = extract_brain(frame)

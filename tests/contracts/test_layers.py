@@ -429,7 +429,7 @@ def _imported(path: Path, names: Collection[str]) -> Iterator[str]:
 
 COMPUTES = {"evaluation", "glm", "quality", "registration", "spatial", "sr"}
 READERS = {
-    "bids_sr.registration.series_alignment": {"check_alignment", "refuse_other_nan"},
+    "bids_sr.registration.series_alignment": {"check_alignment", "check_nan_voxels"},
     "bids_sr.spatial.itk_files": {"read_itk"},
     "bids_sr.spatial.transforms": {"hr_grid"},
     "bids_sr.sr.models.card": {"card_path"},

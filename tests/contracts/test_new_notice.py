@@ -22,7 +22,7 @@ from bids_sr.cli import participant_level, main
 from bids_sr.execution.execute import RunOutcome
 from bids_sr.notices import CODES, read_record
 from bids_sr.report.participants_page import write_participants
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 
 maker = BidsMaker(Path("data"))
 maker.subject()

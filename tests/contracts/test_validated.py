@@ -17,9 +17,9 @@ import pytest
 from bids_sr.boilerplate import data_of
 from bids_sr.io.dataset_description import (
     _BIDS_VERSION,
-    _IGNORED,
-    _NO_DATA,
-    _UNKNOWN_KINDS,
+    _IGNORED_PATTERNS,
+    _NON_DATA_PATTERNS,
+    _UNKNOWN_SUFFIXES,
     write_atlas,
     write_dataset,
 )
@@ -143,12 +143,13 @@ def test_every_pattern_of_bidsignore_is_needed(dataset):
         wrong = {issue["location"].strip("/") for issue in _issues(dataset, "--ignoreWarnings")}
     finally:
         ignored.write_text(text)
-    for kind in _UNKNOWN_KINDS:
+    for kind in _UNKNOWN_SUFFIXES:
         assert any(f"_{kind}." in name for name in wrong), (
             f"the validator knows {kind} now: take it from the list"
         )
     as_regex = {
-        name: name.replace("**/", "").replace(".", r"\.").replace("*", ".*") for name in _NO_DATA
+        name: name.replace("**/", "").replace(".", r"\.").replace("*", ".*")
+        for name in _NON_DATA_PATTERNS
     }
     for name, pattern in as_regex.items():
         assert any(re.match(rf"(.*/)?{pattern}(/|$)", location) for location in wrong), (
@@ -186,4 +187,4 @@ def test_the_bids_version_is_the_newest_of_the_validator():
 
 
 def test_bidsignore_has_the_patterns_of_the_list(dataset):
-    assert tuple((dataset / ".bidsignore").read_text().split()) == _IGNORED
+    assert tuple((dataset / ".bidsignore").read_text().split()) == _IGNORED_PATTERNS

@@ -36,8 +36,8 @@ from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Map, Mask, Rows, Transforms
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.pipeline.store import derivative_path
-from bids_sr.registration.rigid import rigid
-from bids_sr.registration.same_contrast import align_alike, refine
+from bids_sr.registration.rigid import register_rigid
+from bids_sr.registration.same_contrast import align_same_contrast, refine
 from bids_sr.run_time import RunTime
 from bids_sr.series import RAW, map_label
 from bids_sr.spatial.masks import percent_scale
@@ -192,10 +192,10 @@ def register_to_first_run(
     Transforms
         Transform (1, 4, 4) from points of the first boldref to points of `boldref` (RAS+ mm).
     """
-    header_based = align_alike(first_boldref, boldref, first_mask.data)
+    header_based = align_same_contrast(first_boldref, boldref, first_mask.data)
     if header_based is not None:
         return header_based[None]
-    fit = rigid(
+    fit = register_rigid(
         first_boldref,
         boldref,
         first_mask.data,

@@ -27,7 +27,7 @@ from bids_sr.pipeline.artifacts import (
     Volume,
 )
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, FigureStep, figure
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
 from bids_sr.series import MEASURED, RAW
 from bids_sr.steps.figures import run_maps as run_maps_figures
@@ -45,7 +45,7 @@ _NORMAL_95 = 1.96
 """Half-width of the 95 % interval in standard deviations."""
 
 
-@figure(Shown("uncombined", "participant", html=True))
+@figure(FigureSpec("uncombined", "participant", html=True))
 def explain_missing_map(
     *,
     entities: Mapping[str, str],
@@ -77,8 +77,8 @@ def _extent(over_sessions: bool) -> str:
 
 
 @figure(
-    Shown("participant", "participant", html=True),
-    Shown(
+    FigureSpec("participant", "participant", html=True),
+    FigureSpec(
         "participant",
         "participant",
         caption=(
@@ -457,13 +457,15 @@ def _effects(
 
     `width`: smoothing (FWHM, mm). `scale`: percent of the mean brain signal per unit of the maps.
     """
-    from bids_sr.figures.map_viewer import TITLES
+    from bids_sr.figures.map_viewer import SERIES_TITLES
     from bids_sr.figures.maps import Display, plot_zoomed_maps
 
     by_series = shown_maps.stats[contrast, "effect", width]
     order = dict.fromkeys((RAW, "bspline", best, MEASURED))
     names = [name for name in order if name in by_series]
-    volumes = {TITLES.get(name, name): _scale(by_series[name].volume, scale) for name in names}
+    volumes = {
+        SERIES_TITLES.get(name, name): _scale(by_series[name].volume, scale) for name in names
+    }
     limit = run_maps_figures.color_limit(
         [Derivative(volume, {}) for volume in volumes.values()], 0.0
     )
@@ -471,7 +473,7 @@ def _effects(
     sd = shown_maps.stats.get((contrast, "sd", width), {}).get(best)
     if variance is not None:
         error = np.sqrt(_values(variance) + (0 if sd is None else np.square(_values(sd))))
-        volumes[f"error of {TITLES.get(best, best)} (SD)"] = variance.volume.like(
+        volumes[f"error of {SERIES_TITLES.get(best, best)} (SD)"] = variance.volume.like(
             (scale * error).astype(np.float32)
         )
     regions = [

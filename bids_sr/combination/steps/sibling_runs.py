@@ -17,7 +17,7 @@ from bids_sr.registration.head_comparison import (
     SAME_HEAD,
     head_similarity,
     is_mirrored,
-    resample_to_reference,
+    resample_with_field_of_view,
     signal_ratio,
 )
 from bids_sr.run_time import RunTime
@@ -68,7 +68,7 @@ def compare_with_first_run(
         swapped relative to the first run.
     """
     xfm = first2run_xfm[0]
-    resampled_boldref = resample_to_reference(boldref, first_boldref, xfm)
+    resampled_boldref = resample_with_field_of_view(boldref, first_boldref, xfm)
     ratio = signal_ratio(first_boldref.data, resampled_boldref, first_mask.data)
     if not percent and max(ratio, 1 / ratio) > MOST_NOTED_RATIO:
         _LOGGER.warning(

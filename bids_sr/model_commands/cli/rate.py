@@ -176,9 +176,9 @@ def _find_native(path: Path, suffix: str, derivatives: Path) -> Path | None:
 
 def _canonical(path: Path) -> Volume:
     """Return an image in RAS order as float32."""
-    from bids_sr.figures.slices import canonical
+    from bids_sr.figures.slices import reorient_to_ras
 
-    image = canonical(Volume(*load_image(path)[:2]))
+    image = reorient_to_ras(Volume(*load_image(path)[:2]))
     return Volume(np.asarray(image.data, dtype=np.float32), image.affine)
 
 

@@ -25,7 +25,7 @@ from bids_sr.config.vgg19_weights import (
     VGG19_VARIABLE,
     installed_vgg19,
 )
-from bids_sr.io.atomic_files import FULL, DiskFullError, temporary_name, write_bytes
+from bids_sr.io.atomic_files import DISK_FULL_ERRNOS, DiskFullError, temporary_name, write_bytes
 from bids_sr.model_commands.cli.options import Vgg19Options
 
 BASE = "https://download.pytorch.org/models"
@@ -232,7 +232,7 @@ def _download(address: str, part: Path) -> None:
     except OSError as error:
         if isinstance(error, DiskFullError):
             raise
-        if error.errno in FULL:
+        if error.errno in DISK_FULL_ERRNOS:
             raise DiskFullError(part.parent, n_bytes) from error
         raise _DownloadFailed(str(error)) from error
     if "Content-Length" in answer.headers and n_received < size:

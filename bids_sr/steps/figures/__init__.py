@@ -8,10 +8,10 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from bids_sr.pipeline.figure import FigureStep
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 
 
-def figure_declarations() -> list[Shown]:
+def figure_declarations() -> list[FigureSpec]:
     """Return the declarations of all figures, in the order of their modules and lines."""
     from bids_sr.combination import COMBINATION_FIGURES
     from bids_sr.structural import STRUCTURAL_FIGURES

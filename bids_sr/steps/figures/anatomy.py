@@ -5,13 +5,15 @@ from collections.abc import Iterator, Mapping
 from bids_sr.config.memory import Need
 from bids_sr.pipeline.artifacts import Facts, Image, Mask
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
-from bids_sr.report.sections import ANATOMICAL, PAIR, Shown
+from bids_sr.report.sections import ANATOMICAL, PAIR, FigureSpec
 from bids_sr.run_time import RunTime
 from bids_sr.steps.figures.display_grids import binarize, native_or_display, read_grid, resample_to
 
 
 @figure(
-    Shown("summary", "summary", suffix=ANATOMICAL, html=True, missing="summary of the subject")
+    FigureSpec(
+        "summary", "summary", suffix=ANATOMICAL, html=True, missing="summary of the subject"
+    )
 )
 def summarize_subject(*, subject_facts: Mapping[str, object]) -> FigureContent:
     """Show the inputs of a participant, with warnings and notes.
@@ -24,7 +26,7 @@ def summarize_subject(*, subject_facts: Mapping[str, object]) -> FigureContent:
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "brain",
         "anatomical",
         suffix=ANATOMICAL,
@@ -60,7 +62,7 @@ def draw_brain(
     """
     from bids_sr.figures.anatomy import mosaic_figure
     from bids_sr.figures.canvas import PURPLE, RED, ROI_COLOR, YELLOW
-    from bids_sr.figures.slices import Outline, is_brain
+    from bids_sr.figures.slices import Outline, covers_brain
 
     colors = (("brain mask", RED), ("gray matter", YELLOW), ("white matter", PURPLE))
     grid = native_or_display(t1w_mask)
@@ -70,13 +72,13 @@ def draw_brain(
         for (name, color), image in zip(colors, images, strict=False)
     ]
     region = resample_to(roi_t1w, *grid) if roi_t1w else None
-    if region and not is_brain(region.data > 0.5, images[0].data > 0.5):
+    if region and not covers_brain(region.data > 0.5, images[0].data > 0.5):
         lines.append(Outline(name="region of interest", image=region, color=ROI_COLOR))
     return mosaic_figure(resample_to(t1w_preproc, *grid), lines, mask=images[0])
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "norm",
         "anatomical",
         suffix=ANATOMICAL,
@@ -104,17 +106,17 @@ def draw_normalization(
     template_mask : Mask | None
         Brain in the template (3D, boolean).
     """
-    from bids_sr.figures.anatomy import isolines, registration_figure
+    from bids_sr.figures.anatomy import make_isolines, registration_figure
 
     unaligned, aligned = (
         resample_to(image, *read_grid(template)) for image in (t1w_preproc, std_t1w)
     )
     images = {"template": template, "T1w before": unaligned, "T1w after": aligned}
-    return registration_figure(images, isolines(template, template_mask), mask=template_mask)
+    return registration_figure(images, make_isolines(template, template_mask), mask=template_mask)
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "pair",
         "superres-training",
         suffix=PAIR,
@@ -125,7 +127,7 @@ def draw_normalization(
         missing="T2* pair and its registration",
         remark="these figures require a T2* pair and a completed registration",
     ),
-    Shown(
+    FigureSpec(
         "pairreg",
         "registration",
         suffix=PAIR,
@@ -138,7 +140,7 @@ def draw_normalization(
             " computed from the low-resolution image."
         ),
     ),
-    Shown(
+    FigureSpec(
         "pairinfo",
         "registration",
         suffix=PAIR,
@@ -166,7 +168,7 @@ def draw_pair(
     highres_file : Image | None
         High-resolution image as acquired (3D).
     """
-    from bids_sr.figures.anatomy import AXIAL_VIEWS, isolines, registration_figure
+    from bids_sr.figures.anatomy import AXIAL_VIEWS, make_isolines, registration_figure
     from bids_sr.figures.maps import pair_figure
     from bids_sr.report.facts import render_labeled
 
@@ -183,7 +185,7 @@ def draw_pair(
             "high res. before": unaligned,
             "high res. after": train_highres,
         }
-        lines = isolines(reference, inside)
+        lines = make_isolines(reference, inside)
         yield FigureDrawing(
             "pairreg", registration_figure(images, lines, mask=inside, views=AXIAL_VIEWS)
         )

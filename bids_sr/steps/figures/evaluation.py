@@ -11,8 +11,12 @@ from bids_sr.metrics.registry import STATISTICS
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Verdict, Volume
 from bids_sr.pipeline.figure import FigureDrawing, figure
-from bids_sr.report.evaluation_rows import choose_series, list_contrasts, negative_control_gains
-from bids_sr.report.sections import Shown
+from bids_sr.report.evaluation_rows import (
+    list_contrasts,
+    negative_control_gains,
+    select_shown_series,
+)
+from bids_sr.report.sections import FigureSpec
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import compute_percent_factor
 
@@ -27,7 +31,7 @@ _VALUES = ("evaluation",)
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "verdict",
         "verdict",
         html=True,
@@ -35,7 +39,7 @@ _VALUES = ("evaluation",)
         missing="evidence",
         remark="no series was evaluated, or a required step did not finish",
     ),
-    Shown(
+    FigureSpec(
         "splithalf",
         "evaluation",
         subtitle="Agreement with the run measured at the high resolution (independent blocks)",
@@ -57,7 +61,7 @@ _VALUES = ("evaluation",)
         ),
         tables=_VALUES,
     ),
-    Shown(
+    FigureSpec(
         "splithalfContrasts",
         "evaluation",
         subtitle="Other contrasts, above the acquired Nyquist frequency",
@@ -68,7 +72,7 @@ _VALUES = ("evaluation",)
             " conditions, such as signal from large veins, cancels out."
         ),
     ),
-    Shown(
+    FigureSpec(
         "beyond",
         "evaluation",
         subtitle="Detail (effect above the acquired Nyquist frequency)",
@@ -81,7 +85,7 @@ _VALUES = ("evaluation",)
         ),
         missing="maps above the acquired Nyquist frequency",
     ),
-    Shown(
+    FigureSpec(
         "truth",
         "evaluation",
         subtitle="Agreement of whole-run maps with the reference",
@@ -96,7 +100,7 @@ _VALUES = ("evaluation",)
         remark="use --truth DIR or --retrospective",
         tables=_VALUES,
     ),
-    Shown(
+    FigureSpec(
         "images",
         "evaluation",
         html=True,
@@ -111,7 +115,7 @@ _VALUES = ("evaluation",)
         request="comparison of single volumes with measured volumes",
         remark="use --truth DIR with a measured series, or --retrospective",
     ),
-    Shown(
+    FigureSpec(
         "networkscores",
         "evaluation",
         html=True,
@@ -126,7 +130,7 @@ _VALUES = ("evaluation",)
             " series (--retrospective), both contain the same noise."
         ),
     ),
-    Shown(
+    FigureSpec(
         "masks",
         "evaluation",
         html=True,
@@ -138,7 +142,7 @@ _VALUES = ("evaluation",)
             " for all series."
         ),
     ),
-    Shown(
+    FigureSpec(
         "holdout",
         "evaluation",
         html=True,
@@ -151,7 +155,7 @@ _VALUES = ("evaluation",)
         request="image quality on a second T2* pair that is held out from training",
         remark="--pair-holdout",
     ),
-    Shown(
+    FigureSpec(
         "placebo",
         "placebos",
         subtitle="Method − control",
@@ -165,7 +169,7 @@ _VALUES = ("evaluation",)
         request="negative controls",
         remark="--null-checks",
     ),
-    Shown("placebo", "placebos", html=True, tables=_VALUES),
+    FigureSpec("placebo", "placebos", html=True, tables=_VALUES),
 )
 def draw_evaluation(
     evaluation: Rows,
@@ -189,7 +193,7 @@ def draw_evaluation(
     has_truth : bool
         Whether high-resolution BOLD or known activation is available.
     """
-    from bids_sr.report.metric_tables import HELD_OUT, IMAGES, MASKS, NETWORKS, tables_html
+    from bids_sr.report.metric_tables import HELD_OUT, IMAGES, MASK_OVERLAP, NETWORKS, tables_html
     from bids_sr.report.verdict_html import verdict_html
 
     yield FigureDrawing(
@@ -214,7 +218,7 @@ def draw_evaluation(
             yield FigureDrawing(desc, tables_html([table], evaluation, series_names))
     for statistic, tables, desc in (
         ("connected_accuracy", NETWORKS, "networkscores"),
-        ("mask_jaccard", (MASKS,), "masks"),
+        ("mask_jaccard", (MASK_OVERLAP,), "masks"),
     ):
         if any(row.statistic == statistic for row in evaluation):
             yield FigureDrawing(desc, tables_html(tables, evaluation, series_names))
@@ -276,7 +280,7 @@ def _draw_beyond(
             f"{STATISTICS[lead[0].statistic].label}, {region_text(region)}" if lead else ""
         )
         mask = Volume(arrays["mask"], arrays["affine"])
-        series = choose_series(names, scores)
+        series = select_shown_series(names, scores)
         maps = {name: mask.like(arrays[f"beyond_{name}"]) for name in series}
     if maps:
         yield FigureDrawing(

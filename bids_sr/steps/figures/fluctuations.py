@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from bids_sr.pipeline.artifacts import Facts, Image, Mask
 from bids_sr.pipeline.figure import FigureContent, figure
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 from bids_sr.steps.figures.display_grids import binarize, read_grid, resample_to
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "variance",
         "superres",
         place=1,

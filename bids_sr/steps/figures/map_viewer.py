@@ -12,7 +12,7 @@ from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.arrays import Array
 from bids_sr.pipeline.artifacts import File, Image, Map, Mask, Rows, Transforms, Verdict, Volume
 from bids_sr.pipeline.figure import FigureContent, figure
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import read_grid, resample_to
@@ -31,7 +31,7 @@ def viewer_cost(contrasts: Contrasts) -> RunTime:
     return RunTime(always=1.5, high=0.3 * count_mapped(contrasts))
 
 
-@figure(Shown("viewer", "maps", html=True, place=-1, missing="viewer of the maps"))
+@figure(FigureSpec("viewer", "maps", html=True, place=-1, missing="viewer of the maps"))
 def show_viewer(
     maps: list[Map],
     bold_mask_hr: Mask,
@@ -134,10 +134,10 @@ def show_viewer(
 def _definitions(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list[tuple[str, str]]:
     """Return labels and descriptions of the series in the viewer, except undescribed series."""
     from bids_sr.evaluation.series_text import describe_series
-    from bids_sr.figures.map_viewer import TITLES
+    from bids_sr.figures.map_viewer import SERIES_TITLES
 
     names = dict.fromkeys(name for by_series in maps.values() for name in by_series)
-    definitions = ((TITLES.get(name, name), describe_series(name)) for name in names)
+    definitions = ((SERIES_TITLES.get(name, name), describe_series(name)) for name in names)
     return [(title, text) for title, text in definitions if text]
 
 
@@ -147,11 +147,11 @@ def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:
     The transform `boldref2t1w` has the shape (1, 4, 4) in RAS+ mm. The file `std2t1w` contains the
     transform from the template to the T1w image.
     """
-    from bids_sr.figures.map_viewer import mni_nodes
-    from bids_sr.figures.slices import canonical
+    from bids_sr.figures.map_viewer import make_mni_nodes
+    from bids_sr.figures.slices import reorient_to_ras
 
-    volume = canonical(mask)
-    nodes = mni_nodes(volume.data.shape, volume.affine)
+    volume = reorient_to_ras(mask)
+    nodes = make_mni_nodes(volume.data.shape, volume.affine)
     points = _mni_points(nodes.reshape(-1, 3), boldref2t1w, std2t1w)
     return points.reshape(nodes.shape)
 

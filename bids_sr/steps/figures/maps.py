@@ -15,7 +15,7 @@ from bids_sr.pipeline.artifacts import (
     Verdict,
 )
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.run_maps import SceneImages
@@ -24,7 +24,7 @@ from bids_sr.steps.memory import MAPS
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "design",
         "activation",
         place=2,
@@ -90,7 +90,7 @@ def activation_cost(contrasts: Contrasts) -> RunTime:
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "activation",
         "activation",
         title="Activation",
@@ -107,7 +107,7 @@ def activation_cost(contrasts: Contrasts) -> RunTime:
         unless="connectivity",
         tables=("activation",),
     ),
-    Shown(
+    FigureSpec(
         "connectivity",
         "activation",
         title="Connectivity",
@@ -164,7 +164,7 @@ def draw_activation(
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "surface",
         "activation",
         heading="{contrast}, {smoothing}",
@@ -212,7 +212,7 @@ def draw_surfaces(
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "clusters",
         "maps",
         html=True,

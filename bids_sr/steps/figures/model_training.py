@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 from bids_sr.pipeline.figure import FigureDrawing, figure
-from bids_sr.report.sections import MODEL, PAIR, Shown
+from bids_sr.report.sections import MODEL, PAIR, FigureSpec
 from bids_sr.steps.training import TrainingReport
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "training",
         "superres-training",
         suffix=PAIR,
@@ -22,7 +22,7 @@ from bids_sr.steps.training import TrainingReport
         remark="this figure requires a method that trains a network",
         tables=(MODEL,),
     ),
-    Shown("card", "superres-training", suffix=PAIR, html=True),
+    FigureSpec("card", "superres-training", suffix=PAIR, html=True),
 )
 def draw_training(report: TrainingReport, *, method_label: str = "") -> Iterator[FigureDrawing]:
     """Draw the training curve with the PSNR of interpolation, and the model card."""
@@ -30,7 +30,7 @@ def draw_training(report: TrainingReport, *, method_label: str = "") -> Iterator
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "volumetraining",
         "superres",
         place=-1,
@@ -42,7 +42,7 @@ def draw_training(report: TrainingReport, *, method_label: str = "") -> Iterator
         ),
         tables=(MODEL,),
     ),
-    Shown("volumecard", "superres", html=True, place=-1),
+    FigureSpec("volumecard", "superres", html=True, place=-1),
 )
 def draw_volume_training(report: TrainingReport, *, series_name: str) -> Iterator[FigureDrawing]:
     """Draw training curve and model card of a network that was trained on volumes of the run."""

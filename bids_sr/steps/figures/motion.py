@@ -10,7 +10,7 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Confounds, Facts, Image, Mask, Series
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 from bids_sr.spatial.outlier_volumes import interpolation_weights
 from bids_sr.steps.outlier_volumes import reasons_by_volume
 
@@ -20,7 +20,7 @@ _TRACES = {"FD (mm)": "framewise_displacement", "DVARS": "std_dvars", "global": 
 """Names of the confounds above the carpet plot, by label."""
 
 
-@figure(Shown("runsummary", "motion", html=True, missing="summary of the run"))
+@figure(FigureSpec("runsummary", "motion", html=True, missing="summary of the run"))
 def summarize_run(
     censoring: Facts | None = None,
     outliers: Facts | None = None,
@@ -53,7 +53,7 @@ def summarize_run(
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "motion",
         "motion",
         subtitle="Motion parameters, framewise displacement and DVARS",
@@ -65,7 +65,7 @@ def summarize_run(
         ),
         missing="motion parameters",
     ),
-    Shown(
+    FigureSpec(
         "carpet",
         "motion",
         subtitle="Carpet plot",
@@ -77,7 +77,7 @@ def summarize_run(
         ),
         missing="carpet plot",
     ),
-    Shown(
+    FigureSpec(
         "outliers",
         "motion",
         subtitle="Outlier volumes",

@@ -6,7 +6,7 @@ from bids_sr.config.seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.pipeline.artifacts import Map
 from bids_sr.pipeline.figure import FigureDrawing, figure
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.run_maps import SceneImages
@@ -19,7 +19,7 @@ def networks_cost(contrasts: Contrasts) -> RunTime:
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "networks",
         "activation",
         place=1,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from bids_sr.pipeline.artifacts import Map
 from bids_sr.pipeline.figure import FigureDrawing, figure
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.run_maps import SceneImages
@@ -14,7 +14,7 @@ _REGION = "Quarter"
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "overlap",
         "activation",
         place=1,

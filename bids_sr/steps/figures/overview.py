@@ -16,7 +16,7 @@ from bids_sr.pipeline.artifacts import (
     Volume,
 )
 from bids_sr.pipeline.figure import FigureDrawing, figure
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import compute_percent_factor
 from bids_sr.steps.figures.run_maps import SceneImages, ShownMaps
@@ -38,14 +38,14 @@ FINER_EFFECTS = (
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "overview",
         "overview",
         html=True,
         missing="overview of the run",
         remark="a required step did not finish",
     ),
-    Shown(
+    FigureSpec(
         "overview",
         "overview",
         caption=(
@@ -55,7 +55,7 @@ FINER_EFFECTS = (
             " initially shows the same location."
         ),
     ),
-    Shown(
+    FigureSpec(
         "reliable",
         "overview",
         caption=(
@@ -252,7 +252,7 @@ def _draw_zoomed(
 
     The known activation `truth` (3D) is None if unknown.
     """
-    from bids_sr.figures.map_viewer import TITLES
+    from bids_sr.figures.map_viewer import SERIES_TITLES
     from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY, Display, plot_zoomed_maps
 
     kinds = {stat for name, stat, _ in shown_maps.stats if name == contrast}
@@ -263,7 +263,7 @@ def _draw_zoomed(
     if truth and stat == "effect" and "measured" not in by_series:
         by_series["truth"] = Derivative(truth, {})
         names.append("truth")
-    volumes = {TITLES.get(name, name): by_series[name].volume for name in names}
+    volumes = {SERIES_TITLES.get(name, name): by_series[name].volume for name in names}
     display = {"t": T_DISPLAY, "cc": CC_DISPLAY}.get(stat)
     limit = run_maps_figures.color_limit(by_series.values(), display.floor if display else 0.0)
     if display is None:

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Iterator
 
 from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Map, Mask, Rows
 from bids_sr.pipeline.figure import FigureDrawing, figure
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import compute_percent_factor, read_grid, resample_to
 from bids_sr.steps.figures.evaluation import MAX_CONTRASTS
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "guards",
         "guards",
         html=True,
@@ -19,7 +19,7 @@ from bids_sr.steps.figures.evaluation import MAX_CONTRASTS
         missing="quality checks",
         tables=("evaluation",),
     ),
-    Shown(
+    FigureSpec(
         "uncertainty",
         "guards",
         heading="Uncertainty: {contrast}",

@@ -7,14 +7,14 @@ import numpy as np
 from bids_sr.config.memory import Need
 from bids_sr.pipeline.artifacts import Facts, Image, Mask, Transforms
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.steps.figures.display_grids import binarize, display_grid, read_grid, resample_to
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "registration",
         "registration",
         html=True,
@@ -30,7 +30,7 @@ def show_registration(registration: Facts) -> FigureContent:
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "coreg",
         "registration",
         static=False,
@@ -89,7 +89,7 @@ def draw_coregistration(
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "highres",
         "registration",
         static=False,
@@ -114,7 +114,7 @@ def draw_guide(
 
     `guide_hr` is the registered T2*w image on the high-resolution grid.
     """
-    from bids_sr.figures.anatomy import AXIAL_VIEWS, isolines, registration_figure
+    from bids_sr.figures.anatomy import AXIAL_VIEWS, make_isolines, registration_figure
 
     grid = read_grid(guide_hr)
     reference = resample_to(boldref, *grid)
@@ -124,12 +124,12 @@ def draw_guide(
         "highres after": guide_hr,
     }
     return registration_figure(
-        images, isolines(reference, bold_mask_hr), mask=bold_mask_hr, views=AXIAL_VIEWS
+        images, make_isolines(reference, bold_mask_hr), mask=bold_mask_hr, views=AXIAL_VIEWS
     )
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "calibrationreg",
         "registration",
         static=False,
@@ -143,7 +143,7 @@ def draw_guide(
             " distortion."
         ),
     ),
-    Shown("calibrationfacts", "registration", html=True, tab="Calibration values"),
+    FigureSpec("calibrationfacts", "registration", html=True, tab="Calibration values"),
 )
 def draw_calibration(
     boldref: Image,
@@ -162,7 +162,7 @@ def draw_calibration(
     tested : Facts
         Self-test results of `estimate_variance`, which record the use of the calibration run.
     """
-    from bids_sr.figures.anatomy import AXIAL_VIEWS, isolines, registration_figure
+    from bids_sr.figures.anatomy import AXIAL_VIEWS, make_isolines, registration_figure
     from bids_sr.report.registration_facts import calibration_html
 
     ratio = boldref.zooms / calibration_ref.zooms
@@ -175,7 +175,7 @@ def draw_calibration(
         "calibration before": resample_to(calibration_ref, *grid),
         "calibration after": resample_to(calibration_ref, *grid, matrix),
     }
-    lines = isolines(reference, inside)
+    lines = make_isolines(reference, inside)
     yield FigureDrawing(
         "calibrationreg", registration_figure(images, lines, mask=inside, views=AXIAL_VIEWS)
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from bids_sr.pipeline.artifacts import Image, Mask, Series, Verdict
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
 from bids_sr.series import RAW
 from bids_sr.steps.figures import run_maps as run_maps_figures
@@ -13,7 +13,7 @@ from bids_sr.steps.figures.motion import carpet
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "srslice",
         "superres",
         subtitle="One slice through all series",
@@ -47,7 +47,7 @@ def draw_slice(
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "madetsnr",
         "superres",
         subtitle="Temporal signal-to-noise ratio",
@@ -60,7 +60,7 @@ def draw_slice(
         missing="maps of the temporal signal-to-noise ratio",
         tables=("image",),
     ),
-    Shown(
+    FigureSpec(
         "madecarpet",
         "superres",
         subtitle="Carpet plot of the super-resolved series",

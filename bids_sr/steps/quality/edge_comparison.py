@@ -10,7 +10,7 @@ from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Image, Mask, Rows
 from bids_sr.pipeline.step import step
 from bids_sr.run_time import RunTime
-from bids_sr.spatial.edges import Mismatch, edge_mismatch
+from bids_sr.spatial.edges import Mismatch, measure_edge_mismatch
 from bids_sr.spatial.resampling import sample_volume
 
 _LOGGER = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def compare_edges(
     axis = {"i": 0, "j": 1}.get(phase_encoding[:1])
     sizes = boldref.zooms
     boldref_hr = sample_volume(boldref.data, boldref.affine, guide_hr.data.shape, guide_hr.affine)
-    mismatch = edge_mismatch(
+    mismatch = measure_edge_mismatch(
         boldref_hr,
         guide_hr.data,
         bold_mask_hr.data,

@@ -22,7 +22,7 @@ from bids_sr.metrics.registry import LOWER, statistic
 from bids_sr.metrics.rows import BRAIN, MISSING, cell_number, columns_json
 from bids_sr.report.assembler import data_uri, plain_section, write_page
 from bids_sr.report.facts import facts_html
-from bids_sr.report.index_page import ALL, SCANS_GROUP
+from bids_sr.report.index_page import INDEX_LINK, SCANS_GROUP
 from bids_sr.report.markup import join, render, render_folded, render_selector, table
 from bids_sr.report.methods_text import methods_html
 from bids_sr.structural.group.figures import (
@@ -145,7 +145,7 @@ def build_structural_report(output_dir: Path, content: ScansContent) -> Path:
         ),
     ]
     page = output_dir / SCANS_GROUP
-    write_page(page, title="bids-sr: structural scans", sections=sections, neighbors=ALL)
+    write_page(page, title="bids-sr: structural scans", sections=sections, neighbors=INDEX_LINK)
     return page
 
 

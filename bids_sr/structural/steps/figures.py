@@ -8,7 +8,7 @@ from bids_sr.config.memory import Need
 from bids_sr.io.arrays import Array
 from bids_sr.pipeline.artifacts import Facts, File, Map, Mask, Rows, Volume
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, FigureStep, figure
-from bids_sr.report.sections import SCANS, Shown
+from bids_sr.report.sections import SCANS, FigureSpec
 from bids_sr.run_time import RunTime
 from bids_sr.steps.training import ModelFiles
 from bids_sr.structural.steps.scans import (
@@ -22,7 +22,7 @@ from bids_sr.structural.steps.scans import (
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "controlscans",
         "control",
         suffix=SCANS,
@@ -60,8 +60,8 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Figu
 
 
 @figure(
-    Shown("lowresscans", "lowres", suffix=SCANS, html=True),
-    Shown(
+    FigureSpec("lowresscans", "lowres", suffix=SCANS, html=True),
+    FigureSpec(
         "lowresslice",
         "lowres",
         suffix=SCANS,
@@ -71,14 +71,14 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Figu
             " interpolated once (linear, bspline) to the voxel size of the model."
         ),
     ),
-    Shown(
+    FigureSpec(
         "lowrescoronal",
         "lowres",
         suffix=SCANS,
         subtitle="Input and super-resolved scans of each contrast: middle coronal plane",
         caption="Same as the previous figure, for the middle coronal plane.",
     ),
-    Shown("lowresfacts", "structural", suffix=SCANS, html=True, place=2, tab="Positions"),
+    FigureSpec("lowresfacts", "structural", suffix=SCANS, html=True, place=2, tab="Positions"),
     memory=Need(always=0.1, scans=0.10),
     cost=RunTime(always=3.0),
 )
@@ -137,7 +137,7 @@ def draw_lowres(
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "scansoverview",
         "result",
         suffix=SCANS,
@@ -145,7 +145,7 @@ def draw_lowres(
         missing="results of the structural scans",
         remark="a required step did not finish",
     ),
-    Shown(
+    FigureSpec(
         "scans",
         "result",
         suffix=SCANS,
@@ -160,7 +160,7 @@ def draw_lowres(
         ),
         missing="slice of each contrast",
     ),
-    Shown(
+    FigureSpec(
         "scanscoronal",
         "result",
         suffix=SCANS,
@@ -172,7 +172,7 @@ def draw_lowres(
         ),
         missing="coronal plane of each contrast",
     ),
-    Shown(
+    FigureSpec(
         "scanmasks",
         "result",
         suffix=SCANS,
@@ -186,7 +186,7 @@ def draw_lowres(
             " together with class intensities that were fitted to the measured scans."
         ),
     ),
-    Shown(
+    FigureSpec(
         "scans",
         "structural",
         suffix=SCANS,
@@ -195,7 +195,7 @@ def draw_lowres(
         missing="metrics of the structural scans",
         unless="lowresfacts",
     ),
-    Shown(
+    FigureSpec(
         "scanfacts",
         "structural",
         suffix=SCANS,
@@ -285,7 +285,7 @@ def draw_scans(
 
 
 @figure(
-    Shown(
+    FigureSpec(
         "attention",
         "structural",
         suffix=SCANS,
@@ -303,7 +303,7 @@ def draw_scans(
         request="attention maps and Grad-CAM maps of the critic",
         remark="method attunet",
     ),
-    Shown(
+    FigureSpec(
         "scantraining",
         "structural",
         suffix=SCANS,
@@ -314,7 +314,7 @@ def draw_scans(
         missing="training curve",
         unless="lowresfacts",
     ),
-    Shown("scancard", "structural", suffix=SCANS, html=True, place=1, missing="model card"),
+    FigureSpec("scancard", "structural", suffix=SCANS, html=True, place=1, missing="model card"),
     memory=Need(always=0.35, scans=0.10),
     cost=RunTime(always=3.0),
 )

@@ -328,7 +328,7 @@ def _measure_rows(
         Rows; tissue labels (1 GM, 2 WM, 3 CSF); and masks by contrast (``all``, ``FLAIR``), series
         and class.
     """
-    from bids_sr.registration.tissues import NAMES
+    from bids_sr.registration.tissues import TISSUES
     from bids_sr.structural.image_quality import quality, similarity_rows
     from bids_sr.structural.lesions import lesions
     from bids_sr.structural.multispectral import fit_classes, segment_multispectral
@@ -366,7 +366,7 @@ def _measure_rows(
         lesion_masks = classes["FLAIR"] | ({} if edited is None else {"measured": {"wmh": edited}})
         rows += segmentations("FLAIR", lesion_masks, mask, zooms)
     labels = np.zeros(mask.shape, np.uint8)
-    for label, tissue in enumerate(NAMES, 1):
+    for label, tissue in enumerate(TISSUES, 1):
         labels[measured_tissues.get(tissue, np.zeros(mask.shape, bool))] = label
     return rows, labels, classes
 

@@ -23,11 +23,11 @@ from bids_sr.figures.map_viewer import (
     PAGE_BYTES,
     bytes_per_run,
     encode_image,
-    mni_nodes,
+    make_mni_nodes,
     viewer_html,
 )
 from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY
-from bids_sr.figures.slices import canonical
+from bids_sr.figures.slices import reorient_to_ras
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import Derivative, Volume
 from bids_sr.steps.figures.map_viewer import _Read, show_viewer
@@ -356,8 +356,8 @@ def test_the_viewer_shows_all_maps_and_names_stored_files():
 
 def test_mni_coordinates_cover_the_whole_field_of_view():
     background = Volume(MASK, FINE)
-    volume = canonical(BRAIN)
-    nodes = mni_nodes(volume.data.shape, volume.affine)
+    volume = reorient_to_ras(BRAIN)
+    nodes = make_mni_nodes(volume.data.shape, volume.affine)
     html = viewer_html(simulated_maps(), background, BRAIN, mni=np.add(nodes, [1, 2, 3]))
     grid = content_of_viewer(html)["mni"]
     points = (

@@ -12,7 +12,13 @@ from bids_sr.figures import slices
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.correlation import correlation_figure, display_threshold
 from bids_sr.figures.maps import Scene
-from bids_sr.figures.overlap import _BOTH, _FIRST, _SECOND, overlap_figure, overlap_labels
+from bids_sr.figures.overlap import (
+    _FIRST_COLOR,
+    _OVERLAP_COLOR,
+    _SECOND_COLOR,
+    overlap_figure,
+    overlap_labels,
+)
 from bids_sr.figures.seed_correlation import network_figure
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.contrasts import Contrasts
@@ -96,9 +102,12 @@ def test_regions_are_drawn_in_three_colors_with_their_dice(scene: Scene) -> None
     colors = drawn_colors(fig)
     assert len(colors) == 3 * 2 * 2  # series, planes, whole and enlarged
     assert all(
-        panel_colors == {rgb(_FIRST), rgb(_SECOND), rgb(_BOTH)} for panel_colors in colors[:8]
+        panel_colors == {rgb(_FIRST_COLOR), rgb(_SECOND_COLOR), rgb(_OVERLAP_COLOR)}
+        for panel_colors in colors[:8]
     )
-    assert all(panel_colors == {rgb(_FIRST), rgb(_SECOND)} for panel_colors in colors[8:])
+    assert all(
+        panel_colors == {rgb(_FIRST_COLOR), rgb(_SECOND_COLOR)} for panel_colors in colors[8:]
+    )
     (legend,) = fig.legends
     assert [text.get_text() for text in legend.get_texts()] == [
         "region of interest",
@@ -120,7 +129,7 @@ def test_planes_are_chosen_from_the_first_series(scene: Scene) -> None:
         PAIR,
     )
     # the second region is outside these planes; its Dice is computed from all voxels
-    assert drawn_colors(fig)[:2] == [{rgb(_BOTH)}] * 2
+    assert drawn_colors(fig)[:2] == [{rgb(_OVERLAP_COLOR)}] * 2
     assert not any(drawn_colors(fig)[2:])
     assert "srgan\nDice 1.00" in sheet_texts(fig)
 
@@ -249,9 +258,10 @@ def test_planes_pass_through_the_peak_of_the_first_map(scene: Scene) -> None:
     texts = sheet_texts(fig)
     # the stronger voxel is outside the region of interest
     assert {"acquired\npeak 0.70", "srgan\npeak 0.90"} <= set(texts)
-    assert {slices.coordinate(2, AFFINE[2, 3] + 40), slices.coordinate(0, AFFINE[0, 3] + 36)} <= (
-        set(texts)
-    )
+    assert {
+        slices.coordinate_text(2, AFFINE[2, 3] + 40),
+        slices.coordinate_text(0, AFFINE[0, 3] + 36),
+    } <= (set(texts))
     layers = [layer for layer in fig.axes[0].images if layer.get_cmap().name != "gray"]
     shown = [np.ma.masked_invalid(layer.get_array()).compressed() for layer in layers]
     # the axial plane shows both positive voxels, the others only the voxel in the region

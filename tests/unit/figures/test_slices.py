@@ -77,9 +77,9 @@ def images_of(path) -> list[np.ndarray]:
 @pytest.mark.parametrize("orientation", ["RAS", "LAS", "LPS", "PIR", "SAL"])
 def test_a_point_is_drawn_at_its_position_in_any_storage_order(orientation):
     image = marked(orientation)
-    volume = slices.canonical(image)
+    volume = slices.reorient_to_ras(image)
     z = int(np.argmax(volume.data.sum(axis=(0, 1))))
-    cut = slices.Cut(axis=2, at=z + 0.5, box=slices.field_of_view(image))
+    cut = slices.Cut(axis=2, position_mm=z + 0.5, box=slices.field_of_view(image))
     values, edges = slices.cut_out(image, cut)
     row, column = np.unravel_index(np.argmax(values), values.shape)
     assert np.allclose((volume.affine @ [column, row, z, 1])[:3], [10, 20, 30])
@@ -93,9 +93,9 @@ def test_left_is_drawn_on_the_left_and_anterior_above():
     # stored from right to left: x index 1 is on the right; y index 10 is anterior
     data[1, 10, :] = 1
     image = Volume(data, np.diag([-1.0, 1.0, 1.0, 1.0]))
-    cuts = slices.cuts([2.5], slices.field_of_view(image))
+    cuts = slices.make_cuts([2.5], slices.field_of_view(image))
     fig = slices.image_figure(
-        [slices.make_row("", cuts, slices.Layer(image=image, low=0, high=1))], tallest=12.0
+        [slices.make_row("", cuts, slices.Layer(image=image, low=0, high=1))], tallest_inch=12.0
     )
     ax = fig.axes[0]
     assert [label.get_text() for label in ax.texts] == ["", "L", "R", "z = +2 mm"]
@@ -117,13 +117,13 @@ def test_the_coordinate_of_an_oblique_slice_is_labeled_as_its_center(tilt, text)
     affine[2] = [0, 3 * tilt, 3, 14 - 3 * tilt * 9.5 - 6]
     image = Volume(np.zeros((20, 20, 5)), affine)
     thick = float(image.zooms[2])
-    cut = slices.Cut(axis=2, at=2.5 * thick, box=slices.field_of_view(image))
+    cut = slices.Cut(axis=2, position_mm=2.5 * thick, box=slices.field_of_view(image))
     assert slices._position_label(image, cut) == text
 
 
 def test_a_volume_must_have_three_axes():
     with pytest.raises(canvas.FigureInputError, match=r"\(2, 2\)"):
-        slices.canonical(Volume(np.zeros((2, 2)), np.eye(4)))
+        slices.reorient_to_ras(Volume(np.zeros((2, 2)), np.eye(4)))
 
 
 def test_planes_are_spread_over_the_mask():
@@ -151,7 +151,9 @@ def test_nearest_neighbor_images_repeat_acquired_voxels(low, factor):
 def test_a_part_of_a_plane_keeps_its_position(orientation):
     image = marked(orientation)
     box = np.array([[2.2, 3.0, 4.0], [8.7, 11.0, 14.0]])
-    values, (left, _, bottom, _) = slices.cut_out(image, slices.Cut(axis=2, at=11.5, box=box))
+    values, (left, _, bottom, _) = slices.cut_out(
+        image, slices.Cut(axis=2, position_mm=11.5, box=box)
+    )
     row, column = np.unravel_index(np.argmax(values), values.shape)
     assert (column + left, row + bottom) == (7, 9)
     assert values.shape == (8, 7)  # partially covered voxels are included
@@ -166,7 +168,7 @@ def test_acquired_and_high_resolution_grids_are_drawn_at_the_same_position():
     corners = []
     for image in (low, Volume(fine, FINE)):
         values, (left, right, bottom, top) = slices.cut_out(
-            image, slices.Cut(axis=2, at=10.5, box=fov)
+            image, slices.Cut(axis=2, position_mm=10.5, box=fov)
         )
         rows, columns = np.nonzero(values)
         size = np.divide((right - left, top - bottom), values.shape[::-1])
@@ -189,13 +191,14 @@ def test_rows_of_different_heights_are_aligned_in_columns(head):
     full_box = slices.bounding_box_mm(mask, 2.0)
     low_box = full_box.copy()
     low_box[1, 1] = low_box[0, 1] + 20
-    layer = slices.gray(image, mask)
+    layer = slices.make_gray_layer(image, mask)
     rows = [
-        slices.make_row("a", slices.cuts([9.0] * 3, box), layer) for box in (full_box, low_box)
+        slices.make_row("a", slices.make_cuts([9.0] * 3, box), layer)
+        for box in (full_box, low_box)
     ]
     sheets = [
         patch
-        for patch in slices.image_figure(rows, tallest=1.0).axes[0].patches
+        for patch in slices.image_figure(rows, tallest_inch=1.0).axes[0].patches
         if patch.get_zorder() < 0
     ]
     x = [(sheet.get_x(), sheet.get_width()) for sheet in sheets]
@@ -211,7 +214,7 @@ def test_a_figure_file_is_reproducible_and_has_no_metadata(tmp_path, head):
     names = []
     for name in ("a.svg", "b.svg"):
         fig = anatomy.mosaic_figure(
-            image, anatomy.isolines(image, mask), mask=mask, views=((2, 3),)
+            image, anatomy.make_isolines(image, mask), mask=mask, views=((2, 3),)
         )
         names.append(svg_files.save_svg(fig, tmp_path / name))
     text = names[0].read_text()
@@ -288,7 +291,7 @@ def test_the_registered_image_alternates_with_the_reference(tmp_path, head):
 
 
 def test_a_constant_image_has_no_isolines():
-    assert anatomy.isolines(*[Volume(np.ones((6, 6, 6)), np.eye(4))] * 2) == []
+    assert anatomy.make_isolines(*[Volume(np.ones((6, 6, 6)), np.eye(4))] * 2) == []
 
 
 def test_carpet_rows_are_detrended_with_unit_sd():
@@ -491,7 +494,7 @@ def test_frame_and_outline_have_the_colors_named_in_the_caption(head, scene):
 
 def test_the_first_panel_frames_the_enlarged_part(scene, monkeypatch):
     maps = maps_of(9.0)
-    monkeypatch.setattr(map_figures, "ZOOM_MM", (30.0, 24.0))
+    monkeypatch.setattr(map_figures, "ZOOM_SIZE_MM", (30.0, 24.0))
     sheet, _ = map_figures.plot_zoomed_maps(maps, scene).axes
     far, *close = (artist for artist in sheet.images if artist.get_cmap().name == "gray")
     assert len(close) == len(maps)

@@ -276,7 +276,7 @@ def test_maps_of_series_stored_in_half_precision_agree(series, tmp_path, monkeyp
         return {width: activation.maps for width, activation in results.items()}
 
     expected = compute_maps(series)
-    monkeypatch.setattr(nifti, "LARGE", 0)
+    monkeypatch.setattr(nifti, "LARGE_SERIES_BYTES", 0)
     with SeriesReader(series) as reader:
         data = np.stack(list(reader.volumes()), axis=-1)
     step, half = nifti.difference_unit(data.shape, data[..., 0]), tmp_path / "half.nii"

@@ -22,7 +22,7 @@ from bids_sr.group.input_maps import (
 )
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.uris import template_uri
-from bids_sr.spatial.composites import linear_values
+from bids_sr.spatial.composites import interpolate_linearly
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.spatial.transforms import apply_matrix, rigid_matrix, voxel_centers
 
@@ -130,7 +130,7 @@ def test_stacked_maps_are_interpolated_like_single_maps() -> None:
     points = RNG.uniform(low[:3], high[:3], (4000, 3))
     points = np.concatenate([points, [(AFFINE @ [n - 1, n - 1, 3, 1])[:3] for n in (1, 20)]])
     expected = template_sampling.sample_at_points(data, AFFINE, points)
-    stacked = linear_values(
+    stacked = interpolate_linearly(
         np.stack([data, 2 * data], axis=-1), apply_matrix(np.linalg.inv(AFFINE), points).T
     )
     assert (expected == 0).any()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.io.fields_of_view import misfits
+from bids_sr.io.fields_of_view import find_grid_problems
 
 RUN_SHAPE, FACTOR, TR = (32, 32, 10, 60), (2.0, 2.0, 1.0), 2.0
 
@@ -67,8 +67,8 @@ def test_volumes_matrix_and_edges_are_compared_with_the_run(
     messages: list[str],
 ) -> None:
     run_affine = affine(3.0)
-    reasons = misfits(
-        shape, affine(voxel, shift), tr, RUN_SHAPE, run_affine, TR, FACTOR, finest=finest
+    reasons = find_grid_problems(
+        shape, affine(voxel, shift), tr, RUN_SHAPE, run_affine, TR, FACTOR, requires_highres=finest
     )
     assert len(reasons) == len(messages)
     assert all(part in reason for part, (reason, _) in zip(messages, reasons, strict=True))

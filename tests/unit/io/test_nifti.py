@@ -264,7 +264,7 @@ def test_large_series_are_stored_in_half_precision_of_changes(tmp_path, monkeypa
     assert difference_unit(values.shape, values[..., 0]) == 0, (
         "small series are stored in single precision"
     )
-    monkeypatch.setattr(nifti, "LARGE", 1000)
+    monkeypatch.setattr(nifti, "LARGE_SERIES_BYTES", 1000)
     step = difference_unit(values.shape, values[..., 0])
     assert 0 < step <= 2**-10 * values[..., 0].max()
     path = tmp_path / "series.nii"

@@ -355,7 +355,7 @@ def test_the_page_escapes_text_from_other_sources(tmp_path: Path) -> None:
     page = _build_report(
         tmp_path / "out",
         "01",
-        shown=figure_declarations(),
+        declarations=figure_declarations(),
         log_dir=logs,
         command=f"bids-sr {EVIL}",
     )

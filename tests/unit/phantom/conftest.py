@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bids_sr.phantom.bold_run import SimulatedRun, bold_run
+from bids_sr.phantom.bold_run import SimulatedRun, simulate_bold_run
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 
@@ -21,9 +21,9 @@ def null_subject() -> SimulatedSubject:
 
 @pytest.fixture(scope="session")
 def run(subject: SimulatedSubject) -> SimulatedRun:
-    return bold_run(subject)
+    return simulate_bold_run(subject)
 
 
 @pytest.fixture(scope="session")
 def null_run(null_subject: SimulatedSubject) -> SimulatedRun:
-    return bold_run(null_subject)
+    return simulate_bold_run(null_subject)

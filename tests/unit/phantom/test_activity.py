@@ -13,9 +13,9 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.phantom.activity import FOCI, _measure_ribbon_distance, make_focus
-from bids_sr.phantom.block_design import block_design, response
+from bids_sr.phantom.block_design import make_block_design, predict_response
 from bids_sr.phantom.bold_run import SimulatedRun
-from bids_sr.phantom.ground_truth import _centroid, _foci_rows, effects
+from bids_sr.phantom.ground_truth import _center_of_change, _foci_rows, simulate_effects
 from bids_sr.phantom.presets import _CONDITIONS, PRESETS
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 
@@ -72,7 +72,8 @@ def test_foci_are_in_their_aal_region(subject: SimulatedSubject) -> None:
 
 def test_foci_of_thumb_and_little_finger_are_separated(subject: SimulatedSubject) -> None:
     centers = {
-        focus.label: _centroid(focus.amplitude, subject.head.affine) for focus in subject.foci
+        focus.label: _center_of_change(focus.amplitude, subject.head.affine)
+        for focus in subject.foci
     }
     assert 8.0 < np.linalg.norm(centers["thumb"] - centers["little"]) < 20.0
     assert centers["thumb"][0] < centers["little"][0] < centers["sma"][0]  # from lateral to medial
@@ -90,7 +91,7 @@ def test_scenes_differ_in_location_of_activation_and_reference(subject: Simulate
     }
     for ribbon, veins, free in zip(foci["ribbon"], foci["veins"], foci["free"], strict=True):
         assert share(veins.amplitude, head.veins) > 1.3 * share(ribbon.amplitude, head.veins)
-        displacement = _centroid(veins.amplitude, head.affine) - _centroid(
+        displacement = _center_of_change(veins.amplitude, head.affine) - _center_of_change(
             ribbon.amplitude, head.affine
         )
         assert 2.0 < np.linalg.norm(displacement) < 20.0
@@ -117,24 +118,24 @@ def test_distances_along_the_ribbon_do_not_cross_the_sulcus() -> None:
 
 def test_the_response_to_a_long_block_reaches_1_with_a_delay() -> None:
     times = np.arange(0.0, 100.0, 0.5)
-    signal = response([(10.0, 50.0, "thumb"), (10.0, 50.0, "rest")], "thumb", times)
+    signal = predict_response([(10.0, 50.0, "thumb"), (10.0, 50.0, "rest")], "thumb", times)
     npt.assert_array_equal(signal[times <= 10], 0)
     assert signal[times == 55][0] == pytest.approx(1.0, abs=1e-3)
     assert 4 < times[np.argmax(signal > 0.5)] - 10 < 7
-    npt.assert_array_equal(response([(10.0, 50.0, "rest")], "thumb", times), 0)
+    npt.assert_array_equal(predict_response([(10.0, 50.0, "rest")], "thumb", times), 0)
 
 
 def test_slice_times_shift_the_sampling_of_the_response() -> None:
     events = [(4.0, 16.0, "thumb")]
-    late = response(events, "thumb", np.arange(0, 40, 2.0) + 0.75)
-    dense = response(events, "thumb", np.arange(0, 41, 0.25))
+    late = predict_response(events, "thumb", np.arange(0, 40, 2.0) + 0.75)
+    dense = predict_response(events, "thumb", np.arange(0, 41, 0.25))
     npt.assert_allclose(late, dense[3::8][: late.size], atol=1e-12)
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_the_design_fills_the_run_with_alternating_blocks(name: str) -> None:
     preset = PRESETS[name]
-    events = block_design(preset)
+    events = make_block_design(preset)
     ends = [onset + duration for onset, duration, _ in events]
     npt.assert_allclose(ends[:-1], [onset for onset, _, _ in events[1:]])
     assert ends[-1] == pytest.approx(preset.volumes * preset.tr)
@@ -164,17 +165,17 @@ def test_a_null_run_has_the_task_but_no_activation(
     assert null_run.events == run.events
     assert not null_run.changes
     assert _foci_rows(null_run) == []
-    quiet, changes = effects([null_run])
+    quiet, changes = simulate_effects([null_run])
     assert set(changes) == set(_CONDITIONS)
     assert all(not change.any() for change in changes.values())
-    npt.assert_array_equal(quiet, effects([run])[0])  # otherwise the same head
+    npt.assert_array_equal(quiet, simulate_effects([run])[0])  # otherwise the same head
     npt.assert_array_equal(null_run.motion, run.motion)
 
 
 def test_high_resolution_effects_are_at_the_foci_and_1_to_4_percent(
     run: SimulatedRun,
 ) -> None:
-    quiet, changes = effects([run])
+    quiet, changes = simulate_effects([run])
     shape, affine = run.subject.hr_grid
     assert quiet.shape == shape
     rows = {row[0]: row for row in _foci_rows(run)}

@@ -15,9 +15,9 @@ from nibabel.affines import apply_affine
 from bids_sr.glm.activation_regions import nonempty_dice, quarter_region
 from bids_sr.glm.cross_correlation import cross_correlation, temporal_filter
 from bids_sr.io.arrays import Array
-from bids_sr.phantom.activity import FOCI, foci_of_scene, make_focus
-from bids_sr.phantom.block_design import response
-from bids_sr.phantom.bold_run import SimulatedRun, bold_run
+from bids_sr.phantom.activity import FOCI, make_focus, select_foci
+from bids_sr.phantom.block_design import predict_response
+from bids_sr.phantom.bold_run import SimulatedRun, simulate_bold_run
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 
@@ -30,7 +30,7 @@ def known_regions(subject: SimulatedSubject, scene: str, seed: int) -> tuple[Arr
     """Return the voxels with at least half of the peak change of each finger in the hand area."""
     rng = np.random.default_rng(seed)
     change = {name: np.zeros(subject.head.veins.shape, np.float32) for name in FINGERS}
-    for label, place in foci_of_scene(scene).items():
+    for label, place in select_foci(scene).items():
         if not set(place.conditions) & set(FINGERS) or label == "sma":
             continue
         focus = make_focus(rng, subject.head, label, scene)
@@ -55,7 +55,7 @@ def test_known_regions_of_the_fingers_overlap_only_in_the_scene_overlap(
 def test_both_fingers_share_a_focus_and_their_peaks_remain_below_5_percent(
     subject: SimulatedSubject,
 ) -> None:
-    places = foci_of_scene("overlap")
+    places = select_foci("overlap")
     shared = {label for label, place in places.items() if place.conditions == FINGERS}
     assert shared == {"hand", "sma"}
     assert {label for label in places if label not in FOCI} == {"hand"}
@@ -79,7 +79,7 @@ def test_the_map_of_a_wide_focus_is_not_cut_off(subject: SimulatedSubject) -> No
 
 def test_other_scenes_have_the_foci_of_the_task_without_the_hand_area() -> None:
     for scene in ("ribbon", "veins", "free"):
-        assert foci_of_scene(scene) == FOCI
+        assert select_foci(scene) == FOCI
 
 
 def motor_area(run: SimulatedRun) -> Array:
@@ -110,12 +110,12 @@ def acquired_regions(seed: int) -> tuple[Array, Array, float]:
     The regions are the upper quarter of the range of the cross-correlation in the motor area.
     """
     preset = replace(PRESETS["tiny"], volumes=88)
-    run = bold_run(SimulatedSubject(preset, "overlap", seed=seed))
+    run = simulate_bold_run(SimulatedSubject(preset, "overlap", seed=seed))
     run = replace(run, motion=np.tile(np.eye(4), (preset.volumes, 1, 1)))
     area = motor_area(run)
     signals = np.stack([volume[area] for volume in run.volumes()])[2:]
     times = (np.arange(preset.volumes)[2:] + 0.5) * preset.tr
-    tasks = np.stack([response(run.events, name, times) for name in FINGERS], axis=1)
+    tasks = np.stack([predict_response(run.events, name, times) for name in FINGERS], axis=1)
     maps = cross_correlation(signals, tasks, temporal_filter(len(tasks), preset.tr, 0.1))
     regions = []
     for values in maps:

@@ -101,7 +101,7 @@ def test_the_pose_of_the_calibration_run_equals_its_known_pose(
     run: SimulatedRun, scan: SimulatedRun
 ) -> None:
     """Resampled by the known pose and downsampled, it equals the image of the long run."""
-    long_image, short_image = run.still(), scan.still()
+    long_image, short_image = run.simulate_still_volume(), scan.simulate_still_volume()
     brain = long_image > 400
 
     def similarity(xfm: np.ndarray) -> float:
@@ -137,7 +137,7 @@ def test_calibration_and_long_run_fluctuate_in_the_same_voxels(
         runs["short"], scan.preset.bold_affine, *run.subject.hr_grid, scan.pose
     )
     low, _ = kspace_crop(resampled, np.eye(4), factor=(2, 2, 1), magnitude=True)
-    brain = run.still() > 400
+    brain = run.simulate_still_volume() > 400
     assert np.corrcoef(low[brain], runs["long"][brain])[0, 1] > 0.5
     assert set(scan.changes) == {"thumb", "little"}
     assert [event[2] for event in scan.events] == ["rest", "thumb", "rest", "little"]

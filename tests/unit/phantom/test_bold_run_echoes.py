@@ -17,12 +17,12 @@ from bids_sr.bids import survey
 from bids_sr.config import Paths, Settings, UsageError
 from bids_sr.phantom.bold_run import SimulatedRun, simulate_echo
 from bids_sr.phantom.cli import build_parser, main as phantom
-from bids_sr.phantom.ground_truth import _resting_image, _weights, effects
+from bids_sr.phantom.ground_truth import _combination_weights, _resting_image, simulate_effects
 from bids_sr.phantom.sequences import TISSUES
 from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.phantom.study import Study
-from bids_sr.spatial.multi_echo import t2star
+from bids_sr.spatial.multi_echo import fit_t2star
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.matrices import kspace_crop
 
@@ -36,7 +36,7 @@ def echoes(run: SimulatedRun) -> list[SimulatedRun]:
 
 
 def resting(echoes: Sequence[SimulatedRun]) -> list[np.ndarray]:
-    return [echo.still() for echo in echoes]
+    return [echo.simulate_still_volume() for echo in echoes]
 
 
 def test_the_signal_decays_with_the_t2star_of_the_tissue(
@@ -51,7 +51,7 @@ def test_the_signal_decays_with_the_t2star_of_the_tissue(
     )
     pure = (white > 0.97) & (veins < 0.01)
     assert pure.sum() > 50
-    estimate = t2star([mean[pure] for mean in means], [1000 * te for te in TES])
+    estimate = fit_t2star([mean[pure] for mean in means], [1000 * te for te in TES])
     assert float(np.median(estimate)) == pytest.approx(1000 * TISSUES["wm"].t2s, rel=0.05)
 
 
@@ -59,7 +59,7 @@ def test_an_echo_at_the_preset_echo_time_equals_the_single_echo_run(
     run: SimulatedRun,
 ) -> None:
     echo = simulate_echo(run, 1, run.preset.te)
-    np.testing.assert_array_equal(resting([echo])[0], run.still())
+    np.testing.assert_array_equal(resting([echo])[0], run.simulate_still_volume())
     np.testing.assert_array_equal(echo.changes["thumb"], run.changes["thumb"])
 
 
@@ -73,7 +73,7 @@ def test_effects_equal_the_amplitude_of_the_foci(run: SimulatedRun) -> None:
 def test_relative_activation_grows_with_the_echo_time(echoes: list[SimulatedRun]) -> None:
     means = resting(echoes)
     shares = [
-        np.where(means[0] > 400, echo.still(thumb=1.0) / rest - 1, 0)
+        np.where(means[0] > 400, echo.simulate_still_volume(thumb=1.0) / rest - 1, 0)
         for echo, rest in zip(echoes, means, strict=True)
     ]
     strong = shares[0] > 0.4 * shares[0].max()
@@ -120,23 +120,27 @@ def test_known_effects_are_those_of_the_optimal_combination(
     run: SimulatedRun, echoes: list[SimulatedRun]
 ) -> None:
     means = resting(echoes)
-    weights = _weights(means, echoes)
+    weights = _combination_weights(means, echoes)
     assert np.allclose(np.sum(weights, axis=0), 1, atol=1e-5)
     rest = np.sum([w * mean for w, mean in zip(weights, means, strict=True)], axis=0)
     np.testing.assert_allclose(_resting_image(echoes), rest, rtol=1e-5)
     change = (
         np.sum(
-            [w * echo.still(thumb=1.0) for w, echo in zip(weights, echoes, strict=True)], axis=0
+            [
+                w * echo.simulate_still_volume(thumb=1.0)
+                for w, echo in zip(weights, echoes, strict=True)
+            ],
+            axis=0,
         )
         - rest
     )
-    quiet, true = effects(echoes)
+    quiet, true = simulate_effects(echoes)
     low = kspace_crop(true["thumb"], STILL, factor=(2, 2, 1))[0]
     strong = low > 0.3 * low.max()
     assert float((change[strong] * low[strong]).sum() / (low[strong] ** 2).sum()) == pytest.approx(
         1.0, abs=0.15
     )
-    single = effects([run])[1]["thumb"]
+    single = simulate_effects([run])[1]["thumb"]
     assert float(np.abs(true["thumb"] - single).max()) > 0.05 * float(single.max())
     assert set(true) == {"thumb", "little"}
     assert quiet.shape == single.shape
@@ -145,7 +149,7 @@ def test_known_effects_are_those_of_the_optimal_combination(
 def test_echoes_of_a_null_run_have_no_effects(null_run: SimulatedRun) -> None:
     echoes = [simulate_echo(null_run, number, te) for number, te in enumerate(TES[:2], 1)]
     assert echoes[0].changes == {}
-    _, changes = effects(echoes)
+    _, changes = simulate_effects(echoes)
     assert set(changes) == {"thumb", "little"}
     assert all(not change.any() for change in changes.values())
 

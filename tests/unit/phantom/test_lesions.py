@@ -12,7 +12,7 @@ from bids_sr.phantom.ground_truth import write_structural_truth
 from bids_sr.phantom.head import Head
 from bids_sr.phantom.lesions import add_lesions, map_lesion_locations
 from bids_sr.phantom.simulated_subject import SimulatedSubject
-from bids_sr.phantom.still_scans import PROTOCOLS, StillScan, tissue_shares
+from bids_sr.phantom.still_scans import PROTOCOLS, StillScan, sample_tissue_fractions
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.structural.lesions import white_matter_hyperintensities
 from bids_sr.structural.tissue_overlap import overlap
@@ -101,6 +101,6 @@ def test_fraction_and_mask_of_lesions_are_stored_on_the_grid_of_the_t1w_image(
     np.testing.assert_allclose(mask.affine, preset.t1w_affine)
     assert mask.shape == preset.t1w_shape
     np.testing.assert_array_equal(mask.get_fdata() > 0, fraction >= 0.5)
-    np.testing.assert_allclose(fraction, tissue_shares(subject)["WMH"], atol=1e-3)
+    np.testing.assert_allclose(fraction, sample_tissue_fractions(subject)["WMH"], atol=1e-3)
     expected = (head.fractions["lesion"] > 0.5).sum() * 8
     assert mask.get_fdata().sum() * 8 == pytest.approx(expected, rel=0.2)  # mm3

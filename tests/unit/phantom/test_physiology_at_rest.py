@@ -10,8 +10,8 @@ import pytest
 
 from bids_sr.config import UsageError
 from bids_sr.phantom.activity import FOCI
-from bids_sr.phantom.bold_run import bold_run
-from bids_sr.phantom.physiology import _BAND, Fluctuations
+from bids_sr.phantom.bold_run import simulate_bold_run
+from bids_sr.phantom.physiology import _BAND_HZ, Fluctuations
 from bids_sr.phantom.presets import PRESETS, TASKS
 from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.simulated_subject import SimulatedSubject
@@ -28,7 +28,9 @@ def test_network_signals_are_slow_uncorrelated_and_of_unit_variance(seconds: flo
     npt.assert_allclose(np.corrcoef(values), np.eye(3), atol=0.06)
     power = np.abs(np.fft.rfft(values - values.mean(axis=1, keepdims=True), axis=1)) ** 2
     frequencies = np.fft.rfftfreq(times.size, 0.5)
-    outside = (frequencies > _BAND[1] + 1.5 / seconds) | (frequencies < _BAND[0] - 1.5 / seconds)
+    outside = (frequencies > _BAND_HZ[1] + 1.5 / seconds) | (
+        frequencies < _BAND_HZ[0] - 1.5 / seconds
+    )
     assert power[:, outside].sum() < 0.05 * power.sum()
 
 
@@ -44,14 +46,14 @@ def test_foci_of_networks_match_the_default_seeds() -> None:
 
 def test_voxels_follow_their_network_with_the_known_amplitude() -> None:
     """Without noise, voxels contain the signal of their own network only."""
-    from bids_sr.phantom.ground_truth import effects
+    from bids_sr.phantom.ground_truth import simulate_effects
 
-    run = bold_run(SimulatedSubject(PRESETS["tiny"], "ribbon", seed=3, task="rest"))
+    run = simulate_bold_run(SimulatedSubject(PRESETS["tiny"], "ribbon", seed=3, task="rest"))
     assert run.events == []
-    _, true = effects([run])
+    _, true = simulate_effects([run])
     assert set(true) == {"motor", "defaultMode"}  # no visual cortex in the field of view
     times = (np.arange(30)[:, None] * 2.0) + PRESETS["tiny"].slice_times
-    rest, changes = run.parts
+    rest, changes = run.prepared_scenes
     signals = {name: run.responses(name, times) for name in changes}
     volumes = np.stack(
         [

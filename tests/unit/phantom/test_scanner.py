@@ -8,7 +8,7 @@ import pytest
 
 from bids_sr.phantom import scanner as scanner_module
 from bids_sr.phantom.presets import _make_centered_affine
-from bids_sr.phantom.scanner import Scanner, _readout_blur, distortion, magnitude
+from bids_sr.phantom.scanner import Scanner, _make_readout_blur, draw_distortion, magnitude
 from bids_sr.spatial.transforms import hr_grid, invert, rigid_matrix
 from bids_sr.sr.matrices import kspace_crop
 
@@ -92,7 +92,9 @@ def test_the_low_resolution_image_is_the_truncated_high_resolution_image() -> No
 def test_moving_and_still_scanner_agree_without_motion() -> None:
     machine = scanner()
     # remove the blur of the readout
-    machine._crop[1] = np.linalg.solve(_readout_blur(SHAPE[1]), machine._crop[1])
+    machine._crop_matrices[1] = np.linalg.solve(
+        _make_readout_blur(SHAPE[1]), machine._crop_matrices[1]
+    )
     scene = blob((5.0, 5.0, 10.0), width=5.0)
     moving = machine.acquire_moving(machine.prepare(machine.resample_scene(scene)), np.eye(4))
     expected = machine.acquire_still(scene)
@@ -104,7 +106,7 @@ def test_truncation_applies_to_the_complex_image(monkeypatch: pytest.MonkeyPatch
     images = {}
     # much larger than for any coil: the k-space of the image leaves the acquired window
     for radians in (0.0, 300.0):
-        monkeypatch.setattr(scanner_module, "_PHASE", radians)
+        monkeypatch.setattr(scanner_module, "_PHASE_RAD", radians)
         machine = scanner()
         moving = machine.acquire_moving(machine.prepare(machine.resample_scene(scene)), np.eye(4))
         still = machine.acquire_still(scene)
@@ -114,7 +116,7 @@ def test_truncation_applies_to_the_complex_image(monkeypatch: pytest.MonkeyPatch
 
 
 def test_readout_blur_keeps_the_mean_and_widens_a_point_along_phase_encoding() -> None:
-    blur = _readout_blur(SHAPE[1])
+    blur = _make_readout_blur(SHAPE[1])
     npt.assert_allclose(blur.sum(1), 1.0, atol=1e-12)
     profile = np.abs(blur[:, 16])
     assert profile.argmax() == 16
@@ -138,7 +140,7 @@ def distortion_field() -> np.ndarray:
     grid = scanner().dense_grid
     inside = np.zeros(grid[0], dtype=bool)
     inside[30:-30, 25:-25] = True
-    return distortion(np.random.default_rng(2), grid, inside, 3.0)
+    return draw_distortion(np.random.default_rng(2), grid, inside, 3.0)
 
 
 def test_distortion_has_the_requested_size_and_no_affine_part() -> None:
@@ -196,7 +198,7 @@ def test_a_slice_is_the_mean_over_its_thickness() -> None:
     through = machine.ratio[2]
     dense = np.zeros(shape, dtype=np.float32)
     # lower half of the first slice
-    dense[:, :, scanner_module.MARGIN : scanner_module.MARGIN + through // 2] = 8.0
+    dense[:, :, scanner_module.MARGIN_SAMPLES : scanner_module.MARGIN_SAMPLES + through // 2] = 8.0
     image = np.abs(machine.acquire_ideal(dense))
     npt.assert_allclose(image[4:-4, 4:-4, 0], 4.0, rtol=1e-2)  # exclude ringing at the edge
     npt.assert_allclose(image[..., 1:], 0.0, atol=1e-5)

@@ -6,15 +6,15 @@ import numpy as np
 import numpy.testing as npt
 import pytest
 
-from bids_sr.phantom.block_design import response
+from bids_sr.phantom.block_design import predict_response
 from bids_sr.phantom.bold_run import SimulatedRun, _map_in_order
-from bids_sr.phantom.fields import distance, polynomial, smooth_field, upsample
-from bids_sr.phantom.ground_truth import effects
-from bids_sr.phantom.poses import CENTER, draw_motion, draw_pose
+from bids_sr.phantom.fields import distance_to_mask, polynomial, smooth_field, upsample
+from bids_sr.phantom.ground_truth import simulate_effects
+from bids_sr.phantom.poses import ROTATION_CENTER, draw_motion, draw_pose
 from bids_sr.phantom.presets import _CONDITIONS, PRESETS
 from bids_sr.phantom.sequences import PulseSequence
-from bids_sr.phantom.simulated_subject import Draw, SimulatedSubject
-from bids_sr.phantom.still_scans import pair as pair_of, t1w
+from bids_sr.phantom.simulated_subject import RandomStreams, SimulatedSubject
+from bids_sr.phantom.still_scans import simulate_pair as pair_of, simulate_t1w
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_params
 from bids_sr.sr.matrices import kspace_crop
@@ -61,15 +61,18 @@ def test_activation_in_the_series_has_the_known_amplitude(
         for t in range(preset.volumes)
     ]
     data = np.stack(realigned, -1)[..., first:]
-    rest = run.still()
+    rest = run.simulate_still_volume()
     times = (np.arange(preset.volumes) * preset.tr)[first:]
     for k, condition in enumerate(_CONDITIONS):
-        truth = run.still(**{condition: 1.0}) - rest
+        truth = run.simulate_still_volume(**{condition: 1.0}) - rest
         voxels = np.argwhere(truth > 0.4 * truth.max())
         measured = []
         for x, y, z in voxels:
             design = np.stack(
-                [response(run.events, c, times + preset.slice_times[z]) for c in _CONDITIONS],
+                [
+                    predict_response(run.events, c, times + preset.slice_times[z])
+                    for c in _CONDITIONS
+                ],
                 axis=1,
             )
             measured.append(np.linalg.lstsq(design, data[x, y, z], rcond=None)[0][k])
@@ -84,11 +87,11 @@ def test_the_null_series_differs_only_by_activation(
     run: SimulatedRun, null_series: np.ndarray, series: np.ndarray
 ) -> None:
     npt.assert_array_equal(null_series[..., 0], series[..., 0])  # the run starts at rest
-    signal = response(run.events, "thumb", np.arange(run.preset.volumes) * run.preset.tr)
+    signal = predict_response(run.events, "thumb", np.arange(run.preset.volumes) * run.preset.tr)
     peak_volume = int(np.argmax(signal))
     change = series[..., peak_volume] - null_series[..., peak_volume]
     truth = kspace_crop(
-        effects([run])[1]["thumb"], run.subject.hr_grid[1], factor=run.preset.factor
+        simulate_effects([run])[1]["thumb"], run.subject.hr_grid[1], factor=run.preset.factor
     )[0]
     assert np.corrcoef(change[truth > 1], truth[truth > 1])[0, 1] > 0.9
     assert np.abs(change[np.abs(truth) < 0.01]).max() < 0.15 * change.max()
@@ -166,7 +169,7 @@ def test_noise_of_the_pair_scales_with_voxel_size_and_is_independent(
 
 
 def test_the_t1w_scan_shows_the_head_in_its_pose(subject: SimulatedSubject) -> None:
-    scan = t1w(subject)
+    scan = simulate_t1w(subject)
     image, affine = scan.image, scan.affine
     assert image.shape == subject.preset.t1w_shape
     brain = subject.head.brain.astype(np.float32)
@@ -200,7 +203,7 @@ def test_the_t1w_scan_shows_the_head_in_its_pose(subject: SimulatedSubject) -> N
 def test_motion_is_small_smooth_and_zero_at_the_reference_volume() -> None:
     motion = draw_motion(np.random.default_rng(0), 300, 2.0, 3)
     npt.assert_array_equal(motion[3], np.eye(4))
-    params = np.array([rigid_params(matrix, CENTER) for matrix in motion])
+    params = np.array([rigid_params(matrix, ROTATION_CENTER) for matrix in motion])
     assert 0.1 < np.abs(params[:, :3]).max() < 2.5
     assert np.rad2deg(np.abs(params[:, 3:]).max()) < 2.5
     assert np.median(np.abs(np.diff(params[:, :3], axis=0))) < 0.05
@@ -208,7 +211,9 @@ def test_motion_is_small_smooth_and_zero_at_the_reference_volume() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_random_poses_are_within_the_requested_range(seed: int) -> None:
-    params = rigid_params(draw_pose(np.random.default_rng(seed), (1.0, 2.0), (0.5, 1.5)), CENTER)
+    params = rigid_params(
+        draw_pose(np.random.default_rng(seed), (1.0, 2.0), (0.5, 1.5)), ROTATION_CENTER
+    )
     assert 1.0 <= np.linalg.norm(params[:3]) <= 2.0
     assert 0.5 <= np.rad2deg(np.linalg.norm(params[3:])) <= 1.5
 
@@ -232,14 +237,14 @@ def test_parallel_map_keeps_order_and_raises_errors() -> None:
 
 
 def test_streams_of_random_numbers_are_reproducible_and_independent() -> None:
-    draw = Draw(seed=1, subject=0)
+    draw = RandomStreams(seed=1, subject=0)
     base = draw("bold", 3).random()
-    assert base == Draw(seed=1, subject=0)("bold", 3).random()
+    assert base == RandomStreams(seed=1, subject=0)("bold", 3).random()
     streams = [
         draw("bold", 4),
         draw("pair", 3),
-        Draw(seed=1, subject=1)("bold", 3),
-        Draw(seed=2, subject=0)("bold", 3),
+        RandomStreams(seed=1, subject=1)("bold", 3),
+        RandomStreams(seed=2, subject=0)("bold", 3),
     ]
     assert base not in [stream.random() for stream in streams]
 
@@ -260,7 +265,7 @@ def test_random_fields_have_mean_0_sd_1_and_their_shape() -> None:
 def test_distance_from_a_plane_is_in_mm(step: int) -> None:
     mask = np.zeros((21, 8, 8), dtype=bool)
     mask[:6] = True
-    distances = distance(mask, step, 1.5)
+    distances = distance_to_mask(mask, step, 1.5)
     expected = np.maximum(0, np.arange(21) - 5) * 1.5
     npt.assert_allclose(distances[:, 4, 4], expected, atol=1.5 * step)
     assert distances[20, 4, 4] > distances[10, 4, 4] > distances[5, 4, 4] >= 0
@@ -277,9 +282,9 @@ def test_fields_of_view_of_presets_include_the_motor_areas(name: str) -> None:
 def test_subjects_of_a_seed_differ_and_pairs_have_different_poses() -> None:
     preset = PRESETS["tiny"]
     first = SimulatedSubject(preset, "ribbon", seed=3, number=1, pairs=2)
-    other_draw = Draw(seed=3, subject=0)
+    other_draw = RandomStreams(seed=3, subject=0)
     assert first.draw("head").random() != other_draw("head").random()
     poses = first.pair_poses
     assert np.abs(poses[0]["lowres"] - poses[1]["lowres"]).max() > 0.01
-    relative_pose = rigid_params(poses[0]["highres"] @ invert(poses[0]["lowres"]), CENTER)
+    relative_pose = rigid_params(poses[0]["highres"] @ invert(poses[0]["lowres"]), ROTATION_CENTER)
     assert np.linalg.norm(relative_pose[:3]) < 0.35

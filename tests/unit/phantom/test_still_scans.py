@@ -17,10 +17,10 @@ from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.phantom.still_scans import (
     PROTOCOLS,
     StillScan,
-    _low_grid,
+    _make_lowres_grid,
     _nulling_time,
-    structural,
-    tissue_shares,
+    sample_tissue_fractions,
+    simulate_structural_scans,
 )
 from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.resampling import sample_volume
@@ -29,7 +29,7 @@ from bids_sr.spatial.transforms import invert
 
 @pytest.fixture(scope="module")
 def scans(subject: SimulatedSubject) -> dict[tuple[str, str], StillScan]:
-    return {(scan.acquisition, scan.contrast): scan for scan in structural(subject)}
+    return {(scan.acquisition, scan.contrast): scan for scan in simulate_structural_scans(subject)}
 
 
 def test_signals_of_a_spin_echo_by_hand() -> None:
@@ -85,7 +85,7 @@ def test_all_scans_except_the_high_resolution_t1w_are_on_their_grids(
         ("lowres", "FLAIR"),
     }
     preset = subject.preset
-    shape, affine = _low_grid(preset)
+    shape, affine = _make_lowres_grid(preset)
     assert shape == (46, 56, 48)
     np.testing.assert_allclose(np.diag(affine)[:3], [4, 4, 4])
     for end in (-0.5, 0.5):  # outer corners of the field of view
@@ -141,7 +141,7 @@ def test_the_known_pose_aligns_the_low_resolution_scan(
 
 
 def test_known_tissue_shares_sum_to_1_in_the_brain(subject: SimulatedSubject) -> None:
-    shares = tissue_shares(subject)
+    shares = sample_tissue_fractions(subject)
     total = sum(shares.values())
     pose = subject.bold_pose @ invert(subject.t1w_pose)
     grid = (subject.preset.t1w_shape, subject.preset.t1w_affine)

@@ -25,7 +25,7 @@ from bids_sr.preflight.exclusions import (
 )
 from bids_sr.preflight.validator import _find_validator
 from bids_sr.report.index_page import write_index
-from bids_sr.report.run_notes import note_run
+from bids_sr.report.run_notes import record_run
 
 
 def settings_for(maker: BidsMaker, *extra: str) -> Settings:
@@ -547,11 +547,11 @@ def test_the_index_page_lists_skipped_runs_with_the_reason(tmp_path: Path) -> No
         replace(notice, subject="02", run="sub-02_task-tap"),
     ]
     record(out / "logs" / "one", notices)
-    assert note_run(out / "logs" / "one", ["01"], settings="a")
+    assert record_run(out / "logs" / "one", ["01"], settings="a")
     page = write_index(out).read_text(encoding="utf-8")
     assert page.count(reason) == 2
     assert "sub-02 (no report)" in page
     record(out / "logs" / "two", notices)
-    assert not note_run(out / "logs" / "two", ["01"], settings="a")
-    assert note_run(out / "logs" / "three", ["01", "02"], settings="a")
+    assert not record_run(out / "logs" / "two", ["01"], settings="a")
+    assert record_run(out / "logs" / "three", ["01", "02"], settings="a")
     assert reason not in write_index(out).read_text(encoding="utf-8")

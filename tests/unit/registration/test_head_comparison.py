@@ -9,7 +9,7 @@ from bids_sr.registration.head_comparison import (
     SAME_HEAD,
     head_similarity,
     is_mirrored,
-    resample_to_reference,
+    resample_with_field_of_view,
     signal_ratio,
 )
 
@@ -62,7 +62,7 @@ def test_swapped_sides_are_recognized(moved_mm):
     moved = ndimage.shift(head(noise=5).data, (moved_mm / 3, 0, 0), order=1, cval=10.0)
     mirrored, same, other = Volume(moved[::-1], AFFINE), Volume(moved, AFFINE), head(1)
     for image, expected in ((mirrored, True), (same, False), (other, False)):
-        placed = resample_to_reference(image, first, np.eye(4))
+        placed = resample_with_field_of_view(image, first, np.eye(4))
         similarity = head_similarity(first.data, placed, mask(), first.zooms)
         assert is_mirrored(first, image, mask(), np.eye(4), similarity) is expected
     assert SAME_HEAD < 1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bids_sr.registration import mixture_segmentation
-from bids_sr.registration.mixture_segmentation import segmentation, tissue_probabilities
+from bids_sr.registration.mixture_segmentation import compute_tissue_probabilities, label_tissues
 
 
 def layers(noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -23,20 +23,20 @@ def layers(noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_known_tissues_are_recovered_and_probabilities_sum_to_1(with_priors: bool) -> None:
     image, labels, mask = layers(90.0)
     priors = np.stack([labels == 1, labels == 2, labels == 3]) * 0.6 + 0.2 if with_priors else None
-    probabilities = tissue_probabilities(image, mask, priors)
+    probabilities = compute_tissue_probabilities(image, mask, priors)
     assert np.allclose(probabilities.sum(axis=0)[mask], 1, atol=1e-5)
     assert not probabilities[:, ~mask].any()
-    assert (segmentation(probabilities)[mask] == labels[mask]).mean() > 0.95
-    assert not segmentation(probabilities)[~mask].any()
+    assert (label_tissues(probabilities)[mask] == labels[mask]).mean() > 0.95
+    assert not label_tissues(probabilities)[~mask].any()
 
 
 def test_neighbors_improve_accuracy_in_strong_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     image, labels, mask = layers(180.0)
-    with_neighbors = tissue_probabilities(image, mask)
-    monkeypatch.setattr(mixture_segmentation, "_FIELD_ROUNDS", 0)
-    without_neighbors = tissue_probabilities(image, mask)
+    with_neighbors = compute_tissue_probabilities(image, mask)
+    monkeypatch.setattr(mixture_segmentation, "_N_FIELD_ROUNDS", 0)
+    without_neighbors = compute_tissue_probabilities(image, mask)
     accuracies = [
-        (segmentation(probabilities)[mask] == labels[mask]).mean()
+        (label_tissues(probabilities)[mask] == labels[mask]).mean()
         for probabilities in (without_neighbors, with_neighbors)
     ]
     assert accuracies[1] > accuracies[0] + 0.03
@@ -45,9 +45,11 @@ def test_neighbors_improve_accuracy_in_strong_noise(monkeypatch: pytest.MonkeyPa
 def test_tissues_do_not_depend_on_scale_and_empty_images_are_rejected() -> None:
     image, _, mask = layers(60.0)
     assert np.allclose(
-        tissue_probabilities(image, mask), tissue_probabilities(7 * image, mask), atol=1e-3
+        compute_tissue_probabilities(image, mask),
+        compute_tissue_probabilities(7 * image, mask),
+        atol=1e-3,
     )
     with pytest.raises(ValueError, match="zero everywhere inside its brain mask"):
-        tissue_probabilities(np.zeros(mask.shape), mask)
+        compute_tissue_probabilities(np.zeros(mask.shape), mask)
     with pytest.raises(ValueError, match="empty"):
-        tissue_probabilities(image, np.zeros_like(mask))
+        compute_tissue_probabilities(image, np.zeros_like(mask))

@@ -11,7 +11,7 @@ from heads import brain, grid, seen, t2star
 from bids_sr.io.volume import Volume
 from bids_sr.registration import rigid as rigid_module
 from bids_sr.registration.ants import read_linear, register
-from bids_sr.registration.rigid import dilate_for_metric, linear_stages, rigid
+from bids_sr.registration.rigid import dilate_for_metric, linear_stages, register_rigid
 from bids_sr.spatial import masks
 from bids_sr.spatial.transforms import displacement, invert, rigid_matrix, voxel_centers
 
@@ -57,7 +57,9 @@ def test_only_the_best_rotated_start_is_registered_on_all_voxels(
         return register(fixed, *args, **options)
 
     monkeypatch.setattr(rigid_module, "register", count)
-    fit = rigid(boldref, turned, mask, t1w_mask, seed=1, prefix=str(tmp_path / "x_"), soft=True)
+    fit = register_rigid(
+        boldref, turned, mask, t1w_mask, seed=1, prefix=str(tmp_path / "x_"), soft=True
+    )
     points = voxel_centers(mask, boldref.affine)
     assert displacement(fit.xfm, xfm @ invert(MOVED), points).max() < 0.6  # a tenth of a voxel
     assert fit.start == start

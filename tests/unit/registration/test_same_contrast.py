@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.io.volume import Volume
-from bids_sr.registration.same_contrast import align_alike
+from bids_sr.registration.same_contrast import align_same_contrast
 
 SHAPE = (36, 36, 18)
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
@@ -36,11 +36,11 @@ def test_a_known_pose_is_recovered(shift_mm, degrees):
     known_pose = pose(shift_mm, degrees)
     # same values, another position in the scanner
     moving = Volume(fixed.data, known_pose @ AFFINE)
-    estimate = align_alike(fixed, moving, mask)
+    estimate = align_same_contrast(fixed, moving, mask)
     assert estimate is not None
     np.testing.assert_allclose(estimate, known_pose, atol=0.05)
 
 
 def test_another_head_is_not_aligned():
     fixed, mask = head()
-    assert align_alike(fixed, head(seed=1)[0], mask) is None
+    assert align_same_contrast(fixed, head(seed=1)[0], mask) is None

@@ -11,9 +11,9 @@ from bids_sr.registration.series_alignment import (
     ComparedError,
     align_volumes,
     check_alignment,
-    moments,
-    poses_of,
-    rejection_reason,
+    comparison_volumes,
+    find_rejection,
+    find_series_poses,
 )
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
@@ -47,7 +47,7 @@ def scene():
 
 
 def align_changed(scene, change):
-    volumes = {t: scene[2][t] for t in moments(COUNT)}
+    volumes = {t: scene[2][t] for t in comparison_volumes(COUNT)}
     return align_volumes(volumes, {t: change(volume, t) for t, volume in volumes.items()}, AFFINE)
 
 
@@ -55,7 +55,7 @@ def test_a_denoised_series_is_aligned_with_its_run(scene):
     alignment = align_changed(scene, lambda volume, t: 0.97 * ndimage.gaussian_filter(volume, 0.6))
     assert alignment.follows_motion
     assert np.abs(alignment.shift).max() < 0.05
-    assert rejection_reason(alignment) is None
+    assert find_rejection(alignment) is None
     assert alignment.facts()["frame"] == "as acquired"
 
 
@@ -69,14 +69,14 @@ def test_error_of_a_shifted_series_states_the_shift_in_voxels(scene, axis, voxel
         scene, lambda volume, t: ndimage.shift(volume, shift, mode="nearest")
     )
     assert alignment.shift[axis] == pytest.approx(voxels, abs=0.03)
-    reason, _ = rejection_reason(alignment)
+    reason, _ = find_rejection(alignment)
     assert message in reason
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5])
 def test_smoothing_across_the_edge_of_the_field_of_view_is_not_a_shift(scene, shift):
     sigma = np.array([14.0, 14, 14]) / 2.355 / (3, 3, 4)
-    cut = {t: volume[:, :, 4:] for t, volume in scene[2].items() if t in moments(COUNT)}
+    cut = {t: volume[:, :, 4:] for t, volume in scene[2].items() if t in comparison_volumes(COUNT)}
     smooth = {
         t: ndimage.shift(ndimage.gaussian_filter(volume_cut, sigma), (0, 0, shift), mode="nearest")
         for t, volume_cut in cut.items()
@@ -91,7 +91,7 @@ def test_a_shift_by_half_a_high_resolution_voxel_is_detected(scene):
         scene, lambda volume, t: np.roll(upsample("zerofill", volume, (2, 2, 1)), 1, axis=0)
     )
     assert alignment.shift[0] == pytest.approx(0.5, abs=0.03)
-    assert rejection_reason(alignment) is not None
+    assert find_rejection(alignment) is not None
 
 
 def test_a_realigned_series_is_detected(scene):
@@ -105,15 +105,15 @@ def test_a_realigned_series_is_detected(scene):
     )
     assert not alignment.follows_motion
     assert alignment.spread_mm > 0.2
-    assert rejection_reason(alignment) is None
+    assert find_rejection(alignment) is None
 
 
 def test_another_run_and_a_demeaned_series_are_rejected(scene):
     rng = np.random.default_rng(2)
     other_run = align_changed(scene, lambda volume, t: scene[0] + rng.normal(0, 12, SHAPE))
-    assert "another run" in rejection_reason(other_run)[0]
+    assert "another run" in find_rejection(other_run)[0]
     demeaned = align_changed(scene, lambda volume, t: volume - scene[0])
-    assert "mean may have been subtracted" in rejection_reason(demeaned)[0]
+    assert "mean may have been subtracted" in find_rejection(demeaned)[0]
 
 
 def test_a_realigned_series_has_a_single_pose(scene, tmp_path):
@@ -140,9 +140,12 @@ def test_a_realigned_series_has_a_single_pose(scene, tmp_path):
     ):
         reference, mask = Volume(still, AFFINE), still > 300
         np.testing.assert_array_equal(
-            poses_of(check_alignment(acquired, acquired), poses, acquired, reference, mask), poses
+            find_series_poses(
+                check_alignment(acquired, acquired), poses, acquired, reference, mask
+            ),
+            poses,
         )
-        estimated_poses = poses_of(
+        estimated_poses = find_series_poses(
             check_alignment(acquired, realigned), poses, realigned, reference, mask
         )
     assert len(estimated_poses) == COUNT

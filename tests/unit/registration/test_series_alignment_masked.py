@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.phantom.bold_run import bold_run
-from bids_sr.phantom.poses import CENTER
+from bids_sr.phantom.bold_run import simulate_bold_run
+from bids_sr.phantom.poses import ROTATION_CENTER
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import SimulatedSubject
-from bids_sr.registration.series_alignment import align_volumes, rejection_reason
+from bids_sr.registration.series_alignment import align_volumes, find_rejection
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.transforms import rigid_matrix
 
@@ -20,13 +20,13 @@ Volumes = dict[int, np.ndarray]
 @pytest.fixture(scope="module")
 def simulated_series() -> tuple[Volumes, Volumes, np.ndarray]:
     """Return volumes of a moving head, of the still head, and the affine."""
-    run = bold_run(SimulatedSubject(PRESETS["tiny"], "ribbon", seed=3))
-    rest, _ = run.parts
+    run = simulate_bold_run(SimulatedSubject(PRESETS["tiny"], "ribbon", seed=3))
+    rest, _ = run.prepared_scenes
     motion = {
         0: np.eye(4),
         1: np.eye(4),
-        7: rigid_matrix(np.array([0.4, 0.6, 0.9, 0.01, 0, 0]), CENTER),
-        8: rigid_matrix(np.array([0.5, 0.6, 0.9, 0.01, 0, 0]), CENTER),
+        7: rigid_matrix(np.array([0.4, 0.6, 0.9, 0.01, 0, 0]), ROTATION_CENTER),
+        8: rigid_matrix(np.array([0.5, 0.6, 0.9, 0.01, 0, 0]), ROTATION_CENTER),
     }
     series = [
         {
@@ -49,7 +49,7 @@ def test_a_masked_series_is_aligned_with_its_run(
 ) -> None:
     run, _, affine = simulated_series
     alignment = align_volumes(run, mask_volumes(run, affine), affine)
-    assert rejection_reason(alignment) is None
+    assert find_rejection(alignment) is None
     assert alignment.follows_motion
     assert np.abs(alignment.shift).max() < 0.02
     assert (alignment.scale, alignment.offset) == (1.0, 0.0)
@@ -71,7 +71,7 @@ def test_a_masked_realigned_series_is_detected(
 ) -> None:
     run, still, affine = simulated_series
     alignment = align_volumes(run, mask_volumes(still, affine), affine)
-    assert rejection_reason(alignment) is None
+    assert find_rejection(alignment) is None
     assert not alignment.follows_motion
 
 
@@ -80,7 +80,7 @@ def test_a_masked_shifted_series_is_rejected(
 ) -> None:
     run, _, affine = simulated_series
     shifted = {t: np.roll(volume, 1, axis=1) for t, volume in mask_volumes(run, affine).items()}
-    assert rejection_reason(align_volumes(run, shifted, affine)) is not None
+    assert find_rejection(align_volumes(run, shifted, affine)) is not None
 
 
 def test_a_demeaned_series_is_rejected(
@@ -88,7 +88,7 @@ def test_a_demeaned_series_is_rejected(
 ) -> None:
     run, _, affine = simulated_series
     mean = np.mean(list(run.values()), axis=0)
-    refusal = rejection_reason(
+    refusal = find_rejection(
         align_volumes(run, {t: volume - mean for t, volume in run.items()}, affine)
     )
     assert refusal is not None

@@ -19,12 +19,12 @@ from PIL import Image
 
 from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.figures import canvas
-from bids_sr.figures.map_viewer import mni_nodes, viewer_html
+from bids_sr.figures.map_viewer import make_mni_nodes, viewer_html
 from bids_sr.figures.maps import MAP_COLORS
 from bids_sr.figures.svg_files import save_svg
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow
-from bids_sr.report.assembler import _embed, _Reportlet, _Section, _Strip, write_page
+from bids_sr.report.assembler import _embed, _PanelGroup, _Reportlet, _Section, write_page
 from bids_sr.report.cluster_tables import clusters_html
 from bids_sr.report.facts import facts_html, messages_html
 from bids_sr.report.figure_archive import ArchivedFigure
@@ -110,7 +110,7 @@ def page(tmp_path_factory) -> Path:
     x, y, z = np.indices((20, 24, 8))
     background = Volume((10.0 * x + 20 * y + 30 * z), FINE)
     files = {"all|none|raw": "sub-01/func/all_raw.nii.gz"}
-    mni = np.add(mni_nodes((20, 24, 8), FINE), [10, 0, -5])
+    mni = np.add(make_mni_nodes((20, 24, 8), FINE), [10, 0, -5])
     viewer = viewer_html(
         maps, background, background.like(np.ones((20, 24, 8))), files=files, mni=mni
     )
@@ -143,7 +143,7 @@ def page(tmp_path_factory) -> Path:
             name="maps",
             title="Maps",
             blocks=[
-                _Strip(
+                _PanelGroup(
                     name="maps-0",
                     run="task tap, run 1",
                     panels=[_Reportlet(content=viewer + clusters)],
@@ -153,13 +153,13 @@ def page(tmp_path_factory) -> Path:
         _Section(
             name="activation",
             title="Activation",
-            blocks=[_Strip(name="a-0", panels=figures)],
+            blocks=[_PanelGroup(name="a-0", panels=figures)],
             folded=True,
         ),
         _Section(
             name="errors",
             title="Errors",
-            blocks=[_Strip(name="e-0", panels=[_Reportlet(content=NONE)])],
+            blocks=[_PanelGroup(name="e-0", panels=[_Reportlet(content=NONE)])],
             folded=True,
         ),
     ]
@@ -187,11 +187,11 @@ def page(tmp_path_factory) -> Path:
             title="Tables",
             folded=True,
             blocks=[
-                _Strip(name="t-0", panels=facts, run="task tap, run 1"),
-                _Strip(
+                _PanelGroup(name="t-0", panels=facts, run="task tap, run 1"),
+                _PanelGroup(
                     name="t-1", panels=[_Reportlet(content="one")], tab="One", subtitle="The first"
                 ),
-                _Strip(
+                _PanelGroup(
                     name="t-2",
                     panels=[_Reportlet(content=render_selector(tables))],
                     tab="Two",
@@ -220,7 +220,7 @@ def page(tmp_path_factory) -> Path:
         _Section(
             name="drawn",
             title="Drawn",
-            blocks=[_Strip(name="d-0", panels=figure_panels, caption="Of both.")],
+            blocks=[_PanelGroup(name="d-0", panels=figure_panels, caption="Of both.")],
         )
     )
     target = folder / "sub-01.html"
@@ -487,7 +487,7 @@ def test_nothing_on_the_first_screen_overflows(browser, tmp_path, width):
     section = _Section(
         name="overview",
         title="Overview",
-        blocks=[_Strip(name="o-0", panels=[_Reportlet(content=overview())])],
+        blocks=[_PanelGroup(name="o-0", panels=[_Reportlet(content=overview())])],
     )
     write_page(tmp_path / "page.html", title="bids-sr: sub-01", sections=[section])
     context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
@@ -590,7 +590,7 @@ def test_a_figure_has_the_background_and_text_color_of_the_page(
         name="drawn",
         title="Drawn",
         blocks=[
-            _Strip(
+            _PanelGroup(
                 name="d-0",
                 panels=[_Reportlet(content=_embed(archived_figure(file), static=True, alt=""))],
             )

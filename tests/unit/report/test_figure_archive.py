@@ -48,7 +48,7 @@ def test_packed_figures_are_shown_like_those_in_the_folder(tmp_path: Path) -> No
     page = {}
     for name, root in {"packed": out, "loose": staged}.items():
         page[name] = _build_report(
-            root, "01", shown=figure_declarations(), log_dir=tmp_path / "logs"
+            root, "01", declarations=figure_declarations(), log_dir=tmp_path / "logs"
         ).read_text(encoding="utf-8")
     assert page["packed"] == page["loose"]
     assert 'alt="head"' in page["packed"] or 'aria-label="head"' in page["packed"]

@@ -21,8 +21,8 @@ def test_entries_are_split_and_read():
     raw = boilerplate.split_bibtex(BIB)
     assert list(raw) == ["power2017", "tool", "many"]
     entry = text._read_entry(raw["power2017"])
-    assert text.authors(entry) == [("Power", "Jonathan D."), ("Müller", "Józef")]
-    fields = {name: text.plain(value) for name, value in entry.fields.items()}
+    assert text.list_authors(entry) == [("Power", "Jonathan D."), ("Müller", "Józef")]
+    fields = {name: text.plain_text(value) for name, value in entry.fields.items()}
     assert fields["title"] == "A fMRI <look> at &"
     assert (fields["journal"], fields["volume"], fields["pages"]) == (
         "NeuroImage",
@@ -101,7 +101,7 @@ def test_names_with_particles_and_non_ascii_letters_stay_complete():
         r" {T}, year = 1820}"
     )
     entry = text._read_entry(raw)
-    assert text.authors(entry)[:2] == [("van der Walt", "Stéfan"), ("Ørsted", "Hans C.")]
+    assert text.list_authors(entry)[:2] == [("van der Walt", "Stéfan"), ("Ørsted", "Hans C.")]
     assert text._reference_html(entry).startswith("van der Walt S, Ørsted HC, et al. (1820).")
 
 
@@ -126,9 +126,9 @@ def test_the_bibliography_is_readable_and_its_keys_are_unique():
     assert len(keys) == len(set(keys)) == len(entries) > 0
     for raw in entries.values():
         entry = text._read_entry(raw)
-        assert text.plain(entry.fields["title"])
+        assert text.plain_text(entry.fields["title"])
         assert entry.fields["year"].isdigit()
-        assert text.authors(entry)
+        assert text.list_authors(entry)
 
 
 def test_packaged_files_are_found_and_missing_ones_are_named():

@@ -447,7 +447,7 @@ def test_external_text_is_escaped_everywhere():
     ],
 )
 def test_an_empty_table_says_that_nothing_is_available(render):
-    assert render() == tables.NOTHING
+    assert render() == tables.NO_VALUES
 
 
 def test_imported_series_have_their_verdicts_in_the_box() -> None:

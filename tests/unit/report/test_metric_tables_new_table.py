@@ -15,7 +15,7 @@ from bids_sr.pipeline.artifacts import Rows
 from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.assembler import write_subject_page
 from bids_sr.report.metric_tables import MetricTable, tables_html
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 
 # belongs in bids_sr/report/metric_tables.py
 AMPLITUDES = MetricTable(
@@ -27,7 +27,9 @@ AMPLITUDES = MetricTable(
 
 
 # belongs in bids_sr/steps/figures
-@figure(Shown("amplitudes", "evaluation", html=True, subtitle="Amplitude", missing="amplitudes"))
+@figure(
+    FigureSpec("amplitudes", "evaluation", html=True, subtitle="Amplitude", missing="amplitudes")
+)
 def draw_amplitudes(evaluation: Rows) -> Iterator[FigureDrawing]:
     """Tabulate the amplitude of known activation that each series recovers."""
     yield FigureDrawing("amplitudes", tables_html([AMPLITUDES], evaluation))
@@ -63,7 +65,7 @@ def test_a_new_table_requires_only_a_declaration_and_a_step(rows, tmp_path):
     files = [Path(path) for path in listing.read_text(encoding="utf-8").splitlines()]
     entities = {"subject": "01", "task": "tap"}
     store.store(tmp_path / "here", files, output_dir=tmp_path, entities=entities)
-    page = write_subject_page(tmp_path, "01", shown=draw_amplitudes.shown, custom={})
+    page = write_subject_page(tmp_path, "01", declarations=draw_amplitudes.shown, custom={})
     text = page.read_text(encoding="utf-8")
     titles = [f"<caption>Recovered amplitude, {name}</caption>" for name in ("all", "faces")]
     assert [text.count(title) for title in titles] == [1, 1]

@@ -15,6 +15,7 @@ from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.report.overview import (
     RunFacts,
+    _advise_maps,
     _brain_values,
     _cautions,
     _check_card,
@@ -23,7 +24,6 @@ from bids_sr.report.overview import (
     _level_card,
     _next_steps,
     _remedies,
-    _use_maps,
     flag_checks,
     motion_checks,
     overview_html,
@@ -413,8 +413,10 @@ def test_the_next_step_follows_from_the_verdict():
     accurate = {"status": "more accurate", "best": "sbl"}
     (advice,) = _next_steps(accurate, [], True, replace(RUN, maps=maps, masks=masks))
     assert re.findall(r"<code>(.*?)</code>", advice) == [maps, masks]
-    assert re.findall(r"<code>(.*?)</code>", _use_maps("sbl", replace(RUN, maps=maps))) == [maps]
-    assert "--level standard" in _use_maps("sbl", RUN)
+    assert re.findall(r"<code>(.*?)</code>", _advise_maps("sbl", replace(RUN, maps=maps))) == [
+        maps
+    ]
+    assert "--level standard" in _advise_maps("sbl", RUN)
     assert "Caution" not in advice
     (advice,) = _next_steps(accurate, [], True, replace(RUN, maps=maps), cautioned=True)
     assert "under Caution" in advice

@@ -16,7 +16,7 @@ from bids_sr.figures import canvas, svg_files
 from bids_sr.notices import RECORD, Notice, record
 from bids_sr.report.assembler import write_subject_page
 from bids_sr.report.participants_page import _build_report
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 from bids_sr.steps.figures import figure_declarations
 
 SECTIONS = (
@@ -193,7 +193,9 @@ def outputs(tmp_path, svg_text):
 
 
 def page_of(out: Path, logs: Path, **options) -> tuple[Page, str]:
-    page = _build_report(out, "sub-01", shown=figure_declarations(), log_dir=logs, **options)
+    page = _build_report(
+        out, "sub-01", declarations=figure_declarations(), log_dir=logs, **options
+    )
     text = page.read_text(encoding="utf-8")
     return Page(text), text
 
@@ -465,12 +467,12 @@ def test_the_page_does_not_depend_on_the_working_directory(outputs, tmp_path, mo
 
 def test_a_new_declaration_shows_the_figure_per_run_or_names_it_as_missing(outputs, svg_text):
     out, _ = outputs
-    drift = Shown("drift", "motion", subtitle="Drift <x>", missing="drift <x>")
+    drift = FigureSpec("drift", "motion", subtitle="Drift <x>", missing="drift <x>")
     for count in (0, 1, 2):
         if count:
             put(out / "sub-01" / "figures", "drift", svg_text, str(count), section="motion")
         page = write_subject_page(
-            out, "01", shown=[*figure_declarations(), drift], custom={}
+            out, "01", declarations=[*figure_declarations(), drift], custom={}
         ).read_text(encoding="utf-8")
         section = page[
             page.index('<section id="motion"') : page.index('<section id="superres-training"')
@@ -525,13 +527,15 @@ def test_the_page_of_several_runs_begins_with_the_map_of_all_runs(tmp_path):
         path = figures / f"sub-01_task-tap_run-{run}_desc-overview_bold.html"
         noted(path, f"<p>run {run}</p>", "overview", entities={**entities, "run": run})
     page_of_runs = write_subject_page(
-        tmp_path, "01", shown=figure_declarations(), custom={}
+        tmp_path, "01", declarations=figure_declarations(), custom={}
     ).read_text()
     assert "all-runs" not in page_of_runs
     assert 'id="participant"' not in page_of_runs  # The section is not listed as missing either.
     path = figures / "sub-01_task-tap_desc-participant_bold.html"
     noted(path, "<p>all-runs</p>", "participant", entities=entities)
-    page = write_subject_page(tmp_path, "01", shown=figure_declarations(), custom={}).read_text()
+    page = write_subject_page(
+        tmp_path, "01", declarations=figure_declarations(), custom={}
+    ).read_text()
     places = [page.index(text) for text in ("<p>all-runs", "<p>run 1", "<p>run 2")]
     assert places == sorted(places)
     assert page.index('<section id="participant"') < page.index('<section id="overview"')

@@ -57,7 +57,7 @@ def write_pages(root: Path, sessions: int = 4) -> dict[str, str]:
     """Write all pages and return their text by name."""
     logs = root / "logs"
     write_participants(
-        root, ["01", "02"], shown=figure_declarations(), log_dir=logs, sessions=sessions
+        root, ["01", "02"], declarations=figure_declarations(), log_dir=logs, sessions=sessions
     )
     write_index(root)
     return {path.name: path.read_text() for path in root.glob("*.html")}

@@ -12,7 +12,7 @@ import pytest
 from bids_sr.notices import RECORD, Notice, read_record, record
 from bids_sr.report import run_notes, run_summaries
 from bids_sr.report.index_page import write_index
-from bids_sr.report.run_notes import is_last, note_run, read_note, read_rows
+from bids_sr.report.run_notes import is_last_call, read_note, read_run_summaries, record_run
 
 
 @pytest.fixture
@@ -33,29 +33,29 @@ def _verdict(out: Path, label: str, text: str) -> None:
 
 
 def _note(out: Path, *labels: str, settings: str = "a") -> bool:
-    return note_run(out / "logs" / "run1", labels, settings=settings)
+    return record_run(out / "logs" / "run1", labels, settings=settings)
 
 
 def test_the_call_that_completes_the_participants_is_the_last(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_notes, "_FEW", 0)
+    monkeypatch.setattr(run_notes, "_MAX_FEW_PARTICIPANTS", 0)
     data = out.parent / "data"
     _note(out, "01", "02")
-    assert not is_last(out, data, "a")
+    assert not is_last_call(out, data, "a")
     _note(out, "03")
-    assert is_last(out, data, "a")
+    assert is_last_call(out, data, "a")
 
 
 def test_changed_settings_require_all_participants_again(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_notes, "_FEW", 0)
+    monkeypatch.setattr(run_notes, "_MAX_FEW_PARTICIPANTS", 0)
     _note(out, "01", "02", "03")
     _note(out, "02", settings="b")
-    assert not is_last(out, out.parent / "data", "b")
+    assert not is_last_call(out, out.parent / "data", "b")
     _note(out, "01", "03", settings="b")
-    assert is_last(out, out.parent / "data", "b")
+    assert is_last_call(out, out.parent / "data", "b")
 
 
 def test_the_record_is_read_once_until_it_changes(
@@ -69,7 +69,9 @@ def test_the_record_is_read_once_until_it_changes(
         Path, "read_text", lambda self, **options: reads.append(self) or read(self, **options)
     )
     _note(out, *labels)
-    assert [read_rows(out, label)[-1]["verdict"] for label in labels] == ["skipped: bold: "] * 8
+    assert [read_run_summaries(out, label)[-1]["verdict"] for label in labels] == [
+        "skipped: bold: "
+    ] * 8
     assert reads.count(logs / RECORD) == 1
     record(logs, [Notice(what="more", subject="09", code="left-out")])
     assert [notice.what for notice in read_record(logs)][-1] == "more"
@@ -77,7 +79,7 @@ def test_the_record_is_read_once_until_it_changes(
 
 def test_a_call_for_few_participants_always_updates_the_page(out: Path) -> None:
     _note(out, "01")
-    assert is_last(out, out.parent / "data", "a")
+    assert is_last_call(out, out.parent / "data", "a")
 
 
 def test_noted_verdicts_are_shown_without_reading_tables(
@@ -97,9 +99,9 @@ def test_noted_verdicts_are_shown_without_reading_tables(
 def test_files_changed_after_the_note_are_read_again(out: Path) -> None:
     _note(out, "01")
     _verdict(out, "01", "Another.")
-    assert [row["verdict"] for row in read_rows(out, "01")] == ["Another."]
+    assert [row["verdict"] for row in read_run_summaries(out, "01")] == ["Another."]
     (out / "sub-01" / "func" / "sub-01_task-tap_desc-verdict_metrics.json").unlink()
-    assert read_rows(out, "01") == []
+    assert read_run_summaries(out, "01") == []
 
 
 def test_a_call_that_recomputes_nothing_leaves_the_notes_unchanged(out: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine as apply
 
-from bids_sr.spatial.composites import carry
+from bids_sr.spatial.composites import map_points
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.spatial.transforms import TransformError, rigid_matrix, voxel_centers
 
@@ -61,7 +61,7 @@ def test_points_move_through_files_of_several_kinds_as_in_ants(tmp_path: Path) -
     for chain in ([deformed, tmp_path / "a.txt"], [tmp_path / "a.txt", deformed]):
         expected = apply_to_points(points, chain, seed=1)
         assert np.abs(expected - points).max() > 20
-        assert np.abs(carry(points, chain) - expected).max() < 1e-3
+        assert np.abs(map_points(points, chain) - expected).max() < 1e-3
 
 
 def test_the_last_file_is_applied_first(tmp_path: Path) -> None:
@@ -71,9 +71,9 @@ def test_the_last_file_is_applied_first(tmp_path: Path) -> None:
     )
     for name, matrix in (("first", first), ("second", second)):
         write_itk(tmp_path / f"{name}.txt", matrix)
-    points = carry(POINTS, [tmp_path / "second.txt", tmp_path / "first.txt"])
+    points = map_points(POINTS, [tmp_path / "second.txt", tmp_path / "first.txt"])
     assert points == pytest.approx(apply(second, apply(first, POINTS)))
-    assert np.array_equal(carry(POINTS, []), POINTS)
+    assert np.array_equal(map_points(POINTS, []), POINTS)
 
 
 def test_other_files_are_rejected_by_name(tmp_path: Path) -> None:
@@ -87,4 +87,4 @@ def test_other_files_are_rejected_by_name(tmp_path: Path) -> None:
     write_itk(tmp_path / "two.txt", np.stack([np.eye(4)] * 2))
     for name in ("no.h5", "other.h5", "two.txt"):
         with pytest.raises(TransformError, match=name):
-            carry(POINTS, [tmp_path / name])
+            map_points(POINTS, [tmp_path / name])

@@ -7,7 +7,12 @@ import pytest
 from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
-from bids_sr.spatial.distortion import Distortion, load_distortion, save_distortion, voxel_shift
+from bids_sr.spatial.distortion import (
+    Distortion,
+    distortion_from_field_map,
+    load_distortion,
+    save_distortion,
+)
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
 from bids_sr.sr.inference.apply_to_series import super_resolve_series
@@ -58,7 +63,9 @@ def known_distortion():
     shape = (60, 60, 40)
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = -59, -61, -39
-    return voxel_shift(hertz(grid(shape, affine)), affine, np.eye(4), SHAPE, AFFINE, "j", READOUT)
+    return distortion_from_field_map(
+        hertz(grid(shape, affine)), affine, np.eye(4), SHAPE, AFFINE, "j", READOUT
+    )
 
 
 def center(image, blob):
@@ -135,13 +142,17 @@ def test_the_field_is_also_undone_on_the_high_resolution_grid(known_distortion):
 
 
 def test_the_opposite_phase_encoding_direction_reverses_the_shift(known_distortion):
-    distortion = voxel_shift(hertz(grid()), AFFINE, np.eye(4), SHAPE, AFFINE, "j-", READOUT)
+    distortion = distortion_from_field_map(
+        hertz(grid()), AFFINE, np.eye(4), SHAPE, AFFINE, "j-", READOUT
+    )
     corrected = super_resolved([acquired(np.eye(4), sign=-1.0)], [np.eye(4)], distortion)[0]
     assert np.sqrt(np.mean((corrected - scene(grid()))[4:-4, 4:-4, 2:-2] ** 2)) < 0.02 * 100
 
 
 def test_a_constant_field_shifts_by_hertz_times_readout_in_voxels():
-    constant = voxel_shift(np.full(SHAPE, 40.0), AFFINE, np.eye(4), SHAPE, AFFINE, "j", READOUT)
+    constant = distortion_from_field_map(
+        np.full(SHAPE, 40.0), AFFINE, np.eye(4), SHAPE, AFFINE, "j", READOUT
+    )
     np.testing.assert_allclose(constant.shift, 2.0)
     volume = np.random.default_rng(1).random(SHAPE).astype(np.float32)
     out = super_resolved([volume], [np.eye(4)], constant)[0]
@@ -159,9 +170,9 @@ def test_the_correction_equals_the_formula_of_fmriprep():
     coordinates = motion[:3, :3] @ coordinates + motion[:3, 3:]
     coordinates[1] += READOUT * field.ravel()
     expected = ndimage.map_coordinates(volume, coordinates, order=1, mode="nearest").reshape(SHAPE)
-    shift = voxel_shift(field, AFFINE, np.eye(4), SHAPE, AFFINE, "j", READOUT).shift_on_grid(
-        SHAPE, AFFINE
-    )
+    shift = distortion_from_field_map(
+        field, AFFINE, np.eye(4), SHAPE, AFFINE, "j", READOUT
+    ).shift_on_grid(SHAPE, AFFINE)
     resampled = sample_volume(volume, AFFINE, SHAPE, AFFINE, POSE, order=1, shift=shift)
     np.testing.assert_allclose(resampled, expected, atol=1e-4)
 
@@ -172,7 +183,7 @@ def test_a_field_map_in_another_space_is_resampled_to_the_run():
     shape, affine = (70, 70, 50), np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = -70, -70, -50
     field = hertz(apply(invert(to_field), grid(shape, affine).reshape(-1, 3))).reshape(shape)
-    distortion = voxel_shift(field, affine, to_field, SHAPE, AFFINE, "j", READOUT)
+    distortion = distortion_from_field_map(field, affine, to_field, SHAPE, AFFINE, "j", READOUT)
     assert np.abs(distortion.shift - READOUT * hertz(grid())).max() < 0.01
 
 

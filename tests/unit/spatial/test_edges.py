@@ -23,10 +23,10 @@ def tissues() -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """Return fractions of gray matter, white matter, fluid and brain, and their affine."""
     full = heads.template()
     gray, white = (
-        low_resolution_grids.coarsen(image.data, image.affine, FINE_MM)[0]
+        low_resolution_grids.downsample_volume(image.data, image.affine, FINE_MM)[0]
         for image in full.tissues
     )
-    inside, affine = low_resolution_grids.coarsen(
+    inside, affine = low_resolution_grids.downsample_volume(
         full.mask.data.astype(np.float32), full.t1.affine, FINE_MM
     )
     return (gray, white, np.clip(inside - gray - white, 0, 1), inside), affine
@@ -94,7 +94,7 @@ BOLD, T2STAR = (900.0, 650.0, 1300.0), (700.0, 620.0, 1500.0)
 )
 def test_a_known_shift_is_measured_within_a_quarter_of_a_millimeter(shift: float) -> None:
     first, second, mask, affine = pair(move_by(scene(BOLD, 5), shift), scene(T2STAR, 7))
-    mismatch = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=1)
+    mismatch = edges.measure_edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=1)
     assert mismatch.median == pytest.approx(abs(shift), abs=0.25)
     assert mismatch.p90 == pytest.approx(abs(shift), abs=0.75)
     assert float(np.median(mismatch.shifts)) == pytest.approx(-shift, abs=0.25)
@@ -103,9 +103,9 @@ def test_a_known_shift_is_measured_within_a_quarter_of_a_millimeter(shift: float
 
 def test_both_in_plane_axes_are_searched_without_a_phase_encoding_axis() -> None:
     first, second, mask, affine = pair(move_by(scene(BOLD, 5), 4.0), scene(T2STAR, 7))
-    mismatch = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75)
+    mismatch = edges.measure_edge_mismatch(first, second, mask, affine, blur_mm=3.75)
     assert mismatch.median == pytest.approx(4.0, abs=0.5)
-    across = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=0)
+    across = edges.measure_edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=0)
     assert across.median < mismatch.median / 2
 
 
@@ -118,7 +118,7 @@ def test_a_local_warp_shows_in_the_90th_percentile_and_not_in_the_median() -> No
         - (index[2] - middle[2]) ** 2 / (2 * 25.0**2)
     )
     first, second, mask, affine = pair(move_by(image, size), scene(T2STAR, 7))
-    mismatch = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=1)
+    mismatch = edges.measure_edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=1)
     inside = tissues()[0][3] > 0.5
     assert mismatch.median == pytest.approx(float(np.median(size[inside])), abs=0.5)
     assert mismatch.p90 == pytest.approx(float(np.quantile(size[inside], 0.9)), abs=0.8)
@@ -129,7 +129,7 @@ def test_noise_has_few_matching_edges() -> None:
     rng = np.random.default_rng(0)
     shape = (40, 40, 12)
     first, second = (ndimage.gaussian_filter(rng.normal(size=shape), 1.0) for _ in range(2))
-    mismatch = edges.edge_mismatch(
+    mismatch = edges.measure_edge_mismatch(
         first, second, np.ones(shape, bool), np.diag([2, 2, 4, 1.0]), blur_mm=4.0, axis=1
     )
     assert mismatch.matched_fraction < 0.8
@@ -139,8 +139,8 @@ def test_noise_has_few_matching_edges() -> None:
 def test_images_that_cannot_be_compared_are_rejected() -> None:
     image, mask = np.random.default_rng(0).random((8, 8, 4)), np.ones((8, 8, 4), bool)
     with pytest.raises(edges.EdgeError, match="must be on the same grid"):
-        edges.edge_mismatch(image, image[:4], mask, np.eye(4), blur_mm=2)
+        edges.measure_edge_mismatch(image, image[:4], mask, np.eye(4), blur_mm=2)
     with pytest.raises(edges.EdgeError, match="empty"):
-        edges.edge_mismatch(image, image, ~mask, np.eye(4), blur_mm=2)
+        edges.measure_edge_mismatch(image, image, ~mask, np.eye(4), blur_mm=2)
     with pytest.raises(edges.EdgeError, match="constant"):
-        edges.edge_mismatch(image, image * 0, mask, np.eye(4), blur_mm=2)
+        edges.measure_edge_mismatch(image, image * 0, mask, np.eye(4), blur_mm=2)

@@ -180,7 +180,9 @@ def test_calibration_downweights_voxels_that_vary(monkeypatch: pytest.MonkeyPatc
     eyes[10:15, 28:33, 3:7] = 0.6
     series = [scan(np.eye(4), rng) + eyes * rng.choice([-1, 1]) for _ in range(24)]
     options = {"reference": _reference(rng), "mask": mask, "affine": AFFINE}
-    monkeypatch.setattr(hmc, "_OUTLIER", np.inf)  # No residual loses weight in its own volume.
+    monkeypatch.setattr(
+        hmc, "_OUTLIER_LIMIT", np.inf
+    )  # No residual loses weight in its own volume.
     uncalibrated = estimate_motion(series, **options).matrices
     calibrated = estimate_motion(series, **options, calibration=series).matrices
     truth = [np.eye(4)] * len(series)
@@ -225,7 +227,7 @@ def test_jacobian_agrees_with_finite_differences(monkeypatch: pytest.MonkeyPatch
     reference = scan(np.eye(4))
     monkeypatch.setattr(hmc, "_FWHM_MM", 12.0)
     estimator = MotionEstimator(reference, _head()[0], AFFINE)
-    level = estimator._fine
+    level = estimator._final_level
     jacobian = level.jacobian * level.scale
     for k, size in enumerate([0.2] * 3 + [0.003] * 3):
         step = np.zeros(6)
@@ -233,7 +235,7 @@ def test_jacobian_agrees_with_finite_differences(monkeypatch: pytest.MonkeyPatch
         moved = rigid_matrix(step, level.center)
         # The volume is sampled through `moved` while the head is still, which the model calls
         # +step.
-        change, inside = level.difference(level.coefficients(reference), moved)
+        change, inside = level.subtract_reference(level.coefficients(reference), moved)
         predicted = jacobian[:, k] * size
         deep = inside & (np.abs(level.points - level.center) < [60, 70, 25]).all(axis=1)
         slope = (change[deep] @ predicted[deep]) / (predicted[deep] @ predicted[deep])
@@ -274,7 +276,7 @@ def test_samples_equal_scipy_up_to_the_edges(shape, shift):
     )
     moved = np.eye(4)
     moved[:3, 3] = 3 * shift
-    residual, inside = level.difference(level.coefficients(volume), moved)
+    residual, inside = level.subtract_reference(level.coefficients(volume), moved)
     coordinates = np.argwhere(np.ones(shape, bool)) + shift
     expected = ndimage.map_coordinates(
         ndimage.spline_filter(level.smooth(volume), order=3, output=np.float32),
@@ -304,7 +306,7 @@ def test_points_rotated_out_of_the_field_of_view_have_no_residual():
     level = _level_of((26, 24, 5))
     volume = np.random.default_rng(1).random((26, 24, 5), np.float32)
     moved = rigid_matrix([2.0, -1, 0.5, 0.1, -0.05, 0.3], level.center)
-    residual, inside = level.difference(level.coefficients(volume), moved)
+    residual, inside = level.subtract_reference(level.coefficients(volume), moved)
     coordinates = apply(level.inverse @ moved, level.points)
     expected = ((coordinates >= 0.5) & (coordinates <= np.array([24.5, 22.5, 3.5]))).all(axis=1)
     np.testing.assert_array_equal(inside, expected)
@@ -321,11 +323,11 @@ def test_a_weighted_step_equals_the_solution_over_all_samples():
     level = _level_of((26, 24, 15))
     rng = np.random.default_rng(1)
     count = len(level.points)
-    assert count > 2 * hmc._STRIP
+    assert count > 2 * hmc._SAMPLES_PER_BLOCK
     residual, weights, inside = rng.normal(size=count), rng.random(count), rng.random(count) < 0.9
-    level.weigh(rng.random(count))
-    step, remaining = level.step(residual, inside, weights)
-    weighted = level.weighted * (weights * inside)[:, None]
+    level.weight_samples(rng.random(count))
+    step, remaining = level.fit_step(residual, inside, weights)
+    weighted = level.weighted_jacobian * (weights * inside)[:, None]
     x = np.linalg.solve(weighted.T @ level.jacobian, weighted.T @ residual)
     np.testing.assert_allclose(step, (x / level.scale)[:6], rtol=1e-6)
     np.testing.assert_allclose(remaining, inside * (residual - level.jacobian @ x), atol=1e-6)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy import ndimage
 
-from bids_sr.spatial.low_resolution_grids import coarsen
+from bids_sr.spatial.low_resolution_grids import downsample_volume
 from bids_sr.spatial.reproducible_numbers import round_values
 from bids_sr.spatial.resampling import PAD, sample_volume, smooth
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
@@ -60,7 +60,7 @@ def test_linear_interpolation_equals_scipy(
 @pytest.mark.parametrize("mm", [2.0, 3.7, (1.0, 5.0, 2.2)])
 def test_downsampling_equals_scipy(mm: float | tuple[float, float, float]) -> None:
     volume, affine = _volume((31, 22, 17)), np.diag([1.0, 1.1, 2.0, 1.0])
-    data, grid = coarsen(volume, affine, mm)
+    data, grid = downsample_volume(volume, affine, mm)
     factor = np.minimum(np.diagonal(affine)[:3] / mm, 1)
     shape, expected_grid = hr_grid(volume.shape, affine, factor)
     smooth = ndimage.gaussian_filter(volume, 0.4247 * np.sqrt(factor**-2 - 1), mode="nearest")

@@ -72,15 +72,15 @@ def test_close_bridges_a_cleft_and_open_cuts_a_bridge() -> None:
 def test_otsu_is_between_two_modes_and_rejects_a_constant() -> None:
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(10, 1, 5000), rng.normal(50, 4, 3000)])
-    assert 13 < masks.otsu(values) < 40
+    assert 13 < masks.otsu_threshold(values) < 40
     with pytest.raises(masks.MaskError, match="intensities of the image are equal"):
-        masks.otsu(np.full(10, 3.0))
+        masks.otsu_threshold(np.full(10, 3.0))
 
 
 def test_coarsen_keeps_edges_mean_and_positions() -> None:
     points = apply(AFFINE, np.argwhere(np.ones((30, 30, 20)))).reshape(30, 30, 20, 3)
     ramp = points @ [1.0, -2.0, 0.5]
-    low_res, grid = low_resolution_grids.coarsen(ramp, AFFINE, 6.0)
+    low_res, grid = low_resolution_grids.downsample_volume(ramp, AFFINE, 6.0)
     assert low_res.shape == (10, 10, 10)
     assert np.allclose(grid @ [-0.5, -0.5, -0.5, 1], AFFINE @ [-0.5, -0.5, -0.5, 1])
     expected = apply(grid, np.argwhere(np.ones(low_res.shape))).reshape(*low_res.shape, 3) @ [

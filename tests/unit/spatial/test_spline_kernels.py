@@ -202,7 +202,7 @@ def test_a_grid_with_the_same_axes_is_sampled_like_any_grid(steps, starts, monke
     monkeypatch.setattr(spline_kernels, "sample_grid", lambda *args: calls.append(compiled(*args)))
     np.testing.assert_array_equal(sample_grid(coefficients, matrix, shape), by_axes)
     assert not calls
-    monkeypatch.setattr(resampling, "_WHOLE", 0.0)
+    monkeypatch.setattr(resampling, "_VOXEL_TOLERANCE", 0.0)
     by_points = sample_grid(coefficients, matrix, shape)
     assert calls
     assert (by_axes.flags.f_contiguous, by_axes.dtype) == (True, np.float32)

@@ -21,7 +21,7 @@ from bids_sr.region_names import find_atlas, region_labels
 from bids_sr.registration import templates
 from bids_sr.registration.ants import apply as resample, load
 from bids_sr.registration.brain import check_brain
-from bids_sr.registration.template_regions import find_region, in_template_space
+from bids_sr.registration.template_regions import find_region, is_in_template_space
 from bids_sr.spatial import low_resolution_grids, similarity
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.spatial.resampling import sample_volume
@@ -315,7 +315,7 @@ def test_tissues_of_the_template_are_recovered(heads: Heads, tmp_path: Path) -> 
     tissues = template().tissues
     assert tissues is not None
     priors = [
-        t1.like(low_resolution_grids.coarsen(image.data, image.affine, 2.0)[0])
+        t1.like(low_resolution_grids.downsample_volume(image.data, image.affine, 2.0)[0])
         for image in tissues
     ]
     write_itk(tmp_path / "std.txt", np.eye(4))
@@ -461,10 +461,10 @@ def test_the_space_of_a_file_is_determined_from_its_field_of_view(tmp_path: Path
     atlas = load(find_atlas().image)
     spm = Volume(np.zeros((79, 95, 79)), np.diag([2.0, 2, 2, 1]))
     spm.affine[:3, 3] = [-78, -112, -70]
-    assert all(in_template_space(image, t1, t1w) for image in (t1, atlas, spm))
+    assert all(is_in_template_space(image, t1, t1w) for image in (t1, atlas, spm))
     turned = Volume(t1.data, rigid_matrix([0, 0, 0, 0.1, 0, 0], [0, 0, 0]) @ t1.affine)
     shifted = Volume(t1.data, rigid_matrix([0, 20, 0, 0, 0, 0], [0, 0, 0]) @ t1.affine)
-    assert not any(in_template_space(image, t1, t1w) for image in (turned, shifted, t1w))
+    assert not any(is_in_template_space(image, t1, t1w) for image in (turned, shifted, t1w))
     with pytest.raises(ValueError, match="specify brain, names of atlas regions"):
         find_region(str(tmp_path / "missing.nii"), t1w, t1)
     with pytest.raises(ValueError, match="empty"):

@@ -109,7 +109,7 @@ def test_head_motion_is_corrected_before_components_are_computed(
     assert facts["reason"].startswith(
         "the head moved by 3.0 mm during the calibration run; at most 1 mm"
     )
-    monkeypatch.setattr(calibration_fluctuations, "_MOST_MOTION_MM", 5.0)
+    monkeypatch.setattr(calibration_fluctuations, "_MAX_MOTION_MM", 5.0)
     strongest, facts = calibration_run.measure()
     assert facts["usable"] is True
     inside = ndimage.binary_erosion(brain())
@@ -321,7 +321,7 @@ def test_a_calibration_run_without_overlap_is_recognized(heads: Any, tmp_path: P
         affine=high_res.affine
         @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 14], [0, 0, 0, 1.0]]),
     )
-    facts = calibration_alignment.agreement(
+    facts = calibration_alignment.measure_agreement(
         boldref, mask, part, high_res_mask[..., 14:], true_xfm, (2.0, 2.0, 1.0)
     )
     assert 0.05 < facts["overlap"] < 0.4

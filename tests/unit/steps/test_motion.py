@@ -145,7 +145,7 @@ def test_slice_timing_uses_the_repetition_time_of_the_sidecar(tmp_path: Path, bo
 def test_a_large_slice_time_corrected_series_takes_half_of_the_space(
     tmp_path: Path, results: MotionResults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nifti, "LARGE", 1000)
+    monkeypatch.setattr(nifti, "LARGE_SERIES_BYTES", 1000)
     with acquired_series.correct_slice_timing(
         results.bold, tmp_path, slice_times=TIMES, start_time=1.0, n_dummy=results.n_dummy
     ) as compact:

@@ -159,7 +159,7 @@ def test_headers_are_kept_if_the_registration_is_not_better(
     failed_fit = _Fit(
         xfm=rigid_matrix([6, -4, 5, 0.1, 0, 0], [0, -18, 12]), nmi=1.01, start="headers"
     )
-    monkeypatch.setattr(bold_to_anat, "rigid", lambda *_args, **_options: failed_fit)
+    monkeypatch.setattr(bold_to_anat, "register_rigid", lambda *_args, **_options: failed_fit)
     xfm, facts = bold_to_anat.register_to_t1w(
         boldref, t1w, t1w_mask, seed=1, prefix=str(tmp_path / "x_")
     )

@@ -18,9 +18,9 @@ from bids_sr.spatial.itk_files import write_itk
 from bids_sr.spatial.output_grids import (
     OutputGrid,
     grid_around,
-    load_placed,
+    load_output_grid,
     make_output_grid,
-    save_placed,
+    save_output_grid,
     zooms_in_ras,
 )
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
@@ -336,8 +336,8 @@ def test_a_grid_around_a_brain_has_a_margin_in_any_orientation(tmp_path: Path) -
         (20, 20, 20),
         np.eye(4),
     )
-    save_placed(placed_grid, tmp_path / "grid.npz")
-    loaded = load_placed(tmp_path / "grid.npz")
+    save_output_grid(placed_grid, tmp_path / "grid.npz")
+    loaded = load_output_grid(tmp_path / "grid.npz")
     assert (loaded.entities, loaded.shape) == (placed_grid.entities, placed_grid.shape)
     for name in ("affine", "inside", "points"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(placed_grid, name))

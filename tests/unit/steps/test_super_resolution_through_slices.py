@@ -11,7 +11,7 @@ import pytest
 from bids_sr.cli.parser import parse_settings
 from bids_sr.io.volume import Volume
 from bids_sr.model_commands.cli.train import _format_run_command
-from bids_sr.registration.pair_frames import truncated_pair
+from bids_sr.registration.pair_frames import make_truncated_pair
 from bids_sr.sr.matrices import acquire
 from bids_sr.sr.method import get_method
 from bids_sr.steps.evaluation import describe_halves, describe_known_activation
@@ -59,7 +59,7 @@ def test_slices_of_a_truncated_pair_are_averaged():
     x, y = np.indices((24, 24, 8))[:2]
     head = (((x - 11.5) / 9) ** 2 + ((y - 11.5) / 9) ** 2 < 1) * (500 + 100 * rng.random(x.shape))
     high_res = Volume(head.astype(np.float32), np.diag([2.0, 2, 2, 1]))
-    high_res_copy, low_res, *_ = truncated_pair(high_res, THIN)
+    high_res_copy, low_res, *_ = make_truncated_pair(high_res, THIN)
     np.testing.assert_allclose(
         low_res.data,
         np.maximum(acquire(head, high_res.affine, factor=THIN)[0], 0),

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from bids_sr.phantom.presets import PRESETS
 from bids_sr.phantom.simulated_subject import SimulatedSubject
-from bids_sr.phantom.still_scans import structural, t1w
+from bids_sr.phantom.still_scans import simulate_structural_scans, simulate_t1w
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert
 from bids_sr.structural.multispectral import (
@@ -88,7 +88,7 @@ def resampled_scans():
     subject = SimulatedSubject(PRESETS["tiny"], "ribbon", seed=0)
     scans = {
         (scan.acquisition or "highres", scan.contrast): scan
-        for scan in (t1w(subject), *structural(subject))
+        for scan in (simulate_t1w(subject), *simulate_structural_scans(subject))
     }
     frame = scans["highres", "T1w"]
     grid = (frame.image.shape, frame.affine)

@@ -57,7 +57,9 @@ def test_scans_are_interpolated_once_with_both_transforms(tmp_path, monkeypatch,
     monkeypatch.setattr(
         structural_preparation, "brain_from_head", lambda *_a, **_k: (head, TO_HEAD, {})
     )
-    monkeypatch.setattr(structural_preparation, "unbiased", lambda image, *_m, **_k: image)
+    monkeypatch.setattr(
+        structural_preparation, "correct_bias_field", lambda image, *_m, **_k: image
+    )
     aligned = []
 
     def register(_frame, _image, _mask, *, align, **_options):

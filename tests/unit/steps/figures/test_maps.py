@@ -19,7 +19,7 @@ from bids_sr.glm.regressors import Seeds, read_events
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.pipeline.artifacts import Derivative, Volume
 from bids_sr.pipeline.figure import FigureDrawing, figure
-from bids_sr.report.sections import Shown
+from bids_sr.report.sections import FigureSpec
 from bids_sr.sr.models.training_log import log_tsv
 from bids_sr.steps.figures import (
     anatomy as anatomy_figures,
@@ -129,18 +129,18 @@ def descs(saved: list[tuple[str, str]]) -> list[str]:
 
 
 def test_undeclared_figures_and_unknown_sections_are_rejected():
-    @figure(Shown("drift", "motion"))
+    @figure(FigureSpec("drift", "motion"))
     def draw_drift(*, desc: str) -> str:
         yield FigureDrawing(desc, "<p>drift</p>")
 
     with pytest.raises(ValueError, match=r"driftA is not among the declared figures \['drift'\]"):
         draw_drift(desc="driftA")
     with pytest.raises(ValueError, match="no section moton; there are participant, overview, "):
-        Shown("drift", "moton")
+        FigureSpec("drift", "moton")
 
 
 def test_a_step_with_one_figure_may_return_it_or_nothing():
-    @figure(Shown("drift", "motion", html=True))
+    @figure(FigureSpec("drift", "motion", html=True))
     def show_drift(*, text: str) -> str | None:
         return text or None
 

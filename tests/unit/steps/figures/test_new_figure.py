@@ -65,7 +65,7 @@ def test_a_new_figure_requires_only_a_function_and_its_place_in_the_workflow(dra
     )
     assert stored == [tmp_path / "sub-01" / "figures" / "sub-01_task-tap_desc-tsnr_bold.svg"]
     page = write_subject_page(
-        tmp_path, "01", shown=figures.figure_declarations(), custom={}
+        tmp_path, "01", declarations=figures.figure_declarations(), custom={}
     ).read_text(encoding="utf-8")
     assert "<h4>Temporal signal-to-noise ratio</h4>" in page
     assert (

@@ -101,7 +101,9 @@ def prepare(head, poses, tmp_path_factory, **options):
         "brain_from_head",
         lambda *_args, **_options: (head[1], np.eye(4), None),
     )
-    patch.setattr(structural_preparation, "unbiased", lambda image, *_mask, **_options: image)
+    patch.setattr(
+        structural_preparation, "correct_bias_field", lambda image, *_mask, **_options: image
+    )
     prefix = str(tmp_path_factory.mktemp("prepared") / "x_")
     prepared_scans = structural_preparation.prepare(
         scans(head, poses),
@@ -260,7 +262,7 @@ def test_low_resolution_scans_are_prepared_in_the_space_of_the_first_scan(
 
     monkeypatch.setattr(structural_preparation, "brain_from_head", true_brain)
     monkeypatch.setattr(
-        structural_preparation, "unbiased", lambda image, *_mask, **_options: image
+        structural_preparation, "correct_bias_field", lambda image, *_mask, **_options: image
     )
     prepared_scans = structural_preparation.prepare(
         low_res_scans,
