@@ -26,14 +26,13 @@ def missing_features(method: Method, recipe: str) -> str:
     selected_recipe = method.recipes.get(recipe_name(method, recipe))
     if selected_recipe is None or selected_recipe.needs_vgg:
         return ""
-    if not any(term.kind == "perceptual" for term in selected_recipe.losses):
+    losses = selected_recipe.losses
+    if not any(term.kind == "perceptual" for term in losses):
         return ""
-    stand_ins = [
-        loss_in_words(loss_name(term)) for term in selected_recipe.losses if term.stands_in
-    ]
-    if not stand_ins:
+    replacements = [loss_in_words(loss_name(term)) for term in losses if term.stands_in]
+    if not replacements:
         return "no VGG-19 weights were given"
-    return f"no VGG-19 weights were given, so {' plus '.join(stand_ins)} replaces the features"
+    return f"no VGG-19 weights were given, so {' plus '.join(replacements)} replaces the features"
 
 
 def missing_features_notice(method: Method, recipe: str) -> tuple[NoticeLevel, str] | None:

@@ -412,7 +412,7 @@ def _reference_scores(
     examples = Examples(images, recipe, training.factor, method.ndim, training.device)
     generator = recipe.build_generator(examples.channels, training.factor)
     generator.load_state_dict(dict(model.state))
-    windows = validation_windows(examples, examples.train)
+    windows = validation_windows(examples, examples.training_regions)
     return compare_with_interpolations(generator.to(training.device), examples, windows)
 
 

@@ -48,13 +48,13 @@ class CPCENet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return sharpened images on the same grid."""
-        maps: list[Tensor] = []
+        skip_connections: list[Tensor] = []
         features = x
         for layer in self.down:
             features = layer(features).relu()
-            maps.append(features)
-        maps.pop()
+            skip_connections.append(features)
+        skip_connections.pop()  # the smallest feature map is the input of the deconvolutions
         for layer in self.up:
-            features = torch.cat((layer(features).relu(), maps.pop()), 1)
-        out = self.tail(features)
-        return x + out if self.skip else out
+            features = torch.cat((layer(features).relu(), skip_connections.pop()), 1)
+        output = self.tail(features)
+        return x + output if self.skip else output

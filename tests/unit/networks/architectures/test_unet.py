@@ -375,7 +375,7 @@ def test_a_step_of_section_4_3_weights_three_losses():
     image = torch.rand(2, 1, 16, 16)
     batch = Batch(input=image, target=0.5 * image, weight=torch.ones_like(image))
     output = nets.generator(image)
-    parts = nets.generators_step(batch, output, False)
+    parts = nets.update_generators(batch, output, False)
     output, ones = output.detach(), torch.ones_like(output)
     expected = sum(
         term.weight * float(term.build()(output, batch.target, ones))
@@ -429,8 +429,8 @@ def slices_of_steps(examples, steps, size):
     return [
         [
             (image, box[2][0])
-            for image, box in examples.windows(
-                rng, examples.train, IN_PLANE, iteration=step, seed=1, size=size
+            for image, box in examples.draw_windows(
+                rng, examples.training_regions, IN_PLANE, iteration=step, seed=1, size=size
             )
         ]
         for step in steps
