@@ -118,7 +118,7 @@ def evaluate(options: ModelEvaluationOptions) -> None:
             if figure_images is not None and options.out is not None:
                 figures += _draw_figures(figure_images, options, number)
             _print_table(task_scores, task, options)
-    _report(results, tasks, options, figures)
+    _write_report(results, tasks, options, figures)
 
 
 def _check_groups(options: ModelEvaluationOptions) -> None:
@@ -421,7 +421,7 @@ def _print_table(scores: _TaskScores, task: _Task, options: ModelEvaluationOptio
     print(
         f"{task.reference.path.name}: scored {len(task.volumes)} of {task.reference.shape[3]}"
         f" volume(s). Low-resolution image: {_describe_coarse_image(task, options)}. Factor:"
-        f" {' x '.join(f'{axis_factor:.4g}' for axis_factor in task.factor)}. Mask:"
+        f" {' x '.join(f'{ratio:.4g}' for ratio in task.factor)}. Mask:"
         f" {scores.voxels} voxels. Data range: {scores.data_range:.6g} (maximum minus minimum"
         " of the reference inside the mask)."
     )
@@ -444,7 +444,7 @@ def _cells(
     ]
 
 
-def _report(
+def _write_report(
     results: Sequence[_TaskScores],
     tasks: Sequence[_Task],
     options: ModelEvaluationOptions,
@@ -453,45 +453,55 @@ def _report(
     """Print the comparison over participants, and write tables and page."""
     rows = [row for result in results for row in sort_by_psnr(result.rows)]
     if options.out is not None:
-        columns = data_of("columns.json")["models_apply"]
-        lines = [tuple(columns), *_cells(rows, list(columns), options)]
-        write_text(options.out, "".join("\t".join(line) + "\n" for line in lines))
-        description: Mapping[str, object] = {
-            **columns,
-            "DataRange": _unwrap_single([result.data_range for result in results]),
-            "Factor": _unwrap_single([list(task.factor) for task in tasks]),
-            "CoarseImage": _unwrap_single(
-                [_describe_coarse_image(task, options) for task in tasks]
-            ),
-            "Reference": _unwrap_single([str(file) for file in options.reference]),
-            "Volumes": _unwrap_single([list(task.volumes) for task in tasks]),
-        }
-        write_text(options.out.with_suffix(".json"), json.dumps(description, indent=2) + "\n")
-    compared_methods = [
-        name for name, method in tasks[0].methods.items() if method.model is not None
-    ]
-    compared_methods += list(tasks[0].other_images)
-    group_of_participant = {
-        task.participant: label for task, label in zip(tasks, options.group, strict=False)
-    }
-    tables = (
-        compare_rows(rows, compared_methods, group_of_participant, options.out)
-        if len(tasks) > 1
-        else {}
-    )
+        _write_scores(options.out, rows, results, tasks, options)
+    tables = _compare_methods(rows, tasks, options) if len(tasks) > 1 else {}
     if reason := explain_missing_tests({task.participant for task in tasks}):
         print(f"Note: {reason}")
     if options.figures != "none" and options.out is not None:
         page = options.out.with_suffix(".html")
         tables_by_title = {"Scores": _format_page_rows(rows, "models_apply")}
         tables_by_title |= {
-            title: _format_page_rows(table_rows, kind)
-            for (kind, title), table_rows in tables.items()
+            title: _format_page_rows(table_rows, columns)
+            for (columns, title), table_rows in tables.items()
         }
         write_comparison_page(
             page, "Super-resolved images and their references", tables_by_title, figures
         )
         print(f"Comparison page: {page}")
+
+
+def _write_scores(
+    out: Path,
+    rows: Sequence[ScoreRow],
+    results: Sequence[_TaskScores],
+    tasks: Sequence[_Task],
+    options: ModelEvaluationOptions,
+) -> None:
+    """Write the rows of all references, and a JSON file that describes columns and conditions."""
+    columns = data_of("columns.json")["models_apply"]
+    lines = [tuple(columns), *_cells(rows, list(columns), options)]
+    write_text(out, "".join("\t".join(line) + "\n" for line in lines))
+    description: Mapping[str, object] = {
+        **columns,
+        "DataRange": _unwrap_single([result.data_range for result in results]),
+        "Factor": _unwrap_single([list(task.factor) for task in tasks]),
+        "CoarseImage": _unwrap_single([_describe_coarse_image(task, options) for task in tasks]),
+        "Reference": _unwrap_single([str(file) for file in options.reference]),
+        "Volumes": _unwrap_single([list(task.volumes) for task in tasks]),
+    }
+    write_text(out.with_suffix(".json"), json.dumps(description, indent=2) + "\n")
+
+
+def _compare_methods(
+    rows: Sequence[ScoreRow], tasks: Sequence[_Task], options: ModelEvaluationOptions
+) -> dict[tuple[str, str], list[ScoreRow]]:
+    """Compare models and images from other programs over participants (see `compare_rows`)."""
+    names = [name for name, method in tasks[0].methods.items() if method.model is not None]
+    names += list(tasks[0].other_images)
+    group_of_participant = {
+        task.participant: label for task, label in zip(tasks, options.group, strict=False)
+    }
+    return compare_rows(rows, names, group_of_participant, options.out)
 
 
 def _unwrap_single(values: Sequence[object]) -> object:

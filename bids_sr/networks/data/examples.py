@@ -295,7 +295,7 @@ class Examples:
         for k, usable_slices in enumerate(self._usable_slices):
             image = self.prepare(k)
             depth = image.shape[2]
-            step = image.steps[2][0]
+            step = image.ratios[2][0]
             first, last = (
                 (usable_slices[0], usable_slices[-1]) if usable_slices else (0, depth - 1)
             )
@@ -504,14 +504,14 @@ class Examples:
         groups = self._group_slices(regions)
         epoch, step = divmod(iteration, _count_batches(groups, size))
         batch = _shuffle_slices(groups, size, seed, epoch)[step]
-        return [(image, self.prepare(image).slice_box(z)) for image, z in batch]
+        return [(image, self.prepare(image).get_slice_window(z)) for image, z in batch]
 
     def compute_slice_range(self, region: Region, factor: Factor) -> tuple[int, int]:
         """Return the slice range of a region on the grid of another factor, (first, last + 1)."""
         depth = self.prepare(region.image).shape[2]
         image = self.prepare(region.image, factor)
         first, end = (min(image.shape[2], z * image.shape[2] // depth) for z in region.slices)
-        step = image.steps[2][0] if self.is_aligned else 1
+        step = image.ratios[2][0] if self.is_aligned else 1
         return first // step * step, end
 
     def _compute_sides(
@@ -533,12 +533,12 @@ class Examples:
             patch_sides = (patch,) * self.ndim if isinstance(patch, int) else patch
             sides = [min(n, side) for n, side in zip(sides, patch_sides, strict=True)]
         if self.is_aligned:
-            steps = self.prepare(slice_ranges[0][0], factor).steps
+            ratios = self.prepare(slice_ranges[0][0], factor).ratios
             for axis, side in enumerate(sides):
                 # a window that spans a whole in-plane axis needs no rounding
                 spans_axis = axis < 2 and all(shape[axis] == side for shape in shapes)
                 if not spans_axis:
-                    step = steps[axis][0]
+                    step, _ = ratios[axis]
                     sides[axis] = side // step * step
         return tuple(sides) if self.ndim == 3 else (*sides, 1)
 
@@ -573,7 +573,7 @@ class Examples:
             inside.flat[
                 np.random.default_rng(0).choice(positions, _MAX_POSITIONS, replace=False)
             ] = True
-        steps = [step if self.is_aligned else 1 for step, _ in self.prepare(index, factor).steps]
+        steps = [step if self.is_aligned else 1 for step, _ in self.prepare(index, factor).ratios]
         try:
             self._window_corners[key] = corners_inside(inside, sides, steps)
         except TrainingDataError as error:
@@ -631,9 +631,9 @@ class Examples:
     ) -> tuple[Tensor, ...]:
         """Return input, target and weight of a window (C, *grid)."""
         highres_box = (slice(None), *(slice(start, stop) for start, stop in window))
-        lowres_box = (slice(None), *image.lowres_voxels(window))
+        lowres_box = (slice(None), *image.get_lowres_box(window))
         is_compared_at_lowres = self.recipe.objective == "self"
-        mask = image.inside_coarse if is_compared_at_lowres else image.inside
+        mask = image.inside_lowres if is_compared_at_lowres else image.inside
         target_box = lowres_box if is_compared_at_lowres else highres_box
         source_box = lowres_box if self.recipe.upsampled_by is None else highres_box
         mask_weight = mask[target_box].float()
@@ -654,7 +654,7 @@ class Examples:
         slices = [
             candidates[int(k)] for k in rng.choice(len(candidates), size, replace=has_too_few)
         ]
-        return [(index, self.prepare(index).slice_box(z)) for index, z in slices]
+        return [(index, self.prepare(index).get_slice_window(z)) for index, z in slices]
 
     def _vary_slices(
         self,
@@ -664,7 +664,7 @@ class Examples:
     ) -> Batch:
         """Return a batch of whole slices with varied intensity and position."""
         slices = [(self.prepare(index), window[2][0]) for index, window in image_windows]
-        lowres = torch.stack([image.coarse[..., z] for image, z in slices])
+        lowres = torch.stack([image.lowres[..., z] for image, z in slices])
         target = torch.stack([image.target[..., z] for image, z in slices])
         weight = torch.stack([image.inside.float()[..., z] for image, z in slices])
         conversion = make_plane_conversion(lowres, self.factor[:2])
@@ -724,7 +724,7 @@ class Examples:
         first = self.images[0]
         prepared = self.prepare(0)
         zooms = np.asarray(first.zooms)
-        zoom_ratio = np.array([p / q for p, q in prepared.steps])
+        zoom_ratio = np.array([p / q for p, q in prepared.ratios])
         lowres_mm, highres_mm = (
             (zooms, zooms / zoom_ratio) if first.fine is None else (zooms * zoom_ratio, zooms)
         )
@@ -733,8 +733,8 @@ class Examples:
             if first.coarse is None
             else "measured"
         )
-        lowres = prepared.coarse[0].cpu().numpy()
-        mask = prepared.inside_coarse[0].cpu().numpy()
+        lowres = prepared.lowres[0].cpu().numpy()
+        mask = prepared.inside_lowres[0].cpu().numpy()
         entries = image_entries(
             lowres, mask, first.affine, self.factor, mm=(lowres_mm, highres_mm)
         )

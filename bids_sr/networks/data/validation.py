@@ -63,7 +63,7 @@ def _list_slices_in_mask(examples: Examples, region: Region) -> list[Window]:
     image = examples.prepare(region.image)
     first, end = region.slices
     has_mask = image.inside[0, ..., first:end].any(0).any(0)
-    return [image.slice_box(first + z) for z in torch.nonzero(has_mask).flatten().tolist()]
+    return [image.get_slice_window(first + z) for z in torch.nonzero(has_mask).flatten().tolist()]
 
 
 def _find_central_block(examples: Examples, region: Region) -> Window:
@@ -72,7 +72,7 @@ def _find_central_block(examples: Examples, region: Region) -> Window:
     first, end = region.slices
     mask_voxels = torch.nonzero(image.inside[0, ..., first:end]).double()
     center = mask_voxels.mean(0).tolist() if len(mask_voxels) else [n / 2 for n in image.shape]
-    steps = [p if examples.is_aligned else 1 for p, _ in image.steps]
+    steps = [p if examples.is_aligned else 1 for p, _ in image.ratios]
     bounds = []
     for n, step, coordinate in zip(image.shape[:2], steps[:2], center[:2], strict=True):
         side = min(n, _MAX_SIDE) // step * step
@@ -89,7 +89,7 @@ def _cut_scored_window(examples: Examples, region: Region, window: Window) -> Sc
     batch = examples.cut_windows([(region.image, window)], examples.factor, 0.0)
     if examples.ndim == 3:
         is_compared_at_lowres = examples.recipe.objective == "self"
-        p, q = examples.prepare(region.image).steps[2] if is_compared_at_lowres else (1, 1)
+        p, q = examples.prepare(region.image).ratios[2] if is_compared_at_lowres else (1, 1)
         first, end = ((z - window[2][0]) * q // p for z in region.slices)
         weight = torch.zeros_like(batch.weight)
         weight[..., max(0, first) : end] = batch.weight[..., max(0, first) : end]
@@ -121,7 +121,7 @@ def interpolate_windows(
     interpolated_windows = []
     for window in windows:
         if window.image not in volumes:
-            lowres = examples.prepare(window.image).coarse.cpu().numpy()
+            lowres = examples.prepare(window.image).lowres.cpu().numpy()
             volumes[window.image] = np.stack(
                 [upsample(name, channel, examples.factor) for channel in lowres]
             )

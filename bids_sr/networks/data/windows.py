@@ -38,12 +38,12 @@ class PreparedImage:
     ----------
     source : Tensor
         Input of the generator (C, *grid).
-    coarse : Tensor
+    lowres : Tensor
         Low-resolution image (C, x, y, z).
     target : Tensor
         Image to compare the output with (C, *grid): the high-resolution image, or the
         low-resolution image for the objective "self".
-    inside, inside_coarse : Tensor
+    inside, inside_lowres : Tensor
         Mask on the high-resolution grid (1, X, Y, Z) and on the low-resolution grid (1, x, y, z),
         boolean.
     level : NDArray[np.float64]
@@ -52,19 +52,19 @@ class PreparedImage:
         Original intensity that becomes 0 (C,).
     headroom : NDArray[np.float64]
         Ratio of `level` to the 99th percentile of the low-resolution image in the mask (C,).
-    steps : tuple[tuple[int, int], ...]
+    ratios : tuple[tuple[int, int], ...]
         Numerator and denominator (p, q) of the factor p/q along each axis.
     """
 
     source: Tensor
-    coarse: Tensor
+    lowres: Tensor
     target: Tensor
     inside: Tensor
-    inside_coarse: Tensor
+    inside_lowres: Tensor
     level: NDArray[np.float64]
     lowest: NDArray[np.float64]
     headroom: NDArray[np.float64]
-    steps: tuple[tuple[int, int], ...]
+    ratios: tuple[tuple[int, int], ...]
 
     @property
     def shape(self) -> Shape:
@@ -72,14 +72,14 @@ class PreparedImage:
         x, y, z = self.inside.shape[1:]
         return x, y, z
 
-    def slice_box(self, z: int) -> Window:
+    def get_slice_window(self, z: int) -> Window:
         """Return the window that covers a whole slice.
 
         `z` is the index of the slice along the third axis.
         """
         return (0, self.shape[0]), (0, self.shape[1]), (z, z + 1)
 
-    def lowres_voxels(self, box: Window) -> tuple[slice, ...]:
+    def get_lowres_box(self, window: Window) -> tuple[slice, ...]:
         """Return the range of low-resolution voxels that a window covers.
 
         A window that ends at the border of the high-resolution grid also ends at the border of the
@@ -88,7 +88,7 @@ class PreparedImage:
         return tuple(
             slice(start * q // p, lowres_side if stop == side else stop * q // p)
             for (start, stop), (p, q), side, lowres_side in zip(
-                box, self.steps, self.shape, self.coarse.shape[1:], strict=True
+                window, self.ratios, self.shape, self.lowres.shape[1:], strict=True
             )
         )
 
@@ -162,14 +162,14 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
         target = target - zero / unit if has_offset else target
     return PreparedImage(
         source=source.to(device),
-        coarse=lowres.to(device),
+        lowres=lowres.to(device),
         target=target.to(device),
         inside=(grids.inside > 0).to(device),
-        inside_coarse=(grids.inside_lowres > 0).to(device),
+        inside_lowres=(grids.inside_lowres > 0).to(device),
         level=level,
         lowest=lowest,
         headroom=level / percentile,
-        steps=tuple((ratio.numerator, ratio.denominator) for ratio in ratios),
+        ratios=tuple((ratio.numerator, ratio.denominator) for ratio in ratios),
     )
 
 

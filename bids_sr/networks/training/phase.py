@@ -157,9 +157,9 @@ def compare_with_interpolations(
     if examples.recipe.objective == "self":
         return {"network": {"consistency_psnr": _compute_psnr(outputs, windows)}}
     # every interpolation equals the input at a factor of 1
-    same_grid = all(f == 1 for f in examples.factor)
+    is_same_grid = all(f == 1 for f in examples.factor)
     baselines = (
-        {"input": "bspline"} if same_grid else {name: name for name in VALIDATION_BASELINES}
+        {"input": "bspline"} if is_same_grid else {name: name for name in VALIDATION_BASELINES}
     )
     images_by_method = {"network": outputs}
     images_by_method |= {

@@ -77,7 +77,7 @@ def test_noise_of_only_the_low_resolution_image_is_kept(small_pair):
     noise = np.random.default_rng(1).normal(0, 5, small_pair.coarse.shape).astype(np.float32)
     noisy = replace(small_pair, coarse=small_pair.coarse + noise)
     batch, images = batch_of(noisy, replace(PLAIN, augmentation=Augmentation(gamma=0.02)))
-    noise_of_slices = torch.movedim(images.coarse, -1, 0) - LEVEL.down(
+    noise_of_slices = torch.movedim(images.lowres, -1, 0) - LEVEL.down(
         torch.movedim(images.target, -1, 0)
     )
     residual = batch.input - LEVEL.down(batch.target)
@@ -100,7 +100,7 @@ def test_patches_are_windows_of_both_grids_at_the_same_position(small_pair):
         np.random.default_rng(0), examples.training_regions, FACTOR, iteration=0, seed=0, size=3
     )
     batch, images = examples.cut_windows(windows, FACTOR, 0.0), examples.prepare(0)
-    upsampled = upsample_slices(torch.movedim(images.coarse, -1, 0), (2.0, 2.0), "lanczos")
+    upsampled = upsample_slices(torch.movedim(images.lowres, -1, 0), (2.0, 2.0), "lanczos")
     for i, (_, ((x, _), (y, _), (z, _))) in enumerate(windows):
         assert torch.allclose(batch.input[i], upsampled[z][:, x : x + 8, y : y + 8], atol=1e-6)
         assert torch.equal(batch.target[i], images.target[:, x : x + 8, y : y + 8, z])

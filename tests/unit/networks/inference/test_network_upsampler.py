@@ -155,7 +155,7 @@ def test_training_and_inference_scale_intensities_alike():
         .forward(torch.from_numpy(high_res))
         .numpy()
     )
-    assert (float(ready.coarse.min()), float(ready.coarse.max())) == pytest.approx(
+    assert (float(ready.lowres.min()), float(ready.lowres.max())) == pytest.approx(
         (0, 1), abs=1e-6
     )
     np.testing.assert_allclose(

@@ -157,9 +157,9 @@ def break_step(monkeypatch, step, part):
     """Replace a loss by NaN in one step."""
     update_generators, calls = Networks.update_generators, []
 
-    def step_with_nan(*arguments):
+    def step_with_nan(*arguments, **options):
         calls.append(1)
-        parts = update_generators(*arguments)
+        parts = update_generators(*arguments, **options)
         return parts | ({part: float("nan"), "loss": float("nan")} if len(calls) == step else {})
 
     monkeypatch.setattr(Networks, "update_generators", step_with_nan)

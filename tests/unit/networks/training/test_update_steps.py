@@ -345,7 +345,7 @@ def test_a_generator_on_the_low_resolution_grid_gets_low_resolution_windows(tmp_
             for (start, end), axis_factor in zip(box, factor, strict=True)
         )
         expected = (
-            images.coarse[(slice(None), *low_res_box)],
+            images.lowres[(slice(None), *low_res_box)],
             images.target[(slice(None), *(slice(*side) for side in box))],
         )
         for values, expected_values in zip((network_input, target), expected, strict=True):

@@ -106,7 +106,7 @@ def test_all_slices_are_trained_on_and_the_last_weights_are_kept(
     real_draw, real_build = Examples.draw_batch, phase.Networks
     monkeypatch.setattr(
         Examples,
-        "batch",
+        "draw_batch",
         lambda *a, **k: slices_drawn.append({r.slices for r in a[2]}) or real_draw(*a, **k),
     )
     monkeypatch.setattr(
