@@ -89,7 +89,7 @@ def _parse_rating(cell: str, subject: str) -> float:
     return rating
 
 
-def mean_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
+def average_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
     """Summarize ratings per contrast and series over participants.
 
     Ratings of all raters are averaged within participants first.

@@ -7,7 +7,7 @@ from bids_sr.sr.loss_words import loss_in_words, loss_name
 from bids_sr.sr.method import Method, recipe_name
 
 
-def missing_features(method: Method, recipe: str) -> str:
+def explain_missing_features(method: Method, recipe: str) -> str:
     """Return a clause about the loss term that a training lacks without VGG-19 weights.
 
     Parameters
@@ -41,7 +41,7 @@ def missing_features_notice(method: Method, recipe: str) -> tuple[NoticeLevel, s
     The notice is a warning for recipes that follow a paper. For ``fast``, it is a note, because
     the term is optional and has a small weight.
     """
-    reason = missing_features(method, recipe)
+    reason = explain_missing_features(method, recipe)
     if not reason:
         return None
     text = f"the loss will not include VGG-19 features, because {reason}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from bids_sr.networks.missing_features import missing_features
+from bids_sr.networks.missing_features import explain_missing_features
 from bids_sr.sr.loss_words import loss_in_words
 from bids_sr.sr.method import Method
 from bids_sr.sr.models.card import ModelCard
@@ -66,7 +66,7 @@ def write_planned_sentences(
     str
         Sentences; "" if no facts are known in advance.
     """
-    reason = "" if features else missing_features(method, recipe)
+    reason = "" if features else explain_missing_features(method, recipe)
     sentences = []
     if reason:
         sentences.append(

@@ -30,7 +30,7 @@ class ChecksumError(ValueError):
         )
 
 
-def vgg19_features() -> nn.Sequential:
+def build_vgg19_features() -> nn.Sequential:
     """Return the sixteen convolutions of VGG-19 and their activations, with random weights.
 
     The last layer is the activation after the last convolution. Layers are numbered as in
@@ -67,7 +67,7 @@ def load_vgg19(path: Path) -> nn.Sequential:
         state = load_file(path)
     except Exception as error:
         raise ValueError(f"{path}: the file cannot be read as VGG-19 weights ({error})") from error
-    net = vgg19_features()
+    net = build_vgg19_features()
     net.load_state_dict(_select_convolutions(path, state))
     return net.eval().requires_grad_(False)
 
@@ -123,13 +123,13 @@ def convert_vgg19(path: Path, digits: str) -> bytes:
 
 
 def _select_convolutions(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the `vgg19_features` tensors of a torchvision state dictionary, in float32.
+    """Return the `build_vgg19_features` tensors of a torchvision state dictionary, in float32.
 
     ValueError is raised if tensors are missing or have a different shape; the message contains
     `path`.
     """
     with torch.device("meta"):
-        shapes = {key: value.shape for key, value in vgg19_features().state_dict().items()}
+        shapes = {key: value.shape for key, value in build_vgg19_features().state_dict().items()}
     stored_shapes = {
         name: tensor.shape for name, tensor in state.items() if isinstance(tensor, Tensor)
     }

@@ -34,11 +34,11 @@ from bids_sr.model_commands.blind_ratings import (
     LOWEST,
     NATIVE,
     RatingError,
+    average_ratings,
     check_sheet,
     compare_ratings,
     draw_codes,
     intraclass_correlation,
-    mean_ratings,
 )
 from bids_sr.model_commands.cli.options import RateMakeOptions, RateScoreOptions
 
@@ -389,7 +389,7 @@ def score_sheets(options: RateScoreOptions) -> None:
             for code, rating in ratings.items()
         ]
     )
-    means, tests = mean_ratings(table), compare_ratings(table)
+    means, tests = average_ratings(table), compare_ratings(table)
     icc = intraclass_correlation(table.pivot(index="code", columns="rater", values="rating"))
     print(f"Mean rating across participants ({LOWEST:g} to {HIGHEST:g}), averaged across raters")
     print(means.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="n/a"))

@@ -14,11 +14,11 @@ from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.networks.data.images import TrainingDataError, TrainingImages, check_images, checksums
-from bids_sr.networks.data.symmetries import Symmetry, apply_symmetry, symmetries
+from bids_sr.networks.data.symmetries import Symmetry, apply_symmetry, list_symmetries
 from bids_sr.networks.data.windows import (
     PreparedImage,
     Window,
-    corners_inside,
+    find_corners,
     prepare,
     shift_image,
 )
@@ -367,7 +367,7 @@ class Examples:
         `sides` are the side lengths of the windows in voxels.
         """
         zooms = self.images[0].zooms
-        return symmetries(
+        return list_symmetries(
             sides[: self.ndim],
             zooms[: self.ndim],
             factor[: self.ndim],
@@ -575,7 +575,7 @@ class Examples:
             ] = True
         steps = [step if self.is_aligned else 1 for step, _ in self.prepare(index, factor).ratios]
         try:
-            self._window_corners[key] = corners_inside(inside, sides, steps)
+            self._window_corners[key] = find_corners(inside, sides, steps)
         except TrainingDataError as error:
             name = self.images[index].name
             raise TrainingDataError(

@@ -21,7 +21,7 @@ Axis k of the result is axis order[k] of the image, reversed if reverse[k] is tr
 """
 
 
-def symmetries(
+def list_symmetries(
     sides: Sequence[int],
     zooms: Sequence[float],
     factor: Sequence[float],

@@ -249,7 +249,7 @@ def _crop_center(image: Tensor, shape: Sequence[int]) -> Tensor:
     return image
 
 
-def corners_inside(mask: Array, sides: Sequence[int], steps: Sequence[int]) -> NDArray[np.int64]:
+def find_corners(mask: Array, sides: Sequence[int], steps: Sequence[int]) -> NDArray[np.int64]:
     """Return (N, d) corners of windows centered on each voxel of a mask (X, Y) or (X, Y, Z).
 
     Corners are rounded down to multiples of `steps`, so that windows can also be cut from the

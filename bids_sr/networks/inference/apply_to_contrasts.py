@@ -162,12 +162,14 @@ def explain_slice(
     """
     import torch
 
-    from bids_sr.networks.inference.explain import attention_masks, grad_cam
+    from bids_sr.networks.inference.explain import compute_attention_masks, compute_grad_cam
 
     prepared = _prepare(model, coarse, mask, affine, "cpu")
     generator = model.generator.to("cpu")
     source = prepared.source[..., index][None]
-    gate_masks = [gate_mask[0, 0].numpy() for gate_mask in attention_masks(generator, source)]
+    gate_masks = [
+        gate_mask[0, 0].numpy() for gate_mask in compute_attention_masks(generator, source)
+    ]
     with torch.no_grad():
         output = generator(source)
     cam_maps: dict[str, Array] = {}
@@ -179,7 +181,7 @@ def explain_slice(
             fine_slice = np.ascontiguousarray(fine[..., index], np.float32)
             slices["fine"] = (torch.from_numpy(fine_slice) / level)[None]
         for name, image in slices.items():
-            cam_maps[name] = grad_cam(model.critic, image)[0, 0].numpy()
+            cam_maps[name] = compute_grad_cam(model.critic, image)[0, 0].numpy()
             with torch.no_grad():
                 scores[name] = float(torch.sigmoid(model.critic(image)).mean())
     return _Explanation(

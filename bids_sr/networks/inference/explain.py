@@ -14,7 +14,7 @@ from bids_sr.networks.architectures.critics import Critic
 from bids_sr.networks.architectures.unet import AttentionGate
 
 
-def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+def compute_attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
     """Return the masks of all attention gates for images, from low to high resolution.
 
     Masks are computed as in attention_unet, sections 3.7 and 4.7.
@@ -61,7 +61,7 @@ def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
     return tuple(mask[..., top : top + rows, left : left + columns] for mask in padded_masks)
 
 
-def grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
+def compute_grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
     """Return Grad-CAM maps of a critic (N, 1, X, Y), with non-negative values.
 
     The maps show which features of the images increase the score. Gradients are computed for the

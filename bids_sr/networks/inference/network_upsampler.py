@@ -16,7 +16,7 @@ from bids_sr.networks.inference.cpu_optimized import (
     optimize_for_cpu,
 )
 from bids_sr.networks.inference.sliding_window import apply_in_patches, compute_margin
-from bids_sr.networks.training.update_steps import memory_format
+from bids_sr.networks.training.update_steps import get_memory_format
 from bids_sr.sr.inference.upsampler_inputs import InferenceError, Upsampler, UpsamplerInputs
 from bids_sr.sr.matrices import upsample
 from bids_sr.sr.method import get_method
@@ -92,7 +92,7 @@ class NetworkUpsampler(Upsampler):
         if device == "cpu" and not self.in_bf16:
             self.generator = optimize_for_cpu(model.generator)
         else:
-            channel_order = memory_format(2 if self.in_slices else 3)
+            channel_order = get_memory_format(2 if self.in_slices else 3)
             self.generator = model.generator.to(device, memory_format=channel_order)  # type: ignore[call-overload]
         width = find_largest_width(model.generator)
         # voxels, largest volume that is processed in one piece

@@ -127,7 +127,7 @@ class SSIMLoss(nn.Module):
         return 1 - _weighted_mean(self.similarity(output, target), weight)
 
 
-def variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
+def compute_variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return the mean length of the vector of first-order spatial differences.
 
     Differences across the upper image border are zero.
@@ -150,9 +150,9 @@ def variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
 
 
 class TotalVariation(nn.Module):
-    """Total variation of the output, as a mean over high-resolution voxels (see `variation`).
+    """Total variation of the output, as a mean over high-resolution voxels.
 
-    Source: tv-self-sr, section 2 (isotropic 3D norm). The mean is our choice: combined with a
+    See `compute_variation`. Source: tv-self-sr, section 2 (isotropic 3D norm). The mean is our choice: combined with a
     data-consistency term that is a mean over acquired voxels, alpha does not depend on the factor.
     Compared with the sums of equation 2 (`SummedVariation`), alpha is divided by the product of
     the three factors.
@@ -164,7 +164,7 @@ class TotalVariation(nn.Module):
         `acquired` is the image (N, C, *coarse grid) for comparison with the downsampled output.
         Only `SummedVariation` uses its size.
         """
-        return variation(output)
+        return compute_variation(output)
 
 
 class SummedVariation(TotalVariation):
@@ -180,7 +180,7 @@ class SummedVariation(TotalVariation):
 
         `acquired` is the image (N, C, *coarse grid) for comparison with the downsampled output.
         """
-        return variation(output) * (output.numel() / acquired.numel())
+        return compute_variation(output) * (output.numel() / acquired.numel())
 
 
 class SquaredVariation(TotalVariation):
@@ -211,6 +211,6 @@ class JointSparsify(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return the weighted variation of the output and of its difference to the target."""
-        return self.tau * variation(output, weight) + (1 - self.tau) * variation(
+        return self.tau * compute_variation(output, weight) + (1 - self.tau) * compute_variation(
             target - output, weight
         )

@@ -56,7 +56,9 @@ def card_entries(
     }
 
 
-def training_entries(phases: Sequence[Phase], scores: Mapping[str, object]) -> dict[str, object]:
+def make_training_entries(
+    phases: Sequence[Phase], scores: Mapping[str, object]
+) -> dict[str, object]:
     """Return the card entries that are known after training.
 
     `scores` contains the network's scores.

@@ -16,7 +16,7 @@ from bids_sr.io import atomic_files
 from bids_sr.metrics.similarity import ssim
 from bids_sr.networks.data.examples import Batch, Examples, Region
 from bids_sr.networks.data.validation import ScoredWindow, interpolate_windows, validation_windows
-from bids_sr.networks.training.update_steps import Networks, memory_format
+from bids_sr.networks.training.update_steps import Networks, get_memory_format
 from bids_sr.series import VALIDATION_BASELINES
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.models.training_log import Journal, LogRow
@@ -371,7 +371,8 @@ class Phase:
             size=self.batch_size,
         )
         return replace(
-            batch, input=batch.input.contiguous(memory_format=memory_format(self.examples.ndim))
+            batch,
+            input=batch.input.contiguous(memory_format=get_memory_format(self.examples.ndim)),
         )
 
     def run_step(self) -> dict[str, float]:
@@ -384,7 +385,7 @@ class Phase:
         fake = fake.float()
         loss_terms: dict[str, float] = {}
         is_adversarial = (
-            "critic" in self.nets.nets and counters.iteration >= recipe.adversarial_from
+            "critic" in self.nets.modules and counters.iteration >= recipe.adversarial_from
         )
         if is_adversarial:
             loss_terms |= self.nets.update_critics(batch, fake, in_bf16=counters.mixed)
@@ -581,7 +582,7 @@ class Phase:
         for device_type, rng_state in _iter_torch_rng_states(self.training.device):
             tensors[f"{device_type}_rng"] = rng_state
         for name, optimizer in self.nets.optimizers.items():
-            tensors |= _add_prefix(self.nets.nets[name].state_dict(), f"{name}.")
+            tensors |= _add_prefix(self.nets.modules[name].state_dict(), f"{name}.")
             tensors |= flatten_optimizer(optimizer, f"{name}_optimizer")
         values = {
             "signature": self._full_signature,
@@ -640,7 +641,7 @@ class Phase:
             return
         tensors, values = checkpoint
         for name, optimizer in self.nets.optimizers.items():
-            self.nets.nets[name].load_state_dict(_remove_prefix(tensors, f"{name}."))
+            self.nets.modules[name].load_state_dict(_remove_prefix(tensors, f"{name}."))
             restore_optimizer(optimizer, tensors, f"{name}_optimizer")
         self.best_weights = _remove_prefix(tensors, "best.")
         state, progress, losses = values["rng"], values["progress"], values["losses"]

@@ -25,7 +25,7 @@ from torch import Tensor
 from bids_sr.networks.data.examples import Examples
 from bids_sr.networks.data.images import TrainingDataError, TrainingImages, checksums
 from bids_sr.networks.data.validation import ScoredWindow, validation_windows
-from bids_sr.networks.training.card_entries import card_entries, training_entries
+from bids_sr.networks.training.card_entries import card_entries, make_training_entries
 from bids_sr.networks.training.phase import (
     Clock,
     Phase,
@@ -222,11 +222,11 @@ def _pack_model(phases: Sequence[Phase], scores: Mapping[str, object]) -> Traine
     """Return weights and companions of the last phase, and card and log of all phases."""
     search, last_phase = phases[0], phases[-1]
     card = card_entries(search.training, search.examples.describe())
-    card |= training_entries(phases, scores)
+    card |= make_training_entries(phases, scores)
     state = {key: value.cpu() for key, value in last_phase.best_weights.items()}
     for name in COMPANIONS if last_phase.recipe.keep_critic else ():
-        if name in last_phase.nets.nets:
-            weights = last_phase.nets.nets[name].state_dict()
+        if name in last_phase.nets.modules:
+            weights = last_phase.nets.modules[name].state_dict()
             state |= {f"{name}.{key}": value.cpu() for key, value in weights.items()}
     log = tuple(row for phase in phases for row in phase.counters.log)
     return TrainedModel(state=state, card=card, log=log)

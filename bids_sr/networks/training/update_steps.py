@@ -17,7 +17,7 @@ from bids_sr.networks.losses.adversarial import clip_weights, gradient_penalty
 from bids_sr.sr.recipe import LossTerm, Recipe
 
 
-def memory_format(ndim: int) -> torch.memory_format:
+def get_memory_format(ndim: int) -> torch.memory_format:
     """Return the memory format for which convolutions are fastest.
 
     Compared with the default, this format saves a fifth of the time in three dimensions, and more
@@ -39,8 +39,9 @@ class Networks:
 
     Initial weights are random, depending on the seed, unless weights are given.
 
-    Attributes `nets` and `optimizers` have the keys "generator" (to high resolution), "critic" (of
-    high-resolution images) and, for cycles, "backward" (to low resolution) and "backward_critic".
+    Attributes `modules` and `optimizers` have the keys "generator" (to high resolution), "critic"
+    (of high-resolution images) and, for cycles, "backward" (to low resolution) and
+    "backward_critic".
     Attribute `terms` contains the active terms of the generator's loss.
 
     Parameters
@@ -84,28 +85,28 @@ class Networks:
         self.recipe = recipe
         loss_terms = recipe.select_terms(vgg_weights is not None)
         has_critics = any(term.kind == "adversarial" for term in loss_terms)
-        self.nets = _build_networks(recipe, factor, channels, has_critics=has_critics)
-        for net in self.nets.values():
-            net.to(device, memory_format=memory_format(ndim))  # type: ignore[call-overload]
+        self.modules = _build_networks(recipe, factor, channels, has_critics=has_critics)
+        for net in self.modules.values():
+            net.to(device, memory_format=get_memory_format(ndim))  # type: ignore[call-overload]
         if start is not None:
             self.generator.load_state_dict(start)
             _freeze_but_last(self.generator, recipe.freeze_but_last)
         for name, state in (companions or {}).items():
-            if name in self.nets:
-                self.nets[name].load_state_dict(state)
+            if name in self.modules:
+                self.modules[name].load_state_dict(state)
         self.terms = [
             ActiveTerm(term.kind, _build_loss(term, vgg_weights).to(device), term.weight)
             for term in loss_terms
         ]
         self.optimizers = {
             name: _build_optimizer(net, recipe, is_critic="critic" in name)
-            for name, net in self.nets.items()
+            for name, net in self.modules.items()
         }
 
     @property
     def generator(self) -> nn.Module:
         """Generator of high-resolution images."""
-        return self.nets["generator"]
+        return self.modules["generator"]
 
     def set_rate(self, iteration: int, rate_factor: float) -> float:
         """Set the learning rate of a step, and return the generator's rate.
@@ -144,11 +145,11 @@ class Networks:
             Loss of each critic, by name.
         """
         loss_terms: dict[str, float] = {}
-        if "critic" in self.nets:
+        if "critic" in self.modules:
             if fake is None:
                 fake = self._generate("generator", batch.input, in_bf16=in_bf16)
             loss_terms["critic"] = self._update_critic("critic", batch.target, fake.detach())
-        if "backward_critic" in self.nets:
+        if "backward_critic" in self.modules:
             lowres_fake = self._generate("backward", batch.target, in_bf16=in_bf16)
             loss_terms["backward_critic"] = self._update_critic(
                 "backward_critic", batch.input, lowres_fake
@@ -159,12 +160,12 @@ class Networks:
     def _generate(self, name: str, source: Tensor, *, in_bf16: bool) -> Tensor:
         """Return the images that a generator computes from `source`, without gradients."""
         with torch.autocast(source.device.type, torch.bfloat16, enabled=in_bf16):
-            image: Tensor = self.nets[name](source)
+            image: Tensor = self.modules[name](source)
         return image.float()
 
     def _update_critic(self, name: str, real: Tensor, fake: Tensor) -> float:
         """Run one step of a critic on real and generated images, and return its loss."""
-        critic = self.nets[name]
+        critic = self.modules[name]
         optimizer = self.optimizers[name]
         recipe = self.recipe
         adversarial_loss = next(term.module for term in self.terms if term.kind == "adversarial")
@@ -208,7 +209,7 @@ class Networks:
     def _descend(self, loss: Tensor) -> None:
         """Run one step of the generators' optimizers along the gradient of a loss."""
         generators = [
-            (self.nets[name], optimizer)
+            (self.modules[name], optimizer)
             for name, optimizer in self.optimizers.items()
             if "critic" not in name
         ]
@@ -233,9 +234,9 @@ class Networks:
         """
         generated = {"G(x)": fake}
         kinds = {term.kind for term in self.terms}
-        if "backward" in self.nets:
+        if "backward" in self.modules:
             to_high = self.generator
-            to_low = self.nets["backward"]
+            to_low = self.modules["backward"]
             generated["F(y)"] = to_low(batch.target)
             if "cycle" in kinds:
                 generated |= {"F(G(x))": to_low(fake), "G(F(y))": to_high(generated["F(y)"])}
@@ -259,10 +260,10 @@ class Networks:
                     generated["F(x)"], source, weight
                 )
             case "adversarial":
-                value = _compute_adversarial_loss(loss, self.nets["critic"], fake)
-                if "backward_critic" in self.nets:
+                value = _compute_adversarial_loss(loss, self.modules["critic"], fake)
+                if "backward_critic" in self.modules:
                     value = value + _compute_adversarial_loss(
-                        loss, self.nets["backward_critic"], generated["F(y)"]
+                        loss, self.modules["backward_critic"], generated["F(y)"]
                     )
                 return value
             case "tv":

@@ -145,10 +145,14 @@ def test_critics_learn_to_recognize_images_of_fixed_generators(name, volume):
     for key in ("critic", "backward_critic") if name == "circle" else ("critic",):
         assert rows[-1][key] < rows[0][key] - 1e-4
     with torch.no_grad():
-        comparisons = [(nets.nets["critic"], batch.target, nets.generator(batch.input))]
+        comparisons = [(nets.modules["critic"], batch.target, nets.generator(batch.input))]
         if name == "circle":
             comparisons.append(
-                (nets.nets["backward_critic"], batch.input, nets.nets["backward"](batch.target))
+                (
+                    nets.modules["backward_critic"],
+                    batch.input,
+                    nets.modules["backward"](batch.target),
+                )
             )
         for critic, real, fake in comparisons:
             assert critic(real).mean() > critic(fake).mean()

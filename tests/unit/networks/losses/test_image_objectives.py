@@ -105,7 +105,7 @@ def guided(weight):
     ones = torch.ones(2, 1, 8, 8)
     batch = Batch(input=ones, target=ones, weight=ones)
     parts = nets.update_generators(batch, nets.generator(ones), True)
-    return parts, nets.generator.value.grad.item(), nets.nets["critic"].weight.grad
+    return parts, nets.generator.value.grad.item(), nets.modules["critic"].weight.grad
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])

@@ -123,15 +123,15 @@ def test_a_critic_step_does_not_change_the_generator(small_pair):
         np.random.default_rng(0), examples.training_regions, iteration=0, seed=0, size=2
     )
     fake = nets.generator(batch.input)
-    before = {key: value.clone() for key, value in nets.nets["critic"].state_dict().items()}
+    before = {key: value.clone() for key, value in nets.modules["critic"].state_dict().items()}
     nets.update_critics(batch, fake)
     assert all(parameter.grad is None for parameter in nets.generator.parameters())
-    assert not equal_states(before, nets.nets["critic"].state_dict())
+    assert not equal_states(before, nets.modules["critic"].state_dict())
     trained_critic = {
-        key: value.clone() for key, value in nets.nets["critic"].state_dict().items()
+        key: value.clone() for key, value in nets.modules["critic"].state_dict().items()
     }
     nets.update_generators(batch, fake, adversarial=True)
-    assert equal_states(trained_critic, nets.nets["critic"].state_dict())
+    assert equal_states(trained_critic, nets.modules["critic"].state_dict())
     assert any(
         parameter.grad is not None and parameter.grad.abs().sum() > 0
         for parameter in nets.generator.parameters()

@@ -76,7 +76,7 @@ def test_the_losses_of_a_cycle():
     # F(G(1)) = 15 and 1, G(F(2)) = 30 and 2; G(2) = 6 and 2, F(1) = 5 and 1
     assert parts == pytest.approx({"cycle": 14 + 28, "identity": 4 + 4, "loss": 42.8})
     # d/dG and d/dF are positive: both numbers decrease by the first step of Adam.
-    assert [nets.generator.value.item(), nets.nets["backward"].value.item()] == pytest.approx(
+    assert [nets.generator.value.item(), nets.modules["backward"].value.item()] == pytest.approx(
         [2.999, 4.999]
     )
 
@@ -92,14 +92,14 @@ def test_critic_steps_of_a_cycle_update_both_critics_and_no_generator():
     # low-resolution image
     assert losses == pytest.approx({"critic": 0.5, "backward_critic": 4.5})
     assert [
-        nets.nets["critic"].weight.item(),
-        nets.nets["backward_critic"].weight.item(),
+        nets.modules["critic"].weight.item(),
+        nets.modules["backward_critic"].weight.item(),
     ] == pytest.approx([0.4, 0.4]), "not clipped"
     assert nets.generator.value.grad is None
-    assert nets.nets["backward"].value.grad is None
+    assert nets.modules["backward"].value.grad is None
     parts = nets.update_generators(batch, nets.generator(batch.input), True)
     assert parts["adversarial"] == pytest.approx(-0.4 * 3 - 0.4 * 10)
-    assert [nets.nets[name].weight.requires_grad for name in ("critic", "backward_critic")] == [
+    assert [nets.modules[name].weight.requires_grad for name in ("critic", "backward_critic")] == [
         True,
         True,
     ], "critics must train again"
@@ -435,10 +435,12 @@ def test_each_critic_step_gets_other_images(tmp_path, monkeypatch):
         return update_critics(nets, batch, fake, **precision)
 
     monkeypatch.setattr(Networks, "update_critics", record_batch)
-    before = {key: value.clone() for key, value in search.nets.nets["critic"].state_dict().items()}
+    before = {
+        key: value.clone() for key, value in search.nets.modules["critic"].state_dict().items()
+    }
     parts = search.run_step()
     assert len(set(sums)) == 3
     assert {"critic", "adversarial", "content", "loss"} <= parts.keys()
-    assert not equal_states(before, search.nets.nets["critic"].state_dict())
+    assert not equal_states(before, search.nets.modules["critic"].state_dict())
     assert a_method().ndim == 3
     assert isinstance(search.nets.generator, Tiny)
