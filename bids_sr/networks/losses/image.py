@@ -152,10 +152,10 @@ def compute_variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
 class TotalVariation(nn.Module):
     """Total variation of the output, as a mean over high-resolution voxels.
 
-    See `compute_variation`. Source: tv-self-sr, section 2 (isotropic 3D norm). The mean is our choice: combined with a
-    data-consistency term that is a mean over acquired voxels, alpha does not depend on the factor.
-    Compared with the sums of equation 2 (`SummedVariation`), alpha is divided by the product of
-    the three factors.
+    Source: tv-self-sr, section 2 (isotropic 3D norm, see `compute_variation`). The mean is our
+    choice: combined with a data-consistency term that is a mean over acquired voxels, alpha does
+    not depend on the factor. Compared with the sums of equation 2 (`SummedVariation`), alpha is
+    divided by the product of the three factors.
     """
 
     def forward(self, output: Tensor, acquired: Tensor) -> Tensor:
@@ -211,6 +211,6 @@ class JointSparsify(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return the weighted variation of the output and of its difference to the target."""
-        return self.tau * compute_variation(output, weight) + (1 - self.tau) * compute_variation(
-            target - output, weight
-        )
+        output_variation = compute_variation(output, weight)
+        difference_variation = compute_variation(target - output, weight)
+        return self.tau * output_variation + (1 - self.tau) * difference_variation
