@@ -37,10 +37,10 @@ def draw_codes(n: int, seed: int) -> list[str]:
     >>> len(set(draw_codes(300, 0)))
     300
     """
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     codes: dict[str, None] = {}
     while len(codes) < n:
-        codes["".join(random.choice(list(_LETTERS), _CODE_LENGTH))] = None
+        codes["".join(rng.choice(list(_LETTERS), _CODE_LENGTH))] = None
     return list(codes)
 
 

@@ -139,7 +139,7 @@ def _compute_half_width(sd: float, n: int) -> float:
 
 
 def compare_pairs(
-    scores_by_metric: Mapping[str, Scores], trained: Sequence[str]
+    scores_by_metric: Mapping[str, Scores], trained_methods: Sequence[str]
 ) -> list[ScoreRow]:
     """Compare all pairs of methods by paired t tests and Wilcoxon's signed-rank tests.
 
@@ -150,7 +150,7 @@ def compare_pairs(
     scores_by_metric : Mapping[str, Scores]
         Scores from `average_scores`. A pair is only compared over participants with finite
         scores for both methods, and skipped if there are fewer than two of them.
-    trained : Sequence[str]
+    trained_methods : Sequence[str]
         Methods of interest; pairs without any of them are skipped. Empty for all pairs.
 
     Returns
@@ -162,12 +162,12 @@ def compare_pairs(
     for metric, methods in scores_by_metric.items():
         family = [
             row
-            for method, reference in _list_pairs(list(methods), trained)
+            for method, reference in _list_pairs(list(methods), trained_methods)
             if (row := _compare_pair(metric, methods, method, reference)) is not None
         ]
         for test in ("p_t", "p_wilcoxon"):
-            corrected = holm([float(row[test]) for row in family])
-            for row, p in zip(family, corrected, strict=True):
+            corrected_values = holm([float(row[test]) for row in family])
+            for row, p in zip(family, corrected_values, strict=True):
                 row[f"{test}_holm"] = p
         rows += family
     return rows
@@ -210,18 +210,18 @@ def _compare_pair(metric: str, methods: Scores, name: str, reference: str) -> Sc
     }
 
 
-def _list_pairs(names: Sequence[str], trained: Sequence[str]) -> list[tuple[str, str]]:
+def _list_pairs(names: Sequence[str], trained_methods: Sequence[str]) -> list[tuple[str, str]]:
     """Return the pairs to compare, with a trained method first in each pair."""
-    ordered = sorted(names, key=lambda name: name not in trained)
+    ordered_names = sorted(names, key=lambda name: name not in trained_methods)
     return [
         (method, reference)
-        for method, reference in combinations(ordered, 2)
-        if not trained or method in trained
+        for method, reference in combinations(ordered_names, 2)
+        if not trained_methods or method in trained_methods
     ]
 
 
 def compare_models(
-    scores_by_metric: Mapping[str, Scores], trained: Sequence[str]
+    scores_by_metric: Mapping[str, Scores], trained_methods: Sequence[str]
 ) -> list[ScoreRow]:
     """Test by Welch's ANOVA whether the trained models differ, one row per metric.
 
@@ -229,10 +229,12 @@ def compare_models(
     resolutions. The groups contain the same participants, so that paired tests are more powerful.
     The result is empty if there are fewer than two models.
     """
-    if len(trained) < 2:
+    if len(trained_methods) < 2:
         return []
     return [
-        _make_anova_row(metric, "model", "n/a", {name: methods.get(name, {}) for name in trained})
+        _make_anova_row(
+            metric, "model", "n/a", {name: methods.get(name, {}) for name in trained_methods}
+        )
         for metric, methods in scores_by_metric.items()
     ]
 

@@ -52,7 +52,7 @@ class SearchedSetting:
         Values with equal probability; empty for a range.
     low, high : Number
         Limits of the range.
-    whole : bool
+    is_integer : bool
         Whether values are whole numbers.
     """
 
@@ -60,7 +60,7 @@ class SearchedSetting:
     choices: tuple[Number, ...] = ()
     low: Number = 0
     high: Number = 0
-    whole: bool = False
+    is_integer: bool = False
 
     def __str__(self) -> str:
         values = ",".join(f"{value:.9g}" for value in self.choices)
@@ -83,7 +83,7 @@ class SearchedSetting:
             value = exp(log(self.low) + share * (log(self.high) - log(self.low)))
         else:
             value = self.low + share * (self.high - self.low)
-        value = round(value) if self.whole else _round_value(value)
+        value = round(value) if self.is_integer else _round_value(value)
         return min(max(value, self.low), self.high)
 
 
@@ -105,7 +105,7 @@ def parse_setting(text: str, method: str, recipe: Recipe) -> SearchedSetting:
         raise ChangeError(error.why, error.fix, text) from None
     if not dots:
         return SearchedSetting(
-            field=field.name, choices=tuple(dict.fromkeys(numbers)), whole=field.whole
+            field=field.name, choices=tuple(dict.fromkeys(numbers)), is_integer=field.whole
         )
     if numbers[0] >= numbers[1]:
         raise ChangeError(
@@ -113,7 +113,9 @@ def parse_setting(text: str, method: str, recipe: Recipe) -> SearchedSetting:
             f"Specify the range as {field.name}=LOW..HIGH.",
             text,
         )
-    return SearchedSetting(field=field.name, low=numbers[0], high=numbers[1], whole=field.whole)
+    return SearchedSetting(
+        field=field.name, low=numbers[0], high=numbers[1], is_integer=field.whole
+    )
 
 
 def make_default_space(recipe: Recipe) -> tuple[SearchedSetting, ...]:

@@ -200,8 +200,8 @@ def _compare_step_count(record: TrainingRecord) -> str:
 def _list_changes(record: TrainingRecord) -> str:
     """Return the settings that differ from the recipe, with both values."""
     changes = [
-        f"{name} ({_format_value(value)} instead of {_format_value(original)})"
-        for name, (value, original) in record.changed.items()
+        f"{name} ({_format_value(value)} instead of {_format_value(recipe_value)})"
+        for name, (value, recipe_value) in record.changed.items()
     ]
     if not changes and record.other_changes:
         return "settings of the network or the loss listed in the model card"

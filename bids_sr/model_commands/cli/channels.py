@@ -139,8 +139,10 @@ def _make_head(
     name: str, scan_pairs: Mapping[str, tuple[Path, Path]], options: ChannelOptions
 ) -> ScannedHead:
     """Return a head from its pairs of high- and low-resolution scans by contrast."""
-    if missing := [contrast for contrast in options.channels if contrast not in scan_pairs]:
-        reason = f"no {' and '.join(missing)} scan was specified"
+    if missing_contrasts := [
+        contrast for contrast in options.channels if contrast not in scan_pairs
+    ]:
+        reason = f"no {' and '.join(missing_contrasts)} scan was specified"
         fix = f"specify {' '.join(options.channels)} scans for all participants, or omit {name}"
         raise UsageError(name, reason, fix)
     fine, coarse = zip(*(scan_pairs[contrast] for contrast in options.channels), strict=True)

@@ -69,12 +69,12 @@ from bids_sr.sr.models.request import TrainingRequest
 class _Candidate:
     """Method to train, at the resolution of the images or a lower resolution.
 
-    `coarser` is the voxel size of the training images relative to the images of the call.
+    `zoom_ratio` is the voxel size of the training images relative to the images of the call.
     """
 
     name: str
     training: TrainingRequest
-    coarser: float
+    zoom_ratio: float
 
 
 @frozen
@@ -249,11 +249,11 @@ def _list_candidates(options: CompareOptions) -> list[_Candidate]:
         training = make_request(replace(options, method=name, recipe_changes=changes))
         candidates += [
             _Candidate(
-                name=name if coarser == 1 else f"{name}-at-{coarser:g}x",
+                name=name if zoom_ratio == 1 else f"{name}-at-{zoom_ratio:g}x",
                 training=training,
-                coarser=coarser,
+                zoom_ratio=zoom_ratio,
             )
-            for coarser in dict.fromkeys(options.train_coarser)
+            for zoom_ratio in dict.fromkeys(options.train_coarser)
         ]
     return candidates
 
@@ -336,26 +336,26 @@ def _reduce_resolution(
     image: TrainingImage, candidate: _Candidate, study: _Study
 ) -> TrainingImage:
     """Return an image at the training resolution of a candidate."""
-    if candidate.coarser == 1 or image.fine is None or study.degradation is None:
+    if candidate.zoom_ratio == 1 or image.fine is None or study.degradation is None:
         return image
     (fine, inside), affine = _downsample(
-        (image.fine, image.mask > 0), image.affine, candidate.coarser, study
+        (image.fine, image.mask > 0), image.affine, candidate.zoom_ratio, study
     )
     return replace(image, fine=fine.astype(np.float32), mask=inside > 0.5, affine=affine)
 
 
 def _downsample(
-    images: Sequence[Array], affine: Array, coarser: float, study: _Study
+    images: Sequence[Array], affine: Array, zoom_ratio: float, study: _Study
 ) -> tuple[list[Array], Array]:
     """Return images (X, Y, Z) of the same grid at a lower resolution, and their affine.
 
-    `coarser` is the voxel size relative to the images, along the axes with a factor other than 1.
+    `zoom_ratio` is the voxel size relative to the images, along axes with a factor other than 1.
     """
     import torch
 
     from bids_sr.sr.operators import get_operator
 
-    x, y, z = (coarser if axis_factor != 1 else 1.0 for axis_factor in study.factor)
+    x, y, z = (zoom_ratio if ratio != 1 else 1.0 for ratio in study.factor)
     assert study.degradation is not None
     operator = get_operator(study.degradation, tuple(images[0].shape), (x, y, z))
     downsampled_images = [
@@ -446,7 +446,7 @@ def _score_models(
         heads = [(study.heads[index], study.images[index][0]) for index in indices]
         return list(score_heads(weights_by_name, heads, options))
     has_other_resolution = any(
-        candidate.coarser != options.test_coarser for candidate in study.candidates
+        candidate.zoom_ratio != options.test_coarser for candidate in study.candidates
     )
     evaluation = ModelEvaluationOptions(
         reference=tuple(
@@ -501,7 +501,7 @@ def _describe_conditions(study: _Study, options: CompareOptions) -> dict[str, ob
             candidate.name: {
                 "Recipe": candidate.training.recipe,
                 "Settings": candidate.training.changed_settings,
-                "TrainedAt": candidate.coarser,
+                "TrainedAt": candidate.zoom_ratio,
             }
             for candidate in study.candidates
         },

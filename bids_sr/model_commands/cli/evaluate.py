@@ -53,14 +53,14 @@ from bids_sr.sr.matrices import MATRICES, upsample
 class FigureImages:
     """Images in the figures of a reference: its first scored volume, and the results of all rows.
 
-    All images are 3D on the grid of the reference. `interpolated` is the low-resolution image
-    after linear interpolation, and `mask` contains the scored voxels.
+    All images are 3D on the grid of the reference. `interpolated_image` is the low-resolution
+    image after linear interpolation, and `mask` contains the scored voxels.
     """
 
     title: str
     affine: Array
     reference: Array
-    interpolated: Array
+    interpolated_image: Array
     mask: MaskArray
     methods: Mapping[str, Array]
 
@@ -346,7 +346,7 @@ def _collect_figure_images(
         title=task.reference.path.name,
         affine=affine,
         reference=task.reference.volume(task.volumes[0])[task.window],
-        interpolated=first_images["linear"],
+        interpolated_image=first_images["linear"],
         mask=mask,
         methods=first_images,
     )
@@ -530,7 +530,7 @@ def _draw_figures(
             figure_images.title,
             figure_images.affine,
             figure_images.reference,
-            figure_images.interpolated,
+            figure_images.interpolated_image,
             figure_images.mask,
             figure_images.methods,
         )

@@ -72,10 +72,12 @@ def parse_factor(numbers: Sequence[float], default: Factor) -> Factor:
     return float(numbers[0]), float(numbers[1]), float(numbers[2])
 
 
-def compute_factor(coarse: SeriesReader, fine: SeriesReader, requested: Sequence[float]) -> Factor:
+def compute_factor(
+    coarse: SeriesReader, fine: SeriesReader, requested_numbers: Sequence[float]
+) -> Factor:
     """Return the factor between two grids, as low- divided by high-resolution voxel size per axis.
 
-    `requested` contains the numbers of the option, if given.
+    `requested_numbers` contains the numbers of the option, if given.
 
     Raises
     ------
@@ -103,7 +105,7 @@ def compute_factor(coarse: SeriesReader, fine: SeriesReader, requested: Sequence
             "resample the image to the same field of view, or use --degradation instead of --image"
         )
         raise UsageError(f"{fine.path}", reason, fix)
-    requested_factor = parse_factor(requested, factor)
+    requested_factor = parse_factor(requested_numbers, factor)
     if any(
         abs(requested_ratio - ratio) > 0.02 * ratio
         for requested_ratio, ratio in zip(requested_factor, factor, strict=True)

@@ -57,14 +57,16 @@ bids-sr ... --sr-method METHOD --pretrained MODEL.safetensors
 For research use only, not for clinical use.
 
 commands:
-""" + "\n".join(f"  {name:<12}{about}" for name, (_, about) in _COMMANDS.items())
+""" + "\n".join(f"  {name:<12}{summary}" for name, (_, summary) in _COMMANDS.items())
 
 
 def parsers() -> dict[str, Parser]:
     """Return the parsers of all subcommands by name."""
     return {
-        name: Parser(f"bids-sr-models {name}", f"{about[0].upper()}{about[1:]}.", options_class)
-        for name, (options_class, about) in _COMMANDS.items()
+        name: Parser(
+            f"bids-sr-models {name}", f"{summary[0].upper()}{summary[1:]}.", options_class
+        )
+        for name, (options_class, summary) in _COMMANDS.items()
     }
 
 
@@ -76,8 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         restart_in_utf8()
     arguments = sys.argv[1:] if argv is None else argv
-    interrupted = "rerun the same command to resume an interrupted training"
-    return run_program("bids-sr-models", lambda: _run(arguments), interrupted=interrupted)
+    return run_program(
+        "bids-sr-models",
+        lambda: _run(arguments),
+        interrupted="rerun the same command to resume an interrupted training",
+    )
 
 
 def _run(arguments: Sequence[str]) -> int:

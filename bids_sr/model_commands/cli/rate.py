@@ -151,8 +151,8 @@ def _write_key(kit: Path, scan_of_code: Mapping[str, _Scan]) -> None:
         }
         for code, scan in scan_of_code.items()
     }
-    compressed = zlib.compress(json.dumps(entries, sort_keys=True).encode())
-    write_text(kit / KEY, base64.b64encode(compressed).decode("ascii") + "\n")
+    compressed_entries = zlib.compress(json.dumps(entries, sort_keys=True).encode())
+    write_text(kit / KEY, base64.b64encode(compressed_entries).decode("ascii") + "\n")
 
 
 def _list_scans(derivatives: Path, series: tuple[str, ...]) -> list[_Scan]:
@@ -289,14 +289,14 @@ def _find_planes(image: Volume, *, is_native: bool) -> list[int]:
     planes = []
     for axis, share in _PLANES:
         other_axes = tuple(other_axis for other_axis in range(3) if other_axis != axis)
-        occupied = np.flatnonzero(head.any(axis=other_axes))
-        if not occupied.size:
+        occupied_indices = np.flatnonzero(head.any(axis=other_axes))
+        if not occupied_indices.size:
             raise UsageError(
                 "one of the scans is empty",
                 "the scan has no voxels with positive intensity",
                 "check the derivatives",
             )
-        first, last = int(occupied[0]), int(occupied[-1])
+        first, last = int(occupied_indices[0]), int(occupied_indices[-1])
         planes.append(round(first + share * (last - first)))
     return planes
 
@@ -320,9 +320,9 @@ def _write_picture(path: Path, image: Volume, view: _View, *, is_native: bool) -
     intensities = 255 * np.concatenate(padded_panels, axis=1) / (white_level or 1.0)
     gray_levels = np.clip(intensities, 0, 255).astype(np.uint8)
     zoom = max(1, -(-_PIXELS // gray_levels.shape[0]))
-    enlarged = gray_levels.repeat(zoom, axis=0).repeat(zoom, axis=1)
+    enlarged_picture = gray_levels.repeat(zoom, axis=0).repeat(zoom, axis=1)
     partial_file = path.with_name(f".{path.name}")
-    Image.fromarray(enlarged).save(partial_file, format="PNG")
+    Image.fromarray(enlarged_picture).save(partial_file, format="PNG")
     partial_file.replace(path)
 
 
@@ -354,8 +354,10 @@ def _repeat_voxels(count: int, ratio: float) -> Array:
 def read_key(kit: Path) -> dict[str, dict[str, str]]:
     """Return participant, contrast and series by code from the sealed key of a kit."""
     try:
-        compressed = base64.b64decode((kit / KEY).read_text(encoding="ascii"), validate=False)
-        entries: Any = json.loads(zlib.decompress(compressed))
+        compressed_entries = base64.b64decode(
+            (kit / KEY).read_text(encoding="ascii"), validate=False
+        )
+        entries: Any = json.loads(zlib.decompress(compressed_entries))
         return {str(code): dict(entry) for code, entry in entries.items()}
     except (OSError, ValueError, zlib.error, AttributeError) as error:
         raise UsageError(

@@ -113,8 +113,8 @@ def _print_models(folder: Path) -> None:
         except ModelError as error:
             rows.append((weights.name, _replace_unprintable(f"cannot be used: {error}")))
             continue
-        mm = " x ".join(f"{number:.3g}" for number in card.lowres_mm)
-        factor = " x ".join(f"{number:g}" for number in card.factor)
+        voxel_size_text = " x ".join(f"{number:.3g}" for number in card.lowres_mm)
+        factor_text = " x ".join(f"{number:g}" for number in card.factor)
         score_text = (
             f"held-out PSNR {card.psnr['network']:.1f} dB" if "network" in card.psnr else ""
         )
@@ -122,7 +122,7 @@ def _print_models(folder: Path) -> None:
             (
                 str(weights.relative_to(folder)),
                 f"{card.method} ({card.recipe})",
-                f"{mm} mm, factor {factor}",
+                f"{voxel_size_text} mm, factor {factor_text}",
                 card.contrast,
                 score_text,
             )

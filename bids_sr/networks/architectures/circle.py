@@ -94,8 +94,8 @@ class CircleResamplingNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return images of the other resolution on the same grid."""
         rows, columns = x.shape[-2:]
-        padded = functional.pad(x, (0, columns % 2, 0, rows % 2))
-        features = _concatenate_outputs(self.blocks, padded)
+        padded_image = functional.pad(x, (0, columns % 2, 0, rows % 2))
+        features = _concatenate_outputs(self.blocks, padded_image)
         branches = torch.cat((self.first(features), self.second(features)), 1)
         return x + self.tail(self.joined(branches))[..., :rows, :columns]
 

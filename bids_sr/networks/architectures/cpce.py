@@ -38,9 +38,12 @@ class CPCENet(nn.Module):
     def __init__(self, channels: int = 1, *, width: int = 32, skip: bool = False) -> None:
         super().__init__()
         self.skip = skip
-        self.down = nn.ModuleList(nn.Conv2d(n, width, 3) for n in (channels, width, width, width))
+        self.down = nn.ModuleList(
+            nn.Conv2d(in_channels, width, 3) for in_channels in (channels, width, width, width)
+        )
         self.up = nn.ModuleList(
-            nn.ConvTranspose2d(n, width, 3) for n in (width, 2 * width, 2 * width)
+            nn.ConvTranspose2d(in_channels, width, 3)
+            for in_channels in (width, 2 * width, 2 * width)
         )
         self.tail = nn.ConvTranspose2d(2 * width, channels, 3)
         if skip:

@@ -124,14 +124,14 @@ class UNet(nn.Module):
             _find_padded_side(side, self.levels, self.sizes) - side for side in (rows, columns)
         )
         top, left = row_padding // 2, column_padding // 2
-        padded = functional.pad(x, (left, column_padding - left, top, row_padding - top))
-        encoded = [self.first(padded)]
+        padded_image = functional.pad(x, (left, column_padding - left, top, row_padding - top))
+        encoder_maps = [self.first(padded_image)]
         for level in self.down:
-            encoded.append(level(encoded[-1]))
-        decoded = encoded.pop()
+            encoder_maps.append(level(encoder_maps[-1]))
+        features = encoder_maps.pop()
         for merge in self.up:
-            decoded = merge(decoded, encoded.pop())
-        output = self.last(decoded)[..., top : top + rows, left : left + columns]
+            features = merge(features, encoder_maps.pop())
+        output = self.last(features)[..., top : top + rows, left : left + columns]
         if self.head == "sigmoid":
             return torch.sigmoid(output)
         return x + output if self.head == "residual" else output

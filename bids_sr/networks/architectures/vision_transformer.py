@@ -63,8 +63,8 @@ class VisionTransformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return improved images on the same grid."""
         rows, columns = x.shape[-2], x.shape[-1]
-        padded = functional.pad(x, (0, -columns % self.patch, 0, -rows % self.patch))
-        tokens = self.embed(padded)
+        padded_image = functional.pad(x, (0, -columns % self.patch, 0, -rows % self.patch))
+        tokens = self.embed(padded_image)
         grid = tokens.shape[-2:]
         position: Tensor = self.position
         if grid != position.shape[-2:]:

@@ -35,11 +35,11 @@ def unit_range(image: Array, mask: Array) -> tuple[Array, float]:
     ValueError
         If there is no positive intensity within the mask.
     """
-    inside = np.asarray(mask) > 0
-    scale = float(np.percentile(image[inside], _TOP_PERCENTILE)) if inside.any() else 0.0
+    is_inside = np.asarray(mask) > 0
+    scale = float(np.percentile(image[is_inside], _TOP_PERCENTILE)) if is_inside.any() else 0.0
     if not np.isfinite(scale) or scale <= 0:
         raise ValueError("the image has no positive intensities within the brain mask")
-    scaled_image = np.where(inside, np.clip(image / np.float32(scale), 0, 1), 0)
+    scaled_image = np.where(is_inside, np.clip(image / np.float32(scale), 0, 1), 0)
     return scaled_image.astype(np.float32), scale
 
 

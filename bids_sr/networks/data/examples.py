@@ -242,7 +242,7 @@ class Examples:
         image = self.prepare(index)
         if self.recipe.every_slice:
             return list(range(image.shape[2]))
-        mask_fractions = image.inside[0].float().mean((0, 1))
+        mask_fractions = image.mask[0].float().mean((0, 1))
         is_usable = (
             mask_fractions > 0
             if self.recipe.epochs_of_slices
@@ -563,19 +563,19 @@ class Examples:
         key = (index, factor, slices, sides)
         if key in self._window_corners:
             return self._window_corners[key]
-        inside = self.prepare(index, factor).inside[0, ..., slice(*slices)].cpu().numpy()
-        if self.recipe.every_slice and not inside.any():
+        mask = self.prepare(index, factor).mask[0, ..., slice(*slices)].cpu().numpy()
+        if self.recipe.every_slice and not mask.any():
             # in slices outside the head, windows may be at any position
-            inside = np.ones_like(inside)
-        positions = np.flatnonzero(inside)
+            mask = np.ones_like(mask)
+        positions = np.flatnonzero(mask)
         if len(positions) > _MAX_POSITIONS:
-            inside = np.zeros(inside.shape, dtype=bool)
-            inside.flat[
+            mask = np.zeros(mask.shape, dtype=bool)
+            mask.flat[
                 np.random.default_rng(0).choice(positions, _MAX_POSITIONS, replace=False)
             ] = True
         steps = [step if self.is_aligned else 1 for step, _ in self.prepare(index, factor).ratios]
         try:
-            self._window_corners[key] = find_corners(inside, sides, steps)
+            self._window_corners[key] = find_corners(mask, sides, steps)
         except TrainingDataError as error:
             name = self.images[index].name
             raise TrainingDataError(
@@ -633,7 +633,7 @@ class Examples:
         highres_box = (slice(None), *(slice(start, stop) for start, stop in window))
         lowres_box = (slice(None), *image.get_lowres_box(window))
         is_compared_at_lowres = self.recipe.objective == "self"
-        mask = image.inside_lowres if is_compared_at_lowres else image.inside
+        mask = image.lowres_mask if is_compared_at_lowres else image.mask
         target_box = lowres_box if is_compared_at_lowres else highres_box
         source_box = lowres_box if self.recipe.upsampled_by is None else highres_box
         mask_weight = mask[target_box].float()
@@ -666,7 +666,7 @@ class Examples:
         slices = [(self.prepare(index), window[2][0]) for index, window in image_windows]
         lowres = torch.stack([image.lowres[..., z] for image, z in slices])
         target = torch.stack([image.target[..., z] for image, z in slices])
-        weight = torch.stack([image.inside.float()[..., z] for image, z in slices])
+        weight = torch.stack([image.mask.float()[..., z] for image, z in slices])
         conversion = make_plane_conversion(lowres, self.factor[:2])
         # mainly noise of the low-resolution image
         residue = lowres - conversion.down(target)
@@ -734,7 +734,7 @@ class Examples:
             else "measured"
         )
         lowres = prepared.lowres[0].cpu().numpy()
-        mask = prepared.inside_lowres[0].cpu().numpy()
+        mask = prepared.lowres_mask[0].cpu().numpy()
         entries = image_entries(
             lowres, mask, first.affine, self.factor, mm=(lowres_mm, highres_mm)
         )
@@ -752,12 +752,12 @@ class Examples:
         """Describe the intensity scale of the first image for the model card."""
         prepared = self.prepare(0)
         entries: dict[str, object] = {
-            "scale": [float(v) for v in prepared.level],
-            "headroom": [round(float(v), 6) for v in prepared.headroom],
+            "scale": [float(value) for value in prepared.level],
+            "headroom": [round(float(value), 6) for value in prepared.headroom],
             "rule": _INTENSITY_RULES[self.recipe.intensity],
         }
         if prepared.lowest.any():
-            entries["lowest"] = [float(v) for v in prepared.lowest]
+            entries["lowest"] = [float(value) for value in prepared.lowest]
         if self.images[0].gain is not None:
             entries["highres_gain"] = self.images[0].gain
         return entries

@@ -285,9 +285,9 @@ def pair_image(
             f"the mask has the shape {mask.shape}, but the low-resolution image has the shape "
             f"{lowres.shape}"
         )
-    inside = mask > 0
-    lowres_values = lowres[inside].astype(np.float64)
-    downsampled_values = downsample(highres, lowres.shape)[inside].astype(np.float64)
+    is_inside = mask > 0
+    lowres_values = lowres[is_inside].astype(np.float64)
+    downsampled_values = downsample(highres, lowres.shape)[is_inside].astype(np.float64)
     squared_norm = float(downsampled_values @ downsampled_values)
     gain = float(downsampled_values @ lowres_values) / max(squared_norm, np.finfo(float).tiny)
     return TrainingImage(
@@ -295,7 +295,7 @@ def pair_image(
         coarse=lowres,
         gain=gain,
         contrast="T2starw",
-        mask=upsample("nearest", inside.astype(np.float32), factor) > 0.5,
+        mask=upsample("nearest", is_inside.astype(np.float32), factor) > 0.5,
         name="pair",
         affine=resize_affine(lowres_affine, lowres.shape, highres.shape),
     )
@@ -324,18 +324,18 @@ def volumes_of_run(reader: SeriesReader, mask: Array, n_dummy: int, seed: int) -
         At most 20 training images without a high-resolution version.
     """
     steady_volumes = np.arange(min(n_dummy, reader.shape[3] - 1), reader.shape[3])
-    volume_numbers = np.sort(
+    volume_indices = np.sort(
         np.random.default_rng(seed).choice(
             steady_volumes, min(N_VOLUMES, len(steady_volumes)), replace=False
         )
     )
     return tuple(
         TrainingImage(
-            coarse=np.asarray(reader.volume(int(t)), np.float32),
+            coarse=np.asarray(reader.volume(int(index)), np.float32),
             mask=mask,
             affine=reader.affine,
             contrast="bold",
-            name=f"volume-{k}",
+            name=f"volume-{number}",
         )
-        for k, t in enumerate(volume_numbers)
+        for number, index in enumerate(volume_indices)
     )

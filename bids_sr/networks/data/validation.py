@@ -62,7 +62,7 @@ def _list_slices_in_mask(examples: Examples, region: Region) -> list[Window]:
     """Return the windows of the whole slices of a region that contain mask voxels."""
     image = examples.prepare(region.image)
     first, end = region.slices
-    has_mask = image.inside[0, ..., first:end].any(0).any(0)
+    has_mask = image.mask[0, ..., first:end].any(0).any(0)
     return [image.get_slice_window(first + z) for z in torch.nonzero(has_mask).flatten().tolist()]
 
 
@@ -70,7 +70,7 @@ def _find_central_block(examples: Examples, region: Region) -> Window:
     """Return a block around the center of the mask in a slice range, with surrounding slices."""
     image = examples.prepare(region.image)
     first, end = region.slices
-    mask_voxels = torch.nonzero(image.inside[0, ..., first:end]).double()
+    mask_voxels = torch.nonzero(image.mask[0, ..., first:end]).double()
     center = mask_voxels.mean(0).tolist() if len(mask_voxels) else [n / 2 for n in image.shape]
     steps = [p if examples.is_aligned else 1 for p, _ in image.ratios]
     bounds = []

@@ -43,7 +43,7 @@ class PreparedImage:
     target : Tensor
         Image to compare the output with (C, *grid): the high-resolution image, or the
         low-resolution image for the objective "self".
-    inside, inside_lowres : Tensor
+    mask, lowres_mask : Tensor
         Mask on the high-resolution grid (1, X, Y, Z) and on the low-resolution grid (1, x, y, z),
         boolean.
     level : NDArray[np.float64]
@@ -59,8 +59,8 @@ class PreparedImage:
     source: Tensor
     lowres: Tensor
     target: Tensor
-    inside: Tensor
-    inside_lowres: Tensor
+    mask: Tensor
+    lowres_mask: Tensor
     level: NDArray[np.float64]
     lowest: NDArray[np.float64]
     headroom: NDArray[np.float64]
@@ -69,7 +69,7 @@ class PreparedImage:
     @property
     def shape(self) -> Shape:
         """Shape of the high-resolution grid."""
-        x, y, z = self.inside.shape[1:]
+        x, y, z = self.mask.shape[1:]
         return x, y, z
 
     def get_slice_window(self, z: int) -> Window:
@@ -102,14 +102,14 @@ class _Grids(NamedTuple):
         High-resolution image (C, X, Y, Z), if it exists.
     lowres : Tensor
         Low-resolution image (C, x, y, z).
-    inside, inside_lowres : Tensor
+    mask, lowres_mask : Tensor
         Masks (1, X, Y, Z) and (1, x, y, z), 1 inside and 0 outside.
     """
 
     highres: Tensor | None
     lowres: Tensor
-    inside: Tensor
-    inside_lowres: Tensor
+    mask: Tensor
+    lowres_mask: Tensor
 
 
 def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -> PreparedImage:
@@ -130,7 +130,7 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
         if image.fine is None
         else _make_grids(image, recipe, factor)
     )
-    if not (grids.inside > 0).any() or not (grids.inside_lowres > 0).any():
+    if not (grids.mask > 0).any() or not (grids.lowres_mask > 0).any():
         raise TrainingDataError(
             f"{image.name}: the mask is empty after downsampling by a factor of {factor}"
         )
@@ -164,8 +164,8 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
         source=source.to(device),
         lowres=lowres.to(device),
         target=target.to(device),
-        inside=(grids.inside > 0).to(device),
-        inside_lowres=(grids.inside_lowres > 0).to(device),
+        mask=(grids.mask > 0).to(device),
+        lowres_mask=(grids.lowres_mask > 0).to(device),
         level=level,
         lowest=lowest,
         headroom=level / percentile,
@@ -182,18 +182,18 @@ def _make_grids(image: TrainingImage, recipe: Recipe, factor: Factor) -> _Grids:
     assert image.fine is not None
     highres = _to_tensor(image.fine)
     lowres = None if image.coarse is None else _to_tensor(image.coarse)
-    inside = _to_tensor((image.mask > 0).astype(np.float32))
+    mask = _to_tensor((image.mask > 0).astype(np.float32))
     if lowres is None or highres.shape[-3:] != tuple(map(highres_size, lowres.shape[-3:], factor)):
         shape = tuple(
             lowres_size(n, f)[0] if f != 1 else n for n, f in zip(image.shape, factor, strict=True)
         )
-        highres, inside = _crop_center(highres, shape), _crop_center(inside, shape)
+        highres, mask = _crop_center(highres, shape), _crop_center(mask, shape)
         lowres = get_operator(recipe.degradation, shape, tuple(factor)).forward(highres)
     block = get_operator(
         "block", tuple(highres.shape[-3:]), tuple(factor), tuple(lowres.shape[-3:])
     )
-    inside_lowres = (block.forward(inside) > 0.5).float()
-    return _Grids(highres, lowres, inside, inside_lowres)
+    lowres_mask = (block.forward(mask) > 0.5).float()
+    return _Grids(highres, lowres, mask, lowres_mask)
 
 
 def _crop_lowres(image: TrainingImage, ratios: Sequence[Fraction], factor: Factor) -> _Grids:
@@ -207,9 +207,9 @@ def _crop_lowres(image: TrainingImage, ratios: Sequence[Fraction], factor: Facto
         for n, ratio in zip(image.shape, ratios, strict=True)
     ]
     lowres = _crop_center(_to_tensor(image.coarse), shape)
-    inside_lowres = _crop_center(_to_tensor((image.mask > 0).astype(np.float32)), shape)
-    inside = _to_tensor(upsample("nearest", inside_lowres[0].numpy(), factor))
-    return _Grids(None, lowres, inside, inside_lowres)
+    lowres_mask = _crop_center(_to_tensor((image.mask > 0).astype(np.float32)), shape)
+    mask = _to_tensor(upsample("nearest", lowres_mask[0].numpy(), factor))
+    return _Grids(None, lowres, mask, lowres_mask)
 
 
 def _measure_intensity(
@@ -225,7 +225,7 @@ def _measure_intensity(
         99th percentile in the mask (C,).
     """
     channels = grids.lowres.numpy()
-    is_inside = grids.inside_lowres[0].numpy() > 0
+    is_inside = grids.lowres_mask[0].numpy() > 0
     percentile = np.array(
         [np.percentile(channel[is_inside], 99) for channel in channels], dtype=np.float64
     )

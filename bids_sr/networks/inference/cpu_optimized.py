@@ -25,13 +25,13 @@ from bids_sr.networks.architectures.volumetric import DenseResidualNet, ScaledRe
 
 def optimize_for_cpu(network: nn.Module) -> nn.Module:
     """Return a faster CPU copy of a network in evaluation mode, with channels innermost."""
-    optimized = _optimize(copy.deepcopy(network).to("cpu")).eval().requires_grad_(False)
-    for module in optimized.modules():
+    optimized_network = _optimize(copy.deepcopy(network).to("cpu")).eval().requires_grad_(False)
+    for module in optimized_network.modules():
         if isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         elif isinstance(module, nn.Conv3d):
             module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return optimized
+    return optimized_network
 
 
 def make_channels_innermost(x: Tensor) -> Tensor:
@@ -164,8 +164,8 @@ def _split_convolution(layer: nn.Module, width: int) -> nn.ModuleList:
 
 def _sum_convolutions(convolutions: nn.Module, features: Sequence[Tensor]) -> Tensor:
     """Sum the outputs of convolutions, each applied to its own feature maps."""
-    first, *others = convolutions.children()
+    first, *other_convolutions = convolutions.children()
     total: Tensor = first(features[0])
-    for convolution, feature_map in zip(others, features[1:], strict=True):
+    for convolution, feature_map in zip(other_convolutions, features[1:], strict=True):
         total.add_(convolution(feature_map))
     return total

@@ -57,16 +57,16 @@ class NetworkUpsampler(Upsampler):
     """
 
     def __init__(
-        self, model: LoadedModel, acquired: UpsamplerInputs, *, volumetric: bool = False
+        self, model: LoadedModel, inputs: UpsamplerInputs, *, volumetric: bool = False
     ) -> None:
         assert isinstance(model.recipe, Recipe)
         self.scales_by_range = model.recipe.intensity == "range"
         # the intensity range is computed over a whole volume
         self.volumetric = volumetric or self.scales_by_range
         self.in_slices = not volumetric
-        factor, device, headroom = acquired.factor, acquired.device, model.card.headroom
+        factor, device, headroom = inputs.factor, inputs.device, model.card.headroom
         # the scale includes the headroom above the 99th percentile that was used in training
-        scale = acquired.scale * (1.0 if headroom is None else headroom)
+        scale = inputs.scale * (1.0 if headroom is None else headroom)
         if not np.isfinite(scale) or scale <= 0:
             raise InferenceError(
                 f"the intensity scale must be positive and finite, got {scale}. Check that the "
@@ -81,14 +81,14 @@ class NetworkUpsampler(Upsampler):
         self.scale = float(scale)
         self.device = device
         self.upsampled_by = model.recipe.upsampled_by
-        self.patch = model.recipe.patch_applied if acquired.patch is None else acquired.patch
-        self.overlap = acquired.overlap
+        self.patch = model.recipe.patch_applied if inputs.patch is None else inputs.patch
+        self.overlap = inputs.overlap
         if self.patch and self.upsampled_by is None:
             raise InferenceError(
                 f"{model.card.method} cannot be applied patch by patch, because its network "
                 "processes whole slices or volumes on the acquired grid"
             )
-        self.in_bf16 = acquired.precision == "bf16"
+        self.in_bf16 = inputs.precision == "bf16"
         if device == "cpu" and not self.in_bf16:
             self.generator = optimize_for_cpu(model.generator)
         else:
@@ -97,7 +97,7 @@ class NetworkUpsampler(Upsampler):
         width = find_largest_width(model.generator)
         # voxels, largest volume that is processed in one piece
         self.max_voxels = _MAX_VOLUME_VOXELS if width >= 64 else _MAX_LAYER_VALUES // width
-        torch.set_num_threads(acquired.threads)
+        torch.set_num_threads(inputs.threads)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
     def __call__(self, volume: Array, pose: Array) -> Array:
@@ -121,7 +121,7 @@ class NetworkUpsampler(Upsampler):
         on_device = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).to(self.device)
         return on_device if self.scales_by_range else on_device / self.scale
 
-    def _apply_in_patches(self, interpolated: Tensor) -> Tensor:
+    def _apply_in_patches(self, interpolated_image: Tensor) -> Tensor:
         """Apply the network to an image (1, *grid) in patches of the requested size."""
         assert self.patch
 
@@ -132,7 +132,7 @@ class NetworkUpsampler(Upsampler):
 
         return apply_in_patches(
             apply_generator,
-            interpolated,
+            interpolated_image,
             patch=self.patch,
             overlap=self.overlap,
             margin=compute_margin(self.overlap),
@@ -159,34 +159,40 @@ class NetworkUpsampler(Upsampler):
         """Return the difference of network and interpolation, (Z, 1, x, y) -> (Z, 1, X, Y)."""
         if isinstance(self.generator, SubPixelNet):
             return self.generator.departure(make_channels_innermost(slices)).float()
-        interpolated = upsample_slices(slices, self.factor[:2], self.upsampled_by or "zerofill")
+        interpolated_slices = upsample_slices(
+            slices, self.factor[:2], self.upsampled_by or "zerofill"
+        )
         if self.patch:
-            output = torch.stack([self._apply_in_patches(image) for image in interpolated])
+            output = torch.stack([self._apply_in_patches(image) for image in interpolated_slices])
         else:
-            source = interpolated if self.upsampled_by else slices
+            source = interpolated_slices if self.upsampled_by else slices
             output = self.generator(make_channels_innermost(source)).float()
-        return output - interpolated
+        return output - interpolated_slices
 
     def _compute_volume(self, volume: Array, base: Array) -> Array:
         """Return the difference between a volumetric network and its interpolation (X, Y, Z)."""
-        interpolated = self._scale(base)
+        interpolated_volume = self._scale(base)
         if self.upsampled_by is None:
             output = self.generator(self._scale(volume)[None, None])[0, 0]
         elif self.patch:
-            output = self._apply_in_patches(interpolated[None])[0]
-        elif interpolated.numel() <= self.max_voxels:
-            output = self.generator(interpolated[None, None])[0, 0]
+            output = self._apply_in_patches(interpolated_volume[None])[0]
+        elif interpolated_volume.numel() <= self.max_voxels:
+            output = self.generator(interpolated_volume[None, None])[0, 0]
         else:
             output = apply_in_patches(
-                self.generator, interpolated[None], patch=_PATCH, overlap=_OVERLAP, margin=_MARGIN
+                self.generator,
+                interpolated_volume[None],
+                patch=_PATCH,
+                overlap=_OVERLAP,
+                margin=_MARGIN,
             )[0]
-        return (output.float() - interpolated).cpu().numpy()
+        return (output.float() - interpolated_volume).cpu().numpy()
 
 
-def network_upsampler(model: LoadedModel, acquired: UpsamplerInputs) -> Upsampler:
+def network_upsampler(model: LoadedModel, inputs: UpsamplerInputs) -> Upsampler:
     """Return the upsampler of a network, applied by slice or volume as it was trained.
 
-    `acquired` contains grid, intensity and images of the run. InferenceError is raised for models
+    `inputs` contains grid, intensity and images of the run. InferenceError is raised for models
     of several contrasts.
     """
     card = model.card
@@ -196,4 +202,4 @@ def network_upsampler(model: LoadedModel, acquired: UpsamplerInputs) -> Upsample
             "has only one contrast. Models of several contrasts require --sr-target anat."
         )
     volumetric = card.method != "" and get_method(card.method).ndim == 3
-    return NetworkUpsampler(model, acquired, volumetric=volumetric)
+    return NetworkUpsampler(model, inputs, volumetric=volumetric)

@@ -57,10 +57,10 @@ class BCE(nn.Module):
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return the weighted mean of the cross-entropy."""
         target = target.clamp(_MIN_DISTANCE, 1 - _MIN_DISTANCE)
-        clipped = output.clamp(_MIN_DISTANCE, 1 - _MIN_DISTANCE)
-        entropy = -target * clipped.log() - (1 - target) * (1 - clipped).log()
-        slope = ((clipped - target) / (clipped * (1 - clipped))).detach()
-        return _weighted_mean(entropy + slope * (output - clipped), weight)
+        clipped_output = output.clamp(_MIN_DISTANCE, 1 - _MIN_DISTANCE)
+        entropy = -target * clipped_output.log() - (1 - target) * (1 - clipped_output).log()
+        slope = ((clipped_output - target) / (clipped_output * (1 - clipped_output))).detach()
+        return _weighted_mean(entropy + slope * (output - clipped_output), weight)
 
 
 class PSNRLoss(nn.Module):
@@ -100,14 +100,14 @@ class SSIMLoss(nn.Module):
         """Return the local mean of images under the Gaussian window."""
         window = self.window.to(image)
         grid = image.shape[2:]
-        flat = image.reshape(-1, 1, *grid)
+        flat_images = image.reshape(-1, 1, *grid)
         convolve = {2: functional.conv2d, 3: functional.conv3d}[len(grid)]
         padding = [_SSIM_RADIUS] * (2 * len(grid))
-        flat = functional.pad(flat, padding, mode="replicate")
+        flat_images = functional.pad(flat_images, padding, mode="replicate")
         for axis in range(len(grid)):
             shape = [1, 1, *(len(window) if axis == k else 1 for k in range(len(grid)))]
-            flat = convolve(flat, window.reshape(shape))
-        return flat.reshape(image.shape)
+            flat_images = convolve(flat_images, window.reshape(shape))
+        return flat_images.reshape(image.shape)
 
     def similarity(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the SSIM map of output o and target t, in the shape of the images.

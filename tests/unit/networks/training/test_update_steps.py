@@ -412,7 +412,7 @@ def test_validation_scores_only_held_out_slices_and_includes_their_surroundings(
     (window,) = validation_windows(windows, [Region(image=0, slices=(12, 20))])
     assert window.box == ((0, 16), (0, 16), (6, 20))
     weight_of_slices = window.batch.weight[0, 0].sum((0, 1))
-    inside = windows.prepare(0).inside[0].float().sum((0, 1))
+    inside = windows.prepare(0).mask[0].float().sum((0, 1))
     torch.testing.assert_close(weight_of_slices[:6], torch.zeros(6))
     torch.testing.assert_close(weight_of_slices[6:], inside[12:])
     assert (inside[6:12] > 0).all()
