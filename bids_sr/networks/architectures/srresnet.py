@@ -86,7 +86,7 @@ class SubPixelNet(nn.Module):
         detail = self._compute_detail(x if self.steps else zero_filled)
         return zero_filled + detail - conversion.low(detail)
 
-    def departure(self, x: Tensor) -> Tensor:
+    def compute_added_detail(self, x: Tensor) -> Tensor:
         """Return the detail that `forward` adds to zero filling (N, C, X, Y), up to rounding.
 
         `x` are images on the acquired grid (N, C, x, y).

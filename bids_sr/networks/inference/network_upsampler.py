@@ -107,14 +107,14 @@ class NetworkUpsampler(Upsampler):
             torch.inference_mode(),
             torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.in_bf16),
         ):
-            departure = self._compute_all_slices if self.in_slices else self._compute_volume
+            compute_detail = self._compute_all_slices if self.in_slices else self._compute_volume
             if not self.scales_by_range:
-                return base + self.scale * departure(volume, base)
+                return base + self.scale * compute_detail(volume, base)
             low = float(volume.min())
             span = float(volume.max()) - low
             if not span > 0:  # detail is not added to a constant volume
                 return base
-            return base + span * departure((volume - low) / span, (base - low) / span)
+            return base + span * compute_detail((volume - low) / span, (base - low) / span)
 
     def _scale(self, image: Array) -> Tensor:
         """Return an image on the device, in the intensity unit of the network."""
@@ -158,7 +158,7 @@ class NetworkUpsampler(Upsampler):
     def _compute_slices(self, slices: Tensor) -> Tensor:
         """Return the difference of network and interpolation, (Z, 1, x, y) -> (Z, 1, X, Y)."""
         if isinstance(self.generator, SubPixelNet):
-            return self.generator.departure(make_channels_innermost(slices)).float()
+            return self.generator.compute_added_detail(make_channels_innermost(slices)).float()
         interpolated_slices = upsample_slices(
             slices, self.factor[:2], self.upsampled_by or "zerofill"
         )
