@@ -31,7 +31,7 @@ def test_ranges_and_lists_are_parsed():
         SearchedSetting(field="learning_rate", low=1e-4, high=1e-2),
     )
     assert search_space("filters=8,16,8") == (
-        SearchedSetting(field="filters", choices=(8, 16), whole=True),
+        SearchedSetting(field="filters", choices=(8, 16), is_integer=True),
     )
     assert [
         str(setting) for setting in search_space("filters=8..64", "batch=4", "unet.mae=.5..1")
