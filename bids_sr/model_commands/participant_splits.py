@@ -1,6 +1,6 @@
 """Splits of participants into training, validation and test sets, and cross-validation."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -45,15 +45,6 @@ class ParticipantSplit:
                     f"{' '.join(overlap)}",
                     "Assign each participant to only one set.",
                 )
-
-
-def complete_label(label: str, participants: Collection[str]) -> str:
-    """Return a label with the prefix ``sub-``, unless the label itself is a participant.
-
-    >>> complete_label("01", ["sub-01"]), complete_label("a_T1w", ["a_T1w"])
-    ('sub-01', 'a_T1w')
-    """
-    return label if label in participants else f"sub-{label.removeprefix('sub-')}"
 
 
 def split_at_random(

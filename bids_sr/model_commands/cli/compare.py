@@ -31,7 +31,12 @@ from bids_sr.model_commands.cli.channels import (
     group_by_head,
     score_heads,
 )
-from bids_sr.model_commands.cli.evaluate import find_participant, measure_task, prepare_tasks
+from bids_sr.model_commands.cli.evaluate import (
+    complete_label,
+    find_participant,
+    measure_task,
+    prepare_tasks,
+)
 from bids_sr.model_commands.cli.options import CompareOptions, ModelEvaluationOptions
 from bids_sr.model_commands.cli.score_tables import (
     SCORES,
@@ -46,7 +51,6 @@ from bids_sr.model_commands.method_scores import ScoreRow
 from bids_sr.model_commands.participant_splits import (
     ParticipantSplit,
     SplitError,
-    complete_label,
     make_folds,
     split_at_random,
     split_by_names,

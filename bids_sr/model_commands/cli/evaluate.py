@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -101,6 +101,15 @@ def find_participant(file: Path) -> str:
         if match := re.match(r"sub-[A-Za-z0-9+]+", name):
             return match[0]
     return output_files.get_image_stem(file)
+
+
+def complete_label(label: str, participants: Collection[str]) -> str:
+    """Return a label with the prefix ``sub-``, unless the label itself is a participant.
+
+    >>> complete_label("01", ["sub-01"]), complete_label("a_T1w", ["a_T1w"])
+    ('sub-01', 'a_T1w')
+    """
+    return label if label in participants else f"sub-{label.removeprefix('sub-')}"
 
 
 def evaluate(options: ModelEvaluationOptions) -> None:

@@ -23,12 +23,12 @@ from bids_sr.io.atomic_files import read_json, read_text, write_json, write_text
 from bids_sr.io.grids import Factor
 from bids_sr.model_commands.cli import output_files
 from bids_sr.model_commands.cli.channels import check_fusing, group_by_head
-from bids_sr.model_commands.cli.evaluate import find_participant
+from bids_sr.model_commands.cli.evaluate import complete_label, find_participant
 from bids_sr.model_commands.cli.options import ChannelOptions, SearchOptions, TrainOptions
 from bids_sr.model_commands.cli.score_tables import MISSING
 from bids_sr.model_commands.cli.train import make_request, with_suitable_augmentation
 from bids_sr.model_commands.cli.training_images import read_images_of_files
-from bids_sr.model_commands.participant_splits import SplitError, complete_label, split_at_random
+from bids_sr.model_commands.participant_splits import SplitError, split_at_random
 from bids_sr.model_commands.random_search import (
     SearchedSetting,
     draw_trial,
