@@ -214,14 +214,14 @@ class Step:
 
     def __call__(self) -> None:
         examples = self.examples
-        batch = examples.batch(
-            self.rng, examples.train, iteration=0, seed=0, size=self.recipe.batch
+        batch = examples.draw_batch(
+            self.rng, examples.training_regions, iteration=0, seed=0, size=self.recipe.batch
         )
         batch = replace(batch, input=batch.input.contiguous(memory_format=torch.channels_last))
         fake = self.nets.generator(batch.input)
         for _ in range(self.recipe.critic_steps if self.adversarial else 0):
-            self.nets.critics_step(batch, fake)
-        self.nets.generators_step(batch, fake, self.adversarial)
+            self.nets.update_critics(batch, fake)
+        self.nets.update_generators(batch, fake, self.adversarial)
 
 
 def along(sizes: Sequence[int], target: Sequence[int]) -> Work:

@@ -53,7 +53,7 @@ def measure(task: str, side: int) -> tuple[float, float]:
     before = peak_memory()
     if task == "train":
         for _ in range(2):
-            nets.generators_step(batch, nets.generator(batch.input), True)
+            nets.update_generators(batch, nets.generator(batch.input), True)
     else:
         with torch.inference_mode():
             optimize_for_cpu(nets.generator.eval())(batch.input)

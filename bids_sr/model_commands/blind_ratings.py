@@ -22,7 +22,7 @@ LOWEST, HIGHEST = 0.0, 5.0
 NATIVE = "native"
 """Series name of the acquired low-resolution scans in a rating kit."""
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # I, O, 0 and 1 are omitted because they look alike
-_LENGTH = 5  # characters per code
+_CODE_LENGTH = 5  # characters per code
 
 
 class RatingError(ValueError):
@@ -37,10 +37,10 @@ def draw_codes(n: int, seed: int) -> list[str]:
     >>> len(set(draw_codes(300, 0)))
     300
     """
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     codes: dict[str, None] = {}
     while len(codes) < n:
-        codes["".join(random.choice(list(_LETTERS), _LENGTH))] = None
+        codes["".join(rng.choice(list(_LETTERS), _CODE_LENGTH))] = None
     return list(codes)
 
 
@@ -61,7 +61,8 @@ def check_sheet(
     RatingError
         If a code is unknown or repeated, or a rating is not a number from 0 to 5.
     """
-    kit_codes, ratings = set(codes), dict[str, float]()
+    kit_codes = set(codes)
+    ratings: dict[str, float] = {}
     for line, row in rows:
         code, cell = (row.get("code") or "").strip(), (row.get("rating") or "").strip()
         if code not in kit_codes:
@@ -70,22 +71,25 @@ def check_sheet(
             )
         if code in ratings:
             raise RatingError(f"line {line}: the code {code} appears more than once")
-        try:
-            value = math.nan if cell.lower() in ("", "n/a") else float(cell.replace(",", "."))
-        except ValueError:
-            raise RatingError(
-                f"line {line}: the rating of {code} is {cell}, which is not a number"
-            ) from None
-        if not math.isnan(value) and not LOWEST <= value <= HIGHEST:
-            raise RatingError(
-                f"line {line}: the rating of {code} is {cell}; expected a rating from "
-                f"{LOWEST:g} to {HIGHEST:g}"
-            )
-        ratings[code] = value
+        ratings[code] = _parse_rating(cell, f"line {line}: the rating of {code} is {cell}")
     return {code: ratings.get(code, math.nan) for code in codes}
 
 
-def mean_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
+def _parse_rating(cell: str, subject: str) -> float:
+    """Return the rating in a cell, NaN for an empty cell or "n/a".
+
+    `subject` is the beginning of the message of RatingError.
+    """
+    try:
+        rating = math.nan if cell.lower() in ("", "n/a") else float(cell.replace(",", "."))
+    except ValueError:
+        raise RatingError(f"{subject}, which is not a number") from None
+    if not math.isnan(rating) and not LOWEST <= rating <= HIGHEST:
+        raise RatingError(f"{subject}; expected a rating from {LOWEST:g} to {HIGHEST:g}")
+    return rating
+
+
+def average_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
     """Summarize ratings per contrast and series over participants.
 
     Ratings of all raters are averaged within participants first.
@@ -123,12 +127,12 @@ def mean_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
 
 def _average_by_participant(ratings: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return mean ratings, participants by series, for all contrasts and for each contrast."""
-    rated = ratings.dropna(subset=["rating"])
-    key = ["contrast", "participant", "series"]
-    means = rated.groupby(key, sort=False)["rating"].mean().reset_index()
+    ratings_given = ratings.dropna(subset=["rating"])
+    keys = ["contrast", "participant", "series"]
+    means = ratings_given.groupby(keys, sort=False)["rating"].mean().reset_index()
     tables = {"all": means, **dict(iter(means.groupby("contrast", sort=False)))}
-    # Methods come first, followed by the series that they are compared with.
-    order = sorted(
+    # methods come first, followed by the series that they are compared with
+    series_order = sorted(
         set(means["series"]),
         key=lambda name: (name in BASELINES, name == NATIVE, name == MEASURED, name),
     )
@@ -136,7 +140,7 @@ def _average_by_participant(ratings: pd.DataFrame) -> dict[str, pd.DataFrame]:
         str(name): table.groupby(["participant", "series"])["rating"]
         .mean()
         .unstack()
-        .reindex(columns=order)
+        .reindex(columns=series_order)
         for name, table in tables.items()
     }
 
@@ -152,7 +156,7 @@ def compare_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
         Columns contrast, series, minus, n, difference (Hodges-Lehmann), lower, upper, p_wilcoxon
         and p_holm (corrected over all pairs of the contrast).
     """
-    tables = []
+    corrected_rows = []
     for contrast, participant_ratings in _average_by_participant(ratings).items():
         rows = []
         for series, reference in itertools.combinations(participant_ratings, 2):
@@ -171,12 +175,12 @@ def compare_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
                     "p_wilcoxon": float(signed_rank(change)["p_wilcoxon"]),
                 }
             )
-        tables += [
+        corrected_rows += [
             {**row, "p_holm": p}
             for row, p in zip(rows, holm([row["p_wilcoxon"] for row in rows]), strict=True)
         ]
     columns = ["contrast", "series", "minus", "n", "difference", "lower", "upper"]
-    return pd.DataFrame(tables, columns=[*columns, "p_wilcoxon", "p_holm"])
+    return pd.DataFrame(corrected_rows, columns=[*columns, "p_wilcoxon", "p_holm"])
 
 
 def intraclass_correlation(table: npt.ArrayLike) -> float:
@@ -206,6 +210,10 @@ def intraclass_correlation(table: npt.ArrayLike) -> float:
     image_variance = k * float(((values.mean(axis=1) - mean) ** 2).sum()) / (n - 1)
     rater_variance = n * float(((values.mean(axis=0) - mean) ** 2).sum()) / (k - 1)
     residuals = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + mean
-    error = float((residuals**2).sum()) / ((n - 1) * (k - 1))
-    total = image_variance + (k - 1) * error + k * (rater_variance - error) / n
-    return (image_variance - error) / total if total > 0 else math.nan
+    residual_variance = float((residuals**2).sum()) / ((n - 1) * (k - 1))
+    total_variance = (
+        image_variance + (k - 1) * residual_variance + k * (rater_variance - residual_variance) / n
+    )
+    if not total_variance > 0:
+        return math.nan
+    return (image_variance - residual_variance) / total_variance

@@ -51,23 +51,27 @@ def welch_anova(groups: Sequence[npt.ArrayLike]) -> WelchAnova:
     >>> round(result.f, 3), round(result.dof_within, 3)
     (2.4, 2.941)
     """
-    values = [np.asarray(group, dtype=np.float64) for group in groups]
-    if len(values) < 2 or any(len(group) < 2 for group in values):
+    samples = [np.asarray(group, dtype=np.float64) for group in groups]
+    if len(samples) < 2 or any(len(sample) < 2 for sample in samples):
         return WelchAnova()
-    count = np.array([len(group) for group in values], dtype=np.float64)
-    mean = np.array([group.mean() for group in values])
-    variance = np.array([group.var(ddof=1) for group in values])
-    if not (np.isfinite(variance).all() and (variance > 0).all()):
+    counts = np.array([len(sample) for sample in samples], dtype=np.float64)
+    means = np.array([sample.mean() for sample in samples])
+    variances = np.array([sample.var(ddof=1) for sample in samples])
+    if not (np.isfinite(variances).all() and (variances > 0).all()):
         return WelchAnova()
-    k = len(values)
-    weight = count / variance
-    share = weight / weight.sum()
-    between_mean_square = float((weight * (mean - (share * mean).sum()) ** 2).sum()) / (k - 1)
-    spread = float(((1 - share) ** 2 / (count - 1)).sum())
-    f = between_mean_square / (1 + 2 * (k - 2) / (k**2 - 1) * spread)
-    dof = (k**2 - 1) / (3 * spread)
+    k = len(samples)
+    weights = counts / variances
+    shares = weights / weights.sum()
+    grand_mean = (shares * means).sum()
+    between_mean_square = float((weights * (means - grand_mean) ** 2).sum()) / (k - 1)
+    imbalance = float(((1 - shares) ** 2 / (counts - 1)).sum())
+    f = between_mean_square / (1 + 2 * (k - 2) / (k**2 - 1) * imbalance)
+    dof_within = (k**2 - 1) / (3 * imbalance)
     return WelchAnova(
-        f=f, dof_between=float(k - 1), dof_within=dof, p=float(stats.f.sf(f, k - 1, dof))
+        f=f,
+        dof_between=float(k - 1),
+        dof_within=dof_within,
+        p=float(stats.f.sf(f, k - 1, dof_within)),
     )
 
 
@@ -87,37 +91,32 @@ class Score:
     value: float
 
 
-def scores_by_metric(scores: Iterable[Score]) -> dict[str, dict[str, dict[str, float]]]:
-    """Average scores within participants, sorted by metric, method and participant."""
-    values: dict[str, dict[str, dict[str, list[float]]]] = {}
+def average_scores(scores: Iterable[Score]) -> dict[str, dict[str, dict[str, float]]]:
+    """Average scores of images within participants: metric → method → participant → mean."""
+    image_values: dict[tuple[str, str, str], list[float]] = {}
     for score in scores:
-        method_values = values.setdefault(score.metric, {}).setdefault(score.name, {})
-        method_values.setdefault(score.participant, []).append(score.value)
-    return {
-        metric: {
-            name: {
-                participant: float(np.mean(image_values))
-                for participant, image_values in participants.items()
-            }
-            for name, participants in methods.items()
-        }
-        for metric, methods in values.items()
-    }
+        key = (score.metric, score.name, score.participant)
+        image_values.setdefault(key, []).append(score.value)
+    means: dict[str, dict[str, dict[str, float]]] = {}
+    for (metric, name, participant), values in image_values.items():
+        method_means = means.setdefault(metric, {}).setdefault(name, {})
+        method_means[participant] = float(np.mean(values))
+    return means
 
 
-def summarize(by_metric: Mapping[str, Scores]) -> list[ScoreRow]:
+def summarize(scores_by_metric: Mapping[str, Scores]) -> list[ScoreRow]:
     """Return mean, SD and 95 % t interval over participants, one row per metric and method.
 
     Participants without a finite score are ignored. SD and interval are NaN if there are fewer
     than two participants.
     """
     rows = list[ScoreRow]()
-    for metric, methods in by_metric.items():
+    for metric, methods in scores_by_metric.items():
         for name, participants in methods.items():
             values = np.array([value for value in participants.values() if math.isfinite(value)])
             mean = float(values.mean()) if len(values) else math.nan
             sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
-            half = _half_width(sd, len(values))
+            half_width = _compute_half_width(sd, len(values))
             rows.append(
                 {
                     "metric": metric,
@@ -125,31 +124,33 @@ def summarize(by_metric: Mapping[str, Scores]) -> list[ScoreRow]:
                     "n": len(values),
                     "mean": mean,
                     "sd": sd,
-                    "lower": mean - half,
-                    "upper": mean + half,
+                    "lower": mean - half_width,
+                    "upper": mean + half_width,
                 }
             )
     return rows
 
 
-def _half_width(sd: float, n: int) -> float:
+def _compute_half_width(sd: float, n: int) -> float:
     """Return half the width of the 95 % t interval of a mean; NaN if n < 2."""
     if n < 2:
         return math.nan
     return float(special.stdtrit(n - 1, 1 - ALPHA / 2)) * sd / math.sqrt(n)
 
 
-def compare_pairs(by_metric: Mapping[str, Scores], trained: Sequence[str]) -> list[ScoreRow]:
+def compare_pairs(
+    scores_by_metric: Mapping[str, Scores], trained_methods: Sequence[str]
+) -> list[ScoreRow]:
     """Compare all pairs of methods by paired t tests and Wilcoxon's signed-rank tests.
 
     Holm's procedure corrects the p values of each test over the pairs of a metric.
 
     Parameters
     ----------
-    by_metric : Mapping[str, Scores]
-        Scores from `scores_by_metric`. A pair is only compared over participants with finite
+    scores_by_metric : Mapping[str, Scores]
+        Scores from `average_scores`. A pair is only compared over participants with finite
         scores for both methods, and skipped if there are fewer than two of them.
-    trained : Sequence[str]
+    trained_methods : Sequence[str]
         Methods of interest; pairs without any of them are skipped. Empty for all pairs.
 
     Returns
@@ -158,115 +159,125 @@ def compare_pairs(by_metric: Mapping[str, Scores], trained: Sequence[str]) -> li
         One row per metric and pair; ``difference`` is the mean of ``name`` minus ``minus``.
     """
     rows = list[ScoreRow]()
-    for metric, methods in by_metric.items():
-        family = list[ScoreRow]()
-        for method, reference in _pairs(list(methods), trained):
-            participants = [
-                participant
-                for participant, value in methods[method].items()
-                if math.isfinite(value)
-                and math.isfinite(methods[reference].get(participant, math.nan))
-            ]
-            if len(participants) < 2:
-                continue
-            d = differences(
-                [methods[method][participant] for participant in participants],
-                [methods[reference][participant] for participant in participants],
-            )
-            half = _half_width(float(d.std(ddof=1)), len(d))
-            mean = float(d.mean())
-            t_test, rank_test = paired_t(d), signed_rank(d)
-            family.append(
-                {
-                    "metric": metric,
-                    "name": method,
-                    "minus": reference,
-                    "n": len(d),
-                    "difference": mean,
-                    "lower": mean - half,
-                    "upper": mean + half,
-                    "t": t_test["t"],
-                    "dof": t_test["dof"],
-                    "p_t": t_test["p_t"],
-                    "p_t_holm": math.nan,
-                    "w_plus": rank_test["w_plus"],
-                    "p_wilcoxon": rank_test["p_wilcoxon"],
-                    "p_wilcoxon_holm": math.nan,
-                }
-            )
+    for metric, methods in scores_by_metric.items():
+        family = [
+            row
+            for method, reference in _list_pairs(list(methods), trained_methods)
+            if (row := _compare_pair(metric, methods, method, reference)) is not None
+        ]
         for test in ("p_t", "p_wilcoxon"):
-            corrected = holm([float(row[test]) for row in family])
-            for row, p in zip(family, corrected, strict=True):
+            corrected_values = holm([float(row[test]) for row in family])
+            for row, p in zip(family, corrected_values, strict=True):
                 row[f"{test}_holm"] = p
         rows += family
     return rows
 
 
-def _pairs(names: Sequence[str], trained: Sequence[str]) -> list[tuple[str, str]]:
+def _compare_pair(metric: str, methods: Scores, name: str, reference: str) -> ScoreRow | None:
+    """Return the row of two methods, before correction of p values.
+
+    None is returned if fewer than two participants have finite scores for both methods.
+    """
+    participants = [
+        participant
+        for participant, value in methods[name].items()
+        if math.isfinite(value) and math.isfinite(methods[reference].get(participant, math.nan))
+    ]
+    if len(participants) < 2:
+        return None
+    changes = differences(
+        [methods[name][participant] for participant in participants],
+        [methods[reference][participant] for participant in participants],
+    )
+    mean = float(changes.mean())
+    half_width = _compute_half_width(float(changes.std(ddof=1)), len(changes))
+    t_test, rank_test = paired_t(changes), signed_rank(changes)
+    return {
+        "metric": metric,
+        "name": name,
+        "minus": reference,
+        "n": len(changes),
+        "difference": mean,
+        "lower": mean - half_width,
+        "upper": mean + half_width,
+        "t": t_test["t"],
+        "dof": t_test["dof"],
+        "p_t": t_test["p_t"],
+        "p_t_holm": math.nan,
+        "w_plus": rank_test["w_plus"],
+        "p_wilcoxon": rank_test["p_wilcoxon"],
+        "p_wilcoxon_holm": math.nan,
+    }
+
+
+def _list_pairs(names: Sequence[str], trained_methods: Sequence[str]) -> list[tuple[str, str]]:
     """Return the pairs to compare, with a trained method first in each pair."""
-    ordered = sorted(names, key=lambda name: name not in trained)
+    ordered_names = sorted(names, key=lambda name: name not in trained_methods)
     return [
         (method, reference)
-        for method, reference in combinations(ordered, 2)
-        if not trained or method in trained
+        for method, reference in combinations(ordered_names, 2)
+        if not trained_methods or method in trained_methods
     ]
 
 
-def compare_models(by_metric: Mapping[str, Scores], trained: Sequence[str]) -> list[ScoreRow]:
+def compare_models(
+    scores_by_metric: Mapping[str, Scores], trained_methods: Sequence[str]
+) -> list[ScoreRow]:
     """Test by Welch's ANOVA whether the trained models differ, one row per metric.
 
     Each model is a group of participants' values, as in mouse-sr's comparison of training
     resolutions. The groups contain the same participants, so that paired tests are more powerful.
     The result is empty if there are fewer than two models.
     """
-    if len(trained) < 2:
+    if len(trained_methods) < 2:
         return []
     return [
-        _anova_row(metric, "model", "n/a", {name: methods.get(name, {}) for name in trained})
-        for metric, methods in by_metric.items()
+        _make_anova_row(
+            metric, "model", "n/a", {name: methods.get(name, {}) for name in trained_methods}
+        )
+        for metric, methods in scores_by_metric.items()
     ]
 
 
-def compare_groups(by_metric: Mapping[str, Scores], group_of: Mapping[str, str]) -> list[ScoreRow]:
+def compare_groups(
+    scores_by_metric: Mapping[str, Scores], group_of_participant: Mapping[str, str]
+) -> list[ScoreRow]:
     """Test by Welch's ANOVA whether groups of participants differ, one row per metric and method.
 
     Parameters
     ----------
-    by_metric : Mapping[str, Scores]
-        Scores from `scores_by_metric`.
-    group_of : Mapping[str, str]
+    scores_by_metric : Mapping[str, Scores]
+        Scores from `average_scores`.
+    group_of_participant : Mapping[str, str]
         Group of each participant, such as the scanner or resolution. The result is empty if there
         are fewer than two groups.
     """
-    labels = list(dict.fromkeys(group_of.values()))
+    labels = list(dict.fromkeys(group_of_participant.values()))
     if len(labels) < 2:
         return []
     rows = list[ScoreRow]()
-    for metric, methods in by_metric.items():
+    for metric, methods in scores_by_metric.items():
         for name, participants in methods.items():
-            groups = {
-                label: {
-                    participant: value
-                    for participant, value in participants.items()
-                    if group_of[participant] == label
-                }
-                for label in labels
-            }
-            rows.append(_anova_row(metric, "group", name, groups))
+            groups: dict[str, dict[str, float]] = {label: {} for label in labels}
+            for participant, value in participants.items():
+                groups[group_of_participant[participant]][participant] = value
+            rows.append(_make_anova_row(metric, "group", name, groups))
     return rows
 
 
-def _anova_row(metric: str, factor: str, name: str, groups: Scores) -> ScoreRow:
+def _make_anova_row(metric: str, factor: str, name: str, groups: Scores) -> ScoreRow:
     """Return a row of Welch's ANOVA over named groups."""
-    values = [[v for v in scores.values() if math.isfinite(v)] for scores in groups.values()]
-    anova = welch_anova(values)
+    finite_scores = [
+        [score for score in scores.values() if math.isfinite(score)] for scores in groups.values()
+    ]
+    anova = welch_anova(finite_scores)
     return {
         "metric": metric,
         "factor": factor,
         "name": name,
         "groups": "; ".join(
-            f"{label} (n = {len(group_values)})"
-            for label, group_values in zip(groups, values, strict=True)
+            f"{label} (n = {len(scores)})"
+            for label, scores in zip(groups, finite_scores, strict=True)
         ),
         "f": anova.f,
         "dof_between": anova.dof_between,

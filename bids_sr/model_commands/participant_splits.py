@@ -1,6 +1,7 @@
 """Splits of participants into training, validation and test sets, and cross-validation."""
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -37,15 +38,13 @@ class ParticipantSplit:
                     f"the {name} set contains no participants",
                     f"Assign at least 1 participant to the {name} set.",
                 )
-        names = list(sets)
-        for k, first in enumerate(names):
-            for second in names[k + 1 :]:
-                if overlap := sorted(set(sets[first]) & set(sets[second])):
-                    raise SplitError(
-                        f"these participants are in both the {first} set and the {second} set: "
-                        f"{' '.join(overlap)}",
-                        "Assign each participant to only one set.",
-                    )
+        for first, second in combinations(sets, 2):
+            if overlap := sorted(set(sets[first]) & set(sets[second])):
+                raise SplitError(
+                    f"these participants are in both the {first} set and the {second} set: "
+                    f"{' '.join(overlap)}",
+                    "Assign each participant to only one set.",
+                )
 
 
 def split_at_random(
@@ -70,9 +69,9 @@ def split_at_random(
     """
     if min(sizes) < 1:
         set_names = ("training", "validation", "test") if len(sizes) == 3 else ("training", "test")
-        name = set_names[[size < 1 for size in sizes].index(True)]
+        empty_set = next(name for name, size in zip(set_names, sizes, strict=True) if size < 1)
         raise SplitError(
-            f"the {name} set contains no participants",
+            f"the {empty_set} set contains no participants",
             "Assign at least 1 participant to each set.",
         )
     if sum(sizes) != len(participants):
@@ -81,13 +80,18 @@ def split_at_random(
             f"{len(participants)} participants",
             "Specify sizes that add up to the number of participants.",
         )
-    order = [participants[k] for k in np.random.default_rng(seed).permutation(len(participants))]
-    first, last = sizes[0], len(order) - sizes[-1]
+    order = _shuffle(participants, seed)
+    n_training, n_test = sizes[0], sizes[-1]
     return ParticipantSplit(
-        train=tuple(sorted(order[:first])),
-        validation=tuple(sorted(order[first:last])),
-        test=tuple(sorted(order[last:])),
+        train=tuple(sorted(order[:n_training])),
+        validation=tuple(sorted(order[n_training:-n_test])),
+        test=tuple(sorted(order[-n_test:])),
     )
+
+
+def _shuffle(participants: Sequence[str], seed: int) -> list[str]:
+    """Return participants in random order."""
+    return [participants[k] for k in np.random.default_rng(seed).permutation(len(participants))]
 
 
 def split_by_names(
@@ -150,7 +154,7 @@ def make_folds(
             "folds are required, and at most one fold per participant",
             "Specify a number of folds from 2 to the number of participants.",
         )
-    order = [participants[k] for k in np.random.default_rng(seed).permutation(len(participants))]
+    order = _shuffle(participants, seed)
     folds = list[ParticipantSplit]()
     for k in range(count):
         test = order[k::count]

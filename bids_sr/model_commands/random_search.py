@@ -29,11 +29,15 @@ from bids_sr.sr.recipe_changes import (
 
 _DIGITS = 4  # significant digits of drawn values, so that they can be typed
 # smallest ratio of upper to lower limit for ranges that are sampled on a logarithmic scale
-_WIDE = 10
+_MIN_LOG_RATIO = 10
 # default weights of total variation in a search: the interval of tv-self-sr, section 3.2, with our
 # own steps
 _ALPHAS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1)
-_ATTEMPTS = 100  # attempts to draw settings that are compatible with each other
+# settings that are weights of loss terms
+_LOSS_WEIGHTS = frozenset(
+    {"mae", "mse", "bce", "ssim", "psnr", "adversarial", "cycle", "identity", "sparsify"}
+)
+_MAX_ATTEMPTS = 100  # attempts to draw settings that are compatible with each other
 
 
 @frozen
@@ -48,7 +52,7 @@ class SearchedSetting:
         Values with equal probability; empty for a range.
     low, high : Number
         Limits of the range.
-    whole : bool
+    is_integer : bool
         Whether values are whole numbers.
     """
 
@@ -56,30 +60,30 @@ class SearchedSetting:
     choices: tuple[Number, ...] = ()
     low: Number = 0
     high: Number = 0
-    whole: bool = False
+    is_integer: bool = False
 
     def __str__(self) -> str:
         values = ",".join(f"{value:.9g}" for value in self.choices)
         return f"{self.field}={values or f'{self.low:.9g}..{self.high:.9g}'}"
 
     @property
-    def logarithmic(self) -> bool:
+    def is_logarithmic(self) -> bool:
         """Whether values are drawn on a logarithmic scale.
 
         This requires limits that are positive and differ by a factor of at least 10.
         """
-        return self.low > 0 and self.high >= _WIDE * self.low
+        return self.low > 0 and self.high >= _MIN_LOG_RATIO * self.low
 
     def draw(self, rng: np.random.Generator) -> Number:
         """Draw a value."""
         if self.choices:
             return self.choices[int(rng.integers(len(self.choices)))]
         share = float(rng.random())
-        if self.logarithmic:
+        if self.is_logarithmic:
             value = exp(log(self.low) + share * (log(self.high) - log(self.low)))
         else:
             value = self.low + share * (self.high - self.low)
-        value = round(value) if self.whole else float(f"{value:.{_DIGITS}g}")
+        value = round(value) if self.is_integer else _round_value(value)
         return min(max(value, self.low), self.high)
 
 
@@ -101,7 +105,7 @@ def parse_setting(text: str, method: str, recipe: Recipe) -> SearchedSetting:
         raise ChangeError(error.why, error.fix, text) from None
     if not dots:
         return SearchedSetting(
-            field=field.name, choices=tuple(dict.fromkeys(numbers)), whole=field.whole
+            field=field.name, choices=tuple(dict.fromkeys(numbers)), is_integer=field.whole
         )
     if numbers[0] >= numbers[1]:
         raise ChangeError(
@@ -109,10 +113,12 @@ def parse_setting(text: str, method: str, recipe: Recipe) -> SearchedSetting:
             f"Specify the range as {field.name}=LOW..HIGH.",
             text,
         )
-    return SearchedSetting(field=field.name, low=numbers[0], high=numbers[1], whole=field.whole)
+    return SearchedSetting(
+        field=field.name, low=numbers[0], high=numbers[1], is_integer=field.whole
+    )
 
 
-def default_space(recipe: Recipe) -> tuple[SearchedSetting, ...]:
+def make_default_space(recipe: Recipe) -> tuple[SearchedSetting, ...]:
     """Return the settings that are searched by default (our choice).
 
     These are the learning rate and the weights of all loss terms that are smaller than the largest
@@ -121,23 +127,25 @@ def default_space(recipe: Recipe) -> tuple[SearchedSetting, ...]:
     """
     if recipe.objective == "self" and any(field.name == "tv" for field in variable_fields(recipe)):
         return (SearchedSetting(field="tv", choices=_ALPHAS),)
-    weights = {term.weight for term in recipe.losses}
-    largest = max(weights, default=0.0)
-    names = {"mae", "mse", "bce", "ssim", "psnr", "adversarial", "cycle", "identity", "sparsify"}
+    largest_weight = max((term.weight for term in recipe.losses), default=0.0)
     space = []
     for field in variable_fields(recipe):
         value = field.default
-        is_searched = field.name == "learning_rate" or (
-            field.name in names and isinstance(value, float) and 0 < value < largest
+        is_smaller_weight = (
+            field.name in _LOSS_WEIGHTS and isinstance(value, float) and 0 < value < largest_weight
         )
+        is_searched = field.name == "learning_rate" or is_smaller_weight
         if is_searched and isinstance(value, int | float):
             low, high = max(field.least, value / 10), min(field.most, value * 10)
             space.append(
-                SearchedSetting(
-                    field=field.name, low=float(f"{low:.4g}"), high=float(f"{high:.4g}")
-                )
+                SearchedSetting(field=field.name, low=_round_value(low), high=_round_value(high))
             )
     return tuple(space)
+
+
+def _round_value(value: float) -> float:
+    """Return a value rounded to the significant digits of drawn values."""
+    return float(f"{value:.{_DIGITS}g}")
 
 
 def draw_trial(
@@ -148,8 +156,8 @@ def draw_trial(
     Incompatible settings, for example weights that are all 0, are drawn again. ChangeError is
     raised after 100 incompatible draws.
     """
-    reason: ChangeError | None = None
-    for attempt in range(_ATTEMPTS):
+    last_error: ChangeError | None = None
+    for attempt in range(_MAX_ATTEMPTS):
         rng = np.random.default_rng([seed, number, attempt])
         changes = tuple(
             RecipeChange(method=method, field=setting.field, value=setting.draw(rng))
@@ -158,14 +166,14 @@ def draw_trial(
         try:
             apply_changes(recipe, changes)
         except ChangeError as error:
-            reason = error
-            continue
-        return changes
-    assert reason is not None
-    raise reason
+            last_error = error
+        else:
+            return changes
+    assert last_error is not None
+    raise last_error
 
 
-def grid_trials(
+def list_grid_trials(
     space: Sequence[SearchedSetting], method: str, recipe: Recipe
 ) -> list[tuple[RecipeChange, ...]]:
     """Return all combinations of the listed values; the last setting varies fastest.
@@ -175,9 +183,10 @@ def grid_trials(
     """
     for setting in space:
         if not setting.choices:
-            reason = "a grid search requires a list of values instead of a range"
             raise ChangeError(
-                reason, f"List the values, for example {setting.field}=A,B,C.", str(setting)
+                "a grid search requires a list of values instead of a range",
+                f"List the values, for example {setting.field}=A,B,C.",
+                str(setting),
             )
     trials = [
         tuple(
@@ -191,11 +200,11 @@ def grid_trials(
     return trials
 
 
-def best_trial(scores: Sequence[float | None]) -> int | None:
+def find_best_trial(scores: Sequence[float | None]) -> int | None:
     """Return the index of the highest score, or None if there are no scores.
 
     `scores` contains the held-out PSNR (dB) of each trial, or None if its training diverged. The
     first of several equal scores is selected.
     """
-    ranked = [(score, -index) for index, score in enumerate(scores) if score is not None]
-    return -max(ranked)[1] if ranked else None
+    score_by_index = {index: score for index, score in enumerate(scores) if score is not None}
+    return max(score_by_index, key=score_by_index.__getitem__, default=None)

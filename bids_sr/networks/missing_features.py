@@ -7,7 +7,7 @@ from bids_sr.sr.loss_words import loss_in_words, loss_name
 from bids_sr.sr.method import Method, recipe_name
 
 
-def missing_features(method: Method, recipe: str) -> str:
+def explain_missing_features(method: Method, recipe: str) -> str:
     """Return a clause about the loss term that a training lacks without VGG-19 weights.
 
     Parameters
@@ -26,14 +26,13 @@ def missing_features(method: Method, recipe: str) -> str:
     selected_recipe = method.recipes.get(recipe_name(method, recipe))
     if selected_recipe is None or selected_recipe.needs_vgg:
         return ""
-    if not any(term.kind == "perceptual" for term in selected_recipe.losses):
+    losses = selected_recipe.losses
+    if not any(term.kind == "perceptual" for term in losses):
         return ""
-    stand_ins = [
-        loss_in_words(loss_name(term)) for term in selected_recipe.losses if term.stands_in
-    ]
-    if not stand_ins:
+    replacements = [loss_in_words(loss_name(term)) for term in losses if term.stands_in]
+    if not replacements:
         return "no VGG-19 weights were given"
-    return f"no VGG-19 weights were given, so {' plus '.join(stand_ins)} replaces the features"
+    return f"no VGG-19 weights were given, so {' plus '.join(replacements)} replaces the features"
 
 
 def missing_features_notice(method: Method, recipe: str) -> tuple[NoticeLevel, str] | None:
@@ -42,7 +41,7 @@ def missing_features_notice(method: Method, recipe: str) -> tuple[NoticeLevel, s
     The notice is a warning for recipes that follow a paper. For ``fast``, it is a note, because
     the term is optional and has a small weight.
     """
-    reason = missing_features(method, recipe)
+    reason = explain_missing_features(method, recipe)
     if not reason:
         return None
     text = f"the loss will not include VGG-19 features, because {reason}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from bids_sr.networks.missing_features import missing_features
+from bids_sr.networks.missing_features import explain_missing_features
 from bids_sr.sr.loss_words import loss_in_words
 from bids_sr.sr.method import Method
 from bids_sr.sr.models.card import ModelCard
@@ -37,10 +37,10 @@ def training_sentences(cards: Sequence[ModelCard]) -> str:
     for record in map(read_training, cards):
         records_by_facts.setdefault(_select_common_facts(record), []).append(record)
     if len(records_by_facts) == 1:
-        return " ".join(_sentences(next(iter(records_by_facts.values()))))
+        return " ".join(_write_sentences(next(iter(records_by_facts.values()))))
     return " ".join(
         f"The following applies to {len(records)} of {len(cards)} models."
-        f" {' '.join(_sentences(records))}"
+        f" {' '.join(_write_sentences(records))}"
         for records in records_by_facts.values()
     )
 
@@ -66,16 +66,18 @@ def write_planned_sentences(
     str
         Sentences; "" if no facts are known in advance.
     """
-    reason = "" if features else missing_features(method, recipe)
-    out = []
+    reason = "" if features else explain_missing_features(method, recipe)
+    sentences = []
     if reason:
-        out.append(
+        sentences.append(
             f"The loss function of {method.name} will not include VGG-19 features: {reason}."
         )
     if minutes is not None:
-        latest = f"after {minutes:g} minutes if it has not ended before"
-        out.append(f"Training of {method.name} will be stopped {latest}.")
-    return " ".join(out)
+        sentences.append(
+            f"Training of {method.name} will be stopped after {minutes:g} minutes if it has not "
+            "ended before."
+        )
+    return " ".join(sentences)
 
 
 def data_text(cards: Sequence[ModelCard]) -> str:
@@ -102,7 +104,7 @@ def data_text(cards: Sequence[ModelCard]) -> str:
 
 def images_text(cards: Sequence[ModelCard]) -> str:
     """Return the number of training images of models, as a number or a range."""
-    return _range(len(read_training(card).images) or 1 for card in cards)
+    return _format_range(len(read_training(card).images) or 1 for card in cards)
 
 
 def _select_common_facts(record: TrainingRecord) -> tuple[object, ...]:
@@ -131,32 +133,34 @@ def _select_common_facts(record: TrainingRecord) -> tuple[object, ...]:
     )
 
 
-def _sentences(records: Sequence[TrainingRecord]) -> list[str]:
+def _write_sentences(records: Sequence[TrainingRecord]) -> list[str]:
     """Return the sentences that models share."""
     first = records[0]
     return [
-        *_recipe_sentences(first),
-        *_start_sentences(first),
-        *_loss_sentences(first),
-        *_end_sentences(records),
+        *_describe_recipe(first),
+        *_describe_start(first),
+        *_describe_losses(first),
+        *_describe_end(records),
     ]
 
 
-def _recipe_sentences(record: TrainingRecord) -> list[str]:
+def _describe_recipe(record: TrainingRecord) -> list[str]:
     """Return sentences about the recipe and about settings that differ from the recipe."""
     seed = "" if record.seed is None else f" (random seed {record.seed})"
-    out = [
-        f"Training of {record.name} followed the recipe {record.recipe}{seed}{_whose(record)}."
-        f"{_steps_text(record)}"
+    sentences = [
+        f"Training of {record.name} followed the recipe {record.recipe}{seed}"
+        f"{_describe_recipe_origin(record)}.{_compare_step_count(record)}"
     ]
     if record.sloppy:
-        out.append("The training was limited to a few steps to test the program (--sloppy).")
+        sentences.append("The training was limited to a few steps to test the program (--sloppy).")
     if record.changed or record.other_changes:
-        out.append(f"The following settings differed from this recipe: {_changes_text(record)}.")
-    return out
+        sentences.append(
+            f"The following settings differed from this recipe: {_list_changes(record)}."
+        )
+    return sentences
 
 
-def _whose(record: TrainingRecord) -> str:
+def _describe_recipe_origin(record: TrainingRecord) -> str:
     """Return a clause about the origin of a recipe's settings, to follow its name."""
     method = record.method
     if record.as_published:
@@ -173,7 +177,7 @@ def _whose(record: TrainingRecord) -> str:
     return ", which was defined by the bids-sr developers"
 
 
-def _steps_text(record: TrainingRecord) -> str:
+def _compare_step_count(record: TrainingRecord) -> str:
     """Return a sentence that compares the number of steps with the paper, or ""."""
     method = record.method
     if (
@@ -193,28 +197,28 @@ def _steps_text(record: TrainingRecord) -> str:
     )
 
 
-def _changes_text(record: TrainingRecord) -> str:
+def _list_changes(record: TrainingRecord) -> str:
     """Return the settings that differ from the recipe, with both values."""
     changes = [
-        f"{name} ({_value(value)} instead of {_value(original)})"
-        for name, (value, original) in record.changed.items()
+        f"{name} ({_format_value(value)} instead of {_format_value(recipe_value)})"
+        for name, (value, recipe_value) in record.changed.items()
     ]
+    if not changes and record.other_changes:
+        return "settings of the network or the loss listed in the model card"
     n_omitted = len(changes) - _MAX_LISTED_CHANGES
-    phrases = changes[:_MAX_LISTED_CHANGES] + [f"{n_omitted} more settings"] * (n_omitted > 0)
-    phrases += ["settings of the network or the loss listed in the model card"] * (
-        record.other_changes and not changes
-    )
-    return ", ".join(phrases)
+    if n_omitted > 0:
+        changes = [*changes[:_MAX_LISTED_CHANGES], f"{n_omitted} more settings"]
+    return ", ".join(changes)
 
 
-def _value(value: object) -> str:
+def _format_value(value: object) -> str:
     """Return the value of a setting in words."""
     if value is None:
         return "none"
     return f"{value:,g}" if isinstance(value, float) else str(value)
 
 
-def _start_sentences(record: TrainingRecord) -> list[str]:
+def _describe_start(record: TrainingRecord) -> list[str]:
     """Return a sentence about the initial weights; empty if they were random."""
     start = record.started_from
     if not start:
@@ -231,111 +235,127 @@ def _start_sentences(record: TrainingRecord) -> list[str]:
     ]
 
 
-def _loss_sentences(record: TrainingRecord) -> list[str]:
+def _describe_losses(record: TrainingRecord) -> list[str]:
     """Return sentences about active and inactive terms of the loss."""
-    out = []
+    sentences = []
     active_losses = {
         name: weight
         for name, weight in record.losses.items()
         if record.adversarial_acted or not name.startswith("adversarial:")
     }
     if active_losses:
-        out.append(f"The loss function of {record.name} was {_sum_text(active_losses, record)}.")
+        sentences.append(
+            f"The loss function of {record.name} was {_format_loss_sum(active_losses, record)}."
+        )
     if record.adversarial_acted and record.adversarial_from:
         pretraining_losses = {
             name: active_losses[name] for name in record.pretrained_by if name in active_losses
         }
-        out.append(
+        sentences.append(
             f"During the first {record.adversarial_from:,} steps (pre-training), the loss"
-            f" function of {record.name} was {_sum_text(pretraining_losses, record)}."
+            f" function of {record.name} was {_format_loss_sum(pretraining_losses, record)}."
         )
     if record.has_adversarial_loss and not record.adversarial_acted:
-        out.append(
+        sentences.append(
             f"The adversarial loss of {record.name} starts after the first"
             f" {record.adversarial_from:,} steps and therefore did not contribute to the final"
             " weights."
         )
     if record.inspected_critic:
-        out.append(
+        sentences.append(
             f"A critic was trained together with {record.name} for inspection only and did not"
             " contribute to the loss function."
         )
     if record.features_off:
         replacement = " plus ".join(map(loss_in_words, record.stand_ins))
         replacement_text = f"; {replacement} replaced these features" if replacement else ""
-        out.append(
+        sentences.append(
             f"The VGG-19 feature loss of this recipe was not used for {record.name}, because no"
             f" VGG-19 weights were provided{replacement_text}."
         )
-    return out
+    return sentences
 
 
-def _sum_text(losses: Mapping[str, float], record: TrainingRecord) -> str:
+def _format_loss_sum(losses: Mapping[str, float], record: TrainingRecord) -> str:
     """Return the loss as a sum of weighted terms, in decreasing order of weight."""
-    terms = [
-        f"{'' if weight == 1 else f'{weight:g} × '}{_term(name, unsupervised=record.unsupervised)}"
-        for name, weight in sorted(losses.items(), key=lambda item: -item[1])
-    ]
+    terms = []
+    for name, weight in sorted(losses.items(), key=lambda item: -item[1]):
+        weight_text = "" if weight == 1 else f"{weight:g} × "
+        term = _format_loss_term(name, unsupervised=record.unsupervised)
+        terms.append(f"{weight_text}{term}")
     return " plus ".join(terms)
 
 
-def _term(name: str, *, unsupervised: bool) -> str:
+def _format_loss_term(name: str, *, unsupervised: bool) -> str:
     """Return a noun phrase for a loss term, given its name in a model card (``KIND:CLASS``)."""
-    comparison = " between the downsampled output and the acquired volume"
-    is_error = unsupervised and name.startswith("content:")
-    return loss_in_words(name) + comparison * is_error
+    phrase = loss_in_words(name)
+    if unsupervised and name.startswith("content:"):
+        return f"{phrase} between the downsampled output and the acquired volume"
+    return phrase
 
 
-def _end_sentences(records: Sequence[TrainingRecord]) -> list[str]:
+def _describe_end(records: Sequence[TrainingRecord]) -> list[str]:
     """Return sentences about number of steps, reason for the end, and kept weights."""
     first = records[0]
     if not first.phases:
         return []
-    trainings = f" in each of {len(records)} trainings" if len(records) > 1 else ""
-    out = []
-    if len(first.phases) == 1:
-        end = _end_text([record.phases[0] for record in records], first)
-        out.append(f"{end}{trainings}; {_describe_stored_weights(records)}.")
-    else:
-        search, refit = ([record.phases[k] for record in records] for k in (0, 1))
-        steps = _range(phase.planned or phase.steps for phase in refit)
-        out.append(
-            f"To determine the number of training steps ({steps}), {first.name} was first trained"
-            f" without the held-out slices. {_end_text(search, first)}{trainings}."
-        )
-        iterations = _range(phase.steps for phase in refit)
-        sentence = f"The network {first.name} was then retrained on all slices"
-        out.append(
-            f"{sentence}. The time limit stopped this training after {iterations} of {steps}"
-            " steps."
-            if first.phases[1].ended_by == "time"
-            else f"{sentence} for {iterations} steps."
-        )
+    trainings_text = f" in each of {len(records)} trainings" if len(records) > 1 else ""
+    sentences = (
+        _describe_single_phase(records, trainings_text)
+        if len(first.phases) == 1
+        else _describe_search_and_refit(records, trainings_text)
+    )
     if first.irreproducible:
         reason = first.irreproducible
-        out.append(f"The weights of {first.name} cannot be reproduced exactly ({reason}).")
-    return out
+        sentences.append(f"The weights of {first.name} cannot be reproduced exactly ({reason}).")
+    return sentences
 
 
-def _end_text(phases: Sequence[PhaseRecord], record: TrainingRecord) -> str:
+def _describe_single_phase(records: Sequence[TrainingRecord], trainings_text: str) -> list[str]:
+    """Return a sentence about trainings without a refit; `trainings_text` states their number."""
+    phase_end = _describe_phase_end([record.phases[0] for record in records], records[0])
+    return [f"{phase_end}{trainings_text}; {_describe_stored_weights(records)}."]
+
+
+def _describe_search_and_refit(
+    records: Sequence[TrainingRecord], trainings_text: str
+) -> list[str]:
+    """Return sentences about trainings with a refit; `trainings_text` states their number."""
+    first = records[0]
+    searches, refits = ([record.phases[k] for record in records] for k in (0, 1))
+    planned_steps = _format_range(refit.planned or refit.steps for refit in refits)
+    steps = _format_range(refit.steps for refit in refits)
+    refit_sentence = f"The network {first.name} was then retrained on all slices"
+    return [
+        f"To determine the number of training steps ({planned_steps}), {first.name} was first"
+        f" trained without the held-out slices. {_describe_phase_end(searches, first)}"
+        f"{trainings_text}.",
+        f"{refit_sentence}. The time limit stopped this training after {steps} of"
+        f" {planned_steps} steps."
+        if refits[0].ended_by == "time"
+        else f"{refit_sentence} for {steps} steps.",
+    ]
+
+
+def _describe_phase_end(phases: Sequence[PhaseRecord], record: TrainingRecord) -> str:
     """Return a clause about the steps of phases that ended for the same reason."""
     first = phases[0]
     training = f"Training of {record.name}"
-    iterations = _range(phase.steps for phase in phases)
-    planned = "" if first.planned is None else f" of {first.planned:,}"
+    steps = _format_range(phase.steps for phase in phases)
+    planned_text = "" if first.planned is None else f" of {first.planned:,}"
     if all(phase.complete for phase in phases):
-        return f"{training} was completed after all {iterations} steps"
+        return f"{training} was completed after all {steps} steps"
     if first.ended_by == "time":
-        return f"{training} was stopped by the time limit after {iterations}{planned} steps"
+        return f"{training} was stopped by the time limit after {steps}{planned_text} steps"
     if first.ended_by == "plateau":
         score = "score on the held-out slices" if record.held_out else "training loss"
         patience_text = "" if record.patience is None else f" for {record.patience} validations"
-        at_most = planned.replace(" of ", " of at most ")
+        limit_text = "" if first.planned is None else f" of at most {first.planned:,}"
         return (
-            f"{training} ended early, after {iterations}{at_most} steps, because the {score} had"
+            f"{training} ended early, after {steps}{limit_text} steps, because the {score} had"
             f" not improved{patience_text}"
         )
-    return f"{training} took {iterations}{planned} steps"
+    return f"{training} took {steps}{planned_text} steps"
 
 
 def _describe_stored_weights(records: Sequence[TrainingRecord]) -> str:
@@ -343,7 +363,7 @@ def _describe_stored_weights(records: Sequence[TrainingRecord]) -> str:
     first = records[0]
     if first.kept_step >= first.phases[-1].steps:
         return "the weights of the last step were used"
-    step = _range(record.kept_step for record in records)
+    step = _format_range(record.kept_step for record in records)
     reason = (
         "had the best score on the held-out slices"
         if first.held_out
@@ -352,11 +372,12 @@ def _describe_stored_weights(records: Sequence[TrainingRecord]) -> str:
     return f"the weights of step {step}, which {reason}, were used"
 
 
-def _range(values: Iterable[int]) -> str:
+def _format_range(values: Iterable[int]) -> str:
     """Return the smallest and the largest number as text, or a single number if all are equal.
 
-    >>> _range([400, 350]), _range([1200])
+    >>> _format_range([400, 350]), _format_range([1200])
     ('350 to 400', '1,200')
     """
-    low, *_, high = sorted(values) * 2
+    numbers = list(values)
+    low, high = min(numbers), max(numbers)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"

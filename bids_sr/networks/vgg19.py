@@ -30,7 +30,7 @@ class ChecksumError(ValueError):
         )
 
 
-def vgg19_features() -> nn.Sequential:
+def build_vgg19_features() -> nn.Sequential:
     """Return the sixteen convolutions of VGG-19 and their activations, with random weights.
 
     The last layer is the activation after the last convolution. Layers are numbered as in
@@ -38,8 +38,8 @@ def vgg19_features() -> nn.Sequential:
     """
     layers: list[nn.Module] = []
     in_channels = 3
-    for stage, widths in enumerate(_STAGES):
-        if stage:
+    for stage_index, widths in enumerate(_STAGES):
+        if stage_index > 0:
             layers.append(nn.MaxPool2d(2))
         for width in widths:
             layers += [nn.Conv2d(in_channels, width, 3, padding=1), nn.ReLU()]
@@ -67,8 +67,8 @@ def load_vgg19(path: Path) -> nn.Sequential:
         state = load_file(path)
     except Exception as error:
         raise ValueError(f"{path}: the file cannot be read as VGG-19 weights ({error})") from error
-    net = vgg19_features()
-    net.load_state_dict(_convolutions(path, state))
+    net = build_vgg19_features()
+    net.load_state_dict(_select_convolutions(path, state))
     return net.eval().requires_grad_(False)
 
 
@@ -115,23 +115,28 @@ def convert_vgg19(path: Path, digits: str) -> bytes:
         raise ValueError(
             f"{path}: expected a state dictionary, got an object of type {type(state).__name__}"
         )
-    weights = {f"{_PREFIX}{key}": value for key, value in _convolutions(path, state).items()}
+    weights = {
+        f"{_PREFIX}{key}": value for key, value in _select_convolutions(path, state).items()
+    }
     # a single metadata entry, because the order of several entries is not fixed
     return save(weights, {"source": f"sha256:{digest}"})
 
 
-def _convolutions(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the `vgg19_features` tensors of a torchvision state dictionary, in float32.
+def _select_convolutions(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the `build_vgg19_features` tensors of a torchvision state dictionary, in float32.
 
     ValueError is raised if tensors are missing or have a different shape; the message contains
     `path`.
     """
     with torch.device("meta"):
-        shapes = {key: value.shape for key, value in vgg19_features().state_dict().items()}
+        shapes = {key: value.shape for key, value in build_vgg19_features().state_dict().items()}
+    stored_shapes = {
+        name: tensor.shape for name, tensor in state.items() if isinstance(tensor, Tensor)
+    }
     mismatches = [
         f"{_PREFIX}{key}"
         for key, shape in shapes.items()
-        if getattr(state.get(f"{_PREFIX}{key}"), "shape", None) != shape
+        if stored_shapes.get(f"{_PREFIX}{key}") != shape
     ]
     if mismatches:
         raise ValueError(

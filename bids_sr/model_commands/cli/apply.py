@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,36 +34,42 @@ from bids_sr.version import __version__
 
 
 @frozen
-class ReadyMethod:
+class PreparedMethod:
     """Method or interpolation prepared for an image.
 
-    `make` builds the upsampler; `overruled_checks` lists the differences accepted by ``--allow``
-    or ``--force``.
+    `build_upsampler` takes the intensity that corresponds to 1 in the network; `overruled_checks`
+    lists the differences accepted by ``--allow`` or ``--force``.
     """
 
     name: str
     factor: Factor
-    make: Callable[[float], Upsampler]  # takes the intensity that corresponds to 1 in the network
+    build_upsampler: Callable[[float], Upsampler]
     model: LoadedModel | None = None
     overruled_checks: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
         """Number of parameters of the network; 0 for interpolations."""
-        return (
-            0
-            if self.model is None
-            else sum(parameter.numel() for parameter in self.model.generator.parameters())
-        )
+        if self.model is None:
+            return 0
+        return sum(parameter.numel() for parameter in self.model.generator.parameters())
 
 
-def ready_method(
-    name: str, reader: SeriesReader, options: ImageOptions, default: Factor | None = None
-) -> ReadyMethod:
+def prepare_method(
+    name: str, reader: SeriesReader, options: ImageOptions, default_factor: Factor | None = None
+) -> PreparedMethod:
     """Prepare a model file or an interpolation for an image, after checks of the header.
 
-    `default` is the factor if neither the command line nor a model states it.
+    `default_factor` is the factor if neither the command line nor a model states it.
     """
+    _reject_run_methods(name)
+    if name in MATRICES:
+        return _prepare_interpolation(name, options, default_factor)
+    return _prepare_model(name, reader, options, default_factor)
+
+
+def _reject_run_methods(name: str) -> None:
+    """Reject methods that require data of a run besides the image."""
     if name in PAIR_BASELINES:
         reason = (
             "the method adds detail from a high-resolution image of the same participant,"
@@ -82,31 +88,35 @@ def ready_method(
             reason,
             f"use bids-sr ... --sr-method {name}, which computes the mask and the head motion",
         )
-    if name in MATRICES:
-        if options.patch or options.overlap:
-            option = "--patch" if options.patch else "--overlap"
-            raise UsageError(
-                option,
-                f"{name} interpolates whole images and does not use patches",
-                "omit this option",
-            )
-        factor = files.factor_from(options.factor, default or files.IN_PLANE)
-        return ReadyMethod(
-            name=name,
-            factor=factor,
-            make=lambda scale: make_upsampler(name, UpsamplerInputs(factor=factor)),
+
+
+def _prepare_interpolation(
+    name: str, options: ImageOptions, default_factor: Factor | None
+) -> PreparedMethod:
+    """Prepare an interpolation; reject options for patches."""
+    if options.patch or options.overlap:
+        option = "--patch" if options.patch else "--overlap"
+        raise UsageError(
+            option,
+            f"{name} interpolates whole images and does not use patches",
+            "omit this option",
         )
+    factor = files.parse_factor(options.factor, default_factor or files.IN_PLANE)
+    return PreparedMethod(
+        name=name,
+        factor=factor,
+        build_upsampler=lambda _scale: make_upsampler(name, UpsamplerInputs(factor=factor)),
+    )
+
+
+def _prepare_model(
+    name: str, reader: SeriesReader, options: ImageOptions, default_factor: Factor | None
+) -> PreparedMethod:
+    """Prepare a model file for an image."""
     model = model_files.open_model(name)
-    trained_factor = model.card.factor
-    shape = reader.shape[:3]
-    if (
-        default is None
-        or hr_grid(shape, reader.affine, trained_factor)[0]
-        == hr_grid(shape, reader.affine, default)[0]
-    ):
-        # the same grid: 43.75 voxels become 44 with factors 1.25 and 44/35
-        default = trained_factor
-    factor = files.factor_from(options.factor, default)
+    factor = files.parse_factor(
+        options.factor, _choose_default_factor(model, reader, default_factor)
+    )
     contrast = files.parse_contrast(reader.path, options.contrast)
     overruled_checks = model_files.check_applicable(
         model, reader, contrast, factor, force=options.force, allow=options.allow
@@ -114,8 +124,8 @@ def ready_method(
     _check_patches(model, options)
     device = model_files.choose_device(options)
 
-    def make(scale: float) -> Upsampler:
-        image = UpsamplerInputs(
+    def build_upsampler(scale: float) -> Upsampler:
+        inputs = UpsamplerInputs(
             factor=factor,
             scale=scale,
             precision=options.precision,
@@ -124,18 +134,35 @@ def ready_method(
             patch=options.patch,
             overlap=options.overlap,
         )
-        return make_upsampler(model.card.method, image, model)
+        return make_upsampler(model.card.method, inputs, model)
 
-    return ReadyMethod(
+    return PreparedMethod(
         name=model.card.method,
         factor=factor,
-        make=make,
+        build_upsampler=build_upsampler,
         model=model,
         overruled_checks=tuple(overruled_checks),
     )
 
 
-def _patches(model: LoadedModel, options: ImageOptions) -> dict[str, object]:
+def _choose_default_factor(
+    model: LoadedModel, reader: SeriesReader, default_factor: Factor | None
+) -> Factor:
+    """Return the default factor, or the factor of the model if both lead to the same grid.
+
+    For example, 43.75 voxels become 44 with the factors 1.25 and 44/35.
+    """
+    trained_factor = model.card.factor
+    if default_factor is None:
+        return trained_factor
+    trained_shape, default_shape = (
+        hr_grid(reader.shape[:3], reader.affine, factor)[0]
+        for factor in (trained_factor, default_factor)
+    )
+    return trained_factor if trained_shape == default_shape else default_factor
+
+
+def _list_patch_entries(model: LoadedModel, options: ImageOptions) -> dict[str, object]:
     """Return the sidecar entries for patches; empty for whole images."""
     recipe_side = model.recipe.patch_applied if isinstance(model.recipe, Recipe) else None
     side = recipe_side if options.patch is None else options.patch
@@ -158,76 +185,80 @@ def _check_patches(model: LoadedModel, options: ImageOptions) -> None:
             " whole images"
         )
         raise UsageError(option, reason, "set the patch size with --patch, or omit --overlap")
-    smallest = min(side) if isinstance(side, tuple) else side
-    smallest_allowed = max(SMALLEST_SIDE, getattr(recipe.build_generator, "smallest", 1))
-    if smallest < smallest_allowed:
-        reason = f"{model.card.method} requires patches of at least {smallest_allowed} voxels"
-        raise UsageError(option, reason, f"use --patch {smallest_allowed} or a larger value")
-    if options.overlap >= smallest:
-        reason = f"the overlap must be smaller than the patch size of {smallest} voxels"
+    smallest_side = min(side) if isinstance(side, tuple) else side
+    min_side = max(SMALLEST_SIDE, getattr(recipe.build_generator, "smallest", 1))
+    if smallest_side < min_side:
+        reason = f"{model.card.method} requires patches of at least {min_side} voxels"
+        raise UsageError(option, reason, f"use --patch {min_side} or a larger value")
+    if options.overlap >= smallest_side:
+        reason = f"the overlap must be smaller than the patch size of {smallest_side} voxels"
         raise UsageError(option, reason, "use a smaller --overlap or a larger --patch")
 
 
-def list_overruled_notes(prepared: ReadyMethod, options: ImageOptions) -> list[str]:
+def list_overruled_notes(method: PreparedMethod, options: ImageOptions) -> list[str]:
     """Return a note for each difference between model and image that the user accepted."""
     flag = "--force" if options.force else "--allow"
-    return [
-        f"mismatch allowed by {flag}: {difference}" for difference in prepared.overruled_checks
-    ]
+    return [f"mismatch allowed by {flag}: {difference}" for difference in method.overruled_checks]
 
 
 def apply(options: ApplyOptions) -> None:
     """Super-resolve an image."""
-    out = output_files.to_write(options.out, [options.image])
+    out = output_files.prepare_image_path(options.out, [options.image])
     with SeriesReader(options.image) as reader:
-        prepared = ready_method(options.model, reader, options)
-        notes = list_overruled_notes(prepared, options)
-        _, scale, note = files.brain_and_scale(reader, options.mask)
-        notes += [note] * bool(note)
+        method = prepare_method(options.model, reader, options)
+        notes = list_overruled_notes(method, options)
+        _, scale, mask_note = files.find_brain_and_scale(reader, options.mask)
+        if mask_note:
+            notes.append(mask_note)
         for note in notes:
             print(f"Note: {note}")
-        start = time.monotonic()
+        start_time = time.monotonic()
         # BLAS threads of numpy use busy waiting, which would slow down the threads of torch
         with threadpool_limits(1, user_api="blas"):
-            _write(reader, prepared.make(scale), prepared.factor, out)
-        seconds = time.monotonic() - start
+            _write_image(reader, method.build_upsampler(scale), method.factor, out)
+        seconds = time.monotonic() - start_time
+    sidecar = out.with_name(f"{output_files.get_image_stem(out)}.json")
+    write_text(sidecar, json.dumps(_describe_image(method, notes, options), indent=2) + "\n")
+    print(
+        f"{out}: {reader.shape[3]} volume(s) super-resolved with {method.name} in {seconds:.1f} s"
+    )
+
+
+def _describe_image(
+    method: PreparedMethod, notes: Sequence[str], options: ApplyOptions
+) -> dict[str, object]:
+    """Return the content of the sidecar."""
     content: dict[str, object] = {
-        "Description": f"image super-resolved with {prepared.name}; for research use only, not"
+        "Description": f"image super-resolved with {method.name}; for research use only, not"
         " for clinical use",
         "Sources": [str(options.image)],
-        "Method": prepared.name,
-        "Factor": list(prepared.factor),
+        "Method": method.name,
+        "Factor": list(method.factor),
         "GeneratedByVersion": __version__,
     }
-    if prepared.model is not None:
-        content |= {"Model": str(options.model), "ModelSHA256": prepared.model.card.weights_sha256}
-        content |= _patches(prepared.model, options)
-    content |= {"Notes": notes} if notes else {}
-    write_text(
-        out.with_name(f"{output_files.image_stem(out)}.json"), json.dumps(content, indent=2) + "\n"
-    )
-    print(
-        f"{out}: {reader.shape[3]} volume(s) super-resolved with {prepared.name} in"
-        f" {seconds:.1f} s"
-    )
+    if method.model is not None:
+        content |= {"Model": str(options.model), "ModelSHA256": method.model.card.weights_sha256}
+        content |= _list_patch_entries(method.model, options)
+    if notes:
+        content["Notes"] = list(notes)
+    return content
 
 
-def _write(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path) -> None:
+def _write_image(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path) -> None:
     """Write the super-resolved image."""
     shape, affine = hr_grid(reader.shape[:3], reader.affine, factor)
     if reader.ndim == 3:
-        volume = reader.volume(0)
-        upsampled = require_finite(upsampler(volume, np.eye(4)), 0)
-        save_image(upsampled.astype(np.float32), affine, out, header_like=reader.header)
+        image = require_finite(upsampler(reader.volume(0), np.eye(4)), 0)
+        save_image(image.astype(np.float32), affine, out, header_like=reader.header)
         return
-    count = reader.shape[3]
+    n_volumes = reader.shape[3]
     show_progress = progress_line()
     with SeriesWriter(
-        out, (*shape, count), affine, reader.tr, header_like=reader.header
+        out, (*shape, n_volumes), affine, reader.tr, header_like=reader.header
     ) as writer:
         for index, volume in enumerate(reader.volumes()):
             writer.append(require_finite(upsampler(volume, np.eye(4)), index))
-            show_progress("volume", index + 1, count)
+            show_progress("volume", index + 1, n_volumes)
 
 
 def require_finite(upsampled: Array, volume: int) -> Array:

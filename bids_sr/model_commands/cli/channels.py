@@ -21,17 +21,21 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import load_image
 from bids_sr.metrics import similarity
 from bids_sr.model_commands.cli import image_files as files, model_files
-from bids_sr.model_commands.cli.evaluate import find_participant
+from bids_sr.model_commands.cli.evaluate import find_participant, measure_image
 from bids_sr.model_commands.cli.options import ChannelOptions, CompareOptions
-from bids_sr.model_commands.cli.score_tables import SCORES, cell_text
+from bids_sr.model_commands.cli.score_tables import MISSING, SCORES, cell_text
 from bids_sr.model_commands.method_scores import ScoreRow
 from bids_sr.networks import TrainingImage, contrast_image, super_resolve_contrasts
-from bids_sr.quality.attention_unet_metrics import nmse_voxel
 from bids_sr.quality.effective_resolution import effective_resolution
-from bids_sr.sr.method import Method, method_names_without_controls
+from bids_sr.sr.method import Method, get_method, method_names_without_controls
 from bids_sr.sr.models.model import load_model
 
-_NEAR = 1e-3  # mm, largest difference between affines of a grid that is due to rounding
+_MAX_AFFINE_ROUNDING = 1e-3  # mm, largest difference between affines of a grid due to rounding
+_MAX_INTENSITY_ROUNDING = 1e-3  # largest excess of a scaled intensity over 1 due to rounding
+_PREPARATION_FIX = (
+    "use the files *_res-hr_desc-measured_* and *_res-hr_desc-bspline_* written by bids-sr ..."
+    " --sr-target anat, which are on the same grid and scaled to the same range"
+)
 
 
 @frozen
@@ -39,113 +43,123 @@ class ScannedHead:
     """Scans of a head in one session, with contrasts in the order of ``--channels``.
 
     `name` consists of participant and session. `fine` and `coarse` are the high- and
-    low-resolution files per contrast.
+    low-resolution files per contrast, and `mask` is the file of the brain mask, if given.
     """
 
     participant: str
     name: str
     fine: tuple[Path, ...]
     coarse: tuple[Path, ...]
+    mask: Path | None = None
 
-    def read(self, contrasts: Sequence[str], mask_file: Path | None) -> TrainingImage:
+    def read(self, contrasts: Sequence[str]) -> TrainingImage:
         """Read all scans as one image with channels; reject other grids and intensities."""
-        arrays: dict[str, list[Array]] = {"fine": [], "coarse": []}
-        affine: Array | None = None
-        for kind, paths in (("fine", self.fine), ("coarse", self.coarse)):
-            for path in paths:
-                data, scan_affine = load_image(path)
-                if affine is None:
-                    affine = scan_affine
-                shape = arrays["fine"][0].shape if arrays["fine"] else data.shape
-                if (
-                    data.ndim != 3
-                    or data.shape != shape
-                    or np.abs(scan_affine - affine).max() > _NEAR
-                ):
-                    raise UsageError(
-                        f"{path}",
-                        f"the grid {data.shape} differs from the grid of"
-                        f" {self.fine[0].name}, {shape}",
-                        _PREPARE,
-                    )
-                if data.min() < 0 or data.max() > 1 + _NEAR:
-                    reason = (
-                        f"intensities range from {data.min():.4g} to {data.max():.4g};"
-                        " expected values between 0 and 1"
-                    )
-                    raise UsageError(f"{path}", reason, _PREPARE)
-                arrays[kind].append(data)
-        assert affine is not None
-        fine, coarse = np.stack(arrays["fine"]), np.stack(arrays["coarse"])
-        if mask_file is None:
+        scans: list[Array] = []
+        affines: list[Array] = []
+        for path in (*self.fine, *self.coarse):
+            scan, affine = load_image(path)
+            scans.append(scan)
+            affines.append(affine)
+            self._check_grid(path, scan, scans[0].shape, affine - affines[0])
+            _check_intensities(path, scan)
+        fine, coarse = np.stack(scans[: len(self.fine)]), np.stack(scans[len(self.fine) :])
+        if self.mask is None:
             mask = np.asarray((coarse > 0).any(axis=0))
         else:
-            mask = np.asarray(load_image(mask_file)[0] > 0.5)
+            mask = np.asarray(load_image(self.mask)[0] > 0.5)
         if mask.shape != fine.shape[1:] or not mask.any():
-            file_name = f"{mask_file or self.coarse[0]}"
             raise UsageError(
-                file_name,
+                f"{self.mask or self.coarse[0]}",
                 "the brain mask is empty or does not have the grid of the images",
-                _PREPARE,
+                _PREPARATION_FIX,
             )
-        return contrast_image(fine, coarse, mask, affine, contrasts, self.name)
+        return contrast_image(fine, coarse, mask, affines[0], contrasts, self.name)
+
+    def _check_grid(
+        self, path: Path, scan: Array, shape: tuple[int, ...], affine_difference: Array
+    ) -> None:
+        """Reject a scan that is not on the grid of the first scan."""
+        if (
+            scan.ndim != 3
+            or scan.shape != shape
+            or np.abs(affine_difference).max() > _MAX_AFFINE_ROUNDING
+        ):
+            raise UsageError(
+                f"{path}",
+                f"the grid {scan.shape} differs from the grid of {self.fine[0].name}, {shape}",
+                _PREPARATION_FIX,
+            )
 
 
-_PREPARE = (
-    "use the files *_res-hr_desc-measured_* and *_res-hr_desc-bspline_* written by bids-sr ..."
-    " --sr-target anat, which are on the same grid and scaled to the same range"
-)
+def _check_intensities(path: Path, scan: Array) -> None:
+    """Reject a scan that is not scaled to 0 to 1."""
+    if scan.min() < 0 or scan.max() > 1 + _MAX_INTENSITY_ROUNDING:
+        raise UsageError(
+            f"{path}",
+            f"intensities range from {scan.min():.4g} to {scan.max():.4g};"
+            " expected values between 0 and 1",
+            _PREPARATION_FIX,
+        )
 
 
 def group_by_head(options: ChannelOptions) -> list[ScannedHead]:
     """Group the files of a call by participant and session; reject incomplete groups."""
     groups: dict[str, dict[str, tuple[Path, Path]]] = {}
-    participants: dict[str, str] = {}
     for fine, coarse in zip(options.fine, options.coarse, strict=True):
-        head, contrast = _head_name(fine), files.parse_contrast(fine, None)
-        if (_head_name(coarse), files.parse_contrast(coarse, None)) != (head, contrast):
-            reason = (
-                f"the corresponding high-resolution image, {fine.name}, is from a different"
-                " participant, session or contrast"
-            )
-            raise UsageError(
-                f"{coarse}", reason, "list the high- and low-resolution images in the same order"
-            )
-        if contrast not in options.channels:
-            reason = (
-                f"the contrast {contrast} is not one of --channels {' '.join(options.channels)}"
-            )
-            raise UsageError(f"{fine}", reason, "omit the file, or add the contrast to --channels")
+        head, contrast = _identify_scan_pair(fine, coarse, options.channels)
         group = groups.setdefault(head, {})
         if contrast in group:
             reason = f"{head} already has a {contrast} scan, {group[contrast][0].name}"
             raise UsageError(f"{fine}", reason, "specify only one scan per contrast and session")
         group[contrast] = fine, coarse
-        participants[head] = find_participant(fine)
-    heads = []
-    for head, group in groups.items():
-        if missing := [name for name in options.channels if name not in group]:
-            reason = f"no {' and '.join(missing)} scan was specified"
-            fix = (
-                f"specify {' '.join(options.channels)} scans for all participants, or omit {head}"
-            )
-            raise UsageError(head, reason, fix)
-        pairs = [group[name] for name in options.channels]
-        heads.append(
-            ScannedHead(
-                participant=participants[head],
-                name=head,
-                fine=tuple(fine for fine, _ in pairs),
-                coarse=tuple(coarse for _, coarse in pairs),
-            )
+    return [_make_head(name, group, options) for name, group in groups.items()]
+
+
+def _identify_scan_pair(fine: Path, coarse: Path, channels: Sequence[str]) -> tuple[str, str]:
+    """Return head and contrast of a high- and a low-resolution scan.
+
+    Scans of different heads or contrasts, and contrasts that are not channels, are rejected.
+    """
+    head, contrast = _get_head_name(fine), files.parse_contrast(fine, None)
+    if (_get_head_name(coarse), files.parse_contrast(coarse, None)) != (head, contrast):
+        reason = (
+            f"the corresponding high-resolution image, {fine.name}, is from a different"
+            " participant, session or contrast"
         )
-    return heads
+        raise UsageError(
+            f"{coarse}", reason, "list the high- and low-resolution images in the same order"
+        )
+    if contrast not in channels:
+        reason = f"the contrast {contrast} is not one of --channels {' '.join(channels)}"
+        raise UsageError(f"{fine}", reason, "omit the file, or add the contrast to --channels")
+    return head, contrast
 
 
-def _head_name(file: Path) -> str:
+def _make_head(
+    name: str, scan_pairs: Mapping[str, tuple[Path, Path]], options: ChannelOptions
+) -> ScannedHead:
+    """Return a head from its pairs of high- and low-resolution scans by contrast."""
+    if missing_contrasts := [
+        contrast for contrast in options.channels if contrast not in scan_pairs
+    ]:
+        reason = f"no {' and '.join(missing_contrasts)} scan was specified"
+        fix = f"specify {' '.join(options.channels)} scans for all participants, or omit {name}"
+        raise UsageError(name, reason, fix)
+    fine, coarse = zip(*(scan_pairs[contrast] for contrast in options.channels), strict=True)
+    mask_of_scan = dict(zip(options.fine, options.mask, strict=False))
+    return ScannedHead(
+        participant=find_participant(fine[0]),
+        name=name,
+        fine=fine,
+        coarse=coarse,
+        mask=mask_of_scan.get(fine[0]),
+    )
+
+
+def _get_head_name(file: Path) -> str:
     """Return participant and session of a file.
 
-    >>> _head_name(Path("out/sub-01/anat/sub-01_ses-2_res-hr_desc-measured_T1w.nii.gz"))
+    >>> _get_head_name(Path("out/sub-01/anat/sub-01_ses-2_res-hr_desc-measured_T1w.nii.gz"))
     'sub-01_ses-2'
     """
     session = re.search(r"(?:^|_)(ses-[A-Za-z0-9+]+)_", file.name)
@@ -156,18 +170,18 @@ def check_fusing(methods: Sequence[Method]) -> None:
     """Reject methods that only use one contrast."""
     for method in methods:
         if not method.fuses:
-            from bids_sr.sr.method import get_method
-
-            fusing = [name for name in method_names_without_controls() if get_method(name).fuses]
+            fusing_methods = [
+                name for name in method_names_without_controls() if get_method(name).fuses
+            ]
             raise UsageError(
                 f"--channels with {method.name}",
                 "this method uses only one contrast",
-                f"compare {', '.join(fusing)}, or omit --channels",
+                f"compare {', '.join(fusing_methods)}, or omit --channels",
             )
 
 
 def score_heads(
-    trained: Mapping[str, Path],
+    model_files_by_name: Mapping[str, Path],
     heads: Sequence[tuple[ScannedHead, TrainingImage]],
     options: CompareOptions,
 ) -> Iterator[ScoreRow]:
@@ -175,13 +189,22 @@ def score_heads(
 
     Low-resolution scans are interpolated to the high-resolution grid, and serve as the
     interpolation in the comparison with models. Cells are text.
+
+    Parameters
+    ----------
+    model_files_by_name : Mapping[str, Path]
+        File of each model, by its name in the table.
+    heads : Sequence[tuple[ScannedHead, TrainingImage]]
+        Files and images of each head.
+    options : CompareOptions
+        Options of the call, for device and threads.
     """
     device = model_files.choose_device(options)
     for head, image in heads:
         assert image.fine is not None
         assert image.coarse is not None
         images_by_name: dict[str, Array] = {}
-        for name, path in trained.items():
+        for name, path in model_files_by_name.items():
             images_by_name[name] = super_resolve_contrasts(
                 load_model(path),
                 image.coarse,
@@ -190,10 +213,10 @@ def score_heads(
                 device=device,
                 threads=options.threads,
             )
-        images_by_name[_interpolation(head.coarse)] = image.coarse
+        images_by_name[_get_interpolation_name(head.coarse)] = image.coarse
         for name, scans in images_by_name.items():
             for index, reference in enumerate(head.fine):
-                row = _scores(scans[index], image.fine[index], image)
+                row = _score_scan(scans[index], image.fine[index], image)
                 row |= {
                     "name": name,
                     "participant": head.participant,
@@ -202,7 +225,7 @@ def score_heads(
                 yield {**row, **{key: cell_text(row[key]) for key in SCORES}}
 
 
-def _interpolation(coarse: Sequence[Path]) -> str:
+def _get_interpolation_name(coarse: Sequence[Path]) -> str:
     """Return the series name (``desc`` label) that all low-resolution scans share.
 
     The name is "coarse" if the names differ or are missing.
@@ -214,19 +237,15 @@ def _interpolation(coarse: Sequence[Path]) -> str:
     return names.pop() if len(names) == 1 else "coarse"
 
 
-def _scores(image: Array, reference: Array, head: TrainingImage) -> ScoreRow:
+def _score_scan(scan: Array, reference: Array, head: TrainingImage) -> ScoreRow:
     """Return the metrics for one contrast of a head, within its mask."""
     inside = head.mask > 0
     data_range = similarity.reference_range(reference, inside)
     resolution = None
-    if abs(head.zooms[0] - head.zooms[1]) <= 0.01 * head.zooms[0]:
-        resolution = effective_resolution(image, head.zooms, inside)
+    has_square_voxels = abs(head.zooms[0] - head.zooms[1]) <= 0.01 * head.zooms[0]
+    if has_square_voxels:
+        resolution = effective_resolution(scan, head.zooms, inside)
     return {
-        "psnr": similarity.psnr(reference, image, data_range=data_range, mask=inside),
-        "ssim": similarity.ssim(reference, image, data_range=data_range, mask=inside),
-        "rmse": similarity.rmse(reference, image, mask=inside),
-        "mae": similarity.mae(reference, image, mask=inside),
-        "nmse": similarity.nmse(reference, image, mask=inside),
-        "nmse_voxel": nmse_voxel(reference, image, mask=inside),
-        "resolution_mm": "n/a" if resolution is None else resolution,
+        **measure_image(reference, scan, inside, data_range),
+        "resolution_mm": MISSING if resolution is None else resolution,
     }

@@ -31,7 +31,12 @@ from bids_sr.model_commands.cli.channels import (
     group_by_head,
     score_heads,
 )
-from bids_sr.model_commands.cli.evaluate import find_participant, measure_task, prepare_tasks
+from bids_sr.model_commands.cli.evaluate import (
+    complete_label,
+    find_participant,
+    measure_task,
+    prepare_tasks,
+)
 from bids_sr.model_commands.cli.options import CompareOptions, ModelEvaluationOptions
 from bids_sr.model_commands.cli.score_tables import (
     SCORES,
@@ -68,24 +73,24 @@ from bids_sr.sr.models.request import TrainingRequest
 class _Candidate:
     """Method to train, at the resolution of the images or a lower resolution.
 
-    `coarser` is the voxel size of the training images relative to the images of the call.
+    `zoom_ratio` is the voxel size of the training images relative to the images of the call.
     """
 
     name: str
     training: TrainingRequest
-    coarser: float
+    zoom_ratio: float
 
 
 @frozen
-class _ComparedModels:
-    """Images of all participants, and the methods trained on them.
+class _Study:
+    """Images of all participants, and the methods to train on them.
 
-    `images` and `people` (participants) are in the order of the files. With several contrasts as
-    channels, both are in the order of `heads`, which contain the files.
+    `images` and `participants` are in the order of the files. With several contrasts as channels,
+    both are in the order of `heads`, which contain the files.
     """
 
     candidates: tuple[_Candidate, ...]
-    people: tuple[str, ...]
+    participants: tuple[str, ...]
     images: tuple[TrainingImages, ...]
     factor: Factor
     degradation: str | None  # degradation of test images; None for measured low-resolution images
@@ -95,35 +100,25 @@ class _ComparedModels:
 
 def compare(options: CompareOptions) -> None:
     """Train all methods in all folds, score them on the test sets, and compare them."""
-    study = _prepare(options)
+    study = _prepare_study(options)
     out = options.out.with_name(f"{options.out.name.removesuffix('.tsv')}.tsv")
+    models_dir = _get_models_dir(out)
     conditions = _describe_conditions(study, options)
-    rows = _rows_so_far(out, conditions)
+    rows = _read_completed_rows(out, conditions)
     _print_plan(study, options)
     if options.dry_run:
         return
     output_files.make_folder(out)
     if not rows:
         write_table(out, "models_compare", [], {"Comparison": conditions})
-    models = out.with_name(f"{out.stem}_models")
     for number, fold in enumerate(study.folds, 1):
         if any(row["fold"] == str(number) for row in rows):
             print(f"Fold {number} of {len(study.folds)} was already completed")
             continue
-        trained = {
-            candidate.name: _train(
-                candidate, study, fold, models / f"fold-{number}_{candidate.name}", options
-            )
-            for candidate in study.candidates
-        }
-        rows += [
-            {"set": set_name, "fold": str(number), **row}
-            for set_name, people in (("validation", fold.validation), ("test", fold.test))
-            for row in _score(trained, study, people, options, models)
-        ]
+        rows += _run_fold(number, fold, study, options, models_dir)
         write_table(out, "models_compare", rows, {"Comparison": conditions})
         # read back, so that numbers are rounded as in a resumed comparison
-        rows = _rows_so_far(out, conditions)
+        rows = _read_completed_rows(out, conditions)
         print(f"Fold {number} of {len(study.folds)}: models were tested on {' '.join(fold.test)}")
     names = [candidate.name for candidate in study.candidates]
     test_rows = [row for row in rows if row["set"] == "test"]
@@ -131,42 +126,77 @@ def compare(options: CompareOptions) -> None:
     compare_rows(test_rows, names, {}, out)
     if reason := explain_missing_tests({str(row["participant"]) for row in test_rows}):
         print(f"Note: {reason}")
-    print(f"Trained models: {models}")
+    print(f"Trained models: {models_dir}")
 
 
-def _prepare(options: CompareOptions) -> _ComparedModels:
+def _get_models_dir(out: Path) -> Path:
+    """Return the directory of the trained models, next to the table."""
+    return out.with_name(f"{out.stem}_models")
+
+
+def _run_fold(
+    number: int,
+    fold: ParticipantSplit,
+    study: _Study,
+    options: CompareOptions,
+    models_dir: Path,
+) -> list[ScoreRow]:
+    """Train all methods in a fold, and return their scores on the validation and test sets."""
+    weights_by_name = {
+        candidate.name: _train_model(
+            candidate, study, fold, models_dir / f"fold-{number}_{candidate.name}", options
+        )
+        for candidate in study.candidates
+    }
+    return [
+        {"set": set_name, "fold": str(number), **row}
+        for set_name, participants in (("validation", fold.validation), ("test", fold.test))
+        for row in _score_models(weights_by_name, study, participants, options, models_dir)
+    ]
+
+
+def _prepare_study(options: CompareOptions) -> _Study:
     """Read the images and check all training requests; reject invalid comparisons."""
-    candidates = _candidates(options)
-    references = options.fine
-    if not references:
-        reason = "methods are tested by comparison with high-resolution images"
+    candidates = _list_candidates(options)
+    if not options.fine:
         raise UsageError(
             "compare requires --fine",
-            reason,
+            "methods are tested by comparison with high-resolution images",
             "specify the high-resolution images with --fine FILE ...",
         )
-    if options.channels:
-        return _check_study(_prepare_channels(options, candidates))
-    people = tuple(find_participant(path) for path in references)
-    folds = _folds(options, list(dict.fromkeys(people)))
-    first_training = candidates[0].training
+    study = (
+        _read_heads(options, candidates)
+        if options.channels
+        else _read_single_contrast(options, candidates)
+    )
+    for candidate in study.candidates:
+        training = candidate.training
+        images = _select_training_images(candidate, study, study.folds[0])
+        check_images(images, training.effective_recipe, study.factor, training.definition.ndim)
+        with_suitable_augmentation(training, images, quiet=True)
+    return study
+
+
+def _read_single_contrast(options: CompareOptions, candidates: Sequence[_Candidate]) -> _Study:
+    """Read the images of a single contrast, and determine their factor."""
+    participants = tuple(find_participant(path) for path in options.fine)
+    folds = _make_folds(options, list(dict.fromkeys(participants)))
+    file_names = [path.name for path in options.fine]
     images = list[TrainingImages]()
     factors = set[Factor]()
-    for number, path in enumerate(references):
+    for number, path in enumerate(options.fine):
         file_options = replace(
             options,
             fine=(path,),
             coarse=options.coarse[number : number + 1],
             mask=options.mask[number : number + 1],
         )
-        file_images, factor = read_images(file_options, first_training)
-        has_duplicates = [other_path.name for other_path in references].count(path.name) > 1
-        images.append(
-            tuple(
-                replace(image, name=f"{number + 1}-{image.name}") if has_duplicates else image
-                for image in file_images
+        file_images, factor = read_images(file_options, candidates[0].training)
+        if file_names.count(path.name) > 1:
+            file_images = tuple(
+                replace(image, name=f"{number + 1}-{image.name}") for image in file_images
             )
-        )
+        images.append(file_images)
         factors.add(factor)
     if len(factors) > 1:
         reason = f"the image pairs have different super-resolution factors: {sorted(factors)}"
@@ -174,36 +204,26 @@ def _prepare(options: CompareOptions) -> _ComparedModels:
             "--fine and --coarse", reason, "compare only image pairs with the same factor"
         )
     factor = factors.pop()
-    study = _ComparedModels(
-        candidates=tuple(
-            replace(candidate, training=replace(candidate.training, factor=factor))
-            for candidate in candidates
-        ),
-        people=people,
+    return _Study(
+        candidates=_set_factor(candidates, factor),
+        participants=participants,
         images=tuple(images),
         factor=factor,
-        degradation=None if options.coarse else _degradation(options, candidates),
+        degradation=None if options.coarse else _get_common_degradation(candidates),
         folds=tuple(folds),
     )
-    return _check_study(study)
 
 
-def _prepare_channels(
-    options: CompareOptions, candidates: Sequence[_Candidate]
-) -> _ComparedModels:
+def _read_heads(options: CompareOptions, candidates: Sequence[_Candidate]) -> _Study:
     """Read the scans of all heads, with contrasts as channels on the high-resolution grid."""
     check_fusing([candidate.training.definition for candidate in candidates])
     heads = group_by_head(options)
-    people = tuple(head.participant for head in heads)
-    folds = _folds(options, list(dict.fromkeys(people)))
-    mask_of = dict(zip(options.fine, options.mask, strict=False))
-    return _ComparedModels(
-        candidates=tuple(
-            replace(candidate, training=replace(candidate.training, factor=SAME_GRID))
-            for candidate in candidates
-        ),
-        people=people,
-        images=tuple((head.read(options.channels, mask_of.get(head.fine[0])),) for head in heads),
+    participants = tuple(head.participant for head in heads)
+    folds = _make_folds(options, list(dict.fromkeys(participants)))
+    return _Study(
+        candidates=_set_factor(candidates, SAME_GRID),
+        participants=participants,
+        images=tuple((head.read(options.channels),) for head in heads),
         factor=SAME_GRID,
         degradation=None,
         folds=tuple(folds),
@@ -211,22 +231,43 @@ def _prepare_channels(
     )
 
 
-def _check_study(study: _ComparedModels) -> _ComparedModels:
-    """Check that all training requests fit the images of a study, and return the study."""
-    for candidate in study.candidates:
-        images = _training_images(candidate, study, study.folds[0])
-        recipe, ndim = candidate.training.effective_recipe, candidate.training.definition.ndim
-        check_images(images, recipe, study.factor, ndim)
-        with_suitable_augmentation(candidate.training, images, quiet=True)
-    return study
+def _set_factor(candidates: Sequence[_Candidate], factor: Factor) -> tuple[_Candidate, ...]:
+    """Return candidates that are trained for a factor."""
+    return tuple(
+        replace(candidate, training=replace(candidate.training, factor=factor))
+        for candidate in candidates
+    )
 
 
-def _candidates(options: CompareOptions) -> list[_Candidate]:
+def _list_candidates(options: CompareOptions) -> list[_Candidate]:
     """Return the candidates: each method at each training resolution."""
     names = [name for name in options.method.split(",") if name]
+    _check_method_names(options, names)
+    candidates = list[_Candidate]()
+    for name in dict.fromkeys(names):
+        changes = tuple(
+            change
+            for change in options.recipe_changes
+            if "." not in change.partition("=")[0] or change.startswith(f"{name}.")
+        )
+        training = make_request(replace(options, method=name, recipe_changes=changes))
+        candidates += [
+            _Candidate(
+                name=name if zoom_ratio == 1 else f"{name}-at-{zoom_ratio:g}x",
+                training=training,
+                zoom_ratio=zoom_ratio,
+            )
+            for zoom_ratio in dict.fromkeys(options.train_coarser)
+        ]
+    return candidates
+
+
+def _check_method_names(options: CompareOptions, names: Sequence[str]) -> None:
+    """Reject unknown methods, and settings of methods that are not compared."""
+    known_names = method_names_without_controls()
     for name in names:
-        if name not in method_names_without_controls():
-            fix = suggest_name(name, method_names_without_controls()) or (
+        if name not in known_names:
+            fix = suggest_name(name, known_names) or (
                 "run bids-sr-models list for the available methods"
             )
             raise UsageError(name, "unknown method", fix)
@@ -240,138 +281,124 @@ def _candidates(options: CompareOptions) -> list[_Candidate]:
             raise UsageError(
                 f"--set {change}", f"{method} is not one of the compared methods", fix
             )
-    candidates = list[_Candidate]()
-    for name in dict.fromkeys(names):
-        changes = tuple(
-            change
-            for change in options.recipe_changes
-            if "." not in change.partition("=")[0] or change.startswith(f"{name}.")
-        )
-        training = make_request(replace(options, method=name, recipe_changes=changes))
-        candidates += [
-            _Candidate(
-                name=name if coarser == 1 else f"{name}-at-{coarser:g}x",
-                training=training,
-                coarser=coarser,
-            )
-            for coarser in dict.fromkeys(options.train_coarser)
-        ]
-    return candidates
 
 
-def _folds(options: CompareOptions, participants: list[str]) -> list[ParticipantSplit]:
+def _make_folds(options: CompareOptions, participants: list[str]) -> list[ParticipantSplit]:
     """Return the split or folds that the options request."""
-    labels = [
-        tuple(
-            name if name in participants else f"sub-{name.removeprefix('sub-')}"
-            for name in requested
-        )
-        for requested in (options.validate_on, options.test_on)
-    ]
+    option = "--test-on"
     try:
         if options.folds is not None:
+            option = "--folds"
             return make_folds(participants, options.folds, options.validation, options.seed)
         if options.split:
+            option = "--split"
             return [split_at_random(participants, options.split, options.seed)]
-        return [split_by_names(participants, *labels)]
-    except SplitError as error:
-        flag = "--folds" if options.folds is not None else "--split"
-        flag = flag if options.folds is not None or options.split else "--test-on"
-        raise UsageError(flag, error.why, error.remedy) from None
-
-
-def _degradation(options: CompareOptions, candidates: Sequence[_Candidate]) -> str:
-    """Return the degradation for the test images, which must be the same for all methods."""
-    names = {candidate.training.effective_recipe.degradation for candidate in candidates}
-    if len(names) > 1:
-        by_method = ", ".join(
-            f"{candidate.name} {candidate.training.effective_recipe.degradation}"
-            for candidate in candidates
+        validation, test = (
+            tuple(complete_label(label, participants) for label in labels)
+            for labels in (options.validate_on, options.test_on)
         )
-        reason = f"the recipes of the methods use different degradations ({by_method})"
+        return [split_by_names(participants, validation, test)]
+    except SplitError as error:
+        raise UsageError(option, error.why, error.remedy) from None
+
+
+def _get_common_degradation(candidates: Sequence[_Candidate]) -> str:
+    """Return the degradation for the test images, which must be the same for all methods."""
+    degradations = {
+        candidate.name: candidate.training.effective_recipe.degradation for candidate in candidates
+    }
+    different_degradations = set(degradations.values())
+    if len(different_degradations) > 1:
+        degradations_text = ", ".join(
+            f"{name} {degradation}" for name, degradation in degradations.items()
+        )
+        reason = f"the recipes of the methods use different degradations ({degradations_text})"
         raise UsageError("--degradation", reason, "choose one degradation for all methods")
-    return names.pop()
+    return different_degradations.pop()
 
 
-def _training_images(
-    candidate: _Candidate, study: _ComparedModels, fold: ParticipantSplit
+def _select_training_images(
+    candidate: _Candidate, study: _Study, fold: ParticipantSplit
 ) -> TrainingImages:
     """Return the training images of a candidate, with marked validation images.
 
     Recipes without held-out data do not use the validation participants.
     """
-    validates = bool(candidate.training.effective_recipe.hold_out)
-    return tuple(
-        _reduce_resolution(
-            replace(image, validation=participant in fold.validation), candidate, study
-        )
-        for participant, images in zip(study.people, study.images, strict=True)
-        for image in images
-        if participant in fold.train or (validates and participant in fold.validation)
-    )
+    uses_validation = bool(candidate.training.effective_recipe.hold_out)
+    selected_images = list[TrainingImage]()
+    for participant, images in zip(study.participants, study.images, strict=True):
+        is_validation = participant in fold.validation
+        if participant in fold.train or (uses_validation and is_validation):
+            selected_images += [
+                _reduce_resolution(replace(image, validation=is_validation), candidate, study)
+                for image in images
+            ]
+    return tuple(selected_images)
 
 
 def _reduce_resolution(
-    image: TrainingImage, candidate: _Candidate, study: _ComparedModels
+    image: TrainingImage, candidate: _Candidate, study: _Study
 ) -> TrainingImage:
     """Return an image at the training resolution of a candidate."""
-    if candidate.coarser == 1 or image.fine is None or study.degradation is None:
+    if candidate.zoom_ratio == 1 or image.fine is None or study.degradation is None:
         return image
     (fine, inside), affine = _downsample(
-        (image.fine, image.mask > 0), image.affine, candidate.coarser, study
+        (image.fine, image.mask > 0), image.affine, candidate.zoom_ratio, study
     )
     return replace(image, fine=fine.astype(np.float32), mask=inside > 0.5, affine=affine)
 
 
 def _downsample(
-    images: Sequence[Array], affine: Array, coarser: float, study: _ComparedModels
+    images: Sequence[Array], affine: Array, zoom_ratio: float, study: _Study
 ) -> tuple[list[Array], Array]:
     """Return images (X, Y, Z) of the same grid at a lower resolution, and their affine.
 
-    `coarser` is the voxel size relative to the images, along the axes with a factor other than 1.
+    `zoom_ratio` is the voxel size relative to the images, along axes with a factor other than 1.
     """
     import torch
 
     from bids_sr.sr.operators import get_operator
 
-    x, y, z = (coarser if axis_factor != 1 else 1.0 for axis_factor in study.factor)
+    x, y, z = (zoom_ratio if ratio != 1 else 1.0 for ratio in study.factor)
     assert study.degradation is not None
     operator = get_operator(study.degradation, tuple(images[0].shape), (x, y, z))
-    low = [
+    downsampled_images = [
         operator.forward(torch.from_numpy(np.asarray(image, np.float64))).numpy()
         for image in images
     ]
-    return low, operator.lowres_affine(affine)
+    return downsampled_images, operator.lowres_affine(affine)
 
 
-def _reference(number: int, study: _ComparedModels, options: CompareOptions, folder: Path) -> Path:
+def _get_reference_file(
+    number: int, study: _Study, options: CompareOptions, models_dir: Path
+) -> Path:
     """Return the reference file of a test, downsampled if requested.
 
-    `number` is the position of the file in the call, `folder` the directory of the models.
+    `number` is the position of the file in the call, `models_dir` the directory of the models.
     """
     path = options.fine[number]
     if options.test_coarser == 1:
         return path
     # the folder identifies the participant if the file name does not
-    name = f"{output_files.image_stem(path)}.nii.gz"
-    out = (
-        folder / f"tests-at-{options.test_coarser:g}x" / study.people[number] / str(number) / name
-    )
-    if not out.exists():
-        with SeriesReader(path) as reader:
-            low, affine = _downsample(
-                list(reader.volumes()), reader.affine, options.test_coarser, study
-            )
-            image = low[0] if reader.ndim == 3 else np.stack(low, axis=-1)
-            output_files.make_folder(out)
-            tr = None if reader.ndim == 3 else reader.tr
-            save_image(image.astype(np.float32), affine, out, header_like=reader.header, tr=tr)
+    folder = models_dir / f"tests-at-{options.test_coarser:g}x" / study.participants[number]
+    out = folder / str(number) / f"{output_files.get_image_stem(path)}.nii.gz"
+    if out.exists():
+        return out
+    with SeriesReader(path) as reader:
+        volumes, affine = _downsample(
+            list(reader.volumes()), reader.affine, options.test_coarser, study
+        )
+        is_single_volume = reader.ndim == 3
+        image = volumes[0] if is_single_volume else np.stack(volumes, axis=-1)
+        tr = None if is_single_volume else reader.tr
+        output_files.make_folder(out)
+        save_image(image.astype(np.float32), affine, out, header_like=reader.header, tr=tr)
     return out
 
 
-def _train(
+def _train_model(
     candidate: _Candidate,
-    study: _ComparedModels,
+    study: _Study,
     fold: ParticipantSplit,
     stem: Path,
     options: CompareOptions,
@@ -387,91 +414,98 @@ def _train(
             print(f"{weights}: already trained")
             return weights
     output_files.make_folder(stem)
-    work = (options.work_dir or stem.parent) / f"{stem.name}.work"
-    images = _training_images(candidate, study, fold)
+    work_dir = (options.work_dir or stem.parent) / f"{stem.name}.work"
+    images = _select_training_images(candidate, study, fold)
     result = train_network(
         with_suitable_augmentation(candidate.training, images, quiet=True),
         images,
-        work,
+        work_dir,
         progress_line(),
     )
     save_model(stem, result.state, result.card)
-    shutil.rmtree(work, ignore_errors=True)  # the checkpoints are no longer needed
+    shutil.rmtree(work_dir, ignore_errors=True)  # the checkpoints are no longer needed
     print(f"{weights}: {candidate.name} trained on {len(images)} image(s)")
     return weights
 
 
-def _score(
-    trained: Mapping[str, Path],
-    study: _ComparedModels,
-    people: Sequence[str],
+def _score_models(
+    weights_by_name: Mapping[str, Path],
+    study: _Study,
+    participants: Sequence[str],
     options: CompareOptions,
-    folder: Path,
+    models_dir: Path,
 ) -> list[ScoreRow]:
     """Return the scores of all models and interpolations for some participants.
 
-    Downsampled references are stored in `folder`, the directory of the models.
+    Downsampled references are stored in `models_dir`, the directory of the models.
     """
-    indices = [index for index, participant in enumerate(study.people) if participant in people]
+    indices = [
+        index
+        for index, participant in enumerate(study.participants)
+        if participant in participants
+    ]
     if not indices:
         return []
     if study.heads:
         heads = [(study.heads[index], study.images[index][0]) for index in indices]
-        return list(score_heads(trained, heads, options))
-    mismatched = any(candidate.coarser != options.test_coarser for candidate in study.candidates)
+        return list(score_heads(weights_by_name, heads, options))
+    has_other_resolution = any(
+        candidate.zoom_ratio != options.test_coarser for candidate in study.candidates
+    )
     evaluation = ModelEvaluationOptions(
-        reference=tuple(_reference(index, study, options, folder) for index in indices),
+        reference=tuple(
+            _get_reference_file(index, study, options, models_dir) for index in indices
+        ),
         image=tuple(options.coarse[index] for index in indices) if options.coarse else (),
         degradation=study.degradation,  # type: ignore[arg-type]  # checked as an option
-        model=tuple(map(str, trained.values())),
+        model=tuple(map(str, weights_by_name.values())),
         factor=() if options.coarse else study.factor,
         threads=options.threads,
         device=options.device,
         contrast=options.contrast,
         volumes=options.volumes,
-        allow=("resolution",) if mismatched else (),
+        allow=("resolution",) if has_other_resolution else (),
     )
+    labels = {str(path): name for name, path in weights_by_name.items()}
     rows = list[ScoreRow]()
     with ExitStack() as stack:
-        for task in prepare_tasks(
-            evaluation, stack, labels={str(path): name for name, path in trained.items()}
-        ):
+        for task in prepare_tasks(evaluation, stack, labels=labels):
             rows += measure_task(task, draw=False)[0].rows
     return [{**row, **{name: cell_text(row[name]) for name in SCORES}} for row in rows]
 
 
-def _rows_so_far(out: Path, conditions: Mapping[str, object]) -> list[ScoreRow]:
+def _read_completed_rows(out: Path, conditions: Mapping[str, object]) -> list[ScoreRow]:
     """Return the rows of completed folds; reject the table of another comparison."""
     sidecar = out.with_suffix(".json")
-    models = out.with_name(f"{out.stem}_models")
+    models_dir = _get_models_dir(out)
     if not sidecar.exists():
-        if out.exists() or any(models.glob("*.safetensors")):
-            _refuse_other(out, models)
+        if out.exists() or any(models_dir.glob("*.safetensors")):
+            _reject_other_table(out, models_dir)
         return []
     if read_json(sidecar).get("Comparison") != json.loads(json.dumps(conditions)):
-        _refuse_other(sidecar, models)
+        _reject_other_table(sidecar, models_dir)
     if not out.exists():
         return []
-    head, *lines = (line.split("\t") for line in read_text(out).splitlines())
-    return [dict(zip(head, cells, strict=True)) for cells in lines]
+    names, *lines = (line.split("\t") for line in read_text(out).splitlines())
+    return [dict(zip(names, cells, strict=True)) for cells in lines]
 
 
-def _refuse_other(file: Path, models: Path) -> NoReturn:
+def _reject_other_table(file: Path, models_dir: Path) -> NoReturn:
     """Raise `UsageError` for the table of another comparison."""
     reason = "the file contains the results of a comparison with other images, methods or settings"
-    fix = f"choose another OUT, or remove the file and {models}"
+    fix = f"choose another OUT, or remove the file and {models_dir}"
     raise UsageError(f"{file}", reason, fix)
 
 
-def _describe_conditions(study: _ComparedModels, options: CompareOptions) -> dict[str, object]:
+def _describe_conditions(study: _Study, options: CompareOptions) -> dict[str, object]:
     """Return the properties that determine models and scores."""
-    text = json.dumps([checksums(images) for images in study.images], sort_keys=True)
+    checksums_text = json.dumps([checksums(images) for images in study.images], sort_keys=True)
     return {
         "Methods": {
             candidate.name: {
                 "Recipe": candidate.training.recipe,
                 "Settings": candidate.training.changed_settings,
-                "TrainedAt": candidate.coarser,
+                "TrainedAt": candidate.zoom_ratio,
             }
             for candidate in study.candidates
         },
@@ -484,7 +518,7 @@ def _describe_conditions(study: _ComparedModels, options: CompareOptions) -> dic
         "Degradation": study.degradation or "measured",
         "Images": [str(path) for path in options.fine],
         **({"Channels": list(options.channels)} if options.channels else {}),
-        "ImagesSHA256": hashlib.sha256(text.encode()).hexdigest(),
+        "ImagesSHA256": hashlib.sha256(checksums_text.encode()).hexdigest(),
         "Volumes": options.volumes,
         **({"TestedAt": options.test_coarser} if options.test_coarser != 1 else {}),
         "PerceptualWeights": [
@@ -498,7 +532,7 @@ def _describe_conditions(study: _ComparedModels, options: CompareOptions) -> dic
     }
 
 
-def _print_plan(study: _ComparedModels, options: CompareOptions) -> None:
+def _print_plan(study: _Study, options: CompareOptions) -> None:
     """Print the sets of each fold and the trained methods."""
     for number, fold in enumerate(study.folds, 1):
         validation = f", validate on {' '.join(fold.validation)}" if fold.validation else ""
@@ -506,24 +540,25 @@ def _print_plan(study: _ComparedModels, options: CompareOptions) -> None:
             f"Fold {number} of {len(study.folds)}: train on"
             f" {' '.join(fold.train)}{validation}, test on {' '.join(fold.test)}"
         )
-    unused = [
+    has_validation = any(fold.validation for fold in study.folds)
+    names_without_validation = [
         candidate.name
         for candidate in study.candidates
-        if not candidate.training.effective_recipe.hold_out
-        and any(other_fold.validation for other_fold in study.folds)
+        if has_validation and not candidate.training.effective_recipe.hold_out
     ]
-    if unused:
+    if names_without_validation:
         print(
-            f"Note: the recipe of {' '.join(unused)} does not use held-out data, so the"
-            " validation set has no influence on training"
+            f"Note: the recipe of {' '.join(names_without_validation)} does not use held-out data,"
+            " so the validation set has no influence on training"
         )
-    factor = " x ".join(f"{axis_factor:.4g}" for axis_factor in study.factor)
-    count = len(study.folds) * len(study.candidates)
-    origin = f"computed with the {study.degradation} degradation"
+    factor_text = " x ".join(f"{ratio:.4g}" for ratio in study.factor)
+    names = [candidate.name for candidate in study.candidates]
+    lowres_origin = (
+        f"computed with the {study.degradation} degradation" if study.degradation else "measured"
+    )
     print(
-        f"{count} training run(s): {' '.join(candidate.name for candidate in study.candidates)};"
-        f" super-resolution factor {factor}; low-resolution images"
-        f" {origin if study.degradation else 'measured'}"
+        f"{len(study.folds) * len(names)} training run(s): {' '.join(names)};"
+        f" super-resolution factor {factor_text}; low-resolution images {lowres_origin}"
     )
     if options.test_coarser != 1:
         print(

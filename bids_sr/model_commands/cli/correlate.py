@@ -15,13 +15,15 @@ from bids_sr.model_commands.cli import output_files
 from bids_sr.model_commands.cli.options import CorrelateOptions
 from bids_sr.model_commands.cli.score_tables import write_table
 
+_MAX_AFFINE_DIFFERENCE = 1e-2  # mm
+
 
 def correlate(options: CorrelateOptions) -> None:
     """Print the correlation of two images, and write table and figure if requested."""
     if options.figure is not None and options.figure.suffix not in (".png", ".svg"):
         reason = "figures can only be written in the formats .png and .svg"
         raise UsageError(f"--figure {options.figure}", reason, "use a file name that ends in .png")
-    first, second, mask = _read(options)
+    first, second, mask = _read_images(options)
     try:
         correlation = correlate_voxels(first, second, mask)
     except ValueError as error:
@@ -42,32 +44,42 @@ def correlate(options: CorrelateOptions) -> None:
         names = {"first": str(options.first), "second": str(options.second)}
         write_table(options.out, "models_correlate", [{**names, **row}])
     if options.figure is not None:
-        _draw(options, first[mask], second[mask], correlation, options.figure)
+        _draw_histogram(options, first[mask], second[mask], correlation, options.figure)
 
 
-def _read(options: CorrelateOptions) -> tuple[Array, Array, MaskArray]:
+def _read_images(options: CorrelateOptions) -> tuple[Array, Array, MaskArray]:
     """Return both images (3D; the mean of a series) and the mask; reject different grids."""
-    images = list[Array]()
-    grids = list[Array]()
-    for path in (options.first, options.second, *([options.mask] if options.mask else [])):
-        data, affine = load_image(path)
-        images.append(data.mean(-1) if data.ndim == 4 else data)
-        grids.append(affine)
-        if images[-1].shape != images[0].shape or not np.allclose(affine, grids[0], atol=1e-2):
-            reason = (
-                f"the image with shape {images[-1].shape} is not on the same grid as"
-                f" {options.first}, which has shape {images[0].shape}"
-            )
-            raise UsageError(
-                f"{path}", reason, "register the image and resample it to that grid first"
-            )
-    first, second, *masks = images
+    first, grid = _read_image(options.first)
+    second = _read_on_grid(options.second, options.first, first.shape, grid)
+    if options.mask is None:
+        mask = (first != 0) & (second != 0)
+    else:
+        mask = _read_on_grid(options.mask, options.first, first.shape, grid) > 0.5
     is_finite = np.isfinite(first) & np.isfinite(second)
-    mask = masks[0] > 0.5 if masks else (first != 0) & (second != 0)
     return first, second, np.asarray(is_finite & mask)
 
 
-def _draw(
+def _read_image(path: Path) -> tuple[Array, Array]:
+    """Return an image (3D; the mean of a series) and its affine."""
+    image, affine = load_image(path)
+    return (image.mean(-1) if image.ndim == 4 else image), affine
+
+
+def _read_on_grid(path: Path, first_path: Path, shape: tuple[int, ...], grid: Array) -> Array:
+    """Return an image (3D) if it is on the grid of the first image, given by shape and affine."""
+    image, affine = _read_image(path)
+    if image.shape != shape or not np.allclose(affine, grid, atol=_MAX_AFFINE_DIFFERENCE):
+        reason = (
+            f"the image with shape {image.shape} is not on the same grid as"
+            f" {first_path}, which has shape {shape}"
+        )
+        raise UsageError(
+            f"{path}", reason, "register the image and resample it to that grid first"
+        )
+    return image
+
+
+def _draw_histogram(
     options: CorrelateOptions, x: Array, y: Array, correlation: VoxelCorrelation, file: Path
 ) -> None:
     """Write the joint histogram of two images."""

@@ -10,13 +10,12 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from markupsafe import Markup
 
 from bids_sr.boilerplate import data_of
 from bids_sr.cli.console import table_text
@@ -29,99 +28,39 @@ from bids_sr.io.nifti import ImageError, SeriesReader, save_image
 from bids_sr.metrics import similarity
 from bids_sr.model_commands.cli import image_files as files, model_files, output_files
 from bids_sr.model_commands.cli.apply import (
-    ReadyMethod,
+    PreparedMethod,
     list_overruled_notes,
-    ready_method,
+    prepare_method,
     require_finite,
 )
+from bids_sr.model_commands.cli.comparison_page import write_comparison_page
 from bids_sr.model_commands.cli.options import ModelEvaluationOptions
 from bids_sr.model_commands.cli.score_tables import (
     MISSING,
     cell_text,
     compare_rows,
     explain_missing_tests,
-    file_next_to,
+    make_sibling_path,
     sort_by_psnr,
 )
 from bids_sr.model_commands.method_scores import ScoreRow
 from bids_sr.quality.attention_unet_metrics import nmse_voxel
 from bids_sr.quality.effective_resolution import effective_resolution
 from bids_sr.sr.matrices import MATRICES, upsample
-from bids_sr.version import __version__
-
-_STYLE = """body{font:15px/1.5 system-ui,sans-serif;color:#1f2933;background:#fff;
-max-width:75rem;margin:1.5rem auto;padding:0 1rem}
-img{max-width:100%}table{border-collapse:collapse;display:block;overflow-x:auto}
-td,th{padding:.15rem .6rem;text-align:left;border-bottom:1px solid #d5dade}
-footer{color:#5b6770;font-size:.85em}"""
-_MIME = {".png": "image/png", ".svg": "image/svg+xml"}
-
-
-def write_comparison_page(
-    target: Path,
-    title: str,
-    tables: Mapping[str, Sequence[Sequence[str]]],
-    figures: Sequence[Path],
-) -> Path:
-    """Write a page of tables and figures, atomically.
-
-    Parameters
-    ----------
-    target : Path
-        File of the page.
-    title : str
-        Title of the page.
-    tables : Mapping[str, Sequence[Sequence[str]]]
-        Rows of cells by heading; the first row has the names of the columns.
-    figures : Sequence[Path]
-        PNG or SVG files, which are embedded.
-    """
-    tables_html = [_table_html(heading, rows) for heading, rows in tables.items()]
-    tables_html += [_figure_html(file) for file in figures]
-    page = Markup(
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        "<style>{style}</style></head><body><h1>{title}</h1>{body}"
-        "<footer>bids-sr {version}; for research, not for clinical use</footer></body></html>\n"
-    ).format(
-        title=title, style=Markup(_STYLE), body=Markup("\n").join(tables_html), version=__version__
-    )
-    return write_text(target, str(page))
-
-
-def _table_html(heading: str, rows: Sequence[Sequence[str]]) -> Markup:
-    head, *lines = rows
-    cells = Markup("").join(Markup("<th>{}</th>").format(name) for name in head)
-    body = Markup("").join(
-        Markup("<tr>{}</tr>").format(
-            Markup("").join(Markup("<td>{}</td>").format(cell) for cell in line)
-        )
-        for line in lines
-    )
-    return Markup("<h2>{}</h2><table><tr>{}</tr>{}</table>").format(heading, cells, body)
-
-
-def _figure_html(file: Path) -> Markup:
-    from base64 import b64encode
-
-    data = b64encode(file.read_bytes()).decode("ascii")
-    return Markup(
-        '<figure><img alt="{name}" src="data:{mime};base64,{data}">'
-        "<figcaption>{name}</figcaption></figure>"
-    ).format(name=file.name, mime=_MIME[file.suffix], data=data)
 
 
 @frozen
-class DrawnImages:
+class FigureImages:
     """Images in the figures of a reference: its first scored volume, and the results of all rows.
 
-    All images are 3D on the grid of the reference. `interpolated` is the low-resolution image
-    after linear interpolation, and `mask` contains the scored voxels.
+    All images are 3D on the grid of the reference. `interpolated_image` is the low-resolution
+    image after linear interpolation, and `mask` contains the scored voxels.
     """
 
     title: str
     affine: Array
     reference: Array
-    interpolated: Array
+    interpolated_image: Array
     mask: MaskArray
     methods: Mapping[str, Array]
 
@@ -138,18 +77,18 @@ class _Task:
     factor: Factor  # low- divided by high-resolution voxel size
     volumes: Sequence[int]  # numbers of the evaluated volumes
     coarse_volumes: Sequence[int]  # numbers of these volumes in the low-resolution image
-    methods: Mapping[str, ReadyMethod]  # by name in the table
-    made: Mapping[str, SeriesReader]
-    mask_file: Path | None
+    methods: Mapping[str, PreparedMethod]  # by name in the table
+    other_images: Mapping[str, SeriesReader]  # images from other programs, by name in the table
+    mask_file: Path | None  # brain mask on the grid of the low-resolution image
 
 
 @frozen
-class _Measured:
+class _TaskScores:
     """Rows of a reference, with the region and intensity range of the metrics."""
 
     rows: tuple[ScoreRow, ...]
-    voxels: int
-    data_range: float
+    voxels: int  # number of scored voxels
+    data_range: float  # range of the reference within the mask
 
 
 def find_participant(file: Path) -> str:
@@ -158,10 +97,19 @@ def find_participant(file: Path) -> str:
     >>> find_participant(Path("sub-01/anat/sub-01_T1w.nii")), find_participant(Path("a_T1w.nii"))
     ('sub-01', 'a_T1w')
     """
-    for part in (file.name, *reversed(file.parts[:-1])):
-        if match := re.match(r"sub-[A-Za-z0-9+]+", part):
+    for name in (file.name, *reversed(file.parts[:-1])):
+        if match := re.match(r"sub-[A-Za-z0-9+]+", name):
             return match[0]
-    return output_files.image_stem(file)
+    return output_files.get_image_stem(file)
+
+
+def complete_label(label: str, participants: Collection[str]) -> str:
+    """Return a label with the prefix ``sub-``, unless the label itself is a participant.
+
+    >>> complete_label("01", ["sub-01"]), complete_label("a_T1w", ["a_T1w"])
+    ('sub-01', 'a_T1w')
+    """
+    return label if label in participants else f"sub-{label.removeprefix('sub-')}"
 
 
 def evaluate(options: ModelEvaluationOptions) -> None:
@@ -171,15 +119,15 @@ def evaluate(options: ModelEvaluationOptions) -> None:
         tasks = prepare_tasks(options, stack)
         if options.out is not None:
             output_files.make_folder(options.out)
-        results = list[_Measured]()
-        pages = list[Path]()
+        results = list[_TaskScores]()
+        figures = list[Path]()
         for number, task in enumerate(tasks, 1):
-            task_result, drawn_images = measure_task(task, draw=options.figures != "none")
-            results.append(task_result)
-            if drawn_images is not None and options.out is not None:
-                pages += _draw(drawn_images, options, number)
-            _print_table(task_result, task, options)
-    _report(results, tasks, options, pages)
+            task_scores, figure_images = measure_task(task, draw=options.figures != "none")
+            results.append(task_scores)
+            if figure_images is not None and options.out is not None:
+                figures += _draw_figures(figure_images, options, number)
+            _print_table(task_scores, task, options)
+    _write_report(results, tasks, options, figures)
 
 
 def _check_groups(options: ModelEvaluationOptions) -> None:
@@ -187,29 +135,30 @@ def _check_groups(options: ModelEvaluationOptions) -> None:
 
     Invalid groups are a participant in two groups, a single group, and a group of one participant.
     """
-    group_of = dict[str, str]()
+    if not options.group:
+        return
+    group_of_participant = dict[str, str]()
     for path, label in zip(options.reference, options.group, strict=False):
         participant = find_participant(path)
-        if group_of.setdefault(participant, label) != label:
-            problem = f"--group {group_of[participant]} and {label}: {participant}"
-            reason = (
-                "the participant was assigned to two groups, so the groups are not independent"
-            )
+        first_label = group_of_participant.setdefault(participant, label)
+        if first_label != label:
             raise UsageError(
-                problem, reason, "use the same group label for all images of a participant"
+                f"--group {first_label} and {label}: {participant}",
+                "the participant was assigned to two groups, so the groups are not independent",
+                "use the same group label for all images of a participant",
             )
-    counts = Counter(group_of.values())
+    counts = Counter(group_of_participant.values())
     small_groups = [label for label, count in counts.items() if count < 2]
-    if not options.group or (len(counts) > 1 and not small_groups):
-        return
     if small_groups:
         problem = f"--group {small_groups[0]}: the group contains only one participant"
         reason = (
             "Welch's analysis of variance requires an estimate of the variance within each group"
         )
-    else:
+    elif len(counts) == 1:
         problem = f"--group {options.group[0]}: only one group was specified"
         reason = "an analysis of variance compares at least two groups"
+    else:
+        return
     raise UsageError(
         problem, reason, "specify at least two participants per group, or omit --group"
     )
@@ -225,78 +174,85 @@ def prepare_tasks(
     `labels` maps the path of a model to its name in the table; by default, the name consists of
     method and file.
     """
-    tasks = list[_Task]()
-    labels = _labels(options.model) if labels is None else labels
-    for number, path in enumerate(options.reference):
-        reference = stack.enter_context(SeriesReader(path))
-        volumes = evenly_spaced(reference.shape[3], options.volumes)
-        if options.image:
-            coarse = stack.enter_context(SeriesReader(options.image[number]))
-            x, y, z = (slice(0, size) for size in reference.shape[:3])
-            factor = files.factor_between(coarse, reference, options.factor)
-            if coarse.shape[3] != reference.shape[3]:
-                raise ImageError(
-                    f"{coarse.path}: found {coarse.shape[3]} volumes; expected"
-                    f" {reference.shape[3]} volumes, as in the reference"
-                    f" {reference.path.name}"
-                )
-            coarse_volumes = volumes
-        else:
-            first_model = next((name for name in options.model if name not in MATRICES), None)
-            factor = files.factor_from(
-                options.factor,
-                files.IN_PLANE
-                if first_model is None
-                else model_files.open_model(first_model).card.factor,
-            )
-            folder = Path(stack.enter_context(TemporaryDirectory()))
-            file, (x, y, z) = _write_downsampled(reference, options, factor, folder)
-            coarse = stack.enter_context(SeriesReader(file))
-            coarse_volumes = tuple(range(len(volumes)))
-        given_files = options.made if len(options.reference) == 1 else options.made[number:][:1]
-        given_images = {
-            str(file) if len(options.reference) == 1 else "made elsewhere": _open_given(
-                file, reference, stack
-            )
-            for file in given_files
-        }
-        tasks.append(
-            _Task(
-                participant=find_participant(path),
-                coarse=coarse,
-                reference=reference,
-                window=(x, y, z),
-                factor=factor,
-                volumes=volumes,
-                coarse_volumes=coarse_volumes,
-                methods={
-                    labels.get(name, name): ready_method(name, coarse, options, factor)
-                    for name in dict.fromkeys((*options.model, *MATRICES))
-                },
-                made=given_images,
-                mask_file=options.mask[number] if options.mask else None,
-            )
-        )
-    notes = {
-        f"{name}: {note}": None
+    labels = _label_models(options.model) if labels is None else labels
+    tasks = [
+        _prepare_task(number, options, labels, stack) for number in range(len(options.reference))
+    ]
+    notes = dict.fromkeys(
+        f"{name}: {note}"
         for task in tasks
-        for name, ready in task.methods.items()
-        for note in list_overruled_notes(ready, options)
-    }
+        for name, method in task.methods.items()
+        for note in list_overruled_notes(method, options)
+    )
     for note in notes:
         print(f"Note: {note}")
     return tasks
 
 
-def _labels(models: Sequence[str]) -> dict[str, str]:
+def _prepare_task(
+    number: int, options: ModelEvaluationOptions, labels: Mapping[str, str], stack: ExitStack
+) -> _Task:
+    """Open all images and models for the reference with index `number`."""
+    reference = stack.enter_context(SeriesReader(options.reference[number]))
+    volumes = evenly_spaced(reference.shape[3], options.volumes)
+    if options.image:
+        coarse = stack.enter_context(SeriesReader(options.image[number]))
+        factor = files.compute_factor(coarse, reference, options.factor)
+        _check_volume_count(coarse, reference)
+        x, y, z = (slice(0, size) for size in reference.shape[:3])
+        coarse_volumes: Sequence[int] = volumes
+    else:
+        factor = _choose_factor(options)
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        file, (x, y, z) = _write_downsampled(reference, options, factor, folder)
+        coarse = stack.enter_context(SeriesReader(file))
+        coarse_volumes = range(len(volumes))
+    return _Task(
+        participant=find_participant(options.reference[number]),
+        coarse=coarse,
+        reference=reference,
+        window=(x, y, z),
+        factor=factor,
+        volumes=volumes,
+        coarse_volumes=coarse_volumes,
+        other_images=_open_other_images(number, reference, options, stack),
+        methods={
+            labels.get(name, name): prepare_method(name, coarse, options, factor)
+            for name in dict.fromkeys((*options.model, *MATRICES))
+        },
+        mask_file=options.mask[number] if options.mask else None,
+    )
+
+
+def _check_volume_count(coarse: SeriesReader, reference: SeriesReader) -> None:
+    """Reject a low-resolution image with another number of volumes than its reference."""
+    if coarse.shape[3] != reference.shape[3]:
+        raise ImageError(
+            f"{coarse.path}: found {coarse.shape[3]} volumes; expected"
+            f" {reference.shape[3]} volumes, as in the reference"
+            f" {reference.path.name}"
+        )
+
+
+def _choose_factor(options: ModelEvaluationOptions) -> Factor:
+    """Return the factor of the options, or else of the first model, or else 2 in plane."""
+    first_model = next((name for name in options.model if name not in MATRICES), None)
+    default_factor = (
+        files.IN_PLANE if first_model is None else model_files.open_model(first_model).card.factor
+    )
+    return files.parse_factor(options.factor, default_factor)
+
+
+def _label_models(models: Sequence[str]) -> dict[str, str]:
     """Return the table name of each model: method and file, with folders if ambiguous."""
     paths = [name for name in dict.fromkeys(models) if name not in MATRICES]
-    names = [Path(name).name for name in paths]
-    return {
-        path: f"{model_files.open_model(path).card.method}"
-        f" ({name if names.count(name) == 1 else path})"
-        for path, name in zip(paths, names, strict=True)
-    }
+    file_names = [Path(path).name for path in paths]
+    labels = dict[str, str]()
+    for path, file_name in zip(paths, file_names, strict=True):
+        method = model_files.open_model(path).card.method
+        is_unique = file_names.count(file_name) == 1
+        labels[path] = f"{method} ({file_name if is_unique else path})"
+    return labels
 
 
 def _write_downsampled(
@@ -328,10 +284,25 @@ def _write_downsampled(
     return file, (x, y, z)
 
 
-def _open_given(file: Path, reference: SeriesReader, stack: ExitStack) -> SeriesReader:
+def _open_other_images(
+    number: int, reference: SeriesReader, options: ModelEvaluationOptions, stack: ExitStack
+) -> dict[str, SeriesReader]:
+    """Open the images from other programs for a reference, by name in the table.
+
+    A single reference may have several images. Otherwise, there is at most one image per
+    reference, and all have the same name, so that they are compared as one method.
+    """
+    if len(options.reference) == 1:
+        return {str(file): _open_other_image(file, reference, stack) for file in options.made}
+    if not options.made:
+        return {}
+    return {"made elsewhere": _open_other_image(options.made[number], reference, stack)}
+
+
+def _open_other_image(file: Path, reference: SeriesReader, stack: ExitStack) -> SeriesReader:
     """Open an image from another program; it must be on the grid of the reference."""
     reader = stack.enter_context(SeriesReader(file))
-    tolerance = 0.05 * min(reference.zooms)
+    tolerance = 0.05 * min(reference.zooms)  # mm, 5 % of a voxel
     if reader.shape != reference.shape or not np.allclose(
         reader.affine, reference.affine, atol=tolerance
     ):
@@ -342,9 +313,9 @@ def _open_given(file: Path, reference: SeriesReader, stack: ExitStack) -> Series
     return reader
 
 
-def measure_task(task: _Task, *, draw: bool) -> tuple[_Measured, DrawnImages | None]:
+def measure_task(task: _Task, *, draw: bool) -> tuple[_TaskScores, FigureImages | None]:
     """Score all rows of a reference; return them with the images for figures, if requested."""
-    brain, scale, note = files.brain_and_scale(task.coarse, task.mask_file)
+    brain, scale, note = files.find_brain_and_scale(task.coarse, task.mask_file)
     if note:
         print(f"Note: {note}")
     mask = upsample("nearest", brain.astype(np.float32), task.factor) > 0.5
@@ -352,73 +323,85 @@ def measure_task(task: _Task, *, draw: bool) -> tuple[_Measured, DrawnImages | N
         [task.reference.volume(index)[task.window] for index in task.volumes], axis=0
     )
     data_range = similarity.reference_range(reference_mean, mask)
-    images = dict[str, Array]()
+    first_images = dict[str, Array]()
     rows = list[ScoreRow]()
-    for name, ready in task.methods.items():
+    for name, method in task.methods.items():
         seconds = list[float]()
-        volumes = _super_resolved(task, ready, scale, seconds)
-        row, image = _scores(name, volumes, task, mask, data_range)
-        images |= {name: image} if draw else {}
+        volumes = _super_resolve(task, method, scale, seconds)
+        row, first_image = _score_volumes(name, volumes, task, mask, data_range)
         rows.append(
-            row | {"seconds": float(np.mean(seconds)), "parameters": ready.parameters or MISSING}
+            row | {"seconds": float(np.mean(seconds)), "parameters": method.parameters or MISSING}
         )
-    for name, reader in task.made.items():
+        if draw:
+            first_images[name] = first_image
+    for name, reader in task.other_images.items():
         volumes = (reader.volume(index)[task.window] for index in task.volumes)
-        row, image = _scores(name, volumes, task, mask, data_range)
-        images |= {name: image} if draw else {}
+        row, first_image = _score_volumes(name, volumes, task, mask, data_range)
         rows.append(row)
-    measured = _Measured(rows=tuple(rows), voxels=int(mask.sum()), data_range=data_range)
-    if not draw:
-        return measured, None
-    start = [extent.start for extent in task.window]
+        if draw:
+            first_images[name] = first_image
+    scores = _TaskScores(rows=tuple(rows), voxels=int(mask.sum()), data_range=data_range)
+    return scores, _collect_figure_images(task, mask, first_images) if draw else None
+
+
+def _collect_figure_images(
+    task: _Task, mask: MaskArray, first_images: Mapping[str, Array]
+) -> FigureImages:
+    """Return the images in the figures of a reference, on the part that is scored."""
+    first_voxel = [extent.start for extent in task.window]
     affine = task.reference.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ start
-    return measured, DrawnImages(
+    affine[:3, 3] += affine[:3, :3] @ first_voxel
+    return FigureImages(
         title=task.reference.path.name,
         affine=affine,
         reference=task.reference.volume(task.volumes[0])[task.window],
-        interpolated=images["linear"],
+        interpolated_image=first_images["linear"],
         mask=mask,
-        methods=images,
+        methods=first_images,
     )
 
 
-def _super_resolved(
-    task: _Task, ready: ReadyMethod, scale: float, seconds: list[float]
+def _super_resolve(
+    task: _Task, method: PreparedMethod, scale: float, seconds: list[float]
 ) -> Iterator[Array]:
     """Yield the super-resolved volumes, and append the seconds of each volume to `seconds`."""
-    upsampler = ready.make(scale)
+    upsampler = method.build_upsampler(scale)
     for index in task.coarse_volumes:
         volume = task.coarse.volume(index)
-        start = time.perf_counter()
+        start_time = time.perf_counter()
         image = require_finite(upsampler(volume, np.eye(4)), index)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.perf_counter() - start_time)
         yield image
 
 
-def _scores(
+def measure_image(
+    reference: Array, image: Array, mask: MaskArray, data_range: float
+) -> dict[str, float]:
+    """Return the metrics of one volume within a mask, by column."""
+    return {
+        "psnr": similarity.psnr(reference, image, data_range=data_range, mask=mask),
+        "ssim": similarity.ssim(reference, image, data_range=data_range, mask=mask),
+        "rmse": similarity.rmse(reference, image, mask=mask),
+        "mae": similarity.mae(reference, image, mask=mask),
+        "nmse": similarity.nmse(reference, image, mask=mask),
+        "nmse_voxel": nmse_voxel(reference, image, mask=mask),
+    }
+
+
+def _score_volumes(
     name: str, volumes: Iterator[Array], task: _Task, mask: MaskArray, data_range: float
 ) -> tuple[ScoreRow, Array]:
     """Return the metrics of a row as means over the volumes, and the first volume."""
-    by_volume = list[dict[str, float]]()
+    volume_metrics = list[dict[str, float]]()
     first_image: Array | None = None
     for index, image in zip(task.volumes, map(np.asarray, volumes), strict=True):
         reference = task.reference.volume(index)[task.window]
         first_image = image if first_image is None else first_image
-        by_volume.append(
-            {
-                "psnr": similarity.psnr(reference, image, data_range=data_range, mask=mask),
-                "ssim": similarity.ssim(reference, image, data_range=data_range, mask=mask),
-                "rmse": similarity.rmse(reference, image, mask=mask),
-                "mae": similarity.mae(reference, image, mask=mask),
-                "nmse": similarity.nmse(reference, image, mask=mask),
-                "nmse_voxel": nmse_voxel(reference, image, mask=mask),
-            }
-        )
+        volume_metrics.append(measure_image(reference, image, mask, data_range))
     assert first_image is not None
     means = {
-        key: float(np.mean([volume_scores[key] for volume_scores in by_volume]))
-        for key in by_volume[0]
+        metric: float(np.mean([values[metric] for values in volume_metrics]))
+        for metric in volume_metrics[0]
     }
     resolution = None
     if name != "nearest":  # block edges of nearest-neighbor interpolation would count as detail
@@ -435,26 +418,26 @@ def _scores(
     return row, first_image
 
 
-def _coarse_text(task: _Task, options: ModelEvaluationOptions) -> str:
+def _describe_coarse_image(task: _Task, options: ModelEvaluationOptions) -> str:
     """Return the origin of the low-resolution image as text."""
     if options.image:
         return f"measured ({task.coarse.path.name})"
     return f"computed with the {options.degradation} degradation"
 
 
-def _print_table(measured: _Measured, task: _Task, options: ModelEvaluationOptions) -> None:
+def _print_table(scores: _TaskScores, task: _Task, options: ModelEvaluationOptions) -> None:
     """Print the rows of a reference, sorted by PSNR."""
     print(
         f"{task.reference.path.name}: scored {len(task.volumes)} of {task.reference.shape[3]}"
-        f" volume(s). Low-resolution image: {_coarse_text(task, options)}. Factor:"
-        f" {' x '.join(f'{axis_factor:.4g}' for axis_factor in task.factor)}. Mask:"
-        f" {measured.voxels} voxels. Data range: {measured.data_range:.6g} (maximum minus minimum"
+        f" volume(s). Low-resolution image: {_describe_coarse_image(task, options)}. Factor:"
+        f" {' x '.join(f'{ratio:.4g}' for ratio in task.factor)}. Mask:"
+        f" {scores.voxels} voxels. Data range: {scores.data_range:.6g} (maximum minus minimum"
         " of the reference inside the mask)."
     )
     columns = [name for name in data_of("columns.json")["models_apply"] if name != "reference"]
     if len(options.reference) == 1:
         columns.remove("participant")
-    print(table_text([tuple(columns), *_cells(sort_by_psnr(measured.rows), columns, options)]))
+    print(table_text([tuple(columns), *_cells(sort_by_psnr(scores.rows), columns, options)]))
 
 
 def _cells(
@@ -470,8 +453,8 @@ def _cells(
     ]
 
 
-def _report(
-    results: Sequence[_Measured],
+def _write_report(
+    results: Sequence[_TaskScores],
     tasks: Sequence[_Task],
     options: ModelEvaluationOptions,
     figures: Sequence[Path],
@@ -479,29 +462,16 @@ def _report(
     """Print the comparison over participants, and write tables and page."""
     rows = [row for result in results for row in sort_by_psnr(result.rows)]
     if options.out is not None:
-        columns = data_of("columns.json")["models_apply"]
-        lines = [tuple(columns), *_cells(rows, list(columns), options)]
-        write_text(options.out, "".join("\t".join(line) + "\n" for line in lines))
-        description: Mapping[str, object] = {
-            **columns,
-            "DataRange": _one_or_all([result.data_range for result in results]),
-            "Factor": _one_or_all([list(task.factor) for task in tasks]),
-            "CoarseImage": _one_or_all([_coarse_text(task, options) for task in tasks]),
-            "Reference": _one_or_all([str(file) for file in options.reference]),
-            "Volumes": _one_or_all([list(task.volumes) for task in tasks]),
-        }
-        write_text(options.out.with_suffix(".json"), json.dumps(description, indent=2) + "\n")
-    compared = [name for name, ready in tasks[0].methods.items() if ready.model is not None]
-    compared += list(tasks[0].made)
-    group_of = {task.participant: label for task, label in zip(tasks, options.group, strict=False)}
-    tables = compare_rows(rows, compared, group_of, options.out) if len(tasks) > 1 else {}
+        _write_scores(options.out, rows, results, tasks, options)
+    tables = _compare_methods(rows, tasks, options) if len(tasks) > 1 else {}
     if reason := explain_missing_tests({task.participant for task in tasks}):
         print(f"Note: {reason}")
     if options.figures != "none" and options.out is not None:
         page = options.out.with_suffix(".html")
-        tables_by_title = {"Scores": _page_rows(rows, "models_apply")}
+        tables_by_title = {"Scores": _format_page_rows(rows, "models_apply")}
         tables_by_title |= {
-            title: _page_rows(table_rows, kind) for (kind, title), table_rows in tables.items()
+            title: _format_page_rows(table_rows, columns)
+            for (columns, title), table_rows in tables.items()
         }
         write_comparison_page(
             page, "Super-resolved images and their references", tables_by_title, figures
@@ -509,43 +479,79 @@ def _report(
         print(f"Comparison page: {page}")
 
 
-def _one_or_all(values: Sequence[object]) -> object:
+def _write_scores(
+    out: Path,
+    rows: Sequence[ScoreRow],
+    results: Sequence[_TaskScores],
+    tasks: Sequence[_Task],
+    options: ModelEvaluationOptions,
+) -> None:
+    """Write the rows of all references, and a JSON file that describes columns and conditions."""
+    columns = data_of("columns.json")["models_apply"]
+    lines = [tuple(columns), *_cells(rows, list(columns), options)]
+    write_text(out, "".join("\t".join(line) + "\n" for line in lines))
+    description: Mapping[str, object] = {
+        **columns,
+        "DataRange": _unwrap_single([result.data_range for result in results]),
+        "Factor": _unwrap_single([list(task.factor) for task in tasks]),
+        "CoarseImage": _unwrap_single([_describe_coarse_image(task, options) for task in tasks]),
+        "Reference": _unwrap_single([str(file) for file in options.reference]),
+        "Volumes": _unwrap_single([list(task.volumes) for task in tasks]),
+    }
+    write_text(out.with_suffix(".json"), json.dumps(description, indent=2) + "\n")
+
+
+def _compare_methods(
+    rows: Sequence[ScoreRow], tasks: Sequence[_Task], options: ModelEvaluationOptions
+) -> dict[tuple[str, str], list[ScoreRow]]:
+    """Compare models and images from other programs over participants (see `compare_rows`)."""
+    names = [name for name, method in tasks[0].methods.items() if method.model is not None]
+    names += list(tasks[0].other_images)
+    group_of_participant = {
+        task.participant: label for task, label in zip(tasks, options.group, strict=False)
+    }
+    return compare_rows(rows, names, group_of_participant, options.out)
+
+
+def _unwrap_single(values: Sequence[object]) -> object:
     """Return the value of a single reference, or a list with one value per reference."""
     return values[0] if len(values) == 1 else list(values)
 
 
-def _page_rows(rows: Sequence[ScoreRow], columns: str) -> list[list[str]]:
+def _format_page_rows(rows: Sequence[ScoreRow], columns: str) -> list[list[str]]:
     """Return a heading and the rows as text."""
     names = list(data_of("columns.json")[columns])
     return [names, *([cell_text(row[name]) for name in names] for row in rows)]
 
 
-def _draw(drawn_images: DrawnImages, options: ModelEvaluationOptions, number: int) -> list[Path]:
+def _draw_figures(
+    figure_images: FigureImages, options: ModelEvaluationOptions, number: int
+) -> list[Path]:
     """Write the figures of a reference next to the table, and return their files."""
     from bids_sr.figures.comparison import comparison_figure
     from bids_sr.figures.decorrelation import decorrelation_figure
     from bids_sr.figures.svg_files import save_figure
 
     assert options.out is not None
-    zooms = np.linalg.norm(drawn_images.affine[:3, :3], axis=0)
+    zooms = np.linalg.norm(figure_images.affine[:3, :3], axis=0)
     figures = {
         "images": comparison_figure(
-            drawn_images.title,
-            drawn_images.affine,
-            drawn_images.reference,
-            drawn_images.interpolated,
-            drawn_images.mask,
-            drawn_images.methods,
+            figure_images.title,
+            figure_images.affine,
+            figure_images.reference,
+            figure_images.interpolated_image,
+            figure_images.mask,
+            figure_images.methods,
         )
     }
     if options.decorrelation:
-        images = {"reference": drawn_images.reference, **drawn_images.methods}
+        images = {"reference": figure_images.reference, **figure_images.methods}
         del images["nearest"]  # block edges would count as detail
         figures["decorrelation"] = decorrelation_figure(
-            drawn_images.title, images, zooms, drawn_images.mask
+            figure_images.title, images, zooms, figure_images.mask
         )
     paths = list[Path]()
     for kind, figure in figures.items():
-        file = file_next_to(options.out, f"{number}_{kind}.{options.figures}")
+        file = make_sibling_path(options.out, f"{number}_{kind}.{options.figures}")
         paths.append(save_figure(figure, file))
     return paths

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +16,11 @@ from bids_sr.spatial.masks import MaskError, brain_mask
 from bids_sr.spatial.transforms import hr_grid
 
 IN_PLANE: Factor = (2.0, 2.0, 1.0)
+"""Default factor: half the in-plane resolution."""
 # number of volumes in the mean of a run: enough to average out noise, and quickly read from a long
 # run
-_MEAN_OF = 20
-_SAME_AS = {"boldref": "bold", "sbref": "bold"}
+_N_MEAN_VOLUMES = 20
+_EQUIVALENT_SUFFIXES = {"boldref": "bold", "sbref": "bold"}
 _SUFFIXES = (
     "T1w",
     "T2w",
@@ -47,9 +47,9 @@ def parse_contrast(file: Path, contrast: str | None) -> str:
     `contrast` is the suffix given as an option; None means the suffix in the file name.
     """
     if contrast is not None:
-        return _SAME_AS.get(contrast, contrast)
+        return _EQUIVALENT_SUFFIXES.get(contrast, contrast)
     match = re.search(r"(?:^|_)([A-Za-z0-9]+)\.nii(?:\.gz)?$", file.name)
-    suffix = _SAME_AS.get(match[1], match[1]) if match else ""
+    suffix = _EQUIVALENT_SUFFIXES.get(match[1], match[1]) if match else ""
     if suffix in _SUFFIXES:
         return suffix
     reason = (
@@ -59,7 +59,7 @@ def parse_contrast(file: Path, contrast: str | None) -> str:
     raise UsageError(f"{file}", reason, "specify the contrast, for example --contrast T2starw")
 
 
-def factor_from(numbers: Sequence[float], default: Factor) -> Factor:
+def parse_factor(numbers: Sequence[float], default: Factor) -> Factor:
     """Return the factor along each axis from one number (in-plane) or three numbers of an option.
 
     The factor is the low- divided by the high-resolution voxel size. Without numbers, `default` is
@@ -72,10 +72,12 @@ def factor_from(numbers: Sequence[float], default: Factor) -> Factor:
     return float(numbers[0]), float(numbers[1]), float(numbers[2])
 
 
-def factor_between(coarse: SeriesReader, fine: SeriesReader, requested: Sequence[float]) -> Factor:
+def compute_factor(
+    coarse: SeriesReader, fine: SeriesReader, requested_numbers: Sequence[float]
+) -> Factor:
     """Return the factor between two grids, as low- divided by high-resolution voxel size per axis.
 
-    `requested` contains the numbers of the option, if given.
+    `requested_numbers` contains the numbers of the option, if given.
 
     Raises
     ------
@@ -88,7 +90,7 @@ def factor_between(coarse: SeriesReader, fine: SeriesReader, requested: Sequence
     )
     factor = (x, y, z)
     shape, affine = hr_grid(coarse.shape[:3], coarse.affine, factor)
-    # share of a voxel; a shift of half a voxel costs 5 dB, a shift of .05 voxels hardly anything
+    # mm; a shift of half a voxel costs 5 dB, a shift of .05 voxels hardly anything
     tolerance = 0.05 * min(fine.zooms)
     corners = np.array(
         [[i, j, k, 1] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])]
@@ -103,12 +105,12 @@ def factor_between(coarse: SeriesReader, fine: SeriesReader, requested: Sequence
             "resample the image to the same field of view, or use --degradation instead of --image"
         )
         raise UsageError(f"{fine.path}", reason, fix)
-    requested_factor = factor_from(requested, factor)
+    requested_factor = parse_factor(requested_numbers, factor)
     if any(
-        abs(requested_size - size) > 0.02 * size
-        for requested_size, size in zip(requested_factor, factor, strict=True)
+        abs(requested_ratio - ratio) > 0.02 * ratio
+        for requested_ratio, ratio in zip(requested_factor, factor, strict=True)
     ):
-        ratio_text = " x ".join(f"{axis_factor:.3g}" for axis_factor in factor)
+        ratio_text = " x ".join(f"{ratio:.3g}" for ratio in factor)
         raise UsageError(
             f"--factor {requested_factor}",
             f"the voxel sizes of the two images have a ratio of {ratio_text}",
@@ -117,7 +119,9 @@ def factor_between(coarse: SeriesReader, fine: SeriesReader, requested: Sequence
     return factor
 
 
-def brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> tuple[MaskArray, float, str]:
+def find_brain_and_scale(
+    reader: SeriesReader, mask_file: Path | None
+) -> tuple[MaskArray, float, str]:
     """Return the brain mask and intensity scale of an image.
 
     Returns
@@ -130,26 +134,14 @@ def brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> tuple[MaskA
     note : str
         Note about an unexpected mask, "" if there is none.
     """
-    volumes = evenly_spaced(reader.shape[3], _MEAN_OF)
-    total = np.zeros(reader.shape[:3])
-    for index in volumes:
-        total += reader.volume(index)
-    mean: Array = (total / len(volumes)).astype(np.float32)
+    mean = _average_volumes(reader)
     if np.ptp(mean) == 0:
         raise ImageError(f"{reader.path}: the image is constant (all voxels have the same value)")
     note = ""
-    mask = np.zeros(mean.shape, bool)
     if mask_file is not None:
-        mask = load_image(mask_file)[0] > 0.5
-        if mask.shape != mean.shape or not mask.any():
-            raise ImageError(
-                f"{mask_file}: the mask has shape {mask.shape} and contains {mask.sum()}"
-                " voxels; expected a non-empty mask with the shape of the image,"
-                f" {mean.shape}"
-            )
+        mask = _read_mask(mask_file, mean.shape)
     else:
-        with suppress(MaskError):
-            mask = np.asarray(brain_mask(mean, reader.affine), bool)
+        mask = _find_brain(mean, reader.affine)
         if not mask.any():
             mask = np.asarray(mean > 0) if (mean > 0).any() else np.ones(mean.shape, bool)
             note = (
@@ -160,3 +152,32 @@ def brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> tuple[MaskA
     if not scale > 0:
         raise ImageError(f"{reader.path}: the image has no positive intensities inside the mask")
     return mask, scale, note
+
+
+def _average_volumes(reader: SeriesReader) -> Array:
+    """Return the mean (X, Y, Z) of volumes that are evenly spaced over a run."""
+    volumes = evenly_spaced(reader.shape[3], _N_MEAN_VOLUMES)
+    total = np.zeros(reader.shape[:3])
+    for index in volumes:
+        total += reader.volume(index)
+    return (total / len(volumes)).astype(np.float32)
+
+
+def _read_mask(file: Path, shape: tuple[int, ...]) -> MaskArray:
+    """Return a brain mask from a file; reject an empty mask and another shape."""
+    mask = load_image(file)[0] > 0.5
+    if mask.shape != shape or not mask.any():
+        raise ImageError(
+            f"{file}: the mask has shape {mask.shape} and contains {mask.sum()}"
+            " voxels; expected a non-empty mask with the shape of the image,"
+            f" {shape}"
+        )
+    return mask
+
+
+def _find_brain(mean: Array, affine: Array) -> MaskArray:
+    """Return the brain mask of a mean image, empty if no brain was found."""
+    try:
+        return np.asarray(brain_mask(mean, affine), bool)
+    except MaskError:
+        return np.zeros(mean.shape, bool)

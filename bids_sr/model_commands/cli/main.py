@@ -57,14 +57,16 @@ bids-sr ... --sr-method METHOD --pretrained MODEL.safetensors
 For research use only, not for clinical use.
 
 commands:
-""" + "\n".join(f"  {name:<12}{about}" for name, (_, about) in _COMMANDS.items())
+""" + "\n".join(f"  {name:<12}{summary}" for name, (_, summary) in _COMMANDS.items())
 
 
 def parsers() -> dict[str, Parser]:
     """Return the parsers of all subcommands by name."""
     return {
-        name: Parser(f"bids-sr-models {name}", f"{about[0].upper()}{about[1:]}.", kind)
-        for name, (kind, about) in _COMMANDS.items()
+        name: Parser(
+            f"bids-sr-models {name}", f"{summary[0].upper()}{summary[1:]}.", options_class
+        )
+        for name, (options_class, summary) in _COMMANDS.items()
     }
 
 
@@ -76,46 +78,60 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         restart_in_utf8()
     arguments = sys.argv[1:] if argv is None else argv
-    interrupted = "rerun the same command to resume an interrupted training"
-    return run_program("bids-sr-models", lambda: _run(arguments), interrupted=interrupted)
+    return run_program(
+        "bids-sr-models",
+        lambda: _run(arguments),
+        interrupted="rerun the same command to resume an interrupted training",
+    )
 
 
-def _run(argv: Sequence[str]) -> int:
+def _run(arguments: Sequence[str]) -> int:
     """Run a subcommand and return the exit code."""
-    command = argv[0] if argv else ""
-    if command not in _COMMANDS:
-        parser = Parser("bids-sr-models", _DESCRIPTION)
-        parser.usage = "bids-sr-models COMMAND [options]"
-        if not command or command.startswith("-"):
-            parser.add_argument("command", metavar="COMMAND", help="the subcommand to run")
-            parser.parse_args(argv)
-        fix = suggest_name(command, _COMMANDS) or (
-            "run bids-sr-models --help for the list of subcommands"
-        )
-        raise UsageError(command, "unknown subcommand", fix)
-    options = parsers()[command].options(argv[1:], _COMMANDS[command][0])
+    options = _parse(arguments)
     if isinstance(options, Vgg19Options):
         from bids_sr.model_commands.cli.vgg19 import install_vgg19
 
         return install_vgg19(options)
     if isinstance(options, RateMakeOptions | RateScoreOptions):
-        from bids_sr.model_commands.cli import rate as models_rate
+        from bids_sr.model_commands.cli import rate
 
         if isinstance(options, RateMakeOptions):
-            models_rate.make_kit(options)
+            rate.make_kit(options)
         else:
-            models_rate.score_sheets(options)
+            rate.score_sheets(options)
         return DONE
-    from bids_sr.model_commands.cli import (
-        apply as models_apply,
-        compare as models_compare,
-        correlate as models_correlate,
-        evaluate as models_evaluate,
-        search as models_search,
-        show,
-        train as models_train,
+    return _run_with_networks(options)
+
+
+def _parse(arguments: Sequence[str]) -> OptionSection:
+    """Return the options of the subcommand that is the first argument."""
+    command = arguments[0] if arguments else ""
+    if command in _COMMANDS:
+        options_class, _ = _COMMANDS[command]
+        return parsers()[command].options(arguments[1:], options_class)
+    parser = Parser("bids-sr-models", _DESCRIPTION)
+    parser.usage = "bids-sr-models COMMAND [options]"
+    if not command or command.startswith("-"):  # prints the help or an error, and exits
+        parser.add_argument("command", metavar="COMMAND", help="the subcommand to run")
+        parser.parse_args(arguments)
+    fix = suggest_name(command, _COMMANDS) or (
+        "run bids-sr-models --help for the list of subcommands"
     )
-    from bids_sr.model_commands.cli.model_files import REFUSALS
+    raise UsageError(command, "unknown subcommand", fix)
+
+
+def _run_with_networks(options: OptionSection) -> int:
+    """Run a subcommand that imports torch, and return the exit code."""
+    from bids_sr.model_commands.cli import (
+        apply,
+        compare,
+        correlate,
+        evaluate,
+        search,
+        show,
+        train,
+    )
+    from bids_sr.model_commands.cli.model_files import INPUT_ERRORS
     from bids_sr.networks import OutOfDeviceMemory, TrainingDiverged
 
     try:
@@ -125,18 +141,18 @@ def _run(argv: Sequence[str]) -> int:
             case CardOptions():
                 show.show_card(options)
             case ApplyOptions():
-                models_apply.apply(options)
+                apply.apply(options)
             case ModelEvaluationOptions():
-                models_evaluate.evaluate(options)
+                evaluate.evaluate(options)
             case CompareOptions():  # before TrainOptions, which is a base class
-                models_compare.compare(options)
+                compare.compare(options)
             case CorrelateOptions():
-                models_correlate.correlate(options)
+                correlate.correlate(options)
             case SearchOptions():  # before TrainOptions, which is a base class
-                models_search.search(options)
+                search.search(options)
             case TrainOptions():
-                models_train.train(options)
-    except REFUSALS as error:
+                train.train(options)
+    except INPUT_ERRORS as error:
         raise UsageError(str(error)) from error
     except (OutOfDeviceMemory, TrainingDiverged) as error:
         print_error(f"bids-sr-models: {error}")

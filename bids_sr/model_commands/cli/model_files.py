@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from bids_sr.config import UsageError, machine, suggest_name
 from bids_sr.io.grids import Factor
@@ -20,7 +20,7 @@ from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
 
-REFUSALS = (
+INPUT_ERRORS = (
     ImageError,
     FileNotFoundError,
     IsADirectoryError,
@@ -34,6 +34,7 @@ REFUSALS = (
     TransformError,
     UnknownMethod,
 )
+"""Errors about images and models of the user, which are printed without a traceback."""
 
 
 def choose_device(options: MachineOptions) -> Literal["cpu", "cuda"]:
@@ -53,30 +54,30 @@ def open_model(name: str | Path) -> LoadedModel:
     """Open the file of a trained model; raise an error that also explains names of methods."""
     file = Path(name)
     if not file.exists() and file.suffix == "":
-        methods = method_names_without_controls()
-        if str(name) in methods:
-            fix = (
-                f"train a model with bids-sr-models train {name} ..., or run bids-sr-models"
-                " list to see the included models"
-            )
-            raise UsageError(
-                f"{name}",
-                "this is the name of a method; expected the file of a trained model",
-                fix,
-            )
-        fix = (
-            suggest_name(str(name), (*MATRICES, *methods))
-            or "run bids-sr-models list to see the available models"
-        )
-        raise UsageError(
-            f"{name}", "the name is neither an existing file nor an interpolation method", fix
-        )
+        _reject_name(str(name))
     if file.exists() and file.suffix != ".safetensors":
         raise ModelError(
             f"{file}: expected a .safetensors file; files written by torch.save are not"
             " opened because they may contain executable code"
         )
     return load_model(file)
+
+
+def _reject_name(name: str) -> NoReturn:
+    """Raise `UsageError` for a word that is not a file, and explain names of methods."""
+    methods = method_names_without_controls()
+    if name in methods:
+        raise UsageError(
+            name,
+            "this is the name of a method; expected the file of a trained model",
+            f"train a model with bids-sr-models train {name} ..., or run bids-sr-models"
+            " list to see the included models",
+        )
+    fix = (
+        suggest_name(name, (*MATRICES, *methods))
+        or "run bids-sr-models list to see the available models"
+    )
+    raise UsageError(name, "the name is neither an existing file nor an interpolation method", fix)
 
 
 def check_applicable(

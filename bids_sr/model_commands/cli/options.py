@@ -11,9 +11,13 @@ from bids_sr.sr.method import method_names_without_controls
 
 _DegradationName = Literal["kspace", "multislice", "block", "gauss", "trilinear"]
 AllowedMismatch = Literal["resolution", "contrast", "orientation", "factor"]
-_IMAGES = "input images (registered, with the same field of view, and listed in the same order)"
-_HOW = "training"
-_SETS = "training, validation and test sets"
+# headings of groups of options in the help
+_IMAGES_HEADING = (
+    "input images (registered, with the same field of view, and listed in the same order)"
+)
+_TRAINING_HEADING = "training"
+_SETS_HEADING = "training, validation and test sets"
+_CONTRASTS = ("T1w", "T2w", "FLAIR")
 
 
 @frozen
@@ -282,11 +286,10 @@ class ModelEvaluationOptions(ImageOptions):
                 subject = f"--{name}: {len(values)} value(s)"
                 fix = f"specify one value per reference in the same order, or omit --{name}"
                 raise UsageError(subject, f"{count} references were specified", fix)
-        repeated = {path for path in self.reference if self.reference.count(path) > 1}
-        if repeated:
-            subject = f"{min(repeated)}"
+        repeated_paths = {path for path in self.reference if self.reference.count(path) > 1}
+        if repeated_paths:
             raise UsageError(
-                subject,
+                f"{min(repeated_paths)}",
                 "the reference is listed more than once",
                 "specify each reference only once",
             )
@@ -302,32 +305,34 @@ class TrainOptions(MachineOptions):
     out: Path = argument(
         "OUT", "name of the output model (OUT.safetensors, OUT.json and OUT.tsv are written)"
     )
-    fine: tuple[Path, ...] = option((), "--fine FILE", "high-resolution images", among=_IMAGES)
+    fine: tuple[Path, ...] = option(
+        (), "--fine FILE", "high-resolution images", among=_IMAGES_HEADING
+    )
     coarse: tuple[Path, ...] = option(
         (),
         "--coarse FILE",
         "measured low-resolution images, one per high-resolution image (default: simulated"
         " with --degradation). For methods that do not require high-resolution images, use"
         " only this option.",
-        among=_IMAGES,
+        among=_IMAGES_HEADING,
     )
     mask: tuple[Path, ...] = option(
         (),
         "--mask FILE",
         "brain masks, one per image (default: computed from the images)",
-        among=_IMAGES,
+        among=_IMAGES_HEADING,
     )
     contrast: str | None = option(
         None,
         "--contrast SUFFIX",
         "BIDS suffix of all images (default: taken from the file names)",
-        among=_IMAGES,
+        among=_IMAGES_HEADING,
     )
     volumes: int = option(
         10,
         "--volumes N",
         "number of randomly drawn volumes per time series",
-        among=_IMAGES,
+        among=_IMAGES_HEADING,
         least=1,
     )
     degradation: _DegradationName | None = option(
@@ -335,29 +340,32 @@ class TrainOptions(MachineOptions):
         "--degradation",
         "method for downsampling the high-resolution images if --coarse is not used"
         " (default: depends on the training method)",
-        among=_HOW,
+        among=_TRAINING_HEADING,
     )
     recipe: Literal["fast", "paper", "paper-mse"] = option(
         "fast",
         "--recipe",
         "training recipe; paper-mse differs from paper only for the srgan method",
-        among=_HOW,
+        among=_TRAINING_HEADING,
     )
     recipe_changes: tuple[str, ...] = option(
         (),
         "--set FIELD=VALUE",
         "change settings of the recipe, for example batch=8; bids-sr-models list METHOD"
         " shows all settings with their ranges and defaults",
-        among=_HOW,
+        among=_TRAINING_HEADING,
     )
     start: Path | None = option(
-        None, "--from MODEL", "initialize the network with the weights of this model", among=_HOW
+        None,
+        "--from MODEL",
+        "initialize the network with the weights of this model",
+        among=_TRAINING_HEADING,
     )
     train_last: int | None = option(
         None,
         "--train-last N",
         "train only the last N layers of the network; requires --from",
-        among=_HOW,
+        among=_TRAINING_HEADING,
         least=1,
     )
     keep_critic: bool = option(
@@ -365,20 +373,20 @@ class TrainOptions(MachineOptions):
         "--keep-critic",
         "also store the critic in the model file so that training can be continued later"
         " with --from; this makes the file larger (attunet models always include the critic)",
-        among=_HOW,
+        among=_TRAINING_HEADING,
     )
     vgg_weights: Path | None = option(
         None,
         "--vgg-weights FILE",
         "VGG-19 weights (.safetensors) for perceptual losses (default with --recipe paper:"
         " the weights stored by bids-sr-models vgg19)",
-        among=_HOW,
+        among=_TRAINING_HEADING,
     )
     max_minutes: float | None = option(
         None,
         "--max-minutes MIN",
         "maximum training time in minutes; rerun the same command to continue training",
-        among=_HOW,
+        among=_TRAINING_HEADING,
         above=0,
     )
     train_precision: Literal["auto", "fp32", "mixed"] = option(
@@ -386,13 +394,13 @@ class TrainOptions(MachineOptions):
         "--train-precision",
         "numerical precision during training; mixed uses bf16 if this does not change the"
         " score, and auto is mixed on a GPU and fp32 otherwise",
-        among=_HOW,
+        among=_TRAINING_HEADING,
     )
     seed: int = option(
         0,
         "--seed N",
         "random seed for weight initialization, batches and data augmentation",
-        among=_HOW,
+        among=_TRAINING_HEADING,
         least=0,
     )
     work_dir: Path | None = option(
@@ -400,7 +408,7 @@ class TrainOptions(MachineOptions):
         "-w --work-dir DIR",
         "directory for checkpoints and the training log (default: OUT.work, which is removed when"
         " training is completed). An interrupted or stopped training resumes from this directory.",
-        among=_HOW,
+        among=_TRAINING_HEADING,
     )
 
 
@@ -414,7 +422,7 @@ class ChannelOptions(TrainOptions):
         "contrasts to use as input channels of a single network (T1w T2w FLAIR); --fine and"
         " --coarse must then list scans of all contrasts, prepared with bids-sr ..."
         " --sr-target anat",
-        among=_IMAGES,
+        among=_IMAGES_HEADING,
     )
 
     def _check_channels(self) -> None:
@@ -422,11 +430,9 @@ class ChannelOptions(TrainOptions):
         if not self.channels:
             return
         subject = f"--channels {' '.join(self.channels)}"
-        contrasts = ("T1w", "T2w", "FLAIR")
-        if len(set(self.channels)) < max(len(self.channels), 2) or set(self.channels) - set(
-            contrasts
-        ):
-            reason = f"expected two or three different contrasts of {', '.join(contrasts)}"
+        has_repetitions = len(set(self.channels)) < len(self.channels)
+        if has_repetitions or len(self.channels) < 2 or not set(self.channels) <= set(_CONTRASTS):
+            reason = f"expected two or three different contrasts of {', '.join(_CONTRASTS)}"
             raise UsageError(subject, reason, "use, for example, --channels T1w T2w FLAIR")
         if not self.coarse:
             reason = "multi-contrast super-resolution requires measured low-resolution scans"
@@ -470,16 +476,18 @@ class SearchOptions(ChannelOptions):
         "values to search: FIELD=LOW..HIGH or FIELD=A,B,C, or FIELD=VALUE to use the same"
         " value in all trials (default: the learning rate and the smaller loss weights, from"
         " one tenth to ten times their default values)",
-        among=_HOW,
+        among=_TRAINING_HEADING,
     )
     # models of trials are not stored
     keep_critic: bool = option(False)
-    trials: int = option(20, "--trials N", "number of trials", among=_HOW, least=1, most=10_000)
+    trials: int = option(
+        20, "--trials N", "number of trials", among=_TRAINING_HEADING, least=1, most=10_000
+    )
     grid: bool = option(
         False,
         "--grid",
         "try all combinations of the values listed with --set instead of drawing values at random",
-        among=_HOW,
+        among=_TRAINING_HEADING,
     )
     # a trial stopped by time would not be reproducible
     max_minutes: float | None = option(None)
@@ -490,14 +498,14 @@ class SearchOptions(ChannelOptions):
         " 40 11 10). Trials are scored on the validation participants; the test participants"
         " are not used. The compare command selects the same participants if it is run with"
         " the same numbers and --seed.",
-        among=_SETS,
+        among=_SETS_HEADING,
     )
     validate_on: tuple[str, ...] = option(
         (),
         "--validate-on LABEL",
         "participants for scoring the trials; all other participants are used for training"
         " (default: trials are scored on held-out parts of the images, see the documentation)",
-        among=_SETS,
+        among=_SETS_HEADING,
     )
 
     def _check(self) -> None:
@@ -525,7 +533,7 @@ class CompareOptions(ChannelOptions):
         None,
         "--folds K",
         "number of folds for cross-validation across participants",
-        among=_SETS,
+        among=_SETS_HEADING,
         least=2,
     )
     validation: int = option(
@@ -533,7 +541,7 @@ class CompareOptions(ChannelOptions):
         "--validation N",
         "number of validation participants per fold, who are used to choose the number of"
         " training steps; requires --folds",
-        among=_SETS,
+        among=_SETS_HEADING,
         least=0,
     )
     split: tuple[int, ...] = option(
@@ -541,20 +549,20 @@ class CompareOptions(ChannelOptions):
         "--split N",
         "numbers of randomly drawn training, validation and test participants (for example,"
         " 8 2 2), or of training and test participants (8 4)",
-        among=_SETS,
+        among=_SETS_HEADING,
     )
     test_on: tuple[str, ...] = option(
         (),
         "--test-on LABEL",
         "test participants; all other participants are used for training",
-        among=_SETS,
+        among=_SETS_HEADING,
     )
     validate_on: tuple[str, ...] = option(
         (),
         "--validate-on LABEL",
         "validation participants, who are used to choose the number of training steps; requires"
         " --test-on",
-        among=_SETS,
+        among=_SETS_HEADING,
     )
     train_coarser: tuple[float, ...] = option(
         (1.0,),
@@ -562,7 +570,7 @@ class CompareOptions(ChannelOptions):
         "train each method on images downsampled by these factors; 1 is the original"
         " resolution of the images (which is the test resolution unless --test-coarser is"
         " used), 2 is half this resolution",
-        among=_HOW,
+        among=_TRAINING_HEADING,
         least=1,
         most=8,
     )
@@ -572,7 +580,7 @@ class CompareOptions(ChannelOptions):
         "test the methods on images downsampled by F. With --train-coarser 1, the methods"
         " are then trained at a higher resolution than the test resolution; with"
         " --train-coarser F, at the same resolution.",
-        among=_HOW,
+        among=_TRAINING_HEADING,
         least=1,
         most=8,
     )
@@ -586,6 +594,19 @@ class CompareOptions(ChannelOptions):
 
     def _check(self) -> None:
         TrainOptions._check(self)
+        self._check_sets()
+        self._check_channels()
+        if self.coarse and self.train_coarser != (1.0,):
+            reason = "measured low-resolution images are available at only one resolution"
+            raise UsageError(
+                "--train-coarser with --coarse", reason, "omit one of the two options"
+            )
+        if self.coarse and self.test_coarser != 1:
+            reason = "measured low-resolution images are available at only one resolution"
+            raise UsageError("--test-coarser with --coarse", reason, "omit one of the two options")
+
+    def _check_sets(self) -> None:
+        """Reject contradictory or incomplete options for the sets of participants."""
         flag_is_given = {
             "--folds": self.folds is not None,
             "--split": bool(self.split),
@@ -612,15 +633,6 @@ class CompareOptions(ChannelOptions):
                 "this option requires --test-on",
                 "specify the test participants with --test-on",
             )
-        self._check_channels()
-        if self.coarse and self.train_coarser != (1.0,):
-            reason = "measured low-resolution images are available at only one resolution"
-            raise UsageError(
-                "--train-coarser with --coarse", reason, "omit one of the two options"
-            )
-        if self.coarse and self.test_coarser != 1:
-            reason = "measured low-resolution images are available at only one resolution"
-            raise UsageError("--test-coarser with --coarse", reason, "omit one of the two options")
 
 
 @frozen

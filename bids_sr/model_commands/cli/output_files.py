@@ -8,7 +8,7 @@ from pathlib import Path
 from bids_sr.config import UsageError
 
 
-def to_write(out: Path, inputs: Sequence[Path]) -> Path:
+def prepare_image_path(out: Path, inputs: Sequence[Path]) -> Path:
     """Return the path of an output NIfTI file after creating its folder.
 
     Raises `UsageError` for other extensions, and for a file that is also an input.
@@ -19,9 +19,7 @@ def to_write(out: Path, inputs: Sequence[Path]) -> Path:
             "images can only be written in the formats .nii and .nii.gz",
             "use a file name that ends in .nii.gz",
         )
-    if any(
-        out.exists() and input_file.exists() and out.samefile(input_file) for input_file in inputs
-    ):
+    if out.exists() and any(file.exists() and out.samefile(file) for file in inputs):
         raise UsageError(
             f"{out}",
             "the output file is the same as the input image",
@@ -31,7 +29,7 @@ def to_write(out: Path, inputs: Sequence[Path]) -> Path:
     return out
 
 
-def image_stem(file: Path) -> str:
+def get_image_stem(file: Path) -> str:
     """Return the name of a NIfTI file without its extensions."""
     return file.name.removesuffix(".gz").removesuffix(".nii")
 

@@ -11,7 +11,8 @@ import base64
 import json
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -33,11 +34,11 @@ from bids_sr.model_commands.blind_ratings import (
     LOWEST,
     NATIVE,
     RatingError,
+    average_ratings,
     check_sheet,
     compare_ratings,
     draw_codes,
     intraclass_correlation,
-    mean_ratings,
 )
 from bids_sr.model_commands.cli.options import RateMakeOptions, RateScoreOptions
 
@@ -62,6 +63,26 @@ Blinded rating of structural scans
 """
 
 
+@frozen
+class _Scan:
+    """Scan to rate.
+
+    `participant` includes the session. `in_template` is true if the super-resolved scans are in a
+    template space.
+    """
+
+    participant: str
+    contrast: str
+    series: str
+    path: Path
+    in_template: bool
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the scan is an acquired low-resolution scan."""
+        return self.series == NATIVE
+
+
 def make_kit(options: RateMakeOptions) -> None:
     """Write pictures, sheet, instructions and sealed key of a kit.
 
@@ -72,72 +93,84 @@ def make_kit(options: RateMakeOptions) -> None:
     """
     target = options.out
     if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
-        fix = "choose a new directory"
         raise UsageError(
-            f"{target} is not empty", "an existing rating kit is never overwritten", fix
+            f"{target} is not empty",
+            "an existing rating kit is never overwritten",
+            "choose a new directory",
         )
     scans = _list_scans(options.derivatives, options.series)
     # pictures are listed in the order of codes, which are independent of the scans
-    codes = draw_codes(len(scans), options.seed)
-    views: dict[tuple[str, str], _View] = {}
-    entries: dict[str, dict[str, str]] = {}
+    scan_of_code = dict(zip(draw_codes(len(scans), options.seed), scans, strict=True))
     kit = target.with_name(f".{target.name}.partial")
     shutil.rmtree(kit, ignore_errors=True)
     (kit / IMAGES).mkdir(parents=True)
-    for code, scan in zip(codes, scans, strict=True):
-        entries[code] = {key: scan[key] for key in ("participant", "contrast", "series")}
-        question = (scan["participant"], scan["contrast"])
-        image = _canonical(Path(scan["path"]))
-        is_native = scan["series"] == NATIVE
-        if question not in views:
-            first_scan = next(
-                candidate
-                for candidate in scans
-                if (candidate["participant"], candidate["contrast"]) == question
-            )
-            views[question] = _choose_view(_canonical(Path(first_scan["path"])), first_scan)
-        _write_picture(kit / IMAGES / f"{code}.png", image, views[question], is_native=is_native)
-    rows = "".join(f"{code}\t{IMAGES}/{code}.png\t\t\n" for code in sorted(codes))
+    _write_pictures(kit, scan_of_code)
+    rows = "".join(f"{code}\t{IMAGES}/{code}.png\t\t\n" for code in sorted(scan_of_code))
     write_text(kit / SHEET, "code\timage\trating\tcomment\n" + rows)
-    text = _INSTRUCTIONS.format(
+    instructions = _INSTRUCTIONS.format(
         sheet=SHEET, images=IMAGES, key=KEY, low=LOWEST, high=HIGHEST, kit=target.name
     )
-    write_text(kit / "README.txt", text)
-    compressed = zlib.compress(json.dumps(entries, sort_keys=True).encode())
-    write_text(kit / KEY, base64.b64encode(compressed).decode("ascii") + "\n")
+    write_text(kit / "README.txt", instructions)
+    _write_key(kit, scan_of_code)
     if target.exists():
         target.rmdir()
     kit.rename(target)
-    n_participants = len({scan["participant"] for scan in scans})
+    n_participants = len({scan.participant for scan in scans})
     print(f"{target}: created {len(scans)} pictures from {n_participants} participants")
-    if not any(scan["series"] == NATIVE for scan in scans) and not options.series:
+    if not options.series and not any(scan.is_native for scan in scans):
         print(
             "Note: the acquired low-resolution scans (series native) are not included because"
             " the BIDS dataset was not found"
         )
 
 
-def _list_scans(derivatives: Path, series: tuple[str, ...]) -> list[dict[str, str]]:
-    """Return participant, contrast, series and path of all scans to rate."""
-    scans = []
-    for pattern in ("sub-*/anat", "sub-*/ses-*/anat"):
-        for suffix in ("T1w", "T2w", "FLAIR"):
-            for path in sorted(derivatives.glob(f"{pattern}/*_res-hr_desc-*_{suffix}.nii.gz")):
-                entities = parse_entities(path)
-                name = entities.get("desc", "")
-                session = entities.get("session")
-                participant = f"sub-{entities['subject']}" + (f"_ses-{session}" if session else "")
-                scan = {"participant": participant, "contrast": suffix, "space": ""}
-                scan |= {"space": entities["space"]} if "space" in entities else {}
-                scans.append({**scan, "series": name, "path": str(path)})
-                if name == "bspline" and (native := _find_native(path, suffix, derivatives)):
-                    scans.append({**scan, "series": NATIVE, "path": str(native)})
-    scans = [scan for scan in scans if not series or scan["series"] in series]
+def _write_pictures(kit: Path, scan_of_code: Mapping[str, _Scan]) -> None:
+    """Write a picture per scan; the view of a head and contrast is chosen from its first scan."""
+    views: dict[tuple[str, str], _View] = {}
+    for code, scan in scan_of_code.items():
+        head = (scan.participant, scan.contrast)
+        image = _read_canonical(scan.path)
+        if head not in views:
+            first_scan = next(
+                candidate
+                for candidate in scan_of_code.values()
+                if (candidate.participant, candidate.contrast) == head
+            )
+            views[head] = _choose_view(_read_canonical(first_scan.path), first_scan)
+        picture = kit / IMAGES / f"{code}.png"
+        _write_picture(picture, image, views[head], is_native=scan.is_native)
+
+
+def _write_key(kit: Path, scan_of_code: Mapping[str, _Scan]) -> None:
+    """Write participant, contrast and series of each code to the sealed key."""
+    entries = {
+        code: {
+            "participant": scan.participant,
+            "contrast": scan.contrast,
+            "series": scan.series,
+        }
+        for code, scan in scan_of_code.items()
+    }
+    compressed_entries = zlib.compress(json.dumps(entries, sort_keys=True).encode())
+    write_text(kit / KEY, base64.b64encode(compressed_entries).decode("ascii") + "\n")
+
+
+def _list_scans(derivatives: Path, series: tuple[str, ...]) -> list[_Scan]:
+    """Return all scans to rate; super-resolved scans precede acquired scans."""
+    scans = [
+        scan
+        for folder in ("sub-*/anat", "sub-*/ses-*/anat")
+        for suffix in ("T1w", "T2w", "FLAIR")
+        for path in sorted(derivatives.glob(f"{folder}/*_res-hr_desc-*_{suffix}.nii.gz"))
+        for scan in _identify_scans(path, suffix, derivatives)
+        if not series or scan.series in series
+    ]
     # the planes of a head are chosen from its first scan
-    scans.sort(key=lambda scan: scan["series"] == NATIVE)
-    if missing := [name for name in series if name not in {scan["series"] for scan in scans}]:
+    scans.sort(key=lambda scan: scan.is_native)
+    found_series = {scan.series for scan in scans}
+    if missing_series := [name for name in series if name not in found_series]:
         raise UsageError(
-            f"--series {' '.join(missing)}: no such scans found in {derivatives}",
+            f"--series {' '.join(missing_series)}: no such scans found in {derivatives}",
             "a rating kit contains scans that bids-sr has stored, and the acquired"
             " low-resolution scans of the BIDS dataset (native)",
             "use the series names in the files *_res-hr_desc-SERIES_T1w.nii.gz. To include"
@@ -152,6 +185,22 @@ def _list_scans(derivatives: Path, series: tuple[str, ...]) -> list[dict[str, st
     return scans
 
 
+def _identify_scans(path: Path, suffix: str, derivatives: Path) -> list[_Scan]:
+    """Return a stored scan, and the acquired scan if the stored scan is an interpolation of it."""
+    entities = parse_entities(path)
+    session = entities.get("session")
+    scan = _Scan(
+        participant=f"sub-{entities['subject']}" + (f"_ses-{session}" if session else ""),
+        contrast=suffix,
+        series=entities.get("desc", ""),
+        path=path,
+        in_template="space" in entities,
+    )
+    if scan.series == "bspline" and (native := _find_native(path, suffix, derivatives)):
+        return [scan, replace(scan, series=NATIVE, path=native)]
+    return [scan]
+
+
 def _find_native(path: Path, suffix: str, derivatives: Path) -> Path | None:
     """Return the acquired low-resolution scan of an interpolated scan, or None.
 
@@ -164,17 +213,22 @@ def _find_native(path: Path, suffix: str, derivatives: Path) -> Path | None:
         return None
     native_files = []
     for source in map(str, sources):
-        _, dataset, file = [*source.split(":", 2), "", ""][:3]
+        _, dataset, file = [*source.split(":", 2), "", ""][:3]  # bids:DATASET:FILE
         if not source.startswith("bids:") or f"_{suffix}.nii" not in file or dataset not in links:
             continue
         root = urlsplit(str(links[dataset]))
         native = derivatives / unquote(root.path) / file
         if root.scheme in ("", "file") and native.is_file():
             native_files.append(native)
-    return max(native_files, key=lambda file: float(np.prod(_canonical(file).zooms)), default=None)
+    return max(native_files, key=_compute_voxel_volume, default=None)
 
 
-def _canonical(path: Path) -> Volume:
+def _compute_voxel_volume(path: Path) -> float:
+    """Return the volume of the voxels of an image (mm³)."""
+    return float(np.prod(_read_canonical(path).zooms))
+
+
+def _read_canonical(path: Path) -> Volume:
     """Return an image in RAS order as float32."""
     from bids_sr.figures.slices import reorient_to_ras
 
@@ -195,56 +249,54 @@ class _View:
         extent.
     pixel_mm : float
         Size of a pixel.
-    top : float
+    white_level : float
         Intensity that is shown as white.
     """
 
     planes: tuple[int, ...]
     points: Array | None
     pixel_mm: float
-    top: float
+    white_level: float
 
 
-def _choose_view(image: Volume, scan: dict[str, str]) -> _View:
-    """Return the view of a head, determined from one of its scans.
+def _choose_view(image: Volume, scan: _Scan) -> _View:
+    """Return the view of a head, determined from the image of one of its scans.
 
-    `scan` is the entry of the image. In template space, its planes cannot be located in acquired
-    scans.
+    In template space, the planes cannot be located in acquired scans.
     """
-    is_native = scan["series"] == NATIVE
-    planes = _planes(image, is_native=is_native)
+    planes = _find_planes(image, is_native=scan.is_native)
     center = [(size - 1) / 2 for size in image.data.shape]
     voxels = np.tile(center, (len(_PLANES), 1))
     for row, ((axis, _), plane) in enumerate(zip(_PLANES, planes, strict=True)):
         voxels[row, axis] = plane
     return _View(
         planes=tuple(planes),
-        points=None if scan["space"] else apply_affine(image.affine, voxels),
+        points=None if scan.in_template else apply_affine(image.affine, voxels),
         pixel_mm=float(voxel_sizes(image.affine).min()),
-        top=_top(image.data),
+        white_level=_compute_white_level(image.data),
     )
 
 
-def _top(image: Array) -> float:
+def _compute_white_level(image: Array) -> float:
     """Return the 99.5th percentile of positive intensities, 1 if there are none."""
     inside = image[image > 0]
     return float(np.percentile(inside, 99.5)) if inside.size else 1.0
 
 
-def _planes(image: Volume, *, is_native: bool) -> list[int]:
+def _find_planes(image: Volume, *, is_native: bool) -> list[int]:
     """Return the index of each plane of `_PLANES` in an image in RAS order."""
-    head = image.data > (_BACKGROUND * _top(image.data) if is_native else 0)
+    head = image.data > (_BACKGROUND * _compute_white_level(image.data) if is_native else 0)
     planes = []
     for axis, share in _PLANES:
         other_axes = tuple(other_axis for other_axis in range(3) if other_axis != axis)
-        occupied = np.flatnonzero(head.any(axis=other_axes))
-        if not occupied.size:
+        occupied_indices = np.flatnonzero(head.any(axis=other_axes))
+        if not occupied_indices.size:
             raise UsageError(
                 "one of the scans is empty",
                 "the scan has no voxels with positive intensity",
                 "check the derivatives",
             )
-        first, last = int(occupied[0]), int(occupied[-1])
+        first, last = int(occupied_indices[0]), int(occupied_indices[-1])
         planes.append(round(first + share * (last - first)))
     return planes
 
@@ -257,31 +309,40 @@ def _write_picture(path: Path, image: Volume, view: _View, *, is_native: bool) -
     """
     from PIL import Image
 
-    planes: Sequence[int] = view.planes
-    if is_native:
-        planes = _planes(image, is_native=True)
-        if view.points is not None:
-            voxels = np.round(apply_affine(np.linalg.inv(image.affine), view.points)).astype(int)
-            voxels = np.clip(voxels, 0, np.array(image.data.shape) - 1)
-            planes = [int(voxel[axis]) for voxel, (axis, _) in zip(voxels, _PLANES, strict=True)]
-    zooms = voxel_sizes(image.affine)
-    panels = []
-    for (axis, _), plane in zip(_PLANES, planes, strict=True):
-        horizontal_axis, vertical_axis = (
-            other_axis for other_axis in range(3) if other_axis != axis
-        )
-        panel = np.take(image.data, plane, axis=axis)
-        panel = panel[_repeat_voxels(panel.shape[0], zooms[horizontal_axis] / view.pixel_mm)]
-        panel = panel[:, _repeat_voxels(panel.shape[1], zooms[vertical_axis] / view.pixel_mm)]
-        panels.append(panel[:, ::-1].T)
+    planes = _locate_planes(image, view) if is_native else view.planes
+    panels = [
+        _cut_plane(image, axis, plane, view.pixel_mm)
+        for (axis, _), plane in zip(_PLANES, planes, strict=True)
+    ]
     height = max(panel.shape[0] for panel in panels)
-    padded = [np.pad(panel, ((0, height - panel.shape[0]), (0, 0))) for panel in panels]
-    top = _top(image.data) if is_native else view.top
-    gray = np.clip(255 * np.concatenate(padded, axis=1) / (top or 1.0), 0, 255).astype(np.uint8)
-    zoom = max(1, -(-_PIXELS // gray.shape[0]))
-    partial = path.with_name(f".{path.name}")
-    Image.fromarray(gray.repeat(zoom, axis=0).repeat(zoom, axis=1)).save(partial, format="PNG")
-    partial.replace(path)
+    padded_panels = [np.pad(panel, ((0, height - panel.shape[0]), (0, 0))) for panel in panels]
+    white_level = _compute_white_level(image.data) if is_native else view.white_level
+    intensities = 255 * np.concatenate(padded_panels, axis=1) / (white_level or 1.0)
+    gray_levels = np.clip(intensities, 0, 255).astype(np.uint8)
+    zoom = max(1, -(-_PIXELS // gray_levels.shape[0]))
+    enlarged_picture = gray_levels.repeat(zoom, axis=0).repeat(zoom, axis=1)
+    partial_file = path.with_name(f".{path.name}")
+    Image.fromarray(enlarged_picture).save(partial_file, format="PNG")
+    partial_file.replace(path)
+
+
+def _locate_planes(image: Volume, view: _View) -> Sequence[int]:
+    """Return the indices of the planes of a view in an acquired scan."""
+    if view.points is None:
+        return _find_planes(image, is_native=True)
+    voxels = np.round(apply_affine(np.linalg.inv(image.affine), view.points)).astype(int)
+    voxels = np.clip(voxels, 0, np.array(image.data.shape) - 1)
+    return [int(voxel[axis]) for voxel, (axis, _) in zip(voxels, _PLANES, strict=True)]
+
+
+def _cut_plane(image: Volume, axis: int, plane: int, pixel_mm: float) -> Array:
+    """Return a plane with square pixels, rows from top to bottom."""
+    zooms = voxel_sizes(image.affine)
+    horizontal_axis, vertical_axis = (other_axis for other_axis in range(3) if other_axis != axis)
+    panel = np.take(image.data, plane, axis=axis)
+    panel = panel[_repeat_voxels(panel.shape[0], zooms[horizontal_axis] / pixel_mm)]
+    panel = panel[:, _repeat_voxels(panel.shape[1], zooms[vertical_axis] / pixel_mm)]
+    return panel[:, ::-1].T
 
 
 def _repeat_voxels(count: int, ratio: float) -> Array:
@@ -293,8 +354,10 @@ def _repeat_voxels(count: int, ratio: float) -> Array:
 def read_key(kit: Path) -> dict[str, dict[str, str]]:
     """Return participant, contrast and series by code from the sealed key of a kit."""
     try:
-        compressed = base64.b64decode((kit / KEY).read_text(encoding="ascii"), validate=False)
-        entries: Any = json.loads(zlib.decompress(compressed))
+        compressed_entries = base64.b64decode(
+            (kit / KEY).read_text(encoding="ascii"), validate=False
+        )
+        entries: Any = json.loads(zlib.decompress(compressed_entries))
         return {str(code): dict(entry) for code, entry in entries.items()}
     except (OSError, ValueError, zlib.error, AttributeError) as error:
         raise UsageError(
@@ -313,40 +376,23 @@ def score_sheets(options: RateScoreOptions) -> None:
         If a sheet cannot be read, has unknown codes or invalid ratings, or has no ratings.
     """
     key = read_key(options.kit)
-    by_rater: dict[str, dict[str, float]] = {}
+    ratings_by_rater: dict[str, dict[str, float]] = {}
     for sheet in options.sheets:
-        fix = (
-            "correct the rating sheet; it must have the columns code and rating, with the"
-            " codes of this kit"
-        )
-        try:
-            columns, rows = read_rows(sheet)
-            if missing := {"code", "rating"} - set(columns):
-                raise RatingError(f"the column {' and '.join(sorted(missing))} is missing")
-            ratings = check_sheet(rows, list(key))
-        except (*TABLE_ERRORS, RatingError) as error:
-            raise UsageError(str(sheet), str(error), fix) from error
-        if all(np.isnan(value) for value in ratings.values()):
-            raise UsageError(
-                str(sheet),
-                "the rating sheet does not contain any ratings",
-                "fill in the rating column",
-            )
-        if sheet.stem in by_rater:
+        ratings = _read_sheet(sheet, list(key))
+        if sheet.stem in ratings_by_rater:
             raise UsageError(
                 str(sheet), "two rating sheets have the same file name", "rename one of the sheets"
             )
-        by_rater[sheet.stem] = ratings
+        ratings_by_rater[sheet.stem] = ratings
     table = pd.DataFrame(
         [
-            {**key[code], "code": code, "rater": rater, "rating": value}
-            for rater, ratings in by_rater.items()
-            for code, value in ratings.items()
+            {**key[code], "code": code, "rater": rater, "rating": rating}
+            for rater, ratings in ratings_by_rater.items()
+            for code, rating in ratings.items()
         ]
     )
-    means, tests = mean_ratings(table), compare_ratings(table)
-    ratings_by_rater = table.pivot(index="code", columns="rater", values="rating")
-    icc = intraclass_correlation(ratings_by_rater)
+    means, tests = average_ratings(table), compare_ratings(table)
+    icc = intraclass_correlation(table.pivot(index="code", columns="rater", values="rating"))
     print(f"Mean rating across participants ({LOWEST:g} to {HIGHEST:g}), averaged across raters")
     print(means.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="n/a"))
     print(
@@ -354,14 +400,38 @@ def score_sheets(options: RateScoreOptions) -> None:
         " each contrast)"
     )
     print(tests.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep="n/a"))
-    unrated = int(table["rating"].isna().sum())
+    n_missing = int(table["rating"].isna().sum())
     agreement = f"{icc:.2f}" if np.isfinite(icc) else "n/a"
     print(
-        f"\nRaters: {len(by_rater)}. Agreement ICC(2,1): {agreement}. Pictures without a"
-        f" rating: {unrated}."
+        f"\nRaters: {len(ratings_by_rater)}. Agreement ICC(2,1): {agreement}. Pictures without a"
+        f" rating: {n_missing}."
     )
     if options.out is not None:
-        _write_scores(options.out, means, tests, {"raters": len(by_rater), "icc_2_1": icc})
+        _write_scores(options.out, means, tests, {"raters": len(ratings_by_rater), "icc_2_1": icc})
+
+
+def _read_sheet(sheet: Path, codes: Sequence[str]) -> dict[str, float]:
+    """Return the ratings of a sheet by code; reject an invalid or empty sheet."""
+    try:
+        columns, rows = read_rows(sheet)
+        if missing_columns := {"code", "rating"} - set(columns):
+            column_names = " and ".join(sorted(missing_columns))
+            raise RatingError(f"the column {column_names} is missing")
+        ratings = check_sheet(rows, codes)
+    except (*TABLE_ERRORS, RatingError) as error:
+        raise UsageError(
+            str(sheet),
+            str(error),
+            "correct the rating sheet; it must have the columns code and rating, with the"
+            " codes of this kit",
+        ) from error
+    if all(np.isnan(rating) for rating in ratings.values()):
+        raise UsageError(
+            str(sheet),
+            "the rating sheet does not contain any ratings",
+            "fill in the rating column",
+        )
+    return ratings
 
 
 def _write_scores(

@@ -12,18 +12,19 @@ from bids_sr.io.atomic_files import write_json, write_text
 from bids_sr.model_commands.method_scores import (
     Score,
     ScoreRow,
+    average_scores,
     compare_groups,
     compare_models,
     compare_pairs,
-    scores_by_metric,
     summarize,
 )
 
 SCORES = ("psnr", "ssim", "rmse", "mae", "nmse", "nmse_voxel", "resolution_mm")
 """Columns that are summarized across participants."""
-_TESTED = SCORES[:-1]
-_SHOWN = ("psnr", "ssim", "rmse", "nmse")
+_TESTED_METRICS = SCORES[:-1]
+_PRINTED_METRICS = ("psnr", "ssim", "rmse", "nmse")
 MISSING = "n/a"
+"""Cell of an undefined value."""
 
 
 def sort_by_psnr(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
@@ -58,7 +59,7 @@ def cell_text(value: str | float) -> str:
     return MISSING if math.isnan(value) else f"{value:.6g}"
 
 
-def file_next_to(out: Path, suffix: str) -> Path:
+def make_sibling_path(out: Path, suffix: str) -> Path:
     """Return a file next to a table, such as ``table_summary.tsv`` next to ``table.tsv``."""
     stem = out.name.removesuffix(out.suffix) if out.suffix == ".tsv" else out.name
     return out.with_name(f"{stem}_{suffix}")
@@ -78,17 +79,17 @@ def explain_missing_tests(participants: Collection[str]) -> str:
     )
 
 
-_TABLES = {
-    ("models_summary", "Participants"): "summary.tsv",
-    ("models_tests", "Paired tests"): "tests.tsv",
-    ("models_anova", "Welch's analysis of variance"): "anova.tsv",
-}
+_SUMMARY = ("models_summary", "Participants")
+_TESTS = ("models_tests", "Paired tests")
+_ANOVA = ("models_anova", "Welch's analysis of variance")
+# ending of the file name of each table, by its columns and title
+_FILE_ENDINGS = {_SUMMARY: "summary.tsv", _TESTS: "tests.tsv", _ANOVA: "anova.tsv"}
 
 
 def compare_rows(
     rows: Sequence[ScoreRow],
     methods: Sequence[str],
-    group_of: Mapping[str, str],
+    group_of_participant: Mapping[str, str],
     out: Path | None,
 ) -> dict[tuple[str, str], list[ScoreRow]]:
     """Summarize and test scores across participants, print the summary and write the tables.
@@ -99,7 +100,7 @@ def compare_rows(
         One row per image and method, with the columns of `SCORES`, ``name`` and ``participant``.
     methods : Sequence[str]
         Names of the methods to compare with each other and with interpolations.
-    group_of : Mapping[str, str]
+    group_of_participant : Mapping[str, str]
         Group of each participant; empty if there are no groups.
     out : Path | None
         Table of the images; further tables are written next to it. If None, the summary is only
@@ -110,7 +111,7 @@ def compare_rows(
     dict[tuple[str, str], list[ScoreRow]]
         Rows of the non-empty tables by their columns and title.
     """
-    by_metric = scores_by_metric(
+    scores = average_scores(
         Score(
             name=str(row["name"]),
             participant=str(row["participant"]),
@@ -120,39 +121,39 @@ def compare_rows(
         for metric in SCORES
         for row in rows
     )
-    tested_scores = {metric: by_metric[metric] for metric in _TESTED}
-    anova = compare_models(tested_scores, methods) + compare_groups(tested_scores, group_of)
-    rows_by_table = dict(
-        zip(
-            _TABLES,
-            (summarize(by_metric), compare_pairs(tested_scores, methods), anova),
-            strict=True,
-        )
-    )
-    _print_summary(rows_by_table["models_summary", "Participants"])
-    tables = {key: table_rows for key, table_rows in rows_by_table.items() if table_rows}
-    for key, table_rows in tables.items():
-        if out is not None:
-            file = file_next_to(out, _TABLES[key])
-            write_table(file, key[0], table_rows)
-            print(f"{key[1].lower() if key[0] != 'models_anova' else key[1]}: {file}")
+    tested_scores = {metric: scores[metric] for metric in _TESTED_METRICS}
+    tables = {
+        _SUMMARY: summarize(scores),
+        _TESTS: compare_pairs(tested_scores, methods),
+        _ANOVA: compare_models(tested_scores, methods)
+        + compare_groups(tested_scores, group_of_participant),
+    }
+    _print_summary(tables[_SUMMARY])
+    tables = {key: table_rows for key, table_rows in tables.items() if table_rows}
+    if out is not None:
+        for key, table_rows in tables.items():
+            columns, title = key
+            file = make_sibling_path(out, _FILE_ENDINGS[key])
+            write_table(file, columns, table_rows)
+            print(f"{title if key == _ANOVA else title.lower()}: {file}")
     return tables
 
 
 def _print_summary(rows: Sequence[ScoreRow]) -> None:
     """Print mean, SD and confidence interval across participants, sorted by PSNR."""
-    cells: dict[str, dict[str, str]] = {}
-    for row in rows:
-        if row["metric"] in _SHOWN:
-            mean, sd, lower, upper = (float(row[key]) for key in ("mean", "sd", "lower", "upper"))
-            spread = "" if math.isnan(sd) else f" ± {sd:.4g} [{lower:.5g}, {upper:.5g}]"
-            cells.setdefault(str(row["name"]), {})[str(row["metric"])] = f"{mean:.5g}{spread}"
-    order = sorted(
+    cells = {(row["name"], row["metric"]): _format_mean(row) for row in rows}
+    psnr_rows = sorted(
         (row for row in rows if row["metric"] == "psnr"), key=lambda row: -float(row["mean"])
     )
-    print(f"Mean ± SD across {order[0]['n']} participants [95 % confidence interval of the mean]")
-    lines = [
-        [str(row["name"]), *(cells[str(row["name"])][metric] for metric in _SHOWN)]
-        for row in order
-    ]
-    print(table_text([("name", *_SHOWN), *lines]))
+    n_participants = psnr_rows[0]["n"]
+    print(f"Mean ± SD across {n_participants} participants [95 % confidence interval of the mean]")
+    names = [str(row["name"]) for row in psnr_rows]
+    lines = [[name, *(cells[name, metric] for metric in _PRINTED_METRICS)] for name in names]
+    print(table_text([("name", *_PRINTED_METRICS), *lines]))
+
+
+def _format_mean(row: ScoreRow) -> str:
+    """Return mean, SD and interval of a summary row as text."""
+    mean, sd, lower, upper = (float(row[key]) for key in ("mean", "sd", "lower", "upper"))
+    spread_text = "" if math.isnan(sd) else f" ± {sd:.4g} [{lower:.5g}, {upper:.5g}]"
+    return f"{mean:.5g}{spread_text}"

@@ -23,17 +23,18 @@ from bids_sr.io.atomic_files import read_json, read_text, write_json, write_text
 from bids_sr.io.grids import Factor
 from bids_sr.model_commands.cli import output_files
 from bids_sr.model_commands.cli.channels import check_fusing, group_by_head
-from bids_sr.model_commands.cli.evaluate import find_participant
+from bids_sr.model_commands.cli.evaluate import complete_label, find_participant
 from bids_sr.model_commands.cli.options import ChannelOptions, SearchOptions, TrainOptions
+from bids_sr.model_commands.cli.score_tables import MISSING
 from bids_sr.model_commands.cli.train import make_request, with_suitable_augmentation
 from bids_sr.model_commands.cli.training_images import read_images_of_files
 from bids_sr.model_commands.participant_splits import SplitError, split_at_random
 from bids_sr.model_commands.random_search import (
     SearchedSetting,
-    best_trial,
-    default_space,
     draw_trial,
-    grid_trials,
+    find_best_trial,
+    list_grid_trials,
+    make_default_space,
     parse_setting,
 )
 from bids_sr.networks import (
@@ -56,8 +57,8 @@ from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_changes import ChangeError, RecipeChange, check_changes, variable_fields
 
-_ABSENT = "n/a"
-_COLUMNS: Mapping[str, Mapping[str, str]] = {
+# descriptions of the columns with the results of a trial
+_RESULT_COLUMNS: Mapping[str, Mapping[str, str]] = {
     "psnr": {
         "Description": "peak signal-to-noise ratio of the network output on the held-out data",
         "Units": "dB",
@@ -83,20 +84,20 @@ _COLUMNS: Mapping[str, Mapping[str, str]] = {
         "Units": "n/a",
     },
 }
-_DrawnRow = dict[str, str]
+_TrialRow = dict[str, str]  # cells of a trial by column
 
 
 @frozen
 class _SearchTable:
     """Table of a search: trials so far, settings, and columns.
 
-    `stem` is the path of both files without extension. `about` contains the conditions of the
-    search; the table is only continued by a search with the same conditions.
+    `stem` is the path of both files without extension. The table is only continued by a search
+    with the same `conditions`.
     """
 
     stem: Path
     columns: Mapping[str, Mapping[str, str]]
-    about: Mapping[str, object]
+    conditions: Mapping[str, object]
 
     @property
     def tsv(self) -> Path:
@@ -108,67 +109,64 @@ class _SearchTable:
         """File that describes the columns."""
         return self.stem.with_name(f"{self.stem.name}.json")
 
-    def rows(self) -> list[_DrawnRow]:
+    def read_rows(self) -> list[_TrialRow]:
         """Return the trials so far; reject the table of another search."""
         if not self.tsv.exists() and not self.sidecar.exists():
             return []
-        if read_json(self.sidecar).get("Search") != self.about:
+        if read_json(self.sidecar).get("Search") != self.conditions:
             reason = "the file was written by a search with other settings or images"
             raise UsageError(f"{self.sidecar}", reason, "choose another OUT, or remove the file")
         if not self.tsv.exists():
             return []
-        lines = [line.split("\t") for line in read_text(self.tsv).splitlines()]
-        return [dict(zip(lines[0], cells, strict=True)) for cells in lines[1:]]
+        names, *lines = (line.split("\t") for line in read_text(self.tsv).splitlines())
+        return [dict(zip(names, cells, strict=True)) for cells in lines]
 
-    def write(self, rows: Sequence[_DrawnRow]) -> None:
+    def write(self, rows: Sequence[_TrialRow]) -> None:
         """Write the description, then the rows."""
-        write_json(self.sidecar, {**self.columns, "Search": self.about})
+        write_json(self.sidecar, {**self.columns, "Search": self.conditions})
         lines = [list(self.columns), *([row[name] for name in self.columns] for row in rows)]
         write_text(self.tsv, "".join("\t".join(cells) + "\n" for cells in lines))
 
 
 def search(options: SearchOptions) -> None:
     """Train trials with drawn settings, write their scores, and report the best trial."""
-    recipe = _searchable(options)
-    space = _space(options, recipe)
-    trials = _trials(options, recipe, space)
+    recipe = _get_searchable_recipe(options)
+    space = _parse_space(options, recipe)
+    trials = _list_trials(options, recipe, space)
     training = make_request(replace(options, recipe_changes=()))
-    first_training = replace(training, recipe_changes=trials[0])
-    images, factor = _images(options, first_training)
-    prepared = _prepare_trials(replace(training, factor=factor), images, trials)
+    images, factor = _read_images(options, replace(training, recipe_changes=trials[0]))
+    trial_requests = _prepare_trials(replace(training, factor=factor), images, trials)
+    training_images, scored_images = _split_images(recipe, images)
+    conditions = _describe_conditions(options, trial_requests[0], space, images, factor)
     table = _SearchTable(
         stem=options.out.with_name(options.out.name.removesuffix(".tsv")),
-        columns=_columns(recipe, space),
-        about=_describe_conditions(options, prepared[0], space, images, factor)
-        | _list_added_entries(options, images, _split(recipe, images)[1]),
+        columns=_describe_columns(recipe, space),
+        conditions=conditions | _describe_added_conditions(options, images, scored_images),
     )
     output_files.make_folder(table.tsv)
-    rows = table.rows()
+    rows = table.read_rows()
     if rows:
         print(f"{table.tsv}: {len(rows)} trial(s) were already completed")
-    training_images, scored_images = _split(recipe, images)
-    work = options.work_dir or table.stem.with_name(f"{table.stem.name}.work")
-    for number, trial in enumerate(prepared, 1):
-        if number <= len(rows):
-            continue
-        folder = work / f"trial-{number}"
-        rows.append(_run_trial(number, trial, training_images, scored_images, folder))
+    work_dir = options.work_dir or table.stem.with_name(f"{table.stem.name}.work")
+    for number, request in enumerate(trial_requests[len(rows) :], len(rows) + 1):
+        folder = work_dir / f"trial-{number}"
+        rows.append(_run_trial(number, request, training_images, scored_images, folder))
         table.write(rows)
         shutil.rmtree(folder, ignore_errors=True)  # the checkpoints are no longer needed
-        print(f"Trial {number} of {len(prepared)}: {_format_trial(rows[-1], space)}")
+        print(f"Trial {number} of {len(trial_requests)}: {_format_trial(rows[-1], space)}")
     if options.work_dir is None:
-        shutil.rmtree(work, ignore_errors=True)
-    _report(options, table, rows, space)
+        shutil.rmtree(work_dir, ignore_errors=True)
+    _print_best_trial(options, table, rows, space)
 
 
-def _images(options: SearchOptions, training: TrainingRequest) -> tuple[TrainingImages, Factor]:
+def _read_images(
+    options: SearchOptions, training: TrainingRequest
+) -> tuple[TrainingImages, Factor]:
     """Read all images, mark validation participants, and exclude test participants."""
     if options.channels:
         check_fusing([training.definition])
-        mask_of = dict(zip(options.fine, options.mask, strict=False))
         participant_images = [
-            (head.participant, head.read(options.channels, mask_of.get(head.fine[0])))
-            for head in group_by_head(options)
+            (head.participant, head.read(options.channels)) for head in group_by_head(options)
         ]
         factor = SAME_GRID
     else:
@@ -195,19 +193,18 @@ def _mark_participants(
         except SplitError as error:
             raise UsageError("--split", error.why, error.remedy) from None
         validation, test = split.validation, split.test
-    for name in options.validate_on:
-        participant = name if name in participants else f"sub-{name.removeprefix('sub-')}"
+    for label in options.validate_on:
+        participant = complete_label(label, participants)
         if participant not in participants:
             fix = f"choose among the participants {' '.join(participants)}"
             raise UsageError(
-                f"--validate-on {name}", "no image from this participant was specified", fix
+                f"--validate-on {label}", "no image from this participant was specified", fix
             )
         validation = (*validation, participant)
     if set(participants) <= {*validation, *test}:
-        reason = "no participants are left for training"
         raise UsageError(
             "--validate-on",
-            reason,
+            "no participants are left for training",
             "select fewer validation participants, so that"
             " at least one participant is left for training",
         )
@@ -218,7 +215,7 @@ def _mark_participants(
     )
 
 
-def _searchable(options: SearchOptions) -> Recipe:
+def _get_searchable_recipe(options: SearchOptions) -> Recipe:
     """Return the recipe; reject recipes whose trials cannot be compared."""
     method = get_method(options.method)
     if method.variance is not None:
@@ -248,7 +245,7 @@ def _searchable(options: SearchOptions) -> Recipe:
     return recipe
 
 
-def _space(options: SearchOptions, recipe: Recipe) -> tuple[SearchedSetting, ...]:
+def _parse_space(options: SearchOptions, recipe: Recipe) -> tuple[SearchedSetting, ...]:
     """Return the searched settings, as requested or by default."""
     try:
         space = tuple(
@@ -257,23 +254,24 @@ def _space(options: SearchOptions, recipe: Recipe) -> tuple[SearchedSetting, ...
     except ChangeError as error:
         change = error.change or " ".join(options.recipe_changes)
         raise UsageError(f"--set {change}", error.why, error.fix) from None
-    return space or default_space(recipe)
+    return space or make_default_space(recipe)
 
 
-def _trials(
+def _list_trials(
     options: SearchOptions, recipe: Recipe, space: Sequence[SearchedSetting]
 ) -> list[tuple[RecipeChange, ...]]:
     """Return the settings of all trials."""
     vgg = options.vgg_weights is not None
     defaults = {item.name: item.default for item in dataclasses.fields(SearchOptions)}
     if options.grid and options.trials != defaults["trials"]:
-        reason = (
-            "the number of grid-search trials is given by the number of combinations of values"
+        raise UsageError(
+            "--trials with --grid",
+            "the number of grid-search trials is given by the number of combinations of values",
+            "omit --trials or --grid",
         )
-        raise UsageError("--trials with --grid", reason, "omit --trials or --grid")
     try:
         trials = (
-            grid_trials(space, options.method, recipe)
+            list_grid_trials(space, options.method, recipe)
             if options.grid
             else [
                 draw_trial(space, options.method, recipe, seed=options.seed, number=number)
@@ -287,7 +285,7 @@ def _trials(
         raise UsageError(f"--set {error.change}", error.why, error.fix) from None
 
 
-def _split(recipe: Recipe, images: TrainingImages) -> tuple[TrainingImages, TrainingImages]:
+def _split_images(recipe: Recipe, images: TrainingImages) -> tuple[TrainingImages, TrainingImages]:
     """Return the training images, and the images whose high resolution is used for scoring.
 
     The latter are empty for supervised methods, which have held-out data of their own. Otherwise,
@@ -303,20 +301,20 @@ def _split(recipe: Recipe, images: TrainingImages) -> tuple[TrainingImages, Trai
         )
     if len(images) < 3:
         return images, images
-    held_out = range(2, len(images), 5)
-    training_images = (image for number, image in enumerate(images) if number not in held_out)
-    return tuple(training_images), tuple(images[number] for number in held_out)
+    scored_indices = range(2, len(images), 5)
+    training_images = (image for k, image in enumerate(images) if k not in scored_indices)
+    return tuple(training_images), tuple(images[k] for k in scored_indices)
 
 
-def _list_added_entries(
-    options: SearchOptions, images: TrainingImages, scored_on: TrainingImages
+def _describe_added_conditions(
+    options: SearchOptions, images: TrainingImages, scored_images: TrainingImages
 ) -> dict[str, object]:
-    """Return the table entries added after the first version, without empty entries."""
+    """Return the conditions that earlier versions of the table lack, without empty entries."""
     entries: dict[str, object] = {
         "Grid": options.grid,
         "Channels": list(options.channels),
         "Validation": [image.name for image in images if image.validation],
-        "ScoredOn": [image.name for image in scored_on],
+        "ScoredOn": [image.name for image in scored_images],
     }
     return {name: entry for name, entry in entries.items() if entry}
 
@@ -335,7 +333,9 @@ def _prepare_trials(
     ]
 
 
-def _columns(recipe: Recipe, space: Sequence[SearchedSetting]) -> dict[str, Mapping[str, str]]:
+def _describe_columns(
+    recipe: Recipe, space: Sequence[SearchedSetting]
+) -> dict[str, Mapping[str, str]]:
     """Return the columns of the table with their descriptions."""
     fields = {field.name: field for field in variable_fields(recipe)}
     return {
@@ -347,7 +347,7 @@ def _columns(recipe: Recipe, space: Sequence[SearchedSetting]) -> dict[str, Mapp
             }
             for setting in space
         },
-        **_COLUMNS,
+        **_RESULT_COLUMNS,
     }
 
 
@@ -359,7 +359,7 @@ def _describe_conditions(
     factor: Factor,
 ) -> dict[str, object]:
     """Return the conditions that determine the scores, which exclude the number of trials."""
-    text = json.dumps(checksums(images), sort_keys=True)
+    checksums_text = json.dumps(checksums(images), sort_keys=True)
     return {
         "Method": training.method,
         "Recipe": training.recipe,
@@ -368,7 +368,7 @@ def _describe_conditions(
         "Factor": list(factor),
         "Degradation": options.degradation or "the method's",
         "Images": [image.name for image in images],
-        "ImagesSHA256": hashlib.sha256(text.encode()).hexdigest(),
+        "ImagesSHA256": hashlib.sha256(checksums_text.encode()).hexdigest(),
         "PerceptualWeights": options.vgg_weights is not None,
         "Device": training.device,
         "Precision": training.train_precision,
@@ -383,24 +383,24 @@ def _run_trial(
     images: TrainingImages,
     scored_images: TrainingImages,
     folder: Path,
-) -> _DrawnRow:
+) -> _TrialRow:
     """Train a trial and return its row; a stopped trial resumes from its checkpoint.
 
     `scored_images` contains the images for scoring methods that are trained without
     high-resolution images.
     """
     values = {change.field: f"{change.value:.9g}" for change in training.recipe_changes}
-    row = {"trial": str(number), **values, **dict.fromkeys(_COLUMNS, _ABSENT)}
+    row = {"trial": str(number), **values, **dict.fromkeys(_RESULT_COLUMNS, MISSING)}
     try:
         model = train_network(training, images, folder, progress_line())
     except TrainingDiverged:
         return row | {"outcome": "diverged"}
     except OutOfDeviceMemory:
         return row | {"outcome": "memory"}
-    return row | _scores(model, _reference_scores(model, training, scored_images))
+    return row | _format_scores(model, _score_with_references(model, training, scored_images))
 
 
-def _reference_scores(
+def _score_with_references(
     model: TrainedModel, training: TrainingRequest, images: TrainingImages
 ) -> Mapping[str, Mapping[str, float]]:
     """Return scores against high-resolution images, empty if there are no images."""
@@ -412,50 +412,49 @@ def _reference_scores(
     examples = Examples(images, recipe, training.factor, method.ndim, training.device)
     generator = recipe.build_generator(examples.channels, training.factor)
     generator.load_state_dict(dict(model.state))
-    windows = validation_windows(examples, examples.train)
+    windows = validation_windows(examples, examples.training_regions)
     return compare_with_interpolations(generator.to(training.device), examples, windows)
 
 
-def _scores(model: TrainedModel, reference: Mapping[str, Mapping[str, float]]) -> _DrawnRow:
-    """Return the scores of a trained model on held-out data.
+def _format_scores(
+    model: TrainedModel, reference_scores: Mapping[str, Mapping[str, float]]
+) -> _TrialRow:
+    """Return the cells with the scores of a trained model on held-out data.
 
-    `reference` contains the result of `_reference_scores`; if it is empty, scores are taken from
-    the card.
+    `reference_scores` is the result of `_score_with_references`; if it is empty, scores are taken
+    from the card.
     """
-    card = ModelCard.from_json(model.card)
-    scores_by_group: dict[str, Mapping[str, object]] = {
-        name: mapping_entry(card.held_out, name) for name in card.held_out
+    held_out = ModelCard.from_json(model.card).held_out
+    scores: Mapping[str, Mapping[str, object]] = reference_scores or {
+        name: mapping_entry(held_out, name) for name in held_out
     }
-    scores: Mapping[str, Mapping[str, object]] = reference or scores_by_group
-    network, interpolation = (
-        mapping_entry(scores, name)
-        for name in ("network", "input" if "input" in scores else "bspline")
-    )
+    network = mapping_entry(scores, "network")
+    interpolation = mapping_entry(scores, "input" if "input" in scores else "bspline")
     values = {
         "psnr": network.get("psnr"),
         "ssim": network.get("ssim"),
         "psnr_bspline": interpolation.get("psnr"),
     }
-    cells = {name: _ABSENT if value is None else f"{value:.9g}" for name, value in values.items()}
-    return {**cells, "step": str(card.held_out.get("iteration", _ABSENT)), "outcome": "done"}
+    cells = {name: MISSING if value is None else f"{value:.9g}" for name, value in values.items()}
+    return {**cells, "step": str(held_out.get("iteration", MISSING)), "outcome": "done"}
 
 
-def _format_trial(row: _DrawnRow, space: Sequence[SearchedSetting]) -> str:
+def _format_trial(row: _TrialRow, space: Sequence[SearchedSetting]) -> str:
     """Return settings and score of a trial as text."""
     values = " ".join(f"{setting.field}={row[setting.field]}" for setting in space)
     score = f"PSNR {row['psnr']} dB" if row["outcome"] == "done" else row["outcome"]
     return f"{values}: {score}"
 
 
-def _report(
+def _print_best_trial(
     options: SearchOptions,
     table: _SearchTable,
-    rows: Sequence[_DrawnRow],
+    rows: Sequence[_TrialRow],
     space: Sequence[SearchedSetting],
 ) -> None:
     """Print the best trial and the command that trains a model with its settings."""
-    scores = [None if row["psnr"] == _ABSENT else float(row["psnr"]) for row in rows]
-    best_index = best_trial(scores)
+    scores = [None if row["psnr"] == MISSING else float(row["psnr"]) for row in rows]
+    best_index = find_best_trial(scores)
     print(f"{table.tsv}: {len(rows)} trial(s)")
     if best_index is None:
         print(
@@ -468,29 +467,35 @@ def _report(
         f" interpolation: {row['psnr_bspline']} dB). This trial was selected on these"
         " images; evaluate the model on independent images."
     )
-    changes_of_best = [f"{setting.field}={row[setting.field]}" for setting in space]
+    changes = [f"{setting.field}={row[setting.field]}" for setting in space]
     out = table.stem.with_name(f"{table.stem.name}-best")
     if options.split:
-        print(
-            "To train and test the model with these settings:"
-            f" {compare_command(options, out, changes_of_best)}"
-        )
+        purpose = "train and test"
+        command = _format_compare_command(options, out, changes)
     elif options.channels:
-        changes = " ".join(f"{options.method}.{change}" for change in changes_of_best)
-        recipe = f" --recipe {options.recipe}" if options.recipe != "fast" else ""
-        print(
-            "To train the model with these settings: bids-sr BIDS_DIR OUTPUT_DIR"
-            f" participant --sr-target anat --sr-method {options.method}{recipe} --set"
-            f" {changes}"
-        )
+        purpose = "train"
+        command = _format_run_command(options, changes)
     else:
-        print(
-            "To train the model with these settings:"
-            f" {train_command(options, out, changes_of_best)}"
-        )
+        purpose = "train"
+        command = _format_train_command(options, out, changes)
+    print(f"To {purpose} the model with these settings: {command}")
 
 
-def train_command(options: SearchOptions, out: Path, changes: Sequence[str]) -> str:
+def _format_run_command(options: SearchOptions, changes: Sequence[str]) -> str:
+    """Return the command that trains a model of several contrasts on a BIDS dataset.
+
+    `changes` have the form ``FIELD=VALUE``.
+    """
+    recipe = f" --recipe {options.recipe}" if options.recipe != "fast" else ""
+    method_changes = " ".join(f"{options.method}.{change}" for change in changes)
+    return (
+        "bids-sr BIDS_DIR OUTPUT_DIR"
+        f" participant --sr-target anat --sr-method {options.method}{recipe} --set"
+        f" {method_changes}"
+    )
+
+
+def _format_train_command(options: SearchOptions, out: Path, changes: Sequence[str]) -> str:
     """Return the command that trains a model with the settings of a trial on the same images.
 
     `out` is the model to write; `changes` have the form ``FIELD=VALUE``.
@@ -498,13 +503,13 @@ def train_command(options: SearchOptions, out: Path, changes: Sequence[str]) -> 
     return shlex.join(
         [
             *("bids-sr-models", "train", options.method, str(out)),
-            *_same_options(options, TrainOptions),
+            *_list_shared_options(options, TrainOptions),
             *("--set", *changes),
         ]
     )
 
 
-def compare_command(options: SearchOptions, out: Path, changes: Sequence[str]) -> str:
+def _format_compare_command(options: SearchOptions, out: Path, changes: Sequence[str]) -> str:
     """Return the command that trains and tests a method with the settings of a trial.
 
     `out` is the table to write; `changes` have the form ``FIELD=VALUE``.
@@ -512,20 +517,21 @@ def compare_command(options: SearchOptions, out: Path, changes: Sequence[str]) -
     return shlex.join(
         [
             *("bids-sr-models", "compare", options.method, str(out)),
-            *_same_options(options, ChannelOptions),
+            *_list_shared_options(options, ChannelOptions),
             *("--split", *map(str, options.split)),
             *("--set", *changes),
         ]
     )
 
 
-def _same_options(options: SearchOptions, kind: type[TrainOptions]) -> list[str]:
+def _list_shared_options(options: SearchOptions, other_options: type[TrainOptions]) -> list[str]:
     """Return the options of a search that another command shares, as words.
 
-    `kind` is the options class of the other command. Settings and working directory are omitted.
+    `other_options` is the class of the other command's options. Settings and working directory are
+    omitted.
     """
     words = list[str]()
-    for item in dataclasses.fields(kind):
+    for item in dataclasses.fields(other_options):
         value = getattr(options, item.name)
         flags = [flag for flag in get_option(item).flags.split() if flag.startswith("--")]
         if not flags or item.name in ("recipe_changes", "work_dir") or value == item.default:

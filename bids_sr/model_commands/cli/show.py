@@ -46,7 +46,7 @@ def list_models(options: ListOptions) -> None:
             (
                 name,
                 f"{method.ndim}D",
-                _sizes(name),
+                _count_parameters(name),
                 method.reference,
                 training_data,
                 method.summary,
@@ -54,10 +54,9 @@ def list_models(options: ListOptions) -> None:
         )
     print(table_text(rows))
     print("\nBaseline methods (no training required)")
-    run_only_text = " (only available in bids-sr)"
     baseline_rows = [
-        (baseline, f"{summary}{run_only_text * (baseline not in INTERPOLATIONS)}")
-        for baseline, summary in BASELINES.items()
+        (name, summary if name in INTERPOLATIONS else f"{summary} (only available in bids-sr)")
+        for name, summary in BASELINES.items()
     ]
     print(table_text(baseline_rows))
     from bids_sr.boilerplate import HERE
@@ -67,7 +66,7 @@ def list_models(options: ListOptions) -> None:
         *((str(folder), folder) for folder in folders),
     ]:
         print(f"\nTrained models: {title}")
-        _models(folder)
+        _print_models(folder)
 
 
 def _split_names(names: Sequence[str]) -> tuple[list[str], list[Path]]:
@@ -83,7 +82,7 @@ def _split_names(names: Sequence[str]) -> tuple[list[str], list[Path]]:
     return methods, folders
 
 
-def _sizes(name: str) -> str:
+def _count_parameters(name: str) -> str:
     """Return the number of generator parameters per recipe, "-" if there is no generator.
 
     The factor is 2, and no memory is allocated.
@@ -91,18 +90,19 @@ def _sizes(name: str) -> str:
     import torch
 
     method = get_method(name)
-    sizes = []
+    counts = []
     for recipe in (method.recipes.get("fast"), method.recipes.get("paper")):
         if recipe is None:
-            sizes.append("-")
+            counts.append("-")
             continue
         with torch.device("meta"):
             network = recipe.build_generator(1, (2.0, 2.0, 1.0))
-        sizes.append(f"{sum(parameter.numel() for parameter in network.parameters()):,}")
-    return " / ".join(sizes)
+        count = sum(parameter.numel() for parameter in network.parameters())
+        counts.append(f"{count:,}")
+    return " / ".join(counts)
 
 
-def _models(folder: Path) -> None:
+def _print_models(folder: Path) -> None:
     """Print a line for each model below a folder, including damaged models."""
     from bids_sr.sr.models.card import ModelError, read_card
 
@@ -111,10 +111,10 @@ def _models(folder: Path) -> None:
         try:
             card = read_card(weights)
         except ModelError as error:
-            rows.append((weights.name, _printable(f"cannot be used: {error}")))
+            rows.append((weights.name, _replace_unprintable(f"cannot be used: {error}")))
             continue
-        mm = " x ".join(f"{number:.3g}" for number in card.lowres_mm)
-        factor = " x ".join(f"{number:g}" for number in card.factor)
+        voxel_size_text = " x ".join(f"{number:.3g}" for number in card.lowres_mm)
+        factor_text = " x ".join(f"{number:g}" for number in card.factor)
         score_text = (
             f"held-out PSNR {card.psnr['network']:.1f} dB" if "network" in card.psnr else ""
         )
@@ -122,43 +122,44 @@ def _models(folder: Path) -> None:
             (
                 str(weights.relative_to(folder)),
                 f"{card.method} ({card.recipe})",
-                f"{mm} mm, factor {factor}",
+                f"{voxel_size_text} mm, factor {factor_text}",
                 card.contrast,
                 score_text,
             )
         )
-    cells = [tuple(_printable(cell) for cell in row) for row in rows]
+    cells = [tuple(_replace_unprintable(cell) for cell in row) for row in rows]
     print(table_text(cells or [("none",)]))
 
 
 def show_card(options: CardOptions) -> None:
     """Print a model card after verifying the weights."""
-
     model = open_model(options.model)
     card = {**model.card.json, "method": model.card.method, "recipe": model.card.recipe}
     if options.json:
         print(json.dumps(card, indent=2, sort_keys=True))
         return
     print(f"{options.model}: the weights match the model card")
-    _lines(card, 0)
+    _print_entries(card, depth=0)
 
 
-def _lines(values: Mapping[str, object], depth: int) -> None:
-    """Print nested values as indented lines; lists are printed on one line."""
-    for key, value in sorted(values.items()):
-        head = "  " * depth + _printable(str(key))
+def _print_entries(entries: Mapping[str, object], depth: int) -> None:
+    """Print nested entries as indented lines; lists are printed on one line."""
+    for key, value in sorted(entries.items()):
+        head = "  " * depth + _replace_unprintable(str(key))
         if isinstance(value, Mapping):
             print(f"{head}:")
-            _lines(value, depth + 1)
-        elif isinstance(value, list):
-            print(f"{head}: {_printable(' '.join(map(str, value)))}")
+            _print_entries(value, depth + 1)
+            continue
+        if isinstance(value, list):
+            text = " ".join(map(str, value))
         else:
-            print(
-                f"{head}: {_printable(f'{value:.6g}' if isinstance(value, float) else str(value))}"
-            )
+            text = f"{value:.6g}" if isinstance(value, float) else str(value)
+        print(f"{head}: {_replace_unprintable(text)}")
 
 
-def _printable(text: str) -> str:
-    """Replace non-printable characters, which an untrusted card could use to manipulate a
-    terminal."""
+def _replace_unprintable(text: str) -> str:
+    """Replace non-printable characters by question marks.
+
+    An untrusted card could use such characters to manipulate a terminal.
+    """
     return "".join(character if character.isprintable() else "?" for character in text)

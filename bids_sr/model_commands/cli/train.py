@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from dataclasses import replace
@@ -41,35 +40,34 @@ def train(options: TrainOptions) -> None:
     training = with_suitable_augmentation(replace(training, factor=factor), images)
     stem = options.out.with_name(options.out.name.removesuffix(".safetensors"))
     output_files.make_folder(stem)
-    start = time.monotonic()
-    work = options.work_dir or stem.with_name(f"{stem.name}.work")
-    result = train_network(training, images, work, progress_line())
-    json.dumps(dict(result.card))
+    start_time = time.monotonic()
+    work_dir = options.work_dir or stem.with_name(f"{stem.name}.work")
+    result = train_network(training, images, work_dir, progress_line())
     write_text(stem.with_name(f"{stem.name}.tsv"), log_tsv(result.log))
     weights, _ = save_model(stem, result.state, result.card)
     stop_text = steps_at_stop(result.card)
     if options.work_dir is None and not stop_text:
-        _remove_checkpoints(work)
-    minutes = (time.monotonic() - start) / 60
+        _remove_checkpoints(work_dir)
+    minutes = (time.monotonic() - start_time) / 60
     print(
         f"{weights}: trained {training.method} ({training.recipe} recipe) on {len(images)}"
-        f" image(s) in {minutes:.1f} min{_psnr_text(weights)}"
+        f" image(s) in {minutes:.1f} min{_format_psnr(weights)}"
     )
     if stop_text:
         print(
             f"Training was stopped by --max-minutes ({stop_text}). Rerun the same command to"
-            f" continue training from the checkpoints in {work}."
+            f" continue training from the checkpoints in {work_dir}."
         )
     print(f"To apply the model: bids-sr-models apply {weights} IMAGE OUT")
     print(f"                or: {_format_run_command(training.definition, weights, factor)}")
 
 
-def _remove_checkpoints(work: Path) -> None:
+def _remove_checkpoints(work_dir: Path) -> None:
     """Remove the working files of a completed training, except for TensorBoard files."""
-    if not (work / TENSORBOARD).is_dir():
-        shutil.rmtree(work, ignore_errors=True)
+    if not (work_dir / TENSORBOARD).is_dir():
+        shutil.rmtree(work_dir, ignore_errors=True)
         return
-    for path in work.iterdir():
+    for path in work_dir.iterdir():
         if path.is_dir() and path.name != TENSORBOARD:
             shutil.rmtree(path, ignore_errors=True)
         elif path.is_file():
@@ -104,12 +102,12 @@ def make_request(options: TrainOptions) -> TrainingRequest:
     recipe = get_recipe(method, recipe_name(method, options.recipe))
     start = None if options.start is None else model_files.open_model(options.start)
     device = model_files.choose_device(options)
-    vgg_weights = _vgg19(options, method)
-    changes = changes_of_options(options, method, vgg=vgg_weights is not None)
-    _check(options, method, apply_changes(recipe, changes), start)
-    if start is not None and (missing := _networks_that_start_anew(recipe, start)):
+    vgg_weights = _find_vgg_weights(options, method)
+    changes = _parse_changes(options, method, vgg=vgg_weights is not None)
+    _check_options(options, method, apply_changes(recipe, changes), start)
+    if start is not None and (missing_networks := _list_missing_networks(recipe, start)):
         print(
-            f"Note: {options.start} does not contain weights of {missing}, which are"
+            f"Note: {options.start} does not contain weights of {missing_networks}, which are"
             " initialized at random. To store these weights in a model, train the model with"
             " --keep-critic."
         )
@@ -137,7 +135,7 @@ def make_request(options: TrainOptions) -> TrainingRequest:
     )
 
 
-def changes_of_options(
+def _parse_changes(
     options: TrainOptions, method: Method, *, vgg: bool
 ) -> tuple[RecipeChange, ...]:
     """Return the requested changes of the recipe; reject changes that it does not allow.
@@ -153,7 +151,7 @@ def changes_of_options(
     return changes
 
 
-def _vgg19(options: TrainOptions, method: Method) -> Path | None:
+def _find_vgg_weights(options: TrainOptions, method: Method) -> Path | None:
     """Return the VGG-19 weights for the loss, and print their path."""
     weights = find_vgg19(method, options.recipe, options.vgg_weights)
     if weights is not None:
@@ -161,14 +159,14 @@ def _vgg19(options: TrainOptions, method: Method) -> Path | None:
     return weights
 
 
-def _networks_that_start_anew(recipe: Recipe, start: LoadedModel) -> str:
+def _list_missing_networks(recipe: Recipe, start: LoadedModel) -> str:
     """Return the networks, other than the generator, that an initial model lacks, "" if none."""
     if recipe.build_critic is None or "critic" in start.companions:
         return ""
     return "the backward network and both critics" if recipe.objective == "cycle" else "the critic"
 
 
-def _check(
+def _check_options(
     options: TrainOptions, method: Method, recipe: Recipe, start: LoadedModel | None
 ) -> None:
     """Reject missing images, and options that contradict each other or the method."""
@@ -181,6 +179,16 @@ def _check(
             "the other layers would keep their random initial weights",
             "specify the initial model with --from",
         )
+    _check_images(options, method)
+    _check_degradation(options, method)
+    _check_vgg_weights(options, method, recipe)
+    if start is not None:
+        _check_start(options, method, start)
+        _check_filters(options, recipe, start)
+
+
+def _check_images(options: TrainOptions, method: Method) -> None:
+    """Reject missing images, and lists of different lengths."""
     if not options.fine and not options.coarse:
         raise UsageError(
             "no images were specified",
@@ -194,18 +202,19 @@ def _check(
             " images only (tv or dip)"
         )
         raise UsageError(f"{method.name} requires --fine", reason, fix)
-    leading_files, kind_text = (
-        (options.fine, "high-resolution images") if options.fine else (options.coarse, "images")
-    )
-    for name in ("coarse", "mask"):
-        value = getattr(options, name)
-        if value and len(value) != len(leading_files):
-            fix = f"specify one file per image in the same order, or omit --{name}"
+    n_images = len(options.fine or options.coarse)
+    image_type = "high-resolution images" if options.fine else "images"
+    for name, files in (("coarse", options.coarse), ("mask", options.mask)):
+        if files and len(files) != n_images:
             raise UsageError(
-                f"--{name}: {len(value)} file(s)",
-                f"{len(leading_files)} {kind_text} were specified",
-                fix,
+                f"--{name}: {len(files)} file(s)",
+                f"{n_images} {image_type} were specified",
+                f"specify one file per image in the same order, or omit --{name}",
             )
+
+
+def _check_degradation(options: TrainOptions, method: Method) -> None:
+    """Reject a degradation that does not suit the method, or is not used."""
     if options.degradation not in (None, "kspace") and method.trained_on == "pair":
         option = f"--degradation {options.degradation}"
         reason = f"{method.name} is trained on images with truncated k-space"
@@ -219,6 +228,10 @@ def _check(
             " with --coarse",
             "omit one of the two options",
         )
+
+
+def _check_vgg_weights(options: TrainOptions, method: Method, recipe: Recipe) -> None:
+    """Reject weights in another format, and missing weights that the recipe requires."""
     if options.vgg_weights is not None and options.vgg_weights.suffix != ".safetensors":
         reason = (
             "expected a .safetensors file; files written by torch.save are not read because"
@@ -237,9 +250,6 @@ def _check(
             " replaces the VGG-19 loss with a squared error loss."
         )
         raise UsageError(f"{method.name} --recipe {options.recipe}", reason, fix)
-    if start is not None:
-        _check_start(options, method, start)
-        _check_filters(options, recipe, start)
 
 
 def _check_start(options: TrainOptions, method: Method, start: LoadedModel) -> None:
@@ -272,53 +282,55 @@ def with_suitable_augmentation(
 
     `quiet` suppresses the note about augmentation.
     """
+    _check_image_sizes(training, images)
+    recipe = training.effective_recipe
+    has_variation = len(images) > 1 or training.start is not None
+    if not (recipe.augmentation.of_whole_slices and has_variation):
+        return training
+    # several images provide variation themselves; exponents and noise made the network less
+    # accurate in this case
+    if not quiet:
+        print(
+            f"Note: {training.method} uses only flips and intensity scaling for data"
+            " augmentation if it is trained on several images or from an initial model"
+        )
+    augmentation = replace(recipe.augmentation, shift=0.0, gamma=0.0, noise=0.0)
+    return replace(training, changed=replace(recipe, augmentation=augmentation))
+
+
+def _check_image_sizes(training: TrainingRequest, images: TrainingImages) -> None:
+    """Reject images whose slices are smaller than a training patch."""
     assert training.factor is not None
+    recipe = training.effective_recipe
     for image in images:
-        scale = (1.0, 1.0) if image.fine is not None else training.factor[:2]
+        factor = (1.0, 1.0) if image.fine is not None else training.factor[:2]
         x, y = (
             int(size * axis_factor + 0.5)
-            for size, axis_factor in zip(image.shape[:2], scale, strict=True)
+            for size, axis_factor in zip(image.shape[:2], factor, strict=True)
         )
-        if not training.effective_recipe.fits(x, y):
-            patch_text, slice_text = (
-                " x ".join(map(str, lengths))
-                for lengths in (training.effective_recipe.flat_patch or (), (x, y))
-            )
-            suitable = [
-                name
-                for name, other_recipe in training.definition.recipes.items()
-                if other_recipe.fits(x, y)
-            ]
-            fix = (
-                f"use larger images, or --recipe {suitable[0]}"
-                if suitable
-                else "use larger images, or the fast recipes of srgan or unet, which are trained"
-                " on whole slices"
-            )
-            raise UsageError(
-                f"{image.name}",
-                f"the training patches of {patch_text} voxels are larger than the slices of"
-                f" {slice_text} voxels",
-                fix,
-            )
-    augmentation = training.effective_recipe.augmentation
-    if augmentation.of_whole_slices and (len(images) > 1 or training.start is not None):
-        # several images provide variation themselves; exponents and noise made the network less
-        # accurate in this case
-        if not quiet:
-            print(
-                f"Note: {training.method} uses only flips and intensity scaling for data"
-                " augmentation if it is trained on several images or from an initial model"
-            )
-        changed_recipe = replace(
-            training.effective_recipe,
-            augmentation=replace(augmentation, shift=0.0, gamma=0.0, noise=0.0),
+        if recipe.fits(x, y):
+            continue
+        suitable_recipes = [
+            name
+            for name, other_recipe in training.definition.recipes.items()
+            if other_recipe.fits(x, y)
+        ]
+        fix = (
+            f"use larger images, or --recipe {suitable_recipes[0]}"
+            if suitable_recipes
+            else "use larger images, or the fast recipes of srgan or unet, which are trained"
+            " on whole slices"
         )
-        return replace(training, changed=changed_recipe)
-    return training
+        patch_text = " x ".join(map(str, recipe.flat_patch or ()))
+        raise UsageError(
+            f"{image.name}",
+            f"the training patches of {patch_text} voxels are larger than the slices of"
+            f" {x} x {y} voxels",
+            fix,
+        )
 
 
-def _psnr_text(weights: Path) -> str:
+def _format_psnr(weights: Path) -> str:
     """Return the held-out PSNR of model and interpolation from the card, as text."""
     scores = [f"{name} {psnr:.2f} dB" for name, psnr in read_card(weights).psnr.items()]
     return f"; held-out PSNR: {', '.join(scores)}" if scores else ""

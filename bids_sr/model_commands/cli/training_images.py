@@ -31,7 +31,7 @@ def read_images_of_files(
     An image pair is returned with its high-resolution file.
     """
     fine, coarse = (list(map(SeriesReader, paths)) for paths in (options.fine, options.coarse))
-    factor = _factor(options, training, fine, coarse)
+    factor = _determine_factor(options, training, fine, coarse)
     readers = fine or coarse
     contrasts = sorted({files.parse_contrast(reader.path, options.contrast) for reader in readers})
     if len(contrasts) > 1:
@@ -45,22 +45,18 @@ def read_images_of_files(
             fix,
         )
     rng = np.random.default_rng(training.random_seed)
+    file_names = [reader.path.name for reader in readers]
     images = list[tuple[Path, TrainingImage]]()
     for number, reader in enumerate(readers):
         mask_file = options.mask[number] if options.mask else None
-        mask, _, note = files.brain_and_scale(reader, mask_file)
+        mask, _, note = files.find_brain_and_scale(reader, mask_file)
         if note:
             print(f"Note: {note}")
-        has_duplicates = [other_reader.path.name for other_reader in readers].count(
-            reader.path.name
-        ) > 1
-        name = (
-            f"{number + 1}-{output_files.image_stem(reader.path)}"
-            if has_duplicates
-            else output_files.image_stem(reader.path)
-        )
+        name = output_files.get_image_stem(reader.path)
+        if file_names.count(reader.path.name) > 1:
+            name = f"{number + 1}-{name}"
         low = coarse[number] if fine and coarse else None
-        for index, volume, low_volume in _volumes(reader, low, options.volumes, rng):
+        for index, volume, low_volume in _draw_volumes(reader, low, options.volumes, rng):
             image = TrainingImage(
                 fine=volume if fine else None,
                 coarse=low_volume if fine else volume,
@@ -75,7 +71,7 @@ def read_images_of_files(
     return images, factor
 
 
-def _factor(
+def _determine_factor(
     options: TrainOptions,
     training: TrainingRequest,
     fine: Sequence[SeriesReader],
@@ -86,16 +82,17 @@ def _factor(
     The default is 2, in-plane for 2D methods.
     """
     method, start = training.definition, training.start
-    default: Factor = files.IN_PLANE if method.ndim == 2 else (2.0, 2.0, 2.0)
-    default = default if start is None else start.card.factor
+    default_factor: Factor = files.IN_PLANE if method.ndim == 2 else (2.0, 2.0, 2.0)
+    if start is not None:
+        default_factor = start.card.factor
     factors = {
-        files.factor_between(low, high, options.factor)
+        files.compute_factor(low, high, options.factor)
         for low, high in zip(coarse, fine, strict=False)
     }
     if len(factors) > 1:
         reason = f"the image pairs have different super-resolution factors: {sorted(factors)}"
         raise UsageError("--fine and --coarse", reason, "train a separate model for each factor")
-    factor = factors.pop() if factors else files.factor_from(options.factor, default)
+    factor = factors.pop() if factors else files.parse_factor(options.factor, default_factor)
     if method.ndim == 2 and factor[2] != 1:
         reason = (
             f"{method.name} processes images slice by slice and cannot reduce the slice thickness"
@@ -106,10 +103,11 @@ def _factor(
             "use images with the same slice thickness, or choose a 3D method",
         )
     is_different = any(
-        abs(size - default_size) > 1e-6 for size, default_size in zip(factor, default, strict=True)
+        abs(ratio - default_ratio) > 1e-6
+        for ratio, default_ratio in zip(factor, default_factor, strict=True)
     )
     if start is not None and not start.card.factors and is_different:
-        reason = f"the model specified with --from was trained for a factor of {default}"
+        reason = f"the model specified with --from was trained for a factor of {default_factor}"
         raise UsageError(
             f"factor {factor}",
             reason,
@@ -118,7 +116,7 @@ def _factor(
     return factor
 
 
-def _volumes(
+def _draw_volumes(
     reader: SeriesReader, low: SeriesReader | None, max_volumes: int, rng: np.random.Generator
 ) -> Iterator[tuple[int, Float32, Float32 | None]]:
     """Yield number, volume and measured low-resolution volume (or None) of random volumes."""
@@ -129,9 +127,8 @@ def _volumes(
             f"found {low.shape[3]} volumes, but the high-resolution image has {count} volumes",
             "use images of the same run",
         )
-    for index in sorted(
-        int(index) for index in rng.choice(count, min(count, max_volumes), replace=False)
-    ):
+    indices = rng.choice(count, min(count, max_volumes), replace=False)
+    for index in sorted(map(int, indices)):
         yield index, reader.volume(index), None if low is None else low.volume(index)
     for open_reader in (reader, low):
         if open_reader is not None:

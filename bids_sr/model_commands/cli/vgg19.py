@@ -30,8 +30,9 @@ from bids_sr.model_commands.cli.options import Vgg19Options
 
 BASE = "https://download.pytorch.org/models"
 """Address of torchvision's folder of weights."""
-_DOWNLOAD_BYTES, _KEPT_BYTES = 575_000_000, 81_000_000
-_CHUNK = 1 << 20  # bytes per read operation
+# sizes of torchvision's file and of the stored convolutions
+_DOWNLOAD_BYTES, _STORED_BYTES = 575_000_000, 81_000_000
+_CHUNK_BYTES = 1 << 20  # bytes per read operation
 _TIMEOUT_S = 60.0  # s without receiving data
 # s, age of an unfinished download after which no process is still writing it
 _ABANDONED_S = 3600.0
@@ -63,13 +64,13 @@ def install_vgg19(options: Vgg19Options, *, base: str = BASE, digits: str = VGG1
         If there is not enough space for the download or the weights.
     """
     target = installed_vgg19()
-    if options.file is None and _is_kept(target):
+    if options.file is None and _is_installed(target):
         print(f"{target}: the VGG-19 weights are already stored in this file")
         return DONE
     _check_target(target)
     address = f"{base}/{VGG19_SOURCE}"
     if not options.download:
-        source = options.file or _torch_cache() / VGG19_SOURCE
+        source = options.file or _get_torch_cache() / VGG19_SOURCE
         if options.file is None and not source.is_file():
             raise UsageError(
                 f"{source}",
@@ -78,11 +79,11 @@ def install_vgg19(options: Vgg19Options, *, base: str = BASE, digits: str = VGG1
                 f"download {address} (575 MB) with {VGG19_COMMAND} --download, or download"
                 f" the file on another computer and run {VGG19_COMMAND} FILE",
             )
-        _keep(source, target, digits)
+        _store_weights(source, target, digits)
         return DONE
     try:
         with _download_file(address, target.parent) as source:
-            _keep(source, target, digits, address)
+            _store_weights(source, target, digits, address)
     except _DownloadFailed as error:
         print_error(
             f"bids-sr-models: {address} could not be downloaded: {error}. Try again, or"
@@ -96,7 +97,7 @@ class _DownloadFailed(Exception):
     """Error that the server cannot be reached, rejects the request, or ends the transfer early."""
 
 
-def _is_kept(target: Path) -> bool:
+def _is_installed(target: Path) -> bool:
     """Return whether usable weights are already stored."""
     if not target.is_file():
         return False
@@ -131,32 +132,49 @@ def _check_target(target: Path) -> None:
         raise UsageError(f"{target}", "the directory is not writable", fix)
 
 
-def _torch_cache() -> Path:
+def _get_torch_cache() -> Path:
     """Return the download folder of torch."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     torch_home = os.environ.get("TORCH_HOME") or str(Path(cache, "torch"))
     return Path(os.path.expanduser(torch_home), "hub", "checkpoints")
 
 
-def _keep(source: Path, target: Path, digits: str, address: str = "") -> None:
+def _store_weights(source: Path, target: Path, digits: str, address: str = "") -> None:
     """Convert and write the weights if the checksum is correct, and print their path.
 
     `address` is the origin of a downloaded `source`, and "" for a file of the user.
     """
-    from bids_sr.networks import ChecksumError, convert_vgg19
-
     name = address or str(source)
     if source.suffix == ".safetensors":
         reason = "the weights have already been converted to a .safetensors file"
         raise UsageError(
             name, reason, f"use the file directly: bids-sr ... --vgg-weights {source}"
         )
+    content = _convert_weights(source, digits, name, is_download=bool(address))
+    write_bytes(target, content)
+    print(
+        f"{target}: stored the convolutional layers of VGG-19 ({len(content) / _MB:.0f} MB)"
+        f" from {name}"
+    )
+    print(
+        "These weights are used by the methods srgan and cpce of bids-sr and bids-sr-models with"
+        " --recipe paper, unless another file is specified with --vgg-weights."
+    )
+
+
+def _convert_weights(source: Path, digits: str, name: str, *, is_download: bool) -> bytes:
+    """Return the content of the safetensors file; reject other files than torchvision's.
+
+    `name` is the path or address in messages.
+    """
+    from bids_sr.networks import ChecksumError, convert_vgg19
+
     try:
-        content = convert_vgg19(source, digits)
+        return convert_vgg19(source, digits)
     except ChecksumError as error:
         fix = (
             "the response may come from a proxy server; try again, or use another network"
-            if address
+            if is_download
             else f"download the file again with {VGG19_COMMAND} --download, or from"
             f" {BASE}/{VGG19_SOURCE}"
         )
@@ -177,32 +195,23 @@ def _keep(source: Path, target: Path, digits: str, address: str = "") -> None:
             str(error).replace(str(source), name),
             remedy=f"specify the torchvision file {VGG19_SOURCE}",
         ) from error
-    write_bytes(target, content)
-    print(
-        f"{target}: stored the convolutional layers of VGG-19 ({len(content) / _MB:.0f} MB)"
-        f" from {name}"
-    )
-    print(
-        "These weights are used by the methods srgan and cpce of bids-sr and bids-sr-models with"
-        " --recipe paper, unless another file is specified with --vgg-weights."
-    )
 
 
 @contextmanager
 def _download_file(address: str, folder: Path) -> Iterator[Path]:
     """Download a file for the duration of the context."""
-    for old_part in folder.glob(f".{VGG19_SOURCE}.*.part"):
-        if time.time() - old_part.stat().st_mtime > _ABANDONED_S:
-            old_part.unlink(missing_ok=True)
-    part = temporary_name(folder / VGG19_SOURCE)
+    for old_file in folder.glob(f".{VGG19_SOURCE}.*.part"):
+        if time.time() - old_file.stat().st_mtime > _ABANDONED_S:
+            old_file.unlink(missing_ok=True)
+    temporary_file = temporary_name(folder / VGG19_SOURCE)
     try:
-        _download(address, part)
-        yield part
+        _download(address, temporary_file)
+        yield temporary_file
     finally:
-        part.unlink(missing_ok=True)
+        temporary_file.unlink(missing_ok=True)
 
 
-def _download(address: str, part: Path) -> None:
+def _download(address: str, target: Path) -> None:
     """Write the response of an address to a file.
 
     Raises
@@ -211,15 +220,15 @@ def _download(address: str, part: Path) -> None:
         If there is not enough space, before or during the download.
     """
     try:
-        with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as answer:
-            size = int(answer.headers.get("Content-Length") or _DOWNLOAD_BYTES)
-            n_bytes = size + _KEPT_BYTES
-            if shutil.disk_usage(part.parent).free < n_bytes:
-                raise DiskFullError(part.parent, n_bytes)
+        with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as response:
+            size = int(response.headers.get("Content-Length") or _DOWNLOAD_BYTES)
+            required_bytes = size + _STORED_BYTES
+            if shutil.disk_usage(target.parent).free < required_bytes:
+                raise DiskFullError(target.parent, required_bytes)
             print(f"Downloading {address} ({size / _MB:.0f} MB)", flush=True)
             n_received, show_progress = 0, progress_line()
-            with part.open("wb") as stream:
-                while chunk := answer.read(_CHUNK):
+            with target.open("wb") as stream:
+                while chunk := response.read(_CHUNK_BYTES):
                     stream.write(chunk)
                     n_received += len(chunk)
                     show_progress("MB", n_received // _MB, size // _MB)
@@ -233,7 +242,7 @@ def _download(address: str, part: Path) -> None:
         if isinstance(error, DiskFullError):
             raise
         if error.errno in DISK_FULL_ERRNOS:
-            raise DiskFullError(part.parent, n_bytes) from error
+            raise DiskFullError(target.parent, required_bytes) from error
         raise _DownloadFailed(str(error)) from error
-    if "Content-Length" in answer.headers and n_received < size:
+    if "Content-Length" in response.headers and n_received < size:
         raise _DownloadFailed(f"the download ended after {n_received} of {size} bytes")

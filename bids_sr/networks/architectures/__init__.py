@@ -1,5 +1,5 @@
 """Architectures of networks and critics, as torch modules.
 
 Recipes name them by module and class, ``network("srresnet.SRResNet")``, and choose their sizes;
-see `bids_sr.sr.methods`. Losses and training are in the folders beside this one.
+see `bids_sr.sr.methods`.
 """

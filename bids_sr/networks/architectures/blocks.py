@@ -39,20 +39,20 @@ class PReLUResidualBlock(nn.Module):
     ----------
     width : int
         Number of channels.
-    start : float, optional
+    initial_scale : float, optional
         Factor on the initial weights of the second convolution. With small values, the block is
         close to the identity at first, so that a deep network without normalization can take large
         steps.
     """
 
-    def __init__(self, width: int, *, start: float = 1.0) -> None:
+    def __init__(self, width: int, *, initial_scale: float = 1.0) -> None:
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.activation = nn.PReLU(width)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        if start != 1.0:
+        if initial_scale != 1.0:
             with torch.no_grad():
-                self.second.weight.mul_(start)
+                self.second.weight.mul_(initial_scale)
                 assert self.second.bias is not None
                 self.second.bias.zero_()
 
@@ -92,12 +92,13 @@ class ResidualBlock(nn.Module):
         return x + self.layers(x)
 
 
-def shuffle(x: Tensor, factor: tuple[int, int]) -> Tensor:
+def shuffle_channels(features: Tensor, factor: tuple[int, int]) -> Tensor:
     """Rearrange channels into voxels, (N, C * fx * fy, X, Y) -> (N, C, X * fx, Y * fy).
 
-    Acquired voxel i becomes voxels i * f … i * f + f - 1.
+    Acquired voxel i becomes voxels i * f … i * f + f - 1. The two factors (fx, fy) may differ,
+    unlike in torch's pixel shuffle.
     """
-    n, channels, rows, columns = x.shape
+    n_images, n_channels, rows, columns = features.shape
     fx, fy = factor
-    x = x.reshape(n, channels // (fx * fy), fx, fy, rows, columns)
-    return x.permute(0, 1, 4, 2, 5, 3).reshape(n, -1, rows * fx, columns * fy)
+    blocks = features.reshape(n_images, n_channels // (fx * fy), fx, fy, rows, columns)
+    return blocks.permute(0, 1, 4, 2, 5, 3).reshape(n_images, -1, rows * fx, columns * fy)

@@ -16,8 +16,9 @@ from torch.nn import functional
 
 from bids_sr.networks.architectures.blocks import init_zero
 
+# number of filters in each feature block of `CircleNet`
 WIDTHS = (64, 54, 48, 43, 39, 35, 31, 28, 25, 22, 18, 16)
-SLOPE = 0.1  # of the leaky ReLU
+SLOPE = 0.1  # slope of the leaky ReLU for negative values
 
 
 def decreasing_widths(first: int, last: int, count: int, gamma: float = 1.5) -> tuple[int, ...]:
@@ -72,35 +73,39 @@ class CircleResamplingNet(nn.Module):
             )
             for k, (in_channels, width) in enumerate(pairwise((channels, *widths)))
         )
-        total, joined = sum(widths), branches[0] + branches[2]
+        total_width, joined_width = sum(widths), branches[0] + branches[2]
         self.first = nn.Sequential(
-            nn.Conv2d(total, branches[0], 1), nn.LeakyReLU(SLOPE), nn.Dropout(dropout)
+            nn.Conv2d(total_width, branches[0], 1), nn.LeakyReLU(SLOPE), nn.Dropout(dropout)
         )
         self.second = nn.Sequential(
-            nn.Conv2d(total, branches[1], 1),
+            nn.Conv2d(total_width, branches[1], 1),
             nn.LeakyReLU(SLOPE),
             nn.Dropout(dropout),
             nn.Conv2d(branches[1], branches[2], 3, padding=1),
             nn.Dropout(dropout),
         )
         self.joined = nn.Sequential(
-            nn.Conv2d(joined, joined, 3, padding=1),
-            nn.ConvTranspose2d(joined, joined // 2, 4, stride=2, padding=1),
+            nn.Conv2d(joined_width, joined_width, 3, padding=1),
+            nn.ConvTranspose2d(joined_width, joined_width // 2, 4, stride=2, padding=1),
             nn.LeakyReLU(SLOPE),
         )
-        self.tail = nn.Conv2d(joined // 2, channels, 3, padding=1, bias=False)
+        self.tail = nn.Conv2d(joined_width // 2, channels, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return images of the other resolution on the same grid."""
         rows, columns = x.shape[-2:]
-        maps: list[Tensor] = []
-        features = functional.pad(x, (0, columns % 2, 0, rows % 2))
-        for block in self.blocks:
-            features = block(features)
-            maps.append(features)
-        all_maps = torch.cat(maps, 1)
-        joined = self.joined(torch.cat((self.first(all_maps), self.second(all_maps)), 1))
-        return x + self.tail(joined)[..., :rows, :columns]
+        padded_image = functional.pad(x, (0, columns % 2, 0, rows % 2))
+        features = _concatenate_outputs(self.blocks, padded_image)
+        branches = torch.cat((self.first(features), self.second(features)), 1)
+        return x + self.tail(self.joined(branches))[..., :rows, :columns]
+
+
+def _concatenate_outputs(blocks: nn.ModuleList, x: Tensor) -> Tensor:
+    """Apply blocks one after another, and return the outputs of all blocks as channels."""
+    outputs: list[Tensor] = []
+    for block in blocks:
+        outputs.append(block(outputs[-1] if outputs else x))
+    return torch.cat(outputs, 1)
 
 
 class CircleNet(nn.Module):
@@ -136,23 +141,25 @@ class CircleNet(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(in_channels, width, 3, padding=1), nn.LeakyReLU(0.1), nn.Dropout(dropout)
+                nn.Conv2d(in_channels, width, 3, padding=1),
+                nn.LeakyReLU(SLOPE),
+                nn.Dropout(dropout),
             )
             for in_channels, width in pairwise((channels, *widths))
         )
-        total = sum(widths)
-        self.first = nn.Sequential(nn.Conv2d(total, branches[0], 1), nn.LeakyReLU(0.1))
+        total_width = sum(widths)
+        self.first = nn.Sequential(nn.Conv2d(total_width, branches[0], 1), nn.LeakyReLU(SLOPE))
         self.second = nn.Sequential(
-            nn.Conv2d(total, branches[1], 1),
-            nn.LeakyReLU(0.1),
+            nn.Conv2d(total_width, branches[1], 1),
+            nn.LeakyReLU(SLOPE),
             nn.Conv2d(branches[1], branches[1], 3, padding=1),
-            nn.LeakyReLU(0.1),
+            nn.LeakyReLU(SLOPE),
         )
         self.joined = nn.Sequential(
             nn.Conv2d(sum(branches), joined[0], 3, padding=1),
-            nn.LeakyReLU(0.1),
+            nn.LeakyReLU(SLOPE),
             nn.Conv2d(joined[0], joined[1], 3, padding=1),
-            nn.LeakyReLU(0.1),
+            nn.LeakyReLU(SLOPE),
         )
         self.tail = nn.Conv2d(joined[1], channels, 3, padding=1)
         # the network learns the difference between the images, which is zero at first
@@ -160,12 +167,6 @@ class CircleNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return images of the other resolution on the same grid."""
-        maps: list[Tensor] = []
-        features = x
-        for block in self.blocks:
-            features = block(features)
-            maps.append(features)
-        all_maps = torch.cat(maps, 1)
-        return x + self.tail(
-            self.joined(torch.cat((self.first(all_maps), self.second(all_maps)), 1))
-        )
+        features = _concatenate_outputs(self.blocks, x)
+        branches = torch.cat((self.first(features), self.second(features)), 1)
+        return x + self.tail(self.joined(branches))

@@ -38,9 +38,12 @@ class CPCENet(nn.Module):
     def __init__(self, channels: int = 1, *, width: int = 32, skip: bool = False) -> None:
         super().__init__()
         self.skip = skip
-        self.down = nn.ModuleList(nn.Conv2d(n, width, 3) for n in (channels, width, width, width))
+        self.down = nn.ModuleList(
+            nn.Conv2d(in_channels, width, 3) for in_channels in (channels, width, width, width)
+        )
         self.up = nn.ModuleList(
-            nn.ConvTranspose2d(n, width, 3) for n in (width, 2 * width, 2 * width)
+            nn.ConvTranspose2d(in_channels, width, 3)
+            for in_channels in (width, 2 * width, 2 * width)
         )
         self.tail = nn.ConvTranspose2d(2 * width, channels, 3)
         if skip:
@@ -48,13 +51,13 @@ class CPCENet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return sharpened images on the same grid."""
-        maps: list[Tensor] = []
+        skip_connections: list[Tensor] = []
         features = x
         for layer in self.down:
             features = layer(features).relu()
-            maps.append(features)
-        maps.pop()
+            skip_connections.append(features)
+        skip_connections.pop()  # the smallest feature map is the input of the deconvolutions
         for layer in self.up:
-            features = torch.cat((layer(features).relu(), maps.pop()), 1)
-        out = self.tail(features)
-        return x + out if self.skip else out
+            features = torch.cat((layer(features).relu(), skip_connections.pop()), 1)
+        output = self.tail(features)
+        return x + output if self.skip else output

@@ -21,36 +21,40 @@ class Critic(nn.Module):
         Layers from images to features.
     score : Sequence[torch.nn.Module]
         Layers from features to scores.
-    smallest : int, optional
+    min_side : int, optional
         Smallest side (voxels); smaller images are zero-padded.
     """
 
     def __init__(
-        self, features: Sequence[nn.Module], score: Sequence[nn.Module], *, smallest: int = 1
+        self, features: Sequence[nn.Module], score: Sequence[nn.Module], *, min_side: int = 1
     ) -> None:
         super().__init__()
-        self.smallest = smallest
+        self.min_side = min_side
         self.features, self.score = nn.Sequential(*features), nn.Sequential(*score)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the scores of images (N, C, X, Y), before any sigmoid."""
-        x, y = (max(0, self.smallest - side) for side in image.shape[-2:])
-        if x or y:
-            image = nn.functional.pad(image, (0, y, 0, x))
+        missing_rows, missing_columns = (max(0, self.min_side - side) for side in image.shape[-2:])
+        if missing_rows or missing_columns:
+            image = nn.functional.pad(image, (0, missing_columns, 0, missing_rows))
         return self.score(self.features(image))
 
 
-def _stages(
+def _build_stages(
     channels: int, widths: Sequence[int], layers: Callable[[int, int], Sequence[nn.Module]]
 ) -> list[nn.Module]:
     """Return the layers of all stages.
 
     `layers` is a function from input and output channels to the layers of a stage.
     """
-    return [layer for pair in pairwise((channels, *widths)) for layer in layers(*pair)]
+    return [
+        layer
+        for in_channels, out_channels in pairwise((channels, *widths))
+        for layer in layers(in_channels, out_channels)
+    ]
 
 
-def _pair(in_channels: int, out_channels: int) -> list[nn.Module]:
+def _build_convolution_pair(in_channels: int, out_channels: int) -> list[nn.Module]:
     """Return two 3x3 convolutions with leaky ReLU, the second with stride 2."""
     return [
         nn.Conv2d(in_channels, out_channels, 3, padding=1),
@@ -60,10 +64,11 @@ def _pair(in_channels: int, out_channels: int) -> list[nn.Module]:
     ]
 
 
-def _dense(width: int, side: int, dense: int) -> list[nn.Module]:
-    """Return layers from features to one score per image.
+def _build_score_layers(width: int, side: int, dense: int) -> list[nn.Module]:
+    """Return layers from features with `width` channels to one score per image.
 
-    Features are averaged to `side` x `side` voxels, followed by two dense layers.
+    Features are averaged to `side` x `side` voxels, followed by two dense layers with `dense`
+    features between them.
     """
     return [
         nn.AdaptiveAvgPool2d(side),
@@ -101,7 +106,10 @@ def srgan_critic(
         without batch normalization, the score hardly depends on the image at first, and a critic
         that is trained for only some hundred steps learns nothing.
     """
-    critic = Critic(_stages(channels, widths, _pair), _dense(widths[-1], 2, dense))
+    critic = Critic(
+        _build_stages(channels, widths, _build_convolution_pair),
+        _build_score_layers(widths[-1], 2, dense),
+    )
     if he:
         for module in critic.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -129,7 +137,10 @@ def cpce_critic(
     dense : int, optional
         Number of features between the two dense layers, 1024 in the paper.
     """
-    return Critic(_stages(channels, widths, _pair), _dense(widths[-1], 8, dense))
+    return Critic(
+        _build_stages(channels, widths, _build_convolution_pair),
+        _build_score_layers(widths[-1], 8, dense),
+    )
 
 
 def circle_critic(
@@ -159,18 +170,21 @@ def circle_critic(
         Stride of the last convolution, 1 or 2. Features are averaged to the size that they have
         for patches of 64 voxels.
     """
-    strides = iter((*[2] * (len(widths) - 1), last_stride))
-
-    def stage(in_channels: int, out_channels: int) -> list[nn.Module]:
-        stride = next(strides)
-        padding = [nn.ZeroPad2d((1, 2, 1, 2))] if stride == 1 else []  # keeps the size
-        convolution = nn.Conv2d(
-            in_channels, out_channels, 4, stride=stride, padding=1 if stride == 2 else 0
-        )
-        return [*padding, convolution, nn.InstanceNorm2d(out_channels), nn.LeakyReLU(0.2)]
-
+    strides = [*[2] * (len(widths) - 1), last_stride]
+    features: list[nn.Module] = []
+    for (in_channels, out_channels), stride in zip(
+        pairwise((channels, *widths)), strides, strict=True
+    ):
+        if stride == 1:
+            features.append(nn.ZeroPad2d((1, 2, 1, 2)))  # keeps the size
+        padding = 1 if stride == 2 else 0
+        features += [
+            nn.Conv2d(in_channels, out_channels, 4, stride=stride, padding=padding),
+            nn.InstanceNorm2d(out_channels),
+            nn.LeakyReLU(0.2),
+        ]
     side = 4 if last_stride == 2 else 8
-    return Critic(_stages(channels, widths, stage), _dense(widths[-1], side, dense))
+    return Critic(features, _build_score_layers(widths[-1], side, dense))
 
 
 def guiding_critic(
@@ -208,16 +222,19 @@ def guiding_critic(
         authors.
     """
 
-    def stage(in_channels: int, out_channels: int) -> list[nn.Module]:
+    def build_stage(in_channels: int, out_channels: int) -> list[nn.Module]:
         convolution = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1)
         return [convolution, nn.LeakyReLU(slope), nn.Dropout(dropout)]
 
-    features = _stages(channels, [width * 2**k for k in range(4)], stage)
-    last = nn.Conv2d(8 * width, 1, 3, padding=1)
-    activation = [nn.LeakyReLU(slope)] if activated else []
-    pool = nn.AdaptiveAvgPool2d(grid)
-    score = [last, *activation, pool, nn.Flatten(), nn.Linear(grid * grid, 1)]
-    return Critic(features, score, smallest=16)
+    features = _build_stages(channels, [width * 2**k for k in range(4)], build_stage)
+    score = [
+        nn.Conv2d(8 * width, 1, 3, padding=1),
+        *([nn.LeakyReLU(slope)] if activated else []),
+        nn.AdaptiveAvgPool2d(grid),
+        nn.Flatten(),
+        nn.Linear(grid * grid, 1),
+    ]
+    return Critic(features, score, min_side=16)
 
 
 class PatchCritic(nn.Module):

@@ -37,5 +37,5 @@ class ResNet2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return sharpened slices on the same grid, given interpolated slices."""
-        out: Tensor = self.tail(self.body(self.head(x)))
-        return x + out if self.skip else out
+        output: Tensor = self.tail(self.body(self.head(x)))
+        return x + output if self.skip else output

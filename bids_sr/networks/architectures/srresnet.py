@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from bids_sr.io.grids import Factor
-from bids_sr.networks.architectures.blocks import PReLUResidualBlock, init_zero, shuffle
+from bids_sr.networks.architectures.blocks import PReLUResidualBlock, init_zero, shuffle_channels
 from bids_sr.sr.operators import make_plane_conversion
 from bids_sr.sr.recipe import require_in_plane
 
@@ -66,11 +66,14 @@ class SubPixelNet(nn.Module):
         require_in_plane(factor)
         self.factor = (factor[0], factor[1])
         is_integer = all(f == int(f) for f in factor)
+        # integer factors in plane, or None if the network is applied to the zero-filled images
         self.steps = (int(factor[0]), int(factor[1])) if is_integer else None
         self.head = nn.Conv2d(channels, width, 3, padding=1)
-        self.body = nn.Sequential(*[PReLUResidualBlock(width, start=0.1) for _ in range(blocks)])
-        out = channels * (self.steps[0] * self.steps[1] if self.steps else 1)
-        self.tail = nn.Conv2d(width, out, 3, padding=1)
+        self.body = nn.Sequential(
+            *[PReLUResidualBlock(width, initial_scale=0.1) for _ in range(blocks)]
+        )
+        voxels_per_acquired_voxel = self.steps[0] * self.steps[1] if self.steps else 1
+        self.tail = nn.Conv2d(width, channels * voxels_per_acquired_voxel, 3, padding=1)
         init_zero(self.tail)  # the untrained network is zero filling
 
     def forward(self, x: Tensor) -> Tensor:
@@ -78,21 +81,21 @@ class SubPixelNet(nn.Module):
 
         Images are (N, C, x, y) on the acquired grid, and (N, C, X, Y) on the high-resolution grid.
         """
-        level = make_plane_conversion(x, self.factor)
-        filled = level.up(x)
-        detail = self._detail(x if self.steps else filled)
-        return filled + detail - level.low(detail)
+        conversion = make_plane_conversion(x, self.factor)
+        zero_filled = conversion.up(x)
+        detail = self._compute_detail(x if self.steps else zero_filled)
+        return zero_filled + detail - conversion.low(detail)
 
-    def departure(self, x: Tensor) -> Tensor:
+    def compute_added_detail(self, x: Tensor) -> Tensor:
         """Return the detail that `forward` adds to zero filling (N, C, X, Y), up to rounding.
 
         `x` are images on the acquired grid (N, C, x, y).
         """
-        level = make_plane_conversion(x, self.factor)
-        detail = self._detail(x if self.steps else level.up(x))
-        return detail - level.low(detail)
+        conversion = make_plane_conversion(x, self.factor)
+        detail = self._compute_detail(x if self.steps else conversion.up(x))
+        return detail - conversion.low(detail)
 
-    def _detail(self, x: Tensor) -> Tensor:
+    def _compute_detail(self, x: Tensor) -> Tensor:
         """Return the network's image on the high-resolution grid, with all spatial frequencies."""
         detail = self.tail(self.body(self.head(x)))
-        return shuffle(detail, self.steps) if self.steps else detail
+        return shuffle_channels(detail, self.steps) if self.steps else detail

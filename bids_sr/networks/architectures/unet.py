@@ -20,7 +20,8 @@ from bids_sr.networks.architectures.blocks import init_zero
 OutputLayer = Literal["plain", "sigmoid", "residual"]
 _ImageSizes = Literal["power of two", "multiple"]
 _BlockFactory = Callable[[int, int], nn.Module]
-_Gate = Callable[[int], nn.Module]
+_GateFactory = Callable[[int], nn.Module]
+# channels of each level of the published network, from high to low resolution
 WIDTHS = (64, 128, 256, 512, 1024)
 
 
@@ -51,7 +52,7 @@ class _Merge(nn.Module):
     """Decoder level: transposed convolution that doubles the grid, skip connection, and block."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, block: _BlockFactory, gate: _Gate | None
+        self, in_channels: int, out_channels: int, block: _BlockFactory, gate: _GateFactory | None
     ) -> None:
         super().__init__()
         self.up = nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
@@ -59,10 +60,10 @@ class _Merge(nn.Module):
         self.block = block(2 * out_channels, out_channels)
 
     def forward(self, features: Tensor, skip: Tensor) -> Tensor:
-        raised = self.up(features)
+        upsampled = self.up(features)
         if self.gate is not None:
-            skip = self.gate(raised, skip)
-        return self.block(torch.cat([raised, skip], dim=1))
+            skip = self.gate(upsampled, skip)
+        return self.block(torch.cat([upsampled, skip], dim=1))
 
 
 class UNet(nn.Module):
@@ -92,7 +93,7 @@ class UNet(nn.Module):
         *,
         widths: Sequence[int] = WIDTHS,
         block: _BlockFactory = _double_convolution,
-        gate: _Gate | None = None,
+        gate: _GateFactory | None = None,
         head: OutputLayer = "plain",
         sizes: _ImageSizes = "multiple",
     ) -> None:
@@ -101,10 +102,16 @@ class UNet(nn.Module):
         self.levels = len(widths) - 1
         self.first = block(channels, widths[0])
         self.down = nn.ModuleList(
-            [nn.Sequential(nn.MaxPool2d(2), block(a, b)) for a, b in pairwise(widths)]
+            [
+                nn.Sequential(nn.MaxPool2d(2), block(width, lower_width))
+                for width, lower_width in pairwise(widths)
+            ]
         )
         self.up = nn.ModuleList(
-            [_Merge(b, a, block, gate) for a, b in reversed(list(pairwise(widths)))]
+            [
+                _Merge(lower_width, width, block, gate)
+                for lower_width, width in pairwise(reversed(widths))
+            ]
         )
         self.last = nn.Conv2d(widths[0], channels, 1)
         if head == "residual":
@@ -113,26 +120,21 @@ class UNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return images of the same size; padding is removed from the output."""
         rows, columns = x.shape[-2], x.shape[-1]
-        padding = [
+        row_padding, column_padding = (
             _find_padded_side(side, self.levels, self.sizes) - side for side in (rows, columns)
-        ]
-        pad_before = [m // 2 for m in padding]
-        padded = functional.pad(
-            x,
-            (pad_before[1], padding[1] - pad_before[1], pad_before[0], padding[0] - pad_before[0]),
         )
-        features = [self.first(padded)]
-        for step in self.down:
-            features.append(step(features[-1]))
-        decoded = features.pop()
+        top, left = row_padding // 2, column_padding // 2
+        padded_image = functional.pad(x, (left, column_padding - left, top, row_padding - top))
+        encoder_maps = [self.first(padded_image)]
+        for level in self.down:
+            encoder_maps.append(level(encoder_maps[-1]))
+        features = encoder_maps.pop()
         for merge in self.up:
-            decoded = merge(decoded, features.pop())
-        out = self.last(decoded)[
-            ..., pad_before[0] : pad_before[0] + rows, pad_before[1] : pad_before[1] + columns
-        ]
+            features = merge(features, encoder_maps.pop())
+        output = self.last(features)[..., top : top + rows, left : left + columns]
         if self.head == "sigmoid":
-            return torch.sigmoid(out)
-        return x + out if self.head == "residual" else out
+            return torch.sigmoid(output)
+        return x + output if self.head == "residual" else output
 
 
 def normalized_convolution(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -158,8 +160,8 @@ def normalized_convolutions(in_channels: int, out_channels: int) -> nn.Sequentia
 class AttentionGate(nn.Module):
     """Attention gate that multiplies a skip connection by a learned mask between 0 and 1.
 
-    The mask is sigmoid(psi(relu(a(raised) + b(skip)))) with 1x1 convolutions a, b and psi. Source:
-    attention_unet, section 3.7; Oktay et al. 2018, equations 1 and 2.
+    The mask is sigmoid(psi(relu(a(upsampled) + b(skip)))) with 1x1 convolutions a, b and psi.
+    Source: attention_unet, section 3.7; Oktay et al. 2018, equations 1 and 2.
 
     Parameters
     ----------
@@ -179,23 +181,23 @@ class AttentionGate(nn.Module):
         self.from_skip = nn.Conv2d(channels, channels, 1, bias=False)
         self.to_mask = nn.Conv2d(channels, 1, 1)
 
-    def mask(self, raised: Tensor, skip: Tensor) -> Tensor:
+    def mask(self, upsampled: Tensor, skip: Tensor) -> Tensor:
         """Return the fraction of the skip connection that passes at each voxel (N, 1, X, Y).
 
         Parameters
         ----------
-        raised : Tensor
+        upsampled : Tensor
             Upsampled features of the level below (N, C, X, Y).
         skip : Tensor
             Features of the skip connection (N, C, X, Y).
         """
         norm = self.norm
-        joined = torch.relu(norm(self.from_raised(raised)) + norm(self.from_skip(skip)))
-        return torch.sigmoid(norm(self.to_mask(joined)))
+        features = torch.relu(norm(self.from_raised(upsampled)) + norm(self.from_skip(skip)))
+        return torch.sigmoid(norm(self.to_mask(features)))
 
-    def forward(self, raised: Tensor, skip: Tensor) -> Tensor:
+    def forward(self, upsampled: Tensor, skip: Tensor) -> Tensor:
         """Return the skip connection, weighted by the mask."""
-        return skip * self.mask(raised, skip)
+        return skip * self.mask(upsampled, skip)
 
 
 def attention_unet(

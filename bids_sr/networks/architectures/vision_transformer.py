@@ -63,8 +63,8 @@ class VisionTransformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return improved images on the same grid."""
         rows, columns = x.shape[-2], x.shape[-1]
-        padding = [-side % self.patch for side in (rows, columns)]
-        tokens = self.embed(functional.pad(x, (0, padding[1], 0, padding[0])))
+        padded_image = functional.pad(x, (0, -columns % self.patch, 0, -rows % self.patch))
+        tokens = self.embed(padded_image)
         grid = tokens.shape[-2:]
         position: Tensor = self.position
         if grid != position.shape[-2:]:
@@ -77,13 +77,13 @@ class VisionTransformer(nn.Module):
         patches = self.to_patch(self.norm(tokens)).reshape(
             len(x), *grid, -1, self.patch, self.patch
         )
-        out = patches.permute(0, 3, 1, 4, 2, 5).reshape(
+        image = patches.permute(0, 3, 1, 4, 2, 5).reshape(
             len(x), -1, grid[0] * self.patch, grid[1] * self.patch
         )
-        out = out[..., :rows, :columns]
+        output = image[..., :rows, :columns]
         if self.head == "sigmoid":
-            return torch.sigmoid(out)
-        return x + out if self.head == "residual" else out
+            return torch.sigmoid(output)
+        return x + output if self.head == "residual" else output
 
 
 class _AttentionBlock(nn.Module):
@@ -104,11 +104,13 @@ class _AttentionBlock(nn.Module):
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        n, count, width = tokens.shape
+        """Return tokens of the same shape (N, tokens, width)."""
+        n_images, n_tokens, width = tokens.shape
         projections = self.to_qkv(self.before_attention(tokens)).reshape(
-            n, count, 3, self.heads, width // self.heads
+            n_images, n_tokens, 3, self.heads, width // self.heads
         )
         query, key, value = projections.permute(2, 0, 3, 1, 4).unbind(0)
-        attended = functional.scaled_dot_product_attention(query, key, value)
-        tokens = tokens + self.joined(attended.transpose(1, 2).reshape(n, count, width))
+        attention = functional.scaled_dot_product_attention(query, key, value)
+        joined_heads = attention.transpose(1, 2).reshape(n_images, n_tokens, width)
+        tokens = tokens + self.joined(joined_heads)
         return tokens + self.mlp(self.before_mlp(tokens))

@@ -41,8 +41,8 @@ class ConventionalNet3d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return sharpened volumes on the same grid, given interpolated volumes."""
-        out = self.tail(self.body(x))
-        return x + out if self.skip else out
+        output = self.tail(self.body(x))
+        return x + output if self.skip else output
 
 
 class ResNet3d(nn.Module):
@@ -67,8 +67,8 @@ class ResNet3d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return sharpened volumes on the same grid, given interpolated volumes."""
-        out = self.tail(self.body(self.head(x)))
-        return x + out if self.skip else out
+        output = self.tail(self.body(self.head(x)))
+        return x + output if self.skip else output
 
 
 class ResNetCritic3d(nn.Module):

@@ -35,11 +35,12 @@ def unit_range(image: Array, mask: Array) -> tuple[Array, float]:
     ValueError
         If there is no positive intensity within the mask.
     """
-    inside = np.asarray(mask) > 0
-    top = float(np.percentile(image[inside], _TOP_PERCENTILE)) if inside.any() else 0.0
-    if not np.isfinite(top) or top <= 0:
+    is_inside = np.asarray(mask) > 0
+    scale = float(np.percentile(image[is_inside], _TOP_PERCENTILE)) if is_inside.any() else 0.0
+    if not np.isfinite(scale) or scale <= 0:
         raise ValueError("the image has no positive intensities within the brain mask")
-    return np.where(inside, np.clip(image / np.float32(top), 0, 1), 0).astype(np.float32), top
+    scaled_image = np.where(is_inside, np.clip(image / np.float32(scale), 0, 1), 0)
+    return scaled_image.astype(np.float32), scale
 
 
 def joined_contrasts(contrasts: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,20 +14,31 @@ from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.networks.data.images import TrainingDataError, TrainingImages, check_images, checksums
-from bids_sr.networks.data.symmetries import Symmetry, apply_symmetry, symmetries
+from bids_sr.networks.data.symmetries import Symmetry, apply_symmetry, list_symmetries
 from bids_sr.networks.data.windows import (
     PreparedImage,
     Window,
-    corners_inside,
+    find_corners,
     prepare,
     shift_image,
 )
 from bids_sr.sr.models.domain import image_entries
 from bids_sr.sr.operators import Degradation, get_operator, make_plane_conversion, upsample_slices
-from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.recipe import Augmentation, Recipe
 
 _MIN_MASK_FRACTION = 0.02  # smallest fraction of mask voxels in a slice used for training
 _MAX_POSITIONS = 1 << 16  # window positions stored per slice range; a fixed sample, to save memory
+# description of the intensity scale in the model card, by the recipe's rule (`Recipe.intensity`)
+_INTENSITY_RULES = {
+    "percentile": (
+        "the 99th percentile of each low-resolution image within the mask is scaled to 1"
+    ),
+    "unit": "the maximum of each low-resolution image is scaled to 1",
+    "range": "the minimum of each low-resolution image is scaled to 0 and the maximum to 1",
+}
+
+_Slice = tuple[int, int]  # image index, and slice index along the third axis
+_ImageWindow = tuple[int, Window]  # image index, and window in this image
 
 
 @frozen
@@ -68,9 +80,10 @@ class Region:
     slices: tuple[int, int]
 
 
-def split_regions(
-    regions: tuple[Region, ...], hold_out: int
-) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
+_Regions = tuple[Region, ...]
+
+
+def split_regions(regions: _Regions, hold_out: int) -> tuple[_Regions, _Regions]:
     """Split regions into training and held-out regions.
 
     Every `hold_out`-th region is held out, beginning in the middle of the first `hold_out`
@@ -81,16 +94,13 @@ def split_regions(
 
 
 @lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+def _shuffle_patches(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     """Return the order of patches in an epoch, a permutation of `count` numbers."""
     return np.random.default_rng([seed, 0, epoch]).permutation(count)
 
 
-_Slice = tuple[int, int]  # image index, and slice index along the third axis
-
-
 @lru_cache(maxsize=4)
-def _slice_batches(
+def _shuffle_slices(
     groups: tuple[tuple[_Slice, ...], ...], size: int, seed: int, epoch: int
 ) -> tuple[tuple[_Slice, ...], ...]:
     """Divide all slices into the batches of one epoch, in random order.
@@ -120,14 +130,59 @@ def _slice_batches(
     return tuple(batches[k] for k in rng.permutation(len(batches)))
 
 
+def _count_batches(groups: Sequence[Sequence[_Slice]], size: int) -> int:
+    """Return the number of batches per epoch, with at most `size` slices of one group each."""
+    return sum(-(-len(group) // size) for group in groups)
+
+
+def _get_sides(window: Window) -> tuple[int, ...]:
+    """Return the side lengths of a window (voxels)."""
+    return tuple(stop - start for start, stop in window)
+
+
+class _SliceVariation(NamedTuple):
+    """Variation of a batch of whole slices (see `Augmentation`).
+
+    Parameters
+    ----------
+    shift : tuple[float, float]
+        Shift along both in-plane axes (voxels).
+    gamma, gain : float
+        Exponent and factor of the intensities.
+    noise_sd : float
+        Standard deviation of the noise, in the intensity unit of the network.
+    noise_seed : int
+        Seed of the noise.
+    """
+
+    shift: tuple[float, float]
+    gamma: float
+    gain: float
+    noise_sd: float
+    noise_seed: int
+
+
+def _draw_variation(rng: np.random.Generator, augmentation: Augmentation) -> _SliceVariation:
+    """Draw the variation of a batch of whole slices."""
+    shift = (
+        float(rng.uniform(-augmentation.shift, augmentation.shift)),
+        float(rng.uniform(-augmentation.shift, augmentation.shift)),
+    )
+    gamma = float(np.exp(rng.normal(0, augmentation.gamma)))
+    gain = float(np.exp(rng.normal(0, augmentation.gain)))
+    noise_sd = float(rng.uniform(0, 2 * augmentation.noise))
+    noise_seed = int(rng.integers(2**31))
+    return _SliceVariation(shift, gamma, gain, noise_sd, noise_seed)
+
+
 class Examples:
     """Training examples cut from images, at the trained factor or at randomly drawn factors.
 
-    Attribute `train` contains the regions used for training, and `held` the held-out regions. If
-    any image is marked for validation (`TrainingImage.validation`), the marked images are held
-    out. Otherwise, whole images are held out if there are at least three images. With fewer
-    images, every n-th slice (2D) or the last n-th of the brain (3D) of each image is held out,
-    with n from the recipe (`Recipe.hold_out`).
+    Attribute `training_regions` contains the regions used for training, and `held_out_regions` the
+    regions that are only scored. If any image is marked for validation
+    (`TrainingImage.validation`), the marked images are held out. Otherwise, whole images are held
+    out if there are at least three images. With fewer images, every n-th slice (2D) or the last
+    n-th of the brain (3D) of each image is held out, with n from the recipe (`Recipe.hold_out`).
 
     Raises
     ------
@@ -144,29 +199,26 @@ class Examples:
         device: str = "cpu",
     ) -> None:
         check_images(images, recipe, factor, ndim)
-        self.images, self.recipe, self.factor, self.ndim, self.device = (
-            images,
-            recipe,
-            factor,
-            ndim,
-            device,
-        )
+        self.images = images
+        self.recipe = recipe
+        self.factor = factor
+        self.ndim = ndim
+        self.device = device
         self.channels = images[0].channels
         # window borders must coincide with voxel borders of the low-resolution grid
-        self.aligned = recipe.upsampled_by is None or recipe.objective == "self"
-        self._prepared: dict[tuple[int, Factor], PreparedImage] = {}
-        self._places: dict[tuple[object, ...], NDArray[np.int64]] = {}
-        self._usable = [self._usable_slices(k) for k in range(len(images))]
-        self.train, self.held = self._parts()
+        self.is_aligned = recipe.upsampled_by is None or recipe.objective == "self"
+        self._prepared_images: dict[tuple[int, Factor], PreparedImage] = {}
+        self._window_corners: dict[tuple[object, ...], NDArray[np.int64]] = {}
+        self._usable_slices = [self._find_usable_slices(k) for k in range(len(images))]
+        self.training_regions, self.held_out_regions = self._split_images()
         if recipe.epochs_of_slices:
-            groups = self._slice_groups(self.train)
-            count = sum(-(-len(group) // recipe.batch) for group in groups)
-            self.recipe = replace(recipe, slice_batches=count)
+            groups = self._group_slices(self.training_regions)
+            self.recipe = replace(recipe, slice_batches=_count_batches(groups, recipe.batch))
 
     @property
     def slice_count(self) -> int:
         """Number of whole slices available for training."""
-        return sum(len(group) for group in self._slice_groups(self.train))
+        return sum(len(group) for group in self._group_slices(self.training_regions))
 
     def prepare(self, index: int, factor: Factor | None = None) -> PreparedImage:
         """Return an image prepared at a factor (default: the trained factor).
@@ -174,67 +226,91 @@ class Examples:
         Each image is prepared once per factor and cached.
         """
         key = (index, factor or self.factor)
-        if key not in self._prepared:
-            self._prepared[key] = prepare(self.images[index], self.recipe, key[1], self.device)
-        return self._prepared[key]
+        if key not in self._prepared_images:
+            self._prepared_images[key] = prepare(
+                self.images[index], self.recipe, key[1], self.device
+            )
+        return self._prepared_images[key]
 
-    def _usable_slices(self, index: int) -> list[int]:
+    def _find_usable_slices(self, index: int) -> list[int]:
         """Return the indices of the slices that show enough of the head.
 
         A slice is usable if at least 2 % of its voxels are in the mask. For epochs of whole
         slices, one mask voxel is sufficient. If the recipe uses every slice, all indices are
         returned.
         """
+        image = self.prepare(index)
         if self.recipe.every_slice:
-            return list(range(self.prepare(index).shape[2]))
-        part = self.prepare(index).inside[0].float().mean((0, 1))
-        if self.recipe.epochs_of_slices:
-            return [int(z) for z in torch.nonzero(part).flatten()]
-        return [int(z) for z in torch.nonzero(part >= _MIN_MASK_FRACTION).flatten()]
+            return list(range(image.shape[2]))
+        mask_fractions = image.mask[0].float().mean((0, 1))
+        is_usable = (
+            mask_fractions > 0
+            if self.recipe.epochs_of_slices
+            else mask_fractions >= _MIN_MASK_FRACTION
+        )
+        return [int(z) for z in torch.nonzero(is_usable).flatten()]
 
-    def _parts(self) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
-        """Divide the images into training and held-out regions."""
-        hold_out = self.recipe.hold_out
-        count = len(self.images)
+    def _split_images(self) -> tuple[_Regions, _Regions]:
+        """Return the training and held-out regions by the rules of the class."""
         if any(image.validation for image in self.images):
-            regions = [
-                Region(image=k, slices=(0, self.prepare(k).shape[2]))
-                for k in range(len(self.images))
-            ]
-            return tuple(p for p in regions if not self.images[p.image].validation), tuple(
-                p for p in regions if self.images[p.image].validation
+            return self._split_by_marks()
+        has_few_images = len(self.images) < 3
+        if self.ndim == 2 and has_few_images:
+            return self._split_slices()
+        if self.recipe.hold_out and has_few_images:
+            return self._split_volumes()
+        return split_regions(self._list_whole_images(), self.recipe.hold_out)
+
+    def _list_whole_images(self) -> _Regions:
+        """Return one region per image, with all of its slices."""
+        return tuple(
+            Region(image=k, slices=(0, self.prepare(k).shape[2])) for k in range(len(self.images))
+        )
+
+    def _split_by_marks(self) -> tuple[_Regions, _Regions]:
+        """Hold out the images that are marked for validation."""
+        regions = self._list_whole_images()
+        return (
+            tuple(region for region in regions if not self.images[region.image].validation),
+            tuple(region for region in regions if self.images[region.image].validation),
+        )
+
+    def _split_slices(self) -> tuple[_Regions, _Regions]:
+        """Hold out every n-th usable slice."""
+        regions = tuple(
+            Region(image=k, slices=(z, z + 1))
+            for k, usable_slices in enumerate(self._usable_slices)
+            for z in usable_slices
+        )
+        if len(regions) < 2:
+            raise TrainingDataError(
+                f"only {len(regions)} slices contain enough of the mask, but at least 2 "
+                "are required, because some slices are held out"
             )
-        if self.ndim == 2 and count < 3:
-            slices = tuple(
-                Region(image=k, slices=(z, z + 1)) for k in range(count) for z in self._usable[k]
+        return split_regions(regions, self.recipe.hold_out)
+
+    def _split_volumes(self) -> tuple[_Regions, _Regions]:
+        """Hold out the last n-th of the brain of each image."""
+        training_regions, held_out_regions = [], []
+        for k, usable_slices in enumerate(self._usable_slices):
+            image = self.prepare(k)
+            depth = image.shape[2]
+            step = image.ratios[2][0]
+            first, last = (
+                (usable_slices[0], usable_slices[-1]) if usable_slices else (0, depth - 1)
             )
-            if len(slices) < 2:
+            n_held_out = max(1, (last + 1 - first) // self.recipe.hold_out)
+            boundary = max(step, (last + 1 - n_held_out) // step * step)
+            if boundary >= depth:
                 raise TrainingDataError(
-                    f"only {len(slices)} slices contain enough of the mask, but at least 2 "
-                    "are required, because some slices are held out"
-                )
-            return split_regions(slices, hold_out)
-        depth = [self.prepare(k).shape[2] for k in range(count)]
-        if not hold_out or count >= 3:
-            return split_regions(
-                tuple(Region(image=k, slices=(0, n)) for k, n in enumerate(depth)), hold_out
-            )
-        train, held_out = [], []
-        for k, n in enumerate(depth):
-            p = self.prepare(k).steps[2][0]
-            brain = self._usable[k] or [0, n - 1]
-            part = max(1, (brain[-1] + 1 - brain[0]) // hold_out)
-            train_end = max(p, (brain[-1] + 1 - part) // p * p)
-            if train_end >= n:
-                raise TrainingDataError(
-                    f"{self.images[k].name}: {n} slices are too few to hold out some of the "
+                    f"{self.images[k].name}: {depth} slices are too few to hold out some of the "
                     "slices for validation"
                 )
-            train.append(Region(image=k, slices=(0, train_end)))
-            held_out.append(Region(image=k, slices=(train_end, n)))
-        return tuple(train), tuple(held_out)
+            training_regions.append(Region(image=k, slices=(0, boundary)))
+            held_out_regions.append(Region(image=k, slices=(boundary, depth)))
+        return tuple(training_regions), tuple(held_out_regions)
 
-    def batch(
+    def draw_batch(
         self,
         rng: np.random.Generator,
         regions: Sequence[Region],
@@ -264,64 +340,70 @@ class Examples:
         """
         augmentation, factor = self.recipe.augmentation, self.factor
         if self.recipe.factors:
-            factor = self.draw_factor(float(rng.choice(np.array(self.recipe.factors))))
+            factor = self.make_factor(float(rng.choice(np.array(self.recipe.factors))))
         if augmentation.of_whole_slices:
-            selection = self._slices(rng, regions, size)
-        else:
-            selection = self.windows(
-                rng, regions, factor, iteration=iteration, seed=seed, size=size
-            )
-        chosen_symmetries: list[Symmetry] = []
-        if augmentation.dihedral:
-            all_symmetries = self.symmetries(factor, [b - a for a, b in selection[0][1]])
-            chosen_symmetries = [
-                all_symmetries[int(k)]
-                for k in rng.integers(len(all_symmetries), size=len(selection))
-            ]
-        if augmentation.of_whole_slices:
-            return self._vary(rng, selection, chosen_symmetries)
-        batch = self.cut_windows(selection, factor, self.recipe.background, chosen_symmetries)
+            image_windows = self._draw_whole_slices(rng, regions, size)
+            window_symmetries = self._draw_symmetries(rng, image_windows, factor)
+            return self._vary_slices(rng, image_windows, window_symmetries)
+        image_windows = self.draw_windows(
+            rng, regions, factor, iteration=iteration, seed=seed, size=size
+        )
+        window_symmetries = self._draw_symmetries(rng, image_windows, factor)
+        batch = self.cut_windows(image_windows, factor, self.recipe.background, window_symmetries)
         gain = float(np.exp(rng.normal(0, augmentation.gain)))
         return replace(batch, input=batch.input * gain, target=batch.target * gain)
 
-    def draw_factor(self, zoom_ratio: float) -> Factor:
-        """Return a factor with the drawn value along every axis that is downsampled in training.
+    def make_factor(self, zoom_ratio: float) -> Factor:
+        """Return a factor of `zoom_ratio` along every axis that is downsampled in training.
 
         `zoom_ratio` is the ratio of low-resolution to high-resolution voxel size.
         """
         fx, fy, fz = (zoom_ratio if f != 1 else 1.0 for f in self.factor)
         return fx, fy, fz
 
-    def symmetries(self, factor: Factor, sides: Sequence[int]) -> tuple[Symmetry, ...]:
+    def list_symmetries(self, factor: Factor, sides: Sequence[int]) -> tuple[Symmetry, ...]:
         """Return the flips and axis exchanges that are possible for windows at a factor.
 
         `sides` are the side lengths of the windows in voxels.
         """
         zooms = self.images[0].zooms
-        return symmetries(
+        return list_symmetries(
             sides[: self.ndim],
             zooms[: self.ndim],
             factor[: self.ndim],
             self.recipe.degradation,
         )
 
-    def windows(
+    def _draw_symmetries(
+        self, rng: np.random.Generator, image_windows: Sequence[_ImageWindow], factor: Factor
+    ) -> list[Symmetry]:
+        """Draw a symmetry for each window; empty if the recipe does not use symmetries."""
+        if not self.recipe.augmentation.dihedral:
+            return []
+        _, first_window = image_windows[0]
+        possible_symmetries = self.list_symmetries(factor, _get_sides(first_window))
+        return [
+            possible_symmetries[int(k)]
+            for k in rng.integers(len(possible_symmetries), size=len(image_windows))
+        ]
+
+    def draw_windows(
         self,
         rng: np.random.Generator,
-        window_regions: Sequence[Region],
+        regions: Sequence[Region],
         factor: Factor,
         *,
         iteration: int,
         seed: int,
         size: int,
-    ) -> list[tuple[int, Window]]:
+    ) -> list[_ImageWindow]:
         """Return the image index and the window for each member of a batch.
 
         Parameters
         ----------
         rng : numpy.random.Generator
             Random generator of the training step.
-        window_regions : Sequence[Region]
+        regions : Sequence[Region]
             Regions to draw windows from.
         factor : Factor
             Ratio of low-resolution to high-resolution voxel size.
@@ -332,82 +414,107 @@ class Examples:
         size : int
             Number of windows in the batch.
         """
-        sources = [rng] * size
         if self.recipe.epochs_of_slices and not self.recipe.factors:
-            return self._slices_of_epoch(window_regions, iteration=iteration, seed=seed, size=size)
-        count = self.recipe.patches
-        # `count` fixed patches, each used once per epoch, in an order that differs between epochs.
-        # Whole volumes are drawn anew in each epoch.
-        if count is not None:
-            window_numbers = range(iteration * size, (iteration + 1) * size)
-            draws_windows = self.recipe.patch is None and self.ndim == 3
-            sources = [
-                np.random.default_rng(
-                    [
-                        seed,
-                        1,
-                        k if draws_windows else int(_order(seed, k // count, count)[k % count]),
-                    ]
-                )
-                for k in window_numbers
-            ]
-        regions = [window_regions[int(source.integers(len(window_regions)))] for source in sources]
-        if (
-            self.recipe.patch is None
-            and len({self.prepare(r.image, factor).shape for r in regions}) > 1
-        ):
-            # whole images of different sizes cannot be combined in a batch
-            regions = [regions[0]] * size
-        slice_ranges = [(r.image, self.slice_range(r, factor)) for r in regions]
-        sides = self._sides(slice_ranges, factor)
-        out = []
-        for (index, slices), source in zip(slice_ranges, sources, strict=True):
-            corners = self._corners(index, factor, slices, sides)
-            x, y, z = corners[source.integers(len(corners), size=1)[0]].tolist()
-            corner = (x, y, z + slices[0])
-            out.append(
-                (
-                    index,
-                    tuple(
-                        (start, start + side) for start, side in zip(corner, sides, strict=True)
-                    ),
-                )
+            return self._select_epoch_slices(regions, iteration=iteration, seed=seed, size=size)
+        if self.recipe.patches is None:
+            generators = [rng] * size
+        else:
+            generators = self._make_patch_generators(
+                self.recipe.patches, iteration=iteration, seed=seed, size=size
             )
-        return out
+        window_regions = self._draw_regions(generators, regions, factor)
+        slice_ranges = [
+            (region.image, self.compute_slice_range(region, factor)) for region in window_regions
+        ]
+        sides = self._compute_sides(slice_ranges, factor)
+        return [
+            (index, self._draw_window(generator, index, factor, slices, sides))
+            for (index, slices), generator in zip(slice_ranges, generators, strict=True)
+        ]
 
-    def _slice_groups(self, regions: Sequence[Region]) -> tuple[tuple[_Slice, ...], ...]:
+    def _make_patch_generators(
+        self, count: int, *, iteration: int, seed: int, size: int
+    ) -> list[np.random.Generator]:
+        """Return a random generator for each window of a batch, from `count` fixed patches.
+
+        Each patch is used once per epoch, in an order that differs between epochs. Whole volumes
+        are drawn anew in each epoch.
+        """
+        draws_whole_volumes = self.recipe.patch is None and self.ndim == 3
+        window_numbers = range(iteration * size, (iteration + 1) * size)
+        if draws_whole_volumes:
+            patch_numbers = list(window_numbers)
+        else:
+            patch_numbers = [
+                int(_shuffle_patches(seed, k // count, count)[k % count]) for k in window_numbers
+            ]
+        return [np.random.default_rng([seed, 1, number]) for number in patch_numbers]
+
+    def _draw_regions(
+        self,
+        generators: Sequence[np.random.Generator],
+        regions: Sequence[Region],
+        factor: Factor,
+    ) -> list[Region]:
+        """Draw a region for each window of a batch."""
+        window_regions = [
+            regions[int(generator.integers(len(regions)))] for generator in generators
+        ]
+        if self.recipe.patch is not None:
+            return window_regions
+        shapes = {self.prepare(region.image, factor).shape for region in window_regions}
+        # whole images of different sizes cannot be combined in a batch
+        return window_regions if len(shapes) == 1 else window_regions[:1] * len(generators)
+
+    def _draw_window(
+        self,
+        generator: np.random.Generator,
+        index: int,
+        factor: Factor,
+        slices: tuple[int, int],
+        sides: tuple[int, ...],
+    ) -> Window:
+        """Draw a window in a range of slices; see `_find_corners` for the parameters."""
+        corners = self._find_corners(index, factor, slices, sides)
+        x, y, z = corners[generator.integers(len(corners), size=1)[0]].tolist()
+        corner = (x, y, z + slices[0])
+        return tuple((start, start + side) for start, side in zip(corner, sides, strict=True))
+
+    def _group_slices(self, regions: Sequence[Region]) -> tuple[tuple[_Slice, ...], ...]:
         """Return all slices in the regions that show the head, grouped by in-plane size."""
         groups: dict[tuple[int, ...], list[_Slice]] = {}
         for region in regions:
-            first, end = region.slices
-            groups.setdefault(self.prepare(region.image).shape[:2], []).extend(
-                (region.image, z) for z in self._usable[region.image] if first <= z < end
-            )
+            in_plane_shape = self.prepare(region.image).shape[:2]
+            groups.setdefault(in_plane_shape, []).extend(self._list_slices(region))
         return tuple(tuple(group) for group in groups.values() if group)
 
-    def _slices_of_epoch(
+    def _list_slices(self, region: Region) -> list[_Slice]:
+        """Return the slices of a region that show enough of the head."""
+        first, end = region.slices
+        return [(region.image, z) for z in self._usable_slices[region.image] if first <= z < end]
+
+    def _select_epoch_slices(
         self, regions: Sequence[Region], *, iteration: int, seed: int, size: int
-    ) -> list[tuple[int, Window]]:
+    ) -> list[_ImageWindow]:
         """Return the whole slices of one training step.
 
         Each slice of the regions is used once per epoch. `iteration` is the number of the training
         step, counted from 0, and `size` the number of slices per batch.
         """
-        groups = self._slice_groups(regions)
-        count = sum(-(-len(group) // size) for group in groups)
-        epoch, step = divmod(iteration, count)
-        batch = _slice_batches(groups, size, seed, epoch)[step]
-        return [(image, self.prepare(image).slice_box(z)) for image, z in batch]
+        groups = self._group_slices(regions)
+        epoch, step = divmod(iteration, _count_batches(groups, size))
+        batch = _shuffle_slices(groups, size, seed, epoch)[step]
+        return [(image, self.prepare(image).get_slice_window(z)) for image, z in batch]
 
-    def slice_range(self, region: Region, factor: Factor) -> tuple[int, int]:
+    def compute_slice_range(self, region: Region, factor: Factor) -> tuple[int, int]:
         """Return the slice range of a region on the grid of another factor, (first, last + 1)."""
         depth = self.prepare(region.image).shape[2]
         image = self.prepare(region.image, factor)
-        low, high = (min(image.shape[2], z * image.shape[2] // depth) for z in region.slices)
-        step = image.steps[2][0] if self.aligned else 1
-        return low // step * step, high
+        first, end = (min(image.shape[2], z * image.shape[2] // depth) for z in region.slices)
+        step = image.ratios[2][0] if self.is_aligned else 1
+        return first // step * step, end
 
-    def _sides(
+    def _compute_sides(
         self, slice_ranges: Sequence[tuple[int, tuple[int, int]]], factor: Factor
     ) -> tuple[int, ...]:
         """Return the side lengths of the windows of a batch (voxels along x, y and z).
@@ -417,26 +524,25 @@ class Examples:
         last + 1) of each window.
         """
         shapes = [
-            (*self.prepare(i, factor).shape[:2], high - low) for i, (low, high) in slice_ranges
+            (*self.prepare(index, factor).shape[:2], end - first)
+            for index, (first, end) in slice_ranges
         ]
-        smallest = [min(shape[axis] for shape in shapes) for axis in range(self.ndim)]
+        sides = [min(shape[axis] for shape in shapes) for axis in range(self.ndim)]
         patch = self.recipe.patch
         if patch is not None:
             patch_sides = (patch,) * self.ndim if isinstance(patch, int) else patch
-            smallest = [min(n, side) for n, side in zip(smallest, patch_sides, strict=True)]
-        if self.aligned:  # a window that spans a whole in-plane axis needs no rounding
-            spans_axis = [
-                axis < 2 and {n} == {shape[axis] for shape in shapes}
-                for axis, n in enumerate(smallest)
-            ]
-            steps = self.prepare(slice_ranges[0][0], factor).steps
-            smallest = [
-                n if spans else n // p * p
-                for n, spans, (p, _) in zip(smallest, spans_axis, steps, strict=False)
-            ]
-        return tuple(smallest) if self.ndim == 3 else (*smallest, 1)
+            sides = [min(n, side) for n, side in zip(sides, patch_sides, strict=True)]
+        if self.is_aligned:
+            ratios = self.prepare(slice_ranges[0][0], factor).ratios
+            for axis, side in enumerate(sides):
+                # a window that spans a whole in-plane axis needs no rounding
+                spans_axis = axis < 2 and all(shape[axis] == side for shape in shapes)
+                if not spans_axis:
+                    step, _ = ratios[axis]
+                    sides[axis] = side // step * step
+        return tuple(sides) if self.ndim == 3 else (*sides, 1)
 
-    def _corners(
+    def _find_corners(
         self, index: int, factor: Factor, slices: tuple[int, int], sides: tuple[int, ...]
     ) -> Array:
         """Return window corners in a range of slices (N, 3).
@@ -455,30 +561,31 @@ class Examples:
             Side lengths of the windows (voxels).
         """
         key = (index, factor, slices, sides)
-        if key not in self._places:
-            inside = self.prepare(index, factor).inside[0, ..., slice(*slices)].cpu().numpy()
-            if self.recipe.every_slice and not inside.any():
-                # in slices outside the head, windows may be at any position
-                inside = np.ones_like(inside)
-            positions = np.flatnonzero(inside)
-            if len(positions) > _MAX_POSITIONS:
-                inside = np.zeros(inside.shape, dtype=bool)
-                inside.flat[
-                    np.random.default_rng(0).choice(positions, _MAX_POSITIONS, replace=False)
-                ] = True
-            steps = [p if self.aligned else 1 for p, _ in self.prepare(index, factor).steps]
-            try:
-                self._places[key] = corners_inside(inside, sides, steps)
-            except TrainingDataError as error:
-                name = self.images[index].name
-                raise TrainingDataError(
-                    f"{name}, slices {slices[0]} to {slices[1] - 1}: {error}"
-                ) from error
-        return self._places[key]
+        if key in self._window_corners:
+            return self._window_corners[key]
+        mask = self.prepare(index, factor).mask[0, ..., slice(*slices)].cpu().numpy()
+        if self.recipe.every_slice and not mask.any():
+            # in slices outside the head, windows may be at any position
+            mask = np.ones_like(mask)
+        positions = np.flatnonzero(mask)
+        if len(positions) > _MAX_POSITIONS:
+            mask = np.zeros(mask.shape, dtype=bool)
+            mask.flat[
+                np.random.default_rng(0).choice(positions, _MAX_POSITIONS, replace=False)
+            ] = True
+        steps = [step if self.is_aligned else 1 for step, _ in self.prepare(index, factor).ratios]
+        try:
+            self._window_corners[key] = find_corners(mask, sides, steps)
+        except TrainingDataError as error:
+            name = self.images[index].name
+            raise TrainingDataError(
+                f"{name}, slices {slices[0]} to {slices[1] - 1}: {error}"
+            ) from error
+        return self._window_corners[key]
 
     def cut_windows(
         self,
-        image_windows: Sequence[tuple[int, Window]],
+        image_windows: Sequence[_ImageWindow],
         factor: Factor,
         background: float,
         window_symmetries: Sequence[Symmetry] = (),
@@ -496,117 +603,98 @@ class Examples:
         window_symmetries : Sequence[Symmetry], optional
             Symmetry applied to each window. By default, windows are not transformed.
         """
-        stacks: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
-        on_coarse = self.recipe.objective == "self"
-        for k, (index, box) in enumerate(image_windows):
-            image = self.prepare(index, factor)
-            highres_slices = tuple(slice(a, b) for a, b in box)
-            coarse = image.lowres_voxels(box)
-            target_box = coarse if on_coarse else highres_slices
-            mask = image.inside_coarse if on_coarse else image.inside
-            weight = mask[(slice(None), *target_box)].float()
-            slices = (
-                image.source[
-                    (
-                        slice(None),
-                        *(coarse if self.recipe.upsampled_by is None else highres_slices),
-                    )
-                ],
-                image.target[(slice(None), *target_box)],
-                weight + background * (1 - weight),
-            )
-            for stack, part in zip(stacks, slices, strict=True):
-                flat = part if self.ndim == 3 else part[..., 0]
-                stack.append(
-                    apply_symmetry(flat, window_symmetries[k]) if window_symmetries else flat
-                )
+        members = [
+            self._cut_window(self.prepare(index, factor), window, background)
+            for index, window in image_windows
+        ]
+        if window_symmetries:
+            members = [
+                tuple(apply_symmetry(image, symmetry) for image in member)
+                for member, symmetry in zip(members, window_symmetries, strict=True)
+            ]
+        source, target, weight = (
+            torch.stack(images).contiguous() for images in zip(*members, strict=True)
+        )
         operator = None
-        if on_coarse:
-            shape = tuple(b - a for a, b in image_windows[0][1])[: self.ndim]
+        if self.recipe.objective == "self":
+            _, first_window = image_windows[0]
             operator = get_operator(
                 self.recipe.degradation,
-                shape,
+                _get_sides(first_window)[: self.ndim],
                 tuple(factor[: self.ndim]),
-                tuple(stacks[1][0].shape[1:]),
+                tuple(target.shape[2:]),
             )
-        source, target, weight = (torch.stack(stack).contiguous() for stack in stacks)
         return Batch(input=source, target=target, weight=weight, operator=operator)
 
-    def _slices(
-        self, rng: np.random.Generator, regions: Sequence[Region], size: int
-    ) -> list[tuple[int, Window]]:
-        """Draw whole slices that show enough of the head, if possible without replacement."""
-        slices = [
-            (r.image, z)
-            for r in regions
-            for z in self._usable[r.image]
-            if r.slices[0] <= z < r.slices[1]
-        ]
-        # slices of different sizes cannot be combined in a batch
-        if len({self.prepare(r.image).shape[:2] for r in regions}) > 1:
-            image = regions[int(rng.integers(len(regions)))].image
-            slices = [candidate for candidate in slices if candidate[0] == image]
-        selection = [
-            slices[int(k)] for k in rng.choice(len(slices), size, replace=size > len(slices))
-        ]
-        return [(index, self.prepare(index).slice_box(z)) for index, z in selection]
+    def _cut_window(
+        self, image: PreparedImage, window: Window, background: float
+    ) -> tuple[Tensor, ...]:
+        """Return input, target and weight of a window (C, *grid)."""
+        highres_box = (slice(None), *(slice(start, stop) for start, stop in window))
+        lowres_box = (slice(None), *image.get_lowres_box(window))
+        is_compared_at_lowres = self.recipe.objective == "self"
+        mask = image.lowres_mask if is_compared_at_lowres else image.mask
+        target_box = lowres_box if is_compared_at_lowres else highres_box
+        source_box = lowres_box if self.recipe.upsampled_by is None else highres_box
+        mask_weight = mask[target_box].float()
+        weight = mask_weight + background * (1 - mask_weight)
+        member = (image.source[source_box], image.target[target_box], weight)
+        return member if self.ndim == 3 else tuple(volume[..., 0] for volume in member)
 
-    def _vary(
+    def _draw_whole_slices(
+        self, rng: np.random.Generator, regions: Sequence[Region], size: int
+    ) -> list[_ImageWindow]:
+        """Draw whole slices that show enough of the head, if possible without replacement."""
+        candidates = [candidate for region in regions for candidate in self._list_slices(region)]
+        # slices of different sizes cannot be combined in a batch
+        if len({self.prepare(region.image).shape[:2] for region in regions}) > 1:
+            image = regions[int(rng.integers(len(regions)))].image
+            candidates = [candidate for candidate in candidates if candidate[0] == image]
+        has_too_few = size > len(candidates)
+        slices = [
+            candidates[int(k)] for k in rng.choice(len(candidates), size, replace=has_too_few)
+        ]
+        return [(index, self.prepare(index).get_slice_window(z)) for index, z in slices]
+
+    def _vary_slices(
         self,
         rng: np.random.Generator,
-        image_windows: Sequence[tuple[int, Window]],
+        image_windows: Sequence[_ImageWindow],
         window_symmetries: Sequence[Symmetry],
     ) -> Batch:
-        """Return a batch of slices with varied intensity and position (see `Augmentation`)."""
-        augmentation = self.recipe.augmentation
-        images = [(self.prepare(index), box[2][0]) for index, box in image_windows]
-        lowres, target, weight = (
-            torch.stack([volume[..., z] for volume, z in stack])
-            for stack in zip(
-                *(((i.coarse, z), (i.target, z), (i.inside.float(), z)) for i, z in images),
-                strict=True,
-            )
-        )
-        level = make_plane_conversion(lowres, self.factor[:2])
-        residue = lowres - level.down(target)
+        """Return a batch of whole slices with varied intensity and position."""
+        slices = [(self.prepare(index), window[2][0]) for index, window in image_windows]
+        lowres = torch.stack([image.lowres[..., z] for image, z in slices])
+        target = torch.stack([image.target[..., z] for image, z in slices])
+        weight = torch.stack([image.mask.float()[..., z] for image, z in slices])
+        conversion = make_plane_conversion(lowres, self.factor[:2])
+        # mainly noise of the low-resolution image
+        residue = lowres - conversion.down(target)
         # The inverse symmetries are used, so that a seed gives the same weights as in earlier
         # versions, which trained only on whole slices.
         if window_symmetries:
             target, residue, weight = (
-                torch.stack(
-                    [
-                        apply_symmetry(image, symmetry, inverse=True)
-                        for image, symmetry in zip(stack, window_symmetries, strict=True)
-                    ]
-                )
-                for stack in (target, residue, weight)
+                _apply_inverses(images, window_symmetries) for images in (target, residue, weight)
             )
-        shift = (
-            float(rng.uniform(-augmentation.shift, augmentation.shift)),
-            float(rng.uniform(-augmentation.shift, augmentation.shift)),
-        )
-        gamma, gain = (
-            float(np.exp(rng.normal(0, sd))) for sd in (augmentation.gamma, augmentation.gain)
-        )
-        noise_sd = float(rng.uniform(0, 2 * augmentation.noise))
-        noise_seed = int(rng.integers(2**31))
-        if shift != (0.0, 0.0):
-            target = shift_image(target, shift)
-        # The residue is mainly noise of the low-resolution image. The gain scales it, whereas the
-        # exponent hardly affects it.
-        target = target.sign() * target.abs() ** gamma * gain
-        lowres = level.down(target) + residue * gain
-        if noise_sd:
-            generator = torch.Generator().manual_seed(noise_seed)
-            noise = noise_sd * torch.randn(lowres.shape, generator=generator).to(lowres.device)
-            lowres, target = lowres + noise, target + level.up(noise)
-        source = upsample_slices(lowres, self.factor[:2], self.recipe.upsampled_by)
+        variation = _draw_variation(rng, self.recipe.augmentation)
+        if variation.shift != (0.0, 0.0):
+            target = shift_image(target, variation.shift)
+        # the gain scales the residue, whereas the exponent hardly affects it
+        target = target.sign() * target.abs() ** variation.gamma * variation.gain
+        lowres = conversion.down(target) + residue * variation.gain
+        if variation.noise_sd:
+            generator = torch.Generator().manual_seed(variation.noise_seed)
+            unit_noise = torch.randn(lowres.shape, generator=generator)
+            noise = variation.noise_sd * unit_noise.to(lowres.device)
+            lowres, target = lowres + noise, target + conversion.up(noise)
         return Batch(
-            input=source, target=target, weight=weight + self.recipe.background * (1 - weight)
+            input=upsample_slices(lowres, self.factor[:2], self.recipe.upsampled_by),
+            target=target,
+            weight=weight + self.recipe.background * (1 - weight),
         )
 
     def describe_regions(
-        self, regions: Sequence[Region], boxes: Sequence[tuple[int, Window]] = ()
+        self, regions: Sequence[Region], image_windows: Sequence[_ImageWindow] = ()
     ) -> dict[str, object]:
         """Describe regions and scored windows for the model card.
 
@@ -614,15 +702,17 @@ class Examples:
         ----------
         regions : Sequence[Region]
             Regions of the images.
-        boxes : Sequence[tuple[int, Window]], optional
+        image_windows : Sequence[tuple[int, Window]], optional
             Image index and window for each scored window.
         """
         names = [image.name for image in self.images]
         return {
-            "parts": [{"image": names[r.image], "slices": list(r.slices)} for r in regions],
+            "parts": [
+                {"image": names[region.image], "slices": list(region.slices)} for region in regions
+            ],
             "windows": [
-                {"image": names[image], "box": [list(side) for side in box]}
-                for image, box in boxes
+                {"image": names[index], "box": [list(bounds) for bounds in window]}
+                for index, window in image_windows
             ],
         }
 
@@ -634,36 +724,50 @@ class Examples:
         first = self.images[0]
         prepared = self.prepare(0)
         zooms = np.asarray(first.zooms)
-        step = np.array([p / q for p, q in prepared.steps])
-        high_mm, low_mm = (
-            (zooms, zooms * step) if first.fine is not None else (zooms / step, zooms)
+        zoom_ratio = np.array([p / q for p, q in prepared.ratios])
+        lowres_mm, highres_mm = (
+            (zooms, zooms / zoom_ratio) if first.fine is None else (zooms * zoom_ratio, zooms)
         )
-        unit = "the 99th percentile of each low-resolution image within the mask is scaled to 1"
-        if self.recipe.intensity == "unit":
-            unit = "the maximum of each low-resolution image is scaled to 1"
-        elif self.recipe.intensity == "range":
-            unit = "the minimum of each low-resolution image is scaled to 0 and the maximum to 1"
-        origin = (
+        lowres_origin = (
             f"computed from the high-resolution images by downsampling ({self.recipe.degradation})"
+            if first.coarse is None
+            else "measured"
         )
-        image = prepared.coarse[0].cpu().numpy()
-        mask = prepared.inside_coarse[0].cpu().numpy()
-        return image_entries(image, mask, first.affine, self.factor, mm=(low_mm, high_mm)) | {
+        lowres = prepared.lowres[0].cpu().numpy()
+        mask = prepared.lowres_mask[0].cpu().numpy()
+        entries = image_entries(
+            lowres, mask, first.affine, self.factor, mm=(lowres_mm, highres_mm)
+        )
+        return entries | {
             "contrast": first.contrast,
             "data_sha256": checksums(self.images),
             "factors": list(self.recipe.factors),
             "channels": self.channels,
-            "images": [member.name for member in self.images],
-            "coarse_images": origin if first.coarse is None else "measured",
-            "intensity": {
-                "scale": [float(v) for v in prepared.level],
-                "headroom": [round(float(v), 6) for v in prepared.headroom],
-                "rule": unit,
-                **(
-                    {"lowest": [float(v) for v in prepared.lowest]}
-                    if prepared.lowest.any()
-                    else {}
-                ),
-                **({} if first.gain is None else {"highres_gain": first.gain}),
-            },
+            "images": [image.name for image in self.images],
+            "coarse_images": lowres_origin,
+            "intensity": self._describe_intensity(),
         }
+
+    def _describe_intensity(self) -> dict[str, object]:
+        """Describe the intensity scale of the first image for the model card."""
+        prepared = self.prepare(0)
+        entries: dict[str, object] = {
+            "scale": [float(value) for value in prepared.level],
+            "headroom": [round(float(value), 6) for value in prepared.headroom],
+            "rule": _INTENSITY_RULES[self.recipe.intensity],
+        }
+        if prepared.lowest.any():
+            entries["lowest"] = [float(value) for value in prepared.lowest]
+        if self.images[0].gain is not None:
+            entries["highres_gain"] = self.images[0].gain
+        return entries
+
+
+def _apply_inverses(images: Tensor, image_symmetries: Sequence[Symmetry]) -> Tensor:
+    """Apply the inverse of a symmetry to each image (N, C, X, Y)."""
+    return torch.stack(
+        [
+            apply_symmetry(image, symmetry, inverse=True)
+            for image, symmetry in zip(images, image_symmetries, strict=True)
+        ]
+    )

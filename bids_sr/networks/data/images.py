@@ -72,23 +72,8 @@ class TrainingImage:
                 "low-resolution image, or both)"
             )
         for kind, image in (("high-resolution", self.fine), ("low-resolution", self.coarse)):
-            if image is None:
-                continue
-            if image.ndim not in (3, 4):
-                raise TrainingDataError(
-                    f"{self.name}: the {kind} image has {image.ndim} axes; expected 3 axes, or "
-                    "4 axes with channels"
-                )
-            if not np.isfinite(image).all() or np.ptp(image) == 0:
-                raise TrainingDataError(
-                    f"{self.name}: the {kind} image is constant, or contains NaN or infinite "
-                    "values"
-                )
-            if min(image.shape[-3:-1]) < _MIN_SIDE:
-                raise TrainingDataError(
-                    f"{self.name}: the {kind} image has the shape {image.shape}, but at least "
-                    f"{_MIN_SIDE} voxels are required along both in-plane axes"
-                )
+            if image is not None:
+                _check_voxels(image, f"{self.name}: the {kind} image")
         if self.mask.shape != self.shape:
             raise TrainingDataError(
                 f"{self.name}: the mask has the shape {self.mask.shape}, but the image has the "
@@ -96,14 +81,13 @@ class TrainingImage:
             )
         if not (self.mask > 0).any():
             raise TrainingDataError(f"{self.name}: the mask is empty")
-        if (
-            self.fine is not None
-            and self.coarse is not None
-            and _channels(self.fine) != _channels(self.coarse)
-        ):
+        if self.fine is None or self.coarse is None:
+            return
+        highres_channels, lowres_channels = map(_count_channels, (self.fine, self.coarse))
+        if highres_channels != lowres_channels:
             raise TrainingDataError(
-                f"{self.name}: the high-resolution image has {_channels(self.fine)} "
-                f"channels, but the low-resolution image has {_channels(self.coarse)}"
+                f"{self.name}: the high-resolution image has {highres_channels} "
+                f"channels, but the low-resolution image has {lowres_channels}"
             )
 
     @property
@@ -128,19 +112,38 @@ class TrainingImage:
     @property
     def channels(self) -> int:
         """Number of contrasts in the image."""
-        return _channels(self._image)
+        return _count_channels(self._image)
 
     def checksum(self) -> str:
         """Return the SHA-256 checksum of the arrays, as float32."""
-        total = hashlib.sha256()
+        digest = hashlib.sha256()
         for image in (self.fine, self.coarse, self.mask > 0):
-            total.update(
+            digest.update(
                 b"none" if image is None else np.ascontiguousarray(image, dtype="<f4").tobytes()
             )
-        return total.hexdigest()
+        return digest.hexdigest()
 
 
-def _channels(image: Array) -> int:
+def _check_voxels(image: Array, subject: str) -> None:
+    """Raise TrainingDataError if shape or intensities of an image are not suited to training.
+
+    `subject` is the beginning of the message.
+    """
+    if image.ndim not in (3, 4):
+        raise TrainingDataError(
+            f"{subject} has {image.ndim} axes; expected 3 axes, or 4 axes with channels"
+        )
+    if not np.isfinite(image).all() or np.ptp(image) == 0:
+        raise TrainingDataError(f"{subject} is constant, or contains NaN or infinite values")
+    if min(image.shape[-3:-1]) < _MIN_SIDE:
+        raise TrainingDataError(
+            f"{subject} has the shape {image.shape}, but at least "
+            f"{_MIN_SIDE} voxels are required along both in-plane axes"
+        )
+
+
+def _count_channels(image: Array) -> int:
+    """Return the number of channels of an image (X, Y, Z) or (C, X, Y, Z)."""
     return 1 if image.ndim == 3 else int(image.shape[0])
 
 
@@ -164,6 +167,41 @@ def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: i
     """
     if not images:
         raise TrainingDataError("the list of training images is empty")
+    _check_consistency(images)
+    if recipe.objective != "self" and images[0].fine is None:
+        raise TrainingDataError(
+            "this method is trained on high-resolution images, but only low-resolution images "
+            "were specified"
+        )
+    if ndim == 2 and factor[2] != 1:
+        raise TrainingDataError(
+            "a two-dimensional method processes images slice by slice, so the factor across "
+            f"slices must be 1 (got {factor})"
+        )
+    for image in images:
+        if image.shape[2] < 2 and (ndim == 3 or len(images) == 1):
+            raise TrainingDataError(
+                f"{image.name}: the image has only one slice, but at least two are required, "
+                "because some slices are held out"
+            )
+        _check_pair_shapes(image, factor)
+    if recipe.objective == "cycle" and recipe.upsampled_by is None:
+        raise ValueError(
+            "cycle consistency requires both images on the same grid, so the recipe must "
+            "upsample the low-resolution image first"
+        )
+    allows_varied_slices = (
+        ndim == 2 and recipe.patch is None and not recipe.factors and recipe.objective != "self"
+    )
+    if recipe.augmentation.of_whole_slices and not allows_varied_slices:
+        raise ValueError(
+            "augmentation by shift, gamma or noise requires a supervised two-dimensional "
+            "recipe that is trained on whole slices with a single factor"
+        )
+
+
+def _check_consistency(images: TrainingImages) -> None:
+    """Raise TrainingDataError if images differ in contrast or type, or have the same name."""
     for quantity, values in (
         ("contrast", {image.contrast for image in images}),
         ("number of channels", {image.channels for image in images}),
@@ -183,50 +221,18 @@ def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: i
             "the names of training images must be unique, but the names are "
             f"{', '.join(sorted(names))}"
         )
-    if recipe.objective != "self" and images[0].fine is None:
+
+
+def _check_pair_shapes(image: TrainingImage, factor: Factor) -> None:
+    """Raise TrainingDataError if the sizes of a measured pair do not match the factor."""
+    if image.fine is None or image.coarse is None:
+        return
+    shape = tuple(map(highres_size, image.coarse.shape[-3:], factor))
+    if image.shape != shape:
         raise TrainingDataError(
-            "this method is trained on high-resolution images, but only low-resolution images "
-            "were specified"
-        )
-    if ndim == 2 and factor[2] != 1:
-        raise TrainingDataError(
-            "a two-dimensional method processes images slice by slice, so the factor across "
-            f"slices must be 1 (got {factor})"
-        )
-    for image in images:
-        if image.shape[2] < 2 and (ndim == 3 or len(images) == 1):
-            raise TrainingDataError(
-                f"{image.name}: the image has only one slice, but at least two are required, "
-                "because some slices are held out"
-            )
-        if image.fine is None or image.coarse is None:
-            continue
-        shape = tuple(map(highres_size, image.coarse.shape[-3:], factor))
-        if image.shape != shape:
-            raise TrainingDataError(
-                f"{image.name}: the high-resolution image has the shape {image.shape}; "
-                f"expected {shape} (shape of the low-resolution image, "
-                f"{image.coarse.shape[-3:]}, times the factor {factor})"
-            )
-    if recipe.objective == "cycle" and recipe.upsampled_by is None:
-        raise ValueError(
-            "cycle consistency requires both images on the same grid, so the recipe must "
-            "upsample the low-resolution image first"
-        )
-    if recipe.augmentation.of_whole_slices and (
-        ndim,
-        recipe.patch,
-        recipe.factors,
-        recipe.objective == "self",
-    ) != (
-        2,
-        None,
-        (),
-        False,
-    ):
-        raise ValueError(
-            "augmentation by shift, gamma or noise requires a supervised two-dimensional "
-            "recipe that is trained on whole slices with a single factor"
+            f"{image.name}: the high-resolution image has the shape {image.shape}; "
+            f"expected {shape} (shape of the low-resolution image, "
+            f"{image.coarse.shape[-3:]}, times the factor {factor})"
         )
 
 
@@ -279,15 +285,17 @@ def pair_image(
             f"the mask has the shape {mask.shape}, but the low-resolution image has the shape "
             f"{lowres.shape}"
         )
-    inside = mask > 0
-    a = downsample(highres, lowres.shape)[inside].astype(np.float64)
-    b = lowres[inside].astype(np.float64)
+    is_inside = mask > 0
+    lowres_values = lowres[is_inside].astype(np.float64)
+    downsampled_values = downsample(highres, lowres.shape)[is_inside].astype(np.float64)
+    squared_norm = float(downsampled_values @ downsampled_values)
+    gain = float(downsampled_values @ lowres_values) / max(squared_norm, np.finfo(float).tiny)
     return TrainingImage(
         fine=highres,
         coarse=lowres,
-        gain=float(a @ b) / max(float(a @ a), np.finfo(float).tiny),
+        gain=gain,
         contrast="T2starw",
-        mask=upsample("nearest", inside.astype(np.float32), factor) > 0.5,
+        mask=upsample("nearest", is_inside.astype(np.float32), factor) > 0.5,
         name="pair",
         affine=resize_affine(lowres_affine, lowres.shape, highres.shape),
     )
@@ -316,18 +324,18 @@ def volumes_of_run(reader: SeriesReader, mask: Array, n_dummy: int, seed: int) -
         At most 20 training images without a high-resolution version.
     """
     steady_volumes = np.arange(min(n_dummy, reader.shape[3] - 1), reader.shape[3])
-    volume_numbers = np.sort(
+    volume_indices = np.sort(
         np.random.default_rng(seed).choice(
             steady_volumes, min(N_VOLUMES, len(steady_volumes)), replace=False
         )
     )
     return tuple(
         TrainingImage(
-            coarse=np.asarray(reader.volume(int(t)), np.float32),
+            coarse=np.asarray(reader.volume(int(index)), np.float32),
             mask=mask,
             affine=reader.affine,
             contrast="bold",
-            name=f"volume-{k}",
+            name=f"volume-{number}",
         )
-        for k, t in enumerate(volume_numbers)
+        for number, index in enumerate(volume_indices)
     )

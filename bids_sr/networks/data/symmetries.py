@@ -21,7 +21,7 @@ Axis k of the result is axis order[k] of the image, reversed if reverse[k] is tr
 """
 
 
-def symmetries(
+def list_symmetries(
     sides: Sequence[int],
     zooms: Sequence[float],
     factor: Sequence[float],
@@ -88,11 +88,12 @@ def apply_symmetry(image: Tensor, symmetry: Symmetry, *, inverse: bool = False) 
         Whether the inverse is applied.
     """
     order, reverse = symmetry
-    first = image.ndim - len(order)
-    flipped_axes = [first + k for k, is_reversed in enumerate(reverse) if is_reversed]
+    n_leading = image.ndim - len(order)  # axes before the spatial axes
+    leading_axes = range(n_leading)
+    reversed_axes = [n_leading + k for k, is_reversed in enumerate(reverse) if is_reversed]
     if inverse:
-        flipped_image = image.flip(flipped_axes) if flipped_axes else image
-        source_axes = (first + int(k) for k in np.argsort(order))
-        return flipped_image.permute(*range(first), *source_axes)
-    image = image.permute(*range(first), *(first + k for k in order))
-    return image.flip(flipped_axes) if flipped_axes else image
+        unreversed_image = image.flip(reversed_axes) if reversed_axes else image
+        source_axes = (n_leading + int(k) for k in np.argsort(order))
+        return unreversed_image.permute(*leading_axes, *source_axes)
+    exchanged_image = image.permute(*leading_axes, *(n_leading + k for k in order))
+    return exchanged_image.flip(reversed_axes) if reversed_axes else exchanged_image

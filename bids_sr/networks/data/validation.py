@@ -47,53 +47,55 @@ def validation_windows(examples: Examples, regions: Sequence[Region]) -> tuple[S
     """
     candidates: list[tuple[Region, Window]] = []
     for region in regions:
-        image, (low, high) = examples.prepare(region.image), region.slices
         if examples.ndim == 2:
-            slices_in_mask = (
-                torch.nonzero(image.inside[0, ..., low:high].any(0).any(0)).flatten().tolist()
-            )
-            candidates += [(region, image.slice_box(low + z)) for z in slices_in_mask]
+            candidates += [(region, window) for window in _list_slices_in_mask(examples, region)]
         else:
-            candidates.append((region, _block(examples, region)))
+            candidates.append((region, _find_central_block(examples, region)))
     max_count = max(_MAX_WINDOWS, len(candidates)) if examples.recipe.every_slice else _MAX_WINDOWS
     return tuple(
-        _window(examples, *candidates[k]) for k in evenly_spaced(len(candidates), max_count)
+        _cut_scored_window(examples, *candidates[k])
+        for k in evenly_spaced(len(candidates), max_count)
     )
 
 
-def _block(examples: Examples, region: Region) -> Window:
+def _list_slices_in_mask(examples: Examples, region: Region) -> list[Window]:
+    """Return the windows of the whole slices of a region that contain mask voxels."""
+    image = examples.prepare(region.image)
+    first, end = region.slices
+    has_mask = image.mask[0, ..., first:end].any(0).any(0)
+    return [image.get_slice_window(first + z) for z in torch.nonzero(has_mask).flatten().tolist()]
+
+
+def _find_central_block(examples: Examples, region: Region) -> Window:
     """Return a block around the center of the mask in a slice range, with surrounding slices."""
-    image, (low, high) = examples.prepare(region.image), region.slices
-    inside_indices = torch.nonzero(image.inside[0, ..., low:high]).double()
-    middle = (
-        inside_indices.mean(0).tolist() if len(inside_indices) else [n / 2 for n in image.shape]
-    )
-    box = []
-    for axis, (n, (p, _)) in enumerate(zip(image.shape, image.steps, strict=True)):
-        step = p if examples.aligned else 1
-        if axis < 2:
-            side = min(n, _MAX_SIDE) // step * step
-            start = min(max(int(middle[axis]) - side // 2, 0), n - side) // step * step
-            box.append((start, start + side))
-        else:
-            start = max(0, low - _CONTEXT_SLICES, (low + high - _MAX_SIDE) // 2) // step * step
-            stop = min(n, high + _CONTEXT_SLICES, start + _MAX_SIDE) // step * step
-            box.append((start, max(stop, start + step)))
-    return tuple(box)
+    image = examples.prepare(region.image)
+    first, end = region.slices
+    mask_voxels = torch.nonzero(image.mask[0, ..., first:end]).double()
+    center = mask_voxels.mean(0).tolist() if len(mask_voxels) else [n / 2 for n in image.shape]
+    steps = [p if examples.is_aligned else 1 for p, _ in image.ratios]
+    bounds = []
+    for n, step, coordinate in zip(image.shape[:2], steps[:2], center[:2], strict=True):
+        side = min(n, _MAX_SIDE) // step * step
+        start = min(max(int(coordinate) - side // 2, 0), n - side) // step * step
+        bounds.append((start, start + side))
+    depth, step = image.shape[2], steps[2]
+    start = max(0, first - _CONTEXT_SLICES, (first + end - _MAX_SIDE) // 2) // step * step
+    stop = min(depth, end + _CONTEXT_SLICES, start + _MAX_SIDE) // step * step
+    return (*bounds, (start, max(stop, start + step)))
 
 
-def _window(examples: Examples, region: Region, box: Window) -> ScoredWindow:
+def _cut_scored_window(examples: Examples, region: Region, window: Window) -> ScoredWindow:
     """Cut a window and restrict its weight to the slices of its region."""
-    batch = examples.cut_windows([(region.image, box)], examples.factor, 0.0)
+    batch = examples.cut_windows([(region.image, window)], examples.factor, 0.0)
     if examples.ndim == 3:
-        on_coarse = examples.recipe.objective == "self"
-        p, q = examples.prepare(region.image).steps[2] if on_coarse else (1, 1)
-        first, last = ((z - box[2][0]) * q // p for z in region.slices)
+        is_compared_at_lowres = examples.recipe.objective == "self"
+        p, q = examples.prepare(region.image).ratios[2] if is_compared_at_lowres else (1, 1)
+        first, end = ((z - window[2][0]) * q // p for z in region.slices)
         weight = torch.zeros_like(batch.weight)
-        weight[..., max(0, first) : last] = batch.weight[..., max(0, first) : last]
+        weight[..., max(0, first) : end] = batch.weight[..., max(0, first) : end]
         # if a region contains no mask voxels, all of its voxels are scored
         batch = replace(batch, weight=weight if weight.any() else torch.ones_like(batch.weight))
-    return ScoredWindow(image=region.image, box=box, batch=batch)
+    return ScoredWindow(image=region.image, box=window, batch=batch)
 
 
 def interpolate_windows(
@@ -116,13 +118,16 @@ def interpolate_windows(
         Interpolated image of each window (1, C, *grid).
     """
     volumes: dict[int, NDArray[np.float32]] = {}
-    out = []
+    interpolated_windows = []
     for window in windows:
         if window.image not in volumes:
-            low = examples.prepare(window.image).coarse.cpu().numpy()
-            volumes[window.image] = np.stack([upsample(name, c, examples.factor) for c in low])
-        part = volumes[window.image][(slice(None), *(slice(a, b) for a, b in window.box))]
-        part = part if examples.ndim == 3 else part[..., 0]
-        image = torch.from_numpy(np.ascontiguousarray(part, np.float32))
-        out.append(image.to(window.batch.target.device)[None])
-    return out
+            lowres = examples.prepare(window.image).lowres.cpu().numpy()
+            volumes[window.image] = np.stack(
+                [upsample(name, channel, examples.factor) for channel in lowres]
+            )
+        box = (slice(None), *(slice(start, stop) for start, stop in window.box))
+        part = volumes[window.image][box]
+        image = part if examples.ndim == 3 else part[..., 0]
+        tensor = torch.from_numpy(np.ascontiguousarray(image, np.float32))
+        interpolated_windows.append(tensor.to(window.batch.target.device)[None])
+    return interpolated_windows

@@ -9,6 +9,7 @@ border is moved inside (our choice: the papers report only the number and size o
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from bids_sr.sr.matrices import lowres_size, upsample
 from bids_sr.sr.operators import get_operator
 from bids_sr.sr.recipe import Recipe
 
+_MAX_DENOMINATOR = 64  # largest q of a factor p/q
+
 Window = tuple[tuple[int, int], ...]
 """First voxel, and the voxel after the last, along each axis of the high-resolution grid."""
 
@@ -35,12 +38,12 @@ class PreparedImage:
     ----------
     source : Tensor
         Input of the generator (C, *grid).
-    coarse : Tensor
+    lowres : Tensor
         Low-resolution image (C, x, y, z).
     target : Tensor
         Image to compare the output with (C, *grid): the high-resolution image, or the
         low-resolution image for the objective "self".
-    inside, inside_coarse : Tensor
+    mask, lowres_mask : Tensor
         Mask on the high-resolution grid (1, X, Y, Z) and on the low-resolution grid (1, x, y, z),
         boolean.
     level : NDArray[np.float64]
@@ -49,45 +52,64 @@ class PreparedImage:
         Original intensity that becomes 0 (C,).
     headroom : NDArray[np.float64]
         Ratio of `level` to the 99th percentile of the low-resolution image in the mask (C,).
-    steps : tuple[tuple[int, int], ...]
+    ratios : tuple[tuple[int, int], ...]
         Numerator and denominator (p, q) of the factor p/q along each axis.
     """
 
     source: Tensor
-    coarse: Tensor
+    lowres: Tensor
     target: Tensor
-    inside: Tensor
-    inside_coarse: Tensor
+    mask: Tensor
+    lowres_mask: Tensor
     level: NDArray[np.float64]
     lowest: NDArray[np.float64]
     headroom: NDArray[np.float64]
-    steps: tuple[tuple[int, int], ...]
+    ratios: tuple[tuple[int, int], ...]
 
     @property
     def shape(self) -> Shape:
         """Shape of the high-resolution grid."""
-        x, y, z = self.inside.shape[1:]
+        x, y, z = self.mask.shape[1:]
         return x, y, z
 
-    def slice_box(self, z: int) -> Window:
+    def get_slice_window(self, z: int) -> Window:
         """Return the window that covers a whole slice.
 
         `z` is the index of the slice along the third axis.
         """
         return (0, self.shape[0]), (0, self.shape[1]), (z, z + 1)
 
-    def lowres_voxels(self, box: Window) -> tuple[slice, ...]:
+    def get_lowres_box(self, window: Window) -> tuple[slice, ...]:
         """Return the range of low-resolution voxels that a window covers.
 
         A window that ends at the border of the high-resolution grid also ends at the border of the
         low-resolution grid.
         """
         return tuple(
-            slice(a * q // p, m if b == n else b * q // p)
-            for (a, b), (p, q), n, m in zip(
-                box, self.steps, self.shape, self.coarse.shape[1:], strict=True
+            slice(start * q // p, lowres_side if stop == side else stop * q // p)
+            for (start, stop), (p, q), side, lowres_side in zip(
+                window, self.ratios, self.shape, self.lowres.shape[1:], strict=True
             )
         )
+
+
+class _Grids(NamedTuple):
+    """Images and masks of a training image on both grids, with their original intensities.
+
+    Parameters
+    ----------
+    highres : Tensor | None
+        High-resolution image (C, X, Y, Z), if it exists.
+    lowres : Tensor
+        Low-resolution image (C, x, y, z).
+    mask, lowres_mask : Tensor
+        Masks (1, X, Y, Z) and (1, x, y, z), 1 inside and 0 outside.
+    """
+
+    highres: Tensor | None
+    lowres: Tensor
+    mask: Tensor
+    lowres_mask: Tensor
 
 
 def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -> PreparedImage:
@@ -102,48 +124,18 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
     TrainingDataError
         If the mask is empty after downsampling, or contains no positive intensity.
     """
-    ratios = [Fraction(f).limit_denominator(64) for f in factor]
-    inside = _tensor((image.mask > 0).astype(np.float32))
-    fine, coarse = (
-        None if array is None else _tensor(array) for array in (image.fine, image.coarse)
+    ratios = [Fraction(f).limit_denominator(_MAX_DENOMINATOR) for f in factor]
+    grids = (
+        _crop_lowres(image, ratios, factor)
+        if image.fine is None
+        else _make_grids(image, recipe, factor)
     )
-    if fine is not None:
-        if coarse is None or fine.shape[-3:] != tuple(
-            map(highres_size, coarse.shape[-3:], factor)
-        ):
-            # a measured low-resolution image is used only at its own factor
-            size = tuple(
-                lowres_size(n, f)[0] if f != 1 else n
-                for n, f in zip(image.shape, factor, strict=True)
-            )
-            fine, inside = _crop_center(fine, size), _crop_center(inside, size)
-            coarse = get_operator(recipe.degradation, size, tuple(factor)).forward(fine)
-        block = get_operator(
-            "block", tuple(fine.shape[-3:]), tuple(factor), tuple(coarse.shape[-3:])
-        )
-        inside_coarse = (block.forward(inside) > 0.5).float()
-    else:
-        assert coarse is not None
-        cropped_shape = [
-            n // f.denominator * f.denominator for n, f in zip(image.shape, ratios, strict=True)
-        ]
-        coarse, inside_coarse = (
-            _crop_center(coarse, cropped_shape),
-            _crop_center(inside, cropped_shape),
-        )
-        inside = _tensor(upsample("nearest", inside_coarse[0].numpy(), factor))
-    if not (inside > 0).any() or not (inside_coarse > 0).any():
+    if not (grids.mask > 0).any() or not (grids.lowres_mask > 0).any():
         raise TrainingDataError(
             f"{image.name}: the mask is empty after downsampling by a factor of {factor}"
         )
-    values = coarse.numpy()
-    high = np.array(
-        [np.percentile(c[inside_coarse[0].numpy() > 0], 99) for c in values], dtype=np.float64
-    )
-    flat = values.reshape(len(values), -1).astype(np.float64)
-    lowest = flat.min(1) if recipe.intensity == "range" else np.zeros(len(flat))
-    level = high if recipe.intensity == "percentile" else flat.max(1) - lowest
-    if not (level > 0).all() or not (high > 0).all():
+    level, lowest, percentile = _measure_intensity(grids, recipe)
+    if not (level > 0).all() or not (percentile > 0).all():
         raise TrainingDataError(
             f"{image.name}: the image has no positive intensities within the mask"
         )
@@ -151,32 +143,99 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
         torch.tensor(intensity, dtype=torch.float32)[:, None, None, None]
         for intensity in (level, lowest)
     )
-    source = coarse = (coarse - zero) / unit if lowest.any() else coarse / unit
+    has_offset = lowest.any()
+    lowres = (grids.lowres - zero) / unit if has_offset else grids.lowres / unit
+    source = lowres
     if recipe.upsampled_by is not None:
-        source = _tensor(
-            np.stack([upsample(recipe.upsampled_by, c, factor) for c in coarse.numpy()])
+        source = _to_tensor(
+            np.stack(
+                [upsample(recipe.upsampled_by, channel, factor) for channel in lowres.numpy()]
+            )
         )
-    target = coarse
-    if fine is not None and recipe.objective != "self":
-        gains = (
-            None if image.gain is None else torch.tensor(image.gain / level, dtype=torch.float32)
-        )
-        target = fine / unit if gains is None else fine * gains[:, None, None, None]
-        target = target - zero / unit if lowest.any() else target
+    target = lowres
+    if grids.highres is not None and recipe.objective != "self":
+        if image.gain is None:
+            target = grids.highres / unit
+        else:
+            gains = torch.tensor(image.gain / level, dtype=torch.float32)
+            target = grids.highres * gains[:, None, None, None]
+        target = target - zero / unit if has_offset else target
     return PreparedImage(
         source=source.to(device),
-        coarse=coarse.to(device),
+        lowres=lowres.to(device),
         target=target.to(device),
-        inside=(inside > 0).to(device),
-        inside_coarse=(inside_coarse > 0).to(device),
+        mask=(grids.mask > 0).to(device),
+        lowres_mask=(grids.lowres_mask > 0).to(device),
         level=level,
         lowest=lowest,
-        headroom=level / high,
-        steps=tuple((f.numerator, f.denominator) for f in ratios),
+        headroom=level / percentile,
+        ratios=tuple((ratio.numerator, ratio.denominator) for ratio in ratios),
     )
 
 
-def _tensor(image: Array) -> Tensor:
+def _make_grids(image: TrainingImage, recipe: Recipe, factor: Factor) -> _Grids:
+    """Return an image with a high-resolution version on both grids.
+
+    The low-resolution image is measured if the factor is the factor of the pair, and computed with
+    the recipe's degradation otherwise.
+    """
+    assert image.fine is not None
+    highres = _to_tensor(image.fine)
+    lowres = None if image.coarse is None else _to_tensor(image.coarse)
+    mask = _to_tensor((image.mask > 0).astype(np.float32))
+    if lowres is None or highres.shape[-3:] != tuple(map(highres_size, lowres.shape[-3:], factor)):
+        shape = tuple(
+            lowres_size(n, f)[0] if f != 1 else n for n, f in zip(image.shape, factor, strict=True)
+        )
+        highres, mask = _crop_center(highres, shape), _crop_center(mask, shape)
+        lowres = get_operator(recipe.degradation, shape, tuple(factor)).forward(highres)
+    block = get_operator(
+        "block", tuple(highres.shape[-3:]), tuple(factor), tuple(lowres.shape[-3:])
+    )
+    lowres_mask = (block.forward(mask) > 0.5).float()
+    return _Grids(highres, lowres, mask, lowres_mask)
+
+
+def _crop_lowres(image: TrainingImage, ratios: Sequence[Fraction], factor: Factor) -> _Grids:
+    """Return an image without a high-resolution version, cropped to a size that allows the factor.
+
+    `ratios` are the factors p/q along each axis; the size is a multiple of q.
+    """
+    assert image.coarse is not None
+    shape = [
+        n // ratio.denominator * ratio.denominator
+        for n, ratio in zip(image.shape, ratios, strict=True)
+    ]
+    lowres = _crop_center(_to_tensor(image.coarse), shape)
+    lowres_mask = _crop_center(_to_tensor((image.mask > 0).astype(np.float32)), shape)
+    mask = _to_tensor(upsample("nearest", lowres_mask[0].numpy(), factor))
+    return _Grids(None, lowres, mask, lowres_mask)
+
+
+def _measure_intensity(
+    grids: _Grids, recipe: Recipe
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the intensity scale of each channel of a low-resolution image, see `PreparedImage`.
+
+    Returns
+    -------
+    level, lowest : NDArray[np.float64]
+        Width of the intensity range that is scaled to 1, and intensity that becomes 0 (C,).
+    percentile : NDArray[np.float64]
+        99th percentile in the mask (C,).
+    """
+    channels = grids.lowres.numpy()
+    is_inside = grids.lowres_mask[0].numpy() > 0
+    percentile = np.array(
+        [np.percentile(channel[is_inside], 99) for channel in channels], dtype=np.float64
+    )
+    voxels = channels.reshape(len(channels), -1).astype(np.float64)
+    lowest = voxels.min(1) if recipe.intensity == "range" else np.zeros(len(voxels))
+    level = percentile if recipe.intensity == "percentile" else voxels.max(1) - lowest
+    return level, lowest, percentile
+
+
+def _to_tensor(image: Array) -> Tensor:
     """Convert an image (X, Y, Z) or (C, X, Y, Z) to a float32 tensor with channels first."""
     return torch.from_numpy(
         np.ascontiguousarray(image[None] if image.ndim == 3 else image, dtype=np.float32)
@@ -190,7 +249,7 @@ def _crop_center(image: Tensor, shape: Sequence[int]) -> Tensor:
     return image
 
 
-def corners_inside(mask: Array, sides: Sequence[int], steps: Sequence[int]) -> NDArray[np.int64]:
+def find_corners(mask: Array, sides: Sequence[int], steps: Sequence[int]) -> NDArray[np.int64]:
     """Return (N, d) corners of windows centered on each voxel of a mask (X, Y) or (X, Y, Z).
 
     Corners are rounded down to multiples of `steps`, so that windows can also be cut from the

@@ -16,7 +16,8 @@ from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
 
 SAME_GRID: Factor = (1.0, 1.0, 1.0)
-_BATCH_SLICES = 4  # slices per batch
+"""Factor between images on the same grid."""
+_SLICES_PER_BATCH = 4
 
 
 def _prepare(
@@ -26,10 +27,10 @@ def _prepare(
 
     ModelError is raised if the number of contrasts does not match the network.
     """
-    channel_count = model.card.channels
-    if coarse.shape[0] != channel_count:
+    n_contrasts = model.card.channels
+    if coarse.shape[0] != n_contrasts:
         raise ModelError(
-            f"the model {model.card.method} was trained on {channel_count} contrasts "
+            f"the model {model.card.method} was trained on {n_contrasts} contrasts "
             f"({model.card.contrast}), but the data contain {coarse.shape[0]}. Train a model "
             "on these contrasts, or provide the contrasts that the model requires."
         )
@@ -92,11 +93,11 @@ def super_resolve_contrasts(
     assert isinstance(model.recipe, Recipe)
     patch = model.recipe.patch_applied
     generator = model.generator.to(device)
-    out = np.zeros(coarse.shape, np.float32)
+    scaled_images = np.zeros(coarse.shape, np.float32)
     slices_in_mask = np.flatnonzero((np.asarray(mask) > 0).any((0, 1)))
     with torch_threads(threads), torch.inference_mode():
-        for first in range(0, len(slices_in_mask), _BATCH_SLICES):
-            indices = slices_in_mask[first : first + _BATCH_SLICES]
+        for first in range(0, len(slices_in_mask), _SLICES_PER_BATCH):
+            indices = slices_in_mask[first : first + _SLICES_PER_BATCH]
             batch = torch.movedim(prepared.source[..., indices], -1, 0).contiguous()
             if patch is None:
                 output = generator(batch)
@@ -104,9 +105,10 @@ def super_resolve_contrasts(
                 output = torch.stack(
                     [apply_in_patches(generator, image, patch=patch, overlap=0) for image in batch]
                 )
-            out[..., indices] = np.moveaxis(output.float().cpu().numpy(), 0, -1)
+            scaled_images[..., indices] = np.moveaxis(output.float().cpu().numpy(), 0, -1)
     level = np.asarray(prepared.level, np.float32)[:, None, None, None]
-    return np.where(np.asarray(mask) > 0, np.maximum(out * level, 0), 0).astype(np.float32)
+    images = np.maximum(scaled_images * level, 0)
+    return np.where(np.asarray(mask) > 0, images, 0).astype(np.float32)
 
 
 @frozen
@@ -160,30 +162,31 @@ def explain_slice(
     """
     import torch
 
-    from bids_sr.networks.inference.explain import attention_masks, grad_cam
+    from bids_sr.networks.inference.explain import compute_attention_masks, compute_grad_cam
 
     prepared = _prepare(model, coarse, mask, affine, "cpu")
     generator = model.generator.to("cpu")
     source = prepared.source[..., index][None]
-    gates = [gate_mask[0, 0].numpy() for gate_mask in attention_masks(generator, source)]
+    gate_masks = [
+        gate_mask[0, 0].numpy() for gate_mask in compute_attention_masks(generator, source)
+    ]
     with torch.no_grad():
         output = generator(source)
     cam_maps: dict[str, Array] = {}
     scores: dict[str, float] = {}
     if model.critic is not None:
         level = torch.tensor(prepared.level, dtype=torch.float32)[:, None, None]
-        pictures = {"made": output}
+        slices = {"made": output}
         if fine is not None:
-            pictures["fine"] = (
-                torch.from_numpy(np.ascontiguousarray(fine[..., index], np.float32)) / level
-            )[None]
-        for name, picture in pictures.items():
-            cam_maps[name] = grad_cam(model.critic, picture)[0, 0].numpy()
+            fine_slice = np.ascontiguousarray(fine[..., index], np.float32)
+            slices["fine"] = (torch.from_numpy(fine_slice) / level)[None]
+        for name, image in slices.items():
+            cam_maps[name] = compute_grad_cam(model.critic, image)[0, 0].numpy()
             with torch.no_grad():
-                scores[name] = float(torch.sigmoid(model.critic(picture)).mean())
+                scores[name] = float(torch.sigmoid(model.critic(image)).mean())
     return _Explanation(
         index=index,
-        masks=np.stack(gates) if gates else np.zeros((0, *output.shape[2:]), np.float32),
+        masks=np.stack(gate_masks) if gate_masks else np.zeros((0, *output.shape[2:]), np.float32),
         critic_made=cam_maps.get("made"),
         critic_fine=cam_maps.get("fine"),
         scores=scores,

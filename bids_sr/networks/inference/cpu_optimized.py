@@ -25,13 +25,13 @@ from bids_sr.networks.architectures.volumetric import DenseResidualNet, ScaledRe
 
 def optimize_for_cpu(network: nn.Module) -> nn.Module:
     """Return a faster CPU copy of a network in evaluation mode, with channels innermost."""
-    optimized = _optimize(copy.deepcopy(network).to("cpu")).eval().requires_grad_(False)
-    for module in optimized.modules():
+    optimized_network = _optimize(copy.deepcopy(network).to("cpu")).eval().requires_grad_(False)
+    for module in optimized_network.modules():
         if isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         elif isinstance(module, nn.Conv3d):
             module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return optimized
+    return optimized_network
 
 
 def make_channels_innermost(x: Tensor) -> Tensor:
@@ -44,31 +44,33 @@ def make_channels_innermost(x: Tensor) -> Tensor:
     return x.as_strided(x.shape, (channels * rows * columns, 1, columns * channels, channels))
 
 
-def largest_width(network: nn.Module) -> int:
+def find_largest_width(network: nn.Module) -> int:
     """Return the largest number of input or output channels of any convolution in a network.
 
     The result is 1 if the network has no convolutions.
     """
-    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)]
-    return max((max(m.in_channels, m.out_channels) for m in layers), default=1)
+    convolutions = [
+        module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Conv3d)
+    ]
+    return max((max(layer.in_channels, layer.out_channels) for layer in convolutions), default=1)
 
 
 def _optimize(module: nn.Module) -> nn.Module:
     """Replace a module or its submodules by optimized versions."""
     if isinstance(module, ResidualBlock) and module.ndim == 3:
-        return _Block3d(module)
+        return _OptimizedBlock3d(module)
     if isinstance(module, ScaledResidualBlock3d):
-        return _ScaledBlock3d(module)
+        return _OptimizedScaledBlock3d(module)
     if isinstance(module, DenseResidualNet):
-        return _Dense(module)
+        return _OptimizedDenseNet(module)
     if isinstance(module, SRResNet) and module.tail.out_channels == 1:
         module.tail = _SquareTail(module.tail)  # type: ignore[assignment]
-    for name, part in module.named_children():
-        setattr(module, name, _optimize(part))
+    for name, child in module.named_children():
+        setattr(module, name, _optimize(child))
     return module
 
 
-class _Block3d(nn.Module):
+class _OptimizedBlock3d(nn.Module):
     """Optimized version of a volumetric `ResidualBlock`, computed in place."""
 
     def __init__(self, block: ResidualBlock) -> None:
@@ -79,7 +81,7 @@ class _Block3d(nn.Module):
         return self.second(self.first(x).relu_()).relu_().add_(x)
 
 
-class _ScaledBlock3d(nn.Module):
+class _OptimizedScaledBlock3d(nn.Module):
     """Optimized version of `ScaledResidualBlock3d`, computed in place."""
 
     def __init__(self, block: ScaledResidualBlock3d) -> None:
@@ -90,15 +92,15 @@ class _ScaledBlock3d(nn.Module):
         return self.second(self.first(x).relu_()).mul_(self.scale).add_(x)
 
 
-class _Dense(nn.Module):
+class _OptimizedDenseNet(nn.Module):
     """Version of `DenseResidualNet` that needs half the memory."""
 
     def __init__(self, net: DenseResidualNet) -> None:
         super().__init__()
         width = net.head.out_channels
         self.head = net.head
-        self.layers = nn.ModuleList(_split(layer, width) for layer in net.body)
-        self.tail = _split(net.tail, width)
+        self.layers = nn.ModuleList(_split_convolution(layer, width) for layer in net.body)
+        self.tail = _split_convolution(net.tail, width)
 
     def forward(self, x: Tensor) -> Tensor:
         features = [self.head(x).relu_()]
@@ -120,9 +122,10 @@ class _SquareTail(nn.Module):
         side = self._SIDE
         assert layer.bias is not None
         self.margin = layer.kernel_size[0] // 2
-        moves = product(range(side), repeat=2)
+        # one copy of the kernel per voxel (x, y) of the square, moved to this voxel
         kernels = [
-            functional.pad(layer.weight[0], (y, side - 1 - y, x, side - 1 - x)) for x, y in moves
+            functional.pad(layer.weight[0], (y, side - 1 - y, x, side - 1 - x))
+            for x, y in product(range(side), repeat=2)
         ]
         weight = torch.stack(kernels).contiguous(memory_format=torch.channels_last)
         self.weight = nn.Parameter(weight)
@@ -137,26 +140,32 @@ class _SquareTail(nn.Module):
         return functional.pixel_shuffle(squares, side)[:, :, :rows, :columns]
 
 
-def _split(layer: nn.Module, width: int) -> nn.ModuleList:
+def _split_convolution(layer: nn.Module, width: int) -> nn.ModuleList:
     """Split a convolution into convolutions of `width` input channels each.
 
     The sum of their outputs is the output of the original. Only the first has a bias.
     """
     assert isinstance(layer, nn.Conv3d)
-    modules: list[nn.Module] = []
+    convolutions: list[nn.Module] = []
     for first in range(0, layer.in_channels, width):
-        part = nn.Conv3d(width, layer.out_channels, layer.kernel_size, padding=1, bias=not first)  # type: ignore[arg-type]
-        part.weight = nn.Parameter(layer.weight[:, first : first + width].detach())
-        if not first:
-            part.bias = layer.bias
-        modules.append(part)
-    return nn.ModuleList(modules)
+        convolution = nn.Conv3d(
+            width,
+            layer.out_channels,
+            layer.kernel_size,  # type: ignore[arg-type]
+            padding=1,
+            bias=first == 0,
+        )
+        convolution.weight = nn.Parameter(layer.weight[:, first : first + width].detach())
+        if first == 0:
+            convolution.bias = layer.bias
+        convolutions.append(convolution)
+    return nn.ModuleList(convolutions)
 
 
 def _sum_convolutions(convolutions: nn.Module, features: Sequence[Tensor]) -> Tensor:
     """Sum the outputs of convolutions, each applied to its own feature maps."""
-    first, *later_parts = convolutions.children()
-    out = first(features[0])
-    for part, feature in zip(later_parts, features[1:], strict=True):
-        out.add_(part(feature))
-    return out
+    first, *other_convolutions = convolutions.children()
+    total: Tensor = first(features[0])
+    for convolution, feature_map in zip(other_convolutions, features[1:], strict=True):
+        total.add_(convolution(feature_map))
+    return total

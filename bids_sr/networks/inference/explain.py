@@ -14,7 +14,7 @@ from bids_sr.networks.architectures.critics import Critic
 from bids_sr.networks.architectures.unet import AttentionGate
 
 
-def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+def compute_attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
     """Return the masks of all attention gates for images, from low to high resolution.
 
     Masks are computed as in attention_unet, sections 3.7 and 4.7.
@@ -34,7 +34,7 @@ def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
     """
     masks: list[Tensor] = []
 
-    def keep(gate: nn.Module, inputs: tuple[Tensor, ...], _out: Tensor) -> None:
+    def record_mask(gate: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
         assert isinstance(gate, AttentionGate)
         masks.append(gate.mask(*inputs))
 
@@ -43,20 +43,25 @@ def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
     with ExitStack() as hooks, torch.no_grad():
         for module in network.modules():
             if isinstance(module, AttentionGate):
-                hooks.callback(module.register_forward_hook(keep).remove)
+                hooks.callback(module.register_forward_hook(record_mask).remove)
         network(images)
     network.train(was_training)
-    (rows, columns), size = masks[-1].shape[-2:] if masks else (0, 0), images.shape[-2:]
+    if not masks:
+        return ()
+    padded_rows, padded_columns = masks[-1].shape[-2:]
+    rows, columns = images.shape[-2:]
     # the padding is removed from the masks; the network pads images equally on both sides
-    x, y = (rows - size[0]) // 2, (columns - size[1]) // 2
-    full = (
-        functional.interpolate(mask, size=(rows, columns), mode="bilinear", align_corners=False)
+    top, left = (padded_rows - rows) // 2, (padded_columns - columns) // 2
+    padded_masks = [
+        functional.interpolate(
+            mask, size=(padded_rows, padded_columns), mode="bilinear", align_corners=False
+        )
         for mask in masks
-    )
-    return tuple(mask[..., x : x + size[0], y : y + size[1]] for mask in full)
+    ]
+    return tuple(mask[..., top : top + rows, left : left + columns] for mask in padded_masks)
 
 
-def grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
+def compute_grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
     """Return Grad-CAM maps of a critic (N, 1, X, Y), with non-negative values.
 
     The maps show which features of the images increase the score. Gradients are computed for the
@@ -76,17 +81,17 @@ def grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
     was_training = critic.training
     critic.eval()
     hook = critic.features.register_forward_hook(
-        lambda _module, _inputs, out: features.append(out)
+        lambda _module, _inputs, output: features.append(output)
     )
     try:
         with torch.enable_grad():
             score = critic(images.detach().requires_grad_(True)).flatten(1).mean(1).sum()
-            slope = torch.autograd.grad(score, features[0])[0]
+            gradient = torch.autograd.grad(score, features[0])[0]
     finally:
         hook.remove()
         critic.train(was_training)
-    weight = slope.mean(dim=(-2, -1), keepdim=True)
-    maps = torch.relu((weight * features[0]).sum(1, keepdim=True)).detach()
+    channel_weights = gradient.mean(dim=(-2, -1), keepdim=True)
+    maps = torch.relu((channel_weights * features[0]).sum(1, keepdim=True)).detach()
     return functional.interpolate(
         maps, size=images.shape[-2:], mode="bilinear", align_corners=False
     )

@@ -11,12 +11,12 @@ from torch import Tensor
 from bids_sr.io.arrays import Array
 from bids_sr.networks.architectures.srresnet import SubPixelNet
 from bids_sr.networks.inference.cpu_optimized import (
-    largest_width,
+    find_largest_width,
     make_channels_innermost,
     optimize_for_cpu,
 )
 from bids_sr.networks.inference.sliding_window import apply_in_patches, compute_margin
-from bids_sr.networks.training.update_steps import memory_format
+from bids_sr.networks.training.update_steps import get_memory_format
 from bids_sr.sr.inference.upsampler_inputs import InferenceError, Upsampler, UpsamplerInputs
 from bids_sr.sr.matrices import upsample
 from bids_sr.sr.method import get_method
@@ -26,12 +26,12 @@ from bids_sr.sr.recipe import Recipe
 
 # voxels processed at once by a slice-wise network, per CPU thread (limited by its cache) and per
 # GPU
-_AT_ONCE, _AT_ONCE_CUDA = 1 << 13, 1 << 14
+_MAX_SLICE_VOXELS, _MAX_SLICE_VOXELS_CUDA = 1 << 13, 1 << 14
 # voxels processed at once by a volumetric network of at least 64 channels (.13 GB per layer)
-_VOLUME_AT_ONCE = 1 << 19
+_MAX_VOLUME_VOXELS = 1 << 19
 # largest number of values in the widest layer of a network with fewer channels (.17 GB)
-_VALUES_AT_ONCE = 5 << 23
-_PATCH, _OVERLAP, _MARGIN = 64, 24, 8
+_MAX_LAYER_VALUES = 5 << 23
+_PATCH, _OVERLAP, _MARGIN = 64, 24, 8  # voxels, patches of larger volumes (see `apply_in_patches`)
 
 
 class NetworkUpsampler(Upsampler):
@@ -57,16 +57,16 @@ class NetworkUpsampler(Upsampler):
     """
 
     def __init__(
-        self, model: LoadedModel, acquired: UpsamplerInputs, *, volumetric: bool = False
+        self, model: LoadedModel, inputs: UpsamplerInputs, *, volumetric: bool = False
     ) -> None:
         assert isinstance(model.recipe, Recipe)
-        self.by_range = model.recipe.intensity == "range"
+        self.scales_by_range = model.recipe.intensity == "range"
         # the intensity range is computed over a whole volume
-        self.volumetric = volumetric or self.by_range
+        self.volumetric = volumetric or self.scales_by_range
         self.in_slices = not volumetric
-        factor, device, headroom = acquired.factor, acquired.device, model.card.headroom
+        factor, device, headroom = inputs.factor, inputs.device, model.card.headroom
         # the scale includes the headroom above the 99th percentile that was used in training
-        scale = acquired.scale * (1.0 if headroom is None else headroom)
+        scale = inputs.scale * (1.0 if headroom is None else headroom)
         if not np.isfinite(scale) or scale <= 0:
             raise InferenceError(
                 f"the intensity scale must be positive and finite, got {scale}. Check that the "
@@ -81,23 +81,23 @@ class NetworkUpsampler(Upsampler):
         self.scale = float(scale)
         self.device = device
         self.upsampled_by = model.recipe.upsampled_by
-        self.patch = model.recipe.patch_applied if acquired.patch is None else acquired.patch
-        self.overlap = acquired.overlap
+        self.patch = model.recipe.patch_applied if inputs.patch is None else inputs.patch
+        self.overlap = inputs.overlap
         if self.patch and self.upsampled_by is None:
             raise InferenceError(
                 f"{model.card.method} cannot be applied patch by patch, because its network "
                 "processes whole slices or volumes on the acquired grid"
             )
-        self.lower = acquired.precision == "bf16"
-        if device == "cpu" and not self.lower:
+        self.in_bf16 = inputs.precision == "bf16"
+        if device == "cpu" and not self.in_bf16:
             self.generator = optimize_for_cpu(model.generator)
         else:
-            order = memory_format(2 if self.in_slices else 3)
-            self.generator = model.generator.to(device, memory_format=order)  # type: ignore[call-overload]
-        width = largest_width(model.generator)
+            channel_order = get_memory_format(2 if self.in_slices else 3)
+            self.generator = model.generator.to(device, memory_format=channel_order)  # type: ignore[call-overload]
+        width = find_largest_width(model.generator)
         # voxels, largest volume that is processed in one piece
-        self.at_once = _VOLUME_AT_ONCE if width >= 64 else _VALUES_AT_ONCE // width
-        torch.set_num_threads(acquired.threads)
+        self.max_voxels = _MAX_VOLUME_VOXELS if width >= 64 else _MAX_LAYER_VALUES // width
+        torch.set_num_threads(inputs.threads)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
     def __call__(self, volume: Array, pose: Array) -> Array:
@@ -105,34 +105,34 @@ class NetworkUpsampler(Upsampler):
         base = upsample(self.upsampled_by or "zerofill", volume, self.factor)
         with (
             torch.inference_mode(),
-            torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.lower),
+            torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.in_bf16),
         ):
-            departure = self._compute_all_slices if self.in_slices else self._compute_volume
-            if not self.by_range:
-                return base + self.scale * departure(volume, base)
+            compute_detail = self._compute_all_slices if self.in_slices else self._compute_volume
+            if not self.scales_by_range:
+                return base + self.scale * compute_detail(volume, base)
             low = float(volume.min())
             span = float(volume.max()) - low
             if not span > 0:  # detail is not added to a constant volume
                 return base
-            return base + span * departure((volume - low) / span, (base - low) / span)
+            return base + span * compute_detail((volume - low) / span, (base - low) / span)
 
     def _scale(self, image: Array) -> Tensor:
         """Return an image on the device, in the intensity unit of the network."""
         on_device = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).to(self.device)
-        return on_device if self.by_range else on_device / self.scale
+        return on_device if self.scales_by_range else on_device / self.scale
 
-    def _apply_in_patches(self, interpolated: Tensor) -> Tensor:
+    def _apply_in_patches(self, interpolated_image: Tensor) -> Tensor:
         """Apply the network to an image (1, *grid) in patches of the requested size."""
         assert self.patch
 
-        def network(part: Tensor) -> Tensor:
+        def apply_generator(patch: Tensor) -> Tensor:
             return self.generator(
-                make_channels_innermost(part) if self.in_slices else part
+                make_channels_innermost(patch) if self.in_slices else patch
             ).float()
 
         return apply_in_patches(
-            network,
-            interpolated,
+            apply_generator,
+            interpolated_image,
             patch=self.patch,
             overlap=self.overlap,
             margin=compute_margin(self.overlap),
@@ -143,51 +143,56 @@ class NetworkUpsampler(Upsampler):
         slices = self._scale(np.moveaxis(volume, 2, 0)[:, None])
         # same memory order as the interpolated volume, so that their addition is fast
         detail = np.empty(base.shape[::-1], np.float32)
-        size = int(np.prod(base.shape[:2] if self.upsampled_by else volume.shape[:2]))
-        on_cpu = self.device == "cpu"
-        step = max(1, (_AT_ONCE * torch.get_num_threads() if on_cpu else _AT_ONCE_CUDA) // size)
-        for z in range(0, len(slices), step):
-            difference = self._compute_slices(slices[z : z + step])[:, 0]
-            detail[z : z + step] = difference.transpose(1, 2).cpu().numpy()
+        voxels_per_slice = int(np.prod(base.shape[:2] if self.upsampled_by else volume.shape[:2]))
+        max_voxels = (
+            _MAX_SLICE_VOXELS * torch.get_num_threads()
+            if self.device == "cpu"
+            else _MAX_SLICE_VOXELS_CUDA
+        )
+        n_slices = max(1, max_voxels // voxels_per_slice)
+        for z in range(0, len(slices), n_slices):
+            difference = self._compute_slices(slices[z : z + n_slices])[:, 0]
+            detail[z : z + n_slices] = difference.transpose(1, 2).cpu().numpy()
         return detail.T
 
     def _compute_slices(self, slices: Tensor) -> Tensor:
         """Return the difference of network and interpolation, (Z, 1, x, y) -> (Z, 1, X, Y)."""
         if isinstance(self.generator, SubPixelNet):
-            return self.generator.departure(make_channels_innermost(slices)).float()
-        interpolated = upsample_slices(slices, self.factor[:2], self.upsampled_by or "zerofill")
-        if self.patch:
-            return (
-                torch.stack([self._apply_in_patches(image) for image in interpolated])
-                - interpolated
-            )
-        return (
-            self.generator(
-                make_channels_innermost(interpolated if self.upsampled_by else slices)
-            ).float()
-            - interpolated
+            return self.generator.compute_added_detail(make_channels_innermost(slices)).float()
+        interpolated_slices = upsample_slices(
+            slices, self.factor[:2], self.upsampled_by or "zerofill"
         )
+        if self.patch:
+            output = torch.stack([self._apply_in_patches(image) for image in interpolated_slices])
+        else:
+            source = interpolated_slices if self.upsampled_by else slices
+            output = self.generator(make_channels_innermost(source)).float()
+        return output - interpolated_slices
 
     def _compute_volume(self, volume: Array, base: Array) -> Array:
         """Return the difference between a volumetric network and its interpolation (X, Y, Z)."""
-        interpolated = self._scale(base)
+        interpolated_volume = self._scale(base)
         if self.upsampled_by is None:
             output = self.generator(self._scale(volume)[None, None])[0, 0]
         elif self.patch:
-            output = self._apply_in_patches(interpolated[None])[0]
-        elif interpolated.numel() <= self.at_once:
-            output = self.generator(interpolated[None, None])[0, 0]
+            output = self._apply_in_patches(interpolated_volume[None])[0]
+        elif interpolated_volume.numel() <= self.max_voxels:
+            output = self.generator(interpolated_volume[None, None])[0, 0]
         else:
             output = apply_in_patches(
-                self.generator, interpolated[None], patch=_PATCH, overlap=_OVERLAP, margin=_MARGIN
+                self.generator,
+                interpolated_volume[None],
+                patch=_PATCH,
+                overlap=_OVERLAP,
+                margin=_MARGIN,
             )[0]
-        return (output.float() - interpolated).cpu().numpy()
+        return (output.float() - interpolated_volume).cpu().numpy()
 
 
-def network_upsampler(model: LoadedModel, acquired: UpsamplerInputs) -> Upsampler:
+def network_upsampler(model: LoadedModel, inputs: UpsamplerInputs) -> Upsampler:
     """Return the upsampler of a network, applied by slice or volume as it was trained.
 
-    `acquired` contains grid, intensity and images of the run. InferenceError is raised for models
+    `inputs` contains grid, intensity and images of the run. InferenceError is raised for models
     of several contrasts.
     """
     card = model.card
@@ -197,4 +202,4 @@ def network_upsampler(model: LoadedModel, acquired: UpsamplerInputs) -> Upsample
             "has only one contrast. Models of several contrasts require --sr-target anat."
         )
     volumetric = card.method != "" and get_method(card.method).ndim == 3
-    return NetworkUpsampler(model, acquired, volumetric=volumetric)
+    return NetworkUpsampler(model, inputs, volumetric=volumetric)

@@ -51,30 +51,33 @@ def apply_in_patches(
     """
     grid = volume.shape[1:]
     sides = (patch,) * len(grid) if isinstance(patch, int) else tuple(patch)[: len(grid)]
-    out: Tensor | None = None
+    total: Tensor | None = None
     with torch.no_grad():
-        axes = (
+        axis_tiles = (
             _tiles(n, min(side, n), overlap, margin) for n, side in zip(grid, sides, strict=True)
         )
-        for corner in product(*axes):
-            box = (slice(None), *(part for part, _ in corner))
+        for tiles in product(*axis_tiles):
+            box = (slice(None), *(voxels for voxels, _ in tiles))
             output = network(volume[box][None])[0]
             if output.shape[1:] != volume[box].shape[1:]:
                 raise ResolutionError(
                     f"the network returned an array of shape {tuple(output.shape[1:])} for a "
                     f"patch of shape {tuple(volume[box].shape[1:])}; both shapes must be equal"
                 )
-            if out is None:
+            if total is None:
                 # double precision, because sums of many patches err by more than 1e-6 in single
                 # precision
-                out = torch.zeros((len(output), *grid), dtype=torch.float64, device=volume.device)
-                kind = output.dtype
-            result = output.to(out)
-            for axis, (_, weights) in enumerate(corner):
-                result = result * weights.to(result).reshape([-1] + [1] * (len(grid) - axis - 1))
-            out[box] += result
-    assert out is not None
-    return out.to(kind)
+                total = torch.zeros(
+                    (len(output), *grid), dtype=torch.float64, device=volume.device
+                )
+            weighted_output = output.to(total)
+            for axis, (_, weights) in enumerate(tiles):
+                n_later_axes = len(grid) - axis - 1
+                axis_weights = weights.to(total).reshape([-1] + [1] * n_later_axes)
+                weighted_output = weighted_output * axis_weights
+            total[box] += weighted_output
+    assert total is not None
+    return total.to(output.dtype)
 
 
 def compute_margin(overlap: int) -> int:
@@ -112,17 +115,17 @@ def _tiles(n: int, side: int, overlap: int, margin: int) -> list[tuple[slice, Te
             f"the overlap between patches must exceed the sum of both margins ({margin} voxels "
             f"on each side), got {overlap}"
         )
-    positions = torch.arange(side, dtype=torch.float64) + 0.5
-    ramp = max(overlap - 2 * margin, 1e-9)
-    total = torch.zeros(n, dtype=torch.float64)
-    windows = []
+    positions = torch.arange(side, dtype=torch.float64) + 0.5  # voxel centers within a patch
+    ramp = max(overlap - 2 * margin, 1e-9)  # voxels, length over which a weight decreases
+    total_weight = torch.zeros(n, dtype=torch.float64)
+    tiles = []
     for start in _patch_starts(n, side, overlap):
-        part = slice(start, start + side)
-        window = torch.ones(side, dtype=torch.float64)
+        voxels = slice(start, start + side)
+        weight = torch.ones(side, dtype=torch.float64)
         if start > 0:
-            window = window * ((positions - margin) / ramp).clamp(0, 1)
-        if part.stop < n:
-            window = window * ((side - positions - margin) / ramp).clamp(0, 1)
-        windows.append((part, window))
-        total[part] += window
-    return [(part, window / total[part]) for part, window in windows]
+            weight = weight * ((positions - margin) / ramp).clamp(0, 1)
+        if voxels.stop < n:
+            weight = weight * ((side - positions - margin) / ramp).clamp(0, 1)
+        tiles.append((voxels, weight))
+        total_weight[voxels] += weight
+    return [(voxels, weight / total_weight[voxels]) for voxels, weight in tiles]

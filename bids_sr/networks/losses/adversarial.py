@@ -84,8 +84,11 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
 
     `real` and `fake` are images (N, C, *grid), not scores.
     """
-    share = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device, dtype=real.dtype)
-    mixture = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_(True)
+    mixing_weight = torch.rand(
+        len(real), *[1] * (real.dim() - 1), device=real.device, dtype=real.dtype
+    )
+    mixture = mixing_weight * real.detach() + (1 - mixing_weight) * fake.detach()
+    mixture.requires_grad_(True)
     (slope,) = torch.autograd.grad(critic(mixture).sum(), mixture, create_graph=True)
     # A critic that ignores its input has a gradient of zero, for which the slope of vector_norm is
     # finite.

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 # mean squared error (80 dB at an intensity range of 1) below which the PSNR loss saturates
-_FLOOR = 1e-8
+_MIN_MSE = 1e-8
 # intensity difference from 0 and 1 within which the cross-entropy is linear
-_EDGE = 1e-4
+_MIN_DISTANCE = 1e-4
 _C1, _C2 = 0.01**2, 0.03**2  # SSIM constants for an intensity range of 1
+_SSIM_RADIUS, _SSIM_SIGMA = 5, 1.5  # voxels, Gaussian window of SSIM
 
 
-def _mean(error: Tensor, weight: Tensor) -> Tensor:
+def _weighted_mean(error: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted mean of an error map; the weight is broadcast to its shape."""
     weight = weight.expand_as(error)
     return (weight * error).sum() / weight.sum()
@@ -31,7 +32,7 @@ class MSE(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return the weighted mean of squared differences."""
-        return _mean((output - target).square(), weight)
+        return _weighted_mean((output - target).square(), weight)
 
 
 class MAE(nn.Module):
@@ -39,7 +40,7 @@ class MAE(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return the weighted mean of absolute differences."""
-        return _mean((output - target).abs(), weight)
+        return _weighted_mean((output - target).abs(), weight)
 
 
 class BCE(nn.Module):
@@ -55,22 +56,25 @@ class BCE(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return the weighted mean of the cross-entropy."""
-        target = target.clamp(_EDGE, 1 - _EDGE)
-        inside = output.clamp(_EDGE, 1 - _EDGE)
-        entropy = -target * inside.log() - (1 - target) * (1 - inside).log()
-        slope = ((inside - target) / (inside * (1 - inside))).detach()
-        return _mean(entropy + slope * (output - inside), weight)
+        target = target.clamp(_MIN_DISTANCE, 1 - _MIN_DISTANCE)
+        clipped_output = output.clamp(_MIN_DISTANCE, 1 - _MIN_DISTANCE)
+        entropy = -target * clipped_output.log() - (1 - target) * (1 - clipped_output).log()
+        slope = ((clipped_output - target) / (clipped_output * (1 - clipped_output))).detach()
+        return _weighted_mean(entropy + slope * (output - clipped_output), weight)
 
 
 class PSNRLoss(nn.Module):
-    """PSNR loss in dB, 10 log10(1 + MSE / floor), with finite slope at an error of 0.
+    """PSNR loss in dB, 10 log10(1 + MSE / 1e-8), with finite slope at an error of 0.
 
-    The peak intensity is 1. Source: attention_unet, section 4.3 and equation 4; the floor is ours.
+    The peak intensity is 1, and 1e-8 is our choice. Source: attention_unet, section 4.3 and
+    equation 4.
     """
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return the distance from a perfect image in dB."""
-        return (_mean((output - target).square(), weight) / _FLOOR).log1p() * (10 / math.log(10))
+        return (_weighted_mean((output - target).square(), weight) / _MIN_MSE).log1p() * (
+            10 / math.log(10)
+        )
 
 
 class SSIMLoss(nn.Module):
@@ -88,43 +92,42 @@ class SSIMLoss(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        offsets = torch.arange(-5, 6, dtype=torch.float64)
-        window = torch.exp(-0.5 * (offsets / 1.5) ** 2)
+        offsets = torch.arange(-_SSIM_RADIUS, _SSIM_RADIUS + 1, dtype=torch.float64)
+        window = torch.exp(-0.5 * (offsets / _SSIM_SIGMA) ** 2)
         self.register_buffer("window", window / window.sum(), persistent=False)
 
-    def _mean(self, image: Tensor) -> Tensor:
+    def _smooth(self, image: Tensor) -> Tensor:
         """Return the local mean of images under the Gaussian window."""
         window = self.window.to(image)
         grid = image.shape[2:]
-        flat = image.reshape(-1, 1, *grid)
-        radius = len(window) // 2
+        flat_images = image.reshape(-1, 1, *grid)
         convolve = {2: functional.conv2d, 3: functional.conv3d}[len(grid)]
-        edges = [pair for _ in grid for pair in (radius, radius)]
-        flat = functional.pad(flat, edges, mode="replicate")
+        padding = [_SSIM_RADIUS] * (2 * len(grid))
+        flat_images = functional.pad(flat_images, padding, mode="replicate")
         for axis in range(len(grid)):
             shape = [1, 1, *(len(window) if axis == k else 1 for k in range(len(grid)))]
-            flat = convolve(flat, window.reshape(shape))
-        return flat.reshape(image.shape)
+            flat_images = convolve(flat_images, window.reshape(shape))
+        return flat_images.reshape(image.shape)
 
     def similarity(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the SSIM map, in the shape of the images.
+        """Return the SSIM map of output o and target t, in the shape of the images.
 
         The similarity of voxels with equal neighborhoods is 1.
         """
-        mean_o, mean_t = self._mean(output), self._mean(target)
-        spread_o = self._mean(output * output) - mean_o * mean_o
-        spread_t = self._mean(target * target) - mean_t * mean_t
-        joint = self._mean(output * target) - mean_o * mean_t
-        numerator = (2 * mean_o * mean_t + _C1) * (2 * joint + _C2)
-        denominator = (mean_o * mean_o + mean_t * mean_t + _C1) * (spread_o + spread_t + _C2)
+        mean_o, mean_t = self._smooth(output), self._smooth(target)
+        variance_o = self._smooth(output * output) - mean_o * mean_o
+        variance_t = self._smooth(target * target) - mean_t * mean_t
+        covariance = self._smooth(output * target) - mean_o * mean_t
+        numerator = (2 * mean_o * mean_t + _C1) * (2 * covariance + _C2)
+        denominator = (mean_o * mean_o + mean_t * mean_t + _C1) * (variance_o + variance_t + _C2)
         return numerator / denominator
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return one minus the weighted mean of structural similarity."""
-        return 1 - _mean(self.similarity(output, target), weight)
+        return 1 - _weighted_mean(self.similarity(output, target), weight)
 
 
-def variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
+def compute_variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return the mean length of the vector of first-order spatial differences.
 
     Differences across the upper image border are zero.
@@ -136,23 +139,23 @@ def variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
     weight : Tensor | None, optional
         Weight of each voxel in the mean; it is broadcast. None means equal weights.
     """
-    spatial = image.dim() - 2
-    steps = []
+    n_spatial_axes = image.dim() - 2
+    differences = []
     for axis in range(2, image.dim()):
-        pad = [0] * (2 * spatial)
-        pad[2 * (image.dim() - 1 - axis) + 1] = 1
-        steps.append(nn.functional.pad(image.diff(dim=axis), pad))
-    length = torch.linalg.vector_norm(torch.stack(steps), dim=0)
-    return length.mean() if weight is None else _mean(length, weight)
+        padding = [0] * (2 * n_spatial_axes)  # pairs of (before, after), last axis first
+        padding[2 * (image.dim() - 1 - axis) + 1] = 1
+        differences.append(functional.pad(image.diff(dim=axis), padding))
+    length = torch.linalg.vector_norm(torch.stack(differences), dim=0)
+    return length.mean() if weight is None else _weighted_mean(length, weight)
 
 
 class TotalVariation(nn.Module):
-    """Total variation of the output, as a mean over high-resolution voxels (see `variation`).
+    """Total variation of the output, as a mean over high-resolution voxels.
 
-    Source: tv-self-sr, section 2 (isotropic 3D norm). The mean is our choice: combined with a
-    data-consistency term that is a mean over acquired voxels, alpha does not depend on the factor.
-    Compared with the sums of equation 2 (`SummedVariation`), alpha is divided by the product of
-    the three factors.
+    Source: tv-self-sr, section 2 (isotropic 3D norm, see `compute_variation`). The mean is our
+    choice: combined with a data-consistency term that is a mean over acquired voxels, alpha does
+    not depend on the factor. Compared with the sums of equation 2 (`SummedVariation`), alpha is
+    divided by the product of the three factors.
     """
 
     def forward(self, output: Tensor, acquired: Tensor) -> Tensor:
@@ -161,7 +164,7 @@ class TotalVariation(nn.Module):
         `acquired` is the image (N, C, *coarse grid) for comparison with the downsampled output.
         Only `SummedVariation` uses its size.
         """
-        return variation(output)
+        return compute_variation(output)
 
 
 class SummedVariation(TotalVariation):
@@ -177,7 +180,7 @@ class SummedVariation(TotalVariation):
 
         `acquired` is the image (N, C, *coarse grid) for comparison with the downsampled output.
         """
-        return variation(output) * (output.numel() / acquired.numel())
+        return compute_variation(output) * (output.numel() / acquired.numel())
 
 
 class SquaredVariation(TotalVariation):
@@ -189,8 +192,8 @@ class SquaredVariation(TotalVariation):
 
     def forward(self, output: Tensor, acquired: Tensor) -> Tensor:
         """Return the mean of squared differences; `acquired` is not used."""
-        steps = [output.diff(dim=axis).square().sum() for axis in range(2, output.dim())]
-        return torch.stack(steps).sum() / output.numel()
+        sums = [output.diff(dim=axis).square().sum() for axis in range(2, output.dim())]
+        return torch.stack(sums).sum() / output.numel()
 
 
 class JointSparsify(nn.Module):
@@ -208,6 +211,6 @@ class JointSparsify(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return the weighted variation of the output and of its difference to the target."""
-        return self.tau * variation(output, weight) + (1 - self.tau) * variation(
-            target - output, weight
-        )
+        output_variation = compute_variation(output, weight)
+        difference_variation = compute_variation(target - output, weight)
+        return self.tau * output_variation + (1 - self.tau) * difference_variation

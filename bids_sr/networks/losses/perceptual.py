@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bids_sr.networks.vgg19 import load_vgg19
 
+# mean and standard deviation of the color channels of ImageNet, as in torchvision
 _MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -41,10 +42,12 @@ class VGGPerceptual(nn.Module):
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
         self.register_buffer("sd", torch.tensor(_SD).view(1, 3, 1, 1))
 
-    def _features(self, image: Tensor) -> Tensor:
+    def _compute_features(self, image: Tensor) -> Tensor:
         """Return the features of images (N, 1, Y, X)."""
         return self.features((image.expand(-1, 3, -1, -1) - self.mean) / self.sd)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean squared difference of features between images (N, 1, Y, X)."""
-        return (self._features(output) - self._features(target).detach()).square().mean()
+        output_features = self._compute_features(output)
+        target_features = self._compute_features(target).detach()
+        return (output_features - target_features).square().mean()

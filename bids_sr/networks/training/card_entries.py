@@ -36,22 +36,19 @@ def card_entries(
     from bids_sr.version import __version__
 
     method = training.definition
-    objective_entries: dict[str, object] = {}
+    network_entries: dict[str, object] = {}
     if training.variance is None:
-        objective_entries = {"objective": training.effective_recipe.objective, "ndim": method.ndim}
+        network_entries = {"objective": training.effective_recipe.objective, "ndim": method.ndim}
+    changed_settings = training.changed_settings
     return {
         **data_entries,
-        **objective_entries,
+        **network_entries,
         "method": method.name,
         "trained_on": method.trained_on,
         "reference": method.reference,
         "recipe": training.recipe,
         "settings": make_settings_entry(training),
-        **(
-            {"changed_settings": changed_values}
-            if (changed_values := training.changed_settings)
-            else {}
-        ),
+        **({"changed_settings": changed_settings} if changed_settings else {}),
         "versions": {"bids_sr": __version__, "torch": torch.__version__, "numpy": np.__version__},
         "seed": training.random_seed,
         "threads": training.omp_nthreads,
@@ -59,78 +56,111 @@ def card_entries(
     }
 
 
-def training_entries(phases: Sequence[Phase], scores: Mapping[str, object]) -> dict[str, object]:
+def make_training_entries(
+    phases: Sequence[Phase], scores: Mapping[str, object]
+) -> dict[str, object]:
     """Return the card entries that are known after training.
 
     `scores` contains the network's scores.
     """
-    first = phases[0]
-    training, examples, held_regions = first.training, first.examples, first.examples.held
-    stopped_phases = [p.name for p in phases if p.counters.done == "time"]
-    reasons = [f"the time limit stopped {' and '.join(stopped_phases)}"] * bool(stopped_phases)
-    reasons += [
-        "the batch size was halved, because the batch did not fit into device memory"
-    ] * any(p.counters.halved for p in phases)
-    reasons += [
-        "the training continued on another device, with a different number of threads, or "
-        "with a different version of PyTorch"
-    ] * any(p.counters.moved for p in phases)
-    no_score_text = (
-        "No data were held out. The training loss determined when training stopped."
-        if first.is_scored_by_loss
-        else "No data were held out. The weights of the last step are kept."
-    )
-    role = (
-        "These data determined when training stopped."
-        if first.keeps_best
-        else "These data did not determine when training stopped, and the weights of the last "
-        "step are kept."
-    )
-    final = (
-        "The final model was then retrained on all data."
-        if len(phases) > 1
-        else "The scored model is also the final model."
-    )
-    score_text = (
-        f"The scores are from a model that was trained without the held-out data. {role} {final}"
-    )
-    held_out = examples.describe_regions(
-        held_regions, [(window.image, window.box) for window in first.windows]
-    ) | {
-        "iteration": first.kept_iteration,
-        "model": score_text if held_regions else no_score_text,
-    }
-    parameters = list(first.nets.generator.parameters())
+    search = phases[0]
+    examples, start = search.examples, search.training.start
+    has_refit = len(phases) > 1
+    reasons = _list_irreproducible_events(phases)
+    parameters = list(search.nets.generator.parameters())
     return {
-        "held_out": {**held_out, **(scores if held_regions else {})},
-        **(
-            {"on_trained_slices": {**examples.describe_regions(examples.train), **scores}}
-            if scores and not held_regions
-            else {}
-        ),
+        **_make_score_entries(search, scores, has_refit=has_refit),
         "phases": {
-            p.name: {
-                "iterations": p.counters.iteration,
-                "of": p.iterations,
-                "stopped_by": p.counters.done,
+            phase.name: {
+                "iterations": phase.counters.iteration,
+                "of": phase.iterations,
+                "stopped_by": phase.counters.done,
             }
-            for p in phases
+            for phase in phases
         },
-        **_epoch_entry(examples),
-        **_pretraining_entry(phases[-1]),
-        "refit_on_all_slices": len(phases) > 1,
-        "perceptual": _perceptual_entry(first),
+        **_make_epoch_entry(examples),
+        **_make_pretraining_entry(phases[-1]),
+        "refit_on_all_slices": has_refit,
+        "perceptual": _make_perceptual_entry(search),
         "mixed_precision": {
-            "asked": first.mixed,
-            "kept": first.counters.mixed,
-            "score_change_db": first.counters.mixed_loss_db,
+            "asked": search.mixed,
+            "kept": search.counters.mixed,
+            "score_change_db": search.counters.mixed_loss_db,
         },
         "reproducible": not reasons,
         **({"not_reproducible_because": "; ".join(reasons)} if reasons else {}),
-        "parameters": sum(p.numel() for p in parameters),
-        "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad),
-        **({} if training.start is None else {"started_from": _make_start_entry(training.start)}),
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "parameters_trained": sum(
+            parameter.numel() for parameter in parameters if parameter.requires_grad
+        ),
+        **({} if start is None else {"started_from": _make_start_entry(start)}),
     }
+
+
+def _make_score_entries(
+    search: Phase, scores: Mapping[str, object], *, has_refit: bool
+) -> dict[str, object]:
+    """Return the entries about held-out data and scores.
+
+    If nothing is held out, scores on training data are a separate entry.
+    """
+    examples = search.examples
+    held_out_regions = examples.held_out_regions
+    held_out = examples.describe_regions(
+        held_out_regions, [(window.image, window.box) for window in search.windows]
+    ) | {
+        "iteration": search.kept_iteration,
+        "model": _describe_scored_model(search, has_refit=has_refit),
+    }
+    if held_out_regions:
+        return {"held_out": {**held_out, **scores}}
+    entries: dict[str, object] = {"held_out": held_out}
+    if scores:
+        training_data = examples.describe_regions(examples.training_regions)
+        entries["on_trained_slices"] = {**training_data, **scores}
+    return entries
+
+
+def _describe_scored_model(search: Phase, *, has_refit: bool) -> str:
+    """Return sentences about the role of held-out data and the model that was scored."""
+    if not search.examples.held_out_regions:
+        return (
+            "No data were held out. The training loss determined when training stopped."
+            if search.is_scored_by_loss
+            else "No data were held out. The weights of the last step are kept."
+        )
+    role = (
+        "These data determined when training stopped."
+        if search.keeps_best
+        else "These data did not determine when training stopped, and the weights of the last "
+        "step are kept."
+    )
+    final_model = (
+        "The final model was then retrained on all data."
+        if has_refit
+        else "The scored model is also the final model."
+    )
+    return (
+        "The scores are from a model that was trained without the held-out data. "
+        f"{role} {final_model}"
+    )
+
+
+def _list_irreproducible_events(phases: Sequence[Phase]) -> list[str]:
+    """Return the events that prevent the exact reproduction of a training, as clauses."""
+    events = []
+    if stopped_phases := [phase.name for phase in phases if phase.counters.done == "time"]:
+        events.append(f"the time limit stopped {' and '.join(stopped_phases)}")
+    if any(phase.counters.halved for phase in phases):
+        events.append(
+            "the batch size was halved, because the batch did not fit into device memory"
+        )
+    if any(phase.counters.moved for phase in phases):
+        events.append(
+            "the training continued on another device, with a different number of threads, or "
+            "with a different version of PyTorch"
+        )
+    return events
 
 
 def steps_at_stop(card: Mapping[str, object]) -> str:
@@ -149,7 +179,7 @@ def steps_at_stop(card: Mapping[str, object]) -> str:
     )
 
 
-def _epoch_entry(examples: Examples) -> dict[str, object]:
+def _make_epoch_entry(examples: Examples) -> dict[str, object]:
     """Return the entry ``epoch`` with slices and steps; empty unless epochs use whole slices."""
     if not examples.recipe.epochs_of_slices:
         return {}
@@ -158,7 +188,7 @@ def _epoch_entry(examples: Examples) -> dict[str, object]:
     }
 
 
-def _pretraining_entry(phase: Phase) -> dict[str, object]:
+def _make_pretraining_entry(phase: Phase) -> dict[str, object]:
     """Return the entry ``pretraining``, or no entry if there is no pre-training.
 
     It contains the steps before and with the adversarial term, and the loss terms of pre-training.
@@ -168,7 +198,7 @@ def _pretraining_entry(phase: Phase) -> dict[str, object]:
         return {}
     n_pretraining = min(recipe.adversarial_from, phase.counters.iteration)
     terms = recipe.select_terms(phase.training.vgg_weights is not None)
-    kinds = [term.kind for term in terms if phase.nets.pretrains(term.kind)]
+    kinds = [term.kind for term in terms if phase.nets.is_pretraining_term(term.kind)]
     return {
         "pretraining": {
             "iterations": n_pretraining,
@@ -178,12 +208,12 @@ def _pretraining_entry(phase: Phase) -> dict[str, object]:
     }
 
 
-def _perceptual_entry(phase: Phase) -> dict[str, object]:
+def _make_perceptual_entry(phase: Phase) -> dict[str, object]:
     """Return the entry about the perceptual term: its weights, or why it was omitted."""
     weights = phase.training.vgg_weights
-    for kind, module, _ in phase.nets.terms:
-        if kind == "perceptual" and weights is not None:
-            checksum = str(module.checksum)
+    for term in phase.nets.terms:
+        if term.kind == "perceptual" and weights is not None:
+            checksum = str(term.module.checksum)
             return {"active": True, "weights_sha256": checksum, "file": weights.name}
     if not any(term.kind == "perceptual" for term in phase.recipe.losses):
         return {"active": False, "reason": "the loss of this recipe has no perceptual term"}

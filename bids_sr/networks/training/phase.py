@@ -16,11 +16,22 @@ from bids_sr.io import atomic_files
 from bids_sr.metrics.similarity import ssim
 from bids_sr.networks.data.examples import Batch, Examples, Region
 from bids_sr.networks.data.validation import ScoredWindow, interpolate_windows, validation_windows
-from bids_sr.networks.training.update_steps import Networks, memory_format
+from bids_sr.networks.training.update_steps import Networks, get_memory_format
 from bids_sr.series import VALIDATION_BASELINES
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.models.training_log import Journal, LogRow
 from bids_sr.sr.recipe import Recipe
+
+_LOG = logging.getLogger(__name__)
+
+TrainingProgress = Callable[[str, int, int], None]
+Clock = Callable[[], float]
+CHECKPOINT_SECONDS = 120.0
+"""Time (s) after which a checkpoint is written, even between validation steps."""
+_MIN_SSIM_SIDE = 11  # voxels, side of the SSIM window
+_MIN_GAIN_DB = 0.005  # dB, smallest change of the score that counts as an improvement
+_MAX_BF16_CHANGE_DB = 0.01  # dB, largest accepted change of the score; twice `_MIN_GAIN_DB`
+_MIN_ERROR = 1e-12  # smallest mean squared error and sum of weights, to avoid division by zero
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
@@ -30,9 +41,9 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str
     """
     state = optimizer.state_dict()["state"]
     return {
-        f"{prefix}.{i}.{key}": torch.as_tensor(value)
-        for i, row in state.items()
-        for key, value in row.items()
+        f"{prefix}.{index}.{key}": torch.as_tensor(value)
+        for index, moments in state.items()
+        for key, value in moments.items()
     }
 
 
@@ -81,65 +92,57 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]] |
         raise ValueError(f"{path}: the file is not a valid checkpoint ({error})") from error
 
 
-_LOG = logging.getLogger(__name__)
-TrainingProgress = Callable[[str, int, int], None]
-Clock = Callable[[], float]
-CHECKPOINT_SECONDS = 120.0
-"""Time (s) after which a checkpoint is written, even between validation steps."""
-_SMALLEST_SSIM = 11  # voxels, side of the SSIM window
-_GAIN_DB = 0.005  # dB, smallest change of the score that counts as an improvement
-_LOWER_DB = 0.01  # dB, largest change of the score due to bf16; twice `_GAIN_DB`
-
-
-def _outputs(
-    generator: nn.Module, windows: Sequence[ScoredWindow], lower: bool = False
+def _apply_generator(
+    generator: nn.Module, windows: Sequence[ScoredWindow], *, in_bf16: bool = False
 ) -> list[Tensor]:
-    """Return the generator's output for each window, computed in bf16 if `lower` is true."""
+    """Return the generator's output for each window."""
     generator.eval()
     try:
         with (
             torch.no_grad(),
-            torch.autocast(windows[0].batch.input.device.type, torch.bfloat16, enabled=lower),
+            torch.autocast(windows[0].batch.input.device.type, torch.bfloat16, enabled=in_bf16),
         ):
             return [generator(window.batch.input).float() for window in windows]
     finally:  # dropout is enabled again for training, even after an out-of-memory error
         generator.train()
 
 
-def _error(outputs: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> float:
-    """Return the mean squared error over all windows."""
-    total = weight = 0.0
-    for image, window in zip(outputs, windows, strict=True):
+def _compute_error(outputs: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> float:
+    """Return the weighted mean squared error over all windows."""
+    squared_error = total_weight = 0.0
+    for output, window in zip(outputs, windows, strict=True):
         batch = window.batch
-        compared_image = image if batch.operator is None else batch.operator.forward(image)
-        broadcast = batch.weight.expand_as(compared_image)
-        total += float((broadcast * (compared_image - batch.target).square()).sum())
-        weight += float(broadcast.sum())
-    return total / max(weight, 1e-12)
+        image = output if batch.operator is None else batch.operator.forward(output)
+        weight = batch.weight.expand_as(image)
+        squared_error += float((weight * (image - batch.target).square()).sum())
+        total_weight += float(weight.sum())
+    return squared_error / max(total_weight, _MIN_ERROR)
 
 
-def _db(error: float) -> float:
+def _convert_to_db(error: float) -> float:
     """Return a mean squared error as a score in dB; higher is better."""
-    return float(-10 * np.log10(max(error, 1e-12)))
+    return float(-10 * np.log10(max(error, _MIN_ERROR)))
 
 
-def _score(nets: Networks, windows: Sequence[ScoredWindow], lower: bool = False) -> float:
+def _compute_score(
+    nets: Networks, windows: Sequence[ScoredWindow], *, in_bf16: bool = False
+) -> float:
     """Return the score of windows in dB; higher is better.
 
     The score is the PSNR. For the objective "self", weighted total variation is added to the mean
     squared error before the conversion to dB.
     """
-    outputs = _outputs(nets.generator, windows, lower)
-    error = _error(outputs, windows)
+    outputs = _apply_generator(nets.generator, windows, in_bf16=in_bf16)
+    error = _compute_error(outputs, windows)
     if nets.recipe.objective == "self":
-        for kind, module, weight in nets.terms:
-            if kind == "tv":
-                values = [
-                    float(module(image, window.batch.target))
-                    for image, window in zip(outputs, windows, strict=True)
+        for term in nets.terms:
+            if term.kind == "tv":
+                variations = [
+                    float(term.module(output, window.batch.target))
+                    for output, window in zip(outputs, windows, strict=True)
                 ]
-                error += weight * float(np.mean(values))
-    return _db(error)
+                error += term.weight * float(np.mean(variations))
+    return _convert_to_db(error)
 
 
 def compare_with_interpolations(
@@ -150,35 +153,45 @@ def compare_with_interpolations(
     For the objective "self", only the consistency of the network with the acquired data is
     returned.
     """
-    outputs = _outputs(generator, windows)
+    outputs = _apply_generator(generator, windows)
     if examples.recipe.objective == "self":
-        return {"network": {"consistency_psnr": round(_db(_error(outputs, windows)), 4)}}
+        return {"network": {"consistency_psnr": _compute_psnr(outputs, windows)}}
     # every interpolation equals the input at a factor of 1
-    same_grid = all(f == 1 for f in examples.factor)
+    is_same_grid = all(f == 1 for f in examples.factor)
     baselines = (
-        {"input": "bspline"} if same_grid else {name: name for name in VALIDATION_BASELINES}
+        {"input": "bspline"} if is_same_grid else {name: name for name in VALIDATION_BASELINES}
     )
-    rows = {"network": outputs}
-    rows |= {
+    images_by_method = {"network": outputs}
+    images_by_method |= {
         name: interpolate_windows(examples, baseline, windows)
         for name, baseline in baselines.items()
     }
-    return {name: _metrics(images, windows) for name, images in rows.items()}
+    return {name: _compute_metrics(images, windows) for name, images in images_by_method.items()}
 
 
-def _metrics(images: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> dict[str, float]:
+def _compute_psnr(images: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> float:
+    """Return the PSNR (dB), rounded to the digits of the model card."""
+    return round(_convert_to_db(_compute_error(images, windows)), 4)
+
+
+def _compute_metrics(
+    images: Sequence[Tensor], windows: Sequence[ScoredWindow]
+) -> dict[str, float]:
     """Return the PSNR (dB), and the SSIM if windows are large enough."""
-    values, counts = [], []
+    similarities, voxel_counts = [], []
     for image, window in zip(images, windows, strict=True):
         inside = window.batch.weight[0, 0].cpu().numpy() > 0
-        if min(image.shape[2:4]) >= _SMALLEST_SSIM and inside.any():
-            for output, target in zip(
-                image[0].cpu().numpy(), window.batch.target[0].cpu().numpy(), strict=True
-            ):
-                values.append(ssim(target, output, data_range=1.0, mask=inside))
-                counts.append(float(inside.sum()))
-    out = {"psnr": round(_db(_error(images, windows)), 4)}
-    return out | ({"ssim": round(float(np.average(values, weights=counts)), 5)} if values else {})
+        if min(image.shape[2:4]) < _MIN_SSIM_SIDE or not inside.any():
+            continue
+        channels = zip(image[0].cpu().numpy(), window.batch.target[0].cpu().numpy(), strict=True)
+        for output, target in channels:
+            similarities.append(ssim(target, output, data_range=1.0, mask=inside))
+            voxel_counts.append(float(inside.sum()))
+    metrics = {"psnr": _compute_psnr(images, windows)}
+    if similarities:
+        mean_similarity = float(np.average(similarities, weights=voxel_counts))
+        metrics["ssim"] = round(mean_similarity, 5)
+    return metrics
 
 
 class TrainingDiverged(RuntimeError):
@@ -191,11 +204,32 @@ class OutOfDeviceMemory(RuntimeError):
 
 @dataclass(kw_only=True)
 class _Counters:
-    """Progress of a phase, stored in checkpoints.
+    """Progress of a phase, stored in checkpoints (fields are keys of the file).
 
-    `halved` is true if device memory was insufficient for the recipe's batch size. `moved` is true
-    if the phase continued on another device, with another number of threads, or with another
-    version of torch.
+    Parameters
+    ----------
+    iteration : int
+        Number of completed steps.
+    best_psnr, best_iteration : float, int
+        Best score (dB), and its step.
+    looks_without_gain, looks_since_drop : int
+        Validation steps since the last improvement, and since the last improvement or reduction of
+        the learning rate.
+    rate_factor : float
+        Factor of the learning rate, reduced on plateaus of the score.
+    halved : bool
+        Whether device memory was insufficient for the recipe's batch size.
+    moved : bool
+        Whether the phase continued on another device, with another number of threads, or with
+        another version of torch.
+    mixed, mixed_loss_db : bool, float | None
+        Whether bf16 is used, and the loss of score by bf16 at the last check (dB).
+    seconds : float
+        Duration of the training (s).
+    done : str
+        Reason for the end of the phase; "" if it continues.
+    log : list[LogRow]
+        One row per validation step.
     """
 
     iteration: int = 0
@@ -262,12 +296,11 @@ class Phase:
     clock: Clock = time.monotonic
     # windows of training regions, scored for the log
     training_windows: tuple[ScoredWindow, ...] = field(init=False)
-    # state: networks, random generator (apart from torch), counters, best weights, and losses
-    # since the last validation step
     nets: Networks = field(init=False)
-    rng: np.random.Generator = field(init=False)
+    rng: np.random.Generator = field(init=False)  # torch has its own random state
     counters: _Counters = field(init=False, default_factory=_Counters)
-    best: dict[str, Tensor] = field(init=False, default_factory=dict)
+    best_weights: dict[str, Tensor] = field(init=False, default_factory=dict)
+    # training losses since the last validation step
     losses: list[float] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -328,9 +361,9 @@ class Phase:
         """Number of examples per step, halved if device memory was insufficient."""
         return max(1, self.recipe.batch // 2) if self.counters.halved else self.recipe.batch
 
-    def draw(self) -> Batch:
+    def draw_batch(self) -> Batch:
         """Draw the next batch."""
-        batch = self.examples.batch(
+        batch = self.examples.draw_batch(
             self.rng,
             self.regions,
             iteration=self.counters.iteration,
@@ -338,28 +371,27 @@ class Phase:
             size=self.batch_size,
         )
         return replace(
-            batch, input=batch.input.contiguous(memory_format=memory_format(self.examples.ndim))
+            batch,
+            input=batch.input.contiguous(memory_format=get_memory_format(self.examples.ndim)),
         )
 
-    def step(self) -> dict[str, float]:
+    def run_step(self) -> dict[str, float]:
         """Run one training step, and return losses and learning rate for the log."""
-        recipe = self.recipe
-        batch = self.draw()
-        rate = self.nets.set_rate(self.counters.iteration, self.counters.rate_factor)
-        with torch.autocast(batch.input.device.type, torch.bfloat16, enabled=self.counters.mixed):
+        counters, recipe = self.counters, self.recipe
+        batch = self.draw_batch()
+        rate = self.nets.set_rate(counters.iteration, counters.rate_factor)
+        with torch.autocast(batch.input.device.type, torch.bfloat16, enabled=counters.mixed):
             fake = self.nets.generator(batch.input)
         fake = fake.float()
         loss_terms: dict[str, float] = {}
-        adversarial = (
-            "critic" in self.nets.nets and self.counters.iteration >= recipe.adversarial_from
+        is_adversarial = (
+            "critic" in self.nets.modules and counters.iteration >= recipe.adversarial_from
         )
-        for k in range(recipe.critic_steps if adversarial else 0):
-            loss_terms |= (
-                self.nets.critics_step(batch, fake, lower=self.counters.mixed)
-                if k == 0
-                else self.nets.critics_step(self.draw(), lower=self.counters.mixed)
-            )
-        loss_terms |= self.nets.generators_step(batch, fake, adversarial)
+        if is_adversarial:
+            loss_terms |= self.nets.update_critics(batch, fake, in_bf16=counters.mixed)
+            for _ in range(recipe.critic_steps - 1):
+                loss_terms |= self.nets.update_critics(self.draw_batch(), in_bf16=counters.mixed)
+        loss_terms |= self.nets.update_generators(batch, fake, adversarial=is_adversarial)
         if self.is_scored_by_loss:
             self.losses.append(loss_terms["loss"])
         return loss_terms | {"learning_rate": rate}
@@ -371,22 +403,18 @@ class Phase:
         the last weights are scored, and without `done`.
         """
         self._resume()
-        written = self.clock()
-        started = written - self.counters.seconds
+        checkpoint_time = self.clock()
+        start_time = checkpoint_time - self.counters.seconds
+        log = self.counters.log
         journal = Journal(
-            self.folder, self.name, last_iteration=_last_iteration(self.counters.log)
+            self.folder, self.name, last_iteration=int(log[-1]["iteration"]) if log else 0
         )
         while not self.counters.done:
             loss_terms = self._try_step()
             self.counters.iteration += 1
-            if not all(map(np.isfinite, loss_terms.values())):
-                raise TrainingDiverged(
-                    f"{self.name}: the training loss is NaN or infinite in iteration "
-                    f"{self.counters.iteration}. {_likely_cause(loss_terms, self.counters)}."
-                    f" {self._last_good}."
-                )
+            self._check_losses(loss_terms)
             current_time = self.clock()
-            self.counters.seconds = current_time - started
+            self.counters.seconds = current_time - start_time
             is_late = self.deadline is not None and current_time > self.deadline
             is_validation = (
                 self.counters.iteration % self.recipe.look_every == 0
@@ -395,9 +423,9 @@ class Phase:
             if is_validation:
                 self._validate(loss_terms)
                 self.counters.done = self._find_end_reason()
-            if is_validation or is_late or current_time - written >= CHECKPOINT_SECONDS:
-                self._keep(journal if is_validation else None)
-                written = current_time
+            if is_validation or is_late or current_time - checkpoint_time >= CHECKPOINT_SECONDS:
+                self._write_checkpoint(journal if is_validation else None)
+                checkpoint_time = current_time
             if is_late and not self.counters.done:
                 if not is_validation:
                     self._validate(loss_terms)
@@ -407,14 +435,24 @@ class Phase:
                 self.progress(self.name, self.counters.iteration, self.iterations)
         journal.close()
 
+    def _check_losses(self, loss_terms: Mapping[str, float]) -> None:
+        """Raise TrainingDiverged if a term of the loss is NaN or infinite."""
+        if all(map(np.isfinite, loss_terms.values())):
+            return
+        raise TrainingDiverged(
+            f"{self.name}: the training loss is NaN or infinite in iteration "
+            f"{self.counters.iteration}. {_describe_cause(loss_terms, self.counters)}."
+            f" {self._checkpoint_sentence}."
+        )
+
     def _try_step(self) -> dict[str, float]:
         """Run a training step, with half the batch size if device memory is insufficient."""
         try:
-            return self.step()
+            return self.run_step()
         except torch.cuda.OutOfMemoryError as error:
             size = self.batch_size
             if self.counters.halved or size == 1:
-                raise self._no_room(
+                raise self._make_memory_error(
                     f"a batch size of {size}, which is half of the original batch size,"
                     if self.counters.halved
                     else f"a batch size of {size}"
@@ -432,16 +470,16 @@ class Phase:
         return self._try_step()
 
     @property
-    def _last_good(self) -> str:
+    def _checkpoint_sentence(self) -> str:
         """Sentence about the last valid checkpoint, for error messages."""
         text = f"The last valid checkpoint is {self.checkpoint}"
         return text if self.checkpoint.exists() else "No checkpoint was written"
 
-    def _no_room(self, request: str) -> OutOfDeviceMemory:
+    def _make_memory_error(self, request: str) -> OutOfDeviceMemory:
         """Return the error for insufficient device memory."""
         return OutOfDeviceMemory(
             f"{self.name}: device memory is insufficient for {request} in iteration "
-            f"{self.counters.iteration + 1}. {self._last_good}. Train on the CPU with "
+            f"{self.counters.iteration + 1}. {self._checkpoint_sentence}. Train on the CPU with "
             "--device cpu, or free device memory."
         )
 
@@ -452,41 +490,48 @@ class Phase:
         exception: if nothing is held out, mixed precision is tested on windows of training
         regions.
         """
-        state, recipe = self.counters, self.recipe
+        counters = self.counters
         row: dict[str, str | float] = {
             "phase": self.name,
-            "iteration": state.iteration,
+            "iteration": counters.iteration,
             **loss_terms,
         }
         if self.has_score:
-            try:
-                score = (
-                    _score(self.nets, self.windows)
-                    if self.windows
-                    else _db(float(np.mean(self.losses)))
-                )
-            except torch.cuda.OutOfMemoryError as error:
-                raise self._no_room("the held-out data") from error
-            row["psnr"] = score
+            score = row["psnr"] = self._compute_validation_score()
             self.losses = []
-            has_improved = score > state.best_psnr + _GAIN_DB
-            state.looks_without_gain = 0 if has_improved else state.looks_without_gain + 1
-            state.looks_since_drop = 0 if has_improved else state.looks_since_drop + 1
-            if has_improved:
-                state.best_psnr, state.best_iteration = score, state.iteration
-            if recipe.schedule == "plateau" and state.looks_since_drop >= recipe.plateau_patience:
-                state.rate_factor = state.rate_factor * recipe.plateau_factor
-                state.looks_since_drop = 0
+            self._count_improvement(score)
         row |= self._compute_logged_scores()
-        checked = "psnr" if self.windows else "psnr_trained_slices"
-        if state.mixed and checked in row:
-            self._check_precision(self.windows or self.training_windows, float(row[checked]))
-        if not self.keeps_best or state.best_iteration == state.iteration:
-            self.best = {
+        fp32_column = "psnr" if self.windows else "psnr_trained_slices"
+        if counters.mixed and fp32_column in row:
+            self._check_precision(self.windows or self.training_windows, float(row[fp32_column]))
+        if not self.keeps_best or counters.best_iteration == counters.iteration:
+            self.best_weights = {
                 key: value.detach().clone()
                 for key, value in self.nets.generator.state_dict().items()
             }
-        state.log.append(row)
+        counters.log.append(row)
+
+    def _compute_validation_score(self) -> float:
+        """Return the score (dB) of held-out windows, or of the training loss without windows."""
+        if not self.windows:
+            return _convert_to_db(float(np.mean(self.losses)))
+        try:
+            return _compute_score(self.nets, self.windows)
+        except torch.cuda.OutOfMemoryError as error:
+            raise self._make_memory_error("the held-out data") from error
+
+    def _count_improvement(self, score: float) -> None:
+        """Update best score, patience and learning rate after a validation step."""
+        counters, recipe = self.counters, self.recipe
+        if score > counters.best_psnr + _MIN_GAIN_DB:
+            counters.best_psnr, counters.best_iteration = score, counters.iteration
+            counters.looks_without_gain = counters.looks_since_drop = 0
+        else:
+            counters.looks_without_gain += 1
+            counters.looks_since_drop += 1
+        if recipe.schedule == "plateau" and counters.looks_since_drop >= recipe.plateau_patience:
+            counters.rate_factor = counters.rate_factor * recipe.plateau_factor
+            counters.looks_since_drop = 0
 
     def _compute_logged_scores(self) -> dict[str, float]:
         """Return the PSNR (dB) of whole slices that is only logged, by column."""
@@ -498,23 +543,21 @@ class Phase:
             # whole slices may not fit into device memory even if training on patches is possible
             with suppress(torch.cuda.OutOfMemoryError):
                 if windows:
-                    scores[column] = _db(_error(_outputs(self.nets.generator, windows), windows))
+                    outputs = _apply_generator(self.nets.generator, windows)
+                    scores[column] = _convert_to_db(_compute_error(outputs, windows))
         return scores
 
-    def _check_precision(self, windows: Sequence[ScoredWindow], full: float) -> None:
-        """Permanently disable mixed precision if it affects the score.
-
-        `full` is the score of the windows in fp32 (dB).
-        """
-        lower = _score(self.nets, windows, lower=True)
-        self.counters.mixed_loss_db = round(full - lower, 4)
-        if abs(full - lower) > _LOWER_DB:
+    def _check_precision(self, windows: Sequence[ScoredWindow], fp32_score: float) -> None:
+        """Permanently disable mixed precision if it affects the score of windows (dB)."""
+        score_loss = fp32_score - _compute_score(self.nets, windows, in_bf16=True)
+        self.counters.mixed_loss_db = round(score_loss, 4)
+        if abs(score_loss) > _MAX_BF16_CHANGE_DB:
             self.counters.mixed = False
             _LOG.info(
                 "%s: mixed precision (bf16) changes the score by %.3g dB, so training "
                 "continues in single precision (fp32).",
                 self.name,
-                full - lower,
+                score_loss,
             )
 
     def _find_end_reason(self) -> str:
@@ -530,22 +573,23 @@ class Phase:
             return "plateau"
         return ""
 
-    def _keep(self, journal: Journal | None) -> None:
+    def _write_checkpoint(self, journal: Journal | None) -> None:
         """Write the checkpoint and, at a validation step, the log.
 
         If the disk is full, training continues without a new checkpoint.
         """
-        tensors = {f"best.{k}": v for k, v in self.best.items()}
-        tensors |= {f"{kind}_rng": state for kind, state in _torch_states(self.training.device)}
+        tensors = _add_prefix(self.best_weights, "best.")
+        for device_type, rng_state in _iter_torch_rng_states(self.training.device):
+            tensors[f"{device_type}_rng"] = rng_state
         for name, optimizer in self.nets.optimizers.items():
-            tensors |= {f"{name}.{k}": v for k, v in self.nets.nets[name].state_dict().items()}
+            tensors |= _add_prefix(self.nets.modules[name].state_dict(), f"{name}.")
             tensors |= flatten_optimizer(optimizer, f"{name}_optimizer")
         values = {
-            "signature": self._continued_by,
+            "signature": self._full_signature,
             "rng": self.rng.bit_generator.state,
             "progress": asdict(self.counters),
             "losses": self.losses,
-            "computed_by": self._computed_by,
+            "computed_by": self._environment,
         }
         try:
             write_checkpoint(self.checkpoint, tensors, values)
@@ -571,17 +615,17 @@ class Phase:
             journal.add(self.counters.log)
 
     @property
-    def _continued_by(self) -> str:
+    def _full_signature(self) -> str:
         """Signature, extended by the checksums of networks that compute features for the loss."""
-        features = [
-            getattr(module, "checksum", "")
-            for kind, module, _ in self.nets.terms
-            if kind == "perceptual"
+        checksums = [
+            getattr(term.module, "checksum", "")
+            for term in self.nets.terms
+            if term.kind == "perceptual"
         ]
-        return "-".join([self.signature, *features])
+        return "-".join([self.signature, *checksums])
 
     @property
-    def _computed_by(self) -> str:
+    def _environment(self) -> str:
         """Device, number of threads and torch version, which affect the last digits of results."""
         device, threads = self.training.device, self.training.omp_nthreads
         return f"{device}, {threads} threads, torch {torch.__version__}"
@@ -593,13 +637,13 @@ class Phase:
         except ValueError as error:
             _LOG.warning("%s. Training of %s starts from the beginning.", error, self.name)
             return
-        if checkpoint is None or checkpoint[1].get("signature") != self._continued_by:
+        if checkpoint is None or checkpoint[1].get("signature") != self._full_signature:
             return
         tensors, values = checkpoint
         for name, optimizer in self.nets.optimizers.items():
-            self.nets.nets[name].load_state_dict(_part(tensors, f"{name}."))
+            self.nets.modules[name].load_state_dict(_remove_prefix(tensors, f"{name}."))
             restore_optimizer(optimizer, tensors, f"{name}_optimizer")
-        self.best = _part(tensors, "best.")
+        self.best_weights = _remove_prefix(tensors, "best.")
         state, progress, losses = values["rng"], values["progress"], values["losses"]
         assert isinstance(state, dict)
         assert isinstance(progress, dict)
@@ -609,18 +653,18 @@ class Phase:
         if "cuda_rng" in tensors and self.training.device.startswith("cuda"):
             torch.cuda.set_rng_state(tensors["cuda_rng"], self.training.device)
         self.counters = _Counters(**progress)
-        self.counters.moved |= values["computed_by"] != self._computed_by
+        self.counters.moved |= values["computed_by"] != self._environment
         self.losses = losses
         _LOG.info("Training of %s resumes at iteration %d.", self.name, self.counters.iteration)
 
 
-def _likely_cause(loss_terms: Mapping[str, float], state: _Counters) -> str:
+def _describe_cause(loss_terms: Mapping[str, float], counters: _Counters) -> str:
     """Return a sentence about the likely cause of an invalid loss."""
     invalid_terms = [
         name for name, value in loss_terms.items() if not np.isfinite(value) and name != "loss"
     ]
-    losses = [float(row["loss"]) for row in state.log if "loss" in row]
-    if not losses and state.iteration <= 1:
+    losses = [float(row["loss"]) for row in counters.log if "loss" in row]
+    if not losses and counters.iteration <= 1:
         cause = (
             "The loss was invalid in the first step, so the images or the initial weights contain "
             "values that are too large"
@@ -646,18 +690,22 @@ def _likely_cause(loss_terms: Mapping[str, float], state: _Counters) -> str:
     return f"{cause} (invalid loss terms: {', '.join(invalid_terms)})" if invalid_terms else cause
 
 
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _add_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return tensors with a prefix added to their names."""
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+
+
+def _remove_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors whose names have a prefix, without this prefix."""
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
-def _torch_states(device: str) -> Iterator[tuple[str, Tensor]]:
-    """Yield the random states of torch on the CPU and, if used, on the GPU."""
+def _iter_torch_rng_states(device: str) -> Iterator[tuple[str, Tensor]]:
+    """Yield the random states of torch on the CPU ("torch") and, if used, on the GPU ("cuda")."""
     yield "torch", torch.get_rng_state()
     if device.startswith("cuda"):
         yield "cuda", torch.cuda.get_rng_state(device)
-
-
-def _last_iteration(log: Sequence[LogRow]) -> int:
-    """Return the iteration of the last row, or 0 for an empty log."""
-    return int(log[-1]["iteration"]) if log else 0

@@ -20,10 +20,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
+
 from bids_sr.networks.data.examples import Examples
 from bids_sr.networks.data.images import TrainingDataError, TrainingImages, checksums
 from bids_sr.networks.data.validation import ScoredWindow, validation_windows
-from bids_sr.networks.training.card_entries import card_entries, training_entries
+from bids_sr.networks.training.card_entries import card_entries, make_training_entries
 from bids_sr.networks.training.phase import (
     Clock,
     Phase,
@@ -95,22 +97,23 @@ def train_network(
         If the initial model has a different network, or required VGG-19 weights are missing.
     """
     _check_request(training)
+    minutes = training.max_train_minutes
+    time_limit = math.inf if minutes is None else 60 * minutes  # s
     start_time = clock()
-    limit = math.inf if training.max_train_minutes is None else 60 * training.max_train_minutes
     with torch_threads(training.omp_nthreads):
         search = _make_search(
             training, images, work_dir, progress, second_images=second_images, clock=clock
         )
-        refits = _refits(search, images)
-        share = _SEARCH_SHARE if refits and not resumable else 1.0
-        if limit < math.inf:
-            search.deadline = start_time + limit * share
+        has_refit = _has_refit(search, images)
+        search_share = _SEARCH_SHARE if has_refit and not resumable else 1.0
+        if time_limit < math.inf:
+            search.deadline = start_time + time_limit * search_share
         search.run()
-        search.nets.generator.load_state_dict(search.best)
+        search.nets.generator.load_state_dict(search.best_weights)
         scores = _compute_scores(search)
         phases: tuple[Phase, ...] = (search,)
-        if refits and not (resumable and search.counters.done == "time"):
-            deadline = start_time + limit if limit < math.inf else None
+        if has_refit and not (resumable and search.counters.done == "time"):
+            deadline = start_time + time_limit if time_limit < math.inf else None
             phases = (search, _run_refit(search, deadline))
     _LOG.info(
         "Training of %s took %.0f s (final scores: %s).",
@@ -162,8 +165,8 @@ def _make_search(
         training=training,
         iterations=recipe.steps,
         examples=examples,
-        regions=examples.train,
-        windows=validation_windows(examples, examples.held),
+        regions=examples.training_regions,
+        windows=validation_windows(examples, examples.held_out_regions),
         second_windows=_make_windows(second_images, examples),
         signature=f"{_signature(training, examples)}-{recipe.steps}-{training.mixed}",
         folder=work_dir,
@@ -173,7 +176,7 @@ def _make_search(
     )
 
 
-def _refits(search: Phase, images: TrainingImages) -> bool:
+def _has_refit(search: Phase, images: TrainingImages) -> bool:
     """Return whether the search is followed by a training on all data.
 
     Images that are marked for validation are never used for training.
@@ -191,7 +194,7 @@ def _compute_scores(search: Phase) -> dict[str, dict[str, float]]:
     examples = search.examples
     windows = search.windows
     if not windows and search.recipe.objective != "self":
-        windows = validation_windows(examples, examples.train)
+        windows = validation_windows(examples, examples.training_regions)
     if not windows:
         return {}
     return compare_with_interpolations(search.nets.generator, examples, windows)
@@ -204,7 +207,7 @@ def _run_refit(search: Phase, deadline: float | None) -> Phase:
     refit = replace(
         search,
         name="refit",
-        regions=search.examples.train + search.examples.held,
+        regions=search.examples.training_regions + search.examples.held_out_regions,
         windows=(),
         iterations=iterations,
         signature=f"{signature}-{iterations}-{search.counters.mixed}",
@@ -217,14 +220,14 @@ def _run_refit(search: Phase, deadline: float | None) -> Phase:
 
 def _pack_model(phases: Sequence[Phase], scores: Mapping[str, object]) -> TrainedModel:
     """Return weights and companions of the last phase, and card and log of all phases."""
-    search, last = phases[0], phases[-1]
+    search, last_phase = phases[0], phases[-1]
     card = card_entries(search.training, search.examples.describe())
-    card |= training_entries(phases, scores)
-    state = {key: value.cpu() for key, value in last.best.items()}
-    for name in COMPANIONS if last.recipe.keep_critic else ():
-        if name in last.nets.nets:
-            tensors = last.nets.nets[name].state_dict()
-            state |= {f"{name}.{key}": value.cpu() for key, value in tensors.items()}
+    card |= make_training_entries(phases, scores)
+    state = {key: value.cpu() for key, value in last_phase.best_weights.items()}
+    for name in COMPANIONS if last_phase.recipe.keep_critic else ():
+        if name in last_phase.nets.modules:
+            weights = last_phase.nets.modules[name].state_dict()
+            state |= {f"{name}.{key}": value.cpu() for key, value in weights.items()}
     log = tuple(row for phase in phases for row in phase.counters.log)
     return TrainedModel(state=state, card=card, log=log)
 
@@ -236,7 +239,9 @@ def _make_windows(images: TrainingImages, examples: Examples) -> tuple[ScoredWin
     extra_examples = Examples(
         images, examples.recipe, examples.factor, examples.ndim, examples.device
     )
-    return validation_windows(extra_examples, (*extra_examples.train, *extra_examples.held))
+    return validation_windows(
+        extra_examples, (*extra_examples.training_regions, *extra_examples.held_out_regions)
+    )
 
 
 def _signature(training: TrainingRequest, examples: Examples) -> str:
@@ -263,31 +268,33 @@ def _check_initial_model(training: TrainingRequest, recipe: Recipe, examples: Ex
     start = training.start
     if start is None:
         return
-    count = recipe.freeze_but_last
-    layers = len(list_layers(start.generator))
-    if count is not None and not 1 <= count <= layers:
+    n_trained = recipe.freeze_but_last
+    n_layers = len(list_layers(start.generator))
+    if n_trained is not None and not 1 <= n_trained <= n_layers:
         raise ModelError(
-            f"the initial model has {layers} layers with weights, so the number of layers to "
-            f"train must be from 1 to {layers} (got {count})"
+            f"the initial model has {n_layers} layers with weights, so the number of layers to "
+            f"train must be from 1 to {n_layers} (got {n_trained})"
         )
-    expected = recipe.build_generator(examples.channels, examples.factor).state_dict()
-    state = start.generator.state_dict()
-    mismatches = [
-        k
-        for k in {*expected, *state}
-        if k not in expected or k not in state or expected[k].shape != state[k].shape
-    ]
+    generator = recipe.build_generator(examples.channels, examples.factor)
+    mismatches = _list_mismatches(generator.state_dict(), start.generator.state_dict())
     if mismatches:
         raise ModelError(
             f"the network of the initial model ({start.card.method}, {start.card.recipe}) "
-            f"differs from the network of {training.method} in "
-            f"{', '.join(sorted(mismatches)[:3])}"
+            f"differs from the network of {training.method} in {', '.join(mismatches[:3])}"
         )
     if "critic" in start.companions and recipe.build_critic is not None:
-        critic = recipe.build_critic(examples.channels).state_dict()
-        stored = start.companions["critic"]
-        if {k: v.shape for k, v in critic.items()} != {k: v.shape for k, v in stored.items()}:
+        critic = recipe.build_critic(examples.channels)
+        if _list_mismatches(critic.state_dict(), start.companions["critic"]):
             raise ModelError(
                 f"the critic of the initial model ({start.card.method}, {start.card.recipe}) "
                 f"differs from the critic of {training.method}"
             )
+
+
+def _list_mismatches(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of tensors that have different shapes or exist in one network only."""
+    return sorted(
+        name
+        for name in {*first, *second}
+        if name not in first or name not in second or first[name].shape != second[name].shape
+    )

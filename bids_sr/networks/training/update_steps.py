@@ -6,6 +6,7 @@ gradient in the generator's update.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,10 @@ from torch import Tensor, nn
 from bids_sr.io.grids import Factor
 from bids_sr.networks.data.examples import Batch
 from bids_sr.networks.losses.adversarial import clip_weights, gradient_penalty
-from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.recipe import LossTerm, Recipe
 
 
-def memory_format(ndim: int) -> torch.memory_format:
+def get_memory_format(ndim: int) -> torch.memory_format:
     """Return the memory format for which convolutions are fastest.
 
     Compared with the default, this format saves a fifth of the time in three dimensions, and more
@@ -25,14 +26,23 @@ def memory_format(ndim: int) -> torch.memory_format:
     return torch.channels_last if ndim == 2 else torch.channels_last_3d
 
 
+class ActiveTerm(NamedTuple):
+    """Term of the generator's loss that is used in a training: kind, module and weight."""
+
+    kind: str
+    module: nn.Module
+    weight: float
+
+
 class Networks:
     """Networks of a training phase, with their losses and optimizers.
 
     Initial weights are random, depending on the seed, unless weights are given.
 
-    Attributes `nets` and `optimizers` have the keys "generator" (to high resolution), "critic" (of
-    high-resolution images) and, for cycles, "backward" (to low resolution) and "backward_critic".
-    Attribute `terms` contains kind, module and weight of each active term of the generator's loss.
+    Attributes `modules` and `optimizers` have the keys "generator" (to high resolution), "critic"
+    (of high-resolution images) and, for cycles, "backward" (to low resolution) and
+    "backward_critic".
+    Attribute `terms` contains the active terms of the generator's loss.
 
     Parameters
     ----------
@@ -72,67 +82,51 @@ class Networks:
         companions: Mapping[str, Mapping[str, Tensor]] | None = None,
     ) -> None:
         torch.manual_seed(seed)
-        losses = recipe.select_terms(vgg_weights is not None)
-        cycle = recipe.objective == "cycle"
-        nets: dict[str, nn.Module] = {"generator": recipe.build_generator(channels, factor)}
-        if cycle:
-            nets["backward"] = recipe.build_generator(channels, factor)
-        if recipe.build_critic is not None and any(term.kind == "adversarial" for term in losses):
-            nets |= {
-                name: recipe.build_critic(channels)
-                for name in ("critic", "backward_critic")[: 1 + cycle]
-            }
-        for net in nets.values():
-            net.to(device, memory_format=memory_format(ndim))  # type: ignore[call-overload]
+        self.recipe = recipe
+        loss_terms = recipe.select_terms(vgg_weights is not None)
+        has_critics = any(term.kind == "adversarial" for term in loss_terms)
+        self.modules = _build_networks(recipe, factor, channels, has_critics=has_critics)
+        for net in self.modules.values():
+            net.to(device, memory_format=get_memory_format(ndim))  # type: ignore[call-overload]
         if start is not None:
-            nets["generator"].load_state_dict(start)
-            _freeze_but_last(nets["generator"], recipe.freeze_but_last)
+            self.generator.load_state_dict(start)
+            _freeze_but_last(self.generator, recipe.freeze_but_last)
         for name, state in (companions or {}).items():
-            if name in nets:
-                nets[name].load_state_dict(state)
-        self.recipe, self.nets = recipe, nets
+            if name in self.modules:
+                self.modules[name].load_state_dict(state)
         self.terms = [
-            (t.kind, t.build(*[vgg_weights] * (t.kind == "perceptual")).to(device), t.weight)
-            for t in losses
+            ActiveTerm(term.kind, _build_loss(term, vgg_weights).to(device), term.weight)
+            for term in loss_terms
         ]
         self.optimizers = {
-            name: torch.optim.Adam(
-                [p for p in net.parameters() if p.requires_grad],
-                betas=("critic" in name and recipe.critic_betas) or recipe.betas,
-                lr=("critic" in name and recipe.critic_learning_rate) or recipe.learning_rate,
-            )
-            for name, net in nets.items()
+            name: _build_optimizer(net, recipe, is_critic="critic" in name)
+            for name, net in self.modules.items()
         }
 
     @property
     def generator(self) -> nn.Module:
         """Generator of high-resolution images."""
-        return self.nets["generator"]
+        return self.modules["generator"]
 
-    def set_rate(self, iteration: int, dropped: float) -> float:
+    def set_rate(self, iteration: int, rate_factor: float) -> float:
         """Set the learning rate of a step, and return the generator's rate.
 
-        The critics' rate is only changed if the schedule is "plateau" or "linear-decay". `dropped`
-        is the accumulated factor of plateaus.
+        The critics' rate is only changed if the schedule is "plateau" or "linear-decay".
+        `rate_factor` is the accumulated factor of plateaus.
         """
         recipe = self.recipe
-        rate = recipe.rate(iteration, recipe.learning_rate) * dropped
+        generator_rate = recipe.rate(iteration, recipe.learning_rate) * rate_factor
         for name, optimizer in self.optimizers.items():
-            base = rate
-            if "critic" in name:
-                if recipe.schedule not in ("plateau", "linear-decay"):
-                    continue
-                base = (
-                    (recipe.critic_learning_rate or recipe.learning_rate)
-                    * rate
-                    / recipe.learning_rate
-                )
-            for group in optimizer.param_groups:
-                group["lr"] = base
-        return rate
+            if "critic" not in name:
+                _set_optimizer_rate(optimizer, generator_rate)
+            elif recipe.schedule in ("plateau", "linear-decay"):
+                initial_rate = recipe.critic_learning_rate or recipe.learning_rate
+                critic_rate = initial_rate * generator_rate / recipe.learning_rate
+                _set_optimizer_rate(optimizer, critic_rate)
+        return generator_rate
 
-    def critics_step(
-        self, batch: Batch, fake: Tensor | None = None, *, lower: bool = False
+    def update_critics(
+        self, batch: Batch, fake: Tensor | None = None, *, in_bf16: bool = False
     ) -> dict[str, float]:
         """Run one step of every critic.
 
@@ -141,8 +135,8 @@ class Networks:
         batch : Batch
             Batch of the step.
         fake : Tensor | None, optional
-            Images generated from the batch; they are computed if None.
-        lower : bool, optional
+            High-resolution images generated from the batch; they are computed if None.
+        in_bf16 : bool, optional
             Whether to generate images in bf16. The critics remain in single precision.
 
         Returns
@@ -151,29 +145,32 @@ class Networks:
             Loss of each critic, by name.
         """
         loss_terms: dict[str, float] = {}
-        for name, generator, source, real in (
-            ("critic", "generator", batch.input, batch.target),
-            ("backward_critic", "backward", batch.target, batch.input),
-        ):
-            if name in self.nets:
-                if fake is None or name != "critic":
-                    with (
-                        torch.no_grad(),
-                        torch.autocast(source.device.type, torch.bfloat16, enabled=lower),
-                    ):
-                        fake = self.nets[generator](source)
-                    fake = fake.float()
-                loss_terms[name] = self._train_critic(name, real, fake.detach())
+        if "critic" in self.modules:
+            if fake is None:
+                fake = self._generate("generator", batch.input, in_bf16=in_bf16)
+            loss_terms["critic"] = self._update_critic("critic", batch.target, fake.detach())
+        if "backward_critic" in self.modules:
+            lowres_fake = self._generate("backward", batch.target, in_bf16=in_bf16)
+            loss_terms["backward_critic"] = self._update_critic(
+                "backward_critic", batch.input, lowres_fake
+            )
         return loss_terms
 
-    def _train_critic(self, name: str, real: Tensor, fake: Tensor) -> float:
+    @torch.no_grad()
+    def _generate(self, name: str, source: Tensor, *, in_bf16: bool) -> Tensor:
+        """Return the images that a generator computes from `source`, without gradients."""
+        with torch.autocast(source.device.type, torch.bfloat16, enabled=in_bf16):
+            image: Tensor = self.modules[name](source)
+        return image.float()
+
+    def _update_critic(self, name: str, real: Tensor, fake: Tensor) -> float:
         """Run one step of a critic on real and generated images, and return its loss."""
-        critic = self.nets[name]
+        critic = self.modules[name]
         optimizer = self.optimizers[name]
         recipe = self.recipe
-        term = next(module for kind, module, _ in self.terms if kind == "adversarial")
+        adversarial_loss = next(term.module for term in self.terms if term.kind == "adversarial")
         optimizer.zero_grad(set_to_none=True)
-        loss = term.critic(critic(real), critic(fake))  # type: ignore[operator]
+        loss = adversarial_loss.critic(critic(real), critic(fake))  # type: ignore[operator]
         if recipe.critic_game == "wasserstein-gp":
             loss = loss + recipe.penalty_weight * gradient_penalty(critic, real, fake)
         loss.backward()
@@ -182,7 +179,7 @@ class Networks:
             clip_weights(critic, recipe.weight_clip)
         return float(loss.detach())
 
-    def generators_step(self, batch: Batch, fake: Tensor, adversarial: bool) -> dict[str, float]:
+    def update_generators(self, batch: Batch, fake: Tensor, adversarial: bool) -> dict[str, float]:
         """Run one step of the generators, and return the loss terms and their weighted sum.
 
         Parameters
@@ -197,30 +194,34 @@ class Networks:
         total: Tensor = torch.zeros((), device=fake.device)
         loss_terms: dict[str, float] = {}
         generated = self._generate_images(batch, fake)
-        for kind, module, weight in self.terms:
-            if not (adversarial or self.pretrains(kind)):
+        for term in self.terms:
+            if not (adversarial or self.is_pretraining_term(term.kind)):
                 continue
-            with torch.set_grad_enabled(weight != 0):  # terms of weight 0 are only logged
-                value = self._term(kind, module, batch, generated)
-            total = total + weight * value
-            loss_terms[kind] = loss_terms.get(kind, 0.0) + float(value.detach())
+            with torch.set_grad_enabled(term.weight != 0):  # terms of weight 0 are only logged
+                value = self._compute_term(term, batch, generated)
+            total = total + term.weight * value
+            loss_terms[term.kind] = loss_terms.get(term.kind, 0.0) + float(value.detach())
         loss_terms["loss"] = float(total.detach())
         if total.isfinite():
-            generators = [
-                (self.nets[n], optimizer)
-                for n, optimizer in self.optimizers.items()
-                if "critic" not in n
-            ]
-            for _, optimizer in generators:
-                optimizer.zero_grad(set_to_none=True)
-            total.backward()
-            for net, optimizer in generators:
-                if self.recipe.gradient_limit is not None:
-                    torch.nn.utils.clip_grad_norm_(net.parameters(), self.recipe.gradient_limit)
-                optimizer.step()
+            self._descend(total)
         return loss_terms
 
-    def pretrains(self, kind: str) -> bool:
+    def _descend(self, loss: Tensor) -> None:
+        """Run one step of the generators' optimizers along the gradient of a loss."""
+        generators = [
+            (self.modules[name], optimizer)
+            for name, optimizer in self.optimizers.items()
+            if "critic" not in name
+        ]
+        for _, optimizer in generators:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        for net, optimizer in generators:
+            if self.recipe.gradient_limit is not None:
+                torch.nn.utils.clip_grad_norm_(net.parameters(), self.recipe.gradient_limit)
+            optimizer.step()
+
+    def is_pretraining_term(self, kind: str) -> bool:
         """Return whether a term is used in the steps before the adversarial term."""
         selected_kinds = self.recipe.pretrained_by
         return kind != "adversarial" and (not selected_kinds or kind in selected_kinds)
@@ -232,10 +233,10 @@ class Networks:
         and the images generated from them.
         """
         generated = {"G(x)": fake}
-        kinds = {kind for kind, _, _ in self.terms}
-        if "backward" in self.nets:
+        kinds = {term.kind for term in self.terms}
+        if "backward" in self.modules:
             to_high = self.generator
-            to_low = self.nets["backward"]
+            to_low = self.modules["backward"]
             generated["F(y)"] = to_low(batch.target)
             if "cycle" in kinds:
                 generated |= {"F(G(x))": to_low(fake), "G(F(y))": to_high(generated["F(y)"])}
@@ -243,48 +244,88 @@ class Networks:
                 generated |= {"G(y)": to_high(batch.target), "F(x)": to_low(batch.input)}
         return generated
 
-    def _term(
-        self, kind: str, module: nn.Module, batch: Batch, generated: Mapping[str, Tensor]
+    def _compute_term(
+        self, term: ActiveTerm, batch: Batch, generated: Mapping[str, Tensor]
     ) -> Tensor:
-        """Return the value of a loss term."""
-        fake = generated["G(x)"]
-        x = batch.input
-        y = batch.target
-        weight = batch.weight
-        match kind:
+        """Return the value of a loss term; `generated` is the result of `_generate_images`."""
+        loss, weight = term.module, batch.weight
+        source, target, fake = batch.input, batch.target, generated["G(x)"]
+        match term.kind:
             case "cycle":
-                return module(generated["F(G(x))"], x, weight) + module(
-                    generated["G(F(y))"], y, weight
+                return loss(generated["F(G(x))"], source, weight) + loss(
+                    generated["G(F(y))"], target, weight
                 )
             case "identity":
-                return module(generated["G(y)"], y, weight) + module(generated["F(x)"], x, weight)
+                return loss(generated["G(y)"], target, weight) + loss(
+                    generated["F(x)"], source, weight
+                )
             case "adversarial":
-                value = _adversarial(module, self.nets["critic"], fake)
-                if "backward_critic" in self.nets:
-                    value = value + _adversarial(
-                        module, self.nets["backward_critic"], generated["F(y)"]
+                value = _compute_adversarial_loss(loss, self.modules["critic"], fake)
+                if "backward_critic" in self.modules:
+                    value = value + _compute_adversarial_loss(
+                        loss, self.modules["backward_critic"], generated["F(y)"]
                     )
                 return value
             case "tv":
-                return module(fake, y)
+                return loss(fake, target)
             case "sparsify":
-                return module(fake, y, weight)
+                return loss(fake, target, weight)
         output = fake if batch.operator is None else batch.operator.forward(fake)
-        return module(output, y) if kind == "perceptual" else module(output, y, weight)
+        return loss(output, target) if term.kind == "perceptual" else loss(output, target, weight)
 
 
-def _adversarial(module: nn.Module, critic: nn.Module, image: Tensor) -> Tensor:
+def _build_networks(
+    recipe: Recipe, factor: Factor, channels: int, *, has_critics: bool
+) -> dict[str, nn.Module]:
+    """Return the networks of a recipe with random weights, by name (see `Networks`)."""
+    is_cycle = recipe.objective == "cycle"
+    nets = {"generator": recipe.build_generator(channels, factor)}
+    if is_cycle:
+        nets["backward"] = recipe.build_generator(channels, factor)
+    if recipe.build_critic is not None and has_critics:
+        nets["critic"] = recipe.build_critic(channels)
+        if is_cycle:
+            nets["backward_critic"] = recipe.build_critic(channels)
+    return nets
+
+
+def _build_loss(term: LossTerm, vgg_weights: Path | None) -> nn.Module:
+    """Return the module of a loss term; the perceptual term requires VGG-19 weights."""
+    return term.build(vgg_weights) if term.kind == "perceptual" else term.build()
+
+
+def _build_optimizer(net: nn.Module, recipe: Recipe, *, is_critic: bool) -> torch.optim.Optimizer:
+    """Return the Adam optimizer of a network's trainable parameters."""
+    betas, rate = recipe.betas, recipe.learning_rate
+    if is_critic:
+        betas = recipe.critic_betas or betas
+        rate = recipe.critic_learning_rate or rate
+    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    return torch.optim.Adam(parameters, betas=betas, lr=rate)
+
+
+def _set_optimizer_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameters of an optimizer."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _compute_adversarial_loss(loss: nn.Module, critic: nn.Module, image: Tensor) -> Tensor:
     """Return the adversarial loss of an image, without gradients in the critic."""
     critic.requires_grad_(False)
     try:
-        return module(critic(image))
+        return loss(critic(image))
     finally:
         critic.requires_grad_(True)
 
 
 def list_layers(net: nn.Module) -> list[nn.Module]:
     """Return the layers with a weight matrix or kernel, in the order of their definition."""
-    return [m for m in net.modules() if any(p.dim() > 1 for p in m.parameters(recurse=False))]
+    return [
+        module
+        for module in net.modules()
+        if any(parameter.dim() > 1 for parameter in module.parameters(recurse=False))
+    ]
 
 
 def _freeze_but_last(net: nn.Module, count: int | None) -> None:

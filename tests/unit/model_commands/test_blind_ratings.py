@@ -12,10 +12,10 @@ from PIL import Image
 
 from bids_sr.model_commands.blind_ratings import (
     RatingError,
+    average_ratings,
     check_sheet,
     compare_ratings,
     intraclass_correlation,
-    mean_ratings,
 )
 from bids_sr.model_commands.cli import main as models_main
 from bids_sr.model_commands.cli.rate import read_key
@@ -187,7 +187,7 @@ def test_pairs_are_compared_over_participants() -> None:
     ]
     ratings = pd.DataFrame(rows)
     ratings.loc[0, "rating"] = math.nan
-    means = mean_ratings(ratings).set_index(["contrast", "series"])
+    means = average_ratings(ratings).set_index(["contrast", "series"])
     assert means.loc[("all", "x"), "n"] == 3
     assert means.loc[("all", "y"), "mean"] == pytest.approx(3)
     tests = compare_ratings(ratings).set_index("contrast")

@@ -8,10 +8,10 @@ from scipy import stats
 
 from bids_sr.model_commands.method_scores import (
     Score,
+    average_scores,
     compare_groups,
     compare_models,
     compare_pairs,
-    scores_by_metric,
     summarize,
     welch_anova,
 )
@@ -25,7 +25,7 @@ SCORES = [
     for name, values in VALUES.items()
     for participant, value in zip(PARTICIPANTS, values, strict=True)
 ]
-BY_METRIC = scores_by_metric(SCORES)
+BY_METRIC = average_scores(SCORES)
 
 
 def test_images_of_a_participant_are_averaged_first() -> None:
@@ -33,7 +33,7 @@ def test_images_of_a_participant_are_averaged_first() -> None:
         Score(name="a", participant=participant, metric="psnr", value=value)
         for participant, value in (("x", 1.0), ("x", 3.0), ("y", 8.0))
     ]
-    [row] = summarize(scores_by_metric(scores))
+    [row] = summarize(average_scores(scores))
     assert (row["n"], row["mean"], row["sd"]) == (2, 5.0, pytest.approx(math.sqrt(18)))
     half = stats.t.ppf(0.975, 1) * 3
     assert (row["lower"], row["upper"]) == pytest.approx((5 - half, 5 + half))
@@ -44,7 +44,7 @@ def test_a_single_participant_has_no_interval_and_infinite_scores_are_dropped() 
         Score(name="a", participant="x", metric="psnr", value=1.0),
         Score(name="a", participant="y", metric="psnr", value=math.inf),
     ]
-    [row] = summarize(scores_by_metric(scores))
+    [row] = summarize(average_scores(scores))
     assert (row["n"], row["mean"]) == (1, 1.0)
     assert math.isnan(float(row["sd"]))
     assert math.isnan(float(row["lower"]))

@@ -5,10 +5,10 @@ import pytest
 
 from bids_sr.model_commands.random_search import (
     SearchedSetting,
-    best_trial,
-    default_space,
     draw_trial,
-    grid_trials,
+    find_best_trial,
+    list_grid_trials,
+    make_default_space,
     parse_setting,
 )
 from bids_sr.sr.method import get_method
@@ -31,7 +31,7 @@ def test_ranges_and_lists_are_parsed():
         SearchedSetting(field="learning_rate", low=1e-4, high=1e-2),
     )
     assert search_space("filters=8,16,8") == (
-        SearchedSetting(field="filters", choices=(8, 16), whole=True),
+        SearchedSetting(field="filters", choices=(8, 16), is_integer=True),
     )
     assert [
         str(setting) for setting in search_space("filters=8..64", "batch=4", "unet.mae=.5..1")
@@ -100,34 +100,34 @@ def test_invalid_ranges_are_rejected(text, why):
 
 
 def test_learning_rate_and_smaller_weights_are_searched_by_default():
-    assert [str(setting) for setting in default_space(RECIPE)] == [
+    assert [str(setting) for setting in make_default_space(RECIPE)] == [
         "ssim=0.01..1",
         "learning_rate=0.0002..0.02",
     ]
 
 
 def test_the_best_trial_is_the_first_with_the_highest_score():
-    assert best_trial([30.0, 31.0, None, 31.0]) == 1
-    assert best_trial([None, None]) is None
-    assert best_trial([]) is None
+    assert find_best_trial([30.0, 31.0, None, 31.0]) == 1
+    assert find_best_trial([None, None]) is None
+    assert find_best_trial([]) is None
 
 
 def test_a_grid_has_all_combinations_of_listed_values():
-    trials = grid_trials(search_space("filters=8,16", "batch=1,2,4", "mae=1"), "unet", RECIPE)
+    trials = list_grid_trials(search_space("filters=8,16", "batch=1,2,4", "mae=1"), "unet", RECIPE)
     trial_values = [tuple(change.value for change in trial) for trial in trials]
     assert trial_values == [(f, b, 1) for f in (8, 16) for b in (1, 2, 4)]
     with pytest.raises(ChangeError, match="a list of values instead of a range"):
-        grid_trials(search_space("filters=8..16"), "unet", RECIPE)
+        list_grid_trials(search_space("filters=8..16"), "unet", RECIPE)
     # All weights of terms that depend on the target would be 0.
     with pytest.raises(ChangeError, match="would have a weight of 0"):
-        grid_trials(search_space("mae=0,1", "ssim=0,1"), "unet", RECIPE)
+        list_grid_trials(search_space("mae=0,1", "ssim=0,1"), "unet", RECIPE)
 
 
 def test_alpha_is_searched_if_the_recipe_has_no_other_weight():
     tv = get_method("tv").recipes["paper"]
-    (alpha,) = default_space(tv)
+    (alpha,) = make_default_space(tv)
     assert alpha.field == "tv"
     assert (alpha.choices[0], 0.01 in alpha.choices, alpha.choices[-1]) == (0, True, 0.1)
-    assert [setting.field for setting in default_space(get_method("dip").recipes["paper"])] == [
-        "learning_rate"
-    ]
+    assert [
+        setting.field for setting in make_default_space(get_method("dip").recipes["paper"])
+    ] == ["learning_rate"]

@@ -120,7 +120,7 @@ def test_a_few_steps_lower_all_losses(name, kind, volume):
     recipe = shortened(name, kind, learning_rate=3e-3 if name == "circle" else 1e-3)
     nets, batch = networks_and_batch(name, recipe, volume)
     # Critics are not updated, so the loss is the same function in all steps.
-    rows = [nets.generators_step(batch, nets.generator(batch.input), True) for _ in range(40)]
+    rows = [nets.update_generators(batch, nets.generator(batch.input), True) for _ in range(40)]
     assert set(rows[0]) == {term.kind for term in recipe.losses if term.kind != "perceptual"} | {
         "loss"
     }
@@ -141,14 +141,18 @@ def test_critics_learn_to_recognize_images_of_fixed_generators(name, volume):
     recipe = shortened(name, "paper", weight_clip=1.0, penalty_weight=0.0, learning_rate=1e-3)
     nets, batch = networks_and_batch(name, recipe, volume)
     before = {key: value.clone() for key, value in nets.generator.state_dict().items()}
-    rows = [nets.critics_step(batch) for _ in range(12)]
+    rows = [nets.update_critics(batch) for _ in range(12)]
     for key in ("critic", "backward_critic") if name == "circle" else ("critic",):
         assert rows[-1][key] < rows[0][key] - 1e-4
     with torch.no_grad():
-        comparisons = [(nets.nets["critic"], batch.target, nets.generator(batch.input))]
+        comparisons = [(nets.modules["critic"], batch.target, nets.generator(batch.input))]
         if name == "circle":
             comparisons.append(
-                (nets.nets["backward_critic"], batch.input, nets.nets["backward"](batch.target))
+                (
+                    nets.modules["backward_critic"],
+                    batch.input,
+                    nets.modules["backward"](batch.target),
+                )
             )
         for critic, real, fake in comparisons:
             assert critic(real).mean() > critic(fake).mean()
@@ -171,7 +175,7 @@ def test_the_loss_of_tv_is_equation_2_per_acquired_voxel(volume, kind):
         step[(slice(None),) * axis + (-1,)] = 0
     tv = float(np.sqrt(sum(step.astype(float) ** 2 for step in steps)).sum())
     misfit = float((low_res - batch.target).square().sum())
-    losses = nets.generators_step(batch, high_res, False)
+    losses = nets.update_generators(batch, high_res, False)
     if kind == "paper":
         expected = (misfit + 0.01 * tv) / low_res.numel()
     else:  # means, separately over each grid

@@ -164,8 +164,8 @@ def windows(recipe, steps):
     boxes = [
         box
         for k in range(steps)
-        for box in examples.windows(
-            rng, examples.train, (2.0,) * 3, iteration=k, seed=0, size=recipe.batch
+        for box in examples.draw_windows(
+            rng, examples.training_regions, (2.0,) * 3, iteration=k, seed=0, size=recipe.batch
         )
     ]
     corners = {(index, tuple(side[0] for side in box)) for index, box in boxes}

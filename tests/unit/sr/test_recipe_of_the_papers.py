@@ -139,8 +139,13 @@ def test_patches_in_two_dimensions_are_drawn_once(count):
             {
                 box
                 for k in range(iteration, iteration + steps)
-                for _, box in examples.windows(
-                    rng, examples.train, (2.0, 2.0, 1.0), iteration=k, seed=0, size=recipe.batch
+                for _, box in examples.draw_windows(
+                    rng,
+                    examples.training_regions,
+                    (2.0, 2.0, 1.0),
+                    iteration=k,
+                    seed=0,
+                    size=recipe.batch,
                 )
             }
         )

@@ -21,10 +21,10 @@ from safetensors.torch import load_file
 from bids_sr.config import UsageError
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.model_commands.cli import train as models_train
-from bids_sr.model_commands.cli.image_files import factor_from, parse_contrast
+from bids_sr.model_commands.cli.image_files import parse_contrast, parse_factor
 from bids_sr.model_commands.cli.main import main, parsers
 from bids_sr.model_commands.cli.options import TrainOptions
-from bids_sr.model_commands.cli.show import _printable
+from bids_sr.model_commands.cli.show import _replace_unprintable
 from bids_sr.networks.training.trainer import train_network
 from bids_sr.quality.effective_resolution import effective_resolution
 from bids_sr.spatial.transforms import hr_grid
@@ -380,7 +380,7 @@ def test_control_characters_of_a_card_are_not_printed(
     finally:
         path.write_text(before)
     assert "note: a?[2Jb?c?" in capsys.readouterr().out
-    assert _printable("é × µ") == "é × µ"
+    assert _replace_unprintable("é × µ") == "é × µ"
 
 
 def test_list_shows_methods_models_and_unusable_models(
@@ -413,9 +413,9 @@ def test_the_contrast_is_read_from_the_file_name_unless_specified(
 
 
 def test_a_factor_has_one_or_three_numbers() -> None:
-    assert factor_from([1.5], FACTOR) == (1.5, 1.5, 1.0)
-    assert factor_from([1, 2, 3], FACTOR) == (1.0, 2.0, 3.0)
-    assert factor_from((), FACTOR) == FACTOR
+    assert parse_factor([1.5], FACTOR) == (1.5, 1.5, 1.0)
+    assert parse_factor([1, 2, 3], FACTOR) == (1.0, 2.0, 3.0)
+    assert parse_factor((), FACTOR) == FACTOR
     for numbers in ("2 2", "0.5", "9"):
         with pytest.raises(
             UsageError, match=r"--factor: .*\n.*(expected one or three numbers|expected at)"

@@ -25,7 +25,7 @@ from bids_sr.model_commands.cli.main import main
 from bids_sr.model_commands.cli.options import Vgg19Options
 from bids_sr.model_commands.cli.vgg19 import install_vgg19
 from bids_sr.networks.losses.perceptual import VGGPerceptual
-from bids_sr.networks.vgg19 import vgg19_features
+from bids_sr.networks.vgg19 import build_vgg19_features
 
 NAME = "vgg19-dcbb9e9d.pth"
 
@@ -36,7 +36,7 @@ def torchvision(tmp_path_factory: pytest.TempPathFactory) -> Path:
     classifier.
     """
     with torch.device("meta"):
-        shapes = vgg19_features().state_dict()
+        shapes = build_vgg19_features().state_dict()
     state = {
         f"features.{key}": torch.full(value.shape, float(number))
         for number, (key, value) in enumerate(shapes.items())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.networks.architectures.blocks import shuffle
+from bids_sr.networks.architectures.blocks import shuffle_channels
 from bids_sr.networks.architectures.critics import PatchCritic, srgan_critic
 from bids_sr.networks.architectures.srresnet import SRResNet, SubPixelNet
 from bids_sr.sr.operators import make_plane_conversion
@@ -64,14 +64,16 @@ def test_the_acquired_band_is_unchanged(factor, size):
 
 def test_shuffled_pixels_are_centered_in_the_field_of_view():
     channels = torch.arange(6.0).view(1, 6, 1, 1).expand(1, 6, 2, 2)
-    high_res = shuffle(channels, (2, 3))[0, 0]
+    high_res = shuffle_channels(channels, (2, 3))[0, 0]
     assert high_res.shape == (4, 6)
     np.testing.assert_array_equal(high_res[:2, :3], [[0, 1, 2], [3, 4, 5]])
     np.testing.assert_array_equal(
-        shuffle(channels, (2, 3)), shuffle(channels, (2, 3)).roll((2, 3), (2, 3))
+        shuffle_channels(channels, (2, 3)), shuffle_channels(channels, (2, 3)).roll((2, 3), (2, 3))
     )
     square = torch.rand(1, 12, 3, 5)
-    assert torch.equal(shuffle(square, (2, 2)), torch.nn.functional.pixel_shuffle(square, 2))
+    assert torch.equal(
+        shuffle_channels(square, (2, 2)), torch.nn.functional.pixel_shuffle(square, 2)
+    )
 
 
 def test_thinner_slices_are_rejected():

@@ -22,7 +22,7 @@ from bids_sr.networks.architectures.unet import (
 )
 from bids_sr.networks.architectures.vision_transformer import VisionTransformer
 from bids_sr.networks.data.examples import Batch, Examples
-from bids_sr.networks.inference.explain import attention_masks, grad_cam
+from bids_sr.networks.inference.explain import compute_attention_masks, compute_grad_cam
 from bids_sr.networks.losses.adversarial import CriticScore
 from bids_sr.networks.losses.image import SSIMLoss
 from bids_sr.networks.training.update_steps import Networks
@@ -164,12 +164,12 @@ def test_attention_masks_are_read_from_the_gates():
     for gate, level in zip(gates_of(net), (1.0, -2.0), strict=True):
         nn.init.zeros_(gate.to_mask.weight)
         nn.init.constant_(gate.to_mask.bias, level)
-    masks = attention_masks(net, torch.rand(2, 1, 17, 12))
+    masks = compute_attention_masks(net, torch.rand(2, 1, 17, 12))
     assert [mask.shape for mask in masks] == [(2, 1, 17, 12)] * 2
     assert torch.allclose(masks[0], torch.tensor(1 / (1 + np.exp(-1.0)), dtype=torch.float32))
     assert torch.allclose(masks[1], torch.tensor(1 / (1 + np.exp(2.0)), dtype=torch.float32))
     assert net.training
-    assert attention_masks(UNet(1, widths=SMALL), torch.rand(1, 1, 8, 8)) == ()
+    assert compute_attention_masks(UNet(1, widths=SMALL), torch.rand(1, 1, 8, 8)) == ()
 
 
 def test_a_mask_is_aligned_with_the_image():
@@ -182,7 +182,7 @@ def test_a_mask_is_aligned_with_the_image():
     nn.init.ones_(gate.to_mask.weight)
     nn.init.zeros_(gate.to_mask.bias)
     image = torch.rand(1, 1, 13, 9)
-    assert torch.allclose(attention_masks(net, image)[0], torch.sigmoid(image), atol=1e-6)
+    assert torch.allclose(compute_attention_masks(net, image)[0], torch.sigmoid(image), atol=1e-6)
 
 
 class _LinearCritic(Critic):
@@ -203,9 +203,9 @@ def test_grad_cam_of_a_linear_critic():
     critic = _LinearCritic()
     image = torch.rand(2, 1, 4, 6) - 0.5
     # Slopes are 3 and 5, features 2 x and -x: the map is relu(3 * 2 x - 5 x).
-    assert torch.allclose(grad_cam(critic, image), torch.relu(image), atol=1e-6)
+    assert torch.allclose(compute_grad_cam(critic, image), torch.relu(image), atol=1e-6)
     with pytest.raises(ValueError, match="Critic, got Identity"):
-        grad_cam(nn.Identity(), image)
+        compute_grad_cam(nn.Identity(), image)
 
 
 def test_grad_cam_is_largest_where_the_critic_responds_and_does_not_change_the_critic():
@@ -220,7 +220,7 @@ def test_grad_cam_is_largest_where_the_critic_responds_and_does_not_change_the_c
         critic.score[3].weight.abs_()
     image = torch.zeros(1, 1, 128, 128)
     image[..., 80:96, 32:48] = 1.0
-    cam = grad_cam(critic, image)[0, 0]
+    cam = compute_grad_cam(critic, image)[0, 0]
     assert cam.shape == (128, 128)
     peak = divmod(int(cam.argmax()), 128)
     assert 76 <= peak[0] < 100
@@ -375,7 +375,7 @@ def test_a_step_of_section_4_3_weights_three_losses():
     image = torch.rand(2, 1, 16, 16)
     batch = Batch(input=image, target=0.5 * image, weight=torch.ones_like(image))
     output = nets.generator(image)
-    parts = nets.generators_step(batch, output, False)
+    parts = nets.update_generators(batch, output, False)
     output, ones = output.detach(), torch.ones_like(output)
     expected = sum(
         term.weight * float(term.build()(output, batch.target, ones))
@@ -429,8 +429,8 @@ def slices_of_steps(examples, steps, size):
     return [
         [
             (image, box[2][0])
-            for image, box in examples.windows(
-                rng, examples.train, IN_PLANE, iteration=step, seed=1, size=size
+            for image, box in examples.draw_windows(
+                rng, examples.training_regions, IN_PLANE, iteration=step, seed=1, size=size
             )
         ]
         for step in steps

@@ -26,8 +26,8 @@ PLAIN = replace(FAST, augmentation=Augmentation(), background=0.0)
 def batch_of(pair, recipe, seed=0, size=6):
     """Return (batch, images as the network gets them) of one draw."""
     examples = Examples((pair,), replace(recipe, hold_out=0), FACTOR, 2)
-    batch = examples.batch(
-        np.random.default_rng(seed), examples.train, iteration=0, seed=0, size=size
+    batch = examples.draw_batch(
+        np.random.default_rng(seed), examples.training_regions, iteration=0, seed=0, size=size
     )
     return batch, examples.prepare(0)
 
@@ -77,7 +77,7 @@ def test_noise_of_only_the_low_resolution_image_is_kept(small_pair):
     noise = np.random.default_rng(1).normal(0, 5, small_pair.coarse.shape).astype(np.float32)
     noisy = replace(small_pair, coarse=small_pair.coarse + noise)
     batch, images = batch_of(noisy, replace(PLAIN, augmentation=Augmentation(gamma=0.02)))
-    noise_of_slices = torch.movedim(images.coarse, -1, 0) - LEVEL.down(
+    noise_of_slices = torch.movedim(images.lowres, -1, 0) - LEVEL.down(
         torch.movedim(images.target, -1, 0)
     )
     residual = batch.input - LEVEL.down(batch.target)
@@ -96,11 +96,11 @@ def test_a_shift_by_an_integer_voxel_is_a_roll():
 def test_patches_are_windows_of_both_grids_at_the_same_position(small_pair):
     paper = replace(get_method("srgan").recipes["paper"], patch=8)
     examples = Examples((small_pair,), paper, FACTOR, 2)
-    windows = examples.windows(
-        np.random.default_rng(0), examples.train, FACTOR, iteration=0, seed=0, size=3
+    windows = examples.draw_windows(
+        np.random.default_rng(0), examples.training_regions, FACTOR, iteration=0, seed=0, size=3
     )
     batch, images = examples.cut_windows(windows, FACTOR, 0.0), examples.prepare(0)
-    upsampled = upsample_slices(torch.movedim(images.coarse, -1, 0), (2.0, 2.0), "lanczos")
+    upsampled = upsample_slices(torch.movedim(images.lowres, -1, 0), (2.0, 2.0), "lanczos")
     for i, (_, ((x, _), (y, _), (z, _))) in enumerate(windows):
         assert torch.allclose(batch.input[i], upsampled[z][:, x : x + 8, y : y + 8], atol=1e-6)
         assert torch.equal(batch.target[i], images.target[:, x : x + 8, y : y + 8, z])
@@ -124,7 +124,9 @@ def test_slices_of_several_images_are_augmented(small_pair):
     examples = Examples(
         (small_pair, second_pair, replace(second_pair, name="third")), FAST, FACTOR, 2
     )
-    batch = examples.batch(np.random.default_rng(0), examples.train, iteration=0, seed=0, size=12)
+    batch = examples.draw_batch(
+        np.random.default_rng(0), examples.training_regions, iteration=0, seed=0, size=12
+    )
     assert batch.input.shape == (12, 1, 12, 12)
     downsampled = LEVEL.down(batch.target)
     assert torch.allclose(downsampled, batch.input, atol=2e-5)
@@ -140,10 +142,10 @@ def test_full_slices_are_used_for_any_factor():
     pair = pair_image(lowres, high_res, np.ones(shape), np.eye(4), factor)
     recipe = replace(FAST, augmentation=Augmentation(dihedral=True), hold_out=0)
     examples = Examples((pair,), recipe, factor, 2)
-    batch = examples.batch(rng, examples.train, iteration=0, seed=0, size=2)
+    batch = examples.draw_batch(rng, examples.training_regions, iteration=0, seed=0, size=2)
     assert batch.input.shape == (2, 1, 13, 12)
     assert batch.target.shape == (2, 1, 16, 15)
-    (first, *_) = validation_windows(examples, examples.train)
+    (first, *_) = validation_windows(examples, examples.training_regions)
     assert first.batch.input.shape == (1, 1, 13, 12)
 
 

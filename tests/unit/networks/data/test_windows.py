@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from bids_sr.networks.data.images import TrainingDataError
-from bids_sr.networks.data.symmetries import apply_symmetry, symmetries
-from bids_sr.networks.data.windows import corners_inside
+from bids_sr.networks.data.symmetries import apply_symmetry, list_symmetries
+from bids_sr.networks.data.windows import find_corners
 from bids_sr.sr.operators import _DEGRADATIONS, get_operator
 
 
@@ -19,7 +19,7 @@ def ball(shape, radius, center=None):
 
 def test_patch_centers_cover_the_brain_evenly():
     mask = ball((24, 30, 26), 6)
-    corners = corners_inside(mask, (7, 7, 7), (1, 1, 1))
+    corners = find_corners(mask, (7, 7, 7), (1, 1, 1))
     centers = corners[np.random.default_rng(0).integers(len(corners), size=20000)] + 3
     assert mask[tuple(centers.T)].all()
     counts = np.zeros(mask.shape)
@@ -32,7 +32,7 @@ def test_patch_centers_cover_the_brain_evenly():
 
 def test_patches_at_the_border_are_moved_inside_on_the_low_resolution_grid():
     mask = np.ones((20, 21), bool)
-    corners = corners_inside(mask, (6, 9), (2, 3))
+    corners = find_corners(mask, (6, 9), (2, 3))
     assert corners.min() == 0
     assert corners.max(0).tolist() == [14, 12]
     assert not (corners % [2, 3]).any()
@@ -43,9 +43,9 @@ def test_too_small_or_empty_masks_are_rejected():
         TrainingDataError,
         match=r"\(21, 21, 21\) voxels does not fit into an image of \(30, 20, 30\)",
     ):
-        corners_inside(np.ones((30, 20, 30)), (21, 21, 21), (1, 1, 1))
+        find_corners(np.ones((30, 20, 30)), (21, 21, 21), (1, 1, 1))
     with pytest.raises(TrainingDataError, match="empty"):
-        corners_inside(np.zeros((8, 8)), (4, 4), (1, 1))
+        find_corners(np.zeros((8, 8)), (4, 4), (1, 1))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_too_small_or_empty_masks_are_rejected():
 )
 def test_symmetries_commute_with_every_degradation(patch, zooms, factor, count):
     x = torch.randn(patch, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    all_symmetries = symmetries(patch, zooms, factor)
+    all_symmetries = list_symmetries(patch, zooms, factor)
     assert len(all_symmetries) == count
     assert (
         len({apply_symmetry(x, symmetry).numpy().tobytes() for symmetry in all_symmetries})
@@ -69,7 +69,7 @@ def test_symmetries_commute_with_every_degradation(patch, zooms, factor, count):
     for name in _DEGRADATIONS:
         operator = get_operator(name, patch, factor)
         degraded = operator.forward(x)
-        for symmetry in symmetries(patch, zooms, factor, name):
+        for symmetry in list_symmetries(patch, zooms, factor, name):
             torch.testing.assert_close(
                 operator.forward(apply_symmetry(x, symmetry)),
                 apply_symmetry(degraded, symmetry),
@@ -84,5 +84,5 @@ def test_symmetries_commute_with_every_degradation(patch, zooms, factor, count):
 def test_a_symmetry_permutes_and_flips_the_last_axes():
     x = torch.arange(2 * 3 * 3).reshape(1, 2, 3, 3)
     symmetry = ((1, 0), (True, False))
-    assert symmetry in symmetries((3, 3), (1, 1), (1, 1))
+    assert symmetry in list_symmetries((3, 3), (1, 1), (1, 1))
     torch.testing.assert_close(apply_symmetry(x, symmetry), x.transpose(-1, -2).flip(-2))

@@ -18,7 +18,7 @@ from bids_sr.networks.architectures.volumetric import (
 )
 from bids_sr.networks.inference import network_upsampler
 from bids_sr.networks.inference.cpu_optimized import (
-    largest_width,
+    find_largest_width,
     make_channels_innermost,
     optimize_for_cpu,
 )
@@ -82,7 +82,7 @@ def slice_by_slice(model, volume, factor):
 @pytest.mark.parametrize("shape", [(12, 12, 5), (11, 9, 3), (8, 13, 1)])
 @pytest.mark.parametrize("at_once", [1, 300, 1 << 14])
 def test_a_volume_equals_the_plain_loop_over_slices(recipe, factor, shape, at_once, monkeypatch):
-    monkeypatch.setattr(network_upsampler, "_AT_ONCE", at_once)
+    monkeypatch.setattr(network_upsampler, "_MAX_SLICE_VOXELS", at_once)
     model, volume = loaded_model(recipe, factor), noise(shape)
     result = upsamplers.make_upsampler(
         "srgan", UpsamplerInputs(factor=factor, scale=SCALE), model
@@ -182,7 +182,7 @@ def test_departure_is_the_difference_from_zero_filling(factor):
         torch.rand(2, 1, 8, 12),
     )
     added = net(x) - make_plane_conversion(x, net.factor).up(x)
-    torch.testing.assert_close(net.departure(x), added, rtol=0, atol=1e-6)
+    torch.testing.assert_close(net.compute_added_detail(x), added, rtol=0, atol=1e-6)
     assert added.abs().max() > 0.01
 
 
@@ -195,8 +195,8 @@ def test_channels_become_the_innermost_axis_without_changing_values(shape):
 
 
 def test_only_narrow_networks_process_larger_volumes_at_once():
-    assert largest_width(ResNet3d(1, width=16, blocks=1)) == 16
-    assert largest_width(nn.Identity()) == 1
+    assert find_largest_width(ResNet3d(1, width=16, blocks=1)) == 16
+    assert find_largest_width(nn.Identity()) == 1
     upsamplers = {
         width: NetworkUpsampler(
             LoadedModel(
@@ -207,7 +207,7 @@ def test_only_narrow_networks_process_larger_volumes_at_once():
         )
         for width in (16, 64, 96)
     }
-    assert [upsamplers[width].at_once for width in (16, 64, 96)] == [5 << 19, 1 << 19, 1 << 19]
+    assert [upsamplers[width].max_voxels for width in (16, 64, 96)] == [5 << 19, 1 << 19, 1 << 19]
 
 
 def test_a_volume_at_once_equals_the_plain_network():

@@ -61,7 +61,7 @@ def test_patches_give_the_result_of_the_full_volume(monkeypatch):
         volumetric=True,
     )
     results = []
-    for upsampler.at_once in (10**9, 1000):
+    for upsampler.max_voxels in (10**9, 1000):
         results.append(upsampler(volume((28, 26, 20)), np.eye(4)))
     np.testing.assert_allclose(results[1], results[0], atol=1e-3)
     assert np.abs(results[0] - upsample("zerofill", volume((28, 26, 20)), FACTOR)).max() > 10
@@ -155,7 +155,7 @@ def test_training_and_inference_scale_intensities_alike():
         .forward(torch.from_numpy(high_res))
         .numpy()
     )
-    assert (float(ready.coarse.min()), float(ready.coarse.max())) == pytest.approx(
+    assert (float(ready.lowres.min()), float(ready.lowres.max())) == pytest.approx(
         (0, 1), abs=1e-6
     )
     np.testing.assert_allclose(
@@ -209,7 +209,7 @@ def test_a_network_on_the_acquired_grid_is_applied_to_the_full_volume():
         UpsamplerInputs(factor=factor, scale=700.0),
         volumetric=True,
     )
-    upsampler.at_once = 1000
+    upsampler.max_voxels = 1000
     image = volume((28, 26, 20))
     np.testing.assert_allclose(
         upsampler(image, np.eye(4)), upsample("nearest", image, factor), rtol=1e-4

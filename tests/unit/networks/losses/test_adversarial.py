@@ -15,7 +15,7 @@ from bids_sr.networks.losses.image import (
     SquaredVariation,
     SummedVariation,
     TotalVariation,
-    variation,
+    compute_variation,
 )
 
 SHAPES = [(6, 5), (6, 5, 4)]
@@ -33,16 +33,18 @@ def test_tv_of_a_ramp_is_its_slope_between_neighboring_voxels(shape, axis):
     slopes = [0.0] * len(shape)
     slopes[axis] = 0.7
     n = shape[axis]
-    assert float(variation(ramp(shape, slopes))) == pytest.approx(0.7 * (n - 1) / n, rel=1e-12)
+    assert float(compute_variation(ramp(shape, slopes))) == pytest.approx(
+        0.7 * (n - 1) / n, rel=1e-12
+    )
 
 
 def test_tv_is_isotropic_inside_the_image():
     image = ramp((4, 4, 4), (2.0, 3.0, 6.0))  # 2² + 3² + 6² = 7²
     inside = torch.zeros(1, 1, 4, 4, 4, dtype=torch.float64)
     inside[..., :-1, :-1, :-1] = 1
-    assert float(variation(image, inside)) == pytest.approx(7.0, rel=1e-12)
+    assert float(compute_variation(image, inside)) == pytest.approx(7.0, rel=1e-12)
     transposed = image.transpose(2, 4), inside.transpose(2, 4)
-    assert float(variation(*transposed)) == pytest.approx(7.0, rel=1e-12)
+    assert float(compute_variation(*transposed)) == pytest.approx(7.0, rel=1e-12)
 
 
 def test_tv_of_a_single_voxel_counts_its_neighbors():
@@ -50,7 +52,7 @@ def test_tv_of_a_single_voxel_counts_its_neighbors():
     image[0, 0, 2, 2, 2] = 1
     # The voxel differs from its next voxel along three axes, and three previous voxels differ from
     # it.
-    assert float(variation(image)) == pytest.approx((3**0.5 + 3) / 125, rel=1e-12)
+    assert float(compute_variation(image)) == pytest.approx((3**0.5 + 3) / 125, rel=1e-12)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -61,7 +63,9 @@ def test_tv_of_a_constant_is_zero_with_zero_gradient_and_tv_scales_with_the_imag
     assert float(value.detach()) == 0
     assert float(image.grad.abs().max()) == 0
     noise = torch.rand(2, 1, *shape, generator=torch.Generator().manual_seed(1))
-    assert float(variation(-3 * noise)) == pytest.approx(3 * float(variation(noise)), rel=1e-5)
+    assert float(compute_variation(-3 * noise)) == pytest.approx(
+        3 * float(compute_variation(noise)), rel=1e-5
+    )
 
 
 def test_summed_tv_is_the_sum_over_high_resolution_voxels_per_acquired_voxel():
@@ -91,7 +95,7 @@ def test_gradients_of_tv_and_sparsifying_loss_match_finite_differences():
     torch.manual_seed(0)
     image = torch.rand(1, 1, 3, 4, 3, dtype=torch.float64, requires_grad=True)
     target, weight = torch.rand_like(image), torch.rand_like(image)
-    assert torch.autograd.gradcheck(variation, (image,))
+    assert torch.autograd.gradcheck(compute_variation, (image,))
     assert torch.autograd.gradcheck(lambda x: JointSparsify(0.3)(x, target, weight), (image,))
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from bids_sr.networks.losses.adversarial import AdversarialBCE
 from bids_sr.networks.losses.image import MAE, MSE, PSNRLoss
 from bids_sr.networks.losses.perceptual import VGGPerceptual
-from bids_sr.networks.vgg19 import vgg19_features
+from bids_sr.networks.vgg19 import build_vgg19_features
 
 CONTENT = [MSE(), MAE(), PSNRLoss()]
 
@@ -81,14 +81,14 @@ def test_extreme_scores_have_finite_gradients():
 def vgg_file(tmp_path_factory):
     """Write random weights in torchvision's layout, including the classifier."""
     torch.manual_seed(0)
-    state = {f"features.{k}": v * 0.5 for k, v in vgg19_features().state_dict().items()}
+    state = {f"features.{k}": v * 0.5 for k, v in build_vgg19_features().state_dict().items()}
     path = tmp_path_factory.mktemp("vgg") / "vgg19.safetensors"
     save_file(state | {"classifier.0.bias": torch.zeros(4)}, path)
     return path
 
 
 def test_vgg_has_sixteen_convolutions_with_torchvision_keys():
-    keys = [k for k in vgg19_features().state_dict() if k.endswith("weight")]
+    keys = [k for k in build_vgg19_features().state_dict() if k.endswith("weight")]
     assert len(keys) == 16
     assert keys[0] == "0.weight"
     assert keys[-1] == "34.weight"

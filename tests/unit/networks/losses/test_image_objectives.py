@@ -104,8 +104,8 @@ def guided(weight):
     nets = Networks(changed_recipe, (2.0, 2.0, 1.0))
     ones = torch.ones(2, 1, 8, 8)
     batch = Batch(input=ones, target=ones, weight=ones)
-    parts = nets.generators_step(batch, nets.generator(ones), True)
-    return parts, nets.generator.value.grad.item(), nets.nets["critic"].weight.grad
+    parts = nets.update_generators(batch, nets.generator(ones), True)
+    return parts, nets.generator.value.grad.item(), nets.modules["critic"].weight.grad
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])

@@ -119,17 +119,19 @@ def test_training_improves_held_out_slices(small_pair, tmp_path):
 def test_a_critic_step_does_not_change_the_generator(small_pair):
     nets = Networks(SHORT, FACTOR)
     examples = Examples((small_pair,), SHORT, FACTOR, 2)
-    batch = examples.batch(np.random.default_rng(0), examples.train, iteration=0, seed=0, size=2)
+    batch = examples.draw_batch(
+        np.random.default_rng(0), examples.training_regions, iteration=0, seed=0, size=2
+    )
     fake = nets.generator(batch.input)
-    before = {key: value.clone() for key, value in nets.nets["critic"].state_dict().items()}
-    nets.critics_step(batch, fake)
+    before = {key: value.clone() for key, value in nets.modules["critic"].state_dict().items()}
+    nets.update_critics(batch, fake)
     assert all(parameter.grad is None for parameter in nets.generator.parameters())
-    assert not equal_states(before, nets.nets["critic"].state_dict())
+    assert not equal_states(before, nets.modules["critic"].state_dict())
     trained_critic = {
-        key: value.clone() for key, value in nets.nets["critic"].state_dict().items()
+        key: value.clone() for key, value in nets.modules["critic"].state_dict().items()
     }
-    nets.generators_step(batch, fake, adversarial=True)
-    assert equal_states(trained_critic, nets.nets["critic"].state_dict())
+    nets.update_generators(batch, fake, adversarial=True)
+    assert equal_states(trained_critic, nets.modules["critic"].state_dict())
     assert any(
         parameter.grad is not None and parameter.grad.abs().sum() > 0
         for parameter in nets.generator.parameters()
@@ -139,7 +141,7 @@ def test_a_critic_step_does_not_change_the_generator(small_pair):
 def test_an_invalid_loss_stops_training_and_keeps_the_last_valid_state(
     small_pair, uninterrupted, tmp_path, monkeypatch
 ):
-    real_step = Networks.generators_step
+    real_step = Networks.update_generators
 
     def step_with_invalid_loss(nets, batch, fake, adversarial):
         parts = real_step(nets, batch, fake, adversarial)
@@ -147,7 +149,7 @@ def test_an_invalid_loss_stops_training_and_keeps_the_last_valid_state(
         return parts | ({"loss": float("nan")} if len(calls) == 8 else {})
 
     calls: list[int] = []
-    monkeypatch.setattr(Networks, "generators_step", step_with_invalid_loss)
+    monkeypatch.setattr(Networks, "update_generators", step_with_invalid_loss)
     with pytest.raises(phase.TrainingDiverged, match=r"iteration 8.*search\.checkpoint"):
         fit(small_pair, tmp_path)
     monkeypatch.undo()
@@ -176,7 +178,7 @@ def test_without_a_refit_the_scored_model_is_saved(small_pair, tmp_path):
     generator.load_state_dict(result.state)
     held_slices = [part["slices"] for part in result.card["held_out"]["parts"]]
     examples = Examples((small_pair,), recipe, FACTOR, 2)
-    regions = [part for part in examples.held if list(part.slices) in held_slices]
+    regions = [part for part in examples.held_out_regions if list(part.slices) in held_slices]
     assert len(regions) == len(held_slices) == 2
     score = phase.compare_with_interpolations(
         generator, examples, validation_windows(examples, regions)

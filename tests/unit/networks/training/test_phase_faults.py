@@ -155,14 +155,14 @@ def test_a_checkpoint_of_another_training_set_is_not_resumed(tmp_path):
 
 def break_step(monkeypatch, step, part):
     """Replace a loss by NaN in one step."""
-    generators_step, calls = Networks.generators_step, []
+    update_generators, calls = Networks.update_generators, []
 
-    def step_with_nan(*arguments):
+    def step_with_nan(*arguments, **options):
         calls.append(1)
-        parts = generators_step(*arguments)
+        parts = update_generators(*arguments, **options)
         return parts | ({part: float("nan"), "loss": float("nan")} if len(calls) == step else {})
 
-    monkeypatch.setattr(Networks, "generators_step", step_with_nan)
+    monkeypatch.setattr(Networks, "update_generators", step_with_nan)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_divergence_in_the_first_steps_is_explained_by_their_size(tmp_path):
 
 
 def test_divergence_in_the_first_step_is_explained_by_the_data():
-    cause = loop._likely_cause(
+    cause = loop._describe_cause(
         {"content": float("nan"), "loss": float("nan")}, loop._Counters(iteration=1)
     )
     assert cause.startswith(
@@ -218,7 +218,7 @@ def limit_memory(monkeypatch, largest):
     """Simulate a device with memory for only `largest` images per step; return the batch sizes
     tried.
     """
-    batch_of_examples, sizes = Examples.batch, []
+    batch_of_examples, sizes = Examples.draw_batch, []
 
     def batch_within_memory(self, *arguments, **options):
         batch = batch_of_examples(self, *arguments, **options)
@@ -227,7 +227,7 @@ def limit_memory(monkeypatch, largest):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory (a fake)")
         return batch
 
-    monkeypatch.setattr(Examples, "batch", batch_within_memory)
+    monkeypatch.setattr(Examples, "draw_batch", batch_within_memory)
     return sizes
 
 
@@ -270,7 +270,7 @@ def test_a_device_without_memory_for_the_validation_is_an_error(tmp_path, monkey
     def raise_out_of_memory(*_arguments, **_options):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory (a fake)")
 
-    monkeypatch.setattr(loop, "_score", raise_out_of_memory)
+    monkeypatch.setattr(loop, "_compute_score", raise_out_of_memory)
     with pytest.raises(
         loop.OutOfDeviceMemory,
         match=r"insufficient for the held-out data.*--device cpu",
@@ -328,7 +328,7 @@ def test_early_stopping_after_validations_without_improvement(tmp_path):
 
 @pytest.mark.parametrize(("limit", "is_used"), [(10.0, True), (-1.0, False)])
 def test_mixed_precision_is_dropped_if_it_lowers_the_score(limit, is_used, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "_LOWER_DB", limit)
+    monkeypatch.setattr(loop, "_MAX_BF16_CHANGE_DB", limit)
     mixed = fit(balls(1), recipe(), tmp_path / "mixed", train_precision="mixed")
     assert mixed.card["mixed_precision"]["kept"] is is_used
     assert mixed.card["mixed_precision"]["score_change_db"] is not None
@@ -367,7 +367,7 @@ class TypedCritic(TinyCritic):
 def test_images_for_critics_are_computed_in_bf16_and_critics_in_fp32(
     objective, passes, precision, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(loop, "_LOWER_DB", 10.0)
+    monkeypatch.setattr(loop, "_MAX_BF16_CHANGE_DB", 10.0)
     monkeypatch.setattr(TypedTiny, "types", [])
     monkeypatch.setattr(TypedCritic, "types", [])
     changed_recipe = recipe(

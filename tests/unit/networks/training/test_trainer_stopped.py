@@ -225,8 +225,8 @@ def test_gpu_checkpoints_contain_the_state_of_the_gpu_generator(monkeypatch):
     monkeypatch.setattr(
         torch.cuda, "get_rng_state", lambda device: devices.append(device) or state
     )
-    assert [name for name, _ in loop._torch_states("cpu")] == ["torch"]
-    assert dict(loop._torch_states("cuda:1"))["cuda"] is state
+    assert [name for name, _ in loop._iter_torch_rng_states("cpu")] == ["torch"]
+    assert dict(loop._iter_torch_rng_states("cuda:1"))["cuda"] is state
     assert devices == ["cuda:1"]
 
 
@@ -326,7 +326,7 @@ def test_too_little_device_memory_for_the_logged_score_does_not_stop_training(
 
 @pytest.mark.parametrize("change", [{"hold_out": 4, "refit": True}, {"hold_out": 0}])
 def test_mixed_precision_is_used_in_every_phase_and_continued(change, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "_LOWER_DB", 10.0)
+    monkeypatch.setattr(loop, "_MAX_BF16_CHANGE_DB", 10.0)
     changed_recipe = recipe(**OBJECTIVES["bce"] | change)
     enabled_flags = []
     autocast = torch.autocast
@@ -362,7 +362,7 @@ def test_mixed_precision_is_used_in_every_phase_and_continued(change, tmp_path, 
 def test_without_held_out_slices_mixed_precision_is_checked_on_training_slices(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(loop, "_LOWER_DB", -1.0)
+    monkeypatch.setattr(loop, "_MAX_BF16_CHANGE_DB", -1.0)
     card = fit(balls(1), recipe(hold_out=0), tmp_path, train_precision="mixed").card
     assert card["mixed_precision"]["kept"] is False
     assert card["mixed_precision"]["score_change_db"] is not None

@@ -72,11 +72,11 @@ def test_the_losses_of_a_cycle():
         for kind, weight in (("cycle", 1.0), ("identity", 0.1))
     )
     nets, batch = cycle(losses=terms)
-    parts = nets.generators_step(batch, nets.generator(batch.input), False)
+    parts = nets.update_generators(batch, nets.generator(batch.input), False)
     # F(G(1)) = 15 and 1, G(F(2)) = 30 and 2; G(2) = 6 and 2, F(1) = 5 and 1
     assert parts == pytest.approx({"cycle": 14 + 28, "identity": 4 + 4, "loss": 42.8})
     # d/dG and d/dF are positive: both numbers decrease by the first step of Adam.
-    assert [nets.generator.value.item(), nets.nets["backward"].value.item()] == pytest.approx(
+    assert [nets.generator.value.item(), nets.modules["backward"].value.item()] == pytest.approx(
         [2.999, 4.999]
     )
 
@@ -87,19 +87,19 @@ def test_critic_steps_of_a_cycle_update_both_critics_and_no_generator():
         critic_game="wasserstein",
         weight_clip=0.4,
     )
-    losses = nets.critics_step(batch)
+    losses = nets.update_critics(batch)
     # D(fake) - D(real): .5 (3 - 2) for the high-resolution image, .5 (10 - 1) for the
     # low-resolution image
     assert losses == pytest.approx({"critic": 0.5, "backward_critic": 4.5})
     assert [
-        nets.nets["critic"].weight.item(),
-        nets.nets["backward_critic"].weight.item(),
+        nets.modules["critic"].weight.item(),
+        nets.modules["backward_critic"].weight.item(),
     ] == pytest.approx([0.4, 0.4]), "not clipped"
     assert nets.generator.value.grad is None
-    assert nets.nets["backward"].value.grad is None
-    parts = nets.generators_step(batch, nets.generator(batch.input), True)
+    assert nets.modules["backward"].value.grad is None
+    parts = nets.update_generators(batch, nets.generator(batch.input), True)
     assert parts["adversarial"] == pytest.approx(-0.4 * 3 - 0.4 * 10)
-    assert [nets.nets[name].weight.requires_grad for name in ("critic", "backward_critic")] == [
+    assert [nets.modules[name].weight.requires_grad for name in ("critic", "backward_critic")] == [
         True,
         True,
     ], "critics must train again"
@@ -113,7 +113,7 @@ def test_the_gradient_penalty_of_a_linear_critic_is_added():
         penalty_weight=10.0,
     )
     slope = 0.5 / 64 * 8  # .5 / 64 in each of 64 voxels, whose vector length is that times 8
-    assert nets.critics_step(batch)["critic"] == pytest.approx(
+    assert nets.update_critics(batch)["critic"] == pytest.approx(
         0.5 + 10 * (1 - slope) ** 2, rel=1e-5
     )
 
@@ -128,7 +128,7 @@ def test_self_supervision_compares_the_downsampled_output():
         weight=low_res,
         operator=get_operator("block", (4, 4, 4), CUBE),
     )
-    parts = nets.generators_step(batch, nets.generator(high_res), False)
+    parts = nets.update_generators(batch, nets.generator(high_res), False)
     assert parts["content"] == pytest.approx(9)
     assert nets.generator.value.item() == pytest.approx(2.01)
 
@@ -224,7 +224,7 @@ def phase(changed_recipe, images, tmp_path, ndim=3, factor=CUBE):
         ),
         iterations=changed_recipe.steps,
         examples=phase_examples,
-        regions=phase_examples.train,
+        regions=phase_examples.training_regions,
         windows=(),
         signature="",
         folder=tmp_path,
@@ -233,7 +233,7 @@ def phase(changed_recipe, images, tmp_path, ndim=3, factor=CUBE):
 
 def next_windows(search, factor):
     """Return the windows of the phase's next step."""
-    return search.examples.windows(
+    return search.examples.draw_windows(
         search.rng,
         search.regions,
         factor,
@@ -272,7 +272,7 @@ def test_every_factor_is_used_with_its_low_resolution_image(tmp_path):
     high_res = torch.from_numpy(ball(shape=(20, 20, 10)).fine)
     factors_seen = set()
     for _ in range(12):
-        batch = search.draw()
+        batch = search.draw_batch()
         for factor in (1.25, 2.0):
             low_res = get_operator("block", (20, 20, 10), (factor,) * 3).forward(high_res).numpy()
             unit = search.examples.prepare(0, (factor,) * 3).level[0]
@@ -285,13 +285,16 @@ def test_every_factor_is_used_with_its_low_resolution_image(tmp_path):
 def test_held_out_slices_begin_at_a_low_resolution_voxel_of_any_factor(tmp_path):
     changed_recipe = recipe(objective="self", factors=(1.25, 2.0), hold_out=4)
     search = phase(changed_recipe, balls(1, shape=(20, 20, 20)), tmp_path)
-    assert search.examples.slice_range(Region(image=0, slices=(14, 20)), (1.25,) * 3) == (10, 20)
-    assert search.examples.slice_range(Region(image=0, slices=(14, 20)), CUBE) == (14, 20)
+    assert search.examples.compute_slice_range(Region(image=0, slices=(14, 20)), (1.25,) * 3) == (
+        10,
+        20,
+    )
+    assert search.examples.compute_slice_range(Region(image=0, slices=(14, 20)), CUBE) == (14, 20)
 
 
 def test_factors_only_vary_along_axes_that_are_downsampled():
     windows = Examples(balls(1), recipe(2), (2.0, 2.0, 1.0), 2, "cpu")
-    assert windows.draw_factor(1.5) == (1.5, 1.5, 1.0)
+    assert windows.make_factor(1.5) == (1.5, 1.5, 1.0)
 
 
 def test_windows_of_both_grids_are_aligned(tmp_path):
@@ -342,7 +345,7 @@ def test_a_generator_on_the_low_resolution_grid_gets_low_resolution_windows(tmp_
             for (start, end), axis_factor in zip(box, factor, strict=True)
         )
         expected = (
-            images.coarse[(slice(None), *low_res_box)],
+            images.lowres[(slice(None), *low_res_box)],
             images.target[(slice(None), *(slice(*side) for side in box))],
         )
         for values, expected_values in zip((network_input, target), expected, strict=True):
@@ -356,7 +359,7 @@ def test_symmetries_are_applied_to_input_target_and_weight(tmp_path):
         recipe(augmentation=Augmentation(dihedral=True), hold_out=0), balls(1), tmp_path
     )
     box = ((4, 12), (4, 12), (2, 10))
-    turns = search.examples.symmetries(CUBE, (8, 8, 8))
+    turns = search.examples.list_symmetries(CUBE, (8, 8, 8))
     assert len(turns) == 48
     unchanged = search.examples.cut_windows([(0, box)], CUBE, 0.0)
     transformed = search.examples.cut_windows([(0, box)] * 48, CUBE, 0.0, turns)
@@ -376,12 +379,12 @@ def test_held_out_data_of_few_images_are_slices_or_the_last_part():
         Examples(balls(1), recipe(ndim), (2.0, 2.0, 1.0) if ndim == 2 else CUBE, ndim, "cpu")
         for ndim in (2, 3)
     )
-    train, held_out = slice_examples.train, slice_examples.held
+    train, held_out = slice_examples.training_regions, slice_examples.held_out_regions
     assert {region.slices for region in train} | {region.slices for region in held_out} == {
         (z, z + 1) for z in range(12)
     }
     assert not {region.slices for region in train} & {region.slices for region in held_out}
-    assert (volume_examples.train, volume_examples.held) == (
+    assert (volume_examples.training_regions, volume_examples.held_out_regions) == (
         (Region(image=0, slices=(0, 8)),),
         (Region(image=0, slices=(8, 12)),),
     )
@@ -390,12 +393,14 @@ def test_held_out_data_of_few_images_are_slices_or_the_last_part():
     mask[..., 12:] = False
     half_masked = Examples((replace(image, mask=mask),), recipe(), CUBE, 3, "cpu")
     # a quarter of the slices with brain, and all slices without
-    assert [region.slices for region in (*half_masked.train, *half_masked.held)] == [
+    assert [
+        region.slices for region in (*half_masked.training_regions, *half_masked.held_out_regions)
+    ] == [
         (0, 8),
         (8, 24),
     ]
     five_images = Examples(balls(5), recipe(), CUBE, 3, "cpu")
-    train, held_out = five_images.train, five_images.held
+    train, held_out = five_images.training_regions, five_images.held_out_regions
     assert ([region.image for region in train], [region.image for region in held_out]) == (
         [0, 1, 3, 4],
         [2],
@@ -407,7 +412,7 @@ def test_validation_scores_only_held_out_slices_and_includes_their_surroundings(
     (window,) = validation_windows(windows, [Region(image=0, slices=(12, 20))])
     assert window.box == ((0, 16), (0, 16), (6, 20))
     weight_of_slices = window.batch.weight[0, 0].sum((0, 1))
-    inside = windows.prepare(0).inside[0].float().sum((0, 1))
+    inside = windows.prepare(0).mask[0].float().sum((0, 1))
     torch.testing.assert_close(weight_of_slices[:6], torch.zeros(6))
     torch.testing.assert_close(weight_of_slices[6:], inside[12:])
     assert (inside[6:12] > 0).all()
@@ -423,17 +428,19 @@ def test_each_critic_step_gets_other_images(tmp_path, monkeypatch):
         balls(1),
         tmp_path,
     )
-    sums, critics_step = [], Networks.critics_step
+    sums, update_critics = [], Networks.update_critics
 
     def record_batch(nets, batch, fake=None, **precision):
         sums.append(batch.target.sum().item())
-        return critics_step(nets, batch, fake, **precision)
+        return update_critics(nets, batch, fake, **precision)
 
-    monkeypatch.setattr(Networks, "critics_step", record_batch)
-    before = {key: value.clone() for key, value in search.nets.nets["critic"].state_dict().items()}
-    parts = search.step()
+    monkeypatch.setattr(Networks, "update_critics", record_batch)
+    before = {
+        key: value.clone() for key, value in search.nets.modules["critic"].state_dict().items()
+    }
+    parts = search.run_step()
     assert len(set(sums)) == 3
     assert {"critic", "adversarial", "content", "loss"} <= parts.keys()
-    assert not equal_states(before, search.nets.nets["critic"].state_dict())
+    assert not equal_states(before, search.nets.modules["critic"].state_dict())
     assert a_method().ndim == 3
     assert isinstance(search.nets.generator, Tiny)

@@ -79,19 +79,19 @@ def test_scores_of_the_fast_critic_depend_on_the_image_from_the_start():
 
 def test_squared_error_is_trained_before_the_critic(small_pair, tmp_path, monkeypatch):
     critics, steps = [], []
-    critics_step, generators_step = Networks.critics_step, Networks.generators_step
+    update_critics, update_generators = Networks.update_critics, Networks.update_generators
 
-    def record_critics_step(self, batch, fake=None, **precision):
+    def record_critic_update(self, batch, fake=None, **precision):
         critics.append(len(steps))
-        return critics_step(self, batch, fake, **precision)
+        return update_critics(self, batch, fake, **precision)
 
-    def record_generators_step(self, batch, fake, adversarial):
-        parts = generators_step(self, batch, fake, adversarial)
+    def record_generator_update(self, batch, fake, adversarial):
+        parts = update_generators(self, batch, fake, adversarial)
         steps.append(set(parts) - {"loss"})
         return parts
 
-    monkeypatch.setattr(Networks, "critics_step", record_critics_step)
-    monkeypatch.setattr(Networks, "generators_step", record_generators_step)
+    monkeypatch.setattr(Networks, "update_critics", record_critic_update)
+    monkeypatch.setattr(Networks, "update_generators", record_generator_update)
     card = fit(small_pair, tmp_path).card
     assert critics == [6, 7, 8]
     assert steps == [{"content"}] * 6 + [{"content", "adversarial"}] * 3
@@ -112,7 +112,7 @@ def test_the_last_weights_are_kept_although_the_score_falls(
     small_pair, tmp_path, monkeypatch, keep, iteration
 ):
     falling = iter([20.0, 19.0, 18.0])
-    monkeypatch.setattr(phase, "_score", lambda *_: next(falling))
+    monkeypatch.setattr(phase, "_compute_score", lambda *_: next(falling))
     held_out = fit(small_pair, tmp_path, replace(SHORT, keep=keep)).card["held_out"]
     assert FAST.keep == "last"
     assert held_out["iteration"] == iteration

@@ -103,10 +103,10 @@ def test_all_slices_are_trained_on_and_the_last_weights_are_kept(
     small_pair, tmp_path, monkeypatch
 ):
     slices_drawn, players = [], []
-    real_draw, real_build = Examples.batch, phase.Networks
+    real_draw, real_build = Examples.draw_batch, phase.Networks
     monkeypatch.setattr(
         Examples,
-        "batch",
+        "draw_batch",
         lambda *a, **k: slices_drawn.append({r.slices for r in a[2]}) or real_draw(*a, **k),
     )
     monkeypatch.setattr(
@@ -135,15 +135,17 @@ def test_slices_with_little_head_are_also_trained_on_and_scored(small_pair):
         Examples((image,), examples_recipe, FACTOR, 2)
         for examples_recipe in (SHORT, replace(MSE, patch=16))
     )
-    assert [part.slices[0] for part in all_slices.train] == [0, 1, 2, 3, 4, 5]
-    assert sorted(part.slices[0] for part in most_slices.train + most_slices.held) == [1, 2, 3, 4]
-    scored = validation_windows(all_slices, all_slices.train)
+    assert [part.slices[0] for part in all_slices.training_regions] == [0, 1, 2, 3, 4, 5]
+    assert sorted(
+        part.slices[0] for part in most_slices.training_regions + most_slices.held_out_regions
+    ) == [1, 2, 3, 4]
+    scored = validation_windows(all_slices, all_slices.training_regions)
     assert [window.box[2][0] for window in scored] == [1, 2, 3, 4, 5]
     # Patches of the slice without a head are anywhere in the slice.
-    empty_slice = [part for part in all_slices.train if part.slices[0] == 0]
+    empty_slice = [part for part in all_slices.training_regions if part.slices[0] == 0]
     rng = np.random.default_rng(0)
     windows = [
-        all_slices.windows(rng, empty_slice, FACTOR, iteration=0, seed=0, size=1)[0]
+        all_slices.draw_windows(rng, empty_slice, FACTOR, iteration=0, seed=0, size=1)[0]
         for _ in range(40)
     ]
     assert {box[2] for _, box in windows} == {(0, 1)}
@@ -162,7 +164,7 @@ def test_all_slices_are_scored(small_pair):
     )
     for examples_recipe, count in ((SHORT, 12), (replace(MSE, patch=16, hold_out=0), 8)):
         examples = Examples((image,), examples_recipe, FACTOR, 2)
-        assert len(validation_windows(examples, examples.train)) == count
+        assert len(validation_windows(examples, examples.training_regions)) == count
 
 
 @pytest.mark.slow
