@@ -276,12 +276,12 @@ def map_series(
     middle = Volume(series.volume(series.shape[3] // 2), series.affine)
     if zerofilled is not None and Path(series.path).samefile(zerofilled.path):
         assert zerofilled_maps is not None
-        maps = [
+        linked_maps = [
             _link_map(zerofilled_map, series_name, series.zooms, settings.axis_order, here)
             for zerofilled_map in zerofilled_maps.maps
         ]
         return SeriesMaps(
-            maps=maps,
+            maps=linked_maps,
             map_metrics=[replace(row, series=series_name) for row in zerofilled_maps.map_metrics],
             quality=[replace(row, series=series_name) for row in zerofilled_maps.quality],
             middle=middle,
@@ -502,9 +502,8 @@ def _iterate_maps(
     desc: str,
 ) -> Iterator[tuple[Array, dict[str, str], map_sidecars.Sidecar]]:
     """Yield values, entities and sidecar of maps and regions."""
-    thresholds = {
-        threshold.label: threshold for threshold in parse_thresholds(settings.thresholds)
-    }
+    thresholds = parse_thresholds(settings.thresholds)
+    threshold_by_label = {threshold.label: threshold for threshold in thresholds}
     for (name, stat), values in fit.maps.items():
         model = map_sidecars.model_text(
             stat,
@@ -521,7 +520,7 @@ def _iterate_maps(
         )
     for (name, label), (region, _) in regions.items():
         entities = {"label": name, "desc": desc + label, "suffix": "mask"}
-        yield region, entities, map_sidecars.region_sidecar(thresholds[label])
+        yield region, entities, map_sidecars.region_sidecar(threshold_by_label[label])
 
 
 @step(makes=("image_metrics", "image_columns"), small=True)
