@@ -152,7 +152,7 @@ def map_run(
         thresholds=settings.thresholds,
         factor=settings.factor,
     )
-    add_methods_text(Part.MAPS, map_comparison.COMPARED_MAPS)
+    add_methods_text(Part.MAPS, map_comparison.MAP_COMPARISON_TEXT)
     outputs.store(
         table,
         {"desc": "activation", "suffix": "metrics"},
@@ -320,7 +320,7 @@ def add_error_maps(
         random_seed=resources.random_seed,
         omp_nthreads=resources.omp_nthreads or 1,
     )
-    add_methods_text(Part.EVALUATION, reconstruction_error.CHECKED_INTERVALS)
+    add_methods_text(Part.EVALUATION, reconstruction_error.INTERVAL_TEST_TEXT)
     error_maps, error_rows = reconstruction_error.measure_error(
         mapped.maps,
         acquired.maps,

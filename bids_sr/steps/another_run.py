@@ -47,7 +47,7 @@ from bids_sr.series import ACQUIRED_BAND
 from bids_sr.sr.inference.apply_to_series import super_resolve_series
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
-from bids_sr.steps.evaluation import EffectsComparison, run_effects
+from bids_sr.steps.evaluation import EffectsComparison, make_run_effects
 from bids_sr.steps.linear_models import DesignInputs
 from bids_sr.steps.memory import EFFECTS
 from bids_sr.steps.outlier_volumes import reasons_by_volume
@@ -190,6 +190,6 @@ def compare_with_other_run(
     The comparison is limited to the acquired band. For `same_widths`, see
     `bids_sr.compared_series.steps.match_resolution`.
     """
-    run = run_effects(effects, comparison, same_widths)
+    run = make_run_effects(effects, comparison, same_widths)
     with threadpool_limits(1):
         return agreement_rows(run, partial(another_run, other_effects=other_effects))

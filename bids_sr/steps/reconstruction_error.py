@@ -48,7 +48,7 @@ from bids_sr.sr.prior_maps.temporal_components import (
 )
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.steps.activation import map_contrasts, write_map
-from bids_sr.steps.calibration_run import Calibration, calibration_exemplars
+from bids_sr.steps.calibration_run import Calibration, get_exemplars
 from bids_sr.steps.error_maps import (
     FITTED,
     describe_error_maps,
@@ -70,7 +70,7 @@ _LOGGER = logging.getLogger(__name__)
 _Z_95 = 1.96  # standard deviations, half width of a 95 % interval
 
 
-CHECKED_INTERVALS = (
+INTERVAL_TEST_TEXT = (
     "To test the coverage of the confidence intervals of super-resolved effects, the run was"
     " downsampled by the super-resolution factor and reconstructed with variance maps"
     " estimated at the lower resolution. The reconstructed effects were then compared with"
@@ -214,7 +214,7 @@ def _downsample_calibration(
     from bids_sr.sr.prior_maps.calibration_fit import read_calibration
     from bids_sr.sr.prior_maps.fit_variance import make_short_recipe
 
-    exemplars = None if calibration is None else calibration_exemplars(calibration)
+    exemplars = get_exemplars(calibration)
     weight, correction = read_calibration(card.json.get("held_out"))
     if not weight:
         return recipe, None, weight

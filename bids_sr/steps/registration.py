@@ -55,7 +55,7 @@ class AlignedPair(TrainingPair):
     pair_facts: Facts
 
 
-def describe_member(resolution: Literal["high", "low"]) -> dict[str, object]:
+def describe_pair_image(resolution: Literal["high", "low"]) -> dict[str, object]:
     """Return metadata of one image of the pair in the frame of the other image."""
     text = (
         f"{resolution}-resolution image of the T2*-weighted pair, registered to the other image"

@@ -9,7 +9,7 @@ from bids_sr.pipeline.artifacts import Facts, Rows
 from bids_sr.pipeline.step import step
 from bids_sr.series import PAIR_BASELINES
 
-ONE_LEVEL_DOWN = (
+SELF_TEST_TEXT = (
     "Methods that estimate variance maps were also tested without a high-resolution reference"
     " (self-test). For this test, the acquired volumes were downsampled by the super-resolution"
     " factor, super-resolved to the acquired resolution and compared with the original volumes."

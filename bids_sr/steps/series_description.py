@@ -108,7 +108,7 @@ def series_sidecar(
     }
 
 
-def fine_resolution(name: str, factor: Factor, axis_order: AxisOrder) -> str:
+def describe_hr_resolution(name: str, factor: Factor, axis_order: AxisOrder) -> str:
     """Return the sidecar's description of resolution for a series on the high-resolution grid.
 
     `axis_order` is the axis of the file for each axis of the run.
@@ -118,7 +118,7 @@ def fine_resolution(name: str, factor: Factor, axis_order: AxisOrder) -> str:
     return f"acquired field of view with {voxel_text}, computed with {name}"
 
 
-def resolution_elsewhere(name: str) -> str:
+def describe_space_resolution(name: str) -> str:
     """Return the sidecar's description of resolution for a series in another space."""
     return (
         f"super-resolved with {name} on the acquired field of view, then"
@@ -145,7 +145,7 @@ MEASURED_TEXT = (
 """Methods text of the measured series."""
 
 
-def negative_controls_text(names: Sequence[str]) -> str:
+def describe_negative_controls(names: Sequence[str]) -> str:
     """Return methods text of the placebos among series; "" if there are none."""
     changes_by_suffix = {
         "Mirror": "left-right mirrored variance maps",

@@ -42,7 +42,7 @@ from bids_sr.sr.models.request import (
 )
 from bids_sr.sr.prior_maps.temporal_components import SeriesError, open_uncompressed
 from bids_sr.sr.recipe import MULTISLICE, Recipe
-from bids_sr.steps.calibration_run import Calibration, calibration_exemplars
+from bids_sr.steps.calibration_run import Calibration, get_exemplars
 from bids_sr.steps.memory import TRAIN, TRAIN_ON_VOLUMES, VARIANCE
 from bids_sr.steps.outlier_volumes import reasons_by_volume
 from bids_sr.steps.registration import TrainingPair
@@ -283,7 +283,7 @@ def estimate_variance(
             factor,
             n_dummy=n_dummy,
             poses=hmc_xfms,
-            exemplars=None if calibration is None else calibration_exemplars(calibration),
+            exemplars=get_exemplars(calibration),
             excluded=list(reasons_by_volume(outliers)),
         )
         files = train_or_reuse(request, data, here, data.affine)

@@ -16,7 +16,7 @@ from bids_sr.spatial.resampling import sample_volume
 _LOGGER = logging.getLogger(__name__)
 
 
-COMPARED_EDGES = (
+EDGE_COMPARISON_TEXT = (
     "Susceptibility distortion was measured as the local displacement that maximizes the"
     " agreement between edges in the boldref and edges in the T2*-weighted image, independent"
     " of image contrast. "

@@ -10,7 +10,7 @@ from bids_sr.run_time import RunTime
 from bids_sr.series import MEASURED
 from bids_sr.steps.memory import EFFECTS
 
-COMPARED_MASKS = (
+MASK_COMPARISON_TEXT = (
     "In addition, a brain mask was computed from the mean of each series, and the overlap"
     " between these masks was measured with the Jaccard index. "
 )

@@ -17,7 +17,7 @@ from bids_sr.sr.method import get_method
 from bids_sr.steps.evaluation import describe_halves, describe_known_activation
 from bids_sr.steps.registration import _slices_text
 from bids_sr.steps.self_test import _reason_untested
-from bids_sr.steps.series_description import describe_all_series, fine_resolution
+from bids_sr.steps.series_description import describe_all_series, describe_hr_resolution
 from bids_sr.steps.t1w_pair import another_contrast
 from bids_sr.steps.training import recipe_for_thinner_slices
 
@@ -92,6 +92,6 @@ def test_reasons_and_sidecars_contain_the_sizes_of_all_axes():
     )
     assert "6 mm data to 3 mm" in _reason_untested("srgan", ["srgan"], (6.0, 6.0, 5.0), FLAT)
     assert (
-        fine_resolution("tv", THIN, (0, 1, 2))
+        describe_hr_resolution("tv", THIN, (0, 1, 2))
         == "acquired field of view with voxels 2x2x2 times smaller, computed with tv"
     )
