@@ -111,15 +111,19 @@ def register_pair(
     registered : bool
         Whether positions are taken from the headers without registration.
     """
-    images = load(highres_file, highres_order), load(lowres_file, lowres_order)
-    prefix = str(here / "pair_")
-    return _aligned_pair(
-        registered_pair(*images, factor, seed=random_seed, prefix=prefix, in_frame=registered)
+    results = registered_pair(
+        load(highres_file, highres_order),
+        load(lowres_file, lowres_order),
+        factor,
+        seed=random_seed,
+        prefix=str(here / "pair_"),
+        in_frame=registered,
     )
+    return _make_aligned_pair(results)
 
 
-def _aligned_pair(results: PairInFrame) -> AlignedPair:
-    """Return the results of a registration by name."""
+def _make_aligned_pair(results: PairInFrame) -> AlignedPair:
+    """Return the results of a registration as a record."""
     train_highres, train_lowres, pair_mask, highres2lowres_xfm, pair_facts = results
     return AlignedPair(
         train_highres=train_highres,
@@ -139,7 +143,7 @@ def truncate_pair(
     The results are as in `register_pair`. `highres_file` is the high-resolution image of the T2*w
     pair as acquired (3D).
     """
-    return _aligned_pair(truncated_pair(load(highres_file, highres_order), factor))
+    return _make_aligned_pair(truncated_pair(load(highres_file, highres_order), factor))
 
 
 MASK_ENTITIES = {"desc": map_label(RAW, region="Brain"), "suffix": "mask"}
@@ -215,11 +219,8 @@ def register_to_pair(
         boldref, highres, start, seed=random_seed, prefix=str(here / "pair2bold_")
     )
     shape, affine = hr_grid(boldref.data.shape, boldref.affine, factor)
-    return (
-        xfm[None],
-        Volume(sample_volume(highres.data, highres.affine, shape, affine, xfm), affine),
-        facts,
-    )
+    guide_hr = sample_volume(highres.data, highres.affine, shape, affine, xfm)
+    return xfm[None], Volume(guide_hr, affine), facts
 
 
 @step(
@@ -247,11 +248,12 @@ def mask_bold(
     ValueError
         If the mask is larger than any human brain.
     """
-    brain = None if t1w_mask is None or boldref2t1w_xfm is None else (t1w_mask, boldref2t1w_xfm[0])
-    acquired_mask, fine_mask, fine_affine, facts = combined_masks(boldref, factor, brain)
-    volume_ml = (
-        float(acquired_mask.sum()) * abs(float(np.linalg.det(boldref.affine[:3, :3]))) / 1000
+    t1w_brain = (
+        None if t1w_mask is None or boldref2t1w_xfm is None else (t1w_mask, boldref2t1w_xfm[0])
     )
+    mask, mask_hr, affine_hr, facts = combined_masks(boldref, factor, t1w_brain)
+    voxel_mm3 = abs(float(np.linalg.det(boldref.affine[:3, :3])))
+    volume_ml = float(mask.sum()) * voxel_mm3 / 1000
     if volume_ml > LARGEST_BRAIN_ML:
         raise ValueError(
             f"The volume of the BOLD brain mask is {volume_ml:.0f} ml; expected at most"
@@ -259,7 +261,7 @@ def mask_bold(
             " Check that the series is a magnitude image and that its mean was not"
             " subtracted."
         )
-    return Volume(acquired_mask, boldref.affine), Volume(fine_mask, fine_affine), facts
+    return Volume(mask, boldref.affine), Volume(mask_hr, affine_hr), facts
 
 
 @step(
@@ -290,7 +292,7 @@ def region_to_bold(
         Region on the grid of the boldref, and on its high-resolution grid, within the brain; and
         the fraction of the region in the field of view, with a note if the brain is used instead.
     """
-    (low, high), facts = region_on_bold(
+    (roi, roi_hr), facts = region_on_bold(
         roi_source,
         roi_xfms,
         boldref2t1w_xfm[0],
@@ -298,7 +300,7 @@ def region_to_bold(
         seed=random_seed,
         folder=here,
     )
-    return Volume(low, bold_mask.affine), Volume(high, bold_mask_hr.affine), facts
+    return Volume(roi, bold_mask.affine), Volume(roi_hr, bold_mask_hr.affine), facts
 
 
 @step(makes="tpms_bold", memory=Need(always=0.03, t1w=0.018, high=0.0), cost=RunTime(always=0.5))
@@ -314,12 +316,12 @@ def tissues_to_bold(
     boldref2t1w_xfm : Transforms
         Transform of T1w points to boldref points (1, 4, 4; RAS mm).
     """
-    xfm, shape = invert(boldref2t1w_xfm[0]), boldref.data.shape
-    shares = (
-        coverage(probability.data, probability.affine, shape, boldref.affine, xfm)
+    t1w2boldref, shape = invert(boldref2t1w_xfm[0]), boldref.data.shape
+    mean_probabilities = (
+        coverage(probability.data, probability.affine, shape, boldref.affine, t1w2boldref)
         for probability in t1w_tpms
     )
-    return [Volume(share, boldref.affine) for share in shares]
+    return [Volume(probability, boldref.affine) for probability in mean_probabilities]
 
 
 @step(makes="registration", small=True)
@@ -359,13 +361,9 @@ def describe_registration(*, to_t1w: bool, to_pair: bool) -> str:
 
 def describe_imported_registration(origin: str, *, mask: bool, to_t1w: bool) -> str:
     """Return methods text of an imported mask or registration; "" if neither is imported."""
-    imported = {"the brain mask of the run": mask, "the registration to the T1w image": to_t1w}
-    transforms_text = " and ".join(
-        phrase for phrase, is_imported in imported.items() if is_imported
-    )
-    verb = "were" if " and " in transforms_text else "was"
-    return (
-        f"For each run, {transforms_text} {verb} taken from {origin} [@fmriprep]."
-        if transforms_text
-        else ""
-    )
+    imported = ["the brain mask of the run"] if mask else []
+    imported += ["the registration to the T1w image"] if to_t1w else []
+    if not imported:
+        return ""
+    verb = "was" if len(imported) == 1 else "were"
+    return f"For each run, {' and '.join(imported)} {verb} taken from {origin} [@fmriprep]."
