@@ -114,8 +114,8 @@ def describe_seeds(seeds: Sequence[Seed], atlas: str) -> str:
         f" {' and with '.join(phrases)}. Seeds outside the brain mask of the run were excluded."
         " If no seed remained, the leading temporal components of the run were used instead. The"
         " time series of each seed was extracted from the acquired series after regressing out"
-        " drift and confounds, and replaced the task conditions in the design matrix of all series."
-        " Split halves of the run consisted of segments of about 30 s.\n"
+        " drift and confounds, and replaced the task conditions in the design matrix of all"
+        " series. Split halves of the run consisted of segments of about 30 s.\n"
     )
 
 

@@ -86,21 +86,23 @@ def _reuse_text(
     unfinished: int,
 ) -> str:
     """Return the sentences on networks that were trained before."""
-    file_names = sorted({*sources} or ({pretrained.name} if pretrained is not None else set()))
+    file_names = sorted(set(sources))
+    if not file_names and pretrained is not None:
+        file_names = [pretrained.name]
     noun = "file" if len(file_names) == 1 else "files"
     file_text = f" ({noun} {enumerate_words(file_names)})" if file_names else ""
     recipes = {card.recipe for card in cards}
     description = method.described(recipes.pop()) if len(recipes) == 1 else method.about
-    network = f"A previously trained network, {method.name}{file_text},"
+    network_text = f"A previously trained network, {method.name}{file_text},"
     if not cards:
-        return f"{network} will be used. This network is {description}."
+        return f"{network_text} will be used. This network is {description}."
     card_phrase = (
         "According to its model card, the network was"
         if len(cards) == 1
         else "According to their model cards, the networks were"
     )
     return (
-        f"{network} was used. This network is {description}. {card_phrase} trained on"
+        f"{network_text} was used. This network is {description}. {card_phrase} trained on"
         f" {data_text(cards)}. {training_sentences(cards)}{_describe_unfinished(unfinished)}"
     )
 
@@ -120,10 +122,11 @@ def read_cards(
     Models that a step trained itself have no file name.
     """
     cards = tuple(read_card(weights_path(folder, method)) for folder in folders)
-    notes = (source_path(folder) for folder in folders)
-    return cards, tuple(
-        note.read_text(encoding="utf-8").strip() for note in notes if note.exists()
+    source_files = (source_path(folder) for folder in folders)
+    sources = tuple(
+        file.read_text(encoding="utf-8").strip() for file in source_files if file.exists()
     )
+    return cards, sources
 
 
 def describe_changes(training: ModelSettings) -> str:

@@ -80,7 +80,9 @@ def test_texts_name_the_axes_of_a_comparison():
         assert thin != flat
     assert all("in-plane spatial frequencies" in text for text in texts(FLAT)[:2])
     assert all("or across slices" in text for text in texts(THIN)[:2])
-    assert "Across slices, cubic spline" in describe_all_series(["zerofill"], False, thinner=True)
+    assert "Across slices, cubic spline" in describe_all_series(
+        ["zerofill"], False, with_thinner_slices=True
+    )
     assert "Across slices" not in describe_all_series(["zerofill"], False)
 
 
