@@ -1,6 +1,7 @@
 """Overview figures of a run."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bids_sr.config.levels import StoredMaps
@@ -19,7 +20,7 @@ from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import Shown
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import compute_percent_factor
-from bids_sr.steps.figures.run_maps import SceneImages, ShownMaps
+from bids_sr.steps.figures.run_maps import SceneImages, ShownMaps, SortedMaps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -163,34 +164,56 @@ def file_patterns(
     smoothing. Patterns are relative to the output directory and match no other files. A pattern is
     "" if no such file is stored.
     """
-    from bids_sr.pipeline.store import derivative_path
-
     stat = shown_maps.display.statistic
     widths = [
-        fwhm
-        for (name, kind, fwhm), by_series in shown_maps.stats.items()
-        if kind == stat and series in by_series and stored.includes(series, name, fwhm, stat)
+        fwhm_mm
+        for (contrast, kind, fwhm_mm), maps_by_series in shown_maps.stats.items()
+        if kind == stat
+        and series in maps_by_series
+        and stored.includes(series, contrast, fwhm_mm, stat)
     ]
-    patterns = []
-    for maps, kind, key in (
-        (shown_maps.stats, stat, "contrast"),
-        (shown_maps.regions, "Reliable", "label"),
-    ):
-        paths = {
-            derivative_path(
-                {
-                    **entities,
-                    **by_series[series].entities,
-                    key: ANY_LABEL,
-                    "datatype": "func",
-                    "extension": ".nii.gz",
-                }
-            ).replace(f"{key}-{ANY_LABEL}", f"{key}-*")
-            for (name, map_kind, fwhm), by_series in maps.items()
-            if (map_kind, fwhm) == (kind, min(widths, default=-1.0)) and series in by_series
-        }
-        patterns.append(next(iter(paths), ""))
-    return patterns[0], patterns[1]
+    if not widths:
+        return "", ""
+    fwhm_mm = min(widths)
+    return (
+        _file_pattern(shown_maps.stats, stat, fwhm_mm, series, "contrast", entities),
+        _file_pattern(shown_maps.regions, "Reliable", fwhm_mm, series, "label", entities),
+    )
+
+
+def _file_pattern(
+    maps: SortedMaps,
+    kind: str,
+    fwhm_mm: float,
+    series: str,
+    contrast_entity: str,
+    entities: Mapping[str, str],
+) -> str:
+    """Return the pattern of a series' map files for all contrasts; "" if there is no such map.
+
+    Parameters
+    ----------
+    maps : SortedMaps
+        Maps by contrast, kind and smoothing, and by series.
+    kind : str
+        Statistic, or kind of region.
+    fwhm_mm : float
+        Smoothing (FWHM, mm).
+    series : str
+        Name of the series.
+    contrast_entity : str
+        Entity of the contrast in the file names.
+    entities : Mapping[str, str]
+        Entities of the run: labels by long entity name.
+    """
+    for (_, map_kind, map_fwhm_mm), maps_by_series in maps.items():
+        if (map_kind, map_fwhm_mm) != (kind, fwhm_mm) or series not in maps_by_series:
+            continue
+        statmap = maps_by_series[series]
+        placeholder = replace(statmap, entities={**statmap.entities, contrast_entity: ANY_LABEL})
+        path = run_maps_figures.stored_path(placeholder, entities)
+        return path.replace(f"{contrast_entity}-{ANY_LABEL}", f"{contrast_entity}-*")
+    return ""
 
 
 ANY_LABEL = "any"
@@ -206,26 +229,27 @@ def _draw_reliable(
     """
     from bids_sr.figures.maps import Display, plot_zoomed_maps
 
-    widths = [fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, "sd")]
-    by_stat = {
-        text: shown_maps.stats[contrast, stat, min(widths)].get(best) if widths else None
-        for stat, text in (
-            ("effect", f"effect of {best}"),
-            ("sd", "SD of the reconstruction error"),
-        )
-    }
-    volumes = {text: statmap.volume for text, statmap in by_stat.items() if statmap is not None}
-    if len(volumes) < len(by_stat):
+    widths = [
+        fwhm_mm for name, stat, fwhm_mm in shown_maps.stats if (name, stat) == (contrast, "sd")
+    ]
+    if not widths:
         return None
-    limit = run_maps_figures.color_limit(
-        [statmap for statmap in by_stat.values() if statmap is not None], 0.0
+    fwhm_mm = min(widths)
+    effect, error_sd = (
+        shown_maps.stats[contrast, stat, fwhm_mm].get(best) for stat in ("effect", "sd")
     )
+    if effect is None or error_sd is None:
+        return None
+    limit = run_maps_figures.color_limit([effect, error_sd], 0.0)
     floor = float(f"{EFFECT_SHARE * limit:.2g}")
     display = Display(statistic="effect", threshold=floor, floor=0.0, unit=unit)
-    region = shown_maps.regions.get((contrast, "Reliable", min(widths)), {}).get(best)
+    region = shown_maps.regions.get((contrast, "Reliable", fwhm_mm), {}).get(best)
     center_voxel = run_maps_figures.peak_of_acquired(shown_maps, contrast, scene)
     drawing = plot_zoomed_maps(
-        volumes,
+        {
+            f"effect of {best}": effect.volume,
+            "SD of the reconstruction error": error_sd.volume,
+        },
         scene,
         display=display,
         limit=limit,
@@ -255,17 +279,22 @@ def _draw_zoomed(
     from bids_sr.figures.map_viewer import TITLES
     from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY, Display, plot_zoomed_maps
 
-    kinds = {stat for name, stat, _ in shown_maps.stats if name == contrast}
-    stat = "effect" if truth and "effect" in kinds else "t" if "t" in kinds else "cc"
-    width = min(fwhm for name, kind, fwhm in shown_maps.stats if (name, kind) == (contrast, stat))
-    by_series = dict(shown_maps.stats[contrast, stat, width])
-    names = [name for name in ("raw", "bspline", best, "measured") if name in by_series]
-    if truth and stat == "effect" and "measured" not in by_series:
-        by_series["truth"] = Derivative(truth, {})
+    contrast_stats = {stat for name, stat, _ in shown_maps.stats if name == contrast}
+    if truth and "effect" in contrast_stats:
+        stat = "effect"
+    else:
+        stat = "t" if "t" in contrast_stats else "cc"
+    fwhm_mm = shown_maps.least_smoothing(contrast, stat)
+    maps_by_series = dict(shown_maps.stats[contrast, stat, fwhm_mm])
+    names = [name for name in ("raw", "bspline", best, "measured") if name in maps_by_series]
+    if truth and stat == "effect" and "measured" not in maps_by_series:
+        maps_by_series["truth"] = Derivative(truth, {})
         names.append("truth")
-    volumes = {TITLES.get(name, name): by_series[name].volume for name in names}
+    volumes = {TITLES.get(name, name): maps_by_series[name].volume for name in names}
     display = {"t": T_DISPLAY, "cc": CC_DISPLAY}.get(stat)
-    limit = run_maps_figures.color_limit(by_series.values(), display.floor if display else 0.0)
+    limit = run_maps_figures.color_limit(
+        maps_by_series.values(), display.floor if display else 0.0
+    )
     if display is None:
         display = Display(
             statistic="effect",
@@ -277,7 +306,7 @@ def _draw_zoomed(
     drawing = plot_zoomed_maps(
         volumes, scene, display=display, limit=limit, center_voxel=center_voxel
     )
-    smoothing = f"smoothed with a {width:g} mm FWHM kernel" if width else "unsmoothed"
+    smoothing = f"smoothed with a {fwhm_mm:g} mm FWHM kernel" if fwhm_mm else "unsmoothed"
     drawing.set_label(
         f"Axial slice of the {stat} maps for {title}, {smoothing}. Series: {', '.join(volumes)}."
     )

@@ -69,15 +69,13 @@ def draw_coregistration(
 
     grid = display_grid(t1w_mask)
     inside = resample_to(t1w_mask, *grid)
-    lines = [Outline(name="T1w brain mask", image=inside, color=RED)]
+    outlines = [Outline(name="T1w brain mask", image=inside, color=RED)]
     if t1w_tpms and len(t1w_tpms) > 1:
-        lines.append(
+        outlines.append(
             Outline(name="T1w white matter", image=resample_to(t1w_tpms[1], *grid), color=PURPLE)
         )
-    unaligned, aligned = (
-        resample_to(boldref, *grid),
-        resample_to(boldref, *grid, boldref2t1w_xfm[0]),
-    )
+    unaligned = resample_to(boldref, *grid)
+    aligned = resample_to(boldref, *grid, boldref2t1w_xfm[0])
     brain = binarize(inside)
     covered = brain.like(brain.data & (aligned.data > 0))
     images = {
@@ -85,7 +83,7 @@ def draw_coregistration(
         "boldref before": unaligned,
         "boldref after": aligned,
     }
-    return registration_figure(images, lines, mask=covered if covered.data.any() else brain)
+    return registration_figure(images, outlines, mask=covered if covered.data.any() else brain)
 
 
 @figure(
@@ -175,15 +173,12 @@ def draw_calibration(
         "calibration before": resample_to(calibration_ref, *grid),
         "calibration after": resample_to(calibration_ref, *grid, matrix),
     }
-    lines = isolines(reference, inside)
-    yield FigureDrawing(
-        "calibrationreg", registration_figure(images, lines, mask=inside, views=AXIAL_VIEWS)
+    drawing = registration_figure(
+        images, isolines(reference, inside), mask=inside, views=AXIAL_VIEWS
     )
-    use = next(
-        (result.get("calibration") for result in tested.values() if isinstance(result, Mapping)),
-        None,
-    )
+    yield FigureDrawing("calibrationreg", drawing)
+    results = (result for result in tested.values() if isinstance(result, Mapping))
+    calibration_use = next((result.get("calibration") for result in results), None)
+    facts = {**calibration_facts, "use": calibration_use}
     voxel_mm = float(boldref.zooms[:2].max())
-    yield FigureDrawing(
-        "calibrationfacts", calibration_html({**calibration_facts, "use": use}, voxel_mm)
-    )
+    yield FigureDrawing("calibrationfacts", calibration_html(facts, voxel_mm))
