@@ -36,11 +36,13 @@ def compare_masks(
     total = np.zeros(preproc.shape[:3], dtype=np.float64)
     for volume in preproc.volumes(n_dummy):
         total += volume
-    acquired = mask_of_mean(total / (preproc.shape[3] - n_dummy), preproc.affine)
+    mean = total / (preproc.shape[3] - n_dummy)
+    acquired_mask = mask_of_mean(mean, preproc.affine)
     masks = {name: mask_of_mean(*load_mean(path)) for name, path in effects.items()}
-    references = {}
-    if acquired is not None:
-        references["acquired"] = resample_mask(acquired, preproc.affine, bold_mask_hr)
-    if (measured := masks.get(MEASURED)) is not None:
-        references[MEASURED] = bold_mask_hr.like(measured)
-    return mask_rows(masks, references)
+    measured_mask = masks.get(MEASURED)
+    reference_masks = {}
+    if acquired_mask is not None:
+        reference_masks["acquired"] = resample_mask(acquired_mask, preproc.affine, bold_mask_hr)
+    if measured_mask is not None:
+        reference_masks[MEASURED] = bold_mask_hr.like(measured_mask)
+    return mask_rows(masks, reference_masks)
