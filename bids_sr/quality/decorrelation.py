@@ -74,9 +74,9 @@ def _average_spectrum(analysis: effective_resolution.DecorrelationAnalysis) -> F
     radii = analysis.radii
     nearest = np.argmin(np.abs(analysis.frequencies[:, None] - radii[None, :]), axis=1)
     log_magnitudes = np.log(np.maximum(analysis.magnitudes, np.finfo(float).tiny))
-    total = np.bincount(nearest, log_magnitudes, len(radii))
+    log_sum = np.bincount(nearest, log_magnitudes, len(radii))
     count = np.bincount(nearest, minlength=len(radii))
     occupied = count > 0
-    mean = np.interp(radii, radii[occupied], total[occupied] / count[occupied])
+    mean = np.interp(radii, radii[occupied], log_sum[occupied] / count[occupied])
     extent = float(np.ptp(mean))
     return np.asarray((mean - mean.min()) / extent if extent else np.zeros_like(mean))

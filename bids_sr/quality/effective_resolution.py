@@ -133,10 +133,12 @@ def analyze_decorrelation(image: Real) -> DecorrelationAnalysis | None:
     maxima = [(peak, k) for k, peak in enumerate(peaks) if peak is not None]
     if maxima:
         # refined around the largest maximum and its filter
-        best, filter_number = max(maxima)
+        largest_maximum, filter_number = max(maxima)
         spacing = radii[1] - radii[0]
         fine_radii = np.linspace(
-            max(0.0, best - spacing), min(1.0, best + _REFINED_RANGE), _N_RADII
+            max(0.0, largest_maximum - spacing),
+            min(1.0, largest_maximum + _REFINED_RANGE),
+            _N_RADII,
         )
         neighbors = widths[max(filter_number - 2, 0) : filter_number + 1]
         fine_widths = np.geomspace(
@@ -191,8 +193,8 @@ def decorrelation(frequencies: Float, magnitudes: Float, radii: Float) -> Float:
         Radii r.
     """
     count = np.searchsorted(frequencies, radii, side="right")
-    total = np.concatenate([[0.0], np.cumsum(magnitudes)])[count]
-    return total / np.sqrt(np.maximum(count, 1) * (magnitudes**2).sum())
+    magnitude_sum = np.concatenate([[0.0], np.cumsum(magnitudes)])[count]
+    return magnitude_sum / np.sqrt(np.maximum(count, 1) * (magnitudes**2).sum())
 
 
 def _filter_and_decorrelate(

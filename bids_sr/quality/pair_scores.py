@@ -75,10 +75,12 @@ def slice_scores(
     image, reference = image.astype(np.float64), reference.astype(np.float64)
     squared_error, similarity, n_voxels = [], [], []
     for z in slices:
-        image_slice, reference_slice, inside = image[..., z], reference[..., z], mask[..., z]
-        squared_error.append(float(((image_slice - reference_slice)[inside] ** 2).sum()))
-        similarity.append(ssim(reference_slice, image_slice, data_range=data_range, mask=inside))
-        n_voxels.append(float(inside.sum()))
+        image_slice, reference_slice, slice_mask = image[..., z], reference[..., z], mask[..., z]
+        squared_error.append(float(((image_slice - reference_slice)[slice_mask] ** 2).sum()))
+        similarity.append(
+            ssim(reference_slice, image_slice, data_range=data_range, mask=slice_mask)
+        )
+        n_voxels.append(float(slice_mask.sum()))
     return _SliceScores(
         squared_error=np.array(squared_error),
         similarity=np.array(similarity) * np.array(n_voxels),
@@ -96,17 +98,17 @@ def holdout_rows(scores: Mapping[str, _SliceScores], method: str, *, seed: int) 
     method_scores = scores[method]
     n = len(method_scores.n_voxels)
     all_slices = np.arange(n)
-    resampled = np.random.default_rng(seed).integers(0, n, (_N_BOOT, n))
+    bootstrap_slices = np.random.default_rng(seed).integers(0, n, (_N_BOOT, n))
     rows = []
     for name, series_scores in scores.items():
         for statistic, compute in (("psnr", series_scores.psnr), ("ssim", series_scores.ssim)):
-            value, samples = float(compute(all_slices)), compute(resampled)
+            value, samples = float(compute(all_slices)), compute(bootstrap_slices)
             rows.append(_make_row(name, statistic, value, samples, n))
     for name, series_scores in scores.items():
         if name == method:
             continue
         gain = float(method_scores.psnr(all_slices) - series_scores.psnr(all_slices))
-        samples = method_scores.psnr(resampled) - series_scores.psnr(resampled)
+        samples = method_scores.psnr(bootstrap_slices) - series_scores.psnr(bootstrap_slices)
         rows.append(_make_row(method, "psnr", gain, samples, n, minus=name))
     return rows
 

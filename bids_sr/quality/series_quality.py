@@ -117,11 +117,11 @@ class QualitySums:
         included = np.flatnonzero(self._uncensored[numbers])
         if not included.size:
             return
-        inside = self._mask[self._box]
+        box_mask = self._mask[self._box]
         # row 0 is the last volume of the preceding call
-        rows = np.empty((1 + len(included), inside.size), np.float32)
+        rows = np.empty((1 + len(included), box_mask.size), np.float32)
         for row, k in zip(rows[1:], included, strict=True):
-            row.reshape(inside.shape, order="F")[...] = volumes[k][self._box]
+            row.reshape(box_mask.shape, order="F")[...] = volumes[k][self._box]
         if self._fit is None:
             self._last = rows[1].copy()
             self._fit = StreamedFit(self._basis.astype(np.float32), self._last)
@@ -162,10 +162,12 @@ class QualitySums:
         noise = self._values_in_mask(np.sqrt(variance))
         noise[noise <= _RELATIVE_ROUNDING * np.abs(mean)] = 0
         tsnr = np.divide(mean, noise, out=np.zeros_like(mean), where=noise > 0)
-        inside = self._mask[self._box]
-        squares = self._squares.reshape(inside.shape, order="F")
+        box_mask = self._mask[self._box]
+        squares = self._squares.reshape(box_mask.shape, order="F")
         correlations = [
-            _correlate_neighbors(product.reshape(inside.shape, order="F"), squares, inside, axis)
+            _correlate_neighbors(
+                product.reshape(box_mask.shape, order="F"), squares, box_mask, axis
+            )
             for axis, product in enumerate(self._products)
         ]
         return _SeriesQuality(
@@ -178,8 +180,8 @@ class QualitySums:
 
     def _values_in_mask(self, row: Float) -> Float:
         """Return the values of the mask voxels (N,) from a row of all voxels of the box."""
-        inside = self._mask[self._box]
-        return row.reshape(inside.shape, order="F")[inside]
+        box_mask = self._mask[self._box]
+        return row.reshape(box_mask.shape, order="F")[box_mask]
 
     def _make_map(self, values: Float) -> Float:
         """Return a map (X, Y, Z) with values in the mask (N,), and 0 elsewhere."""
@@ -219,13 +221,13 @@ def series_quality(
 
 def _correlate_neighbors(products: Float, squares: Float, mask: MaskArray, axis: int) -> float:
     """Return the mean correlation of neighbors along one axis, or 0 if no pair varies."""
-    low, high = (
-        tuple(part if k == axis else slice(None) for k in range(3))
-        for part in (slice(None, -1), slice(1, None))
+    lower, upper = (
+        tuple(axis_slice if k == axis else slice(None) for k in range(3))
+        for axis_slice in (slice(None, -1), slice(1, None))
     )
-    scale = np.sqrt(squares[low] * squares[high])
-    pairs = mask[low] & mask[high] & (scale > 0)
-    return float((products[low][pairs] / scale[pairs]).mean()) if pairs.any() else 0.0
+    norms = np.sqrt(squares[lower] * squares[upper])
+    is_pair = mask[lower] & mask[upper] & (norms > 0)
+    return float((products[lower][is_pair] / norms[is_pair]).mean()) if is_pair.any() else 0.0
 
 
 def quality_metrics(quality: _SeriesQuality, mask: MaskArray) -> dict[str, float | None]:

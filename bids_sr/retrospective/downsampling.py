@@ -108,8 +108,8 @@ def thermal_noise(path: Path, first_volume: int = 0) -> float:
         times = np.linspace(first_volume, reader.shape[3] - 2, _N_PAIRS)
         for t in sorted({int(time) for time in times}):
             previous, following = reader.volume(t), reader.volume(t + 1)
-            inside = previous > _BRIGHT_FRACTION * np.percentile(previous, 98)
-            change = (following - previous)[inside]
+            is_bright = previous > _BRIGHT_FRACTION * np.percentile(previous, 98)
+            change = (following - previous)[is_bright]
             estimates.append(np.median(np.abs(change - np.median(change))))
     return float(_MAD_TO_SD * np.median(estimates) / np.sqrt(2))
 

@@ -280,13 +280,8 @@ def map_series(
             _link_map(zerofilled_map, series_name, series.zooms, settings.axis_order, here)
             for zerofilled_map in zerofilled_maps.maps
         ]
-        return SeriesMaps(
-            maps=linked_maps,
-            map_metrics=[replace(row, series=series_name) for row in zerofilled_maps.map_metrics],
-            quality=[replace(row, series=series_name) for row in zerofilled_maps.quality],
-            middle=middle,
-            tsnr=zerofilled_maps.tsnr,
-        )
+        series_maps = replace(zerofilled_maps, maps=linked_maps, middle=middle)
+        return _rename_series(series_maps, series_name)
     if series_name == RAW:
         _warn_of_missing_confounds(model)
     inputs = model.inputs
@@ -337,6 +332,15 @@ def map_series(
         quality=metric_rows(series_name, quality_metrics(quality, mask.data)),
         middle=middle,
         tsnr=Volume(quality.tsnr, series.affine),
+    )
+
+
+def _rename_series(maps: SeriesMaps, series_name: str) -> SeriesMaps:
+    """Return maps with another name of the series in the rows of their metrics."""
+    return replace(
+        maps,
+        map_metrics=[replace(row, series=series_name) for row in maps.map_metrics],
+        quality=[replace(row, series=series_name) for row in maps.quality],
     )
 
 

@@ -255,23 +255,23 @@ def describe_imported_anatomy(origin: str, template_space: str, files: Collectio
     `template_space` is the name of the template as in TemplateFlow, cohort after a plus sign.
     `files` are the outputs that were imported.
     """
-    imported = ["the preprocessed T1-weighted image", "the brain mask"]
+    imported_files = ["the preprocessed T1-weighted image", "the brain mask"]
     normalization_text, segmentation_text = "", ""
     if "gm" in files:
-        imported.append("the tissue maps")
+        imported_files.append("the tissue maps")
     else:
         segmentation_text = (
             "Tissues were segmented with a Gaussian mixture model that uses the tissue"
             " probability maps of the template as priors [@unifiedseg; @fast]. "
         )
     if "t1w2std_xfm" in files:
-        imported.append(f"the transforms to {template_space}")
+        imported_files.append(f"the transforms to {template_space}")
     else:
         normalization_text = (
             f"The T1-weighted image was spatially normalized to the {template_space} template"
             " [@icbm2009] with the SyN algorithm in ANTs [@ants]. "
         )
-    images_text = f"{', '.join(imported[:-1])} and {imported[-1]}"
+    images_text = f"{', '.join(imported_files[:-1])} and {imported_files[-1]}"
     return (
         f"Anatomical derivatives were taken from {origin} [@fmriprep]: {images_text}."
         f" {normalization_text}{segmentation_text}"

@@ -153,5 +153,5 @@ def define_region(
     else:
         region, in_template = find_region(roi, t1w_mask, template)
         xfms = [std2t1w_xfm] if in_template else []
-    inside = resample_to_t1w(region, t1w_preproc, xfms, seed=random_seed) > 0.5
-    return Volume(inside, t1w_preproc.affine), region.like(region.data > 0.5), xfms
+    roi_t1w = resample_to_t1w(region, t1w_preproc, xfms, seed=random_seed) > 0.5
+    return Volume(roi_t1w, t1w_preproc.affine), region.like(region.data > 0.5), xfms

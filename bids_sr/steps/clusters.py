@@ -120,8 +120,8 @@ def _resample_atlas(atlas: Volume, image: Volume, chain: Sequence[Path]) -> Arra
     """
     grid = Volume(image.data, image.affine)
     labels = atlas.like(atlas.data.astype(np.float32))
-    resampled = apply(labels, grid, chain, seed=_ANTS_SEED, interpolator="nearestNeighbor")
-    return resampled.round().astype(int)
+    labels_on_grid = apply(labels, grid, chain, seed=_ANTS_SEED, interpolator="nearestNeighbor")
+    return labels_on_grid.round().astype(int)
 
 
 @frozen
@@ -159,15 +159,12 @@ def _select_maps(
         for series in series_names:
             if series not in maps_by_series or series not in regions_by_series:
                 continue
-            statmap, region, region_label = (
-                maps_by_series[series],
-                regions_by_series[series],
-                threshold,
-            )
-            total = stats.get((contrast, "tTotal", fwhm_mm), {}).get(series)
-            reliable = regions.get((contrast, "Reliable", fwhm_mm), {}).get(series)
-            if total is not None and reliable is not None:
-                statmap, region, region_label = total, reliable, "Reliable"
+            statmap, region = maps_by_series[series], regions_by_series[series]
+            region_kind = threshold
+            total_t = stats.get((contrast, "tTotal", fwhm_mm), {}).get(series)
+            reliable_region = regions.get((contrast, "Reliable", fwhm_mm), {}).get(series)
+            if total_t is not None and reliable_region is not None:
+                statmap, region, region_kind = total_t, reliable_region, "Reliable"
             peak_maps = {
                 # Only the sign error is averaged over clusters and therefore read completely.
                 stat: peak_map.volume.data if stat == "wrongsign" else peak_map.voxels
@@ -179,7 +176,7 @@ def _select_maps(
                     "series": series,
                     "fwhm_mm": f"{fwhm_mm:g}",
                     "contrast": contrast,
-                    "threshold": region_label,
+                    "threshold": region_kind,
                     "statistic": statmap.entities["stat"],
                 },
                 statmap=statmap,

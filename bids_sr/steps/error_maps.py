@@ -108,11 +108,11 @@ def error_images(
     from bids_sr.sr.prior_maps.posterior import wrong_sign_probability
 
     active = fdr_region(z, brain)[0]
-    total = variance + error
-    wrong_sign = np.where(brain, wrong_sign_probability(effect, total), 0)
+    total_variance = variance + error
+    wrong_sign = np.where(brain, wrong_sign_probability(effect, total_variance), 0)
     images = {"sd": np.sqrt(error), "wrongsign": wrong_sign}
     if is_wide:
-        sd_ratio = np.sqrt(variance / np.where(total > 0, total, 1))
+        sd_ratio = np.sqrt(variance / np.where(total_variance > 0, total_variance, 1))
         images |= {"tTotal": t * sd_ratio, "zTotal": z * sd_ratio}
         reliable = fdr_region(z * sd_ratio, brain)[0]
     else:

@@ -108,14 +108,14 @@ def describe_motion(origin: str, *, rebuilt: bool) -> str:
     `origin` is the name of the program with its version. `rebuilt` is True if transforms are
     computed from motion parameters in its confounds.
     """
-    imported = (
+    imported_text = (
         "the head-motion parameters (converted to transforms from the six parameters reported by"
         " MCFLIRT)"
         if rebuilt
         else "the head-motion transforms"
     )
     return (
-        f"For each run, {imported} were taken from {origin} [@fmriprep]. Volumes were not"
+        f"For each run, {imported_text} were taken from {origin} [@fmriprep]. Volumes were not"
         " resampled at this stage. The boldref was computed as the mean of the steady-state"
         " volumes after applying these transforms."
     )
@@ -302,12 +302,12 @@ def import_mask(
     `given_bold_mask` is on the grid of the run, with axes in any order.
     """
     mask = load_like(given_bold_mask, boldref)
-    inside = mask.data > 0.5
-    if inside.shape != boldref.data.shape or not inside.any():
+    brain = mask.data > 0.5
+    if brain.shape != boldref.data.shape or not brain.any():
         raise ValueError(f"{given_bold_mask}: the mask is empty or is not on the grid of the run")
-    shape, affine = hr_grid(inside.shape, mask.affine, factor)
-    fraction = sample_volume(inside.astype(np.float32), mask.affine, shape, affine, order=1)
-    return mask.like(inside), Volume(fraction >= 0.5, affine), {"mask_source": origin}
+    shape, affine = hr_grid(brain.shape, mask.affine, factor)
+    fraction = sample_volume(brain.astype(np.float32), mask.affine, shape, affine, order=1)
+    return mask.like(brain), Volume(fraction >= 0.5, affine), {"mask_source": origin}
 
 
 def describe_confounds(origin: str) -> str:

@@ -12,6 +12,7 @@ from scipy import ndimage
 from bids_sr.evaluation.detail_support import COVERAGE, permits_reliable
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
+from bids_sr.frozen import frozen
 from bids_sr.glm.activation_maps import ActivationMaps
 from bids_sr.glm.block_effects import Effects, block_effects
 from bids_sr.glm.blocks import BlockDesign, TooFewBlocks
@@ -132,8 +133,7 @@ def check_intervals(
         return []
     brain_center = apply_affine(preproc.affine, np.argwhere(bold_mask.data).mean(0))
     design = _block_design(linear_model.inputs, preproc)
-    acquired: Effects | None = None
-    errors: Effects | None = None
+    acquired = None
     try:
         recipe, patterns, weight = _downsample_calibration(
             recipe, model.card, calibration, preproc, factor
@@ -157,7 +157,75 @@ def check_intervals(
     except (SeriesError, ResolutionError) as error:
         _LOGGER.warning("%s: the confidence intervals could not be tested: %s", series_name, error)
         return []
+    maps = _map_reconstruction(
+        reconstruction,
+        linear_model,
+        design,
+        series_name=series_name,
+        smoothing=smoothing,
+        here=here,
+    )
+    rows: list[MetricRow] = []
+    if acquired is not None and maps.block_errors is not None:
+        rows += iterate_tested_detail(
+            replace(
+                maps.block_errors,
+                betas=acquired.betas[reconstruction.window] + maps.block_errors.betas,
+            ),
+            replace(
+                acquired,
+                betas=acquired.betas[reconstruction.window],
+                mean=acquired.mean[reconstruction.window],
+                mask=reconstruction.mask,
+                affine=maps.block_errors.affine,
+            ),
+            maps.upsample_t(reconstruction.mask.shape, maps.block_errors.affine),
+            linear_model.contrasts,
+            (factor[0], factor[1], 1.0),
+        )
+    return [*rows, *_coverage_rows(series_name, reconstruction, maps)]
+
+
+@frozen
+class _ReconstructionMaps:
+    """Maps of a downsampled run and of the errors of its reconstruction.
+
+    `low_fits`: maps of the downsampled run by smoothing (FWHM, mm). `low_zooms`, `low_affine`:
+    voxel sizes (mm) and voxel-to-world matrix of their grid. `error_maps`: unsmoothed maps of the
+    errors by contrast and statistic. `block_errors`: errors of the block effects; None if the run
+    has no two halves.
+    """
+
+    low_fits: Mapping[float, ActivationMaps]
+    low_zooms: Sequence[float]
+    low_affine: Array
+    error_maps: Mapping[tuple[str, str], Array]
+    block_errors: Effects | None
+
+    def upsample_t(self, shape: Sequence[int], affine: Array) -> dict[float, dict[str, Float32]]:
+        """Return the t maps of the downsampled run on another grid, by smoothing and contrast."""
+        return {
+            width: {
+                contrast: sample_volume(values, self.low_affine, shape, affine)
+                for (contrast, stat), values in fit.maps.items()
+                if stat == "t"
+            }
+            for width, fit in self.low_fits.items()
+        }
+
+
+def _map_reconstruction(
+    reconstruction: "DownsampledReconstruction",
+    linear_model: LinearModel,
+    design: BlockDesign | None,
+    *,
+    series_name: str,
+    smoothing: Sequence[float],
+    here: Path,
+) -> _ReconstructionMaps:
+    """Map a downsampled run and the errors of its reconstruction, and remove their files."""
     with SeriesReader(reconstruction.low) as reader:
+        low_zooms, low_affine = reader.zooms, reader.affine
         low_fits = map_contrasts(
             reader,
             reconstruction.low_mask,
@@ -166,37 +234,22 @@ def check_intervals(
             kinds=("glm",),
             smoothing=sorted({0.0, *smoothing}),
         )
-        low_zooms, low_affine = reader.zooms, reader.affine
     reconstruction.low.unlink()
+    block_errors = None
     with SeriesReader(reconstruction.errors) as reader:
         error_fits = map_contrasts(
             reader, reconstruction.mask, linear_model, here, kinds=("glm",), smoothing=[0.0]
         )
         if design is not None:
-            errors = block_effects(reader, reconstruction.mask, design, series=series_name)
+            block_errors = block_effects(reader, reconstruction.mask, design, series=series_name)
     reconstruction.errors.unlink()
-    rows: list[MetricRow] = []
-    if acquired is not None and errors is not None:
-        rows += iterate_tested_detail(
-            replace(errors, betas=acquired.betas[reconstruction.window] + errors.betas),
-            replace(
-                acquired,
-                betas=acquired.betas[reconstruction.window],
-                mean=acquired.mean[reconstruction.window],
-                mask=reconstruction.mask,
-                affine=errors.affine,
-            ),
-            {
-                width: _upsample_t_maps(fit, low_affine, reconstruction.mask.shape, errors.affine)
-                for width, fit in low_fits.items()
-            },
-            linear_model.contrasts,
-            (factor[0], factor[1], 1.0),
-        )
-    rows += _coverage_rows(
-        series_name, reconstruction, low_fits[0.0].maps, error_fits[0.0].maps, low_zooms
+    return _ReconstructionMaps(
+        low_fits=low_fits,
+        low_zooms=low_zooms,
+        low_affine=low_affine,
+        error_maps=error_fits[0.0].maps,
+        block_errors=block_errors,
     )
-    return rows
 
 
 def _downsample_calibration(
@@ -224,53 +277,31 @@ def _downsample_calibration(
     return make_short_recipe(recipe), patterns, weight
 
 
-def _upsample_t_maps(
-    fit: ActivationMaps, low_affine: Array, shape: Sequence[int], affine: Array
-) -> dict[str, Array]:
-    """Return the t maps of the downsampled run on another grid, by contrast."""
-    return {
-        contrast: sample_volume(values, low_affine, shape, affine)
-        for (contrast, stat), values in fit.maps.items()
-        if stat == "t"
-    }
-
-
 def _coverage_rows(
     series_name: str,
     reconstruction: "DownsampledReconstruction",
-    low_maps: Mapping[tuple[str, str], Array],
-    error_maps: Mapping[tuple[str, str], Array],
-    low_zooms: Sequence[float],
+    maps: _ReconstructionMaps,
 ) -> list[MetricRow]:
     """Return the fraction of voxels whose error is within the 95 % interval, by contrast.
 
-    Parameters
-    ----------
-    series_name : str
-        Name of the series.
-    reconstruction : DownsampledReconstruction
-        Power of the samples from the prior, and masks.
-    low_maps, error_maps : Mapping[tuple[str, str], Array]
-        Unsmoothed maps of the downsampled run and of the reconstruction errors, by contrast and
-        statistic.
-    low_zooms : Sequence[float]
-        Voxel size of the downsampled run (mm).
+    The power of the samples from the prior and the masks are taken from `reconstruction`.
     """
     from bids_sr.sr.prior_maps.posterior import effect_scale
 
     rows = []
     mask = reconstruction.mask
+    low_maps, error_maps = maps.low_fits[0.0].maps, maps.error_maps
     for contrast in dict.fromkeys(contrast for contrast, _ in error_maps):
         scale = effect_scale(
             low_maps[contrast, "effect"],
             low_maps[contrast, "variance"],
             reconstruction.power,
             reconstruction.low_mask,
-            low_zooms,
+            maps.low_zooms,
         )
         variance = _interpolate_to(scale, mask.shape) * reconstruction.error_power
-        total = (variance + error_maps[contrast, "variance"])[mask]
-        is_covered = np.square(error_maps[contrast, "effect"][mask]) < _Z_95**2 * total
+        total_variance = (variance + error_maps[contrast, "variance"])[mask]
+        is_covered = np.square(error_maps[contrast, "effect"][mask]) < _Z_95**2 * total_variance
         rows += metric_rows(
             series_name,
             {COVERAGE: float(is_covered.mean())},
@@ -446,8 +477,8 @@ def _mean_square(samples: SeriesReader, width: float, box: tuple[slice, slice, s
 
     Samples are smoothed with a kernel of `width` (FWHM, mm).
     """
-    total = np.zeros(samples.shape[:3], np.float32, order="F")  # as the volumes of a file
-    for volume in samples.volumes():
-        smoothed = smooth(volume, samples.zooms, width, box)
-        total[box] += smoothed * (smoothed / samples.shape[3])
-    return total
+    mean_square = np.zeros(samples.shape[:3], np.float32, order="F")  # as the volumes of a file
+    for sample in samples.volumes():
+        smoothed = smooth(sample, samples.zooms, width, box)
+        mean_square[box] += smoothed * (smoothed / samples.shape[3])
+    return mean_square

@@ -361,9 +361,9 @@ def describe_registration(*, to_t1w: bool, to_pair: bool) -> str:
 
 def describe_imported_registration(origin: str, *, mask: bool, to_t1w: bool) -> str:
     """Return methods text of an imported mask or registration; "" if neither is imported."""
-    imported = ["the brain mask of the run"] if mask else []
-    imported += ["the registration to the T1w image"] if to_t1w else []
-    if not imported:
+    phrases = ["the brain mask of the run"] if mask else []
+    phrases += ["the registration to the T1w image"] if to_t1w else []
+    if not phrases:
         return ""
-    verb = "was" if len(imported) == 1 else "were"
-    return f"For each run, {' and '.join(imported)} {verb} taken from {origin} [@fmriprep]."
+    verb = "was" if len(phrases) == 1 else "were"
+    return f"For each run, {' and '.join(phrases)} {verb} taken from {origin} [@fmriprep]."

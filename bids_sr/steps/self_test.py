@@ -53,14 +53,16 @@ def gather_tested(
         for name in series_names
         if name != "zerofill"
     }
-    scored = {name: result for name, result in result_by_series.items() if "share" in result}
+    scores_by_series = {
+        name: result for name, result in result_by_series.items() if "share" in result
+    }
     facts = {
         "from_mm": [round(mm * f, 4) for mm, f in zip(voxel, factor, strict=True)],
         "to_mm": [round(mm, 4) for mm in voxel],
-        "stretches": _find_largest(scored, "stretches"),
-        "stretch_volumes": _find_largest(scored, "stretch_volumes"),
-        "calibrated": any(result.get("calibrated", False) for result in scored.values()),
-        "thermal_noise": _find_largest(scored, "thermal_noise"),
+        "stretches": _find_largest(scores_by_series, "stretches"),
+        "stretch_volumes": _find_largest(scores_by_series, "stretch_volumes"),
+        "calibrated": any(result.get("calibrated", False) for result in scores_by_series.values()),
+        "thermal_noise": _find_largest(scores_by_series, "thermal_noise"),
         "series": {
             name: {key: value for key, value in result.items() if key not in _RUN_KEYS}
             for name, result in result_by_series.items()
@@ -77,7 +79,7 @@ def gather_tested(
             upper=result.get("upper", math.nan),
             n=result["stretches"] or None,
         )
-        for name, result in scored.items()
+        for name, result in scores_by_series.items()
     ]
     return rows, facts
 

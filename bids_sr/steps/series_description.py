@@ -10,6 +10,7 @@ from bids_sr.sr.method import method_of_series
 
 
 def _list_corrections(with_distortion: bool) -> str:
+    """Return the corrections of a series in words."""
     return f"head motion{' and susceptibility distortion' if with_distortion else ''}"
 
 

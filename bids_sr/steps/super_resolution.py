@@ -179,20 +179,16 @@ def super_resolve(
     if model is not None:
         check_model(model.card, stc.affine, "bold", factor, force=inference.force)
     run_model = model if model is not None and model.card.trained_on == "series" else None
-    inputs = UpsamplerInputs(
+    posed_guide = None
+    if _is_guided(series_name, guide, run_model):
+        posed_guide = _make_guide(series_name, guide, distortion)
+    inputs = _make_upsampler_inputs(
+        acquired,
+        posed_guide,
         factor=factor,
-        affine=stc.affine,
-        guide=(
-            _make_guide(series_name, guide, distortion)
-            if _is_guided(series_name, guide, run_model)
-            else None
-        ),
-        distortion=distortion,
-        placebo=inference.placebo,
-        precision=inference.precision,
         device="cpu" if model is None else choose_device(inference.device),
-        threads=inference.omp_nthreads,
-    ).with_boldref(boldref.data, boldref.affine, acquired.bold_mask.data)
+        inference=inference,
+    )
     target = here / "series.nii"
     space_series = [_locate_space_series(space_grid, here) for space_grid in space_grids]
     space_files = [Path(str(derivative.content)) for derivative in space_series]
@@ -213,7 +209,7 @@ def super_resolve(
             upsampler=make_upsampler(series_name, inputs, model),
             consistency=inference.data_consistency,
         )
-        application_entries = {}
+        application_entries: dict[str, object] = {}
     else:
         from bids_sr.sr.prior_maps.add_detail import make_detail
 
@@ -232,6 +228,30 @@ def super_resolve(
         series_facts={**application_entries, **(acquired.outliers or {})},
         error_draws=_open_if_written(here / _ERROR_SAMPLES),
         acquired_draws=_open_if_written(here / _ACQUIRED_SAMPLES),
+    )
+
+
+def _make_upsampler_inputs(
+    acquired: AlignedSeries,
+    guide: PosedImage | None,
+    *,
+    factor: Factor,
+    device: str,
+    inference: Inference,
+) -> UpsamplerInputs:
+    """Return the inputs of the upsampler of a series."""
+    inputs = UpsamplerInputs(
+        factor=factor,
+        affine=acquired.stc.affine,
+        guide=guide,
+        distortion=acquired.distortion,
+        placebo=inference.placebo,
+        precision=inference.precision,
+        device=device,
+        threads=inference.omp_nthreads,
+    )
+    return inputs.with_boldref(
+        acquired.boldref.data, acquired.boldref.affine, acquired.bold_mask.data
     )
 
 
@@ -316,9 +336,9 @@ def _make_guide(name: str, guide: Guide | None, distortion: Distortion | None) -
     """Return the high-resolution image, which can be resampled to any head position."""
     if guide is None:
         raise InferenceError(f"{name} requires a high-resolution T2*-weighted image (guide)")
-    data, affine = load_image(guide.highres_file)
+    values, affine = load_image(guide.highres_file)
     return PosedImage(
-        data=data,
+        data=values,
         affine=affine,
         from_boldref=guide.highres2boldref_xfm[0],
         distortion=distortion,

@@ -37,6 +37,6 @@ def training_work(training: ModelSettings) -> float:
     method = get_method(training.method)
     if method.variance is not None:
         return variance_work_ratio(method.variance, apply_changes(method.variance, changes))
-    unchanged = change_recipe(method, training.recipe, ())
-    changed = change_recipe(method, training.recipe, changes)
-    return work_ratio(unchanged, changed, method.ndim)
+    original_recipe = change_recipe(method, training.recipe, ())
+    changed_recipe = change_recipe(method, training.recipe, changes)
+    return work_ratio(original_recipe, changed_recipe, method.ndim)

@@ -182,14 +182,14 @@ def draw_pair(
     if highres_file:
         grid = read_grid(train_highres)
         reference, unaligned = resample_to(train_lowres, *grid), resample_to(highres_file, *grid)
-        inside = binarize(resample_to(pair_mask, *grid)) if pair_mask else None
+        head = binarize(resample_to(pair_mask, *grid)) if pair_mask else None
         images = {
             "low resolution": reference,
             "high res. before": unaligned,
             "high res. after": train_highres,
         }
         drawing = registration_figure(
-            images, isolines(reference, inside), mask=inside, views=AXIAL_VIEWS
+            images, isolines(reference, head), mask=head, views=AXIAL_VIEWS
         )
         yield FigureDrawing("pairreg", drawing)
     if pair_facts:

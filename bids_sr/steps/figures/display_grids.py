@@ -22,8 +22,8 @@ _DisplayGrid = tuple[Shape, Float]
 
 def read_grid(image: Volume) -> _DisplayGrid:
     """Return the shape and the voxel-to-RAS-mm matrix of an image."""
-    x, y, z = image.data.shape
-    return (x, y, z), image.affine
+    nx, ny, nz = image.data.shape
+    return (nx, ny, nz), image.affine
 
 
 def resample_to(
@@ -44,10 +44,10 @@ def resample_to(
     same_grid = data.shape == tuple(shape) and np.allclose(image.affine, affine, atol=1e-4)
     if xfm is None and same_grid:
         return Volume(data, affine)
-    resampled = sample_volume(
-        data, image.affine, shape, affine, xfm, order=order, zero_outside=True
+    return Volume(
+        sample_volume(data, image.affine, shape, affine, xfm, order=order, zero_outside=True),
+        affine,
     )
-    return Volume(resampled, affine)
 
 
 def binarize(mask: Volume) -> Volume:
@@ -74,12 +74,12 @@ def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _DisplayGrid:
         voxels = np.array([[0, 0, 0], np.array(mask.data.shape) - 1])
     sizes = mask.zooms
     zoom = max(zoom, float(sizes.min()))
-    first = voxels.min(axis=0) - _MARGIN_MM / sizes
-    last = voxels.max(axis=0) + _MARGIN_MM / sizes
+    first_voxel = voxels.min(axis=0) - _MARGIN_MM / sizes
+    last_voxel = voxels.max(axis=0) + _MARGIN_MM / sizes
     affine = np.eye(4)
     affine[:3, :3] = mask.affine[:3, :3] / sizes * zoom
-    affine[:3, 3] = apply_affine(mask.affine, first)
-    nx, ny, nz = np.maximum(np.ceil((last - first) * sizes / zoom).astype(int), 1)
+    affine[:3, 3] = apply_affine(mask.affine, first_voxel)
+    nx, ny, nz = np.maximum(np.ceil((last_voxel - first_voxel) * sizes / zoom).astype(int), 1)
     return (int(nx), int(ny), int(nz)), affine
 
 

@@ -180,15 +180,17 @@ def sample_carpet(
         Time series (voxels, T) with at most ``_MAX_CARPET_ROWS`` rows; and name and size of each
         group.
     """
-    inside = np.asarray(mask) > 0
-    groups = {"brain": np.flatnonzero(inside)}
+    brain = np.asarray(mask) > 0
+    groups = {"brain": np.flatnonzero(brain)}
     if tissues:
         stack = np.stack([np.asarray(probability) for probability in tissues.values()])
-        tissue_index = np.where(inside & (stack.max(axis=0) > 0.5), stack.argmax(axis=0), -1)
-        groups = {name: np.flatnonzero(tissue_index == k) for k, name in enumerate(tissues)}
+        tissue_index = np.where(brain & (stack.max(axis=0) > 0.5), stack.argmax(axis=0), -1)
+        groups = {
+            name: np.flatnonzero(tissue_index == index) for index, name in enumerate(tissues)
+        }
     n_voxels = sum(len(voxels) for voxels in groups.values())
     step = max(1, math.ceil(n_voxels / _MAX_CARPET_ROWS))
     groups = {name: voxels[::step] for name, voxels in groups.items() if len(voxels[::step])}
     voxel_numbers = np.concatenate(list(groups.values())) if groups else np.zeros(0, dtype=int)
-    rows = series.time_series(np.stack(np.unravel_index(voxel_numbers, inside.shape), axis=1))
+    rows = series.time_series(np.stack(np.unravel_index(voxel_numbers, brain.shape), axis=1))
     return rows, [(name, len(voxels)) for name, voxels in groups.items()]

@@ -68,15 +68,15 @@ def draw_coregistration(
     from bids_sr.figures.slices import Outline
 
     grid = display_grid(t1w_mask)
-    inside = resample_to(t1w_mask, *grid)
-    outlines = [Outline(name="T1w brain mask", image=inside, color=RED)]
+    brain_fraction = resample_to(t1w_mask, *grid)
+    outlines = [Outline(name="T1w brain mask", image=brain_fraction, color=RED)]
     if t1w_tpms and len(t1w_tpms) > 1:
         outlines.append(
             Outline(name="T1w white matter", image=resample_to(t1w_tpms[1], *grid), color=PURPLE)
         )
     unaligned = resample_to(boldref, *grid)
     aligned = resample_to(boldref, *grid, boldref2t1w_xfm[0])
-    brain = binarize(inside)
+    brain = binarize(brain_fraction)
     covered = brain.like(brain.data & (aligned.data > 0))
     images = {
         "T1w": resample_to(t1w_preproc, *grid),
@@ -166,7 +166,7 @@ def draw_calibration(
     ratio = boldref.zooms / calibration_ref.zooms
     grid = hr_grid(boldref.data.shape, boldref.affine, [max(float(size), 1.0) for size in ratio])
     matrix = np.asarray(boldref2calibration_xfm[0])
-    inside = binarize(resample_to(bold_mask, *grid))
+    brain = binarize(resample_to(bold_mask, *grid))
     reference = resample_to(boldref, *grid)
     images = {
         "boldref": reference,
@@ -174,7 +174,7 @@ def draw_calibration(
         "calibration after": resample_to(calibration_ref, *grid, matrix),
     }
     drawing = registration_figure(
-        images, isolines(reference, inside), mask=inside, views=AXIAL_VIEWS
+        images, isolines(reference, brain), mask=brain, views=AXIAL_VIEWS
     )
     yield FigureDrawing("calibrationreg", drawing)
     results = (result for result in tested.values() if isinstance(result, Mapping))

@@ -130,7 +130,7 @@ def _measure_t_change(
 ) -> dict[str, float]:
     """Return the change of t from fp32 to bf16, by contrast, in some slices of all volumes."""
     slices = select_slices(bold_mask.data, _N_TESTED_SLICES)
-    inside = highres_mask(bold_mask.data, slices, factor)
+    mask_hr = highres_mask(bold_mask.data, slices, factor)
     scale = float(np.percentile(boldref.data[bold_mask.data], 99))
     fp32_inputs = UpsamplerInputs(
         factor=factor, scale=scale, precision="fp32", device=device, threads=threads
@@ -140,5 +140,5 @@ def _measure_t_change(
         for inputs in (fp32_inputs, replace(fp32_inputs, precision="bf16"))
     )
     with threadpool_limits(threads):
-        volume_pairs = compare_precisions(stc, fp32, bf16, slices, inside, start=design.n_dummy)
+        volume_pairs = compare_precisions(stc, fp32, bf16, slices, mask_hr, start=design.n_dummy)
         return t_change(volume_pairs, design, contrasts)
