@@ -118,7 +118,7 @@ def prepare(
         _build_participant(subject, settings, type_order)
         folders = [root / f"sub-{subject.label}" for root in (data_dir, truth_dir)]
         _write_record(record, digest, folders)
-    return _change_settings(settings, subjects)
+    return _redirect_settings(settings, subjects)
 
 
 def _output_dirs(settings: Settings) -> tuple[Path, Path]:
@@ -126,7 +126,7 @@ def _output_dirs(settings: Settings) -> tuple[Path, Path]:
     return settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
 
 
-def _change_settings(settings: Settings, subjects: Sequence[Subject]) -> Settings:
+def _redirect_settings(settings: Settings, subjects: Sequence[Subject]) -> Settings:
     """Return the settings of the same call on the downsampled data set of these participants."""
     data_dir, truth_dir = _output_dirs(settings)
     work_dir = settings.paths.work_dir
@@ -346,11 +346,11 @@ def _make_sidecars(run: BoldRun, factor: Triple) -> tuple[dict[str, object], dic
             (measured, window.shape[2]),
             (lowres, window.lowres_shape[2]),
         ):
-            _reslice(sidecar, run.slice_timing, window.slices[2], n_slices)
+            _update_slice_entries(sidecar, run.slice_timing, window.slices[2], n_slices)
     return lowres, measured
 
 
-def _reslice(
+def _update_slice_entries(
     sidecar: dict[str, object], times: Sequence[float] | None, window: slice, n_slices: int
 ) -> None:
     """Adapt the slice entries of a sidecar after averaging a part of the slices.

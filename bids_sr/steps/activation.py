@@ -276,12 +276,10 @@ def map_series(
     middle = Volume(series.volume(series.shape[3] // 2), series.affine)
     if zerofilled is not None and Path(series.path).samefile(zerofilled.path):
         assert zerofilled_maps is not None
-        linked_maps = [
-            _link_map(zerofilled_map, series_name, series.zooms, settings.axis_order, here)
-            for zerofilled_map in zerofilled_maps.maps
-        ]
-        series_maps = replace(zerofilled_maps, maps=linked_maps, middle=middle)
-        return _rename_series(series_maps, series_name)
+        linked_maps = _link_maps(
+            zerofilled_maps, series_name, series.zooms, settings.axis_order, here
+        )
+        return replace(linked_maps, middle=middle)
     if series_name == RAW:
         _warn_of_missing_confounds(model)
     inputs = model.inputs
@@ -332,15 +330,6 @@ def map_series(
         quality=metric_rows(series_name, quality_metrics(quality, mask.data)),
         middle=middle,
         tsnr=Volume(quality.tsnr, series.affine),
-    )
-
-
-def _rename_series(maps: SeriesMaps, series_name: str) -> SeriesMaps:
-    """Return maps with another name of the series in the rows of their metrics."""
-    return replace(
-        maps,
-        map_metrics=[replace(row, series=series_name) for row in maps.map_metrics],
-        quality=[replace(row, series=series_name) for row in maps.quality],
     )
 
 
@@ -404,6 +393,24 @@ def write_map(values: Array, affine: Array, derivative: Derivative, here: Path) 
     path = here / f"{derivative.name}.nii"
     save_image(values, affine, path)
     return replace(derivative, content=path)
+
+
+def _link_maps(
+    maps: SeriesMaps,
+    series_name: str,
+    zooms: Sequence[float],
+    axis_order: AxisOrder,
+    here: Path,
+) -> SeriesMaps:
+    """Return the maps of a series under the name of another series with the same values."""
+    return replace(
+        maps,
+        maps=[
+            _link_map(derivative, series_name, zooms, axis_order, here) for derivative in maps.maps
+        ],
+        map_metrics=[replace(row, series=series_name) for row in maps.map_metrics],
+        quality=[replace(row, series=series_name) for row in maps.quality],
+    )
 
 
 def _link_map(

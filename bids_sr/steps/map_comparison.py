@@ -19,7 +19,7 @@ _COMPARED_STATS = ("cc", "effect", "t", "z")
 """Statistics of the maps that tables compare."""
 _MapsBySmoothing = dict[float, dict[str, dict[tuple[str, str], Derivative]]]
 """Maps by smoothing width (FWHM, mm), series, and (contrast, statistic)."""
-_SortedMaps = dict[tuple[str, str, float], dict[str, Derivative]]
+SortedMaps = dict[tuple[str, str, float], dict[str, Derivative]]
 """Maps by (contrast, statistic or region kind, FWHM in mm), and by series."""
 
 
@@ -38,12 +38,12 @@ def group_by_smoothing(maps: Iterable[Derivative], stats: Collection[str]) -> _M
     return maps_by_width
 
 
-def sort_maps_of_run(maps: Iterable[Derivative]) -> tuple[_SortedMaps, _SortedMaps]:
+def sort_maps_of_run(maps: Iterable[Derivative]) -> tuple[SortedMaps, SortedMaps]:
     """Return maps and regions of a run by series; maps in other spaces are skipped.
 
     Maps are by contrast, statistic and FWHM (mm), and regions by contrast, kind and FWHM.
     """
-    stats, regions = _SortedMaps(), _SortedMaps()
+    stats, regions = SortedMaps(), SortedMaps()
     for derivative in maps:
         entities, sidecar = derivative.entities, derivative.sidecar
         if entities.get("space"):

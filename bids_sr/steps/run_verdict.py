@@ -43,7 +43,7 @@ from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.matrices import acquire
 from bids_sr.steps.evaluation import parse_widths
-from bids_sr.steps.map_comparison import sort_maps_of_run
+from bids_sr.steps.map_comparison import SortedMaps, sort_maps_of_run
 from bids_sr.steps.region_growth import select_contrasts
 from bids_sr.steps.registration import TrainingPair
 
@@ -117,7 +117,7 @@ def raise_flags(
 
 
 def _compare_activation(
-    stats: Mapping[tuple[str, str, float], Mapping[str, Derivative]],
+    stats: SortedMaps,
     bold_mask: Volume,
     contrasts: Sequence[str],
     factor: Factor,
@@ -126,7 +126,7 @@ def _compare_activation(
 
     Parameters
     ----------
-    stats : Mapping
+    stats : SortedMaps
         Maps by contrast, statistic and smoothing, and by series.
     bold_mask : Volume
         Brain on the acquired grid.
@@ -176,11 +176,7 @@ def _downsample(highres: Volume, acquired: Volume, factor: Factor) -> Array:
     return sample_volume(degraded, affine, acquired.data.shape, acquired.affine)
 
 
-def _select_acquired_maps(
-    maps: Mapping[tuple[str, str, float], Mapping[str, Derivative]],
-    stat: str,
-    names: Sequence[str],
-) -> dict[str, Array]:
+def _select_acquired_maps(maps: SortedMaps, stat: str, names: Sequence[str]) -> dict[str, Array]:
     """Return maps or regions of the acquired series at the largest smoothing, by contrast.
 
     `maps` are by contrast, statistic or region kind, and smoothing, then by series.

@@ -20,7 +20,8 @@ from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import Shown
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import compute_percent_factor
-from bids_sr.steps.figures.run_maps import SceneImages, ShownMaps, SortedMaps
+from bids_sr.steps.figures.run_maps import SceneImages, ShownMaps
+from bids_sr.steps.map_comparison import SortedMaps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,20 +9,18 @@ from bids_sr.metrics.rows import MetricRow, VerdictFacts
 from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Mask
 from bids_sr.series import MEASURED, RAW, get_kind
 from bids_sr.steps.figures.display_grids import read_grid, resample_to
-from bids_sr.steps.map_comparison import sort_maps_of_run
+from bids_sr.steps.map_comparison import SortedMaps, sort_maps_of_run
 
 if TYPE_CHECKING:
     from bids_sr.figures.maps import Display, Scene
 
 _DISPLAYED_SERIES, _DISPLAYED_KINDS = (RAW, "bspline"), ("method", "measured")
 """Series, and kinds of series, whose maps are always drawn."""
-SortedMaps = dict[tuple[str, str, float], dict[str, Derivative]]
-"""Maps by contrast, statistic or region kind, and FWHM (mm), then by series."""
 
 
 @frozen
 class ShownMaps:
-    """Maps and regions of a run by series.
+    """Maps and regions of a run.
 
     `stats` are maps by contrast, statistic and smoothing (FWHM, mm), then by series. `regions` are
     masks by contrast, kind and smoothing, then by series.
