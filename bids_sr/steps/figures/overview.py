@@ -18,6 +18,7 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import Shown
+from bids_sr.series import MEASURED, RAW
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import compute_percent_factor
 from bids_sr.steps.figures.run_maps import SceneImages, ShownMaps
@@ -26,7 +27,7 @@ from bids_sr.steps.map_comparison import SortedMaps
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from bids_sr.figures.maps import Scene
+    from bids_sr.figures.maps import Display, Scene
 
 EFFECT_SHARE = 0.2
 """Threshold of effects, relative to the limit of the color scale."""
@@ -148,11 +149,12 @@ def draw_overview(
     unit = units_text(compute_percent_factor(images.boldref, bold_mask))
     known_activation = (truth_maps or {}).get(contrast)
     title = f"{'seed' if at_rest else 'contrast'} {contrast}"
-    best = verdict["best"]
-    yield FigureDrawing(
-        "overview", _draw_zoomed(shown_maps, contrast, best, known_activation, scene, unit, title)
+    best_series = verdict["best"]
+    drawing = _draw_zoomed(
+        shown_maps, contrast, best_series, scene, unit, title, known_activation=known_activation
     )
-    if drawing := _draw_reliable(shown_maps, contrast, best, scene, unit, title):
+    yield FigureDrawing("overview", drawing)
+    if drawing := _draw_reliable(shown_maps, contrast, best_series, scene, unit, title):
         yield FigureDrawing("reliable", drawing)
 
 
@@ -222,13 +224,13 @@ ANY_LABEL = "any"
 
 
 def _draw_reliable(
-    shown_maps: ShownMaps, contrast: str, best: str, scene: "Scene", unit: str, title: str
+    shown_maps: ShownMaps, contrast: str, series: str, scene: "Scene", unit: str, title: str
 ) -> "Figure | None":
-    """Draw the effect of the best method and the SD of its error, with outlined reliable region.
+    """Draw the effect of a series and the SD of its error, with outlined reliable region.
 
     Returns None if a map is missing.
     """
-    from bids_sr.figures.maps import Display, plot_zoomed_maps
+    from bids_sr.figures.maps import plot_zoomed_maps
 
     widths = [
         fwhm_mm for name, stat, fwhm_mm in shown_maps.stats if (name, stat) == (contrast, "sd")
@@ -237,75 +239,79 @@ def _draw_reliable(
         return None
     fwhm_mm = min(widths)
     effect, error_sd = (
-        shown_maps.stats[contrast, stat, fwhm_mm].get(best) for stat in ("effect", "sd")
+        shown_maps.stats[contrast, stat, fwhm_mm].get(series) for stat in ("effect", "sd")
     )
     if effect is None or error_sd is None:
         return None
     limit = run_maps_figures.color_limit([effect, error_sd], 0.0)
-    floor = float(f"{EFFECT_SHARE * limit:.2g}")
-    display = Display(statistic="effect", threshold=floor, floor=0.0, unit=unit)
-    region = shown_maps.regions.get((contrast, "Reliable", fwhm_mm), {}).get(best)
-    center_voxel = run_maps_figures.peak_of_acquired(shown_maps, contrast, scene)
+    region = shown_maps.regions.get((contrast, "Reliable", fwhm_mm), {}).get(series)
     drawing = plot_zoomed_maps(
         {
-            f"effect of {best}": effect.volume,
+            f"effect of {series}": effect.volume,
             "SD of the reconstruction error": error_sd.volume,
         },
         scene,
-        display=display,
+        display=_make_effect_display(limit, unit),
         limit=limit,
-        center_voxel=center_voxel,
+        center_voxel=run_maps_figures.peak_of_acquired(shown_maps, contrast, scene),
         region=None if region is None else region.volume,
     )
     drawing.set_label(
-        f"Effect and SD of the reconstruction error for {best}, {title}, in one axial slice. The"
+        f"Effect and SD of the reconstruction error for {series}, {title}, in one axial slice. The"
         " reliable voxels are outlined."
     )
     return drawing
 
 
+def _make_effect_display(limit: float, unit: str) -> "Display":
+    """Return the display of effects with a color scale that ends at `limit`."""
+    from bids_sr.figures.maps import Display
+
+    threshold = float(f"{EFFECT_SHARE * limit:.2g}")
+    return Display(statistic="effect", threshold=threshold, floor=0.0, unit=unit)
+
+
 def _draw_zoomed(
     shown_maps: ShownMaps,
     contrast: str,
-    best: str,
-    truth: Volume | None,
+    best_series: str,
     scene: "Scene",
     unit: str,
     title: str,
+    *,
+    known_activation: Volume | None,
 ) -> "Figure":
     """Draw acquired, B-spline, best and reference maps in one slice, on the same color scale.
 
-    The known activation `truth` (3D) is None if unknown.
+    Effects are drawn if the activation (3D) is known, otherwise t or CC.
     """
     from bids_sr.figures.map_viewer import TITLES
-    from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY, Display, plot_zoomed_maps
+    from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY, plot_zoomed_maps
 
     contrast_stats = {stat for name, stat, _ in shown_maps.stats if name == contrast}
-    if truth and "effect" in contrast_stats:
+    if known_activation and "effect" in contrast_stats:
         stat = "effect"
     else:
         stat = "t" if "t" in contrast_stats else "cc"
     fwhm_mm = shown_maps.least_smoothing(contrast, stat)
     maps_by_series = dict(shown_maps.stats[contrast, stat, fwhm_mm])
-    names = [name for name in ("raw", "bspline", best, "measured") if name in maps_by_series]
-    if truth and stat == "effect" and "measured" not in maps_by_series:
-        maps_by_series["truth"] = Derivative(truth, {})
+    names = [name for name in (RAW, "bspline", best_series, MEASURED) if name in maps_by_series]
+    if known_activation and stat == "effect" and MEASURED not in maps_by_series:
+        maps_by_series["truth"] = Derivative(known_activation, {})
         names.append("truth")
     volumes = {TITLES.get(name, name): maps_by_series[name].volume for name in names}
-    display = {"t": T_DISPLAY, "cc": CC_DISPLAY}.get(stat)
-    limit = run_maps_figures.color_limit(
-        maps_by_series.values(), display.floor if display else 0.0
-    )
-    if display is None:
-        display = Display(
-            statistic="effect",
-            threshold=float(f"{EFFECT_SHARE * limit:.2g}"),
-            floor=0.0,
-            unit=unit,
-        )
-    center_voxel = run_maps_figures.peak_of_acquired(shown_maps, contrast, scene)
+    if stat == "effect":
+        limit = run_maps_figures.color_limit(maps_by_series.values(), 0.0)
+        display = _make_effect_display(limit, unit)
+    else:
+        display = T_DISPLAY if stat == "t" else CC_DISPLAY
+        limit = run_maps_figures.color_limit(maps_by_series.values(), display.floor)
     drawing = plot_zoomed_maps(
-        volumes, scene, display=display, limit=limit, center_voxel=center_voxel
+        volumes,
+        scene,
+        display=display,
+        limit=limit,
+        center_voxel=run_maps_figures.peak_of_acquired(shown_maps, contrast, scene),
     )
     smoothing = f"smoothed with a {fwhm_mm:g} mm FWHM kernel" if fwhm_mm else "unsmoothed"
     drawing.set_label(
