@@ -64,7 +64,7 @@ def describe_pair_image(resolution: Literal["high", "low"]) -> dict[str, object]
     return {"Description": text, "SkullStripped": False}
 
 
-def _slices_text(factor: Factor) -> str:
+def _describe_slices(factor: Factor) -> str:
     """Return a phrase on slices for texts about k-space truncation; "" if slices are unchanged."""
     return "" if factor[2] == 1 else " in plane and averaging slices"
 
@@ -75,7 +75,7 @@ def describe_registered_pair(factor: Factor) -> str:
         "The high- and low-resolution T2*-weighted images (T2* pair) were coregistered with a"
         " rigid transform that maximizes mutual information in ANTs [@ants]. This transform was"
         " refined by Gauss-Newton minimization of intensity differences, after downsampling the"
-        f" high-resolution image by truncating its k-space{_slices_text(factor)}. If the images"
+        f" high-resolution image by truncating its k-space{_describe_slices(factor)}. If the images"
         " were misaligned, the high-resolution image was resampled with a single interpolation."
     )
 
@@ -84,7 +84,7 @@ def describe_truncated_pair(factor: Factor) -> str:
     """Return methods text of a low-resolution image computed from the high-resolution image."""
     return (
         "The low-resolution image of the T2*-weighted pair was computed from the high-resolution"
-        f" image by truncating its k-space{_slices_text(factor)}."
+        f" image by truncating its k-space{_describe_slices(factor)}."
     )
 
 

@@ -49,7 +49,8 @@ def gather_tested(
         if isinstance(result, dict)
     }
     result_by_series = {
-        name: results.get(name) or {"reason": _reason_untested(name, network_names, voxel, factor)}
+        name: results.get(name)
+        or {"reason": _explain_untested(name, network_names, voxel, factor)}
         for name in series_names
         if name != "zerofill"
     }
@@ -89,7 +90,7 @@ def _find_largest(results: Mapping[str, Mapping[str, Any]], key: str) -> Any:
     return max((result.get(key, 0) for result in results.values()), default=0)
 
 
-def _reason_untested(
+def _explain_untested(
     name: str, networks: Sequence[str], voxel: Sequence[float], factor: Sequence[float]
 ) -> str:
     """Return the reason why a series was not tested at half the resolution.

@@ -62,7 +62,7 @@ def describe_network(
     """
     method, recipe = get_method(training.method), training.recipe
     if training.is_given:
-        return _reuse_text(training.pretrained, method, cards, sources, unfinished)
+        return _describe_reuse(training.pretrained, method, cards, sources, unfinished)
     network_text = method.described(recipe)
     if not cards:
         plan = write_planned_sentences(
@@ -78,7 +78,7 @@ def describe_network(
     )
 
 
-def _reuse_text(
+def _describe_reuse(
     pretrained: Path | None,
     method: Method,
     cards: Sequence[ModelCard],
@@ -139,7 +139,7 @@ def describe_changes(training: ModelSettings) -> str:
 
 def describe_planned(training: TrainingSettings, source: TrainingSource) -> str:
     """Return methods text of a network that will be trained."""
-    data = _source_text(source, f"up to {N_VOLUMES}")
+    data = _describe_source(source, f"up to {N_VOLUMES}")
     features = source == "volumes" or training.vgg_weights is not None
     return describe_network(training, (), data=data, features=features)
 
@@ -161,11 +161,11 @@ def describe_finished(
         Number of unfinished training steps.
     """
     cards, sources = read_cards(training.method, folders)
-    data = _source_text(source, images_text(cards))
+    data = _describe_source(source, images_text(cards))
     return describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
 
 
-def _source_text(source: TrainingSource, count: str) -> str:
+def _describe_source(source: TrainingSource, count: str) -> str:
     """Return training data as a noun phrase; `count` is a text on the number of volumes."""
     if source == "pair":
         return "the participant's own pair of T2*-weighted images"
