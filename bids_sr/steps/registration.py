@@ -75,8 +75,9 @@ def describe_registered_pair(factor: Factor) -> str:
         "The high- and low-resolution T2*-weighted images (T2* pair) were coregistered with a"
         " rigid transform that maximizes mutual information in ANTs [@ants]. This transform was"
         " refined by Gauss-Newton minimization of intensity differences, after downsampling the"
-        f" high-resolution image by truncating its k-space{_describe_slices(factor)}. If the images"
-        " were misaligned, the high-resolution image was resampled with a single interpolation."
+        f" high-resolution image by truncating its k-space{_describe_slices(factor)}. If the"
+        " images were misaligned, the high-resolution image was resampled with a single"
+        " interpolation."
     )
 
 

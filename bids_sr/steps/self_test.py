@@ -48,12 +48,12 @@ def gather_tested(
         for name, result in table.items()
         if isinstance(result, dict)
     }
-    result_by_series = {
-        name: results.get(name)
-        or {"reason": _explain_untested(name, network_names, voxel, factor)}
-        for name in series_names
-        if name != "zerofill"
-    }
+    result_by_series = {}
+    for name in series_names:
+        if name != "zerofill":
+            result_by_series[name] = results.get(name) or {
+                "reason": _explain_untested(name, network_names, voxel, factor)
+            }
     scores_by_series = {
         name: result for name, result in result_by_series.items() if "share" in result
     }

@@ -293,7 +293,7 @@ def _draw_zoomed(
         stat = "effect"
     else:
         stat = "t" if "t" in contrast_stats else "cc"
-    fwhm_mm = shown_maps.least_smoothing(contrast, stat)
+    fwhm_mm = shown_maps.find_least_smoothing(contrast, stat)
     maps_by_series = dict(shown_maps.stats[contrast, stat, fwhm_mm])
     names = [name for name in (RAW, "bspline", best_series, MEASURED) if name in maps_by_series]
     if known_activation and stat == "effect" and MEASURED not in maps_by_series:

@@ -42,10 +42,11 @@ class ShownMaps:
         This is the contrast of the verdict's evidence (`verdict_contrast`, "" if there is none),
         otherwise the contrast of all conditions, otherwise the first contrast.
         """
-        mapped = list(dict.fromkeys(contrast for contrast, _, _ in self.stats))
-        return next((name for name in (verdict_contrast, "all", *mapped) if name in mapped), "")
+        contrasts = list(dict.fromkeys(contrast for contrast, _, _ in self.stats))
+        preferred = (verdict_contrast, "all", *contrasts)
+        return next((contrast for contrast in preferred if contrast in contrasts), "")
 
-    def least_smoothing(self, contrast: str, stat: str) -> float:
+    def find_least_smoothing(self, contrast: str, stat: str) -> float:
         """Return the least smoothing (FWHM, mm) of the maps of a contrast and statistic."""
         return min(
             fwhm_mm for name, kind, fwhm_mm in self.stats if (name, kind) == (contrast, stat)
@@ -160,7 +161,7 @@ def peak_of_acquired(shown_maps: ShownMaps, contrast: str, scene: "Scene") -> tu
 
     contrast_stats = {stat for name, stat, _ in shown_maps.stats if name == contrast}
     stat = next(stat for stat in ("t", "cc", *sorted(contrast_stats)) if stat in contrast_stats)
-    fwhm_mm = shown_maps.least_smoothing(contrast, stat)
+    fwhm_mm = shown_maps.find_least_smoothing(contrast, stat)
     maps_by_series = shown_maps.stats[contrast, stat, fwhm_mm]
     peak_map = maps_by_series.get(RAW) or next(iter(maps_by_series.values()))
     return peak_voxel(peak_map.volume, scene.mask)
