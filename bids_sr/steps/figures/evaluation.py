@@ -18,10 +18,7 @@ from bids_sr.steps.figures.display_grids import compute_percent_factor
 
 MAX_CONTRASTS = 4
 _SCORE_STATISTICS = ("ev", "r")
-"""Statistics printed beside maps above the Nyquist frequency, in order of preference.
-
-They are not printed if there is no reference.
-"""
+"""Statistics of the agreement with the measured series, in order of preference."""
 _VALUE_TABLES = ("evaluation",)
 """Tables with all values."""
 
@@ -253,7 +250,8 @@ def _draw_beyond(
 ) -> Iterator[FigureDrawing]:
     """Draw effects above the Nyquist frequency side by side.
 
-    The values of the first available statistic of `statistics` are printed beside the maps.
+    The values of the first available statistic of `statistics` are printed beside the maps;
+    `statistics` is empty if there is no reference.
     """
     from bids_sr.figures.maps import plot_effects_above_nyquist
 

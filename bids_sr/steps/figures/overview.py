@@ -154,8 +154,9 @@ def draw_overview(
         shown_maps, contrast, best_series, scene, unit, title, known_activation=known_activation
     )
     yield FigureDrawing("overview", drawing)
-    if drawing := _draw_reliable(shown_maps, contrast, best_series, scene, unit, title):
-        yield FigureDrawing("reliable", drawing)
+    reliable_drawing = _draw_reliable(shown_maps, contrast, best_series, scene, unit, title)
+    if reliable_drawing:
+        yield FigureDrawing("reliable", reliable_drawing)
 
 
 def file_patterns(
