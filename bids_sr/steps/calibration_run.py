@@ -113,7 +113,7 @@ class Calibration:
     calibration_facts: Facts
 
 
-def get_exemplars(calibration: Calibration | None) -> "CalibrationPatterns | None":
+def get_patterns(calibration: Calibration | None) -> "CalibrationPatterns | None":
     """Return the patterns of a calibration run with their position.
 
     The result is None if there is no calibration run or if it is unusable.

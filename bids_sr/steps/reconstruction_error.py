@@ -49,7 +49,7 @@ from bids_sr.sr.prior_maps.temporal_components import (
 )
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.steps.activation import map_contrasts, write_map
-from bids_sr.steps.calibration_run import Calibration, get_exemplars
+from bids_sr.steps.calibration_run import Calibration, get_patterns
 from bids_sr.steps.error_maps import (
     FITTED,
     describe_error_maps,
@@ -267,14 +267,16 @@ def _downsample_calibration(
     from bids_sr.sr.prior_maps.calibration_fit import read_calibration
     from bids_sr.sr.prior_maps.fit_variance import make_short_recipe
 
-    exemplars = get_exemplars(calibration)
+    calibration_patterns = get_patterns(calibration)
     weight, correction = read_calibration(card.json.get("held_out"))
     if not weight:
         return recipe, None, weight
-    if exemplars is None or correction is None:
+    if calibration_patterns is None or correction is None:
         raise SeriesError("the calibration run of the model is not available")
-    patterns = exemplars.downsample(preproc.shape[:3], preproc.affine, factor, correction)
-    return make_short_recipe(recipe), patterns, weight
+    low_patterns = calibration_patterns.downsample(
+        preproc.shape[:3], preproc.affine, factor, correction
+    )
+    return make_short_recipe(recipe), low_patterns, weight
 
 
 def _coverage_rows(

@@ -42,7 +42,7 @@ from bids_sr.sr.models.request import (
 )
 from bids_sr.sr.prior_maps.temporal_components import SeriesError, open_uncompressed
 from bids_sr.sr.recipe import MULTISLICE, Recipe
-from bids_sr.steps.calibration_run import Calibration, get_exemplars
+from bids_sr.steps.calibration_run import Calibration, get_patterns
 from bids_sr.steps.memory import TRAIN, TRAIN_ON_VOLUMES, VARIANCE
 from bids_sr.steps.outlier_volumes import reasons_by_volume
 from bids_sr.steps.registration import TrainingPair
@@ -90,10 +90,10 @@ def recipe_for_thinner_slices(method: Method, recipe: str, factor: Factor) -> Re
     in plane, because the scanner averages signal across the slice. Published recipes with another
     simulation are unchanged.
     """
-    original = get_recipe(method, recipe_name(method, recipe))
-    if factor[2] == 1 or original.degradation != "kspace":
+    method_recipe = get_recipe(method, recipe_name(method, recipe))
+    if factor[2] == 1 or method_recipe.degradation != "kspace":
         return None
-    return replace(original, degradation=MULTISLICE)
+    return replace(method_recipe, degradation=MULTISLICE)
 
 
 def train_or_reuse(
@@ -276,7 +276,7 @@ def estimate_variance(
             factor,
             n_dummy=n_dummy,
             poses=hmc_xfms,
-            exemplars=get_exemplars(calibration),
+            exemplars=get_patterns(calibration),
             excluded=list(reasons_by_volume(outliers)),
         )
         files = train_or_reuse(request, data, here, data.affine)
