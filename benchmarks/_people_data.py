@@ -181,7 +181,9 @@ def make_tested(tested: Tested, data: Path, out: Path) -> tuple[Path, Path]:
     save_image(measured, image.affine, truth / inside, header_like=image.header)
     if tested.noisy:
         noise = noise_to_add(thermal_noise(truth / inside, 0), FACTOR)
-        write_lr_series(truth / inside, low / inside, factor=FACTOR, first=0, noise_sd=noise)
+        write_lr_series(
+            truth / inside, low / inside, factor=FACTOR, first_volume=0, noise_sd=noise
+        )
     elif tested.low is not None:
         shutil.copy(data / tested.low, low / inside)
     else:

@@ -489,7 +489,7 @@ def check_quality(
                 n_dummy=fitted.n_dummy,
             )
         )
-        add_methods_text(Part.EVALUATION, mask_comparison.COMPARED_MASKS)
+        add_methods_text(Part.EVALUATION, mask_comparison.MASK_COMPARISON_TEXT)
     if registered.guide_hr is not None:
         tables.append(
             edge_comparison.compare_edges(
@@ -500,7 +500,7 @@ def check_quality(
                 guided_names=[spec.name for spec in plan.stored if spec.guided],
             )
         )
-        add_methods_text(Part.EVALUATION, edge_comparison.COMPARED_EDGES)
+        add_methods_text(Part.EVALUATION, edge_comparison.EDGE_COMPARISON_TEXT)
     networks = [spec.name for spec in plan.stored if spec.network]
     for name in (method for method in plan.methods if method in networks):
         model_file = series.high_resolution[name].model_file
@@ -543,7 +543,7 @@ def _describe_comparisons(
     """
     has_measured = measured is not None and MEASURED in measured.effects
     if measured is None:
-        add_methods_text(Part.EVALUATION, evaluation.UNSPLIT)
+        add_methods_text(Part.EVALUATION, evaluation.UNSPLIT_TEXT)
     elif has_measured:
         add_methods_text(
             Part.EVALUATION, evaluation.describe_halves(plan.bold.factor, at_rest=plan.at_rest)
@@ -564,6 +564,6 @@ def _describe_controls(plan: RunPlan) -> None:
             ),
         )
     placebos = [spec.name for spec in plan.requested_series if spec.placebo]
-    add_methods_text(Part.EVALUATION, series_description.negative_controls_text(placebos))
+    add_methods_text(Part.EVALUATION, series_description.describe_negative_controls(placebos))
     if any(spec.learned_from == "run" for spec in plan.requested_series):
-        add_methods_text(Part.EVALUATION, self_test.ONE_LEVEL_DOWN)
+        add_methods_text(Part.EVALUATION, self_test.SELF_TEST_TEXT)

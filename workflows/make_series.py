@@ -538,7 +538,7 @@ def _store_series(
     """Store a series; the primary series is also exported as preprocessed BOLD data."""
     primary = name == plan.primary
     bold = plan.bold
-    hr_series = series_description.fine_resolution(name, bold.factor, bold.axis_order)
+    hr_series = series_description.describe_hr_resolution(name, bold.factor, bold.axis_order)
     outputs.store(
         resolved.series,
         {"res": "hr", "desc": name, "suffix": "bold"},
@@ -550,7 +550,7 @@ def _store_series(
     if primary and plan.elsewhere:
         outputs.store(
             resolved.space_series,
-            sidecar=_sidecar(plan, name, series_description.resolution_elsewhere(name)),
+            sidecar=_sidecar(plan, name, series_description.describe_space_resolution(name)),
             facts=resolved.series_facts,
             exported_only=True,
         )
@@ -579,7 +579,7 @@ def place_measured(
         ),
     )
     add_methods_text(Part.SERIES, series_description.MEASURED_TEXT)
-    hr_series = series_description.fine_resolution(
+    hr_series = series_description.describe_hr_resolution(
         MEASURED, plan.bold.factor, plan.bold.axis_order
     )
     outputs.store(

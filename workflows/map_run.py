@@ -125,7 +125,9 @@ def map_run(
                 settings=settings,
             )
             series_maps = MappedSeries(series=made_series, results=results)
-            outputs.store(series_maps.maps, among=stored_entities, varies=activation.OF_CONTRAST)
+            outputs.store(
+                series_maps.maps, among=stored_entities, varies=activation.CONTRAST_METADATA
+            )
             if has_error(made_series, settings):
                 series_maps = add_error_maps(
                     plan, fitted, series, series_maps, mapped[RAW], settings
@@ -133,7 +135,7 @@ def map_run(
                 outputs.store(
                     series_maps.error_maps,
                     among=stored_entities,
-                    varies=activation.OF_CONTRAST,
+                    varies=activation.CONTRAST_METADATA,
                 )
             series_maps = bring_elsewhere(
                 series_maps, fitted, series, anat, stored_entities, outputs
@@ -150,7 +152,7 @@ def map_run(
         thresholds=settings.thresholds,
         factor=settings.factor,
     )
-    add_methods_text(Part.MAPS, map_comparison.COMPARED_MAPS)
+    add_methods_text(Part.MAPS, map_comparison.MAP_COMPARISON_TEXT)
     outputs.store(
         table,
         {"desc": "activation", "suffix": "metrics"},
@@ -318,7 +320,7 @@ def add_error_maps(
         random_seed=resources.random_seed,
         omp_nthreads=resources.omp_nthreads or 1,
     )
-    add_methods_text(Part.EVALUATION, reconstruction_error.CHECKED_INTERVALS)
+    add_methods_text(Part.EVALUATION, reconstruction_error.INTERVAL_TEST_TEXT)
     error_maps, error_rows = reconstruction_error.measure_error(
         mapped.maps,
         acquired.maps,
@@ -375,7 +377,7 @@ def bring_elsewhere(
         # of combined runs have no run entity, so that maps of numbered runs inherit them. Each of
         # the latter maps therefore needs its own sidecar, which overrides the shared metadata.
         is_shared = mapped.series.name != RAW and "run" not in outputs.entities
-        varies = activation.OF_CONTRAST if is_shared else {}
+        varies = activation.CONTRAST_METADATA if is_shared else {}
         outputs.store(space_maps, among=stored, varies=varies)
     surfaces: Sequence[Surfaces] = () if anat is None else anat.surfaces
     surface_maps: dict[str, list[Map]] = {}

@@ -201,7 +201,7 @@ def store_pair(registered: RegisteredPair, pair: Pair, outputs: Outputs, tag: st
         outputs.store(
             image,
             {**image_entities[name], **tagged, "desc": "preproc", "suffix": "T2starw"},
-            sidecar=registration.describe_member("high" if name == "highres" else "low"),
+            sidecar=registration.describe_pair_image("high" if name == "highres" else "low"),
         )
     outputs.store(
         registered.highres2lowres_xfm,

@@ -60,7 +60,9 @@ def process_run(
         add_methods_text(
             Part.SERIES,
             series_description.describe_all_series(
-                list(plan.stored_names), corrected=undistorted, thinner=bold.factor[2] != 1
+                list(plan.stored_names),
+                with_distortion=undistorted,
+                with_thinner_slices=bold.factor[2] != 1,
             ),
         )
         fitted = fit_run(plan, anat, pair, outputs)

@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 
-from bids_sr.io.arrays import MaskArray, Real
+from bids_sr.io.arrays import Float, MaskArray, Real
 
-_TOP_PERCENTILE = 95.0
+_TOP_PERCENTILE = 95.0  # of the intensities of the image, as the maximum of WM2max
 
 
 def nmse_voxel(reference: Real, image: Real, *, mask: MaskArray | None = None) -> float:
@@ -28,12 +28,16 @@ def nmse_voxel(reference: Real, image: Real, *, mask: MaskArray | None = None) -
     mask : MaskArray | None, optional
         Voxels to include (boolean, same shape); None includes all voxels.
     """
-    inside = slice(None) if mask is None else mask
-    x, y = (np.asarray(values[inside], dtype=np.float64).ravel() for values in (reference, image))
-    nonzero = x != 0
+    expected, observed = _values_inside(reference, mask), _values_inside(image, mask)
+    nonzero = expected != 0
     if not nonzero.any():
         return math.nan
-    return float((((y - x)[nonzero] / x[nonzero]) ** 2).mean())
+    return float((((observed - expected)[nonzero] / expected[nonzero]) ** 2).mean())
+
+
+def _values_inside(image: Real, mask: MaskArray | None) -> Float:
+    """Return the values of an image in a mask, or all values, in double precision (N,)."""
+    return np.asarray(image if mask is None else image[mask], dtype=np.float64).ravel()
 
 
 def cjv_signed(image: Real, gm: MaskArray, wm: MaskArray) -> float:
@@ -58,8 +62,8 @@ def cjv_signed(image: Real, gm: MaskArray, wm: MaskArray) -> float:
         raise ValueError("the segmentation contains no gray-matter or no white-matter voxels")
     gray, white = (np.asarray(image, dtype=np.float64)[mask] for mask in (gm, wm))
     difference = float(white.mean()) - float(gray.mean())
-    spread = float(white.std()) + float(gray.std())
-    return spread / difference if difference else math.inf
+    summed_sd = float(white.std()) + float(gray.std())
+    return summed_sd / difference if difference else math.inf
 
 
 def efc_sum(image: Real, mask: MaskArray | None = None) -> float:
@@ -82,12 +86,12 @@ def efc_sum(image: Real, mask: MaskArray | None = None) -> float:
     ValueError
         The image is 0 everywhere.
     """
-    x = np.abs(np.asarray(image if mask is None else image[mask], dtype=np.float64)).ravel()
-    if not x.any():
+    magnitudes = np.abs(_values_inside(image, mask))
+    if not magnitudes.any():
         raise ValueError(
             "the entropy focus criterion requires an image with at least one nonzero voxel"
         )
-    fraction = x / np.linalg.norm(x)
+    fraction = magnitudes / np.linalg.norm(magnitudes)
     return float((fraction * np.log(np.where(fraction > 0, fraction, 1.0))).sum())
 
 
@@ -103,7 +107,7 @@ def half_maximum(image: Real, mask: MaskArray | None = None) -> float:
     mask : MaskArray | None, optional
         Voxels to include (boolean, same shape); None includes all voxels.
     """
-    return float(np.asarray(image if mask is None else image[mask], dtype=np.float64).max()) / 2
+    return float(_values_inside(image, mask).max()) / 2
 
 
 def wm2max_p95(image: Real, wm: MaskArray) -> float:

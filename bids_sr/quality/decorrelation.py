@@ -47,35 +47,36 @@ class DecorrelationCurves:
 
 def decorrelation_curves(image: Real) -> DecorrelationCurves | None:
     """Return the decorrelation curves of one slice (X, Y), or None if the slice is constant."""
-    steps = effective_resolution.decorrelation_steps(image)
-    if steps is None:
+    analysis = effective_resolution.analyze_decorrelation(image)
+    if analysis is None:
         return None
     maxima = [
         (radius, float(np.interp(radius, radii, curve)))
-        for radii, curve in steps.curves
-        if (radius := effective_resolution.peak_radius(radii, curve)) is not None
+        for radii, curve in analysis.curves
+        if (radius := effective_resolution.find_peak(radii, curve)) is not None
     ]
-    unrefined = [curve for radii, curve in steps.curves if radii is steps.radii]
-    refined = [curve for radii, curve in steps.curves if radii is not steps.radii]
+    unrefined = [curve for radii, curve in analysis.curves if radii is analysis.radii]
+    refined = [curve for radii, curve in analysis.curves if radii is not analysis.radii]
     return DecorrelationCurves(
-        radii=steps.radii,
+        radii=analysis.radii,
         plain=unrefined[0],
         filtered=tuple(unrefined[1:]),
-        fine_radii=steps.curves[-1][0] if refined else steps.radii,
+        fine_radii=analysis.curves[-1][0] if refined else analysis.radii,
         refined=tuple(refined),
-        spectrum=_radial_spectrum(steps.radius, steps.magnitude, steps.radii),
+        spectrum=_average_spectrum(analysis),
         maxima=tuple(maxima),
         cutoff=max((radius for radius, _ in maxima), default=None),
     )
 
 
-def _radial_spectrum(radius: Float, size: Float, radii: Float) -> Float:
+def _average_spectrum(analysis: effective_resolution.DecorrelationAnalysis) -> Float:
     """Average log magnitudes around each radius, and scale the means from 0 to 1."""
-    bins = np.argmin(np.abs(radius[:, None] - radii[None, :]), axis=1)
-    logs = np.log(np.maximum(size, np.finfo(float).tiny))
-    total = np.bincount(bins, logs, len(radii))
-    count = np.bincount(bins, minlength=len(radii))
+    radii = analysis.radii
+    nearest = np.argmin(np.abs(analysis.frequencies[:, None] - radii[None, :]), axis=1)
+    log_magnitudes = np.log(np.maximum(analysis.magnitudes, np.finfo(float).tiny))
+    log_sum = np.bincount(nearest, log_magnitudes, len(radii))
+    count = np.bincount(nearest, minlength=len(radii))
     occupied = count > 0
-    mean = np.interp(radii, radii[occupied], total[occupied] / count[occupied])
-    spread = float(np.ptp(mean))
-    return np.asarray((mean - mean.min()) / spread if spread else np.zeros_like(mean))
+    mean = np.interp(radii, radii[occupied], log_sum[occupied] / count[occupied])
+    extent = float(np.ptp(mean))
+    return np.asarray((mean - mean.min()) / extent if extent else np.zeros_like(mean))

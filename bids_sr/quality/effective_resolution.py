@@ -24,12 +24,14 @@ import numpy as np
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Float, MaskArray, Real
 
-_RADII = 50
-_FILTERS = 10
-_STRONGEST = 0.15  # pixels, width of the narrowest blur that is subtracted
-_FALL = 5e-4  # smallest decrease of the curve beyond a maximum
-_LEAST = 0.05  # smallest correlation at a maximum
-_BORDER = 20  # pixels, taper at each edge, at most an eighth of the axis
+_N_RADII = 50
+_N_FILTERS = 10
+_NARROWEST_BLUR = 0.15  # pixels, width of the narrowest blur that is subtracted
+_MIN_DECREASE = 5e-4  # smallest decrease of the curve beyond a maximum
+_MIN_CORRELATION = 0.05  # smallest correlation at a maximum
+_TAPER_WIDTH = 20  # pixels, taper at each edge, at most an eighth of the axis
+_REFINED_RANGE = 0.4  # extent of the refined radii above the largest maximum
+_MIN_HEAD_FRACTION = 0.1  # of the voxels of a slice; smaller slices are excluded
 
 
 def effective_resolution(
@@ -69,9 +71,9 @@ def effective_resolution(
     slices = (
         range(stack.shape[2])
         if mask is None
-        else np.flatnonzero(np.atleast_3d(mask).mean((0, 1)) >= 0.1)
+        else np.flatnonzero(np.atleast_3d(mask).mean((0, 1)) >= _MIN_HEAD_FRACTION)
     )
-    cutoffs = [k for k in (cutoff(stack[..., z]) for z in slices) if k is not None]
+    cutoffs = [slice_cutoff for z in slices if (slice_cutoff := cutoff(stack[..., z])) is not None]
     if not cutoffs:
         return None
     return float(zooms[0]) / float(np.median(cutoffs))
@@ -83,20 +85,22 @@ def cutoff(image: Real) -> float | None:
     The result is None if no curve has a maximum, as in a constant slice or a slice with detail up
     to the limit.
     """
-    steps = decorrelation_steps(image)
-    peaks = [] if steps is None else [peak_radius(*curve) for curve in steps.curves]
+    analysis = analyze_decorrelation(image)
+    if analysis is None:
+        return None
+    peaks = (find_peak(*curve) for curve in analysis.curves)
     return max((peak for peak in peaks if peak is not None), default=None)
 
 
 @frozen
-class DecorrelationSteps:
+class DecorrelationAnalysis:
     """Curves of the decorrelation analysis of one slice.
 
     Attributes
     ----------
-    radius : Float
+    frequencies : Float
         Radius of each Fourier coefficient within the Nyquist circle, in ascending order.
-    magnitude : Float
+    magnitudes : Float
         Magnitude of each of these coefficients.
     radii : Float
         Radii of the first curves.
@@ -105,86 +109,103 @@ class DecorrelationSteps:
         (if a previous curve has a maximum).
     """
 
-    radius: Float
-    magnitude: Float
+    frequencies: Float
+    magnitudes: Float
     radii: Float
     curves: tuple[tuple[Float, Float], ...]
 
 
-def decorrelation_steps(image: Real) -> DecorrelationSteps | None:
+def analyze_decorrelation(image: Real) -> DecorrelationAnalysis | None:
     """Compute the decorrelation curves of one slice (X, Y), or None if the slice is constant."""
-    spectrum = np.abs(np.fft.fft2(_apodize(image)))
-    radius = np.hypot(*np.meshgrid(*(2 * np.fft.fftfreq(n) for n in image.shape), indexing="ij"))
-    order = np.argsort(radius, axis=None)
-    order = order[radius.ravel()[order] <= 1]
-    frequencies = radius.ravel()[order]
-    size = spectrum.ravel()[order]
-    if not size.any():
+    frequencies, magnitudes = _sort_coefficients(_apodize(image))
+    if not magnitudes.any():
         return None
-    radii = np.linspace(0, 1, _RADII)
-    curves = [(radii, decorrelation(frequencies, size, radii))]
-    plain = peak_radius(*curves[0])
-    widest = 2 / plain if plain else max(image.shape) / 2
-    widths = np.array([max(image.shape) / 4, *np.geomspace(widest, _STRONGEST, _FILTERS)])
+    radii = np.linspace(0, 1, _N_RADII)
+    unfiltered = decorrelation(frequencies, magnitudes, radii)
+    peak = find_peak(radii, unfiltered)
+    widest = 2 / peak if peak else max(image.shape) / 2
+    widths = np.array([max(image.shape) / 4, *np.geomspace(widest, _NARROWEST_BLUR, _N_FILTERS)])
+    curves = [(radii, unfiltered)]
     curves += [
-        (radii, _filter_and_decorrelate(frequencies, size, radii, width)) for width in widths
+        (radii, _filter_and_decorrelate(frequencies, magnitudes, radii, width)) for width in widths
     ]
-    peaks = [peak_radius(*curve) for curve in curves]
+    peaks = [find_peak(*curve) for curve in curves]
     maxima = [(peak, k) for k, peak in enumerate(peaks) if peak is not None]
     if maxima:
-        best, filter_number = max(maxima)
         # refined around the largest maximum and its filter
-        step = radii[1] - radii[0]
-        fine_radii = np.linspace(max(0.0, best - step), min(1.0, best + 0.4), _RADII)
+        largest_maximum, filter_number = max(maxima)
+        spacing = radii[1] - radii[0]
+        fine_radii = np.linspace(
+            max(0.0, largest_maximum - spacing),
+            min(1.0, largest_maximum + _REFINED_RANGE),
+            _N_RADII,
+        )
         neighbors = widths[max(filter_number - 2, 0) : filter_number + 1]
-        finer = np.geomspace(neighbors.max(), max(_STRONGEST, neighbors.min() / 2), _FILTERS)
+        fine_widths = np.geomspace(
+            neighbors.max(), max(_NARROWEST_BLUR, neighbors.min() / 2), _N_FILTERS
+        )
         curves += [
-            (fine_radii, _filter_and_decorrelate(frequencies, size, fine_radii, width))
-            for width in finer
+            (fine_radii, _filter_and_decorrelate(frequencies, magnitudes, fine_radii, width))
+            for width in fine_widths
         ]
-    return DecorrelationSteps(
-        radius=frequencies, magnitude=size, radii=radii, curves=tuple(curves)
+    return DecorrelationAnalysis(
+        frequencies=frequencies, magnitudes=magnitudes, radii=radii, curves=tuple(curves)
     )
+
+
+def _sort_coefficients(image: Float) -> tuple[Float, Float]:
+    """Return radius and magnitude of the Fourier coefficients of a slice, in order of the radius.
+
+    Coefficients outside the Nyquist circle are omitted.
+    """
+    magnitudes = np.abs(np.fft.fft2(image)).ravel()
+    axis_frequencies = (2 * np.fft.fftfreq(n) for n in image.shape)
+    radius = np.hypot(*np.meshgrid(*axis_frequencies, indexing="ij")).ravel()
+    order = np.argsort(radius)
+    order = order[radius[order] <= 1]
+    return radius[order], magnitudes[order]
 
 
 def _apodize(image: Real) -> Float:
     """Subtract the mean of a slice (X, Y), and taper its edges so that they add no detail."""
-    out = np.asarray(image, dtype=np.float64)
-    out = out - out.mean()
-    for axis, n in enumerate(out.shape):
-        width = min(_BORDER, n // 8)
+    tapered = np.asarray(image, dtype=np.float64)
+    tapered = tapered - tapered.mean()
+    for axis, n in enumerate(tapered.shape):
+        width = min(_TAPER_WIDTH, n // 8)
         window = np.ones(n)
         ramp = np.sin(np.pi / 2 * (np.arange(width) + 0.5) / max(width, 1)) ** 2
         window[:width] = ramp
         window[n - width :] = ramp[::-1]
-        out = out * np.expand_dims(window, 1 - axis)
-    return out
+        tapered = tapered * np.expand_dims(window, 1 - axis)
+    return tapered
 
 
-def decorrelation(frequencies: Float, size: Float, radii: Float) -> Float:
+def decorrelation(frequencies: Float, magnitudes: Float, radii: Float) -> Float:
     """Return d(r) for each radius, or 0 if no coefficient is inside the radius.
 
     Parameters
     ----------
     frequencies : Float
         Radius of each Fourier coefficient, in ascending order.
-    size : Float
+    magnitudes : Float
         Magnitude of each coefficient.
     radii : Float
         Radii r.
     """
     count = np.searchsorted(frequencies, radii, side="right")
-    total = np.concatenate([[0.0], np.cumsum(size)])[count]
-    return total / np.sqrt(np.maximum(count, 1) * (size**2).sum())
+    magnitude_sum = np.concatenate([[0.0], np.cumsum(magnitudes)])[count]
+    return magnitude_sum / np.sqrt(np.maximum(count, 1) * (magnitudes**2).sum())
 
 
-def _filter_and_decorrelate(frequencies: Float, size: Float, radii: Float, width: float) -> Float:
+def _filter_and_decorrelate(
+    frequencies: Float, magnitudes: Float, radii: Float, width: float
+) -> Float:
     """Return d(r) after a high-pass filter that subtracts a copy blurred by `width` pixels."""
     blur = np.exp(-((np.pi * width * frequencies / 2) ** 2) * 2)
-    return decorrelation(frequencies, size * (1 - blur), radii)
+    return decorrelation(frequencies, magnitudes * (1 - blur), radii)
 
 
-def peak_radius(radii: Float, curve: Float) -> float | None:
+def find_peak(radii: Float, curve: Float) -> float | None:
     """Return the radius of the highest point beyond which a curve decreases.
 
     The result is None if the curve increases to its end, or if the decrease or the height is too
@@ -194,7 +215,8 @@ def peak_radius(radii: Float, curve: Float) -> float | None:
     while end > 2:
         top = int(np.argmax(curve[:end]))
         if top < end - 1:
-            is_peak = curve[top] - curve[top:end].min() >= _FALL and curve[top] >= _LEAST
-            return float(radii[top]) if is_peak and top > 0 else None
+            decrease = curve[top] - curve[top:end].min()
+            is_peak = top > 0 and decrease >= _MIN_DECREASE and curve[top] >= _MIN_CORRELATION
+            return float(radii[top]) if is_peak else None
         end -= 1
     return None

@@ -15,27 +15,27 @@ from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.metrics.similarity import ssim
 
 _N_BOOT = 1000
-_RANGE = (2.5, 97.5)
+_INTERVAL_PERCENTILES = (2.5, 97.5)
 
 
 @frozen
 class _SliceScores:
     """Sums over the voxels of each of S slices, for the computation of scores."""
 
-    squared: Array  # squared error (S,)
-    similar: Array  # structural similarity (S,)
-    counts: Array  # voxels in the mask (S,)
+    squared_error: Array  # (S,), squared unit of the images
+    similarity: Array  # structural similarity (S,)
+    n_voxels: Array  # voxels in the mask (S,)
     data_range: float  # data range of both scores, in the unit of the images
 
     def psnr(self, slices: Array) -> Array:
         """Return the PSNR (dB) of sets of slices (..., S'), infinite for equal images."""
-        error = self.squared[slices].sum(-1) / self.counts[slices].sum(-1)
+        mse = self.squared_error[slices].sum(-1) / self.n_voxels[slices].sum(-1)
         with np.errstate(divide="ignore"):
-            return 10 * np.log10(self.data_range**2 / error)
+            return 10 * np.log10(self.data_range**2 / mse)
 
     def ssim(self, slices: Array) -> Array:
         """Return the mean structural similarity of sets of slices (..., S')."""
-        return self.similar[slices].sum(-1) / self.counts[slices].sum(-1)
+        return self.similarity[slices].sum(-1) / self.n_voxels[slices].sum(-1)
 
 
 def slice_scores(
@@ -72,17 +72,19 @@ def slice_scores(
     slices = [z for z in range(mask.shape[2]) if mask[..., z].any()]
     if not slices:
         raise ValueError("the mask is empty")
-    a = image.astype(np.float64)
-    b = reference.astype(np.float64)
-    counts = np.array([mask[..., z].sum() for z in slices], dtype=float)
-    squared = [float(((a[..., z] - b[..., z])[mask[..., z]] ** 2).sum()) for z in slices]
-    similar = [
-        ssim(b[..., z], a[..., z], data_range=data_range, mask=mask[..., z]) for z in slices
-    ]
+    image, reference = image.astype(np.float64), reference.astype(np.float64)
+    squared_error, similarity, n_voxels = [], [], []
+    for z in slices:
+        image_slice, reference_slice, slice_mask = image[..., z], reference[..., z], mask[..., z]
+        squared_error.append(float(((image_slice - reference_slice)[slice_mask] ** 2).sum()))
+        similarity.append(
+            ssim(reference_slice, image_slice, data_range=data_range, mask=slice_mask)
+        )
+        n_voxels.append(float(slice_mask.sum()))
     return _SliceScores(
-        squared=np.array(squared),
-        similar=np.array(similar) * counts,
-        counts=counts,
+        squared_error=np.array(squared_error),
+        similarity=np.array(similarity) * np.array(n_voxels),
+        n_voxels=np.array(n_voxels),
         data_range=data_range,
     )
 
@@ -94,34 +96,34 @@ def holdout_rows(scores: Mapping[str, _SliceScores], method: str, *, seed: int) 
     computed for PSNR.
     """
     method_scores = scores[method]
-    n = len(method_scores.counts)
+    n = len(method_scores.n_voxels)
     all_slices = np.arange(n)
-    resampled = np.random.default_rng(seed).integers(0, n, (_N_BOOT, n))
+    bootstrap_slices = np.random.default_rng(seed).integers(0, n, (_N_BOOT, n))
     rows = []
-    for name, score in scores.items():
-        for statistic, score_of in (("psnr", score.psnr), ("ssim", score.ssim)):
-            rows.append(_row(name, statistic, float(score_of(all_slices)), score_of(resampled), n))
-    for name, score in scores.items():
-        if name != method:
-            gain = float(method_scores.psnr(all_slices) - score.psnr(all_slices))
-            rows.append(
-                _row(
-                    method,
-                    "psnr",
-                    gain,
-                    method_scores.psnr(resampled) - score.psnr(resampled),
-                    n,
-                    minus=name,
-                )
-            )
+    for name, series_scores in scores.items():
+        for statistic, compute in (("psnr", series_scores.psnr), ("ssim", series_scores.ssim)):
+            value, samples = float(compute(all_slices)), compute(bootstrap_slices)
+            rows.append(_make_row(name, statistic, value, samples, n))
+    for name, series_scores in scores.items():
+        if name == method:
+            continue
+        gain = float(method_scores.psnr(all_slices) - series_scores.psnr(all_slices))
+        samples = method_scores.psnr(bootstrap_slices) - series_scores.psnr(bootstrap_slices)
+        rows.append(_make_row(method, "psnr", gain, samples, n, minus=name))
     return rows
 
 
-def _row(
+def _make_row(
     series: str, statistic: str, value: float, samples: Array, n: int, minus: str = MISSING
 ) -> MetricRow:
+    """Return a row for `n` slices, with a 95 % interval from bootstrap samples.
+
+    The interval is undefined (NaN) if a sample is infinite.
+    """
     lower, upper = (
-        np.percentile(samples, _RANGE) if np.isfinite(samples).all() else (np.nan, np.nan)
+        np.percentile(samples, _INTERVAL_PERCENTILES)
+        if np.isfinite(samples).all()
+        else (np.nan, np.nan)
     )
     return MetricRow(
         series=series,

@@ -7,23 +7,22 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.streamed_fit import StreamedFit, divide_into_batches
-from bids_sr.io.arrays import Float, MaskArray, Real
+from bids_sr.io.arrays import Array, Float, Float32, MaskArray, Real
 from bids_sr.spatial.masks import bounding_box
 
 _DEGREE = 2  # polynomial degree of the trend, which does not count as noise
 _STRIP = 8192  # voxels per block, whose changes fit into the processor cache
+_RELATIVE_ROUNDING = 1e-6  # of the mean; a smaller standard deviation is rounding error
 
 
 @frozen
 class _SeriesQuality:
     """Temporal quality of a series inside a mask."""
 
-    # mean, noise, tsnr: mean, standard deviation over time after removal of a quadratic trend, and
-    # their ratio (X, Y, Z). The ratio is 0 in voxels without noise, and all maps are 0 outside the
-    # mask.
+    # All maps are (X, Y, Z), and 0 outside the mask.
     mean: Float
-    noise: Float
-    tsnr: Float
+    noise: Float  # standard deviation over time after removal of a quadratic trend
+    tsnr: Float  # mean divided by noise; 0 in voxels without noise
     # mm, smoothness of the noise along the three voxel axes; None if neighbors along an axis do
     # not correlate
     fwhm_mm: tuple[float | None, ...]
@@ -45,10 +44,10 @@ def smoothness(correlations: Sequence[float], zooms: Sequence[float]) -> tuple[f
     tuple[float | None, ...]
         FWHM along each axis (mm); None if the correlation is not between 0 and 1.
     """
-    out: list[float | None] = []
-    for r, zoom in zip(correlations, zooms, strict=True):
-        out.append(float(zoom * np.sqrt(2 * np.log(2) / -np.log(r))) if 0 < r < 1 else None)
-    return tuple(out)
+    return tuple(
+        float(zoom * np.sqrt(2 * np.log(2) / -np.log(r))) if 0 < r < 1 else None
+        for r, zoom in zip(correlations, zooms, strict=True)
+    )
 
 
 class QualitySums:
@@ -79,26 +78,27 @@ class QualitySums:
         n_volumes: int,
         uncensored: MaskArray | None = None,
     ) -> None:
-        times = np.linspace(-1, 1, n_volumes)
         self._uncensored = (
             np.ones(n_volumes, dtype=bool) if uncensored is None else np.asarray(uncensored, bool)
         )
-        n_volumes = int(self._uncensored.sum())
-        if n_volumes < _DEGREE + 2:
+        n_uncensored = int(self._uncensored.sum())
+        if n_uncensored < _DEGREE + 2:
             raise ValueError(
-                f"temporal noise cannot be estimated from only {n_volumes} volumes; at least "
+                f"temporal noise cannot be estimated from only {n_uncensored} volumes; at least "
                 f"{_DEGREE + 2} are required"
             )
         if not mask.any():
             raise ValueError("the mask is empty")
-        self._mask, self._zooms, self._n_volumes = mask, zooms, n_volumes
+        self._mask, self._zooms, self._n_uncensored = mask, zooms, n_uncensored
         self._box = bounding_box(mask)
         shape = mask[self._box].shape
         # offset to the next voxel along each axis of the box; the voxels are in one row as in a
         # file
-        self._steps = (1, shape[0], shape[0] * shape[1])
-        count = math.prod(shape)
-        self._squares, self._products = np.zeros(count), np.zeros((3, count))
+        self._offsets = (1, shape[0], shape[0] * shape[1])
+        n_voxels = math.prod(shape)
+        # sums over time of squared changes, and of products with the changes of the next voxel
+        self._squares, self._products = np.zeros(n_voxels), np.zeros((3, n_voxels))
+        times = np.linspace(-1, 1, n_volumes)
         trend = np.vander(times[self._uncensored], _DEGREE + 1, increasing=True)
         self._basis = np.linalg.qr(trend)[0]
         self._n_added = 0
@@ -117,11 +117,11 @@ class QualitySums:
         included = np.flatnonzero(self._uncensored[numbers])
         if not included.size:
             return
-        inside = self._mask[self._box]
+        box_mask = self._mask[self._box]
         # row 0 is the last volume of the preceding call
-        rows = np.empty((1 + len(included), inside.size), np.float32)
+        rows = np.empty((1 + len(included), box_mask.size), np.float32)
         for row, k in zip(rows[1:], included, strict=True):
-            row.reshape(inside.shape, order="F")[...] = volumes[k][self._box]
+            row.reshape(box_mask.shape, order="F")[...] = volumes[k][self._box]
         if self._fit is None:
             self._last = rows[1].copy()
             self._fit = StreamedFit(self._basis.astype(np.float32), self._last)
@@ -129,39 +129,65 @@ class QualitySums:
         self._last = rows[-1].copy()
         self._fit.add(rows[1:])
         gaps = np.diff([self._last_number, *numbers[included]])
-        adjacent = np.flatnonzero(gaps == 1)
         self._last_number = int(numbers[included[-1]])
+        self._add_changes(rows, np.flatnonzero(gaps == 1))
+
+    def _add_changes(self, rows: Float32, consecutive: Array) -> None:
+        """Add squares and products of the changes between volumes, in strips of voxels.
+
+        Parameters
+        ----------
+        rows : Float32
+            Volumes (T, voxels of the box).
+        consecutive : Array
+            Numbers of the changes between volumes that were acquired in succession.
+        """
         for start in range(0, rows.shape[1], _STRIP):
-            change = np.diff(rows[:, start : start + _STRIP + self._steps[2]], axis=0)
-            if len(adjacent) < len(change):
-                change = change[adjacent]
+            # with the voxels after the strip that are neighbors of its last voxels
+            change = np.diff(rows[:, start : start + _STRIP + self._offsets[2]], axis=0)
+            if len(consecutive) < len(change):
+                change = change[consecutive]
             current = change[:, :_STRIP]
             self._squares[start : start + _STRIP] += np.einsum("tn,tn->n", current, current)
-            for product, step in zip(self._products, self._steps, strict=True):
-                neighbor = change[:, step : step + _STRIP]
+            for product, offset in zip(self._products, self._offsets, strict=True):
+                neighbor = change[:, offset : offset + _STRIP]
                 n = neighbor.shape[1]
                 product[start : start + n] += np.einsum("tn,tn->n", current[:, :n], neighbor)
 
     def quality(self) -> _SeriesQuality:
         """Return the quality of the series after all volumes were added."""
         assert self._fit is not None  # true for at least 4 volumes
-        inside = self._mask[self._box]
-        mean, noise, tsnr = (np.zeros(self._mask.shape) for _ in range(3))
-        means = self._fit.mean.reshape(inside.shape, order="F")[inside]
-        variance = self._fit.residual_variance(self._n_volumes - _DEGREE - 1)
-        spread = np.sqrt(variance).reshape(inside.shape, order="F")[inside]
-        spread[spread <= 1e-6 * np.abs(means)] = 0
-        mean[self._mask], noise[self._mask] = means, spread
-        tsnr[self._mask] = np.divide(means, spread, out=np.zeros_like(means), where=spread > 0)
-        squares = self._squares.reshape(inside.shape, order="F")
+        mean = self._values_in_mask(self._fit.mean)
+        variance = self._fit.residual_variance(self._n_uncensored - _DEGREE - 1)
+        noise = self._values_in_mask(np.sqrt(variance))
+        noise[noise <= _RELATIVE_ROUNDING * np.abs(mean)] = 0
+        tsnr = np.divide(mean, noise, out=np.zeros_like(mean), where=noise > 0)
+        box_mask = self._mask[self._box]
+        squares = self._squares.reshape(box_mask.shape, order="F")
         correlations = [
-            _neighbors(product.reshape(inside.shape, order="F"), squares, inside, axis)
+            _correlate_neighbors(
+                product.reshape(box_mask.shape, order="F"), squares, box_mask, axis
+            )
             for axis, product in enumerate(self._products)
         ]
-        widths = smoothness(correlations, self._zooms)
         return _SeriesQuality(
-            mean=mean, noise=noise, tsnr=tsnr, fwhm_mm=widths, n_volumes=self._n_volumes
+            mean=self._make_map(mean),
+            noise=self._make_map(noise),
+            tsnr=self._make_map(tsnr),
+            fwhm_mm=smoothness(correlations, self._zooms),
+            n_volumes=self._n_uncensored,
         )
+
+    def _values_in_mask(self, row: Float) -> Float:
+        """Return the values of the mask voxels (N,) from a row of all voxels of the box."""
+        box_mask = self._mask[self._box]
+        return row.reshape(box_mask.shape, order="F")[box_mask]
+
+    def _make_map(self, values: Float) -> Float:
+        """Return a map (X, Y, Z) with values in the mask (N,), and 0 elsewhere."""
+        volume = np.zeros(self._mask.shape)
+        volume[self._mask] = values
+        return volume
 
 
 def series_quality(
@@ -193,15 +219,15 @@ def series_quality(
     return sums.quality()
 
 
-def _neighbors(products: Float, squares: Float, mask: MaskArray, axis: int) -> float:
+def _correlate_neighbors(products: Float, squares: Float, mask: MaskArray, axis: int) -> float:
     """Return the mean correlation of neighbors along one axis, or 0 if no pair varies."""
-    low, high = (
-        tuple(part if k == axis else slice(None) for k in range(3))
-        for part in (slice(None, -1), slice(1, None))
+    lower, upper = (
+        tuple(axis_slice if k == axis else slice(None) for k in range(3))
+        for axis_slice in (slice(None, -1), slice(1, None))
     )
-    scale = np.sqrt(squares[low] * squares[high])
-    pairs = mask[low] & mask[high] & (scale > 0)
-    return float((products[low][pairs] / scale[pairs]).mean()) if pairs.any() else 0.0
+    norms = np.sqrt(squares[lower] * squares[upper])
+    is_pair = mask[lower] & mask[upper] & (norms > 0)
+    return float((products[lower][is_pair] / norms[is_pair]).mean()) if is_pair.any() else 0.0
 
 
 def quality_metrics(quality: _SeriesQuality, mask: MaskArray) -> dict[str, float | None]:
@@ -219,7 +245,7 @@ def quality_metrics(quality: _SeriesQuality, mask: MaskArray) -> dict[str, float
     dict[str, float | None]
         Value of each statistic by name; None if a smoothness is not defined.
     """
-    widths = [w for w in quality.fwhm_mm if w is not None]
+    widths = [width for width in quality.fwhm_mm if width is not None]
     return {
         "tsnr_median": float(np.median(quality.tsnr[mask])),
         "mean_signal": float(quality.mean[mask].mean()),

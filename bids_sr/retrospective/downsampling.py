@@ -6,21 +6,49 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.matrices import acquire, lowres_size
 
-_PAIRS = 20  # pairs of consecutive volumes, spread over the run, from which noise is estimated
-_BRIGHT = 0.25  # fraction of the 98th percentile; in darker voxels, thermal noise is not Gaussian
-_TO_SD = 1.4826  # ratio of standard deviation to median absolute value for a Gaussian
+_N_PAIRS = 20  # pairs of consecutive volumes, spread over the run, for the estimate of noise
+# fraction of the 98th percentile; in darker voxels, thermal noise is not Gaussian
+_BRIGHT_FRACTION = 0.25
+_MAD_TO_SD = 1.4826  # ratio of standard deviation to median absolute value for a Gaussian
 
 
-def central_window(
-    shape: tuple[int, ...], factor: Factor
-) -> tuple[tuple[slice, slice, slice], tuple[int, int, int]]:
-    """Return the central part of a matrix that the factors divide, and the low-resolution shape.
+@frozen
+class CentralWindow:
+    """Central part of an acquired matrix that the factors divide.
+
+    `slices`: part of the acquired matrix along each axis. `lowres_shape`: shape of this part after
+    downsampling.
+    """
+
+    slices: tuple[slice, slice, slice]
+    lowres_shape: tuple[int, int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Acquired voxels of the window along each axis."""
+        nx, ny, nz = (axis_slice.stop - axis_slice.start for axis_slice in self.slices)
+        return nx, ny, nz
+
+    def crop_affine(self, affine: Array) -> Array:
+        """Return the voxel-to-world matrix of the window from the matrix of the whole image."""
+        cropped = np.array(affine, dtype=float)
+        cropped[:3, 3] += cropped[:3, :3] @ [axis_slice.start for axis_slice in self.slices]
+        return cropped
+
+    def downsample_affine(self, affine: Array) -> Array:
+        """Return the matrix of the downsampled window from the matrix of the whole image."""
+        return resize_affine(self.crop_affine(affine), self.shape, self.lowres_shape)
+
+
+def central_window(shape: tuple[int, ...], factor: Factor) -> CentralWindow:
+    """Return the largest central part of a matrix that the factors divide.
 
     Parameters
     ----------
@@ -28,25 +56,15 @@ def central_window(
         Shape of the acquired image.
     factor : Factor
         Ratio of low- to high-resolution voxel size along each axis.
-
-    Returns
-    -------
-    tuple[tuple[slice, slice, slice], tuple[int, int, int]]
-        Slices of the central part, and its low-resolution shape.
     """
     sizes = [
-        lowres_size(n, f) if f != 1 else (n, n) for n, f in zip(shape[:3], factor, strict=True)
+        lowres_size(n, axis_factor) if axis_factor != 1 else (n, n)
+        for n, axis_factor in zip(shape[:3], factor, strict=True)
     ]
-    starts = [(n - size[0]) // 2 for n, size in zip(shape[:3], sizes, strict=True)]
-    slices = [slice(start, start + size[0]) for start, size in zip(starts, sizes, strict=True)]
-    return (slices[0], slices[1], slices[2]), (sizes[0][1], sizes[1][1], sizes[2][1])
-
-
-def _compute_cropped_affine(affine: Array, part: tuple[slice, slice, slice]) -> Array:
-    """Return the voxel-to-world matrix of a part of an image."""
-    out = np.array(affine, dtype=float)
-    out[:3, 3] += out[:3, :3] @ [piece.start for piece in part]
-    return out
+    starts = [(n - size) // 2 for n, (size, _) in zip(shape[:3], sizes, strict=True)]
+    x, y, z = (slice(start, start + size) for start, (size, _) in zip(starts, sizes, strict=True))
+    nx, ny, nz = (low_size for _, low_size in sizes)
+    return CentralWindow(slices=(x, y, z), lowres_shape=(nx, ny, nz))
 
 
 def _downsample(
@@ -61,16 +79,16 @@ def _downsample(
     low-resolution matrix contains only one, so the image becomes complex. Noise with standard
     deviation `noise_sd` (signal units) is added to the real and the imaginary part.
     """
-    low, _ = acquire(volume.astype(np.complex64), np.eye(4), factor=factor)
+    signal, _ = acquire(volume.astype(np.complex64), np.eye(4), factor=factor)
     if noise_sd:
         assert rng is not None
-        low = low + noise_sd * (
-            rng.standard_normal(low.shape) + 1j * rng.standard_normal(low.shape)
+        signal = signal + noise_sd * (
+            rng.standard_normal(signal.shape) + 1j * rng.standard_normal(signal.shape)
         )
-    return np.abs(low).astype(np.float32)
+    return np.abs(signal).astype(np.float32)
 
 
-def thermal_noise(path: Path, first: int = 0) -> float:
+def thermal_noise(path: Path, first_volume: int = 0) -> float:
     """Estimate the standard deviation of the noise in a voxel (signal units).
 
     The signal of the brain hardly changes between consecutive volumes, so their difference is
@@ -82,17 +100,18 @@ def thermal_noise(path: Path, first: int = 0) -> float:
     ----------
     path : Path
         Series (NIfTI, 4D).
-    first : int, optional
+    first_volume : int, optional
         Number of the first volume to use.
     """
     with SeriesReader(path) as reader:
         estimates = []
-        for t in sorted({int(t) for t in np.linspace(first, reader.shape[3] - 2, _PAIRS)}):
+        times = np.linspace(first_volume, reader.shape[3] - 2, _N_PAIRS)
+        for t in sorted({int(time) for time in times}):
             previous, following = reader.volume(t), reader.volume(t + 1)
-            inside = previous > _BRIGHT * np.percentile(previous, 98)
-            change = (following - previous)[inside]
+            is_bright = previous > _BRIGHT_FRACTION * np.percentile(previous, 98)
+            change = (following - previous)[is_bright]
             estimates.append(np.median(np.abs(change - np.median(change))))
-    return float(_TO_SD * np.median(estimates) / np.sqrt(2))
+    return float(_MAD_TO_SD * np.median(estimates) / np.sqrt(2))
 
 
 def noise_to_add(measured: float, factor: Factor) -> float:
@@ -106,7 +125,13 @@ def noise_to_add(measured: float, factor: Factor) -> float:
 
 
 def write_lr_series(
-    source: Path, target: Path, *, factor: Factor, first: int, noise_sd: float = 0.0, seed: int = 0
+    source: Path,
+    target: Path,
+    *,
+    factor: Factor,
+    first_volume: int,
+    noise_sd: float = 0.0,
+    seed: int = 0,
 ) -> None:
     """Downsample a series without its first volumes, with one volume in memory.
 
@@ -118,7 +143,7 @@ def write_lr_series(
         Downsampled series (NIfTI, 4D); the noise also depends on its name.
     factor : Factor
         Ratio of low- to high-resolution voxel size along each axis.
-    first : int
+    first_volume : int
         Number of volumes to omit at the start.
     noise_sd : float, optional
         Standard deviation of the noise in each complex component (signal units).
@@ -127,16 +152,18 @@ def write_lr_series(
     """
     rng = np.random.default_rng([seed, zlib.crc32(target.name.encode())])
     with SeriesReader(source) as reader:
-        part, low = central_window(reader.shape, factor)
-        high_affine = _compute_cropped_affine(reader.affine, part)
-        affine = resize_affine(high_affine, tuple(piece.stop - piece.start for piece in part), low)
-        shape = (*low, reader.shape[3] - first)
+        window = central_window(reader.shape, factor)
+        affine = window.downsample_affine(reader.affine)
+        shape = (*window.lowres_shape, reader.shape[3] - first_volume)
         with SeriesWriter(target, shape, affine, reader.tr, header_like=reader.header) as writer:
-            for volume in reader.volumes(first):
-                writer.append(_downsample(volume[part], factor, noise_sd=noise_sd, rng=rng))
+            for volume in reader.volumes(first_volume):
+                cropped = volume[window.slices]
+                writer.append(_downsample(cropped, factor, noise_sd=noise_sd, rng=rng))
 
 
-def write_measured_series(source: Path, target: Path, *, factor: Factor, first: int) -> None:
+def write_measured_series(
+    source: Path, target: Path, *, factor: Factor, first_volume: int
+) -> None:
     """Write the unchanged volumes of a series on the part of the matrix that the factors divide.
 
     Parameters
@@ -147,14 +174,13 @@ def write_measured_series(source: Path, target: Path, *, factor: Factor, first: 
         Cropped series (NIfTI, 4D).
     factor : Factor
         Ratio of low- to high-resolution voxel size along each axis.
-    first : int
+    first_volume : int
         Number of volumes to omit at the start.
     """
     with SeriesReader(source) as reader:
-        part, _ = central_window(reader.shape, factor)
-        affine = _compute_cropped_affine(reader.affine, part)
-        size = [piece.stop - piece.start for piece in part]
-        shape = (size[0], size[1], size[2], reader.shape[3] - first)
+        window = central_window(reader.shape, factor)
+        affine = window.crop_affine(reader.affine)
+        shape = (*window.shape, reader.shape[3] - first_volume)
         dtype = (
             reader.dtype
             if reader.dtype.kind in "iu" and not reader.scaled
@@ -163,8 +189,8 @@ def write_measured_series(source: Path, target: Path, *, factor: Factor, first: 
         with SeriesWriter(
             target, shape, affine, reader.tr, dtype=dtype, header_like=reader.header
         ) as writer:
-            for volume in reader.volumes(first):
-                writer.append(volume[part])
+            for volume in reader.volumes(first_volume):
+                writer.append(volume[window.slices])
 
 
 def write_pair(
@@ -191,13 +217,9 @@ def write_pair(
     factor : Factor
         Ratio of low- to high-resolution voxel size along each axis.
     """
-    part, low = central_window(image.shape, factor)
-    high_affine = _compute_cropped_affine(affine, part)
-    cropped = np.ascontiguousarray(image[part])
-    save_image(cropped, high_affine, highres, header_like=header)
+    window = central_window(image.shape, factor)
+    cropped = np.ascontiguousarray(image[window.slices])
+    save_image(cropped, window.crop_affine(affine), highres, header_like=header)
     save_image(
-        _downsample(cropped, factor),
-        resize_affine(high_affine, cropped.shape, low),
-        lowres,
-        header_like=header,
+        _downsample(cropped, factor), window.downsample_affine(affine), lowres, header_like=header
     )

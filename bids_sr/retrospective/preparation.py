@@ -53,20 +53,34 @@ from bids_sr.sr.matrices import acquire, block_matrix
 from bids_sr.version import __version__
 
 _LOGGER = logging.getLogger(__name__)
-_RECORDS = "retrospective-records"
+_RECORDS_FOLDER = "retrospective-records"
 """Directory next to the two data sets with one record per participant."""
 # sidecar fields of the measured matrix; partial Fourier omits frequencies that truncation removes
 _GEOMETRY_KEYS = (
-    *("AcquisitionMatrixPE", "ReconMatrixPE", "BaseResolution", "AcquisitionVoxelSize"),
+    "AcquisitionMatrixPE",
+    "ReconMatrixPE",
+    "BaseResolution",
+    "AcquisitionVoxelSize",
     "PartialFourier",
 )
-_Types = Mapping[str, Sequence[str]]
+_THICKNESS_KEYS = ("SliceThickness", "SpacingBetweenSlices")  # mm
+_PAIR_KEYS = (
+    "MagneticFieldStrength",
+    "EchoTime",
+    "FlipAngle",
+    "RepetitionTime",
+    "Manufacturer",
+    "SliceThickness",
+)
+"""Sidecar fields that the images of a pair inherit from their source."""
+_TypeOrder = Mapping[str, Sequence[str]]
+"""Trial types by task, in the order that determines the sign of default contrasts."""
 
 
 def prepare(
     settings: Settings,
     subjects: Sequence[Subject],
-    type_order: _Types,
+    type_order: _TypeOrder,
     print_line: Callable[[str], None] = _LOGGER.info,
 ) -> Settings:
     """Create or update the downsampled data set and its high-resolution reference.
@@ -77,7 +91,7 @@ def prepare(
         Resolved settings of the call.
     subjects : Sequence[Subject]
         Participants of the original data set, without problems.
-    type_order : _Types
+    type_order : _TypeOrder
         Trial types by task, in the order that determines the sign of default contrasts.
     print_line : Callable[[str], None], optional
         Function that is called with one line per created participant.
@@ -87,50 +101,67 @@ def prepare(
     Settings
         Settings of the same call on the downsampled data set.
     """
-    data, truth = settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
+    data_dir, truth_dir = _output_dirs(settings)
     slice_text = " and averaging across slices" if retrospective_factor(settings)[2] != 1 else ""
-    _describe(data, settings, f"dataset downsampled by k-space truncation{slice_text}")
-    _describe(truth, settings, "high-resolution reference of the downsampled dataset")
+    _describe_dataset(data_dir, settings, f"dataset downsampled by k-space truncation{slice_text}")
+    _describe_dataset(truth_dir, settings, "high-resolution reference of the downsampled dataset")
     for subject in subjects:
-        digest = _digest(subject, settings, type_order)
-        record = data.parent / _RECORDS / f"sub-{subject.label}.json"
-        if not _is_valid(record, digest, data.parent):
-            print_line(
-                f"sub-{subject.label}: creating the downsampled dataset and its high-resolution"
-                " reference"
-            )
-            record.unlink(missing_ok=True)
-            _build_participant(subject, settings, type_order)
-            _record(record, digest, [folder / f"sub-{subject.label}" for folder in (data, truth)])
-    selection = replace(
-        settings.selection,
-        participant_label=tuple(subject.label for subject in subjects),
-        session_label=(),
-        task_id=(),
-        run_id=(),
-        bids_filter_file=None,
-        bids_database_dir=None,
-    )
-    paths, work_dir = settings.paths, settings.paths.work_dir
-    dummies = None if settings.preprocessing.dummy_scans is None else 0
+        digest = _compute_digest(subject, settings, type_order)
+        record = data_dir.parent / _RECORDS_FOLDER / f"sub-{subject.label}.json"
+        if _is_valid(record, digest, data_dir.parent):
+            continue
+        print_line(
+            f"sub-{subject.label}: creating the downsampled dataset and its high-resolution"
+            " reference"
+        )
+        record.unlink(missing_ok=True)
+        _build_participant(subject, settings, type_order)
+        folders = [root / f"sub-{subject.label}" for root in (data_dir, truth_dir)]
+        _write_record(record, digest, folders)
+    return _redirect_settings(settings, subjects)
+
+
+def _output_dirs(settings: Settings) -> tuple[Path, Path]:
+    """Return the directories of the downsampled data set and of its reference."""
+    return settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
+
+
+def _redirect_settings(settings: Settings, subjects: Sequence[Subject]) -> Settings:
+    """Return the settings of the same call on the downsampled data set of these participants."""
+    data_dir, truth_dir = _output_dirs(settings)
+    work_dir = settings.paths.work_dir
     return replace(
         settings,
-        paths=replace(paths, bids_dir=data, work_dir=work_dir and work_dir / "retrospective"),
-        selection=selection,
+        paths=replace(
+            settings.paths, bids_dir=data_dir, work_dir=work_dir and work_dir / "retrospective"
+        ),
+        selection=replace(
+            settings.selection,
+            participant_label=tuple(subject.label for subject in subjects),
+            session_label=(),
+            task_id=(),
+            run_id=(),
+            bids_filter_file=None,
+            bids_database_dir=None,
+        ),
         superres=replace(
             settings.superres, factor=retrospective_factor(settings), hr_acq=None, lr_acq=None
         ),
-        preprocessing=replace(settings.preprocessing, dummy_scans=dummies),
-        evaluation=replace(settings.evaluation, truth=str(truth), retrospective=None),
+        # the given number of dummy scans was removed from the downsampled runs
+        preprocessing=replace(
+            settings.preprocessing,
+            dummy_scans=None if settings.preprocessing.dummy_scans is None else 0,
+        ),
+        evaluation=replace(settings.evaluation, truth=str(truth_dir), retrospective=None),
     )
 
 
-def _describe(root: Path, settings: Settings, title: str) -> None:
+def _describe_dataset(root: Path, settings: Settings, title: str) -> None:
     """Write the top-level files of a BIDS data set."""
     source = settings.paths.bids_dir / "dataset_description.json"
     name = json.loads(source.read_text(encoding="utf-8")).get("Name", settings.paths.bids_dir.name)
     factor = factor_text(retrospective_factor(settings))
-    downsampled = f"{factor}, {settings.evaluation.retrospective}"
+    variant = f"{factor}, {settings.evaluation.retrospective}"
     description = {
         "Name": f"{name}: {title}",
         "BIDSVersion": "1.9.0",
@@ -139,7 +170,7 @@ def _describe(root: Path, settings: Settings, title: str) -> None:
             {
                 "Name": "bids-sr",
                 "Version": __version__,
-                "Description": f"--retrospective, {downsampled}",
+                "Description": f"--retrospective, {variant}",
             }
         ],
     }
@@ -147,20 +178,20 @@ def _describe(root: Path, settings: Settings, title: str) -> None:
     write_text(
         root / "README",
         f"# {name}: {title}\n\nGenerated by bids-sr {__version__} with --retrospective"
-        f" ({downsampled}) from the dataset of this name, to compare super-resolved series with"
+        f" ({variant}) from the dataset of this name, to compare super-resolved series with"
         " the acquired high-resolution series. See the page Evaluation in the bids-sr"
         " documentation.\n",
     )
 
 
-def _digest(subject: Subject, settings: Settings, type_order: _Types) -> str:
+def _compute_digest(subject: Subject, settings: Settings, type_order: _TypeOrder) -> str:
     """Return a checksum of all inputs that determine a participant's files."""
     inputs = [run.bold for run in subject.runs] + list(subject.t1w[:1])
     inputs += [path for run in subject.runs for path, _ in run.echoes]
     inputs += [run.events for run in subject.runs if run.events is not None]
     inputs += [
         path
-        for pair in _pairs(subject)
+        for pair in _list_pairs(subject)
         for path in (pair.highres, pair.lowres)
         if path is not None
     ]
@@ -190,52 +221,56 @@ def _is_valid(record: Path, digest: str, root: Path) -> bool:
     return bool(content.get("digest") == digest and sizes and are_intact)
 
 
-def _record(record: Path, digest: str, folders: Sequence[Path]) -> None:
+def _write_record(record: Path, digest: str, folders: Sequence[Path]) -> None:
+    """Write the digest of a participant, and the size of each file in the folders."""
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
     sizes = {path.relative_to(record.parents[1]).as_posix(): path.stat().st_size for path in files}
     write_text(record, json.dumps({"digest": digest, "files": sizes}, indent=1) + "\n")
 
 
-def _build_participant(subject: Subject, settings: Settings, type_order: _Types) -> None:
+def _build_participant(subject: Subject, settings: Settings, type_order: _TypeOrder) -> None:
     """Build both directories of a participant in a temporary directory, then move them."""
-    data, truth = settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
+    data_dir, truth_dir = _output_dirs(settings)
     prefix = f".retrospective-sub-{subject.label}-"
     # leftovers of a killed run; the participant is locked, so no other process uses them
-    for leftover in data.parent.glob(f"{prefix}*"):
+    for leftover in data_dir.parent.glob(f"{prefix}*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    building = Path(tempfile.mkdtemp(prefix=prefix, dir=data.parent))
+    build_dir = Path(tempfile.mkdtemp(prefix=prefix, dir=data_dir.parent))
     try:
         for run in subject.runs:
-            _make_run(run, subject, settings, type_order, building)
-        for pair in _pairs(subject):
-            _make_pair(pair, subject, settings, building / "data")
+            _write_run(run, subject, settings, type_order, build_dir)
+        for pair in _list_pairs(subject):
+            _downsample_pair(pair, subject, settings, build_dir / "data")
         # copied, as a change through a link would reach the original data set
-        for path in subject.t1w[:1]:
-            target = building / "data" / path.relative_to(settings.paths.bids_dir)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-            if sidecar := read_json(_read_json(path)):
-                write_json(_read_json(target), sidecar)
-        for root_built, root in ((building / "data", data), (building / "truth", truth)):
+        for t1w_file in subject.t1w[:1]:
+            t1w_copy = build_dir / "data" / t1w_file.relative_to(settings.paths.bids_dir)
+            t1w_copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(t1w_file, t1w_copy)
+            if sidecar := read_json(_sidecar_path(t1w_file)):
+                write_json(_sidecar_path(t1w_copy), sidecar)
+        for build_root, root in ((build_dir / "data", data_dir), (build_dir / "truth", truth_dir)):
             target_folder = root / f"sub-{subject.label}"
             shutil.rmtree(target_folder, ignore_errors=True)
-            os.replace(root_built / f"sub-{subject.label}", target_folder)
+            os.replace(build_root / f"sub-{subject.label}", target_folder)
     finally:
-        shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(build_dir, ignore_errors=True)
 
 
-def _pairs(subject: Subject) -> tuple[Pair, ...]:
+def _list_pairs(subject: Subject) -> tuple[Pair, ...]:
+    """Return all pairs of a participant once, including held-out pairs."""
     return tuple(dict.fromkeys((*subject.pairs, *subject.holdouts.values())))
 
 
-def _folder(root: Path, subject: Subject, session: str | None, kind: str) -> Path:
-    folder = root.joinpath(f"sub-{subject.label}", *([f"ses-{session}"] if session else []), kind)
+def _make_folder(root: Path, subject: Subject, session: str | None, datatype: str) -> Path:
+    """Create the folder of a data type of a participant or session, and return its path."""
+    sessions = [f"ses-{session}"] if session else []
+    folder = root.joinpath(f"sub-{subject.label}", *sessions, datatype)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _make_run(
-    run: BoldRun, subject: Subject, settings: Settings, type_order: _Types, building: Path
+def _write_run(
+    run: BoldRun, subject: Subject, settings: Settings, type_order: _TypeOrder, build_dir: Path
 ) -> None:
     """Write a run's downsampled copy, its measured volumes, their events, and a pair if needed.
 
@@ -244,52 +279,79 @@ def _make_run(
     """
     factor = retrospective_factor(settings)
     session = run.entities.get("session")
-    bold = _one_series(run, building)
-    dummies = settings.preprocessing.dummy_scans
-    first = dummies or 0
+    bold = _prepare_series(run, build_dir)
+    first_volume = settings.preprocessing.dummy_scans or 0
     if any(run is maker for maker in runs_that_make_pairs(subject).values()):
-        steady = nonsteady_at_start(bold) if dummies is None else dummies
-        first = steady + n_averaged_volumes(run)
-        with SeriesReader(bold) as reader:
-            mean = reader.mean(steady, first).astype(np.float32), reader.affine, reader.header
-        folder = _folder(building / "data", subject, session, "anat")
-        _write_pair(mean, folder, _stem(subject, session), "", run.sidecar, factor)
-    noise = 0.0
+        first_volume = _write_pair_of_run(run, bold, subject, settings, build_dir)
+    noise_sd = 0.0
     if settings.evaluation.retrospective == "noisy":
-        noise = noise_to_add(thermal_noise(bold, first), factor)
-    folders = (_folder(building / part, subject, session, "func") for part in ("data", "truth"))
-    low, high = (folder / f"{run.stem}_bold.nii.gz" for folder in folders)
+        noise_sd = noise_to_add(thermal_noise(bold, first_volume), factor)
+    lowres, measured = (
+        _make_folder(build_dir / dataset, subject, session, "func") / f"{run.stem}_bold.nii.gz"
+        for dataset in ("data", "truth")
+    )
     seed = settings.resources.random_seed
-    types = type_order.get(run.entities.get("task", ""), ())
-    write_lr_series(bold, low, factor=factor, first=first, noise_sd=noise, seed=seed)
-    write_measured_series(bold, high, factor=factor, first=first)
-    measured = dict(run.sidecar)
-    sidecar = {key: value for key, value in measured.items() if key not in _GEOMETRY_KEYS}
-    if factor[2] != 1:
-        part, lowered = central_window(run.shape, factor)
-        for content, count in ((measured, part[2].stop - part[2].start), (sidecar, lowered[2])):
-            _reslice(content, run.slice_timing, part[2], count)
-    facts = {"Factor": list(factor), "VolumesLeftOut": first, "NoiseAdded": round(noise, 6)}
+    write_lr_series(
+        bold, lowres, factor=factor, first_volume=first_volume, noise_sd=noise_sd, seed=seed
+    )
+    write_measured_series(bold, measured, factor=factor, first_volume=first_volume)
+    lowres_sidecar, measured_sidecar = _make_sidecars(run, factor)
     slice_text = "" if factor[2] == 1 else " and averaging across slices"
-    description = {
+    lowres_sidecar |= {
         "Description": f"simulated from acquired {run.voxel} data by k-space"
         f" truncation{slice_text}",
-        "Retrospective": facts,
+        "Retrospective": {
+            "Factor": list(factor),
+            "VolumesLeftOut": first_volume,
+            "NoiseAdded": round(noise_sd, 6),
+        },
     }
-    for path, content in ((low, sidecar | description), (high, measured)):
-        write_json(path.with_name(f"{run.stem}_bold.json"), content)
+    types = type_order.get(run.entities.get("task", ""), ())
+    for path, sidecar in ((lowres, lowres_sidecar), (measured, measured_sidecar)):
+        write_json(path.with_name(f"{run.stem}_bold.json"), sidecar)
         if run.events is None:
             continue
         table = path.with_name(f"{run.stem}_events.tsv")
-        table.write_text(_shift_events(run.events, -first * run.tr), encoding="utf-8")
-        write_json(table.with_suffix(".json"), _sidecar_of_events(run.events, types))
+        table.write_text(_shift_events(run.events, -first_volume * run.tr), encoding="utf-8")
+        write_json(table.with_suffix(".json"), _describe_events(run.events, types))
 
 
-_THICKNESS_KEYS = ("SliceThickness", "SpacingBetweenSlices")  # mm
+def _write_pair_of_run(
+    run: BoldRun, bold: Path, subject: Subject, settings: Settings, build_dir: Path
+) -> int:
+    """Write a pair from the mean of a run's first steady-state volumes.
+
+    Returns the number of the first volume after the averaged volumes. `bold` is the result of
+    `_prepare_series`.
+    """
+    dummy_scans = settings.preprocessing.dummy_scans
+    start = nonsteady_at_start(bold) if dummy_scans is None else dummy_scans
+    end = start + n_averaged_volumes(run)
+    with SeriesReader(bold) as reader:
+        mean = reader.mean(start, end).astype(np.float32), reader.affine, reader.header
+    session = run.entities.get("session")
+    folder = _make_folder(build_dir / "data", subject, session, "anat")
+    stem = _session_stem(subject, session)
+    _write_pair(mean, folder, stem, "", run.sidecar, retrospective_factor(settings))
+    return end
 
 
-def _reslice(
-    sidecar: dict[str, object], times: Sequence[float] | None, part: slice, count: int
+def _make_sidecars(run: BoldRun, factor: Triple) -> tuple[dict[str, object], dict[str, object]]:
+    """Return the metadata of a run's downsampled copy and of its measured volumes."""
+    measured = dict(run.sidecar)
+    lowres = {key: value for key, value in measured.items() if key not in _GEOMETRY_KEYS}
+    if factor[2] != 1:
+        window = central_window(run.shape, factor)
+        for sidecar, n_slices in (
+            (measured, window.shape[2]),
+            (lowres, window.lowres_shape[2]),
+        ):
+            _update_slice_entries(sidecar, run.slice_timing, window.slices[2], n_slices)
+    return lowres, measured
+
+
+def _update_slice_entries(
+    sidecar: dict[str, object], times: Sequence[float] | None, window: slice, n_slices: int
 ) -> None:
     """Adapt the slice entries of a sidecar after averaging a part of the slices.
 
@@ -302,41 +364,43 @@ def _reslice(
     times : Sequence[float] | None
         Acquisition time of each slice of the run, starting with its first slice (s); None if
         unknown.
-    part : slice
+    window : slice
         Slices of the run that are used.
-    count : int
+    n_slices : int
         Number of slices after averaging.
     """
-    n_slices = part.stop - part.start
+    n_acquired = window.stop - window.start
     for name in ("SliceTiming", "SliceEncodingDirection"):
         sidecar.pop(name, None)
     if times is not None:
-        mean_times = block_matrix(n_slices, count) @ np.asarray(times, dtype=np.float64)[part]
+        slice_times = np.asarray(times, dtype=np.float64)[window]
+        mean_times = block_matrix(n_acquired, n_slices) @ slice_times
         sidecar["SliceTiming"] = [round(float(time), 6) for time in mean_times]
     for name in _THICKNESS_KEYS:
         if isinstance(thickness := sidecar.get(name), int | float):
-            sidecar[name] = round(thickness * n_slices / count, 6)
+            sidecar[name] = round(thickness * n_acquired / n_slices, 6)
 
 
-def _one_series(run: BoldRun, building: Path) -> Path:
+def _prepare_series(run: BoldRun, build_dir: Path) -> Path:
     """Return a run's series as one file with slices on the third axis and echoes combined."""
     series = run.bold
     if run.echoes:
-        series = building / f"{run.stem}_combined.nii"
+        series = build_dir / f"{run.stem}_combined.nii"
         combine_echoes([path for path, _ in run.echoes], [te for _, te in run.echoes], series)
     if run.axis_order == AS_STORED:
         return series
-    out = building / f"{run.stem}_slices.nii"
-    copy_series(series, out, order=run.axis_order)
-    return out
+    reordered = build_dir / f"{run.stem}_slices.nii"
+    copy_series(series, reordered, order=run.axis_order)
+    return reordered
 
 
-def _make_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> None:
+def _downsample_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> None:
     """Write a pair at a lower resolution.
 
     The image of the original pair at the BOLD resolution becomes the high-resolution image.
     """
-    (session, run), source = pair_place(pair), pair.lowres or pair.highres
+    session, run = pair_place(pair)
+    source = pair.lowres or pair.highres
     image, affine = load_image(source)
     order = pair.orders[0 if pair.lowres is None else 1]
     image = reorder(image.reshape(image.shape[:3]), order)
@@ -345,20 +409,18 @@ def _make_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> 
         image, affine = acquire(image, affine, factor=pair.factor, magnitude=True)
     with SeriesReader(source) as reader:
         header = reorder_header(reader.header, order)
-    folder = _folder(root, subject, session, "anat")
-    number = f"_run-{run}" if run else ""
-    factor = retrospective_factor(settings)
     _write_pair(
         (image, affine, header),
-        folder,
-        _stem(subject, session),
-        number,
-        read_json(_read_json(source)),
-        factor,
+        _make_folder(root, subject, session, "anat"),
+        _session_stem(subject, session),
+        f"_run-{run}" if run else "",
+        read_json(_sidecar_path(source)),
+        retrospective_factor(settings),
     )
 
 
-def _stem(subject: Subject, session: str | None) -> str:
+def _session_stem(subject: Subject, session: str | None) -> str:
+    """Return the start of the file names of a participant's session."""
     return f"sub-{subject.label}" + (f"_ses-{session}" if session else "")
 
 
@@ -366,31 +428,29 @@ def _write_pair(
     image: tuple[Array, Array, Nifti1Header],
     folder: Path,
     stem: str,
-    run: str,
+    run_entity: str,
     sidecar: Mapping[str, object],
     factor: Triple,
 ) -> None:
-    """Write a pair from an image (data, affine, header), with a sidecar for both images."""
-    high, low = (
-        folder / f"{stem}_acq-{kind}{run}_T2starw.nii.gz" for kind in ("highres", "lowres")
+    """Write a pair from an image (data, affine, header), with a sidecar for both images.
+
+    `run_entity` is the part of the file names with the number of the pair, or "".
+    """
+    highres, lowres = (
+        folder / f"{stem}_acq-{resolution}{run_entity}_T2starw.nii.gz"
+        for resolution in ("highres", "lowres")
     )
-    write_pair(*image, high, low, factor=factor)
-    keys = (
-        "MagneticFieldStrength",
-        "EchoTime",
-        "FlipAngle",
-        "RepetitionTime",
-        "Manufacturer",
-        "SliceThickness",
-    )
-    for path, thicker in ((high, 1.0), (low, factor[2])):
-        content = {key: sidecar[key] for key in keys if key in sidecar}
-        if thicker != 1 and isinstance(thickness := content.get("SliceThickness"), int | float):
-            content["SliceThickness"] = round(thickness * thicker, 6)
-        write_json(path.with_name(f"{file_stem(path)}_T2starw.json"), content)
+    write_pair(*image, highres, lowres, factor=factor)
+    for path, slice_factor in ((highres, 1.0), (lowres, factor[2])):
+        pair_sidecar = {key: sidecar[key] for key in _PAIR_KEYS if key in sidecar}
+        thickness = pair_sidecar.get("SliceThickness")
+        if slice_factor != 1 and isinstance(thickness, int | float):
+            pair_sidecar["SliceThickness"] = round(thickness * slice_factor, 6)
+        write_json(path.with_name(f"{file_stem(path)}_T2starw.json"), pair_sidecar)
 
 
-def _read_json(image: Path) -> Path:
+def _sidecar_path(image: Path) -> Path:
+    """Return the path of the JSON sidecar of an image."""
     return image.with_name(image.name.removesuffix(".gz").removesuffix(".nii") + ".json")
 
 
@@ -411,6 +471,7 @@ def _shift_events(table: Path, seconds: float) -> str:
 
 
 def _shift_onset(text: str, seconds: float) -> str:
+    """Return an onset with at most six decimals after a shift; other texts are unchanged."""
     try:
         value = float(text)
     except ValueError:
@@ -419,7 +480,7 @@ def _shift_onset(text: str, seconds: float) -> str:
     return "0" if shifted == "-0" else shifted
 
 
-def _sidecar_of_events(table: Path, types: Sequence[str]) -> dict[str, object]:
+def _describe_events(table: Path, types: Sequence[str]) -> dict[str, object]:
     """Return the sidecar of an events table, with the order of trial types.
 
     The order determines the signs of default contrasts.

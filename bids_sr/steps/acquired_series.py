@@ -120,14 +120,14 @@ def smooth_acquired(unsmoothed: Series, here: Path = HERE, *, input_smoothing: f
 
     `input_smoothing` is the width of the Gaussian (FWHM, mm).
     """
-    first = smooth(unsmoothed.volume(0), unsmoothed.zooms, input_smoothing)
+    smoothed = smooth(unsmoothed.volume(0), unsmoothed.zooms, input_smoothing)
     with SeriesWriter(
         here / "smoothed.nii",
         unsmoothed.shape,
         unsmoothed.affine,
         unsmoothed.tr,
         header_like=unsmoothed.header,
-        step=difference_unit(unsmoothed.shape, first),
+        step=difference_unit(unsmoothed.shape, smoothed),
     ) as writer:
         for volume in unsmoothed.volumes():
             writer.append(smooth(volume, unsmoothed.zooms, input_smoothing))

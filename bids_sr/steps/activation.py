@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Literal
@@ -17,7 +16,7 @@ from bids_sr.glm import map_sidecars
 from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_activation
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.design import DesignSettings, scale_weights
+from bids_sr.glm.design import Design, DesignSettings, scale_weights
 from bids_sr.glm.map_summary import Regions, activation_rows, find_regions
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.noise import FULL_ORDER_DOF, noise_words
@@ -50,7 +49,7 @@ from bids_sr.steps.memory import MAPS
 _LOGGER = logging.getLogger(__name__)
 
 MapKind = Literal["cc", "glm"]
-_ON_OFF = (
+_TASK_REGRESSOR_TEXT = (
     "task time series (on/off) convolved with the canonical hemodynamic response function"
     " [@stss_srfmri]"
 )
@@ -103,48 +102,15 @@ def describe_maps(
     True if time series of seeds replace events.
     """
     widths = enumerate_words([f"{width:g}" for width in settings.smoothing])
-    map_text, course = (
-        ("Connectivity", "time series of each seed") if at_rest else ("Activation", _ON_OFF)
-    )
-    unit = "standard deviation of the seed" if at_rest else "sustained block"
-    none = " (0 mm: no smoothing)" if 0 in settings.smoothing else ""
+    unsmoothed_text = " (0 mm: no smoothing)" if 0 in settings.smoothing else ""
     sentences = [
-        f"{map_text} was mapped in all series with the same model, after smoothing with a Gaussian"
-        f" kernel of {widths} mm FWHM{none}."
+        f"{'Connectivity' if at_rest else 'Activation'} was mapped in all series with the same"
+        f" model, after smoothing with a Gaussian kernel of {widths} mm FWHM{unsmoothed_text}."
     ]
     if "cc" in settings.kinds:
-        filtered = f", low-pass filtered at {settings.low_pass:g} Hz" if settings.low_pass else ""
-        if settings.correlation_confounds:
-            filtered += f", corrected for confounds (`{', '.join(nuisance or ()) or 'none'}`)"
-        sentences.append(
-            f"For correlation maps, voxel time series were linearly detrended{filtered} and"
-            f" correlated with the {course}. Active regions were defined as voxels in the region"
-            " of interest with a correlation of at least max - (max - min)/4."
-        )
+        sentences.append(_describe_correlation(settings, nuisance, at_rest=at_rest))
     if "glm" in settings.kinds:
-        series_text = (
-            "six head-motion parameters and their temporal derivatives, and, if tissue maps were"
-            " available, the first five aCompCor components [@behzadi2007] of all nuisance"
-            " tissues combined"
-            if nuisance is None
-            else f"and the selected confounds (`{', '.join(nuisance) or 'none'}`), as far as they"
-            " were available in the run"
-        )
-        drift = (
-            f"discrete cosines up to {design.high_pass:.2g} Hz"
-            if design.high_pass
-            else "a linear trend"
-        )
-        sentences.append(
-            "A general linear model (GLM) was fitted to the unfiltered series with generalized"
-            " least squares. Regressors were computed with nilearn [@nilearn]. Nuisance"
-            f" regressors were {drift}, {series_text}. The noise model was {noise_words()}"
-            " [@woolrich2001]. Autocorrelations were adjusted for image intensity, pooled over"
-            " voxels with similar noise [@corbin2018] and corrected for the effect of the design"
-            f" on the residuals [@worsley2002]. For runs with fewer than {FULL_ORDER_DOF} degrees"
-            " of freedom, the model had a lower order, which is listed in the sidecar of each"
-            f" map. Effects are reported as signal change per {unit}."
-        )
+        sentences.append(_describe_linear_model(design, nuisance, at_rest=at_rest))
         if "fdr" in settings.thresholds:
             sentences.append(
                 "Maps were also thresholded at a false discovery rate (FDR) of .05"
@@ -153,12 +119,55 @@ def describe_maps(
     return " ".join(sentences) + "\n"
 
 
-OF_CONTRAST = {"contrast": ["ContrastWeights"], "label": []}
-"""Sidecar entries of maps and regions that are specific to their contrast."""
+def _describe_correlation(
+    settings: MapSettings, nuisance: Sequence[str] | None, *, at_rest: bool
+) -> str:
+    """Return methods text of correlation maps."""
+    regressor_text = "time series of each seed" if at_rest else _TASK_REGRESSOR_TEXT
+    corrections = f", low-pass filtered at {settings.low_pass:g} Hz" if settings.low_pass else ""
+    if settings.correlation_confounds:
+        corrections += f", corrected for confounds (`{', '.join(nuisance or ()) or 'none'}`)"
+    return (
+        f"For correlation maps, voxel time series were linearly detrended{corrections} and"
+        f" correlated with the {regressor_text}. Active regions were defined as voxels in the"
+        " region of interest with a correlation of at least max - (max - min)/4."
+    )
 
 
-_BESIDE = {"effect": ("sd", "tTotal"), "variance": ("wrongsign",), "z": ("zTotal",)}
-"""Maps of `steps.quality`, by the statistic that they are stored with."""
+def _describe_linear_model(
+    design: DesignSettings, nuisance: Sequence[str] | None, *, at_rest: bool
+) -> str:
+    """Return methods text of the general linear model."""
+    confounds_text = (
+        "six head-motion parameters and their temporal derivatives, and, if tissue maps were"
+        " available, the first five aCompCor components [@behzadi2007] of all nuisance"
+        " tissues combined"
+        if nuisance is None
+        else f"and the selected confounds (`{', '.join(nuisance) or 'none'}`), as far as they"
+        " were available in the run"
+    )
+    drift_text = (
+        f"discrete cosines up to {design.high_pass:.2g} Hz"
+        if design.high_pass
+        else "a linear trend"
+    )
+    unit = "standard deviation of the seed" if at_rest else "sustained block"
+    return (
+        "A general linear model (GLM) was fitted to the unfiltered series with generalized"
+        " least squares. Regressors were computed with nilearn [@nilearn]. Nuisance"
+        f" regressors were {drift_text}, {confounds_text}. The noise model was {noise_words()}"
+        " [@woolrich2001]. Autocorrelations were adjusted for image intensity, pooled over"
+        " voxels with similar noise [@corbin2018] and corrected for the effect of the design"
+        f" on the residuals [@worsley2002]. For runs with fewer than {FULL_ORDER_DOF} degrees"
+        " of freedom, the model had a lower order, which is listed in the sidecar of each"
+        f" map. Effects are reported as signal change per {unit}."
+    )
+
+
+CONTRAST_METADATA = {"contrast": ["ContrastWeights"], "label": []}
+"""Sidecar entries that are specific to the contrast, by entity of the contrast in file names."""
+_ERROR_STATS = {"effect": ("sd", "tTotal"), "variance": ("wrongsign",), "z": ("zTotal",)}
+"""Statistics of `steps.error_maps`, by the statistic whose storage includes them."""
 
 
 def select_stored_maps(
@@ -169,11 +178,12 @@ def select_stored_maps(
     The list is empty if the storage level does not include maps of the series.
     """
     entities: list[dict[str, str]] = []
-    omitted = stored_maps.leaves_out(series)
     for fwhm_mm, statistics in stored_maps.outputs_of(series).items():
         desc = map_label(series, fwhm_mm)
         stats = [
-            statistic for stat in statistics.stats for statistic in (stat, *_BESIDE.get(stat, ()))
+            stored_stat
+            for stat in statistics.stats
+            for stored_stat in (stat, *_ERROR_STATS.get(stat, ()))
         ]
         entities += [{"suffix": "statmap", "stat": stat, "desc": desc} for stat in stats]
         regions = [
@@ -182,18 +192,20 @@ def select_stored_maps(
         ]
         regions += [desc + "Reliable"] * ("effect" in statistics.stats)
         entities += [{"suffix": "mask", "desc": region} for region in regions]
-    if not omitted:
+    omitted_contrasts = stored_maps.leaves_out(series)
+    if not omitted_contrasts:
         return entities
-    key = {"statmap": "contrast", "mask": "label"}
-    stored_contrasts = [name for name in contrasts if name not in omitted]
+    contrast_entity = {"statmap": "contrast", "mask": "label"}
+    stored_contrasts = [name for name in contrasts if name not in omitted_contrasts]
     return [
-        {**map_entities, key[map_entities["suffix"]]: name}
+        {**map_entities, contrast_entity[map_entities["suffix"]]: name}
         for map_entities in entities
         for name in stored_contrasts
     ]
 
 
-def _cost_of_maps(contrasts: Contrasts) -> RunTime:
+def _estimate_map_cost(contrasts: Contrasts) -> RunTime:
+    """Return the processor time of `map_series`, which depends on the number of contrasts."""
     return RunTime(always=1.1, volumes=0.015, high=0.9 * count_mapped(contrasts))
 
 
@@ -222,7 +234,7 @@ class SeriesMaps:
     tsnr: Image
 
 
-@step(memory=MAPS, cost=_cost_of_maps)
+@step(memory=MAPS, cost=_estimate_map_cost)
 def map_series(
     series: Series,
     mask: Mask,
@@ -261,34 +273,16 @@ def map_series(
     settings : MapSettings
         Settings of the maps.
     """
-    inputs = model.inputs
     middle = Volume(series.volume(series.shape[3] // 2), series.affine)
     if zerofilled is not None and Path(series.path).samefile(zerofilled.path):
-        shared_sidecar = partial(
-            map_sidecars.common_sidecar,
-            series=series_name,
-            zooms=series.zooms,
-            axis_order=settings.axis_order,
-        )
         assert zerofilled_maps is not None
-        return SeriesMaps(
-            maps=[
-                _link_map(zerofilled_map, series_name, shared_sidecar, here)
-                for zerofilled_map in zerofilled_maps.maps
-            ],
-            map_metrics=[replace(row, series=series_name) for row in zerofilled_maps.map_metrics],
-            quality=[replace(row, series=series_name) for row in zerofilled_maps.quality],
-            middle=middle,
-            tsnr=zerofilled_maps.tsnr,
+        linked_maps = _link_maps(
+            zerofilled_maps, series_name, series.zooms, settings.axis_order, here
         )
-    time_names = model_confounds(inputs.confounds, [])  # columns of the temporal model
-    missing_names = [
-        name
-        for name in model.nuisance or ()
-        if model_confounds(inputs.confounds, [name]) == time_names
-    ]
-    if missing_names and series_name == RAW:
-        _LOGGER.warning("The confounds of this run do not include %s", ", ".join(missing_names))
+        return replace(linked_maps, middle=middle)
+    if series_name == RAW:
+        _warn_of_missing_confounds(model)
+    inputs = model.inputs
     uncensored = uncensored_volumes(inputs.confounds, series.shape[3])[inputs.n_dummy :]
     sums = QualitySums(
         mask.data, series.zooms, len(uncensored), None if uncensored.all() else uncensored
@@ -313,34 +307,11 @@ def map_series(
         regions = find_regions(
             fit.maps, mask.data, roi.data, parse_thresholds(settings.thresholds)
         )
-        common = map_sidecars.common_sidecar(
-            series=series_name,
-            fwhm_mm=fwhm_mm,
-            zooms=series.zooms,
-            axis_order=settings.axis_order,
+        maps += _write_maps(
+            fit, regions, series, series_name, fwhm_mm, model.contrasts, settings, here
         )
-        if settings.input_smoothing:
-            common = {**common, "InputSmoothingFWHM": settings.input_smoothing}
-        maps += [
-            _write_map(
-                Derivative(
-                    Volume(values, series.affine),
-                    map_sidecars.entities(series=series_name, **entities),
-                    {**sidecar, **common},
-                ),
-                here,
-            )
-            for values, entities, sidecar in _images(
-                fit, regions, model.contrasts, settings, map_label(series_name, fwhm_mm)
-            )
-        ]
-        design = fit.design
-        size = {
-            "dof": design.dof,
-            "design_rank": design.rank,
-            "design_columns": len(design.columns),
-        }
-        rows += metric_rows(series_name, size if "glm" in settings.kinds else {}, fwhm_mm=fwhm_mm)
+        if "glm" in settings.kinds:
+            rows += _design_rows(fit.design, series_name, fwhm_mm)
         rows += activation_rows(
             fit.maps,
             regions,
@@ -353,40 +324,119 @@ def map_series(
             per_acquired=1 if series_name == RAW else prod(settings.factor),
         )
     quality = sums.quality()
-    quality_rows = metric_rows(series_name, quality_metrics(quality, mask.data))
     return SeriesMaps(
         maps=maps,
         map_metrics=rows,
-        quality=quality_rows,
+        quality=metric_rows(series_name, quality_metrics(quality, mask.data)),
         middle=middle,
         tsnr=Volume(quality.tsnr, series.affine),
     )
 
 
-def _write_map(derivative: Derivative, here: Path) -> Derivative:
-    """Write a map or region to a file, so that only one is in memory on its grid."""
-    save_image(
-        derivative.volume.data, derivative.volume.affine, path := here / f"{derivative.name}.nii"
+def _warn_of_missing_confounds(model: LinearModel) -> None:
+    """Log a warning if the confounds of the run lack columns that were requested."""
+    confounds = model.inputs.confounds
+    temporal_columns = model_confounds(confounds, [])
+    missing_names = [
+        name
+        for name in model.nuisance or ()
+        if model_confounds(confounds, [name]) == temporal_columns
+    ]
+    if missing_names:
+        _LOGGER.warning("The confounds of this run do not include %s", ", ".join(missing_names))
+
+
+def _design_rows(design: Design, series_name: str, fwhm_mm: float) -> list[MetricRow]:
+    """Return degrees of freedom, rank and number of columns of a design matrix as rows."""
+    values = {
+        "dof": design.dof,
+        "design_rank": design.rank,
+        "design_columns": len(design.columns),
+    }
+    return metric_rows(series_name, values, fwhm_mm=fwhm_mm)
+
+
+def _write_maps(
+    fit: ActivationMaps,
+    regions: Regions,
+    series: SeriesReader,
+    series_name: str,
+    fwhm_mm: float,
+    contrasts: Contrasts,
+    settings: MapSettings,
+    here: Path,
+) -> list[Derivative]:
+    """Write the maps and regions of a series at one smoothing width."""
+    shared_sidecar = map_sidecars.common_sidecar(
+        series=series_name, fwhm_mm=fwhm_mm, zooms=series.zooms, axis_order=settings.axis_order
     )
+    if settings.input_smoothing:
+        shared_sidecar = {**shared_sidecar, "InputSmoothingFWHM": settings.input_smoothing}
+    derivatives = []
+    for values, map_entities, sidecar in _iterate_maps(
+        fit, regions, contrasts, settings, map_label(series_name, fwhm_mm)
+    ):
+        derivative = Derivative(
+            None,
+            map_sidecars.entities(series=series_name, **map_entities),
+            {**sidecar, **shared_sidecar},
+        )
+        derivatives.append(write_map(values, series.affine, derivative, here))
+    return derivatives
+
+
+def write_map(values: Array, affine: Array, derivative: Derivative, here: Path) -> Derivative:
+    """Write a map or region to an uncompressed file in the folder `here`.
+
+    The result refers to the file, so that only one map is in memory on its grid.
+    """
+    path = here / f"{derivative.name}.nii"
+    save_image(values, affine, path)
     return replace(derivative, content=path)
+
+
+def _link_maps(
+    maps: SeriesMaps,
+    series_name: str,
+    zooms: Sequence[float],
+    axis_order: AxisOrder,
+    here: Path,
+) -> SeriesMaps:
+    """Return the maps of a series under the name of another series with the same values."""
+    return replace(
+        maps,
+        maps=[
+            _link_map(derivative, series_name, zooms, axis_order, here) for derivative in maps.maps
+        ],
+        map_metrics=[replace(row, series=series_name) for row in maps.map_metrics],
+        quality=[replace(row, series=series_name) for row in maps.quality],
+    )
 
 
 def _link_map(
     derivative: Derivative,
-    series: str,
-    shared_sidecar: Callable[..., map_sidecars.Sidecar],
+    series_name: str,
+    zooms: Sequence[float],
+    axis_order: AxisOrder,
     here: Path,
 ) -> Derivative:
     """Link a map or region under the name of a series with the same values."""
     fwhm_mm = as_number(derivative.sidecar["SmoothingFWHM"])
-    label = map_label(series, fwhm_mm, str(derivative.sidecar.get("ThresholdLabel", "")))
-    renamed = replace(
-        derivative,
-        entities={**derivative.entities, "desc": label},
-        sidecar={**derivative.sidecar, **shared_sidecar(fwhm_mm=fwhm_mm)},
+    threshold_label = str(derivative.sidecar.get("ThresholdLabel", ""))
+    shared_sidecar = map_sidecars.common_sidecar(
+        series=series_name, fwhm_mm=fwhm_mm, zooms=zooms, axis_order=axis_order
     )
-    link_or_copy(Path(str(derivative.content)), path := here / f"{renamed.name}.nii")
-    return replace(renamed, content=path)
+    relabeled = replace(
+        derivative,
+        entities={
+            **derivative.entities,
+            "desc": map_label(series_name, fwhm_mm, threshold_label),
+        },
+        sidecar={**derivative.sidecar, **shared_sidecar},
+    )
+    path = here / f"{relabeled.name}.nii"
+    link_or_copy(Path(str(derivative.content)), path)
+    return replace(relabeled, content=path)
 
 
 def map_contrasts(
@@ -432,15 +482,14 @@ def map_contrasts(
         Maps with the design, by smoothing width (FWHM, mm).
     """
     inputs = model.inputs
-    regressors = own_regressors or inputs.regressors
-    # Seeds are the same voxels at all widths.
-    some = next(iter(own_regressors.values())) if own_regressors else inputs.regressors
+    # The contrasts are the same at all widths, because seeds are the same voxels.
+    any_regressors = next(iter(own_regressors.values())) if own_regressors else inputs.regressors
     with threadpool_limits(1):
         return map_activation(
             series,
             mask,
-            regressors,
-            some.contrasts(model.contrasts),
+            own_regressors or inputs.regressors,
+            any_regressors.contrasts(model.contrasts),
             ActivationSettings(
                 design=inputs.design,
                 n_dummy=inputs.n_dummy,
@@ -456,7 +505,7 @@ def map_contrasts(
         )
 
 
-def _images(
+def _iterate_maps(
     fit: ActivationMaps,
     regions: Regions,
     contrasts: Contrasts,
@@ -464,7 +513,8 @@ def _images(
     desc: str,
 ) -> Iterator[tuple[Array, dict[str, str], map_sidecars.Sidecar]]:
     """Yield values, entities and sidecar of maps and regions."""
-    limits = {threshold.label: threshold for threshold in parse_thresholds(settings.thresholds)}
+    thresholds = parse_thresholds(settings.thresholds)
+    threshold_by_label = {threshold.label: threshold for threshold in thresholds}
     for (name, stat), values in fit.maps.items():
         model = map_sidecars.model_text(
             stat,
@@ -481,7 +531,7 @@ def _images(
         )
     for (name, label), (region, _) in regions.items():
         entities = {"label": name, "desc": desc + label, "suffix": "mask"}
-        yield region, entities, map_sidecars.region_sidecar(limits[label])
+        yield region, entities, map_sidecars.region_sidecar(threshold_by_label[label])
 
 
 @step(makes=("image_metrics", "image_columns"), small=True)

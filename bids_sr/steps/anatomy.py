@@ -42,8 +42,8 @@ def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
         Skull-stripped T1w template with values from 0 to about 1; its brain; and maps of gray and
         white matter, empty if the template has none.
     """
-    loaded = templates.load_template(template_space)
-    return loaded.t1, loaded.mask, loaded.tissues
+    template = templates.load_template(template_space)
+    return template.t1, template.mask, template.tissues
 
 
 @step(
@@ -72,8 +72,8 @@ def correct_brain(t1w_head: Image, t1w_mask: Mask, *, random_seed: int, sloppy: 
 
     The input was already divided by the bias field of the head, which is only a first estimate.
     """
-    rounds = (20, 20) if sloppy else (20, 20, 20)
-    return correct_bias_field(t1w_head, t1w_mask.data, seed=random_seed, iterations=rounds)
+    iterations = (20, 20) if sloppy else (20, 20, 20)
+    return correct_bias_field(t1w_head, t1w_mask.data, seed=random_seed, iterations=iterations)
 
 
 def describe_mask(template_space: str) -> str:
@@ -247,34 +247,34 @@ def segment_tissues(
         else None,
     )
     affine = t1w_preproc.affine
-    return Volume(label_tissues(probabilities), affine), [
-        Volume(probability, affine) for probability in probabilities
-    ]
+    tpms = [Volume(probability, affine) for probability in probabilities]
+    return Volume(label_tissues(probabilities), affine), tpms
 
 
 def describe_imported_anatomy(origin: str, template_space: str, files: Collection[str]) -> str:
     """Return methods text of anatomical derivatives of another program.
 
     `template_space` is the name of the template as in TemplateFlow, cohort after a plus sign.
+    `files` are the outputs that were imported.
     """
-    imported = ["the preprocessed T1-weighted image", "the brain mask"]
-    computed = ""
+    imported_files = ["the preprocessed T1-weighted image", "the brain mask"]
+    normalization_text, segmentation_text = "", ""
     if "gm" in files:
-        imported.append("the tissue maps")
+        imported_files.append("the tissue maps")
     else:
-        computed = (
+        segmentation_text = (
             "Tissues were segmented with a Gaussian mixture model that uses the tissue"
             " probability maps of the template as priors [@unifiedseg; @fast]. "
         )
     if "t1w2std_xfm" in files:
-        imported.append(f"the transforms to {template_space}")
+        imported_files.append(f"the transforms to {template_space}")
     else:
-        registered = (
-            f"spatially normalized to the {template_space} template [@icbm2009] with the SyN"
-            " algorithm in ANTs [@ants]"
+        normalization_text = (
+            f"The T1-weighted image was spatially normalized to the {template_space} template"
+            " [@icbm2009] with the SyN algorithm in ANTs [@ants]. "
         )
-        computed = f"The T1-weighted image was {registered}. {computed}"
-    images_text = f"{', '.join(imported[:-1])} and {imported[-1]}"
+    images_text = f"{', '.join(imported_files[:-1])} and {imported_files[-1]}"
     return (
-        f"Anatomical derivatives were taken from {origin} [@fmriprep]: {images_text}. {computed}"
+        f"Anatomical derivatives were taken from {origin} [@fmriprep]: {images_text}."
+        f" {normalization_text}{segmentation_text}"
     )

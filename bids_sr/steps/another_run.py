@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from bids_sr.config.memory import Need
@@ -20,8 +21,10 @@ from bids_sr.glm.confounds import motion_columns
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import MOTION as MODEL_MOTION
 from bids_sr.glm.temporal_regressors import time_column_names
+from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Effects,
@@ -44,14 +47,14 @@ from bids_sr.series import ACQUIRED_BAND
 from bids_sr.sr.inference.apply_to_series import super_resolve_series
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
-from bids_sr.steps.evaluation import EffectsComparison, run_effects
+from bids_sr.steps.evaluation import EffectsComparison, make_run_effects
 from bids_sr.steps.linear_models import DesignInputs
 from bids_sr.steps.memory import EFFECTS
 from bids_sr.steps.outlier_volumes import reasons_by_volume
 
 _LOGGER = logging.getLogger(__name__)
 
-_MOST_NOTED_RATIO = 1.1  # ratio of the signals of two runs above which a notice names the factor
+_MAX_SIGNAL_RATIO = 1.1  # ratio of the signals of two runs above which a warning is logged
 OTHER_RUN_TEXT = (
     "Below the acquired Nyquist frequency, series from other programs were also compared with a"
     " second acquired run of the same task, which has independent noise. The second run was"
@@ -89,14 +92,14 @@ def measure_other_run(
 ) -> Effects:
     """Estimate block effects of another run on the high-resolution grid of the evaluated run.
 
-    The effects have the scale of the evaluated run, which is found from the boldrefs.
+    The effects are scaled to the signal of the evaluated run, with the ratio of the boldrefs.
 
     Parameters
     ----------
     stc : Series
         Series of the other run; `other_ref`, `head_mask`, `hmc_xfms`, `motion` and `regressors`
         also belong to this run.
-    boldref, bold_mask, bold_mask_hr : Image
+    boldref, bold_mask, bold_mask_hr : Image, Mask, Mask
         Boldref and brain of the evaluated run, which the other run is registered to.
     time_columns : Confounds | None
         Columns of the temporal model of the other run.
@@ -105,8 +108,6 @@ def measure_other_run(
     design : DesignSettings
         Options of the design of the other run.
     """
-    import pandas as pd
-
     fit = register_rigid(
         boldref,
         other_ref,
@@ -116,47 +117,65 @@ def measure_other_run(
         prefix=str(here / "other_run"),
     )
     xfm = refine(boldref, other_ref, bold_mask.data, fit.xfm)
-    shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine
-    target = here / "other.nii"
+    inputs = DesignInputs(
+        regressors=regressors,
+        confounds=_join_confounds(motion, outliers, time_columns),
+        n_dummy=n_dummy,
+        design=design,
+    )
     with threadpool_limits(1):
-        with SeriesWriter(
-            target, (*shape, stc.shape[3]), affine, stc.tr, header_like=stc.header
-        ) as writer:
-            upsample = make_upsampler(ACQUIRED_BAND, UpsamplerInputs(factor=factor))
-            super_resolve_series(
-                stc, writer, upsample, hmc_xfms @ xfm, shape, affine, factor=factor
-            )
-        confounds, _ = censor_outliers(
-            pd.DataFrame(motion_columns(motion)), {}, reasons_by_volume(outliers)
+        resampled_file = _upsample_series(stc, bold_mask_hr, hmc_xfms @ xfm, factor, here)
+        blocks = inputs.build_block_design(
+            stc, (*MODEL_MOTION, *time_column_names(inputs.confounds))
         )
-        if time_columns is not None:
-            confounds = pd.concat([confounds, time_columns], axis=1)
-        inputs = DesignInputs(
-            regressors=regressors, confounds=confounds, n_dummy=n_dummy, design=design
-        )
-        blocks = inputs.build_block_design(stc, (*MODEL_MOTION, *time_column_names(confounds)))
-        with SeriesReader(target) as resampled:
+        with SeriesReader(resampled_file) as resampled:
             effects = block_effects(
                 resampled, bold_mask_hr.data, blocks, series=ACQUIRED_BAND, with_t=True
             )
-    target.unlink()
+    resampled_file.unlink()
     ratio = signal_ratio(
         boldref.data, resample_with_field_of_view(other_ref, boldref, xfm), bold_mask.data
     )
-    if max(ratio, 1 / ratio) > _MOST_NOTED_RATIO:
+    if max(ratio, 1 / ratio) > _MAX_SIGNAL_RATIO:
         _LOGGER.warning(
             "The signal of the second run of the task is %.3g times the signal of this run. In the"
             " comparison, its effects are divided by this factor",
             ratio,
         )
+    variance = effects.smooth_variance
     return replace(
         effects,
         betas=effects.betas / np.float32(ratio),
         mean=effects.mean / np.float32(ratio),
-        smooth_variance=None
-        if effects.smooth_variance is None
-        else effects.smooth_variance / np.float32(ratio**2),
+        smooth_variance=None if variance is None else variance / np.float32(ratio**2),
     )
+
+
+def _upsample_series(
+    stc: SeriesReader, bold_mask_hr: Volume, xfms: Array, factor: Factor, here: Path
+) -> Path:
+    """Write a series on the high-resolution grid of another run, and return the file.
+
+    `xfms` are transforms of points of this grid to points of each volume (T, 4, 4; RAS mm).
+    """
+    target = here / "other.nii"
+    shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine
+    upsample = make_upsampler(ACQUIRED_BAND, UpsamplerInputs(factor=factor))
+    with SeriesWriter(
+        target, (*shape, stc.shape[3]), affine, stc.tr, header_like=stc.header
+    ) as writer:
+        super_resolve_series(stc, writer, upsample, xfms, shape, affine, factor=factor)
+    return target
+
+
+def _join_confounds(
+    motion: pd.DataFrame, outliers: Facts | None, time_columns: pd.DataFrame | None
+) -> pd.DataFrame:
+    """Return columns of head motion, outlier volumes and the temporal model of a run."""
+    confounds, _ = censor_outliers(
+        pd.DataFrame(motion_columns(motion)), {}, reasons_by_volume(outliers)
+    )
+    return confounds if time_columns is None else pd.concat([confounds, time_columns], axis=1)
 
 
 @step(makes="other_rows", memory=EFFECTS, cost=RunTime(always=2.0))
@@ -171,6 +190,6 @@ def compare_with_other_run(
     The comparison is limited to the acquired band. For `same_widths`, see
     `bids_sr.compared_series.steps.match_resolution`.
     """
-    run = run_effects(effects, comparison, same_widths)
+    run = make_run_effects(effects, comparison, same_widths)
     with threadpool_limits(1):
         return agreement_rows(run, partial(another_run, other_effects=other_effects))

@@ -17,7 +17,7 @@ from bids_sr.registration.templates import atlas_region
 from bids_sr.run_time import RunTime
 from bids_sr.steps.memory import REGION
 
-_REGIONS = {
+_REGION_TEXTS = {
     "motor": (
         "the pre- and postcentral gyri and supplementary motor areas of the AAL2 atlas [@aal2]"
     ),
@@ -34,15 +34,14 @@ def describe_atlas(atlas: str, template_space: str) -> tuple[dict[str, str], dic
     entities = {
         "atlas": atlas_files.name,
         **({"desc": atlas_files.desc} if atlas_files.desc else {}),
+        "suffix": "dseg",
     }
-    license_entry: dict[str, object] = (
-        {"License": atlas_files.license} if atlas_files.license else {}
-    )
-    sidecar = {
-        "Description": f"labels of the {atlas_files.name} atlas in T1w space",
-        **license_entry,
+    sidecar: dict[str, object] = {
+        "Description": f"labels of the {atlas_files.name} atlas in T1w space"
     }
-    return {**entities, "suffix": "dseg"}, sidecar
+    if atlas_files.license:
+        sidecar["License"] = atlas_files.license
+    return entities, sidecar
 
 
 @step(
@@ -90,22 +89,21 @@ def resample_atlas(
     table = pd.DataFrame(
         {"index": list(atlas_files.labels.values()), "name": list(atlas_files.labels)}
     )
-    on_grid = Volume(
-        np.round(labels).astype(
-            np.int16 if max(atlas_files.labels.values()) < 2**15 else np.int32
-        ),
-        t1w_preproc.affine,
-    )
-    return Volume(image.data, image.affine), on_grid, table, xfms
+    dtype = np.int16 if max(atlas_files.labels.values()) < 2**15 else np.int32
+    atlas_t1w = Volume(np.round(labels).astype(dtype), t1w_preproc.affine)
+    return Volume(image.data, image.affine), atlas_t1w, table, xfms
 
 
 def describe_region(roi: str, atlas: str) -> str:
     """Return methods text of the definition of the region of interest."""
-    from_labels = f"defined by the labels {roi.replace(',', ', ')} of the {atlas_title(atlas)}"
-    return (
-        "The region of interest was"
-        f" {_REGIONS.get(roi, 'a mask provided by the user' if is_file(roi) else from_labels)}."
-    )
+    if roi in _REGION_TEXTS:
+        region_text = _REGION_TEXTS[roi]
+    elif is_file(roi):
+        region_text = "a mask provided by the user"
+    else:
+        labels = roi.replace(",", ", ")
+        region_text = f"defined by the labels {labels} of the {atlas_title(atlas)}"
+    return f"The region of interest was {region_text}."
 
 
 @step(
@@ -137,7 +135,7 @@ def define_region(
     ----------
     std2t1w_xfm : File
         Transform that resamples template images to the T1w image.
-    atlas_source, atlas_labels, atlas_xfms : Image | None
+    atlas_source, atlas_labels, atlas_xfms : Image | None, Table | None, Sequence[File]
         Label image, its table, and transforms of T1w points to its space; only required for label
         names.
 
@@ -155,5 +153,5 @@ def define_region(
     else:
         region, in_template = find_region(roi, t1w_mask, template)
         xfms = [std2t1w_xfm] if in_template else []
-    inside = resample_to_t1w(region, t1w_preproc, xfms, seed=random_seed) > 0.5
-    return Volume(inside, t1w_preproc.affine), region.like(region.data > 0.5), xfms
+    roi_t1w = resample_to_t1w(region, t1w_preproc, xfms, seed=random_seed) > 0.5
+    return Volume(roi_t1w, t1w_preproc.affine), region.like(region.data > 0.5), xfms

@@ -37,7 +37,7 @@ def measure_effects(
 
     Parameters
     ----------
-    series, mask : Series
+    series, mask : Series, Mask
         Series in BOLD signal units, including dummies, and brain on its grid.
     inputs : DesignInputs
         Regressors, confounds and options of the design.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bids_sr.sr.prior_maps.calibration_prior import CalibrationPatterns
 
 _LOGGER = logging.getLogger(__name__)
-_WITHOUT = "prior variances are estimated from the run itself"
+_FALLBACK_TEXT = "prior variances are estimated from the run itself"
 CALIBRATION_XFM_SIDECAR = {
     "Description": "transform that maps points of the boldref to points of the calibration run"
 }
@@ -81,10 +81,9 @@ def register_calibration(
     """
     if known_calibration_xfm is not None:
         xfm = known_calibration_xfm[0]
-        known_facts = measure_agreement(
+        return xfm[None], measure_agreement(
             boldref, bold_mask.data, calibration_ref, head_mask.data, xfm, factor
         )
-        return xfm[None], known_facts
     try:
         xfm, facts = register_to_calibration(
             boldref,
@@ -114,11 +113,14 @@ class Calibration:
     calibration_facts: Facts
 
 
-def calibration_exemplars(calibration: Calibration) -> "CalibrationPatterns | None":
-    """Return the patterns of a calibration run with their position; None if unusable."""
+def get_patterns(calibration: Calibration | None) -> "CalibrationPatterns | None":
+    """Return the patterns of a calibration run with their position.
+
+    The result is None if there is no calibration run or if it is unusable.
+    """
     from bids_sr.sr.prior_maps.calibration_prior import CalibrationPatterns
 
-    if not calibration.calibration_facts["usable"]:
+    if calibration is None or not calibration.calibration_facts["usable"]:
         return None
     return CalibrationPatterns(
         patterns=np.moveaxis(calibration.calibration_patterns.data, -1, 0),
@@ -161,17 +163,16 @@ def measure_calibration(
         signal units, the strongest first, or one map of zeros if they cannot be used; and facts
         with ``usable``, ``reason`` and all measurements.
     """
-    facts = dict(calibration_registration)
-    zeros = np.zeros((1, *bold.shape[:3]), dtype=np.float32)
-    patterns = zeros
-    facts |= {
+    facts = {
+        **calibration_registration,
         "voxel_mm": [round(mm, 4) for mm in bold.zooms],
         "tr_s": tr,
         "n_volumes": bold.shape[3],
         "n_dummy": n_dummy,
     }
-    try:
-        if "reason" not in facts:
+    patterns = np.zeros((1, *bold.shape[:3]), dtype=np.float32)  # (C, X, Y, Z)
+    if "reason" not in facts:
+        try:
             patterns, pattern_facts = calibration_patterns(
                 bold,
                 head_mask.data,
@@ -183,11 +184,13 @@ def measure_calibration(
                 events=calibration_events,
             )
             facts |= pattern_facts
-    except SeriesError as error:
-        facts["reason"] = str(error)
+        except SeriesError as error:
+            facts["reason"] = str(error)
     if facts.get("reason"):
-        patterns = zeros
-        _LOGGER.warning("The calibration run is not used, and %s: %s", _WITHOUT, facts["reason"])
+        patterns = np.zeros((1, *bold.shape[:3]), dtype=np.float32)
+        _LOGGER.warning(
+            "The calibration run is not used, and %s: %s", _FALLBACK_TEXT, facts["reason"]
+        )
     facts = {"usable": not facts.get("reason"), "reason": "", **facts}
-    series = Volume(np.ascontiguousarray(np.moveaxis(patterns, 0, -1)), bold.affine, bold.header)
-    return series, facts
+    data = np.ascontiguousarray(np.moveaxis(patterns, 0, -1))
+    return Volume(data, bold.affine, bold.header), facts

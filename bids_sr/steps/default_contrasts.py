@@ -32,10 +32,10 @@ def choose_default_contrasts(
         Names of conditions or contrasts that are left out, by a text about them.
     """
     try:
-        events_only = build_design(events, design, n_volumes=n_volumes, tr=tr, confound_names=())
+        task_design = build_design(events, design, n_volumes=n_volumes, tr=tr, confound_names=())
     except DesignError:  # reported with the model of the run
         return resolve_contrasts(events.conditions), {}
-    roles = assign_roles(events.conditions, events, events_only, n_volumes=n_volumes)
+    roles = assign_roles(events.conditions, events, task_design, n_volumes=n_volumes)
     modeled = [name for name in events.conditions if name not in roles.silent]
     contrasts = resolve_contrasts(
         modeled, described_types=roles.described, averaged=roles.averaged
@@ -47,7 +47,5 @@ def choose_default_contrasts(
         "the mean over conditions is computed without": tuple(roles.dominating),
         "these contrasts cannot be estimated:": inestimable,
     }
-    kept_contrasts = {
-        name: weights for name, weights in contrasts.items() if name not in inestimable
-    }
-    return kept_contrasts or contrasts, {text: names for text, names in left_out.items() if names}
+    estimable = {name: weights for name, weights in contrasts.items() if name not in inestimable}
+    return estimable or contrasts, {text: names for text, names in left_out.items() if names}

@@ -10,10 +10,10 @@ from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.json_values import as_number
 from bids_sr.pipeline.artifacts import Derivative
 
-_WIDE = 2 / 3
+_MIN_WIDE_VOXELS = 2 / 3
 """Smallest smoothing (FWHM, acquired voxels) that reduces the error to the noise level."""
 RELIABLE = "Reliable"
-_TEXT = {
+_STAT_TEXT = {
     "sd": (
         "Standard deviation of the reconstruction error. This error is identical in all"
         " blocks, so it is not part of the residuals of the linear model. Thermal and"
@@ -35,11 +35,13 @@ _TEXT = {
     "zTotal": ("z value, scaled by the ratio of tTotal to t", "1"),
 }
 FITTED = ("effect", "variance", "t", "z")
-_RELIABLE = (
+"""Statistics of the linear model, from which error maps are computed."""
+_RELIABLE_TEXTS = (
     "Active voxels with the highest t values (FDR .05 of z), selected so that at most 5 %"
     " of the voxels are expected to have the wrong sign",
     "Active voxels (FDR .05 of zTotal)",
 )
+"""Descriptions of reliable regions after narrow and after wide smoothing."""
 
 
 @frozen
@@ -48,18 +50,18 @@ class ErrorImages:
 
     `images`: maps by statistic. `active`: active voxels, without regard to the reconstruction
     error. `reliable`: voxels with a reliable sign. `reliable_text`: text on their selection.
-    `wrong`: probability of the wrong sign.
+    `wrong_sign`: probability of the wrong sign. All arrays are (X, Y, Z).
     """
 
     images: Mapping[str, Array]
     active: MaskArray
     reliable: MaskArray
     reliable_text: str
-    wrong: Array
+    wrong_sign: Array
 
     def compute_expected_wrong(self, region: MaskArray) -> float | None:
         """Return the expected share of voxels with the wrong sign; None if the region is empty."""
-        return float(self.wrong[region].mean()) if region.any() else None
+        return float(self.wrong_sign[region].mean()) if region.any() else None
 
 
 def is_wide(width: float, zooms: Sequence[float] | Array) -> bool:
@@ -72,7 +74,7 @@ def is_wide(width: float, zooms: Sequence[float] | Array) -> bool:
     zooms : Sequence[float] | Array
         Voxel size of the acquired grid (mm).
     """
-    return bool(width >= _WIDE * max(zooms[:2]))
+    return bool(width >= _MIN_WIDE_VOXELS * max(zooms[:2]))
 
 
 def error_images(
@@ -106,25 +108,25 @@ def error_images(
     from bids_sr.sr.prior_maps.posterior import wrong_sign_probability
 
     active = fdr_region(z, brain)[0]
-    total = variance + error
-    wrong = np.where(brain, wrong_sign_probability(effect, total), 0)
-    images = {"sd": np.sqrt(error), "wrongsign": wrong}
+    total_variance = variance + error
+    wrong_sign = np.where(brain, wrong_sign_probability(effect, total_variance), 0)
+    images = {"sd": np.sqrt(error), "wrongsign": wrong_sign}
     if is_wide:
-        reduced = np.sqrt(variance / np.where(total > 0, total, 1))
-        images |= {"tTotal": t * reduced, "zTotal": z * reduced}
-        reliable = fdr_region(z * reduced, brain)[0]
+        sd_ratio = np.sqrt(variance / np.where(total_variance > 0, total_variance, 1))
+        images |= {"tTotal": t * sd_ratio, "zTotal": z * sd_ratio}
+        reliable = fdr_region(z * sd_ratio, brain)[0]
     else:
-        reliable = reliable_region(t, wrong, active)
+        reliable = reliable_region(t, wrong_sign, active)
     return ErrorImages(
         images=images,
         active=active,
         reliable=reliable,
-        reliable_text=_RELIABLE[int(is_wide)],
-        wrong=wrong,
+        reliable_text=_RELIABLE_TEXTS[int(is_wide)],
+        wrong_sign=wrong_sign,
     )
 
 
-def maps_by_contrast(
+def iterate_contrasts(
     maps: Sequence[Derivative], width: float
 ) -> Iterator[tuple[str, dict[str, Derivative]]]:
     """Yield each contrast with its maps of the linear model, by statistic.
@@ -136,18 +138,16 @@ def maps_by_contrast(
     width : float
         Smoothing of the maps to select (FWHM, mm).
     """
-    by_contrast: dict[str, dict[str, Derivative]] = {}
+    maps_by_contrast: dict[str, dict[str, Derivative]] = {}
     for statmap in maps:
-        if (
-            statmap.entities["suffix"] == "statmap"
-            and as_number(statmap.sidecar["SmoothingFWHM"]) == width
-        ):
-            by_contrast.setdefault(statmap.entities["contrast"], {})[statmap.entities["stat"]] = (
-                statmap
-            )
-    return (
-        (name, by_stat) for name, by_stat in by_contrast.items() if by_stat.keys() >= set(FITTED)
-    )
+        entities = statmap.entities
+        if entities["suffix"] != "statmap":
+            continue
+        if as_number(statmap.sidecar["SmoothingFWHM"]) == width:
+            maps_by_contrast.setdefault(entities["contrast"], {})[entities["stat"]] = statmap
+    for contrast, maps_by_stat in maps_by_contrast.items():
+        if maps_by_stat.keys() >= set(FITTED):
+            yield contrast, maps_by_stat
 
 
 def describe_error_maps(
@@ -158,7 +158,7 @@ def describe_error_maps(
     The keys of `images` are statistics.
     """
     for stat, values in images.items():
-        text, units = _TEXT[stat]
+        text, units = _STAT_TEXT[stat]
         sidecar = {**effect.sidecar, "Description": text, "Units": units}
         derivative = Derivative(None, {**effect.entities, "stat": stat}, sidecar)
         yield values.astype(np.float32), derivative
@@ -171,12 +171,15 @@ def describe_reliable_region(
 
     The description of the region is `text`.
     """
-    labels = effect.entities["contrast"], effect.entities["desc"] + RELIABLE
-    kept_entities = {
-        key: name for key, name in effect.entities.items() if key not in ("contrast", "stat")
+    entities = {
+        key: label for key, label in effect.entities.items() if key not in ("contrast", "stat")
     }
-    entities = {**kept_entities, "label": labels[0], "desc": labels[1], "suffix": "mask"}
-    common = ("SkullStripped", "SourceSeries", "SmoothingFWHM", "Resolution")
-    shared_metadata = {key: effect.sidecar[key] for key in common if key in effect.sidecar}
-    metadata = {"Type": "ROI", "Description": text, "ThresholdLabel": RELIABLE}
-    return region.astype(np.uint8), Derivative(None, entities, {**shared_metadata, **metadata})
+    entities |= {
+        "label": effect.entities["contrast"],
+        "desc": effect.entities["desc"] + RELIABLE,
+        "suffix": "mask",
+    }
+    shared_keys = ("SkullStripped", "SourceSeries", "SmoothingFWHM", "Resolution")
+    metadata = {key: effect.sidecar[key] for key in shared_keys if key in effect.sidecar}
+    metadata |= {"Type": "ROI", "Description": text, "ThresholdLabel": RELIABLE}
+    return region.astype(np.uint8), Derivative(None, entities, metadata)

@@ -15,9 +15,11 @@ from bids_sr.evaluation.references import known_activation, make_half_reference,
 from bids_sr.evaluation.volume_scores import image_rows, volume_scores
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
+from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
+from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import columns_json
-from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask, Rows, Series
+from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows, Series
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.run_time import RunTime
 from bids_sr.series import MEASURED, RAW, get_kind
@@ -25,13 +27,13 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.steps.map_comparison import group_by_smoothing
 from bids_sr.steps.memory import EFFECTS
 
-UNSPLIT = (
+UNSPLIT_TEXT = (
     "The run had too few blocks for a split-half analysis, so the reproducibility of detail was"
     " not measured. "
 )
 """Methods text of a run without split halves, in place of the text of `compare_halves`."""
 N_BOOT = 1000
-_MOST_VOLUMES = 60
+_MAX_VOLUMES = 60
 """Largest number of evenly spaced volumes for scores of single images."""
 
 
@@ -72,7 +74,7 @@ def parse_widths(same_widths: Mapping[str, object] | None) -> dict[str, float]:
     }
 
 
-def run_effects(
+def make_run_effects(
     effects: Mapping[str, Path],
     comparison: EffectsComparison,
     same_widths: Mapping[str, object] | None = None,
@@ -81,8 +83,10 @@ def run_effects(
     """Return the effects of all series of a run with the settings of their comparison.
 
     `same_widths` are smoothing widths (FWHM, mm) by compared series; None for unknown widths.
+    Unsmoothed t maps of the acquired series among `maps` select active voxels.
     """
     mask = comparison.bold_mask_hr
+    unsmoothed_maps = group_by_smoothing(maps, ("t",)).get(0, {})
     return RunEffects(
         files=effects,
         contrasts=comparison.contrasts,
@@ -93,16 +97,17 @@ def run_effects(
         n_boot=comparison.n_boot,
         seed=comparison.random_seed,
         acquired_t={
-            contrast: sample_volume(
-                statmap.volume.data, statmap.volume.affine, mask.data.shape, mask.affine
-            )
-            for (contrast, _), statmap in group_by_smoothing(maps, ("t",))
-            .get(0, {})
-            .get(RAW, {})
-            .items()
+            contrast: _sample_map(t_map, mask)
+            for (contrast, _), t_map in unsmoothed_maps.get(RAW, {}).items()
         },
         same_widths=parse_widths(same_widths),
     )
+
+
+def _sample_map(statmap: Derivative, grid: Volume) -> Array:
+    """Return the values of a map on the grid of a volume."""
+    volume = statmap.volume
+    return sample_volume(volume.data, volume.affine, grid.data.shape, grid.affine)
 
 
 @step(makes="halves_figures", memory=EFFECTS)
@@ -127,12 +132,12 @@ def gather_fine_effects(
         random_seed=0,
         n_boot=0,
     )
-    run = run_effects(effects, comparison)
+    run = make_run_effects(effects, comparison)
     with threadpool_limits(1):
         return save_fine_effects(run, here / "fine_effects.npz")
 
 
-def _bands_text(factor: Factor) -> str:
+def _describe_bands(factor: Factor) -> str:
     """Return the spatial frequencies of a comparison in words."""
     if factor[2] == 1:
         return (
@@ -151,7 +156,7 @@ def describe_halves(factor: Factor, *, at_rest: bool) -> str:
     return (
         f"{blocks} were split into two halves for cross-validation. The effect in one half was"
         " compared with the effect in the measured high-resolution series in the other half, and"
-        f" vice versa. This comparison was performed {_bands_text(factor)}. Accuracy was"
+        f" vice versa. This comparison was performed {_describe_bands(factor)}. Accuracy was"
         " expressed as explained variance, 1 - E|e - T|^2 / E|T|^2, with the true effect T and"
         " the estimated effect e. Explained variance was corrected for noise in the measured"
         " series, which was estimated from the covariance between its halves. Confidence"
@@ -181,7 +186,7 @@ def compare_halves(
         Smoothing (mm) that gives the acquired series the smoothness of series of other programs,
         by name.
     """
-    run = run_effects(effects, comparison, same_widths, maps)
+    run = make_run_effects(effects, comparison, same_widths, maps)
     with threadpool_limits(1):
         return agreement_rows(run, make_half_reference)
 
@@ -190,8 +195,8 @@ def describe_known_activation(factor: Factor) -> str:
     """Return methods text of a comparison with known activation, without a measured series."""
     return (
         "Unsmoothed effects of the whole run were compared with known activation,"
-        f" {_bands_text(factor)}. Confidence intervals were computed by resampling blocks, with"
-        " the same samples for all series. "
+        f" {_describe_bands(factor)}. Confidence intervals were computed by resampling blocks,"
+        " with the same samples for all series. "
     )
 
 
@@ -215,27 +220,26 @@ def compare_with_truth(
     truth_maps : dict[str, Image] | None
         Known activation by contrast, on any grid in the frame of the mask.
     """
-    known = {name: (image.data, image.affine) for name, image in (truth_maps or {}).items()}
-    maps_by_width = group_by_smoothing(maps, ("t", "effect", "cc") if at_rest else ("t", "effect"))
-    hr_maps = {
-        width: {name: maps_by_series[name] for name in maps_by_series if name != RAW}
-        for width, maps_by_series in maps_by_width.items()
-    }
+    known_maps = {name: (image.data, image.affine) for name, image in (truth_maps or {}).items()}
+    hr_maps = group_by_smoothing(maps, ("t", "effect", "cc") if at_rest else ("t", "effect"))
+    for maps_by_series in hr_maps.values():
+        maps_by_series.pop(RAW, None)
     rows = reference_map_rows(
         hr_maps,
         lambda statmap: statmap.volume.data,
         comparison.contrasts,
         grid=comparison.bold_mask_hr,
         roi=comparison.roi_hr.data,
-        known=known,
+        known=known_maps,
     )
     if not effects:
         return rows
-    run = run_effects(effects, comparison, same_widths, maps)
+    run = make_run_effects(effects, comparison, same_widths, maps)
     with threadpool_limits(1):
-        return replace_rows(
-            rows, agreement_rows(run, make_map_reference, partial(known_activation, known=known))
+        effect_rows = agreement_rows(
+            run, make_map_reference, partial(known_activation, known=known_maps)
         )
+    return replace_rows(rows, effect_rows)
 
 
 @step(makes="truth_images", memory=EFFECTS, cost=RunTime(always=3.5))
@@ -251,11 +255,15 @@ def compare_images(
 
     The metrics are PSNR and SSIM inside the brain.
     """
-    readers = {
+    compared_series = {
         name: reader for name, reader in series.items() if get_kind(name) in ("baseline", "method")
     }
     scores = volume_scores(
-        readers, series[MEASURED], bold_mask_hr.data, n_dummy=n_dummy, max_volumes=_MOST_VOLUMES
+        compared_series,
+        series[MEASURED],
+        bold_mask_hr.data,
+        n_dummy=n_dummy,
+        max_volumes=_MAX_VOLUMES,
     )
     return image_rows(scores, seed=random_seed, n_boot=n_boot)
 

@@ -39,13 +39,10 @@ from bids_sr.steps import anatomy
 from bids_sr.steps.memory import SHOW_IN_TEMPLATE
 from bids_sr.steps.outlier_volumes import reasons_by_volume
 
-_OF_ANATOMY = Need(always=0.05, t1w=0.030, high=0.0)
+_ANATOMY_NEED = Need(always=0.05, t1w=0.030, high=0.0)
 
 
-@step(
-    makes=("t1w_preproc", "t1w_mask", "brain_facts"),
-    memory=_OF_ANATOMY,
-)
+@step(makes=("t1w_preproc", "t1w_mask", "brain_facts"), memory=_ANATOMY_NEED)
 def import_anatomy(t1w_file: File, given_t1w_mask: File) -> tuple[Image, Mask, Facts]:
     """Copy anatomical images to uncompressed images with unchanged values.
 
@@ -59,13 +56,13 @@ def import_anatomy(t1w_file: File, given_t1w_mask: File) -> tuple[Image, Mask, F
     tuple[Image, Mask, Facts]
         Both images; and metrics of the mask, with doubts about its plausibility.
     """
-    t1w, mask = load(t1w_file), load(given_t1w_mask)
-    inside = mask.like(mask.data > 0.5)
-    check = check_brain(volume_ml(inside.data, mask.affine))
-    return t1w, inside, anatomy.warn_of_doubts(check)
+    mask = load(given_t1w_mask)
+    brain = mask.like(mask.data > 0.5)
+    brain_facts = check_brain(volume_ml(brain.data, brain.affine))
+    return load(t1w_file), brain, anatomy.warn_of_doubts(brain_facts)
 
 
-@step(makes=("t1w_dseg", "t1w_tpms"), memory=_OF_ANATOMY)
+@step(makes=("t1w_dseg", "t1w_tpms"), memory=_ANATOMY_NEED)
 def import_tissues(
     t1w_preproc: Image, given_tpms: Sequence[File], given_t1w_dseg: File | None = None
 ) -> tuple[Image, list[Image]]:
@@ -73,13 +70,13 @@ def import_tissues(
 
     Missing labels are derived from the probabilities.
     """
-    maps = [load(path) for path in given_tpms]
+    tpms = [load(path) for path in given_tpms]
     labels = (
         np.round(load(given_t1w_dseg).data).astype(np.uint8)
         if given_t1w_dseg
-        else label_tissues(np.stack([image.data for image in maps]))
+        else label_tissues(np.stack([image.data for image in tpms]))
     )
-    return Volume(labels, t1w_preproc.affine), maps
+    return Volume(labels, t1w_preproc.affine), tpms
 
 
 @step(
@@ -101,8 +98,8 @@ def show_in_template(
     and `given_std2t1w_xfm` resamples template images to the T1w image.
     """
     grid = empty_grid_2mm(template)
-    std_t1w = Volume(apply(t1w_preproc, grid, [given_t1w2std_xfm], seed=random_seed), grid.affine)
-    return given_t1w2std_xfm, given_std2t1w_xfm, std_t1w
+    std_t1w = apply(t1w_preproc, grid, [given_t1w2std_xfm], seed=random_seed)
+    return given_t1w2std_xfm, given_std2t1w_xfm, Volume(std_t1w, grid.affine)
 
 
 def describe_motion(origin: str, *, rebuilt: bool) -> str:
@@ -111,14 +108,14 @@ def describe_motion(origin: str, *, rebuilt: bool) -> str:
     `origin` is the name of the program with its version. `rebuilt` is True if transforms are
     computed from motion parameters in its confounds.
     """
-    imported = (
+    imported_text = (
         "the head-motion parameters (converted to transforms from the six parameters reported by"
         " MCFLIRT)"
         if rebuilt
         else "the head-motion transforms"
     )
     return (
-        f"For each run, {imported} were taken from {origin} [@fmriprep]. Volumes were not"
+        f"For each run, {imported_text} were taken from {origin} [@fmriprep]. Volumes were not"
         " resampled at this stage. The boldref was computed as the mean of the steady-state"
         " volumes after applying these transforms."
     )
@@ -151,7 +148,14 @@ def import_motion(
         Rigid transforms of boldref points to points of each volume; six motion parameters (mm,
         rad) and an empty residual, one row per volume; and the boldref in signal units of the run.
     """
-    return _import_transforms(bold, given_hmc_xfms, distortion, n_dummy, outliers, given_boldref)
+    return _import_transforms(
+        bold,
+        given_hmc_xfms,
+        boldref=given_boldref,
+        distortion=distortion,
+        outliers=outliers,
+        n_dummy=n_dummy,
+    )
 
 
 @step(makes=("hmc_xfms", "motion", "boldref"))
@@ -187,37 +191,41 @@ def rebuild_motion(
         reorder(uncorrected_mean, to_file_order),
         reorder_affine(bold.affine, to_file_order),
     )
-    return _import_transforms(bold, matrices, distortion, n_dummy, outliers)
+    return _import_transforms(
+        bold, matrices, distortion=distortion, outliers=outliers, n_dummy=n_dummy
+    )
 
 
 def _import_transforms(
     bold: SeriesReader,
     matrices: Array,
-    warp: Distortion | None,
-    n_dummy: int,
+    *,
+    boldref: Volume | None = None,
+    distortion: Distortion | None,
     outliers: Facts | None,
-    reference: Volume | None = None,
+    n_dummy: int,
 ) -> tuple[Transforms, Table, Image]:
+    """Return transforms, motion parameters and boldref, as described in `import_motion`."""
     if len(matrices) != bold.shape[3]:
         raise ValueError(
             f"{bold.path}: found head-motion transforms for {len(matrices)} volumes;"
             f" expected {bold.shape[3]}, the number of volumes in the run"
         )
     matrices = _replace_transforms(matrices, list(reasons_by_volume(outliers)), n_dummy)
-    if reference is None:
-        mean = average_realigned_volumes(bold, matrices, n_dummy=n_dummy, distortion=warp)
-        reference = Volume(mean, bold.affine, bold.header)
-    motion = precomputed_motion(matrices, brain_mask(reference.data, bold.affine), bold.affine)
+    if boldref is None:
+        mean = average_realigned_volumes(bold, matrices, n_dummy=n_dummy, distortion=distortion)
+        boldref = Volume(mean, bold.affine, bold.header)
+    motion = precomputed_motion(matrices, brain_mask(boldref.data, bold.affine), bold.affine)
     table = motion_table(motion.params, np.full(len(matrices), np.nan))
-    return motion.matrices, table, reference
+    return motion.matrices, table, boldref
 
 
 def _replace_transforms(matrices: Array, outliers: Sequence[int], n_dummy: int) -> Array:
     """Return transforms (T, 4, 4) that give outlier volumes the nearest other transform."""
-    source = np.arange(len(matrices))
+    source_volumes = np.arange(len(matrices))
     for volume, weights in interpolation_weights(outliers, len(matrices), n_dummy).items():
-        source[volume] = max(weights, key=weights.__getitem__)
-    return matrices[source]
+        source_volumes[volume] = max(weights, key=weights.__getitem__)
+    return matrices[source_volumes]
 
 
 def describe_distortion(origin: str) -> str:
@@ -253,9 +261,17 @@ def field_to_shift(
     phase_encoding : str
         Phase-encoding direction as in BIDS, such as ``j-``.
     """
-    field, xfm, (x, y, z, _) = load(fieldmap), invert(boldref2fmap_xfm[0]), bold.shape
+    field = load(fieldmap)
+    fmap2boldref = invert(boldref2fmap_xfm[0])
+    nx, ny, nz, _ = bold.shape
     return distortion_from_field_map(
-        field.data, field.affine, xfm, (x, y, z), bold.affine, phase_encoding, readout
+        field.data,
+        field.affine,
+        fmap2boldref,
+        (nx, ny, nz),
+        bold.affine,
+        phase_encoding,
+        readout,
     )
 
 
@@ -286,14 +302,12 @@ def import_mask(
     `given_bold_mask` is on the grid of the run, with axes in any order.
     """
     mask = load_like(given_bold_mask, boldref)
-    inside = mask.data > 0.5
-    if inside.shape != boldref.data.shape or not inside.any():
+    brain = mask.data > 0.5
+    if brain.shape != boldref.data.shape or not brain.any():
         raise ValueError(f"{given_bold_mask}: the mask is empty or is not on the grid of the run")
-    shape, affine = hr_grid(inside.shape, mask.affine, factor)
-    high = (
-        sample_volume(inside.astype(np.float32), mask.affine, shape, affine, None, order=1) >= 0.5
-    )
-    return mask.like(inside), Volume(high, affine), {"mask_source": origin}
+    shape, affine = hr_grid(brain.shape, mask.affine, factor)
+    fraction = sample_volume(brain.astype(np.float32), mask.affine, shape, affine, order=1)
+    return mask.like(brain), Volume(fraction >= 0.5, affine), {"mask_source": origin}
 
 
 def describe_confounds(origin: str) -> str:

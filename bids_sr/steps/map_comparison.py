@@ -15,9 +15,12 @@ from bids_sr.pipeline.step import step
 from bids_sr.run_time import RunTime
 from bids_sr.series import RAW
 
-_COMPARED = ("cc", "effect", "t", "z")
+_COMPARED_STATS = ("cc", "effect", "t", "z")
 """Statistics of the maps that tables compare."""
 _MapsBySmoothing = dict[float, dict[str, dict[tuple[str, str], Derivative]]]
+"""Maps by smoothing width (FWHM, mm), series, and (contrast, statistic)."""
+SortedMaps = dict[tuple[str, str, float], dict[str, Derivative]]
+"""Maps by (contrast, statistic or region kind, FWHM in mm), and by series."""
 
 
 def group_by_smoothing(maps: Iterable[Derivative], stats: Collection[str]) -> _MapsBySmoothing:
@@ -26,21 +29,21 @@ def group_by_smoothing(maps: Iterable[Derivative], stats: Collection[str]) -> _M
     Regions are skipped.
     """
     maps_by_width: _MapsBySmoothing = {}
-    for (contrast, stat, fwhm_mm), maps_by_series in sort_maps_of_run(maps)[0].items():
-        for series, statmap in maps_by_series.items() if stat in stats else ():
+    statmaps, _ = sort_maps_of_run(maps)
+    for (contrast, stat, fwhm_mm), maps_by_series in statmaps.items():
+        if stat not in stats:
+            continue
+        for series, statmap in maps_by_series.items():
             maps_by_width.setdefault(fwhm_mm, {}).setdefault(series, {})[contrast, stat] = statmap
     return maps_by_width
 
 
-_Sorted = dict[tuple[str, str, float], dict[str, Derivative]]
-
-
-def sort_maps_of_run(maps: Iterable[Derivative]) -> tuple[_Sorted, _Sorted]:
+def sort_maps_of_run(maps: Iterable[Derivative]) -> tuple[SortedMaps, SortedMaps]:
     """Return maps and regions of a run by series; maps in other spaces are skipped.
 
     Maps are by contrast, statistic and FWHM (mm), and regions by contrast, kind and FWHM.
     """
-    stats, regions = _Sorted(), _Sorted()
+    stats, regions = SortedMaps(), SortedMaps()
     for derivative in maps:
         entities, sidecar = derivative.entities, derivative.sidecar
         if entities.get("space"):
@@ -48,27 +51,27 @@ def sort_maps_of_run(maps: Iterable[Derivative]) -> tuple[_Sorted, _Sorted]:
         series = str(sidecar["SourceSeries"])
         fwhm_mm = as_number(sidecar["SmoothingFWHM"])
         if entities["suffix"] == "statmap":
-            stats.setdefault((entities["contrast"], entities["stat"], fwhm_mm), {})[series] = (
-                derivative
-            )
+            key = entities["contrast"], entities["stat"], fwhm_mm
+            stats.setdefault(key, {})[series] = derivative
         elif entities["suffix"] == "mask":
-            region = str(sidecar["ThresholdLabel"])
-            regions.setdefault((entities["label"], region, fwhm_mm), {})[series] = derivative
+            key = entities["label"], str(sidecar["ThresholdLabel"]), fwhm_mm
+            regions.setdefault(key, {})[series] = derivative
     return stats, regions
 
 
-COMPARED_MAPS = (
+MAP_COMPARISON_TEXT = (
     "For comparisons between series, maps of the acquired series were resampled to the"
     " high-resolution grid with cubic spline interpolation. "
 )
 """Methods text of `compare_maps`."""
 
 
-def _cost_of_comparison(contrasts: Contrasts) -> RunTime:
+def _estimate_comparison_cost(contrasts: Contrasts) -> RunTime:
+    """Return the processor time of `compare_maps`, which depends on the number of contrasts."""
     return RunTime(always=1.5, high=0.6 * count_mapped(contrasts))
 
 
-@step(makes=("activation", "activation_columns"), cost=_cost_of_comparison)
+@step(makes=("activation", "activation_columns"), cost=_estimate_comparison_cost)
 def compare_maps(
     maps: list[Map],
     map_metrics: list[Rows],
@@ -91,12 +94,13 @@ def compare_maps(
     }
     compared_contrasts = {name: contrasts[name] for name in contrasts if name in mapped_contrasts}
     rows = [row for table in map_metrics for row in table]
-    for fwhm_mm, maps_by_series in group_by_smoothing(maps, _COMPARED).items():
-        if raw := {
+    for fwhm_mm, maps_by_series in group_by_smoothing(maps, _COMPARED_STATS).items():
+        acquired_maps = {
             key: statmap.volume.data for key, statmap in maps_by_series.get(RAW, {}).items()
-        }:
+        }
+        if acquired_maps:
             rows += raised_rows(
-                raw,
+                acquired_maps,
                 compared_contrasts,
                 parse_thresholds(thresholds),
                 acquired=bold_mask,

@@ -14,7 +14,7 @@ from bids_sr.run_time import RunTime
 from bids_sr.spatial.outlier_volumes import find_outlier_volumes, interpolation_weights
 
 _LOGGER = logging.getLogger(__name__)
-VOLUMES, REASONS = "OutlierVolumes", "OutlierVolumesReason"
+_VOLUMES_KEY, _REASONS_KEY = "OutlierVolumes", "OutlierVolumesReason"
 """Keys of the facts on outlier volumes, which are also the keys of sidecars."""
 
 
@@ -24,7 +24,7 @@ def reasons_by_volume(outliers: Mapping[str, object] | None) -> dict[int, str]:
     `outliers` are the facts of `replace_outliers`; None if outliers were not searched.
     """
     facts = outliers or {}
-    volumes, reasons = facts.get(VOLUMES, []), facts.get(REASONS, [])
+    volumes, reasons = facts.get(_VOLUMES_KEY, []), facts.get(_REASONS_KEY, [])
     assert isinstance(volumes, list)
     assert isinstance(reasons, list)
     return {int(volume): str(reason) for volume, reason in zip(volumes, reasons, strict=True)}
@@ -60,10 +60,10 @@ def replace_outliers(acquired: Series, here: Path = HERE, *, n_dummy: int) -> tu
         outliers_text[0].upper() + outliers_text[1:],
     )
     facts: Facts = {
-        VOLUMES: [outlier.volume for outlier in outliers],
-        REASONS: [outlier.reason for outlier in outliers],
+        _VOLUMES_KEY: [outlier.volume for outlier in outliers],
+        _REASONS_KEY: [outlier.reason for outlier in outliers],
     }
-    return _replace(acquired, facts, here, n_dummy), facts
+    return _interpolate_outliers(acquired, facts, here, n_dummy), facts
 
 
 @step(makes="bold", cost=RunTime(volumes=0.004))
@@ -74,10 +74,10 @@ def replace_same_volumes(
 
     `outliers` are the facts of `replace_outliers`.
     """
-    return _replace(acquired, outliers, here, n_dummy) if outliers else acquired
+    return _interpolate_outliers(acquired, outliers, here, n_dummy) if outliers else acquired
 
 
-def _replace(acquired: Series, outliers: Facts, here: Path, n_dummy: int) -> Series:
+def _interpolate_outliers(acquired: Series, outliers: Facts, here: Path, n_dummy: int) -> Series:
     """Write a copy of a series with interpolated outlier volumes."""
     weights = interpolation_weights(list(reasons_by_volume(outliers)), acquired.shape[3], n_dummy)
     combine_volumes(acquired, here / "replaced.nii", weights)
@@ -102,12 +102,11 @@ def describe_outliers(folders: Sequence[Path] = (), unfinished: int = 0) -> str:
         return _SEARCH_TEXT
     if not any(counts):
         return f"{_SEARCH_TEXT} No such volume was found."
-    numbers = enumerate_words([f"{count}" for count in counts])
-    result_text = (
-        f"{counts[0]} volume{'s were' if counts[0] > 1 else ' was'} found"
-        if len(counts) == 1
-        else f"In the {len(counts)} runs, {numbers} volumes were found"
-    )
+    if len(counts) == 1:
+        result_text = f"{counts[0]} volume{'s were' if counts[0] > 1 else ' was'} found"
+    else:
+        numbers = enumerate_words([f"{count}" for count in counts])
+        result_text = f"In the {len(counts)} runs, {numbers} volumes were found"
     return (
         f"{_SEARCH_TEXT} {result_text}. These volumes were excluded from all models by one"
         " regressor per volume. In the series, they were replaced by linear interpolation in"

@@ -29,28 +29,24 @@ SERIES_MEAN_SIDECAR = {
     "SkullStripped": False,
     "Description": "mean of the steady-state volumes of the preprocessed BOLD series",
 }
-_IN_SPACE = "grid of the preprocessed BOLD series in this space"
+_SPACE_RESOLUTION = "grid of the preprocessed BOLD series in this space"
 SPACE_BOLDREF_SIDECAR = {
     "Description": (
         "mean of the steady-state volumes of the super-resolved series, resampled to this space"
         " by a second interpolation"
     ),
-    "Resolution": _IN_SPACE,
+    "Resolution": _SPACE_RESOLUTION,
 }
 SPACE_MASK_SIDECAR = {
     "Description": (
         "brain mask of the super-resolved series, restricted to the field of view of the run"
     ),
     "Type": "Brain",
-    "Resolution": _IN_SPACE,
+    "Resolution": _SPACE_RESOLUTION,
 }
 
 
-@step(
-    makes="series_mean",
-    memory=Need(always=0.03, high=0.02),
-    cost=RunTime(volumes=0.005),
-)
+@step(makes="series_mean", memory=Need(always=0.03, high=0.02), cost=RunTime(volumes=0.005))
 def average_series(series: Series, *, n_dummy: int) -> Image:
     """Average the steady-state volumes of a series on its own grid.
 
@@ -75,10 +71,9 @@ def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
 )
 def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
     """Label tissue probabilities as gray matter, white matter and CSF, in this order."""
-    entities = ({"label": tissue, "suffix": "probseg"} for tissue in _TISSUES)
     return [
-        Derivative(probability, entity)
-        for probability, entity in zip(t1w_tpms, entities, strict=True)
+        Derivative(probability, {"label": tissue, "suffix": "probseg"})
+        for probability, tissue in zip(t1w_tpms, _TISSUES, strict=True)
     ]
 
 
@@ -90,12 +85,13 @@ def show_in_space(
 
     Voxels outside the field of view of the run are 0 and not in the mask.
     """
-    mask, affine = bold_mask_hr.data, bold_mask_hr.affine
-    resampled = space_grid.sample_volume(spline_coefficients(series_mean.data), series_mean.affine)
-    (brain,) = space_grid.resample_maps([(mask.astype(np.float32), False)], mask, affine)
-    return Volume(space_grid.to_volume(resampled), space_grid.affine), Volume(
-        brain >= 0.5, space_grid.affine
+    mask = bold_mask_hr.data
+    mean = space_grid.sample_volume(spline_coefficients(series_mean.data), series_mean.affine)
+    (brain_fraction,) = space_grid.resample_maps(
+        [(mask.astype(np.float32), False)], mask, bold_mask_hr.affine
     )
+    space_boldref = Volume(space_grid.to_volume(mean), space_grid.affine)
+    return space_boldref, Volume(brain_fraction >= 0.5, space_grid.affine)
 
 
 @step(makes="space_t1w_mask", memory=TO_TEMPLATE, cost=RunTime(always=1.0))
@@ -121,4 +117,5 @@ def mask_in_template(
     shape, affine = resolution_grid or (template.data.shape, template.affine)
     grid = Volume(np.zeros(shape, dtype=np.float32), affine)
     brain = t1w_mask.like(t1w_mask.data.astype(np.float32))
-    return Volume(apply(brain, grid, [t1w2std_xfm], seed=random_seed) >= 0.5, affine)
+    brain_fraction = apply(brain, grid, [t1w2std_xfm], seed=random_seed)
+    return Volume(brain_fraction >= 0.5, affine)

@@ -1,9 +1,10 @@
 """Reconstruction error of effect maps: coverage of intervals, error maps and reliable regions."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
@@ -11,14 +12,17 @@ from scipy import ndimage
 from bids_sr.evaluation.detail_support import COVERAGE, permits_reliable
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
-from bids_sr.glm.block_effects import block_effects
+from bids_sr.frozen import frozen
+from bids_sr.glm.activation_maps import ActivationMaps
+from bids_sr.glm.block_effects import Effects, block_effects
 from bids_sr.glm.blocks import BlockDesign, TooFewBlocks
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.smoothing import smooth
 from bids_sr.glm.temporal_regressors import time_column_names
 from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.grids import Factor
-from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow, metric_rows
 from bids_sr.pipeline.artifacts import (
     Derivative,
@@ -36,6 +40,7 @@ from bids_sr.series import MEASURED
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.matrices import ResolutionError
+from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.prior_maps.temporal_components import (
     SeriesError,
@@ -43,24 +48,30 @@ from bids_sr.sr.prior_maps.temporal_components import (
     open_uncompressed,
 )
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.steps.activation import map_contrasts
-from bids_sr.steps.calibration_run import Calibration, calibration_exemplars
+from bids_sr.steps.activation import map_contrasts, write_map
+from bids_sr.steps.calibration_run import Calibration, get_patterns
 from bids_sr.steps.error_maps import (
     FITTED,
     describe_error_maps,
     describe_reliable_region,
     error_images,
     is_wide,
-    maps_by_contrast,
+    iterate_contrasts,
 )
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.memory import MAPS, VARIANCE
 from bids_sr.steps.outlier_volumes import reasons_by_volume
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bids_sr.sr.prior_maps.lower_resolution_errors import DownsampledReconstruction
+
 _LOGGER = logging.getLogger(__name__)
+_Z_95 = 1.96  # standard deviations, half width of a 95 % interval
 
 
-CHECKED_INTERVALS = (
+INTERVAL_TEST_TEXT = (
     "To test the coverage of the confidence intervals of super-resolved effects, the run was"
     " downsampled by the super-resolution factor and reconstructed with variance maps"
     " estimated at the lower resolution. The reconstructed effects were then compared with"
@@ -114,40 +125,28 @@ def check_intervals(
     from nibabel.affines import apply_affine
     from threadpoolctl import threadpool_limits
 
-    from bids_sr.sr.prior_maps.calibration_fit import read_calibration
-    from bids_sr.sr.prior_maps.fit_variance import make_short_recipe
     from bids_sr.sr.prior_maps.lower_resolution_errors import errors_below
-    from bids_sr.sr.prior_maps.posterior import effect_scale
 
     model = load_model(model_file)
     recipe = model.recipe
     if not (isinstance(recipe, VarianceRecipe) and recipe.fwhm and was_applied(model.card.json)):
         return []
-    middle = apply_affine(preproc.affine, np.argwhere(bold_mask.data).mean(0))
+    brain_center = apply_affine(preproc.affine, np.argwhere(bold_mask.data).mean(0))
     design = _block_design(linear_model.inputs, preproc)
-    exemplars = None if calibration is None else calibration_exemplars(calibration)
-    weight, correction = read_calibration(model.card.json.get("held_out"))
-    patterns = None
+    acquired = None
     try:
-        if weight:
-            if exemplars is None or correction is None:
-                raise SeriesError("the calibration run of the model is not available")
-            recipe = make_short_recipe(recipe)
-            patterns = exemplars.downsample(
-                bold_mask.data.shape,
-                preproc.affine,
-                factor,
-                correction,
-            )
+        recipe, patterns, weight = _downsample_calibration(
+            recipe, model.card, calibration, preproc, factor
+        )
         with threadpool_limits(omp_nthreads), open_uncompressed(preproc.path, here) as reader:
-            below = errors_below(
+            reconstruction = errors_below(
                 reader,
                 bold_mask.data,
                 factor,
                 recipe,
                 here,
                 n_dummy=linear_model.inputs.n_dummy,
-                nuisance=motion_regressors(hmc_xfms, middle),
+                nuisance=motion_regressors(hmc_xfms, brain_center),
                 excluded=list(reasons_by_volume(outliers)),
                 seed=random_seed,
                 patterns=patterns,
@@ -158,61 +157,159 @@ def check_intervals(
     except (SeriesError, ResolutionError) as error:
         _LOGGER.warning("%s: the confidence intervals could not be tested: %s", series_name, error)
         return []
+    maps = _map_reconstruction(
+        reconstruction,
+        linear_model,
+        design,
+        series_name=series_name,
+        smoothing=smoothing,
+        here=here,
+    )
     rows: list[MetricRow] = []
-    maps = {}
-    for path, mask, widths in (
-        (below.low, below.low_mask, sorted({0.0, *smoothing})),
-        (below.errors, below.mask, [0.0]),
-    ):
-        with SeriesReader(path) as reader:
-            fits = map_contrasts(
-                reader, mask, linear_model, here, kinds=("glm",), smoothing=widths
-            )
-            maps[path] = fits, reader.zooms, reader.affine
-            if design is not None and path == below.errors:
-                errors = block_effects(reader, mask, design, series=series_name)
-        path.unlink()
-    (low_fits, zooms, low_affine), (error_fits, _, _) = maps[below.low], maps[below.errors]
-    if design is not None:
-        acquired = replace(
-            acquired,
-            betas=acquired.betas[below.window],
-            mean=acquired.mean[below.window],
-            mask=below.mask,
-            affine=errors.affine,
-        )
+    if acquired is not None and maps.block_errors is not None:
         rows += iterate_tested_detail(
-            replace(errors, betas=acquired.betas + errors.betas),
-            acquired,
-            {
-                width: {
-                    name: sample_volume(values, low_affine, below.mask.shape, acquired.affine)
-                    for (name, stat), values in fit.maps.items()
-                    if stat == "t"
-                }
-                for width, fit in low_fits.items()
-            },
+            replace(
+                maps.block_errors,
+                betas=acquired.betas[reconstruction.window] + maps.block_errors.betas,
+            ),
+            replace(
+                acquired,
+                betas=acquired.betas[reconstruction.window],
+                mean=acquired.mean[reconstruction.window],
+                mask=reconstruction.mask,
+                affine=maps.block_errors.affine,
+            ),
+            maps.upsample_t(reconstruction.mask.shape, maps.block_errors.affine),
             linear_model.contrasts,
             (factor[0], factor[1], 1.0),
         )
-    low_maps, error_maps = low_fits[0.0].maps, error_fits[0.0].maps
-    for name in dict.fromkeys(contrast for contrast, _ in error_maps):
-        scale = effect_scale(
-            low_maps[name, "effect"],
-            low_maps[name, "variance"],
-            below.power,
-            below.low_mask,
-            zooms,
+    return [*rows, *_coverage_rows(series_name, reconstruction, maps)]
+
+
+@frozen
+class _ReconstructionMaps:
+    """Maps of a downsampled run and of the errors of its reconstruction.
+
+    `low_fits`: maps of the downsampled run by smoothing (FWHM, mm). `low_zooms`, `low_affine`:
+    voxel sizes (mm) and voxel-to-world matrix of their grid. `error_maps`: unsmoothed maps of the
+    errors by contrast and statistic. `block_errors`: errors of the block effects; None if the run
+    has no two halves.
+    """
+
+    low_fits: Mapping[float, ActivationMaps]
+    low_zooms: Sequence[float]
+    low_affine: Array
+    error_maps: Mapping[tuple[str, str], Array]
+    block_errors: Effects | None
+
+    def upsample_t(self, shape: Sequence[int], affine: Array) -> dict[float, dict[str, Float32]]:
+        """Return the t maps of the downsampled run on another grid, by smoothing and contrast."""
+        return {
+            width: {
+                contrast: sample_volume(values, self.low_affine, shape, affine)
+                for (contrast, stat), values in fit.maps.items()
+                if stat == "t"
+            }
+            for width, fit in self.low_fits.items()
+        }
+
+
+def _map_reconstruction(
+    reconstruction: "DownsampledReconstruction",
+    linear_model: LinearModel,
+    design: BlockDesign | None,
+    *,
+    series_name: str,
+    smoothing: Sequence[float],
+    here: Path,
+) -> _ReconstructionMaps:
+    """Map a downsampled run and the errors of its reconstruction, and remove their files."""
+    with SeriesReader(reconstruction.low) as reader:
+        low_zooms, low_affine = reader.zooms, reader.affine
+        low_fits = map_contrasts(
+            reader,
+            reconstruction.low_mask,
+            linear_model,
+            here,
+            kinds=("glm",),
+            smoothing=sorted({0.0, *smoothing}),
         )
-        variance = _interpolate_to(scale, below.mask.shape) * below.error_power
-        total = (variance + error_maps[name, "variance"])[below.mask]
-        inside = np.square(error_maps[name, "effect"][below.mask]) < 1.96**2 * total
+    reconstruction.low.unlink()
+    block_errors = None
+    with SeriesReader(reconstruction.errors) as reader:
+        error_fits = map_contrasts(
+            reader, reconstruction.mask, linear_model, here, kinds=("glm",), smoothing=[0.0]
+        )
+        if design is not None:
+            block_errors = block_effects(reader, reconstruction.mask, design, series=series_name)
+    reconstruction.errors.unlink()
+    return _ReconstructionMaps(
+        low_fits=low_fits,
+        low_zooms=low_zooms,
+        low_affine=low_affine,
+        error_maps=error_fits[0.0].maps,
+        block_errors=block_errors,
+    )
+
+
+def _downsample_calibration(
+    recipe: VarianceRecipe,
+    card: ModelCard,
+    calibration: Calibration | None,
+    preproc: SeriesReader,
+    factor: Factor,
+) -> tuple[VarianceRecipe, "Tensor | None", float]:
+    """Return recipe, patterns and their weight for the prior at half the resolution.
+
+    Without calibration of the model, the recipe is unchanged and the patterns are None. A
+    `SeriesError` is raised if the calibration run of the model is not available.
+    """
+    from bids_sr.sr.prior_maps.calibration_fit import read_calibration
+    from bids_sr.sr.prior_maps.fit_variance import make_short_recipe
+
+    calibration_patterns = get_patterns(calibration)
+    weight, correction = read_calibration(card.json.get("held_out"))
+    if not weight:
+        return recipe, None, weight
+    if calibration_patterns is None or correction is None:
+        raise SeriesError("the calibration run of the model is not available")
+    low_patterns = calibration_patterns.downsample(
+        preproc.shape[:3], preproc.affine, factor, correction
+    )
+    return make_short_recipe(recipe), low_patterns, weight
+
+
+def _coverage_rows(
+    series_name: str,
+    reconstruction: "DownsampledReconstruction",
+    maps: _ReconstructionMaps,
+) -> list[MetricRow]:
+    """Return the fraction of voxels whose error is within the 95 % interval, by contrast.
+
+    The power of the samples from the prior and the masks are taken from `reconstruction`.
+    """
+    from bids_sr.sr.prior_maps.posterior import effect_scale
+
+    rows = []
+    mask = reconstruction.mask
+    low_maps, error_maps = maps.low_fits[0.0].maps, maps.error_maps
+    for contrast in dict.fromkeys(contrast for contrast, _ in error_maps):
+        scale = effect_scale(
+            low_maps[contrast, "effect"],
+            low_maps[contrast, "variance"],
+            reconstruction.power,
+            reconstruction.low_mask,
+            maps.low_zooms,
+        )
+        variance = _interpolate_to(scale, mask.shape) * reconstruction.error_power
+        total_variance = (variance + error_maps[contrast, "variance"])[mask]
+        is_covered = np.square(error_maps[contrast, "effect"][mask]) < _Z_95**2 * total_variance
         rows += metric_rows(
             series_name,
-            {COVERAGE: float(inside.mean())},
+            {COVERAGE: float(is_covered.mean())},
             region="brain",
-            contrast=name,
-            n=int(inside.size),
+            contrast=contrast,
+            n=int(is_covered.size),
         )
     return rows
 
@@ -229,7 +326,7 @@ def _block_design(inputs: DesignInputs, series: SeriesReader) -> BlockDesign | N
 
 def _interpolate_to(scale: Array, shape: Sequence[int]) -> Float32:
     """Interpolate a map on the acquired grid linearly to the shape of a higher-resolution grid."""
-    ratio = [n / m for n, m in zip(shape, scale.shape, strict=True)]
+    ratio = [n / n_acquired for n, n_acquired in zip(shape, scale.shape, strict=True)]
     zoomed: Float32 = ndimage.zoom(scale, ratio, order=1, mode="nearest", grid_mode=True)
     return zoomed
 
@@ -292,61 +389,89 @@ def measure_error(
     """
     if error_draws is None or acquired_draws is None:
         return [], []
-    from bids_sr.sr.prior_maps.posterior import effect_scale
-
-    brain, coarse, zooms = mask.data, bold_mask.data, bold_mask.zooms
-    narrowest = min(smoothing)
-    # if super-resolution makes slices thinner, the samples are taken from the thin slice at the
-    # center of each acquired slice
-    thinner = brain.shape[2] / coarse.shape[2]
-    centers = ((np.arange(coarse.shape[2]) + 0.5) * thinner).astype(int)
-    in_plane = bounding_box(coarse)[:2]
-    power = _mean_square(acquired_draws, narrowest, (*in_plane, slice(None)))[..., centers]
-    scales = {}
-    for name, acquired in maps_by_contrast(acquired_maps, narrowest):
-        effect, variance = (acquired[stat].volume.data for stat in ("effect", "variance"))
-        scales[name] = _interpolate_to(
-            effect_scale(effect, variance, power, coarse, zooms.tolist()), brain.shape
-        )
+    brain = mask.data
+    scales = _scale_by_contrast(
+        acquired_maps, acquired_draws, bold_mask, min(smoothing), brain.shape
+    )
     error_maps: list[Derivative] = []
     rows: list[MetricRow] = list(coverage_rows)
     box = bounding_box(brain)
     for width in smoothing:
-        unit = _mean_square(error_draws, width, box)
-        for name, fitted_maps in maps_by_contrast(maps, width):
+        unit_variance = _mean_square(error_draws, width, box)
+        for contrast, fitted_maps in iterate_contrasts(maps, width):
             effect, variance, t, z = (fitted_maps[stat].volume.data for stat in FITTED)
             # The scale is averaged with the square of the smoothing kernel, which approximates the
             # smoothing of scaled samples.
-            scale = smooth(scales[name], mask.zooms.tolist(), width / 2**0.5)
+            scale = smooth(scales[contrast], mask.zooms.tolist(), width / 2**0.5)
             error = error_images(
                 effect=effect,
                 variance=variance,
                 t=t,
                 z=z,
-                error=np.where(brain, scale * unit, 0),
+                error=np.where(brain, scale * unit_variance, 0),
                 brain=brain,
-                is_wide=is_wide(width, zooms),
+                is_wide=is_wide(width, bold_mask.zooms),
             )
             effect_map = fitted_maps["effect"]
-            results = list(describe_error_maps(error.images, effect_map))
+            described_maps = list(describe_error_maps(error.images, effect_map))
             regions = {"fdr": error.active}
-            if permits_reliable(coverage_rows, series_name, name, width):
+            if permits_reliable(coverage_rows, series_name, contrast, width):
                 regions["reliable"] = error.reliable
-                results.append(
+                described_maps.append(
                     describe_reliable_region(error.reliable, effect_map, error.reliable_text)
                 )
-            for values, derivative in results:
-                save_image(values, mask.affine, path := here / f"{derivative.name}.nii")
-                error_maps.append(Derivative(path, derivative.entities, derivative.sidecar))
+            error_maps += [
+                write_map(values, mask.affine, derivative, here)
+                for values, derivative in described_maps
+            ]
             for threshold, region in regions.items():
                 metrics = {
                     "expected_wrong": error.compute_expected_wrong(region),
                     "voxels": int(region.sum()),
                 }
                 rows += metric_rows(
-                    series_name, metrics, threshold=threshold, contrast=name, fwhm_mm=width
+                    series_name, metrics, threshold=threshold, contrast=contrast, fwhm_mm=width
                 )
     return error_maps, rows
+
+
+def _scale_by_contrast(
+    acquired_maps: Sequence[Derivative],
+    acquired_draws: SeriesReader,
+    bold_mask: Volume,
+    width: float,
+    shape: Sequence[int],
+) -> dict[str, Float32]:
+    """Return the variance scale of the samples on the high-resolution grid, by contrast.
+
+    Parameters
+    ----------
+    acquired_maps : Sequence[Derivative]
+        Maps of the acquired series.
+    acquired_draws : SeriesReader
+        Acquired part of the samples, on slices of the high-resolution grid.
+    bold_mask : Volume
+        Brain on the acquired grid.
+    width : float
+        Smoothing of the effects that scale the samples (FWHM, mm).
+    shape : Sequence[int]
+        Shape of the high-resolution grid.
+    """
+    from bids_sr.sr.prior_maps.posterior import effect_scale
+
+    brain = bold_mask.data
+    # if super-resolution makes slices thinner, the samples are taken from the thin slice at the
+    # center of each acquired slice
+    thin_per_acquired = shape[2] / brain.shape[2]
+    centers = ((np.arange(brain.shape[2]) + 0.5) * thin_per_acquired).astype(int)
+    in_plane = bounding_box(brain)[:2]
+    power = _mean_square(acquired_draws, width, (*in_plane, slice(None)))[..., centers]
+    scales = {}
+    for contrast, acquired in iterate_contrasts(acquired_maps, width):
+        effect, variance = (acquired[stat].volume.data for stat in ("effect", "variance"))
+        scale = effect_scale(effect, variance, power, brain, bold_mask.zooms.tolist())
+        scales[contrast] = _interpolate_to(scale, shape)
+    return scales
 
 
 def _mean_square(samples: SeriesReader, width: float, box: tuple[slice, slice, slice]) -> Float32:
@@ -354,8 +479,8 @@ def _mean_square(samples: SeriesReader, width: float, box: tuple[slice, slice, s
 
     Samples are smoothed with a kernel of `width` (FWHM, mm).
     """
-    total = np.zeros(samples.shape[:3], np.float32, order="F")  # as the volumes of a file
-    for volume in samples.volumes():
-        smoothed = smooth(volume, samples.zooms, width, box)
-        total[box] += smoothed * (smoothed / samples.shape[3])
-    return total
+    mean_square = np.zeros(samples.shape[:3], np.float32, order="F")  # as the volumes of a file
+    for sample in samples.volumes():
+        smoothed = smooth(sample, samples.zooms, width, box)
+        mean_square[box] += smoothed * (smoothed / samples.shape[3])
+    return mean_square

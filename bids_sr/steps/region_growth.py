@@ -60,7 +60,7 @@ def grow_region(
     """
     # an empty selection of confounds includes the columns of the temporal model
     model = LinearModel(inputs=inputs, contrasts=contrasts, nuisance=[])
-    (maps_at_width,) = map_contrasts(
+    (correlations,) = map_contrasts(
         preproc,
         bold_mask.data,
         model,
@@ -69,27 +69,33 @@ def grow_region(
         smoothing=(max(smoothing),),
         low_pass=low_pass,
     ).values()
-    highest = np.max(
+    highest_correlation = np.max(
         [
-            maps_at_width.maps[name, "cc"]
+            correlations.maps[name, "cc"]
             for name in select_contrasts(inputs.regressors.contrasts(contrasts))
         ],
         axis=0,
     )
     try:
-        grown, level = grow_roi(roi_bold.data, highest, bold_mask.data, roi_bold.affine)
+        grown_roi, threshold = grow_roi(
+            roi_bold.data, highest_correlation, bold_mask.data, roi_bold.affine
+        )
     except ValueError as error:
         raise ValueError(
             f"region of interest: {error}; check the registration, or specify another"
             " region with --roi"
         ) from error
-    added_voxels = grown & ~roi_bold.data
-    grown_hr = transfer_growth(
+    added_voxels = grown_roi & ~roi_bold.data
+    grown_roi_hr = transfer_growth(
         added_voxels, roi_bold.affine, roi_bold_hr.data, bold_mask_hr.data, roi_bold_hr.affine
     )
     facts = {
         "roi_grown_voxels": int(added_voxels.sum()),
-        "roi_grown_level": round(level, 3),
+        "roi_grown_level": round(threshold, 3),
         "roi_grown_max_mm": REACH_MM,
     }
-    return Volume(grown, roi_bold.affine), Volume(grown_hr, roi_bold_hr.affine), facts
+    return (
+        Volume(grown_roi, roi_bold.affine),
+        Volume(grown_roi_hr, roi_bold_hr.affine),
+        facts,
+    )

@@ -55,7 +55,7 @@ class AlignedPair(TrainingPair):
     pair_facts: Facts
 
 
-def describe_member(resolution: Literal["high", "low"]) -> dict[str, object]:
+def describe_pair_image(resolution: Literal["high", "low"]) -> dict[str, object]:
     """Return metadata of one image of the pair in the frame of the other image."""
     text = (
         f"{resolution}-resolution image of the T2*-weighted pair, registered to the other image"
@@ -64,7 +64,7 @@ def describe_member(resolution: Literal["high", "low"]) -> dict[str, object]:
     return {"Description": text, "SkullStripped": False}
 
 
-def _slices_text(factor: Factor) -> str:
+def _describe_slices(factor: Factor) -> str:
     """Return a phrase on slices for texts about k-space truncation; "" if slices are unchanged."""
     return "" if factor[2] == 1 else " in plane and averaging slices"
 
@@ -75,8 +75,9 @@ def describe_registered_pair(factor: Factor) -> str:
         "The high- and low-resolution T2*-weighted images (T2* pair) were coregistered with a"
         " rigid transform that maximizes mutual information in ANTs [@ants]. This transform was"
         " refined by Gauss-Newton minimization of intensity differences, after downsampling the"
-        f" high-resolution image by truncating its k-space{_slices_text(factor)}. If the images"
-        " were misaligned, the high-resolution image was resampled with a single interpolation."
+        f" high-resolution image by truncating its k-space{_describe_slices(factor)}. If the"
+        " images were misaligned, the high-resolution image was resampled with a single"
+        " interpolation."
     )
 
 
@@ -84,7 +85,7 @@ def describe_truncated_pair(factor: Factor) -> str:
     """Return methods text of a low-resolution image computed from the high-resolution image."""
     return (
         "The low-resolution image of the T2*-weighted pair was computed from the high-resolution"
-        f" image by truncating its k-space{_slices_text(factor)}."
+        f" image by truncating its k-space{_describe_slices(factor)}."
     )
 
 
@@ -111,17 +112,19 @@ def register_pair(
     registered : bool
         Whether positions are taken from the headers without registration.
     """
-    images = load(highres_file, highres_order), load(lowres_file, lowres_order)
-    prefix = str(here / "pair_")
-    return _aligned_pair(
-        make_registered_pair(
-            *images, factor, seed=random_seed, prefix=prefix, is_aligned_by_headers=registered
-        )
+    results = make_registered_pair(
+        load(highres_file, highres_order),
+        load(lowres_file, lowres_order),
+        factor,
+        seed=random_seed,
+        prefix=str(here / "pair_"),
+        is_aligned_by_headers=registered,
     )
+    return _make_aligned_pair(results)
 
 
-def _aligned_pair(results: PairInFrame) -> AlignedPair:
-    """Return the results of a registration by name."""
+def _make_aligned_pair(results: PairInFrame) -> AlignedPair:
+    """Return the results of a registration as a record."""
     train_highres, train_lowres, pair_mask, highres2lowres_xfm, pair_facts = results
     return AlignedPair(
         train_highres=train_highres,
@@ -141,7 +144,7 @@ def truncate_pair(
     The results are as in `register_pair`. `highres_file` is the high-resolution image of the T2*w
     pair as acquired (3D).
     """
-    return _aligned_pair(make_truncated_pair(load(highres_file, highres_order), factor))
+    return _make_aligned_pair(make_truncated_pair(load(highres_file, highres_order), factor))
 
 
 MASK_ENTITIES = {"desc": map_label(RAW, region="Brain"), "suffix": "mask"}
@@ -217,11 +220,8 @@ def register_to_pair(
         boldref, highres, start, seed=random_seed, prefix=str(here / "pair2bold_")
     )
     shape, affine = hr_grid(boldref.data.shape, boldref.affine, factor)
-    return (
-        xfm[None],
-        Volume(sample_volume(highres.data, highres.affine, shape, affine, xfm), affine),
-        facts,
-    )
+    guide_hr = sample_volume(highres.data, highres.affine, shape, affine, xfm)
+    return xfm[None], Volume(guide_hr, affine), facts
 
 
 @step(
@@ -249,11 +249,12 @@ def mask_bold(
     ValueError
         If the mask is larger than any human brain.
     """
-    brain = None if t1w_mask is None or boldref2t1w_xfm is None else (t1w_mask, boldref2t1w_xfm[0])
-    acquired_mask, fine_mask, fine_affine, facts = combine_masks(boldref, factor, brain)
-    volume_ml = (
-        float(acquired_mask.sum()) * abs(float(np.linalg.det(boldref.affine[:3, :3]))) / 1000
+    t1w_brain = (
+        None if t1w_mask is None or boldref2t1w_xfm is None else (t1w_mask, boldref2t1w_xfm[0])
     )
+    mask, mask_hr, affine_hr, facts = combine_masks(boldref, factor, t1w_brain)
+    voxel_mm3 = abs(float(np.linalg.det(boldref.affine[:3, :3])))
+    volume_ml = float(mask.sum()) * voxel_mm3 / 1000
     if volume_ml > LARGEST_BRAIN_ML:
         raise ValueError(
             f"The volume of the BOLD brain mask is {volume_ml:.0f} ml; expected at most"
@@ -261,7 +262,7 @@ def mask_bold(
             " Check that the series is a magnitude image and that its mean was not"
             " subtracted."
         )
-    return Volume(acquired_mask, boldref.affine), Volume(fine_mask, fine_affine), facts
+    return Volume(mask, boldref.affine), Volume(mask_hr, affine_hr), facts
 
 
 @step(
@@ -292,7 +293,7 @@ def region_to_bold(
         Region on the grid of the boldref, and on its high-resolution grid, within the brain; and
         the fraction of the region in the field of view, with a note if the brain is used instead.
     """
-    (low, high), facts = resample_region_to_bold(
+    (roi, roi_hr), facts = resample_region_to_bold(
         roi_source,
         roi_xfms,
         boldref2t1w_xfm[0],
@@ -300,7 +301,7 @@ def region_to_bold(
         seed=random_seed,
         folder=here,
     )
-    return Volume(low, bold_mask.affine), Volume(high, bold_mask_hr.affine), facts
+    return Volume(roi, bold_mask.affine), Volume(roi_hr, bold_mask_hr.affine), facts
 
 
 @step(makes="tpms_bold", memory=Need(always=0.03, t1w=0.018, high=0.0), cost=RunTime(always=0.5))
@@ -316,12 +317,12 @@ def tissues_to_bold(
     boldref2t1w_xfm : Transforms
         Transform of T1w points to boldref points (1, 4, 4; RAS mm).
     """
-    xfm, shape = invert(boldref2t1w_xfm[0]), boldref.data.shape
-    shares = (
-        coverage(probability.data, probability.affine, shape, boldref.affine, xfm)
+    t1w2boldref, shape = invert(boldref2t1w_xfm[0]), boldref.data.shape
+    mean_probabilities = (
+        coverage(probability.data, probability.affine, shape, boldref.affine, t1w2boldref)
         for probability in t1w_tpms
     )
-    return [Volume(share, boldref.affine) for share in shares]
+    return [Volume(probability, boldref.affine) for probability in mean_probabilities]
 
 
 @step(makes="registration", small=True)
@@ -361,13 +362,9 @@ def describe_registration(*, to_t1w: bool, to_pair: bool) -> str:
 
 def describe_imported_registration(origin: str, *, mask: bool, to_t1w: bool) -> str:
     """Return methods text of an imported mask or registration; "" if neither is imported."""
-    imported = {"the brain mask of the run": mask, "the registration to the T1w image": to_t1w}
-    transforms_text = " and ".join(
-        phrase for phrase, is_imported in imported.items() if is_imported
-    )
-    verb = "were" if " and " in transforms_text else "was"
-    return (
-        f"For each run, {transforms_text} {verb} taken from {origin} [@fmriprep]."
-        if transforms_text
-        else ""
-    )
+    phrases = ["the brain mask of the run"] if mask else []
+    phrases += ["the registration to the T1w image"] if to_t1w else []
+    if not phrases:
+        return ""
+    verb = "was" if len(phrases) == 1 else "were"
+    return f"For each run, {' and '.join(phrases)} {verb} taken from {origin} [@fmriprep]."

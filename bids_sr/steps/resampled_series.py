@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Distortion, Image, Mask, Series, Transforms
@@ -16,11 +17,7 @@ from bids_sr.steps.memory import SERIES
 _AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
 
 
-@step(
-    makes="preproc",
-    memory=SERIES,
-    cost=RunTime(volumes=0.026),
-)
+@step(makes="preproc", memory=SERIES, cost=RunTime(volumes=0.026))
 def correct_motion(
     stc: Series,
     boldref: Image,
@@ -31,7 +28,7 @@ def correct_motion(
 ) -> Series:
     """Compute the raw series: correct head motion on the acquired grid.
 
-    The code is the same as for every other series.
+    The interpolation is the same as for every other series.
 
     Parameters
     ----------
@@ -45,17 +42,7 @@ def correct_motion(
     Series
         Series on the grid of the boldref, in signal units.
     """
-    upsampler = make_upsampler(RAW, UpsamplerInputs(factor=_AS_ACQUIRED))
-    write_series(
-        stc,
-        target := here / "preproc.nii",
-        upsampler,
-        hmc_xfms,
-        boldref.affine,
-        factor=_AS_ACQUIRED,
-        distortion=distortion,
-    )
-    return SeriesReader(target)
+    return _resample_series(stc, hmc_xfms, boldref.affine, distortion, here / "preproc.nii")
 
 
 @step(makes="series", memory=SERIES, cost=RunTime(volumes=0.05))
@@ -72,14 +59,22 @@ def place_measured(
     No parameters are estimated from the measured series, so that it remains an independent
     reference. `hmc_xfms` and `distortion` are from the evaluated run; see `correct_motion`.
     """
+    return _resample_series(stc, hmc_xfms, bold_mask_hr.affine, distortion, here / "series.nii")
+
+
+def _resample_series(
+    stc: SeriesReader,
+    hmc_xfms: Array,
+    affine: Array,
+    distortion: Distortion | None,
+    target: Path,
+) -> SeriesReader:
+    """Write a series that is resampled without a change of its voxel size.
+
+    `affine` is the voxel-to-world matrix of the image that defines the target grid.
+    """
     upsampler = make_upsampler(RAW, UpsamplerInputs(factor=_AS_ACQUIRED))
     write_series(
-        stc,
-        target := here / "series.nii",
-        upsampler,
-        hmc_xfms,
-        bold_mask_hr.affine,
-        factor=_AS_ACQUIRED,
-        distortion=distortion,
+        stc, target, upsampler, hmc_xfms, affine, factor=_AS_ACQUIRED, distortion=distortion
     )
     return SeriesReader(target)

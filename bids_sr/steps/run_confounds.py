@@ -20,17 +20,11 @@ def motion_confounds(
     volumes of the run, which get a column each. The table has motion parameters, their backward
     differences and framewise displacement, one row per volume.
     """
-    columns = pd.DataFrame(motion_columns(motion))
+    table = pd.DataFrame(motion_columns(motion))
     if known_confounds is not None:
-        columns = columns.assign(**dict(known_confounds.items()))
-    return confound_table.censor_outliers(columns, {}, reasons_by_volume(outliers))[0]
-
-
-_NO_TISSUES = (
-    "The single-tissue columns (csf, white_matter, csf_wm, a_comp_cor, w_comp_cor,"
-    " c_comp_cor) are omitted because {why}. Denoising strategies that require these columns"
-    " cannot be used for this run."
-)
+        table = table.assign(**dict(known_confounds.items()))
+    censored_table, _ = confound_table.censor_outliers(table, {}, reasons_by_volume(outliers))
+    return censored_table
 
 
 def describe_confounds(
@@ -92,8 +86,8 @@ def gather_confounds(
     tuple[Confounds, Facts]
         Confounds, one row per volume; and description and unit of each column.
     """
-    brain_warnings = registration is not None and registration.get("brain_doubts")
-    tpms = [] if brain_warnings else [probability.data for probability in tpms_bold or ()]
+    is_implausible = bool(registration and registration.get("brain_doubts"))
+    tpms = [] if is_implausible else [probability.data for probability in tpms_bold or ()]
     table, descriptions = confound_table.gather(
         preproc,
         bold_mask.data,
@@ -110,7 +104,12 @@ def gather_confounds(
         return table, descriptions
     reason = (
         "the brain mask of the T1w image is implausible"
-        if brain_warnings
+        if is_implausible
         else "there is no T1w image"
     )
-    return table, {"Description": _NO_TISSUES.format(why=reason), **descriptions}
+    description = (
+        "The single-tissue columns (csf, white_matter, csf_wm, a_comp_cor, w_comp_cor,"
+        f" c_comp_cor) are omitted because {reason}. Denoising strategies that require these"
+        " columns cannot be used for this run."
+    )
+    return table, {"Description": description, **descriptions}

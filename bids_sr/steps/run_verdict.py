@@ -43,7 +43,7 @@ from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.matrices import acquire
 from bids_sr.steps.evaluation import parse_widths
-from bids_sr.steps.map_comparison import sort_maps_of_run
+from bids_sr.steps.map_comparison import SortedMaps, sort_maps_of_run
 from bids_sr.steps.region_growth import select_contrasts
 from bids_sr.steps.registration import TrainingPair
 
@@ -85,38 +85,39 @@ def raise_flags(
     """
     names = select_contrasts({} if at_rest else contrasts)
     all_rows = [row for table in rows for row in table]
-    acquired = float(np.sqrt(np.prod(bold_mask.zooms[:2])))
+    acquired_mm = float(np.sqrt(np.prod(bold_mask.zooms[:2])))
     stats, regions = sort_maps_of_run(maps)
-    kept_activation = _kept_activation(stats, bold_mask, select_contrasts(contrasts), factor)
-    distortion = distortion_flag(all_rows, acquired)
+    significant_regions = _select_acquired_maps(regions, "Fdr", names)
+    kept_activation = _compare_activation(stats, bold_mask, select_contrasts(contrasts), factor)
+    distortion = distortion_flag(all_rows, acquired_mm)
     flags = [
         *activation_flags(
-            _maps_of_raw(stats, "cc", names),
+            _select_acquired_maps(stats, "cc", names),
             roi_bold.data,
             bold_mask.data,
             bold_mask.affine,
-            {name: region > 0.5 for name, region in _maps_of_raw(regions, "Fdr", names).items()},
+            {name: region > 0.5 for name, region in significant_regions.items()},
         ),
-        *([] if pair is None else [_pair_flag(pair, factor)]),
+        *([] if pair is None else [_make_pair_flag(pair, factor)]),
         *([distortion] if distortion else []),
         *harm_flags(all_rows, _select_applied(method_names, card_file)),
         *lost_activation_flags(kept_activation),
     ]
-    existing_rows = {(row.series, row.statistic, row.contrast) for row in all_rows}
+    reported_flags = {(row.series, row.statistic, row.contrast) for row in all_rows}
     flag_rows = [
         row
-        for flag in flags
-        if ((row := flag.row()).series, row.statistic, row.contrast) not in existing_rows
+        for row in (flag.row() for flag in flags)
+        if (row.series, row.statistic, row.contrast) not in reported_flags
     ]
-    facts = {"flags": [{**asdict(flag), "remedy": flag.remedy} for flag in flags]}
-    kept_table = [
+    activation_rows = [
         row for series in kept_activation for row in kept_rows(series, kept_activation[series])
     ]
-    return facts, [*kept_table, *flag_rows]
+    facts = {"flags": [{**asdict(flag), "remedy": flag.remedy} for flag in flags]}
+    return facts, [*activation_rows, *flag_rows]
 
 
-def _kept_activation(
-    stats: Mapping[tuple[str, str, float], Mapping[str, Derivative]],
+def _compare_activation(
+    stats: SortedMaps,
     bold_mask: Volume,
     contrasts: Sequence[str],
     factor: Factor,
@@ -125,12 +126,14 @@ def _kept_activation(
 
     Parameters
     ----------
-    stats : Mapping
+    stats : SortedMaps
         Maps by contrast, statistic and smoothing, and by series.
     bold_mask : Volume
         Brain on the acquired grid.
     contrasts : Sequence[str]
         Contrasts to compare.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size, per axis.
 
     Returns
     -------
@@ -142,12 +145,14 @@ def _kept_activation(
     for (contrast, stat, fwhm_mm), effects in stats.items():
         if stat != "effect" or contrast not in contrasts:
             continue
-        raw = [stats.get((contrast, name, fwhm_mm), {}).get(RAW) for name in ("variance", "t")]
-        if RAW not in effects or None in raw:
+        variance, t = (
+            stats.get((contrast, name, fwhm_mm), {}).get(RAW) for name in ("variance", "t")
+        )
+        if RAW not in effects or variance is None or t is None:
             continue
         acquired = effects[RAW].volume
-        variance, t = (statmap.volume.data for statmap in raw if statmap is not None)
-        active = active_voxels(t, bold_mask.data)
+        acquired_variance = variance.volume.data
+        active = active_voxels(t.volume.data, bold_mask.data)
         for series, statmap in effects.items():
             if series in (RAW, MEASURED):
                 continue
@@ -155,40 +160,39 @@ def _kept_activation(
             if active is not None:
                 effect = _downsample(statmap.volume, acquired, factor)
                 by_contrast.setdefault(contrast, {})[fwhm_mm] = compare_with_acquired(
-                    effect, acquired.data, variance, active
+                    effect, acquired.data, acquired_variance, active
                 )
     return kept_by_series
 
 
 def _downsample(highres: Volume, acquired: Volume, factor: Factor) -> Array:
-    """Return a map on the high-resolution grid as it would have been acquired."""
-    low, affine = acquire(highres.data, highres.affine, factor=factor)
-    if low.shape == acquired.data.shape:
-        return low
-    return sample_volume(low, affine, acquired.data.shape, acquired.affine)
+    """Return an image on the high-resolution grid as it would have been acquired.
+
+    The result is on the grid of the image `acquired`.
+    """
+    degraded, affine = acquire(highres.data, highres.affine, factor=factor)
+    if degraded.shape == acquired.data.shape:
+        return degraded
+    return sample_volume(degraded, affine, acquired.data.shape, acquired.affine)
 
 
-def _maps_of_raw(
-    maps: Mapping[tuple[str, str, float], Mapping[str, Derivative]],
-    stat: str,
-    names: Sequence[str],
-) -> dict[str, Array]:
-    """Return maps or regions of the acquired series at the largest smoothing, by contrast."""
-    return {
-        contrast: maps_by_series[RAW].volume.data
-        for (contrast, kind, _), maps_by_series in sorted(
-            maps.items(), key=lambda item: item[0][2]
-        )
-        if kind == stat and contrast in names and RAW in maps_by_series
-    }
+def _select_acquired_maps(maps: SortedMaps, stat: str, names: Sequence[str]) -> dict[str, Array]:
+    """Return maps or regions of the acquired series at the largest smoothing, by contrast.
+
+    `maps` are by contrast, statistic or region kind, and smoothing, then by series.
+    """
+    selected: dict[str, Derivative] = {}
+    for contrast, kind, fwhm_mm in sorted(maps, key=lambda key: key[2]):
+        maps_by_series = maps[contrast, kind, fwhm_mm]
+        if kind == stat and contrast in names and RAW in maps_by_series:
+            selected[contrast] = maps_by_series[RAW]
+    return {contrast: statmap.volume.data for contrast, statmap in selected.items()}
 
 
-def _pair_flag(pair: TrainingPair, factor: Factor) -> Flag:
+def _make_pair_flag(pair: TrainingPair, factor: Factor) -> Flag:
     """Return the quality-control flag of the T2*w pair."""
     highres, lowres = pair.train_highres, pair.train_lowres
-    degraded, degraded_affine = acquire(highres.data, highres.affine, factor=factor)
-    if degraded.shape != lowres.data.shape:
-        degraded = sample_volume(degraded, degraded_affine, lowres.data.shape, lowres.affine)
+    degraded = _downsample(highres, lowres, factor)
     head = head_mask(lowres.data, lowres.affine) | pair.pair_mask.data
     return artifact_flag(lowres.data, degraded, pair.pair_mask.data, head)
 

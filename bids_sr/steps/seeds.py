@@ -78,7 +78,7 @@ class SeedTemplate:
         if self.boldref2t1w_xfm is None or self.t1w2std_xfm is None:
             points: Float = np.array([seed.center for seed in seeds])
         else:
-            points = _points_in_run(seeds, self.boldref2t1w_xfm, self.t1w2std_xfm, here)
+            points = _transform_centers(seeds, self.boldref2t1w_xfm, self.t1w2std_xfm, here)
         if self.boldref2t1w_xfm is None or self.atlas_source is None or self.atlas_labels is None:
             return points, {}
         chain = chain_through_t1w(self.boldref2t1w_xfm[0], self.atlas_xfms, here)
@@ -89,7 +89,7 @@ class SeedTemplate:
             if seed.labels
         }
         return points, {
-            name: _voxels_in_region(region, mask, chain) for name, region in regions.items()
+            name: _find_region_voxels(region, mask, chain) for name, region in regions.items()
         }
 
 
@@ -101,23 +101,21 @@ def describe_seeds(seeds: Sequence[Seed], atlas: str) -> str:
         if not seed.labels
     ]
     regions = [f"{seed.name} ({' and '.join(seed.labels)})" for seed in seeds if seed.labels]
-    sentences = (
-        [f"spherical seeds at the following MNI coordinates [@vandijk2010]: {', '.join(spheres)}"]
-        if spheres
-        else []
-    )
-    sentences += (
-        [f"seed regions of the {atlas_title(atlas)}: {', '.join(regions)}"] if regions else []
-    )
+    phrases = []
+    if spheres:
+        phrases.append(
+            "spherical seeds at the following MNI coordinates [@vandijk2010]:"
+            f" {', '.join(spheres)}"
+        )
+    if regions:
+        phrases.append(f"seed regions of the {atlas_title(atlas)}: {', '.join(regions)}")
     return (
         "Because the run had no events, functional connectivity [@biswal1995] was mapped with"
-        f" {' and with '.join(sentences)}. Seeds outside the brain mask of the run were excluded."
-        " If"
-        " no"
-        " seed remained, the leading temporal components of the run were used instead. The time"
-        " series of each seed was extracted from the acquired series after regressing out drift"
-        " and confounds, and replaced the task conditions in the design matrix of all series."
-        " Split halves of the run consisted of segments of about 30 s.\n"
+        f" {' and with '.join(phrases)}. Seeds outside the brain mask of the run were excluded."
+        " If no seed remained, the leading temporal components of the run were used instead. The"
+        " time series of each seed was extracted from the acquired series after regressing out"
+        " drift and confounds, and replaced the task conditions in the design matrix of all"
+        " series. Split halves of the run consisted of segments of about 30 s.\n"
     )
 
 
@@ -159,7 +157,8 @@ def seed_series(
         of the columns.
     """
     template = template or SeedTemplate()
-    voxels, facts = _place_seeds(seeds, bold_mask, *template.locate(seeds, bold_mask, here))
+    points, regions = template.locate(seeds, bold_mask, here)
+    voxels, facts = _place_seeds(seeds, bold_mask, points, regions)
     if not voxels:
         _LOGGER.warning(
             "None of the seeds is inside the field of view (%s), so the leading temporal"
@@ -167,19 +166,19 @@ def seed_series(
             " field of view with --seeds NAME=x,y,z.",
             ", ".join(seed.name for seed in seeds),
         )
-        components, component_facts = _components(
+        components, component_facts = _extract_components(
             preproc, bold_mask, here, confounds, n_dummy, len(seeds)
         )
         return components, {**facts, **component_facts}
-    measured = glm_seeds.seed_series(preproc, voxels, n_dummy)
+    time_series = glm_seeds.seed_series(preproc, voxels, n_dummy)
     regressors = _regress_nuisance(
-        measured, preproc, confounds, n_dummy=n_dummy, design=design, nuisance=nuisance
+        time_series, preproc, confounds, n_dummy=n_dummy, design=design, nuisance=nuisance
     )
     return regressors, facts
 
 
 def _regress_nuisance(
-    measured: pd.DataFrame,
+    time_series: pd.DataFrame,
     series: SeriesReader,
     confounds: pd.DataFrame,
     *,
@@ -192,11 +191,13 @@ def _regress_nuisance(
     `series` is the series that the time series were extracted from.
     """
     inputs = DesignInputs(
-        regressors=Seeds.of(measured), confounds=confounds, n_dummy=n_dummy, design=design
+        regressors=Seeds.of(time_series), confounds=confounds, n_dummy=n_dummy, design=design
     )
-    matrix_design = inputs.build_design(series, model_confounds(confounds, nuisance))
-    columns = matrix_design.matrix[:, len(matrix_design.conditions) :]
-    return Seeds.of(glm_seeds.regress_out(measured, columns, n_dummy, matrix_design.censored))
+    seed_design = inputs.build_design(series, model_confounds(confounds, nuisance))
+    nuisance_columns = seed_design.matrix[:, len(seed_design.conditions) :]
+    return Seeds.of(
+        glm_seeds.regress_out(time_series, nuisance_columns, n_dummy, seed_design.censored)
+    )
 
 
 OWN_SEEDS_TEXT = (
@@ -228,7 +229,7 @@ def own_seed_series(
 
     Parameters
     ----------
-    series, mask : Series
+    series, mask : Series, Mask
         Series with all of its volumes, and brain on its grid.
     regressors : Regressors
         Time series of the acquired series.
@@ -247,22 +248,22 @@ def own_seed_series(
     """
     modeled_seeds = [seed for seed in seeds if seed.name in regressors.conditions]
     if not modeled_seeds:
-        return [regressors] * len(smoothing), _measured(regressors), {}
+        return [regressors] * len(smoothing), _unscaled_table(regressors), {}
     template = template or SeedTemplate()
     points, regions = template.locate(modeled_seeds, mask, here)
     voxels, facts = _place_seeds(modeled_seeds, mask, points, regions, nearest=True)
     own_regressors = {
         width: _regress_nuisance(
-            measured, series, confounds, n_dummy=n_dummy, design=design, nuisance=nuisance
+            time_series, series, confounds, n_dummy=n_dummy, design=design, nuisance=nuisance
         )
-        for width, measured in glm_seeds.smoothed_seed_series(
+        for width, time_series in glm_seeds.smoothed_seed_series(
             series, voxels, smoothing, n_dummy
         ).items()
     }
     columns = {
-        map_label(str(name), width): time_series
-        for width, seeds_at_width in own_regressors.items()
-        for name, time_series in _measured(seeds_at_width).items()
+        map_label(str(name), width): column
+        for width, width_regressors in own_regressors.items()
+        for name, column in _unscaled_table(width_regressors).items()
     }
     column_facts = {
         map_label(name, width): {**seed_facts, "SmoothingFWHM": width}
@@ -272,13 +273,15 @@ def own_seed_series(
     return list(own_regressors.values()), pd.DataFrame(columns), column_facts
 
 
-def _measured(regressors: Regressors) -> pd.DataFrame:
+def _unscaled_table(regressors: Regressors) -> pd.DataFrame:
     """Return seed time series before standardization, one column per seed."""
     measured = regressors.measured if isinstance(regressors, Seeds) else None
     return regressors.table if measured is None else measured
 
 
-def _points_in_run(seeds: Sequence[Seed], boldref2t1w: Array, t1w2std: Path, here: Path) -> Float:
+def _transform_centers(
+    seeds: Sequence[Seed], boldref2t1w: Array, t1w2std: Path, here: Path
+) -> Float:
     """Return centers of seeds in the frame of the boldref, (n, 3), RAS mm."""
     write_itk(here / "boldref2t1w.txt", boldref2t1w)
     # Points are transformed in the direction opposite to images.
@@ -317,21 +320,13 @@ def _place_seeds(
     for seed, point in zip(seeds, points, strict=True):
         try:
             if seed.labels:
-                if not regions[seed.name].any():
-                    raise ValueError(
-                        "the brain mask contains no voxels with the label"
-                        f" {', '.join(seed.labels)}"
-                    )
-                voxels[seed.name] = regions[seed.name]
+                voxels[seed.name] = _check_region(seed, regions[seed.name])
+                location = "with the specified labels"
             else:
                 voxels[seed.name] = glm_seeds.seed_voxels(
                     bold_mask.data, bold_mask.affine, point, seed.radius_mm, nearest=nearest
                 )
-            location = (
-                "with the specified labels"
-                if seed.labels
-                else (f"within {seed.radius_mm:g} mm of the seed coordinates")
-            )
+                location = f"within {seed.radius_mm:g} mm of the seed coordinates"
             description = (
                 f"mean time series of {int(voxels[seed.name].sum())} voxels {location}, after"
                 " regression of drift and confounds"
@@ -343,23 +338,31 @@ def _place_seeds(
         if seed.labels:
             facts[seed.name]["Labels"] = list(seed.labels)
         else:
-            facts[seed.name] |= {
-                "CenterMNI": _round_mm(seed.center),
-                "CenterBoldref": _round_mm(point),
-            }
+            facts[seed.name]["CenterMNI"] = _round_mm(seed.center)
+            facts[seed.name]["CenterBoldref"] = _round_mm(point)
     return voxels, facts
 
 
+def _check_region(seed: Seed, region: Array) -> Array:
+    """Return the voxels of an atlas seed; a `ValueError` is raised if there are none."""
+    if not region.any():
+        raise ValueError(
+            f"the brain mask contains no voxels with the label {', '.join(seed.labels)}"
+        )
+    return region
+
+
 def _round_mm(point: Sequence[float] | Float) -> list[float]:
+    """Return coordinates (mm) with three decimals."""
     return [round(float(mm), 3) for mm in point]
 
 
-def _voxels_in_region(region: Volume, mask: Volume, chain: Sequence[Path]) -> Array:
+def _find_region_voxels(region: Volume, mask: Volume, chain: Sequence[Path]) -> Array:
     """Return the mask voxels whose center is transformed into a region by `chain`."""
     moving = region.like(region.data.astype(np.float32))
     reference = mask.like(mask.data.astype(np.float32))
-    inside = apply(moving, reference, chain, seed=_ANTS_SEED, interpolator="nearestNeighbor") > 0.5
-    return mask.data & inside
+    labels = apply(moving, reference, chain, seed=_ANTS_SEED, interpolator="nearestNeighbor")
+    return mask.data & (labels > 0.5)
 
 
 COMPONENTS_TEXT = (
@@ -390,10 +393,10 @@ def component_series(
         Confounds of the run, whose censored volumes are not used; None to use all steady-state
         volumes.
     """
-    return _components(preproc, bold_mask, here, confounds, n_dummy, N_COMPONENTS)
+    return _extract_components(preproc, bold_mask, here, confounds, n_dummy, N_COMPONENTS)
 
 
-def _components(
+def _extract_components(
     preproc: SeriesReader,
     bold_mask: Volume,
     here: Path,
@@ -402,14 +405,16 @@ def _components(
     count: int,
 ) -> tuple[Seeds, Facts]:
     """Return at most `count` leading temporal components of a run, and their descriptions."""
-    used = uncensored_volumes(confounds, preproc.shape[3])
-    used[:n_dummy] = False
-    censored = [int(volume) for volume in np.flatnonzero(~used) if volume >= n_dummy]
-    count = min(count, N_COMPONENTS)
-    components = temporal_components(preproc, bold_mask.data, n_dummy, count, here, censored)
-    values = np.full((preproc.shape[3], components.shape[1]), np.nan)
+    n_volumes = preproc.shape[3]
+    is_used = uncensored_volumes(confounds, n_volumes)
+    is_used[:n_dummy] = False
+    censored = [int(volume) for volume in np.flatnonzero(~is_used) if volume >= n_dummy]
+    components = temporal_components(
+        preproc, bold_mask.data, n_dummy, min(count, N_COMPONENTS), here, censored
+    )
+    values = np.full((n_volumes, components.shape[1]), np.nan)
     values[n_dummy:] = components
-    values[~used] = np.nan
+    values[~is_used] = np.nan
     names = seed_names(())[: components.shape[1]]
     facts = {
         name: {"Description": "leading temporal component of the acquired series"}

@@ -1,6 +1,8 @@
 """Results of the self-test of all series of a run."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bids_sr.evaluation.self_test import TESTED
 from bids_sr.io.grids import Factor, mm_text, size_text
@@ -9,7 +11,7 @@ from bids_sr.pipeline.artifacts import Facts, Rows
 from bids_sr.pipeline.step import step
 from bids_sr.series import PAIR_BASELINES
 
-ONE_LEVEL_DOWN = (
+SELF_TEST_TEXT = (
     "Methods that estimate variance maps were also tested without a high-resolution reference"
     " (self-test). For this test, the acquired volumes were downsampled by the super-resolution"
     " factor, super-resolved to the acquired resolution and compared with the original volumes."
@@ -17,6 +19,10 @@ ONE_LEVEL_DOWN = (
     " confidence interval from segments of the run. "
 )
 """Methods text of a run with a method that estimates variance maps."""
+
+
+_RUN_KEYS = ("stretches", "stretch_volumes", "thermal_noise")
+"""Entries of a self-test result that are reported once for the run."""
 
 
 @step(makes=("tested_shares", "one_level_down"), small=True)
@@ -42,33 +48,27 @@ def gather_tested(
         for name, result in table.items()
         if isinstance(result, dict)
     }
-    names = [name for name in series_names if name != "zerofill"]
-    by_name = {
-        name: results.get(name) or {"reason": _reason_untested(name, network_names, voxel, factor)}
-        for name in names
+    result_by_series = {}
+    for name in series_names:
+        if name != "zerofill":
+            result_by_series[name] = results.get(name) or {
+                "reason": _explain_untested(name, network_names, voxel, factor)
+            }
+    scores_by_series = {
+        name: result for name, result in result_by_series.items() if "share" in result
     }
-    scored = {name: result for name, result in by_name.items() if "share" in result}
     facts = {
         "from_mm": [round(mm * f, 4) for mm, f in zip(voxel, factor, strict=True)],
         "to_mm": [round(mm, 4) for mm in voxel],
-        "stretches": max((result["stretches"] for result in scored.values()), default=0),
-        "stretch_volumes": max(
-            (result["stretch_volumes"] for result in scored.values()), default=0
-        ),
-        "calibrated": any(result.get("calibrated", False) for result in scored.values()),
-        "thermal_noise": max(
-            (result.get("thermal_noise", 0) for result in scored.values()), default=0
-        ),
+        "stretches": _find_largest(scores_by_series, "stretches"),
+        "stretch_volumes": _find_largest(scores_by_series, "stretch_volumes"),
+        "calibrated": any(result.get("calibrated", False) for result in scores_by_series.values()),
+        "thermal_noise": _find_largest(scores_by_series, "thermal_noise"),
         "series": {
-            name: {
-                key: value
-                for key, value in result.items()
-                if key not in ("stretches", "stretch_volumes", "thermal_noise")
-            }
-            for name, result in by_name.items()
+            name: {key: value for key, value in result.items() if key not in _RUN_KEYS}
+            for name, result in result_by_series.items()
         },
     }
-    nan = float("nan")
     rows = [
         MetricRow(
             series=name,
@@ -76,31 +76,38 @@ def gather_tested(
             reference="oneLevelDown",
             value=result["share"],
             region="brain",
-            lower=result.get("lower", nan),
-            upper=result.get("upper", nan),
+            lower=result.get("lower", math.nan),
+            upper=result.get("upper", math.nan),
             n=result["stretches"] or None,
         )
-        for name, result in scored.items()
+        for name, result in scores_by_series.items()
     ]
     return rows, facts
 
 
-def _reason_untested(
+def _find_largest(results: Mapping[str, Mapping[str, Any]], key: str) -> Any:
+    """Return the largest value of a key in the results of all series, or 0."""
+    return max((result.get(key, 0) for result in results.values()), default=0)
+
+
+def _explain_untested(
     name: str, networks: Sequence[str], voxel: Sequence[float], factor: Sequence[float]
 ) -> str:
-    """Return why a series was not tested at half the resolution."""
+    """Return the reason why a series was not tested at half the resolution.
+
+    `voxel` is the acquired voxel size (mm), and `factor` the super-resolution factor by axis.
+    """
     if name in networks:
-        sizes = (
+        sizes_mm = (
             [mm * f**power for mm, f in zip(voxel, factor, strict=True)] for power in (-1, 0, 1)
         )
-        fine, acquired, low = (
-            mm_text(max(size[:2])) if factor[2] == 1 else size_text(size, "×", "")
-            for size in sizes
+        high, acquired, low = (
+            mm_text(max(size_mm[:2])) if factor[2] == 1 else size_text(size_mm, "×", "")
+            for size_mm in sizes_mm
         )
-        trained = f"the network was trained to super-resolve {acquired} mm data to {fine} mm"
         return (
-            f"{trained}; a self-test from {low} mm to {acquired} mm would require a"
-            " separately trained network"
+            f"the network was trained to super-resolve {acquired} mm data to {high} mm; a"
+            f" self-test from {low} mm to {acquired} mm would require a separately trained network"
         )
     if name == "inject":
         return (

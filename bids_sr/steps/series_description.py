@@ -9,20 +9,23 @@ from bids_sr.series import BASELINES, RAW
 from bids_sr.sr.method import method_of_series
 
 
-def _corrections_text(corrected: bool) -> str:
-    return f"head motion{' and susceptibility distortion' if corrected else ''}"
+def _list_corrections(with_distortion: bool) -> str:
+    """Return the corrections of a series in words."""
+    return f"head motion{' and susceptibility distortion' if with_distortion else ''}"
 
 
-def describe_all_series(names: Sequence[str], corrected: bool, thinner: bool = False) -> str:
+def describe_all_series(
+    names: Sequence[str], with_distortion: bool, with_thinner_slices: bool = False
+) -> str:
     """Return the methods text shared by all series except the acquired series, with baselines.
 
     Parameters
     ----------
     names : Sequence[str]
         Series of the run.
-    corrected : bool
+    with_distortion : bool
         Whether susceptibility distortion is also corrected.
-    thinner : bool, optional
+    with_thinner_slices : bool, optional
         Whether slices of the high-resolution grid are thinner than acquired slices.
 
     Returns
@@ -36,11 +39,11 @@ def describe_all_series(names: Sequence[str], corrected: bool, thinner: bool = F
         if baseline_texts
         else ""
     )
-    if baselines and thinner:
+    if baselines and with_thinner_slices:
         baselines += " Across slices, cubic spline interpolation was used instead of zero filling."
     return (
         "All other series were resampled to the high-resolution grid with a single interpolation"
-        f" per volume, which also corrected for {_corrections_text(corrected)}.{baselines}\n"
+        f" per volume, which also corrected for {_list_corrections(with_distortion)}.{baselines}\n"
     )
 
 
@@ -91,13 +94,13 @@ def series_sidecar(
     dict[str, object]
         Metadata by key.
     """
-    computed = (
+    grid_text = (
         "on the acquired grid"
         if name == RAW
         else f"on the high-resolution grid, computed with {name}"
     )
     return {
-        "Description": f"BOLD series corrected for head motion, {computed}",
+        "Description": f"BOLD series corrected for head motion, {grid_text}",
         "TaskName": task_name,
         "RepetitionTime": tr,
         "SkullStripped": False,
@@ -108,17 +111,17 @@ def series_sidecar(
     }
 
 
-def fine_resolution(name: str, factor: Factor, axis_order: AxisOrder) -> str:
+def describe_hr_resolution(name: str, factor: Factor, axis_order: AxisOrder) -> str:
     """Return the sidecar's description of resolution for a series on the high-resolution grid.
 
     `axis_order` is the axis of the file for each axis of the run.
     """
-    in_file = [factor[axis] for axis in inverse_order(axis_order)]
-    voxel_text = f"voxels {'x'.join(f'{ratio:g}' for ratio in in_file)} times smaller"
-    return f"acquired field of view with {voxel_text}, computed with {name}"
+    file_factor = [factor[axis] for axis in inverse_order(axis_order)]
+    factor_text = "x".join(f"{ratio:g}" for ratio in file_factor)
+    return f"acquired field of view with voxels {factor_text} times smaller, computed with {name}"
 
 
-def resolution_elsewhere(name: str) -> str:
+def describe_space_resolution(name: str) -> str:
     """Return the sidecar's description of resolution for a series in another space."""
     return (
         f"super-resolved with {name} on the acquired field of view, then"
@@ -126,14 +129,14 @@ def resolution_elsewhere(name: str) -> str:
     )
 
 
-def describe_raw(corrected: bool) -> str:
+def describe_raw(with_distortion: bool) -> str:
     """Return methods text of the acquired series.
 
-    `corrected` is True if susceptibility distortion is also corrected.
+    `with_distortion` is True if susceptibility distortion is also corrected.
     """
     return (
         "The acquired series was resampled once on its own grid to correct for"
-        f" {_corrections_text(corrected)}."
+        f" {_list_corrections(with_distortion)}."
     )
 
 
@@ -145,26 +148,29 @@ MEASURED_TEXT = (
 """Methods text of the measured series."""
 
 
-def negative_controls_text(names: Sequence[str]) -> str:
-    """Return methods text of the placebos among series; "" if there are none."""
-    changes_by_suffix = {
-        "Mirror": "left-right mirrored variance maps",
-        "Shift": "shifted variance maps",
-    }
-    changes_by_suffix["T1w"] = (
+_CONTROL_CHANGES = {
+    "Mirror": "left-right mirrored variance maps",
+    "Shift": "shifted variance maps",
+    "T1w": (
         "a network trained on the T1w image and its k-space-truncated copy instead of the T2* pair"
-    )
+    ),
+}
+"""Changed input of negative controls, by suffix of the name of the series."""
+
+
+def describe_negative_controls(names: Sequence[str]) -> str:
+    """Return methods text of the negative controls among series; "" if there are none."""
     changes_by_method: dict[str, list[str]] = {}
     for name in names:
-        if name in NEGATIVE_CONTROLS:
-            change = changes_by_suffix.get(
-                NEGATIVE_CONTROLS[name].suffix, "a model that was not trained on this participant"
-            )
-            changes_by_method.setdefault(NEGATIVE_CONTROLS[name].method, []).append(
-                f"with {change}"
-            )
+        if name not in NEGATIVE_CONTROLS:
+            continue
+        control = NEGATIVE_CONTROLS[name]
+        change = _CONTROL_CHANGES.get(
+            control.suffix, "a model that was not trained on this participant"
+        )
+        changes_by_method.setdefault(control.method, []).append(f"with {change}")
     controls = [
-        f"{method} was repeated {enumerate_words(method_changes)}"
-        for method, method_changes in changes_by_method.items()
+        f"{method} was repeated {enumerate_words(changes)}"
+        for method, changes in changes_by_method.items()
     ]
     return f"As negative controls, {'; '.join(controls)}. " if controls else ""

@@ -1,6 +1,7 @@
 """Grids in the spaces of ``--output-spaces``, and maps resampled to these grids."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from nibabel.affines import apply_affine
@@ -8,7 +9,6 @@ from nibabel.affines import apply_affine
 from bids_sr.io import template_cache
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
-from bids_sr.io.nifti import save_image
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Derivative, File, Image, Map, Mask, SpaceGrid, Transforms
@@ -17,6 +17,7 @@ from bids_sr.registration.ants import map_points_with_ants
 from bids_sr.run_time import RunTime
 from bids_sr.spatial.output_grids import grid_around, make_output_grid, zooms_in_ras
 from bids_sr.spatial.transforms import hr_grid
+from bids_sr.steps.activation import write_map
 from bids_sr.steps.memory import TO_TEMPLATE
 
 
@@ -39,13 +40,12 @@ def grid_in_t1w(
     `boldref2t1w_xfm` maps T1w points to boldref points (1, 4, 4; RAS mm).
     """
     shape, affine = grid_around(t1w_mask.data, t1w_mask.affine, _series_zooms(boldref, factor))
-    matrix, reference = boldref2t1w_xfm[0], boldref.data.shape
     return make_output_grid(
         space_entities,
         shape,
         affine,
-        lambda points: apply_affine(matrix, points),
-        reference,
+        partial(apply_affine, boldref2t1w_xfm[0]),
+        boldref.data.shape,
         boldref.affine,
     )
 
@@ -65,31 +65,29 @@ def grid_in_template(
 ) -> SpaceGrid:
     """Return a grid in template space.
 
-    It is the template's grid of the given resolution, or a grid around the template brain with the
-    voxel size of the series if `resolution` is "". `template_space` is the name of the template as
-    in TemplateFlow, cohort after a plus sign.
+    If `resolution` is "", the grid is around the template brain and has the voxel size of the
+    series, otherwise it is the template's grid of this resolution. `template_space` is the name of
+    the template as in TemplateFlow, cohort after a plus sign.
     """
-    shape, affine = grid_around(
-        template_mask.data, template_mask.affine, _series_zooms(boldref, factor)
+    grid = (
+        template_cache.load_grid(template_space, resolution)
+        if resolution
+        else grid_around(template_mask.data, template_mask.affine, _series_zooms(boldref, factor))
     )
-    if resolution:
-        grid = template_cache.load_grid(template_space, resolution)
-        if grid is None:
-            raise ValueError(
-                f"{template_space}: a template grid with resolution {resolution} is not"
-                " available on this computer"
-            )
-        shape, affine = grid
-    to_t1w, matrix = [t1w2std_xfm], boldref2t1w_xfm[0]
+    if grid is None:
+        raise ValueError(
+            f"{template_space}: a template grid with resolution {resolution} is not"
+            " available on this computer"
+        )
+    shape, affine = grid
+
+    def map_to_boldref(points: Array) -> Array:
+        """Map points of the template to points of the boldref (N, 3; RAS mm)."""
+        t1w_points = map_points_with_ants(points, [t1w2std_xfm], seed=random_seed)
+        return apply_affine(boldref2t1w_xfm[0], t1w_points)
+
     return make_output_grid(
-        space_entities,
-        shape,
-        affine,
-        lambda points: apply_affine(
-            matrix, map_points_with_ants(points, to_t1w, seed=random_seed)
-        ),
-        boldref.data.shape,
-        boldref.affine,
+        space_entities, shape, affine, map_to_boldref, boldref.data.shape, boldref.affine
     )
 
 
@@ -111,20 +109,18 @@ def maps_to_spaces(
     metadata = {"Resolution": "map resampled by a single linear interpolation"}
     resampled_maps = []
     for space_grid in space_grids:
-        labels = [statmap.entities["suffix"] in ("mask", "dseg") for statmap in maps]
         images = (
-            (statmap.volume.data, is_label) for statmap, is_label in zip(maps, labels, strict=True)
+            (statmap.volume.data, statmap.entities["suffix"] in ("mask", "dseg"))
+            for statmap in maps
         )
-        for statmap, data in zip(
-            maps, space_grid.resample_maps(images, mask.data, mask.affine), strict=True
-        ):
+        resampled_images = space_grid.resample_maps(images, mask.data, mask.affine)
+        for statmap, values in zip(maps, resampled_images, strict=True):
             # The entity `res` describes the grid of the run and does not apply to the new grid.
             entities = {name: label for name, label in statmap.entities.items() if name != "res"}
             derivative = Derivative(
                 None, {**entities, **space_grid.entities}, {**statmap.sidecar, **metadata}
             )
-            save_image(data, space_grid.affine, path := here / f"{derivative.name}.nii")
-            resampled_maps.append(Derivative(path, derivative.entities, derivative.sidecar))
+            resampled_maps.append(write_map(values, space_grid.affine, derivative, here))
     return resampled_maps
 
 

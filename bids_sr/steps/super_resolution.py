@@ -1,6 +1,7 @@
 """Super-resolution of a run: baselines and methods on the high-resolution grid."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -178,58 +179,86 @@ def super_resolve(
     if model is not None:
         check_model(model.card, stc.affine, "bold", factor, force=inference.force)
     run_model = model if model is not None and model.card.trained_on == "series" else None
-    application = {} if run_model is None else _application_entries(run_model)
-    guided = _is_guided(series_name, guide, run_model)
-    inputs = UpsamplerInputs(
+    posed_guide = None
+    if _is_guided(series_name, guide, run_model):
+        posed_guide = _make_guide(series_name, guide, distortion)
+    inputs = _make_upsampler_inputs(
+        acquired,
+        posed_guide,
         factor=factor,
-        affine=stc.affine,
-        guide=_make_guide(series_name, guide, distortion) if guided else None,
-        distortion=distortion,
-        placebo=inference.placebo,
-        precision=inference.precision,
         device="cpu" if model is None else choose_device(inference.device),
-        threads=inference.omp_nthreads,
-    ).with_boldref(boldref.data, boldref.affine, acquired.bold_mask.data)
-    derivatives = [
-        Derivative(None, {**space_grid.entities, "desc": "preproc", "suffix": "bold"})
-        for space_grid in space_grids
-    ]
-    files = [here / f"{derivative.name}.nii" for derivative in derivatives]
-    space_targets, target = dict(zip(files, space_grids, strict=True)), here / "series.nii"
-    if run_model is None:
-        upsampler = make_upsampler(series_name, inputs, model)
-    else:
-        upsampler = make_upsampler("zerofill", inputs)
-    # If slices become thinner, zero filling alone does not preserve their means.
-    enforced = run_model is not None and factor[2] != 1
+        inference=inference,
+    )
+    target = here / "series.nii"
+    space_series = [_locate_space_series(space_grid, here) for space_grid in space_grids]
+    space_files = [Path(str(derivative.content)) for derivative in space_series]
+    space_targets = dict(zip(space_files, space_grids, strict=True))
     write = partial(
         write_series,
         stc,
-        upsampler=upsampler,
         xfms=acquired.hmc_xfms,
         reference_affine=boldref.affine,
         factor=factor,
-        consistency="enforce" if enforced else inference.data_consistency,
         distortion=distortion,
         threads=inference.omp_nthreads,
     )
     if run_model is None:
-        write(target=target, other_spaces=space_targets)
+        write(
+            target=target,
+            other_spaces=space_targets,
+            upsampler=make_upsampler(series_name, inputs, model),
+            consistency=inference.data_consistency,
+        )
+        application_entries: dict[str, object] = {}
     else:
         from bids_sr.sr.prior_maps.add_detail import make_detail
 
+        write_zerofilled = partial(
+            write,
+            upsampler=make_upsampler("zerofill", inputs),
+            # If slices become thinner, zero filling alone does not preserve their means.
+            consistency="enforce" if factor[2] != 1 else inference.data_consistency,
+        )
         detail = make_detail(run_model, inputs, stc.shape[:3])
-        _write_run_trained(write, detail, zerofilled, target, space_targets, inference)
+        _write_run_trained(write_zerofilled, detail, zerofilled, target, space_targets, inference)
+        application_entries = _application_entries(run_model)
     return SuperResolvedSeries(
         series=SeriesReader(target),
-        space_series=[
-            Derivative(path, derivative.entities)
-            for path, derivative in zip(files, derivatives, strict=True)
-        ],
-        series_facts={**application, **(acquired.outliers or {})},
+        space_series=space_series,
+        series_facts={**application_entries, **(acquired.outliers or {})},
         error_draws=_open_if_written(here / _ERROR_SAMPLES),
         acquired_draws=_open_if_written(here / _ACQUIRED_SAMPLES),
     )
+
+
+def _make_upsampler_inputs(
+    acquired: AlignedSeries,
+    guide: PosedImage | None,
+    *,
+    factor: Factor,
+    device: str,
+    inference: Inference,
+) -> UpsamplerInputs:
+    """Return the inputs of the upsampler of a series."""
+    inputs = UpsamplerInputs(
+        factor=factor,
+        affine=acquired.stc.affine,
+        guide=guide,
+        distortion=acquired.distortion,
+        placebo=inference.placebo,
+        precision=inference.precision,
+        device=device,
+        threads=inference.omp_nthreads,
+    )
+    return inputs.with_boldref(
+        acquired.boldref.data, acquired.boldref.affine, acquired.bold_mask.data
+    )
+
+
+def _locate_space_series(space_grid: SpaceGrid, here: Path) -> Derivative:
+    """Return the series on a grid in another space, with the path of its file."""
+    derivative = Derivative(None, {**space_grid.entities, "desc": "preproc", "suffix": "bold"})
+    return replace(derivative, content=here / f"{derivative.name}.nii")
 
 
 def _is_guided(series_name: str, guide: Guide | None, run_model: LoadedModel | None) -> bool:
@@ -243,7 +272,7 @@ def _is_guided(series_name: str, guide: Guide | None, run_model: LoadedModel | N
 
 
 def _write_run_trained(
-    write: Callable[..., None],
+    write_zerofilled: Callable[..., None],
     detail: "Detail",
     zerofilled: Series | None,
     target: Path,
@@ -254,7 +283,7 @@ def _write_run_trained(
 
     Parameters
     ----------
-    write : Callable
+    write_zerofilled : Callable
         `write_series` with the inputs of zero filling.
     detail : Detail
         Detail that is added to each volume.
@@ -269,7 +298,7 @@ def _write_run_trained(
     """
     zerofilled_file = target.with_name("zerofilled.nii")
     if zerofilled is None:
-        write(target=zerofilled_file)
+        write_zerofilled(target=zerofilled_file)
     zerofilled_series = zerofilled or SeriesReader(zerofilled_file)
     sample_files = (
         (target.with_name(_ERROR_SAMPLES), target.with_name(_ACQUIRED_SAMPLES))
@@ -279,7 +308,7 @@ def _write_run_trained(
     detail.add(zerofilled_series, target, sample_files, seed=inference.random_seed)
     if space_targets:
         hr_series = SeriesReader(target)
-        write(
+        write_zerofilled(
             target=None,
             other_spaces=space_targets,
             add_volume=lambda t: hr_series.volume(t) - zerofilled_series.volume(t),
@@ -307,9 +336,9 @@ def _make_guide(name: str, guide: Guide | None, distortion: Distortion | None) -
     """Return the high-resolution image, which can be resampled to any head position."""
     if guide is None:
         raise InferenceError(f"{name} requires a high-resolution T2*-weighted image (guide)")
-    data, affine = load_image(guide.highres_file)
+    values, affine = load_image(guide.highres_file)
     return PosedImage(
-        data=data,
+        data=values,
         affine=affine,
         from_boldref=guide.highres2boldref_xfm[0],
         distortion=distortion,

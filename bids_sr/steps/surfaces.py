@@ -1,6 +1,7 @@
 """Projection of maps to the cortical surface, at fsaverage vertices in participant space."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nibabel.affines import apply_affine
@@ -15,9 +16,8 @@ from bids_sr.spatial.surfaces import ribbon_means
 from bids_sr.spatial.transforms import invert
 
 _SIDES = ("left", "right")
-_RIBBON = ("white_left", "white_right", "pial_left", "pial_right")
-_NEAR = 12  # number of nearest sphere vertices used to interpolate a point
-_SURFACES = Need(always=0.3, high=0.05)
+_N_NEAREST = 12  # number of nearest sphere vertices used to interpolate a point
+_SURFACE_NEED = Need(always=0.3, high=0.05)
 _MNI305_TO_152 = (
     (0.9975, -0.0073, 0.0176, -0.0429),
     (0.0146, 1.0009, -0.0024, 1.5496),
@@ -39,11 +39,7 @@ FSAVERAGE_TEXT = (
 """Methods text of the fsaverage surface."""
 
 
-@step(
-    makes="surfaces",
-    memory=_SURFACES,
-    cost=RunTime(always=3.0),
-)
+@step(makes="surfaces", memory=_SURFACE_NEED, cost=RunTime(always=3.0))
 def transform_fsaverage(
     t1w2std_xfm: File,
     given_surfaces: list[File] | None = None,
@@ -72,27 +68,48 @@ def transform_fsaverage(
     from nilearn.datasets import fetch_surf_fsaverage
     from nilearn.surface import load_surf_mesh
     from nilearn.surface.surface import mesh_to_gifti
+
+    fsaverage = fetch_surf_fsaverage("fsaverage5")
+    surface_files = []
+    for depth_number, depth in enumerate(("white", "pial")):
+        for side_number, side in enumerate(_SIDES):
+            name = f"{depth}_{side}"
+            points, faces = load_surf_mesh(fsaverage[name])
+            if given_surfaces and given_spheres:
+                sphere_points, _ = load_surf_mesh(fsaverage[f"sphere_{side}"])
+                points = _interpolate_surface(
+                    sphere_points,
+                    given_surfaces[len(_SIDES) * depth_number + side_number],
+                    given_spheres[side_number],
+                )
+            else:
+                mni_points = apply_affine(_MNI305_TO_152, points)
+                points = map_points_with_ants(mni_points, [t1w2std_xfm], seed=random_seed)
+            surface_file = here / f"{name}.surf.gii"
+            mesh_to_gifti(points.astype("float32"), faces, surface_file)
+            surface_files.append(surface_file)
+    return surface_files
+
+
+def _interpolate_surface(sphere_points: Array, surface_file: File, sphere_file: File) -> Array:
+    """Return points of a participant's surface at points of the registered sphere.
+
+    Parameters
+    ----------
+    sphere_points : Array
+        Vertices of the sphere of fsaverage (N, 3), which has the same radius as all spheres.
+    surface_file, sphere_file : File
+        Surface of the participant, and its vertices on the registered sphere (GIFTI).
+    """
+    from nilearn.surface import load_surf_mesh
     from scipy.interpolate import RBFInterpolator
 
-    fsaverage, surface_files = fetch_surf_fsaverage("fsaverage5"), []
-    for k, name in enumerate(_RIBBON):
-        points, faces = load_surf_mesh(fsaverage[name])
-        if given_surfaces and given_spheres:
-            # All spheres have the same radius.
-            target, _ = load_surf_mesh(fsaverage[f"sphere_{_SIDES[k % 2]}"])
-            (surface_points, _), (sphere, _) = (
-                _mesh(given_surfaces[k]),
-                load_surf_mesh(given_spheres[k % 2]),
-            )
-            points = RBFInterpolator(sphere, surface_points, neighbors=_NEAR, kernel="linear")(
-                target
-            )
-        else:
-            in_mni = apply_affine(_MNI305_TO_152, points)
-            points = map_points_with_ants(in_mni, [t1w2std_xfm], seed=random_seed)
-        mesh_to_gifti(points.astype("float32"), faces, here / f"{name}.surf.gii")
-        surface_files.append(here / f"{name}.surf.gii")
-    return surface_files
+    surface_points, _ = _load_mesh(surface_file)
+    registered_points, _ = load_surf_mesh(sphere_file)
+    interpolator = RBFInterpolator(
+        registered_points, surface_points, neighbors=_N_NEAREST, kernel="linear"
+    )
+    return interpolator(sphere_points)
 
 
 def describe_surface_maps(surface: str) -> str:
@@ -104,7 +121,7 @@ def describe_surface_maps(surface: str) -> str:
     )
 
 
-@step(makes="surface_maps", memory=_SURFACES, cost=RunTime(always=20.0))
+@step(makes="surface_maps", memory=_SURFACE_NEED, cost=RunTime(always=20.0))
 def maps_to_surfaces(
     maps: list[Map],
     mask: Mask,
@@ -136,33 +153,33 @@ def maps_to_surfaces(
     from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
 
     statmaps = [statmap for statmap in maps if statmap.entities["suffix"] == "statmap"]
-    affine, surface_maps = invert(boldref2t1w_xfm[0]) @ mask.affine, []
-    for side, uri, *files in zip(_SIDES, surface_uris, surfaces, surfaces[2:], strict=False):
-        white, pial = map(_mesh, files)
+    affine = invert(boldref2t1w_xfm[0]) @ mask.affine
+    surface_maps = []
+    for side, uri, white_file, pial_file in zip(
+        _SIDES, surface_uris, surfaces[:2], surfaces[2:], strict=True
+    ):
+        white, pial = _load_mesh(white_file), _load_mesh(pial_file)
         metadata = {
             "SpatialReference": uri,
             "Resolution": "map averaged across the cortical ribbon, with a single linear"
             " interpolation",
             "Density": f"{len(white[0])} vertices",
         }
-        meta = GiftiMetaData({"AnatomicalStructurePrimary": f"Cortex{side.title()}"})
+        gifti_metadata = GiftiMetaData({"AnatomicalStructurePrimary": f"Cortex{side.title()}"})
         images = (statmap.volume.data for statmap in statmaps)
         values = ribbon_means(images, mask.data, affine, white, pial)
-        for statmap, data in zip(statmaps, values, strict=True):
-            entities_in_volume = {
-                key: label for key, label in statmap.entities.items() if key != "res"
-            }
-            entities = {"hemi": side[0].upper(), **space_entities, **entities_in_volume}
+        for statmap, vertex_values in zip(statmaps, values, strict=True):
+            map_entities = {key: label for key, label in statmap.entities.items() if key != "res"}
+            entities = {"hemi": side[0].upper(), **space_entities, **map_entities}
             derivative = Derivative(None, entities, {**statmap.sidecar, **metadata})
-            array = GiftiDataArray(data, datatype="float32")
-            GiftiImage(darrays=[array], meta=meta).to_filename(
-                path := here / f"{derivative.name}.func.gii"
-            )
-            surface_maps.append(Derivative(path, derivative.entities, derivative.sidecar))
+            array = GiftiDataArray(vertex_values, datatype="float32")
+            path = here / f"{derivative.name}.func.gii"
+            GiftiImage(darrays=[array], meta=gifti_metadata).to_filename(path)
+            surface_maps.append(replace(derivative, content=path))
     return surface_maps
 
 
-def _mesh(file: File) -> tuple[Array, Array]:
+def _load_mesh(file: File) -> tuple[Array, Array]:
     """Return vertices (N, 3; scanner RAS mm) and triangles (F, 3) of a GIFTI file.
 
     Coordinates in FreeSurfer surfaces are relative to the center of the volume (``VolGeomC_*``).

@@ -32,20 +32,20 @@ def another_contrast(
 
     `boldref2t1w_xfm` maps T1w points to boldref points (1, 4, 4; RAS mm).
     """
-    xfm = None if boldref2t1w_xfm is None else invert(boldref2t1w_xfm[0])
-    shape, grid = hr_grid(boldref.data.shape[:3], boldref.affine, factor)
-    high = np.maximum(
-        low_resolution_grids.coverage(
-            t1w_preproc.data, t1w_preproc.affine, shape, grid, xfm, mm=_SAMPLE_MM
-        ),
-        0,
+    t1w2boldref = None if boldref2t1w_xfm is None else invert(boldref2t1w_xfm[0])
+    shape, affine = hr_grid(boldref.data.shape[:3], boldref.affine, factor)
+    mean_t1w = low_resolution_grids.coverage(
+        t1w_preproc.data, t1w_preproc.affine, shape, affine, t1w2boldref, mm=_SAMPLE_MM
     )
-    low, low_affine = acquire(high, grid, factor=factor)
-    if low.shape != boldref.data.shape[:3]:
+    highres = np.maximum(mean_t1w, 0)
+    lowres, lowres_affine = acquire(highres, affine, factor=factor)
+    if lowres.shape != boldref.data.shape[:3]:
         raise ValueError(
-            f"boldref: downsampling the grid {shape} by {factor} results in {low.shape};"
+            f"boldref: downsampling the grid {shape} by {factor} results in {lowres.shape};"
             f" expected {boldref.data.shape[:3]}"
         )
-    return Volume(high.astype(np.float32), grid), Volume(
-        np.maximum(low, 0).astype(np.float32), low_affine
+    lowres = np.maximum(lowres, 0)
+    return (
+        Volume(highres.astype(np.float32), affine),
+        Volume(lowres.astype(np.float32), lowres_affine),
     )

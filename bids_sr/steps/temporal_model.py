@@ -19,26 +19,26 @@ from bids_sr.pipeline.step import step
 
 def describe_time_model(model: temporal_regressors.TimeModel) -> str:
     """Return methods text of the temporal model of a run."""
-    phrases = []
+    sentences = []
     if model.censors:
-        phrases.append(
+        sentences.append(
             f"Volumes with {model.rules} were censored [@power2012]. Censored volumes were"
             " excluded from models, correlations, seed time series and split-half analyses of"
             " all series, and were not replaced by interpolated values."
         )
     if model.band_pass is not None:
         low, high = model.band_pass
-        phrases.append(
+        sentences.append(
             f"Band-pass filtering ({low:g} to {high:g} Hz) was performed within the models:"
             " discrete cosines of all other frequencies were included as nuisance regressors in"
             " all models and correlations."
         )
     if model.legendre is not None:
-        phrases.append(
+        sentences.append(
             "Low-frequency drift was modeled with Legendre polynomials up to order"
             f" {model.legendre}."
         )
-    return " ".join(phrases)
+    return " ".join(sentences)
 
 
 def describe_censored(
@@ -101,7 +101,7 @@ def add_temporal_regressors(
 
     Parameters
     ----------
-    gathered_confounds, gathered_columns : Confounds
+    gathered_confounds, gathered_columns : Confounds, Facts | None
         Confounds of the run and their descriptions.
     temporal : TemporalModel
         Options of the added columns.
@@ -129,22 +129,10 @@ def add_temporal_regressors(
     # Outlier volumes have columns in the gathered confounds.
     included = temporal_regressors.uncensored_volumes(gathered_confounds, len(table))[n_dummy:]
     uncensored = temporal_regressors.uncensored_volumes(time_table, len(table))[n_dummy:]
-    n_kept = int((included & uncensored).sum())
-    names = [
-        name
-        for name in model_confounds(table, temporal.nuisance)
-        if not name.startswith(temporal_regressors.CENSORED)
-    ]
-    conditions = {
-        name for weights in temporal.contrasts.values() for name, w in weights.items() if w
-    }
     temporal_regressors.check_volumes(
-        n_kept,
+        int((included & uncensored).sum()),
         int(included.sum()),
-        (count_mapped(conditions) if temporal.at_rest else len(conditions))
-        + len(names)
-        + 1
-        + max(1, int(2 * len(uncensored) * tr * temporal.high_pass)),
+        _count_regressors(table, temporal, duration_s=len(uncensored) * tr),
         model,
         tr=tr,
         least_s=temporal_regressors.LEAST_AT_REST_S if temporal.at_rest else 0.0,
@@ -153,3 +141,31 @@ def add_temporal_regressors(
     facts["volumes"] = [n_dummy + int(row) for row in np.flatnonzero(~uncensored)]
     facts["model"] = model.words
     return table, {**(gathered_columns or {}), **descriptions}, time_table, facts
+
+
+def _count_regressors(table: pd.DataFrame, temporal: TemporalModel, *, duration_s: float) -> int:
+    """Return the number of regressors of a run, without regressors of censored volumes.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Confounds of the run, with columns of the temporal model.
+    temporal : TemporalModel
+        Options of the temporal model.
+    duration_s : float
+        Duration of the steady-state volumes (s).
+    """
+    conditions = {
+        name
+        for weights in temporal.contrasts.values()
+        for name, weight in weights.items()
+        if weight
+    }
+    n_conditions = count_mapped(conditions) if temporal.at_rest else len(conditions)
+    confound_names = [
+        name
+        for name in model_confounds(table, temporal.nuisance)
+        if not name.startswith(temporal_regressors.CENSORED)
+    ]
+    n_cosines = max(1, int(2 * duration_s * temporal.high_pass))
+    return n_conditions + len(confound_names) + 1 + n_cosines

@@ -42,7 +42,7 @@ from bids_sr.sr.models.request import (
 )
 from bids_sr.sr.prior_maps.temporal_components import SeriesError, open_uncompressed
 from bids_sr.sr.recipe import MULTISLICE, Recipe
-from bids_sr.steps.calibration_run import Calibration, calibration_exemplars
+from bids_sr.steps.calibration_run import Calibration, get_patterns
 from bids_sr.steps.memory import TRAIN, TRAIN_ON_VOLUMES, VARIANCE
 from bids_sr.steps.outlier_volumes import reasons_by_volume
 from bids_sr.steps.registration import TrainingPair
@@ -90,10 +90,10 @@ def recipe_for_thinner_slices(method: Method, recipe: str, factor: Factor) -> Re
     in plane, because the scanner averages signal across the slice. Published recipes with another
     simulation are unchanged.
     """
-    settings = get_recipe(method, recipe_name(method, recipe))
-    if factor[2] == 1 or settings.degradation != "kspace":
+    method_recipe = get_recipe(method, recipe_name(method, recipe))
+    if factor[2] == 1 or method_recipe.degradation != "kspace":
         return None
-    return replace(settings, degradation=MULTISLICE)
+    return replace(method_recipe, degradation=MULTISLICE)
 
 
 def train_or_reuse(
@@ -183,25 +183,25 @@ def train_on_pair(
     request = _request_network(training, factor)
     if pair is None:
         return train_or_reuse(request, None, here, None)
-    image = _training_image(pair, factor)
-    second: TrainingImages = ()
+    image = _make_training_image(pair, factor)
+    second_images: TrainingImages = ()
     if second_highres is not None and second_lowres is not None and second_mask is not None:
         second_pair = TrainingPair(
             train_highres=second_highres, train_lowres=second_lowres, pair_mask=second_mask
         )
-        second = (_training_image(second_pair, factor),)
+        second_images = (_make_training_image(second_pair, factor),)
     return train_or_reuse(
-        request, (image,), here, pair.train_lowres.affine, image.contrast, second
+        request, (image,), here, pair.train_lowres.affine, image.contrast, second_images
     )
 
 
 def _request_network(training: TrainingSettings, factor: Factor) -> TrainingRequest:
     """Return the request for a network for functional runs, see `recipe_for_thinner_slices`."""
-    changed = recipe_for_thinner_slices(get_method(training.method), training.recipe, factor)
-    return replace(request_model(training, factor), changed=changed)
+    recipe = recipe_for_thinner_slices(get_method(training.method), training.recipe, factor)
+    return replace(request_model(training, factor), changed=recipe)
 
 
-def _training_image(pair: TrainingPair, factor: Factor) -> TrainingImage:
+def _make_training_image(pair: TrainingPair, factor: Factor) -> TrainingImage:
     """Return a pair as an image for training; TrainingDataError if its images do not match."""
     return pair_image(
         pair.train_lowres.data,
@@ -212,11 +212,7 @@ def _training_image(pair: TrainingPair, factor: Factor) -> TrainingImage:
     )
 
 
-@step(
-    resumes=True,
-    memory=TRAIN_ON_VOLUMES,
-    cost=network_cost,
-)
+@step(resumes=True, memory=TRAIN_ON_VOLUMES, cost=network_cost)
 def train_on_volumes(
     stc: Series,
     bold_mask: Mask,
@@ -231,11 +227,7 @@ def train_on_volumes(
     return train_or_reuse(_request_network(training, factor), images, here, stc.affine)
 
 
-@step(
-    resumes=True,
-    memory=VARIANCE,
-    cost=model_cost,
-)
+@step(resumes=True, memory=VARIANCE, cost=model_cost)
 def estimate_variance(
     preproc: Series,
     bold_mask: Mask,
@@ -270,7 +262,8 @@ def estimate_variance(
     from bids_sr.sr.prior_maps.run_data import run_data
 
     request = request_model(training, factor)
-    if (recipe_of_maps := request.variance) is None:
+    variance_recipe = request.variance
+    if variance_recipe is None:
         raise ValueError(f"the method {training.method} does not use variance maps")
     with (
         threadpool_limits(training.omp_nthreads),
@@ -279,16 +272,16 @@ def estimate_variance(
         data = run_data(
             reader,
             bold_mask.data,
-            recipe_of_maps,
+            variance_recipe,
             factor,
             n_dummy=n_dummy,
             poses=hmc_xfms,
-            exemplars=None if calibration is None else calibration_exemplars(calibration),
+            exemplars=get_patterns(calibration),
             excluded=list(reasons_by_volume(outliers)),
         )
         files = train_or_reuse(request, data, here, data.affine)
         model = load_model(files.model_file)
-        tested = _self_test_results(request.definition, model.card, data, interpolations)
+        tested = _collect_self_tests(request.definition, model.card, data, interpolations)
     return VarianceModel(
         model_file=files.model_file,
         card_file=files.card_file,
@@ -298,23 +291,23 @@ def estimate_variance(
     )
 
 
-def _self_test_results(
+def _collect_self_tests(
     method: Method, card: ModelCard, data: "RunData", interpolations: tuple[str, ...]
 ) -> Facts:
-    """Return the self-test results of the map and of interpolations, by series."""
+    """Return the self-test results of a method and of interpolations, by series."""
     from bids_sr.sr.prior_maps.fit_variance import self_test_entry, untested_reason
     from bids_sr.sr.prior_maps.self_test import score_interpolation
 
-    map_result: Facts = {
+    method_result: Facts = {
         "reason": "the variance maps were estimated from another run, or by an earlier version"
         " of bids-sr"
     }
     if card.data_sha256 == data.checksums() and "tested" in card.held_out:
-        map_result = {
+        method_result = {
             **mapping_entry(card.held_out, "tested"),
             "applied": card.json.get("applied", True),
         }
-    results = {series_name(method.name): map_result}
+    results = {series_name(method.name): method_result}
     for name in interpolations:
         try:
             results[name] = self_test_entry(score_interpolation(data.trial(), name), data.volumes)
@@ -330,8 +323,7 @@ def _prior_sd_map(model: LoadedModel, data: "RunData") -> Volume:
 
     shape, affine = hr_grid(data.statistics.mean.shape, data.affine, data.factor)
     # The squares exceed the range of half precision.
-    stored = model.generator.get_buffer("weight").float()
-    maps = onto_grid(stored, shape)
+    maps = onto_grid(model.generator.get_buffer("weight").float(), shape)
     return Volume(to_volume(maps.square().sum(0).sqrt()), affine)
 
 
@@ -354,13 +346,10 @@ def score_pair(
     """
     from threadpoolctl import threadpool_limits
 
-    image = _training_image(pair, factor)
     lowres = pair.train_lowres
-    model = load_model(model_file)
-    label = series_name(method)
+    image = _make_training_image(pair, factor)
     assert image.gain is not None
-    truth = image.gain * pair.train_highres.data
-    scores = {}
+    reference = image.gain * pair.train_highres.data
     scale = float(np.percentile(lowres.data[pair.pair_mask.data > 0.5], 99))
     inputs = UpsamplerInputs(
         factor=factor,
@@ -370,9 +359,12 @@ def score_pair(
         device=choose_device(device),
         threads=omp_nthreads,
     )
+    model = load_model(model_file)
+    method_series = series_name(method)
+    scores = {}
     with threadpool_limits(omp_nthreads):
-        for name in (*VALIDATION_BASELINES, label):
-            upsampler = make_upsampler(name, inputs, model if name == label else None)
+        for name in (*VALIDATION_BASELINES, method_series):
+            upsampler = make_upsampler(name, inputs, model if name == method_series else None)
             upsampled = upsampler(lowres.data, np.eye(4))
-            scores[name] = slice_scores(upsampled, truth, image.mask, data_range=scale)
-    return holdout_rows(scores, label, seed=random_seed)
+            scores[name] = slice_scores(upsampled, reference, image.mask, data_range=scale)
+    return holdout_rows(scores, method_series, seed=random_seed)

@@ -18,7 +18,8 @@ def model_cost(training: ModelSettings) -> RunTime:
     """Return the cost of a model without a time limit; reuse of a given model costs 0.5 s."""
     if training.is_given:
         return RunTime(always=0.5)
-    cost, ratio = get_method(training.method).cost(training.recipe), training_work(training)
+    cost = get_method(training.method).cost(training.recipe)
+    ratio = training_work(training)
     return replace(
         cost,
         always=cost.always * ratio,
@@ -36,5 +37,6 @@ def training_work(training: ModelSettings) -> float:
     method = get_method(training.method)
     if method.variance is not None:
         return variance_work_ratio(method.variance, apply_changes(method.variance, changes))
-    unchanged, changed = (change_recipe(method, training.recipe, c) for c in ((), changes))
-    return work_ratio(unchanged, changed, method.ndim)
+    original_recipe = change_recipe(method, training.recipe, ())
+    changed_recipe = change_recipe(method, training.recipe, changes)
+    return work_ratio(original_recipe, changed_recipe, method.ndim)

@@ -62,7 +62,7 @@ def describe_network(
     """
     method, recipe = get_method(training.method), training.recipe
     if training.is_given:
-        return _reuse_text(training.pretrained, method, cards, sources, unfinished)
+        return _describe_reuse(training.pretrained, method, cards, sources, unfinished)
     network_text = method.described(recipe)
     if not cards:
         plan = write_planned_sentences(
@@ -78,7 +78,7 @@ def describe_network(
     )
 
 
-def _reuse_text(
+def _describe_reuse(
     pretrained: Path | None,
     method: Method,
     cards: Sequence[ModelCard],
@@ -86,21 +86,23 @@ def _reuse_text(
     unfinished: int,
 ) -> str:
     """Return the sentences on networks that were trained before."""
-    file_names = sorted({*sources} or ({pretrained.name} if pretrained is not None else set()))
+    file_names = sorted(set(sources))
+    if not file_names and pretrained is not None:
+        file_names = [pretrained.name]
     noun = "file" if len(file_names) == 1 else "files"
     file_text = f" ({noun} {enumerate_words(file_names)})" if file_names else ""
     recipes = {card.recipe for card in cards}
     description = method.described(recipes.pop()) if len(recipes) == 1 else method.about
-    network = f"A previously trained network, {method.name}{file_text},"
+    network_text = f"A previously trained network, {method.name}{file_text},"
     if not cards:
-        return f"{network} will be used. This network is {description}."
+        return f"{network_text} will be used. This network is {description}."
     card_phrase = (
         "According to its model card, the network was"
         if len(cards) == 1
         else "According to their model cards, the networks were"
     )
     return (
-        f"{network} was used. This network is {description}. {card_phrase} trained on"
+        f"{network_text} was used. This network is {description}. {card_phrase} trained on"
         f" {data_text(cards)}. {training_sentences(cards)}{_describe_unfinished(unfinished)}"
     )
 
@@ -120,10 +122,11 @@ def read_cards(
     Models that a step trained itself have no file name.
     """
     cards = tuple(read_card(weights_path(folder, method)) for folder in folders)
-    notes = (source_path(folder) for folder in folders)
-    return cards, tuple(
-        note.read_text(encoding="utf-8").strip() for note in notes if note.exists()
+    source_files = (source_path(folder) for folder in folders)
+    sources = tuple(
+        file.read_text(encoding="utf-8").strip() for file in source_files if file.exists()
     )
+    return cards, sources
 
 
 def describe_changes(training: ModelSettings) -> str:
@@ -136,7 +139,7 @@ def describe_changes(training: ModelSettings) -> str:
 
 def describe_planned(training: TrainingSettings, source: TrainingSource) -> str:
     """Return methods text of a network that will be trained."""
-    data = _source_text(source, f"up to {N_VOLUMES}")
+    data = _describe_source(source, f"up to {N_VOLUMES}")
     features = source == "volumes" or training.vgg_weights is not None
     return describe_network(training, (), data=data, features=features)
 
@@ -158,11 +161,11 @@ def describe_finished(
         Number of unfinished training steps.
     """
     cards, sources = read_cards(training.method, folders)
-    data = _source_text(source, images_text(cards))
+    data = _describe_source(source, images_text(cards))
     return describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
 
 
-def _source_text(source: TrainingSource, count: str) -> str:
+def _describe_source(source: TrainingSource, count: str) -> str:
     """Return training data as a noun phrase; `count` is a text on the number of volumes."""
     if source == "pair":
         return "the participant's own pair of T2*-weighted images"

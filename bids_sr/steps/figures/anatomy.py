@@ -7,7 +7,12 @@ from bids_sr.pipeline.artifacts import Facts, Image, Mask
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import ANATOMICAL, PAIR, FigureSpec
 from bids_sr.run_time import RunTime
-from bids_sr.steps.figures.display_grids import binarize, native_or_display, read_grid, resample_to
+from bids_sr.steps.figures.display_grids import (
+    binarize,
+    choose_display_grid,
+    read_grid,
+    resample_to,
+)
 
 
 @figure(
@@ -65,16 +70,16 @@ def draw_brain(
     from bids_sr.figures.slices import Outline, covers_brain
 
     colors = (("brain mask", RED), ("gray matter", YELLOW), ("white matter", PURPLE))
-    grid = native_or_display(t1w_mask)
-    images = [resample_to(image, *grid) for image in [t1w_mask, *(t1w_tpms or ())[:2]]]
-    lines = [
+    grid = choose_display_grid(t1w_mask)
+    brain, *tissues = (resample_to(image, *grid) for image in [t1w_mask, *(t1w_tpms or ())[:2]])
+    outlines = [
         Outline(name=name, image=image, color=color)
-        for (name, color), image in zip(colors, images, strict=False)
+        for (name, color), image in zip(colors, [brain, *tissues], strict=False)
     ]
     region = resample_to(roi_t1w, *grid) if roi_t1w else None
-    if region and not covers_brain(region.data > 0.5, images[0].data > 0.5):
-        lines.append(Outline(name="region of interest", image=region, color=ROI_COLOR))
-    return mosaic_figure(resample_to(t1w_preproc, *grid), lines, mask=images[0])
+    if region and not covers_brain(region.data > 0.5, brain.data > 0.5):
+        outlines.append(Outline(name="region of interest", image=region, color=ROI_COLOR))
+    return mosaic_figure(resample_to(t1w_preproc, *grid), outlines, mask=brain)
 
 
 @figure(
@@ -179,15 +184,15 @@ def draw_pair(
     if highres_file:
         grid = read_grid(train_highres)
         reference, unaligned = resample_to(train_lowres, *grid), resample_to(highres_file, *grid)
-        inside = binarize(resample_to(pair_mask, *grid)) if pair_mask else None
+        head = binarize(resample_to(pair_mask, *grid)) if pair_mask else None
         images = {
             "low resolution": reference,
             "high res. before": unaligned,
             "high res. after": train_highres,
         }
-        lines = make_isolines(reference, inside)
-        yield FigureDrawing(
-            "pairreg", registration_figure(images, lines, mask=inside, views=AXIAL_VIEWS)
+        drawing = registration_figure(
+            images, make_isolines(reference, head), mask=head, views=AXIAL_VIEWS
         )
+        yield FigureDrawing("pairreg", drawing)
     if pair_facts:
         yield FigureDrawing("pairinfo", render_labeled(pair_facts, "pair"))

@@ -14,7 +14,8 @@ from bids_sr.steps.memory import MAPS
 from bids_sr.steps.region_growth import select_contrasts
 
 
-def _cost(contrasts: Contrasts) -> RunTime:
+def correlation_cost(contrasts: Contrasts) -> RunTime:
+    """Return the processor time of `draw_correlation`, which depends on the contrasts."""
     return RunTime(always=0.5, high=0.1 * count_mapped(contrasts))
 
 
@@ -39,7 +40,7 @@ def _cost(contrasts: Contrasts) -> RunTime:
         tables=("activation",),
     ),
     memory=MAPS,
-    cost=_cost,
+    cost=correlation_cost,
 )
 def draw_correlation(
     maps: list[Map],
@@ -57,8 +58,10 @@ def draw_correlation(
 
     scene = images.scene()
     conditions = select_contrasts(contrasts)
-    for (contrast, stat, fwhm), by_series in run_maps_figures.sort_maps(maps).stats.items():
+    statmaps = run_maps_figures.sort_maps(maps).stats
+    for (contrast, stat, fwhm_mm), maps_by_series in statmaps.items():
         if stat == CC_DISPLAY.statistic and contrast in conditions:
-            names = run_maps_figures.displayed_series(by_series, series_names)
-            drawing = correlation_figure({name: by_series[name].volume for name in names}, scene)
-            yield FigureDrawing("correlation", drawing, contrast=contrast, fwhm_mm=fwhm)
+            names = run_maps_figures.displayed_series(maps_by_series, series_names)
+            volumes = {name: maps_by_series[name].volume for name in names}
+            drawing = correlation_figure(volumes, scene)
+            yield FigureDrawing("correlation", drawing, contrast=contrast, fwhm_mm=fwhm_mm)

@@ -13,16 +13,17 @@ from bids_sr.pipeline.artifacts import Volume
 from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import sample_volume
 
-_DISPLAY_MM = 1.5
-_FINE_MM = 0.85
+_DISPLAY_MM = 1.5  # smallest voxel size of display grids
+_SMALL_VOXEL_MM = 0.85  # largest voxel size that is replaced by 1 mm
+_MARGIN_MM = 12.0  # margin of display grids around the mask
 _DisplayGrid = tuple[Shape, Float]
 """Shape, and affine (voxel to RAS mm)."""
 
 
 def read_grid(image: Volume) -> _DisplayGrid:
     """Return the shape and the voxel-to-RAS-mm matrix of an image."""
-    x, y, z = image.data.shape
-    return (x, y, z), image.affine
+    nx, ny, nz = image.data.shape
+    return (nx, ny, nz), image.affine
 
 
 def resample_to(
@@ -43,10 +44,10 @@ def resample_to(
     same_grid = data.shape == tuple(shape) and np.allclose(image.affine, affine, atol=1e-4)
     if xfm is None and same_grid:
         return Volume(data, affine)
-    resampled = sample_volume(
-        data, image.affine, shape, affine, xfm, order=order, zero_outside=True
+    return Volume(
+        sample_volume(data, image.affine, shape, affine, xfm, order=order, zero_outside=True),
+        affine,
     )
-    return Volume(resampled, affine)
 
 
 def binarize(mask: Volume) -> Volume:
@@ -68,25 +69,25 @@ def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _DisplayGrid:
     The grid is parallel to the axes of the mask, and its voxels are at least as large as the
     smallest voxel size of the mask. `zoom` is the smallest voxel size of the grid (mm).
     """
-    filled = np.argwhere(mask.data > 0)
-    if not len(filled):
-        filled = np.array([[0, 0, 0], np.array(mask.data.shape) - 1])
+    voxels = np.argwhere(mask.data > 0)
+    if not len(voxels):
+        voxels = np.array([[0, 0, 0], np.array(mask.data.shape) - 1])
     sizes = mask.zooms
     zoom = max(zoom, float(sizes.min()))
-    first = filled.min(axis=0) - 12.0 / sizes
-    last = filled.max(axis=0) + 12.0 / sizes
+    first_voxel = voxels.min(axis=0) - _MARGIN_MM / sizes
+    last_voxel = voxels.max(axis=0) + _MARGIN_MM / sizes
     affine = np.eye(4)
     affine[:3, :3] = mask.affine[:3, :3] / sizes * zoom
-    affine[:3, 3] = apply_affine(mask.affine, first)
-    shape = np.maximum(np.ceil((last - first) * sizes / zoom).astype(int), 1)
-    return (int(shape[0]), int(shape[1]), int(shape[2])), affine
+    affine[:3, 3] = apply_affine(mask.affine, first_voxel)
+    nx, ny, nz = np.maximum(np.ceil((last_voxel - first_voxel) * sizes / zoom).astype(int), 1)
+    return (int(nx), int(ny), int(nz)), affine
 
 
-def native_or_display(mask: Volume) -> _DisplayGrid:
+def choose_display_grid(mask: Volume) -> _DisplayGrid:
     """Return the grid of a mask, or an isotropic 1 mm grid if its voxels are much smaller.
 
     The grid of the mask avoids interpolation.
     """
-    if mask.zooms.min() < _FINE_MM:
+    if mask.zooms.min() < _SMALL_VOXEL_MM:
         return display_grid(mask, zoom=1.0)
     return read_grid(mask)

@@ -21,13 +21,10 @@ from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import compute_percent_factor
 
 MAX_CONTRASTS = 4
-_SCORED = ("ev", "r")
-"""Statistics printed beside maps above the Nyquist frequency, in order of preference.
-
-They are not printed if there is no reference.
-"""
-_VALUES = ("evaluation",)
-"""Table with all values."""
+_SCORE_STATISTICS = ("ev", "r")
+"""Statistics of the agreement with the measured series, in order of preference."""
+_VALUE_TABLES = ("evaluation",)
+"""Tables with all values."""
 
 
 @figure(
@@ -35,7 +32,7 @@ _VALUES = ("evaluation",)
         "verdict",
         "verdict",
         html=True,
-        tables=_VALUES,
+        tables=_VALUE_TABLES,
         missing="evidence",
         remark="no series was evaluated, or a required step did not finish",
     ),
@@ -59,7 +56,7 @@ _VALUES = ("evaluation",)
             "use --truth DIR for an acquired reference, or --retrospective to use"
             " the run itself as the reference"
         ),
-        tables=_VALUES,
+        tables=_VALUE_TABLES,
     ),
     FigureSpec(
         "splithalfContrasts",
@@ -98,13 +95,13 @@ _VALUES = ("evaluation",)
         ),
         request="comparison of maps with a reference",
         remark="use --truth DIR or --retrospective",
-        tables=_VALUES,
+        tables=_VALUE_TABLES,
     ),
     FigureSpec(
         "images",
         "evaluation",
         html=True,
-        tables=_VALUES,
+        tables=_VALUE_TABLES,
         tab="Single volumes",
         caption=(
             "Values were computed within the brain. Noise in the measured volumes favors smooth"
@@ -119,7 +116,7 @@ _VALUES = ("evaluation",)
         "networkscores",
         "evaluation",
         html=True,
-        tables=_VALUES,
+        tables=_VALUE_TABLES,
         tab="Networks",
         caption=(
             "Voxels with a seed correlation of at least .5 in each series, compared with the"
@@ -134,7 +131,7 @@ _VALUES = ("evaluation",)
         "masks",
         "evaluation",
         html=True,
-        tables=_VALUES,
+        tables=_VALUE_TABLES,
         tab="Brain masks",
         caption=(
             "For this table, a brain mask was computed from the mean image of each series. A"
@@ -146,7 +143,7 @@ _VALUES = ("evaluation",)
         "holdout",
         "evaluation",
         html=True,
-        tables=_VALUES,
+        tables=_VALUE_TABLES,
         tab="Second pair",
         caption=(
             "Quality of single images, which does not measure functional detail. Values in"
@@ -169,7 +166,7 @@ _VALUES = ("evaluation",)
         request="negative controls",
         remark="--null-checks",
     ),
-    FigureSpec("placebo", "placebos", html=True, tables=_VALUES),
+    FigureSpec("placebo", "placebos", html=True, tables=_VALUE_TABLES),
 )
 def draw_evaluation(
     evaluation: Rows,
@@ -202,8 +199,9 @@ def draw_evaluation(
     if has_truth:
         yield from _draw_agreement(evaluation, series_names)
     if halves_figures:
+        statistics = _SCORE_STATISTICS if has_truth else ()
         percent = compute_percent_factor(boldref, bold_mask)
-        yield from _draw_beyond(evaluation, halves_figures, _SCORED if has_truth else (), percent)
+        yield from _draw_beyond(evaluation, halves_figures, statistics, percent)
     yield from _draw_truth(evaluation, series_names)
     yield from _draw_negative_controls(evaluation)
     for reference, table, desc in (
@@ -234,20 +232,21 @@ def _draw_agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator
     from bids_sr.figures.evaluation import agreement_figure, contrasts_figure, select_half_rows
 
     half_rows = select_half_rows(rows)
-    for statistic in ("ev", "r"):
-        if statistic_rows := [row for row in half_rows if row.statistic == statistic]:
-            first, *_ = list_contrasts(statistic_rows)
-            drawing = agreement_figure(rows, statistic=statistic, contrast=first, names=names)
-            yield FigureDrawing("splithalf", drawing)
-            beyond = list_contrasts(row for row in statistic_rows if row.band == "beyond")
-            if other_contrasts := [contrast for contrast in beyond if contrast != first][
-                :MAX_CONTRASTS
-            ]:
-                drawing = contrasts_figure(
-                    rows, statistic=statistic, contrasts=other_contrasts, names=names
-                )
-                yield FigureDrawing("splithalfContrasts", drawing)
-            return
+    for statistic in _SCORE_STATISTICS:
+        statistic_rows = [row for row in half_rows if row.statistic == statistic]
+        if not statistic_rows:
+            continue
+        first_contrast, *_ = list_contrasts(statistic_rows)
+        drawing = agreement_figure(rows, statistic=statistic, contrast=first_contrast, names=names)
+        yield FigureDrawing("splithalf", drawing)
+        detail_contrasts = list_contrasts(row for row in statistic_rows if row.band == "beyond")
+        other_contrasts = [contrast for contrast in detail_contrasts if contrast != first_contrast]
+        if other_contrasts:
+            drawing = contrasts_figure(
+                rows, statistic=statistic, contrasts=other_contrasts[:MAX_CONTRASTS], names=names
+            )
+            yield FigureDrawing("splithalfContrasts", drawing)
+        return
 
 
 def _draw_beyond(
@@ -255,40 +254,50 @@ def _draw_beyond(
 ) -> Iterator[FigureDrawing]:
     """Draw effects above the Nyquist frequency side by side.
 
-    The values of the first available statistic of `statistics` are printed beside the maps.
+    The values of the first available statistic of `statistics` are printed beside the maps;
+    `statistics` is empty if there is no reference.
     """
-    from bids_sr.figures.evaluation import select_half_rows
     from bids_sr.figures.maps import plot_effects_above_nyquist
 
     with np.load(path, allow_pickle=False) as arrays:
-        names = arrays["series"].tolist()
-        contrast = str(arrays["contrast"])
-        scores_rows = [
-            row
-            for row in select_half_rows(rows)
-            if (row.contrast, row.band) == (contrast, "beyond")
-        ]
-        scores_rows = [row for row in scores_rows if row.statistic in statistics]
-        region = next(iter(main_regions(row.region for row in scores_rows)), "brain")
-        scored = [
-            [row for row in scores_rows if (row.statistic, row.region) == (statistic, region)]
-            for statistic in statistics
-        ]
-        lead = next(filter(None, scored), [])
-        scores = {row.series: row.value for row in reversed(lead)}
-        score_label = (
-            f"{STATISTICS[lead[0].statistic].label}, {region_text(region)}" if lead else ""
-        )
+        score_rows = _select_score_rows(rows, str(arrays["contrast"]), statistics)
+        scores = {row.series: row.value for row in reversed(score_rows)}
+        score_label = ""
+        if score_rows:
+            statistic, region = score_rows[0].statistic, score_rows[0].region
+            score_label = f"{STATISTICS[statistic].label}, {region_text(region)}"
         mask = Volume(arrays["mask"], arrays["affine"])
-        series = select_shown_series(names, scores)
+        series = select_shown_series(arrays["series"].tolist(), scores)
         maps = {name: mask.like(arrays[f"beyond_{name}"]) for name in series}
     if maps:
-        yield FigureDrawing(
-            "beyond",
-            plot_effects_above_nyquist(
-                maps, mask, scores=scores, score=score_label, percent=percent
-            ),
+        drawing = plot_effects_above_nyquist(
+            maps, mask, scores=scores, score=score_label, percent=percent
         )
+        yield FigureDrawing("beyond", drawing)
+
+
+def _select_score_rows(
+    rows: Sequence[MetricRow], contrast: str, statistics: Sequence[str]
+) -> list[MetricRow]:
+    """Return the split-half values of detail for the first available statistic.
+
+    The values are for the main region; [] if no statistic is available.
+    """
+    from bids_sr.figures.evaluation import select_half_rows
+
+    detail_rows = [
+        row
+        for row in select_half_rows(rows)
+        if (row.contrast, row.band) == (contrast, "beyond") and row.statistic in statistics
+    ]
+    region = next(iter(main_regions(row.region for row in detail_rows)), "brain")
+    for statistic in statistics:
+        score_rows = [
+            row for row in detail_rows if (row.statistic, row.region) == (statistic, region)
+        ]
+        if score_rows:
+            return score_rows
+    return []
 
 
 def _draw_truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[FigureDrawing]:
@@ -297,22 +306,23 @@ def _draw_truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Fig
 
     whole_run_rows = select_whole_run_rows(rows)
     for reference in ("measuredMap", "truth"):
-        if contrasts := list_contrasts(
-            row for row in whole_run_rows if row.reference == reference
-        ):
-            if drawing := reference_map_figure(
-                rows, contrast=contrasts[0], reference=reference, names=names
-            ):
-                yield FigureDrawing("truth", drawing)
-            return
+        contrasts = list_contrasts(row for row in whole_run_rows if row.reference == reference)
+        if not contrasts:
+            continue
+        drawing = reference_map_figure(
+            rows, contrast=contrasts[0], reference=reference, names=names
+        )
+        if drawing:
+            yield FigureDrawing("truth", drawing)
+        return
 
 
 def _draw_negative_controls(rows: Sequence[MetricRow]) -> Iterator[FigureDrawing]:
+    """Draw and list the gains of methods over their negative controls, if there are any."""
     from bids_sr.figures.evaluation import negative_control_figure
     from bids_sr.report.metric_tables import negative_control_html
 
     if gains := negative_control_gains(rows):
-        yield FigureDrawing(
-            "placebo", negative_control_figure(gains, contrast=list_contrasts(gains)[0])
-        )
+        first_contrast, *_ = list_contrasts(gains)
+        yield FigureDrawing("placebo", negative_control_figure(gains, contrast=first_contrast))
         yield FigureDrawing("placebo", negative_control_html(rows))

@@ -18,7 +18,7 @@ from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import read_grid, resample_to
 
 
-class _Read(UserDict[str, Any]):
+class _LazyVolumes(UserDict[str, Any]):
     """Mapping of names to volumes, which are only read on access."""
 
     def __getitem__(self, key: str) -> Volume:
@@ -81,49 +81,45 @@ def show_viewer(
         Viewer; None if there are no maps.
     """
     from bids_sr.figures.map_viewer import bytes_per_run, map_key, viewer_html
-    from bids_sr.pipeline.store import derivative_path
 
     shown_maps = run_maps_figures.sort_maps(maps)
     verdict_contrast = shown_maps.choose_contrast(
         run_maps_figures.find_verdict_contrast(evaluation, verdict)
     )
-    display, grid = shown_maps.display, read_grid(bold_mask_hr)
+    display = shown_maps.display
     viewer_maps = {}
     files: dict[str, str] = {}
-    for contrast, stat, fwhm in sorted(
+    for contrast, stat, fwhm_mm in sorted(
         shown_maps.stats, key=lambda key: (key[0] != verdict_contrast, key[0] != "all", key[2])
     ):
-        if stat == display.statistic:
-            by_series = shown_maps.stats[contrast, stat, fwhm]
-            names = run_maps_figures.sort_series(by_series, series_names)
-            width = f"{fwhm:g} mm" if fwhm else "none"
-            viewer_maps[contrast, width] = _Read({name: by_series[name] for name in names})
-            files |= {
-                map_key(contrast, width, name): derivative_path(
-                    {
-                        **entities,
-                        **by_series[name].entities,
-                        "datatype": "func",
-                        "extension": ".nii.gz",
-                    }
-                )
-                for name in names
-                if stored.includes(name, contrast, fwhm, stat)
-            }
-    below = resample_to(guide_hr or boldref, *grid)
-    mni = None
+        if stat != display.statistic:
+            continue
+        maps_by_series = shown_maps.stats[contrast, stat, fwhm_mm]
+        names = run_maps_figures.sort_series(maps_by_series, series_names)
+        smoothing = f"{fwhm_mm:g} mm" if fwhm_mm else "none"
+        viewer_maps[contrast, smoothing] = _LazyVolumes(
+            {name: maps_by_series[name] for name in names}
+        )
+        files |= {
+            map_key(contrast, smoothing, name): run_maps_figures.stored_path(
+                maps_by_series[name], entities
+            )
+            for name in names
+            if stored.includes(name, contrast, fwhm_mm, stat)
+        }
+    mni_coordinates = None
     if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
-        mni = _mni(bold_mask_hr, boldref2t1w_xfm, std2t1w_xfm)
+        mni_coordinates = _compute_mni_nodes(bold_mask_hr, boldref2t1w_xfm, std2t1w_xfm)
     viewer = viewer_html(
         viewer_maps,
-        below,
+        resample_to(guide_hr or boldref, *read_grid(bold_mask_hr)),
         bold_mask_hr,
         display=display,
         files=files,
         first_series=verdict["best"],
         max_bytes=bytes_per_run(n_runs),
-        mni=mni,
-        definitions=_definitions(viewer_maps),
+        mni=mni_coordinates,
+        definitions=_define_series(viewer_maps),
         cautions=[
             line["text"] for line in verdict.get("lines", ()) if line["status"] == "not supported"
         ],
@@ -131,17 +127,17 @@ def show_viewer(
     return viewer or None
 
 
-def _definitions(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list[tuple[str, str]]:
+def _define_series(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list[tuple[str, str]]:
     """Return labels and descriptions of the series in the viewer, except undescribed series."""
     from bids_sr.evaluation.series_text import describe_series
     from bids_sr.figures.map_viewer import SERIES_TITLES
 
-    names = dict.fromkeys(name for by_series in maps.values() for name in by_series)
+    names = dict.fromkeys(name for maps_by_series in maps.values() for name in maps_by_series)
     definitions = ((SERIES_TITLES.get(name, name), describe_series(name)) for name in names)
     return [(title, text) for title, text in definitions if text]
 
 
-def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:
+def _compute_mni_nodes(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:
     """Return MNI coordinates of nodes that cover the field of view of a mask.
 
     The transform `boldref2t1w` has the shape (1, 4, 4) in RAS+ mm. The file `std2t1w` contains the
@@ -152,11 +148,11 @@ def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:
 
     volume = reorient_to_ras(mask)
     nodes = make_mni_nodes(volume.data.shape, volume.affine)
-    points = _mni_points(nodes.reshape(-1, 3), boldref2t1w, std2t1w)
+    points = _transform_to_mni(nodes.reshape(-1, 3), boldref2t1w, std2t1w)
     return points.reshape(nodes.shape)
 
 
-def _mni_points(points: Array, boldref2t1w: Array, std2t1w: Path) -> Array:
+def _transform_to_mni(points: Array, boldref2t1w: Array, std2t1w: Path) -> Array:
     """Return MNI coordinates (N, 3) of points in the space of the run (N, 3; RAS+ mm)."""
     from bids_sr.registration.ants import apply_to_points
     from bids_sr.registration.bold_regions import chain_through_t1w

@@ -6,14 +6,7 @@ from typing import Literal
 from bids_sr.config.seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.json_values import as_number
-from bids_sr.pipeline.artifacts import (
-    File,
-    Map,
-    Rows,
-    Series,
-    Table,
-    Verdict,
-)
+from bids_sr.pipeline.artifacts import File, Map, Rows, Series, Table, Verdict
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, figure
 from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
@@ -143,24 +136,25 @@ def draw_activation(
     scene = images.scene()
     display = shown_maps.display
     figure_name = "connectivity" if at_rest else "activation"
-    for (contrast, stat, fwhm), by_series in shown_maps.stats.items():
-        if stat == display.statistic:
-            regions = shown_maps.regions.get((contrast, "Fdr", fwhm), {})
-            names = run_maps_figures.displayed_series(by_series, series_names)
-            drawing = activation_figure(
-                {name: by_series[name].volume for name in names},
-                scene,
-                display=display,
-                limit=run_maps_figures.color_limit(by_series.values(), display.floor),
-                significant={name: regions[name].volume for name in names if name in regions},
-            )
-            yield FigureDrawing(
-                figure_name,
-                drawing,
-                contrast=contrast,
-                fwhm_mm=fwhm,
-                caption=_CORRELATION_CAPTION if stat == CC_DISPLAY.statistic else "",
-            )
+    for (contrast, stat, fwhm_mm), maps_by_series in shown_maps.stats.items():
+        if stat != display.statistic:
+            continue
+        regions = shown_maps.regions.get((contrast, "Fdr", fwhm_mm), {})
+        names = run_maps_figures.displayed_series(maps_by_series, series_names)
+        drawing = activation_figure(
+            {name: maps_by_series[name].volume for name in names},
+            scene,
+            display=display,
+            limit=run_maps_figures.color_limit(maps_by_series.values(), display.floor),
+            significant={name: regions[name].volume for name in names if name in regions},
+        )
+        yield FigureDrawing(
+            figure_name,
+            drawing,
+            contrast=contrast,
+            fwhm_mm=fwhm_mm,
+            caption=_CORRELATION_CAPTION if stat == CC_DISPLAY.statistic else "",
+        )
 
 
 @figure(
@@ -195,20 +189,20 @@ def draw_surfaces(
     white_surfaces = [tuple(load_surf_mesh(white)) for white in surfaces[:2]]
     stats = {surface_map.entities["stat"] for surface_map in surface_maps}
     display = T_DISPLAY if "t" in stats else CC_DISPLAY
-    half = len(surface_maps) // 2
     space = space_entities["space"]
-    for left_surface, right_surface in zip(surface_maps[:half], surface_maps[half:], strict=True):
-        if left_surface.entities["stat"] == display.statistic:
-            values = [
-                load_surf_data(str(surface_map.content))
-                for surface_map in (left_surface, right_surface)
-            ]
-            title = f"{series_text(series_name)} on {space}"
-            drawing = surface_figure(values, white_surfaces, display, title)
-            fwhm_mm = as_number(left_surface.sidecar["SmoothingFWHM"])
-            yield FigureDrawing(
-                "surface", drawing, left_surface.entities["contrast"], fwhm_mm, space
-            )
+    title = f"{series_text(series_name)} on {space}"
+    half = len(surface_maps) // 2
+    for left_map, right_map in zip(surface_maps[:half], surface_maps[half:], strict=True):
+        if left_map.entities["stat"] != display.statistic:
+            continue
+        values = [load_surf_data(str(side_map.content)) for side_map in (left_map, right_map)]
+        yield FigureDrawing(
+            "surface",
+            surface_figure(values, white_surfaces, display, title),
+            contrast=left_map.entities["contrast"],
+            fwhm_mm=as_number(left_map.sidecar["SmoothingFWHM"]),
+            label=space,
+        )
 
 
 @figure(

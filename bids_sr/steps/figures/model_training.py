@@ -50,6 +50,7 @@ def draw_volume_training(report: TrainingReport, *, series_name: str) -> Iterato
 
 
 def _draw_training(stem: str, report: TrainingReport, label: str) -> Iterator[FigureDrawing]:
+    """Draw training curve and model card; the names of the figures start with `stem`."""
     from bids_sr.figures.training import training_figure
     from bids_sr.report.facts import card_html
 

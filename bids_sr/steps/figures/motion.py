@@ -1,5 +1,6 @@
 """Figures of an acquired run: summary, head motion, and carpet plot."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -15,8 +16,12 @@ from bids_sr.spatial.outlier_volumes import interpolation_weights
 from bids_sr.steps.outlier_volumes import reasons_by_volume
 
 _MAX_CARPET_ROWS = 1500
-_MOST_OUTLIERS = 4  # volumes in the figure of outlier volumes
-_TRACES = {"FD (mm)": "framewise_displacement", "DVARS": "std_dvars", "global": "global_signal"}
+_MAX_OUTLIERS = 4  # volumes in the figure of outlier volumes
+_TRACE_COLUMNS = {
+    "FD (mm)": "framewise_displacement",
+    "DVARS": "std_dvars",
+    "global": "global_signal",
+}
 """Names of the confounds above the carpet plot, by label."""
 
 
@@ -86,7 +91,7 @@ def summarize_run(
             "Acquired volumes that do not show the head as the other volumes do, the nearest"
             " other volume, and their difference without realignment. Outlier volumes are excluded"
             " from all models and replaced by interpolation in time in all series. At most"
-            f" {_MOST_OUTLIERS} are shown; the summary of the run lists all, with the reason."
+            f" {_MAX_OUTLIERS} are shown; the summary of the run lists all, with the reason."
         ),
     ),
 )
@@ -111,13 +116,13 @@ def draw_motion(
         name: probability.data
         for name, probability in zip(("GM", "WM", "CSF"), tpms_bold or (), strict=False)
     }
-    rows, groups = carpet(preproc, bold_mask.data, tissues)
+    rows, groups = sample_carpet(preproc, bold_mask.data, tissues)
     tr = preproc.tr or 1.0
     uncensored = uncensored_volumes(confounds, preproc.shape[3])
     yield FigureDrawing(
         "motion", motion_figure(columns, tr, n_dummy=n_dummy, uncensored=uncensored)
     )
-    traces = {label: columns[name] for label, name in _TRACES.items() if name in columns}
+    traces = {label: columns[name] for label, name in _TRACE_COLUMNS.items() if name in columns}
     yield FigureDrawing(
         "carpet",
         carpet_figure(
@@ -131,29 +136,30 @@ def draw_motion(
     )
     reasons = reasons_by_volume(outliers)
     if reasons and acquired is not None:
-        yield FigureDrawing("outliers", _draw_outliers(acquired, bold_mask, [*reasons], n_dummy))
+        drawing = _draw_outliers(acquired, bold_mask, list(reasons), n_dummy)
+        yield FigureDrawing("outliers", drawing)
 
 
 def _draw_outliers(
     acquired: SeriesReader, mask: Volume, numbers: Sequence[int], n_dummy: int
 ) -> FigureContent:
-    """Draw the first outlier volumes of a series, next to the nearest other volumes."""
+    """Draw the first outlier volumes of a series, next to the nearest other volumes.
+
+    `numbers` are the numbers of all outlier volumes.
+    """
     from bids_sr.figures.outlier_volumes import outlier_figure
 
-    weights = interpolation_weights(numbers, acquired.shape[3], n_dummy)
-    volumes = list(weights)[:_MOST_OUTLIERS]
-    nearest = {number: max(weights[number], key=weights[number].__getitem__) for number in volumes}
-    return outlier_figure(
-        {number: mask.like(acquired.volume(number)) for number in volumes},
-        {
-            number: (neighbor, mask.like(acquired.volume(neighbor)))
-            for number, neighbor in nearest.items()
-        },
-        mask,
-    )
+    all_weights = interpolation_weights(numbers, acquired.shape[3], n_dummy)
+    outliers, neighbors = {}, {}
+    for number in list(all_weights)[:_MAX_OUTLIERS]:
+        weights = all_weights[number]
+        nearest = max(weights, key=weights.__getitem__)
+        outliers[number] = mask.like(acquired.volume(number))
+        neighbors[number] = nearest, mask.like(acquired.volume(nearest))
+    return outlier_figure(outliers, neighbors, mask)
 
 
-def carpet(
+def sample_carpet(
     series: SeriesReader, mask: Array, tissues: Mapping[str, Array]
 ) -> tuple[Array, list[tuple[str, int]]]:
     """Return time series of a subset of voxels, grouped by tissue; only these voxels are read.
@@ -174,15 +180,17 @@ def carpet(
         Time series (voxels, T) with at most ``_MAX_CARPET_ROWS`` rows; and name and size of each
         group.
     """
-    inside = np.asarray(mask) > 0
-    groups = {"brain": np.flatnonzero(inside)}
+    brain = np.asarray(mask) > 0
+    groups = {"brain": np.flatnonzero(brain)}
     if tissues:
         stack = np.stack([np.asarray(probability) for probability in tissues.values()])
-        tissue_index = np.where(inside & (stack.max(axis=0) > 0.5), stack.argmax(axis=0), -1)
-        groups = {name: np.flatnonzero(tissue_index == k) for k, name in enumerate(tissues)}
-    total = sum(len(voxels) for voxels in groups.values())
-    step = max(1, -(-total // _MAX_CARPET_ROWS))
+        tissue_index = np.where(brain & (stack.max(axis=0) > 0.5), stack.argmax(axis=0), -1)
+        groups = {
+            name: np.flatnonzero(tissue_index == index) for index, name in enumerate(tissues)
+        }
+    n_voxels = sum(len(voxels) for voxels in groups.values())
+    step = max(1, math.ceil(n_voxels / _MAX_CARPET_ROWS))
     groups = {name: voxels[::step] for name, voxels in groups.items() if len(voxels[::step])}
     voxel_numbers = np.concatenate(list(groups.values())) if groups else np.zeros(0, dtype=int)
-    rows = series.time_series(np.stack(np.unravel_index(voxel_numbers, inside.shape), axis=1))
+    rows = series.time_series(np.stack(np.unravel_index(voxel_numbers, brain.shape), axis=1))
     return rows, [(name, len(voxels)) for name, voxels in groups.items()]

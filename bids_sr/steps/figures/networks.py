@@ -52,8 +52,10 @@ def draw_networks(
     from bids_sr.figures.seed_correlation import network_figure
 
     scene = images.scene()
-    for (contrast, stat, fwhm), by_series in run_maps_figures.sort_maps(maps).stats.items():
+    statmaps = run_maps_figures.sort_maps(maps).stats
+    for (contrast, stat, fwhm_mm), maps_by_series in statmaps.items():
         if stat == "cc":
-            names = run_maps_figures.displayed_series(by_series, series_names)
-            drawing = network_figure({name: by_series[name].volume for name in names}, scene)
-            yield FigureDrawing("networks", drawing, contrast=contrast, fwhm_mm=fwhm)
+            names = run_maps_figures.displayed_series(maps_by_series, series_names)
+            volumes = {name: maps_by_series[name].volume for name in names}
+            drawing = network_figure(volumes, scene)
+            yield FigureDrawing("networks", drawing, contrast=contrast, fwhm_mm=fwhm_mm)

@@ -10,7 +10,7 @@ from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.steps.memory import MAPS
 
-_REGION = "Quarter"
+_REGION_KIND = "Quarter"
 
 
 @figure(
@@ -58,15 +58,18 @@ def draw_overlap(
     first, second = overlap_pair
     regions = run_maps_figures.sort_maps(maps).regions
     scene = images.scene()
-    widths = [fwhm for label, kind, fwhm in regions if (label, kind) == (first, _REGION)]
-    for fwhm in widths:
-        a = regions[first, _REGION, fwhm]
-        b = regions.get((second, _REGION, fwhm), {})
-        names = run_maps_figures.displayed_series([name for name in a if name in b], series_names)
+    for (contrast, kind, fwhm_mm), first_regions in regions.items():
+        if (contrast, kind) != (first, _REGION_KIND):
+            continue
+        second_regions = regions.get((second, _REGION_KIND, fwhm_mm), {})
+        names = run_maps_figures.displayed_series(
+            [name for name in first_regions if name in second_regions], series_names
+        )
+        region_pairs = {
+            name: (first_regions[name].volume, second_regions[name].volume) for name in names
+        }
         try:
-            drawing = overlap_figure(
-                {name: (a[name].volume, b[name].volume) for name in names}, scene, (first, second)
-            )
+            drawing = overlap_figure(region_pairs, scene, (first, second))
         except FigureInputError:
             continue
-        yield FigureDrawing("overlap", drawing, contrast=f"{first}+{second}", fwhm_mm=fwhm)
+        yield FigureDrawing("overlap", drawing, contrast=f"{first}+{second}", fwhm_mm=fwhm_mm)

@@ -1,6 +1,7 @@
 """Overview figures of a run."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bids_sr.config.levels import StoredMaps
@@ -17,14 +18,16 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import FigureSpec
+from bids_sr.series import MEASURED, RAW
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import compute_percent_factor
 from bids_sr.steps.figures.run_maps import SceneImages, ShownMaps
+from bids_sr.steps.map_comparison import SortedMaps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from bids_sr.figures.maps import Scene
+    from bids_sr.figures.maps import Display, Scene
 
 EFFECT_SHARE = 0.2
 """Threshold of effects, relative to the limit of the color scale."""
@@ -146,12 +149,14 @@ def draw_overview(
     unit = units_text(compute_percent_factor(images.boldref, bold_mask))
     known_activation = (truth_maps or {}).get(contrast)
     title = f"{'seed' if at_rest else 'contrast'} {contrast}"
-    best = verdict["best"]
-    yield FigureDrawing(
-        "overview", _draw_zoomed(shown_maps, contrast, best, known_activation, scene, unit, title)
+    best_series = verdict["best"]
+    drawing = _draw_zoomed(
+        shown_maps, contrast, best_series, scene, unit, title, known_activation=known_activation
     )
-    if drawing := _draw_reliable(shown_maps, contrast, best, scene, unit, title):
-        yield FigureDrawing("reliable", drawing)
+    yield FigureDrawing("overview", drawing)
+    reliable_drawing = _draw_reliable(shown_maps, contrast, best_series, scene, unit, title)
+    if reliable_drawing:
+        yield FigureDrawing("reliable", reliable_drawing)
 
 
 def file_patterns(
@@ -163,34 +168,56 @@ def file_patterns(
     smoothing. Patterns are relative to the output directory and match no other files. A pattern is
     "" if no such file is stored.
     """
-    from bids_sr.pipeline.store import derivative_path
-
     stat = shown_maps.display.statistic
     widths = [
-        fwhm
-        for (name, kind, fwhm), by_series in shown_maps.stats.items()
-        if kind == stat and series in by_series and stored.includes(series, name, fwhm, stat)
+        fwhm_mm
+        for (contrast, kind, fwhm_mm), maps_by_series in shown_maps.stats.items()
+        if kind == stat
+        and series in maps_by_series
+        and stored.includes(series, contrast, fwhm_mm, stat)
     ]
-    patterns = []
-    for maps, kind, key in (
-        (shown_maps.stats, stat, "contrast"),
-        (shown_maps.regions, "Reliable", "label"),
-    ):
-        paths = {
-            derivative_path(
-                {
-                    **entities,
-                    **by_series[series].entities,
-                    key: ANY_LABEL,
-                    "datatype": "func",
-                    "extension": ".nii.gz",
-                }
-            ).replace(f"{key}-{ANY_LABEL}", f"{key}-*")
-            for (name, map_kind, fwhm), by_series in maps.items()
-            if (map_kind, fwhm) == (kind, min(widths, default=-1.0)) and series in by_series
-        }
-        patterns.append(next(iter(paths), ""))
-    return patterns[0], patterns[1]
+    if not widths:
+        return "", ""
+    fwhm_mm = min(widths)
+    return (
+        _file_pattern(shown_maps.stats, stat, fwhm_mm, series, "contrast", entities),
+        _file_pattern(shown_maps.regions, "Reliable", fwhm_mm, series, "label", entities),
+    )
+
+
+def _file_pattern(
+    maps: SortedMaps,
+    kind: str,
+    fwhm_mm: float,
+    series: str,
+    contrast_entity: str,
+    entities: Mapping[str, str],
+) -> str:
+    """Return the pattern of a series' map files for all contrasts; "" if there is no such map.
+
+    Parameters
+    ----------
+    maps : SortedMaps
+        Maps by contrast, kind and smoothing, and by series.
+    kind : str
+        Statistic, or kind of region.
+    fwhm_mm : float
+        Smoothing (FWHM, mm).
+    series : str
+        Name of the series.
+    contrast_entity : str
+        Entity of the contrast in the file names.
+    entities : Mapping[str, str]
+        Entities of the run: labels by long entity name.
+    """
+    for (_, map_kind, map_fwhm_mm), maps_by_series in maps.items():
+        if (map_kind, map_fwhm_mm) != (kind, fwhm_mm) or series not in maps_by_series:
+            continue
+        statmap = maps_by_series[series]
+        placeholder = replace(statmap, entities={**statmap.entities, contrast_entity: ANY_LABEL})
+        path = run_maps_figures.stored_path(placeholder, entities)
+        return path.replace(f"{contrast_entity}-{ANY_LABEL}", f"{contrast_entity}-*")
+    return ""
 
 
 ANY_LABEL = "any"
@@ -198,86 +225,96 @@ ANY_LABEL = "any"
 
 
 def _draw_reliable(
-    shown_maps: ShownMaps, contrast: str, best: str, scene: "Scene", unit: str, title: str
+    shown_maps: ShownMaps, contrast: str, series: str, scene: "Scene", unit: str, title: str
 ) -> "Figure | None":
-    """Draw the effect of the best method and the SD of its error, with outlined reliable region.
+    """Draw the effect of a series and the SD of its error, with outlined reliable region.
 
     Returns None if a map is missing.
     """
-    from bids_sr.figures.maps import Display, plot_zoomed_maps
+    from bids_sr.figures.maps import plot_zoomed_maps
 
-    widths = [fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, "sd")]
-    by_stat = {
-        text: shown_maps.stats[contrast, stat, min(widths)].get(best) if widths else None
-        for stat, text in (
-            ("effect", f"effect of {best}"),
-            ("sd", "SD of the reconstruction error"),
-        )
-    }
-    volumes = {text: statmap.volume for text, statmap in by_stat.items() if statmap is not None}
-    if len(volumes) < len(by_stat):
+    widths = [
+        fwhm_mm for name, stat, fwhm_mm in shown_maps.stats if (name, stat) == (contrast, "sd")
+    ]
+    if not widths:
         return None
-    limit = run_maps_figures.color_limit(
-        [statmap for statmap in by_stat.values() if statmap is not None], 0.0
+    fwhm_mm = min(widths)
+    effect, error_sd = (
+        shown_maps.stats[contrast, stat, fwhm_mm].get(series) for stat in ("effect", "sd")
     )
-    floor = float(f"{EFFECT_SHARE * limit:.2g}")
-    display = Display(statistic="effect", threshold=floor, floor=0.0, unit=unit)
-    region = shown_maps.regions.get((contrast, "Reliable", min(widths)), {}).get(best)
-    center_voxel = run_maps_figures.peak_of_acquired(shown_maps, contrast, scene)
+    if effect is None or error_sd is None:
+        return None
+    limit = run_maps_figures.color_limit([effect, error_sd], 0.0)
+    region = shown_maps.regions.get((contrast, "Reliable", fwhm_mm), {}).get(series)
     drawing = plot_zoomed_maps(
-        volumes,
+        {
+            f"effect of {series}": effect.volume,
+            "SD of the reconstruction error": error_sd.volume,
+        },
         scene,
-        display=display,
+        display=_make_effect_display(limit, unit),
         limit=limit,
-        center_voxel=center_voxel,
+        center_voxel=run_maps_figures.peak_of_acquired(shown_maps, contrast, scene),
         region=None if region is None else region.volume,
     )
     drawing.set_label(
-        f"Effect and SD of the reconstruction error for {best}, {title}, in one axial slice. The"
+        f"Effect and SD of the reconstruction error for {series}, {title}, in one axial slice. The"
         " reliable voxels are outlined."
     )
     return drawing
 
 
+def _make_effect_display(limit: float, unit: str) -> "Display":
+    """Return the display of effects with a color scale that ends at `limit`."""
+    from bids_sr.figures.maps import Display
+
+    threshold = float(f"{EFFECT_SHARE * limit:.2g}")
+    return Display(statistic="effect", threshold=threshold, floor=0.0, unit=unit)
+
+
 def _draw_zoomed(
     shown_maps: ShownMaps,
     contrast: str,
-    best: str,
-    truth: Volume | None,
+    best_series: str,
     scene: "Scene",
     unit: str,
     title: str,
+    *,
+    known_activation: Volume | None,
 ) -> "Figure":
     """Draw acquired, B-spline, best and reference maps in one slice, on the same color scale.
 
-    The known activation `truth` (3D) is None if unknown.
+    Effects are drawn if the activation (3D) is known, otherwise t or CC.
     """
     from bids_sr.figures.map_viewer import SERIES_TITLES
-    from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY, Display, plot_zoomed_maps
+    from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY, plot_zoomed_maps
 
-    kinds = {stat for name, stat, _ in shown_maps.stats if name == contrast}
-    stat = "effect" if truth and "effect" in kinds else "t" if "t" in kinds else "cc"
-    width = min(fwhm for name, kind, fwhm in shown_maps.stats if (name, kind) == (contrast, stat))
-    by_series = dict(shown_maps.stats[contrast, stat, width])
-    names = [name for name in ("raw", "bspline", best, "measured") if name in by_series]
-    if truth and stat == "effect" and "measured" not in by_series:
-        by_series["truth"] = Derivative(truth, {})
+    contrast_stats = {stat for name, stat, _ in shown_maps.stats if name == contrast}
+    if known_activation and "effect" in contrast_stats:
+        stat = "effect"
+    else:
+        stat = "t" if "t" in contrast_stats else "cc"
+    fwhm_mm = shown_maps.find_least_smoothing(contrast, stat)
+    maps_by_series = dict(shown_maps.stats[contrast, stat, fwhm_mm])
+    names = [name for name in (RAW, "bspline", best_series, MEASURED) if name in maps_by_series]
+    if known_activation and stat == "effect" and MEASURED not in maps_by_series:
+        maps_by_series["truth"] = Derivative(known_activation, {})
         names.append("truth")
-    volumes = {SERIES_TITLES.get(name, name): by_series[name].volume for name in names}
-    display = {"t": T_DISPLAY, "cc": CC_DISPLAY}.get(stat)
-    limit = run_maps_figures.color_limit(by_series.values(), display.floor if display else 0.0)
-    if display is None:
-        display = Display(
-            statistic="effect",
-            threshold=float(f"{EFFECT_SHARE * limit:.2g}"),
-            floor=0.0,
-            unit=unit,
-        )
-    center_voxel = run_maps_figures.peak_of_acquired(shown_maps, contrast, scene)
+    volumes = {SERIES_TITLES.get(name, name): maps_by_series[name].volume for name in names}
+    if stat == "effect":
+        limit = run_maps_figures.color_limit(maps_by_series.values(), 0.0)
+        display = _make_effect_display(limit, unit)
+    else:
+        display = T_DISPLAY if stat == "t" else CC_DISPLAY
+        limit = run_maps_figures.color_limit(maps_by_series.values(), display.floor)
     drawing = plot_zoomed_maps(
-        volumes, scene, display=display, limit=limit, center_voxel=center_voxel
+        volumes,
+        scene,
+        display=display,
+        limit=limit,
+        center_voxel=run_maps_figures.peak_of_acquired(shown_maps, contrast, scene),
     )
-    smoothing = f"smoothed with a {width:g} mm FWHM kernel" if width else "unsmoothed"
+    smoothing = f"smoothed with a {fwhm_mm:g} mm FWHM kernel" if fwhm_mm else "unsmoothed"
     drawing.set_label(
         f"Axial slice of the {stat} maps for {title}, {smoothing}. Series: {', '.join(volumes)}."
     )

@@ -66,7 +66,9 @@ def draw_quality(
     )
     grid = read_grid(bold_mask_hr)
     for contrast, maps_by_series in _group_by_contrast(uncertainty_maps or ()).items():
-        maps = {name: resample_to(image.volume, *grid) for name, image in maps_by_series.items()}
+        maps = {
+            name: resample_to(statmap.volume, *grid) for name, statmap in maps_by_series.items()
+        }
         background = resample_to(guide_hr or boldref, *grid)
         drawing = overlay_figure(maps, bold_mask_hr, background, label=label)
         yield FigureDrawing("uncertainty", drawing, contrast=contrast)
@@ -78,11 +80,12 @@ def _group_by_contrast(maps: Iterable[Derivative]) -> dict[str, dict[str, Deriva
     The contrast of all conditions is selected before the other contrasts.
     """
     by_contrast: dict[str, dict[str, Derivative]] = {}
-    for image in maps:
-        by_contrast.setdefault(image.entities["contrast"], {})[image.entities["desc"]] = image
-    sorted_contrasts = sorted(by_contrast, key=lambda name: name != "all")[:MAX_CONTRASTS]
+    for statmap in maps:
+        series = statmap.entities["desc"]
+        by_contrast.setdefault(statmap.entities["contrast"], {})[series] = statmap
+    selected_contrasts = sorted(by_contrast, key=lambda name: name != "all")[:MAX_CONTRASTS]
     return {
         name: maps_by_series
         for name, maps_by_series in by_contrast.items()
-        if name in sorted_contrasts
+        if name in selected_contrasts
     }

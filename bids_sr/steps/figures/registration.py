@@ -68,24 +68,22 @@ def draw_coregistration(
     from bids_sr.figures.slices import Outline
 
     grid = display_grid(t1w_mask)
-    inside = resample_to(t1w_mask, *grid)
-    lines = [Outline(name="T1w brain mask", image=inside, color=RED)]
+    brain_fraction = resample_to(t1w_mask, *grid)
+    outlines = [Outline(name="T1w brain mask", image=brain_fraction, color=RED)]
     if t1w_tpms and len(t1w_tpms) > 1:
-        lines.append(
+        outlines.append(
             Outline(name="T1w white matter", image=resample_to(t1w_tpms[1], *grid), color=PURPLE)
         )
-    unaligned, aligned = (
-        resample_to(boldref, *grid),
-        resample_to(boldref, *grid, boldref2t1w_xfm[0]),
-    )
-    brain = binarize(inside)
+    unaligned = resample_to(boldref, *grid)
+    aligned = resample_to(boldref, *grid, boldref2t1w_xfm[0])
+    brain = binarize(brain_fraction)
     covered = brain.like(brain.data & (aligned.data > 0))
     images = {
         "T1w": resample_to(t1w_preproc, *grid),
         "boldref before": unaligned,
         "boldref after": aligned,
     }
-    return registration_figure(images, lines, mask=covered if covered.data.any() else brain)
+    return registration_figure(images, outlines, mask=covered if covered.data.any() else brain)
 
 
 @figure(
@@ -168,22 +166,19 @@ def draw_calibration(
     ratio = boldref.zooms / calibration_ref.zooms
     grid = hr_grid(boldref.data.shape, boldref.affine, [max(float(size), 1.0) for size in ratio])
     matrix = np.asarray(boldref2calibration_xfm[0])
-    inside = binarize(resample_to(bold_mask, *grid))
+    brain = binarize(resample_to(bold_mask, *grid))
     reference = resample_to(boldref, *grid)
     images = {
         "boldref": reference,
         "calibration before": resample_to(calibration_ref, *grid),
         "calibration after": resample_to(calibration_ref, *grid, matrix),
     }
-    lines = make_isolines(reference, inside)
-    yield FigureDrawing(
-        "calibrationreg", registration_figure(images, lines, mask=inside, views=AXIAL_VIEWS)
+    drawing = registration_figure(
+        images, make_isolines(reference, brain), mask=brain, views=AXIAL_VIEWS
     )
-    use = next(
-        (result.get("calibration") for result in tested.values() if isinstance(result, Mapping)),
-        None,
-    )
+    yield FigureDrawing("calibrationreg", drawing)
+    results = (result for result in tested.values() if isinstance(result, Mapping))
+    calibration_use = next((result.get("calibration") for result in results), None)
+    facts = {**calibration_facts, "use": calibration_use}
     voxel_mm = float(boldref.zooms[:2].max())
-    yield FigureDrawing(
-        "calibrationfacts", calibration_html({**calibration_facts, "use": use}, voxel_mm)
-    )
+    yield FigureDrawing("calibrationfacts", calibration_html(facts, voxel_mm))

@@ -1,7 +1,6 @@
 """Maps of a run, sorted by contrast, statistic, smoothing and series for figures."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bids_sr.evaluation.evidence import find_strongest
@@ -10,26 +9,25 @@ from bids_sr.metrics.rows import MetricRow, VerdictFacts
 from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Mask
 from bids_sr.series import MEASURED, RAW, get_kind
 from bids_sr.steps.figures.display_grids import read_grid, resample_to
-from bids_sr.steps.map_comparison import sort_maps_of_run
+from bids_sr.steps.map_comparison import SortedMaps, sort_maps_of_run
 
 if TYPE_CHECKING:
     from bids_sr.figures.maps import Display, Scene
 
-SHOWN, KINDS = (RAW, "bspline"), ("method", "measured")
+_DISPLAYED_SERIES, _DISPLAYED_KINDS = (RAW, "bspline"), ("method", "measured")
 """Series, and kinds of series, whose maps are always drawn."""
-_OfSeries = dict[str, Derivative]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class ShownMaps:
-    """Maps and regions of a run by series.
+    """Maps and regions of a run.
 
     `stats` are maps by contrast, statistic and smoothing (FWHM, mm), then by series. `regions` are
     masks by contrast, kind and smoothing, then by series.
     """
 
-    stats: dict[tuple[str, str, float], _OfSeries]
-    regions: dict[tuple[str, str, float], _OfSeries]
+    stats: SortedMaps
+    regions: SortedMaps
 
     @property
     def display(self) -> "Display":
@@ -44,8 +42,15 @@ class ShownMaps:
         This is the contrast of the verdict's evidence (`verdict_contrast`, "" if there is none),
         otherwise the contrast of all conditions, otherwise the first contrast.
         """
-        mapped = list(dict.fromkeys(contrast for contrast, _, _ in self.stats))
-        return next((name for name in (verdict_contrast, "all", *mapped) if name in mapped), "")
+        contrasts = list(dict.fromkeys(contrast for contrast, _, _ in self.stats))
+        preferred = (verdict_contrast, "all", *contrasts)
+        return next((contrast for contrast in preferred if contrast in contrasts), "")
+
+    def find_least_smoothing(self, contrast: str, stat: str) -> float:
+        """Return the least smoothing (FWHM, mm) of the maps of a contrast and statistic."""
+        return min(
+            fwhm_mm for name, kind, fwhm_mm in self.stats if (name, kind) == (contrast, stat)
+        )
 
 
 def sort_maps(maps: Iterable[Derivative]) -> ShownMaps:
@@ -86,9 +91,24 @@ def displayed_series(names: Iterable[str], series_names: Sequence[str]) -> list[
     All series are returned if there are none of these.
     """
     sorted_names = sort_series(names, series_names)
-    return [
-        name for name in sorted_names if name in SHOWN or get_kind(name) in KINDS
-    ] or sorted_names
+    displayed_names = [
+        name
+        for name in sorted_names
+        if name in _DISPLAYED_SERIES or get_kind(name) in _DISPLAYED_KINDS
+    ]
+    return displayed_names or sorted_names
+
+
+def stored_path(statmap: Derivative, entities: Mapping[str, str]) -> str:
+    """Return the path of a stored map or region, relative to the output directory.
+
+    `entities` are the entities of the run: labels by long entity name.
+    """
+    from bids_sr.pipeline.store import derivative_path
+
+    return derivative_path(
+        {**entities, **statmap.entities, "datatype": "func", "extension": ".nii.gz"}
+    )
 
 
 @frozen
@@ -139,12 +159,12 @@ def peak_of_acquired(shown_maps: ShownMaps, contrast: str, scene: "Scene") -> tu
     """
     from bids_sr.figures.maps import peak_voxel
 
-    kinds = {stat for name, stat, _ in shown_maps.stats if name == contrast}
-    kind = next(kind for kind in ("t", "cc", *sorted(kinds)) if kind in kinds)
-    width = min(fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, kind))
-    by_series = shown_maps.stats[contrast, kind, width]
-    first = by_series.get("raw") or next(iter(by_series.values()))
-    return peak_voxel(first.volume, scene.mask)
+    contrast_stats = {stat for name, stat, _ in shown_maps.stats if name == contrast}
+    stat = next(stat for stat in ("t", "cc", *sorted(contrast_stats)) if stat in contrast_stats)
+    fwhm_mm = shown_maps.find_least_smoothing(contrast, stat)
+    maps_by_series = shown_maps.stats[contrast, stat, fwhm_mm]
+    peak_map = maps_by_series.get(RAW) or next(iter(maps_by_series.values()))
+    return peak_voxel(peak_map.volume, scene.mask)
 
 
 def flag_entries(flags: Facts) -> list[Mapping[str, object]]:

@@ -9,7 +9,7 @@ from bids_sr.run_time import RunTime
 from bids_sr.series import RAW
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import read_grid, resample_to
-from bids_sr.steps.figures.motion import carpet
+from bids_sr.steps.figures.motion import sample_carpet
 
 
 @figure(
@@ -103,10 +103,8 @@ def draw_output(
         tissue: resample_to(probability, *grid).data
         for tissue, probability in zip(("GM", "WM", "CSF"), tpms_bold or (), strict=False)
     }
-    rows, groups = carpet(series[name], bold_mask_hr.data, tissues)
-    yield FigureDrawing(
-        "madecarpet",
-        carpet_figure(
-            carpet_rows(rows, n_dummy), groups, series[name].tr or 1.0, traces={}, n_dummy=n_dummy
-        ),
+    rows, groups = sample_carpet(series[name], bold_mask_hr.data, tissues)
+    drawing = carpet_figure(
+        carpet_rows(rows, n_dummy), groups, series[name].tr or 1.0, traces={}, n_dummy=n_dummy
     )
+    yield FigureDrawing("madecarpet", drawing)

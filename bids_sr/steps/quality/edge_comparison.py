@@ -14,9 +14,10 @@ from bids_sr.spatial.edges import Mismatch, measure_edge_mismatch
 from bids_sr.spatial.resampling import sample_volume
 
 _LOGGER = logging.getLogger(__name__)
+_MAX_MISMATCH_VOXELS = 0.5  # acquired voxels, largest median displacement without a flag
 
 
-COMPARED_EDGES = (
+EDGE_COMPARISON_TEXT = (
     "Susceptibility distortion was measured as the local displacement that maximizes the"
     " agreement between edges in the boldref and edges in the T2*-weighted image, independent"
     " of image contrast. "
@@ -49,30 +50,31 @@ def compare_edges(
         blur_mm=float(sizes[:2].max()),
         axis=axis,
     )
-    limit = 0.5 * float(sizes[1 if axis is None else axis])
-    if text := _edge_warning(mismatch, limit, guided_names):
+    limit_mm = _MAX_MISMATCH_VOXELS * float(sizes[1 if axis is None else axis])
+    if text := _describe_mismatch(mismatch, limit_mm, guided_names):
         _LOGGER.warning(text)
     values = {
         "edge_mismatch": mismatch.median,
         "edge_mismatch_p90": mismatch.p90,
-        "flag_distortion": float(mismatch.median > limit),
+        "flag_distortion": float(mismatch.median > limit_mm),
     }
     return metric_rows("run", values, region="brain", n=mismatch.n)
 
 
-def _edge_warning(mismatch: Mismatch, limit: float, guided: Sequence[str]) -> str:
+def _describe_mismatch(mismatch: Mismatch, limit_mm: float, guided_names: Sequence[str]) -> str:
     """Return a warning about distortion; "" if the edges agree."""
     if np.isnan(mismatch.median):
         return (
             "Too few edges of the boldref were found in the T2*-weighted image to measure"
             " distortion."
         )
-    if mismatch.median <= limit:
+    if mismatch.median <= limit_mm:
         return ""
-    names = enumerate_words(list(guided)) if guided else "methods that use this image"
-    verb = "places" if len(guided) == 1 else "place"
+    names = enumerate_words(list(guided_names)) if guided_names else "methods that use this image"
+    verb = "places" if len(guided_names) == 1 else "place"
     return (
         f"Edges of the boldref and of the T2*-weighted image are {mismatch.median:.1f} mm apart"
         f" (median; 90th percentile {mismatch.p90:.1f} mm), more than half an acquired voxel"
-        f" ({limit:.1f} mm): the BOLD is distorted, and {names} {verb} detail at wrong positions."
+        f" ({limit_mm:.1f} mm): the BOLD is distorted, and {names} {verb} detail at wrong"
+        " positions."
     )

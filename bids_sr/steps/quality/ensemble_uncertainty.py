@@ -19,7 +19,7 @@ from bids_sr.run_time import RunTime
 from bids_sr.steps.memory import EFFECTS
 
 _LOGGER = logging.getLogger(__name__)
-_UNCERTAINTY = (
+_DESCRIPTION = (
     "Standard deviation of the effect across models that were trained with different random"
     " seeds. It reflects random variation in training, but not errors that all models have"
     " in common"
@@ -49,52 +49,49 @@ def measure_uncertainty(
     """Return the uncertainty of a method: the SD of the effect between members of its ensemble."""
     mask, affine = bold_mask_hr.data, bold_mask_hr.affine
     method_effects = load_effects(effects)
+    n_members = 1 + len(member_effects)
+    shared_sidecar = {
+        "Description": _DESCRIPTION,
+        "Units": "arbitrary",
+        "EnsembleMembers": n_members,
+    }
+    grid_sidecar = map_sidecars.common_sidecar(
+        series=series_name,
+        fwhm_mm=0.0,
+        zooms=bold_mask_hr.zooms.tolist(),
+        axis_order=axis_order,
+    )
     rows, maps = [], []
-    for name, weights in contrasts.items():
-        spread = spread_of_effect(
+    for contrast, weights in contrasts.items():
+        effect_sd = spread_of_effect(
             method_effects, list(member_effects.values()), weights, mask, affine
         )
-        if spread is None:
+        if effect_sd is None:
             _LOGGER.warning(
                 "%s: the contrast %s cannot be computed from the task blocks, so its"
                 " uncertainty map is omitted",
                 series_name,
-                name,
+                contrast,
             )
             continue
         rows.append(
             MetricRow(
                 series=series_name,
-                contrast=name,
+                contrast=contrast,
                 region="brain",
                 statistic="ensemble_sd",
-                value=float(np.median(spread[mask])),
-                n=1 + len(member_effects),
+                value=float(np.median(effect_sd[mask])),
+                n=n_members,
             )
         )
         entities = map_sidecars.entities(
             series=series_name,
-            contrast=name,
+            contrast=contrast,
             stat="ensemblesd",
             desc=series_name,
             suffix="statmap",
         )
-        common = map_sidecars.common_sidecar(
-            series=series_name,
-            fwhm_mm=0.0,
-            zooms=bold_mask_hr.zooms.tolist(),
-            axis_order=axis_order,
-        )
-        sidecar = {
-            "Description": _UNCERTAINTY,
-            "Units": "arbitrary",
-            "EnsembleMembers": 1 + len(member_effects),
-            "ContrastWeights": dict(weights),
-            **common,
-        }
-        maps.append(
-            Derivative(
-                Volume(np.where(mask, spread, 0).astype(np.float32), affine), entities, sidecar
-            )
-        )
+        volume = Volume(np.where(mask, effect_sd, 0).astype(np.float32), affine)
+        sidecar = {**shared_sidecar, "ContrastWeights": dict(weights), **grid_sidecar}
+        maps.append(Derivative(volume, entities, sidecar))
     return rows, maps

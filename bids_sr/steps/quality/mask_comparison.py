@@ -10,7 +10,7 @@ from bids_sr.run_time import RunTime
 from bids_sr.series import MEASURED
 from bids_sr.steps.memory import EFFECTS
 
-COMPARED_MASKS = (
+MASK_COMPARISON_TEXT = (
     "In addition, a brain mask was computed from the mean of each series, and the overlap"
     " between these masks was measured with the Jaccard index. "
 )
@@ -36,11 +36,13 @@ def compare_masks(
     total = np.zeros(preproc.shape[:3], dtype=np.float64)
     for volume in preproc.volumes(n_dummy):
         total += volume
-    acquired = mask_of_mean(total / (preproc.shape[3] - n_dummy), preproc.affine)
+    mean = total / (preproc.shape[3] - n_dummy)
+    acquired_mask = mask_of_mean(mean, preproc.affine)
     masks = {name: mask_of_mean(*load_mean(path)) for name, path in effects.items()}
-    references = {}
-    if acquired is not None:
-        references["acquired"] = resample_mask(acquired, preproc.affine, bold_mask_hr)
-    if (measured := masks.get(MEASURED)) is not None:
-        references[MEASURED] = bold_mask_hr.like(measured)
-    return mask_rows(masks, references)
+    measured_mask = masks.get(MEASURED)
+    reference_masks = {}
+    if acquired_mask is not None:
+        reference_masks["acquired"] = resample_mask(acquired_mask, preproc.affine, bold_mask_hr)
+    if measured_mask is not None:
+        reference_masks[MEASURED] = bold_mask_hr.like(measured_mask)
+    return mask_rows(masks, reference_masks)

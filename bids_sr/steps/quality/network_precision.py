@@ -25,9 +25,9 @@ from bids_sr.sr.models.model import load_model
 from bids_sr.steps.linear_models import LinearModel
 
 _LOGGER = logging.getLogger(__name__)
-_LARGEST_CHANGE = 0.01
+_MAX_CHANGE = 0.01
 """Largest change of t by a lower precision, in units of the noise of t."""
-_TRIED_SLICES = 3
+_N_TESTED_SLICES = 3
 """Number of slices for the test of a lower precision, in all volumes."""
 
 
@@ -72,7 +72,7 @@ def guard_precision(
             "%s is always applied in fp32; the requested precision is ignored", series_name
         )
         return "fp32", []
-    t_change = _measure_t_change(
+    change_by_contrast = _measure_t_change(
         stc,
         boldref,
         bold_mask,
@@ -84,25 +84,28 @@ def guard_precision(
         chosen_device,
         omp_nthreads,
     )
-    change = max(t_change.values())
-    passes = change <= _LARGEST_CHANGE
-    if not passes:
-        _refuse_or_warn(series_name, change, is_requested=precision == "bf16", force=force)
+    largest_change = max(change_by_contrast.values())
+    is_small = largest_change <= _MAX_CHANGE
+    if not is_small:
+        _refuse_or_warn(series_name, largest_change, is_requested=precision == "bf16", force=force)
     rows = [
         row
-        for name, value in t_change.items()
+        for contrast, change in change_by_contrast.items()
         for row in metric_rows(
-            series_name, {"precision_change": value}, contrast=name, region="brain"
+            series_name, {"precision_change": change}, contrast=contrast, region="brain"
         )
     ]
-    return "bf16" if passes or (precision == "bf16" and force) else "fp32", rows
+    return "bf16" if is_small or (precision == "bf16" and force) else "fp32", rows
 
 
-def _refuse_or_warn(series_name: str, change: float, *, is_requested: bool, force: bool) -> None:
+def _refuse_or_warn(
+    series_name: str, largest_change: float, *, is_requested: bool, force: bool
+) -> None:
+    """Raise a `ValueError` if bf16 was requested without `force`, otherwise log a warning."""
     text = (
-        f"{series_name}: bf16 precision changes the t values by {change:.3g} standard deviations"
-        " of their noise (root mean square for the worst contrast); at most"
-        f" {_LARGEST_CHANGE:g} is allowed"
+        f"{series_name}: bf16 precision changes the t values by {largest_change:.3g} standard"
+        " deviations of their noise (root mean square for the worst contrast); at most"
+        f" {_MAX_CHANGE:g} is allowed"
     )
     if is_requested and not force:
         raise ValueError(
@@ -126,19 +129,16 @@ def _measure_t_change(
     threads: int,
 ) -> dict[str, float]:
     """Return the change of t from fp32 to bf16, by contrast, in some slices of all volumes."""
-    slices = select_slices(bold_mask.data, _TRIED_SLICES)
-    inside = highres_mask(bold_mask.data, slices, factor)
+    slices = select_slices(bold_mask.data, _N_TESTED_SLICES)
+    mask_hr = highres_mask(bold_mask.data, slices, factor)
     scale = float(np.percentile(boldref.data[bold_mask.data], 99))
-    acquired = UpsamplerInputs(
+    fp32_inputs = UpsamplerInputs(
         factor=factor, scale=scale, precision="fp32", device=device, threads=threads
     )
-    full, lower = (
+    fp32, bf16 = (
         make_upsampler(series_name, inputs, load_model(model_file))
-        for inputs in (acquired, replace(acquired, precision="bf16"))
+        for inputs in (fp32_inputs, replace(fp32_inputs, precision="bf16"))
     )
     with threadpool_limits(threads):
-        return t_change(
-            compare_precisions(stc, full, lower, slices, inside, start=design.n_dummy),
-            design,
-            contrasts,
-        )
+        volume_pairs = compare_precisions(stc, fp32, bf16, slices, mask_hr, start=design.n_dummy)
+        return t_change(volume_pairs, design, contrasts)

@@ -21,12 +21,12 @@ def check_domain(model_file: File, boldref: Image, bold_mask: Mask, *, series_na
     difference = domain_difference(read_card(model_file), boldref.data, bold_mask.data)
     if difference is None:
         return []
-    distance, edges, warnings = difference
+    intensity_difference, edge_ratio, warnings = difference
     for text in warnings:
         _LOGGER.warning("%s: %s", series_name, text)
     values = {
-        "domain_distance": distance,
-        "domain_edges": edges,
+        "domain_distance": intensity_difference,
+        "domain_edges": edge_ratio,
         "flag_domain": float(bool(warnings)),
     }
     return metric_rows(series_name, values, region="brain")

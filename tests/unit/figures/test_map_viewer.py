@@ -30,7 +30,7 @@ from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY
 from bids_sr.figures.slices import reorient_to_ras
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import Derivative, Volume
-from bids_sr.steps.figures.map_viewer import _Read, show_viewer
+from bids_sr.steps.figures.map_viewer import _LazyVolumes, show_viewer
 from bids_sr.steps.figures.maps import draw_activation
 from bids_sr.steps.figures.overview import draw_overview
 from bids_sr.steps.figures.run_maps import SceneImages
@@ -131,7 +131,7 @@ def test_at_most_two_contrasts_are_in_memory():
             return Volume(data, FINE)
 
     maps = {
-        (contrast, smoothing): _Read({"raw": Stored(), "sbl": Stored()})
+        (contrast, smoothing): _LazyVolumes({"raw": Stored(), "sbl": Stored()})
         for contrast in "abc"
         for smoothing in ("none", "5 mm")
     }

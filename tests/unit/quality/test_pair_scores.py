@@ -22,7 +22,7 @@ def test_scores_of_all_slices_equal_whole_image_scores() -> None:
     image = TRUTH + RNG.standard_normal(TRUTH.shape)
     scores = slice_scores(image, TRUTH, MASK, data_range=50.0)
     all_slices = np.arange(6)
-    assert len(scores.counts) == 6
+    assert len(scores.n_voxels) == 6
     assert scores.psnr(all_slices) == pytest.approx(psnr(TRUTH, image, data_range=50.0, mask=MASK))
     assert scores.ssim(all_slices) == pytest.approx(ssim(TRUTH, image, data_range=50.0, mask=MASK))
 

@@ -22,7 +22,7 @@ from bids_sr.config import Settings
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.preflight import Plan, check, check_data, dry_run_text, validator
 from bids_sr.retrospective import downsampling, preparation
-from bids_sr.retrospective.preparation import _shift_events, _sidecar_of_events, prepare
+from bids_sr.retrospective.preparation import _describe_events, _shift_events, prepare
 from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.matrices import kspace_crop
 
@@ -474,10 +474,10 @@ def test_memory_does_not_grow_with_the_number_of_volumes(tmp_path: Path) -> None
         save_image(np.ones((32, 32, 6, n), "float32"), np.eye(4), tmp_path / "x.nii", tr=1.0)
         tracemalloc.start()
         downsampling.write_lr_series(
-            tmp_path / "x.nii", tmp_path / "y.nii", factor=FACTOR, first=0, noise_sd=1.0
+            tmp_path / "x.nii", tmp_path / "y.nii", factor=FACTOR, first_volume=0, noise_sd=1.0
         )
         downsampling.write_measured_series(
-            tmp_path / "x.nii", tmp_path / "z.nii", factor=FACTOR, first=0
+            tmp_path / "x.nii", tmp_path / "z.nii", factor=FACTOR, first_volume=0
         )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
@@ -517,10 +517,10 @@ def test_descriptions_of_levels_in_the_data_are_kept(tmp_path: Path) -> None:
     (tmp_path / "e.json").write_text(
         '{"trial_type": {"Levels": {"b": "B", "a": "A"}}, "onset": {"Units": "s"}}'
     )
-    sidecar = _sidecar_of_events(table, ("a", "b"))
+    sidecar = _describe_events(table, ("a", "b"))
     assert list(sidecar["trial_type"]["Levels"]) == ["b", "a"]
     assert sidecar["onset"] == {"Units": "s"}
-    assert list(_sidecar_of_events(tmp_path / "none.tsv", ("a", "b"))["trial_type"]["Levels"]) == [
+    assert list(_describe_events(tmp_path / "none.tsv", ("a", "b"))["trial_type"]["Levels"]) == [
         "a",
         "b",
     ]
@@ -579,7 +579,7 @@ def test_scaled_integers_keep_their_values_in_the_copy(tmp_path: Path) -> None:
     image.header.set_zooms((1, 1, 1, 2))
     image.to_filename(tmp_path / "scaled.nii")
     downsampling.write_measured_series(
-        tmp_path / "scaled.nii", tmp_path / "copy.nii", factor=FACTOR, first=1
+        tmp_path / "scaled.nii", tmp_path / "copy.nii", factor=FACTOR, first_volume=1
     )
     expected = nb.load(tmp_path / "scaled.nii").get_fdata()[..., 1:]
     np.testing.assert_allclose(nb.load(tmp_path / "copy.nii").get_fdata(), expected, atol=1e-6)

@@ -212,7 +212,7 @@ def test_known_activation_gives_gains_with_intervals_for_unsmoothed_maps(effects
 
 
 def test_images_are_compared_with_measured_volumes(files, monkeypatch):
-    monkeypatch.setattr("bids_sr.steps.evaluation._MOST_VOLUMES", 16)
+    monkeypatch.setattr("bids_sr.steps.evaluation._MAX_VOLUMES", 16)
     series = {
         name: SeriesReader(path)
         for name, path in (*files.items(), ("sblMirror", files["bspline"]))

@@ -12,7 +12,7 @@ from bids_sr.config.memory import Need, Sizes, held_of_calibrated, step_gb
 from bids_sr.config.sections.superres import SuperRes
 from bids_sr.steps.memory import (
     EFFECTS,
-    LARGEST,
+    LARGEST_NEEDS,
     SEGMENT,
     SERIES,
     SUPER_RESOLVE,
@@ -49,7 +49,7 @@ def test_larger_grids_need_more_memory_and_missing_images_do_not_count() -> None
         Sizes(t1w=1.0, low=0.02, high=0.1),
         Sizes(t1w=8.0, low=0.12, high=0.5),
     )
-    for need in LARGEST:
+    for need in LARGEST_NEEDS:
         assert step_gb(need, small_sizes) <= step_gb(need, large_sizes)
     assert step_gb(SEGMENT, large_sizes) > step_gb(SEGMENT, small_sizes) + 0.1
     assert step_gb(Need(), large_sizes) == step_gb(Need(), Sizes(high=0.5))

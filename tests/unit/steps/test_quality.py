@@ -192,8 +192,8 @@ def test_fp32_and_auto_on_a_cpu_are_not_tested(bold: dict[str, Any]) -> None:
 def test_bf16_is_tested_rejected_with_its_t_change_and_can_be_forced(
     bold: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network_precision, "_TRIED_SLICES", 2)
-    monkeypatch.setattr(network_precision, "_LARGEST_CHANGE", 0.001)
+    monkeypatch.setattr(network_precision, "_N_TESTED_SLICES", 2)
+    monkeypatch.setattr(network_precision, "_MAX_CHANGE", 0.001)
     with pytest.raises(
         ValueError,
         match=r"bf16 precision changes the t values by 0\.\d+ standard.*at most 0\.001.*--force",
@@ -204,7 +204,7 @@ def test_bf16_is_tested_rejected_with_its_t_change_and_can_be_forced(
     rows = rows_with(rows, "precision_change", series="srgan", region="brain")
     assert {row.contrast for row in rows} == set(CONTRASTS)
     assert 0.001 < max(row.value for row in rows) < 3
-    monkeypatch.setattr(network_precision, "_LARGEST_CHANGE", 10.0)
+    monkeypatch.setattr(network_precision, "_MAX_CHANGE", 10.0)
     assert network_precision.guard_precision(**bold, precision="bf16", force=False)[0] == "bf16"
 
 

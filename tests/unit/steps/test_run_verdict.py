@@ -22,7 +22,7 @@ from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.map_comparison import sort_maps_of_run
 from bids_sr.steps.region_growth import grow_region
 from bids_sr.steps.registration import TrainingPair
-from bids_sr.steps.run_verdict import _maps_of_raw, decide_verdict, raise_flags
+from bids_sr.steps.run_verdict import _select_acquired_maps, decide_verdict, raise_flags
 
 CONTRASTS = {
     "thumb": {"thumb": 1.0},
@@ -125,7 +125,7 @@ def test_correlation_maps_are_the_acquired_maps_with_the_largest_smoothing():
         statmap("raw", "all"),
         mapped("region", {"label": "thumb", "desc": "rawQuarter", "suffix": "mask"}),
     ]
-    correlation_maps = _maps_of_raw(sort_maps_of_run(maps)[0], "cc", ["thumb"])
+    correlation_maps = _select_acquired_maps(sort_maps_of_run(maps)[0], "cc", ["thumb"])
     assert list(correlation_maps) == ["thumb"]
     assert correlation_maps["thumb"] is maps[1].volume.data
 

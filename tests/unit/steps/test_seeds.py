@@ -24,8 +24,8 @@ from bids_sr.registration.templates import atlas_region
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.steps.seeds import (
     SeedTemplate,
+    _find_region_voxels,
     _place_seeds,
-    _voxels_in_region,
     component_series,
     own_seed_series,
     seed_series,
@@ -278,7 +278,7 @@ def test_an_atlas_region_is_placed_like_a_sphere_at_its_center(tmp_path: Path) -
     to_template = chain_through_t1w(boldref2t1w, [tmp_path / "std2t1w.txt"], tmp_path)
     brain = Volume(np.ones(shape, dtype=bool), affine)
     voxels, _ = _place_seeds(
-        seeds, brain, points, {"region": _voxels_in_region(region, brain, to_template)}
+        seeds, brain, points, {"region": _find_region_voxels(region, brain, to_template)}
     )
     sphere_center, region_center = (
         np.argwhere(voxels[name]).mean(0) @ affine[:3, :3].T + affine[:3, 3]

@@ -15,9 +15,9 @@ from bids_sr.registration.pair_frames import make_truncated_pair
 from bids_sr.sr.matrices import acquire
 from bids_sr.sr.method import get_method
 from bids_sr.steps.evaluation import describe_halves, describe_known_activation
-from bids_sr.steps.registration import _slices_text
-from bids_sr.steps.self_test import _reason_untested
-from bids_sr.steps.series_description import describe_all_series, fine_resolution
+from bids_sr.steps.registration import _describe_slices
+from bids_sr.steps.self_test import _explain_untested
+from bids_sr.steps.series_description import describe_all_series, describe_hr_resolution
 from bids_sr.steps.t1w_pair import another_contrast
 from bids_sr.steps.training import recipe_for_thinner_slices
 
@@ -74,24 +74,26 @@ def test_slices_of_a_truncated_pair_are_averaged():
 def test_texts_name_the_axes_of_a_comparison():
     def texts(factor):
         halves = describe_halves(factor, at_rest=False)
-        return describe_known_activation(factor), halves, _slices_text(factor)
+        return describe_known_activation(factor), halves, _describe_slices(factor)
 
     for thin, flat in zip(texts(THIN), texts(FLAT), strict=True):
         assert thin != flat
     assert all("in-plane spatial frequencies" in text for text in texts(FLAT)[:2])
     assert all("or across slices" in text for text in texts(THIN)[:2])
-    assert "Across slices, cubic spline" in describe_all_series(["zerofill"], False, thinner=True)
+    assert "Across slices, cubic spline" in describe_all_series(
+        ["zerofill"], False, with_thinner_slices=True
+    )
     assert "Across slices" not in describe_all_series(["zerofill"], False)
 
 
 def test_reasons_and_sidecars_contain_the_sizes_of_all_axes():
-    text = _reason_untested("tv", ["tv"], (6.0, 6.0, 5.0), THIN)
+    text = _explain_untested("tv", ["tv"], (6.0, 6.0, 5.0), THIN)
     assert text == (
         "the network was trained to super-resolve 6×6×5 mm data to 3×3×2.5 mm; a self-test from"
         " 12×12×10 mm to 6×6×5 mm would require a separately trained network"
     )
-    assert "6 mm data to 3 mm" in _reason_untested("srgan", ["srgan"], (6.0, 6.0, 5.0), FLAT)
+    assert "6 mm data to 3 mm" in _explain_untested("srgan", ["srgan"], (6.0, 6.0, 5.0), FLAT)
     assert (
-        fine_resolution("tv", THIN, (0, 1, 2))
+        describe_hr_resolution("tv", THIN, (0, 1, 2))
         == "acquired field of view with voxels 2x2x2 times smaller, computed with tv"
     )

@@ -5,7 +5,7 @@ import numpy as np
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.matrices import kspace_crop
-from bids_sr.steps.series_description import negative_controls_text
+from bids_sr.steps.series_description import describe_negative_controls
 from bids_sr.steps.t1w_pair import another_contrast
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -39,8 +39,8 @@ def test_another_contrast_is_resampled_to_the_grids_of_the_run():
 
 
 def test_negative_controls_are_described_by_method_and_kind():
-    assert negative_controls_text(["sbl", "sblSeed1", "bspline"]) == ""
-    text = negative_controls_text(
+    assert describe_negative_controls(["sbl", "sblSeed1", "bspline"]) == ""
+    text = describe_negative_controls(
         ["srganPhantom", "srganT1w", "sblMirror", "sblShift", "sblOther"]
     )
     assert text.startswith(

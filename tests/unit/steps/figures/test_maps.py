@@ -299,7 +299,7 @@ def test_the_carpet_is_subsampled_and_grouped_by_tissue(images, series, monkeypa
     monkeypatch.setattr(motion_figures, "_MAX_CARPET_ROWS", 20)
     tissues = {name: images[name].data for name in ("gm", "wm", "csf")}
     mask = images["mask"].data
-    rows, groups = motion_figures.carpet(series["raw"], mask, tissues)
+    rows, groups = motion_figures.sample_carpet(series["raw"], mask, tissues)
     assert rows.shape == (sum(count for _, count in groups), 30)
     assert 10 < len(rows) <= 22
     assert [name for name, _ in groups] == ["gm", "wm"]
