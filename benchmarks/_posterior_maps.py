@@ -254,7 +254,7 @@ class Stored:
         )
         raw = self.image("desc-rawBrain_mask")
         inputs = UpsamplerInputs(factor=FACTOR, affine=raw.affine, mask=self.mask("raw"))
-        prior = make_detail(model, inputs, raw.shape).change
+        prior = make_detail(model, inputs, raw.shape).source
         assert isinstance(prior, Prior)
         return prior
 

@@ -246,8 +246,8 @@ def run_world(person: Person, world: str, folder: Path) -> dict[str, Any]:
         t = compute_t(reader, below.low_mask, person, folder)
         t_fine = np.abs(sample_volume(t, reader.affine, person.mask.shape, person.affine))
         share = score_maps(
-            run_data(reader, below.low_mask, recipe, FACTOR).trial(), recipe, seed=1
-        )[0.0].share
+            run_data(reader, below.low_mask, recipe, FACTOR).make_self_test(), recipe, seed=1
+        )[0.0].mean
         card = {
             "method": "sbl",
             "recipe": "fast",

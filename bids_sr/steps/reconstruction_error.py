@@ -148,7 +148,7 @@ def check_intervals(
                 here,
                 n_dummy=linear_model.inputs.n_dummy,
                 nuisance=motion_regressors(hmc_xfms, middle),
-                excluded=list(reasons_by_volume(outliers)),
+                outliers=list(reasons_by_volume(outliers)),
                 seed=random_seed,
                 patterns=patterns,
                 weight=weight,

@@ -283,8 +283,8 @@ def estimate_variance(
             factor,
             n_dummy=n_dummy,
             poses=hmc_xfms,
-            exemplars=None if calibration is None else calibration_exemplars(calibration),
-            excluded=list(reasons_by_volume(outliers)),
+            calibration=None if calibration is None else calibration_exemplars(calibration),
+            outliers=list(reasons_by_volume(outliers)),
         )
         files = train_or_reuse(request, data, here, data.affine)
         model = load_model(files.model_file)
@@ -317,7 +317,9 @@ def _self_test_results(
     results = {series_name(method.name): map_result}
     for name in interpolations:
         try:
-            results[name] = self_test_entry(score_interpolation(data.trial(), name), data.volumes)
+            results[name] = self_test_entry(
+                score_interpolation(data.make_self_test(), name), data.volumes
+            )
         except (SeriesError, ResolutionError) as error:
             results[name] = {"reason": untested_reason(error)}
     return results

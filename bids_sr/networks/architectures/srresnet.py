@@ -79,9 +79,9 @@ class SubPixelNet(nn.Module):
         Images are (N, C, x, y) on the acquired grid, and (N, C, X, Y) on the high-resolution grid.
         """
         level = make_plane_conversion(x, self.factor)
-        filled = level.up(x)
+        filled = level.upsample(x)
         detail = self._detail(x if self.steps else filled)
-        return filled + detail - level.low(detail)
+        return filled + detail - level.select_acquired_band(detail)
 
     def departure(self, x: Tensor) -> Tensor:
         """Return the detail that `forward` adds to zero filling (N, C, X, Y), up to rounding.
@@ -89,8 +89,8 @@ class SubPixelNet(nn.Module):
         `x` are images on the acquired grid (N, C, x, y).
         """
         level = make_plane_conversion(x, self.factor)
-        detail = self._detail(x if self.steps else level.up(x))
-        return detail - level.low(detail)
+        detail = self._detail(x if self.steps else level.upsample(x))
+        return detail - level.select_acquired_band(detail)
 
     def _detail(self, x: Tensor) -> Tensor:
         """Return the network's image on the high-resolution grid, with all spatial frequencies."""

@@ -568,7 +568,7 @@ class Examples:
             )
         )
         level = make_plane_conversion(lowres, self.factor[:2])
-        residue = lowres - level.down(target)
+        residue = lowres - level.downsample(target)
         # The inverse symmetries are used, so that a seed gives the same weights as in earlier
         # versions, which trained only on whole slices.
         if window_symmetries:
@@ -595,11 +595,11 @@ class Examples:
         # The residue is mainly noise of the low-resolution image. The gain scales it, whereas the
         # exponent hardly affects it.
         target = target.sign() * target.abs() ** gamma * gain
-        lowres = level.down(target) + residue * gain
+        lowres = level.downsample(target) + residue * gain
         if noise_sd:
             generator = torch.Generator().manual_seed(noise_seed)
             noise = noise_sd * torch.randn(lowres.shape, generator=generator).to(lowres.device)
-            lowres, target = lowres + noise, target + level.up(noise)
+            lowres, target = lowres + noise, target + level.upsample(noise)
         source = upsample_slices(lowres, self.factor[:2], self.recipe.upsampled_by)
         return Batch(
             input=source, target=target, weight=weight + self.recipe.background * (1 - weight)

@@ -104,7 +104,9 @@ class CalibrationPatterns:
             RAS+ mm).
         """
         level = level_above(shape, factor)
-        return level.down(self.resample(level.fine, hr_grid(shape, affine, factor)[1], correction))
+        return level.downsample(
+            self.resample(level.highres_shape, hr_grid(shape, affine, factor)[1], correction)
+        )
 
     @property
     def checksum(self) -> str:

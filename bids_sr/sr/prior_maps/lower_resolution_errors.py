@@ -63,7 +63,7 @@ def errors_below(
     *,
     n_dummy: int = 0,
     nuisance: Array | None = None,
-    excluded: Sequence[int] = (),
+    outliers: Sequence[int] = (),
     seed: int = 0,
     patterns: Tensor | None = None,
     weight: float = 0.0,
@@ -88,7 +88,7 @@ def errors_below(
         Number of volumes before the steady state, which are excluded.
     nuisance : Array | None, optional
         Nuisance regressors (T, K); None if there are none.
-    excluded : Sequence[int], optional
+    outliers : Sequence[int], optional
         Outlier volumes that are not used for the prior, counted from 0.
     seed : int, optional
         Seed of the samples from the prior.
@@ -109,11 +109,11 @@ def errors_below(
     """
     level, (x, y, z) = level_below(mask.shape, (factor[0], factor[1], 1.0))
     inside = np.asarray(mask)[x, y, z] > 0
-    low_mask = np.moveaxis(level.down(to_slices(inside)).numpy(), 0, 2) > 0.5
+    low_mask = np.moveaxis(level.downsample(to_slices(inside)).numpy(), 0, 2) > 0.5
     grid = reader.affine.copy()
     grid[:3, 3] = (reader.affine @ (x.start, y.start, z.start, 1))[:3]
     low, errors = here / "low.nii", here / "errors.nii"
-    shapes = {low: level.coarse, errors: level.fine}
+    shapes = {low: level.acquired_shape, errors: level.highres_shape}
     power, error_power = (np.zeros(shape, np.float32) for shape in shapes.values())
     plane = level.restrict_to_plane()
 
@@ -122,7 +122,7 @@ def errors_below(
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(slab, -1, 0)))
 
     def writer(path: Path) -> SeriesWriter:
-        affine = resize_affine(grid, level.fine, shapes[path])
+        affine = resize_affine(grid, level.highres_shape, shapes[path])
         return SeriesWriter(path, (*shapes[path], reader.shape[3]), affine, reader.tr)
 
     def put(target: SeriesWriter, number: int, images: Tensor) -> None:
@@ -131,7 +131,7 @@ def errors_below(
     with torch.inference_mode():
         with writer(low) as target:
             for k in range(z.start, z.stop):
-                put(target, k - z.start, plane.down(measured(k)))
+                put(target, k - z.start, plane.downsample(measured(k)))
         with SeriesReader(low) as low_reader:
             statistics = temporal_statistics(
                 low_reader,
@@ -139,7 +139,7 @@ def errors_below(
                 n_dummy,
                 recipe.components,
                 nuisance=nuisance,
-                excluded=excluded,
+                outliers=outliers,
             )
         components = torch.stack([to_slices(image) for image in statistics.components])
         prior = estimate_prior(components, Tile.from_mask(plane, low_mask), recipe, seed=seed)
@@ -148,10 +148,10 @@ def errors_below(
 
         def reconstruct(k: int) -> tuple[Tensor, Tensor, Tensor]:
             """Return the error of a slice, and the mean squares of samples and of their errors."""
-            reference, expect = measured(k + z.start), prior.make_slice_function(k)
-            reconstruction = plane.up(plane.down(reference))
-            add_detail_to_slice(plane, expect, reconstruction)
-            sample_errors, samples = draw_errors(prior, k, expect, DRAWS, seed + k)
+            reference, reconstruct = measured(k + z.start), prior.make_slice_function(k)
+            reconstruction = plane.upsample(plane.downsample(reference))
+            add_detail_to_slice(plane, reconstruct, reconstruction)
+            sample_errors, samples = draw_errors(prior, k, reconstruct, DRAWS, seed + k)
             return (
                 reconstruction - reference,
                 samples.square().mean(0),

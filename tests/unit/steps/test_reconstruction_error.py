@@ -57,7 +57,7 @@ def draws(prior, tmp_path_factory):
     save_image(np.zeros((*HIGH_SHAPE, 9), np.float32), HIGH_AFFINE, folder / "filled.nii", tr=2.0)
     paths = folder / "errors.nii", folder / "seen.nii"
     with SeriesReader(folder / "filled.nii") as reader:
-        Detail(change=prior).add(reader, folder / "fine.nii", paths, seed=1)
+        Detail(source=prior).add(reader, folder / "fine.nii", paths, seed=1)
     return paths
 
 
@@ -66,7 +66,7 @@ def effects_of(prior, seed):
     grid.
     """
     truth = 5 * fluctuation(prior, torch.Generator().manual_seed(seed))
-    low_res = prior.region.level.down(truth)
+    low_res = prior.region.level.downsample(truth)
     return [np.moveaxis(image.numpy(), 0, 2) for image in (low_res, truth)]
 
 
@@ -452,7 +452,7 @@ def test_parallel_slices_have_the_errors_of_sequential_slices(tmp_path, monkeypa
     plane = level.restrict_to_plane()
     for k in range(shape[2]):
         acquired = torch.from_numpy(bold[x, y, z][:, :, k]).permute(2, 0, 1)
-        upsampled = plane.up(plane.down(acquired))
+        upsampled = plane.upsample(plane.downsample(acquired))
         add_detail_to_slice(plane, priors[0].make_slice_function(k), upsampled)
         np.testing.assert_allclose(
             errors[:, :, k], (upsampled - acquired).permute(1, 2, 0), atol=1e-2

@@ -24,7 +24,7 @@ from bids_sr.sr.operators import level_above
 from bids_sr.sr.prior_maps import fit_variance as fitting
 from bids_sr.sr.prior_maps.calibration_fit import _CAUTIOUS, _climb, _compute_weight, _correction
 from bids_sr.sr.prior_maps.calibration_prior import SHARE, CalibrationPatterns, add_patterns
-from bids_sr.sr.prior_maps.outer_band import OuterBand, Predicted
+from bids_sr.sr.prior_maps.outer_band import BandPrediction, OuterBand
 from bids_sr.sr.prior_maps.prior import Prior, Tile
 from bids_sr.sr.prior_maps.run_data import RunData
 
@@ -77,7 +77,7 @@ def data_of(series, patterns=None, moved=None):
             statistics_of(series[..., :middle], mask),
             statistics_of(series[..., middle:], mask),
         ),
-        exemplars=None
+        calibration=None
         if patterns is None
         else CalibrationPatterns(patterns=patterns, affine=FINE, from_boldref=from_boldref),
     )
@@ -116,9 +116,9 @@ def test_a_displaced_calibration_run_is_realigned(participant, moved):
     series, patterns = participant
     displacement = np.eye(4)
     displacement[:2, 3] = moved
-    fitted = fitting._fit(data_of(series, patterns, moved=displacement), RECIPE, 0)
+    fitted = fitting._fit_calibration(data_of(series, patterns, moved=displacement), RECIPE, 0)
     assert fitted.weight == SHARE
-    assert fitted.moved_mm == pytest.approx(np.hypot(*moved), abs=0.4)
+    assert fitted.displacement_mm == pytest.approx(np.hypot(*moved), abs=0.4)
     np.testing.assert_allclose(fitted.correction[:2, 3], np.negative(moved), atol=0.4)
     assert "used with a weight of 0.4 after its position was corrected by 1." in fitted.text
 
@@ -133,7 +133,7 @@ def test_the_search_finds_a_known_position(position):
     def predict(params, stride=1):
         strides.append(stride)
         offset = ((params - np.array(position)) / WIDTHS) ** 2
-        return Predicted(
+        return BandPrediction(
             without_calibration=(0.3,) * 4,
             with_calibration=(0.29 + 0.06 * np.exp(-offset.sum() / 2),) * 4,
         )
@@ -189,7 +189,9 @@ def test_the_prediction_of_one_half_is_tested_on_the_other_half():
     first_half, second_half, other_half = normal_noise(7, 3, 2, 1, 24, 24)
 
     def shares(second):
-        return OuterBand(level, [0], mask, [first_half, second], [prior, prior], AFFINE)._without
+        return OuterBand(
+            level, [0], mask, [first_half, second], [prior, prior], AFFINE
+        )._fractions_without_calibration
 
     before, after = (
         np.reshape(shares(half), (2, -1)) for half in (second_half, other_half)
@@ -200,7 +202,9 @@ def test_the_prediction_of_one_half_is_tested_on_the_other_half():
 
 def predicted(gain, error=0.001):
     spread = error * 4**0.5 * np.array([-1, 1, -1, 1]) / (4 / 3) ** 0.5
-    return Predicted(without_calibration=(0.3,) * 4, with_calibration=tuple(0.3 + gain + spread))
+    return BandPrediction(
+        without_calibration=(0.3,) * 4, with_calibration=tuple(0.3 + gain + spread)
+    )
 
 
 @pytest.mark.parametrize(

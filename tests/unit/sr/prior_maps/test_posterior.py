@@ -38,7 +38,7 @@ def dense_error_covariance(prior, z):
     data = cross_covariance @ down.T + prior.noise * np.eye(len(down))
     conditional = covariance - cross_covariance.T @ np.linalg.solve(data, cross_covariance)
     level = prior.region.level
-    unit = torch.eye(len(covariance)).reshape(-1, *level.fine[:2])
+    unit = torch.eye(len(covariance)).reshape(-1, *level.highres_shape[:2])
     beyond = level.select_above_nyquist(unit).flatten(1).T.numpy()
     return beyond @ conditional @ beyond.T
 
@@ -53,7 +53,7 @@ def dense_error_covariance(prior, z):
 )
 def test_the_sd_of_draws_equals_the_conditional_covariance(shape, factor, noise):
     prior = prior_of(shape, factor, noise=noise)
-    z = prior.region.level.fine[2] - 1
+    z = prior.region.level.highres_shape[2] - 1
     errors, acquired_draws = draw_errors(prior, z, prior.make_slice_function(z), DRAWS, seed=1)
     expected_sd = np.diag(dense_error_covariance(prior, z)) ** 0.5
     ratio = errors.square().mean(0).sqrt().numpy().ravel() / expected_sd
@@ -65,7 +65,9 @@ def test_the_sd_of_draws_equals_the_conditional_covariance(shape, factor, noise)
         expected_variance.mean(), rel=0.12
     )
     # Errors have no part in the acquired band, in which the effect is known.
-    assert float(prior.region.level.down(errors).abs().max()) < 1e-4 * float(errors.abs().max())
+    assert float(prior.region.level.downsample(errors).abs().max()) < 1e-4 * float(
+        errors.abs().max()
+    )
 
 
 def test_a_slice_without_fluctuations_has_no_error():
@@ -99,7 +101,7 @@ def test_95_percent_intervals_contain_effects_drawn_from_the_prior(shape, tolera
     coverage, mean_scale = [], 0.0
     for seed in range(12):
         truth = 7 * fluctuation(prior, generator.manual_seed(seed))
-        low_res = level.down(truth)
+        low_res = level.downsample(truth)
         reconstruction_error = level.select_above_nyquist(
             expected(prior, low_res[None])[0] - truth
         )
@@ -169,7 +171,7 @@ def files_of(change, folder, threads=1, seed=3, shape=(10, 9, 2), factor=(2.0, 2
     save_image(values, affine, folder / "filled.nii", tr=2.0)
     paths = folder / "errors.nii", folder / "seen.nii"
     with torch_threads(threads), SeriesReader(folder / "filled.nii") as reader:
-        Detail(change=change).add(reader, folder / "fine.nii", paths, seed=seed)
+        Detail(source=change).add(reader, folder / "fine.nii", paths, seed=seed)
     return folder / "fine.nii", *paths
 
 
@@ -181,7 +183,7 @@ def values_of(path):
 @pytest.mark.parametrize("factor", [(2.0, 2.0, 1.0), (1.5, 2.0, 2.0)])
 def test_files_of_draws_have_the_grids_of_the_effect_and_the_acquired_data(factor, tmp_path):
     shape = (10, 9, 2)
-    prior, high_shape = prior_of(shape, factor), level_above(shape, factor).fine
+    prior, high_shape = prior_of(shape, factor), level_above(shape, factor).highres_shape
     series, errors, acquired_path = files_of(prior, tmp_path, shape=shape, factor=factor)
     (detail, affine), (drawn_errors, errors_affine), (acquired_draws, acquired_affine) = map(
         values_of, (series, errors, acquired_path)
@@ -208,7 +210,7 @@ def test_files_of_draws_have_the_grids_of_the_effect_and_the_acquired_data(facto
     )
     without_draws = tmp_path / "plain.nii"
     with SeriesReader(tmp_path / "filled.nii") as reader:
-        Detail(change=prior).add(reader, without_draws)
+        Detail(source=prior).add(reader, without_draws)
     np.testing.assert_array_equal(values_of(without_draws)[0], detail)
 
 
