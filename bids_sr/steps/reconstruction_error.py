@@ -116,7 +116,7 @@ def check_intervals(
 
     from bids_sr.sr.prior_maps.calibration_fit import read_calibration
     from bids_sr.sr.prior_maps.fit_variance import make_short_recipe
-    from bids_sr.sr.prior_maps.lower_resolution_errors import errors_below
+    from bids_sr.sr.prior_maps.lower_resolution_errors import reconstruct_at_lower_resolution
     from bids_sr.sr.prior_maps.posterior import effect_scale
 
     model = load_model(model_file)
@@ -140,7 +140,7 @@ def check_intervals(
                 correction,
             )
         with threadpool_limits(omp_nthreads), open_uncompressed(preproc.path, here) as reader:
-            below = errors_below(
+            below = reconstruct_at_lower_resolution(
                 reader,
                 bold_mask.data,
                 factor,
@@ -161,7 +161,7 @@ def check_intervals(
     rows: list[MetricRow] = []
     maps = {}
     for path, mask, widths in (
-        (below.low, below.low_mask, sorted({0.0, *smoothing})),
+        (below.lowres_series, below.lowres_mask, sorted({0.0, *smoothing})),
         (below.errors, below.mask, [0.0]),
     ):
         with SeriesReader(path) as reader:
@@ -172,7 +172,10 @@ def check_intervals(
             if design is not None and path == below.errors:
                 errors = block_effects(reader, mask, design, series=series_name)
         path.unlink()
-    (low_fits, zooms, low_affine), (error_fits, _, _) = maps[below.low], maps[below.errors]
+    (low_fits, zooms, low_affine), (error_fits, _, _) = (
+        maps[below.lowres_series],
+        maps[below.errors],
+    )
     if design is not None:
         acquired = replace(
             acquired,
@@ -201,7 +204,7 @@ def check_intervals(
             low_maps[name, "effect"],
             low_maps[name, "variance"],
             below.power,
-            below.low_mask,
+            below.lowres_mask,
             zooms,
         )
         variance = _interpolate_to(scale, below.mask.shape) * below.error_power

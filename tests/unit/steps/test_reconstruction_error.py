@@ -413,12 +413,12 @@ def test_errors_and_acquired_fluctuations_have_the_same_scale(tmp_path, monkeypa
     save_image(run.bold.astype(np.float32), AFFINE, tmp_path / "bold.nii", tr=2.0)
     recipe = get_method("sbl").variance
     with SeriesReader(tmp_path / "bold.nii") as reader:
-        results = lower_resolution_errors.errors_below(
+        results = lower_resolution_errors.reconstruct_at_lower_resolution(
             reader, np.ones(LARGE, bool), FACTOR, recipe, tmp_path
         )
     scales = []
     for path, power, mask in (
-        (results.low, results.power, results.low_mask),
+        (results.lowres_series, results.power, results.lowres_mask),
         (results.errors, results.error_power, results.mask),
     ):
         with SeriesReader(path) as reader:
@@ -443,7 +443,7 @@ def test_parallel_slices_have_the_errors_of_sequential_slices(tmp_path, monkeypa
     recipe = get_method("sbl").variance
     with torch_threads(threads), SeriesReader(tmp_path / "bold.nii") as reader:
         mask = np.ones(shape, bool)
-        results = lower_resolution_errors.errors_below(
+        results = lower_resolution_errors.reconstruct_at_lower_resolution(
             reader, mask, FACTOR, recipe, tmp_path, seed=seed
         )
     with SeriesReader(results.errors) as reader:
