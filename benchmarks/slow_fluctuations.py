@@ -80,7 +80,7 @@ def fitted(
     reader.tr = run.tr if slow else 0.0
     data = run_data(reader, run.mask, RECIPE, FACTOR, poses=run.poses, calibration=exemplars)
     always_applied = replace(RECIPE, least_explained=None)
-    request = TrainingRequest(method=METHOD.name, changed=always_applied, factor=FACTOR)
+    request = TrainingRequest(method=METHOD.name, replacement_recipe=always_applied, factor=FACTOR)
     model = fit_variance(request, data)
     weight = model.state["weight"].float()
     fwhm = (*RECIPE.fwhm, *[FWHM] * (len(weight) - len(RECIPE.fwhm)))

@@ -101,7 +101,7 @@ def parse_setting(text: str, method: str, recipe: Recipe) -> SearchedSetting:
         raise ChangeError(error.why, error.fix, text) from None
     if not dots:
         return SearchedSetting(
-            field=field.name, choices=tuple(dict.fromkeys(numbers)), whole=field.whole
+            field=field.name, choices=tuple(dict.fromkeys(numbers)), whole=field.is_integer
         )
     if numbers[0] >= numbers[1]:
         raise ChangeError(
@@ -109,7 +109,9 @@ def parse_setting(text: str, method: str, recipe: Recipe) -> SearchedSetting:
             f"Specify the range as {field.name}=LOW..HIGH.",
             text,
         )
-    return SearchedSetting(field=field.name, low=numbers[0], high=numbers[1], whole=field.whole)
+    return SearchedSetting(
+        field=field.name, low=numbers[0], high=numbers[1], whole=field.is_integer
+    )
 
 
 def default_space(recipe: Recipe) -> tuple[SearchedSetting, ...]:
@@ -131,7 +133,7 @@ def default_space(recipe: Recipe) -> tuple[SearchedSetting, ...]:
             field.name in names and isinstance(value, float) and 0 < value < largest
         )
         if is_searched and isinstance(value, int | float):
-            low, high = max(field.least, value / 10), min(field.most, value * 10)
+            low, high = max(field.minimum, value / 10), min(field.maximum, value * 10)
             space.append(
                 SearchedSetting(
                     field=field.name, low=float(f"{low:.4g}"), high=float(f"{high:.4g}")

@@ -119,7 +119,7 @@ def _select_common_facts(record: TrainingRecord) -> tuple[object, ...]:
         record.patience,
         record.phases != () and record.kept_step < record.phases[-1].steps,
         tuple(record.losses.items()),
-        record.adversarial_acted,
+        record.used_adversarial_loss,
         record.features_off,
         record.stand_ins,
         str(record.changed),
@@ -127,7 +127,7 @@ def _select_common_facts(record: TrainingRecord) -> tuple[object, ...]:
         str(record.started_from),
         record.sloppy,
         record.irreproducible,
-        record.as_published,
+        record.is_as_published,
     )
 
 
@@ -159,7 +159,7 @@ def _recipe_sentences(record: TrainingRecord) -> list[str]:
 def _whose(record: TrainingRecord) -> str:
     """Return a clause about the origin of a recipe's settings, to follow its name."""
     method = record.method
-    if record.as_published:
+    if record.is_as_published:
         return (
             ", with the published settings, losses and number of steps, as far as these are"
             " reported in the publication"
@@ -178,7 +178,7 @@ def _steps_text(record: TrainingRecord) -> str:
     method = record.method
     if (
         method is None
-        or record.as_published
+        or record.is_as_published
         or record.recipe == "paper"
         or not record.recipe_known
         or "paper" not in method.recipes
@@ -237,11 +237,11 @@ def _loss_sentences(record: TrainingRecord) -> list[str]:
     active_losses = {
         name: weight
         for name, weight in record.losses.items()
-        if record.adversarial_acted or not name.startswith("adversarial:")
+        if record.used_adversarial_loss or not name.startswith("adversarial:")
     }
     if active_losses:
         out.append(f"The loss function of {record.name} was {_sum_text(active_losses, record)}.")
-    if record.adversarial_acted and record.adversarial_from:
+    if record.used_adversarial_loss and record.adversarial_from:
         pretraining_losses = {
             name: active_losses[name] for name in record.pretrained_by if name in active_losses
         }
@@ -249,7 +249,7 @@ def _loss_sentences(record: TrainingRecord) -> list[str]:
             f"During the first {record.adversarial_from:,} steps (pre-training), the loss"
             f" function of {record.name} was {_sum_text(pretraining_losses, record)}."
         )
-    if record.has_adversarial_loss and not record.adversarial_acted:
+    if record.has_adversarial_loss and not record.used_adversarial_loss:
         out.append(
             f"The adversarial loss of {record.name} starts after the first"
             f" {record.adversarial_from:,} steps and therefore did not contribute to the final"

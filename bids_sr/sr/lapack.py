@@ -72,16 +72,27 @@ def factor_in_place(matrix: Float32) -> Float32:
 def solve_in_place(cholesky_factor: Float32, rows: Float32, *, transposed: bool) -> None:
     """Replace each row b by the solution x of L x = b, or of L' x = b if `transposed` is true.
 
-    The lower triangle of `cholesky_factor` is L (m, m), as returned by `factor_in_place`. `rows` is (N, m).
+    The lower triangle of `cholesky_factor` is L (m, m), as returned by `factor_in_place`. `rows`
+    is (N, m).
     """
     _check_matrix(cholesky_factor)
     _check_matrix(rows)
     if cholesky_factor.shape != (rows.shape[1],) * 2:
-        raise ValueError(f"matrix of shape {cholesky_factor.shape} for right sides of shape {rows.shape}")
+        raise ValueError(
+            f"matrix of shape {cholesky_factor.shape} for right sides of shape {rows.shape}"
+        )
     size, count = ctypes.c_int(len(cholesky_factor)), ctypes.c_int(len(rows))
     _STRSM(
         *(b"L", b"U", b"N" if transposed else b"T", b"N"),
-        *(size, count, ctypes.c_float(1), cholesky_factor.ctypes.data, size, rows.ctypes.data, size),
+        *(
+            size,
+            count,
+            ctypes.c_float(1),
+            cholesky_factor.ctypes.data,
+            size,
+            rows.ctypes.data,
+            size,
+        ),
     )
 
 

@@ -206,8 +206,8 @@ def apply_along(matrix: Array, data: Array, axis: int) -> Array:
 def _resize(image: Array, sizes: Sequence[int], matrix_of_axis: _AxisMatrixFunction) -> Array:
     """Resize the first three axes of an image, one matrix per axis.
 
-    Axes with unchanged size are skipped. The first axis is innermost in memory, as in files, because volumes are interpolated
-    and written in this order.
+    Axes with unchanged size are skipped. The first axis is innermost in memory, as in files,
+    because volumes are interpolated and written in this order.
     """
     stored = np.ascontiguousarray(image.T)
     for axis, new_size in enumerate(sizes):

@@ -198,7 +198,7 @@ def train_on_pair(
 def _request_network(training: TrainingSettings, factor: Factor) -> TrainingRequest:
     """Return the request for a network for functional runs, see `recipe_for_thinner_slices`."""
     changed = recipe_for_thinner_slices(get_method(training.method), training.recipe, factor)
-    return replace(request_model(training, factor), changed=changed)
+    return replace(request_model(training, factor), replacement_recipe=changed)
 
 
 def _training_image(pair: TrainingPair, factor: Factor) -> TrainingImage:

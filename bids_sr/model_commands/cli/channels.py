@@ -155,10 +155,14 @@ def _head_name(file: Path) -> str:
 def check_fusing(methods: Sequence[Method]) -> None:
     """Reject methods that only use one contrast."""
     for method in methods:
-        if not method.fuses:
+        if not method.fuses_contrasts:
             from bids_sr.sr.method import get_method
 
-            fusing = [name for name in method_names_without_controls() if get_method(name).fuses]
+            fusing = [
+                name
+                for name in method_names_without_controls()
+                if get_method(name).fuses_contrasts
+            ]
             raise UsageError(
                 f"--channels with {method.name}",
                 "this method uses only one contrast",

@@ -125,7 +125,7 @@ def make_request(options: TrainOptions) -> TrainingRequest:
     return TrainingRequest(
         method=method.name,
         recipe=options.recipe,
-        changed=recipe,
+        replacement_recipe=recipe,
         recipe_changes=changes,
         random_seed=options.seed,
         omp_nthreads=options.threads,
@@ -133,7 +133,7 @@ def make_request(options: TrainOptions) -> TrainingRequest:
         max_train_minutes=options.max_minutes,
         train_precision=options.train_precision,
         vgg_weights=vgg_weights,
-        start=start,
+        start_model=start,
     )
 
 
@@ -257,7 +257,7 @@ def _check_filters(options: TrainOptions, recipe: Recipe, start: LoadedModel) ->
     """Reject an initial model with another number of filters."""
     if not isinstance(start.recipe, Recipe) or width_ratio(start.recipe, recipe) == 1:
         return
-    filters = variable_field(start.recipe, "filters", "").shown_default
+    filters = variable_field(start.recipe, "filters", "").default_text
     reason = (
         f"the model has {filters} filters, but the network to be trained has a different"
         " number of filters"
@@ -302,7 +302,7 @@ def with_suitable_augmentation(
                 fix,
             )
     augmentation = training.effective_recipe.augmentation
-    if augmentation.of_whole_slices and (len(images) > 1 or training.start is not None):
+    if augmentation.of_whole_slices and (len(images) > 1 or training.start_model is not None):
         # several images provide variation themselves; exponents and noise made the network less
         # accurate in this case
         if not quiet:
@@ -314,7 +314,7 @@ def with_suitable_augmentation(
             training.effective_recipe,
             augmentation=replace(augmentation, shift=0.0, gamma=0.0, noise=0.0),
         )
-        return replace(training, changed=changed_recipe)
+        return replace(training, replacement_recipe=changed_recipe)
     return training
 
 

@@ -85,7 +85,7 @@ def _factor(
 
     The default is 2, in-plane for 2D methods.
     """
-    method, start = training.definition, training.start
+    method, start = training.definition, training.start_model
     default: Factor = files.IN_PLANE if method.ndim == 2 else (2.0, 2.0, 2.0)
     default = default if start is None else start.card.factor
     factors = {

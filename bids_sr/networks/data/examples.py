@@ -648,7 +648,9 @@ class Examples:
         )
         image = prepared.coarse[0].cpu().numpy()
         mask = prepared.inside_coarse[0].cpu().numpy()
-        return image_entries(image, mask, first.affine, self.factor, mm=(low_mm, high_mm)) | {
+        return image_entries(
+            image, mask, first.affine, self.factor, sizes_mm=(low_mm, high_mm)
+        ) | {
             "contrast": first.contrast,
             "data_sha256": checksums(self.images),
             "factors": list(self.recipe.factors),

@@ -129,7 +129,11 @@ def training_entries(phases: Sequence[Phase], scores: Mapping[str, object]) -> d
         **({"not_reproducible_because": "; ".join(reasons)} if reasons else {}),
         "parameters": sum(p.numel() for p in parameters),
         "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad),
-        **({} if training.start is None else {"started_from": _make_start_entry(training.start)}),
+        **(
+            {}
+            if training.start_model is None
+            else {"started_from": _make_start_entry(training.start_model)}
+        ),
     }
 
 

@@ -54,13 +54,13 @@ def super_resolve_series(
     writer: SeriesWriter | None,
     upsampler: Upsampler,
     xfms: Array,
-    hr_shape: Shape,
-    hr_affine: Array,
+    highres_shape: Shape,
+    highres_affine: Array,
     *,
     factor: Factor,
     consistency: Consistency = "off",
     distortion: Distortion | None = None,
-    other_spaces: Sequence["_InSpace"] = (),
+    other_spaces: Sequence["_SeriesInSpace"] = (),
     add_volume: Callable[[int], Array] | None = None,
 ) -> None:
     """Upsample each volume as acquired, and write it on the high-resolution boldref grid.
@@ -76,7 +76,7 @@ def super_resolve_series(
         Upsampler of volumes on their acquired grid.
     xfms : Array
         Transforms of boldref points to their position in each volume (T, 4, 4; RAS+ mm).
-    hr_shape, hr_affine : Shape
+    highres_shape, highres_affine : Shape
         Shape and voxel-to-world matrix (4 x 4, RAS+ mm) of the high-resolution boldref grid.
     factor : Factor
         Ratio of acquired to high-resolution voxel size along each axis.
@@ -85,7 +85,7 @@ def super_resolve_series(
         correction.
     distortion : Distortion | None, optional
         Susceptibility distortion of the volumes, corrected by the same interpolation.
-    other_spaces : Sequence[_InSpace], optional
+    other_spaces : Sequence[_SeriesInSpace], optional
         Series in other spaces; upsampled volumes are also interpolated to their grids.
     add_volume : Callable[[int], Array] | None, optional
         Function that returns the image added to a volume in other spaces, on the high-resolution
@@ -104,7 +104,7 @@ def super_resolve_series(
             f"{count} volumes"
         )
     affine = np.asarray(reader.affine, float)
-    shift = None if distortion is None else distortion.shift_on_grid(hr_shape, hr_affine)
+    shift = None if distortion is None else distortion.shift_on_grid(highres_shape, highres_affine)
     for t, volume in enumerate(reader.volumes()):
         upsampled = upsampler(volume, xfms[t])
         if not np.isfinite(upsampled).all():
@@ -118,8 +118,8 @@ def super_resolve_series(
                 sample_volume(
                     upsampled,
                     grid,
-                    hr_shape,
-                    hr_affine,
+                    highres_shape,
+                    highres_affine,
                     xfms[t],
                     coefficients=coefficients,
                     shift=shift,
@@ -131,12 +131,12 @@ def super_resolve_series(
             space.append(coefficients, grid, xfms[t], addition)
 
 
-class _InSpace:
+class _SeriesInSpace:
     """Series to be written in another space, resampled by one interpolation per volume.
 
     Parameters
     ----------
-    placed : OutputGrid
+    output_grid : OutputGrid
         Grid of the series in the other space.
     writer : SeriesWriter
         Writer of the series.
@@ -154,7 +154,7 @@ class _InSpace:
         added_affine: Array,
         distortion: Distortion | None,
     ) -> None:
-        self._placed, self._writer, self._affine = output_grid, writer, added_affine
+        self._output_grid, self._writer, self._added_affine = output_grid, writer, added_affine
         self._shift = None if distortion is None else output_grid.signal_shift(distortion)
         self._step = None if distortion is None else distortion.step
 
@@ -166,11 +166,15 @@ class _InSpace:
         `coefficients` are the spline coefficients of the upsampled volume (see
         `OutputGrid.sample_volume`), and `detail` is an image to add, or None.
         """
-        values = self._placed.sample_volume(coefficients, affine, pose, self._shift, self._step)
+        values = self._output_grid.sample_volume(
+            coefficients, affine, pose, self._shift, self._step
+        )
         if detail is not None:
-            addition = self._placed.sample_volume(spline_coefficients(detail), self._affine)
+            addition = self._output_grid.sample_volume(
+                spline_coefficients(detail), self._added_affine
+            )
             values = np.where(values == 0, 0, values + addition)  # zero outside the field of view
-        self._writer.append(self._placed.to_volume(values))
+        self._writer.append(self._output_grid.to_volume(values))
 
 
 def write_series(
@@ -244,7 +248,7 @@ def write_series(
                 path, (*output_grid.shape, reader.shape[3]), output_grid.affine, seconds
             )
             spaces.append(
-                _InSpace(output_grid, stack.enter_context(space_writer), affine, distortion)
+                _SeriesInSpace(output_grid, stack.enter_context(space_writer), affine, distortion)
             )
         super_resolve_series(
             reader,

@@ -110,6 +110,6 @@ METHOD = Method(
         "channels; a critic is trained only for inspection"
     ),
     trained_on="images",
-    fuses=True,
+    fuses_contrasts=True,
     costs={"fast": RunTime(high=620.0, series=1.06)},
 )

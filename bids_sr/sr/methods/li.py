@@ -39,6 +39,6 @@ METHOD = Method(
         "structural similarity, as in the comparison of the tv paper"
     ),
     trained_on="images",
-    large=True,
+    needs_much_memory=True,
     costs={"fast": RunTime(always=130.0, high=3.0, series=1.09)},
 )

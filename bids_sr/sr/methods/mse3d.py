@@ -30,6 +30,6 @@ METHOD = Method(
     article="",
     summary="the tv network, trained on high-resolution volumes with the mean squared error",
     trained_on="images",
-    large=True,
+    needs_much_memory=True,
     costs={"fast": RunTime(always=100.0, high=3.0, series=1.01)},
 )

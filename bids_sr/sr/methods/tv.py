@@ -92,6 +92,6 @@ METHOD = Method(
         "output is smooth except at edges and matches the acquired volumes after downsampling"
     ),
     trained_on="self",
-    large=True,
+    needs_much_memory=True,
     costs={"fast": RunTime(high=595.0, series=1.03, most=PLANES)},
 )

@@ -189,7 +189,7 @@ def _run_self_test(method: Method, recipe: VarianceRecipe, data: RunData, seed: 
         return _decide_without_test(reason, is_applied=False)
     try:
         self_test = data.make_self_test()
-        fit = _fit_calibration(data, recipe, seed) if method.calibrated else None
+        fit = _fit_calibration(data, recipe, seed) if method.uses_calibration else None
         scores = _score_maps_of_halves(self_test, data, recipe, fit, seed)
     except (SeriesError, ResolutionError) as error:
         return _decide_without_test(untested_reason(error), is_applied=threshold is None)

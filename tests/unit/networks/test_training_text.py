@@ -52,9 +52,9 @@ def train(monkeypatch, tmp_path):
         monkeypatch.setattr(training_record, "get_method", lambda _: tiny)
         training = TrainingRequest(
             method="tiny",
-            unregistered=tiny,
+            unregistered_method=tiny,
             recipe=name,
-            changed=changed,
+            replacement_recipe=changed,
             factor=(2.0, 2.0, 2.0),
             random_seed=3,
             **request_fields,
@@ -332,7 +332,7 @@ def test_only_complete_unchanged_trainings_by_recipe_paper_are_called_published(
     harmless = changes <= (set() if features else {"features off"})
     complete = kind == "paper" and harmless
     assert ("publi" in text) == complete, text
-    assert ("publi" in method.described(kind)) is False
+    assert ("publi" in method.describe_network(kind)) is False
     assert text == " ".join(text.split())
     assert text.endswith(".")
 

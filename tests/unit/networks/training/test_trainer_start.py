@@ -43,7 +43,7 @@ def fit(pair, work_dir, changed=SHORT, **fields):
     return trainer.train_network(
         TrainingRequest(
             method=DCNET.name,
-            changed=changed,
+            replacement_recipe=changed,
             factor=(2.0, 2.0, 1.0),
             **{"random_seed": 3} | fields,
         ),

@@ -132,13 +132,13 @@ def test_other_entries_can_be_added_to_a_card(weights: Path) -> None:
 def test_models_of_older_versions_without_a_checksum_of_the_card_are_loaded(
     saved_model: Path, weights: Path
 ) -> None:
-    assert model._bound_digest(saved_model.read_bytes()) == cards.card_checksum(CARD)
+    assert model._read_card_checksum(saved_model.read_bytes()) == cards.card_checksum(CARD)
     old_data = save(load(weights.read_bytes()))
-    assert model._bound_digest(old_data) is None
+    assert model._read_card_checksum(old_data) is None
     replace(weights, old_data)
     model.load_model(weights)
     shipped = (HERE / "models" / "dcnet_phantom.safetensors").read_bytes()
-    assert model._bound_digest(shipped) is None
+    assert model._read_card_checksum(shipped) is None
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_models_of_older_versions_without_a_checksum_of_the_card_are_loaded(
 )
 def test_files_that_are_not_safetensors_are_rejected(weights: Path, data: bytes) -> None:
     replace(weights, data)
-    assert model._bound_digest(data) is None
+    assert model._read_card_checksum(data) is None
     with pytest.raises(
         cards.ModelError, match=r"m\.safetensors: the file is not a valid safetensors file"
     ):

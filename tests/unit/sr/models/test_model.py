@@ -300,7 +300,9 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 def test_the_card_of_a_training_suffices_to_check_images(small_pair, tmp_path):
     recipe = _sloppy_recipe(DCNET.recipes["fast"])
-    request = TrainingRequest(method=DCNET.name, recipe="fast", changed=recipe, factor=FACTOR)
+    request = TrainingRequest(
+        method=DCNET.name, recipe="fast", replacement_recipe=recipe, factor=FACTOR
+    )
     result = trainer.train_network(request, (small_pair,), tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "m", result.state, result.card)
     loaded = model.load_model(weights)

@@ -84,7 +84,7 @@ def data_of(series, patterns=None, moved=None):
 
 
 def fit(data):
-    return fitting.fit_variance(TrainingRequest(method="sbl", changed=RECIPE), data)
+    return fitting.fit_variance(TrainingRequest(method="sbl", replacement_recipe=RECIPE), data)
 
 
 def shifted(x_mm):

@@ -70,7 +70,7 @@ def run_data(series, *, halves=True, mask=None):
 
 
 def fit(data, recipe=RECIPE, method=METHOD):
-    return fit_variance(TrainingRequest(method=method.name, changed=recipe), data)
+    return fit_variance(TrainingRequest(method=method.name, replacement_recipe=recipe), data)
 
 
 def test_a_calibrated_run_has_fewer_and_larger_updates_unless_they_were_chosen():
