@@ -239,7 +239,7 @@ def test_a_fine_tuned_model_names_its_starting_weights(train):
     )
     fine_tuning = replace(PAPER, freeze_but_last=1)
     start = LoadedModel(generator=Tiny(), recipe=fine_tuning, card=first)
-    text = training_sentences([train(fine_tuning, start=start)])
+    text = training_sentences([train(fine_tuning, start_model=start)])
     assert (
         "Training was initialized with the weights of another tiny model (recipe paper, T2w,"
         " SHA-256 abababababab…). Only the last 1 layers with weights were trained." in text

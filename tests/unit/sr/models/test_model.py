@@ -19,7 +19,7 @@ from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import card as cards, compatibility, model, model_store
 from bids_sr.sr.models.card import source_path
-from bids_sr.sr.models.request import TrainingRequest, _sloppy_recipe
+from bids_sr.sr.models.request import TrainingRequest, _shorten_recipe
 
 DCNET = get_method("dcnet")
 
@@ -299,7 +299,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 
 def test_the_card_of_a_training_suffices_to_check_images(small_pair, tmp_path):
-    recipe = _sloppy_recipe(DCNET.recipes["fast"])
+    recipe = _shorten_recipe(DCNET.recipes["fast"])
     request = TrainingRequest(
         method=DCNET.name, recipe="fast", replacement_recipe=recipe, factor=FACTOR
     )
