@@ -3,6 +3,7 @@ no harm.
 """
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,12 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.operators import level_above
 from bids_sr.sr.prior_maps import fit_variance as fitting
-from bids_sr.sr.prior_maps.calibration_fit import _CAUTIOUS, _climb, _compute_weight, _correction
+from bids_sr.sr.prior_maps.calibration_fit import (
+    _CAUTIOUS_WEIGHT,
+    _compute_weight,
+    _optimize_params,
+    _Registration,
+)
 from bids_sr.sr.prior_maps.calibration_prior import SHARE, CalibrationPatterns, add_patterns
 from bids_sr.sr.prior_maps.outer_band import BandPrediction, OuterBand
 from bids_sr.sr.prior_maps.prior import Prior, Tile
@@ -138,7 +144,7 @@ def test_the_search_finds_a_known_position(position):
             with_calibration=(0.29 + 0.06 * np.exp(-offset.sum() / 2),) * 4,
         )
 
-    estimated, best = _climb(predict)
+    estimated, best = _optimize_params(SimpleNamespace(predict=predict))
     np.testing.assert_array_less(np.abs(estimated - position) / WIDTHS, 0.25)
     assert best.gain == predict(estimated).gain > 0.047
     if not any(position):
@@ -164,7 +170,7 @@ def test_a_factor_across_slices_is_only_tested_at_half_the_resolution(participan
     series, patterns = participant
     thin = replace(data_of(series, patterns), factor=(2.0, 2.0, 2.0))
     scores = fit(thin).card["held_out"]
-    assert scores["weight"] in (0.0, _CAUTIOUS)
+    assert scores["weight"] in (0.0, _CAUTIOUS_WEIGHT)
     assert "predicted_without" not in scores
 
 
@@ -209,19 +215,25 @@ def predicted(gain, error=0.001):
 
 @pytest.mark.parametrize(
     ("cautious", "full", "weight"),
-    [(0.02, 0.01, SHARE), (0.01, -0.02, _CAUTIOUS), (0.001, 0.01, 0.0), (-0.01, 0.1, 0)],
+    [(0.02, 0.01, SHARE), (0.01, -0.02, _CAUTIOUS_WEIGHT), (0.001, 0.01, 0.0), (-0.01, 0.1, 0)],
 )
 def test_the_weight_follows_from_the_predicted_gain(cautious, full, weight):
     assert _compute_weight(predicted(cautious), predicted(full)) == weight
 
 
 def test_a_correction_rotates_about_the_center_and_shifts_by_voxels():
-    frame = np.array([10.0, -5.0, 20.0]), np.diag([-1.0, 1.0, 1.0]), np.array([1.5, 1.5, 4.0])
-    shift = _correction(np.array([1.0, 0, 0, 0, 0, 0, 0, 0, 0]), *frame)
+    registration = _Registration(
+        band=None,
+        calibration=None,
+        points=np.array([[10.0, -5.0, 20.0]]),
+        axes=np.diag([-1.0, 1.0, 1.0]),
+        voxel_size=np.array([1.5, 1.5, 4.0]),
+    )
+    shift = registration.make_correction(np.array([1.0, 0, 0, 0, 0, 0, 0, 0, 0]))
     np.testing.assert_allclose(shift[:3, 3], [-1.5, 0, 0], atol=1e-12)
-    turn = _correction(np.array([0, 0, 0, 0, 0, 90.0, 0, 0, 0]), *frame)
+    turn = registration.make_correction(np.array([0, 0, 0, 0, 0, 90.0, 0, 0, 0]))
     np.testing.assert_allclose(turn @ [10, -5, 20, 1], [10, -5, 20, 1], atol=1e-9)
     np.testing.assert_allclose(np.abs(turn[:2, :2]), [[0, 1], [1, 0]], atol=1e-9)
     assert np.linalg.det(turn[:3, :3]) == pytest.approx(1)
-    scaling = _correction(np.array([0, 0, 0, 0, 0, 0, 0.01, 0, 0]), *frame)
+    scaling = registration.make_correction(np.array([0, 0, 0, 0, 0, 0, 0.01, 0, 0]))
     np.testing.assert_allclose(np.diag(scaling), [1.01, 1, 1, 1])
