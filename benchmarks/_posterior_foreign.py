@@ -22,7 +22,11 @@ from bids_sr.evaluation.reference_maps import make_known_effects
 from bids_sr.glm.activation_regions import fdr_region, reliable_region
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
-from bids_sr.sr.prior_maps.posterior import _root, effect_scale, wrong_sign_probability
+from bids_sr.sr.prior_maps.posterior import (
+    _compute_square_root,
+    effect_scale,
+    wrong_sign_probability,
+)
 from bids_sr.sr.prior_maps.prior import Prior, covariance
 from bids_sr.steps.reconstruction_error import _interpolate_to
 
@@ -51,7 +55,7 @@ class _EffectMaker:
         prior, out = self.stored.prior, np.zeros(self.mask.shape, np.float32)
         for z in range(self.mask.shape[2]):
             for width, weight in zip(prior.fwhm, prior.weight[:, z], strict=True):
-                along_x, along_y = (_root(size, width) for size in weight.shape)
+                along_x, along_y = (_compute_square_root(size, width) for size in weight.shape)
                 white = torch.randn(weight.shape, generator=self.random)
                 out[..., z] += (weight * (along_x @ white @ along_y)).numpy()
         return out

@@ -34,5 +34,5 @@ METHOD = Method(
     ),
     trained_on="self",
     needs_much_memory=True,
-    costs={"fast": RunTime(high=575.0, series=0.97, most=tv.PLANES)},
+    costs={"fast": RunTime(high=575.0, series=0.97, most=tv.MAX_MILLION_VOXELS)},
 )

@@ -17,7 +17,7 @@ from bids_sr.sr.methods.mse3d import make_supervised_recipe
 from bids_sr.sr.recipe import LossTerm, Recipe, loss
 
 
-def _compound(similarity: float) -> tuple[LossTerm, LossTerm]:
+def _make_compound_terms(similarity: float) -> tuple[LossTerm, LossTerm]:
     """Return absolute error and structural similarity, the latter with a given weight."""
     return (
         loss("content", "image.MAE", 1.0),
@@ -25,8 +25,8 @@ def _compound(similarity: float) -> tuple[LossTerm, LossTerm]:
     )
 
 
-PAPER: Recipe = make_supervised_recipe(tv.PAPER, *_compound(0.3))
-FAST: Recipe = make_supervised_recipe(tv.FAST_PARTS, *_compound(0.1))
+PAPER: Recipe = make_supervised_recipe(tv.PAPER, *_make_compound_terms(0.3))
+FAST: Recipe = make_supervised_recipe(tv.FAST_ON_PATCHES, *_make_compound_terms(0.1))
 
 METHOD = Method(
     name="li",

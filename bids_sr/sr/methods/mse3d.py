@@ -23,7 +23,7 @@ METHOD = Method(
     name="mse3d",
     ndim=3,
     recipes={
-        "fast": make_supervised_recipe(tv.FAST_PARTS, _CONTENT),
+        "fast": make_supervised_recipe(tv.FAST_ON_PATCHES, _CONTENT),
         "paper": make_supervised_recipe(tv.PAPER, _CONTENT),
     },
     reference="tv_self_sr",

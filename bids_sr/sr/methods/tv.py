@@ -37,7 +37,7 @@ from bids_sr.sr.recipe import BASE_RECIPE, Recipe, loss, network
 _ALPHA = 0.01
 # millions of voxels above which the cost of `fast` no longer increases: a step uses at most 16
 # slices of 128 x 128 voxels (costs were measured with 35 slices)
-PLANES = 128 * 128 * 35 / 1e6
+MAX_MILLION_VOXELS = 128 * 128 * 35 / 1e6
 
 
 PAPER = Recipe(
@@ -80,7 +80,7 @@ FAST = replace(
 )
 
 # recipe of the supervised versions, which compare high-resolution images and can use small patches
-FAST_PARTS = replace(FAST, patch=(48, 48, 16), batch=2, iterations=600)
+FAST_ON_PATCHES = replace(FAST, patch=(48, 48, 16), batch=2, iterations=600)
 
 METHOD = Method(
     name="tv",
@@ -93,5 +93,5 @@ METHOD = Method(
     ),
     trained_on="self",
     needs_much_memory=True,
-    costs={"fast": RunTime(high=595.0, series=1.03, most=PLANES)},
+    costs={"fast": RunTime(high=595.0, series=1.03, most=MAX_MILLION_VOXELS)},
 )

@@ -94,7 +94,7 @@ def test_a_card_with_invalid_values_is_rejected(
         (b"[]", "lacks"),
         (b"null", "lacks"),
         (b"\xff\xfe{}", "decode"),
-        (b"{" + b" " * cards._LARGEST_CARD + b"}", "larger than 5 MB"),
+        (b"{" + b" " * cards._MAX_CARD_BYTES + b"}", "larger than 5 MB"),
         (b"{", "Expecting"),
     ],
 )
@@ -104,7 +104,7 @@ def test_a_file_that_is_not_a_card_is_rejected(weights: Path, text: bytes, reaso
         cards.read_card(weights)
 
 
-@pytest.mark.parametrize("key", cards._BOUND)
+@pytest.mark.parametrize("key", cards._CHECKED_ENTRIES)
 def test_a_card_edited_to_fit_another_image_is_rejected(weights: Path, key: str) -> None:
     """Each changed card is valid; changes of the network fail when the network is built."""
     other_entries: dict[str, Any] = {
@@ -208,13 +208,11 @@ def test_a_model_of_random_factors_is_suitable_between_them_along_its_axes(
     factor: tuple[float, float, float], suitable: bool
 ) -> None:
     image = (np.diag([3.75, 3.75, 4.0, 1]), "bold", factor, None, None)
-    mismatches = compatibility._mismatches(
-        ModelCard.from_json({**CARD, "factors": [1.25, 1.5, 1.75, 2.0]}), *image
-    )
+    card_of_random_factors = ModelCard.from_json({**CARD, "factors": [1.25, 1.5, 1.75, 2.0]})
+    mismatches = list(compatibility._find_mismatches(card_of_random_factors, *image))
     assert (mismatches == []) is suitable
-    assert (compatibility._mismatches(ModelCard.from_json(CARD), *image) == []) is (
-        factor == (2.0, 2.0, 1.0)
-    )
+    mismatches = list(compatibility._find_mismatches(ModelCard.from_json(CARD), *image))
+    assert (mismatches == []) is (factor == (2.0, 2.0, 1.0))
 
 
 def test_another_factor_can_only_be_forced_on_networks_of_interpolated_images() -> None:

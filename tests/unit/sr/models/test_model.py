@@ -234,7 +234,7 @@ def test_auto_trains_if_the_vgg_weights_differ(small_pair, tmp_path):
 )
 def test_the_card_records_whether_training_began_in_mixed_precision(entry, mixed):
     card = cards.ModelCard.from_json({"mixed_precision": entry})
-    assert model_store._began_mixed(card) is mixed
+    assert model_store._has_begun_mixed(card) is mixed
 
 
 def test_a_model_of_other_data_is_only_used_by_reuse(small_pair, tmp_path):

@@ -173,5 +173,5 @@ def test_too_many_bad_volumes_are_an_error(monkeypatch) -> None:
     fd = np.where(np.arange(20) < 7, 0.1, 2.0)
     with pytest.raises(SeriesError, match="13 of the 20 volumes"):
         calibration_components(series, mask, drift=drift_of(20), fd=fd)
-    monkeypatch.setattr(variance_calibration_components, "_FD_MM", 3.0)
+    monkeypatch.setattr(variance_calibration_components, "_MAX_FD_MM", 3.0)
     assert calibration_components(series, mask, drift=drift_of(20), fd=fd).n_used == 20
