@@ -39,7 +39,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 FINE, COARSE = np.diag([3.0, 3, 3, 1]), np.diag([6.0, 6, 3, 1])
 SVG = "{http://www.w3.org/2000/svg}"
 NONE = Markup("<p>none</p>")
-MAX_MILLION_VOXELS = """() => {
+PLANES = """() => {
   const canvas = document.querySelector("[data-viewer] canvas");
   const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
   const sums = [0, 0, 0];
@@ -259,10 +259,10 @@ def facts(tab) -> dict[str, str]:
 
 
 def test_a_click_moves_all_planes(tab_of_page):
-    before, first = tab_of_page.evaluate(MAX_MILLION_VOXELS), facts(tab_of_page)["at"]
+    before, first = tab_of_page.evaluate(PLANES), facts(tab_of_page)["at"]
     box = tab_of_page.locator("[data-viewer] canvas").bounding_box()
     tab_of_page.mouse.click(box["x"] + box["width"] * 0.2, box["y"] + box["height"] * 0.4)
-    after = tab_of_page.evaluate(MAX_MILLION_VOXELS)
+    after = tab_of_page.evaluate(PLANES)
     assert facts(tab_of_page)["at"] != first
     assert all(
         before_plane != after_plane
@@ -299,14 +299,14 @@ def test_keys_move_the_crosshair(tab_of_page):
 
 
 def test_series_contrast_and_smoothing_are_switched_in_place(tab_of_page):
-    at, before = facts(tab_of_page)["at"], tab_of_page.evaluate(MAX_MILLION_VOXELS)
+    at, before = facts(tab_of_page)["at"], tab_of_page.evaluate(PLANES)
     tab_of_page.get_by_role("button", name="sbl", exact=True).click()
     tab_of_page.wait_for_selector("[data-viewer][data-series=sbl]")
     assert (
         tab_of_page.get_by_role("button", name="sbl", exact=True).get_attribute("aria-pressed")
         == "true"
     )
-    assert tab_of_page.evaluate(MAX_MILLION_VOXELS) != before
+    assert tab_of_page.evaluate(PLANES) != before
     assert facts(tab_of_page)["at"] == at
     tab_of_page.locator("[data-viewer] select").nth(0).select_option("faces")
     tab_of_page.locator("[data-viewer] select").nth(1).select_option("5 mm")
@@ -328,11 +328,11 @@ def test_blink_switches_between_the_last_two_series(tab_of_page):
 
 
 def test_the_threshold_hides_smaller_values(tab_of_page):
-    before = tab_of_page.evaluate(MAX_MILLION_VOXELS)
+    before = tab_of_page.evaluate(PLANES)
     slider = tab_of_page.locator("[data-viewer] input[type=range]")
     slider.fill("9.5")
     tab_of_page.wait_for_selector("[data-viewer][data-threshold='9.5']")
-    assert tab_of_page.evaluate(MAX_MILLION_VOXELS) != before
+    assert tab_of_page.evaluate(PLANES) != before
     assert tab_of_page.locator("[data-viewer] output").inner_text() == "9.5"
 
 
