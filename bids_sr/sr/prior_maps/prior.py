@@ -391,28 +391,33 @@ def _iterate_rows(
         maps_of_width = maps[[number for number, w in enumerate(fwhm) if w == width]]
         padded_maps = pad(maps_of_width, (0, 0, reach, reach)).transpose(0, 1)
         factors.append((width, maps_of_width.permute(1, 2, 0), padded_maps))
-    block, pairs = torch.zeros(2, _BLOCK_ROWS, size, size)
+    block, products = torch.zeros(2, _BLOCK_ROWS, size, size)
+
+    def compute_block(rows: slice, step: int) -> Tensor:
+        """Return C between rows and the rows `step` further along x (n, Y, Y)."""
+        n = rows.stop - rows.start
+        other_rows = slice(rows.start + reach + step, rows.stop + reach + step)
+        block.zero_()
+        for width, maps_last, padded_maps in factors:
+            if abs(step) > _compute_reach(width):
+                continue
+            torch.bmm(maps_last[rows], padded_maps[other_rows], out=products[:n])
+            correlation = float(gaussian_correlation(count, width)[0, abs(step)])
+            correlation *= 0.5 if symmetric and step == 0 else 1.0
+            block.addcmul_(products, gaussian_correlation(size, width), value=correlation)
+        return block[:n]
+
     columns_by_step = torch.empty(
         len(steps), _BLOCK_ROWS, size if along is None else len(along), len(right[1])
     )
     for start in range(0, count, _BLOCK_ROWS):
-        n = min(_BLOCK_ROWS, count - start)
+        rows = slice(start, min(start + _BLOCK_ROWS, count))
+        n = rows.stop - rows.start
         for step, columns in zip(steps, columns_by_step[:, :n], strict=True):
-            partner = start + reach + step
-            block.zero_()
-            for width, maps_last, padded_maps in factors:
-                if abs(step) > _compute_reach(width):
-                    continue
-                torch.bmm(
-                    maps_last[start : start + n], padded_maps[partner : partner + n], out=pairs[:n]
-                )
-                correlation = float(gaussian_correlation(count, width)[0, abs(step)])
-                correlation *= 0.5 if symmetric and step == 0 else 1.0
-                block.addcmul_(pairs, gaussian_correlation(size, width), value=correlation)
-            block_columns = block[:n] @ right[1].T
+            block_columns = compute_block(rows, step) @ right[1].T
             columns[:] = block_columns if along is None else along @ block_columns
-        rows = windows[start : start + n] @ columns_by_step[:, :n].flatten(2).transpose(0, 1)
-        yield slice(start, start + n), rows.unflatten(2, columns_by_step.shape[2:])
+        products_of_rows = windows[rows] @ columns_by_step[:, :n].flatten(2).transpose(0, 1)
+        yield rows, products_of_rows.unflatten(2, columns_by_step.shape[2:])
 
 
 def _correlate(

@@ -25,7 +25,7 @@ from bids_sr.sr.recipe_changes import change_of_method, change_recipe
 
 TV_FAMILY = ("tv", "dip", "mse3d", "li", "li-agnostic")
 MOUSE = ("ccnn3d", "resnet2d", "resnet3d", "gan3d")
-MAX_MILLION_VOXELS = ("cpce", "circle")
+PLANES = ("cpce", "circle")
 
 
 def paper(name):
@@ -151,7 +151,7 @@ def test_patches_in_two_dimensions_are_drawn_once(count):
     assert recipe.steps_per_epoch == steps
 
 
-@pytest.mark.parametrize("name", MAX_MILLION_VOXELS)
+@pytest.mark.parametrize("name", PLANES)
 def test_the_learning_rate_of_cpce_and_circle_is_constant_for_half_of_the_steps_and_ends_at_2e_6(
     name,
 ):
@@ -203,14 +203,14 @@ def test_the_settings_of_circle_are_those_of_the_code():
     assert [term.build().tau for term in fast.losses if term.kind == "sparsify"] == [0.5]
 
 
-@pytest.mark.parametrize("name", [*MAX_MILLION_VOXELS, "resnet2d"])
+@pytest.mark.parametrize("name", [*PLANES, "resnet2d"])
 @pytest.mark.parametrize("recipe", ["paper", "fast"])
 def test_in_plane_networks_reject_thinner_slices(name, recipe):
     with pytest.raises(ValueError, match="factor across slices must be 1"):
         get_method(name).recipes[recipe].build_generator(1, (2.0, 2.0, 2.0))
 
 
-@pytest.mark.parametrize("name", [*TV_FAMILY, *MOUSE, *MAX_MILLION_VOXELS])
+@pytest.mark.parametrize("name", [*TV_FAMILY, *MOUSE, *PLANES])
 def test_fast_takes_at_most_a_fiftieth_of_the_work_of_paper(name):
     """Work is the number of parameters times the voxels of all steps, because each weight acts
     once per voxel.
