@@ -643,34 +643,29 @@ def suggestion_text(name: str, known: Sequence[str]) -> str:
     return f"Did you mean {similar_names[0]}?" if similar_names else ""
 
 
-def variable_field(recipe: Recipe | VarianceRecipe, name: str, about: str) -> VariableField:
+def variable_field(recipe: Recipe | VarianceRecipe, name: str, recipe_label: str) -> VariableField:
     """Return a setting of a recipe by its name, or raise `ChangeError` with a list of settings.
 
-    `about` contains method and recipe for the error message.
+    `recipe_label` contains method and recipe for the error message.
     """
-    variable = {field.name: field for field in variable_fields(recipe)}
-    if name not in variable:
-        reason = f"{about} has no setting {name!r}; expected one of {', '.join(variable)}"
-        fix = suggestion_text(name, list(variable)) or "Choose one of these settings."
+    settings = {field.name: field for field in variable_fields(recipe)}
+    if name not in settings:
+        reason = f"{recipe_label} has no setting {name!r}; expected one of {', '.join(settings)}"
+        fix = suggestion_text(name, list(settings)) or "Choose one of these settings."
         if name == "bce" and isinstance(recipe, Recipe) and recipe.objective == "supervised":
             reason = (
                 "the cross-entropy loss requires intensities between 0 and 1, but intensities "
-                f"can exceed 1 in {about}"
+                f"can exceed 1 in {recipe_label}"
             )
             fix = (
                 "Use --recipe paper with attunet, unet, vit, ccnn3d, resnet2d, resnet3d or gan3d."
             )
         raise ChangeError(reason, fix)
-    return variable[name]
-
-
-def _name_recipe(method: str, recipe: str) -> str:
-    """Return method and recipe for error messages."""
-    return f"{method} ({recipe})"
+    return settings[name]
 
 
 def apply_changes(
-    recipe: _AnyRecipe, changes: Sequence[RecipeChange], about: str = ""
+    recipe: _AnyRecipe, changes: Sequence[RecipeChange], recipe_label: str = ""
 ) -> _AnyRecipe:
     """Return a recipe with changes.
 
@@ -680,7 +675,7 @@ def apply_changes(
         Recipe to change.
     changes : Sequence[RecipeChange]
         Changes for the method of this recipe.
-    about : str, optional
+    recipe_label : str, optional
         Method and recipe, for error messages.
 
     Returns
@@ -697,7 +692,7 @@ def apply_changes(
     result = recipe
     for change in changes:
         try:
-            field = variable_field(recipe, change.field, about or change.method)
+            field = variable_field(recipe, change.field, recipe_label or change.method)
             value = field.check(change.value)
         except ChangeError as error:
             raise ChangeError(error.why, error.fix, str(change)) from None
@@ -726,7 +721,7 @@ def change_recipe(method: Method, name: str, changes: Sequence[RecipeChange]) ->
     """Return the recipe of a method with the changes that concern this method."""
     name = recipe_name(method, name)
     method_changes = select_changes(changes, method.name)
-    return apply_changes(get_recipe(method, name), method_changes, _name_recipe(method.name, name))
+    return apply_changes(get_recipe(method, name), method_changes, f"{method.name} ({name})")
 
 
 def select_changes(changes: Sequence[RecipeChange], method: str) -> tuple[RecipeChange, ...]:
@@ -821,15 +816,14 @@ def changes_from(method: str, values: Mapping[str, object]) -> tuple[RecipeChang
 
 def changes_text(recipe: Recipe | VarianceRecipe, changes: Sequence[RecipeChange]) -> str:
     """Return a sentence about the changes for the methods text, or "" if there are none."""
-    differing = changed_values(recipe, changes)
-    variable = {field.name: field for field in variable_fields(recipe)}
-    parts = [
-        f"{variable[name].description} ({value:.9g} instead of {variable[name].default_text})"
-        for name, value in differing.items()
+    settings = {field.name: field for field in variable_fields(recipe)}
+    phrases = [
+        f"{settings[name].description} ({value:.9g} instead of {settings[name].default_text})"
+        for name, value in changed_values(recipe, changes).items()
     ]
-    return (
-        f" The following settings of the recipe were changed: {'; '.join(parts)}." if parts else ""
-    )
+    if not phrases:
+        return ""
+    return f" The following settings of the recipe were changed: {'; '.join(phrases)}."
 
 
 def work_ratio(recipe: Recipe, changed: Recipe, ndim: int) -> float:

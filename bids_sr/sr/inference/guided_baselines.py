@@ -34,9 +34,9 @@ def match_gain(guide: Array, boldref: Array, mask: Array) -> float:
         If the guide is zero throughout the mask, or the mask is empty.
     """
     downsampled = downsample(guide, boldref.shape)
-    inside = np.asarray(mask) > 0
-    guide_values = downsampled[inside].astype(np.float64)
-    bold_values = np.asarray(boldref)[inside].astype(np.float64)
+    in_mask = np.asarray(mask) > 0
+    guide_values = downsampled[in_mask].astype(np.float64)
+    bold_values = np.asarray(boldref)[in_mask].astype(np.float64)
     if not guide_values.size or guide_values @ guide_values == 0:
         raise ValueError(
             "the high-resolution image and the BOLD run do not overlap within the brain mask"

@@ -35,7 +35,7 @@ def compare_precisions(
     full_precision: Upsampler,
     low_precision: Upsampler,
     slices: tuple[int, ...],
-    inside: Array,
+    slice_mask: Array,
     *,
     start: int = 0,
 ) -> Iterator[tuple[Array, Array]]:
@@ -53,15 +53,15 @@ def compare_precisions(
         Upsamplers in full and lower precision.
     slices : tuple[int, ...]
         Numbers of the slices to compare.
-    inside : Array
+    slice_mask : Array
         Brain mask in these slices (X, Y, slices; boolean).
     start : int, optional
         Number of the first volume.
     """
     for volume in reader.volumes(start):
         yield (
-            _super_resolve_slices(full_precision, volume, slices)[inside],
-            _super_resolve_slices(low_precision, volume, slices)[inside],
+            _super_resolve_slices(full_precision, volume, slices)[slice_mask],
+            _super_resolve_slices(low_precision, volume, slices)[slice_mask],
         )
 
 

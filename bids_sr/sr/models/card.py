@@ -202,10 +202,10 @@ def size_of_file(path: Path) -> int:
 
     ValueError is raised for directories, pipes and devices.
     """
-    state = path.stat()
-    if not stat.S_ISREG(state.st_mode):
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
         raise ValueError("the path is not a regular file")
-    return state.st_size
+    return status.st_size
 
 
 def read_card(path: Path) -> ModelCard:
@@ -265,11 +265,11 @@ def _describe_invalid_values(card: Mapping[str, object]) -> list[str]:
     return faults
 
 
-def _are_three_numbers(values: object, low: float, high: float) -> bool:
+def _are_three_numbers(values: object, minimum: float, maximum: float) -> bool:
     """Return whether a value consists of three finite numbers within bounds."""
     return (
         isinstance(values, list | tuple)
         and len(values) == 3
         and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-        and all(math.isfinite(value) and low <= value <= high for value in values)
+        and all(math.isfinite(value) and minimum <= value <= maximum for value in values)
     )

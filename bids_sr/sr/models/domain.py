@@ -29,32 +29,35 @@ def _measure_domain(image: Array, mask: Array) -> tuple[Array, float]:
     `_QUANTILES`. The edge content is the root mean square difference of in-plane neighbors.
     ValueError is raised if the mask is empty or contains no positive intensity.
     """
-    inside = np.asarray(mask) > 0
-    if inside.shape != image.shape or not inside.any():
+    in_mask = np.asarray(mask) > 0
+    if in_mask.shape != image.shape or not in_mask.any():
         raise ValueError(
-            f"the image has the shape {image.shape}, and the mask has the shape {inside.shape} "
-            f"with {int(inside.sum())} voxels; both must have the same shape, and the mask "
+            f"the image has the shape {image.shape}, and the mask has the shape {in_mask.shape} "
+            f"with {int(in_mask.sum())} voxels; both must have the same shape, and the mask "
             "must contain voxels"
         )
-    intensity_scale = float(np.percentile(image[inside], 99))
+    intensity_scale = float(np.percentile(image[in_mask], 99))
     if not intensity_scale > 0:
         raise ValueError("the image has no positive intensities within the mask")
     scaled = np.asarray(image, dtype=np.float64) / intensity_scale
     differences = []
     for axis in (0, 1):
-        neighbors = np.take(inside, range(1, image.shape[axis]), axis) & np.take(
-            inside, range(image.shape[axis] - 1), axis
+        neighbors = np.take(in_mask, range(1, image.shape[axis]), axis) & np.take(
+            in_mask, range(image.shape[axis] - 1), axis
         )
         differences.append(np.diff(scaled, axis=axis)[neighbors])
     squares = np.concatenate(differences) ** 2
     edge_content = float(np.sqrt(squares.mean())) if squares.size else 0.0
-    return np.quantile(scaled[inside], _QUANTILES), edge_content
+    return np.quantile(scaled[in_mask], _QUANTILES), edge_content
 
 
 def _make_domain_entry(image: Array, mask: Array) -> dict[str, object]:
     """Return quantiles and edge content of an image as plain values for a model card."""
     quantiles, edges = _measure_domain(image, mask)
-    return {"quantiles": [round(float(q), 5) for q in quantiles], "edges": round(edges, 6)}
+    return {
+        "quantiles": [round(float(quantile), 5) for quantile in quantiles],
+        "edges": round(edges, 6),
+    }
 
 
 def image_entries(
@@ -86,16 +89,16 @@ def image_entries(
     from nibabel.affines import voxel_sizes
 
     zooms = voxel_sizes(affine)
-    low, high = sizes_mm or (
+    lowres_sizes, highres_sizes = sizes_mm or (
         zooms,
-        zooms * [n / highres_size(n, f) for n, f in zip(image.shape, factor, strict=True)],
+        zooms * [n / highres_size(n, ratio) for n, ratio in zip(image.shape, factor, strict=True)],
     )
     return {
         "factor": list(factor),
         "orientation": slice_orientation(affine),
         "resolution": {
-            "lowres_mm": [round(float(z), 4) for z in low],
-            "highres_mm": [round(float(z), 4) for z in high],
+            "lowres_mm": [round(float(size), 4) for size in lowres_sizes],
+            "highres_mm": [round(float(size), 4) for size in highres_sizes],
             "lowres_shape": list(image.shape),
         },
         "domain": _make_domain_entry(image, mask),

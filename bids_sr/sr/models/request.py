@@ -15,6 +15,7 @@ from bids_sr.sr.recipe_changes import (
     apply_changes,
     base_recipe,
     changed_values,
+    select_changes,
 )
 
 if TYPE_CHECKING:
@@ -126,9 +127,7 @@ class TrainingRequest(TrainingSettings):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "recipe", recipe_name(self.definition, self.recipe))
-        method_changes = tuple(
-            change for change in self.recipe_changes if change.method == self.method
-        )
+        method_changes = select_changes(self.recipe_changes, self.method)
         object.__setattr__(self, "recipe_changes", method_changes)
 
     @property

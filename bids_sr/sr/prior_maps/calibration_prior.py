@@ -71,20 +71,22 @@ class CalibrationPatterns:
             sample_volume(pattern, self.affine, shape, affine, xfm, coefficients=coefficients)
             for pattern, coefficients in zip(self.patterns, self._coefficients, strict=True)
         )
-        inside = self._select_inside(shape, np.linalg.inv(self.affine) @ xfm @ affine)
-        return torch.stack([to_slices(image) for image in resampled]) * to_slices(inside)
+        in_field_of_view = self._select_field_of_view(
+            shape, np.linalg.inv(self.affine) @ xfm @ affine
+        )
+        return torch.stack([to_slices(image) for image in resampled]) * to_slices(in_field_of_view)
 
-    def _select_inside(self, shape: Shape, to_voxel: Array) -> Array:
+    def _select_field_of_view(self, shape: Shape, to_voxel: Array) -> Array:
         """Return which voxels of a grid are in the field of view of the calibration.
 
         `to_voxel` transforms voxels of the grid to voxels of the calibration (4 x 4).
         """
-        inside = np.ones(shape, bool)
+        in_field_of_view = np.ones(shape, bool)
         x, y, z = np.ogrid[tuple(slice(n) for n in shape)]
         for row, size in zip(to_voxel[:3], self.patterns.shape[1:], strict=True):
             coordinate = row[0] * x + row[1] * y + row[2] * z + row[3]
-            inside &= (coordinate >= -0.5) & (coordinate <= size - 0.5)
-        return inside
+            in_field_of_view &= (coordinate >= -0.5) & (coordinate <= size - 0.5)
+        return in_field_of_view
 
     def downsample(
         self, shape: tuple[int, ...], affine: Array, factor: Factor, correction: Array
@@ -154,10 +156,14 @@ def _average_with_measured(prior: Prior, measured_sd: Tensor, share: float) -> P
     distribution, not the magnitude. If the measured map is 0 in a voxel, for example outside its
     field of view, the maps are unchanged.
     """
-    inside = (measured_sd > 0) & (prior.weight > 0).all(0)
-    log_measured = measured_sd.clamp_min(_MIN_SD * float(measured_sd[inside].median())).log()
+    in_field_of_view = (measured_sd > 0) & (prior.weight > 0).all(0)
+    log_measured = measured_sd.clamp_min(
+        _MIN_SD * float(measured_sd[in_field_of_view].median())
+    ).log()
     log_maps = prior.weight.log()
-    mean_log_maps = log_maps[:, inside].mean(1)[:, None, None, None]
-    target = log_measured - log_measured[inside].mean() + mean_log_maps
-    averaged_maps = torch.where(inside, torch.lerp(log_maps, target, share), log_maps).exp()
+    mean_log_maps = log_maps[:, in_field_of_view].mean(1)[:, None, None, None]
+    target = log_measured - log_measured[in_field_of_view].mean() + mean_log_maps
+    averaged_maps = torch.where(
+        in_field_of_view, torch.lerp(log_maps, target, share), log_maps
+    ).exp()
     return replace(prior, weight=averaged_maps).scale(prior.mean_variance)

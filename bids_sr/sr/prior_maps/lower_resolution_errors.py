@@ -109,8 +109,8 @@ def reconstruct_at_lower_resolution(
     """
     level, window = level_below(mask.shape, (factor[0], factor[1], 1.0))
     plane, z = level.restrict_to_plane(), window[2]
-    inside = np.asarray(mask)[window] > 0
-    lowres_mask = np.moveaxis(level.downsample(to_slices(inside)).numpy(), 0, 2) > 0.5
+    in_mask = np.asarray(mask)[window] > 0
+    lowres_mask = np.moveaxis(level.downsample(to_slices(in_mask)).numpy(), 0, 2) > 0.5
     lowres_series, errors = work_dir / "low.nii", work_dir / "errors.nii"
 
     def open_writer(path: Path, shape: Shape) -> SeriesWriter:
@@ -161,7 +161,7 @@ def reconstruct_at_lower_resolution(
         lowres_series=lowres_series,
         errors=errors,
         window=window,
-        mask=inside,
+        mask=in_mask,
         lowres_mask=lowres_mask,
         power=power,
         error_power=error_power,

@@ -130,8 +130,8 @@ class OuterBand:
         self.halves = halves
         self.priors = priors
         self.level = level
-        inside = np.asarray(mask)[:, :, self.slices] > 0
-        self.mask = to_slices(inside.astype(np.float32)) > 0
+        in_mask = np.asarray(mask)[:, :, self.slices] > 0
+        self.mask = to_slices(in_mask.astype(np.float32)) > 0
         x, y, n = level.acquired_shape
         ratios = [
             n_highres / n_acquired

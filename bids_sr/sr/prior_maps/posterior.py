@@ -61,11 +61,11 @@ def draw_errors(
     level, highres_range = prior.region.level, prior.region.highres_range
     generator = torch.Generator().manual_seed(seed)
     change = torch.zeros(count, *level.highres_shape[:2])
-    inside = change[:, *highres_range]
+    in_region = change[:, *highres_range]
     for width, weight in zip(prior.fwhm, prior.weight[:, z, *highres_range], strict=True):
         white = torch.randn(count, *weight.shape, generator=generator)
         along_x, along_y = (_compute_square_root(size, width) for size in weight.shape)
-        inside.addcmul_(weight, along_x @ white @ along_y)
+        in_region.addcmul_(weight, along_x @ white @ along_y)
     acquired = level.downsample(change)
     noise = prior.noise**0.5 * torch.randn(acquired.shape, generator=generator)
     return level.select_above_nyquist(change - reconstruct(acquired + noise)), acquired

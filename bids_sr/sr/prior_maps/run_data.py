@@ -75,14 +75,14 @@ class RunData:
 
         In a masked series, the edge of the mask is the strongest detail.
         """
-        inside = np.asarray(self.mask) > 0
+        in_mask = np.asarray(self.mask) > 0
         # in-plane neighbors only
         plane = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])
-        dilated = ndimage.binary_dilation(inside, plane, iterations=_SURROUNDINGS_WIDTH)
-        surroundings = dilated & ~inside
+        dilated = ndimage.binary_dilation(in_mask, plane, iterations=_SURROUNDINGS_WIDTH)
+        surroundings = dilated & ~in_mask
         mean = np.abs(self.statistics.mean)
         # the threshold is above 0, because interpolation leaves small values near the edge
-        is_dark = mean[surroundings] < _MAX_DARK_INTENSITY * np.median(mean[inside])
+        is_dark = mean[surroundings] < _MAX_DARK_INTENSITY * np.median(mean[in_mask])
         return bool(surroundings.any()) and float(is_dark.mean()) > _MIN_DARK_FRACTION
 
     def make_self_test(self) -> SelfTest:

@@ -150,9 +150,9 @@ class SelfTest:
         segments: Sequence[Sequence[Array]] = (),
     ) -> None:
         self.level, self._window = level_below(mask.shape, factor)
-        inside = to_slices(np.asarray(mask)[self._window] > 0)
-        self.mask = inside > 0
-        low_mask = np.moveaxis(self.level.downsample(inside).numpy(), 0, 2) > 0.5
+        in_mask = to_slices(np.asarray(mask)[self._window] > 0)
+        self.mask = in_mask > 0
+        low_mask = np.moveaxis(self.level.downsample(in_mask).numpy(), 0, 2) > 0.5
         self.region = (
             Tile.from_mask(self.level.restrict_to_plane(), low_mask) if low_mask.any() else None
         )

@@ -135,16 +135,16 @@ class _ComponentAnalysis:
         with_segments: bool = False,
     ) -> None:
         shape, count = reader.shape[:3], _count_volumes(volumes)
-        self._inside = np.asarray(mask) > 0
-        if self._inside.shape != shape:
+        self._in_mask = np.asarray(mask) > 0
+        if self._in_mask.shape != shape:
             raise SeriesError(
-                f"the mask has the shape {self._inside.shape}, but the series has the shape"
+                f"the mask has the shape {self._in_mask.shape}, but the series has the shape"
                 f" {shape}"
             )
-        if count < _MIN_VOLUMES or not self._inside.any():
+        if count < _MIN_VOLUMES or not self._in_mask.any():
             raise SeriesError(
                 f"the series has {count} steady-state volumes, and the mask contains "
-                f"{int(self._inside.sum())} voxels; at least {_MIN_VOLUMES} volumes and 1 voxel"
+                f"{int(self._in_mask.sum())} voxels; at least {_MIN_VOLUMES} volumes and 1 voxel"
                 " are required"
             )
         self.volumes = volumes
@@ -169,7 +169,7 @@ class _ComponentAnalysis:
         self._series_hash.update(np.ascontiguousarray(slab, dtype="<f4").data)
         self._mean[..., z] = slab.mean(0, dtype=np.float64)
         change = _regress_out(slab - self._mean[None, ..., z], self._nuisance_basis)
-        voxel_series = change[:, self._inside[..., z]]
+        voxel_series = change[:, self._in_mask[..., z]]
         for voxels in iterate_parts(voxel_series.shape[1]):
             # double precision, because rounding would mix components of nearly equal size
             precise_series = voxel_series[:, voxels].astype(np.float64)
@@ -228,22 +228,22 @@ class _ComponentAnalysis:
 
     def make_statistics(self) -> TemporalStatistics:
         """Return mean, components and checksums after the second pass."""
-        inside, mean = self._inside, self._mean
+        in_mask, mean = self._in_mask, self._mean
         checksums = {
             "series": self._series_hash.hexdigest(),
-            "mask": hashlib.sha256(np.packbits(inside).tobytes()).hexdigest(),
+            "mask": hashlib.sha256(np.packbits(in_mask).tobytes()).hexdigest(),
         }
         if self._nuisance is not None:
             checksums["nuisance"] = hashlib.sha256(
                 np.ascontiguousarray(self._nuisance, dtype="<f8").data
             ).hexdigest()
-        noise_variance = max(self._noise_eigenvalue, 0) / inside.sum()
+        noise_variance = max(self._noise_eigenvalue, 0) / in_mask.sum()
         return TemporalStatistics(
             mean=mean,
             components=self._images[0],
             segments=tuple(self._images[1:]),
             checksums=checksums,
-            thermal=float(np.sqrt(noise_variance) / mean[inside].mean()),
+            thermal=float(np.sqrt(noise_variance) / mean[in_mask].mean()),
         )
 
 
