@@ -306,21 +306,20 @@ def _weight_fields(recipe: Recipe) -> Iterable[VariableField]:
             continue
         if term is None and not _accepts_loss(recipe, weight):
             continue
-        # the term of the attention U-Net is 1 - D in equation 2, and its weight is lambda
-        is_critic_score = term is not None and getattr(term.build, "__name__", "") == "CriticScore"
+        maximum, description, source = weight.maximum, weight.description, weight.source
+        if term is not None and getattr(term.build, "__name__", "") == "CriticScore":
+            # the term of the attention U-Net is 1 - D in equation 2, and its weight is lambda
+            maximum, description = 1.0, "weight lambda of the critic's score, 1 - D"
+            source = f"{_ATTENTION_UNET_PAPER}: 0 to 1, equation 2"
         default = 0.0 if term is None else term.weight
         yield VariableField(
             name=weight.name,
             default=None if term is not None and term.stands_in else default,
             text_without_default=f"{default:g} without VGG-19",
             minimum=0,
-            maximum=1 if is_critic_score else weight.maximum,
-            description="weight lambda of the critic's score, 1 - D"
-            if is_critic_score
-            else weight.description,
-            source=f"{_ATTENTION_UNET_PAPER}: 0 to 1, equation 2"
-            if is_critic_score
-            else weight.source,
+            maximum=maximum,
+            description=description,
+            source=source,
             replace_value=partial(_replace_weight, weight=weight),
         )
 

@@ -27,7 +27,7 @@ from bids_sr.sr.inference.upsampler_inputs import InferenceError, UpsamplerInput
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.operators import ResolutionLevel, level_above, to_slices, to_volume
 from bids_sr.sr.prior_maps.calibration_prior import FWHM
-from bids_sr.sr.prior_maps.posterior import DRAWS, draw_errors
+from bids_sr.sr.prior_maps.posterior import N_SAMPLES, draw_errors
 from bids_sr.sr.prior_maps.prior import Prior, Tile
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.threads import map_in_threads
@@ -145,7 +145,7 @@ class Detail:
         shapes = ((x, y, depth), (acquired_x, acquired_y, depth))
         for path, shape in zip(sample_files, shapes, strict=True):
             sample_affine = resize_affine(affine, (x, y, depth), shape)
-            yield open_writer(path, (*shape, DRAWS), sample_affine)
+            yield open_writer(path, (*shape, N_SAMPLES), sample_affine)
 
     def _add_to_slab(self, z: int, slab: Array, seed: int | None) -> list[Array]:
         """Return a slice (X, Y, 1, T) with added detail, followed by samples if a seed is given.
@@ -159,7 +159,7 @@ class Detail:
             slices = torch.from_numpy(slab.T)[:, 0].transpose(1, 2)
             add_detail_to_slice(self.source.region.level, reconstruct, slices)
             if seed is not None and isinstance(self.source, Prior):
-                samples = draw_errors(self.source, z, reconstruct, DRAWS, seed)
+                samples = draw_errors(self.source, z, reconstruct, N_SAMPLES, seed)
         if self.static_image is not None:
             slab += self.static_image[:, :, z : z + 1, None]
         if not np.isfinite(slab).all():

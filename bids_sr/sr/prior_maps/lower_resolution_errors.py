@@ -16,7 +16,7 @@ from bids_sr.sr.operators import level_below, to_slices
 from bids_sr.sr.prior_maps.add_detail import add_detail_to_slice
 from bids_sr.sr.prior_maps.calibration_prior import add_patterns
 from bids_sr.sr.prior_maps.estimation import estimate_prior
-from bids_sr.sr.prior_maps.posterior import DRAWS, draw_errors
+from bids_sr.sr.prior_maps.posterior import N_SAMPLES, draw_errors
 from bids_sr.sr.prior_maps.prior import Tile
 from bids_sr.sr.prior_maps.temporal_components import temporal_statistics
 from bids_sr.sr.recipe import VarianceRecipe
@@ -142,7 +142,7 @@ def reconstruct_at_lower_resolution(
             reference, reconstruct = _read_slice(reader, window, k), prior.make_slice_function(k)
             reconstruction = plane.upsample(plane.downsample(reference))
             add_detail_to_slice(plane, reconstruct, reconstruction)
-            sample_errors, samples = draw_errors(prior, k, reconstruct, DRAWS, seed + k)
+            sample_errors, samples = draw_errors(prior, k, reconstruct, N_SAMPLES, seed + k)
             return (
                 reconstruction - reference,
                 samples.square().mean(0),

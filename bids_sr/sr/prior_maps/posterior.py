@@ -22,7 +22,7 @@ from torch import Tensor
 from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.sr.prior_maps.prior import Prior, gaussian_correlation
 
-DRAWS = 64  # number of samples; the relative error of their standard deviation is 9 %
+N_SAMPLES = 64  # number of samples; the relative error of their standard deviation is 9 %
 _LOCAL_SD = 0.75  # acquired voxels in plane, standard deviation of the local average
 
 

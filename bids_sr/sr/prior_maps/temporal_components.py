@@ -410,34 +410,18 @@ def statistics_of_run_and_halves(
     The halves include segments. None is returned in their place if a half has fewer than
     `min_volumes` volumes. The parameters are described in `temporal_statistics`.
     """
-    all_volumes = _select_volumes(n_dummy, reader.shape[3], outliers)
-    analyses = [_ComponentAnalysis(reader, mask, all_volumes, components, nuisance)]
-    analyses += _make_analyses_of_halves(
-        reader, mask, n_dummy, components, nuisance, min_volumes, outliers
-    )
-    statistics, *halves = _analyze_in_two_passes(reader, analyses)
-    return statistics, (halves[0], halves[1]) if halves else None
-
-
-def _make_analyses_of_halves(
-    reader: SeriesReader,
-    mask: Array,
-    n_dummy: int,
-    components: int,
-    nuisance: Array | None,
-    min_volumes: int,
-    outliers: Sequence[int] = (),
-) -> list[_ComponentAnalysis]:
-    """Return the analyses of both halves of a run; empty if a half has too few volumes."""
     total = reader.shape[3]
     middle = n_dummy + (total - n_dummy) // 2
-    halves = [
-        _select_volumes(start, stop, outliers)
-        for start, stop in ((n_dummy, middle), (middle, total))
-    ]
-    if min(map(_count_volumes, halves)) < min_volumes:
-        return []
-    return [
-        _ComponentAnalysis(reader, mask, volumes, components, nuisance, with_segments=True)
-        for volumes in halves
-    ]
+    volumes = _select_volumes(n_dummy, total, outliers)
+    volumes_of_halves = (
+        _select_volumes(n_dummy, middle, outliers),
+        _select_volumes(middle, total, outliers),
+    )
+    analyses = [_ComponentAnalysis(reader, mask, volumes, components, nuisance)]
+    if min(map(_count_volumes, volumes_of_halves)) >= min_volumes:
+        analyses += [
+            _ComponentAnalysis(reader, mask, half, components, nuisance, with_segments=True)
+            for half in volumes_of_halves
+        ]
+    statistics, *halves = _analyze_in_two_passes(reader, analyses)
+    return statistics, (halves[0], halves[1]) if halves else None

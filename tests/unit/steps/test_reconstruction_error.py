@@ -26,7 +26,7 @@ from bids_sr.sr.models.model import save_model
 from bids_sr.sr.operators import level_below
 from bids_sr.sr.prior_maps import lower_resolution_errors
 from bids_sr.sr.prior_maps.add_detail import Detail, add_detail_to_slice
-from bids_sr.sr.prior_maps.posterior import DRAWS, draw_errors, effect_scale
+from bids_sr.sr.prior_maps.posterior import N_SAMPLES, draw_errors, effect_scale
 from bids_sr.sr.prior_maps.prior import Prior, PriorMaps
 from bids_sr.sr.threads import torch_threads
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
@@ -458,7 +458,7 @@ def test_parallel_slices_have_the_errors_of_sequential_slices(tmp_path, monkeypa
             errors[:, :, k], (upsampled - acquired).permute(1, 2, 0), atol=1e-2
         )
         error_sample, acquired_sample = draw_errors(
-            priors[0], k, priors[0].make_slice_function(k), DRAWS, seed + k
+            priors[0], k, priors[0].make_slice_function(k), N_SAMPLES, seed + k
         )
         np.testing.assert_allclose(
             results.power[..., k], acquired_sample.square().mean(0), rtol=1e-4

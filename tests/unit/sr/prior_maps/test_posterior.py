@@ -21,7 +21,7 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.operators import level_above
 from bids_sr.sr.prior_maps.add_detail import Detail, Modulation
 from bids_sr.sr.prior_maps.posterior import (
-    DRAWS,
+    N_SAMPLES,
     draw_errors,
     effect_scale,
     wrong_sign_probability,
@@ -54,7 +54,7 @@ def dense_error_covariance(prior, z):
 def test_the_sd_of_draws_equals_the_conditional_covariance(shape, factor, noise):
     prior = prior_of(shape, factor, noise=noise)
     z = prior.region.level.highres_shape[2] - 1
-    errors, acquired_draws = draw_errors(prior, z, prior.make_slice_function(z), DRAWS, seed=1)
+    errors, acquired_draws = draw_errors(prior, z, prior.make_slice_function(z), N_SAMPLES, seed=1)
     expected_sd = np.diag(dense_error_covariance(prior, z)) ** 0.5
     ratio = errors.square().mean(0).sqrt().numpy().ravel() / expected_sd
     assert abs(ratio.mean() - 1) < 0.04
@@ -77,7 +77,7 @@ def test_a_slice_without_fluctuations_has_no_error():
         assert not draws.any()
 
 
-def power_of(prior, count=DRAWS):
+def power_of(prior, count=N_SAMPLES):
     """Return mean squares of errors (X, Y, Z) and of acquired draws (x, y, Z)."""
     draws_of_slices = [
         draw_errors(prior, z, prior.make_slice_function(z), count, seed=z)
@@ -188,8 +188,8 @@ def test_files_of_draws_have_the_grids_of_the_effect_and_the_acquired_data(facto
     (detail, affine), (drawn_errors, errors_affine), (acquired_draws, acquired_affine) = map(
         values_of, (series, errors, acquired_path)
     )
-    assert drawn_errors.shape == (*high_shape, DRAWS)
-    assert acquired_draws.shape == (*shape[:2], high_shape[2], DRAWS)
+    assert drawn_errors.shape == (*high_shape, N_SAMPLES)
+    assert acquired_draws.shape == (*shape[:2], high_shape[2], N_SAMPLES)
     np.testing.assert_allclose(errors_affine, affine, atol=1e-5)
     # Slices of the acquired draws are thin: both grids cover the same field of view.
     np.testing.assert_allclose(acquired_affine[:, :2], AFFINE[:, :2], atol=1e-5)
@@ -200,7 +200,7 @@ def test_files_of_draws_have_the_grids_of_the_effect_and_the_acquired_data(facto
 
     np.testing.assert_allclose(corner(acquired_affine), corner(affine), atol=1e-4)
     expected_errors, expected_acquired = draw_errors(
-        prior, 1, prior.make_slice_function(1), DRAWS, seed=4
+        prior, 1, prior.make_slice_function(1), N_SAMPLES, seed=4
     )
     np.testing.assert_allclose(
         drawn_errors[:, :, 1], expected_errors.permute(1, 2, 0).numpy(), atol=1e-5
