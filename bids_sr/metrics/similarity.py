@@ -190,8 +190,8 @@ def ssim(
 ) -> float:
     """Return the structural similarity (SSIM) averaged over the mask or the image.
 
-    The definition follows Wang et al. (2004): Gaussian window with σ = 1.5 pixels, K1 = .01, K2 =
-    .03, biased covariance. An image (X, Y, Z) is compared slice by slice, because the methods
+    The definition follows Wang et al. (2004): Gaussian window with σ = 1.5 pixels, K1 = 0.01, K2 =
+    0.03, biased covariance. An image (X, Y, Z) is compared slice by slice, because the methods
     process slices. The index is computed on unmasked slices and then averaged over the mask, so
     that the border of the mask does not create edges.
 

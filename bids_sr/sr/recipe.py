@@ -217,7 +217,7 @@ class Recipe:
     evaluate_every : int
         Number of iterations between validation steps, and between checkpoints.
     patience : int | None
-        Number of validation steps without an improvement of .005 dB after which training stops.
+        Number of validation steps without an improvement of 0.005 dB after which training stops.
         None disables early stopping.
     hold_out : int
         Every n-th slice is held out. If it is 0, none are held out, and the weights with the

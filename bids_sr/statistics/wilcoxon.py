@@ -111,7 +111,7 @@ def hodges_lehmann(values: npt.ArrayLike) -> dict[str, float]:
     -------
     dict[str, float]
         ``difference``, ``lower``, ``upper``, and ``level``, the confidence level of the interval,
-        which is below .95 if there are too few differences.
+        which is below 0.95 if there are too few differences.
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     n = len(ordered)

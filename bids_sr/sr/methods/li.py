@@ -2,11 +2,11 @@
 
 Source: tv-self-sr, section 3.2, "fixed-factor supervised version" of the method of Li et al. The
 loss is from the code of the authors of tv-self-sr (zalteck/TV-Deep-SR-fMRI), absolute error minus
-.3 times the structural similarity of the volumes. In this code, network and training are the same
+0.3 times the structural similarity of the volumes. In this code, network and training are the same
 as for `tv`. The local means of our structural similarity repeat the edge of the image instead of
 adding zeros.
 
-`fast` is ours: structural similarity has a weight of .1, because it weights a quiet background as
+`fast` is ours: structural similarity has a weight of 0.1, because it weights a quiet background as
 much as the brain.
 """
 

@@ -4,7 +4,7 @@ No high-resolution images are required: the output is downsampled by an assumed 
 compared with the input. The loss for an input x and output f(x) is |x - B f(x)|^2 + alpha
 TV(f(x)). Its second term, total variation, suppresses noise in the components that B removes.
 
-`paper` follows tv-self-sr: equation 2 with alpha .01, ten residual layers after trilinear
+`paper` follows tv-self-sr: equation 2 with alpha 0.01, ten residual layers after trilinear
 interpolation, Adam with a learning rate of 1e-3, which is halved after five epochs without
 improvement, and whole volumes drawn at random from the runs. Both terms are sums, divided by the
 number of acquired voxels (`SummedVariation`). The following settings are not in the paper and have
@@ -16,7 +16,7 @@ four runs each, so an epoch has 32 volumes here. No volumes are held out, becaus
 detected in the training loss.
 
 The code differs from the paper in three settings: twelve blocks, squared differences with a weight
-of .07 instead of total variation, and a constant learning rate. They can be set with ``--set
+of 0.07 instead of total variation, and a constant learning rate. They can be set with ``--set
 blocks=12 tv=0 squared_tv=.07 plateau_patience=1000``.
 
 `fast` is ours: each term is a mean over the voxels of its own grid (`TotalVariation`), the network

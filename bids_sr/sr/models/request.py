@@ -85,7 +85,7 @@ class TrainingSettings(ModelSettings):
     train_precision : TrainPrecision
         "mixed" computes the generator in bf16 until a validation step shows that this changes the
         held-out score (or, without held-out slices, the score of training slices) by more than
-        .01 dB. Methods without high-resolution images remain in fp32. "auto" is "mixed" on a GPU.
+        0.01 dB. Methods without high-resolution images remain in fp32. "auto" is "mixed" on a GPU.
     max_train_minutes : float | None
         Time limit; None if there is no limit. A model whose training was stopped by the time limit
         is marked as not reproducible in its card.

@@ -51,8 +51,8 @@ class CalibrationFit:
     displacement_mm : float
         Displacement by the correction (mm, rms over the brain).
     cautious_prediction, full_prediction : BandPrediction | None
-        Predictions with the cautious weight (.25) and the full weight (.4); None if they were not
-        computed.
+        Predictions with the cautious weight (0.25) and the full weight (0.4); None if they were
+        not computed.
     """
 
     weight: float

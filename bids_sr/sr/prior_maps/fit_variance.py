@@ -36,7 +36,7 @@ from bids_sr.sr.threads import torch_threads
 _LOG = logging.getLogger(__name__)
 _LARGEST_HALF = 6e4  # largest value in half precision
 # Number of updates, exponent and smoothing weight for runs with a calibration, whose patterns
-# provide most of the detail. Additional updates would explain at most .002 of the zero-filling
+# provide most of the detail. Additional updates would explain at most 0.002 of the zero-filling
 # error (two participants).
 _ROUNDS, _STEP, _PULL = 2, 0.75, 0.15
 _ZERO_FILLING = "zero filling: "  # beginning of a reason in the model card

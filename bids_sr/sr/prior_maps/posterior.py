@@ -111,7 +111,7 @@ def effect_scale(
 def wrong_sign_probability(effect: Array, variance: Array) -> Float32:
     """Return the posterior probability that an effect has the opposite sign.
 
-    The probability is .5 in voxels without a variance.
+    The probability is 0.5 in voxels without a variance.
     """
     sd = np.sqrt(np.where(variance > 0, variance, 1))
     probability: Float32 = np.where(variance > 0, special.ndtr(-np.abs(effect) / sd), 0.5).astype(

@@ -20,7 +20,7 @@ from bids_sr.sr.recipe import VarianceRecipe
 
 # Width of the surroundings of the brain (acquired voxels), smallest fraction of dark voxels in the
 # surroundings of a masked run, and largest intensity of a dark voxel relative to the brain. The
-# fraction of dark voxels was .999 in a masked run, and .02 to .04 in three participants without
+# fraction of dark voxels was 0.999 in a masked run, and 0.02 to 0.04 in three participants without
 # masking.
 _SURROUNDINGS_WIDTH, _MIN_DARK_FRACTION, _MAX_DARK_INTENSITY = 2, 0.5, 0.01
 # smallest number of volumes in a half; with fewer, variance estimates are mostly noise
