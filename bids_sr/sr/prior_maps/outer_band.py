@@ -13,7 +13,7 @@ The registration of the calibration is refined with the same measure.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise, product
@@ -146,8 +146,8 @@ class OuterBand:
         reduction = ResolutionLevel(reduced, (x, y, n))
         self._reduction_matrices = ResolutionLevel(reduced, level.highres_shape).down_matrices
         self._kept_band_matrices = [
-            low_matrix @ down
-            for low_matrix, down in zip(reduction.band_matrices, level.down_matrices, strict=True)
+            band_matrix @ down
+            for band_matrix, down in zip(reduction.band_matrices, level.down_matrices, strict=True)
         ]
         self.tiles = _select_tiles(self.priors[0].region, self.mask)
         # for each half: components on the reduced grid, which lacks the outermost frequencies, and
@@ -289,11 +289,8 @@ class OuterBand:
             slice_prior.mean_variance / pattern_prior.mean_variance for slice_prior in slice_priors
         ]
         mixed_covariances = (
-            (
-                torch.lerp(base[number], ratio * pattern_covariance, share)
-                for number, pattern_covariance in zip(
-                    tile_numbers, pattern_covariances, strict=True
-                )
+            _mix_covariances(
+                [base[number] for number in tile_numbers], pattern_covariances, ratio, share
             )
             for ratio, base in zip(variance_ratios, self._base_covariances, strict=True)
         )
@@ -312,6 +309,20 @@ class OuterBand:
         slice_affine[:3, 3] += slice_affine[:3, 2] * numbers[0]
         slice_affine[:3, 2] *= numbers[1] - numbers[0] if len(numbers) > 1 else 1
         return calibration.resample((int(x), int(y), len(numbers)), slice_affine, correction)
+
+
+def _mix_covariances(
+    base_covariances: Sequence[Tensor],
+    pattern_covariances: Sequence[Tensor],
+    ratio: float,
+    share: float,
+) -> Iterator[Tensor]:
+    """Yield the covariance of each tile with a share of the scaled patterns.
+
+    `ratio` is the mean variance of the prior relative to the patterns.
+    """
+    for base, pattern in zip(base_covariances, pattern_covariances, strict=True):
+        yield torch.lerp(base, ratio * pattern, share)
 
 
 def _select_tiles(region: Tile, mask: Tensor) -> list[_SliceTile]:
