@@ -111,13 +111,13 @@ def super_resolve_series(
             raise InferenceError(f"super-resolution of volume {t} produced NaN or infinite values")
         if consistency == "enforce":
             upsampled = enforce_consistency(upsampled, volume, factor)
-        _, grid = hr_grid(volume.shape, affine, factor)
+        _, upsampled_affine = hr_grid(volume.shape, affine, factor)
         coefficients = spline_coefficients(upsampled) if other_spaces else None
         if writer is not None:
             writer.append(
                 sample_volume(
                     upsampled,
-                    grid,
+                    upsampled_affine,
                     highres_shape,
                     highres_affine,
                     xfms[t],
@@ -125,10 +125,10 @@ def super_resolve_series(
                     shift=shift,
                 )
             )
-        addition = add_volume(t) if other_spaces and add_volume is not None else None
-        for space in other_spaces:
-            assert coefficients is not None
-            space.append(coefficients, grid, xfms[t], addition)
+        if coefficients is not None:
+            detail = None if add_volume is None else add_volume(t)
+            for space in other_spaces:
+                space.append(coefficients, upsampled_affine, xfms[t], detail)
 
 
 class _SeriesInSpace:
@@ -226,10 +226,9 @@ def write_series(
 
     shape, affine = hr_grid(reader.shape[:3], reference_affine, factor)
     size = (*shape, reader.shape[3])
-    seconds = reader.tr if tr is None else tr
-    limits = {"blas": 1, "openmp": threads}
+    repetition_time = reader.tr if tr is None else tr
     with ExitStack() as stack:
-        stack.enter_context(threadpool_limits(limits))
+        stack.enter_context(threadpool_limits({"blas": 1, "openmp": threads}))
         writer = None
         if target is not None:
             writer = stack.enter_context(
@@ -237,19 +236,18 @@ def write_series(
                     target,
                     size,
                     affine,
-                    seconds,
+                    repetition_time,
                     header_like=reader.header,
                     step=difference_unit(size, reader.volume(0)),
                 )
             )
         spaces = []
         for path, output_grid in other_spaces.items():
-            space_writer = SeriesWriter(
-                path, (*output_grid.shape, reader.shape[3]), output_grid.affine, seconds
+            space_size = (*output_grid.shape, reader.shape[3])
+            space_writer = stack.enter_context(
+                SeriesWriter(path, space_size, output_grid.affine, repetition_time)
             )
-            spaces.append(
-                _SeriesInSpace(output_grid, stack.enter_context(space_writer), affine, distortion)
-            )
+            spaces.append(_SeriesInSpace(output_grid, space_writer, affine, distortion))
         super_resolve_series(
             reader,
             writer,
