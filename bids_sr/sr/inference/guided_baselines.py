@@ -9,10 +9,10 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.sr.matrices import downsample, upsample, upsample_residual
 
-# fraction of the run's intensity scale; smaller means are replaced, because relative changes are
-# meaningless in air
-_MIN_MEAN = 0.1
-_MAX_RELATIVE = 3.0  # largest intensity relative to the mean
+# smallest mean relative to the run's intensity scale; smaller means are replaced, because relative
+# changes are meaningless in air
+_MIN_RELATIVE_MEAN = 0.1
+_MAX_RELATIVE_SIGNAL = 3.0  # largest intensity of a volume relative to the mean
 
 
 def match_gain(guide: Array, boldref: Array, mask: Array) -> float:
@@ -97,8 +97,8 @@ def scale_guide(
     Array
         Upsampled volume (X, Y, Z).
     """
-    floor = _MIN_MEAN * intensity_scale
+    floor = _MIN_RELATIVE_MEAN * intensity_scale
     relative = np.clip(
-        1 + (volume - mean_in_pose) / np.maximum(mean_in_pose, floor), 0, _MAX_RELATIVE
+        1 + (volume - mean_in_pose) / np.maximum(mean_in_pose, floor), 0, _MAX_RELATIVE_SIGNAL
     )
     return guide_in_pose * upsample("bspline", relative.astype(np.float32), factor)

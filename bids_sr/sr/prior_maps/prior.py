@@ -228,7 +228,7 @@ def covariance(maps: Tensor, fwhm: Sequence[float], right: _Matrices, left: _Mat
         Covariance (u v, x y).
     """
     is_symmetric, (u, v) = left is right, map(len, left)
-    by_axis = torch.zeros(u, len(right[0]), v, len(right[1]))
+    by_axis = torch.zeros(u, len(right[0]), v, len(right[1]))  # (u, x, v, y)
     for block, rows in _iterate_rows(maps, fwhm, right, left[1], symmetric=is_symmetric):
         by_axis.flatten(1).addmm_(left[0][:, block], rows.flatten(1))
     covariances = by_axis.transpose(1, 2).reshape(u * v, -1)
