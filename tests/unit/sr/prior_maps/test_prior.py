@@ -252,7 +252,7 @@ def test_skipping_tiles_far_from_the_brain_changes_little_in_the_brain(monkeypat
     x, y, z = np.indices(shape)
     mask = np.where(z == 0, np.hypot(x - 26, y - 26) < 24, np.hypot(x - 9, y - 9) < 5)
     brain_tile = Tile.from_mask(level_above(shape, FACTOR).restrict_to_plane(), mask)
-    full_tile = replace(brain_tile, near=np.ones(shape, bool))
+    full_tile = replace(brain_tile, near_mask=np.ones(shape, bool))
     inside = to_slices(np.kron(mask, np.ones((2, 2, 1)))) > 0
     truth = Prior(
         region=full_tile, weight=(patchy(full_tile) * inside + 0.02)[None], fwhm=(2.0,), noise=0.1
