@@ -465,16 +465,16 @@ class Recipe:
 class SettingLimits:
     """Limits of a setting that users can change, and its unit, "" for ratios.
 
-    `of_prior`: whether only methods with a prior use it.
+    `requires_prior`: whether only methods with a prior use it.
     """
 
     minimum: float
     maximum: float
     unit: str = ""
-    of_prior: bool = True
+    requires_prior: bool = True
 
 
-def changeable(default: float, doc: str, limits: SettingLimits) -> Any:
+def changeable_field(default: float, doc: str, limits: SettingLimits) -> Any:
     """Return a field of a `VarianceRecipe` that users can change with ``--set``."""
     return field(default=default, metadata={"doc": doc, "limits": limits})
 
@@ -492,46 +492,46 @@ class VarianceRecipe:
 
     kind: str = "sbl"
     fwhm: tuple[float, ...] = (3.0, 1.5)
-    noise: float = changeable(
+    noise: float = changeable_field(
         1e-3,
         "noise variance relative to the mean variance of the data",
         SettingLimits(minimum=1e-6, maximum=1),
     )
-    rounds: int = changeable(
+    rounds: int = changeable_field(
         6, "number of updates of the prior SD maps", SettingLimits(minimum=1, maximum=100)
     )
-    draws: int = changeable(
+    draws: int = changeable_field(
         96, "number of samples from the prior per update", SettingLimits(minimum=8, maximum=10_000)
     )
-    step: float = changeable(
+    step: float = changeable_field(
         0.5,
         "exponent of the ratio that multiplies the maps in an update",
         SettingLimits(minimum=0.01, maximum=2),
     )
-    equalize: float = changeable(
+    equalize: float = changeable_field(
         0.75,
         "exponent of the size that divides temporal components",
         SettingLimits(minimum=0, maximum=1),
     )
-    smooth: float = changeable(
+    smooth: float = changeable_field(
         0.7,
         "standard deviation of the Gaussian smoothing of ratios in plane",
         SettingLimits(minimum=0, maximum=10, unit="high-resolution voxels"),
     )
-    across: float = changeable(
+    across: float = changeable_field(
         0.4,
         "standard deviation of the Gaussian smoothing of ratios across slices",
         SettingLimits(minimum=0, maximum=10, unit="voxels"),
     )
-    pull: float = changeable(
+    pull: float = changeable_field(
         0.1,
         "weight of the smoothed logarithm of the maps in an update",
         SettingLimits(minimum=0, maximum=1),
     )
-    components: int = changeable(
+    components: int = changeable_field(
         40,
         "number of temporal components that represent all volumes, strongest first",
-        SettingLimits(minimum=1, maximum=1000, of_prior=False),
+        SettingLimits(minimum=1, maximum=1000, requires_prior=False),
     )
     least_explained: float | None = 0.02
 

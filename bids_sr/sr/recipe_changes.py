@@ -462,7 +462,7 @@ def _variance_fields(recipe: VarianceRecipe) -> Iterable[VariableField]:
     """Yield the settings of the estimation of prior SD maps, from the fields of its recipe."""
     for item in fields(recipe):
         limits = item.metadata.get("limits")
-        if isinstance(limits, SettingLimits) and (recipe.fwhm or not limits.of_prior):
+        if isinstance(limits, SettingLimits) and (recipe.fwhm or not limits.requires_prior):
             default = getattr(recipe, item.name)
             yield VariableField(
                 name=item.name,
