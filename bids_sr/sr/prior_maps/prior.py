@@ -137,7 +137,7 @@ class Tile:
             ].any()
         )
 
-    def split(self, reach: int, max_voxels: int) -> list[Self]:
+    def divide(self, reach: int, max_voxels: int) -> list[Self]:
         """Divide the tile unless it has at most `max_voxels` acquired voxels.
 
         The data region of each part is wider than the range of correlations (`reach`,
@@ -516,7 +516,7 @@ class Prior:
         A tile has at most `max_voxels` acquired voxels if the correlations permit. `min_reach` is
         the smallest width of the data region (high-resolution voxels).
         """
-        return self.region.split(max(min_reach, *map(_compute_reach, self.fwhm)), max_voxels)
+        return self.region.divide(max(min_reach, *map(_compute_reach, self.fwhm)), max_voxels)
 
     @cached_property
     def mean_variance(self) -> float:

@@ -171,7 +171,7 @@ def test_the_mean_variance_is_exact(shape, factor):
 def test_tiles_compute_each_voxel_once_from_data_around_it(x, y, factor, reach):
     grid = whole_of((x, y, 1), (factor, factor, 1))
     count = torch.zeros(grid.level.highres_shape[:2])
-    for tile in grid.split(reach, 0):
+    for tile in grid.divide(reach, 0):
         count[tile.output_range] += 1
         assert tuple(len(range(*rows.indices(999))) for rows in tile.highres_range) == tuple(
             matrix.shape[1] for matrix in tile.down_matrices
