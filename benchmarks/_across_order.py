@@ -68,7 +68,7 @@ class LowRun:
                     for k, s in enumerate(slices.unbind(1))
                 ]
                 added_detail = level.select_above_nyquist(torch.stack(slices_detail, 1))
-        return np.moveaxis((level.up(slices) + added_detail).numpy(), 1, 3)
+        return np.moveaxis((level.upsample(slices) + added_detail).numpy(), 1, 3)
 
 
 def low_run(thick: ThickRun) -> LowRun:

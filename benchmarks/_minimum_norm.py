@@ -43,9 +43,10 @@ def minimum_norm(
         prior = prior_with(compute_filled_sd(components, tile) if start is None else start)
         for _ in range(rounds):
             slices_detail = [
-                prior.make_slice_function(z)(components[:, z]) for z in range(level.fine[2])
+                prior.make_slice_function(z)(components[:, z])
+                for z in range(level.highres_shape[2])
             ]
-            total = level.up(components) + level.select_above_nyquist(
+            total = level.upsample(components) + level.select_above_nyquist(
                 torch.stack(slices_detail, 1)
             )
             prior = prior_with(total.square().sum(0).sqrt())

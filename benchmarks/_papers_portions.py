@@ -97,11 +97,11 @@ class Portion:
             raise PortionEnded(name)
         request = TrainingRequest(
             method=method,
-            changed=recipe,
+            replacement_recipe=recipe,
             factor=factor,
             random_seed=SEED,
             omp_nthreads=1,
-            start=start,
+            start_model=start,
             recipe_changes=tuple(change_of_method(text, method) for text in changes),
         )
         folder = self.work / f"{name}.training"
@@ -138,12 +138,14 @@ class Portion:
         request: TrainingRequest, images: Sequence[TrainingImage], folder: Path
     ) -> LoadedModel:
         """Return a model after one step, with the card that scoring a network requires."""
-        assert isinstance(request.changed, Recipe)
-        recipe = replace(request.changed, iterations=1, epochs=None, adversarial_from=0)
-        trained = train_network(replace(request, changed=recipe), tuple(images), folder / "first")
+        assert isinstance(request.replacement_recipe, Recipe)
+        recipe = replace(request.replacement_recipe, iterations=1, epochs=None, adversarial_from=0)
+        trained = train_network(
+            replace(request, replacement_recipe=recipe), tuple(images), folder / "first"
+        )
         save_model(folder / "first" / "model", trained.state, trained.card)
         weights = folder / "first" / "model.safetensors"
-        return replace(load_model(weights), recipe=request.changed)
+        return replace(load_model(weights), recipe=request.replacement_recipe)
 
 
 def read_curve(file: Path) -> Curve:

@@ -43,7 +43,7 @@ def save(
 ) -> Path:
     """Train a model with seed `SEED` on one thread; write STEM.safetensors, card and log."""
     request = TrainingRequest(
-        method=method, changed=recipe, factor=factor, random_seed=SEED, omp_nthreads=1
+        method=method, replacement_recipe=recipe, factor=factor, random_seed=SEED, omp_nthreads=1
     )
     with tempfile.TemporaryDirectory() as folder:
         trained = train_network(request, tuple(images), Path(folder))

@@ -156,7 +156,9 @@ class Acquired:
         mask, design = self.fine_mask, self.design
         raised = np.stack(
             [
-                to_volume(interpolate("bspline", to_slices(volume), self.level.fine))[mask]
+                to_volume(interpolate("bspline", to_slices(volume), self.level.highres_shape))[
+                    mask
+                ]
                 for volume in np.moveaxis(self.low, 3, 0)
             ]
         ).astype(np.float32)

@@ -73,7 +73,7 @@ def _adding(stored: Stored) -> tuple[NodeUsage, NodeUsage]:
         for _ in range(PAIRS):
             for usage_list, files in zip(usages, (None, draws), strict=True):
                 meter = Meter()
-                Detail(change=stored.prior).add(SeriesReader(zerofilled), scratch / "a.nii", files)
+                Detail(source=stored.prior).add(SeriesReader(zerofilled), scratch / "a.nii", files)
                 usage_list.append(meter.read())
     shortest = [min(usage_list, key=lambda usage: usage.cpu_seconds) for usage_list in usages]
     return shortest[0], shortest[1]

@@ -22,7 +22,11 @@ from bids_sr.evaluation.reference_maps import make_known_effects
 from bids_sr.glm.activation_regions import fdr_region, reliable_region
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
-from bids_sr.sr.prior_maps.posterior import _root, effect_scale, wrong_sign_probability
+from bids_sr.sr.prior_maps.posterior import (
+    _compute_square_root,
+    effect_scale,
+    wrong_sign_probability,
+)
 from bids_sr.sr.prior_maps.prior import Prior, covariance
 from bids_sr.steps.reconstruction_error import _interpolate_to
 
@@ -51,7 +55,7 @@ class _EffectMaker:
         prior, out = self.stored.prior, np.zeros(self.mask.shape, np.float32)
         for z in range(self.mask.shape[2]):
             for width, weight in zip(prior.fwhm, prior.weight[:, z], strict=True):
-                along_x, along_y = (_root(size, width) for size in weight.shape)
+                along_x, along_y = (_compute_square_root(size, width) for size in weight.shape)
                 white = torch.randn(weight.shape, generator=self.random)
                 out[..., z] += (weight * (along_x @ white @ along_y)).numpy()
         return out
@@ -85,7 +89,7 @@ def _reconstructed(prior: Prior, data: Array) -> Array:
             data_slice = torch.from_numpy(np.ascontiguousarray(data[..., z], dtype=np.float32))
             slices.append(
                 (
-                    level.up(data_slice)
+                    level.upsample(data_slice)
                     + level.select_above_nyquist(prior.make_slice_function(z)(data_slice))
                 ).numpy()
             )
@@ -115,7 +119,9 @@ def _once(stored: Stored, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
     effects, level = maker.effects_by_kind(), prior.region.level
     down = [
         np.moveaxis(
-            level.down(torch.from_numpy(np.moveaxis(x, 2, 0).astype(np.float32))).numpy(), 0, 2
+            level.downsample(torch.from_numpy(np.moveaxis(x, 2, 0).astype(np.float32))).numpy(),
+            0,
+            2,
         )
         for x in effects.values()
     ]
@@ -180,7 +186,7 @@ def _once(stored: Stored, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
 def stored_detail(prior: Prior, truth: Array, acquired: Array) -> Array:
     """Return the detail that zero filling misses."""
     slices = torch.from_numpy(np.moveaxis(acquired, 2, 0).astype(np.float32))
-    return np.asarray(truth - np.moveaxis(prior.region.level.up(slices).numpy(), 0, 2))
+    return np.asarray(truth - np.moveaxis(prior.region.level.upsample(slices).numpy(), 0, 2))
 
 
 def exact_sd(prior: Prior, z: int) -> Array:
@@ -188,16 +194,19 @@ def exact_sd(prior: Prior, z: int) -> Array:
     C)^1/2.
     """
     tile = prior.region
-    weight = prior.weight[:, z, *tile.fine]
+    weight = prior.weight[:, z, *tile.highres_range]
     with torch.inference_mode():
         both = covariance(
-            weight, prior.fwhm, tile.down, (torch.eye(weight.shape[1]), torch.eye(weight.shape[2]))
+            weight,
+            prior.fwhm,
+            tile.down_matrices,
+            (torch.eye(weight.shape[1]), torch.eye(weight.shape[2])),
         )
-        solved = torch.cholesky_solve(both.T, torch.from_numpy(prior.root(z, tile)))
+        solved = torch.cholesky_solve(both.T, torch.from_numpy(prior.factor_covariance(z, tile)))
         # K has a unit diagonal
         left = weight.square().sum(0).flatten() - (both * solved.T).sum(1)
-    out = np.zeros(prior.region.level.fine[:2], np.float32)
-    out[tile.fine] = left.clamp_min(0).sqrt().reshape(weight.shape[1:]).numpy()
+    out = np.zeros(prior.region.level.highres_shape[:2], np.float32)
+    out[tile.highres_range] = left.clamp_min(0).sqrt().reshape(weight.shape[1:]).numpy()
     return out
 
 

@@ -36,7 +36,7 @@ from bids_sr.series import map_label
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.prior_maps.add_detail import make_detail
-from bids_sr.sr.prior_maps.posterior import DRAWS, draw_errors, effect_scale
+from bids_sr.sr.prior_maps.posterior import N_SAMPLES, draw_errors, effect_scale
 from bids_sr.sr.prior_maps.prior import Prior
 from bids_sr.steps.reconstruction_error import _interpolate_to
 
@@ -254,7 +254,7 @@ class Stored:
         )
         raw = self.image("desc-rawBrain_mask")
         inputs = UpsamplerInputs(factor=FACTOR, affine=raw.affine, mask=self.mask("raw"))
-        prior = make_detail(model, inputs, raw.shape).change
+        prior = make_detail(model, inputs, raw.shape).source
         assert isinstance(prior, Prior)
         return prior
 
@@ -262,11 +262,11 @@ class Stored:
     def draws(self) -> tuple[Array, Array]:
         """Errors of draws (N, X, Y, Z), and the mean square of the acquired part of draws."""
         shape, coarse = self.mask().shape, self.mask("raw").shape
-        errors, power = np.zeros((DRAWS, *shape), np.float32), np.zeros(coarse, np.float32)
+        errors, power = np.zeros((N_SAMPLES, *shape), np.float32), np.zeros(coarse, np.float32)
         with torch.inference_mode():
             for z in range(shape[2]):
                 missed, acquired = draw_errors(
-                    self.prior, z, self.prior.make_slice_function(z), DRAWS, 1000 + z
+                    self.prior, z, self.prior.make_slice_function(z), N_SAMPLES, 1000 + z
                 )
                 errors[..., z], power[..., z] = missed, acquired.square().mean(0)
         return errors, power

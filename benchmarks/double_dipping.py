@@ -121,7 +121,9 @@ def applied(prior: Prior, filled: Effects) -> Effects:
     with torch.inference_mode():
         for z in range(betas.shape[2]):
             part = torch.from_numpy(np.ascontiguousarray(np.moveaxis(betas[:, :, z], -1, 0)))
-            detail = level.select_above_nyquist(prior.make_slice_function(z)(level.down(part)))
+            detail = level.select_above_nyquist(
+                prior.make_slice_function(z)(level.downsample(part))
+            )
             betas[:, :, z] += np.moveaxis(detail.numpy(), 0, -1)
     return replace(filled, series="sbl", betas=betas)
 

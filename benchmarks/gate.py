@@ -30,7 +30,7 @@ from bids_sr.sr.operators import to_slices
 from bids_sr.sr.prior_maps.estimation import estimate_prior
 from bids_sr.sr.prior_maps.prior import Prior, Tile, gaussian_correlation
 from bids_sr.sr.prior_maps.run_data import RunData, run_data
-from bids_sr.sr.prior_maps.self_test import SelfTest, _make_addition, estimate_map
+from bids_sr.sr.prior_maps.self_test import SelfTest, _make_detail_function, estimate_map
 from bids_sr.sr.prior_maps.temporal_components import SeriesError
 
 METHOD = get_method("sbl")
@@ -68,34 +68,34 @@ def thermal(run: Acquired) -> tuple[float, float]:
 
 def features(run: Acquired, data: RunData) -> dict[str, float]:
     """Return features of a run at half the resolution."""
-    trial: SelfTest = data.trial()
-    tile, level = trial.whole, trial.level
+    run_test: SelfTest = data.make_self_test()
+    tile, level = run_test.region, run_test.level
     assert tile is not None
     with torch.inference_mode():
         maps = [
-            estimate_map(level.upsample_slices(level.down(half)), tile, RECIPE, 0)
-            for half in trial.halves[::-1]
+            estimate_map(level.upsample_slices(level.downsample(half)), tile, RECIPE, 0)
+            for half in run_test.halves[::-1]
         ]
         assert all(isinstance(prior_map, Prior) for prior_map in maps)
-        tested = trial.score([_make_addition(prior_map, level) for prior_map in maps])
+        tested = run_test.score([_make_detail_function(prior_map, level) for prior_map in maps])
         images, by_energy, by_volume, expected = [], [], [], []
         for number, prior in enumerate(maps):
             assert isinstance(prior, Prior)
-            half = trial.halves[number]
-            volumes = _volumes(run, trial, number)
+            half = run_test.halves[number]
+            volumes = _volumes(run, run_test, number)
             for shares, images_of_half in ((by_energy, half), (by_volume, volumes)):
-                shares.append(_by_energy(prior, trial, images_of_half))
+                shares.append(_by_energy(prior, run_test, images_of_half))
             x = drawn(prior, 16)
-            expected.append(_by_energy(prior, trial, x))
-            images.append(prior.weight.square().sum(0).sqrt().numpy()[:, *tile.fine])
-        inside = trial.mask.numpy()[:, *tile.fine]
+            expected.append(_by_energy(prior, run_test, x))
+            images.append(prior.weight.square().sum(0).sqrt().numpy()[:, *tile.highres_range])
+        inside = run_test.mask.numpy()[:, *tile.highres_range]
         log = [np.log(np.maximum(image, 1e-6 * image.max())) for image in images]
         fine = [image - gaussian_filter(image, (0, 2, 2)) for image in log]
     tsd, share = thermal(run)
     return {
-        "tested": tested.share,
+        "tested": tested.mean,
         "lower": tested.interval[0],
-        "least half": min(tested.by_half),
+        "least half": min(tested.half_scores),
         "by energy": float(np.mean(by_energy)),
         "single volumes": float(np.mean(by_volume)),
         "expected": float(np.mean(expected)),
@@ -107,7 +107,7 @@ def features(run: Acquired, data: RunData) -> dict[str, float]:
     }
 
 
-def _volumes(run: Acquired, trial: SelfTest, half: int) -> Tensor:
+def _volumes(run: Acquired, run_test: SelfTest, half: int) -> Tensor:
     """Return changes of 20 volumes of a half on the high-resolution grid of the trial (N, Z, X,
     Y).
     """
@@ -116,14 +116,17 @@ def _volumes(run: Acquired, trial: SelfTest, half: int) -> Tensor:
     volumes = run.low[..., part]
     volumes = volumes - volumes.mean(3, keepdims=True)
     chosen = np.unique(np.linspace(0, len(part) - 1, 20).astype(int))
-    return trial._slices([volumes[..., t] for t in chosen])
+    return run_test._crop_to_slices([volumes[..., t] for t in chosen])
 
 
-def _by_energy(prior: Prior, trial: SelfTest, images: Tensor) -> float:
+def _by_energy(prior: Prior, run_test: SelfTest, images: Tensor) -> float:
     """Return the explained fraction of the energy of all images together."""
-    level, mask = trial.level, trial.mask
-    missed = (images - level.up(level.down(images)))[:, mask]
-    left = missed - torch.stack(list(_make_addition(prior, level)(level.down(images))))[:, mask]
+    level, mask = run_test.level, run_test.mask
+    missed = (images - level.upsample(level.downsample(images)))[:, mask]
+    left = (
+        missed
+        - torch.stack(list(_make_detail_function(prior, level)(level.downsample(images))))[:, mask]
+    )
     return 1 - float(left.square().sum() / missed.square().sum())
 
 

@@ -203,7 +203,9 @@ class Work:
         request = TrainingRequest(
             method=method,
             recipe=recipe,
-            changed=shortened(get_recipe(get_method(method), recipe), self.options.steps),
+            replacement_recipe=shortened(
+                get_recipe(get_method(method), recipe), self.options.steps
+            ),
             factor=FACTOR,
             omp_nthreads=self.options.threads,
             device=self.device,

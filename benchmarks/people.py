@@ -64,8 +64,9 @@ from bids_sr.sr.prior_maps.estimation import compute_filled_sd, estimate_prior
 from bids_sr.sr.prior_maps.prior import Prior, Tile
 from bids_sr.sr.prior_maps.self_test import (
     SelfTest,
-    _compute_mean_score,
-    _make_addition,
+    _average_scores,
+    _compute_scores,
+    _make_detail_function,
     score_maps,
 )
 from bids_sr.sr.recipe import VarianceRecipe
@@ -96,8 +97,9 @@ class Problem:
     def share(self, prior: Prior | Modulation) -> float:
         """Return the explained fraction of all measured components."""
         with torch.inference_mode():
-            return _compute_mean_score(
-                _make_addition(prior, self.level), self.level, self.measured, self.mask
+            detail_function = _make_detail_function(prior, self.level)
+            return _average_scores(
+                _compute_scores(detail_function, self.level, self.measured, self.mask)
             )
 
 
@@ -142,7 +144,7 @@ def gate_of(problem: Problem, name: str = "sbl") -> float:
         np.moveaxis(components(problem.low[..., part], problem.low_mask).numpy(), 1, 3)
         for part in (slice(middle), slice(middle, None))
     ]
-    return score_maps(SelfTest(halves, problem.low_mask, FACTOR), recipe_of(name))[0.0].share
+    return score_maps(SelfTest(halves, problem.low_mask, FACTOR), recipe_of(name))[0.0].mean
 
 
 def share(arguments: list[str]) -> None:

@@ -33,7 +33,12 @@ from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.operators import interpolate, level_above, to_slices, to_volume
 from bids_sr.sr.prior_maps.calibration_components import calibration_components
 from bids_sr.sr.prior_maps.calibration_prior import FWHM, CalibrationPatterns
-from bids_sr.sr.prior_maps.estimation import _apply_floor, _responses, _update, compute_filled_sd
+from bids_sr.sr.prior_maps.estimation import (
+    _apply_floor,
+    _compare_with_samples,
+    _update_map,
+    compute_filled_sd,
+)
 from bids_sr.sr.prior_maps.fit_variance import fit_variance
 from bids_sr.sr.prior_maps.prior import Prior, Tile
 from bids_sr.sr.prior_maps.run_data import run_data
@@ -59,8 +64,8 @@ def exemplars_of(data: Path, run: Acquired) -> CalibrationPatterns:
     drift = drift_basis(series.shape[3], float(image.header.get_zooms()[3]))
     patterns, _ = calibration_components(series, mask, drift=drift)
     level = level_above(run.low.shape[:3], FACTOR)
-    mean_low = to_volume(interpolate("bspline", to_slices(run.low.mean(3)), level.fine))
-    low_grid_mean = mean[: level.fine[0], : level.fine[1]]
+    mean_low = to_volume(interpolate("bspline", to_slices(run.low.mean(3)), level.highres_shape))
+    low_grid_mean = mean[: level.highres_shape[0], : level.highres_shape[1]]
     motion = estimate_motion([low_grid_mean], mean_low, run.fine_mask, image.affine)
     return CalibrationPatterns(
         patterns=patterns, affine=image.affine, from_boldref=motion.matrices[0]
@@ -73,9 +78,9 @@ def fitted(
     """Return the results of the program on a run: the self-test score and the prior."""
     reader = run.reader
     reader.tr = run.tr if slow else 0.0
-    data = run_data(reader, run.mask, RECIPE, FACTOR, poses=run.poses, exemplars=exemplars)
+    data = run_data(reader, run.mask, RECIPE, FACTOR, poses=run.poses, calibration=exemplars)
     always_applied = replace(RECIPE, least_explained=None)
-    request = TrainingRequest(method=METHOD.name, changed=always_applied, factor=FACTOR)
+    request = TrainingRequest(method=METHOD.name, replacement_recipe=always_applied, factor=FACTOR)
     model = fit_variance(request, data)
     weight = model.state["weight"].float()
     fwhm = (*RECIPE.fwhm, *[FWHM] * (len(weight) - len(RECIPE.fwhm)))
@@ -143,7 +148,7 @@ def log_likelihood(prior: Prior, data: Tensor) -> float:
     total, count = 0.0, 0
     for z in range(data.shape[1]):
         y = data[:, z, *prior.region.data_range].flatten(1).T
-        root = torch.from_numpy(prior.root(z, prior.region))
+        root = torch.from_numpy(prior.factor_covariance(z, prior.region))
         solved = torch.linalg.solve_triangular(root, y, upper=False)
         total -= float(solved.square().sum()) / 2 + y.shape[1] * float(root.diagonal().log().sum())
         count += y.numel()
@@ -159,12 +164,14 @@ def climbed(
     prior = Prior(
         region=tile, weight=start, fwhm=recipe.fwhm, noise=recipe.noise * variance
     ).scale(variance)
-    generator, inner = torch.Generator().manual_seed(seed), (slice(None), *tile.fine)
+    generator, inner = torch.Generator().manual_seed(seed), (slice(None), *tile.highres_range)
     for _ in range(rounds):
-        observed, drawn = _responses(prior, data, prior.tiles(), recipe.draws, generator)
+        observed, drawn = _compare_with_samples(
+            prior, data, prior.make_tiles(), recipe.draws, generator
+        )
         weight = torch.zeros_like(prior.weight)
         for new, old, value, expected in zip(weight, prior.weight, observed, drawn, strict=True):
-            new[inner] = _update(old[inner], value[inner], expected[inner], recipe)
+            new[inner] = _update_map(old[inner], value[inner], expected[inner], recipe)
         prior = replace(prior, weight=weight)
     return prior
 
@@ -248,7 +255,7 @@ def likelihood(data: Path, scratch: Path) -> None:
 
 
 def _inner(tile: Tile) -> tuple[slice, slice, slice]:
-    return (slice(None), *tile.fine)
+    return (slice(None), *tile.highres_range)
 
 
 def main() -> int:

@@ -54,7 +54,7 @@ def trained(pair: TrainingImage, name: str, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as work:
         request = TrainingRequest(
             method=method.name,
-            changed=VARIANTS[name],
+            replacement_recipe=VARIANTS[name],
             factor=FACTOR,
             random_seed=seed,
             omp_nthreads=1,

@@ -39,7 +39,7 @@ from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model_store import save_model
-from bids_sr.sr.prior_maps.lower_resolution_errors import errors_below
+from bids_sr.sr.prior_maps.lower_resolution_errors import reconstruct_at_lower_resolution
 from bids_sr.sr.prior_maps.prior import PriorMaps
 from bids_sr.sr.prior_maps.run_data import run_data
 from bids_sr.sr.prior_maps.self_test import score_maps
@@ -234,20 +234,22 @@ def run_world(person: Person, world: str, folder: Path) -> dict[str, Any]:
     assert recipe is not None
     design = make_design(person)
     with SeriesReader(measured) as reader:
-        below = errors_below(reader, person.mask, FACTOR, recipe, folder, seed=1)
+        below = reconstruct_at_lower_resolution(
+            reader, person.mask, FACTOR, recipe, folder, seed=1
+        )
         fine = block_effects(reader, person.mask, design, series="sbl")
-    acquired_file = below.low.rename(folder / "acquired.nii")
+    acquired_file = below.lowres_series.rename(folder / "acquired.nii")
     with SeriesReader(below.errors) as reader:
         errors = block_effects(reader, below.mask, design, series="sbl")
     halves = fine.halves(CONTRASTS["stimulus"])
     assert halves is not None
     reconstructed = [(fine.betas + errors.betas) @ half.astype(np.float32) for half in halves]
     with SeriesReader(acquired_file) as reader:
-        t = compute_t(reader, below.low_mask, person, folder)
+        t = compute_t(reader, below.lowres_mask, person, folder)
         t_fine = np.abs(sample_volume(t, reader.affine, person.mask.shape, person.affine))
         share = score_maps(
-            run_data(reader, below.low_mask, recipe, FACTOR).trial(), recipe, seed=1
-        )[0.0].share
+            run_data(reader, below.lowres_mask, recipe, FACTOR).make_self_test(), recipe, seed=1
+        )[0.0].mean
         card = {
             "method": "sbl",
             "recipe": "fast",
@@ -260,7 +262,7 @@ def run_world(person: Person, world: str, folder: Path) -> dict[str, Any]:
         model, _ = save_model(folder / "model", PriorMaps(None).state_dict(), card)
         rows = check_intervals(
             reader,
-            Volume(below.low_mask, reader.affine),
+            Volume(below.lowres_mask, reader.affine),
             np.tile(np.eye(4), (series.shape[3], 1, 1)),
             model,
             make_model(person),

@@ -110,10 +110,10 @@ def recipe_settings() -> Iterator[str]:
         for name in dict.fromkeys(name for each in fields.values() for name in each):
             of_recipes = [each.get(name) for each in fields.values()]
             first = next(field for field in of_recipes if field is not None)
-            defaults = " | ".join("-" if f is None else f.shown_default for f in of_recipes)
+            defaults = " | ".join("-" if f is None else f.default_text for f in of_recipes)
             source = f" ({first.source})" if first.source else ""
             ranges = dict.fromkeys(field.range for field in of_recipes if field is not None)
-            yield f"| `{name}` | {defaults} | {', '.join(ranges)} | {first.sets}{source} |"
+            yield f"| `{name}` | {defaults} | {', '.join(ranges)} | {first.description}{source} |"
 
 
 def page() -> str:

@@ -392,7 +392,7 @@ def _is_calibrated(run: ProcessedRun, series: str) -> bool:
     """Return whether a series of a run was computed with a calibration run."""
     spec = run.maps.mapped[series].series.request
     method = None if spec is None else spec.method
-    return run.plan.calibrated and method is not None and method.calibrated
+    return run.plan.calibrated and method is not None and method.uses_calibration
 
 
 @frozen

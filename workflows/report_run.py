@@ -161,7 +161,9 @@ def draw_preprocessing(
         calibrated_series = next(
             spec.name
             for spec in plan.stored
-            if spec.learned_from == "run" and spec.method is not None and spec.method.calibrated
+            if spec.learned_from == "run"
+            and spec.method is not None
+            and spec.method.uses_calibration
         )
         outputs.store_figures(
             registration_figures.draw_calibration(

@@ -181,7 +181,7 @@ def plan_run(planned: Planned, bold: BoldRun, *, with_anat: bool) -> RunPlan:
         # temporal components replace the seeds if no seed is inside the field of view
         contrasts |= {name: {name: 1.0} for name in seed_names(())[: len(seeds)]}
     uses_calibration = any(
-        spec.method is not None and spec.method.calibrated
+        spec.method is not None and spec.method.uses_calibration
         for spec in specs
         if spec.learned_from == "run"
     )

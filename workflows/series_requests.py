@@ -79,7 +79,7 @@ class SeriesRequest:
     @property
     def control(self) -> bool:
         """Whether the series has a model but is evaluated as a baseline, such as `sdmod`."""
-        return self.method is not None and self.method.control
+        return self.method is not None and self.method.is_baseline
 
     @property
     def source(self) -> str:
@@ -219,7 +219,7 @@ def _variant(spec: SeriesRequest, name: str, **fields: object) -> SeriesRequest:
 def _members(settings: Settings, spec: SeriesRequest) -> Iterator[SeriesRequest]:
     """Yield the further ensemble members of a method, whose series is the first member."""
     assert spec.method is not None
-    if spec.method.draws and find_pretrained(settings.superres, spec.method.name) is None:
+    if spec.method.is_random and find_pretrained(settings.superres, spec.method.name) is None:
         for seed in range(1, settings.superres.n_ensemble):
             yield _variant(spec, member_name(spec.name, seed), seed=seed)
 

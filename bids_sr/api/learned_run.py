@@ -188,7 +188,7 @@ def learn_run(
     calibration = None
     if (
         request.method is not None
-        and request.method.calibrated
+        and request.method.uses_calibration
         and request.learned_from == "run"
         and inputs.calibration is not None
     ):

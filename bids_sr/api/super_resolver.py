@@ -525,7 +525,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 f"to fit is on a {shape} grid. Call fit with this run first."
             )
         same_run = fingerprint(reader) == self._same
-        if not same_run and self.method not in PLAIN and get_method(self.method).of_the_run:
+        if not same_run and self.method not in PLAIN and get_method(self.method).is_run_specific:
             raise ImageInputError(
                 f"bold: {self.method} was fitted to another run and can only be applied to "
                 "that run. Call fit with this run first."

@@ -33,10 +33,10 @@ def _row(field: VariableField) -> tuple[str, ...]:
     """Return the table cells of a setting."""
     return (
         field.name,
-        field.shown_default,
+        field.default_text,
         field.range,
         field.unit or "-",
-        field.sets,
+        field.description,
         field.source or "-",
     )
 
@@ -57,6 +57,6 @@ def settings_of_recipes() -> str:
 
 def _paragraph(title: str, fields: tuple[VariableField, ...]) -> Iterator[str]:
     """Yield the lines of a paragraph about a recipe."""
-    text = ", ".join(f"{field.name} {field.range} ({field.shown_default})" for field in fields)
+    text = ", ".join(f"{field.name} {field.range} ({field.default_text})" for field in fields)
     yield f"  {title}"
     yield from textwrap.wrap(text, 90, initial_indent="    ", subsequent_indent="    ")

@@ -36,7 +36,7 @@ def describe_series(name: str) -> str:
         return f"baseline: {BASELINES[name]}"
     if name in NEGATIVE_CONTROLS:
         control = NEGATIVE_CONTROLS[name]
-        return f"negative control for {control.method}: {control.instead}"
+        return f"negative control for {control.method}: {control.replacement}"
     if name in _FIXED:
         return _FIXED[name]
     parsed_name = series(name)

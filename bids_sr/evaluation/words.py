@@ -141,7 +141,7 @@ def comparison(compared: Comparison) -> Sentence:
     """Return a sentence on the difference between two series or a method and its placebo."""
     row = compared.row
     placebo = NEGATIVE_CONTROLS.get(compared.row.minus)
-    comparator = f"the same method with {placebo.instead}" if placebo else row.minus
+    comparator = f"the same method with {placebo.replacement}" if placebo else row.minus
     images = row.statistic == "psnr"
     region_phrase = reference_phrase(row) if images else region_text(row.region)
     if math.isfinite(row.value):
@@ -158,7 +158,7 @@ def comparison(compared: Comparison) -> Sentence:
         text = f"{row.series} was not compared with {comparator}, {region_phrase}"
     text += "."
     if placebo and compared.decision == "better":
-        text += f" This part of the gain depends on {placebo.attributable_to}."
+        text += f" This part of the gain depends on {placebo.cause}."
     if images and (row.minus, row.reference) == ("bspline", "measured"):
         text += (
             " Static detail contributes to this difference, which favors a T2* pair computed from"
@@ -181,7 +181,7 @@ def specific_text(claim: Claim, *, in_full: bool = False) -> str:
         text = f"Part of the gain from {claim.series} is specific to this participant's own data."
     else:
         inputs = enumerate_unique(
-            (NEGATIVE_CONTROLS[name].attributable_to for name in unbeaten_series), "or"
+            (NEGATIVE_CONTROLS[name].cause for name in unbeaten_series), "or"
         )
         verb = "reach" if len(unbeaten_series) > 1 else "reaches"
         text = (

@@ -74,7 +74,7 @@ def statistic(name: str) -> _Statistic:
     return STATISTICS[name]
 
 
-for _name, _about in data_of("statistics.json").items():
-    register(_name, **_about)
+for _name, _fields in data_of("statistics.json").items():
+    register(_name, **_fields)
 for _name, _flag in FLAGS.items():
     register(f"flag_{_name}", "1", f"1 if {_flag.rule}, otherwise 0")

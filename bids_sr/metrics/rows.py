@@ -20,9 +20,10 @@ BRAIN, SCAN = "brain", "scan"
 """Regions of structural scans that are compared: the brain mask, and all voxels of the slices."""
 COLUMNS: Mapping[str, Mapping[str, object]] = data_of("columns.json")["metrics"]
 """Columns of the metrics tables with their descriptions in the sidecar."""
-_NUMBERS = ("fwhm_mm", "value", "lower", "upper")
+_NUMBER_COLUMNS = ("fwhm_mm", "value", "lower", "upper")
 _DTYPES = {
-    name: "Int64" if name == "n" else "float64" if name in _NUMBERS else "str" for name in COLUMNS
+    name: "Int64" if name == "n" else "float64" if name in _NUMBER_COLUMNS else "str"
+    for name in COLUMNS
 }
 
 
@@ -117,10 +118,11 @@ class MetricRow:
         return [self._cell(name) for name in COLUMNS]
 
     def _cell(self, column: str) -> str:
+        """Return the text of a column."""
         value = getattr(self, column)
         if column == "fwhm_mm":
             return f"{value:g}"
-        if column in _NUMBERS:
+        if column in _NUMBER_COLUMNS:
             return cell_number(value)
         return MISSING if value is None else str(value)
 
@@ -179,8 +181,8 @@ def cell_number(value: float | None) -> str:
     """
     if value is None or not math.isfinite(value):
         return MISSING
-    count = 1e6 <= abs(value) < 1e15 and float(value).is_integer()
-    return f"{value:.0f}" if count else f"{value:.6g}"
+    is_large_integer = 1e6 <= abs(value) < 1e15 and float(value).is_integer()
+    return f"{value:.0f}" if is_large_integer else f"{value:.6g}"
 
 
 def table_text(rows: Iterable[MetricRow]) -> str:
@@ -218,7 +220,7 @@ def read_frame(path: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    numbers = {name: [MISSING] for name in (*_NUMBERS, "n")}
+    missing_values = {name: [MISSING] for name in (*_NUMBER_COLUMNS, "n")}
     try:
         table = pd.read_csv(
             path,
@@ -226,7 +228,7 @@ def read_frame(path: Path) -> pd.DataFrame:
             quoting=csv.QUOTE_NONE,
             dtype=_DTYPES,
             keep_default_na=False,
-            na_values=numbers,
+            na_values=missing_values,
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

@@ -13,9 +13,11 @@ from bids_sr.io.arrays import Float, MaskArray, Real
 
 _SSIM_WINDOW = 11  # pixels, side of the Gaussian window of SSIM
 _SSIM_RADIUS = _SSIM_WINDOW // 2
+_SSIM_SIGMA = 1.5  # pixels, standard deviation of the window
 
 
 def _check_shapes(reference: Real, image: Real, mask: MaskArray | None) -> None:
+    """Raise ValueError if shapes differ, or the mask is empty."""
     if reference.shape != image.shape or (mask is not None and mask.shape != image.shape):
         shapes = [reference.shape, image.shape, *([] if mask is None else [mask.shape])]
         raise ValueError(
@@ -26,6 +28,7 @@ def _check_shapes(reference: Real, image: Real, mask: MaskArray | None) -> None:
 
 
 def _flatten_inside(reference: Real, image: Real, mask: MaskArray | None) -> tuple[Float, Float]:
+    """Return the values of two images in the mask as vectors; None includes all voxels."""
     _check_shapes(reference, image, mask)
     inside = slice(None) if mask is None else mask
     return reference[inside].astype(np.float64).ravel(), image[inside].astype(np.float64).ravel()
@@ -62,8 +65,8 @@ def mae(reference: Real, image: Real, *, mask: MaskArray | None = None) -> float
     mask : MaskArray | None, optional
         Voxels to include (boolean, same shape); None includes all voxels.
     """
-    x, y = _flatten_inside(reference, image, mask)
-    return float(np.abs(x - y).mean())
+    reference_values, values = _flatten_inside(reference, image, mask)
+    return float(np.abs(reference_values - values).mean())
 
 
 def rmse(reference: Real, image: Real, *, mask: MaskArray | None = None) -> float:
@@ -78,8 +81,8 @@ def rmse(reference: Real, image: Real, *, mask: MaskArray | None = None) -> floa
     mask : MaskArray | None, optional
         Voxels to include (boolean, same shape); None includes all voxels.
     """
-    x, y = _flatten_inside(reference, image, mask)
-    return float(np.sqrt(((x - y) ** 2).mean()))
+    reference_values, values = _flatten_inside(reference, image, mask)
+    return float(np.sqrt(((reference_values - values) ** 2).mean()))
 
 
 def nmse(reference: Real, image: Real, *, mask: MaskArray | None = None) -> float:
@@ -94,8 +97,8 @@ def nmse(reference: Real, image: Real, *, mask: MaskArray | None = None) -> floa
     mask : MaskArray | None, optional
         Voxels to include (boolean, same shape); None includes all voxels.
     """
-    x, y = _flatten_inside(reference, image, mask)
-    return float(((x - y) ** 2).sum() / (x**2).sum())
+    reference_values, values = _flatten_inside(reference, image, mask)
+    return float(((reference_values - values) ** 2).sum() / (reference_values**2).sum())
 
 
 def psnr(
@@ -123,7 +126,7 @@ def psnr(
     return float("inf") if error == 0 else float(20 * np.log10(data_range / error))
 
 
-def _ssim_map(x: Float, y: Float, data_range: float) -> Float:
+def _compute_ssim_map(x: Float, y: Float, data_range: float) -> Float:
     """Return the structural similarity of slices (..., X, Y) of two images around each pixel.
 
     The index is equation 13 of Wang et al. (2004), with the same values as in scikit-image, which
@@ -149,9 +152,11 @@ def _ssim_map(x: Float, y: Float, data_range: float) -> Float:
     # variances are only needed as their sum
     variances = local_mean(x * x + y * y) - (mean_x * mean_x + mean_y * mean_y)
     covariance = local_mean(x * y) - mean_x * mean_y
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    numerator = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-    index: Float = numerator / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
+    luminance_constant, contrast_constant = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    numerator = (2 * mean_x * mean_y + luminance_constant) * (2 * covariance + contrast_constant)
+    index: Float = numerator / (
+        (mean_x**2 + mean_y**2 + luminance_constant) * (variances + contrast_constant)
+    )
     return index
 
 
@@ -164,10 +169,10 @@ def _window_matrix(size: int) -> Float:
     """
     from scipy.ndimage import gaussian_filter1d
 
-    return np.asarray(gaussian_filter1d(np.eye(size), 1.5, axis=0, radius=_SSIM_RADIUS))
+    return np.asarray(gaussian_filter1d(np.eye(size), _SSIM_SIGMA, axis=0, radius=_SSIM_RADIUS))
 
 
-def _frame(mask: MaskArray) -> tuple[slice, slice]:
+def _find_frame(mask: MaskArray) -> tuple[slice, slice]:
     """Return the pixels along x and y on which the index inside a mask depends, at least a window.
 
     `mask` is (X, Y) or (X, Y, Z).
@@ -185,8 +190,8 @@ def ssim(
 ) -> float:
     """Return the structural similarity (SSIM) averaged over the mask or the image.
 
-    The definition follows Wang et al. (2004): Gaussian window with σ = 1.5 pixels, K1 = .01, K2 =
-    .03, biased covariance. An image (X, Y, Z) is compared slice by slice, because the methods
+    The definition follows Wang et al. (2004): Gaussian window with σ = 1.5 pixels, K1 = 0.01, K2 =
+    0.03, biased covariance. An image (X, Y, Z) is compared slice by slice, because the methods
     process slices. The index is computed on unmasked slices and then averaged over the mask, so
     that the border of the mask does not create edges.
 
@@ -207,15 +212,15 @@ def ssim(
         Mean index, 1 for equal images.
     """
     _check_shapes(reference, image, mask)
-    frame = (slice(None), slice(None)) if mask is None else _frame(mask)
+    frame = (slice(None), slice(None)) if mask is None else _find_frame(mask)
     # slices first, so that each is contiguous
-    x, y = (
+    framed_reference, framed_image = (
         np.ascontiguousarray(np.moveaxis(values[frame], values.ndim - 1, 0), dtype=np.float64)
         if values.ndim == 3
         else values[frame].astype(np.float64)
         for values in (reference, image)
     )
-    index = _ssim_map(x, y, data_range)
+    index = _compute_ssim_map(framed_reference, framed_image, data_range)
     if image.ndim == 3:
         index = np.moveaxis(index, 0, -1)
     return float(index.mean() if mask is None else index[mask[frame]].mean())

@@ -105,7 +105,7 @@ def parse_setting(text: str, method: str, recipe: Recipe) -> SearchedSetting:
         raise ChangeError(error.why, error.fix, text) from None
     if not dots:
         return SearchedSetting(
-            field=field.name, choices=tuple(dict.fromkeys(numbers)), is_integer=field.whole
+            field=field.name, choices=tuple(dict.fromkeys(numbers)), is_integer=field.is_integer
         )
     if numbers[0] >= numbers[1]:
         raise ChangeError(
@@ -114,7 +114,7 @@ def parse_setting(text: str, method: str, recipe: Recipe) -> SearchedSetting:
             text,
         )
     return SearchedSetting(
-        field=field.name, low=numbers[0], high=numbers[1], is_integer=field.whole
+        field=field.name, low=numbers[0], high=numbers[1], is_integer=field.is_integer
     )
 
 
@@ -136,7 +136,7 @@ def make_default_space(recipe: Recipe) -> tuple[SearchedSetting, ...]:
         )
         is_searched = field.name == "learning_rate" or is_smaller_weight
         if is_searched and isinstance(value, int | float):
-            low, high = max(field.least, value / 10), min(field.most, value * 10)
+            low, high = max(field.minimum, value / 10), min(field.maximum, value * 10)
             space.append(
                 SearchedSetting(field=field.name, low=_round_value(low), high=_round_value(high))
             )

@@ -121,7 +121,7 @@ def _select_common_facts(record: TrainingRecord) -> tuple[object, ...]:
         record.patience,
         record.phases != () and record.kept_step < record.phases[-1].steps,
         tuple(record.losses.items()),
-        record.adversarial_acted,
+        record.used_adversarial_loss,
         record.features_off,
         record.stand_ins,
         str(record.changed),
@@ -129,7 +129,7 @@ def _select_common_facts(record: TrainingRecord) -> tuple[object, ...]:
         str(record.started_from),
         record.sloppy,
         record.irreproducible,
-        record.as_published,
+        record.is_as_published,
     )
 
 
@@ -163,7 +163,7 @@ def _describe_recipe(record: TrainingRecord) -> list[str]:
 def _describe_recipe_origin(record: TrainingRecord) -> str:
     """Return a clause about the origin of a recipe's settings, to follow its name."""
     method = record.method
-    if record.as_published:
+    if record.is_as_published:
         return (
             ", with the published settings, losses and number of steps, as far as these are"
             " reported in the publication"
@@ -182,7 +182,7 @@ def _compare_step_count(record: TrainingRecord) -> str:
     method = record.method
     if (
         method is None
-        or record.as_published
+        or record.is_as_published
         or record.recipe == "paper"
         or not record.recipe_known
         or "paper" not in method.recipes
@@ -241,13 +241,13 @@ def _describe_losses(record: TrainingRecord) -> list[str]:
     active_losses = {
         name: weight
         for name, weight in record.losses.items()
-        if record.adversarial_acted or not name.startswith("adversarial:")
+        if record.used_adversarial_loss or not name.startswith("adversarial:")
     }
     if active_losses:
         sentences.append(
             f"The loss function of {record.name} was {_format_loss_sum(active_losses, record)}."
         )
-    if record.adversarial_acted and record.adversarial_from:
+    if record.used_adversarial_loss and record.adversarial_from:
         pretraining_losses = {
             name: active_losses[name] for name in record.pretrained_by if name in active_losses
         }
@@ -255,7 +255,7 @@ def _describe_losses(record: TrainingRecord) -> list[str]:
             f"During the first {record.adversarial_from:,} steps (pre-training), the loss"
             f" function of {record.name} was {_format_loss_sum(pretraining_losses, record)}."
         )
-    if record.has_adversarial_loss and not record.adversarial_acted:
+    if record.has_adversarial_loss and not record.used_adversarial_loss:
         sentences.append(
             f"The adversarial loss of {record.name} starts after the first"
             f" {record.adversarial_from:,} steps and therefore did not contribute to the final"

@@ -168,7 +168,7 @@ def calibration_patterns(
         motion=motion,
         fd=np.where(is_far, np.inf, fd),
         task=None if task is None else task[used_volumes],
-        first=first,
+        first_volume=first,
     )
     return patterns, task_facts | components
 

@@ -388,7 +388,9 @@ def _value_text(column: str, value: str) -> str:
         return evaluation_rows.series_text(value)
     if column == "minus":
         return (
-            f"{value}: {NEGATIVE_CONTROLS[value].instead}" if value in NEGATIVE_CONTROLS else value
+            f"{value}: {NEGATIVE_CONTROLS[value].replacement}"
+            if value in NEGATIVE_CONTROLS
+            else value
         )
     if column == "statistic":
         return STATISTICS[value].label

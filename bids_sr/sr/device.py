@@ -17,18 +17,18 @@ def choose_device(device: str) -> Literal["cpu", "cuda"]:
     RuntimeError
         If CUDA was requested but cannot be used.
     """
-    if device == "cpu" or (device == "auto" and _why_no_cuda()):
+    if device == "cpu" or (device == "auto" and _find_cuda_problem()):
         return "cpu"
-    if device == "cuda" and _why_no_cuda():
+    if device == "cuda" and _find_cuda_problem():
         raise RuntimeError(
-            f"--device cuda cannot be used, because {_why_no_cuda()}. Use --device cpu or "
+            f"--device cuda cannot be used, because {_find_cuda_problem()}. Use --device cpu or "
             "--device auto."
         )
     return "cuda"
 
 
 @cache
-def _why_no_cuda() -> str:
+def _find_cuda_problem() -> str:
     """Return the reason why CUDA cannot be used in this process, or "" if it can.
 
     A test computation is run, because an existing device may be too old, occupied or defective.

@@ -23,21 +23,21 @@ _MATRIX = ctypes.c_void_p
 _FLAG = ctypes.c_char_p
 
 
-def _routine(module: ModuleType, name: str, *arguments: Any) -> Any:
+def _load_routine(module: ModuleType, name: str, *arguments: Any) -> Any:
     """Return a compiled routine of `cython_lapack` or `cython_blas` as a ctypes function."""
     capsule = ctypes.py_object(module.__pyx_capi__[name])
-    name_of = ctypes.pythonapi.PyCapsule_GetName
-    name_of.restype = ctypes.c_char_p
-    name_of.argtypes = [ctypes.py_object]
-    address_of = ctypes.pythonapi.PyCapsule_GetPointer
-    address_of.restype = ctypes.c_void_p
-    address_of.argtypes = [ctypes.py_object, ctypes.c_char_p]
-    address = address_of(capsule, name_of(capsule))
+    get_name = ctypes.pythonapi.PyCapsule_GetName
+    get_name.restype = ctypes.c_char_p
+    get_name.argtypes = [ctypes.py_object]
+    get_address = ctypes.pythonapi.PyCapsule_GetPointer
+    get_address.restype = ctypes.c_void_p
+    get_address.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    address = get_address(capsule, get_name(capsule))
     return ctypes.CFUNCTYPE(None, *arguments)(address)
 
 
-_SPOTRF = _routine(cython_lapack, "spotrf", _FLAG, _INT, _MATRIX, _INT, _INT)
-_STRSM = _routine(
+_SPOTRF = _load_routine(cython_lapack, "spotrf", _FLAG, _INT, _MATRIX, _INT, _INT)
+_STRSM = _load_routine(
     cython_blas,
     "strsm",
     *(_FLAG, _FLAG, _FLAG, _FLAG),
@@ -57,7 +57,7 @@ def factor_in_place(matrix: Float32) -> Float32:
     np.linalg.LinAlgError
         If the matrix is not positive definite.
     """
-    _check(matrix)
+    _check_matrix(matrix)
     if matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"matrix of shape {matrix.shape}; expected a square matrix")
     size, info = ctypes.c_int(len(matrix)), ctypes.c_int()
@@ -69,23 +69,34 @@ def factor_in_place(matrix: Float32) -> Float32:
     return matrix
 
 
-def solve_in_place(root: Float32, rows: Float32, *, transposed: bool) -> None:
+def solve_in_place(cholesky_factor: Float32, rows: Float32, *, transposed: bool) -> None:
     """Replace each row b by the solution x of L x = b, or of L' x = b if `transposed` is true.
 
-    The lower triangle of `root` is L (m, m), as returned by `factor_in_place`. `rows` is (N, m).
+    The lower triangle of `cholesky_factor` is L (m, m), as returned by `factor_in_place`. `rows`
+    is (N, m).
     """
-    _check(root)
-    _check(rows)
-    if root.shape != (rows.shape[1],) * 2:
-        raise ValueError(f"matrix of shape {root.shape} for right sides of shape {rows.shape}")
-    size, count = ctypes.c_int(len(root)), ctypes.c_int(len(rows))
+    _check_matrix(cholesky_factor)
+    _check_matrix(rows)
+    if cholesky_factor.shape != (rows.shape[1],) * 2:
+        raise ValueError(
+            f"matrix of shape {cholesky_factor.shape} for right sides of shape {rows.shape}"
+        )
+    size, count = ctypes.c_int(len(cholesky_factor)), ctypes.c_int(len(rows))
     _STRSM(
         *(b"L", b"U", b"N" if transposed else b"T", b"N"),
-        *(size, count, ctypes.c_float(1), root.ctypes.data, size, rows.ctypes.data, size),
+        *(
+            size,
+            count,
+            ctypes.c_float(1),
+            cholesky_factor.ctypes.data,
+            size,
+            rows.ctypes.data,
+            size,
+        ),
     )
 
 
-def _check(matrix: Float32) -> None:
+def _check_matrix(matrix: Float32) -> None:
     """Raise ValueError unless the routines can operate on the array in place."""
     if matrix.ndim != 2 or matrix.dtype != np.float32 or not matrix.flags.c_contiguous:
         raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bids_sr.sr.recipe import LossTerm
 
-_WORDS = {
+_PHRASES = {
     "content:MSE": "squared error",
     "content:MAE": "absolute error",
     "content:BCE": "the cross-entropy of intensities",
@@ -34,4 +34,4 @@ def loss_in_words(name: str) -> str:
     >>> loss_in_words("content:MSE"), loss_in_words("content:Other")
     ('squared error', 'the term content:Other')
     """
-    return _WORDS.get(name, f"the term {name}")
+    return _PHRASES.get(name, f"the term {name}")

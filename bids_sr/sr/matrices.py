@@ -20,8 +20,10 @@ from bids_sr.io.grids import Factor, highres_size
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import resize_affine
 
-_Matrix = Callable[[int, int], Array]
+_MatrixFunction = Callable[[int, int], Array]
 """Function that returns a matrix for the numbers of voxels before and after the operation."""
+_AxisMatrixFunction = Callable[[int, int, int], Array]
+"""Function of the axis and the numbers of voxels before and after the operation."""
 
 
 class ResolutionError(ValueError):
@@ -33,13 +35,13 @@ def check_factor(factor: Factor) -> Factor:
 
     The factor is the ratio of low-resolution to high-resolution voxel size along each axis.
     """
-    out = tuple(float(f) for f in factor)
-    if len(out) != 3 or not all(np.isfinite(out)) or min(out) < 1:
+    ratios = tuple(float(ratio) for ratio in factor)
+    if len(ratios) != 3 or not all(np.isfinite(ratios)) or min(ratios) < 1:
         raise ResolutionError(
             "the super-resolution factor must consist of three numbers of at least 1 "
             f"(low-resolution voxel size divided by high-resolution voxel size), got {factor}"
         )
-    return out[0], out[1], out[2]
+    return ratios[0], ratios[1], ratios[2]
 
 
 def lowres_size(n: int, factor: float) -> tuple[int, int]:
@@ -69,11 +71,13 @@ def cropping_window(
     >>> cropping_window((11, 8, 3), (3, 2, 1))
     (((1, 10), (0, 8), (0, 3)), (3, 4, 3))
     """
-    sizes = [lowres_size(n, f) if f != 1 else (n, n) for n, f in zip(shape, factor, strict=True)]
-    starts = [(n - size) // 2 for n, (size, _) in zip(shape, sizes, strict=True)]
-    return tuple((a, a + size) for a, (size, _) in zip(starts, sizes, strict=True)), tuple(
-        m for _, m in sizes
-    )
+    window, lowres_shape = [], []
+    for n, axis_factor in zip(shape, factor, strict=True):
+        cropped_size, m = (n, n) if axis_factor == 1 else lowres_size(n, axis_factor)
+        start = (n - cropped_size) // 2
+        window.append((start, start + cropped_size))
+        lowres_shape.append(m)
+    return tuple(window), tuple(lowres_shape)
 
 
 def affine_of_window(
@@ -89,13 +93,13 @@ def affine_of_window(
     return resize_affine(shifted, [stop - start for start, stop in window], shape)
 
 
-def _cached(make: _Matrix) -> _Matrix:
+def _cached(make_matrix: _MatrixFunction) -> _MatrixFunction:
     """Store the matrices of a function in memory, and make them read-only."""
 
     @lru_cache(maxsize=64)
-    @wraps(make)
+    @wraps(make_matrix)
     def make_read_only(before: int, after: int) -> Array:
-        matrix = make(before, after)
+        matrix = make_matrix(before, after)
         matrix.setflags(write=False)
         return matrix
 
@@ -141,11 +145,9 @@ def crop_matrix_complex(n: int, m: int) -> Array:
         raise ResolutionError(
             f"the number of k-space samples after cropping must be from 1 to {n}, got {m}"
         )
-    k = np.arange(-(m // 2), m - m // 2)
-    centers = _positions(n, m)
-    return (
-        np.exp(2j * np.pi * k * (centers[:, None, None] - np.arange(n)[:, None]) / n).sum(-1) / n
-    )
+    frequencies = np.arange(-(m // 2), m - m // 2)
+    distances = _positions(n, m)[:, None, None] - np.arange(n)[:, None]
+    return np.exp(2j * np.pi * frequencies * distances / n).sum(-1) / n
 
 
 @_cached
@@ -170,9 +172,9 @@ def block_matrix(n: int, m: int) -> Array:
     operation is the "block averaging" of mouse-sr.
     """
     edges = np.arange(m + 1) * n / m
-    low = np.maximum(edges[:-1, None], np.arange(n)[None])
-    high = np.minimum(edges[1:, None], np.arange(n)[None] + 1)
-    return np.clip(high - low, 0, None) * m / n
+    overlap_start = np.maximum(edges[:-1, None], np.arange(n)[None])
+    overlap_end = np.minimum(edges[1:, None], np.arange(n)[None] + 1)
+    return np.clip(overlap_end - overlap_start, 0, None) * m / n
 
 
 def gaussian_matrix(n: int, m: int) -> Array:
@@ -182,8 +184,8 @@ def gaussian_matrix(n: int, m: int) -> Array:
     """
     centers = _positions(n, m)
     sigma = n / m / FWHM_PER_SIGMA
-    out = np.exp(-0.5 * ((np.arange(n)[None] - centers[:, None]) / sigma) ** 2)
-    return out / out.sum(1, keepdims=True)
+    weights = np.exp(-0.5 * ((np.arange(n)[None] - centers[:, None]) / sigma) ** 2)
+    return weights / weights.sum(1, keepdims=True)
 
 
 def apply_along(matrix: Array, data: Array, axis: int) -> Array:
@@ -201,18 +203,18 @@ def apply_along(matrix: Array, data: Array, axis: int) -> Array:
     return np.matmul(matrix, rows).reshape(*leading_shape, len(matrix), *trailing_shape)
 
 
-def _apply(image: Array, sizes: Sequence[int], matrix: Callable[[int, int, int], Array]) -> Array:
+def _resize(image: Array, sizes: Sequence[int], matrix_of_axis: _AxisMatrixFunction) -> Array:
     """Resize the first three axes of an image, one matrix per axis.
 
-    `matrix` is a function of axis, size before and size after. Axes with unchanged size are
-    skipped. The first axis is innermost in memory, as in files, because volumes are interpolated
-    and written in this order.
+    Axes with unchanged size are skipped. The first axis is innermost in memory, as in files,
+    because volumes are interpolated and written in this order.
     """
     stored = np.ascontiguousarray(image.T)
     for axis, new_size in enumerate(sizes):
         old_size = image.shape[axis]
         if old_size != new_size:
-            stored = apply_along(matrix(axis, old_size, new_size), stored, image.ndim - 1 - axis)
+            matrix = matrix_of_axis(axis, old_size, new_size)
+            stored = apply_along(matrix, stored, image.ndim - 1 - axis)
     return stored.T
 
 
@@ -222,10 +224,10 @@ def downsample(hr: Array, lr_shape: tuple[int, ...]) -> Array:
     `hr` is a real high-resolution image (X, Y, Z[, T]). `lr_shape` contains the numbers of
     low-resolution voxels (x, y, z); further axes are ignored.
     """
-    return _apply(hr, lr_shape[:3], _acquisition_matrix)
+    return _resize(hr, lr_shape[:3], _acquisition_matrix)
 
 
-def _acquisition_matrix(axis: int, n: int, m: int, crop: _Matrix = crop_matrix) -> Array:
+def _acquisition_matrix(axis: int, n: int, m: int, crop: _MatrixFunction = crop_matrix) -> Array:
     """Return the m x n matrix of a slice-by-slice acquisition, with a k-space crop in plane."""
     return crop(n, m) if axis < 2 else block_matrix(n, m)
 
@@ -239,7 +241,7 @@ def _as_image(values: Array) -> Array:
 
 
 def degrade(
-    hr: Array, hr_affine: Array, factor: Factor, matrix: Callable[[int, int, int], Array]
+    hr: Array, hr_affine: Array, factor: Factor, matrix_of_axis: _AxisMatrixFunction
 ) -> tuple[Array, Array]:
     """Downsample an image with a matrix along each axis whose factor is not 1.
 
@@ -251,7 +253,7 @@ def degrade(
         Voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
     factor : Factor
         Ratio of low-resolution to high-resolution voxel size.
-    matrix : Callable[[int, int, int], Array]
+    matrix_of_axis : _AxisMatrixFunction
         Function of axis, n and m that returns the m x n matrix for n high-resolution and m
         low-resolution voxels.
 
@@ -267,9 +269,9 @@ def degrade(
     """
     hr = _as_image(hr)
     window, shape = cropping_window(hr.shape[:3], check_factor(factor))
-    cropped = hr[tuple(slice(*part) for part in window)]
-    out = _apply(cropped, shape, matrix)
-    return np.ascontiguousarray(out), affine_of_window(hr_affine, window, shape)
+    cropped = hr[tuple(slice(start, stop) for start, stop in window)]
+    lr = _resize(cropped, shape, matrix_of_axis)
+    return np.ascontiguousarray(lr), affine_of_window(hr_affine, window, shape)
 
 
 def kspace_crop(
@@ -417,11 +419,11 @@ def _lanczos_matrix(m: int, n: int) -> Array:
     Weights outside the image are dropped, and the remaining weights are scaled to sum to 1.
     """
     x = _positions(m, n)[:, None] - np.arange(m)[None]
-    out = np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
-    return out / out.sum(1, keepdims=True)
+    weights = np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
+    return weights / weights.sum(1, keepdims=True)
 
 
-MATRICES: dict[str, Callable[[int, int], Array]] = {
+MATRICES: dict[str, _MatrixFunction] = {
     "nearest": _nearest_matrix,
     "linear": linear_matrix,
     "bspline": bspline_matrix,
@@ -483,5 +485,6 @@ def upsample(name: str, lr: Array, factor: Factor) -> Array:
         If the image does not have three or four axes, or a factor is below 1.
     """
     lr = _as_image(lr)
-    sizes = [highres_size(m, f) for m, f in zip(lr.shape, check_factor(factor), strict=False)]
-    return _apply(lr, sizes, lambda axis, m, n: interpolation_matrix(name, m, n, axis))
+    ratios = check_factor(factor)
+    sizes = [highres_size(m, ratio) for m, ratio in zip(lr.shape, ratios, strict=False)]
+    return _resize(lr, sizes, lambda axis, m, n: interpolation_matrix(name, m, n, axis))

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from bids_sr.sr.recipe import Recipe, VarianceRecipe
 
 
-_UNMEASURED = (RunTime(always=80.0, high=3.0, series=1.0), RunTime(always=240_000.0, series=25.0))
+_TYPICAL_COSTS = (
+    RunTime(always=80.0, high=3.0, series=1.0),
+    RunTime(always=240_000.0, series=25.0),
+)
 
 
 @frozen
@@ -35,9 +38,9 @@ class NegativeControl:
         Suffix of the series name.
     kind : {"model", "contrast", "map"}
         Input that is replaced.
-    instead : str
+    replacement : str
         Description of the replacement, for texts.
-    attributable_to : str
+    cause : str
         Description of the cause of an improvement over the control, for texts.
     method : str
         Name of the series that the control is compared with.
@@ -45,40 +48,40 @@ class NegativeControl:
 
     suffix: str
     kind: Literal["model", "contrast", "map"]
-    instead: str
-    attributable_to: str
+    replacement: str
+    cause: str
     method: str = ""
 
 
-_SUBJECT = "a model trained on this participant"
+_PARTICIPANT_CAUSE = "a model trained on this participant"
 CONTROLS_OF_A_PAIR = (
     NegativeControl(
         suffix="Phantom",
         kind="model",
-        instead="a model trained on a simulated head",
-        attributable_to=_SUBJECT,
+        replacement="a model trained on a simulated head",
+        cause=_PARTICIPANT_CAUSE,
     ),
     NegativeControl(
         suffix="Other",
         kind="model",
-        instead="the model of another participant",
-        attributable_to=_SUBJECT,
+        replacement="the model of another participant",
+        cause=_PARTICIPANT_CAUSE,
     ),
     NegativeControl(
         suffix="T1w",
         kind="contrast",
-        instead="a model trained on the T1w image of this participant",
-        attributable_to="the contrast of the image pair",
+        replacement="a model trained on the T1w image of this participant",
+        cause="the contrast of the image pair",
     ),
 )
 CONTROLS_OF_A_RUN = tuple(
     NegativeControl(
         suffix=suffix,
         kind="map",
-        instead=f"the prior SD map of {instead}",
-        attributable_to="the spatial pattern of the fluctuations in this run",
+        replacement=f"the prior SD map of {replacement}",
+        cause="the spatial pattern of the fluctuations in this run",
     )
-    for suffix, instead in (
+    for suffix, replacement in (
         ("Mirror", "this run mirrored left to right"),
         ("Shift", "this run shifted by three acquired voxels"),
         ("Other", "another participant"),
@@ -114,22 +117,22 @@ class Method:
         the degradation (a pair is a set of one image with its measured low-resolution image).
     costs : Mapping[str, RunTime]
         Measured costs by recipe name.
-    large : bool
+    needs_much_memory : bool
         Whether training with the published recipe keeps whole volumes with about 2,000 channels in
         memory.
-    fuses : bool
+    fuses_contrasts : bool
         Whether several contrasts can be its channels (``--sr-target anat``).
     placebos : tuple[NegativeControl, ...]
         Negative controls that can be computed for the method.
-    calibrated : bool
+    uses_calibration : bool
         Whether its prior SD maps use a calibration scan.
-    draws : bool
+    is_random : bool
         Whether the result depends on the seed, so that an ensemble can be computed.
     network_text : Mapping[str, str]
         Noun phrase with citations on the network for the methods text, by recipe name. Recipes
         without an entry use `about`. The course of a training is described from the model card
         (see `bids_sr.networks.training_text`).
-    text : Mapping[str, str]
+    prior_text : Mapping[str, str]
         Continuation of "under a Gaussian prior" in the methods text of a method with prior SD
         maps, by recipe name or "any". If empty, it is derived from `about`.
     """
@@ -143,13 +146,13 @@ class Method:
     article: str = "a"
     trained_on: Literal["pair", "series", "self", "images"] = "pair"
     costs: Mapping[str, RunTime] = field(default_factory=dict)
-    large: bool = False
-    fuses: bool = False
+    needs_much_memory: bool = False
+    fuses_contrasts: bool = False
     placebos: tuple[NegativeControl, ...] = ()
-    calibrated: bool = False
-    draws: bool = True
+    uses_calibration: bool = False
+    is_random: bool = True
     network_text: Mapping[str, str] = field(default_factory=dict)
-    text: Mapping[str, str] = field(default_factory=dict)
+    prior_text: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def about(self) -> str:
@@ -157,12 +160,12 @@ class Method:
         return f"{self.article} {self.summary} [@{self.reference}]".lstrip()
 
     @property
-    def control(self) -> bool:
+    def is_baseline(self) -> bool:
         """Whether the method is a baseline rather than a method under test."""
         return self.name in BASELINES
 
     @property
-    def of_the_run(self) -> bool:
+    def is_run_specific(self) -> bool:
         """Whether a model belongs to one run rather than to the images of a participant."""
         return self.trained_on in ("series", "self")
 
@@ -174,14 +177,14 @@ class Method:
     @property
     def needs_pair(self) -> bool:
         """Whether training requires high-resolution images, such as a T2*-weighted image pair."""
-        return not self.of_the_run
+        return not self.is_run_specific
 
     @property
     def needs_vgg(self) -> bool:
         """Whether the recipe `paper` cannot be trained without VGG-19 features."""
         return "paper" in self.recipes and self.recipes["paper"].needs_vgg
 
-    def described(self, recipe: str) -> str:
+    def describe_network(self, recipe: str) -> str:
         """Return a description of the network for the methods text.
 
         Parameters
@@ -196,7 +199,7 @@ class Method:
         """
         return self.network_text.get(recipe_name(self, recipe), self.about)
 
-    def own_text(self, recipe: str) -> str:
+    def describe_prior(self, recipe: str) -> str:
         """Return the description of a method's prior for the methods text.
 
         Parameters
@@ -209,7 +212,7 @@ class Method:
         str
             Continuation of "under a Gaussian prior"; "" if the method has no such text.
         """
-        return self.text.get(recipe_name(self, recipe), self.text.get("any", ""))
+        return self.prior_text.get(recipe_name(self, recipe), self.prior_text.get("any", ""))
 
     def cost(self, recipe: str) -> RunTime:
         """Return the measured cost of a recipe, or a typical cost if it was not measured.
@@ -225,7 +228,7 @@ class Method:
             Processor time of training and application.
         """
         name = "fast" if self.variance is not None else recipe
-        return self.costs.get(name, _UNMEASURED[name != "fast"])
+        return self.costs.get(name, _TYPICAL_COSTS[name != "fast"])
 
 
 class UnknownMethod(KeyError):
@@ -236,7 +239,7 @@ class UnknownMethod(KeyError):
 
 
 @cache
-def _modules() -> Mapping[str, str]:
+def _module_names() -> Mapping[str, str]:
     """Return the names of the modules that define the methods, by method name.
 
     Hyphens in method names are underscores in file names.
@@ -251,7 +254,7 @@ def _modules() -> Mapping[str, str]:
 
 def method_names() -> tuple[str, ...]:
     """Return the names of all methods in alphabetical order, without importing them."""
-    return tuple(sorted(_modules()))
+    return tuple(sorted(_module_names()))
 
 
 def get_method(name: str) -> Method:
@@ -259,7 +262,7 @@ def get_method(name: str) -> Method:
 
     For other names, UnknownMethod is raised with a list of methods and the closest name.
     """
-    if name not in _modules():
+    if name not in _module_names():
         from difflib import get_close_matches
 
         close_names = get_close_matches(name, method_names(), n=1)
@@ -267,7 +270,7 @@ def get_method(name: str) -> Method:
         raise UnknownMethod(
             f"unknown method {name!r}; expected one of {', '.join(method_names())}.{hint}"
         )
-    method = importlib.import_module(_modules()[name]).METHOD
+    method = importlib.import_module(_module_names()[name]).METHOD
     assert isinstance(method, Method)
     return method
 

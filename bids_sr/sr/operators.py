@@ -10,7 +10,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -74,31 +74,32 @@ class Degradation:
 
         Type and device are preserved. ResolutionError is raised for images of another shape.
         """
-        count = len(self.shape)
-        if tuple(x.shape[-count:]) != self.shape:
+        ndim = len(self.shape)
+        if tuple(x.shape[-ndim:]) != self.shape:
             raise ResolutionError(
                 f"the degradation {self.name} expects an image of shape {self.shape}, got "
                 f"{tuple(x.shape)}"
             )
-        kinds = _DEGRADATIONS[self.name][:count]
-        for axis, (kind, m, (start, stop)) in enumerate(
-            zip(kinds, self.lowres_shape, self.window, strict=True), -count
+        names = matrix_names(self.name)[:ndim]
+        for axis, (name, m, (start, stop)) in enumerate(
+            zip(names, self.lowres_shape, self.window, strict=True), -ndim
         ):
-            x = x.narrow(axis, start, stop - start)
-            if m != stop - start:
-                x = _apply_along(_matrix(kind, stop - start, m, x.dtype, x.device), x, axis)
+            n = stop - start
+            x = x.narrow(axis, start, n)
+            if m != n:
+                x = _apply_along(_matrix(name, n, m, x.dtype, x.device), x, axis)
         return x
 
-    def lowres_affine(self, fine_affine: NDArray[np.floating]) -> NDArray[np.float64]:
+    def lowres_affine(self, highres_affine: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the voxel-to-world matrix of the low-resolution grid (4 x 4, RAS+ mm).
 
-        `fine_affine` is the matrix of the high-resolution grid. In two dimensions, the third axis
-        does not change.
+        `highres_affine` is the matrix of the high-resolution grid. In two dimensions, the third
+        axis does not change.
         """
-        third = 3 - len(self.shape)
-        return affine_of_window(
-            fine_affine, (*self.window, *[(0, 1)] * third), (*self.lowres_shape, *[1] * third)
-        )
+        n_missing_axes = 3 - len(self.shape)
+        window = (*self.window, *[(0, 1)] * n_missing_axes)
+        shape = (*self.lowres_shape, *[1] * n_missing_axes)
+        return affine_of_window(highres_affine, window, shape)
 
 
 @lru_cache(maxsize=256)
@@ -152,16 +153,18 @@ def get_operator(
                 f"the low-resolution grid {lowres_shape} must not have more voxels along any "
                 f"axis than the high-resolution grid {shape}"
             )
-        window, coarse = tuple((0, n) for n in shape), tuple(lowres_shape)
+        window = tuple((0, n) for n in shape)
     else:
-        window, coarse = cropping_window(shape, factor)
-    return Degradation(name=name, shape=tuple(shape), lowres_shape=coarse, window=window)
+        window, lowres_shape = cropping_window(shape, factor)
+    return Degradation(
+        name=name, shape=tuple(shape), lowres_shape=tuple(lowres_shape), window=window
+    )
 
 
 @lru_cache(maxsize=256)
 def _matrix(name: str, n: int, m: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # a cached matrix created in inference mode would prevent later backward passes
     """Return the matrix of a degradation along one axis as a tensor."""
+    # a cached matrix created in inference mode would prevent later backward passes
     with torch.inference_mode(False):
         return torch.tensor(np.array(_MATRICES[name](n, m)), dtype=dtype, device=device)
 
@@ -193,9 +196,10 @@ def _apply_matrices(
     across : Tensor | None, optional
         Matrix across slices (Z, z). If it is None or square, slices are not changed.
     """
-    out = rows @ image @ columns.T
-    keeps = across is None or across.shape[0] == across.shape[1]
-    return out if across is None or keeps else _apply_along(across, out, -3)
+    resized = rows @ image @ columns.T
+    if across is None or across.shape[0] == across.shape[1]:
+        return resized
+    return _apply_along(across, resized, -3)
 
 
 @lru_cache(maxsize=32)
@@ -222,14 +226,15 @@ def to_volume(slices: Tensor) -> Array:
 class ResolutionLevel:
     """Conversion between an acquired and a high-resolution grid with the same field of view.
 
-    Images are tensors (..., Z, X, Y). `down` simulates an acquisition: k-space crop in plane, mean
-    across slices. `up` preserves the acquired data exactly: zero filling in plane; across slices,
-    a cubic spline plus the smallest correction that restores the acquired values. Hence,
-    down(up(x)) is x, and x - up(down(x)) is above the acquired Nyquist frequency.
+    Images are tensors (..., Z, X, Y). `downsample` simulates an acquisition: k-space crop in
+    plane, mean across slices. `upsample` preserves the acquired data exactly: zero filling in
+    plane; across slices, a cubic spline plus the smallest correction that restores the acquired
+    values. Hence, downsample(upsample(x)) is x, and x - upsample(downsample(x)) is above the
+    acquired Nyquist frequency.
 
     Parameters
     ----------
-    coarse, fine : Shape
+    acquired_shape, highres_shape : Shape
         Shapes of the acquired grid (x, y, z) and of the high-resolution grid (X, Y, Z).
     device : str | torch.device, optional
         Device of matrices and images.
@@ -239,38 +244,37 @@ class ResolutionLevel:
 
     def __init__(
         self,
-        coarse: Shape,
-        fine: Shape,
+        acquired_shape: Shape,
+        highres_shape: Shape,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.coarse, self.fine = coarse, fine
-        pairs = [
+        self.acquired_shape, self.highres_shape = acquired_shape, highres_shape
+        in_plane = [
             (matrices.crop_matrix(n, m), matrices.fill_matrix(m, n))
-            for m, n in zip(coarse[:2], fine[:2], strict=True)
+            for m, n in zip(acquired_shape[:2], highres_shape[:2], strict=True)
         ]
-        triples = [
-            (down, up, up @ down)
-            for down, up in (*pairs, _make_slice_matrices(coarse[2], fine[2]))
-        ]
+        # matrices along x, along y, and across slices
+        pairs = [*in_plane, _make_slice_matrices(acquired_shape[2], highres_shape[2])]
+        to_tensor = partial(torch.tensor, dtype=dtype, device=device)
         with torch.inference_mode(False):  # see `_matrix`
-            # order: along x, along y, across slices
-            self.down_matrices, self._up, self.low_matrices = (
-                [torch.tensor(triple[k], dtype=dtype, device=device) for triple in triples]
-                for k in range(3)
-            )
+            self.down_matrices = [to_tensor(down) for down, _ in pairs]
+            self._up_matrices = [to_tensor(up) for _, up in pairs]
+            self.band_matrices = [to_tensor(up @ down) for down, up in pairs]
 
-    def down(self, fine: Tensor) -> Tensor:
+    def downsample(self, highres: Tensor) -> Tensor:
         """Downsample images to the acquired grid, (..., Z, X, Y) -> (..., z, x, y)."""
-        return _apply_matrices(fine, *self.down_matrices)
+        return _apply_matrices(highres, *self.down_matrices)
 
-    def up(self, coarse: Tensor) -> Tensor:
+    def upsample(self, lowres: Tensor) -> Tensor:
         """Upsample images to the high-resolution grid, (..., z, x, y) -> (..., Z, X, Y)."""
-        return _apply_matrices(coarse, *self._up)
+        return _apply_matrices(lowres, *self._up_matrices)
 
-    def upsample_slices(self, coarse: Tensor) -> Tensor:
+    def upsample_slices(self, lowres: Tensor) -> Tensor:
         """Upsample acquired images only across slices, (..., z, x, y) -> (..., Z, x, y)."""
-        return coarse if self.coarse[2] == self.fine[2] else _apply_along(self._up[2], coarse, -3)
+        if self.acquired_shape[2] == self.highres_shape[2]:
+            return lowres
+        return _apply_along(self._up_matrices[2], lowres, -3)
 
     def restrict_to_plane(self, slices: int | None = None) -> "ResolutionLevel":
         """Return the conversion restricted to the in-plane axes.
@@ -278,28 +282,28 @@ class ResolutionLevel:
         `slices` is the number of slices of both grids; by default, the number on the
         high-resolution grid.
         """
-        count = self.fine[2] if slices is None else slices
-        return ResolutionLevel((*self.coarse[:2], count), (*self.fine[:2], count))
+        count = self.highres_shape[2] if slices is None else slices
+        return ResolutionLevel((*self.acquired_shape[:2], count), (*self.highres_shape[:2], count))
 
-    def low(self, fine: Tensor) -> Tensor:
-        """Return up(down(fine)), the part of images within the acquired band (..., Z, X, Y).
+    def select_acquired_band(self, highres: Tensor) -> Tensor:
+        """Return the part of high-resolution images within the acquired band (..., Z, X, Y).
 
-        It is computed with one matrix product per axis.
+        The images are downsampled and upsampled with one matrix product per axis.
         """
-        return _apply_matrices(fine, *self.low_matrices)
+        return _apply_matrices(highres, *self.band_matrices)
 
-    def select_above_nyquist(self, fine: Tensor) -> Tensor:
+    def select_above_nyquist(self, highres: Tensor) -> Tensor:
         """Return the part of high-resolution images above the acquired Nyquist frequency."""
-        return fine - self.up(self.down(fine))
+        return highres - self.upsample(self.downsample(highres))
 
 
 @lru_cache(maxsize=64)
 def _plane_level(
-    coarse: Shape, factor: tuple[float, float], dtype: torch.dtype, device: torch.device
+    acquired_shape: Shape, factor: tuple[float, float], dtype: torch.dtype, device: torch.device
 ) -> ResolutionLevel:
     """Return the cached conversion for single slices."""
-    x, y = (highres_size(m, f) for m, f in zip(coarse[:2], factor, strict=True))
-    return ResolutionLevel(coarse, (x, y, 1), device, dtype)
+    x, y = (highres_size(m, f) for m, f in zip(acquired_shape[:2], factor, strict=True))
+    return ResolutionLevel(acquired_shape, (x, y, 1), device, dtype)
 
 
 def make_plane_conversion(slices: Tensor, factor: tuple[float, float]) -> ResolutionLevel:
@@ -343,9 +347,9 @@ def interpolate(name: str, image: Tensor, sizes: Sequence[int]) -> Tensor:
 
 def level_above(shape: Sequence[int], factor: Factor) -> ResolutionLevel:
     """Return the conversion between an acquired grid and its high-resolution grid."""
-    a, b, c = shape
+    size_x, size_y, size_z = shape
     x, y, z = (highres_size(m, f) for m, f in zip(shape, factor, strict=True))
-    return ResolutionLevel((a, b, c), (x, y, z))
+    return ResolutionLevel((size_x, size_y, size_z), (x, y, z))
 
 
 def level_below(
@@ -353,13 +357,10 @@ def level_below(
 ) -> tuple[ResolutionLevel, tuple[slice, slice, slice]]:
     """Return the conversion to a grid with lower resolution, and its window of the acquired grid.
 
-    The acquired grid is cropped to the window that the factor divides. The window is the fine grid
-    of the conversion. ResolutionError is raised if an axis is too short.
+    The acquired grid is cropped to the window that the factor divides. The window is the
+    high-resolution grid of the conversion. ResolutionError is raised if an axis is too short.
     """
     window, (x, y, z) = cropping_window(shape, factor)
-    (a, b), (c, d), (e, f) = window
-    return ResolutionLevel((x, y, z), (b - a, d - c, f - e)), (
-        slice(a, b),
-        slice(c, d),
-        slice(e, f),
-    )
+    range_x, range_y, range_z = (slice(start, stop) for start, stop in window)
+    size_x, size_y, size_z = (stop - start for start, stop in window)
+    return ResolutionLevel((x, y, z), (size_x, size_y, size_z)), (range_x, range_y, range_z)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import cos, pi
+from math import ceil, cos, pi
 from typing import TYPE_CHECKING, Any, Literal
 
 from bids_sr.frozen import frozen
@@ -26,7 +26,7 @@ _LossKind = Literal[
     "content", "psnr", "adversarial", "perceptual", "tv", "ssim", "identity", "cycle", "sparsify"
 ]
 # terms that compare the output with the target
-_TIES = ("content", "psnr", "ssim", "cycle", "identity", "sparsify")
+_COMPARISON_KINDS = ("content", "psnr", "ssim", "cycle", "identity", "sparsify")
 
 
 def require_in_plane(factor: Factor) -> None:
@@ -57,7 +57,7 @@ class ImportedWhenCalled:
         return self.path.rpartition(".")[2]
 
     @property
-    def loaded(self) -> Callable[..., nn.Module]:
+    def imported_class(self) -> Callable[..., nn.Module]:
         """Imported class."""
         module, _, name = self.path.rpartition(".")
         imported: Callable[..., nn.Module] = getattr(
@@ -66,7 +66,7 @@ class ImportedWhenCalled:
         return imported
 
     def __call__(self, *args: object, **settings: object) -> nn.Module:
-        return self.loaded(*args, **dict(self.arguments), **settings)
+        return self.imported_class(*args, **dict(self.arguments), **settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ class Recipe:
     evaluate_every : int
         Number of iterations between validation steps, and between checkpoints.
     patience : int | None
-        Number of validation steps without an improvement of .005 dB after which training stops.
+        Number of validation steps without an improvement of 0.005 dB after which training stops.
         None disables early stopping.
     hold_out : int
         Every n-th slice is held out. If it is 0, none are held out, and the weights with the
@@ -359,7 +359,7 @@ class Recipe:
             return 1
         if self.epochs_of_slices and self.slice_batches is not None:
             return self.slice_batches
-        return -(-self.patches // self.batch)
+        return ceil(self.patches / self.batch)
 
     @property
     def steps(self) -> int:
@@ -391,24 +391,26 @@ class Recipe:
 
     def fits(self, x: int, y: int) -> bool:
         """Return whether slices of x times y voxels are at least as large as the patches."""
-        side = self.flat_patch
-        return side is None or (side[0] <= x and side[1] <= y)
+        sides = self.flat_patch
+        return sides is None or (sides[0] <= x and sides[1] <= y)
 
     def select_terms(self, vgg: bool) -> tuple[LossTerm, ...]:
         """Return the loss terms that are used with or without VGG-19 weights."""
-        disabled_kinds = (
-            "none" if vgg else "perceptual",
-            "none" if self.build_critic is not None else "adversarial",
-        )
-        return tuple(
-            t for t in self.losses if t.kind not in disabled_kinds and not (t.stands_in and vgg)
-        )
+        return tuple(term for term in self.losses if self._is_used(term, vgg))
+
+    def _is_used(self, term: LossTerm, vgg: bool) -> bool:
+        """Return whether a loss term is used with or without VGG-19 weights."""
+        if term.kind == "perceptual" and not vgg:
+            return False
+        if term.kind == "adversarial" and self.build_critic is None:
+            return False
+        return not (term.stands_in and vgg)
 
     @property
     def has_adversarial_loss(self) -> bool:
         """Whether the loss has an adversarial term and thus does not show image quality."""
         return self.build_critic is not None and any(
-            t.kind == "adversarial" and t.weight != 0 for t in self.losses
+            term.kind == "adversarial" and term.weight != 0 for term in self.losses
         )
 
     @property
@@ -420,13 +422,15 @@ class Recipe:
     def needs_vgg(self) -> bool:
         """Whether only the perceptual term relates the output to the target."""
         return self.perceptual and not any(
-            term.kind in _TIES and term.weight for term in self.select_terms(False)
+            term.kind in _COMPARISON_KINDS and term.weight for term in self.select_terms(False)
         )
 
     @property
     def compares_images(self) -> bool:
         """Whether a loss term compares the output with an image or its features."""
-        return any(term.kind in (*_TIES, "perceptual") and term.weight for term in self.losses)
+        return any(
+            term.kind in (*_COMPARISON_KINDS, "perceptual") and term.weight for term in self.losses
+        )
 
     @property
     def relies_on_vgg(self) -> bool:
@@ -436,7 +440,7 @@ class Recipe:
         the features.
         """
         return self.perceptual and not any(
-            term.kind in _TIES and term.weight for term in self.select_terms(True)
+            term.kind in _COMPARISON_KINDS and term.weight for term in self.select_terms(True)
         )
 
     def rate(self, iteration: int, base: float) -> float:
@@ -451,26 +455,26 @@ class Recipe:
             start = self.decay_from * self.steps_per_epoch
             fraction = max(0, iteration - start) / max(1, self.steps - 1 - start)
             return base + min(1.0, fraction) * (self.final_learning_rate - base)
-        top = max(1, self.steps // 5)
-        if iteration < top:
-            return base * (0.04 + 0.96 * 0.5 * (1 - cos(pi * iteration / top)))
-        return base * 0.5 * (1 + cos(pi * (iteration - top) / max(1, self.steps - top)))
+        peak = max(1, self.steps // 5)  # step with the full rate
+        if iteration < peak:
+            return base * (0.04 + 0.96 * 0.5 * (1 - cos(pi * iteration / peak)))
+        return base * 0.5 * (1 + cos(pi * (iteration - peak) / max(1, self.steps - peak)))
 
 
 @frozen
 class SettingLimits:
     """Limits of a setting that users can change, and its unit, "" for ratios.
 
-    `of_prior`: whether only methods with a prior use it.
+    `requires_prior`: whether only methods with a prior use it.
     """
 
-    least: float
-    most: float
+    minimum: float
+    maximum: float
     unit: str = ""
-    of_prior: bool = True
+    requires_prior: bool = True
 
 
-def changeable(default: float, doc: str, limits: SettingLimits) -> Any:
+def changeable_field(default: float, doc: str, limits: SettingLimits) -> Any:
     """Return a field of a `VarianceRecipe` that users can change with ``--set``."""
     return field(default=default, metadata={"doc": doc, "limits": limits})
 
@@ -488,46 +492,46 @@ class VarianceRecipe:
 
     kind: str = "sbl"
     fwhm: tuple[float, ...] = (3.0, 1.5)
-    noise: float = changeable(
+    noise: float = changeable_field(
         1e-3,
         "noise variance relative to the mean variance of the data",
-        SettingLimits(least=1e-6, most=1),
+        SettingLimits(minimum=1e-6, maximum=1),
     )
-    rounds: int = changeable(
-        6, "number of updates of the prior SD maps", SettingLimits(least=1, most=100)
+    rounds: int = changeable_field(
+        6, "number of updates of the prior SD maps", SettingLimits(minimum=1, maximum=100)
     )
-    draws: int = changeable(
-        96, "number of samples from the prior per update", SettingLimits(least=8, most=10_000)
+    draws: int = changeable_field(
+        96, "number of samples from the prior per update", SettingLimits(minimum=8, maximum=10_000)
     )
-    step: float = changeable(
+    step: float = changeable_field(
         0.5,
         "exponent of the ratio that multiplies the maps in an update",
-        SettingLimits(least=0.01, most=2),
+        SettingLimits(minimum=0.01, maximum=2),
     )
-    equalize: float = changeable(
+    equalize: float = changeable_field(
         0.75,
         "exponent of the size that divides temporal components",
-        SettingLimits(least=0, most=1),
+        SettingLimits(minimum=0, maximum=1),
     )
-    smooth: float = changeable(
+    smooth: float = changeable_field(
         0.7,
         "standard deviation of the Gaussian smoothing of ratios in plane",
-        SettingLimits(least=0, most=10, unit="high-resolution voxels"),
+        SettingLimits(minimum=0, maximum=10, unit="high-resolution voxels"),
     )
-    across: float = changeable(
+    across: float = changeable_field(
         0.4,
         "standard deviation of the Gaussian smoothing of ratios across slices",
-        SettingLimits(least=0, most=10, unit="voxels"),
+        SettingLimits(minimum=0, maximum=10, unit="voxels"),
     )
-    pull: float = changeable(
+    pull: float = changeable_field(
         0.1,
         "weight of the smoothed logarithm of the maps in an update",
-        SettingLimits(least=0, most=1),
+        SettingLimits(minimum=0, maximum=1),
     )
-    components: int = changeable(
+    components: int = changeable_field(
         40,
         "number of temporal components that represent all volumes, strongest first",
-        SettingLimits(least=1, most=1000, of_prior=False),
+        SettingLimits(minimum=1, maximum=1000, requires_prior=False),
     )
     least_explained: float | None = 0.02
 

@@ -21,14 +21,13 @@ from bids_sr.sr.recipe import LossTerm, Recipe, SettingLimits, VarianceRecipe, l
 
 Number = int | float
 _AnyRecipe = TypeVar("_AnyRecipe", Recipe, VarianceRecipe)
-_LARGEST_WEIGHT = 100.0
-# voxels, largest side of a patch
-_LARGEST_SIDE = 256
-_SMALLEST_FOR_VGG = 16  # voxels, smallest side with features after four poolings of VGG-19
+_MAX_WEIGHT = 100.0
+_MAX_SIDE = 256  # voxels, largest side of a patch
+_MIN_SIDE_FOR_VGG = 16  # voxels, smallest side with features after four poolings of VGG-19
 SMALLEST_SIDE = 8  # voxels, smallest side of a patch
-_TV = "Pérez-Bueno et al."
-_ATTENTION_UNET = "Li et al. 2022"
-_MOUSE = "Liang & Zhang 2023"
+_TV_PAPER = "Pérez-Bueno et al."
+_ATTENTION_UNET_PAPER = "Li et al. 2022"
+_MOUSE_PAPER = "Liang & Zhang 2023"
 
 
 class ChangeError(ValueError):
@@ -123,163 +122,170 @@ class VariableField:
     default : Number | tuple[int, ...] | None
         Value in the recipe. None if the recipe leaves the setting open, and several sides for a
         patch that is not a cube.
-    least, most : Number
+    minimum, maximum : Number
         Limits of the value.
-    whole : bool
+    is_integer : bool
         Whether the value must be a whole number.
     unit : str
         Unit of the value; "" for weights.
-    without_default : str
+    text_without_default : str
         Description of the behavior if `default` is None.
-    sets : str
+    description : str
         Description of the setting.
     source : str
         Paper that varies the setting, with its values; "" if there is none.
-    put : Callable[[Any, Number], Any]
+    replace_value : Callable[[Any, Number], Any]
         Function that returns the recipe with a new value.
     """
 
     name: str
     default: Number | tuple[int, ...] | None
-    least: Number
-    most: Number
-    whole: bool = False
+    minimum: Number
+    maximum: Number
+    is_integer: bool = False
     unit: str = ""
-    without_default: str = ""
-    sets: str
+    text_without_default: str = ""
+    description: str
     source: str = ""
-    put: Callable[[Any, Number], Any]
+    replace_value: Callable[[Any, Number], Any]
 
     @property
     def range(self) -> str:
         """Limits as text, such as ``8 to 256``."""
-        return f"{self.least:g} to {self.most:.9g}"
+        return f"{self.minimum:g} to {self.maximum:.9g}"
 
     @property
-    def shown_default(self) -> str:
+    def default_text(self) -> str:
         """Value in the unchanged recipe, as text."""
         if self.default is None:
-            return self.without_default
+            return self.text_without_default
         if isinstance(self.default, tuple):
             return " x ".join(map(str, self.default))
         return f"{self.default:.9g}"
 
     def check(self, value: Number) -> Number:
         """Return a value in the type of the setting, or raise `ChangeError` if it is invalid."""
-        if self.whole and value != int(value):
+        if self.is_integer and value != int(value):
             raise ChangeError(
                 f"{self.name} must be a whole number", f"Specify a whole number from {self.range}."
             )
-        if not self.least <= value <= self.most:
+        if not self.minimum <= value <= self.maximum:
             raise ChangeError(
-                f"{self.name} ({self.sets}) must be from {self.range}",
+                f"{self.name} ({self.description}) must be from {self.range}",
                 "Specify a value in this range.",
             )
-        return int(value) if self.whole else float(value)
+        return int(value) if self.is_integer else float(value)
 
 
 @frozen
-class _Weight:
+class _WeightSetting:
     """Loss term whose weight can be changed.
 
-    `path` is the name of a loss class; "" matches any term of the kind whose class has no weight
-    with another name.
+    `class_name` is the name of a loss class; "" matches any term of the kind whose class has no
+    weight with another name.
     """
 
     name: str
     kind: str
-    path: str = ""
-    most: float = _LARGEST_WEIGHT
-    sets: str
+    class_name: str = ""
+    maximum: float = _MAX_WEIGHT
+    description: str
     source: str = ""
 
-    def names(self, term: LossTerm) -> bool:
-        """Return whether this weight belongs to a loss term."""
-        path = getattr(term.build, "__name__", "")
-        others = (_SQUARED_VARIATION,) if not self.path else ()
-        return term.kind == self.kind and self.path in ("", path) and path not in others
+    def belongs_to(self, term: LossTerm) -> bool:
+        """Return whether this is the weight of a loss term."""
+        if term.kind != self.kind:
+            return False
+        class_name = getattr(term.build, "__name__", "")
+        return class_name == self.class_name or (
+            not self.class_name and class_name != _SQUARED_VARIATION
+        )
 
 
 _SQUARED_VARIATION = "SquaredVariation"
-_OBJECTIVES = f"{_ATTENTION_UNET}, section 3.4"
+_OBJECTIVES_SECTION = f"{_ATTENTION_UNET_PAPER}, section 3.4"
 _IMAGE_LOSSES = (
-    _Weight(
+    _WeightSetting(
         name="mae",
         kind="content",
-        path="MAE",
-        sets="weight of the mean absolute error",
-        source=_OBJECTIVES,
+        class_name="MAE",
+        description="weight of the mean absolute error",
+        source=_OBJECTIVES_SECTION,
     ),
-    _Weight(
+    _WeightSetting(
         name="mse",
         kind="content",
-        path="MSE",
-        sets="weight of the mean squared error",
-        source=_OBJECTIVES,
+        class_name="MSE",
+        description="weight of the mean squared error",
+        source=_OBJECTIVES_SECTION,
     ),
-    _Weight(
+    _WeightSetting(
         name="bce",
         kind="content",
-        path="BCE",
-        sets="weight of the binary cross-entropy of intensities",
-        source=_OBJECTIVES,
+        class_name="BCE",
+        description="weight of the binary cross-entropy of intensities",
+        source=_OBJECTIVES_SECTION,
     ),
-    _Weight(
+    _WeightSetting(
         name="ssim",
         kind="ssim",
-        path="SSIMLoss",
-        sets="weight of 1 - SSIM",
-        source=_OBJECTIVES,
+        class_name="SSIMLoss",
+        description="weight of 1 - SSIM",
+        source=_OBJECTIVES_SECTION,
     ),
-    _Weight(
+    _WeightSetting(
         name="psnr",
         kind="psnr",
-        path="PSNRLoss",
-        sets="weight of the peak signal-to-noise ratio (PSNR), expressed as the distance in dB "
-        "from a perfect image",
-        source=f"{_ATTENTION_UNET}, section 4.3",
+        class_name="PSNRLoss",
+        description="weight of the peak signal-to-noise ratio (PSNR), expressed as the distance in"
+        " dB from a perfect image",
+        source=f"{_ATTENTION_UNET_PAPER}, section 4.3",
     ),
 )
 _OTHER_WEIGHTS = (
-    _Weight(
+    _WeightSetting(
         name="tv",
         kind="tv",
-        sets="weight of the total variation",
-        source=f"{_TV}: 0 to 0.1, equation 2",
+        description="weight of the total variation",
+        source=f"{_TV_PAPER}: 0 to 0.1, equation 2",
     ),
-    _Weight(
+    _WeightSetting(
         name="squared_tv",
         kind="tv",
-        path=_SQUARED_VARIATION,
-        sets="weight of the mean of squared differences between neighboring voxels",
-        source=f"{_TV}: 0.07 in the authors' code",
+        class_name=_SQUARED_VARIATION,
+        description="weight of the mean of squared differences between neighboring voxels",
+        source=f"{_TV_PAPER}: 0.07 in the authors' code",
     ),
-    _Weight(name="adversarial", kind="adversarial", sets="weight of the adversarial loss"),
-    _Weight(
+    _WeightSetting(
+        name="adversarial", kind="adversarial", description="weight of the adversarial loss"
+    ),
+    _WeightSetting(
         name="perceptual",
         kind="perceptual",
-        sets="weight of the perceptual loss (VGG-19 features)",
+        description="weight of the perceptual loss (VGG-19 features)",
     ),
-    _Weight(name="cycle", kind="cycle", sets="weight of the cycle-consistency loss"),
-    _Weight(name="identity", kind="identity", sets="weight of the identity loss"),
-    _Weight(name="sparsify", kind="sparsify", sets="weight of the joint sparsity term"),
+    _WeightSetting(name="cycle", kind="cycle", description="weight of the cycle-consistency loss"),
+    _WeightSetting(name="identity", kind="identity", description="weight of the identity loss"),
+    _WeightSetting(
+        name="sparsify", kind="sparsify", description="weight of the joint sparsity term"
+    ),
 )
 
 
-def _term(recipe: Recipe, weight: _Weight) -> LossTerm | None:
+def _find_term(recipe: Recipe, weight: _WeightSetting) -> LossTerm | None:
     """Return the term of a recipe with this weight, or None."""
-    return next((term for term in recipe.losses if weight.names(term)), None)
+    return next((term for term in recipe.losses if weight.belongs_to(term)), None)
 
 
-def _with_weight(recipe: Recipe, value: Number, weight: _Weight) -> Recipe:
+def _replace_weight(recipe: Recipe, value: Number, weight: _WeightSetting) -> Recipe:
     """Return the recipe with a changed weight; a missing term is added.
 
     A term that replaces VGG-19 features is always used once its weight is specified.
     """
-    term = _term(recipe, weight)
+    term = _find_term(recipe, weight)
     if term is None:
-        # only terms that have a class can be missing, see `_takes`
-        added = loss(weight.kind, f"image.{weight.path}", float(value))  # type: ignore[arg-type]
+        # only terms that have a class can be missing, see `_accepts_loss`
+        added = loss(weight.kind, f"image.{weight.class_name}", float(value))  # type: ignore[arg-type]
         return replace(recipe, losses=(*recipe.losses, added)) if value else recipe
     changed_term = replace(term, weight=float(value), stands_in=False)
     return replace(
@@ -293,35 +299,38 @@ def _with_weight(recipe: Recipe, value: Number, weight: _Weight) -> Recipe:
 def _weight_fields(recipe: Recipe) -> Iterable[VariableField]:
     """Yield the weights of all loss terms, and of the image losses that can be added."""
     for weight in (*_IMAGE_LOSSES, *_OTHER_WEIGHTS):
-        term = _term(recipe, weight)
+        term = _find_term(recipe, weight)
         if weight in _IMAGE_LOSSES and recipe.objective == "self":
             # self-supervised losses have two terms, and the weight of the other term determines
             # their ratio
             continue
-        if term is None and not _takes(recipe, weight):
+        if term is None and not _accepts_loss(recipe, weight):
             continue
-        # the term of the attention U-Net is 1 - D in equation 2, and its weight is lambda
-        guiding = term is not None and getattr(term.build, "__name__", "") == "CriticScore"
+        maximum, description, source = weight.maximum, weight.description, weight.source
+        if term is not None and getattr(term.build, "__name__", "") == "CriticScore":
+            # the term of the attention U-Net is 1 - D in equation 2, and its weight is lambda
+            maximum, description = 1.0, "weight lambda of the critic's score, 1 - D"
+            source = f"{_ATTENTION_UNET_PAPER}: 0 to 1, equation 2"
         default = 0.0 if term is None else term.weight
         yield VariableField(
             name=weight.name,
             default=None if term is not None and term.stands_in else default,
-            without_default=f"{default:g} without VGG-19",
-            least=0,
-            most=1 if guiding else weight.most,
-            sets="weight lambda of the critic's score, 1 - D" if guiding else weight.sets,
-            source=f"{_ATTENTION_UNET}: 0 to 1, equation 2" if guiding else weight.source,
-            put=partial(_with_weight, weight=weight),
+            text_without_default=f"{default:g} without VGG-19",
+            minimum=0,
+            maximum=maximum,
+            description=description,
+            source=source,
+            replace_value=partial(_replace_weight, weight=weight),
         )
 
 
-def _takes(recipe: Recipe, weight: _Weight) -> bool:
+def _accepts_loss(recipe: Recipe, weight: _WeightSetting) -> bool:
     """Return whether a loss can be added to a recipe.
 
     The cross-entropy can only be added if intensities are from 0 to 1, and squared differences
     only to a recipe with total variation.
     """
-    if weight.path == _SQUARED_VARIATION:
+    if weight.class_name == _SQUARED_VARIATION:
         return any(term.kind == "tv" for term in recipe.losses)
     return (
         weight in _IMAGE_LOSSES
@@ -330,7 +339,7 @@ def _takes(recipe: Recipe, weight: _Weight) -> bool:
     )
 
 
-def _network_settings(recipe: Recipe) -> Mapping[str, object]:
+def _get_network_settings(recipe: Recipe) -> Mapping[str, object]:
     """Return the settings of the recipe's generator, or an empty mapping if there are none."""
     settings: Mapping[str, object] = getattr(recipe.build_generator, "settings", {})
     return settings
@@ -338,25 +347,27 @@ def _network_settings(recipe: Recipe) -> Mapping[str, object]:
 
 def _is_doubling(widths: object) -> bool:
     """Return whether each width is twice the previous width."""
-    return isinstance(widths, tuple) and all(b == 2 * a for a, b in pairwise(widths))
+    return isinstance(widths, tuple) and all(
+        width == 2 * previous_width for previous_width, width in pairwise(widths)
+    )
 
 
-def _filters(recipe: Recipe) -> Number | None:
+def _get_filters(recipe: Recipe) -> Number | None:
     """Return the number of filters in the generator's first layer, if it determines all layers.
 
     None is returned for other generators, including transformers, whose token width is not a
     number of filters.
     """
-    settings = _network_settings(recipe)
+    settings = _get_network_settings(recipe)
     widths, width = settings.get("widths"), settings.get("width")
     if isinstance(widths, tuple) and _is_doubling(widths):
         return int(widths[0])
     return width if isinstance(width, int) and "heads" not in settings else None
 
 
-def _with_filters(recipe: Recipe, value: Number) -> Recipe:
+def _replace_filters(recipe: Recipe, value: Number) -> Recipe:
     """Return the recipe with another number of filters in the generator's first layer."""
-    settings = dict(_network_settings(recipe))
+    settings = dict(_get_network_settings(recipe))
     widths = settings.get("widths")
     if isinstance(widths, tuple):
         settings["widths"] = tuple(int(value) * 2**level for level in range(len(widths)))
@@ -374,7 +385,7 @@ def _find_smallest_side(recipe: Recipe) -> int:
         if network is not None
     ]
     perceptual = any(term.kind == "perceptual" for term in recipe.losses)
-    return max(SMALLEST_SIDE, *sides, _SMALLEST_FOR_VGG if perceptual else 1)
+    return max(SMALLEST_SIDE, *sides, _MIN_SIDE_FOR_VGG if perceptual else 1)
 
 
 def variable_fields(recipe: Recipe | VarianceRecipe) -> tuple[VariableField, ...]:
@@ -384,136 +395,145 @@ def variable_fields(recipe: Recipe | VarianceRecipe) -> tuple[VariableField, ...
     """
     if isinstance(recipe, VarianceRecipe):
         return tuple(_variance_fields(recipe))
-    variable = list(_weight_fields(recipe))
-    filters = _filters(recipe)
-    if filters is not None:
-        variable.append(
-            VariableField(
-                name="filters",
-                default=filters,
-                least=4,
-                most=256,
-                whole=True,
-                unit="channels",
-                sets="number of filters in the first layer of the generator",
-                source=f"{_ATTENTION_UNET}: 16 to 128, section 4.1.4",
-                put=_with_filters,
-            )
-        )
-    variable += _network_fields(recipe)
-    whole_slices = recipe.augmentation.of_whole_slices
+    return (
+        *_weight_fields(recipe),
+        *_network_fields(recipe),
+        *_patch_fields(recipe),
+        *_step_fields(recipe),
+    )
+
+
+def _patch_fields(recipe: Recipe) -> Iterable[VariableField]:
+    """Yield the settings for size and number of the training patches."""
+    if recipe.augmentation.of_whole_slices:
+        return
     # patches would change the total variation and the data consistency of self-supervised recipes
-    if not whole_slices and recipe.objective != "self":
-        variable.append(
-            VariableField(
-                name="patch",
-                default=recipe.patch,
-                without_default="whole images",
-                least=_find_smallest_side(recipe),
-                most=_LARGEST_SIDE,
-                whole=True,
-                unit="high-resolution voxels",
-                sets="side length of training patches",
-                source=f"{_ATTENTION_UNET}: 8 to 64, section 4.1.2",
-                put=lambda base, value: replace(base, patch=int(value), patch_at_most=False),
-            )
+    if recipe.objective != "self":
+        yield VariableField(
+            name="patch",
+            default=recipe.patch,
+            text_without_default="whole images",
+            minimum=_find_smallest_side(recipe),
+            maximum=_MAX_SIDE,
+            is_integer=True,
+            unit="high-resolution voxels",
+            description="side length of training patches",
+            source=f"{_ATTENTION_UNET_PAPER}: 8 to 64, section 4.1.2",
+            replace_value=_replace_patch,
         )
-    if not whole_slices:
-        volumes = recipe.patch is None and recipe.epochs is not None and not recipe.each_slice_once
-        variable.append(
-            VariableField(
-                name="patches",
-                default=None if recipe.epochs_of_slices else recipe.patches,
-                without_default=(
-                    "all slices once per epoch"
-                    if recipe.epochs_of_slices
-                    else "new patches in every step"
-                ),
-                least=1,
-                most=10_000_000,
-                whole=True,
-                unit="volumes" if volumes else "patches in total across all images",
-                sets=(
-                    "number of training volumes per epoch, which are drawn at random"
-                    if volumes
-                    else "number of training patches, which are drawn once before training"
-                ),
-                source=(
-                    ""
-                    if volumes
-                    else f"{_ATTENTION_UNET}: 100 to 5000 per scan, section 4.1.3;"
-                    f" {_MOUSE}: 5000 and 20000, table 1"
-                ),
-                put=lambda base, value: replace(base, patches=int(value), each_slice_once=False),
-            )
+    if recipe.patch is None and recipe.epochs is not None and not recipe.each_slice_once:
+        unit = "volumes"
+        description = "number of training volumes per epoch, which are drawn at random"
+        source = ""
+    else:
+        unit = "patches in total across all images"
+        description = "number of training patches, which are drawn once before training"
+        source = (
+            f"{_ATTENTION_UNET_PAPER}: 100 to 5000 per scan, section 4.1.3;"
+            f" {_MOUSE_PAPER}: 5000 and 20000, table 1"
         )
-    variable += _step_fields(recipe)
-    return tuple(variable)
+    yield VariableField(
+        name="patches",
+        default=None if recipe.epochs_of_slices else recipe.patches,
+        text_without_default=(
+            "all slices once per epoch" if recipe.epochs_of_slices else "new patches in every step"
+        ),
+        minimum=1,
+        maximum=10_000_000,
+        is_integer=True,
+        unit=unit,
+        description=description,
+        source=source,
+        replace_value=_replace_patches,
+    )
+
+
+def _replace_patch(recipe: Recipe, side: Number) -> Recipe:
+    """Return the recipe with patches of another size, which is not only an upper limit."""
+    return replace(recipe, patch=int(side), patch_at_most=False)
+
+
+def _replace_patches(recipe: Recipe, number: Number) -> Recipe:
+    """Return the recipe with another number of patches in place of all slices once."""
+    return replace(recipe, patches=int(number), each_slice_once=False)
 
 
 def _variance_fields(recipe: VarianceRecipe) -> Iterable[VariableField]:
     """Yield the settings of the estimation of prior SD maps, from the fields of its recipe."""
     for item in fields(recipe):
         limits = item.metadata.get("limits")
-        if isinstance(limits, SettingLimits) and (recipe.fwhm or not limits.of_prior):
+        if isinstance(limits, SettingLimits) and (recipe.fwhm or not limits.requires_prior):
             default = getattr(recipe, item.name)
             yield VariableField(
                 name=item.name,
                 default=default,
-                least=limits.least,
-                most=limits.most,
-                whole=isinstance(default, int),
+                minimum=limits.minimum,
+                maximum=limits.maximum,
+                is_integer=isinstance(default, int),
                 unit=limits.unit,
-                sets=item.metadata["doc"],
-                put=partial(_with_setting, name=item.name),
+                description=item.metadata["doc"],
+                replace_value=partial(_replace_setting, name=item.name),
             )
 
 
-def _with_setting(recipe: VarianceRecipe, value: Number, name: str) -> VarianceRecipe:
-    """Return the recipe with another value of a field."""
+def _replace_setting(recipe: _AnyRecipe, value: Number, name: str) -> _AnyRecipe:
+    """Return the recipe with another value of a field, which has the type of the field."""
     changes: dict[str, Any] = {name: value}
     return replace(recipe, **changes)
 
 
-def _with_network_setting(recipe: Recipe, value: Number, name: str) -> Recipe:
+def _replace_network_setting(recipe: Recipe, value: Number, name: str) -> Recipe:
     """Return the recipe with another whole-number setting of its generator."""
-    settings = {**_network_settings(recipe), name: int(value)}
+    settings = {**_get_network_settings(recipe), name: int(value)}
     build = replace(recipe.build_generator, settings=settings)  # type: ignore[type-var]
     return replace(recipe, build_generator=build)
 
 
 def _network_fields(recipe: Recipe) -> Iterable[VariableField]:
-    """Yield further settings of the generator, such as its number of blocks."""
-    settings = _network_settings(recipe)
+    """Yield the settings of the generator, such as its number of filters."""
+    filters = _get_filters(recipe)
+    if filters is not None:
+        yield VariableField(
+            name="filters",
+            default=filters,
+            minimum=4,
+            maximum=256,
+            is_integer=True,
+            unit="channels",
+            description="number of filters in the first layer of the generator",
+            source=f"{_ATTENTION_UNET_PAPER}: 16 to 128, section 4.1.4",
+            replace_value=_replace_filters,
+        )
+    settings = _get_network_settings(recipe)
     blocks = settings.get("blocks")
     if isinstance(blocks, int):
         yield VariableField(
             name="blocks",
             default=blocks,
-            least=1,
-            most=64,
-            whole=True,
+            minimum=1,
+            maximum=64,
+            is_integer=True,
             unit="blocks",
-            sets="number of residual blocks of the generator",
+            description="number of residual blocks of the generator",
             source=(
-                f"{_TV}: 10, section 2.2, and 12 in the authors' code"
+                f"{_TV_PAPER}: 10, section 2.2, and 12 in the authors' code"
                 if recipe.objective == "self" or recipe.edition > 1
                 else ""
             ),
-            put=partial(_with_network_setting, name="blocks"),
+            replace_value=partial(_replace_network_setting, name="blocks"),
         )
     convolutions = settings.get("convolutions")
     if isinstance(convolutions, int):
         yield VariableField(
             name="convolutions",
             default=convolutions,
-            least=1,
-            most=2,
-            whole=True,
+            minimum=1,
+            maximum=2,
+            is_integer=True,
             unit="convolutions",
-            sets="number of convolutions per level of the generator",
-            source=f"{_ATTENTION_UNET}: 1, section 3.3, and 2 in the authors' code",
-            put=partial(_with_network_setting, name="convolutions"),
+            description="number of convolutions per level of the generator",
+            source=f"{_ATTENTION_UNET_PAPER}: 1, section 3.3, and 2 in the authors' code",
+            replace_value=partial(_replace_network_setting, name="convolutions"),
         )
 
 
@@ -523,24 +543,25 @@ def _decay_fields(recipe: Recipe) -> Iterable[VariableField]:
         yield VariableField(
             name="plateau_patience",
             default=recipe.plateau_patience,
-            least=1,
-            most=100_000,
-            whole=True,
+            minimum=1,
+            maximum=100_000,
+            is_integer=True,
             unit="epochs",
-            sets="number of epochs without improvement after which the learning rate is halved",
-            put=lambda base, value: replace(base, plateau_patience=int(value)),
+            description="number of epochs without improvement after which the learning rate is"
+            " halved",
+            replace_value=partial(_replace_setting, name="plateau_patience"),
         )
     if recipe.schedule == "step-decay":
         yield VariableField(
             name="decay_every",
             default=recipe.decay_every,
-            least=1,
-            most=100_000,
-            whole=True,
+            minimum=1,
+            maximum=100_000,
+            is_integer=True,
             unit="epochs",
-            sets=f"number of epochs after which the learning rate is multiplied by "
+            description=f"number of epochs after which the learning rate is multiplied by "
             f"{recipe.decay_factor:g}",
-            put=lambda base, value: replace(base, decay_every=int(value)),
+            replace_value=partial(_replace_setting, name="decay_every"),
         )
 
 
@@ -550,66 +571,66 @@ def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
         yield VariableField(
             name="epochs",
             default=recipe.epochs,
-            least=1,
-            most=100_000,
-            whole=True,
+            minimum=1,
+            maximum=100_000,
+            is_integer=True,
             unit="epochs",
-            sets="maximum number of epochs",
-            put=lambda base, value: replace(base, epochs=int(value)),
+            description="maximum number of epochs",
+            replace_value=partial(_replace_setting, name="epochs"),
         )
     else:
         yield VariableField(
             name="iterations",
             default=recipe.iterations,
             # fewer steps would end before the adversarial term is used
-            least=recipe.adversarial_from + 1,
-            most=10_000_000,
-            whole=True,
+            minimum=recipe.adversarial_from + 1,
+            maximum=10_000_000,
+            is_integer=True,
             unit="steps",
-            sets="maximum number of training steps",
-            put=lambda base, value: replace(base, iterations=int(value)),
+            description="maximum number of training steps",
+            replace_value=partial(_replace_setting, name="iterations"),
         )
     yield VariableField(
         name="batch",
         default=recipe.batch,
-        least=1,
-        most=512,
-        whole=True,
+        minimum=1,
+        maximum=512,
+        is_integer=True,
         unit="patches per step",
-        sets="number of patches per batch",
-        put=lambda base, value: replace(base, batch=int(value)),
+        description="number of patches per batch",
+        replace_value=partial(_replace_setting, name="batch"),
     )
     yield VariableField(
         name="learning_rate",
         default=recipe.learning_rate,
-        least=1e-7,
-        most=1,
+        minimum=1e-7,
+        maximum=1,
         unit="",
-        sets="learning rate of the Adam optimizer for the generator",
-        put=lambda base, value: replace(base, learning_rate=float(value)),
+        description="learning rate of the Adam optimizer for the generator",
+        replace_value=partial(_replace_setting, name="learning_rate"),
     )
     yield from _decay_fields(recipe)
     if recipe.build_critic is not None:
         yield VariableField(
             name="critic_learning_rate",
             default=recipe.critic_learning_rate,
-            without_default="same as the generator",
-            least=1e-7,
-            most=1,
+            text_without_default="same as the generator",
+            minimum=1e-7,
+            maximum=1,
             unit="",
-            sets="learning rate of the Adam optimizer for the critic",
-            put=lambda base, value: replace(base, critic_learning_rate=float(value)),
+            description="learning rate of the Adam optimizer for the critic",
+            replace_value=partial(_replace_setting, name="critic_learning_rate"),
         )
         yield VariableField(
             name="critic_steps",
             default=recipe.critic_steps,
-            least=1,
-            most=100,
-            whole=True,
+            minimum=1,
+            maximum=100,
+            is_integer=True,
             unit="steps",
-            sets="number of critic steps per generator step",
-            source=f"{_ATTENTION_UNET}: 5, section 3.5, and 1 in the authors' code",
-            put=lambda base, value: replace(base, critic_steps=int(value)),
+            description="number of critic steps per generator step",
+            source=f"{_ATTENTION_UNET_PAPER}: 5, section 3.5, and 1 in the authors' code",
+            replace_value=partial(_replace_setting, name="critic_steps"),
         )
 
 
@@ -617,38 +638,33 @@ def suggestion_text(name: str, known: Sequence[str]) -> str:
     """Return ``Did you mean x?`` for the closest known name, or "" if no name is similar."""
     from difflib import get_close_matches
 
-    close = get_close_matches(name, known, n=1)
-    return f"Did you mean {close[0]}?" if close else ""
+    similar_names = get_close_matches(name, known, n=1)
+    return f"Did you mean {similar_names[0]}?" if similar_names else ""
 
 
-def variable_field(recipe: Recipe | VarianceRecipe, name: str, about: str) -> VariableField:
+def variable_field(recipe: Recipe | VarianceRecipe, name: str, recipe_label: str) -> VariableField:
     """Return a setting of a recipe by its name, or raise `ChangeError` with a list of settings.
 
-    `about` contains method and recipe for the error message.
+    `recipe_label` contains method and recipe for the error message.
     """
-    variable = {field.name: field for field in variable_fields(recipe)}
-    if name not in variable:
-        reason = f"{about} has no setting {name!r}; expected one of {', '.join(variable)}"
-        fix = suggestion_text(name, list(variable)) or "Choose one of these settings."
+    settings = {field.name: field for field in variable_fields(recipe)}
+    if name not in settings:
+        reason = f"{recipe_label} has no setting {name!r}; expected one of {', '.join(settings)}"
+        fix = suggestion_text(name, list(settings)) or "Choose one of these settings."
         if name == "bce" and isinstance(recipe, Recipe) and recipe.objective == "supervised":
             reason = (
                 "the cross-entropy loss requires intensities between 0 and 1, but intensities "
-                f"can exceed 1 in {about}"
+                f"can exceed 1 in {recipe_label}"
             )
             fix = (
                 "Use --recipe paper with attunet, unet, vit, ccnn3d, resnet2d, resnet3d or gan3d."
             )
         raise ChangeError(reason, fix)
-    return variable[name]
-
-
-def _describe(method: str, recipe: str) -> str:
-    """Return method and recipe for error messages."""
-    return f"{method} ({recipe})"
+    return settings[name]
 
 
 def apply_changes(
-    recipe: _AnyRecipe, changes: Sequence[RecipeChange], about: str = ""
+    recipe: _AnyRecipe, changes: Sequence[RecipeChange], recipe_label: str = ""
 ) -> _AnyRecipe:
     """Return a recipe with changes.
 
@@ -658,7 +674,7 @@ def apply_changes(
         Recipe to change.
     changes : Sequence[RecipeChange]
         Changes for the method of this recipe.
-    about : str, optional
+    recipe_label : str, optional
         Method and recipe, for error messages.
 
     Returns
@@ -675,13 +691,13 @@ def apply_changes(
     result = recipe
     for change in changes:
         try:
-            field = variable_field(recipe, change.field, about or change.method)
+            field = variable_field(recipe, change.field, recipe_label or change.method)
             value = field.check(change.value)
         except ChangeError as error:
             raise ChangeError(error.why, error.fix, str(change)) from None
-        result = field.put(result, value)
+        result = field.replace_value(result, value)
     if changes and isinstance(result, Recipe) and not result.compares_images:
-        alternatives = [weight.name for weight in _IMAGE_LOSSES if _takes(result, weight)]
+        alternatives = [weight.name for weight in _IMAGE_LOSSES if _accepts_loss(result, weight)]
         raise ChangeError(
             "all loss terms that compare the output with an image would have a weight of 0",
             f"Specify a weight above 0 for at least one of {', '.join(alternatives)}."
@@ -704,7 +720,7 @@ def change_recipe(method: Method, name: str, changes: Sequence[RecipeChange]) ->
     """Return the recipe of a method with the changes that concern this method."""
     name = recipe_name(method, name)
     method_changes = select_changes(changes, method.name)
-    return apply_changes(get_recipe(method, name), method_changes, _describe(method.name, name))
+    return apply_changes(get_recipe(method, name), method_changes, f"{method.name} ({name})")
 
 
 def select_changes(changes: Sequence[RecipeChange], method: str) -> tuple[RecipeChange, ...]:
@@ -730,24 +746,11 @@ def check_changes(
     """
     for change in changes:
         name = change.method
-        if name not in method_names():
-            reason = f"unknown method {name!r}; expected one of {', '.join(method_names())}"
-            fix = suggestion_text(name, method_names()) or "Choose one of these methods."
-            raise ChangeError(reason, fix, str(change))
-        if name not in methods:
-            reason = (
-                f"the method {name} is not run by this command (selected methods: "
-                f"{', '.join(methods) or 'none'})"
-            )
-            fix = f"Add --sr-method {name}, or remove the change."
-            raise ChangeError(reason, fix, str(change))
-        if change.field == "perceptual" and not vgg:
-            reason = "the perceptual loss is not used, because no VGG-19 weights were specified"
-            fix = "Specify the weights with --vgg-weights, or remove the change."
-            raise ChangeError(reason, fix, str(change))
-        if [same_method.field for same_method in select_changes(changes, name)].count(
-            change.field
-        ) > 1:
+        _check_target(change, methods, vgg=vgg)
+        same_settings = [
+            other for other in changes if (other.method, other.field) == (name, change.field)
+        ]
+        if len(same_settings) > 1:
             reason = f"{name}.{change.field} is specified twice"
             raise ChangeError(reason, "Specify the setting only once.", str(change))
     for name in dict.fromkeys(change.method for change in changes):
@@ -756,6 +759,26 @@ def check_changes(
             apply_changes(method.variance, select_changes(changes, name), name)
         elif recipe_name(method, recipe) in method.recipes:  # others are reported elsewhere
             change_recipe(method, recipe, changes)
+
+
+def _check_target(change: RecipeChange, methods: Sequence[str], *, vgg: bool) -> None:
+    """Raise `ChangeError` if the method of a change is not run, or its loss is not used."""
+    name = change.method
+    if name not in method_names():
+        reason = f"unknown method {name!r}; expected one of {', '.join(method_names())}"
+        fix = suggestion_text(name, method_names()) or "Choose one of these methods."
+        raise ChangeError(reason, fix, str(change))
+    if name not in methods:
+        reason = (
+            f"the method {name} is not run by this command (selected methods: "
+            f"{', '.join(methods) or 'none'})"
+        )
+        fix = f"Add --sr-method {name}, or remove the change."
+        raise ChangeError(reason, fix, str(change))
+    if change.field == "perceptual" and not vgg:
+        reason = "the perceptual loss is not used, because no VGG-19 weights were specified"
+        fix = "Specify the weights with --vgg-weights, or remove the change."
+        raise ChangeError(reason, fix, str(change))
 
 
 def changed_values(
@@ -792,15 +815,14 @@ def changes_from(method: str, values: Mapping[str, object]) -> tuple[RecipeChang
 
 def changes_text(recipe: Recipe | VarianceRecipe, changes: Sequence[RecipeChange]) -> str:
     """Return a sentence about the changes for the methods text, or "" if there are none."""
-    differing = changed_values(recipe, changes)
-    variable = {field.name: field for field in variable_fields(recipe)}
-    parts = [
-        f"{variable[name].sets} ({value:.9g} instead of {variable[name].shown_default})"
-        for name, value in differing.items()
+    settings = {field.name: field for field in variable_fields(recipe)}
+    phrases = [
+        f"{settings[name].description} ({value:.9g} instead of {settings[name].default_text})"
+        for name, value in changed_values(recipe, changes).items()
     ]
-    return (
-        f" The following settings of the recipe were changed: {'; '.join(parts)}." if parts else ""
-    )
+    if not phrases:
+        return ""
+    return f" The following settings of the recipe were changed: {'; '.join(phrases)}."
 
 
 def work_ratio(recipe: Recipe, changed: Recipe, ndim: int) -> float:
@@ -813,22 +835,24 @@ def work_ratio(recipe: Recipe, changed: Recipe, ndim: int) -> float:
     ratio = (changed.steps * changed.batch) / (recipe.steps * recipe.batch)
     ratio *= width_ratio(recipe, changed)
     if isinstance(recipe.patch, int | tuple) and isinstance(changed.patch, int | tuple):
-        ratio *= _volume(changed.patch, ndim) / _volume(recipe.patch, ndim)
+        ratio *= _count_voxels(changed.patch, ndim) / _count_voxels(recipe.patch, ndim)
     return ratio
 
 
 def variance_work_ratio(recipe: VarianceRecipe, changed: VarianceRecipe) -> float:
     """Return the amount of computation for prior SD maps relative to the unchanged recipe."""
-    amounts = [each.rounds * (each.draws + each.components) for each in (changed, recipe)]
-    return amounts[0] / amounts[1] if amounts[1] else 1.0
+    changed_amount, amount = (
+        settings.rounds * (settings.draws + settings.components) for settings in (changed, recipe)
+    )
+    return changed_amount / amount if amount else 1.0
 
 
 def width_ratio(recipe: Recipe, changed: Recipe) -> float:
     """Return the squared ratio of the number of filters, or 1 if a recipe has no such number."""
-    old_filters, new_filters = _filters(recipe), _filters(changed)
+    old_filters, new_filters = _get_filters(recipe), _get_filters(changed)
     return 1.0 if not old_filters or not new_filters else (new_filters / old_filters) ** 2
 
 
-def _volume(patch: int | tuple[int, ...], ndim: int) -> float:
+def _count_voxels(patch: int | tuple[int, ...], ndim: int) -> float:
     """Return the number of voxels of a patch."""
     return prod((patch,) * ndim if isinstance(patch, int) else patch[:ndim])

@@ -9,28 +9,29 @@ from dataclasses import MISSING, asdict, fields
 from bids_sr.sr.loss_words import loss_name
 from bids_sr.sr.recipe import FIRST_ADDED_FIELD, Recipe
 
-# fields of a recipe that are omitted or listed in another form
-_NOT_PLAIN = ("build_generator", "build_critic", "losses", "augmentation")
+# fields of a recipe that are omitted, or listed in another form
+_SPECIAL_FIELDS = ("build_generator", "build_critic", "losses", "augmentation")
 
 
 def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, object]:
     """Return the settings of a recipe for a model card.
 
     The card lists the losses used with (`vgg` true) or without VGG-19 weights. If `vgg` is None,
-    all losses are listed. Settings that were introduced after the
-    first models are listed only if they differ from their default, so that settings of early
-    models remain equal.
+    all losses are listed. Settings that were introduced after the first models are listed only if
+    they differ from their default, so that settings of early models remain equal.
     """
-    listed = [f for f in fields(recipe) if f.name not in _NOT_PLAIN]
-    younger = [f.name for f in listed].index(FIRST_ADDED_FIELD)
-    out: dict[str, object] = {
-        f.name: getattr(recipe, f.name)
-        for number, f in enumerate(listed)
-        if number < younger or getattr(recipe, f.name) != f.default
+    plain_fields = [item for item in fields(recipe) if item.name not in _SPECIAL_FIELDS]
+    n_early = [item.name for item in plain_fields].index(FIRST_ADDED_FIELD)
+    settings: dict[str, object] = {
+        item.name: getattr(recipe, item.name)
+        for number, item in enumerate(plain_fields)
+        if number < n_early or getattr(recipe, item.name) != item.default
     }
     terms = recipe.losses if vgg is None else recipe.select_terms(vgg)
-    out["losses"] = {loss_name(term): term.weight for term in terms}
-    return json.loads(json.dumps(out | {"augmentation": asdict(recipe.augmentation)}))
+    settings["losses"] = {loss_name(term): term.weight for term in terms}
+    settings["augmentation"] = asdict(recipe.augmentation)
+    # lists in place of tuples, as in a card that was read from its file
+    return json.loads(json.dumps(settings))
 
 
 def differing_settings(
@@ -51,22 +52,29 @@ def differing_settings(
         ``losses.KIND:CLASS``, and are None if only one of the two has the term.
     """
     defaults = {
-        f.name: json.loads(json.dumps(f.default))
-        for f in fields(Recipe)
-        if f.default is not MISSING and f.name not in _NOT_PLAIN
+        item.name: json.loads(json.dumps(item.default))
+        for item in fields(Recipe)
+        if item.default is not MISSING and item.name not in _SPECIAL_FIELDS
     }
-    flat = (_flat(defaults | dict(card)), _flat(defaults | dict(recipe)))
-    names = dict.fromkeys((*flat[1], *flat[0]))
-    pairs = {name: (flat[0].get(name), flat[1].get(name)) for name in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    card_values = _flatten(defaults | dict(card))
+    recipe_values = _flatten(defaults | dict(recipe))
+    pairs = {
+        name: (card_values.get(name), recipe_values.get(name))
+        for name in (*recipe_values, *card_values)
+    }
+    return {
+        name: (card_value, recipe_value)
+        for name, (card_value, recipe_value) in pairs.items()
+        if card_value != recipe_value
+    }
 
 
-def _flat(settings: Mapping[str, object]) -> dict[str, object]:
+def _flatten(settings: Mapping[str, object]) -> dict[str, object]:
     """Return settings with one name per entry of a mapping, such as ``losses.tv:…``."""
-    out: dict[str, object] = {}
+    flat_settings: dict[str, object] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            out |= {f"{name}.{key}": entry for key, entry in value.items()}
+            flat_settings |= {f"{name}.{key}": entry for key, entry in value.items()}
         else:
-            out[name] = value
-    return out
+            flat_settings[name] = value
+    return flat_settings

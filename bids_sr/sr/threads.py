@@ -23,7 +23,9 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(old_count)
 
 
-def map_in_threads(make: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+def map_in_threads(
+    function: Callable[[_Item], _Result], items: Iterable[_Item]
+) -> Iterator[_Result]:
     """Apply a function to items in parallel, with one thread per call.
 
     As many calls run at once as torch has threads, because the matrices of a tile are too small to
@@ -36,17 +38,17 @@ def map_in_threads(make: Callable[[_Item], _Result], items: Iterable[_Item]) -> 
     count = torch.get_num_threads()
     if count == 1:
         with threadpool_limits(1, "blas"):
-            yield from map(make, items)
+            yield from map(function, items)
         return
 
-    def call(item: _Item) -> _Result:
+    def call_in_inference_mode(item: _Item) -> _Result:
         with torch.inference_mode():
-            return make(item)
+            return function(item)
 
     with torch_threads(1), threadpool_limits(1, "blas"), ThreadPoolExecutor(count) as pool:
         pending: deque[Future[_Result]] = deque()
         for item in items:
-            pending.append(pool.submit(call, item))
+            pending.append(pool.submit(call_in_inference_mode, item))
             if len(pending) > count:
                 yield pending.popleft().result()
         while pending:

@@ -13,10 +13,9 @@ from scipy import stats
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Float
 
-_NORMAL_WIDTH = (
-    1.96  # standard deviations, half width of the central 95 % of a normal distribution
-)
-_LEVEL = 0.95  # confidence level of the intervals
+# standard deviations, half width of the central 95 % of a normal distribution
+_NORMAL_HALF_WIDTH = 1.96
+_CONFIDENCE_LEVEL = 0.95
 
 
 @frozen
@@ -70,37 +69,38 @@ def limits_of_agreement(differences: npt.ArrayLike) -> Agreement:
         )
     n, bias = len(values), float(values.mean())
     sd = float(values.std(ddof=1)) if n > 1 else math.nan
-    quantile = float(stats.t.ppf((1 + _LEVEL) / 2, n - 1)) if n > 1 else math.nan
-    half = quantile * sd / math.sqrt(n)
-    spread = 1 / n + _NORMAL_WIDTH**2 / (2 * (n - 1)) if n > 1 else math.nan
-    limit_half = quantile * sd * math.sqrt(spread)
-    low, high = bias - _NORMAL_WIDTH * sd, bias + _NORMAL_WIDTH * sd
+    quantile = float(stats.t.ppf((1 + _CONFIDENCE_LEVEL) / 2, n - 1)) if n > 1 else math.nan
+    bias_half_width = quantile * sd / math.sqrt(n)
+    limit_variance = 1 / n + _NORMAL_HALF_WIDTH**2 / (2 * (n - 1)) if n > 1 else math.nan
+    limit_half_width = quantile * sd * math.sqrt(limit_variance)
+    low_limit, high_limit = bias - _NORMAL_HALF_WIDTH * sd, bias + _NORMAL_HALF_WIDTH * sd
     return Agreement(
         n=n,
         bias=bias,
-        bias_lower=bias - half,
-        bias_upper=bias + half,
+        bias_lower=bias - bias_half_width,
+        bias_upper=bias + bias_half_width,
         sd=sd,
-        low_limit=low,
-        low_limit_lower=low - limit_half,
-        low_limit_upper=low + limit_half,
-        high_limit=high,
-        high_limit_lower=high - limit_half,
-        high_limit_upper=high + limit_half,
+        low_limit=low_limit,
+        low_limit_lower=low_limit - limit_half_width,
+        low_limit_upper=low_limit + limit_half_width,
+        high_limit=high_limit,
+        high_limit_lower=high_limit - limit_half_width,
+        high_limit_upper=high_limit + limit_half_width,
     )
 
 
 def percent_differences(values: npt.ArrayLike, reference: npt.ArrayLike) -> Float:
-    """Return differences from a reference in percent of the mean of both (n,).
+    """Return differences from a reference in percent of the mean of value and reference (n,).
 
-    NaN if both values are zero. Source: attention-unet, figure 10.
+    A difference is NaN if the mean is zero. Source: attention-unet, figure 10.
 
     >>> percent_differences([3.0], [1.0]).tolist()
     [100.0]
     """
-    first, second = (np.asarray(data, dtype=np.float64) for data in (values, reference))
-    means = (first + second) / 2
-    return 100 * (first - second) / np.where(means == 0, np.nan, means)
+    value_array = np.asarray(values, dtype=np.float64)
+    reference_array = np.asarray(reference, dtype=np.float64)
+    means = (value_array + reference_array) / 2
+    return 100 * (value_array - reference_array) / np.where(means == 0, np.nan, means)
 
 
 def compute_within_unit_sd(repeats: list[npt.ArrayLike]) -> float:
@@ -123,10 +123,11 @@ def compute_within_unit_sd(repeats: list[npt.ArrayLike]) -> float:
     >>> round(compute_within_unit_sd([[1.0, 3.0], [10.0, 10.0]]), 3)
     1.0
     """
-    arrays = [np.asarray(unit, dtype=np.float64) for unit in repeats]
-    arrays = [unit[np.isfinite(unit)] for unit in arrays]
-    dof = sum(len(unit) - 1 for unit in arrays if len(unit) > 1)
+    units = [np.asarray(values, dtype=np.float64) for values in repeats]
+    units = [values[np.isfinite(values)] for values in units]
+    repeated_units = [values for values in units if len(values) > 1]
+    dof = sum(len(values) - 1 for values in repeated_units)
     if not dof:
         return math.nan
-    squares = sum(float(((unit - unit.mean()) ** 2).sum()) for unit in arrays if len(unit) > 1)
+    squares = sum(float(((values - values.mean()) ** 2).sum()) for values in repeated_units)
     return math.sqrt(squares / dof)

@@ -9,19 +9,19 @@ from scipy import stats
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p values by Holm's step-down procedure.
 
-    `statsmodels.stats.multitest.multipletests` collects garbage in each call, which takes half a
-    second per family.
-
     Parameters
     ----------
     p_values : Sequence[float]
         Uncorrected p values; NaN are ignored and stay NaN.
     """
-    p = np.array(p_values, dtype=np.float64)
-    defined = np.flatnonzero(np.isfinite(p))
-    order = defined[np.argsort(p[defined], kind="stable")]
-    p[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1.0)
-    return p.tolist()
+    # `statsmodels.stats.multitest.multipletests` collects garbage in each call, which takes half a
+    # second per family
+    corrected = np.array(p_values, dtype=np.float64)
+    finite = np.flatnonzero(np.isfinite(corrected))
+    order = finite[np.argsort(corrected[finite], kind="stable")]
+    multiplied = corrected[order] * np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(multiplied), 1.0)
+    return corrected.tolist()
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
@@ -32,8 +32,8 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     p_values : Sequence[float]
         Uncorrected p values; NaN are ignored and stay NaN.
     """
-    p = np.array(p_values, dtype=np.float64)
-    defined = np.isfinite(p)
-    if defined.any():
-        p[defined] = stats.false_discovery_control(p[defined])
-    return p.tolist()
+    rates = np.array(p_values, dtype=np.float64)
+    is_finite = np.isfinite(rates)
+    if is_finite.any():
+        rates[is_finite] = stats.false_discovery_control(rates[is_finite])
+    return rates.tolist()

@@ -13,7 +13,7 @@ from scipy import special, stats
 
 from bids_sr.io.arrays import Float
 
-# relative to the largest value; differences within it are equal (tables have six digits)
+# relative to the largest value, difference between equal values (tables have six digits)
 _TOLERANCE = 1e-9
 
 
@@ -37,40 +37,46 @@ def differences(values: npt.ArrayLike, reference: npt.ArrayLike) -> Float:
     ValueError
         If the values are not paired, not finite, or empty.
     """
-    a, b = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
-    if a.shape != b.shape or a.ndim != 1 or not len(a):
+    first = np.asarray(values, dtype=np.float64)
+    second = np.asarray(reference, dtype=np.float64)
+    if first.shape != second.shape or first.ndim != 1 or not len(first):
         raise ValueError(
-            f"paired values are required, but the two series have {a.size} and {b.size} values"
+            f"paired values are required, but the two series have {first.size} and {second.size} "
+            "values"
         )
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError(
             "paired tests cannot be computed with undefined values; exclude these participants"
         )
-    step = _TOLERANCE * max(float(np.abs(a).max()), float(np.abs(b).max()))
-    change = a - b
+    step = _TOLERANCE * max(float(np.abs(first).max()), float(np.abs(second).max()))
+    paired_differences = first - second
     if step > 0:
-        change = np.round(change / step) * step  # equal differences must have equal ranks
-    return change
+        # equal differences must have equal ranks
+        paired_differences = np.round(paired_differences / step) * step
+    return paired_differences
 
 
 def paired_t(values: npt.ArrayLike) -> dict[str, float]:
     """Test by Student's two-sided t test whether the mean difference is zero.
 
+    `values` are the differences (n,). The p value is NaN if there are fewer than two differences,
+    or all are equal.
+
     >>> round(paired_t([1.0, 2.0, 3.0])["p_t"], 4)
     0.0742
     """
-    d = np.asarray(values, dtype=np.float64)
-    dof = len(d) - 1
-    if dof < 1 or _is_constant(d):
+    sample = np.asarray(values, dtype=np.float64)
+    dof = len(sample) - 1
+    if dof < 1 or _is_constant(sample):
         return {"t": math.nan, "dof": dof, "p_t": math.nan}
-    value = float(d.mean()) / _standard_error(d)
-    return {"t": value, "dof": dof, "p_t": 2 * float(special.stdtr(dof, -abs(value)))}
+    t = float(sample.mean()) / _standard_error(sample)
+    return {"t": t, "dof": dof, "p_t": 2 * float(special.stdtr(dof, -abs(t)))}
 
 
 def equivalence(values: npt.ArrayLike, margin: float) -> float:
     """Return the TOST p value for a mean difference within ±margin (Schuirmann 1987).
 
-    TOST are two one-sided t tests.
+    TOST are two one-sided t tests. `values` are the differences (n,).
 
     Returns
     -------
@@ -79,21 +85,23 @@ def equivalence(values: npt.ArrayLike, margin: float) -> float:
         margin and 1 otherwise. NaN if there are fewer than two differences or the margin is not
         positive.
     """
-    d = np.asarray(values, dtype=np.float64)
-    if len(d) < 2 or not margin > 0:
+    sample = np.asarray(values, dtype=np.float64)
+    if len(sample) < 2 or not margin > 0:
         return math.nan
-    if _is_constant(d):
-        return 0.0 if abs(float(d.mean())) < margin else 1.0
-    return float(special.stdtr(len(d) - 1, (abs(float(d.mean())) - margin) / _standard_error(d)))
+    mean_size = abs(float(sample.mean()))
+    if _is_constant(sample):
+        return 0.0 if mean_size < margin else 1.0
+    return float(special.stdtr(len(sample) - 1, (mean_size - margin) / _standard_error(sample)))
 
 
-def _standard_error(d: Float) -> float:
-    return float(d.std(ddof=1)) / math.sqrt(len(d))
+def _standard_error(sample: Float) -> float:
+    """Return the standard error of the mean."""
+    return float(sample.std(ddof=1)) / math.sqrt(len(sample))
 
 
-def _is_constant(d: Float) -> bool:
-    """Return whether differences vary by no more than rounding error."""
-    return not float(d.std(ddof=1)) > _TOLERANCE * abs(float(d.mean()))
+def _is_constant(sample: Float) -> bool:
+    """Return whether values vary by no more than rounding error."""
+    return not float(sample.std(ddof=1)) > _TOLERANCE * abs(float(sample.mean()))
 
 
 def friedman(series: Sequence[npt.ArrayLike]) -> float:
@@ -116,10 +124,11 @@ def friedman(series: Sequence[npt.ArrayLike]) -> float:
     if values.ndim != 2 or values.shape[1] < 2:
         return math.nan
     values = values[np.isfinite(values).all(axis=1)]
-    n, k = values.shape
+    n, k = values.shape  # subjects, series
     ranks = stats.rankdata(values, axis=1) if n else values
-    spread = float((ranks**2).sum()) - n * k * (k + 1) ** 2 / 4
-    if n < 2 or not spread > 0:
+    total_squares = float((ranks**2).sum()) - n * k * (k + 1) ** 2 / 4
+    if n < 2 or not total_squares > 0:
         return math.nan
-    between = float(((ranks.sum(axis=0) - n * (k + 1) / 2) ** 2).sum())
-    return float(stats.chi2.sf((k - 1) * between / spread, k - 1))
+    rank_sums = ranks.sum(axis=0)
+    squares_between_series = float(((rank_sums - n * (k + 1) / 2) ** 2).sum())
+    return float(stats.chi2.sf((k - 1) * squares_between_series / total_squares, k - 1))

@@ -14,14 +14,16 @@ from scipy import special, stats
 
 from bids_sr.io.arrays import Float
 
-_EXACT_UP_TO = 100  # differences; with more, the normal approximation is accurate to three digits
+# largest number of differences with exact p values; for more, the normal approximation is accurate
+# to three digits
+_MAX_EXACT = 100
 ALPHA = 0.05
-_PRECISION = 1e-12  # relative to the largest difference, precision of a pairwise mean
-_MAX_PAIRS = 2  # pairs per difference, most that are sorted at once
+_RELATIVE_PRECISION = 1e-12  # relative to the largest difference, precision of a pairwise mean
+_PAIRS_PER_DIFFERENCE = 2  # largest number of pairs that are sorted at once, per difference
 
 
 @lru_cache(maxsize=64)
-def _distribution(doubled_ranks: tuple[int, ...]) -> Float:
+def _compute_null_distribution(doubled_ranks: tuple[int, ...]) -> Float:
     """Return the null distribution of twice the rank sum of the positive differences.
 
     Signs are independent and positive with probability 1/2.
@@ -39,7 +41,7 @@ def signed_rank(values: npt.ArrayLike) -> dict[str, float | str]:
     """Test differences by the two-sided Wilcoxon signed-rank test.
 
     Ties are assigned their mean rank. The p value is exact given the ranks for up to
-    `_EXACT_UP_TO` nonzero differences. For more, it is computed from the normal approximation with
+    `_MAX_EXACT` nonzero differences. For more, it is computed from the normal approximation with
     corrections for ties and continuity.
 
     Parameters
@@ -54,42 +56,47 @@ def signed_rank(values: npt.ArrayLike) -> dict[str, float | str]:
         ``w_plus``, ``n_nonzero``, ``method`` (exact, normal, or identical), ``p_wilcoxon``, and
         ``p_smallest``, the smallest p value that the test can reach with these ranks.
     """
-    d = np.asarray(values, dtype=np.float64)
-    nonzero = d[d != 0]
+    sample = np.asarray(values, dtype=np.float64)
+    nonzero = sample[sample != 0]
     n = len(nonzero)
     if not n:
-        return _columns(math.nan, 0.0, 0, "identical", 1.0, 1.0)
+        return _make_columns(math.nan, 0.0, 0, "identical", 1.0, 1.0)
     ranks = stats.rankdata(np.abs(nonzero))
     total, w_plus = float(ranks.sum()), float(ranks[nonzero > 0].sum())
     effect = (2 * w_plus - total) / total
-    if n > _EXACT_UP_TO:
-        spread = math.sqrt(float((ranks**2).sum()) / 4)
-        p, smallest = (_normal_p(w, total, spread) for w in (w_plus, total))
-        return _columns(effect, w_plus, n, "normal", p, smallest)
-    probabilities = _distribution(tuple(sorted(round(2 * rank) for rank in ranks)))
+    if n > _MAX_EXACT:
+        sd = math.sqrt(float((ranks**2).sum()) / 4)
+        p, p_smallest = (_compute_normal_p(rank_sum, total, sd) for rank_sum in (w_plus, total))
+        return _make_columns(effect, w_plus, n, "normal", p, p_smallest)
+    probabilities = _compute_null_distribution(tuple(sorted(round(2 * rank) for rank in ranks)))
     position = round(2 * w_plus)
     tail = min(probabilities[: position + 1].sum(), probabilities[position:].sum())
-    return _columns(
+    return _make_columns(
         effect, w_plus, n, "exact", min(1.0, 2 * float(tail)), min(1.0, 2.0 ** (1 - n))
     )
 
 
-def _columns(
-    effect: float, w_plus: float, n: int, method: str, p: float, smallest: float
+def _make_columns(
+    effect: float, w_plus: float, n: int, method: str, p: float, p_smallest: float
 ) -> dict[str, float | str]:
+    """Return the result of a test by column name, see `signed_rank`."""
     return {
         "effect_size": effect,
         "w_plus": w_plus,
         "n_nonzero": n,
         "method": method,
         "p_wilcoxon": p,
-        "p_smallest": smallest,
+        "p_smallest": p_smallest,
     }
 
 
-def _normal_p(w_plus: float, total: float, spread: float) -> float:
+def _compute_normal_p(w_plus: float, total: float, sd: float) -> float:
+    """Return the p value of the normal approximation with a correction for continuity.
+
+    `sd` is the standard deviation of the rank sum under the null hypothesis.
+    """
     distance = max(abs(w_plus - total / 2) - 0.5, 0.0)
-    return min(1.0, 2 * float(special.ndtr(-distance / spread)))
+    return min(1.0, 2 * float(special.ndtr(-distance / sd)))
 
 
 def hodges_lehmann(values: npt.ArrayLike) -> dict[str, float]:
@@ -97,66 +104,84 @@ def hodges_lehmann(values: npt.ArrayLike) -> dict[str, float]:
 
     Pairs of a difference with itself are included. The interval contains the shifts that the
     signed-rank test does not reject; its limits are two of the ordered means. With ties, its
-    confidence level is a lower bound. For more than `_EXACT_UP_TO` differences, the limits are
+    confidence level is a lower bound. For more than `_MAX_EXACT` differences, the limits are
     computed from the normal approximation.
 
     Returns
     -------
     dict[str, float]
         ``difference``, ``lower``, ``upper``, and ``level``, the confidence level of the interval,
-        which is below .95 if there are too few differences.
+        which is below 0.95 if there are too few differences.
     """
-    d = np.sort(np.asarray(values, dtype=np.float64))
-    n = len(d)
-    count = n * (n + 1) // 2
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    n = len(ordered)
+    n_pairs = n * (n + 1) // 2
     tail = ALPHA / 2
-    if n <= _EXACT_UP_TO:
-        below = np.cumsum(_distribution(tuple(range(2, 2 * n + 1, 2)))[::2])
-        # largest number of pairwise means that may lie outside either limit of the interval
-        cut = max(int(np.searchsorted(below, tail, side="right")), 1)
-        level = 1 - 2 * float(below[cut - 1])
+    # n_outside: largest number of pairwise means that may lie outside either limit of the interval
+    if n <= _MAX_EXACT:
+        cumulative = np.cumsum(_compute_null_distribution(tuple(range(2, 2 * n + 1, 2)))[::2])
+        n_outside = max(int(np.searchsorted(cumulative, tail, side="right")), 1)
+        level = 1 - 2 * float(cumulative[n_outside - 1])
     else:
-        spread = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
-        cut = max(1, math.floor(count / 2 - float(special.ndtri(1 - tail)) * spread))
+        sd = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
+        n_outside = max(1, math.floor(n_pairs / 2 - float(special.ndtri(1 - tail)) * sd))
         level = 0.95
+    middle_ranks = ((n_pairs - 1) // 2, n_pairs // 2)
     low, high, lower, upper = _select_pairwise_means(
-        d, ((count - 1) // 2, count // 2, cut - 1, count - cut)
+        ordered, (*middle_ranks, n_outside - 1, n_pairs - n_outside)
     )
     return {"difference": (low + high) / 2, "lower": lower, "upper": upper, "level": level}
 
 
-def _select_pairwise_means(d: Float, ranks: Sequence[int]) -> list[float]:
+_Bounds = dict[float, tuple[int, npt.NDArray[np.int_]]]
+"""For each bound: the number of pairwise means up to the bound and, for each value, the number of
+smallest values whose mean with this value is up to the bound."""
+
+
+def _select_pairwise_means(ordered: Float, ranks: Sequence[int]) -> list[float]:
     """Return the pairwise means with some ranks (0 is the smallest), without computing all means.
 
-    `d` is in ascending order. Pairs of a value with itself are included. If there are many values,
-    bisection narrows two bounds until few means are between them, and only these means are
-    computed. If they are equal within rounding, the bound is returned.
+    `ordered` are values in ascending order. Pairs of a value with itself are included. If there
+    are many values, bisection narrows two bounds until few means are between them, and only these
+    means are computed. If they are equal within rounding, the bound is returned.
     """
-    order = np.arange(len(d))
-    max_pairs = _MAX_PAIRS * len(d) if len(d) > _EXACT_UP_TO else math.inf
-    step = _PRECISION * (max(abs(float(d[0])), abs(float(d[-1]))) or 1.0)
-    # For each bound: the number of means up to the bound and, for each value, the number of
-    # smallest values whose mean with it is up to the bound.
-    bounds = {
-        float(d[0]) - step: (0, order),
-        float(d[-1]): (len(d) * (len(d) + 1) // 2, np.full_like(order, len(d))),
+    n = len(ordered)
+    order = np.arange(n)
+    max_pairs = _PAIRS_PER_DIFFERENCE * n if n > _MAX_EXACT else math.inf
+    step = _RELATIVE_PRECISION * (max(abs(float(ordered[0])), abs(float(ordered[-1]))) or 1.0)
+    bounds: _Bounds = {
+        float(ordered[0]) - step: (0, order),
+        float(ordered[-1]): (n * (n + 1) // 2, np.full_like(order, n)),
     }
     means = []
     for rank in ranks:
-        while True:
-            low = max(bound for bound, (count, _) in bounds.items() if count <= rank)
-            high = min(bound for bound, (count, _) in bounds.items() if count > rank)
-            (below, first), (up_to, last) = bounds[low], bounds[high]
-            if up_to - below <= max_pairs or high - low <= step / 4:
-                break
-            middle = (low + high) / 2
-            ends = np.maximum(np.searchsorted(d, 2 * middle - d, side="right"), order)
-            bounds[middle] = int((ends - order).sum()), ends
-        if up_to - below > max_pairs:
+        low, high = _narrow_bounds(ordered, rank, bounds, max_pairs, step / 4)
+        (n_below, first), (n_up_to, last) = bounds[low], bounds[high]
+        if n_up_to - n_below > max_pairs:
             means.append(round(high / step) * step)
             continue
-        count = last - first
-        i = np.repeat(order, count)
-        j = np.arange(len(i)) + np.repeat(last - np.cumsum(count), count)
-        means.append(float(np.partition((d[i] + d[j]) / 2, rank - below)[rank - below]))
+        counts = last - first
+        first_indices = np.repeat(order, counts)
+        second_indices = np.arange(len(first_indices))
+        second_indices = second_indices + np.repeat(last - np.cumsum(counts), counts)
+        means_between = (ordered[first_indices] + ordered[second_indices]) / 2
+        means.append(float(np.partition(means_between, rank - n_below)[rank - n_below]))
     return means
+
+
+def _narrow_bounds(
+    ordered: Float, rank: int, bounds: _Bounds, max_pairs: float, min_width: float
+) -> tuple[float, float]:
+    """Return the bounds around the mean of a rank, with few means or a small width between them.
+
+    Bounds that are found by bisection are added to `bounds`, for other ranks.
+    """
+    order = np.arange(len(ordered))
+    while True:
+        low = max(bound for bound, (count, _) in bounds.items() if count <= rank)
+        high = min(bound for bound, (count, _) in bounds.items() if count > rank)
+        if bounds[high][0] - bounds[low][0] <= max_pairs or high - low <= min_width:
+            return low, high
+        middle = (low + high) / 2
+        ends = np.maximum(np.searchsorted(ordered, 2 * middle - ordered, side="right"), order)
+        bounds[middle] = int((ends - order).sum()), ends

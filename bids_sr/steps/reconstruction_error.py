@@ -125,7 +125,7 @@ def check_intervals(
     from nibabel.affines import apply_affine
     from threadpoolctl import threadpool_limits
 
-    from bids_sr.sr.prior_maps.lower_resolution_errors import errors_below
+    from bids_sr.sr.prior_maps.lower_resolution_errors import reconstruct_at_lower_resolution
 
     model = load_model(model_file)
     recipe = model.recipe
@@ -139,7 +139,7 @@ def check_intervals(
             recipe, model.card, calibration, preproc, factor
         )
         with threadpool_limits(omp_nthreads), open_uncompressed(preproc.path, here) as reader:
-            reconstruction = errors_below(
+            reconstruction = reconstruct_at_lower_resolution(
                 reader,
                 bold_mask.data,
                 factor,
@@ -147,7 +147,7 @@ def check_intervals(
                 here,
                 n_dummy=linear_model.inputs.n_dummy,
                 nuisance=motion_regressors(hmc_xfms, brain_center),
-                excluded=list(reasons_by_volume(outliers)),
+                outliers=list(reasons_by_volume(outliers)),
                 seed=random_seed,
                 patterns=patterns,
                 weight=weight,
@@ -224,17 +224,17 @@ def _map_reconstruction(
     here: Path,
 ) -> _ReconstructionMaps:
     """Map a downsampled run and the errors of its reconstruction, and remove their files."""
-    with SeriesReader(reconstruction.low) as reader:
+    with SeriesReader(reconstruction.lowres_series) as reader:
         low_zooms, low_affine = reader.zooms, reader.affine
         low_fits = map_contrasts(
             reader,
-            reconstruction.low_mask,
+            reconstruction.lowres_mask,
             linear_model,
             here,
             kinds=("glm",),
             smoothing=sorted({0.0, *smoothing}),
         )
-    reconstruction.low.unlink()
+    reconstruction.lowres_series.unlink()
     block_errors = None
     with SeriesReader(reconstruction.errors) as reader:
         error_fits = map_contrasts(
@@ -298,7 +298,7 @@ def _coverage_rows(
             low_maps[contrast, "effect"],
             low_maps[contrast, "variance"],
             reconstruction.power,
-            reconstruction.low_mask,
+            reconstruction.lowres_mask,
             maps.low_zooms,
         )
         variance = _interpolate_to(scale, mask.shape) * reconstruction.error_power

@@ -198,7 +198,7 @@ def train_on_pair(
 def _request_network(training: TrainingSettings, factor: Factor) -> TrainingRequest:
     """Return the request for a network for functional runs, see `recipe_for_thinner_slices`."""
     recipe = recipe_for_thinner_slices(get_method(training.method), training.recipe, factor)
-    return replace(request_model(training, factor), changed=recipe)
+    return replace(request_model(training, factor), replacement_recipe=recipe)
 
 
 def _make_training_image(pair: TrainingPair, factor: Factor) -> TrainingImage:
@@ -276,8 +276,8 @@ def estimate_variance(
             factor,
             n_dummy=n_dummy,
             poses=hmc_xfms,
-            exemplars=get_patterns(calibration),
-            excluded=list(reasons_by_volume(outliers)),
+            calibration=get_patterns(calibration),
+            outliers=list(reasons_by_volume(outliers)),
         )
         files = train_or_reuse(request, data, here, data.affine)
         model = load_model(files.model_file)
@@ -310,7 +310,9 @@ def _collect_self_tests(
     results = {series_name(method.name): method_result}
     for name in interpolations:
         try:
-            results[name] = self_test_entry(score_interpolation(data.trial(), name), data.volumes)
+            results[name] = self_test_entry(
+                score_interpolation(data.make_self_test(), name), data.volumes
+            )
         except (SeriesError, ResolutionError) as error:
             results[name] = {"reason": untested_reason(error)}
     return results

@@ -63,7 +63,7 @@ def describe_network(
     method, recipe = get_method(training.method), training.recipe
     if training.is_given:
         return _describe_reuse(training.pretrained, method, cards, sources, unfinished)
-    network_text = method.described(recipe)
+    network_text = method.describe_network(recipe)
     if not cards:
         plan = write_planned_sentences(
             method, recipe, features=features, minutes=training.max_train_minutes
@@ -92,7 +92,7 @@ def _describe_reuse(
     noun = "file" if len(file_names) == 1 else "files"
     file_text = f" ({noun} {enumerate_words(file_names)})" if file_names else ""
     recipes = {card.recipe for card in cards}
-    description = method.described(recipes.pop()) if len(recipes) == 1 else method.about
+    description = method.describe_network(recipes.pop()) if len(recipes) == 1 else method.about
     network_text = f"A previously trained network, {method.name}{file_text},"
     if not cards:
         return f"{network_text} will be used. This network is {description}."
@@ -178,7 +178,7 @@ def describe_variance(training: ModelSettings, *, calibrated: bool) -> str:
     `calibrated` is True if a calibration run is used.
     """
     method = get_method(training.method)
-    if method.control:
+    if method.is_baseline:
         return ""
     if training.is_given:
         file = "" if training.pretrained is None else f", file {training.pretrained.name}"
@@ -186,7 +186,7 @@ def describe_variance(training: ModelSettings, *, calibrated: bool) -> str:
             "Super-resolution was performed with variance maps from another run"
             f" ({method.name}{file})."
         )
-    method_text = method.own_text(training.recipe) or f"given by {method.about}"
+    method_text = method.describe_prior(training.recipe) or f"given by {method.about}"
     calibration_text = (
         " The components of the calibration run were included in the prior as local covariance."
         " Their weight was determined by how accurately the outermost fifth of the acquired"
@@ -200,6 +200,6 @@ def describe_variance(training: ModelSettings, *, calibrated: bool) -> str:
         " applicable, the run was downsampled by the super-resolution factor and reconstructed"
         " with variance maps from one half of the run. The method was applied only if the error"
         " in the other half of the run was lower than with zero filling. Otherwise, the run was"
-        f" zero filled.{calibration_text if method.calibrated and calibrated else ''}"
+        f" zero filled.{calibration_text if method.uses_calibration and calibrated else ''}"
         f"{describe_changes(training)}"
     )

@@ -39,7 +39,7 @@ def survey_structural(settings: Settings) -> Survey:
 
 def _check_methods(settings: Settings, findings: Findings) -> None:
     """Reject methods that do not fuse contrasts, and options that require functional runs."""
-    fusing = [method.name for method in list_methods() if method.fuses]
+    fusing = [method.name for method in list_methods() if method.fuses_contrasts]
     for name in settings.superres.chosen:
         if name not in fusing:
             reason = (

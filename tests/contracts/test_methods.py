@@ -28,7 +28,7 @@ from bids_sr.sr.method import (
     method_names_without_controls,
 )
 from bids_sr.sr.models.model import load_model, save_model
-from bids_sr.sr.models.request import TrainingRequest, _sloppy_recipe
+from bids_sr.sr.models.request import TrainingRequest, _shorten_recipe
 from bids_sr.sr.prior_maps.add_detail import make_detail
 from bids_sr.sr.prior_maps.fit_variance import fit_variance
 from bids_sr.sr.prior_maps.run_data import RunData
@@ -115,7 +115,7 @@ def test_every_network_and_loss_of_a_recipe_exists(name):
         components = [
             getattr(builder, "build", builder) for builder in builders if builder is not None
         ] + [t.build for t in recipe.losses]
-        assert all(callable(component.loaded) for component in components)
+        assert all(callable(component.imported_class) for component in components)
 
 
 def test_an_unknown_name_is_rejected_with_the_valid_names():
@@ -212,7 +212,7 @@ def test_training_writes_a_card_that_loads(name, recipe, tmp_path):
     factor = (2.0, 2.0, 1.0)
     pair = pair_image(lowres, highres, np.ones_like(lowres), affine, factor)
     method = get_method(name)
-    short = _sloppy_recipe(method.recipes[recipe])
+    short = _shorten_recipe(method.recipes[recipe])
     short = replace(
         short,
         iterations=2,
@@ -224,7 +224,7 @@ def test_training_writes_a_card_that_loads(name, recipe, tmp_path):
     request = TrainingRequest(
         method=method.name,
         recipe=recipe,
-        changed=with_features(short),
+        replacement_recipe=with_features(short),
         vgg_weights=vgg,
         factor=factor,
     )
@@ -257,14 +257,14 @@ def test_a_method_of_images_trains_on_a_pair_and_handles_odd_sizes(name, tmp_pat
     pair = pair_image(lowres, highres, np.ones_like(lowres), affine, factor)
     method = get_method(name)
     short = replace(
-        _sloppy_recipe(method.recipes["fast"]),
+        _shorten_recipe(method.recipes["fast"]),
         iterations=2,
         evaluate_every=1,
         adversarial_from=0,
         critic_steps=1,
         patch=(32 if method.ndim == 2 else 8) if method.recipes["fast"].patch else None,
     )
-    request = TrainingRequest(method=method.name, changed=short, factor=factor)
+    request = TrainingRequest(method=method.name, replacement_recipe=short, factor=factor)
     fitted = train_network(request, (pair,), tmp_path / "work")
     model = load_model(save_model(tmp_path / "model", fitted.state, fitted.card)[0])
     for key in (

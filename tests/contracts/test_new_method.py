@@ -21,7 +21,7 @@ METHOD = Method(
     name="new-maps", ndim=2, variance=FAST, reference="toy",
     summary="maps that only a test knows", article="", trained_on="series",
     placebos=CONTROLS_OF_A_RUN,
-    draws=False,
+    is_random=False,
 )
 '''
 SCRIPT = """

@@ -273,7 +273,7 @@ def measure_slow_sd(
                 mask.data,
                 n_dummy,
                 nuisance=motion_regressors(hmc_xfms, middle),
-                excluded=list(reasons_by_volume(outliers)),
+                outliers=list(reasons_by_volume(outliers)),
             )
     except SeriesError as error:
         _LOGGER.warning("%s: slices were not fused: %s", run, error)

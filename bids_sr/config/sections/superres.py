@@ -353,7 +353,7 @@ class SuperRes(OptionSection):
     @property
     def calibrated(self) -> bool:
         """Whether any requested method uses a calibration run."""
-        return any(get_method(name).calibrated for name in self.run_trained)
+        return any(get_method(name).uses_calibration for name in self.run_trained)
 
     @property
     def volume_trained(self) -> tuple[str, ...]:
@@ -380,7 +380,9 @@ class SuperRes(OptionSection):
     @property
     def dense(self) -> bool:
         """Whether a network with some 2,000 feature maps is trained on whole volumes (`tv`)."""
-        return self.recipe != "fast" and any(get_method(name).large for name in self.learned)
+        return self.recipe != "fast" and any(
+            get_method(name).needs_much_memory for name in self.learned
+        )
 
     def models_to_reuse(self, output_dir: Path) -> Path | None:
         """Return the directory to search for trained models, or None.

@@ -169,9 +169,11 @@ def _get_head_name(file: Path) -> str:
 def check_fusing(methods: Sequence[Method]) -> None:
     """Reject methods that only use one contrast."""
     for method in methods:
-        if not method.fuses:
+        if not method.fuses_contrasts:
             fusing_methods = [
-                name for name in method_names_without_controls() if get_method(name).fuses
+                name
+                for name in method_names_without_controls()
+                if get_method(name).fuses_contrasts
             ]
             raise UsageError(
                 f"--channels with {method.name}",

@@ -342,7 +342,9 @@ def _describe_columns(
         "trial": {"Description": "number of the trial", "Units": "1"},
         **{
             setting.field: {
-                "Description": f"{fields[setting.field].sets}; values are drawn from {setting}",
+                "Description": (
+                    f"{fields[setting.field].description}; values are drawn from {setting}"
+                ),
                 "Units": fields[setting.field].unit or "1",
             }
             for setting in space

@@ -123,7 +123,7 @@ def make_request(options: TrainOptions) -> TrainingRequest:
     return TrainingRequest(
         method=method.name,
         recipe=options.recipe,
-        changed=recipe,
+        replacement_recipe=recipe,
         recipe_changes=changes,
         random_seed=options.seed,
         omp_nthreads=options.threads,
@@ -131,7 +131,7 @@ def make_request(options: TrainOptions) -> TrainingRequest:
         max_train_minutes=options.max_minutes,
         train_precision=options.train_precision,
         vgg_weights=vgg_weights,
-        start=start,
+        start_model=start,
     )
 
 
@@ -267,7 +267,7 @@ def _check_filters(options: TrainOptions, recipe: Recipe, start: LoadedModel) ->
     """Reject an initial model with another number of filters."""
     if not isinstance(start.recipe, Recipe) or width_ratio(start.recipe, recipe) == 1:
         return
-    filters = variable_field(start.recipe, "filters", "").shown_default
+    filters = variable_field(start.recipe, "filters", "").default_text
     reason = (
         f"the model has {filters} filters, but the network to be trained has a different"
         " number of filters"
@@ -284,7 +284,7 @@ def with_suitable_augmentation(
     """
     _check_image_sizes(training, images)
     recipe = training.effective_recipe
-    has_variation = len(images) > 1 or training.start is not None
+    has_variation = len(images) > 1 or training.start_model is not None
     if not (recipe.augmentation.of_whole_slices and has_variation):
         return training
     # several images provide variation themselves; exponents and noise made the network less
@@ -295,7 +295,7 @@ def with_suitable_augmentation(
             " augmentation if it is trained on several images or from an initial model"
         )
     augmentation = replace(recipe.augmentation, shift=0.0, gamma=0.0, noise=0.0)
-    return replace(training, changed=replace(recipe, augmentation=augmentation))
+    return replace(training, replacement_recipe=replace(recipe, augmentation=augmentation))
 
 
 def _check_image_sizes(training: TrainingRequest, images: TrainingImages) -> None:

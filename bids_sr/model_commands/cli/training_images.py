@@ -81,7 +81,7 @@ def _determine_factor(
 
     The default is 2, in-plane for 2D methods.
     """
-    method, start = training.definition, training.start
+    method, start = training.definition, training.start_model
     default_factor: Factor = files.IN_PLANE if method.ndim == 2 else (2.0, 2.0, 2.0)
     if start is not None:
         default_factor = start.card.factor

@@ -82,9 +82,9 @@ class SubPixelNet(nn.Module):
         Images are (N, C, x, y) on the acquired grid, and (N, C, X, Y) on the high-resolution grid.
         """
         conversion = make_plane_conversion(x, self.factor)
-        zero_filled = conversion.up(x)
+        zero_filled = conversion.upsample(x)
         detail = self._compute_detail(x if self.steps else zero_filled)
-        return zero_filled + detail - conversion.low(detail)
+        return zero_filled + detail - conversion.select_acquired_band(detail)
 
     def compute_added_detail(self, x: Tensor) -> Tensor:
         """Return the detail that `forward` adds to zero filling (N, C, X, Y), up to rounding.
@@ -92,8 +92,8 @@ class SubPixelNet(nn.Module):
         `x` are images on the acquired grid (N, C, x, y).
         """
         conversion = make_plane_conversion(x, self.factor)
-        detail = self._compute_detail(x if self.steps else conversion.up(x))
-        return detail - conversion.low(detail)
+        detail = self._compute_detail(x if self.steps else conversion.upsample(x))
+        return detail - conversion.select_acquired_band(detail)
 
     def _compute_detail(self, x: Tensor) -> Tensor:
         """Return the network's image on the high-resolution grid, with all spatial frequencies."""

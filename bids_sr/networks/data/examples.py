@@ -669,7 +669,7 @@ class Examples:
         weight = torch.stack([image.mask.float()[..., z] for image, z in slices])
         conversion = make_plane_conversion(lowres, self.factor[:2])
         # mainly noise of the low-resolution image
-        residue = lowres - conversion.down(target)
+        residue = lowres - conversion.downsample(target)
         # The inverse symmetries are used, so that a seed gives the same weights as in earlier
         # versions, which trained only on whole slices.
         if window_symmetries:
@@ -681,12 +681,12 @@ class Examples:
             target = shift_image(target, variation.shift)
         # the gain scales the residue, whereas the exponent hardly affects it
         target = target.sign() * target.abs() ** variation.gamma * variation.gain
-        lowres = conversion.down(target) + residue * variation.gain
+        lowres = conversion.downsample(target) + residue * variation.gain
         if variation.noise_sd:
             generator = torch.Generator().manual_seed(variation.noise_seed)
             unit_noise = torch.randn(lowres.shape, generator=generator)
             noise = variation.noise_sd * unit_noise.to(lowres.device)
-            lowres, target = lowres + noise, target + conversion.up(noise)
+            lowres, target = lowres + noise, target + conversion.upsample(noise)
         return Batch(
             input=upsample_slices(lowres, self.factor[:2], self.recipe.upsampled_by),
             target=target,
@@ -736,7 +736,7 @@ class Examples:
         lowres = prepared.lowres[0].cpu().numpy()
         mask = prepared.lowres_mask[0].cpu().numpy()
         entries = image_entries(
-            lowres, mask, first.affine, self.factor, mm=(lowres_mm, highres_mm)
+            lowres, mask, first.affine, self.factor, sizes_mm=(lowres_mm, highres_mm)
         )
         return entries | {
             "contrast": first.contrast,

@@ -64,7 +64,7 @@ def make_training_entries(
     `scores` contains the network's scores.
     """
     search = phases[0]
-    examples, start = search.examples, search.training.start
+    examples, start = search.examples, search.training.start_model
     has_refit = len(phases) > 1
     reasons = _list_irreproducible_events(phases)
     parameters = list(search.nets.generator.parameters())

@@ -313,8 +313,10 @@ class Phase:
             vgg_weights=training.vgg_weights,
             channels=examples.channels,
             ndim=examples.ndim,
-            start=None if training.start is None else training.start.generator.state_dict(),
-            companions=None if training.start is None else training.start.companions,
+            start=None
+            if training.start_model is None
+            else training.start_model.generator.state_dict(),
+            companions=None if training.start_model is None else training.start_model.companions,
         )
         self.rng = np.random.default_rng([training.random_seed, len(self.regions)])
         # the loss is the only score if there are no high-resolution images

@@ -265,7 +265,7 @@ def _signature(training: TrainingRequest, examples: Examples) -> str:
 
 def _check_initial_model(training: TrainingRequest, recipe: Recipe, examples: Examples) -> None:
     """Raise ModelError if the initial model has a different network or too few layers."""
-    start = training.start
+    start = training.start_model
     if start is None:
         return
     n_trained = recipe.freeze_but_last

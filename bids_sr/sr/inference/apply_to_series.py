@@ -54,13 +54,13 @@ def super_resolve_series(
     writer: SeriesWriter | None,
     upsampler: Upsampler,
     xfms: Array,
-    hr_shape: Shape,
-    hr_affine: Array,
+    highres_shape: Shape,
+    highres_affine: Array,
     *,
     factor: Factor,
     consistency: Consistency = "off",
     distortion: Distortion | None = None,
-    other_spaces: Sequence["_InSpace"] = (),
+    other_spaces: Sequence["_SeriesInSpace"] = (),
     add_volume: Callable[[int], Array] | None = None,
 ) -> None:
     """Upsample each volume as acquired, and write it on the high-resolution boldref grid.
@@ -76,7 +76,7 @@ def super_resolve_series(
         Upsampler of volumes on their acquired grid.
     xfms : Array
         Transforms of boldref points to their position in each volume (T, 4, 4; RAS+ mm).
-    hr_shape, hr_affine : Shape
+    highres_shape, highres_affine : Shape
         Shape and voxel-to-world matrix (4 x 4, RAS+ mm) of the high-resolution boldref grid.
     factor : Factor
         Ratio of acquired to high-resolution voxel size along each axis.
@@ -85,7 +85,7 @@ def super_resolve_series(
         correction.
     distortion : Distortion | None, optional
         Susceptibility distortion of the volumes, corrected by the same interpolation.
-    other_spaces : Sequence[_InSpace], optional
+    other_spaces : Sequence[_SeriesInSpace], optional
         Series in other spaces; upsampled volumes are also interpolated to their grids.
     add_volume : Callable[[int], Array] | None, optional
         Function that returns the image added to a volume in other spaces, on the high-resolution
@@ -104,39 +104,39 @@ def super_resolve_series(
             f"{count} volumes"
         )
     affine = np.asarray(reader.affine, float)
-    shift = None if distortion is None else distortion.shift_on_grid(hr_shape, hr_affine)
+    shift = None if distortion is None else distortion.shift_on_grid(highres_shape, highres_affine)
     for t, volume in enumerate(reader.volumes()):
         upsampled = upsampler(volume, xfms[t])
         if not np.isfinite(upsampled).all():
             raise InferenceError(f"super-resolution of volume {t} produced NaN or infinite values")
         if consistency == "enforce":
             upsampled = enforce_consistency(upsampled, volume, factor)
-        _, grid = hr_grid(volume.shape, affine, factor)
+        _, upsampled_affine = hr_grid(volume.shape, affine, factor)
         coefficients = spline_coefficients(upsampled) if other_spaces else None
         if writer is not None:
             writer.append(
                 sample_volume(
                     upsampled,
-                    grid,
-                    hr_shape,
-                    hr_affine,
+                    upsampled_affine,
+                    highres_shape,
+                    highres_affine,
                     xfms[t],
                     coefficients=coefficients,
                     shift=shift,
                 )
             )
-        addition = add_volume(t) if other_spaces and add_volume is not None else None
-        for space in other_spaces:
-            assert coefficients is not None
-            space.append(coefficients, grid, xfms[t], addition)
+        if coefficients is not None:
+            detail = None if add_volume is None else add_volume(t)
+            for space in other_spaces:
+                space.append(coefficients, upsampled_affine, xfms[t], detail)
 
 
-class _InSpace:
+class _SeriesInSpace:
     """Series to be written in another space, resampled by one interpolation per volume.
 
     Parameters
     ----------
-    placed : OutputGrid
+    output_grid : OutputGrid
         Grid of the series in the other space.
     writer : SeriesWriter
         Writer of the series.
@@ -154,7 +154,7 @@ class _InSpace:
         added_affine: Array,
         distortion: Distortion | None,
     ) -> None:
-        self._placed, self._writer, self._affine = output_grid, writer, added_affine
+        self._output_grid, self._writer, self._added_affine = output_grid, writer, added_affine
         self._shift = None if distortion is None else output_grid.signal_shift(distortion)
         self._step = None if distortion is None else distortion.step
 
@@ -166,11 +166,15 @@ class _InSpace:
         `coefficients` are the spline coefficients of the upsampled volume (see
         `OutputGrid.sample_volume`), and `detail` is an image to add, or None.
         """
-        values = self._placed.sample_volume(coefficients, affine, pose, self._shift, self._step)
+        values = self._output_grid.sample_volume(
+            coefficients, affine, pose, self._shift, self._step
+        )
         if detail is not None:
-            addition = self._placed.sample_volume(spline_coefficients(detail), self._affine)
+            addition = self._output_grid.sample_volume(
+                spline_coefficients(detail), self._added_affine
+            )
             values = np.where(values == 0, 0, values + addition)  # zero outside the field of view
-        self._writer.append(self._placed.to_volume(values))
+        self._writer.append(self._output_grid.to_volume(values))
 
 
 def write_series(
@@ -222,10 +226,9 @@ def write_series(
 
     shape, affine = hr_grid(reader.shape[:3], reference_affine, factor)
     size = (*shape, reader.shape[3])
-    seconds = reader.tr if tr is None else tr
-    limits = {"blas": 1, "openmp": threads}
+    repetition_time = reader.tr if tr is None else tr
     with ExitStack() as stack:
-        stack.enter_context(threadpool_limits(limits))
+        stack.enter_context(threadpool_limits({"blas": 1, "openmp": threads}))
         writer = None
         if target is not None:
             writer = stack.enter_context(
@@ -233,19 +236,18 @@ def write_series(
                     target,
                     size,
                     affine,
-                    seconds,
+                    repetition_time,
                     header_like=reader.header,
                     step=difference_unit(size, reader.volume(0)),
                 )
             )
         spaces = []
         for path, output_grid in other_spaces.items():
-            space_writer = SeriesWriter(
-                path, (*output_grid.shape, reader.shape[3]), output_grid.affine, seconds
+            space_size = (*output_grid.shape, reader.shape[3])
+            space_writer = stack.enter_context(
+                SeriesWriter(path, space_size, output_grid.affine, repetition_time)
             )
-            spaces.append(
-                _InSpace(output_grid, stack.enter_context(space_writer), affine, distortion)
-            )
+            spaces.append(_SeriesInSpace(output_grid, space_writer, affine, distortion))
         super_resolve_series(
             reader,
             writer,

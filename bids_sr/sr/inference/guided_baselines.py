@@ -9,10 +9,10 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.sr.matrices import downsample, upsample, upsample_residual
 
-# fraction of the run's intensity scale; smaller means are replaced, because relative changes are
-# meaningless in air
-_MIN_MEAN = 0.1
-_MAX_RELATIVE = 3.0  # largest intensity relative to the mean
+# smallest mean relative to the run's intensity scale; smaller means are replaced, because relative
+# changes are meaningless in air
+_MIN_RELATIVE_MEAN = 0.1
+_MAX_RELATIVE_SIGNAL = 3.0  # largest intensity of a volume relative to the mean
 
 
 def match_gain(guide: Array, boldref: Array, mask: Array) -> float:
@@ -34,9 +34,9 @@ def match_gain(guide: Array, boldref: Array, mask: Array) -> float:
         If the guide is zero throughout the mask, or the mask is empty.
     """
     downsampled = downsample(guide, boldref.shape)
-    inside = np.asarray(mask) > 0
-    guide_values = downsampled[inside].astype(np.float64)
-    bold_values = np.asarray(boldref)[inside].astype(np.float64)
+    in_mask = np.asarray(mask) > 0
+    guide_values = downsampled[in_mask].astype(np.float64)
+    bold_values = np.asarray(boldref)[in_mask].astype(np.float64)
     if not guide_values.size or guide_values @ guide_values == 0:
         raise ValueError(
             "the high-resolution image and the BOLD run do not overlap within the brain mask"
@@ -97,8 +97,8 @@ def scale_guide(
     Array
         Upsampled volume (X, Y, Z).
     """
-    floor = _MIN_MEAN * intensity_scale
+    floor = _MIN_RELATIVE_MEAN * intensity_scale
     relative = np.clip(
-        1 + (volume - mean_in_pose) / np.maximum(mean_in_pose, floor), 0, _MAX_RELATIVE
+        1 + (volume - mean_in_pose) / np.maximum(mean_in_pose, floor), 0, _MAX_RELATIVE_SIGNAL
     )
     return guide_in_pose * upsample("bspline", relative.astype(np.float32), factor)

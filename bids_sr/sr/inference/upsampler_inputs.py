@@ -127,8 +127,9 @@ class UpsamplerInputs:
             raise InferenceError("the brain mask is empty")
         gain = 1.0
         if self.guide is not None:
-            shape, grid = hr_grid(boldref.shape, boldref_affine, self.factor)
-            gain = match_gain(self.guide.resample(shape, grid, None), boldref, mask)
+            highres_shape, highres_affine = hr_grid(boldref.shape, boldref_affine, self.factor)
+            guide_on_boldref = self.guide.resample(highres_shape, highres_affine, None)
+            gain = match_gain(guide_on_boldref, boldref, mask)
         return replace(
             self,
             scale=float(np.percentile(boldref[mask], 99)),

@@ -3,6 +3,7 @@
 import numpy as np
 
 from bids_sr.io.arrays import Array
+from bids_sr.io.grids import Factor
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr import matrices
@@ -63,23 +64,26 @@ def make_upsampler(
             f"{name} requires a trained model, but no model was specified. Without a model, "
             f"only baselines can be computed ({', '.join((*INTERPOLATIONS, *PAIR_BASELINES))})"
         )
-    source, mean = acquired.guide, acquired.mean
-    if source is None or acquired.affine is None or (name == "ratio" and mean is None):
+    return _make_guided_upsampler(name, acquired, factor)
+
+
+def _make_guided_upsampler(name: str, acquired: UpsamplerInputs, factor: Factor) -> Upsampler:
+    """Return the upsampler of ``inject`` or ``ratio``, which use a high-resolution image."""
+    guide, mean = acquired.guide, acquired.mean
+    if guide is None or acquired.affine is None or (name == "ratio" and mean is None):
         raise InferenceError(
             f"{name} requires the high-resolution image of the participant and its "
             "registration to the boldref"
         )
-    grid = np.asarray(acquired.affine, float)
+    affine = np.asarray(acquired.affine, float)
 
-    def guided(volume: Array, pose: Array) -> Array:
-        shape, hr_affine = hr_grid(volume.shape, grid, factor)
-        detail = acquired.gain * source.resample(
-            (int(shape[0]), int(shape[1]), int(shape[2])), hr_affine, pose
-        )
+    def upsample_with_guide(volume: Array, pose: Array) -> Array:
+        (x, y, z), highres_affine = hr_grid(volume.shape, affine, factor)
+        highres_shape = (int(x), int(y), int(z))
+        guide_in_pose = acquired.gain * guide.resample(highres_shape, highres_affine, pose)
         if name == "inject" or mean is None:
-            return inject_guide(volume, detail, factor)
-        return scale_guide(
-            volume, mean.resample(volume.shape, grid, pose), detail, factor, acquired.scale
-        )
+            return inject_guide(volume, guide_in_pose, factor)
+        mean_in_pose = mean.resample(volume.shape, affine, pose)
+        return scale_guide(volume, mean_in_pose, guide_in_pose, factor, acquired.scale)
 
-    return PlainUpsampler(function=guided)
+    return PlainUpsampler(function=upsample_with_guide)

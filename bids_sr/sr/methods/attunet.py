@@ -13,7 +13,7 @@ The paper lists four objectives (section 3.4) and refers to a supplement for the
 which was not available to us. Section 4.3 mentions a loss of three metrics. The following settings
 have the values of the authors' code (bryanlimy/clinical-super-mri): one objective, the
 cross-entropy; batches of 32 slices; a learning rate of 1e-3, which is halved every 20 epochs; a
-critic with a learning rate of 2e-4 and betas of .5 and .999; and normalized attention gates.
+critic with a learning rate of 2e-4 and betas of 0.5 and 0.999; and normalized attention gates.
 B-spline interpolation before the network is ours. The code differs from the paper in the number of
 convolutions per level (two instead of one) and in the critic (see docs/papers.md).
 
@@ -110,6 +110,6 @@ METHOD = Method(
         "channels; a critic is trained only for inspection"
     ),
     trained_on="images",
-    fuses=True,
+    fuses_contrasts=True,
     costs={"fast": RunTime(high=620.0, series=1.06)},
 )

@@ -6,8 +6,8 @@ cycle term, which compares an image with the result of both networks in successi
 and joint sparsifying terms. Only the joint sparsifying term compares the output with the target.
 The paper refers to a CT paper (You et al. 2020). Settings that it does not state have the values
 of the code of the CT paper (charlesyou999648/GAN-CIRCLE): the numbers of filters, the weights of
-the terms with tau .1, a gradient penalty of 1, one critic step per generator step, batches of 64
-patches, and Adam with betas of .5 and .999. The code sums over the voxels of a batch and divides
+the terms with tau 0.1, a gradient penalty of 1, one critic step per generator step, batches of 64
+patches, and Adam with betas of 0.5 and 0.999. The code sums over the voxels of a batch and divides
 by 128 (cycle, counted twice), 256 (identity) and 20 (sparsifying term). Relative to means over 64
 patches of 64 x 64 voxels, all weights are divided by 2048 here, which does not change the steps of
 Adam. Generated images of earlier steps, which the code shows to the critic, are not used.

@@ -6,9 +6,9 @@ patches). Training takes 100 epochs, with a learning rate of 1e-4 that decreases
 from the 51st epoch on.
 
 The paper does not report the following settings, which are ours. The critic's weights are clipped
-at .01, and the critic takes five steps per generator step (Arjovsky et al. 2017), because the
-printed objective has no gradient penalty. Adam uses betas of .5 and .9, and the batch size is 16.
-The perceptual term has a weight of .1, as in the CT study that introduced it. Without VGG-19
+at 0.01, and the critic takes five steps per generator step (Arjovsky et al. 2017), because the
+printed objective has no gradient penalty. Adam uses betas of 0.5 and 0.9, and the batch size is
+16. The perceptual term has a weight of 0.1, as in the CT study that introduced it. Without VGG-19
 weights, mean squared error replaces the perceptual term, because the critic does not relate the
 output to the input.
 

@@ -7,7 +7,7 @@ BOLD series; the network and its training are ours. Up to version 0.2, it was th
 the method `srgan`, whose models are loaded as models of `dcnet`.
 
 The loss is mainly the squared error. In five pairs of trainings, the adversarial term added no
-energy above the Nyquist frequency and reduced the PSNR by .01 dB, a quarter of the spread between
+energy above the Nyquist frequency and reduced the PSNR by 0.01 dB, a quarter of the spread between
 seeds (benchmarks/results/adversarial.md). It is kept for consistency with earlier models. The
 network is not retrained on all slices: this had no benefit compared with true volumes
 (benchmarks/TRUTH.md), and would double the computing time. Hence, the held-out metrics in the card

@@ -33,6 +33,6 @@ METHOD = Method(
         "acquired volumes after downsampling"
     ),
     trained_on="self",
-    large=True,
-    costs={"fast": RunTime(high=575.0, series=0.97, most=tv.PLANES)},
+    needs_much_memory=True,
+    costs={"fast": RunTime(high=575.0, series=0.97, most=tv.MAX_MILLION_VOXELS)},
 )

@@ -2,11 +2,11 @@
 
 Source: tv-self-sr, section 3.2, "fixed-factor supervised version" of the method of Li et al. The
 loss is from the code of the authors of tv-self-sr (zalteck/TV-Deep-SR-fMRI), absolute error minus
-.3 times the structural similarity of the volumes. In this code, network and training are the same
+0.3 times the structural similarity of the volumes. In this code, network and training are the same
 as for `tv`. The local means of our structural similarity repeat the edge of the image instead of
 adding zeros.
 
-`fast` is ours: structural similarity has a weight of .1, because it weights a quiet background as
+`fast` is ours: structural similarity has a weight of 0.1, because it weights a quiet background as
 much as the brain.
 """
 
@@ -17,7 +17,7 @@ from bids_sr.sr.methods.mse3d import make_supervised_recipe
 from bids_sr.sr.recipe import LossTerm, Recipe, loss
 
 
-def _compound(similarity: float) -> tuple[LossTerm, LossTerm]:
+def _make_compound_terms(similarity: float) -> tuple[LossTerm, LossTerm]:
     """Return absolute error and structural similarity, the latter with a given weight."""
     return (
         loss("content", "image.MAE", 1.0),
@@ -25,8 +25,8 @@ def _compound(similarity: float) -> tuple[LossTerm, LossTerm]:
     )
 
 
-PAPER: Recipe = make_supervised_recipe(tv.PAPER, *_compound(0.3))
-FAST: Recipe = make_supervised_recipe(tv.FAST_PARTS, *_compound(0.1))
+PAPER: Recipe = make_supervised_recipe(tv.PAPER, *_make_compound_terms(0.3))
+FAST: Recipe = make_supervised_recipe(tv.FAST_ON_PATCHES, *_make_compound_terms(0.1))
 
 METHOD = Method(
     name="li",
@@ -39,6 +39,6 @@ METHOD = Method(
         "structural similarity, as in the comparison of the tv paper"
     ),
     trained_on="images",
-    large=True,
+    needs_much_memory=True,
     costs={"fast": RunTime(always=130.0, high=3.0, series=1.09)},
 )

@@ -28,6 +28,6 @@ METHOD = Method(
         "random factors"
     ),
     trained_on="images",
-    large=True,
+    needs_much_memory=True,
     costs={"fast": RunTime(always=133.0, high=3.0, series=1.07)},
 )

@@ -23,13 +23,13 @@ METHOD = Method(
     name="mse3d",
     ndim=3,
     recipes={
-        "fast": make_supervised_recipe(tv.FAST_PARTS, _CONTENT),
+        "fast": make_supervised_recipe(tv.FAST_ON_PATCHES, _CONTENT),
         "paper": make_supervised_recipe(tv.PAPER, _CONTENT),
     },
     reference="tv_self_sr",
     article="",
     summary="the tv network, trained on high-resolution volumes with the mean squared error",
     trained_on="images",
-    large=True,
+    needs_much_memory=True,
     costs={"fast": RunTime(always=100.0, high=3.0, series=1.01)},
 )

@@ -2,11 +2,11 @@
 
 `paper` is the published training (stss-srfmri, "Deep learning-based super-resolution"): 64
 channels, 16 blocks, first and last kernels of 9 x 9, Lanczos-3 interpolation before the generator,
-a critic of ten convolutions, Adam with beta1 of .9 and a learning rate of 1e-4, patches of
+a critic of ten convolutions, Adam with beta1 of 0.9 and a learning rate of 1e-4, patches of
 64 voxels per side, a batch size of 2, and 100,000 iterations. All slices of the pair are used for
 training and for the PSNR in the log. No slices are held out, training does not end early, and the
 last weights are kept. The paper says only "SRGAN"; the loss is therefore taken from Ledig et al.
-2017, equation 3: VGG-19 features (scaled by .006) plus 1e-3 times the adversarial term. Without
+2017, equation 3: VGG-19 features (scaled by 0.006) plus 1e-3 times the adversarial term. Without
 VGG-19 weights, the recipe is rejected. The following choices are ours: no augmentation, a constant
 learning rate, and random initial weights (Ledig et al. began with a network trained by squared
 error). In slices without head voxels, patches may be at any position.
@@ -22,10 +22,10 @@ intensity changes, with a one-cycle learning rate. As in Ledig et al. 2017, the 
 pre-trained: the loss is only the squared error in the first 450 of 700 steps, then squared error
 plus 1e-3 times the adversarial term. The critic is initialized after He et al. 2015, because with
 the default weights of torch it did not distinguish the images within 250 steps. If VGG-19 weights
-are available, the squared error of their features (scaled by .006) is added after pre-training.
+are available, the squared error of their features (scaled by 0.006) is added after pre-training.
 Every fifth slice is held out for scoring only: the last weights are kept, because the weights with
 the best score might precede the critic. The critic has the published learning rate; four times
-this rate reduced the PSNR of held-out slices by .4 dB (benchmarks/results/small_srgan.md).
+this rate reduced the PSNR of held-out slices by 0.4 dB (benchmarks/results/small_srgan.md).
 """
 
 from dataclasses import replace

@@ -4,7 +4,7 @@ No high-resolution images are required: the output is downsampled by an assumed 
 compared with the input. The loss for an input x and output f(x) is |x - B f(x)|^2 + alpha
 TV(f(x)). Its second term, total variation, suppresses noise in the components that B removes.
 
-`paper` follows tv-self-sr: equation 2 with alpha .01, ten residual layers after trilinear
+`paper` follows tv-self-sr: equation 2 with alpha 0.01, ten residual layers after trilinear
 interpolation, Adam with a learning rate of 1e-3, which is halved after five epochs without
 improvement, and whole volumes drawn at random from the runs. Both terms are sums, divided by the
 number of acquired voxels (`SummedVariation`). The following settings are not in the paper and have
@@ -16,7 +16,7 @@ four runs each, so an epoch has 32 volumes here. No volumes are held out, becaus
 detected in the training loss.
 
 The code differs from the paper in three settings: twelve blocks, squared differences with a weight
-of .07 instead of total variation, and a constant learning rate. They can be set with ``--set
+of 0.07 instead of total variation, and a constant learning rate. They can be set with ``--set
 blocks=12 tv=0 squared_tv=.07 plateau_patience=1000``.
 
 `fast` is ours: each term is a mean over the voxels of its own grid (`TotalVariation`), the network
@@ -37,7 +37,7 @@ from bids_sr.sr.recipe import BASE_RECIPE, Recipe, loss, network
 _ALPHA = 0.01
 # millions of voxels above which the cost of `fast` no longer increases: a step uses at most 16
 # slices of 128 x 128 voxels (costs were measured with 35 slices)
-PLANES = 128 * 128 * 35 / 1e6
+MAX_MILLION_VOXELS = 128 * 128 * 35 / 1e6
 
 
 PAPER = Recipe(
@@ -80,7 +80,7 @@ FAST = replace(
 )
 
 # recipe of the supervised versions, which compare high-resolution images and can use small patches
-FAST_PARTS = replace(FAST, patch=(48, 48, 16), batch=2, iterations=600)
+FAST_ON_PATCHES = replace(FAST, patch=(48, 48, 16), batch=2, iterations=600)
 
 METHOD = Method(
     name="tv",
@@ -92,6 +92,6 @@ METHOD = Method(
         "output is smooth except at edges and matches the acquired volumes after downsampling"
     ),
     trained_on="self",
-    large=True,
-    costs={"fast": RunTime(high=595.0, series=1.03, most=PLANES)},
+    needs_much_memory=True,
+    costs={"fast": RunTime(high=595.0, series=1.03, most=MAX_MILLION_VOXELS)},
 )

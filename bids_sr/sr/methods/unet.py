@@ -36,6 +36,6 @@ METHOD = Method(
     reference="unet",
     summary="U-Net that processes whole slices, for comparison with the attention U-Net",
     trained_on="images",
-    fuses=True,
+    fuses_contrasts=True,
     costs={"fast": RunTime(high=345.0, series=0.99)},
 )

@@ -32,6 +32,6 @@ METHOD = Method(
     reference="vit_mri",
     summary="vision transformer for whole slices, for comparison with the attention U-Net",
     trained_on="images",
-    fuses=True,
+    fuses_contrasts=True,
     costs={"fast": RunTime(high=147.0, series=0.29)},
 )

@@ -19,13 +19,13 @@ from typing import Self
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Factor
 
-_BOUND = ("method", "recipe", "factor", "resolution", "contrast", "orientation")
+_CHECKED_ENTRIES = ("method", "recipe", "factor", "resolution", "contrast", "orientation")
 CARD_VERSION = 1
-_LARGEST_CARD = 5_000_000  # bytes; our cards have a few thousand
-_REQUIRED = ("card_version", *_BOUND, "weights_sha256")
+_MAX_CARD_BYTES = 5_000_000  # our cards have a few thousand bytes
+_REQUIRED_ENTRIES = ("card_version", *_CHECKED_ENTRIES, "weights_sha256")
 _ORIENTATIONS = ("R-L", "P-A", "I-S")
-_LARGEST_FACTOR = 8.0
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_-]{0,63}")
+_MAX_FACTOR = 8.0
+_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_-]{0,63}")
 
 
 class ModelError(ValueError):
@@ -127,21 +127,21 @@ class ModelCard:
     def from_json(cls, values: Mapping[str, object]) -> Self:
         """Return the card of a file; missing or invalid entries take their defaults."""
         settings, domain = mapping_entry(values, "settings"), mapping_entry(values, "domain")
-        text = {
+        texts = {
             name: str(values.get(name, ""))
             for name in ("method", "recipe", "contrast", "orientation", "weights_sha256")
         }
         channels, seed, align = (values.get(name) for name in ("channels", "seed", "anat_align"))
-        fx, fy, fz = _floats(values.get("factor")) or (1.0, 1.0, 1.0)
-        headroom = _floats(mapping_entry(values, "intensity").get("headroom"))
+        fx, fy, fz = _to_floats(values.get("factor")) or (1.0, 1.0, 1.0)
+        headroom = _to_floats(mapping_entry(values, "intensity").get("headroom"))
         start = mapping_entry(values, "started_from").get("weights_sha256")
         sums = mapping_entry(values, "data_sha256")
         edition = mapping_entry(values, "settings").get("edition", 1)
         return cls(
-            **text,
+            **texts,
             factor=(fx, fy, fz),
-            factors=_floats(values.get("factors")),
-            lowres_mm=_floats(mapping_entry(values, "resolution").get("lowres_mm")),
+            factors=_to_floats(values.get("factors")),
+            lowres_mm=_to_floats(mapping_entry(values, "resolution").get("lowres_mm")),
             trained_on=str(values.get("trained_on", "pair")),
             channels=channels if isinstance(channels, int) else 1,
             seed=seed if isinstance(seed, int) else None,
@@ -154,7 +154,9 @@ class ModelCard:
             start_sha256=None if start is None else str(start),
             align=None if align is None else str(align),
             scale=str(values.get("anat_scale", "percentile")),
-            domain=(_floats(domain["quantiles"]), float(str(domain["edges"]))) if domain else None,
+            domain=(_to_floats(domain["quantiles"]), float(str(domain["edges"])))
+            if domain
+            else None,
             edition=edition if isinstance(edition, int) else 1,
             held_out=mapping_entry(values, "held_out"),
             json=values,
@@ -167,14 +169,14 @@ def mapping_entry(values: Mapping[str, object], name: str) -> Mapping[str, objec
     return entry if isinstance(entry, Mapping) else {}
 
 
-def _floats(values: object) -> tuple[float, ...]:
+def _to_floats(values: object) -> tuple[float, ...]:
     """Return a list of numbers as a tuple of floats; empty if the value is not a list."""
     return tuple(float(value) for value in values) if isinstance(values, list | tuple) else ()
 
 
 def card_checksum(card: Mapping[str, object]) -> str:
     """Return the checksum of the card entries that decide whether a model suits an image."""
-    entries = {key: card.get(key) for key in _BOUND}
+    entries = {key: card.get(key) for key in _CHECKED_ENTRIES}
     # cards of unchanged recipes, including all early cards, lack this entry
     entries |= {key: card[key] for key in ("changed_settings",) if key in card}
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
@@ -200,10 +202,10 @@ def size_of_file(path: Path) -> int:
 
     ValueError is raised for directories, pipes and devices.
     """
-    state = path.stat()
-    if not stat.S_ISREG(state.st_mode):
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
         raise ValueError("the path is not a regular file")
-    return state.st_size
+    return status.st_size
 
 
 def read_card(path: Path) -> ModelCard:
@@ -216,8 +218,8 @@ def read_card(path: Path) -> ModelCard:
     """
     path = card_path(path)
     try:
-        if size_of_file(path) > _LARGEST_CARD:
-            raise ValueError(f"the file is larger than {_LARGEST_CARD / 1e6:g} MB")
+        if size_of_file(path) > _MAX_CARD_BYTES:
+            raise ValueError(f"the file is larger than {_MAX_CARD_BYTES / 1e6:g} MB")
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
@@ -227,7 +229,7 @@ def read_card(path: Path) -> ModelCard:
     # ValueError includes invalid JSON and UTF-8; RecursionError is raised for deep nesting
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: the file cannot be read as a model card ({error})") from None
-    missing = [key for key in _REQUIRED if not isinstance(card, dict) or key not in card]
+    missing = [key for key in _REQUIRED_ENTRIES if not isinstance(card, dict) or key not in card]
     if missing:
         raise ModelError(f"{path}: the model card lacks the entries {', '.join(missing)}")
     if card["card_version"] != CARD_VERSION:
@@ -235,39 +237,39 @@ def read_card(path: Path) -> ModelCard:
             f"{path}: the model card has version {card['card_version']}, but this version of "
             f"bids-sr requires version {CARD_VERSION}"
         )
-    faults = _wrong_values(card)
+    faults = _describe_invalid_values(card)
     if faults:
         raise ModelError(f"{path}: the model card contains invalid values ({'; '.join(faults)})")
     return ModelCard.from_json(card)
 
 
-def _wrong_values(card: Mapping[str, object]) -> list[str]:
+def _describe_invalid_values(card: Mapping[str, object]) -> list[str]:
     """Return a phrase for each invalid value in a card."""
-    out = []
+    faults = []
     for key in ("method", "recipe", "contrast"):
         value = card[key]
-        if not (isinstance(value, str) and _WORD.fullmatch(value)):
-            out.append(f"{key} is not a valid name")
+        if not (isinstance(value, str) and _NAME_PATTERN.fullmatch(value)):
+            faults.append(f"{key} is not a valid name")
     if card["orientation"] not in _ORIENTATIONS:
-        out.append(f"orientation is not one of {', '.join(_ORIENTATIONS)}")
-    if not _numbers(card["factor"], 1.0, _LARGEST_FACTOR):
-        out.append(f"factor does not consist of three numbers from 1 to {_LARGEST_FACTOR:g}")
-    if not _numbers(mapping_entry(card, "resolution").get("lowres_mm"), 1e-3, 1e3):
-        out.append("resolution does not contain three voxel sizes in mm")
+        faults.append(f"orientation is not one of {', '.join(_ORIENTATIONS)}")
+    if not _are_three_numbers(card["factor"], 1.0, _MAX_FACTOR):
+        faults.append(f"factor does not consist of three numbers from 1 to {_MAX_FACTOR:g}")
+    if not _are_three_numbers(mapping_entry(card, "resolution").get("lowres_mm"), 1e-3, 1e3):
+        faults.append("resolution does not contain three voxel sizes in mm")
     checksum = card["weights_sha256"]
     if not (isinstance(checksum, str) and re.fullmatch("[0-9a-f]{64}", checksum)):
-        out.append("weights_sha256 is not a SHA-256 checksum")
+        faults.append("weights_sha256 is not a SHA-256 checksum")
     channels = card.get("channels", 1)
     if not (isinstance(channels, int) and not isinstance(channels, bool) and 1 <= channels <= 16):
-        out.append("channels is not a whole number from 1 to 16")
-    return out
+        faults.append("channels is not a whole number from 1 to 16")
+    return faults
 
 
-def _numbers(values: object, low: float, high: float) -> bool:
+def _are_three_numbers(values: object, minimum: float, maximum: float) -> bool:
     """Return whether a value consists of three finite numbers within bounds."""
     return (
         isinstance(values, list | tuple)
         and len(values) == 3
-        and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        and all(math.isfinite(v) and low <= v <= high for v in values)
+        and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        and all(math.isfinite(value) and minimum <= value <= maximum for value in values)
     )

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor, size_text
 from bids_sr.notices import UsageError
 from bids_sr.sr.models.card import ModelCard
 
 # largest relative difference of voxel sizes between a network's training data and an image
-TOLERANCE = 0.1
+MAX_SIZE_DIFFERENCE = 0.1
 # largest relative difference for prior SD maps of another run, which are resampled
-_SERIES_TOLERANCE = 0.5
+_MAX_SERIES_DIFFERENCE = 0.5
+_ROUNDING = 1e-6  # largest difference between equal factors
 # networks trained on T2*-weighted images can be applied to BOLD images, because both contrasts
 # depend on T2* (stss-srfmri, introduction)
-_SERVES: Mapping[str, tuple[str, ...]] = {"T2starw": ("T2starw", "bold")}
+_SUITABLE_CONTRASTS: Mapping[str, tuple[str, ...]] = {"T2starw": ("T2starw", "bold")}
 
 
 def slice_orientation(affine: Array) -> str:
@@ -26,58 +28,73 @@ def slice_orientation(affine: Array) -> str:
     return ("R-L", "P-A", "I-S")[int(np.argmax(direction))]
 
 
-def _mismatches(
+@frozen
+class _Mismatch:
+    """Mismatch between a model and an image."""
+
+    kind: str  # name for ``--allow``
+    text: str  # sentence that begins with the property
+
+
+def _find_mismatches(
     card: ModelCard,
     affine: Array,
     contrast: str,
     factor: Factor,
     align: str | None,
     scale: str | None,
-) -> list[str]:
-    """Return a sentence for each mismatch between model and image."""
+) -> Iterator[_Mismatch]:
+    """Yield the mismatches between model and image. See `check_model` for the parameters."""
     from nibabel.affines import voxel_sizes
 
-    out = []
-    trained_mm = card.lowres_mm
     zooms = voxel_sizes(affine)
+    max_difference = _MAX_SERIES_DIFFERENCE if card.trained_on == "series" else MAX_SIZE_DIFFERENCE
+    if any(
+        abs(size - trained_size) > max_difference * trained_size
+        for size, trained_size in zip(zooms, card.lowres_mm, strict=True)
+    ):
+        yield _Mismatch(
+            kind="resolution",
+            text=f"resolution: the model was trained at a resolution of "
+            f"{size_text(card.lowres_mm, ' x ')}, but the image has a resolution of "
+            f"{size_text(zooms.tolist(), ' x ')} (allowed difference: {100 * max_difference:.0f} "
+            "%)",
+        )
+    if contrast not in _SUITABLE_CONTRASTS.get(card.contrast, (card.contrast,)):
+        yield _Mismatch(
+            kind="contrast",
+            text=f"contrast: the model was trained on {card.contrast} images, but the image "
+            f"contrast is {contrast}",
+        )
     slice_axis = slice_orientation(affine)
-    allowed = _SERIES_TOLERANCE if card.trained_on == "series" else TOLERANCE
-    if any(abs(a - b) > allowed * b for a, b in zip(zooms, trained_mm, strict=True)):
-        size_texts = [size_text(sizes, " x ") for sizes in (trained_mm, zooms.tolist())]
-        out.append(
-            f"resolution: the model was trained at a resolution of {size_texts[0]}, but the image "
-            f"has a resolution of {size_texts[1]} (allowed difference: {100 * allowed:.0f} %)"
-        )
-    if contrast not in _SERVES.get(card.contrast, (card.contrast,)):
-        out.append(
-            f"contrast: the model was trained on {card.contrast} images, but the image "
-            f"contrast is {contrast}"
-        )
     if slice_axis != card.orientation:
-        out.append(
-            f"slice orientation: the model was trained on slices across {card.orientation}, "
-            f"but the slices of the image are across {slice_axis}"
+        yield _Mismatch(
+            kind="orientation",
+            text=f"slice orientation: the model was trained on slices across {card.orientation}, "
+            f"but the slices of the image are across {slice_axis}",
         )
     if card.align and align and card.align != align:  # cards before version 0.2 lack this entry
-        out.append(
-            "alignment: the model was trained on scans that were aligned with --anat-align "
-            f"{card.align}, but these scans were aligned with --anat-align {align}"
+        yield _Mismatch(
+            kind="alignment",
+            text="alignment: the model was trained on scans that were aligned with --anat-align "
+            f"{card.align}, but these scans were aligned with --anat-align {align}",
         )
     if card.align and scale and card.scale != scale:
-        out.append(
-            "intensities: the model was trained on scans that were scaled with --anat-scale "
-            f"{card.scale}, but these scans were scaled with --anat-scale {scale}"
+        yield _Mismatch(
+            kind="intensities",
+            text="intensities: the model was trained on scans that were scaled with --anat-scale "
+            f"{card.scale}, but these scans were scaled with --anat-scale {scale}",
         )
     if not _is_trained_for(card, factor):
-        span = card.factors
-        reason = (
-            f"the model was trained for a factor of {card.factor} and for factors from "
-            f"{min(span):g} to {max(span):g} along the same axes"
-            if span
-            else f"the model was trained for a factor of {card.factor}"
+        reason = f"the model was trained for a factor of {card.factor}"
+        if card.factors:
+            reason += (
+                f" and for factors from {min(card.factors):g} to {max(card.factors):g} along the "
+                "same axes"
+            )
+        yield _Mismatch(
+            kind="factor", text=f"factor: {reason}, but a factor of {factor} was requested"
         )
-        out.append(f"factor: {reason}, but a factor of {factor} was requested")
-    return out
 
 
 def _is_trained_for(card: ModelCard, factor: Factor) -> bool:
@@ -86,17 +103,17 @@ def _is_trained_for(card: ModelCard, factor: Factor) -> bool:
     A model trained with random factors supports all factors between its smallest and largest
     factor, along the same axes.
     """
-    trained_factor = card.factor
-    if all(abs(a - b) <= 1e-6 for a, b in zip(factor, trained_factor, strict=True)):
+    pairs = list(zip(factor, card.factor, strict=True))
+    if all(abs(ratio - trained_ratio) <= _ROUNDING for ratio, trained_ratio in pairs):
         return True
-    span = card.factors
-    return bool(span) and all(
-        (
-            abs(requested - 1) <= 1e-6
-            if abs(trained - 1) <= 1e-6
-            else min(span) - 1e-6 <= requested <= max(span) + 1e-6
-        )
-        for requested, trained in zip(factor, trained_factor, strict=True)
+    if not card.factors:
+        return False
+    lowest, highest = min(card.factors) - _ROUNDING, max(card.factors) + _ROUNDING
+    return all(
+        abs(ratio - 1) <= _ROUNDING
+        if abs(trained_ratio - 1) <= _ROUNDING
+        else lowest <= ratio <= highest
+        for ratio, trained_ratio in pairs
     )
 
 
@@ -145,34 +162,39 @@ def check_model(
     UsageError
         If a mismatch is not accepted. The message lists all mismatches and a remedy.
     """
-    mismatches = _mismatches(card, affine, contrast, factor, align, scale)
-    rejected = [mismatch for mismatch in mismatches if not (force or _kind(mismatch) in allow)]
+    mismatches = list(_find_mismatches(card, affine, contrast, factor, align, scale))
+    rejected = [mismatch for mismatch in mismatches if not (force or mismatch.kind in allow)]
     needs_training = not card.settings.get("upsampled_by") and any(
-        mismatch.startswith("factor") for mismatch in mismatches
+        mismatch.kind == "factor" for mismatch in mismatches
     )
     if needs_training or rejected:
-        kinds = " ".join(map(_kind, rejected))
-        remedy = (
-            "Train a model on a matching image pair, or use --force to apply this model "
-            f"anyway (bids-sr-models: --allow {kinds})."
-        )
-        if any(mismatch.startswith("intensities") for mismatch in rejected):
-            remedy = f"Use --anat-scale {card.scale}, or use --force to apply the model anyway."
-        remedy = "Train a model for this factor." if needs_training else remedy
-        if not _is_trained_for(card, factor):
-            text = " ".join(f"{number:g}" for number in card.factor)
-            remedy = (
-                f"{remedy} Alternatively, use the factor of the model with --sr-factor {text} "
-                f"(bids-sr-models: --factor {text})."
-            )
+        reasons = mismatches if needs_training else rejected
         raise UsageError(
             f"the model {card.method} does not match the image",
-            f"{'; '.join(mismatches if needs_training else rejected)}.",
-            remedy,
+            f"{'; '.join(mismatch.text for mismatch in reasons)}.",
+            _suggest_remedy(card, factor, rejected, needs_training=needs_training),
         )
-    return mismatches
+    return [mismatch.text for mismatch in mismatches]
 
 
-def _kind(mismatch: str) -> str:
-    """Return the name of a mismatch for ``--allow``."""
-    return mismatch.partition(":")[0].removeprefix("slice ")
+def _suggest_remedy(
+    card: ModelCard, factor: Factor, rejected: Sequence[_Mismatch], *, needs_training: bool
+) -> str:
+    """Return the remedy for mismatches that are not accepted."""
+    kinds = [mismatch.kind for mismatch in rejected]
+    if needs_training:
+        remedy = "Train a model for this factor."
+    elif "intensities" in kinds:
+        remedy = f"Use --anat-scale {card.scale}, or use --force to apply the model anyway."
+    else:
+        remedy = (
+            "Train a model on a matching image pair, or use --force to apply this model "
+            f"anyway (bids-sr-models: --allow {' '.join(kinds)})."
+        )
+    if _is_trained_for(card, factor):
+        return remedy
+    factor_text = " ".join(f"{ratio:g}" for ratio in card.factor)
+    return (
+        f"{remedy} Alternatively, use the factor of the model with --sr-factor {factor_text} "
+        f"(bids-sr-models: --factor {factor_text})."
+    )

@@ -16,10 +16,10 @@ from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.compatibility import slice_orientation
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-# limits for quantile difference and edge ratio; .01 to .11 and 1.0 to 1.15 were measured between
+# limits for quantile difference and edge ratio; 0.01 to 0.11 and 1.0 to 1.15 were measured between
 # boldref and the low-resolution image of its pair (phantom, studyforrest)
-_MAX_DISTANCE = 0.15
-_MAX_RATIO = 1.8
+_MAX_QUANTILE_DIFFERENCE = 0.15
+_MAX_EDGE_RATIO = 1.8
 
 
 def _measure_domain(image: Array, mask: Array) -> tuple[Array, float]:
@@ -29,32 +29,35 @@ def _measure_domain(image: Array, mask: Array) -> tuple[Array, float]:
     `_QUANTILES`. The edge content is the root mean square difference of in-plane neighbors.
     ValueError is raised if the mask is empty or contains no positive intensity.
     """
-    inside = np.asarray(mask) > 0
-    if inside.shape != image.shape or not inside.any():
+    in_mask = np.asarray(mask) > 0
+    if in_mask.shape != image.shape or not in_mask.any():
         raise ValueError(
-            f"the image has the shape {image.shape}, and the mask has the shape {inside.shape} "
-            f"with {int(inside.sum())} voxels; both must have the same shape, and the mask "
+            f"the image has the shape {image.shape}, and the mask has the shape {in_mask.shape} "
+            f"with {int(in_mask.sum())} voxels; both must have the same shape, and the mask "
             "must contain voxels"
         )
-    level = float(np.percentile(image[inside], 99))
-    if not level > 0:
+    intensity_scale = float(np.percentile(image[in_mask], 99))
+    if not intensity_scale > 0:
         raise ValueError("the image has no positive intensities within the mask")
-    scaled = np.asarray(image, dtype=np.float64) / level
-    steps = []
+    scaled = np.asarray(image, dtype=np.float64) / intensity_scale
+    differences = []
     for axis in (0, 1):
-        neighbors = np.take(inside, range(1, image.shape[axis]), axis) & np.take(
-            inside, range(image.shape[axis] - 1), axis
+        neighbors = np.take(in_mask, range(1, image.shape[axis]), axis) & np.take(
+            in_mask, range(image.shape[axis] - 1), axis
         )
-        steps.append(np.diff(scaled, axis=axis)[neighbors])
-    square = np.concatenate(steps) ** 2
-    edges = float(np.sqrt(square.mean())) if square.size else 0.0
-    return np.quantile(scaled[inside], _QUANTILES), edges
+        differences.append(np.diff(scaled, axis=axis)[neighbors])
+    squares = np.concatenate(differences) ** 2
+    edge_content = float(np.sqrt(squares.mean())) if squares.size else 0.0
+    return np.quantile(scaled[in_mask], _QUANTILES), edge_content
 
 
-def _domain_entry(image: Array, mask: Array) -> dict[str, object]:
+def _make_domain_entry(image: Array, mask: Array) -> dict[str, object]:
     """Return quantiles and edge content of an image as plain values for a model card."""
     quantiles, edges = _measure_domain(image, mask)
-    return {"quantiles": [round(float(q), 5) for q in quantiles], "edges": round(edges, 6)}
+    return {
+        "quantiles": [round(float(quantile), 5) for quantile in quantiles],
+        "edges": round(edges, 6),
+    }
 
 
 def image_entries(
@@ -63,7 +66,7 @@ def image_entries(
     affine: Array,
     factor: Factor,
     *,
-    mm: tuple[Array, Array] | None = None,
+    sizes_mm: tuple[Array, Array] | None = None,
 ) -> dict[str, object]:
     """Return the card entries about grid and intensities of the training images.
 
@@ -75,7 +78,7 @@ def image_entries(
         Voxel-to-world matrix of the low-resolution grid (4 x 4, RAS+ mm).
     factor : Factor
         Ratio of low-resolution to high-resolution voxel size.
-    mm : tuple[Array, Array] | None, optional
+    sizes_mm : tuple[Array, Array] | None, optional
         Voxel sizes at low and high resolution (mm). By default, they are derived from the affine.
 
     Returns
@@ -86,19 +89,19 @@ def image_entries(
     from nibabel.affines import voxel_sizes
 
     zooms = voxel_sizes(affine)
-    low, high = mm or (
+    lowres_sizes, highres_sizes = sizes_mm or (
         zooms,
-        zooms * [n / highres_size(n, f) for n, f in zip(image.shape, factor, strict=True)],
+        zooms * [n / highres_size(n, ratio) for n, ratio in zip(image.shape, factor, strict=True)],
     )
     return {
         "factor": list(factor),
         "orientation": slice_orientation(affine),
         "resolution": {
-            "lowres_mm": [round(float(z), 4) for z in low],
-            "highres_mm": [round(float(z), 4) for z in high],
+            "lowres_mm": [round(float(size), 4) for size in lowres_sizes],
+            "highres_mm": [round(float(size), 4) for size in highres_sizes],
             "lowres_shape": list(image.shape),
         },
-        "domain": _domain_entry(image, mask),
+        "domain": _make_domain_entry(image, mask),
     }
 
 
@@ -125,22 +128,24 @@ def domain_difference(
     """
     if card.domain is None:
         return None
-    (quantiles, edges), (trained_quantiles, trained_edges) = (
-        _measure_domain(image, mask),
-        card.domain,
+    quantiles, edge_content = _measure_domain(image, mask)
+    trained_quantiles, trained_edge_content = card.domain
+    difference = max(
+        abs(float(quantile) - trained_quantile)
+        for quantile, trained_quantile in zip(quantiles, trained_quantiles, strict=True)
     )
-    distance = max(abs(float(a) - b) for a, b in zip(quantiles, trained_quantiles, strict=True))
-    edges = edges / max(trained_edges, 1e-12)
-    out = []
-    if distance > _MAX_DISTANCE:
-        out.append(
+    edge_ratio = edge_content / max(trained_edge_content, 1e-12)
+    sentences = []
+    if difference > _MAX_QUANTILE_DIFFERENCE:
+        sentences.append(
             "intensities: the intensity distribution of the image differs from the training "
-            f"image; the largest difference between quantiles is {distance:.3f} of the 99th "
-            f"percentile (usually at most {_MAX_DISTANCE})"
+            f"image; the largest difference between quantiles is {difference:.3f} of the 99th "
+            f"percentile (usually at most {_MAX_QUANTILE_DIFFERENCE})"
         )
-    if not 1 / _MAX_RATIO <= edges <= _MAX_RATIO:
-        out.append(
-            f"edges: the edge content of the image is {edges:.2g} times the edge content of "
-            f"the training image (usually {1 / _MAX_RATIO:.2g} to {_MAX_RATIO:.2g} times)"
+    if not 1 / _MAX_EDGE_RATIO <= edge_ratio <= _MAX_EDGE_RATIO:
+        sentences.append(
+            f"edges: the edge content of the image is {edge_ratio:.2g} times the edge content of "
+            f"the training image (usually {1 / _MAX_EDGE_RATIO:.2g} to {_MAX_EDGE_RATIO:.2g} "
+            "times)"
         )
-    return distance, edges, out
+    return difference, edge_ratio, sentences

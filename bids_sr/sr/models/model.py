@@ -98,7 +98,7 @@ def save_model(
     card_file = stem.with_name(stem.name + ".json")
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     data = save(tensors, metadata={_METADATA_KEY: card_checksum(card)})
-    full = {
+    full_card = {
         "card_version": CARD_VERSION,
         **card,
         "weights_sha256": hashlib.sha256(data).hexdigest(),
@@ -106,7 +106,7 @@ def save_model(
     card_file.unlink(missing_ok=True)
     atomic_files.write_bytes(weights, data)
     atomic_files.write_bytes(
-        card_file, (json.dumps(full, indent=2, sort_keys=True) + "\n").encode()
+        card_file, (json.dumps(full_card, indent=2, sort_keys=True) + "\n").encode()
     )
     return weights, card_file
 
@@ -143,7 +143,7 @@ def verify_model(path: Path) -> tuple[ModelCard, bytes]:
     return card, data
 
 
-def _bound_digest(data: bytes) -> str | None:
+def _read_card_checksum(data: bytes) -> str | None:
     """Return the card checksum stored in a safetensors file, or None if there is none.
 
     Files of early versions contain no checksum.
@@ -162,7 +162,7 @@ def _bound_digest(data: bytes) -> str | None:
     return checksum if isinstance(checksum, str) else None
 
 
-def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+def _load_weights(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     """Load weights into a network.
 
     ValueError is raised, with a message of one line, if the tensors do not match the network.
@@ -178,8 +178,8 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
         "unknown tensors": sorted(state.keys() - expected.keys()),
     }
     texts = [
-        f"{words}: {len(keys)} ({keys[0]}{', …' if keys[1:] else ''})"
-        for words, keys in mismatches.items()
+        f"{kind}: {len(keys)} ({keys[0]}{', …' if keys[1:] else ''})"
+        for kind, keys in mismatches.items()
         if keys
     ]
     if texts:
@@ -187,13 +187,13 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     network.load_state_dict(state)
 
 
-def _companions(recipe: Recipe, state: Mapping[str, Tensor]) -> dict[str, Mapping[str, Tensor]]:
+def _extract_companions(
+    recipe: Recipe, state: Mapping[str, Tensor]
+) -> dict[str, Mapping[str, Tensor]]:
     """Return the weights of the networks stored with the generator, by network name."""
-    names = (
-        ()
-        if recipe.build_critic is None
-        else COMPANIONS[: 3 if recipe.objective == "cycle" else 1]
-    )
+    if recipe.build_critic is None:
+        return {}
+    names = COMPANIONS if recipe.objective == "cycle" else ("critic",)
     states = {
         name: {
             key.removeprefix(f"{name}."): value
@@ -223,6 +223,68 @@ def _restore_settings(recipe: Recipe, card: ModelCard) -> Recipe:
     return replace(recipe, intensity=intensity, applied_in_patches=in_patches)
 
 
+def _load_networks(card: ModelCard, state: Mapping[str, Tensor]) -> LoadedModel:
+    """Return the networks of a card's recipe with their weights.
+
+    ValueError or UnknownMethod is raised if this version cannot use the model.
+    """
+    from bids_sr.sr.method import get_method, get_recipe
+
+    name = f"{card.method} ({card.recipe})"
+    base_recipe = get_recipe(get_method(card.method), card.recipe)
+    if card.edition != base_recipe.edition:
+        raise ValueError(
+            f"training used another edition of the recipe {card.recipe}, which had"
+            " another network. Train the model again"
+        )
+    recipe = apply_changes(base_recipe, changes_from(card.method, card.changed_settings))
+    recipe = _restore_settings(recipe, card)
+    generator = recipe.build_generator(card.channels, card.factor)
+    companions = _extract_companions(recipe, state)
+    companion_keys = {
+        f"{companion_name}.{key}"
+        for companion_name, tensors in companions.items()
+        for key in tensors
+    }
+    generator_state = {key: value for key, value in state.items() if key not in companion_keys}
+    _load_weights(generator, generator_state, name)
+    critic = None
+    for companion_name, tensors in companions.items():
+        companion = _build_companion(companion_name, recipe, card)
+        _load_weights(companion, tensors, f"the {companion_name.replace('_', ' ')} of {name}")
+        if companion_name == "critic":
+            critic = companion.eval().requires_grad_(False)
+    return LoadedModel(
+        generator=generator.eval().requires_grad_(False),
+        recipe=recipe,
+        card=card,
+        critic=critic,
+        companions=companions,
+    )
+
+
+def _build_companion(name: str, recipe: Recipe, card: ModelCard) -> nn.Module:
+    """Return an untrained network of `COMPANIONS`."""
+    if name == "backward" or recipe.build_critic is None:
+        return recipe.build_generator(card.channels, card.factor)
+    return recipe.build_critic(card.channels)
+
+
+def _load_prior_maps(
+    card: ModelCard, recipe: VarianceRecipe, state: Mapping[str, Tensor]
+) -> LoadedModel:
+    """Return the prior SD maps of a card; `recipe` is the unchanged recipe of the method."""
+    from bids_sr.sr.prior_maps.prior import PriorMaps
+
+    maps = PriorMaps(state.get("weight"))
+    _load_weights(maps, state, f"{card.method} ({card.recipe})")
+    return LoadedModel(
+        generator=maps.eval().requires_grad_(False),
+        recipe=apply_changes(recipe, changes_from(card.method, card.changed_settings)),
+        card=card,
+    )
+
+
 def load_model(path: Path) -> LoadedModel:
     """Load STEM.safetensors and its card from the same directory.
 
@@ -234,48 +296,16 @@ def load_model(path: Path) -> LoadedModel:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    from bids_sr.sr.method import UnknownMethod, get_method, get_recipe
-    from bids_sr.sr.prior_maps.prior import PriorMaps
+    from bids_sr.sr.method import UnknownMethod, get_method
 
     card, data = verify_model(path)
     try:
         method = get_method(card.method)
-        name = f"{card.method} ({card.recipe})"
         state = load(data)
-        critic = None
-        companions: dict[str, Mapping[str, Tensor]] = {}
         if method.variance is not None:
-            recipe: Recipe | VarianceRecipe = apply_changes(
-                method.variance, changes_from(card.method, card.changed_settings)
-            )
-            generator: nn.Module = PriorMaps(state.get("weight"))
-            _fill(generator, state, name)
+            model = _load_prior_maps(card, method.variance, state)
         else:
-            card_recipe = get_recipe(method, card.recipe)
-            if card.edition != card_recipe.edition:
-                raise ValueError(
-                    f"training used another edition of the recipe {card.recipe}, which had"
-                    " another network. Train the model again"
-                )
-            training_recipe = apply_changes(
-                card_recipe, changes_from(card.method, card.changed_settings)
-            )
-            recipe = training_recipe = _restore_settings(training_recipe, card)
-            generator = training_recipe.build_generator(card.channels, card.factor)
-            companions = _companions(training_recipe, state)
-            companion_keys = {
-                f"{part}.{key}" for part, tensors in companions.items() for key in tensors
-            }
-            _fill(generator, {k: v for k, v in state.items() if k not in companion_keys}, name)
-            for part, tensors in companions.items():
-                companion = (
-                    training_recipe.build_generator(card.channels, card.factor)
-                    if part == "backward" or training_recipe.build_critic is None
-                    else training_recipe.build_critic(card.channels)
-                )
-                _fill(companion, tensors, f"the {part.replace('_', ' ')} of {name}")
-                if part == "critic":
-                    critic = companion.eval().requires_grad_(False)
+            model = _load_networks(card, state)
     except (UnknownMethod, SafetensorError, RuntimeError, ValueError) as error:
         raise ModelError(
             f"{path}: this version of bids-sr cannot use the model ({error})"
@@ -285,15 +315,9 @@ def load_model(path: Path) -> LoadedModel:
             f"{path}: the model weights contain NaN or infinite values, because the training "
             "failed"
         )
-    if _bound_digest(data) not in (None, card_checksum(card.json)):
+    if _read_card_checksum(data) not in (None, card_checksum(card.json)):
         raise ModelError(
             f"{card_path(path)}: the model card was changed after the model was saved, and no "
             "longer matches the weights"
         )
-    return LoadedModel(
-        generator=generator.eval().requires_grad_(False),
-        recipe=recipe,
-        card=card,
-        critic=critic,
-        companions=companions,
-    )
+    return model

@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bids_sr.io.checksums import checksum
@@ -33,7 +33,7 @@ _LOG = logging.getLogger(__name__)
 TrainingData = RunData | TrainingImages
 
 
-def _checksums(data: TrainingData) -> dict[str, str]:
+def _compute_checksums(data: TrainingData) -> dict[str, str]:
     """Return the checksum of each data array, by name."""
     return data.checksums() if isinstance(data, RunData) else checksums(data)
 
@@ -49,17 +49,17 @@ def _iterate_models(model_dir: Path | None) -> Iterator[tuple[Path, ModelCard]]:
             _LOG.warning("The following model file was skipped. %s", error)
 
 
-def _log_path(weights: Path) -> Path:
+def _get_log_path(weights: Path) -> Path:
     """Return the path of a model's training log.
 
     The log is in the same directory as the weights. In derivatives, its suffix is ``log``.
     """
-    return weights.with_name(
-        weights.stem.removesuffix("_model") + ("_log" * weights.stem.endswith("_model")) + ".tsv"
-    )
+    if weights.stem.endswith("_model"):
+        return weights.with_name(f"{weights.stem.removesuffix('_model')}_log.tsv")
+    return weights.with_name(f"{weights.stem}.tsv")
 
 
-def _same_training(card: ModelCard, training: TrainingRequest, data: TrainingData) -> bool:
+def _is_same_training(card: ModelCard, training: TrainingRequest, data: TrainingData) -> bool:
     """Return whether the requested training would result in the model of this card."""
     factor = data.factor if isinstance(data, RunData) else training.factor
     vgg = None if training.vgg_weights is None else checksum(training.vgg_weights)
@@ -69,14 +69,14 @@ def _same_training(card: ModelCard, training: TrainingRequest, data: TrainingDat
         and (card.method, card.recipe) == (training.method, training.recipe)
         and card.changed_settings == training.changed_settings
         and (card.seed, card.factor) == (training.random_seed, factor)
-        and card.data_sha256 == _checksums(data)
-        and _perceptual_weights(card) == vgg
+        and card.data_sha256 == _compute_checksums(data)
+        and _get_vgg_checksum(card) == vgg
         and card.start_sha256 == training.start_checksum
-        and (training.train_precision == "auto" or _began_mixed(card) == training.mixed)
+        and (training.train_precision == "auto" or _has_begun_mixed(card) == training.mixed)
     )
 
 
-def _perceptual_weights(card: ModelCard) -> str | None:
+def _get_vgg_checksum(card: ModelCard) -> str | None:
     """Return the checksum of the VGG-19 weights used in training, or None."""
     return (
         str(mapping_entry(card.json, "perceptual").get("weights_sha256"))
@@ -85,7 +85,7 @@ def _perceptual_weights(card: ModelCard) -> str | None:
     )
 
 
-def _began_mixed(card: ModelCard) -> bool:
+def _has_begun_mixed(card: ModelCard) -> bool:
     """Return whether a training began in mixed precision."""
     return bool(mapping_entry(card.json, "mixed_precision").get("asked", False))
 
@@ -100,29 +100,43 @@ def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | 
     """
     if training.pretrained is not None:
         return training.pretrained
-    models = list(_iterate_models(training.model_dir)) if training.model_source != "train" else []
+    if training.model_source == "train":
+        return None
+    models = list(_iterate_models(training.model_dir))
     if data is not None:
         for weights, card in models:
-            if _same_training(card, training, data):
+            if _is_same_training(card, training, data):
                 return weights
-    if training.model_source != "reuse":
-        return None
-    name, recipe = training.method, training.recipe
-    requested = (name, recipe, training.changed_settings)
-    fitting = [
-        entry
-        for entry in models
-        if (entry[1].method, entry[1].recipe, entry[1].changed_settings) == requested
+    if training.model_source == "reuse":
+        return _find_reusable_model(training, data, models)
+    return None
+
+
+def _find_reusable_model(
+    training: TrainingRequest,
+    data: TrainingData | None,
+    models: Sequence[tuple[Path, ModelCard]],
+) -> Path:
+    """Return the weights of a model with the requested recipe, preferably for the same data.
+
+    ModelError is raised if there is none.
+    """
+    requested = (training.method, training.recipe, training.changed_settings)
+    suitable = [
+        (weights, card)
+        for weights, card in models
+        if (card.method, card.recipe, card.changed_settings) == requested
     ]
-    sums = None if data is None else _checksums(data)
-    same_data = [entry for entry in fitting if sums is not None and entry[1].data_sha256 == sums]
-    # models that were trained on the same data come first
-    for weights, _ in (*same_data, *fitting):
+    checksums_of_data = None if data is None else _compute_checksums(data)
+    for weights, card in suitable:
+        if card.data_sha256 == checksums_of_data:
+            return weights
+    for weights, _ in suitable:
         return weights
     values = " ".join(f"{key}={value!r}" for key, value in training.changed_settings.items())
     raise ModelError(
         f"{training.model_dir}: --model-source reuse was specified, but the directory contains no "
-        f"model for {name} ({recipe}{values and f', {values}'}). "
+        f"model for {training.method} ({training.recipe}{values and f', {values}'}). "
         "Train a model with --model-source auto, or specify a model file with --pretrained."
     )
 
@@ -167,11 +181,15 @@ def obtain_model(
     source = _find_model(training, data)
     if source is None:
         source_path(out_dir).unlink(missing_ok=True)
-        model = _train(training, data, checkpoint_dir(out_dir), second_images)
-        card = dict(model.card) | ({"sloppy": True} if training.sloppy else {})
-        card |= {} if training.anat_align is None else {"anat_align": training.anat_align}
-        card |= {} if training.anat_scale is None else {"anat_scale": training.anat_scale}
-        json.dumps(card)
+        model = _train_model(training, data, checkpoint_dir(out_dir), second_images)
+        card = dict(model.card)
+        if training.sloppy:
+            card["sloppy"] = True
+        if training.anat_align is not None:
+            card["anat_align"] = training.anat_align
+        if training.anat_scale is not None:
+            card["anat_scale"] = training.anat_scale
+        json.dumps(card)  # raises an error before files are written
         out_dir.mkdir(parents=True, exist_ok=True)
         log.write_text(log_tsv(model.log), encoding="utf-8")
         return (*save_model(out_dir / name, model.state, card), log)
@@ -179,7 +197,7 @@ def obtain_model(
     target = weights_path(out_dir, name)
     shutil.copyfile(source, target)
     shutil.copyfile(card_path(source), card_path(target))
-    old_log = _log_path(source)
+    old_log = _get_log_path(source)
     log_text = old_log.read_text(encoding="utf-8") if old_log.exists() else log_tsv(())
     log.write_text(log_text, encoding="utf-8")
     source_path(out_dir).write_text(f"{source.name}\n", encoding="utf-8")
@@ -192,7 +210,7 @@ def checkpoint_dir(out_dir: Path) -> Path:
     return out_dir.with_name(f"{out_dir.name}_checkpoints")
 
 
-def _train(
+def _train_model(
     training: TrainingRequest,
     data: TrainingData | None,
     work_dir: Path,
@@ -208,11 +226,11 @@ def _train(
     if isinstance(data, RunData):
         return fit_variance(training, data)
     model = train_network(training, data, work_dir, second_images=second_images)
-    if at_stop := steps_at_stop(model.card):
+    if steps_text := steps_at_stop(model.card):
         _LOG.warning(
             "Training of %s was stopped by --max-train-minutes (%s). To continue the "
             "training, rerun the same command with a longer time limit or without a limit.",
             training.method,
-            at_stop,
+            steps_text,
         )
     return model

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.sr.models.card import ModelError, read_card
-from bids_sr.sr.models.compatibility import TOLERANCE
+from bids_sr.sr.models.compatibility import MAX_SIZE_DIFFERENCE
 
 
 def other_models(
@@ -41,18 +41,17 @@ def other_models(
     list[Path]
         Weights files; empty if there is no suitable model.
     """
-    root = Path(models_dir)
+    own_label = subject.removeprefix("sub-")
     models = sorted(
-        (path.relative_to(root).parts[0].removeprefix("sub-"), path)
-        for path in root.glob(f"sub-*/**/*_desc-{method}_model.safetensors")
+        (path.relative_to(models_dir).parts[0].removeprefix("sub-"), path)
+        for path in models_dir.glob(f"sub-*/**/*_desc-{method}_model.safetensors")
     )
-    candidates = [(label, path) for label, path in models if label != subject.removeprefix("sub-")]
-    later = [path for label, path in candidates if label > subject.removeprefix("sub-")]
-    earlier = [path for label, path in candidates if label < subject.removeprefix("sub-")]
-    return [path for path in (*later, *earlier) if _serves(path, method, factor, zooms)]
+    later = [path for label, path in models if label > own_label]
+    earlier = [path for label, path in models if label < own_label]
+    return [path for path in (*later, *earlier) if _is_suitable(path, method, factor, zooms)]
 
 
-def _serves(
+def _is_suitable(
     weights: Path, method: str, factor: Sequence[float] | None, zooms: Sequence[float] | None
 ) -> bool:
     """Return whether a model's card is readable and matches method, factor and resolution."""
@@ -60,14 +59,12 @@ def _serves(
         card = read_card(weights)
     except ModelError:
         return False
-    same_factor = factor is None or all(
-        abs(a - b) < 1e-6 for a, b in zip(factor, card.factor, strict=True)
+    has_same_factor = factor is None or all(
+        abs(ratio - card_ratio) < 1e-6
+        for ratio, card_ratio in zip(factor, card.factor, strict=True)
     )
-    return (
-        same_factor
-        and card.method == method
-        and (
-            zooms is None
-            or all(abs(a - b) <= TOLERANCE * b for a, b in zip(zooms, card.lowres_mm, strict=True))
-        )
+    has_similar_size = zooms is None or all(
+        abs(size - card_size) <= MAX_SIZE_DIFFERENCE * card_size
+        for size, card_size in zip(zooms, card.lowres_mm, strict=True)
     )
+    return has_same_factor and has_similar_size and card.method == method

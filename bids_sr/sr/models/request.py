@@ -15,6 +15,7 @@ from bids_sr.sr.recipe_changes import (
     apply_changes,
     base_recipe,
     changed_values,
+    select_changes,
 )
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class TrainingSettings(ModelSettings):
     train_precision : TrainPrecision
         "mixed" computes the generator in bf16 until a validation step shows that this changes the
         held-out score (or, without held-out slices, the score of training slices) by more than
-        .01 dB. Methods without high-resolution images remain in fp32. "auto" is "mixed" on a GPU.
+        0.01 dB. Methods without high-resolution images remain in fp32. "auto" is "mixed" on a GPU.
     max_train_minutes : float | None
         Time limit; None if there is no limit. A model whose training was stopped by the time limit
         is marked as not reproducible in its card.
@@ -106,40 +107,38 @@ class TrainingRequest(TrainingSettings):
     ----------
     factor : Factor | None
         Ratio of low-resolution to high-resolution voxel size.
-    changed : Recipe | VarianceRecipe | None
+    replacement_recipe : Recipe | VarianceRecipe | None
         Recipe that replaces the method's recipe of this name; None if there is none.
-    start : LoadedModel | None
+    start_model : LoadedModel | None
         Model of the same network whose weights initialize the training (see
         `Recipe.freeze_but_last`).
     anat_align, anat_scale : str | None
         Registration method and intensity scaling of structural scans, for the card.
-    unregistered : Method | None
+    unregistered_method : Method | None
         Method that is not registered under the name `method`; None for registered methods.
     """
 
     factor: Factor | None = None
-    changed: Recipe | VarianceRecipe | None = None
-    start: "LoadedModel | None" = None
+    replacement_recipe: Recipe | VarianceRecipe | None = None
+    start_model: "LoadedModel | None" = None
     anat_align: str | None = None
     anat_scale: str | None = None
-    unregistered: Method | None = None
+    unregistered_method: Method | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "recipe", recipe_name(self.definition, self.recipe))
-        method_changes = tuple(
-            change for change in self.recipe_changes if change.method == self.method
-        )
+        method_changes = select_changes(self.recipe_changes, self.method)
         object.__setattr__(self, "recipe_changes", method_changes)
 
     @property
     def definition(self) -> Method:
         """Method to train."""
-        return self.unregistered or get_method(self.method)
+        return self.unregistered_method or get_method(self.method)
 
     @property
     def variance(self) -> VarianceRecipe | None:
         """Recipe of the prior SD maps with the requested changes; None for a network."""
-        recipe = self.changed or self.definition.variance
+        recipe = self.replacement_recipe or self.definition.variance
         if not isinstance(recipe, VarianceRecipe):
             return None
         recipe = apply_changes(recipe, self.recipe_changes)
@@ -149,7 +148,7 @@ class TrainingRequest(TrainingSettings):
     def effective_recipe(self) -> Recipe:
         """Recipe with the requested changes, shortened if `sloppy` is set."""
         recipe = apply_changes(self._base_recipe, self.recipe_changes)
-        return _sloppy_recipe(recipe) if self.sloppy else recipe
+        return _shorten_recipe(recipe) if self.sloppy else recipe
 
     @property
     def mixed(self) -> bool:
@@ -160,8 +159,8 @@ class TrainingRequest(TrainingSettings):
     @property
     def _base_recipe(self) -> Recipe:
         """Recipe of a network before changes."""
-        if isinstance(self.changed, Recipe):
-            return self.changed
+        if isinstance(self.replacement_recipe, Recipe):
+            return self.replacement_recipe
         return get_recipe(self.definition, self.recipe)
 
     @property
@@ -174,7 +173,7 @@ class TrainingRequest(TrainingSettings):
     @property
     def start_checksum(self) -> str | None:
         """Checksum of the initial weights, or None for random weights."""
-        return None if self.start is None else self.start.card.weights_sha256
+        return None if self.start_model is None else self.start_model.card.weights_sha256
 
 
 def request_model(settings: ModelSettings, factor: Factor) -> TrainingRequest:
@@ -188,7 +187,7 @@ def request_model(settings: ModelSettings, factor: Factor) -> TrainingRequest:
     return replace(request, device=choose_device(request.device))
 
 
-def _sloppy_recipe(recipe: Recipe) -> Recipe:
+def _shorten_recipe(recipe: Recipe) -> Recipe:
     """Return a recipe shortened to a few seconds."""
     return replace(
         recipe,

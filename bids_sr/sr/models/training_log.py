@@ -33,16 +33,13 @@ def log_tsv(log: Iterable[LogRow]) -> str:
     Columns that only some methods have come last.
     """
     rows = list(log)
-    columns = (
-        *_LOG_COLUMNS,
-        *dict.fromkeys(key for row in rows for key in row if key not in _LOG_COLUMNS),
-    )
+    columns = list(dict.fromkeys((*_LOG_COLUMNS, *(key for row in rows for key in row))))
     text = io.StringIO()
-    table = csv.writer(text, delimiter="\t", lineterminator="\n")
-    table.writerow(columns)
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(columns)
     for row in rows:
         cells = (row.get(column, "n/a") for column in columns)
-        table.writerow([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in cells])
+        writer.writerow([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in cells])
     return text.getvalue()
 
 
@@ -55,7 +52,7 @@ class Journal:
         Folder of the log.
     name : str
         Name of the phase.
-    after : int, optional
+    last_iteration : int, optional
         Last logged iteration of a resumed phase, otherwise 0. TensorBoard discards later
         iterations, which are repeated.
     """

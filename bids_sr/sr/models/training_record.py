@@ -25,7 +25,7 @@ Ending = Literal["iterations", "plateau", "time", ""]
 """
 _ENDINGS: Mapping[str, Ending] = {name: name for name in get_args(Ending)}
 # settings that --sloppy changes
-_CUT_DOWN = (
+_SLOPPY_SETTINGS = (
     "iterations",
     "epochs",
     "patches",
@@ -34,7 +34,7 @@ _CUT_DOWN = (
     "batch",
     "adversarial_from",
 )
-_MAX_LENGTH = 300  # characters, largest length of a text from a card
+_MAX_TEXT_LENGTH = 300  # characters, largest length of a text from a card
 _PHASES = ("search", "refit")  # order of the phases, because card entries are sorted by name
 
 
@@ -159,12 +159,12 @@ class TrainingRecord:
         return any(name.startswith("adversarial:") for name in self.losses)
 
     @property
-    def adversarial_acted(self) -> bool:
+    def used_adversarial_loss(self) -> bool:
         """Whether the adversarial term was used before the stored weights were reached."""
         return self.has_adversarial_loss and self.kept_step > self.adversarial_from
 
     @property
-    def as_published(self) -> bool:
+    def is_as_published(self) -> bool:
         """Whether steps, losses and settings correspond to the publication of the method.
 
         This requires the current and unchanged recipe ``paper``, with all loss terms active and
@@ -179,22 +179,22 @@ class TrainingRecord:
             and not self.features_off
             and bool(self.phases)
             and all(phase.complete for phase in self.phases)
-            and self.has_adversarial_loss == self.adversarial_acted
+            and self.has_adversarial_loss == self.used_adversarial_loss
         )
 
 
 def read_training(card: ModelCard) -> TrainingRecord:
     """Read the training of a network from its model card; cards of prior SD maps have none."""
     settings, started = card.settings, mapping_entry(card.json, "started_from")
-    method, recipe = _method_and_recipe(card)
+    method, recipe = _find_method_and_recipe(card)
     weights = {
         name: float(value)
         for name, value in mapping_entry(settings, "losses").items()
         if isinstance(value, int | float)
     }
-    active = {name: value for name, value in weights.items() if value != 0}
-    stored_step = _count(card.held_out.get("iteration")) or 0
-    phases = _phases(card, stored_step)
+    losses = {name: value for name, value in weights.items() if value != 0}
+    stored_step = _read_whole_number(card.held_out.get("iteration")) or 0
+    phases = _read_phases(card, stored_step)
     terms = () if recipe is None else recipe.losses
     has_features = any(term.kind == "perceptual" for term in terms)
     stand_ins = tuple(
@@ -212,14 +212,14 @@ def read_training(card: ModelCard) -> TrainingRecord:
         unsupervised=card.json.get("objective", settings.get("objective")) == "self",
         phases=phases,
         held_out=bool(card.held_out.get("parts") or card.held_out.get("slices")),
-        patience=_count(settings.get("patience")),
+        patience=_read_whole_number(settings.get("patience")),
         kept_step=phases[-1].steps if len(phases) > 1 else stored_step,
-        losses=active,
+        losses=losses,
         inspected_critic=any(
             name.startswith("adversarial:") and value == 0 for name, value in weights.items()
         ),
-        adversarial_from=_count(settings.get("adversarial_from")) or 0,
-        pretrained_by=_list_pretraining_terms(settings, active),
+        adversarial_from=_read_whole_number(settings.get("adversarial_from")) or 0,
+        pretrained_by=_list_pretraining_terms(settings, losses),
         features_off=has_features and not card.perceptual,
         stand_ins=() if card.perceptual else stand_ins,
         changed={} if recipe is None else _find_changes(card, recipe),
@@ -227,24 +227,26 @@ def read_training(card: ModelCard) -> TrainingRecord:
         recipe_known=recipe is not None,
         sloppy=card.json.get("sloppy") is True,
         started_from={
-            key: _plain(started.get(key, "unknown"))
+            key: _remove_markup(started.get(key, "unknown"))
             for key in ("method", "recipe", "contrast", "weights_sha256")
             if started
         },
-        layers_trained=_count(settings.get("freeze_but_last")),
-        irreproducible=_plain(card.json.get("not_reproducible_because", "")),
+        layers_trained=_read_whole_number(settings.get("freeze_but_last")),
+        irreproducible=_remove_markup(card.json.get("not_reproducible_because", "")),
     )
 
 
 def read_max_steps(settings: Mapping[str, object]) -> int | None:
     """Return the maximum number of steps in the settings of a card, or None if unknown."""
-    epochs, patches, batch = (_count(settings.get(key)) for key in ("epochs", "patches", "batch"))
+    epochs, patches, batch = (
+        _read_whole_number(settings.get(key)) for key in ("epochs", "patches", "batch")
+    )
     if epochs is not None and patches is not None and batch:
         return epochs * math.ceil(patches / batch)
-    return _count(settings.get("iterations"))
+    return _read_whole_number(settings.get("iterations"))
 
 
-def _method_and_recipe(card: ModelCard) -> tuple[Method | None, Recipe | None]:
+def _find_method_and_recipe(card: ModelCard) -> tuple[Method | None, Recipe | None]:
     """Return method and unchanged recipe of a card, each None if this version does not have it."""
     try:
         method = get_method(card.method)
@@ -254,29 +256,33 @@ def _method_and_recipe(card: ModelCard) -> tuple[Method | None, Recipe | None]:
     return method, recipe if recipe is not None and recipe.edition == card.edition else None
 
 
-def _phases(card: ModelCard, best_step: int) -> tuple[PhaseRecord, ...]:
+def _read_phases(card: ModelCard, best_step: int) -> tuple[PhaseRecord, ...]:
     """Return the phases in a card, in temporal order.
 
     If the card does not contain the planned number of steps, it is derived: the refit takes as
     many steps as the best step of the search.
     """
     entries = mapping_entry(card.json, "phases")
-    planned = {"search": read_max_steps(card.settings), "refit": max(1, best_step)}
-    out = []
+    default_plan = {"search": read_max_steps(card.settings), "refit": max(1, best_step)}
+    phases = []
     for name in sorted(entries, key=lambda phase_name: (*_PHASES, phase_name).index(phase_name)):
         phase = mapping_entry(entries, name)
-        steps = _count(phase.get("iterations")) or 0
-        planned_steps = _count(phase.get("of")) or planned.get(name)
+        steps = _read_whole_number(phase.get("iterations")) or 0
+        planned_steps = _read_whole_number(phase.get("of")) or default_plan.get(name)
         ended_by = _ENDINGS.get(str(phase.get("stopped_by")), "")
-        out.append(PhaseRecord(name=name, steps=steps, planned=planned_steps, ended_by=ended_by))
-    return tuple(out)
+        phases.append(
+            PhaseRecord(name=name, steps=steps, planned=planned_steps, ended_by=ended_by)
+        )
+    return tuple(phases)
 
 
 def _find_changes(card: ModelCard, recipe: Recipe) -> dict[str, tuple[object, object]]:
     """Return the settings that differ between a training and its recipe."""
     differences = differing_settings(card.settings, plain_recipe(recipe, vgg=card.perceptual))
     if card.json.get("sloppy") is True:
-        differences = {name: pair for name, pair in differences.items() if name not in _CUT_DOWN}
+        differences = {
+            name: pair for name, pair in differences.items() if name not in _SLOPPY_SETTINGS
+        }
     return differences
 
 
@@ -292,11 +298,11 @@ def _list_pretraining_terms(
     )
 
 
-def _plain(value: object) -> str:
+def _remove_markup(value: object) -> str:
     """Return a text from a card without characters that could be markup."""
-    return re.sub(r"[^\w .,;:()'+-]", "", str(value))[:_MAX_LENGTH]
+    return re.sub(r"[^\w .,;:()'+-]", "", str(value))[:_MAX_TEXT_LENGTH]
 
 
-def _count(value: object) -> int | None:
+def _read_whole_number(value: object) -> int | None:
     """Return a value that is a whole number, otherwise None."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -7,10 +7,10 @@ above the acquired Nyquist frequency is reconstructed from its change and added,
 written.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +27,15 @@ from bids_sr.sr.inference.upsampler_inputs import InferenceError, UpsamplerInput
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.operators import ResolutionLevel, level_above, to_slices, to_volume
 from bids_sr.sr.prior_maps.calibration_prior import FWHM
-from bids_sr.sr.prior_maps.posterior import DRAWS, draw_errors
+from bids_sr.sr.prior_maps.posterior import N_SAMPLES, draw_errors
 from bids_sr.sr.prior_maps.prior import Prior, Tile
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.threads import map_in_threads
 
 # high-resolution voxels in plane, standard deviation of the neighborhood for `sdmod`
-_SURROUNDINGS = 3.0
-_SHIFT = 3  # acquired voxels, displacement of the negative control
-_AT_ONCE = 128  # volumes processed together
+_NEIGHBORHOOD_SD = 3.0
+_CONTROL_SHIFT = 3  # acquired voxels, displacement of the negative control
+_VOLUMES_PER_BLOCK = 128  # volumes processed together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,19 +52,19 @@ class Modulation:
     @cached_property
     def gain(self) -> Tensor:
         """Factor that multiplies the zero-filled change around the mask (Z, X, Y)."""
-        sd = self.weight[:, *self.region.fine]
-        neighborhood = ndimage.gaussian_filter(sd.numpy(), (0, _SURROUNDINGS, _SURROUNDINGS))
+        sd = self.weight[:, *self.region.highres_range]
+        neighborhood = ndimage.gaussian_filter(sd.numpy(), (0, _NEIGHBORHOOD_SD, _NEIGHBORHOOD_SD))
         return sd / torch.from_numpy(neighborhood).clamp_min(1e-6 * float(sd.max()) + 1e-30)
 
     def make_slice_function(self, z: int) -> Callable[[Tensor], Tensor]:
         """Return the function that modulates the changes of a slice, (T, x, y) -> (T, X, Y)."""
 
-        def expect(change: Tensor) -> Tensor:
-            out = self.region.level.up(change)
-            out[:, *self.region.fine] *= self.gain[z]
+        def reconstruct(change: Tensor) -> Tensor:
+            out = self.region.level.upsample(change)
+            out[:, *self.region.highres_range] *= self.gain[z]
             return out
 
-        return expect
+        return reconstruct
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,15 +73,15 @@ class Detail:
 
     Parameters
     ----------
-    change : Prior | Modulation | None
+    source : Prior | Modulation | None
         Source of detail that follows the signal change; None if there is no such detail.
-    constant : Array | None
+    static_image : Array | None
         Static image on the high-resolution boldref grid, added to every volume; None if there is
         none.
     """
 
-    change: Prior | Modulation | None
-    constant: Array | None = None
+    source: Prior | Modulation | None
+    static_image: Array | None = None
 
     def add(
         self,
@@ -111,81 +111,78 @@ class Detail:
         InferenceError
             If the result contains NaN or infinite values.
         """
-        if self.change is None and self.constant is None:
+        if self.source is None and self.static_image is None:
             link_or_copy(zerofilled.path, target)
             return
-        (x, y, depth, _), affine = zerofilled.shape, zerofilled.affine
-        files = [(target, zerofilled.shape, affine, zerofilled.step)]
-        if sample_files is not None and isinstance(self.change, Prior):
-            for path, grid in zip(
-                sample_files, ((x, y), self.change.region.level.coarse), strict=True
-            ):
-                shape = (grid[0], grid[1], depth)
-                grid_affine = resize_affine(affine, (x, y, depth), shape)
-                files.append((path, (*shape, DRAWS), grid_affine, 0.0))
+        has_samples = sample_files is not None and isinstance(self.source, Prior)
+
+        def compute_slice(job: tuple[int, Array]) -> tuple[int, list[Array]]:
+            z, slab = job
+            return z, self._add_to_slab(z, slab, seed + z if has_samples else None)
+
         with ExitStack() as stack:
+            # every writer is entered before the next one is opened
             writers = [
-                stack.enter_context(
-                    SeriesWriter(
-                        path,
-                        size,
-                        grid_affine,
-                        zerofilled.tr,
-                        header_like=zerofilled.header,
-                        step=step,
-                    )
-                )
-                for path, size, grid_affine, step in files
+                stack.enter_context(writer)
+                for writer in self._open_writers(zerofilled, target, sample_files)
             ]
             stack.enter_context(torch.inference_mode())
-            slabs = ((z, zerofilled.slab(z, z + 1)) for z in range(depth))
+            slabs = ((z, zerofilled.slab(z, z + 1)) for z in range(zerofilled.shape[2]))
+            for z, output_slabs in map_in_threads(compute_slice, slabs):
+                for writer, output_slab in zip(writers, output_slabs, strict=True):
+                    writer.put_slab(z, output_slab)
 
-            def compute_slice(job: tuple[int, Array]) -> tuple[int, list[Array]]:
-                return self._add(*job, seed + job[0] if len(files) > 1 else None)
+    def _open_writers(
+        self, zerofilled: SeriesReader, target: Path, sample_files: tuple[Path, Path] | None
+    ) -> Iterator[SeriesWriter]:
+        """Yield the writer of the series, followed by writers of the samples from a prior."""
+        (x, y, depth, _), affine = zerofilled.shape, zerofilled.affine
+        open_writer = partial(SeriesWriter, tr=zerofilled.tr, header_like=zerofilled.header)
+        yield open_writer(target, zerofilled.shape, affine, step=zerofilled.step)
+        if sample_files is None or not isinstance(self.source, Prior):
+            return
+        acquired_x, acquired_y, _ = self.source.region.level.acquired_shape
+        shapes = ((x, y, depth), (acquired_x, acquired_y, depth))
+        for path, shape in zip(sample_files, shapes, strict=True):
+            sample_affine = resize_affine(affine, (x, y, depth), shape)
+            yield open_writer(path, (*shape, N_SAMPLES), sample_affine)
 
-            for z, outputs in map_in_threads(compute_slice, slabs):
-                for writer, slab in zip(writers, outputs, strict=True):
-                    writer.put_slab(z, slab)
-
-    def _add(self, z: int, slab: Array, seed: int | None) -> tuple[int, list[Array]]:
+    def _add_to_slab(self, z: int, slab: Array, seed: int | None) -> list[Array]:
         """Return a slice (X, Y, 1, T) with added detail, followed by samples if a seed is given.
 
         The detail is added in place.
         """
-        error_samples: Sequence[Tensor] = ()
-        if self.change is not None:
-            expect = self.change.make_slice_function(z)
+        samples: Sequence[Tensor] = ()
+        if self.source is not None:
+            reconstruct = self.source.make_slice_function(z)
             # a view of the slab, which is changed in place
             slices = torch.from_numpy(slab.T)[:, 0].transpose(1, 2)
-            add_detail_to_slice(self.change.region.level, expect, slices)
-            if seed is not None and isinstance(self.change, Prior):
-                error_samples = draw_errors(self.change, z, expect, DRAWS, seed)
-        if self.constant is not None:
-            slab += self.constant[:, :, z : z + 1, None]
+            add_detail_to_slice(self.source.region.level, reconstruct, slices)
+            if seed is not None and isinstance(self.source, Prior):
+                samples = draw_errors(self.source, z, reconstruct, N_SAMPLES, seed)
+        if self.static_image is not None:
+            slab += self.static_image[:, :, z : z + 1, None]
         if not np.isfinite(slab).all():
             raise InferenceError(f"super-resolution of slice {z} produced NaN or infinite values")
-        return z, [
-            slab,
-            *(samples.permute(1, 2, 0)[:, :, None].numpy() for samples in error_samples),
-        ]
+        return [slab, *(images.permute(1, 2, 0)[:, :, None].numpy() for images in samples)]
 
 
 def add_detail_to_slice(
-    level: ResolutionLevel, expect: Callable[[Tensor], Tensor], slices: Tensor
+    level: ResolutionLevel, reconstruct: Callable[[Tensor], Tensor], slices: Tensor
 ) -> None:
     """Add detail to one slice of all volumes (T, X, Y) in place, based on its signal change."""
-    change = level.down(slices)
+    change = level.downsample(slices)
     # the median is not affected by a few volumes before the steady state
     change -= change.median(0).values
-    for start in range(0, len(slices), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        slices[part] += level.select_above_nyquist(expect(change[part]))
+    for start in range(0, len(slices), _VOLUMES_PER_BLOCK):
+        volumes = slice(start, start + _VOLUMES_PER_BLOCK)
+        slices[volumes] += level.select_above_nyquist(reconstruct(change[volumes]))
 
 
 def make_detail(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int, ...]) -> Detail:
     """Return the detail that the prior SD maps of a run add to its series.
 
-    If the inputs include a guide, its static detail is added to every volume (`constant`).
+    If the inputs include a guide, its static detail is added to every volume.
     """
     affine, mask, factor = acquired.affine, acquired.mask, acquired.factor
     if affine is None or mask is None:
@@ -196,39 +193,39 @@ def make_detail(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int,
         raise InferenceError(f"the recipe of {model.card.method} does not specify variance maps")
     torch.set_num_threads(acquired.threads)
     level = level_above(shape, factor)
-    constant, change = None, None
+    static_image = None
     if acquired.guide is not None:
-        guide_image = acquired.guide.resample(level.fine, hr_grid(shape, affine, factor)[1], None)
-        detail = to_volume(level.select_above_nyquist(to_slices(guide_image)))
-        constant = acquired.gain * np.ascontiguousarray(detail)
+        _, highres_affine = hr_grid(shape, affine, factor)
+        guide_image = acquired.guide.resample(level.highres_shape, highres_affine, None)
+        guide_detail = to_volume(level.select_above_nyquist(to_slices(guide_image)))
+        static_image = acquired.gain * np.ascontiguousarray(guide_detail)
     state = model.generator.state_dict()
+    maps = _displace(state["weight"].float(), acquired.placebo, affine, factor)
+    maps = onto_grid(maps, level.highres_shape)
+    if not bool(maps.any()):
+        return Detail(source=None, static_image=static_image)
+    region = Tile.from_mask(level.restrict_to_plane(), mask > 0)
     widths = model.recipe.fwhm
-    weight = _displace(state["weight"].float(), acquired.placebo, affine, factor)
-    weight = onto_grid(weight, level.fine)
-    tile = Tile.from_mask(level.restrict_to_plane(), mask > 0)
-    if bool(weight.any()):
-        change = (
-            # maps of the run itself come first, followed by patterns
-            Prior(
-                region=tile,
-                weight=weight,
-                fwhm=(*widths, *(FWHM,) * (len(weight) - len(widths))),
-                noise=float(state["noise"]),
-            )
-            if widths
-            else Modulation(region=tile, weight=weight[0])
-        )
-    return Detail(change=change, constant=constant)
+    if not widths:
+        return Detail(source=Modulation(region=region, weight=maps[0]), static_image=static_image)
+    # maps of the run itself come first, followed by patterns
+    prior = Prior(
+        region=region,
+        weight=maps,
+        fwhm=(*widths, *(FWHM,) * (len(maps) - len(widths))),
+        noise=float(state["noise"]),
+    )
+    return Detail(source=prior, static_image=static_image)
 
 
-def onto_grid(weight: Tensor, fine: Shape) -> Tensor:
+def onto_grid(maps: Tensor, highres_shape: Shape) -> Tensor:
     """Resample maps of another run or participant to the grid of this run.
 
     Parameters
     ----------
-    weight : Tensor
+    maps : Tensor
         Prior SD maps on a grid with the same field of view (Q, Z, X, Y).
-    fine : tuple[int, int, int]
+    highres_shape : Shape
         Shape of the high-resolution grid of this run (X, Y, Z).
 
     Returns
@@ -236,25 +233,25 @@ def onto_grid(weight: Tensor, fine: Shape) -> Tensor:
     Tensor
         Linearly interpolated maps (Q, Z, X, Y); the input if its size matches.
     """
-    x, y, z = fine
-    if weight.shape[1:] == (z, x, y):
-        return weight
-    ratio = (z / weight.shape[1], x / weight.shape[2], y / weight.shape[3])
-    maps = [
+    x, y, z = highres_shape
+    if maps.shape[1:] == (z, x, y):
+        return maps
+    ratio = (z / maps.shape[1], x / maps.shape[2], y / maps.shape[3])
+    resampled_maps = [
         ndimage.zoom(image.numpy(), ratio, order=1, mode="nearest", grid_mode=True)
-        for image in weight
+        for image in maps
     ]
-    return torch.from_numpy(np.stack(maps).astype(np.float32))
+    return torch.from_numpy(np.stack(resampled_maps).astype(np.float32))
 
 
-def _displace(weight: Tensor, placebo: str, affine: Array, factor: Factor) -> Tensor:
+def _displace(maps: Tensor, placebo: str, affine: Array, factor: Factor) -> Tensor:
     """Return displaced prior SD maps (Q, Z, X, Y) for a negative control.
 
     Maps wrap around at the edges.
 
     Parameters
     ----------
-    weight : Tensor
+    maps : Tensor
         Prior SD maps on the high-resolution grid (Q, Z, X, Y).
     placebo : str
         ``mirror`` exchanges left and right about the center of the maps, so that an off-center
@@ -266,21 +263,22 @@ def _displace(weight: Tensor, placebo: str, affine: Array, factor: Factor) -> Te
         Ratio of acquired to high-resolution voxel size.
     """
     if not placebo:
-        return weight
+        return maps
     if placebo == "shift":
-        return weight.roll([round(_SHIFT * factor[0]), round(_SHIFT * factor[1])], (2, 3))
+        return maps.roll(
+            [round(_CONTROL_SHIFT * factor[0]), round(_CONTROL_SHIFT * factor[1])], (2, 3)
+        )
     if placebo != "mirror":
         raise ValueError(
             f"unknown displacement of the prior SD map {placebo!r}; expected mirror or shift"
         )
     left_right_axis = int(np.argmax(np.abs(np.asarray(affine, float)[0, :3])))
     axis = (2, 3, 1)[left_right_axis]
-    n = weight.shape[axis]
-    profile = weight.abs().sum([a for a in range(4) if a != axis], dtype=torch.float64)
+    n = maps.shape[axis]
+    other_axes = [other_axis for other_axis in range(4) if other_axis != axis]
+    profile = maps.abs().sum(other_axes, dtype=torch.float64)
     total = float(profile.sum())
-    double_center = (
-        round(2 * float(profile @ torch.arange(n, dtype=torch.float64)) / total)
-        if total > 0
-        else n - 1
-    )
-    return weight.index_select(axis, (double_center - torch.arange(n)) % n)
+    double_center = n - 1  # twice the center of the maps along the axis (voxels)
+    if total > 0:
+        double_center = round(2 * float(profile @ torch.arange(n, dtype=torch.float64)) / total)
+    return maps.index_select(axis, (double_center - torch.arange(n)) % n)

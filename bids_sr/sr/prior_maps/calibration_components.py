@@ -13,23 +13,36 @@ This single value for the brain shows whether the calibration run is mainly nois
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.spatial.reproducible_numbers import fix_signs
 from bids_sr.sr.prior_maps.temporal_components import SeriesError
 
 MIN_VOLUMES = 8  # smallest number of volumes for a variance estimate
 # The following values are our choices.
-_FD_MM = 0.5  # mm, framewise displacement above which a volume is excluded
+_MAX_FD_MM = 0.5  # mm, framewise displacement above which a volume is excluded
 # A volume is excluded if its rms residual, or the residual of one of its slices, exceeds the
-# median by this ratio and by `_SPREAD` robust standard deviations.
-_OUTLIER, _SLICE_OUTLIER, _SPREAD = 1.5, 2.0, 5.0
-_SLICE_VOXELS = 50  # brain voxels, smallest number in a slice that is tested
+# median over volumes by this factor and by `_MAX_DEVIATION` robust standard deviations.
+_MAX_VOLUME_RATIO, _MAX_SLICE_RATIO, _MAX_DEVIATION = 1.5, 2.0, 5.0
+_MIN_SLICE_VOXELS = 50  # brain voxels, smallest number in a slice that is tested
 # mm, smallest standard deviation of head motion components that are regressed out, and number of
 # volumes per component
-_MOTION_MM, _VOLUMES_PER_MOTION = 0.03, 6
+_MIN_MOTION_MM, _VOLUMES_PER_MOTION = 0.03, 6
 # ratio of degrees of freedom to volumes below which the task is not regressed out
 _MIN_DOF_RATIO = 0.5
-_MAX_PATTERNS = 40  # largest number of patterns
+_MAX_PATTERNS = 40
+# standard deviation of a normal distribution, relative to the median absolute deviation
+_SIGMA_PER_MAD = 1.4826
+
+
+@frozen
+class _Regressors:
+    """Orthonormal regressors over the steady volumes (T', P), and their number by type."""
+
+    basis: Array
+    n_drift: int
+    n_motion: int
+    n_task: int
 
 
 def calibration_components(
@@ -40,7 +53,7 @@ def calibration_components(
     motion: Array | None = None,
     fd: Array | None = None,
     task: Array | None = None,
-    first: int = 0,
+    first_volume: int = 0,
 ) -> tuple[Array, dict[str, object]]:
     """Return fluctuation patterns of a motion-corrected series, and a description of its noise.
 
@@ -58,7 +71,7 @@ def calibration_components(
         Framewise displacement in mm (T,). Values that are not finite count as 0.
     task : Array | None, optional
         Predicted response of each condition (T, C).
-    first : int, optional
+    first_volume : int, optional
         Number of the first volume in its run.
 
     Returns
@@ -78,32 +91,34 @@ def calibration_components(
         If there are too few volumes, the mask is empty, or the series is constant or contains
         values that are not finite.
     """
-    inside = np.asarray(mask) > 0
-    flat = _prepare_series(series, inside)
-    steady = _steady(flat, inside, np.asarray(drift, dtype=np.float64), fd)
-    regressors, counts = _regressors(steady, drift, motion, task)
-    n = int(steady.sum())
-    dof = int(steady.sum()) - regressors.shape[1]
-    residual = flat[steady] - (regressors @ (regressors.T @ flat[steady])).astype(np.float32)
-    total = float(np.square(residual, dtype=np.float64).sum()) / dof / residual.shape[1]
-    if not total > 1e-12 * float(np.square(series[inside][:, :1], dtype=np.float64).mean()):
+    in_mask = np.asarray(mask) > 0
+    voxel_series = _prepare_series(series, in_mask)
+    steady = _find_steady_volumes(voxel_series, in_mask, np.asarray(drift, dtype=np.float64), fd)
+    regressors = _make_regressors(steady, drift, motion, task)
+    n_steady = int(steady.sum())
+    dof = n_steady - regressors.basis.shape[1]
+    residual = _regress_out(voxel_series[steady], regressors.basis)
+    variance = float(np.square(residual, dtype=np.float64).sum()) / dof / residual.shape[1]
+    if not variance > 1e-12 * float(np.square(series[in_mask][:, :1], dtype=np.float64).mean()):
         raise SeriesError("the calibration run is constant over time within the brain")
-    noise = min(_noise_variance(residual, dof), total)
-    patterns = _patterns(series, steady, flat[steady], drift, task if counts[2] else None)
+    noise_variance = min(_compute_noise_variance(residual, dof), variance)
+    patterns = _compute_patterns(
+        series, steady, voxel_series[steady], drift, task if regressors.n_task else None
+    )
     return patterns, {
-        "n_used": n,
+        "n_used": n_steady,
         "n_patterns": len(patterns),
         "dof": dof,
-        "censored": [first + int(t) for t in np.flatnonzero(~steady)],
-        "n_drift": counts[0],
-        "n_motion": counts[1],
-        "n_task": counts[2],
-        "noise_sd": round(float(np.sqrt(noise)), 4),
-        "noise_share": round(float(noise / total), 4),
+        "censored": [first_volume + int(t) for t in np.flatnonzero(~steady)],
+        "n_drift": regressors.n_drift,
+        "n_motion": regressors.n_motion,
+        "n_task": regressors.n_task,
+        "noise_sd": round(float(np.sqrt(noise_variance)), 4),
+        "noise_share": round(float(noise_variance / variance), 4),
     }
 
 
-def _patterns(
+def _compute_patterns(
     series: Array, steady: Array, brain_change: Array, drift: Array, task: Array | None
 ) -> Array:
     """Return the strongest components as read-only images on the whole grid.
@@ -114,40 +129,40 @@ def _patterns(
     excluded.
     """
     columns = (
-        np.asarray(drift)[steady]
-        if task is None
-        else np.hstack([np.asarray(drift), np.asarray(task)])[steady]
+        np.asarray(drift) if task is None else np.hstack([np.asarray(drift), np.asarray(task)])
     )
-    basis = _calibration_basis(columns)
-    residual = brain_change - (basis @ (basis.T @ brain_change)).astype(np.float32)
-    values, vectors = np.linalg.eigh((residual @ residual.T).astype(np.float64))
-    time_series = vectors[
-        :, np.argsort(values)[::-1][: min(_MAX_PATTERNS, len(residual) - basis.shape[1])]
-    ]
+    basis = _compute_basis(columns[steady])
+    residual = _regress_out(brain_change, basis)
+    eigenvalues, vectors = np.linalg.eigh((residual @ residual.T).astype(np.float64))
+    n_patterns = min(_MAX_PATTERNS, len(residual) - basis.shape[1])
+    time_series = vectors[:, np.argsort(eigenvalues)[::-1][:n_patterns]]
     time_series = fix_signs(time_series - basis @ (basis.T @ time_series))
-    out = np.empty((time_series.shape[1], *series.shape[:3]), dtype=np.float32)
+    n_volumes, n_patterns = time_series.shape
+    patterns = np.empty((n_patterns, *series.shape[:3]), dtype=np.float32)
     for z in range(series.shape[2]):
-        slab = np.asarray(series[:, :, z], dtype=np.float64)[..., steady].reshape(
-            -1, len(time_series)
-        )
-        out[..., z] = (slab @ time_series / np.sqrt(len(time_series))).T.reshape(
-            len(out), *series.shape[:2]
-        )
-    out.setflags(write=False)
-    return out
+        slab = np.asarray(series[:, :, z], dtype=np.float64)[..., steady].reshape(-1, n_volumes)
+        projections = slab @ time_series / np.sqrt(n_volumes)
+        patterns[..., z] = projections.T.reshape(n_patterns, *series.shape[:2])
+    patterns.setflags(write=False)
+    return patterns
 
 
-def _prepare_series(series: Array, inside: Array) -> Array:
+def _regress_out(voxel_series: Array, basis: Array) -> Array:
+    """Return time series (T, N; float32) without the columns of an orthonormal basis (T, P)."""
+    return voxel_series - (basis @ (basis.T @ voxel_series)).astype(np.float32)
+
+
+def _prepare_series(series: Array, in_mask: Array) -> Array:
     """Return the demeaned series within the mask (T, N; float32).
 
     SeriesError is raised if the series or the mask cannot be used.
     """
-    if series.ndim != 4 or series.shape[:3] != inside.shape:
+    if series.ndim != 4 or series.shape[:3] != in_mask.shape:
         raise SeriesError(
             f"the calibration run has the shape {series.shape}, but the mask has the shape "
-            f"{inside.shape}"
+            f"{in_mask.shape}"
         )
-    if not inside.any():
+    if not in_mask.any():
         raise SeriesError("the brain mask of the calibration run is empty")
     if series.shape[3] < MIN_VOLUMES:
         raise SeriesError(
@@ -156,44 +171,48 @@ def _prepare_series(series: Array, inside: Array) -> Array:
         )
     if not np.isfinite(series).all():
         raise SeriesError("the calibration run contains NaN or infinite values")
-    voxel_series = np.asarray(series)[inside]
+    voxel_series = np.asarray(series)[in_mask]
     return np.ascontiguousarray(
         (voxel_series - voxel_series.mean(axis=1, dtype=np.float64, keepdims=True)).T,
         dtype=np.float32,
     )
 
 
-def _calibration_basis(regressors: Array) -> Array:
+def _compute_basis(regressors: Array) -> Array:
     """Return an orthonormal basis of regressors (T, P), without negligible columns."""
     regressors = np.asarray(regressors, dtype=np.float64)
-    norm = np.linalg.norm(regressors, axis=0)
-    regressors = regressors[:, norm > 1e-9] / norm[norm > 1e-9]
+    norms = np.linalg.norm(regressors, axis=0)
+    regressors = regressors[:, norms > 1e-9] / norms[norms > 1e-9]
     if not regressors.shape[1]:
         return regressors
-    left_vectors, sizes, _ = np.linalg.svd(regressors, full_matrices=False)
-    return np.asarray(left_vectors[:, sizes > 1e-6 * sizes[0]])
+    left_vectors, singular_values, _ = np.linalg.svd(regressors, full_matrices=False)
+    return np.asarray(left_vectors[:, singular_values > 1e-6 * singular_values[0]])
 
 
-def _steady(flat: Array, inside: Array, drift: Array, fd: Array | None) -> Array:
+def _find_steady_volumes(
+    voxel_series: Array, in_mask: Array, drift: Array, fd: Array | None
+) -> Array:
     """Return which volumes have no motion spikes or outliers (T,), determined iteratively."""
-    if len(drift) != len(flat):
+    if len(drift) != len(voxel_series):
         raise SeriesError(
             f"expected one row of drift regressors per volume, got {len(drift)} rows for "
-            f"{len(flat)} volumes"
+            f"{len(voxel_series)} volumes"
         )
-    steady = np.ones(len(flat), dtype=bool)
+    steady = np.ones(len(voxel_series), dtype=bool)
     if fd is not None:
-        steady &= np.nan_to_num(np.asarray(fd, dtype=np.float64)) <= _FD_MM
-    z = np.nonzero(inside)[2]
-    slices = [np.flatnonzero(z == k) for k in np.unique(z) if (z == k).sum() >= _SLICE_VOXELS]
+        steady &= np.nan_to_num(np.asarray(fd, dtype=np.float64)) <= _MAX_FD_MM
+    z_of_voxels = np.nonzero(in_mask)[2]
+    voxels_of_slices = [np.flatnonzero(z_of_voxels == z) for z in np.unique(z_of_voxels)]
+    tested_slices = [voxels for voxels in voxels_of_slices if len(voxels) >= _MIN_SLICE_VOXELS]
     for _ in range(3):
         if steady.sum() < MIN_VOLUMES:
             break
-        fit = np.linalg.lstsq(drift[steady], flat[steady], rcond=None)[0]
-        square = np.square(flat - drift @ fit)
-        outliers = _find_outliers(square.mean(axis=1), steady, _OUTLIER)
-        for voxels in slices:
-            outliers |= _find_outliers(square[:, voxels].mean(axis=1), steady, _SLICE_OUTLIER)
+        fit = np.linalg.lstsq(drift[steady], voxel_series[steady], rcond=None)[0]
+        squared_residual = np.square(voxel_series - drift @ fit)
+        outliers = _find_outliers(squared_residual.mean(axis=1), steady, _MAX_VOLUME_RATIO)
+        for voxels in tested_slices:
+            mean_square = squared_residual[:, voxels].mean(axis=1)
+            outliers |= _find_outliers(mean_square, steady, _MAX_SLICE_RATIO)
         if not (outliers & steady).any():
             break
         steady &= ~outliers
@@ -205,42 +224,38 @@ def _steady(flat: Array, inside: Array, drift: Array, fd: Array | None) -> Array
     return steady
 
 
-def _find_outliers(square: Array, steady: Array, ratio: float) -> Array:
-    """Return volumes with an outlying residual (T,), compared with the steady volumes."""
-    size = np.sqrt(square)
-    middle = float(np.median(size[steady]))
-    sigma = 1.4826 * float(np.median(np.abs(size[steady] - middle)))
-    return np.asarray((size > ratio * middle) & (size > middle + _SPREAD * sigma))
+def _find_outliers(mean_square: Array, steady: Array, max_ratio: float) -> Array:
+    """Return which volumes have an outlying residual (T,), compared with the steady volumes."""
+    rms = np.sqrt(mean_square)
+    median = float(np.median(rms[steady]))
+    sigma = _SIGMA_PER_MAD * float(np.median(np.abs(rms[steady] - median)))
+    return np.asarray((rms > max_ratio * median) & (rms > median + _MAX_DEVIATION * sigma))
 
 
-def _regressors(
+def _make_regressors(
     steady: Array, drift: Array, motion: Array | None, task: Array | None
-) -> tuple[Array, tuple[int, int, int]]:
-    """Return orthonormal regressors over the steady volumes, and their number by type.
-
-    The types are drift, head motion and task.
-    """
-    n = int(steady.sum())
-    basis = _calibration_basis(np.asarray(drift)[steady])
-    counts = [basis.shape[1], 0, 0]
+) -> _Regressors:
+    """Return the regressors of drift, head motion and task over the steady volumes."""
+    n_steady = int(steady.sum())
+    basis = _compute_basis(np.asarray(drift)[steady])
+    n_drift, n_motion, n_task = basis.shape[1], 0, 0
     if motion is not None:
         residual_motion = np.asarray(motion, dtype=np.float64)[steady]
         residual_motion = residual_motion - basis @ (basis.T @ residual_motion)
-        left_vectors, sizes, _ = np.linalg.svd(residual_motion, full_matrices=False)
-        strong_motion = left_vectors[:, sizes / np.sqrt(n) > _MOTION_MM][
-            :, : n // _VOLUMES_PER_MOTION
-        ]
+        left_vectors, singular_values, _ = np.linalg.svd(residual_motion, full_matrices=False)
+        strong_motion = left_vectors[:, singular_values / np.sqrt(n_steady) > _MIN_MOTION_MM]
+        strong_motion = strong_motion[:, : n_steady // _VOLUMES_PER_MOTION]
         basis = np.hstack([basis, strong_motion])
-        counts[1] = strong_motion.shape[1]
+        n_motion = strong_motion.shape[1]
     if task is not None:
-        with_task = _calibration_basis(np.hstack([basis, np.asarray(task)[steady]]))
-        if n - with_task.shape[1] >= max(_MIN_DOF_RATIO * n, 1.0):
-            counts[2] = with_task.shape[1] - basis.shape[1]
+        with_task = _compute_basis(np.hstack([basis, np.asarray(task)[steady]]))
+        if n_steady - with_task.shape[1] >= max(_MIN_DOF_RATIO * n_steady, 1.0):
+            n_task = with_task.shape[1] - basis.shape[1]
             basis = with_task
-    return basis, (counts[0], counts[1], counts[2])
+    return _Regressors(basis=basis, n_drift=n_drift, n_motion=n_motion, n_task=n_task)
 
 
-def _noise_variance(residual: Array, dof: int) -> float:
+def _compute_noise_variance(residual: Array, dof: int) -> float:
     """Return the noise variance of a voxel from the weaker half of the residual spectrum (T, N).
 
     Eigenvalues of noise follow a semicircle around its variance with a radius of 2 sqrt(dof / N)
@@ -249,6 +264,7 @@ def _noise_variance(residual: Array, dof: int) -> float:
     """
     gram = (residual @ residual.T).astype(np.float64) / residual.shape[1]
     # the remaining eigenvalues belong to the removed regressors
-    values = np.sort(np.linalg.eigvalsh(gram))[-dof:]
+    eigenvalues = np.sort(np.linalg.eigvalsh(gram))[-dof:]
     bias = 8 / (3 * np.pi) * np.sqrt(dof / residual.shape[1])
-    return float(max(values[: max(1, dof // 2)].mean(), 0.0)) / max(1 - bias, 0.5)
+    mean_of_weaker_half = eigenvalues[: max(1, dof // 2)].mean()
+    return float(max(mean_of_weaker_half, 0.0)) / max(1 - bias, 0.5)

@@ -7,7 +7,7 @@ through the three values predicts an improvement, its vertex is evaluated on all
 accepted if the prediction clearly improves.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import cos, radians, sin
 
@@ -20,25 +20,21 @@ from bids_sr.sr.prior_maps.calibration_prior import SHARE, CalibrationPatterns
 from bids_sr.sr.prior_maps.outer_band import (
     MIN_IMPROVEMENT,
     MIN_STANDARD_ERRORS,
+    BandPrediction,
     OuterBand,
-    Predicted,
 )
 
-_CAUTIOUS = 0.25
-"""Cautious weight of a calibration, used in the test and for calibrations of doubtful fit."""
+_CAUTIOUS_WEIGHT = 0.25
+"""Weight of a calibration that is tested first, and used for calibrations of doubtful fit."""
 _MAX_SHIFT = 4.0  # high-resolution voxels, largest change of the registration (rms over the brain)
 # step sizes of the parameters: high-resolution voxels, degrees and fractions
 _STEPS = (0.5, 0.5, 0.25, 1.0, 1.0, 1.0, 0.01, 0.01, 0.01)
-_LAST_STEP = 0.4  # step size in the last round, relative to `_STEPS`
+# parameters that are changed in each round, and step size relative to `_STEPS`
+_ROUNDS = ((range(2), 2.0), (range(9), 1.0), (range(3), 0.4))
 _REPORTED_MM = 0.05  # mm, smallest correction that is reported
 _MAX_STEPS = 2.0  # steps, largest distance of a parabola's vertex
+_POINT_STRIDE = 7  # every 7th brain voxel is a point at which the displacement is measured
 _SLICE_STEP = 3  # every third slice is evaluated for the parabola
-
-_Evaluate = Callable[..., Predicted | None]
-"""Function that returns the prediction for parameters on every n-th slice.
-
-It returns None if the parameters move the calibration too far.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,27 +48,27 @@ class CalibrationFit:
     correction : Array
         Transform applied to boldref points before they are mapped to the calibration (4 x 4, RAS+
         mm).
-    moved_mm : float
+    displacement_mm : float
         Displacement by the correction (mm, rms over the brain).
-    cautious, full : Predicted | None
-        Predictions with the cautious weight (.25) and the full weight (.4); None if they were not
-        computed.
+    cautious_prediction, full_prediction : BandPrediction | None
+        Predictions with the cautious weight (0.25) and the full weight (0.4); None if they were
+        not computed.
     """
 
     weight: float
     correction: Array
-    moved_mm: float
-    cautious: Predicted | None = None
-    full: Predicted | None = None
+    displacement_mm: float
+    cautious_prediction: BandPrediction | None = None
+    full_prediction: BandPrediction | None = None
 
     @property
     def text(self) -> str:
         """Description of the decision as a clause."""
         if not self.weight:
             prediction_improved = (
-                self.cautious is not None
-                and self.full is not None
-                and _compute_weight(self.cautious, self.full) > 0
+                self.cautious_prediction is not None
+                and self.full_prediction is not None
+                and _compute_weight(self.cautious_prediction, self.full_prediction) > 0
             )
             reason = (
                 "the self-test score did not increase"
@@ -81,17 +77,20 @@ class CalibrationFit:
             )
             return f"the calibration run was not used, because {reason}"
         sentence = f"the calibration run was used with a weight of {self.weight:g}"
-        if self.moved_mm > _REPORTED_MM:
-            sentence += f" after its position was corrected by {self.moved_mm:.1f} mm"
-        if (prediction := self.full if self.weight == SHARE else self.cautious) is None:
+        if self.displacement_mm > _REPORTED_MM:
+            sentence += f" after its position was corrected by {self.displacement_mm:.1f} mm"
+        is_full = self.weight == SHARE
+        prediction = self.full_prediction if is_full else self.cautious_prediction
+        if prediction is None:
             return sentence
-        value, baseline = (
-            100 * float(np.mean(shares))
-            for shares in (prediction.with_calibration, prediction.without_calibration)
+        percent, baseline_percent = (
+            100 * float(np.mean(fractions))
+            for fractions in (prediction.with_calibration, prediction.without_calibration)
         )
         return (
-            f"{sentence}. With the calibration run, {value:.1f} % of the variance at the highest "
-            f"acquired spatial frequencies was predicted, and {baseline:.1f} % without it"
+            f"{sentence}. With the calibration run, {percent:.1f} % of the variance at the "
+            f"highest acquired spatial frequencies was predicted, and {baseline_percent:.1f} % "
+            "without it"
         )
 
     @property
@@ -99,18 +98,19 @@ class CalibrationFit:
         """Entries for the model card."""
         facts: dict[str, object] = {
             "weight": self.weight,
-            "position_correction_mm": round(self.moved_mm, 3),
+            "position_correction_mm": round(self.displacement_mm, 3),
             "position_correction": np.round(self.correction, 6).tolist(),
         }
-        if self.cautious is None or self.full is None:
+        if self.cautious_prediction is None or self.full_prediction is None:
             return facts
+        fraction_without = float(np.mean(self.full_prediction.without_calibration))
         return facts | {
-            "predicted_without": round(float(np.mean(self.full.without_calibration)), 5),
+            "predicted_without": round(fraction_without, 5),
             "predicted_gain_by_weight": {
-                f"{_CAUTIOUS:g}": round(self.cautious.gain, 5),
-                f"{SHARE:g}": round(self.full.gain, 5),
+                f"{_CAUTIOUS_WEIGHT:g}": round(self.cautious_prediction.gain, 5),
+                f"{SHARE:g}": round(self.full_prediction.gain, 5),
             },
-            "predicted_gain_error": round(self.cautious.error, 5),
+            "predicted_gain_error": round(self.cautious_prediction.error, 5),
         }
 
 
@@ -132,11 +132,11 @@ def unrefined_fit() -> CalibrationFit:
     The test in `outer_band` is not valid for thinner slices. The calibration is used with the
     cautious weight and without a correction of its position, if it improves the self-test score.
     """
-    return CalibrationFit(weight=_CAUTIOUS, correction=np.eye(4), moved_mm=0.0)
+    return CalibrationFit(weight=_CAUTIOUS_WEIGHT, correction=np.eye(4), displacement_mm=0.0)
 
 
 def fit_calibration(
-    band: OuterBand, exemplars: CalibrationPatterns, mask: Array, affine: Array
+    band: OuterBand, calibration: CalibrationPatterns, mask: Array, affine: Array
 ) -> CalibrationFit:
     """Refine the position of a calibration, and determine its weight.
 
@@ -144,7 +144,7 @@ def fit_calibration(
     ----------
     band : OuterBand
         Test that predicts the outermost acquired frequencies.
-    exemplars : CalibrationPatterns
+    calibration : CalibrationPatterns
         Patterns of the calibration.
     mask : Array
         Brain mask on the acquired grid (x, y, z).
@@ -156,134 +156,168 @@ def fit_calibration(
     CalibrationFit
         Position and weight. The weight is 0 if the calibration does not improve the prediction.
     """
-    points = voxel_centers(mask, affine, 7)
     if not band.tiles:
-        return CalibrationFit(weight=0.0, correction=np.eye(4), moved_mm=0.0)
-    center = points.mean(0)
-    axes = affine[:3, :3] / voxel_sizes(affine)
-    fine_size = voxel_sizes(band.affine)
-
-    def predicted(params: Array, slice_step: int = 1) -> Predicted | None:
-        matrix = _correction(params, center, axes, fine_size)
-        return (
-            None
-            if rms_distance(np.eye(4), matrix, points) > max_distance
-            else band.predict(exemplars, matrix, slice_step=slice_step)
-        )
-
-    max_distance = _MAX_SHIFT * float(fine_size[:2].max())
-    params, full = _climb(predicted)
-    correction = _correction(params, center, axes, fine_size)
-    cautious = band.predict(exemplars, correction, _CAUTIOUS)
+        return CalibrationFit(weight=0.0, correction=np.eye(4), displacement_mm=0.0)
+    registration = _Registration(
+        band=band,
+        calibration=calibration,
+        points=voxel_centers(mask, affine, _POINT_STRIDE),
+        axes=affine[:3, :3] / voxel_sizes(affine),
+        voxel_size=voxel_sizes(band.highres_affine),
+    )
+    params, full_prediction = _optimize_params(registration)
+    correction = registration.make_correction(params)
+    cautious_prediction = band.predict(calibration, correction, _CAUTIOUS_WEIGHT)
     return CalibrationFit(
-        weight=_compute_weight(cautious, full),
+        weight=_compute_weight(cautious_prediction, full_prediction),
         correction=correction,
-        moved_mm=rms_distance(np.eye(4), correction, points),
-        cautious=cautious,
-        full=full,
+        displacement_mm=registration.measure_displacement(correction),
+        cautious_prediction=cautious_prediction,
+        full_prediction=full_prediction,
     )
 
 
-def _compute_weight(cautious: Predicted, full: Predicted) -> float:
+def _compute_weight(cautious_prediction: BandPrediction, full_prediction: BandPrediction) -> float:
     """Return the share of the prior for a calibration.
 
     The share is 0 unless the cautious weight improves the prediction by more than chance. It is
     the full weight if this also improves the prediction, otherwise the cautious weight.
     """
-    if not cautious.gain > MIN_STANDARD_ERRORS * cautious.error:
+    if not cautious_prediction.gain > MIN_STANDARD_ERRORS * cautious_prediction.error:
         return 0.0
-    return SHARE if full.gain > 0 else _CAUTIOUS
+    return SHARE if full_prediction.gain > 0 else _CAUTIOUS_WEIGHT
 
 
-def _correction(params: Array, center: Array, axes: Array, fine: Array) -> Array:
-    """Return the matrix (4 x 4, RAS+ mm) of a rigid motion with in-plane scaling and shear.
+@dataclass(frozen=True, kw_only=True)
+class _Registration:
+    """Registration of a calibration as a function of nine parameters.
+
+    The parameters are shifts (3, high-resolution voxels), rotations (3, degrees), in-plane scales
+    (2) and shear, along the axes of the slices. All are 0 for the registration between the two
+    reference images.
 
     Parameters
     ----------
-    params : Array
-        Shifts (3, high-resolution voxels), rotations (3, degrees), in-plane scales (2) and shear,
-        along the axes of the slices.
-    center : Array
-        Center of the brain (RAS+ mm).
+    band : OuterBand
+        Test that predicts the outermost acquired frequencies.
+    calibration : CalibrationPatterns
+        Patterns of the calibration.
+    points : Array
+        Points in the brain (N, 3; RAS+ mm).
     axes : Array
         Unit vectors of the voxel axes, as columns (3, 3).
-    fine : Array
+    voxel_size : Array
         High-resolution voxel size (3, mm).
     """
-    inner = _rotation(params[3:6]) @ np.array(
-        [[1 + params[6], params[8], 0], [0, 1 + params[7], 0], [0, 0, 1.0]]
-    )
-    out = np.eye(4)
-    out[:3, :3] = axes @ inner @ np.linalg.inv(axes)
-    out[:3, 3] = center - out[:3, :3] @ center + axes @ (params[:3] * fine)
-    return out
+
+    band: OuterBand
+    calibration: CalibrationPatterns
+    points: Array
+    axes: Array
+    voxel_size: Array
+
+    def make_correction(self, params: Array) -> Array:
+        """Return the matrix (4 x 4, RAS+ mm) of a rigid motion with in-plane scaling and shear.
+
+        The motion is about the center of the brain.
+        """
+        inner = _rotation(params[3:6]) @ np.array(
+            [[1 + params[6], params[8], 0], [0, 1 + params[7], 0], [0, 0, 1.0]]
+        )
+        center = self.points.mean(0)
+        correction = np.eye(4)
+        correction[:3, :3] = self.axes @ inner @ np.linalg.inv(self.axes)
+        shift = self.axes @ (params[:3] * self.voxel_size)
+        correction[:3, 3] = center - correction[:3, :3] @ center + shift
+        return correction
+
+    def measure_displacement(self, correction: Array) -> float:
+        """Return the displacement by a correction (mm, rms over the points)."""
+        return rms_distance(np.eye(4), correction, self.points)
+
+    def predict(self, params: Array, slice_step: int = 1) -> BandPrediction | None:
+        """Return the prediction with these parameters on every n-th slice of the test.
+
+        None is returned if the parameters move the calibration too far.
+        """
+        correction = self.make_correction(params)
+        max_displacement = _MAX_SHIFT * float(self.voxel_size[:2].max())
+        if self.measure_displacement(correction) > max_displacement:
+            return None
+        return self.band.predict(self.calibration, correction, slice_step=slice_step)
 
 
 def _rotation(degrees: Array) -> Array:
     """Return the matrix of successive rotations about the three axes (3, 3)."""
-    out = np.eye(3)
+    product = np.eye(3)
     for axis, angle in enumerate(degrees):
-        c = cos(radians(angle))
-        s = sin(radians(angle))
-        a, b = (k for k in range(3) if k != axis)
+        cosine, sine = cos(radians(angle)), sin(radians(angle))
+        first, second = (plane_axis for plane_axis in range(3) if plane_axis != axis)
         rotation = np.eye(3)
-        rotation[a, a], rotation[a, b], rotation[b, a], rotation[b, b] = c, -s, s, c
-        out = rotation @ out
-    return out
+        rotation[first, first] = rotation[second, second] = cosine
+        rotation[first, second], rotation[second, first] = -sine, sine
+        product = rotation @ product
+    return product
 
 
-def _climb(predicted: _Evaluate) -> tuple[Array, Predicted]:
+def _optimize_params(registration: _Registration) -> tuple[Array, BandPrediction]:
     """Return the parameters with the best prediction, and this prediction.
 
     Parameters are optimized one after the other, starting from 0.
     """
     params = np.zeros(len(_STEPS))
-    best, coarse_best = predicted(params), predicted(params, _SLICE_STEP)
+    best, sparse_best = registration.predict(params), registration.predict(params, _SLICE_STEP)
     assert best is not None
-    assert coarse_best is not None
-    for numbers, scale in ((range(2), 2.0), (range(9), 1.0), (range(3), _LAST_STEP)):
+    assert sparse_best is not None
+    for numbers, scale in _ROUNDS:
         if scale < 1 and not params.any():
             break  # small steps are not tried if larger steps gave no improvement
         for number in numbers:
-            change = _find_promising(
-                predicted, params, coarse_best, number, scale * _STEPS[number]
+            change = _find_promising_change(
+                registration, params, sparse_best, number, scale * _STEPS[number]
             )
-            candidate = params if change is None else _change_parameter(params, number, change)
-            if (
-                change is None
-                or (prediction := predicted(candidate)) is None
-                or not prediction.exceeds(best)
-            ):
+            if change is None:
                 continue
-            params = candidate
-            best = prediction
-            coarse_best = predicted(candidate, _SLICE_STEP)
-            assert coarse_best is not None
+            candidate = _change_parameter(params, number, change)
+            prediction = registration.predict(candidate)
+            if prediction is None or not prediction.exceeds(best):
+                continue
+            params, best = candidate, prediction
+            sparse_best = registration.predict(candidate, _SLICE_STEP)
+            assert sparse_best is not None
     return params, best
 
 
-def _find_promising(
-    predicted: _Evaluate, params: Array, current: Predicted, number: int, step: float
+def _find_promising_change(
+    registration: _Registration,
+    params: Array,
+    prediction: BandPrediction,
+    number: int,
+    step: float,
 ) -> float | None:
-    """Return the change of a parameter that promises a better prediction, or None."""
-    down, up = (
-        predicted(_change_parameter(params, number, direction * step), _SLICE_STEP)
-        for direction in (-1.0, 1.0)
+    """Return the change of a parameter that promises a better prediction, or None.
+
+    The gain is approximated by a parabola through `prediction` and the predictions after a step in
+    both directions.
+    """
+    lower, upper = (
+        registration.predict(_change_parameter(params, number, change), _SLICE_STEP)
+        for change in (-step, step)
     )
-    if down is None or up is None:
+    if lower is None or upper is None:
         return None
-    slope = (up.gain - down.gain) / 2
-    curve = (down.gain + up.gain) / 2 - current.gain
-    direction = (
-        float(np.clip(-slope / (2 * curve), -_MAX_STEPS, _MAX_STEPS))
-        if curve < 0
-        else float(np.sign(slope))
-    )
-    return direction * step if slope * direction + curve * direction**2 > MIN_IMPROVEMENT else None
+    slope = (upper.gain - lower.gain) / 2
+    curvature = (lower.gain + upper.gain) / 2 - prediction.gain
+    if curvature < 0:
+        steps = float(np.clip(-slope / (2 * curvature), -_MAX_STEPS, _MAX_STEPS))
+    else:
+        steps = float(np.sign(slope))
+    promised_gain = slope * steps + curvature * steps**2
+    return steps * step if promised_gain > MIN_IMPROVEMENT else None
 
 
 def _change_parameter(params: Array, number: int, change: float) -> Array:
     """Return the parameters with one of them changed."""
-    out = params.copy()
-    out[number] += change
-    return out
+    changed_params = params.copy()
+    changed_params[number] += change
+    return changed_params

@@ -28,7 +28,7 @@ from bids_sr.sr.operators import level_above, to_slices
 from bids_sr.sr.prior_maps.prior import Prior
 
 FWHM = 8.0  # high-resolution voxels, FWHM of T; 5 is worse, and 12 is not better
-# fraction a of the variance due to the patterns; .25 and .6 are not better in either of two
+# fraction a of the variance due to the patterns; 0.25 and 0.6 are not better in either of two
 # participants
 SHARE = 0.4
 # weight of the patterns' standard deviation in the run's own maps, relative to the share
@@ -71,20 +71,22 @@ class CalibrationPatterns:
             sample_volume(pattern, self.affine, shape, affine, xfm, coefficients=coefficients)
             for pattern, coefficients in zip(self.patterns, self._coefficients, strict=True)
         )
-        inside = self._select_inside(shape, np.linalg.inv(self.affine) @ xfm @ affine)
-        return torch.stack([to_slices(image) for image in resampled]) * to_slices(inside)
+        in_field_of_view = self._select_field_of_view(
+            shape, np.linalg.inv(self.affine) @ xfm @ affine
+        )
+        return torch.stack([to_slices(image) for image in resampled]) * to_slices(in_field_of_view)
 
-    def _select_inside(self, shape: Shape, to_voxel: Array) -> Array:
+    def _select_field_of_view(self, shape: Shape, to_voxel: Array) -> Array:
         """Return which voxels of a grid are in the field of view of the calibration.
 
         `to_voxel` transforms voxels of the grid to voxels of the calibration (4 x 4).
         """
-        out = np.ones(shape, bool)
+        in_field_of_view = np.ones(shape, bool)
         x, y, z = np.ogrid[tuple(slice(n) for n in shape)]
         for row, size in zip(to_voxel[:3], self.patterns.shape[1:], strict=True):
             coordinate = row[0] * x + row[1] * y + row[2] * z + row[3]
-            out &= (coordinate >= -0.5) & (coordinate <= size - 0.5)
-        return out
+            in_field_of_view &= (coordinate >= -0.5) & (coordinate <= size - 0.5)
+        return in_field_of_view
 
     def downsample(
         self, shape: tuple[int, ...], affine: Array, factor: Factor, correction: Array
@@ -104,7 +106,9 @@ class CalibrationPatterns:
             RAS+ mm).
         """
         level = level_above(shape, factor)
-        return level.down(self.resample(level.fine, hr_grid(shape, affine, factor)[1], correction))
+        return level.downsample(
+            self.resample(level.highres_shape, hr_grid(shape, affine, factor)[1], correction)
+        )
 
     @property
     def checksum(self) -> str:
@@ -136,7 +140,8 @@ def add_patterns(prior: Prior, patterns: Tensor, share: float = SHARE) -> Prior:
         return prior
     # patterns are used only around the mask
     patterns = patterns * (prior.weight > 0).all(0)
-    averaged = _average_with_measured(prior, patterns.square().sum(0).sqrt(), _MAP_WEIGHT * share)
+    pattern_sd = patterns.square().sum(0).sqrt()
+    averaged = _average_with_measured(prior, pattern_sd, _MAP_WEIGHT * share)
     pattern_prior = replace(prior, weight=patterns, fwhm=(FWHM,) * len(patterns)).scale(
         averaged.mean_variance
     )
@@ -144,16 +149,21 @@ def add_patterns(prior: Prior, patterns: Tensor, share: float = SHARE) -> Prior:
     return replace(prior, weight=weight, fwhm=(*prior.fwhm, *pattern_prior.fwhm))
 
 
-def _average_with_measured(prior: Prior, measured: Tensor, share: float) -> Prior:
+def _average_with_measured(prior: Prior, measured_sd: Tensor, share: float) -> Prior:
     """Return a prior whose maps are averaged with a measured map (Z, X, Y).
 
     The average is a weighted mean of logarithms. The measured map determines only the spatial
     distribution, not the magnitude. If the measured map is 0 in a voxel, for example outside its
     field of view, the maps are unchanged.
     """
-    inside = (measured > 0) & (prior.weight > 0).all(0)
-    target = measured.clamp_min(_MIN_SD * float(measured[inside].median())).log()
-    log = prior.weight.log()
-    target = target - target[inside].mean() + log[:, inside].mean(1)[:, None, None, None]
-    averaged_maps = torch.where(inside, torch.lerp(log, target, share), log).exp()
+    in_field_of_view = (measured_sd > 0) & (prior.weight > 0).all(0)
+    log_measured = measured_sd.clamp_min(
+        _MIN_SD * float(measured_sd[in_field_of_view].median())
+    ).log()
+    log_maps = prior.weight.log()
+    mean_log_maps = log_maps[:, in_field_of_view].mean(1)[:, None, None, None]
+    target = log_measured - log_measured[in_field_of_view].mean() + mean_log_maps
+    averaged_maps = torch.where(
+        in_field_of_view, torch.lerp(log_maps, target, share), log_maps
+    ).exp()
     return replace(prior, weight=averaged_maps).scale(prior.mean_variance)

@@ -17,7 +17,7 @@ slightly smoothed. Settings were optimized in one participant at lower resolutio
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,9 +31,9 @@ from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.threads import map_in_threads
 
 # smallest w relative to the median; w must be positive in voxels without fluctuations
-_FLOOR = 0.02
-_RATIO = 20.0  # largest ratio of data to samples, or of samples to data, in an update
-_SCALE = 1e-30  # signal units, smaller than the fluctuations of any run
+_MIN_RELATIVE_MAP = 0.02
+_MAX_RATIO = 20.0  # largest ratio of data to samples, or of samples to data, in an update
+_MIN_SIZE = 1e-30  # signal units, smaller than the fluctuations of any run
 
 
 def compute_filled_sd(components: Tensor, tile: Tile) -> Tensor:
@@ -41,21 +41,24 @@ def compute_filled_sd(components: Tensor, tile: Tile) -> Tensor:
 
     `components` (C, z, x, y) have as many slices as the high-resolution grid.
     """
-    x, y, z = tile.level.fine
+    x, y, z = tile.level.highres_shape
     total = torch.zeros(z, x, y)
     for image in components:
-        total[:, *tile.fine] += tile.level.up(image)[:, *tile.fine].square()
+        total[:, *tile.highres_range] += tile.level.upsample(image)[
+            :, *tile.highres_range
+        ].square()
     return (total / len(components)).sqrt()
 
 
 def _apply_floor(weight: Tensor, tile: Tile) -> Tensor:
-    """Return maps with positive values around the mask, and 0 elsewhere."""
-    positive = weight[weight > 0]
-    if not len(positive):
+    """Return maps (..., Z, X, Y) with positive values around the mask, and 0 elsewhere."""
+    positive_values = weight[weight > 0]
+    if not len(positive_values):
         raise ValueError("the components of the series are zero in all voxels")
-    out = torch.zeros_like(weight)
-    out[:, *tile.fine] = weight[:, *tile.fine].clamp_min(_FLOOR * float(positive.median()))
-    return out
+    floor = _MIN_RELATIVE_MAP * float(positive_values.median())
+    maps = torch.zeros_like(weight)
+    maps[:, *tile.highres_range] = weight[:, *tile.highres_range].clamp_min(floor)
+    return maps
 
 
 def estimate_prior(
@@ -93,10 +96,10 @@ def estimate_prior(
         if recipe.kind == "sdmod":
             sd = compute_filled_sd(components, tile)
             return Prior(region=tile, weight=sd[None], fwhm=(0.0,), noise=0.0)
-        return _marginal_likelihood(components, tile, recipe, seed, progress)
+        return _maximize_likelihood(components, tile, recipe, seed, progress)
 
 
-def _marginal_likelihood(
+def _maximize_likelihood(
     components: Tensor,
     tile: Tile,
     recipe: VarianceRecipe,
@@ -104,24 +107,27 @@ def _marginal_likelihood(
     progress: Callable[[int, int], None] | None,
 ) -> Prior:
     """Estimate prior SD maps by sparse Bayesian learning (see the module documentation)."""
-    total = float(components[:, :, *tile.data_range].square().sum(0).mean())
-    sizes = components[:, :, *tile.data_range].square().mean((1, 2, 3)).sqrt().clamp_min(_SCALE)
+    total_variance = float(components[:, :, *tile.data_range].square().sum(0).mean())
+    sizes = components[:, :, *tile.data_range].square().mean((1, 2, 3)).sqrt().clamp_min(_MIN_SIZE)
     data = components * ((sizes / sizes.max()) ** -recipe.equalize)[:, None, None, None]
     variance = float(data[:, :, *tile.data_range].square().mean())
-    first = _apply_floor(compute_filled_sd(data, tile), tile).expand(len(recipe.fwhm), -1, -1, -1)
+    first_map = _apply_floor(compute_filled_sd(data, tile), tile)
     prior = Prior(
-        region=tile, weight=first, fwhm=recipe.fwhm, noise=recipe.noise * variance
+        region=tile,
+        weight=first_map.expand(len(recipe.fwhm), -1, -1, -1),
+        fwhm=recipe.fwhm,
+        noise=recipe.noise * variance,
     ).scale(variance)
     generator = torch.Generator().manual_seed(seed)
-    tiles = prior.tiles()
-    for n_rounds in range(recipe.rounds):
-        observed, sampled = _responses(prior, data, tiles, recipe.draws, generator)
+    tiles = prior.make_tiles()
+    around_mask = (slice(None), *tile.highres_range)
+    for n_done in range(1, recipe.rounds + 1):
+        observed, sampled = _compare_with_samples(prior, data, tiles, recipe.draws, generator)
         weight = torch.zeros_like(prior.weight)
-        around_mask = (slice(None), *tile.fine)
         for new_map, old_map, data_response, sample_response in zip(
             weight, prior.weight, observed, sampled, strict=True
         ):
-            new_map[around_mask] = _update(
+            new_map[around_mask] = _update_map(
                 old_map[around_mask],
                 data_response[around_mask],
                 sample_response[around_mask],
@@ -129,55 +135,71 @@ def _marginal_likelihood(
             )
         prior = replace(prior, weight=weight)
         if progress is not None:
-            progress(n_rounds + 1, recipe.rounds)
-    return replace(prior, noise=recipe.noise * total).scale(total)
+            progress(n_done, recipe.rounds)
+    return replace(prior, noise=recipe.noise * total_variance).scale(total_variance)
 
 
-def _responses(
+def _compare_with_samples(
     prior: Prior, data: Tensor, tiles: Sequence[Tile], n_samples: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Return the means whose ratio updates the maps, over data and over samples.
 
-    Both are means of b W_q K_q W_q b as defined in the module docstring, (Q, Z, X, Y).
+    Both are means of b W_q K_q W_q b as defined in the module docstring, (Q, Z, X, Y). They are 0
+    in tiles far from the brain, whose maps do not change.
     """
     observed, sampled = torch.zeros_like(prior.weight), torch.zeros_like(prior.weight)
 
-    def compare(job: tuple[int, Tile, Tensor]) -> None:
-        z, tile, white = job
-        root = prior.root(z, tile)
+    def compare_tile(job: tuple[int, Tile, Tensor]) -> None:
+        z, tile, white_noise = job
+        cholesky_factor = prior.factor_covariance(z, tile)
         tile_data = data[:, z, *tile.data_range].flatten(1).numpy()
-        solutions = np.concatenate([tile_data, white.T.numpy()])
+        solutions = np.concatenate([tile_data, white_noise.T.numpy()])
         count = len(tile_data)
-        solve_in_place(root, solutions[:count], transposed=False)
-        solve_in_place(root, solutions, transposed=True)
-        back, responses = prior.responses(z, tile, solutions)
-        for number, response in enumerate(responses):
-            for out, part in ((observed, slice(count)), (sampled, slice(count, None))):
-                total = np.einsum("nxy,nxy->xy", response[part], back[part])
-                out[number, z, *tile.output_range] = torch.from_numpy(total / len(back[part]))
+        solve_in_place(cholesky_factor, solutions[:count], transposed=False)
+        solve_in_place(cholesky_factor, solutions, transposed=True)
+        images, responses = prior.compute_responses(z, tile, solutions)
+        for means, rows in ((observed, slice(count)), (sampled, slice(count, None))):
+            for number, response in enumerate(responses):
+                total = np.einsum("nxy,nxy->xy", response[rows], images[rows])
+                means[number, z, *tile.output_range] = torch.from_numpy(total / len(images[rows]))
 
-    jobs = (
-        (z, tile, torch.randn(math.prod(map(len, tile.down)), n_samples, generator=generator))
-        for z in range(data.shape[1])
-        for tile in tiles
-    )
-    # tiles far from the brain are skipped, so maps do not change there
-    for _ in map_in_threads(compare, (job for job in jobs if job[1].counts(job[0]))):
+    jobs = _draw_white_noise(data.shape[1], tiles, n_samples, generator)
+    for _ in map_in_threads(compare_tile, jobs):
         pass
     return observed, sampled
 
 
-def _update(weight: Tensor, observed: Tensor, expected: Tensor, recipe: VarianceRecipe) -> Tensor:
-    """Return a prior SD map after one update."""
+def _draw_white_noise(
+    n_slices: int, tiles: Sequence[Tile], n_samples: int, generator: torch.Generator
+) -> Iterator[tuple[int, Tile, Tensor]]:
+    """Yield slice, tile, and white noise (m, n_samples) for each tile near the brain.
+
+    Noise is also drawn for other tiles, so that samples do not depend on the mask.
+    """
+    for z in range(n_slices):
+        for tile in tiles:
+            n_acquired = math.prod(map(len, tile.down_matrices))
+            white_noise = torch.randn(n_acquired, n_samples, generator=generator)
+            if tile.has_mask_voxels(z):
+                yield z, tile, white_noise
+
+
+def _update_map(
+    prior_map: Tensor, observed: Tensor, sampled: Tensor, recipe: VarianceRecipe
+) -> Tensor:
+    """Return a prior SD map (Z, X, Y) after one update.
+
+    `observed` and `sampled` are the responses of this map, see `_compare_with_samples`.
+    """
     sigma = (recipe.across, recipe.smooth, recipe.smooth)
-    observed_response, expected_response = (
+    smooth_observed, smooth_sampled = (
         torch.from_numpy(gaussian_filter(response.numpy(), sigma))
-        for response in (observed, expected)
+        for response in (observed, sampled)
     )
-    valid = (observed_response > 0) & (expected_response > 0)
+    is_positive = (smooth_observed > 0) & (smooth_sampled > 0)
     ratio = torch.where(
-        valid, observed_response / expected_response.clamp_min(1e-30), torch.ones(())
-    ).clamp(1 / _RATIO, _RATIO)
-    log = (weight * ratio**recipe.step).log()
-    smoothed = torch.from_numpy(gaussian_filter(log.numpy(), (recipe.across, 1.0, 1.0)))
-    return torch.lerp(log, smoothed, recipe.pull).exp()
+        is_positive, smooth_observed / smooth_sampled.clamp_min(1e-30), torch.ones(())
+    ).clamp(1 / _MAX_RATIO, _MAX_RATIO)
+    log_map = (prior_map * ratio**recipe.step).log()
+    smoothed = torch.from_numpy(gaussian_filter(log_map.numpy(), (recipe.across, 1.0, 1.0)))
+    return torch.lerp(log_map, smoothed, recipe.pull).exp()

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bids_sr.frozen import frozen
 from bids_sr.io.grids import Shape
 from bids_sr.metrics.number_text import number
 from bids_sr.networks import card_entries
@@ -23,20 +25,22 @@ from bids_sr.sr.operators import level_above, to_slices
 from bids_sr.sr.prior_maps.calibration_fit import CalibrationFit, fit_calibration, unrefined_fit
 from bids_sr.sr.prior_maps.calibration_prior import add_patterns
 from bids_sr.sr.prior_maps.estimation import estimate_prior
-from bids_sr.sr.prior_maps.outer_band import OuterBand, select_slices
+from bids_sr.sr.prior_maps.outer_band import OuterBand, select_test_slices
 from bids_sr.sr.prior_maps.prior import Prior, Tile
 from bids_sr.sr.prior_maps.run_data import RunData
-from bids_sr.sr.prior_maps.self_test import SelfTestScore, estimate_map, score_maps
+from bids_sr.sr.prior_maps.self_test import SelfTest, SelfTestScore, estimate_map, score_maps
 from bids_sr.sr.prior_maps.temporal_components import SeriesError, TemporalStatistics
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.threads import torch_threads
 
 _LOG = logging.getLogger(__name__)
-_HALF_PRECISION = 6e4  # largest value in half precision
+_LARGEST_HALF = 6e4  # largest value in half precision
 # Number of updates, exponent and smoothing weight for runs with a calibration, whose patterns
-# provide most of the detail. Additional updates would explain at most .002 of the zero-filling
+# provide most of the detail. Additional updates would explain at most 0.002 of the zero-filling
 # error (two participants).
 _ROUNDS, _STEP, _PULL = 2, 0.75, 0.15
+_ZERO_FILLING = "zero filling: "  # beginning of a reason in the model card
+_CONTROL_TEXT = "this control is always applied, without an applicability test"
 
 
 def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
@@ -72,23 +76,27 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
     with torch_threads(training.omp_nthreads):
         level = level_above(data.mask.shape, data.factor)
         tile = Tile.from_mask(level.restrict_to_plane(), data.mask)
-        components = level.upsample_slices(_slices(data.statistics))
-        used, fit, held_out = _gate(method, recipe, data, seed)
-        widths, (x, y, z) = recipe.fwhm or (0.0,), level.fine
-        # if the maps are not used, they are 0, so that the series is zero filled
-        prior = Prior(
-            region=tile, weight=torch.zeros(len(widths), z, x, y), fwhm=widths, noise=0.0
-        )
-        if used:
-            if fit is not None and fit.weight:
-                recipe = make_short_recipe(recipe)
+        components = level.upsample_slices(_stack_slices(data.statistics))
+        decision = _run_self_test(method, recipe, data, seed)
+        fit = decision.fit
+        if not decision.is_applied:
+            # maps of zeros, so that the series is zero filled
+            widths, (x, y, z) = recipe.fwhm or (0.0,), level.highres_shape
+            zeros = torch.zeros(len(widths), z, x, y)
+            prior = Prior(region=tile, weight=zeros, fwhm=widths, noise=0.0)
+        elif fit is not None and fit.weight:
+            recipe = make_short_recipe(recipe)
             prior = estimate_prior(components, tile, recipe, seed=seed, progress=log_update)
-            if fit is not None and fit.weight:
-                prior = add_patterns(prior, _patterns(data, fit, level.fine), fit.weight)
-    _LOG.info("%s: %s (%.0f s)", method.name, held_out["model"], time.monotonic() - start_time)
+            prior = add_patterns(
+                prior, _resample_patterns(data, fit, level.highres_shape), fit.weight
+            )
+        else:
+            prior = estimate_prior(components, tile, recipe, seed=seed, progress=log_update)
+    duration = time.monotonic() - start_time
+    _LOG.info("%s: %s (%.0f s)", method.name, decision.held_out["model"], duration)
     card = card_entries(training, data.describe()) | {
-        "applied": used,
-        "held_out": held_out,
+        "applied": decision.is_applied,
+        "held_out": decision.held_out,
         "components": len(components),
         "refit_on_all_slices": False,
         "perceptual": {"active": False, "reason": "no network is trained by this method"},
@@ -96,7 +104,7 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
         "parameters": int(prior.weight.numel()),
     }
     weight = prior.weight
-    if fit is not None and float(weight.abs().max()) < _HALF_PRECISION:
+    if fit is not None and float(weight.abs().max()) < _LARGEST_HALF:
         # half precision is sufficient, because its rounding errors are smaller than the estimation
         # errors of the patterns
         weight = weight.half()
@@ -109,129 +117,190 @@ def make_short_recipe(recipe: VarianceRecipe) -> VarianceRecipe:
 
     Settings that differ from their default were chosen, and are kept.
     """
-    default, short = VarianceRecipe(), {"rounds": _ROUNDS, "step": _STEP, "pull": _PULL}
-    changes: dict[str, Any] = {
+    default_recipe = VarianceRecipe()
+    short_settings: dict[str, Any] = {"rounds": _ROUNDS, "step": _STEP, "pull": _PULL}
+    changes = {
         name: value
-        for name, value in short.items()
-        if getattr(recipe, name) == getattr(default, name)
+        for name, value in short_settings.items()
+        if getattr(recipe, name) == getattr(default_recipe, name)
     }
     return replace(recipe, **changes)
 
 
-def _slices(statistics: TemporalStatistics) -> Tensor:
+def _stack_slices(statistics: TemporalStatistics) -> Tensor:
     """Return the components with slices first (C, z, x, y)."""
     return torch.stack([to_slices(image) for image in statistics.components])
 
 
-def _patterns(data: RunData, fit: CalibrationFit, shape: Shape) -> Tensor:
+def _resample_patterns(data: RunData, fit: CalibrationFit, shape: Shape) -> Tensor:
     """Return the patterns on the high-resolution grid (C, Z, X, Y), at the corrected position."""
-    assert data.exemplars is not None
+    assert data.calibration is not None
     _, affine = hr_grid(data.mask.shape, data.affine, data.factor)
-    return data.exemplars.resample(shape, affine, fit.correction)
+    return data.calibration.resample(shape, affine, fit.correction)
 
 
-def _fit(data: RunData, recipe: VarianceRecipe, seed: int) -> CalibrationFit | None:
+def _fit_calibration(data: RunData, recipe: VarianceRecipe, seed: int) -> CalibrationFit | None:
     """Return the fit of the calibration, or None if it cannot be tested.
 
     The test requires a calibration and a run that is long enough to be split.
     """
-    if data.exemplars is None or data.halves is None:
+    if data.calibration is None or data.halves is None:
         return None
     level = level_above(data.mask.shape, data.factor)
-    if level.coarse[2] != level.fine[2]:
+    if level.acquired_shape[2] != level.highres_shape[2]:
         return unrefined_fit()
-    slices = select_slices(data.mask)
+    slices = select_test_slices(data.mask)
     level = level.restrict_to_plane(len(slices))
     tile = Tile.from_mask(level, np.asarray(data.mask)[:, :, slices])
-    halves = [_slices(half)[:, slices].contiguous() for half in data.halves]
+    halves = [_stack_slices(half)[:, slices].contiguous() for half in data.halves]
     with torch.inference_mode():
         maps = (estimate_map(half, tile, make_short_recipe(recipe), seed) for half in halves)
         priors = [prior for prior in maps if isinstance(prior, Prior)]
         band = OuterBand(level, slices, data.mask, halves, priors, data.affine)
-        return fit_calibration(band, data.exemplars, data.mask, data.affine)
+        return fit_calibration(band, data.calibration, data.mask, data.affine)
 
 
-def _gate(
-    method: Method, recipe: VarianceRecipe, data: RunData, seed: int
-) -> tuple[bool, CalibrationFit | None, dict[str, object]]:
-    """Return the result of the self-test.
+@frozen
+class _Decision:
+    """Decision of the self-test.
 
-    The result consists of the decision whether the maps are used, the fit of the calibration, and
-    card entries. See `one_level_down` and `outer_band` for the tests.
+    Parameters
+    ----------
+    is_applied : bool
+        Whether the maps are used.
+    fit : CalibrationFit | None
+        Position and weight of the calibration; None if there is no calibration or no test.
+    held_out : Mapping[str, object]
+        Entries for the model card.
     """
-    threshold, fallback = recipe.least_explained, "zero filling: "
-    control_text = "this control is always applied, without an applicability test"
+
+    is_applied: bool
+    fit: CalibrationFit | None
+    held_out: Mapping[str, object]
+
+
+def _run_self_test(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> _Decision:
+    """Test the maps of each half of a run on the other half, and decide whether maps are used.
+
+    The tests are described in `self_test` and `outer_band`.
+    """
+    threshold = recipe.least_explained
+    if reason := _find_obstacle(recipe, data):
+        return _decide_without_test(reason, is_applied=False)
+    try:
+        self_test = data.make_self_test()
+        fit = _fit_calibration(data, recipe, seed) if method.uses_calibration else None
+        scores = _score_maps_of_halves(self_test, data, recipe, fit, seed)
+    except (SeriesError, ResolutionError) as error:
+        return _decide_without_test(untested_reason(error), is_applied=threshold is None)
+    if fit is not None and fit.weight and not scores[fit.weight].mean > scores[0.0].mean:
+        fit = replace(fit, weight=0.0)
+    score = scores[0.0 if fit is None else fit.weight].mean
+    fit_text = _describe_fit(fit, scores)
+    return _Decision(
+        is_applied=threshold is None or score >= threshold,
+        fit=fit,
+        held_out=_make_held_out_entries(data, fit, fit_text, scores)
+        | {"model": _describe_outcome(score, threshold, fit_text)},
+    )
+
+
+def _find_obstacle(recipe: VarianceRecipe, data: RunData) -> str:
+    """Return the reason why the maps of a run are not used, or "" if they can be tested."""
     if not np.any(data.statistics.components):
-        reason = "the run has too few volumes to estimate signal variance"
-        return False, None, {"model": f"{fallback}{reason}", "tested": {"reason": reason}}
-    if threshold is not None and data.is_cut_out:
-        reason = (
+        return "the run has too few volumes to estimate signal variance"
+    if recipe.least_explained is not None and data.was_masked:
+        return (
             "the background of the series is 0 because the series was masked, which would "
             "bias the estimate. Use the unmasked series"
         )
-        return False, None, {"model": f"{fallback}{reason}", "tested": {"reason": reason}}
-    try:
-        trial = data.trial()
-        fit = _fit(data, recipe, seed) if method.calibrated else None
-        patterns = None
-        if fit is not None and fit.weight:
-            assert data.exemplars is not None
-            recipe = make_short_recipe(recipe)
-            patterns = data.exemplars.downsample(
-                data.mask.shape, data.affine, data.factor, fit.correction
-            )
-        weights = (0.0,) if fit is None or not fit.weight else (0.0, fit.weight)
-        scores = score_maps(trial, recipe, seed=seed, patterns=patterns, weights=weights)
-    except (SeriesError, ResolutionError) as error:
-        reason = untested_reason(error)
-        return (
-            threshold is None,
-            None,
-            {
-                "model": control_text if threshold is None else fallback + reason,
-                "tested": {"reason": reason},
-            },
-        )
-    if fit is not None and fit.weight and not scores[fit.weight].share > scores[0.0].share:
-        fit = replace(fit, weight=0.0)
-    best = fit.weight if fit is not None else 0.0
-    share, fit_text = scores[best].share, "" if fit is None else fit.text
-    if best:
-        fit_text = (
-            f"{fit_text}. Without the calibration run, the self-test score would be "
-            f"{100 * scores[0.0].share:.1f} %"
-        )
-    held_out: dict[str, object] = {
-        "explained_over_zerofill": round(share, 5),
-        "explained_by_half": [round(half_share, 5) for half_share in scores[best].by_half],
-        "tested": (
-            self_test_entry(scores[best], data.volumes)
-            | {"thermal_noise": round(data.statistics.thermal, 5)}
-            | ({"calibrated": True} if best else {})
-            | ({} if fit is None else {"calibration": fit_text})
-        ),
-    }
-    if fit is not None:
-        held_out |= fit.entries | {
-            "explained_by_weight": {
-                f"{w:g}": round(explained.share, 5) for w, explained in scores.items()
-            }
-        }
-    used = threshold is None or share >= threshold
-    held_out["model"] = (
-        "prior SD map estimated from the whole run"
-        if fit is None
-        else f"prior SD map estimated from the whole run; {fit_text}"
+    return ""
+
+
+def _decide_without_test(reason: str, *, is_applied: bool) -> _Decision:
+    """Return the decision for a run that cannot be tested; only controls are then applied."""
+    model_text = _CONTROL_TEXT if is_applied else f"{_ZERO_FILLING}{reason}"
+    held_out = {"model": model_text, "tested": {"reason": reason}}
+    return _Decision(is_applied=is_applied, fit=None, held_out=held_out)
+
+
+def _score_maps_of_halves(
+    self_test: SelfTest,
+    data: RunData,
+    recipe: VarianceRecipe,
+    fit: CalibrationFit | None,
+    seed: int,
+) -> dict[float, SelfTestScore]:
+    """Return the self-test scores without and, if it has a weight, with the calibration."""
+    if fit is None or not fit.weight:
+        return score_maps(self_test, recipe, seed=seed)
+    assert data.calibration is not None
+    patterns = data.calibration.downsample(
+        data.mask.shape, data.affine, data.factor, fit.correction
     )
+    return score_maps(
+        self_test,
+        make_short_recipe(recipe),
+        seed=seed,
+        patterns=patterns,
+        weights=(0.0, fit.weight),
+    )
+
+
+def _describe_fit(fit: CalibrationFit | None, scores: Mapping[float, SelfTestScore]) -> str:
+    """Return the decision about the calibration as text, or "" if there is no calibration."""
+    if fit is None:
+        return ""
+    if not fit.weight:
+        return fit.text
+    return (
+        f"{fit.text}. Without the calibration run, the self-test score would be "
+        f"{100 * scores[0.0].mean:.1f} %"
+    )
+
+
+def _make_held_out_entries(
+    data: RunData,
+    fit: CalibrationFit | None,
+    fit_text: str,
+    scores: Mapping[float, SelfTestScore],
+) -> dict[str, object]:
+    """Return the scores for the model card."""
+    score = scores[0.0 if fit is None else fit.weight]
+    tested: dict[str, object] = self_test_entry(score, data.volumes)
+    tested["thermal_noise"] = round(data.statistics.thermal, 5)
+    if fit is not None and fit.weight:
+        tested["calibrated"] = True
+    if fit is not None:
+        tested["calibration"] = fit_text
+    held_out: dict[str, object] = {
+        "explained_over_zerofill": round(score.mean, 5),
+        "explained_by_half": [round(half_score, 5) for half_score in score.half_scores],
+        "tested": tested,
+    }
+    if fit is None:
+        return held_out
+    explained_by_weight = {
+        f"{weight:g}": round(score_of_weight.mean, 5) for weight, score_of_weight in scores.items()
+    }
+    return held_out | fit.entries | {"explained_by_weight": explained_by_weight}
+
+
+def _describe_outcome(score: float, threshold: float | None, fit_text: str) -> str:
+    """Return whether the maps are used, and why, as text.
+
+    `threshold` is the smallest score of an applied map, or None for controls.
+    """
     if threshold is None:
-        held_out["model"] = control_text
-    elif not used:
-        held_out["model"] = (
-            f"{fallback}in the self-test, the prior SD map from one half of the run was "
+        return _CONTROL_TEXT
+    if not score >= threshold:
+        return (
+            f"{_ZERO_FILLING}in the self-test, the prior SD map from one half of the run was "
             "applied to the other half. The relative reduction in squared error was only "
-            f"{number(share, '.1%')}, but at least {threshold:.0%} is required"
+            f"{number(score, '.1%')}, but at least {threshold:.0%} is required"
         )
-    return used, fit, held_out
+    text = "prior SD map estimated from the whole run"
+    return f"{text}; {fit_text}" if fit_text else text
 
 
 def untested_reason(error: SeriesError | ResolutionError) -> str:
@@ -247,14 +316,15 @@ def untested_reason(error: SeriesError | ResolutionError) -> str:
     )
 
 
-def self_test_entry(explained: SelfTestScore, volumes: int) -> dict[str, object]:
+def self_test_entry(score: SelfTestScore, volumes: int) -> dict[str, object]:
     """Return self-test score, interval and number of segments for the model card.
 
     `volumes` is the number of steady-state volumes of the run.
     """
-    numbers = zip(("share", "lower", "upper"), (explained.share, *explained.interval), strict=True)
+    lower, upper = score.interval
+    values = {"share": score.mean, "lower": lower, "upper": upper}
     entry: dict[str, object] = {
-        name: round(value, 5) for name, value in numbers if math.isfinite(value)
+        name: round(value, 5) for name, value in values.items() if math.isfinite(value)
     }
-    count = len(explained.by_stretch)
+    count = len(score.segment_scores)
     return entry | {"stretches": count, "stretch_volumes": volumes // count if count else 0}

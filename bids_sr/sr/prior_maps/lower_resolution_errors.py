@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from bids_sr.io.arrays import Array, Float32, MaskArray
-from bids_sr.io.grids import Factor
+from bids_sr.io.grids import Factor, Shape
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.operators import level_below, to_slices
 from bids_sr.sr.prior_maps.add_detail import add_detail_to_slice
 from bids_sr.sr.prior_maps.calibration_prior import add_patterns
 from bids_sr.sr.prior_maps.estimation import estimate_prior
-from bids_sr.sr.prior_maps.posterior import DRAWS, draw_errors
+from bids_sr.sr.prior_maps.posterior import N_SAMPLES, draw_errors
 from bids_sr.sr.prior_maps.prior import Tile
 from bids_sr.sr.prior_maps.temporal_components import temporal_statistics
 from bids_sr.sr.recipe import VarianceRecipe
@@ -29,7 +29,7 @@ class DownsampledReconstruction:
 
     Parameters
     ----------
-    low : Path
+    lowres_series : Path
         Downsampled series (4D).
     errors : Path
         Reconstruction of the downsampled series minus the acquired series (4D).
@@ -37,7 +37,7 @@ class DownsampledReconstruction:
         Part of the acquired grid that is tested.
     mask : MaskArray
         Brain mask in this window (x, y, z).
-    low_mask : MaskArray
+    lowres_mask : MaskArray
         Brain mask on the downsampled grid.
     power : Float32
         Mean square of samples from the prior, on the downsampled grid.
@@ -45,25 +45,25 @@ class DownsampledReconstruction:
         Mean square of the samples' reconstruction errors (x, y, z).
     """
 
-    low: Path
+    lowres_series: Path
     errors: Path
     window: tuple[slice, slice, slice]
     mask: MaskArray
-    low_mask: MaskArray
+    lowres_mask: MaskArray
     power: Float32
     error_power: Float32
 
 
-def errors_below(
+def reconstruct_at_lower_resolution(
     reader: SeriesReader,
     mask: Array,
     factor: Factor,
     recipe: VarianceRecipe,
-    here: Path,
+    work_dir: Path,
     *,
     n_dummy: int = 0,
     nuisance: Array | None = None,
-    excluded: Sequence[int] = (),
+    outliers: Sequence[int] = (),
     seed: int = 0,
     patterns: Tensor | None = None,
     weight: float = 0.0,
@@ -82,14 +82,14 @@ def errors_below(
         Ratio of acquired to high-resolution voxel size along each axis.
     recipe : VarianceRecipe
         Settings of the prior SD maps.
-    here : Path
+    work_dir : Path
         Folder for the downsampled series and the errors.
     n_dummy : int, optional
         Number of volumes before the steady state, which are excluded.
     nuisance : Array | None, optional
         Nuisance regressors (T, K); None if there are none.
-    excluded : Sequence[int], optional
-        Outlier volumes that are not used for the prior, counted from 0.
+    outliers : Sequence[int], optional
+        Numbers of the volumes that are not used for the prior, counted from 0.
     seed : int, optional
         Seed of the samples from the prior.
     patterns : Tensor | None, optional
@@ -107,69 +107,74 @@ def errors_below(
     SeriesError, ResolutionError
         If the run is too short, or cannot be downsampled.
     """
-    level, (x, y, z) = level_below(mask.shape, (factor[0], factor[1], 1.0))
-    inside = np.asarray(mask)[x, y, z] > 0
-    low_mask = np.moveaxis(level.down(to_slices(inside)).numpy(), 0, 2) > 0.5
-    grid = reader.affine.copy()
-    grid[:3, 3] = (reader.affine @ (x.start, y.start, z.start, 1))[:3]
-    low, errors = here / "low.nii", here / "errors.nii"
-    shapes = {low: level.coarse, errors: level.fine}
-    power, error_power = (np.zeros(shape, np.float32) for shape in shapes.values())
-    plane = level.restrict_to_plane()
+    level, window = level_below(mask.shape, (factor[0], factor[1], 1.0))
+    plane, z = level.restrict_to_plane(), window[2]
+    in_mask = np.asarray(mask)[window] > 0
+    lowres_mask = np.moveaxis(level.downsample(to_slices(in_mask)).numpy(), 0, 2) > 0.5
+    lowres_series, errors = work_dir / "low.nii", work_dir / "errors.nii"
 
-    def measured(number: int) -> Tensor:
-        slab = reader.slab(number, number + 1)[x, y, 0]
-        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(slab, -1, 0)))
-
-    def writer(path: Path) -> SeriesWriter:
-        affine = resize_affine(grid, level.fine, shapes[path])
-        return SeriesWriter(path, (*shapes[path], reader.shape[3]), affine, reader.tr)
-
-    def put(target: SeriesWriter, number: int, images: Tensor) -> None:
-        target.put_slab(number, np.moveaxis(images.numpy(), 0, -1)[:, :, None])
+    def open_writer(path: Path, shape: Shape) -> SeriesWriter:
+        affine = reader.affine.copy()
+        affine[:3, 3] = (reader.affine @ (*(extent.start for extent in window), 1))[:3]
+        affine = resize_affine(affine, level.highres_shape, shape)
+        return SeriesWriter(path, (*shape, reader.shape[3]), affine, reader.tr)
 
     with torch.inference_mode():
-        with writer(low) as target:
-            for k in range(z.start, z.stop):
-                put(target, k - z.start, plane.down(measured(k)))
-        with SeriesReader(low) as low_reader:
+        with open_writer(lowres_series, level.acquired_shape) as writer:
+            for k in range(z.stop - z.start):
+                _put_slice(writer, k, plane.downsample(_read_slice(reader, window, k)))
+        with SeriesReader(lowres_series) as lowres_reader:
             statistics = temporal_statistics(
-                low_reader,
-                low_mask,
+                lowres_reader,
+                lowres_mask,
                 n_dummy,
                 recipe.components,
                 nuisance=nuisance,
-                excluded=excluded,
+                outliers=outliers,
             )
         components = torch.stack([to_slices(image) for image in statistics.components])
-        prior = estimate_prior(components, Tile.from_mask(plane, low_mask), recipe, seed=seed)
+        prior = estimate_prior(components, Tile.from_mask(plane, lowres_mask), recipe, seed=seed)
         if patterns is not None:
-            prior = add_patterns(prior, patterns[:, z, x, y], weight)
+            prior = add_patterns(prior, patterns[:, z, window[0], window[1]], weight)
 
-        def reconstruct(k: int) -> tuple[Tensor, Tensor, Tensor]:
+        def reconstruct_slice(k: int) -> tuple[Tensor, Tensor, Tensor]:
             """Return the error of a slice, and the mean squares of samples and of their errors."""
-            reference, expect = measured(k + z.start), prior.make_slice_function(k)
-            reconstruction = plane.up(plane.down(reference))
-            add_detail_to_slice(plane, expect, reconstruction)
-            sample_errors, samples = draw_errors(prior, k, expect, DRAWS, seed + k)
+            reference, reconstruct = _read_slice(reader, window, k), prior.make_slice_function(k)
+            reconstruction = plane.upsample(plane.downsample(reference))
+            add_detail_to_slice(plane, reconstruct, reconstruction)
+            sample_errors, samples = draw_errors(prior, k, reconstruct, N_SAMPLES, seed + k)
             return (
                 reconstruction - reference,
                 samples.square().mean(0),
                 sample_errors.square().mean(0),
             )
 
-        with writer(errors) as target:
-            slices = map_in_threads(reconstruct, range(len(components[0])))
+        power = np.zeros(level.acquired_shape, np.float32)
+        error_power = np.zeros(level.highres_shape, np.float32)
+        with open_writer(errors, level.highres_shape) as writer:
+            slices = map_in_threads(reconstruct_slice, range(len(components[0])))
             for k, (error, sample_power, sample_error_power) in enumerate(slices):
-                put(target, k, error)
+                _put_slice(writer, k, error)
                 power[..., k] = sample_power
                 error_power[..., k] = sample_error_power
     return DownsampledReconstruction(
-        low=low,
+        lowres_series=lowres_series,
         errors=errors,
-        window=(x, y, z),
-        mask=inside,
-        low_mask=low_mask,
+        window=window,
+        mask=in_mask,
+        lowres_mask=lowres_mask,
         power=power,
         error_power=error_power,
     )
+
+
+def _read_slice(reader: SeriesReader, window: tuple[slice, slice, slice], k: int) -> Tensor:
+    """Return slice k of a window of a series (T, x, y)."""
+    x, y, z = window
+    slab = reader.slab(z.start + k, z.start + k + 1)[x, y, 0]
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(slab, -1, 0)))
+
+
+def _put_slice(writer: SeriesWriter, k: int, images: Tensor) -> None:
+    """Write slice k of a series (T, x, y)."""
+    writer.put_slab(k, np.moveaxis(images.numpy(), 0, -1)[:, :, None])

@@ -1,8 +1,8 @@
 """Test whether a calibration improves the prediction of the outermost acquired frequencies.
 
 The outer fifth of k-space is removed from the acquired components of one half of the run, and
-predicted by the prior, whose SD maps are estimated from the other half. Exemplars of the same
-participant in the correct position improve this prediction. A calibration that is mirrored, from
+predicted by the prior, whose SD maps are estimated from the other half. A calibration of the same
+participant in the correct position improves this prediction. A calibration that is mirrored, from
 another participant, or displaced by a high-resolution voxel hardly improves it, because the
 predicted frequencies are just below the acquired Nyquist frequency. (The self-test at lower
 resolution does not detect such a displacement. The likelihood of held-out components detects it,
@@ -13,8 +13,9 @@ The registration of the calibration is refined with the same measure.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise, product
 
 import numpy as np
@@ -28,26 +29,32 @@ from bids_sr.sr.prior_maps.calibration_prior import FWHM, SHARE, CalibrationPatt
 from bids_sr.sr.prior_maps.prior import Prior, Tile, covariance
 from bids_sr.sr.threads import map_in_threads
 
-_KEPT = 0.8  # fraction of the acquired k-space that is kept along each axis
+_KEPT_FRACTION = 0.8  # fraction of the acquired k-space that is kept along each axis
 MIN_STANDARD_ERRORS = 2.0  # smallest improvement of a prediction, in standard errors
 MIN_IMPROVEMENT = 0.003
 """Smallest relevant improvement of the predicted fraction.
 
 A displacement by a fifth of a high-resolution voxel has this effect, which limits the accuracy.
 """
-_SLICES, _TILES = 6, 16  # largest numbers of slices and tiles
-_INNER, _HALO = 12, 6  # acquired voxels, side of a tile and width of the surrounding data
-_MIN_BRAIN = 0.6  # fraction of brain voxels in a tile
+_MAX_SLICES, _MAX_TILES = 6, 16
+_TILE_SIDE, _HALO_WIDTH = (
+    12,
+    6,
+)  # acquired voxels, side of a tile and width of the surrounding data
+_MIN_BRAIN_FRACTION = 0.6  # smallest fraction of brain voxels in a tile
+
+_SliceTile = tuple[int, Tile]
+"""Index of a selected slice, and tile in this slice."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predicted:
+class BandPrediction:
     """Fraction of the outermost frequencies that is predicted with and without a calibration.
 
     Parameters
     ----------
-    without, having : tuple[float, ...]
-        Predicted fraction of the energy without and with a calibration, by half and tile.
+    without_calibration, with_calibration : tuple[float, ...]
+        Predicted fraction of the energy in each tile, one half after the other.
     """
 
     without_calibration: tuple[float, ...]
@@ -63,7 +70,7 @@ class Predicted:
         """Standard error of the improvement over tiles."""
         return _standard_error(np.subtract(self.with_calibration, self.without_calibration))
 
-    def exceeds(self, reference: "Predicted") -> bool:
+    def exceeds(self, reference: "BandPrediction") -> bool:
         """Return whether the prediction is clearly better than another in the same tiles.
 
         The difference must exceed 0.003 and two standard errors.
@@ -80,12 +87,12 @@ def _standard_error(values: Array) -> float:
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.inf
 
 
-def select_slices(mask: Array) -> list[int]:
+def select_test_slices(mask: Array) -> list[int]:
     """Return evenly spaced slices with much brain, in ascending order, counted from 0."""
     area = np.asarray(mask).sum((0, 1))
-    full = np.flatnonzero(area >= 0.5 * area.max())
-    first, last = int(full[0]), int(full[-1])
-    count = min(_SLICES, last - first + 1)
+    brain_slices = np.flatnonzero(area >= 0.5 * area.max())
+    first, last = int(brain_slices[0]), int(brain_slices[-1])
+    count = min(_MAX_SLICES, last - first + 1)
     step = max(1, round((last - first) / (count + 1)))
     start = first + (last - first - step * (count - 1)) // 2
     return list(range(start, start + step * count, step))
@@ -123,113 +130,131 @@ class OuterBand:
         self.halves = halves
         self.priors = priors
         self.level = level
-        inside = np.asarray(mask)[:, :, self.slices] > 0
-        self.mask = to_slices(inside.astype(np.float32)) > 0
-        x, y, n = level.coarse
+        in_mask = np.asarray(mask)[:, :, self.slices] > 0
+        self.mask = to_slices(in_mask.astype(np.float32)) > 0
+        x, y, n = level.acquired_shape
         ratios = [
-            n_fine / n_coarse for n_fine, n_coarse in zip(level.fine, (x, y, n), strict=True)
+            n_highres / n_acquired
+            for n_highres, n_acquired in zip(
+                level.highres_shape, level.acquired_shape, strict=True
+            )
         ]
-        self._shape, self.affine = hr_grid(mask.shape, affine, ratios)
-        self._sizes = [max(2, 2 * round(_KEPT * size / 2)) for size in (x, y)]
+        self._highres_shape, self.highres_affine = hr_grid(mask.shape, affine, ratios)
+        self._reduced_sizes = [max(2, 2 * round(_KEPT_FRACTION * size / 2)) for size in (x, y)]
         # the reduced grid contains the acquired k-space without the outermost frequencies
-        reduced = (self._sizes[0], self._sizes[1], n)
+        reduced = (self._reduced_sizes[0], self._reduced_sizes[1], n)
         reduction = ResolutionLevel(reduced, (x, y, n))
-        self._direct = ResolutionLevel(reduced, level.fine).down_matrices
-        self._kept = [
-            low_matrix @ down
-            for low_matrix, down in zip(reduction.low_matrices, level.down_matrices, strict=True)
+        self._reduction_matrices = ResolutionLevel(reduced, level.highres_shape).down_matrices
+        self._kept_band_matrices = [
+            band_matrix @ down
+            for band_matrix, down in zip(reduction.band_matrices, level.down_matrices, strict=True)
         ]
         self.tiles = _select_tiles(self.priors[0].region, self.mask)
         # for each half: components on the reduced grid, which lacks the outermost frequencies, and
         # these frequencies on the acquired grid
-        self._data = [
-            (reduction.down(half), reduction.select_above_nyquist(half)) for half in halves
+        self._band_data = [
+            (reduction.downsample(half), reduction.select_above_nyquist(half)) for half in halves
         ]
-        self._base = [self._covariances(p.weight, p.fwhm, self.tiles) for p in priors]
-        self._without = self._shares(self._base, range(len(self.tiles)))
+        self._base_covariances = [
+            self._compute_covariances(prior.weight, prior.fwhm, self.tiles) for prior in priors
+        ]
+        self._fractions_without_calibration = self._predict_fractions(
+            self._base_covariances, range(len(self.tiles))
+        )
 
-    def _rows(self, tile: Tile) -> tuple[slice, slice]:
+    def _reduced_range(self, tile: Tile) -> tuple[slice, slice]:
         """Return the voxels of the reduced grid within the data region of a tile."""
-        out = []
+        ranges = []
         for data_range, size, grid_size in zip(
-            tile.data_range, self._sizes, self.level.coarse[:2], strict=True
+            tile.data_range, self._reduced_sizes, self.level.acquired_shape[:2], strict=True
         ):
             centers = (np.arange(size) + 0.5) * grid_size / size - 0.5
-            hit = np.flatnonzero(
+            voxels = np.flatnonzero(
                 (centers >= data_range.start - 0.5) & (centers <= data_range.stop - 0.5)
             )
-            out.append(slice(int(hit[0]), int(hit[-1]) + 1))
-        return out[0], out[1]
+            ranges.append(slice(int(voxels[0]), int(voxels[-1]) + 1))
+        return ranges[0], ranges[1]
 
-    def _covariance(self, maps: Tensor, at: tuple[int, Tile], fwhm: tuple[float, ...]) -> Tensor:
+    def _compute_covariance(
+        self, maps: Tensor, fwhm: tuple[float, ...], slice_tile: _SliceTile
+    ) -> Tensor:
         """Return the covariances for the prediction in a tile, concatenated to (u v + x y, x y).
 
         The first is the covariance of the outermost frequencies with the kept frequencies, the
-        second the covariance of the kept frequencies.
+        second the covariance of the kept frequencies. u and v are the numbers of acquired voxels
+        of the tile along both axes, and x and y the numbers of voxels on the reduced grid.
         """
-        z, tile = at
+        z, tile = slice_tile
+        # matrices to the kept frequencies; and to all acquired frequencies and the kept
+        # frequencies on the acquired grid, followed by the kept frequencies
         right, left, counts = [], [], []
-        for axis, rows in enumerate(self._rows(tile)):
-            inner = tile.inner[axis]
-            fine = tile.fine[axis]
-            right.append(self._direct[axis][rows, fine].contiguous())
-            acquired = self.level.down_matrices[axis][inner, fine]
-            left.append(torch.cat([acquired, self._kept[axis][inner, fine], right[axis]]))
+        for axis, reduced_range in enumerate(self._reduced_range(tile)):
+            inner_range, highres_range = tile.inner_range[axis], tile.highres_range[axis]
+            reduction = self._reduction_matrices[axis][reduced_range, highres_range].contiguous()
+            acquired = self.level.down_matrices[axis][inner_range, highres_range]
+            kept_band = self._kept_band_matrices[axis][inner_range, highres_range]
+            right.append(reduction)
+            left.append(torch.cat([acquired, kept_band, reduction]))
             counts.append(len(acquired))
-        (u, v), maps_of_tile = counts, maps[:, z, *tile.fine]
-        out = covariance(maps_of_tile, fwhm, (right[0], right[1]), (left[0], left[1])).view(
-            len(left[0]), len(left[1]), -1
-        )
-        outer = out[:u, :v] - out[u : 2 * u, v : 2 * v]
-        return torch.cat([outer.flatten(0, 1), out[2 * u :, 2 * v :].flatten(0, 1)])
+        u, v = counts
+        covariances = covariance(
+            maps[:, z, *tile.highres_range], fwhm, (right[0], right[1]), (left[0], left[1])
+        ).view(len(left[0]), len(left[1]), -1)
+        outer = covariances[:u, :v] - covariances[u : 2 * u, v : 2 * v]
+        kept = covariances[2 * u :, 2 * v :]
+        return torch.cat([outer.flatten(0, 1), kept.flatten(0, 1)])
 
-    def _covariances(
-        self, maps: Tensor, fwhm: tuple[float, ...], tiles: Iterable[tuple[int, Tile]]
+    def _compute_covariances(
+        self, maps: Tensor, fwhm: tuple[float, ...], tiles: Iterable[_SliceTile]
     ) -> list[Tensor]:
-        """Return the covariances in each tile (see `_covariance`)."""
-        return list(map_in_threads(lambda at: self._covariance(maps, at, fwhm), tiles))
+        """Return the covariances in each tile (see `_compute_covariance`)."""
+        return list(map_in_threads(partial(self._compute_covariance, maps, fwhm), tiles))
 
-    def _shares(
-        self, priors: Iterable[Iterable[Tensor]], numbers: Sequence[int]
+    def _predict_fractions(
+        self, covariances_of_halves: Iterable[Iterable[Tensor]], tile_numbers: Sequence[int]
     ) -> tuple[float, ...]:
         """Return the predicted fraction for each half and tile, one half after the other."""
         jobs = (
-            (h, n, tile_covariance)
-            for h, covariances in enumerate(priors)
-            for n, tile_covariance in zip(numbers, covariances, strict=True)
+            (half, number, tile_covariance)
+            for half, covariances in enumerate(covariances_of_halves)
+            for number, tile_covariance in zip(tile_numbers, covariances, strict=True)
         )
-        return tuple(map_in_threads(lambda job: self._share(*job), jobs))
+        return tuple(map_in_threads(lambda job: self._predict_fraction(*job), jobs))
 
-    def _share(self, half: int, number: int, prior: Tensor) -> float:
+    def _predict_fraction(self, half: int, tile_number: int, covariances: Tensor) -> float:
         """Return the fraction of the other half's outermost frequencies that a half predicts.
 
-        The prediction is evaluated in a single tile.
+        The prediction is evaluated in a single tile, whose covariances are computed by
+        `_compute_covariance`.
         """
-        (z, tile), (inner, outer) = self.tiles[number], self._data[1 - half]
-        data = inner[:, z, *self._rows(tile)].flatten(1)
-        across, kept_covariance = prior[: -data.shape[1]], prior[-data.shape[1] :]
-        root = torch.linalg.cholesky(
-            kept_covariance + self.priors[half].noise * torch.eye(len(kept_covariance))
+        z, tile = self.tiles[tile_number]
+        kept_frequencies, outer_frequencies = self._band_data[1 - half]
+        data = kept_frequencies[:, z, *self._reduced_range(tile)].flatten(1)
+        size = data.shape[1]
+        cross_covariance, kept_covariance = covariances[:-size], covariances[-size:]
+        cholesky_factor = torch.linalg.cholesky(
+            kept_covariance + self.priors[half].noise * torch.eye(size)
         )
-        in_mask = self.mask[z, *tile.inner].flatten()
-        prediction = (across @ torch.cholesky_solve(data.T, root)).T[:, in_mask]
-        measured = outer[:, z, *tile.inner].flatten(1)[:, in_mask]
+        in_mask = self.mask[z, *tile.inner_range].flatten()
+        solution = torch.cholesky_solve(data.T, cholesky_factor)
+        prediction = (cross_covariance @ solution).T[:, in_mask]
+        measured = outer_frequencies[:, z, *tile.inner_range].flatten(1)[:, in_mask]
         energy = measured.square().sum(1)
         residual = (measured - prediction).square().sum(1)
         return float((1 - residual / energy.clamp_min(1e-30)).mean())
 
     def predict(
         self,
-        exemplars: CalibrationPatterns,
+        calibration: CalibrationPatterns,
         correction: Array | None = None,
         share: float = SHARE,
         slice_step: int = 1,
-    ) -> Predicted:
+    ) -> BandPrediction:
         """Return the prediction of the outermost frequencies with a calibration.
 
         Parameters
         ----------
-        exemplars : CalibrationPatterns
+        calibration : CalibrationPatterns
             Patterns of the calibration.
         correction : Array | None, optional
             Transform applied to boldref points before they are mapped to the calibration (4 x 4,
@@ -240,59 +265,81 @@ class OuterBand:
             Evaluate every n-th slice of the test, if it contains tiles.
         """
         slice_indices = range(slice_step // 2, len(self.slices), slice_step)
-        numbers = [n for n, (z, _) in enumerate(self.tiles) if z in slice_indices]
-        if not numbers:
-            return self.predict(exemplars, correction, share)
-        tiles = [(slice_indices.index(z), tile) for z, tile in (self.tiles[n] for n in numbers)]
-        halves = np.reshape(self._without, (2, -1))
-        without = tuple(halves[:, numbers].ravel().tolist())
-        patterns = self._patterns(exemplars, correction, slice_indices)
-        if not bool(patterns[:, :, *self.priors[0].region.fine].any()):
-            return Predicted(without_calibration=without, with_calibration=without)
+        tile_numbers = [number for number, (z, _) in enumerate(self.tiles) if z in slice_indices]
+        if not tile_numbers:
+            return self.predict(calibration, correction, share)
+        # tiles with the index of their slice among the evaluated slices
+        tiles = [
+            (slice_indices.index(z), tile)
+            for z, tile in (self.tiles[number] for number in tile_numbers)
+        ]
+        fractions = np.reshape(self._fractions_without_calibration, (2, -1))
+        without_calibration = tuple(fractions[:, tile_numbers].ravel().tolist())
+        patterns = self._resample_patterns(calibration, correction, slice_indices)
+        if not bool(patterns[:, :, *self.priors[0].region.highres_range].any()):
+            return BandPrediction(
+                without_calibration=without_calibration, with_calibration=without_calibration
+            )
         pattern_prior = replace(self.priors[0], weight=patterns, fwhm=(FWHM,) * len(patterns))
-        on_tiles = self._covariances(patterns, pattern_prior.fwhm, tiles)
+        pattern_covariances = self._compute_covariances(patterns, pattern_prior.fwhm, tiles)
         slice_priors = (
             replace(prior, weight=prior.weight[:, list(slice_indices)]) for prior in self.priors
         )
-        levels = [
+        variance_ratios = [
             slice_prior.mean_variance / pattern_prior.mean_variance for slice_prior in slice_priors
         ]
         mixed_covariances = (
-            (
-                torch.lerp(base[n], level * pattern_covariance, share)
-                for n, pattern_covariance in zip(numbers, on_tiles, strict=True)
+            _mix_covariances(
+                [base[number] for number in tile_numbers], pattern_covariances, ratio, share
             )
-            for level, base in zip(levels, self._base, strict=True)
+            for ratio, base in zip(variance_ratios, self._base_covariances, strict=True)
         )
-        return Predicted(
-            without_calibration=without, with_calibration=self._shares(mixed_covariances, numbers)
+        return BandPrediction(
+            without_calibration=without_calibration,
+            with_calibration=self._predict_fractions(mixed_covariances, tile_numbers),
         )
 
-    def _patterns(
-        self, exemplars: CalibrationPatterns, correction: Array | None, slice_indices: range
+    def _resample_patterns(
+        self, calibration: CalibrationPatterns, correction: Array | None, slice_indices: range
     ) -> Tensor:
         """Return the patterns in the evaluated slices (C, n, X, Y)."""
-        x, y, _ = self._shape
-        numbers = [self.slices[n] for n in slice_indices]
-        slice_affine = np.array(self.affine)
+        x, y, _ = self._highres_shape
+        numbers = [self.slices[index] for index in slice_indices]
+        slice_affine = np.array(self.highres_affine)
         slice_affine[:3, 3] += slice_affine[:3, 2] * numbers[0]
         slice_affine[:3, 2] *= numbers[1] - numbers[0] if len(numbers) > 1 else 1
-        return exemplars.resample((int(x), int(y), len(numbers)), slice_affine, correction)
+        return calibration.resample((int(x), int(y), len(numbers)), slice_affine, correction)
 
 
-def _select_tiles(region: Tile, mask: Tensor) -> list[tuple[int, Tile]]:
-    """Return tiles with enough brain, and the index of their slice.
+def _mix_covariances(
+    base_covariances: Sequence[Tensor],
+    pattern_covariances: Sequence[Tensor],
+    ratio: float,
+    share: float,
+) -> Iterator[Tensor]:
+    """Yield the covariance of each tile with a share of the scaled patterns.
 
-    The tiles are evenly spaced over all slices.
+    `ratio` is the mean variance of the prior relative to the patterns.
     """
-    out, selected_tiles = [], []
-    for axis in region.inner:
-        count = max(1, (axis.stop - axis.start) // _INNER)
-        start = axis.start + (axis.stop - axis.start - count * _INNER) // 2
-        edges = [max(axis.start, start + k * _INNER) for k in range(count + 1)]
-        selected_tiles.append([slice(a, min(b, axis.stop)) for a, b in pairwise(edges)])
-    for z in range(len(mask)):
-        for inner in product(*selected_tiles):
-            if float(mask[z, inner[0], inner[1]].float().mean()) >= _MIN_BRAIN:
-                out.append((z, region.part(inner[0], inner[1], _HALO)))
-    return [out[k] for k in evenly_spaced(len(out), _TILES)]
+    for base, pattern in zip(base_covariances, pattern_covariances, strict=True):
+        yield torch.lerp(base, ratio * pattern, share)
+
+
+def _select_tiles(region: Tile, mask: Tensor) -> list[_SliceTile]:
+    """Return tiles with enough brain, evenly spaced over all slices."""
+    ranges_x, ranges_y = (_divide_range(extent) for extent in region.inner_range)
+    tiles = [
+        (z, region.crop(x, y, _HALO_WIDTH))
+        for z, x, y in product(range(len(mask)), ranges_x, ranges_y)
+        if float(mask[z, x, y].float().mean()) >= _MIN_BRAIN_FRACTION
+    ]
+    return [tiles[index] for index in evenly_spaced(len(tiles), _MAX_TILES)]
+
+
+def _divide_range(extent: slice) -> list[slice]:
+    """Divide the center of a range into tile sides; a short range is one side."""
+    length = extent.stop - extent.start
+    count = max(1, length // _TILE_SIDE)
+    start = extent.start + (length - count * _TILE_SIDE) // 2
+    edges = [max(extent.start, start + number * _TILE_SIDE) for number in range(count + 1)]
+    return [slice(first, min(last, extent.stop)) for first, last in pairwise(edges)]

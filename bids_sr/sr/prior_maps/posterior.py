@@ -22,12 +22,12 @@ from torch import Tensor
 from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.sr.prior_maps.prior import Prior, gaussian_correlation
 
-DRAWS = 64  # number of samples; the relative error of their standard deviation is 9 %
-_AROUND = 0.75  # acquired voxels in plane, standard deviation of the local average
+N_SAMPLES = 64  # number of samples; the relative error of their standard deviation is 9 %
+_LOCAL_SD = 0.75  # acquired voxels in plane, standard deviation of the local average
 
 
 @lru_cache(maxsize=64)
-def _root(size: int, fwhm: float) -> Tensor:
+def _compute_square_root(size: int, fwhm: float) -> Tensor:
     """Return the symmetric square root of the matrix `gaussian_correlation` (size, size)."""
     with torch.inference_mode(False):
         values, vectors = torch.linalg.eigh(gaussian_correlation(size, fwhm).double())
@@ -35,7 +35,7 @@ def _root(size: int, fwhm: float) -> Tensor:
 
 
 def draw_errors(
-    prior: Prior, z: int, expect: Callable[[Tensor], Tensor], count: int, seed: int
+    prior: Prior, z: int, reconstruct: Callable[[Tensor], Tensor], count: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Sample reconstruction errors of a slice above the acquired Nyquist frequency.
 
@@ -45,8 +45,8 @@ def draw_errors(
         Prior of the run.
     z : int
         Number of the slice.
-    expect : Callable[[Tensor], Tensor]
-        Reconstruction of the slice, as returned by `prior.at`.
+    reconstruct : Callable[[Tensor], Tensor]
+        Reconstruction of the slice, as returned by `prior.make_slice_function`.
     count : int
         Number of samples.
     seed : int
@@ -58,17 +58,17 @@ def draw_errors(
         Errors (count, X, Y), and the fluctuations as acquired without noise (count, x, y). Both
         have unit scale.
     """
-    level, fine = prior.region.level, prior.region.fine
+    level, highres_range = prior.region.level, prior.region.highres_range
     generator = torch.Generator().manual_seed(seed)
-    change = torch.zeros(count, *level.fine[:2])
-    inside = change[:, *fine]
-    for width, weight in zip(prior.fwhm, prior.weight[:, z, *fine], strict=True):
+    change = torch.zeros(count, *level.highres_shape[:2])
+    in_region = change[:, *highres_range]
+    for width, weight in zip(prior.fwhm, prior.weight[:, z, *highres_range], strict=True):
         white = torch.randn(count, *weight.shape, generator=generator)
-        along_x, along_y = (_root(size, width) for size in weight.shape)
-        inside.addcmul_(weight, along_x @ white @ along_y)
-    acquired = level.down(change)
+        along_x, along_y = (_compute_square_root(size, width) for size in weight.shape)
+        in_region.addcmul_(weight, along_x @ white @ along_y)
+    acquired = level.downsample(change)
     noise = prior.noise**0.5 * torch.randn(acquired.shape, generator=generator)
-    return level.select_above_nyquist(change - expect(acquired + noise)), acquired
+    return level.select_above_nyquist(change - reconstruct(acquired + noise)), acquired
 
 
 def effect_scale(
@@ -95,7 +95,7 @@ def effect_scale(
         Scale of the sample variance (3D). It is 0 in voxels whose effect does not exceed its
         noise.
     """
-    sigma = [_AROUND * zooms[0] / size for size in zooms]
+    sigma = [_LOCAL_SD * zooms[0] / size for size in zooms]
     excess, sample_power = (
         ndimage.gaussian_filter(np.where(mask, image, 0).astype(np.float32), sigma)
         for image in (np.square(effect) - variance, power)
@@ -111,7 +111,7 @@ def effect_scale(
 def wrong_sign_probability(effect: Array, variance: Array) -> Float32:
     """Return the posterior probability that an effect has the opposite sign.
 
-    The probability is .5 in voxels without a variance.
+    The probability is 0.5 in voxels without a variance.
     """
     sd = np.sqrt(np.where(variance > 0, variance, 1))
     probability: Float32 = np.where(variance > 0, special.ndtr(-np.abs(effect) / sd), 0.5).astype(

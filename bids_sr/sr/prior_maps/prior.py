@@ -38,26 +38,26 @@ from bids_sr.spatial.masks import bounding_box
 from bids_sr.sr.lapack import factor_in_place, solve_in_place
 from bids_sr.sr.operators import ResolutionLevel
 
-_MARGIN = 4  # acquired voxels, width of the region around the mask that is included
-_REACH = 2.25  # distance, in FWHM of a correlation, beyond which it is below 1e-6 and ignored
+_MARGIN_WIDTH = 4  # acquired voxels, width of the region around the mask that is included
+_REACH_FWHM = 2.25  # distance, in FWHM of a correlation, beyond which it is below 1e-6 and ignored
 # smallest correlation that is not set to 0, because many CPU types are slow with subnormal numbers
 _MIN_CORRELATION = 1e-20
-# Largest number of acquired voxels per tile, in general and for applying a few maps. Dividing
+# Largest number of acquired voxels per tile, in general and for applying few maps. Dividing
 # slices into tiles reduces the explained share by 5 % when maps are applied, and by a third of
 # this when they are estimated (studyforrest, four slices).
-_LARGEST, _WHOLE = 1600, 4096
+_MAX_TILE_VOXELS, _MAX_APPLIED_TILE_VOXELS = 1600, 4096
 # high-resolution voxels, width of the data region around a tile when maps are applied
-_FAR = 18
-_MANY = 4  # largest number of maps without an explicit reconstruction matrix
+_APPLIED_REACH = 18
+_MAX_IMPLICIT_MAPS = 4  # largest number of maps without an explicit reconstruction matrix
 # Ratio of the side of a tile to the width of its surrounding data region. Smaller values repeat
 # more computations, and larger values need larger matrices.
-_SIDE = 4
+_SIDE_TO_HALO = 4
 
-_ACROSS = 8  # rows of acquired voxels whose covariance is computed together
-_BLOCK = 16  # rows of high-resolution voxels processed together
+_PART_ROWS = 8  # rows of acquired voxels whose covariance is computed together
+_BLOCK_ROWS = 16  # rows of high-resolution voxels processed together
 # High-resolution voxels along an axis that are correlated with their surroundings together. More
 # voxels need more products with zero, and fewer voxels more small products.
-_BAND = 20
+_BAND_WIDTH = 20
 
 _Matrices = tuple[Tensor, Tensor]
 """Matrices along x and along y."""
@@ -65,7 +65,7 @@ _Matrices = tuple[Tensor, Tensor]
 
 def _compute_reach(fwhm: float) -> int:
     """Return the range of a correlation with a given full width (voxels)."""
-    return math.ceil(_REACH * fwhm)
+    return math.ceil(_REACH_FWHM * fwhm)
 
 
 @lru_cache(maxsize=64)
@@ -75,9 +75,10 @@ def gaussian_correlation(size: int, fwhm: float) -> Tensor:
     `fwhm` is the full width at half maximum (voxels). Negligible values are set to 0.
     """
     with torch.inference_mode(False):
-        at = torch.arange(size, dtype=torch.float64)
-        out = torch.exp(-4 * math.log(2) * (at[:, None] - at) ** 2 / fwhm**2).float()
-        return torch.where(out < _MIN_CORRELATION, 0.0, out)
+        positions = torch.arange(size, dtype=torch.float64)
+        distances = positions[:, None] - positions
+        correlation = torch.exp(-4 * math.log(2) * distances**2 / fwhm**2).float()
+        return torch.where(correlation < _MIN_CORRELATION, 0.0, correlation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,18 +89,18 @@ class Tile:
     ----------
     level : ResolutionLevel
         In-plane conversion between the acquired and the high-resolution grid.
-    inner : tuple[slice, slice]
+    inner_range : tuple[slice, slice]
         Acquired voxels of the tile.
     data_range : tuple[slice, slice]
         Acquired voxels of the tile and of its surrounding data region.
-    near : Array
+    near_mask : Array
         Acquired voxels in the mask or near it (x, y, z).
     """
 
     level: ResolutionLevel
-    inner: tuple[slice, slice]
+    inner_range: tuple[slice, slice]
     data_range: tuple[slice, slice]
-    near: Array = field(repr=False, compare=False)
+    near_mask: Array = field(repr=False, compare=False)
 
     @classmethod
     def from_mask(cls, level: ResolutionLevel, mask: Array) -> Self:
@@ -108,13 +109,13 @@ class Tile:
         `level` is the in-plane conversion between the acquired and the high-resolution grid.
         """
         x, y = (
-            slice(max(0, extent.start - _MARGIN), min(count, extent.stop + _MARGIN))
-            for extent, count in zip(bounding_box(mask)[:2], level.coarse[:2], strict=True)
+            slice(max(0, extent.start - _MARGIN_WIDTH), min(count, extent.stop + _MARGIN_WIDTH))
+            for extent, count in zip(bounding_box(mask)[:2], level.acquired_shape[:2], strict=True)
         )
-        near = maximum_filter(mask > 0, (2 * _MARGIN + 1, 2 * _MARGIN + 1, 1))
-        return cls(level=level, inner=(x, y), data_range=(x, y), near=near)
+        near_mask = maximum_filter(mask > 0, (2 * _MARGIN_WIDTH + 1, 2 * _MARGIN_WIDTH + 1, 1))
+        return cls(level=level, inner_range=(x, y), data_range=(x, y), near_mask=near_mask)
 
-    def part(self, x: slice, y: slice, halo: int) -> Self:
+    def crop(self, x: slice, y: slice, halo: int) -> Self:
         """Return the tile of some acquired voxels, surrounded by `halo` voxels of data.
 
         The data region is limited to the data region of this tile.
@@ -123,45 +124,46 @@ class Tile:
             slice(max(limits.start, extent.start - halo), min(limits.stop, extent.stop + halo))
             for extent, limits in zip((x, y), self.data_range, strict=True)
         ]
-        return replace(self, inner=(x, y), data_range=(data_ranges[0], data_ranges[1]))
+        return replace(self, inner_range=(x, y), data_range=(data_ranges[0], data_ranges[1]))
 
-    def counts(self, z: int) -> bool:
+    def has_mask_voxels(self, z: int) -> bool:
         """Return whether the tile contains voxels in or near the mask.
 
         `z` is the number of a high-resolution slice.
         """
-        return bool(self.near[*self.inner, z * self.near.shape[2] // self.level.fine[2]].any())
+        return bool(
+            self.near_mask[
+                *self.inner_range, z * self.near_mask.shape[2] // self.level.highres_shape[2]
+            ].any()
+        )
 
-    def parts(self, reach: int, largest: int) -> list[Self]:
-        """Divide the tile unless it has at most `largest` acquired voxels.
+    def divide(self, reach: int, max_voxels: int) -> list[Self]:
+        """Divide the tile unless it has at most `max_voxels` acquired voxels.
 
         The data region of each part is wider than the range of correlations (`reach`,
         high-resolution voxels).
         """
-        if math.prod(extent.stop - extent.start for extent in self.inner) <= largest:
+        if math.prod(extent.stop - extent.start for extent in self.inner_range) <= max_voxels:
             return [self]
         halo = math.ceil(reach / min(self._ratios)) + 1
-        edges = []
-        for extent in self.inner:
-            count = math.ceil((extent.stop - extent.start) / (_SIDE * halo))
-            edges.append(
-                np.linspace(extent.start, extent.stop, count + 1).round().astype(int).tolist()
-            )
-        pairs = [[slice(*ends) for ends in pairwise(axis_edges)] for axis_edges in edges]
-        return [self.part(x, y, halo) for x, y in product(*pairs)]
+        ranges_x, ranges_y = (
+            _divide_range(extent, math.ceil((extent.stop - extent.start) / (_SIDE_TO_HALO * halo)))
+            for extent in self.inner_range
+        )
+        return [self.crop(x, y, halo) for x, y in product(ranges_x, ranges_y)]
 
     @cached_property
     def _ratios(self) -> tuple[float, float]:
         """Ratio of high-resolution to acquired matrix size along x and y."""
-        fine, coarse = self.level.fine, self.level.coarse
-        return fine[0] / coarse[0], fine[1] / coarse[1]
+        highres, acquired = self.level.highres_shape, self.level.acquired_shape
+        return highres[0] / acquired[0], highres[1] / acquired[1]
 
     @cached_property
-    def fine(self) -> tuple[slice, slice]:
+    def highres_range(self) -> tuple[slice, slice]:
         """High-resolution voxels of the data region."""
         x, y = (
-            slice(math.floor(s.start * r), math.ceil(s.stop * r))
-            for s, r in zip(self.data_range, self._ratios, strict=True)
+            slice(math.floor(extent.start * ratio), math.ceil(extent.stop * ratio))
+            for extent, ratio in zip(self.data_range, self._ratios, strict=True)
         )
         return x, y
 
@@ -172,28 +174,34 @@ class Tile:
         The ranges of adjacent tiles cover all voxels.
         """
         x, y = (
-            slice(math.ceil(s.start * r), math.ceil(s.stop * r))
-            for s, r in zip(self.inner, self._ratios, strict=True)
+            slice(math.ceil(extent.start * ratio), math.ceil(extent.stop * ratio))
+            for extent, ratio in zip(self.inner_range, self._ratios, strict=True)
         )
         return x, y
 
     @cached_property
     def output_in_data(self) -> tuple[slice, slice]:
-        """Position of the reconstructed voxels (`output_range`) within the data (`fine`)."""
+        """Position of the reconstructed voxels (`output_range`) within the data region."""
         x, y = (
-            slice(m.start - f.start, m.stop - f.start)
-            for m, f in zip(self.output_range, self.fine, strict=True)
+            slice(output.start - data.start, output.stop - data.start)
+            for output, data in zip(self.output_range, self.highres_range, strict=True)
         )
         return x, y
 
     @cached_property
-    def down(self) -> _Matrices:
+    def down_matrices(self) -> _Matrices:
         """Downsampling matrices D of the data region, along x and along y."""
         x, y, _ = self.level.down_matrices
         return (
-            x[self.data_range[0], self.fine[0]].contiguous(),
-            y[self.data_range[1], self.fine[1]].contiguous(),
+            x[self.data_range[0], self.highres_range[0]].contiguous(),
+            y[self.data_range[1], self.highres_range[1]].contiguous(),
         )
+
+
+def _divide_range(extent: slice, count: int) -> list[slice]:
+    """Divide a range into parts of nearly equal length."""
+    edges = np.linspace(extent.start, extent.stop, count + 1).round().astype(int).tolist()
+    return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
 def covariance(maps: Tensor, fwhm: Sequence[float], right: _Matrices, left: _Matrices) -> Tensor:
@@ -219,12 +227,12 @@ def covariance(maps: Tensor, fwhm: Sequence[float], right: _Matrices, left: _Mat
     Tensor
         Covariance (u v, x y).
     """
-    symmetric, (u, v) = left is right, map(len, left)
-    out = torch.zeros(u, len(right[0]), v, len(right[1]))
-    for block, rows in _iterate_rows(maps, fwhm, right, left[1], symmetric=symmetric):
-        out.flatten(1).addmm_(left[0][:, block], rows.flatten(1))
-    half = out.transpose(1, 2).reshape(u * v, -1)
-    return half + half.T if symmetric else half
+    is_symmetric, (u, v) = left is right, map(len, left)
+    by_axis = torch.zeros(u, len(right[0]), v, len(right[1]))  # (u, x, v, y)
+    for block, rows in _iterate_rows(maps, fwhm, right, left[1], symmetric=is_symmetric):
+        by_axis.flatten(1).addmm_(left[0][:, block], rows.flatten(1))
+    covariances = by_axis.transpose(1, 2).reshape(u * v, -1)
+    return covariances + covariances.T if is_symmetric else covariances
 
 
 def data_covariance(maps: Tensor, fwhm: Sequence[float], down: _Matrices) -> Float32:
@@ -251,25 +259,26 @@ def data_covariance(maps: Tensor, fwhm: Sequence[float], down: _Matrices) -> Flo
     """
     along_x, along_y = (matrix.numpy() for matrix in down)
     x, y, lines = len(along_x), *along_y.shape
-    covariances, decay = _covary_lines(maps.numpy(), fwhm, along_x, lines)
+    covariances, decay = _compute_line_covariances(maps.numpy(), fwhm, along_x, lines)
     reach = len(decay) - 1
     padded = np.pad(along_y, ((0, 0), (reach, reach)))
     # k(d - c) D_y[:, d] for the lines around each line c (Y, 2 reach + 1, y)
-    shares = sliding_window_view(padded, 2 * reach + 1, axis=1).transpose(1, 2, 0)
-    shares = shares * np.concatenate([decay[:0:-1], decay])[:, None]
-    out = np.empty((x, y, x * y), np.float32)
-    for part in iterate_parts(x, _ACROSS):
+    windows = sliding_window_view(padded, 2 * reach + 1, axis=1).transpose(1, 2, 0)
+    weighted_windows = windows * np.concatenate([decay[:0:-1], decay])[:, None]
+    triangle = np.empty((x, y, x * y), np.float32)
+    for rows in iterate_parts(x, _PART_ROWS):
         # pairs (u, v) of the rows u of this part, row by row
-        pairs = slice(*(u * (u + 1) // 2 for u in (part.start, part.stop)))
-        half = (covariances[:, :, pairs].swapaxes(1, 2) @ shares).reshape(lines, -1)
+        pairs = slice(*(u * (u + 1) // 2 for u in (rows.start, rows.stop)))
+        from_right = covariances[:, :, pairs].swapaxes(1, 2) @ weighted_windows
+        from_right = from_right.reshape(lines, -1)
         end = 0
-        for u in range(part.start, part.stop):
+        for u in range(rows.start, rows.stop):
             start, end = end, end + (u + 1) * y
-            np.matmul(along_y, half[:, start:end], out=out[u, :, : end - start])
-    return out.reshape(x * y, -1)
+            np.matmul(along_y, from_right[:, start:end], out=triangle[u, :, : end - start])
+    return triangle.reshape(x * y, -1)
 
 
-def _covary_lines(
+def _compute_line_covariances(
     maps: Float32, fwhm: Sequence[float], along: Float32, lines: int
 ) -> tuple[Float32, Float32]:
     """Return covariances P(c, d) between lines as in `data_covariance`, for pairs u >= v along x.
@@ -313,7 +322,7 @@ def _covary_lines(
 
 def _count_steps(fwhm: float, lines: int) -> int:
     """Return the number of distances between lines with a correlation that is not ignored."""
-    return min(lines, math.floor(_REACH * fwhm) + 1)
+    return min(lines, math.floor(_REACH_FWHM * fwhm) + 1)
 
 
 def _pack_pairs(pairs: Float32, x: int) -> Float32:
@@ -376,32 +385,39 @@ def _iterate_rows(
     steps = range(0 if symmetric else -reach, reach + 1)
     padded = pad(right[0], (reach, reach))
     windows = padded[:, reach + steps.start :].unfold(1, len(steps), 1).transpose(0, 1)
-    sides = []
+    # width, maps (X, Y, Q'), and maps of zero-padded rows (X + 2 reach, Q', Y), per width
+    factors = []
     for width in dict.fromkeys(fwhm):
-        maps_of_width = maps[[q for q, w in enumerate(fwhm) if w == width]]
-        near = pad(maps_of_width, (0, 0, reach, reach)).transpose(0, 1)
-        sides.append((width, maps_of_width.permute(1, 2, 0), near))
-    block, pairs = torch.zeros(2, _BLOCK, size, size)
+        maps_of_width = maps[[number for number, w in enumerate(fwhm) if w == width]]
+        padded_maps = pad(maps_of_width, (0, 0, reach, reach)).transpose(0, 1)
+        factors.append((width, maps_of_width.permute(1, 2, 0), padded_maps))
+    block, products = torch.zeros(2, _BLOCK_ROWS, size, size)
+
+    def compute_block(rows: slice, step: int) -> Tensor:
+        """Return C between rows and the rows `step` further along x (n, Y, Y)."""
+        n = rows.stop - rows.start
+        other_rows = slice(rows.start + reach + step, rows.stop + reach + step)
+        block.zero_()
+        for width, maps_last, padded_maps in factors:
+            if abs(step) > _compute_reach(width):
+                continue
+            torch.bmm(maps_last[rows], padded_maps[other_rows], out=products[:n])
+            correlation = float(gaussian_correlation(count, width)[0, abs(step)])
+            correlation *= 0.5 if symmetric and step == 0 else 1.0
+            block.addcmul_(products, gaussian_correlation(size, width), value=correlation)
+        return block[:n]
+
     columns_by_step = torch.empty(
-        len(steps), _BLOCK, size if along is None else len(along), len(right[1])
+        len(steps), _BLOCK_ROWS, size if along is None else len(along), len(right[1])
     )
-    for start in range(0, count, _BLOCK):
-        n = min(_BLOCK, count - start)
-        for step, part in zip(steps, columns_by_step[:, :n], strict=True):
-            partner = start + reach + step
-            block.zero_()
-            for width, maps_last, near in sides:
-                if abs(step) <= _compute_reach(width):
-                    torch.bmm(
-                        maps_last[start : start + n], near[partner : partner + n], out=pairs[:n]
-                    )
-                    share = float(gaussian_correlation(count, width)[0, abs(step)])
-                    share *= 0.5 if symmetric and step == 0 else 1.0
-                    block.addcmul_(pairs, gaussian_correlation(size, width), value=share)
-            maps_of_width = block[:n] @ right[1].T
-            part[:] = maps_of_width if along is None else along @ maps_of_width
-        rows = windows[start : start + n] @ columns_by_step[:, :n].flatten(2).transpose(0, 1)
-        yield slice(start, start + n), rows.unflatten(2, columns_by_step.shape[2:])
+    for start in range(0, count, _BLOCK_ROWS):
+        rows = slice(start, min(start + _BLOCK_ROWS, count))
+        n = rows.stop - rows.start
+        for step, columns in zip(steps, columns_by_step[:, :n], strict=True):
+            block_columns = compute_block(rows, step) @ right[1].T
+            columns[:] = block_columns if along is None else along @ block_columns
+        products_of_rows = windows[rows] @ columns_by_step[:, :n].flatten(2).transpose(0, 1)
+        yield rows, products_of_rows.unflatten(2, columns_by_step.shape[2:])
 
 
 def _correlate(
@@ -431,29 +447,36 @@ def _correlate(
         for voxels, size in zip(output, weight.shape, strict=True)
     )
     first, last = rows[0][1].start, rows[-1][1].stop
-    across, along = gaussian_correlation(x, fwhm).numpy(), gaussian_correlation(y, fwhm).numpy()
+    correlation_x, correlation_y = (gaussian_correlation(size, fwhm).numpy() for size in (x, y))
     weighted = (images[:, first:last] * weight[first:last]).reshape(-1, y)
-    width = output[1].stop - output[1].start
+    height, width = (voxels.stop - voxels.start for voxels in output)
     correlated_y = np.empty((len(weighted), width), np.float32)
-    for voxels, near in columns:
-        at = slice(voxels.start - output[1].start, voxels.stop - output[1].start)
-        np.matmul(weighted[:, near], along[near, voxels], out=correlated_y[:, at])
+    for voxels, neighbors in columns:
+        target = _shift_range(voxels, -output[1].start)
+        np.matmul(
+            weighted[:, neighbors], correlation_y[neighbors, voxels], out=correlated_y[:, target]
+        )
     correlated_y = correlated_y.reshape(len(images), last - first, width)
-    out = np.empty((len(images), output[0].stop - output[0].start, width), np.float32)
-    for voxels, near in rows:
-        at = slice(voxels.start - output[0].start, voxels.stop - output[0].start)
-        part = correlated_y[:, near.start - first : near.stop - first]
-        np.matmul(across[voxels, near], part, out=out[:, at])
-    return out
+    correlated = np.empty((len(images), height, width), np.float32)
+    for voxels, neighbors in rows:
+        target = _shift_range(voxels, -output[0].start)
+        source = correlated_y[:, _shift_range(neighbors, -first)]
+        np.matmul(correlation_x[voxels, neighbors], source, out=correlated[:, target])
+    return correlated
+
+
+def _shift_range(voxels: slice, shift: int) -> slice:
+    """Return a range shifted by some voxels."""
+    return slice(voxels.start + shift, voxels.stop + shift)
 
 
 def _iterate_bands(output: slice, size: int, fwhm: float) -> Iterator[tuple[slice, slice]]:
-    """Divide voxels along an axis, and yield every part with the voxels that correlate with it.
+    """Divide voxels along an axis, and yield each part and the voxels that correlate with it.
 
     `size` is the number of voxels along the axis, and `fwhm` the full width of the correlation.
     """
     reach = _compute_reach(fwhm)
-    count = max(1, round((output.stop - output.start) / _BAND))
+    count = max(1, round((output.stop - output.start) / _BAND_WIDTH))
     edges = np.linspace(output.start, output.stop, count + 1).round().astype(int).tolist()
     for start, stop in pairwise(edges):
         yield slice(start, stop), slice(max(0, start - reach), min(size, stop + reach))
@@ -487,12 +510,13 @@ class Prior:
                 "correlation widths; both numbers must be equal"
             )
 
-    def tiles(self, largest: int = _LARGEST, min_reach: int = 0) -> list[Tile]:
+    def make_tiles(self, max_voxels: int = _MAX_TILE_VOXELS, min_reach: int = 0) -> list[Tile]:
         """Return tiles that cover the region around the mask and are solved separately.
 
-        `min_reach` is the smallest width of the data region (high-resolution voxels).
+        A tile has at most `max_voxels` acquired voxels if the correlations permit. `min_reach` is
+        the smallest width of the data region (high-resolution voxels).
         """
-        return self.region.parts(max(min_reach, *map(_compute_reach, self.fwhm)), largest)
+        return self.region.divide(max(min_reach, *map(_compute_reach, self.fwhm)), max_voxels)
 
     @cached_property
     def mean_variance(self) -> float:
@@ -504,104 +528,116 @@ class Prior:
         for width, weight in zip(self.fwhm, self.weight, strict=True):
             rows, columns = (
                 (matrix.T @ matrix) * gaussian_correlation(matrix.shape[1], width)
-                for matrix in self.region.down
+                for matrix in self.region.down_matrices
             )
-            map_of_tile = weight[:, *self.region.fine]
+            map_of_tile = weight[:, *self.region.highres_range]
             total += float((map_of_tile * (rows @ map_of_tile @ columns)).sum())
-        return total / (len(self.weight[0]) * math.prod(len(m) for m in self.region.down))
+        n_acquired = math.prod(len(matrix) for matrix in self.region.down_matrices)
+        return total / (len(self.weight[0]) * n_acquired)
 
     def scale(self, variance: float) -> "Prior":
         """Return the prior with maps scaled so that noise-free data have a given mean variance."""
         gain = (variance / max(self.mean_variance, 1e-30)) ** 0.5
         return replace(self, weight=self.weight * gain)
 
-    def root(self, z: int, tile: Tile) -> Float32:
+    def factor_covariance(self, z: int, tile: Tile) -> Float32:
         """Return the Cholesky factor of a tile's data covariance, as a lower triangle (m, m).
 
         The data covariance is D C D' + s2 I. Values above the diagonal are undefined.
         """
-        maps = self.weight[:, z, *tile.fine]
+        maps = self.weight[:, z, *tile.highres_range]
         if len(set(self.fwhm)) == len(self.fwhm):
-            return self._factor(data_covariance(maps, self.fwhm, tile.down))
-        return self._factor(covariance(maps, self.fwhm, tile.down, tile.down).numpy())
+            return self._factor_with_noise(data_covariance(maps, self.fwhm, tile.down_matrices))
+        down = tile.down_matrices
+        return self._factor_with_noise(covariance(maps, self.fwhm, down, down).numpy())
 
-    def _factor(self, data: Float32) -> Float32:
+    def _factor_with_noise(self, noise_free: Float32) -> Float32:
         """Add the noise to a covariance of data, and replace it by its Cholesky factor."""
-        data.reshape(-1)[:: len(data) + 1] += self.noise
-        return factor_in_place(data)
+        noise_free.reshape(-1)[:: len(noise_free) + 1] += self.noise
+        return factor_in_place(noise_free)
 
-    def responses(self, z: int, tile: Tile, solved: Float32) -> tuple[Float32, list[Float32]]:
+    def compute_responses(
+        self, z: int, tile: Tile, solutions: Float32
+    ) -> tuple[Float32, list[Float32]]:
         """Return b = D' a, and K_q W_q b for each map, on the reconstructed voxels of a tile.
 
-        `solved` contains N solutions a = (D C D' + s2 I)^-1 y (N, m). All results are (N, X, Y).
+        `solutions` contains N vectors a = (D C D' + s2 I)^-1 y (N, m). All results are (N, X, Y).
         """
-        rows, columns = (matrix.numpy() for matrix in tile.down)
-        back = solved.reshape(-1, len(columns)) @ columns
-        back = rows.T @ back.reshape(len(solved), len(rows), -1)
-        maps = self.weight[:, z, *tile.fine].numpy()
-        out = [
-            _correlate(back, weight, width, tile.output_in_data)
+        rows, columns = (matrix.numpy() for matrix in tile.down_matrices)
+        images = solutions.reshape(-1, len(columns)) @ columns
+        images = rows.T @ images.reshape(len(solutions), len(rows), -1)
+        maps = self.weight[:, z, *tile.highres_range].numpy()
+        responses = [
+            _correlate(images, weight, width, tile.output_in_data)
             for width, weight in zip(self.fwhm, maps, strict=True)
         ]
-        return back[:, *tile.output_in_data], out
+        return images[:, *tile.output_in_data], responses
 
     def make_slice_function(self, z: int) -> Callable[[Tensor], Tensor]:
         """Return the function that computes conditional means of a slice.
 
         It maps signal changes (T, x, y) to signal changes on the high-resolution grid (T, X, Y).
         """
-        explicit = len(self.weight) > _MANY
-        parts = [
-            (tile, (self._make_matrix_solver if explicit else self._solver)(z, tile))
-            for tile in self.tiles(_LARGEST if explicit else _WHOLE, _FAR)
-            if tile.counts(z) and bool(self.weight[:, z, *tile.fine].any())
+        if len(self.weight) > _MAX_IMPLICIT_MAPS:
+            make_solver, max_voxels = self._make_matrix_solver, _MAX_TILE_VOXELS
+        else:
+            make_solver, max_voxels = self._make_triangular_solver, _MAX_APPLIED_TILE_VOXELS
+        solvers = [
+            (tile, make_solver(z, tile))
+            for tile in self.make_tiles(max_voxels, _APPLIED_REACH)
+            if tile.has_mask_voxels(z) and bool(self.weight[:, z, *tile.highres_range].any())
         ]
 
-        def expect(change: Tensor) -> Tensor:
-            out = torch.zeros(len(change), *self.region.level.fine[:2])
-            for tile, function in parts:
-                out[:, *tile.output_range] = function(change[:, *tile.data_range].flatten(1))
-            return out
+        def reconstruct(change: Tensor) -> Tensor:
+            means = torch.zeros(len(change), *self.region.level.highres_shape[:2])
+            for tile, solve in solvers:
+                means[:, *tile.output_range] = solve(change[:, *tile.data_range].flatten(1))
+            return means
 
-        return expect
+        return reconstruct
 
-    def _solver(self, z: int, tile: Tile) -> Callable[[Tensor], Tensor]:
+    def _make_triangular_solver(self, z: int, tile: Tile) -> Callable[[Tensor], Tensor]:
         """Return the function from the data of a tile (T, m) to conditional means (T, X, Y)."""
-        root = self.root(z, tile)
+        cholesky_factor = self.factor_covariance(z, tile)
         weights = self.weight[:, z, *tile.output_range].numpy()
 
-        def expect(data: Tensor) -> Tensor:
-            solved = np.array(data.numpy(), order="C")
-            solve_in_place(root, solved, transposed=False)
-            solve_in_place(root, solved, transposed=True)
-            _, responses = self.responses(z, tile, solved)
-            out = np.zeros_like(responses[0])
+        def solve(data: Tensor) -> Tensor:
+            solutions = np.array(data.numpy(), order="C")
+            solve_in_place(cholesky_factor, solutions, transposed=False)
+            solve_in_place(cholesky_factor, solutions, transposed=True)
+            _, responses = self.compute_responses(z, tile, solutions)
+            means = np.zeros_like(responses[0])
             for weight, response in zip(weights, responses, strict=True):
                 response *= weight
-                out += response
-            return torch.from_numpy(out)
+                means += response
+            return torch.from_numpy(means)
 
-        return expect
+        return solve
 
     def _make_matrix_solver(self, z: int, tile: Tile) -> Callable[[Tensor], Tensor]:
-        """Return the same function as `_solver`, computed with an explicit matrix.
+        """Return the same function as `_make_triangular_solver`, computed with an explicit matrix.
 
         With many maps, a single product is faster than one product per map.
         """
-        rows, columns = tile.down
-        maps = self.weight[:, z, *tile.fine]
-        sizes = [s.stop - s.start for s in tile.output_range]
-        half = torch.empty(maps.shape[1], len(rows), len(columns), len(columns))
-        fine = torch.empty(maps.shape[1], sizes[1], len(rows), len(columns))
-        for block, covariance_rows in _iterate_rows(maps, self.fwhm, tile.down, None):
-            half[block] = columns @ covariance_rows
-            fine[block] = covariance_rows[:, :, tile.output_in_data[1]].transpose(1, 2)
-        data = (rows @ half.flatten(1)).unflatten(1, half.shape[1:]).transpose(1, 2)
-        root = torch.from_numpy(self._factor(data.flatten(2).flatten(0, 1).numpy()))
-        reconstruction = fine[tile.output_in_data[0]].flatten(2).flatten(0, 1)
-        return lambda data: (reconstruction @ torch.cholesky_solve(data.T, root)).T.reshape(
-            -1, *sizes
-        )
+        rows, columns = tile.down_matrices
+        maps = self.weight[:, z, *tile.highres_range]
+        output_shape = [voxels.stop - voxels.start for voxels in tile.output_range]
+        # C D' with D applied along y (X, x, y, y), and C D' at the output along y (X, Y, x, y)
+        with_data_y = torch.empty(maps.shape[1], len(rows), len(columns), len(columns))
+        with_output_y = torch.empty(maps.shape[1], output_shape[1], len(rows), len(columns))
+        for block, covariance_rows in _iterate_rows(maps, self.fwhm, tile.down_matrices, None):
+            with_data_y[block] = columns @ covariance_rows
+            with_output_y[block] = covariance_rows[:, :, tile.output_in_data[1]].transpose(1, 2)
+        noise_free = (rows @ with_data_y.flatten(1)).unflatten(1, with_data_y.shape[1:])
+        noise_free = noise_free.transpose(1, 2).flatten(2).flatten(0, 1)
+        cholesky_factor = torch.from_numpy(self._factor_with_noise(noise_free.numpy()))
+        cross_covariance = with_output_y[tile.output_in_data[0]].flatten(2).flatten(0, 1)
+
+        def solve(data: Tensor) -> Tensor:
+            solutions = torch.cholesky_solve(data.T, cholesky_factor)
+            return (cross_covariance @ solutions).T.reshape(-1, *output_shape)
+
+        return solve
 
 
 class PriorMaps(nn.Module):

@@ -20,11 +20,11 @@ from bids_sr.sr.recipe import VarianceRecipe
 
 # Width of the surroundings of the brain (acquired voxels), smallest fraction of dark voxels in the
 # surroundings of a masked run, and largest intensity of a dark voxel relative to the brain. The
-# fraction of dark voxels was .999 in a masked run, and .02 to .04 in three participants without
+# fraction of dark voxels was 0.999 in a masked run, and 0.02 to 0.04 in three participants without
 # masking.
-_SURROUNDINGS, _MIN_DARK, _DARK = 2, 0.5, 0.01
+_SURROUNDINGS_WIDTH, _MIN_DARK_FRACTION, _MAX_DARK_INTENSITY = 2, 0.5, 0.01
 # smallest number of volumes in a half; with fewer, variance estimates are mostly noise
-_MIN_HALF = 15
+_MIN_HALF_VOLUMES = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class RunData:
         Voxel-to-world matrix (4 x 4, RAS+ mm).
     factor : Factor
         Ratio of acquired to high-resolution voxel size.
-    exemplars : CalibrationPatterns | None
+    calibration : CalibrationPatterns | None
         Patterns of a calibration; None if there is none.
     volumes : int
         Number of steady-state volumes.
@@ -56,7 +56,7 @@ class RunData:
     mask: Array
     affine: Array
     factor: Factor
-    exemplars: CalibrationPatterns | None = None
+    calibration: CalibrationPatterns | None = None
     volumes: int = 0
 
     def __post_init__(self) -> None:
@@ -70,21 +70,22 @@ class RunData:
             raise SeriesError("the mask of the series is empty")
 
     @property
-    def is_cut_out(self) -> bool:
+    def was_masked(self) -> bool:
         """Whether the series is 0 around the brain because it was masked.
 
         In a masked series, the edge of the mask is the strongest detail.
         """
-        inside = np.asarray(self.mask) > 0
+        in_mask = np.asarray(self.mask) > 0
         # in-plane neighbors only
         plane = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])
-        around = ndimage.binary_dilation(inside, plane, iterations=_SURROUNDINGS) & ~inside
+        dilated = ndimage.binary_dilation(in_mask, plane, iterations=_SURROUNDINGS_WIDTH)
+        surroundings = dilated & ~in_mask
         mean = np.abs(self.statistics.mean)
         # the threshold is above 0, because interpolation leaves small values near the edge
-        dark = mean[around] < _DARK * np.median(mean[inside])
-        return bool(around.any()) and float(dark.mean()) > _MIN_DARK
+        is_dark = mean[surroundings] < _MAX_DARK_INTENSITY * np.median(mean[in_mask])
+        return bool(surroundings.any()) and float(is_dark.mean()) > _MIN_DARK_FRACTION
 
-    def trial(self) -> SelfTest:
+    def make_self_test(self) -> SelfTest:
         """Return the self-test of the run.
 
         Raises
@@ -110,8 +111,10 @@ class RunData:
 
         The data are series, mask, nuisance regressors and calibration patterns.
         """
-        out = dict(self.statistics.checksums)
-        return out if self.exemplars is None else out | {"calibration": self.exemplars.checksum}
+        checksums = dict(self.statistics.checksums)
+        if self.calibration is not None:
+            checksums["calibration"] = self.calibration.checksum
+        return checksums
 
     def describe(self) -> dict[str, object]:
         """Return the entries about the run for the model card."""
@@ -130,8 +133,8 @@ def run_data(
     *,
     n_dummy: int = 0,
     poses: Array | None = None,
-    exemplars: CalibrationPatterns | None = None,
-    excluded: Sequence[int] = (),
+    calibration: CalibrationPatterns | None = None,
+    outliers: Sequence[int] = (),
 ) -> RunData:
     """Compute temporal statistics of a run and of its halves.
 
@@ -150,9 +153,9 @@ def run_data(
     poses : Array | None, optional
         Transforms of boldref points to points of each volume (T, 4, 4; RAS+ mm). Signal that
         follows head motion is regressed out.
-    exemplars : CalibrationPatterns | None, optional
+    calibration : CalibrationPatterns | None, optional
         Patterns of a calibration.
-    excluded : Sequence[int], optional
+    outliers : Sequence[int], optional
         Further volumes that are excluded, counted from 0.
 
     Returns
@@ -167,21 +170,21 @@ def run_data(
     """
     nuisance: Array | None = None
     if poses is not None:
-        middle = apply_affine(reader.affine, np.argwhere(mask).mean(0))
-        nuisance = temporal.motion_regressors(poses, middle)
-    if temporal.is_too_short(reader, n_dummy, excluded):
-        statistics = temporal.mean_statistics(reader, n_dummy, excluded)
+        center = apply_affine(reader.affine, np.argwhere(mask).mean(0))
+        nuisance = temporal.motion_regressors(poses, center)
+    if temporal.is_too_short(reader, n_dummy, outliers):
+        statistics = temporal.mean_statistics(reader, n_dummy, outliers)
         halves = None
     else:
         statistics, halves = temporal.statistics_of_run_and_halves(
-            reader, mask, n_dummy, recipe.components, nuisance, _MIN_HALF, excluded
+            reader, mask, n_dummy, recipe.components, nuisance, _MIN_HALF_VOLUMES, outliers
         )
     return RunData(
         statistics=statistics,
         halves=halves,
-        volumes=reader.shape[3] - n_dummy - len(excluded),
+        volumes=reader.shape[3] - n_dummy - len(outliers),
         mask=mask,
         affine=reader.affine,
         factor=factor,
-        exemplars=exemplars,
+        calibration=calibration,
     )

@@ -33,9 +33,10 @@ from bids_sr.sr.prior_maps.prior import Prior, Tile
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.threads import map_in_threads
 
-_Added = Callable[[Tensor], Iterable[Tensor]]
+_DetailFunction = Callable[[Tensor], Iterable[Tensor]]
 """Function from data (C, z, x, y) to the images (Z, X, Y) added to each zero-filled image."""
-# factor of the interval, because the spread of segments does not include the error of the map
+# factor that widens the interval, because the spread of segments does not include the error of the
+# map
 _INTERVAL_FACTOR = 1.7
 
 
@@ -45,90 +46,83 @@ class SelfTestScore:
 
     Parameters
     ----------
-    by_half : tuple[float, ...]
+    half_scores : tuple[float, ...]
         Relative reduction in squared error compared with zero filling, for each half of the run.
-    by_stretch : tuple[float, ...]
+    segment_scores : tuple[float, ...]
         Relative reduction for each segment, beginning with the segments of the first half.
     """
 
-    by_half: tuple[float, ...]
-    by_stretch: tuple[float, ...] = ()
+    half_scores: tuple[float, ...]
+    segment_scores: tuple[float, ...] = ()
 
     @property
-    def share(self) -> float:
+    def mean(self) -> float:
         """Mean score of both halves."""
-        return float(np.mean(self.by_half))
+        return float(np.mean(self.half_scores))
 
     @property
     def interval(self) -> tuple[float, float]:
         """Limits of the 95 % confidence interval (t over segments); NaN without segments."""
-        count = len(self.by_stretch)
+        count = len(self.segment_scores)
         if count < 2:
             return float("nan"), float("nan")
-        error = float(np.std(self.by_stretch, ddof=1)) / count**0.5
-        half_width = _INTERVAL_FACTOR * float(special.stdtrit(count - 1, 0.975)) * error
-        return self.share - half_width, self.share + half_width
+        standard_error = float(np.std(self.segment_scores, ddof=1)) / count**0.5
+        half_width = _INTERVAL_FACTOR * float(special.stdtrit(count - 1, 0.975)) * standard_error
+        return self.mean - half_width, self.mean + half_width
 
 
-def _compute_mean_score(
-    make_additions: _Added, level: ResolutionLevel, images: Tensor, mask: Tensor
-) -> float:
-    """Return the self-test score, averaged over images.
-
-    The score is the relative reduction in squared error compared with zero filling.
-    """
-    return _mean(_compute_scores(make_additions, level, images, mask))
-
-
-def _mean(shares: Array) -> float:
-    """Return the mean over all images with a score."""
-    valid = shares[np.isfinite(shares)]
-    return float(valid.mean()) if len(valid) else 0.0
+def _average_scores(scores: Array) -> float:
+    """Return the mean of the scores that are not NaN, or 0 if all are NaN."""
+    valid_scores = scores[np.isfinite(scores)]
+    return float(valid_scores.mean()) if len(valid_scores) else 0.0
 
 
 def _compute_scores(
-    make_additions: _Added, level: ResolutionLevel, images: Tensor, mask: Tensor
+    compute_detail: _DetailFunction, level: ResolutionLevel, images: Tensor, mask: Tensor
 ) -> Array:
-    """Return the score of each image (C,), NaN if zero filling has no error."""
-    coarse = level.down(images)
-    shares = np.full(len(images), np.nan)
+    """Return the self-test score of each image (C,), NaN if zero filling has no error."""
+    lowres_images = level.downsample(images)
+    scores = np.full(len(images), np.nan)
     for number, (image, lowres, detail) in enumerate(
-        zip(images, coarse, make_additions(coarse), strict=True)
+        zip(images, lowres_images, compute_detail(lowres_images), strict=True)
     ):
-        missing_detail = (image - level.up(lowres))[mask]
+        missing_detail = (image - level.upsample(lowres))[mask]
         energy = float(missing_detail.square().sum())
         if energy > 0:
-            shares[number] = 1 - float((missing_detail - detail[mask]).square().sum()) / energy
-    return shares
+            scores[number] = 1 - float((missing_detail - detail[mask]).square().sum()) / energy
+    return scores
 
 
-def _make_addition(prior: Prior | Modulation, level: ResolutionLevel) -> _Added:
+def _make_detail_function(prior: Prior | Modulation, level: ResolutionLevel) -> _DetailFunction:
     """Return the function that computes the detail added by a prior."""
     plane = prior.region.level
 
-    def added(coarse: Tensor) -> Iterator[Tensor]:
-        images = level.upsample_slices(coarse)
+    def compute_detail(lowres_images: Tensor) -> Iterator[Tensor]:
+        images = level.upsample_slices(lowres_images)
         slices = map_in_threads(
             lambda z: prior.make_slice_function(z)(images[:, z]), range(images.shape[1])
         )
-        x, y, z = level.fine
+        x, y, z = level.highres_shape
         expected = torch.empty(len(images), z, x, y)
         for number, expected_slice in enumerate(slices):
             expected[:, number] = expected_slice
         # one image at a time, because all images of a run take much memory
         yield from map(plane.select_above_nyquist, expected)
 
-    return added
+    return compute_detail
 
 
-def _make_interpolation_addition(name: str, level: ResolutionLevel) -> _Added:
+def _make_interpolation_detail_function(name: str, level: ResolutionLevel) -> _DetailFunction:
     """Return the function that computes the difference of an interpolation from zero filling.
 
     The difference is not limited to frequencies above the acquired Nyquist frequency.
     """
-    return lambda coarse: (
-        interpolate(name, image, level.fine) - level.up(image) for image in coarse
-    )
+
+    def compute_detail(lowres_images: Tensor) -> Iterator[Tensor]:
+        for image in lowres_images:
+            yield interpolate(name, image, level.highres_shape) - level.upsample(image)
+
+    return compute_detail
 
 
 class SelfTest:
@@ -144,7 +138,7 @@ class SelfTest:
         Brain mask on the acquired grid (x, y, z).
     factor : Factor
         Ratio of acquired to high-resolution voxel size.
-    stretches : Sequence[Sequence[Array]], optional
+    segments : Sequence[Sequence[Array]], optional
         Components of each segment (K, x, y, z), by half. Without segments, there is no interval.
     """
 
@@ -153,65 +147,62 @@ class SelfTest:
         halves: Sequence[Array],
         mask: Array,
         factor: Factor,
-        stretches: Sequence[Sequence[Array]] = (),
+        segments: Sequence[Sequence[Array]] = (),
     ) -> None:
-        self.level, self._cut = level_below(mask.shape, factor)
-        inside = to_slices(np.asarray(mask)[self._cut] > 0)
-        self.mask = inside > 0
-        low_mask = np.moveaxis(self.level.down(inside).numpy(), 0, 2) > 0.5
-        self.whole = (
+        self.level, self._window = level_below(mask.shape, factor)
+        in_mask = to_slices(np.asarray(mask)[self._window] > 0)
+        self.mask = in_mask > 0
+        low_mask = np.moveaxis(self.level.downsample(in_mask).numpy(), 0, 2) > 0.5
+        self.region = (
             Tile.from_mask(self.level.restrict_to_plane(), low_mask) if low_mask.any() else None
         )
-        self.halves = [self._slices(half) for half in halves]
-        self.stretches = [
-            [self._slices(segment) for segment in segments] for segments in stretches
+        self.halves = [self._crop_to_slices(half) for half in halves]
+        self.segments = [
+            [self._crop_to_slices(segment) for segment in segments_of_half]
+            for segments_of_half in segments
         ]
 
-    def _slices(self, components: Array) -> Tensor:
+    def _crop_to_slices(self, components: Array) -> Tensor:
         """Return components in the tested window, with slices first (K, z, x, y)."""
-        return torch.stack([to_slices(image[self._cut]) for image in components])
+        return torch.stack([to_slices(image[self._window]) for image in components])
 
-    def cut(self, patterns: Tensor) -> Tensor:
+    def crop(self, patterns: Tensor) -> Tensor:
         """Crop patterns (C, z, x, y) on the acquired grid to the window that is downsampled."""
-        x, y, z = self._cut
+        x, y, z = self._window
         return patterns[:, z, x, y]
 
-    def score(self, additions: Sequence[_Added]) -> SelfTestScore:
+    def score(self, detail_functions: Sequence[_DetailFunction]) -> SelfTestScore:
         """Return the score of a series.
 
-        `additions` contains the function that computes the detail, for each half.
+        `detail_functions` contains the function that computes the detail, for each half.
         """
-        by_half, by_stretch = [], []
-        for half, segments, make_additions in zip(
-            self.halves, self.stretches or ((), ()), additions, strict=True
+        half_scores, segment_scores = [], []
+        for half, segments, compute_detail in zip(
+            self.halves, self.segments or ((), ()), detail_functions, strict=True
         ):
             # all sets at once, so that matrices of a prior are computed only once
-            sets = [half, *segments]
-            shares = _compute_scores(make_additions, self.level, torch.cat(sets), self.mask)
-            means = [
-                _mean(set_shares)
-                for set_shares in np.split(
-                    shares, np.cumsum([len(images) for images in sets])[:-1]
-                )
-            ]
-            by_half.append(means[0])
-            by_stretch += means[1:]
-        return SelfTestScore(by_half=tuple(by_half), by_stretch=tuple(by_stretch))
+            image_sets = [half, *segments]
+            scores = _compute_scores(compute_detail, self.level, torch.cat(image_sets), self.mask)
+            ends = np.cumsum([len(images) for images in image_sets])
+            half_score, *scores_of_segments = map(_average_scores, np.split(scores, ends[:-1]))
+            half_scores.append(half_score)
+            segment_scores += scores_of_segments
+        return SelfTestScore(half_scores=tuple(half_scores), segment_scores=tuple(segment_scores))
 
 
-def score_interpolation(trial: SelfTest, name: str) -> SelfTestScore:
+def score_interpolation(self_test: SelfTest, name: str) -> SelfTestScore:
     """Return the self-test score of an interpolation, which needs no map.
 
     `name` is one of `bids_sr.series.INTERPOLATIONS`. The score is 0 if the brain is too small.
     """
-    if trial.whole is None:
-        return SelfTestScore(by_half=(0.0, 0.0))
+    if self_test.region is None:
+        return SelfTestScore(half_scores=(0.0, 0.0))
     with torch.inference_mode():
-        return trial.score([_make_interpolation_addition(name, trial.level)] * 2)
+        return self_test.score([_make_interpolation_detail_function(name, self_test.level)] * 2)
 
 
 def score_maps(
-    trial: SelfTest,
+    self_test: SelfTest,
     recipe: VarianceRecipe,
     *,
     seed: int = 0,
@@ -224,7 +215,7 @@ def score_maps(
 
     Parameters
     ----------
-    trial : SelfTest
+    self_test : SelfTest
         Halves of the run.
     recipe : VarianceRecipe
         Settings of the maps.
@@ -238,18 +229,19 @@ def score_maps(
 
     Returns
     -------
-    dict[float, Explained]
+    dict[float, SelfTestScore]
         Score for each weight.
     """
-    if (tile := trial.whole) is None:
-        return dict.fromkeys(weights, SelfTestScore(by_half=(0.0, 0.0)))
-    cropped_patterns = None if patterns is None else trial.cut(patterns)
+    if (region := self_test.region) is None:
+        return dict.fromkeys(weights, SelfTestScore(half_scores=(0.0, 0.0)))
+    cropped_patterns = None if patterns is None else self_test.crop(patterns)
+    level = self_test.level
     with torch.inference_mode():
         maps = [
-            estimate_map(trial.level.upsample_slices(trial.level.down(half)), tile, recipe, seed)
-            for half in trial.halves[::-1]
+            estimate_map(level.upsample_slices(level.downsample(half)), region, recipe, seed)
+            for half in self_test.halves[::-1]
         ]
-        explained = {}
+        scores = {}
         for weight in weights:
             priors = [
                 prior
@@ -257,10 +249,10 @@ def score_maps(
                 else add_patterns(prior, cropped_patterns, weight)
                 for prior in maps
             ]
-            explained[weight] = trial.score(
-                [_make_addition(prior, trial.level) for prior in priors]
+            scores[weight] = self_test.score(
+                [_make_detail_function(prior, level) for prior in priors]
             )
-    return explained
+    return scores
 
 
 def estimate_map(

@@ -21,15 +21,15 @@ from bids_sr.spatial.reproducible_numbers import fix_signs
 from bids_sr.spatial.transforms import rigid_params
 
 _LOG = logging.getLogger(__name__)
-_COMPONENTS = 40
+_MAX_COMPONENTS = 40
 _MIN_VOLUMES = 8
-# Components below this multiple of the median are noise, which contains no information about
-# spatial detail.
+# Components whose variance is below this multiple of the median are noise, which contains no
+# information about spatial detail.
 _NOISE_RATIO = 1.2
 _MIN_COMPONENTS = 12
 # Hz, highest frequency of components. Task effects and most fluctuations other than thermal noise
 # are slow (``benchmarks/results/slow_fluctuations.md``).
-_SLOW_HZ = 0.1
+_MAX_HZ = 0.1
 # largest number of segments in a half, and number of components per segment
 _MAX_SEGMENTS, _SEGMENT_COMPONENTS = 4, 8
 # Number of volumes per nuisance component. If all twelve components of head motion are removed
@@ -73,13 +73,13 @@ def temporal_statistics(
     reader: SeriesReader,
     mask: Array,
     n_dummy: int = 0,
-    components: int = _COMPONENTS,
+    components: int = _MAX_COMPONENTS,
     noise: float = _NOISE_RATIO,
     nuisance: Array | None = None,
     stop: int | None = None,
     *,
-    stretches: bool = False,
-    excluded: Sequence[int] = (),
+    with_segments: bool = False,
+    outliers: Sequence[int] = (),
 ) -> TemporalStatistics:
     """Compute temporal statistics of an uncompressed, motion-corrected run on the acquired grid.
 
@@ -103,175 +103,184 @@ def temporal_statistics(
         signal change.
     stop : int | None, optional
         Number of the first volume after the range; None means the end of the run.
-    stretches : bool, optional
+    with_segments : bool, optional
         Whether to compute components of up to four segments with at least eight volumes each.
-    excluded : Sequence[int], optional
+    outliers : Sequence[int], optional
         Further volumes that are excluded, counted from 0.
     """
-    part = _select_volumes(n_dummy, reader.shape[3] if stop is None else stop, excluded)
-    change = _Change(reader, mask, part, components, nuisance, noise, stretches=stretches)
-    (statistics,) = _read_twice(reader, [change])
+    volumes = _select_volumes(n_dummy, reader.shape[3] if stop is None else stop, outliers)
+    analysis = _ComponentAnalysis(
+        reader, mask, volumes, components, nuisance, noise, with_segments=with_segments
+    )
+    (statistics,) = _analyze_in_two_passes(reader, [analysis])
     return statistics
 
 
-class _Change:
-    """Signal change of some volumes, computed in two passes over all slices.
+class _ComponentAnalysis:
+    """Temporal component analysis of some volumes, computed in two passes over all slices.
 
-    SeriesError is raised if there are too few volumes, or the mask is empty. `part` are the
-    volumes. The other parameters are described in `temporal_statistics`.
+    SeriesError is raised if there are too few volumes, or the mask is empty. `volumes` are the
+    numbers of the volumes. The other parameters are described in `temporal_statistics`.
     """
 
     def __init__(
         self,
         reader: SeriesReader,
         mask: Array,
-        part: slice | Array,
-        components: int,
+        volumes: slice | Array,
+        max_components: int,
         nuisance: Array | None,
-        noise: float = _NOISE_RATIO,
+        noise_ratio: float = _NOISE_RATIO,
         *,
-        stretches: bool = False,
+        with_segments: bool = False,
     ) -> None:
-        shape, count = reader.shape[:3], _count_volumes(part)
-        self._inside = np.asarray(mask) > 0
-        if self._inside.shape != shape:
+        shape, count = reader.shape[:3], _count_volumes(volumes)
+        self._in_mask = np.asarray(mask) > 0
+        if self._in_mask.shape != shape:
             raise SeriesError(
-                f"the mask has the shape {self._inside.shape}, but the series has the shape"
+                f"the mask has the shape {self._in_mask.shape}, but the series has the shape"
                 f" {shape}"
             )
-        if count < _MIN_VOLUMES or not self._inside.any():
+        if count < _MIN_VOLUMES or not self._in_mask.any():
             raise SeriesError(
                 f"the series has {count} steady-state volumes, and the mask contains "
-                f"{int(self._inside.sum())} voxels; at least {_MIN_VOLUMES} volumes and 1 voxel"
+                f"{int(self._in_mask.sum())} voxels; at least {_MIN_VOLUMES} volumes and 1 voxel"
                 " are required"
             )
-        self.part = part
-        self._tr, self._most, self._noise = reader.tr, components, noise
+        self.volumes = volumes
+        self._tr, self._max_components, self._noise_ratio = reader.tr, max_components, noise_ratio
         self._mean = np.empty(shape, np.float32)
+        # all volumes, followed by the segments
         self._ranges: list[slice | Array] = [slice(None)]
-        if stretches:
+        if with_segments:
             n_segments = max(2, min(_MAX_SEGMENTS, count // _MIN_VOLUMES))
             self._ranges += np.array_split(np.arange(count), n_segments)
-        lengths = [len(np.arange(count)[rows]) for rows in self._ranges]
-        self._grams = [np.zeros((size, size)) for size in lengths]
-        self._nuisance, self._out = nuisance, _basis(nuisance, reader.shape[3], part)
-        self._seen = hashlib.sha256()
-        self._courses: list[Array] = []
+        lengths = [len(np.arange(count)[volume_range]) for volume_range in self._ranges]
+        self._gram_matrices = [np.zeros((length, length)) for length in lengths]
+        self._nuisance = nuisance
+        self._nuisance_basis = _compute_nuisance_basis(nuisance, reader.shape[3], volumes)
+        self._series_hash = hashlib.sha256()
+        self._time_series: list[Array] = []
         self._images: list[Array] = []
-        self._thermal = 0.0
+        self._noise_eigenvalue = 0.0
 
-    def see(self, z: int, slab: Array) -> None:
+    def add_slice(self, z: int, slab: Array) -> None:
         """Add a slice (T, x, y) to mean and temporal covariance, in the first pass."""
-        self._seen.update(np.ascontiguousarray(slab, dtype="<f4").data)
+        self._series_hash.update(np.ascontiguousarray(slab, dtype="<f4").data)
         self._mean[..., z] = slab.mean(0, dtype=np.float64)
-        slab = _regress_out(slab - self._mean[None, ..., z], self._out)
-        voxel_series = slab[:, self._inside[..., z]]
+        change = _regress_out(slab - self._mean[None, ..., z], self._nuisance_basis)
+        voxel_series = change[:, self._in_mask[..., z]]
         for voxels in iterate_parts(voxel_series.shape[1]):
             # double precision, because rounding would mix components of nearly equal size
-            courses_here = voxel_series[:, voxels].astype(np.float64)
-            for gram, rows in zip(self._grams, self._ranges, strict=True):
-                gram += courses_here[rows] @ courses_here[rows].T
+            precise_series = voxel_series[:, voxels].astype(np.float64)
+            for gram, volume_range in zip(self._gram_matrices, self._ranges, strict=True):
+                gram += precise_series[volume_range] @ precise_series[volume_range].T
 
-    def solve(self) -> None:
+    def compute_time_series(self) -> None:
         """Compute the time series of the components, after the first pass."""
-        grams, shape, count = self._grams, self._mean.shape, _count_volumes(self.part)
-        slow = [_slow_courses(len(gram), self._tr) for gram in grams]
-        slow[0] = np.linalg.qr(_regress_out(slow[0], self._out))[0]
+        bases = [_slow_cosines(len(gram), self._tr) for gram in self._gram_matrices]
+        bases[0] = np.linalg.qr(_regress_out(bases[0], self._nuisance_basis))[0]
         spectra = [
-            (values, fix_signs(vectors))
-            for values, vectors in (
-                np.linalg.eigh(slow_basis.T @ gram @ slow_basis)
-                for slow_basis, gram in zip(slow, grams, strict=True)
-            )
+            np.linalg.eigh(basis.T @ gram @ basis)
+            for basis, gram in zip(bases, self._gram_matrices, strict=True)
         ]
-        values = spectra[0][0]
-        if values[-1] <= 0:
+        eigenvalues = spectra[0][0]
+        if eigenvalues[-1] <= 0:
             raise SeriesError("the series is constant over time within the mask")
         # noise is estimated from all frequencies; the first eigenvalue belongs to the removed mean
-        self._thermal = float(np.median(np.linalg.eigvalsh(grams[0])[1:]))
-        signal = int((values > self._noise * self._thermal).sum())
-        # components beyond these limits would be rounding errors
-        n_components = min(
-            self._most,
-            len(values) - 1,
-            count - 1 - self._out.shape[1],
-            max(signal, _MIN_COMPONENTS),
-        )
-        self._courses = [
-            (
-                (slow_basis @ vectors[:, ::-1][:, :count_of_range]) / np.sqrt(len(slow_basis))
-            ).T.astype(np.float32)
-            for slow_basis, (_, vectors), count_of_range in zip(
-                slow,
-                spectra,
-                (n_components, *[_SEGMENT_COMPONENTS] * len(self._ranges)),
-                strict=False,
-            )
+        self._noise_eigenvalue = float(np.median(np.linalg.eigvalsh(self._gram_matrices[0])[1:]))
+        n_components = self._count_components(eigenvalues)
+        numbers = [n_components, *[_SEGMENT_COMPONENTS] * (len(self._ranges) - 1)]
+        self._time_series = [
+            _strongest_time_series(basis, vectors, number)
+            for basis, (_, vectors), number in zip(bases, spectra, numbers, strict=True)
         ]
-        self._images = [np.empty((len(course), *shape), np.float32) for course in self._courses]
-        fraction = float(values[::-1][:n_components].sum() / np.trace(grams[0]))
+        self._images = [
+            np.empty((len(time_series), *self._mean.shape), np.float32)
+            for time_series in self._time_series
+        ]
+        fraction = float(eigenvalues[::-1][:n_components].sum() / np.trace(self._gram_matrices[0]))
         _LOG.info(
             "%d temporal components explain %.0f %% of the signal variance within the mask.",
             n_components,
             100 * fraction,
         )
 
-    def project(self, z: int, slab: Array) -> None:
-        """Compute the images of the components in a slice (T, x, y), in the second pass."""
-        slab = _regress_out(slab - self._mean[None, ..., z], self._out).reshape(len(slab), -1)
-        for image, rows, course in zip(self._images, self._ranges, self._courses, strict=True):
-            image[..., z] = (course @ slab[rows]).reshape(-1, *self._mean.shape[:2])
+    def _count_components(self, eigenvalues: Array) -> int:
+        """Return the number of components that are neither noise nor rounding errors."""
+        n_above_noise = int((eigenvalues > self._noise_ratio * self._noise_eigenvalue).sum())
+        dof = _count_volumes(self.volumes) - 1 - self._nuisance_basis.shape[1]
+        return min(
+            self._max_components,
+            len(eigenvalues) - 1,
+            dof,
+            max(n_above_noise, _MIN_COMPONENTS),
+        )
 
-    def statistics(self) -> TemporalStatistics:
+    def project_slice(self, z: int, slab: Array) -> None:
+        """Compute the images of the components in a slice (T, x, y), in the second pass."""
+        change = _regress_out(slab - self._mean[None, ..., z], self._nuisance_basis)
+        flat = change.reshape(len(change), -1)
+        for image, volume_range, time_series in zip(
+            self._images, self._ranges, self._time_series, strict=True
+        ):
+            image[..., z] = (time_series @ flat[volume_range]).reshape(-1, *self._mean.shape[:2])
+
+    def make_statistics(self) -> TemporalStatistics:
         """Return mean, components and checksums after the second pass."""
-        inside, mean = self._inside, self._mean
+        in_mask, mean = self._in_mask, self._mean
         checksums = {
-            "series": self._seen.hexdigest(),
-            "mask": hashlib.sha256(np.packbits(inside).tobytes()).hexdigest(),
+            "series": self._series_hash.hexdigest(),
+            "mask": hashlib.sha256(np.packbits(in_mask).tobytes()).hexdigest(),
         }
         if self._nuisance is not None:
             checksums["nuisance"] = hashlib.sha256(
                 np.ascontiguousarray(self._nuisance, dtype="<f8").data
             ).hexdigest()
+        noise_variance = max(self._noise_eigenvalue, 0) / in_mask.sum()
         return TemporalStatistics(
             mean=mean,
             components=self._images[0],
             segments=tuple(self._images[1:]),
             checksums=checksums,
-            thermal=float(np.sqrt(max(self._thermal, 0) / inside.sum()) / mean[inside].mean()),
+            thermal=float(np.sqrt(noise_variance) / mean[in_mask].mean()),
         )
 
 
-def _read_twice(reader: SeriesReader, changes: Sequence[_Change]) -> list[TemporalStatistics]:
+def _analyze_in_two_passes(
+    reader: SeriesReader, analyses: Sequence[_ComponentAnalysis]
+) -> list[TemporalStatistics]:
     """Return the statistics of several ranges of volumes, reading the run only twice."""
-
-    def slices() -> Iterator[tuple[int, Array]]:
-        for z in range(reader.shape[2]):
-            yield z, np.moveaxis(reader.slab(z, z + 1)[:, :, 0], 2, 0)
-
-    for z, slab in slices():
-        for change in changes:
-            change.see(z, np.ascontiguousarray(slab[change.part]))
-    for change in changes:
-        change.solve()
-    for z, slab in slices():
-        for change in changes:
-            change.project(z, np.ascontiguousarray(slab[change.part]))
-    return [change.statistics() for change in changes]
+    for z, slab in _iterate_slices(reader):
+        for analysis in analyses:
+            analysis.add_slice(z, np.ascontiguousarray(slab[analysis.volumes]))
+    for analysis in analyses:
+        analysis.compute_time_series()
+    for z, slab in _iterate_slices(reader):
+        for analysis in analyses:
+            analysis.project_slice(z, np.ascontiguousarray(slab[analysis.volumes]))
+    return [analysis.make_statistics() for analysis in analyses]
 
 
-def is_too_short(reader: SeriesReader, n_dummy: int, excluded: Sequence[int] = ()) -> bool:
+def _iterate_slices(reader: SeriesReader) -> Iterator[tuple[int, Array]]:
+    """Yield the number of each slice and its values in all volumes (T, x, y)."""
+    for z in range(reader.shape[2]):
+        yield z, np.moveaxis(reader.slab(z, z + 1)[:, :, 0], 2, 0)
+
+
+def is_too_short(reader: SeriesReader, n_dummy: int, outliers: Sequence[int] = ()) -> bool:
     """Return whether a run has too few steady-state volumes for `temporal_statistics`."""
-    return reader.shape[3] - n_dummy - len(excluded) < _MIN_VOLUMES
+    return reader.shape[3] - n_dummy - len(outliers) < _MIN_VOLUMES
 
 
 def mean_statistics(
-    reader: SeriesReader, n_dummy: int, excluded: Sequence[int] = ()
+    reader: SeriesReader, n_dummy: int, outliers: Sequence[int] = ()
 ) -> TemporalStatistics:
     """Return statistics of a run that is too short: its mean, and one component of zeros."""
     start = min(n_dummy, reader.shape[3] - 1)
-    used = [t for t in range(start, reader.shape[3]) if t not in excluded]
-    volumes = np.stack([reader.volume(t) for t in used])
+    volumes = np.stack(
+        [reader.volume(t) for t in range(start, reader.shape[3]) if t not in outliers]
+    )
     mean = np.asarray(volumes.mean(0, dtype=np.float64))
     zeros = np.zeros(mean.shape, np.float32)
     return TemporalStatistics(
@@ -291,41 +300,56 @@ def motion_regressors(poses: Array, center: Array) -> Array:
     return np.hstack([params, np.diff(params, axis=0, prepend=params[:1])])
 
 
-def _select_volumes(start: int, stop: int, excluded: Sequence[int]) -> slice | Array:
+def _select_volumes(start: int, stop: int, outliers: Sequence[int]) -> slice | Array:
     """Return the volumes from start to stop as a slice, or as numbers if some are excluded."""
-    volumes = np.setdiff1d(np.arange(start, stop), excluded)
+    volumes = np.setdiff1d(np.arange(start, stop), outliers)
     return volumes if len(volumes) < stop - start else slice(start, stop)
 
 
-def _count_volumes(part: slice | Array) -> int:
+def _count_volumes(volumes: slice | Array) -> int:
     """Return the number of volumes in a slice or a list of numbers."""
-    return int(part.stop - part.start) if isinstance(part, slice) else len(part)
+    return int(volumes.stop - volumes.start) if isinstance(volumes, slice) else len(volumes)
 
 
-def _basis(nuisance: Array | None, total: int, part: slice | Array) -> Array:
-    """Return an orthonormal basis of the strongest components of demeaned regressors (T', P)."""
+def _compute_nuisance_basis(nuisance: Array | None, total: int, volumes: slice | Array) -> Array:
+    """Return an orthonormal basis of the strongest nuisance components in some volumes (T', P).
+
+    `nuisance` are regressors of all `total` volumes, see `temporal_statistics`. They are demeaned
+    over the selected volumes.
+    """
     if nuisance is None:
-        return np.zeros((_count_volumes(part), 0), np.float32)
+        return np.zeros((_count_volumes(volumes), 0), np.float32)
     regressors = np.asarray(nuisance, float)
     if len(regressors) != total:
         raise SeriesError(
             f"expected one row of nuisance regressors per volume, got {len(regressors)} rows "
             f"for {total} volumes"
         )
-    regressors = regressors[part] - regressors[part].mean(0)
-    left, sizes, _ = np.linalg.svd(
-        regressors / np.maximum(np.linalg.norm(regressors, axis=0), 1e-12), full_matrices=False
-    )
-    return left[:, sizes > 1e-6][:, : len(regressors) // _VOLUMES_PER_NUISANCE].astype(np.float32)
+    regressors = regressors[volumes] - regressors[volumes].mean(0)
+    norms = np.maximum(np.linalg.norm(regressors, axis=0), 1e-12)
+    left_vectors, singular_values, _ = np.linalg.svd(regressors / norms, full_matrices=False)
+    independent_vectors = left_vectors[:, singular_values > 1e-6]
+    return independent_vectors[:, : len(regressors) // _VOLUMES_PER_NUISANCE].astype(np.float32)
 
 
-def _slow_courses(count: int, tr: float) -> Array:
-    """Return orthonormal cosines up to `_SLOW_HZ`, including a constant (T, K).
+def _strongest_time_series(basis: Array, eigenvectors: Array, number: int) -> Array:
+    """Return the time series of the strongest components (number, T; float32), strongest first.
+
+    `eigenvectors` are coefficients of the columns of `basis` (T, K), in ascending order of their
+    eigenvalues. Projections of the signal change on the
+    time series have the scale of a standard deviation.
+    """
+    strongest = fix_signs(eigenvectors)[:, ::-1][:, :number]
+    return ((basis @ strongest) / np.sqrt(len(basis))).T.astype(np.float32)
+
+
+def _slow_cosines(count: int, tr: float) -> Array:
+    """Return orthonormal cosines up to `_MAX_HZ`, including a constant (T, K).
 
     Higher frequencies are included if there would be fewer cosines than the smallest number of
     components, and all frequencies if the TR (s) is 0, which means unknown.
     """
-    n_cosines = 1 + max(int(2 * count * tr * _SLOW_HZ), _MIN_COMPONENTS) if tr else count
+    n_cosines = 1 + max(int(2 * count * tr * _MAX_HZ), _MIN_COMPONENTS) if tr else count
     return np.asarray(idct(np.eye(count, min(n_cosines, count)), axis=0, norm="ortho"))
 
 
@@ -366,13 +390,10 @@ def open_uncompressed(path: Path, folder: Path) -> Iterator[SeriesReader]:
             for volume in reader.volumes():
                 writer.append(volume)
     try:
-        with SeriesReader(unpacked_path) as again:
-            yield again
+        with SeriesReader(unpacked_path) as unpacked_reader:
+            yield unpacked_reader
     finally:
         unpacked_path.unlink()
-
-
-_Halves = tuple[TemporalStatistics, TemporalStatistics]
 
 
 def statistics_of_run_and_halves(
@@ -382,58 +403,25 @@ def statistics_of_run_and_halves(
     components: int,
     nuisance: Array | None,
     min_volumes: int,
-    excluded: Sequence[int] = (),
-) -> tuple[TemporalStatistics, _Halves | None]:
+    outliers: Sequence[int] = (),
+) -> tuple[TemporalStatistics, tuple[TemporalStatistics, TemporalStatistics] | None]:
     """Return statistics of a run and of both halves, reading the run only twice.
 
     The halves include segments. None is returned in their place if a half has fewer than
     `min_volumes` volumes. The parameters are described in `temporal_statistics`.
     """
-    all_volumes = _select_volumes(n_dummy, reader.shape[3], excluded)
-    changes = [_Change(reader, mask, all_volumes, components, nuisance)]
-    changes += _changes_of_halves(
-        reader, mask, n_dummy, components, nuisance, min_volumes, excluded
-    )
-    statistics, *halves = _read_twice(reader, changes)
-    return statistics, (halves[0], halves[1]) if halves else None
-
-
-def statistics_of_halves(
-    reader: SeriesReader,
-    mask: Array,
-    n_dummy: int,
-    components: int,
-    nuisance: Array | None,
-    min_volumes: int,
-) -> _Halves | None:
-    """Return statistics of both halves of a run, including segments.
-
-    None is returned if a half has fewer than `min_volumes` volumes. The parameters are described
-    in `temporal_statistics`.
-    """
-    changes = _changes_of_halves(reader, mask, n_dummy, components, nuisance, min_volumes)
-    if not changes:
-        return None
-    first, second = _read_twice(reader, changes)
-    return first, second
-
-
-def _changes_of_halves(
-    reader: SeriesReader,
-    mask: Array,
-    n_dummy: int,
-    components: int,
-    nuisance: Array | None,
-    min_volumes: int,
-    excluded: Sequence[int] = (),
-) -> list[_Change]:
-    """Return the signal changes of both halves of a run; empty if a half has too few volumes."""
     total = reader.shape[3]
     middle = n_dummy + (total - n_dummy) // 2
-    halves = [
-        _select_volumes(start, stop, excluded)
-        for start, stop in ((n_dummy, middle), (middle, total))
-    ]
-    if min(map(_count_volumes, halves)) < min_volumes:
-        return []
-    return [_Change(reader, mask, part, components, nuisance, stretches=True) for part in halves]
+    volumes = _select_volumes(n_dummy, total, outliers)
+    volumes_of_halves = (
+        _select_volumes(n_dummy, middle, outliers),
+        _select_volumes(middle, total, outliers),
+    )
+    analyses = [_ComponentAnalysis(reader, mask, volumes, components, nuisance)]
+    if min(map(_count_volumes, volumes_of_halves)) >= min_volumes:
+        analyses += [
+            _ComponentAnalysis(reader, mask, half, components, nuisance, with_segments=True)
+            for half in volumes_of_halves
+        ]
+    statistics, *halves = _analyze_in_two_passes(reader, analyses)
+    return statistics, (halves[0], halves[1]) if halves else None

@@ -52,9 +52,9 @@ def train(monkeypatch, tmp_path):
         monkeypatch.setattr(training_record, "get_method", lambda _: tiny)
         training = TrainingRequest(
             method="tiny",
-            unregistered=tiny,
+            unregistered_method=tiny,
             recipe=name,
-            changed=changed,
+            replacement_recipe=changed,
             factor=(2.0, 2.0, 2.0),
             random_seed=3,
             **request_fields,
@@ -239,7 +239,7 @@ def test_a_fine_tuned_model_names_its_starting_weights(train):
     )
     fine_tuning = replace(PAPER, freeze_but_last=1)
     start = LoadedModel(generator=Tiny(), recipe=fine_tuning, card=first)
-    text = training_sentences([train(fine_tuning, start=start)])
+    text = training_sentences([train(fine_tuning, start_model=start)])
     assert (
         "Training was initialized with the weights of another tiny model (recipe paper, T2w,"
         " SHA-256 abababababab…). Only the last 1 layers with weights were trained." in text
@@ -332,7 +332,7 @@ def test_only_complete_unchanged_trainings_by_recipe_paper_are_called_published(
     harmless = changes <= (set() if features else {"features off"})
     complete = kind == "paper" and harmless
     assert ("publi" in text) == complete, text
-    assert ("publi" in method.described(kind)) is False
+    assert ("publi" in method.describe_network(kind)) is False
     assert text == " ".join(text.split())
     assert text.endswith(".")
 

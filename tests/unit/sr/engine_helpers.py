@@ -99,8 +99,8 @@ def fit(images, changed_recipe, work_dir, ndim=3, progress=None, **fields):
     factor = (2.0, 2.0, 2.0) if ndim == 3 else (2.0, 2.0, 1.0)
     request = TrainingRequest(
         method="tiny",
-        unregistered=a_method(ndim),
-        changed=changed_recipe,
+        unregistered_method=a_method(ndim),
+        replacement_recipe=changed_recipe,
         **{"factor": factor, "random_seed": 3} | fields,
     )
     return fit_images(request, images, work_dir, progress)

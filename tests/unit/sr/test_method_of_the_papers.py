@@ -195,7 +195,11 @@ def test_li_agnostic_trains_with_all_its_factors(volume, tmp_path, monkeypatch):
     recipe = shortened("li-agnostic", "fast", iterations=16, evaluate_every=16, patch=(16, 16, 8))
     train_network(
         TrainingRequest(
-            method="li-agnostic", recipe="fast", changed=recipe, factor=FACTOR, random_seed=3
+            method="li-agnostic",
+            recipe="fast",
+            replacement_recipe=recipe,
+            factor=FACTOR,
+            random_seed=3,
         ),
         images("li-agnostic", volume),
         tmp_path,

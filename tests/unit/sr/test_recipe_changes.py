@@ -69,11 +69,11 @@ def test_every_setting_changes_its_recipe_and_its_default_does_not(method, name)
     recipe = method.recipes[name]
     for field in variable_fields(recipe):
         if isinstance(field.default, int | float):
-            assert field.least <= field.default <= field.most, field.name
+            assert field.minimum <= field.default <= field.maximum, field.name
             unchanged = RecipeChange(method=method.name, field=field.name, value=field.default)
             assert apply_changes(recipe, (unchanged,)) == recipe, field.name
             assert changed_values(recipe, (unchanged,)) == {}
-        value = field.most if field.default != field.most else field.least
+        value = field.maximum if field.default != field.maximum else field.minimum
         single_change = RecipeChange(method=method.name, field=field.name, value=value)
         new_recipe = apply_changes(recipe, (single_change,))
         assert new_recipe != recipe, field.name

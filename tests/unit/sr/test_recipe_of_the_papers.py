@@ -35,7 +35,7 @@ def paper(name):
 def terms(name, recipe="paper"):
     """Return {kind: (class, weight)} of the losses of a recipe."""
     return {
-        term.kind: (term.build.loaded, term.weight)
+        term.kind: (term.build.imported_class, term.weight)
         for term in get_method(name).recipes[recipe].losses
     }
 
@@ -65,7 +65,7 @@ def test_the_tv_family_shares_network_optimizer_and_schedule(name):
 def test_the_values_of_the_code_of_tv_can_be_set():
     recipe = changed("tv", "blocks=12", "tv=0", "squared_tv=.07", "plateau_patience=1000")
     assert len(recipe.build_generator(1, (2.0, 2.0, 2.0)).body) == 12 + 1
-    assert {term.build.loaded: term.weight for term in recipe.losses if term.weight} == {
+    assert {term.build.imported_class: term.weight for term in recipe.losses if term.weight} == {
         MSE: 1.0,
         SquaredVariation: 0.07,
     }

@@ -20,7 +20,7 @@ def whole_of(shape, factor):
 
 def sizes(tile):
     """Return (Z, X, Y) of the high-resolution grid."""
-    x, y, z = tile.level.fine
+    x, y, z = tile.level.highres_shape
     return z, x, y
 
 
@@ -76,7 +76,7 @@ def fluctuation(prior, generator):
 
 def acquired(prior, generator):
     """Draw data (z, x, y) from the prior and its noise."""
-    data = prior.region.level.down(fluctuation(prior, generator))
+    data = prior.region.level.downsample(fluctuation(prior, generator))
     return data + prior.noise**0.5 * torch.randn(data.shape, generator=generator)
 
 

@@ -266,7 +266,7 @@ def test_exact_and_large_sample_intervals_agree_at_the_switch(
 ) -> None:
     d = np.random.default_rng(3).normal(0.2, 1, 150)
     large_sample = wilcoxon.hodges_lehmann(d)
-    monkeypatch.setattr(wilcoxon, "_EXACT_UP_TO", 150)
+    monkeypatch.setattr(wilcoxon, "_MAX_EXACT", 150)
     exact = wilcoxon.hodges_lehmann(d)
     assert large_sample["difference"] == pytest.approx(exact["difference"], abs=1e-11)
     assert large_sample["lower"] == pytest.approx(exact["lower"], abs=5e-3)

@@ -25,7 +25,7 @@ from bids_sr.pipeline.store import derivative_path
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import model
-from bids_sr.sr.models.domain import _domain_entry
+from bids_sr.sr.models.domain import _make_domain_entry
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.quality import (
     edge_comparison,
@@ -157,7 +157,7 @@ def bold(tmp_path: Path) -> dict[str, Any]:
         "resolution": {"lowres_mm": [4, 4, 4]},
         "contrast": "T2starw",
         "orientation": "I-S",
-        "domain": _domain_entry(level, brain(LOW)),
+        "domain": _make_domain_entry(level, brain(LOW)),
     }
     weights, _ = model.save_model(tmp_path / "srgan", generator.state_dict(), card)
     events = pd.DataFrame(

@@ -26,7 +26,7 @@ from bids_sr.sr.models.model import save_model
 from bids_sr.sr.operators import level_below
 from bids_sr.sr.prior_maps import lower_resolution_errors
 from bids_sr.sr.prior_maps.add_detail import Detail, add_detail_to_slice
-from bids_sr.sr.prior_maps.posterior import DRAWS, draw_errors, effect_scale
+from bids_sr.sr.prior_maps.posterior import N_SAMPLES, draw_errors, effect_scale
 from bids_sr.sr.prior_maps.prior import Prior, PriorMaps
 from bids_sr.sr.threads import torch_threads
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
@@ -57,7 +57,7 @@ def draws(prior, tmp_path_factory):
     save_image(np.zeros((*HIGH_SHAPE, 9), np.float32), HIGH_AFFINE, folder / "filled.nii", tr=2.0)
     paths = folder / "errors.nii", folder / "seen.nii"
     with SeriesReader(folder / "filled.nii") as reader:
-        Detail(change=prior).add(reader, folder / "fine.nii", paths, seed=1)
+        Detail(source=prior).add(reader, folder / "fine.nii", paths, seed=1)
     return paths
 
 
@@ -66,7 +66,7 @@ def effects_of(prior, seed):
     grid.
     """
     truth = 5 * fluctuation(prior, torch.Generator().manual_seed(seed))
-    low_res = prior.region.level.down(truth)
+    low_res = prior.region.level.downsample(truth)
     return [np.moveaxis(image.numpy(), 0, 2) for image in (low_res, truth)]
 
 
@@ -413,12 +413,12 @@ def test_errors_and_acquired_fluctuations_have_the_same_scale(tmp_path, monkeypa
     save_image(run.bold.astype(np.float32), AFFINE, tmp_path / "bold.nii", tr=2.0)
     recipe = get_method("sbl").variance
     with SeriesReader(tmp_path / "bold.nii") as reader:
-        results = lower_resolution_errors.errors_below(
+        results = lower_resolution_errors.reconstruct_at_lower_resolution(
             reader, np.ones(LARGE, bool), FACTOR, recipe, tmp_path
         )
     scales = []
     for path, power, mask in (
-        (results.low, results.power, results.low_mask),
+        (results.lowres_series, results.power, results.lowres_mask),
         (results.errors, results.error_power, results.mask),
     ):
         with SeriesReader(path) as reader:
@@ -443,7 +443,7 @@ def test_parallel_slices_have_the_errors_of_sequential_slices(tmp_path, monkeypa
     recipe = get_method("sbl").variance
     with torch_threads(threads), SeriesReader(tmp_path / "bold.nii") as reader:
         mask = np.ones(shape, bool)
-        results = lower_resolution_errors.errors_below(
+        results = lower_resolution_errors.reconstruct_at_lower_resolution(
             reader, mask, FACTOR, recipe, tmp_path, seed=seed
         )
     with SeriesReader(results.errors) as reader:
@@ -452,13 +452,13 @@ def test_parallel_slices_have_the_errors_of_sequential_slices(tmp_path, monkeypa
     plane = level.restrict_to_plane()
     for k in range(shape[2]):
         acquired = torch.from_numpy(bold[x, y, z][:, :, k]).permute(2, 0, 1)
-        upsampled = plane.up(plane.down(acquired))
+        upsampled = plane.upsample(plane.downsample(acquired))
         add_detail_to_slice(plane, priors[0].make_slice_function(k), upsampled)
         np.testing.assert_allclose(
             errors[:, :, k], (upsampled - acquired).permute(1, 2, 0), atol=1e-2
         )
         error_sample, acquired_sample = draw_errors(
-            priors[0], k, priors[0].make_slice_function(k), DRAWS, seed + k
+            priors[0], k, priors[0].make_slice_function(k), N_SAMPLES, seed + k
         )
         np.testing.assert_allclose(
             results.power[..., k], acquired_sample.square().mean(0), rtol=1e-4

@@ -49,7 +49,7 @@ def test_the_receptive_field_of_the_patch_critic_is_30_voxels():
 def test_an_untrained_network_equals_zero_filling(factor, size):
     x = torch.rand(2, 1, *size)
     net = SubPixelNet(1, factor)
-    assert torch.allclose(net(x), make_plane_conversion(x, factor[:2]).up(x), atol=1e-6)
+    assert torch.allclose(net(x), make_plane_conversion(x, factor[:2]).upsample(x), atol=1e-6)
 
 
 @pytest.mark.parametrize("factor", [(2.0, 2.0, 1.0), (3.0, 2.0, 1.0), (1.5, 1.5, 1.0)])
@@ -58,8 +58,8 @@ def test_the_acquired_band_is_unchanged(factor, size):
     x = torch.rand(2, 1, *size)
     y = random_subpixel(factor)(x)
     level = make_plane_conversion(x, factor[:2])
-    assert not torch.allclose(y, level.up(x), atol=1e-2), "the network says nothing"
-    assert torch.allclose(level.down(y), x, atol=1e-5)
+    assert not torch.allclose(y, level.upsample(x), atol=1e-2), "the network says nothing"
+    assert torch.allclose(level.downsample(y), x, atol=1e-5)
 
 
 def test_shuffled_pixels_are_centered_in_the_field_of_view():

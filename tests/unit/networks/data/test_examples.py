@@ -61,7 +61,7 @@ def test_each_augmentation_acts_and_preserves_the_degradation(small_pair, augmen
         any(torch.equal(image, image_slice) for image_slice in slices)
         for image in unchanged.target
     )
-    assert torch.allclose(LEVEL.down(batch.target), batch.input, atol=2e-5)
+    assert torch.allclose(LEVEL.downsample(batch.target), batch.input, atol=2e-5)
 
 
 def test_no_slice_is_drawn_twice_before_all_were_drawn(small_pair):
@@ -77,10 +77,10 @@ def test_noise_of_only_the_low_resolution_image_is_kept(small_pair):
     noise = np.random.default_rng(1).normal(0, 5, small_pair.coarse.shape).astype(np.float32)
     noisy = replace(small_pair, coarse=small_pair.coarse + noise)
     batch, images = batch_of(noisy, replace(PLAIN, augmentation=Augmentation(gamma=0.02)))
-    noise_of_slices = torch.movedim(images.lowres, -1, 0) - LEVEL.down(
+    noise_of_slices = torch.movedim(images.lowres, -1, 0) - LEVEL.downsample(
         torch.movedim(images.target, -1, 0)
     )
-    residual = batch.input - LEVEL.down(batch.target)
+    residual = batch.input - LEVEL.downsample(batch.target)
     indices = slices_in(batch.target, images.target)
     assert sorted(indices) == list(range(6))
     assert torch.allclose(residual, noise_of_slices[indices], atol=2e-5)
@@ -111,7 +111,7 @@ def test_added_noise_is_in_both_images_and_below_the_acquired_nyquist_frequency(
     indices = slices_in(batch.target, images.target)
     added = batch.target - torch.movedim(images.target, -1, 0)[indices]
     assert added.std() > 0.005
-    assert torch.allclose(LEVEL.low(added), added, atol=1e-5)
+    assert torch.allclose(LEVEL.select_acquired_band(added), added, atol=1e-5)
 
 
 def test_slices_of_several_images_are_augmented(small_pair):
@@ -128,7 +128,7 @@ def test_slices_of_several_images_are_augmented(small_pair):
         np.random.default_rng(0), examples.training_regions, iteration=0, seed=0, size=12
     )
     assert batch.input.shape == (12, 1, 12, 12)
-    downsampled = LEVEL.down(batch.target)
+    downsampled = LEVEL.downsample(batch.target)
     assert torch.allclose(downsampled, batch.input, atol=2e-5)
     with pytest.raises(ValueError, match="on whole slices"):
         Examples((small_pair,), replace(FAST, patch=8), FACTOR, 2)
@@ -155,7 +155,7 @@ def test_in_plane_operators_agree_with_operators_on_volumes():
     stack = torch.from_numpy(np.moveaxis(hr, 2, 0)[:, None].copy())
     downsampled = (
         make_plane_conversion(torch.zeros(5, 6, dtype=torch.float64), (2, 2))
-        .down(stack)[:, 0]
+        .downsample(stack)[:, 0]
         .numpy()
     )
     np.testing.assert_allclose(downsampled, np.moveaxis(lr, 2, 0), atol=1e-12)

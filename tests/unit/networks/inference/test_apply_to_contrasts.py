@@ -132,7 +132,9 @@ def test_training_on_two_contrasts_improves_them_and_keeps_the_critic(tmp_path):
     )
     images = contrast_image(high_res, low_res, mask, AFFINE, ("T1w", "T2w"), "sub-01")
     result = train_network(
-        TrainingRequest(method=method.name, recipe="fast", changed=recipe, factor=SAME_GRID),
+        TrainingRequest(
+            method=method.name, recipe="fast", replacement_recipe=recipe, factor=SAME_GRID
+        ),
         (images,),
         tmp_path / "work",
     )

@@ -181,7 +181,7 @@ def test_departure_is_the_difference_from_zero_filling(factor):
         with_random_weights(SubPixelNet(1, factor, width=4, blocks=1)),
         torch.rand(2, 1, 8, 12),
     )
-    added = net(x) - make_plane_conversion(x, net.factor).up(x)
+    added = net(x) - make_plane_conversion(x, net.factor).upsample(x)
     torch.testing.assert_close(net.compute_added_detail(x), added, rtol=0, atol=1e-6)
     assert added.abs().max() > 0.01
 

@@ -138,4 +138,4 @@ def test_the_loss_of_li_is_the_absolute_error_minus_a_fraction_of_ssim(name):
     # the variances are zero, so that SSIM is the luminance term
     ssim = (2 * 0.5 * 0.25 + 1e-4) / (0.5**2 + 0.25**2 + 1e-4)
     assert total == pytest.approx(0.25 - 0.3 * ssim + 0.3, rel=1e-5)
-    assert {term.build.loaded for term in recipe.losses} == {MAE, SSIMLoss}
+    assert {term.build.imported_class for term in recipe.losses} == {MAE, SSIMLoss}

@@ -38,7 +38,7 @@ class Killed(Exception):
 def fit(pair, work_dir, recipe=SHORT, progress=None, **fields):
     """Train briefly with the defaults of these tests."""
     request = TrainingRequest(
-        method=DCNET.name, changed=recipe, factor=FACTOR, **{"random_seed": 3} | fields
+        method=DCNET.name, replacement_recipe=recipe, factor=FACTOR, **{"random_seed": 3} | fields
     )
     return trainer.train_network(request, (pair,), work_dir, progress)
 

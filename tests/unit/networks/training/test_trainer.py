@@ -198,14 +198,14 @@ def test_a_pair_is_a_set_of_one_image_with_its_measured_low_resolution_image(sma
 def test_fine_tuning_trains_only_the_last_layers(tmp_path):
     start_network = Tiny()
     start = LoadedModel(generator=start_network, recipe=recipe(), card=START_CARD)
-    result = fit(balls(3), recipe(freeze_but_last=1), tmp_path / "last", start=start)
+    result = fit(balls(3), recipe(freeze_but_last=1), tmp_path / "last", start_model=start)
     assert torch.equal(result.state["first.weight"], start_network.first.weight)
     assert torch.equal(result.state["first.bias"], start_network.first.bias)
     assert not torch.equal(result.state["last.weight"], start_network.last.weight)
     assert not torch.equal(result.state["last.bias"], start_network.last.bias)
     assert result.card["parameters_trained"] == 4 * 27 + 1
     assert result.card["started_from"] == START_CARD.json
-    all_layers = fit(balls(3), recipe(), tmp_path / "all", start=start)
+    all_layers = fit(balls(3), recipe(), tmp_path / "all", start_model=start)
     assert not torch.equal(all_layers.state["first.weight"], start_network.first.weight)
     assert all_layers.card["parameters_trained"] == all_layers.card["parameters"]
 
@@ -213,13 +213,13 @@ def test_fine_tuning_trains_only_the_last_layers(tmp_path):
 def test_starting_weights_of_another_network_are_rejected(tmp_path):
     start = LoadedModel(generator=Tiny(width=5), recipe=recipe(), card=START_CARD)
     with pytest.raises(ModelError, match=r"differs from the network of .*first\.bias"):
-        fit(balls(1), recipe(), tmp_path, start=start)
+        fit(balls(1), recipe(), tmp_path, start_model=start)
 
 
 def test_more_layers_than_the_network_has_cannot_be_fine_tuned(tmp_path):
     start = LoadedModel(generator=Tiny(), recipe=recipe(), card=START_CARD)
     with pytest.raises(ModelError, match=r"has 2 layers with weights.* \(got 3\)"):
-        fit(balls(1), recipe(freeze_but_last=3), tmp_path, start=start)
+        fit(balls(1), recipe(freeze_but_last=3), tmp_path, start_model=start)
 
 
 def test_slices_without_brain_are_named(tmp_path):
@@ -282,7 +282,7 @@ def test_a_start_continues_with_its_critic(tmp_path):
     )
 
     def trained_critic(start, name):
-        result = fit(balls(1), changed_recipe, tmp_path / name, start=start)
+        result = fit(balls(1), changed_recipe, tmp_path / name, start_model=start)
         return result, {key: result.state[f"critic.{key}"] for key in critic}
 
     result, critic_state = trained_critic(start_model, "kept")

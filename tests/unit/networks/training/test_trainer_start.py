@@ -31,7 +31,7 @@ SHORT = replace(
     patience=None,
 )
 COLD = TrainingRequest(method=DCNET.name, factor=(2.0, 2.0, 1.0), sloppy=True)
-WARM = replace(COLD, start=model.load_model(WEIGHTS))
+WARM = replace(COLD, start_model=model.load_model(WEIGHTS))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def fit(pair, work_dir, changed=SHORT, **fields):
     return trainer.train_network(
         TrainingRequest(
             method=DCNET.name,
-            changed=changed,
+            replacement_recipe=changed,
             factor=(2.0, 2.0, 1.0),
             **{"random_seed": 3} | fields,
         ),
@@ -64,7 +64,12 @@ def test_the_first_validation_scores_the_starting_weights(small_pair, tmp_path, 
     )["network"]["psnr"]
     start.generator.eval()
     warm, cold = (
-        fit(small_pair, tmp_path / str(start_model is None), without_progress, start=start_model)
+        fit(
+            small_pair,
+            tmp_path / str(start_model is None),
+            without_progress,
+            start_model=start_model,
+        )
         for start_model in (start, None)
     )
     assert warm.log[0]["psnr"] == pytest.approx(expected, abs=1e-4)
@@ -78,7 +83,7 @@ def test_the_first_validation_scores_the_starting_weights(small_pair, tmp_path, 
 
 
 def test_a_warm_start_is_reproducible(small_pair, tmp_path, start):
-    first, repeated = (fit(small_pair, tmp_path / name, start=start) for name in ("a", "b"))
+    first, repeated = (fit(small_pair, tmp_path / name, start_model=start) for name in ("a", "b"))
     assert equal_states(first.state, repeated.state)
     assert not equal_states(first.state, start.generator.state_dict())
 
@@ -86,9 +91,11 @@ def test_a_warm_start_is_reproducible(small_pair, tmp_path, start):
 @pytest.mark.parametrize("warm_first", [True, False])
 def test_a_checkpoint_with_another_start_is_not_resumed(small_pair, tmp_path, start, warm_first):
     first_start, second_start = (start, None) if warm_first else (None, start)
-    fit(small_pair, tmp_path / "shared", start=first_start)
-    mixed = fit(small_pair, tmp_path / "shared", start=second_start)
-    assert equal_states(mixed.state, fit(small_pair, tmp_path / "fresh", start=second_start).state)
+    fit(small_pair, tmp_path / "shared", start_model=first_start)
+    mixed = fit(small_pair, tmp_path / "shared", start_model=second_start)
+    assert equal_states(
+        mixed.state, fit(small_pair, tmp_path / "fresh", start_model=second_start).state
+    )
 
 
 def test_starting_weights_of_another_network_are_rejected(small_pair, tmp_path, start):
@@ -96,7 +103,7 @@ def test_starting_weights_of_another_network_are_rejected(small_pair, tmp_path, 
     with pytest.raises(
         cards.ModelError, match=r"\(dcnet, fast\) differs from the network of dcnet"
     ):
-        fit(small_pair, tmp_path, paper, recipe="paper-mse", start=start)
+        fit(small_pair, tmp_path, paper, recipe="paper-mse", start_model=start)
 
 
 def test_models_are_reused_only_with_the_same_start(small_pair, tmp_path):

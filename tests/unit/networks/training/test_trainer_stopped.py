@@ -42,8 +42,8 @@ def fit(images, changed_recipe, folder, clock=None, minutes=None, **fields):
     clock = clock or Clock()
     request = TrainingRequest(
         method="tiny",
-        unregistered=a_method(),
-        changed=changed_recipe,
+        unregistered_method=a_method(),
+        replacement_recipe=changed_recipe,
         factor=(2.0, 2.0, 2.0),
         random_seed=3,
         max_train_minutes=minutes,
@@ -275,8 +275,8 @@ def test_a_second_pair_is_scored_in_the_log_without_changing_the_training(tmp_pa
     changed_recipe = recipe(**OBJECTIVES["bce"])
     request = TrainingRequest(
         method="tiny",
-        unregistered=a_method(),
-        changed=changed_recipe,
+        unregistered_method=a_method(),
+        replacement_recipe=changed_recipe,
         factor=(2.0, 2.0, 2.0),
         random_seed=3,
     )
@@ -388,8 +388,8 @@ def test_a_checkpoint_of_another_precision_is_not_continued(tmp_path):
 def test_auto_precision_is_mixed_on_a_gpu(precision, device, mixed):
     request = TrainingRequest(
         method="tiny",
-        unregistered=a_method(),
-        changed=recipe(),
+        unregistered_method=a_method(),
+        replacement_recipe=recipe(),
         device=device,
         train_precision=precision,
     )

@@ -220,7 +220,10 @@ def phase(changed_recipe, images, tmp_path, ndim=3, factor=CUBE):
     return Phase(
         name="search",
         training=TrainingRequest(
-            method="tiny", unregistered=a_method(ndim), changed=changed_recipe, random_seed=1
+            method="tiny",
+            unregistered_method=a_method(ndim),
+            replacement_recipe=changed_recipe,
+            random_seed=1,
         ),
         iterations=changed_recipe.steps,
         examples=phase_examples,

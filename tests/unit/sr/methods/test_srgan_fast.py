@@ -29,7 +29,7 @@ UP_SAMPLING = (nn.PixelShuffle, nn.Upsample, nn.ConvTranspose2d)
 
 def fit(pair, work_dir, recipe=SHORT, **fields):
     request = TrainingRequest(
-        method=SRGAN.name, changed=recipe, factor=FACTOR, random_seed=3, **fields
+        method=SRGAN.name, replacement_recipe=recipe, factor=FACTOR, random_seed=3, **fields
     )
     return trainer.train_network(request, (pair,), work_dir)
 

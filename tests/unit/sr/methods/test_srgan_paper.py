@@ -30,7 +30,7 @@ SHORT = with_features(replace(PAPER, iterations=7, evaluate_every=3, patch=16))
 def fit(pair, work_dir, recipe=SHORT, progress=None, **fields):
     fields = {"recipe": "paper", "random_seed": 3, "vgg_weights": WEIGHTS} | fields
     return trainer.train_network(
-        TrainingRequest(method=SRGAN.name, changed=recipe, factor=FACTOR, **fields),
+        TrainingRequest(method=SRGAN.name, replacement_recipe=recipe, factor=FACTOR, **fields),
         (pair,),
         work_dir,
         progress,
@@ -223,7 +223,7 @@ def test_a_model_of_the_published_training_is_only_reused_for_that_recipe(small_
     request = TrainingRequest(
         method=SRGAN.name,
         recipe="paper",
-        changed=SHORT,
+        replacement_recipe=SHORT,
         random_seed=3,
         vgg_weights=WEIGHTS,
         model_dir=weights.parent,
@@ -231,7 +231,7 @@ def test_a_model_of_the_published_training_is_only_reused_for_that_recipe(small_
     )
     assert model_store._find_model(request, (small_pair,)) == weights
     assert model_store._find_model(replace(request, vgg_weights=None), (small_pair,)) is None
-    other_request = replace(request, recipe="paper-mse", changed=None)
+    other_request = replace(request, recipe="paper-mse", replacement_recipe=None)
     assert model_store._find_model(other_request, (small_pair,)) is None
     with pytest.raises(cards.ModelError, match="no model for srgan"):
         model_store._find_model(replace(other_request, model_source="reuse"), (small_pair,))

@@ -94,7 +94,7 @@ def test_a_card_with_invalid_values_is_rejected(
         (b"[]", "lacks"),
         (b"null", "lacks"),
         (b"\xff\xfe{}", "decode"),
-        (b"{" + b" " * cards._LARGEST_CARD + b"}", "larger than 5 MB"),
+        (b"{" + b" " * cards._MAX_CARD_BYTES + b"}", "larger than 5 MB"),
         (b"{", "Expecting"),
     ],
 )
@@ -104,7 +104,7 @@ def test_a_file_that_is_not_a_card_is_rejected(weights: Path, text: bytes, reaso
         cards.read_card(weights)
 
 
-@pytest.mark.parametrize("key", cards._BOUND)
+@pytest.mark.parametrize("key", cards._CHECKED_ENTRIES)
 def test_a_card_edited_to_fit_another_image_is_rejected(weights: Path, key: str) -> None:
     """Each changed card is valid; changes of the network fail when the network is built."""
     other_entries: dict[str, Any] = {
@@ -132,13 +132,13 @@ def test_other_entries_can_be_added_to_a_card(weights: Path) -> None:
 def test_models_of_older_versions_without_a_checksum_of_the_card_are_loaded(
     saved_model: Path, weights: Path
 ) -> None:
-    assert model._bound_digest(saved_model.read_bytes()) == cards.card_checksum(CARD)
+    assert model._read_card_checksum(saved_model.read_bytes()) == cards.card_checksum(CARD)
     old_data = save(load(weights.read_bytes()))
-    assert model._bound_digest(old_data) is None
+    assert model._read_card_checksum(old_data) is None
     replace(weights, old_data)
     model.load_model(weights)
     shipped = (HERE / "models" / "dcnet_phantom.safetensors").read_bytes()
-    assert model._bound_digest(shipped) is None
+    assert model._read_card_checksum(shipped) is None
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_models_of_older_versions_without_a_checksum_of_the_card_are_loaded(
 )
 def test_files_that_are_not_safetensors_are_rejected(weights: Path, data: bytes) -> None:
     replace(weights, data)
-    assert model._bound_digest(data) is None
+    assert model._read_card_checksum(data) is None
     with pytest.raises(
         cards.ModelError, match=r"m\.safetensors: the file is not a valid safetensors file"
     ):
@@ -208,13 +208,11 @@ def test_a_model_of_random_factors_is_suitable_between_them_along_its_axes(
     factor: tuple[float, float, float], suitable: bool
 ) -> None:
     image = (np.diag([3.75, 3.75, 4.0, 1]), "bold", factor, None, None)
-    mismatches = compatibility._mismatches(
-        ModelCard.from_json({**CARD, "factors": [1.25, 1.5, 1.75, 2.0]}), *image
-    )
+    card_of_random_factors = ModelCard.from_json({**CARD, "factors": [1.25, 1.5, 1.75, 2.0]})
+    mismatches = list(compatibility._find_mismatches(card_of_random_factors, *image))
     assert (mismatches == []) is suitable
-    assert (compatibility._mismatches(ModelCard.from_json(CARD), *image) == []) is (
-        factor == (2.0, 2.0, 1.0)
-    )
+    mismatches = list(compatibility._find_mismatches(ModelCard.from_json(CARD), *image))
+    assert (mismatches == []) is (factor == (2.0, 2.0, 1.0))
 
 
 def test_another_factor_can_only_be_forced_on_networks_of_interpolated_images() -> None:

@@ -19,7 +19,7 @@ from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import card as cards, compatibility, model, model_store
 from bids_sr.sr.models.card import source_path
-from bids_sr.sr.models.request import TrainingRequest, _sloppy_recipe
+from bids_sr.sr.models.request import TrainingRequest, _shorten_recipe
 
 DCNET = get_method("dcnet")
 
@@ -234,7 +234,7 @@ def test_auto_trains_if_the_vgg_weights_differ(small_pair, tmp_path):
 )
 def test_the_card_records_whether_training_began_in_mixed_precision(entry, mixed):
     card = cards.ModelCard.from_json({"mixed_precision": entry})
-    assert model_store._began_mixed(card) is mixed
+    assert model_store._has_begun_mixed(card) is mixed
 
 
 def test_a_model_of_other_data_is_only_used_by_reuse(small_pair, tmp_path):
@@ -299,8 +299,10 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 
 def test_the_card_of_a_training_suffices_to_check_images(small_pair, tmp_path):
-    recipe = _sloppy_recipe(DCNET.recipes["fast"])
-    request = TrainingRequest(method=DCNET.name, recipe="fast", changed=recipe, factor=FACTOR)
+    recipe = _shorten_recipe(DCNET.recipes["fast"])
+    request = TrainingRequest(
+        method=DCNET.name, recipe="fast", replacement_recipe=recipe, factor=FACTOR
+    )
     result = trainer.train_network(request, (small_pair,), tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "m", result.state, result.card)
     loaded = model.load_model(weights)

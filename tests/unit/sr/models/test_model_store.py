@@ -14,7 +14,7 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models import model_store
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.model import load_model
-from bids_sr.sr.models.request import TrainingRequest, _sloppy_recipe
+from bids_sr.sr.models.request import TrainingRequest, _shorten_recipe
 from bids_sr.sr.recipe_changes import RecipeChange
 
 CUBE = (2.0, 2.0, 2.0)
@@ -51,14 +51,14 @@ def test_a_model_of_the_same_set_is_reused_unless_it_started_from_other_weights(
     assert "is reused" in caplog.text
     assert reused_card == first
     caplog.clear()
-    last = replace(_sloppy_recipe(get_method("resnet3d").recipes["fast"]), freeze_but_last=1)
+    last = replace(_shorten_recipe(get_method("resnet3d").recipes["fast"]), freeze_but_last=1)
     tuned_file, tuned = obtain(
         balls(2),
         tmp_path / "c",
         factor=CUBE,
         model_dir=tmp_path / "a",
-        start=load_model(weights),
-        changed=last,
+        start_model=load_model(weights),
+        replacement_recipe=last,
     )
     assert "reused" not in caplog.text
     assert tuned["started_from"]["weights_sha256"] == first["weights_sha256"]

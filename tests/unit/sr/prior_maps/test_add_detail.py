@@ -61,7 +61,7 @@ def series_with_detail(change, zero_filled, constant=None):
     """Return the series (X, Y, Z, T) with detail added to a zero-filled series."""
     target = zero_filled.with_name("fine.nii")
     with SeriesReader(zero_filled) as reader:
-        Detail(change=change, constant=constant).add(reader, target)
+        Detail(source=change, static_image=constant).add(reader, target)
     return load_image(target)[0]
 
 
@@ -70,7 +70,7 @@ def expected_series(prior, series):
     change.
     """
     change = series - series.median(0).values
-    return volumes(LEVEL.up(series) + LEVEL.select_above_nyquist(expected(prior, change)))
+    return volumes(LEVEL.upsample(series) + LEVEL.select_above_nyquist(expected(prior, change)))
 
 
 def test_the_series_equals_the_reconstruction_of_each_volume(prior, series, tmp_path, monkeypatch):
@@ -79,7 +79,7 @@ def test_the_series_equals_the_reconstruction_of_each_volume(prior, series, tmp_
     assert np.abs(reference - load_image(zero_filled)[0]).std() > 0.05 * reference.std(-1).mean()
     np.testing.assert_allclose(result, reference, atol=2e-3)
     assert max(inconsistency(result[..., t], volumes(series)[..., t]) for t in range(9)) < 1e-5
-    monkeypatch.setattr(add_detail, "_AT_ONCE", 4)
+    monkeypatch.setattr(add_detail, "_VOLUMES_PER_BLOCK", 4)
     np.testing.assert_allclose(series_with_detail(prior, zero_filled), result, atol=2e-3)
     with SeriesReader(tmp_path / "fine.nii") as reader:
         assert reader.tr == 2.0
@@ -117,7 +117,7 @@ def test_maps_improve_the_series_of_a_rotating_head(tmp_path):
         posed = PosedImage(data=truth[-1], affine=high_affine).resample(
             high_shape, high_affine, poses[-1]
         )
-        low_res.append(to_volume(level.down(to_slices(posed))))
+        low_res.append(to_volume(level.downsample(to_slices(posed))))
     save_image(np.stack(low_res, -1), AFFINE, tmp_path / "run.nii", tr=2.0)
     zero_filled = zerofilled(tmp_path, np.stack(poses))
     inside, truth = (slice(10, -10), slice(10, -10)), np.stack(truth, -1)
@@ -134,7 +134,7 @@ def test_maps_improve_the_series_of_a_rotating_head(tmp_path):
 def test_without_detail_the_series_is_zero_filled_and_a_constant_is_added_to_each_volume(
     prior, series, tmp_path
 ):
-    zero_filled, shape = zerofilled(tmp_path, no_motion()), LEVEL.fine
+    zero_filled, shape = zerofilled(tmp_path, no_motion()), LEVEL.highres_shape
     baseline, constant = load_image(zero_filled)[0], np.random.default_rng(0).normal(size=shape)
     np.testing.assert_array_equal(series_with_detail(None, zero_filled), baseline)
     constant = constant.astype(np.float32)
@@ -152,9 +152,9 @@ def test_without_detail_the_series_is_zero_filled_and_a_constant_is_added_to_eac
 def test_the_control_equals_its_formula(series, tmp_path):
     sd = normal_noise(4, *sizes(whole_of(SHAPE, FACTOR))).abs() + 0.1
     control = Modulation(region=whole_of(SHAPE, FACTOR), weight=sd)
-    change = LEVEL.up(series - series.median(0).values).numpy()
+    change = LEVEL.upsample(series - series.median(0).values).numpy()
     reference = torch.from_numpy(change * sd.numpy() / gaussian_filter(sd.numpy(), (0, 3, 3)))
-    reference = volumes(LEVEL.up(series) + LEVEL.select_above_nyquist(reference))
+    reference = volumes(LEVEL.upsample(series) + LEVEL.select_above_nyquist(reference))
     np.testing.assert_allclose(
         series_with_detail(control, zerofilled(tmp_path, no_motion())), reference, atol=2e-3
     )

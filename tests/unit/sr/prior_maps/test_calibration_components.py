@@ -105,7 +105,7 @@ def test_spikes_bad_slices_and_fast_motion_are_censored(monkeypatch) -> None:
     assert (components.n_used, components.dof) == (17, 15)
     voxels = mask & (sd > NOISE)
     assert np.median(np.abs(strength(components)[voxels] / strength(clean)[voxels] - 1)) < 0.15
-    for name in ("_OUTLIER", "_SLICE_OUTLIER"):
+    for name in ("_MAX_VOLUME_RATIO", "_MAX_SLICE_RATIO"):
         monkeypatch.setattr(variance_calibration_components, name, np.inf)
     uncensored = calibration_components(series, mask, drift=drift_of(20))
     assert np.median(strength(uncensored)[voxels] / strength(clean)[voxels]) > 1.15
@@ -173,5 +173,5 @@ def test_too_many_bad_volumes_are_an_error(monkeypatch) -> None:
     fd = np.where(np.arange(20) < 7, 0.1, 2.0)
     with pytest.raises(SeriesError, match="13 of the 20 volumes"):
         calibration_components(series, mask, drift=drift_of(20), fd=fd)
-    monkeypatch.setattr(variance_calibration_components, "_FD_MM", 3.0)
+    monkeypatch.setattr(variance_calibration_components, "_MAX_FD_MM", 3.0)
     assert calibration_components(series, mask, drift=drift_of(20), fd=fd).n_used == 20

@@ -3,6 +3,7 @@ no harm.
 """
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,9 +23,14 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.operators import level_above
 from bids_sr.sr.prior_maps import fit_variance as fitting
-from bids_sr.sr.prior_maps.calibration_fit import _CAUTIOUS, _climb, _compute_weight, _correction
+from bids_sr.sr.prior_maps.calibration_fit import (
+    _CAUTIOUS_WEIGHT,
+    _compute_weight,
+    _optimize_params,
+    _Registration,
+)
 from bids_sr.sr.prior_maps.calibration_prior import SHARE, CalibrationPatterns, add_patterns
-from bids_sr.sr.prior_maps.outer_band import OuterBand, Predicted
+from bids_sr.sr.prior_maps.outer_band import BandPrediction, OuterBand
 from bids_sr.sr.prior_maps.prior import Prior, Tile
 from bids_sr.sr.prior_maps.run_data import RunData
 
@@ -77,14 +83,14 @@ def data_of(series, patterns=None, moved=None):
             statistics_of(series[..., :middle], mask),
             statistics_of(series[..., middle:], mask),
         ),
-        exemplars=None
+        calibration=None
         if patterns is None
         else CalibrationPatterns(patterns=patterns, affine=FINE, from_boldref=from_boldref),
     )
 
 
 def fit(data):
-    return fitting.fit_variance(TrainingRequest(method="sbl", changed=RECIPE), data)
+    return fitting.fit_variance(TrainingRequest(method="sbl", replacement_recipe=RECIPE), data)
 
 
 def shifted(x_mm):
@@ -116,9 +122,9 @@ def test_a_displaced_calibration_run_is_realigned(participant, moved):
     series, patterns = participant
     displacement = np.eye(4)
     displacement[:2, 3] = moved
-    fitted = fitting._fit(data_of(series, patterns, moved=displacement), RECIPE, 0)
+    fitted = fitting._fit_calibration(data_of(series, patterns, moved=displacement), RECIPE, 0)
     assert fitted.weight == SHARE
-    assert fitted.moved_mm == pytest.approx(np.hypot(*moved), abs=0.4)
+    assert fitted.displacement_mm == pytest.approx(np.hypot(*moved), abs=0.4)
     np.testing.assert_allclose(fitted.correction[:2, 3], np.negative(moved), atol=0.4)
     assert "used with a weight of 0.4 after its position was corrected by 1." in fitted.text
 
@@ -133,12 +139,12 @@ def test_the_search_finds_a_known_position(position):
     def predict(params, stride=1):
         strides.append(stride)
         offset = ((params - np.array(position)) / WIDTHS) ** 2
-        return Predicted(
+        return BandPrediction(
             without_calibration=(0.3,) * 4,
             with_calibration=(0.29 + 0.06 * np.exp(-offset.sum() / 2),) * 4,
         )
 
-    estimated, best = _climb(predict)
+    estimated, best = _optimize_params(SimpleNamespace(predict=predict))
     np.testing.assert_array_less(np.abs(estimated - position) / WIDTHS, 0.25)
     assert best.gain == predict(estimated).gain > 0.047
     if not any(position):
@@ -164,7 +170,7 @@ def test_a_factor_across_slices_is_only_tested_at_half_the_resolution(participan
     series, patterns = participant
     thin = replace(data_of(series, patterns), factor=(2.0, 2.0, 2.0))
     scores = fit(thin).card["held_out"]
-    assert scores["weight"] in (0.0, _CAUTIOUS)
+    assert scores["weight"] in (0.0, _CAUTIOUS_WEIGHT)
     assert "predicted_without" not in scores
 
 
@@ -189,7 +195,9 @@ def test_the_prediction_of_one_half_is_tested_on_the_other_half():
     first_half, second_half, other_half = normal_noise(7, 3, 2, 1, 24, 24)
 
     def shares(second):
-        return OuterBand(level, [0], mask, [first_half, second], [prior, prior], AFFINE)._without
+        return OuterBand(
+            level, [0], mask, [first_half, second], [prior, prior], AFFINE
+        )._fractions_without_calibration
 
     before, after = (
         np.reshape(shares(half), (2, -1)) for half in (second_half, other_half)
@@ -200,24 +208,32 @@ def test_the_prediction_of_one_half_is_tested_on_the_other_half():
 
 def predicted(gain, error=0.001):
     spread = error * 4**0.5 * np.array([-1, 1, -1, 1]) / (4 / 3) ** 0.5
-    return Predicted(without_calibration=(0.3,) * 4, with_calibration=tuple(0.3 + gain + spread))
+    return BandPrediction(
+        without_calibration=(0.3,) * 4, with_calibration=tuple(0.3 + gain + spread)
+    )
 
 
 @pytest.mark.parametrize(
     ("cautious", "full", "weight"),
-    [(0.02, 0.01, SHARE), (0.01, -0.02, _CAUTIOUS), (0.001, 0.01, 0.0), (-0.01, 0.1, 0)],
+    [(0.02, 0.01, SHARE), (0.01, -0.02, _CAUTIOUS_WEIGHT), (0.001, 0.01, 0.0), (-0.01, 0.1, 0)],
 )
 def test_the_weight_follows_from_the_predicted_gain(cautious, full, weight):
     assert _compute_weight(predicted(cautious), predicted(full)) == weight
 
 
 def test_a_correction_rotates_about_the_center_and_shifts_by_voxels():
-    frame = np.array([10.0, -5.0, 20.0]), np.diag([-1.0, 1.0, 1.0]), np.array([1.5, 1.5, 4.0])
-    shift = _correction(np.array([1.0, 0, 0, 0, 0, 0, 0, 0, 0]), *frame)
+    registration = _Registration(
+        band=None,
+        calibration=None,
+        points=np.array([[10.0, -5.0, 20.0]]),
+        axes=np.diag([-1.0, 1.0, 1.0]),
+        voxel_size=np.array([1.5, 1.5, 4.0]),
+    )
+    shift = registration.make_correction(np.array([1.0, 0, 0, 0, 0, 0, 0, 0, 0]))
     np.testing.assert_allclose(shift[:3, 3], [-1.5, 0, 0], atol=1e-12)
-    turn = _correction(np.array([0, 0, 0, 0, 0, 90.0, 0, 0, 0]), *frame)
+    turn = registration.make_correction(np.array([0, 0, 0, 0, 0, 90.0, 0, 0, 0]))
     np.testing.assert_allclose(turn @ [10, -5, 20, 1], [10, -5, 20, 1], atol=1e-9)
     np.testing.assert_allclose(np.abs(turn[:2, :2]), [[0, 1], [1, 0]], atol=1e-9)
     assert np.linalg.det(turn[:3, :3]) == pytest.approx(1)
-    scaling = _correction(np.array([0, 0, 0, 0, 0, 0, 0.01, 0, 0]), *frame)
+    scaling = registration.make_correction(np.array([0, 0, 0, 0, 0, 0, 0.01, 0, 0]))
     np.testing.assert_allclose(np.diag(scaling), [1.01, 1, 1, 1])

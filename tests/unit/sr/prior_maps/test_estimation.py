@@ -17,7 +17,11 @@ from variance_helpers import (
 
 from bids_sr.sr.prior_maps.estimation import compute_filled_sd, estimate_prior
 from bids_sr.sr.prior_maps.prior import Prior
-from bids_sr.sr.prior_maps.self_test import _compute_mean_score, _make_addition
+from bids_sr.sr.prior_maps.self_test import (
+    _average_scores,
+    _compute_scores,
+    _make_detail_function,
+)
 from bids_sr.sr.recipe import VarianceRecipe
 
 SBL = VarianceRecipe()
@@ -51,6 +55,10 @@ def size(prior):
     return prior.weight.square().sum(0).sqrt().log().numpy().ravel()
 
 
+def mean_score(compute_detail, level, images, mask):
+    return _average_scores(_compute_scores(compute_detail, level, images, mask))
+
+
 def test_learning_recovers_the_map_better_than_the_sd_of_the_change(scene, estimated):
     correlation = {
         kind: np.corrcoef(size(prior), size(scene[0]))[0, 1] for kind, prior in estimated.items()
@@ -68,13 +76,16 @@ def test_learning_explains_new_images_nearly_as_well_as_the_true_map(scene, esti
     truth, _, images = scene
     everywhere = torch.ones(images.shape[1:], dtype=torch.bool)
     share = {
-        kind: _compute_mean_score(
-            _make_addition(prior, truth.region.level), truth.region.level, images, everywhere
+        kind: mean_score(
+            _make_detail_function(prior, truth.region.level),
+            truth.region.level,
+            images,
+            everywhere,
         )
         for kind, prior in estimated.items()
     }
-    oracle = _compute_mean_score(
-        _make_addition(truth, truth.region.level), truth.region.level, images, everywhere
+    oracle = mean_score(
+        _make_detail_function(truth, truth.region.level), truth.region.level, images, everywhere
     )
     assert share["sbl"] > 0.8 * oracle
     assert oracle > share["sbl"] > share["first"] + 0.02
@@ -91,10 +102,10 @@ def test_the_explained_share_is_one_for_the_truth_zero_for_nothing_and_negative_
         return lambda low_res: [gain * level.select_above_nyquist(images[0])]
 
     for gain, share in ((1.0, 1.0), (0.0, 0.0), (0.5, 0.75), (-1.0, -3.0)):
-        assert _compute_mean_score(
-            scaled_truth(gain), level, images[:1], everywhere
-        ) == pytest.approx(share, abs=1e-4)
-    assert _compute_mean_score(scaled_truth(1.0), level, 0 * images[:1], everywhere) == 0
+        assert mean_score(scaled_truth(gain), level, images[:1], everywhere) == pytest.approx(
+            share, abs=1e-4
+        )
+    assert mean_score(scaled_truth(1.0), level, 0 * images[:1], everywhere) == 0
 
 
 def test_the_likelihood_of_the_data_grows_with_each_round():
@@ -194,7 +205,10 @@ def test_the_control_has_the_sd_of_the_zero_filled_change(scene):
     truth, components, _ = scene
     grid, level = truth.region, truth.region.level
     expected = (
-        torch.stack([level.up(component) for component in components]).square().mean(0).sqrt()
+        torch.stack([level.upsample(component) for component in components])
+        .square()
+        .mean(0)
+        .sqrt()
     )
     torch.testing.assert_close(compute_filled_sd(components, grid), expected)
     sdmod = estimate_prior(components, grid, VarianceRecipe(kind="sdmod", fwhm=(), rounds=0))

@@ -70,7 +70,7 @@ def run_data(series, *, halves=True, mask=None):
 
 
 def fit(data, recipe=RECIPE, method=METHOD):
-    return fit_variance(TrainingRequest(method=method.name, changed=recipe), data)
+    return fit_variance(TrainingRequest(method=method.name, replacement_recipe=recipe), data)
 
 
 def test_a_calibrated_run_has_fewer_and_larger_updates_unless_they_were_chosen():
@@ -143,9 +143,9 @@ def test_each_half_is_tested_with_the_map_of_the_other_half(monkeypatch):
     """
     halves = halves_of(fluctuations())
     images = [half.components for half in halves]
-    trial = SelfTest(images, mask_of(), FACTOR)
-    first, second = score_maps(trial, QUICK)[0.0].by_half
-    assert score_maps(SelfTest(images[::-1], mask_of(), FACTOR), QUICK)[0.0].by_half == (
+    run_test = SelfTest(images, mask_of(), FACTOR)
+    first, second = score_maps(run_test, QUICK)[0.0].half_scores
+    assert score_maps(SelfTest(images[::-1], mask_of(), FACTOR), QUICK)[0.0].half_scores == (
         second,
         first,
     )
@@ -158,18 +158,18 @@ def test_each_half_is_tested_with_the_map_of_the_other_half(monkeypatch):
         "estimate_prior",
         lambda data, *a, **k: inputs.append(data) or len(inputs),
     )
-    monkeypatch.setattr(self_test, "_make_addition", lambda prior, level: prior)
+    monkeypatch.setattr(self_test, "_make_detail_function", lambda prior, level: prior)
     monkeypatch.setattr(
         self_test,
         "_compute_scores",
         lambda prior, level, images, mask: tests.append((prior, images)) or np.zeros(len(images)),
     )
-    score_maps(trial, QUICK)
+    score_maps(run_test, QUICK)
     images = [torch.from_numpy(np.moveaxis(half.components, 3, 1).copy()) for half in halves]
     (first_map, tested_with_first), (second_map, tested_with_second) = tests
     level, _ = level_below(SHAPE, FACTOR)
-    torch.testing.assert_close(inputs[first_map - 1], level.down(images[1]))
-    torch.testing.assert_close(inputs[second_map - 1], level.down(images[0]))
+    torch.testing.assert_close(inputs[first_map - 1], level.downsample(images[1]))
+    torch.testing.assert_close(inputs[second_map - 1], level.downsample(images[0]))
     torch.testing.assert_close(tested_with_first, images[0])
     torch.testing.assert_close(tested_with_second, images[1])
 
@@ -177,10 +177,10 @@ def test_each_half_is_tested_with_the_map_of_the_other_half(monkeypatch):
 def test_a_mask_that_is_empty_at_half_the_resolution_explains_nothing():
     mask = np.zeros(SHAPE, bool)
     mask[5, 5] = True
-    trial = SelfTest([half.components for half in halves_of(fluctuations(40))], mask, FACTOR)
+    run_test = SelfTest([half.components for half in halves_of(fluctuations(40))], mask, FACTOR)
     assert (
-        score_maps(trial, QUICK)[0.0].by_half
-        == score_interpolation(trial, "bspline").by_half
+        score_maps(run_test, QUICK)[0.0].half_scores
+        == score_interpolation(run_test, "bspline").half_scores
         == (0.0, 0.0)
     )
 

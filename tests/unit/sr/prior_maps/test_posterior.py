@@ -21,7 +21,7 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.operators import level_above
 from bids_sr.sr.prior_maps.add_detail import Detail, Modulation
 from bids_sr.sr.prior_maps.posterior import (
-    DRAWS,
+    N_SAMPLES,
     draw_errors,
     effect_scale,
     wrong_sign_probability,
@@ -38,7 +38,7 @@ def dense_error_covariance(prior, z):
     data = cross_covariance @ down.T + prior.noise * np.eye(len(down))
     conditional = covariance - cross_covariance.T @ np.linalg.solve(data, cross_covariance)
     level = prior.region.level
-    unit = torch.eye(len(covariance)).reshape(-1, *level.fine[:2])
+    unit = torch.eye(len(covariance)).reshape(-1, *level.highres_shape[:2])
     beyond = level.select_above_nyquist(unit).flatten(1).T.numpy()
     return beyond @ conditional @ beyond.T
 
@@ -53,8 +53,8 @@ def dense_error_covariance(prior, z):
 )
 def test_the_sd_of_draws_equals_the_conditional_covariance(shape, factor, noise):
     prior = prior_of(shape, factor, noise=noise)
-    z = prior.region.level.fine[2] - 1
-    errors, acquired_draws = draw_errors(prior, z, prior.make_slice_function(z), DRAWS, seed=1)
+    z = prior.region.level.highres_shape[2] - 1
+    errors, acquired_draws = draw_errors(prior, z, prior.make_slice_function(z), N_SAMPLES, seed=1)
     expected_sd = np.diag(dense_error_covariance(prior, z)) ** 0.5
     ratio = errors.square().mean(0).sqrt().numpy().ravel() / expected_sd
     assert abs(ratio.mean() - 1) < 0.04
@@ -65,7 +65,9 @@ def test_the_sd_of_draws_equals_the_conditional_covariance(shape, factor, noise)
         expected_variance.mean(), rel=0.12
     )
     # Errors have no part in the acquired band, in which the effect is known.
-    assert float(prior.region.level.down(errors).abs().max()) < 1e-4 * float(errors.abs().max())
+    assert float(prior.region.level.downsample(errors).abs().max()) < 1e-4 * float(
+        errors.abs().max()
+    )
 
 
 def test_a_slice_without_fluctuations_has_no_error():
@@ -75,7 +77,7 @@ def test_a_slice_without_fluctuations_has_no_error():
         assert not draws.any()
 
 
-def power_of(prior, count=DRAWS):
+def power_of(prior, count=N_SAMPLES):
     """Return mean squares of errors (X, Y, Z) and of acquired draws (x, y, Z)."""
     draws_of_slices = [
         draw_errors(prior, z, prior.make_slice_function(z), count, seed=z)
@@ -99,7 +101,7 @@ def test_95_percent_intervals_contain_effects_drawn_from_the_prior(shape, tolera
     coverage, mean_scale = [], 0.0
     for seed in range(12):
         truth = 7 * fluctuation(prior, generator.manual_seed(seed))
-        low_res = level.down(truth)
+        low_res = level.downsample(truth)
         reconstruction_error = level.select_above_nyquist(
             expected(prior, low_res[None])[0] - truth
         )
@@ -169,7 +171,7 @@ def files_of(change, folder, threads=1, seed=3, shape=(10, 9, 2), factor=(2.0, 2
     save_image(values, affine, folder / "filled.nii", tr=2.0)
     paths = folder / "errors.nii", folder / "seen.nii"
     with torch_threads(threads), SeriesReader(folder / "filled.nii") as reader:
-        Detail(change=change).add(reader, folder / "fine.nii", paths, seed=seed)
+        Detail(source=change).add(reader, folder / "fine.nii", paths, seed=seed)
     return folder / "fine.nii", *paths
 
 
@@ -181,13 +183,13 @@ def values_of(path):
 @pytest.mark.parametrize("factor", [(2.0, 2.0, 1.0), (1.5, 2.0, 2.0)])
 def test_files_of_draws_have_the_grids_of_the_effect_and_the_acquired_data(factor, tmp_path):
     shape = (10, 9, 2)
-    prior, high_shape = prior_of(shape, factor), level_above(shape, factor).fine
+    prior, high_shape = prior_of(shape, factor), level_above(shape, factor).highres_shape
     series, errors, acquired_path = files_of(prior, tmp_path, shape=shape, factor=factor)
     (detail, affine), (drawn_errors, errors_affine), (acquired_draws, acquired_affine) = map(
         values_of, (series, errors, acquired_path)
     )
-    assert drawn_errors.shape == (*high_shape, DRAWS)
-    assert acquired_draws.shape == (*shape[:2], high_shape[2], DRAWS)
+    assert drawn_errors.shape == (*high_shape, N_SAMPLES)
+    assert acquired_draws.shape == (*shape[:2], high_shape[2], N_SAMPLES)
     np.testing.assert_allclose(errors_affine, affine, atol=1e-5)
     # Slices of the acquired draws are thin: both grids cover the same field of view.
     np.testing.assert_allclose(acquired_affine[:, :2], AFFINE[:, :2], atol=1e-5)
@@ -198,7 +200,7 @@ def test_files_of_draws_have_the_grids_of_the_effect_and_the_acquired_data(facto
 
     np.testing.assert_allclose(corner(acquired_affine), corner(affine), atol=1e-4)
     expected_errors, expected_acquired = draw_errors(
-        prior, 1, prior.make_slice_function(1), DRAWS, seed=4
+        prior, 1, prior.make_slice_function(1), N_SAMPLES, seed=4
     )
     np.testing.assert_allclose(
         drawn_errors[:, :, 1], expected_errors.permute(1, 2, 0).numpy(), atol=1e-5
@@ -208,7 +210,7 @@ def test_files_of_draws_have_the_grids_of_the_effect_and_the_acquired_data(facto
     )
     without_draws = tmp_path / "plain.nii"
     with SeriesReader(tmp_path / "filled.nii") as reader:
-        Detail(change=prior).add(reader, without_draws)
+        Detail(source=prior).add(reader, without_draws)
     np.testing.assert_array_equal(values_of(without_draws)[0], detail)
 
 

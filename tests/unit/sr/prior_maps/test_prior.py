@@ -66,16 +66,21 @@ def test_covariances_equal_dense_matrices(make_prior):
     grid, down = prior.region, dense_down(prior.region)
     for z in range(2):
         maps, dense = prior.weight[:, z], dense_prior(prior, z)
-        data = covariance(maps, prior.fwhm, grid.down, grid.down)
+        data = covariance(maps, prior.fwhm, grid.down_matrices, grid.down_matrices)
         assert relative_distance(data, down @ dense @ down.T) < 1e-5
         identity = torch.eye(maps.shape[1]), torch.eye(maps.shape[2])
         assert (
-            relative_distance(covariance(maps, prior.fwhm, grid.down, identity), dense @ down.T)
+            relative_distance(
+                covariance(maps, prior.fwhm, grid.down_matrices, identity), dense @ down.T
+            )
             < 1e-5
         )
-        factors = normal_noise(7, 3, grid.level.fine[0]), normal_noise(8, 5, grid.level.fine[1])
+        factors = (
+            normal_noise(7, 3, grid.level.highres_shape[0]),
+            normal_noise(8, 5, grid.level.highres_shape[1]),
+        )
         combination = np.kron(factors[0].numpy(), factors[1].numpy()).astype(float)
-        result = covariance(maps, prior.fwhm, grid.down, factors)
+        result = covariance(maps, prior.fwhm, grid.down_matrices, factors)
         assert relative_distance(result, combination @ dense @ down.T) < 1e-5
 
 
@@ -84,7 +89,7 @@ def test_the_covariance_of_data_equals_the_dense_matrix(fwhm):
     prior = prior_of((17, 12, 2), FACTOR, fwhm=fwhm)  # more rows than are computed at once
     grid, down = prior.region, dense_down(prior.region)
     for z in range(2):
-        result = data_covariance(prior.weight[:, z], fwhm, grid.down)
+        result = data_covariance(prior.weight[:, z], fwhm, grid.down_matrices)
         assert (
             relative_distance(np.tril(result), np.tril(down @ dense_prior(prior, z) @ down.T))
             < 1e-5
@@ -94,15 +99,22 @@ def test_the_covariance_of_data_equals_the_dense_matrix(fwhm):
 def test_responses_of_several_bands_equal_dense_products():
     prior = prior_of((40, 35, 2), FACTOR, fwhm=(3.0, 1.5))
     whole = prior.region
-    tile = whole.part(slice(4, 36), slice(2, 30), 3)
-    solved = normal_noise(5, 3, len(tile.down[0]), len(tile.down[1])).flatten(1).numpy()
-    back, responses = prior.responses(1, tile, solved)
+    tile = whole.crop(slice(4, 36), slice(2, 30), 3)
+    solved = (
+        normal_noise(5, 3, len(tile.down_matrices[0]), len(tile.down_matrices[1]))
+        .flatten(1)
+        .numpy()
+    )
+    back, responses = prior.compute_responses(1, tile, solved)
     dense_back = np.einsum(
-        "xX,nxy,yY->nXY", tile.down[0], solved.reshape(3, *map(len, tile.down)), tile.down[1]
+        "xX,nxy,yY->nXY",
+        tile.down_matrices[0],
+        solved.reshape(3, *map(len, tile.down_matrices)),
+        tile.down_matrices[1],
     )
     assert relative_distance(back, dense_back[:, *tile.output_in_data]) < 1e-5
     for width, weight, response in zip(
-        prior.fwhm, prior.weight[:, 1, *tile.fine].numpy(), responses, strict=True
+        prior.fwhm, prior.weight[:, 1, *tile.highres_range].numpy(), responses, strict=True
     ):
         along_x, along_y = (gaussian_correlation(size, width).numpy() for size in weight.shape)
         dense = along_x @ (weight * dense_back) @ along_y
@@ -113,7 +125,7 @@ def test_responses_of_several_bands_equal_dense_products():
 def test_roots_equal_the_dense_covariance(make_prior):
     prior = make_prior()
     for z in range(2):
-        root = np.tril(prior.root(z, prior.region)).astype(float)
+        root = np.tril(prior.factor_covariance(z, prior.region)).astype(float)
         assert relative_distance(root @ root.T, dense_covariance(prior, z)) < 1e-5
 
 
@@ -122,7 +134,7 @@ def test_the_expected_image_is_the_dense_conditional_mean(shape, factor):
     prior = prior_of(shape, factor)
     data = torch.stack([acquired(prior, torch.Generator().manual_seed(k)) for k in range(3)])
     means, down = expected(prior, data), dense_down(prior.region)
-    for z in range(prior.region.level.fine[2]):
+    for z in range(prior.region.level.highres_shape[2]):
         solved = np.linalg.solve(dense_covariance(prior, z), data[:, z].flatten(1).numpy().T)
         dense_mean = dense_prior(prior, z) @ down.T @ solved
         assert relative_distance(means[:, z].flatten(1).T, dense_mean) < 1e-3
@@ -142,7 +154,7 @@ def test_expected_images_use_the_signs_of_patterns():
 @pytest.mark.parametrize(("shape", "factor"), GRIDS)
 def test_the_mean_variance_is_exact(shape, factor):
     prior = prior_of(shape, factor)
-    count = prior.region.level.fine[2]
+    count = prior.region.level.highres_shape[2]
     expected_variance = np.mean([np.trace(dense_covariance(prior, z)) for z in range(count)])
     expected_variance = expected_variance / np.prod(shape[:2]) - prior.noise
     assert prior.mean_variance == pytest.approx(expected_variance, rel=1e-4)
@@ -158,34 +170,43 @@ def test_the_mean_variance_is_exact(shape, factor):
 )
 def test_tiles_compute_each_voxel_once_from_data_around_it(x, y, factor, reach):
     grid = whole_of((x, y, 1), (factor, factor, 1))
-    count = torch.zeros(grid.level.fine[:2])
-    for tile in grid.parts(reach, 0):
+    count = torch.zeros(grid.level.highres_shape[:2])
+    for tile in grid.divide(reach, 0):
         count[tile.output_range] += 1
-        assert tuple(len(range(*rows.indices(999))) for rows in tile.fine) == tuple(
-            matrix.shape[1] for matrix in tile.down
+        assert tuple(len(range(*rows.indices(999))) for rows in tile.highres_range) == tuple(
+            matrix.shape[1] for matrix in tile.down_matrices
         )
-        for axis, (computed, padded) in enumerate(zip(tile.output_range, tile.fine, strict=True)):
+        for axis, (computed, padded) in enumerate(
+            zip(tile.output_range, tile.highres_range, strict=True)
+        ):
             assert computed.start - padded.start >= reach or padded.start == 0
-            assert padded.stop - computed.stop >= reach or padded.stop == grid.level.fine[axis]
+            assert (
+                padded.stop - computed.stop >= reach
+                or padded.stop == grid.level.highres_shape[axis]
+            )
     assert torch.equal(count, torch.ones_like(count))
 
 
 def test_tiles_agree_with_the_full_image(monkeypatch):
     prior = prior_of((56, 60, 1), FACTOR, noise=0.05, seed=1, spread=0.3)
     images = torch.stack([acquired(prior, torch.Generator().manual_seed(k)) for k in range(3)])
-    assert (len(prior.tiles()), len(prior.tiles(3360)), len(prior.tiles(3359))) == (9, 1, 9)
+    assert (len(prior.make_tiles()), len(prior.make_tiles(3360)), len(prior.make_tiles(3359))) == (
+        9,
+        1,
+        9,
+    )
     at_once = expected(prior, images)
-    monkeypatch.setattr(prior_module, "_WHOLE", 1600)
+    monkeypatch.setattr(prior_module, "_MAX_APPLIED_TILE_VOXELS", 1600)
     assert 1e-6 < relative_distance(expected(prior, images), at_once) < 0.1
 
 
 @pytest.mark.parametrize("shape", [(10, 12, 2), (44, 13, 1)])
 def test_both_computations_with_many_maps_agree(shape, monkeypatch):
     prior, data = prior_with_patterns(shape), normal_noise(3, 4, shape[2], *shape[:2])
-    monkeypatch.setattr(prior_module, "_LARGEST", 100)
+    monkeypatch.setattr(prior_module, "_MAX_TILE_VOXELS", 100)
     explicit = expected(prior, data)
-    monkeypatch.setattr(prior_module, "_MANY", 9)
-    monkeypatch.setattr(prior_module, "_WHOLE", 100)
+    monkeypatch.setattr(prior_module, "_MAX_IMPLICIT_MAPS", 9)
+    monkeypatch.setattr(prior_module, "_MAX_APPLIED_TILE_VOXELS", 100)
     assert relative_distance(explicit, expected(prior, data)) < 1e-3
 
 
@@ -194,7 +215,7 @@ def test_added_detail_is_outside_the_acquired_band_and_linear():
     generator, beyond = torch.Generator().manual_seed(3), prior.region.level.select_above_nyquist
     first, second = (acquired(prior, generator)[None] for _ in range(2))
     detail = beyond(expected(prior, first))
-    assert float(prior.region.level.down(detail).norm()) < 1e-5 * float(detail.norm())
+    assert float(prior.region.level.downsample(detail).norm()) < 1e-5 * float(detail.norm())
     assert float(detail.norm()) > 0.01 * float(first.norm())
     combined = expected(prior, first - 2 * second)
     assert relative_distance(combined, expected(prior, first) - 2 * expected(prior, second)) < 1e-4
@@ -207,7 +228,7 @@ def test_data_around_the_mask_are_used_for_voxels_in_the_mask():
     x, y, _ = np.indices(shape)
     mask = np.hypot(x - 12, y - 12) < 5
     mask_tile, full_tile = Tile.from_mask(level, mask), whole_of(shape, FACTOR)
-    assert mask_tile.inner == (slice(4, 21), slice(4, 21))
+    assert mask_tile.inner_range == (slice(4, 21), slice(4, 21))
     weight = patchy(full_tile, 1)[None] * torch.from_numpy(
         np.kron(mask[..., 0], np.ones((2, 2))).astype(np.float32)
     )
@@ -225,13 +246,13 @@ def test_data_around_the_mask_are_used_for_voxels_in_the_mask():
 
 
 def test_skipping_tiles_far_from_the_brain_changes_little_in_the_brain(monkeypatch):
-    monkeypatch.setattr(prior_module, "_LARGEST", 400)
-    monkeypatch.setattr(prior_module, "_WHOLE", 400)
+    monkeypatch.setattr(prior_module, "_MAX_TILE_VOXELS", 400)
+    monkeypatch.setattr(prior_module, "_MAX_APPLIED_TILE_VOXELS", 400)
     shape = (56, 52, 2)
     x, y, z = np.indices(shape)
     mask = np.where(z == 0, np.hypot(x - 26, y - 26) < 24, np.hypot(x - 9, y - 9) < 5)
     brain_tile = Tile.from_mask(level_above(shape, FACTOR).restrict_to_plane(), mask)
-    full_tile = replace(brain_tile, near=np.ones(shape, bool))
+    full_tile = replace(brain_tile, near_mask=np.ones(shape, bool))
     inside = to_slices(np.kron(mask, np.ones((2, 2, 1)))) > 0
     truth = Prior(
         region=full_tile, weight=(patchy(full_tile) * inside + 0.02)[None], fwhm=(2.0,), noise=0.1
@@ -240,10 +261,10 @@ def test_skipping_tiles_far_from_the_brain_changes_little_in_the_brain(monkeypat
     data = torch.stack([acquired(truth, generator) for _ in range(12)])
     recipe = replace(get_method("sbl").variance, rounds=3)
     estimated, reference = (estimate_prior(data, grid, recipe) for grid in (brain_tile, full_tile))
-    tiles = estimated.tiles()
-    counted = [tile.counts(1) for tile in tiles]
+    tiles = estimated.make_tiles()
+    counted = [tile.has_mask_voxels(1) for tile in tiles]
     assert 0 < sum(counted) < len(tiles)
-    assert all(tile.counts(0) for tile in tiles)
+    assert all(tile.has_mask_voxels(0) for tile in tiles)
     assert 0 < relative_distance(estimated.weight[:, inside], reference.weight[:, inside]) < 0.08
     skipped = next(tile for tile, is_counted in zip(tiles, counted, strict=True) if not is_counted)
     assert not expected(estimated, data)[:, 1, *skipped.output_range].any()

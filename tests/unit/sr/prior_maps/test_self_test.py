@@ -13,15 +13,21 @@ from bids_sr.sr.prior_maps.prior import Prior
 from bids_sr.sr.prior_maps.self_test import (
     SelfTest,
     SelfTestScore,
-    _make_interpolation_addition,
+    _make_interpolation_detail_function,
     score_interpolation,
     score_maps,
 )
-from bids_sr.sr.prior_maps.temporal_components import statistics_of_halves
+from bids_sr.sr.prior_maps.temporal_components import statistics_of_run_and_halves
 from bids_sr.sr.recipe import VarianceRecipe
 
 SHAPE, FACTOR = (24, 22, 2), (2.0, 2.0, 1.0)
 QUICK = VarianceRecipe(fwhm=(2.0,), rounds=0, equalize=0.0)
+
+
+def statistics_of_halves(series, mask, n_dummy, components, nuisance, min_volumes):
+    return statistics_of_run_and_halves(series, mask, n_dummy, components, nuisance, min_volumes)[
+        1
+    ]
 
 
 def mask_of(shape=SHAPE):
@@ -71,9 +77,9 @@ def test_the_interval_of_one_run_contains_the_mean_share_of_many_runs(volumes, m
         score_maps(trial_of(run_of(seed, volumes, memory, noise), mask), QUICK)[0.0]
         for seed in range(count)
     ]
-    shares = np.array([result.share for result in results])
+    shares = np.array([result.mean for result in results])
     ends = np.array([result.interval for result in results])
-    assert {len(result.by_stretch) for result in results} == {8}
+    assert {len(result.segment_scores) for result in results} == {8}
     inside = (ends[:, 0] <= shares.mean()) & (shares.mean() <= ends[:, 1])
     assert inside.mean() >= 0.85, (
         "95 of 100 are promised; of 24 runs, 20 pass in 999 of 1000 such tests"
@@ -84,10 +90,10 @@ def test_the_interval_of_one_run_contains_the_mean_share_of_many_runs(volumes, m
 
 def test_the_share_of_an_interpolation_equals_the_mean_over_its_volumes():
     series, mask = run_of(0, 60, 0.0, 4.0), mask_of()
-    trial = trial_of(series, mask)
+    run_test = trial_of(series, mask)
     for name in ("linear", "bspline"):
         shares = []
-        for image in trial.halves[0]:
+        for image in run_test.halves[0]:
             high_res = np.moveaxis(image.numpy(), 0, 2)
             low_res = downsample(high_res, (SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2]))
             zero_filling_error, interpolation_error = (
@@ -95,11 +101,11 @@ def test_the_share_of_an_interpolation_equals_the_mean_over_its_volumes():
                 for method in ("zerofill", name)
             )
             shares.append(1 - interpolation_error / zero_filling_error)
-        assert score_interpolation(trial, name).by_half[0] == pytest.approx(
+        assert score_interpolation(run_test, name).half_scores[0] == pytest.approx(
             np.mean(shares), abs=1e-4
         )
-    added = _make_interpolation_addition("zerofill", trial.level)(
-        trial.level.down(trial.halves[0][:1])
+    added = _make_interpolation_detail_function("zerofill", run_test.level)(
+        run_test.level.downsample(run_test.halves[0][:1])
     )
     assert float(next(added).abs().max()) < 1e-3
 
@@ -110,8 +116,8 @@ def test_a_control_is_tested_as_it_is_applied():
     """
     series, mask = run_of(1, 60, 0.0, 1.0), mask_of()
     sdmod = get_method("sdmod").variance
-    trial = trial_of(series, mask)
-    assert 0 < score_maps(trial, sdmod)[0.0].share < score_maps(trial, QUICK)[0.0].share
+    run_test = trial_of(series, mask)
+    assert 0 < score_maps(run_test, sdmod)[0.0].mean < score_maps(run_test, QUICK)[0.0].mean
 
 
 def test_segments_belong_to_their_half_and_head_motion_is_regressed_out():
@@ -124,7 +130,7 @@ def test_segments_belong_to_their_half_and_head_motion_is_regressed_out():
 
     segments = segments_of(series, None)
     assert [[len(segment) for segment in half] for half in segments] == [[8, 8, 8], [8, 8, 8]], (
-        "60 volumes, stretches of 10"
+        "60 volumes, segments of 10"
     )
     sizes = [float(np.abs(segment[0][mask]).mean()) for half in segments for segment in half]
     assert np.argmax(sizes) == 3, (
@@ -148,12 +154,12 @@ def test_motion_regressors_leave_fluctuations_in_the_halves_of_a_short_run():
     sizes = [np.square(half.components[:, mask]).sum(1) for half in with_regressors]
     assert all(energies.min() > 1e-3 * energies.max() for energies in sizes)
     share, share_with_regressors = (
-        score_maps(SelfTest([half.components for half in halves], mask, FACTOR), QUICK)[0.0].share
+        score_maps(SelfTest([half.components for half in halves], mask, FACTOR), QUICK)[0.0].mean
         for halves in (without_regressors, with_regressors)
     )
     assert share_with_regressors > 0.7 * share > 0.02
 
 
 def test_fewer_than_two_segments_give_no_interval():
-    assert np.isnan(SelfTestScore(by_half=(0.1, 0.2), by_stretch=(0.1,)).interval).all()
-    assert SelfTestScore(by_half=(0.1, 0.2), by_stretch=(0.1, 0.2)).interval[0] < 0.15
+    assert np.isnan(SelfTestScore(half_scores=(0.1, 0.2), segment_scores=(0.1,)).interval).all()
+    assert SelfTestScore(half_scores=(0.1, 0.2), segment_scores=(0.1, 0.2)).interval[0] < 0.15

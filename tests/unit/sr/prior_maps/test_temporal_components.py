@@ -173,14 +173,22 @@ def test_downsampling_inverts_zero_filling(factor):
     low_res = torch.from_numpy(
         np.random.default_rng(0).normal(size=(2, 7, 9, 12)).astype(np.float32)
     )
-    torch.testing.assert_close(level.down(level.up(low_res)), low_res, atol=1e-5, rtol=0)
-    high_res = torch.randn(
-        1, level.fine[2], *level.fine[:2], generator=torch.Generator().manual_seed(0)
+    torch.testing.assert_close(
+        level.downsample(level.upsample(low_res)), low_res, atol=1e-5, rtol=0
     )
-    assert level.down(level.select_above_nyquist(high_res)).abs().max() < 1e-5
+    high_res = torch.randn(
+        1,
+        level.highres_shape[2],
+        *level.highres_shape[:2],
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert level.downsample(level.select_above_nyquist(high_res)).abs().max() < 1e-5
     flat = torch.ones(7, 9, 12)
     torch.testing.assert_close(
-        level.up(flat), torch.ones(level.fine[2], *level.fine[:2]), atol=1e-5, rtol=0
+        level.upsample(flat),
+        torch.ones(level.highres_shape[2], *level.highres_shape[:2]),
+        atol=1e-5,
+        rtol=0,
     )
 
 
@@ -190,8 +198,8 @@ def test_downsampling_inverts_zero_filling(factor):
 ])  # fmt: skip
 def test_the_level_below_crops_to_a_multiple_of_the_factor(shape, factor, window):
     level, slices = level_below(shape, factor)
-    assert np.zeros(shape)[slices].shape == window == level.fine
-    assert level.coarse == tuple(round(n / f) for n, f in zip(window, factor, strict=True))
+    assert np.zeros(shape)[slices].shape == window == level.highres_shape
+    assert level.acquired_shape == tuple(round(n / f) for n, f in zip(window, factor, strict=True))
 
 
 def test_slices_and_volume_are_inverse():
@@ -210,7 +218,7 @@ def test_the_sd_on_the_high_resolution_grid_equals_the_sd_of_the_zero_filled_cha
         "tk,kzxy->tzxy", torch.from_numpy(time_courses).float() * np.sqrt(50), images
     )
     # root mean square of the two components
-    expected = level.up(change).square().mean(0).sqrt() / 2**0.5
+    expected = level.upsample(change).square().mean(0).sqrt() / 2**0.5
     tile = Tile.from_mask(level.restrict_to_plane(), np.ones((8, 8, 3)))
     torch.testing.assert_close(
         compute_filled_sd(level.upsample_slices(images), tile), expected, atol=1e-4, rtol=1e-4
@@ -239,7 +247,9 @@ def test_a_run_and_its_halves_are_read_only_twice(tmp_path, monkeypatch):
     path = write_series(tmp_path, series)
     parts = [(4, None, False), (4, 32, True), (32, None, True)]
     expected_statistics = [
-        statistics(path, mask, n_dummy=first_volume, stop=stop, stretches=short, nuisance=motion)
+        statistics(
+            path, mask, n_dummy=first_volume, stop=stop, with_segments=short, nuisance=motion
+        )
         for first_volume, stop, short in parts
     ]
     counts_read, read = [], SeriesReader._read
@@ -278,7 +288,7 @@ def test_excluded_volumes_are_not_used(tmp_path):
     )
     series[..., [10, 59]] = 1e4
     path = write_series(tmp_path, series)
-    result = statistics(path, mask, nuisance=nuisance, excluded=[10, 59])
+    result = statistics(path, mask, nuisance=nuisance, outliers=[10, 59])
     np.testing.assert_array_equal(result.mean, expected.mean)
     np.testing.assert_array_equal(result.components, expected.components)
     with SeriesReader(path) as reader:

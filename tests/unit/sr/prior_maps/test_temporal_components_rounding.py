@@ -52,9 +52,9 @@ def test_components_of_a_run_have_reproducible_signs(
     series = 100 + np.random.default_rng(1).normal(size=(*SHAPE, COUNT))
     mask = np.ones(SHAPE, bool)
     with run(tmp_path, series) as reader:
-        before = temporal_statistics(reader, mask, stretches=True)
+        before = temporal_statistics(reader, mask, with_segments=True)
         perturb_eigenvectors(monkeypatch)
-        after = temporal_statistics(reader, mask, stretches=True)
+        after = temporal_statistics(reader, mask, with_segments=True)
     np.testing.assert_allclose(after.components, before.components, atol=1e-5)
     for segment, expected in zip(after.segments, before.segments, strict=True):
         np.testing.assert_allclose(segment, expected, atol=1e-5)
