@@ -44,7 +44,7 @@ def _task_regressors(events: Path, tr: float, volumes: int) -> Array:
     DesignError
         The events file cannot be used.
     """
-    responses = read_events(events).courses(frame_times(volumes, tr))
+    responses = read_events(events).time_series(frame_times(volumes, tr))
     regressors = [regressor for regressor in responses.values() if np.abs(regressor).max() > 1e-3]
     return np.stack(regressors, axis=1) if regressors else np.zeros((volumes, 0))
 

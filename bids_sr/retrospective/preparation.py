@@ -31,7 +31,7 @@ from bids_sr.bids.retrospective_plan import (
     runs_that_make_pairs,
 )
 from bids_sr.config import Settings
-from bids_sr.glm.nonsteady import nonsteady_at_start
+from bids_sr.glm.nonsteady import count_nonsteady_volumes
 from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import read_json, write_json, write_text
 from bids_sr.io.checksums import checksum
@@ -248,7 +248,7 @@ def _make_run(
     dummies = settings.preprocessing.dummy_scans
     first = dummies or 0
     if any(run is maker for maker in runs_that_make_pairs(subject).values()):
-        steady = nonsteady_at_start(bold) if dummies is None else dummies
+        steady = count_nonsteady_volumes(bold) if dummies is None else dummies
         first = steady + n_averaged_volumes(run)
         with SeriesReader(bold) as reader:
             mean = reader.mean(steady, first).astype(np.float32), reader.affine, reader.header

@@ -344,7 +344,7 @@ def map_series(
         rows += activation_rows(
             fit.maps,
             regions,
-            own_seeds.get(fwhm_mm, inputs.regressors).contrasts(model.contrasts),
+            own_seeds.get(fwhm_mm, inputs.regressors).filter_contrasts(model.contrasts),
             mask=mask.data,
             roi=roi.data,
             affine=series.affine,
@@ -440,7 +440,7 @@ def map_contrasts(
             series,
             mask,
             regressors,
-            some.contrasts(model.contrasts),
+            some.filter_contrasts(model.contrasts),
             ActivationSettings(
                 design=inputs.design,
                 n_dummy=inputs.n_dummy,
@@ -452,7 +452,7 @@ def map_contrasts(
             ),
             scratch=here,
             confounds=inputs.confounds,
-            seen=inspect_volumes,
+            inspect_volumes=inspect_volumes,
         )
 
 

@@ -72,7 +72,7 @@ def grow_region(
     highest = np.max(
         [
             maps_at_width.maps[name, "cc"]
-            for name in select_contrasts(inputs.regressors.contrasts(contrasts))
+            for name in select_contrasts(inputs.regressors.filter_contrasts(contrasts))
         ],
         axis=0,
     )

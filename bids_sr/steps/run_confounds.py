@@ -94,7 +94,7 @@ def gather_confounds(
     """
     brain_warnings = registration is not None and registration.get("brain_doubts")
     tpms = [] if brain_warnings else [probability.data for probability in tpms_bold or ()]
-    table, descriptions = confound_table.gather(
+    table, descriptions = confound_table.build_confound_table(
         preproc,
         bold_mask.data,
         motion,

@@ -192,11 +192,13 @@ def _regress_nuisance(
     `series` is the series that the time series were extracted from.
     """
     inputs = DesignInputs(
-        regressors=Seeds.of(measured), confounds=confounds, n_dummy=n_dummy, design=design
+        regressors=Seeds.standardize(measured), confounds=confounds, n_dummy=n_dummy, design=design
     )
     matrix_design = inputs.build_design(series, model_confounds(confounds, nuisance))
     columns = matrix_design.matrix[:, len(matrix_design.conditions) :]
-    return Seeds.of(glm_seeds.regress_out(measured, columns, n_dummy, matrix_design.censored))
+    return Seeds.standardize(
+        glm_seeds.regress_out(measured, columns, n_dummy, matrix_design.censored)
+    )
 
 
 OWN_SEEDS_TEXT = (
@@ -415,4 +417,4 @@ def _components(
         name: {"Description": "leading temporal component of the acquired series"}
         for name in names
     }
-    return Seeds.of(pd.DataFrame(values, columns=list(names))), facts
+    return Seeds.standardize(pd.DataFrame(values, columns=list(names))), facts
