@@ -58,7 +58,7 @@ class _NoiseMask:
     voxels: MaskArray
 
 
-def gather(
+def build_confound_table(
     reader: SeriesReader,
     mask: MaskArray,
     motion: pd.DataFrame,

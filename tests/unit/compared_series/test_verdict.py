@@ -7,7 +7,7 @@ import pytest
 from shortnames import against_of, measure_of, named_row
 
 from bids_sr.compared_series.verdict import decide_compared_verdict
-from bids_sr.evaluation.advice import _PYTHON, PROGRAM
+from bids_sr.evaluation.advice import PROGRAM, PYTHON
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects
 from bids_sr.evaluation.references import another_run, known_activation, make_half_reference
@@ -229,7 +229,7 @@ def test_the_control_at_the_same_resolution_is_in_the_table(run):
 def test_a_shift_is_reported_and_advice_names_python_arguments(run):
     facts = {"frame": "as acquired", "shift": "+0.14 voxels along x"}
     verdict = decide_compared_verdict(
-        "denoised", rows_of(run, "halves"), fwhm_mm=0, facts=facts, advice=_PYTHON
+        "denoised", rows_of(run, "halves"), fwhm_mm=0, facts=facts, advice=PYTHON
     )
     assert "shifted by +0.14 voxels along x" in verdict.text
     assert "other_run" in verdict.text

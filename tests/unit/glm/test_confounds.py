@@ -9,8 +9,8 @@ import pytest
 from bids_sr.glm.confound_table import build_confound_table
 from bids_sr.glm.confounds import (
     MOTION,
-    _first_autocorrelation,
-    _robust_sd,
+    _compute_first_autocorrelation,
+    _compute_robust_sd,
     compute_expected_change,
     derivative,
     dvars,
@@ -78,8 +78,8 @@ def test_standardized_dvars_of_a_stationary_series_is_one() -> None:
     for t in range(1, 300):
         series[:, t] = 0.4 * series[:, t - 1] + noise[:, t]
     series *= rng.uniform(0.8, 1.2, (400, 1))
-    np.testing.assert_allclose(_first_autocorrelation(series).mean(), 0.4, atol=0.02)
-    np.testing.assert_allclose(_robust_sd(noise).mean(), 1.0, atol=0.01)
+    np.testing.assert_allclose(_compute_first_autocorrelation(series).mean(), 0.4, atol=0.02)
+    np.testing.assert_allclose(_compute_robust_sd(noise).mean(), 1.0, atol=0.01)
     change = np.sqrt((np.diff(series, axis=1) ** 2).mean())
     np.testing.assert_allclose(
         change / compute_expected_change([series[:100], series[100:]]), 1.0, atol=0.05
