@@ -167,26 +167,26 @@ class RunEffects:
                 n_voxels,
             )
         first = self.load_first()
-        contrasts_by_missing: dict[str, list[str]] = {}
+        contrasts_by_conditions: dict[str, list[str]] = {}
         for name, weights in self.contrasts.items():
-            missing = ", ".join(missing_conditions(first.blocks, weights))
+            conditions = ", ".join(missing_conditions(first.blocks, weights))
             if first.halves(weights) is None:
                 # The user was warned before processing about runs without any contrast that can be
                 # split, so this message is only logged.
                 _LOGGER.info(
                     "The contrast %s cannot be split into halves (%s).",
                     name,
-                    missing or "not estimable",
+                    conditions or "not estimable",
                 )
-            elif missing:
-                contrasts_by_missing.setdefault(missing, []).append(name)
-        for missing, names in contrasts_by_missing.items():
+            elif conditions:
+                contrasts_by_conditions.setdefault(conditions, []).append(name)
+        for conditions, names in contrasts_by_conditions.items():
             # The user was warned about these trial types before processing.
             _LOGGER.info(
                 "Trial types with too few blocks are excluded from the split-half analysis of the "
                 "contrasts %s: %s",
                 ", ".join(names),
-                missing,
+                conditions,
             )
 
     def _select_series(self, names: Sequence[str]) -> "RunEffects":

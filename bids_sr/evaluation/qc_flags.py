@@ -101,15 +101,15 @@ def _flag_undone_task(cc: Real, roi: MaskArray, mask: MaskArray, contrast: str) 
     contrast : str
         Name of the condition's contrast.
     """
-    inside = roi & mask
-    outside = mask & ~roi
+    roi_in_brain = roi & mask
+    other_brain = mask & ~roi
     raised = None
     text = (
         "The region of interest contains the whole brain or no part of the brain, so activity"
         " inside and outside the region cannot be compared."
     )
-    if inside.any() and outside.any():
-        roi_cc, other_cc = float(cc[inside].max()), float(cc[outside].max())
+    if roi_in_brain.any() and other_brain.any():
+        roi_cc, other_cc = float(cc[roi_in_brain].max()), float(cc[other_brain].max())
         text = (
             f"For the contrast {contrast}, the highest cross-correlation (CC) is {roi_cc:.2f} in"
             f" the region of interest and {other_cc:.2f} elsewhere in the brain."
@@ -182,12 +182,12 @@ def _flag_misplaced_region(
     contrast : str
         Name of the condition's contrast.
     """
-    inside = roi & mask
+    roi_in_brain = roi & mask
     surroundings = select_ring(roi, mask, affine)
     raised = None
     text = "The region of interest or its surroundings contain no brain voxels."
-    if inside.any() and surroundings.any():
-        roi_cc, ring_cc = float(cc[inside].max()), float(cc[surroundings].max())
+    if roi_in_brain.any() and surroundings.any():
+        roi_cc, ring_cc = float(cc[roi_in_brain].max()), float(cc[surroundings].max())
         text = (
             f"For the contrast {contrast}, the highest cross-correlation (CC) is {roi_cc:.2f} in"
             f" the region of interest and {ring_cc:.2f} within {REACH_MM:g} mm around this region."

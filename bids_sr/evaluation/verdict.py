@@ -326,6 +326,25 @@ def _exclude_methods(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[
     ]
 
 
+def _describe_not_applied(
+    rows: Sequence[MetricRow], methods: Sequence[str], facts: Mapping[str, object] | None
+) -> str:
+    """Return sentences on methods that were not applied, with the reasons of their self-test."""
+    texts = [words.not_applied_text(methods)]
+    self_test = parse_self_test(rows, facts)
+    if self_test is not None:
+        sentences = words.self_test_sentences(self_test, methods)
+        texts += [sentence.text for sentence in sentences]
+    return " ".join(filter(None, texts))
+
+
+def _find_margins(evidence: Evidence | None, margin: float | None) -> dict[str, float]:
+    """Return the equivalence margin in each region; `margin` is used in all regions if given."""
+    if evidence is None:
+        return {}
+    return {name: evidence.margin(name) if margin is None else margin for name in evidence.regions}
+
+
 def _list_references(evidence: Evidence | None, baselines: Sequence[str]) -> list[str]:
     """Return the series that a method must exceed: baselines, and compared plain controls."""
     if evidence is None:
@@ -404,21 +423,13 @@ def make_verdict(
         Facts of the self-test, see `bids_sr.evaluation.self_test.parse_self_test`.
     """
     unapplied_methods = [method for method in methods if method in not_applied]
-    not_applied_texts = [words.not_applied_text(unapplied_methods)]
-    full_self_test = parse_self_test(rows, one_level)
-    if full_self_test is not None:
-        sentences = words.self_test_sentences(full_self_test, unapplied_methods)
-        not_applied_texts += [sentence.text for sentence in sentences]
+    text_on_not_applied = _describe_not_applied(rows, unapplied_methods, one_level)
     methods = [method for method in methods if method not in unapplied_methods]
     rows = _exclude_methods(rows, unapplied_methods)
     detail_evidence = find_strongest("function", rows, methods)
     evidence = accuracy_evidence(rows, methods)
     self_test = parse_self_test(rows, one_level)
-    margins: dict[str, float] = {}
-    if evidence is not None:
-        margins = {
-            name: evidence.margin(name) if margin is None else margin for name in evidence.regions
-        }
+    margins = _find_margins(evidence, margin)
     references = _list_references(evidence, baselines)
     claims = _make_claims(rows, methods, evidence, references, margins)
     supports = {name: classify_detail(rows, name) for name in methods}
@@ -456,7 +467,7 @@ def make_verdict(
             )
         ),
         motion=motion_text.motion_text(displacement),
-        not_applied_text=" ".join(filter(None, not_applied_texts)),
+        not_applied_text=text_on_not_applied,
         rows=(
             *_make_rows(evidence, claims, margins),
             *(MetricRow(series=name, statistic=APPLIED, value=1.0) for name in methods),

@@ -168,7 +168,7 @@ def volume_scores(
     volumes = _choose_volumes(measured.shape[3], n_dummy, max_volumes)
     data_range = _compute_data_range(measured, volumes, mask)
     has_brain = mask.any(axis=(0, 1))  # slices without brain are not compared
-    inside = mask[..., has_brain]
+    mask_of_slices = mask[..., has_brain]
     scores: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
     for t in volumes:
         measured_image = measured.volume(t)[..., has_brain]
@@ -176,8 +176,8 @@ def volume_scores(
             image = reader.volume(t)[..., has_brain]
             scores[name].append(
                 (
-                    psnr(measured_image, image, data_range=data_range, mask=inside),
-                    ssim(measured_image, image, data_range=data_range, mask=inside),
+                    psnr(measured_image, image, data_range=data_range, mask=mask_of_slices),
+                    ssim(measured_image, image, data_range=data_range, mask=mask_of_slices),
                 )
             )
     return {

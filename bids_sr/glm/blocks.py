@@ -297,19 +297,17 @@ def response_shares(
     if not near_ends:
         return shares
     blocks_near_ends = [blocks[index] for index in near_ends]
-    first = min(start for block in blocks_near_ends for start, _ in block.events)
-    last = (
-        max(start + length for block in blocks_near_ends for start, length in block.events)
-        + _RESPONSE_S
-    )
-    n_before = max(0, int(np.ceil((times[0] - first) / tr)))
-    n_after = max(0, int(np.ceil((last - times[-1]) / tr)))
+    spans = [span for block in blocks_near_ends for span in block.events]
+    first_onset = min(start for start, _ in spans)
+    last_response = max(start + length for start, length in spans) + _RESPONSE_S
+    n_before = max(0, int(np.ceil((times[0] - first_onset) / tr)))
+    n_after = max(0, int(np.ceil((last_response - times[-1]) / tr)))
     extended_times = times[0] + tr * np.arange(-n_before, len(times) + n_after)
-    inside = slice(n_before, n_before + len(times))
+    in_run = slice(n_before, n_before + len(times))
     responses = predict(_build_block_events(blocks_near_ends), extended_times)
     for index, response in zip(near_ends, responses.values(), strict=True):
         energy = response**2
-        shares[index] = float(energy[inside].sum() / max(energy.sum(), _MIN_ENERGY))
+        shares[index] = float(energy[in_run].sum() / max(energy.sum(), _MIN_ENERGY))
     return shares
 
 
@@ -560,12 +558,15 @@ def half_weights(
     """
     scaled = scale_weights(weights)
     n_used = Counter((block.condition, block.half) for block in blocks if block.used)
-    in_both_halves = {name: w for name, w in scaled.items() if n_used[name, 0] and n_used[name, 1]}
+    in_both_halves = {
+        name: weight for name, weight in scaled.items() if n_used[name, 0] and n_used[name, 1]
+    }
     full_sums, available_sums = _sum_by_sign(scaled), _sum_by_sign(in_both_halves)
     if any(full_sums[sign] != 0 and available_sums[sign] == 0 for sign in full_sums):
         return None
     rescaled = {
-        name: w * full_sums[w > 0] / available_sums[w > 0] for name, w in in_both_halves.items()
+        name: weight * full_sums[weight > 0] / available_sums[weight > 0]
+        for name, weight in in_both_halves.items()
     }
     weights_by_half = np.zeros((2, len(blocks)))
     for index, block in enumerate(blocks):
@@ -589,4 +590,8 @@ def _sum_by_sign(weights: Mapping[str, float]) -> dict[bool, float]:
 def missing_conditions(blocks: Sequence[TaskBlock], weights: Mapping[str, float]) -> list[str]:
     """Return conditions of a contrast without a used block in one of the halves."""
     available = {(block.condition, block.half) for block in blocks if block.used}
-    return [name for name, w in weights.items() if w and not {(name, 0), (name, 1)} <= available]
+    return [
+        name
+        for name, weight in weights.items()
+        if weight and not {(name, 0), (name, 1)} <= available
+    ]

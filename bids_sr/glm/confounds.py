@@ -256,6 +256,7 @@ def mean_signals(
     signals: dict[str, list[float]] = {name: [] for name in masks}
 
     def add_means() -> Iterable[Array]:
+        """Yield the volumes, and add their means to `signals`."""
         for volume in reader.volumes():
             for name, mask in masks.items():
                 signals[name].append(float(volume[mask].mean(dtype=np.float64)))

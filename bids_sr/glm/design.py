@@ -104,7 +104,7 @@ def frame_times(n_volumes: int, tr: float, *, start_time: float | None = None) -
     return np.asarray(np.arange(n_volumes) * tr + offset, dtype=np.float64)
 
 
-def _confound_columns(
+def _read_confound_columns(
     table: pd.DataFrame | None, names: Sequence[str], n_volumes: int
 ) -> dict[str, Float]:
     """Return confounds by name, (n_volumes,) each; an undefined first value is replaced by 0.
@@ -248,7 +248,7 @@ def build_design(
     silent_conditions = _find_silent_conditions(events, responses, uncensored)
     conditions = tuple(name for name in responses if name not in silent_conditions)
     regressors = {name: responses[name] for name in conditions}
-    for name, values in _confound_columns(confounds, confound_names, n_volumes).items():
+    for name, values in _read_confound_columns(confounds, confound_names, n_volumes).items():
         standardized = _standardize(values[n_dummy:])
         if standardized is not None:
             # A trial type may have the name of a confound, such as trans_x.

@@ -337,15 +337,15 @@ class _Lattice:
         """
         from bids_sr.glm.lattice_loops import add_mixed_products
 
-        out = np.zeros((matrices.shape[1], vectors.shape[1]))
+        products = np.zeros((matrices.shape[1], vectors.shape[1]))
         add_mixed_products(
             self.nodes,
             self.shares,
             np.ascontiguousarray(matrices),
             np.ascontiguousarray(vectors),
-            out,
+            products,
         )
-        return out
+        return products
 
     def sum_shared(self, other_lattice: "_Lattice") -> Float:
         """Return sums over voxels of share times share, (G, H), for the nodes of two lattices."""
