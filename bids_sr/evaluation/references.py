@@ -123,7 +123,7 @@ def _pair_methods(methods: Collection[str], names: Sequence[str]) -> list[tuple[
     return [pair for pair in gain_pairs(names) if pair[0] in methods]
 
 
-def known_activation(
+def make_known_reference(
     run: RunEffects, known: Mapping[str, tuple[Float32, Float]]
 ) -> Reference | None:
     """Return the reference of known activation, which shares no noise with any series.
@@ -180,7 +180,7 @@ def known_activation(
     )
 
 
-def another_run(run: RunEffects, other_effects: Effects) -> Reference | None:
+def make_other_run_reference(run: RunEffects, other_effects: Effects) -> Reference | None:
     """Return the reference of another run: one half of its blocks, in the acquired band.
 
     Parameters

@@ -10,7 +10,11 @@ from bids_sr.compared_series.verdict import decide_compared_verdict
 from bids_sr.evaluation.advice import PROGRAM, PYTHON
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects
-from bids_sr.evaluation.references import another_run, known_activation, make_half_reference
+from bids_sr.evaluation.references import (
+    make_half_reference,
+    make_known_reference,
+    make_other_run_reference,
+)
 from bids_sr.glm.block_effects import Effects, load_effects, save_effects
 from bids_sr.glm.blocks import TaskBlock, _assign_halves
 from bids_sr.glm.smoothing import smooth
@@ -95,8 +99,8 @@ def rows_of(run, reference):
     """Return rows of the evaluation against one kind of reference."""
     true, files, measured, other_file = run
     make_reference = {
-        "known": partial(known_activation, known={"a": (true.astype(np.float32), AFFINE)}),
-        "other": partial(another_run, other_effects=load_effects(other_file)),
+        "known": partial(make_known_reference, known={"a": (true.astype(np.float32), AFFINE)}),
+        "other": partial(make_other_run_reference, other_effects=load_effects(other_file)),
     }.get(reference, make_half_reference)
     files_by_reference = {
         "measured": {**files, "measured": measured},

@@ -17,7 +17,7 @@ from bids_sr.evaluation.reference_maps import (
     make_known_effects,
     reference_map_rows,
 )
-from bids_sr.evaluation.references import known_activation, make_map_reference
+from bids_sr.evaluation.references import make_known_reference, make_map_reference
 from bids_sr.glm.block_effects import Effects, save_effects
 from bids_sr.glm.blocks import TaskBlock, _assign_halves
 from bids_sr.io.volume import Volume
@@ -201,7 +201,7 @@ def test_detail_above_nyquist_is_filtered_before_masking(tmp_path):
     options = {"files": files, "contrasts": CONTRASTS, "mask": mask, "affine": affine, "roi": mask}
     run = RunEffects(**options, factor=(2, 2, 1))
     rows = agreement_rows(
-        run, make_map_reference, partial(known_activation, known={"thumb": (true, affine)})
+        run, make_map_reference, partial(make_known_reference, known={"thumb": (true, affine)})
     )
     correlations = {
         (r.series, against_of(r), r.region): r.value
