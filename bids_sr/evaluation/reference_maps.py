@@ -46,7 +46,7 @@ TRUE_T = 4.0
 _ACTIVE_SHARE = 0.25  # of the largest known activation; voxels with at least this share are active
 _MIN_CONNECTED_CC = 0.5
 BASE_SERIES = "bspline"
-"""Series from which differences to the measured map are computed."""
+"""Series that is subtracted from others in comparisons with the measured map."""
 MEASURED_MAP = "measuredMap"
 
 

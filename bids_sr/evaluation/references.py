@@ -112,7 +112,7 @@ def make_map_reference(run: RunEffects) -> Reference | None:
 
 
 def _pair_with_base_series(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return pairs of each other series and the B-spline series; empty without this series."""
+    """Return pairs of a series and the B-spline series, if this series exists."""
     if BASE_SERIES not in names:
         return []
     return [(name, BASE_SERIES) for name in names if name != BASE_SERIES]

@@ -33,7 +33,7 @@ from bids_sr.io.arrays import Float, Float32, MaskArray, iterate_parts
 from bids_sr.io.nifti import SeriesReader
 
 _LOGGER = logging.getLogger(__name__)
-_VOXELS_PER_BATCH = 512  # voxels per correlation, in which the task regressors are filtered again
+_VOXELS_PER_BATCH = 512  # voxels per correlation; the task regressors are filtered once per batch
 _STATS: Mapping[str, tuple[str, ...]] = {"cc": ("cc",), "glm": ("effect", "variance", "t", "z")}
 
 

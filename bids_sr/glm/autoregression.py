@@ -30,7 +30,7 @@ _MAX_ITERATIONS = 12  # iterations of Newton's method
 _JACOBIAN_ITERATIONS = 3  # iterations after which the Jacobian is computed again
 _STEP_REDUCTION = 0.3  # factor of the step length after a step that increases the error
 _MAX_STEP = 0.2  # largest change of an autocorrelation per iteration
-_TOLERANCE = 1e-6  # error of the ratios at which the iteration stops
+_TOLERANCE = 1e-6  # error of the ratios that ends the iteration
 # largest error of a ratio (half the distance of nodes) for which the closest process is accepted
 _MAX_RATIO_ERROR = 0.01
 # fractions of the distance from white noise that are tested if no process has the ratios

@@ -26,7 +26,7 @@ from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.io.nifti import SeriesReader
 
-_ACTIVE_FWHM_MM = 4.0  # mm, smoothing of the t maps in which active voxels are selected
+_ACTIVE_FWHM_MM = 4.0  # mm, smoothing of t maps for the selection of active voxels
 # arrays that are written as they are
 _ARRAY_FIELDS = (
     "affine",

@@ -373,7 +373,7 @@ def _is_term_at(body: str, position: int, name: str) -> bool:
 def _explain_unknown_term(
     text: str, body: str, position: int, trial_types: Sequence[str]
 ) -> UsageError:
-    """Return the error for a position of a contrast at which no trial type is found."""
+    """Return the error for a position of a contrast without a trial type."""
     term_match = _UNKNOWN_TERM_PATTERN.match(body, position)
     if term_match is None:
         return UsageError(

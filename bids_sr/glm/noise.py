@@ -401,8 +401,8 @@ def _find_simplices(coordinates: Float) -> tuple[_Labels, _Labels, Float]:
     Returns
     -------
     tuple[ndarray, ndarray, ndarray]
-        Corners (axes + 1, axes, N), of which each differs from the corner before it by a step
-        along one axis; axis of the first step (N,); and barycentric coordinates (axes + 1, N).
+        Corners (axes + 1, axes, N), each one step along one axis from the corner before it; axis
+        of the first step (N,); and barycentric coordinates (axes + 1, N).
     """
     n_axes, count = coordinates.shape
     first_corner = np.floor(coordinates)

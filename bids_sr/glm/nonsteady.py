@@ -13,7 +13,7 @@ _MIN_VOLUMES = 6  # volumes; shorter runs are not examined
 _MIN_Z = 3.5  # modified z score of an outlier (Iglewicz and Hoaglin)
 _MAD_PER_SD = 0.6745  # median absolute deviation of a normal distribution with SD 1
 _MIN_EXCESS = 0.01  # of the median signal
-_N_FOLLOWING = 10  # volumes with which a volume is compared
+_N_FOLLOWING = 10  # volumes that a volume is compared with
 # mean signal of head voxels, above the background as a fraction of the 98th percentile
 _HEAD_RANGE = (0.3, 3.0)
 

@@ -214,7 +214,7 @@ class Events:
         responses = {}
         min_onset = min(_MIN_ONSET_S, float(events["onset"].min()) - float(times[0]) - 1.0)
         tr = float(times[1] - times[0])
-        # the times at which nilearn samples the stimulus
+        # sampling times of the stimulus in nilearn
         begin, end = float(times[0]) + min_onset, float(times[-1]) * (1 + 1 / (len(times) - 1))
         grid = np.linspace(begin, end, round((end - begin) / tr * _OVERSAMPLING) + 1)
         for name in self.conditions:

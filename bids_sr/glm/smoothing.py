@@ -19,7 +19,7 @@ _Edge = Literal["nearest", "constant"]
 _WHOLE: _BoundingBox = (slice(None), slice(None), slice(None))
 
 _SAMPLES_PER_MATRIX = 32
-_TRUNCATION = 4.0  # standard deviations at which the Gaussian ends
+_TRUNCATION = 4.0  # half-width of the Gaussian in standard deviations
 
 
 @lru_cache(maxsize=64)
