@@ -29,8 +29,8 @@ from torch import Tensor
 
 from bids_sr.evaluation.agreement import (
     BlockComparison,
-    _inner_products,
-    _statistics,
+    _compute_inner_products,
+    _compute_statistics,
     interval,
     resample_weights,
 )
@@ -192,12 +192,13 @@ class Acquired:
             inside = torch.from_numpy(np.moveaxis(region, 2, 0).copy())
             ours, true = estimate[:, inside].numpy(), self.truth[:, inside].numpy()
             grams = [
-                _inner_products(*effects) for effects in ((ours, ours), (ours, true), (true, true))
+                _compute_inner_products(*effects)
+                for effects in ((ours, ours), (ours, true), (true, true))
             ]
             ways = [
-                _statistics(BlockComparison(contrast="all", source=x, target=y, twin=x), *grams)[
-                    "ev"
-                ]
+                _compute_statistics(
+                    BlockComparison(contrast="all", source=x, target=y, twin=x), *grams
+                )["ev"]
                 for x, y in ((a, b), (b, a))
             ]
             values = np.mean(ways, 0)

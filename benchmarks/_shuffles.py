@@ -46,7 +46,7 @@ from bids_sr.glm.design import Design, build_design, contrast_vector
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.noise import estimate_noise
 from bids_sr.glm.regressors import DesignError, Events
-from bids_sr.glm.time_series import FLAT, VoxelTimeSeries, extract_time_series
+from bids_sr.glm.time_series import MIN_RELATIVE_CHANGE, VoxelTimeSeries, extract_time_series
 from bids_sr.io.arrays import Array, Float, MaskArray, Real
 from bids_sr.io.nifti import SeriesReader
 
@@ -191,7 +191,7 @@ def noise_source(signals: VoxelTimeSeries, design: Design, block_bytes: int) -> 
         level.append(block.mean(axis=0, dtype=np.float64))
         residuals = space.residuals(block)
         spread = residuals.std(axis=0)
-        varies = spread > FLAT * np.abs(block).max(axis=0, initial=0.0)
+        varies = spread > MIN_RELATIVE_CHANGE * np.abs(block).max(axis=0, initial=0.0)
         shares.append(
             np.divide(
                 space.quadrature.T @ residuals,

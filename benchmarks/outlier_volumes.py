@@ -19,7 +19,7 @@ import numpy as np
 from _table import keep
 from matplotlib import pyplot as plt
 
-from bids_sr.glm.nonsteady import nonsteady_at_start
+from bids_sr.glm.nonsteady import count_nonsteady_volumes
 from bids_sr.io.copies import copy_series
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.spatial import outlier_volumes
@@ -82,7 +82,7 @@ def relative_changes(reader: SeriesReader, n_dummy: int) -> np.ndarray:
 def acquired_row(path: Path) -> dict[str, object]:
     """Return the outliers of a run."""
     with tempfile.TemporaryDirectory() as folder, uncompressed(path, folder) as reader:
-        n_dummy = nonsteady_at_start(reader.path)
+        n_dummy = count_nonsteady_volumes(reader.path)
         outliers = outlier_volumes.find_outlier_volumes(reader, n_dummy=n_dummy)
         largest = np.sort(relative_changes(reader, n_dummy))[::-1]
         return {
@@ -101,7 +101,7 @@ def draw(paths: Sequence[Path], file: Path) -> None:
     )
     for path, (trace, *panels) in zip(paths, axes, strict=True):
         with tempfile.TemporaryDirectory() as folder, uncompressed(path, folder) as reader:
-            n_dummy = nonsteady_at_start(reader.path)
+            n_dummy = count_nonsteady_volumes(reader.path)
             outliers = outlier_volumes.find_outlier_volumes(reader, n_dummy=n_dummy)
             trace.plot(relative_changes(reader, n_dummy), lw=0.8, color="black")
             trace.set_title(run_name(path), fontsize=8, loc="left")

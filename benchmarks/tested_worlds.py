@@ -201,7 +201,7 @@ def add_activity(person: Person, world: str) -> tuple[Array, Array]:
 def make_regressor(person: Person) -> Array:
     """Return the response to the events at the middle of each volume (T,)."""
     times = (np.arange(person.series.shape[3]) + 0.5) * person.tr
-    return np.asarray(person.events.courses(times)["stimulus"])
+    return np.asarray(person.events.time_series(times)["stimulus"])
 
 
 def make_design(person: Person) -> BlockDesign:

@@ -207,7 +207,7 @@ def load_events(events: pd.DataFrame | str | Path | None) -> Events:
         if not isinstance(events, pd.DataFrame):
             return read_events(existing_file(events, "events"))
         text = events.astype(object).where(events.notna(), "n/a").astype(str)
-        return Events.of(list(text), enumerate(text.to_dict("records"), 2), "events")
+        return Events.from_rows(list(text), enumerate(text.to_dict("records"), 2), "events")
     except DesignError as error:
         prefix = "" if isinstance(events, pd.DataFrame) else "events: "
         raise ImageInputError(f"{prefix}{error}. {columns}") from None

@@ -27,11 +27,11 @@ from bids_sr.io.arrays import MaskArray, Real
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MetricRow, metric_rows
 
-LEAST_SLOPE, LEAST_R = 0.5, 0.5**0.5
+_MIN_SLOPE, _MIN_R = 0.5, 0.5**0.5
 """Limits of slope and correlation as fractions of the values of a method that keeps the signal."""
-_LEAST_VOXELS = 5
-_LEAST_EXCESS = 10  # ratio of active voxels to the number that noise alone would make active
-_TAIL = math.erfc(TRUE_T / math.sqrt(2))  # share of noise voxels with |t| > 4
+_MIN_VOXELS = 5
+_MIN_EXCESS = 10  # ratio of active voxels to the number that noise alone would make active
+_NOISE_SHARE = math.erfc(TRUE_T / math.sqrt(2))  # share of noise voxels with |t| > 4
 
 
 @frozen
@@ -59,7 +59,7 @@ class KeptActivation:
     def is_lost(self) -> bool:
         """Whether less than half of the amplitude, or of the energy of the map, is kept."""
         return (
-            self.slope < LEAST_SLOPE * self.reliability or self.r < LEAST_R * self.reliability**0.5
+            self.slope < _MIN_SLOPE * self.reliability or self.r < _MIN_R * self.reliability**0.5
         )
 
 
@@ -106,30 +106,30 @@ def lost_sentences(rows: Sequence[MetricRow], series: Sequence[str]) -> dict[str
 
     `rows` are rows of the evaluation, including flags.
     """
-    raised = {row.series for row in rows if row.statistic == FLAG and row.value > 0}
-    sentences = {}
-    for name in series:
-        if name not in raised:
+    flagged_series = {row.series for row in rows if row.statistic == FLAG and row.value > 0}
+    return {name: _write_lost_sentence(rows, name) for name in series if name in flagged_series}
+
+
+def _write_lost_sentence(rows: Sequence[MetricRow], series: str) -> str:
+    """Return a sentence on the contrast with the smallest slope, at its best smoothing."""
+    best_rows: dict[str, MetricRow] = {}  # largest slope over the smoothing widths, by contrast
+    correlations: dict[tuple[str, float], float] = {}
+    for row in rows:
+        if row.series != series:
             continue
-        largest: dict[str, MetricRow] = {}  # largest slope over the smoothing widths, by contrast
-        for row in rows:
-            if (row.series, row.statistic) == (name, SLOPE) and not (
-                row.contrast in largest and largest[row.contrast].value >= row.value
-            ):
-                largest[row.contrast] = row
-        worst = min(largest.values(), key=lambda row: row.value)
-        r = next(
-            row.value
-            for row in rows
-            if (row.series, row.statistic, row.contrast, row.fwhm_mm)
-            == (name, CORRELATION, worst.contrast, worst.fwhm_mm)
-        )
-        sentences[name] = (
-            f"The activation of the acquired run is lost in {name}: downsampled to the acquired"
-            f" voxels, the effect in active voxels has {kept_text(worst.value, r)} (contrast"
-            f" {worst.contrast})."
-        )
-    return sentences
+        if row.statistic == CORRELATION:
+            correlations.setdefault((row.contrast, row.fwhm_mm), row.value)
+        if row.statistic == SLOPE and not (
+            row.contrast in best_rows and best_rows[row.contrast].value >= row.value
+        ):
+            best_rows[row.contrast] = row
+    worst = min(best_rows.values(), key=lambda row: row.value)
+    r = correlations[worst.contrast, worst.fwhm_mm]
+    return (
+        f"The activation of the acquired run is lost in {series}: downsampled to the acquired"
+        f" voxels, the effect in active voxels has {kept_text(worst.value, r)} (contrast"
+        f" {worst.contrast})."
+    )
 
 
 def active_voxels(t: Real, mask: MaskArray) -> MaskArray | None:
@@ -143,9 +143,9 @@ def active_voxels(t: Real, mask: MaskArray) -> MaskArray | None:
         Brain on the same grid.
     """
     active: MaskArray = mask & (np.abs(t) > TRUE_T)
-    count = int(active.sum())
-    expected = _TAIL * int(mask.sum())
-    return active if count >= max(_LEAST_VOXELS, _LEAST_EXCESS * expected) else None
+    n_active = int(active.sum())
+    n_expected = _NOISE_SHARE * int(mask.sum())
+    return active if n_active >= max(_MIN_VOXELS, _MIN_EXCESS * n_expected) else None
 
 
 def compare_with_acquired(
@@ -162,13 +162,16 @@ def compare_with_acquired(
     active : ndarray
         Active voxels of the acquired run (X, Y, Z, boolean), at least one.
     """
-    a, b = (image[active].astype(np.float64) for image in (acquired, effect))
-    energy = float(a @ a)
-    length = math.sqrt(energy * float(b @ b))
-    noise = float(variance[active].sum(dtype=np.float64)) / energy
+    acquired_effect, series_effect = (
+        image[active].astype(np.float64) for image in (acquired, effect)
+    )
+    energy = float(acquired_effect @ acquired_effect)
+    shared_energy = float(acquired_effect @ series_effect)
+    norm_product = math.sqrt(energy * float(series_effect @ series_effect))
+    noise_share = float(variance[active].sum(dtype=np.float64)) / energy
     return KeptActivation(
-        slope=float(a @ b) / energy,
-        r=float(a @ b) / length if length else 0.0,
-        reliability=min(max(1 - noise, 0.0), 1.0),
-        voxels=len(a),
+        slope=shared_energy / energy,
+        r=shared_energy / norm_product if norm_product else 0.0,
+        reliability=min(max(1 - noise_share, 0.0), 1.0),
+        voxels=len(acquired_effect),
     )

@@ -14,7 +14,7 @@ from bids_sr.io.arrays import MaskArray, Real
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import BRAIN, MetricRow, metric_rows
 
-LEAST_SLOPE, LEAST_R = 0.5, 0.5**0.5
+_MIN_SLOPE, _MIN_R = 0.5, 0.5**0.5
 """Limits: half of the contrast, and half of the energy, of the acquired scan."""
 SLOPE, CORRELATION, FLAG = "acquired_scan_slope", "acquired_scan_r", "flag_altered_scan"
 """Statistics of the comparison in the table of the scans."""
@@ -48,11 +48,10 @@ def compare_with_acquired_scan(
     )
     x, y = x - x.mean(), y - y.mean()
     energy = float(x @ x)
-    length = float(np.sqrt(energy * (y @ y)))
-    return (
-        float(x @ y) / energy if energy else 0.0,
-        float(x @ y) / length if length else 0.0,
-    )
+    norm_product = float(np.sqrt(energy * (y @ y)))
+    slope = float(x @ y) / energy if energy else 0.0
+    r = float(x @ y) / norm_product if norm_product else 0.0
+    return slope, r
 
 
 def acquired_scan_rows(
@@ -76,13 +75,13 @@ def acquired_scan_rows(
         Largest voxel size of each acquired scan (mm).
     """
     rows: list[MetricRow] = []
-    for series, by_contrast in scans.items():
-        altered = False
-        for contrast, scan in by_contrast.items():
+    for series, scan_of_contrast in scans.items():
+        is_altered = False
+        for contrast, scan in scan_of_contrast.items():
             slope, r = compare_with_acquired_scan(
                 scan, acquired[contrast], mask, zooms, acquired_mm[contrast]
             )
-            altered |= slope < LEAST_SLOPE or r < LEAST_R
+            is_altered |= slope < _MIN_SLOPE or r < _MIN_R
             rows += metric_rows(
                 series,
                 {SLOPE: slope, CORRELATION: r},
@@ -90,7 +89,7 @@ def acquired_scan_rows(
                 region=BRAIN,
                 contrast=contrast,
             )
-        rows.append(MetricRow(series=series, statistic=FLAG, value=float(altered)))
+        rows.append(MetricRow(series=series, statistic=FLAG, value=float(is_altered)))
     return rows
 
 

@@ -44,7 +44,7 @@ COMMAND = replace(
         " measurement with --truth FILE"
     ),
 )
-_PYTHON = Advice(
+PYTHON = Advice(
     reference=(
         "pass a measured series, or known activation by contrast, as truth to Evaluator.fit"
     ),
@@ -57,5 +57,5 @@ _PYTHON = Advice(
     ),
 )
 Audience = Literal["program", "command", "python"]
-ADVICE: Mapping[Audience, Advice] = {"program": PROGRAM, "command": COMMAND, "python": _PYTHON}
+ADVICE: Mapping[Audience, Advice] = {"program": PROGRAM, "command": COMMAND, "python": PYTHON}
 """Advice for users of ``bids-sr``, ``bids-sr-evaluate`` and `bids_sr.Evaluator`."""

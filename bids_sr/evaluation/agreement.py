@@ -53,30 +53,31 @@ The percentile interval of the usual bootstrap covered the expected correlation 
 Relative to known activation (two conditions; 4, 8, 12 and 24 blocks), coverage was 78 to 83, 89
 to 94, 94 to 96 and 93 to 96 %. An interval describes the variation over other blocks of the same
 run in the same voxels and, if networks were trained with several seeds, over seeds
-(`_vary_seeds`).
+(`_add_seed_variation`).
 """
 
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
-from bids_sr.evaluation.effects_of_run import LEAST_VOXELS, RunEffects, denoise_controls
+from bids_sr.evaluation.effects_of_run import MIN_VOXELS, RunEffects, denoise_controls
 from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.blocks import TaskBlock
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.metrics.rows import MISSING, MetricRow
-from bids_sr.series import MEASURED, SMOOTH, get_kind, is_variant_of, series as series_named
+from bids_sr.series import MEASURED, SMOOTH, get_kind, is_variant_of, series as parse_series
 
 _STATISTICS = ("r", "ev", "amplitude", "correct_fraction")
 _LOGGER = logging.getLogger(__name__)
-_STEP = 0.2
+_BOOTSTRAP_STEP = 0.2  # s of the module's docstring, deviation of resampled weights
 # voxels whose inner products are summed in the precision of the maps; sums of chunks are double
-_CHUNK = 16384
+_CHUNK_VOXELS = 16384
 
 
 class ComparisonKey(NamedTuple):
@@ -136,14 +137,17 @@ def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     but not with ensemble members or the measured series.
     """
     return [
-        (method, comparator)
-        for method in names
-        for comparator in names
-        if get_kind(method) == "method"
-        and comparator != method
-        and get_kind(comparator) not in ("member", "measured")
-        and (not series_named(comparator).variant or is_variant_of(comparator, (method,)))
+        (method, series)
+        for method, series in product(names, names)
+        if get_kind(method) == "method" and _is_comparator(series, method)
     ]
+
+
+def _is_comparator(series: str, method: str) -> bool:
+    """Return True if a method is compared with a series, see `gain_pairs`."""
+    if series == method or get_kind(series) in ("member", "measured"):
+        return False
+    return not parse_series(series).variant or is_variant_of(series, (method,))
 
 
 @frozen
@@ -154,11 +158,11 @@ class Reference:
     ----------
     targets : Mapping[str, Real]
         Block maps of the reference in the N voxels of the brain, (N, B), by band.
-    units : Mapping[str, int]
+    block_counts : Mapping[str, int]
         Number of blocks used by contrast; empty if intervals are not computed.
-    pairs : Callable
+    select_pairs : Callable
         Returns the pairs of series whose differences are computed.
-    itself : str
+    unscored_series : str
         Series that the reference was computed from, which is not scored; "" if there is none.
     has_controls : bool
         Whether denoised controls are computed from the B-spline series.
@@ -167,12 +171,13 @@ class Reference:
     name: str
     targets: Mapping[str, Real]
     regions: Sequence[ComparedVoxels]
-    units: Mapping[str, int]
+    block_counts: Mapping[str, int]
     statistics: Sequence[str] = _STATISTICS
-    pairs: Callable[[Sequence[str]], list[tuple[str, str]]] = gain_pairs
-    itself: str = ""
+    select_pairs: Callable[[Sequence[str]], list[tuple[str, str]]] = gain_pairs
+    unscored_series: str = ""
     has_controls: bool = False
-    _grams: dict[tuple[str, int], Float] = field(default_factory=dict, init=False)
+    # inner products of `targets` by band and index of the region, computed once for all series
+    _target_products: dict[tuple[str, int], Float] = field(default_factory=dict, init=False)
 
     def scores(self, maps: Mapping[str, Float32]) -> _ScoresByKey:
         """Return the scores of one series.
@@ -187,56 +192,68 @@ class Reference:
         dict[ComparisonKey, Float]
             Scores (ways, 1 + n_boot); NaN in regions with fewer than ten voxels.
         """
-        by_key: dict[ComparisonKey, list[Float]] = {}
-        for band, target in self.targets.items():
-            for index, region in enumerate(self.regions):
-                rows = np.flatnonzero(region.voxels)
-                is_large = len(rows) >= LEAST_VOXELS
-                if is_large:
-                    series_maps, target_maps = (
-                        x.take(rows, axis=0).T for x in (maps[band], target)
-                    )
-                    if (band, index) not in self._grams:
-                        self._grams[band, index] = _inner_products(target_maps, target_maps)
-                    inner = (
-                        _inner_products(series_maps, series_maps),
-                        _inner_products(series_maps, target_maps),
-                        self._grams[band, index],
-                    )
-                for comparison in region.comparisons:
-                    values_by_statistic = _statistics(comparison, *inner) if is_large else {}
-                    for name in self.statistics:
-                        values = values_by_statistic.get(
-                            name, np.full(len(comparison.source), math.nan)
-                        )
-                        by_key.setdefault(
-                            ComparisonKey(name, band, comparison.contrast, region.name), []
-                        ).append(values)
-        return {key: np.stack(values) for key, values in by_key.items()}
+        values_by_key: dict[ComparisonKey, list[Float]] = {}
+        for band, (index, region) in product(self.targets, enumerate(self.regions)):
+            products = self._multiply_maps(maps[band], band, index)
+            for comparison in region.comparisons:
+                values = {} if products is None else _compute_statistics(comparison, *products)
+                undefined = np.full(len(comparison.source), math.nan)
+                for name in self.statistics:
+                    key = ComparisonKey(name, band, comparison.contrast, region.name)
+                    values_by_key.setdefault(key, []).append(values.get(name, undefined))
+        return {key: np.stack(values) for key, values in values_by_key.items()}
+
+    def _multiply_maps(
+        self, maps: Float32, band: str, region_index: int
+    ) -> tuple[Float, Float, Float] | None:
+        """Return inner products of block maps in a region; None if the region is too small.
+
+        The products are those of maps of the series (N, B), of maps of the series and of the
+        reference, and of maps of the reference.
+        """
+        rows = np.flatnonzero(self.regions[region_index].voxels)
+        if len(rows) < MIN_VOXELS:
+            return None
+        series_maps = maps.take(rows, axis=0).T
+        target_maps = self.targets[band].take(rows, axis=0).T
+        if (band, region_index) not in self._target_products:
+            self._target_products[band, region_index] = _compute_inner_products(
+                target_maps, target_maps
+            )
+        return (
+            _compute_inner_products(series_maps, series_maps),
+            _compute_inner_products(series_maps, target_maps),
+            self._target_products[band, region_index],
+        )
 
 
-def _inner_products(a: Real, b: Real) -> Float:
+def _compute_inner_products(first: Real, second: Real) -> Float:
     """Return inner products (A, B) of centered maps.
 
-    Maps are the rows of `a` (A, N) and `b` (B, N); the mean over the N voxels is subtracted from
-    each map. Sums over chunks of voxels are in double precision.
+    Maps are the rows of `first` (A, N) and `second` (B, N); the mean over the N voxels is
+    subtracted from each map. Sums over chunks of voxels are in double precision.
 
-    >>> _inner_products(np.array([[1.0, 3.0]]), np.array([[0.0, 4.0]]))
+    >>> _compute_inner_products(np.array([[1.0, 3.0]]), np.array([[0.0, 4.0]]))
     array([[4.]])
     """
-    products = np.zeros((len(a), len(b)))
-    count = a.shape[1]
-    # a rounding error of a mean only changes the products by its square
-    mean_a, mean_b = (x @ np.full((count, 1), 1 / count, x.dtype) for x in (a, b))
-    for start in range(0, count, _CHUNK):
-        chunk = slice(start, start + _CHUNK)
-        centered = a[:, chunk] - mean_a
-        products += centered @ (centered if b is a else b[:, chunk] - mean_b).T
+    products = np.zeros((len(first), len(second)))
+    count = first.shape[1]
+    # A rounding error of a mean only changes the products by its square.
+    first_mean, second_mean = (
+        maps @ np.full((count, 1), 1 / count, maps.dtype) for maps in (first, second)
+    )
+    for start in range(0, count, _CHUNK_VOXELS):
+        chunk = slice(start, start + _CHUNK_VOXELS)
+        centered = first[:, chunk] - first_mean
+        products += centered @ (centered if second is first else second[:, chunk] - second_mean).T
     return products
 
 
-def _statistics(
-    comparison: BlockComparison, values: Float, cross: Float, target: Float
+def _compute_statistics(
+    comparison: BlockComparison,
+    series_products: Float,
+    cross_products: Float,
+    target_products: Float,
 ) -> dict[str, Float]:
     """Return the agreement of a series with a reference, (1 + n_boot,) for each statistic.
 
@@ -246,28 +263,28 @@ def _statistics(
     ----------
     comparison : BlockComparison
         Weights of the blocks in the run itself and in its resamples.
-    values : ndarray
+    series_products : ndarray
         Inner products of the series' block maps.
-    cross : ndarray
+    cross_products : ndarray
         Inner products of block maps of the series (rows) and the reference (columns).
-    target : ndarray
+    target_products : ndarray
         Inner products of the reference's block maps.
 
     Examples
     --------
-    >>> once = np.ones((1, 1))
-    >>> way = BlockComparison(contrast="a", source=once, target=once, twin=once)
-    >>> scores = _statistics(way, once, 2 * once, 4 * once)
+    >>> one = np.ones((1, 1))
+    >>> comparison = BlockComparison(contrast="a", source=one, target=one, twin=one)
+    >>> scores = _compute_statistics(comparison, one, 2 * one, 4 * one)
     >>> {name: float(values[0]) for name, values in scores.items()}
     {'r': 1.0, 'ev': 0.75, 'amplitude': 0.5, 'correct_fraction': 1.0}
     """
     shared, energy, target_energy, true_energy = (
-        np.einsum("kb,kb->k", left_vectors @ gram, right)
-        for left_vectors, gram, right in (
-            (comparison.source, cross, comparison.target),
-            (comparison.source, values, comparison.source),
-            (comparison.target, target, comparison.target),
-            (comparison.twin, target, comparison.target),
+        np.einsum("kb,kb->k", left_weights @ products, right_weights)
+        for left_weights, products, right_weights in (
+            (comparison.source, cross_products, comparison.target),
+            (comparison.source, series_products, comparison.source),
+            (comparison.target, target_products, comparison.target),
+            (comparison.twin, target_products, comparison.target),
         )
     )
     if not true_energy[0] > 0 or (len(true_energy) > 1 and not interval(true_energy)[0] > 0):
@@ -287,8 +304,8 @@ def _statistics(
     }
 
 
-def _strata(blocks: Sequence[TaskBlock], weights: Float) -> list[list[int]]:
-    """Return groups of exchangeable blocks in one half.
+def _group_blocks(blocks: Sequence[TaskBlock], weights: Float) -> list[list[int]]:
+    """Return groups of exchangeable blocks in one half, as indices of the blocks.
 
     Blocks with nonzero `weights` (B,) are grouped by condition, or by sign of their weight if a
     condition has a single block.
@@ -325,18 +342,17 @@ def resample_weights(
     ndarray
         Weights; (H, 1, B) if the blocks cannot be resampled.
     """
-    strata = [_strata(blocks, half_weights) for half_weights in weights]
-    if any(len(group) < 2 for groups in strata for group in groups):
+    groups_by_half = [_group_blocks(blocks, half_weights) for half_weights in weights]
+    if any(len(group) < 2 for groups in groups_by_half for group in groups):
         return weights[:, None]
     rng = np.random.default_rng([seed, *contrast.encode()])
     resampled_weights = np.repeat(weights[:, None], 1 + n_boot, axis=1)
-    for half, groups in enumerate(strata):
+    for half, groups in enumerate(groups_by_half):
         for group in groups:
             n = len(group)
             counts = rng.multinomial(n, np.full(n, 1 / n), size=n_boot)
-            resampled_weights[half, 1:][:, group] *= 1 + _STEP * math.sqrt(n / (n - 1)) * (
-                counts - 1
-            )
+            factor = _BOOTSTRAP_STEP * math.sqrt(n / (n - 1))
+            resampled_weights[half, 1:][:, group] *= 1 + factor * (counts - 1)
     return resampled_weights
 
 
@@ -350,11 +366,11 @@ def interval(values: Float) -> tuple[float, float]:
     samples = values[1:]
     if not samples.size or not np.isfinite(values).all():
         return math.nan, math.nan
-    low, high = np.quantile((samples - samples.mean()) / _STEP, [0.025, 0.975])
+    low, high = np.quantile((samples - samples.mean()) / _BOOTSTRAP_STEP, [0.025, 0.975])
     return value + float(low), value + float(high)
 
 
-def _vary_seeds(scores: Mapping[str, _ScoresByKey], seed: int) -> None:
+def _add_seed_variation(scores: Mapping[str, _ScoresByKey], seed: int) -> None:
     """Add the variation between training seeds to the bootstrap resamples of networks, in place.
 
     A method is affected if it has members that were trained with other seeds (such as `sblSeed1`).
@@ -370,29 +386,22 @@ def _vary_seeds(scores: Mapping[str, _ScoresByKey], seed: int) -> None:
     seed : int
         Seed of the draws.
     """
+    members = [name for name in scores if get_kind(name) == "member"]
     for method in [name for name in scores if get_kind(name) == "method"]:
-        names = [
-            method,
-            *(
-                name
-                for name in scores
-                if get_kind(name) == "member" and is_variant_of(name, (method,))
-            ),
-        ]
-        if len(names) < 2:
+        names = [method, *(name for name in members if is_variant_of(name, (method,)))]
+        count = len(names)
+        if count < 2:
             continue
         rng = np.random.default_rng([seed, *method.encode()])
         sizes = sorted({values.shape[1] - 1 for values in scores[method].values()} - {0})
-        picks = {size: rng.integers(len(names), size=size) for size in sizes}
+        drawn_members = {n_boot: rng.integers(count, size=n_boot) for n_boot in sizes}
         for key, method_scores in scores[method].items():
+            n_boot = method_scores.shape[1] - 1
             scores_by_seed = np.array([scores[name][key][:, 0] for name in names])
-            if method_scores.shape[1] - 1 in picks and np.isfinite(scores_by_seed).all():
-                deviations = (
-                    (scores_by_seed - scores_by_seed.mean(axis=0))
-                    * _STEP
-                    * math.sqrt(len(scores_by_seed) / (len(scores_by_seed) - 1))
-                )
-                method_scores[:, 1:] += deviations[picks[method_scores.shape[1] - 1]].T
+            if n_boot and np.isfinite(scores_by_seed).all():
+                deviations = scores_by_seed - scores_by_seed.mean(axis=0)
+                deviations = deviations * _BOOTSTRAP_STEP * math.sqrt(count / (count - 1))
+                method_scores[:, 1:] += deviations[drawn_members[n_boot]].T
 
 
 def _cross_validate_settings(
@@ -410,18 +419,21 @@ def _cross_validate_settings(
         Scores with two ways each, by setting (width in mm, or number of components).
     """
     scores: _ScoresByKey = {}
-    settings: dict[ComparisonKey, float] = {}
-    options, values = list(scores_by_setting), list(scores_by_setting.values())
-    for key in values[0]:
-        leading = key if key.statistic == "r" else key._replace(statistic="ev")
-        leading_scores = np.array([setting_scores[leading][:, 0] for setting_scores in values])
+    mean_settings: dict[ComparisonKey, float] = {}
+    settings = list(scores_by_setting)
+    for key in scores_by_setting[settings[0]]:
+        leading_key = key if key.statistic == "r" else key._replace(statistic="ev")
+        leading_scores = np.array(
+            [setting_scores[leading_key][:, 0] for setting_scores in scores_by_setting.values()]
+        )
         if np.isfinite(leading_scores).all():
-            best_setting = leading_scores.argmax(axis=0)[::-1]
+            best_indices = leading_scores.argmax(axis=0)[::-1]
+            best_settings = [settings[index] for index in best_indices]
             scores[key] = np.stack(
-                [values[k][key][direction] for direction, k in enumerate(best_setting)]
+                [scores_by_setting[best][key][way] for way, best in enumerate(best_settings)]
             )
-            settings[key] = sum(options[k] for k in best_setting) / len(best_setting)
-    return scores, settings
+            mean_settings[key] = sum(best_settings) / len(best_settings)
+    return scores, mean_settings
 
 
 def _score_controls(
@@ -434,8 +446,8 @@ def _score_controls(
             run.maps_by_band(betas, list(reference.targets))
         )
     return {
-        control: _cross_validate_settings(by_setting)
-        for control, by_setting in scores_by_control.items()
+        control: _cross_validate_settings(scores_by_setting)
+        for control, scores_by_setting in scores_by_control.items()
     }
 
 
@@ -461,10 +473,13 @@ def agreement_rows(
     """
     run.warn_of_few_voxels()
     rows: list[MetricRow] = []
-    for subset, reported in run.iterate_common_voxels():
-        available = [reference for make in references if (reference := make(subset)) is not None]
+    for subset, reported_series in run.iterate_common_voxels():
+        candidates = [make_reference(subset) for make_reference in references]
+        available = [reference for reference in candidates if reference is not None]
         rows += [
-            row for row in _yield_rows(subset, available) if not reported or row.series in reported
+            row
+            for row in _iterate_rows(subset, available)
+            if not reported_series or row.series in reported_series
         ]
     if rows and not any(math.isfinite(row.value) for row in rows):
         _LOGGER.warning(
@@ -474,45 +489,53 @@ def agreement_rows(
     return rows
 
 
-def _yield_rows(run: RunEffects, references: Sequence[Reference]) -> Iterator[MetricRow]:
+def _iterate_rows(run: RunEffects, references: Sequence[Reference]) -> Iterator[MetricRow]:
     """Yield the rows of all series in the same voxels."""
     scores: list[dict[str, _ScoresByKey]] = [{} for _ in references]
     bands = list(dict.fromkeys(band for reference in references for band in reference.targets))
-    for name, betas, effects in run.series() if references else ():
+    for series, betas, effects in run.series() if references else ():
         maps = run.maps_by_band(betas, bands)
-        for reference, reference_scores in zip(references, scores, strict=True):
-            if name != reference.itself:
-                reference_scores[name] = reference.scores(maps)
-            if name == "bspline" and reference.has_controls:
-                for control, (control_scores, settings) in _score_controls(
-                    run, reference, effects
-                ).items():
-                    reference_scores[control] = control_scores
-                    yield from _setting_rows(control, settings)
-    for reference, reference_scores in zip(references, scores, strict=True):
-        _vary_seeds(reference_scores, run.seed)
-        for name, control_scores in reference_scores.items():
-            for key, values in control_scores.items():
-                yield _row(reference, name, key, values.mean(axis=0))
-        for name, comparator in reference.pairs(list(reference_scores)):
-            for key in (
-                key for key in reference_scores[name] if key in reference_scores[comparator]
-            ):
-                differences = reference_scores[name][key] - reference_scores[comparator][key]
-                yield _row(reference, name, key, differences.mean(axis=0), minus=comparator)
+        for reference, scores_by_series in zip(references, scores, strict=True):
+            if series != reference.unscored_series:
+                scores_by_series[series] = reference.scores(maps)
+            if series == "bspline" and reference.has_controls:
+                controls = _score_controls(run, reference, effects)
+                for control, (control_scores, settings) in controls.items():
+                    scores_by_series[control] = control_scores
+                    yield from _iterate_setting_rows(control, settings)
+    for reference, scores_by_series in zip(references, scores, strict=True):
+        _add_seed_variation(scores_by_series, run.seed)
+        yield from _iterate_score_rows(reference, scores_by_series)
 
 
-def _setting_rows(control: str, settings: Mapping[ComparisonKey, float]) -> Iterator[MetricRow]:
+def _iterate_score_rows(
+    reference: Reference, scores_by_series: Mapping[str, _ScoresByKey]
+) -> Iterator[MetricRow]:
+    """Yield the scores of all series relative to a reference, and differences between series."""
+    for series, series_scores in scores_by_series.items():
+        for key, values in series_scores.items():
+            yield _make_row(reference, series, key, values.mean(axis=0))
+    for series, comparator in reference.select_pairs(list(scores_by_series)):
+        comparator_scores = scores_by_series[comparator]
+        for key, values in scores_by_series[series].items():
+            if key in comparator_scores:
+                differences = (values - comparator_scores[key]).mean(axis=0)
+                yield _make_row(reference, series, key, differences, minus=comparator)
+
+
+def _iterate_setting_rows(
+    control: str, settings: Mapping[ComparisonKey, float]
+) -> Iterator[MetricRow]:
     """Yield rows with the chosen settings of a denoised control.
 
     The settings maximize the correlation above the acquired Nyquist frequency.
     """
-    name = "control_fwhm" if control == SMOOTH else "control_rank"
+    statistic = "control_fwhm" if control == SMOOTH else "control_rank"
     for key, value in settings.items():
         if (key.statistic, key.band) == ("r", "beyond"):
             yield MetricRow(
                 series=control,
-                statistic=name,
+                statistic=statistic,
                 value=value,
                 reference=MEASURED,
                 contrast=key.contrast,
@@ -520,7 +543,7 @@ def _setting_rows(control: str, settings: Mapping[ComparisonKey, float]) -> Iter
             )
 
 
-def _row(
+def _make_row(
     reference: Reference, series: str, key: ComparisonKey, values: Float, minus: str = ""
 ) -> MetricRow:
     """Return the row of a value (first element) with an interval from its resamples (others).
@@ -532,12 +555,8 @@ def _row(
     if key.statistic == "r" and not minus and math.isfinite(low):
         low = max(low, -1.0)
         high = min(high, 1.0)
-    if (reference.name, series, key.statistic, minus) == (
-        MEASURED,
-        MEASURED,
-        "ev",
-        "",
-    ) and value < 0:
+    is_measured_half = reference.name == series == MEASURED and not minus
+    if is_measured_half and key.statistic == "ev" and value < 0:
         value = low = high = math.nan
     return MetricRow(
         series=series,
@@ -550,5 +569,5 @@ def _row(
         value=value,
         lower=low,
         upper=high,
-        n=reference.units.get(key.contrast),
+        n=reference.block_counts.get(key.contrast),
     )

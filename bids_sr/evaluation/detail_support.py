@@ -17,19 +17,19 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
-from bids_sr.evaluation.tested_detail import FINENESS, REFERENCE
+from bids_sr.evaluation.tested_detail import FINENESS, HALF_RESOLUTION
 from bids_sr.frozen import frozen
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MetricRow
 
 COVERAGE = "coverage_one_level_down"
-LEAST_COVERAGE = 0.9
+MIN_COVERAGE = 0.9
 """Lowest coverage of 95 % intervals at half the resolution that permits supported detail."""
-LEAST_ACTIVE = 50
+MIN_ACTIVE_VOXELS = 50
 """Smallest number of active voxels at half the resolution."""
-WIDEST = 0.3
+MAX_HALF_WIDTH = 0.3
 """Largest half-width of the interval of the explained variance."""
-LEAST_FINENESS = 0.5
+MIN_FINENESS = 0.5
 """Smallest spectral density of the detail in the upper half of the tested frequencies, relative to
 the lower half.
 """
@@ -95,31 +95,24 @@ def classify_detail(
         Results by contrast, in the order of the rows; empty if nothing was tested and there are no
         `contrasts`.
     """
-    of_method = [row for row in rows if row.series == method]
-    coverage = {row.contrast: row.value for row in of_method if row.statistic == COVERAGE}
-    tested = [row for row in of_method if row.reference == REFERENCE and row.fwhm_mm == fwhm_mm]
-    cells = {(row.contrast, row.region, row.statistic): row for row in tested}
-    names = dict.fromkeys([*contrasts, *(row.contrast for row in tested if row.statistic == "ev")])
-    return {
-        name: ContrastSupport(
+    method_rows = [row for row in rows if row.series == method]
+    coverages = {row.contrast: row.value for row in method_rows if row.statistic == COVERAGE}
+    tested_rows = [
+        row for row in method_rows if row.reference == HALF_RESOLUTION and row.fwhm_mm == fwhm_mm
+    ]
+    names = [*contrasts, *(row.contrast for row in tested_rows if row.statistic == "ev")]
+    supports = {}
+    for name in dict.fromkeys(names):
+        contrast_rows = [row for row in tested_rows if row.contrast == name]
+        coverage = coverages.get(name, math.nan)
+        supports[name] = ContrastSupport(
             contrast=name,
-            active=_judge(
-                cells.get((name, ACQUIRED_ACTIVE, "ev")),
-                cells.get((name, ACQUIRED_ACTIVE, FINENESS)),
-                cells.get((name, ACQUIRED_ACTIVE, "voxels")),
-                coverage.get(name, math.nan),
-                region="active voxels",
+            active=_classify_region(
+                contrast_rows, ACQUIRED_ACTIVE, coverage, region_words="active voxels"
             ),
-            brain=_judge(
-                cells.get((name, "brain", "ev")),
-                cells.get((name, "brain", FINENESS)),
-                cells.get((name, "brain", "voxels")),
-                coverage.get(name, math.nan),
-                region="brain",
-            ),
+            brain=_classify_region(contrast_rows, "brain", coverage, region_words="brain"),
         )
-        for name in names
-    }
+    return supports
 
 
 def permits_reliable(
@@ -131,39 +124,39 @@ def permits_reliable(
     if the coverage of the contrast was not measured. For the parameters, see `classify_detail`.
     """
     rows = list(rows)
-    coverage = [row.value for row in rows if (row.statistic, row.contrast) == (COVERAGE, contrast)]
-    if not coverage:
+    coverages = [
+        row.value for row in rows if (row.statistic, row.contrast) == (COVERAGE, contrast)
+    ]
+    if not coverages:
         return None
     support = classify_detail(rows, method, fwhm_mm=fwhm_mm).get(contrast)
     is_unsupported = support is not None and support.state == "not supported"
-    return min(coverage) >= LEAST_COVERAGE and not is_unsupported
+    return min(coverages) >= MIN_COVERAGE and not is_unsupported
 
 
-def _upper_limit(row: MetricRow) -> float:
+def _compute_upper_limit(row: MetricRow) -> float:
     """Return the limit of the one-sided 95 % interval of a row with a two-sided 95 % interval."""
     return row.value + 1.645 / 1.96 * (row.upper - row.value)
 
 
-def _judge(
-    row: MetricRow | None,
-    fineness: MetricRow | None,
-    voxels: MetricRow | None,
-    coverage: float,
-    region: str,
+def _classify_region(
+    rows: Sequence[MetricRow], region: str, coverage: float, *, region_words: str
 ) -> DetailSupport:
     """Apply the rule to the explained variance of one contrast in one region.
 
-    `fineness` and `voxels` are the rows with the fineness of the acquired effect and the number of
-    voxels. `coverage` is NaN if it was not measured.
+    `rows` are the tested rows of the contrast. `coverage` is NaN if it was not measured.
     """
-    if row is None or fineness is None or voxels is None:
+    row_of_statistic = {row.statistic: row for row in rows if row.region == region}
+    if not row_of_statistic.keys() >= {"ev", FINENESS, "voxels"}:
         return DetailSupport(state="not tested", reason=NOT_SPLIT)
+    row, fineness = row_of_statistic["ev"], row_of_statistic[FINENESS]
+    n_voxels = row_of_statistic["voxels"].value
     reason = ""
     half_width = (row.upper - row.lower) / 2
-    if voxels.value < LEAST_ACTIVE:
+    if n_voxels < MIN_ACTIVE_VOXELS:
         reason = (
-            f"at half the resolution, the run has only {voxels.value:.0f} {region} in this"
-            f" contrast (at least {LEAST_ACTIVE} are required)"
+            f"at half the resolution, the run has only {n_voxels:.0f} {region_words} in this"
+            f" contrast (at least {MIN_ACTIVE_VOXELS} are required)"
         )
     elif not math.isfinite(row.value):
         reason = "the acquired effect has no reproducible detail at half the resolution"
@@ -175,16 +168,16 @@ def _judge(
         reason = (
             "the acquired effect is not reproducible at the highest acquired spatial frequencies"
         )
-    elif _upper_limit(fineness) < LEAST_FINENESS:
+    elif _compute_upper_limit(fineness) < MIN_FINENESS:
         return DetailSupport(state="not supported", row=row, is_smooth=True)
-    elif half_width > WIDEST:
+    elif half_width > MAX_HALF_WIDTH:
         reason = (
             f"the confidence interval (± {number(half_width, '.0%')}) is wider than"
-            f" ± {number(WIDEST, '.0%')}"
+            f" ± {number(MAX_HALF_WIDTH, '.0%')}"
         )
     elif math.isnan(coverage):
         reason = "the coverage of the 95 % intervals was not measured"
-    elif coverage < LEAST_COVERAGE:
+    elif coverage < MIN_COVERAGE:
         reason = (
             "the 95 % intervals of the effect contained the acquired effect in only"
             f" {number(coverage, '.0%')} of the voxels"

@@ -23,7 +23,7 @@ from bids_sr.spatial.resampling import sample_volume
 
 _CONTROL_FWHM_MM = tuple(map(float, range(9)))
 """mm, FWHM candidates of the control `bsplineSmooth`."""
-LEAST_VOXELS = 10
+MIN_VOXELS = 10
 """Smallest number of voxels in a region for which correlations are computed."""
 _LOGGER = logging.getLogger(__name__)
 
@@ -65,19 +65,16 @@ class RunEffects:
     @property
     def bands(self) -> tuple[str, ...]:
         """Spatial frequency bands: all, beyond and within the acquired Nyquist frequency."""
-        finer = max(self.factor) > 1
-        return (
-            "all",
-            *(["beyond"] if finer else []),
-            *(["within"] if finer and self.same_widths else []),
-        )
+        if max(self.factor) <= 1:
+            return ("all",)
+        return ("all", "beyond", "within") if self.same_widths else ("all", "beyond")
 
     @property
     def regions(self) -> dict[str, MaskArray]:
         """Voxels of the brain, and of the region of interest within the brain."""
         return {"brain": self.mask, "roi": self.roi & self.mask}
 
-    def first(self) -> Effects:
+    def load_first(self) -> Effects:
         """Return the effects of the measured series, or of the first series if not measured."""
         return load_effects(self.files.get(MEASURED, next(iter(self.files.values()))))
 
@@ -116,11 +113,11 @@ class RunEffects:
         ValueError
             If the effects were estimated from different blocks.
         """
-        first = self.first()
-        signature = [_signature(block) for block in first.blocks]
+        first = self.load_first()
+        signatures = [_make_signature(block) for block in first.blocks]
         for path in self.files.values():
             effects = load_effects(path)
-            if [_signature(block) for block in effects.blocks] != signature:
+            if [_make_signature(block) for block in effects.blocks] != signatures:
                 raise ValueError(
                     f"the effects of {effects.series} and {first.series} were estimated from "
                     "different blocks. All effects must be from the same run, events and "
@@ -128,9 +125,12 @@ class RunEffects:
                 )
             name, betas = resample_effects(effects, self.mask.shape, self.affine)
             yield name, betas, effects
-            for compared, width in self.same_widths.items() if name == ACQUIRED_BAND else ():
+            if name != ACQUIRED_BAND:
+                continue
+            for compared_series, width in self.same_widths.items():
                 if math.isfinite(width):
-                    yield same_name(compared), smooth_maps(betas, effects.zooms, width), effects
+                    smoothed = smooth_maps(betas, effects.zooms, width)
+                    yield same_name(compared_series), smoothed, effects
 
     def iterate_common_voxels(self) -> Iterator[tuple["RunEffects", tuple[str, ...]]]:
         """Yield the run in the brain, then once per compared series that lacks signal there.
@@ -144,58 +144,53 @@ class RunEffects:
             Run limited to common voxels, and the names of the series to report from it; () for all
             series.
         """
-        inside = {
-            name: load_effects(self.files[name]).mask & self.mask
-            for name in self.same_widths
-            if name in self.files
-        }
-        incomplete = {
-            name: signal_mask
-            for name, signal_mask in inside.items()
-            if not np.array_equal(signal_mask, self.mask)
-        }
-        yield self._subset([name for name in self.files if name not in incomplete]), ()
-        for name, signal_mask in incomplete.items():
-            reference = MEASURED if MEASURED in self.files else "bspline"
-            compared_names = [
-                series for series in (reference, ACQUIRED_BAND, name) if series in self.files
-            ]
-            yield replace(self._subset(compared_names), mask=signal_mask), (name, same_name(name))
+        incomplete_masks: dict[str, MaskArray] = {}
+        for name in self.same_widths:
+            if name in self.files:
+                signal_mask = load_effects(self.files[name]).mask & self.mask
+                if not np.array_equal(signal_mask, self.mask):
+                    incomplete_masks[name] = signal_mask
+        complete_names = [name for name in self.files if name not in incomplete_masks]
+        yield self._select_series(complete_names), ()
+        reference = MEASURED if MEASURED in self.files else "bspline"
+        for name, signal_mask in incomplete_masks.items():
+            names = [series for series in (reference, ACQUIRED_BAND, name) if series in self.files]
+            yield replace(self._select_series(names), mask=signal_mask), (name, same_name(name))
 
     def warn_of_few_voxels(self) -> None:
         """Warn if the ROI is small, and log conditions with too few blocks, for all contrasts."""
-        inside = int(self.regions["roi"].sum())
-        if inside < LEAST_VOXELS:
+        n_voxels = int(self.regions["roi"].sum())
+        if n_voxels < MIN_VOXELS:
             _LOGGER.warning(
                 "The region of interest contains only %d voxels of the brain mask, so values "
                 "of this region are set to n/a.",
-                inside,
+                n_voxels,
             )
-        first = self.first()
-        contrasts_by_missing: dict[str, list[str]] = {}
+        first = self.load_first()
+        contrasts_by_conditions: dict[str, list[str]] = {}
         for name, weights in self.contrasts.items():
-            missing = ", ".join(missing_conditions(first.blocks, weights))
+            conditions = ", ".join(missing_conditions(first.blocks, weights))
             if first.halves(weights) is None:
                 # The user was warned before processing about runs without any contrast that can be
                 # split, so this message is only logged.
                 _LOGGER.info(
                     "The contrast %s cannot be split into halves (%s).",
                     name,
-                    missing or "not estimable",
+                    conditions or "not estimable",
                 )
-            elif missing:
-                contrasts_by_missing.setdefault(missing, []).append(name)
-        for missing, names in contrasts_by_missing.items():
+            elif conditions:
+                contrasts_by_conditions.setdefault(conditions, []).append(name)
+        for conditions, names in contrasts_by_conditions.items():
             # The user was warned about these trial types before processing.
             _LOGGER.info(
                 "Trial types with too few blocks are excluded from the split-half analysis of the "
                 "contrasts %s: %s",
                 ", ".join(names),
-                missing,
+                conditions,
             )
 
-    def _subset(self, names: Sequence[str]) -> "RunEffects":
-        """Return the run with a subset of its series."""
+    def _select_series(self, names: Sequence[str]) -> "RunEffects":
+        """Return the run with some of its series."""
         widths = {name: width for name, width in self.same_widths.items() if name in names}
         return replace(self, files={name: self.files[name] for name in names}, same_widths=widths)
 
@@ -219,7 +214,8 @@ def resample_effects(
             f"the effects of {effects.series} are not on the grid of the high-resolution mask"
         )
     maps = [
-        sample_volume(m, effects.affine, shape, affine) for m in np.moveaxis(effects.betas, -1, 0)
+        sample_volume(block_map, effects.affine, shape, affine)
+        for block_map in np.moveaxis(effects.betas, -1, 0)
     ]
     return RAW_SPLINE, np.stack(maps, axis=-1)
 
@@ -244,7 +240,7 @@ def smooth_maps(betas: Float32, zooms: Sequence[float], fwhm_mm: float) -> Float
     )
 
 
-def _signature(block: TaskBlock) -> tuple[object, ...]:
+def _make_signature(block: TaskBlock) -> tuple[object, ...]:
     """Return properties that identify the same block in two files.
 
     Times are rounded to milliseconds.
@@ -253,7 +249,7 @@ def _signature(block: TaskBlock) -> tuple[object, ...]:
         block.condition,
         block.half,
         block.used,
-        tuple((round(a, 3), round(b, 3)) for a, b in block.events),
+        tuple((round(onset, 3), round(duration, 3)) for onset, duration in block.events),
     )
 
 
@@ -267,7 +263,7 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
     all series except ensemble members; and ``beyond_NAME`` (X, Y, Z) for each of these series.
     ``series`` is empty if no contrast can be estimated or if no axis is super-resolved.
     """
-    first = run.first()
+    first = run.load_first()
     mask = run.mask
     weights_by_contrast = {
         name: first.mean_weights(weights) for name, weights in run.contrasts.items()
@@ -276,7 +272,7 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
     contrast = "all" if "all" in estimable else next(iter(estimable), "")
     box = bounding_box(mask if mask.any() else np.ones_like(mask))
     crop_affine = np.array(run.affine, dtype=np.float64)
-    crop_affine[:3, 3] += crop_affine[:3, :3] @ [part.start for part in box]
+    crop_affine[:3, 3] += crop_affine[:3, :3] @ [extent.start for extent in box]
     arrays: dict[str, Any] = {
         "contrast": np.array(contrast),
         "affine": crop_affine,
@@ -285,13 +281,14 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
     weights = weights_by_contrast.get(contrast)
     names = []
     if weights is not None and max(run.factor) > 1:
-        for file in [file for series, file in run.files.items() if get_kind(series) != "member"]:
+        for series, file in run.files.items():
+            if get_kind(series) == "member":
+                continue
             name, betas = resample_effects(load_effects(file), mask.shape, run.affine)
+            effect = betas @ weights.astype(np.float32)
             names.append(name)
-            arrays[f"beyond_{name}"] = beyond_nyquist(
-                betas @ weights.astype(np.float32), run.factor
-            )[box]
+            arrays[f"beyond_{name}"] = beyond_nyquist(effect, run.factor)[box]
     arrays["series"] = np.array(names, dtype=str)
-    with atomic_files.atomic_file(path) as part, open(part, "wb") as stream:
+    with atomic_files.atomic_file(path) as unfinished, open(unfinished, "wb") as stream:
         np.savez(stream, **arrays)
     return path

@@ -38,7 +38,8 @@ WORTH: Mapping[Decision, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "u
 # equivalence margin as a fraction of the gap between the `bspline` and `measured` series
 _MARGIN_SHARE = 0.1
 APPLIED = "verdict_applied"
-_MAIN_TENTHS = 40
+"""Statistic of rows that record whether a method was applied (1) or zero filled (0)."""
+_MAIN_TENTHS = 40  # ten times the preferred |t| threshold of active voxels
 ACQUIRED_ACTIVE = "acquired40"
 """Region of voxels active in the acquired run, |t| > 4, on the high-resolution grid."""
 
@@ -59,7 +60,7 @@ MAPS = _ReferenceKind(
     words="maps of the same run measured at the high resolution",
     statistic="r",
 )
-_OTHER = _ReferenceKind(name="otherRun", words="another acquired run of the task")
+_OTHER_RUN = _ReferenceKind(name="otherRun", words="another acquired run of the task")
 STRONGEST: Mapping[AccuracyKind, tuple[_ReferenceKind, ...]] = {
     "function": (HALVES, KNOWN, MAPS),
     "image": (
@@ -67,11 +68,11 @@ STRONGEST: Mapping[AccuracyKind, tuple[_ReferenceKind, ...]] = {
         _ReferenceKind(name="heldOut", words="a held-out pair", statistic="psnr"),
     ),
     # A program may transfer noise of the measured run from one half of the blocks to the other.
-    "within": (KNOWN, _OTHER, HALVES),
+    "within": (KNOWN, _OTHER_RUN, HALVES),
     "beyond": (KNOWN, HALVES),
 }
 """References that can support a claim, the strongest first."""
-_BAND: Mapping[AccuracyKind, str] = {
+_BANDS: Mapping[AccuracyKind, str] = {
     "function": "beyond",
     "image": MISSING,
     "within": "within",
@@ -169,18 +170,16 @@ class Evidence:
 
     @property
     def brain(self) -> str:
-        """Deciding region: the brain, or active voxels if the reference has no detail in the
-        brain.
-        """
+        """Deciding region: the brain or, if the reference has no detail there, active voxels."""
         return self.regions[-1]
 
     def row(
         self, series: str, region: str = "", minus: str = MISSING, statistic: str = ""
     ) -> MetricRow | None:
-        """Return the row of a series, or of a difference between two series; None if it is
-        missing.
+        """Return the row of a series, or of a difference between two series.
 
-        If the table contains only the reversed difference, its sign is changed.
+        If the table contains only the reversed difference, its sign is changed. None is returned
+        if the table contains neither.
 
         Parameters
         ----------
@@ -193,21 +192,20 @@ class Evidence:
         statistic : str
             Name of the statistic; "" for the statistic of the reference.
         """
-        cell = statistic or self.reference.statistic, region or self.regions[0]
-        row = self.rows.get((cell[0], series, minus, cell[1]))
-        if (
-            row is None
-            and (reversed_row := self.rows.get((cell[0], minus, series, cell[1]))) is not None
-        ):
-            return replace(
-                reversed_row,
-                series=series,
-                minus=minus,
-                value=-reversed_row.value,
-                lower=-reversed_row.upper,
-                upper=-reversed_row.lower,
-            )
-        return row
+        statistic = statistic or self.reference.statistic
+        region = region or self.regions[0]
+        row = self.rows.get((statistic, series, minus, region))
+        reversed_row = self.rows.get((statistic, minus, series, region))
+        if row is not None or reversed_row is None:
+            return row
+        return replace(
+            reversed_row,
+            series=series,
+            minus=minus,
+            value=-reversed_row.value,
+            lower=-reversed_row.upper,
+            upper=-reversed_row.lower,
+        )
 
     def value(self, series: str, region: str = "", statistic: str = "") -> float:
         """Return the value of a series, see `row`; NaN if it is missing."""
@@ -225,19 +223,19 @@ class Evidence:
 
     def series(self) -> list[str]:
         """Return the names of all series in the rows, including subtracted series."""
-        return list(
-            dict.fromkeys(name for _, *pair, _ in self.rows for name in pair if name != MISSING)
-        )
+        names = [name for _, series, minus, _ in self.rows for name in (series, minus)]
+        return [name for name in dict.fromkeys(names) if name != MISSING]
 
-    def defines(self, series: Sequence[str]) -> bool:
+    def has_values(self, series: Sequence[str]) -> bool:
         """Return True if any of the series has a finite value in the reference's statistic."""
         return any(row.series in series and math.isfinite(row.value) for row in self._main_rows())
 
-    def is_sure(self) -> bool:
+    def has_intervals(self) -> bool:
         """Return True if any difference has an interval."""
         return any(row.minus != MISSING and math.isfinite(row.lower) for row in self._main_rows())
 
     def _main_rows(self) -> list[MetricRow]:
+        """Return the rows of the reference's statistic."""
         return [row for row in self.rows.values() if row.statistic == self.reference.statistic]
 
     def margin(self, region: str) -> float:
@@ -305,7 +303,7 @@ class Claim:
         )
 
 
-def _gather(
+def _gather_evidence(
     kind: AccuracyKind, reference: _ReferenceKind, rows: Iterable[MetricRow], series: Sequence[str]
 ) -> Evidence | None:
     """Gather the evidence on some series from one reference; None if no row is about them.
@@ -315,7 +313,7 @@ def _gather(
     with values are included.
     """
     candidates = [
-        row for row in rows if row.reference == reference.name and row.band == _BAND[kind]
+        row for row in rows if row.reference == reference.name and row.band == _BANDS[kind]
     ]
     if kind == "within":
         # These voxels are selected in the acquired map, whose noise in the acquired band would
@@ -330,29 +328,28 @@ def _gather(
     if not series_rows:
         return None
     order = list(dict.fromkeys(row.contrast for row in rows_of_statistic))
-    contrasts = {
-        row.contrast
-        for row in [row for row in series_rows if math.isfinite(row.value)] or series_rows
-    }
+    contrasts = {row.contrast for row in _prefer_finite(series_rows)}
     contrast = min(contrasts, key=lambda name: (name != "all", order.index(name)))
-    width = min(row.fwhm_mm for row in rows_of_statistic if row.contrast == contrast)
-    selected = [
-        row for row in rows_of_statistic if (row.contrast, row.fwhm_mm) == (contrast, width)
-    ]
+    contrast_rows = [row for row in rows_of_statistic if row.contrast == contrast]
+    fwhm_mm = min(row.fwhm_mm for row in contrast_rows)
+    main_rows = [row for row in contrast_rows if row.fwhm_mm == fwhm_mm]
     return Evidence(
         reference=reference,
-        band=_BAND[kind],
+        band=_BANDS[kind],
         contrast=contrast,
-        fwhm_mm=width,
-        regions=main_regions(
-            row.region for row in [row for row in selected if math.isfinite(row.value)] or selected
-        ),
+        fwhm_mm=fwhm_mm,
+        regions=main_regions(row.region for row in _prefer_finite(main_rows)),
         rows={
             (row.statistic, row.series, row.minus, row.region): row
             for row in candidates
-            if (row.contrast, row.fwhm_mm) == (contrast, width)
+            if (row.contrast, row.fwhm_mm) == (contrast, fwhm_mm)
         },
     )
+
+
+def _prefer_finite(rows: Sequence[MetricRow]) -> Sequence[MetricRow]:
+    """Return the rows with finite values, or all rows if there are none."""
+    return [row for row in rows if math.isfinite(row.value)] or rows
 
 
 def find_strongest(
@@ -364,24 +361,22 @@ def find_strongest(
     share no detail has no values. Maps of this reference are then not used either, because their
     detail is noise (`Evidence.no_detail`).
     """
-    gathered = (_gather(kind, reference, rows, series) for reference in STRONGEST[kind])
-    candidates = [candidate for candidate in gathered if candidate is not None]
-    with_values = [candidate for candidate in candidates if candidate.defines(series)]
-    noisy = kind == "function" and any(
-        candidate.reference is HALVES for candidate in candidates if candidate not in with_values
+    gathered = (_gather_evidence(kind, reference, rows, series) for reference in STRONGEST[kind])
+    candidates = [evidence for evidence in gathered if evidence is not None]
+    if not candidates:
+        return None
+    with_values = [evidence for evidence in candidates if evidence.has_values(series)]
+    if kind != "function":
+        return next(iter([*with_values, *candidates]))
+    is_noisy = any(
+        evidence.reference is HALVES for evidence in candidates if not evidence.has_values(series)
     )
     usable = [
-        candidate for candidate in with_values if not (noisy and candidate.reference is MAPS)
+        evidence for evidence in with_values if not (is_noisy and evidence.reference is MAPS)
     ]
-    with_intervals = [
-        candidate for candidate in usable if kind == "function" and candidate.is_sure()
-    ]
-    evidence = next(iter([*with_intervals, *usable, *candidates]), None)
-    return (
-        evidence
-        if evidence is None
-        else replace(evidence, no_detail=noisy and evidence.reference is not KNOWN)
-    )
+    with_intervals = [evidence for evidence in usable if evidence.has_intervals()]
+    strongest = next(iter([*with_intervals, *usable, *candidates]))
+    return replace(strongest, no_detail=is_noisy and strongest.reference is not KNOWN)
 
 
 def accuracy_evidence(rows: Sequence[MetricRow], methods: Sequence[str]) -> Evidence | None:

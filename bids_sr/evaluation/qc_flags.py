@@ -25,22 +25,23 @@ from bids_sr.metrics.rows import MISSING, MetricRow
 
 # fraction of the brain with CC of at least .5. In real data, single conditions reach 1 %, and six
 # conditions together 7 %.
-_BROAD_SHARE = 0.1
+_MAX_BROAD_SHARE = 0.1
 # fraction of the brain, used without correlation maps: active at a false discovery rate of .05
 # (real data: 9 %)
-_BROAD_FDR_SHARE = 0.3
+_MAX_FDR_SHARE = 0.3
 # CC just outside the region of interest minus CC inside it. Random differences within a run are
 # smaller.
-_MISPLACED_CC = 0.1
+_MAX_CC_EXCESS = 0.1
 # Limits of a slice residual: robust standard deviations above the median slice, ratio to the
 # median slice, and fraction of the mean signal. Noise alone makes residuals of 1 to 2 % in the
 # phantom, and almost 0 if one image of the pair is a copy of the other.
-SLICE_SD, SLICE_RATIO, SLICE_LEAST = 5.0, 2.0, 0.03
+_MAX_SLICE_SD, _MAX_SLICE_RATIO, _MIN_SLICE_LIMIT = 5.0, 2.0, 0.03
+_SD_PER_MAD = 1.4826  # of a normal distribution
 # fraction of the mean signal in the head: mean signal at half a field of view from the head, minus
 # the remaining background
-_GHOST_SHARE = 0.1
-_MIN_SLICES = 5
-_MIN_VOXELS = 20
+_MAX_GHOST_SHARE = 0.1
+_MIN_SLICES = 5  # slices with a known residual that are required to find outlying slices
+_MIN_VOXELS = 20  # voxels of a mean or of a slice residual
 
 
 @frozen
@@ -77,18 +78,15 @@ def find_raised_flags(rows: Iterable[MetricRow]) -> dict[str, list[str]]:
     omitted.
     """
     names = {f"flag_{name}": name for name in FLAGS}
-    evaluated = [row for row in rows if row.statistic in names and math.isfinite(row.value)]
-    flagged = {names[row.statistic]: list[str]() for row in evaluated}
-    for row in evaluated:
+    flag_rows = [row for row in rows if row.statistic in names and math.isfinite(row.value)]
+    raised_series = {names[row.statistic]: list[str]() for row in flag_rows}
+    for row in flag_rows:
         if row.value > 0:
-            flagged[names[row.statistic]].append(row.series)
-    return {name: flagged[name] for name in FLAGS if name in flagged}
+            raised_series[names[row.statistic]].append(row.series)
+    return {name: raised_series[name] for name in FLAGS if name in raised_series}
 
 
-_PAIR_IMAGES = {"lowres": "low-resolution", "highres": "high-resolution"}
-
-
-def _task_flag(cc: Real, roi: MaskArray, mask: MaskArray, contrast: str) -> Flag:
+def _flag_undone_task(cc: Real, roi: MaskArray, mask: MaskArray, contrast: str) -> Flag:
     """Flag a task that was not done: CC > .5 in the brain, but not in the region of interest.
 
     The paper calls this reason "task not done". The flag is not evaluated unless there are brain
@@ -103,15 +101,15 @@ def _task_flag(cc: Real, roi: MaskArray, mask: MaskArray, contrast: str) -> Flag
     contrast : str
         Name of the condition's contrast.
     """
-    inside = roi & mask
-    outside = mask & ~roi
+    roi_in_brain = roi & mask
+    other_brain = mask & ~roi
     raised = None
     text = (
         "The region of interest contains the whole brain or no part of the brain, so activity"
         " inside and outside the region cannot be compared."
     )
-    if inside.any() and outside.any():
-        roi_cc, other_cc = float(cc[inside].max()), float(cc[outside].max())
+    if roi_in_brain.any() and other_brain.any():
+        roi_cc, other_cc = float(cc[roi_in_brain].max()), float(cc[other_brain].max())
         text = (
             f"For the contrast {contrast}, the highest cross-correlation (CC) is {roi_cc:.2f} in"
             f" the region of interest and {other_cc:.2f} elsewhere in the brain."
@@ -120,7 +118,7 @@ def _task_flag(cc: Real, roi: MaskArray, mask: MaskArray, contrast: str) -> Flag
     return Flag(name="task_not_done", raised=raised, text=text, contrast=contrast, series="raw")
 
 
-def _broad_flag(
+def _flag_broad_activation(
     contrast: str, mask: MaskArray, *, cc: Real | None = None, fdr: MaskArray | None = None
 ) -> Flag:
     """Flag very broad activation: CC ≥ .5 in more than a tenth of the brain.
@@ -146,11 +144,11 @@ def _broad_flag(
     """
     if cc is not None:
         share = float((cc[mask] >= ACTIVE_CC).mean())
-        limit = _BROAD_SHARE
+        limit = _MAX_BROAD_SHARE
         criterion = f"a cross-correlation (CC) of at least {ACTIVE_CC}"
     elif fdr is not None:
         share = float(fdr[mask].mean())
-        limit = _BROAD_FDR_SHARE
+        limit = _MAX_FDR_SHARE
         criterion = "significant activation (FDR .05)"
     else:
         raise ValueError(
@@ -184,21 +182,21 @@ def _flag_misplaced_region(
     contrast : str
         Name of the condition's contrast.
     """
-    inside = roi & mask
+    roi_in_brain = roi & mask
     surroundings = select_ring(roi, mask, affine)
     raised = None
     text = "The region of interest or its surroundings contain no brain voxels."
-    if inside.any() and surroundings.any():
-        roi_cc, ring_cc = float(cc[inside].max()), float(cc[surroundings].max())
+    if roi_in_brain.any() and surroundings.any():
+        roi_cc, ring_cc = float(cc[roi_in_brain].max()), float(cc[surroundings].max())
         text = (
             f"For the contrast {contrast}, the highest cross-correlation (CC) is {roi_cc:.2f} in"
             f" the region of interest and {ring_cc:.2f} within {REACH_MM:g} mm around this region."
         )
-        raised = ring_cc >= ACTIVE_CC and ring_cc - roi_cc > _MISPLACED_CC
+        raised = ring_cc >= ACTIVE_CC and ring_cc - roi_cc > _MAX_CC_EXCESS
     return Flag(name="roi_misplaced", raised=raised, text=text, contrast=contrast, series="raw")
 
 
-def _slice_residuals(lowres: Real, degraded: Real, mask: MaskArray) -> Float:
+def _compute_slice_residuals(lowres: Real, degraded: Real, mask: MaskArray) -> Float:
     """Return the RMS difference between the images of a pair, per slice, over the mean signal.
 
     The images are scaled by one gain for all slices (least squares); a gain per slice would hide a
@@ -221,16 +219,17 @@ def _slice_residuals(lowres: Real, degraded: Real, mask: MaskArray) -> Float:
     low, high = np.asarray(lowres, dtype=np.float64), np.asarray(degraded, dtype=np.float64)
     power = float((high[mask] ** 2).sum())
     gain = float((low[mask] * high[mask]).sum()) / power if power else 0.0
-    residual = low - gain * high
-    scale = float(low[mask].mean())
+    difference = low - gain * high
+    mean = float(low[mask].mean())
     residuals = np.full(low.shape[2], np.nan)
     for k in range(low.shape[2]):
-        if mask[:, :, k].sum() >= _MIN_VOXELS and scale > 0:
-            residuals[k] = np.sqrt(np.mean(residual[:, :, k][mask[:, :, k]] ** 2)) / scale
+        slice_mask = mask[:, :, k]
+        if slice_mask.sum() >= _MIN_VOXELS and mean > 0:
+            residuals[k] = np.sqrt(np.mean(difference[:, :, k][slice_mask] ** 2)) / mean
     return residuals
 
 
-def _outlying_slices(residuals: Float) -> list[int]:
+def _find_outlying_slices(residuals: Float) -> list[int]:
     """Return the slices whose residual is far above the median residual of all slices.
 
     Parameters
@@ -247,12 +246,12 @@ def _outlying_slices(residuals: Float) -> list[int]:
     if len(finite) < _MIN_SLICES:
         return []
     median = float(np.median(finite))
-    spread = 1.4826 * float(np.median(np.abs(finite - median)))
-    limit = max(median + SLICE_SD * spread, SLICE_RATIO * median, SLICE_LEAST)
+    robust_sd = _SD_PER_MAD * float(np.median(np.abs(finite - median)))
+    limit = max(median + _MAX_SLICE_SD * robust_sd, _MAX_SLICE_RATIO * median, _MIN_SLICE_LIMIT)
     return [int(k) for k in np.flatnonzero(np.nan_to_num(residuals, nan=-np.inf) > limit)]
 
 
-def _ghost_share(image: Real, head: MaskArray) -> float:
+def _compute_ghost_share(image: Real, head: MaskArray) -> float:
     """Return the amplitude of a ghost at half a field of view, relative to the head.
 
     The amplitude is the mean background signal at half a field of view from the head minus the
@@ -272,16 +271,16 @@ def _ghost_share(image: Real, head: MaskArray) -> float:
         The larger value of both axes. It is below 0 if the remaining background is brighter, and
         NaN if there is too little background.
     """
-    values = np.abs(np.asarray(image, dtype=np.float64))
-    inside = float(values[head].mean()) if head.any() else 0.0
+    magnitude = np.abs(np.asarray(image, dtype=np.float64))
+    head_mean = float(magnitude[head].mean()) if head.any() else 0.0
     shares = []
     for axis in (0, 1):
-        shifted = np.roll(head, head.shape[axis] // 2, axis=axis)
-        ghost, background = shifted & ~head, ~shifted & ~head
-        if min(int(ghost.sum()), int(background.sum())) >= _MIN_VOXELS and inside > 0:
-            shares.append(
-                (float(values[ghost].mean()) - float(values[background].mean())) / inside
-            )
+        shifted_head = np.roll(head, head.shape[axis] // 2, axis=axis)
+        ghost, background = shifted_head & ~head, ~shifted_head & ~head
+        if min(int(ghost.sum()), int(background.sum())) >= _MIN_VOXELS and head_mean > 0:
+            ghost_mean = float(magnitude[ghost].mean())
+            background_mean = float(magnitude[background].mean())
+            shares.append((ghost_mean - background_mean) / head_mean)
     return max(shares, default=math.nan)
 
 
@@ -304,16 +303,15 @@ def artifact_flag(lowres: Real, degraded: Real, mask: MaskArray, head: MaskArray
     Flag
         Flag of the pair; its text lists slices and ghosts.
     """
-    bad = _outlying_slices(_slice_residuals(lowres, degraded, mask))
-    ghosts = {"lowres": _ghost_share(lowres, head), "highres": _ghost_share(degraded, head)}
-    ghost_texts = [
-        f"the {_PAIR_IMAGES[name]} image has a ghost with {100 * share:.0f} % of the signal"
-        for name, share in ghosts.items()
-        if share > _GHOST_SHARE
-    ]
-    reasons = [
-        f"the images disagree in slices {', '.join(map(str, bad))} (numbered from 0)"
-    ] * bool(bad) + ghost_texts
+    reasons = []
+    if slices := _find_outlying_slices(_compute_slice_residuals(lowres, degraded, mask)):
+        reasons.append(
+            f"the images disagree in slices {', '.join(map(str, slices))} (numbered from 0)"
+        )
+    for name, image in (("low-resolution", lowres), ("high-resolution", degraded)):
+        share = _compute_ghost_share(image, head)
+        if share > _MAX_GHOST_SHARE:
+            reasons.append(f"the {name} image has a ghost with {100 * share:.0f} % of the signal")
     text = (
         f"In the T2* pair, {'; '.join(reasons)}."
         if reasons
@@ -329,17 +327,17 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
     and only its text is regenerated. None if the distance was not measured.
     """
     values = {row.statistic: row.value for row in rows}
-    gap = values.get("edge_mismatch", math.nan)
-    if not math.isfinite(gap):
+    distance_mm = values.get("edge_mismatch", math.nan)
+    if not math.isfinite(distance_mm):
         return None
-    limit = acquired_mm / 2
+    limit_mm = acquired_mm / 2
     text = (
-        f"The edges in the boldref and in the T2*-weighted image are {gap:.1f} mm apart (limit:"
-        f" half an acquired voxel, {limit:.1f} mm)."
+        f"The edges in the boldref and in the T2*-weighted image are {distance_mm:.1f} mm apart"
+        f" (limit: half an acquired voxel, {limit_mm:.1f} mm)."
     )
     return Flag(
         name="distortion",
-        raised=bool(values.get("flag_distortion", gap > limit)),
+        raised=bool(values.get("flag_distortion", distance_mm > limit_mm)),
         text=text,
     )
 
@@ -351,27 +349,22 @@ def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
     below 0. Methods without a known value have no flag.
     """
     evidence = accuracy_evidence(rows, methods)
+    if evidence is not None and evidence.reference is MAPS:
+        evidence = None  # correlations of maps do not show whether detail is wrong
     flags = []
-    by_share = evidence is not None and evidence.reference is not MAPS
     for method in methods:
-        levels = (
-            [evidence.row(method, region) for region in evidence.regions]
-            if evidence and by_share
-            else []
-        )
-        tested = (row for row in rows if row.statistic == TESTED and row.series == method)
-        values = [
-            row for row in (*levels, *tested) if row is not None and math.isfinite(row.value)
-        ]
-        below = [row for row in values if is_below_zero(row)]
-        if values:
-            worst = "; ".join(_harm_text(row) for row in below)
-            text = (
-                f"The detail added by {method} is wrong ({worst})."
-                if below
-                else f"The detail added by {method} was not found to be wrong."
-            )
-            flags.append(Flag(name="harm", raised=bool(below), text=text, series=method))
+        method_rows = [row for row in rows if row.statistic == TESTED and row.series == method]
+        if evidence is not None:
+            method_rows = [*evidence.select_finite_rows(method).values(), *method_rows]
+        finite_rows = [row for row in method_rows if math.isfinite(row.value)]
+        if not finite_rows:
+            continue
+        wrong_rows = [row for row in finite_rows if is_below_zero(row)]
+        text = f"The detail added by {method} was not found to be wrong."
+        if wrong_rows:
+            details = "; ".join(map(_describe_wrong_detail, wrong_rows))
+            text = f"The detail added by {method} is wrong ({details})."
+        flags.append(Flag(name="harm", raised=bool(wrong_rows), text=text, series=method))
     return flags
 
 
@@ -405,7 +398,7 @@ def lost_activation_flags(kept_by_series: Mapping[str, Mapping[str, KeptByWidth]
     return flags
 
 
-def _harm_text(row: MetricRow) -> str:
+def _describe_wrong_detail(row: MetricRow) -> str:
     """Return the value that is below 0, with its region and contrast or the name of its test."""
     share = number(row.value, ".0%")
     if row.statistic == TESTED:
@@ -447,11 +440,11 @@ def activation_flags(
     flags = []
     for contrast, cc in maps.items():
         flags += [
-            _task_flag(cc, roi, mask, contrast),
-            _broad_flag(contrast, mask, cc=cc),
+            _flag_undone_task(cc, roi, mask, contrast),
+            _flag_broad_activation(contrast, mask, cc=cc),
             _flag_misplaced_region(cc, roi, mask, affine, contrast),
         ]
     for contrast, region in (fdr or {}).items():
         if contrast not in maps:
-            flags.append(_broad_flag(contrast, mask, fdr=region))
+            flags.append(_flag_broad_activation(contrast, mask, fdr=region))
     return flags

@@ -28,7 +28,7 @@ from typing import TypeVar
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.activation_regions import centroid, nonempty_dice, peak
+from bids_sr.glm.activation_regions import centroid, find_peak, nonempty_dice
 from bids_sr.glm.contrasts import Contrasts, single_conditions
 from bids_sr.glm.design import scale_weights
 from bids_sr.glm.map_summary import correlate_in_mask
@@ -39,12 +39,14 @@ from bids_sr.series import MEASURED
 from bids_sr.spatial.resampling import sample_volume
 
 _MapFile = TypeVar("_MapFile")
-_MapMetrics = dict[tuple[str, str, str], float]  # contrast, region, statistic
+_MapMetrics = dict[tuple[str, str, str], float]  # by contrast, region and statistic
 _LOGGER = logging.getLogger(__name__)
 TRUE_T = 4.0
-_TRUE_SHARE = 0.25
-_CONNECTED = 0.5
-REFERENCE = "bspline"
+"""Value of |t| above which voxels of the measured or of the acquired series are active."""
+_ACTIVE_SHARE = 0.25  # of the largest known activation; voxels with at least this share are active
+_MIN_CONNECTED_CC = 0.5
+BASE_SERIES = "bspline"
+"""Series that is subtracted from others in comparisons with the measured map."""
 MEASURED_MAP = "measuredMap"
 
 
@@ -67,19 +69,18 @@ def _rank_voxels(score: Real, active: MaskArray) -> tuple[Array, float, float]:
         with ties counted half, NaN unless both kinds exist.
     """
     order = np.argsort(-score, kind="stable")
-    ranked = score[order]
     # Each count ends at the last of equal scores.
-    counts = np.flatnonzero(np.diff(ranked, append=np.nan)) + 1
+    counts = np.flatnonzero(np.diff(score[order], append=np.nan)) + 1
     hits = np.cumsum(active[order])[counts - 1]
     new_hits, new_misses = np.diff(hits, prepend=0), np.diff(counts - hits, prepend=0)
-    total = new_hits.sum()
-    misses = new_misses.sum()
-    precision = float((new_hits * hits / counts).sum() / total) if total else math.nan
+    n_active, n_inactive = new_hits.sum(), new_misses.sum()
+    precision = float((new_hits * hits / counts).sum() / n_active) if n_active else math.nan
     area = (new_misses * (hits - new_hits / 2)).sum()
-    return order, precision, float(area / (total * misses)) if total and misses else math.nan
+    auc = float(area / (n_active * n_inactive)) if n_active and n_inactive else math.nan
+    return order, precision, auc
 
 
-def _detection(
+def _score_detection(
     t: Float32, active: MaskArray, region: MaskArray, affine: Float
 ) -> dict[str, float]:
     """Score how well t detects the truly active voxels of a region.
@@ -120,7 +121,7 @@ def _detection(
     }
 
 
-def _score_network(mask: MaskArray, true: MaskArray) -> dict[str, float]:
+def _score_network(mask: MaskArray, true_mask: MaskArray) -> dict[str, float]:
     """Return accuracy, false discovery rate and Jaccard index of a mask of voxels (N,).
 
     >>> _score_network(np.array([True, True, False, False]), np.array([True, False, False, False]))
@@ -130,7 +131,7 @@ def _score_network(mask: MaskArray, true: MaskArray) -> dict[str, float]:
     ----------
     mask : ndarray
         Detected voxels (N, boolean).
-    true : ndarray
+    true_mask : ndarray
         Truly active voxels (N, boolean).
 
     Returns
@@ -138,11 +139,13 @@ def _score_network(mask: MaskArray, true: MaskArray) -> dict[str, float]:
     dict[str, float]
         Values from 0 to 1 by statistic; NaN if undefined.
     """
-    shared, union, detected = int((mask & true).sum()), int((mask | true).sum()), int(mask.sum())
+    n_shared = int((mask & true_mask).sum())
+    n_union = int((mask | true_mask).sum())
+    n_detected = int(mask.sum())
     return {
-        "accuracy": float(np.mean(mask == true)) if mask.size else math.nan,
-        "fdr": 1 - shared / detected if detected else math.nan,
-        "jaccard": shared / union if union else math.nan,
+        "accuracy": float(np.mean(mask == true_mask)) if mask.size else math.nan,
+        "fdr": 1 - n_shared / n_detected if n_detected else math.nan,
+        "jaccard": n_shared / n_union if n_union else math.nan,
     }
 
 
@@ -169,7 +172,7 @@ def _make_measured_reference(
         effect=maps[contrast, "effect"],
         t=maps[contrast, "t"],
         active=None,
-        connected=None if cc is None else cc >= _CONNECTED,
+        connected=None if cc is None else cc >= _MIN_CONNECTED_CC,
     )
 
 
@@ -178,8 +181,7 @@ def make_known_effects(
     contrasts: Contrasts,
     grid: Volume,
 ) -> dict[str, _TrueEffect]:
-    """Return the reference effects of all contrasts that are known or follow from known
-    conditions.
+    """Return the reference effects of contrasts that are known or follow from known conditions.
 
     Parameters
     ----------
@@ -195,37 +197,37 @@ def make_known_effects(
     dict[str, _TrueEffect]
         Reference effects by contrast; unknown contrasts are omitted.
     """
-    on_grid = {
-        name: (
-            np.where(
-                grid.data, sample_volume(values, affine, grid.data.shape, grid.affine), 0
-            ).astype(np.float32)
-        )
-        for name, (values, affine) in known.items()
-    }
-    contrast_of_condition = {
-        next(c for c, w in contrasts[name].items() if w): name
-        for name in single_conditions(contrasts)
-    }
+    known_effects: dict[str, Float32] = {}
+    for name, (values, affine) in known.items():
+        resampled = sample_volume(values, affine, grid.data.shape, grid.affine)
+        known_effects[name] = np.where(grid.data, resampled, 0).astype(np.float32)
+    contrast_of_condition: dict[str, str] = {}
+    for name in single_conditions(contrasts):
+        (condition,) = (condition for condition, weight in contrasts[name].items() if weight)
+        contrast_of_condition[condition] = name
     effects = {}
     for name, weights in contrasts.items():
-        maps = {
+        terms = {
             condition: contrast_of_condition.get(condition, condition)
             for condition, weight in weights.items()
             if weight
         }
-        if name in on_grid:
-            effect = on_grid[name]
-        elif all(part in on_grid for part in maps.values()):
-            scaled = scale_weights(weights)
+        if name in known_effects:
+            effect = known_effects[name]
+        elif all(term in known_effects for term in terms.values()):
+            scaled_weights = scale_weights(weights)
             effect = np.sum(
-                [np.float32(scaled[c]) * on_grid[part] for c, part in maps.items()], axis=0
+                [
+                    np.float32(scaled_weights[condition]) * known_effects[term]
+                    for condition, term in terms.items()
+                ],
+                axis=0,
             )
         else:
             continue
         largest = float(effect.max())
         active = (
-            grid.data & (effect >= _TRUE_SHARE * largest)
+            grid.data & (effect >= _ACTIVE_SHARE * largest)
             if largest > 0
             else np.zeros_like(grid.data)
         )
@@ -233,7 +235,7 @@ def make_known_effects(
     return effects
 
 
-def _contrast_metrics(
+def _compute_contrast_metrics(
     maps: Mapping[tuple[str, str], Float32],
     contrast: str,
     truth: _TrueEffect,
@@ -254,17 +256,17 @@ def _contrast_metrics(
         if region not in ("brain", "roi"):
             continue
         if t is not None and truth.active is not None:
-            detection = _detection(t, truth.active, voxels, affine)
+            detection = _score_detection(t, truth.active, voxels, affine)
             metrics |= {(contrast, region, name): value for name, value in detection.items()}
         if cc is not None and truth.connected is not None:
-            sorted_ = _score_network(cc[voxels] >= _CONNECTED, truth.connected[voxels])
+            scores = _score_network(cc[voxels] >= _MIN_CONNECTED_CC, truth.connected[voxels])
             metrics |= {
-                (contrast, region, f"connected_{name}"): value for name, value in sorted_.items()
+                (contrast, region, f"connected_{name}"): value for name, value in scores.items()
             }
     return metrics
 
 
-def _foci_metrics(
+def _compute_foci_metrics(
     maps: Mapping[tuple[str, str], Float32],
     truths: Mapping[str, _TrueEffect],
     conditions: Sequence[str],
@@ -277,27 +279,34 @@ def _foci_metrics(
     difference in the reference map.
     """
     metrics: _MapMetrics = {}
-    for a, b in combinations(conditions, 2):
-        if not {a, b} <= truths.keys() or (a, "effect") not in maps or (b, "effect") not in maps:
+    for pair in combinations(conditions, 2):
+        if not all(name in truths and (name, "effect") in maps for name in pair):
             continue
-        focus_a, focus_b = (
-            peak(t.effect if t.t is None else t.t, roi, affine) for t in (truths[a], truths[b])
-        )
-        if focus_a is None or focus_b is None:
-            metrics[f"{a}+{b}", "roi", "foci_contrast"] = math.nan
-            continue
-        observed, true = (
-            float((x[focus_a.index] - y[focus_a.index]) + (y[focus_b.index] - x[focus_b.index]))
-            for x, y in (
-                (maps[a, "effect"], maps[b, "effect"]),
-                (truths[a].effect, truths[b].effect),
-            )
-        )
-        metrics[f"{a}+{b}", "roi", "foci_contrast"] = observed / true if true > 0 else math.nan
+        first_truth, second_truth = (truths[name] for name in pair)
+        foci = [
+            find_peak(truth.effect if truth.t is None else truth.t, roi, affine)
+            for truth in (first_truth, second_truth)
+        ]
+        indices = [focus.index for focus in foci if focus is not None]
+        separation = math.nan
+        if len(indices) == 2:
+            first_effect, second_effect = (maps[name, "effect"] for name in pair)
+            difference = _separate_foci(first_effect, second_effect, indices)
+            true_difference = _separate_foci(first_truth.effect, second_truth.effect, indices)
+            separation = difference / true_difference if true_difference > 0 else math.nan
+        metrics["+".join(pair), "roi", "foci_contrast"] = separation
     return metrics
 
 
-def _regions(truth: _TrueEffect, grid: Volume, roi: MaskArray) -> dict[str, MaskArray]:
+def _separate_foci(first: Float32, second: Float32, foci: Sequence[tuple[int, int, int]]) -> float:
+    """Return the sum of the differences between two effects (X, Y, Z) at their own foci."""
+    first_focus, second_focus = foci
+    return float(
+        (first[first_focus] - second[first_focus]) + (second[second_focus] - first[second_focus])
+    )
+
+
+def _select_regions(truth: _TrueEffect, grid: Volume, roi: MaskArray) -> dict[str, MaskArray]:
     """Return the voxels of each region in which maps are correlated.
 
     For the measured series, active voxels are selected by the absolute value of t.
@@ -310,11 +319,11 @@ def _regions(truth: _TrueEffect, grid: Volume, roi: MaskArray) -> dict[str, Mask
     return masks
 
 
-def _yield_rows(
+def _iterate_rows(
     metrics: Mapping[str, _MapMetrics], reference: str, fwhm_mm: float
 ) -> Iterator[MetricRow]:
     """Yield rows of every series and, for the measured map, differences to the B-spline series."""
-    base = metrics.get(REFERENCE, {}) if reference == MEASURED_MAP else {}
+    base_metrics = metrics.get(BASE_SERIES, {}) if reference == MEASURED_MAP else {}
     for series, series_metrics in metrics.items():
         for (contrast, region, statistic), value in series_metrics.items():
             row = MetricRow(
@@ -328,8 +337,9 @@ def _yield_rows(
                 value=value,
             )
             yield row
-            if series != REFERENCE and (key := (contrast, region, statistic)) in base:
-                yield replace(row, minus=REFERENCE, value=value - base[key])
+            key = contrast, region, statistic
+            if series != BASE_SERIES and key in base_metrics:
+                yield replace(row, minus=BASE_SERIES, value=value - base_metrics[key])
 
 
 def reference_map_rows(
@@ -378,37 +388,47 @@ def reference_map_rows(
     conditions = single_conditions(contrasts)
     known_effects = make_known_effects(known, contrasts, grid)
     rows: list[MetricRow] = []
-    for fwhm_mm, by_series in files.items():
-        measured = {key: load(path) for key, path in by_series.get(MEASURED, {}).items()}
+    for fwhm_mm, files_by_series in files.items():
+        measured = {key: load(path) for key, path in files_by_series.get(MEASURED, {}).items()}
         if any(values.shape != grid.data.shape for values in measured.values()):
             raise ValueError(
                 "the maps of the measured series are not on the grid of the high-resolution mask"
             )
-        measured_truths = {name: _make_measured_reference(measured, name) for name in contrasts}
+        measured_effects = {name: _make_measured_reference(measured, name) for name in contrasts}
         truths = {
-            MEASURED_MAP: {n: t for n, t in measured_truths.items() if t is not None},
+            MEASURED_MAP: {
+                name: truth for name, truth in measured_effects.items() if truth is not None
+            },
             "truth": known_effects,
         }
         metrics: dict[str, dict[str, _MapMetrics]] = {
-            name: {} for name, effects in truths.items() if effects
+            reference: {} for reference, effects in truths.items() if effects
         }
-        for series, paths in by_series.items():
-            maps = {key: load(path) for key, path in paths.items()}
-            for reference, by_name in metrics.items():
-                if (series, reference) == (MEASURED, MEASURED_MAP):
-                    continue
-                effects = truths[reference]
-                series_metrics = _MapMetrics()
-                for name, truth in effects.items():
-                    series_metrics |= _contrast_metrics(
-                        maps, name, truth, _regions(truth, grid, roi), grid.affine
+        for series, map_files in files_by_series.items():
+            maps = {key: load(path) for key, path in map_files.items()}
+            for reference, metrics_by_series in metrics.items():
+                if (series, reference) != (MEASURED, MEASURED_MAP):
+                    metrics_by_series[series] = _score_series(
+                        maps, truths[reference], conditions, grid, roi
                     )
-                by_name[series] = series_metrics | _foci_metrics(
-                    maps, effects, conditions, roi, grid.affine
-                )
-        for reference, by_name in metrics.items():
-            rows += _yield_rows(by_name, reference, fwhm_mm)
+        for reference, metrics_by_series in metrics.items():
+            rows += _iterate_rows(metrics_by_series, reference, fwhm_mm)
     return rows
+
+
+def _score_series(
+    maps: Mapping[tuple[str, str], Float32],
+    truths: Mapping[str, _TrueEffect],
+    conditions: Sequence[str],
+    grid: Volume,
+    roi: MaskArray,
+) -> _MapMetrics:
+    """Return the metrics of all contrasts of one series relative to one reference."""
+    metrics: _MapMetrics = {}
+    for name, truth in truths.items():
+        regions = _select_regions(truth, grid, roi)
+        metrics |= _compute_contrast_metrics(maps, name, truth, regions, grid.affine)
+    return metrics | _compute_foci_metrics(maps, truths, conditions, roi, grid.affine)
 
 
 def replace_rows(rows: Sequence[MetricRow], replacements: Sequence[MetricRow]) -> list[MetricRow]:
@@ -416,10 +436,19 @@ def replace_rows(rows: Sequence[MetricRow], replacements: Sequence[MetricRow]) -
 
     Values with an interval replace values without an interval in this way.
     """
-    quantities = {_quantity(row) for row in replacements}
-    return [*(row for row in rows if _quantity(row) not in quantities), *replacements]
+    quantities = {_get_quantity(row) for row in replacements}
+    return [*(row for row in rows if _get_quantity(row) not in quantities), *replacements]
 
 
-def _quantity(row: MetricRow) -> tuple[object, ...]:
-    key = row.fwhm_mm, row.contrast, row.region
-    return row.series, row.minus, row.statistic, row.band, row.reference, *key
+def _get_quantity(row: MetricRow) -> tuple[object, ...]:
+    """Return the cells that identify the quantity of a row."""
+    return (
+        row.series,
+        row.minus,
+        row.statistic,
+        row.band,
+        row.reference,
+        row.fwhm_mm,
+        row.contrast,
+        row.region,
+    )

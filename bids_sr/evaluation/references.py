@@ -4,7 +4,8 @@ The references are measured halves of the blocks, known activation, another run,
 map.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -16,16 +17,20 @@ from bids_sr.evaluation.agreement import (
     resample_weights,
 )
 from bids_sr.evaluation.effects_of_run import RunEffects, resample_effects
-from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
-from bids_sr.evaluation.reference_maps import MEASURED_MAP, REFERENCE, TRUE_T, make_known_effects
+from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, KNOWN
+from bids_sr.evaluation.reference_maps import (
+    BASE_SERIES,
+    MEASURED_MAP,
+    TRUE_T,
+    make_known_effects,
+)
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.arrays import Float, Float32, MaskArray
 from bids_sr.io.volume import Volume
 from bids_sr.series import MEASURED, OTHER_RUN
 
-_KNOWN = "truth"
-_ACTIVE_T = (3.0, 4.0, 5.0, 6.0)
+_ACTIVE_T = (3.0, 4.0, 5.0, 6.0)  # |t| above which voxels are active, one region per value
 
 
 def make_half_reference(run: RunEffects) -> Reference | None:
@@ -38,29 +43,29 @@ def make_half_reference(run: RunEffects) -> Reference | None:
     """
     if MEASURED not in run.files:
         return None
-    measured = run.first()
+    measured = run.load_first()
     comparisons: dict[str, tuple[BlockComparison, BlockComparison]] = {}
     active: list[ComparedVoxels] = []
     for contrast, weights in run.contrasts.items():
         halves = measured.halves(weights)
         if halves is None:
             continue
-        a, b = resample_weights(measured.blocks, halves, run.n_boot, run.seed, contrast)
+        first, second = resample_weights(measured.blocks, halves, run.n_boot, run.seed, contrast)
         comparisons[contrast] = (
-            BlockComparison(contrast=contrast, source=a, target=b, twin=a),
-            BlockComparison(contrast=contrast, source=b, target=a, twin=b),
+            BlockComparison(contrast=contrast, source=first, target=second, twin=first),
+            BlockComparison(contrast=contrast, source=second, target=first, twin=second),
         )
         for comparison, half in zip(comparisons[contrast], halves, strict=True):
-            active += _active_voxels(measured, half, run.mask, comparison, _ACTIVE_T)
+            active += _iterate_regions_above(measured, half, run.mask, comparison, _ACTIVE_T)
     return Reference(
         name=MEASURED,
-        targets=_band_targets(run, measured, run.bands),
+        targets=_make_targets(run, measured, run.bands),
         regions=[
             *_iterate_fixed_regions(run, comparisons),
-            *_iterate_active_voxels(run, comparisons),
+            *_iterate_acquired_active_voxels(run, comparisons),
             *active,
         ],
-        units=_count_blocks(measured, run.contrasts),
+        block_counts=_count_blocks(measured, run.contrasts),
         has_controls=True,
     )
 
@@ -74,7 +79,7 @@ def make_map_reference(run: RunEffects) -> Reference | None:
     """
     if MEASURED not in run.files or "beyond" not in run.bands:
         return None
-    measured = run.first()
+    measured = run.load_first()
     comparisons: dict[str, tuple[BlockComparison]] = {}
     active: list[ComparedVoxels] = []
     for contrast, weights in run.contrasts.items():
@@ -88,27 +93,37 @@ def make_map_reference(run: RunEffects) -> Reference | None:
                     twin=block_weights[None],
                 ),
             )
-            active += _active_voxels(
+            active += _iterate_regions_above(
                 measured, block_weights, run.mask, comparisons[contrast][0], (TRUE_T,)
             )
     return Reference(
         name=MEASURED_MAP,
-        targets=_band_targets(run, measured, ("beyond",)),
+        targets=_make_targets(run, measured, ("beyond",)),
         regions=[
             *_iterate_fixed_regions(run, comparisons),
-            *_iterate_active_voxels(run, comparisons),
+            *_iterate_acquired_active_voxels(run, comparisons),
             *active,
         ],
-        units={},
+        block_counts={},
         statistics=("r",),
-        itself=MEASURED,
-        pairs=lambda names: [
-            (name, REFERENCE) for name in names if REFERENCE in names and name != REFERENCE
-        ],
+        unscored_series=MEASURED,
+        select_pairs=_pair_with_base_series,
     )
 
 
-def known_activation(
+def _pair_with_base_series(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return pairs of a series and the B-spline series, if this series exists."""
+    if BASE_SERIES not in names:
+        return []
+    return [(name, BASE_SERIES) for name in names if name != BASE_SERIES]
+
+
+def _pair_methods(methods: Collection[str], names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs of `gain_pairs` whose first series is one of some methods."""
+    return [pair for pair in gain_pairs(names) if pair[0] in methods]
+
+
+def make_known_reference(
     run: RunEffects, known: Mapping[str, tuple[Float32, Float]]
 ) -> Reference | None:
     """Return the reference of known activation, which shares no noise with any series.
@@ -129,7 +144,7 @@ def known_activation(
         Reference with one comparison per contrast; None if no contrast is known or follows from
         known contrasts.
     """
-    first = run.first()
+    first = run.load_first()
     # Effects are filtered in complete slices, but active voxels are selected within the brain.
     full_grid = Volume(np.ones_like(run.mask), run.affine)
     truths = make_known_effects(known, run.contrasts, full_grid)
@@ -152,21 +167,20 @@ def known_activation(
         for name in names
         if (voxels := brain_truths[name].active) is not None
     ]
-    compared = run.same_widths if MEASURED in run.files else None
     # Double precision, because sums over all voxels would lose digits in single precision.
     effects = np.stack([truths[name].effect for name in names], axis=-1, dtype=np.float64)
     return Reference(
-        name=_KNOWN,
+        name=KNOWN.name,
         targets=run.maps_by_band(effects, run.bands),
         regions=[*_iterate_fixed_regions(run, comparisons), *regions],
-        units=_count_blocks(first, run.contrasts),
-        pairs=lambda names: [
-            pair for pair in gain_pairs(names) if compared is None or pair[0] in compared
-        ],
+        block_counts=_count_blocks(first, run.contrasts),
+        select_pairs=(
+            partial(_pair_methods, run.same_widths) if MEASURED in run.files else gain_pairs
+        ),
     )
 
 
-def another_run(run: RunEffects, other_effects: Effects) -> Reference | None:
+def make_other_run_reference(run: RunEffects, other_effects: Effects) -> Reference | None:
     """Return the reference of another run: one half of its blocks, in the acquired band.
 
     Parameters
@@ -188,7 +202,7 @@ def another_run(run: RunEffects, other_effects: Effects) -> Reference | None:
     the half that is not the target. Effects that differ between the runs, because of habituation
     or position, count as error of every series alike. Blocks of both runs are resampled.
     """
-    first = run.first()
+    first = run.load_first()
     comparisons: dict[str, list[BlockComparison]] = {}
     active: list[ComparedVoxels] = []
     for contrast, weights in run.contrasts.items():
@@ -199,26 +213,28 @@ def another_run(run: RunEffects, other_effects: Effects) -> Reference | None:
         source = resample_weights(
             first.blocks, block_weights[None], run.n_boot, run.seed, contrast
         )[0]
-        a, b = resample_weights(other_effects.blocks, halves, run.n_boot, run.seed + 1, contrast)
-        n = min(len(source), len(a))
-        for half, opposite_half, target in ((halves[0], a, b), (halves[1], b, a)):
+        halves_of_other = resample_weights(
+            other_effects.blocks, halves, run.n_boot, run.seed + 1, contrast
+        )
+        n = min(len(source), len(halves_of_other[0]))
+        for half, twin, target in zip(halves, halves_of_other, halves_of_other[::-1], strict=True):
             comparison = BlockComparison(
-                contrast=contrast, source=source[:n], target=target[:n], twin=opposite_half[:n]
+                contrast=contrast, source=source[:n], target=target[:n], twin=twin[:n]
             )
             comparisons.setdefault(contrast, []).append(comparison)
-            active += _active_voxels(other_effects, half, run.mask, comparison, (TRUE_T,))
+            active += _iterate_regions_above(other_effects, half, run.mask, comparison, (TRUE_T,))
     if not comparisons:
         return None
     return Reference(
         name=OTHER_RUN,
-        targets=_band_targets(run, other_effects, ("within",)),
+        targets=_make_targets(run, other_effects, ("within",)),
         regions=[*_iterate_fixed_regions(run, comparisons), *active],
-        units=_count_blocks(first, run.contrasts),
+        block_counts=_count_blocks(first, run.contrasts),
         statistics=("r", "ev"),
     )
 
 
-def _band_targets(run: RunEffects, reference: Effects, bands: Sequence[str]) -> dict[str, Float32]:
+def _make_targets(run: RunEffects, reference: Effects, bands: Sequence[str]) -> dict[str, Float32]:
     """Return block maps of a reference by band.
 
     ValueError if the reference is on another grid.
@@ -236,34 +252,34 @@ def _iterate_fixed_regions(
             voxels=voxels[run.mask],
             comparisons=[
                 comparison
-                for contrast_ways in comparisons.values()
-                for comparison in contrast_ways
+                for contrast_comparisons in comparisons.values()
+                for comparison in contrast_comparisons
             ],
         )
 
 
-def _iterate_active_voxels(
+def _iterate_acquired_active_voxels(
     run: RunEffects, comparisons: Mapping[str, Sequence[BlockComparison]]
 ) -> Iterator[ComparedVoxels]:
     """Yield the voxels active in the acquired run, for each contrast with a t map of this run."""
-    for contrast, contrast_ways in comparisons.items():
+    for contrast, contrast_comparisons in comparisons.items():
         if contrast in run.acquired_t:
             t = np.abs(run.acquired_t[contrast])[run.mask]
             yield ComparedVoxels(
-                name=ACQUIRED_ACTIVE, voxels=t > TRUE_T, comparisons=contrast_ways
+                name=ACQUIRED_ACTIVE, voxels=t > TRUE_T, comparisons=contrast_comparisons
             )
 
 
-def _active_voxels(
+def _iterate_regions_above(
     effects: Effects,
-    half: Float,
+    block_weights: Float,
     mask: MaskArray,
     comparison: BlockComparison,
     limits: Sequence[float],
 ) -> Iterator[ComparedVoxels]:
     """Yield the voxels with |t| above each limit in a sum of blocks; none if there is no t."""
     if effects.smooth_variance is not None:
-        t = np.abs(effects.smooth_t(half))[mask]
+        t = np.abs(effects.smooth_t(block_weights))[mask]
         for limit in limits:
             yield ComparedVoxels(
                 name=f"active{round(10 * limit)}", voxels=t > limit, comparisons=[comparison]

@@ -15,6 +15,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from bids_sr.frozen import frozen
+from bids_sr.io.arrays import Float
 from bids_sr.io.grids import mm_text
 from bids_sr.metrics.rows import MetricRow
 
@@ -29,14 +30,14 @@ NOT_ACCURACY = (
     " squared error (including thermal noise) relative to zero filling, which does not measure the"
     " accuracy of an activation map."
 )
-MOST_THERMAL_NOISE = 0.0105
+MAX_THERMAL_NOISE = 0.0105
 """Largest thermal noise over mean signal in acquired runs
 (``benchmarks/results/gate.md``).
 """
-_SAME_MM = 1e-3
+_MIN_SIZE_DIFFERENCE_MM = 1e-3
 
 
-class _Earlier(NamedTuple):
+class _AccuracyRanges(NamedTuple):
     """Ranges of `sbl`'s explained variance above the acquired Nyquist frequency in real runs."""
 
     # voxels active in the acquired run, and brain
@@ -45,18 +46,18 @@ class _Earlier(NamedTuple):
     where: str  # runs and contrasts of these ranges
 
 
-EARLIER: Mapping[bool, _Earlier] = {
-    False: _Earlier(
+EARLIER_ACCURACY: Mapping[bool, _AccuracyRanges] = {
+    False: _AccuracyRanges(
         active="45 to 64 %", brain="−67 to 43 %", where="4 runs of 3 participants, all contrasts"
     ),
-    True: _Earlier(
+    True: _AccuracyRanges(
         active="64 to 87 %",
         brain="54 to 64 %",
         where="4 runs of 3 participants, contrast of all events",
     ),
 }
 """Ranges without and with calibration (``benchmarks/results``: people_runs, people_contrasts)."""
-UNCALIBRATED = "47 to 54 %"
+UNCALIBRATED_RANGE = "47 to 54 %"
 """Range of the calibrated contrast and runs in the same voxels, but without calibration."""
 
 
@@ -103,26 +104,34 @@ class SelfTestResults:
         empty.
         """
         tested = [name for name in methods if name in self.tested]
-        return (
-            max(tested, key=lambda name: self.tested[name].value)
-            if tested
-            else next(reversed(methods), "")
-        )
+        if not tested:
+            return next(reversed(methods), "")
+        return max(tested, key=lambda name: self.tested[name].value)
 
 
-def _sizes(facts: Mapping[str, object]) -> tuple[str, str] | None:
-    """Return self-test and acquired voxel sizes, for axes with different sizes."""
-    lower_mm, acquired_mm = (
+def _describe_sizes(facts: Mapping[str, object]) -> tuple[str, str] | None:
+    """Return self-test and acquired voxel sizes as text, for axes with different sizes.
+
+    None is returned if the sizes are unknown or equal.
+    """
+    tested_mm, acquired_mm = (
         np.array(cast("Sequence[float]", facts.get(key, ()))) for key in ("from_mm", "to_mm")
     )
-    differs = np.abs(lower_mm - acquired_mm) > _SAME_MM
+    differs = np.abs(tested_mm - acquired_mm) > _MIN_SIZE_DIFFERENCE_MM
     if not differs.any():
         return None
-    acquired, lower = (
-        " × ".join(map(mm_text, sizes[:1] if np.ptp(sizes) < _SAME_MM else sizes))
-        for sizes in (lower_mm[differs], acquired_mm[differs])
-    )
-    return acquired, lower
+    return _join_sizes(tested_mm[differs]), _join_sizes(acquired_mm[differs])
+
+
+def _join_sizes(sizes_mm: Float) -> str:
+    """Return voxel sizes as text; a single size if all axes have the same size."""
+    is_isotropic = np.ptp(sizes_mm) < _MIN_SIZE_DIFFERENCE_MM
+    return " × ".join(map(mm_text, sizes_mm[:1] if is_isotropic else sizes_mm))
+
+
+def _select_texts(facts_by_series: Mapping[str, Mapping[str, object]], key: str) -> dict[str, str]:
+    """Return one text of the facts by series; series without this text are omitted."""
+    return {name: str(facts[key]) for name, facts in facts_by_series.items() if facts.get(key)}
 
 
 def parse_self_test(
@@ -139,7 +148,7 @@ def parse_self_test(
 
     Returns
     -------
-    OneLevelDown | None
+    SelfTestResults | None
         Results; None if neither rows nor facts contain any.
     """
     facts = facts or {}
@@ -154,17 +163,9 @@ def parse_self_test(
         return None
     return SelfTestResults(
         tested={row.series: row for row in rows},
-        reasons={
-            name: str(series_facts["reason"])
-            for name, series_facts in facts_by_series.items()
-            if series_facts.get("reason")
-        },
-        calibrations={
-            name: str(series_facts["calibration"])
-            for name, series_facts in facts_by_series.items()
-            if series_facts.get("calibration")
-        },
-        sizes=_sizes(facts),
+        reasons=_select_texts(facts_by_series, "reason"),
+        calibrations=_select_texts(facts_by_series, "calibration"),
+        sizes=_describe_sizes(facts),
         calibrated=bool(facts.get("calibrated")),
         thermal_noise=float(cast("float", facts.get("thermal_noise", 0))),
     )

@@ -4,7 +4,7 @@ from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
 from bids_sr.series import ACQUIRED, BASELINES, MEASURED, PCA, SAME, SMOOTH, series
 from bids_sr.sr.method import UnknownMethod, method_of_series
 
-_FIXED = {
+_FIXED_TEXTS = {
     **dict.fromkeys(
         ACQUIRED,
         "acquired series after motion correction; maps are interpolated to the high-resolution"
@@ -37,8 +37,8 @@ def describe_series(name: str) -> str:
     if name in NEGATIVE_CONTROLS:
         control = NEGATIVE_CONTROLS[name]
         return f"negative control for {control.method}: {control.replacement}"
-    if name in _FIXED:
-        return _FIXED[name]
+    if name in _FIXED_TEXTS:
+        return _FIXED_TEXTS[name]
     parsed_name = series(name)
     if parsed_name.variant == SAME:
         return f"acquired series (zerofill), smoothed to the resolution of {parsed_name.method}"

@@ -1,5 +1,6 @@
 """Sentences on the tested detail of a run without a reference."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from bids_sr.evaluation.detail_support import ContrastSupport, DetailSupport, SupportState
@@ -10,13 +11,13 @@ from bids_sr.metrics.word_lists import enumerate_unique
 
 LARGEST_DIFFERENCE = "12 percentage points"
 """Largest difference between the tested and the measured explained variance in active voxels."""
-COMPARED_WHERE = "4 earlier runs of 3 other participants with known accuracy"
+_MEASURED_RUNS = "4 earlier runs of 3 other participants with known accuracy"
 """Runs of `LARGEST_DIFFERENCE` (``benchmarks/results/tested_detail.md``)."""
 BLIND_SPOT = (
     "The test sees only the next lower resolution. It cannot judge activity that is smoother than"
     " the signal fluctuations of the run."
 )
-_MOST_NAMED = 4  # contrasts in a line of the verdict
+_MAX_LISTED_CONTRASTS = 4  # contrasts in a line of the verdict
 
 
 @frozen
@@ -50,40 +51,48 @@ def write_support_lines(
         Voxel sizes of the test.
     """
     main = supports[main_contrast(supports)]
-    lines = [SupportLine(text=_main_text(method, main, self_test), state=main.state)]
-    by_state: dict[SupportState, list[str]] = {}
-    for name, support in supports.items():
-        if name != main.contrast:
-            by_state.setdefault(support.state, []).append(name)
-    limit = f"finer than {self_test.acquired_text}"
-    smooth = [
-        name for name in by_state.get("not supported", []) if supports[name].active.is_smooth
-    ]
+    lines = [SupportLine(text=_describe_main_contrast(method, main, self_test), state=main.state)]
+    other_supports = [support for name, support in supports.items() if name != main.contrast]
+    unsupported = [support for support in other_supports if support.state == "not supported"]
+    smooth = [support.contrast for support in unsupported if support.active.is_smooth]
+    unrecovered = [support.contrast for support in unsupported if not support.active.is_smooth]
+    untested = [support for support in other_supports if support.state == "not tested"]
     if smooth:
         text = (
-            f"The effects of {_list(smooth)} are smooth at the acquired resolution, so the detail"
-            f" that {method} adds is not supported. Do not interpret detail of {_these(smooth)}"
-            f" that is {limit}."
+            f"The effects of {_list_contrasts(smooth)} are smooth at the acquired resolution, so"
+            f" the detail that {method} adds is not supported. {_advise(smooth, self_test)}"
         )
         lines.append(SupportLine(text=text, state="not supported"))
-    if unsupported := [name for name in by_state.get("not supported", []) if name not in smooth]:
+    if unrecovered:
         text = (
-            f"At half the resolution, {method} did not recover the detail of {_list(unsupported)}"
-            f" in active voxels. Do not interpret detail of {_these(unsupported)} that is {limit}."
+            f"At half the resolution, {method} did not recover the detail of"
+            f" {_list_contrasts(unrecovered)} in active voxels. {_advise(unrecovered, self_test)}"
         )
         lines.append(SupportLine(text=text, state="not supported"))
-    if untested := by_state.get("not tested"):
-        reasons = {supports[name].active.reason for name in untested}
+    if untested:
+        names = [support.contrast for support in untested]
+        reasons = {support.active.reason for support in untested}
         reason = f" because {next(iter(reasons))}" if len(reasons) == 1 else ""
         text = (
-            f"The detail of {_list(untested)} could not be tested{reason}. Do not interpret detail"
-            f" of {_these(untested)} that is {limit}."
+            f"The detail of {_list_contrasts(names)} could not be tested{reason}."
+            f" {_advise(names, self_test)}"
         )
         lines.append(SupportLine(text=text, state="not tested"))
     return lines
 
 
-def _main_text(method: str, support: ContrastSupport, self_test: SelfTestResults) -> str:
+def _advise(contrasts: Sequence[str], self_test: SelfTestResults) -> str:
+    """Return the advice not to interpret the detail of some contrasts."""
+    contrast_words = "these contrasts" if len(contrasts) > 1 else "this contrast"
+    return (
+        f"Do not interpret detail of {contrast_words} that is finer than"
+        f" {self_test.acquired_text}."
+    )
+
+
+def _describe_main_contrast(
+    method: str, support: ContrastSupport, self_test: SelfTestResults
+) -> str:
     """Return the sentences on the main contrast."""
     contrast = f"contrast “{support.contrast}”"
     limit = f"finer than {self_test.acquired_text}"
@@ -108,7 +117,7 @@ def _main_text(method: str, support: ContrastSupport, self_test: SelfTestResults
     return (
         f"Tested on this run at half its resolution{self_test.levels_text}, {method} recovered"
         f" {support_value(support.active)} of the detail of {contrast} in active"
-        f" voxels.{_brain_text(support.brain)} In {COMPARED_WHERE}, the test differed from the"
+        f" voxels.{_describe_brain(support.brain)} In {_MEASURED_RUNS}, the test differed from the"
         f" accuracy at the final resolution by at most {LARGEST_DIFFERENCE}."
     )
 
@@ -121,7 +130,7 @@ def support_value(support: DetailSupport) -> str:
     return f"{number(row.value, '.0%')}{f' ({ends})' if ends else ''}"
 
 
-def _brain_text(support: DetailSupport) -> str:
+def _describe_brain(support: DetailSupport) -> str:
     """Return a sentence on the whole brain if its result differs from active voxels, else ""."""
     if support.state == "tested" or support.row is None:
         return ""
@@ -138,42 +147,36 @@ def _brain_text(support: DetailSupport) -> str:
     return f" The whole brain could not be tested, because {support.reason}."
 
 
-def _list(contrasts: Sequence[str]) -> str:
+def _list_contrasts(contrasts: Sequence[str]) -> str:
     """Join contrasts to an enumeration, with the number of contrasts that are not named."""
-    hidden = len(contrasts) - _MOST_NAMED
+    hidden = len(contrasts) - _MAX_LISTED_CONTRASTS
     if hidden <= 1:
         return enumerate_unique(contrasts)
-    return enumerate_unique([*contrasts[:_MOST_NAMED], f"{hidden} other contrasts"])
-
-
-def _these(contrasts: Sequence[str]) -> str:
-    return "these contrasts" if len(contrasts) > 1 else "this contrast"
+    return enumerate_unique([*contrasts[:_MAX_LISTED_CONTRASTS], f"{hidden} other contrasts"])
 
 
 def plain_supports(supports: Iterable[ContrastSupport]) -> list[dict[str, object]]:
     """Return results as plain values for JSON, one mapping per contrast; None if undefined."""
-
-    def cells(support: DetailSupport) -> dict[str, object]:
-        values = (
-            {}
-            if (row := support.row) is None
-            else {
-                name: None if value != value else round(value, 4)
-                for name, value in (
-                    ("explained_variance", row.value),
-                    ("lower", row.lower),
-                    ("upper", row.upper),
-                )
-            }
-        )
-        reason = {"reason": support.reason} if support.reason else {}
-        return {"state": support.state, **values, **reason}
-
     return [
         {
             "contrast": support.contrast,
-            "active": cells(support.active),
-            "brain": cells(support.brain),
+            "active": _convert_support(support.active),
+            "brain": _convert_support(support.brain),
         }
         for support in supports
     ]
+
+
+def _convert_support(support: DetailSupport) -> dict[str, object]:
+    """Return the result in one region as plain values for JSON."""
+    facts: dict[str, object] = {"state": support.state}
+    if (row := support.row) is not None:
+        for name, value in (
+            ("explained_variance", row.value),
+            ("lower", row.lower),
+            ("upper", row.upper),
+        ):
+            facts[name] = None if math.isnan(value) else round(value, 4)
+    if support.reason:
+        facts["reason"] = support.reason
+    return facts

@@ -10,7 +10,7 @@ from bids_sr.glm.streamed_fit import StreamedFit
 from bids_sr.io.arrays import Array, Float
 
 
-def _t(fit: StreamedFit, weights: Float, dof: int) -> Float:
+def _compute_t(fit: StreamedFit, weights: Float, dof: int) -> Float:
     """Return t (V,) of a contrast; 0 in voxels without residual variance."""
     error = np.sqrt(fit.residual_variance(dof) * (weights @ weights))
     return np.divide(fit.products @ weights, error, out=np.zeros(len(error)), where=error > 0)
@@ -47,26 +47,29 @@ def t_change(
     DesignError
         If a contrast is not estimable.
     """
-    left_vectors, sizes, right_vectors = np.linalg.svd(design.matrix, full_matrices=False)
+    left_vectors, singular_values, right_vectors = np.linalg.svd(
+        design.matrix, full_matrices=False
+    )
     basis = left_vectors[:, : design.rank]
-    pseudo_inverse = right_vectors[: design.rank].T / sizes[: design.rank]
+    # maps coefficients of the basis to coefficients of the columns of the design
+    to_columns = right_vectors[: design.rank].T / singular_values[: design.rank]
     fits: list[StreamedFit] = []
-    rows = 0
+    n_rows = 0
     for pair in pairs:
         if not fits:
             fits = [StreamedFit(basis, pair[0].astype(np.float64)) for _ in pair]
-        if rows < len(design.matrix):
+        if n_rows < len(design.matrix):
             for fit, signal in zip(fits, pair, strict=True):
                 fit.add(signal[None])
-        rows += 1
-    if rows != len(design.matrix) or not fits:
+        n_rows += 1
+    if n_rows != len(design.matrix) or not fits:
         raise ValueError(
-            f"the number of volumes ({rows}) differs from the number of rows in the design "
+            f"the number of volumes ({n_rows}) differs from the number of rows in the design "
             f"matrix ({len(design.matrix)})"
         )
     changes = {}
     for name, weights in contrasts.items():
-        vector = contrast_vector(design, name, weights) @ pseudo_inverse
-        first, second = (_t(fit, vector, design.dof) for fit in fits)
+        vector = contrast_vector(design, name, weights) @ to_columns
+        first, second = (_compute_t(fit, vector, design.dof) for fit in fits)
         changes[name] = float(np.sqrt(np.mean((second - first) ** 2)))
     return changes

@@ -17,9 +17,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from bids_sr.evaluation.effects_of_run import LEAST_VOXELS
+from bids_sr.evaluation.effects_of_run import MIN_VOXELS
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.reference_maps import TRUE_T
+from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.smoothing import smooth
@@ -28,14 +29,15 @@ from bids_sr.io.grids import Factor
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.spatial.nyquist import beyond_nyquist
 
-REFERENCE = "oneLevelDown"
+HALF_RESOLUTION = "oneLevelDown"
 """Reference of values at half the resolution in the table of metrics."""
 FINENESS = "detail_fineness"
 """Spectral density of the acquired detail in the upper half of the tested frequencies, relative to
 the lower half.
 """
-_LEVEL_SD = 0.05
-_LEAST_SLICES = 4  # smallest number of slices for an interval
+_LEVEL_SD = 0.05  # of explained variance, see the docstring of this module
+_MIN_SLICES = 4  # smallest number of slices for an interval
+_Z_95 = 1.96  # half-width of a 95 % interval in standard errors
 
 
 def iterate_tested_detail(
@@ -67,21 +69,16 @@ def iterate_tested_detail(
         both with a 95 % interval, and the number of voxels. The explained variance is NaN if the
         acquired effect has no reproducible detail.
     """
-    upper_factor = _middle_factor(factor)
-    n_upper = _count_frequencies(upper_factor)
-    white = n_upper / (_count_frequencies(factor) - n_upper)  # ratio of energies of white noise
     for contrast, weights in contrasts.items():
         halves = acquired.halves(weights)
         if halves is None:
             continue
         for width, t_maps in active_t.items():
-            estimated_effects, target_effects = (
+            estimates, targets = (
                 [_compute_effect(effects, half, width) for half in halves]
                 for effects in (reconstructed, acquired)
             )
-            estimates = [beyond_nyquist(effect, factor) for effect in estimated_effects]
-            targets = [beyond_nyquist(effect, factor) for effect in target_effects]
-            upper = [beyond_nyquist(effect, upper_factor) for effect in target_effects]
+            details = _split_details(estimates, targets, factor)
             regions = {"brain": acquired.mask}
             if contrast in t_maps:
                 regions[ACQUIRED_ACTIVE] = acquired.mask & (np.abs(t_maps[contrast]) > TRUE_T)
@@ -90,51 +87,84 @@ def iterate_tested_detail(
                     series=reconstructed.series,
                     statistic="voxels",
                     value=float(np.count_nonzero(voxels)),
-                    reference=REFERENCE,
+                    reference=HALF_RESOLUTION,
                     contrast=contrast,
                     region=region,
                     fwhm_mm=width,
                 )
-                value, half_width = _explained_variance(estimates, targets, voxels)
-                yield replace(
-                    row,
-                    statistic="ev",
-                    band="beyond",
-                    value=value,
-                    lower=value - half_width,
-                    upper=value + half_width,
-                    n=int(np.count_nonzero(voxels.any(axis=(0, 1)))),
-                )
-                ratio, half_width = _compute_fineness(targets, upper, voxels)
-                yield replace(
-                    row,
-                    statistic=FINENESS,
-                    band="beyond",
-                    value=ratio / white,
-                    lower=(ratio - half_width) / white,
-                    upper=(ratio + half_width) / white,
-                )
-                yield row
+                yield from _iterate_region_rows(row, details, voxels, factor)
 
 
-def _middle_factor(factor: Factor) -> Factor:
+@frozen
+class _Details:
+    """Detail of an effect in both halves of the blocks, (x, y, z) each.
+
+    `estimates` are from the reconstructed run and `targets` from the acquired run, at all tested
+    frequencies. `upper_targets` are limited to the upper half of these frequencies.
+    """
+
+    estimates: Sequence[Real]
+    targets: Sequence[Real]
+    upper_targets: Sequence[Real]
+
+
+def _split_details(estimates: Sequence[Real], targets: Sequence[Real], factor: Factor) -> _Details:
+    """Return the detail of effects (x, y, z) in both halves of the blocks."""
+    upper_factor = _compute_middle_factor(factor)
+    return _Details(
+        estimates=[beyond_nyquist(effect, factor) for effect in estimates],
+        targets=[beyond_nyquist(effect, factor) for effect in targets],
+        upper_targets=[beyond_nyquist(effect, upper_factor) for effect in targets],
+    )
+
+
+def _iterate_region_rows(
+    row: MetricRow, details: _Details, voxels: MaskArray, factor: Factor
+) -> Iterator[MetricRow]:
+    """Yield explained variance and fineness in a region, and `row` with the number of voxels."""
+    value, half_width = _compute_explained_variance(details.estimates, details.targets, voxels)
+    yield replace(
+        row,
+        statistic="ev",
+        band="beyond",
+        value=value,
+        lower=value - half_width,
+        upper=value + half_width,
+        n=int(np.count_nonzero(voxels.any(axis=(0, 1)))),
+    )
+    upper_share = _compute_frequency_share(_compute_middle_factor(factor))
+    white_ratio = upper_share / (_compute_frequency_share(factor) - upper_share)  # of white noise
+    ratio, half_width = _compute_energy_ratio(details.targets, details.upper_targets, voxels)
+    yield replace(
+        row,
+        statistic=FINENESS,
+        band="beyond",
+        value=ratio / white_ratio,
+        lower=(ratio - half_width) / white_ratio,
+        upper=(ratio + half_width) / white_ratio,
+    )
+    yield row
+
+
+def _compute_middle_factor(factor: Factor) -> Factor:
     """Return the factor whose Nyquist frequency is in the middle of the tested frequencies."""
-    x, y, z = (2 * f / (f + 1) for f in factor)
+    x, y, z = (2 * axis_factor / (axis_factor + 1) for axis_factor in factor)
     return x, y, z
 
 
-def _count_frequencies(factor: Factor) -> float:
+def _compute_frequency_share(factor: Factor) -> float:
     """Return the fraction of spatial frequencies that are above the Nyquist limit of a factor."""
     return 1 - 1 / math.prod(factor)
 
 
-def _compute_fineness(
+def _compute_energy_ratio(
     details: Sequence[Real], upper_details: Sequence[Real], voxels: MaskArray
 ) -> tuple[float, float]:
-    """Return the ratio of reproducible detail in the upper and lower half, and its half-width.
+    """Return the ratio of energies of reproducible detail in the upper and the lower half.
 
-    Both are NaN if there are too few voxels or if one of the energies is not above 0; the
-    half-width is NaN if there are too few slices.
+    The second value is the half-width of its 95 % interval. Both are NaN if there are too few
+    voxels or if one of the energies is not above 0; the half-width is NaN if there are too few
+    slices.
 
     Parameters
     ----------
@@ -144,17 +174,18 @@ def _compute_fineness(
     voxels : MaskArray
         Region (x, y, z).
     """
-    if np.count_nonzero(voxels) < LEAST_VOXELS:
+    if np.count_nonzero(voxels) < MIN_VOXELS:
         return math.nan, math.nan
     lower_details = [detail - upper for detail, upper in zip(details, upper_details, strict=True)]
-    slices = voxels.any(axis=(0, 1))
+    in_region = voxels.any(axis=(0, 1))
     upper, lower = (
-        (_center(first, voxels) * _center(second, voxels)).sum(axis=(0, 1))[slices]
+        (_center(first, voxels) * _center(second, voxels)).sum(axis=(0, 1))[in_region]
         for first, second in (upper_details, lower_details)
     )
     if not min(upper.sum(), lower.sum()) > 0:
         return math.nan, math.nan
-    return float(upper.sum() / lower.sum()), 1.96 * math.sqrt(_ratio_variance(upper, lower))
+    half_width = _Z_95 * math.sqrt(_compute_ratio_variance(upper, lower))
+    return float(upper.sum() / lower.sum()), half_width
 
 
 def _center(image: Real, voxels: MaskArray) -> Float:
@@ -162,7 +193,7 @@ def _center(image: Real, voxels: MaskArray) -> Float:
     return np.where(voxels, image - image[voxels].mean(dtype=np.float64), 0).astype(np.float64)
 
 
-def _ratio_variance(numerators: Float, denominators: Float) -> float:
+def _compute_ratio_variance(numerators: Float, denominators: Float) -> float:
     """Return the jackknife variance of a ratio of two sums over slices; NaN if there are too few.
 
     Parameters
@@ -171,7 +202,7 @@ def _ratio_variance(numerators: Float, denominators: Float) -> float:
         Terms of the sums, one per slice.
     """
     count = len(numerators)
-    if count < _LEAST_SLICES:
+    if count < _MIN_SLICES:
         return math.nan
     leave_one_out = (numerators.sum() - numerators) / (denominators.sum() - denominators)
     return (count - 1) / count * float(np.square(leave_one_out - leave_one_out.mean()).sum())
@@ -183,7 +214,7 @@ def _compute_effect(effects: Effects, weights: Float, width: float) -> Float32:
     return smooth(effect, effects.zooms, width) if width else effect
 
 
-def _explained_variance(
+def _compute_explained_variance(
     estimates: Sequence[Real], targets: Sequence[Real], voxels: MaskArray
 ) -> tuple[float, float]:
     """Return the explained variance of the detail, and the half-width of its 95 % interval.
@@ -199,15 +230,20 @@ def _explained_variance(
     voxels : MaskArray
         Region (x, y, z).
     """
-    if np.count_nonzero(voxels) < LEAST_VOXELS:
+    if np.count_nonzero(voxels) < MIN_VOXELS:
         return math.nan, math.nan
-    e_a, e_b, t_a, t_b = (_center(image, voxels) for image in (*estimates, *targets))
-    slices = voxels.any(axis=(0, 1))
-    explained = (e_a * t_b + e_b * t_a - (e_a**2 + e_b**2) / 2).sum(axis=(0, 1))[slices]
-    energy = (t_a * t_b).sum(axis=(0, 1))[slices]
-    count = len(energy)
-    total = float(energy.sum())
-    if not total > 1.96 * float(energy.std(ddof=1) if count > 1 else 0) * count**0.5:
+    first_estimate, second_estimate = (_center(image, voxels) for image in estimates)
+    first_target, second_target = (_center(image, voxels) for image in targets)
+    shared = first_estimate * second_target + second_estimate * first_target
+    explained = shared - (first_estimate**2 + second_estimate**2) / 2
+    in_region = voxels.any(axis=(0, 1))
+    explained_by_slice = explained.sum(axis=(0, 1))[in_region]
+    energy_by_slice = (first_target * second_target).sum(axis=(0, 1))[in_region]
+    count = len(energy_by_slice)
+    energy = float(energy_by_slice.sum())
+    sd = float(energy_by_slice.std(ddof=1) if count > 1 else 0)
+    if not energy > _Z_95 * sd * count**0.5:
         return math.nan, math.nan
-    half_width = 1.96 * math.sqrt(_ratio_variance(explained, energy) + _LEVEL_SD**2)
-    return float(explained.sum()) / total, half_width
+    variance = _compute_ratio_variance(explained_by_slice, energy_by_slice)
+    half_width = _Z_95 * math.sqrt(variance + _LEVEL_SD**2)
+    return float(explained_by_slice.sum()) / energy, half_width

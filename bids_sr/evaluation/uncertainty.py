@@ -81,16 +81,16 @@ def spread_of_effect(
     if block_weights is None:
         return None
     return spread(
-        _effect(member, block_weights, mask, affine)
+        _compute_effect(member, block_weights, mask, affine)
         for member in chain([effects], map(load_effects, members))
     )
 
 
-def _effect(effects: Effects, weights: Float, mask: MaskArray, affine: Float) -> Real:
+def _compute_effect(effects: Effects, weights: Float, mask: MaskArray, affine: Float) -> Real:
+    """Return a sum of block effects (X, Y, Z), after a check of the grid."""
     if effects.mask.shape != mask.shape or not np.allclose(effects.affine, affine, atol=1e-3):
-        name, shape = effects.series, effects.mask.shape
         raise ValueError(
-            f"the effects of {name} (shape {shape}) are not on the grid of the mask (shape "
-            f"{mask.shape})"
+            f"the effects of {effects.series} (shape {effects.mask.shape}) are not on the grid of "
+            f"the mask (shape {mask.shape})"
         )
     return effects.effect(weights)

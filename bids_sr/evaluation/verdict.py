@@ -17,7 +17,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
-from typing import Any
 
 from bids_sr.evaluation import (
     advice as evaluation_advice,
@@ -103,17 +102,20 @@ class Verdict:
             facts["not_applied_text"] = self.not_applied_text
         if self.supports:
             facts["tested_detail"] = plain_supports(self.supports)
-        facts["sentences"] = [_plain(sentence) for sentence in self.sentences]
+        facts["sentences"] = [_convert_sentence(sentence) for sentence in self.sentences]
         facts["limits"] = list(self.limits)
         return facts
 
 
-def _plain(sentence: Sentence) -> dict[str, object]:
+def _convert_sentence(sentence: Sentence) -> dict[str, object]:
     """Return a sentence and its row as plain values, None for NaN."""
     if sentence.row is None:
         return {"text": sentence.text, "series": sentence.series}
-    row = {name: None if value != value else value for name, value in asdict(sentence.row).items()}
-    return {"text": sentence.text, "decision": sentence.decision or "", **row}
+    cells = {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in asdict(sentence.row).items()
+    }
+    return {"text": sentence.text, "decision": sentence.decision or "", **cells}
 
 
 def _combine(comparisons: Iterable[Comparison]) -> Decision | None:
@@ -121,7 +123,9 @@ def _combine(comparisons: Iterable[Comparison]) -> Decision | None:
     decisions = {comparison.decision for comparison in comparisons}
     if not decisions:
         return None
-    return "better" if decisions == {"better"} else "worse" if "worse" in decisions else "unclear"
+    if decisions == {"better"}:
+        return "better"
+    return "worse" if "worse" in decisions else "unclear"
 
 
 def _claim_function(
@@ -137,15 +141,14 @@ def _claim_function(
         return Claim(kind="function", series=method, decision=None)
     comparisons = [
         evidence.compare(method, reference, region, margins[region])
-        for region in reversed(evidence.regions)
+        for region in reversed(evidence.regions)  # the deciding region first
         for reference in references
     ]
     row = evidence.row(method, evidence.brain)
     has_true_detail = evidence.reference is MAPS or (row is not None and row.lower > 0)
+    is_worse = any(comparison.decision == "worse" for comparison in comparisons)
     decision = _combine(comparisons[: len(references)]) or "unclear"
-    if decision == "better" and not (
-        has_true_detail and all(comparison.decision != "worse" for comparison in comparisons)
-    ):
+    if decision == "better" and (is_worse or not has_true_detail):
         decision = "unclear"
     return Claim(
         kind="function",
@@ -208,7 +211,7 @@ def _claim_image(rows: Sequence[MetricRow], method: str) -> Claim:
     )
 
 
-def _best_method(
+def _find_best_method(
     evidence: Evidence | None,
     claims: Sequence[Claim],
     methods: Sequence[str],
@@ -220,22 +223,19 @@ def _best_method(
     a reference, the method with the highest self-test score is returned, or the last method (the
     default) if there is no self-test. "" if there are no methods.
     """
-    candidates = [
-        claim.series for claim in claims if claim.kind == "function" and claim.holds
-    ] or list(methods)
+    confirmed = [claim.series for claim in claims if claim.kind == "function" and claim.holds]
+    candidates = confirmed or list(methods)
     if evidence is None:
-        return (
-            self_test.best(candidates) if self_test is not None else next(reversed(candidates), "")
-        )
-
-    def level(method: str) -> float:
-        value = evidence.value(method)
-        return value if math.isfinite(value) else -math.inf
-
-    return max(reversed(candidates), key=level, default="")
+        return (self_test or SelfTestResults()).best(candidates)
+    values = {name: evidence.value(name) for name in candidates}
+    return max(
+        reversed(candidates),
+        key=lambda name: values[name] if math.isfinite(values[name]) else -math.inf,
+        default="",
+    )
 
 
-def _sentences(
+def _write_sentences(
     claims: Sequence[Claim],
     evidence: Evidence | None,
     methods: Sequence[str],
@@ -249,62 +249,141 @@ def _sentences(
     sentences = []
     if evidence is not None:
         sentences = [
-            Sentence(words.basis(evidence)),
-            *words.levels(evidence, (*methods, "bspline", "measured")),
+            Sentence(words.define_accuracy(evidence)),
+            *words.accuracy_sentences(evidence, (*methods, "bspline", "measured")),
         ]
     for claim in claims:
-        sentences += map(words.comparison, claim.comparisons)
-        if claim.kind == "specific" and (
-            specific_sentence := words.specific_text(claim, in_full=True)
-        ):
-            sentences.append(Sentence(specific_sentence, series=claim.series))
+        sentences += map(words.comparison_sentence, claim.comparisons)
+        text_of_claim = (
+            words.specific_text(claim, in_full=True) if claim.kind == "specific" else ""
+        )
+        if text_of_claim:
+            sentences.append(Sentence(text_of_claim, series=claim.series))
     if evidence is not None:
+        pairs = list(combinations([name for name in methods if name not in PLAIN], 2))
         sentences += [
-            words.comparison(evidence.compare(first, second, region, margins[region]))
+            words.comparison_sentence(evidence.compare(first, second, region, margins[region]))
             for region in evidence.regions
-            for first, second in combinations([name for name in methods if name not in PLAIN], 2)
+            for first, second in pairs
             if evidence.row(first, region, second) is not None
         ]
-    return sentences + ([] if self_test is None else words.self_test_sentences(self_test, methods))
+    if self_test is not None:
+        sentences += words.self_test_sentences(self_test, methods)
+    return sentences
 
 
-def _rows(
+def _make_rows(
     evidence: Evidence | None, claims: Sequence[Claim], margins: Mapping[str, float]
 ) -> list[MetricRow]:
     """Return the claims of a verdict, and the decisions on differences, as evaluation rows."""
-    rows = []
-    if evidence is not None:
-        common_cells: dict[str, Any] = {"contrast": evidence.contrast, "fwhm_mm": evidence.fwhm_mm}
-        for claim in claims:
-            for comparison in claim.comparisons if claim.kind == "function" else ():
-                cells: dict[str, Any] = {
-                    "minus": comparison.row.minus,
-                    "region": comparison.row.region,
-                }
-                value = WORTH[comparison.decision]
-                rows.append(
-                    MetricRow(
-                        series=claim.series,
-                        statistic="verdict",
-                        value=value,
-                        **cells,
-                        **common_cells,
-                    )
-                )
-        for region, margin in margins.items():
-            rows.append(
-                MetricRow(
-                    series="run",
-                    statistic="verdict_margin",
-                    value=margin,
-                    region=region,
-                    **common_cells,
-                )
-            )
+    rows = [] if evidence is None else _make_evidence_rows(evidence, claims, margins)
     for claim in claims:
         value = math.nan if claim.holds is None else float(claim.holds)
         rows.append(MetricRow(series=claim.series, statistic=f"verdict_{claim.kind}", value=value))
     return rows
+
+
+def _make_evidence_rows(
+    evidence: Evidence, claims: Sequence[Claim], margins: Mapping[str, float]
+) -> list[MetricRow]:
+    """Return the decisions on function and the equivalence margins as evaluation rows."""
+    rows = []
+    for claim in claims:
+        if claim.kind != "function":
+            continue
+        for comparison in claim.comparisons:
+            rows.append(
+                MetricRow(
+                    series=claim.series,
+                    statistic="verdict",
+                    value=WORTH[comparison.decision],
+                    minus=comparison.row.minus,
+                    region=comparison.row.region,
+                    contrast=evidence.contrast,
+                    fwhm_mm=evidence.fwhm_mm,
+                )
+            )
+    for region, margin in margins.items():
+        rows.append(
+            MetricRow(
+                series="run",
+                statistic="verdict_margin",
+                value=margin,
+                region=region,
+                contrast=evidence.contrast,
+                fwhm_mm=evidence.fwhm_mm,
+            )
+        )
+    return rows
+
+
+def _exclude_methods(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[MetricRow]:
+    """Return the rows that do not concern some methods, their placebos or their members."""
+    return [
+        row
+        for row in rows
+        if not derives_from(row.series, methods) and not derives_from(row.minus, methods)
+    ]
+
+
+def _describe_not_applied(
+    rows: Sequence[MetricRow], methods: Sequence[str], facts: Mapping[str, object] | None
+) -> str:
+    """Return sentences on methods that were not applied, with the reasons of their self-test."""
+    texts = [words.not_applied_text(methods)]
+    self_test = parse_self_test(rows, facts)
+    if self_test is not None:
+        sentences = words.self_test_sentences(self_test, methods)
+        texts += [sentence.text for sentence in sentences]
+    return " ".join(filter(None, texts))
+
+
+def _find_margins(evidence: Evidence | None, margin: float | None) -> dict[str, float]:
+    """Return the equivalence margin in each region; `margin` is used in all regions if given."""
+    if evidence is None:
+        return {}
+    return {name: evidence.margin(name) if margin is None else margin for name in evidence.regions}
+
+
+def _list_references(evidence: Evidence | None, baselines: Sequence[str]) -> list[str]:
+    """Return the series that a method must exceed: baselines, and compared plain controls."""
+    if evidence is None:
+        return list(baselines)
+    compared_series = evidence.series()
+    controls = [name for name in (*PLAIN, *CONTROLS) if name in compared_series]
+    return list(dict.fromkeys([*baselines, *controls]))
+
+
+def _make_claims(
+    rows: Sequence[MetricRow],
+    methods: Sequence[str],
+    evidence: Evidence | None,
+    references: Sequence[str],
+    margins: Mapping[str, float],
+) -> list[Claim]:
+    """Return the three claims on each method: function, specific and image."""
+    claims = []
+    for method in methods:
+        other_series = [name for name in references if name != method]
+        claims.append(_claim_function(evidence, method, other_series, margins))
+        claims += [claim_specific(evidence, method), _claim_image(rows, method)]
+    return claims
+
+
+def _decide_status(
+    claims: Sequence[Claim], evidence: Evidence | None, *, has_methods: bool, is_applied: bool
+) -> VerdictStatus:
+    """Return the status of a run.
+
+    `has_methods` is True if methods were applied, and `is_applied` False if a method fell back to
+    zero filling.
+    """
+    if not has_methods:
+        return "not assessed" if is_applied else "not applied"
+    if evidence is None:
+        return "not assessed"
+    has_gain = any(claim.holds for claim in claims if claim.kind == "function")
+    return "more accurate" if has_gain else "not more accurate"
 
 
 def make_verdict(
@@ -344,53 +423,19 @@ def make_verdict(
         Facts of the self-test, see `bids_sr.evaluation.self_test.parse_self_test`.
     """
     unapplied_methods = [method for method in methods if method in not_applied]
-    idle_test = parse_self_test(rows, one_level)
-    idle_reasons = (
-        []
-        if idle_test is None
-        else [
-            sentence.text for sentence in words.self_test_sentences(idle_test, unapplied_methods)
-        ]
-    )
+    text_on_not_applied = _describe_not_applied(rows, unapplied_methods, one_level)
     methods = [method for method in methods if method not in unapplied_methods]
-    rows = [
-        row
-        for row in rows
-        if not (
-            derives_from(row.series, unapplied_methods)
-            or derives_from(row.minus, unapplied_methods)
-        )
-    ]
-    detail_evidence, evidence = (
-        find_strongest("function", rows, methods),
-        accuracy_evidence(rows, methods),
-    )
-    self_test, margins = parse_self_test(rows, one_level), {}
-    references = list(baselines)
-    if evidence is not None:
-        margins = {
-            name: evidence.margin(name) if margin is None else margin for name in evidence.regions
-        }
-        evidence_series = evidence.series()
-        references = list(
-            dict.fromkeys(
-                [*baselines, *(name for name in (*PLAIN, *CONTROLS) if name in evidence_series)]
-            )
-        )
-    claims = []
-    for method in methods:
-        claims.append(
-            _claim_function(
-                evidence, method, [name for name in references if name != method], margins
-            )
-        )
-        claims += [claim_specific(evidence, method), _claim_image(rows, method)]
+    rows = _exclude_methods(rows, unapplied_methods)
+    detail_evidence = find_strongest("function", rows, methods)
+    evidence = accuracy_evidence(rows, methods)
+    self_test = parse_self_test(rows, one_level)
+    margins = _find_margins(evidence, margin)
+    references = _list_references(evidence, baselines)
+    claims = _make_claims(rows, methods, evidence, references, margins)
     supports = {name: classify_detail(rows, name) for name in methods}
-    status: VerdictStatus = "not applied" if unapplied_methods and not methods else "not assessed"
-    if methods and evidence is not None:
-        status = "not more accurate"
-        if any(claim.holds for claim in claims if claim.kind == "function"):
-            status = "more accurate"
+    status = _decide_status(
+        claims, evidence, has_methods=bool(methods), is_applied=not unapplied_methods
+    )
     lines = [
         text.VerdictLine(
             text=text.NOTHING_APPLIED if unapplied_methods else text.NOTHING_COMPARED,
@@ -406,7 +451,7 @@ def make_verdict(
             status = lines[0].status
         lines = [*text.lost_lines(lost_by_series), *lines]
     candidates = [name for name in methods if name not in lost_by_series] or methods
-    best = _best_method(evidence, claims, candidates, self_test)
+    best = _find_best_method(evidence, claims, candidates, self_test)
     deciding_margin = margins[evidence.brain] if evidence is not None else math.nan
     flags = [name for name, series in find_raised_flags(rows).items() if series]
     return Verdict(
@@ -415,18 +460,16 @@ def make_verdict(
         best=best,
         not_applied=tuple(unapplied_methods),
         claims=tuple(claims),
-        sentences=tuple(_sentences(claims, evidence, methods, self_test, margins)),
+        sentences=tuple(_write_sentences(claims, evidence, methods, self_test, margins)),
         limits=tuple(
             text.limits(
                 claims, detail_evidence, deciding_margin, flags, advice, self_test, supports
             )
         ),
         motion=motion_text.motion_text(displacement),
-        not_applied_text=" ".join(
-            filter(None, [words.idle_text(unapplied_methods), *idle_reasons])
-        ),
+        not_applied_text=text_on_not_applied,
         rows=(
-            *_rows(evidence, claims, margins),
+            *_make_rows(evidence, claims, margins),
             *(MetricRow(series=name, statistic=APPLIED, value=1.0) for name in methods),
             *(MetricRow(series=name, statistic=APPLIED, value=0.0) for name in unapplied_methods),
         ),

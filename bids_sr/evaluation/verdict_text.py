@@ -15,7 +15,7 @@ from bids_sr.evaluation.evidence import (
 )
 from bids_sr.evaluation.self_test import (
     CALIBRATED,
-    MOST_THERMAL_NOISE,
+    MAX_THERMAL_NOISE,
     NOT_ACCURACY,
     SelfTestResults,
 )
@@ -48,6 +48,17 @@ _NO_DETAIL = (
     " detail beyond the acquired resolution."
 )
 _NOT_MEASURED = "Accuracy was not measured in this run."
+_MAX_LISTED_BASELINES = 2
+"""Number of baselines in a verdict line: the strongest that the method does not exceed."""
+_NO_AGREEMENT = (
+    "In at least one region, the two halves of the measured series are not detectably correlated"
+    " above the acquired Nyquist frequency. Such a region has no reproducible detail to explain."
+)
+_ONLY_DETAIL = (
+    "The verdict concerns only detail beyond the acquired resolution. Over all spatial"
+    " frequencies, denoising may be more accurate."
+)
+_VEINS = "Detail in BOLD maps reflects draining veins as well as neuronal activity."
 _SUPPORT_STATUS: Mapping[SupportState, VerdictStatus] = {
     "tested": "tested",
     "not supported": "not supported",
@@ -77,7 +88,7 @@ def lost_lines(lost_by_series: Mapping[str, str]) -> list[VerdictLine]:
 def verdict_lines(
     claims: Sequence[Claim],
     evidence: Evidence | None,
-    one_level: SelfTestResults | None,
+    self_test: SelfTestResults | None,
     supports: Mapping[str, Mapping[str, ContrastSupport]],
     *,
     lost_series: Sequence[str] = (),
@@ -90,7 +101,7 @@ def verdict_lines(
         Claims on all methods.
     evidence : Evidence | None
         Agreement with the strongest reference; None if there is no reference.
-    one_level : SelfTestResults | None
+    self_test : SelfTestResults | None
         Results of the self-test; None if it was not run.
     supports : Mapping[str, Mapping[str, ContrastSupport]]
         Results of the test of each contrast's detail, by method and contrast.
@@ -101,11 +112,11 @@ def verdict_lines(
     if evidence is None or evidence.no_detail:
         methods = [claim.series for claim in function_claims if claim.series not in lost_series]
         lines = _write_caution_lines(
-            methods, one_level or SelfTestResults(), supports, no_detail=evidence is not None
+            methods, self_test or SelfTestResults(), supports, no_detail=evidence is not None
         )
     else:
         lines = _write_comparison_lines(function_claims, evidence, claims)
-    if better_series := _series(claims, "image", is_shown=True):
+    if better_series := _list_series(claims, "image", holds=True):
         text = (
             f"Single volumes reconstructed by {enumerate_unique(better_series)} are closer to the"
             " reference than those of bspline and inject."
@@ -114,9 +125,9 @@ def verdict_lines(
     return lines
 
 
-def _series(claims: Sequence[Claim], kind: AccuracyKind, *, is_shown: bool | None) -> list[str]:
+def _list_series(claims: Sequence[Claim], kind: AccuracyKind, *, holds: bool | None) -> list[str]:
     """Return the series whose claim holds (True), does not hold (False) or is undecided (None)."""
-    return [claim.series for claim in claims if claim.kind == kind and claim.holds is is_shown]
+    return [claim.series for claim in claims if claim.kind == kind and claim.holds is holds]
 
 
 def _write_comparison_lines(
@@ -137,8 +148,8 @@ def _write_comparison_lines(
         "" if evidence.brain in ("brain", MISSING) else f" in {region_text(evidence.brain)}"
     )
     comparators = {comparison.row.minus for claim in claims for comparison in claim.comparisons}
-    compared_kinds = enumerate_unique(
-        ["interpolation", *["denoising"] * bool(comparators & set(CONTROLS))]
+    compared_kinds = (
+        "interpolation" if comparators.isdisjoint(CONTROLS) else "interpolation and denoising"
     )
     detail = f"detail beyond the acquired resolution{region_phrase} better than {compared_kinds}"
     gains = [claim for claim in claims if claim.holds]
@@ -155,13 +166,14 @@ def _write_comparison_lines(
     if not gains:
         lines.append(VerdictLine(text=f"No method recovers {detail}.", status="not more accurate"))
     for claim in losses:
-        value = _value_text(claim, evidence)
-        text = f"{claim.series} {_reason(claim, evidence)}{f' ({value})' if value else ''}."
+        values = _describe_values(claim, evidence)
+        details = f" ({values})" if values else ""
+        text = f"{claim.series} {_explain_loss(claim, evidence)}{details}."
         lines.append(VerdictLine(text=text, status="not more accurate"))
     return lines
 
 
-def _value_text(claim: Claim, evidence: Evidence) -> str:
+def _describe_values(claim: Claim, evidence: Evidence) -> str:
     """Return the values of a method by region; the region that decides comes first.
 
     For example, ``explained variance: 0 % [−5, 3] in the whole brain, 6 % [4, 9] in active
@@ -181,33 +193,30 @@ def _value_text(claim: Claim, evidence: Evidence) -> str:
     return f"{label}: {', '.join(phrases)}" if phrases else ""
 
 
-def _reason(claim: Claim, evidence: Evidence) -> str:
+def _explain_loss(claim: Claim, evidence: Evidence) -> str:
     """Return the predicate that explains why a method is not more accurate."""
     row = evidence.row(claim.series, evidence.brain)
     if row is not None and is_below_zero(row):
         return "adds wrong detail: its explained variance is below 0"
-    if unbeaten_series := claim.unbeaten:
-        strongest = sorted(unbeaten_series, key=lambda name: -_sortable(evidence.value(name)))[
-            :_NAMED
-        ]
-        series_text = enumerate_unique(sorted(strongest, key=unbeaten_series.index), "or")
-        example_text = "baselines such as " * (len(unbeaten_series) > len(strongest))
-        return f"was not found to recover more true detail than {example_text}{series_text}"
-    return "was not found to recover true detail: its explained variance does not differ from 0"
-
-
-_NAMED = 2
-"""Number of baselines in a verdict line: the strongest that the method does not exceed."""
-
-
-def _sortable(value: float) -> float:
-    """Return a sort key for a value; NaN sorts first."""
-    return value if math.isfinite(value) else -math.inf
+    unbeaten_series = claim.unbeaten
+    if not unbeaten_series:
+        return (
+            "was not found to recover true detail: its explained variance does not differ from 0"
+        )
+    values = {name: evidence.value(name) for name in unbeaten_series}
+    strongest = sorted(
+        unbeaten_series,
+        key=lambda name: -values[name] if math.isfinite(values[name]) else math.inf,
+    )[:_MAX_LISTED_BASELINES]
+    series_text = enumerate_unique(sorted(strongest, key=unbeaten_series.index), "or")
+    if len(unbeaten_series) > len(strongest):
+        series_text = f"baselines such as {series_text}"
+    return f"was not found to recover more true detail than {series_text}"
 
 
 def _write_caution_lines(
     methods: Sequence[str],
-    one_level: SelfTestResults,
+    self_test: SelfTestResults,
     supports: Mapping[str, Mapping[str, ContrastSupport]],
     *,
     no_detail: bool,
@@ -218,7 +227,7 @@ def _write_caution_lines(
     ----------
     methods : Sequence[str]
         Methods that were applied.
-    one_level : SelfTestResults
+    self_test : SelfTestResults
         Results of the self-test.
     supports : Mapping[str, Mapping[str, ContrastSupport]]
         Results of the test of each contrast's detail, by method and contrast.
@@ -228,61 +237,44 @@ def _write_caution_lines(
     harmful = [
         name
         for name in methods
-        if name in one_level.tested and is_below_zero(one_level.tested[name])
+        if name in self_test.tested and is_below_zero(self_test.tested[name])
     ]
     usable = [name for name in methods if name not in harmful and not supports.get(name)]
-    reason = _NO_DETAIL if no_detail else _NOT_MEASURED
     lines = [
         VerdictLine(text=line.text, status=_SUPPORT_STATUS[line.state])
         for name in methods
         if name not in harmful and (tested := supports.get(name))
-        for line in write_support_lines(name, tested, one_level)
+        for line in write_support_lines(name, tested, self_test)
     ]
-    limit = f"do not interpret detail finer than {one_level.acquired_text}."
-    use = (
-        f" Treat the {enumerate_unique(usable)} maps as interpolated maps, and {limit}"
-        if usable
-        else ""
-    )
+    usable_names = enumerate_unique(usable)
+    limit = f"do not interpret detail finer than {self_test.acquired_text}."
     if lines and usable and not no_detail:
         text = (
-            f"The accuracy of the {enumerate_unique(usable)} maps was neither measured nor tested."
-            f" Treat these maps as interpolated maps, and {limit}"
+            f"The accuracy of the {usable_names} maps was neither measured nor tested. Treat these"
+            f" maps as interpolated maps, and {limit}"
         )
         lines.append(VerdictLine(text=text, status="not assessed"))
     elif not lines or no_detail:
-        lines.append(VerdictLine(text=reason + use, status="not assessed"))
-    lines += [
-        VerdictLine(
-            text=(
-                f"Do not use the {name} maps. {capitalize(one_level.where_text)}, {name} was less"
-                " accurate than zero filling."
-            ),
-            status="not more accurate",
+        text = _NO_DETAIL if no_detail else _NOT_MEASURED
+        if usable:
+            text += f" Treat the {usable_names} maps as interpolated maps, and {limit}"
+        lines.append(VerdictLine(text=text, status="not assessed"))
+    for name in harmful:
+        text = (
+            f"Do not use the {name} maps. {capitalize(self_test.where_text)}, {name} was less"
+            " accurate than zero filling."
         )
-        for name in harmful
-    ]
+        lines.append(VerdictLine(text=text, status="not more accurate"))
     return lines
-
-
-_NO_AGREEMENT = (
-    "In at least one region, the two halves of the measured series are not detectably correlated"
-    " above the acquired Nyquist frequency. Such a region has no reproducible detail to explain."
-)
-_BEYOND_ALONE = (
-    "The verdict concerns only detail beyond the acquired resolution. Over all spatial"
-    " frequencies, denoising may be more accurate."
-)
-_VEINS = "Detail in BOLD maps reflects draining veins as well as neuronal activity."
 
 
 def limits(
     claims: Sequence[Claim],
     evidence: Evidence | None,
     margin: float,
-    raised: Iterable[str],
+    raised_flags: Iterable[str],
     advice: Advice,
-    one_level: SelfTestResults | None,
+    self_test: SelfTestResults | None,
     supports: Mapping[str, Mapping[str, ContrastSupport]],
 ) -> list[str]:
     """Return the limitations of a verdict.
@@ -295,65 +287,68 @@ def limits(
         Agreement with the strongest reference; None if there is no reference.
     margin : float
         Equivalence margin in the unit of the evidence; NaN if it is unknown.
-    raised : Iterable[str]
+    raised_flags : Iterable[str]
         Names of raised quality-control flags.
     advice : Advice
         Advice on missing references and controls.
-    one_level : SelfTestResults | None
+    self_test : SelfTestResults | None
         Results of the self-test; None if it was not run.
     supports : Mapping[str, Mapping[str, ContrastSupport]]
         Results of the test of each contrast's detail, by method and contrast.
     """
-    accurate = evidence is not None and not evidence.no_detail
+    is_measured = evidence is not None and not evidence.no_detail
+    has_self_test = self_test is not None and bool(self_test.tested)
     texts = []
-    if one_level is not None and one_level.tested and (one_level.calibrated or not accurate):
-        texts.append(CALIBRATED if one_level.calibrated else NOT_ACCURACY)
-    if not accurate and any(supports.values()):
+    if self_test is not None and has_self_test and (self_test.calibrated or not is_measured):
+        texts.append(CALIBRATED if self_test.calibrated else NOT_ACCURACY)
+    if not is_measured and any(supports.values()):
         texts.append(BLIND_SPOT)
-    if one_level is not None and one_level.tested and one_level.thermal_noise > MOST_THERMAL_NOISE:
+    if self_test is not None and has_self_test and self_test.thermal_noise > MAX_THERMAL_NOISE:
         texts.append(
-            f"Thermal noise is {one_level.thermal_noise:.1%} of the signal, more than in all runs"
-            f" with measured accuracy (at most {MOST_THERMAL_NOISE:.1%}). The accuracy measured in"
+            f"Thermal noise is {self_test.thermal_noise:.1%} of the signal, more than in all runs"
+            f" with measured accuracy (at most {MAX_THERMAL_NOISE:.1%}). The accuracy measured in"
             " these runs therefore does not apply, and the self-test may accept a map with wrong"
             " detail."
         )
-    if evidence is None and _series(claims, "function", is_shown=None):
+    if evidence is None and _list_series(claims, "function", holds=None):
         texts.append(
             f"This run has no high-resolution reference. To measure accuracy, {advice.reference}."
         )
     if evidence is not None:
-        texts += _reference_limits(evidence, margin) if accurate else [_NO_AGREEMENT, _VEINS]
-    if accurate and _series(claims, "function", is_shown=True):
-        texts.append(_BEYOND_ALONE)
-    if accurate and "srgan" in _series(claims, "function", is_shown=False):
+        texts += (
+            _write_reference_limits(evidence, margin) if is_measured else [_NO_AGREEMENT, _VEINS]
+        )
+    if is_measured and _list_series(claims, "function", holds=True):
+        texts.append(_ONLY_DETAIL)
+    if is_measured and "srgan" in _list_series(claims, "function", holds=False):
         texts.append("The published training recipe for srgan was never run to completion.")
-    if _series(claims, "image", is_shown=None):
+    if _list_series(claims, "image", holds=None):
         texts.append(
             "Image quality relative to bspline and inject was not assessed. This comparison"
             f" requires both series and {advice.images}."
         )
-    if accurate and (lacking := _series(claims, "specific", is_shown=None)):
+    if is_measured and (uncontrolled_methods := _list_series(claims, "specific", holds=None)):
         texts.append(
-            f"No negative controls were run for {enumerate_unique(lacking)}, so it is unknown"
-            f" whether the gain is specific to this participant. {advice.controls}"
+            f"No negative controls were run for {enumerate_unique(uncontrolled_methods)}, so it is"
+            " unknown whether the gain is specific to this participant."
+            f" {advice.controls}"
         )
     texts.append(f"Interpolated maps and maps from networks {NO_ERROR}")
-    failed_checks = [FLAGS[name].failed for name in raised]
-    texts += [f"These quality checks failed: {'; '.join(failed_checks)}."] if failed_checks else []
-    return [
-        *texts,
+    failed_checks = [FLAGS[name].failed for name in raised_flags]
+    if failed_checks:
+        texts.append(f"These quality checks failed: {'; '.join(failed_checks)}.")
+    texts.append(
         "These results are from one run of one participant. Test at the group level whether they"
-        " generalize.",
-    ]
-
-
-def _reference_limits(evidence: Evidence, margin: float) -> list[str]:
-    """Return the limitations of a comparison with a reference."""
-    texts = (
-        []
-        if any(row.has_interval for row in evidence.rows.values() if row.minus != MISSING)
-        else ["Differences without a confidence interval are inconclusive."]
+        " generalize."
     )
+    return texts
+
+
+def _write_reference_limits(evidence: Evidence, margin: float) -> list[str]:
+    """Return the limitations of a comparison with a reference."""
+    texts = []
+    if not any(row.has_interval for row in evidence.rows.values() if row.minus != MISSING):
+        texts.append("Differences without a confidence interval are inconclusive.")
     for region in evidence.regions:
         measured = evidence.row("measured", region)
         if measured is not None and not math.isfinite(measured.value):
@@ -363,11 +358,8 @@ def _reference_limits(evidence: Evidence, margin: float) -> list[str]:
                 " other series are not affected."
             )
     texts.append(_VEINS)
-    texts += (
-        ["The denoised B-spline series were not compared with the known activation."]
-        if evidence.reference is KNOWN
-        else []
-    )
+    if evidence.reference is KNOWN:
+        texts.append("The denoised B-spline series were not compared with the known activation.")
     if not math.isfinite(margin):
         texts.append(
             "Equivalence cannot be claimed because no equivalence margin was specified, and a"

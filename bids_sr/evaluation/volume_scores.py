@@ -28,11 +28,11 @@ from bids_sr.metrics.similarity import psnr, ssim
 from bids_sr.series import IMAGE_REFERENCES, MEASURED
 
 _SCORES = ("psnr", "ssim")
-_PERCENTILE = 99
-_LEAST_VOLUMES = 4  # two segments of two volumes
+_PERCENTILE = 99  # of the mean signal in the brain, which defines the data range
+_MIN_VOLUMES = 4  # two segments of two volumes
 
 
-def _choose_volumes(n_volumes: int, n_dummy: int, at_most: int) -> list[int]:
+def _choose_volumes(n_volumes: int, n_dummy: int, max_volumes: int) -> list[int]:
     """Return the numbers of evenly spaced volumes after the dummies, including first and last.
 
     Raises
@@ -40,13 +40,13 @@ def _choose_volumes(n_volumes: int, n_dummy: int, at_most: int) -> list[int]:
     ValueError
         If no volume can be scored.
     """
-    if not 0 <= n_dummy < n_volumes or at_most < 1:
+    if not 0 <= n_dummy < n_volumes or max_volumes < 1:
         raise ValueError(
             f"no volumes can be scored, because the run has {n_volumes} volumes, the first "
-            f"{n_dummy} volumes are non-steady-state volumes, and at most {at_most} volumes "
+            f"{n_dummy} volumes are non-steady-state volumes, and at most {max_volumes} volumes "
             "were requested"
         )
-    count = min(at_most, n_volumes - n_dummy)
+    count = min(max_volumes, n_volumes - n_dummy)
     return [int(t) for t in np.linspace(n_dummy, n_volumes - 1, count).round()]
 
 
@@ -59,7 +59,7 @@ def _draw_segments(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp]
         Positions among the scored volumes, (n_boot, n), and the number of segments per resample;
         (0, n) and 0 if there are too few volumes.
     """
-    if n < _LEAST_VOLUMES:
+    if n < _MIN_VOLUMES:
         return np.zeros((0, n), dtype=np.intp), 0
     length = round(math.sqrt(n))
     count = math.ceil(n / length)
@@ -68,8 +68,8 @@ def _draw_segments(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp]
     return positions.reshape(n_boot, -1)[:, :n], count
 
 
-def _mean_interval(
-    values: Float, samples: npt.NDArray[np.intp], count: int
+def _compute_mean_interval(
+    values: Float, samples: npt.NDArray[np.intp], n_segments: int
 ) -> tuple[float, float]:
     """Return the 95 % interval of the mean of values (n,) over volumes.
 
@@ -79,7 +79,7 @@ def _mean_interval(
         One value per scored volume (n,).
     samples : ndarray
         Positions of the resampled volumes, one resample per row (n_boot, n).
-    count : int
+    n_segments : int
         Number of segments per resample.
 
     Returns
@@ -90,7 +90,7 @@ def _mean_interval(
     if not len(samples) or not np.isfinite(values).all():
         return math.nan, math.nan
     mean = float(values.mean())
-    widening = math.sqrt(count / (count - 1)) * special.stdtrit(count - 1, 0.975)
+    widening = math.sqrt(n_segments / (n_segments - 1)) * special.stdtrit(n_segments - 1, 0.975)
     widening /= special.ndtri(0.975)
     low, high = np.quantile(values[samples].mean(axis=1) - mean, [0.025, 0.975]) * widening
     return mean + float(low), mean + float(high)
@@ -168,17 +168,21 @@ def volume_scores(
     volumes = _choose_volumes(measured.shape[3], n_dummy, max_volumes)
     data_range = _compute_data_range(measured, volumes, mask)
     has_brain = mask.any(axis=(0, 1))  # slices without brain are not compared
-    inside = mask[..., has_brain]
-    by_series: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
+    mask_of_slices = mask[..., has_brain]
+    scores: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
     for t in volumes:
-        truth = measured.volume(t)[..., has_brain]
+        measured_image = measured.volume(t)[..., has_brain]
         for name, reader in readers.items():
             image = reader.volume(t)[..., has_brain]
-            options = {"data_range": data_range, "mask": inside}
-            by_series[name].append((psnr(truth, image, **options), ssim(truth, image, **options)))  # type: ignore[arg-type]
+            scores[name].append(
+                (
+                    psnr(measured_image, image, data_range=data_range, mask=mask_of_slices),
+                    ssim(measured_image, image, data_range=data_range, mask=mask_of_slices),
+                )
+            )
     return {
-        name: dict(zip(_SCORES, np.array(scores).T, strict=True))
-        for name, scores in by_series.items()
+        name: dict(zip(_SCORES, np.array(series_scores).T, strict=True))
+        for name, series_scores in scores.items()
     }
 
 
@@ -216,34 +220,38 @@ def image_rows(
         )
     if not sizes:
         return []
-    samples, count = _draw_segments(sizes.pop(), n_boot, seed)
-
-    def row(series: str, statistic: str, values: Float, minus: str = MISSING) -> MetricRow:
-        low, high = _mean_interval(values, samples, count)
-        return MetricRow(
-            series=series,
-            minus=minus,
-            statistic=statistic,
-            reference=MEASURED,
-            region="brain",
-            value=float(values.mean()),
-            lower=low,
-            upper=high,
-            n=count or None,
-        )
-
-    rows = [
-        row(s, name, values_by_score[name])
-        for s, values_by_score in scores.items()
+    values = {
+        (series, MISSING, name): values_by_score[name]
+        for series, values_by_score in scores.items()
         for name in _SCORES
-    ]
+    }
     for series, values_by_score in scores.items():
-        for baseline in (name for name in IMAGE_REFERENCES if name in scores and name != series):
-            for name in _SCORES:
-                a = values_by_score[name]
-                b = scores[baseline][name]
-                gain = np.subtract(
-                    a, b, out=np.full(len(a), math.nan), where=np.isfinite(a) & np.isfinite(b)
-                )
-                rows.append(row(series, name, gain, baseline))
+        for baseline in IMAGE_REFERENCES:
+            if baseline in scores and baseline != series:
+                for name in _SCORES:
+                    gains = _subtract_finite(values_by_score[name], scores[baseline][name])
+                    values[series, baseline, name] = gains
+    samples, n_segments = _draw_segments(sizes.pop(), n_boot, seed)
+    rows = []
+    for (series, minus, name), volume_values in values.items():
+        low, high = _compute_mean_interval(volume_values, samples, n_segments)
+        rows.append(
+            MetricRow(
+                series=series,
+                minus=minus,
+                statistic=name,
+                reference=MEASURED,
+                region="brain",
+                value=float(volume_values.mean()),
+                lower=low,
+                upper=high,
+                n=n_segments or None,
+            )
+        )
     return rows
+
+
+def _subtract_finite(first: Float, second: Float) -> Float:
+    """Return differences of values (n,); NaN if either value is not finite."""
+    is_finite = np.isfinite(first) & np.isfinite(second)
+    return np.subtract(first, second, out=np.full(len(first), math.nan), where=is_finite)

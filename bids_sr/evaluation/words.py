@@ -37,7 +37,7 @@ DECISIONS: Mapping[str, tuple[str, str, str]] = {
     "smaller": ("", "smaller", "is smaller than"),
 }
 """Symbol, label of a difference, and verb phrase for a series, by decision."""
-_PLURAL: Mapping[str, str] = {
+_PLURAL_PHRASES: Mapping[str, str] = {
     "better": "are more accurate than",
     "same": "are equivalent to",
     "worse": "are less accurate than",
@@ -63,11 +63,12 @@ BANDS: Mapping[str, str] = {
 TOO_LITTLE = "too little reproducible detail (correlation between its two halves below .5)"
 """Reason for an undefined explained variance of a measured series, 2 - 1/r below 0."""
 
-_REFERENCES = {
+_REFERENCE_WORDS = {
     (reference.name, reference.statistic == "psnr"): reference.words
     for references in STRONGEST.values()
     for reference in references
 }
+"""Reference in words, by its name and whether volumes (True) or effects (False) are compared."""
 
 
 class Sentence(NamedTuple):
@@ -119,7 +120,7 @@ def region_text(region: str) -> str:
 
 def reference_phrase(row: MetricRow) -> str:
     """Return the phrase that names the reference of a value; "" if it has no reference."""
-    words = _REFERENCES.get((row.reference, row.statistic == "psnr"))
+    words = _REFERENCE_WORDS.get((row.reference, row.statistic == "psnr"))
     return f"relative to {words}" if words else ""
 
 
@@ -137,34 +138,31 @@ def value_text(row: MetricRow, form: str = "") -> str:
     return estimate(row.value, row.lower, row.upper, form) + (" dB" if row.unit == "dB" else "")
 
 
-def comparison(compared: Comparison) -> Sentence:
+def comparison_sentence(comparison: Comparison) -> Sentence:
     """Return a sentence on the difference between two series or a method and its placebo."""
-    row = compared.row
-    placebo = NEGATIVE_CONTROLS.get(compared.row.minus)
+    row, decision = comparison.row, comparison.decision
+    placebo = NEGATIVE_CONTROLS.get(row.minus)
     comparator = f"the same method with {placebo.replacement}" if placebo else row.minus
-    images = row.statistic == "psnr"
-    region_phrase = reference_phrase(row) if images else region_text(row.region)
-    if math.isfinite(row.value):
-        form = "+.2f" if images else "+.3f"
-        verb_phrase = DECISIONS[compared.decision][2]
-        value = value_text(row, form)
-        if images:
-            decision = _PLURAL[compared.decision]
-            text = f"Individual volumes of {row.series} {decision} {comparator} volumes"
-            text += f" (difference in PSNR {region_phrase}: {value})".replace("  ", " ")
-        else:
-            text = f"{row.series} {verb_phrase} {comparator}: {value}, {region_phrase}"
+    is_image = row.statistic == "psnr"
+    context = reference_phrase(row) if is_image else region_text(row.region)
+    if not math.isfinite(row.value):
+        text = f"{row.series} was not compared with {comparator}, {context}."
+    elif is_image:
+        value = value_text(row, "+.2f")
+        text = f"Individual volumes of {row.series} {_PLURAL_PHRASES[decision]} {comparator}"
+        text += f" volumes (difference in PSNR {context}: {value}).".replace("  ", " ")
     else:
-        text = f"{row.series} was not compared with {comparator}, {region_phrase}"
-    text += "."
-    if placebo and compared.decision == "better":
+        _, _, verb_phrase = DECISIONS[decision]
+        value = value_text(row, "+.3f")
+        text = f"{row.series} {verb_phrase} {comparator}: {value}, {context}."
+    if placebo and decision == "better":
         text += f" This part of the gain depends on {placebo.cause}."
-    if images and (row.minus, row.reference) == ("bspline", "measured"):
+    if is_image and (row.minus, row.reference) == ("bspline", "measured"):
         text += (
             " Static detail contributes to this difference, which favors a T2* pair computed from"
             " volumes of the same run."
         )
-    return Sentence(text, row, compared.decision)
+    return Sentence(text, row, decision)
 
 
 def specific_text(claim: Claim, *, in_full: bool = False) -> str:
@@ -176,7 +174,7 @@ def specific_text(claim: Claim, *, in_full: bool = False) -> str:
     if claim.holds is None:
         return ""
     unbeaten_series = claim.unbeaten
-    compared = [comparison.row.minus for comparison in claim.comparisons]
+    compared_controls = [comparison.row.minus for comparison in claim.comparisons]
     if claim.holds:
         text = f"Part of the gain from {claim.series} is specific to this participant's own data."
     else:
@@ -188,31 +186,31 @@ def specific_text(claim: Claim, *, in_full: bool = False) -> str:
             f"The gain from {claim.series} was not found to depend on {inputs}:"
             f" {enumerate_unique(unbeaten_series)} {verb} the same gain."
         )
-    lacking = [name for name in list_negative_controls(claim.series) if name not in compared]
-    if not (in_full and lacking):
+    missing_controls = [
+        name for name in list_negative_controls(claim.series) if name not in compared_controls
+    ]
+    if not (in_full and missing_controls):
         return text
-    plural = len(lacking) > 1
-    return (
-        f"{text} The negative control{'s' * plural} {enumerate_unique(lacking)}"
-        f" {'were' if plural else 'was'} not run."
-    )
+    names = enumerate_unique(missing_controls)
+    if len(missing_controls) > 1:
+        return f"{text} The negative controls {names} were not run."
+    return f"{text} The negative control {names} was not run."
 
 
-def levels(evidence: Evidence, series: Iterable[str]) -> list[Sentence]:
+def accuracy_sentences(evidence: Evidence, series: Iterable[str]) -> list[Sentence]:
     """Return a sentence per series on its accuracy, in active voxels first."""
     sentences = []
     for name in series:
-        if rows_by_region := evidence.select_finite_rows(name):
-            (region, first), *other_regions = rows_by_region.items()
-            texts = [f"{name}: {value_text(first, '.3f')}, {region_text(region)}"]
-            texts += [
-                f"{words} {number(value, '.3f')}"
-                for words, value in list_further_values(evidence, name, region)
-            ]
-            texts += [
-                f"{region_text(name)} {number(row.value, '.3f')}" for name, row in other_regions
-            ]
-            sentences.append(Sentence("; ".join(texts) + ".", first))
+        rows_by_region = evidence.select_finite_rows(name)
+        if not rows_by_region:
+            continue
+        (region, first_row), *other_regions = rows_by_region.items()
+        texts = [f"{name}: {value_text(first_row, '.3f')}, {region_text(region)}"]
+        for label, value in list_further_values(evidence, name, region):
+            texts.append(f"{label} {number(value, '.3f')}")
+        for other_region, row in other_regions:
+            texts.append(f"{region_text(other_region)} {number(row.value, '.3f')}")
+        sentences.append(Sentence("; ".join(texts) + ".", first_row))
     return sentences
 
 
@@ -222,19 +220,23 @@ def list_further_values(evidence: Evidence, series: str, region: str) -> list[tu
     `region` is "" for the first region. Only finite values are returned, and only if the main
     statistic is explained variance.
     """
-    statistics = (
-        ("r", "amplitude", "correct_fraction") if evidence.reference.statistic == "ev" else ()
-    )
-    values = ((statistic(name).label, evidence.value(series, region, name)) for name in statistics)
-    return [(text, value) for text, value in values if math.isfinite(value)]
+    if evidence.reference.statistic != "ev":
+        return []
+    values = {
+        name: evidence.value(series, region, name)
+        for name in ("r", "amplitude", "correct_fraction")
+    }
+    return [
+        (statistic(name).label, value) for name, value in values.items() if math.isfinite(value)
+    ]
 
 
-def basis(evidence: Evidence) -> str:
-    """Return sentences that define the levels and the reference."""
-    smooth = f", {evidence.fwhm_mm:g} mm FWHM" if evidence.fwhm_mm else ""
+def define_accuracy(evidence: Evidence) -> str:
+    """Return sentences that define the reference and the values of accuracy."""
+    smoothing = f", {evidence.fwhm_mm:g} mm FWHM" if evidence.fwhm_mm else ""
     sentences = [
         f"The reference is {evidence.reference.words}, and the contrast is"
-        f" {evidence.contrast}{smooth}."
+        f" {evidence.contrast}{smoothing}."
     ]
     if evidence.reference is HALVES:
         sentences.append(
@@ -259,32 +261,29 @@ def basis(evidence: Evidence) -> str:
     return " ".join(sentences)
 
 
-def self_test_sentences(one_level: SelfTestResults, methods: Collection[str]) -> list[Sentence]:
+def self_test_sentences(self_test: SelfTestResults, methods: Collection[str]) -> list[Sentence]:
     """Return sentences on the self-test of methods and on their calibrations."""
     sentences = [
-        Sentence(f"{capitalize(one_level.where_text)}, {share_text(row)}.", row)
-        for name, row in one_level.tested.items()
+        Sentence(f"{capitalize(self_test.where_text)}, {share_text(row)}.", row)
+        for name, row in self_test.tested.items()
         if name in methods
     ]
-    calibration_texts = {
-        name: f"Calibration of {name}: {text}" for name, text in one_level.calibrations.items()
-    }
-    notes = [
-        *calibration_texts.items(),
-        *((name, text) for name in methods if (text := untested_reason(one_level, name))),
-    ]
-    return sentences + [
-        Sentence(f"{text}.", series=name) for name, text in notes if name in methods
-    ]
+    for name, text in self_test.calibrations.items():
+        if name in methods:
+            sentences.append(Sentence(f"Calibration of {name}: {text}.", series=name))
+    for name in methods:
+        if reason := untested_reason(self_test, name):
+            sentences.append(Sentence(f"{reason}.", series=name))
+    return sentences
 
 
-def untested_reason(one_level: SelfTestResults, method: str) -> str:
+def untested_reason(self_test: SelfTestResults, method: str) -> str:
     """Return why a method was not included in the self-test, as a clause without a period.
 
     The text is "" if there is no reason on record.
     """
-    reason = one_level.reasons.get(method, "").rstrip(".")
-    return f"{method} was not included in the {one_level.test_text}: {reason}" if reason else ""
+    reason = self_test.reasons.get(method, "").rstrip(".")
+    return f"{method} was not included in the {self_test.test_text}: {reason}" if reason else ""
 
 
 def share_text(row: MetricRow) -> str:
@@ -292,35 +291,37 @@ def share_text(row: MetricRow) -> str:
 
     The clause is in the past tense and includes the interval if there is one.
     """
-    span = " to ".join(interval_ends(row.lower, row.upper, ".0%"))
+    ends = " to ".join(interval_ends(row.lower, row.upper, ".0%"))
     interval_text = (
-        f"95 % interval over {row.n or 'the'} segments of the run: {span} %" if span else ""
+        f"95 % interval over {row.n or 'the'} segments of the run: {ends} %" if ends else ""
     )
     if row.value < -1:
-        reduced = "the squared error was more than twice as large as with zero filling"
+        change = "the squared error was more than twice as large as with zero filling"
     else:
-        reduced = f"reduction in squared error: {number(row.value, '.0%')}"
-    details = f" ({'; '.join(filter(None, [reduced, interval_text]))})"
+        change = f"reduction in squared error: {number(row.value, '.0%')}"
+    details = f" ({'; '.join(filter(None, [change, interval_text]))})"
     if is_below_zero(row):
         return f"{row.series} was less accurate than zero filling{details}"
     if row.lower <= 0:
         return f"{row.series} did not differ detectably from zero filling{details}"
+    details = f" ({interval_text})" if interval_text else ""
     return (
         f"{row.series} reduced the squared error by {number(row.value, '.0%')} relative to zero"
-        f" filling{f' ({interval_text})' * bool(interval_text)}"
+        f" filling{details}"
     )
 
 
-def idle_text(not_applied: Sequence[str]) -> str:
+def not_applied_text(methods: Sequence[str]) -> str:
     """Return a sentence on methods that fell back to zero filling; "" if there are none."""
-    if not not_applied:
+    if not methods:
         return ""
-    if len(not_applied) > 1:
+    names = enumerate_unique(methods)
+    if len(methods) > 1:
         return (
-            f"{enumerate_unique(not_applied)} were not applied (zero filled). Their series are"
-            " identical to zerofill and are not compared."
+            f"{names} were not applied (zero filled). Their series are identical to zerofill and"
+            " are not compared."
         )
     return (
-        f"{enumerate_unique(not_applied)} was not applied (zero filled). Its series is identical"
-        " to zerofill and is not compared."
+        f"{names} was not applied (zero filled). Its series is identical to zerofill and is not"
+        " compared."
     )

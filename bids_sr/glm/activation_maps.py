@@ -27,15 +27,13 @@ from bids_sr.glm.time_series import (
     BLOCK_BYTES,
     VoxelTimeSeries,
     extract_time_series,
-    places_in_volume,
+    positions_in_volume,
 )
 from bids_sr.io.arrays import Float, Float32, MaskArray, iterate_parts
 from bids_sr.io.nifti import SeriesReader
 
 _LOGGER = logging.getLogger(__name__)
-
-
-_CORRELATED = 512  # voxels correlated at a time; the task regressors are filtered once per batch
+_VOXELS_PER_BATCH = 512  # voxels per correlation; the task regressors are filtered once per batch
 _STATS: Mapping[str, tuple[str, ...]] = {"cc": ("cc",), "glm": ("effect", "variance", "t", "z")}
 
 
@@ -70,12 +68,13 @@ class _MapsInMask(Mapping[tuple[str, str], Float32]):
     ) -> None:
         self._values, self._shape = values, mask.shape
         # X is contiguous in memory, as in image files.
-        self._places = places_in_volume(mask)
+        self._positions = positions_in_volume(mask)
         self._rows = {(name, stat): row for row, name in enumerate(names) for stat in values}
 
     def __getitem__(self, key: tuple[str, str]) -> Float32:
         volume = np.zeros(math.prod(self._shape), dtype=np.float32)
-        volume[self._places] = self._values[key[1]][self._rows[key]]
+        _, stat = key
+        volume[self._positions] = self._values[stat][self._rows[key]]
         return volume.reshape(self._shape, order="F")
 
     def __contains__(self, key: object) -> bool:
@@ -102,7 +101,7 @@ class ActivationMaps:
     noise_order: int | None = None
 
 
-def _fit(
+def _fit_maps(
     signals: VoxelTimeSeries,
     design: Design,
     vectors: Float,
@@ -110,7 +109,27 @@ def _fit(
     mask: MaskArray,
     zooms: Sequence[float],
 ) -> tuple[dict[str, Float32], int | None]:
-    """Return values by stat, (contrasts, voxels) float32, and the order of the noise model."""
+    """Compute the maps of one series.
+
+    Parameters
+    ----------
+    signals : VoxelTimeSeries
+        Time series of the N mask voxels.
+    design : Design
+        Model of the run.
+    vectors : ndarray
+        Weights of the contrasts over the columns of the design (C, columns).
+    settings : ActivationSettings
+        Settings of the maps.
+    mask, zooms : ndarray, Sequence[float]
+        Brain (X, Y, Z), and voxel size (mm).
+
+    Returns
+    -------
+    tuple[dict[str, ndarray], int | None]
+        Values by stat, (C, N) float32, and the order of the noise model; None if there is no
+        linear model.
+    """
     stats = [stat for kind in settings.kinds for stat in _STATS[kind]]
     values = {
         stat: np.zeros((len(vectors), len(signals.first)), dtype=np.float32) for stat in stats
@@ -130,17 +149,17 @@ def _fit(
         noise_order = noise.order
     for voxels, block in signals.blocks(settings.block_bytes):
         if temporal is not None:
-            for batch in iterate_parts(block.shape[1], _CORRELATED):
+            for batch in iterate_parts(block.shape[1], _VOXELS_PER_BATCH):
                 columns = slice(voxels.start + batch.start, voxels.start + batch.stop)
                 values["cc"][:, columns] = cross_correlation(block[:, batch], tasks, temporal)
         if model is not None:
-            fitted = model.fit(block, voxels)
+            estimates = model.fit(block, voxels)
             for stat in _STATS["glm"]:
-                values[stat][:, voxels] = fitted[stat]
+                values[stat][:, voxels] = estimates[stat]
     return values, noise_order
 
 
-def _designs_by_width(
+def _build_designs(
     events: Regressors | Mapping[float, Regressors],
     settings: ActivationSettings,
     reader: SeriesReader,
@@ -149,15 +168,15 @@ def _designs_by_width(
     """Return the design of each smoothing width; events are as in `map_activation`."""
     if isinstance(events, Mapping):
         return {
-            width: _design_of_series(regressors, settings, reader, confounds)
+            width: _build_design_of_series(regressors, settings, reader, confounds)
             for width, regressors in events.items()
         }
     return dict.fromkeys(
-        settings.smoothing, _design_of_series(events, settings, reader, confounds)
+        settings.smoothing, _build_design_of_series(events, settings, reader, confounds)
     )
 
 
-def _design_of_series(
+def _build_design_of_series(
     events: Regressors,
     settings: ActivationSettings,
     reader: SeriesReader,
@@ -190,7 +209,7 @@ def map_activation(
     *,
     scratch: Path,
     confounds: pd.DataFrame | None = None,
-    seen: Callable[[list[Float32]], None] | None = None,
+    inspect_volumes: Callable[[list[Float32]], None] | None = None,
 ) -> dict[float, ActivationMaps]:
     """Return maps of all contrasts of one series, by smoothing width (FWHM, mm).
 
@@ -214,7 +233,7 @@ def map_activation(
         the end.
     confounds : pd.DataFrame | None, optional
         Confounds of the run, one row per volume.
-    seen : Callable[[list[Float32]], None] | None, optional
+    inspect_volumes : Callable[[list[Float32]], None] | None, optional
         Function that is called with each batch of volumes that are read.
 
     Returns
@@ -230,7 +249,7 @@ def map_activation(
     ValueError
         If the mask is empty or on another grid.
     """
-    designs = _designs_by_width(events, settings, reader, confounds)
+    designs = _build_designs(events, settings, reader, confounds)
     vectors = {
         width: np.array(
             [contrast_vector(design, name, weights) for name, weights in contrasts.items()]
@@ -238,20 +257,22 @@ def map_activation(
         for width, design in designs.items()
     }
     mask = np.asarray(mask, dtype=bool)
-    by_width: dict[float, ActivationMaps] = {}
+    maps_by_width: dict[float, ActivationMaps] = {}
     with extract_time_series(
         reader,
         mask,
         scratch,
         smoothing=settings.smoothing,
         start=settings.n_dummy,
-        inspect_volumes=seen,
+        inspect_volumes=inspect_volumes,
     ) as signals:
         for width, time_series in signals.items():
             design = designs[width]
-            values, noise_order = _fit(
+            values, noise_order = _fit_maps(
                 time_series, design, vectors[width], settings, mask, reader.zooms
             )
             maps = _MapsInMask(values, list(contrasts), mask)
-            by_width[width] = ActivationMaps(maps=maps, design=design, noise_order=noise_order)
-    return by_width
+            maps_by_width[width] = ActivationMaps(
+                maps=maps, design=design, noise_order=noise_order
+            )
+    return maps_by_width

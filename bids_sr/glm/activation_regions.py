@@ -14,7 +14,7 @@ from bids_sr.io.arrays import Float, MaskArray, Real
 from bids_sr.spatial import masks, similarity
 
 _FDR = 0.05  # Benjamini and Hochberg 1995
-_LEAST_Z = 1.6  # smallest z that can be active; for smaller values, p is larger than `_FDR`
+_MIN_Z = 1.6  # smallest z that can be active; for smaller values, p is larger than `_FDR`
 
 
 def quarter_region(cc: Real, roi: MaskArray) -> tuple[MaskArray, float | None]:
@@ -59,7 +59,7 @@ def fdr_region(z: Real, mask: MaskArray) -> tuple[MaskArray, float | None]:
     region = np.zeros_like(z, dtype=bool)
     inside = z[mask]
     # All other voxels have p > _FDR, and adjusting p for the FDR only increases it.
-    ranked = -np.sort(-inside[inside > _LEAST_Z]).astype(np.float64)
+    ranked = -np.sort(-inside[inside > _MIN_Z]).astype(np.float64)
     adjusted = special.ndtr(-ranked) * (len(inside) / np.arange(1, len(ranked) + 1))
     active = np.flatnonzero(adjusted <= _FDR)
     if not active.size:
@@ -69,27 +69,37 @@ def fdr_region(z: Real, mask: MaskArray) -> tuple[MaskArray, float | None]:
     return region, float(lowest)
 
 
-def reliable_region(t: Real, wrong: Real, region: MaskArray) -> MaskArray:
-    """Return the voxels of a region with the highest t whose mean of `wrong` is at most .05.
+def reliable_region(t: Real, wrong_sign: Real, region: MaskArray) -> MaskArray:
+    """Return the voxels of a region with the highest t whose mean wrong-sign probability is ≤ .05.
 
-    Voxels are added in order of decreasing t. `wrong` is the posterior probability of the opposite
-    sign of the effect.
+    Voxels are added in order of decreasing t.
+
+    Parameters
+    ----------
+    t : ndarray
+        t map (X, Y, Z).
+    wrong_sign : ndarray
+        Posterior probability of the opposite sign of the effect (X, Y, Z).
+    region : ndarray
+        Voxels to select from (X, Y, Z, boolean).
     """
     indices = np.flatnonzero(region)
     indices = indices[np.argsort(-t.ravel()[indices], kind="stable")]
-    expected = np.cumsum(wrong.ravel()[indices], dtype=np.float64) / np.arange(1, len(indices) + 1)
+    sums = np.cumsum(wrong_sign.ravel()[indices], dtype=np.float64)
+    expected = sums / np.arange(1, len(indices) + 1)
     passing = np.flatnonzero(expected <= _FDR)
+    count = passing[-1] + 1 if len(passing) else 0
     reliable = np.zeros(region.shape, dtype=bool)
-    reliable.ravel()[indices[: passing[-1] + 1 if len(passing) else 0]] = True
+    reliable.ravel()[indices[:count]] = True
     return reliable
 
 
-def nonempty_dice(a: MaskArray, b: MaskArray) -> float | None:
+def nonempty_dice(first: MaskArray, second: MaskArray) -> float | None:
     """Return the Dice index 2 |A ∩ B| / (|A| + |B|); None if either region is empty.
 
     Empty regions do not allow a conclusion about overlap.
     """
-    return similarity.dice(a, b) if a.any() and b.any() else None
+    return similarity.dice(first, second) if first.any() and second.any() else None
 
 
 def centroid(region: MaskArray, affine: Float) -> Float | None:
@@ -97,8 +107,8 @@ def centroid(region: MaskArray, affine: Float) -> Float | None:
     if not region.any():
         return None
     box = masks.bounding_box(region)
-    first = [part.start for part in box]
-    return apply_affine(affine, first + np.argwhere(region[box]).mean(axis=0))
+    corner = [extent.start for extent in box]
+    return apply_affine(affine, corner + np.argwhere(region[box]).mean(axis=0))
 
 
 @frozen
@@ -113,7 +123,7 @@ class Peak:
     value: float
 
 
-def peak(values: Real, region: MaskArray, affine: Float) -> Peak | None:
+def find_peak(values: Real, region: MaskArray, affine: Float) -> Peak | None:
     """Return the highest voxel of a region (X, Y, Z, boolean); None if the region is empty.
 
     If several voxels have the highest value, the first in C order is returned.
@@ -122,14 +132,10 @@ def peak(values: Real, region: MaskArray, affine: Float) -> Peak | None:
         return None
     box = masks.bounding_box(region)
     inside = np.where(region[box], values[box], -np.inf)
-    position = np.unravel_index(np.argmax(inside), inside.shape)
-    x, y, z = (part.start + int(offset) for part, offset in zip(box, position, strict=True))
+    offsets = np.unravel_index(np.argmax(inside), inside.shape)
+    x, y, z = (extent.start + int(offset) for extent, offset in zip(box, offsets, strict=True))
     index = (x, y, z)
-    return Peak(
-        index=index,
-        position=apply_affine(affine, index),
-        value=float(values[index]),
-    )
+    return Peak(index=index, position=apply_affine(affine, index), value=float(values[index]))
 
 
 @frozen
@@ -158,18 +164,17 @@ class Threshold:
 
 def parse_thresholds(texts: Sequence[str | float]) -> tuple[Threshold, ...]:
     """Parse thresholds: ``quarter``, ``fdr`` or a value of z; raise ValueError for other texts."""
-    thresholds = []
-    for text in map(str, texts):
-        if text in ("quarter", "fdr"):
-            thresholds.append(
-                Threshold(label=text.capitalize(), stat="cc" if text == "quarter" else "z")
-            )
-        else:
-            try:
-                value = float(text)
-            except ValueError as err:
-                raise ValueError(
-                    f"the threshold {text!r} is not valid; expected quarter, fdr or a z value"
-                ) from err
-            thresholds.append(Threshold(label=f"Z{round(value * 10):02d}", stat="z", z=value))
-    return tuple(thresholds)
+    return tuple(_parse_threshold(str(text)) for text in texts)
+
+
+def _parse_threshold(text: str) -> Threshold:
+    """Parse one threshold, see `parse_thresholds`."""
+    if text in ("quarter", "fdr"):
+        return Threshold(label=text.capitalize(), stat="cc" if text == "quarter" else "z")
+    try:
+        z = float(text)
+    except ValueError as err:
+        raise ValueError(
+            f"the threshold {text!r} is not valid; expected quarter, fdr or a z value"
+        ) from err
+    return Threshold(label=f"Z{round(z * 10):02d}", stat="z", z=z)

@@ -25,19 +25,18 @@ from bids_sr.io.arrays import Float
 
 # largest partial autocorrelation; processes closer to a random walk cannot be distinguished from
 # drift
-_PARTIAL = 0.97
-_ROUNDS = 12
-_RENEW = 3  # rounds of Newton's method after which the Jacobian is computed again
-_SHORTER = 0.3  # factor of the step length after a step that increases the error
-_STRIDE = 0.2  # largest change of an autocorrelation per round
-_CLOSE = 1e-6
+_MAX_PARTIAL = 0.97
+_MAX_ITERATIONS = 12  # iterations of Newton's method
+_JACOBIAN_ITERATIONS = 3  # iterations after which the Jacobian is computed again
+_STEP_REDUCTION = 0.3  # factor of the step length after a step that increases the error
+_MAX_STEP = 0.2  # largest change of an autocorrelation per iteration
+_TOLERANCE = 1e-6  # error of the ratios that ends the iteration
 # largest error of a ratio (half the distance of nodes) for which the closest process is accepted
-_SAME = 0.01
-_NEARER = np.array(
-    [0.98, 0.95, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1]
-)  # remaining fractions of the distance from white noise
-_NUDGE = 1e-4
-_DAMPING = 1e-3
+_MAX_RATIO_ERROR = 0.01
+# fractions of the distance from white noise that are tested if no process has the ratios
+_WHITE_NOISE_DISTANCES = np.array([0.98, 0.95, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1])
+_DERIVATIVE_STEP = 1e-4  # step of an autocorrelation for numerical derivatives
+_DAMPING = 1e-3  # diagonal that is added to the Jacobian
 
 
 def levinson(rho: Float) -> tuple[list[Float], Float]:
@@ -61,10 +60,9 @@ def levinson(rho: Float) -> tuple[list[Float], Float]:
     remaining = np.ones((count, order + 1))
     for k in range(1, order + 1):
         previous = predictors[-1]
-        partial = (rho[:, k - 1] - (previous * rho[:, : k - 1][:, ::-1]).sum(axis=1)) / remaining[
-            :, k - 1
-        ]
-        partial = np.clip(partial, -_PARTIAL, _PARTIAL)[:, None]
+        predicted = (previous * rho[:, : k - 1][:, ::-1]).sum(axis=1)
+        partial = (rho[:, k - 1] - predicted) / remaining[:, k - 1]
+        partial = np.clip(partial, -_MAX_PARTIAL, _MAX_PARTIAL)[:, None]
         predictors.append(np.hstack([previous - partial * previous[:, ::-1], partial]))
         remaining[:, k] = remaining[:, k - 1] * (1 - partial[:, 0] ** 2)
     return predictors, remaining
@@ -84,7 +82,7 @@ def autocorrelations(predictors: Sequence[Float], n: int) -> Float:
 
 
 def _shift_rows(columns: Float, n_rows: int) -> Float:
-    """Shift columns in time: row t contains row t + by, or 0 beyond the ends."""
+    """Shift columns in time: row t of the result is row t + `n_rows`, or 0 beyond the ends."""
     shifted = np.zeros_like(columns)
     if n_rows >= 0:
         shifted[: len(columns) - n_rows] = columns[n_rows:]
@@ -93,16 +91,16 @@ def _shift_rows(columns: Float, n_rows: int) -> Float:
     return shifted
 
 
-def _diagonal_sums(a: Float, b: Float) -> Float:
-    """Return sums over the k-th diagonals of a bᵀ above and below the main diagonal.
+def _sum_diagonals(left: Float, right: Float) -> Float:
+    """Return sums over the k-th diagonals of L Rᵀ above and below the main diagonal, (T,).
 
-    k is from 0 to T - 1.
+    k is from 0 to T - 1, and L and R are `left` and `right` (T, P).
     """
-    n = len(a)
-    spectra = np.conj(np.fft.rfft(a, 2 * n, axis=0)) * np.fft.rfft(b, 2 * n, axis=0)
-    full = np.fft.irfft(spectra.sum(axis=1), 2 * n)
-    sums = full[:n].copy()
-    sums[1:] += full[:n:-1]
+    n = len(left)
+    spectra = np.conj(np.fft.rfft(left, 2 * n, axis=0)) * np.fft.rfft(right, 2 * n, axis=0)
+    correlation = np.fft.irfft(spectra.sum(axis=1), 2 * n)
+    sums = correlation[:n].copy()
+    sums[1:] += correlation[:n:-1]
     return sums
 
 
@@ -115,15 +113,15 @@ def compute_expected_products(basis: Float, order: int) -> Float:
     products = np.empty((order + 1, len(basis)))
     for lag in range(order + 1):
         shifted_basis = _shift_rows(basis, lag)
-        products[lag] = _diagonal_sums(
+        products[lag] = _sum_diagonals(
             basis @ (basis.T @ shifted_basis) - shifted_basis, basis
-        ) - _diagonal_sums(basis, _shift_rows(basis, -lag))
+        ) - _sum_diagonals(basis, _shift_rows(basis, -lag))
         products[lag, lag] += len(basis) - lag
     return products
 
 
-def _residual_ratios(rho: Float, products: Float) -> Float:
-    """Return ratios (M, p) of expected lag products and expected power of residuals.
+def _compute_residual_ratios(rho: Float, products: Float) -> Float:
+    """Compute ratios (M, p) of expected lag products and expected power of residuals.
 
     `rho` are the autocorrelations (M, p) of the noise.
     """
@@ -131,20 +129,18 @@ def _residual_ratios(rho: Float, products: Float) -> Float:
     return moments[:, 1:] / moments[:, :1]
 
 
-def slopes(rho: Float, products: Float) -> Float:
+def ratio_derivatives(rho: Float, products: Float) -> Float:
     """Return derivatives of residual ratios with respect to noise autocorrelations, (M, p, p).
 
     The second axis has the ratios, and the third axis the autocorrelations. `products` is the
     matrix of `compute_expected_products` (p + 1, T).
     """
-    ratios = _residual_ratios(rho, products)
-    return np.stack(
-        [
-            (_residual_ratios(rho + _NUDGE * row, products) - ratios) / _NUDGE
-            for row in np.eye(rho.shape[1])
-        ],
-        axis=2,
-    )
+    ratios = _compute_residual_ratios(rho, products)
+    derivatives = [
+        (_compute_residual_ratios(rho + step, products) - ratios) / _DERIVATIVE_STEP
+        for step in _DERIVATIVE_STEP * np.eye(rho.shape[1])
+    ]
+    return np.stack(derivatives, axis=2)
 
 
 def noise_autocorrelations(target: Float, products: Float) -> Float:
@@ -152,9 +148,9 @@ def noise_autocorrelations(target: Float, products: Float) -> Float:
 
     Some ratios do not belong to any stationary process, for example averages of few voxels, or
     lattice nodes outside the voxels. If no process has ratios within .01, the ratios are moved
-    toward the ratios of white noise in the same design, as far as necessary (`_NEARER`).
-    Otherwise, Newton's method would end near a random walk at several lags, and rounding errors
-    would become effects.
+    toward the ratios of white noise in the same design, as far as necessary
+    (`_WHITE_NOISE_DISTANCES`). Otherwise, Newton's method would end near a random walk at several
+    lags, and rounding errors would become effects.
 
     Parameters
     ----------
@@ -163,59 +159,57 @@ def noise_autocorrelations(target: Float, products: Float) -> Float:
     products : ndarray
         Matrix of `compute_expected_products` (p + 1, T).
     """
-    rho, error = _invert_if_possible(target, products)
-    failed = np.flatnonzero(error > _SAME)
+    rho, errors = _invert_ratios(target, products)
+    failed = np.flatnonzero(errors > _MAX_RATIO_ERROR)
     if not len(failed):
         return rho
-    white = _residual_ratios(np.zeros((1, target.shape[1])), products)
-    moved_targets = white + np.multiply.outer(_NEARER, target[failed] - white)
-    possible, errors = _invert_if_possible(moved_targets.reshape(-1, target.shape[1]), products)
-    possible, errors = (
-        possible.reshape(moved_targets.shape),
-        errors.reshape(moved_targets.shape[:2]),
-    )
+    order = target.shape[1]
+    white = _compute_residual_ratios(np.zeros((1, order)), products)
+    moved_targets = white + np.multiply.outer(_WHITE_NOISE_DISTANCES, target[failed] - white)
+    moved_rho, moved_errors = _invert_ratios(moved_targets.reshape(-1, order), products)
+    moved_rho = moved_rho.reshape(moved_targets.shape)
+    is_possible = moved_errors.reshape(moved_targets.shape[:2]) <= _MAX_RATIO_ERROR
     # The ratios are moved toward white noise as little as possible: a process must exist for the
     # selected ratios and for all tested ratios that are closer to white noise.
     rho[failed] = 0.0
-    reachable = np.ones(len(failed), dtype=bool)
-    for row, is_possible in zip(possible[::-1], errors[::-1] <= _SAME, strict=True):
-        reachable &= is_possible
-        rho[failed[reachable]] = row[reachable]
+    is_reachable = np.ones(len(failed), dtype=bool)
+    for distance_rho, is_possible_there in zip(moved_rho[::-1], is_possible[::-1], strict=True):
+        is_reachable &= is_possible_there
+        rho[failed[is_reachable]] = distance_rho[is_reachable]
     return rho
 
 
-def _invert_if_possible(target: Float, products: Float) -> tuple[Float, Float]:
-    """Return autocorrelations as `noise_autocorrelations`, and the largest errors (M,) of their
-    ratios.
+def _invert_ratios(target: Float, products: Float) -> tuple[Float, Float]:
+    """Return the autocorrelations (M, p) with the closest ratios, and the ratios' errors (M,).
 
     Newton's method starts each step from the closest process so far. Steps are shortened after a
-    step that increases the error.
+    step that increases the error. An error is the largest over the lags. For the parameters, see
+    `noise_autocorrelations`.
     """
     rho = target.copy()
     order = target.shape[1]
-    best = rho.copy()
-    best_size = np.full(len(rho), np.inf)
-    best_error = np.zeros_like(target)  # error of `best`
-    length = np.ones((len(rho), 1))
-    slope = np.zeros(0)
-    for round_ in range(_ROUNDS):
-        error = target - _residual_ratios(rho, products)
-        size = np.abs(error).max(axis=1)
-        is_smaller = size < best_size
-        best[is_smaller], best_error[is_smaller], best_size[is_smaller] = (
-            rho[is_smaller],
-            error[is_smaller],
-            size[is_smaller],
-        )
-        length[~is_smaller] *= _SHORTER
-        if best_size.max() < _CLOSE:
+    best_rho = rho.copy()
+    best_differences = np.zeros_like(target)
+    best_errors = np.full(len(rho), np.inf)
+    step_lengths = np.ones((len(rho), 1))
+    jacobian = np.zeros(0)
+    for iteration in range(_MAX_ITERATIONS):
+        differences = target - _compute_residual_ratios(rho, products)
+        errors = np.abs(differences).max(axis=1)
+        is_better = errors < best_errors
+        best_rho[is_better] = rho[is_better]
+        best_differences[is_better] = differences[is_better]
+        best_errors[is_better] = errors[is_better]
+        step_lengths[~is_better] *= _STEP_REDUCTION
+        if best_errors.max() < _TOLERANCE:
             break
-        if round_ % _RENEW == 0:
-            slope = slopes(best, products) + _DAMPING * np.eye(order)
-        step = np.linalg.solve(slope, best_error[:, :, None])[:, :, 0]
-        step *= np.minimum(1, _STRIDE / np.maximum(np.abs(step).max(axis=1, keepdims=True), 1e-12))
-        rho = autocorrelations(levinson(best + length * step)[0], order + 1)[:, 1:]
-    return autocorrelations(levinson(best)[0], order + 1)[:, 1:], best_size
+        if iteration % _JACOBIAN_ITERATIONS == 0:
+            jacobian = ratio_derivatives(best_rho, products) + _DAMPING * np.eye(order)
+        step = np.linalg.solve(jacobian, best_differences[:, :, None])[:, :, 0]
+        largest_change = np.maximum(np.abs(step).max(axis=1, keepdims=True), 1e-12)
+        step *= np.minimum(1, _MAX_STEP / largest_change)
+        rho = autocorrelations(levinson(best_rho + step_lengths * step)[0], order + 1)[:, 1:]
+    return autocorrelations(levinson(best_rho)[0], order + 1)[:, 1:], best_errors
 
 
 def ratio_moments(rho: Float, basis: Float) -> tuple[Float, Float]:
@@ -240,10 +234,9 @@ def ratio_moments(rho: Float, basis: Float) -> tuple[Float, Float]:
     power = diagonals[0]
     ratios = diagonals / power
     traces = _compute_shifted_traces(noise, order)
-    crossed = np.outer(ratios, traces[0])
-    covariance = (
-        2 * (traces - crossed - crossed.T + np.outer(ratios, ratios) * traces[0, 0]) / power**2
-    )
+    cross_terms = np.outer(ratios, traces[0])
+    square_terms = np.outer(ratios, ratios) * traces[0, 0]
+    covariance = 2 * (traces - cross_terms - cross_terms.T + square_terms) / power**2
     bias = 2 * (ratios * traces[0, 0] - traces[0]) / power**2
     return bias[1:], covariance[1:, 1:]
 
@@ -257,10 +250,10 @@ def _compute_shifted_traces(noise: Float, order: int) -> Float:
     n = len(noise)
     size = fft.next_fast_len(n + order, real=True)
     spectra = fft.rfft(noise, size, axis=1)
-    mirrored = spectra.conj()
+    conjugate = spectra.conj()
     traces = np.empty((order + 1, order + 1))
     for k in range(order + 1):
-        sums = np.einsum("tf,tf->f", mirrored[: n - k], spectra[k:])
+        sums = np.einsum("tf,tf->f", conjugate[: n - k], spectra[k:])
         products = fft.irfft(sums, size)
         traces[k] = (products[: order + 1] + products[-np.arange(order + 1)]) / 2
     return traces

@@ -11,9 +11,8 @@ pass.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from nibabel.affines import voxel_sizes
@@ -27,8 +26,18 @@ from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.io.nifti import SeriesReader
 
-_ACTIVE_FWHM_MM = 4.0
-_STORED = ("affine", "mask", "betas", "mean", "covariance", "leak", "pca_maps", "pca_loadings")
+_ACTIVE_FWHM_MM = 4.0  # mm, smoothing of t maps for the selection of active voxels
+# arrays that are written as they are
+_ARRAY_FIELDS = (
+    "affine",
+    "mask",
+    "betas",
+    "mean",
+    "covariance",
+    "leak",
+    "pca_maps",
+    "pca_loadings",
+)
 
 
 @frozen
@@ -153,7 +162,8 @@ def temporal_components(
             y[~uncensored] = 0
             gram += y @ y.T
     vectors = np.linalg.eigh(gram)[1][:, ::-1][:, :count]
-    return vectors * np.where(vectors[np.abs(vectors).argmax(axis=0), np.arange(count)] < 0, -1, 1)
+    largest_entries = vectors[np.abs(vectors).argmax(axis=0), np.arange(count)]
+    return vectors * np.where(largest_entries < 0, -1, 1)
 
 
 def block_effects(
@@ -195,48 +205,46 @@ def block_effects(
         If series, mask and model differ in shape or number of volumes.
     """
     shape = reader.shape[:3]
-    rows = len(design.matrix)
+    n_rows = len(design.matrix)
     start = design.n_dummy
-    if mask.shape != shape or rows != reader.shape[3] - start:
+    if mask.shape != shape or n_rows != reader.shape[3] - start:
         raise ValueError(
             f"{reader.path}: the shapes do not match. The series has shape {reader.shape}, the "
-            f"mask {mask.shape}, and the model has {rows} rows after {start} non-steady-state "
+            f"mask {mask.shape}, and the model has {n_rows} rows after {start} non-steady-state "
             "volumes."
         )
-    ranks = tuple(sorted({int(k) for k in pca_ranks if 0 < k < rows - len(design.censored)}))
+    max_rank = n_rows - len(design.censored) - 1
+    ranks = tuple(sorted({int(rank) for rank in pca_ranks if 0 < rank <= max_rank}))
     # The product of a block's weights with a time series is the effect of the block.
-    count = len(design.blocks)
+    n_blocks = len(design.blocks)
     columns = design.weights
     if ranks:
-        columns = np.column_stack(
-            [
-                columns,
-                temporal_components(reader, mask, start, ranks[-1], scratch, design.censored),
-            ]
-        )
-    sums, smoothed = _accumulate(
+        components = temporal_components(reader, mask, start, ranks[-1], scratch, design.censored)
+        columns = np.column_stack([columns, components])
+    fit, smoothed_fit = _fit_series(
         reader, start, columns.astype(np.float32), design.basis if with_t else None
     )
-    optional: dict[str, Any] = {}
-    if smoothed is not None:
-        optional["smooth_variance"] = _to_maps(smoothed.residual_variance(design.dof), shape)
-    if ranks:
-        optional |= {
-            "ranks": ranks,
-            "pca_maps": _to_maps(sums.products[:, count:], shape),
-        }
-        optional["pca_loadings"] = columns[:, count:].T @ design.weights
-    return Effects(
+    effects = Effects(
         series=series,
         affine=reader.affine,
         mask=mask,
-        betas=_to_maps(sums.products[:, :count], shape),
-        mean=_to_maps(sums.mean, shape),
+        betas=_to_maps(fit.products[:, :n_blocks], shape),
+        mean=_to_maps(fit.mean, shape),
         blocks=design.blocks,
         covariance=design.covariance,
         leak=design.leak,
-        **optional,
     )
+    if smoothed_fit is not None:
+        variance = _to_maps(smoothed_fit.residual_variance(design.dof), shape)
+        effects = replace(effects, smooth_variance=variance)
+    if ranks:
+        effects = replace(
+            effects,
+            ranks=ranks,
+            pca_maps=_to_maps(fit.products[:, n_blocks:], shape),
+            pca_loadings=columns[:, n_blocks:].T @ design.weights,
+        )
+    return effects
 
 
 def _to_maps(values: Real, shape: tuple[int, ...]) -> Float32:
@@ -245,47 +253,45 @@ def _to_maps(values: Real, shape: tuple[int, ...]) -> Float32:
     return np.ascontiguousarray(maps, dtype=np.float32)
 
 
-def _accumulate(
+def _fit_series(
     reader: SeriesReader, start: int, columns: Float32, basis: Float | None
 ) -> tuple[StreamedFit, StreamedFit | None]:
-    """Sum up the volumes of a series and, if a basis is given, of the smoothed series.
+    """Fit the columns to a series and, if a basis is given, the basis to the smoothed series.
 
-    Voxels are in storage order.
+    Voxels are in storage order. `start` is the first volume, counted from 0.
     """
     first = reader.volume(start)
-    sums = StreamedFit(columns, first.ravel(order="F"))
-    smoothed = (
-        None
-        if basis is None
-        else StreamedFit(
-            basis.astype(np.float32),
-            smooth(first, reader.zooms, _ACTIVE_FWHM_MM).ravel(order="F"),
-        )
-    )
+    fit = StreamedFit(columns, first.ravel(order="F"))
+    smoothed_fit = None
+    if basis is not None:
+        smoothed_first = smooth(first, reader.zooms, _ACTIVE_FWHM_MM)
+        smoothed_fit = StreamedFit(basis.astype(np.float32), smoothed_first.ravel(order="F"))
     for batch in divide_into_batches(reader.volumes(start)):
-        sums.add([volume.ravel(order="F") for volume in batch])
-        if smoothed is not None:
+        fit.add([volume.ravel(order="F") for volume in batch])
+        if smoothed_fit is not None:
             smoothed_volumes = [smooth(volume, reader.zooms, _ACTIVE_FWHM_MM) for volume in batch]
-            smoothed.add([volume.ravel(order="F") for volume in smoothed_volumes])
-    return sums, smoothed
+            smoothed_fit.add([volume.ravel(order="F") for volume in smoothed_volumes])
+    return fit, smoothed_fit
 
 
 def save_effects(effects: Effects, path: Path) -> Path:
     """Write effects to a .npz file, atomically."""
     blocks = effects.blocks
-    arrays = {name: getattr(effects, name) for name in _STORED}
+    arrays = {name: getattr(effects, name) for name in _ARRAY_FIELDS}
     if effects.smooth_variance is not None:
         arrays["smooth_variance"] = effects.smooth_variance
     arrays |= {
         "series": np.array(effects.series),
         "ranks": np.array(effects.ranks, dtype=int),
-        "condition": np.array([b.condition for b in blocks]),
-        "half": np.array([b.half for b in blocks]),
-        "share": np.array([b.share for b in blocks]),
-        "used": np.array([b.used for b in blocks]),
-        "event": np.array([(i, *event) for i, b in enumerate(blocks) for event in b.events]),
+        "condition": np.array([block.condition for block in blocks]),
+        "half": np.array([block.half for block in blocks]),
+        "share": np.array([block.share for block in blocks]),
+        "used": np.array([block.used for block in blocks]),
+        "event": np.array(
+            [(index, *event) for index, block in enumerate(blocks) for event in block.events]
+        ),
     }
-    with atomic_files.atomic_file(path) as part, open(part, "wb") as stream:
+    with atomic_files.atomic_file(path) as unfinished, open(unfinished, "wb") as stream:
         np.savez(stream, **arrays)
     return path
 
@@ -300,25 +306,24 @@ def load_effects(path: Path) -> Effects:
     """Read effects from a file of `save_effects`."""
     with np.load(path, allow_pickle=False) as data:
         events = data["event"]
-        blocks = tuple(
-            TaskBlock(
-                condition=str(name),
-                half=int(half),
-                share=float(share),
-                used=bool(used),
-                events=tuple(
-                    (float(onset), float(length))
-                    for _, onset, length in events[events[:, 0] == index]
-                ),
+        blocks = []
+        for index, (condition, half, share, used) in enumerate(
+            zip(data["condition"], data["half"], data["share"], data["used"], strict=True)
+        ):
+            block_events = events[events[:, 0] == index, 1:]
+            blocks.append(
+                TaskBlock(
+                    condition=str(condition),
+                    half=int(half),
+                    share=float(share),
+                    used=bool(used),
+                    events=tuple((float(onset), float(length)) for onset, length in block_events),
+                )
             )
-            for index, (name, half, share, used) in enumerate(
-                zip(data["condition"], data["half"], data["share"], data["used"], strict=True)
-            )
-        )
         return Effects(
             series=str(data["series"]),
-            blocks=blocks,
-            ranks=tuple(int(k) for k in data["ranks"]),
+            blocks=tuple(blocks),
+            ranks=tuple(int(rank) for rank in data["ranks"]),
             smooth_variance=data.get("smooth_variance"),
-            **{name: data[name] for name in _STORED},
+            **{name: data[name] for name in _ARRAY_FIELDS},
         )

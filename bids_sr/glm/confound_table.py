@@ -12,14 +12,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from bids_sr.frozen import frozen
 from bids_sr.glm.confounds import (
     HEAD_RADIUS_MM,
     MOTION,
+    ColumnDescriptions,
     compute_expected_change,
     derivative,
+    describe_regressor,
+    indicate_volume,
     iterate_slabs,
     mean_signals,
     motion_columns,
+    prepend_dummies,
     principal_components,
     rms_displacement,
     select_most_variable,
@@ -30,25 +35,30 @@ from bids_sr.glm.temporal_regressors import censor_columns
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.nifti import SeriesReader
 
-Described = dict[str, dict[str, object]]
-"""Description, unit and further metadata of each column, by its name."""
-
-_AT_LEAST = 5  # components per mask, the number that XCP-D and the linear model read
+_MIN_COMPONENTS = 5  # components per mask, the number that XCP-D and the linear model read
 _SIGNALS = ("global_signal", "csf", "white_matter")
 """Mean signals that are expanded in the same way as head motion."""
+# column of the mean signal of each tissue mask of `tissue_masks`
+_COLUMN_OF_TISSUE = {"csf": "csf", "white_matter": "white_matter", "deep": "csf_wm"}
 # fraction of variance that the components of a mask explain together, unless all are requested
-_SHARE = 0.5
+_EXPLAINED_FRACTION = 0.5
 
 
-_NoiseSource = tuple[str, str, dict[str, object], MaskArray]
-"""Mask of a component analysis.
+@frozen
+class _NoiseMask:
+    """Mask of a component analysis.
 
-The entries are the prefix of component names, the location in words, metadata for the sidecar, and
-the voxels.
-"""
+    `prefix` is the prefix of component names, `location` describes the voxels in words, and
+    `metadata` are entries of the sidecar. `voxels` are (X, Y, Z, boolean).
+    """
+
+    prefix: str
+    location: str
+    metadata: dict[str, object]
+    voxels: MaskArray
 
 
-def gather(
+def build_confound_table(
     reader: SeriesReader,
     mask: MaskArray,
     motion: pd.DataFrame,
@@ -60,7 +70,7 @@ def gather(
     std_dvars: float = 1.5,
     all_components: bool = False,
     outliers: Mapping[int, str] | None = None,
-) -> tuple[pd.DataFrame, Described]:
+) -> tuple[pd.DataFrame, ColumnDescriptions]:
     """Return the confounds table of a motion-corrected series, with column descriptions.
 
     Parameters
@@ -90,7 +100,7 @@ def gather(
 
     Returns
     -------
-    tuple[pd.DataFrame, Described]
+    tuple[pd.DataFrame, ColumnDescriptions]
         Table, one row per volume, NaN if a value is undefined; and descriptions by column.
 
     Raises
@@ -98,55 +108,45 @@ def gather(
     ValueError
         If rows and volumes differ in number, or if the mask is empty or on another grid.
     """
-    volumes = reader.shape[3]
+    n_volumes = reader.shape[3]
     if (
-        not volumes == len(motion) == len(matrices)
+        not n_volumes == len(motion) == len(matrices)
         or mask.shape != reader.shape[:3]
         or not mask.any()
     ):
         raise ValueError(
-            f"{reader.path}: the inputs do not match. The series has {volumes} volumes on a "
+            f"{reader.path}: the inputs do not match. The series has {n_volumes} volumes on a "
             f"{reader.shape[:3]} grid, the motion table has {len(motion)} rows, and the mask "
             f"has {int(mask.sum())} voxels on a {mask.shape} grid."
         )
-    tissues = (
-        {
-            name: tissue_mask
-            for name, tissue_mask in tissue_masks(tpms, mask).items()
-            if tissue_mask.any()
-        }
-        if tpms is not None
-        else {}
-    )
-    averaged = {"csf": "csf", "white_matter": "white_matter", "deep": "csf_wm"}
-    signals, change = mean_signals(
-        reader,
-        {
-            "global_signal": mask,
-            **{averaged[k]: tissue_mask for k, tissue_mask in tissues.items() if k in averaged},
-        },
-    )
+    masks = {} if tpms is None else tissue_masks(tpms, mask)
+    tissues = {name: tissue_mask for name, tissue_mask in masks.items() if tissue_mask.any()}
+    signal_masks = {"global_signal": mask}
+    for tissue, tissue_mask in tissues.items():
+        if tissue in _COLUMN_OF_TISSUE:
+            signal_masks[_COLUMN_OF_TISSUE[tissue]] = tissue_mask
+    signals, change = mean_signals(reader, signal_masks)
     center = reader.affine[:3] @ [*((np.array(reader.shape[:3]) - 1) / 2), 1]
     columns: dict[str, Float] = {**signals, "dvars": change}
     columns["std_dvars"] = change / compute_expected_change(iterate_slabs(reader, mask, n_dummy))
     columns |= motion_columns(motion) | {"rmsd": rms_displacement(np.asarray(matrices), center)}
-    columns |= _expansions(columns)
-    descriptions = describe(columns)
-    if volumes - n_dummy > 2:
-        columns |= _drift_columns(volumes, n_dummy, reader.tr, descriptions)
-        for noise in _compcor_masks(reader, mask, tissues, n_dummy):
-            columns |= _components(
-                reader, noise, n_dummy, descriptions, all_of_them=all_components
+    columns |= _expand_signals(columns)
+    descriptions = describe_columns(columns)
+    if n_volumes - n_dummy > 2:
+        columns |= _make_drift_columns(n_volumes, n_dummy, reader.tr, descriptions)
+        for noise_mask in _iterate_noise_masks(reader, mask, tissues, n_dummy):
+            columns |= _compute_components(
+                reader, noise_mask, n_dummy, descriptions, all_components=all_components
             )
-    columns |= _outliers(columns, descriptions, fd_mm, std_dvars, outliers or {})
+    columns |= _make_outlier_columns(columns, descriptions, fd_mm, std_dvars, outliers or {})
     table = pd.DataFrame(columns)
     mark_nonsteady(table, descriptions, n_dummy)
     return censor_outliers(table, descriptions, outliers or {})
 
 
 def censor_outliers(
-    table: pd.DataFrame, column_descriptions: Described, outliers: Mapping[int, str]
-) -> tuple[pd.DataFrame, Described]:
+    table: pd.DataFrame, column_descriptions: ColumnDescriptions, outliers: Mapping[int, str]
+) -> tuple[pd.DataFrame, ColumnDescriptions]:
     """Add a column that excludes a volume from models for each outlier, and its description.
 
     `outliers` are volumes that do not show the head as the other volumes do, with the reason.
@@ -155,7 +155,7 @@ def censor_outliers(
     return table.assign(**columns), {**column_descriptions, **descriptions}
 
 
-def _expansions(columns: Mapping[str, Array]) -> dict[str, Float]:
+def _expand_signals(columns: Mapping[str, Array]) -> dict[str, Float]:
     """Return squares, differences and squared differences of motion and mean signals.
 
     Differences are backward. Signals that are missing in `columns` are skipped.
@@ -164,17 +164,15 @@ def _expansions(columns: Mapping[str, Array]) -> dict[str, Float]:
     for name in (*MOTION, *_SIGNALS):
         if name in columns:
             change = derivative(columns[name])
-            expansions |= {
-                f"{name}_derivative1": change,
-                f"{name}_power2": np.asarray(columns[name]) ** 2,
-            }
+            expansions[f"{name}_derivative1"] = change
+            expansions[f"{name}_power2"] = np.asarray(columns[name]) ** 2
             expansions[f"{name}_derivative1_power2"] = change**2
     return expansions
 
 
-def _outliers(
+def _make_outlier_columns(
     columns: Mapping[str, Array],
-    descriptions: Described,
+    descriptions: ColumnDescriptions,
     fd_mm: float,
     std_dvars: float,
     replaced: Mapping[int, str],
@@ -191,115 +189,131 @@ def _outliers(
     outliers: dict[str, Float] = {}
     for k, volume in enumerate(map(int, np.flatnonzero(is_outlier))):
         name = f"motion_outlier{k:02d}"
-        outliers[name] = (np.arange(len(is_outlier)) == volume).astype(np.float64)
+        outliers[name] = indicate_volume(volume, len(is_outlier))
         reason = replaced.get(
             volume,
             f"framewise displacement exceeds {fd_mm:g} mm in this volume, or std_dvars exceeds "
             f"{std_dvars:g}",
         )
-        descriptions[name] = {
-            "Description": f"1 in volume {volume} and 0 elsewhere; {reason}",
-            "Units": "arbitrary",
-        }
+        descriptions[name] = describe_regressor(f"1 in volume {volume} and 0 elsewhere; {reason}")
     return outliers
 
 
-def mark_nonsteady(table: pd.DataFrame, descriptions: Described, n_dummy: int) -> None:
+def mark_nonsteady(table: pd.DataFrame, descriptions: ColumnDescriptions, n_dummy: int) -> None:
     """Add a column for each non-steady-state volume to the table, and its description."""
     for k in range(n_dummy):
         name = f"non_steady_state_outlier{k:02d}"
-        table[name] = (np.arange(len(table)) == k).astype(np.float64)
-        descriptions[name] = {
-            "Description": (
-                f"1 in volume {k} and 0 elsewhere; the volume was acquired before the steady "
-                "state was reached"
-            ),
-            "Units": "arbitrary",
-        }
+        table[name] = indicate_volume(k, len(table))
+        descriptions[name] = describe_regressor(
+            f"1 in volume {k} and 0 elsewhere; the volume was acquired before the steady "
+            "state was reached"
+        )
 
 
-def _drift_columns(
-    volumes: int, n_dummy: int, tr: float, descriptions: Described
+def _make_drift_columns(
+    n_volumes: int, n_dummy: int, tr: float, descriptions: ColumnDescriptions
 ) -> dict[str, Float]:
-    """Return the unit-length cosines removed before CompCor, 0 in non-steady-state volumes."""
+    """Return the unit-length cosines removed before CompCor, 0 in non-steady-state volumes.
+
+    Descriptions are added to `descriptions`.
+    """
     regressors: dict[str, Float] = {}
-    cosines = slow_cosines(volumes - n_dummy, tr)[:, 1:]
+    cosines = slow_cosines(n_volumes - n_dummy, tr)[:, 1:]
     for k, values in enumerate((cosines / np.linalg.norm(cosines, axis=0)).T):
-        period = 2 * (volumes - n_dummy) * tr / (k + 1)
-        regressors[f"cosine{k:02d}"] = np.concatenate([np.zeros(n_dummy), values])
-        descriptions[f"cosine{k:02d}"] = {
-            "Description": (
-                f"Discrete cosine regressor with a period of {period:.4g} s, removed before "
-                "CompCor; 0 in non-steady-state volumes"
-            ),
-            "Units": "arbitrary",
-        }
+        period_s = 2 * (n_volumes - n_dummy) * tr / (k + 1)
+        name = f"cosine{k:02d}"
+        regressors[name] = prepend_dummies(values, n_dummy)
+        descriptions[name] = describe_regressor(
+            f"Discrete cosine regressor with a period of {period_s:.4g} s, removed before "
+            "CompCor; 0 in non-steady-state volumes"
+        )
     return regressors
 
 
-def _compcor_masks(
+def _iterate_noise_masks(
     reader: SeriesReader, mask: MaskArray, tissues: Mapping[str, MaskArray], n_dummy: int
-) -> Iterator[_NoiseSource]:
+) -> Iterator[_NoiseMask]:
     """Yield the nonempty masks of CompCor: deep tissue voxels, and the most variable voxels."""
-    deep = {
+    deep_masks = {
         "deep": ("a", "combined", "voxels deep inside white matter and cerebrospinal fluid"),
         "deep_white_matter": ("w", "WM", "voxels deep inside white matter"),
         "deep_csf": ("c", "CSF", "voxels deep inside cerebrospinal fluid"),
     }
-    for name, (prefix, mask_name, location) in deep.items():
-        if name in tissues:
-            yield prefix, location, {"Method": "aCompCor", "Mask": mask_name}, tissues[name]
-    variable_voxels = select_most_variable(reader, mask, n_dummy)
-    yield (
-        "t",
-        "the voxels with the highest temporal variance",
-        {"Method": "tCompCor"},
-        variable_voxels,
+    for tissue, (prefix, mask_name, location) in deep_masks.items():
+        if tissue in tissues:
+            yield _NoiseMask(
+                prefix=prefix,
+                location=location,
+                metadata={"Method": "aCompCor", "Mask": mask_name},
+                voxels=tissues[tissue],
+            )
+    yield _NoiseMask(
+        prefix="t",
+        location="the voxels with the highest temporal variance",
+        metadata={"Method": "tCompCor"},
+        voxels=select_most_variable(reader, mask, n_dummy),
     )
 
 
-def _components(
+def _compute_components(
     reader: SeriesReader,
-    noise: _NoiseSource,
+    noise_mask: _NoiseMask,
     n_dummy: int,
-    descriptions: Described,
+    descriptions: ColumnDescriptions,
     *,
-    all_of_them: bool,
+    all_components: bool,
 ) -> dict[str, Float]:
     """Return the components of a mask, 0 in non-steady-state volumes, and describe them.
 
     Descriptions are added to `descriptions`.
     """
-    prefix, index, metadata, mask = noise
     basis = drift_basis(reader.shape[3] - n_dummy, reader.tr)
-    components, singular, share = principal_components(iterate_slabs(reader, mask, n_dummy), basis)
-    explained = np.cumsum(share)
-    n_components = max(int(np.searchsorted(explained, _SHARE)) + 1, _AT_LEAST)
+    components, singular_values, fractions = principal_components(
+        iterate_slabs(reader, noise_mask.voxels, n_dummy), basis
+    )
+    cumulative_fractions = np.cumsum(fractions)
+    n_components = len(fractions)
+    if not all_components:
+        n_required = int(np.searchsorted(cumulative_fractions, _EXPLAINED_FRACTION)) + 1
+        n_components = min(max(n_required, _MIN_COMPONENTS), n_components)
+    metadata, n_voxels = noise_mask.metadata, int(noise_mask.voxels.sum())
     regressors: dict[str, Float] = {}
-    for k in range(len(share) if all_of_them else min(n_components, len(share))):
-        name = f"{prefix}_comp_cor_{k:02d}"
-        regressors[name] = np.concatenate([np.zeros(n_dummy), components[:, k]])
+    for k in range(n_components):
+        name = f"{noise_mask.prefix}_comp_cor_{k:02d}"
+        regressors[name] = prepend_dummies(components[:, k], n_dummy)
         descriptions[name] = {
-            "Description": (
-                f"Component {k} of {metadata['Method']}, computed from {index} ({int(mask.sum())} "
-                f"voxels) after high-pass filtering (cut-off period {CUTOFF_S:g} s); 0 in "
-                "non-steady-state volumes"
+            **describe_regressor(
+                f"Component {k} of {metadata['Method']}, computed from {noise_mask.location} "
+                f"({n_voxels} voxels) after high-pass filtering (cut-off period {CUTOFF_S:g} s); 0"
+                " in non-steady-state volumes"
             ),
-            "Units": "arbitrary",
             **metadata,
             "Retained": True,
-            "SingularValue": float(singular[k]),
-            "VarianceExplained": float(share[k]),
-            "CumulativeVarianceExplained": float(explained[k]),
+            "SingularValue": float(singular_values[k]),
+            "VarianceExplained": float(fractions[k]),
+            "CumulativeVarianceExplained": float(cumulative_fractions[k]),
         }
     return regressors
 
 
-def describe(columns: Iterable[str]) -> Described:
+def describe_columns(columns: Iterable[str]) -> ColumnDescriptions:
     """Return description and unit of columns whose description does not depend on the data.
 
     Unknown columns are skipped.
     """
+    definitions = _define_columns()
+    descriptions: ColumnDescriptions = {}
+    for name in columns:
+        if name in definitions:
+            text, unit = definitions[name]
+            descriptions[name] = {"Description": text, "Units": unit}
+            if name in (*_SIGNALS, "csf_wm"):
+                descriptions[name]["Method"] = "Mean"
+    return descriptions
+
+
+def _define_columns() -> dict[str, tuple[str, str]]:
+    """Return definition and unit of all columns that do not depend on the data, by name."""
     axes = {"x": "left to right", "y": "posterior to anterior", "z": "inferior to superior"}
     signal = "scanner intensity units"
     definitions = {
@@ -354,13 +368,4 @@ def describe(columns: Iterable[str]) -> Described:
             f"Square of {name}_derivative1",
             f"({unit} per volume)^2",
         )
-    means = {*_SIGNALS, "csf_wm"}
-    return {
-        name: {
-            "Description": definitions[name][0],
-            "Units": definitions[name][1],
-            **({"Method": "Mean"} if name in means else {}),
-        }
-        for name in columns
-        if name in definitions
-    }
+    return definitions

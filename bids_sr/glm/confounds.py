@@ -11,11 +11,35 @@ from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.reproducible_numbers import fix_signs
 
+ColumnDescriptions = dict[str, dict[str, object]]
+"""Description, unit and further metadata of each column, by its name."""
+
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 HEAD_RADIUS_MM = 50.0
-_BALL_MM = 80.0  # mm, radius of the ball of `rms_displacement`, as in FSL
-_ROWS = 4  # rows of a slice per slab: a few MB for 900 volumes
-_FEW = 20  # voxels; for smaller tissue masks, the probability threshold is lowered
+_BALL_RADIUS_MM = 80.0  # mm, radius of the ball of `rms_displacement`, as in FSL
+_ROWS_PER_SLAB = 4  # rows of a slice per slab: a few MB for 900 volumes
+# smallest number of voxels of a tissue mask for which the probability limit is not lowered
+_MIN_TISSUE_VOXELS = 20
+_PROBABILITY_LIMITS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
+_IQR_PER_SD = 1.3489795  # interquartile range of a normal distribution with SD 1
+# residual relative to the norm of a time series; float32 rounding leaves smaller residuals in
+# constant voxels
+_MIN_RESIDUAL = 1e-6
+
+
+def describe_regressor(text: str) -> dict[str, object]:
+    """Return the description of a column without unit."""
+    return {"Description": text, "Units": "arbitrary"}
+
+
+def indicate_volume(volume: int, n_volumes: int) -> Float:
+    """Return a column (n_volumes,) that is 1 in one volume, counted from 0, and 0 elsewhere."""
+    return (np.arange(n_volumes) == volume).astype(np.float64)
+
+
+def prepend_dummies(values: Array, n_dummy: int) -> Float:
+    """Return a column with 0 in the non-steady-state volumes, followed by the values (T,)."""
+    return np.concatenate([np.zeros(n_dummy), values])
 
 
 def framewise_displacement(params: Array) -> Float:
@@ -44,7 +68,7 @@ def rms_displacement(matrices: Array, center: Array) -> Float:
     change = np.linalg.inv(matrices[1:]) @ matrices[:-1]
     rotation_change = change[:, :3, :3] - np.eye(3)
     shift = rotation_change @ np.asarray(center, dtype=np.float64) + change[:, :3, 3]
-    power = (shift**2).sum(axis=1) + (rotation_change**2).sum(axis=(1, 2)) * _BALL_MM**2 / 5
+    power = (shift**2).sum(axis=1) + (rotation_change**2).sum(axis=(1, 2)) * _BALL_RADIUS_MM**2 / 5
     return np.concatenate([[np.nan], np.sqrt(power)])
 
 
@@ -54,17 +78,17 @@ def derivative(values: Array) -> Float:
     return np.concatenate([[np.nan], np.diff(values)])
 
 
-def _first_autocorrelation(series: Array) -> Float:
+def _compute_first_autocorrelation(series: Array) -> Float:
     """Return the lag-one autocorrelation (N,) of time series (N, T); 0 for constant series."""
     centered = series - series.mean(axis=1, keepdims=True)
     power = (centered**2).sum(axis=1)
     return (centered[:, 1:] * centered[:, :-1]).sum(axis=1) / np.where(power > 0, power, 1.0)
 
 
-def _robust_sd(series: Array) -> Float:
+def _compute_robust_sd(series: Array) -> Float:
     """Return the standard deviation (N,) of time series (N, T), estimated from quartiles."""
     high, low = np.percentile(series, [75, 25], axis=1)
-    return (high - low) / 1.3489795
+    return (high - low) / _IQR_PER_SD
 
 
 def dvars(volumes: Iterable[Array], mask: MaskArray) -> Float:
@@ -92,9 +116,8 @@ def compute_expected_change(slabs: Iterable[Array]) -> float:
     """
     total, count = 0.0, 0
     for series in slabs:
-        total += float(
-            (np.sqrt(2 * (1 - _first_autocorrelation(series))) * _robust_sd(series)).sum()
-        )
+        ar1, sd = _compute_first_autocorrelation(series), _compute_robust_sd(series)
+        total += float((np.sqrt(2 * (1 - ar1)) * sd).sum())
         count += len(series)
     return total / count if count else np.nan
 
@@ -114,29 +137,43 @@ def tissue_masks(tpms: Sequence[Array], mask: MaskArray) -> dict[str, MaskArray]
     mask : ndarray
         Brain (X, Y, Z, boolean).
     """
-    gm, wm, csf = (np.asarray(p, dtype=np.float64) for p in tpms)
-
-    def pure(probability: Array, region: MaskArray) -> MaskArray:
-        selected = np.zeros_like(region)
-        for limit in (0.95, 0.9, 0.8, 0.7, 0.6, 0.5):
-            selected = (probability >= limit) & region
-            if selected.sum() >= _FEW:
-                break
-        return selected
-
-    away_from_gm = mask & ~ndimage.binary_dilation(gm > 0.5)
-
-    def deep(probability: Array, fallback: Array) -> MaskArray:
-        deep_voxels = pure(probability, away_from_gm)
-        return deep_voxels if deep_voxels.sum() >= _FEW else pure(fallback, mask)
-
+    gray_matter, white_matter, csf = (
+        np.asarray(probability, dtype=np.float64) for probability in tpms
+    )
+    deep_region = mask & ~ndimage.binary_dilation(gray_matter > 0.5)
+    either_tissue = np.maximum(white_matter, csf)
+    sum_of_tissues = white_matter + csf
     return {
-        "csf": pure(csf, mask),
-        "white_matter": pure(wm, mask),
-        "deep_csf": deep(csf, csf),
-        "deep_white_matter": deep(wm, wm),
-        "deep": deep(np.maximum(wm, csf), wm + csf),
+        "csf": _select_pure_voxels(csf, mask),
+        "white_matter": _select_pure_voxels(white_matter, mask),
+        "deep_csf": _select_deep_voxels(csf, deep_region, csf, mask),
+        "deep_white_matter": _select_deep_voxels(white_matter, deep_region, white_matter, mask),
+        "deep": _select_deep_voxels(either_tissue, deep_region, sum_of_tissues, mask),
     }
+
+
+def _select_pure_voxels(probability: Array, region: MaskArray) -> MaskArray:
+    """Return the voxels of a region with a high tissue probability, if possible at least 20."""
+    selected = np.zeros_like(region)
+    for limit in _PROBABILITY_LIMITS:
+        selected = (probability >= limit) & region
+        if selected.sum() >= _MIN_TISSUE_VOXELS:
+            break
+    return selected
+
+
+def _select_deep_voxels(
+    probability: Array, deep_region: MaskArray, brain_probability: Array, mask: MaskArray
+) -> MaskArray:
+    """Return pure voxels of the deep region or, if there are too few, of the brain mask.
+
+    `probability` is the tissue probability in the deep region, and `brain_probability` in the
+    brain.
+    """
+    deep_voxels = _select_pure_voxels(probability, deep_region)
+    if deep_voxels.sum() >= _MIN_TISSUE_VOXELS:
+        return deep_voxels
+    return _select_pure_voxels(brain_probability, mask)
 
 
 def principal_components(slabs: Iterable[Array], basis: Float) -> tuple[Float, Float, Float]:
@@ -163,39 +200,40 @@ def principal_components(slabs: Iterable[Array], basis: Float) -> tuple[Float, F
     for series in slabs:
         residual = series - (series @ basis) @ basis.T
         norm = np.linalg.norm(residual, axis=1, keepdims=True)
-        # Float32 rounding leaves small residuals in constant voxels.
-        varies = norm[:, 0] > 1e-6 * np.maximum(np.linalg.norm(series, axis=1), 1e-30)
+        series_norm = np.maximum(np.linalg.norm(series, axis=1), 1e-30)
+        varies = norm[:, 0] > _MIN_RESIDUAL * series_norm
         residual = residual[varies] / norm[varies]
         gram += residual.T @ residual
-    values, vectors = np.linalg.eigh(gram)
-    order = np.argsort(values)[::-1]
-    order = order[values[order] > 1e-9 * max(float(values.max()), 1e-300)]
-    vectors = fix_signs(vectors[:, order])
+    eigenvalues, eigenvectors = np.linalg.eigh(gram)
+    order = np.argsort(eigenvalues)[::-1]
+    order = order[eigenvalues[order] > 1e-9 * max(float(eigenvalues.max()), 1e-300)]
+    components = fix_signs(eigenvectors[:, order])
+    singular_values = np.sqrt(len(gram) * np.maximum(eigenvalues[order], 0))
     total = float(np.trace(gram)) or 1.0
-    return vectors, np.sqrt(len(gram) * np.maximum(values[order], 0)), values[order] / total
+    return components, singular_values, eigenvalues[order] / total
 
 
 def iterate_slabs(reader: SeriesReader, mask: MaskArray, first: int) -> Iterator[Array]:
     """Yield time series (N, T - first) of mask voxels, float64, some rows of a slice at a time.
 
-    Rows of a slice without mask voxels are not read.
+    `first` is the first volume, counted from 0. Rows of a slice without mask voxels are not read.
     """
     for z in range(reader.shape[2]):
         filled_rows = np.flatnonzero(mask[:, :, z].any(axis=0))
         if not len(filled_rows):
             continue
-        begin, end = filled_rows[0] // _ROWS * _ROWS, filled_rows[-1] + 1
+        begin, end = filled_rows[0] // _ROWS_PER_SLAB * _ROWS_PER_SLAB, filled_rows[-1] + 1
         slab = reader.slab(z, z + 1, rows=slice(begin, end), volumes=slice(first, None))[:, :, 0]
-        for y in range(begin, end, _ROWS):
-            inside = mask[:, y : min(y + _ROWS, end), z]
+        for y in range(begin, end, _ROWS_PER_SLAB):
+            inside = mask[:, y : min(y + _ROWS_PER_SLAB, end), z]
             if inside.any():
-                yield slab[:, y - begin : y - begin + _ROWS][inside].astype(np.float64)
+                yield slab[:, y - begin : y - begin + _ROWS_PER_SLAB][inside].astype(np.float64)
 
 
 def select_most_variable(reader: SeriesReader, mask: MaskArray, first: int) -> MaskArray:
     """Return the 2 % of mask voxels with the largest variance around a parabola, in one pass.
 
-    Source: behzadi2007, tCompCor.
+    `first` is the first volume, counted from 0. Source: behzadi2007, tCompCor.
     """
     n_steady = reader.shape[3] - first
     trends = np.linalg.qr(np.vander(np.linspace(-1, 1, n_steady), 3))[0]
@@ -217,14 +255,16 @@ def mean_signals(
     """
     signals: dict[str, list[float]] = {name: [] for name in masks}
 
-    def volumes() -> Iterable[Array]:
+    def add_means() -> Iterable[Array]:
+        """Yield the volumes, and add their means to `signals`."""
         for volume in reader.volumes():
             for name, mask in masks.items():
                 signals[name].append(float(volume[mask].mean(dtype=np.float64)))
             yield volume
 
-    change = dvars(volumes(), next(iter(masks.values())))
-    return {name: np.array(values) for name, values in signals.items()}, change
+    # The means are added while `dvars` reads the volumes.
+    changes = dvars(add_means(), next(iter(masks.values())))
+    return {name: np.array(values) for name, values in signals.items()}, changes
 
 
 def motion_table(params: Array, residual: Array) -> pd.DataFrame:
@@ -241,7 +281,7 @@ def motion_columns(motion: pd.DataFrame) -> dict[str, Float]:
         columns[name] = values
         columns[f"{name}_derivative1"] = derivative(values)
     columns["framewise_displacement"] = framewise_displacement(
-        np.stack([columns[n] for n in MOTION], axis=1)
+        np.stack([columns[name] for name in MOTION], axis=1)
     )
     return columns
 

@@ -46,7 +46,9 @@ ALL = "all"
 ALL_TYPE = "typeAll"
 """Name of the contrast of a trial type that is called ``all``."""
 
-_LONGEST_LABEL = 80  # characters, because labels are part of file names
+_MAX_LABEL_LENGTH = 80  # characters, because labels are part of file names
+_CHECKSUM_LENGTH = 8  # characters
+_MIN_SIMILARITY = 0.75  # ratio of difflib between an unknown name and a suggested name
 _SYMBOLS = {
     "+": "plus",
     "-": "minus",
@@ -65,10 +67,10 @@ _SYMBOLS = {
     ".": "dot",
     "_": "underscore",
 }
-_NAMED = re.compile(r"^\s*([A-Za-z0-9]+)\s*=\s*(.+)$")
-_WEIGHT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*\*\s*")
-_SIGN = re.compile(r"\s*([+-])\s*")
-_UNKNOWN = re.compile(r"\s*([^+*\-\s]+)")
+_NAME_PATTERN = re.compile(r"^\s*([A-Za-z0-9]+)\s*=\s*(.+)$")
+_WEIGHT_PATTERN = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*\*\s*")
+_SIGN_PATTERN = re.compile(r"\s*([+-])\s*")
+_UNKNOWN_TERM_PATTERN = re.compile(r"\s*([^+*\-\s]+)")
 
 
 def list_modeled_types(column: Iterable[object]) -> tuple[str, ...]:
@@ -126,17 +128,16 @@ def read_modulation(
     """
     default_amplitudes = [1.0] * len(trial_types)
     texts = [(cell or "").strip() for cell in cells]
-    missing = [text.lower() in NO_TIME for text in texts]
-    varied = {
-        name for name, is_missing in zip(trial_types, missing, strict=True) if not is_missing
+    modulated_types = {
+        name for name, text in zip(trial_types, texts, strict=True) if text.lower() not in NO_TIME
     }
     amplitudes = []
     for name, text in zip(trial_types, texts, strict=True):
-        value = parse_seconds(text) if name in varied else 1.0
-        if value is None:
+        amplitude = parse_seconds(text) if name in modulated_types else 1.0
+        if amplitude is None:
             reason = f"the modulation of an event of type {name!r} is not a number, but {text!r}"
             return default_amplitudes, reason
-        amplitudes.append(value)
+        amplitudes.append(amplitude)
     return amplitudes, ""
 
 
@@ -151,33 +152,35 @@ def camel_case(name: str) -> str:
     """
     from anyascii import anyascii
 
-    signed = re.sub(r"(?:^|(?<=[\s(,;:]))[+-](?=\d)", lambda sign: _SYMBOLS[sign[0]], name.strip())
-    pointed = re.sub(r"(?<=\d)\.(?=\d)", "dot", signed)
-    words = re.findall(r"[A-Za-z0-9]+", anyascii(pointed))
+    text = name.strip()
+    with_signs = re.sub(r"(?:^|(?<=[\s(,;:]))[+-](?=\d)", lambda sign: _SYMBOLS[sign[0]], text)
+    with_points = re.sub(r"(?<=\d)\.(?=\d)", "dot", with_signs)
+    words = re.findall(r"[A-Za-z0-9]+", anyascii(with_points))
     if not words:
-        words = [_SYMBOLS.get(letter, f"u{ord(letter):x}") for letter in name.strip()] or [
-            "contrast"
-        ]
-    label = words[0] + "".join(word[0].upper() + word[1:] for word in words[1:])
+        words = [_SYMBOLS.get(letter, f"u{ord(letter):x}") for letter in text] or ["contrast"]
+    first_word, *other_words = words
+    label = first_word + "".join(word[0].upper() + word[1:] for word in other_words)
     return shorten_label(label, name)
 
 
 def shorten_label(label: str, name: str) -> str:
     """Return a label for file names; long labels are cut and end in a checksum of the name."""
-    if len(label) <= _LONGEST_LABEL:
+    if len(label) <= _MAX_LABEL_LENGTH:
         return label
-    return label[: _LONGEST_LABEL - 8] + hashlib.sha256(name.encode()).hexdigest()[:8]
+    checksum = hashlib.sha256(name.encode()).hexdigest()[:_CHECKSUM_LENGTH]
+    return label[: _MAX_LABEL_LENGTH - _CHECKSUM_LENGTH] + checksum
 
 
-def _capital(name: str) -> str:
-    short = camel_case(name)
-    return short[0].upper() + short[1:]
+def _pascal_case(name: str) -> str:
+    """Return a name as in `camel_case`, with a capital first letter."""
+    label = camel_case(name)
+    return label[0].upper() + label[1:]
 
 
 def _default_contrasts(
     trial_types: Sequence[str],
     described_types: Sequence[str] | None = None,
-    averaged: Sequence[str] | None = None,
+    averaged_types: Sequence[str] | None = None,
 ) -> dict[str, Contrast]:
     """Return each trial type against rest, the mean of all types (``all``), and comparisons.
 
@@ -185,11 +188,11 @@ def _default_contrasts(
     each is compared with the mean of the others. There are no comparisons of more types. Labels
     do not depend on the types that are left out.
 
-    `described_types` are the types with their own contrasts, `averaged` the types in means. By
-    default, these are all types.
+    `described_types` are the types with their own contrasts, and `averaged_types` the types in
+    means. By default, these are all types.
     """
     described_types = trial_types if described_types is None else described_types
-    averaged = described_types if averaged is None else averaged
+    averaged_types = described_types if averaged_types is None else averaged_types
     contrasts: dict[str, Contrast] = {}
     for name in dict.fromkeys(trial_types):
         label = camel_case(name)
@@ -201,18 +204,18 @@ def _default_contrasts(
         for label, weights in contrasts.items()
         if not weights.keys() - {*described_types}
     }
-    if len(averaged) > 1:
-        _add_contrast(contrasts, ALL, dict.fromkeys(averaged, 1.0 / len(averaged)))
+    if len(averaged_types) > 1:
+        _add_contrast(contrasts, ALL, dict.fromkeys(averaged_types, 1.0 / len(averaged_types)))
     if len(described_types) <= MAX_TYPES_FOR_PAIRS:
         for first, second in combinations(described_types, 2):
             _add_contrast(
                 contrasts,
-                f"{camel_case(first)}Minus{_capital(second)}",
+                f"{camel_case(first)}Minus{_pascal_case(second)}",
                 {first: 1.0, second: -1.0},
             )
     elif len(described_types) <= MAX_TYPES_FOR_OTHERS:
         for trial_type in described_types:
-            other_types = [name for name in averaged if name != trial_type]
+            other_types = [name for name in averaged_types if name != trial_type]
             if other_types:
                 _add_contrast(
                     contrasts,
@@ -234,11 +237,13 @@ def minus_others(contrasts: Contrasts) -> tuple[str, ...]:
 
 def single_conditions(contrasts: Contrasts) -> list[str]:
     """Return the contrasts of one condition against rest, which are compared for overlap."""
-    return [
-        name
-        for name, weights in contrasts.items()
-        if [w > 0 for w in weights.values() if w] == [True]
-    ]
+    return [name for name, weights in contrasts.items() if _is_single_condition(weights)]
+
+
+def _is_single_condition(weights: Mapping[str, float]) -> bool:
+    """Return True if one trial type has a positive weight, and all others have weight 0."""
+    nonzero_weights = [weight for weight in weights.values() if weight]
+    return len(nonzero_weights) == 1 and nonzero_weights[0] > 0
 
 
 def resolve_contrasts(
@@ -246,7 +251,7 @@ def resolve_contrasts(
     requested: Sequence[str | tuple[str, Contrast]] = (),
     *,
     described_types: Sequence[str] | None = None,
-    averaged: Sequence[str] | None = None,
+    averaged_types: Sequence[str] | None = None,
 ) -> dict[str, Contrast]:
     """Return the weights of every contrast of a run by name, in the order requested.
 
@@ -258,7 +263,7 @@ def resolve_contrasts(
         Names with weights, or texts such as ``thumb``, ``thumb-little``, ``thumb+little``,
         ``name=0.5*thumb-0.5*little``, and ``all`` (mean of all types). Terms without a factor have
         weight 1. If empty, `_default_contrasts` are used.
-    described_types, averaged : Sequence[str] | None
+    described_types, averaged_types : Sequence[str] | None
         Trial types with default contrasts, and trial types in the mean ``all``; by default, all.
 
     Raises
@@ -267,15 +272,17 @@ def resolve_contrasts(
         If a term is not a trial type (the closest is suggested), or if the text cannot be parsed.
     """
     if not requested:
-        return _default_contrasts(trial_types, described_types, averaged)
-    averaged = trial_types if averaged is None else averaged
+        return _default_contrasts(trial_types, described_types, averaged_types)
+    averaged_types = trial_types if averaged_types is None else averaged_types
     resolved: dict[str, Contrast] = {}
     for request in requested:
         name, weights = (
-            _parse(request, trial_types, averaged) if isinstance(request, str) else request
+            _parse_contrast(request, trial_types, averaged_types)
+            if isinstance(request, str)
+            else request
         )
         if unknown := weights.keys() - set(trial_types):
-            raise _unknown_term(name, min(unknown), 0, trial_types)
+            raise _explain_unknown_term(name, min(unknown), 0, trial_types)
         if weights not in resolved.values():
             _add_contrast(resolved, name, weights)
     return resolved
@@ -284,26 +291,32 @@ def resolve_contrasts(
 def _add_contrast(contrasts: dict[str, Contrast], name: str, weights: Contrast) -> None:
     """Add a contrast under a unique name; two types may be shortened to the same letters."""
     name = shorten_label(name, name)
-    unique, number = name, 2
-    joint = "x" if name[-1].isdigit() else ""
-    while unique in contrasts:
-        unique = f"{name}{joint}{number}"
-        number = number + 1
-    contrasts[unique] = weights
+    separator = "x" if name[-1].isdigit() else ""
+    unique_name, number = name, 2
+    while unique_name in contrasts:
+        unique_name = f"{name}{separator}{number}"
+        number += 1
+    contrasts[unique_name] = weights
 
 
-def _parse(text: str, trial_types: Sequence[str], averaged: Sequence[str]) -> tuple[str, Contrast]:
+def _parse_contrast(
+    text: str, trial_types: Sequence[str], averaged_types: Sequence[str]
+) -> tuple[str, Contrast]:
+    """Parse the text of a requested contrast; return its name and weights.
+
+    The parameters and errors are as in `resolve_contrasts`.
+    """
     expression = text.strip()
     # A trial type may contain a minus or plus sign.
     if expression in trial_types and (expression != ALL or len(trial_types) == 1):
         return camel_case(expression), {expression: 1.0}
-    name_match = _NAMED.match(expression)
-    body = name_match.group(2) if name_match else expression
+    name_match = _NAME_PATTERN.match(expression)
+    requested_name, body = name_match.groups() if name_match else ("", expression)
     if body.strip() == ALL and trial_types:
-        weights = {name: 1.0 / len(averaged) for name in averaged}
-        return (name_match.group(1) if name_match else ALL), weights
+        weights = {name: 1.0 / len(averaged_types) for name in averaged_types}
+        return requested_name or ALL, weights
     if body.strip() == ALL_TYPE and ALL in trial_types and ALL_TYPE not in trial_types:
-        return (name_match.group(1) if name_match else ALL_TYPE), {ALL: 1.0}
+        return requested_name or ALL_TYPE, {ALL: 1.0}
     terms = _parse_terms(text, body, trial_types)
     weights = {}
     for trial_type, weight in terms:
@@ -314,15 +327,19 @@ def _parse(text: str, trial_types: Sequence[str], averaged: Sequence[str]) -> tu
             "all weights of the contrast are zero",
             "Specify at least one nonzero weight, for example `thumb-little`.",
         )
-    return (name_match.group(1) if name_match else _contrast_name(terms)), weights
+    return requested_name or _name_contrast(terms), weights
 
 
 def _parse_terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple[str, float]]:
+    """Parse the terms of a contrast; return trial types with weights.
+
+    `text` is the requested contrast, for messages, and `body` the text without the name.
+    """
     terms: list[tuple[str, float]] = []
     position = 0
-    by_length = sorted(trial_types, key=len, reverse=True)
+    longest_first = sorted(trial_types, key=len, reverse=True)
     while position < len(body.rstrip()):
-        sign = _SIGN.match(body, position)
+        sign = _SIGN_PATTERN.match(body, position)
         if sign is None and terms:
             raise UsageError(
                 f"contrast {text!r}",
@@ -330,11 +347,11 @@ def _parse_terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple
                 "Join the terms of the contrast with `+` or `-`.",
             )
         position = sign.end() if sign else position
-        weight = _WEIGHT.match(body, position)
+        weight = _WEIGHT_PATTERN.match(body, position)
         position = weight.end() if weight else position
-        name = next((t for t in by_length if _is_term_at(body, position, t)), None)
+        name = next((name for name in longest_first if _is_term_at(body, position, name)), None)
         if name is None:
-            raise _unknown_term(text, body, position, trial_types)
+            raise _explain_unknown_term(text, body, position, trial_types)
         factor = float(weight.group(1)) if weight else 1.0
         terms.append((name, -factor if sign and sign.group(1) == "-" else factor))
         position += len(name)
@@ -348,12 +365,16 @@ def _parse_terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple
 
 
 def _is_term_at(body: str, position: int, name: str) -> bool:
+    """Return True if a trial type is at a position, followed by a sign or the end of the text."""
     remainder = body[position + len(name) :].lstrip()
     return body.startswith(name, position) and (not remainder or remainder[0] in "+-")
 
 
-def _unknown_term(text: str, body: str, position: int, trial_types: Sequence[str]) -> UsageError:
-    term_match = _UNKNOWN.match(body, position)
+def _explain_unknown_term(
+    text: str, body: str, position: int, trial_types: Sequence[str]
+) -> UsageError:
+    """Return the error for a position of a contrast without a trial type."""
+    term_match = _UNKNOWN_TERM_PATTERN.match(body, position)
     if term_match is None:
         return UsageError(
             f"contrast {text!r}",
@@ -375,24 +396,26 @@ def _unknown_term(text: str, body: str, position: int, trial_types: Sequence[str
     return UsageError(
         f"contrast {text!r}",
         f"{name!r} is not a trial type of this run",
-        " ".join(filter(None, [available_types, _suggestion(name, trial_types)])),
+        " ".join(filter(None, [available_types, _suggest_name(name, trial_types)])),
     )
 
 
-def _suggestion(unknown: str, candidates: Iterable[str]) -> str:
+def _suggest_name(unknown_name: str, names: Iterable[str]) -> str:
     """Return a sentence that proposes the closest known name, or "" if no name is close."""
-    names = list(candidates)
-    lower = {name.lower(): name for name in names}
-    matches = difflib.get_close_matches(unknown.lower(), list(lower), n=1, cutoff=0.75)
-    return f"Did you mean {lower[matches[0]]!r}?" if matches else ""
-
-
-def _contrast_name(terms: Sequence[tuple[str, float]]) -> str:
-    (first, weight), *other_terms = terms
-    name = camel_case(first) if weight > 0 else "minus" + _capital(first)
-    return name + "".join(
-        ("Plus" if w > 0 else "Minus") + _capital(trial_type) for trial_type, w in other_terms
+    names_by_lower_case = {name.lower(): name for name in names}
+    matches = difflib.get_close_matches(
+        unknown_name.lower(), list(names_by_lower_case), n=1, cutoff=_MIN_SIMILARITY
     )
+    return f"Did you mean {names_by_lower_case[matches[0]]!r}?" if matches else ""
+
+
+def _name_contrast(terms: Sequence[tuple[str, float]]) -> str:
+    """Return the name of a contrast without a requested name, such as ``thumbMinusLittle``."""
+    (first_type, first_weight), *other_terms = terms
+    name = camel_case(first_type) if first_weight > 0 else "minus" + _pascal_case(first_type)
+    for trial_type, weight in other_terms:
+        name += ("Plus" if weight > 0 else "Minus") + _pascal_case(trial_type)
+    return name
 
 
 def comparable(weights: Mapping[str, float]) -> ComparableWeights:
@@ -403,7 +426,7 @@ def comparable(weights: Mapping[str, float]) -> ComparableWeights:
     >>> comparable({"thumb": 1.0, "little": 1.0}) == comparable({"little": 0.5, "thumb": 0.5})
     True
     """
-    positive = sum(weight for weight in weights.values() if weight > 0)
-    negative = -sum(weight for weight in weights.values() if weight < 0)
-    side = max(positive, negative) or 1.0
-    return tuple(sorted((name, round(weight / side, 6)) for name, weight in weights.items()))
+    positive_sum = sum(weight for weight in weights.values() if weight > 0)
+    negative_sum = -sum(weight for weight in weights.values() if weight < 0)
+    larger_sum = max(positive_sum, negative_sum) or 1.0
+    return tuple(sorted((name, round(weight / larger_sum, 6)) for name, weight in weights.items()))

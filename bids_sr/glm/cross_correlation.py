@@ -6,7 +6,7 @@ from bids_sr.glm.autoregression import orthonormal
 from bids_sr.glm.design import Design, nuisance_columns
 from bids_sr.glm.drift import slow_cosines
 from bids_sr.glm.temporal_regressors import cosines_outside, time_column_names
-from bids_sr.glm.time_series import FLAT, find_largest_size
+from bids_sr.glm.time_series import MIN_RELATIVE_CHANGE, find_largest_size
 from bids_sr.io.arrays import Float, Real
 
 _Filter = tuple[Float, Float | None]
@@ -20,9 +20,9 @@ def temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
     the equation is nearly constant, because their mean dominates. The paper does not state a
     cut-off. The default of 0.1 Hz passes most of the canonical response and removes respiration.
     The low-pass filter is the projection on cosines (DCT-II) up to the cut-off, which has zero
-    phase and no transients at either end. The time series of the task is filtered in
-    the same way. Blocks of other conditions remain in the time series, as in the paper; only the
-    GLM models them.
+    phase and no transients at either end. The time series of the task is filtered in the same way.
+    Blocks of other conditions remain in the time series, as in the paper; only the GLM models
+    them.
 
     Parameters
     ----------
@@ -56,16 +56,16 @@ def temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
     return trend, band - trend @ (trend.T @ band)
 
 
-def filter_of_design(design: Design, low_pass: float | None, confounds: bool) -> _Filter:
+def filter_of_design(design: Design, low_pass: float | None, with_confounds: bool) -> _Filter:
     """Return the correlation filter for a design with columns of the temporal model.
 
-    Constant, slope, these columns and the cosines above the low-pass cut-off are regressed out
-    jointly. Censored volumes thus have no weight, and no values are interpolated before filtering.
-    With `confounds`, the confounds of the design are also regressed out.
+    Constant, slope, these columns and the cosines above the low-pass cut-off (Hz) are regressed
+    out jointly. Censored volumes thus have no weight, and no values are interpolated before
+    filtering. If `with_confounds`, the confounds of the design are also regressed out.
     """
     names = (
         nuisance_columns(design.columns, design.conditions)
-        if confounds
+        if with_confounds
         else time_column_names(design.columns)
     )
     n, tr = len(design.matrix), design.tr
@@ -110,8 +110,10 @@ def cross_correlation(signals: Real, tasks: Float, temporal: _Filter) -> Float:
     # The first volume is subtracted because single precision suffices for changes.
     x, y = (_apply_filter(values - values[0], temporal) for values in (tasks, signals))
     x_norm, y_norm = np.linalg.norm(x, axis=0), np.linalg.norm(y, axis=0)
-    flat = y_norm <= FLAT * np.sqrt(len(signals)) * find_largest_size(signals)
-    scale = x_norm[:, None] * np.where(flat, 1.0, y_norm)[None, :]
-    out = np.divide(x.T @ y, scale, out=np.zeros_like(scale), where=scale > 0)
-    out[:, flat] = 0.0
-    return np.clip(out, -1.0, 1.0)
+    is_constant = y_norm <= MIN_RELATIVE_CHANGE * np.sqrt(len(signals)) * find_largest_size(
+        signals
+    )
+    scale = x_norm[:, None] * np.where(is_constant, 1.0, y_norm)[None, :]
+    correlations = np.divide(x.T @ y, scale, out=np.zeros_like(scale), where=scale > 0)
+    correlations[:, is_constant] = 0.0
+    return np.clip(correlations, -1.0, 1.0)

@@ -21,12 +21,16 @@ from bids_sr.frozen import frozen
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import IMPULSE_S, DesignError, Regressors, TooManyColumns
 from bids_sr.glm.temporal_regressors import uncensored_volumes
-from bids_sr.io.arrays import Float
+from bids_sr.io.arrays import Float, MaskArray
 
 _LOGGER = logging.getLogger(__name__)
 # fraction of the plateau of a condition's longest event; weaker regressors carry no information,
 # and their condition is not in the run. The plateau of an event shorter than 1 s is its area.
-_SILENT = 1e-3
+_MIN_RESPONSE = 1e-3
+# smallest standard deviation of a confound that is not constant, relative to its largest value
+_MIN_RELATIVE_SD = 1e-12
+# largest deviation of an estimable contrast from its projection on the rows of the design
+_MAX_DEVIATION = 1e-6
 
 
 @frozen
@@ -100,7 +104,7 @@ def frame_times(n_volumes: int, tr: float, *, start_time: float | None = None) -
     return np.asarray(np.arange(n_volumes) * tr + offset, dtype=np.float64)
 
 
-def _confound_columns(
+def _read_confound_columns(
     table: pd.DataFrame | None, names: Sequence[str], n_volumes: int
 ) -> dict[str, Float]:
     """Return confounds by name, (n_volumes,) each; an undefined first value is replaced by 0.
@@ -131,6 +135,64 @@ def _confound_columns(
             )
         columns[name] = values
     return columns
+
+
+def find_uncensored_volumes(
+    confounds: pd.DataFrame | None, confound_names: Sequence[str], n_volumes: int
+) -> MaskArray:
+    """Return a mask of volumes that the confounds of a model do not censor, (n_volumes,)."""
+    if confounds is None:
+        return uncensored_volumes(None, n_volumes)
+    names_in_model = set(confound_names)
+    return uncensored_volumes(
+        confounds[[name for name in confounds if name in names_in_model]], n_volumes
+    )
+
+
+def _find_silent_conditions(
+    events: Regressors, responses: Mapping[str, Float], uncensored: MaskArray
+) -> list[str]:
+    """Return the conditions without a response in any volume that the model uses.
+
+    `responses` are the regressors of the conditions and `uncensored` a mask of volumes, without
+    dummies (T,).
+    """
+    modulations = events.modulations()
+    plateaus = {
+        name: min(1.0, max(duration or IMPULSE_S for _, duration in spans))
+        * float(np.abs(modulations[name]).max())
+        for name, spans in events.spans().items()
+    }
+    return [
+        name
+        for name, values in responses.items()
+        if np.abs(values[uncensored]).max() <= _MIN_RESPONSE * plateaus.get(name, 1.0)
+    ]
+
+
+def _standardize(values: Float) -> Float | None:
+    """Return values (T,) with mean 0 and standard deviation 1; None if they are constant."""
+    centered = values - values.mean()
+    sd = float(centered.std())
+    if sd > _MIN_RELATIVE_SD * max(1.0, float(np.abs(values).max())):
+        return centered / sd
+    return None
+
+
+def _make_drift(times: Float, high_pass: float) -> pd.DataFrame:
+    """Return the columns of drift and constant at given times (s); `high_pass` is in Hz."""
+    from nilearn.glm.first_level import make_first_level_design_matrix
+
+    with warnings.catch_warnings():
+        # A cut-off above the Nyquist frequency is reported by `build_design`, because it leaves
+        # no degrees of freedom.
+        warnings.simplefilter("ignore", UserWarning)
+        return make_first_level_design_matrix(
+            times,
+            drift_model="cosine" if high_pass > 0 else "polynomial",
+            high_pass=high_pass,
+            drift_order=1,
+        )
 
 
 def build_design(
@@ -173,62 +235,33 @@ def build_design(
     TooManyColumns
         If no degrees of freedom remain.
     """
-    from nilearn.glm.first_level import make_first_level_design_matrix
-
     if n_volumes - n_dummy < 3:
         raise DesignError(
             f"the run has {n_volumes} volumes, but the first {n_dummy} are non-steady-state "
             "volumes; at least 3 steady-state volumes are required"
         )
     times = frame_times(n_volumes, tr, start_time=settings.start_time)
-    responses = {name: values[n_dummy:] for name, values in events.courses(times).items()}
-    names_in_model = set(confound_names)
-    within_run = (
-        None if confounds is None else confounds[[c for c in confounds if c in names_in_model]]
-    )
-    uncensored = uncensored_volumes(within_run, n_volumes)[n_dummy:]
+    responses = {name: values[n_dummy:] for name, values in events.time_series(times).items()}
+    uncensored = find_uncensored_volumes(confounds, confound_names, n_volumes)[n_dummy:]
     if not uncensored.any():
         raise DesignError("all volumes of the run are censored, so no model can be fitted")
-    modulations = events.modulations()
-    plateaus = {
-        name: min(1.0, max(duration or IMPULSE_S for _, duration in spans))
-        * float(np.abs(modulations[name]).max())
-        for name, spans in events.spans().items()
-    }
-    absent = [
-        name
-        for name, values in responses.items()
-        if np.abs(values[uncensored]).max() <= _SILENT * plateaus.get(name, 1.0)
-    ]
-    included_responses = {name: values for name, values in responses.items() if name not in absent}
-    conditions = tuple(included_responses)
-    for name, values in _confound_columns(confounds, confound_names, n_volumes).items():
-        inside = values[n_dummy:]
-        centered = inside - inside.mean()
-        spread = float(centered.std())
-        if spread > 1e-12 * max(1.0, float(np.abs(inside).max())):
+    silent_conditions = _find_silent_conditions(events, responses, uncensored)
+    conditions = tuple(name for name in responses if name not in silent_conditions)
+    regressors = {name: responses[name] for name in conditions}
+    for name, values in _read_confound_columns(confounds, confound_names, n_volumes).items():
+        standardized = _standardize(values[n_dummy:])
+        if standardized is not None:
             # A trial type may have the name of a confound, such as trans_x.
-            included_responses[f"{name}_confound" if name in responses else name] = (
-                centered / spread
-            )
-    with warnings.catch_warnings():
-        # A cut-off above the Nyquist frequency is reported by the error on degrees of freedom
-        # below.
-        warnings.simplefilter("ignore", UserWarning)
-        drift = make_first_level_design_matrix(
-            times[n_dummy:],
-            drift_model="cosine" if settings.high_pass > 0 else "polynomial",
-            high_pass=settings.high_pass,
-            drift_order=1,
-        )
-    matrix = np.column_stack([*included_responses.values(), drift.to_numpy(dtype=np.float64)])
-    columns = (*included_responses, *(str(name) for name in drift.columns))
+            regressors[f"{name}_confound" if name in responses else name] = standardized
+    drift = _make_drift(times[n_dummy:], settings.high_pass)
+    matrix = np.column_stack([*regressors.values(), drift.to_numpy(dtype=np.float64)])
+    columns = (*regressors, *(str(name) for name in drift.columns))
     rank = int(np.linalg.matrix_rank(matrix))
     if rank >= matrix.shape[0]:
-        censored = int((~uncensored).sum())
+        n_censored = int((~uncensored).sum())
         raise TooManyColumns(
-            f"the design matrix has rank {rank - censored}, but the model can use only "
-            f"{matrix.shape[0] - censored} volumes; more volumes than the rank are required",
+            f"the design matrix has rank {rank - n_censored}, but the model can use only "
+            f"{matrix.shape[0] - n_censored} volumes; more volumes than the rank are required",
             rank - matrix.shape[0] + 1,
         )
     if rank < len(columns):
@@ -256,7 +289,9 @@ def nuisance_columns(columns: Sequence[str], conditions: Sequence[str]) -> tuple
     Conditions, cosine drift and the constant are excluded.
     """
     drift_prefixes = ("drift", "constant")
-    return tuple(c for c in columns if c not in conditions and not c.startswith(drift_prefixes))
+    return tuple(
+        name for name in columns if name not in conditions and not name.startswith(drift_prefixes)
+    )
 
 
 def scale_weights(weights: Mapping[str, float]) -> dict[str, float]:
@@ -268,13 +303,15 @@ def scale_weights(weights: Mapping[str, float]) -> dict[str, float]:
     >>> scale_weights({"thumb": 1.0, "little": -2.0})
     {'thumb': 0.5, 'little': -1.0}
     """
-    sides = (sum(w for w in weights.values() if w > 0), -sum(w for w in weights.values() if w < 0))
-    if not max(sides) > 0:
+    positive_sum = sum(weight for weight in weights.values() if weight > 0)
+    negative_sum = -sum(weight for weight in weights.values() if weight < 0)
+    larger_sum = max(positive_sum, negative_sum)
+    if not larger_sum > 0:
         raise DesignError(
             f"all weights of the contrast are zero ({dict(weights)}); expected at least one "
             "nonzero weight"
         )
-    return {name: weight / max(sides) for name, weight in weights.items() if weight != 0}
+    return {name: weight / larger_sum for name, weight in weights.items() if weight != 0}
 
 
 def contrast_vector(design: Design, name: str, weights: Mapping[str, float]) -> Float:
@@ -311,7 +348,7 @@ def contrast_vector(design: Design, name: str, weights: Mapping[str, float]) -> 
         vector[design.conditions.index(condition)] = weight
     if design.rank < len(design.columns):
         projected = np.linalg.pinv(design.matrix) @ (design.matrix @ vector)
-        if np.abs(projected - vector).max() > 1e-6:
+        if np.abs(projected - vector).max() > _MAX_DEVIATION:
             raise DesignError(
                 f"the contrast {name} cannot be estimated, because its conditions are "
                 "collinear with other columns of the design matrix"

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bids_sr.glm.confound_table import Described, censor_outliers, describe, mark_nonsteady
-from bids_sr.glm.confounds import MOTION, is_complete, motion_columns
+from bids_sr.glm.confound_table import censor_outliers, describe_columns, mark_nonsteady
+from bids_sr.glm.confounds import MOTION, ColumnDescriptions, is_complete, motion_columns
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.tables import read_frame
 
 
 def import_confound_columns(
     path: Path, *, n_dummy: int, origin: str, outliers: Mapping[int, str] | None = None
-) -> tuple[pd.DataFrame, Described]:
+) -> tuple[pd.DataFrame, ColumnDescriptions]:
     """Return all columns of fMRIPrep's confounds table with their JSON descriptions.
 
     Combined aCompCor components (white matter and cerebrospinal fluid) precede the components of
@@ -37,7 +37,7 @@ def import_confound_columns(
 
     Returns
     -------
-    tuple[pd.DataFrame, Described]
+    tuple[pd.DataFrame, ColumnDescriptions]
         Confounds, one row per volume, and the description of each column.
 
     Raises
@@ -64,26 +64,23 @@ def import_confound_columns(
     ]
     table = imported[[*other_columns, *components]]
     # DVARS of fMRIPrep is computed from a series scaled to a median of 1000.
-    descriptions = describe(name for name in other_columns if name != "dvars")
-    column_descriptions: Described = {
-        name: {**descriptions.get(name, {}), **entries.get(name, {})} for name in table
+    common_descriptions = describe_columns(name for name in other_columns if name != "dvars")
+    descriptions: ColumnDescriptions = {
+        name: {**common_descriptions.get(name, {}), **entries.get(name, {})} for name in table
     }
-    for name, entry in column_descriptions.items():
-        entry.setdefault("Description", f"{name}, taken from {origin}")
-        entry.setdefault("Units", "arbitrary")
+    for name, description in descriptions.items():
+        description.setdefault("Description", f"{name}, taken from {origin}")
+        description.setdefault("Units", "arbitrary")
     for name in MOTION:
-        movement = (
-            f"rotation about {name[-1]}"
-            if name.startswith("rot")
-            else f"translation along {name[-1]}"
-        )
-        column_descriptions[name]["Description"] = f"Head motion: {movement}, taken from {origin}"
-    mark_nonsteady(table, column_descriptions, n_dummy)
-    for name, entry in column_descriptions.items():
-        entry["Origin"] = (
+        kind, axis = name.split("_")
+        movement = f"rotation about {axis}" if kind == "rot" else f"translation along {axis}"
+        descriptions[name]["Description"] = f"Head motion: {movement}, taken from {origin}"
+    mark_nonsteady(table, descriptions, n_dummy)
+    for name, description in descriptions.items():
+        description["Origin"] = (
             f"computed by bids-sr from the head motion of {origin}" if name in computed else origin
         )
-    return censor_outliers(table, column_descriptions, outliers or {})
+    return censor_outliers(table, descriptions, outliers or {})
 
 
 def convert_to_numbers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str], list[str]]:
@@ -104,20 +101,20 @@ def convert_to_numbers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str], li
         Table with missing values as NaN, names of computed motion columns, and names of dropped
         text columns.
     """
-    columns, text = dict[str, pd.Series](), list[str]()
+    columns, text_columns = dict[str, pd.Series](), list[str]()
     for name, values in frame.items():
         numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
         if numbers.isna().equals(values.isna()):
             columns[str(name)] = numbers
         else:
-            text.append(str(name))
+            text_columns.append(str(name))
     table = pd.DataFrame(columns, index=frame.index)
     computed = []
     for name, values in motion_columns(table).items():
         if name not in MOTION and not (name in table and is_complete(table[name])):
             table[name] = values
             computed.append(name)
-    return table, computed, [name for name in text if name not in computed]
+    return table, computed, [name for name in text_columns if name not in computed]
 
 
 def _sort_components(names: Sequence[str], entries: Mapping[str, dict[str, object]]) -> list[str]:

@@ -18,13 +18,13 @@ from scipy.linalg import toeplitz
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.autoregression import effective_dof, levinson, orthonormal
-from bids_sr.glm.noise import AT_ONCE, NoiseModel, exceeds_rounding
+from bids_sr.glm.noise import VOXELS_PER_BATCH, NoiseModel, exceeds_rounding
 from bids_sr.io.arrays import Array, Float, Real, iterate_parts
 
-_NUDGE = 1e-3  # step of an autocorrelation for numerical derivatives
-_SOLVED_AT_ONCE = 64  # noise models
+_DERIVATIVE_STEP = 1e-3  # step of an autocorrelation for numerical derivatives
+_MODELS_PER_BATCH = 64  # noise models
 _ROUNDING = 1e-15  # rounding error of a sum of squares, relative to the sum
-_TINY = 1e-300
+_TINY = 1e-300  # replaces residuals of 0, which have no logarithm
 # largest |z|; the tail of the normal distribution beyond this is below the smallest double
 _Z_MAX = 37.0
 _HILL_DOF, _HILL_T = 60, 10.0  # smallest degrees of freedom and largest t of Hill's expansion
@@ -50,12 +50,12 @@ class _Precisions:
         # Rows of the matrices are prediction errors; with this many rows, the corners do not
         # overlap.
         n_rows = 3 * order + 1
-        white = np.tile(np.eye(n_rows), (count, 1, 1))
+        whitening = np.tile(np.eye(n_rows), (count, 1, 1))
         for t in range(n_rows):
             n_earlier = min(t, order)
-            white[:, t, t - n_earlier : t] = -predictors[n_earlier][:, ::-1]
-            white[:, t] /= np.sqrt(unexplained[:, n_earlier] / unexplained[:, -1])[:, None]
-        full_matrices = white.transpose(0, 2, 1) @ white
+            whitening[:, t, t - n_earlier : t] = -predictors[n_earlier][:, ::-1]
+            whitening[:, t] /= np.sqrt(unexplained[:, n_earlier] / unexplained[:, -1])[:, None]
+        full_matrices = whitening.transpose(0, 2, 1) @ whitening
         diagonals = full_matrices[:, order, order : 2 * order + 1]
         lags = toeplitz(np.arange(order))
         return cls(
@@ -65,17 +65,17 @@ class _Precisions:
     def __call__(self, columns: Float) -> Float:
         """Return the products (M, T, N) of the matrices with columns (T, N)."""
         order = self.corners.shape[1]
-        result = np.multiply.outer(self.diagonals[:, 0], columns)
+        products = np.multiply.outer(self.diagonals[:, 0], columns)
         for lag in range(1, order + 1):
-            values = self.diagonals[:, lag, None, None]
-            result[:, lag:] += values * columns[:-lag]
-            result[:, :-lag] += values * columns[lag:]
-        for corner_rows in _corner_rows(order):
-            result[:, corner_rows] += self.corners @ columns[corner_rows]
-        return result
+            diagonal = self.diagonals[:, lag, None, None]
+            products[:, lag:] += diagonal * columns[:-lag]
+            products[:, :-lag] += diagonal * columns[lag:]
+        for rows in _select_corner_rows(order):
+            products[:, rows] += self.corners @ columns[rows]
+        return products
 
 
-def _corner_rows(order: int) -> tuple[slice, slice]:
+def _select_corner_rows(order: int) -> tuple[slice, slice]:
     """Return the first and the last rows of a series, from the outside to the inside."""
     return slice(order), slice(None, -order - 1, -1)
 
@@ -86,7 +86,7 @@ class _QuadraticForms:
     def __init__(self, basis: Float, order: int) -> None:
         products = [basis[: len(basis) - lag].T @ basis[lag:] for lag in range(1, order + 1)]
         self._lagged = np.stack([basis.T @ basis, *(product + product.T for product in products)])
-        self._corners = [basis[rows] for rows in _corner_rows(order)]
+        self._corners = [basis[rows] for rows in _select_corner_rows(order)]
 
     def __call__(self, precisions: _Precisions) -> Float:
         """Return the forms (M, R, R)."""
@@ -97,15 +97,15 @@ class _QuadraticForms:
 
 
 @frozen
-class _Whitened:
+class _WhitenedModel:
     """Whitened least squares for a noise model.
 
-    `fit` (R, T) maps a series to coefficients in an orthonormal basis of the whitened design.
-    `weights` (C, R) map coefficients to contrasts. `effective` are the effective degrees of
-    freedom of t, (C,). `diagonals` and `corner` are as in `_Precisions`.
+    `projection` (R, T) maps a series to coefficients in an orthonormal basis of the whitened
+    design. `weights` (C, R) map coefficients to contrasts. `effective` are the effective degrees
+    of freedom of t, (C,). `diagonals` and `corner` are as in `_Precisions`.
     """
 
-    fit: Float
+    projection: Float
     weights: Float
     effective: Float
     diagonals: Float
@@ -114,31 +114,31 @@ class _Whitened:
 
 @frozen
 class _WhitenedCell:
-    """Whitened least squares for the K noise models of a cell; see `_Whitened` for the parts."""
+    """Whitened least squares for the K noise models of a cell, see `_WhitenedModel`."""
 
-    fits: Float  # (K R, T)
+    projections: Float  # (K R, T)
     weights: Float  # (K, C, R)
     effective: Float  # (K, C)
-    factors: Float  # (K, C) log variances of the effects, relative to the residual variance
+    log_variances: Float  # (K, C) of the effects, relative to the residual variance
     diagonals: Float  # (K, p + 1), all but the first doubled
     corners: Float  # (K, 1, p, p)
 
     @classmethod
-    def join(cls, models: Sequence[_Whitened]) -> "_WhitenedCell":
+    def join(cls, models: Sequence[_WhitenedModel]) -> "_WhitenedCell":
         """Join the models of a cell."""
         diagonals = 2 * np.stack([model.diagonals for model in models])
         diagonals[:, 0] /= 2
         weights = np.stack([model.weights for model in models])
         return cls(
-            fits=np.concatenate([model.fit for model in models]),
+            projections=np.concatenate([model.projection for model in models]),
             weights=weights,
             effective=np.stack([model.effective for model in models]),
-            factors=np.log(np.square(weights).sum(axis=2)),
+            log_variances=np.log(np.square(weights).sum(axis=2)),
             diagonals=diagonals,
             corners=np.stack([model.corner for model in models])[:, None],
         )
 
-    def energy(self, products: Float, ends: Float) -> Float:
+    def compute_energy(self, products: Float, ends: Float) -> Float:
         """Return the sums of squares (K, N) of whitened series.
 
         They are computed from lag products (p + 1, N) and the samples at both ends (2, p, N). End
@@ -156,19 +156,17 @@ def t_to_z(t: Float, dof: float | Float) -> Float:
     """
     from scipy import special
 
-    size = np.abs(t)
-    hill_dof = np.maximum(
-        dof, _HILL_DOF
-    )  # values with fewer degrees of freedom are replaced below
-    square = (hill_dof - 0.5) * np.log1p(np.square(np.minimum(size, _HILL_T)) / hill_dof)
+    magnitude = np.abs(t)
+    # Values with fewer degrees of freedom are replaced below.
+    hill_dof = np.maximum(dof, _HILL_DOF)
+    square = (hill_dof - 0.5) * np.log1p(np.square(np.minimum(magnitude, _HILL_T)) / hill_dof)
     scaled_dof = 48 * np.square(hill_dof - 0.5)
     tail = ((-0.4 * square - 3.3) * square - 24) * square - 85.5
     tail /= 0.8 * np.square(square) + 100 + scaled_dof
     z = np.asarray(np.sqrt(square) * (1 + (tail + square + 3) / scaled_dof))
-    is_exact = (dof < _HILL_DOF) | ~(size <= _HILL_T)
-    z[is_exact] = -special.ndtri(
-        special.stdtr(np.broadcast_to(dof, z.shape)[is_exact], -size[is_exact])
-    )
+    is_exact = (dof < _HILL_DOF) | ~(magnitude <= _HILL_T)
+    tail_probability = special.stdtr(np.broadcast_to(dof, z.shape)[is_exact], -magnitude[is_exact])
+    z[is_exact] = -special.ndtri(tail_probability)
     return np.copysign(np.minimum(z, _Z_MAX), t)
 
 
@@ -213,10 +211,10 @@ class ContrastModel:
         self._weights = self.contrasts @ np.linalg.pinv(self.matrix) @ self._basis
         self._noise = noise
         self._forms = _QuadraticForms(self._basis, noise.rho.shape[1])
-        self._groups: dict[int, _Whitened] = {}
+        self._models: dict[int, _WhitenedModel] = {}  # solved models by their row of `noise.rho`
 
-    def _variance_factors(self, rho: Float) -> Float:
-        """Return variances of the effects (M, C), in units of the process' unpredicted variance.
+    def _compute_variances(self, rho: Float) -> Float:
+        """Compute variances of the effects (M, C), in units of the process' unpredicted variance.
 
         `rho` are the autocorrelations of M processes (M, p).
         """
@@ -230,36 +228,42 @@ class ContrastModel:
         weights = np.linalg.solve(roots, np.broadcast_to(self._weights.T, shape))
         return np.asarray(weights, dtype=np.float64)
 
-    def _solve(self, groups: Sequence[int]) -> Iterator[_Whitened]:
+    def _solve_models(self, indices: Sequence[int]) -> Iterator[_WhitenedModel]:
         """Yield whitened least squares for some noise models."""
-        rho, spread = self._noise.rho[groups], self._noise.spread[groups]
+        rho, spread = self._noise.rho[indices], self._noise.spread[indices]
         count, order = rho.shape
-        nudged = rho[:, None] + np.concatenate([np.zeros((1, order)), _NUDGE * np.eye(order)])
-        factors = self._variance_factors(nudged.reshape(-1, order)).reshape(count, order + 1, -1)
-        log_slopes = np.log(factors[:, 1:] / factors[:, :1]) / _NUDGE
+        steps = np.concatenate([np.zeros((1, order)), _DERIVATIVE_STEP * np.eye(order)])
+        stepped_rho = rho[:, None] + steps
+        variances = self._compute_variances(stepped_rho.reshape(-1, order))
+        variances = variances.reshape(count, order + 1, -1)
+        log_slopes = np.log(variances[:, 1:] / variances[:, :1]) / _DERIVATIVE_STEP
         uncertainty = np.einsum("gpc,gpq,gqc->gc", log_slopes, spread, log_slopes)
         precisions = _Precisions.from_autocorrelations(rho)
         roots = np.asarray(np.linalg.cholesky(self._forms(precisions)), dtype=np.float64)
-        fits = np.linalg.solve(roots, precisions(self._basis).transpose(0, 2, 1))
+        projections = np.linalg.solve(roots, precisions(self._basis).transpose(0, 2, 1))
         weights = self._whiten_weights(roots).transpose(0, 2, 1)
         effective = effective_dof(self.dof, uncertainty)
-        for group in range(count):
-            yield _Whitened(
-                fit=fits[group],
-                weights=weights[group],
-                effective=effective[group],
-                diagonals=precisions.diagonals[group],
-                corner=precisions.corners[group],
+        for index in range(count):
+            yield _WhitenedModel(
+                projection=projections[index],
+                weights=weights[index],
+                effective=effective[index],
+                diagonals=precisions.diagonals[index],
+                corner=precisions.corners[index],
             )
 
-    def _models_of_cell(self, cell: int) -> _WhitenedCell:
-        return _WhitenedCell.join([self._groups[group] for group in self._noise.cells[cell]])
+    def _join_cell(self, cell: int) -> _WhitenedCell:
+        """Return the models of a cell, which `_prepare` has solved."""
+        return _WhitenedCell.join([self._models[index] for index in self._noise.cells[cell]])
 
     def _prepare(self, cells: Array) -> None:
         """Solve the noise models of some cells, several at a time."""
-        groups = [g for g in np.unique(self._noise.cells[cells]).tolist() if g not in self._groups]
-        for part in iterate_parts(len(groups), _SOLVED_AT_ONCE):
-            self._groups.update(zip(groups[part], self._solve(groups[part]), strict=True))
+        indices = np.unique(self._noise.cells[cells]).tolist()
+        unsolved = [index for index in indices if index not in self._models]
+        for part in iterate_parts(len(unsolved), _MODELS_PER_BATCH):
+            self._models.update(
+                zip(unsolved[part], self._solve_models(unsolved[part]), strict=True)
+            )
 
     def fit(self, signals: Real, voxels: slice = slice(None)) -> dict[str, Float]:
         """Estimate C contrasts in unfiltered signals; return maps (C, N) by name.
@@ -279,10 +283,7 @@ class ContrastModel:
             with the same tail probability (`t_to_z`) and ``effective`` degrees of freedom; these
             are fewer than `dof` if voxels with the same noise model differ in their noise.
         """
-        from bids_sr.spatial.lag_products import add_lag_products, center
-
         n = signals.shape[1]
-        order = self._noise.rho.shape[1]
         labels, shares = self._noise.labels[voxels], self._noise.shares[voxels]
         if len(labels) != n:
             raise ValueError(
@@ -295,33 +296,13 @@ class ContrastModel:
         cells, starts = np.unique(labels, return_index=True)
         self._prepare(cells)
         effect, variance, effective = (np.zeros((len(self.contrasts), n)) for _ in range(3))
-        constant = np.zeros(n, dtype=bool)
         for cell, start, stop in zip(cells, starts, [*starts[1:], n], strict=True):
-            model = self._models_of_cell(cell)
-            for part in iterate_parts(stop - start, AT_ONCE):
+            model = self._join_cell(cell)
+            for part in iterate_parts(stop - start, VOXELS_PER_BATCH):
                 columns = slice(start + part.start, start + part.stop)
-                batch = np.ascontiguousarray(signals[:, columns])
-                y, moments = np.empty_like(batch, dtype=np.float64), np.empty((3, batch.shape[1]))
-                center(batch, y, moments)
-                products = np.zeros((order + 1, batch.shape[1]))
-                add_lag_products(y, products)
-                constant[columns] = ~exceeds_rounding(len(y), products[0], moments[2])
-                coefficients = (model.fits @ y).reshape(len(model.weights), -1, y.shape[1])
-                ends = np.stack([y[rows] for rows in _corner_rows(order)])
-                energy = model.energy(products, ends)
-                # Smaller residuals than the rounding error are not meaningful.
-                residual_energy = np.maximum(
-                    energy - np.einsum("krn,krn->kn", coefficients, coefficients),
-                    _ROUNDING * energy,
+                effect[:, columns], variance[:, columns], effective[:, columns] = self._fit_batch(
+                    model, signals[:, columns], shares[:, columns]
                 )
-                share = shares[:, columns]
-                effect[:, columns] = np.einsum("kn,kcn->cn", share, model.weights @ coefficients)
-                # Variances of the models are averaged as logarithms (geometric mean), because they
-                # can differ by large factors in cells far from the mean.
-                size = np.log(np.maximum(residual_energy, _TINY) / self.dof)
-                variance[:, columns] = np.exp(model.factors.T @ share + (share * size).sum(axis=0))
-                effective[:, columns] = model.effective.T @ share
-        effect[:, constant], variance[:, constant], effective[:, constant] = 0, 0, self.dof
         t = np.divide(effect, np.sqrt(variance), out=np.zeros_like(effect), where=variance > 0)
         maps = {
             "effect": effect,
@@ -332,3 +313,49 @@ class ContrastModel:
         }
         original_order = np.argsort(sort_order)
         return {name: values[:, original_order] for name, values in maps.items()}
+
+    def _fit_batch(
+        self, model: _WhitenedCell, signals: Real, shares: Float
+    ) -> tuple[Float, Float, Float]:
+        """Estimate the contrasts in voxels of one cell.
+
+        Parameters
+        ----------
+        model : _WhitenedCell
+            The K models of the cell.
+        signals : ndarray
+            Time series, one voxel per column (T, n).
+        shares : ndarray
+            Share of each model in each voxel (K, n).
+
+        Returns
+        -------
+        tuple[ndarray, ndarray, ndarray]
+            Effects, variances and effective degrees of freedom, (C, n) each; 0, 0 and `dof` in
+            constant voxels.
+        """
+        from bids_sr.spatial.lag_products import add_lag_products, center
+
+        n_times, n = signals.shape
+        order = self._noise.rho.shape[1]
+        y, moments = np.empty((n_times, n)), np.empty((3, n))
+        center(np.ascontiguousarray(signals), y, moments)
+        products = np.zeros((order + 1, n))
+        add_lag_products(y, products)
+        coefficients = (model.projections @ y).reshape(len(model.weights), -1, n)
+        ends = np.stack([y[rows] for rows in _select_corner_rows(order)])
+        energy = model.compute_energy(products, ends)
+        # Smaller residuals than the rounding error are not meaningful.
+        residual_energy = np.maximum(
+            energy - np.einsum("krn,krn->kn", coefficients, coefficients), _ROUNDING * energy
+        )
+        effect = np.einsum("kn,kcn->cn", shares, model.weights @ coefficients)
+        # Variances of the models are averaged as logarithms (geometric mean), because they can
+        # differ by large factors in cells far from the mean.
+        log_residual = np.log(np.maximum(residual_energy, _TINY) / self.dof)
+        variance = np.exp(model.log_variances.T @ shares + (shares * log_residual).sum(axis=0))
+        effective = model.effective.T @ shares
+        is_constant = ~exceeds_rounding(n_times, products[0], moments[2])
+        effect[:, is_constant], variance[:, is_constant] = 0, 0
+        effective[:, is_constant] = self.dof
+        return effect, variance, effective

@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.glm.activation_regions import Peak, Threshold, centroid, nonempty_dice, peak
+from bids_sr.glm.activation_regions import Peak, Threshold, centroid, find_peak, nonempty_dice
 from bids_sr.glm.contrasts import Contrasts, single_conditions
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray
 from bids_sr.io.volume import Volume
@@ -20,7 +20,9 @@ from bids_sr.series import RAW_SPLINE
 from bids_sr.spatial.resampling import sample_volume
 
 _MapArrays = Mapping[tuple[str, str], Float32]
+"""Maps (X, Y, Z) by (contrast, stat)."""
 Regions = Mapping[tuple[str, str], tuple[MaskArray, float | None]]
+"""Voxels (X, Y, Z, boolean) and threshold of each region, by (contrast, threshold label)."""
 
 
 def find_regions(
@@ -39,33 +41,40 @@ def find_regions(
     }
 
 
-def _distance(a: Float | None, b: Float | None) -> float | None:
-    return None if a is None or b is None else float(np.linalg.norm(a - b))
+def _compute_distance(first: Float | None, second: Float | None) -> float | None:
+    """Return the distance of two points (mm); None if either point is unknown."""
+    return None if first is None or second is None else float(np.linalg.norm(first - second))
 
 
-def correlate_in_mask(a: Float32, b: Float32, mask: MaskArray) -> float:
+def correlate_in_mask(first: Float32, second: Float32, mask: MaskArray) -> float:
     """Return the Pearson correlation in the mask; NaN if either map is constant."""
-    x = a[mask].astype(np.float64)
-    y = b[mask].astype(np.float64)
+    x = first[mask].astype(np.float64)
+    y = second[mask].astype(np.float64)
     if len(x) < 2 or not x.std() or not y.std():
         return math.nan
     return float(np.corrcoef(x, y)[0, 1])
 
 
-def _peaks(maps: _MapArrays, name: str, roi: MaskArray, affine: Float) -> dict[str, Peak]:
-    """Return the highest voxel in the ROI for each map of a contrast.
+def _find_peaks(maps: _MapArrays, name: str, roi: MaskArray, affine: Float) -> dict[str, Peak]:
+    """Return the highest voxel in the ROI for each map of a contrast, by statistic.
 
     Maps without a peak are omitted.
     """
-    peaks = {
-        stat: peak(maps[name, stat], roi, affine)
-        for stat in ("t", "cc", "z")
-        if (name, stat) in maps
-    }
-    return {stat: peak_voxel for stat, peak_voxel in peaks.items() if peak_voxel is not None}
+    peaks = {}
+    for stat in ("t", "cc", "z"):
+        if (name, stat) in maps:
+            peak = find_peak(maps[name, stat], roi, affine)
+            if peak is not None:
+                peaks[stat] = peak
+    return peaks
 
 
-def _contrast_metrics(
+def _select_main_peak(peaks: Mapping[str, Peak]) -> Peak | None:
+    """Return the peak of t or else of CC; None if neither exists."""
+    return peaks.get("t", peaks.get("cc"))
+
+
+def _compute_contrast_metrics(
     maps: _MapArrays, name: str, mask: MaskArray, peaks: Mapping[str, Peak]
 ) -> dict[str, float | None]:
     """Return peak values and positions of one contrast, by statistic."""
@@ -73,45 +82,44 @@ def _contrast_metrics(
     for stat in ("cc", "t", "z"):
         if (name, stat) in maps:
             metrics[f"peak_{stat}"] = peaks[stat].value if stat in peaks else None
-    main = peaks.get("t", peaks.get("cc"))
+    main_peak = _select_main_peak(peaks)
     for index, axis in enumerate("xyz"):
-        metrics[f"peak_at_{axis}"] = None if main is None else float(main.position[index])
+        metrics[f"peak_at_{axis}"] = (
+            None if main_peak is None else float(main_peak.position[index])
+        )
     if (name, "effect") in maps:
-        metrics["peak_effect"] = None if main is None else float(maps[name, "effect"][main.index])
+        metrics["peak_effect"] = (
+            None if main_peak is None else float(maps[name, "effect"][main_peak.index])
+        )
     for stat in ("cc", "t"):
         if (name, stat) in maps:
             metrics[f"brain_peak_{stat}"] = float(maps[name, stat][mask].max())
     return metrics
 
 
-def _region_metrics(
+def _compute_region_metrics(
     region: MaskArray, threshold: float | None, roi: MaskArray, affine: Float, per_acquired: float
-) -> dict:
+) -> dict[str, float | None]:
     """Return size and location of one region, by statistic.
 
     `per_acquired` is the number of voxels of this grid per acquired voxel.
     """
-    voxel = float(abs(np.linalg.det(affine[:3, :3])))
+    voxel_mm3 = float(abs(np.linalg.det(affine[:3, :3])))
     center = centroid(region & roi, affine)
     count = int(region.sum())
-    sizes = {
-        "voxels": count,
-        "volume": count * voxel,
-        "size_acquired_voxels": count / per_acquired,
-    }
-    positions = {
-        f"centroid_{axis}": None if center is None else float(center[i])
-        for i, axis in enumerate("xyz")
-    }
-    return {
+    metrics: dict[str, float | None] = {
         "threshold_value": threshold,
-        **sizes,
-        "roi_volume": int((region & roi).sum()) * voxel,
-        **positions,
+        "voxels": count,
+        "volume": count * voxel_mm3,
+        "size_acquired_voxels": count / per_acquired,
+        "roi_volume": int((region & roi).sum()) * voxel_mm3,
     }
+    for index, axis in enumerate("xyz"):
+        metrics[f"centroid_{axis}"] = None if center is None else float(center[index])
+    return metrics
 
 
-def _pair_metrics(
+def _compute_pair_metrics(
     maps: _MapArrays, pair: tuple[str, str], first_peak: Peak | None, second_peak: Peak | None
 ) -> dict[str, float | None]:
     """Return the distance between the peaks of two conditions, and their effect separation.
@@ -119,24 +127,24 @@ def _pair_metrics(
     The effect separation is half the difference of the effect differences at both peaks; it is
     positive if each condition exceeds the other condition at its own peak.
     """
-    distance = (
-        None
-        if first_peak is None or second_peak is None
-        else _distance(first_peak.position, second_peak.position)
-    )
-    metrics: dict[str, float | None] = {"peak_distance": distance}
-    if (pair[0], "effect") in maps:
+    has_effects = (pair[0], "effect") in maps
+    if first_peak is None or second_peak is None:
+        return {"peak_distance": None, **({"effect_separation": None} if has_effects else {})}
+    metrics = {"peak_distance": _compute_distance(first_peak.position, second_peak.position)}
+    if has_effects:
         first, second = (maps[name, "effect"] for name in pair)
-        metrics["effect_separation"] = (
-            None
-            if first_peak is None or second_peak is None
-            else (
-                float(first[first_peak.index] - second[first_peak.index])
-                - float(first[second_peak.index] - second[second_peak.index])
-            )
-            / 2
-        )
+        difference_at_first = float(first[first_peak.index] - second[first_peak.index])
+        difference_at_second = float(first[second_peak.index] - second[second_peak.index])
+        metrics["effect_separation"] = (difference_at_first - difference_at_second) / 2
     return metrics
+
+
+def _compute_overlap_metrics(
+    first: MaskArray, second: MaskArray, affine: Float
+) -> dict[str, float | None]:
+    """Return overlap and distance of the regions of two conditions inside the ROI."""
+    distance = _compute_distance(centroid(first, affine), centroid(second, affine))
+    return {"dice": nonempty_dice(first, second), "centroid_distance": distance}
 
 
 def activation_rows(
@@ -174,32 +182,37 @@ def activation_rows(
     list[MetricRow]
         Rows on contrasts, regions and pairs of conditions.
     """
-    rows: list[MetricRow] = []
-
-    def add(contrast: str, metrics: Mapping[str, float | None], threshold: str = MISSING) -> None:
-        rows.extend(
-            metric_rows(
-                series, metrics, fwhm_mm=fwhm_mm, contrast=contrast, threshold=threshold.lower()
-            )
-        )
-
-    add(MISSING, {"mask_voxels": int(mask.sum()), "roi_voxels": int((roi & mask).sum())})
-    peaks = {name: _peaks(maps, name, roi & mask, affine) for name in contrasts}
+    sizes: dict[str, float | None] = {
+        "mask_voxels": int(mask.sum()),
+        "roi_voxels": int((roi & mask).sum()),
+    }
+    # contrast, threshold label, and metrics
+    entries: list[tuple[str, str, Mapping[str, float | None]]] = [(MISSING, MISSING, sizes)]
+    peaks = {name: _find_peaks(maps, name, roi & mask, affine) for name in contrasts}
     for name, contrast_peaks in peaks.items():
-        add(name, _contrast_metrics(maps, name, mask, contrast_peaks))
+        metrics = _compute_contrast_metrics(maps, name, mask, contrast_peaks)
+        entries.append((name, MISSING, metrics))
     for (name, label), (region, threshold) in regions.items():
-        add(name, _region_metrics(region, threshold, roi, affine, per_acquired), label)
-    for a, b in combinations(single_conditions(contrasts), 2):
-        first_peak, second_peak = (peaks[name].get("t", peaks[name].get("cc")) for name in (a, b))
-        add(f"{a}+{b}", _pair_metrics(maps, (a, b), first_peak, second_peak))
-        for label in dict.fromkeys(key[1] for key in regions):
-            first = regions[a, label][0]
-            second = regions[b, label][0]
-            distance = _distance(centroid(first & roi, affine), centroid(second & roi, affine))
+        metrics = _compute_region_metrics(region, threshold, roi, affine, per_acquired)
+        entries.append((name, label, metrics))
+    labels = list(dict.fromkeys(label for _, label in regions))
+    for pair in combinations(single_conditions(contrasts), 2):
+        first_peak, second_peak = (_select_main_peak(peaks[name]) for name in pair)
+        pair_name = "+".join(pair)
+        metrics = _compute_pair_metrics(maps, pair, first_peak, second_peak)
+        entries.append((pair_name, MISSING, metrics))
+        for label in labels:
             # Overlap is limited to the ROI, as in the paper.
-            overlap = nonempty_dice(first & roi, second & roi)
-            add(f"{a}+{b}", {"dice": overlap, "centroid_distance": distance}, label)
-    return rows
+            first, second = (regions[name, label][0] & roi for name in pair)
+            metrics = _compute_overlap_metrics(first, second, affine)
+            entries.append((pair_name, label, metrics))
+    return [
+        row
+        for contrast, label, metrics in entries
+        for row in metric_rows(
+            series, metrics, fwhm_mm=fwhm_mm, contrast=contrast, threshold=label.lower()
+        )
+    ]
 
 
 def _find_nearest_voxels(mask: MaskArray) -> Array:
@@ -227,23 +240,23 @@ def _upsample_maps(
     inside the source mask: overshoots of a spline could give correlations above 1 or peaks that do
     not exist in the map.
     """
-    upsampled = {}
-    nearest = _find_nearest_voxels(source.data)
+    upsampled_maps = {}
+    nearest_voxels = _find_nearest_voxels(source.data)
     for key, values in maps.items():
-        filled = np.take(values, nearest)
-        interpolated = sample_volume(filled, source.affine, target.data.shape, target.affine)
-        interpolated = np.clip(interpolated, filled.min(), filled.max())
-        upsampled[key] = np.where(target.data, interpolated, 0).astype(np.float32)
-    return upsampled
+        extrapolated = np.take(values, nearest_voxels)
+        upsampled = sample_volume(extrapolated, source.affine, target.data.shape, target.affine)
+        upsampled = np.clip(upsampled, extrapolated.min(), extrapolated.max())
+        upsampled_maps[key] = np.where(target.data, upsampled, 0).astype(np.float32)
+    return upsampled_maps
 
 
-def raised_rows(
+def upsampled_rows(
     maps: _MapArrays,
     contrasts: Contrasts,
     thresholds: Sequence[Threshold],
     *,
     acquired: Volume,
-    fine: Volume,
+    highres: Volume,
     roi: MaskArray,
     fwhm_mm: float,
     per_acquired: float,
@@ -258,7 +271,7 @@ def raised_rows(
         Maps on the acquired grid by (contrast, stat).
     contrasts, thresholds : Contrasts
         Contrasts of the maps, and thresholds of the regions.
-    acquired, fine : Volume
+    acquired, highres : Volume
         Brain masks on the acquired and on the high-resolution grid.
     roi : MaskArray
         Region of interest on the high-resolution grid.
@@ -272,14 +285,14 @@ def raised_rows(
     list[MetricRow]
         Rows on contrasts, regions and pairs of conditions.
     """
-    upsampled = _upsample_maps(maps, acquired, fine)
+    upsampled_maps = _upsample_maps(maps, acquired, highres)
     return activation_rows(
-        upsampled,
-        find_regions(upsampled, fine.data, roi, thresholds),
+        upsampled_maps,
+        find_regions(upsampled_maps, highres.data, roi, thresholds),
         contrasts,
-        mask=fine.data,
+        mask=highres.data,
         roi=roi,
-        affine=fine.affine,
+        affine=highres.affine,
         series=RAW_SPLINE,
         fwhm_mm=fwhm_mm,
         per_acquired=per_acquired,

@@ -51,7 +51,7 @@ def model_confounds(
     """
     if table is None:
         return ()
-    sets = {MOTION_SET: MOTION, COMPONENTS_SET: _components(table)}
+    sets = {MOTION_SET: MOTION, COMPONENTS_SET: _select_components(table)}
     columns = [
         column
         for name in (CONFOUND_SETS if selected is None else selected)
@@ -60,7 +60,7 @@ def model_confounds(
     return tuple(dict.fromkeys((*columns, *time_column_names(table))))
 
 
-def _components(table: pd.DataFrame) -> tuple[str, ...]:
+def _select_components(table: pd.DataFrame) -> tuple[str, ...]:
     """Return the first aCompCor components with a value in every volume after the first."""
     if len(table) < COMPCOR_VOLUMES:
         return ()

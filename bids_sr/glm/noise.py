@@ -11,7 +11,7 @@ estimates, t passes p < .001 in twice as many voxels as nominal, whatever the nu
    over the run predicts r_l from the mean signal relative to the neighborhood; the prediction is
    added.
 4. Models are computed at the nodes of a lattice in the plane of the two components with the
-   largest variance of r_l (`_lattice`). The result of a voxel is the mean over the three
+   largest variance of r_l (`_build_lattice`). The result of a voxel is the mean over the three
    surrounding nodes, weighted by proximity. The model of a node is the autoregressive process of
    order 6 whose residuals have the r_l of that node. Many voxels thus share a model, as the whole
    brain does in SPM's FAST (Corbin et al. 2018).
@@ -35,39 +35,40 @@ from bids_sr.glm.autoregression import (
     compute_expected_products,
     noise_autocorrelations,
     orthonormal,
+    ratio_derivatives,
     ratio_moments,
-    slopes,
 )
 from bids_sr.glm.smoothing import smooth
-from bids_sr.glm.time_series import FLAT
+from bids_sr.glm.time_series import MIN_RELATIVE_CHANGE
 from bids_sr.io.arrays import Float, MaskArray, Real, iterate_parts
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.reproducible_numbers import fix_signs
 
 _Labels = npt.NDArray[np.intp]
-_ResidualBlocks = Iterable[tuple[slice, Real]]
-AT_ONCE = 256
+_SignalBlocks = Iterable[tuple[slice, Real]]
+"""Range of voxels, and their time series (T, n)."""
+VOXELS_PER_BATCH = 256
 """Number of voxels whose time series fit in the CPU cache in double precision."""
 ORDER = 6
 FWHM_MM = 12.0
-_ROWS_A_LAG = 6  # degrees of freedom required per lag
-FULL_ORDER_DOF = ORDER * _ROWS_A_LAG
-_AXES = 2  # number of principal components of the lag ratios that the lattice resolves
-_SPACING = 0.35  # distance of nodes near the mean, in SD of the first component
-_NARROW = 0.06  # smallest SD of the first component that is used to place nodes
+_DOF_PER_LAG = 6  # degrees of freedom required per lag
+FULL_ORDER_DOF = ORDER * _DOF_PER_LAG
+_N_COMPONENTS = 2  # number of principal components of the lag ratios that the lattice resolves
+_NODE_SPACING = 0.35  # distance of nodes near the mean, in SD of the first component
+_MIN_SD = 0.06  # smallest SD of the first component that is used to place nodes
 # largest distance of a node from the mean, in SD of the first component; voxels farther away use
 # the outermost nodes
-_FARTHEST = 8.0
+_MAX_DISTANCE = 8.0
 # a node with this number of voxels is shrunk halfway toward the plane of the lattice
-_TYPICAL = 40.0
-_FEW_VOXELS = 200  # voxels required for the regression on brightness
-_OUTLYING = 3.0
-# smallest relative singular value of `slopes`; autocorrelations hardly change the residuals in
-# directions with smaller values, which are ignored
-_UNSEEN = 0.02
+_HALF_SHRINKAGE_VOXELS = 40.0
+_MIN_REGRESSION_VOXELS = 200  # voxels required for the regression on brightness
+_MAX_CONTRAST = 3.0  # largest brightness relative to the neighborhood, in SD
+# smallest relative singular value of `ratio_derivatives`; autocorrelations hardly change the
+# residuals in directions with smaller values, which are ignored
+_MIN_SINGULAR_VALUE = 0.02
 # residual relative to the norm of a time series; smaller residuals are rounding errors
-_FITTED = 1e-9
+_MIN_RESIDUAL = 1e-9
 
 
 @frozen
@@ -144,23 +145,23 @@ def noise_words(order: int = ORDER) -> str:
     )
 
 
-def exceeds_rounding(volumes: int, power: Float, largest: Float) -> MaskArray:
-    """Return a mask of time series that vary by more than rounding errors.
+def exceeds_rounding(n_volumes: int, power: Float, largest: Float) -> MaskArray:
+    """Return a mask of time series that vary by more than rounding errors, (N,).
 
     Parameters
     ----------
-    volumes : int
+    n_volumes : int
         Number of volumes.
     power : ndarray
         Sum of squared deviations from the mean (N,).
     largest : ndarray
         Largest absolute value (N,).
     """
-    return np.sqrt(power / volumes) > FLAT * largest
+    return np.sqrt(power / n_volumes) > MIN_RELATIVE_CHANGE * largest
 
 
-def _lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, MaskArray, Float]:
-    """Return ratios of lag products to residual power, and the mean signal, of voxels.
+def _compute_lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, MaskArray, Float]:
+    """Compute ratios of lag products to residual power, and the mean signal, of voxels.
 
     Parameters
     ----------
@@ -181,12 +182,13 @@ def _lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, MaskArr
 
     residual, moments = np.empty(signals.shape), np.empty((3, signals.shape[1]))
     center(np.ascontiguousarray(signals), residual, moments)
-    mean, size, largest = moments
+    mean, signal_power, largest = moments
     residual -= basis @ (basis.T @ residual)
     sums = np.zeros((order + 1, len(mean)))
     add_lag_products(residual, sums)
     power, lag_products = sums[0], sums[1:]
-    has_residual = exceeds_rounding(len(signals), size, largest) & (power > _FITTED**2 * size)
+    has_residual = exceeds_rounding(len(signals), signal_power, largest)
+    has_residual &= power > _MIN_RESIDUAL**2 * signal_power
     return (
         np.divide(lag_products, power, out=np.zeros_like(lag_products), where=has_residual),
         has_residual,
@@ -194,21 +196,21 @@ def _lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, MaskArr
     )
 
 
-def _voxel_lags(
-    blocks: _ResidualBlocks, n_voxels: int, basis: Float, order: int, level: Float | None = None
+def _collect_lag_ratios(
+    blocks: _SignalBlocks, n_voxels: int, basis: Float, order: int, level: Float | None = None
 ) -> tuple[Float, MaskArray, Float]:
-    """Return lag ratios, their validity and the mean signal of N voxels, block by block.
+    """Compute lag ratios, their validity and the mean signal of N voxels, block by block.
 
-    The results are as in `_lag_ratios`, for all N voxels. `level`, if not None, replaces the mean
-    signal.
+    The results are as in `_compute_lag_ratios`, for all N voxels. `level`, if not None, replaces
+    the mean signal.
     """
     ratios = np.zeros((order, n_voxels))
     has_residual = np.zeros(n_voxels, dtype=bool)
     means = np.zeros(n_voxels)
     for voxels, block in blocks:
-        for part in iterate_parts(block.shape[1], AT_ONCE):
+        for part in iterate_parts(block.shape[1], VOXELS_PER_BATCH):
             columns = slice(voxels.start + part.start, voxels.start + part.stop)
-            ratios[:, columns], has_residual[columns], means[columns] = _lag_ratios(
+            ratios[:, columns], has_residual[columns], means[columns] = _compute_lag_ratios(
                 block[:, part], basis, order
             )
     return ratios, has_residual, means if level is None else level
@@ -218,9 +220,9 @@ class _Neighborhood:
     """Weighted means over neighbors within a mask, with a Gaussian kernel.
 
     Voxel sizes and FWHM are in mm. Means are computed for all N voxels of the mask (X, Y, Z) over
-    voxels that are `known` (N,), from sums in single precision. `own` (N,) is the weight of a
-    voxel in its mean, and `squares` (N,) the sum of squared weights in a mean (an upper bound near
-    the edge of the mask); both are between 0 and 1.
+    voxels that are `known` (N,), from sums in single precision. `own_weights` (N,) are the weights
+    of voxels in their mean, and `square_sums` (N,) the sums of squared weights in a mean (an upper
+    bound near the edge of the mask); both are between 0 and 1.
     """
 
     def __init__(
@@ -230,18 +232,21 @@ class _Neighborhood:
         self.known, self._mask = known, mask[bounding_box(mask)]
         self._zooms, self._fwhm_mm = zooms, fwhm_mm
         self._total = self._sum(known.astype(np.float64))
-        peak = square = 1.0
+        peak = square_sum = 1.0  # of the three-dimensional kernel
         for zoom in zooms:
             sigma = fwhm_mm / FWHM_PER_SIGMA / float(zoom)
             impulse = np.zeros(2 * int(4 * sigma + 0.5) + 1)
             impulse[len(impulse) // 2] = 1.0
             kernel = ndimage.gaussian_filter1d(impulse, sigma, mode="constant")
-            peak, square = peak * float(kernel.max()), square * float(kernel @ kernel)
-        self.own = np.divide(peak, self._total, out=np.zeros_like(self._total), where=known)
-        squares = np.divide(square, self._total**2, out=np.zeros_like(self._total), where=known)
-        self.squares = np.minimum(squares, self.own)
+            peak *= float(kernel.max())
+            square_sum *= float(kernel @ kernel)
+        zeros = np.zeros_like(self._total)
+        self.own_weights = np.divide(peak, self._total, out=zeros.copy(), where=known)
+        square_sums = np.divide(square_sum, self._total**2, out=zeros, where=known)
+        self.square_sums = np.minimum(square_sums, self.own_weights)
 
     def _sum(self, values: Float) -> Float:
+        """Return sums over neighbors, weighted by the kernel, of values (N,) in the mask."""
         volume = np.zeros(self._mask.shape, dtype=np.float32)
         volume[self._mask] = values
         smoothed = smooth(volume, self._zooms, self._fwhm_mm, edge="constant")
@@ -249,15 +254,12 @@ class _Neighborhood:
 
     def __call__(self, values: Float) -> Float:
         """Return means (K, N) of values (K, N); 0 without known voxels nearby."""
-        out = np.zeros_like(values)
-        for mean_row, row_values in zip(out, values, strict=True):
-            np.divide(
-                self._sum(row_values * self.known),
-                self._total,
-                out=mean_row,
-                where=self._total > 1e-12,
-            )
-        return out
+        means = np.zeros_like(values)
+        has_neighbors = self._total > 1e-12  # sums of weights, except for rounding errors
+        for mean_row, row_values in zip(means, values, strict=True):
+            sums = self._sum(row_values * self.known)
+            np.divide(sums, self._total, out=mean_row, where=has_neighbors)
+        return means
 
 
 def _pool_ratios(ratios: Float, level: Float, neighbors: _Neighborhood) -> Float:
@@ -271,17 +273,20 @@ def _pool_ratios(ratios: Float, level: Float, neighbors: _Neighborhood) -> Float
     centered = level - level[neighbors.known].mean()
     contrast = centered - neighbors(centered[None])[0]
     is_used = neighbors.known & np.isfinite(contrast)
-    spread = float(contrast[is_used].std()) if is_used.any() else 0.0
-    if is_used.sum() < _FEW_VOXELS or spread <= FLAT * float(np.abs(level[is_used]).max()):
+    if is_used.sum() < _MIN_REGRESSION_VOXELS:
         return pooled
-    scaled = np.clip(np.where(is_used, contrast, 0.0) / spread, -_OUTLYING, _OUTLYING)
+    contrast_sd = float(contrast[is_used].std())
+    if contrast_sd <= MIN_RELATIVE_CHANGE * float(np.abs(level[is_used]).max()):
+        return pooled
+    scaled = np.where(is_used, contrast, 0.0) / contrast_sd
+    scaled = np.clip(scaled, -_MAX_CONTRAST, _MAX_CONTRAST)
     features = np.stack([scaled, scaled**2])
     features -= neighbors(features)
     gram = features[:, is_used] @ features[:, is_used].T
-    by_brightness = np.linalg.lstsq(
+    coefficients = np.linalg.lstsq(
         gram, features[:, is_used] @ (ratios - pooled)[:, is_used].T, rcond=1e-10
     )[0]
-    return pooled + by_brightness.T @ features
+    return pooled + coefficients.T @ features
 
 
 @frozen
@@ -298,7 +303,7 @@ class _Lattice:
         Nodes around each voxel (C, N).
     shares : ndarray
         Shares of these nodes (C, N), which are not negative and sum to 1.
-    places : ndarray
+    node_ratios : ndarray
         Ratios at the nodes (G, p).
     """
 
@@ -306,21 +311,21 @@ class _Lattice:
     cells: _Labels
     nodes: _Labels
     shares: Float
-    places: Float
+    node_ratios: Float
 
-    def totals(self, values: Float) -> Float:
+    def sum_by_node(self, values: Float) -> Float:
         """Return sums over voxels of share times value (K, N), by node (G, K)."""
-        return self.products(np.ones((1, values.shape[1])), values)[:, 0]
+        return self.sum_products(np.ones((1, values.shape[1])), values)[:, 0]
 
     def mix(self, values: Float) -> Float:
         """Return the mixture (K, N) of node values (G, K) in each voxel."""
         return self.mix_products(values[:, :, None], np.ones((1, self.nodes.shape[1])))
 
-    def products(self, first: Float, second: Float) -> Float:
+    def sum_products(self, first: Float, second: Float) -> Float:
         """Return sums over voxels of share times product, (G, K, L), for (K, N) and (L, N)."""
         from bids_sr.glm.lattice_loops import add_products
 
-        sums = np.zeros((len(self.places), len(first), len(second)))
+        sums = np.zeros((len(self.node_ratios), len(first), len(second)))
         rows, columns = np.ascontiguousarray(first), np.ascontiguousarray(second)
         add_products(self.nodes, self.shares, rows, columns, sums)
         return sums
@@ -332,19 +337,19 @@ class _Lattice:
         """
         from bids_sr.glm.lattice_loops import add_mixed_products
 
-        out = np.zeros((matrices.shape[1], vectors.shape[1]))
+        products = np.zeros((matrices.shape[1], vectors.shape[1]))
         add_mixed_products(
             self.nodes,
             self.shares,
             np.ascontiguousarray(matrices),
             np.ascontiguousarray(vectors),
-            out,
+            products,
         )
-        return out
+        return products
 
-    def common(self, other_lattice: "_Lattice") -> Float:
+    def sum_shared(self, other_lattice: "_Lattice") -> Float:
         """Return sums over voxels of share times share, (G, H), for the nodes of two lattices."""
-        shape = len(self.places), len(other_lattice.places)
+        shape = len(self.node_ratios), len(other_lattice.node_ratios)
         sums = np.zeros(shape[0] * shape[1])
         for nodes, shares in zip(self.nodes, self.shares, strict=True):
             pairs = np.ravel_multi_index(
@@ -356,7 +361,7 @@ class _Lattice:
         return sums.reshape(shape)
 
 
-def _lattice(ratios: Float) -> _Lattice:
+def _build_lattice(ratios: Float) -> _Lattice:
     """Place nodes among ratios (p, N), and compute the shares of surrounding nodes.
 
     The lattice is in the plane of the two principal components with the largest variance. Nodes
@@ -368,50 +373,82 @@ def _lattice(ratios: Float) -> _Lattice:
     mean = ratios.mean(axis=1)
     centered = ratios - mean[:, None]
     sizes, vectors = np.linalg.eigh(centered @ centered.T / count)
-    axes = fix_signs(vectors[:, : -min(_AXES, order) - 1 : -1])
-    scale = max(float(np.sqrt(max(sizes[-1], 0.0))), _NARROW)
+    axes = fix_signs(vectors[:, : -min(_N_COMPONENTS, order) - 1 : -1])
+    scale = max(float(np.sqrt(max(sizes[-1], 0.0))), _MIN_SD)
     coordinates = axes.T @ centered / scale
-    coordinates = np.arcsinh(np.clip(coordinates, -_FARTHEST, _FARTHEST)) / _SPACING
-    first = np.floor(coordinates)
-    fractions = coordinates - first
-    # Sorting the coordinates divides a cube of the lattice into simplices.
-    steps = np.argsort(-fractions, axis=0, kind="stable")
-    descending = np.take_along_axis(fractions, steps, axis=0)
-    bounds = np.vstack([np.ones(count), descending, np.zeros(count)])
-    shares = -np.diff(bounds, axis=0)
-    corners = [first.astype(np.intp)]
-    for step in steps:
-        corners.append(corners[-1] + (np.arange(len(axes.T))[:, None] == step))
-    stacked = np.stack(corners)
-    lowest = stacked.min(axis=(0, 2))
-    extent = stacked.max(axis=(0, 2)) - lowest + 1
-    codes = np.ravel_multi_index(tuple(np.moveaxis(stacked - lowest[:, None], 1, 0)), extent)
-    # The first node of a cell and the axis of its first step, which determines the order of up to
-    # two axes, identify the cell.
-    kinds = codes[0] * len(steps) + steps[0]
-    examples = np.zeros(kinds.max() + 1, dtype=np.intp)
-    examples[kinds] = np.arange(count)
-    occupied = np.flatnonzero(np.bincount(kinds))
-    labels = np.searchsorted(occupied, np.arange(len(examples)))[kinds]
-    node_codes, cells = np.unique(codes[:, examples[occupied]], return_inverse=True)
-    cells = cells.reshape(len(codes), -1).T
-    grid = np.stack(np.unravel_index(node_codes, extent)) + lowest[:, None]
-    nodes = mean + scale * (axes @ np.sinh(_SPACING * grid)).T
+    coordinates = np.arcsinh(np.clip(coordinates, -_MAX_DISTANCE, _MAX_DISTANCE)) / _NODE_SPACING
+    corners, first_axes, shares = _find_simplices(coordinates)
+    labels, cells, node_positions = _number_cells(corners, first_axes)
+    ratios_in_plane = mean + scale * (axes @ np.sinh(_NODE_SPACING * node_positions)).T
     lattice = _Lattice(
         labels=labels,
         cells=cells,
         nodes=np.ascontiguousarray(cells.T[:, labels]),
         shares=shares,
-        places=nodes,
+        node_ratios=ratios_in_plane,
     )
-    deviation = ratios - lattice.mix(nodes)
+    deviation = ratios - lattice.mix(ratios_in_plane)
     deviation -= axes @ (axes.T @ deviation)
-    weights = lattice.totals(np.ones((1, count))) + _TYPICAL
-    return replace(lattice, places=nodes + lattice.totals(deviation) / weights)
+    weights = lattice.sum_by_node(np.ones((1, count))) + _HALF_SHRINKAGE_VOXELS
+    return replace(lattice, node_ratios=ratios_in_plane + lattice.sum_by_node(deviation) / weights)
+
+
+def _find_simplices(coordinates: Float) -> tuple[_Labels, _Labels, Float]:
+    """Find the simplex of the integer lattice around each point (axes, N).
+
+    Sorting the coordinates of its points divides a cube of the lattice into simplices.
+
+    Returns
+    -------
+    tuple[ndarray, ndarray, ndarray]
+        Corners (axes + 1, axes, N), each one step along one axis from the corner before it; axis
+        of the first step (N,); and barycentric coordinates (axes + 1, N).
+    """
+    n_axes, count = coordinates.shape
+    first_corner = np.floor(coordinates)
+    fractions = coordinates - first_corner
+    steps = np.argsort(-fractions, axis=0, kind="stable")
+    descending = np.take_along_axis(fractions, steps, axis=0)
+    bounds = np.vstack([np.ones(count), descending, np.zeros(count)])
+    corners = [first_corner.astype(np.intp)]
+    for step in steps:
+        corners.append(corners[-1] + (np.arange(n_axes)[:, None] == step))
+    return np.stack(corners), steps[0], -np.diff(bounds, axis=0)
+
+
+def _number_cells(corners: _Labels, first_axes: _Labels) -> tuple[_Labels, _Labels, _Labels]:
+    """Assign numbers to the cells and the nodes that voxels use.
+
+    Parameters
+    ----------
+    corners : ndarray
+        Nodes around each voxel (C, axes, N).
+    first_axes : ndarray
+        Axis along which the second node of a voxel differs from its first node (N,).
+
+    Returns
+    -------
+    tuple[ndarray, ndarray, ndarray]
+        Cell of each voxel (N,), nodes of each cell (K, C), and position of each node (axes, G).
+    """
+    _, n_axes, count = corners.shape
+    lowest = corners.min(axis=(0, 2))
+    extent = corners.max(axis=(0, 2)) - lowest + 1
+    codes = np.ravel_multi_index(tuple(np.moveaxis(corners - lowest[:, None], 1, 0)), extent)
+    # The first node of a cell and the axis of its first step, which determines the order of up to
+    # two axes, identify the cell.
+    cell_codes = codes[0] * n_axes + first_axes
+    voxel_of_code = np.zeros(cell_codes.max() + 1, dtype=np.intp)
+    voxel_of_code[cell_codes] = np.arange(count)
+    occupied = np.flatnonzero(np.bincount(cell_codes))
+    labels = np.searchsorted(occupied, np.arange(len(voxel_of_code)))[cell_codes]
+    node_codes, cells = np.unique(codes[:, voxel_of_code[occupied]], return_inverse=True)
+    positions = np.stack(np.unravel_index(node_codes, extent)) + lowest[:, None]
+    return labels, cells.reshape(len(codes), -1).T, positions
 
 
 def estimate_noise(
-    blocks: _ResidualBlocks,
+    blocks: _SignalBlocks,
     matrix: Float,
     mask: MaskArray,
     zooms: Sequence[float],
@@ -448,26 +485,25 @@ def estimate_noise(
         Autocorrelation; white noise if no voxel has residuals.
     """
     basis = orthonormal(matrix)
-    n = int(np.count_nonzero(mask))
-    order = max(1, min(order, (basis.shape[0] - basis.shape[1]) // _ROWS_A_LAG))
-    lags, has_residual, level = _voxel_lags(blocks, n, basis, order, level)
+    n_voxels = int(np.count_nonzero(mask))
+    order = max(1, min(order, (basis.shape[0] - basis.shape[1]) // _DOF_PER_LAG))
+    voxel_ratios, has_residual, level = _collect_lag_ratios(blocks, n_voxels, basis, order, level)
     if not has_residual.any():
-        return NoiseModel.white(n)
+        return NoiseModel.white(n_voxels)
     neighbors = _Neighborhood(has_residual, mask, zooms, fwhm_mm)
     products = compute_expected_products(basis, order)
-    ratios, bias, pools, error_covariances = _mix_own_ratios(
-        lags, _pool_ratios(lags, level, neighbors), neighbors, basis, products
-    )
-    lattice = _lattice(ratios)
-    weights = lattice.totals(np.ones((1, n)))
+    pooled = _pool_ratios(voxel_ratios, level, neighbors)
+    mixed = _mix_voxel_ratios(voxel_ratios, pooled, neighbors, basis, products)
+    lattice = _build_lattice(mixed.ratios)
+    weights = lattice.sum_by_node(np.ones((1, n_voxels)))
     weights[weights == 0] = 1  # avoids division by 0 at nodes that no voxel uses
-    mean_bias = lattice.totals(bias) / weights
-    rho = noise_autocorrelations(lattice.places - mean_bias, products)
-    unmixing = np.linalg.pinv(slopes(rho, products), rcond=_UNSEEN)
-    deviation = ratios - lattice.mix(lattice.places)
-    covariance = np.tensordot(lattice.common(pools), error_covariances, axes=1) + lattice.products(
-        deviation, deviation
-    )
+    mean_bias = lattice.sum_by_node(mixed.bias) / weights
+    rho = noise_autocorrelations(lattice.node_ratios - mean_bias, products)
+    unmixing = np.linalg.pinv(ratio_derivatives(rho, products), rcond=_MIN_SINGULAR_VALUE)
+    deviation = mixed.ratios - lattice.mix(lattice.node_ratios)
+    node_weights = lattice.sum_shared(mixed.pooled_lattice)
+    covariance = np.tensordot(node_weights, mixed.error_covariances, axes=1)
+    covariance = covariance + lattice.sum_products(deviation, deviation)
     covariance /= weights[:, :, None]
     return NoiseModel(
         labels=lattice.labels,
@@ -478,48 +514,80 @@ def estimate_noise(
     )
 
 
-def _mix_own_ratios(
+@frozen
+class _MixedRatios:
+    """Lag ratios of voxels, mixed from their own ratios and the pooled ratios.
+
+    Attributes
+    ----------
+    ratios : ndarray
+        Mixed ratios (p, N).
+    bias : ndarray
+        Expected difference from the ratios of the expectations (p, N).
+    pooled_lattice : _Lattice
+        Lattice of the pooled ratios.
+    error_covariances : ndarray
+        Covariances of the errors of mixed ratios at the nodes of this lattice (G, p, p).
+    """
+
+    ratios: Float
+    bias: Float
+    pooled_lattice: _Lattice
+    error_covariances: Float
+
+
+def _mix_voxel_ratios(
     voxel_ratios: Float, pooled: Float, neighbors: _Neighborhood, basis: Float, products: Float
-) -> tuple[Float, Float, _Lattice, Float]:
+) -> _MixedRatios:
     """Mix each voxel's own ratios into the pooled ratios, as far as voxels differ beyond noise.
 
     The scatter of similar voxels around their pooled ratios, minus the scatter S of noise,
     measures how much they differ (T). The best linear estimate of a voxel's ratios is pooled + T
     (T + S)^-1 (own - pooled).
 
-    Returns
-    -------
-    tuple[ndarray, ndarray, _Lattice, ndarray]
-        Ratios (p, N), their bias (p, N), the lattice of the pooled ratios, and covariances of the
-        errors at its nodes (G, p, p).
+    Parameters
+    ----------
+    voxel_ratios, pooled : ndarray
+        Ratios of single voxels, and ratios expected from their neighborhood and brightness (p, N).
+    neighbors : _Neighborhood
+        Neighborhood over which ratios were pooled.
+    basis : ndarray
+        Orthonormal basis of the design (T, P).
+    products : ndarray
+        Matrix of `compute_expected_products` (p + 1, T).
     """
-    lattice = _lattice(pooled)
+    lattice = _build_lattice(pooled)
     has_residual = neighbors.known.astype(np.float64)
     deviation = (voxel_ratios - pooled) * has_residual
-    counts, own_weights, squares = lattice.totals(
-        has_residual * np.stack([np.ones_like(has_residual), neighbors.own, neighbors.squares])
+    ones = np.ones_like(has_residual)
+    counts, own_weights, square_sums = lattice.sum_by_node(
+        has_residual * np.stack([ones, neighbors.own_weights, neighbors.square_sums])
     ).T
     # Only voxels with residuals count; a node without such voxels keeps the pooled ratios.
     divisors = np.where(counts > 0, counts, 1.0)
-    own_weights, squares = own_weights / divisors, squares / divisors
-    scatter_at_nodes = lattice.products(deviation, deviation) / divisors[:, None, None]
+    own_weights, square_sums = own_weights / divisors, square_sums / divisors
+    scatter_at_nodes = lattice.sum_products(deviation, deviation) / divisors[:, None, None]
     bias = np.zeros((len(counts), len(pooled)))
     weights, error_covariances = np.zeros_like(scatter_at_nodes), np.zeros_like(scatter_at_nodes)
-    for node, rho in enumerate(noise_autocorrelations(lattice.places, products)):
+    for node, rho in enumerate(noise_autocorrelations(lattice.node_ratios, products)):
         bias[node], scatter = ratio_moments(rho, basis)
         if counts[node] == 0:
             continue
         # The scatter around a mean is reduced by twice the weight of the voxel in the mean, and
         # increased by the scatter of the mean.
         error = scatter_at_nodes[node] - (1 - 2 * own_weights[node]) * scatter
-        excess = error - squares[node] * scatter
-        weights[node] = _shrinkage(excess, scatter, float(counts[node]))
+        excess = error - square_sums[node] * scatter
+        weights[node] = _compute_shrinkage(excess, scatter, float(counts[node]))
         error_covariances[node] = error - weights[node] @ excess
-    ratios = pooled + lattice.mix_products(weights, deviation)
-    return ratios, lattice.mix(bias), lattice, error_covariances
+    return _MixedRatios(
+        ratios=pooled + lattice.mix_products(weights, deviation),
+        bias=lattice.mix(bias),
+        pooled_lattice=lattice,
+        error_covariances=error_covariances,
+    )
 
 
-def _shrinkage(excess: Float, scatter: Float, count: float) -> Float:
+def _compute_shrinkage(excess: Float, scatter: Float, count: float) -> Float:
     """Return the weight (p, p) of a voxel's own ratios, T (T + S)^-1.
 
     The scatter T is compared with the scatter that chance produces in `count` similar voxels.

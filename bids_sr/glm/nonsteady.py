@@ -8,7 +8,14 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import SeriesReader
 
-_LOOKED_AT = 50  # volumes that are examined for the transient
+_MAX_VOLUMES = 50  # volumes that are examined for the transient
+_MIN_VOLUMES = 6  # volumes; shorter runs are not examined
+_MIN_Z = 3.5  # modified z score of an outlier (Iglewicz and Hoaglin)
+_MAD_PER_SD = 0.6745  # median absolute deviation of a normal distribution with SD 1
+_MIN_EXCESS = 0.01  # of the median signal
+_N_FOLLOWING = 10  # volumes that a volume is compared with
+# mean signal of head voxels, above the background as a fraction of the 98th percentile
+_HEAD_RANGE = (0.3, 3.0)
 
 
 def _count_nonsteady(signal: Sequence[float] | Array) -> int:
@@ -20,46 +27,44 @@ def _count_nonsteady(signal: Sequence[float] | Array) -> int:
     following volumes. Drift and quiet signals are therefore not counted. Counting stops at the
     first volume that does not meet the criteria.
     """
-    values = np.asarray(signal, dtype=np.float64)[:_LOOKED_AT]
-    if len(values) < 6:
+    values = np.asarray(signal, dtype=np.float64)[:_MAX_VOLUMES]
+    n = len(values)
+    if n < _MIN_VOLUMES:
         return 0
-    second_half = values[len(values) // 2 :]
+    second_half = values[n // 2 :]
     center = float(np.median(second_half))
-    spread = float(np.median(np.abs(second_half - center))) / 0.6745
-    following_median = np.array(
-        [np.median(values[k + 1 : k + 11]) for k in range(len(values) - 1)] + [values[-1]]
-    )
-    excess = np.minimum(values - center, values - following_median)
-    outlying = (values - center > 3.5 * spread) & (excess > 0.01 * abs(center))
-    outlying[len(values) // 2 :] = False
-    return int(np.argmin(outlying)) if not outlying.all() else len(values)
+    robust_sd = float(np.median(np.abs(second_half - center))) / _MAD_PER_SD
+    following_medians = [np.median(values[k + 1 : k + 1 + _N_FOLLOWING]) for k in range(n - 1)]
+    excess = np.minimum(values - center, values - np.array([*following_medians, values[-1]]))
+    is_outlier = (values - center > _MIN_Z * robust_sd) & (excess > _MIN_EXCESS * abs(center))
+    is_outlier[n // 2 :] = False
+    return int(np.argmin(is_outlier))
 
 
-def nonsteady_at_start(path: Path) -> int:
+def count_nonsteady_volumes(path: Path) -> int:
     """Count non-steady-state volumes of an acquired series from its first volumes.
 
     The signal is the mean of head voxels above the background, so that very bright voxels, padding
     and offsets have no influence.
     """
     with SeriesReader(path) as reader:
-        stop = min(_LOOKED_AT, reader.shape[3])
+        stop = min(_MAX_VOLUMES, reader.shape[3])
         lowest = highest = reader.volume(0)
         total = np.zeros(reader.shape[:3], np.float64)
         for volume in reader.volumes(stop=stop):
             lowest, highest = np.minimum(lowest, volume), np.maximum(highest, volume)
             total += volume
-        varying = highest > lowest  # padding is constant
-        if not varying.any():
+        varies = highest > lowest  # padding is constant
+        if not varies.any():
             return 0
-        mean = total[varying] / stop
+        mean = total[varies] / stop
         background, bright = np.percentile(mean, [2, 98])
-        head = np.zeros(reader.shape[:3], dtype=bool)
         # The upper limit is the brightness of vessels and excludes very bright voxels.
-        head[varying] = (mean > background + 0.3 * (bright - background)) & (
-            mean < background + 3 * (bright - background)
-        )
+        lower, upper = (background + factor * (bright - background) for factor in _HEAD_RANGE)
+        head = np.zeros(reader.shape[:3], dtype=bool)
+        head[varies] = (mean > lower) & (mean < upper)
         if not head.any():
-            head = varying
+            head = varies
         return _count_nonsteady(
             [
                 float(volume[head].mean(dtype=np.float64)) - background

@@ -8,7 +8,8 @@ from bids_sr.io.arrays import Float, MaskArray, Real
 from bids_sr.spatial.masks import grow
 
 ACTIVE_CC = 0.5  # limit of the paper for voxels that follow the task
-REACH_MM = 10.0
+REACH_MM = 10.0  # mm, largest distance of added voxels from the region
+_BORDER_OFFSET = 1e-6  # low-resolution voxels
 
 
 def select_ring(
@@ -52,19 +53,19 @@ def grow_roi(
     ValueError
         If the region has no voxel in the brain.
     """
-    inside = roi & mask
-    if not inside.any():
+    roi_in_brain = roi & mask
+    if not roi_in_brain.any():
         raise ValueError(
             "the region of interest does not overlap the brain mask, so active regions cannot "
             "be computed inside it"
         )
     surroundings = select_ring(roi, mask, affine, REACH_MM)
-    threshold = quarter_region(cc_map, inside | surroundings)[1]
+    _, threshold = quarter_region(cc_map, roi_in_brain | surroundings)
     level = max(ACTIVE_CC, ACTIVE_CC if threshold is None else threshold)
     path = surroundings & (cc_map >= ACTIVE_CC)
-    labels = ndimage.label(path | inside)[0]
-    connected = np.isin(labels, np.unique(labels[inside]))
-    return roi | (path & connected & (cc_map >= level)), level
+    labels, _ = ndimage.label(path | roi_in_brain)
+    is_connected = np.isin(labels, np.unique(labels[roi_in_brain]))
+    return roi | (path & is_connected & (cc_map >= level)), level
 
 
 def transfer_growth(
@@ -88,12 +89,15 @@ def transfer_growth(
     ndarray
         Grown region within the brain, on the high-resolution grid.
     """
-    to_low = np.linalg.inv(affine) @ hr_affine
-    points = np.indices(mask.shape).reshape(3, -1)
+    hr_to_lr = np.linalg.inv(affine) @ hr_affine
+    hr_indices = np.indices(mask.shape).reshape(3, -1)
     # For even factors, voxel centers are on the border of two low-resolution voxels; the offset
     # makes the assignment independent of rounding.
-    index = np.floor(to_low[:3, :3] @ points + to_low[:3, 3:] + 0.5 + 1e-6).astype(int)
-    within = ((index >= 0) & (index < np.array(added_voxels.shape)[:, None])).all(axis=0)
-    values = np.zeros(points.shape[1], dtype=bool)
-    values[within] = added_voxels[tuple(index[:, within])]
-    return roi | (values.reshape(mask.shape) & mask)
+    lr_indices = np.floor(
+        hr_to_lr[:3, :3] @ hr_indices + hr_to_lr[:3, 3:] + 0.5 + _BORDER_OFFSET
+    ).astype(int)
+    lr_shape = np.array(added_voxels.shape)[:, None]
+    is_in_grid = ((lr_indices >= 0) & (lr_indices < lr_shape)).all(axis=0)
+    is_added = np.zeros(hr_indices.shape[1], dtype=bool)
+    is_added[is_in_grid] = added_voxels[tuple(lr_indices[:, is_in_grid])]
+    return roi | (is_added.reshape(mask.shape) & mask)

@@ -17,13 +17,16 @@ from bids_sr.glm.contrasts import (
     parse_seconds,
     read_modulation,
 )
-from bids_sr.glm.seeds import LEAST_SEGMENTS, segment_count
+from bids_sr.glm.seeds import MIN_SEGMENTS, segment_count
 from bids_sr.glm.summed_types import find_summed_types
 from bids_sr.io.arrays import Float
 from bids_sr.io.tables import TABLE_ERRORS, TableRow, read_frame, read_rows
 
 _Weights = Mapping[str, float]
-_TIMES = ("onset", "duration")
+_TIME_COLUMNS = ("onset", "duration")
+_OVERSAMPLING = 50  # samples of the stimulus per TR, the default of nilearn
+_MIN_ONSET_S = -24.0  # s before the first volume, start of the stimulus in nilearn by default
+IMPULSE_S = 1.0  # s, area of an event of duration 0, as in SPM
 
 
 class DesignError(ValueError):
@@ -44,12 +47,8 @@ class TooManyColumns(DesignError):
         self.excess = excess
 
 
-_OVERSAMPLING = 50  # samples of the stimulus per TR, the default of nilearn
-IMPULSE_S = 1.0  # s, area of an event of duration 0, as in SPM
-
-
-def _amplitudes(events: pd.DataFrame, grid: Float) -> Float:
-    """Return amplitudes of events that give brief events their nominal area.
+def _compute_amplitudes(events: pd.DataFrame, grid: Float) -> Float:
+    """Compute amplitudes of events that give brief events their nominal area.
 
     A sampled event lasts a whole number of steps, at least one. With an amplitude of 1, its area
     would be this number of steps.
@@ -67,8 +66,44 @@ def _amplitudes(events: pd.DataFrame, grid: Float) -> Float:
     n_steps = np.searchsorted(grid, onsets + durations) - np.searchsorted(grid, onsets)
     areas = np.where(durations > 0, durations, IMPULSE_S)
     # Longer events are rounded by less than 2 %, and their plateau must be 1.
-    brief = durations < _OVERSAMPLING * step
-    return np.where(brief, areas / (np.maximum(n_steps, 1) * step), 1.0)
+    is_brief = durations < _OVERSAMPLING * step
+    return np.where(is_brief, areas / (np.maximum(n_steps, 1) * step), 1.0)
+
+
+def _read_trials(
+    columns: Sequence[str], rows: Iterable[TableRow], source_name: str
+) -> tuple[list[tuple[float, float, str]], list[str | None]]:
+    """Return onset, duration (s) and trial type of modeled events, and cells of their modulation.
+
+    The parameters and errors are as in `Events.from_rows`.
+    """
+    if missing := [name for name in _TIME_COLUMNS if name not in columns]:
+        raise DesignError(
+            f"{source_name}: the events table lacks required columns: {', '.join(missing)}. It"
+            f" contains the columns {', '.join(map(str, columns))}"
+        )
+    trials: list[tuple[float, float, str]] = []
+    modulation_cells: list[str | None] = []
+    for line, row in rows:
+        time_cells = [row[name] or "" for name in _TIME_COLUMNS]
+        trial_types = list_modeled_types([row.get("trial_type", UNNAMED)])
+        if not trial_types or any(cell.strip().lower() in NO_TIME for cell in time_cells):
+            continue
+        for name, cell in zip(_TIME_COLUMNS, time_cells, strict=True):
+            if parse_seconds(cell) is None:
+                raise DesignError(
+                    f"{source_name}: the {name} in line {line} is not a number, but {cell!r}"
+                )
+        onset, duration = (float(cell) for cell in time_cells)
+        trials.append((onset, duration, trial_types[0]))
+        modulation_cells.append(row.get(MODULATION))
+    if not trials:
+        raise DesignError(
+            f"{source_name}: the events table contains no events that can be modeled. Rows"
+            " without onset or duration and rows of the trial types"
+            f" {', '.join(sorted(filter(None, NOT_MODELED)))} are not modeled"
+        )
+    return trials, modulation_cells
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +120,7 @@ class Events:
     summed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(
+    def from_rows(
         cls,
         columns: Sequence[str],
         rows: Iterable[TableRow],
@@ -115,57 +150,36 @@ class Events:
         DesignError
             If onset or duration is missing or not a number, or if no event remains.
         """
-        if missing := [name for name in _TIMES if name not in columns]:
-            raise DesignError(
-                f"{source_name}: the events table lacks required columns: {', '.join(missing)}. It"
-                f" contains the columns {', '.join(map(str, columns))}"
-            )
-        modeled_rows, modulations = [], []
-        for line, row in rows:
-            cells = [row[name] or "" for name in _TIMES]
-            trial_types = list_modeled_types([row.get("trial_type", UNNAMED)])
-            if not trial_types or any(cell.strip().lower() in NO_TIME for cell in cells):
-                continue
-            for name, cell in zip(_TIMES, cells, strict=True):
-                if parse_seconds(cell) is None:
-                    raise DesignError(
-                        f"{source_name}: the {name} in line {line} is not a number, but {cell!r}"
-                    )
-            onset, duration = (float(cell) for cell in cells)
-            modeled_rows.append((onset, duration, trial_types[0]))
-            modulations.append(row.get(MODULATION))
-        if not modeled_rows:
-            raise DesignError(
-                f"{source_name}: the events table contains no events that can be modeled. Rows"
-                " without onset or duration and rows of the trial types"
-                f" {', '.join(sorted(filter(None, NOT_MODELED)))} are not modeled"
-            )
-        amplitudes, _ = read_modulation([str(row[-1]) for row in modeled_rows], modulations)
-        events = [
-            (*row, amplitude) for row, amplitude in zip(modeled_rows, amplitudes, strict=True)
-        ]
+        trials, modulation_cells = _read_trials(columns, rows, source_name)
+        amplitudes, _ = read_modulation([name for _, _, name in trials], modulation_cells)
         # The effect of an event that is listed twice would be halved.
-        unique = list(dict.fromkeys(events))
         if set(amplitudes) != {1.0}:
             # Types with the events of others and other amplitudes are not their sum.
-            return cls(pd.DataFrame(unique, columns=[*_TIMES, "trial_type", MODULATION]), source)
-        summed = find_summed_types([row[:3] for row in unique])
-        kept_rows = [row[:3] for row in unique if row[2] not in summed]
-        return cls(pd.DataFrame(kept_rows, columns=[*_TIMES, "trial_type"]), source, summed)
+            events = [
+                (*trial, amplitude) for trial, amplitude in zip(trials, amplitudes, strict=True)
+            ]
+            columns_with_modulation = [*_TIME_COLUMNS, "trial_type", MODULATION]
+            unique_events = list(dict.fromkeys(events))
+            return cls(pd.DataFrame(unique_events, columns=columns_with_modulation), source)
+        unique_trials = list(dict.fromkeys(trials))
+        summed = find_summed_types(unique_trials)
+        modeled_trials = [trial for trial in unique_trials if trial[2] not in summed]
+        table = pd.DataFrame(modeled_trials, columns=[*_TIME_COLUMNS, "trial_type"])
+        return cls(table, source, summed)
 
     @property
     def conditions(self) -> list[str]:
         """Trial types in alphabetical order."""
         return sorted(map(str, set(self.table["trial_type"].tolist())))
 
-    def contrasts(self, weights: Mapping[str, _Weights]) -> dict[str, _Weights]:
+    def filter_contrasts(self, contrasts: Mapping[str, _Weights]) -> dict[str, _Weights]:
         """Return all contrasts; the plan has already removed contrasts that are not estimable."""
-        return dict(weights)
+        return dict(contrasts)
 
     def spans(self) -> dict[str, list[tuple[float, float]]]:
         """Return onset and duration (s) of the events of each condition."""
         spans: dict[str, list[tuple[float, float]]] = {name: [] for name in self.conditions}
-        columns = (self.table[name].tolist() for name in ("trial_type", *_TIMES))
+        columns = (self.table[name].tolist() for name in ("trial_type", *_TIME_COLUMNS))
         for name, onset, duration in zip(*columns, strict=True):
             spans[str(name)].append((onset, duration))
         return spans
@@ -179,7 +193,7 @@ class Events:
             for name, rows in self.table.groupby("trial_type")
         }
 
-    def courses(self, times: Float) -> dict[str, Float]:
+    def time_series(self, times: Float) -> dict[str, Float]:
         """Return the convolved on/off time series of each condition at given times (s).
 
         Events are weighted by their modulation. With a modulation of 1, the plateau of a sustained
@@ -197,24 +211,26 @@ class Events:
         from nilearn.glm.first_level import compute_regressor
 
         events = self.table
-        by_name = {}
-        earliest = min(-24.0, float(events["onset"].min()) - float(times[0]) - 1.0)
+        responses = {}
+        min_onset = min(_MIN_ONSET_S, float(events["onset"].min()) - float(times[0]) - 1.0)
         tr = float(times[1] - times[0])
-        begin, end = float(times[0]) + earliest, float(times[-1]) * (1 + 1 / (len(times) - 1))
+        # sampling times of the stimulus in nilearn
+        begin, end = float(times[0]) + min_onset, float(times[-1]) * (1 + 1 / (len(times) - 1))
         grid = np.linspace(begin, end, round((end - begin) / tr * _OVERSAMPLING) + 1)
         for name in self.conditions:
             rows = events.loc[(events["trial_type"] == name) & (events["onset"] <= times[-1])]
             if rows.empty:
-                by_name[name] = np.zeros(len(times))
+                responses[name] = np.zeros(len(times))
                 continue
-            amplitudes = _amplitudes(rows, grid)
+            amplitudes = _compute_amplitudes(rows, grid)
             if MODULATION in rows:
                 amplitudes = amplitudes * rows[MODULATION].to_numpy(dtype=np.float64)
-            timing = np.vstack([rows["onset"], rows["duration"], amplitudes])
-            by_name[name] = compute_regressor(
-                timing, "spm", times, oversampling=_OVERSAMPLING, min_onset=earliest
-            )[0][:, 0]
-        return by_name
+            stimulus = np.vstack([rows["onset"], rows["duration"], amplitudes])
+            regressors, _ = compute_regressor(
+                stimulus, "spm", times, oversampling=_OVERSAMPLING, min_onset=min_onset
+            )
+            responses[name] = regressors[:, 0]
+        return responses
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -230,31 +246,27 @@ class Seeds:
     measured: pd.DataFrame | None = None
 
     @classmethod
-    def of(cls, table: pd.DataFrame, source: str = "seeds") -> "Seeds":
+    def standardize(cls, table: pd.DataFrame, source: str = "seeds") -> "Seeds":
         """Standardize each seed to mean 0 and SD 1 over the volumes that are used.
 
         Constant seeds become 0. `table` has one seed per column; NaN in volumes that are not used.
 
-        >>> Seeds.of(pd.DataFrame({"motor": [np.nan, 1.0, 3.0]})).table["motor"].tolist()
+        >>> Seeds.standardize(pd.DataFrame({"motor": [np.nan, 1.0, 3.0]})).table["motor"].tolist()
         [nan, -1.0, 1.0]
         """
         centered = table - table.mean()
-        spread = table.std(ddof=0)
-        return cls(centered / spread.where(spread > 0, 1.0), source, table)
+        sd = table.std(ddof=0)
+        return cls(centered / sd.where(sd > 0, 1.0), source, table)
 
     @property
     def conditions(self) -> list[str]:
         """Names of the seeds, in the order of the table."""
         return [str(name) for name in self.table]
 
-    def contrasts(self, weights_by_contrast: Mapping[str, _Weights]) -> dict[str, _Weights]:
+    def filter_contrasts(self, contrasts: Mapping[str, _Weights]) -> dict[str, _Weights]:
         """Return the contrasts whose seeds are in the field of view."""
-        available = set(self.conditions)
-        return {
-            name: weights
-            for name, weights in weights_by_contrast.items()
-            if set(weights) <= available
-        }
+        seeds = set(self.conditions)
+        return {name: weights for name, weights in contrasts.items() if set(weights) <= seeds}
 
     def spans(self) -> dict[str, list[tuple[float, float]]]:
         """Return an empty dictionary, because seeds have no events."""
@@ -264,7 +276,7 @@ class Seeds:
         """Return an empty dictionary, because seeds have no events."""
         return {}
 
-    def courses(self, times: Float) -> dict[str, Float]:
+    def time_series(self, times: Float) -> dict[str, Float]:
         """Return the time series (T,) of each seed, with 0 in volumes that are not used."""
         if len(self.table) != len(times):
             raise DesignError(
@@ -282,16 +294,16 @@ class Seeds:
         """Return seed, start and length (s) of each segment in order of time.
 
         The list is empty if the run is too short. `max_pairs` limits the number of pairs of seed
-        and segment, unless fewer than `LEAST_SEGMENTS` segments would remain; None for the
+        and segment, unless fewer than `MIN_SEGMENTS` segments would remain; None for the
         default of `segment_count`.
         """
         n_seeds = len(self.table.columns)
         count = segment_count(len(self.table) - n_dummy, n_seeds, tr)
         if max_pairs is not None and count:
-            count = min(count, max(LEAST_SEGMENTS, max_pairs // n_seeds // 2 * 2))
-        edges = (
-            np.linspace(n_dummy, len(self.table), count + 1).round() * tr if count else np.zeros(0)
-        )
+            count = min(count, max(MIN_SEGMENTS, max_pairs // n_seeds // 2 * 2))
+        if not count:
+            return []
+        edges = np.linspace(n_dummy, len(self.table), count + 1).round() * tr
         spans = [(float(start), float(end - start)) for start, end in pairwise(edges)]
         return [(name, span) for span in spans for name in self.conditions]
 
@@ -307,18 +319,18 @@ Regressors = Events | Seeds
 
 
 def read_events(path: Path) -> Events:
-    """Read an events file; raise DesignError if it cannot be modeled, see `Events.of`."""
+    """Read an events file; raise DesignError if it cannot be modeled, see `Events.from_rows`."""
     try:
         columns, rows = read_rows(path)
     except TABLE_ERRORS as error:
         raise DesignError(
             f"{path}: the events file cannot be read as a table ({error})"
         ) from error
-    return Events.of(columns, rows, str(path), path.name)
+    return Events.from_rows(columns, rows, str(path), path.name)
 
 
 def read_regressors(path: Path) -> Regressors:
     """Read seeds from a file with the suffix ``timeseries``, or events from any other file."""
     if not str(path).endswith("_timeseries.tsv"):
         return read_events(path)
-    return Seeds.of(read_frame(path).astype(np.float64), path.name)
+    return Seeds.standardize(read_frame(path).astype(np.float64), path.name)

@@ -19,11 +19,13 @@ from nibabel.affines import apply_affine
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.arrays import Float, MaskArray, Real
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.spatial.masks import bounding_box
 
 _SEGMENT_S = 30.0  # s, about the length of a task block
-MOST_SEGMENTS, LEAST_SEGMENTS = 20, 4
-LEAST_S, LEAST_ROWS = 90.0, 40
-_ROWS_PER_REGRESSOR = 5
+_MAX_SEGMENTS, MIN_SEGMENTS = 20, 4
+_MIN_RUN_S, _MIN_VOLUMES = 90.0, 40  # s and number of volumes of a run with segments
+# volumes per regressor, if possible and at least
+_VOLUMES_PER_REGRESSOR, _MIN_VOLUMES_PER_REGRESSOR = 5, 3
 
 
 def seed_voxels(
@@ -67,14 +69,14 @@ def seed_voxels(
         raise ValueError("the brain mask is empty")
     distances = np.linalg.norm(apply_affine(affine, indices) - center_mm, axis=1)
     diagonal = float(np.linalg.norm(affine[:3, :3].sum(axis=1)))
-    inside_sphere = distances <= radius_mm + 1e-6
-    if not inside_sphere.any() and (nearest or distances.min() <= diagonal):
-        inside_sphere = distances == distances.min()
-    if not inside_sphere.any():
-        limit = max(radius_mm, diagonal)
-        raise ValueError(f"the brain mask contains no voxels within {limit:.3g} mm of the seed")
+    is_selected = distances <= radius_mm + 1e-6
+    if not is_selected.any() and (nearest or distances.min() <= diagonal):
+        is_selected = distances == distances.min()
+    if not is_selected.any():
+        limit_mm = max(radius_mm, diagonal)
+        raise ValueError(f"the brain mask contains no voxels within {limit_mm:.3g} mm of the seed")
     seed = np.zeros(mask.shape, dtype=bool)
-    seed[tuple(indices[inside_sphere].T)] = True
+    seed[tuple(indices[is_selected].T)] = True
     return seed
 
 
@@ -149,26 +151,18 @@ def smoothed_seed_series(
     n_dummy : int
         Number of dummy volumes, which become NaN.
     """
-    boxes = {name: _bounding_box(voxels) for name, voxels in seeds.items()}
+    boxes = {name: bounding_box(voxels) for name, voxels in seeds.items()}
     values = {width: np.full((reader.shape[3], len(seeds)), np.nan) for width in smoothing}
     for row, volume in enumerate(reader.volumes(n_dummy), n_dummy):
         for width, table in values.items():
             table[row] = [
-                _mean_in_seed(volume, voxels, boxes[name], reader.zooms, width)
+                _compute_seed_mean(volume, voxels, boxes[name], reader.zooms, width)
                 for name, voxels in seeds.items()
             ]
     return {width: pd.DataFrame(table, columns=list(seeds)) for width, table in values.items()}
 
 
-def _bounding_box(voxels: MaskArray) -> tuple[slice, slice, slice]:
-    """Return the smallest box that contains all voxels."""
-    first, second, third = (
-        slice(int(indices.min()), int(indices.max()) + 1) for indices in np.nonzero(voxels)
-    )
-    return first, second, third
-
-
-def _mean_in_seed(
+def _compute_seed_mean(
     volume: Real,
     voxels: MaskArray,
     box: tuple[slice, slice, slice],
@@ -186,12 +180,15 @@ def segment_count(n_rows: int, n_seeds: int, tr: float) -> int:
     is shorter than 90 s, or has fewer than 40 volumes or fewer than three volumes per regressor
     with the smallest number of segments.
     """
-    if n_rows * tr < LEAST_S or n_rows < max(LEAST_ROWS, 3 * LEAST_SEGMENTS * n_seeds):
+    min_volumes = max(_MIN_VOLUMES, _MIN_VOLUMES_PER_REGRESSOR * MIN_SEGMENTS * n_seeds)
+    if n_rows * tr < _MIN_RUN_S or n_rows < min_volumes:
         return 0
     count = min(
-        n_rows * tr / _SEGMENT_S, n_rows / (_ROWS_PER_REGRESSOR * max(n_seeds, 1)), MOST_SEGMENTS
+        n_rows * tr / _SEGMENT_S,
+        n_rows / (_VOLUMES_PER_REGRESSOR * max(n_seeds, 1)),
+        _MAX_SEGMENTS,
     )
-    return max(LEAST_SEGMENTS, int(count) // 2 * 2)
+    return max(MIN_SEGMENTS, int(count) // 2 * 2)
 
 
 def segment_regressor(regressor: Float, tr: float, start: float, length: float) -> Float:
@@ -206,10 +203,10 @@ def segment_regressor(regressor: Float, tr: float, start: float, length: float) 
     start, length : float
         Start and duration of the segment (s).
     """
-    first, last = round(start / tr), round((start + length) / tr)
-    segment_regressor = np.zeros_like(regressor)
-    values = regressor[first:last]
+    first, stop = round(start / tr), round((start + length) / tr)
+    values_in_segment = np.zeros_like(regressor)
+    values = regressor[first:stop]
     is_known = ~np.isnan(values)
     if is_known.any():
-        segment_regressor[first:last] = np.where(is_known, values - values[is_known].mean(), 0)
-    return segment_regressor
+        values_in_segment[first:stop] = np.where(is_known, values - values[is_known].mean(), 0)
+    return values_in_segment

@@ -18,11 +18,12 @@ _BoundingBox = tuple[slice, slice, slice]
 _Edge = Literal["nearest", "constant"]
 _WHOLE: _BoundingBox = (slice(None), slice(None), slice(None))
 
-_BAND = 32  # samples per matrix
+_SAMPLES_PER_MATRIX = 32
+_TRUNCATION = 4.0  # half-width of the Gaussian in standard deviations
 
 
 @lru_cache(maxsize=64)
-def _gaussian(
+def _make_gaussian_matrices(
     count: int, sigma: float, start: int, stop: int, edge: _Edge
 ) -> list[tuple[slice, slice, Float32]]:
     """Return banded matrices that smooth `count` samples with a Gaussian of `sigma` samples.
@@ -36,19 +37,19 @@ def _gaussian(
         For each matrix, the range of its output samples relative to `start`, the range of its
         input samples, and the weights.
     """
-    radius = int(4.0 * sigma + 0.5)
+    radius = int(_TRUNCATION * sigma + 0.5)
     offsets = np.arange(-radius, radius + 1)
     impulse = (offsets == 0).astype(np.float64)
-    kernel = ndimage.gaussian_filter1d(impulse, sigma, mode="constant", truncate=4.0)
+    kernel = ndimage.gaussian_filter1d(impulse, sigma, mode="constant", truncate=_TRUNCATION)
     matrices = []
-    for first in range(start, stop, _BAND):
-        rows = np.arange(first, min(first + _BAND, stop))
+    for first in range(start, stop, _SAMPLES_PER_MATRIX):
+        rows = np.arange(first, min(first + _SAMPLES_PER_MATRIX, stop))
         inputs = rows[:, None] + offsets
         inside = np.clip(inputs, 0, count - 1)
         input_range = slice(int(inside.min()), int(inside.max()) + 1)
         weights = np.zeros((len(rows), input_range.stop - input_range.start))
-        used = np.where((inputs == inside) | (edge == "nearest"), kernel, 0.0)
-        np.add.at(weights, (rows[:, None] - first, inside - input_range.start), used)
+        kernels = np.where((inputs == inside) | (edge == "nearest"), kernel, 0.0)
+        np.add.at(weights, (rows[:, None] - first, inside - input_range.start), kernels)
         output_range = slice(first - start, first - start + len(rows))
         matrices.append((output_range, input_range, weights.astype(np.float32)))
     return matrices
@@ -90,32 +91,35 @@ def smooth(
     """
     if fwhm_mm < 0:
         raise ValueError(f"the smoothing width must not be negative, got {fwhm_mm} mm")
-    out = np.asarray(volume, dtype=np.float32)
+    image = np.asarray(volume, dtype=np.float32)
     if fwhm_mm == 0:
-        return out[box]
+        return image[box]
     # The axes are processed in their order in memory.
-    if out.flags.f_contiguous and not out.flags.c_contiguous:
-        return smooth(out.T, zooms[::-1], fwhm_mm, box[::-1], edge=edge).T
-    first, second, third = (
-        _gaussian(count, fwhm_mm / FWHM_PER_SIGMA / float(zoom), *part.indices(count)[:2], edge)
-        for count, zoom, part in zip(out.shape, zooms, box, strict=True)
+    if image.flags.f_contiguous and not image.flags.c_contiguous:
+        return smooth(image.T, zooms[::-1], fwhm_mm, box[::-1], edge=edge).T
+    sigma_mm = fwhm_mm / FWHM_PER_SIGMA
+    x_matrices, y_matrices, z_matrices = (
+        _make_gaussian_matrices(count, sigma_mm / float(zoom), *extent.indices(count)[:2], edge)
+        for count, zoom, extent in zip(image.shape, zooms, box, strict=True)
     )
     # Only voxels within four sigmas of the box contribute.
-    from_x, from_y = (
-        slice(matrices[0][1].start, matrices[-1][1].stop) for matrices in (first, second)
+    x_range, y_range = (
+        slice(matrices[0][1].start, matrices[-1][1].stop) for matrices in (x_matrices, y_matrices)
     )
     # Matrix products are faster than a filter because a run is smoothed once per width.
-    x, y, _ = out[from_x, from_y].shape
-    to_x, to_y, to_z = (matrices[-1][0].stop for matrices in (first, second, third))
-    along_z = np.empty((x, y, to_z), np.float32)
-    for output_range, input_range, rows in third:
-        np.matmul(out[from_x, from_y, input_range], rows.T, out=along_z[..., output_range])
-    along_y = np.empty((x, to_y, to_z), np.float32)
-    for output_range, input_range, rows in second:
-        inputs = slice(input_range.start - from_y.start, input_range.stop - from_y.start)
-        np.matmul(rows, along_z[:, inputs], out=along_y[:, output_range])
-    smoothed = np.empty((to_x, to_y * to_z), np.float32)
-    for output_range, input_range, rows in first:
-        inputs = slice(input_range.start - from_x.start, input_range.stop - from_x.start)
-        np.matmul(rows, along_y.reshape(x, -1)[inputs], out=smoothed[output_range])
-    return smoothed.reshape(to_x, to_y, to_z)
+    n_x, n_y, _ = image[x_range, y_range].shape
+    out_x, out_y, out_z = (
+        matrices[-1][0].stop for matrices in (x_matrices, y_matrices, z_matrices)
+    )
+    along_z = np.empty((n_x, n_y, out_z), np.float32)
+    for output_range, input_range, weights in z_matrices:
+        np.matmul(image[x_range, y_range, input_range], weights.T, out=along_z[..., output_range])
+    along_y = np.empty((n_x, out_y, out_z), np.float32)
+    for output_range, input_range, weights in y_matrices:
+        rows = slice(input_range.start - y_range.start, input_range.stop - y_range.start)
+        np.matmul(weights, along_z[:, rows], out=along_y[:, output_range])
+    smoothed = np.empty((out_x, out_y * out_z), np.float32)
+    for output_range, input_range, weights in x_matrices:
+        rows = slice(input_range.start - x_range.start, input_range.stop - x_range.start)
+        np.matmul(weights, along_y.reshape(n_x, -1)[rows], out=smoothed[output_range])
+    return smoothed.reshape(out_x, out_y, out_z)

@@ -9,14 +9,14 @@ import numpy as np
 from bids_sr.io.arrays import Array, Float
 
 _VolumeT = TypeVar("_VolumeT")
-_AT_ONCE = 16  # volumes per batch
-_STRIP = 8192  # voxels whose sums stay in the CPU cache
+_VOLUMES_PER_BATCH = 16
+_STRIP_VOXELS = 8192  # voxels whose sums stay in the CPU cache
 
 
 def divide_into_batches(volumes: Iterable[_VolumeT]) -> Iterator[list[_VolumeT]]:
     """Yield lists of successive volumes; sums over several volumes are faster."""
     iterator = iter(volumes)
-    while batch := list(islice(iterator, _AT_ONCE)):
+    while batch := list(islice(iterator, _VOLUMES_PER_BATCH)):
         yield batch
 
 
@@ -37,16 +37,16 @@ class StreamedFit:
         self.first = first.ravel()
         self.basis = basis
         self.rows = 0
-        n = first.size
-        self.total, self.squares = np.zeros(n), np.zeros(n)
-        self.products = np.zeros((n, basis.shape[1]), dtype=basis.dtype)
+        n_voxels = first.size
+        self.total, self.squares = np.zeros(n_voxels), np.zeros(n_voxels)
+        self.products = np.zeros((n_voxels, basis.shape[1]), dtype=basis.dtype)
 
     def add(self, volumes: Array | Sequence[Array]) -> None:
         """Add the next volumes, (n, voxels), or n arrays of voxels."""
         basis_rows = self.basis[self.rows : self.rows + len(volumes)]
         self.rows += len(volumes)
-        for start in range(0, self.first.size, _STRIP):
-            strip = slice(start, start + _STRIP)
+        for start in range(0, self.first.size, _STRIP_VOXELS):
+            strip = slice(start, start + _STRIP_VOXELS)
             # One strip of all volumes is copied at a time, because it stays in the CPU cache.
             y = np.stack([volume[strip] for volume in volumes]) - self.first[strip]
             self.total[strip] += y.sum(axis=0)

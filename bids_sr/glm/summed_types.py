@@ -4,14 +4,14 @@ The response to such a type is the sum of the responses to the other types. Its 
 adds nothing to the model, and none of the responses could be estimated beside it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from bids_sr.io.arrays import Float
 
-_MS = 1000  # times of events are compared in whole milliseconds
-_MOST_TYPES = 40  # the search takes longer than the model for tables with a type per event
+_MS_PER_S = 1000  # times of events are compared in whole milliseconds
+_MIN_TYPES, _MAX_TYPES = 3, 40  # with more types, the search would take longer than the model
 
 TimedEvent = tuple[float, float, str]
 """Onset and duration (s), and trial type of an event."""
@@ -39,43 +39,56 @@ def find_summed_types(events: Sequence[TimedEvent]) -> dict[str, tuple[str, ...]
     {'key': ('left', 'right')}
     """
     names = list(dict.fromkeys(name for _, _, name in events))
-    if not 3 <= len(names) <= _MOST_TYPES:
+    if not _MIN_TYPES <= len(names) <= _MAX_TYPES:
         return {}
-    courses = _courses(events, names)
-    totals = dict(zip(names, courses.sum(axis=1), strict=True))
+    occupancies = dict(zip(names, _compute_occupancies(events, names), strict=True))
+    totals = {name: float(occupancy.sum()) for name, occupancy in occupancies.items()}
     summed = {}
-    for index, name in enumerate(names):
-        smaller = [other_name for other_name in names if totals[other_name] < totals[name]]
-        for order in (False, True):
-            rest, summands = courses[index].copy(), []
-            for other_name in sorted(smaller, key=totals.__getitem__, reverse=order):
-                course = courses[names.index(other_name)]
-                if (course <= rest).all():
-                    rest -= course
-                    summands.append(other_name)
-            if len(summands) > 1 and not rest.any():
-                summed[name] = tuple(part for part in names if part in summands)
-                break
+    for name in names:
+        smaller_types = [other for other in names if totals[other] < totals[name]]
+        ascending = sorted(smaller_types, key=totals.__getitem__)
+        descending = sorted(smaller_types, key=totals.__getitem__, reverse=True)
+        summands = _find_summands(name, ascending, occupancies) or _find_summands(
+            name, descending, occupancies
+        )
+        if summands:
+            summed[name] = tuple(summand for summand in names if summand in summands)
     return summed
 
 
-def _courses(events: Sequence[TimedEvent], names: Sequence[str]) -> Float:
-    """Return the time courses of types, (types, intervals + brief events).
+def _find_summands(
+    name: str, candidates: Sequence[str], occupancies: Mapping[str, Float]
+) -> list[str]:
+    """Return two or more types whose events together are the events of a type.
+
+    Each of the candidates is added, in their order, if all of its events are among the events of
+    the type that other types do not explain. The list is empty if events of the type remain.
+    """
+    remainder, summands = occupancies[name].copy(), []
+    for candidate in candidates:
+        if (occupancies[candidate] <= remainder).all():
+            remainder -= occupancies[candidate]
+            summands.append(candidate)
+    return summands if len(summands) > 1 and not remainder.any() else []
+
+
+def _compute_occupancies(events: Sequence[TimedEvent], names: Sequence[str]) -> Float:
+    """Return the times that events of each type occupy, (types, intervals + brief events).
 
     Intervals are between any two consecutive onsets or ends. A value is the duration of the
     interval (ms) times the number of events that last throughout; events without duration have
     values of their own.
     """
     times = np.array([(onset, onset + duration) for onset, duration, _ in events])
-    rounded = np.rint(times * _MS).astype(np.int64)
-    edges = np.unique(rounded)
-    steps = np.zeros((len(names), len(edges)))
-    brief = np.zeros((len(names), len(edges)))
+    times_ms = np.rint(times * _MS_PER_S).astype(np.int64)
+    edges = np.unique(times_ms)
+    changes = np.zeros((len(names), len(edges)))
+    brief_events = np.zeros((len(names), len(edges)))
     rows = [names.index(name) for _, _, name in events]
-    starts, ends = np.searchsorted(edges, rounded.T)
+    starts, ends = np.searchsorted(edges, times_ms.T)
     is_brief = starts == ends
-    np.add.at(brief, (rows, starts), is_brief)
-    np.add.at(steps, (rows, starts), ~is_brief)
-    np.add.at(steps, (rows, ends), -(~is_brief).astype(float))
-    lasting = np.cumsum(steps, axis=1)[:, :-1] * np.diff(edges)
-    return np.column_stack([lasting, brief])
+    np.add.at(brief_events, (rows, starts), is_brief)
+    np.add.at(changes, (rows, starts), ~is_brief)
+    np.add.at(changes, (rows, ends), -(~is_brief).astype(float))
+    durations = np.cumsum(changes, axis=1)[:, :-1] * np.diff(edges)
+    return np.column_stack([durations, brief_events])

@@ -25,12 +25,18 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.confounds import MOTION
+from bids_sr.glm.confounds import (
+    MOTION,
+    ColumnDescriptions,
+    describe_regressor,
+    indicate_volume,
+    prepend_dummies,
+)
 from bids_sr.io.arrays import Array, Float, MaskArray
 
 CENSORED, BAND_STOP, LEGENDRE = "censored", "band_stop", "legendre"
 LEAST_AT_REST_S = 10.0  # s, the limit that preflight also requires of every run without events
-_PREFIXES = (CENSORED, BAND_STOP, LEGENDRE)
+_COLUMN_PREFIXES = (CENSORED, BAND_STOP, LEGENDRE)
 
 
 class TooFewVolumes(ValueError):
@@ -120,27 +126,36 @@ def select_censored_volumes(confounds: pd.DataFrame, model: TimeModel) -> MaskAr
 def cosines_outside(n: int, tr: float, low: float, high: float) -> tuple[Float, Float]:
     """Return cosines (DCT-II) of n samples below and above a pass band, and their frequencies.
 
+    Parameters
+    ----------
+    n : int
+        Number of samples.
+    tr : float
+        Repetition time (s).
+    low, high : float
+        Lowest and highest frequency of the pass band (Hz).
+
     Returns
     -------
     tuple[ndarray, ndarray]
         Cosines of amplitude 1, without the constant (n, K), and frequencies (K,) in Hz.
     """
-    order = np.arange(1, n)
-    frequency = order / (2 * n * tr)
-    is_outside = (frequency < low * (1 - 1e-9)) | (frequency > high * (1 + 1e-9))
-    cosines = np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * order[is_outside] / n)
-    return cosines, frequency[is_outside]
+    orders = np.arange(1, n)
+    frequencies = orders / (2 * n * tr)
+    is_outside = (frequencies < low * (1 - 1e-9)) | (frequencies > high * (1 + 1e-9))
+    cosines = np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * orders[is_outside] / n)
+    return cosines, frequencies[is_outside]
 
 
 def column_count(n: int, tr: float, model: TimeModel) -> int:
     """Return the number of columns of a model for n steady volumes, without censored volumes."""
-    band = 0 if model.band_pass is None else cosines_outside(n, tr, *model.band_pass)[1].size
-    return band + (model.legendre or 0)
+    n_cosines = 0 if model.band_pass is None else cosines_outside(n, tr, *model.band_pass)[1].size
+    return n_cosines + (model.legendre or 0)
 
 
 def censor_columns(
     reasons: Mapping[int, str], n_volumes: int
-) -> tuple[dict[str, Float], dict[str, dict[str, object]]]:
+) -> tuple[dict[str, Float], ColumnDescriptions]:
     """Return one column per censored volume, and the descriptions of the columns.
 
     Parameters
@@ -151,30 +166,27 @@ def censor_columns(
         Number of volumes of the run.
     """
     columns: dict[str, Float] = {}
-    descriptions: dict[str, dict[str, object]] = {}
+    descriptions: ColumnDescriptions = {}
     for volume, reason in reasons.items():
         name = f"{CENSORED}{volume:04d}"
-        columns[name] = (np.arange(n_volumes) == volume).astype(np.float64)
-        descriptions[name] = {
-            "Description": (
-                f"1 in volume {volume} and 0 elsewhere. The volume is excluded from all models "
-                f"({reason})"
-            ),
-            "Units": "arbitrary",
-        }
+        columns[name] = indicate_volume(volume, n_volumes)
+        descriptions[name] = describe_regressor(
+            f"1 in volume {volume} and 0 elsewhere. The volume is excluded from all models "
+            f"({reason})"
+        )
     return columns, descriptions
 
 
 def time_columns(
     confounds: pd.DataFrame, model: TimeModel, *, tr: float, n_dummy: int = 0
-) -> tuple[pd.DataFrame, dict[str, dict[str, object]]]:
+) -> tuple[pd.DataFrame, ColumnDescriptions]:
     """Return the columns of a temporal model, one row per volume, and their descriptions.
 
     `confounds` has the six motion parameters and framewise_displacement of the run. Volumes that
     already have a column there get no second one.
     """
     n_volumes = len(confounds)
-    rows = n_volumes - n_dummy
+    n_steady = n_volumes - n_dummy
     censored = select_censored_volumes(confounds, model) & uncensored_volumes(confounds, n_volumes)
     censored[:n_dummy] = False
     rule = f"censoring rule: {model.rules}"
@@ -183,28 +195,21 @@ def time_columns(
     )
     if model.band_pass is not None:
         low, high = model.band_pass
-        cosines, frequencies = cosines_outside(rows, tr, low, high)
+        cosines, frequencies = cosines_outside(n_steady, tr, low, high)
         for values, frequency in zip(cosines.T, frequencies, strict=True):
-            name = f"{BAND_STOP}{round(2 * rows * tr * frequency):04d}"
-            columns[name] = np.concatenate([np.zeros(n_dummy), values])
-            descriptions[name] = {
-                "Description": (
-                    f"Discrete cosine regressor of {frequency:.4g} Hz, outside the pass band "
-                    f"from {low:g} to {high:g} Hz; 0 in non-steady-state volumes"
-                ),
-                "Units": "arbitrary",
-            }
+            name = f"{BAND_STOP}{round(2 * n_steady * tr * frequency):04d}"
+            columns[name] = prepend_dummies(values, n_dummy)
+            descriptions[name] = describe_regressor(
+                f"Discrete cosine regressor of {frequency:.4g} Hz, outside the pass band "
+                f"from {low:g} to {high:g} Hz; 0 in non-steady-state volumes"
+            )
     for order in range(1, 1 + (model.legendre or 0)):
         name = f"{LEGENDRE}{order:02d}"
-        values = np.polynomial.Legendre.basis(order)(np.linspace(-1, 1, rows))
-        columns[name] = np.concatenate([np.zeros(n_dummy), values])
-        descriptions[name] = {
-            "Description": (
-                f"Legendre polynomial of order {order} across the run; 0 in non-steady-state "
-                "volumes"
-            ),
-            "Units": "arbitrary",
-        }
+        values = np.polynomial.Legendre.basis(order)(np.linspace(-1, 1, n_steady))
+        columns[name] = prepend_dummies(values, n_dummy)
+        descriptions[name] = describe_regressor(
+            f"Legendre polynomial of order {order} across the run; 0 in non-steady-state volumes"
+        )
     return pd.DataFrame(columns, index=confounds.index), descriptions
 
 
@@ -212,14 +217,16 @@ def time_column_names(names: Sequence[object] | pd.DataFrame | None) -> tuple[st
     """Return the names of columns that belong to the temporal model; () if `names` is None."""
     if names is None:
         return ()
-    return tuple(str(name) for name in names if str(name).startswith(_PREFIXES))
+    return tuple(str(name) for name in names if str(name).startswith(_COLUMN_PREFIXES))
 
 
 def uncensored_volumes(table: pd.DataFrame | None, n_volumes: int) -> MaskArray:
     """Return a mask of volumes that are not censored, (n_volumes,), from a confounds table."""
     uncensored = np.ones(n_volumes, dtype=bool)
+    if table is None:
+        return uncensored
     for name in time_column_names(table):
-        if table is not None and name.startswith(CENSORED):
+        if name.startswith(CENSORED):
             uncensored[table[name].to_numpy() != 0] = False
     return uncensored
 
@@ -250,28 +257,27 @@ def check_volumes(
     least_s : float, optional
         Smallest duration of the remaining volumes (s).
     """
-    censored = n_steady - n_kept
     text = f"the run has only {n_steady} steady-state volumes"
     if model.censors:
         text = (
             f"only {n_kept} of {n_steady} steady-state volumes remain, because the other"
-            f" {censored} volumes were censored ({model.rules})"
+            f" {n_steady - n_kept} volumes were censored ({model.rules})"
         )
     if n_kept <= n_columns:
         raise TooFewVolumes(
             f"{text}. The linear model has {n_columns} regressors and requires at least "
             f"{n_columns + 1} volumes",
-            _fix(model),
+            _suggest_fix(model),
         )
     if n_kept * tr < least_s - 1e-6:
         raise TooFewVolumes(
             f"{text}. The duration of these volumes is {n_kept * tr:g} s, but a run without"
             f" events requires at least {least_s:g} s",
-            _fix(model),
+            _suggest_fix(model),
         )
 
 
-def _fix(model: TimeModel) -> str:
+def _suggest_fix(model: TimeModel) -> str:
     """Return a sentence with the options that would leave more volumes."""
     options = {
         "a higher --fd-censor": model.fd_censor,

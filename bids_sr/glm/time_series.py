@@ -21,7 +21,7 @@ from bids_sr.io.nifti import SeriesReader, difference_unit, from_half_precision,
 from bids_sr.spatial.masks import bounding_box
 
 
-def places_in_volume(mask: MaskArray) -> NDArray[np.intp]:
+def positions_in_volume(mask: MaskArray) -> NDArray[np.intp]:
     """Return the positions of mask voxels in a volume with contiguous X, (N,).
 
     Voxels are in the order of `numpy.flatnonzero(mask)`.
@@ -31,7 +31,7 @@ def places_in_volume(mask: MaskArray) -> NDArray[np.intp]:
 
 # Smallest change of a time series relative to its largest value. Smaller changes are rounding
 # errors, because the resolution of float32 is 1.2e-7.
-FLAT = 1e-6
+MIN_RELATIVE_CHANGE = 1e-6
 BLOCK_BYTES = 64 * 2**20
 # bytes per value: the block as read, and its copies in single and double precision during the fit
 _BYTES_PER_VALUE = 4 + 4 + 8
@@ -61,16 +61,16 @@ class VoxelTimeSeries:
 
         `budget` is the approximate memory for fitting a block (bytes).
         """
-        width = max(1, budget // (self.n_times * _BYTES_PER_VALUE))
-        size = 2 if self.step else 4  # bytes
+        n_voxels = max(1, budget // (self.n_times * _BYTES_PER_VALUE))
+        value_bytes = 2 if self.step else 4
         with open(self.path, "rb", buffering=0) as stream:
-            for start in range(0, len(self.first), width):
-                voxels = slice(start, min(start + width, len(self.first)))
+            for start in range(0, len(self.first), n_voxels):
+                voxels = slice(start, min(start + n_voxels, len(self.first)))
                 block = np.empty((self.n_times, voxels.stop - start), np.float32)
                 differences = np.empty(voxels.stop - start, np.float16)
                 for t, values in enumerate(block):
                     stored = differences if self.step else values
-                    stream.seek(size * (t * len(self.first) + start))
+                    stream.seek(value_bytes * (t * len(self.first) + start))
                     if stream.readinto(stored.data.cast("B")) != stored.nbytes:
                         raise OSError(f"{self.path}: the scratch file is truncated")
                     if self.step:
@@ -126,10 +126,10 @@ def extract_time_series(
     if not mask.any():
         raise ValueError(f"{reader.path}: the mask is empty")
     box = bounding_box(mask)
-    positions, box_positions = places_in_volume(mask), places_in_volume(mask[box])
-    count = reader.shape[3] - start
+    positions, box_positions = positions_in_volume(mask), positions_in_volume(mask[box])
+    n_times = reader.shape[3] - start
     paths = {width: folder / f"time_series_{width:g}mm.raw" for width in smoothing}
-    firsts: dict[float, Float32] = {}
+    first_values: dict[float, Float32] = {}
     step = 0.0
     try:
         with ExitStack() as files:
@@ -138,21 +138,24 @@ def extract_time_series(
                 for width, stream_path in paths.items()
             }
             for batch in divide_into_batches(reader.volumes(start)):
-                step = step if firsts else difference_unit((count, len(positions)), batch[0])
+                if not first_values:
+                    step = difference_unit((n_times, len(positions)), batch[0])
                 for volume, (width, stream) in product(batch, streams.items()):
                     values = (
                         smooth(volume, reader.zooms, width, box).ravel(order="F")[box_positions]
                         if width
                         else volume.ravel(order="F")[positions]
                     )
-                    first = firsts.setdefault(width, values)
+                    first = first_values.setdefault(width, values)
                     if step:
                         values = to_half_precision(values, first, step, reader.path)
                     stream.write(values.data.cast("B"))
                 if inspect_volumes is not None:
                     inspect_volumes(batch)
         yield {
-            width: VoxelTimeSeries(path=path, n_times=count, first=firsts[width], step=step)
+            width: VoxelTimeSeries(
+                path=path, n_times=n_times, first=first_values[width], step=step
+            )
             for width, path in paths.items()
         }
     finally:

@@ -5,7 +5,7 @@ the events and the volumes, and decide which default contrasts are worth computi
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -24,9 +24,10 @@ LARGEST_RATIO = 2.0
 LARGEST_INFLATION = 100.0
 """Largest ratio of the variance of a contrast and its variance for uncorrelated types."""
 _ROUNDING = 1e-6  # length of a regressor that is removed completely, relative to its length
-_NULL = 1e-8  # eigenvalue of the correlation matrix of regressors; smaller ones are collinear
-_LEAK = 1e-4  # largest share of a contrast along collinear directions
-_INVOLVED = 0.2  # smallest entry of a unit eigenvector for a type that is involved
+# eigenvalue of the correlation matrix of regressors; directions with smaller values are collinear
+_MIN_EIGENVALUE = 1e-8
+_MAX_LEAK = 1e-4  # largest share of a contrast along collinear directions
+_MIN_LOADING = 0.2  # entry of a unit eigenvector; types with smaller entries are not involved
 
 
 @frozen
@@ -37,46 +38,51 @@ class TypeInformation:
     ----------
     conditions : tuple[str, ...]
         Trial types with a regressor.
-    scale : ndarray
+    lengths : ndarray
         Length of each regressor after removal of all other columns (n,); 0 if nothing is left.
-    complete : ndarray
+    complete_lengths : ndarray
         Length of each regressor in a run that would contain the whole response (n,).
-    values, vectors : ndarray
+    eigenvalues, eigenvectors : ndarray
         Eigenvalues (n,) and eigenvectors (n, n) of the correlations of the regressors.
     """
 
     conditions: tuple[str, ...]
-    scale: Float
-    complete: Float
-    values: Float
-    vectors: Float
+    lengths: Float
+    complete_lengths: Float
+    eigenvalues: Float
+    eigenvectors: Float
 
     def variance(self, weights: Mapping[str, float]) -> float:
         """Return the variance of a contrast; infinite if the contrast cannot be estimated."""
-        return self._variances(weights)[0]
+        return self._compute_variances(weights)[0]
 
     def inflation(self, weights: Mapping[str, float]) -> float:
         """Return the variance of a contrast relative to uncorrelated regressors."""
-        actual, uncorrelated = self._variances(weights)
-        return actual / uncorrelated if math.isfinite(actual) else math.inf
+        variance, uncorrelated_variance = self._compute_variances(weights)
+        return variance / uncorrelated_variance if math.isfinite(variance) else math.inf
 
-    def _variances(self, weights: Mapping[str, float]) -> tuple[float, float]:
+    def _compute_variances(self, weights: Mapping[str, float]) -> tuple[float, float]:
+        """Return the variance of a contrast, and its variance for uncorrelated regressors."""
         if any(weight and name not in self.conditions for name, weight in weights.items()):
             return math.inf, math.inf
         vector = np.array([weights.get(name, 0.0) for name in self.conditions])
-        if not (self.scale[vector != 0] > 0).all():
+        if not (self.lengths[vector != 0] > 0).all():
             return math.inf, math.inf
-        vector = np.divide(vector, self.scale, out=np.zeros_like(vector), where=self.scale > 0)
-        projection, norm = self.vectors.T @ vector, float(vector @ vector)
-        is_null = self.values < _NULL
-        if float((projection[is_null] ** 2).sum()) > _LEAK**2 * norm:
-            return math.inf, norm
-        return float((projection[~is_null] ** 2 / self.values[~is_null]).sum()), norm
+        vector = np.divide(vector, self.lengths, out=np.zeros_like(vector), where=self.lengths > 0)
+        projection = self.eigenvectors.T @ vector
+        uncorrelated_variance = float(vector @ vector)
+        is_collinear = self.eigenvalues < _MIN_EIGENVALUE
+        leak = float((projection[is_collinear] ** 2).sum())
+        if leak > _MAX_LEAK**2 * uncorrelated_variance:
+            return math.inf, uncorrelated_variance
+        terms = projection[~is_collinear] ** 2 / self.eigenvalues[~is_collinear]
+        return float(terms.sum()), uncorrelated_variance
 
     def shares(self) -> dict[str, float]:
         """Return the share of each type's response that the run contains, by energy."""
-        complete = np.where(self.complete > 0, self.complete, 1.0)
-        return dict(zip(self.conditions, ((self.scale / complete) ** 2).tolist(), strict=True))
+        complete_lengths = np.where(self.complete_lengths > 0, self.complete_lengths, 1.0)
+        shares = (self.lengths / complete_lengths) ** 2
+        return dict(zip(self.conditions, shares.tolist(), strict=True))
 
     def faint_types(self, minimum: float = LEAST_SHARE) -> dict[str, float]:
         """Return the observed share of the response, for types with a very small share.
@@ -107,42 +113,39 @@ class TypeInformation:
         dict[str, float]
             Ratio of the standard errors by type, in the order of removal.
         """
-        kept_types, left_out = list(types), dict[str, float]()
-        while len(kept_types) > 1:
-            mean_variance = self.variance(_mean(kept_types))
+        remaining_types, removed_ratios = list(types), dict[str, float]()
+        while len(remaining_types) > 1:
+            mean_variance = self.variance(_average_types(remaining_types))
             if not math.isfinite(mean_variance):
                 break
-            ratios = {
-                name: math.sqrt(
-                    mean_variance
-                    / self.variance(
-                        _mean(other_name for other_name in kept_types if other_name != name)
-                    )
-                )
-                for name in kept_types
-                if self.inflation({name: 1.0}) <= LARGEST_INFLATION
-            }
-            name = max(ratios, key=ratios.__getitem__, default="")
-            if not name or ratios[name] <= largest:
+            ratios: dict[str, float] = {}
+            for name in remaining_types:
+                if self.inflation({name: 1.0}) <= LARGEST_INFLATION:
+                    other_types = [other for other in remaining_types if other != name]
+                    variance_without_type = self.variance(_average_types(other_types))
+                    ratios[name] = math.sqrt(mean_variance / variance_without_type)
+            dominating_type = max(ratios, key=ratios.__getitem__, default="")
+            if not dominating_type or ratios[dominating_type] <= largest:
                 break
-            kept_types.remove(name)
-            left_out[name] = ratios[name]
-        return left_out
+            remaining_types.remove(dominating_type)
+            removed_ratios[dominating_type] = ratios[dominating_type]
+        return removed_ratios
 
     def inseparable_types(self) -> tuple[str, ...]:
         """Return the types whose regressors are nearly a mixture of other regressors."""
-        is_small = self.values < 1 / LARGEST_INFLATION
-        involved = np.abs(self.vectors[:, is_small]).max(axis=1, initial=0.0)
+        is_small = self.eigenvalues < 1 / LARGEST_INFLATION
+        loadings = np.abs(self.eigenvectors[:, is_small]).max(axis=1, initial=0.0)
+        is_inseparable = (loadings > _MIN_LOADING) & (self.lengths > 0)
         return tuple(
             name
-            for name, size, length in zip(self.conditions, involved, self.scale, strict=True)
-            if size > _INVOLVED and length > 0
+            for name, inseparable in zip(self.conditions, is_inseparable, strict=True)
+            if inseparable
         )
 
 
-def _mean(types: Iterable[str]) -> Contrast:
-    names = list(types)
-    return dict.fromkeys(names, 1.0 / len(names))
+def _average_types(types: Sequence[str]) -> Contrast:
+    """Return the weights of the mean over types."""
+    return dict.fromkeys(types, 1.0 / len(types))
 
 
 def measure_information(
@@ -160,19 +163,19 @@ def measure_information(
         Sum of squares of the response to each type before and after the run, sampled as the run.
     """
     regressors, other_columns = matrix[:, : len(conditions)], matrix[:, len(conditions) :]
-    rest = regressors - other_columns @ np.linalg.lstsq(other_columns, regressors, rcond=None)[0]
-    energy = (regressors**2).sum(axis=0)
-    scale = np.sqrt((rest**2).sum(axis=0))
-    scale[scale <= _ROUNDING * np.sqrt(energy)] = 0.0  # nothing but rounding is left
-    unit = np.divide(rest, scale, out=np.zeros_like(rest), where=scale > 0)
-    values, vectors = np.linalg.eigh(unit.T @ unit)
-    complete = np.sqrt(energy + [outside.get(name, 0.0) for name in conditions])
+    fit = other_columns @ np.linalg.lstsq(other_columns, regressors, rcond=None)[0]
+    residuals = regressors - fit
+    energies = (regressors**2).sum(axis=0)
+    lengths = np.sqrt((residuals**2).sum(axis=0))
+    lengths[lengths <= _ROUNDING * np.sqrt(energies)] = 0.0  # nothing but rounding is left
+    unit = np.divide(residuals, lengths, out=np.zeros_like(residuals), where=lengths > 0)
+    eigenvalues, eigenvectors = np.linalg.eigh(unit.T @ unit)
     return TypeInformation(
         conditions=tuple(conditions),
-        scale=scale,
-        complete=complete,
-        values=values,
-        vectors=vectors,
+        lengths=lengths,
+        complete_lengths=np.sqrt(energies + [outside.get(name, 0.0) for name in conditions]),
+        eigenvalues=eigenvalues,
+        eigenvectors=eigenvectors,
     )
 
 
@@ -183,14 +186,13 @@ def spans_near_run(
 
     `end` is the end of the run (s).
     """
-    return {
-        name: [
-            (max(onset, -RESPONSE_S), min(onset + duration, end) - max(onset, -RESPONSE_S))
-            for onset, duration in events
-            if onset + duration > -RESPONSE_S and onset < end
-        ]
-        for name, events in spans.items()
-    }
+    nearby_spans: dict[str, list[TimeSpan]] = {name: [] for name in spans}
+    for name, events in spans.items():
+        for onset, duration in events:
+            if onset + duration > -RESPONSE_S and onset < end:
+                start = max(onset, -RESPONSE_S)
+                nearby_spans[name].append((start, min(onset + duration, end) - start))
+    return nearby_spans
 
 
 def times_outside_run(first: float, end: float, tr: float) -> Float:

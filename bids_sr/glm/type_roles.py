@@ -64,7 +64,7 @@ def assign_roles(
     n_volumes : int
         Number of volumes, including dummies.
     """
-    outside = _energy_outside(events, n_volumes, design.tr)
+    outside = _compute_energy_outside(events, n_volumes, design.tr)
     information = measure_information(design.matrix, design.conditions, outside)
     silent = tuple(name for name in types if name not in design.conditions)
     faint = {name: share for name, share in information.faint_types().items() if name in types}
@@ -89,7 +89,7 @@ def inestimable_contrasts(contrasts: Contrasts, information: TypeInformation) ->
     )
 
 
-def _energy_outside(events: Events, n_volumes: int, tr: float) -> dict[str, float]:
+def _compute_energy_outside(events: Events, n_volumes: int, tr: float) -> dict[str, float]:
     """Return the sum of squares of the response to each type before and after a run."""
     rows = [
         (*span, name)
@@ -104,5 +104,5 @@ def _energy_outside(events: Events, n_volumes: int, tr: float) -> dict[str, floa
     count = math.ceil(RESPONSE_S / tr)
     volumes = np.arange(-count, n_volumes + count)
     is_outside = (volumes < 0) | (volumes >= n_volumes)
-    courses = nearby_events.courses(np.asarray((volumes + 0.5) * tr, dtype=np.float64))
-    return {name: float((course[is_outside] ** 2).sum()) for name, course in courses.items()}
+    responses = nearby_events.time_series(np.asarray((volumes + 0.5) * tr, dtype=np.float64))
+    return {name: float((values[is_outside] ** 2).sum()) for name, values in responses.items()}

@@ -14,7 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, APPLIED
-from bids_sr.evaluation.tested_detail import REFERENCE as ONE_LEVEL_DOWN
+from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.evaluation.words import (
     DECISIONS,
     MARKS,
@@ -417,7 +417,7 @@ def tested_detail_text(task: str, values: pd.DataFrame, method: str) -> str:
         "task": task,
         "series": method,
         "statistic": "ev",
-        "reference": ONE_LEVEL_DOWN,
+        "reference": HALF_RESOLUTION,
         "region": ACQUIRED_ACTIVE,
         "fwhm_mm": 0,
     }

@@ -309,10 +309,10 @@ def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> s
     downsampled = downsampled_subject(subject, settings).runs[number]
     n_volumes = downsampled.n_volumes
     if settings.preprocessing.dummy_scans is None and not run.echoes:
-        from bids_sr.glm.nonsteady import nonsteady_at_start
+        from bids_sr.glm.nonsteady import count_nonsteady_volumes
 
         n_volumes -= (
-            nonsteady_at_start(run.bold)
+            count_nonsteady_volumes(run.bold)
             if any(run is candidate for candidate in runs_that_make_pairs(subject).values())
             else 0
         )

@@ -33,7 +33,8 @@ def approximate_regressors(events: "Events", times: Float) -> dict[str, Float]:
     Returns
     -------
     dict
-        Condition → time series (T,), within about .01 of `Events.courses` for sustained blocks.
+        Condition → time series (T,), within about .01 of `Events.time_series` for sustained
+        blocks.
     """
     modulations = events.modulations()
     return {

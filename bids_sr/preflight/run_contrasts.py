@@ -85,7 +85,7 @@ def contrasts_of_runs(
         contrasts[path] = {}
         if texts or not requested:
             contrasts[path] = resolve_contrasts(
-                run.modeled, texts, described_types=run.described, averaged=run.averaged
+                run.modeled, texts, described_types=run.described, averaged_types=run.averaged
             )
         if not requested:
             entities = parse_entities(path)

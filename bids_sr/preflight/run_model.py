@@ -60,10 +60,10 @@ def count_dummies(run: BoldRun, settings: Settings) -> int:
         return n_dummy
     if run.echoes:  # non-steady-state volumes are detected after the echoes have been combined
         return 0
-    from bids_sr.glm.nonsteady import nonsteady_at_start
+    from bids_sr.glm.nonsteady import count_nonsteady_volumes
 
     try:
-        return nonsteady_at_start(run.bold)
+        return count_nonsteady_volumes(run.bold)
     except READ_ERRORS:
         return 0
 
@@ -239,12 +239,12 @@ def _has_segments(
     run: BoldRun, settings: Settings, findings: Findings, dummies: int, n_seeds: int
 ) -> bool:
     """Return whether a run without events has segments for two halves, and report if not."""
-    from bids_sr.glm.seeds import LEAST_SEGMENTS, segment_count
+    from bids_sr.glm.seeds import MIN_SEGMENTS, segment_count
 
     reason = ""
     if not segment_count(run.n_volumes - dummies, n_seeds, run.tr):
         reason = "split-half analysis is skipped because the run is too short."
-    elif LEAST_SEGMENTS * n_seeds > _room_for_blocks(run, settings, count_dummies(run, settings)):
+    elif MIN_SEGMENTS * n_seeds > _room_for_blocks(run, settings, count_dummies(run, settings)):
         reason = (
             f"split-half analysis is skipped because {run.n_volumes} volumes are not enough for"
             f" {n_seeds} seeds and the requested temporal filters."

@@ -46,7 +46,7 @@ def _task_regressors(events: Path, tr: float, n_volumes: int) -> Array:
     DesignError
         The events file cannot be used.
     """
-    responses = read_events(events).courses(frame_times(n_volumes, tr))
+    responses = read_events(events).time_series(frame_times(n_volumes, tr))
     regressors = [regressor for regressor in responses.values() if np.abs(regressor).max() > 1e-3]
     return np.stack(regressors, axis=1) if regressors else np.zeros((n_volumes, 0))
 

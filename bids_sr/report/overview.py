@@ -26,8 +26,8 @@ from bids_sr.evaluation.evidence import (
 from bids_sr.evaluation.motion_text import MOVED_MM
 from bids_sr.evaluation.qc_flags import find_raised_flags
 from bids_sr.evaluation.self_test import (
-    EARLIER,
-    UNCALIBRATED,
+    EARLIER_ACCURACY,
+    UNCALIBRATED_RANGE,
     SelfTestResults,
     parse_self_test,
 )
@@ -397,7 +397,7 @@ def _earlier_card(best: str, calibrated: bool, *, no_detail: bool) -> list[Card]
     """
     if not best:
         return []
-    earlier = EARLIER[calibrated]
+    earlier = EARLIER_ACCURACY[calibrated]
     label = (
         "The high-resolution reference has no reproducible detail."
         if no_detail
@@ -740,10 +740,11 @@ def _next_steps(
             f" {acquired_text} is recovered from {coarser_text}."
         )
         if best == "sbl" and not run.calibrated:
+            earlier = EARLIER_ACCURACY[True]
             steps.append(
                 f"To improve the maps in another session, acquire {_CALIBRATION_TEXT}. In earlier"
-                f" data ({EARLIER[True].where}), sbl explained {EARLIER[True].active} of the true"
-                f" detail in active voxels with a calibration run and {UNCALIBRATED} without one."
+                f" data ({EARLIER_ACCURACY[True].where}), sbl explained {EARLIER_ACCURACY[True].active} of the true"
+                f" detail in active voxels with a calibration run and {UNCALIBRATED_RANGE} without one."
             )
     if status == "not more accurate":
         steps.append(

@@ -31,7 +31,7 @@ from bids_sr.bids.retrospective_plan import (
     runs_that_make_pairs,
 )
 from bids_sr.config import Settings
-from bids_sr.glm.nonsteady import nonsteady_at_start
+from bids_sr.glm.nonsteady import count_nonsteady_volumes
 from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import read_json, write_json, write_text
 from bids_sr.io.checksums import checksum
@@ -325,7 +325,7 @@ def _write_pair_of_run(
     `_prepare_series`.
     """
     dummy_scans = settings.preprocessing.dummy_scans
-    start = nonsteady_at_start(bold) if dummy_scans is None else dummy_scans
+    start = count_nonsteady_volumes(bold) if dummy_scans is None else dummy_scans
     end = start + n_averaged_volumes(run)
     with SeriesReader(bold) as reader:
         mean = reader.mean(start, end).astype(np.float32), reader.affine, reader.header

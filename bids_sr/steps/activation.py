@@ -315,7 +315,7 @@ def map_series(
         rows += activation_rows(
             fit.maps,
             regions,
-            own_seeds.get(fwhm_mm, inputs.regressors).contrasts(model.contrasts),
+            own_seeds.get(fwhm_mm, inputs.regressors).filter_contrasts(model.contrasts),
             mask=mask.data,
             roi=roi.data,
             affine=series.affine,
@@ -489,7 +489,7 @@ def map_contrasts(
             series,
             mask,
             own_regressors or inputs.regressors,
-            any_regressors.contrasts(model.contrasts),
+            any_regressors.filter_contrasts(model.contrasts),
             ActivationSettings(
                 design=inputs.design,
                 n_dummy=inputs.n_dummy,
@@ -501,7 +501,7 @@ def map_contrasts(
             ),
             scratch=here,
             confounds=inputs.confounds,
-            seen=inspect_volumes,
+            inspect_volumes=inspect_volumes,
         )
 
 

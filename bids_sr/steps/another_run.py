@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from bids_sr.config.memory import Need
 from bids_sr.evaluation.agreement import agreement_rows
-from bids_sr.evaluation.references import another_run
+from bids_sr.evaluation.references import make_other_run_reference
 from bids_sr.glm.block_effects import block_effects
 from bids_sr.glm.confound_table import censor_outliers
 from bids_sr.glm.confounds import motion_columns
@@ -192,4 +192,4 @@ def compare_with_other_run(
     """
     run = make_run_effects(effects, comparison, same_widths)
     with threadpool_limits(1):
-        return agreement_rows(run, partial(another_run, other_effects=other_effects))
+        return agreement_rows(run, partial(make_other_run_reference, other_effects=other_effects))

@@ -2,7 +2,7 @@
 
 import logging
 
-from bids_sr.glm.nonsteady import nonsteady_at_start
+from bids_sr.glm.nonsteady import count_nonsteady_volumes
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Image, Mask, Series
 from bids_sr.pipeline.step import step
@@ -23,7 +23,7 @@ def count_dummies(bold: Series, *, dummy_scans: int | None) -> int:
 
     `dummy_scans` is the number given by the user; None to detect it.
     """
-    count = nonsteady_at_start(bold.path) if dummy_scans is None else dummy_scans
+    count = count_nonsteady_volumes(bold.path) if dummy_scans is None else dummy_scans
     if count > bold.shape[3] - 2:
         raise ValueError(
             f"{bold.path}: {count} of {bold.shape[3]} volumes are non-steady-state volumes,"

@@ -38,7 +38,7 @@ def choose_default_contrasts(
     roles = assign_roles(events.conditions, events, task_design, n_volumes=n_volumes)
     modeled = [name for name in events.conditions if name not in roles.silent]
     contrasts = resolve_contrasts(
-        modeled, described_types=roles.described, averaged=roles.averaged
+        modeled, described_types=roles.described, averaged_types=roles.averaged
     )
     inestimable = inestimable_contrasts(contrasts, roles.information)
     left_out: dict[str, Sequence[str]] = {

@@ -11,7 +11,11 @@ from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects, save_fine_effects
 from bids_sr.evaluation.evidence import select_compared_rows
 from bids_sr.evaluation.reference_maps import reference_map_rows, replace_rows
-from bids_sr.evaluation.references import known_activation, make_half_reference, make_map_reference
+from bids_sr.evaluation.references import (
+    make_half_reference,
+    make_known_reference,
+    make_map_reference,
+)
 from bids_sr.evaluation.volume_scores import image_rows, volume_scores
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
@@ -237,7 +241,7 @@ def compare_with_truth(
     run = make_run_effects(effects, comparison, same_widths, maps)
     with threadpool_limits(1):
         effect_rows = agreement_rows(
-            run, make_map_reference, partial(known_activation, known=known_maps)
+            run, make_map_reference, partial(make_known_reference, known=known_maps)
         )
     return replace_rows(rows, effect_rows)
 

@@ -6,7 +6,7 @@ from math import prod
 from bids_sr.config.seeds import count_mapped
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.map_summary import raised_rows
+from bids_sr.glm.map_summary import upsampled_rows
 from bids_sr.io.grids import Factor
 from bids_sr.io.json_values import as_number
 from bids_sr.metrics.rows import columns_json
@@ -99,12 +99,12 @@ def compare_maps(
             key: statmap.volume.data for key, statmap in maps_by_series.get(RAW, {}).items()
         }
         if acquired_maps:
-            rows += raised_rows(
+            rows += upsampled_rows(
                 acquired_maps,
                 compared_contrasts,
                 parse_thresholds(thresholds),
                 acquired=bold_mask,
-                fine=bold_mask_hr,
+                highres=bold_mask_hr,
                 roi=roi_hr.data,
                 fwhm_mm=fwhm_mm,
                 per_acquired=prod(factor),

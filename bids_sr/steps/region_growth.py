@@ -72,7 +72,7 @@ def grow_region(
     highest_correlation = np.max(
         [
             correlations.maps[name, "cc"]
-            for name in select_contrasts(inputs.regressors.contrasts(contrasts))
+            for name in select_contrasts(inputs.regressors.filter_contrasts(contrasts))
         ],
         axis=0,
     )

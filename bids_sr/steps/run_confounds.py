@@ -88,7 +88,7 @@ def gather_confounds(
     """
     is_implausible = bool(registration and registration.get("brain_doubts"))
     tpms = [] if is_implausible else [probability.data for probability in tpms_bold or ()]
-    table, descriptions = confound_table.gather(
+    table, descriptions = confound_table.build_confound_table(
         preproc,
         bold_mask.data,
         motion,

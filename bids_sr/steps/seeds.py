@@ -191,11 +191,14 @@ def _regress_nuisance(
     `series` is the series that the time series were extracted from.
     """
     inputs = DesignInputs(
-        regressors=Seeds.of(time_series), confounds=confounds, n_dummy=n_dummy, design=design
+        regressors=Seeds.standardize(time_series),
+        confounds=confounds,
+        n_dummy=n_dummy,
+        design=design,
     )
     seed_design = inputs.build_design(series, model_confounds(confounds, nuisance))
     nuisance_columns = seed_design.matrix[:, len(seed_design.conditions) :]
-    return Seeds.of(
+    return Seeds.standardize(
         glm_seeds.regress_out(time_series, nuisance_columns, n_dummy, seed_design.censored)
     )
 
@@ -420,4 +423,4 @@ def _extract_components(
         name: {"Description": "leading temporal component of the acquired series"}
         for name in names
     }
-    return Seeds.of(pd.DataFrame(values, columns=list(names))), facts
+    return Seeds.standardize(pd.DataFrame(values, columns=list(names))), facts

@@ -55,7 +55,7 @@ def draw_design(
     drawing = design_figure(
         model.build_design(preproc),
         regressors.spans(),
-        regressors.contrasts(model.contrasts),
+        regressors.filter_contrasts(model.contrasts),
         with_matrix=with_matrix,
     )
     yield FigureDrawing("design", drawing, caption="" if with_matrix else _PROTOCOL_CAPTION)

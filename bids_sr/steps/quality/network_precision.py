@@ -78,7 +78,7 @@ def guard_precision(
         bold_mask,
         model_file,
         linear_model.build_design(stc),
-        linear_model.inputs.regressors.contrasts(linear_model.contrasts),
+        linear_model.inputs.regressors.filter_contrasts(linear_model.contrasts),
         factor,
         series_name,
         chosen_device,

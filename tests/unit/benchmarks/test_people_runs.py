@@ -144,7 +144,7 @@ def test_noise_is_restored_to_the_level_of_a_measured_voxel(
 def test_the_prior_sd_is_learned_without_the_task_and_from_halves() -> None:
     import double_dipping
 
-    events = Events.of(
+    events = Events.from_rows(
         ("onset", "duration", "trial_type"),
         enumerate(
             [{"onset": f"{20 * k}", "duration": "8", "trial_type": "a"} for k in range(6)], 2

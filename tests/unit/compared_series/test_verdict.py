@@ -7,10 +7,14 @@ import pytest
 from shortnames import against_of, measure_of, named_row
 
 from bids_sr.compared_series.verdict import decide_compared_verdict
-from bids_sr.evaluation.advice import _PYTHON, PROGRAM
+from bids_sr.evaluation.advice import PROGRAM, PYTHON
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects
-from bids_sr.evaluation.references import another_run, known_activation, make_half_reference
+from bids_sr.evaluation.references import (
+    make_half_reference,
+    make_known_reference,
+    make_other_run_reference,
+)
 from bids_sr.glm.block_effects import Effects, load_effects, save_effects
 from bids_sr.glm.blocks import TaskBlock, _assign_halves
 from bids_sr.glm.smoothing import smooth
@@ -95,8 +99,8 @@ def rows_of(run, reference):
     """Return rows of the evaluation against one kind of reference."""
     true, files, measured, other_file = run
     make_reference = {
-        "known": partial(known_activation, known={"a": (true.astype(np.float32), AFFINE)}),
-        "other": partial(another_run, other_effects=load_effects(other_file)),
+        "known": partial(make_known_reference, known={"a": (true.astype(np.float32), AFFINE)}),
+        "other": partial(make_other_run_reference, other_effects=load_effects(other_file)),
     }.get(reference, make_half_reference)
     files_by_reference = {
         "measured": {**files, "measured": measured},
@@ -229,7 +233,7 @@ def test_the_control_at_the_same_resolution_is_in_the_table(run):
 def test_a_shift_is_reported_and_advice_names_python_arguments(run):
     facts = {"frame": "as acquired", "shift": "+0.14 voxels along x"}
     verdict = decide_compared_verdict(
-        "denoised", rows_of(run, "halves"), fwhm_mm=0, facts=facts, advice=_PYTHON
+        "denoised", rows_of(run, "halves"), fwhm_mm=0, facts=facts, advice=PYTHON
     )
     assert "shifted by +0.14 voxels along x" in verdict.text
     assert "other_run" in verdict.text

@@ -9,9 +9,9 @@ from bids_sr.evaluation.agreement import (
     _STATISTICS,
     BlockComparison,
     ComparisonKey,
-    _inner_products,
-    _statistics,
-    _vary_seeds,
+    _add_seed_variation,
+    _compute_inner_products,
+    _compute_statistics,
     interval,
     resample_weights,
 )
@@ -29,16 +29,16 @@ def score_series(series, measured, weights=HALVES[:, None]):
     resamples.
     """
     inner = (
-        _inner_products(series, series),
-        _inner_products(series, measured),
-        _inner_products(measured, measured),
+        _compute_inner_products(series, series),
+        _compute_inner_products(series, measured),
+        _compute_inner_products(measured, measured),
     )
     a, b = weights
     ways = (
         BlockComparison(contrast="a", source=a, target=b, twin=a),
         BlockComparison(contrast="a", source=b, target=a, twin=b),
     )
-    statistics_of_ways = [_statistics(way, *inner) for way in ways]
+    statistics_of_ways = [_compute_statistics(way, *inner) for way in ways]
     return {
         name: np.mean([statistics[name] for statistics in statistics_of_ways], axis=0)
         for name in _STATISTICS
@@ -128,12 +128,12 @@ def test_statistics_against_known_activation_equal_closed_forms():
     e, t = rng.normal(3, 1, 300), rng.normal(-2, 2, 300)
     e += 0.4 * t
     inner = (
-        _inner_products(e[None], e[None]),
-        _inner_products(e[None], t[None]),
-        _inner_products(t[None], t[None]),
+        _compute_inner_products(e[None], e[None]),
+        _compute_inner_products(e[None], t[None]),
+        _compute_inner_products(t[None], t[None]),
     )
     weight = np.ones((1, 1))
-    statistics = _statistics(
+    statistics = _compute_statistics(
         BlockComparison(contrast="a", source=weight, target=weight, twin=weight), *inner
     )
     e, t = e - e.mean(), t - t.mean()
@@ -150,7 +150,7 @@ def test_statistics_are_nan_if_the_measured_halves_do_not_agree():
     for name in _STATISTICS[1:]:
         assert np.isnan(statistics[name]).all()
     weight = np.ones((1, 1))
-    unreliable = _statistics(
+    unreliable = _compute_statistics(
         BlockComparison(contrast="a", source=weight, target=weight, twin=-0.1 * weight),
         weight,
         weight,
@@ -202,7 +202,7 @@ def test_intervals_of_a_network_include_variation_between_seeds():
         }
         without_seeds = interval(scores["srgan"][KEY].mean(axis=0))
         assert without_seeds[1] - without_seeds[0] == pytest.approx(3.92 * 0.05, rel=0.1)
-        _vary_seeds(scores, seed)
+        _add_seed_variation(scores, seed)
         combined = scores["srgan"][KEY].mean(axis=0)
         assert combined[0] == pytest.approx(values[0])
         low, high = interval(combined)
@@ -224,7 +224,7 @@ def test_only_intervals_of_methods_with_other_seeds_are_widened():
         "sbl": scores_around(0.3),
     }
     before = {name: comparisons[KEY].copy() for name, comparisons in scores.items()}
-    _vary_seeds(scores, 0)
+    _add_seed_variation(scores, 0)
     for name in scores:
         assert np.array_equal(scores[name][KEY], before[name]) == (name != "srgan")
     low, high = interval(scores["srgan"][KEY].mean(axis=0))
@@ -232,5 +232,5 @@ def test_only_intervals_of_methods_with_other_seeds_are_widened():
     without_others = {
         name: {KEY: before[name].copy()} for name in ("srgan", "srganSeed1", "srganSeed2")
     }
-    _vary_seeds(without_others, 0)
+    _add_seed_variation(without_others, 0)
     np.testing.assert_array_equal(without_others["srgan"][KEY], scores["srgan"][KEY])

@@ -10,7 +10,7 @@ from shortnames import against_of, measure_of
 from bids_sr.evaluation.agreement import ComparisonKey, agreement_rows, interval
 from bids_sr.evaluation.effects_of_run import RunEffects
 from bids_sr.evaluation.reference_maps import replace_rows
-from bids_sr.evaluation.references import known_activation, make_map_reference
+from bids_sr.evaluation.references import make_known_reference, make_map_reference
 from bids_sr.glm.block_effects import Effects, save_effects
 from bids_sr.glm.blocks import TaskBlock, _assign_halves
 from bids_sr.metrics.rows import MetricRow
@@ -79,7 +79,9 @@ def rows_by_key(files, true, **changes):
     options = {"roi": roi, "factor": FACTOR, "n_boot": 200, "seed": 1} | changes
     run = RunEffects(files=files, contrasts=CONTRASTS, mask=MASK, affine=AFFINE, **options)
     activations = {name: (values, AFFINE) for name, values in true.items()}
-    rows = agreement_rows(run, make_map_reference, partial(known_activation, known=activations))
+    rows = agreement_rows(
+        run, make_map_reference, partial(make_known_reference, known=activations)
+    )
     return {(r.series, against_of(r), r.contrast, r.region, measure_of(r)): r for r in rows}
 
 
@@ -188,7 +190,7 @@ def test_intervals_have_nominal_coverage(files):
         n_boot=300,
         seed=0,
     )
-    activation = known_activation(run, {"thumb": (true["thumb"], AFFINE)})
+    activation = make_known_reference(run, {"thumb": (true["thumb"], AFFINE)})
     assert activation is not None
     runs = []
     for seed in range(150):

@@ -11,9 +11,9 @@ from shortnames import against_of, measure_of
 from bids_sr.evaluation.agreement import (
     BlockComparison,
     ComparisonKey,
+    _compute_inner_products,
+    _compute_statistics,
     _cross_validate_settings,
-    _inner_products,
-    _statistics,
     agreement_rows,
     gain_pairs,
     interval,
@@ -59,17 +59,21 @@ def test_correlations_from_inner_products_equal_correlations_of_maps():
     rng = np.random.default_rng(0)
     a, b = rng.normal(3, 1, (4, 200)), rng.normal(-2, 1, (4, 200))
     b += 0.5 * a
-    inner = _inner_products(a, a), _inner_products(a, b), _inner_products(b, b)
+    inner = (
+        _compute_inner_products(a, a),
+        _compute_inner_products(a, b),
+        _compute_inner_products(b, b),
+    )
     source, target = rng.normal(size=(5, 4)), rng.normal(size=(5, 4))
     expected = [np.corrcoef(s @ a, t @ b)[0, 1] for s, t in zip(source, target, strict=True)]
-    statistics = _statistics(
+    statistics = _compute_statistics(
         BlockComparison(contrast="a", source=source, target=target, twin=source), *inner
     )
     np.testing.assert_allclose(statistics["r"], expected, atol=1e-12)
     zero_weights = BlockComparison(
         contrast="a", source=np.zeros((1, 4)), target=target[:1], twin=target[:1]
     )
-    assert np.isnan(_statistics(zero_weights, *inner)["r"]).all()
+    assert np.isnan(_compute_statistics(zero_weights, *inner)["r"]).all()
 
 
 def blocks_of(text):
@@ -136,13 +140,17 @@ def test_intervals_of_correlations_have_nominal_coverage():
     for k in range(200):
         m = 0.4 * truth + rng.normal(size=(12, 300))
         s = 0.3 * truth + rng.normal(size=(12, 300))
-        inner = _inner_products(s, s), _inner_products(s, m), _inner_products(m, m)
+        inner = (
+            _compute_inner_products(s, s),
+            _compute_inner_products(s, m),
+            _compute_inner_products(m, m),
+        )
         a, b = resample_weights(blocks, halves, 300, k, "a")
         ways = (
             BlockComparison(contrast="a", source=a, target=b, twin=a),
             BlockComparison(contrast="a", source=b, target=a, twin=b),
         )
-        correlations = np.mean([_statistics(way, *inner)["r"] for way in ways], axis=0)
+        correlations = np.mean([_compute_statistics(way, *inner)["r"] for way in ways], axis=0)
         estimates.append((correlations[0], *interval(correlations)))
     values, low, high = np.array(estimates).T
     assert np.mean((low < values.mean()) & (values.mean() < high)) > 0.9

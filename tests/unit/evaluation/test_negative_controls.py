@@ -7,7 +7,7 @@ import pytest
 from bids_sr.evaluation.evidence import find_strongest
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS, list_negative_controls
 from bids_sr.evaluation.verdict import claim_specific
-from bids_sr.evaluation.words import comparison, specific_text
+from bids_sr.evaluation.words import comparison_sentence, specific_text
 from bids_sr.metrics.rows import MetricRow
 
 
@@ -63,7 +63,7 @@ def test_an_interval_above_zero_supports_the_claim():
     claim = specific_claim(gain("sbl", "sblMirror", 0.05, 0.02, 0.08))
     assert claim.holds
     assert (
-        comparison(claim.comparisons[0]).text
+        comparison_sentence(claim.comparisons[0]).text
         == "sbl is more accurate than the same method with the prior SD map of this run mirrored"
         " left to right: +0.050 [0.020, 0.080], whole brain. This part of the gain depends on the"
         " spatial pattern of the fluctuations in this run."
@@ -86,7 +86,7 @@ def test_an_interval_above_zero_supports_the_claim():
 def test_other_intervals_do_not_support_the_claim(value, lower, upper, word):
     claim = specific_claim(gain("sbl", "sblShift", value, lower, upper))
     assert claim.holds is False
-    assert word in comparison(claim.comparisons[0]).text
+    assert word in comparison_sentence(claim.comparisons[0]).text
     text = specific_text(claim)
     assert "pattern of the fluctuations in this run: sblShift reaches" in text
 

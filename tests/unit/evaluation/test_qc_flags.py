@@ -7,12 +7,12 @@ import pytest
 from shortnames import measure_of
 
 from bids_sr.evaluation.qc_flags import (
-    _broad_flag,
+    _compute_ghost_share,
+    _compute_slice_residuals,
+    _find_outlying_slices,
+    _flag_broad_activation,
     _flag_misplaced_region,
-    _ghost_share,
-    _outlying_slices,
-    _slice_residuals,
-    _task_flag,
+    _flag_undone_task,
     activation_flags,
     artifact_flag,
     distortion_flag,
@@ -53,7 +53,7 @@ IN, NEAR, FAR = (4, 4, 3), (8, 4, 3), (17, 17, 6)
     ],
 )
 def test_task_not_done_is_raised_if_only_other_regions_are_active(roi, peaks, raised):
-    flag = _task_flag(cc_with(*peaks), roi, MASK, "thumb")
+    flag = _flag_undone_task(cc_with(*peaks), roi, MASK, "thumb")
     assert flag.raised is raised
     row = flag.row()
     assert (row.series, row.contrast, measure_of(row), row.value) == (
@@ -66,7 +66,7 @@ def test_task_not_done_is_raised_if_only_other_regions_are_active(roi, peaks, ra
 
 
 def test_flags_of_other_regions_are_undefined_for_the_whole_brain():
-    flag = _task_flag(cc_with((FAR, 0.9)), MASK, MASK, "thumb")
+    flag = _flag_undone_task(cc_with((FAR, 0.9)), MASK, MASK, "thumb")
     assert flag.raised is None
     assert math.isnan(flag.row().value)
     assert _flag_misplaced_region(cc_with((FAR, 0.9)), MASK, MASK, AFFINE, "thumb").raised is None
@@ -75,13 +75,13 @@ def test_flags_of_other_regions_are_undefined_for_the_whole_brain():
 def test_broad_activation_is_raised_above_a_fraction_of_the_brain():
     cc = np.zeros(SHAPE)
     cc[:2] = 0.6  # a tenth of the brain
-    assert _broad_flag("thumb", MASK, cc=cc).raised is False
+    assert _flag_broad_activation("thumb", MASK, cc=cc).raised is False
     cc[2, 0, 0] = 0.6
-    assert _broad_flag("thumb", MASK, cc=cc).raised is True
-    assert _broad_flag("thumb", MASK, fdr=cc > 0.5).raised is False
-    assert _broad_flag("thumb", MASK, fdr=np.ones(SHAPE, dtype=bool)).raised is True
+    assert _flag_broad_activation("thumb", MASK, cc=cc).raised is True
+    assert _flag_broad_activation("thumb", MASK, fdr=cc > 0.5).raised is False
+    assert _flag_broad_activation("thumb", MASK, fdr=np.ones(SHAPE, dtype=bool)).raised is True
     with pytest.raises(ValueError, match="neither"):
-        _broad_flag("thumb", MASK)
+        _flag_broad_activation("thumb", MASK)
 
 
 @pytest.mark.parametrize(
@@ -111,10 +111,10 @@ def pair(rng):
 
 def test_residuals_of_a_pair_equal_its_noise():
     low, second, inside = pair(np.random.default_rng(0))
-    residuals = _slice_residuals(low, second, inside)
+    residuals = _compute_slice_residuals(low, second, inside)
     # SD of the difference of two noises with SD .5, relative to a mean of 110
     np.testing.assert_allclose(residuals, np.sqrt(2) * 0.5 / 110, rtol=0.15)
-    assert _outlying_slices(residuals) == []
+    assert _find_outlying_slices(residuals) == []
     assert artifact_flag(low, second, inside, inside).raised is False
 
 
@@ -129,31 +129,31 @@ def test_an_outlying_slice_is_named():
 def test_tiny_differences_are_not_artifacts():
     residuals = np.full(10, 0.001)
     residuals[4] = 0.02
-    assert _outlying_slices(residuals) == []
+    assert _find_outlying_slices(residuals) == []
     residuals[4] = 0.04
-    assert _outlying_slices(residuals) == [4]
+    assert _find_outlying_slices(residuals) == [4]
 
 
 def test_few_or_empty_slices_are_not_assessed():
-    assert _outlying_slices(np.array([0.1, 0.1, 9.0, np.nan])) == []
+    assert _find_outlying_slices(np.array([0.1, 0.1, 9.0, np.nan])) == []
     low, second, inside = pair(np.random.default_rng(2))
     inside = inside.copy()
     inside[:, :, 0] = False
-    residuals = _slice_residuals(low, second, inside)
+    residuals = _compute_slice_residuals(low, second, inside)
     assert np.isnan(residuals[0])
-    assert _outlying_slices(np.where(np.arange(8) == 3, 1.0, residuals)) == [3]
+    assert _find_outlying_slices(np.where(np.arange(8) == 3, 1.0, residuals)) == [3]
 
 
 def test_a_ghost_at_half_the_field_of_view_is_detected():
     image, inside = pair(np.random.default_rng(3))[1:]
-    assert abs(_ghost_share(image, inside)) < 0.01
+    assert abs(_compute_ghost_share(image, inside)) < 0.01
     ghost = image + 0.2 * np.roll(image, 16, axis=1)
     # the mean of the head is 110 and the ghost is outside the head: about 20 %
-    assert _ghost_share(ghost, inside) == pytest.approx(0.2, abs=0.03)
+    assert _compute_ghost_share(ghost, inside) == pytest.approx(0.2, abs=0.03)
     flag = artifact_flag(3 * ghost, ghost, inside, inside)
     assert flag.raised is True
     assert "ghost" in flag.text
-    assert math.isnan(_ghost_share(image, np.ones_like(inside)))
+    assert math.isnan(_compute_ghost_share(image, np.ones_like(inside)))
 
 
 def test_distortion_is_raised_above_half_a_voxel():

@@ -12,12 +12,12 @@ from shortnames import against_of, measure_of
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects
 from bids_sr.evaluation.reference_maps import (
-    _detection,
     _rank_voxels,
+    _score_detection,
     make_known_effects,
     reference_map_rows,
 )
-from bids_sr.evaluation.references import known_activation, make_map_reference
+from bids_sr.evaluation.references import make_known_reference, make_map_reference
 from bids_sr.glm.block_effects import Effects, save_effects
 from bids_sr.glm.blocks import TaskBlock, _assign_halves
 from bids_sr.io.volume import Volume
@@ -56,7 +56,7 @@ def test_undefined_metrics_are_nan():
     assert math.isnan(_rank_voxels(score, ~no_voxels)[2])
     assert math.isnan(_rank_voxels(score[:0], no_voxels[:0])[1])
     empty = np.zeros(SHAPE, dtype=bool)
-    metrics = _detection(np.random.default_rng(0).normal(size=SHAPE), empty, ~empty, AFFINE)
+    metrics = _score_detection(np.random.default_rng(0).normal(size=SHAPE), empty, ~empty, AFFINE)
     assert all(math.isnan(value) for value in metrics.values())
 
 
@@ -68,7 +68,7 @@ def test_dice_and_distance_at_matched_size_equal_worked_values():
     t[0, 0, 0] = 100
     region = np.ones(SHAPE, dtype=bool)
     region[0] = False
-    metrics = _detection(t, active, region, AFFINE)
+    metrics = _score_detection(t, active, region, AFFINE)
     assert metrics["active_dice"] == pytest.approx(0.5)
     assert metrics["active_distance"] == pytest.approx(4.0)  # two voxels of 2 mm
     assert metrics["average_precision"] == pytest.approx(
@@ -201,7 +201,7 @@ def test_detail_above_nyquist_is_filtered_before_masking(tmp_path):
     options = {"files": files, "contrasts": CONTRASTS, "mask": mask, "affine": affine, "roi": mask}
     run = RunEffects(**options, factor=(2, 2, 1))
     rows = agreement_rows(
-        run, make_map_reference, partial(known_activation, known={"thumb": (true, affine)})
+        run, make_map_reference, partial(make_known_reference, known={"thumb": (true, affine)})
     )
     correlations = {
         (r.series, against_of(r), r.region): r.value

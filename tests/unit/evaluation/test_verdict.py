@@ -662,6 +662,6 @@ def test_a_difference_is_converted_to_text_by_four_functions():
         verdict = judge(rows)
     finally:
         sys.setprofile(None)
-    assert function_names == ["row", "compare", "value_text", "comparison"]
+    assert function_names == ["row", "compare", "value_text", "comparison_sentence"]
     (texts,) = [sentence.text for sentence in verdict.sentences if sentence.row is followed]
     assert texts == "sbl is more accurate than ratio: +0.080 [0.070, 0.090], whole brain."

@@ -11,8 +11,8 @@ from skimage.metrics import structural_similarity
 
 from bids_sr.evaluation.volume_scores import (
     _choose_volumes,
+    _compute_mean_interval,
     _draw_segments,
-    _mean_interval,
     image_rows,
     volume_scores,
 )
@@ -147,7 +147,7 @@ def test_intervals_have_nominal_coverage_for_autocorrelated_volumes():
         noise = rng.normal(size=100)
         for t in range(1, 100):
             values[t] = 0.6 * values[t - 1] + noise[t]
-        low, high = _mean_interval(values[40:], resamples, n_segments)
+        low, high = _compute_mean_interval(values[40:], resamples, n_segments)
         n_covered += low < 0 < high
     assert 0.85 <= n_covered / 300 <= 0.98
     assert (

@@ -8,9 +8,9 @@ from bids_sr.glm.activation_regions import (
     Threshold,
     centroid,
     fdr_region,
+    find_peak,
     nonempty_dice,
     parse_thresholds,
-    peak,
     quarter_region,
     reliable_region,
 )
@@ -126,12 +126,12 @@ def test_centroid_and_peak_are_in_mm():
     np.testing.assert_allclose(centroid(region, affine), [4 * 4 - 8, -2 * 1.5 + 6, 3 * 2 + 1])
     values = np.zeros((5, 5, 5))
     values[1, 2, 4], values[0, 0, 0] = 2.0, 9.0
-    maximum = peak(values, region, affine)
+    maximum = find_peak(values, region, affine)
     assert maximum.index == (1, 2, 4)
     assert maximum.value == 2.0
     np.testing.assert_allclose(maximum.position, [8, 4, 7])
     assert centroid(np.zeros((2, 2, 2), dtype=bool), affine) is None
-    assert peak(values, np.zeros((5, 5, 5), dtype=bool), affine) is None
+    assert find_peak(values, np.zeros((5, 5, 5), dtype=bool), affine) is None
 
 
 def test_thresholds_are_parsed_from_the_command_line():

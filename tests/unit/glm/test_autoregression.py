@@ -51,7 +51,7 @@ def test_expected_products_equal_the_traces_of_dense_matrices():
 def test_autocorrelation_is_recovered_from_biased_residual_ratios(rho):
     true = rho ** np.arange(1, 5)[None]
     products = autoregression.compute_expected_products(basis(120), 4)
-    biased = autoregression._residual_ratios(true, products)
+    biased = autoregression._compute_residual_ratios(true, products)
     assert np.abs(biased - true).max() > 0.03
     np.testing.assert_allclose(
         autoregression.noise_autocorrelations(biased, products), true, atol=1e-4
@@ -78,7 +78,7 @@ def test_bias_and_covariance_of_a_voxel_agree_with_simulation():
         residuals**2
     ).sum(axis=0)
     true = rho ** np.arange(1, 4)
-    first_order = autoregression._residual_ratios(
+    first_order = autoregression._compute_residual_ratios(
         true[None], autoregression.compute_expected_products(space, 3)
     )[0]
     bias, covariance = autoregression.ratio_moments(true, space)

@@ -55,7 +55,7 @@ def test_events_of_different_modulation_are_different_blocks_with_effects_per_un
     blocks = find_blocks(events)
     assert [b.modulations for b in blocks] == [(), (3.0,), (2.0,), (2.0,), ()]
     design = block_design(events, n_volumes=N, tr=TR)
-    signal = 5 * events.courses(frame_times(N, TR))["a"]
+    signal = 5 * events.time_series(frame_times(N, TR))["a"]
     np.testing.assert_allclose(design.weights.T @ signal, 5, atol=1e-6)
 
 
@@ -254,7 +254,7 @@ def test_effects_do_not_depend_on_the_number_of_volumes_read_per_chunk(run, monk
     path, design, _, _ = run
     results = []
     for volumes in (1, 7, 500):
-        monkeypatch.setattr("bids_sr.glm.streamed_fit._AT_ONCE", volumes)
+        monkeypatch.setattr("bids_sr.glm.streamed_fit._VOLUMES_PER_BATCH", volumes)
         with SeriesReader(path) as reader:
             results.append(
                 block_effects(reader, np.ones(SHAPE, dtype=bool), design, series="x").betas

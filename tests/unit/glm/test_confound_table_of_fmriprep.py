@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.confound_table import gather
+from bids_sr.glm.confound_table import build_confound_table
 from bids_sr.glm.confounds import MOTION, select_most_variable, tissue_masks
 from bids_sr.glm.drift import drift_basis, slow_cosines
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
@@ -66,7 +66,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     six = rng.normal(size=(VOLUMES, 6)).cumsum(axis=0) * [0.05, 0.05, 0.05, 5e-4, 5e-4, 5e-4]
     motion, still = pd.DataFrame(six, columns=list(MOTION)), np.tile(np.eye(4), (VOLUMES, 1, 1))
     with SeriesReader(folder / "bold.nii") as reader:
-        table, described = gather(reader, mask, motion, still, tpms=[gm, wm, csf], n_dummy=DUMMIES)
+        table, described = build_confound_table(
+            reader, mask, motion, still, tpms=[gm, wm, csf], n_dummy=DUMMIES
+        )
     table.to_csv(folder / "ours.tsv", sep="\t", index=False, na_rep="n/a")
     return Run(
         folder=folder, data=data, mask=mask, tpms=[gm, wm, csf], table=table, described=described
@@ -101,7 +103,7 @@ def test_motion_outliers_equal_niworkflows(
     from niworkflows.interfaces.confounds import SpikeRegressors
 
     with SeriesReader(run.folder / "bold.nii") as reader:
-        table, described = gather(
+        table, described = build_confound_table(
             reader,
             run.mask,
             run.table[list(MOTION)],
@@ -312,7 +314,7 @@ def test_the_voxels_of_tcompcor_equal_nipype(run: Run, workdir: Path) -> None:
 def test_all_components_are_returned_if_requested(run: Run) -> None:
     with SeriesReader(run.folder / "bold.nii") as reader:
         still, motion = np.tile(np.eye(4), (VOLUMES, 1, 1)), run.table[list(MOTION)]
-        full, described = gather(
+        full, described = build_confound_table(
             reader,
             run.mask,
             motion,

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.glm.confound_table import gather
+from bids_sr.glm.confound_table import build_confound_table
 from bids_sr.glm.confounds import (
     MOTION,
-    _first_autocorrelation,
-    _robust_sd,
+    _compute_first_autocorrelation,
+    _compute_robust_sd,
     compute_expected_change,
     derivative,
     dvars,
@@ -78,8 +78,8 @@ def test_standardized_dvars_of_a_stationary_series_is_one() -> None:
     for t in range(1, 300):
         series[:, t] = 0.4 * series[:, t - 1] + noise[:, t]
     series *= rng.uniform(0.8, 1.2, (400, 1))
-    np.testing.assert_allclose(_first_autocorrelation(series).mean(), 0.4, atol=0.02)
-    np.testing.assert_allclose(_robust_sd(noise).mean(), 1.0, atol=0.01)
+    np.testing.assert_allclose(_compute_first_autocorrelation(series).mean(), 0.4, atol=0.02)
+    np.testing.assert_allclose(_compute_robust_sd(noise).mean(), 1.0, atol=0.01)
     change = np.sqrt((np.diff(series, axis=1) ** 2).mean())
     np.testing.assert_allclose(
         change / compute_expected_change([series[:100], series[100:]]), 1.0, atol=0.05
@@ -178,10 +178,12 @@ def test_confounds_table_of_a_series(tmp_path: Path) -> None:
         np.tile(np.eye(4), (volumes, 1, 1)),
     )
     with SeriesReader(tmp_path / "a.nii") as reader:
-        table, described = gather(reader, mask, motion, still, tpms=_tpms(shape), n_dummy=2)
-        without_tissues, _ = gather(reader, mask, motion, still)
+        table, described = build_confound_table(
+            reader, mask, motion, still, tpms=_tpms(shape), n_dummy=2
+        )
+        without_tissues, _ = build_confound_table(reader, mask, motion, still)
         with pytest.raises(ValueError, match="the motion table has 39 rows"):
-            gather(reader, mask, motion.iloc[1:], still)
+            build_confound_table(reader, mask, motion.iloc[1:], still)
     assert list(table) == list(described)
     assert all(entry["Description"] and entry["Units"] for entry in described.values())
     np.testing.assert_allclose(table["global_signal"], data[mask].mean(axis=0), rtol=1e-6)
@@ -230,7 +232,9 @@ def test_bright_dummy_scans_do_not_change_values_of_other_volumes(tmp_path: Path
             tpms = [np.zeros(shape), np.ones(shape), np.zeros(shape)]
             still = np.tile(np.eye(4), (volumes, 1, 1))
             tables.append(
-                gather(reader, np.ones(shape, bool), motion, still, tpms=tpms, n_dummy=3)[0]
+                build_confound_table(
+                    reader, np.ones(shape, bool), motion, still, tpms=tpms, n_dummy=3
+                )[0]
             )
     for name in ("std_dvars", "a_comp_cor_00"):
         np.testing.assert_allclose(tables[1][name][4:], tables[0][name][4:], rtol=1e-6)
@@ -258,5 +262,5 @@ def test_components_read_only_the_rows_of_their_mask(
 
     monkeypatch.setattr(SeriesReader, "_read", counted)
     with SeriesReader(tmp_path / "a.nii") as reader:
-        gather(reader, mask, motion, np.tile(np.eye(4), (volumes, 1, 1)))
+        build_confound_table(reader, mask, motion, np.tile(np.eye(4), (volumes, 1, 1)))
     assert sum(values) < 2.4 * data.size

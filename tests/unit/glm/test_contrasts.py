@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from bids_sr.glm.contrasts import (
-    _LONGEST_LABEL,
+    _MAX_LABEL_LENGTH,
     _default_contrasts,
     camel_case,
     list_modeled_types,
@@ -150,7 +150,7 @@ def test_default_names_are_valid_labels_and_weights_are_distinct(names: list[str
     assert len({tuple(sorted(weights.items())) for weights in contrasts.values()}) == len(
         contrasts
     )
-    assert all(len(camel_case(name)) <= _LONGEST_LABEL for name in types)
+    assert all(len(camel_case(name)) <= _MAX_LABEL_LENGTH for name in types)
     assert all(
         resolve_contrasts(types, [name]) == {camel_case(name): {name: 1.0}} for name in types
     )

@@ -14,8 +14,8 @@ from bids_sr.glm.map_summary import (
     activation_rows,
     correlate_in_mask,
     find_regions,
-    raised_rows,
     single_conditions,
+    upsampled_rows,
 )
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.registry import statistic
@@ -208,12 +208,12 @@ def test_acquired_maps_are_upsampled_to_the_high_resolution_grid(maps):
     acquired = Volume(data=mask, affine=AFFINE)
     fine_affine = np.array([[1.0, 0, 0, -0.5], [0, 1.0, 0, -0.5], [0, 0, 3.0, 0], [0, 0, 0, 1]])
     fine = Volume(data=np.ones((16, 16, 4), dtype=bool), affine=fine_affine)
-    rows = raised_rows(
+    rows = upsampled_rows(
         maps,
         {k: CONTRASTS[k] for k in ("thumb", "little")},
         parse_thresholds(["quarter"]),
         acquired=acquired,
-        fine=fine,
+        highres=fine,
         roi=fine.data,
         fwhm_mm=0.0,
         per_acquired=4.0,

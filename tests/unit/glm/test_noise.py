@@ -11,7 +11,7 @@ from bids_sr.glm.autoregression import (
     orthonormal,
 )
 from bids_sr.glm.linear_model import ContrastModel
-from bids_sr.glm.noise import _lag_ratios, _lattice, _Neighborhood, estimate_noise
+from bids_sr.glm.noise import _build_lattice, _compute_lag_ratios, _Neighborhood, estimate_noise
 from bids_sr.spatial.lag_products import center
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
@@ -44,7 +44,7 @@ def estimate(values, mask=None, zooms=ZOOMS, **options):
 def test_lag_ratios_equal_ratios_of_residuals():
     values, matrix = ar_series(40, np.full(5, 0.4)), design(40)
     values[:, 4] = 3 + 2 * matrix[:, 1]  # fitted to rounding
-    ratios, valid, mean = _lag_ratios(values, orthonormal(matrix), 2)
+    ratios, valid, mean = _compute_lag_ratios(values, orthonormal(matrix), 2)
     residuals = values - matrix @ np.linalg.lstsq(matrix, values, rcond=None)[0]
     for lag in (1, 2):
         expected = (residuals[lag:] * residuals[:-lag]).sum(axis=0) / (residuals**2).sum(axis=0)
@@ -122,17 +122,17 @@ def test_neighborhood_means_are_normalized_at_edges_in_planes_and_for_single_vox
             np.ones(n_voxels, dtype=bool), np.ones(shape, dtype=bool), ZOOMS, 12.0
         )
         np.testing.assert_allclose(neighborhood(np.full((1, n_voxels), 2.5)), 2.5, rtol=1e-6)
-        assert (neighborhood.own <= 1 + 1e-6).all()
-        assert (neighborhood.squares <= neighborhood.own).all()
-    assert neighborhood.own[0] == pytest.approx(1)
+        assert (neighborhood.own_weights <= 1 + 1e-6).all()
+        assert (neighborhood.square_sums <= neighborhood.own_weights).all()
+    assert neighborhood.own_weights[0] == pytest.approx(1)
     volume = _Neighborhood(
         np.ones(31**3, dtype=bool), np.ones((31, 31, 31), dtype=bool), ZOOMS, 12.0
     )
     impulse = np.zeros((1, 31**3))
     impulse[0, 31**3 // 2] = 1.0
     weights = volume(impulse)[0]
-    assert volume.own[31**3 // 2] == pytest.approx(weights.max(), rel=1e-6)
-    assert volume.squares[31**3 // 2] == pytest.approx((weights**2).sum(), rel=1e-4)
+    assert volume.own_weights[31**3 // 2] == pytest.approx(weights.max(), rel=1e-6)
+    assert volume.square_sums[31**3 // 2] == pytest.approx((weights**2).sum(), rel=1e-4)
 
 
 def test_neighborhood_means_do_not_depend_on_padding_around_the_mask():
@@ -173,22 +173,22 @@ def test_width_of_the_neighborhood_is_in_mm():
     coarse = _Neighborhood(
         np.ones(20, dtype=bool), np.ones((20, 1, 1), dtype=bool), (3.0, 3, 3), 12.0
     )
-    assert fine.own[20] == pytest.approx(coarse.own[10] / 2, rel=0.01)
+    assert fine.own_weights[20] == pytest.approx(coarse.own_weights[10] / 2, rel=0.01)
 
 
 def mixed_ratios(lattice):
-    return lattice.mix(lattice.places)
+    return lattice.mix(lattice.node_ratios)
 
 
 def test_a_lattice_approximates_ratios_with_few_nodes():
     rng = np.random.default_rng(0)
     similar = 0.3 + 0.005 * rng.standard_normal((6, 500))
-    assert len(_lattice(similar).places) <= 9
+    assert len(_build_lattice(similar).node_ratios) <= 9
     # two parameters, nonlinear in the space of lags
     decay, depth = rng.uniform(0.3, 0.8, 4000), rng.uniform(0.2, 0.6, 4000)
     ratios = depth * decay ** np.arange(6)[:, None]
-    lattice = _lattice(ratios)
-    assert len(lattice.places) < 120
+    lattice = _build_lattice(ratios)
+    assert len(lattice.node_ratios) < 120
     np.testing.assert_allclose(lattice.shares.sum(axis=0), 1)
     assert lattice.shares.min() >= 0
     np.testing.assert_array_equal(lattice.cells[lattice.labels].T, lattice.nodes)
@@ -205,7 +205,7 @@ def test_a_lattice_is_continuous_in_the_ratios(order, count):
     slopes = rng.normal(size=(order, order)) * np.geomspace(0.1, 0.01, order)
     ratios = slopes @ rng.standard_normal((order, count))
     perturbed = ratios + 1e-8 * rng.standard_normal(ratios.shape)
-    before, after = (mixed_ratios(_lattice(values)) for values in (ratios, perturbed))
+    before, after = (mixed_ratios(_build_lattice(values)) for values in (ratios, perturbed))
     assert np.abs(after - before).max() < 1e-6
 
 
@@ -308,14 +308,14 @@ def test_unreachable_targets_are_approximated_without_amplifying_rounding() -> N
 
 def test_sums_and_mixtures_of_a_lattice_equal_dense_matrices():
     rng = np.random.default_rng(0)
-    lattice = _lattice(rng.normal(0.3, 0.1, (3, 500)))
-    shares = np.zeros((len(lattice.places), 500))
+    lattice = _build_lattice(rng.normal(0.3, 0.1, (3, 500)))
+    shares = np.zeros((len(lattice.node_ratios), 500))
     np.add.at(shares, (lattice.nodes, np.arange(500)), lattice.shares)
     first, second = rng.normal(size=(2, 500)), rng.normal(size=(3, 500))
     matrices = rng.normal(size=(len(shares), 2, 3))
     products = np.einsum("gn,kn,ln->gkl", shares, first, second)
-    np.testing.assert_allclose(lattice.products(first, second), products, atol=1e-12)
-    np.testing.assert_allclose(lattice.totals(first), shares @ first.T, atol=1e-12)
+    np.testing.assert_allclose(lattice.sum_products(first, second), products, atol=1e-12)
+    np.testing.assert_allclose(lattice.sum_by_node(first), shares @ first.T, atol=1e-12)
     mixed = np.einsum("gn,gkl,ln->kn", shares, matrices, second)
     np.testing.assert_allclose(lattice.mix_products(matrices, second), mixed, atol=1e-12)
-    np.testing.assert_allclose(lattice.mix(lattice.places), lattice.places.T @ shares)
+    np.testing.assert_allclose(lattice.mix(lattice.node_ratios), lattice.node_ratios.T @ shares)

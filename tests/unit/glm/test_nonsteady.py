@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.glm.nonsteady import nonsteady_at_start
+from bids_sr.glm.nonsteady import count_nonsteady_volumes
 from bids_sr.io.copies import compress_series
 from bids_sr.io.nifti import SeriesReader, save_image
 
@@ -45,7 +45,7 @@ def test_dummies_are_counted_in_the_head(tmp_path: Path, alter: Alter | None) ->
     if alter is not None:
         alter(values)
     save_image(values.astype(np.float32), np.eye(4), tmp_path / "bold.nii", tr=2.0)
-    assert nonsteady_at_start(tmp_path / "bold.nii") == DUMMIES
+    assert count_nonsteady_volumes(tmp_path / "bold.nii") == DUMMIES
 
 
 @pytest.mark.parametrize("alter", [None, hot_voxel, offset, bright_padding])

@@ -23,7 +23,7 @@ def test_the_response_is_proportional_to_the_duration(tr: float, duration: float
     onsets = np.arange(5, 60, 9.37)
     table = pd.DataFrame({"onset": onsets, "duration": duration, "trial_type": "flash"})
     times = frame_times(N_VOLUMES, tr)
-    course = Events(table).courses(times)["flash"]
+    course = Events(table).time_series(times)["flash"]
     length, area = max(duration, 1e-3), duration or 1.0
     since = times[:, None] - onsets
     expected = ((plateau_share(since) - plateau_share(since - length)) / length * area).sum(axis=1)
@@ -37,7 +37,7 @@ def test_a_duplicate_event_is_modeled_once() -> None:
         (line, {"onset": onset, "duration": "2", "trial_type": "tap"})
         for line, onset in enumerate(["10", "30", "10", "50"], 2)
     ]
-    events = Events.of(["onset", "duration", "trial_type"], rows, "events.tsv")
+    events = Events.from_rows(["onset", "duration", "trial_type"], rows, "events.tsv")
     assert events.spans() == {"tap": [(10.0, 2.0), (30.0, 2.0), (50.0, 2.0)]}
 
 

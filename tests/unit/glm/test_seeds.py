@@ -147,7 +147,7 @@ def test_a_run_too_short_for_halves_has_no_segments() -> None:
 
 def test_filters_that_leave_few_degrees_of_freedom_reduce_the_number_of_segments() -> None:
     rng = np.random.default_rng(0)
-    seeds = Seeds.of(pd.DataFrame(rng.normal(size=(T, 2)), columns=["a", "b"]))
+    seeds = Seeds.standardize(pd.DataFrame(rng.normal(size=(T, 2)), columns=["a", "b"]))
     filters = pd.DataFrame(rng.normal(size=(T, 108)), columns=[f"f{k}" for k in range(108)])
     names = tuple(filters)
     options = {"n_volumes": T, "tr": TR, "confounds": filters}
@@ -194,9 +194,9 @@ def test_a_seed_outside_the_brain_is_rejected() -> None:
 def test_contrasts_of_missing_seeds_are_dropped() -> None:
     table = pd.DataFrame({"motor": [0.0, 1.0]})
     contrasts = {"motor": {"motor": 1.0}, "visual": {"visual": 1.0}}
-    assert Seeds(table).contrasts(contrasts) == {"motor": {"motor": 1.0}}
+    assert Seeds(table).filter_contrasts(contrasts) == {"motor": {"motor": 1.0}}
     events = pd.DataFrame({"onset": [0.0], "duration": [1.0], "trial_type": ["a"]})
-    assert Events(events).contrasts(contrasts) == contrasts
+    assert Events(events).filter_contrasts(contrasts) == contrasts
 
 
 def test_regressing_nuisance_out_of_a_seed_keeps_its_own_fluctuation() -> None:

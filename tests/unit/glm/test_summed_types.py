@@ -46,10 +46,10 @@ def test_a_summed_type_has_no_regressor_and_the_others_do_not_change() -> None:
             (line, {"onset": str(o), "duration": str(d), "trial_type": kind})
             for line, (o, d, kind) in enumerate(events, 2)
         ]
-        return Events.of(["onset", "duration", "trial_type"], rows, "table")
+        return Events.from_rows(["onset", "duration", "trial_type"], rows, "table")
 
     times = np.arange(60) * 2.0
-    plain, summed = read(BLOCKS).courses(times), read(BLOCKS + BOTH).courses(times)
+    plain, summed = read(BLOCKS).time_series(times), read(BLOCKS + BOTH).time_series(times)
     assert list(plain) == list(summed) == ["little", "thumb"]
     for name, course in plain.items():
         np.testing.assert_array_equal(course, summed[name])

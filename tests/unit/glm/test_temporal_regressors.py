@@ -278,7 +278,7 @@ def test_seeds_have_no_value_in_censored_volumes_and_segments_are_centered_witho
     measured = pd.DataFrame({"s": np.random.default_rng(7).standard_normal(N) + 5})
     measured.loc[~mask, "s"] += 100
     design = build_design(
-        Seeds.of(measured),
+        Seeds.standardize(measured),
         n_volumes=N,
         tr=TR,
         confounds=table,

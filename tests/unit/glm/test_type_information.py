@@ -19,7 +19,7 @@ N_VOLUMES, TR = 60, 2.0
 
 def model(events: list[tuple[float, float, str]]) -> tuple[Design, TypeInformation]:
     table = pd.DataFrame(events, columns=["onset", "duration", "trial_type"])
-    long = Events(table).courses(np.arange(-20, N_VOLUMES + 20) * TR + TR / 2)
+    long = Events(table).time_series(np.arange(-20, N_VOLUMES + 20) * TR + TR / 2)
     outside = {name: float((c[:20] ** 2).sum() + (c[-20:] ** 2).sum()) for name, c in long.items()}
     design = build_design(Events(table), n_volumes=N_VOLUMES, tr=TR, confound_names=())
     return design, measure_information(design.matrix, design.conditions, outside)

@@ -208,7 +208,7 @@ def test_seeds_and_events_are_distinguished_by_file_name(tmp_path: Path) -> None
 
     artifact = Regressors.__metadata__[0]
     path = artifact.save(
-        Seeds.of(pd.DataFrame({"motor": [np.nan, 1.0, 3.0]})), tmp_path / "regressors"
+        Seeds.standardize(pd.DataFrame({"motor": [np.nan, 1.0, 3.0]})), tmp_path / "regressors"
     )
     assert path.name == "regressors_timeseries.tsv"
     assert list(artifact.load(path).table["motor"])[1:] == [-1.0, 1.0]

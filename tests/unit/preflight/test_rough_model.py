@@ -61,7 +61,7 @@ def test_rough_regressors_and_response_shares_approximate_nilearn(duration: floa
     for _ in range(10):
         events = _events(rng, duration=duration, length=200.0)
         times = frame_times(100, 2.0)
-        exact = events.courses(times)
+        exact = events.time_series(times)
         for name, regressor in approximate_regressors(events, times).items():
             np.testing.assert_allclose(regressor, exact[name], atol=0.03)
         blocks = find_blocks(events)

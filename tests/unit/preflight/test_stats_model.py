@@ -252,8 +252,8 @@ def test_wildcards_of_confounds_match_columns_of_the_table() -> None:
 
 
 def test_all_columns_of_our_tables_can_be_named() -> None:
-    """Names of confounds are taken from `describe` and the e2e tests."""
-    from bids_sr.glm.confound_table import _SIGNALS, describe
+    """Names of confounds are taken from `describe_columns` and the e2e tests."""
+    from bids_sr.glm.confound_table import _SIGNALS, describe_columns
     from bids_sr.glm.confounds import MOTION as SIX
 
     names = [
@@ -264,7 +264,7 @@ def test_all_columns_of_our_tables_can_be_named() -> None:
             for end in ("", "_derivative1", "_power2", "_derivative1_power2")
         ),
     ]
-    assert set(describe(names)) == set(names)
+    assert set(describe_columns(names)) == set(names)
     numbered = ["t_comp_cor_00", "cosine03", "motion_outlier12", "non_steady_state_outlier00"]
     assert all(_COLUMN.fullmatch(name) for name in (*names, *numbered))
     assert not any(map(_COLUMN.fullmatch, ("trans_w", "csf_power3", "a_comp_cor_", "trial_type.")))

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from bids_sr.evaluation.evidence import accuracy_evidence
-from bids_sr.evaluation.self_test import EARLIER, UNCALIBRATED
+from bids_sr.evaluation.self_test import EARLIER_ACCURACY, UNCALIBRATED_RANGE
 from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.rows import MetricRow
@@ -158,14 +158,14 @@ def test_a_run_without_a_reference_gets_advice_on_its_maps_and_on_acquisition():
     assert "finer than 6 mm" in html
     assert "<strong>not measured</strong>" in html
     assert "This run has no high-resolution reference." in html
-    assert EARLIER[False].active in html
-    assert EARLIER[False].brain in html
+    assert EARLIER_ACCURACY[False].active in html
+    assert EARLIER_ACCURACY[False].brain in html
     assert "no network was trained for this resolution" in html
     assert "at 3 × 3 × 3.3 mm and process this run with --retrospective" in html
     assert "how well 6 × 6 × 3.3 mm is recovered from 12 × 12 × 3.3 mm" in html
     assert "These checks do not measure accuracy." in html
-    assert EARLIER[True].active in html
-    assert UNCALIBRATED in html
+    assert EARLIER_ACCURACY[True].active in html
+    assert UNCALIBRATED_RANGE in html
     assert "class='answer open'" in html
     words = ("reproduc", "more accurate", "better", "27 %", "sdmod", "ptimistic", "▲", "▼")
     assert [word for word in words if word in html] == []
@@ -180,8 +180,8 @@ def test_a_calibrated_run_shows_results_of_calibrated_runs_and_no_advice_to_cali
         html = overview_html(
             *judge(rows, one_level=facts), {}, replace(RUN, calibrated=True), facts
         )
-        assert EARLIER[calibrated].active in html
-        assert EARLIER[not calibrated].active not in html
+        assert EARLIER_ACCURACY[calibrated].active in html
+        assert EARLIER_ACCURACY[not calibrated].active not in html
         assert "acquire a calibration run" not in html
     assert "acquire a calibration run" in overview_without_reference()
 

@@ -64,7 +64,7 @@ def files(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("in")
     rng = np.random.default_rng(0)
-    regressors = EVENTS.courses(frame_times(N, 2.0))
+    regressors = EVENTS.time_series(frame_times(N, 2.0))
     data = (
         500
         + rng.normal(0, 2, (*SHAPE, N))

@@ -472,7 +472,7 @@ def test_intervals_of_a_single_slice_with_seeds_and_with_a_singular_design(tmp_p
     run = run_of((24, 22, 1))
     run.bold[4] = 500.0  # constant voxels
     time_course = run.bold[10, 10, 0]
-    seeds = Seeds.of(pd.DataFrame({"here": time_course, "there": run.bold[16, 9, 0]}))
+    seeds = Seeds.standardize(pd.DataFrame({"here": time_course, "there": run.bold[16, 9, 0]}))
     confounds = pd.DataFrame({"drift": np.linspace(-1, 1, VOLUMES)})
     confounds["again"] = confounds["drift"]
     for variant in (

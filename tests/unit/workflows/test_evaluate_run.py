@@ -52,7 +52,7 @@ COMPARISON = EffectsComparison(
 def series(tmp_path):
     """Yield a measured series and a noisier series with the same effects."""
     rng = np.random.default_rng(0)
-    regressors = EVENTS.courses(frame_times(N, TR))
+    regressors = EVENTS.time_series(frame_times(N, TR))
     effects = {name: 20 * rng.random(SHAPE) for name in CONTRASTS}
     series_by_name = {}
     for name, noise in (("bspline", 4.0), ("measured", 1.0)):

@@ -457,7 +457,9 @@ def test_without_linear_model_the_task_design_is_shown_without_a_design_matrix(t
 
 def test_weights_at_rest_are_shown_for_seeds_inside_the_field_of_view(tmp_path: Path):
     rng = np.random.default_rng(1)
-    seeds = Seeds.of(pd.DataFrame(rng.standard_normal((60, 2)), columns=["motor", "visual"]))
+    seeds = Seeds.standardize(
+        pd.DataFrame(rng.standard_normal((60, 2)), columns=["motor", "visual"])
+    )
     contrasts = {name: {name: 1.0} for name in ("motor", "visual", "outside")}
     names = [
         f"{kind}_{axis}{end}"
