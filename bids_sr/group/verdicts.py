@@ -211,14 +211,16 @@ def _describe_undecided(rows: Sequence[ComparisonRow]) -> str:
     """
     texts = []
     for sign, direction in ((1, "above"), (-1, "below"), (0, "")):
-        if group := [row for row in rows if _interval_sign(row) == sign]:
-            difference = (
-                f"is {direction} {_references_text(group)} by {_smallest_difference_text(group)}, which is not significant"
-                " after correction"
-            )
+        if not (sign_rows := [row for row in rows if _interval_sign(row) == sign]):
+            continue
+        names = _references_text(sign_rows)
+        if sign:
             texts.append(
-                difference if sign else f"{DECISIONS[UNDECIDED][2]} {_references_text(group)}"
+                f"is {direction} {names} by {_smallest_difference_text(sign_rows)}, which is not"
+                " significant after correction"
             )
+        else:
+            texts.append(f"{DECISIONS[UNDECIDED][2]} {names}")
     return "; ".join(texts)
 
 
