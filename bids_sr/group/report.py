@@ -363,8 +363,8 @@ def _sizes_html(tables: JoinedTables, figure_dir: Path) -> Markup:
                 figure_dir,
                 f"group_desc-{map_label(f'paper{pair_index}', fwhm_mm)}",
                 "Region size (in acquired voxels) and overlap,"
-                f" {verdicts.task_text(sizes.iloc[0])}, smoothed with a {fwhm_mm:g} mm FWHM kernel."
-                " Each line is a participant.",
+                f" {verdicts.task_text(sizes.iloc[0])}, smoothed with a {fwhm_mm:g} mm FWHM"
+                " kernel. Each line is a participant.",
             )
             parts.append(figure)
     sizes_html = join(parts)

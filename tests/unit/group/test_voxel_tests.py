@@ -55,7 +55,7 @@ def test_joined_parts_equal_a_single_sum() -> None:
     joined.join(RunningSums.empty(40))
     assert joined.participants == single.participants
     assert joined.mean == pytest.approx(single.mean, rel=1e-12)
-    assert joined.squares == pytest.approx(single.squares, rel=1e-10)
+    assert joined.squared_deviations == pytest.approx(single.squared_deviations, rel=1e-10)
 
 
 def test_sums_can_be_restricted_to_some_voxels() -> None:
