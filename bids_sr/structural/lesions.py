@@ -1,19 +1,17 @@
 """Lesions in structural scans: multiple sclerosis and white matter hyperintensities."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import ndimage
 
 from bids_sr.io.arrays import MaskArray, Real
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
 _SEED_Z = 1.3  # z score in the brain above which a voxel may be a lesion
 _SMOOTHING_FWHM_MM = 2.0
 _MIN_SMOOTHED = 0.1  # smoothed value below which a voxel is removed
 _MIN_Z = 0.95  # z score below which a voxel is removed
-FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
-"""Full width at half maximum of a Gaussian of standard deviation 1."""
 
 
 def segment_hyperintensities(

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from bids_sr.metrics.rows import MetricRow, table_text
 from bids_sr.structural.image_quality import fwhm, quality_rows, similarity_rows
-from bids_sr.structural.lesions import lesions, segment_hyperintensities
+from bids_sr.structural.lesions import segment_hyperintensities, segment_lesions
 from bids_sr.structural.tissue_overlap import segmentation_rows
 
 ZOOMS = (1.0, 1.0, 2.0)
@@ -99,7 +99,7 @@ def test_lesions_are_brighter_than_the_brain():
     image = np.full((10, 10, 10), 0.5)
     image[::2] = 0.4
     image[5, 5, 5] = 1.0
-    lesion_mask = lesions({"x": image}, np.ones(image.shape, bool), (1, 1, 1))["x"]["wmh"]
+    lesion_mask = segment_lesions({"x": image}, np.ones(image.shape, bool), (1, 1, 1))["x"]["wmh"]
     assert np.argwhere(lesion_mask).tolist() == [[5, 5, 5]]
 
 
