@@ -356,15 +356,15 @@ def _select_run_images(
     if isinstance(effect, Mapping):
         if missing := [name for name in (_EFFECT, _VARIANCE) if name not in effect]:
             raise ImageInputError(
-                f"effects: the maps of run {index + 1} do not contain {' and '.join(missing)}. Pass "
-                'the result of compute_contrast(contrast, output_type="all").'
+                f"effects: the maps of run {index + 1} do not contain {' and '.join(missing)}. "
+                'Pass the result of compute_contrast(contrast, output_type="all").'
             )
         variance = effect[_VARIANCE] if variance is None else variance
         effect = effect[_EFFECT]
     if variance is None:
         raise ImageInputError(
-            f"variances: run {index + 1} has an effect map, but no variance map. Pass the variance of "
-            "the effect, which is needed for t."
+            f"variances: run {index + 1} has an effect map, but no variance map. Pass the "
+            "variance of the effect, which is needed for t."
         )
     maps = {"effects": effect, "variances": variance}
     sd = None if sds is None else sds[index]
@@ -382,7 +382,7 @@ def _make_run_estimate(
     included = np.logical_and.reduce([np.isfinite(image.data) for image in images.values()])
     if inside is not None:
         included &= np.asarray(inside, bool)
-    values = {argument: np.where(included, image.data, 0) for argument, image in images.items()}
+    values = {name: np.where(included, image.data, 0) for name, image in images.items()}
     return RunEstimate(
         effect=values["effects"], variance=values["variances"], dof=dof, sd=values.get("sds")
     )
@@ -405,7 +405,7 @@ def _check_grid(image: Volume, grid: Volume, argument: str, label: str) -> None:
         else "its affine differs from the affine of the first effect map"
     )
     raise ImageInputError(
-        f"{argument}: the image of {label} is not on the grid of the first effect map ({difference}). "
-        "Register the runs, and resample all maps to one grid, for example with "
+        f"{argument}: the image of {label} is not on the grid of the first effect map "
+        f"({difference}). Register the runs, and resample all maps to one grid, for example with "
         "nilearn.image.resample_to_img."
     )
