@@ -132,7 +132,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/cli/stages.py::find_stage": CODE,
     "bids_sr/bids/*": FILES,
     "bids_sr/region_names.py::*": USERS,
-    "bids_sr/compared_series/checks.py::_split": USERS,
+    "bids_sr/compared_series/checks.py::_split_option": USERS,
     "bids_sr/preflight/directories.py::*": FOREIGN,
     "bids_sr/structural/checks.py::_read_3d_image": FOREIGN,
     "bids_sr/execution/crash.py::_crash_text": FOREIGN,
