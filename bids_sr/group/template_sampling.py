@@ -192,29 +192,27 @@ def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunS
     sampling.stored = {
         key: values
         for key in run.maps[target.space]
-        if key[3] == "effect" and (values := _load_stored(sampling, key)) is not None
+        if key[3] == "effect" and (values := _load_template_map(sampling, key)) is not None
     }
     sampling.inside = np.all([values != 0 for values in sampling.stored.values()], axis=0)
     return sampling
 
 
-def _load_stored(sampling: RunSampling, key: MapKey) -> Array | None:
-    """Return the values of a stored map in template space, or None if there is no such map.
+def _load_template_map(sampling: RunSampling, key: MapKey) -> Array | None:
+    """Return the values of a stored map in template space (n,), or None if it cannot be used.
 
     A map on another grid is only interpolated if the run has no transforms.
     """
-    path = sampling.run.map_file(key, sampling.target.space)
     target = sampling.target
+    path = sampling.run.map_file(key, target.space)
     if path is None:
         return None
     data, affine = load_image(path)
     if data.shape == target.shape and np.allclose(affine, target.affine, atol=1e-3):
         return data[target.mask][sampling.selection]
-    return (
-        sample_at_points(data, affine, target.points[sampling.selection])
-        if sampling.points is None
-        else None
-    )
+    if sampling.points is None:
+        return sample_at_points(data, affine, target.points[sampling.selection])
+    return None
 
 
 def _sample_effects(sampling: RunSampling, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
@@ -223,13 +221,14 @@ def _sample_effects(sampling: RunSampling, keys: Sequence[MapKey]) -> dict[MapKe
     Each file is read once. Maps that the run does not have are absent.
     """
     effects = dict(sampling.stored)
-    maps: dict[MapKey, tuple[Array, Array]] = {}
-    for key in keys if sampling.points is not None else ():
-        if (values := _load_stored(sampling, key)) is not None:
-            effects[key] = values
-        elif (path := sampling.run.map_file(key)) is not None:
-            maps[key] = load_image(path)
-    effects |= sampling.sample(maps)
+    if sampling.points is not None:
+        boldref_maps: dict[MapKey, tuple[Array, Array]] = {}
+        for key in keys:
+            if (values := _load_template_map(sampling, key)) is not None:
+                effects[key] = values
+            elif (path := sampling.run.map_file(key)) is not None:
+                boldref_maps[key] = load_image(path)
+        effects |= sampling.sample(boldref_maps)
     return {key: effects[key] * np.float32(sampling.scale) for key in keys if key in effects}
 
 
@@ -296,7 +295,7 @@ def prepare_participant_sampling(
     combined = None
     if participant.combined is not None:
         combined = prepare_run_sampling(participant.combined, target, selection)
-        _restrict_to_common(combined, keys)
+        _restrict_to_combined_voxels(combined, keys)
     stored = set() if participant.combined is None else participant.combined.map_keys()
     missing = {*keys} - stored
     runs = [
@@ -308,13 +307,13 @@ def prepare_participant_sampling(
         # As in stored maps of all runs, runs of one session are combined at the scale of the first
         # run, and the combined map is then scaled to percent of the first run.
         for sampling in runs[1:]:
-            ratio = _ratio_to_first(runs[0], sampling)
-            if ratio is not None:
-                sampling.scale = runs[0].scale / ratio
+            ratio_to_first = _compute_signal_ratio(runs[0], sampling)
+            if ratio_to_first is not None:
+                sampling.scale = runs[0].scale / ratio_to_first
     return ParticipantSampling(combined=combined, runs=runs)
 
 
-def _ratio_to_first(first: RunSampling, sampling: RunSampling) -> float | None:
+def _compute_signal_ratio(first: RunSampling, sampling: RunSampling) -> float | None:
     """Return the signal of a run relative to the first run, at template voxels in both brains.
 
     None if a run has no transforms to the template. Its effects then keep the scale of its own
@@ -329,7 +328,7 @@ def _ratio_to_first(first: RunSampling, sampling: RunSampling) -> float | None:
     return signal_ratio(images[0], images[1], np.asarray(first.inside & sampling.inside))
 
 
-def _restrict_to_common(sampling: RunSampling, keys: Sequence[MapKey]) -> None:
+def _restrict_to_combined_voxels(sampling: RunSampling, keys: Sequence[MapKey]) -> None:
     """Restrict a sampling to nonzero voxels of the combined map.
 
     Combined maps are 0 in voxels that some runs do not contain. These voxels are the same for all
@@ -337,7 +336,8 @@ def _restrict_to_common(sampling: RunSampling, keys: Sequence[MapKey]) -> None:
     """
     if sampling.points is None:
         return
-    for key in {key[0]: key for key in reversed(keys) if sampling.run.map_file(key)}.values():
+    key_by_contrast = {key[0]: key for key in reversed(keys) if sampling.run.map_file(key)}
+    for key in key_by_contrast.values():
         data, affine = load_image(cast(Path, sampling.run.map_file(key)))
         nearest = sample_at_points(data, affine, sampling.points, order=0)
         sampling.inside = sampling.inside & (nearest != 0)
