@@ -173,24 +173,9 @@ def combine_runs(
     bids_sr.api.image_inputs.ImageInputError: effects: 1 run was passed; expected at least two...
     """
     n_runs = len(effects)
-    if n_runs < 2:
-        raise ImageInputError(
-            f"effects: {n_runs} run{'s were' if n_runs != 1 else ' was'} passed; expected at "
-            "least two. The map of a single run is already the map of the participant."
-        )
-    lists = {"variances": variances, "sds": sds, "dofs": dofs, "names": names}
-    if not isinstance(weights, str):
-        lists["weights"] = weights
-    elif weights not in ("equal", "precision"):
-        raise ImageInputError(
-            f"weights: expected 'equal', 'precision' or one number per run, got {weights!r}"
-        )
-    for name, values in lists.items():
-        if values is not None and len(values) != n_runs:
-            raise ImageInputError(
-                f"{name}: {len(values)} value(s) were passed for {n_runs} runs. Pass one value "
-                "per run."
-            )
+    _check_lists(
+        n_runs, weights, {"variances": variances, "sds": sds, "dofs": dofs, "names": names}
+    )
     labels = [f"run-{number}" for number in range(1, n_runs + 1)] if names is None else [*names]
     if len({*labels}) < n_runs:
         raise ImageInputError(f"names: {', '.join(labels)} are not unique. Rename the runs.")
@@ -250,6 +235,37 @@ def combine_runs(
         left_out=left_out,
         not_applied=not_applied,
     )
+
+
+def _check_lists(
+    n_runs: int,
+    weights: Sequence[float] | str,
+    lists: Mapping[str, Sequence[object] | None],
+) -> None:
+    """Check the number of runs, the weights, and the lengths of other arguments, by name.
+
+    Raises
+    ------
+    ImageInputError
+        If there are fewer than two runs, or an argument does not have one value per run.
+    """
+    if n_runs < 2:
+        raise ImageInputError(
+            f"effects: {n_runs} run{'s were' if n_runs != 1 else ' was'} passed; expected at "
+            "least two. The map of a single run is already the map of the participant."
+        )
+    if not isinstance(weights, str):
+        lists = {**lists, "weights": weights}
+    elif weights not in ("equal", "precision"):
+        raise ImageInputError(
+            f"weights: expected 'equal', 'precision' or one number per run, got {weights!r}"
+        )
+    for name, values in lists.items():
+        if values is not None and len(values) != n_runs:
+            raise ImageInputError(
+                f"{name}: {len(values)} value(s) were passed for {n_runs} runs. Pass one value "
+                "per run."
+            )
 
 
 def _combine(

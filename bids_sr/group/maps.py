@@ -46,7 +46,7 @@ from bids_sr.metrics.rows import MISSING
 from bids_sr.series import map_label
 
 _LOGGER = logging.getLogger(__name__)
-FDR = 0.05
+FDR = 0.05  # false discovery rate
 LEAST_PARTICIPANTS = 3  # two participants leave one degree of freedom, which is too few for a test
 CHUNK = 50  # participants, smallest number that one process accumulates
 _N_CHUNKS = 32  # approximate number of chunks; the sums of a chunk take megabytes
@@ -180,8 +180,8 @@ def compute_group_maps(
     if not isinstance(collected, DerivativeMaps):
         collected = DerivativeMaps(runs=collected)
     all_maps = [*collected.runs, *collected.combined]
-    space, fwhm = common_space(all_maps), first_smoothing(all_maps)
-    if space is None or fwhm is None:
+    space, fwhm_mm = common_space(all_maps), first_smoothing(all_maps)
+    if space is None or fwhm_mm is None:
         return GroupMaps(
             exclusions=(
                 "group maps: none of the participants has both effect maps and transforms to "
@@ -192,12 +192,7 @@ def compute_group_maps(
         target = load_target(space)
     except TemplateError as error:
         return GroupMaps(exclusions=(f"group maps: {error}",))
-    tasks = group_by_participant(
-        DerivativeMaps(
-            runs=[run for run in collected.runs if run.is_available_in(space)],
-            combined=[maps for maps in collected.combined if maps.is_available_in(space)],
-        )
-    )
+    tasks = group_by_participant(_select_available(collected, space))
     exclusions = _list_runs_without_transform(collected.runs, space, tasks)
     rows: list[dict[str, Any]] = []
     tested = np.zeros(target.shape, dtype=bool)
@@ -206,7 +201,7 @@ def compute_group_maps(
         if len(participants) < LEAST_PARTICIPANTS:
             exclusions.append(f"{heading}: {_too_few_text(len(participants))}")
             continue
-        keys = _list_effect_keys(participants, series, fwhm)
+        keys = _list_effect_keys(participants, series, fwhm_mm)
         total = _sum_in_chunks(participants, target, keys, pool)
         if not total.inside.any():
             exclusions.append(f"{heading}: the brain masks of the participants do not overlap")
@@ -221,23 +216,20 @@ def compute_group_maps(
             for key, map_sums in total.sums.items()
             if len(map_sums.participants) >= LEAST_PARTICIPANTS
         }
-        samplings: list[ParticipantSampling] = []
-        if flips:
-            counts = {len(map_sums.participants) for map_sums in testable.values()}
-            for text in _resolution_texts(flips, counts):
-                exclusions.append(f"{heading}: {text}")
-                print_line(exclusions[-1])
-            samplings = [
-                prepare_participant_sampling(participant, target, total.inside, keys)
-                for participant in participants
-            ]
+        counts = {len(map_sums.participants) for map_sums in testable.values()}
+        for text in _resolution_texts(flips, counts):
+            exclusions.append(f"{heading}: {text}")
+            print_line(exclusions[-1])
         tests = _TaskTests(
             task=task,
             variant=variant,
             participants=participants,
             target=target,
             inside=total.inside,
-            samplings=samplings,
+            samplings=[
+                prepare_participant_sampling(participant, target, total.inside, keys)
+                for participant in (participants if flips else ())
+            ],
             flips=flips,
             seed=seed,
         )
@@ -250,6 +242,14 @@ def compute_group_maps(
         exclusions=tuple(exclusions),
         background=Volume(target.background, target.affine),
         mask=Volume(tested, target.affine),
+    )
+
+
+def _select_available(collected: DerivativeMaps, space: str) -> DerivativeMaps:
+    """Return the maps that are available or can be resampled in a template space."""
+    return DerivativeMaps(
+        runs=[run for run in collected.runs if run.is_available_in(space)],
+        combined=[maps for maps in collected.combined if maps.is_available_in(space)],
     )
 
 
@@ -312,7 +312,7 @@ def _too_few_text(count: int) -> str:
 
 def _resolution_texts(flips: int, counts: Collection[int]) -> Iterator[str]:
     """Yield a note if too few participants or sign flips limit the smallest p value."""
-    for n in sorted(counts):
+    for n in sorted(counts) if flips else ():
         n_distinct = 2 ** (n - 1)  # reversing all signs results in the same abs(t)
         if (smallest_p := 1 / min(n_distinct, flips + 1)) > FWE or n_distinct <= flips:
             text = (
@@ -329,12 +329,12 @@ def _count_text(count: int) -> str:
 
 
 def _list_effect_keys(
-    participants: Sequence[ParticipantMaps], series: Sequence[str], fwhm: float
+    participants: Sequence[ParticipantMaps], series: Sequence[str], fwhm_mm: float
 ) -> list[MapKey]:
     """Return available effect maps by contrast, then by series in the requested order."""
     available = {key for participant in participants for key in participant.map_keys()}
     contrasts = sorted({key[0] for key in available})
-    requested = ((contrast, name, fwhm, "effect") for contrast in contrasts for name in series)
+    requested = ((contrast, name, fwhm_mm, "effect") for contrast in contrasts for name in series)
     return [key for key in requested if key in available]
 
 
@@ -365,13 +365,13 @@ def _test_map(
     for stat, values in statistics.items():
         stat_metadata = metadata.get(stat, {})
         paths[stat] = _write_map(tests, output_dir, key, stat, values, participants, stat_metadata)
-    contrast, series_name, fwhm, _ = key
+    contrast, series_name, fwhm_mm, _ = key
     return {
         "task": tests.task,
         "variant": tests.variant,
         "contrast": contrast,
         "series": series_name,
-        "fwhm_mm": fwhm,
+        "fwhm_mm": fwhm_mm,
         "participants": participants,
         **paths,
         "peak_z": float(statistics["z"][peak]),
@@ -432,10 +432,10 @@ def _write_map(
     from bids_sr.io.nifti import save_image
 
     target = tests.target
-    contrast, series_name, fwhm, _ = key
+    contrast, series_name, fwhm_mm, _ = key
     variant = f"_{tests.variant}" * (tests.variant != MISSING)
     entities = f"group_task-{tests.task}{variant}_space-{target.space}_res-2_contrast-{contrast}"
-    label = map_label(series_name, fwhm)
+    label = map_label(series_name, fwhm_mm)
     stem = output_dir / "group" / f"{entities}_stat-{stat}_desc-{label}_statmap"
     stem.parent.mkdir(parents=True, exist_ok=True)
     description, unit = _describe_statistic(stat, len(participants))
@@ -443,7 +443,7 @@ def _write_map(
         "Description": description,
         **({"Units": unit} if unit else {}),
         "SourceSeries": series_name,
-        "SmoothingFWHM": fwhm,
+        "SmoothingFWHM": fwhm_mm,
         "Participants": list(participants),
         "Model": {
             "Type": "one-sample t test across participants",

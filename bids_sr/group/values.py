@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -142,12 +142,9 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> JoinedTables:
             ]
             unapplied = [label.series for label in reported_labels if label.statistic == APPLIED]
             excluded = {series for series in series_names if derives_from(series, unapplied)}
-            # The paper defines region sizes for pairs of conditions, not for pairs of seeds.
             at_rest = any(table.at_rest for table in run_tables)
             for label, value, width in lines:
-                if label.key is None or label.series in excluded:
-                    continue
-                if not (at_rest and "quarter" in label.key):
+                if label.series not in excluded and _is_compared(label.key, at_rest=at_rest):
                     run_values[label.key].append((value, width))
         for key, values_and_widths in run_values.items():
             values[key][index] = _combine_runs(values_and_widths)
@@ -171,6 +168,14 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> JoinedTables:
         statistics=tuple(sorted({label.statistic for label in labels} & set(STATISTICS))),
         methods=(*methods, *sorted(compared_series)),
     )
+
+
+def _is_compared(key: _ValueKey | None, *, at_rest: bool) -> TypeGuard[_ValueKey]:
+    """Return whether a value is compared; None is the key of values that are never compared.
+
+    The paper defines region sizes for pairs of conditions, not for pairs of seeds (`at_rest`).
+    """
+    return key is not None and not (at_rest and "quarter" in key)
 
 
 def _select_reported(lines: Iterable[_TableLine]) -> list[_LineLabel]:

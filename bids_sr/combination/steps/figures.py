@@ -295,8 +295,6 @@ def _summarize_map(
     not_applied = sidecar.get("NotAppliedIn", [])
     assert isinstance(not_applied, Sequence)
     shared = sidecar.get("SharedErrorCorrelation")
-    shared_brain = {name: _get_shared_brain(by_run.get(name, {})) for name in weights}
-    scales = {name: as_number(ratio) for name, ratio in _get_mapping(sidecar, "RunScales").items()}
     return ParticipantMap(
         entities=entities,
         series=series,
@@ -316,17 +314,11 @@ def _summarize_map(
         person_interval=person_interval,
         left_out=_get_reasons(sidecar, "RunsLeftOut"),
         not_applied=[str(name) for name in not_applied],
-        shared_brain={
-            name: share for name, share in shared_brain.items() if share < LEAST_SHARED_BRAIN
-        },
+        shared_brain=_list_small_shared_brains(by_run, weights),
         files=files,
         equal_weights=len(set(weights.values())) < 2,
         disagreeing_runs=_get_reasons(sidecar, "DisagreeingRuns"),
-        scales={
-            name: ratio
-            for name, ratio in scales.items()
-            if max(ratio, 1 / ratio) > MOST_NOTED_RATIO
-        },
+        scales=_list_differing_scales(sidecar),
         fewer_than="" if region is None else _find_larger_run(significant, by_run, weights),
     )
 
@@ -434,12 +426,33 @@ def _find_larger_run(
     return largest_run if region.sum() < MIN_SHARE_OF_RUN * sizes[largest_run] else ""
 
 
-def _get_shared_brain(run_maps: Mapping[str, Derivative]) -> float:
-    """Return the part of the brain that a run shares with the first run; 1 for the first run."""
-    return min(
-        (as_number(run_map.sidecar.get("SharedBrain", 1.0)) for run_map in run_maps.values()),
-        default=1.0,
-    )
+def _list_small_shared_brains(
+    by_run: Mapping[str, Mapping[str, Derivative]], names: Collection[str]
+) -> dict[str, float]:
+    """Return small parts of the brain that runs share with the first run, by name of the run.
+
+    `by_run`: maps of the runs, by name of the run and statistic. `names`: names of the combined
+    runs.
+    """
+    shares = {
+        name: min(
+            (
+                as_number(run_map.sidecar.get("SharedBrain", 1.0))
+                for run_map in by_run.get(name, {}).values()
+            ),
+            default=1.0,
+        )
+        for name in names
+    }
+    return {name: share for name, share in shares.items() if share < LEAST_SHARED_BRAIN}
+
+
+def _list_differing_scales(sidecar: Mapping[str, object]) -> dict[str, float]:
+    """Return the signal relative to the first run, by name of runs that have another scale."""
+    scales = {name: as_number(ratio) for name, ratio in _get_mapping(sidecar, "RunScales").items()}
+    return {
+        name: ratio for name, ratio in scales.items() if max(ratio, 1 / ratio) > MOST_NOTED_RATIO
+    }
 
 
 def _explain_no_map(

@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -155,6 +155,7 @@ def prepare_scans(
         extract_brain=extract_brain,
         align_linear=align_linear if lowres_files else None,
     )
+    _warn_of_cropped_brain(prepared.facts)
     describe_grid = grid_text if highres_files else _model_grid_text
     intensities = _INTENSITY_DESCRIPTIONS[preparation.anat_scale]
     if not lowres_files:
@@ -172,14 +173,6 @@ def prepare_scans(
         for name, images in {"measured": prepared.highres, **prepared.lowres}.items()
         if images
     }
-    cropped_percent = prepared.facts.get("template", {}).get("brain_cropped_percent", 0.0)
-    if cropped_percent > _MAX_CROPPED_PERCENT:
-        _LOGGER.warning(
-            "The brain extends beyond the intracranial mask of the template, so %.1f %% of the"
-            " brain is cropped. Use --anat-align template to scale the brain to the size of the"
-            " template.",
-            cropped_percent,
-        )
     facts: Facts = {"units": prepared.units, "align": align, "offsets": prepared.facts}
     if highres_files:
         facts = prepared.record(align)
@@ -193,6 +186,18 @@ def prepare_scans(
         fine_scans=series.get("measured"),
         scan_brain=Volume(prepared.brain, prepared.affine) if highres_files else None,
     )
+
+
+def _warn_of_cropped_brain(facts: Mapping[str, Mapping[str, float]]) -> None:
+    """Warn if the template grid crops the brain, given the displacements of the scans."""
+    cropped_percent = facts.get("template", {}).get("brain_cropped_percent", 0.0)
+    if cropped_percent > _MAX_CROPPED_PERCENT:
+        _LOGGER.warning(
+            "The brain extends beyond the intracranial mask of the template, so %.1f %% of the"
+            " brain is cropped. Use --anat-align template to scale the brain to the size of the"
+            " template.",
+            cropped_percent,
+        )
 
 
 def _other_interpolations(baselines: str, anat_align: AlignmentModel) -> tuple[str, ...]:

@@ -116,6 +116,7 @@ def describe_lowres_preparation(
         f"The {enumerate_words(suffixes)} scans of participants without high-resolution scans were"
         f" {_correction_text(tools)}, {alignment} and resampled with a single interpolation to a"
         f" grid around {grid_center} with the voxel size of the model ({size} mm). The brain was"
-        f" {_extraction_text(preparation)}. Intensities {scaling}. For these participants, accuracy was not measured because there are no measured"
-        f" high-resolution scans.{trilinear * (tools == 'fsl')}"
+        f" {_extraction_text(preparation)}. Intensities {scaling}. For these participants,"
+        " accuracy was not measured because there are no measured high-resolution scans."
+        f"{trilinear * (tools == 'fsl')}"
     )
