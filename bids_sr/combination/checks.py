@@ -349,7 +349,7 @@ def _find_unusual_sizes(runs: Mapping[str, BoldRun]) -> dict[str, str]:
 
 
 def _list_excluded_entities(*, over_sessions: bool) -> tuple[str, ...]:
-    """Return the entities in which combined runs may differ."""
+    """Return the entities that may differ between combined runs."""
     return ("run", "session") if over_sessions else ("run",)
 
 

@@ -24,7 +24,7 @@ _MIN_PAIRS = 200
 _TAP_OFFSETS = np.arange(-5, 7)
 """Voxels with a weight in the interpolation, relative to the voxel below the point."""
 _FRACTIONS = np.linspace(0, 1, 41)
-"""Positions between two voxels at which the variance factor is computed."""
+"""Positions between two voxels, for the variance factor."""
 _MIN_FACTOR, _MAX_FACTOR = 0.1, 1.0
 """Limits of the variance factor along one axis."""
 

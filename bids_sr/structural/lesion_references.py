@@ -45,7 +45,7 @@ def reference_name(settings: Settings, subject: Subject) -> str:
 
 
 def lesion_reference(settings: Settings, subject: Subject) -> Path | None:
-    """Return the edited mask of a participant; None without ``--wmh-reference`` or such a file."""
+    """Return the edited mask of a participant, or None if the option or the file is missing."""
     folder = settings.superres.wmh_reference
     if folder is None:
         return None

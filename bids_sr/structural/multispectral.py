@@ -54,7 +54,7 @@ _Mixture = tuple[Array, Array, Array]
 _VARIANCE_FLOOR = 0.05  # squared standard deviations of the brain, added to the variances
 _N_ITERATIONS = 25
 _SD_PER_MAD = 1.4826  # standard deviation of a normal distribution, per median absolute deviation
-_MAX_Z = 8  # robust standard deviations, to which intensities are clipped
+_MAX_Z = 8  # robust standard deviations, limit of standardized intensities
 _SAMPLE_SIZE = 100_000  # voxels to which the mixture is fitted
 
 

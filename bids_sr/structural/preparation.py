@@ -65,8 +65,8 @@ _INTRACRANIAL_MM = 6.0
 """Distance from the brain mask to the edge of the intracranial mask, which contains subarachnoid
 space and dura with its sinuses and ends in the inner table of the skull."""
 _REGISTRATION_MM = 2.0  # voxel size for registration; twice as large if sloppy
-_EQUAL_VOLUMES = 1.01  # ratio of voxel volumes up to which two images have equal voxels
-_POINT_STEP = 7  # of the brain voxels, every seventh is a point at which transforms are measured
+_EQUAL_VOLUMES = 1.01  # largest ratio of voxel volumes of two images with equal voxels
+_POINT_STEP = 7  # of the brain voxels, every seventh serves to measure transforms
 _ORDERS = {"bspline": 3, "linear": 1, "lanczos": SINC, "nearest": 0}
 """Interpolations from a low-resolution scan to the high-resolution grid, with their spline order.
 """
@@ -545,7 +545,7 @@ def _interpolate_scans(
     alignment : _Alignment
         Frame, brain and transforms. Percentiles and means are computed in the brain.
     extraction_mask : Array
-        Voxels to keep (3D, boolean), in which the range is computed.
+        Voxels to keep (3D, boolean). The range is computed in these voxels.
     interpolations : Sequence[str]
         Interpolations of low-resolution scans by name.
     scale : Scale
