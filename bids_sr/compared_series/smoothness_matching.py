@@ -104,7 +104,8 @@ def _measure_smoothness(changes: Sequence[Array], mask: MaskArray, step: Sequenc
     correlations = []
     for axis in (0, 1):
         n = mask.shape[axis]
-        lower, upper = [slice(None)] * 3, [slice(None)] * 3
+        lower: list[slice] = [slice(None)] * 3
+        upper: list[slice] = [slice(None)] * 3
         lower[axis], upper[axis] = slice(0, n - step[axis]), slice(step[axis], n)
         in_both = mask[*lower] & mask[*upper]
         covariance, lower_variance, upper_variance = 0.0, 0.0, 0.0
