@@ -140,7 +140,7 @@ def test_comparison_with_the_strongest_reference_never_claims_a_loss() -> None:
     assert (comparison.word, primary_status(comparison)) == ("unclear", "not more accurate")
     assert comparison.n_needed is None
     assert _primary_numbers(comparison)[2].value == "n/a"
-    assert pc.BELOW in comparison.note
+    assert pc.BELOW_STRONGEST_NOTE in comparison.note
     assert "is not more accurate than the strongest reference series" in _primary_sentence(
         comparison
     )

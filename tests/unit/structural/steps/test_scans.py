@@ -850,7 +850,7 @@ def test_classes_and_lesions_of_each_series_are_stored_with_descriptions():
         "all": {name: {"veins": box} for name in ("measured", "attunet")},
         "FLAIR": {name: {"wmh": box} for name in ("measured", "attunet")},
     }
-    images = structural_measures._class_images(classes, AFFINE, {"Resolution": "as before"})
+    images = structural_measures._make_class_images(classes, AFFINE, {"Resolution": "as before"})
     assert [
         derivative_path(
             {**image.entities, "subject": "01", "datatype": "anat", "extension": ".nii.gz"}
