@@ -34,8 +34,8 @@ from bids_sr.group.input_maps import (
 from bids_sr.group.template_sampling import (
     ParticipantSampling,
     Target,
+    compute_participant_effects,
     load_target,
-    participant_effects,
     prepare_participant_sampling,
 )
 from bids_sr.group.voxel_tests import FWE, Z_SHOWN, GroupMaps, RunningSums, correct_by_sign_flips
@@ -88,7 +88,7 @@ def _sum_participants(
             inside = total.inside.copy()
             inside[inside] = in_brain
             total.restrict(inside)
-        for key, values in participant_effects(sampling, keys).items():
+        for key, values in compute_participant_effects(sampling, keys).items():
             total.sums[key].add(values, participant.participant)
     return total
 
@@ -385,7 +385,7 @@ def _test_map(
 
 def _correct_map(tests: _TaskTests, key: MapKey) -> tuple[Array, float, _MapMetadata]:
     """Return corrected p values (−log10), the t threshold, and sidecar metadata on both."""
-    effects = (participant_effects(sampling, [key]) for sampling in tests.samplings)
+    effects = (compute_participant_effects(sampling, [key]) for sampling in tests.samplings)
     values = [maps[key] for maps in effects if key in maps]
     logp, threshold = correct_by_sign_flips(
         np.stack(values, dtype=np.float32), tests.flips, tests.seed

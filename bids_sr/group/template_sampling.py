@@ -343,7 +343,7 @@ def _restrict_to_combined_voxels(sampling: RunSampling, keys: Sequence[MapKey]) 
         sampling.inside = sampling.inside & (nearest != 0)
 
 
-def participant_effects(
+def compute_participant_effects(
     participant_sampling: ParticipantSampling, keys: Sequence[MapKey]
 ) -> Mapping[MapKey, Array]:
     """Return the effects of one participant (N,; percent), by map.

@@ -282,7 +282,9 @@ def resample_run_maps(
         # all series have the same brain
         if maps and maps[0].sidecar.get("SourceSeries") == RAW:
             _check_shared_brain(run, share)
-    factors = {} if xfm is None else _variance_factors(maps, mask, first_mask, xfm, contrasts)
+    factors = (
+        {} if xfm is None else _compute_variance_factors(maps, mask, first_mask, xfm, contrasts)
+    )
     nearest_in_brain = _find_nearest_voxels(mask.data)
     resampled: list[Derivative] = []
     for statmap in _select_combinable([*maps, *error_maps], contrasts):
@@ -334,7 +336,7 @@ def _resample_to_first(
 ) -> Array:
     """Interpolate the values of a map to the grid of the first run.
 
-    `factors` are the results of `_variance_factors`. For the other parameters, see
+    `factors` are the results of `_compute_variance_factors`. For the other parameters, see
     `resample_run_maps`.
     """
     stat = statmap.entities["stat"]
@@ -395,7 +397,7 @@ def _check_shared_brain(run: str, share: float) -> None:
         )
 
 
-def _variance_factors(
+def _compute_variance_factors(
     maps: Sequence[Derivative],
     mask: Volume,
     first_mask: Volume,
@@ -407,22 +409,21 @@ def _variance_factors(
     Maps of one series and smoothing share a label; the autocorrelation of their noise is averaged
     over contrasts.
     """
-    by_label: dict[str, list[Float]] = {}
+    autocorrelations: dict[str, list[Float]] = {}
     for statmap in maps:
         entities = statmap.entities
         if entities.get("stat") == "t" and entities["contrast"] in contrasts:
-            by_label.setdefault(entities["desc"], []).append(
-                noise_autocorrelation(statmap.volume.data, mask.data)
-            )
+            autocorrelation = noise_autocorrelation(statmap.volume.data, mask.data)
+            autocorrelations.setdefault(entities["desc"], []).append(autocorrelation)
     return {
         label: compute_variance_factor(
-            np.mean(autocorrelations, axis=0),
+            np.mean(contrast_autocorrelations, axis=0),
             first_mask.data.shape,
             first_mask.affine,
             mask.affine,
             xfm,
         )
-        for label, autocorrelations in by_label.items()
+        for label, contrast_autocorrelations in autocorrelations.items()
     }
 
 

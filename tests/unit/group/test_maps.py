@@ -341,7 +341,7 @@ def test_sign_flip_correction_equals_nilearn_for_all_series(cohort: Path, tmp_pa
             transforms = template_sampling.prepare_participant_sampling(
                 ParticipantMaps(runs=[run]), target, inside, [key]
             )
-            values = template_sampling.participant_effects(transforms, [key])
+            values = template_sampling.compute_participant_effects(transforms, [key])
             data = np.zeros(target.shape, dtype=np.float32)
             data[results[0].mask.data] = values[key]
             images.append(nib.Nifti1Image(data, target.affine))
@@ -504,7 +504,7 @@ def test_stored_maps_are_used_and_only_missing_contrasts_are_computed(tmp_path: 
         person, target, result.mask.data[target.mask], keys
     )
     stored, computed = (
-        template_sampling.participant_effects(transforms, keys)[key] for key in keys
+        template_sampling.compute_participant_effects(transforms, keys)[key] for key in keys
     )
     assert np.abs(stored - computed - 100 / 5).max() < 1e-3
 
@@ -547,7 +547,9 @@ def test_maps_of_all_sessions_are_used_and_are_in_percent(tmp_path: Path) -> Non
     for maps in (person, ParticipantMaps(runs=person.runs)):
         transforms = template_sampling.prepare_participant_sampling(maps, target, all_points, keys)
         inside = transforms.inside
-        values.append(template_sampling.participant_effects(transforms, keys)[keys[0]][inside])
+        values.append(
+            template_sampling.compute_participant_effects(transforms, keys)[keys[0]][inside]
+        )
     assert np.abs(values[0] - values[1]).max() < 1e-4
     session_a = find_maps(tmp_path, lambda entities: entities.get("session") == "A")
     ((person,),) = group_by_participant(session_a).values()
