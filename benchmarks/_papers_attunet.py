@@ -20,7 +20,7 @@ from bids_sr.networks.data.images import TrainingImage
 from bids_sr.networks.inference.apply_to_contrasts import super_resolve_contrasts
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
-from bids_sr.structural.image_quality import quality, similarity_rows
+from bids_sr.structural.image_quality import quality_rows, similarity_rows
 from bids_sr.structural.multispectral import CLASSES, fit_classes, segment_multispectral
 
 STEPS = 100
@@ -205,7 +205,9 @@ def table_2(_: Path, portion: Portion) -> None:
                     both = {"measured": scans.fine[k], method: image[k]}
                     measures = {
                         (row.series, row.statistic): row.value
-                        for row in quality(name, both, scans.mask, scans.tissues, (VOXEL,) * 3)
+                        for row in quality_rows(
+                            name, both, scans.mask, scans.tissues, (VOXEL,) * 3
+                        )
                         if row.region == "brain" and row.value is not None
                     }
                     for key in ("cjv", "efc", "fwhm", "wm2max"):

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field, replace
 
 from bids_sr.bids import BoldRun
-from bids_sr.combination.checks import RunGroup, UncombinedRuns, group_runs, uncombined_runs
+from bids_sr.combination.checks import RunGroup, UncombinedRuns, group_runs, list_uncombined_runs
 from bids_sr.combination.steps import (
     combined_runs,
     figures as participant_figures,
@@ -536,7 +536,7 @@ def report_participant(
         if maps.maps:
             _report_combined(planned, maps, slices)
     if "glm" in planned.settings.activation.kinds:
-        for uncombined in uncombined_runs(runs, planned.plan):
+        for uncombined in list_uncombined_runs(runs, planned.plan):
             _report_uncombined(planned, uncombined)
 
 

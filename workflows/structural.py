@@ -125,7 +125,7 @@ def _prepare_scans(planned: Planned, subject: Subject) -> PreparedHead:
         assert scans.fine_scans is not None
         for stored in (scans.fine_scans, scans.coarse_scans, scans.other_scans):
             outputs.store(stored)
-        _store_mask(settings_of_scans, scans.scan_mask, suffixes, outputs, of_model=False)
+        _store_mask(settings_of_scans, scans.scan_mask, suffixes, outputs, is_model_grid=False)
     return PreparedHead(suffixes=suffixes, scans=scans)
 
 
@@ -148,9 +148,11 @@ def _store_mask(
     suffixes: Sequence[str],
     outputs: Outputs,
     *,
-    of_model: bool,
+    is_model_grid: bool,
 ) -> None:
-    sidecar = preparation.describe_scan_mask(suffixes, settings_of_scans, of_model=of_model)
+    sidecar = preparation.describe_scan_mask(
+        suffixes, settings_of_scans, is_model_grid=is_model_grid
+    )
     entities = {"res": "hr", "desc": settings_of_scans.anat_mask, "suffix": "mask"}
     outputs.store(mask, entities, sidecar=sidecar)
 
@@ -371,7 +373,11 @@ def _process_lowres(planned: Planned, subject: Subject) -> None:
                 outputs.store(prepared_scans.coarse_scans)
                 outputs.store(prepared_scans.other_scans)
                 _store_mask(
-                    settings_of_scans, prepared_scans.scan_mask, suffixes, outputs, of_model=True
+                    settings_of_scans,
+                    prepared_scans.scan_mask,
+                    suffixes,
+                    outputs,
+                    is_model_grid=True,
                 )
                 # there are no high-resolution scans
                 prepared_scans = replace(prepared_scans, fine_scans=None, scan_brain=None)
@@ -426,7 +432,11 @@ def _process_controls(planned: Planned, subject: Subject) -> None:
                 add_methods_text(Part.ANATOMY, preparation_text.CONTROL_PREPARATION_TEXT)
                 outputs.store(prepared_scans.fine_scans)
                 _store_mask(
-                    settings_of_scans, prepared_scans.scan_mask, suffixes, outputs, of_model=False
+                    settings_of_scans,
+                    prepared_scans.scan_mask,
+                    suffixes,
+                    outputs,
+                    is_model_grid=False,
                 )
                 metrics, columns, dseg = measures.measure_control(
                     prepared_scans.fine_scans,

@@ -156,16 +156,16 @@ def combine_runs(
     >>> from bids_sr import combine_runs
     >>> def image(value):
     ...     return nib.Nifti1Image(np.full((4, 4, 2), value, "float32"), np.eye(4))
-    >>> both = combine_runs(
+    >>> combined = combine_runs(
     ...     [image(1), image(3), None],
     ...     [image(4), image(4), None],
     ...     sds=[image(2), image(2), None],
     ... )
-    >>> [float(getattr(both, stat).get_fdata()[0, 0, 0]) for stat in ("effect", "variance")]
+    >>> [float(getattr(combined, stat).get_fdata()[0, 0, 0]) for stat in ("effect", "variance")]
     [2.0, 2.0]
-    >>> round(float(both.sd.get_fdata()[0, 0, 0]), 3)  # 2, widened by 1.045
+    >>> round(float(combined.sd.get_fdata()[0, 0, 0]), 3)  # 2, widened by 1.045
     2.09
-    >>> both.left_out
+    >>> combined.left_out
     {'run-3': 'no effect map was passed'}
     >>> combine_runs([image(1)], [image(1)])
     Traceback (most recent call last):
@@ -173,51 +173,37 @@ def combine_runs(
     bids_sr.api.image_inputs.ImageInputError: effects: 1 run was passed; expected at least two...
     """
     n_runs = len(effects)
-    if n_runs < 2:
-        raise ImageInputError(
-            f"effects: {n_runs} run{'s were' if n_runs != 1 else ' was'} passed; expected at "
-            "least two. The map of a single run is already the map of the participant."
-        )
-    lists = {"variances": variances, "sds": sds, "dofs": dofs, "names": names}
-    if not isinstance(weights, str):
-        lists["weights"] = weights
-    elif weights not in ("equal", "precision"):
-        raise ImageInputError(
-            f"weights: expected 'equal', 'precision' or one number per run, got {weights!r}"
-        )
-    for name, values in lists.items():
-        if values is not None and len(values) != n_runs:
-            raise ImageInputError(
-                f"{name}: {len(values)} value(s) were passed for {n_runs} runs. Pass one value "
-                "per run."
-            )
-    labels = [f"run-{k}" for k in range(1, n_runs + 1)] if names is None else list(names)
+    _check_lists(
+        n_runs, weights, {"variances": variances, "sds": sds, "dofs": dofs, "names": names}
+    )
+    labels = [f"run-{number}" for number in range(1, n_runs + 1)] if names is None else [*names]
     if len({*labels}) < n_runs:
         raise ImageInputError(f"names: {', '.join(labels)} are not unique. Rename the runs.")
     if not fwhm_mm >= 0:
         raise ImageInputError(f"fwhm_mm: {fwhm_mm:g} mm; expected 0 or more.")
-    fitted = _list_estimators(resolver, n_runs)
-    calibrated = calibrated or any("calibration" in run.facts_ for run in fitted)
+    resolvers = _check_estimators(resolver, n_runs)
+    calibrated = calibrated or any("calibration" in run.facts_ for run in resolvers)
     left_out: dict[str, str] = {}
     images: dict[str, dict[str, Volume]] = {}
     with working_folder() as folder:
-        for k, label in enumerate(labels):
-            maps = _maps_of_run(k, effects, variances, sds)
-            if maps is None:
+        for index, label in enumerate(labels):
+            run_images = _select_run_images(index, effects, variances, sds)
+            if run_images is None:
                 left_out[label] = "no effect map was passed"
                 continue
             images[label] = {
-                stat: _load_map(image, folder, f"{stat}_{k + 1}") for stat, image in maps.items()
+                argument: _load_map(image, folder, f"{argument}_{index + 1}")
+                for argument, image in run_images.items()
             }
-        grid = next((maps["effects"] for maps in images.values()), None)
+        grid = next((run_maps["effects"] for run_maps in images.values()), None)
         inside = None if grid is None or mask is None else load_mask(mask, grid, folder).data
     estimates: dict[str, RunEstimate] = {}
-    for label, maps_of_run in images.items():
+    for label, run_maps in images.items():
         assert grid is not None
-        for stat, image in maps_of_run.items():
-            _same_grid(image, grid, stat, label)
+        for argument, image in run_maps.items():
+            _check_grid(image, grid, argument, label)
         dof = _DEFAULT_DOF if dofs is None else float(dofs[labels.index(label)])
-        estimate = _estimate(maps_of_run, dof, inside)
+        estimate = _make_run_estimate(run_maps, dof, inside)
         if (estimate.variance > 0).any():
             estimates[label] = estimate
         else:
@@ -228,66 +214,119 @@ def combine_runs(
             f"effects: {len(estimates)} of {n_runs} runs can be combined; expected at least "
             f"two. Runs that were left out: {reasons}."
         )
-    return _combine(grid, estimates, left_out, weights, labels, fitted, fwhm_mm, calibrated)
+    run_weights: list[float] | None = [1.0] * len(estimates)
+    if not isinstance(weights, str):
+        run_weights = [
+            float(weights[index]) for index, label in enumerate(labels) if label in estimates
+        ]
+    elif weights == "precision":
+        run_weights = None
+    not_applied = tuple(
+        label
+        for label, run in zip(labels, resolvers, strict=False)
+        if label in estimates and not run.applied_
+    )
+    return _combine(
+        grid,
+        estimates,
+        run_weights,
+        fwhm_mm=fwhm_mm,
+        calibrated=calibrated,
+        left_out=left_out,
+        not_applied=not_applied,
+    )
+
+
+def _check_lists(
+    n_runs: int,
+    weights: Sequence[float] | str,
+    lists: Mapping[str, Sequence[object] | None],
+) -> None:
+    """Check the number of runs, the weights, and the lengths of other arguments, by name.
+
+    Raises
+    ------
+    ImageInputError
+        If there are fewer than two runs, or an argument does not have one value per run.
+    """
+    if n_runs < 2:
+        raise ImageInputError(
+            f"effects: {n_runs} run{'s were' if n_runs != 1 else ' was'} passed; expected at "
+            "least two. The map of a single run is already the map of the participant."
+        )
+    if not isinstance(weights, str):
+        lists = {**lists, "weights": weights}
+    elif weights not in ("equal", "precision"):
+        raise ImageInputError(
+            f"weights: expected 'equal', 'precision' or one number per run, got {weights!r}"
+        )
+    for name, values in lists.items():
+        if values is not None and len(values) != n_runs:
+            raise ImageInputError(
+                f"{name}: {len(values)} value(s) were passed for {n_runs} runs. Pass one value "
+                "per run."
+            )
 
 
 def _combine(
     grid: Volume,
     estimates: Mapping[str, RunEstimate],
-    left_out: dict[str, str],
-    weights: Sequence[float] | str,
-    labels: Sequence[str],
-    fitted: Sequence[SuperResolver],
+    run_weights: Sequence[float] | None,
+    *,
     fwhm_mm: float,
     calibrated: bool,
+    left_out: dict[str, str],
+    not_applied: tuple[str, ...],
 ) -> CombinedRuns:
-    """Combine validated maps; for the parameters, see `combine_runs`."""
+    """Combine validated maps.
+
+    `estimates` are the maps of the runs by name, and `run_weights` their weights; None for
+    inverse-variance weights in each voxel. For the other parameters, see `combine_runs` and
+    `CombinedRuns`.
+    """
     runs = list(estimates.values())
     if not np.logical_and.reduce([run.variance > 0 for run in runs]).any():
         raise ImageInputError(
             f"variances: no voxel has a positive variance in all of {', '.join(estimates)}. Check "
             "that the runs are registered and that the mask covers the brain."
         )
-    run_weights = [1.0] * len(runs)
-    if not isinstance(weights, str):
-        run_weights = [float(weights[k]) for k, label in enumerate(labels) if label in estimates]
-    by_voxel = precision_weights(runs) if weights == "precision" else None
-    n_used = sum(weight > 0 for weight in run_weights)
-    shared = correlate_error(fwhm_mm, calibrated=calibrated, n_runs=n_used)
+    n_used = len(runs) if run_weights is None else sum(weight > 0 for weight in run_weights)
+    shared_error = correlate_error(fwhm_mm, calibrated=calibrated, n_runs=n_used)
     try:
         combination = combine_estimates(
             runs,
-            run_weights if by_voxel is None else by_voxel,
-            shared=shared,
+            precision_weights(runs) if run_weights is None else run_weights,
+            shared=shared_error,
             widening=widen_error(fwhm_mm, n_runs=n_used),
         )
     except CombinationError as error:
         raise ImageInputError(f"weights, dofs: {error}.") from error
-    shares = [weight / sum(run_weights) for weight in run_weights]
+    shares = None
+    if run_weights is not None:
+        total = sum(run_weights)
+        shares = {
+            label: weight / total for label, weight in zip(estimates, run_weights, strict=True)
+        }
 
-    def image(values: Array) -> nib.Nifti1Image:
+    def to_image(values: Array) -> nib.Nifti1Image:
         return to_nibabel(grid.like(np.asarray(values, np.float32)))
 
     return CombinedRuns(
-        effect=image(combination.effect),
-        variance=image(combination.variance),
-        t=image(combination.t),
-        z=image(combination.z),
-        sd=None if combination.sd is None else image(combination.sd),
-        person_sd=None if combination.person_sd is None else image(combination.person_sd),
-        weights=None if by_voxel is not None else dict(zip(estimates, shares, strict=True)),
-        shared_error=shared,
+        effect=to_image(combination.effect),
+        variance=to_image(combination.variance),
+        t=to_image(combination.t),
+        z=to_image(combination.z),
+        sd=None if combination.sd is None else to_image(combination.sd),
+        person_sd=None if combination.person_sd is None else to_image(combination.person_sd),
+        weights=shares,
+        shared_error=shared_error,
         dof=combination.dof,
         left_out=left_out,
-        not_applied=tuple(
-            label
-            for label, run in zip(labels, fitted, strict=False)
-            if label in estimates and not run.applied_
-        ),
+        not_applied=not_applied,
     )
 
 
-def _list_estimators(
+def _check_estimators(
     resolver: SuperResolver | Sequence[SuperResolver] | None, n_runs: int
 ) -> list[SuperResolver]:
     """Return the fitted estimator of each run, [] if no estimator was passed."""
@@ -295,17 +334,17 @@ def _list_estimators(
         return []
     if isinstance(resolver, SuperResolver):
         check_is_fitted(resolver)
-        fitted = resolver.runs_ or [resolver]
+        resolvers = resolver.runs_ or [resolver]
     else:
-        fitted = list(resolver)
-        for run in fitted:
-            check_is_fitted(run)
-    if len(fitted) != n_runs:
+        resolvers = list(resolver)
+        for run_resolver in resolvers:
+            check_is_fitted(run_resolver)
+    if len(resolvers) != n_runs:
         raise ImageInputError(
-            f"resolver: the estimator was fitted on {len(fitted)} run(s), but {n_runs} effect "
+            f"resolver: the estimator was fitted on {len(resolvers)} run(s), but {n_runs} effect "
             "maps were passed. Fit it on the list of these runs."
         )
-    return fitted
+    return resolvers
 
 
 def _load_map(image: ImageLike, folder: Path, name: str) -> Volume:
@@ -319,51 +358,53 @@ def _load_map(image: ImageLike, folder: Path, name: str) -> Volume:
         return Volume(reader.volume(0), reader.affine)
 
 
-def _maps_of_run(
-    k: int,
+def _select_run_images(
+    index: int,
     effects: Sequence[ImageLike | Mapping[str, ImageLike] | None],
     variances: Sequence[ImageLike | None] | None,
     sds: Sequence[ImageLike | None] | None,
 ) -> dict[str, ImageLike] | None:
     """Return the images of a run by argument, None if the run has no effect map."""
-    effect = effects[k]
+    effect = effects[index]
     if effect is None:
         return None
-    variance = None if variances is None else variances[k]
+    variance = None if variances is None else variances[index]
     if isinstance(effect, Mapping):
         if missing := [name for name in (_EFFECT, _VARIANCE) if name not in effect]:
             raise ImageInputError(
-                f"effects: the maps of run {k + 1} do not contain {' and '.join(missing)}. Pass "
-                'the result of compute_contrast(contrast, output_type="all").'
+                f"effects: the maps of run {index + 1} do not contain {' and '.join(missing)}. "
+                'Pass the result of compute_contrast(contrast, output_type="all").'
             )
         variance = effect[_VARIANCE] if variance is None else variance
         effect = effect[_EFFECT]
     if variance is None:
         raise ImageInputError(
-            f"variances: run {k + 1} has an effect map, but no variance map. Pass the variance of "
-            "the effect, which is needed for t."
+            f"variances: run {index + 1} has an effect map, but no variance map. Pass the "
+            "variance of the effect, which is needed for t."
         )
     maps = {"effects": effect, "variances": variance}
-    sd = None if sds is None else sds[k]
+    sd = None if sds is None else sds[index]
     return maps if sd is None else {**maps, "sds": sd}
 
 
-def _estimate(images: Mapping[str, Volume], dof: float, inside: Array | None) -> RunEstimate:
+def _make_run_estimate(
+    images: Mapping[str, Volume], dof: float, inside: Array | None
+) -> RunEstimate:
     """Return the arrays of a run, with a variance of 0 in excluded voxels.
 
     Voxels with non-finite values are excluded. `inside` is the mask (x, y, z), boolean; if it is
     None, all voxels are included.
     """
-    usable = np.logical_and.reduce([np.isfinite(image.data) for image in images.values()])
+    included = np.logical_and.reduce([np.isfinite(image.data) for image in images.values()])
     if inside is not None:
-        usable &= np.asarray(inside, bool)
-    values = {stat: np.where(usable, image.data, 0) for stat, image in images.items()}
+        included &= np.asarray(inside, bool)
+    values = {name: np.where(included, image.data, 0) for name, image in images.items()}
     return RunEstimate(
         effect=values["effects"], variance=values["variances"], dof=dof, sd=values.get("sds")
     )
 
 
-def _same_grid(image: Volume, grid: Volume, stat: str, label: str) -> None:
+def _check_grid(image: Volume, grid: Volume, argument: str, label: str) -> None:
     """Check that an image is on the grid of the first effect map.
 
     Raises
@@ -380,7 +421,7 @@ def _same_grid(image: Volume, grid: Volume, stat: str, label: str) -> None:
         else "its affine differs from the affine of the first effect map"
     )
     raise ImageInputError(
-        f"{stat}: the image of {label} is not on the grid of the first effect map ({difference}). "
-        "Register the runs, and resample all maps to one grid, for example with "
+        f"{argument}: the image of {label} is not on the grid of the first effect map "
+        f"({difference}). Register the runs, and resample all maps to one grid, for example with "
         "nilearn.image.resample_to_img."
     )

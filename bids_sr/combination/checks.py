@@ -6,13 +6,18 @@ each contrast the weights of the trial types.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, compress
 from pathlib import Path
 from typing import TypeVar
 
 from bids_sr.bids import BoldRun, parse_entities
-from bids_sr.bids.entities import lack_run_number, run_number_order, short_run_name
+from bids_sr.bids.entities import (
+    SHORT_NAMES,
+    lack_run_number,
+    run_number_order,
+    short_run_name,
+)
 from bids_sr.bids.findings import Findings
 from bids_sr.config.seeds import seed_names
 from bids_sr.frozen import frozen
@@ -21,7 +26,9 @@ from bids_sr.io.grids import size_text
 from bids_sr.preflight.plan import Plan
 
 _T = TypeVar("_T")
-_NOT_OF_A_RUN = ("suffix", "extension", "datatype")
+_EntityKey = tuple[tuple[str, str], ...]
+"""Entities of a run: long names and labels."""
+_FILE_ENTITIES = ("suffix", "extension", "datatype")
 WITHOUT_RUN = (
     "the name has no run- entity, but other runs of this task have one, so it is not combined with"
     " them. Add run- to its name to combine it"
@@ -61,7 +68,7 @@ class RunGroup:
     @property
     def label(self) -> str:
         """Entities of the combined maps as in their names."""
-        return _label(self.entities)
+        return _format_label(self.entities)
 
 
 @frozen
@@ -90,23 +97,19 @@ class UncombinedRuns:
     @property
     def label(self) -> str:
         """Common entities of the runs as in their names."""
-        return _label(self.entities)
+        return _format_label(self.entities)
 
 
 _Group = TypeVar("_Group", RunGroup, UncombinedRuns)
-_SHORT = {
-    "subject": "sub",
-    "session": "ses",
-    "acquisition": "acq",
-    "ceagent": "ce",
-    "reconstruction": "rec",
-    "direction": "dir",
-}
 
 
-def _label(entities: Mapping[str, str]) -> str:
-    name_entities = {key: label for key, label in entities.items() if key != "datatype"}
-    return "_".join(f"{_SHORT.get(key, key)}-{label}" for key, label in name_entities.items())
+def _format_label(entities: Mapping[str, str]) -> str:
+    """Return entities as in file names, without the data type."""
+    return "_".join(
+        f"{SHORT_NAMES.get(key, key)}-{label}"
+        for key, label in entities.items()
+        if key != "datatype"
+    )
 
 
 def group_runs(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
@@ -114,29 +117,33 @@ def group_runs(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
 
     Runs of a session come before runs over sessions. Groups with fewer than two runs are left out.
     """
-    return _combined(_candidates(runs, plan))
+    return _select_combined(_sort_runs(runs, plan))
 
 
-def uncombined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[UncombinedRuns]:
+def list_uncombined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[UncombinedRuns]:
     """Return the runs of one participant that should be combined but cannot be.
 
     Runs of a session come before runs over sessions. Tasks with a single run and tasks without
     contrasts have nothing to combine, and are not included.
     """
+    ordered_runs = sorted(runs, key=_run_order)
     uncombined = []
-    for group in _candidates(runs, plan):
-        members = {**group.runs, **_format_excluded(sorted(runs, key=_order), group)}
+    for group in _sort_runs(runs, plan):
+        if _is_combined(group):
+            continue
+        excluded = _name_excluded(ordered_runs, group)
         reasons = {
-            name: reason
-            for name, run in members.items()
-            if (reason := group.left_out.get(name)) == WITHOUT_RUN and _weights(run, plan)
+            name: WITHOUT_RUN
+            for name, run in excluded.items()
+            if group.left_out[name] == WITHOUT_RUN and _get_weights(run, plan)
         }
-        reasons |= {name: reason for name, _, reason in _keeping_apart(runs, group, plan)}
-        if len(members) > 1 and reasons and not _is_combined(group):
+        reasons |= {name: reason for name, _, reason in _list_preventing_runs(runs, group, plan)}
+        members = {**group.runs, **excluded}
+        if len(members) > 1 and reasons:
             uncombined.append(
                 UncombinedRuns(
                     entities=group.entities,
-                    names=tuple(sorted(members, key=lambda name: _order(members[name]))),
+                    names=tuple(sorted(members, key=lambda name: _run_order(members[name]))),
                     over_sessions=group.over_sessions,
                     reasons=reasons,
                 )
@@ -144,7 +151,7 @@ def uncombined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[UncombinedRuns]
     return _drop_shared_names(uncombined)
 
 
-def _combined(candidates: Sequence[RunGroup]) -> list[RunGroup]:
+def _select_combined(candidates: Sequence[RunGroup]) -> list[RunGroup]:
     """Return the groups with runs to combine, without groups whose maps would share a name."""
     return _drop_shared_names([group for group in candidates if _is_combined(group)])
 
@@ -158,27 +165,34 @@ def _drop_shared_names(groups: Sequence[_Group]) -> list[_Group]:
 
 
 def _is_combined(group: RunGroup) -> bool:
-    """Whether a group has runs to combine, over sessions of at least two sessions."""
+    """Return whether a group has runs to combine; over sessions, from at least two sessions."""
     sessions = {run.entities.get("session") for run in group.runs.values()}
     return len(sessions) > 1 if group.over_sessions else bool(group.runs)
 
 
-def _candidates(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
+def _sort_runs(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
     """Return the runs of each session and task, and of each task over sessions, sorted out.
 
     Groups may have no run that can be combined.
     """
-    sessions: dict[tuple[tuple[str, str], ...], list[BoldRun]] = defaultdict(list)
+    sessions: dict[_EntityKey, list[BoldRun]] = defaultdict(list)
     for run in runs:
-        sessions[_key(run, excluded_entities=("run",))].append(run)
-    groups = [_group(of_session, plan, over_sessions=False) for of_session in sessions.values()]
-    tasks: dict[tuple[tuple[str, str], ...], list[list[BoldRun]]] = defaultdict(list)
-    for of_session in sessions.values():
-        tasks[_key(of_session[0], excluded_entities=("run", "session"))].append(of_session)
-    for of_task in tasks.values():
-        if len(of_task) > 1:
-            groups.append(_group(list(chain.from_iterable(of_task)), plan, over_sessions=True))
-    return groups
+        sessions[_entity_key(run, excluded_entities=("run",))].append(run)
+    tasks: dict[_EntityKey, list[list[BoldRun]]] = defaultdict(list)
+    for session_runs in sessions.values():
+        task_key = _entity_key(session_runs[0], excluded_entities=("run", "session"))
+        tasks[task_key].append(session_runs)
+    return [
+        *(
+            _make_group(session_runs, plan, over_sessions=False)
+            for session_runs in sessions.values()
+        ),
+        *(
+            _make_group([*chain.from_iterable(task_sessions)], plan, over_sessions=True)
+            for task_sessions in tasks.values()
+            if len(task_sessions) > 1
+        ),
+    ]
 
 
 def warn_of_left_out(
@@ -197,53 +211,54 @@ def warn_of_left_out(
     findings : Findings
         Receives the warnings.
     """
-    named_runs = set()
-
-    def warn(run: BoldRun, text: str) -> None:
-        """Add one warning per run."""
-        if run.bold not in named_runs:
-            named_runs.add(run.bold)
+    warned_runs = set()
+    for run, text in _left_out_warnings(runs, plan, methods):
+        if run.bold not in warned_runs:  # one warning per run
+            warned_runs.add(run.bold)
             with findings.about(run.entities["subject"], run.stem):
                 findings.warn(run.bold, text)
 
-    for run in runs_without_number(runs):
-        warn(run, f"{WITHOUT_RUN}.")
-    candidates = _candidates(runs, plan)
-    for group in _combined(candidates):
-        members = {**group.runs, **_format_excluded(runs, group)}
+
+def _left_out_warnings(
+    runs: Sequence[BoldRun], plan: Plan, methods: Sequence[str]
+) -> Iterator[tuple[BoldRun, str]]:
+    """Yield runs that are not combined or only in part, with a sentence; see `warn_of_left_out`.
+
+    A run can occur several times.
+    """
+    for run in list_runs_without_number(runs):
+        yield run, f"{WITHOUT_RUN}."
+    groups = _sort_runs(runs, plan)
+    for group in _select_combined(groups):
+        members = {**group.runs, **_name_excluded(runs, group)}
+        group_series = {name for run in group.runs.values() for name in plan.list_series(run)}
         for name, run in members.items():
-            series = {
-                series_name
-                for included_run in group.runs.values()
-                for series_name in plan.list_series(included_run)
-            }
-            lacking = [
-                included_run
-                for included_run in methods
-                if included_run in series and included_run not in plan.list_series(run)
-            ]
+            if name in group.left_out:
+                reason = group.left_out[name]
+                yield run, f"not combined with the other runs of its task: {reason}."
+                continue
             reasons = [
                 f"contrast {contrast}: {reason}"
                 for contrast, reason in group.missing_contrasts.get(name, {}).items()
             ]
-            reasons += [f"{included_run}: the run has no such series" for included_run in lacking]
-            if name in group.left_out:
-                warn(
-                    run,
-                    f"not combined with the other runs of its task: {group.left_out[name]}.",
-                )
-            elif reasons:
+            reasons += [
+                f"{method}: the run has no such series"
+                for method in methods
+                if method in group_series and method not in plan.list_series(run)
+            ]
+            if reasons:
                 reasons_text = "; ".join(reasons)
-                warn(
-                    run, f"combined with the other runs of its task only in part: {reasons_text}."
+                yield (
+                    run,
+                    f"combined with the other runs of its task only in part: {reasons_text}.",
                 )
-    for group in candidates:
+    for group in groups:
         if not _is_combined(group):
-            for _, run, reason in _keeping_apart(runs, group, plan):
-                warn(run, f"not combined with the other runs of its task: {reason}.")
+            for _, run, reason in _list_preventing_runs(runs, group, plan):
+                yield run, f"not combined with the other runs of its task: {reason}."
 
 
-def _keeping_apart(
+def _list_preventing_runs(
     runs: Sequence[BoldRun], group: RunGroup, plan: Plan
 ) -> list[tuple[str, BoldRun, str]]:
     """Return runs that keep the runs of a task from being combined at all.
@@ -251,12 +266,12 @@ def _keeping_apart(
     Each run comes with its name in the group and the reason. The first run is not among them. Runs
     without contrasts, such as runs at rest, have nothing to combine.
     """
-    lacking = [
+    excluded = [
         (name, run, group.left_out[name])
-        for name, run in _format_excluded(sorted(runs, key=_order), group).items()
-        if group.left_out[name] != WITHOUT_RUN and _weights(run, plan)
+        for name, run in _name_excluded(sorted(runs, key=_run_order), group).items()
+        if group.left_out[name] != WITHOUT_RUN and _get_weights(run, plan)
     ]
-    return lacking if group.runs else lacking[1:]
+    return excluded if group.runs else excluded[1:]
 
 
 def format_combined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
@@ -273,58 +288,43 @@ def is_only_run(run: BoldRun, runs: Sequence[BoldRun]) -> bool:
 
     `runs`: all runs of the participant.
     """
-    key = _key(run, excluded_entities=("run", "session"))
-    return (
-        sum(_key(other_run, excluded_entities=("run", "session")) == key for other_run in runs)
-        == 1
-    )
+    keys = [_entity_key(any_run, excluded_entities=("run", "session")) for any_run in (run, *runs)]
+    return keys[1:].count(keys[0]) == 1
 
 
-def runs_without_number(runs: Sequence[BoldRun]) -> list[BoldRun]:
+def list_runs_without_number(runs: Sequence[BoldRun]) -> list[BoldRun]:
     """Return runs without `run` in their names, beside runs of the same names with it."""
     return list(compress(runs, lack_run_number([run.entities for run in runs])))
 
 
-def _group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGroup:
+def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGroup:
     """Sort out which runs can be combined: two or more, or none."""
-    left_out: dict[str, str] = {}
-    refused = {run.bold for run in runs_without_number(runs)}
-    run_by_name = {
-        _name(run, over_sessions=over_sessions): run for run in sorted(runs, key=_order)
+    numberless = {run.bold for run in list_runs_without_number(runs)}
+    runs_by_name = {
+        _short_name(run, over_sessions=over_sessions): run for run in sorted(runs, key=_run_order)
     }
-    for name in [name for name, run in run_by_name.items() if run.bold in refused]:
-        left_out[name] = WITHOUT_RUN
-    sizes = {
-        name: f"factor {size_text(run.factor, ' x ', '')}, voxels of {size_text(run.zooms, ' x ')}"
-        for name, run in run_by_name.items()
-        if name not in left_out
-    }
-    usual_size = _find_most_frequent(sizes.values())
-    with_usual = [name for name, size in sizes.items() if size == usual_size]
-    size_source = "most runs" if len(with_usual) > 1 else next(iter(with_usual), "")
-    left_out |= {
-        name: f"{size}; expected {usual_size}, as in {size_source}"
-        for name, size in sizes.items()
-        if size != usual_size
-    }
-    contrasts, missing_contrasts = _find_common_contrasts(
-        {name: run for name, run in run_by_name.items() if name not in left_out}, plan
+    left_out = {name: WITHOUT_RUN for name, run in runs_by_name.items() if run.bold in numberless}
+    left_out |= _find_unusual_sizes(
+        {name: run for name, run in runs_by_name.items() if name not in left_out}
     )
-    combined = {name for names in contrasts.values() for name in names}
-    for name in run_by_name.keys() - left_out.keys() - combined:
+    contrasts, missing_contrasts = _find_common_contrasts(
+        {name: run for name, run in runs_by_name.items() if name not in left_out}, plan
+    )
+    combined_names = {name for names in contrasts.values() for name in names}
+    for name in runs_by_name.keys() - left_out.keys() - combined_names:
         reasons = missing_contrasts.pop(name, {})
         left_out[name] = next(iter(reasons.values()), "no contrast in common with the other runs")
-    members = {name: run for name, run in run_by_name.items() if name in combined}
-    dropped = ("run", "session") if over_sessions else ("run",)
-    entities = dict(_key(runs[0], excluded_entities=dropped))
+    excluded_entities = _list_excluded_entities(over_sessions=over_sessions)
+    entities = dict(_entity_key(runs[0], excluded_entities=excluded_entities))
     for stem, notices in plan.skipped.items():
         skipped = parse_entities(Path(f"{stem}_bold.nii.gz"))
-        if {key: label for key, label in skipped.items() if key not in dropped} == entities:
+        common = {key: label for key, label in skipped.items() if key not in excluded_entities}
+        if common == entities:
             name = short_run_name(skipped, over_sessions=over_sessions)
             left_out[name] = f"the run was skipped: {notices[0].why}"
     return RunGroup(
         entities={**entities, "datatype": "func"},
-        runs=members,
+        runs={name: run for name, run in runs_by_name.items() if name in combined_names},
         over_sessions=over_sessions,
         contrasts=contrasts,
         left_out=left_out,
@@ -332,21 +332,42 @@ def _group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGr
     )
 
 
+def _find_unusual_sizes(runs: Mapping[str, BoldRun]) -> dict[str, str]:
+    """Return reasons by name of runs with another factor or voxel size than most runs."""
+    sizes = {
+        name: f"factor {size_text(run.factor, ' x ', '')}, voxels of {size_text(run.zooms, ' x ')}"
+        for name, run in runs.items()
+    }
+    usual_size = _find_most_frequent(sizes.values())
+    usual_names = [name for name, size in sizes.items() if size == usual_size]
+    size_source = "most runs" if len(usual_names) > 1 else next(iter(usual_names), "")
+    return {
+        name: f"{size}; expected {usual_size}, as in {size_source}"
+        for name, size in sizes.items()
+        if size != usual_size
+    }
+
+
+def _list_excluded_entities(*, over_sessions: bool) -> tuple[str, ...]:
+    """Return the entities that may differ between combined runs."""
+    return ("run", "session") if over_sessions else ("run",)
+
+
 def _find_common_contrasts(
     runs: Mapping[str, BoldRun], plan: Plan
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, dict[str, str]]]:
     """Return runs with equal weights by contrast, and reasons by run and contrast."""
-    weights_by_run = {name: _weights(run, plan) for name, run in runs.items()}
+    weights_by_run = {name: _get_weights(run, plan) for name, run in runs.items()}
     contrasts: dict[str, tuple[str, ...]] = {}
     missing_contrasts: dict[str, dict[str, str]] = defaultdict(dict)
-    for contrast in dict.fromkeys(
-        contrast for weights in weights_by_run.values() for contrast in weights
-    ):
+    for contrast in dict.fromkeys(chain.from_iterable(weights_by_run.values())):
         usual_weights = _find_most_frequent(
             weights[contrast] for weights in weights_by_run.values() if contrast in weights
         )
         members = tuple(
-            name for name in weights_by_run if weights_by_run[name].get(contrast) == usual_weights
+            name
+            for name, weights in weights_by_run.items()
+            if weights.get(contrast) == usual_weights
         )
         if len(members) < 2:
             continue
@@ -360,7 +381,7 @@ def _find_common_contrasts(
     return contrasts, dict(missing_contrasts)
 
 
-def _weights(run: BoldRun, plan: Plan) -> dict[str, ComparableWeights]:
+def _get_weights(run: BoldRun, plan: Plan) -> dict[str, ComparableWeights]:
     """Return the weights of a run's contrasts that other runs can have too."""
     # components of one run are not the components of another run
     components = seed_names(())
@@ -377,29 +398,29 @@ def _find_most_frequent(values: Iterable[_T]) -> _T | None:
     return max(all_values, key=all_values.count, default=None)
 
 
-def _format_excluded(runs: Sequence[BoldRun], group: RunGroup) -> dict[str, BoldRun]:
+def _name_excluded(runs: Sequence[BoldRun], group: RunGroup) -> dict[str, BoldRun]:
     """Return the runs that a group excludes, by their names in the group."""
-    dropped = ("run", "session") if group.over_sessions else ("run",)
+    excluded_entities = _list_excluded_entities(over_sessions=group.over_sessions)
     entities = {key: label for key, label in group.entities.items() if key != "datatype"}
-    excluded_by_name = {
-        _name(run, over_sessions=group.over_sessions): run
+    runs_by_name = {
+        _short_name(run, over_sessions=group.over_sessions): run
         for run in runs
-        if dict(_key(run, excluded_entities=dropped)) == entities
+        if dict(_entity_key(run, excluded_entities=excluded_entities)) == entities
     }
-    return {name: run for name, run in excluded_by_name.items() if name in group.left_out}
+    return {name: run for name, run in runs_by_name.items() if name in group.left_out}
 
 
-def _key(run: BoldRun, *, excluded_entities: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Entities of a run, as a value that can be a key."""
-    dropped = (*_NOT_OF_A_RUN, *excluded_entities)
-    return tuple((key, label) for key, label in run.entities.items() if key not in dropped)
+def _entity_key(run: BoldRun, *, excluded_entities: Sequence[str]) -> _EntityKey:
+    """Return the entities of a run, without some of them, as a value that can be a key."""
+    excluded = (*_FILE_ENTITIES, *excluded_entities)
+    return tuple((key, label) for key, label in run.entities.items() if key not in excluded)
 
 
-def _name(run: BoldRun, *, over_sessions: bool) -> str:
-    """Name of a run among those that it is combined with."""
+def _short_name(run: BoldRun, *, over_sessions: bool) -> str:
+    """Return the name of a run among the runs of its group."""
     return short_run_name(run.entities, over_sessions=over_sessions)
 
 
-def _order(run: BoldRun) -> tuple[str, int, str]:
-    """Sort runs by session and number."""
+def _run_order(run: BoldRun) -> tuple[str, int, str]:
+    """Return a sort key: session, then run number."""
     return run.entities.get("session", ""), *run_number_order(run.entities)

@@ -24,7 +24,7 @@ from bids_sr.combination.slice_fusion import (
     THIN_PER_THICK,
     SlicedEffects,
     SliceFusionError,
-    check_runs,
+    check_run_shapes,
     column_model,
     compute_slice_positions,
     interpolate_thin,
@@ -41,7 +41,7 @@ LEAST_GAIN = 0.05
 # Relative noise variance of the slices in the test, which uses only half of the blocks of the
 # second run.
 _FIRST_NOISE, _SECOND_NOISE = 0.1, 0.3
-_COLUMNS_AT_ONCE = 256  # number of columns whose covariances are in memory at a time
+_COLUMN_CHUNK = 256  # number of columns whose covariances are in memory at a time
 
 
 def neighboring_positions(positions: Array) -> tuple[Float, Float]:
@@ -89,8 +89,8 @@ def median_displacement(positions: Array, active: MaskArray) -> float:
     for first_position in compute_slice_positions(active.shape[2] // THIN_PER_THICK):
         nearest = np.abs(positions - first_position).min(axis=2) % THIN_PER_THICK
         distances.append(np.minimum(nearest, THIN_PER_THICK - nearest) / THIN_PER_THICK)
-    by_slice = np.repeat(np.stack(distances, axis=2), THIN_PER_THICK, axis=2)
-    return float(np.median(by_slice[active]))
+    thin_distances = np.repeat(np.stack(distances, axis=2), THIN_PER_THICK, axis=2)
+    return float(np.median(thin_distances[active]))
 
 
 @frozen
@@ -129,7 +129,7 @@ class GateResult:
         return self.fused > best + LEAST_GAIN and self.fused >= self.mirrored
 
 
-_UNTESTED = GateResult(
+_UNTESTED_RESULT = GateResult(
     fused=math.nan,
     first=math.nan,
     second=math.nan,
@@ -154,15 +154,15 @@ def leave_slices_out(runs: Sequence[SlicedEffects], prior_sd: Array, columns: Ma
     Float
         Predictions (N, P, m_r) for N effects and P columns in the order of `columns`.
     """
-    check_runs(runs, prior_sd, columns)
+    check_run_shapes(runs, prior_sd, columns)
     column_indices = np.flatnonzero(columns)
-    count = runs[-1].effects.shape[3]
-    predicted: Float = np.empty((len(runs[-1].effects), len(column_indices), count))
-    for part in iterate_parts(len(column_indices), _COLUMNS_AT_ONCE):
+    n_effects, n_slices = len(runs[-1].effects), runs[-1].effects.shape[3]
+    predicted: Float = np.empty((n_effects, len(column_indices), n_slices))
+    for part in iterate_parts(len(column_indices), _COLUMN_CHUNK):
         values, covariance, _ = column_model(runs, prior_sd, column_indices[part])
         precision = np.linalg.inv(covariance)
         error = (precision @ values) / np.diagonal(precision, axis1=1, axis2=2)[:, :, None]
-        predicted[:, part] = (values - error)[:, -count:].transpose(2, 0, 1)
+        predicted[:, part] = (values - error)[:, -n_slices:].transpose(2, 0, 1)
     return predicted
 
 
@@ -208,12 +208,12 @@ def check_fusion(
     bids_sr.combination.slice_fusion.SliceFusionError
         The shapes of the arrays do not match.
     """
-    used, held_out = halves
+    predicting_half, held_out_half = halves
     first_run = replace(stack_first_run(effect[None]), relative_noise=_FIRST_NOISE)
     second_run = SlicedEffects(
-        effects=used[None], positions=positions, relative_noise=_SECOND_NOISE
+        effects=predicting_half[None], positions=positions, relative_noise=_SECOND_NOISE
     )
-    check_runs([first_run, second_run], prior_sd, columns)
+    check_run_shapes([first_run, second_run], prior_sd, columns)
     if prior_sd.shape[2] != THIN_PER_THICK * effect.shape[2]:
         raise SliceFusionError(
             f"the prior SD has the shape {tuple(prior_sd.shape)}, expected"
@@ -222,37 +222,39 @@ def check_fusion(
     # columns are estimated separately, so those without active voxels are not needed
     columns = columns & active.any(axis=2)
     profiles = slice_profiles(positions[columns], prior_sd.shape[2])
-    scored = (profiles @ active[columns][:, :, None].astype(np.float64))[:, :, 0] > 0.5
-    spline = (profiles @ interpolate_thin(effect[columns])[:, :, None])[:, :, 0][scored]
+    is_active = (profiles @ active[columns][:, :, None].astype(np.float64))[:, :, 0] > 0.5
+    spline = (profiles @ interpolate_thin(effect[columns])[:, :, None])[:, :, 0][is_active]
     energy = spline @ spline
     if not energy > 0:
-        return _UNTESTED
+        return _UNTESTED_RESULT
 
-    def detail(values: Array) -> Float:
-        inside = values[scored]
-        residual: Float = inside - spline * (inside @ spline) / energy
-        return residual
+    def compute_detail(values: Array) -> Float:
+        """Regress the spline out of the values (P, m_r) of active slices."""
+        active_values = values[is_active]
+        detail: Float = active_values - spline * (active_values @ spline) / energy
+        return detail
 
-    target = detail(held_out[columns])
+    target = compute_detail(held_out_half[columns])
 
-    def share(runs: Sequence[SlicedEffects], prior: Array) -> float:
-        error = target - detail(leave_slices_out(runs, prior, columns)[0])
+    def predicted_share(first: SlicedEffects, second: SlicedEffects, prior: Array) -> float:
+        """Return the share of the target that two runs predict with a prior SD."""
+        error = target - compute_detail(leave_slices_out([first, second], prior, columns)[0])
         return float(1 - (error @ error) / (target @ target))
 
-    below, above, opposite = (
-        replace(second_run, positions=displaced_positions)
-        for displaced_positions in (
-            *neighboring_positions(positions),
-            opposite_positions(positions),
-        )
+    below, above = (
+        replace(second_run, positions=neighbors) for neighbors in neighboring_positions(positions)
     )
+    opposite = replace(second_run, positions=opposite_positions(positions))
     return GateResult(
-        fused=share([first_run, second_run], prior_sd),
-        first=share([first_run, second_run.remove_influence()], prior_sd),
-        second=share([first_run.remove_influence(), second_run], prior_sd),
-        undisplaced=max(share([first_run, below], prior_sd), share([first_run, above], prior_sd)),
-        opposite=share([first_run, opposite], prior_sd),
-        mirrored=share([first_run, second_run], prior_sd[::-1]),
+        fused=predicted_share(first_run, second_run, prior_sd),
+        first=predicted_share(first_run, second_run.remove_influence(), prior_sd),
+        second=predicted_share(first_run.remove_influence(), second_run, prior_sd),
+        undisplaced=max(
+            predicted_share(first_run, below, prior_sd),
+            predicted_share(first_run, above, prior_sd),
+        ),
+        opposite=predicted_share(first_run, opposite, prior_sd),
+        mirrored=predicted_share(first_run, second_run, prior_sd[::-1]),
     )
 
 
@@ -285,7 +287,7 @@ def find_linked_runs(n_runs: int, passed: Collection[tuple[int, int]]) -> list[i
     links = np.zeros((n_runs, n_runs), dtype=bool)
     for run, other_run in passed:
         links[run, other_run] = True
-    n_sets, set_of_run = connected_components(csr_array(links), directed=False)
-    sets = [np.flatnonzero(set_of_run == number).tolist() for number in range(n_sets)]
-    largest: list[int] = max(sets, key=len, default=[])
+    n_sets, set_indices = connected_components(csr_array(links), directed=False)
+    linked_sets = [np.flatnonzero(set_indices == index).tolist() for index in range(n_sets)]
+    largest: list[int] = max(linked_sets, key=len, default=[])
     return largest if len(largest) > 1 else []

@@ -15,15 +15,17 @@ from scipy.linalg import toeplitz
 from bids_sr.io.arrays import Array, Float, Float32, MaskArray
 from bids_sr.spatial.transforms import apply_matrix
 
-_LAGS = 4
+_MAX_LAG = 4
 """Largest estimated lag (voxels); the autocorrelation at larger lags is extrapolated."""
-_NOISE_T = 2.5
+_MAX_NOISE_T = 2.5
 """Upper limit of \\|t\\| in voxels that serve to estimate the autocorrelation of noise."""
-_LEAST_PAIRS = 200
+_MIN_PAIRS = 200
 """Smallest number of voxel pairs for an estimate of the autocorrelation."""
-_TAPS = np.arange(-5, 7)
+_TAP_OFFSETS = np.arange(-5, 7)
+"""Voxels with a weight in the interpolation, relative to the voxel below the point."""
 _FRACTIONS = np.linspace(0, 1, 41)
-_LEAST, _MOST = 0.1, 1.0
+"""Positions between two voxels, for the variance factor."""
+_MIN_FACTOR, _MAX_FACTOR = 0.1, 1.0
 """Limits of the variance factor along one axis."""
 
 
@@ -45,26 +47,24 @@ def noise_autocorrelation(t: Array, mask: MaskArray) -> Float:
         Autocorrelation (3, lags) at lags of 0, 1, 2, … voxels, from 0 to 1. It is 1 along an axis
         with too few voxel pairs, so that the variance is not reduced along this axis.
     """
-    usable = mask & (np.abs(t) < _NOISE_T)
-    autocorrelation = np.ones((3, len(_TAPS)))
+    usable = mask & (np.abs(t) < _MAX_NOISE_T)
+    autocorrelation = np.ones((3, len(_TAP_OFFSETS)))
     for axis in range(3):
         values, valid = np.moveaxis(t, axis, 0), np.moveaxis(usable, axis, 0)
         estimates: list[float] = []
-        for lag in range(1, _LAGS + 1):
+        for lag in range(1, _MAX_LAG + 1):
             valid_pairs = valid[lag:] & valid[:-lag]
-            if valid_pairs.sum() < _LEAST_PAIRS:
+            if valid_pairs.sum() < _MIN_PAIRS:
                 break
             first, second = values[lag:][valid_pairs], values[:-lag][valid_pairs]
             power = float((np.square(first).mean() + np.square(second).mean()) / 2)
             estimates.append(max(0.0, float((first * second).mean()) / power) if power else 1.0)
         if not estimates:
             continue
-        ratio = (
-            min(1.0, estimates[-1] / estimates[-2])
-            if len(estimates) > 1 and estimates[-2] > 0
-            else 0.0
-        )
-        extrapolated = estimates[-1] * ratio ** np.arange(1, len(_TAPS) - len(estimates))
+        decay = 0.0  # ratio of the autocorrelations at successive lags
+        if len(estimates) > 1 and estimates[-2] > 0:
+            decay = min(1.0, estimates[-1] / estimates[-2])
+        extrapolated = estimates[-1] * decay ** np.arange(1, len(_TAP_OFFSETS) - len(estimates))
         autocorrelation[axis] = [1.0, *estimates, *extrapolated]
     return autocorrelation
 
@@ -100,17 +100,19 @@ def compute_variance_factor(
     fractions = np.mod(apply_matrix(matrix, voxels), 1.0)
     factor = np.ones(len(fractions))
     for axis in range(3):
-        factor *= np.interp(fractions[:, axis], _FRACTIONS, _factor_along(autocorrelation[axis]))
+        factor *= np.interp(
+            fractions[:, axis], _FRACTIONS, _compute_axis_factor(autocorrelation[axis])
+        )
     return factor.reshape(shape).astype(np.float32)
 
 
-def _factor_along(autocorrelation: Float) -> Float:
+def _compute_axis_factor(autocorrelation: Float) -> Float:
     """Return the variance factor at `_FRACTIONS` between two voxels along one axis."""
-    impulse = np.zeros(4 * len(_TAPS) + 1)
+    impulse = np.zeros(4 * len(_TAP_OFFSETS) + 1)
     center = len(impulse) // 2
     impulse[center] = 1.0
-    positions = center + _FRACTIONS[:, None] - _TAPS
+    positions = center + _FRACTIONS[:, None] - _TAP_OFFSETS
     weights = ndimage.map_coordinates(impulse, positions[None], order=3)
     covariance = toeplitz(autocorrelation)
     factor = np.einsum("fi,ij,fj->f", weights, covariance, weights)
-    return np.clip(factor, _LEAST, _MOST)
+    return np.clip(factor, _MIN_FACTOR, _MAX_FACTOR)

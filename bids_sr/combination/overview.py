@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from itertools import compress
+from operator import attrgetter
 
 from markupsafe import Markup
 
@@ -22,18 +24,17 @@ NO_MAP_ADVICE = (
 """Advice if there is no map of all runs."""
 LARGEST_EFFECTS = 0.05
 """Part of the described voxels whose effects count as the largest."""
-FEWER = 0.5
+MIN_SHARE_OF_RUN = 0.5
 """Number of significant voxels of the combined map, relative to a run, below which the check
 fails.
 """
-LEAST_CHECKED_VOXELS = 50
+MIN_CHECKED_VOXELS = 50
 """Smallest number of significant voxels of a run that is compared with the combined map."""
 COVERAGE_OF_TWO = (0.94, 0.95)
 """Measured coverage of 95 % intervals of two unsmoothed runs (`participant_maps.py pairs`)."""
-_SHARE_OF_WIDTH = 0.1
+_SIMILAR_SHARE = 0.1
 """Difference between two intervals, relative to their width, that counts as small."""
-_CM3 = 1e-3
-"""cm³ per mm³."""
+_CM3_PER_MM3 = 1e-3
 
 
 @frozen
@@ -156,11 +157,11 @@ def participant_html(facts: ParticipantMap) -> Markup:
         " · ".join(filter(None, header)),
         _headline(facts),
         [
-            _write_skipped_sentence(facts),
+            _left_out_sentence(facts),
             *_check_sentences(facts),
             _error_sentence(facts),
             *_largest_effects_sentences(facts),
-            *_repeat_sentences(facts),
+            *_repeated_error_sentences(facts),
         ],
         [
             *_shared_brain_sentences(facts),
@@ -252,13 +253,15 @@ def _plus_minus(value: float) -> str:
     return f"±\N{NO-BREAK SPACE}{_percent(value)}"
 
 
-def _where(facts: ParticipantMap) -> str:
+def _voxels_text(facts: ParticipantMap) -> str:
+    """Return the voxels of the medians with their number or the reason, as text."""
     if facts.in_region:
         return f"the {facts.n_voxels:,} significant voxels (FDR .05)"
     return "the brain (because no voxel is significant at FDR .05)"
 
 
-def _same_voxels(facts: ParticipantMap) -> str:
+def _short_voxels_text(facts: ParticipantMap) -> str:
+    """Return the voxels of the medians as text."""
     return "the significant voxels of all runs together" if facts.in_region else "the brain"
 
 
@@ -271,17 +274,17 @@ def _error_sentence(facts: ParticipantMap) -> str:
             f"{_percent(combined.reconstruction)} for the SD of the reconstruction error"
         )
     smoothing = f"{facts.fwhm_mm:g} mm FWHM" if facts.fwhm_mm else "unsmoothed"
-    mapped = "seed" if facts.at_rest else "contrast"
-    of_map = f"Error of the {facts.series} map ({mapped} {facts.contrast}, {smoothing})"
+    map_kind = "seed" if facts.at_rest else "contrast"
+    subject = f"Error of the {facts.series} map ({map_kind} {facts.contrast}, {smoothing})"
     if combined.interval is None:
         return (
-            f"{of_map}: the median SD of the noise is {_percent(combined.noise)} of the mean brain"
-            f" signal in {_where(facts)}."
+            f"{subject}: the median SD of the noise is {_percent(combined.noise)} of the mean"
+            f" brain signal in {_voxels_text(facts)}."
         )
     return (
-        f"{of_map}: the median 95 % interval of the effect is"
-        f" {_plus_minus(combined.interval)} of the mean brain signal in {_where(facts)}, with"
-        f" medians of {' and '.join(phrases)}."
+        f"{subject}: the median 95 % interval of the effect is"
+        f" {_plus_minus(combined.interval)} of the mean brain signal in {_voxels_text(facts)},"
+        f" with medians of {' and '.join(phrases)}."
     )
 
 
@@ -296,24 +299,24 @@ def _largest_effects_sentences(facts: ParticipantMap) -> list[str]:
     ]
 
 
-def _repeat_sentences(facts: ParticipantMap) -> list[str]:
+def _repeated_error_sentences(facts: ParticipantMap) -> list[str]:
     """Return sentences on the dependence of the error on the number of runs."""
     if facts.combined.reconstruction is None:
-        return _unknown_sentences(facts)
+        return _unknown_error_sentences(facts)
     if facts.shared is None:
         return []
-    estimated = (
+    origin_sentence = (
         f"The reconstruction error (the difference from a measurement at the high resolution) was"
         f" estimated by {facts.series}, not measured."
     )
     if facts.shared >= 1:
         return [
-            f"{estimated} It is taken to be the same in all runs, so that more runs reduce only"
-            " the noise.",
+            f"{origin_sentence} It is taken to be the same in all runs, so that more runs reduce"
+            " only the noise.",
             *_coverage_sentences(facts),
         ]
     return [
-        f"{estimated} Most of it repeats in every run (correlation between runs"
+        f"{origin_sentence} Most of it repeats in every run (correlation between runs"
         f" {facts.shared:.2f}), so that more runs reduce the noise, but hardly the reconstruction"
         " error.",
         *_coverage_sentences(facts),
@@ -332,7 +335,7 @@ def _coverage_sentences(facts: ParticipantMap) -> list[str]:
     ]
 
 
-def _unknown_sentences(facts: ParticipantMap) -> list[str]:
+def _unknown_error_sentences(facts: ParticipantMap) -> list[str]:
     """Return a sentence on why the reconstruction error is unknown.
 
     The list is empty if the series has no reconstruction error.
@@ -344,11 +347,16 @@ def _unknown_sentences(facts: ParticipantMap) -> list[str]:
             f" {facts.series} was not applied to {names} (zero filled)."
         ]
     reason = facts.no_error.rstrip(".")
-    unknown = "There is no interval of the effect, because the reconstruction error is unknown"
-    return [f"{unknown}. {reason}."] if reason else []
+    if not reason:
+        return []
+    return [
+        "There is no interval of the effect, because the reconstruction error is unknown."
+        f" {reason}."
+    ]
 
 
-def _write_skipped_sentence(facts: ParticipantMap) -> str:
+def _left_out_sentence(facts: ParticipantMap) -> str:
+    """Return a sentence on the runs that are not in the map, with the reasons."""
     if not facts.left_out:
         return "No run was left out."
     reasons = [f"{name} ({reason})" for name, reason in facts.left_out.items()]
@@ -388,7 +396,7 @@ def _person_sentences(facts: ParticipantMap) -> list[str]:
     if (
         facts.combined.reconstruction is not None
         and interval is not None
-        and abs(facts.person_interval - interval) <= _SHARE_OF_WIDTH * interval
+        and abs(facts.person_interval - interval) <= _SIMILAR_SHARE * interval
     ):
         sentence += (
             " Both intervals are similar, because the reconstruction error is the largest part of"
@@ -410,12 +418,14 @@ def _scale_sentences(facts: ParticipantMap) -> list[str]:
 
 def _noise_sentences(facts: ParticipantMap) -> list[str]:
     """Return a sentence on a run with less noise than the combined map, [] if there is none."""
-    best = min(facts.runs, key=lambda run: run.noise, default=None)
-    if best is None or len(facts.runs) < 2 or best.noise >= facts.combined.noise:
+    if len(facts.runs) < 2:
+        return []
+    best_run = min(facts.runs, key=attrgetter("noise"))
+    if best_run.noise >= facts.combined.noise:
         return []
     return [
         f"The map of all runs together has more noise ({_percent(facts.combined.noise)}) than the"
-        f" map of {best.name} ({_percent(best.noise)}). To weight runs by their noise, use"
+        f" map of {best_run.name} ({_percent(best_run.noise)}). To weight runs by their noise, use"
         " --combine-weights precision."
     ]
 
@@ -452,13 +462,11 @@ def _tested_sentence(fusion: Mapping[str, object]) -> str:
     """Return a sentence on the tested pairs of runs, with a trailing space; "" if none."""
     tested = fusion["Tested"]
     assert isinstance(tested, Sequence)
-    by_result = {
-        result: [" with ".join(pair["Runs"]) for pair in tested if pair["Passed"] is passed]
-        for result, passed in (("passed", True), ("did not pass", False))
-    }
-    phrases = [
-        f"{result} for {enumerate_words(pairs)}" for result, pairs in by_result.items() if pairs
-    ]
+    phrases = []
+    for has_passed, result in ((True, "passed"), (False, "did not pass")):
+        pairs = [" with ".join(pair["Runs"]) for pair in tested if pair["Passed"] is has_passed]
+        if pairs:
+            phrases.append(f"{result} for {enumerate_words(pairs)}")
     return f"The test of the fusion {' and '.join(phrases)}. " if phrases else ""
 
 
@@ -467,28 +475,24 @@ def _displacement_sentence(fusion: Mapping[str, object]) -> str:
 
     The text is empty if there are no active voxels.
     """
-    displacements = fusion["Displacements"]
-    assert isinstance(displacements, Sequence)
-    pairs = [
-        f"{enumerate_words(pair['Runs'])}: {as_number(pair['Displacement']):.2f}"
-        for pair in displacements
+    pairs = fusion["Displacements"]
+    assert isinstance(pairs, Sequence)
+    displacements = {
+        enumerate_words(pair["Runs"]): as_number(pair["Displacement"])
+        for pair in pairs
         if pair["Displacement"] is not None
-    ]
-    if not pairs:
+    }
+    if not displacements:
         return ""
     if not fusion["Applied"]:
-        largest = max(
-            as_number(pair["Displacement"])
-            for pair in displacements
-            if pair["Displacement"] is not None
-        )
         return (
-            f"The largest displacement between two runs is {largest:.2f} of a slice (median over"
-            " active voxels). "
+            f"The largest displacement between two runs is {max(displacements.values()):.2f} of a"
+            " slice (median over active voxels). "
         )
+    texts = [f"{names}: {displacement:.2f}" for names, displacement in displacements.items()]
     return (
         "Displacement of slices between runs, in fractions of a slice (median over active voxels):"
-        f" {'; '.join(pairs)}. "
+        f" {'; '.join(texts)}. "
     )
 
 
@@ -506,18 +510,21 @@ def _error_table(facts: ParticipantMap) -> Markup:
         ("significant voxels", "cm³"),
         ("reliable voxels", "cm³"),
     ]
-    combined = _row(Markup("<strong>all runs together</strong>"), "", facts.combined)
-    rows = [_row(run.name, number(run.weight, ".2f"), run) for run in facts.runs]
-    available = [k for k in range(len(heads)) if any(row[k] != MISSING for row in rows)]
+    combined_row = _table_row(Markup("<strong>all runs together</strong>"), "", facts.combined)
+    run_rows = [_table_row(run.name, number(run.weight, ".2f"), run) for run in facts.runs]
+    has_values = [
+        any(cell != MISSING for cell in column) for column in zip(*run_rows, strict=True)
+    ]
     return table(
-        f"Error of the {facts.series} map (medians over {_same_voxels(facts)}, in percent of the"
-        " mean brain signal), and volumes",
-        [heads[k] for k in available],
-        [[row[k] for k in available] for row in (combined, *rows)],
+        f"Error of the {facts.series} map (medians over {_short_voxels_text(facts)}, in percent of"
+        " the mean brain signal), and volumes",
+        list(compress(heads, has_values)),
+        [list(compress(row, has_values)) for row in (combined_row, *run_rows)],
     )
 
 
-def _row(name: str, weight: str, error: MapError) -> list[str]:
+def _table_row(name: str, weight: str, error: MapError) -> list[str]:
+    """Return the cells of one map."""
     volumes = (error.significant_mm3, error.reliable_mm3)
     return [
         name,
@@ -525,5 +532,8 @@ def _row(name: str, weight: str, error: MapError) -> list[str]:
         number(error.noise, ".2f"),
         MISSING if error.reconstruction is None else number(error.reconstruction, ".2f"),
         MISSING if error.interval is None else number(error.interval, ".2f"),
-        *(MISSING if volume is None else number(volume * _CM3, ".1f") for volume in volumes),
+        *(
+            MISSING if volume is None else number(volume * _CM3_PER_MM3, ".1f")
+            for volume in volumes
+        ),
     ]

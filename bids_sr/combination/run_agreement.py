@@ -18,17 +18,17 @@ from bids_sr.io.arrays import Array, MaskArray
 
 ACTIVE_T = 4.0
 """Absolute t above which a voxel is active."""
-_LEAST_VOXELS = 20
+_MIN_VOXELS = 20
 """Smallest number of active voxels for a comparison."""
-LEAST_SLOPE = 0.25
+MIN_SLOPE = 0.25
 """Smallest effect, relative to another run, of a contrast without negative weights."""
-LEAST_SLOPE_OF_DIFFERENCE = -0.25
+MIN_SLOPE_OF_DIFFERENCE = -0.25
 """The same for a difference between conditions, which may vary from run to run: only a reversed
 difference shows that conditions were confused.
 """
-_SURE = 3.0
+_MIN_STANDARD_ERRORS = 3.0
 """Smallest distance of a slope below its limit, in standard errors."""
-_MOST_TRIED = 12
+_MAX_DISAGREEING_RUNS = 12
 """Largest number of disagreeing runs for which all sets are compared."""
 
 
@@ -60,8 +60,8 @@ class EffectAgreement:
     @property
     def disagrees(self) -> bool:
         """Whether the slope is below its limit by more than noise explains."""
-        limit = LEAST_SLOPE_OF_DIFFERENCE if self.is_difference else LEAST_SLOPE
-        return self.slope + _SURE * self.error < limit
+        limit = MIN_SLOPE_OF_DIFFERENCE if self.is_difference else MIN_SLOPE
+        return self.slope + _MIN_STANDARD_ERRORS * self.error < limit
 
 
 def compare_effects(
@@ -92,13 +92,14 @@ def compare_effects(
     has_both = (variance > 0) & (other_variance > 0)
     active = has_both & (other_effect**2 > ACTIVE_T**2 * other_variance)
     n_voxels = int(active.sum())
-    if n_voxels < _LEAST_VOXELS:
+    if n_voxels < _MIN_VOXELS:
         return None
-    values, noise = effect[active].astype(np.float64), variance[active].astype(np.float64)
+    values = effect[active].astype(np.float64)
+    noise_variance = variance[active].astype(np.float64)
     reference = other_effect[active].astype(np.float64)
     energy = float(reference @ reference)
-    n_alike = _correlated_voxels(effect, variance, has_both)
-    error = float(np.sqrt(np.square(reference) @ noise * min(n_alike, n_voxels))) / energy
+    n_correlated = min(_count_correlated_voxels(effect, variance, has_both), n_voxels)
+    error = float(np.sqrt(np.square(reference) @ noise_variance * n_correlated)) / energy
     is_constant = min(values.std(), reference.std()) == 0
     return EffectAgreement(
         slope=float(reference @ values) / energy,
@@ -109,8 +110,12 @@ def compare_effects(
     )
 
 
-def _correlated_voxels(effect: Array, variance: Array, mask: MaskArray) -> float:
-    """Return the variance of a sum of noise relative to its variance for uncorrelated voxels."""
+def _count_correlated_voxels(effect: Array, variance: Array, mask: MaskArray) -> float:
+    """Return the number of voxels that share the noise of a voxel.
+
+    It is the variance of a sum of noise over voxels, relative to its variance for uncorrelated
+    noise.
+    """
     t = np.where(mask, effect / np.sqrt(np.where(mask, variance, 1)), 0)
     autocorrelation = noise_autocorrelation(t, mask)
     # lags in both directions along each axis
@@ -144,16 +149,16 @@ def find_agreeing_runs(
     ['a', 'b']
     """
     pairs = {frozenset(pair) for pair in disagreements}
-    suspects = [name for name in names if any(name in pair for pair in pairs)]
-    if len(suspects) > _MOST_TRIED:
+    disagreeing = [name for name in names if any(name in pair for pair in pairs)]
+    if len(disagreeing) > _MAX_DISAGREEING_RUNS:
         return None
-    for size in range(len(suspects) + 1):
-        sufficient = [
+    for n_removed in range(len(disagreeing) + 1):
+        sufficient_removals = [
             removed
-            for removed in combinations(suspects, size)
+            for removed in combinations(disagreeing, n_removed)
             if all(pair & set(removed) for pair in pairs)
         ]
-        if sufficient:
-            agreeing = [name for name in names if name not in sufficient[0]]
-            return agreeing if len(sufficient) == 1 and len(agreeing) > 1 else None
+        if sufficient_removals:
+            agreeing = [name for name in names if name not in sufficient_removals[0]]
+            return agreeing if len(sufficient_removals) == 1 and len(agreeing) > 1 else None
     return None

@@ -12,6 +12,7 @@ For equal runs this is ``(noise + (1 - rho) * sd**2) / n + rho * sd**2``. ``sd``
 """
 
 from collections.abc import Sequence
+from itertools import compress
 
 import numpy as np
 from scipy import special
@@ -28,7 +29,7 @@ SMOOTHED_MM = 5.0
 """Largest smoothing (FWHM, mm) with a measured correlation of the reconstruction error."""
 LEAST_RUNS_OF_SPREAD = 3
 """Smallest number of runs for an estimate of the spread between runs."""
-_DOF_OF_ERROR = 14
+_ERROR_DOF = 14
 """Degrees of freedom of the SD of the reconstruction error in one unsmoothed run. An interval of
 1.96 SD then covers .93, as measured in single runs in voxels that are active in the measured maps.
 """
@@ -187,9 +188,9 @@ def widen_error(fwhm_mm: float, *, n_runs: int) -> float:
     """
     if n_runs < 2:
         return 1.0
-    quantiles = special.stdtrit(_DOF_OF_ERROR * n_runs, 0.975), special.ndtri(0.975)
-    unsmoothed = max(0.0, 1 - fwhm_mm / SMOOTHED_MM)
-    return 1 + unsmoothed * (float(quantiles[0] / quantiles[1]) - 1)
+    t_quantile, normal_quantile = special.stdtrit(_ERROR_DOF * n_runs, 0.975), special.ndtri(0.975)
+    unsmoothed_share = max(0.0, 1 - fwhm_mm / SMOOTHED_MM)
+    return 1 + unsmoothed_share * (float(t_quantile / normal_quantile) - 1)
 
 
 def precision_weights(runs: Sequence[RunEstimate]) -> list[Float]:
@@ -199,9 +200,9 @@ def precision_weights(runs: Sequence[RunEstimate]) -> list[Float]:
     in every run.
     """
     mask = _common_mask(runs)
-    inverse = [np.where(mask, 1 / np.where(mask, run.variance, 1), 0) for run in runs]
-    total = np.where(mask, np.sum(inverse, axis=0), 1)
-    return [np.asarray(weight / total, dtype=float) for weight in inverse]
+    precisions = [np.where(mask, 1 / np.where(mask, run.variance, 1), 0) for run in runs]
+    total = np.where(mask, np.sum(precisions, axis=0), 1)
+    return [np.asarray(precision / total, dtype=float) for precision in precisions]
 
 
 def weigh_runs(runs: Sequence[RunEstimate]) -> list[float]:
@@ -213,8 +214,8 @@ def weigh_runs(runs: Sequence[RunEstimate]) -> list[float]:
     mask = _common_mask(runs)
     if not mask.any():
         return [1 / len(runs)] * len(runs)
-    inverse = [1 / float(run.variance[mask].mean(dtype=np.float64)) for run in runs]
-    return [value / sum(inverse) for value in inverse]
+    precisions = [1 / float(run.variance[mask].mean(dtype=np.float64)) for run in runs]
+    return [precision / sum(precisions) for precision in precisions]
 
 
 def combine_estimates(
@@ -248,35 +249,35 @@ def combine_estimates(
     CombinationError
         There are no runs, maps differ in shape, or a weight or `shared` is invalid.
     """
-    _check(runs, weights, shared)
+    _check_inputs(runs, weights, shared)
     if weights is not None:
         # runs without weight contribute nothing, in particular no degrees of freedom
-        used = [k for k, weight in enumerate(weights) if np.any(weight)]
-        runs, weights = [runs[k] for k in used], [weights[k] for k in used]
+        has_weight = [bool(np.any(weight)) for weight in weights]
+        runs, weights = list(compress(runs, has_weight)), list(compress(weights, has_weight))
     mask = _common_mask(runs)
-    shares = _shares(weights, len(runs))
+    shares = _normalize_weights(weights, len(runs))
 
-    def weighted(maps: Sequence[Array], power: int) -> Float:
+    def sum_weighted(maps: Sequence[Array], power: int) -> Float:
         """Sum maps over runs with a power of the weights; the sum is 0 outside the mask."""
         total = np.zeros(mask.shape)
         for share, values in zip(shares, maps, strict=True):
             total += np.where(mask, share**power * values, 0)
         return total
 
-    effect = weighted([run.effect for run in runs], 1)
-    variance = weighted([run.variance for run in runs], 2)
+    effect = sum_weighted([run.effect for run in runs], 1)
+    variance = sum_weighted([run.variance for run in runs], 2)
     dof = float(sum(run.dof for run in runs))
     t = np.where(mask, effect / np.sqrt(np.where(variance > 0, variance, 1)), 0)
-    errors = [run.sd for run in runs if run.sd is not None]
+    sds = [run.sd for run in runs if run.sd is not None]
     sd = shared_sd = None
-    if len(errors) == len(runs):
-        shared_sd = widening * np.sqrt(shared) * weighted(errors, 1)
-        squares = [np.square(widening * error) for error in errors]
-        independent = (1 - shared) * weighted(squares, 2)
-        sd = np.sqrt(independent + np.square(shared_sd))
+    if len(sds) == len(runs):
+        shared_sd = widening * np.sqrt(shared) * sum_weighted(sds, 1)
+        error_variances = [np.square(widening * run_sd) for run_sd in sds]
+        independent_variance = (1 - shared) * sum_weighted(error_variances, 2)
+        sd = np.sqrt(independent_variance + np.square(shared_sd))
     between_variance = None
     if len(runs) >= LEAST_RUNS_OF_SPREAD:
-        between_variance = _variance_between(runs, shares, effect, mask)
+        between_variance = _estimate_between_variance(runs, shares, effect, mask)
     return CombinedEstimate(
         mask=mask,
         effect=effect,
@@ -290,24 +291,25 @@ def combine_estimates(
     )
 
 
-def _variance_between(
+def _estimate_between_variance(
     runs: Sequence[RunEstimate], shares: Sequence[Float], effect: Float, mask: MaskArray
 ) -> Float:
     """Estimate the variance of the weighted mean from the spread of effects between runs."""
-    squares = np.zeros(mask.shape)
+    spread = np.zeros(mask.shape)
     for share, run in zip(shares, runs, strict=True):
-        squares += np.where(mask, share * np.square(run.effect - effect), 0)
+        spread += np.where(mask, share * np.square(run.effect - effect), 0)
     concentration = sum(np.square(share) for share in shares)  # 1/n for equal weights
     # if one run has all the weight, the spread cannot be estimated
-    free = np.where(concentration < 1, 1 - concentration, 1)
-    return np.asarray(squares / free * concentration)
+    bias_correction = np.where(concentration < 1, 1 - concentration, 1)
+    return np.asarray(spread / bias_correction * concentration)
 
 
 def _common_mask(runs: Sequence[RunEstimate]) -> MaskArray:
+    """Return the voxels with an estimate in every run."""
     return np.logical_and.reduce([run.variance > 0 for run in runs])
 
 
-def _shares(weights: Sequence[float | Array] | None, n_runs: int) -> list[Float]:
+def _normalize_weights(weights: Sequence[float | Array] | None, n_runs: int) -> list[Float]:
     """Return weights of the runs, or maps of weights, that sum to 1 over runs."""
     arrays = [np.asarray(1.0)] * n_runs
     if weights is not None:
@@ -317,9 +319,10 @@ def _shares(weights: Sequence[float | Array] | None, n_runs: int) -> list[Float]
     return [weight / total for weight in arrays]
 
 
-def _check(
+def _check_inputs(
     runs: Sequence[RunEstimate], weights: Sequence[float | Array] | None, shared: float
 ) -> None:
+    """Raise `CombinationError` if there are no runs, or an argument is invalid."""
     if not runs:
         raise CombinationError("no run was given; expected one or more")
     shape = runs[0].effect.shape

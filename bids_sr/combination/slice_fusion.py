@@ -32,12 +32,14 @@ from bids_sr.io.arrays import Array, Float, MaskArray, iterate_parts
 
 THIN_PER_THICK = 2
 """Number of thin slices per thick slice."""
-_CORRELATION_FWHM = 1.5  # thin slices, full width at half maximum of K
-_LEAST_SD = 0.02  # SD relative to the median SD below which a voxel counts as without signal
-_NOISE = 0.2  # noise variance of a thick slice, relative to its prior variance
-_UNUSED = 1e6  # relative noise variance of a run that has no influence
-_LEAST_COSINE = 2**-0.5  # smallest cosine of the angle between columns and slice normal
-_COLUMNS_AT_ONCE = 256  # number of columns whose covariances are in memory at a time
+_CORRELATION_FWHM_SLICES = 1.5  # thin slices, full width at half maximum of K
+_MIN_RELATIVE_SD = (
+    0.02  # SD relative to the median SD below which a voxel counts as without signal
+)
+_RELATIVE_NOISE = 0.2  # noise variance of a thick slice, relative to its prior variance
+_UNINFORMATIVE_NOISE = 1e6  # relative noise variance of a run that has no influence
+_MIN_COSINE = 2**-0.5  # smallest cosine of the angle between columns and slice normal
+_COLUMN_CHUNK = 256  # number of columns whose covariances are in memory at a time
 
 
 class SliceFusionError(ValueError):
@@ -60,11 +62,11 @@ class SlicedEffects:
 
     effects: Array
     positions: Array
-    relative_noise: float = _NOISE
+    relative_noise: float = _RELATIVE_NOISE
 
     def remove_influence(self) -> "SlicedEffects":
         """Return the run with so much noise that the run does not influence an estimate."""
-        return replace(self, relative_noise=_UNUSED)
+        return replace(self, relative_noise=_UNINFORMATIVE_NOISE)
 
 
 def stack_first_run(effects: Array) -> SlicedEffects:
@@ -104,10 +106,10 @@ def slice_profiles(positions: Array, n_thin: int) -> Float:
     array([[0.5, 0.5, 0. , 0. ],
            [0.1, 0.5, 0.4, 0. ]])
     """
-    thin = np.arange(n_thin)
+    thin_positions = np.arange(n_thin)
     lower = positions[..., None] - THIN_PER_THICK / 2
     upper = positions[..., None] + THIN_PER_THICK / 2
-    overlap = np.minimum(thin + 0.5, upper) - np.maximum(thin - 0.5, lower)
+    overlap = np.minimum(thin_positions + 0.5, upper) - np.maximum(thin_positions - 0.5, lower)
     inside = (lower >= -0.5) & (upper <= n_thin - 0.5)
     profiles: Float = np.where(inside, np.clip(overlap, 0, 1) / THIN_PER_THICK, 0.0)
     return profiles
@@ -121,10 +123,10 @@ def thin_affine(affine: Array) -> Float:
     >>> thin_affine(np.diag([3.0, 3.0, 6.0, 1.0]))[2]
     array([ 0. ,  0. ,  3. , -1.5])
     """
-    out = np.array(affine, dtype=np.float64)
-    out[:3, 3] += out[:3, 2] * (0.5 / THIN_PER_THICK - 0.5)
-    out[:3, 2] /= THIN_PER_THICK
-    return out
+    thin = np.array(affine, dtype=np.float64)
+    thin[:3, 3] += thin[:3, 2] * (0.5 / THIN_PER_THICK - 0.5)
+    thin[:3, 2] /= THIN_PER_THICK
+    return thin
 
 
 def sample_at_columns(
@@ -158,11 +160,11 @@ def sample_at_columns(
     SliceFusionError
         The slices of the runs are not parallel to within 45 degrees.
     """
-    matrix = np.linalg.inv(affine) @ first_to_run @ thin_affine(first_affine)
+    thin_to_run = np.linalg.inv(affine) @ first_to_run @ thin_affine(first_affine)
     normal = np.cross(affine[:3, 0], affine[:3, 1])
-    column = (first_to_run @ first_affine)[:3, 2]
-    cosine = abs(normal @ column) / (np.linalg.norm(normal) * np.linalg.norm(column))
-    if cosine < _LEAST_COSINE:
+    column_axis = (first_to_run @ first_affine)[:3, 2]
+    cosine = abs(normal @ column_axis) / (np.linalg.norm(normal) * np.linalg.norm(column_axis))
+    if cosine < _MIN_COSINE:
         raise SliceFusionError(
             "the slices of two runs must be parallel within 45 degrees to be fused; the runs were"
             " acquired in different orientations"
@@ -172,12 +174,13 @@ def sample_at_columns(
     positions = np.empty(values.shape[1:])
     for k in range(images.shape[3]):
         # the point (i, j, position) of a column has the third voxel index k in the other run
-        position = (k - matrix[2, 3] - matrix[2, 0] * i - matrix[2, 1] * j) / matrix[2, 2]
+        row = thin_to_run[2]
+        position = (k - row[3] - row[0] * i - row[1] * j) / row[2]
         points = np.stack([i, j, position, np.ones_like(position)])
-        in_plane = np.tensordot(matrix[:2], points, axes=1)
+        in_plane = np.tensordot(thin_to_run[:2], points, axes=1)
         positions[..., k] = position
-        for value, image in zip(values, images, strict=True):
-            value[..., k] = ndimage.map_coordinates(
+        for sampled, image in zip(values, images, strict=True):
+            sampled[..., k] = ndimage.map_coordinates(
                 image[..., k], in_plane, order=3, mode="nearest"
             )
     return values, positions
@@ -228,7 +231,7 @@ def thin_prior_sd(temporal_sd: Array) -> Float:
     """
     if not (temporal_sd > 0).any():
         raise SliceFusionError("the temporal SD of the first run is 0 in all voxels")
-    lowest_sd = _LEAST_SD * float(np.median(temporal_sd[temporal_sd > 0]))
+    lowest_sd = _MIN_RELATIVE_SD * float(np.median(temporal_sd[temporal_sd > 0]))
     nearest = ndimage.distance_transform_edt(
         temporal_sd < lowest_sd, return_distances=False, return_indices=True
     )
@@ -238,7 +241,7 @@ def thin_prior_sd(temporal_sd: Array) -> Float:
 def slice_correlation(n_thin: int) -> Float:
     """Return the correlation K (n, n) of thin slices, a Gaussian function of their distance."""
     distance = np.subtract.outer(np.arange(n_thin), np.arange(n_thin))
-    correlation: Float = np.exp(-4 * np.log(2) * (distance / _CORRELATION_FWHM) ** 2)
+    correlation: Float = np.exp(-4 * np.log(2) * (distance / _CORRELATION_FWHM_SLICES) ** 2)
     return correlation
 
 
@@ -264,13 +267,15 @@ def joint_covariance(
     n_thin = prior_sd.shape[1]
     profiles = slice_profiles(np.concatenate(positions, axis=1), n_thin)
     prior = prior_sd[:, :, None] * slice_correlation(n_thin) * prior_sd[:, None, :]
-    with_thin = prior @ profiles.transpose(0, 2, 1)
-    signal = profiles @ with_thin
-    signal_variance = np.diagonal(signal, axis1=1, axis2=2)
-    relative = np.repeat(relative_noise, [run_positions.shape[1] for run_positions in positions])
+    thin_covariance = prior @ profiles.transpose(0, 2, 1)
+    signal_covariance = profiles @ thin_covariance
+    signal_variance = np.diagonal(signal_covariance, axis1=1, axis2=2)
+    n_slices = [run_positions.shape[1] for run_positions in positions]
+    slice_noise = np.repeat(relative_noise, n_slices)
     # slices outside the grid have no signal, so their noise variance is arbitrary but not 0
-    noise = np.where(signal_variance > 0, relative * signal_variance, 1.0)
-    return signal + noise[:, :, None] * np.eye(len(relative)), with_thin
+    noise_variance = np.where(signal_variance > 0, slice_noise * signal_variance, 1.0)
+    noise_covariance = noise_variance[:, :, None] * np.eye(len(slice_noise))
+    return signal_covariance + noise_covariance, thin_covariance
 
 
 def fuse_slices(runs: Sequence[SlicedEffects], prior_sd: Array, columns: MaskArray) -> Float:
@@ -298,13 +303,14 @@ def fuse_slices(runs: Sequence[SlicedEffects], prior_sd: Array, columns: MaskArr
     SliceFusionError
         There are fewer than two runs, or the shapes of the arrays do not match.
     """
-    check_runs(runs, prior_sd, columns)
+    check_run_shapes(runs, prior_sd, columns)
     column_indices = np.flatnonzero(columns)
     estimate: Float = np.zeros((len(runs[0].effects), columns.size, prior_sd.shape[2]))
-    for part in iterate_parts(len(column_indices), _COLUMNS_AT_ONCE):
-        values, covariance, with_thin = column_model(runs, prior_sd, column_indices[part])
-        fused = with_thin @ np.linalg.solve(covariance, values)
-        estimate[:, column_indices[part]] = fused.transpose(2, 0, 1)
+    for part in iterate_parts(len(column_indices), _COLUMN_CHUNK):
+        chunk = column_indices[part]
+        values, covariance, thin_covariance = column_model(runs, prior_sd, chunk)
+        fused = thin_covariance @ np.linalg.solve(covariance, values)
+        estimate[:, chunk] = fused.transpose(2, 0, 1)
     return estimate.reshape(len(estimate), *prior_sd.shape)
 
 
@@ -315,7 +321,7 @@ def reproduce_slices(thin: Array, thick: Array) -> Float:
 
 
 def column_model(
-    runs: Sequence[SlicedEffects], prior_sd: Array, selected_voxels: Array
+    runs: Sequence[SlicedEffects], prior_sd: Array, column_indices: Array
 ) -> tuple[Float, Float, Float]:
     """Return the effects of selected columns in all runs, and the covariances of the model.
 
@@ -323,7 +329,7 @@ def column_model(
     ----------
     runs, prior_sd
         See `fuse_slices`.
-    selected_voxels : Array
+    column_indices : Array
         Indices of P columns in the flattened plane of the first run.
 
     Returns
@@ -333,19 +339,19 @@ def column_model(
         `joint_covariance`.
     """
     effects = [
-        run.effects.reshape(len(run.effects), -1, run.effects.shape[3])[:, selected_voxels]
+        run.effects.reshape(len(run.effects), -1, run.effects.shape[3])[:, column_indices]
         for run in runs
     ]
-    covariance, with_thin = joint_covariance(
-        prior_sd.reshape(-1, prior_sd.shape[2])[selected_voxels],
-        [run.positions.reshape(-1, run.positions.shape[2])[selected_voxels] for run in runs],
+    covariance, thin_covariance = joint_covariance(
+        prior_sd.reshape(-1, prior_sd.shape[2])[column_indices],
+        [run.positions.reshape(-1, run.positions.shape[2])[column_indices] for run in runs],
         [run.relative_noise for run in runs],
     )
     values = np.concatenate(effects, axis=2).astype(np.float64)
-    return values.transpose(1, 2, 0), covariance, with_thin
+    return values.transpose(1, 2, 0), covariance, thin_covariance
 
 
-def check_runs(runs: Sequence[SlicedEffects], prior_sd: Array, columns: MaskArray) -> None:
+def check_run_shapes(runs: Sequence[SlicedEffects], prior_sd: Array, columns: MaskArray) -> None:
     """Raise `SliceFusionError` unless runs, prior SD and columns fit together."""
     if len(runs) < 2:
         raise SliceFusionError(

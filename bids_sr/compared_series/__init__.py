@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bids_sr.lazy import import_on_use
 
 if TYPE_CHECKING:
-    from bids_sr.compared_series.checks import with_compared as with_compared
+    from bids_sr.compared_series.checks import add_compared_series as add_compared_series
     from bids_sr.compared_series.steps import (
         import_compared as import_compared,
         match_resolution as match_resolution,
@@ -22,7 +22,7 @@ else:
     __getattr__ = import_on_use(
         __name__,
         {
-            "checks": ["with_compared"],
+            "checks": ["add_compared_series"],
             "steps": ["import_compared", "match_resolution"],
             "verdict": ["COMPARED", "decide_compared_verdict"],
         },

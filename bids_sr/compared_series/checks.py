@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from bids_sr.bids import BoldRun, Findings, Subject, parse_entities
 from bids_sr.bids.entities import ENTITIES, RUN_KEYS
@@ -14,13 +15,14 @@ from bids_sr.config.values import split_named
 from bids_sr.series import ACQUIRED_BAND, BASELINES, get_kind
 from bids_sr.sr.method import method_names_without_controls
 
-_LABEL = ":desc-"
+_LABEL_SEPARATOR = ":desc-"
+_MAX_LISTED = 4  # runs or files in a message
 
 
-def _why_no_name(name: str) -> str:
+def _find_name_problem(name: str) -> str:
     """Return why a name cannot be used for a compared series, or "" if it can.
 
-    >>> _why_no_name("NORDIC")
+    >>> _find_name_problem("NORDIC")
     ''
     """
     if not (name.isascii() and name.isalnum()):
@@ -32,75 +34,85 @@ def _why_no_name(name: str) -> str:
     return ""
 
 
-def _split(text: str) -> tuple[str, Path, str]:
+class _Source(NamedTuple):
+    """Value of ``--compare``: name of the series, its file or directory, and label.
+
+    `label` is the label of ``desc`` in the directory; "" if it is not specified.
+    """
+
+    name: str
+    path: Path
+    label: str
+
+
+def _split_option(text: str) -> _Source:
     """Split ``NAME=PATH`` or ``NAME=PATH:desc-LABEL`` into name, absolute path and label.
 
-    >>> name, path, label = _split("tedana=out:desc-optcomDenoised")
+    >>> name, path, label = _split_option("tedana=out:desc-optcomDenoised")
     >>> name, path.name, label
     ('tedana', 'out', 'optcomDenoised')
     """
     name, location = split_named(text)
     path = Path(location)
     label = ""
-    if not path.exists() and _LABEL in location:
-        folder, _, label = location.rpartition(_LABEL)
+    if not path.exists() and _LABEL_SEPARATOR in location:
+        folder, _, label = location.rpartition(_LABEL_SEPARATOR)
         path = Path(folder)
-    return name, path.absolute(), label
+    return _Source(name=name, path=path.absolute(), label=label)
 
 
-def with_compared(
+def add_compared_series(
     subjects: Sequence[Subject], settings: Settings, findings: Findings
 ) -> tuple[Subject, ...]:
     """Return participants whose runs have their compared series, and report problems."""
-    named_files = [_split(text) for text in settings.evaluation.compare]
-    if not named_files or not _check_names(named_files, settings, findings):
+    sources = [_split_option(text) for text in settings.evaluation.compare]
+    if not sources or not _check_names(sources, settings, findings):
         return tuple(subjects)
     runs = [run for subject in subjects for run in subject.runs]
-    if len(runs) > 1 and (files := [path for _, path, _ in named_files if path.is_file()]):
-        fix = (
-            "Select the corresponding run (--participant-label, --task-id, --run-id), or specify"
-            " a BIDS derivatives directory."
+    files = [source.path for source in sources if source.path.is_file()]
+    if files and len(runs) > 1:
+        names = ", ".join(run.stem for run in runs[:_MAX_LISTED]) + " …" * (
+            len(runs) > _MAX_LISTED
         )
-        names = ", ".join(run.stem for run in runs[:4]) + (" …" if len(runs) > 4 else "")
-        reason = f"{files[0].name} is a single series, but {len(runs)} runs are selected ({names})"
-        findings.refuse_option("--compare", reason, fix)
+        findings.refuse_option(
+            "--compare",
+            f"{files[0].name} is a single series, but {len(runs)} runs are selected ({names})",
+            "Select the corresponding run (--participant-label, --task-id, --run-id), or specify"
+            " a BIDS derivatives directory.",
+        )
         return tuple(subjects)
-    result = []
-    for name, path, _ in named_files:
-        if path.is_dir() and not any(_candidates(path, run) for run in runs):
-            series_found = (
-                ", ".join(
-                    series_path.name for series_path in sorted(path.rglob("func/*_bold.nii*"))[:4]
-                )
-                or "none"
-            )
-            fix = (
-                f"Specify the file with --compare {name}=FILE, or the directory that contains the"
-                " sub-… directories."
-            )
-            findings.refuse_option(
-                f"--compare {name}={path}",
-                (
-                    "the directory does not contain a series for any of the selected runs (series"
-                    f" found: {series_found})"
-                ),
-                fix,
-            )
+    for source in sources:
+        if source.path.is_dir() and not any(_find_candidates(source.path, run) for run in runs):
+            _refuse_directory(source, findings)
+    subjects_with_series = []
     for subject in subjects:
         compared_runs = []
         for run in subject.runs:
             with findings.about(subject.label, run.stem):
-                compared = _list_series(run, named_files, findings)
-                other_run = _another_run(run, settings, findings) if compared else None
+                compared = _find_compared_series(run, sources, findings)
+                other_run = _find_another_run(run, settings, findings) if compared else None
             compared_runs.append(replace(run, compared=compared, same_task_run=other_run))
-        result.append(replace(subject, runs=tuple(compared_runs)))
-    return tuple(result)
+        subjects_with_series.append(replace(subject, runs=tuple(compared_runs)))
+    return tuple(subjects_with_series)
 
 
-def _another_run(run: BoldRun, settings: Settings, findings: Findings) -> BoldRun | None:
-    """Return another acquired run with the same task, grid and trial types, or None.
+def _refuse_directory(source: _Source, findings: Findings) -> None:
+    """Reject a directory without a series for any run."""
+    paths = sorted(source.path.rglob("func/*_bold.nii*"))[:_MAX_LISTED]
+    series_found = ", ".join(path.name for path in paths) or "none"
+    findings.refuse_option(
+        f"--compare {source.name}={source.path}",
+        "the directory does not contain a series for any of the selected runs (series"
+        f" found: {series_found})",
+        f"Specify the file with --compare {source.name}=FILE, or the directory that contains the"
+        " sub-… directories.",
+    )
 
-    The run with the nearest number is chosen.
+
+def _find_another_run(run: BoldRun, settings: Settings, findings: Findings) -> BoldRun | None:
+    """Return the acquired run with the nearest number and the same task, grid and trial types.
+
+    The result is None if there is no such run, or if the run has no events or several echoes.
     """
     if run.events is None or run.echoes:
         return None
@@ -114,12 +126,12 @@ def _another_run(run: BoldRun, settings: Settings, findings: Findings) -> BoldRu
         and (candidate := companion("another", path, root, run, Findings())) is not None
     ]
 
-    def number(run: BoldRun) -> int:
-        return int(label) if (label := run.entities.get("run", "0")).isdigit() else 0
-
     nearest = min(
         candidates,
-        key=lambda candidate: (abs(number(candidate) - number(run)), candidate.bold.name),
+        key=lambda candidate: (
+            abs(_parse_run_number(candidate) - _parse_run_number(run)),
+            candidate.bold.name,
+        ),
         default=None,
     )
     if nearest is not None:
@@ -131,15 +143,19 @@ def _another_run(run: BoldRun, settings: Settings, findings: Findings) -> BoldRu
     return nearest
 
 
-def _check_names(
-    compared: Sequence[tuple[str, Path, str]], settings: Settings, findings: Findings
-) -> bool:
+def _parse_run_number(run: BoldRun) -> int:
+    """Return the number of a run, 0 if its name has no number."""
+    label = run.entities.get("run", "0")
+    return int(label) if label.isdigit() else 0
+
+
+def _check_names(sources: Sequence[_Source], settings: Settings, findings: Findings) -> bool:
     """Return whether the names and paths of ``--compare`` can be used, and report problems."""
     n_problems = len(findings.problems)
-    names = [name for name, _, _ in compared]
-    for name, path, label in compared:
+    names = [source.name for source in sources]
+    for name, path, label in sources:
         option = f"--compare {name}={path}"
-        if reason := _why_no_name(name):
+        if reason := _find_name_problem(name):
             reserved = ", ".join([*BASELINES, *method_names_without_controls(), "raw", "measured"])
             findings.refuse_option(
                 option,
@@ -178,23 +194,25 @@ def _check_names(
     return len(findings.problems) == n_problems
 
 
-def _list_series(
-    run: BoldRun, compared: Sequence[tuple[str, Path, str]], findings: Findings
+def _find_compared_series(
+    run: BoldRun, sources: Sequence[_Source], findings: Findings
 ) -> dict[str, BoldRun]:
     """Return the usable compared series of a run by name."""
     series_by_name = {}
-    for name, path, label in compared:
-        misfits = Findings()
-        file = path if path.is_file() else _find_series(path, label, name, run, misfits)
+    for name, path, label in sources:
+        series_findings = Findings()
+        file = path if path.is_file() else _find_series(path, label, name, run, series_findings)
         root = path if path.is_dir() else path.parent
-        series = None if file is None else companion("compared", file, root, run, misfits)
-        findings.add_all(misfits)
+        series = None
+        if file is not None:
+            series = companion("compared", file, root, run, series_findings)
+        findings.add_all(series_findings)
         if series is not None:
             series_by_name[name] = series
     return series_by_name
 
 
-def _candidates(folder: Path, run: BoldRun) -> list[Path]:
+def _find_candidates(folder: Path, run: BoldRun) -> list[Path]:
     """Return all series of a run in a derivatives directory, whatever their processing."""
     keys = [
         key
@@ -208,7 +226,7 @@ def _find_series(
     folder: Path, label: str, name: str, run: BoldRun, findings: Findings
 ) -> Path | None:
     """Return a run's series in a derivatives directory; report and skip runs without a series."""
-    candidates = _candidates(folder, run)
+    candidates = _find_candidates(folder, run)
     if not candidates:
         findings.note(
             folder,
@@ -216,40 +234,40 @@ def _find_series(
             f" with {name}.",
         )
         return None
-    labeled = (
-        [path for path in candidates if parse_entities(path).get("desc", "") == label]
-        if label
-        else candidates
-    )
-    if not labeled:
-        available = ", ".join(
-            sorted({f"desc-{parse_entities(path).get('desc', '')}" for path in candidates})
-        )
-        findings.add_problem(
-            folder,
-            f"the directory does not contain a desc-{label} series for {run.stem}",
-            f"Available: {available}.",
-        )
-        return None
+    if label:
+        labels = sorted({_parse_desc(path) for path in candidates})
+        candidates = [path for path in candidates if _parse_desc(path) == label]
+        if not candidates:
+            findings.add_problem(
+                folder,
+                f"the directory does not contain a desc-{label} series for {run.stem}",
+                f"Available: {', '.join(f'desc-{available}' for available in labels)}.",
+            )
+            return None
     # series in template space are not on the grid of the run
-    native = [
+    in_native_space = [
         path
-        for path in labeled
+        for path in candidates
         if not parse_entities(path).get("space", "").startswith(("MNI", "fs", "T1w"))
     ]
-    native = native or labeled
-    if len(native) > 1:
-        names = ", ".join(path.name for path in native)
-        labels = sorted({parse_entities(path).get("desc", "") for path in native} - {""})
-        fix = (
-            f"--compare {name}={folder}{_LABEL}{labels[0]}"
+    candidates = in_native_space or candidates
+    if len(candidates) > 1:
+        names = ", ".join(path.name for path in candidates)
+        labels = sorted({_parse_desc(path) for path in candidates} - {""})
+        option = (
+            f"--compare {name}={folder}{_LABEL_SEPARATOR}{labels[0]}"
             if len(labels) > 1
             else f"--compare {name}=FILE"
         )
         findings.add_problem(
             folder,
             f"several series in this directory match {run.stem}: {names}",
-            f"Select one of these series with {fix}.",
+            f"Select one of these series with {option}.",
         )
         return None
-    return native[0]
+    return candidates[0]
+
+
+def _parse_desc(path: Path) -> str:
+    """Return the label of ``desc`` in a file name; "" if there is none."""
+    return parse_entities(path).get("desc", "")

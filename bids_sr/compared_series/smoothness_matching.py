@@ -18,15 +18,20 @@ from bids_sr.glm.smoothing import smooth
 from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.nifti import SeriesReader
 
-_SAME_RATIOS = (1 / 1.5, 1.0, 1.5)
+_WIDTH_RATIOS = (1 / 1.5, 1.0, 1.5)
 """Candidate widths of a compared series' smoothed control, relative to its estimated width."""
+_N_PAIRS = 8
+"""Number of pairs of successive volumes, evenly spaced over the run, that are examined."""
+_MAX_FWHM_MM = 20.0  # widest smoothing
+_TOLERANCE_MM = 0.02  # of the estimated width
+_SMOOTHNESS_TOLERANCE = 1e-3  # difference of correlations that counts as equal smoothness
 
 
-def control_width(acquired: Effects, inside: MaskArray, fwhm_mm: float) -> float:
+def select_control_width(acquired: Effects, inside: MaskArray, fwhm_mm: float) -> float:
     """Return the smoothing (mm) of a compared series' control at the same resolution.
 
     The smoothness of a series is only known approximately, and no claim should depend on a control
-    that is slightly too sharp or too smooth. Among widths around `fwhm_mm` (`_SAME_RATIOS`), the
+    that is slightly too sharp or too smooth. Among widths around `fwhm_mm` (`_WIDTH_RATIOS`), the
     function chooses the width at which the smoothed effect of one half of the blocks is closest to
     the unsmoothed effect of the other half, summed over both directions. The reference is not
     used.
@@ -45,47 +50,41 @@ def control_width(acquired: Effects, inside: MaskArray, fwhm_mm: float) -> float
     float
         Width of the Gaussian (FWHM, mm).
     """
-    halves = [
-        acquired.betas[..., [b.used and b.half == half for b in acquired.blocks]]
+    half_betas = [
+        acquired.betas[..., [block.used and block.half == half for block in acquired.blocks]]
         for half in (0, 1)
     ]
-    if not fwhm_mm or not all(half.shape[-1] for half in halves):
+    if not fwhm_mm or not all(betas.shape[-1] for betas in half_betas):
         return fwhm_mm
-    half_a, half_b = (half.mean(axis=-1) for half in halves)
+    first, second = (betas.mean(axis=-1) for betas in half_betas)
 
-    def squared_distance(width: float) -> float:
+    def squared_distance(width_mm: float) -> float:
         differences = (
-            smooth(half_a, acquired.zooms, width) - half_b,
-            smooth(half_b, acquired.zooms, width) - half_a,
+            smooth(first, acquired.zooms, width_mm) - second,
+            smooth(second, acquired.zooms, width_mm) - first,
         )
         return sum(
             float(np.square(difference[inside], dtype=np.float64).sum())
             for difference in differences
         )
 
-    return min((ratio * fwhm_mm for ratio in _SAME_RATIOS), key=squared_distance)
-
-
-_WIDEST_MM = 20.0
-_PAIRS = 8
-"""Number of pairs of successive volumes, evenly spaced over the run, that are examined."""
-_EXACT_MM, _ALIKE = 0.02, 1e-3
+    return min((ratio * fwhm_mm for ratio in _WIDTH_RATIOS), key=squared_distance)
 
 
 def compute_changes(series: SeriesReader, n_dummy: int) -> list[Array]:
     """Return differences between successive volumes of a series, (X, Y, Z) each.
 
-    There are at most `_PAIRS` differences, evenly spaced over the volumes after the dummies, in
+    There are at most `_N_PAIRS` differences, evenly spaced over the volumes after the dummies, in
     signal units.
     """
-    starts = np.unique(np.linspace(n_dummy, series.shape[3] - 2, _PAIRS).round().astype(int))
+    starts = np.unique(np.linspace(n_dummy, series.shape[3] - 2, _N_PAIRS).round().astype(int))
     return [
-        np.asarray(series.volume(int(t) + 1) - series.volume(int(t)), dtype=np.float32)
-        for t in starts
+        np.asarray(series.volume(start + 1) - series.volume(start), dtype=np.float32)
+        for start in starts.tolist()
     ]
 
 
-def _smoothness(changes: Sequence[Array], mask: MaskArray, step: Sequence[int]) -> float:
+def _measure_smoothness(changes: Sequence[Array], mask: MaskArray, step: Sequence[int]) -> float:
     """Return the correlation of mask voxels `step` voxels apart, averaged over the x and y axes.
 
     Parameters
@@ -105,25 +104,23 @@ def _smoothness(changes: Sequence[Array], mask: MaskArray, step: Sequence[int]) 
     correlations = []
     for axis in (0, 1):
         n = mask.shape[axis]
-        lower, upper = (
-            tuple(part if k == axis else slice(None) for k in range(3))
-            for part in (slice(0, n - step[axis]), slice(step[axis], n))
-        )
-        in_both = mask[lower] & mask[upper]
-        products, first, second = 0.0, 0.0, 0.0
+        lower: list[slice] = [slice(None)] * 3
+        upper: list[slice] = [slice(None)] * 3
+        lower[axis], upper[axis] = slice(0, n - step[axis]), slice(step[axis], n)
+        in_both = mask[*lower] & mask[*upper]
+        covariance, lower_variance, upper_variance = 0.0, 0.0, 0.0
         for change in changes:
-            a = change[lower][in_both]
-            b = change[upper][in_both]
-            products += float(a @ b)
-            first += float(a @ a)
-            second += float(b @ b)
-        correlations.append(
-            products / math.sqrt(first * second) if first * second > 0 else math.nan
-        )
+            lower_values = change[*lower][in_both]
+            upper_values = change[*upper][in_both]
+            covariance += float(lower_values @ upper_values)
+            lower_variance += float(lower_values @ lower_values)
+            upper_variance += float(upper_values @ upper_values)
+        energy = lower_variance * upper_variance
+        correlations.append(covariance / math.sqrt(energy) if energy > 0 else math.nan)
     return sum(correlations) / len(correlations)
 
 
-def same_resolution(
+def match_smoothness(
     acquired: Sequence[Array],
     other: Sequence[Array],
     mask: MaskArray,
@@ -148,23 +145,19 @@ def same_resolution(
         its smoothness cannot be estimated.
     """
     step = [max(1, round(ratio)) for ratio in factor[:2]]
-    target_width = _smoothness(other, mask, step)
+    target_smoothness = _measure_smoothness(other, mask, step)
 
     def smoothness_gap(fwhm_mm: float) -> float:
-        return (
-            _smoothness([smooth(change, zooms, fwhm_mm) for change in acquired], mask, step)
-            - target_width
-        )
+        smoothed = [smooth(change, zooms, fwhm_mm) for change in acquired]
+        return _measure_smoothness(smoothed, mask, step) - target_smoothness
 
-    if not math.isfinite(target_width):
+    if not math.isfinite(target_smoothness):
         return math.nan
-    if not smoothness_gap(0.0) < -_ALIKE:
+    if not smoothness_gap(0.0) < -_SMOOTHNESS_TOLERANCE:
         return 0.0
+    if smoothness_gap(_MAX_FWHM_MM) < 0:
+        return _MAX_FWHM_MM
     # scipy.optimize is slow to import, and few runs have a compared series
     from scipy import optimize
 
-    return (
-        _WIDEST_MM
-        if smoothness_gap(_WIDEST_MM) < 0
-        else float(optimize.brentq(smoothness_gap, 0.0, _WIDEST_MM, xtol=_EXACT_MM))
-    )
+    return float(optimize.brentq(smoothness_gap, 0.0, _MAX_FWHM_MM, xtol=_TOLERANCE_MM))

@@ -12,15 +12,17 @@ from threadpoolctl import threadpool_limits
 
 from bids_sr.compared_series.smoothness_matching import (
     compute_changes,
-    control_width,
-    same_resolution,
+    match_smoothness,
+    select_control_width,
 )
 from bids_sr.compared_series.verdict import ON_ACQUIRED
+from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import load_effects
 from bids_sr.io.arrays import Array
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AxisOrder, Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.volume import Volume
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Distortion, Facts, File, Image, Mask, Series, Transforms
 from bids_sr.pipeline.step import HERE, step
@@ -35,7 +37,7 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.inference.apply_to_series import super_resolve_series
 from bids_sr.sr.inference.upsampler_inputs import PlainUpsampler, UpsamplerInputs
 from bids_sr.sr.inference.upsamplers import make_upsampler
-from bids_sr.sr.matrices import upsample as upsampled
+from bids_sr.sr.matrices import upsample as upsample_volume
 from bids_sr.steps.memory import EFFECTS, SERIES
 
 _AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
@@ -140,47 +142,28 @@ def resample_compared(
     """
     facts = compared_facts[series_name]
     assert isinstance(facts, dict)
-    as_acquired = facts["frame"] == "as acquired"
-    scale = float(facts["scale"])
-    offset = float(facts["offset"])
+    is_as_acquired = facts["frame"] == "as acquired"
     series_factor = factor if stc.shape[:3] == acquired.shape[:3] else _AS_ACQUIRED
     upsample = make_upsampler(
         UPSAMPLING if series_factor == factor else "raw", UpsamplerInputs(factor=series_factor)
     )
     shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine
-    mask, smallest_signal = (
-        bold_mask_hr,
-        float(facts["least_signal"]) if facts["left_out"] else 0.0,
-    )
-    lacks_signal = np.mean(list(read_comparison_volumes(stc).values()), axis=0) <= smallest_signal
+    mask, smallest_signal = bold_mask_hr, 0.0
     if facts["left_out"]:
-        middle = compared_xfms[len(compared_xfms) // 2]
-        signal_fraction = sample_volume(
-            compared_signal.data.astype(np.float32),
-            compared_signal.affine,
-            shape,
-            affine,
-            middle,
-            order=1,
-        )
-        mask = bold_mask_hr.like(bold_mask_hr.data & (signal_fraction > 0.5))
-    (x, y, z), (u, v, w) = stc.shape[:3], acquired.shape[:3]
-    moments = zip(acquired.volumes(), hmc_xfms, strict=True)
+        smallest_signal = float(facts["least_signal"])
+        middle_xfm = compared_xfms[len(compared_xfms) // 2]
+        mask = _restrict_to_signal(bold_mask_hr, compared_signal, middle_xfm)
+    lacks_signal = np.mean(list(read_comparison_volumes(stc).values()), axis=0) <= smallest_signal
+    signal_fill = _SignalFill(
+        acquired=acquired, series=stc, lacks_signal=lacks_signal, is_as_acquired=is_as_acquired
+    )
+    scale, offset = np.float32(facts["scale"]), np.float32(facts["offset"])
+    acquired_volumes = zip(acquired.volumes(), hmc_xfms, strict=True)
 
     def upsample_filled(volume: Array, pose: Array) -> Array:
         """Upsample the next volume, scaled to the run and with empty voxels filled."""
-        own_volume, xfm = next(moments)
-        volume = np.float32(scale) * volume + np.float32(offset)
-        if lacks_signal.any():
-            acquired_volume = upsampled(UPSAMPLING, own_volume, (x / u, y / v, z / w))
-            acquired_xfm = np.eye(4) if as_acquired else xfm @ np.linalg.inv(pose)
-            volume = np.where(
-                lacks_signal,
-                sample_volume(
-                    acquired_volume, stc.affine, acquired_volume.shape, stc.affine, acquired_xfm
-                ),
-                volume,
-            )
+        acquired_volume, hmc_xfm = next(acquired_volumes)
+        volume = signal_fill.fill_volume(scale * volume + offset, pose, acquired_volume, hmc_xfm)
         return upsample(volume, pose)
 
     target = here / "series.nii"
@@ -198,9 +181,61 @@ def resample_compared(
             shape,
             affine,
             factor=series_factor,
-            distortion=distortion if as_acquired else None,
+            distortion=distortion if is_as_acquired else None,
         )
     return SeriesReader(target), mask
+
+
+def _restrict_to_signal(mask: Volume, signal: Volume, xfm: Array) -> Volume:
+    """Restrict a mask to voxels with signal in both series.
+
+    `signal` is on the acquired grid, and `xfm` is the transform (4, 4) of points of the mask to
+    points of the compared series (RAS mm).
+    """
+    signal_fraction = sample_volume(
+        signal.data.astype(np.float32), signal.affine, mask.data.shape, mask.affine, xfm, order=1
+    )
+    return mask.like(mask.data & (signal_fraction > 0.5))
+
+
+@frozen
+class _SignalFill:
+    """Signal of the acquired series for voxels of a compared series without signal.
+
+    Attributes
+    ----------
+    acquired, series : SeriesReader
+        Acquired series and compared series.
+    lacks_signal : Array
+        Voxels of the compared series without signal (3D, boolean).
+    is_as_acquired : bool
+        Whether the volumes of the compared series are in the acquired positions.
+    """
+
+    acquired: SeriesReader
+    series: SeriesReader
+    lacks_signal: Array
+    is_as_acquired: bool
+
+    def fill_volume(
+        self, volume: Array, pose: Array, acquired_volume: Array, hmc_xfm: Array
+    ) -> Array:
+        """Fill the voxels of a volume (3D) from the acquired volume.
+
+        `pose` and `hmc_xfm` are the transforms (4, 4) of boldref points to points of the compared
+        and of the acquired volume (RAS mm).
+        """
+        if not self.lacks_signal.any():
+            return volume
+        x, y, z = (
+            n / n_acquired
+            for n, n_acquired in zip(self.series.shape[:3], self.acquired.shape[:3], strict=True)
+        )
+        upsampled = upsample_volume(UPSAMPLING, acquired_volume, (x, y, z))
+        xfm = np.eye(4) if self.is_as_acquired else hmc_xfm @ np.linalg.inv(pose)
+        affine = self.series.affine
+        resampled = sample_volume(upsampled, affine, upsampled.shape, affine, xfm)
+        return np.where(self.lacks_signal, resampled, volume)
 
 
 @step(makes="same_widths", memory=EFFECTS, cost=RunTime(always=5.0))
@@ -227,12 +262,11 @@ def match_resolution(
         acquired_effects = load_effects(effects[UPSAMPLING])
         for name in compared_names:
             inside = load_effects(effects[name]).mask & bold_mask_hr.data
-            width = same_resolution(
+            fwhm_mm = match_smoothness(
                 acquired, compute_changes(series[name], n_dummy), inside, zooms, factor
             )
-            widths[name] = (
-                round(control_width(acquired_effects, inside, width), 2)
-                if math.isfinite(width)
-                else None
-            )
+            widths[name] = None
+            if math.isfinite(fwhm_mm):
+                width = select_control_width(acquired_effects, inside, fwhm_mm)
+                widths[name] = round(width, 2)
     return widths

@@ -24,7 +24,7 @@ never counted.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bids_sr.evaluation import advice as evaluation_advice
 from bids_sr.evaluation.acquired_activation import lost_sentences
@@ -47,7 +47,7 @@ from bids_sr.frozen import frozen
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.series import ACQUIRED_BAND, same_name
 
-_HEADS: Mapping[VerdictStatus, str] = {
+_STATUS_PHRASES: Mapping[VerdictStatus, str] = {
     "more accurate": "is more accurate than the acquired series",
     "not more accurate": "was not found to be more accurate than the acquired series",
     "less accurate": "is less accurate than the acquired series",
@@ -60,18 +60,16 @@ _HEADS: Mapping[VerdictStatus, str] = {
 
 def write_compared_headline(name: str, status: VerdictStatus) -> str:
     """Return a sentence on whether another program's series is more accurate than acquired."""
-    return (
-        f"{name} {_HEADS[status]}."
-        if status in _HEADS
-        else f"The accuracy of {name} was not assessed."
-    )
+    if status not in _STATUS_PHRASES:
+        return f"The accuracy of {name} was not assessed."
+    return f"{name} {_STATUS_PHRASES[status]}."
 
 
-_BAND: Mapping[AccuracyKind, str] = {
+_BAND_PHRASES: Mapping[AccuracyKind, str] = {
     "within": "below the acquired Nyquist frequency",
     "beyond": "above the acquired Nyquist frequency",
 }
-_FOUND: Mapping[tuple[AccuracyKind, Decision], str] = {
+_FINDING_TEXTS: Mapping[tuple[AccuracyKind, Decision], str] = {
     ("within", "better"): "the series is closer to the reference than the acquired series",
     ("within", "worse"): "the series is farther from the reference than the acquired series",
     ("within", "same"): "the series is as accurate as the acquired series",
@@ -81,7 +79,7 @@ _FOUND: Mapping[tuple[AccuracyKind, Decision], str] = {
     ("beyond", "same"): "the series contains no true detail",
     ("beyond", "unclear"): "no true detail was detected",
 }
-_WHY: Mapping[Reason, str] = {
+_REASON_TEXTS: Mapping[Reason, str] = {
     "smoothed": (
         "the series is not more accurate than the acquired series smoothed to the same resolution"
     ),
@@ -99,12 +97,12 @@ _WHY: Mapping[Reason, str] = {
     ),
     "no detail": "the series adds no detail",
 }
-_NOT_COUNTED = (
+_NOT_COUNTED_TEXT = (
     " (this gain is not counted because the measured series is from the same scan and has the same"
     " noise, which a program that processes the whole run can transfer between halves of the"
     " blocks)"
 )
-_ON_ACQUIRED_GRID = (
+_NO_DETAIL_SENTENCE = (
     "The series has no detail above the acquired Nyquist frequency because it is on the acquired"
     " grid."
 )
@@ -125,42 +123,56 @@ def describe_compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer:
         Whether the series is on a finer grid than the acquired series.
     """
     if claim.evidence is None or claim.decision is None or (claim.kind == "beyond" and not finer):
-        return _ON_ACQUIRED_GRID
+        return _NO_DETAIL_SENTENCE
     region_phrase = "the brain" if claim.region == "brain" else region_text(claim.region)
-    smoothed = f"the acquired series smoothed to about its resolution ({fwhm_mm:.1f} mm)"
-    numbers = [
-        f"explained variance {value_text(row, '.2f')} in {region_phrase}" for row in _level(claim)
-    ]
-    for comparison in claim.comparisons:
-        row = comparison.row
-        baseline_phrase = "the acquired series" + " in the brain" * (row.region != claim.region)
-        if row.minus != same_name(claim.series):
-            numbers.append(f"{value_text(row, '+.2f')} over {baseline_phrase}")
-        elif fwhm_mm > 0:
-            numbers.append(f"{value_text(row, '+.2f')} over {smoothed}")
-    if claim.why == "contrary":
-        ahead = claim.comparisons[0].row.value > 0
-        contrary = (
-            "its noise or wrong detail outweighs this gain" if ahead else "it is more accurate"
-        )
-        finding = (
-            f"the series is {'more' if ahead else 'less'} accurate in {region_phrase}, but over"
-            f" the whole brain {contrary}"
-        )
-    else:
-        finding = _WHY[claim.why] if claim.why else _FOUND[claim.kind, claim.decision]
-    is_better = claim.kind == "within" and claim.decision == "better"
-    finding += ", also at the same resolution" if is_better and fwhm_mm > 0 else ""
-    finding += _NOT_COUNTED if claim.decision == "better" and not counts else ""
+    finding = _finding_text(claim, claim.decision, region_phrase)
+    if claim.decision == "better":
+        if claim.kind == "within" and fwhm_mm > 0:
+            finding += ", also at the same resolution"
+        if not counts:
+            finding += _NOT_COUNTED_TEXT
+    values = []
+    if (row := claim.evidence.row(claim.series, claim.region)) is not None:
+        values.append(f"explained variance {value_text(row, '.2f')} in {region_phrase}")
+    values += _difference_texts(claim, fwhm_mm)
     return (
-        f"{capitalize(_BAND[claim.kind])}, {finding}: {', '.join(numbers)}. The reference is"
-        f" {claim.evidence.reference.words}."
+        f"{capitalize(_BAND_PHRASES[claim.kind])}, {finding}: {', '.join(values)}. The reference"
+        f" is {claim.evidence.reference.words}."
     )
 
 
-def _level(claim: Claim) -> list[MetricRow]:
-    row = None if claim.evidence is None else claim.evidence.row(claim.series, claim.region)
-    return [] if row is None else [row]
+def _finding_text(claim: Claim, decision: Decision, region_phrase: str) -> str:
+    """Return the decision on a band as a clause."""
+    if claim.why != "contrary":
+        return _REASON_TEXTS[claim.why] if claim.why else _FINDING_TEXTS[claim.kind, decision]
+    if claim.comparisons[0].row.value > 0:
+        return (
+            f"the series is more accurate in {region_phrase}, but over the whole brain its noise"
+            " or wrong detail outweighs this gain"
+        )
+    return (
+        f"the series is less accurate in {region_phrase}, but over the whole brain it is more"
+        " accurate"
+    )
+
+
+def _difference_texts(claim: Claim, fwhm_mm: float) -> Iterator[str]:
+    """Yield the differences from the acquired series and from the smoothed acquired series.
+
+    `fwhm_mm` is the smoothing of the control at the same resolution; the control is omitted if it
+    is not smoothed.
+    """
+    for comparison in claim.comparisons:
+        row = comparison.row
+        difference = value_text(row, "+.2f")
+        if row.minus != same_name(claim.series):
+            place = " in the brain" * (row.region != claim.region)
+            yield f"{difference} over the acquired series{place}"
+        elif fwhm_mm > 0:
+            yield (
+                f"{difference} over the acquired series smoothed to about its resolution"
+                f" ({fwhm_mm:.1f} mm)"
+            )
 
 
 def explain_missing_band(kind: AccuracyKind, advice: Advice, *, finer: bool) -> str:
@@ -169,13 +181,13 @@ def explain_missing_band(kind: AccuracyKind, advice: Advice, *, finer: bool) -> 
     The band `kind` is ``within`` or ``beyond`` the acquired Nyquist frequency.
     """
     if kind == "beyond" and not finer:
-        return _ON_ACQUIRED_GRID
+        return _NO_DETAIL_SENTENCE
     remedy, need = advice.fine_run, "a high-resolution reference"
     if kind == "within":
         remedy, need = advice.other_run, "a second run of the same task"
     return (
-        f"{capitalize(_BAND[kind])}, accuracy was not assessed. This assessment requires {need}:"
-        f" {remedy}."
+        f"{capitalize(_BAND_PHRASES[kind])}, accuracy was not assessed. This assessment requires"
+        f" {need}: {remedy}."
     )
 
 
@@ -207,9 +219,22 @@ _KINDS: tuple[AccuracyKind, ...] = ("within", "beyond")
 class _ComparedVerdict:
     """Verdict on one series of another program.
 
-    `headline` is the verdict as one sentence; `text` adds results by band and advice for bands
-    that were not assessed. `fwhm_mm` is the smoothing of the control at the same resolution; NaN
-    if there is no control. `facts` describe the alignment of the series with the run.
+    Attributes
+    ----------
+    name : str
+        Name of the series.
+    status : VerdictStatus
+        Verdict in a few words.
+    headline : str
+        Verdict as one sentence.
+    text : str
+        Headline, results by band, and advice for bands that were not assessed.
+    claims : tuple[Claim, ...]
+        Decisions on the bands.
+    fwhm_mm : float
+        Smoothing of the control at the same resolution; NaN if there is no control.
+    facts : Mapping[str, object]
+        Alignment of the series with the run.
     """
 
     name: str
@@ -222,17 +247,15 @@ class _ComparedVerdict:
 
     def to_json(self) -> dict[str, object]:
         """Return the verdict as plain values; the width is None if there is no control."""
-        by_kind = {claim.kind: claim for claim in self.claims if claim.evidence is not None}
+        assessed = [claim for claim in self.claims if claim.evidence is not None]
         return {
             "name": self.name,
             "status": self.status,
             "headline": self.headline,
             "text": self.text,
-            "decisions": {kind: claim.decision for kind, claim in by_kind.items()},
+            "decisions": {claim.kind: claim.decision for claim in assessed},
             "references": {
-                kind: claim.evidence.reference.words
-                for kind, claim in by_kind.items()
-                if claim.evidence
+                claim.kind: claim.evidence.reference.words for claim in assessed if claim.evidence
             },
             "same_resolution_fwhm_mm": self.fwhm_mm if math.isfinite(self.fwhm_mm) else None,
             "frame": dict(self.facts),
@@ -291,11 +314,11 @@ def decide_compared_verdict(
         for kind in _KINDS
     ]
     decided = [claim for claim in claims if claim.decision is not None]
-    status = _status(claims)
-    lost_by_series = lost_sentences(rows, [name])
-    paragraphs = [" ".join([write_compared_headline(name, status), *lost_by_series.values()])]
+    status = _decide_status(claims)
+    lost_activation = lost_sentences(rows, [name]).values()
+    paragraphs = [" ".join([write_compared_headline(name, status), *lost_activation])]
     paragraphs += [
-        describe_compared_band(claim, fwhm_mm, counts=_counts(claim), finer=finer)
+        describe_compared_band(claim, fwhm_mm, counts=_is_counted(claim), finer=finer)
         for claim in decided
     ]
     paragraphs += [
@@ -303,7 +326,7 @@ def decide_compared_verdict(
         for claim in claims
         if claim not in decided
     ]
-    if any(claim.kind == "within" and claim.holds and not _counts(claim) for claim in decided):
+    if any(claim.kind == "within" and claim.holds and not _is_counted(claim) for claim in decided):
         paragraphs.append(f"To assess the accuracy in this band, {advice.other_run}.")
     return _ComparedVerdict(
         name=name,
@@ -324,44 +347,52 @@ def _make_claim(
     Active voxels decide first, but the decision is "unclear" if the whole brain contradicts them.
     """
     evidence = find_strongest(kind, rows, [name])
-    levels = {} if evidence is None else evidence.select_finite_rows(name)
-    if evidence is None or not levels:
+    region_rows = {} if evidence is None else evidence.select_finite_rows(name)
+    if evidence is None or not region_rows:
         return Claim(kind=kind, series=name, decision=None)
-    by_region: dict[str, tuple[Decision, Reason]] = {
-        region: _decide_within(evidence, level, margin)
+    decisions: dict[str, tuple[Decision, Reason]] = {
+        region: _decide_within(evidence, row, margin)
         if kind == "within"
-        else _decide_beyond(evidence, level, margin, finer=finer)
-        for region, level in levels.items()
+        else _decide_beyond(evidence, row, margin, finer=finer)
+        for region, row in region_rows.items()
     }
-    contrary = {"better", "worse"} <= {decision for decision, _ in by_region.values()}
-    decisive = [
-        region
-        for region, (decision, reason) in by_region.items()
-        if decision in ("better", "worse")
-    ]
-    justified = [region for region, (_, reason) in by_region.items() if reason]
-    region = next(iter([*([] if contrary else [*decisive, *justified]), *by_region]))
-    decision_why: tuple[Decision, Reason] = (
-        ("unclear", "contrary") if contrary else by_region[region]
-    )
-    comparisons = [(ACQUIRED_BAND, region), *[(same_name(name), region)] * (kind == "within")]
-    comparisons += [(ACQUIRED_BAND, evidence.brain)] * contrary
+    is_contrary = {"better", "worse"} <= {decision for decision, _ in decisions.values()}
+    region = next(iter(decisions)) if is_contrary else _select_region(decisions)
+    decision, why = decisions[region]
+    if is_contrary:
+        decision, why = "unclear", "contrary"
+    comparisons = [(ACQUIRED_BAND, region)]
+    if kind == "within":
+        comparisons.append((same_name(name), region))
+    if is_contrary:
+        comparisons.append((ACQUIRED_BAND, evidence.brain))
     return Claim(
         kind=kind,
         series=name,
-        decision=decision_why[0],
+        decision=decision,
         evidence=evidence,
         region=region,
-        why=decision_why[1],
+        why=why,
         comparisons=tuple(
-            evidence.compare(name, other_series, region_name, margin)
-            for other_series, region_name in comparisons
-            if evidence.row(name, region_name, other_series) is not None
+            evidence.compare(name, other_series, compared_region, margin)
+            for other_series, compared_region in comparisons
+            if evidence.row(name, compared_region, other_series) is not None
         ),
     )
 
 
-def _counts(claim: Claim) -> bool:
+def _select_region(decisions: Mapping[str, tuple[Decision, Reason]]) -> str:
+    """Return the first region with a difference, else with a reason, else the first region."""
+    for region, (decision, _) in decisions.items():
+        if decision in ("better", "worse"):
+            return region
+    for region, (_, reason) in decisions.items():
+        if reason:
+            return region
+    return next(iter(decisions))
+
+
+def _is_counted(claim: Claim) -> bool:
     """Return True if a gain over the acquired series counts.
 
     A gain over a measured series of the same scan does not count because both share noise.
@@ -375,9 +406,12 @@ def _decide_difference(comparison: Comparison, margin: float) -> Decision:
     return "same" if is_small else comparison.decision
 
 
-def _decide_within(evidence: Evidence, level: MetricRow, margin: float) -> tuple[Decision, Reason]:
-    """Decide whether a series is more accurate in the acquired band; if not, add the reason."""
-    name, region = level.series, level.region
+def _decide_within(evidence: Evidence, row: MetricRow, margin: float) -> tuple[Decision, Reason]:
+    """Decide whether a series is more accurate in the acquired band; if not, add the reason.
+
+    `row` is the explained variance of the series in a region.
+    """
+    name, region = row.series, row.region
     band_difference = _decide_difference(
         evidence.compare(name, ACQUIRED_BAND, region, margin), margin
     )
@@ -393,39 +427,37 @@ def _decide_within(evidence: Evidence, level: MetricRow, margin: float) -> tuple
         != "better"
     ):
         return "same", "smoothed"
-    return ("better", "") if level.lower > 0 else ("same", "nothing")
+    return ("better", "") if row.lower > 0 else ("same", "nothing")
 
 
 def _decide_beyond(
-    evidence: Evidence, level: MetricRow, margin: float, *, finer: bool
+    evidence: Evidence, row: MetricRow, margin: float, *, finer: bool
 ) -> tuple[Decision, Reason]:
     """Decide whether a series has true detail above the acquired band; if not, add the reason.
 
-    A series that contains less noise beyond the band than the acquired series leaks does not have
-    true detail.
+    `row` is the explained variance of the series in a region. A series that contains less noise
+    beyond the band than the acquired series leaks does not have true detail.
     """
     band_difference = _decide_difference(
-        evidence.compare(level.series, ACQUIRED_BAND, level.region, margin), margin
+        evidence.compare(row.series, ACQUIRED_BAND, row.region, margin), margin
     )
-    if not finer or (band_difference == "worse" and abs(level.value) < margin):
+    if not finer or (band_difference == "worse" and abs(row.value) < margin):
         return "same", "no detail"
     if band_difference == "worse":
-        return ("worse" if is_below_zero(level) else "unclear"), ""
-    return (
-        ("better" if level.lower > 0 else "same", "")
-        if band_difference == "better"
-        else (band_difference, "")
-    )
+        return ("worse" if is_below_zero(row) else "unclear"), ""
+    if band_difference == "better":
+        return ("better" if row.lower > 0 else "same"), ""
+    return band_difference, ""
 
 
-def _status(claims: Sequence[Claim]) -> VerdictStatus:
+def _decide_status(claims: Sequence[Claim]) -> VerdictStatus:
     """Combine the decisions on both bands into a status."""
     decided_claims = [claim for claim in claims if claim.decision is not None]
     decisions = {
-        "same" if claim.holds and not _counts(claim) else claim.decision
+        "same" if claim.holds and not _is_counted(claim) else claim.decision
         for claim in decided_claims
     }
-    is_assessed = any(_counts(claim) or claim.why == "smoothed" for claim in decided_claims)
+    is_assessed = any(_is_counted(claim) or claim.why == "smoothed" for claim in decided_claims)
     lacks_control = any(claim.why == "no control" for claim in decided_claims)
     if (
         not decided_claims
@@ -435,10 +467,6 @@ def _status(claims: Sequence[Claim]) -> VerdictStatus:
         return "not assessed"
     if {"better", "worse"} <= decisions:
         return "mixed"
-    return (
-        "more accurate"
-        if "better" in decisions
-        else "less accurate"
-        if "worse" in decisions
-        else "not more accurate"
-    )
+    if "better" in decisions:
+        return "more accurate"
+    return "less accurate" if "worse" in decisions else "not more accurate"

@@ -17,7 +17,7 @@ from bids_sr.metrics.rows import MISSING
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.series import RAW
 
-_Sizes = tuple[str, str]
+_VoxelSizes = tuple[str, str]
 """Voxel sizes of the acquired and of the super-resolved maps; "" if unknown."""
 _REMEDY = (
     "Correct the data and rerun the participant level, or select runs with --run-id or"
@@ -25,7 +25,7 @@ _REMEDY = (
 )
 
 
-def without_uncombinable(
+def exclude_uncombinable(
     collected: DerivativeMaps,
 ) -> tuple[DerivativeMaps, list[tuple[str, str]]]:
     """Exclude runs that the participant level would not combine with the other runs of their task.
@@ -51,9 +51,9 @@ def without_uncombinable(
         tasks[run.participant, run.task, run.variant].append(run)
     excluded: set[str] = set()
     lines = []
-    for (participant, task, variant), unordered in tasks.items():
-        runs = sort_runs(unordered)
-        reasons = _reasons(runs)
+    for (participant, task, variant), task_runs in tasks.items():
+        runs = sort_runs(task_runs)
+        reasons = _list_exclusion_reasons(runs)
         if not reasons:
             continue
         remaining = [run for run in runs if run.name not in reasons]
@@ -63,9 +63,9 @@ def without_uncombinable(
         label = "_".join([participant, f"task-{task}", *[variant] * (variant != MISSING)])
         if len(remaining) > 1:
             excluded |= reasons.keys()
-            was = "was" if len(reasons) == 1 else "were"
+            verb = "was" if len(reasons) == 1 else "were"
             text = (
-                f"{enumerate_words([names[name] for name in reasons])} {was} excluded from the"
+                f"{enumerate_words([names[name] for name in reasons])} {verb} excluded from the"
                 f" group maps, because runs that differ are not combined ({causes}). {_REMEDY}"
             )
         else:
@@ -80,15 +80,18 @@ def without_uncombinable(
     return replace(collected, runs=remaining_runs), lines
 
 
-def _reasons(runs: Sequence[RunMaps]) -> dict[str, str]:
-    """Return why runs of one task are not combined with the other runs, by name of the run."""
+def _list_exclusion_reasons(runs: Sequence[RunMaps]) -> dict[str, str]:
+    """Return the reason for each run that is not combined with the other runs of its task.
+
+    Reasons are by name of the run.
+    """
     if len(runs) < 2:
         return {}
     reasons = {
         run.name: "the name has no run- entity, but other runs of this task have one"
         for run in compress(runs, lack_run_number([run.entities for run in runs]))
     }
-    sizes = {run.name: _sizes(run) for run in runs if run.name not in reasons}
+    sizes = {run.name: _read_voxel_sizes(run) for run in runs if run.name not in reasons}
     for index, quantity in enumerate(("acquired voxels", "super-resolved voxels")):
         counts = Counter(size[index] for size in sizes.values() if size[index])
         if len(counts) > 1:
@@ -101,22 +104,22 @@ def _reasons(runs: Sequence[RunMaps]) -> dict[str, str]:
     return reasons
 
 
-def _sizes(run: RunMaps) -> _Sizes:
+def _read_voxel_sizes(run: RunMaps) -> _VoxelSizes:
     """Return the voxel sizes of a run's maps in boldref space."""
     acquired = super_resolved = ""
     for key in run.maps.get("", {}):
         if key[1] == RAW and not acquired:
-            acquired = _size(run.map_file(key))
+            acquired = _read_voxel_size(run.map_file(key))
         elif key[1] != RAW and not super_resolved:
-            super_resolved = _size(run.map_file(key))
-    return acquired or _size(run.mask), super_resolved
+            super_resolved = _read_voxel_size(run.map_file(key))
+    return acquired or _read_voxel_size(run.mask), super_resolved
 
 
-def _size(image: Path | None) -> str:
+def _read_voxel_size(image: Path | None) -> str:
     """Return the voxel size of an image in words, or "" if there is no image."""
     import nibabel as nib
 
     if image is None:
         return ""
     zooms: Sequence[float] = nib.load(image).header.get_zooms()[:3]  # type: ignore[attr-defined]
-    return size_text(float(size) for size in zooms)
+    return size_text(float(zoom) for zoom in zooms)

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from bids_sr.group import verdicts as words
+from bids_sr.group import verdicts
 from bids_sr.group.values import participants_by_series, quartiles
 from bids_sr.metrics.number_text import number, p_value
 from bids_sr.report.evaluation_rows import series_text
@@ -18,7 +19,7 @@ from bids_sr.statistics.wilcoxon import ALPHA, signed_rank
 
 # values published for 30 participants; the unit of the smoothing (sigma 1.5) is not reported and
 # corresponds to 3.5 or 13.2 mm FWHM (see METHODS)
-_PAPER = (
+_PUBLISHED_ROWS = (
     (
         "paper: acquired",
         "σ = 1.5",
@@ -48,7 +49,7 @@ def paper_sizes(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """
     sizes = values[values["threshold"] == "quarter"]
     for _, task_sizes in sizes.groupby(["task", "variant"], sort=False):
-        pairs = words.list_condition_pairs(task_sizes["contrast"])
+        pairs = verdicts.list_condition_pairs(task_sizes["contrast"])
         is_dice = task_sizes["statistic"] == "dice"
         for pair in (name for name in task_sizes["contrast"][is_dice].unique() if name in pairs):
             titles = {name: f"size, {name}" for name in pairs[pair]} | {pair: "Dice"}
@@ -65,26 +66,23 @@ def _quartiles_text(first: float, median: float, third: float) -> str:
     return f"{number(median, '.3g')} ({number(first, '.3g')}–{number(third, '.3g')})"
 
 
-def _p(p: float, smallest: float, method: str) -> str:
+def _p_html(p: float, smallest: float, method: str) -> str:
+    """Return a p value, with the smallest possible p value if it is not below `ALPHA`."""
     if method == "identical":
         return method
-    short = f"smallest possible: {p_value(smallest, '.3g')}" if smallest >= ALPHA else ""
-    return render("value", p_value(p), short)
+    note = f"smallest possible: {p_value(smallest, '.3g')}" if smallest >= ALPHA else ""
+    return render("value", p_value(p), note)
 
 
-def _cells(table: pd.DataFrame, series: str) -> Iterator[str]:
+def _size_cells(table: pd.DataFrame, series: str) -> Iterator[str]:
     """Yield cells: median with quartiles over participants, and tests against two baselines."""
     values = participants_by_series(table)
     participant_values = values.get(series, pd.Series(dtype=float)).dropna()
-    n_defined = int(np.isfinite(participant_values).sum())
-    text = _quartiles_text(*quartiles(participant_values)) if len(participant_values) else "–"
-    yield render(
-        "value",
-        text,
-        f"defined in {n_defined} of {len(participant_values)} participants"
-        if n_defined < len(participant_values)
-        else "",
-    )
+    n_participants, n_defined = len(participant_values), np.isfinite(participant_values).sum()
+    text = _quartiles_text(*quartiles(participant_values)) if n_participants else "–"
+    has_undefined = n_defined < n_participants
+    note = f"defined in {n_defined} of {n_participants} participants" if has_undefined else ""
+    yield render("value", text, note)
     for reference in ("raw", "bspline"):
         pairs = values[[name for name in {series, reference} if name in values]]
         pairs = pairs[np.isfinite(pairs).all(axis=1)]
@@ -92,7 +90,7 @@ def _cells(table: pd.DataFrame, series: str) -> Iterator[str]:
             yield "–"
         else:
             statistics = signed_rank(differences(pairs[series], pairs[reference]))
-            yield _p(
+            yield _p_html(
                 float(statistics["p_wilcoxon"]),
                 float(statistics["p_smallest"]),
                 str(statistics["method"]),
@@ -105,28 +103,25 @@ def paper_html(sizes: pd.DataFrame, methods: Sequence[str]) -> Markup:
     for kind in sizes["contrast"].cat.categories:
         heads += [f"{kind}: median (IQR)", "p, acquired", "p, bspline"]
     rows: list[list[str]] = []
-    for width, width_sizes in sizes.groupby("fwhm_mm"):
-        available = set(width_sizes["series"])
-        for series in (
-            name for name in ("raw", *BASELINES, *methods, MEASURED) if name in available
-        ):
-            panels = (panel for _, panel in width_sizes.groupby("contrast", observed=False))
-            cells = (cell for panel in panels for cell in _cells(panel, series))
-            rows.append([series_text(series), f"{width:g}", *cells])
-    for name, smoothing, *medians, p_values in _PAPER:
-        cells = (
-            cell
-            for median, p in zip(medians, p_values, strict=True)
-            for cell in (str(median), p, "–")
-        )
-        rows.append([Markup("<em>{}</em>").format(name), smoothing, *cells])
-    task = words.task_text(sizes.iloc[0])
+    for fwhm_mm, smoothed_sizes in sizes.groupby("fwhm_mm"):
+        available = set(smoothed_sizes["series"])
+        panels = [panel for _, panel in smoothed_sizes.groupby("contrast", observed=False)]
+        for series in ("raw", *BASELINES, *methods, MEASURED):
+            if series in available:
+                cells = (cell for panel in panels for cell in _size_cells(panel, series))
+                rows.append([series_text(series), f"{fwhm_mm:g}", *cells])
+    for name, smoothing, *medians, p_values in _PUBLISHED_ROWS:
+        row = [Markup("<em>{}</em>").format(name), smoothing]
+        for median, p in zip(medians, p_values, strict=True):
+            row += [str(median), p, "–"]
+        rows.append(row)
+    task = verdicts.task_text(sizes.iloc[0])
     return table(
         f"Region size (in acquired voxels) and overlap between regions, {task}", heads, rows
     )
 
 
-def comparisons_html(rows: Sequence[words.ComparisonRow], caption: str) -> Markup:
+def comparisons_html(rows: Sequence[verdicts.ComparisonRow], caption: str) -> Markup:
     """Return a table with one row per comparison; all comparisons concern the same quantity."""
     heads = (
         "series",
@@ -143,9 +138,9 @@ def comparisons_html(rows: Sequence[words.ComparisonRow], caption: str) -> Marku
         "result",
         "note",
     )
-    lines = []
+    lines: list[list[Any]] = []
     for row in rows:
-        interval: str = words.difference_text(row) if row.n else "–"
+        interval: str = verdicts.difference_text(row) if row.n else "–"
         if row.level < 0.949:
             interval = Markup("{} <small>{:.0f} %</small>").format(interval, 100 * row.level)
         lines.append(
@@ -157,7 +152,7 @@ def comparisons_html(rows: Sequence[words.ComparisonRow], caption: str) -> Marku
                 _quartiles_text(row.q1_minus, row.median_minus, row.q3_minus),
                 interval,
                 number(row.effect_size, "+.3g"),
-                _p(row.p_wilcoxon, row.p_smallest, row.method) if row.n else "–",
+                _p_html(row.p_wilcoxon, row.p_smallest, row.method) if row.n else "–",
                 *map(p_value, (row.p_holm, row.p_fdr, row.p_equivalence_holm)),
                 row.word,
                 row.note,

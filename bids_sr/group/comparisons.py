@@ -4,7 +4,7 @@ Tests are paired over participants: difference, equivalence, and Friedman's test
 a question. Holm's procedure corrects p values within families. A family contains the comparisons
 of one method on one question; comparisons with placebos are a separate family. False discovery
 rates are computed over all comparisons of a metric. One comparison per task is prespecified, see
-`primary`; all others are exploratory.
+`compare_primary`; all others are exploratory.
 """
 
 import math
@@ -37,8 +37,8 @@ from bids_sr.statistics.wilcoxon import ALPHA, hodges_lehmann
 
 _SHARE_OF_GAP = 0.1  # equivalence margin, relative to the gap between B-spline and measured
 SIGNIFICANT_WORDS = {1: "better", -1: "worse"}
-_UNSETTLED = {1: "larger", -1: "smaller"}
-SAME, UNDECIDED, NONE = "same", "unclear", "not comparable"
+_NEUTRAL_WORDS = {1: "larger", -1: "smaller"}
+SAME, UNDECIDED, NOT_COMPARABLE = "same", "unclear", "not comparable"
 PRIMARY, EXPLORATORY = "primary", "exploratory"
 _STRONGEST = "strongest"
 _ACCURACY = {"statistic": "ev", "band": "beyond", "region": "brain"}
@@ -51,13 +51,14 @@ _POWER = 0.8
 _EFFICIENCY = 3 / math.pi
 _MIN_PARTICIPANTS = 6  # smallest sample with which the signed-rank test can reach p < .05
 _MAX_PARTICIPANTS = 100_000
-BELOW = (
+_MAX_EFFECT = 20  # standard deviations, far above the effect that needs the smallest sample
+BELOW_STRONGEST_NOTE = (
     "the method is below the strongest reference, but this does not demonstrate a loss of "
     "accuracy, because the strongest reference is the largest of several noisy values"
 )
 
 
-def references(series: str, known: Sequence[str], methods: Sequence[str]) -> dict[str, str]:
+def references(series: str, available: Sequence[str], methods: Sequence[str]) -> dict[str, str]:
     """Return the series that a series is compared with, and their roles.
 
     A method is compared with acquired series, baselines, controls, other methods and its placebos.
@@ -65,15 +66,15 @@ def references(series: str, known: Sequence[str], methods: Sequence[str]) -> dic
     grid.
     """
     if series not in methods:
-        return {name: "acquired" for name in ACQUIRED if name in known}
+        return {name: "acquired" for name in ACQUIRED if name in available}
     placebos = [name for name, placebo in NEGATIVE_CONTROLS.items() if placebo.method == series]
     roles: dict[str, str] = {name: get_kind(name) for name in (*ACQUIRED, *BASELINES, *CONTROLS)}
     roles |= {name: "method" for name in methods if name != series}
     roles |= {same_name(series): "control"} | dict.fromkeys(placebos, "placebo")
-    return {name: role for name, role in roles.items() if name in known}
+    return {name: role for name, role in roles.items() if name in available}
 
 
-def _prepare_values(name: str, values: Float) -> Float:
+def _transform_values(name: str, values: Float) -> Float:
     """Return values (n,) in the form that tests compare: |value - 1| if the optimum is 1."""
     return np.abs(values - 1) if statistic(name).better == ONE else values
 
@@ -106,7 +107,7 @@ def get_margin(name: str, values: Mapping[str, Float], requested: float | None) 
         return requested
     if MEASURED not in values or "bspline" not in values:
         return math.nan
-    truth, spline = (_prepare_values(name, values[series]) for series in (MEASURED, "bspline"))
+    truth, spline = (_transform_values(name, values[series]) for series in (MEASURED, "bspline"))
     with np.errstate(invalid="ignore"):
         _, gap, _ = group_values.quartiles(truth - spline)
     direction = statistic(name).better
@@ -135,23 +136,18 @@ def compare(
         and ``lower_of_series``, the lower limit of the confidence interval of the series'
         explained variance.
     """
-    groups = values[QUESTION].groupby(QUESTION, sort=False)
-    questions = (values.loc[question_values.index] for _, question_values in groups)
-    table = _table(
-        [
-            row
-            for question_values in questions
-            for row in _compare_question(question_values, methods, margin)
-        ]
-    )
+    rows: list[dict[str, Any]] = []
+    for _, question in values[QUESTION].groupby(QUESTION, sort=False):
+        rows += _compare_question(values.loc[question.index], methods, margin)
+    table = _make_table(rows)
     table = _add_verdicts(table, [*QUESTION, "series", table["role"] == "placebo"], EXPLORATORY)
-    tested = table["p_wilcoxon"].where(table["n"] > 1)
+    p_values = table["p_wilcoxon"].where(table["n"] > 1)
     metric = [table[name] for name in ("table", "statistic", "band", "reference", "threshold")]
-    rates = tested.groupby(metric, observed=True).transform(benjamini_hochberg)
-    return table.assign(p_fdr=rates)
+    false_discovery_rates = p_values.groupby(metric, observed=True).transform(benjamini_hochberg)
+    return table.assign(p_fdr=false_discovery_rates)
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def _make_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return comparisons as a table that always has all columns."""
     required = (
         *QUESTION,
@@ -179,14 +175,14 @@ def _compare_question(
         name for name in (*ACQUIRED, *BASELINES, *CONTROLS, *methods) if name in values
     ]
     p_friedman = paired_tests.friedman([values[name] for name in series_names])
-    for name in (series for series in (*BASELINES, *methods) if series in values):
-        for reference, role in references(name, list(values), methods).items():
+    for series in (name for name in (*BASELINES, *methods) if name in values):
+        for reference, role in references(series, list(values), methods).items():
             statistics = _compare_pairs(
-                values[name], values[reference], question["statistic"], margin
+                values[series], values[reference], question["statistic"], margin
             )
             yield (
                 question
-                | {"series": name, "minus": reference, "role": role, "p_friedman": p_friedman}
+                | {"series": series, "minus": reference, "role": role, "p_friedman": p_friedman}
                 | statistics
             )
 
@@ -199,10 +195,8 @@ def _compare_pairs(
     Undefined values are infinite, missing values are NaN.
     """
     defined = np.isfinite(series_values) & np.isfinite(reference_values)
-    n, n_present = (
-        int(defined.sum()),
-        int((~np.isnan(series_values) & ~np.isnan(reference_values)).sum()),
-    )
+    n = int(defined.sum())
+    n_present = int((~np.isnan(series_values) & ~np.isnan(reference_values)).sum())
     series_values = series_values[defined]
     reference_values = reference_values[defined]
     statistics: dict[str, Any] = {
@@ -221,17 +215,21 @@ def _compare_pairs(
         "difference": math.nan,
     }
     if n:
-        d = paired_tests.differences(
-            _prepare_values(name, series_values), _prepare_values(name, reference_values)
+        differences = paired_tests.differences(
+            _transform_values(name, series_values), _transform_values(name, reference_values)
         )
-        statistics |= wilcoxon.signed_rank(d) | hodges_lehmann(d) | paired_tests.paired_t(d)
+        statistics |= (
+            wilcoxon.signed_rank(differences)
+            | hodges_lehmann(differences)
+            | paired_tests.paired_t(differences)
+        )
         statistics |= {
-            "n_above": int((d > 0).sum()),
-            "p_equivalence": paired_tests.equivalence(d, margin),
+            "n_above": int((differences > 0).sum()),
+            "p_equivalence": paired_tests.equivalence(differences, margin),
+            "lower_of_series": (
+                hodges_lehmann(series_values)["lower"] if name == "ev" else math.nan
+            ),
         }
-        statistics["lower_of_series"] = (
-            hodges_lehmann(series_values)["lower"] if name == "ev" else math.nan
-        )
     return statistics
 
 
@@ -253,18 +251,19 @@ def _add_verdicts(
         p_holm=families["p"].transform(holm),
         p_equivalence_holm=families["p_equivalence"].transform(holm),
     )
-    verdicts = [_verdict(row) for row in table.itertuples()]
+    verdicts = [_decide(row) for row in table.itertuples()]
     return table.assign(
         word=[decision for decision, _ in verdicts], note=[note for _, note in verdicts]
     )
 
 
-def _verdict(row: Any) -> tuple[str, str]:
-    """Return the verdict on a comparison as one word, and a note.
+def _decide(row: Any) -> tuple[str, str]:
+    """Return the verdict on a comparison as a word or phrase, and a note.
 
-    The word is the direction of a significant difference, *same*, or *unclear*. A significant
-    difference counts as *same* if it is reliably smaller than the margin. A primary comparison has
-    no margin and is *better* or *unclear*, never *worse*, see `primary`.
+    The verdict is the direction of a significant difference, *same*, *unclear*, or *not
+    comparable* with fewer than two participants. A significant difference counts as *same* if it
+    is reliably smaller than the margin. A primary comparison has no margin and is *better* or
+    *unclear*, never *worse*, see `compare_primary`.
     """
     notes = (
         [f"{row.n_undefined} participant(s) were excluded, because the value is not defined"]
@@ -272,27 +271,29 @@ def _verdict(row: Any) -> tuple[str, str]:
         else []
     )
     if row.n < 2:
-        return NONE, "; ".join(
+        return NOT_COMPARABLE, "; ".join(
             [*notes, f"only {row.n} participant(s) have a value for both series"]
         )
     if row.method == "identical" and row.part != PRIMARY:
         return SAME, "; ".join([*notes, "both series are identical in all participants"])
-    significant = row.p_holm < ALPHA
-    below = row.part == PRIMARY and not row.effect_size > 0
+    is_significant = row.p_holm < ALPHA
+    is_below_strongest = row.part == PRIMARY and not row.effect_size > 0
     decision = UNDECIDED
     if row.p_equivalence_holm < ALPHA:
         decision = SAME
-        if significant:
+        if is_significant:
             notes.append(
                 "the difference is statistically significant but smaller than the equivalence "
                 "margin"
             )
-    elif significant and not below:
+    elif is_significant and not is_below_strongest:
         sign = 1 if row.effect_size > 0 else -1
-        better_sign = -sign if row.better in (LOWER, ONE) else sign
-        decision = _UNSETTLED[sign] if row.better == NEITHER else SIGNIFICANT_WORDS[better_sign]
+        if row.better == NEITHER:
+            decision = _NEUTRAL_WORDS[sign]
+        else:
+            decision = SIGNIFICANT_WORDS[-sign if row.better in (LOWER, ONE) else sign]
     else:
-        notes += [BELOW] if significant else []
+        notes += [BELOW_STRONGEST_NOTE] if is_significant else []
         notes += filter(None, [attainable_text(row.n_nonzero, row.p_smallest, row.family)])
     return decision, "; ".join(notes)
 
@@ -333,15 +334,19 @@ def attainable_text(n: float, p_smallest: float, family: float = 1) -> str:
 def _compute_power(effect: float, n: npt.ArrayLike) -> Float:
     """Return the power of the two-sided paired t test for n differences.
 
-    `effect` is their mean in standard deviations.
+    `effect` is the mean of the differences in standard deviations.
     """
     dof = np.asarray(n) - 1
-    shift = effect * np.sqrt(n)
-    limit = special.stdtrit(dof, 1 - ALPHA / 2)
-    return special.nctdtr(dof, shift, -limit) + 1 - special.nctdtr(dof, shift, limit)
+    noncentrality = effect * np.sqrt(n)
+    critical_t = special.stdtrit(dof, 1 - ALPHA / 2)
+    return (
+        special.nctdtr(dof, noncentrality, -critical_t)
+        + 1
+        - special.nctdtr(dof, noncentrality, critical_t)
+    )
 
 
-def _participants_needed(differences: npt.ArrayLike) -> int | None:
+def _compute_participants_needed(differences: npt.ArrayLike) -> int | None:
     """Return the number of participants that the signed-rank test needs for 80 % power.
 
     The number is computed for a paired t test with the observed mean and standard deviation of the
@@ -356,14 +361,13 @@ def _participants_needed(differences: npt.ArrayLike) -> int | None:
         None if there are fewer than two differences, if their mean is not positive (more
         participants would not show a gain), or if more than `_MAX_PARTICIPANTS` would be needed.
     """
-    d = np.asarray(differences, dtype=np.float64)
-    if len(d) < 2 or not d.mean() > 0:
+    values = np.asarray(differences, dtype=np.float64)
+    if len(values) < 2 or not values.mean() > 0:
         return None
-    sd = float(d.std(ddof=1))
-    effect = float(d.mean()) / sd if sd > 0 else math.inf
-    # Effects this large need only the smallest possible sample; computing their power is not
-    # necessary.
-    if effect >= 20:
+    sd = float(values.std(ddof=1))
+    effect = float(values.mean()) / sd if sd > 0 else math.inf
+    # Effects this large need only the smallest sample, so their power is not computed.
+    if effect >= _MAX_EFFECT:
         return _MIN_PARTICIPANTS
     for counts in (np.arange(2, 1000), np.arange(1000, _MAX_PARTICIPANTS)):
         sufficient = counts[_compute_power(effect, counts) >= _POWER]
@@ -397,7 +401,7 @@ def primary_method(default: str, methods: Sequence[str]) -> str:
     return run[0] if len(run) == 1 else default
 
 
-def primary(values: pd.DataFrame, method: str) -> pd.DataFrame:
+def compare_primary(values: pd.DataFrame, method: str) -> pd.DataFrame:
     """Return the prespecified comparison of each task: a method minus its strongest competitor.
 
     The strongest reference is determined per participant; participants without any reference are
@@ -410,40 +414,38 @@ def primary(values: pd.DataFrame, method: str) -> pd.DataFrame:
         strongest references (``rivals``).
     """
     rows = []
-    for _, task_values in values[is_primary_metric(values)].groupby(
-        ["task", "variant"], sort=False
-    ):
-        defined = np.isfinite(participant_columns(task_values)).any(axis=1)
-        questions = task_values.loc[(task_values["series"] == method) & defined, QUESTION]
+    primary_values = values[is_primary_metric(values)]
+    for _, task_values in primary_values.groupby(["task", "variant"], sort=False):
+        is_defined = np.isfinite(participant_columns(task_values)).any(axis=1)
+        questions = task_values.loc[(task_values["series"] == method) & is_defined, QUESTION]
         if len(questions):
-            rows += _primary_comparison(
-                question_rows(
-                    task_values, min((row for _, row in questions.iterrows()), key=_rank)
-                ),
-                method,
-            )
-    comparisons = _table(rows)
+            question = min((row for _, row in questions.iterrows()), key=_question_rank)
+            rows += _compare_with_strongest(question_rows(task_values, question), method)
+    comparisons = _make_table(rows)
     return _add_verdicts(comparisons, [comparisons["role"]], PRIMARY)
 
 
-def _rank(question: pd.Series) -> tuple[int, bool, float, str]:
+def _question_rank(question: pd.Series) -> tuple[int, bool, float, str]:
     """Return the sort key of a question, the quantity that a comparison is about.
 
     The primary comparison of a task is on the question with the smallest key.
     """
-    single = question["contrast"] != "all"
+    is_single_contrast = question["contrast"] != "all"
     return (
         _REFERENCES.index(question["reference"]),
-        single,
+        is_single_contrast,
         question["fwhm_mm"],
         question["contrast"],
     )
 
 
-def _primary_comparison(question_values: pd.DataFrame, method: str) -> list[dict[str, Any]]:
-    """Return the primary comparison on a question, without correction for several tasks.
+def _compare_with_strongest(question_values: pd.DataFrame, method: str) -> list[dict[str, Any]]:
+    """Compare a method with the strongest reference of each participant, without correction.
 
-    The list is empty if no participant has a reference.
+    Returns
+    -------
+    list[dict[str, Any]]
+        One row; [] if no participant has values of the method and a reference.
     """
     table = participants_by_series(question_values)
     names = [
@@ -451,8 +453,8 @@ def _primary_comparison(question_values: pd.DataFrame, method: str) -> list[dict
         for name in dict.fromkeys((*BASELINES, *CONTROLS, *PLAIN))
         if name in table and name != method
     ]
-    other_values = table[names].where(np.isfinite(table[names]))
-    strongest = other_values.max(axis=1)
+    reference_values = table[names].where(np.isfinite(table[names]))
+    strongest = reference_values.max(axis=1)
     question = question_values[QUESTION].iloc[0].to_dict()
     statistics = _compare_pairs(
         table[method].to_numpy(), strongest.to_numpy(), question["statistic"], math.nan
@@ -460,11 +462,12 @@ def _primary_comparison(question_values: pd.DataFrame, method: str) -> list[dict
     if not statistics["n"]:
         return []
     is_included = np.isfinite(table[method]) & strongest.notna()
-    method_values, reference_values = (
-        _prepare_values(question["statistic"], column[is_included].to_numpy())
-        for column in (table[method], strongest)
+    differences = paired_tests.differences(
+        *(
+            _transform_values(question["statistic"], column[is_included].to_numpy())
+            for column in (table[method], strongest)
+        )
     )
-    d = paired_tests.differences(method_values, reference_values)
     return [
         question
         | statistics
@@ -472,9 +475,9 @@ def _primary_comparison(question_values: pd.DataFrame, method: str) -> list[dict
             "series": method,
             "minus": _STRONGEST,
             "role": _STRONGEST,
-            "n_needed": _participants_needed(d),
+            "n_needed": _compute_participants_needed(differences),
             "participants": list(table.index[is_included]),
-            "differences": d.tolist(),
-            "rivals": other_values[is_included].idxmax(axis=1).tolist(),
+            "differences": differences.tolist(),
+            "rivals": reference_values[is_included].idxmax(axis=1).tolist(),
         }
     ]

@@ -5,6 +5,7 @@ run without any error trials.
 """
 
 from collections import defaultdict
+from collections.abc import Collection, Mapping
 
 import pandas as pd
 
@@ -27,25 +28,37 @@ def unequal_contrasts(tables: pd.DataFrame) -> dict[str, frozenset[str]]:
     """
     unequal: dict[str, set[str]] = defaultdict(set)
     for _, task_tables in tables.groupby(["task", "variant"], sort=False):
-        participants: dict[str, dict[ComparableWeights, set[str]]] = defaultdict(
-            lambda: defaultdict(set)
-        )
-        runs: dict[str, dict[str, ComparableWeights]] = defaultdict(dict)
+        participants: dict[str, dict[ComparableWeights, set[str]]] = {}
+        run_weights: dict[str, dict[str, ComparableWeights]] = defaultdict(dict)
         for row in task_tables.itertuples():
-            for contrast, weights in row.weights.items():
-                runs[row.name][contrast] = comparable(weights)
-                participants[contrast][comparable(weights)].add(row.participant)
+            for contrast, trial_type_weights in row.weights.items():
+                weights = comparable(trial_type_weights)
+                run_weights[row.name][contrast] = weights
+                by_weights = participants.setdefault(contrast, defaultdict(set))
+                by_weights[weights].add(row.participant)
         usual_weights = {
-            contrast: max(
-                variants, key=lambda variant: (len(variants[variant]), len(variant), variant)
-            )
-            for contrast, variants in participants.items()
+            contrast: _most_frequent_weights(by_weights)
+            for contrast, by_weights in participants.items()
         }
-        for name, contrasts in runs.items():
-            for contrast, weights in contrasts.items():
+        for run, contrast_weights in run_weights.items():
+            for contrast, weights in contrast_weights.items():
                 if weights != usual_weights[contrast]:
-                    unequal[name].add(contrast)
-    return {name: frozenset(contrasts) for name, contrasts in unequal.items()}
+                    unequal[run].add(contrast)
+    return {run: frozenset(contrasts) for run, contrasts in unequal.items()}
+
+
+def _most_frequent_weights(
+    participants: Mapping[ComparableWeights, Collection[str]],
+) -> ComparableWeights:
+    """Return the weights of most participants, given the participants by weights.
+
+    Ties are resolved by the number of trial types, and then by their names and weights.
+    """
+
+    def sort_key(weights: ComparableWeights) -> tuple[int, int, ComparableWeights]:
+        return len(participants[weights]), len(weights), weights
+
+    return max(participants, key=sort_key)
 
 
 def unequal_lines(tables: pd.DataFrame) -> list[tuple[str, str]]:

@@ -18,13 +18,12 @@ from bids_sr.metrics.number_text import estimate, number
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, get_kind
 
-_SPREAD = 0.32  # half width of a box
-
-_EDGE = 0.05  # inches, distance between the edge of a figure and its labels
-_MAX_NAMES = 40  # participants, largest number whose rows have names
+_BOX_HALF_WIDTH = 0.32  # relative to the distance between boxes
+_MARGIN_INCH = 0.05  # inches, distance between the edge of a figure and its labels
+_MAX_LABELED_ROWS = 40  # participants, largest number whose rows have names
 _MAX_ROWS = 400  # participants, largest number of rows
 # participants; larger groups are rasterized, because their paths would take many megabytes
-_MAX_PATHS = 100
+_MAX_VECTOR_PARTICIPANTS = 100
 
 
 def _choose_color(series: str, methods: Sequence[str]) -> str:
@@ -79,56 +78,48 @@ def plot_paired_values(
         fig = s.new_figure(12.0, 3.4)
         axes = fig.subplots(1, len(drawings), squeeze=False, gridspec_kw={"wspace": 0.22})[0]
         for ax, (title, table) in zip(axes, drawings, strict=True):
-            _boxes(ax, table, methods)
+            _draw_boxes(ax, table, methods)
             ax.set_title(title, loc="left")
             ax.set_ylabel("" if unit in ("", "1") else unit.replace("mm^3", "mm³"))
         fig.subplots_adjust(left=0.06, right=0.995, top=0.91, bottom=0.24)
-        _make_room(fig)
+        _fit_labels(fig)
     return fig
 
 
-def _make_room(fig: Figure) -> None:
+def _fit_labels(fig: Figure) -> None:
     """Shrink the axes until all labels are inside the figure."""
     for _ in range(2):  # narrower axes can have different ticks
         bounds = fig.get_tightbbox()
         margins = fig.subplotpars
         width, height = fig.get_size_inches()
-        left_margin, right_margin = (
-            max(0.0, _EDGE - bounds.x0) / width,
-            max(0.0, bounds.x1 + _EDGE - width) / width,
-        )
-        bottom, top = (
-            max(0.0, _EDGE - bounds.y0) / height,
-            max(0.0, bounds.y1 + _EDGE - height) / height,
-        )
         fig.subplots_adjust(
-            left=margins.left + left_margin,
-            right=margins.right - right_margin,
-            bottom=margins.bottom + bottom,
-            top=margins.top - top,
+            left=margins.left + max(0.0, _MARGIN_INCH - bounds.x0) / width,
+            right=margins.right - max(0.0, bounds.x1 + _MARGIN_INCH - width) / width,
+            bottom=margins.bottom + max(0.0, _MARGIN_INCH - bounds.y0) / height,
+            top=margins.top - max(0.0, bounds.y1 + _MARGIN_INCH - height) / height,
         )
 
 
-def _boxes(ax: Axes, table: pd.DataFrame, methods: Sequence[str]) -> None:
+def _draw_boxes(ax: Axes, table: pd.DataFrame, methods: Sequence[str]) -> None:
+    """Draw a box per series and a line per participant; `table` is participants by series."""
     names = list(table)
-    is_crowded = len(table) > _MAX_PATHS
-    lines = table.assign(
-        gap=math.nan
-    ).to_numpy()  # a single line, interrupted between participants
+    is_crowded = len(table) > _MAX_VECTOR_PARTICIPANTS
+    # one line with a gap after each participant, which is drawn faster than a line per participant
     positions = [*range(len(names)), math.nan] * len(table)
-    ax.plot(positions, lines.ravel(), color=s.GRID, lw=0.7, zorder=1, rasterized=is_crowded)
+    line_values = table.assign(gap=math.nan).to_numpy().ravel()
+    ax.plot(positions, line_values, color=s.GRID, lw=0.7, zorder=1, rasterized=is_crowded)
     for x, name in enumerate(names):
         values = table[name].dropna().to_numpy()
         color = _choose_color(name, methods)
-        line: dict[str, Any] = {"color": color, "lw": 1.2}
+        line_style: dict[str, Any] = {"color": color, "lw": 1.2}
         ax.boxplot(
             [values],
             positions=[x],
-            widths=2 * _SPREAD,
+            widths=2 * _BOX_HALF_WIDTH,
             showfliers=False,
-            boxprops=line,
-            whiskerprops=line,
-            capprops=line,
+            boxprops=line_style,
+            whiskerprops=line_style,
+            capprops=line_style,
             medianprops={"color": color, "lw": 2.2},
             zorder=3,
         )
@@ -157,13 +148,13 @@ def primary_figure(row: Any) -> Figure:
 
     Each participant is a point, with the largest difference at the top, labeled with the
     difference and the participant's strongest reference. Rows have no labels if there are more
-    than `_MAX_NAMES` participants. At most `_MAX_ROWS` participants are drawn, evenly spaced from
-    the largest difference to the smallest.
+    than `_MAX_LABELED_ROWS` participants. At most `_MAX_ROWS` participants are drawn, evenly
+    spaced from the largest difference to the smallest.
     """
     participants = sorted(
         zip(row.differences, row.participants, row.rivals, strict=True), reverse=True
     )
-    has_names = len(participants) <= _MAX_NAMES
+    has_names = len(participants) <= _MAX_LABELED_ROWS
     participants = [participants[index] for index in evenly_spaced(len(participants), _MAX_ROWS)]
     labels: dict[str, str] = {}
     points: dict[str, list[ForestPoint]] = {}
@@ -173,16 +164,15 @@ def primary_figure(row: Any) -> Figure:
         labels[participant] = participant if has_names else ""
         points[participant] = [ForestPoint(value=value, color=color, marker="D", text=text)]
     if row.n > 1:
-        low, index, high = row.lower, row.difference, row.upper
         labels[""] = f"all, n = {row.n}"
         points[""] = [
             ForestPoint(
-                value=index,
-                lower=low,
-                upper=high,
+                value=row.difference,
+                lower=row.lower,
+                upper=row.upper,
                 color=s.INK,
                 marker="s",
-                text=estimate(index, low, high, "+.3f"),
+                text=estimate(row.difference, row.lower, row.upper, "+.3f"),
             )
         ]
     return forest_figure(

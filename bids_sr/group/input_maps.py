@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,9 @@ from bids_sr.series import THIN, parse_map_label
 MapKey = tuple[str, str, float, str]
 """Contrast, series, FWHM (mm), statistic."""
 
+_MapsBySpace = Mapping[str, Mapping[MapKey, str]]
+"""File names of maps without the participant label, by template space ("" for the space of the
+boldref) and key."""
 
 BOLDREF = "boldref"
 """Space in the names of a participant's maps: the boldref of the first run."""
@@ -40,8 +44,8 @@ class RunMaps:
     folder : Path
         Folder of the maps.
     maps : Mapping[str, Mapping[MapKey, str]]
-        File names without the participant label, which many runs share, by template space ("" for
-        the space of the boldref) and key.
+        File names, by template space ("" for the space of the boldref) and key. The names do not
+        contain the participant label, so that many participants share them.
     mask, boldref : Path or None
         Images on the acquired grid; combined maps have the images of the first run.
     boldref2t1w : Path or None
@@ -59,7 +63,7 @@ class RunMaps:
     variant: str
     name: str
     folder: Path
-    maps: Mapping[str, Mapping[MapKey, str]]
+    maps: _MapsBySpace
     mask: Path | None
     boldref: Path | None
     boldref2t1w: Path | None
@@ -150,35 +154,34 @@ def find_maps(output_dir: Path, is_selected: RunFilter = lambda _: True) -> Deri
         Filter of runs by their entities.
     """
     runs: list[RunMaps] = []
-    combined: list[tuple[Path, Mapping[str, Mapping[MapKey, str]], dict[str, str]]] = []
+    combined_files: list[_MapFiles] = []
     for folder, names in iter_func_folders(output_dir, "_statmap.nii.gz"):
         participant = names[0].partition("_")[0] if names else ""
         endings = tuple(name.removeprefix(participant) for name in names)
-        for (run, is_combined), maps in _maps_named(endings).items():
-            stem = folder / f"{participant}_{run}"
-            if is_selected(entities := parse_entities(stem.with_name(f"{stem.name}_statmap"))):
-                columns = run_columns(entities)
-                if is_combined:
-                    combined.append((stem, maps, columns))
-                else:
-                    runs.append(_run(stem, maps, columns))
-    runs.sort(key=lambda run: run.name)
-    combined_maps: list[RunMaps] = []
+        for (run_ending, is_combined), maps in _sort_map_names(endings).items():
+            stem = folder / f"{participant}_{run_ending}"
+            entities = parse_entities(stem.with_name(f"{stem.name}_statmap"))
+            if not is_selected(entities):
+                continue
+            files = _MapFiles(stem=stem, maps=maps, columns=run_columns(entities))
+            if is_combined:
+                combined_files.append(files)
+            else:
+                runs.append(_locate_run_maps(files))
+    runs.sort(key=attrgetter("name"))
+    combined: list[RunMaps] = []
     outdated: list[tuple[str, str]] = []
-    for stem, maps, columns in combined:
-        of_task = [run for run in runs if _belongs_to(run, columns)]
-        reasons = _outdated(output_dir, stem, maps, columns, of_task)
-        current = {
-            space: {key: name for key, name in paths_by_name.items() if key not in reasons}
-            for space, paths_by_name in maps.items()
-        }
+    for files in combined_files:
+        source_runs = [run for run in runs if _belongs_to(run, files.columns)]
+        reasons = _find_outdated_maps(output_dir, files, source_runs)
         if reasons:
-            outdated.append((columns["participant"], _outdated_text(stem, maps, reasons)))
-        if current[""]:
-            combined_maps.append(_make_combined_maps(output_dir, stem, current, columns, of_task))
+            outdated.append((files.participant, _outdated_text(files, reasons)))
+        current_files = files.drop_maps(reasons)
+        if current_files.maps[""]:
+            combined.append(_locate_combined_maps(output_dir, current_files, source_runs))
     return DerivativeMaps(
         runs=runs,
-        combined=sorted(combined_maps, key=lambda run_maps: run_maps.name),
+        combined=sorted(combined, key=attrgetter("name")),
         outdated=sorted(outdated),
     )
 
@@ -191,15 +194,46 @@ def find_runs(output_dir: Path, is_selected: RunFilter = lambda _: True) -> list
     return list(find_maps(output_dir, is_selected).runs)
 
 
+@frozen
+class _MapFiles:
+    """Map files of a run, or combined map files of several runs.
+
+    Attributes
+    ----------
+    stem : Path
+        Folder and common start of the file names.
+    maps : _MapsBySpace
+        File names by space and key.
+    columns : Mapping[str, str]
+        Cells of `run_columns`.
+    """
+
+    stem: Path
+    maps: _MapsBySpace
+    columns: Mapping[str, str]
+
+    @property
+    def participant(self) -> str:
+        """Label of the participant, such as ``sub-01``."""
+        return self.columns["participant"]
+
+    def drop_maps(self, keys: Collection[MapKey]) -> "_MapFiles":
+        """Return a copy without some maps, in any space."""
+        maps = {
+            space: {key: name for key, name in names.items() if key not in keys}
+            for space, names in self.maps.items()
+        }
+        return replace(self, maps=maps)
+
+
 @lru_cache(maxsize=1024)
-def _maps_named(
-    endings: tuple[str, ...],
-) -> Mapping[tuple[str, bool], Mapping[str, Mapping[MapKey, str]]]:
+def _sort_map_names(endings: tuple[str, ...]) -> Mapping[tuple[str, bool], _MapsBySpace]:
     """Sort the file names of a folder, without participant labels, by run, space and key.
 
     File names of participants only differ in their labels, so that thousands of participants share
-    one cached result. The second part of a run's key is True for combined maps of several runs.
-    Only combined maps have the space of their boldref in their names.
+    one cached result. Keys of the result are the common ending of a run's names, and whether the
+    maps are combined maps of several runs. Only combined maps have the space of their boldref in
+    their names.
     """
     by_run: dict[str, dict[str, dict[MapKey, str]]] = defaultdict(lambda: defaultdict(dict))
     for ending in endings:
@@ -214,43 +248,36 @@ def _maps_named(
             label = parse_map_label(entities["desc"])
             key = (entities["contrast"], label.series, label.fwhm_mm, entities["stat"])
             by_run[run_name(entities)][space][key] = ending
-    sorted_maps: dict[tuple[str, bool], dict[str, dict[MapKey, str]]] = {}
-    for run, spaces in by_run.items():
-        boldref_maps = spaces.pop(BOLDREF, None)
+    sorted_maps: dict[tuple[str, bool], _MapsBySpace] = {}
+    for run, maps_by_space in by_run.items():
+        boldref_maps = maps_by_space.pop(BOLDREF, None)
         if boldref_maps is not None:
             # without run entities there is a single run, and the template maps belong to it
-            sorted_maps[run, True] = {**({} if "" in spaces else spaces), "": boldref_maps}
-        if boldref_maps is None or "" in spaces:
-            sorted_maps[run, False] = dict(spaces)
+            template_maps = {} if "" in maps_by_space else maps_by_space
+            sorted_maps[run, True] = {**template_maps, "": boldref_maps}
+        if boldref_maps is None or "" in maps_by_space:
+            sorted_maps[run, False] = dict(maps_by_space)
     return sorted_maps
 
 
-def _run(
-    stem: Path,
-    maps: Mapping[str, Mapping[MapKey, str]],
-    columns: Mapping[str, str],
-    reference: Path | None = None,
-    *,
-    in_percent: bool = False,
+def _locate_run_maps(
+    files: _MapFiles, frame_stem: Path | None = None, *, in_percent: bool = False
 ) -> RunMaps:
     """Return maps with the files of their frame.
 
     Parameters
     ----------
-    stem : Path
-        Folder and common start of the file names of the maps.
-    maps : Mapping[str, Mapping[MapKey, str]]
-        Maps by space and key.
-    columns : Mapping[str, str]
-        Cells of `run_columns`.
-    reference : Path or None
+    files : _MapFiles
+        Files of the maps.
+    frame_stem : Path or None
         Stem of the run that defines the frame; None for the run itself.
     in_percent : bool
         Whether effects are already in percent of the mean brain signal.
     """
-    frame = reference or stem
+    stem, columns = files.stem, files.columns
+    frame_stem = frame_stem or stem
     mask, brain_mask, boldref, coreg = (
-        path if (path := frame.with_name(f"{frame.name}_{name}")).exists() else None
+        path if (path := frame_stem.with_name(f"{frame_stem.name}_{name}")).exists() else None
         for name in (
             "desc-rawBrain_mask.nii.gz",
             "desc-brain_mask.nii.gz",
@@ -258,99 +285,107 @@ def _run(
             "from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
         )
     )
-    subject = next(parent for parent in stem.parents if parent.name == columns["participant"])
+    participant_folder = next(
+        parent for parent in stem.parents if parent.name == files.participant
+    )
     return RunMaps(
-        participant=columns["participant"],
+        participant=files.participant,
         task=columns["task"],
         variant=columns["variant"],
         name=stem.name,
         folder=stem.parent,
-        maps=maps,
+        maps=files.maps,
         mask=mask or brain_mask,
         boldref=boldref,
         boldref2t1w=coreg,
-        t1w2std=_normalizations(subject, frame.parent.parent),
+        t1w2std=_find_normalizations(participant_folder, frame_stem.parent.parent),
         session=columns["session"],
         in_percent=in_percent,
     )
 
 
-def _make_combined_maps(
-    output_dir: Path,
-    stem: Path,
-    maps: Mapping[str, Mapping[MapKey, str]],
-    columns: Mapping[str, str],
-    runs: Sequence[RunMaps],
-) -> RunMaps:
+def _locate_combined_maps(output_dir: Path, files: _MapFiles, runs: Sequence[RunMaps]) -> RunMaps:
     """Return combined maps of several runs in the frame that their sidecar specifies.
 
     `runs` are the runs of the participant and task; if the sidecar does not specify a boldref, the
     first of them defines the frame.
     """
-    sidecar = _sidecar(output_dir, stem.parent / f"{columns['participant']}{_effect_name(maps)}")
-    reference_path = str(sidecar.get("SpatialReference", ""))
-    boldref = output_dir / reference_path.removeprefix("bids::")
-    reference = boldref.with_name(boldref.name.removesuffix("_desc-hmc_boldref.nii.gz"))
-    if not reference_path.startswith("bids::") or reference.name == boldref.name:
+    effect_name = f"{files.participant}{_select_effect_name(files.maps)}"
+    sidecar = _read_sidecar(output_dir, files.stem.parent / effect_name)
+    boldref_uri = str(sidecar.get("SpatialReference", ""))
+    boldref = output_dir / boldref_uri.removeprefix("bids::")
+    frame_stem = boldref.with_name(boldref.name.removesuffix("_desc-hmc_boldref.nii.gz"))
+    if not boldref_uri.startswith("bids::") or frame_stem.name == boldref.name:
         first = next(iter(sort_runs(runs)), None)
-        reference = stem if first is None else first.folder / first.name
-    return _run(stem, maps, columns, reference, in_percent=sidecar.get("Units") == "percent")
+        frame_stem = files.stem if first is None else first.folder / first.name
+    return _locate_run_maps(files, frame_stem, in_percent=sidecar.get("Units") == "percent")
 
 
-def _outdated(
-    output_dir: Path,
-    stem: Path,
-    maps: Mapping[str, Mapping[MapKey, str]],
-    columns: Mapping[str, str],
-    runs: Sequence[RunMaps],
+def _find_outdated_maps(
+    output_dir: Path, files: _MapFiles, runs: Sequence[RunMaps]
 ) -> dict[MapKey, str]:
     """Return why stored combined maps do not match the runs, by map.
 
     `runs` are the runs of the participant and task. Without runs, for example because only
-    combined maps were kept, maps cannot be compared. For the other parameters, see `_run`.
+    combined maps were kept, maps cannot be compared.
     """
-    over_sessions = columns["session"] == MISSING
-    by_name = {run.short_name(over_sessions=over_sessions): run for run in sort_runs(runs)}
-    digests = {name: _digests(run) for name, run in by_name.items()}
+    if not runs:
+        return {}
+    over_sessions = files.columns["session"] == MISSING
+    digests = {
+        run.short_name(over_sessions=over_sessions): _read_settings_digests(run)
+        for run in sort_runs(runs)
+    }
     reasons = {}
-    for key, ending in maps[""].items() if by_name else ():
-        metadata = _combination_metadata(
-            output_dir, stem.parent / f"{columns['participant']}{ending}"
-        )
-        weights, left_out = metadata.get("RunWeights"), metadata.get("RunsLeftOut", {})
-        if not isinstance(weights, Mapping) or not isinstance(left_out, Mapping):
-            continue
-        digest = str(metadata.get("SettingsDigest", ""))
-        changes = {
-            "no longer exists": [name for name in weights if name not in by_name],
-            "is not included": [
-                name for name in by_name if name not in weights and name not in left_out
-            ],
-            "was mapped again with other settings": [
-                name
-                for name in weights
-                if digest and digests.get(name) and digest not in digests[name]
-            ],
-        }
-        texts = [
-            f"{name} {change}" for change, names in changes.items() for name in map(str, names)
-        ]
-        if texts:
-            reasons[key] = ", ".join(texts)
+    for key, ending in files.maps[""].items():
+        image = files.stem.parent / f"{files.participant}{ending}"
+        changes = _list_changes(_read_combination_metadata(output_dir, image), digests)
+        if changes:
+            reasons[key] = ", ".join(changes)
     return reasons
 
 
-def _combination_metadata(root: Path, image: Path) -> dict[str, object]:
+def _list_changes(
+    metadata: Mapping[str, object], digests: Mapping[str, Collection[str]]
+) -> list[str]:
+    """Return the runs that changed since a combined map was computed, with the change.
+
+    Parameters
+    ----------
+    metadata : Mapping[str, object]
+        Metadata of the combined map.
+    digests : Mapping[str, Collection[str]]
+        Hashes of the settings of all runs in the folder, by the short names of the runs.
+    """
+    weights, excluded_runs = metadata.get("RunWeights"), metadata.get("RunsLeftOut", {})
+    if not isinstance(weights, Mapping) or not isinstance(excluded_runs, Mapping):
+        return []
+    digest = str(metadata.get("SettingsDigest", ""))
+    changes = {
+        "no longer exists": [name for name in weights if name not in digests],
+        "is not included": [
+            name for name in digests if name not in weights and name not in excluded_runs
+        ],
+        "was mapped again with other settings": [
+            name
+            for name in weights
+            if digest and digests.get(name) and digest not in digests[name]
+        ],
+    }
+    return [f"{name} {change}" for change, names in changes.items() for name in map(str, names)]
+
+
+def _read_combination_metadata(root: Path, image: Path) -> dict[str, object]:
     """Return the metadata of a combined map, with weights and digest.
 
     They are in the sidecar next to the map. Sidecars that apply by inheritance are only read if
     the weights are not there, because finding them requires a listing of the folder for every map.
     """
     sidecar = read_json(image.with_name(f"{file_stem(image)}_{parse_suffix(image)}.json"))
-    return sidecar if "RunWeights" in sidecar else _sidecar(root, image)
+    return sidecar if "RunWeights" in sidecar else _read_sidecar(root, image)
 
 
-def _digests(run: RunMaps) -> set[str]:
+def _read_settings_digests(run: RunMaps) -> set[str]:
     """Return the hashes of the settings in the sidecars of a run's metrics tables."""
     digests = set()
     for table in TABLES:
@@ -360,30 +395,31 @@ def _digests(run: RunMaps) -> set[str]:
     return digests - {""}
 
 
-def _outdated_text(
-    stem: Path, maps: Mapping[str, Mapping[MapKey, str]], reasons: Mapping[MapKey, str]
-) -> str:
+def _outdated_text(files: _MapFiles, reasons: Mapping[MapKey, str]) -> str:
     """Return a sentence on stored combined maps that do not match the runs."""
     contrasts = sorted({key[0] for key in reasons})
-    is_part = len(reasons) < len(maps[""])
-    contrast_text = f" of {', '.join(contrasts)}" if is_part else ""
+    has_current_maps = len(reasons) < len(files.maps[""])
+    contrast_text = f" of {', '.join(contrasts)}" if has_current_maps else ""
     causes = "; ".join(dict.fromkeys(reasons.values()))
     return (
-        f"{stem.name}: the stored maps of all runs{contrast_text} were not used, because they do"
-        f" not match the runs in the output directory ({causes}). The maps of the existing runs"
-        " were combined instead. Rerun the participant level to update the stored maps"
+        f"{files.stem.name}: the stored maps of all runs{contrast_text} were not used, because"
+        f" they do not match the runs in the output directory ({causes}). The maps of the existing"
+        " runs were combined instead. Rerun the participant level to update the stored maps"
     )
 
 
-def _effect_name(maps: Mapping[str, Mapping[MapKey, str]]) -> str:
-    """Return the name of an effect map in boldref space, without the participant label."""
+def _select_effect_name(maps: _MapsBySpace) -> str:
+    """Return the name of an effect map in boldref space, without the participant label.
+
+    If there are only other maps, the name of the first map is returned.
+    """
     return next(
         (name for key, name in maps[""].items() if key[3] == "effect"),
         next(iter(maps[""].values())),
     )
 
 
-def _sidecar(root: Path, image: Path) -> dict[str, object]:
+def _read_sidecar(root: Path, image: Path) -> dict[str, object]:
     return merge_sidecars(sidecars_on_disk(image, root))
 
 
@@ -398,23 +434,29 @@ def sort_runs(runs: Sequence[RunMaps]) -> list[RunMaps]:
 
 def _belongs_to(run: RunMaps, columns: Mapping[str, str]) -> bool:
     """Return whether a run belongs to a map; `columns` are cells of `run_columns`."""
-    matched = ("participant", "task", "variant")
-    return all(getattr(run, name) == columns[name] for name in matched) and (
+    names = ("participant", "task", "variant")
+    return all(getattr(run, name) == columns[name] for name in names) and (
         columns["session"] in (MISSING, run.session)
     )
 
 
-def _normalizations(subject: Path, session: Path) -> dict[str, Path]:
+def _find_normalizations(participant_folder: Path, session_folder: Path) -> dict[str, Path]:
     """Return transforms to templates by space.
 
-    Transforms of the run's session have priority over transforms without a session.
+    Transforms of the run's session have priority over transforms without a session, and these over
+    transforms of other sessions.
     """
     transforms: dict[str, Path] = {}
-    folders = [session / "anat", subject / "anat", *sorted(subject.glob("ses-*/anat"))]
-    for path in (path for folder in folders for path in sorted(folder.glob("*_xfm.h5"))):
-        entities = parse_entities(path)
-        if (entities.get("from"), entities.get("mode")) == ("T1w", "image"):
-            transforms.setdefault(entities["to"], path)
+    folders = [
+        session_folder / "anat",
+        participant_folder / "anat",
+        *sorted(participant_folder.glob("ses-*/anat")),
+    ]
+    for folder in folders:
+        for path in sorted(folder.glob("*_xfm.h5")):
+            entities = parse_entities(path)
+            if (entities.get("from"), entities.get("mode")) == ("T1w", "image"):
+                transforms.setdefault(entities["to"], path)
     return transforms
 
 
@@ -422,7 +464,7 @@ def _normalizations(subject: Path, session: Path) -> dict[str, Path]:
 class ParticipantMaps:
     """Maps of one participant and task: maps per run, and stored maps of all runs.
 
-    At least one of both exists.
+    There is at least one run, or there are stored maps.
     """
 
     runs: Sequence[RunMaps] = ()
@@ -453,34 +495,43 @@ def group_by_participant(
 
     Stored combined maps are only used if they contain all sessions of the participant.
     """
-    runs: dict[tuple[str, str], dict[str, list[RunMaps]]] = {}
-    combined_maps: dict[tuple[str, str], dict[str, list[RunMaps]]] = {}
-    for groups, map_list in ((runs, collected.runs), (combined_maps, collected.combined)):
-        for maps in map_list:
-            task_groups = groups.setdefault((maps.task, maps.variant), {})
-            task_groups.setdefault(maps.participant, []).append(maps)
+    all_runs = _nest_by_task_and_participant(collected.runs)
+    all_combined = _nest_by_task_and_participant(collected.combined)
     participants_by_task = {}
-    for task in dict.fromkeys([*runs, *combined_maps]):
-        run_maps, combined = runs.get(task, {}), combined_maps.get(task, {})
-        participants = [
-            ParticipantMaps(
-                runs=run_maps.get(name, ()),
-                combined=_of_all_sessions(run_maps.get(name, ()), combined.get(name, ())),
-            )
-            for name in sorted({*run_maps, *combined})
-        ]
-        participants_by_task[task] = [
-            maps for maps in participants if maps.runs or maps.combined is not None
-        ]
+    for task in dict.fromkeys([*all_runs, *all_combined]):
+        task_runs, task_combined = all_runs.get(task, {}), all_combined.get(task, {})
+        participants = []
+        for label in sorted({*task_runs, *task_combined}):
+            runs = task_runs.get(label, ())
+            combined = _select_maps_of_all_sessions(runs, task_combined.get(label, ()))
+            if runs or combined is not None:
+                participants.append(ParticipantMaps(runs=runs, combined=combined))
+        participants_by_task[task] = participants
     return participants_by_task
 
 
-def _of_all_sessions(runs: Sequence[RunMaps], combined: Sequence[RunMaps]) -> RunMaps | None:
+def _nest_by_task_and_participant(
+    all_maps: Sequence[RunMaps],
+) -> dict[tuple[str, str], dict[str, list[RunMaps]]]:
+    """Return maps by task and variant, and by participant label."""
+    nested: dict[tuple[str, str], dict[str, list[RunMaps]]] = {}
+    for maps in all_maps:
+        task_maps = nested.setdefault((maps.task, maps.variant), {})
+        task_maps.setdefault(maps.participant, []).append(maps)
+    return nested
+
+
+def _select_maps_of_all_sessions(
+    runs: Sequence[RunMaps], combined: Sequence[RunMaps]
+) -> RunMaps | None:
     """Return the stored combined maps of all sessions of a participant, or None."""
     sessions = {maps.session for maps in (runs or combined)}
-    usable = {MISSING, *(sessions if len(sessions) == 1 else ())}
-    order = sorted(combined, key=lambda maps: maps.session != MISSING)
-    return next((maps for maps in order if maps.session in usable), None)
+    complete_labels = [MISSING, *(sessions if len(sessions) == 1 else ())]
+    for session in complete_labels:
+        for maps in combined:
+            if maps.session == session:
+                return maps
+    return None
 
 
 def exclude_contrasts(
@@ -502,26 +553,27 @@ def exclude_contrasts(
     """
     combined = []
     for maps in collected.combined:
-        columns = {name: getattr(maps, name) for name in ("participant", "task", "variant")}
-        source_runs = [
-            run for run in collected.runs if _belongs_to(run, {**columns, "session": maps.session})
-        ]
-        unequal_names = {name for run in source_runs for name in unequal.get(run.name, ())}
-        dropped = {
-            name for name in unequal_names if _is_made_from(output_dir, maps, name, unequal)
+        names = ("participant", "task", "variant", "session")
+        columns = {name: getattr(maps, name) for name in names}
+        source_runs = [run for run in collected.runs if _belongs_to(run, columns)]
+        candidates = {contrast for run in source_runs for contrast in unequal.get(run.name, ())}
+        excluded = {
+            contrast
+            for contrast in candidates
+            if _is_computed_from_unequal_run(output_dir, maps, contrast, unequal)
         }
-        combined.append(maps.drop_contrasts(dropped))
+        combined.append(maps.drop_contrasts(excluded))
     runs = [run.drop_contrasts(unequal.get(run.name, ())) for run in collected.runs]
     return replace(collected, runs=runs, combined=combined)
 
 
-def _is_made_from(
+def _is_computed_from_unequal_run(
     output_dir: Path, maps: RunMaps, contrast: str, unequal: Mapping[str, Collection[str]]
 ) -> bool:
     """Return whether a run with other weights of a contrast is among the sources of a map."""
     key = next((key for key in maps.maps[""] if (key[0], key[3]) == (contrast, "effect")), None)
     path = None if key is None else maps.map_file(key)
-    sources = [] if path is None else _sidecar(output_dir, path).get("Sources", [])
+    sources = [] if path is None else _read_sidecar(output_dir, path).get("Sources", [])
     names = [Path(str(uri)).name for uri in sources] if isinstance(sources, list) else []
     unequal_runs = [name for name, contrasts in unequal.items() if contrast in contrasts]
     return not names or any(name.startswith(f"{run}_") for name in names for run in unequal_runs)
@@ -532,15 +584,13 @@ def common_space(runs: Sequence[RunMaps]) -> str | None:
 
     Ties are resolved by name.
     """
-    counts = Counter(
-        space
-        for _, space in {
-            (run.participant, space)
-            for run in runs
-            for space in {*run.t1w2std, *run.maps} - {""}
-            if run.is_available_in(space)
-        }
-    )
+    participant_spaces = {
+        (run.participant, space)
+        for run in runs
+        for space in {*run.t1w2std, *run.maps} - {""}
+        if run.is_available_in(space)
+    }
+    counts = Counter(space for _, space in participant_spaces)
     return min(counts, key=lambda space: (-counts[space], space)) if counts else None
 
 

@@ -18,18 +18,18 @@ RUN_WEIGHTS = "RunWeights"
 
 RunFilter = Callable[[Mapping[str, str]], bool]
 """Function that decides from a file's entities (pybids names) whether its run is included."""
-_LISTED = 6  # files, most that a message lists per version or settings
+_MAX_LISTED_FILES = 6  # files, most that a message lists per version or settings
 
 
 def iter_func_folders(output_dir: Path, ending: str) -> Iterator[tuple[Path, list[str]]]:
     """Yield the ``func`` folders of all participants with the file names that have an ending.
 
-    Matching paths by pattern is many times slower.
+    Folders are walked, because matching paths by pattern is many times slower.
     """
     for participant in output_dir.glob("sub-*"):
-        for place, _, names in os.walk(participant):
-            if os.path.basename(place) == "func":
-                yield Path(place), sorted(name for name in names if name.endswith(ending))
+        for folder, _, names in os.walk(participant):
+            if os.path.basename(folder) == "func":
+                yield Path(folder), sorted(name for name in names if name.endswith(ending))
 
 
 def find_tables(output_dir: Path, is_selected: RunFilter = lambda _: True) -> pd.DataFrame:
@@ -58,19 +58,23 @@ def find_tables(output_dir: Path, is_selected: RunFilter = lambda _: True) -> pd
     for path in (folder / name for folder, names in folders for name in names):
         entities = parse_entities(path)
         if entities.get("desc") in TABLES and is_selected(entities):
-            sidecar = path.with_suffix(".json")
-            facts = json.loads(sidecar.read_text(encoding="utf-8")) if sidecar.exists() else {}
-            if RUN_WEIGHTS in facts:
+            sidecar_file = path.with_suffix(".json")
+            sidecar = (
+                json.loads(sidecar_file.read_text(encoding="utf-8"))
+                if sidecar_file.exists()
+                else {}
+            )
+            if RUN_WEIGHTS in sidecar:
                 continue  # The group level does not use combined tables; it combines runs itself.
             rows.append(
                 {
                     **run_columns(entities),
                     "table": entities["desc"],
                     "path": path,
-                    "version": str(facts.get("GeneratedByVersion", "")),
-                    "digest": str(facts.get("SettingsDigest", "")),
-                    "at_rest": facts.get("MappedBy") == "seeds",
-                    "weights": facts.get("ContrastWeights", {}),
+                    "version": str(sidecar.get("GeneratedByVersion", "")),
+                    "digest": str(sidecar.get("SettingsDigest", "")),
+                    "at_rest": sidecar.get("MappedBy") == "seeds",
+                    "weights": sidecar.get("ContrastWeights", {}),
                     "stem": run_name(entities),
                     "scan": run_key(entities),
                 }
@@ -106,9 +110,11 @@ def mixed_settings_lines(tables: pd.DataFrame) -> list[str]:
                 location = f"{len(paths)} tables (for example, {paths[0]})"
             else:
                 more_text = (
-                    f" and {len(paths) - _LISTED} other tables" if len(paths) > _LISTED else ""
+                    f" and {len(paths) - _MAX_LISTED_FILES} other tables"
+                    if len(paths) > _MAX_LISTED_FILES
+                    else ""
                 )
-                location = ", ".join(paths[:_LISTED]) + more_text
+                location = ", ".join(paths[:_MAX_LISTED_FILES]) + more_text
             lines.append(f"{subject}: {value or 'not recorded'} in {location}")
     return lines
 
@@ -158,14 +164,14 @@ def missing_run_lines(
 
     Runs are matched by the column scan of `find_tables`.
     """
-    participants, scans = set(tables["participant"]), set(tables["scan"])
+    participants, run_keys = set(tables["participant"]), set(tables["scan"])
     reason = (
         "no metrics table was found, because the run was skipped or not processed, or is a "
         "calibration or reference run"
     )
-    missing = [
+    missing_runs = [
         run
         for run in runs
-        if f"sub-{run['subject']}" in participants and run_key(run) not in scans
+        if f"sub-{run['subject']}" in participants and run_key(run) not in run_keys
     ]
-    return [(name, f"{name}: {reason}") for name in dict.fromkeys(map(run_name, missing))]
+    return [(name, f"{name}: {reason}") for name in dict.fromkeys(map(run_name, missing_runs))]

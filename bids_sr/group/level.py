@@ -15,7 +15,7 @@ from bids_sr.bids.label_lists import list_some
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.sections.superres import SuperRes
 from bids_sr.frozen import frozen
-from bids_sr.group.combinable_runs import without_uncombinable
+from bids_sr.group.combinable_runs import exclude_uncombinable
 from bids_sr.group.equal_contrasts import unequal_lines
 from bids_sr.group.input_maps import DerivativeMaps, exclude_contrasts, find_maps
 from bids_sr.group.input_tables import (
@@ -33,20 +33,36 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bids_sr.execution.execute import RunOutcome
+    from bids_sr.group.values import JoinedTables
+    from bids_sr.group.voxel_tests import GroupMaps
 
 _LOGGER = logging.getLogger(__name__)
-_READ = ("evaluation.margin", "evaluation.group_permutations", "resources.random_seed")
+_GROUP_SETTINGS = ("evaluation.margin", "evaluation.group_permutations", "resources.random_seed")
 """Settings that affect results of the group level."""
-_RUN_PARTICIPANTS = "run the participant level first (not all participants need to be finished)"
+_RUN_PARTICIPANT_LEVEL = (
+    "run the participant level first (not all participants need to be finished)"
+)
 
 
 @frozen
 class RunsGroup:
-    """Inputs of the group level: metrics tables, maps of runs, and missing participants."""
+    """Inputs of the group level: metrics tables, maps of runs, and missing participants.
 
-    tables: "pd.DataFrame"  # as returned by `find_tables`
+    Attributes
+    ----------
+    tables : pd.DataFrame
+        Tables from `find_tables`.
+    maps : DerivativeMaps
+        Maps of runs, and stored maps of all runs of participants.
+    participants : tuple[str, ...]
+        Labels (``sub-…``) of participants with tables.
+    absent : tuple[str, ...]
+        Sentences on missing participants and runs.
+    """
+
+    tables: "pd.DataFrame"
     maps: DerivativeMaps
-    participants: tuple[str, ...]  # participants with tables
+    participants: tuple[str, ...]
     absent: tuple[str, ...]
 
     def plan_text(self) -> str:
@@ -61,15 +77,10 @@ class RunsGroup:
 
         The results are ``group_metrics``, ``group_stats`` and ``group.html``.
         """
-        import multiprocessing
-        from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-
         from bids_sr.execution.execute import RunOutcome
         from bids_sr.group.comparisons import primary_method
-        from bids_sr.group.maps import CHUNK, LEAST_PARTICIPANTS, group_maps
+        from bids_sr.group.maps import LEAST_PARTICIPANTS
         from bids_sr.group.report import GroupContent, build_group_report
-        from bids_sr.group.tables import write_tables
-        from bids_sr.group.values import TableError
         from bids_sr.report.index_page import write_index
 
         output_dir, margin = settings.paths.output_dir, settings.evaluation.margin
@@ -82,50 +93,26 @@ class RunsGroup:
             " participants"
         )
         # determined in advance: the last of the default methods
-        default = SuperRes().learned[-1]
+        default_method = SuperRes().learned[-1]
         series = (RAW, *BASELINES, *method_names_without_controls(), MEASURED)
-        processes = settings.resources.nprocs or 1
-        pool: Executor = (
-            ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
-            if processes > 1 and len(self.participants) > CHUNK
-            else ThreadPoolExecutor(1)  # executes tasks one after the other
+        joined_tables, comparisons, maps = self._compute(
+            settings, default_method, series, print_line
         )
-        with pool:
-            tables = pool.submit(
-                write_tables, output_dir, self.tables, method=default, margin=margin
-            )
-            maps = group_maps(
-                self.maps,
-                output_dir,
-                series=series,
-                print_line=print_line,
-                pool=pool,
-                flips=settings.evaluation.group_permutations,
-                seed=settings.resources.random_seed,
-                threads=processes,
-            )
-            try:
-                combined, comparisons = tables.result()
-            except TableError as error:
-                raise UsageError(
-                    str(error),
-                    "the table was written by another version of bids-sr",
-                    "rerun the participant level for this participant",
-                ) from error
-        present = set(combined.series["series"])
-        has_enough = len(self.participants) >= LEAST_PARTICIPANTS
-        names = [name for name in series if name in present]
-        unstored = _maps_not_stored(names, self.maps) if has_enough else []
+        unstored: list[str] = []
+        if len(self.participants) >= LEAST_PARTICIPANTS:
+            present = set(joined_tables.series["series"])
+            names = [name for name in series if name in present]
+            unstored = _list_unstored_maps(names, self.maps)
         for line in unstored:
             print_line(line)
         print_line("Writing the group report")
         content = GroupContent(
             tables=self.tables,
             absent=self.absent,
-            joined_tables=combined,
+            joined_tables=joined_tables,
             comparisons=comparisons,
-            maps=replace(maps, left_out=(*maps.left_out, *unstored)),
-            method=primary_method(default, combined.methods),
+            maps=replace(maps, exclusions=(*maps.exclusions, *unstored)),
+            method=primary_method(default_method, joined_tables.methods),
             margin=margin,
             about={
                 "bids-sr version": __version__,
@@ -136,6 +123,56 @@ class RunsGroup:
         page = build_group_report(output_dir, content)
         write_index(output_dir)
         return RunOutcome(reports=(page,))
+
+    def _compute(
+        self,
+        settings: Settings,
+        default_method: str,
+        series: Sequence[str],
+        print_line: Callable[[str], None],
+    ) -> "tuple[JoinedTables, pd.DataFrame, GroupMaps]":
+        """Write the tables and the maps of the group, and return values, comparisons and maps."""
+        import multiprocessing
+        from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+
+        from bids_sr.group.maps import CHUNK, compute_group_maps
+        from bids_sr.group.tables import write_tables
+        from bids_sr.group.values import TableError
+
+        output_dir = settings.paths.output_dir
+        processes = settings.resources.nprocs or 1
+        pool: Executor = (
+            ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+            if processes > 1 and len(self.participants) > CHUNK
+            else ThreadPoolExecutor(1)  # executes tasks one after the other
+        )
+        with pool:
+            tables = pool.submit(
+                write_tables,
+                output_dir,
+                self.tables,
+                method=default_method,
+                margin=settings.evaluation.margin,
+            )
+            maps = compute_group_maps(
+                self.maps,
+                output_dir,
+                series=series,
+                print_line=print_line,
+                pool=pool,
+                flips=settings.evaluation.group_permutations,
+                seed=settings.resources.random_seed,
+                threads=processes,
+            )
+            try:
+                joined_tables, comparisons = tables.result()
+            except TableError as error:
+                raise UsageError(
+                    str(error),
+                    "the table was written by another version of bids-sr",
+                    "rerun the participant level for this participant",
+                ) from error
+        return joined_tables, comparisons, maps
 
 
 def find_runs_group(
@@ -163,33 +200,9 @@ def find_runs_group(
     output_dir, bids_dir = settings.paths.output_dir, settings.paths.bids_dir
     tables = find_tables(output_dir, is_selected)
     if tables.empty:
-        reason = (
-            "the group level combines the metrics tables that are written at the participant level"
-        )
-        if not (unselected := find_tables(output_dir, lambda _: True)).empty:
-            available = list_some([*dict.fromkeys(unselected["name"])], 5)
-            problem = (
-                f"{output_dir} contains no metrics tables for the requested participants and runs"
-            )
-            raise UsageError(
-                problem,
-                f"metrics tables are available for {available}",
-                "check the participant, session, task and run filters of the command",
-            )
-        raise UsageError(f"{output_dir} contains no metrics tables", reason, _RUN_PARTICIPANTS)
+        raise _no_tables_error(output_dir)
     if lines := mixed_settings_lines(tables):
-        problem = "\n  ".join(
-            ["metrics from different versions or settings cannot be combined", *lines]
-        )
-        reason = (
-            "; ".join(_differing_settings(set(tables["digest"]), output_dir))
-            or "the values in these tables are not comparable"
-        )
-        fix = (
-            "rerun the participant level for these participants with the same version and"
-            " settings (--force does not override this check)"
-        )
-        raise UsageError(problem, reason, fix)
+        raise _mixed_settings_error(lines, tables, output_dir)
     participants = tuple(tables["participant"].unique())
     missing = missing_lines(expected, tables) + missing_run_lines(
         _list_expected_runs(bids_dir, is_selected), tables
@@ -214,14 +227,50 @@ def find_runs_group(
     missing += unequal_lines(tables)
     unequal = dict(zip(tables["stem"], tables["unequal"], strict=True))
     maps = exclude_contrasts(output_dir, find_maps(output_dir, is_selected), unequal)
-    maps, uncombined = without_uncombinable(maps)
+    maps, uncombined = exclude_uncombinable(maps)
     missing += [*uncombined, *maps.outdated]
     return RunsGroup(
         tables=tables,
         maps=maps,
         participants=participants,
-        absent=tuple(_with_crashes(missing, output_dir)),
+        absent=tuple(_add_crashed_steps(missing, output_dir)),
     )
+
+
+def _no_tables_error(output_dir: Path) -> UsageError:
+    """Return the error if there are no metrics tables, or none of the requested runs."""
+    other_tables = find_tables(output_dir)
+    if other_tables.empty:
+        return UsageError(
+            f"{output_dir} contains no metrics tables",
+            "the group level combines the metrics tables that are written at the participant"
+            " level",
+            _RUN_PARTICIPANT_LEVEL,
+        )
+    available = list_some([*dict.fromkeys(other_tables["name"])], 5)
+    return UsageError(
+        f"{output_dir} contains no metrics tables for the requested participants and runs",
+        f"metrics tables are available for {available}",
+        "check the participant, session, task and run filters of the command",
+    )
+
+
+def _mixed_settings_error(
+    lines: Sequence[str], tables: "pd.DataFrame", output_dir: Path
+) -> UsageError:
+    """Return the error if tables have different versions or settings, which `lines` list."""
+    problem = "\n  ".join(
+        ["metrics from different versions or settings cannot be combined", *lines]
+    )
+    reason = (
+        "; ".join(_list_differing_settings(set(tables["digest"]), output_dir))
+        or "the values in these tables are not comparable"
+    )
+    fix = (
+        "rerun the participant level for these participants with the same version and"
+        " settings (--force does not override this check)"
+    )
+    return UsageError(problem, reason, fix)
 
 
 def _list_expected_runs(
@@ -236,7 +285,7 @@ def _list_expected_runs(
     return [entities for entities in map(parse_entities, sorted(paths)) if is_selected(entities)]
 
 
-def _differing_settings(digests: Collection[str], output_dir: Path) -> list[str]:
+def _list_differing_settings(digests: Collection[str], output_dir: Path) -> list[str]:
     """Return the settings that differ between the runs that wrote the tables, as far as logged."""
     from bids_sr.config.settings import analysis_digest, differing_settings
 
@@ -256,7 +305,7 @@ def _differing_settings(digests: Collection[str], output_dir: Path) -> list[str]
     ]
 
 
-def _with_crashes(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[str]:
+def _add_crashed_steps(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[str]:
     """Return the lines about missing participants and runs, with crashed steps if recorded."""
     steps = [
         step for run_steps in read_failed_steps(output_dir / "logs").values() for step in run_steps
@@ -276,7 +325,7 @@ def _with_crashes(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[s
     return lines
 
 
-def _maps_not_stored(series: Sequence[str], maps: DerivativeMaps) -> list[str]:
+def _list_unstored_maps(series: Sequence[str], maps: DerivativeMaps) -> list[str]:
     """Return notes on series without stored maps, with the storage level that includes them."""
     stored = {key[1] for run in (*maps.runs, *maps.combined) for key in run.map_keys()}
     if not stored:
@@ -297,4 +346,4 @@ def _list_unused_settings(settings: Settings) -> list[str]:
     from bids_sr.config.settings import differing_settings
 
     defaults = Settings(paths=settings.paths, selection=settings.selection)
-    return [name for name in differing_settings(defaults, settings) if name not in _READ]
+    return [name for name in differing_settings(defaults, settings) if name not in _GROUP_SETTINGS]

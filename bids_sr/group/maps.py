@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bids_sr.frozen import frozen
 from bids_sr.group.input_maps import (
     DerivativeMaps,
     MapKey,
@@ -33,11 +34,11 @@ from bids_sr.group.input_maps import (
 from bids_sr.group.template_sampling import (
     ParticipantSampling,
     Target,
+    compute_participant_effects,
     load_target,
-    participant_effects,
-    sampling_of_participant,
+    prepare_participant_sampling,
 )
-from bids_sr.group.voxel_tests import FWE, Z_SHOWN, GroupMaps, RunningSums, flipped
+from bids_sr.group.voxel_tests import FWE, Z_SHOWN, GroupMaps, RunningSums, correct_by_sign_flips
 from bids_sr.io.arrays import Array
 from bids_sr.io.uris import template_uri
 from bids_sr.io.volume import Volume
@@ -45,11 +46,13 @@ from bids_sr.metrics.rows import MISSING
 from bids_sr.series import map_label
 
 _LOGGER = logging.getLogger(__name__)
-FDR = 0.05
+FDR = 0.05  # false discovery rate
 LEAST_PARTICIPANTS = 3  # two participants leave one degree of freedom, which is too few for a test
 CHUNK = 50  # participants, smallest number that one process accumulates
-_SidecarFacts = Mapping[str, float | None]
 _N_CHUNKS = 32  # approximate number of chunks; the sums of a chunk take megabytes
+_LOGP_TOLERANCE = 1e-6  # of −log10 of p at the significance level, for rounding to float32
+_MapMetadata = Mapping[str, float | None]
+"""Entries of a sidecar that only some statistics have."""
 
 
 @dataclass(slots=True)
@@ -57,15 +60,15 @@ class _ParticipantSums:
     """Running sums over some participants."""
 
     inside: Array  # (N,) boolean over the target's mask; inside the brain of all participants
-    tests: dict[MapKey, RunningSums]  # sums by map, over the voxels inside
+    sums: dict[MapKey, RunningSums]  # by map, over the voxels inside
 
     def restrict(self, inside: Array) -> None:
         """Restrict the sums to voxels that are also inside another mask (N,)."""
         common = self.inside & inside
         selected = common[self.inside]
         if not selected.all():
-            for test in self.tests.values():
-                test.restrict(selected)
+            for map_sums in self.sums.values():
+                map_sums.restrict(selected)
         self.inside = common
 
 
@@ -74,36 +77,72 @@ def _sum_participants(
 ) -> _ParticipantSums:
     """Accumulate participants, with the maps of one participant in memory at a time."""
     n = len(target.points)
-    sums = _ParticipantSums(
-        inside=np.ones(n, dtype=bool), tests={key: RunningSums.empty(n) for key in keys}
+    total = _ParticipantSums(
+        inside=np.ones(n, dtype=bool), sums={key: RunningSums.empty(n) for key in keys}
     )
     for participant in participants:
-        sampling = sampling_of_participant(participant, target, sums.inside, keys)
-        within = sampling.inside
-        if not within.all():
-            sampling.restrict(within)
-            inside = sums.inside.copy()
-            inside[inside] = within
-            sums.restrict(inside)
-        for key, values in participant_effects(sampling, keys).items():
-            sums.tests[key].add(values, participant.participant)
-    return sums
+        sampling = prepare_participant_sampling(participant, target, total.inside, keys)
+        in_brain = sampling.inside
+        if not in_brain.all():
+            sampling.restrict(in_brain)
+            inside = total.inside.copy()
+            inside[inside] = in_brain
+            total.restrict(inside)
+        for key, values in compute_participant_effects(sampling, keys).items():
+            total.sums[key].add(values, participant.participant)
+    return total
 
 
-def _join_sums(participant_sums: Iterable[_ParticipantSums]) -> _ParticipantSums:
-    """Join the sums of several groups of participants, in the order of the groups."""
-    queue = iter(participant_sums)
-    first = next(queue)
-    for part in queue:
-        common = first.inside & part.inside
-        first.restrict(common)
-        part.restrict(common)
-        for key, test in first.tests.items():
-            test.join(part.tests[key])
-    return first
+def _join_sums(chunks: Iterable[_ParticipantSums]) -> _ParticipantSums:
+    """Join the sums of several chunks of participants, in the order of the chunks."""
+    remaining = iter(chunks)
+    total = next(remaining)
+    for addition in remaining:
+        common = total.inside & addition.inside
+        total.restrict(common)
+        addition.restrict(common)
+        for key, map_sums in total.sums.items():
+            map_sums.join(addition.sums[key])
+    return total
 
 
-def group_maps(
+@frozen
+class _TaskTests:
+    """Inputs of the tests of one task.
+
+    Attributes
+    ----------
+    task, variant : str
+        Task label, and the entities other than session, task and run; n/a if there are none.
+    participants : Sequence[ParticipantMaps]
+        All participants of the task.
+    target : Target
+        Template.
+    inside : Array
+        Voxels of the target's mask inside the brain of all participants, (N,) boolean.
+    samplings : Sequence[ParticipantSampling]
+        Samplings of the participants' maps at the voxels inside, for sign flips.
+    flips : int
+        Number of random sign flips; 0 for no correction.
+    seed : int
+        Seed of the sign flips.
+    """
+
+    task: str
+    variant: str
+    participants: Sequence[ParticipantMaps]
+    target: Target
+    inside: Array
+    samplings: Sequence[ParticipantSampling]
+    flips: int
+    seed: int
+
+    def select_participants(self, labels: Collection[str]) -> list[ParticipantMaps]:
+        """Return the maps of participants with given labels (``sub-…``)."""
+        return [maps for maps in self.participants if maps.participant in labels]
+
+
+def compute_group_maps(
     collected: DerivativeMaps | Sequence[RunMaps],
     output_dir: Path,
     *,
@@ -141,10 +180,10 @@ def group_maps(
     if not isinstance(collected, DerivativeMaps):
         collected = DerivativeMaps(runs=collected)
     all_maps = [*collected.runs, *collected.combined]
-    space, fwhm = common_space(all_maps), first_smoothing(all_maps)
-    if space is None or fwhm is None:
+    space, fwhm_mm = common_space(all_maps), first_smoothing(all_maps)
+    if space is None or fwhm_mm is None:
         return GroupMaps(
-            left_out=(
+            exclusions=(
                 "group maps: none of the participants has both effect maps and transforms to "
                 "a standard space",
             )
@@ -152,95 +191,132 @@ def group_maps(
     try:
         target = load_target(space)
     except TemplateError as error:
-        return GroupMaps(left_out=(f"group maps: {error}",))
-    left_out, rows = list[str](), list[dict[str, Any]]()
+        return GroupMaps(exclusions=(f"group maps: {error}",))
+    tasks = group_by_participant(_select_available(collected, space))
+    exclusions = _list_runs_without_transform(collected.runs, space, tasks)
+    rows: list[dict[str, Any]] = []
     tested = np.zeros(target.shape, dtype=bool)
-    tasks = group_by_participant(
-        DerivativeMaps(
-            runs=[run for run in collected.runs if run.is_available_in(space)],
-            combined=[maps for maps in collected.combined if maps.is_available_in(space)],
+    for (task, variant), participants in tasks.items():
+        heading = f"group maps for task {task}"
+        if len(participants) < LEAST_PARTICIPANTS:
+            exclusions.append(f"{heading}: {_too_few_text(len(participants))}")
+            continue
+        keys = _list_effect_keys(participants, series, fwhm_mm)
+        total = _sum_in_chunks(participants, target, keys, pool)
+        if not total.inside.any():
+            exclusions.append(f"{heading}: the brain masks of the participants do not overlap")
+            continue
+        print_line(
+            f"{heading}: computing maps of {len(participants)} participants in "
+            f"{int(total.inside.sum())} voxels of {space}"
         )
+        tested[target.mask] |= total.inside
+        testable = {
+            key: map_sums
+            for key, map_sums in total.sums.items()
+            if len(map_sums.participants) >= LEAST_PARTICIPANTS
+        }
+        counts = {len(map_sums.participants) for map_sums in testable.values()}
+        for text in _resolution_texts(flips, counts):
+            exclusions.append(f"{heading}: {text}")
+            print_line(exclusions[-1])
+        tests = _TaskTests(
+            task=task,
+            variant=variant,
+            participants=participants,
+            target=target,
+            inside=total.inside,
+            samplings=[
+                prepare_participant_sampling(participant, target, total.inside, keys)
+                for participant in (participants if flips else ())
+            ],
+            flips=flips,
+            seed=seed,
+        )
+        with ThreadPoolExecutor(threads) as workers:
+            rows += workers.map(partial(_test_map, tests, output_dir), testable, testable.values())
+        exclusions += _list_sparse_maps(task, total.sums)
+    return GroupMaps(
+        space=space,
+        maps=pd.DataFrame(rows),
+        exclusions=tuple(exclusions),
+        background=Volume(target.background, target.affine),
+        mask=Volume(tested, target.affine),
     )
+
+
+def _select_available(collected: DerivativeMaps, space: str) -> DerivativeMaps:
+    """Return the maps that are available or can be resampled in a template space."""
+    return DerivativeMaps(
+        runs=[run for run in collected.runs if run.is_available_in(space)],
+        combined=[maps for maps in collected.combined if maps.is_available_in(space)],
+    )
+
+
+def _list_runs_without_transform(
+    runs: Sequence[RunMaps],
+    space: str,
+    tasks: Mapping[tuple[str, str], Sequence[ParticipantMaps]],
+) -> list[str]:
+    """Return a sentence for each run that cannot be resampled to a template space.
+
+    Runs whose participant has stored maps of all runs are not needed and not listed.
+    """
     with_combined = {
         (task, participant.participant)
         for task, participants in tasks.items()
         for participant in participants
         if participant.combined is not None
     }
-    left_out += [
+    return [
         f"group maps: {run.name} was excluded, because no transform to {space} was found"
-        for run in collected.runs
+        for run in runs
         if not run.is_available_in(space)
         and ((run.task, run.variant), run.participant) not in with_combined
     ]
-    for (task, variant), participants in tasks.items():
-        if len(participants) < LEAST_PARTICIPANTS:
-            left_out.append(
-                f"group maps for task {task}: at least {LEAST_PARTICIPANTS} participants are "
-                f"required, but only {_count(len(participants))} can be included"
-            )
-            continue
-        add_up = partial(_sum_participants, target=target, keys=_keys(participants, series, fwhm))
-        size = max(CHUNK, len(participants) // _N_CHUNKS)
-        chunks = [
-            participants[start : start + size] for start in range(0, len(participants), size)
-        ]
-        sums = _join_sums((pool.map if pool else map)(add_up, chunks))
-        if not sums.inside.any():
-            left_out.append(
-                f"group maps for task {task}: the brain masks of the participants do not overlap"
-            )
-            continue
-        print_line(
-            f"group maps for task {task}: computing maps of {len(participants)} participants in "
-            f"{int(sums.inside.sum())} voxels of {space}"
+
+
+def _sum_in_chunks(
+    participants: Sequence[ParticipantMaps],
+    target: Target,
+    keys: Sequence[MapKey],
+    pool: Executor | None,
+) -> _ParticipantSums:
+    """Accumulate all participants of a task, chunk by chunk."""
+    size = max(CHUNK, len(participants) // _N_CHUNKS)
+    chunks = [participants[start : start + size] for start in range(0, len(participants), size)]
+    sum_chunk = partial(_sum_participants, target=target, keys=keys)
+    return _join_sums((pool.map if pool else map)(sum_chunk, chunks))
+
+
+def _list_sparse_maps(task: str, sums: Mapping[MapKey, RunningSums]) -> Iterator[str]:
+    """Yield a sentence per series and number of participants on maps that cannot be tested."""
+    contrasts: dict[tuple[str, int], list[str]] = {}
+    for (contrast, series_name, _, _), map_sums in sums.items():
+        if (count := len(map_sums.participants)) < LEAST_PARTICIPANTS:
+            contrasts.setdefault((series_name, count), []).append(contrast)
+    for (series_name, count), names in contrasts.items():
+        yield (
+            f"group maps of {series_name} for task {task}, {', '.join(names)}: "
+            f"{_too_few_text(count)}"
         )
-        tested[target.mask] |= sums.inside
-        sparse: dict[tuple[str, int], list[str]] = {}
-        testable: dict[MapKey, RunningSums] = {}
-        for key, test in sums.tests.items():
-            if (count := len(test.people)) < LEAST_PARTICIPANTS:
-                sparse.setdefault((key[1], count), []).append(key[0])
-            else:
-                testable[key] = test
-        correct = None
-        if flips:
-            for text in _resolution_texts(flips, {len(test.people) for test in testable.values()}):
-                left_out.append(f"group maps for task {task}: {text}")
-                print_line(left_out[-1])
-            keys = _keys(participants, series, fwhm)
-            samplings = [
-                sampling_of_participant(participant, target, sums.inside, keys)
-                for participant in participants
-            ]
-            correct = partial(_correct_map, samplings, flips, seed)
-        store = partial(
-            _test_map, (task, variant), participants, target, sums.inside, output_dir, correct
-        )
-        with ThreadPoolExecutor(threads) as workers:
-            rows += workers.map(store, testable, testable.values())
-        left_out += [
-            f"group maps of {name} for task {task}, {', '.join(contrasts)}: at least "
-            f"{LEAST_PARTICIPANTS} participants are required, but only {_count(count)} can be "
-            "included"
-            for (name, count), contrasts in sparse.items()
-        ]
-    return GroupMaps(
-        space=space,
-        maps=pd.DataFrame(rows),
-        left_out=tuple(left_out),
-        background=Volume(target.background, target.affine),
-        mask=Volume(tested, target.affine),
+
+
+def _too_few_text(count: int) -> str:
+    """Explain that the number of participants is too small for a test."""
+    return (
+        f"at least {LEAST_PARTICIPANTS} participants are required, but only {_count_text(count)} "
+        "can be included"
     )
 
 
 def _resolution_texts(flips: int, counts: Collection[int]) -> Iterator[str]:
     """Yield a note if too few participants or sign flips limit the smallest p value."""
-    for n in sorted(counts):
+    for n in sorted(counts) if flips else ():
         n_distinct = 2 ** (n - 1)  # reversing all signs results in the same abs(t)
         if (smallest_p := 1 / min(n_distinct, flips + 1)) > FWE or n_distinct <= flips:
             text = (
-                f"with {_count(n)} and {flips} sign flips ({n_distinct} different flips are "
+                f"with {_count_text(n)} and {flips} sign flips ({n_distinct} different flips are "
                 f"possible), corrected p values cannot be smaller than {smallest_p:.2g}"
             )
             yield (
@@ -248,56 +324,22 @@ def _resolution_texts(flips: int, counts: Collection[int]) -> Iterator[str]:
             )
 
 
-def _correct_map(
-    samplings: Sequence[ParticipantSampling], flips: int, seed: int, key: MapKey
-) -> tuple[Array, float, _SidecarFacts]:
-    """Return corrected p values (−log10), the t threshold, and sidecar metadata on both."""
-    effects = (participant_effects(sampling, [key]) for sampling in samplings)
-    values = [maps[key] for maps in effects if key in maps]
-    logp, t = flipped(np.stack(values, dtype=np.float32), flips, seed)
-    threshold = t if np.isfinite(t) else None
-    return logp, t, {"FWE05Threshold": threshold, "SignFlips": flips, "RandomSeed": seed}
-
-
-def _count(count: int) -> str:
+def _count_text(count: int) -> str:
     return f"{count} participant{'s' * (count != 1)}"
 
 
-def runs_text(people: Sequence[ParticipantMaps], key: MapKey) -> str:
-    """Describe how the maps of the participants were computed from their runs.
-
-    `key` contains contrast, series, FWHM (mm) and statistic of the maps.
-    """
-    counts = Counter[str](participant.origin(key) for participant in people)
-    phrases = [
-        text.format(_count(counts[origin]))
-        for origin, text in (
-            ("stored", "stored map of all runs ({})"),
-            ("computed", "mean of the maps of the runs with equal weights ({})"),
-            ("single", "map of the only run ({})"),
-        )
-        if counts[origin]
-    ]
-    return "; ".join(phrases)
-
-
-def _keys(people: Sequence[ParticipantMaps], series: Sequence[str], fwhm: float) -> list[MapKey]:
+def _list_effect_keys(
+    participants: Sequence[ParticipantMaps], series: Sequence[str], fwhm_mm: float
+) -> list[MapKey]:
     """Return available effect maps by contrast, then by series in the requested order."""
-    available = {key for participant in people for key in participant.map_keys()}
+    available = {key for participant in participants for key in participant.map_keys()}
     contrasts = sorted({key[0] for key in available})
-    requested = ((contrast, name, fwhm, "effect") for contrast in contrasts for name in series)
+    requested = ((contrast, name, fwhm_mm, "effect") for contrast in contrasts for name in series)
     return [key for key in requested if key in available]
 
 
 def _test_map(
-    task: tuple[str, str],
-    people: Sequence[ParticipantMaps],
-    target: Target,
-    inside: Array,
-    output_dir: Path,
-    correct: Callable[[MapKey], tuple[Array, float, _SidecarFacts]] | None,
-    key: MapKey,
-    test: RunningSums,
+    tests: _TaskTests, output_dir: Path, key: MapKey, map_sums: RunningSums
 ) -> dict[str, Any]:
     """Test one series and contrast, and store the maps.
 
@@ -305,42 +347,35 @@ def _test_map(
     """
     from nilearn.glm import fdr_threshold
 
-    statistics = test.statistics()
+    statistics = map_sums.statistics()
     peak = int(np.argmax(statistics["z"]))
     fdr_z = float(fdr_threshold(statistics["z"], FDR))
-    voxel_mm3 = abs(np.linalg.det(target.affine[:3, :3]))
+    voxel_mm3 = abs(np.linalg.det(tests.target.affine[:3, :3]))
     # The threshold is null if no voxel can reach it, because JSON has no infinity.
-    sidecars: dict[str, _SidecarFacts] = {
+    metadata: dict[str, _MapMetadata] = {
         "z": {"FDR05Threshold": fdr_z if np.isfinite(fdr_z) else None}
     }
     corrected = {}
-    if correct:
-        statistics["logpMaxT"], t, sidecars["logpMaxT"] = correct(key)
-        significant = statistics["logpMaxT"] > -np.log10(FWE) - 1e-6
-        corrected = {"fwe_t": t, "fwe_mm3": float(significant.sum() * voxel_mm3)}
+    if tests.flips:
+        statistics["logpMaxT"], threshold, metadata["logpMaxT"] = _correct_map(tests, key)
+        significant = statistics["logpMaxT"] > -np.log10(FWE) - _LOGP_TOLERANCE
+        corrected = {"fwe_t": threshold, "fwe_mm3": float(significant.sum() * voxel_mm3)}
+    participants = tuple(map_sums.participants)
+    paths = {}
+    for stat, values in statistics.items():
+        stat_metadata = metadata.get(stat, {})
+        paths[stat] = _write_map(tests, output_dir, key, stat, values, participants, stat_metadata)
+    contrast, series_name, fwhm_mm, _ = key
     return {
-        "task": task[0],
-        "variant": task[1],
-        "contrast": key[0],
-        "series": key[1],
-        "fwhm_mm": key[2],
-        "participants": tuple(test.people),
-        **{
-            stat: _store(
-                stat,
-                values,
-                target,
-                inside,
-                output_dir,
-                task,
-                key,
-                [participant for participant in people if participant.participant in test.people],
-                sidecars.get(stat, {}),
-            )
-            for stat, values in statistics.items()
-        },
+        "task": tests.task,
+        "variant": tests.variant,
+        "contrast": contrast,
+        "series": series_name,
+        "fwhm_mm": fwhm_mm,
+        "participants": participants,
+        **paths,
         "peak_z": float(statistics["z"][peak]),
-        "peak_mm": tuple(target.points[inside][peak].tolist()),
+        "peak_mm": tuple(tests.target.points[tests.inside][peak].tolist()),
         "active_mm3": float((statistics["z"] > Z_SHOWN).sum() * voxel_mm3),
         "fdr_z": fdr_z,
         "fdr_mm3": float((statistics["z"] >= fdr_z).sum() * voxel_mm3),
@@ -348,29 +383,94 @@ def _test_map(
     }
 
 
-def _store(
+def _correct_map(tests: _TaskTests, key: MapKey) -> tuple[Array, float, _MapMetadata]:
+    """Return corrected p values (−log10), the t threshold, and sidecar metadata on both."""
+    effects = (compute_participant_effects(sampling, [key]) for sampling in tests.samplings)
+    values = [maps[key] for maps in effects if key in maps]
+    logp, threshold = correct_by_sign_flips(
+        np.stack(values, dtype=np.float32), tests.flips, tests.seed
+    )
+    metadata = {
+        "FWE05Threshold": threshold if np.isfinite(threshold) else None,
+        "SignFlips": tests.flips,
+        "RandomSeed": tests.seed,
+    }
+    return logp, threshold, metadata
+
+
+def _write_map(
+    tests: _TaskTests,
+    output_dir: Path,
+    key: MapKey,
     stat: str,
     values: Array,
-    target: Target,
-    inside: Array,
-    output_dir: Path,
-    task: tuple[str, str],
-    key: MapKey,
-    people: Sequence[ParticipantMaps],
-    facts: _SidecarFacts,
+    participants: Sequence[str],
+    metadata: _MapMetadata,
 ) -> Path:
     """Write a map after its sidecar and return its path.
 
-    Names of statistics are the same as in nilearn. `task` is the label of the task and the
-    variant.
+    Parameters
+    ----------
+    tests : _TaskTests
+        Tests of the task.
+    output_dir : Path
+        Derivatives folder.
+    key : MapKey
+        Contrast, series and FWHM (mm) of the map.
+    stat : str
+        Name of the statistic, as in nilearn.
+    values : Array
+        Values of the voxels inside.
+    participants : Sequence[str]
+        Labels of the participants in the map.
+    metadata : _MapMetadata
+        Additional entries of the sidecar.
     """
     from nibabel.nifti1 import Nifti1Header
 
     from bids_sr.io import atomic_files
     from bids_sr.io.nifti import save_image
 
-    contrast, name, fwhm, _ = key
-    description, unit = {
+    target = tests.target
+    contrast, series_name, fwhm_mm, _ = key
+    variant = f"_{tests.variant}" * (tests.variant != MISSING)
+    entities = f"group_task-{tests.task}{variant}_space-{target.space}_res-2_contrast-{contrast}"
+    label = map_label(series_name, fwhm_mm)
+    stem = output_dir / "group" / f"{entities}_stat-{stat}_desc-{label}_statmap"
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    description, unit = _describe_statistic(stat, len(participants))
+    sidecar = {
+        "Description": description,
+        **({"Units": unit} if unit else {}),
+        "SourceSeries": series_name,
+        "SmoothingFWHM": fwhm_mm,
+        "Participants": list(participants),
+        "Model": {
+            "Type": "one-sample t test across participants",
+            "Runs": _runs_text(tests.select_participants(participants), key),
+        },
+        "SpatialReference": template_uri(target.space, "2") or target.space,
+        "Resolution": (
+            "2 mm isotropic; each participant's map was resampled by a single linear interpolation"
+        ),
+        "SkullStripped": True,
+        **metadata,
+    }
+    atomic_files.write_json(stem.with_name(f"{stem.name}.json"), sidecar)
+    header = Nifti1Header()
+    header["qform_code"] = header["sform_code"] = 4  # code of a template space
+    tested = target.mask.copy()
+    tested[tested] = tests.inside
+    data = np.zeros(target.shape, dtype=np.float32)
+    data[tested] = values
+    path = stem.with_name(f"{stem.name}.nii.gz")
+    save_image(data, target.affine, path, header_like=header)
+    return path
+
+
+def _describe_statistic(stat: str, n_participants: int) -> tuple[str, str | None]:
+    """Return the description of a statistic and its unit; None for pure numbers."""
+    return {
         "effect": (
             "Mean effect across participants, in percent of the mean brain signal in each run",
             "percent",
@@ -380,7 +480,7 @@ def _store(
             "percent^2",
         ),
         "t": (
-            f"t statistic of the mean effect across participants ({len(people) - 1} degrees of "
+            f"t statistic of the mean effect across participants ({n_participants - 1} degrees of "
             "freedom)",
             None,
         ),
@@ -395,34 +495,21 @@ def _store(
             None,
         ),
     }[stat]
-    variant = f"_{task[1]}" * (task[1] != MISSING)
-    entities = f"group_task-{task[0]}{variant}_space-{target.space}_res-2_contrast-{contrast}"
-    stem = output_dir / "group" / f"{entities}_stat-{stat}_desc-{map_label(name, fwhm)}_statmap"
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    sidecar = {
-        "Description": description,
-        **({"Units": unit} if unit else {}),
-        "SourceSeries": name,
-        "SmoothingFWHM": fwhm,
-        "Participants": [participant.participant for participant in people],
-        "Model": {
-            "Type": "one-sample t test across participants",
-            "Runs": runs_text(people, key),
-        },
-        "SpatialReference": template_uri(target.space, "2") or target.space,
-        "Resolution": (
-            "2 mm isotropic; each participant's map was resampled by a single linear interpolation"
-        ),
-        "SkullStripped": True,
-        **facts,
-    }
-    atomic_files.write_json(stem.with_name(f"{stem.name}.json"), sidecar)
-    header = Nifti1Header()
-    header["qform_code"] = header["sform_code"] = 4  # code of a template space
-    tested = target.mask.copy()
-    tested[tested] = inside
-    data = np.zeros(target.shape, dtype=np.float32)
-    data[tested] = values
-    path = stem.with_name(f"{stem.name}.nii.gz")
-    save_image(data, target.affine, path, header_like=header)
-    return path
+
+
+def _runs_text(participants: Sequence[ParticipantMaps], key: MapKey) -> str:
+    """Describe how the maps of the participants were computed from their runs.
+
+    `key` contains contrast, series, FWHM (mm) and statistic of the maps.
+    """
+    counts = Counter[str](participant.origin(key) for participant in participants)
+    phrases = [
+        text.format(_count_text(counts[origin]))
+        for origin, text in (
+            ("stored", "stored map of all runs ({})"),
+            ("computed", "mean of the maps of the runs with equal weights ({})"),
+            ("single", "map of the only run ({})"),
+        )
+        if counts[origin]
+    ]
+    return "; ".join(phrases)

@@ -19,7 +19,7 @@ from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.maps import Display, Scene, activation_figure
 from bids_sr.figures.svg_files import svg_text
 from bids_sr.frozen import frozen
-from bids_sr.group import figures as group_figures, verdicts as words
+from bids_sr.group import figures as group_figures, verdicts
 from bids_sr.group.comparison_tables import comparisons_html, paper_html, paper_sizes
 from bids_sr.group.comparisons import PRIMARY, is_primary_metric
 from bids_sr.group.values import QUESTION, JoinedTables, question_rows
@@ -39,7 +39,7 @@ from bids_sr.report.markup import join, render, render_folded, render_selector, 
 from bids_sr.report.methods_text import methods_html
 from bids_sr.series import map_label
 
-_METHODS = """
+_METHODS_TEXT = """
 The participant was the unit of all group statistics. Values of a participant's runs were first
 combined with fixed effects, weighted by inverse variance if every run had a confidence interval
 and averaged otherwise. Each method was compared with every baseline, every denoising control and
@@ -62,17 +62,17 @@ difference was within the equivalence margin ({margin}). The table also contains
 Friedman's test [@friedman1937] for all series. Undefined values, such as the overlap of an empty
 region, were excluded, counted and not replaced. {maps}
 """
-_MAPS = (
+_MAPS_TEXT = (
     "For participants with several runs, the effect map of all runs was used, in which the runs"
     " have equal weights. Effect maps were divided by the mean brain signal and resampled to"
     " {space} with a single linear interpolation through the stored transforms. A one-sample t"
     " test was performed across participants."
 )
-_FLIPS = (
+_SIGN_FLIPS_TEXT = (
     " Two-sided p values with family-wise error correction were computed from the distribution of"
     " the maximum absolute t in the brain under random sign flips [@winkler2014; @nilearn]."
 )
-_EXPLORATORY = (
+_EXPLORATORY_NOTE = (
     "None of these comparisons was prespecified. The p values are corrected for the comparisons"
     " of one method on one question (Holm), but not across questions. Treat the results as"
     " hypotheses to be tested in other participants."
@@ -84,13 +84,12 @@ _SIZE_NOTE = (
     " between the acquired series and bspline is due only to the finer grid. A smaller region is"
     " not necessarily an improvement."
 )
-
-
-_GAP = (
+_DEFAULT_MARGIN_TEXT = (
     "one tenth of the median difference between bspline and the measured series, if this"
     " difference is available"
 )
-_FLAGS = {f"flag_{name}": flag.failed for name, flag in FLAGS.items()}
+_FLAG_TEXTS = {f"flag_{name}": flag.failed for name, flag in FLAGS.items()}
+"""Description of a raised flag, by the statistic of the flag."""
 
 
 @frozen
@@ -135,14 +134,12 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
     methods = content.joined_tables.methods
     figure_dir = output_dir / "group" / "figures"
     figure_dir.mkdir(parents=True, exist_ok=True)
-    findings = words.findings(content.comparisons, methods)
-    maps_text = _MAPS.format(space=content.maps.space) if len(content.maps.maps) else ""
-    maps_text += _FLIPS * ("fwe_t" in content.maps.maps)
-    margin = (
-        _GAP
-        if content.margin is None
-        else f"{content.margin:g} for dimensionless values; for other values, {_GAP}"
-    )
+    findings = verdicts.select_findings(content.comparisons, methods)
+    maps_text = _MAPS_TEXT.format(space=content.maps.space) if len(content.maps.maps) else ""
+    maps_text += _SIGN_FLIPS_TEXT * ("fwe_t" in content.maps.maps)
+    margin = _DEFAULT_MARGIN_TEXT
+    if content.margin is not None:
+        margin = f"{content.margin:g} for dimensionless values; for other values, {margin}"
     comparisons = join(
         [_exploratory_html(findings, methods), _findings_html(content, findings, figure_dir)]
     )
@@ -165,11 +162,11 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
             "methods",
             "Methods",
             methods_html(
-                _METHODS.format(method=content.method, margin=margin, maps=maps_text),
+                _METHODS_TEXT.format(method=content.method, margin=margin, maps=maps_text),
                 bibliography(),
             ),
         ),
-        plain_section("about", "About", _render_call(content)),
+        plain_section("about", "About", _call_html(content)),
     ]
     page = output_dir / GROUP
     write_page(page, title="bids-sr: group", sections=sections, neighbors=INDEX_LINK)
@@ -195,7 +192,7 @@ def _missing_lines(content: GroupContent) -> list[str]:
     ]
 
 
-def _runs_of_tasks(tables: pd.DataFrame) -> dict[str, dict[str, int]]:
+def _count_runs_by_task(tables: pd.DataFrame) -> dict[str, dict[str, int]]:
     """Return the number of runs of each participant, by task."""
     counts = tables.groupby(["task", "participant"])["name"].nunique()
     return {
@@ -206,26 +203,32 @@ def _runs_of_tasks(tables: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 def _participants_html(content: GroupContent) -> Markup:
     """Return included participants by task, missing participants, and quality-control flags."""
-    tasks = _runs_of_tasks(content.tables)
+    tasks = _count_runs_by_task(content.tables)
     by_task = {
-        f"Task {name}": words.participants_text(people)
-        for name, people in tasks.items()
+        f"Task {task}": verdicts.participant_texts(run_counts)
+        for task, run_counts in tasks.items()
         if len(tasks) > 1
     }
     included = list(content.tables["participant"].unique())
-    people = facts_html(
+    participants = facts_html(
         {"Included": included, **by_task, "Missing": _missing_lines(content) or "none"}
     )
-    raised = content.joined_tables.reported[
-        content.joined_tables.reported["statistic"].isin(_FLAGS)
+    exclusions = messages_html("note", list(content.maps.exclusions))
+    reported = content.joined_tables.reported
+    raised_flags = reported[reported["statistic"].isin(_FLAG_TEXTS)]
+    flag_lines = [
+        f"{row.name}, {row.series}: {_FLAG_TEXTS[row.statistic]}"
+        for row in raised_flags.itertuples()
     ]
-    flags = [f"{row.name}, {row.series}: {_FLAGS[row.statistic]}" for row in raised.itertuples()]
-    people += messages_html("note", list(content.maps.left_out))
-    raised_flags = render("items", list(dict.fromkeys(flags)))
-    return people + render("headed", "Quality flags in the participant reports", raised_flags)
+    flags = render("items", list(dict.fromkeys(flag_lines)))
+    return (
+        participants
+        + exclusions
+        + render("headed", "Quality flags in the participant reports", flags)
+    )
 
 
-def _render_call(content: GroupContent) -> Markup:
+def _call_html(content: GroupContent) -> Markup:
     """Return the call, and the version and settings of the tables."""
     first = content.tables.iloc[0]
     return facts_html(
@@ -248,36 +251,38 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
         _figure(
             partial(group_figures.primary_figure, row),
             figure_dir,
-            f"group_desc-primary{k}",
-            f"Primary comparison, {words.where_text(row)}. Each diamond is a participant; with"
-            " many participants, a selection across all ranks is shown. The square is the"
+            f"group_desc-primary{index}",
+            f"Primary comparison, {verdicts.context_text(row)}. Each diamond is a participant;"
+            " with many participants, a selection across all ranks is shown. The square is the"
             " Hodges-Lehmann estimate with its confidence interval.",
         )
-        for k, row in enumerate(primary.itertuples())
+        for index, row in enumerate(primary.itertuples())
     ]
     tables = content.joined_tables
-    tasks = _runs_of_tasks(content.tables)
+    tasks = _count_runs_by_task(content.tables)
     sentences = {
-        task: words.not_assessed_text(task, tables.values, tables.reported, content.method)
+        task: verdicts.not_assessed_text(task, tables.values, tables.reported, content.method)
         for task in tasks
     }
     tested = {
-        task: words.tested_detail_text(task, tables.values, content.method) for task in tasks
+        task: verdicts.tested_detail_text(task, tables.values, content.method) for task in tasks
     }
-    unapplied = tables.reported[tables.reported["statistic"] == APPLIED].groupby(
-        "series", sort=False
-    )["name"]
+    unapplied = tables.reported[tables.reported["statistic"] == APPLIED]
+    zero_filled = [
+        f"{', '.join(runs)}: {method} was zero filled"
+        for method, runs in unapplied.groupby("series", sort=False)["name"]
+    ]
     return join(
         [
-            words.group_answer_html(content.comparisons, tasks, sentences, tested),
+            verdicts.group_answer_html(content.comparisons, tasks, sentences, tested),
             *forests,
-            *_people_html(content, figure_dir),
+            *_accuracy_html(content, figure_dir),
             render("box", "Missing.", _missing_lines(content)),
             render(
                 "box",
                 "Runs without super-resolution (the method was not applied, and the series is"
                 " zero filled).",
-                [f"{', '.join(runs)}: {method} was zero filled" for method, runs in unapplied],
+                zero_filled,
             ),
         ]
     )
@@ -299,47 +304,47 @@ def _accuracy_values(content: GroupContent) -> list[pd.DataFrame]:
     return [question_values for _, question_values in measured.groupby(QUESTION, sort=False)]
 
 
-def _people_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
+def _accuracy_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
     """Yield each participant's accuracy for all series, as a figure and a table per task."""
     methods = content.joined_tables.methods
-    for k, values in enumerate(_accuracy_values(content)):
-        selected_values = group_figures.select_series(values, methods)
-        title = words.title_text(values.iloc[0])
+    for index, values in enumerate(_accuracy_values(content)):
+        series_values = group_figures.select_series(values, methods)
+        title = verdicts.title_text(values.iloc[0])
         lines = [
             [participant, *map(number, row)]
-            for participant, row in zip(
-                selected_values.index, selected_values.to_numpy(), strict=True
-            )
+            for participant, row in zip(series_values.index, series_values.to_numpy(), strict=True)
         ]
         yield _figure(
             partial(group_figures.plot_paired_values, [("", values)], methods),
             figure_dir,
-            f"group_desc-accuracy{k}",
+            f"group_desc-accuracy{index}",
             f"{title}. Each line is a participant, and boxes show the median and quartiles.",
         )
         yield table(
-            f"{title}, by participant", ["participant", *map(series_text, selected_values)], lines
+            f"{title}, by participant", ["participant", *map(series_text, series_values)], lines
         )
 
 
 def _exploratory_html(
-    findings: Sequence[Sequence[words.ComparisonRow]], methods: Sequence[str]
+    findings: Sequence[Sequence[verdicts.ComparisonRow]], methods: Sequence[str]
 ) -> Markup:
     """Return conclusions of the exploratory comparisons, and each finding as a sentence."""
-    lines = words.verdict(findings, methods)
+    lines = verdicts.list_claims(findings, methods)
     placebos = [
-        words.negative_control_sentence(finding)
+        verdicts.negative_control_sentence(finding)
         for finding in findings
         if finding[0].strength == findings[0][0].strength
     ]
-    nothing = render("note", "note", "None of the tested methods has values that can be compared.")
+    no_claims = render(
+        "note", "note", "None of the tested methods has values that can be compared."
+    )
     return join(
         [
-            render("note", "note", _EXPLORATORY),
-            render("items", lines, bold=True) or nothing,
+            render("note", "note", _EXPLORATORY_NOTE),
+            render("items", lines, bold=True) or no_claims,
             render_folded(
                 "All comparisons in words",
-                render("items", list(map(words.sentence, findings))),
+                render("items", list(map(verdicts.finding_sentence, findings))),
             ),
             render("headed", "Negative controls", render("items", list(filter(None, placebos)))),
         ]
@@ -348,29 +353,22 @@ def _exploratory_html(
 
 def _sizes_html(tables: JoinedTables, figure_dir: Path) -> Markup:
     """Return the paper's table with figures of its values."""
-    sizes_html = join(
-        part
-        for k, pair_sizes in enumerate(paper_sizes(tables.values))
-        for part in (
-            paper_html(pair_sizes, tables.methods),
-            *(
-                _figure(
-                    partial(
-                        group_figures.plot_paired_values,
-                        list(sizes.groupby("contrast", observed=True)),
-                        tables.methods,
-                    ),
-                    figure_dir,
-                    f"group_desc-{map_label(f'paper{k}', width)}",
-                    "Region size (in acquired voxels) and overlap,"
-                    f" {words.task_text(sizes.iloc[0])}, smoothed with a {width:g} mm FWHM kernel."
-                    " Each line is a participant.",
-                )
-                for width, sizes in pair_sizes.groupby("fwhm_mm")
-            ),
-        )
-    )
-    return join([sizes_html, Markup("<p>{}</p>").format(_SIZE_NOTE) if sizes_html else ""])
+    parts: list[Markup] = []
+    for pair_index, pair_sizes in enumerate(paper_sizes(tables.values)):
+        parts.append(paper_html(pair_sizes, tables.methods))
+        for fwhm_mm, sizes in pair_sizes.groupby("fwhm_mm"):
+            panels = list(sizes.groupby("contrast", observed=True))
+            figure = _figure(
+                partial(group_figures.plot_paired_values, panels, tables.methods),
+                figure_dir,
+                f"group_desc-{map_label(f'paper{pair_index}', fwhm_mm)}",
+                "Region size (in acquired voxels) and overlap,"
+                f" {verdicts.task_text(sizes.iloc[0])}, smoothed with a {fwhm_mm:g} mm FWHM"
+                " kernel. Each line is a participant.",
+            )
+            parts.append(figure)
+    sizes_html = join(parts)
+    return sizes_html + Markup("<p>{}</p>").format(_SIZE_NOTE) if sizes_html else sizes_html
 
 
 def _figure(
@@ -389,37 +387,43 @@ def _figure(
 
 
 def _findings_html(
-    content: GroupContent, findings: Sequence[Sequence[words.ComparisonRow]], figure_dir: Path
+    content: GroupContent, findings: Sequence[Sequence[verdicts.ComparisonRow]], figure_dir: Path
 ) -> Markup:
     """Return box plots, differences and a table of comparisons for each question of findings."""
     questions = (
-        list(group) for _, group in groupby(findings, key=lambda finding: finding[0].question)
+        list(question_findings)
+        for _, question_findings in groupby(findings, key=lambda finding: finding[0].question)
     )
     return render_selector(
         (
-            words.title_text(group[0][0]),
-            join(_question_parts(content, group, k, figure_dir)),
+            verdicts.title_text(question_findings[0][0]),
+            join(_question_html(content, question_findings, index, figure_dir)),
         )
-        for k, group in enumerate(questions)
+        for index, question_findings in enumerate(questions)
     )
 
 
-def _question_parts(
+def _question_html(
     content: GroupContent,
-    findings: Sequence[Sequence[words.ComparisonRow]],
-    k: int,
+    findings: Sequence[Sequence[verdicts.ComparisonRow]],
+    index: int,
     figure_dir: Path,
 ) -> Iterator[Markup]:
+    """Yield the heading, figures and tables of one question.
+
+    `index` is the number of the question in the names of figures.
+    """
     first = findings[0][0]
     metric = statistic(first.statistic)
-    title = capitalize(words.question_text(first))
-    values = question_rows(content.joined_tables.values, content.comparisons.loc[first.at])
+    title = capitalize(verdicts.question_text(first))
+    question = content.comparisons.loc[first.comparison_index]
+    values = question_rows(content.joined_tables.values, question)
     yield Markup("<h3>{}</h3><p>{}</p>").format(
-        title, f"{words.where_text(first)}. {first.statistic}: {metric.description}."
+        title, f"{verdicts.context_text(first)}. {first.statistic}: {metric.description}."
     )
     # An earlier section of the page already shows these values in a figure.
     plotted = [plotted_values.index[0] for plotted_values in _accuracy_values(content)]
-    if first.kind != words.SIZE and values.index[0] not in plotted:
+    if first.kind != verdicts.SIZE and values.index[0] not in plotted:
         yield _figure(
             partial(
                 group_figures.plot_paired_values,
@@ -428,7 +432,7 @@ def _question_parts(
                 unit=metric.unit,
             ),
             figure_dir,
-            f"group_desc-boxes{k}",
+            f"group_desc-boxes{index}",
             "Boxes show the median and quartiles. Each line is a participant.",
         )
     for rows in findings:
@@ -436,7 +440,7 @@ def _question_parts(
         yield _figure(
             partial(group_figures.differences_figure, rows, unit=metric.unit),
             figure_dir,
-            f"group_desc-differences{k}{method}",
+            f"group_desc-differences{index}{method}",
             f"Difference between {method} and each reference series: Hodges-Lehmann estimates"
             " with confidence intervals. The shaded band is the equivalence margin.",
         )
@@ -487,6 +491,7 @@ def _group_maps_html(group_maps: GroupMaps, figure_dir: Path) -> Markup:
 
 
 def _map_figures(group_maps: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
+    """Yield a figure of z maps per task and contrast."""
     if group_maps.background is None or group_maps.mask is None or group_maps.maps.empty:
         return
     scene = Scene(background=group_maps.background, mask=group_maps.mask, roi=group_maps.mask)
@@ -495,14 +500,15 @@ def _map_figures(group_maps: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
         ["task", "variant", "contrast"], sort=False
     ):
         rows = {row.series: Volume(*load_image(row.z)) for row in contrast_maps.itertuples()}
-        kind, variant_text = ("", "") if variant == MISSING else (f"_{variant}", f", {variant}")
+        has_variant = variant != MISSING
         counts = sorted(set(contrast_maps["participants"].map(len)))
         first = contrast_maps.iloc[0]
-        heading = f"{contrast}, task {task}{variant_text}"
+        heading = f"{contrast}, task {task}" + f", {variant}" * has_variant
+        entities = f"group_task-{task}" + f"_{variant}" * has_variant + f"_contrast-{contrast}"
         figure = _figure(
             partial(activation_figure, rows, scene, display=display, n_slices=3),
             figure_dir,
-            f"group_task-{task}{kind}_contrast-{contrast}_desc-maps",
+            f"{entities}_desc-maps",
             f"Group z maps ({' to '.join(map(str, counts))} participants) in {group_maps.space},"
             f" smoothed with a {first['fwhm_mm']:g} mm FWHM kernel. The planes were selected from"
             f" the {first['series']} map. The maps are not corrected for multiple comparisons. The"

@@ -27,19 +27,22 @@ def run_labels(columns: pd.DataFrame) -> pd.Series:
 
     `columns` are cells of `run_columns`.
     """
-    text = columns["participant"]
-    for start, name in (
+    labels = columns["participant"]
+    for prefix, name in (
         (" ses-", "session"),
         (" task-", "task"),
         (" run-", "run"),
         (" ", "variant"),
     ):
-        text = text + (start + columns[name]).where(columns[name] != MISSING, "")
-    return text
+        labels = labels + (prefix + columns[name]).where(columns[name] != MISSING, "")
+    return labels
 
 
 def run_columns(entities: Mapping[str, str]) -> dict[str, str]:
-    """Return the cells that identify a run in the group tables, from its entities."""
+    """Return the cells that identify a run in the group tables, by column.
+
+    The columns are participant, session, task, run and variant; n/a if an entity is missing.
+    """
     variant_entities = {key: label for key, label in entities.items() if key not in _RUN_ENTITIES}
     return {
         "participant": f"sub-{entities['subject']}",

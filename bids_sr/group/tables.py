@@ -8,7 +8,7 @@ import pandas as pd
 
 from bids_sr.boilerplate import data_of
 from bids_sr.group import values as group_values
-from bids_sr.group.comparisons import compare, primary, primary_method
+from bids_sr.group.comparisons import compare, compare_primary, primary_method
 from bids_sr.group.values import JoinedTables
 from bids_sr.io.atomic_files import atomic_file, write_json, write_text
 from bids_sr.metrics.rows import COLUMNS, MISSING, columns_json
@@ -17,7 +17,7 @@ COLUMN_TEXT: Mapping[str, Mapping[str, object]] = {
     name: text or COLUMNS[name] for name, text in data_of("columns.json")["comparisons"].items()
 }
 """Columns of the table of comparisons, with their descriptions in the sidecar."""
-_COLUMNS_OF = "_columns"
+_SIDECAR_SUFFIX = "_columns"
 """Suffix before ``.json``; participants' metrics would inherit from ``group_metrics.json``."""
 
 
@@ -39,8 +39,8 @@ def write_tables(
 
     Returns
     -------
-    Joined, pandas.DataFrame
-        Values, and all comparisons with the primary ones first.
+    JoinedTables, pandas.DataFrame
+        Values, and all comparisons with the primary comparisons first.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def write_tables(
         )
     metrics = {**group_values.COLUMN_TEXT, **columns_json(joined_tables.statistics)}
     for table, text in (("group_metrics", metrics), ("group_stats", COLUMN_TEXT)):
-        write_json(output_dir / f"{table}{_COLUMNS_OF}.json", text)
+        write_json(output_dir / f"{table}{_SIDECAR_SUFFIX}.json", text)
         # Version 0.2.0 and earlier wrote this file, whose metadata would be inherited by the
         # metrics of participants.
         (output_dir / f"{table}.json").unlink(missing_ok=True)
@@ -71,7 +71,7 @@ def _list_comparisons(
     `margin` is the equivalence margin; None for a tenth of the gap between B-spline and measured.
     """
     exploratory = compare(joined_tables.values, joined_tables.methods, margin)
-    prespecified = primary(joined_tables.values, method)
+    prespecified = compare_primary(joined_tables.values, method)
     return (
         pd.concat([prespecified, exploratory], ignore_index=True)
         if len(prespecified)
@@ -79,10 +79,11 @@ def _list_comparisons(
     )
 
 
-def _stats_text(tests: pd.DataFrame) -> str:
+def _stats_text(comparisons: pd.DataFrame) -> str:
     """Return comparisons as the text of ``group_stats.tsv``."""
-    table = tests.reindex(columns=list(COLUMN_TEXT)).replace(
+    table = comparisons.reindex(columns=list(COLUMN_TEXT)).replace(
         {"": None, np.inf: np.nan, -np.inf: np.nan}
     )
+    # integers with missing values
     typed_table = table.astype(dict.fromkeys(("n_nonzero", "n_needed"), "Int64"))
     return typed_table.to_csv(sep="\t", index=False, na_rep=MISSING, float_format="%.6g")

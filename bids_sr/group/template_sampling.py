@@ -1,4 +1,4 @@
-"""Sampling of a participant's effect maps at the voxels of a template, interpolated only once.
+"""RunSampling of a participant's effect maps at the voxels of a template, interpolated only once.
 
 The template points of a run are transformed once, and all maps on one grid are interpolated
 together.
@@ -113,23 +113,22 @@ def sample_at_points(data: Array, affine: Array, points: Array, *, order: int = 
 
 
 @dataclass(slots=True)
-class Sampling:
+class RunSampling:
     """Positions of template voxels in a run, with the scale of its effects."""
 
     run: RunMaps
-    target: Target  # template; `at`, (N,) boolean, selects voxels of its mask
-    at: Array
-    # (voxels of `at`, 3) in boldref space; None if stored maps are in template space
-    points: Array | None
-    inside: Array  # (voxels of `at`,) boolean; inside the brain mask of the run
+    target: Target
+    selection: Array  # (N,) boolean; the n selected voxels of the template's mask
+    points: Array | None  # (n, 3) in boldref space; None if stored maps are in template space
+    inside: Array  # (n,) boolean; inside the brain mask of the run
     scale: float  # factor from signal units to percent of the run's mean brain signal
-    # effects (voxels of `at`,) from maps stored in template space, used without transforms
+    # effects (n,) from maps stored in template space, used without transforms
     stored: dict[MapKey, Array] = field(default_factory=dict)
 
     def restrict(self, selected: Array) -> None:
         """Restrict the sampling to the selected voxels."""
-        self.at = self.at.copy()
-        self.at[self.at] = selected
+        self.selection = self.selection.copy()
+        self.selection[self.selection] = selected
         self.points = None if self.points is None else self.points[selected]
         self.inside = self.inside[selected]
         self.stored = {key: values[selected] for key, values in self.stored.items()}
@@ -140,18 +139,19 @@ class Sampling:
         if self.points is None:  # stored maps in template space need no sampling
             return effects
         grids: dict[tuple[tuple[int, ...], bytes], list[MapKey]] = {}
-        for name, (data, affine) in maps.items():
-            grids.setdefault((data.shape, affine.tobytes()), []).append(name)
-        for names in grids.values():
-            indices = apply_matrix(np.linalg.inv(maps[names[0]][1]), self.points).T
+        for key, (data, affine) in maps.items():
+            grids.setdefault((data.shape, affine.tobytes()), []).append(key)
+        for keys in grids.values():
+            _, affine = maps[keys[0]]
+            indices = apply_matrix(np.linalg.inv(affine), self.points).T
             grid_values = interpolate_linearly(
-                np.stack([maps[name][0] for name in names], axis=-1), indices
+                np.stack([maps[key][0] for key in keys], axis=-1), indices
             )
-            effects |= zip(names, grid_values.T, strict=True)
+            effects |= zip(keys, grid_values.T, strict=True)
         return effects
 
 
-def sampling_of_run(run: RunMaps, target: Target, target_points: Array) -> Sampling:
+def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunSampling:
     """Prepare the sampling of a run at template voxels.
 
     If the run has transforms to the template, its maps are resampled. Otherwise, its stored maps
@@ -163,7 +163,7 @@ def sampling_of_run(run: RunMaps, target: Target, target_points: Array) -> Sampl
         Run with a brain mask and a boldref.
     target : Target
         Template.
-    target_points : Array
+    selection : Array
         Remaining voxels of the target's mask, (N,) boolean.
 
     Raises
@@ -175,63 +175,62 @@ def sampling_of_run(run: RunMaps, target: Target, target_points: Array) -> Sampl
         raise ValueError(f"the outputs of {run.name} contain no brain mask or no boldref")
     mask, affine = load_image(run.mask)
     scale = 1.0 if run.in_percent else percent_scale(load_image(run.boldref)[0], mask > 0)
-    sampling = Sampling(
+    sampling = RunSampling(
         run=run,
         target=target,
-        at=target_points,
+        selection=selection,
         points=None,
-        inside=target_points[target_points],
+        inside=selection[selection],
         scale=scale,
     )
     if run.boldref2t1w and target.space in run.t1w2std:
         from bids_sr.registration.ants import map_points_with_ants
 
         sampling.points = map_points_with_ants(
-            target.points[target_points], [run.boldref2t1w, run.t1w2std[target.space]], seed=1
+            target.points[selection], [run.boldref2t1w, run.t1w2std[target.space]], seed=1
         )
         sampling.inside = sample_at_points(mask, affine, sampling.points, order=0) > 0.5
         return sampling
     sampling.stored = {
         key: values
         for key in run.maps[target.space]
-        if key[3] == "effect" and (values := _load_stored(sampling, key)) is not None
+        if key[3] == "effect" and (values := _load_template_map(sampling, key)) is not None
     }
     sampling.inside = np.all([values != 0 for values in sampling.stored.values()], axis=0)
     return sampling
 
 
-def _load_stored(sampling: Sampling, key: MapKey) -> Array | None:
-    """Return the values of a stored map in template space, or None if there is no such map.
+def _load_template_map(sampling: RunSampling, key: MapKey) -> Array | None:
+    """Return the values of a stored map in template space (n,), or None if it cannot be used.
 
     A map on another grid is only interpolated if the run has no transforms.
     """
-    path = sampling.run.map_file(key, sampling.target.space)
     target = sampling.target
+    path = sampling.run.map_file(key, target.space)
     if path is None:
         return None
     data, affine = load_image(path)
     if data.shape == target.shape and np.allclose(affine, target.affine, atol=1e-3):
-        return data[target.mask][sampling.at]
-    return (
-        sample_at_points(data, affine, target.points[sampling.at])
-        if sampling.points is None
-        else None
-    )
+        return data[target.mask][sampling.selection]
+    if sampling.points is None:
+        return sample_at_points(data, affine, target.points[sampling.selection])
+    return None
 
 
-def _sample_effects(sampling: Sampling, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
+def _sample_effects(sampling: RunSampling, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
     """Return effects of a run at the template voxels (N,; percent of the mean signal), by map.
 
     Each file is read once. Maps that the run does not have are absent.
     """
     effects = dict(sampling.stored)
-    maps: dict[MapKey, tuple[Array, Array]] = {}
-    for key in keys if sampling.points is not None else ():
-        if (values := _load_stored(sampling, key)) is not None:
-            effects[key] = values
-        elif (path := sampling.run.map_file(key)) is not None:
-            maps[key] = load_image(path)
-    effects |= sampling.sample(maps)
+    if sampling.points is not None:
+        boldref_maps: dict[MapKey, tuple[Array, Array]] = {}
+        for key in keys:
+            if (values := _load_template_map(sampling, key)) is not None:
+                effects[key] = values
+            elif (path := sampling.run.map_file(key)) is not None:
+                boldref_maps[key] = load_image(path)
+        effects |= sampling.sample(boldref_maps)
     return {key: effects[key] * np.float32(sampling.scale) for key in keys if key in effects}
 
 
@@ -241,28 +240,28 @@ def _combine_effects(effects: Sequence[Array]) -> Array:
         return effects[0]
     # With equal weights, variances would only select voxels. The brain masks already select them,
     # so that all variances can be set to 1.
-    unit_weights = np.ones_like(effects[0])
-    runs = [RunEstimate(effect=effect, variance=unit_weights, dof=1.0) for effect in effects]
+    unit_variance = np.ones_like(effects[0])
+    runs = [RunEstimate(effect=effect, variance=unit_variance, dof=1.0) for effect in effects]
     return combine_estimates(runs, shared=1.0).effect
 
 
 @dataclass(slots=True)
 class ParticipantSampling:
-    """Sampling of a participant's maps at template voxels.
+    """RunSampling of a participant's maps at template voxels.
 
     Attributes
     ----------
-    combined : Sampling or None
-        Sampling of the stored maps of all runs; None if none is stored.
-    runs : Sequence[Sampling]
-        Sampling of runs; empty if all requested maps of all runs are stored.
+    combined : RunSampling or None
+        RunSampling of the stored maps of all runs; None if none is stored.
+    runs : Sequence[RunSampling]
+        RunSampling of runs; empty if all requested maps of all runs are stored.
     """
 
-    combined: Sampling | None
-    runs: Sequence[Sampling]
+    combined: RunSampling | None
+    runs: Sequence[RunSampling]
 
     @property
-    def samplings(self) -> list[Sampling]:
+    def samplings(self) -> list[RunSampling]:
         """Samplings of the combined maps and of the runs."""
         return [*([] if self.combined is None else [self.combined]), *self.runs]
 
@@ -277,8 +276,8 @@ class ParticipantSampling:
             sampling.restrict(selected)
 
 
-def sampling_of_participant(
-    person: ParticipantMaps, target: Target, target_points: Array, keys: Sequence[MapKey]
+def prepare_participant_sampling(
+    participant: ParticipantMaps, target: Target, selection: Array, keys: Sequence[MapKey]
 ) -> ParticipantSampling:
     """Prepare the sampling of a participant's maps at template voxels.
 
@@ -286,37 +285,37 @@ def sampling_of_participant(
 
     Parameters
     ----------
-    person : ParticipantMaps
+    participant : ParticipantMaps
         Maps of the participant.
     target : Target
         Template.
-    target_points : Array
+    selection : Array
         Remaining voxels of the target's mask, (N,) boolean.
     keys : Sequence[MapKey]
         Contrast, series, FWHM (mm) and statistic of each map.
     """
     combined = None
-    if person.combined is not None:
-        combined = sampling_of_run(person.combined, target, target_points)
-        _restrict_to_common(combined, keys)
-    stored = set() if person.combined is None else person.combined.map_keys()
+    if participant.combined is not None:
+        combined = prepare_run_sampling(participant.combined, target, selection)
+        _restrict_to_combined_voxels(combined, keys)
+    stored = set() if participant.combined is None else participant.combined.map_keys()
     missing = {*keys} - stored
     runs = [
-        sampling_of_run(run, target, target_points)
-        for run in sort_runs(person.runs)
+        prepare_run_sampling(run, target, selection)
+        for run in sort_runs(participant.runs)
         if missing & run.map_keys()
     ]
-    if len({run.session for run in person.runs}) == 1:
+    if len({run.session for run in participant.runs}) == 1:
         # As in stored maps of all runs, runs of one session are combined at the scale of the first
         # run, and the combined map is then scaled to percent of the first run.
         for sampling in runs[1:]:
-            ratio = _ratio_to_first(runs[0], sampling)
-            if ratio is not None:
-                sampling.scale = runs[0].scale / ratio
+            ratio_to_first = _compute_signal_ratio(runs[0], sampling)
+            if ratio_to_first is not None:
+                sampling.scale = runs[0].scale / ratio_to_first
     return ParticipantSampling(combined=combined, runs=runs)
 
 
-def _ratio_to_first(first: Sampling, sampling: Sampling) -> float | None:
+def _compute_signal_ratio(first: RunSampling, sampling: RunSampling) -> float | None:
     """Return the signal of a run relative to the first run, at template voxels in both brains.
 
     None if a run has no transforms to the template. Its effects then keep the scale of its own
@@ -331,7 +330,7 @@ def _ratio_to_first(first: Sampling, sampling: Sampling) -> float | None:
     return signal_ratio(images[0], images[1], np.asarray(first.inside & sampling.inside))
 
 
-def _restrict_to_common(sampling: Sampling, keys: Sequence[MapKey]) -> None:
+def _restrict_to_combined_voxels(sampling: RunSampling, keys: Sequence[MapKey]) -> None:
     """Restrict a sampling to nonzero voxels of the combined map.
 
     Combined maps are 0 in voxels that some runs do not contain. These voxels are the same for all
@@ -339,13 +338,14 @@ def _restrict_to_common(sampling: Sampling, keys: Sequence[MapKey]) -> None:
     """
     if sampling.points is None:
         return
-    for key in {key[0]: key for key in reversed(keys) if sampling.run.map_file(key)}.values():
+    key_by_contrast = {key[0]: key for key in reversed(keys) if sampling.run.map_file(key)}
+    for key in key_by_contrast.values():
         data, affine = load_image(cast(Path, sampling.run.map_file(key)))
         nearest = sample_at_points(data, affine, sampling.points, order=0)
         sampling.inside = sampling.inside & (nearest != 0)
 
 
-def participant_effects(
+def compute_participant_effects(
     participant_sampling: ParticipantSampling, keys: Sequence[MapKey]
 ) -> Mapping[MapKey, Array]:
     """Return the effects of one participant (N,; percent), by map.
@@ -356,7 +356,7 @@ def participant_effects(
     Parameters
     ----------
     participant_sampling : ParticipantSampling
-        Sampling of the participant's maps.
+        RunSampling of the participant's maps.
     keys : Sequence[MapKey]
         Contrast, series, FWHM (mm) and statistic of each map.
     """

@@ -6,10 +6,10 @@ variance if the values of all runs have an interval, and averaged otherwise.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -40,10 +40,12 @@ QUESTION = [
     "fwhm_mm",
 ]
 """Columns that identify a measured quantity, without the series and the participant."""
-_REPORTED = {APPLIED: 0.0, **dict.fromkeys((f"flag_{name}" for name in flags.FLAGS), 1.0)}
+_REPORTED_VALUES = {APPLIED: 0.0, **dict.fromkeys((f"flag_{name}" for name in flags.FLAGS), 1.0)}
 """Values that are reported but not compared: a method was not applied, or a flag is raised."""
-_ValueKey = tuple[str | float, ...]  # values of `QUESTION`, and the series
-_TableLine = tuple[str, str, _ValueKey | None]  # series, statistic, and key if it is compared
+_ValueKey = tuple[str | float, ...]
+"""Values of `QUESTION`, and the series."""
+_ParsedLines = dict[tuple[str, ...], dict[str, "_LineLabel"]]
+"""Parsed labels of lines, by task, variant and table, and by the text before the value."""
 
 
 class TableError(ValueError):
@@ -51,6 +53,25 @@ class TableError(ValueError):
 
     The table has unexpected columns, or a value is not a number.
     """
+
+
+class _LineLabel(NamedTuple):
+    """Parsed label of a line: the cells before its value.
+
+    `key` is None if the value is not compared.
+    """
+
+    series: str
+    statistic: str
+    key: _ValueKey | None
+
+
+class _TableLine(NamedTuple):
+    """Value of a line, and the width of its interval (NaN if there is no interval)."""
+
+    label: _LineLabel
+    value: float
+    width: float
 
 
 @frozen
@@ -101,35 +122,36 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> JoinedTables:
     values: dict[_ValueKey, Float] = defaultdict(lambda: np.full(len(participants), np.nan))
     # Most lines of different tables differ only in their numbers. The text before the numbers is
     # therefore parsed once and then looked up.
-    parsed: dict[tuple[str, ...], dict[str, _TableLine]] = defaultdict(dict)
-    notices, run_series = [], []
+    parsed: _ParsedLines = defaultdict(dict)
+    reported: list[tuple[str, ...]] = []
+    run_series: list[tuple[str, str]] = []
     stream.write("\t".join(COLUMN_TEXT) + "\n")
     for index, (_, participant_tables) in enumerate(
         groupby(tables.itertuples(), attrgetter("participant"))
     ):
-        by_key: dict[_ValueKey, list[tuple[float, float]]] = defaultdict(list)
-        for name, run_tables in groupby(participant_tables, attrgetter("name")):
-            sources = list(run_tables)
-            rows = [row for source in sources for row in _rows(source, stream, parsed)]
-            series = list(dict.fromkeys(line[0] for line, _, _ in rows))
-            run_series += [(name, series_name) for series_name in series]
-            raised = [line for line, value, _ in rows if value == _REPORTED.get(line[1])]
-            notices += [(sources[0].task, name, *line[:2]) for line in raised]
-            unapplied = [line[0] for line in raised if line[1] == APPLIED]
-            skipped = {
-                series_name for series_name in series if derives_from(series_name, unapplied)
-            }
-            # The paper defines region sizes for pairs of conditions, not for pairs of seeds.
-            at_rest = any(source.at_rest for source in sources)
-            for (row_series, _, key), value, width in rows:
-                if key and row_series not in skipped and not (at_rest and "quarter" in key):
-                    by_key[key].append((value, width))
-        for key, run_values in by_key.items():
-            values[key][index] = _combine_runs(run_values)
-    lines = [line for table_lines in parsed.values() for line in table_lines.values()]
-    methods = [
-        name for name in method_names_without_controls() if name in {line[0] for line in lines}
-    ]
+        run_values: dict[_ValueKey, list[tuple[float, float]]] = defaultdict(list)
+        for name, table_group in groupby(participant_tables, attrgetter("name")):
+            run_tables = list(table_group)
+            lines = [line for table in run_tables for line in _read_lines(table, stream, parsed)]
+            series_names = dict.fromkeys(line.label.series for line in lines)
+            run_series += [(name, series) for series in series_names]
+            reported_labels = _select_reported(lines)
+            reported += [
+                (run_tables[0].task, name, label.series, label.statistic)
+                for label in reported_labels
+            ]
+            unapplied = [label.series for label in reported_labels if label.statistic == APPLIED]
+            excluded = {series for series in series_names if derives_from(series, unapplied)}
+            at_rest = any(table.at_rest for table in run_tables)
+            for label, value, width in lines:
+                if label.series not in excluded and _is_compared(label.key, at_rest=at_rest):
+                    run_values[label.key].append((value, width))
+        for key, values_and_widths in run_values.items():
+            values[key][index] = _combine_runs(values_and_widths)
+    labels = [label for table_labels in parsed.values() for label in table_labels.values()]
+    available_series = {label.series for label in labels}
+    methods = [name for name in method_names_without_controls() if name in available_series]
+    compared_series = {label.series for label in labels if label.statistic == COMPARED}
     return JoinedTables(
         values=pd.concat(
             [
@@ -141,17 +163,39 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> JoinedTables:
             ],
             axis=1,
         ),
-        reported=pd.DataFrame(notices, columns=["task", "name", "series", "statistic"]),
+        reported=pd.DataFrame(reported, columns=["task", "name", "series", "statistic"]),
         series=pd.DataFrame(run_series, columns=["name", "series"]),
-        statistics=tuple(sorted({line[1] for line in lines} & set(STATISTICS))),
-        methods=(*methods, *sorted({line[0] for line in lines if line[1] == COMPARED})),
+        statistics=tuple(sorted({label.statistic for label in labels} & set(STATISTICS))),
+        methods=(*methods, *sorted(compared_series)),
     )
 
 
-def _rows(
-    source: Any, stream: TextIO, parsed: dict[tuple[str, ...], dict[str, _TableLine]]
-) -> Iterator[tuple[_TableLine, float, float]]:
-    """Write a table, and yield the key, the value and the width of the interval of each line.
+def _is_compared(key: _ValueKey | None, *, at_rest: bool) -> TypeGuard[_ValueKey]:
+    """Return whether a value is compared; None is the key of values that are never compared.
+
+    The paper defines region sizes for pairs of conditions, not for pairs of seeds (`at_rest`).
+    """
+    return key is not None and not (at_rest and "quarter" in key)
+
+
+def _select_reported(lines: Iterable[_TableLine]) -> list[_LineLabel]:
+    """Return the labels of lines whose value is reported (`_REPORTED_VALUES`)."""
+    return [
+        line.label for line in lines if line.value == _REPORTED_VALUES.get(line.label.statistic)
+    ]
+
+
+def _read_lines(source: Any, stream: TextIO, parsed: _ParsedLines) -> Iterator[_TableLine]:
+    """Write a table to the long table, and yield its lines.
+
+    Parameters
+    ----------
+    source : Any
+        Row of `bids_sr.group.input_tables.find_tables`.
+    stream : TextIO
+        File for the long table.
+    parsed : _ParsedLines
+        Labels of lines that were already parsed; new labels are added.
 
     Raises
     ------
@@ -163,33 +207,33 @@ def _rows(
         if head.split("\t") != list(COLUMNS):
             raise ValueError(f"the columns are {head!r}; expected {' '.join(COLUMNS)}")
         if source.unequal:
-            contrast = list(COLUMNS).index("contrast")
-            lines = [line for line in lines if line.split("\t")[contrast] not in source.unequal]
-        question = (source.task, source.variant, source.table)
-        run = "\t".join(getattr(source, name) for name in RUN)
-        stream.writelines(f"{run}\t{line}\n" for line in lines)
-        table_lines = parsed[question]
+            column = list(COLUMNS).index("contrast")
+            lines = [line for line in lines if line.split("\t")[column] not in source.unequal]
+        table_question = (source.task, source.variant, source.table)
+        run_cells = "\t".join(getattr(source, name) for name in RUN)
+        stream.writelines(f"{run_cells}\t{line}\n" for line in lines)
+        labels = parsed[table_question]
         for line in lines:
-            label, value, *ends, _, _ = line.rsplit("\t", 5)
-            if label not in table_lines:
-                table_lines[label] = _line(label, question)
-            lower, upper = map(_number, ends)
-            yield table_lines[label], _number(value), upper - lower
+            text, value, *interval, _, _ = line.rsplit("\t", 5)
+            if text not in labels:
+                labels[text] = _parse_label(text, table_question)
+            lower, upper = map(_parse_number, interval)
+            yield _TableLine(labels[text], value=_parse_number(value), width=upper - lower)
     except ValueError as error:
         raise TableError(f"{source.path}: {error}") from error
 
 
-def _line(label: str, question: tuple[str, ...]) -> _TableLine:
-    """Parse the cells before the value of a line; `question` is task, variant and table."""
-    series, minus, name, *levels, fwhm = label.split("\t")
-    key: _ValueKey = (*question, name, *levels, float(fwhm), series)
+def _parse_label(text: str, table_question: tuple[str, ...]) -> _LineLabel:
+    """Parse the cells before the value of a line; `table_question` is task, variant and table."""
+    series, minus, name, *levels, fwhm = text.split("\t")
+    key: _ValueKey = (*table_question, name, *levels, float(fwhm), series)
     if len(key) <= len(QUESTION):
         raise ValueError(f"at least one line has fewer than {len(COLUMNS)} cells")
     is_compared = minus == MISSING and name in STATISTICS and STATISTICS[name].better is not None
-    return series, name, key if is_compared else None
+    return _LineLabel(series=series, statistic=name, key=key if is_compared else None)
 
 
-def _number(cell: str) -> float:
+def _parse_number(cell: str) -> float:
     return math.nan if cell == MISSING else float(cell)
 
 
@@ -234,9 +278,9 @@ def question_rows(values: pd.DataFrame, question: pd.Series) -> pd.DataFrame:
 
 def quartiles(values: npt.ArrayLike) -> tuple[float, float, float]:
     """Return first quartile, median and third quartile of the finite values, NaN without any."""
-    v = np.asarray(values, dtype=np.float64)
-    v = v[np.isfinite(v)]
-    if not len(v):
+    finite = np.asarray(values, dtype=np.float64)
+    finite = finite[np.isfinite(finite)]
+    if not len(finite):
         return math.nan, math.nan, math.nan
-    first, median, third = np.quantile(v, [0.25, 0.5, 0.75]).tolist()
+    first, median, third = np.quantile(finite, [0.25, 0.5, 0.75]).tolist()
     return first, median, third

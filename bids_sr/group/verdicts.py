@@ -5,7 +5,7 @@ comparisons of one method on one question, that is, one metric of one task, cont
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -24,7 +24,7 @@ from bids_sr.evaluation.words import (
     region_text,
 )
 from bids_sr.group.comparisons import (
-    BELOW,
+    BELOW_STRONGEST_NOTE,
     EXPLORATORY,
     PRIMARY,
     SAME,
@@ -52,22 +52,20 @@ _METRIC = ["statistic", "band", "reference", "threshold"]
 _EVIDENCE = (
     pd.DataFrame(
         [
-            (statistic, band, reference, "quarter" if kind == SIZE else MISSING, kind)
-            for kind, statistic, band, references in (
-                (FUNCTION, "ev", "beyond", ("measured", "truth")),
-                (FUNCTION, "r", "beyond", ("measured", "truth", "measuredMap")),
-                (FUNCTION, "ev", "within", ("truth", "otherRun")),
-                (FUNCTION, "r", "all", ("measured", "truth", "measuredMap")),
-                (FUNCTION, "average_precision", MISSING, ("truth",)),
-                (IMAGE, "psnr", MISSING, ("measured", "heldOut", MISSING)),
-                (IMAGE, "ssim", MISSING, (MISSING,)),
-                (SIZE, "dice", MISSING, (MISSING,)),
-                (SIZE, "size_acquired_voxels", MISSING, (MISSING,)),
-            )
-            for reference in references
+            (FUNCTION, "ev", "beyond", ("measured", "truth")),
+            (FUNCTION, "r", "beyond", ("measured", "truth", "measuredMap")),
+            (FUNCTION, "ev", "within", ("truth", "otherRun")),
+            (FUNCTION, "r", "all", ("measured", "truth", "measuredMap")),
+            (FUNCTION, "average_precision", MISSING, ("truth",)),
+            (IMAGE, "psnr", MISSING, ("measured", "heldOut", MISSING)),
+            (IMAGE, "ssim", MISSING, (MISSING,)),
+            (SIZE, "dice", MISSING, (MISSING,)),
+            (SIZE, "size_acquired_voxels", MISSING, (MISSING,)),
         ],
-        columns=[*_METRIC, "kind"],
+        columns=["kind", "statistic", "band", "reference"],
     )
+    .explode("reference", ignore_index=True)
+    .assign(threshold=lambda metrics: np.where(metrics["kind"] == SIZE, "quarter", MISSING))
     .rename_axis("strength")
     .reset_index()
 )
@@ -77,9 +75,13 @@ _CLAIMS = {
 }
 """Predicate of a better method, and topic of a missing assessment, by kind of evidence."""
 _REGIONS = ("brain", ACQUIRED_ACTIVE, MISSING)
+"""Regions of findings, in the order of the report."""
+_NO_DATA = "no reference data"
 
 
-def findings(comparisons: pd.DataFrame, methods: Sequence[str]) -> list[list[ComparisonRow]]:
+def select_findings(
+    comparisons: pd.DataFrame, methods: Sequence[str]
+) -> list[list[ComparisonRow]]:
     """Return the findings worth reporting, strongest evidence first.
 
     Each metric is reported for one contrast and the smallest smoothing: sizes for each condition
@@ -88,43 +90,50 @@ def findings(comparisons: pd.DataFrame, methods: Sequence[str]) -> list[list[Com
     Returns
     -------
     list[list[ComparisonRow]]
-        Rows of each finding; ``kind`` is the kind of evidence.
+        Rows of each finding, with the additional columns ``kind`` (of evidence), ``strength`` (0
+        for the strongest evidence), ``question`` (number) and ``comparison_index`` (index of the
+        row in `comparisons`).
     """
     exploratory = comparisons[
         comparisons["series"].isin(methods) & (comparisons["part"] == EXPLORATORY)
     ]
-    exploratory = exploratory.assign(at=exploratory.index).merge(_EVIDENCE, on=_METRIC)
-    partnered = {
+    rows = exploratory.assign(comparison_index=exploratory.index).merge(_EVIDENCE, on=_METRIC)
+    paired_contrasts = {
         contrast
         for pair in list_condition_pairs(comparisons["contrast"]).values()
         for contrast in pair
     }
-    is_unpaired = (exploratory["statistic"] == "size_acquired_voxels") & ~exploratory[
-        "contrast"
-    ].isin(partnered)
-    exploratory = exploratory[exploratory["region"].isin(_REGIONS) & ~is_unpaired]
-    exploratory = exploratory.assign(
-        single=exploratory["contrast"] != "all",
-        of_size=exploratory["contrast"].where(exploratory["kind"] == SIZE, ""),
-        place=exploratory["region"].map(_REGIONS.index),
-        under_test=exploratory["series"].map(list(methods).index),
-        question=exploratory.groupby(QUESTION, sort=False).ngroup(),
-    ).sort_values(["single", "fwhm_mm", "contrast", "at"])
-    groups = ["task", "variant", "table", *_METRIC, "region", "of_size"]
-    selected = exploratory[
-        exploratory["question"].isin(exploratory.drop_duplicates(groups)["question"])
-    ]
-    selected = selected.sort_values(
-        ["strength", "task", "place", "contrast", "question", "under_test", "at"]
+    is_size = rows["statistic"] == "size_acquired_voxels"
+    is_unpaired = is_size & ~rows["contrast"].isin(paired_contrasts)
+    rows = rows[rows["region"].isin(_REGIONS) & ~is_unpaired]
+    rows = rows.assign(
+        is_single_contrast=rows["contrast"] != "all",
+        size_contrast=rows["contrast"].where(rows["kind"] == SIZE, ""),
+        region_rank=rows["region"].map(_REGIONS.index),
+        method_rank=rows["series"].map(list(methods).index),
+        question=rows.groupby(QUESTION, sort=False).ngroup(),
+    ).sort_values(["is_single_contrast", "fwhm_mm", "contrast", "comparison_index"])
+    metric_columns = ["task", "variant", "table", *_METRIC, "region", "size_contrast"]
+    reported_questions = rows.drop_duplicates(metric_columns)["question"]
+    rows = rows[rows["question"].isin(reported_questions)].sort_values(
+        [
+            "strength",
+            "task",
+            "region_rank",
+            "contrast",
+            "question",
+            "method_rank",
+            "comparison_index",
+        ]
     )
     return [
-        list(rows.itertuples())
-        for _, rows in selected.groupby(["question", "under_test"], sort=False)
+        list(finding.itertuples())
+        for _, finding in rows.groupby(["question", "method_rank"], sort=False)
     ]
 
 
 def list_condition_pairs(contrasts: pd.Series) -> dict[str, tuple[str, str]]:
-    """Return the pairs of contrasts that have a joint contrast, named by both joined by ``+``.
+    """Return the pairs of contrasts that have a joint contrast, such as ``faces+houses``.
 
     Returns
     -------
@@ -132,12 +141,13 @@ def list_condition_pairs(contrasts: pd.Series) -> dict[str, tuple[str, str]]:
         Both contrasts by the name of the joint contrast; {} if there are no pairs.
     """
     available = list(contrasts.unique())
-    return {
-        name: (a, b) for a, b in product(available, available) if (name := f"{a}+{b}") in available
+    pairs = {
+        f"{first}+{second}": (first, second) for first, second in product(available, repeat=2)
     }
+    return {name: pair for name, pair in pairs.items() if name in available}
 
 
-def where_text(question: ComparisonRow) -> str:
+def context_text(question: ComparisonRow) -> str:
     """Return task, region, contrast and smoothing of a question as text."""
     special_texts = {MISSING: "", "all": "all conditions"}
     contrast = special_texts.get(question.contrast, question.contrast.replace("+", " and "))
@@ -164,7 +174,7 @@ def _p_text(value: float) -> str:
     return f"p {'' if value < 0.001 else '= '}{p_value(value)}"
 
 
-def _names(rows: Iterable[ComparisonRow]) -> str:
+def _references_text(rows: Iterable[ComparisonRow]) -> str:
     """Return the references of comparisons as a list in a sentence."""
     return enumerate_unique(series_text(row.minus) for row in rows)
 
@@ -174,22 +184,24 @@ def _select_rows(finding: Sequence[ComparisonRow], *roles: str) -> list[Comparis
     return [row for row in finding if (row.role in roles if roles else row.role != "placebo")]
 
 
-def _bound(rows: Sequence[ComparisonRow]) -> str:
+def _smallest_difference_text(rows: Sequence[ComparisonRow]) -> str:
     """Return the smallest of several differences as text, with *at least* if there are several."""
     prefix = "at least " if len(rows) > 1 else ""
     return prefix + difference_text(min(rows, key=lambda row: abs(row.difference)))
 
 
-def _group_text(decision: str, rows: Sequence[ComparisonRow]) -> str:
+def _describe_decision(decision: str, rows: Sequence[ComparisonRow]) -> str:
+    """Return a clause on the comparisons with the same decision."""
     if decision == UNDECIDED:
         return _describe_undecided(rows)
-    clause = f"{DECISIONS[decision][2]} {_names(rows)}"
+    clause = f"{DECISIONS[decision][2]} {_references_text(rows)}"
     if decision == SAME:
         bound = (
             f" within ±{number(rows[0].margin, '.3g')}" if math.isfinite(rows[0].margin) else ""
         )
         return clause + bound
-    return f"{clause} (by {_bound(rows)}, {_p_text(max(row.p_holm for row in rows))})"
+    p_text = _p_text(max(row.p_holm for row in rows))
+    return f"{clause} (by {_smallest_difference_text(rows)}, {p_text})"
 
 
 def _describe_undecided(rows: Sequence[ComparisonRow]) -> str:
@@ -199,16 +211,20 @@ def _describe_undecided(rows: Sequence[ComparisonRow]) -> str:
     """
     texts = []
     for sign, direction in ((1, "above"), (-1, "below"), (0, "")):
-        if group := [row for row in rows if _side(row) == sign]:
-            difference = (
-                f"is {direction} {_names(group)} by {_bound(group)}, which is not significant"
-                " after correction"
+        if not (sign_rows := [row for row in rows if _interval_sign(row) == sign]):
+            continue
+        names = _references_text(sign_rows)
+        if sign:
+            texts.append(
+                f"is {direction} {names} by {_smallest_difference_text(sign_rows)}, which is not"
+                " significant after correction"
             )
-            texts.append(difference if sign else f"{DECISIONS[UNDECIDED][2]} {_names(group)}")
+        else:
+            texts.append(f"{DECISIONS[UNDECIDED][2]} {names}")
     return "; ".join(texts)
 
 
-def _side(row: ComparisonRow) -> int:
+def _interval_sign(row: ComparisonRow) -> int:
     """Return the sign of the values in a confidence interval.
 
     The result is 0 if the interval contains 0 or if its confidence level is below 95 %.
@@ -228,7 +244,7 @@ def title_text(row: ComparisonRow) -> str:
 
     The first letter is a capital.
     """
-    return f"{capitalize(question_text(row))}, {where_text(row)}"
+    return f"{capitalize(question_text(row))}, {context_text(row)}"
 
 
 def _subject_text(finding: Sequence[ComparisonRow]) -> str:
@@ -237,21 +253,21 @@ def _subject_text(finding: Sequence[ComparisonRow]) -> str:
     return f"{title_text(finding[0])}, n = {count}"
 
 
-def sentence(finding: Sequence[ComparisonRow]) -> str:
+def finding_sentence(finding: Sequence[ComparisonRow]) -> str:
     """Return a finding as one sentence in plain text."""
     compared = _select_rows(finding)
     groups = {
         decision: [row for row in compared if row.word == decision] for decision in DECISIONS
     }
-    clauses = [
-        _group_text(decision, word_rows) for decision, word_rows in groups.items() if word_rows
-    ]
-    caveat = " A smaller region or overlap is not necessarily an improvement."
-    ending = caveat if clauses and finding[0].kind == SIZE else ""
-    notes = {_attainable_note(row) for row in groups[UNDECIDED]} - {""}
-    ending += f" {capitalize('; '.join(sorted(notes)))}." if notes else ""
+    clauses = [_describe_decision(decision, rows) for decision, rows in groups.items() if rows]
     result = f"{finding[0].series} {'; '.join(clauses)}" if clauses else "no comparison available"
-    return f"{_subject_text(finding)}: {result}.{ending}"
+    text = f"{_subject_text(finding)}: {result}."
+    if clauses and finding[0].kind == SIZE:
+        text += " A smaller region or overlap is not necessarily an improvement."
+    notes = {_attainable_note(row) for row in groups[UNDECIDED]} - {""}
+    if notes:
+        text += f" {capitalize('; '.join(sorted(notes)))}."
+    return text
 
 
 def negative_control_sentence(finding: Sequence[ComparisonRow]) -> str:
@@ -262,7 +278,7 @@ def negative_control_sentence(finding: Sequence[ComparisonRow]) -> str:
         UNDECIDED: [row for row in placebos if row.word != "better"],
     }
     phrases = [
-        f"{DECISIONS[decision][2]} the {'controls' if len(rows) > 1 else 'control'} {_names(rows)}"
+        f"{DECISIONS[decision][2]} the control{'s' * (len(rows) > 1)} {_references_text(rows)}"
         for decision, rows in groups.items()
         if rows
     ]
@@ -271,70 +287,88 @@ def negative_control_sentence(finding: Sequence[ComparisonRow]) -> str:
     )
 
 
-def verdict(findings_of: Sequence[Sequence[ComparisonRow]], methods: Sequence[str]) -> list[str]:
+def list_claims(findings: Sequence[Sequence[ComparisonRow]], methods: Sequence[str]) -> list[str]:
     """Return the claims per task and method: one line on function and one on images."""
-    lines = []
-    for task in dict.fromkeys((finding[0].task, finding[0].variant) for finding in findings_of):
-        for method in methods:
-            method_findings = [
-                finding
-                for finding in findings_of
-                if (finding[0].series, finding[0].task, finding[0].variant) == (method, *task)
-            ]
-            for kind, (_, topic) in _CLAIMS.items():
-                strongest = next(
-                    (finding for finding in method_findings if finding[0].kind == kind), None
-                )
-                if strongest is not None:
-                    lines.append(_claim(strongest))
-                elif method_findings:
-                    lines.append(f"{method}: {topic} not assessed: {_NO_DATA}.")
+    tasks = dict.fromkeys((finding[0].task, finding[0].variant) for finding in findings)
+    lines: list[str] = []
+    for (task, variant), method in product(tasks, methods):
+        method_findings = [
+            finding
+            for finding in findings
+            if (finding[0].series, finding[0].task, finding[0].variant) == (method, task, variant)
+        ]
+        if method_findings:
+            lines += _method_claims(method, method_findings)
     return list(dict.fromkeys(lines))  # claims that are equal for several tasks appear once
 
 
-def _claim(finding: Sequence[ComparisonRow]) -> str:
-    """Judge one method by its strongest evidence against baselines, controls and other methods."""
-    method, (claim, _) = finding[0].series, _CLAIMS[finding[0].kind]
+def _method_claims(
+    method: str, method_findings: Sequence[Sequence[ComparisonRow]]
+) -> Iterator[str]:
+    """Yield a claim per kind of evidence, given the findings of one method and task."""
+    for kind, (_, topic) in _CLAIMS.items():
+        strongest = next((finding for finding in method_findings if finding[0].kind == kind), None)
+        if strongest is None:
+            yield f"{method}: {topic} not assessed: {_NO_DATA}."
+        else:
+            yield _claim_text(strongest)
+
+
+def _claim_text(finding: Sequence[ComparisonRow]) -> str:
+    """Return a claim on one method from its strongest evidence.
+
+    The method is compared with baselines and controls, and then with other methods.
+    """
+    method_rows = _select_rows(finding, "method")
     # Series that result from simple arithmetic have the role of a method in the table, but count
     # as baselines in claims.
-    plain = [row for row in _select_rows(finding, "method") if row.minus in PLAIN]
-    compared = [*_select_rows(finding, "acquired", "baseline", "control"), *plain]
-    better_rows, worse_rows = (
-        [row for row in compared if row.word == decision] for decision in ("better", "worse")
+    plain_rows = [row for row in method_rows if row.minus in PLAIN]
+    baseline_rows = [*_select_rows(finding, "acquired", "baseline", "control"), *plain_rows]
+    count = max((row.n for row in baseline_rows), default=0)
+    text = (
+        f"{_compare_with_baselines(finding[0], baseline_rows)}"
+        f" ({question_text(finding[0])}; {context_text(finding[0])}; n = {count})"
     )
-    not_better = [row for row in compared if row.word != "better"]
-    if not compared:
-        text = f"There is no baseline for a comparison with {method}"
-    elif not not_better and compared[0].lower_of_series <= 0:
-        text = (
-            f"{method} has a higher explained variance than every baseline, but its explained"
-            " variance does not differ from 0"
-        )
-    elif not not_better:
-        denoised = (
-            " and denoised B-spline" if any(row.role == "control" for row in compared) else ""
-        )
-        text = f"{method} {claim} than every baseline{denoised}"
-    elif worse_rows:
-        text = f"{method} is worse than {_names(worse_rows)}"
-    elif better_rows:
-        text = (
-            f"{method} {claim} than {_names(better_rows)}, not shown against {_names(not_better)}"
-        )
-    elif too_few := next(filter(None, map(_attainable_note, compared)), ""):
-        text = (
-            f"No difference between {method} and a baseline could reach significance ({too_few})"
-        )
-    else:
-        text = f"{method} {DECISIONS[UNDECIDED][2]} any baseline"
-    count = max((row.n for row in compared), default=0)
-    text += f" ({question_text(finding[0])}; {where_text(finding[0])}; n = {count})"
     method_texts = [
         f"{row.word} than {series_text(row.minus)}"
-        for row in _select_rows(finding, "method")
-        if row not in compared and row.word in ("better", "worse")
+        for row in method_rows
+        if row not in baseline_rows and row.word in ("better", "worse")
     ]
     return "; ".join(filter(None, [text, " and ".join(method_texts)])) + "."
+
+
+def _compare_with_baselines(question: ComparisonRow, rows: Sequence[ComparisonRow]) -> str:
+    """Return whether a method is better than all, some or none of its baselines, as text.
+
+    `question` is any comparison of the method, `rows` are the comparisons with baselines.
+    """
+    method, (claim, _) = question.series, _CLAIMS[question.kind]
+    better_rows = [row for row in rows if row.word == "better"]
+    worse_rows = [row for row in rows if row.word == "worse"]
+    not_better_rows = [row for row in rows if row.word != "better"]
+    if not rows:
+        return f"There is no baseline for a comparison with {method}"
+    if not not_better_rows:
+        if rows[0].lower_of_series <= 0:
+            return (
+                f"{method} has a higher explained variance than every baseline, but its explained"
+                " variance does not differ from 0"
+            )
+        has_control = any(row.role == "control" for row in rows)
+        return f"{method} {claim} than every baseline{' and denoised B-spline' * has_control}"
+    if worse_rows:
+        return f"{method} is worse than {_references_text(worse_rows)}"
+    if better_rows:
+        return (
+            f"{method} {claim} than {_references_text(better_rows)}, not shown against"
+            f" {_references_text(not_better_rows)}"
+        )
+    if attainable_note := next(filter(None, map(_attainable_note, rows)), ""):
+        return (
+            f"No difference between {method} and a baseline could reach significance"
+            f" ({attainable_note})"
+        )
+    return f"{method} {DECISIONS[UNDECIDED][2]} any baseline"
 
 
 def _attainable_note(row: ComparisonRow) -> str:
@@ -342,32 +376,33 @@ def _attainable_note(row: ComparisonRow) -> str:
     return attainable_text(row.n_nonzero, row.p_smallest, row.family) if row.n > 1 else ""
 
 
-_NO_DATA = "no reference data"
-
-
-def why_not_assessed(task: str, values: pd.DataFrame, table: pd.DataFrame, method: str) -> str:
+def not_assessed_reason(
+    task: str, values: pd.DataFrame, reported: pd.DataFrame, method: str
+) -> str:
     """Explain a missing primary comparison.
 
     Possible reasons are missing or uninformative references, and missing values of the method.
-    `values` and `table` are `values` and `told` of `bids_sr.group.values.JoinedTables`.
+    For the parameters, see `not_assessed_text`.
     """
     task_values = values[(values["task"] == task) & is_primary_metric(values)]
     unapplied = (
-        (table["statistic"] == APPLIED) & (table["series"] == method) & (table["task"] == task)
+        (reported["statistic"] == APPLIED)
+        & (reported["series"] == method)
+        & (reported["task"] == task)
     )
     if task_values.empty:
         return _NO_DATA
     if not np.isfinite(participant_columns(task_values)).any(axis=None):
         return "the reference data have no reproducible detail beyond the acquired resolution"
-    if unapplied.any():
-        run_text = f"in {unapplied.sum()} run{'s' if unapplied.sum() > 1 else ''}"
+    if n_unapplied := unapplied.sum():
+        run_text = f"in {n_unapplied} run{'s' if n_unapplied > 1 else ''}"
         return f"{method} was not applied {run_text} (it was zero filled)"
     if method not in set(task_values["series"]):
         return f"{method} was not run"
     return f"{method} has no defined values in the whole brain"
 
 
-def not_assessed_text(task: str, values: pd.DataFrame, table: pd.DataFrame, method: str) -> str:
+def not_assessed_text(task: str, values: pd.DataFrame, reported: pd.DataFrame, method: str) -> str:
     """Return a sentence on a missing primary comparison.
 
     If other methods have values, the sentence refers to them.
@@ -376,12 +411,12 @@ def not_assessed_text(task: str, values: pd.DataFrame, table: pd.DataFrame, meth
     ----------
     task : str
         Task label.
-    values, table : pd.DataFrame
-        `values` and `told` of `bids_sr.group.values.JoinedTables`.
+    values, reported : pd.DataFrame
+        `values` and `reported` of `bids_sr.group.values.JoinedTables`.
     method : str
         Method of the primary comparison.
     """
-    reason = why_not_assessed(task, values, table, method)
+    reason = not_assessed_reason(task, values, reported, method)
     task_values = values[(values["task"] == task) & is_primary_metric(values)]
     evaluated = task_values[np.isfinite(participant_columns(task_values)).any(axis=1)]["series"]
     alternatives = [
@@ -425,20 +460,20 @@ def tested_detail_text(task: str, values: pd.DataFrame, method: str) -> str:
     if tested.empty:
         return ""
     row = tested.sort_values("contrast", key=lambda names: names != "all", kind="stable").iloc[[0]]
-    numbers = participant_columns(row).to_numpy(dtype=np.float64)
-    numbers = numbers[np.isfinite(numbers)]
-    if not numbers.size:
+    shares = participant_columns(row).to_numpy(dtype=np.float64)
+    shares = shares[np.isfinite(shares)]
+    if not shares.size:
         return ""
-    low, middle, high = (
-        number(value, ".0%") for value in (numbers.min(), np.median(numbers), numbers.max())
+    lowest, median, highest = (
+        number(value, ".0%") for value in (shares.min(), np.median(shares), shares.max())
     )
     spread = (
-        f"median of {numbers.size} participants, range {low} to {high}"
-        if numbers.size > 1
+        f"median of {shares.size} participants, range {lowest} to {highest}"
+        if shares.size > 1
         else "1 participant"
     )
     return (
-        f"In the test at half the resolution, {method} recovered {middle} of the detail of"
+        f"In the test at half the resolution, {method} recovered {median} of the detail of"
         f" {row['contrast'].iloc[0]} in active voxels ({spread}). This test does not measure the"
         " accuracy at the final resolution"
     )
@@ -459,8 +494,8 @@ def group_answer_html(
     comparisons : pd.DataFrame
         All comparisons.
     tasks : Mapping[str, Mapping[str, int]]
-        Participants of all tasks with their numbers of runs; if empty, only tasks with a primary
-        comparison are shown.
+        Number of runs of each participant, by task; if empty, only tasks with a primary comparison
+        are shown.
     sentences : Mapping[str, str], optional
         Sentence on the missing primary comparison by task (`not_assessed_text`). By default, the
         sentence says that there are no reference data.
@@ -470,15 +505,17 @@ def group_answer_html(
     primary = (
         list(comparisons[comparisons["part"] == PRIMARY].itertuples()) if len(comparisons) else []
     )
-    answers = [_answer(row, tasks.get(row.task, {})) for row in primary]
+    answers = [_answer_html(row, tasks.get(row.task, {})) for row in primary]
     unassessed = [task for task in tasks if task not in {row.task for row in primary}]
-    by_sentence: dict[str, list[str]] = {}
-    for task in unassessed or [""] * (not primary):
+    if not primary and not unassessed:
+        unassessed = [""]
+    tasks_by_sentence: dict[str, list[str]] = {}
+    for task in unassessed:
         sentence = (sentences or {}).get(task, f"Accuracy not assessed: {_NO_DATA}")
-        by_sentence.setdefault(sentence, []).append(task)
-    for sentence, tasks_with_sentence in by_sentence.items():
-        task_note = f" (task {', '.join(tasks_with_sentence)})" if len(tasks) > 1 else ""
-        texts = [(tested or {}).get(task, "") for task in tasks_with_sentence]
+        tasks_by_sentence.setdefault(sentence, []).append(task)
+    for sentence, sentence_tasks in tasks_by_sentence.items():
+        task_note = f" (task {', '.join(sentence_tasks)})" if len(tasks) > 1 else ""
+        texts = [(tested or {}).get(task, "") for task in sentence_tasks]
         evidence = ". ".join(filter(None, texts)) or (
             "If a self-test was possible, its results are shown in the participant reports"
         )
@@ -487,39 +524,43 @@ def group_answer_html(
     return join(answers)
 
 
-def participants_text(people: Mapping[str, int]) -> list[str]:
+def participant_texts(run_counts: Mapping[str, int]) -> list[str]:
     """Return participants as text, with the number of runs unless it is one.
 
-    >>> participants_text({"sub-01": 1, "sub-02": 2})
+    >>> participant_texts({"sub-01": 1, "sub-02": 2})
     ['sub-01', 'sub-02 (2 runs)']
     """
     return [
-        participant if runs == 1 else f"{participant} ({runs} runs)"
-        for participant, runs in people.items()
+        participant if n_runs == 1 else f"{participant} ({n_runs} runs)"
+        for participant, n_runs in run_counts.items()
     ]
 
 
-def _answer(row: ComparisonRow, people: Mapping[str, int]) -> Markup:
-    excluded = participants_text(
+def _answer_html(row: ComparisonRow, run_counts: Mapping[str, int]) -> Markup:
+    """Return a primary comparison as a sentence and numbers.
+
+    `run_counts` is the number of runs of all participants with the task.
+    """
+    without_value = participant_texts(
         {
-            participant: runs
-            for participant, runs in people.items()
+            participant: n_runs
+            for participant, n_runs in run_counts.items()
             if participant not in row.participants
         }
     )
-    words = capitalize(f"compared {reference_phrase(row)}")
-    words += f". Without a value: {', '.join(excluded)}" if excluded else ""
+    evidence = capitalize(f"compared {reference_phrase(row)}")
+    evidence += f". Without a value: {', '.join(without_value)}" if without_value else ""
     return render(
         "group_answer",
-        f"{where_text(row)} · n = {row.n}",
-        *MARKS[status(row)],
+        f"{context_text(row)} · n = {row.n}",
+        *MARKS[primary_status(row)],
         _primary_sentence(row),
-        words,
+        evidence,
         _primary_numbers(row),
     )
 
 
-def status(row: ComparisonRow) -> str:
+def primary_status(row: ComparisonRow) -> str:
     """Return the status of a primary comparison.
 
     The status is *more accurate*, *not more accurate* or *not assessed*.
@@ -543,7 +584,7 @@ def _primary_sentence(row: ComparisonRow) -> str:
         )
     level = f"{100 * min(row.level, 0.95):.0f} % interval across participants"
     corrected = f"corrected for {row.family} tasks" if row.family > 1 else "not corrected"
-    if status(row) == "more accurate":
+    if primary_status(row) == "more accurate":
         result = (
             f"With respect to fine detail, the {row.series} map is more accurate than every"
             " reference series of the participant"
@@ -554,7 +595,11 @@ def _primary_sentence(row: ComparisonRow) -> str:
             " of the participant, but does not differ from 0"
         )
     else:
-        phrase = "is not more accurate than" if BELOW in row.note else DECISIONS[UNDECIDED][2]
+        phrase = (
+            "is not more accurate than"
+            if BELOW_STRONGEST_NOTE in row.note
+            else DECISIONS[UNDECIDED][2]
+        )
         result = (
             f"With respect to fine detail, the {row.series} map {phrase} the strongest reference"
             " series of the participant"

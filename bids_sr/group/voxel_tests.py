@@ -14,7 +14,9 @@ from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 
-Z_SHOWN = 3.1
+Z_SHOWN = 3.1  # smallest z in figures and in reported volumes; p < .001, one-sided
+FWE = 0.05  # family-wise error rate
+_SMALLEST_P = 1e-300  # lower limit of p, which keeps z finite
 
 
 @frozen
@@ -26,8 +28,9 @@ class GroupMaps:
     space : str or None
         Template space; None if no map could be computed.
     maps : pd.DataFrame
-        One row per map (see `bids_sr.group.maps.group_maps`), sorted by task, contrast and series.
-    left_out : tuple[str, ...]
+        One row per map (see `bids_sr.group.maps.compute_group_maps`), sorted by task, contrast and
+        series.
+    exclusions : tuple[str, ...]
         Sentences on excluded runs and maps.
     background, mask : Volume or None
         Template and tested voxels on the grid of the maps; None if no map could be computed.
@@ -35,16 +38,12 @@ class GroupMaps:
 
     space: str | None = None
     maps: pd.DataFrame = field(default_factory=pd.DataFrame)
-    left_out: tuple[str, ...] = ()
+    exclusions: tuple[str, ...] = ()
     background: Volume | None = None
     mask: Volume | None = None
 
 
-_SMALLEST_P = 1e-300  # lower limit of p, which keeps z finite
-FWE = 0.05
-
-
-def flipped(values: Array, flips: int, seed: int) -> tuple[Array, float]:
+def correct_by_sign_flips(values: Array, flips: int, seed: int) -> tuple[Array, float]:
     """Correct p values of a one-sample t test for all voxels by random sign flips.
 
     The p values are two-sided, with family-wise error correction by the largest abs(t) of each
@@ -73,11 +72,11 @@ def flipped(values: Array, flips: int, seed: int) -> tuple[Array, float]:
     )
     if isinstance(result, dict):  # nilearn 0.13 and later
         result = result["logp_max_t"], result["t"], result["h0_max_t"]
-    p, _, largest = result
+    log_p_values, _, largest_t = result
     logp = np.zeros(values.shape[1], dtype=np.float32)
-    logp[varies] = p[0]
+    logp[varies] = log_p_values[0]
     n_above = int(FWE * (flips + 1))
-    return logp, float(np.sort(largest[0])[-n_above]) if n_above else np.inf
+    return logp, float(np.sort(largest_t[0])[-n_above]) if n_above else np.inf
 
 
 @dataclass(slots=True)
@@ -85,36 +84,37 @@ class RunningSums:
     """Running mean and sum of squared deviations of maps (Welford), (voxels,) each."""
 
     mean: Array
-    squares: Array
-    people: list[str] = field(default_factory=list)
+    squared_deviations: Array
+    participants: list[str] = field(default_factory=list)
 
     @classmethod
     def empty(cls, voxels: int) -> "RunningSums":
         """Return sums without participants."""
-        return cls(mean=np.zeros(voxels), squares=np.zeros(voxels))
+        return cls(mean=np.zeros(voxels), squared_deviations=np.zeros(voxels))
 
     def add(self, values: Array, participant: str) -> None:
         """Add the values (voxels,) of one participant."""
-        self.people.append(participant)
+        self.participants.append(participant)
         deviation = values - self.mean
-        self.mean += deviation / len(self.people)
+        self.mean += deviation / len(self.participants)
         deviation *= values - self.mean
-        self.squares += deviation
+        self.squared_deviations += deviation
 
     def restrict(self, selected: Array) -> None:
         """Restrict the sums to the selected voxels."""
         self.mean = self.mean[selected]
-        self.squares = self.squares[selected]
+        self.squared_deviations = self.squared_deviations[selected]
 
     def join(self, addition: "RunningSums") -> None:
         """Add the sums of other participants over the same voxels (Chan)."""
-        n, m = len(self.people), len(addition.people)
-        if not m:
+        n, n_added = len(self.participants), len(addition.participants)
+        if not n_added:
             return
         deviation = addition.mean - self.mean
-        self.mean += deviation * (m / (n + m))
-        self.squares += addition.squares + deviation**2 * (n * m / (n + m))
-        self.people += addition.people
+        self.mean += deviation * (n_added / (n + n_added))
+        between = deviation**2 * (n * n_added / (n + n_added))
+        self.squared_deviations += addition.squared_deviations + between
+        self.participants += addition.participants
 
     def statistics(self) -> dict[str, Array]:
         """Return the mean effect, its variance, t and z of each voxel, float32.
@@ -126,12 +126,14 @@ class RunningSums:
         ValueError
             If there are fewer than two participants.
         """
-        n = len(self.people)
+        n = len(self.participants)
         if n < 2:
             raise ValueError(f"a group analysis requires at least 2 participants, got {n}")
-        variance = self.squares / (n - 1) / n
-        error = np.sqrt(variance)
-        t = np.divide(self.mean, error, out=np.zeros_like(self.mean), where=error > 0)
+        variance = self.squared_deviations / (n - 1) / n
+        standard_error = np.sqrt(variance)
+        t = np.divide(
+            self.mean, standard_error, out=np.zeros_like(self.mean), where=standard_error > 0
+        )
         p = np.clip(special.stdtr(n - 1, -np.abs(t)), _SMALLEST_P, None)
         z = -np.sign(t) * special.ndtri(p)
         statistics = {"effect": self.mean, "variance": variance, "t": t, "z": z}

@@ -20,7 +20,7 @@ from bids_sr.bids.method_options import series_of_run
 from bids_sr.bids.retrospective_plan import as_downsampled, note_retrospective
 from bids_sr.bids.similar_names import describe_similar
 from bids_sr.combination import warn_of_left_out
-from bids_sr.compared_series import with_compared
+from bids_sr.compared_series import add_compared_series
 from bids_sr.config import Settings, machine
 from bids_sr.config.seeds import COMPONENTS, choose_seeds, seed_names
 from bids_sr.glm.contrasts import Contrast
@@ -172,7 +172,7 @@ def check(settings: Settings) -> Plan:
         for subject in data_set.subjects
         if any(run.bold in contrasts for run in subject.runs)
     )
-    subjects = with_compared(subjects, settings, findings)
+    subjects = add_compared_series(subjects, settings, findings)
     left_out: dict[str, tuple[Notice, ...]] = {}
     if not settings.run.strict:
         subjects, left_out, problems = exclude(findings.problems, data_set.chosen, subjects)

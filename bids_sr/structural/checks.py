@@ -9,6 +9,7 @@ import numpy as np
 from bids_sr.bids import Findings, Subject
 from bids_sr.bids.fmriprep import SPACES
 from bids_sr.config import Settings
+from bids_sr.io.arrays import Array
 from bids_sr.io.fields_of_view import same_grid
 from bids_sr.notices import UsageError
 from bids_sr.structural.lesion_references import (
@@ -37,7 +38,7 @@ def check_tools(settings: Settings, findings: Findings) -> None:
         )
 
 
-def _with_flair(subjects: Sequence[Subject]) -> list[Subject]:
+def _select_with_flair(subjects: Sequence[Subject]) -> list[Subject]:
     """Return the participants with FLAIR scans at two resolutions."""
     return [
         subject
@@ -54,7 +55,7 @@ def check_lesion_template(
     if file is None:
         return
     option = f"--lesion-template {file}"
-    if subjects and not _with_flair(subjects):
+    if subjects and not _select_with_flair(subjects):
         findings.refuse_option(
             option,
             "white-matter hyperintensities are segmented on FLAIR scans, but no participant has"
@@ -62,7 +63,7 @@ def check_lesion_template(
             "Omit the option.",
         )
     space = next(iter(settings.preprocessing.templates), SPACES[0])
-    if problem := _problem(file, space):
+    if problem := _find_template_problem(file, space):
         reason, fix = problem
         findings.refuse_option(option, reason, fix)
 
@@ -78,24 +79,25 @@ def check_lesion_references(
     if not folder.is_dir():
         findings.refuse_option(option, "the directory was not found", "Check the path.")
         return
-    with_flair = _with_flair(subjects)
-    files = {subject.label: lesion_reference(settings, subject) for subject in with_flair}
+    flair_subjects = _select_with_flair(subjects)
+    files = {subject.label: lesion_reference(settings, subject) for subject in flair_subjects}
     if subjects and not any(files.values()):
-        expected = [reference_name(settings, subject) for subject in with_flair]
+        reason = "no participant has FLAIR scans at two resolutions"
+        if flair_subjects:
+            reason = (
+                "the directory does not contain an edited lesion mask for the selected"
+                " participants; the expected file name is"
+                f" {reference_name(settings, flair_subjects[0])}"
+            )
         findings.refuse_option(
             option,
-            (
-                "the directory does not contain an edited lesion mask for the selected"
-                f" participants; the expected file name is {expected[0]}"
-            )
-            if expected
-            else "no participant has FLAIR scans at two resolutions",
+            reason,
             "Name the edited masks like the masks written by bids-sr, or omit the option.",
         )
-    for subject in with_flair:
+    for subject in flair_subjects:
         file = files[subject.label]
         if file is not None and (
-            reason := _unfit_mask(file, automatic_mask_path(settings, subject))
+            reason := _find_mask_problem(file, automatic_mask_path(settings, subject))
         ):
             findings.refuse_option(
                 str(file),
@@ -104,10 +106,34 @@ def check_lesion_references(
             )
 
 
-def _unfit_mask(file: Path, stored: Path) -> str:
+def _find_mask_problem(file: Path, stored_mask: Path) -> str:
     """Return why an edited mask cannot be used, "" if it can.
 
-    If the mask `stored` of an earlier run exists, its grid is compared.
+    If the mask of an earlier run exists (`stored_mask`), its grid is compared.
+    """
+    from bids_sr.io.nifti import load_image
+
+    try:
+        data, affine = _read_3d_image(file, "mask")
+    except ValueError as error:
+        return str(error)
+    if stored_mask.is_file():
+        stored_data, stored_affine = load_image(stored_mask)
+        if not same_grid(data.shape, affine, stored_data.shape, stored_affine):
+            return (
+                f"the mask grid {data.shape} differs in size or position from the grid"
+                f" {stored_data.shape} of {stored_mask}"
+            )
+    return ""
+
+
+def _read_3d_image(file: Path, kind: str) -> tuple[Array, Array]:
+    """Return the values (3D) and the affine of an image; `kind` is its name in the message.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read or the image does not have three dimensions.
     """
     from nibabel.filebasedimages import ImageFileError
 
@@ -118,25 +144,21 @@ def _unfit_mask(file: Path, stored: Path) -> str:
     except (UsageError, OSError, EOFError, ValueError, ImageFileError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         reason = first_line.removeprefix(f"{file}: ")
-        return f"the file cannot be read as a NIfTI image ({reason})"
+        raise ValueError(f"the file cannot be read as a NIfTI image ({reason})") from error
     if data.ndim != 3:
-        return f"the image has {data.ndim} dimensions {data.shape}, but a 3D mask is expected"
-    if stored.is_file():
-        stored_data, stored_affine = load_image(stored)
-        if not same_grid(data.shape, affine, stored_data.shape, stored_affine):
-            return (
-                f"the mask grid {data.shape} differs in size or position from the grid"
-                f" {stored_data.shape} of {stored}"
-            )
-    return ""
+        raise ValueError(
+            f"the image has {data.ndim} dimensions {data.shape}, but a 3D {kind} is expected"
+        )
+    return data, affine
 
 
-def _problem(file: Path, space: str) -> tuple[str, str] | None:
-    """Return why a file is not a lesion template in a space, with the remedy; None if it is."""
+def _find_template_problem(file: Path, space: str) -> tuple[str, str] | None:
+    """Return why a file is not a lesion template in a space, with the remedy.
+
+    None if it is a lesion template, or if the template of the space cannot be loaded.
+    """
     from nibabel.affines import apply_affine
-    from nibabel.filebasedimages import ImageFileError
 
-    from bids_sr.io.nifti import load_image
     from bids_sr.registration.templates import TemplateError, load_template
 
     fix = (
@@ -146,15 +168,9 @@ def _problem(file: Path, space: str) -> tuple[str, str] | None:
     if not file.is_file():
         return "the file was not found", "Check the path."
     try:
-        data, affine = load_image(file)
-    except (UsageError, OSError, EOFError, ValueError, ImageFileError) as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        reason = first_line.removeprefix(f"{file}: ")
-        return f"the file cannot be read as a NIfTI image ({reason})", fix
-    if data.ndim != 3:
-        return (
-            f"the image has {data.ndim} dimensions {data.shape}, but a 3D image is expected"
-        ), fix
+        data, affine = _read_3d_image(file, "image")
+    except ValueError as error:
+        return str(error), fix
     voxels = np.argwhere(data > 0)
     if not len(voxels):
         return "the image is empty: all voxel values are 0 or negative", fix

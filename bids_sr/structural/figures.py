@@ -14,18 +14,19 @@ from bids_sr.figures.slices import Cut, Layer, Panel, PanelRow
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 
-_TALL = 3.5
-"""inches, largest height of a panel"""
+_MAX_PANEL_INCH = 3.5  # largest height of a panel
+_CHANGE_LIMIT = 0.25  # limit of the color scale of differences, relative to the gray scale's
+_N_COLUMNS = 4  # panels in a row of attention maps
 
 
 def _make_cut(grid: Volume, index: int, box: Array) -> Cut:
     """Return the plane of a slice that is numbered along the third axis of the stored array."""
     axis, direction = (int(value) for value in nib.orientations.io_orientation(grid.affine)[2])
-    k = index if direction > 0 else grid.data.shape[2] - 1 - index
-    return Cut(axis=axis, position_mm=(k + 0.5) * float(grid.zooms[2]), box=box)
+    position = index if direction > 0 else grid.data.shape[2] - 1 - index
+    return Cut(axis=axis, position_mm=(position + 0.5) * float(grid.zooms[2]), box=box)
 
 
-def _middle_coronal(mask: Volume) -> Cut:
+def _make_coronal_cut(mask: Volume) -> Cut:
     """Return the coronal plane through the center of a mask, cropped to the mask."""
     box = slices.bounding_box_mm(mask, MARGIN_MM)
     return Cut(axis=1, position_mm=float(box[:, 1].mean()), box=box)
@@ -65,7 +66,7 @@ def scans_figure(
         raise FigureInputError(
             "no series to draw, or a series is not on the grid of the brain mask"
         )
-    cut = _middle_coronal(mask)
+    cut = _make_coronal_cut(mask)
     if index is not None:
         cut = _make_cut(mask, index, slices.bounding_box_mm(mask, MARGIN_MM))
     first, last = next(iter(series)), list(series)[-1]
@@ -81,7 +82,10 @@ def scans_figure(
             layers |= {
                 "measured": Layer(image=gray, low=low, high=high),
                 f"{last} − measured": Layer(
-                    image=change, low=-0.25 * high, high=0.25 * high, colors="RdBu_r"
+                    image=change,
+                    low=-_CHANGE_LIMIT * high,
+                    high=_CHANGE_LIMIT * high,
+                    colors="RdBu_r",
                 ),
             }
         panels = [
@@ -89,10 +93,11 @@ def scans_figure(
             for name, layer in layers.items()
         ]
         rows.append((contrast, panels))
-    return slices.image_figure(rows, tallest_inch=_TALL)
+    return slices.image_figure(rows, tallest_inch=_MAX_PANEL_INCH)
 
 
-_LESIONS, _MEASURED_LESIONS = "hyperintensities", "hyperintensities, measured scan"
+_LESIONS = "hyperintensities"
+_MEASURED_LESIONS = "hyperintensities, measured scan"
 _EDITED_LESIONS = "hyperintensities, edited mask"
 _RED, _GREEN, _BLUE = "#e6262b", "#2ca02c", "#2f6fde"
 _CLASS_COLORS = {"CSF": (1, _RED), "veins and sinuses": (2, _GREEN), "pial layer": (3, _BLUE)}
@@ -142,33 +147,25 @@ def classes_figure(
     low, high = slices.gray_limits(scans.get("measured", next(iter(scans.values()))), mask)
     backgrounds = {name: Layer(image=scan, low=low, high=high) for name, scan in scans.items()}
     axial = _make_cut(mask, index, slices.bounding_box_mm(mask, MARGIN_MM))
-    overlays = {
+    lesion_layers = {
         name: [_color_voxels(image, image.data > 0, s.YELLOW if name == "measured" else _RED)]
         for name, image in lesions.items()
     }
+    fills = {_LESIONS: _RED, _MEASURED_LESIONS: s.YELLOW}
     if edited is not None:
-        overlays.setdefault("measured", []).append(
-            _color_voxels(edited, edited.data > 0, s.ORANGE)
-        )
-    title_panels = [
+        edited_layer = _color_voxels(edited, edited.data > 0, s.ORANGE)
+        lesion_layers.setdefault("measured", []).append(edited_layer)
+        fills[_EDITED_LESIONS] = s.ORANGE
+    titled_panels = [
         Panel(cut=axial, layers=[layer], title=name) for name, layer in backgrounds.items()
     ]
     rows: list[PanelRow] = [
-        ("", title_panels),
-        (
-            "lesions",
-            [
-                Panel(cut=axial, layers=[backgrounds[name], *overlays.get(name, [])])
-                for name in scans
-            ],
-        ),
+        ("", titled_panels),
+        ("lesions", _overlay_panels(axial, backgrounds, lesion_layers)),
     ]
-    fills = {_LESIONS: _RED, _MEASURED_LESIONS: s.YELLOW}
-    if edited is not None:
-        fills[_EDITED_LESIONS] = s.ORANGE
     if classes:
-        coronal = _middle_coronal(mask)
-        overlays = {
+        coronal = _make_coronal_cut(mask)
+        class_layers = {
             name: [
                 _color_voxels(image, image.data == label, color)
                 for label, color in _CLASS_COLORS.values()
@@ -176,20 +173,24 @@ def classes_figure(
             for name, image in classes.items()
         }
         rows += [
-            ("", [Panel(cut=coronal, layers=[layer]) for layer in backgrounds.values()]),
-            (
-                "classes",
-                [
-                    Panel(cut=coronal, layers=[backgrounds[name], *overlays.get(name, [])])
-                    for name in scans
-                ],
-            ),
+            ("", _overlay_panels(coronal, backgrounds, {})),
+            ("classes", _overlay_panels(coronal, backgrounds, class_layers)),
         ]
         fills |= {
             name if color != _RED else f"{name} (classes)": color
             for name, (_, color) in _CLASS_COLORS.items()
         }
-    return slices.image_figure(rows, tallest_inch=_TALL, fills=fills)
+    return slices.image_figure(rows, tallest_inch=_MAX_PANEL_INCH, fills=fills)
+
+
+def _overlay_panels(
+    cut: Cut, backgrounds: Mapping[str, Layer], overlays: Mapping[str, Sequence[Layer]]
+) -> list[Panel]:
+    """Return a panel per series: the scan in a plane, with the overlays of the series."""
+    return [
+        Panel(cut=cut, layers=[background, *overlays.get(name, [])])
+        for name, background in backgrounds.items()
+    ]
 
 
 def _color_voxels(image: Volume, voxels: Array, color: str) -> Layer:
@@ -241,5 +242,6 @@ def explanation_figure(
         for title, values, upper in overlays
     ]
     return slices.image_figure(
-        [("", panels[k : k + 4]) for k in range(0, len(panels), 4)], tallest_inch=_TALL
+        [("", panels[first : first + _N_COLUMNS]) for first in range(0, len(panels), _N_COLUMNS)],
+        tallest_inch=_MAX_PANEL_INCH,
     )

@@ -28,13 +28,12 @@ def list_held_out_slices(
     slices = set(range(depth))
     for card in map(ModelCard.from_json, cards):
         names = {name for name, sha256 in card.data_sha256.items() if sha256 == checksum}
-        if names:
-            regions = card.held_out.get("parts")
-            held_regions = regions if isinstance(regions, list) else []
-            slices &= {
-                z
-                for part in held_regions
-                if part["image"] in names
-                for z in range(*part["slices"])
-            }
+        if not names:
+            continue
+        held_out: set[int] = set()
+        parts = card.held_out.get("parts")
+        for part in parts if isinstance(parts, list) else []:
+            if part["image"] in names:
+                held_out.update(range(*part["slices"]))
+        slices &= held_out
     return sorted(slices)

@@ -5,7 +5,7 @@ Source: attention-unet, section 3.8, equations 6 to 8, as implemented in MRIQC (
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from bids_sr.metrics.rows import BRAIN, SCAN, MetricRow, metric_rows
 from bids_sr.quality import attention_unet_metrics
 from bids_sr.quality.series_quality import smoothness
 
-_DATA_RANGE = 1.0
+_DATA_RANGE = 1.0  # of scans that are scaled to [0, 1]
 
 
 def similarity_rows(
@@ -51,36 +51,31 @@ def similarity_rows(
     MetricRow
         Metrics of each series and region; no rows if the slices do not contain any brain voxel.
     """
-    with_brain = [z for z in slices if mask[..., z].any()]
-    if not with_brain:
+    brain_slices = [z for z in slices if mask[..., z].any()]
+    if not brain_slices:
         return
-    for region, numbers in ((BRAIN, with_brain), (SCAN, list(slices))):
-        reference = measured[..., numbers]
-        inside = mask[..., numbers] if region == BRAIN else None
+    for region, region_slices in ((BRAIN, brain_slices), (SCAN, list(slices))):
+        reference = measured[..., region_slices]
+        inside = mask[..., region_slices] if region == BRAIN else None
         for name, image in series.items():
-            compared = image[..., numbers]
-            values: dict[str, float | None] = {}
-            for metric in ("mae", "rmse", "nmse", "psnr", "ssim"):
-                scale = {"data_range": _DATA_RANGE} if metric in ("psnr", "ssim") else {}
-                values[metric] = getattr(similarity, metric)(
-                    reference, compared, mask=inside, **scale
-                )
-            values["nmse_voxel"] = attention_unet_metrics.nmse_voxel(
-                reference, compared, mask=inside
-            )
+            compared = image[..., region_slices]
+            values: dict[str, float | None] = {
+                "mae": similarity.mae(reference, compared, mask=inside),
+                "rmse": similarity.rmse(reference, compared, mask=inside),
+                "nmse": similarity.nmse(reference, compared, mask=inside),
+                "psnr": similarity.psnr(reference, compared, mask=inside, data_range=_DATA_RANGE),
+                "ssim": similarity.ssim(reference, compared, mask=inside, data_range=_DATA_RANGE),
+                "nmse_voxel": attention_unet_metrics.nmse_voxel(reference, compared, mask=inside),
+            }
             yield from metric_rows(
                 name, values, contrast=contrast, reference="heldOut", region=region
             )
 
 
-_RATIOS: Mapping[str, Callable[[Float], float]] = {
-    "ratio_mean": lambda values: float(values.mean()),
-    "ratio_sd": lambda values: float(values.std()),
-    "ratio_p05": lambda values: float(np.percentile(values, 5)),
-    "ratio_p95": lambda values: float(np.percentile(values, 95)),
-}
-_PAIRS = (("gm", "wm"), ("csf", "gm"), ("csf", "wm"))
-_TOP_PERCENTILE = 99.95  # percentile of MRIQC; attention-unet reports 95 %, as in MRIQC's manual
+_TISSUE_PAIRS = (("gm", "wm"), ("csf", "gm"), ("csf", "wm"))
+_MAXIMUM_PERCENTILE = (
+    99.95  # percentile of MRIQC; attention-unet reports 95 %, as in MRIQC's manual
+)
 
 
 def _summary_ratios(image: Real, masks: Mapping[str, MaskArray]) -> dict[str, dict[str, float]]:
@@ -101,14 +96,26 @@ def _summary_ratios(image: Real, masks: Mapping[str, MaskArray]) -> dict[str, di
     ValueError
         A mask is empty or on another grid.
     """
-    values = {name: _select_inside(image, mask, name) for name, mask in masks.items()}
-    return {
-        f"{numerator}/{denominator}": {
-            name: summarize(values[numerator]) / summarize(values[denominator])
-            for name, summarize in _RATIOS.items()
-            if summarize(values[denominator]) != 0
+    summaries = {
+        name: _summarize(_select_inside(image, mask, name)) for name, mask in masks.items()
+    }
+    ratios = {}
+    for tissue, other_tissue in _TISSUE_PAIRS:
+        ratios[f"{tissue}/{other_tissue}"] = {
+            f"ratio_{name}": summaries[tissue][name] / denominator
+            for name, denominator in summaries[other_tissue].items()
+            if denominator != 0
         }
-        for numerator, denominator in _PAIRS
+    return ratios
+
+
+def _summarize(values: Float) -> dict[str, float]:
+    """Return the mean, the population SD, and the 5 % and 95 % percentiles of intensities (n,)."""
+    return {
+        "mean": float(values.mean()),
+        "sd": float(values.std()),
+        "p05": float(np.percentile(values, 5)),
+        "p95": float(np.percentile(values, 95)),
     }
 
 
@@ -149,15 +156,17 @@ def efc(image: Real, mask: MaskArray | None = None) -> float:
     ValueError
         The image has fewer than two voxels or is 0 everywhere.
     """
-    x = np.abs(np.asarray(image if mask is None else image[mask], dtype=np.float64)).ravel()
-    if x.size < 2 or not x.any():
+    values = image if mask is None else image[mask]
+    magnitudes = np.abs(np.asarray(values, dtype=np.float64)).ravel()
+    n = magnitudes.size
+    if n < 2 or not magnitudes.any():
         raise ValueError(
             "the entropy focus criterion requires an image with at least two voxels that are "
             "not all zero"
         )
-    fraction = x / np.linalg.norm(x)
+    fraction = magnitudes / np.linalg.norm(magnitudes)
     entropy = -(fraction * np.log(np.where(fraction > 0, fraction, 1.0))).sum()
-    return float(entropy / (np.sqrt(x.size) * np.log(np.sqrt(x.size))))
+    return float(entropy / (np.sqrt(n) * np.log(np.sqrt(n))))
 
 
 def fwhm(
@@ -189,20 +198,18 @@ def fwhm(
     ValueError
         The image is constant.
     """
-    x = np.asarray(image, dtype=np.float64)
-    inside = np.ones(x.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
-    variance = float(x[inside].var())
+    values = np.asarray(image, dtype=np.float64)
+    inside = np.ones(values.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
+    variance = float(values[inside].var())
     if variance == 0:
         raise ValueError("smoothness cannot be estimated for a constant image")
     correlations = []
     for axis in range(3):
-        first, second = (np.take(x, range(k, x.shape[axis] - 1 + k), axis) for k in (0, 1))
-        pairs = np.take(inside, range(x.shape[axis] - 1), axis) & np.take(
-            inside, range(1, x.shape[axis]), axis
-        )
-        change = (second - first)[pairs]
+        n = values.shape[axis]
+        both_inside = np.take(inside, range(n - 1), axis) & np.take(inside, range(1, n), axis)
+        change = np.diff(values, axis=axis)[both_inside]
         correlations.append(1 - float(change.var()) / (2 * variance) if change.size else 0.0)
-    return smoothness(correlations, [float(z) for z in zooms[:3]])
+    return smoothness(correlations, [float(zoom) for zoom in zooms[:3]])
 
 
 def wm2max(image: Real, wm: MaskArray) -> float:
@@ -222,16 +229,17 @@ def wm2max(image: Real, wm: MaskArray) -> float:
     ValueError
         The percentile is 0, or the mask is empty or on another grid.
     """
-    top = float(np.percentile(np.asarray(image, dtype=np.float64), _TOP_PERCENTILE))
-    if top == 0:
+    maximum = float(np.percentile(np.asarray(image, dtype=np.float64), _MAXIMUM_PERCENTILE))
+    if maximum == 0:
         raise ValueError(
             "the white-matter-to-maximum intensity ratio cannot be computed, because "
-            f"{_TOP_PERCENTILE:g} % of the voxels have an intensity of 0 or less"
+            f"{_MAXIMUM_PERCENTILE:g} % of the voxels have an intensity of 0 or less"
         )
-    return float(np.median(_select_inside(image, wm, "wm")) / top)
+    return float(np.median(_select_inside(image, wm, "wm")) / maximum)
 
 
 def _select_inside(image: Real, mask: MaskArray, name: str) -> Float:
+    """Return the intensities in the mask of a tissue (n,); `name` is the tissue in messages."""
     if mask.shape != image.shape:
         raise ValueError(
             f"the {name} mask has shape {mask.shape}, but the image has shape {image.shape}"
@@ -242,7 +250,7 @@ def _select_inside(image: Real, mask: MaskArray, name: str) -> Float:
     return values
 
 
-def quality(
+def quality_rows(
     contrast: str,
     series: Mapping[str, Real],
     mask: MaskArray,
@@ -274,10 +282,10 @@ def quality(
     """
     has_tissues = bool(tissues) and all(voxels.any() for voxels in tissues.values())
     for name, image in series.items():
-        widths = [width for width in fwhm(image, zooms, mask) if width is not None]
+        axis_fwhm_mm = [mm for mm in fwhm(image, zooms, mask) if mm is not None]
         values: dict[str, float | None] = {
             "efc": efc(image, mask),
-            "fwhm": float(np.mean(widths)) if widths else None,
+            "fwhm": float(np.mean(axis_fwhm_mm)) if axis_fwhm_mm else None,
             "efc_sum": attention_unet_metrics.efc_sum(image, mask),
             "half_maximum": attention_unet_metrics.half_maximum(image, mask),
         }

@@ -7,14 +7,13 @@ compared with the automatic masks of all series.
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.bids.entities import parse_entities
+from bids_sr.bids.entities import SHORT_NAMES, parse_entities
 from bids_sr.bids.fmriprep import SPACES
 from bids_sr.bids.inputs import LowresScan, Pair, Subject
 from bids_sr.config import Settings
 from bids_sr.config.spaces import Space
 
-_SHORT = {"subject": "sub", "session": "ses"}
-ENDING = "res-hr_label-WMH_desc-measured_mask.nii.gz"
+_MASK_ENDING = "res-hr_label-WMH_desc-measured_mask.nii.gz"
 """End of the file name of a stored mask, and of an edited copy."""
 
 
@@ -26,26 +25,27 @@ def entities_of_scans(
     `scans` must have the same session and resolution; if empty, the pairs of the participant are
     used.
     """
+    entities = {"subject": subject.label}
     sessions = {
         parse_entities(scan.images[0]).get("session", "") for scan in scans or subject.structural
     }
-    session = {"session": max(sessions)} if len(sessions) == 1 and max(sessions) else {}
-    template = next(iter(settings.preprocessing.templates), SPACES[0])
-    in_template = settings.superres.aligns_to_template
-    space = Space(name=template).entities if in_template else {}
-    return {"subject": subject.label, **session, **space}
+    if len(sessions) == 1 and (session := sessions.pop()):
+        entities["session"] = session
+    if settings.superres.aligns_to_template:
+        template = next(iter(settings.preprocessing.templates), SPACES[0])
+        entities |= Space(name=template).entities
+    return entities
 
 
 def reference_name(settings: Settings, subject: Subject) -> str:
     """Return the file name of a participant's stored mask, and of an edited copy."""
     entities = entities_of_scans(settings, subject)
-    return "_".join(
-        [*(f"{_SHORT.get(key, key)}-{value}" for key, value in entities.items()), ENDING]
-    )
+    labels = [f"{SHORT_NAMES.get(key, key)}-{label}" for key, label in entities.items()]
+    return "_".join([*labels, _MASK_ENDING])
 
 
 def lesion_reference(settings: Settings, subject: Subject) -> Path | None:
-    """Return the edited mask of a participant, or None if option or file is missing."""
+    """Return the edited mask of a participant, or None if the option or the file is missing."""
     folder = settings.superres.wmh_reference
     if folder is None:
         return None
@@ -57,5 +57,6 @@ def automatic_mask_path(settings: Settings, subject: Subject) -> Path:
     """Return the path of the automatic mask in the output directory."""
     session = entities_of_scans(settings, subject).get("session")
     folder = settings.paths.output_dir / f"sub-{subject.label}"
-    folder = folder / f"ses-{session}" if session else folder
+    if session:
+        folder /= f"ses-{session}"
     return folder / "anat" / reference_name(settings, subject)

@@ -9,8 +9,9 @@ from nibabel.orientations import inv_ornt_aff, io_orientation
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 
-_ACROSS = {"R-L": 0, "P-A": 1, "I-S": 2}
-"""Axis across slices as named in model cards, and its index in RAS order."""
+_SLICE_AXES = {"R-L": 0, "P-A": 1, "I-S": 2}
+"""Index in RAS order of the axis across slices, by its name in model cards."""
+_TOLERANCE = 1e-3  # voxels, rounding errors in the header that must not add a voxel to the grid
 
 
 def grid_around(image: Volume, mm: Sequence[float], orientation: str) -> Volume:
@@ -31,19 +32,18 @@ def grid_around(image: Volume, mm: Sequence[float], orientation: str) -> Volume:
         Anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``.
     """
     shape, affine = _reorder_to_ras(image)
-    slice_axis = _ACROSS[orientation]
+    slice_axis = _SLICE_AXES[orientation]
     order = [axis for axis in range(3) if axis != slice_axis] + [slice_axis]
     directions = affine[:3, order] / voxel_sizes(affine)[order]
     center = apply_affine(affine, (shape - 1) / 2)
     extent = (shape * voxel_sizes(affine))[order]
-    size = np.asarray(mm, dtype=np.float64)
-    # Rounding errors in the header must not add a voxel to the grid.
-    counts = np.maximum(1, np.ceil(extent / size - 1e-3)).astype(int)
-    grid = np.eye(4)
-    grid[:3, :3] = directions * size
-    grid[:3, 3] = center - grid[:3, :3] @ ((counts - 1) / 2)
+    voxel_mm = np.asarray(mm, dtype=np.float64)
+    counts = np.maximum(1, np.ceil(extent / voxel_mm - _TOLERANCE)).astype(int)
+    grid_affine = np.eye(4)
+    grid_affine[:3, :3] = directions * voxel_mm
+    grid_affine[:3, 3] = center - grid_affine[:3, :3] @ ((counts - 1) / 2)
     x, y, z = counts.tolist()
-    return Volume(np.zeros((x, y, z), dtype=np.float32), grid)
+    return Volume(np.zeros((x, y, z), dtype=np.float32), grid_affine)
 
 
 def _reorder_to_ras(image: Volume) -> tuple[Array, Array]:

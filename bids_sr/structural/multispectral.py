@@ -7,9 +7,9 @@ otherwise. The pial layer, with partial volumes of brain and CSF, is dark in T1w
 and FLAIR. Gray and white matter have medium intensity.
 
 These descriptions are the starting means here, in standard deviations of the brain, and a weak
-prior on the means, which counts for as many voxels as the fraction `_PRIOR` of the image. Without
-a prior, classes of few voxels drift into the brain. The paper reports neither starting values nor
-software.
+prior on the means, which counts for as many voxels as the fraction `_PRIOR_WEIGHT` of the image.
+Without a prior, classes of few voxels drift into the brain. The paper reports neither starting
+values nor software.
 
 Means, covariances and weights of the classes are fitted once per head, to the measured scans, and
 are then applied to all series of the head. If they were fitted to each series, the same
@@ -36,23 +36,26 @@ CLASSES = ("csfSpaces", "veins", "pial", "brainTissue")
 """Classes; csfSpaces differs from the tissue class csf of the three-class segmentation."""
 # class of each component, and its starting means in T1w, T2w and FLAIR; in robust standard
 # deviations from the median of the brain
-_STARTS = (
+_COMPONENTS = (
     ("csfSpaces", (-2.0, 2.0, -2.0)),
     ("veins", (-1.0, -2.0, -0.75)),
     ("pial", (-1.5, 1.5, 1.0)),
     ("brainTissue", (0.0, 0.0, 0.25)),
     ("brainTissue", (0.75, -0.5, -0.25)),
 )
-_WEIGHTS = (0.12, 0.03, 0.08, 0.42, 0.35)
-_PRIOR = 0.02  # weight of the prior on a mean, as a fraction of the image's voxels
+_START_WEIGHTS = (0.12, 0.03, 0.08, 0.42, 0.35)
+_PRIOR_WEIGHT = 0.02  # weight of the prior on a mean, as a fraction of the image's voxels
 # weight of the prior around the brain; a larger weight keeps the means closer to the brain's means
-_PRIOR_AROUND = 0.1
-_MARROW = (2.5, 1.0, 1.0)  # standard deviations of the brain, mean of fat in the skull
+_PRIOR_WEIGHT_AROUND = 0.1
+_MARROW_MEAN = (2.5, 1.0, 1.0)  # standard deviations of the brain, mean of fat in the skull
 _Mixture = tuple[Array, Array, Array]
-"""Means, covariances and weights of components."""
-_FLOOR = 0.05  # squared standard deviations of the brain, added to the variances
-_ROUNDS = 25
-_SAMPLE = 100_000  # voxels to which the mixture is fitted
+"""Means (components, contrasts), covariances (components, contrasts, contrasts) and weights
+(components,)."""
+_VARIANCE_FLOOR = 0.05  # squared standard deviations of the brain, added to the variances
+_N_ITERATIONS = 25
+_SD_PER_MAD = 1.4826  # standard deviation of a normal distribution, per median absolute deviation
+_MAX_Z = 8  # robust standard deviations, limit of standardized intensities
+_SAMPLE_SIZE = 100_000  # voxels to which the mixture is fitted
 
 
 @frozen
@@ -94,13 +97,13 @@ def fit_classes(
         A contrast is missing, the mask is empty or on another grid, or a scan is constant.
     """
     inside = _check_mask(scans, mask)
-    scales = tuple(_scale(np.asarray(scans[name])[inside], name) for name in CONTRASTS)
+    scales = tuple(_measure_scale(np.asarray(scans[name])[inside], name) for name in CONTRASTS)
     sample = _select_sample(_standardize(scans, inside, scales))
-    starts = np.array([start for _, start in _STARTS])
-    mixture = _fit_mixture(sample, starts, np.array(_WEIGHTS), _PRIOR)
+    starts = np.array([start_mean for _, start_mean in _COMPONENTS])
+    mixture = _fit_mixture(sample, starts, np.array(_START_WEIGHTS), _PRIOR_WEIGHT)
     rim = _select_rim(inside, intracranial)
-    rim_model = _fit_around(scans, rim, scales, mixture) if rim.any() else None
-    return ClassModel(scales=scales, brain=mixture, around=rim_model)
+    rim_mixture = _fit_around(scans, rim, scales, mixture) if rim.any() else None
+    return ClassModel(scales=scales, brain=mixture, around=rim_mixture)
 
 
 def segment_multispectral(
@@ -137,20 +140,37 @@ def segment_multispectral(
     """
     inside = _check_mask(scans, mask)
     model = model or fit_classes(scans, mask, intracranial)
-    x = _standardize(scans, inside, model.scales)
-    component = _posterior(x, *model.brain).argmax(axis=1)
+    components = _classify(scans, inside, model.scales, model.brain)
     masks = {}
     for name in CLASSES:
-        numbers = [k for k, (label, _) in enumerate(_STARTS) if label == name]
         voxels = np.zeros(inside.shape, dtype=bool)
-        voxels[inside] = np.isin(component, numbers)
+        voxels[inside] = np.isin(components, _list_components(name))
         masks[name] = voxels
     rim = _select_rim(inside, intracranial)
     if model.around is not None and rim.any():
-        number = next(k for k, (label, _) in enumerate(_STARTS) if label == "veins")
-        x = _standardize(scans, rim, model.scales)
-        masks["veins"][rim] = _posterior(x, *model.around).argmax(axis=1) == number
+        rim_components = _classify(scans, rim, model.scales, model.around)
+        masks["veins"][rim] = np.isin(rim_components, _list_components("veins"))
     return masks
+
+
+def _classify(
+    scans: Mapping[str, Array],
+    voxels: Array,
+    scales: Sequence[tuple[float, float]],
+    mixture: _Mixture,
+) -> Array:
+    """Return the index of the most probable component of each voxel (n,).
+
+    `voxels` are selected voxels (3D, boolean), `scales` are as in `ClassModel`.
+    """
+    means, covariances, weights = mixture
+    intensities = _standardize(scans, voxels, scales)
+    return _compute_posterior(intensities, means, covariances, weights).argmax(axis=1)
+
+
+def _list_components(name: str) -> list[int]:
+    """Return the indices of the components of a class."""
+    return [index for index, (label, _) in enumerate(_COMPONENTS) if label == name]
 
 
 def _check_mask(scans: Mapping[str, Array], mask: Array) -> Array:
@@ -175,9 +195,12 @@ def _select_rim(brain: Array, intracranial: Array | None) -> Array:
     return np.asarray(intracranial, dtype=bool) & ~brain
 
 
-def _select_sample(x: Array) -> Array:
-    """Return at most about `_SAMPLE` evenly spaced voxels (n, contrasts)."""
-    return x[:: max(1, len(x) // _SAMPLE)]
+def _select_sample(intensities: Array) -> Array:
+    """Return about `_SAMPLE_SIZE` evenly spaced voxels (n, contrasts), or all if there are fewer.
+
+    At most twice as many voxels are returned.
+    """
+    return intensities[:: max(1, len(intensities) // _SAMPLE_SIZE)]
 
 
 def _fit_around(
@@ -200,14 +223,16 @@ def _fit_around(
         Components in the brain. Their means serve as a prior, and components of skull and marrow
         are added.
     """
-    no_signal = np.clip([-center / spread for center, spread in scales], -8, 8)
+    no_signal = np.clip([-center / spread for center, spread in scales], -_MAX_Z, _MAX_Z)
     means, covariances, weights = mixture
+    skull_mean = 0.9 * no_signal
+    skull_and_marrow_weights = [0.4, 0.1]
     return _fit_mixture(
         _select_sample(_standardize(scans, rim, scales)),
-        np.vstack([means, 0.9 * no_signal, _MARROW]),
-        np.append(0.5 * weights, [0.4, 0.1]),
-        _PRIOR_AROUND,
-        covariances=covariances,
+        np.vstack([means, skull_mean, _MARROW_MEAN]),
+        np.append(0.5 * weights, skull_and_marrow_weights),
+        _PRIOR_WEIGHT_AROUND,
+        start_covariances=covariances,
     )
 
 
@@ -215,9 +240,9 @@ def _fit_mixture(
     sample: Array,
     starts: Array,
     weights: Array,
-    share: float,
+    prior_weight: float,
     *,
-    covariances: Array | None = None,
+    start_covariances: Array | None = None,
 ) -> _Mixture:
     """Fit a mixture by expectation-maximization with a prior on the means.
 
@@ -229,32 +254,33 @@ def _fit_mixture(
         Starting means, which are also the means of the prior (components, contrasts).
     weights : Array
         Starting weights of the components.
-    share : float
+    prior_weight : float
         Number of voxels for which the prior on each mean counts, as a fraction of the sample.
-    covariances : Array | None, optional
-        Starting covariances of the first components; None starts from a variance of 0.5.
+    start_covariances : Array | None, optional
+        Starting covariances of the first components; all others start from a variance of 0.5.
     """
     means = starts.copy()
-    spreads = np.tile(0.5 * np.eye(len(CONTRASTS)), (len(starts), 1, 1))
-    if covariances is not None:
-        spreads[: len(covariances)] = covariances
-    for _ in range(_ROUNDS):
-        posterior = _posterior(sample, means, spreads, weights)
-        mass = posterior.sum(axis=0) + 1e-9
-        prior = share * len(sample)
-        means = (posterior.T @ sample + prior * starts) / (mass + prior)[:, None]
+    covariances = np.tile(0.5 * np.eye(len(CONTRASTS)), (len(starts), 1, 1))
+    if start_covariances is not None:
+        covariances[: len(start_covariances)] = start_covariances
+    prior_count = prior_weight * len(sample)
+    for _ in range(_N_ITERATIONS):
+        posterior = _compute_posterior(sample, means, covariances, weights)
+        counts = posterior.sum(axis=0) + 1e-9  # no division by 0 for empty components
+        means = (posterior.T @ sample + prior_count * starts) / (counts + prior_count)[:, None]
         for k in range(len(starts)):
             residuals = sample - means[k]
-            spread = (posterior[:, k, None] * residuals).T @ residuals / mass[k]
-            spreads[k] = spread + _FLOOR * np.eye(len(CONTRASTS))
-        weights = mass / mass.sum()
-    return means, spreads, weights
+            covariance = (posterior[:, k, None] * residuals).T @ residuals / counts[k]
+            covariances[k] = covariance + _VARIANCE_FLOOR * np.eye(len(CONTRASTS))
+        weights = counts / counts.sum()
+    return means, covariances, weights
 
 
-def _scale(values: Array, name: str) -> tuple[float, float]:
+def _measure_scale(values: Array, name: str) -> tuple[float, float]:
     """Return median and robust standard deviation of intensities in the brain."""
     center = float(np.median(values))
-    spread = 1.4826 * float(np.median(np.abs(values - center))) or float(values.std())
+    mad = float(np.median(np.abs(values - center)))
+    spread = _SD_PER_MAD * mad or float(values.std())
     if not spread > 0:
         raise ValueError(f"the {name} scan has the same value in all voxels of the brain mask")
     return center, spread
@@ -264,20 +290,26 @@ def _standardize(
     scans: Mapping[str, Array], voxels: Array, scales: Sequence[tuple[float, float]]
 ) -> Array:
     """Return intensities in robust standard deviations from the median (n, contrasts)."""
-    columns = [
-        np.clip((np.asarray(scans[name][voxels], dtype=np.float64) - center) / spread, -8, 8)
-        for name, (center, spread) in zip(CONTRASTS, scales, strict=True)
-    ]
+    columns = []
+    for name, (center, spread) in zip(CONTRASTS, scales, strict=True):
+        z = (np.asarray(scans[name][voxels], dtype=np.float64) - center) / spread
+        columns.append(np.clip(z, -_MAX_Z, _MAX_Z))
     return np.stack(columns, axis=1)
 
 
-def _posterior(x: Array, means: Array, covariances: Array, weights: Array) -> Array:
-    """Return the probability of each component at each voxel (n, components)."""
-    logs = np.empty((len(x), len(means)))
+def _compute_posterior(
+    intensities: Array, means: Array, covariances: Array, weights: Array
+) -> Array:
+    """Return the probability of each component at each voxel (n, components).
+
+    `intensities` are standardized (n, contrasts); the other parameters are as in `_Mixture`.
+    """
+    log_posterior = np.empty((len(intensities), len(means)))
     for k, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
-        whitened = np.linalg.solve(np.linalg.cholesky(covariance), (x - mean).T)
-        _, log_volume = np.linalg.slogdet(covariance)
-        logs[:, k] = np.log(weights[k]) - 0.5 * (log_volume + (whitened**2).sum(axis=0))
-    logs -= logs.max(axis=1, keepdims=True)
-    posterior = np.exp(logs)
+        whitened = np.linalg.solve(np.linalg.cholesky(covariance), (intensities - mean).T)
+        _, log_determinant = np.linalg.slogdet(covariance)
+        squared_distance = (whitened**2).sum(axis=0)
+        log_posterior[:, k] = np.log(weights[k]) - 0.5 * (log_determinant + squared_distance)
+    log_posterior -= log_posterior.max(axis=1, keepdims=True)
+    posterior = np.exp(log_posterior)
     return np.asarray(posterior / posterior.sum(axis=1, keepdims=True))

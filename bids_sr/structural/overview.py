@@ -15,7 +15,7 @@ from bids_sr.report.markup import render
 from bids_sr.report.overview import Card
 from bids_sr.series import BASELINES, MEASURED
 
-_BY = "psnr"
+_STATISTIC = "psnr"  # statistic of the comparison with interpolation
 # Results of a single participant do not decide whether a method is better, so that cards are
 # marked as open questions.
 _MARK, _STATE = "?", "open"
@@ -31,19 +31,19 @@ def compute_changes(rows: Sequence[MetricRow]) -> dict[str, dict[str, tuple[floa
     """
     values: dict[str, dict[str, float]] = {}
     for row in rows:
-        if (row.statistic, row.reference, row.region) != (_BY, "heldOut", BRAIN):
+        if (row.statistic, row.reference, row.region) != (_STATISTIC, "heldOut", BRAIN):
             continue
         if math.isfinite(row.value):
             values.setdefault(row.contrast, {})[row.series] = row.value
     changes: dict[str, dict[str, tuple[float, str]]] = {}
     for contrast, by_series in values.items():
-        plain = {name: value for name, value in by_series.items() if name in BASELINES}
-        if not plain:
+        interpolations = [name for name in by_series if name in BASELINES]
+        if not interpolations:
             continue
-        best = max(plain, key=lambda name: plain[name])
+        best = max(interpolations, key=by_series.__getitem__)
         for name, value in by_series.items():
             if name not in BASELINES and name != MEASURED:
-                changes.setdefault(name, {})[contrast] = (value - plain[best], best)
+                changes.setdefault(name, {})[contrast] = (value - by_series[best], best)
     return changes
 
 
@@ -59,14 +59,14 @@ def write_headline(changes: Changes) -> str:
         )
     phrases = []
     for name, change_by_contrast in changes.items():
-        higher = {
+        gains = {
             contrast: change for contrast, (change, _) in change_by_contrast.items() if change > 0
         }
-        if higher:
-            contrast_text = (
-                "all contrasts" if len(higher) == len(change_by_contrast) else ", ".join(higher)
-            )
-            lowest, highest = (number(end(higher.values()), ".2f") for end in (min, max))
+        if gains:
+            has_all_contrasts = len(gains) == len(change_by_contrast)
+            contrast_text = "all contrasts" if has_all_contrasts else ", ".join(gains)
+            lowest = number(min(gains.values()), ".2f")
+            highest = number(max(gains.values()), ".2f")
             size = lowest if lowest == highest else f"{lowest} to {highest}"
             phrases.append(f"{name} in {contrast_text} (by {size} dB)")
     if not phrases:
@@ -92,10 +92,10 @@ def scans_overview_html(
     numbers = [
         Card(
             value=f"{number(change, '+.2f')} dB",
-            label=f"{contrast} PSNR: {name} − {plain} interpolation",
+            label=f"{contrast} PSNR: {name} − {interpolation} interpolation",
         )
         for name, change_by_contrast in changes.items()
-        for contrast, (change, plain) in change_by_contrast.items()
+        for contrast, (change, interpolation) in change_by_contrast.items()
     ]
     evidence = (
         "The reference is the measured high-resolution scan, in slices that were not used for"

@@ -20,8 +20,9 @@ from bids_sr.spatial.windowed_sinc import resample_sinc
 
 SINC = -1
 """Interpolation by a Lanczos-windowed sinc, in place of the order of a spline."""
-# mm, grid on which a deformation file is sampled; SyN smooths its field over three voxels
-_WARP_MM = 4.0
+# mm, voxel size of the grid on which a deformation is sampled; SyN smooths its field over three
+# voxels
+_DISPLACEMENT_MM = 4.0
 
 
 @frozen
@@ -117,7 +118,7 @@ def point_transform_from_composite(frame: Volume, xfm: Array, composite: Path) -
     composite : Path
         File that maps points of the frame to points of the scan (.h5).
     """
-    points, shape, grid = _coarse_points(frame)
+    points, shape, grid = _sample_points(frame)
     displacement = map_points(points, [composite]) - apply_affine(xfm, points)
     return _from_displacements(xfm, displacement, shape, grid)
 
@@ -130,14 +131,14 @@ def compose(frame: Volume, first: PointTransform, second: PointTransform) -> Poi
     xfm = second.xfm @ first.xfm
     if first.displacement is None and second.displacement is None:
         return PointTransform(xfm=xfm)
-    points, shape, grid = _coarse_points(frame)
+    points, shape, grid = _sample_points(frame)
     displacement = second.map_points(first.map_points(points)) - apply_affine(xfm, points)
     return _from_displacements(xfm, displacement, shape, grid)
 
 
-def _coarse_points(frame: Volume) -> tuple[Array, tuple[int, int, int], Array]:
+def _sample_points(frame: Volume) -> tuple[Array, tuple[int, int, int], Array]:
     """Return points over a frame (N, 3; RAS mm), and the shape and matrix of their grid."""
-    factor = [min(1.0, float(zoom) / _WARP_MM) for zoom in frame.zooms]
+    factor = [min(1.0, float(zoom) / _DISPLACEMENT_MM) for zoom in frame.zooms]
     shape, grid = hr_grid(frame.data.shape, frame.affine, factor)
     return apply_affine(grid, np.indices(shape).reshape(3, -1).T), shape, grid
 

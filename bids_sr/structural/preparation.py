@@ -19,7 +19,6 @@ useless (section 4.4).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Literal, cast
 
 import numpy as np
@@ -56,7 +55,7 @@ Scale = Literal["percentile", "range"]
 high-resolution scan is scaled to the same mean. ``range``: each scan is scaled linearly from its
 minimum to its maximum.
 """
-_OF_TEMPLATE: dict[str, _Transform] = {
+_TEMPLATE_TRANSFORMS: dict[str, _Transform] = {
     "template-rigid": "rigid",
     "template": "affine",
     "template-warp": "nonlinear",
@@ -65,6 +64,22 @@ _OF_TEMPLATE: dict[str, _Transform] = {
 _INTRACRANIAL_MM = 6.0
 """Distance from the brain mask to the edge of the intracranial mask, which contains subarachnoid
 space and dura with its sinuses and ends in the inner table of the skull."""
+_REGISTRATION_MM = 2.0  # voxel size for registration; twice as large if sloppy
+_EQUAL_VOLUMES = 1.01  # largest ratio of voxel volumes of two images with equal voxels
+_POINT_STEP = 7  # of the brain voxels, every seventh serves to measure transforms
+_ORDERS = {"bspline": 3, "linear": 1, "lanczos": SINC, "nearest": 0}
+"""Interpolations from a low-resolution scan to the high-resolution grid, with their spline order.
+"""
+_ScanKey = tuple[str, str]
+"""Contrast, and "highres" or "lowres"."""
+CorrectBias = Callable[[Volume, str], Volume]
+"""Function that corrects the bias field of a scan, given its contrast."""
+ExtractBrain = Callable[[Volume], Array]
+"""Function that returns the brain mask of a bias-corrected scan (3D, boolean)."""
+AlignLinear = Callable[[Volume, Volume], Array]
+"""Function that returns the transform of a frame point to its point in a scan, for trilinear
+interpolation (4 x 4, RAS mm).
+"""
 
 
 def _register_to(
@@ -106,7 +121,7 @@ def _register_to(
     point_transform = _estimate_transforms(
         frame, image, align=align, seed=seed, prefix=prefix, mm=mm
     )[align]
-    return point_transform, _facts(point_transform, mask, frame.affine)
+    return point_transform, _measure_transform(point_transform, mask, frame.affine)
 
 
 def _estimate_transforms(
@@ -117,40 +132,59 @@ def _estimate_transforms(
     The types are ``rigid``, ``affine`` and ``nonlinear`` in this order; for the parameters see
     `_register_to`.
     """
-    low_frame, low = downsample(frame, mm), downsample(image, mm)
-    swapped = np.prod(low.zooms) > 1.01 * np.prod(low_frame.zooms)
-    fixed, moving = (low, low_frame) if swapped else (low_frame, low)
+    low_frame, low_image = downsample(frame, mm), downsample(image, mm)
+    is_swapped = np.prod(low_image.zooms) > _EQUAL_VOLUMES * np.prod(low_frame.zooms)
+    fixed, moving = (low_image, low_frame) if is_swapped else (low_frame, low_image)
     heads = [masks.head_mask(image.data, image.affine) for image in (fixed, moving)]
     xfm = register_rigid(fixed, moving, heads[0], heads[1], seed=seed, prefix=prefix).xfm
     transforms: dict[_Transform, PointTransform] = {
-        "rigid": PointTransform(xfm=invert(xfm) if swapped else xfm)
+        "rigid": PointTransform(xfm=invert(xfm) if is_swapped else xfm)
     }
     if align == "rigid":
         return transforms
-    rim = dilate_for_metric(heads[0], fixed)
-    size = float(fixed.zooms.min())
-    stages = linear_stages("Affine", size)
+    metric_mask = dilate_for_metric(heads[0], fixed)
+    voxel_mm = float(fixed.zooms.min())
     files = register(
-        fixed, moving, stages, seed=seed, prefix=f"{prefix}affine_", start=xfm, fixed_mask=rim
+        fixed,
+        moving,
+        linear_stages("Affine", voxel_mm),
+        seed=seed,
+        prefix=f"{prefix}affine_",
+        start=xfm,
+        fixed_mask=metric_mask,
     )
     xfm = read_linear(files[0])
-    transforms["affine"] = PointTransform(xfm=invert(xfm) if swapped else xfm)
+    transforms["affine"] = PointTransform(xfm=invert(xfm) if is_swapped else xfm)
     if align == "nonlinear":
         stage = Stage(
-            transform="SyN[0.1,3,0]", iterations=(40, 20), shrink=(2, 1), mm=(size, 0.5 * size)
+            transform="SyN[0.1,3,0]",
+            iterations=(40, 20),
+            shrink=(2, 1),
+            mm=(voxel_mm, 0.5 * voxel_mm),
         )
         files = register(
-            fixed, moving, [stage], seed=seed, prefix=f"{prefix}syn_", start=xfm, fixed_mask=rim
+            fixed,
+            moving,
+            [stage],
+            seed=seed,
+            prefix=f"{prefix}syn_",
+            start=xfm,
+            fixed_mask=metric_mask,
         )
         transforms["nonlinear"] = point_transform_from_composite(
-            frame, transforms["affine"].xfm, files[1] if swapped else files[0]
+            frame, transforms["affine"].xfm, files[1] if is_swapped else files[0]
         )
     return transforms
 
 
-def _facts(point_transform: PointTransform, mask: Array, affine: Array) -> dict[str, float]:
-    """Measure a point transform in the brain: its rigid, scaling and nonlinear parts by name."""
-    points = voxel_centers(mask, affine, 7)
+def _measure_transform(
+    point_transform: PointTransform, mask: Array, affine: Array
+) -> dict[str, float]:
+    """Measure the rigid, scaling and nonlinear parts of a point transform in the brain, by name.
+
+    `mask` (3D, boolean) are the brain voxels of an image with the matrix `affine`.
+    """
+    points = voxel_centers(mask, affine, _POINT_STEP)
     rigid_part = nearest_rigid(point_transform.xfm)
     rigid_part[:3, 3] += (
         apply_affine(point_transform.xfm, points) - apply_affine(rigid_part, points)
@@ -164,32 +198,14 @@ def _facts(point_transform: PointTransform, mask: Array, affine: Array) -> dict[
             "affine_rms_mm": round(rms_distance(rigid_part, point_transform.xfm, points), 4),
         }
     if point_transform.displacement is not None:
-        warp = np.linalg.norm(
+        distances = np.linalg.norm(
             point_transform.map_points(points) - apply_affine(point_transform.xfm, points), axis=1
         )
         facts |= {
-            "warp_rms_mm": round(float(np.sqrt((warp**2).mean())), 4),
-            "warp_max_mm": round(float(warp.max()), 4),
+            "warp_rms_mm": round(float(np.sqrt((distances**2).mean())), 4),
+            "warp_max_mm": round(float(distances.max()), 4),
         }
     return facts
-
-
-_ORDERS = {"bspline": 3, "linear": 1, "lanczos": SINC, "nearest": 0}
-"""Interpolations from a low-resolution scan to the high-resolution grid, with their spline order.
-"""
-_REGISTERED_MM = 2.0
-
-
-_ScanKey = tuple[str, str]
-"""Contrast, and "highres" or "lowres"."""
-Unbias = Callable[[Volume, str], Volume]
-"""Function that corrects the bias field of a scan, given its contrast."""
-ExtractBrain = Callable[[Volume], Array]
-"""Function that returns the brain mask of a bias-corrected scan (3D, boolean)."""
-AlignLinear = Callable[[Volume, Volume], Array]
-"""Function that returns the transform of a frame point to its point in a scan, for trilinear
-interpolation (4 x 4, RAS mm).
-"""
 
 
 @frozen
@@ -198,9 +214,9 @@ class _PreparedContrasts:
 
     Attributes
     ----------
-    hr : Mapping[str, Array]
+    highres : Mapping[str, Array]
         High-resolution scans by contrast.
-    lr : Mapping[str, Mapping[str, Array]]
+    lowres : Mapping[str, Mapping[str, Array]]
         Interpolated low-resolution scans by interpolation and contrast.
     mask : Array
         Voxels with data: the brain or the intracranial volume (3D, boolean).
@@ -216,8 +232,8 @@ class _PreparedContrasts:
         Transform of a point of the grid to its template point (4 x 4, RAS+ mm; affine).
     """
 
-    hr: Mapping[str, Array]
-    lr: Mapping[str, Mapping[str, Array]]
+    highres: Mapping[str, Array]
+    lowres: Mapping[str, Mapping[str, Array]]
     mask: Array
     brain: Array
     affine: Array
@@ -243,9 +259,9 @@ def prepare(
     interpolations: Sequence[str] = ("bspline",),
     align: Align = "rigid",
     scale: Scale = "percentile",
-    extracted: Literal["brain", "intracranial"] = "brain",
+    extraction: Literal["brain", "intracranial"] = "brain",
     grid: Volume | None = None,
-    unbias: Unbias | None = None,
+    correct_bias: CorrectBias | None = None,
     extract_brain: ExtractBrain | None = None,
     align_linear: AlignLinear | None = None,
     seed: int,
@@ -273,13 +289,13 @@ def prepare(
         to the template by this type, and the cropped template grid replaces the frame's grid.
     scale : Scale, optional
         Scaling of intensities to [0, 1].
-    extracted : Literal["brain", "intracranial"], optional
+    extraction : Literal["brain", "intracranial"], optional
         Voxels to keep: the brain, or everything within `_INTRACRANIAL_MM` of the brain.
     grid : Volume | None, optional
         Target grid for a head without high-resolution scans, in the coordinates of the first scan;
         its values are not used. None uses the grid of the high-resolution scan of the first
         contrast.
-    unbias : Unbias | None, optional
+    correct_bias : CorrectBias | None, optional
         Function that corrects the bias field of a scan; None uses N4.
     extract_brain : ExtractBrain | None, optional
         Function that returns the brain mask of the frame; None adapts the mask of the template to
@@ -304,21 +320,14 @@ def prepare(
     ValueError
         A scan has no positive intensities inside the brain.
     """
-    if unbias is None:
-        rounds = (20,) if sloppy else (20, 15)
-        corrected = {
-            key: correct_bias_field(image, None, seed=seed, iterations=rounds)
-            for key, image in scans.items()
-        }
-    else:
-        corrected = {key: unbias(image, key[0]) for key, image in scans.items()}
+    corrected = _correct_scans(scans, correct_bias, seed=seed, sloppy=sloppy)
     reference_contrast = next(iter(scans))[0]
-    key_of_frame = (reference_contrast, "highres" if grid is None else "lowres")
-    frame = corrected[key_of_frame]
+    frame_key = (reference_contrast, "highres" if grid is None else "lowres")
+    frame = corrected[frame_key]
     if grid is not None:
         resampled = PointTransform(xfm=np.eye(4)).resample(frame, grid, 3)
         frame = grid.like(np.maximum(resampled, 0))
-    mask, template_to_head, _ = brain_from_head(
+    brain, template_to_head, _ = brain_from_head(
         frame,
         template,
         template_mask,
@@ -328,67 +337,183 @@ def prepare(
         adapt_to_tissue=reference_contrast == "T1w",
     )
     if extract_brain is not None:
-        mask = extract_brain(frame)
-    transform = _OF_TEMPLATE.get(align)
-    scan_transform = cast(_Transform, align) if transform is None else transform
-    mm = 2 * _REGISTERED_MM if sloppy else _REGISTERED_MM
-    transforms: dict[_ScanKey, PointTransform] = {key_of_frame: PointTransform(xfm=np.eye(4))}
-    facts: dict[str, dict[str, float]] = {}
-    for (contrast, kind), image in corrected.items():
-        if (contrast, kind) != key_of_frame:
-            key = f"{contrast}_{kind}"
-            transforms[contrast, kind], facts[key] = _register_to(
-                frame,
-                image,
-                mask,
-                align=scan_transform,
-                seed=seed,
-                prefix=f"{prefix}{key}_",
-                mm=mm,
-            )
-    trilinear: dict[_ScanKey, PointTransform] = {}
-    if align_linear is not None and "linear" in interpolations:
-        for (contrast, kind), image in corrected.items():
-            if kind == "lowres":
-                affine_transform = PointTransform(xfm=align_linear(frame, image))
-                trilinear[contrast, kind] = affine_transform
-                facts[f"{contrast}_lowres_trilinear"] = _facts(
-                    affine_transform, mask, frame.affine
-                )
-    to_template = invert(template_to_head)
-    if transform is not None:
-        cropped = template_grid(template, template_mask, frame)
-        to_frame = align_to_template(
-            frame,
-            mask,
+        brain = extract_brain(frame)
+    template_transform = _TEMPLATE_TRANSFORMS.get(align)
+    alignment = _align_scans(
+        corrected,
+        frame_key,
+        frame,
+        brain,
+        align=cast(_Transform, align) if template_transform is None else template_transform,
+        align_linear=align_linear if "linear" in interpolations else None,
+        to_template=invert(template_to_head),
+        seed=seed,
+        prefix=prefix,
+        sloppy=sloppy,
+    )
+    if template_transform is not None:
+        alignment = _move_to_template(
+            alignment,
             template,
             template_mask,
             template_to_head,
-            transform=transform,
-            grid=cropped,
+            transform=template_transform,
             seed=seed,
             prefix=f"{prefix}template_",
             sloppy=sloppy,
         )
-        transforms, trilinear = (
-            {key: compose(cropped, to_frame, to_scan) for key, to_scan in group.items()}
-            for group in (transforms, trilinear)
-        )
-        resampled_mask = to_frame.resample(
-            frame.like(mask.astype(np.float32)), cropped, 1, zero_outside=True
-        )
-        facts["template"] = _facts(to_frame, template_mask, template.affine) | {
-            "brain_cropped_percent": _compute_cropped_percent(mask, frame, cropped, to_frame)
-        }
-        frame, mask = cropped, resampled_mask > 0.5
-        to_template = np.eye(4)
-    kept_mask = mask
-    if extracted == "intracranial":
-        kept_mask = masks.grow(mask, frame.affine, _INTRACRANIAL_MM)
-    prepared = _assemble(
-        corrected, (transforms, trilinear), frame, (mask, kept_mask), interpolations, scale
+    extraction_mask = alignment.brain
+    if extraction == "intracranial":
+        extraction_mask = masks.grow(alignment.brain, alignment.frame.affine, _INTRACRANIAL_MM)
+    return _interpolate_scans(corrected, alignment, extraction_mask, interpolations, scale)
+
+
+def _correct_scans(
+    scans: Mapping[_ScanKey, Volume],
+    correct_bias: CorrectBias | None,
+    *,
+    seed: int,
+    sloppy: bool,
+) -> dict[_ScanKey, Volume]:
+    """Correct the bias fields of all scans; None uses N4."""
+    if correct_bias is not None:
+        return {key: correct_bias(image, key[0]) for key, image in scans.items()}
+    iterations = (20,) if sloppy else (20, 15)
+    return {
+        key: correct_bias_field(image, None, seed=seed, iterations=iterations)
+        for key, image in scans.items()
+    }
+
+
+@frozen
+class _Alignment:
+    """Frame, brain and point transforms of the scans of one head.
+
+    Attributes
+    ----------
+    frame : Volume
+        Image that defines the grid.
+    brain : Array
+        Brain voxels on this grid (3D, boolean).
+    transforms : Mapping[_ScanKey, PointTransform]
+        Transforms of the frame's points to points of each scan.
+    trilinear : Mapping[_ScanKey, PointTransform]
+        Other transforms for trilinear interpolation of low-resolution scans; may be empty.
+    facts : dict[str, dict[str, float]]
+        Displacements by scan.
+    to_template : Array
+        Transform of a point of the frame to its template point (4 x 4, RAS+ mm; affine).
+    """
+
+    frame: Volume
+    brain: Array
+    transforms: Mapping[_ScanKey, PointTransform]
+    trilinear: Mapping[_ScanKey, PointTransform]
+    facts: dict[str, dict[str, float]]
+    to_template: Array
+
+
+def _align_scans(
+    corrected: Mapping[_ScanKey, Volume],
+    frame_key: _ScanKey,
+    frame: Volume,
+    brain: Array,
+    *,
+    align: _Transform,
+    align_linear: AlignLinear | None,
+    to_template: Array,
+    seed: int,
+    prefix: str,
+    sloppy: bool,
+) -> _Alignment:
+    """Align all bias-corrected scans to the frame, which is the scan `frame_key`.
+
+    For the other parameters, see `prepare` and `_Alignment`.
+    """
+    transforms: dict[_ScanKey, PointTransform] = {frame_key: PointTransform(xfm=np.eye(4))}
+    facts: dict[str, dict[str, float]] = {}
+    for key, image in corrected.items():
+        if key != frame_key:
+            name = "_".join(key)
+            transforms[key], facts[name] = _register_to(
+                frame,
+                image,
+                brain,
+                align=align,
+                seed=seed,
+                prefix=f"{prefix}{name}_",
+                mm=2 * _REGISTRATION_MM if sloppy else _REGISTRATION_MM,
+            )
+    trilinear: dict[_ScanKey, PointTransform] = {}
+    if align_linear is not None:
+        for (contrast, resolution), image in corrected.items():
+            if resolution == "lowres":
+                transform = PointTransform(xfm=align_linear(frame, image))
+                trilinear[contrast, resolution] = transform
+                facts[f"{contrast}_lowres_trilinear"] = _measure_transform(
+                    transform, brain, frame.affine
+                )
+    return _Alignment(
+        frame=frame,
+        brain=brain,
+        transforms=transforms,
+        trilinear=trilinear,
+        facts=facts,
+        to_template=to_template,
     )
-    return replace(prepared, facts=facts, to_template=to_template)
+
+
+def _move_to_template(
+    alignment: _Alignment,
+    template: Volume,
+    template_mask: Array,
+    template_to_head: Array,
+    *,
+    transform: _Transform,
+    seed: int,
+    prefix: str,
+    sloppy: bool,
+) -> _Alignment:
+    """Replace the frame by the cropped grid of the template.
+
+    `template_to_head` is the transform of a template point to its point in the frame (4 x 4, RAS+
+    mm). For the other parameters, see `align_to_template`.
+    """
+    frame, brain = alignment.frame, alignment.brain
+    grid = template_grid(template, template_mask, frame)
+    to_frame = align_to_template(
+        frame,
+        brain,
+        template,
+        template_mask,
+        template_to_head,
+        transform=transform,
+        grid=grid,
+        seed=seed,
+        prefix=prefix,
+        sloppy=sloppy,
+    )
+    resampled_brain = to_frame.resample(
+        frame.like(brain.astype(np.float32)), grid, 1, zero_outside=True
+    )
+    template_facts = _measure_transform(to_frame, template_mask, template.affine) | {
+        "brain_cropped_percent": _compute_cropped_percent(brain, frame, grid, to_frame)
+    }
+    return _Alignment(
+        frame=grid,
+        brain=resampled_brain > 0.5,
+        transforms=_compose_all(grid, to_frame, alignment.transforms),
+        trilinear=_compose_all(grid, to_frame, alignment.trilinear),
+        facts={**alignment.facts, "template": template_facts},
+        to_template=np.eye(4),
+    )
+
+
+def _compose_all(
+    grid: Volume, to_frame: PointTransform, transforms: Mapping[_ScanKey, PointTransform]
+) -> dict[_ScanKey, PointTransform]:
+    """Return the transforms from points of a grid, via the frame, to points of each scan."""
+    return {key: compose(grid, to_frame, to_scan) for key, to_scan in transforms.items()}
 
 
 def _compute_cropped_percent(
@@ -398,17 +523,16 @@ def _compute_cropped_percent(
 
     Only the linear part of the transform is used.
     """
-    points = apply_affine(invert(to_frame.xfm), voxel_centers(brain, frame.affine, 7))
+    points = apply_affine(invert(to_frame.xfm), voxel_centers(brain, frame.affine, _POINT_STEP))
     voxels = apply_affine(invert(grid.affine), points)
     outside = (voxels < -0.5) | (voxels > np.subtract(grid.data.shape, 0.5))
     return round(100 * float(outside.any(axis=1).mean()), 3)
 
 
-def _assemble(
+def _interpolate_scans(
     corrected: Mapping[_ScanKey, Volume],
-    transforms: tuple[Mapping[_ScanKey, PointTransform], Mapping[_ScanKey, PointTransform]],
-    frame: Volume,
-    masks_of_frame: tuple[Array, Array],
+    alignment: _Alignment,
+    extraction_mask: Array,
     interpolations: Sequence[str],
     scale: Scale,
 ) -> _PreparedContrasts:
@@ -418,58 +542,56 @@ def _assemble(
     ----------
     corrected : Mapping[_ScanKey, Volume]
         Bias-corrected scans by contrast and resolution.
-    transforms : tuple[Mapping[_ScanKey, PointTransform], Mapping[_ScanKey, PointTransform]]
-        Point transforms of all scans, and other transforms for trilinear interpolation, if any.
-    frame : Volume
-        Image that defines the grid.
-    masks_of_frame : tuple[Array, Array]
-        Brain, for percentiles and means, and voxels to keep, for the range.
+    alignment : _Alignment
+        Frame, brain and transforms. Percentiles and means are computed in the brain.
+    extraction_mask : Array
+        Voxels to keep (3D, boolean). The range is computed in these voxels.
     interpolations : Sequence[str]
         Interpolations of low-resolution scans by name.
     scale : Scale
         Scaling of intensities.
     """
-    brain, kept_mask = masks_of_frame
-    point_transforms, trilinear = transforms
-    hr: dict[str, Array] = {}
-    lr: dict[str, dict[str, Array]] = {name: {} for name in interpolations}
+    frame, brain = alignment.frame, alignment.brain
+    highres: dict[str, Array] = {}
+    lowres: dict[str, dict[str, Array]] = {name: {} for name in interpolations}
     units: dict[str, float] = {}
-    for (contrast, kind), image in corrected.items():
-        transform = point_transforms[contrast, kind]
-        if kind == "highres":
-            hr[contrast] = transform.resample(image, frame, 3)
+    for (contrast, resolution), image in corrected.items():
+        transform = alignment.transforms[contrast, resolution]
+        if resolution == "highres":
+            highres[contrast] = transform.resample(image, frame, 3)
             continue
+        trilinear = alignment.trilinear.get((contrast, resolution), transform)
         interpolated = {
-            name: (
-                trilinear.get((contrast, kind), transform) if name == "linear" else transform
-            ).resample(image, frame, order)
+            name: (trilinear if name == "linear" else transform).resample(image, frame, order)
             for name, order in _ORDERS.items()
-            if name in lr
+            if name in lowres
         }
         if scale == "range":
-            units[contrast] = maximum_intensity(interpolated["bspline"], kept_mask)
+            units[contrast] = maximum_intensity(interpolated["bspline"], extraction_mask)
         else:
             _, units[contrast] = unit_range(interpolated["bspline"], brain)
         for name, data in interpolated.items():
-            unit = maximum_intensity(data, kept_mask) if scale == "range" else units[contrast]
-            lr[name][contrast] = _scale(data, unit, kept_mask)
-    for contrast, data in hr.items():
+            unit = units[contrast]
+            if scale == "range":
+                unit = maximum_intensity(data, extraction_mask)
+            lowres[name][contrast] = _scale_intensities(data, unit, extraction_mask)
+    for contrast, data in highres.items():
         if scale == "range":
-            unit = maximum_intensity(data, kept_mask)
-        elif contrast in lr["bspline"]:
-            unit = _hr_unit(data, lr["bspline"][contrast], brain)
+            unit = maximum_intensity(data, extraction_mask)
+        elif contrast in lowres["bspline"]:
+            unit = _compute_highres_unit(data, lowres["bspline"][contrast], brain)
         else:
             unit = units[contrast] = unit_range(data, brain)[1]
-        hr[contrast] = _scale(data, unit, kept_mask)
+        highres[contrast] = _scale_intensities(data, unit, extraction_mask)
     return _PreparedContrasts(
-        hr=hr,
-        lr=lr,
-        mask=kept_mask,
+        highres=highres,
+        lowres=lowres,
+        mask=extraction_mask,
         brain=brain,
         affine=frame.affine,
         units=units,
-        facts={},
-        to_template=np.eye(4),
+        facts=alignment.facts,
+        to_template=alignment.to_template,
     )
 
 
@@ -492,20 +614,21 @@ def maximum_intensity(data: Array, mask: Array) -> float:
     ValueError
         The scan has no positive intensities in the mask.
     """
-    top = float(data[mask].max()) if mask.any() else 0.0
-    if not np.isfinite(top) or top <= 0:
+    maximum = float(data[mask].max()) if mask.any() else 0.0
+    if not np.isfinite(maximum) or maximum <= 0:
         raise ValueError("the scan has no positive intensities inside the brain mask")
-    return top
+    return maximum
 
 
-def _scale(data: Array, unit: float, mask: Array) -> Array:
+def _scale_intensities(data: Array, unit: float, mask: Array) -> Array:
+    """Divide intensities by `unit`, clip them to [0, 1], and set voxels outside the mask to 0."""
     return np.where(mask, np.clip(data / np.float32(unit), 0, 1), 0).astype(np.float32)
 
 
-def _hr_unit(hr: Array, lr: Array, mask: Array) -> float:
+def _compute_highres_unit(highres: Array, lowres: Array, brain: Array) -> float:
     """Return the high-resolution intensity that is scaled to 1.
 
-    With this intensity, both scans have the same brain mean.
+    With this intensity, both scans have the same brain mean. `lowres` is already scaled.
 
     The percentile of each scan is not suitable. Averaging over larger voxels lowers it, so
     interpolation would score worse than a network only because of a scaling factor.
@@ -515,7 +638,8 @@ def _hr_unit(hr: Array, lr: Array, mask: Array) -> float:
     ValueError
         A scan has no positive intensities in the brain.
     """
-    hr_mean, lr_mean = float(np.maximum(hr[mask], 0).mean()), float(lr[mask].mean())
-    if not hr_mean > 0 or not lr_mean > 0:
+    highres_mean = float(np.maximum(highres[brain], 0).mean())
+    lowres_mean = float(lowres[brain].mean())
+    if not highres_mean > 0 or not lowres_mean > 0:
         raise ValueError("the scan has no positive intensities inside the brain mask")
-    return hr_mean / lr_mean
+    return highres_mean / lowres_mean

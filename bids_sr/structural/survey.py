@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import prod
+from pathlib import Path
 
 from bids_sr.bids import dataset_checks, slice_axis
 from bids_sr.bids.collect import find_companions, open_dataset, volume_header
@@ -20,7 +21,7 @@ from bids_sr.sr.method import list_methods, method_names
 _CONTRASTS = {KINDS[kind][1]: kind for kind in ("t1w", "t2w", "flair")}
 """BIDS suffix → kind of image in the index, in the order of the channels."""
 # smallest ratio of low- to high-resolution voxel volume that counts as two resolutions
-_LEAST = 1.5
+_MIN_VOLUME_RATIO = 1.5
 
 
 def survey_structural(settings: Settings) -> Survey:
@@ -31,7 +32,7 @@ def survey_structural(settings: Settings) -> Survey:
     survey = Survey()
     _check_methods(settings, survey)
     try:
-        survey.subjects = _walk_scans(settings, survey)
+        survey.subjects = _survey_participants(settings, survey)
     except InputError as error:
         survey.add(error.problems)
     return survey
@@ -39,24 +40,25 @@ def survey_structural(settings: Settings) -> Survey:
 
 def _check_methods(settings: Settings, findings: Findings) -> None:
     """Reject methods that do not fuse contrasts, and options that require functional runs."""
-    fusing = [method.name for method in list_methods() if method.fuses_contrasts]
+    fusion_methods = [method.name for method in list_methods() if method.fuses_contrasts]
     for name in settings.superres.chosen:
-        if name not in fusing:
+        if name in fusion_methods:
+            continue
+        reason = (
+            "--sr-target anat processes several contrasts as channels of one image, which"
+            " this method does not support"
+        )
+        if name not in method_names():
             reason = (
-                "--sr-target anat processes several contrasts as channels of one image, which"
-                " this method does not support"
+                "--sr-target anat always computes interpolations for comparison, so they"
+                " cannot be selected as methods"
             )
-            if name not in method_names():
-                reason = (
-                    "--sr-target anat always computes interpolations for comparison, so they"
-                    " cannot be selected as methods"
-                )
-            findings.refuse_option(
-                f"--sr-method {name}", reason, f"Choose among {', '.join(fusing)}."
-            )
+        findings.refuse_option(
+            f"--sr-method {name}", reason, f"Choose among {', '.join(fusion_methods)}."
+        )
     check_given_models(settings.superres, findings)
     superres, evaluation = settings.superres, settings.evaluation
-    excluded = {
+    given_options = {
         "--truth": evaluation.truth_dir is not None,
         "--retrospective": evaluation.retrospective is not None,
         "--pair-holdout": evaluation.pair_holdout,
@@ -72,47 +74,24 @@ def _check_methods(settings: Settings, findings: Findings) -> None:
         findings,
         [
             (is_given, flag, "this option cannot be combined with --sr-target anat", fix)
-            for flag, is_given in excluded.items()
+            for flag, is_given in given_options.items()
         ],
     )
 
 
-def _walk_scans(settings: Settings, findings: Findings) -> tuple[Subject, ...]:
+def _survey_participants(settings: Settings, findings: Findings) -> tuple[Subject, ...]:
     """Return the participants with structural scans to process, and report problems."""
     dataset_checks.check_dataset(settings.paths.bids_dir.absolute())
     labels, index = open_dataset(settings, findings)
     subjects = []
     model_input = input_of_models(settings.superres)
     for label in labels:
-        single_notes: list[str] = []
-        lowres: tuple[tuple[LowresScan, ...], ...] = ()
-        controls: tuple[tuple[Pair, ...], ...] = ()
         with findings.about(label):
-            pairs = [
-                pair
-                for suffix in _CONTRASTS
-                for pair in _pairs(index, label, suffix, settings, findings, single_notes)
-            ]
-            if not pairs and model_input is not None:
-                lowres = _lowres(index, label, model_input, settings, findings)
-            if not pairs and not lowres and settings.superres.anat_control:
-                controls = _controls(index, label, settings, findings)
-            if not lowres and not controls:
-                for text in single_notes:
-                    findings.note(f"sub-{label}", text)
-        if pairs or controls or lowres:
-            subjects.append(
-                Subject(
-                    label=label,
-                    t1w=(),
-                    runs=(),
-                    structural=tuple(pairs),
-                    controls=controls,
-                    lowres=lowres,
-                )
-            )
+            subject = _survey_participant(index, label, model_input, settings, findings)
+        if subject.structural or subject.controls or subject.lowres:
+            subjects.append(subject)
         elif label in settings.selection.participant_label or len(labels) == 1:
-            _refuse_without_pair(label, model_input, findings)
+            _report_missing_pair(label, model_input, findings)
         else:
             with findings.about(label):
                 findings.note(
@@ -120,24 +99,60 @@ def _walk_scans(settings: Settings, findings: Findings) -> tuple[Subject, ...]:
                     f"{_describe_missing_pair(model_input)}. The participant is skipped.",
                 )
     if labels and not subjects and not findings.problems:
-        _refuse_without_pair("*", model_input, findings)
-    for subject in subjects if settings.superres.train_on == "others" else ():
-        contrasts = [pair.contrast for pair in subject.structural]
-        if contrasts and not any(
-            candidate is not subject
-            and [pair.contrast for pair in candidate.structural] == contrasts
-            for candidate in subjects
-        ):
-            reason = (
-                "--train-on others requires another participant with the same contrasts at two"
-                " resolutions, but none of the selected participants has them"
-            )
+        _report_missing_pair("*", model_input, findings)
+    if settings.superres.train_on == "others":
+        _check_other_participants(subjects, findings)
+    return tuple(subjects)
+
+
+def _survey_participant(
+    index: Index,
+    label: str,
+    model_input: ModelInput | None,
+    settings: Settings,
+    findings: Findings,
+) -> Subject:
+    """Return a participant with pairs of scans, low-resolution scans or controls, or none of them.
+
+    Low-resolution scans for a given model are only searched if there are no pairs, and controls if
+    there are no low-resolution scans either.
+    """
+    single_notes: list[str] = []
+    pairs = [
+        pair
+        for suffix in _CONTRASTS
+        for pair in _find_pairs(index, label, suffix, settings, findings, single_notes)
+    ]
+    lowres: tuple[tuple[LowresScan, ...], ...] = ()
+    controls: tuple[tuple[Pair, ...], ...] = ()
+    if not pairs and model_input is not None:
+        lowres = _find_lowres_scans(index, label, model_input, settings, findings)
+    if not pairs and not lowres and settings.superres.anat_control:
+        controls = _find_controls(index, label, settings, findings)
+    if not lowres and not controls:
+        for text in single_notes:
+            findings.note(f"sub-{label}", text)
+    return Subject(
+        label=label,
+        t1w=(),
+        runs=(),
+        structural=tuple(pairs),
+        controls=controls,
+        lowres=lowres,
+    )
+
+
+def _check_other_participants(subjects: Sequence[Subject], findings: Findings) -> None:
+    """Report participants without another participant to train on, who has the same contrasts."""
+    contrasts = [tuple(pair.contrast for pair in subject.structural) for subject in subjects]
+    for subject, own_contrasts in zip(subjects, contrasts, strict=True):
+        if own_contrasts and contrasts.count(own_contrasts) < 2:
             findings.add_problem(
                 f"sub-{subject.label}",
-                reason,
+                "--train-on others requires another participant with the same contrasts at two"
+                " resolutions, but none of the selected participants has them",
                 "Select more participants, or omit --train-on.",
             )
-    return tuple(subjects)
 
 
 def _describe_missing_pair(model_input: ModelInput | None) -> str:
@@ -151,11 +166,11 @@ def _describe_missing_pair(model_input: ModelInput | None) -> str:
     return (
         "no T1w, T2w or FLAIR scans at two resolutions were found, and no session has"
         f" low-resolution {'+'.join(model_input.contrasts)} scans for the --pretrained model of"
-        f" {size} (their voxel volume must be at least {_LEAST:g} times as large)"
+        f" {size} (their voxel volume must be at least {_MIN_VOLUME_RATIO:g} times as large)"
     )
 
 
-def _refuse_without_pair(label: str, model_input: ModelInput | None, findings: Findings) -> None:
+def _report_missing_pair(label: str, model_input: ModelInput | None, findings: Findings) -> None:
     """Report a participant without suitable scans as a problem."""
     reason = _describe_missing_pair(model_input)
     fix = (
@@ -171,7 +186,7 @@ def _refuse_without_pair(label: str, model_input: ModelInput | None, findings: F
     findings.add_problem(f"sub-{label}", reason, fix)
 
 
-def _pairs(
+def _find_pairs(
     index: Index,
     label: str,
     suffix: str,
@@ -185,73 +200,70 @@ def _pairs(
     are appended to `single_notes`; they are shown unless such scans are used.
     """
     superres = settings.superres
-    images = _images(index, label, suffix, settings, findings)
-    high = min(_with_acquisition(images, superres.hr_acq), key=_volume, default=None)
-    low = max(_with_acquisition(images, superres.lr_acq), key=_volume, default=None)
+    headers = _read_headers(index, label, suffix, settings, findings)
+    high = min(_select_acquisition(headers, superres.hr_acq), key=_voxel_volume, default=None)
+    low = max(_select_acquisition(headers, superres.lr_acq), key=_voxel_volume, default=None)
     if high is None or low is None:
         return []
-    if _volume(low) < _LEAST * _volume(high):
-        ratio = _volume(low) / _volume(high)
+    if _voxel_volume(low) < _MIN_VOLUME_RATIO * _voxel_volume(high):
+        ratio = _voxel_volume(low) / _voxel_volume(high)
         note = (
             f"{suffix} is not super-resolved because scans were found at one resolution only."
             if low.path == high.path
             else f"{suffix} is not super-resolved because the voxel volumes are too similar"
             f" ({sizes(low)} and {sizes(high)}, ratio {ratio:.3g}). The ratio must be at least"
-            f" {_LEAST:g}."
+            f" {_MIN_VOLUME_RATIO:g}."
         )
         single_notes.append(note)
         return []
-    if any(header.path not in (high.path, low.path) for header in images):
+    if any(header.path not in (high.path, low.path) for header in headers):
         text = (
-            f"{len(images)} {suffix} images were found. Only this image (the highest resolution)"
+            f"{len(headers)} {suffix} images were found. Only this image (the highest resolution)"
             f" and {low.path.name} (the lowest resolution) are used."
         )
         findings.note(high.path, text)
-    x, y, z = (
-        low_mm / high_mm
-        for low_mm, high_mm in zip(
-            slice_axis.like(low, high.affine).zooms, high.zooms, strict=True
-        )
-    )
+    low_zooms = slice_axis.like(low, high.affine).zooms
+    x, y, z = (low_mm / high_mm for low_mm, high_mm in zip(low_zooms, high.zooms, strict=True))
     return [Pair(highres=high.path, lowres=low.path, factor=(x, y, z))]
 
 
-def _images(
+def _read_headers(
     index: Index, label: str, suffix: str, settings: Settings, findings: Findings
 ) -> list[Header]:
     """Return the headers of the usable images of a contrast in the selected sessions."""
     sessions = settings.selection.session_label
     paths = find_companions(index, _CONTRASTS[suffix], label, findings)
-    selected = [
-        path
+    headers = (
+        volume_header(path, findings)
         for path in paths
-        if is_magnitude(path)
-        and (not sessions or parse_entities(path).get("session", "") in sessions)
-    ]
-    headers = (volume_header(path, findings) for path in selected)
+        if is_magnitude(path) and (not sessions or _parse_session(path) in sessions)
+    )
     return [header for header in headers if header is not None]
 
 
-def _controls(
+def _parse_session(path: Path) -> str:
+    """Return the session label in a file name; "" if there is none."""
+    return parse_entities(path).get("session", "")
+
+
+def _find_controls(
     index: Index, label: str, settings: Settings, findings: Findings
 ) -> tuple[tuple[Pair, ...], ...]:
     """Return a participant's highest-resolution scan of each contrast, by session."""
     sessions: dict[str, list[Pair]] = {}
     for suffix in _CONTRASTS:
-        by_session: dict[str, list[Header]] = {}
-        for header in _with_acquisition(
-            _images(index, label, suffix, settings, findings), settings.superres.hr_acq
-        ):
-            session = parse_entities(header.path).get("session", "")
-            by_session.setdefault(session, []).append(header)
-        for session, headers in by_session.items():
-            finest = min(headers, key=_volume)
-            scan = Pair(highres=finest.path, lowres=None, factor=(1.0, 1.0, 1.0))
+        headers = _read_headers(index, label, suffix, settings, findings)
+        session_headers: dict[str, list[Header]] = {}
+        for header in _select_acquisition(headers, settings.superres.hr_acq):
+            session_headers.setdefault(_parse_session(header.path), []).append(header)
+        for session, candidates in session_headers.items():
+            smallest = min(candidates, key=_voxel_volume)
+            scan = Pair(highres=smallest.path, lowres=None, factor=(1.0, 1.0, 1.0))
             sessions.setdefault(session, []).append(scan)
     return tuple(tuple(scans) for _, scans in sorted(sessions.items()))
 
 
-def _lowres(
+def _find_lowres_scans(
     index: Index, label: str, model_input: ModelInput, settings: Settings, findings: Findings
 ) -> tuple[tuple[LowresScan, ...], ...]:
     """Return a participant's low-resolution scans for a given model, by session.
@@ -259,19 +271,18 @@ def _lowres(
     If several scans of a contrast have a lower resolution than the model's grid, the scan with the
     smallest voxels is used. Sessions that lack a contrast of the model are skipped.
     """
-    min_volume = _LEAST * prod(model_input.mm)
+    min_volume = _MIN_VOLUME_RATIO * prod(model_input.mm)
     sessions: dict[str, dict[str, list[Header]]] = {}
     for suffix in (suffix for suffix in _CONTRASTS if suffix in model_input.contrasts):
-        for header in _with_acquisition(
-            _images(index, label, suffix, settings, findings), settings.superres.lr_acq
-        ):
-            if _volume(header) >= min_volume:
-                session = parse_entities(header.path).get("session", "")
-                sessions.setdefault(session, {}).setdefault(suffix, []).append(header)
-    complete = []
-    for session, headers in sorted(sessions.items()):
+        headers = _read_headers(index, label, suffix, settings, findings)
+        for header in _select_acquisition(headers, settings.superres.lr_acq):
+            if _voxel_volume(header) >= min_volume:
+                session_headers = sessions.setdefault(_parse_session(header.path), {})
+                session_headers.setdefault(suffix, []).append(header)
+    complete_sessions = []
+    for session, candidates in sorted(sessions.items()):
         scan_name = f"sub-{label}" + (f"_ses-{session}" if session else "")
-        if missing := [suffix for suffix in model_input.contrasts if suffix not in headers]:
+        if missing := [suffix for suffix in model_input.contrasts if suffix not in candidates]:
             text = (
                 f"the --pretrained model requires low-resolution {'+'.join(model_input.contrasts)}"
                 f" scans, but no {' and no '.join(missing)} scan was found; these scans are"
@@ -279,28 +290,30 @@ def _lowres(
             )
             findings.note(scan_name, text)
             continue
-        finest = {suffix: min(headers[suffix], key=_volume) for suffix in model_input.contrasts}
-        for suffix, header in finest.items():
-            if (count := len(headers[suffix])) > 1:
+        scans = []
+        for suffix in model_input.contrasts:
+            smallest = min(candidates[suffix], key=_voxel_volume)
+            scans.append(LowresScan(path=smallest.path))
+            if (count := len(candidates[suffix])) > 1:
                 text = (
                     f"{count} low-resolution {suffix} images were found; this image is used"
                     " because it has the smallest voxels."
                 )
-                findings.note(header.path, text)
-        complete.append(tuple(LowresScan(path=header.path) for header in finest.values()))
-    return tuple(complete)
+                findings.note(smallest.path, text)
+        complete_sessions.append(tuple(scans))
+    return tuple(complete_sessions)
 
 
-def _with_acquisition(images: Sequence[Header], acquisition: str | None) -> list[Header]:
+def _select_acquisition(headers: Sequence[Header], acquisition: str | None) -> list[Header]:
     """Return the images with an acquisition label, sorted by name; all images if it is None."""
     selected = [
         header
-        for header in images
+        for header in headers
         if acquisition is None or parse_entities(header.path).get("acquisition") == acquisition
     ]
     return sorted(selected, key=lambda header: header.path.name)
 
 
-def _volume(header: Header) -> float:
+def _voxel_volume(header: Header) -> float:
     """Return the voxel volume (mm³)."""
     return prod(header.zooms)

@@ -23,9 +23,8 @@ from bids_sr.spatial.transforms import voxel_centers
 from bids_sr.structural.point_transforms import PointTransform, point_transform_from_composite
 
 _CROP_MM = 4.0  # margin of the grid around the template's brain
-# voxel size for rigid registration
-_RIGID_MM = 2.0
-_SLOPPY_RIGID_MM = 4.0
+_RIGID_MM = 2.0  # voxel size for rigid registration
+_SLOPPY_RIGID_MM = 4.0  # voxel size for a faster, less accurate registration
 _POINT_STEP = 7  # of the brain voxels, every seventh is a point for the initial rigid transform
 
 
@@ -44,15 +43,15 @@ def template_grid(template: Volume, template_mask: Array, frame: Volume) -> Volu
     frame : Volume
         Scan that defines the voxel volume.
     """
-    size = float(np.prod(frame.zooms[:3])) ** (1 / 3)
+    voxel_mm = float(np.prod(frame.zooms[:3])) ** (1 / 3)
     voxels = np.argwhere(template_mask)
     zooms = np.asarray(template.zooms[:3], dtype=np.float64)
-    low = voxels.min(axis=0) - _CROP_MM / zooms
-    high = voxels.max(axis=0) + _CROP_MM / zooms
-    shape = tuple(int(n) for n in np.ceil((high - low) * zooms / size) + 1)
+    first = voxels.min(axis=0) - _CROP_MM / zooms
+    last = voxels.max(axis=0) + _CROP_MM / zooms
+    shape = tuple(int(n) for n in np.ceil((last - first) * zooms / voxel_mm) + 1)
     affine = np.array(template.affine, dtype=np.float64)
-    affine[:3, 3] = apply_affine(template.affine, low)
-    affine[:3, :3] = affine[:3, :3] * (size / zooms)
+    affine[:3, 3] = apply_affine(template.affine, first)
+    affine[:3, :3] = affine[:3, :3] * (voxel_mm / zooms)
     return Volume(np.zeros(shape, dtype=np.float32), affine)
 
 
@@ -139,17 +138,17 @@ def _align_rigid(
     """
     mm = _SLOPPY_RIGID_MM if sloppy else _RIGID_MM
     low_template = downsample(template, mm)
-    inside = downsample_mask(template_mask, template.affine, mm)
-    stripped = downsample(frame.like(np.where(brain, frame.data, 0)), mm)
-    start = closest_rigid(affine, voxel_centers(template_mask, template.affine, _POINT_STEP))
+    low_mask = downsample_mask(template_mask, template.affine, mm)
+    low_brain = downsample(frame.like(np.where(brain, frame.data, 0)), mm)
+    points = voxel_centers(template_mask, template.affine, _POINT_STEP)
     files = register(
         low_template,
-        stripped,
+        low_brain,
         linear_stages("Rigid", float(low_template.zooms.min())),
         seed=seed,
         prefix=f"{prefix}rigid_",
-        start=start,
-        fixed_mask=dilate_for_metric(inside, low_template),
+        start=closest_rigid(affine, points),
+        fixed_mask=dilate_for_metric(low_mask, low_template),
     )
     return PointTransform(xfm=read_linear(files[0]))
 
@@ -168,7 +167,7 @@ def closest_rigid(matrix: Array, points: Array) -> Array:
     center, target_center = points.mean(axis=0), targets.mean(axis=0)
     u, _, vt = np.linalg.svd((targets - target_center).T @ (points - center))
     rotation = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
-    out = np.eye(4)
-    out[:3, :3] = rotation
-    out[:3, 3] = target_center - rotation @ center
-    return out
+    rigid = np.eye(4)
+    rigid[:3, :3] = rotation
+    rigid[:3, 3] = target_center - rotation @ center
+    return rigid

@@ -50,10 +50,12 @@ def overlap(
             "cannot be compared"
         )
     counted = slice(None) if region is None else np.asarray(region, dtype=bool)
-    a, b = (np.asarray(mask, dtype=bool)[counted] for mask in (reference, voxels))
-    true_positive, false_positive, false_negative, true_negative = (
-        int(numerator.sum()) for numerator in (a & b, ~a & b, a & ~b, ~a & ~b)
-    )
+    in_reference = np.asarray(reference, dtype=bool)[counted]
+    in_image = np.asarray(voxels, dtype=bool)[counted]
+    true_positive = int((in_reference & in_image).sum())
+    false_positive = int((~in_reference & in_image).sum())
+    false_negative = int((in_reference & ~in_image).sum())
+    true_negative = int((~in_reference & ~in_image).sum())
     ratios = {
         "dice": (2 * true_positive, 2 * true_positive + false_positive + false_negative),
         "jaccard": (true_positive, true_positive + false_positive + false_negative),
@@ -74,14 +76,14 @@ def _tissue_volumes(
 
     In a probability map, each voxel is weighted by its probability.
     """
-    voxel = float(np.prod([float(z) for z in zooms[:3]])) / 1000
+    voxel_ml = float(np.prod([float(zoom) for zoom in zooms[:3]])) / 1000
     return {
-        name: float(np.asarray(part, dtype=np.float64).sum()) * voxel
-        for name, part in tissues.items()
+        name: float(np.asarray(tissue, dtype=np.float64).sum()) * voxel_ml
+        for name, tissue in tissues.items()
     }
 
 
-def segmentations(
+def segmentation_rows(
     contrast: str,
     masks: Mapping[str, Mapping[str, MaskArray]],
     mask: MaskArray,

@@ -47,7 +47,7 @@ def signs(tree: ast.AST) -> list[int]:
 
 
 def test_run_compared_series_and_group_share_one_vocabulary_of_decisions():
-    group = {*comparisons.SIGNIFICANT_WORDS.values(), *comparisons._UNSETTLED.values()}
+    group = {*comparisons.SIGNIFICANT_WORDS.values(), *comparisons._NEUTRAL_WORDS.values()}
     group |= {comparisons.SAME, comparisons.UNDECIDED}
     assert {*get_args(Decision), *group} == set(DECISIONS)
     assert set(WORTH) == set(get_args(Decision))

@@ -26,7 +26,7 @@ from bids_sr.evaluation.evidence import was_applied
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import Threshold, parse_thresholds
 from bids_sr.glm.map_sidecars import region_sidecar
-from bids_sr.io.arrays import Array, Float
+from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.grids import size_text
 from bids_sr.io.json_values import as_number
 from bids_sr.io.nifti import save_image
@@ -43,6 +43,7 @@ from bids_sr.series import RAW, map_label
 from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.steps.error_maps import (
+    ErrorImages,
     describe_error_maps,
     describe_reliable_region,
     error_images,
@@ -57,9 +58,9 @@ FRAME = "boldref"
 """Label of the space of combined maps: the boldref of the first run."""
 LEAST_SHARED_BRAIN = 0.75
 """Share of the larger brain mask of two runs, below which a warning is issued."""
-_CARRIED = ("effect", "variance", "sd")
+_COMBINED_STATS = ("effect", "variance", "sd")
 """Maps of a run that are combined."""
-_KEPT_KEYS = (
+_RUN_KEYS = (
     "SkullStripped",
     "SourceSeries",
     "SmoothingFWHM",
@@ -69,7 +70,7 @@ _KEPT_KEYS = (
     "ErrorOfReconstruction",
 )
 """Metadata of the maps of a run that also apply to the combined maps."""
-_TEXT = {
+_DESCRIPTIONS = {
     "effect": "Mean of the effects of several runs (fixed effects)",
     "variance": (
         "Variance of the combined effect due to the noise of the runs (reconstruction error is"
@@ -91,8 +92,8 @@ _TEXT = {
         " from the reconstruction error that is the same in all runs"
     ),
 }
-_WITHOUT_UNIT = ("t", "z")
-_OF_COMBINATION = (
+_PURE_NUMBERS = ("t", "z")
+_COMBINATION_KEYS = (
     "RunWeights",
     "RunScales",
     "RunsLeftOut",
@@ -272,54 +273,100 @@ def resample_run_maps(
         "SignalRatio": ratio,
         "NotApplied": card is not None and not was_applied(card),
     }
-    resampled: list[Derivative] = []
-
-    def keep(source: Derivative, values: Array, affine: Array, space: Mapping[str, str]) -> None:
-        stat = source.entities["stat"]
-        factor = scale**2 if stat == "variance" else scale
-        derivative = Derivative(None, {**space, **source.entities}, {**source.sidecar, **metadata})
-        path = here / f"{derivative.name}.nii"
-        save_image((factor * values).astype(np.float32), affine, path)
-        resampled.append(Derivative(path, derivative.entities, derivative.sidecar))
-
-    shape, affine = first_mask.data.shape, first_mask.affine
     xfm = None if first2run_xfm is None else first2run_xfm[0]
-    nearest_in_brain = _find_nearest_voxels(mask.data)
     inside = first_mask.data
-    factors = {} if xfm is None else _variance_factors(maps, mask, first_mask, xfm, contrasts)
     if xfm is not None:
-        coverage = sample_volume(
-            mask.data.astype(np.float32),
-            mask.affine,
-            shape,
-            affine,
-            xfm,
-            order=1,
-            zero_outside=True,
-        )
-        inside = inside & (coverage > 0.5)
-        share = _shared_brain(inside, first_mask, mask)
+        inside = inside & _cover_with_run(mask, first_mask, xfm)
+        share = _compute_shared_brain(inside, first_mask, mask)
         metadata["SharedBrain"] = share
         # all series have the same brain
         if maps and maps[0].sidecar.get("SourceSeries") == RAW:
             _check_shared_brain(run, share)
-    for statmap in _combinable([*maps, *error_maps], contrasts):
+    factors = (
+        {} if xfm is None else _compute_variance_factors(maps, mask, first_mask, xfm, contrasts)
+    )
+    nearest_in_brain = _find_nearest_voxels(mask.data)
+    resampled: list[Derivative] = []
+    for statmap in _select_combinable([*maps, *error_maps], contrasts):
         values = statmap.volume.data
         if xfm is not None:
             # values outside the brain are extrapolated, because splines ring at a sharp edge
-            order = 3 if statmap.entities["stat"] == "effect" else 1
-            values = sample_volume(
-                values[nearest_in_brain], mask.affine, shape, affine, xfm, order=order
+            values = _resample_to_first(
+                values[nearest_in_brain], statmap, mask, first_mask, xfm, factors
             )
-            if statmap.entities["stat"] == "variance":
-                values = values * factors.get(statmap.entities["desc"], 1.0)
-        keep(statmap, np.where(inside, values, 0), affine, {"space": FRAME})
-    for statmap in _combinable(space_maps, contrasts):
-        keep(statmap, statmap.volume.data, statmap.volume.affine, {})
+        values = np.where(inside, values, 0)
+        entities = {"space": FRAME, **statmap.entities}
+        resampled.append(
+            _store_scaled(
+                statmap, values, scale, first_mask.affine, entities, metadata, folder=here
+            )
+        )
+    for statmap in _select_combinable(space_maps, contrasts):
+        values, affine = statmap.volume.data, statmap.volume.affine
+        resampled.append(
+            _store_scaled(statmap, values, scale, affine, statmap.entities, metadata, folder=here)
+        )
     return resampled
 
 
-def _shared_brain(shared: Array, first_mask: Volume, mask: Volume) -> float:
+def _cover_with_run(mask: Volume, first_mask: Volume, xfm: Array) -> MaskArray:
+    """Return the brain of a run on the grid of the first run (3D, boolean).
+
+    `xfm` is the transform (4, 4) from points of the first run to points of the run (RAS+ mm).
+    """
+    coverage = sample_volume(
+        mask.data.astype(np.float32),
+        mask.affine,
+        first_mask.data.shape,
+        first_mask.affine,
+        xfm,
+        order=1,
+        zero_outside=True,
+    )
+    return np.asarray(coverage > 0.5)
+
+
+def _resample_to_first(
+    values: Array,
+    statmap: Derivative,
+    mask: Volume,
+    first_mask: Volume,
+    xfm: Array,
+    factors: Mapping[str, Array],
+) -> Array:
+    """Interpolate the values of a map to the grid of the first run.
+
+    `factors` are the results of `_compute_variance_factors`. For the other parameters, see
+    `resample_run_maps`.
+    """
+    stat = statmap.entities["stat"]
+    order = 3 if stat == "effect" else 1
+    shape, affine = first_mask.data.shape, first_mask.affine
+    resampled = sample_volume(values, mask.affine, shape, affine, xfm, order=order)
+    if stat == "variance":
+        resampled = resampled * factors.get(statmap.entities["desc"], 1.0)
+    return resampled
+
+
+def _store_scaled(
+    statmap: Derivative,
+    values: Array,
+    scale: float,
+    affine: Array,
+    entities: Mapping[str, str],
+    metadata: Mapping[str, object],
+    *,
+    folder: Path,
+) -> Derivative:
+    """Store the values of a map, multiplied by a scale (variances by its square)."""
+    factor = scale**2 if statmap.entities["stat"] == "variance" else scale
+    derivative = Derivative(None, entities, {**statmap.sidecar, **metadata})
+    path = folder / f"{derivative.name}.nii"
+    save_image((factor * values).astype(np.float32), affine, path)
+    return Derivative(path, derivative.entities, derivative.sidecar)
+
+
+def _compute_shared_brain(shared: Array, first_mask: Volume, mask: Volume) -> float:
     """Return the shared part of the brain as a share of the larger brain mask.
 
     `shared`: voxels of both brains on the grid of `first_mask`. `mask`: brain of the run on its
@@ -350,7 +397,7 @@ def _check_shared_brain(run: str, share: float) -> None:
         )
 
 
-def _variance_factors(
+def _compute_variance_factors(
     maps: Sequence[Derivative],
     mask: Volume,
     first_mask: Volume,
@@ -362,32 +409,33 @@ def _variance_factors(
     Maps of one series and smoothing share a label; the autocorrelation of their noise is averaged
     over contrasts.
     """
-    by_label: dict[str, list[Float]] = {}
+    autocorrelations: dict[str, list[Float]] = {}
     for statmap in maps:
         entities = statmap.entities
         if entities.get("stat") == "t" and entities["contrast"] in contrasts:
-            by_label.setdefault(entities["desc"], []).append(
-                noise_autocorrelation(statmap.volume.data, mask.data)
-            )
+            autocorrelation = noise_autocorrelation(statmap.volume.data, mask.data)
+            autocorrelations.setdefault(entities["desc"], []).append(autocorrelation)
     return {
         label: compute_variance_factor(
-            np.mean(autocorrelations, axis=0),
+            np.mean(contrast_autocorrelations, axis=0),
             first_mask.data.shape,
             first_mask.affine,
             mask.affine,
             xfm,
         )
-        for label, autocorrelations in by_label.items()
+        for label, contrast_autocorrelations in autocorrelations.items()
     }
 
 
-def _combinable(maps: Sequence[Derivative], contrasts: Sequence[str]) -> Iterator[Derivative]:
+def _select_combinable(
+    maps: Sequence[Derivative], contrasts: Sequence[str]
+) -> Iterator[Derivative]:
     """Yield the effects, variances and errors of some contrasts."""
     for statmap in maps:
         entities = statmap.entities
         if (
             entities["suffix"] == "statmap"
-            and entities["stat"] in _CARRIED
+            and entities["stat"] in _COMBINED_STATS
             and entities["contrast"] in contrasts
         ):
             yield statmap
@@ -403,10 +451,20 @@ def _find_nearest_voxels(mask: Array) -> tuple[Array, ...]:
 class _Combination:
     """Facts that are the same for all maps of a combination.
 
-    `runs`: entities of the runs, by name. `left_out`: reasons why runs were skipped, by name of
-    the run. `disagreeing_runs`: reasons by name of runs that are combined although they disagree.
-    `without`: reasons why contrasts of runs were skipped, by name of the run and contrast.
-    `percent`: whether effects are in percent of the mean brain signal.
+    Attributes
+    ----------
+    series : str
+        Name of the series.
+    runs : Mapping[str, Mapping[str, str]]
+        Entities of the runs, by name.
+    left_out : Mapping[str, str]
+        Reasons why runs were skipped, by name of the run.
+    disagreeing_runs : Mapping[str, str]
+        Reasons by name of runs that are combined although they disagree.
+    missing_contrasts : Mapping[str, Mapping[str, str]]
+        Reasons why contrasts of runs were skipped, by name of the run and contrast.
+    percent : bool
+        Whether effects are in percent of the mean brain signal.
     """
 
     series: str
@@ -415,6 +473,42 @@ class _Combination:
     disagreeing_runs: Mapping[str, str]
     missing_contrasts: Mapping[str, Mapping[str, str]]
     percent: bool
+
+
+MapsByStatistic = Mapping[str, Derivative]
+"""Maps of a run by statistic."""
+_MapGroup = tuple[str, str, float]
+"""Space, contrast, and smoothing (FWHM, mm)."""
+_ImageWithMetadata = tuple[Array, Derivative]
+"""Values of a map, and its entities and metadata without a file."""
+
+
+@frozen
+class _CombinedContrast:
+    """Estimate of one contrast at one smoothing from all runs.
+
+    Attributes
+    ----------
+    combination : _Combination
+        Facts on the combination.
+    contrast : str
+        Name of the contrast.
+    fwhm_mm : float
+        Smoothing of the maps (FWHM, mm).
+    first_effect : Derivative
+        Effect of the first run, whose grid and entities the combined maps have.
+    estimate : CombinedEstimate
+        Combined effect, variances and statistics.
+    sidecar : Mapping[str, object]
+        Metadata of all maps.
+    """
+
+    combination: _Combination
+    contrast: str
+    fwhm_mm: float
+    first_effect: Derivative
+    estimate: CombinedEstimate
+    sidecar: Mapping[str, object]
 
 
 @step(
@@ -484,21 +578,22 @@ def combine_maps(
         on different grids, and runs without a common voxel, have no maps.
     """
     agreement = {} if run_agreement is None else run_agreement
-    zero_filled = _zero_filled_runs(resampled_maps, series_name)
-    excluded = {**zero_filled, **_reasons(agreement, "LeftOut")}
+    zero_filled = _find_zero_filled_runs(resampled_maps, series_name)
+    excluded = {**zero_filled, **_parse_reasons(agreement, "LeftOut")}
     combination = _Combination(
         series=series_name,
         runs=runs,
         left_out={**left_out, **excluded},
-        disagreeing_runs=_reasons(agreement, "Disagreeing"),
+        disagreeing_runs=_parse_reasons(agreement, "Disagreeing"),
         missing_contrasts=missing_contrasts,
         percent=percent,
     )
-    derivatives: dict[bool, list[Derivative]] = {True: [], False: []}
+    combined_maps: list[Derivative] = []
+    combined_space_maps: list[Derivative] = []
     rows: list[MetricRow] = []
-    empty: dict[str, str] = {}  # names of runs without a common voxel, by space
-    differing_grids: dict[str, str] = {}  # grids of runs that differ, by space
-    for (space, contrast, width), by_run in maps_by_run(resampled_maps).items():
+    runs_without_overlap: dict[str, str] = {}  # names of the runs, by space
+    differing_grids: dict[str, str] = {}  # grids of the runs, by space
+    for (space, contrast, fwhm_mm), by_run in maps_by_run(resampled_maps).items():
         contrast_runs = contrasts.get(contrast, ())
         maps = {
             name: by_run[name]
@@ -512,96 +607,184 @@ def combine_maps(
         if grids := grid_differences(maps):
             differing_grids.setdefault(space, grids)
             continue
-        first = next(iter(maps.values()))["effect"]
-        rho = correlate_error(width, calibrated=calibrated, n_runs=len(maps))
-        widening = widen_error(width, n_runs=len(maps))
-        estimates = [_estimate(run_maps) for run_maps in maps.values()]
-        run_weights = weigh_runs(estimates) if weights == "precision" else [1.0] * len(maps)
-        estimate = combine_estimates(estimates, run_weights, shared=rho, widening=widening)
-        if not estimate.mask.any():
+        combined = _combine_contrast(
+            combination, contrast, fwhm_mm, maps, weights=weights, calibrated=calibrated
+        )
+        if combined is None:
             # smoothing and contrasts have the same brain, and all series do
             if series_name == RAW:
-                empty.setdefault(space, enumerate_words(list(maps)))
+                runs_without_overlap.setdefault(space, enumerate_words(list(maps)))
             continue
-        shares = {
-            name: weight / sum(run_weights) for name, weight in zip(maps, run_weights, strict=True)
-        }
-        sidecar = _common_sidecar(combination, contrast, maps, shares, estimate)
-        if estimate.sd is not None:
-            sidecar["SharedErrorCorrelation"] = round(rho, 4)
-            sidecar["ErrorWidening"] = round(widening, 4)
-        entities = first.entities
-        images = {stat: getattr(estimate, stat) for stat in ("effect", "variance", "t", "z")}
-        if estimate.person_sd is not None:
-            images["personsd"] = estimate.person_sd
-        results: list[tuple[Array, Derivative]] = [
-            (values.astype(np.float32), _statmap(stat, entities, sidecar, combination))
-            for stat, values in images.items()
-        ]
-        regions = {}
-        for threshold in parse_thresholds(thresholds):
-            if threshold.stat == "z":
-                region, limit = threshold.region(estimate.z, estimate.mask, estimate.mask)
-                regions[threshold.label.lower()] = region
-                results.append(
-                    (
-                        region.astype(np.uint8),
-                        _region(threshold, limit, entities, sidecar, combination),
-                    )
-                )
-        expected_wrong: dict[str, float | None] = {}
-        if estimate.sd is not None:
-            error = error_images(
-                effect=estimate.effect,
-                variance=estimate.variance,
-                t=estimate.t,
-                z=estimate.z,
-                error=np.square(estimate.sd),
-                brain=estimate.mask,
-                is_wide=is_wide(width, bold_mask.zooms),
-            )
-            effect_map = results[0][1]
-            for values, derivative in describe_error_maps(error.images, effect_map):
-                stat = derivative.entities["stat"]
-                metadata = {
-                    **derivative.sidecar,
-                    **_sources(combination, sidecar, derivative.entities),
-                }
-                if stat == "sd":
-                    metadata |= {"Description": _TEXT[stat], "Units": _units(stat, combination)}
-                results.append((values, Derivative(None, derivative.entities, metadata)))
-            permitted = [
-                is_permitted
-                for run_rows in coverage_rows
-                if (is_permitted := permits_reliable(run_rows, series_name, contrast, width))
-                is not None
-            ]
-            if len(permitted) >= len(maps) and all(permitted):
-                regions["reliable"] = error.reliable
-                region, derivative = describe_reliable_region(
-                    error.reliable, effect_map, error.reliable_text
-                )
-                combination_metadata = {
-                    key: effect_map.sidecar[key]
-                    for key in _OF_COMBINATION
-                    if key in effect_map.sidecar
-                }
-                metadata = {**derivative.sidecar, **combination_metadata}
-                results.append((region, Derivative(None, derivative.entities, metadata)))
-            expected_wrong = {
-                name: error.compute_expected_wrong(region) for name, region in regions.items()
-            }
-        for values, result in results:
-            save_image(values, first.volume.affine, path := here / f"{result.name}.nii")
-            derivatives[space == FRAME].append(Derivative(path, result.entities, result.sidecar))
+        images, region_rows = _make_images(
+            combined,
+            thresholds,
+            with_reliable=_permits_reliable(coverage_rows, combined, n_runs=len(maps)),
+            wide=is_wide(fwhm_mm, bold_mask.zooms),
+        )
+        stored_maps = combined_maps if space == FRAME else combined_space_maps
+        for values, derivative in images:
+            path = here / f"{derivative.name}.nii"
+            save_image(values, combined.first_effect.volume.affine, path)
+            stored_maps.append(Derivative(path, derivative.entities, derivative.sidecar))
         if space == FRAME:
-            for name, region in regions.items():
-                metrics: dict[str, float | None] = {"voxels": int(region.sum())}
-                if name in expected_wrong:
-                    metrics["expected_wrong"] = expected_wrong[name]
-                rows += metric_rows(
-                    series_name, metrics, threshold=name, contrast=contrast, fwhm_mm=width
-                )
+            rows += region_rows
+    _warn_of_missing_maps(differing_grids, runs_without_overlap)
+    return combined_maps, combined_space_maps, rows
+
+
+def _combine_contrast(
+    combination: _Combination,
+    contrast: str,
+    fwhm_mm: float,
+    maps: Mapping[str, MapsByStatistic],
+    *,
+    weights: RunWeighting,
+    calibrated: bool,
+) -> _CombinedContrast | None:
+    """Combine the maps of runs, by name of the run; None if the runs have no common voxel.
+
+    For the other parameters, see `combine_maps`.
+    """
+    correlation = correlate_error(fwhm_mm, calibrated=calibrated, n_runs=len(maps))
+    widening = widen_error(fwhm_mm, n_runs=len(maps))
+    run_estimates = [_make_run_estimate(run_maps) for run_maps in maps.values()]
+    run_weights = weigh_runs(run_estimates) if weights == "precision" else [1.0] * len(maps)
+    estimate = combine_estimates(run_estimates, run_weights, shared=correlation, widening=widening)
+    if not estimate.mask.any():
+        return None
+    shares = {
+        name: weight / sum(run_weights) for name, weight in zip(maps, run_weights, strict=True)
+    }
+    sidecar = _make_common_sidecar(combination, contrast, maps, shares, estimate)
+    if estimate.sd is not None:
+        sidecar["SharedErrorCorrelation"] = round(correlation, 4)
+        sidecar["ErrorWidening"] = round(widening, 4)
+    return _CombinedContrast(
+        combination=combination,
+        contrast=contrast,
+        fwhm_mm=fwhm_mm,
+        first_effect=next(iter(maps.values()))["effect"],
+        estimate=estimate,
+        sidecar=sidecar,
+    )
+
+
+def _permits_reliable(
+    coverage_rows: Sequence[Rows], combined: _CombinedContrast, *, n_runs: int
+) -> bool:
+    """Return whether the tested coverage of intervals permits a reliable region in every run."""
+    permissions = [
+        permits_reliable(
+            run_rows, combined.combination.series, combined.contrast, combined.fwhm_mm
+        )
+        for run_rows in coverage_rows
+    ]
+    known = [is_permitted for is_permitted in permissions if is_permitted is not None]
+    return len(known) >= n_runs and all(known)
+
+
+def _make_images(
+    combined: _CombinedContrast, thresholds: Sequence[str], *, with_reliable: bool, wide: bool
+) -> tuple[list[_ImageWithMetadata], list[MetricRow]]:
+    """Return the maps and regions of a combined contrast, and sizes of the regions.
+
+    Parameters
+    ----------
+    combined : _CombinedContrast
+        Combined contrast.
+    thresholds : Sequence[str]
+        Thresholds of active regions.
+    with_reliable : bool
+        Whether a reliable region is computed if the reconstruction error is known.
+    wide : bool
+        Whether smoothing is wide relative to the acquired voxels (`is_wide`).
+    """
+    estimate = combined.estimate
+    statistics = {stat: getattr(estimate, stat) for stat in ("effect", "variance", "t", "z")}
+    if estimate.person_sd is not None:
+        statistics["personsd"] = estimate.person_sd
+    images: list[_ImageWithMetadata] = [
+        (values.astype(np.float32), _describe_map(stat, combined))
+        for stat, values in statistics.items()
+    ]
+    regions: dict[str, MaskArray] = {}
+    for threshold in parse_thresholds(thresholds):
+        if threshold.stat == "z":
+            region, limit = threshold.region(estimate.z, estimate.mask, estimate.mask)
+            regions[threshold.label.lower()] = region
+            images.append((region.astype(np.uint8), _describe_region(threshold, limit, combined)))
+    expected_wrong: dict[str, float | None] = {}
+    if estimate.sd is not None:
+        error = error_images(
+            effect=estimate.effect,
+            variance=estimate.variance,
+            t=estimate.t,
+            z=estimate.z,
+            error=np.square(estimate.sd),
+            brain=estimate.mask,
+            is_wide=wide,
+        )
+        _, effect_map = images[0]
+        images += _list_error_maps(error, effect_map, combined)
+        if with_reliable:
+            regions["reliable"] = error.reliable
+            images.append(_make_reliable_region(error, effect_map))
+        expected_wrong = {
+            name: error.compute_expected_wrong(region) for name, region in regions.items()
+        }
+    rows: list[MetricRow] = []
+    for name, region in regions.items():
+        metrics: dict[str, float | None] = {"voxels": int(region.sum())}
+        if name in expected_wrong:
+            metrics["expected_wrong"] = expected_wrong[name]
+        rows += metric_rows(
+            combined.combination.series,
+            metrics,
+            threshold=name,
+            contrast=combined.contrast,
+            fwhm_mm=combined.fwhm_mm,
+        )
+    return images, rows
+
+
+def _list_error_maps(
+    error: ErrorImages, effect_map: Derivative, combined: _CombinedContrast
+) -> Iterator[_ImageWithMetadata]:
+    """Yield maps of the reconstruction error and of the wrong sign.
+
+    `effect_map` has the entities and metadata of the combined effect.
+    """
+    for values, derivative in describe_error_maps(error.images, effect_map):
+        stat = derivative.entities["stat"]
+        metadata = {**derivative.sidecar, **_list_sources(combined, derivative.entities)}
+        if stat == "sd":
+            units = _get_units(stat, combined.combination)
+            metadata |= {"Description": _DESCRIPTIONS[stat], "Units": units}
+        yield values, Derivative(None, derivative.entities, metadata)
+
+
+def _make_reliable_region(error: ErrorImages, effect_map: Derivative) -> _ImageWithMetadata:
+    """Return the region of reliable voxels with the metadata of the combination."""
+    region, derivative = describe_reliable_region(error.reliable, effect_map, error.reliable_text)
+    combination_metadata = {
+        key: effect_map.sidecar[key] for key in _COMBINATION_KEYS if key in effect_map.sidecar
+    }
+    metadata = {**derivative.sidecar, **combination_metadata}
+    return region, Derivative(None, derivative.entities, metadata)
+
+
+def _warn_of_missing_maps(
+    differing_grids: Mapping[str, str], runs_without_overlap: Mapping[str, str]
+) -> None:
+    """Warn of spaces without a combined map.
+
+    Parameters
+    ----------
+    differing_grids : Mapping[str, str]
+        Grids of the runs, by space.
+    runs_without_overlap : Mapping[str, str]
+        Names of runs without a common voxel, by space.
+    """
     for space, grids in differing_grids.items():
         _LOGGER.warning(
             "The maps of the runs are on different grids in the space %s (%s), so there is no map"
@@ -610,7 +793,7 @@ def combine_maps(
             space,
             grids,
         )
-    for space, names in empty.items():
+    for space, names in runs_without_overlap.items():
         _LOGGER.warning(
             "%s: after registration, the brain masks of these runs have no voxel in common, so"
             " there is no map of all runs in the space %s. Check the fields of view, and exclude a"
@@ -618,12 +801,6 @@ def combine_maps(
             names,
             space,
         )
-    return derivatives[True], derivatives[False], rows
-
-
-MapsByStatistic = Mapping[str, Derivative]
-"""Maps of a run by statistic."""
-_MapGroup = tuple[str, str, float]
 
 
 def maps_by_run(
@@ -642,14 +819,14 @@ def maps_by_run(
     return sorted_maps
 
 
-def _reasons(agreement: Mapping[str, object], key: str) -> dict[str, str]:
+def _parse_reasons(agreement: Mapping[str, object], key: str) -> dict[str, str]:
     """Return reasons by name of the run from a result of `check_runs`."""
     reasons = agreement.get(key, {})
     assert isinstance(reasons, Mapping)
     return {str(name): str(reason) for name, reason in reasons.items()}
 
 
-def _zero_filled_runs(maps: Sequence[Derivative], series: str) -> dict[str, str]:
+def _find_zero_filled_runs(maps: Sequence[Derivative], series: str) -> dict[str, str]:
     """Return reasons to leave out runs that are zero filled, by name of the run.
 
     No run is left out if all runs are zero filled, so that their combination has no added detail.
@@ -684,7 +861,7 @@ def grid_differences(maps: Mapping[str, MapsByStatistic]) -> str:
     )
 
 
-def _estimate(maps: MapsByStatistic) -> RunEstimate:
+def _make_run_estimate(maps: MapsByStatistic) -> RunEstimate:
     """Return effect, variance, error and degrees of freedom of a run."""
     model = maps["effect"].sidecar["Model"]
     assert isinstance(model, Mapping)
@@ -696,7 +873,7 @@ def _estimate(maps: MapsByStatistic) -> RunEstimate:
     )
 
 
-def _common_sidecar(
+def _make_common_sidecar(
     combination: _Combination,
     contrast: str,
     maps: Mapping[str, MapsByStatistic],
@@ -709,42 +886,27 @@ def _common_sidecar(
     runs, which sum to 1.
     """
     first = next(iter(maps.values()))["effect"].sidecar
-    left_out = {
-        **combination.left_out,
-        **{
-            name: reasons[contrast]
-            for name, reasons in combination.missing_contrasts.items()
-            if contrast in reasons
-        },
-    }
-    left_out |= {
-        name: "the contrast could not be estimated in this run"
-        for name in combination.runs
-        if name not in maps and name not in left_out
-    }
-    not_applied = [
-        name for name, run_maps in maps.items() if run_maps["effect"].sidecar.get("NotApplied")
-    ]
     sidecar: dict[str, object] = {
-        **{key: first[key] for key in _KEPT_KEYS if key in first},
+        **{key: first[key] for key in _RUN_KEYS if key in first},
         "RunWeights": {name: round(share, 6) for name, share in shares.items()},
-        "RunScales": {
+    }
+    if not combination.percent:
+        sidecar["RunScales"] = {
             name: round(as_number(run_maps["effect"].sidecar.get("SignalRatio", 1.0)), 6)
             for name, run_maps in maps.items()
-        },
-        "RunsLeftOut": left_out,
-        "DegreesOfFreedom": estimate.dof,
-    }
-    if combination.percent:
-        del sidecar["RunScales"]
+        }
+    sidecar["RunsLeftOut"] = _list_left_out(combination, contrast, maps)
+    sidecar["DegreesOfFreedom"] = estimate.dof
     if disagreeing_runs := {
         name: reason for name, reason in combination.disagreeing_runs.items() if name in maps
     }:
         sidecar["DisagreeingRuns"] = disagreeing_runs
+    not_applied = [
+        name for name, run_maps in maps.items() if run_maps["effect"].sidecar.get("NotApplied")
+    ]
     if not_applied:
         sidecar["NotAppliedIn"] = not_applied
-    with_sd = [name for name, run_maps in maps.items() if "sd" in run_maps]
-    series = combination.series
+    without_sd = [name for name, run_maps in maps.items() if "sd" not in run_maps]
     if estimate.sd is not None:
         sidecar["ErrorOfReconstruction"] = (
             "The stat-sd map contains the standard deviation of the reconstruction error of the"
@@ -752,85 +914,91 @@ def _common_sidecar(
         )
     elif not_applied:
         sidecar["ErrorOfReconstruction"] = (
-            f"There is no stat-sd map, because {series} was not applied to"
+            f"There is no stat-sd map, because {combination.series} was not applied to"
             f" {enumerate_words(not_applied)} (zero filled)"
         )
-    elif with_sd:
-        runs_without_sd = [name for name in maps if name not in with_sd]
+    elif len(without_sd) < len(maps):
         sidecar["ErrorOfReconstruction"] = (
             "There is no stat-sd map, because the reconstruction error was not estimated in"
-            f" {enumerate_words(runs_without_sd)}"
+            f" {enumerate_words(without_sd)}"
         )
     return sidecar
 
 
-def _units(stat: str, combination: _Combination) -> str:
+def _list_left_out(
+    combination: _Combination, contrast: str, maps: Mapping[str, MapsByStatistic]
+) -> dict[str, str]:
+    """Return the reasons why runs are not in the map of a contrast, by name of the run.
+
+    `maps`: maps of the combined runs, by name of the run and statistic.
+    """
+    left_out = dict(combination.left_out)
+    for name, reasons in combination.missing_contrasts.items():
+        if contrast in reasons:
+            left_out[name] = reasons[contrast]
+    for name in combination.runs:
+        if name not in maps and name not in left_out:
+            left_out[name] = "the contrast could not be estimated in this run"
+    return left_out
+
+
+def _get_units(stat: str, combination: _Combination) -> str:
     """Return the unit of a combined map."""
-    if stat in _WITHOUT_UNIT:
+    if stat in _PURE_NUMBERS:
         return "1"
     return "percent" if combination.percent else "arbitrary"
 
 
-def _statmap(
-    stat: str, effect: Mapping[str, str], sidecar: Mapping[str, object], combination: _Combination
-) -> Derivative:
-    """Return entities and metadata of a combined map.
-
-    The entities of the effect (`effect`) and metadata of all combined maps (`sidecar`) are used.
-    """
-    entities = {**effect, "stat": stat}
+def _describe_map(stat: str, combined: _CombinedContrast) -> Derivative:
+    """Return entities and metadata of a combined map."""
+    entities = {**combined.first_effect.entities, "stat": stat}
     metadata = {
-        "Description": _TEXT[stat],
-        "Units": _units(stat, combination),
-        **sidecar,
-        **_sources(combination, sidecar, entities),
+        "Description": _DESCRIPTIONS[stat],
+        "Units": _get_units(stat, combined.combination),
+        **combined.sidecar,
+        **_list_sources(combined, entities),
     }
     return Derivative(None, entities, metadata)
 
 
-def _region(
-    threshold: Threshold,
-    limit: float | None,
-    effect: Mapping[str, str],
-    sidecar: Mapping[str, object],
-    combination: _Combination,
+def _describe_region(
+    threshold: Threshold, limit: float | None, combined: _CombinedContrast
 ) -> Derivative:
     """Return entities and metadata of an active region.
 
-    `limit` is the smallest z value in the region, or None if the region is empty. Entities of the
-    effect (`effect`) and metadata of all combined maps (`sidecar`) are used.
+    `limit` is the smallest z value in the region, or None if the region is empty.
     """
-    dropped = ("contrast", "stat", "desc", "suffix")
+    effect_entities, sidecar = combined.first_effect.entities, combined.sidecar
+    replaced = ("contrast", "stat", "desc", "suffix")
     entities = {
-        **{key: label for key, label in effect.items() if key not in dropped},
-        "label": effect["contrast"],
+        **{key: label for key, label in effect_entities.items() if key not in replaced},
+        "label": effect_entities["contrast"],
         "desc": map_label(
-            combination.series, as_number(sidecar["SmoothingFWHM"]), threshold.label
+            combined.combination.series, as_number(sidecar["SmoothingFWHM"]), threshold.label
         ),
         "suffix": "mask",
     }
     metadata = region_sidecar(threshold) | {"Threshold": "n/a" if limit is None else limit}
-    common = ("SkullStripped", "SourceSeries", "SmoothingFWHM", "Resolution", *_OF_COMBINATION)
+    common = ("SkullStripped", "SourceSeries", "SmoothingFWHM", "Resolution", *_COMBINATION_KEYS)
     metadata |= {key: sidecar[key] for key in common if key in sidecar}
-    return Derivative(None, entities, {**metadata, **_sources(combination, sidecar, effect)})
+    metadata |= _list_sources(combined, effect_entities)
+    return Derivative(None, entities, metadata)
 
 
-def _sources(
-    combination: _Combination, sidecar: Mapping[str, object], entities: Mapping[str, str]
-) -> dict[str, object]:
+def _list_sources(combined: _CombinedContrast, entities: Mapping[str, str]) -> dict[str, object]:
     """Return the metadata field ``Sources``: URIs of the maps of the combined runs.
 
     These are maps of the same statistic, which are stored at the same storage levels, or effects
     if runs have no maps of the statistic.
     """
-    weights = sidecar["RunWeights"]
+    weights = combined.sidecar["RunWeights"]
     assert isinstance(weights, Mapping)
-    stat = "effect" if entities["stat"] == "personsd" else entities["stat"]
-    run_entities = {key: label for key, label in entities.items() if label != FRAME} | {
-        "stat": stat
-    }
+    run_entities = {key: label for key, label in entities.items() if label != FRAME}
+    run_entities["stat"] = "effect" if entities["stat"] == "personsd" else entities["stat"]
     paths = (
-        derivative_path({**combination.runs[name], **run_entities, "extension": ".nii.gz"})
+        derivative_path(
+            {**combined.combination.runs[name], **run_entities, "extension": ".nii.gz"}
+        )
         for name in weights
     )
     return {"Sources": [f"bids::{path}" for path in paths]}

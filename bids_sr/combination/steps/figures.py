@@ -14,6 +14,7 @@ from bids_sr.combination.steps.combined_runs import (
 )
 from bids_sr.combination.steps.sibling_runs import MOST_NOTED_RATIO
 from bids_sr.config.levels import StoredMaps
+from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.io.arrays import Array
 from bids_sr.io.json_values import as_number
@@ -68,10 +69,10 @@ def explain_missing_map(
     """
     from bids_sr.combination.overview import no_map_html
 
-    return no_map_html(entities, names, reasons, subject=_extent(over_sessions))
+    return no_map_html(entities, names, reasons, subject=_extent_text(over_sessions))
 
 
-def _extent(over_sessions: bool) -> str:
+def _extent_text(over_sessions: bool) -> str:
     """Return in words what a combined map contains."""
     return "all sessions" if over_sessions else "all runs"
 
@@ -147,37 +148,37 @@ def draw_participant(
     if not shown_maps.stats:
         if not by_contrast:
             return
-        names, reason = _reason_of_no_map(by_contrast)
-        html = no_map_html(entities, names, {"": reason}, subject=_extent(percent))
+        names, reason = _explain_no_map(by_contrast)
+        html = no_map_html(entities, names, {"": reason}, subject=_extent_text(percent))
         yield FigureDrawing("participant", html)
         return
-    best = next(
+    series = next(
         name for name in (stored.primary, "bspline", RAW) if _is_available(shown_maps, name)
     )
     contrast = shown_maps.choose_contrast("")
-    width = min(
-        fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, "effect")
+    fwhm_mm = min(
+        width for name, stat, width in shown_maps.stats if (name, stat) == (contrast, "effect")
     )
     scale = 1.0 if percent else compute_percent_factor(images.boldref, bold_mask) or 1.0
     files = ""
-    if stored.includes(best, contrast, width, "effect"):
-        effect = shown_maps.stats[contrast, "effect", width][best]
-        files = _pattern({**entities, **effect.entities, "space": FRAME})
-    facts = _facts(
+    if stored.includes(series, contrast, fwhm_mm, "effect"):
+        effect = shown_maps.stats[contrast, "effect", fwhm_mm][series]
+        files = _make_file_pattern({**entities, **effect.entities, "space": FRAME})
+    participant_map = _summarize_map(
         shown_maps,
-        by_contrast[FRAME, contrast, width],
-        best,
+        by_contrast[FRAME, contrast, fwhm_mm],
+        series,
         contrast,
-        width,
+        fwhm_mm,
         scale,
-        rows=[row for row in rows if row.series == best],
+        rows=[row for row in rows if row.series == series],
         run_rows=run_rows or {},
         entities=entities,
         at_rest=at_rest,
         files=files,
     )
-    facts = replace(
-        facts,
+    participant_map = replace(
+        participant_map,
         slices=() if fusion is None else slice_sentences(fusion),
         spaces_apart={
             space: grids
@@ -185,9 +186,9 @@ def draw_participant(
             if space != FRAME and (grids := grid_differences(by_run))
         },
     )
-    yield FigureDrawing("participant", participant_html(facts))
-    scene = images.scene()
-    yield FigureDrawing("participant", _effects(shown_maps, best, contrast, width, scale, scene))
+    yield FigureDrawing("participant", participant_html(participant_map))
+    drawing = _draw_effect(shown_maps, series, contrast, fwhm_mm, scale, images.scene())
+    yield FigureDrawing("participant", drawing)
 
 
 def _drop_space(combined_map: Derivative) -> Derivative:
@@ -196,7 +197,7 @@ def _drop_space(combined_map: Derivative) -> Derivative:
     return replace(combined_map, entities=entities)
 
 
-def _pattern(entities: Mapping[str, str]) -> str:
+def _make_file_pattern(entities: Mapping[str, str]) -> str:
     """Return a file pattern for all contrasts and statistics, relative to the output directory."""
     from bids_sr.pipeline.store import derivative_path
 
@@ -209,15 +210,32 @@ def _pattern(entities: Mapping[str, str]) -> str:
 
 
 def _is_available(shown_maps: ShownMaps, series: str) -> bool:
+    """Return whether any statistic of a series has a map."""
     return any(series in by_series for by_series in shown_maps.stats.values())
 
 
-def _facts(
+@frozen
+class _SummaryVoxels:
+    """Voxels over which the errors of maps are summarized.
+
+    Attributes
+    ----------
+    inside : Array
+        Significant voxels of the combined map, or the brain if there are none (3D, boolean).
+    has_largest_effects : Array
+        Which of the voxels inside have the largest effects, (n,) boolean.
+    """
+
+    inside: Array
+    has_largest_effects: Array
+
+
+def _summarize_map(
     shown_maps: ShownMaps,
     by_run: Mapping[str, Mapping[str, Derivative]],
     series: str,
     contrast: str,
-    width: float,
+    fwhm_mm: float,
     scale: float,
     *,
     rows: Sequence[MetricRow],
@@ -229,116 +247,153 @@ def _facts(
     """Summarize the combined map of a series; see `draw_participant` for other parameters.
 
     `by_run`: maps of the runs in the frame of the first run, by name of the run and statistic.
-    `width`: smoothing of the map (FWHM, mm). `scale`: percent of the mean brain signal per unit of
-    the maps. `files`: file pattern of the stored maps; "" if they are not stored.
+    `fwhm_mm`: smoothing of the map. `scale`: percent of the mean brain signal per unit of the
+    maps. `files`: file pattern of the stored maps; "" if they are not stored.
     """
-    from bids_sr.combination.overview import LARGEST_EFFECTS, MapError, ParticipantMap
-
-    def combined(stat: str) -> Derivative | None:
-        return shown_maps.stats.get((contrast, stat, width), {}).get(series)
-
-    effect = combined("effect")
-    assert effect is not None
-    sidecar = effect.sidecar
-    brain = _values(combined("variance")) > 0
-    region = shown_maps.regions.get((contrast, "Fdr", width), {}).get(series)
-    significant = brain if region is None else (region.volume.data > 0) & brain
-    in_region = region is not None and bool(significant.any())
-    inside = significant if in_region else brain
-    weights = sidecar["RunWeights"]
-    assert isinstance(weights, Mapping)
-    voxel_mm3 = float(np.prod(effect.volume.zooms))
-    sizes_of_effects = np.abs(_values(effect)[inside])
-    largest = sizes_of_effects >= np.quantile(sizes_of_effects, 1 - LARGEST_EFFECTS)
-
-    # an interval of a super-resolved or interpolated effect is too narrow without this error
-    lacks_error = combined("sd") is None and series not in (RAW, MEASURED)
-
-    def error(
-        name: str, weight: float, maps: Mapping[str, Derivative], region_rows: Sequence[MetricRow]
-    ) -> "MapError":
-        variance = scale**2 * _values(maps["variance"])[inside]
-        sd = scale * _values(maps["sd"])[inside] if "sd" in maps else None
-        total = np.sqrt(variance + (0 if sd is None else np.square(sd)))
-        sizes = {
-            row.threshold: row.value * voxel_mm3
-            for row in region_rows
-            if (row.statistic, row.contrast, row.fwhm_mm) == ("voxels", contrast, width)
-        }
-        return MapError(
-            name=name,
-            weight=weight,
-            noise=float(np.median(np.sqrt(variance))),
-            reconstruction=None if sd is None else float(np.median(sd)),
-            interval=None if lacks_error else _NORMAL_95 * float(np.median(total)),
-            largest_effects_interval=None
-            if lacks_error
-            else _NORMAL_95 * float(np.median(total[largest])),
-            significant_mm3=sizes.get("fdr"),
-            reliable_mm3=sizes.get("reliable"),
-        )
+    from bids_sr.combination.overview import ParticipantMap
 
     combined_maps = {
-        stat: derivative
-        for stat in ("variance", "sd")
-        if (derivative := combined(stat)) is not None
+        stat: by_series[series]
+        for (map_contrast, stat, width), by_series in shown_maps.stats.items()
+        if (map_contrast, width) == (contrast, fwhm_mm) and series in by_series
     }
-    person = combined("personsd")
-    scales, disagreeing_runs = sidecar.get("RunScales", {}), sidecar.get("DisagreeingRuns", {})
-    assert isinstance(scales, Mapping)
-    assert isinstance(disagreeing_runs, Mapping)
-    left_out, not_applied = sidecar.get("RunsLeftOut", {}), sidecar.get("NotAppliedIn", [])
-    assert isinstance(left_out, Mapping)
+    effect = combined_maps["effect"]
+    sidecar = effect.sidecar
+    weights = _get_mapping(sidecar, "RunWeights")
+    brain = _values(combined_maps["variance"]) > 0
+    region = shown_maps.regions.get((contrast, "Fdr", fwhm_mm), {}).get(series)
+    significant = brain if region is None else (region.volume.data > 0) & brain
+    in_region = region is not None and bool(significant.any())
+    voxels = _select_summary_voxels(effect, significant if in_region else brain)
+    # an interval of a super-resolved or interpolated effect is too narrow without this error
+    has_interval = "sd" in combined_maps or series in (RAW, MEASURED)
+    voxel_mm3 = float(np.prod(effect.volume.zooms))
+
+    def summarize(
+        name: str, weight: float, maps: Mapping[str, Derivative], map_rows: Sequence[MetricRow]
+    ) -> "MapError":
+        region_mm3 = {
+            row.threshold: row.value * voxel_mm3
+            for row in map_rows
+            if (row.statistic, row.contrast, row.fwhm_mm) == ("voxels", contrast, fwhm_mm)
+        }
+        return _summarize_error(
+            name, weight, maps, voxels, region_mm3, scale=scale, has_interval=has_interval
+        )
+
+    person_interval = None
+    if "personsd" in combined_maps and has_interval:
+        half_widths = _person_interval(
+            _values(combined_maps["personsd"])[voxels.inside],
+            by_run,
+            weights,
+            sidecar.get("SharedErrorCorrelation"),
+            voxels.inside,
+            widening=as_number(sidecar.get("ErrorWidening", 1.0)),
+        )
+        person_interval = scale * float(np.median(half_widths))
+    not_applied = sidecar.get("NotAppliedIn", [])
     assert isinstance(not_applied, Sequence)
     shared = sidecar.get("SharedErrorCorrelation")
     return ParticipantMap(
         entities=entities,
         series=series,
         contrast=contrast,
-        fwhm_mm=width,
+        fwhm_mm=fwhm_mm,
         at_rest=at_rest,
         runs=[
-            error(name, as_number(weight), by_run[name], run_rows.get(name, ()))
+            summarize(name, as_number(weight), by_run[name], run_rows.get(name, ()))
             for name, weight in weights.items()
             if "variance" in by_run.get(name, {})
         ],
-        combined=error("all", 1.0, combined_maps, rows),
-        n_voxels=int(inside.sum()),
+        combined=summarize("all", 1.0, combined_maps, rows),
+        n_voxels=int(voxels.inside.sum()),
         in_region=in_region,
         shared=None if shared is None else as_number(shared),
         no_error="" if "sd" in combined_maps else str(sidecar.get("ErrorOfReconstruction", "")),
-        person_interval=None
-        if person is None or lacks_error
-        else scale
-        * float(
-            np.median(
-                _person_interval(
-                    _values(person)[inside],
-                    by_run,
-                    weights,
-                    shared,
-                    inside,
-                    widening=as_number(sidecar.get("ErrorWidening", 1.0)),
-                )
-            )
-        ),
-        left_out={str(name): str(reason) for name, reason in left_out.items()},
+        person_interval=person_interval,
+        left_out=_get_reasons(sidecar, "RunsLeftOut"),
         not_applied=[str(name) for name in not_applied],
-        shared_brain={
-            name: share
-            for name in weights
-            if (share := _shared_brain(by_run.get(name, {}))) < LEAST_SHARED_BRAIN
-        },
+        shared_brain=_list_small_shared_brains(by_run, weights),
         files=files,
         equal_weights=len(set(weights.values())) < 2,
-        disagreeing_runs={str(name): str(reason) for name, reason in disagreeing_runs.items()},
-        scales={
-            name: ratio
-            for name, value in scales.items()
-            if max(ratio := as_number(value), 1 / ratio) > MOST_NOTED_RATIO
-        },
+        disagreeing_runs=_get_reasons(sidecar, "DisagreeingRuns"),
+        scales=_list_differing_scales(sidecar),
         fewer_than="" if region is None else _find_larger_run(significant, by_run, weights),
     )
+
+
+def _select_summary_voxels(effect: Derivative, inside: Array) -> _SummaryVoxels:
+    """Return the voxels inside (3D, boolean), and which of them have the largest effects."""
+    from bids_sr.combination.overview import LARGEST_EFFECTS
+
+    sizes = np.abs(_values(effect)[inside])
+    has_largest_effects = sizes >= np.quantile(sizes, 1 - LARGEST_EFFECTS)
+    return _SummaryVoxels(inside=inside, has_largest_effects=has_largest_effects)
+
+
+def _summarize_error(
+    name: str,
+    weight: float,
+    maps: Mapping[str, Derivative],
+    voxels: _SummaryVoxels,
+    region_mm3: Mapping[str, float],
+    *,
+    scale: float,
+    has_interval: bool,
+) -> "MapError":
+    """Summarize the error and the regions of one map.
+
+    Parameters
+    ----------
+    name : str
+        Name of the run, or ``all``.
+    weight : float
+        Weight of the run.
+    maps : Mapping[str, Derivative]
+        Maps by statistic.
+    voxels : _SummaryVoxels
+        Voxels of the medians.
+    region_mm3 : Mapping[str, float]
+        Volumes of regions by threshold.
+    scale : float
+        Percent of the mean brain signal per unit of the maps.
+    has_interval : bool
+        Whether the errors of an interval are known.
+    """
+    from bids_sr.combination.overview import MapError
+
+    variance = scale**2 * _values(maps["variance"])[voxels.inside]
+    sd = scale * _values(maps["sd"])[voxels.inside] if "sd" in maps else None
+    total_sd = np.sqrt(variance + (0 if sd is None else np.square(sd)))
+    interval = largest_effects_interval = None
+    if has_interval:
+        interval = _NORMAL_95 * float(np.median(total_sd))
+        largest_effects_interval = _NORMAL_95 * float(
+            np.median(total_sd[voxels.has_largest_effects])
+        )
+    return MapError(
+        name=name,
+        weight=weight,
+        noise=float(np.median(np.sqrt(variance))),
+        reconstruction=None if sd is None else float(np.median(sd)),
+        interval=interval,
+        largest_effects_interval=largest_effects_interval,
+        significant_mm3=region_mm3.get("fdr"),
+        reliable_mm3=region_mm3.get("reliable"),
+    )
+
+
+def _get_mapping(sidecar: Mapping[str, object], key: str) -> Mapping[str, object]:
+    """Return an object of a sidecar by key, {} if it is missing."""
+    value = sidecar.get(key, {})
+    assert isinstance(value, Mapping)
+    return value
+
+
+def _get_reasons(sidecar: Mapping[str, object], key: str) -> dict[str, str]:
+    """Return reasons by name of the run from a sidecar."""
+    return {str(name): str(reason) for name, reason in _get_mapping(sidecar, key).items()}
 
 
 def _find_larger_run(
@@ -350,7 +405,7 @@ def _find_larger_run(
     boolean). `by_run`: maps of the runs in the frame of the first run, by name of the run and
     statistic. `names`: names of the combined runs.
     """
-    from bids_sr.combination.overview import FEWER, LEAST_CHECKED_VOXELS
+    from bids_sr.combination.overview import MIN_CHECKED_VOXELS, MIN_SHARE_OF_RUN
     from bids_sr.glm.linear_model import t_to_z
 
     sizes: dict[str, int] = {}
@@ -363,22 +418,44 @@ def _find_larger_run(
         brain = _values(variance) > 0
         t = np.where(brain, _values(effect) / np.sqrt(np.where(brain, _values(variance), 1)), 0)
         z = t_to_z(t, as_number(model["DegreesOfFreedom"]))
-        sizes[name] = int(fdr_region(z, brain)[0].sum())
-    largest = max(sizes, key=lambda name: sizes[name], default="")
-    if not largest or sizes[largest] < LEAST_CHECKED_VOXELS:
+        significant, _ = fdr_region(z, brain)
+        sizes[name] = int(significant.sum())
+    largest_run = max(sizes, key=sizes.__getitem__, default="")
+    if not largest_run or sizes[largest_run] < MIN_CHECKED_VOXELS:
         return ""
-    return largest if region.sum() < FEWER * sizes[largest] else ""
+    return largest_run if region.sum() < MIN_SHARE_OF_RUN * sizes[largest_run] else ""
 
 
-def _shared_brain(run_maps: Mapping[str, Derivative]) -> float:
-    """Return the part of the brain that a run shares with the first run; 1 for the first run."""
-    return min(
-        (as_number(run_map.sidecar.get("SharedBrain", 1.0)) for run_map in run_maps.values()),
-        default=1.0,
-    )
+def _list_small_shared_brains(
+    by_run: Mapping[str, Mapping[str, Derivative]], names: Collection[str]
+) -> dict[str, float]:
+    """Return small parts of the brain that runs share with the first run, by name of the run.
+
+    `by_run`: maps of the runs, by name of the run and statistic. `names`: names of the combined
+    runs.
+    """
+    shares = {
+        name: min(
+            (
+                as_number(run_map.sidecar.get("SharedBrain", 1.0))
+                for run_map in by_run.get(name, {}).values()
+            ),
+            default=1.0,
+        )
+        for name in names
+    }
+    return {name: share for name, share in shares.items() if share < LEAST_SHARED_BRAIN}
 
 
-def _reason_of_no_map(
+def _list_differing_scales(sidecar: Mapping[str, object]) -> dict[str, float]:
+    """Return the signal relative to the first run, by name of runs that have another scale."""
+    scales = {name: as_number(ratio) for name, ratio in _get_mapping(sidecar, "RunScales").items()}
+    return {
+        name: ratio for name, ratio in scales.items() if max(ratio, 1 / ratio) > MOST_NOTED_RATIO
+    }
+
+
+def _explain_no_map(
     by_contrast: Mapping[tuple[str, str, float], Mapping[str, Mapping[str, Derivative]]],
 ) -> tuple[list[str], str]:
     """Return the names of the runs, and why they have no combined map.
@@ -444,40 +521,41 @@ def _person_interval(
     return np.asarray(quantile * person_sd)
 
 
-def _values(statmap: Derivative | None) -> Array:
-    assert statmap is not None
+def _values(statmap: Derivative) -> Array:
     values: Array = statmap.volume.data
     return values
 
 
-def _effects(
-    shown_maps: ShownMaps, best: str, contrast: str, width: float, scale: float, scene: "Scene"
+def _draw_effect(
+    shown_maps: ShownMaps, series: str, contrast: str, fwhm_mm: float, scale: float, scene: "Scene"
 ) -> "Figure":
-    """Draw the effect in acquired, B-spline, best and measured series, and the error of the best.
+    """Draw the effect in acquired, B-spline, combined and measured series, with the error.
 
-    `width`: smoothing (FWHM, mm). `scale`: percent of the mean brain signal per unit of the maps.
+    `series`: series of the combined map, whose error is drawn. `fwhm_mm`: smoothing. `scale`:
+    percent of the mean brain signal per unit of the maps.
     """
     from bids_sr.figures.map_viewer import SERIES_TITLES
     from bids_sr.figures.maps import Display, plot_zoomed_maps
 
-    by_series = shown_maps.stats[contrast, "effect", width]
-    order = dict.fromkeys((RAW, "bspline", best, MEASURED))
+    by_series = shown_maps.stats[contrast, "effect", fwhm_mm]
+    order = dict.fromkeys((RAW, "bspline", series, MEASURED))
     names = [name for name in order if name in by_series]
     volumes = {
-        SERIES_TITLES.get(name, name): _scale(by_series[name].volume, scale) for name in names
+        SERIES_TITLES.get(name, name): _scale_volume(by_series[name].volume, scale)
+        for name in names
     }
     limit = run_maps_figures.color_limit(
         [Derivative(volume, {}) for volume in volumes.values()], 0.0
     )
-    variance = shown_maps.stats.get((contrast, "variance", width), {}).get(best)
-    sd = shown_maps.stats.get((contrast, "sd", width), {}).get(best)
+    variance = shown_maps.stats.get((contrast, "variance", fwhm_mm), {}).get(series)
+    sd = shown_maps.stats.get((contrast, "sd", fwhm_mm), {}).get(series)
     if variance is not None:
         error = np.sqrt(_values(variance) + (0 if sd is None else np.square(_values(sd))))
-        volumes[f"error of {SERIES_TITLES.get(best, best)} (SD)"] = variance.volume.like(
+        volumes[f"error of {SERIES_TITLES.get(series, series)} (SD)"] = variance.volume.like(
             (scale * error).astype(np.float32)
         )
     regions = [
-        shown_maps.regions.get((contrast, kind, width), {}).get(best)
+        shown_maps.regions.get((contrast, kind, fwhm_mm), {}).get(series)
         for kind in ("Reliable", "Fdr")
     ]
     region = next((region_map for region_map in regions if region_map is not None), None)
@@ -490,7 +568,7 @@ def _effects(
         center_voxel=run_maps_figures.peak_of_acquired(shown_maps, contrast, scene),
         region=None if region is None else region.volume,
     )
-    smoothing = f"smoothed with a {width:g} mm FWHM kernel" if width else "unsmoothed"
+    smoothing = f"smoothed with a {fwhm_mm:g} mm FWHM kernel" if fwhm_mm else "unsmoothed"
     drawing.set_label(
         f"Axial slice of the effect of all runs together for {contrast}, {smoothing}. Panels:"
         f" {', '.join(volumes)}."
@@ -498,7 +576,7 @@ def _effects(
     return drawing
 
 
-def _scale(volume: Volume, scale: float) -> Volume:
+def _scale_volume(volume: Volume, scale: float) -> Volume:
     return volume.like((scale * volume.data).astype(np.float32))
 
 

@@ -62,18 +62,18 @@ _LOGGER = logging.getLogger(__name__)
 
 FUSED, SPLINED = "Fused", "Splined"
 """Label endings of fused maps, and of interpolated maps for comparison."""
-_AROUND = 2
+_MARGIN = 2
 """Margin (voxels, in plane) around the brain whose columns are also fused."""
 WHAT_TO_ACQUIRE = (
     "To get thinner slices in future sessions, shift the stack of slices by half a slice in every"
     " second run (docs/acquire.md)"
 )
-_NO_ERROR = (
+_NO_ERROR_TEXT = (
     "There is no stat-sd map, no map of the wrong sign, and no reliable region, because the error"
     " of a fusion across slices was not measured in your data. There is no t map, because the"
     " noise of fused effects was not tested"
 )
-_TEXT = {
+_DESCRIPTIONS = {
     FUSED: (
         "Effect on slices of half the thickness, fused from runs whose slices lie at displaced"
         " positions"
@@ -132,13 +132,13 @@ def measure_displacements(
         thickness; None if there are no active voxels. ``Pairs``: pairs with a sufficient
         displacement.
     """
-    active = _active_voxels(maps, mask.data)
+    active = _select_active_voxels(maps, mask.data)
     grids = {first: mask, **masks}
-    xfms = _with_first(first2run_xfms, first)
+    xfms = _include_first(first2run_xfms, first)
     displacements: list[dict[str, object]] = []
     pairs: list[list[str]] = []
     for run, other_run in combinations(grids, 2):
-        positions = _positions(grids, xfms, run, other_run)
+        positions = _sample_slice_positions(grids, xfms, run, other_run)
         inside = _move_to_run(active, mask, grids[run], xfms[run])
         displacement = median_displacement(positions, np.repeat(inside, THIN_PER_THICK, axis=2))
         value = None if np.isnan(displacement) else round(displacement, 3)
@@ -148,7 +148,7 @@ def measure_displacements(
     return {"Displacements": displacements, "Pairs": pairs}
 
 
-def _active_voxels(maps: Sequence[Derivative], brain: MaskArray) -> MaskArray:
+def _select_active_voxels(maps: Sequence[Derivative], brain: MaskArray) -> MaskArray:
     """Return active voxels (X, Y, m) in the maps with the least smoothing.
 
     The fusion is tested for the mean over conditions. Active voxels are therefore selected by the
@@ -161,11 +161,11 @@ def _active_voxels(maps: Sequence[Derivative], brain: MaskArray) -> MaskArray:
         for t_map in maps
         if t_map.entities["suffix"] == "statmap" and t_map.entities.get("stat") == "t"
     ]
-    lowest_width = min(
+    least_fwhm_mm = min(
         (as_number(t_map.sidecar["SmoothingFWHM"]) for t_map in t_maps), default=0.0
     )
     t_maps = [
-        t_map for t_map in t_maps if as_number(t_map.sidecar["SmoothingFWHM"]) == lowest_width
+        t_map for t_map in t_maps if as_number(t_map.sidecar["SmoothingFWHM"]) == least_fwhm_mm
     ]
     counts = [_count_conditions(t_map) for t_map in t_maps]
     highest_count = max(counts, default=0)
@@ -184,12 +184,12 @@ def _count_conditions(statmap: Derivative) -> int:
     return 0 if min(values, default=0.0) < 0 else sum(value > 0 for value in values)
 
 
-def _with_first(xfms: Mapping[str, Array], first: str) -> dict[str, Float]:
+def _include_first(xfms: Mapping[str, Array], first: str) -> dict[str, Float]:
     """Return transforms (4 x 4, RAS+ mm) from the first run to each run, including the first."""
     return {first: np.eye(4), **{name: np.asarray(xfm)[0] for name, xfm in xfms.items()}}
 
 
-def _positions(
+def _sample_slice_positions(
     grids: Mapping[str, Volume], xfms: Mapping[str, Float], run: str, other_run: str
 ) -> Float:
     """Return the positions of another run's slices in each column of a run (X, Y, m_r).
@@ -197,14 +197,15 @@ def _positions(
     A column contains the voxels with the same in-plane position. The unit is a thin slice of
     `run`.
     """
-    empty = np.zeros((0, *grids[other_run].data.shape))
-    return sample_at_columns(
-        empty,
+    no_images = np.zeros((0, *grids[other_run].data.shape))
+    _, positions = sample_at_columns(
+        no_images,
         grids[other_run].affine,
         grids[run].data.shape[:2],
         grids[run].affine,
         xfms[other_run] @ np.linalg.inv(xfms[run]),
-    )[1]
+    )
+    return positions
 
 
 def _move_to_run(active: MaskArray, first: Volume, grid: Volume, first2run: Float) -> MaskArray:
@@ -262,17 +263,17 @@ def measure_slow_sd(
         Standard deviation (3D) in the unit of the series.
     """
     empty_map = mask.like(np.zeros(mask.data.shape, dtype=np.float32))
-    pairs = _pairs(displaced_runs)
+    pairs = _get_pairs(displaced_runs)
     if not pairs or not (run == first or any(run == pair[0] for pair in pairs)):
         return empty_map
-    middle = apply_affine(mask.affine, np.argwhere(mask.data).mean(axis=0))
+    brain_center = apply_affine(mask.affine, np.argwhere(mask.data).mean(axis=0))
     try:
         with threadpool_limits(1), open_uncompressed(Path(series.path), here) as reader:
             statistics = temporal_statistics(
                 reader,
                 mask.data,
                 n_dummy,
-                nuisance=motion_regressors(hmc_xfms, middle),
+                nuisance=motion_regressors(hmc_xfms, brain_center),
                 outliers=list(reasons_by_volume(outliers)),
             )
     except SeriesError as error:
@@ -281,7 +282,7 @@ def measure_slow_sd(
     return mask.like(np.sqrt(np.square(statistics.components).sum(axis=0)))
 
 
-def _pairs(facts: Mapping[str, object]) -> list[tuple[str, str]]:
+def _get_pairs(facts: Mapping[str, object]) -> list[tuple[str, str]]:
     """Return the pairs of runs in the results of a previous step."""
     pairs = facts["Pairs"]
     assert isinstance(pairs, list)
@@ -333,9 +334,9 @@ def decide_fusion(
     names = list(effects)
     left_out = run_agreement["LeftOut"]
     assert isinstance(left_out, Mapping)
-    pairs = [pair for pair in _pairs(displaced_runs) if not set(pair) & set(left_out)]
-    active = _active_voxels(maps, mask.data)
-    grids, xfms = {first: mask, **masks}, _with_first(first2run_xfms, first)
+    pairs = [pair for pair in _get_pairs(displaced_runs) if not set(pair) & set(left_out)]
+    active = _select_active_voxels(maps, mask.data)
+    grids, xfms = {first: mask, **masks}, _include_first(first2run_xfms, first)
     passed: list[tuple[str, str]] = []
     tested: list[dict[str, object]] = []
     for run, other_run in pairs if slow_sds[first].data.any() else ():
@@ -351,7 +352,7 @@ def decide_fusion(
         tested.append({"Runs": [run, other_run], "Passed": is_fusable})
         if is_fusable:
             passed.append((run, other_run))
-    fused = _find_linked(names, passed)
+    fused = _select_linked_runs(names, passed)
     facts: dict[str, object] = {
         "Series": series_name,
         "Applied": len(fused) > 1,
@@ -375,10 +376,15 @@ def decide_fusion(
     return {**facts, "Runs": [], "Reason": reason, "Advice": WHAT_TO_ACQUIRE}
 
 
-def _find_linked(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[str]:
+def _select_linked_runs(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[str]:
     """Return the largest set of the listed runs that pairs connect, also through other runs."""
-    numbered_pairs = {(names.index(a), names.index(b)) for a, b in pairs if {a, b} <= set(names)}
-    return [names[k] for k in find_linked_runs(len(names), numbered_pairs)]
+    indices = {name: index for index, name in enumerate(names)}
+    index_pairs = {
+        (indices[run], indices[other_run])
+        for run, other_run in pairs
+        if {run, other_run} <= indices.keys()
+    }
+    return [names[index] for index in find_linked_runs(len(names), index_pairs)]
 
 
 def _load_scaled(path: Path, run_scale: Mapping[str, object] | None) -> Effects:
@@ -416,25 +422,27 @@ def _is_fusable(
     pair : str
         Names of the runs, for warnings.
     """
-    conditions = {block.condition for block in effects.blocks if block.used} & {
-        block.condition for block in other_effects.blocks if block.used
-    }
-    weights = dict.fromkeys(sorted(conditions), 1.0)
-    all_blocks = effects.mean_weights(weights) if weights else None
-    halves = other_effects.halves(weights) if weights else None
-    if all_blocks is None or halves is None:
+    conditions, other_conditions = (
+        {block.condition for block in run_effects.blocks if block.used}
+        for run_effects in (effects, other_effects)
+    )
+    weights = dict.fromkeys(sorted(conditions & other_conditions), 1.0)
+    if not weights:
         return False
-    images = np.stack([other_effects.effect(half) for half in halves])
+    block_weights, half_weights = effects.mean_weights(weights), other_effects.halves(weights)
+    if block_weights is None or half_weights is None:
+        return False
+    half_images = np.stack([other_effects.effect(half) for half in half_weights])
     try:
-        values, positions = sample_at_columns(
-            images, other_effects.affine, active.shape[:2], effects.affine, run_to_other
+        halves, positions = sample_at_columns(
+            half_images, other_effects.affine, active.shape[:2], effects.affine, run_to_other
         )
         result = check_fusion(
-            effects.effect(all_blocks),
-            (values[0], values[1]),
+            effects.effect(block_weights),
+            (halves[0], halves[1]),
             positions,
             thin_prior_sd(slow_sd),
-            columns_near(effects.mask),
+            _select_columns(effects.mask),
             np.repeat(active, THIN_PER_THICK, axis=2),
         )
     except SliceFusionError as error:
@@ -443,17 +451,25 @@ def _is_fusable(
     return result.passed
 
 
-def columns_near(brain: MaskArray) -> MaskArray:
+def _select_columns(brain: MaskArray) -> MaskArray:
     """Return the in-plane positions (X, Y) whose columns of voxels are in or near the brain."""
-    return np.asarray(ndimage.binary_dilation(brain.any(axis=2), iterations=_AROUND))
+    return np.asarray(ndimage.binary_dilation(brain.any(axis=2), iterations=_MARGIN))
 
 
 @frozen
 class _Fusion:
-    """Facts that all fused maps of a series share.
+    """Facts that the fused maps of some contrasts share.
 
-    `mask`: brain of the first run. `series`: name of the series. `runs`: names of fused runs.
-    `left_out`: reasons why runs were skipped, by name of the run.
+    Attributes
+    ----------
+    mask : Volume
+        Brain of the first run.
+    series : str
+        Name of the series.
+    runs : Sequence[str]
+        Names of the fused runs.
+    left_out : Mapping[str, str]
+        Reasons why runs were skipped, by name of the run.
     """
 
     mask: Volume
@@ -510,64 +526,90 @@ def fuse_maps(
     runs, not_fused = fusion["Runs"], fusion["RunsNotFused"]
     assert isinstance(runs, list)
     assert isinstance(not_fused, Mapping)
-    pairs = _pairs(fusion)
-    loaded = {name: _load_scaled(effects[name], run_scales.get(name)) for name in runs}
-    by_runs: dict[tuple[str, ...], list[str]] = {}
-    for contrast, names in runs_of_contrasts.items():
-        estimable = [
-            name
-            for name in runs
-            if name in names and loaded[name].mean_weights(contrasts[contrast]) is not None
-        ]
-        linked = _find_linked(estimable, pairs)
-        if len(linked) > 1:
-            by_runs.setdefault(tuple(linked), []).append(contrast)
-    xfms = _with_first(first2run_xfms, first)
-    prior_sd, columns = thin_prior_sd(slow_sd.data), columns_near(mask.data)
+    run_effects = {name: _load_scaled(effects[name], run_scales.get(name)) for name in runs}
+    contrasts_by_runs = _group_contrasts(
+        run_effects, contrasts, runs_of_contrasts, _get_pairs(fusion)
+    )
+    xfms = _include_first(first2run_xfms, first)
+    prior_sd, columns = thin_prior_sd(slow_sd.data), _select_columns(mask.data)
     maps: list[Derivative] = []
-    for members, run_contrasts in by_runs.items():
-        left_out = {
-            **{str(name): str(reason) for name, reason in not_fused.items()},
-            **{
-                name: "the contrast is not known in this run, or the runs that have it are not"
-                " displaced"
-                for name in runs
-                if name not in members
-            },
+    for fused_runs, names in contrasts_by_runs.items():
+        left_out = {str(name): str(reason) for name, reason in not_fused.items()}
+        left_out |= {
+            name: "the contrast is not known in this run, or the runs that have it are not"
+            " displaced"
+            for name in runs
+            if name not in fused_runs
         }
-        fusion_facts = _Fusion(mask=mask, series=series_name, runs=members, left_out=left_out)
+        fusion_facts = _Fusion(mask=mask, series=series_name, runs=fused_runs, left_out=left_out)
         images = {
             name: np.stack(
-                [_effect(loaded[name], contrasts[contrast]) for contrast in run_contrasts]
+                [_compute_effect(run_effects[name], contrasts[contrast]) for contrast in names]
             )
-            for name in members
+            for name in fused_runs
         }
         with threadpool_limits(1):
-            fused = _fuse(images, loaded, mask.affine, xfms, prior_sd, columns)
-            for number, contrast in enumerate(run_contrasts):
-                effect = {name: image[number] for name, image in images.items()}
-                splined = _interpolate_mean(effect, loaded, mask, xfms, prior_sd.shape)
-                for kind, values in ((FUSED, fused[number]), (SPLINED, splined)):
-                    weights = contrasts[contrast]
-                    for thin_map in _thin_maps(
-                        values, fusion_facts, kind, contrast, weights, smoothing
-                    ):
-                        path = here / f"{thin_map.name}.nii"
-                        save_image(thin_map.volume.data, thin_map.volume.affine, path)
-                        maps.append(Derivative(path, thin_map.entities, thin_map.sidecar))
+            fused = _fuse_runs(images, run_effects, mask.affine, xfms, prior_sd, columns)
+            for index, contrast in enumerate(names):
+                contrast_images = {name: image[index] for name, image in images.items()}
+                splined = _interpolate_mean(
+                    contrast_images, run_effects, mask, xfms, prior_sd.shape
+                )
+                for kind, values in ((FUSED, fused[index]), (SPLINED, splined)):
+                    thin_maps = _make_thin_maps(
+                        values, fusion_facts, kind, contrast, contrasts[contrast], smoothing
+                    )
+                    maps += [_store_map(thin_map, here) for thin_map in thin_maps]
     return maps
 
 
-def _effect(effects: Effects, weights: Mapping[str, float]) -> Array:
+def _group_contrasts(
+    run_effects: Mapping[str, Effects],
+    contrasts: Contrasts,
+    runs_of_contrasts: Mapping[str, Sequence[str]],
+    pairs: Sequence[tuple[str, str]],
+) -> dict[tuple[str, ...], list[str]]:
+    """Return the contrasts that can be fused, by the names of the runs that are fused.
+
+    Parameters
+    ----------
+    run_effects : Mapping[str, Effects]
+        Block effects by name of the run.
+    contrasts, runs_of_contrasts
+        See `fuse_maps`.
+    pairs : Sequence[tuple[str, str]]
+        Pairs of runs that passed the test.
+    """
+    contrasts_by_runs: dict[tuple[str, ...], list[str]] = {}
+    for contrast, names in runs_of_contrasts.items():
+        estimable = [
+            name
+            for name, effects in run_effects.items()
+            if name in names and effects.mean_weights(contrasts[contrast]) is not None
+        ]
+        linked = _select_linked_runs(estimable, pairs)
+        if len(linked) > 1:
+            contrasts_by_runs.setdefault(tuple(linked), []).append(contrast)
+    return contrasts_by_runs
+
+
+def _store_map(thin_map: Derivative, folder: Path) -> Derivative:
+    """Save the image of a map, and return the map with its file."""
+    path = folder / f"{thin_map.name}.nii"
+    save_image(thin_map.volume.data, thin_map.volume.affine, path)
+    return Derivative(path, thin_map.entities, thin_map.sidecar)
+
+
+def _compute_effect(effects: Effects, weights: Mapping[str, float]) -> Array:
     """Return the effect of a contrast from all blocks of a run (X, Y, m)."""
-    of_blocks = effects.mean_weights(weights)
-    assert of_blocks is not None
-    return effects.effect(of_blocks)
+    block_weights = effects.mean_weights(weights)
+    assert block_weights is not None
+    return effects.effect(block_weights)
 
 
-def _fuse(
+def _fuse_runs(
     images: Mapping[str, Array],
-    loaded: Mapping[str, Effects],
+    run_effects: Mapping[str, Effects],
     first_affine: Array,
     xfms: Mapping[str, Float],
     prior_sd: Array,
@@ -579,7 +621,7 @@ def _fuse(
     ----------
     images : Mapping[str, Array]
         Effects in thick slices (N, X, Y, m), by name of the run.
-    loaded : Mapping[str, Effects]
+    run_effects : Mapping[str, Effects]
         Block effects by name of the run, for the affines.
     first_affine : Array
         Affine of the thick slices of the first run (4 x 4).
@@ -593,7 +635,7 @@ def _fuse(
     sliced = []
     for name, image in images.items():
         sampled, positions = sample_at_columns(
-            image, loaded[name].affine, columns.shape, first_affine, xfms[name]
+            image, run_effects[name].affine, columns.shape, first_affine, xfms[name]
         )
         sliced.append(SlicedEffects(effects=sampled, positions=positions))
     return fuse_slices(sliced, prior_sd, columns)
@@ -601,7 +643,7 @@ def _fuse(
 
 def _interpolate_mean(
     images: Mapping[str, Array],
-    loaded: Mapping[str, Effects],
+    run_effects: Mapping[str, Effects],
     mask: Volume,
     xfms: Mapping[str, Float],
     shape: tuple[int, ...],
@@ -613,12 +655,12 @@ def _interpolate_mean(
     target = thin_affine(mask.affine)
     total: Float = np.zeros(shape)
     for name, effect in images.items():
-        sampled = sample_volume(effect, loaded[name].affine, shape, target, xfms[name])
+        sampled = sample_volume(effect, run_effects[name].affine, shape, target, xfms[name])
         total += sampled / len(images)
     return total
 
 
-def _thin_maps(
+def _make_thin_maps(
     values: Array,
     fusion: _Fusion,
     kind: str,
@@ -633,22 +675,22 @@ def _thin_maps(
     affine = thin_affine(fusion.mask.affine)
     zooms = voxel_sizes(affine).tolist()
     inside = np.repeat(fusion.mask.data, THIN_PER_THICK, axis=2)
-    for width in map(float, smoothing):
-        smoothed = np.where(inside, smooth(values, zooms, width), 0).astype(np.float32)
+    for fwhm_mm in map(float, smoothing):
+        smoothed = np.where(inside, smooth(values, zooms, fwhm_mm), 0).astype(np.float32)
         entities = {
             "space": FRAME,
             "res": THIN,
             "contrast": contrast,
             "stat": "effect",
-            "desc": map_label(fusion.series, width, kind),
+            "desc": map_label(fusion.series, fwhm_mm, kind),
             "suffix": "statmap",
         }
         metadata: dict[str, object] = {
-            "Description": _TEXT[kind],
+            "Description": _DESCRIPTIONS[kind],
             "Units": "arbitrary",
             "ContrastWeights": dict(weights),
             "SourceSeries": fusion.series,
-            "SmoothingFWHM": width,
+            "SmoothingFWHM": fwhm_mm,
             "SkullStripped": True,
             "Resolution": (
                 "Grid of the first run with slices of half the thickness (voxel size:"
@@ -656,6 +698,6 @@ def _thin_maps(
             ),
             "RunsFused": list(fusion.runs),
             "RunsLeftOut": dict(fusion.left_out),
-            "ErrorOfReconstruction": _NO_ERROR,
+            "ErrorOfReconstruction": _NO_ERROR_TEXT,
         }
         yield Derivative(Volume(smoothed, affine), entities, metadata)

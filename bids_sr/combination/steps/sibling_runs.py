@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, permutations
+from operator import attrgetter
 
 import numpy as np
 
@@ -26,7 +27,7 @@ _LOGGER = logging.getLogger(__name__)
 
 MOST_NOTED_RATIO = 1.1
 """Ratio of the signals of two runs above which a notice names the factor."""
-INSIST = "--combine-all-runs"
+_COMBINE_ALL_OPTION = "--combine-all-runs"
 """Option that combines runs that disagree."""
 
 
@@ -91,69 +92,77 @@ def compare_with_first_run(
 
 
 @frozen
-class _Pair:
+class _EffectComparison:
+    """Agreement of the effect of a contrast in a run with the effect in another run."""
+
+    run: str
+    other_run: str
+    contrast: str
+    agreement: EffectAgreement
+
+    def to_json(self) -> dict[str, object]:
+        """Return the comparison as JSON values."""
+        return {
+            "Run": self.run,
+            "OtherRun": self.other_run,
+            "Contrast": self.contrast,
+            "Slope": round(self.agreement.slope, 3),
+            "StandardError": round(self.agreement.error, 3),
+            "Correlation": round(self.agreement.correlation, 3),
+            "Voxels": self.agreement.n_voxels,
+        }
+
+
+@frozen
+class _RunPair:
     """Comparison of two runs.
 
-    `head`: similarity of the heads, NaN if unknown. `mirrored`: whether the head of exactly one of
-    the runs is mirrored relative to the first run. `effects`: agreement by compared run, other run
-    and contrast.
+    Attributes
+    ----------
+    runs : tuple[str, str]
+        Names of the runs.
+    head_similarity : float
+        Similarity of the heads; NaN if unknown.
+    is_mirrored : bool
+        Whether the head of exactly one of the runs is mirrored relative to the first run.
+    effects : Sequence[_EffectComparison]
+        Comparisons of effects in both directions.
     """
 
     runs: tuple[str, str]
-    head: float
-    mirrored: bool
-    effects: Mapping[tuple[str, str, str], EffectAgreement]
-
-    @property
-    def has_different_heads(self) -> bool:
-        return self.mirrored or self.head < SAME_HEAD
-
-    @property
-    def worst(self) -> tuple[str, str, str] | None:
-        """Compared run, other run and contrast of the smallest slope that disagrees."""
-        disagreeing_runs = {
-            key: agreement for key, agreement in self.effects.items() if agreement.disagrees
-        }
-        return min(disagreeing_runs, key=lambda key: disagreeing_runs[key].slope, default=None)
+    head_similarity: float
+    is_mirrored: bool
+    effects: Sequence[_EffectComparison]
 
     @property
     def reason(self) -> str:
         """Difference between the runs in words; "" if they agree."""
         first, second = self.runs
-        if self.mirrored:
+        if self.is_mirrored:
             return f"left and right of {first} and {second} are swapped"
-        if self.has_different_heads:
+        if self.head_similarity < SAME_HEAD:
             return (
                 f"the boldrefs of {first} and {second} show different heads (correlation of local"
-                f" detail {self.head:.2f}; expected at least {SAME_HEAD:g})"
+                f" detail {self.head_similarity:.2f}; expected at least {SAME_HEAD:g})"
             )
-        if self.worst is None:
+        disagreeing = [effect for effect in self.effects if effect.agreement.disagrees]
+        worst = min(disagreeing, key=attrgetter("agreement.slope"), default=None)
+        if worst is None:
             return ""
-        run, other_run, contrast = self.worst
-        agreement = self.effects[self.worst]
         return (
-            f"in active voxels, the effect of {run} is {agreement.slope:.2f} times the effect of"
-            f" {other_run} (contrast {contrast}; r {agreement.correlation:.2f})"
+            f"in active voxels, the effect of {worst.run} is {worst.agreement.slope:.2f} times the"
+            f" effect of {worst.other_run} (contrast {worst.contrast};"
+            f" r {worst.agreement.correlation:.2f})"
         )
 
-    def facts(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """Return the comparison as JSON values."""
+        similarity = self.head_similarity
         return {
             "Runs": list(self.runs),
-            "HeadSimilarity": None if np.isnan(self.head) else round(self.head, 3),
+            "HeadSimilarity": None if np.isnan(similarity) else round(similarity, 3),
             "Reason": self.reason,
-            "Effects": [
-                {
-                    "Run": run,
-                    "OtherRun": other_run,
-                    "Contrast": contrast,
-                    "Slope": round(agreement.slope, 3),
-                    "StandardError": round(agreement.error, 3),
-                    "Correlation": round(agreement.correlation, 3),
-                    "Voxels": agreement.n_voxels,
-                }
-                for (run, other_run, contrast), agreement in self.effects.items()
-            ],
+            "Effects": [effect.to_json() for effect in self.effects],
         }
 
 
@@ -204,77 +213,87 @@ def check_runs(
     boldrefs = {first: first_boldref, **framed_boldrefs}
     names = list(boldrefs)
     mirrored = {name: bool(facts["Mirrored"]) for name, facts in run_scales.items()}
-    effects = {
-        pair: dict(_compare_effects(acquired_maps, pair)) for pair in combinations(names, 2)
-    }
     pairs = [
-        _Pair(
+        _RunPair(
             runs=(run, other_run),
-            head=head_similarity(
+            head_similarity=head_similarity(
                 boldrefs[run].data, boldrefs[other_run].data, first_mask.data, first_boldref.zooms
             ),
-            mirrored=mirrored.get(run, False) != mirrored.get(other_run, False),
-            effects=effects[run, other_run],
+            is_mirrored=mirrored.get(run, False) != mirrored.get(other_run, False),
+            effects=list(_compare_run_effects(acquired_maps, (run, other_run))),
         )
         for run, other_run in combinations(names, 2)
     ]
     disagreeing_pairs = [pair for pair in pairs if pair.reason]
     agreeing = find_agreeing_runs(names, [pair.runs for pair in disagreeing_pairs])
-    resolved = agreeing is not None and not combine_all
-    outside = (
-        {name for pair in disagreeing_pairs for name in pair.runs}
-        if agreeing is None
-        else set(names) - set(agreeing)
-    )
+    if agreeing is None:
+        disagreeing = {name for pair in disagreeing_pairs for name in pair.runs}
+    else:
+        disagreeing = set(names) - set(agreeing)
     reasons = {
-        name: _reason(name, disagreeing_pairs, outside) for name in names if name in outside
+        name: _explain_disagreement(name, disagreeing_pairs, disagreeing)
+        for name in names
+        if name in disagreeing
     }
+    is_left_out = agreeing is not None and not combine_all
+    consequence = (
+        f"The run is left out of the maps of all runs; {_COMBINE_ALL_OPTION} combines it"
+        if is_left_out
+        else "The run is combined nevertheless"
+    )
     for name, reason in reasons.items():
         _LOGGER.warning(
             "%s: this run disagrees with other runs: %s. %s. Check the events and the images of"
             " this run",
             name,
             reason,
-            f"The run is left out of the maps of all runs; {INSIST} combines it"
-            if resolved
-            else "The run is combined nevertheless",
+            consequence,
         )
     return {
-        "LeftOut": reasons if resolved else {},
-        "Disagreeing": {} if resolved else reasons,
-        "Pairs": [pair.facts() for pair in pairs],
+        "LeftOut": reasons if is_left_out else {},
+        "Disagreeing": {} if is_left_out else reasons,
+        "Pairs": [pair.to_json() for pair in pairs],
     }
 
 
-def _compare_effects(
+def _compare_run_effects(
     maps: Sequence[Map], runs: tuple[str, str]
-) -> Iterator[tuple[tuple[str, str, str], EffectAgreement]]:
-    """Yield the agreement of two runs in both directions, by run, other run and contrast.
+) -> Iterator[_EffectComparison]:
+    """Yield the comparisons of two runs in both directions, by contrast.
 
     The maps with the least smoothing are compared.
     """
-    by_contrast = {
-        (contrast, width): by_run
-        for (space, contrast, width), by_run in maps_by_run(maps).items()
+    frame_maps = {
+        (contrast, fwhm_mm): by_run
+        for (space, contrast, fwhm_mm), by_run in maps_by_run(maps).items()
         if space == FRAME
     }
-    lowest_width = min((width for _, width in by_contrast), default=0.0)
-    for (contrast, width), by_run in by_contrast.items():
-        if width != lowest_width:
+    least_fwhm_mm = min((fwhm_mm for _, fwhm_mm in frame_maps), default=0.0)
+    for (contrast, fwhm_mm), by_run in frame_maps.items():
+        if fwhm_mm != least_fwhm_mm:
             continue
         for run, other_run in permutations(runs):
-            of_run, of_other = by_run.get(run, {}), by_run.get(other_run, {})
-            if not all({"effect", "variance"} <= maps.keys() for maps in (of_run, of_other)):
-                continue
-            if of_run["effect"].volume.data.shape != of_other["effect"].volume.data.shape:
-                continue
-            agreement = compare_effects(
-                *(of_run[stat].volume.data for stat in ("effect", "variance")),
-                *(of_other[stat].volume.data for stat in ("effect", "variance")),
-                is_difference=_is_difference(of_run),
-            )
+            agreement = _compare_maps(by_run.get(run, {}), by_run.get(other_run, {}))
             if agreement is not None:
-                yield (run, other_run, contrast), agreement
+                yield _EffectComparison(
+                    run=run, other_run=other_run, contrast=contrast, agreement=agreement
+                )
+
+
+def _compare_maps(maps: MapsByStatistic, other_maps: MapsByStatistic) -> EffectAgreement | None:
+    """Compare the effect of a run with another run; None if they cannot be compared."""
+    if not all({"effect", "variance"} <= run_maps.keys() for run_maps in (maps, other_maps)):
+        return None
+    effect, other_effect = maps["effect"].volume.data, other_maps["effect"].volume.data
+    if effect.shape != other_effect.shape:
+        return None
+    return compare_effects(
+        effect,
+        maps["variance"].volume.data,
+        other_effect,
+        other_maps["variance"].volume.data,
+        is_difference=_is_difference(maps),
+    )
 
 
 def _is_difference(maps: MapsByStatistic) -> bool:
@@ -284,13 +303,13 @@ def _is_difference(maps: MapsByStatistic) -> bool:
     return any(weight < 0 for weight in weights.values())
 
 
-def _reason(name: str, pairs: Sequence[_Pair], outside: set[str]) -> str:
+def _explain_disagreement(name: str, pairs: Sequence[_RunPair], disagreeing: set[str]) -> str:
     """Return the reason why a run disagrees with other runs, and their names.
 
-    Reasons that concern runs inside the largest set come first.
+    Reasons that concern runs of the largest set, which are not in `disagreeing`, come first.
     """
     run_pairs = [pair for pair in pairs if name in pair.runs]
-    run_pairs.sort(key=lambda pair: set(pair.runs) <= outside)
+    run_pairs.sort(key=lambda pair: set(pair.runs) <= disagreeing)
     other_runs = [next(run for run in pair.runs if run != name) for pair in run_pairs]
     more_runs = other_runs[1:]
     more_text = f", and likewise for {enumerate_words(more_runs)}" if more_runs else ""

@@ -14,7 +14,7 @@ from bids_sr.io.arrays import Float
 from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.rows import BRAIN
 from bids_sr.series import BASELINES, MEASURED
-from bids_sr.statistics.limits_of_agreement import limits_of_agreement
+from bids_sr.statistics.limits_of_agreement import Agreement, limits_of_agreement
 from bids_sr.structural.group.values import average_by_participant, list_series, session_volumes
 from bids_sr.structural.group.volume_change import sort_times
 
@@ -35,6 +35,7 @@ CLASS_NAMES = {
 
 
 def _choose_color(name: str) -> str:
+    """Return the color for the kind of series: measured, interpolation or method."""
     if name == MEASURED:
         return s.GREEN
     return s.BLUE if name in BASELINES else s.ORANGE
@@ -72,15 +73,14 @@ def similarity_figure(values: pd.DataFrame, name: str) -> Figure:
         fig = s.new_figure(12.0, 3.4)
         axes = fig.subplots(1, len(contrasts), squeeze=False)[0]
         for ax, contrast in zip(axes, contrasts, strict=True):
-            participants = participant_values.xs(contrast, level="contrast")[names]
-            for line in participants.to_numpy():
-                ax.plot(range(len(names)), line, color=s.GRID, lw=0.8, zorder=1)
+            contrast_values = participant_values.xs(contrast, level="contrast")[names]
+            for participant_line in contrast_values.to_numpy():
+                ax.plot(range(len(names)), participant_line, color=s.GRID, lw=0.8, zorder=1)
             for x, series_name in enumerate(names):
                 color = _choose_color(series_name)
-                ax.scatter(
-                    [x] * len(participants), participants[series_name], s=14, color=color, zorder=2
-                )
-                median = participants[series_name].median()
+                series_values = contrast_values[series_name]
+                ax.scatter([x] * len(series_values), series_values, s=14, color=color, zorder=2)
+                median = series_values.median()
                 ax.plot([x - 0.25, x + 0.25], [median, median], color=color, lw=2.2, zorder=3)
             ax.set_xticks(range(len(names)), names)
             ax.set_xlim(-0.5, len(names) - 0.5)
@@ -124,30 +124,9 @@ def agreement_figure(pairs: pd.DataFrame, region: str) -> Figure:
             agreement = limits_of_agreement(series_pairs["percent"])
             ax.axhline(0, color=s.GRID, lw=0.8)
             if agreement.n > 1:
-                bands = (
-                    (agreement.bias, agreement.bias_lower, agreement.bias_upper, "-", s.INK),
-                    (
-                        agreement.low_limit,
-                        agreement.low_limit_lower,
-                        agreement.low_limit_upper,
-                        "--",
-                        s.SOFT,
-                    ),
-                    (
-                        agreement.high_limit,
-                        agreement.high_limit_lower,
-                        agreement.high_limit_upper,
-                        "--",
-                        s.SOFT,
-                    ),
-                )
-                for value, lower, upper, line, color in bands:
-                    ax.axhspan(lower, upper, color=color, alpha=0.08, lw=0)
-                    ax.axhline(value, color=color, lw=1.2, ls=line)
-                low, high = (
-                    min(low, agreement.low_limit_lower),
-                    max(high, agreement.high_limit_upper),
-                )
+                _draw_agreement(ax, agreement)
+                low = min(low, agreement.low_limit_lower)
+                high = max(high, agreement.high_limit_upper)
             ax.scatter(
                 series_pairs["mean"],
                 series_pairs["percent"],
@@ -163,6 +142,19 @@ def agreement_figure(pairs: pd.DataFrame, region: str) -> Figure:
         axes[0].set_ylabel("difference (% of mean)")
         fig.subplots_adjust(left=0.06, right=0.99, top=0.9, bottom=0.17, wspace=0.06)
     return fig
+
+
+def _draw_agreement(ax: Axes, agreement: Agreement) -> None:
+    """Draw bias and limits of agreement as lines, and their confidence intervals as bands."""
+    lines = (
+        (agreement.bias, agreement.bias_lower, agreement.bias_upper),
+        (agreement.low_limit, agreement.low_limit_lower, agreement.low_limit_upper),
+        (agreement.high_limit, agreement.high_limit_lower, agreement.high_limit_upper),
+    )
+    styles = ((s.INK, "-"), (s.SOFT, "--"), (s.SOFT, "--"))
+    for (value, lower, upper), (color, line_style) in zip(lines, styles, strict=True):
+        ax.axhspan(lower, upper, color=color, alpha=0.08, lw=0)
+        ax.axhline(value, color=color, lw=1.2, ls=line_style)
 
 
 def variability_figure(values: pd.DataFrame, classes: Sequence[str]) -> Figure:
@@ -193,10 +185,10 @@ def variability_figure(values: pd.DataFrame, classes: Sequence[str]) -> Figure:
                 panel_volumes = volumes[
                     (volumes["series"] == name) & (volumes["region"] == region)
                 ]
-                _session_lines(ax, panel_volumes, participants, sessions, _choose_color(name))
+                _draw_session_lines(ax, panel_volumes, participants, sessions, _choose_color(name))
             row[0].set_ylabel(f"{name} (%)")
         for ax, region in zip(axes[0], classes_with_volumes, strict=True):
-            _name_class(ax, region, len(classes_with_volumes))
+            _set_class_title(ax, region, len(classes_with_volumes))
         for ax in axes[-1]:
             ax.set_xticks(range(len(sessions)), sessions)
             ax.set_xlabel("session")
@@ -245,12 +237,12 @@ def change_figure(volumes: pd.DataFrame, classes: Sequence[str], unit: str) -> F
         for column, region in zip(axes.T, classes_with_volumes, strict=True):
             for ax, name in zip(column, ("value", "change"), strict=True):
                 region_volumes = measured_volumes[measured_volumes["region"] == region]
-                boxes = [
+                time_values = [
                     region_volumes.loc[region_volumes["time"] == time, name].dropna().to_numpy()
                     for time in times
                 ]
-                _boxes(ax, boxes)
-            _name_class(column[0], region, len(classes_with_volumes))
+                _draw_boxes(ax, time_values)
+            _set_class_title(column[0], region, len(classes_with_volumes))
             column[1].axhline(0, color=s.GRID, lw=0.8, zorder=0)
             column[1].set_xticks(range(len(times)), times)
             column[1].set_xlim(-0.6, len(times) - 0.4)
@@ -261,20 +253,20 @@ def change_figure(volumes: pd.DataFrame, classes: Sequence[str], unit: str) -> F
     return fig
 
 
-def _name_class(ax: Axes, region: str, panels: int) -> None:
+def _set_class_title(ax: Axes, region: str, n_panels: int) -> None:
     """Write the class name above a panel, with line breaks if it exceeds the panel width."""
-    name = textwrap.fill(
-        CLASS_NAMES.get(region, region), max(12, 120 // panels), break_long_words=False
-    )
+    width = max(12, 120 // n_panels)  # characters
+    name = textwrap.fill(CLASS_NAMES.get(region, region), width, break_long_words=False)
     ax.set_title(name, loc="left", fontsize=8)
 
 
-def _boxes(ax: Axes, boxes: Sequence[Float]) -> None:
-    occupied = [index for index, values in enumerate(boxes) if len(values)]
-    if occupied:
+def _draw_boxes(ax: Axes, time_values: Sequence[Float]) -> None:
+    """Draw a box per time; `time_values` are the participants' values at each time."""
+    positions = [index for index, values in enumerate(time_values) if len(values)]
+    if positions:
         ax.boxplot(
-            [boxes[index] for index in occupied],
-            positions=occupied,
+            [time_values[index] for index in positions],
+            positions=positions,
             widths=0.6,
             whis=(0, 100),
             showmeans=True,
@@ -285,18 +277,19 @@ def _boxes(ax: Axes, boxes: Sequence[Float]) -> None:
         )
 
 
-def _session_lines(
+def _draw_session_lines(
     ax: Axes,
     volumes: pd.DataFrame,
     participants: Sequence[str],
     sessions: Sequence[str],
     color: str,
 ) -> None:
+    """Draw a line per participant: volumes in percent of the participant's mean."""
     ax.axhline(100, color=s.GRID, lw=0.8)
-    for number, participant in enumerate(participants):
+    for index, participant in enumerate(participants):
         participant_volumes = volumes[volumes["participant"] == participant].sort_values("session")
         positions = [sessions.index(session) for session in participant_volumes["session"]]
-        marker = _MARKERS[number % len(_MARKERS)]
+        marker = _MARKERS[index % len(_MARKERS)]
         ax.plot(
             positions,
             participant_volumes["percent"],

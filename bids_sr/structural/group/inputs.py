@@ -40,8 +40,12 @@ def find_scan_tables(
             entities = parse_entities(path)
             if not is_selected(entities):
                 continue
-            sidecar = path.with_suffix(".json")
-            facts = json.loads(sidecar.read_text(encoding="utf-8")) if sidecar.exists() else {}
+            sidecar_file = path.with_suffix(".json")
+            sidecar = (
+                json.loads(sidecar_file.read_text(encoding="utf-8"))
+                if sidecar_file.exists()
+                else {}
+            )
             session = entities.get("session", MISSING)
             participant = f"sub-{entities['subject']}"
             rows.append(
@@ -50,8 +54,8 @@ def find_scan_tables(
                     "session": session,
                     "name": participant + (f" ses-{session}" if session != MISSING else ""),
                     "path": path,
-                    "version": str(facts.get("GeneratedByVersion", "")),
-                    "digest": str(facts.get("SettingsDigest", "")),
+                    "version": str(sidecar.get("GeneratedByVersion", "")),
+                    "digest": str(sidecar.get("SettingsDigest", "")),
                 }
             )
     table = pd.DataFrame(rows)

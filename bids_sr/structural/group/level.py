@@ -6,6 +6,7 @@ of the low-resolution scans.
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from bids_sr.bids.session_times import months_of_sessions
 from bids_sr.config import Settings, UsageError, suggest_name
 from bids_sr.frozen import frozen
 from bids_sr.group import TableError, find_tables, mixed_settings_lines
+from bids_sr.io.atomic_files import read_json
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.metrics.rows import MISSING
 from bids_sr.structural.group.inputs import find_scan_tables, read_values
@@ -26,10 +28,15 @@ if TYPE_CHECKING:
 
     from bids_sr.execution.execute import RunOutcome
 
-_RUN_PARTICIPANTS = "run the participant level with --sr-target anat first"
-_READ = ("superres.target", "evaluation.protocol", "evaluation.months", "resources.random_seed")
+_RUN_PARTICIPANT_LEVEL = "run the participant level with --sr-target anat first"
+_GROUP_SETTINGS = (
+    "superres.target",
+    "evaluation.protocol",
+    "evaluation.months",
+    "resources.random_seed",
+)
 """Settings that affect results of this level."""
-_SOURCE = "bids:raw:"
+_RAW_URI = "bids:raw:"
 
 
 @frozen
@@ -38,13 +45,13 @@ class ScansGroup:
 
     Attributes
     ----------
-    tables : DataFrame
-        Tables as returned by `find_scan_tables`.
-    protocols : mapping
-        Name of a table → acquisition protocol.
-    months : mapping
-        (Participant, session label) → months since the first session.
-    absent : tuple of str
+    tables : pd.DataFrame
+        Tables from `find_scan_tables`.
+    protocols : Mapping[str, str]
+        Acquisition protocol by name of a table.
+    months : Mapping[tuple[str, str], float]
+        Months since the first session, by participant and session label.
+    absent : tuple[str, ...]
         A line for each participant without a table.
     """
 
@@ -61,17 +68,12 @@ class ScansGroup:
             " participants"
         ]
         if self.protocols:
-            counts = {
-                name: sum(protocol == name for protocol in self.protocols.values())
-                for name in sorted(set(self.protocols.values()))
-            }
-            lines.append(
-                "protocols: "
-                + ", ".join(f"{name} ({count} tables)" for name, count in counts.items())
-            )
+            counts = dict(sorted(Counter(self.protocols.values()).items()))
+            texts = [f"{name} ({count} tables)" for name, count in counts.items()]
+            lines.append(f"protocols: {', '.join(texts)}")
         if self.months:
-            times = sorted({round(month) for month in self.months.values()})
-            lines.append(f"Months since the first session: {', '.join(map(str, times))}")
+            months = sorted({round(month) for month in self.months.values()})
+            lines.append(f"Months since the first session: {', '.join(map(str, months))}")
         return "\n".join([*lines, *(f"missing: {line}" for line in self.absent)])
 
     def run(self, settings: Settings, print_line: Callable[[str], None]) -> "RunOutcome":
@@ -91,7 +93,7 @@ class ScansGroup:
 
         defaults = Settings(paths=settings.paths, selection=settings.selection)
         if unused := [
-            name for name in differing_settings(defaults, settings) if name not in _READ
+            name for name in differing_settings(defaults, settings) if name not in _GROUP_SETTINGS
         ]:
             print_line(f"These settings have no effect at the group level: {', '.join(unused)}")
         for line in self.absent:
@@ -168,7 +170,7 @@ def find_scans_group(
             f"{output_dir} contains no metrics tables of structural scans",
             "the group level combines the files sub-*/anat/*_desc-anat_metrics.tsv that are"
             " written at the participant level",
-            _RUN_PARTICIPANTS,
+            _RUN_PARTICIPANT_LEVEL,
         )
     if lines := mixed_settings_lines(tables):
         raise UsageError(
@@ -188,7 +190,7 @@ def find_scans_group(
     absent = tuple(
         f"no metrics table found for {name}" for name in expected if name not in participants
     )
-    protocols = _protocols(settings, tables) if settings.evaluation.protocol else {}
+    protocols = _find_protocols(settings, tables) if settings.evaluation.protocol else {}
     sessions = {
         str(name): list(labels) for name, labels in tables.groupby("participant")["session"]
     }
@@ -196,7 +198,7 @@ def find_scans_group(
     return ScansGroup(tables=tables, protocols=protocols, months=months, absent=absent)
 
 
-def _protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str]:
+def _find_protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str]:
     """Return the protocol of each table from ``participants.tsv`` or from sidecars."""
     protocol = settings.evaluation.protocol or ""
     bids_dir = settings.paths.bids_dir
@@ -215,13 +217,13 @@ def _protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str]:
                 for _, row in rows
             }
             return {
-                row.name_: protocol_by_participant.get(row.participant) or MISSING
-                for row in tables.rename(columns={"name": "name_"}).itertuples()
+                name: protocol_by_participant.get(participant) or MISSING
+                for name, participant in zip(tables["name"], tables["participant"], strict=True)
             }
     protocols: dict[str, str] = {}
     keys: set[str] = set()
     for name, path in zip(tables["name"], tables["path"], strict=True):
-        metadata = _scan_sidecar(Path(path), bids_dir)
+        metadata = _read_scan_metadata(Path(path), bids_dir)
         keys |= metadata.keys()
         value = metadata.get(protocol)
         protocols[name] = MISSING if value is None else str(value)
@@ -237,29 +239,25 @@ def _protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str]:
     )
 
 
-def _scan_sidecar(table: Path, bids_dir: Path) -> dict[str, object]:
+def _read_scan_metadata(table: Path, bids_dir: Path) -> dict[str, object]:
     """Return the metadata of the low-resolution scans of a metrics table.
 
     The scans are found through the sources of the stored interpolation. The first contrast takes
     precedence. The result is empty if ``--level minimal`` stored no images.
     """
     metadata: dict[str, object] = {}
-    for stored in sorted(table.parent.glob("*_desc-bspline_*.json"), reverse=True):
-        description = json.loads(stored.read_text(encoding="utf-8"))
+    for interpolation_sidecar in sorted(table.parent.glob("*_desc-bspline_*.json"), reverse=True):
+        content = json.loads(interpolation_sidecar.read_text(encoding="utf-8"))
         scans = [
-            bids_dir / source.removeprefix(_SOURCE)
-            for source in description.get("Sources", [])
-            if source.startswith(_SOURCE) and "/anat/" in source
+            bids_dir / source.removeprefix(_RAW_URI)
+            for source in content.get("Sources", [])
+            if source.startswith(_RAW_URI) and "/anat/" in source
         ]
         # high-resolution scans of all contrasts precede the low-resolution scans
-        for scan in reversed(scans[len(scans) // 2 :]):
-            for file in sidecars_on_disk(scan, bids_dir):
-                try:
-                    content = json.loads(file.read_text(encoding="utf-8"))
-                except (OSError, ValueError):
-                    continue
-                if isinstance(content, dict):
-                    metadata |= content
+        lowres_scans = scans[len(scans) // 2 :]
+        for scan in reversed(lowres_scans):
+            for sidecar in sidecars_on_disk(scan, bids_dir):
+                metadata |= read_json(sidecar)
         if metadata:
             break
     return metadata

@@ -45,10 +45,10 @@ from bids_sr.structural.group.values import (
     list_series,
     volume_pairs,
 )
-from bids_sr.structural.group.volume_change import CHANGE_COLUMNS, knows_months, read_volumes
+from bids_sr.structural.group.volume_change import CHANGE_COLUMNS, has_months, read_volumes
 
 _ALPHA = 0.05
-_METHODS = """
+_METHODS_TEXT = """
 The participant was the unit of all statistics, and values from several sessions of the same
 participant were averaged. Each method was compared with the interpolation that had the better
 median by means of the Wilcoxon signed-rank test [@wilcoxon1945]. Selecting the better
@@ -88,7 +88,7 @@ class ScansContent:
 
 def write_structural_tables(output_dir: Path, tables: StructuralTables) -> None:
     """Write the group tables as TSV files, each with a JSON file that describes its columns."""
-    folder = {
+    identifiers = {
         "participant": {"Description": "Participant"},
         "session": {"Description": "Session; n/a if there are no sessions"},
         "month": {"Description": "Months since the participant's first session", "Units": "month"},
@@ -96,7 +96,7 @@ def write_structural_tables(output_dir: Path, tables: StructuralTables) -> None:
     }
     names = set(tables.values["statistic"])
     tables_by_name: dict[str, tuple[pd.DataFrame, Mapping[str, object]]] = {
-        "metrics": (tables.values, {**folder, **columns_json(sorted(names))}),
+        "metrics": (tables.values, {**identifiers, **columns_json(sorted(names))}),
         "methods": (tables.methods, METHODS_COLUMNS),
         "protocols": (tables.protocols, PROTOCOL_COLUMNS),
         "agreement": (tables.agreement, AGREEMENT_COLUMNS),
@@ -117,6 +117,7 @@ def build_structural_report(output_dir: Path, content: ScansContent) -> Path:
     figure_dir = output_dir / "group" / "figures"
     figure_dir.mkdir(parents=True, exist_ok=True)
     tables = content.tables
+    change_html = _change_html(tables, figure_dir)
     sections = [
         plain_section(
             "verdict", "Accuracy across participants", _verdict_html(tables, figure_dir)
@@ -131,13 +132,9 @@ def build_structural_report(output_dir: Path, content: ScansContent) -> Path:
         plain_section(
             "variability", "Variability between sessions", _variability_html(tables, figure_dir)
         ),
-        *(
-            [plain_section("change", "Change from baseline", change)]
-            if (change := _change_html(tables, figure_dir))
-            else []
-        ),
+        *([plain_section("change", "Change from baseline", change_html)] if change_html else []),
         plain_section("participants", "Participants", _participants_html(content)),
-        plain_section("methods", "Methods", methods_html(_METHODS, bibliography())),
+        plain_section("methods", "Methods", methods_html(_METHODS_TEXT, bibliography())),
         plain_section(
             "about",
             "About",
@@ -172,21 +169,18 @@ def write_headline(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[s
     is_significant = comparisons["p_holm"] < _ALPHA
     better_rows = comparisons[is_significant & (gains > 0)]
     worse_rows = comparisons[is_significant & (gains < 0)]
-    label = statistic(name).label or name
-    phrases = [
-        f"{series} {relation} interpolation in {label} of {', '.join(rows['contrast'])}"
-        for relation, changes in (("exceeds", better_rows), ("is below", worse_rows))
-        for series, rows in changes.groupby("series", sort=False)
-    ]
+    label = _metric_label(name)
+    phrases = []
+    for relation, rows in (("exceeds", better_rows), ("is below", worse_rows)):
+        for series, contrasts in rows.groupby("series", sort=False)["contrast"]:
+            phrases.append(
+                f"{series} {relation} interpolation in {label} of {', '.join(contrasts)}"
+            )
     if phrases:
         state = "bad" if len(worse_rows) else "good"
         return "; ".join(phrases), state
-    smallest = float(comparisons["p_smallest"].min())
-    reason = (
-        f" ({n} participants cannot reach p < .05)"
-        if not smallest * len(comparisons) < _ALPHA
-        else ""
-    )
+    smallest_p = float(comparisons["p_smallest"].min()) * len(comparisons)
+    reason = "" if smallest_p < _ALPHA else f" ({n} participants cannot reach p < .05)"
     return f"No difference from interpolation was found in {label}{reason}", "open"
 
 
@@ -201,6 +195,7 @@ _MARKS = {"good": ("✓", "good"), "bad": ("✗", "bad"), "open": ("?", "open")}
 
 
 def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
+    """Return the main result as a sentence and numbers, and figures of similarity."""
     n_participants = tables.values["participant"].nunique()
     rows = _select_comparisons(tables.methods, "psnr")
     n_compared = n_participants if rows.empty else int(rows["n"].max())
@@ -227,7 +222,7 @@ def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
             partial(similarity_figure, tables.values, name),
             figure_dir,
             f"group_desc-scans{name}",
-            f"{statistic(name).label or name}. Each line is a participant, and bars show the"
+            f"{_metric_label(name)}. Each line is a participant, and bars show the"
             " median across participants.",
         )
         for name in statistics
@@ -241,28 +236,38 @@ def _methods_html(tables: StructuralTables) -> Markup:
     metrics = tables.methods[tables.methods["statistic"] != SIZE]
     return render_selector(
         [
-            (str(contrast), _render_contrast(contrast_rows, sizes))
+            (str(contrast), _contrast_html(contrast_rows, sizes))
             for contrast, contrast_rows in metrics.groupby("contrast", sort=False)
         ]
     )
 
 
-def _render_contrast(contrast_rows: pd.DataFrame, sizes: pd.Series) -> Markup:
+def _contrast_html(contrast_rows: pd.DataFrame, sizes: pd.Series) -> Markup:
     """Return the tables of one contrast; `sizes` are numbers of network parameters by series."""
-    available = [
-        name for name in (*SIMILARITY, *OVERLAP) if (contrast_rows["statistic"] == name).any()
-    ]
+    differences = contrast_rows[contrast_rows["minus"].notna()]
+    return join(
+        [
+            _means_html(contrast_rows, sizes),
+            render_folded("Differences from interpolation", _differences_html(differences)),
+        ]
+    )
+
+
+def _means_html(contrast_rows: pd.DataFrame, sizes: pd.Series) -> Markup:
+    """Return the table of means by series and metric; for the parameters see `_contrast_html`."""
+    pairs = set(zip(contrast_rows["statistic"], contrast_rows["region"], strict=True))
     regions = list(dict.fromkeys(contrast_rows["region"]))
     columns = [
         (name, region)
         for region in regions
-        for name in available
-        if ((contrast_rows["statistic"] == name) & (contrast_rows["region"] == region)).any()
+        for name in (*SIMILARITY, *OVERLAP)
+        if (name, region) in pairs
     ]
     heads = ["series"]
     for name, region in columns:
-        region_phrase = "" if region == "brain" and len(regions) == 1 else f", {_class(region)}"
-        heads.append(f"{statistic(name).label or name}{region_phrase}{_unit(name)}")
+        is_only_brain = region == "brain" and len(regions) == 1
+        region_phrase = "" if is_only_brain else f", {_class_name(region)}"
+        heads.append(f"{_metric_label(name)}{region_phrase}{_unit_text(name)}")
     if len(sizes):
         heads.append("parameters")
     lines = []
@@ -276,45 +281,52 @@ def _render_contrast(contrast_rows: pd.DataFrame, sizes: pd.Series) -> Markup:
             cells.append(MISSING if count is None else f"{count:,.0f}")
         lines.append(cells)
     n_participants = int(contrast_rows["n"].max())
-    summary = table(
-        f"Mean ± standard deviation across {n_participants} participants", heads, lines
-    )
-    changes = contrast_rows[contrast_rows["minus"].notna()]
-    differences = table(
+    return table(f"Mean ± standard deviation across {n_participants} participants", heads, lines)
+
+
+def _differences_html(comparisons: pd.DataFrame) -> Markup:
+    """Return the table of differences between methods and the better interpolation."""
+    lines = [
+        [
+            row.series,
+            _metric_label(row.statistic),
+            _class_name(row.region),
+            row.minus,
+            estimate(row.difference, row.lower, row.upper, _difference_format(row.difference)),
+            p_value(row.p_wilcoxon),
+            p_value(row.p_holm),
+        ]
+        for row in comparisons.itertuples()
+    ]
+    return table(
         "Each method minus the better interpolation",
         ["method", "metric", "region", "minus", "difference [95 % interval]", "p", "p (Holm)"],
-        [
-            [
-                row.series,
-                statistic(row.statistic).label or row.statistic,
-                _class(row.region),
-                row.minus,
-                estimate(row.difference, row.lower, row.upper, _form(row.difference)),
-                p_value(row.p_wilcoxon),
-                p_value(row.p_holm),
-            ]
-            for row in changes.itertuples()
-        ],
+        lines,
     )
-    return join([summary, render_folded("Differences from interpolation", differences)])
 
 
-def _form(value: float) -> str:
+def _difference_format(value: float) -> str:
     return "+.4f" if abs(value) < 0.1 else "+.3f"
 
 
 def _mean_text(row: pd.Series) -> str:
+    """Return mean ± SD with decimals that suit the size of the mean."""
     size = abs(row["mean"])
-    form = ".2f" if size >= 1 else ".4f" if size >= 0.01 else ".2e"
-    return f"{number(row['mean'], form)} ± {number(row['sd'], form)}"
+    number_format = ".2f" if size >= 1 else ".4f" if size >= 0.01 else ".2e"
+    return f"{number(row['mean'], number_format)} ± {number(row['sd'], number_format)}"
 
 
-def _unit(name: str) -> str:
+def _metric_label(name: str) -> str:
+    return statistic(name).label or name
+
+
+def _unit_text(name: str) -> str:
+    """Return the unit of a statistic in parentheses, "" for pure numbers and the scan's unit."""
     unit = statistic(name).unit
     return "" if unit in ("1", "signal") else f" ({unit})"
 
 
-def _class(region: str) -> str:
+def _class_name(region: str) -> str:
     return CLASS_NAMES.get(region, region)
 
 
@@ -327,51 +339,48 @@ def _protocols_html(content: ScansContent) -> Markup:
         else "All participants are in one group. To group participants by acquisition protocol,"
         " use --protocol with a column of participants.tsv or a key of the JSON sidecars."
     )
-    compared_series = list_series(errors) if len(errors) else []
+    if errors.empty:
+        return Markup("")
+    series_names = list_series(errors)
     entries = []
     for (protocol, contrast), protocol_errors in errors.groupby(
         ["protocol", "contrast"], sort=False
     ):
-        keys = sorted(
-            dict.fromkeys(
-                zip(protocol_errors["statistic"], protocol_errors["region"], strict=True)
-            ),
-            key=lambda key: QUALITY.index(key[0]),
-        )
-        lines = []
-        for name, region in keys:
-            rows = protocol_errors[
-                (protocol_errors["statistic"] == name) & (protocol_errors["region"] == region)
-            ]
-            by_series = rows.set_index("series")
-            best = by_series["mae"].idxmin()
-            cells = [f"{statistic(name).label or name}{_unit(name)}", _class(region)]
-            for series in compared_series:
-                if series not in by_series.index:
-                    cells.append(MISSING)
-                    continue
-                row = by_series.loc[series]
-                star = " *" if series == best else ""
-                sd = number(row["mae_sd"], ".4f")
-                cells.append(f"{number(row['mae'], '.4f')} ± {sd}{star}")
-            lines.append(cells)
         title = f"{contrast}, protocol {protocol}" if content.protocol else str(contrast)
         n_participants = int(protocol_errors["n"].max())
         caption = (
             f"{title}: absolute difference from the measured scan, mean ± standard deviation"
             f" across {n_participants} participants (* smallest)"
         )
-        entries.append(
-            (title, table(caption, ["metric", "region", *compared_series], lines, names=2))
-        )
-    return (
-        join([Markup("<p>{}</p>").format(intro), render_selector(entries)])
-        if entries
-        else Markup("")
-    )
+        heads = ["metric", "region", *series_names]
+        lines = _error_lines(protocol_errors, series_names)
+        entries.append((title, table(caption, heads, lines, names=2)))
+    return join([Markup("<p>{}</p>").format(intro), render_selector(entries)])
+
+
+def _error_lines(protocol_errors: pd.DataFrame, series_names: Sequence[str]) -> list[list[str]]:
+    """Return a line of cells per metric and region: the errors of all series, smallest marked."""
+    errors_by_metric = protocol_errors.groupby(["statistic", "region"], sort=False)
+    lines = []
+    for (name, region), metric_errors in sorted(
+        errors_by_metric, key=lambda item: QUALITY.index(item[0][0])
+    ):
+        series_errors = metric_errors.set_index("series")
+        best_series = series_errors["mae"].idxmin()
+        cells = [f"{_metric_label(name)}{_unit_text(name)}", _class_name(region)]
+        for series in series_names:
+            if series not in series_errors.index:
+                cells.append(MISSING)
+                continue
+            row = series_errors.loc[series]
+            star = " *" if series == best_series else ""
+            cells.append(f"{number(row['mae'], '.4f')} ± {number(row['mae_sd'], '.4f')}{star}")
+        lines.append(cells)
+    return lines
 
 
 def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
+    """Return Bland-Altman plots and limits of agreement, one entry per class."""
     pairs = volume_pairs(tables.values)
     if pairs.empty:
         return Markup("")
@@ -379,11 +388,12 @@ def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
     for (contrast, region), class_rows in tables.agreement.groupby(
         ["contrast", "region"], sort=False
     ):
+        class_name = _class_name(str(region))
         figure = _figure(
             partial(agreement_figure, pairs[pairs["contrast"] == contrast], str(region)),
             figure_dir,
             f"group_desc-agreement{region}",
-            f"Bland-Altman plot of {_class(str(region))} volume: difference from the measured"
+            f"Bland-Altman plot of {class_name} volume: difference from the measured"
             " scan as a function of the mean of both. Each point is a participant. The solid"
             " line shows the bias, dashed lines show the 95 % limits of agreement, and bands"
             " show their 95 % confidence intervals.",
@@ -400,13 +410,13 @@ def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
             ]
             for row in class_rows.itertuples()
         ]
-        caption = f"Difference in {_class(str(region))} volume from the measured scans"
-        title = _class(str(region))
-        entries.append((title, join([figure, table(caption, heads, lines, names=2)])))
+        caption = f"Difference in {class_name} volume from the measured scans"
+        entries.append((class_name, join([figure, table(caption, heads, lines, names=2)])))
     return render_selector(entries)
 
 
 def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
+    """Return the variability of volumes between sessions as a figure and a table."""
     variability = tables.variability
     if variability.empty:
         return render(
@@ -434,7 +444,7 @@ def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
     ]
     lines = [
         [
-            _class(row.region),
+            _class_name(row.region),
             row.series,
             str(row.n),
             str(row.n_scans),
@@ -453,7 +463,7 @@ def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
     changes = tables.change
     if changes.empty:
         return Markup("")
-    by_month = knows_months(tables.values)
+    by_month = has_months(tables.values)
     volumes = read_volumes(tables.values)
     classes = list(dict.fromkeys(changes["region"]))
     unit = "month" if by_month else "session"
@@ -475,26 +485,26 @@ def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         "change, median [quartiles] (%)",
         "absolute change (%)",
     ]
-    lines = [
-        [
-            _class(row.region),
-            row.series,
-            str(row.time),
-            str(row.n),
-            f"{number(row.median, '.1f')} [{number(row.q1, '.1f')}, {number(row.q3, '.1f')}]",
-            str(row.n_change),
-            *(
-                f"{number(middle, '.2f')} [{number(low, '.2f')}, {number(high, '.2f')}]"
-                if row.n_change
-                else MISSING
-                for middle, low, high in (
-                    (row.change_median, row.change_q1, row.change_q3),
-                    (row.absolute_median, row.absolute_q1, row.absolute_q3),
-                )
-            ),
-        ]
-        for row in changes.itertuples()
-    ]
+    lines = []
+    for row in changes.itertuples():
+        change = absolute_change = MISSING
+        if row.n_change:
+            change = estimate(row.change_median, row.change_q1, row.change_q3, ".2f")
+            absolute_change = estimate(
+                row.absolute_median, row.absolute_q1, row.absolute_q3, ".2f"
+            )
+        lines.append(
+            [
+                _class_name(row.region),
+                row.series,
+                str(row.time),
+                str(row.n),
+                estimate(row.median, row.q1, row.q3, ".1f"),
+                str(row.n_change),
+                change,
+                absolute_change,
+            ]
+        )
     note = (
         ""
         if by_month
@@ -506,6 +516,7 @@ def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
 
 
 def _participants_html(content: ScansContent) -> Markup:
+    """Return included and missing participants, and the participants of each protocol."""
     values = content.tables.values
     n_sessions = values.groupby("participant", sort=False)["session"].nunique()
     included = [

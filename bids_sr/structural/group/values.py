@@ -52,8 +52,10 @@ OVERLAP = ("tissue_dice", "tissue_jaccard", "tpf", "tnf", "ppv")
 VOLUME = "tissue_volume"
 SIZE = "parameters"
 """Statistic with the number of parameters of a network."""
-_KEY = ["participant", "session", "protocol", "contrast", "region", "statistic", "series"]
 _QUESTION = ["contrast", "statistic", "region"]
+"""Columns that identify a metric, without the series and the participant."""
+_VOLUME_KEY = ["contrast", "region", "series"]
+"""Columns that identify a volume, without the participant and the session."""
 
 
 @frozen
@@ -98,9 +100,10 @@ def compute_tables(values: pd.DataFrame) -> StructuralTables:
 def list_series(values: pd.DataFrame) -> list[str]:
     """Return the series of the rows in order: interpolations, methods, measured scans."""
     names = list(dict.fromkeys(values["series"]))
-    last = [name for name in names if name == MEASURED]
-    first = [name for name in names if name in BASELINES]
-    return [*first, *(name for name in names if name not in (*first, *last)), *last]
+    interpolations = [name for name in names if name in BASELINES]
+    measured = [name for name in names if name == MEASURED]
+    methods = [name for name in names if name not in (*interpolations, *measured)]
+    return [*interpolations, *methods, *measured]
 
 
 def average_by_participant(values: pd.DataFrame) -> pd.DataFrame:
@@ -123,24 +126,22 @@ def methods_table(values: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for question, participant_values in wide_values.groupby(level=_QUESTION, sort=False):
         question_values = dict(zip(_QUESTION, question, strict=True))
-        names = [
+        series_names = [
             name for name in list_series(values) if name in participant_values and name != MEASURED
         ]
-        baseline = _better(
-            [name for name in names if name in BASELINES],
+        baseline = _select_better(
+            [name for name in series_names if name in BASELINES],
             participant_values,
             question_values["statistic"],
         )
-        for name in names:
+        for name in series_names:
             defined = participant_values[name].dropna().to_numpy()
             if not defined.size:
                 continue
-            row = {**question_values, "series": name, **_summary(defined)}
+            row = {**question_values, "series": name, **_summarize(defined)}
             if baseline and name not in BASELINES:
-                row |= {
-                    "minus": baseline,
-                    **_compare_pairs(participant_values[name], participant_values[baseline]),
-                }
+                row |= {"minus": baseline}
+                row |= _compare_pairs(participant_values[name], participant_values[baseline])
             rows.append(row)
     table = pd.DataFrame(rows).reindex(columns=list(METHODS_COLUMNS))
     table["p_holm"] = np.nan
@@ -150,17 +151,19 @@ def methods_table(values: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _better(names: Sequence[str], participant_values: pd.DataFrame, name: str) -> str:
+def _select_better(
+    series_names: Sequence[str], participant_values: pd.DataFrame, name: str
+) -> str:
     """Return the series with the best median of a statistic, "" if no median is defined."""
-    medians = {series: float(participant_values[series].median()) for series in names}
-    medians = {series: value for series, value in medians.items() if not math.isnan(value)}
-    if not medians:
+    medians = participant_values[list(series_names)].median().dropna()
+    if medians.empty:
         return ""
     lower_is_better = statistic(name).better == LOWER
-    return (min if lower_is_better else max)(medians, key=lambda series: medians[series])
+    return str(medians.idxmin() if lower_is_better else medians.idxmax())
 
 
-def _summary(values: np.ndarray) -> dict[str, float]:
+def _summarize(values: np.ndarray) -> dict[str, float]:
+    """Return number, mean, SD, median and range of the participants' values (n,)."""
     return {
         "n": len(values),
         "mean": float(values.mean()),
@@ -172,15 +175,16 @@ def _summary(values: np.ndarray) -> dict[str, float]:
 
 
 def _compare_pairs(values: pd.Series, reference: pd.Series) -> dict[str, float]:
+    """Compare the participants' values of two series; {} if no participant has both."""
     paired_values = pd.concat([values, reference], axis=1).dropna().to_numpy()
     if not len(paired_values):
         return {}
     change = differences(paired_values[:, 0], paired_values[:, 1])
-    shift, test = hodges_lehmann(change), signed_rank(change)
+    estimates, test = hodges_lehmann(change), signed_rank(change)
     return {
-        "difference": shift["difference"],
-        "lower": shift["lower"],
-        "upper": shift["upper"],
+        "difference": estimates["difference"],
+        "lower": estimates["lower"],
+        "upper": estimates["upper"],
         "p_wilcoxon": float(test["p_wilcoxon"]),
         "p_smallest": float(test["p_smallest"]),
     }
@@ -194,31 +198,29 @@ def protocols_table(values: pd.DataFrame) -> pd.DataFrame:
     with the same protocol are averaged.
     """
     quality_values = values[values["statistic"].isin(QUALITY)]
-    participant_values = quality_values.groupby(
-        [*(k for k in _KEY if k != "series"), "series"], sort=False
-    )["value"]
-    table = participant_values.mean().unstack("series")
-    if MEASURED not in table:
+    session_key = ["participant", "session", "protocol", "contrast", "region", "statistic"]
+    session_means = quality_values.groupby([*session_key, "series"], sort=False)["value"].mean()
+    wide_values = session_means.unstack("series")
+    if MEASURED not in wide_values:
         return pd.DataFrame(columns=list(PROTOCOL_COLUMNS))
-    errors = table.drop(columns=MEASURED).sub(table[MEASURED], axis=0).abs()
-    participant_errors = errors.groupby(["protocol", *_QUESTION, "participant"], sort=False).mean()
+    errors = wide_values.drop(columns=MEASURED).sub(wide_values[MEASURED], axis=0).abs()
+    protocol_question = ["protocol", *_QUESTION]
+    participant_errors = errors.groupby([*protocol_question, "participant"], sort=False).mean()
     rows = []
     for question, question_errors in participant_errors.groupby(
-        level=["protocol", *_QUESTION], sort=False
+        level=protocol_question, sort=False
     ):
-        question_values = dict(zip(["protocol", *_QUESTION], question, strict=True))
         for name in list_series(values):
-            defined = (
-                question_errors[name].dropna().to_numpy()
-                if name in question_errors
-                else np.empty(0)
-            )
+            if name not in question_errors:
+                continue
+            defined = question_errors[name].dropna().to_numpy()
             if defined.size:
-                summary = _summary(defined)
-                means = {key: summary[key] for key in ("n", "mean", "sd")}
-                rows.append({**question_values, "series": name, **means})
-    table = pd.DataFrame(rows).rename(columns={"mean": "mae", "sd": "mae_sd"})
-    return table.reindex(columns=list(PROTOCOL_COLUMNS))
+                summary = _summarize(defined)
+                row = dict(zip(protocol_question, question, strict=True))
+                row |= {"series": name, "n": summary["n"]}
+                row |= {"mae": summary["mean"], "mae_sd": summary["sd"]}
+                rows.append(row)
+    return pd.DataFrame(rows).reindex(columns=list(PROTOCOL_COLUMNS))
 
 
 def volume_pairs(values: pd.DataFrame) -> pd.DataFrame:
@@ -237,12 +239,11 @@ def volume_pairs(values: pd.DataFrame) -> pd.DataFrame:
     for name in list_series(values):
         if name == MEASURED or name not in participant_values:
             continue
-        part = (
-            participant_values[[name, MEASURED]]
-            .set_axis(["volume", "measured"], axis=1)
-            .reset_index()
+        series_pairs = participant_values[[name, MEASURED]].set_axis(
+            ["volume", "measured"], axis=1
         )
-        tables.append(part.assign(series=name).dropna(subset=["volume", "measured"]))
+        series_pairs = series_pairs.reset_index().assign(series=name)
+        tables.append(series_pairs.dropna(subset=["volume", "measured"]))
     if not tables:
         return pd.DataFrame()
     pairs = pd.concat(tables, ignore_index=True)
@@ -257,22 +258,20 @@ def agreement_table(values: pd.DataFrame) -> pd.DataFrame:
     There is one row per class, series and unit (ml, and percent of the mean of both volumes).
     """
     pairs = volume_pairs(values)
+    if pairs.empty:
+        return pd.DataFrame(columns=list(AGREEMENT_COLUMNS))
     rows = []
-    if len(pairs):
-        for question_values, series_pairs in pairs.groupby(
-            ["contrast", "region", "series"], sort=False
-        ):
-            changes = {
-                "ml": (series_pairs["volume"] - series_pairs["measured"]).to_numpy(),
-                "percent": series_pairs["percent"].dropna().to_numpy(),
-            }
-            for unit, change in changes.items():
-                if change.size:
-                    agreement = dataclasses.asdict(limits_of_agreement(change))
-                    names = dict(
-                        zip(("contrast", "region", "series"), question_values, strict=True)
-                    )
-                    rows.append({**names, "unit": unit, **agreement})
+    for identifiers, series_pairs in pairs.groupby(_VOLUME_KEY, sort=False):
+        changes = {
+            "ml": (series_pairs["volume"] - series_pairs["measured"]).to_numpy(),
+            "percent": series_pairs["percent"].dropna().to_numpy(),
+        }
+        for unit, change in changes.items():
+            if change.size:
+                row = dict(zip(_VOLUME_KEY, identifiers, strict=True))
+                rows.append(
+                    {**row, "unit": unit, **dataclasses.asdict(limits_of_agreement(change))}
+                )
     return pd.DataFrame(rows).reindex(columns=list(AGREEMENT_COLUMNS))
 
 
@@ -286,9 +285,9 @@ def session_volumes(values: pd.DataFrame) -> pd.DataFrame:
         participant's mean over sessions).
     """
     volumes = values[(values["statistic"] == VOLUME) & (values["session"] != MISSING)].copy()
-    key = ["contrast", "region", "series", "participant"]
-    count = volumes.groupby(key)["session"].transform("nunique")
-    volumes = volumes[count >= 2]
+    key = [*_VOLUME_KEY, "participant"]
+    n_sessions = volumes.groupby(key)["session"].transform("nunique")
+    volumes = volumes[n_sessions >= 2]
     means = volumes.groupby(key)["value"].transform("mean")
     percent = 100 * volumes["value"] / means.where(means != 0)
     return volumes.assign(percent=percent)[[*key, "session", "value", "percent"]]
@@ -304,40 +303,37 @@ def variability_table(values: pd.DataFrame) -> pd.DataFrame:
     """
     volumes = session_volumes(values)
     rows = []
-    for question_values, series_volumes in volumes.groupby(
-        ["contrast", "region", "series"], sort=False
-    ):
-        participant_volumes = [part for _, part in series_volumes.groupby("participant")]
+    for identifiers, series_volumes in volumes.groupby(_VOLUME_KEY, sort=False):
+        by_participant = series_volumes.groupby("participant")
+        volumes_ml = [sessions.to_numpy() for _, sessions in by_participant["value"]]
+        percentages = [sessions.to_numpy() for _, sessions in by_participant["percent"]]
         rows.append(
             {
-                **dict(zip(("contrast", "region", "series"), question_values, strict=True)),
-                "n": len(participant_volumes),
+                **dict(zip(_VOLUME_KEY, identifiers, strict=True)),
+                "n": len(volumes_ml),
                 "n_scans": len(series_volumes),
                 "mean": float(series_volumes["value"].mean()),
-                "sd_within": compute_within_unit_sd(
-                    [part["value"].to_numpy() for part in participant_volumes]
-                ),
-                "cv_percent": compute_within_unit_sd(
-                    [part["percent"].to_numpy() for part in participant_volumes]
-                ),
+                "sd_within": compute_within_unit_sd(volumes_ml),
+                "cv_percent": compute_within_unit_sd(percentages),
             }
         )
     return pd.DataFrame(rows).reindex(columns=list(VARIABILITY_COLUMNS))
 
 
-def _columns(**texts: str) -> dict[str, dict[str, str]]:
+def _describe_columns(**texts: str) -> dict[str, dict[str, str]]:
+    """Return entries of a sidecar, given the description of each column."""
     return {name: {"Description": text} for name, text in texts.items()}
 
 
-_PLACE = _columns(
+_METRIC_COLUMNS = _describe_columns(
     contrast="Suffix of the scans, or all (all contrasts combined)",
     statistic="Name of the metric, as in the participants' tables",
     region="Brain, tissue, pair of tissues, or scan (all voxels of the evaluated slices)",
     series="Interpolation, super-resolution method, or measured (high-resolution scan)",
 )
 METHODS_COLUMNS = {
-    **_PLACE,
-    **_columns(
+    **_METRIC_COLUMNS,
+    **_describe_columns(
         n="Participants",
         mean="Mean across participants",
         sd="Standard deviation across participants",
@@ -351,26 +347,24 @@ METHODS_COLUMNS = {
         lower="Lower limit of the 95 % confidence interval of the difference",
         upper="Upper limit of the 95 % confidence interval of the difference",
         p_wilcoxon="Two-sided p value of the Wilcoxon signed-rank test, not corrected for"
-        " multiple "
-        "comparisons",
+        " multiple comparisons",
         p_smallest="Smallest p value that the test can reach with this number of participants",
         p_holm="p value corrected for all comparisons of the metric (Holm). Comparisons in the"
-        " whole "
-        "scan are corrected separately.",
+        " whole scan are corrected separately.",
     ),
 }
 PROTOCOL_COLUMNS = {
-    **_columns(protocol="Acquisition protocol, or all if --protocol was not specified"),
-    **_PLACE,
-    **_columns(
+    **_describe_columns(protocol="Acquisition protocol, or all if --protocol was not specified"),
+    **_METRIC_COLUMNS,
+    **_describe_columns(
         n="Participants",
         mae="Mean absolute difference from the value of the measured scan, across participants",
         mae_sd="Standard deviation of the absolute difference across participants",
     ),
 }
 AGREEMENT_COLUMNS = {
-    **{name: text for name, text in _PLACE.items() if name != "statistic"},
-    **_columns(
+    **{name: text for name, text in _METRIC_COLUMNS.items() if name != "statistic"},
+    **_describe_columns(
         unit="Unit of the differences: ml, or percent of the mean of both volumes",
         n="Participants",
         bias="Bias: mean difference from the volumes of the measured scans",
@@ -390,14 +384,13 @@ AGREEMENT_COLUMNS = {
     ),
 }
 VARIABILITY_COLUMNS = {
-    **{name: text for name, text in _PLACE.items() if name != "statistic"},
-    **_columns(
+    **{name: text for name, text in _METRIC_COLUMNS.items() if name != "statistic"},
+    **_describe_columns(
         n="Number of participants with at least two sessions",
         n_scans="Total number of sessions across these participants",
         mean="Mean volume across participants and sessions (ml)",
         sd_within="Pooled within-participant standard deviation (ml)",
         cv_percent="Pooled within-participant standard deviation, in percent of the participant's"
-        " mean "
-        "volume",
+        " mean volume",
     ),
 }

@@ -14,13 +14,14 @@ from bids_sr.metrics.rows import MISSING
 
 BASELINE = "0"
 """Time label of the baseline, in months."""
-_PLACE = ["contrast", "region", "series"]
+_VOLUME_COLUMNS = ["contrast", "region", "series"]
+"""Columns that identify a volume, without the participant and the time."""
 
 
-def knows_months(values: pd.DataFrame) -> bool:
+def has_months(values: pd.DataFrame) -> bool:
     """Return whether any participant has two sessions with known months.
 
-    `values` are rows of `structural_inputs.read_values`.
+    `values` are rows of `inputs.read_values`.
     """
     dated = values[values["month"].notna() & (values["session"] != MISSING)]
     return bool((dated.groupby("participant")["session"].nunique() >= 2).any())
@@ -36,7 +37,7 @@ def read_volumes(values: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     values : pd.DataFrame
-        Rows of `structural_inputs.read_values`.
+        Rows of `inputs.read_values`.
 
     Returns
     -------
@@ -44,40 +45,43 @@ def read_volumes(values: pd.DataFrame) -> pd.DataFrame:
         Columns contrast, region, series, participant, time, value (ml), and change (percent of the
         volume at baseline; NaN if it is missing). Empty if no participant has two sessions.
     """
-    columns = [*_PLACE, "participant", "time", "value", "change"]
+    columns = [*_VOLUME_COLUMNS, "participant", "time", "value", "change"]
     volumes = values[(values["statistic"] == "tissue_volume") & (values["session"] != MISSING)]
-    by_month = knows_months(values)
+    by_month = has_months(values)
     if by_month:
         volumes = volumes[volumes["month"].notna()]
-        rounded = volumes["month"].round().astype(int)
-        volumes = volumes.assign(time=rounded.astype(str))
+        whole_months = volumes["month"].round().astype(int)
+        volumes = volumes.assign(time=whole_months.astype(str))
     else:
         volumes = volumes.assign(time=volumes["session"])
     n_sessions = volumes.groupby("participant")["session"].nunique()
     if not (n_sessions >= 2).any():
         return pd.DataFrame(columns=columns)
-    key = [*_PLACE, "participant"]
+    key = [*_VOLUME_COLUMNS, "participant"]
     means = volumes.groupby([*key, "time"], sort=False)["value"].mean().reset_index()
-    start = BASELINE if by_month else sort_times(means["time"])[0]
-    first = means[means["time"] == start].set_index(key)["value"].rename("baseline")
-    means = means.join(first, on=key)
-    positive = means["baseline"].where(means["baseline"] > 0)
-    means["change"] = 100 * (means["value"] - positive) / positive
+    baseline_time = BASELINE if by_month else sort_times(means["time"])[0]
+    is_baseline = means["time"] == baseline_time
+    baselines = means[is_baseline].set_index(key)["value"].rename("baseline")
+    means = means.join(baselines, on=key)
+    positive_baseline = means["baseline"].where(means["baseline"] > 0)
+    means["change"] = 100 * (means["value"] - positive_baseline) / positive_baseline
     return means[columns]
 
 
 def sort_times(times: Sequence[str] | pd.Series) -> list[str]:
-    """Sort distinct times; digits are compared as numbers.
+    """Return the distinct times in order; numbers in labels are compared by value.
 
     >>> sort_times(["10", "2", "0"]), sort_times(["m10", "m2", "base"])
     (['0', '2', '10'], ['base', 'm2', 'm10'])
     """
 
-    def key(text: str) -> list[tuple[int, int, str]]:
-        runs_of_digits = re.findall(r"-?\d+|\D+", text)
-        return [(0, int(p), "") if p.lstrip("-").isdigit() else (1, 0, p) for p in runs_of_digits]
+    def sort_key(label: str) -> list[tuple[int, int, str]]:
+        parts = re.findall(r"-?\d+|\D+", label)
+        return [
+            (0, int(part), "") if part.lstrip("-").isdigit() else (1, 0, part) for part in parts
+        ]
 
-    return sorted(dict.fromkeys(times), key=key)
+    return sorted(dict.fromkeys(times), key=sort_key)
 
 
 def change_table(values: pd.DataFrame) -> pd.DataFrame:
@@ -87,33 +91,36 @@ def change_table(values: pd.DataFrame) -> pd.DataFrame:
     both signed and absolute changes are summarized. The table is empty if no participant has two
     sessions.
 
-    `values` are rows of `structural_inputs.read_values`.
+    `values` are rows of `inputs.read_values`.
     """
     volumes = read_volumes(values)
     rows = []
-    for question_values, place_volumes in volumes.groupby(_PLACE, sort=False):
-        start = sort_times(place_volumes["time"])[0]
-        for time in sort_times(place_volumes["time"]):
-            part = place_volumes[place_volumes["time"] == time]
-            change = part["change"].dropna() if time != start else part["change"].iloc[:0]
+    for identifiers, class_volumes in volumes.groupby(_VOLUME_COLUMNS, sort=False):
+        times = sort_times(class_volumes["time"])
+        for time in times:
+            time_volumes = class_volumes[class_volumes["time"] == time]
+            change = time_volumes["change"].dropna()
+            if time == times[0]:  # the baseline has no change
+                change = change.iloc[:0]
             rows.append(
                 {
-                    **dict(zip(_PLACE, question_values, strict=True)),
+                    **dict(zip(_VOLUME_COLUMNS, identifiers, strict=True)),
                     "time": time,
-                    "n": len(part),
-                    "mean": part["value"].mean(),
-                    **_quartiles(part["value"], ""),
-                    "minimum": part["value"].min(),
-                    "maximum": part["value"].max(),
+                    "n": len(time_volumes),
+                    "mean": time_volumes["value"].mean(),
+                    **_summarize_quartiles(time_volumes["value"], ""),
+                    "minimum": time_volumes["value"].min(),
+                    "maximum": time_volumes["value"].max(),
                     "n_change": len(change),
-                    **_quartiles(change, "change_"),
-                    **_quartiles(change.abs(), "absolute_"),
+                    **_summarize_quartiles(change, "change_"),
+                    **_summarize_quartiles(change.abs(), "absolute_"),
                 }
             )
     return pd.DataFrame(rows).reindex(columns=list(CHANGE_COLUMNS))
 
 
-def _quartiles(values: pd.Series, prefix: str) -> dict[str, float]:
+def _summarize_quartiles(values: pd.Series, prefix: str) -> dict[str, float]:
+    """Return the median and the quartiles by column name, NaN if there are no values."""
     names = [f"{prefix}{name}" for name in ("median", "q1", "q3")]
     if values.empty:
         return dict.fromkeys(names, np.nan)

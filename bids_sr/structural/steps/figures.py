@@ -20,6 +20,8 @@ from bids_sr.structural.steps.scans import (
     stack_scans,
 )
 
+_SLICE_HEIGHT = 0.6  # of the brain, from its lowest to its highest slice
+
 
 @figure(
     FigureSpec(
@@ -257,23 +259,23 @@ def draw_scans(
     if "FLAIR" in measured:
         method_names = dict.fromkeys(scan.entities["desc"] for scan in made_scans)
         flairs = {name: series[name]["FLAIR"] for name in (_input_series(series), *method_names)}
-        kinds = {
-            suffix: {
+        flairs["measured"] = measured["FLAIR"]
+        lesion_masks, class_labels = (
+            {
                 scan.entities["desc"]: scan.volume
                 for scan in scan_classes
                 if scan.entities["suffix"] == suffix
             }
             for suffix in ("mask", "dseg")
-        }
-        flairs["measured"] = measured["FLAIR"]
+        )
         edited = None
         if given_wmh_reference is not None:
             edited = scan_mask.like(read_edited_mask(given_wmh_reference, scan_mask))
-        lesions = edited or kinds["mask"]["measured"]
+        lesions = edited or lesion_masks["measured"]
         content = classes_figure(
             flairs,
-            kinds["mask"],
-            kinds["dseg"],
+            lesion_masks,
+            class_labels,
             scan_mask,
             _select_lesion_slice(lesions.data, scan_mask.data, held_out),
             edited=edited,
@@ -351,26 +353,27 @@ def explain_scans(
     if fine_scans:
         held_out = select_untrained_slices(fine_scans, coarse_scans, scan_mask, [files.card_file])
     index = _select_slice(scan_mask.data, held_out)
-    low, high = stack_scans(coarse_scans), stack_scans(fine_scans) if fine_scans else None
     explanation = explain_slice(
-        load_model(files.model_file), low, high, scan_mask.data, affine, index
+        load_model(files.model_file),
+        stack_scans(coarse_scans),
+        stack_scans(fine_scans) if fine_scans else None,
+        scan_mask.data,
+        affine,
+        index,
     )
     critic_maps = (
         ("made", explanation.critic_made, "super-resolved"),
         ("fine", explanation.critic_fine, "measured"),
     )
-    maps = {
-        f"critic, {text} (score {explanation.scores[key]:.2f})": m
-        for key, m, text in critic_maps
-        if m is not None
+    critic_slices = {
+        f"critic, {text} (score {explanation.scores[key]:.2f})": Volume(values[..., None], affine)
+        for key, values, text in critic_maps
+        if values is not None
     }
-    if len(explanation.masks) or maps:
-        slabs = {
-            title: Volume(slice_values[..., None], affine) for title, slice_values in maps.items()
-        }
+    if len(explanation.masks) or critic_slices:
         gates = [Volume(gate[..., None], affine) for gate in explanation.masks]
-        drawn = explanation_figure(made_scans[0].volume, gates, slabs, index)
-        yield FigureDrawing("attention", drawn, label=method_label)
+        drawing = explanation_figure(made_scans[0].volume, gates, critic_slices, index)
+        yield FigureDrawing("attention", drawing, label=method_label)
     if len(files.log_file):
         columns = {str(name): values.to_numpy() for name, values in files.log_file.items()}
         yield FigureDrawing(
@@ -385,13 +388,14 @@ def _input_series(series: Collection[str]) -> str:
 
 
 def _select_slice(mask: Array, held_out: Sequence[int]) -> int:
-    """Return the held-out slice closest to .6 of the brain's height.
+    """Return the held-out slice closest to `_SLICE_HEIGHT` of the brain's height.
 
     If no slice was held out, the closest of all slices is returned.
     """
-    filled = np.flatnonzero(mask.any((0, 1)))
-    target = filled[0] + 0.6 * (filled[-1] - filled[0])
-    candidates = [z for z in held_out if z in filled] or list(filled)
+    brain_slices = np.flatnonzero(mask.any((0, 1)))
+    first, last = brain_slices[0], brain_slices[-1]
+    target = first + _SLICE_HEIGHT * (last - first)
+    candidates = [z for z in held_out if z in brain_slices] or list(brain_slices)
     return int(min(candidates, key=lambda z: abs(z - target)))
 
 
@@ -401,8 +405,8 @@ def _select_lesion_slice(lesions: Array, mask: Array, held_out: Sequence[int]) -
     If no held-out slice has any, the slice of the other figures is returned.
     """
     counts = np.count_nonzero(lesions, axis=(0, 1))
-    largest = max(held_out or range(len(counts)), key=lambda z: counts[z])
-    return int(largest) if counts[largest] else _select_slice(mask, held_out)
+    best_slice = max(held_out or range(len(counts)), key=lambda z: counts[z])
+    return int(best_slice) if counts[best_slice] else _select_slice(mask, held_out)
 
 
 STRUCTURAL_FIGURES = tuple(

@@ -27,6 +27,8 @@ from bids_sr.structural.steps.scans import (
 )
 
 _LOGGER = logging.getLogger(__name__)
+CLASS_LABELS = {"csfSpaces": 1, "veins": 2, "pial": 3, "brainTissue": 4}
+"""Labels of classes that are segmented from all contrasts together; 0 is background."""
 
 
 def _uses_fast(suffixes: Sequence[str], tools: Tools) -> bool:
@@ -126,38 +128,34 @@ def measure_scans(
     series = group_by_series([*coarse_scans, *other_scans, *made_scans])
     scans = group_by_series(fine_scans)["measured"]
     measured = {suffix: scans[suffix] for suffix in suffixes}
-    edited = (
-        None if given_wmh_reference is None else read_edited_mask(given_wmh_reference, scan_mask)
-    )
-    slices = select_untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
-    location_probability = _likely_lesions(given_lesion_template, scan_mask, scan_facts)
+    edited_lesions = None
+    if given_wmh_reference is not None:
+        edited_lesions = read_edited_mask(given_wmh_reference, scan_mask)
+    fast_tissues = None
+    if anat_tools == "fsl":
+        fast_tissues = _segment_measured_with_fast(measured, scan_brain, here)
     rows, labels, classes = _measure_rows(
         measured,
         series,
         scan_mask.data,
         scan_mask.affine,
-        slices,
+        select_untrained_slices(fine_scans, coarse_scans, scan_mask, card_file),
         brain=scan_brain.data,
-        location_probability=location_probability,
-        edited=edited,
-        by_fast=_tissues_by_fast(measured, scan_brain, here) if anat_tools == "fsl" else None,
+        lesion_locations=_resample_lesion_template(given_lesion_template, scan_mask, scan_facts),
+        edited_lesions=edited_lesions,
+        fast_tissues=fast_tissues,
         seed=random_seed,
     )
     rows += check_acquired(coarse_scans, [*other_scans, *made_scans], scan_mask, scan_facts)
     rows += _parameter_rows(card_file)
     columns = columns_json(row.statistic for row in rows)
     dseg = Volume(labels, scan_mask.affine)
-    common_metadata = {
-        key: value for key, value in fine_scans[0].sidecar.items() if key in ("Resolution",)
-    }
-    return rows, columns, dseg, _class_images(classes, scan_mask.affine, common_metadata)
+    sidecar = fine_scans[0].sidecar
+    common_metadata = {"Resolution": sidecar["Resolution"]} if "Resolution" in sidecar else {}
+    return rows, columns, dseg, _make_class_images(classes, scan_mask.affine, common_metadata)
 
 
-CLASS_LABELS = {"csfSpaces": 1, "veins": 2, "pial": 3, "brainTissue": 4}
-"""Labels of classes that are segmented from all contrasts together; 0 is background."""
-
-
-def _class_images(
+def _make_class_images(
     classes: Mapping[str, Mapping[str, Mapping[str, Array]]],
     affine: Array,
     common_metadata: Mapping[str, object],
@@ -191,7 +189,9 @@ def _class_images(
     return images
 
 
-def _likely_lesions(file: Path | None, grid: Volume, facts: Mapping[str, object]) -> Array | None:
+def _resample_lesion_template(
+    file: Path | None, grid: Volume, facts: Mapping[str, object]
+) -> Array | None:
     """Return voxels where lesions are likely, resampled by nearest neighbor (3D, boolean).
 
     Parameters
@@ -208,10 +208,10 @@ def _likely_lesions(file: Path | None, grid: Volume, facts: Mapping[str, object]
     from bids_sr.registration.ants import load
     from bids_sr.spatial.resampling import sample_volume
 
-    prior = load(file)
+    template = load(file)
     resampled = sample_volume(
-        (prior.data > 0).astype(np.float32),
-        prior.affine,
+        (template.data > 0).astype(np.float32),
+        template.affine,
         grid.data.shape,
         grid.affine,
         np.asarray(facts["to_template"], np.float64),
@@ -257,6 +257,9 @@ def measure_control(
     """
     scans = group_by_series(fine_scans)["measured"]
     measured = {suffix: scans[suffix] for suffix in suffixes}
+    fast_tissues = None
+    if anat_tools == "fsl":
+        fast_tissues = _segment_measured_with_fast(measured, scan_brain, here)
     rows, labels, _ = _measure_rows(
         measured,
         {},
@@ -264,8 +267,8 @@ def measure_control(
         scan_mask.affine,
         (),
         brain=scan_brain.data,
-        location_probability=_likely_lesions(given_lesion_template, scan_mask, scan_facts),
-        by_fast=_tissues_by_fast(measured, scan_brain, here) if anat_tools == "fsl" else None,
+        lesion_locations=_resample_lesion_template(given_lesion_template, scan_mask, scan_facts),
+        fast_tissues=fast_tissues,
         seed=random_seed,
     )
     return rows, columns_json(row.statistic for row in rows), Volume(labels, scan_mask.affine)
@@ -273,14 +276,12 @@ def measure_control(
 
 def _parameter_rows(cards: Sequence[Mapping[str, object]]) -> list[MetricRow]:
     """Return a row with the number of parameters of each network whose card lists it."""
-    return [
-        row
-        for card in cards
-        if isinstance(count := card.get("parameters"), int)
-        for row in metric_rows(
-            ModelCard.from_json(card).method, {"parameters": float(count)}, contrast="all"
-        )
-    ]
+    rows: list[MetricRow] = []
+    for card in cards:
+        if isinstance(count := card.get("parameters"), int):
+            method = ModelCard.from_json(card).method
+            rows += metric_rows(method, {"parameters": float(count)}, contrast="all")
+    return rows
 
 
 def _measure_rows(
@@ -291,9 +292,9 @@ def _measure_rows(
     slices: Sequence[int],
     *,
     brain: Array | None = None,
-    location_probability: Array | None = None,
-    edited: Array | None = None,
-    by_fast: Mapping[str, Array] | None = None,
+    lesion_locations: Array | None = None,
+    edited_lesions: Array | None = None,
+    fast_tissues: Mapping[str, Array] | None = None,
     seed: int,
 ) -> tuple[list[MetricRow], Array, dict[str, dict[str, dict[str, Array]]]]:
     """Return all metric rows, the tissues of the measured scans, and the classes of all series.
@@ -312,11 +313,11 @@ def _measure_rows(
         Slices for the comparison of images with the measured scans.
     brain : ndarray | None
         Voxels for tissue segmentation; None for `mask`.
-    location_probability : ndarray | None
+    lesion_locations : ndarray | None
         Voxels where lesions are likely; None to allow lesions in all voxels.
-    edited : ndarray | None
+    edited_lesions : ndarray | None
         Edited hyperintensities of the measured scans; None for automatic segmentation.
-    by_fast : Mapping[str, ndarray] | None
+    fast_tissues : Mapping[str, ndarray] | None
         Tissues of the measured scans for the quality metrics; None for Atropos. Volumes and
         overlaps use Atropos for all series.
     seed : int
@@ -329,29 +330,33 @@ def _measure_rows(
         and class.
     """
     from bids_sr.registration.tissues import TISSUES
-    from bids_sr.structural.image_quality import quality, similarity_rows
-    from bids_sr.structural.lesions import lesions
+    from bids_sr.structural.image_quality import quality_rows, similarity_rows
+    from bids_sr.structural.lesions import segment_lesions
     from bids_sr.structural.multispectral import fit_classes, segment_multispectral
-    from bids_sr.structural.tissue_overlap import segmentations
+    from bids_sr.structural.tissue_overlap import segmentation_rows
 
     zooms = voxel_sizes(affine).tolist()
     all_series = {"measured": measured, **series}
     inside = mask if brain is None else brain
     wider_mask = None if np.array_equal(inside, mask) else mask
-    by_scan = {
+    tissues_by_series = {
         name: tissues
         for name, scans in all_series.items()
-        if (tissues := _tissues(scans, inside, affine, seed, name))
+        if (tissues := _segment_tissues(scans, inside, affine, seed, name))
     }
-    measured_tissues = by_scan.get("measured", {}) if by_fast is None else by_fast
+    measured_tissues = (
+        tissues_by_series.get("measured", {}) if fast_tissues is None else fast_tissues
+    )
     rows: list[MetricRow] = []
     classes: dict[str, dict[str, dict[str, Array]]] = {"all": {}, "FLAIR": {}}
-    for contrast, truth in measured.items():
+    for contrast, reference in measured.items():
         images = {name: scans[contrast] for name, scans in series.items()}
-        rows += similarity_rows(contrast, images, truth, mask, slices)
-        rows += quality(contrast, {"measured": truth, **images}, mask, measured_tissues, zooms)
-    if "measured" in by_scan:
-        rows += segmentations("all", by_scan, mask, zooms)
+        rows += similarity_rows(contrast, images, reference, mask, slices)
+        rows += quality_rows(
+            contrast, {"measured": reference, **images}, mask, measured_tissues, zooms
+        )
+    if "measured" in tissues_by_series:
+        rows += segmentation_rows("all", tissues_by_series, mask, zooms)
     if _has_classes(list(measured)):
         # fitted once, so that series differ in their images and not in the fit
         model = fit_classes(measured, inside, wider_mask)
@@ -359,19 +364,21 @@ def _measure_rows(
             name: segment_multispectral(scans, inside, wider_mask, model=model)
             for name, scans in all_series.items()
         }
-        rows += segmentations("all", classes["all"], mask, zooms)
+        rows += segmentation_rows("all", classes["all"], mask, zooms)
     if "FLAIR" in measured:
         flairs = {name: scans["FLAIR"] for name, scans in all_series.items()}
-        classes["FLAIR"] = lesions(flairs, inside, zooms, location_probability)
-        lesion_masks = classes["FLAIR"] | ({} if edited is None else {"measured": {"wmh": edited}})
-        rows += segmentations("FLAIR", lesion_masks, mask, zooms)
+        classes["FLAIR"] = segment_lesions(flairs, inside, zooms, lesion_locations)
+        reference_masks = dict(classes["FLAIR"])
+        if edited_lesions is not None:
+            reference_masks["measured"] = {"wmh": edited_lesions}
+        rows += segmentation_rows("FLAIR", reference_masks, mask, zooms)
     labels = np.zeros(mask.shape, np.uint8)
     for label, tissue in enumerate(TISSUES, 1):
         labels[measured_tissues.get(tissue, np.zeros(mask.shape, bool))] = label
     return rows, labels, classes
 
 
-def _tissues_by_fast(
+def _segment_measured_with_fast(
     measured: Mapping[str, Array], brain: Volume, here: Path
 ) -> dict[str, Array] | None:
     """Return tissue masks of the high-resolution T1w scan from FAST; None if there is no T1w.
@@ -396,7 +403,7 @@ def _tissues_by_fast(
         return {}
 
 
-def _tissues(
+def _segment_tissues(
     scans: Mapping[str, Array], mask: Array, affine: Array, seed: int, name: str
 ) -> dict[str, Array]:
     """Return tissue masks; the dictionary is empty if segmentation fails.

@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,10 +24,10 @@ from bids_sr.structural.steps.scans import (
 )
 
 if TYPE_CHECKING:
-    from bids_sr.structural.preparation import AlignLinear, ExtractBrain, Unbias
+    from bids_sr.structural.preparation import AlignLinear, CorrectBias, ExtractBrain
 
 _LOGGER = logging.getLogger(__name__)
-_UNITS = {
+_INTENSITY_DESCRIPTIONS = {
     "percentile": (
         "intensities scaled to the range from 0 to 1, where 1 is the 99.9th percentile of"
         " brain intensities in the low-resolution scan"
@@ -36,7 +36,7 @@ _UNITS = {
     " maximum of the brain-extracted scan",
 }
 """Descriptions of intensities in sidecars."""
-_TIMES_AS_LONG = {
+_RELATIVE_DURATIONS = {
     "rigid": 1.0,
     "affine": 1.5,
     "nonlinear": 2.0,
@@ -49,26 +49,28 @@ estimated from numbers of iterations.
 """
 
 
-_MASKED = {"brain": "brain", "intracranial": "brain mask dilated by 6 mm"}
+_MASK_DESCRIPTIONS = {"brain": "brain", "intracranial": "brain mask dilated by 6 mm"}
+"""Descriptions of the mask in sidecars."""
+_MAX_CROPPED_PERCENT = 1.0  # of the brain, largest cropped part without a warning
 
 
 def describe_scan_mask(
-    suffixes: Sequence[str], preparation: ScanPreparation, *, of_model: bool
+    suffixes: Sequence[str], preparation: ScanPreparation, *, is_model_grid: bool
 ) -> dict[str, object]:
     """Return metadata of the mask of the scans.
 
-    `of_model` is True if the grid is from a model instead of the high-resolution scan.
+    `is_model_grid` is True if the grid is from a model instead of the high-resolution scan.
     """
-    grid = _grid_of_model if of_model else grid_text
+    describe_grid = _model_grid_text if is_model_grid else grid_text
     return {
-        "Description": _MASKED[preparation.anat_mask],
+        "Description": _MASK_DESCRIPTIONS[preparation.anat_mask],
         "Type": "Brain",
-        "Resolution": grid(suffixes[0], preparation.anat_align),
+        "Resolution": describe_grid(suffixes[0], preparation.anat_align),
     }
 
 
 def _cost_of_preparation(suffixes: Sequence[str], anat_align: AlignmentModel) -> RunTime:
-    return RunTime(always=30.0, high=45.0 * len(suffixes) * _TIMES_AS_LONG[anat_align])
+    return RunTime(always=30.0, high=45.0 * len(suffixes) * _RELATIVE_DURATIONS[anat_align])
 
 
 @frozen
@@ -124,21 +126,19 @@ def prepare_scans(
     from bids_sr.structural import preparation as structural_preparation
     from bids_sr.structural.model_grid import grid_around
 
-    align, units = preparation.anat_align, _UNITS[preparation.anat_scale]
+    align = preparation.anat_align
     interpolations = _other_interpolations(baselines, align) if lowres_files else ()
-    files = {"highres": highres_files, "lowres": lowres_files}
-    files_by_contrast = {
-        kind: dict(zip(suffixes, paths, strict=True)) for kind, paths in files.items() if paths
-    }
-    scans = {
-        (name, kind): load(paths[name])
-        for name in suffixes
-        for kind, paths in files_by_contrast.items()
-    }
+    scans = {}
+    for index, suffix in enumerate(suffixes):
+        for resolution, files in (("highres", highres_files), ("lowres", lowres_files)):
+            if files:
+                scans[suffix, resolution] = load(files[index])
     grid = None
     if grid_mm is not None:
         grid = grid_around(scans[suffixes[0], "lowres"], grid_mm, grid_orientation)
-    unbias, extract_brain, align_linear = _external_tools(preparation.anat_tools, align, here)
+    correct_bias, extract_brain, align_linear = _external_tools(
+        preparation.anat_tools, align, here
+    )
     prepared = structural_preparation.prepare(
         scans,
         template,
@@ -149,34 +149,30 @@ def prepare_scans(
         interpolations=("bspline", *interpolations),
         align=align,
         scale=preparation.anat_scale,
-        extracted=preparation.anat_mask,
+        extraction=preparation.anat_mask,
         grid=grid,
-        unbias=unbias,
+        correct_bias=correct_bias,
         extract_brain=extract_brain,
         align_linear=align_linear if lowres_files else None,
     )
+    _warn_of_cropped_brain(prepared.facts)
+    describe_grid = grid_text if highres_files else _model_grid_text
+    intensities = _INTENSITY_DESCRIPTIONS[preparation.anat_scale]
+    if not lowres_files:
+        intensities = intensities.replace("low-resolution", "high-resolution")
     metadata = {
-        "Resolution": (grid_text if highres_files else _grid_of_model)(suffixes[0], align),
+        "Resolution": describe_grid(suffixes[0], align),
         "SkullStripped": True,
-        "Description": (
-            units if lowres_files else units.replace("low-resolution", "high-resolution")
-        ),
+        "Description": intensities,
     }
     series = {
         name: [
-            make_scan(Volume(stack[suffix], prepared.affine), name, suffix, metadata)
+            make_scan(Volume(images[suffix], prepared.affine), name, suffix, metadata)
             for suffix in suffixes
         ]
-        for name, stack in {"measured": prepared.hr, **prepared.lr}.items()
-        if stack
+        for name, images in {"measured": prepared.highres, **prepared.lowres}.items()
+        if images
     }
-    if (cropped := prepared.facts.get("template", {}).get("brain_cropped_percent", 0.0)) > 1:
-        _LOGGER.warning(
-            "The brain extends beyond the intracranial mask of the template, so %.1f %% of the"
-            " brain is cropped. Use --anat-align template to scale the brain to the size of the"
-            " template.",
-            cropped,
-        )
     facts: Facts = {"units": prepared.units, "align": align, "offsets": prepared.facts}
     if highres_files:
         facts = prepared.record(align)
@@ -192,18 +188,30 @@ def prepare_scans(
     )
 
 
+def _warn_of_cropped_brain(facts: Mapping[str, Mapping[str, float]]) -> None:
+    """Warn if the template grid crops the brain, given the displacements of the scans."""
+    cropped_percent = facts.get("template", {}).get("brain_cropped_percent", 0.0)
+    if cropped_percent > _MAX_CROPPED_PERCENT:
+        _LOGGER.warning(
+            "The brain extends beyond the intracranial mask of the template, so %.1f %% of the"
+            " brain is cropped. Use --anat-align template to scale the brain to the size of the"
+            " template.",
+            cropped_percent,
+        )
+
+
 def _other_interpolations(baselines: str, anat_align: AlignmentModel) -> tuple[str, ...]:
     """Return the interpolations other than the cubic spline, in order."""
     if baselines != "all":
         return ("linear",)
     # Deformations are only interpolated by splines.
-    warped = anat_align in ("nonlinear", "template-warp")
-    return ("linear", "nearest") if warped else ("linear", "lanczos", "nearest")
+    is_deformed = anat_align in ("nonlinear", "template-warp")
+    return ("linear", "nearest") if is_deformed else ("linear", "lanczos", "nearest")
 
 
 def _external_tools(
     anat_tools: Tools, anat_align: AlignmentModel, here: Path
-) -> "tuple[Unbias | None, ExtractBrain | None, AlignLinear | None]":
+) -> "tuple[CorrectBias | None, ExtractBrain | None, AlignLinear | None]":
     """Return functions for bias correction, brain extraction and trilinear alignment with FSL.
 
     They are None if `anat_tools` is ``ants``. `here` is the directory for their files.
@@ -215,8 +223,8 @@ def _external_tools(
     folders = (here / f"fsl_{number}" for number in itertools.count())
     affine = anat_align not in ("rigid", "template-rigid")
 
-    def unbias(image: Volume, name: str) -> Volume:
-        return fsl.correct_bias_with_fast(image, name, make_empty_folder(next(folders)))
+    def correct_bias(image: Volume, contrast: str) -> Volume:
+        return fsl.correct_bias_with_fast(image, contrast, make_empty_folder(next(folders)))
 
     def extract_brain(image: Volume) -> Array:
         return fsl.extract_brain_with_bet(image, make_empty_folder(next(folders)))
@@ -226,10 +234,10 @@ def _external_tools(
             frame, image, make_empty_folder(next(folders)), affine=affine
         )
 
-    return unbias, extract_brain, align_linear
+    return correct_bias, extract_brain, align_linear
 
 
-def _grid_of_model(first: str, align: str) -> str:
+def _model_grid_text(first: str, align: str) -> str:
     """Return the description of a grid without a high-resolution scan, for sidecars."""
     if align.startswith("template"):
         return "grid with the voxel size of the model, covering the template brain"

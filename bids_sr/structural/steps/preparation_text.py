@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.structural.steps.scans import ScanPreparation, Tools
 
-_TO_TEMPLATE = (
+_TEMPLATE_ALIGNMENT_TEXT = (
     "aligned to the high-resolution {} scan, which was aligned to the template, with %s that"
     " maximize mutual information in ANTs [@ants]; cropped to the intracranial volume of the"
     " template;"
 )
-_ALIGNED = {
+_ALIGNMENT_TEXTS = {
     "rigid": (
         "aligned to the high-resolution {} scan with a rigid transform that maximizes mutual"
         " information in ANTs [@ants]"
@@ -23,8 +23,8 @@ _ALIGNED = {
         "aligned to the high-resolution {} scan with an affine transform and a symmetric"
         " deformation that maximize mutual information in ANTs [@ants]"
     ),
-    "template-rigid": _TO_TEMPLATE % "rigid transforms",
-    "template": _TO_TEMPLATE % "affine transforms",
+    "template-rigid": _TEMPLATE_ALIGNMENT_TEXT % "rigid transforms",
+    "template": _TEMPLATE_ALIGNMENT_TEXT % "affine transforms",
     # The registration to the template maximizes a metric other than mutual information.
     "template-warp": (
         "aligned to the high-resolution {} scan, which was aligned to the template, with affine"
@@ -34,7 +34,7 @@ _ALIGNED = {
 }
 
 
-_SCALED = {
+_SCALING_TEXTS = {
     "percentile": (
         "were scaled linearly to the range from 0 to 1, such that the mean intensity in the brain"
         " was the same at both resolutions"
@@ -51,27 +51,28 @@ def describe_preparation(suffixes: Sequence[str], preparation: ScanPreparation) 
 
     `suffixes` are the BIDS suffixes of the contrasts; the first defines the frame.
     """
-    first, contrasts = suffixes[0], " and ".join(suffixes)
-    tools = preparation.anat_tools
-    aligned = _ALIGNED[preparation.anat_align].format(first)
+    contrasts, tools = " and ".join(suffixes), preparation.anat_tools
+    alignment = _ALIGNMENT_TEXTS[preparation.anat_align].format(suffixes[0])
     trilinear = (
         " For trilinear interpolation, low-resolution scans were aligned with FSL FLIRT [@flirt]"
         " and the correlation ratio cost function."
     )
     return (
-        f"The high- and low-resolution {contrasts} scans were {_corrected(tools)}, {aligned}"
-        f" and resampled with a single interpolation. The brain was"
-        f" {_brain_text(preparation)}. Intensities {_SCALED[preparation.anat_scale]}."
+        f"The high- and low-resolution {contrasts} scans were {_correction_text(tools)},"
+        f" {alignment} and resampled with a single interpolation. The brain was"
+        f" {_extraction_text(preparation)}. Intensities {_SCALING_TEXTS[preparation.anat_scale]}."
         f"{trilinear * (tools == 'fsl')}"
     )
 
 
-def _corrected(tools: Tools) -> str:
-    bias = "FSL FAST [@fast]" if tools == "fsl" else "N4 [@n4]"
-    return f"corrected for intensity non-uniformity with {bias}"
+def _correction_text(tools: Tools) -> str:
+    """Describe the correction of bias fields."""
+    program = "FSL FAST [@fast]" if tools == "fsl" else "N4 [@n4]"
+    return f"corrected for intensity non-uniformity with {program}"
 
 
-def _brain_text(preparation: ScanPreparation) -> str:
+def _extraction_text(preparation: ScanPreparation) -> str:
+    """Describe the extraction of the brain."""
     brain = (
         "extracted with FSL BET2 [@bet]"
         if preparation.anat_tools == "fsl"
@@ -87,9 +88,9 @@ CONTROL_PREPARATION_TEXT = (
 """Methods text of the preparation of high-resolution scans without low-resolution scans."""
 
 
-_SCALED_ALONE = {
+_LOWRES_SCALING_TEXTS = {
     "percentile": ("were scaled linearly, such that the 99.9th percentile of the brain was 1"),
-    "range": _SCALED["range"],
+    "range": _SCALING_TEXTS["range"],
 }
 
 
@@ -102,7 +103,9 @@ def describe_lowres_preparation(
     the voxel size (mm).
     """
     align, tools = preparation.anat_align, preparation.anat_tools
-    aligned = _ALIGNED[align].replace("high-resolution", "low-resolution").format(suffixes[0])
+    alignment = _ALIGNMENT_TEXTS[align].replace("high-resolution", "low-resolution")
+    alignment = alignment.format(suffixes[0])
+    scaling = _LOWRES_SCALING_TEXTS[preparation.anat_scale]
     size = " × ".join(f"{mm:g}" for mm in grid_mm)
     grid_center = "the template's brain" if align.startswith("template") else "this scan"
     trilinear = (
@@ -111,9 +114,9 @@ def describe_lowres_preparation(
     )
     return (
         f"The {enumerate_words(suffixes)} scans of participants without high-resolution scans were"
-        f" {_corrected(tools)}, {aligned} and resampled with a single interpolation to a grid"
-        f" around {grid_center} with the voxel size of the model ({size} mm). The brain was"
-        f" {_brain_text(preparation)}. Intensities {_SCALED_ALONE[preparation.anat_scale]}. For"
-        " these participants, accuracy was not measured because there are no measured"
-        f" high-resolution scans.{trilinear * (tools == 'fsl')}"
+        f" {_correction_text(tools)}, {alignment} and resampled with a single interpolation to a"
+        f" grid around {grid_center} with the voxel size of the model ({size} mm). The brain was"
+        f" {_extraction_text(preparation)}. Intensities {scaling}. For these participants,"
+        " accuracy was not measured because there are no measured high-resolution scans."
+        f"{trilinear * (tools == 'fsl')}"
     )

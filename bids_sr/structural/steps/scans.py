@@ -22,7 +22,7 @@ AlignmentModel = Literal[
     "rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"
 ]
 IntensityScaling = Literal["percentile", "range"]
-Extracted = Literal["brain", "intracranial"]
+Extraction = Literal["brain", "intracranial"]
 Tools = Literal["ants", "fsl"]
 
 
@@ -32,7 +32,7 @@ class ScanPreparation:
 
     anat_align: AlignmentModel
     anat_scale: IntensityScaling
-    anat_mask: Extracted
+    anat_mask: Extraction
     anat_tools: Tools
     random_seed: int
     sloppy: bool
@@ -87,13 +87,13 @@ def largest_voxels(scans: Mapping[tuple[str, str], Volume]) -> dict[str, float]:
     """
     return {
         suffix: round(float(max(scan.zooms)), 4)
-        for (suffix, kind), scan in scans.items()
-        if kind == "lowres"
+        for (suffix, resolution), scan in scans.items()
+        if resolution == "lowres"
     }
 
 
 def check_acquired(
-    coarse: Sequence[Derivative],
+    coarse_scans: Sequence[Derivative],
     other_scans: Sequence[Derivative],
     mask: Volume,
     facts: Mapping[str, object],
@@ -102,7 +102,7 @@ def check_acquired(
 
     Parameters
     ----------
-    coarse : Sequence[Derivative]
+    coarse_scans : Sequence[Derivative]
         Acquired scans on the high-resolution grid (cubic spline), one per contrast.
     other_scans : Sequence[Derivative]
         Super-resolved and interpolated scans.
@@ -116,22 +116,22 @@ def check_acquired(
     list[MetricRow]
         See `acquired_scan_rows`; empty if the voxel sizes are unknown.
     """
-    sizes = facts.get("acquired_mm")
-    if not isinstance(sizes, Mapping):
+    acquired_mm = facts.get("acquired_mm")
+    if not isinstance(acquired_mm, Mapping):
         return []
-    acquired = {scan.entities["suffix"]: scan.volume.data for scan in coarse}
+    acquired = {scan.entities["suffix"]: scan.volume.data for scan in coarse_scans}
     return acquired_scan_rows(
         group_by_series(other_scans),
         acquired,
         mask.data > 0.5,
         mask.zooms.tolist(),
-        {str(name): float(size) for name, size in sizes.items()},
+        {str(contrast): float(mm) for contrast, mm in acquired_mm.items()},
     )
 
 
 def select_untrained_slices(
-    fine: Sequence[Derivative],
-    coarse: Sequence[Derivative],
+    fine_scans: Sequence[Derivative],
+    coarse_scans: Sequence[Derivative],
     mask: Volume,
     cards: Sequence[Mapping[str, object]],
 ) -> list[int]:
@@ -143,7 +143,12 @@ def select_untrained_slices(
     from bids_sr.structural.held_out import list_held_out_slices
 
     image = contrast_image(
-        stack_scans(fine), stack_scans(coarse), mask.data, mask.affine, list_suffixes(fine), "own"
+        stack_scans(fine_scans),
+        stack_scans(coarse_scans),
+        mask.data,
+        mask.affine,
+        list_suffixes(fine_scans),
+        "own",
     )
     return list_held_out_slices(cards, mask.data.shape[2], image.checksum())
 

@@ -24,19 +24,21 @@ from bids_sr.structural.steps.scans import (
     stack_scans,
 )
 
-# processor time of training with the recipes fast and paper (s per million voxels of all
-# contrasts)
-_TRAINING_S = (220.0, 400_000.0)
+# processor time of training (s per million voxels of all contrasts), with the recipe fast and with
+# other recipes
+_FAST_TRAINING_SECONDS, _TRAINING_SECONDS = 220.0, 400_000.0
 
 
 def _channels_text(method: str) -> str:
+    """Return a sentence on the contrasts as channels of a network."""
     return (
         f"The network {method} super-resolved all contrasts together (as channels), slice by"
         " slice."
     )
 
 
-def _training_scans(heads: str, *, of_others: bool) -> str:
+def _scans_text(heads: str, *, of_others: bool) -> str:
+    """Describe the training scans; `heads` is the number of other participants, as text."""
     if of_others:
         return f"pairs of high- and low-resolution scans from {heads} other participants"
     return "the participant's own pairs of high- and low-resolution scans"
@@ -47,7 +49,7 @@ def describe_scan_network(training: TrainingSettings, *, of_others: bool) -> str
 
     `of_others` is True if the scans are from other participants.
     """
-    data, features = _training_scans("the", of_others=of_others), training.vgg_weights is not None
+    data, features = _scans_text("the", of_others=of_others), training.vgg_weights is not None
     text = describe_network(training, (), data=data, features=features)
     return f"{text} {_channels_text(training.method)}"
 
@@ -57,19 +59,21 @@ def describe_networks_of_scans(
 ) -> str:
     """Return methods text of networks trained on scans, based on models of finished steps."""
     cards, sources = read_cards(training.method, folders)
-    data = _training_scans(images_text(cards), of_others=of_others)
+    data = _scans_text(images_text(cards), of_others=of_others)
     text = describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
     return f"{text} {_channels_text(training.method)}"
 
 
-def _cost_of_training(training: TrainingSettings, suffixes: Sequence[str]) -> RunTime:
+def _estimate_training_time(training: TrainingSettings, suffixes: Sequence[str]) -> RunTime:
+    """Estimate the processor time of `train_on_scans`."""
     if training.is_given:
         return RunTime(always=0.5)
-    seconds = _TRAINING_S[training.recipe != "fast"] * len(suffixes) * training_work(training)
+    per_contrast = _FAST_TRAINING_SECONDS if training.recipe == "fast" else _TRAINING_SECONDS
+    seconds = per_contrast * len(suffixes) * training_work(training)
     return RunTime(high=seconds, limit=60 * (training.max_train_minutes or math.inf))
 
 
-@step(memory=TRAIN_ON_SCANS, resumes=True, cost=_cost_of_training)
+@step(memory=TRAIN_ON_SCANS, resumes=True, cost=_estimate_training_time)
 def train_on_scans(
     scan_mask: Mask,
     heads_fine: list[Map] | None = None,
@@ -96,12 +100,12 @@ def train_on_scans(
     from bids_sr.networks import SAME_GRID, contrast_image, joined_contrasts
 
     heads_fine, heads_coarse, heads_masks = heads_fine or [], heads_coarse or [], heads_masks or {}
-    count = len(heads_fine) // max(1, len(heads_masks))
-    suffixes = tuple(list_suffixes(heads_fine[:count])) or suffixes
+    n_contrasts = len(heads_fine) // max(1, len(heads_masks))
+    suffixes = tuple(list_suffixes(heads_fine[:n_contrasts])) or suffixes
     heads = []
-    for position, (name, mask) in enumerate(heads_masks.items()):
-        scan_range = slice(position * count, (position + 1) * count)
-        fine, coarse = stack_scans(heads_fine[scan_range]), stack_scans(heads_coarse[scan_range])
+    for index, (name, mask) in enumerate(heads_masks.items()):
+        head_scans = slice(index * n_contrasts, (index + 1) * n_contrasts)
+        fine, coarse = stack_scans(heads_fine[head_scans]), stack_scans(heads_coarse[head_scans])
         heads.append(contrast_image(fine, coarse, mask.data, mask.affine, suffixes, name))
     request = replace(
         request_model(training, SAME_GRID), anat_align=anat_align, anat_scale=anat_scale

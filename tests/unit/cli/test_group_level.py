@@ -25,7 +25,7 @@ from bids_sr.cli import main
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
 from bids_sr.group.input_maps import DerivativeMaps, RunMaps
-from bids_sr.group.level import _maps_not_stored, _with_crashes
+from bids_sr.group.level import _add_crashed_steps, _list_unstored_maps
 from bids_sr.io.dataset_description import write_dataset
 from bids_sr.io.nifti import save_image
 from bids_sr.metrics.rows import columns_json
@@ -54,7 +54,7 @@ def test_crashed_steps_are_listed_with_their_participant(tmp_path: Path) -> None
     (tmp_path / "logs" / "x").mkdir(parents=True)
     record(tmp_path / "logs" / "x", [Notice(what="wf.fit", subject="01", code="crashed")])
     line = "no run has a table of evaluation metrics"
-    assert _with_crashes([("", line), ("sub-01", line)], tmp_path) == [
+    assert _add_crashed_steps([("", line), ("sub-01", line)], tmp_path) == [
         line,
         f"{line}; crashed steps: wf.fit",
     ]
@@ -353,13 +353,13 @@ def test_options_of_sign_flips_are_passed_to_group_maps(
     from bids_sr.group import maps as module
 
     options_of_maps: list[dict[str, object]] = []
-    group_maps = module.group_maps
+    compute_group_maps = module.compute_group_maps
     monkeypatch.setattr(
         module,
-        "group_maps",
+        "compute_group_maps",
         lambda *runs, **keywords: (
             options_of_maps.append(keywords),
-            group_maps(*runs, **keywords),
+            compute_group_maps(*runs, **keywords),
         )[1],
     )
     options = ("--group-permutations", "50", "--random-seed", "3", "--nprocs", "2")
@@ -386,10 +386,10 @@ def test_group_maps_of_other_baselines_require_the_full_level() -> None:
         t1w2std={},
     )
     maps = DerivativeMaps(runs=[run])
-    (notice,) = _maps_not_stored(["raw", "bspline", "zerofill", "sdmod", "sbl"], maps)
+    (notice,) = _list_unstored_maps(["raw", "bspline", "zerofill", "sdmod", "sbl"], maps)
     assert (
         notice
         == "Group maps cannot be computed for zerofill, sdmod because the participant level stores"
         " maps of these series only with --level full."
     )
-    assert _maps_not_stored(["raw", "bspline", "sbl"], maps) == []
+    assert _list_unstored_maps(["raw", "bspline", "sbl"], maps) == []

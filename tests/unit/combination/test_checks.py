@@ -4,7 +4,7 @@ import pytest
 from bidsmaker import EVENTS, BidsMaker
 from graphmaker import planned_call
 
-from bids_sr.combination.checks import group_runs, is_only_run, uncombined_runs
+from bids_sr.combination.checks import group_runs, is_only_run, list_uncombined_runs
 from bids_sr.preflight.plan_text import dry_run_text
 
 OPTIONS = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
@@ -198,7 +198,9 @@ def uncombined(maker, tmp_path, *options):
     settings, plan = planned_call(maker, tmp_path, *OPTIONS, *options)
     graph = make_graph(settings, plan, "1")
     steps = [node.step.__name__ for node in graph.nodes]
-    groups = [runs for subject in plan.subjects for runs in uncombined_runs(subject.runs, plan)]
+    groups = [
+        runs for subject in plan.subjects for runs in list_uncombined_runs(subject.runs, plan)
+    ]
     assert steps.count("explain_missing_map") == len(groups)
     return groups
 

@@ -4,7 +4,7 @@ values.
 
 import numpy as np
 
-from bids_sr.compared_series.smoothness_matching import _SAME_RATIOS, control_width
+from bids_sr.compared_series.smoothness_matching import _WIDTH_RATIOS, select_control_width
 from bids_sr.evaluation.effects_of_run import RunEffects
 from bids_sr.glm.block_effects import Effects, save_effects
 from bids_sr.glm.blocks import TaskBlock, _assign_halves
@@ -35,9 +35,9 @@ def simulated_effects(noise: float) -> Effects:
 
 def test_the_width_of_the_control_depends_on_noise():
     inside = np.ones(SHAPE, bool)
-    widths = [control_width(simulated_effects(noise), inside, 6.0) for noise in (0.2, 8.0)]
-    assert widths == [6.0 * _SAME_RATIOS[0], 6.0 * _SAME_RATIOS[-1]]
-    assert control_width(simulated_effects(1.0), inside, 0.0) == 0.0
+    widths = [select_control_width(simulated_effects(noise), inside, 6.0) for noise in (0.2, 8.0)]
+    assert widths == [6.0 * _WIDTH_RATIOS[0], 6.0 * _WIDTH_RATIOS[-1]]
+    assert select_control_width(simulated_effects(1.0), inside, 0.0) == 0.0
 
 
 def test_the_control_is_a_single_series(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bids_sr.group import input_maps
-from bids_sr.group.combinable_runs import without_uncombinable
+from bids_sr.group.combinable_runs import exclude_uncombinable
 from bids_sr.group.input_maps import DerivativeMaps, find_maps, group_by_participant
 from bids_sr.io.nifti import save_image
 
@@ -65,7 +65,7 @@ def test_runs_that_differ_are_not_combined_and_are_named(
     for label, zooms in runs.items():
         write_map(tmp_path, "_".join(filter(None, ["sub-01_task-tap", label])), zooms)
     write_map(tmp_path, "sub-01_task-other", 7)
-    found, lines = without_uncombinable(find_maps(tmp_path))
+    found, lines = exclude_uncombinable(find_maps(tmp_path))
     expected = {"sub-01_task-other", *(f"sub-01_task-tap_{label}" for label in remaining)}
     assert set(names(found)) == expected
     assert [participant for participant, _ in lines] == ["sub-01"] * bool(parts)
@@ -76,7 +76,7 @@ def test_runs_that_differ_are_not_combined_and_are_named(
 def test_sessions_with_other_voxels_are_not_combined(tmp_path: Path) -> None:
     write_map(tmp_path, "sub-01_ses-a_task-tap", 4)
     write_map(tmp_path, "sub-01_ses-b_task-tap", 5)
-    found, ((_, line),) = without_uncombinable(find_maps(tmp_path))
+    found, ((_, line),) = exclude_uncombinable(find_maps(tmp_path))
     assert found.runs == []
     assert "ses-a and ses-b cannot be combined" in line
 

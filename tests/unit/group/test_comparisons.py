@@ -16,12 +16,12 @@ from bids_sr.group.values import participants_by_series
 from bids_sr.group.verdicts import (
     _primary_numbers,
     _primary_sentence,
-    findings,
     group_answer_html,
+    list_claims,
+    not_assessed_reason,
     not_assessed_text,
-    status,
-    verdict,
-    why_not_assessed,
+    primary_status,
+    select_findings,
 )
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.statistics import wilcoxon
@@ -35,7 +35,7 @@ def compare_methods(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def primary(values: pd.DataFrame, method: str = "sbl") -> list[Any]:
-    return list(pc.primary(values, method).itertuples())
+    return list(pc.compare_primary(values, method).itertuples())
 
 
 def by_participant(values: list[float]) -> dict[str, float]:
@@ -98,7 +98,9 @@ def test_the_primary_comparison_comes_first_and_all_others_are_exploratory(
         f"{first.n_needed:.0f}",
     ]
     assert not any(
-        row.part == "primary" for finding in findings(comparisons, METHODS) for row in finding
+        row.part == "primary"
+        for finding in select_findings(comparisons, METHODS)
+        for row in finding
     )
 
 
@@ -115,15 +117,15 @@ def test_six_participants_can_be_enough_and_five_cannot() -> None:
 
     six, five, single = comparison_of(6), comparison_of(5), comparison_of(1)
     assert (six.word, six.family, six.p_holm) == ("better", 1, 0.03125)
-    assert status(six) == "more accurate"
-    assert (five.word, status(five)) == ("unclear", "not assessed")
+    assert primary_status(six) == "more accurate"
+    assert (five.word, primary_status(five)) == ("unclear", "not assessed")
     assert "5 non-zero differences" in five.note
     assert five.note.endswith(" .0625")
     assert (
         "does not differ detectably from the strongest reference series of the participant"
         in _primary_sentence(five)
     )
-    assert (single.word, status(single)) == ("not comparable", "not assessed")
+    assert (single.word, primary_status(single)) == ("not comparable", "not assessed")
     assert _primary_sentence(single).startswith(
         "Accuracy was assessed in 1 participant, which is too few"
     )
@@ -135,10 +137,10 @@ def test_comparison_with_the_strongest_reference_never_claims_a_loss() -> None:
     (comparison,) = primary(values_of(series))
     assert comparison.p_holm < 0.05
     assert comparison.effect_size < 0
-    assert (comparison.word, status(comparison)) == ("unclear", "not more accurate")
+    assert (comparison.word, primary_status(comparison)) == ("unclear", "not more accurate")
     assert comparison.n_needed is None
     assert _primary_numbers(comparison)[2].value == "n/a"
-    assert pc.BELOW in comparison.note
+    assert pc.BELOW_STRONGEST_NOTE in comparison.note
     assert "is not more accurate than the strongest reference series" in _primary_sentence(
         comparison
     )
@@ -178,7 +180,7 @@ def test_negative_explained_variance_is_not_called_more_accurate() -> None:
         "bspline": by_participant([-0.4] * 8),
     }
     (comparison,) = primary(values_of(series))
-    assert (comparison.word, status(comparison)) == ("better", "not more accurate")
+    assert (comparison.word, primary_status(comparison)) == ("better", "not more accurate")
     assert "but does not differ from 0" in _primary_sentence(comparison)
 
 
@@ -189,7 +191,7 @@ def test_tasks_without_reference_data_are_named() -> None:
     }
     html = group_answer_html(pd.DataFrame(), {"tap": {"sub-01": 1}})
     assert "Accuracy not assessed: no reference data." in html
-    comparisons = pc.primary(values_of(series), "sbl")
+    comparisons = pc.compare_primary(values_of(series), "sbl")
     html_of_two_tasks = group_answer_html(
         comparisons, {"rest": {}, "tap": dict.fromkeys(series["sbl"], 1)}
     )
@@ -208,16 +210,16 @@ def test_reasons_why_a_task_was_not_assessed() -> None:
     flag = {"series": "sbl", "statistic": "verdict_applied"}
     flags = pd.DataFrame([flag | {"task": task} for task in ("tap", "tap", "tapping")])
     values = values_of(by_series)
-    reason = why_not_assessed("tap", values, flags, "sbl")
+    reason = not_assessed_reason("tap", values, flags, "sbl")
     assert reason == "sbl was not applied in 2 runs (it was zero filled)"
-    assert why_not_assessed("tap", values, flags[:0], "sbl") == "sbl was not run"
-    assert why_not_assessed("rest", values, flags, "sbl") == "no reference data"
+    assert not_assessed_reason("tap", values, flags[:0], "sbl") == "sbl was not run"
+    assert not_assessed_reason("rest", values, flags, "sbl") == "no reference data"
     other_run = values_of(by_series, statistic="r", reference="otherRun")
-    assert why_not_assessed("tap", other_run, flags, "sbl") == "no reference data"
+    assert not_assessed_reason("tap", other_run, flags, "sbl") == "no reference data"
     noise = values_of(
         {name: dict.fromkeys(values, math.nan) for name, values in by_series.items()}
     )
-    assert "no reproducible detail" in why_not_assessed("tap", noise, flags, "sbl")
+    assert "no reproducible detail" in not_assessed_reason("tap", noise, flags, "sbl")
     sentence = not_assessed_text(
         "tap", values_of({"zerofill": by_participant([0.1])}), flags, "sbl"
     )
@@ -306,7 +308,7 @@ def test_sample_size_of_the_paired_t_test_equals_textbook_values(
     """Compare with Cohen (1988) and G*Power: two-sided .05, 80 % power, one sample."""
     assert pc._compute_power(effect, expected) >= 0.8 > pc._compute_power(effect, expected - 1)
     d = np.array([-1.0, 1, -1, 1, -1, 1])
-    n_needed = pc._participants_needed(d / d.std(ddof=1) + effect)
+    n_needed = pc._compute_participants_needed(d / d.std(ddof=1) + effect)
     assert n_needed == max(6, math.ceil(expected * math.pi / 3))
 
 
@@ -314,7 +316,7 @@ def test_the_signed_rank_test_reaches_its_power_in_simulation() -> None:
     """Expect 80 % power for normal differences within the precision of 1,500 samples."""
     rng = np.random.default_rng(0)
     d = np.array([-1.0, 1, -1, 1, -1, 1])
-    n_needed = pc._participants_needed(d / d.std(ddof=1) + 0.7)
+    n_needed = pc._compute_participants_needed(d / d.std(ddof=1) + 0.7)
     assert n_needed is not None
     p = scipy_stats.wilcoxon(
         0.7 + rng.normal(size=(1500, n_needed)), axis=1, method="exact"
@@ -323,12 +325,12 @@ def test_the_signed_rank_test_reaches_its_power_in_simulation() -> None:
 
 
 def test_sample_size_is_none_if_the_effect_is_not_positive() -> None:
-    assert pc._participants_needed([0.1]) is None
-    assert pc._participants_needed([-0.1, 0.1]) is None
-    assert pc._participants_needed([-0.1, -0.2, -0.1]) is None
-    assert pc._participants_needed([1e-6 - 1, 1e-6 + 1]) is None
-    assert pc._participants_needed([0.1, 0.1, 0.1]) == 6
-    assert pc._participants_needed([0.1, 0.10001]) == 6
+    assert pc._compute_participants_needed([0.1]) is None
+    assert pc._compute_participants_needed([-0.1, 0.1]) is None
+    assert pc._compute_participants_needed([-0.1, -0.2, -0.1]) is None
+    assert pc._compute_participants_needed([1e-6 - 1, 1e-6 + 1]) is None
+    assert pc._compute_participants_needed([0.1, 0.1, 0.1]) == 6
+    assert pc._compute_participants_needed([0.1, 0.10001]) == 6
 
 
 def test_runs_in_which_a_method_was_not_applied_are_not_compared(
@@ -367,13 +369,13 @@ def test_the_verdict_is_qualified_if_explained_variance_does_not_differ_from_0()
         "sbl": by_participant(list(0.02 * rng.normal(size=12))),
         "zerofill": by_participant(low),
     }
-    method_findings = findings(compare_methods(values_of(series)), ["sbl"])
-    assert verdict(method_findings, ["sbl"])[0].startswith(
+    method_findings = select_findings(compare_methods(values_of(series)), ["sbl"])
+    assert list_claims(method_findings, ["sbl"])[0].startswith(
         "sbl has a higher explained variance than every baseline, but its explained variance does"
         " not differ from 0"
     )
     series["sbl"] = by_participant(list(0.3 + 0.02 * rng.normal(size=12)))
-    method_findings = findings(compare_methods(values_of(series)), ["sbl"])
-    assert verdict(method_findings, ["sbl"])[0].startswith(
+    method_findings = select_findings(compare_methods(values_of(series)), ["sbl"])
+    assert list_claims(method_findings, ["sbl"])[0].startswith(
         "sbl is more accurate than every baseline"
     )

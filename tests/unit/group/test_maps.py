@@ -143,7 +143,7 @@ def test_group_maps_do_not_depend_on_chunks_and_processes(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
 ) -> None:
     runs = find_runs(cohort)
-    unchunked = group_maps.group_maps(runs, tmp_path / "a", series=("raw",)).maps.iloc[0]
+    unchunked = group_maps.compute_group_maps(runs, tmp_path / "a", series=("raw",)).maps.iloc[0]
     monkeypatch.setattr(group_maps, "CHUNK", 2)
     spawn_context = multiprocessing.get_context("spawn")
     with (
@@ -151,7 +151,7 @@ def test_group_maps_do_not_depend_on_chunks_and_processes(
         if processes < 2
         else ProcessPoolExecutor(processes, mp_context=spawn_context) as pool
     ):
-        chunked = group_maps.group_maps(
+        chunked = group_maps.compute_group_maps(
             runs, tmp_path / "b", series=("raw",), pool=pool
         ).maps.iloc[0]
     assert chunked["participants"] == unchunked["participants"]
@@ -183,9 +183,9 @@ def test_participants_share_the_names_of_their_maps(cohort: Path) -> None:
 
 
 def test_group_maps_are_stored_with_their_sidecars(cohort: Path) -> None:
-    result = group_maps.group_maps(find_runs(cohort), cohort, series=("raw", "sbl"))
+    result = group_maps.compute_group_maps(find_runs(cohort), cohort, series=("raw", "sbl"))
     assert list(result.maps["series"]) == ["raw", "sbl"]
-    assert result.left_out == ()
+    assert result.exclusions == ()
     stem = f"group_task-tap_space-{SPACE}_res-2_contrast-all_stat-effect_desc-rawFwhm50_statmap"
     effect, _ = load_image(cohort / "group" / f"{stem}.nii.gz")
     header = SeriesReader(cohort / "group" / f"{stem}.nii.gz").header
@@ -216,7 +216,7 @@ def test_participants_with_several_runs_count_once(tmp_path: Path) -> None:
     for number in range(1, 4):
         for run in (1, 2):
             write_run(tmp_path, f"sub-{number:02d}_task-tap_run-{run}", 10 * number + run)
-    result = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("sbl",))
+    result = group_maps.compute_group_maps(find_runs(tmp_path), tmp_path, series=("sbl",))
     assert list(result.maps["participants"]) == [("sub-01", "sub-02", "sub-03")]
 
 
@@ -224,12 +224,14 @@ def test_the_group_mask_is_the_intersection_of_all_runs(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         for run in (1, 2):
             write_run(tmp_path, f"sub-{number:02d}_task-tap_run-{run}", 10 * number + run)
-    full_mask = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("raw",)).mask
+    full_mask = group_maps.compute_group_maps(find_runs(tmp_path), tmp_path, series=("raw",)).mask
     (file,) = tmp_path.glob("sub-02/func/*_run-2_*_mask.nii.gz")
     mask, affine = load_image(file)
     mask[: SHAPE[0] // 2] = 0
     save_image(mask > 0, affine, file)
-    reduced_mask = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("raw",)).mask
+    reduced_mask = group_maps.compute_group_maps(
+        find_runs(tmp_path), tmp_path, series=("raw",)
+    ).mask
     edge = affine[0, 0] * (SHAPE[0] // 2 - 1) + affine[0, 3]
     x = (
         reduced_mask.affine[0, 0] * np.argwhere(reduced_mask.data)[:, 0]
@@ -243,13 +245,13 @@ def test_too_few_participants_or_missing_transforms_are_reported(
     cohort: Path, tmp_path: Path
 ) -> None:
     runs = find_runs(cohort)
-    too_few = group_maps.group_maps(runs[:2], tmp_path, series=("raw",))
+    too_few = group_maps.compute_group_maps(runs[:2], tmp_path, series=("raw",))
     assert too_few.maps.empty
-    assert "at least 3 participants are required, but only 2 participants" in too_few.left_out[0]
-    without_runs = group_maps.group_maps([], tmp_path, series=("raw",))
+    assert "at least 3 participants are required, but only 2 participants" in too_few.exclusions[0]
+    without_runs = group_maps.compute_group_maps([], tmp_path, series=("raw",))
     assert without_runs.space is None
     assert without_runs.maps.empty
-    assert "none of the participants" in without_runs.left_out[0]
+    assert "none of the participants" in without_runs.exclusions[0]
 
 
 def test_a_participant_without_transforms_is_skipped_and_named(
@@ -259,8 +261,8 @@ def test_a_participant_without_transforms_is_skipped_and_named(
     (
         cohort / "sub-09/func/sub-09_task-tap_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"
     ).unlink()
-    result = group_maps.group_maps(find_runs(cohort), tmp_path, series=("raw",))
-    (notice,) = result.left_out
+    result = group_maps.compute_group_maps(find_runs(cohort), tmp_path, series=("raw",))
+    (notice,) = result.exclusions
     assert "sub-09_task-tap" in notice
     assert f"no transform to {SPACE}" in notice
     assert all("sub-09" not in participants for participants in result.maps["participants"])
@@ -276,7 +278,7 @@ def test_maps_in_the_template_space_are_not_resampled(tmp_path: Path) -> None:
         values = np.full(target.shape, 5.0 * number, dtype=np.float32)
         name = f"{name}_space-{SPACE}_res-2_contrast-all_stat-effect_desc-rawFwhm50_statmap.nii.gz"
         save_image(values, target.affine, folder / name)
-    result = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("raw", "sbl"))
+    result = group_maps.compute_group_maps(find_runs(tmp_path), tmp_path, series=("raw", "sbl"))
     assert list(result.maps["series"]) == ["raw"]
     effect, _ = load_image(result.maps["effect"][0])
     # mean of 5, 10, 15 over a brain of 500
@@ -301,7 +303,7 @@ def test_sign_flip_correction_equals_nilearn_for_all_series(cohort: Path, tmp_pa
     runs = [run for run in find_runs(cohort) if run.participant != "sub-09"]
     notices: list[str] = []
     results = [
-        group_maps.group_maps(
+        group_maps.compute_group_maps(
             runs,
             tmp_path / str(n),
             series=("raw", "sbl"),
@@ -314,12 +316,14 @@ def test_sign_flip_correction_equals_nilearn_for_all_series(cohort: Path, tmp_pa
     ]
     first, second = (result.maps for result in results)
     assert list(first["fwe_t"]) == list(second["fwe_t"])
-    assert "corrected p values cannot be smaller than 0.12, so no voxel" in results[0].left_out[0]
-    assert results[0].left_out[0] in notices
+    assert (
+        "corrected p values cannot be smaller than 0.12, so no voxel" in results[0].exclusions[0]
+    )
+    assert results[0].exclusions[0] in notices
     assert list(first["fwe_mm3"]) == [0, 0]
-    uncorrected = group_maps.group_maps(runs, tmp_path / "0", series=("raw", "sbl"))
+    uncorrected = group_maps.compute_group_maps(runs, tmp_path / "0", series=("raw", "sbl"))
     assert "fwe_t" not in uncorrected.maps
-    assert uncorrected.left_out == ()
+    assert uncorrected.exclusions == ()
     target = template_sampling.load_target(SPACE)
     mask = nib.Nifti1Image(results[0].mask.data.astype(np.uint8), target.affine)
     inside = results[0].mask.data[target.mask]
@@ -334,10 +338,10 @@ def test_sign_flip_correction_equals_nilearn_for_all_series(cohort: Path, tmp_pa
         images = []
         for run in runs:
             key = ("all", row.series, 5.0, "effect")
-            transforms = template_sampling.sampling_of_participant(
+            transforms = template_sampling.prepare_participant_sampling(
                 ParticipantMaps(runs=[run]), target, inside, [key]
             )
-            values = template_sampling.participant_effects(transforms, [key])
+            values = template_sampling.compute_participant_effects(transforms, [key])
             data = np.zeros(target.shape, dtype=np.float32)
             data[results[0].mask.data] = values[key]
             images.append(nib.Nifti1Image(data, target.affine))
@@ -452,7 +456,7 @@ def test_stored_and_computed_maps_of_participants_agree(tmp_path: Path) -> None:
         names = [f"sub-{number:02d}_task-tap_run-{run}" for run in (1, 2, 3)]
         for run, name in enumerate(names):
             write_run(tmp_path, name, 10 * number + run)
-    computed = group_maps.group_maps(find_maps(tmp_path), tmp_path, series=("raw", "sbl"))
+    computed = group_maps.compute_group_maps(find_maps(tmp_path), tmp_path, series=("raw", "sbl"))
     before = [load_image(path)[0] for path in computed.maps["effect"]]
     sidecar = json.loads(
         Path(str(computed.maps["effect"][0]).replace(".nii.gz", ".json")).read_text()
@@ -463,7 +467,7 @@ def test_stored_and_computed_maps_of_participants_agree(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         names = [f"sub-{number:02d}_task-tap_run-{run}" for run in (1, 2, 3)]
         write_combined(tmp_path, f"sub-{number:02d}", names[0], names)
-    stored = group_maps.group_maps(find_maps(tmp_path), tmp_path, series=("raw", "sbl"))
+    stored = group_maps.compute_group_maps(find_maps(tmp_path), tmp_path, series=("raw", "sbl"))
     for path, values in zip(stored.maps["effect"], before, strict=True):
         assert np.ptp(values) > 1
         assert np.abs(load_image(path)[0] - values).max() < 1e-4
@@ -484,7 +488,7 @@ def test_stored_maps_are_used_and_only_missing_contrasts_are_computed(tmp_path: 
         for run, name in enumerate(names):
             write_run(tmp_path, name, 10 * number + run)
         write_combined(tmp_path, f"sub-{number:02d}", names[0], names, shift=100)
-    result = group_maps.group_maps(find_maps(tmp_path), tmp_path, series=("raw",))
+    result = group_maps.compute_group_maps(find_maps(tmp_path), tmp_path, series=("raw",))
     effect = load_image(result.maps["effect"][0])[0][result.mask.data]
     assert np.median(effect) == pytest.approx((100 + 0.5) / 5, abs=0.2)  # percent of 500
     # a contrast that only has maps of runs is computed
@@ -496,11 +500,11 @@ def test_stored_maps_are_used_and_only_missing_contrasts_are_computed(tmp_path: 
     keys = [(name, "raw", 5.0, "effect") for name in ("all", "rare")]
     assert [person.origin(key) for key in keys] == ["stored", "computed"]
     target = template_sampling.load_target(SPACE)
-    transforms = template_sampling.sampling_of_participant(
+    transforms = template_sampling.prepare_participant_sampling(
         person, target, result.mask.data[target.mask], keys
     )
     stored, computed = (
-        template_sampling.participant_effects(transforms, keys)[key] for key in keys
+        template_sampling.compute_participant_effects(transforms, keys)[key] for key in keys
     )
     assert np.abs(stored - computed - 100 / 5).max() < 1e-3
 
@@ -511,12 +515,14 @@ def test_voxels_missing_in_a_run_are_excluded_from_the_group_mask(tmp_path: Path
         for run, name in enumerate(names):
             write_run(tmp_path, name, 10 * number + run)
         write_combined(tmp_path, f"sub-{number:02d}", names[0], names)
-    full_mask = group_maps.group_maps(find_maps(tmp_path), tmp_path, series=("raw",)).mask
+    full_mask = group_maps.compute_group_maps(find_maps(tmp_path), tmp_path, series=("raw",)).mask
     (file,) = tmp_path.glob("sub-02/func/*boldref_contrast-all_stat-effect_desc-raw*.nii.gz")
     data, affine = load_image(file)
     data[: SHAPE[0] // 2] = 0
     save_image(data, affine, file)
-    reduced_mask = group_maps.group_maps(find_maps(tmp_path), tmp_path, series=("raw",)).mask
+    reduced_mask = group_maps.compute_group_maps(
+        find_maps(tmp_path), tmp_path, series=("raw",)
+    ).mask
     assert 0.4 < reduced_mask.data.sum() / full_mask.data.sum() < 0.6
 
 
@@ -539,9 +545,11 @@ def test_maps_of_all_sessions_are_used_and_are_in_percent(tmp_path: Path) -> Non
     all_points = np.ones(len(target.points), bool)
     values = []
     for maps in (person, ParticipantMaps(runs=person.runs)):
-        transforms = template_sampling.sampling_of_participant(maps, target, all_points, keys)
+        transforms = template_sampling.prepare_participant_sampling(maps, target, all_points, keys)
         inside = transforms.inside
-        values.append(template_sampling.participant_effects(transforms, keys)[keys[0]][inside])
+        values.append(
+            template_sampling.compute_participant_effects(transforms, keys)[keys[0]][inside]
+        )
     assert np.abs(values[0] - values[1]).max() < 1e-4
     session_a = find_maps(tmp_path, lambda entities: entities.get("session") == "A")
     ((person,),) = group_by_participant(session_a).values()
@@ -603,7 +611,7 @@ def test_runs_of_a_session_are_brought_to_the_scale_of_the_first_run(tmp_path: P
     ((person,),) = group_by_participant(collected).values()
     target = template_sampling.load_target(SPACE)
     keys = [("all", "raw", 5.0, "effect")]
-    transforms = template_sampling.sampling_of_participant(
+    transforms = template_sampling.prepare_participant_sampling(
         person, target, np.ones(len(target.points), bool), keys
     )
     # the second run was recorded with four times the numbers

@@ -20,7 +20,7 @@ from bids_sr.group import (
 )
 from bids_sr.group.comparison_tables import paper_html, paper_sizes
 from bids_sr.group.input_tables import find_tables
-from bids_sr.group.report import _METHODS, GroupContent, _group_maps_html, build_group_report
+from bids_sr.group.report import _METHODS_TEXT, GroupContent, _group_maps_html, build_group_report
 from bids_sr.group.values import participants_by_series
 from bids_sr.group.voxel_tests import GroupMaps
 from bids_sr.io.volume import Volume
@@ -64,19 +64,19 @@ def content(folder: Path, count: int, **overrides: object) -> GroupContent:
 
 def test_the_verdict_names_differences_and_their_p_values(tmp_path: Path) -> None:
     comparisons, _ = make_comparisons(tmp_path, 12)
-    method_findings = group_verdicts.findings(comparisons, NAMES)
-    lines = group_verdicts.verdict(method_findings, NAMES)
+    method_findings = group_verdicts.select_findings(comparisons, NAMES)
+    lines = group_verdicts.list_claims(method_findings, NAMES)
     assert lines[0].startswith("sbl is more accurate than every baseline")
     assert lines[0].endswith("better than srgan.")
     assert lines[1] == "sbl: Image quality not assessed: no reference data."
     assert lines[2].startswith("srgan does not differ detectably from any baseline")
-    first = group_verdicts.sentence(method_findings[0])
+    first = group_verdicts.finding_sentence(method_findings[0])
     assert "n = 12" in first
     assert "is more accurate than bspline, zerofill, inject and srgan (by at least +0.0" in first
     assert "p = .002" in first
     assert "sblMirror" in group_verdicts.negative_control_sentence(method_findings[0])
     sizes = [
-        group_verdicts.sentence(finding)
+        group_verdicts.finding_sentence(finding)
         for finding in method_findings
         if finding[0].kind == group_verdicts.SIZE
     ]
@@ -90,8 +90,8 @@ def test_a_less_accurate_method_is_called_worse(tmp_path: Path) -> None:
         "bspline": {f"sub-{n}": 0.3 + 0.012 * n for n in range(9)},
     }
     comparisons = group_comparisons.compare(values_of(values), ["sbl"])
-    method_findings = group_verdicts.findings(comparisons, ["sbl"])
-    assert group_verdicts.verdict(method_findings, ["sbl"])[0].startswith(
+    method_findings = group_verdicts.select_findings(comparisons, ["sbl"])
+    assert group_verdicts.list_claims(method_findings, ["sbl"])[0].startswith(
         "sbl is worse than bspline (explained variance above the acquired Nyquist frequency"
     )
 
@@ -100,10 +100,10 @@ def test_the_sentence_states_that_participants_are_too_few_for_significance(
     tmp_path: Path,
 ) -> None:
     comparisons, _ = make_comparisons(tmp_path, 3)
-    text = group_verdicts.sentence(group_verdicts.findings(comparisons, NAMES)[0])
+    text = group_verdicts.finding_sentence(group_verdicts.select_findings(comparisons, NAMES)[0])
     assert "does not differ detectably from bspline" in text
     assert text.endswith(" With 3 non-zero differences, the smallest attainable p value is .25.")
-    lines = group_verdicts.verdict(group_verdicts.findings(comparisons, NAMES), NAMES)
+    lines = group_verdicts.list_claims(group_verdicts.select_findings(comparisons, NAMES), NAMES)
     assert lines[0].startswith(
         "No difference between sbl and a baseline could reach significance (with 3 non-zero"
     )
@@ -113,7 +113,7 @@ def test_the_sentence_reports_intervals_above_zero_that_are_not_significant(
     tmp_path: Path,
 ) -> None:
     comparisons, _ = make_comparisons(tmp_path, 6)
-    text = group_verdicts.sentence(group_verdicts.findings(comparisons, NAMES)[0])
+    text = group_verdicts.finding_sentence(group_verdicts.select_findings(comparisons, NAMES)[0])
     assert "above bspline, zerofill, inject and srgan by at least +0.0" in text
     assert "not significant after correction" in text
     assert "detectably" not in text
@@ -150,7 +150,9 @@ def test_all_participants_are_plotted(tmp_path: Path) -> None:
 
 
 def test_a_figure_of_thousands_shows_evenly_spaced_ranks(tmp_path: Path) -> None:
-    (row,) = group_comparisons.primary(make_comparisons(tmp_path, 5)[1], "sbl").itertuples()
+    (row,) = group_comparisons.compare_primary(
+        make_comparisons(tmp_path, 5)[1], "sbl"
+    ).itertuples()
     count = 2001
     row = row._replace(
         n=count,
@@ -186,7 +188,7 @@ def test_the_page_has_all_sections_and_escapes_input(tmp_path: Path) -> None:
             tmp_path,
             6,
             absent=["sub-<b>9</b>: nothing"],
-            maps=GroupMaps(left_out=("<script>alert(1)</script>",)),
+            maps=GroupMaps(exclusions=("<script>alert(1)</script>",)),
             about={"Command": "bids-sr <x>"},
         ),
     )
@@ -216,9 +218,9 @@ def test_published_values_are_next_to_ours(tmp_path: Path) -> None:
 
 def test_all_keys_cited_in_the_methods_are_in_the_bibliography() -> None:
     from bids_sr.boilerplate import bibliography
-    from bids_sr.group.report import _MAPS
+    from bids_sr.group.report import _MAPS_TEXT
 
-    assert _missing_keys(_METHODS + _MAPS, bibliography()) == []
+    assert _missing_keys(_METHODS_TEXT + _MAPS_TEXT, bibliography()) == []
 
 
 def is_inside(fig) -> bool:
@@ -236,7 +238,7 @@ def test_long_labels_stay_within_the_figure(tmp_path: Path) -> None:
     assert is_inside(group_figures.plot_paired_values([("", series), ("", series)], NAMES))
     rows = [row._replace(minus="bsplineSmooth") for row in sbl_comparisons(comparisons)]
     assert is_inside(group_figures.differences_figure(rows))
-    (primary,) = group_comparisons.primary(values, "sbl").itertuples()
+    (primary,) = group_comparisons.compare_primary(values, "sbl").itertuples()
     primary = primary._replace(
         participants=participants,
         differences=np.fromiter(long.values(), float),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bids_sr.group.voxel_tests import RunningSums, flipped
+from bids_sr.group.voxel_tests import RunningSums, correct_by_sign_flips
 
 RNG = np.random.default_rng(5)
 
@@ -53,9 +53,9 @@ def test_joined_parts_equal_a_single_sum() -> None:
     single, joined = accumulate(values), accumulate(values[:3])
     joined.join(accumulate(values[3:], 3))
     joined.join(RunningSums.empty(40))
-    assert joined.people == single.people
+    assert joined.participants == single.participants
     assert joined.mean == pytest.approx(single.mean, rel=1e-12)
-    assert joined.squares == pytest.approx(single.squares, rel=1e-10)
+    assert joined.squared_deviations == pytest.approx(single.squared_deviations, rel=1e-10)
 
 
 def test_sums_can_be_restricted_to_some_voxels() -> None:
@@ -90,7 +90,7 @@ def simulate_activation(seed: int, effect: float) -> np.ndarray:
 
 def test_sign_flips_detect_activation_of_either_sign() -> None:
     for sign in (1, -1):
-        logp, t = flipped(simulate_activation(3, sign * 3.0), 199, seed=1)
+        logp, t = correct_by_sign_flips(simulate_activation(3, sign * 3.0), 199, seed=1)
         significant = 10.0**-logp <= 0.05 + 1e-6
         assert np.flatnonzero(significant).tolist() == [0, 1, 2, 3, 4]
         expected = stats.ttest_1samp(simulate_activation(3, sign * 3.0), 0).statistic
@@ -101,7 +101,12 @@ def test_sign_flips_detect_activation_of_either_sign() -> None:
 def test_sign_flips_keep_the_false_positive_rate() -> None:
     """More than six of 40 samples at .05 have a probability of .3 %."""
     n_false = sum(
-        bool((10.0 ** -flipped(simulate_activation(n, 0.0), 99, seed=n)[0] <= 0.05 + 1e-6).any())
+        bool(
+            (
+                10.0 ** -correct_by_sign_flips(simulate_activation(n, 0.0), 99, seed=n)[0]
+                <= 0.05 + 1e-6
+            ).any()
+        )
         for n in range(40)
     )
     assert n_false <= 6
@@ -110,13 +115,13 @@ def test_sign_flips_keep_the_false_positive_rate() -> None:
 def test_the_smallest_p_value_depends_on_participants_and_flips() -> None:
     """Opposite signs have the same abs(t): 2^(n-1) flips differ."""
     for n, smallest in ((5, 1 / 16), (6, 1 / 32)):
-        logp, _ = flipped(simulate_activation(1, 30.0)[:n], 2000, seed=2)
+        logp, _ = correct_by_sign_flips(simulate_activation(1, 30.0)[:n], 2000, seed=2)
         assert 10.0 ** -logp.max() == pytest.approx(smallest, rel=0.2)
         assert (logp > -np.log10(0.05)).any() == (n == 6)
-    assert flipped(simulate_activation(1, 30.0), 10, seed=2)[1] == np.inf
+    assert correct_by_sign_flips(simulate_activation(1, 30.0), 10, seed=2)[1] == np.inf
 
 
 def test_constant_voxels_have_a_corrected_p_of_1() -> None:
     values = simulate_activation(1, 3.0)
     values[:, 7], values[:, 8] = 0, 2
-    assert flipped(values, 50, seed=0)[0][7:9].tolist() == [0, 0]
+    assert correct_by_sign_flips(values, 50, seed=0)[0][7:9].tolist() == [0, 0]

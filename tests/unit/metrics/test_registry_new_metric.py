@@ -15,7 +15,7 @@ import numpy as np
 
 from bids_sr.metrics.rows import columns_json, metric_rows, read_frame, table_text
 from bids_sr.metrics.registry import statistic
-from bids_sr.structural.image_quality import edge_sharpness, quality
+from bids_sr.structural.image_quality import edge_sharpness, quality_rows
 from bids_sr.report.metric_tables import QUALITY, SCANS, render_tables
 
 ramp = np.repeat(np.arange(4.0), 16).reshape(4, 4, 4)
@@ -26,7 +26,7 @@ assert edge_sharpness(ramp, (2.0, 1.0, 1.0), mask) == 1 / 2
 
 wave = np.sin(np.indices((8, 8, 4)).sum(0)) + 2
 scans = {"bspline": wave, "attunet": wave**3}
-rows = list(quality("T1w", scans, np.ones(wave.shape, bool), {}, (1.0, 1.0, 1.0)))
+rows = list(quality_rows("T1w", scans, np.ones(wave.shape, bool), {}, (1.0, 1.0, 1.0)))
 Path("table.tsv").write_text(table_text(rows))
 table = read_frame(Path("table.tsv")).set_index(["statistic", "series"])
 assert table.unit["edge_sharpness", "attunet"] == "1/mm"

@@ -14,7 +14,7 @@ from bids_sr.phantom.lesions import add_lesions, map_lesion_locations
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.phantom.still_scans import PROTOCOLS, StillScan, sample_tissue_fractions
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.structural.lesions import white_matter_hyperintensities
+from bids_sr.structural.lesions import segment_hyperintensities
 from bids_sr.structural.tissue_overlap import overlap
 
 
@@ -66,7 +66,7 @@ def test_the_published_rule_finds_the_lesions(head: Head, likely: np.ndarray) ->
         assert (np.median(scenes[name][lesion]) > np.median(scenes[name][white])) == is_bright
     flair = scenes["FLAIR"] + random.normal(0, 0.02, lesion.shape)
     for locations in (None, likely):
-        mask = white_matter_hyperintensities(flair, head.brain, (2, 2, 2), locations)
+        mask = segment_hyperintensities(flair, head.brain, (2, 2, 2), locations)
         assert overlap(lesion, mask, head.brain)["dice"] > 0.75
 
 

@@ -88,6 +88,6 @@ def test_hyperintensities_exceed_the_mean_by_a_multiple_of_the_sd():
     flair[4, 4:6, 4] = 110
     flair[7, 7, 7] = 110
     inside = flair[brain]
-    hyperintensities = lesions.white_matter_hyperintensities(flair, brain, (4, 4, 4))
+    hyperintensities = lesions.segment_hyperintensities(flair, brain, (4, 4, 4))
     assert np.array_equal(hyperintensities, brain & (flair > inside.mean() + 1.3 * inside.std()))
     assert hyperintensities.sum() == 3

@@ -5,9 +5,9 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.metrics.rows import MetricRow, table_text
-from bids_sr.structural.image_quality import fwhm, quality, similarity_rows
-from bids_sr.structural.lesions import lesions, white_matter_hyperintensities
-from bids_sr.structural.tissue_overlap import segmentations
+from bids_sr.structural.image_quality import fwhm, quality_rows, similarity_rows
+from bids_sr.structural.lesions import segment_hyperintensities, segment_lesions
+from bids_sr.structural.tissue_overlap import segmentation_rows
 
 ZOOMS = (1.0, 1.0, 2.0)
 
@@ -55,7 +55,7 @@ def test_quality_uses_the_same_segmentation_for_all_series():
     mask = np.ones(image.shape, bool)
     tissues = {"csf": np.zeros_like(mask), "gm": np.zeros_like(mask), "wm": np.zeros_like(mask)}
     tissues["csf"][0], tissues["gm"][1], tissues["wm"][2:] = True, True, True
-    scores = values(quality("T1w", {"one": image, "two": 2 * image}, mask, tissues, ZOOMS))
+    scores = values(quality_rows("T1w", {"one": image, "two": 2 * image}, mask, tissues, ZOOMS))
     assert scores["one", "ratio_mean", "gm/wm"] == pytest.approx(0.5 / 0.9)
     for key in (("cjv", "brain"), ("efc", "brain"), ("wm2max", "brain"), ("ratio_mean", "csf/gm")):
         assert scores["two", *key] == pytest.approx(scores["one", *key], abs=1e-6), (
@@ -63,14 +63,14 @@ def test_quality_uses_the_same_segmentation_for_all_series():
         )
     # white matter is brighter here; with gray matter brighter only the sign changes
     assert scores["one", "cjv_signed", "brain"] == pytest.approx(scores["one", "cjv", "brain"])
-    inverted = values(quality("T2w", {"one": 1 - image}, mask, tissues, ZOOMS))
+    inverted = values(quality_rows("T2w", {"one": 1 - image}, mask, tissues, ZOOMS))
     assert inverted["one", "cjv_signed", "brain"] == pytest.approx(-scores["one", "cjv", "brain"])
     assert inverted["one", "cjv", "brain"] == pytest.approx(scores["one", "cjv", "brain"])
     assert scores["one", "fwhm", "brain"] == pytest.approx(
         np.mean([w for w in fwhm(image, ZOOMS, mask) if w is not None])
     )
     without = values(
-        quality("T1w", {"one": image}, mask, tissues | {"wm": np.zeros_like(mask)}, ZOOMS)
+        quality_rows("T1w", {"one": image}, mask, tissues | {"wm": np.zeros_like(mask)}, ZOOMS)
     )
     assert set(without) == {
         ("one", name, "brain") for name in ("efc", "efc_sum", "fwhm", "half_maximum")
@@ -83,7 +83,7 @@ def test_volumes_in_ml_and_overlap_with_the_measured_segmentation():
     first[:4] = True
     second[:6] = True
     rows = list(
-        segmentations("all", {"measured": {"gm": first}, "x": {"gm": second}}, mask, ZOOMS)
+        segmentation_rows("all", {"measured": {"gm": first}, "x": {"gm": second}}, mask, ZOOMS)
     )
     scores = values(rows)
     assert scores["measured", "tissue_volume", "gm"] == pytest.approx(4 * 50 * 2 / 1000)
@@ -99,7 +99,7 @@ def test_lesions_are_brighter_than_the_brain():
     image = np.full((10, 10, 10), 0.5)
     image[::2] = 0.4
     image[5, 5, 5] = 1.0
-    lesion_mask = lesions({"x": image}, np.ones(image.shape, bool), (1, 1, 1))["x"]["wmh"]
+    lesion_mask = segment_lesions({"x": image}, np.ones(image.shape, bool), (1, 1, 1))["x"]["wmh"]
     assert np.argwhere(lesion_mask).tolist() == [[5, 5, 5]]
 
 
@@ -133,15 +133,15 @@ def test_lesions_grow_to_the_z_limit_within_the_likely_region():
     brain = np.ones(shape, bool)
     z = (flair - flair.mean()) / flair.std()
     assert 0.95 < z[rim & ~core].mean() < 1.3, "between both limits"
-    lesion = white_matter_hyperintensities(flair, brain, (1, 1, 1))
+    lesion = segment_hyperintensities(flair, brain, (1, 1, 1))
     assert lesion[core | unlikely].all()
     assert lesion[rim & ~core].mean() > 0.9, "the rim is joined by smoothing"
     assert not lesion[z < 0.95].any()
     near = ndimage.binary_dilation(z > 1.3, iterations=3)
     assert not lesion[~near].any()
     likely = ball(shape, (8, 8, 8), 6)
-    limited = white_matter_hyperintensities(flair, brain, (1, 1, 1), likely)
+    limited = segment_hyperintensities(flair, brain, (1, 1, 1), likely)
     assert limited[core].all()
     assert not limited[unlikely].any()
     with pytest.raises(ValueError, match="empty"):
-        white_matter_hyperintensities(flair, np.zeros(shape, bool), (1, 1, 1))
+        segment_hyperintensities(flair, np.zeros(shape, bool), (1, 1, 1))

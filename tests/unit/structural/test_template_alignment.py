@@ -99,8 +99,8 @@ def test_scans_are_interpolated_once_with_both_transforms(tmp_path, monkeypatch,
     np.testing.assert_allclose(prepared.affine, grid.affine)
     assert prepared.mask.any()
     for image, xfm in (
-        (prepared.hr["T1w"], to_head),
-        (prepared.lr["bspline"]["T1w"], shift @ to_head),
+        (prepared.highres["T1w"], to_head),
+        (prepared.lowres["bspline"]["T1w"], shift @ to_head),
     ):
         direct = sample_volume(scan.data, FRAME, grid.data.shape, grid.affine, xfm)
         inside = prepared.mask & (image < 1)

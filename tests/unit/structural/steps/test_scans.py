@@ -128,15 +128,19 @@ def test_each_scan_can_be_scaled_by_its_range(head, poses, prepared, tmp_path_fa
     by_range = prepare(head, poses, tmp_path_factory, scale="range")
     arrays, brain = head
     for contrast in CONTRASTS:
-        for image in (by_range.hr[contrast], *(scans[contrast] for scans in by_range.lr.values())):
+        for image in (
+            by_range.highres[contrast],
+            *(scans[contrast] for scans in by_range.lowres.values()),
+        ):
             assert (image.min(), image.max()) == (0, 1)
     # The unit is linear up to the maximum of the scan, without clipping.
     inside = arrays["T1w"][brain]
-    np.testing.assert_allclose(by_range.hr["T1w"][brain], inside / inside.max(), atol=1e-6)
-    assert (by_range.hr["T1w"] == 1).sum() == 1
+    np.testing.assert_allclose(by_range.highres["T1w"][brain], inside / inside.max(), atol=1e-6)
+    assert (by_range.highres["T1w"] == 1).sum() == 1
     # Scans are in another unit, so the mean no longer equals the mean of the low-resolution scan.
     ratio = (
-        by_range.lr["bspline"]["T1w"][brain].mean() / prepared.lr["bspline"]["T1w"][brain].mean()
+        by_range.lowres["bspline"]["T1w"][brain].mean()
+        / prepared.lowres["bspline"]["T1w"][brain].mean()
     )
     assert ratio < 0.999
     assert by_range.units["T1w"] > prepared.units["T1w"]
@@ -155,23 +159,28 @@ def test_the_range_is_computed_over_all_voxels_kept(kind, head):
     identity = structural_preparation.PointTransform(xfm=np.eye(4))
     placements = {("T1w", "highres"): identity, ("T1w", "lowres"): identity}
     scan = Volume(bright, AFFINE)
-    assembled = structural_preparation._assemble(
-        dict.fromkeys(placements, scan),
-        (placements, {}),
-        scan,
-        (brain, kept_voxels),
-        ("bspline",),
-        "range",
+    alignment = structural_preparation._Alignment(
+        frame=scan,
+        brain=brain,
+        transforms=placements,
+        trilinear={},
+        facts={},
+        to_template=np.eye(4),
     )
-    image = assembled.hr["T1w"] if kind == "highres" else assembled.lr["bspline"]["T1w"]
+    interpolated = structural_preparation._interpolate_scans(
+        dict.fromkeys(placements, scan), alignment, kept_voxels, ("bspline",), "range"
+    )
+    image = (
+        interpolated.highres["T1w"] if kind == "highres" else interpolated.lowres["bspline"]["T1w"]
+    )
     np.testing.assert_allclose(image[kept_voxels], bright[kept_voxels] / top, atol=1e-5)
-    assert assembled.units["T1w"] == pytest.approx(top, rel=1e-5)
+    assert interpolated.units["T1w"] == pytest.approx(top, rel=1e-5)
 
 
 def test_prepared_scans_are_aligned_and_have_the_same_range(head, prepared):
-    assert set(prepared.lr) == {"bspline", "nearest"}
+    assert set(prepared.lowres) == {"bspline", "nearest"}
     for contrast in CONTRASTS:
-        high_res, low_res = prepared.hr[contrast], prepared.lr["bspline"][contrast]
+        high_res, low_res = prepared.highres[contrast], prepared.lowres["bspline"][contrast]
         assert high_res.shape == low_res.shape == SHAPE
         for image in (high_res, low_res):
             assert image.min() >= 0
@@ -181,7 +190,7 @@ def test_prepared_scans_are_aligned_and_have_the_same_range(head, prepared):
         assert high_res[head[1]].mean() == pytest.approx(low_res[head[1]].mean(), rel=0.02)
     assert set(prepared.facts) == {"T1w_lowres", "FLAIR_highres", "FLAIR_lowres"}
     assert prepared.facts["FLAIR_highres"]["offset_mm"] < 0.3
-    scan = prepared.lr["bspline"]["T1w"]
+    scan = prepared.lowres["bspline"]["T1w"]
     # intensity unit of the low-resolution scan, which equals the unit of the high-resolution scan
     # here
     intensities = scan[head[1]] * prepared.units["T1w"]
@@ -193,7 +202,7 @@ def test_scans_without_a_high_resolution_scan_are_drawn_side_by_side(prepared):
     def series(name):
         return [
             Derivative(
-                Volume(prepared.lr["bspline"][contrast], AFFINE),
+                Volume(prepared.lowres["bspline"][contrast], AFFINE),
                 {"res": "hr", "desc": name, "suffix": contrast},
             )
             for contrast in CONTRASTS
@@ -274,12 +283,12 @@ def test_low_resolution_scans_are_prepared_in_the_space_of_the_first_scan(
         prefix=str(tmp_path / "x_"),
         sloppy=True,
     )
-    assert prepared_scans.hr == {}
+    assert prepared_scans.highres == {}
     assert set(prepared_scans.facts) == {"FLAIR_lowres"}
     assert prepared_scans.mask.shape == (40, 44, 36)
     np.testing.assert_allclose(voxel_sizes(prepared_scans.affine), 2.0)
     for contrast in CONTRASTS:
-        image = prepared_scans.lr["bspline"][contrast]
+        image = prepared_scans.lowres["bspline"][contrast]
         truth = sample_volume(
             arrays[contrast], AFFINE, image.shape, prepared_scans.affine, to_first
         )
@@ -312,8 +321,8 @@ def test_a_head_that_was_completely_trained_on_has_no_slices_to_score():
 
 def test_metrics_of_the_high_resolution_scan_itself_are_perfect(prepared):
     rows, labels, _ = structural_measures._measure_rows(
-        prepared.hr,
-        {"same": prepared.hr, "bspline": prepared.lr["bspline"]},
+        prepared.highres,
+        {"same": prepared.highres, "bspline": prepared.lowres["bspline"]},
         prepared.mask,
         prepared.affine,
         range(SHAPE[2]),
@@ -341,8 +350,8 @@ def test_other_metrics_remain_without_tissues(prepared, monkeypatch):
 
     monkeypatch.setattr(tissues, "segment_tissues", fail)
     rows, labels, _ = structural_measures._measure_rows(
-        prepared.hr,
-        {"bspline": prepared.lr["bspline"]},
+        prepared.highres,
+        {"bspline": prepared.lowres["bspline"]},
         prepared.mask,
         prepared.affine,
         [18],
@@ -379,8 +388,8 @@ def scans_of(prepared):
     def shifted_scans(shift=0):
         mask = Volume(np.roll(prepared.mask, shift, 0), prepared.affine)
         return (
-            scan_derivatives(prepared, prepared.hr, "measured", shift),
-            scan_derivatives(prepared, prepared.lr["bspline"], "bspline", shift),
+            scan_derivatives(prepared, prepared.highres, "measured", shift),
+            scan_derivatives(prepared, prepared.lowres["bspline"], "bspline", shift),
             mask,
         )
 
@@ -450,8 +459,8 @@ def test_a_model_is_trained_applied_and_measured_on_one_head(head, prepared, sca
     )
     assert 0 < len(held_out_slices_of_card) < SHAPE[2] / 3
     high_res_slices, low_res_slices = (
-        prepared.hr["T1w"][..., held_out_slices_of_card],
-        prepared.lr["bspline"]["T1w"][..., held_out_slices_of_card],
+        prepared.highres["T1w"][..., held_out_slices_of_card],
+        prepared.lowres["bspline"]["T1w"][..., held_out_slices_of_card],
     )
     inside = prepared.mask[..., held_out_slices_of_card]
     expected = -10 * np.log10(((high_res_slices - low_res_slices)[inside] ** 2).mean())
@@ -586,12 +595,12 @@ def test_the_preparation_step_keeps_the_order_of_its_files(prepared, head, tmp_p
         random_seed=0,
         sloppy=True,
     )
-    prepared.lr.setdefault("linear", prepared.lr["nearest"])
-    prepared.lr.setdefault("lanczos", prepared.lr["nearest"])
+    prepared.lowres.setdefault("linear", prepared.lowres["nearest"])
+    prepared.lowres.setdefault("lanczos", prepared.lowres["nearest"])
     outputs = node.run(cwd=str(tmp_path)).outputs
     for files, series, stack in (
-        (listed(outputs.fine_scans), "measured", prepared.hr),
-        (listed(outputs.other_scans)[-4:], "nearest", prepared.lr["nearest"]),
+        (listed(outputs.fine_scans), "measured", prepared.highres),
+        (listed(outputs.other_scans)[-4:], "nearest", prepared.lowres["nearest"]),
     ):
         images = [path for path in files if path.suffix == ".nii"]
         assert [path.name for path in images] == [
@@ -818,7 +827,7 @@ def test_quality_metrics_use_tissues_of_fast_and_volumes_use_tissues_of_atropos(
             (row.contrast, row.series, row.statistic, row.region): row.value for row in rows
         }
     ((image, inside, contrast),) = fast_inputs
-    np.testing.assert_array_equal(image, prepared.hr["T1w"])
+    np.testing.assert_array_equal(image, prepared.highres["T1w"])
     np.testing.assert_array_equal(inside, brain)
     assert contrast == "T1w"
     for label, name in enumerate(("gm", "wm", "csf"), 1):
@@ -843,7 +852,7 @@ def test_classes_and_lesions_of_each_series_are_stored_with_descriptions():
         "all": {name: {"veins": box} for name in ("measured", "attunet")},
         "FLAIR": {name: {"wmh": box} for name in ("measured", "attunet")},
     }
-    images = structural_measures._class_images(classes, AFFINE, {"Resolution": "as before"})
+    images = structural_measures._make_class_images(classes, AFFINE, {"Resolution": "as before"})
     assert [
         derivative_path(
             {**image.entities, "subject": "01", "datatype": "anat", "extension": ".nii.gz"}
