@@ -743,8 +743,8 @@ def _next_steps(
             earlier = EARLIER_ACCURACY[True]
             steps.append(
                 f"To improve the maps in another session, acquire {_CALIBRATION_TEXT}. In earlier"
-                f" data ({EARLIER_ACCURACY[True].where}), sbl explained {EARLIER_ACCURACY[True].active} of the true"
-                f" detail in active voxels with a calibration run and {UNCALIBRATED_RANGE} without one."
+                f" data ({earlier.where}), sbl explained {earlier.active} of the true detail in"
+                f" active voxels with a calibration run and {UNCALIBRATED_RANGE} without one."
             )
     if status == "not more accurate":
         steps.append(
