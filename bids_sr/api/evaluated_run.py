@@ -70,7 +70,7 @@ from bids_sr.workflows.make_series import (
     resample_measured,
     train_model,
 )
-from bids_sr.workflows.other_run import other_run_effects
+from bids_sr.workflows.other_run import measure_other_run_effects
 from bids_sr.workflows.pair import register_scans
 from bids_sr.workflows.series_requests import ComputedSeries, request_series
 
@@ -89,7 +89,7 @@ class EvaluationSettings:
         Weights of conditions, or of seeds, by contrast.
     design : DesignSettings
         Options of the design of the linear models.
-    registered : bool
+    registration : bool
         Whether positions of other images are taken from their headers.
     margin : float | None
         Differences within ± this value count as equivalent.
@@ -107,7 +107,7 @@ class EvaluationSettings:
     tr: float
     contrasts: Contrasts
     design: DesignSettings
-    registered: bool
+    registration: bool
     margin: float | None
     seed_radius_mm: float
     n_boot: int
@@ -132,7 +132,7 @@ class EvaluatedRun:
 
     how: EvaluationSettings
     inputs: RunInputs
-    fitted: FittedRun
+    fitted_run: FittedRun
     baselines: Sequence[str]
     compared: Sequence[str]
     raw: Series | None
@@ -152,30 +152,30 @@ def baselines_to_make(inputs: RunInputs, baselines: Sequence[str], *, compared: 
 
 def prepare_run(
     reader: SeriesReader,
-    found_run: RunBasics,
+    run_basics: RunBasics,
     inputs: RunInputs,
     how: EvaluationSettings,
     baselines: Sequence[str],
     compared: Sequence[str],
 ) -> EvaluatedRun:
     """Prepare a run, and correct its head motion if necessary."""
-    fitted = to_fitted_run(reader, found_run, how.factor)
+    fitted_run = to_fitted_run(reader, run_basics, how.factor)
     baseline_names = baselines_to_make(inputs, baselines, compared=bool(compared))
     uses_model = any(name not in PLAIN for name in baseline_names)
     requires_raw = inputs.seeds is not None or inputs.measured is not None or uses_model
     return EvaluatedRun(
         how=how,
         inputs=inputs,
-        fitted=fitted,
+        fitted_run=fitted_run,
         baselines=baselines,
         compared=compared,
-        raw=resample_acquired(fitted) if requires_raw else None,
+        raw=resample_acquired(fitted_run) if requires_raw else None,
     )
 
 
 def load_region(run: EvaluatedRun, folder: Path) -> Mask:
     """Return the region of interest on the high-resolution grid of a run, by default the brain."""
-    brain = run.fitted.registration.bold_mask_hr
+    brain = run.fitted_run.registration.bold_mask_hr
     if run.inputs.roi is None:
         return brain
     return load_mask(run.inputs.roi, brain, folder, "roi")
@@ -186,9 +186,9 @@ def model_run(run: EvaluatedRun, confounds: Confounds | None) -> LinearModel:
 
     `confounds` are the columns in the model; None for head-motion parameters.
     """
-    how, fitted = run.how, run.fitted
+    how, fitted_run = run.how, run.fitted_run
     columns = run_confounds.motion_confounds(
-        fitted.motion.motion, confounds, outliers=fitted.outliers
+        fitted_run.motion.motion, confounds, outliers=fitted_run.outliers
     )
     nuisance = None if confounds is None else list(confounds)
     if run.inputs.seeds is None:
@@ -197,7 +197,7 @@ def model_run(run: EvaluatedRun, confounds: Confounds | None) -> LinearModel:
         regressors = _seed_series(run, run.inputs.seeds, columns, nuisance)
     return LinearModel(
         inputs=DesignInputs(
-            regressors=regressors, confounds=columns, n_dummy=fitted.n_dummy, design=how.design
+            regressors=regressors, confounds=columns, n_dummy=fitted_run.n_dummy, design=how.design
         ),
         contrasts=how.contrasts,
         nuisance=nuisance,
@@ -220,10 +220,10 @@ def _seed_series(
     try:
         regressors, _ = steps_seeds.seed_series(
             run.raw,
-            run.fitted.registration.bold_mask,
+            run.fitted_run.registration.bold_mask,
             confounds,
             seeds=seeds,
-            n_dummy=run.fitted.n_dummy,
+            n_dummy=run.fitted_run.n_dummy,
             design=how.design,
             nuisance=nuisance,
         )
@@ -246,7 +246,7 @@ def make_baselines(run: EvaluatedRun, folder: Path) -> dict[str, ComputedSeries]
 
     ImageInputError is raised if a baseline requires a guide that is missing.
     """
-    how, fitted = run.how, run.fitted
+    how, fitted_run = run.how, run.fitted_run
     has_guide = run.inputs.guide is not None
     for name in run.baselines:
         refuse_without_guide(name, None, run.inputs)
@@ -258,7 +258,7 @@ def make_baselines(run: EvaluatedRun, folder: Path) -> dict[str, ComputedSeries]
         guide = _place_guide(
             run, folder, required=any(requests[name].guided for name in run.made_baselines)
         )
-    sources = SeriesSources(fitted=fitted, raw=run.raw, guide=guide)
+    sources = SeriesSources(fitted_run=fitted_run, raw=run.raw, guide=guide)
     baselines = {}
     for name in run.made_baselines:
         with subworkflow(name):
@@ -278,7 +278,7 @@ def make_baselines(run: EvaluatedRun, folder: Path) -> dict[str, ComputedSeries]
                 inference=Inference(omp_nthreads=how.omp_nthreads, random_seed=how.random_seed),
             )
         baselines[name] = ComputedSeries(
-            name=name, series=resolved.series, mask=fitted.registration.bold_mask_hr
+            name=name, series=resolved.series, mask=fitted_run.registration.bold_mask_hr
         )
     return baselines
 
@@ -294,14 +294,14 @@ def _place_guide(run: EvaluatedRun, folder: Path, *, required: bool) -> Guide | 
         folder,
         paired=inputs.lowres is not None,
         factor=how.factor,
-        registered=how.registered,
+        registration=how.registration,
     )
     guide = find_guide(pair, inputs)
     if guide is not None or not required:
         return guide
     aligned = None if pair.lowres_file is None else register_scans(pair, how.random_seed)
     return register_guide(
-        pair, run.fitted.motion.boldref, aligned, random_seed=how.random_seed
+        pair, run.fitted_run.motion.boldref, aligned, random_seed=how.random_seed
     ).guide
 
 
@@ -318,7 +318,7 @@ def resample_other_series(
         try:
             with subworkflow(name):
                 resampled[name] = prepare_compared(
-                    run.fitted,
+                    run.fitted_run,
                     name,
                     SeriesFile(
                         bold_file=file,
@@ -356,11 +356,11 @@ def evaluate_series(
     folder : Path
         Folder for files.
     """
-    how, inputs, fitted = run.how, run.inputs, run.fitted
-    registered, confounds = fitted.registration, model.inputs.confounds
+    how, inputs, fitted_run = run.how, run.inputs, run.fitted_run
+    registration, confounds = fitted_run.registration, model.inputs.confounds
     assert confounds is not None
     comparison = EffectsComparison(
-        bold_mask_hr=registered.bold_mask_hr,
+        bold_mask_hr=registration.bold_mask_hr,
         roi_hr=roi_hr,
         contrasts=how.contrasts,
         factor=how.factor,
@@ -368,7 +368,7 @@ def evaluate_series(
         n_boot=how.n_boot,
     )
     known_maps = {
-        name: load_activation(registered.bold_mask_hr, image, folder, name)
+        name: load_activation(registration.bold_mask_hr, image, folder, name)
         for name, image in inputs.known.items()
     }
     evaluated, maps = dict(series), list[Map]()
@@ -378,7 +378,7 @@ def evaluate_series(
         # series are passed with all volumes.
         with subworkflow(MEASURED):
             evaluated[MEASURED] = resample_measured(
-                replace(fitted, outliers=None), SeriesFile(bold_file=file, tr=how.tr)
+                replace(fitted_run, outliers=None), SeriesFile(bold_file=file, tr=how.tr)
             )
         maps = _map_acquired(run, model)
     elif not known_maps:
@@ -404,7 +404,7 @@ def evaluate_series(
             known=known_maps,
             other_effects=other_effects,
             at_rest=inputs.seeds is not None,
-            n_dummy=fitted.n_dummy,
+            n_dummy=fitted_run.n_dummy,
         )
     verdict, verdict_rows = run_verdict.decide_verdict(
         tables,
@@ -428,7 +428,7 @@ def evaluate_series(
 def _map_acquired(run: EvaluatedRun, model: LinearModel) -> list[Map]:
     """Map the acquired series without smoothing, to select active voxels."""
     assert run.raw is not None
-    mask = run.fitted.registration.bold_mask
+    mask = run.fitted_run.registration.bold_mask
     settings = MapSettings(
         kinds=("glm",),
         thresholds=(),
@@ -450,8 +450,8 @@ def _other_effects(run: EvaluatedRun, image: ImageLike, folder: Path) -> Effects
         tr = header_tr(reader.header) or how.tr
     events = load_events(run.inputs.other_events)
     with subworkflow("another_run"):
-        return other_run_effects(
-            run.fitted,
+        return measure_other_run_effects(
+            run.fitted_run,
             SeriesFile(bold_file=file, tr=tr),
             events,
             design=how.design,

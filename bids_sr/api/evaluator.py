@@ -290,7 +290,7 @@ class Evaluator(BaseEstimator):
             check_single_run(inputs, {"acquired": acquired}, by_argument)
             return self._fit_one(acquired, series, compared, inputs, not_applied)  # type: ignore[arg-type]
         n_runs = len(acquired)
-        fitted = [
+        evaluators = [
             clone(self)._fit(
                 run_acquired,
                 {name: run_values[f"series {name}"] for name in series},
@@ -305,11 +305,14 @@ class Evaluator(BaseEstimator):
                 strict=True,
             )
         ]
-        self.runs_ = fitted
-        self.__dict__.update(collect_attributes(fitted, ("verdict_", "compared_", "contrasts_")))
+        self.runs_ = evaluators
+        self.__dict__.update(
+            collect_attributes(evaluators, ("verdict_", "compared_", "contrasts_"))
+        )
         self.table_ = (
             pd.concat(
-                {k: evaluator.table_ for k, evaluator in enumerate(fitted, 1)}, names=["run", None]
+                {k: evaluator.table_ for k, evaluator in enumerate(evaluators, 1)},
+                names=["run", None],
             )
             .reset_index("run")
             .reset_index(drop=True)
@@ -348,7 +351,7 @@ class Evaluator(BaseEstimator):
             reader.tr = self.tr or reader.tr
             self._check(reader, compared, inputs, folder)
             how = self._evaluation(reader, inputs)
-            found_run = find_run(
+            run_basics = find_run(
                 reader,
                 inputs,
                 folder,
@@ -363,30 +366,33 @@ class Evaluator(BaseEstimator):
             )
             if self.realigned and frame is None and inputs.motion is None:
                 warn_if_not_realigned(
-                    reader, found_run.motion.boldref, found_run.brain.bold_mask, found_run.n_dummy
+                    reader,
+                    run_basics.motion.boldref,
+                    run_basics.brain.bold_mask,
+                    run_basics.n_dummy,
                 )
             names = self._baselines(
                 has_guide=inputs.guide is not None, with_acquired=bool(compared)
             )
             inputs = self._with_guide(inputs, frame)
-            run = prepare_run(reader, found_run, inputs, how, names, list(compared))
+            run = prepare_run(reader, run_basics, inputs, how, names, list(compared))
             roi_hr = load_region(run, folder)
             model = model_run(run, confounds)
-            made_series = make_baselines(run, folder)
+            computed_series = make_baselines(run, folder)
             images = folder / "series"
             images.mkdir()  # A series may have the name of another image.
-            made_series |= resample_other_series(run, compared, images)
-            brain = found_run.brain.bold_mask_hr
+            computed_series |= resample_other_series(run, compared, images)
+            brain = run_basics.brain.bold_mask_hr
             for name, what in series.items():
                 file = self._series_file(name, what, reader, brain, images)
-                made_series[name] = ComputedSeries(
+                computed_series[name] = ComputedSeries(
                     name=name,
                     series=opened.enter_context(timed_series(file, how.tr)),
                     mask=brain,
                     card_file={"applied": name not in idle},
                 )
             self._rows, self.verdict_ = evaluate_series(
-                run, model, roi_hr, made_series, list(series), folder
+                run, model, roi_hr, computed_series, list(series), folder
             )
         for name in idle:
             text = (

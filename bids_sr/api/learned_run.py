@@ -46,9 +46,9 @@ from bids_sr.steps.training import VarianceModel
 from bids_sr.workflows.fit_run import (
     FittedCalibration,
     SeriesFile,
-    estimate_motion,
-    find_steady,
+    find_steady_state,
     fit_calibration,
+    fit_motion,
     reuse_motion,
 )
 from bids_sr.workflows.make_series import SeriesSources, resample_acquired, train_model
@@ -152,7 +152,7 @@ def check_method(name: str, recipe: str) -> None:
 
 def learn_run(
     reader: SeriesReader,
-    found_run: RunBasics,
+    run_basics: RunBasics,
     inputs: RunInputs,
     learning: Learning,
     folder: Path,
@@ -164,7 +164,7 @@ def learn_run(
     ----------
     reader : SeriesReader
         Series of the run.
-    found_run : RunBasics
+    run_basics : RunBasics
         First results on the run.
     inputs : RunInputs
         Inputs of the run.
@@ -192,24 +192,24 @@ def learn_run(
         and request.learned_from == "run"
         and inputs.calibration is not None
     ):
-        calibration = _calibrate(found_run, inputs, learning, folder)
+        calibration = _calibrate(run_basics, inputs, learning, folder)
     if pair is not None and uses_pair:
         aligned = register_scans(pair, random_seed)
     if guide is not None:
         placed = RegisteredGuide(guide=guide)
     elif pair is not None and request.guided:
-        placed = register_guide(pair, found_run.motion.boldref, aligned, random_seed=random_seed)
+        placed = register_guide(pair, run_basics.motion.boldref, aligned, random_seed=random_seed)
     model = weight = None
     if request.method is not None:
-        fitted = to_fitted_run(reader, found_run, learning.factor, calibration)
-        raw = resample_acquired(fitted) if request.learned_from == "run" else None
+        fitted_run = to_fitted_run(reader, run_basics, learning.factor, calibration)
+        raw = resample_acquired(fitted_run) if request.learned_from == "run" else None
         trained_model = train_model(
-            SeriesSources(fitted=fitted, raw=raw), request, learning.training, aligned
+            SeriesSources(fitted_run=fitted_run, raw=raw), request, learning.training, aligned
         )
         model = FileContents.read(trained_model.model_file, card_path(trained_model.model_file))
         weight = trained_model.weight if isinstance(trained_model, VarianceModel) else None
     return LearnedRun(
-        found=found_run,
+        found=run_basics,
         model=model,
         highres=None if placed is None else FileContents.read(placed.guide.highres_file),
         placed=placed,
@@ -220,7 +220,7 @@ def learn_run(
 
 
 def _calibrate(
-    found_run: RunBasics, inputs: RunInputs, learning: Learning, folder: Path
+    run_basics: RunBasics, inputs: RunInputs, learning: Learning, folder: Path
 ) -> FittedCalibration:
     """Estimate the fluctuations of the calibration run; warn if it cannot be used."""
     assert inputs.calibration is not None
@@ -245,25 +245,25 @@ def _calibrate(
     events = inputs.calibration_events
     events_file = None if events is None else existing_file(events, "calibration_events")
     with subworkflow("calibration"):
-        steady = find_steady(
+        steady_run = find_steady_state(
             SeriesFile(bold_file=file, tr=tr).import_series(),
             dummy_scans=None,
             search_outliers=False,
         )
-        bold, n_dummy = steady.bold, steady.n_dummy
+        bold, n_dummy = steady_run.bold, steady_run.n_dummy
         if learning.realigned:
             head_motion = reuse_motion(bold, n_dummy, identity_transforms(n_volumes))
             head_mask = bold_reference.mask_head(head_motion.boldref)
             head_motion = replace(head_motion, head_mask=head_mask)
             warn_if_not_realigned(bold, head_motion.boldref, head_mask, n_dummy)
         else:
-            head_motion = estimate_motion(bold, n_dummy)
+            head_motion = fit_motion(bold, n_dummy)
         calibration = fit_calibration(
             bold,
             n_dummy,
             head_motion,
-            found_run.motion.boldref,
-            found_run.brain.bold_mask,
+            run_basics.motion.boldref,
+            run_basics.brain.bold_mask,
             events=events_file,
             tr=tr,
             factor=learning.factor,

@@ -30,9 +30,9 @@ from bids_sr.workflows.fit_run import (
     FittedRun,
     HeadMotion,
     Registration,
-    estimate_motion,
     find_brain,
-    find_steady,
+    find_steady_state,
+    fit_motion,
     reuse_motion,
 )
 
@@ -100,19 +100,19 @@ def find_run(
         mask_file = folder / "bold_mask.nii"
         save_image(mask.data, mask.affine, mask_file, dtype=np.uint8)
     known_outliers = None if previous is None else previous.outliers
-    steady = find_steady(
+    steady_run = find_steady_state(
         reader,
         dummy_scans=None if n_dummy == "auto" else int(n_dummy),
         search_outliers=known_outliers is None,
     )
-    bold, count = steady.bold, steady.n_dummy
-    outliers = steady.outliers if known_outliers is None else known_outliers
+    bold, count = steady_run.bold, steady_run.n_dummy
+    outliers = steady_run.outliers if known_outliers is None else known_outliers
     if previous is not None and reuses_motion:
         head_motion = previous.motion
     elif poses is not None:
         head_motion = reuse_motion(bold, count, poses, boldref=boldref, outliers=outliers)
     else:
-        head_motion = estimate_motion(bold, count, boldref)
+        head_motion = fit_motion(bold, count, boldref)
     if previous is not None and mask_file is None:
         brain = previous.brain
     else:
@@ -152,7 +152,7 @@ def _load_boldref(
 
 def to_fitted_run(
     reader: SeriesReader,
-    found_run: RunBasics,
+    run_basics: RunBasics,
     factor: Factor,
     calibration: FittedCalibration | None = None,
 ) -> FittedRun:
@@ -163,27 +163,27 @@ def to_fitted_run(
     `calibration` is a short high-resolution run, or None.
     """
     bold: Series = reader
-    if found_run.outliers:
+    if run_basics.outliers:
         bold = outlier_volumes.replace_same_volumes(
-            reader, found_run.outliers, n_dummy=found_run.n_dummy
+            reader, run_basics.outliers, n_dummy=run_basics.n_dummy
         )
-    brain = found_run.brain
+    brain = run_basics.brain
     registration = Registration(
         bold_mask=brain.bold_mask,
         bold_mask_hr=brain.bold_mask_hr,
         roi_bold=brain.bold_mask,
         roi_bold_hr=brain.bold_mask_hr,
-        registration=brain.mask_facts,
+        facts=brain.mask_facts,
     )
     return FittedRun(
         factor=factor,
         acquired=reader,
         bold=bold,
         stc=bold,
-        n_dummy=found_run.n_dummy,
-        motion=found_run.motion,
+        n_dummy=run_basics.n_dummy,
+        motion=run_basics.motion,
         registration=registration,
-        outliers=found_run.outliers,
+        outliers=run_basics.outliers,
         calibration=calibration,
     )
 

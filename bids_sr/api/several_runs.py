@@ -64,6 +64,8 @@ def _group_by_argument(inputs: RunInputs) -> dict[str, object]:
     return {input_field.name: getattr(inputs, input_field.name) for input_field in fields(inputs)}
 
 
-def collect_attributes(fitted: Sequence[object], names: Sequence[str]) -> dict[str, list[object]]:
+def collect_attributes(
+    evaluators: Sequence[object], names: Sequence[str]
+) -> dict[str, list[object]]:
     """Return fitted attributes of the estimators of several runs, one list per attribute."""
-    return {name: [getattr(estimator, name) for estimator in fitted] for name in names}
+    return {name: [getattr(estimator, name) for estimator in evaluators] for name in names}

@@ -63,7 +63,7 @@ from bids_sr.sr.models.model import load_model
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.recipe import RecipeName
 from bids_sr.steps.super_resolution import Inference
-from bids_sr.workflows.fit_run import estimate_motion
+from bids_sr.workflows.fit_run import fit_motion
 from bids_sr.workflows.make_series import SeriesSources, compute_series
 from bids_sr.workflows.series_requests import request_series
 
@@ -295,7 +295,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             Eager(folder, step_printer("SuperResolver.fit", self.verbose)),
         ):
             check_is_series(reader, "bold")
-            found_run = find_run(
+            run_basics = find_run(
                 reader,
                 inputs,
                 folder,
@@ -305,12 +305,15 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             )
             if self.realigned and inputs.motion is None:
                 warn_if_not_realigned(
-                    reader, found_run.motion.boldref, found_run.brain.bold_mask, found_run.n_dummy
+                    reader,
+                    run_basics.motion.boldref,
+                    run_basics.brain.bold_mask,
+                    run_basics.n_dummy,
                 )
-            self._learned = learn_run(reader, found_run, inputs, learning, folder)
+            self._learned = learn_run(reader, run_basics, inputs, learning, folder)
             self._keep(folder)
             self._same = fingerprint(reader)
-            middle = (found_run.n_dummy + reader.shape[3]) // 2
+            middle = (run_basics.n_dummy + reader.shape[3]) // 2
             self._example = reader.volume(middle), self.motion_[middle]
         return self
 
@@ -486,16 +489,18 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         """
         learned = self._learned
         # All volumes are processed, and another run may have other dummies and outliers.
-        found_run = replace(learned.found, n_dummy=0, outliers=None)
+        run_basics = replace(learned.found, n_dummy=0, outliers=None)
         with Eager(folder, print_line):
             if poses is None:
-                head_motion = estimate_motion(reader, 0, found_run.motion.boldref)
+                head_motion = fit_motion(reader, 0, run_basics.motion.boldref)
             else:
-                head_motion = replace(found_run.motion, hmc_xfms=poses)
-            fitted = to_fitted_run(reader, replace(found_run, motion=head_motion), self.factor_)
+                head_motion = replace(run_basics.motion, hmc_xfms=poses)
+            fitted_run = to_fitted_run(
+                reader, replace(run_basics, motion=head_motion), self.factor_
+            )
             guide = None if name else learned.write_guide(folder)
             super_resolved = compute_series(
-                SeriesSources(fitted=fitted, guide=guide),
+                SeriesSources(fitted_run=fitted_run, guide=guide),
                 request_series(name or self.method, paired=False, guided=guide is not None),
                 None if name or learned.model is None else learned.model.write(folder),
                 inference=Inference(

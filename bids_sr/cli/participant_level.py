@@ -55,7 +55,7 @@ def run_participants(
     from bids_sr.report.participants_page import write_participants
     from bids_sr.report.run_notes import is_last, note_run
     from bids_sr.steps.figures import figure_declarations
-    from bids_sr.workflows.participant import make_graph, primary_series, stores_atlas
+    from bids_sr.workflows.participant import list_primary_series, make_graph, stores_atlas
 
     out, run = settings.paths.output_dir, settings.run
     log_dir = out / "logs" / run.run_uuid
@@ -69,7 +69,9 @@ def run_participants(
         with report_running(print_line, "Building the workflow"):
             graph = make_graph(settings, plan, __version__)
             finish = FinishedSteps(graph, settings.paths.work_dir or Path())
-            exported = [] if run.boilerplate_only else primary_series(settings, plan, __version__)
+            exported = (
+                [] if run.boilerplate_only else list_primary_series(settings, plan, __version__)
+            )
             for series in ("", *exported):
                 describe(series=series)
             if stores_atlas(settings, plan):
@@ -118,7 +120,7 @@ def _run_remaining(
     from bids_sr.report.figure_archive import pack_figures
     from bids_sr.report.methods_text import write_citations
     from bids_sr.report.participants_page import mark_unfinished
-    from bids_sr.workflows.participant import primary_series
+    from bids_sr.workflows.participant import list_primary_series
 
     out, run = settings.paths.output_dir, settings.run
     log_dir = out / "logs" / run.run_uuid
@@ -136,7 +138,7 @@ def _run_remaining(
         finish.repeat_warnings(log_dir)
         run_names = {planned_run.stem for planned_run in plan.runs}
         text = graph.methods_text(finish.finished_folder())
-        for series in primary_series(settings, plan, __version__):
+        for series in list_primary_series(settings, plan, __version__):
             not_applied = [
                 name for name, is_applied in read_applied(out, series).items() if not is_applied
             ]

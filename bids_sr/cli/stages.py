@@ -90,14 +90,14 @@ def estimate_with_time(
     `steps` are the nodes to run; None means all nodes, for downsampled data with
     ``--retrospective``.
     """
-    from bids_sr.workflows.participant import scope_of_all
+    from bids_sr.workflows.participant import make_scope
 
     plan = replace(plan, subjects=as_downsampled(plan.subjects, settings))
     cost = estimate(plan, settings)
     seconds, memory = {_START: _START_S}, {_START: BASE_GB}
     seconds_of = make_time_function(plan, cost.sizes)
     if steps is None:
-        scopes = scope_of_all(settings, plan, __version__).inward()
+        scopes = make_scope(settings, plan, __version__).inward()
         steps = (node for scope in scopes for node in scope.nodes)
     for node in steps:
         stage = STAGES[find_stage(node.step)]

@@ -42,7 +42,7 @@ from bids_sr.pipeline.store import derivative_path, store
 from bids_sr.report.methods_text import _missing_keys, methods_html
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
-from bids_sr.workflows.participant import make_graph, primary_series
+from bids_sr.workflows.participant import list_primary_series, make_graph
 from bids_sr.workflows.run_plan import RunPlan
 
 HIGH, LOW = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)
@@ -658,7 +658,7 @@ def test_exported_data_sets_have_the_files_that_other_programs_need(
         )
         assert series in plan.stored_names
         of_run = OF_RUN - (set() if plan.in_func else IN_FUNC)
-        of_run |= {"space_series"} if plan.elsewhere else set()
+        of_run |= {"space_series"} if plan.in_other_spaces else set()
         assert exported.pop((series, run.path)) == of_run | (OF_RUN_WITH_T1W if anat else set())
         shown = [space for space in plan.spaces if space.name != FUNC and not space.is_surface]
         for entities in (dict(output_space.entities) for output_space in shown):
@@ -781,7 +781,7 @@ def test_the_primary_series_is_of_the_last_method(
     """
     make(maker := BidsMaker(tmp_path / "bids"))
     call = planned_call(maker, tmp_path, *options)
-    assert primary_series(*call, VERSION) == [primary]
+    assert list_primary_series(*call, VERSION) == [primary]
     graph = make_graph(*call, VERSION)
     [*means] = nodes_of(graph, "average_series")
     assert {node.scope.name for node in means} == {f"{primary}_shown"}
