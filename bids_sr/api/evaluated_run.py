@@ -9,9 +9,9 @@ from pathlib import Path
 from bids_sr.api.evaluation_inputs import load_activation, load_events
 from bids_sr.api.guide import (
     PLAIN,
+    check_guide,
     find_guide,
     load_pair,
-    refuse_without_guide,
     register_guide,
 )
 from bids_sr.api.image_inputs import (
@@ -89,7 +89,7 @@ class EvaluationSettings:
         Weights of conditions, or of seeds, by contrast.
     design : DesignSettings
         Options of the design of the linear models.
-    registration : bool
+    registered : bool
         Whether positions of other images are taken from their headers.
     margin : float | None
         Differences within ± this value count as equivalent.
@@ -107,7 +107,7 @@ class EvaluationSettings:
     tr: float
     contrasts: Contrasts
     design: DesignSettings
-    registration: bool
+    registered: bool
     margin: float | None
     seed_radius_mm: float
     n_boot: int
@@ -130,7 +130,7 @@ class EvaluatedRun:
     the motion-corrected acquired series; None if it is not required.
     """
 
-    how: EvaluationSettings
+    settings: EvaluationSettings
     inputs: RunInputs
     fitted_run: FittedRun
     baselines: Sequence[str]
@@ -138,12 +138,14 @@ class EvaluatedRun:
     raw: Series | None
 
     @property
-    def made_baselines(self) -> list[str]:
+    def compared_baselines(self) -> list[str]:
         """Names of the baselines that are compared with a reference."""
-        return baselines_to_make(self.inputs, self.baselines, compared=bool(self.compared))
+        return list_compared_baselines(self.inputs, self.baselines, compared=bool(self.compared))
 
 
-def baselines_to_make(inputs: RunInputs, baselines: Sequence[str], *, compared: bool) -> list[str]:
+def list_compared_baselines(
+    inputs: RunInputs, baselines: Sequence[str], *, compared: bool
+) -> list[str]:
     """Return the names of the baselines that are compared with a reference."""
     if inputs.truth is not None:
         return list(baselines)
@@ -154,17 +156,17 @@ def prepare_run(
     reader: SeriesReader,
     run_basics: RunBasics,
     inputs: RunInputs,
-    how: EvaluationSettings,
+    settings: EvaluationSettings,
     baselines: Sequence[str],
     compared: Sequence[str],
 ) -> EvaluatedRun:
     """Prepare a run, and correct its head motion if necessary."""
-    fitted_run = to_fitted_run(reader, run_basics, how.factor)
-    baseline_names = baselines_to_make(inputs, baselines, compared=bool(compared))
+    fitted_run = to_fitted_run(reader, run_basics, settings.factor)
+    baseline_names = list_compared_baselines(inputs, baselines, compared=bool(compared))
     uses_model = any(name not in PLAIN for name in baseline_names)
     requires_raw = inputs.seeds is not None or inputs.measured is not None or uses_model
     return EvaluatedRun(
-        how=how,
+        settings=settings,
         inputs=inputs,
         fitted_run=fitted_run,
         baselines=baselines,
@@ -186,7 +188,7 @@ def model_run(run: EvaluatedRun, confounds: Confounds | None) -> LinearModel:
 
     `confounds` are the columns in the model; None for head-motion parameters.
     """
-    how, fitted_run = run.how, run.fitted_run
+    settings, fitted_run = run.settings, run.fitted_run
     columns = run_confounds.motion_confounds(
         fitted_run.motion.motion, confounds, outliers=fitted_run.outliers
     )
@@ -194,17 +196,20 @@ def model_run(run: EvaluatedRun, confounds: Confounds | None) -> LinearModel:
     if run.inputs.seeds is None:
         regressors: Regressors = load_events(run.inputs.events)
     else:
-        regressors = _seed_series(run, run.inputs.seeds, columns, nuisance)
+        regressors = _extract_seed_series(run, run.inputs.seeds, columns, nuisance)
     return LinearModel(
         inputs=DesignInputs(
-            regressors=regressors, confounds=columns, n_dummy=fitted_run.n_dummy, design=how.design
+            regressors=regressors,
+            confounds=columns,
+            n_dummy=fitted_run.n_dummy,
+            design=settings.design,
         ),
-        contrasts=how.contrasts,
+        contrasts=settings.contrasts,
         nuisance=nuisance,
     )
 
 
-def _seed_series(
+def _extract_seed_series(
     run: EvaluatedRun,
     centers: Mapping[str, Sequence[float]],
     confounds: Confounds,
@@ -212,11 +217,11 @@ def _seed_series(
 ) -> Regressors:
     """Return the time series of seeds; raise ImageInputError if a seed is outside the brain."""
     assert run.raw is not None
-    how = run.how
+    settings = run.settings
     seeds = []
     for name, center in centers.items():
         x, y, z = map(float, center)
-        seeds.append(Seed(name, (x, y, z), how.seed_radius_mm))
+        seeds.append(Seed(name, (x, y, z), settings.seed_radius_mm))
     try:
         regressors, _ = steps_seeds.seed_series(
             run.raw,
@@ -224,17 +229,17 @@ def _seed_series(
             confounds,
             seeds=seeds,
             n_dummy=run.fitted_run.n_dummy,
-            design=how.design,
+            design=settings.design,
             nuisance=nuisance,
         )
     except ValueError as error:
-        raise _check_region(next(iter(centers)), centers) from error
+        raise _make_region_error(next(iter(centers)), centers) from error
     for name in {*centers} - {*regressors.conditions}:
-        raise _check_region(name, centers)
+        raise _make_region_error(name, centers)
     return regressors
 
 
-def _check_region(name: str, centers: Mapping[str, Sequence[float]]) -> ImageInputError:
+def _make_region_error(name: str, centers: Mapping[str, Sequence[float]]) -> ImageInputError:
     return ImageInputError(
         f"seeds: the seed {name} at {tuple(centers[name])} contains no voxels of the "
         "brain mask. Specify the center of the seed in scanner coordinates (RAS, mm)."
@@ -246,62 +251,64 @@ def make_baselines(run: EvaluatedRun, folder: Path) -> dict[str, ComputedSeries]
 
     ImageInputError is raised if a baseline requires a guide that is missing.
     """
-    how, fitted_run = run.how, run.fitted_run
+    settings, fitted_run = run.settings, run.fitted_run
     has_guide = run.inputs.guide is not None
     for name in run.baselines:
-        refuse_without_guide(name, None, run.inputs)
+        check_guide(name, None, run.inputs)
     requests = {
         name: request_series(name, paired=False, guided=has_guide) for name in run.baselines
     }
     guide = None
     if has_guide and any(request.guided for request in requests.values()):
-        guide = _place_guide(
-            run, folder, required=any(requests[name].guided for name in run.made_baselines)
+        guide = _find_run_guide(
+            run, folder, required=any(requests[name].guided for name in run.compared_baselines)
         )
     sources = SeriesSources(fitted_run=fitted_run, raw=run.raw, guide=guide)
     baselines = {}
-    for name in run.made_baselines:
+    for name in run.compared_baselines:
         with subworkflow(name):
             model = None
             if requests[name].method is not None:
-                settings = TrainingSettings(
+                training_settings = TrainingSettings(
                     method=name,
                     model_source="train",
-                    random_seed=how.random_seed,
-                    omp_nthreads=how.omp_nthreads,
+                    random_seed=settings.random_seed,
+                    omp_nthreads=settings.omp_nthreads,
                 )
-                model = train_model(sources, requests[name], settings)
-            resolved = compute_series(
+                model = train_model(sources, requests[name], training_settings)
+            super_resolved = compute_series(
                 sources,
                 requests[name],
                 None if model is None else model.model_file,
-                inference=Inference(omp_nthreads=how.omp_nthreads, random_seed=how.random_seed),
+                inference=Inference(
+                    omp_nthreads=settings.omp_nthreads, random_seed=settings.random_seed
+                ),
             )
         baselines[name] = ComputedSeries(
-            name=name, series=resolved.series, mask=fitted_run.registration.bold_mask_hr
+            name=name, series=super_resolved.series, mask=fitted_run.registration.bold_mask_hr
         )
     return baselines
 
 
-def _place_guide(run: EvaluatedRun, folder: Path, *, required: bool) -> Guide | None:
+def _find_run_guide(run: EvaluatedRun, folder: Path, *, required: bool) -> Guide | None:
     """Return the guide in the frame of a run.
 
     Unless it is `required`, it is not registered, and None if its position is unknown.
     """
-    inputs, how = run.inputs, run.how
+    inputs, settings = run.inputs, run.settings
     pair = load_pair(
         inputs,
         folder,
         paired=inputs.lowres is not None,
-        factor=how.factor,
-        registration=how.registration,
+        factor=settings.factor,
+        registered=settings.registered,
     )
     guide = find_guide(pair, inputs)
     if guide is not None or not required:
         return guide
-    aligned = None if pair.lowres_file is None else register_scans(pair, how.random_seed)
+    aligned = None if pair.lowres_file is None else register_scans(pair, settings.random_seed)
     return register_guide(
-        pair, run.fitted_run.motion.boldref, aligned, random_seed=how.random_seed
+        pair, run.fitted_run.motion.boldref, aligned, random_seed=settings.random_seed
     ).guide
 
 
@@ -322,8 +329,8 @@ def resample_other_series(
                     name,
                     SeriesFile(
                         bold_file=file,
-                        tr=run.how.tr,
-                        correction=SeriesCorrection(start_time=run.how.start_time),
+                        tr=run.settings.tr,
+                        correction=SeriesCorrection(start_time=run.settings.start_time),
                     ),
                 )
         except ComparedError as error:
@@ -356,16 +363,16 @@ def evaluate_series(
     folder : Path
         Folder for files.
     """
-    how, inputs, fitted_run = run.how, run.inputs, run.fitted_run
+    settings, inputs, fitted_run = run.settings, run.inputs, run.fitted_run
     registration, confounds = fitted_run.registration, model.inputs.confounds
     assert confounds is not None
     comparison = EffectsComparison(
         bold_mask_hr=registration.bold_mask_hr,
         roi_hr=roi_hr,
-        contrasts=how.contrasts,
-        factor=how.factor,
-        random_seed=how.random_seed,
-        n_boot=how.n_boot,
+        contrasts=settings.contrasts,
+        factor=settings.factor,
+        random_seed=settings.random_seed,
+        n_boot=settings.n_boot,
     )
     known_maps = {
         name: load_activation(registration.bold_mask_hr, image, folder, name)
@@ -378,7 +385,7 @@ def evaluate_series(
         # series are passed with all volumes.
         with subworkflow(MEASURED):
             evaluated[MEASURED] = resample_measured(
-                replace(fitted_run, outliers=None), SeriesFile(bold_file=file, tr=how.tr)
+                replace(fitted_run, outliers=None), SeriesFile(bold_file=file, tr=settings.tr)
             )
         maps = _map_acquired(run, model)
     elif not known_maps:
@@ -394,7 +401,7 @@ def evaluate_series(
         )
         other_effects = None
         if run.compared and inputs.other_run is not None:
-            other_effects = _other_effects(run, inputs.other_run, folder)
+            other_effects = _measure_other_effects(run, inputs.other_run, folder)
         tables = compare_with_references(
             evaluated,
             measured,
@@ -417,9 +424,9 @@ def evaluate_series(
         same_widths=None if measured is None else measured.same_widths,
         method_names=method_names,
         series_names=[*run.baselines, *method_names],
-        margin=how.margin,
+        margin=settings.margin,
         compared_names=run.compared,
-        audience=how.audience,
+        audience=settings.audience,
     )
     rows, _ = evaluation.join_evaluation(tables, verdict_rows)
     return rows, verdict
@@ -429,31 +436,31 @@ def _map_acquired(run: EvaluatedRun, model: LinearModel) -> list[Map]:
     """Map the acquired series without smoothing, to select active voxels."""
     assert run.raw is not None
     mask = run.fitted_run.registration.bold_mask
-    settings = MapSettings(
+    map_settings = MapSettings(
         kinds=("glm",),
         thresholds=(),
         smoothing=(0.0,),
-        factor=run.how.factor,
+        factor=run.settings.factor,
         axis_order=AS_STORED,
     )
     with subworkflow(RAW):
         return activation.map_series(
-            run.raw, mask, mask, model, series_name=RAW, settings=settings
+            run.raw, mask, mask, model, series_name=RAW, settings=map_settings
         ).maps
 
 
-def _other_effects(run: EvaluatedRun, image: ImageLike, folder: Path) -> Effects:
+def _measure_other_effects(run: EvaluatedRun, image: ImageLike, folder: Path) -> Effects:
     """Estimate the block effects of another run of the task."""
-    how = run.how
+    settings = run.settings
     file = series_file(image, folder, "other_run")
     with SeriesReader(file) as reader:
-        tr = header_tr(reader.header) or how.tr
+        tr = header_tr(reader.header) or settings.tr
     events = load_events(run.inputs.other_events)
     with subworkflow("another_run"):
         return measure_other_run_effects(
             run.fitted_run,
             SeriesFile(bold_file=file, tr=tr),
             events,
-            design=how.design,
-            random_seed=how.random_seed,
+            design=settings.design,
+            random_seed=settings.random_seed,
         )

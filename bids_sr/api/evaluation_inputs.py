@@ -14,9 +14,9 @@ from bids_sr.api.image_inputs import (
     ImageInputError,
     ImageLike,
     SuperResolutionWarning,
+    check_file,
     check_is_series,
     check_slice_axis,
-    existing_file,
     header_tr,
     load_mask,
     load_volume,
@@ -133,7 +133,7 @@ def load_confounds(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int)
     return table
 
 
-def expand_runs(what: object) -> object:
+def list_runs(what: object) -> object:
     """Return a series to evaluate, or a list of images or estimators if it has several runs."""
     return getattr(what, "runs_", None) or what
 
@@ -200,7 +200,7 @@ def load_events(events: pd.DataFrame | str | Path | None) -> Events:
         )
     try:
         if not isinstance(events, pd.DataFrame):
-            return read_events(existing_file(events, "events"))
+            return read_events(check_file(events, "events"))
         text = events.astype(object).where(events.notna(), "n/a").astype(str)
         return Events.of(list(text), enumerate(text.to_dict("records"), 2), "events")
     except DesignError as error:
@@ -208,7 +208,7 @@ def load_events(events: pd.DataFrame | str | Path | None) -> Events:
         raise ImageInputError(f"{prefix}{error}. {columns}") from None
 
 
-def _check_known(known: Iterable[str], contrasts: Iterable[str]) -> None:
+def _check_activation_names(known: Iterable[str], contrasts: Iterable[str]) -> None:
     """Raise ImageInputError if known activation has the name of an unknown contrast."""
     if unknown := [name for name in known if name not in contrasts]:
         names = ", ".join(map(repr, unknown))
@@ -276,7 +276,7 @@ def check_inputs(
             )
         )
     check_is_series(acquired, "acquired")
-    collect_problem(_read, acquired)
+    collect_problem(_read_all_volumes, acquired)
     for name, image in compared.items():
         collect_problem(_check_compared, name, image, acquired, tr, factor, folder)
     if inputs.events is not None:
@@ -295,7 +295,7 @@ def check_inputs(
         raise problems[0] if len(problems) == 1 else ImageInputError("\n".join(map(str, problems)))
 
 
-def _read(reader: SeriesReader) -> None:
+def _read_all_volumes(reader: SeriesReader) -> None:
     for _ in reader.volumes():  # Reading raises an error for NaN.
         pass
 
@@ -304,7 +304,7 @@ def _check_other_run(image: ImageLike, folder: Path) -> None:
     with SeriesReader(series_file(image, folder, "other_run")) as reader:
         check_is_series(reader, "other_run")
         check_slice_axis(reader)
-        _read(reader)
+        _read_all_volumes(reader)
 
 
 def _check_events(
@@ -313,7 +313,7 @@ def _check_events(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SuperResolutionWarning)  # shown by the evaluation
         resolved = parse_contrasts(inputs, contrasts, design, n_volumes, tr)
-    _check_known(inputs.known, resolved)
+    _check_activation_names(inputs.known, resolved)
     if tr > 0:
         check_blocks(load_events(inputs.events), design, n_volumes, tr)
 
@@ -363,7 +363,7 @@ def _check_compared(
         raise ImageInputError("\n".join(f"compared: {name}: {problem}" for problem in problems))
 
 
-def evidence_and_limits(verdict: VerdictFacts) -> dict[str, Sequence[str]]:
+def list_evidence_and_limits(verdict: VerdictFacts) -> dict[str, Sequence[str]]:
     """Return the sentences and limitations of a verdict, by heading."""
     evidence = [sentence["text"] for sentence in verdict["sentences"]]
     return {"Evidence": evidence, "Limitations": verdict["limits"]}

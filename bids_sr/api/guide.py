@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bids_sr.api.image_inputs import ImageInputError, load_transform, volume_file
-from bids_sr.api.run_basics import identity_transforms
+from bids_sr.api.run_basics import make_identity_transforms
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Factor
@@ -31,7 +31,7 @@ class RegisteredGuide:
     guide_facts: Facts | None = None
 
 
-def refuse_without_guide(name: str, pretrained: object, inputs: RunInputs) -> None:
+def check_guide(name: str, pretrained: object, inputs: RunInputs) -> None:
     """Raise ImageInputError if a series requires a high-resolution image that is missing.
 
     `pretrained` are weights that replace training, or None.
@@ -81,7 +81,9 @@ def find_guide(pair: PairFiles, inputs: RunInputs) -> Guide | None:
         xfm = load_transform(inputs.guide_xfm, "guide_xfm")[None]
         return Guide(highres_file=pair.highres_file, highres2boldref_xfm=xfm)
     if pair.registered:
-        return Guide(highres_file=pair.highres_file, highres2boldref_xfm=identity_transforms(1))
+        return Guide(
+            highres_file=pair.highres_file, highres2boldref_xfm=make_identity_transforms(1)
+        )
     return None
 
 

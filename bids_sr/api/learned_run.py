@@ -17,16 +17,16 @@ from bids_sr.api.guide import (
 from bids_sr.api.image_inputs import (
     ImageInputError,
     SuperResolutionWarning,
+    check_file,
     check_is_series,
     check_slice_axis,
-    existing_file,
     header_tr,
     load_transform,
     series_file,
 )
 from bids_sr.api.run_basics import (
     RunBasics,
-    identity_transforms,
+    make_identity_transforms,
     to_fitted_run,
     warn_if_not_realigned,
 )
@@ -64,10 +64,10 @@ class FileContents:
     contents: Mapping[str, bytes]
 
     @classmethod
-    def read(cls, file: Path, *others: Path) -> FileContents:
+    def read(cls, file: Path, *sidecars: Path) -> FileContents:
         """Return the contents of a file and of other files in its folder."""
         return cls(
-            name=file.name, contents={path.name: path.read_bytes() for path in (file, *others)}
+            name=file.name, contents={path.name: path.read_bytes() for path in (file, *sidecars)}
         )
 
     def write(self, folder: Path) -> Path:
@@ -83,13 +83,13 @@ class LearnedRun:
 
     Parameters
     ----------
-    found : RunBasics
+    basics : RunBasics
         Head motion and brain.
     model : FileContents | None
         Weights or variance maps with their model card; None for a baseline without a model.
     highres : FileContents | None
         High-resolution image of the pair, if its detail is used.
-    placed : RegisteredGuide | None
+    registered_guide : RegisteredGuide | None
         This image in the frame of the run; the path is only valid during the fit.
     weight : Image | None
         Prior SD map, if the method estimates it.
@@ -97,19 +97,19 @@ class LearnedRun:
         Facts on the calibration run and the pair.
     """
 
-    found: RunBasics
+    basics: RunBasics
     model: FileContents | None = None
     highres: FileContents | None = None
-    placed: RegisteredGuide | None = None
+    registered_guide: RegisteredGuide | None = None
     weight: Image | None = None
     calibration_facts: Facts | None = None
     pair_facts: Facts | None = None
 
     def write_guide(self, folder: Path) -> Guide | None:
         """Return the guide with its file written to a folder; None if there is no guide."""
-        if self.highres is None or self.placed is None:
+        if self.highres is None or self.registered_guide is None:
             return None
-        return replace(self.placed.guide, highres_file=self.highres.write(folder))
+        return replace(self.registered_guide.guide, highres_file=self.highres.write(folder))
 
 
 @frozen
@@ -175,7 +175,7 @@ def learn_run(
     """
     request, random_seed = learning.request, learning.training.random_seed
     uses_pair = request.learned_from == "pair" or (request.guided and inputs.lowres is not None)
-    pair = guide = aligned = placed = None
+    pair = guide = aligned = registered_guide = None
     if uses_pair or request.guided:
         pair = load_pair(
             inputs,
@@ -192,13 +192,15 @@ def learn_run(
         and request.learned_from == "run"
         and inputs.calibration is not None
     ):
-        calibration = _calibrate(run_basics, inputs, learning, folder)
+        calibration = _fit_calibration(run_basics, inputs, learning, folder)
     if pair is not None and uses_pair:
         aligned = register_scans(pair, random_seed)
     if guide is not None:
-        placed = RegisteredGuide(guide=guide)
+        registered_guide = RegisteredGuide(guide=guide)
     elif pair is not None and request.guided:
-        placed = register_guide(pair, run_basics.motion.boldref, aligned, random_seed=random_seed)
+        registered_guide = register_guide(
+            pair, run_basics.motion.boldref, aligned, random_seed=random_seed
+        )
     model = weight = None
     if request.method is not None:
         fitted_run = to_fitted_run(reader, run_basics, learning.factor, calibration)
@@ -209,17 +211,19 @@ def learn_run(
         model = FileContents.read(trained_model.model_file, card_path(trained_model.model_file))
         weight = trained_model.weight if isinstance(trained_model, VarianceModel) else None
     return LearnedRun(
-        found=run_basics,
+        basics=run_basics,
         model=model,
-        highres=None if placed is None else FileContents.read(placed.guide.highres_file),
-        placed=placed,
+        highres=None
+        if registered_guide is None
+        else FileContents.read(registered_guide.guide.highres_file),
+        registered_guide=registered_guide,
         weight=weight,
         calibration_facts=None if calibration is None else calibration.calibration_facts,
         pair_facts=None if aligned is None else aligned.pair_facts,
     )
 
 
-def _calibrate(
+def _fit_calibration(
     run_basics: RunBasics, inputs: RunInputs, learning: Learning, folder: Path
 ) -> FittedCalibration:
     """Estimate the fluctuations of the calibration run; warn if it cannot be used."""
@@ -241,9 +245,9 @@ def _calibrate(
     if inputs.calibration_xfm is not None:
         xfm = load_transform(inputs.calibration_xfm, "calibration_xfm")[None]
     elif learning.registered:
-        xfm = identity_transforms(1)
+        xfm = make_identity_transforms(1)
     events = inputs.calibration_events
-    events_file = None if events is None else existing_file(events, "calibration_events")
+    events_file = None if events is None else check_file(events, "calibration_events")
     with subworkflow("calibration"):
         steady_run = find_steady_state(
             SeriesFile(bold_file=file, tr=tr).import_series(),
@@ -252,7 +256,7 @@ def _calibrate(
         )
         bold, n_dummy = steady_run.bold, steady_run.n_dummy
         if learning.realigned:
-            head_motion = reuse_motion(bold, n_dummy, identity_transforms(n_volumes))
+            head_motion = reuse_motion(bold, n_dummy, make_identity_transforms(n_volumes))
             head_mask = bold_reference.mask_head(head_motion.boldref)
             head_motion = replace(head_motion, head_mask=head_mask)
             warn_if_not_realigned(bold, head_motion.boldref, head_mask, n_dummy)

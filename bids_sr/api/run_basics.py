@@ -36,7 +36,7 @@ from bids_sr.workflows.fit_run import (
     reuse_motion,
 )
 
-_MOST_LEFT_MM = 0.5
+_MAX_RESIDUAL_MM = 0.5
 """mm, RMS displacement of the brain above which a warning about realigned series is issued."""
 
 
@@ -53,7 +53,7 @@ class RunBasics:
     outliers: Facts | None = None
 
 
-def find_run(
+def fit_basics(
     reader: SeriesReader,
     inputs: RunInputs,
     folder: Path,
@@ -83,11 +83,11 @@ def find_run(
         Earlier results, used unless other inputs are passed.
     """
     check_slice_axis(reader)
-    total = reader.shape[3]
-    if n_dummy != "auto" and not 0 <= n_dummy <= total - 2:
+    n_volumes = reader.shape[3]
+    if n_dummy != "auto" and not 0 <= n_dummy <= n_volumes - 2:
         raise ImageInputError(
-            f"n_dummy: expected a number from 0 to {total - 2}, got {n_dummy}; at least two of "
-            f"the {total} volumes must remain"
+            f"n_dummy: expected a number from 0 to {n_volumes - 2}, got {n_dummy}; at least two "
+            f"of the {n_volumes} volumes must remain"
         )
     reuses_motion = previous is not None and inputs.motion is None and inputs.boldref is None
     poses = boldref = None
@@ -99,27 +99,29 @@ def find_run(
         mask = load_mask(inputs.mask, make_empty_mask(reader), folder)
         mask_file = folder / "bold_mask.nii"
         save_image(mask.data, mask.affine, mask_file, dtype=np.uint8)
-    known_outliers = None if previous is None else previous.outliers
+    previous_outliers = None if previous is None else previous.outliers
     steady_run = find_steady_state(
         reader,
         dummy_scans=None if n_dummy == "auto" else int(n_dummy),
-        search_outliers=known_outliers is None,
+        search_outliers=previous_outliers is None,
     )
-    bold, count = steady_run.bold, steady_run.n_dummy
-    outliers = steady_run.outliers if known_outliers is None else known_outliers
+    bold, n_found_dummies = steady_run.bold, steady_run.n_dummy
+    outliers = steady_run.outliers if previous_outliers is None else previous_outliers
     if previous is not None and reuses_motion:
         head_motion = previous.motion
     elif poses is not None:
-        head_motion = reuse_motion(bold, count, poses, boldref=boldref, outliers=outliers)
+        head_motion = reuse_motion(
+            bold, n_found_dummies, poses, boldref=boldref, outliers=outliers
+        )
     else:
-        head_motion = fit_motion(bold, count, boldref)
+        head_motion = fit_motion(bold, n_found_dummies, boldref)
     if previous is not None and mask_file is None:
         brain = previous.brain
     else:
         brain = find_brain(
             head_motion.boldref, mask_file=mask_file, factor=factor, origin="Python"
         )
-    return RunBasics(n_dummy=count, motion=head_motion, brain=brain, outliers=outliers)
+    return RunBasics(n_dummy=n_found_dummies, motion=head_motion, brain=brain, outliers=outliers)
 
 
 def _load_poses(
@@ -130,7 +132,7 @@ def _load_poses(
         return load_poses(inputs.motion, reader.shape[3])
     if previous is not None:
         return load_poses(previous.motion.hmc_xfms, reader.shape[3])
-    return identity_transforms(reader.shape[3]) if realigned else None
+    return make_identity_transforms(reader.shape[3]) if realigned else None
 
 
 def _load_boldref(
@@ -188,7 +190,7 @@ def to_fitted_run(
     )
 
 
-def identity_transforms(n_volumes: int) -> Transforms:
+def make_identity_transforms(n_volumes: int) -> Transforms:
     """Return identity transforms (T, 4, 4) of a run without head motion."""
     return np.repeat(np.eye(4)[None], n_volumes, 0)
 
@@ -200,11 +202,11 @@ def make_empty_mask(reader: SeriesReader) -> Volume:
 
 def warn_if_not_realigned(bold: Series, boldref: Image, mask: Mask, n_dummy: int) -> None:
     """Warn if volumes of a series that was passed as realigned are displaced from the boldref."""
-    volume, far = motion.estimate_residual_motion(bold, boldref, mask, n_dummy=n_dummy)
-    if far > _MOST_LEFT_MM:
+    volume, displacement_mm = motion.estimate_residual_motion(bold, boldref, mask, n_dummy=n_dummy)
+    if displacement_mm > _MAX_RESIDUAL_MM:
         text = (
-            f"realigned=True was passed, but volume {volume} is displaced by {far:.1f} "
-            "mm relative to the boldref. Head motion would be treated as signal. "
+            f"realigned=True was passed, but volume {volume} is displaced by "
+            f"{displacement_mm:.1f} mm relative to the boldref. Head motion would be treated as signal. "
             "Omit realigned, or pass the head-motion transforms with motion."
         )
         warnings.warn(text, SuperResolutionWarning, stacklevel=5)
