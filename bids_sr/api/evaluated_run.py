@@ -378,23 +378,17 @@ def evaluate_series(
         name: load_activation(registration.bold_mask_hr, image, folder, name)
         for name, image in inputs.known.items()
     }
-    evaluated, maps = dict(series), list[Map]()
+    evaluated_series = dict(series)
     if inputs.measured is not None:
-        file = series_file(inputs.measured, folder, "truth")
-        # Unlike the program, the Python interface evaluates outlier volumes as they are, because
-        # series are passed with all volumes.
-        with subworkflow(MEASURED):
-            evaluated[MEASURED] = resample_measured(
-                replace(fitted_run, outliers=None), SeriesFile(bold_file=file, tr=settings.tr)
-            )
-        maps = _map_acquired(run, model)
+        evaluated_series[MEASURED] = _resample_reference(run, inputs.measured, folder)
     elif not known_maps:
         compared_names = (*run.compared, ACQUIRED_BAND) if run.compared else ()
-        evaluated = {name: series[name] for name in series if name in compared_names}
-    measured, tables = None, list[Rows]()
-    if evaluated:
-        measured = measure_all_effects(
-            evaluated,
+        evaluated_series = {name: series[name] for name in series if name in compared_names}
+    acquired_maps = [] if inputs.measured is None else _map_acquired(run, model)
+    series_effects, tables = None, list[Rows]()
+    if evaluated_series:
+        series_effects = measure_all_effects(
+            evaluated_series,
             model.inputs,
             comparison,
             effect_confounds=MOTION if model.nuisance is None else model.nuisance,
@@ -403,11 +397,11 @@ def evaluate_series(
         if run.compared and inputs.other_run is not None:
             other_effects = _measure_other_effects(run, inputs.other_run, folder)
         tables = compare_with_references(
-            evaluated,
-            measured,
+            evaluated_series,
+            series_effects,
             comparison,
-            acquired_maps=maps,
-            maps=maps,
+            acquired_maps=acquired_maps,
+            maps=acquired_maps,
             known=known_maps,
             other_effects=other_effects,
             at_rest=inputs.seeds is not None,
@@ -421,7 +415,7 @@ def evaluate_series(
             name: card for name in method_names if (card := series[name].card_file) is not None
         },
         compared_facts=gather_compared_facts(series),
-        same_widths=None if measured is None else measured.same_widths,
+        same_widths=None if series_effects is None else series_effects.same_widths,
         method_names=method_names,
         series_names=[*run.baselines, *method_names],
         margin=settings.margin,
@@ -430,6 +424,20 @@ def evaluate_series(
     )
     rows, _ = evaluation.join_evaluation(tables, verdict_rows)
     return rows, verdict
+
+
+def _resample_reference(run: EvaluatedRun, measured: ImageLike, folder: Path) -> ComputedSeries:
+    """Resample the measured high-resolution series to the grid of a run.
+
+    Unlike the program, the Python interface evaluates outlier volumes as they are, because series
+    are passed with all volumes.
+    """
+    file = series_file(measured, folder, "truth")
+    with subworkflow(MEASURED):
+        return resample_measured(
+            replace(run.fitted_run, outliers=None),
+            SeriesFile(bold_file=file, tr=run.settings.tr),
+        )
 
 
 def _map_acquired(run: EvaluatedRun, model: LinearModel) -> list[Map]:

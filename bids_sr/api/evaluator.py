@@ -38,7 +38,7 @@ from bids_sr.api.image_inputs import (
     working_folder,
 )
 from bids_sr.api.progress import make_step_printer
-from bids_sr.api.run_basics import fit_basics, warn_if_not_realigned
+from bids_sr.api.run_basics import RunBasics, fit_basics, warn_if_not_realigned
 from bids_sr.api.run_inputs import RunInputs, Truth
 from bids_sr.api.several_runs import (
     check_single_run,
@@ -353,19 +353,7 @@ class Evaluator(BaseEstimator):
             reader.tr = self.tr or reader.tr
             self._check_inputs(reader, compared, inputs, folder)
             settings = self._make_settings(reader, inputs)
-            run_basics = fit_basics(
-                reader,
-                inputs,
-                folder,
-                factor=settings.factor,
-                n_dummy=self.n_dummy
-                if first_resolver is None or self.n_dummy != "auto"
-                else first_resolver.n_dummy_,
-                realigned=self.realigned,
-                previous=None
-                if first_resolver is None or first_resolver.factor_ != settings.factor
-                else first_resolver._learned.basics,
-            )
+            run_basics = self._fit_basics(reader, inputs, folder, settings.factor, first_resolver)
             if self.realigned and first_resolver is None and inputs.motion is None:
                 warn_if_not_realigned(
                     reader,
@@ -380,21 +368,21 @@ class Evaluator(BaseEstimator):
             run = prepare_run(reader, run_basics, inputs, settings, names, list(compared))
             roi_hr = load_region(run, folder)
             model = model_run(run, confounds)
-            computed_series = make_baselines(run, folder)
+            all_series = make_baselines(run, folder)
             image_dir = folder / "series"
             image_dir.mkdir()  # A series may have the name of another image.
-            computed_series |= resample_other_series(run, compared, image_dir)
+            all_series |= resample_other_series(run, compared, image_dir)
             brain = run_basics.brain.bold_mask_hr
             for name, source in series.items():
                 file = self._make_series_file(name, source, reader, brain, image_dir)
-                computed_series[name] = ComputedSeries(
+                all_series[name] = ComputedSeries(
                     name=name,
                     series=open_files.enter_context(open_with_tr(file, settings.tr)),
                     mask=brain,
                     card_file={"applied": name not in unapplied_names},
                 )
             self._metric_rows, self.verdict_ = evaluate_series(
-                run, model, roi_hr, computed_series, list(series), folder
+                run, model, roi_hr, all_series, list(series), folder
             )
         for name in unapplied_names:
             text = (
@@ -409,6 +397,31 @@ class Evaluator(BaseEstimator):
         self._evaluated_names = [*series, *compared]
         self.table_ = make_table(self._metric_rows)
         return self
+
+    def _fit_basics(
+        self,
+        reader: SeriesReader,
+        inputs: RunInputs,
+        folder: Path,
+        factor: Factor,
+        first_resolver: SuperResolver | None,
+    ) -> RunBasics:
+        """Return dummies, head motion and brain of a run, from the first estimator if possible."""
+        n_dummy, previous = self.n_dummy, None
+        if first_resolver is not None:
+            if n_dummy == "auto":
+                n_dummy = first_resolver.n_dummy_
+            if first_resolver.factor_ == factor:
+                previous = first_resolver._learned.basics
+        return fit_basics(
+            reader,
+            inputs,
+            folder,
+            factor=factor,
+            n_dummy=n_dummy,
+            realigned=self.realigned,
+            previous=previous,
+        )
 
     def _check_inputs(
         self,
@@ -453,17 +466,15 @@ class Evaluator(BaseEstimator):
 
     def _list_baselines(self, *, has_guide: bool, with_acquired: bool) -> list[str]:
         """Return the names of the baselines of the run."""
-        names = list(
-            DEFAULT_BASELINES
-            if self.baselines is None
-            else dict.fromkeys(["bspline", *self.baselines])
-        )
-        names += [ACQUIRED_BAND] if with_acquired and ACQUIRED_BAND not in names else []
-        if self.baselines is None and not has_guide:
-            names = [name for name in names if name not in PAIR_BASELINES]
-        if wrong := [name for name in names if name not in BASELINES]:
+        if self.baselines is None:
+            names = [name for name in DEFAULT_BASELINES if has_guide or name not in PAIR_BASELINES]
+        else:
+            names = list(dict.fromkeys(["bspline", *self.baselines]))
+        if with_acquired and ACQUIRED_BAND not in names:
+            names.append(ACQUIRED_BAND)
+        if unknown := [name for name in names if name not in BASELINES]:
             raise ImageInputError(
-                f"baselines: unknown baseline {', '.join(wrong)}. Choose from "
+                f"baselines: unknown baseline {', '.join(unknown)}. Choose from "
                 f"{', '.join(BASELINES)}."
             )
         return names
@@ -527,11 +538,11 @@ class Evaluator(BaseEstimator):
                 f"Run {number}\n{evaluator.summary()}"
                 for number, evaluator in enumerate(self.runs_, 1)
             )
-        parts = [*(compared["text"] for compared in self.compared_), verdict_line(self.verdict_)]
-        for head, lines in evaluation_inputs.list_evidence_and_limits(self.verdict_).items():
+        texts = [*(compared["text"] for compared in self.compared_), verdict_line(self.verdict_)]
+        for heading, lines in evaluation_inputs.list_evidence_and_limits(self.verdict_).items():
             if lines:
-                parts += [f"\n{head}", *(f"- {line}" for line in lines)]
-        return "\n".join(parts)
+                texts += [f"\n{heading}", *(f"- {line}" for line in lines)]
+        return "\n".join(texts)
 
     def generate_report(self) -> HtmlReport:
         """Return a self-contained page per run: summary, agreement of all series, and table.

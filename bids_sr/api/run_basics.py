@@ -206,7 +206,7 @@ def warn_if_not_realigned(bold: Series, boldref: Image, mask: Mask, n_dummy: int
     if displacement_mm > _MAX_RESIDUAL_MM:
         text = (
             f"realigned=True was passed, but volume {volume} is displaced by "
-            f"{displacement_mm:.1f} mm relative to the boldref. Head motion would be treated as signal. "
-            "Omit realigned, or pass the head-motion transforms with motion."
+            f"{displacement_mm:.1f} mm relative to the boldref. Head motion would be treated as "
+            "signal. Omit realigned, or pass the head-motion transforms with motion."
         )
         warnings.warn(text, SuperResolutionWarning, stacklevel=5)
