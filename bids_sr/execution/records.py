@@ -22,7 +22,7 @@ from bids_sr.io.checksums import checksum
 from bids_sr.io.grids import LARGE
 from bids_sr.notices import read_record, record
 from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.input_checksums import input_files
+from bids_sr.pipeline.input_checksums import list_input_files
 from bids_sr.pipeline.nodes import Handle, Node
 from bids_sr.pipeline.store import RECORD as WRITTEN
 from bids_sr.version import __version__
@@ -136,7 +136,7 @@ class FinishedSteps:
                 step.__qualname__,
                 graph.wires[node],
                 settings,
-                input_files(graph, node),
+                list_input_files(graph, node),
             ]
             digest = hashlib.sha256(repr(_fingerprint(inputs)).encode()).hexdigest()
             self._steps[node] = folder, digest
