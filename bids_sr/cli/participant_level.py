@@ -129,10 +129,10 @@ def _run_remaining(
     with pack_figures(settings.figures_dir, out, labels):
         if remaining := finish.unfinished_steps():
             mark_unfinished(out, labels)
-            finish.note(remaining)
+            finish.write_requests(remaining)
             outcome = _execute_steps(graph, settings, plan, print_line, remaining)
             if not (outcome.crashes or outcome.missing):
-                finish.note()
+                finish.write_requests()
         else:
             print_line("All steps were already completed; nothing needs to be recomputed")
         finish.repeat_warnings(log_dir)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.node_job import CANCELLED_FILE
 from bids_sr.execution.outcomes import NodeOutcome
-from bids_sr.execution.usage import POOLS
+from bids_sr.execution.usage import THREAD_VARIABLES
 from bids_sr.notices import Notice
 from bids_sr.slurm.commands import ACTIVE, SlurmError
 from bids_sr.slurm.queue import JobRejected, Queue, SlurmUnreachable
@@ -344,7 +344,7 @@ def _tail(log: Path) -> list[str]:
     )
 
 
-_HANDED_ON = (*POOLS, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
+_HANDED_ON = (*THREAD_VARIABLES, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
 """Variables that are set in a job even if sbatch exports no environment."""
 
 

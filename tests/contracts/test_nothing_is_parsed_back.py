@@ -137,7 +137,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/structural/checks.py::_problem": FOREIGN,
     "bids_sr/structural/checks.py::_unfit_mask": FOREIGN,
     "bids_sr/execution/crash.py::_crash_text": FOREIGN,
-    "bids_sr/execution/crash.py::_memory": FOREIGN,
+    "bids_sr/execution/crash.py::_format_memory": FOREIGN,
     "bids_sr/execution/usage.py::_kib": FOREIGN,
     "bids_sr/execution/step_warnings.py::_WarningRecorder.emit": FORMAT,
     "bids_sr/cli/participant_level.py::_move_earlier_files": FILES,
@@ -153,7 +153,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/preflight/checks.py::is_rest": FILES,
     "bids_sr/pipeline/artifacts.py::*": FILES,
     "bids_sr/pipeline/graph.py::Graph.methods_text": FORMAT,
-    "bids_sr/pipeline/listing.py::_line": CODE,
+    "bids_sr/pipeline/listing.py::_make_line": CODE,
     "bids_sr/pipeline/store.py::*": FILES,
     "bids_sr/figures/svg_files.py::*": FOREIGN,
     "bids_sr/figures/slices.py::*": FORMAT,
@@ -177,7 +177,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/preflight/stats_model.py::*": USERS,
     "bids_sr/glm/contrasts.py::*": USERS,
     "bids_sr/glm/imported_confounds.py::*": FOREIGN,
-    "workflows/report_run.py::_pair_words": FILES,
+    "workflows/report_run.py::_describe_pair": FILES,
 }
 """Patterns of ``file::function`` that may parse a text, and who wrote the text."""
 OWED = frozenset(

@@ -32,7 +32,9 @@ from bids_sr.steps.run_verdict import decide_verdict
 def small_fork_server():
     """Reduce the modules of the fork server: nodes of these tests compute nothing."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("bids_sr.execution.fork_server._SHARED", ("nipype.pipeline.engine",))
+        patched.setattr(
+            "bids_sr.execution.fork_server._PRELOADED_MODULES", ("nipype.pipeline.engine",)
+        )
         yield
 
 
@@ -148,7 +150,7 @@ def test_steps_before_the_first_verdict_run_first() -> None:
     names = [plugin.procs[job].name for job in jobs]
     assert names[:7] == ["anatomy", "slow", "map1", "judge1", "map2", "judge2", "table1"]
     assert names[7:] == ["table2", "figure1", "figure2"]
-    remaining_s = {plugin.procs[job].name: -plugin._turns[job][-1] for job in jobs}
+    remaining_s = {plugin.procs[job].name: -plugin._priorities[job][-1] for job in jobs}
     assert remaining_s["map1"] == pytest.approx(2.1)  # the path ends at the verdict
     assert remaining_s["anatomy"] == pytest.approx(3.1)
 
@@ -221,7 +223,7 @@ from pathlib import Path
 from test_multiproc import _run, _workflow
 from bids_sr.execution import multiproc as fork_server
 
-fork_server._SHARED = ("nipype.pipeline.engine",)
+fork_server._PRELOADED_MODULES = ("nipype.pipeline.engine",)
 if __name__ == "__main__":
     _run(_workflow(Path({base!r})))
 """
@@ -259,7 +261,7 @@ from multiprocessing import get_context
 from bids_sr.execution import multiproc as fork_server
 
 if __name__ == "__main__":
-    fork_server._SHARED = ("bids_sr",)
+    fork_server._PRELOADED_MODULES = ("bids_sr",)
     fork_server.start_fork_server()
     worker = get_context("forkserver").Process(target=print, args=("worked",))
     worker.start()
@@ -383,14 +385,14 @@ def test_a_worker_starting_in_a_broken_pool_is_ended_before_the_retry(tmp_path):
         def _get_result(self, taskid):
             if taskid in self._taskresult and not late_worker.pid:
                 late_worker.start()
-                pool = self._pool_of[taskid]
+                pool = self._pool_by_task[taskid]
                 pool._processes = {**pool._processes, late_worker.pid: late_worker}
             return super()._get_result(taskid)
 
-        def _new_pool(self, workers):
+        def _make_pool(self, workers):
             if workers == 1:
                 alive_workers.append(late_worker.is_alive())
-            return super()._new_pool(workers)
+            return super()._make_pool(workers)
 
     with pytest.raises(RuntimeError, match="killed twice"):
         _workflow(tmp_path, always=True).run(plugin=Plugin(n_procs=2, memory_gb=2.0))
@@ -403,9 +405,9 @@ def test_a_task_lost_by_its_pool_is_retried(tmp_path):
     """If a pool breaks while a task is submitted, this task never ends."""
 
     class Plugin(ResilientMultiProc):
-        def _collect(self, taskid, future):
+        def _store_outcome(self, taskid, future):
             if future.exception() is None:
-                super()._collect(taskid, future)
+                super()._store_outcome(taskid, future)
 
         def _get_result(self, taskid):
             if self._task_obj[taskid].done() and taskid not in self._taskresult:
@@ -432,7 +434,7 @@ from nipype.pipeline import engine as pe
 from bids_sr.execution import multiproc as fork_server
 from bids_sr.execution.multiproc import ResilientMultiProc
 
-fork_server._SHARED = ("nipype.pipeline.engine",)
+fork_server._PRELOADED_MODULES = ("nipype.pipeline.engine",)
 if __name__ == "__main__":
     workflow = pe.Workflow("wf", base_dir={base!r})
     workflow.add_nodes([pe.Node(Spin(file={file!r}), name="spin")])
@@ -470,7 +472,8 @@ def test_the_fork_server_starts_with_a_long_temporary_directory(tmp_path):
     folder = tmp_path / ("long" * 25)
     folder.mkdir()
     code = (
-        "from bids_sr.execution import multiproc as fork_server; fork_server._SHARED = ();"
+        "from bids_sr.execution import multiproc as fork_server;"
+        "fork_server._PRELOADED_MODULES = ();"
         "fork_server.start_fork_server()"
     )
     run = [sys.executable, "-c", code]
