@@ -189,9 +189,10 @@ def _find_job_status(
         state, code = State.UNSENT, ""
     else:
         slurm_state = queue.get(job, "")
-        if slurm_state not in ACTIVE and not (status and status.state in ("done", "failed")):
-            if slurm_state in ("", "FAILED", "COMPLETED"):
-                slurm_state = _find_log_state(log) or slurm_state
+        has_ended = status is not None and status.state in ("done", "failed")
+        # SLURM does not report the reason, which may be in the log
+        if slurm_state in ("", "FAILED", "COMPLETED") and not has_ended:
+            slurm_state = _find_log_state(log) or slurm_state
         state, code = _find_state(status, slurm_state)
     return JobStatus(
         participant=name,

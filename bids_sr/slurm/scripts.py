@@ -10,7 +10,7 @@ from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_text
 from bids_sr.slurm.arrays import format_tasks
 from bids_sr.slurm.commands import QUEUE_FORMAT
-from bids_sr.slurm.job_requests import compute_program_gib, format_time, signal_seconds
+from bids_sr.slurm.job_requests import compute_program_gib, compute_signal_seconds, format_time
 from bids_sr.slurm.submission import ArrayJob, Request, Site, Submission
 from bids_sr.version import __version__
 
@@ -43,7 +43,7 @@ def _render_script(submission: Submission, job: ArrayJob) -> str:
         request=request,
         time=format_time(request.minutes),
         site=list(site.sbatch_options.items()),
-        signal_seconds=signal_seconds(request),
+        signal_seconds=compute_signal_seconds(request),
         folder=str(submission.folder),
         requeues=site.requeues,
         setup=site.setup,

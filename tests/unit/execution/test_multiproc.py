@@ -21,7 +21,7 @@ from bids_sr.cli.console import format_line, warning_lines
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.execute import configure_nipype, execute
 from bids_sr.execution.multiproc import ResilientMultiProc
-from bids_sr.execution.step_warnings import _forget_warnings, save_warnings
+from bids_sr.execution.step_warnings import _remove_recorders, save_warnings
 from bids_sr.notices import CODES, RECORD, Notice, read_record, record
 from bids_sr.steps.bold_reference import mask_head
 from bids_sr.steps.figures.anatomy import draw_brain
@@ -213,7 +213,7 @@ def test_steps_of_the_scheduler_run_before_others_are_submitted() -> None:
 def no_stored_warnings():
     """Remove warnings stored by this process."""
     yield
-    _forget_warnings()
+    _remove_recorders()
 
 
 WARNING = """

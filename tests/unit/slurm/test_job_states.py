@@ -15,10 +15,10 @@ from bids_sr.notices import Notice, record
 from bids_sr.slurm.commands import ACTIVE
 from bids_sr.slurm.job_states import (
     State,
+    _find_log_state,
     _find_state,
-    _JobStatus,
-    _parse_message,
     _read_status,
+    _StatusFile,
     find_job_statuses,
     format_summary,
     format_table,
@@ -29,8 +29,8 @@ from bids_sr.slurm.scripts import write_scripts
 from bids_sr.slurm.submission import Submission, latest_submissions, load, submissions
 
 
-def job_status(state: str, code: int | None = None, **fields: object) -> _JobStatus:
-    return _JobStatus(participant="sub-01", state=state, exit_code=code, **fields)  # type: ignore[arg-type]
+def job_status(state: str, code: int | None = None, **fields: object) -> _StatusFile:
+    return _StatusFile(participant="sub-01", state=state, exit_code=code, **fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def job_status(state: str, code: int | None = None, **fields: object) -> _JobSta
     ],
 )
 def test_state_and_reason_follow_from_status_file_and_queue(
-    status: _JobStatus | None, queue_state: str, state: State, why: str
+    status: _StatusFile | None, queue_state: str, state: State, why: str
 ) -> None:
     assert _find_state(status, queue_state) == (state, why)
 
@@ -89,7 +89,7 @@ def test_state_and_reason_follow_from_status_file_and_queue(
         [*sorted(ACTIVE), "", "FAILED", "TIMEOUT", "CANCELLED", "COMPLETED", "SOMETHING_NEW"]
     ),
 )
-def test_exactly_the_failures_have_a_reason(status: _JobStatus | None, queue_state: str) -> None:
+def test_exactly_the_failures_have_a_reason(status: _StatusFile | None, queue_state: str) -> None:
     state, why = _find_state(status, queue_state)
     assert (state is State.FAILED) == bool(why)
     assert state is not State.DONE
@@ -124,8 +124,8 @@ def test_exactly_the_failures_have_a_reason(status: _JobStatus | None, queue_sta
 def test_slurm_messages_in_the_log_are_recognized(text: str, state: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("x\n" * 20_000 + text + "\nlast line \xff\n", encoding="latin-1")
-    assert _parse_message(log) == state
-    assert _parse_message(tmp_path / "absent") == ""
+    assert _find_log_state(log) == state
+    assert _find_log_state(tmp_path / "absent") == ""
 
 
 def note(sent: Submission, name: str, **values: object) -> None:
