@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.cli.console import format_line, progress_notice
+from bids_sr.cli.console import format_line, make_progress_notice
 from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.messages import show
 from bids_sr.cli.progress import Progress
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bids_sr.pipeline.nodes import Node
     from bids_sr.preflight import Plan
 
-_NAMED = 5  # number of files of earlier calls that are named
+_MAX_NAMES = 5  # number of files of earlier calls that are named
 
 
 def run_participants(
@@ -59,35 +59,38 @@ def run_participants(
 
     out, run = settings.paths.output_dir, settings.run
     log_dir = out / "logs" / run.run_uuid
-    labels, outcome = [subject.label for subject in plan.subjects], RunOutcome()
-    links, exported = {source.name: source.root for source in plan.sources}, list[str]()
-    describe = partial(
-        write_dataset, out, bids_dir=settings.paths.bids_dir, version=__version__, links=links
+    labels = [subject.label for subject in plan.subjects]
+    outcome, exported = RunOutcome(), list[str]()
+    write_description = partial(
+        write_dataset,
+        out,
+        bids_dir=settings.paths.bids_dir,
+        version=__version__,
+        links={source.name: source.root for source in plan.sources},
     )
-    digest, changed = analysis_digest(settings), True
+    digest, has_changed = analysis_digest(settings), True
     if not run.reports_only:
         with report_running(print_line, "Building the workflow"):
             graph = make_graph(settings, plan, __version__)
-            finish = FinishedSteps(graph, settings.paths.work_dir or Path())
+            finished_steps = FinishedSteps(graph, settings.paths.work_dir or Path())
             exported = (
                 [] if run.boilerplate_only else list_primary_series(settings, plan, __version__)
             )
             for series in ("", *exported):
-                describe(series=series)
+                write_description(series=series)
             if stores_atlas(settings, plan):
                 atlas = find_atlas(settings.activation.atlas)
                 write_atlas(out, atlas.name, atlas.description)
         if run.boilerplate_only:
             html = not run.md_only_boilerplate
-            write_citations(graph.methods_text(finish.finished_folder()), out, log_dir, html=html)
+            write_citations(
+                graph.methods_text(finished_steps.finished_folder()), out, log_dir, html=html
+            )
             return dataclasses.replace(outcome, reports=(out / "CITATION.md",))
         if run.clean_workdir and settings.paths.work_dir is not None:
-            steps = settings.paths.work_dir / graph.scope.name
-            # steps of other participants may be in use by other calls
-            for part in graph.scope.inner:
-                shutil.rmtree(steps / part.name, ignore_errors=True)
-        outcome = _run_remaining(graph, finish, settings, plan, print_line)
-        changed = note_run(log_dir, labels, settings=digest)
+            _remove_steps(settings.paths.work_dir, graph)
+        outcome = _run_remaining(graph, finished_steps, settings, plan, print_line)
+        has_changed = note_run(log_dir, labels, settings=digest)
     print_line("Writing the reports")
     with report_running(print_line, "Writing the reports"):
         reports = write_participants(
@@ -98,18 +101,27 @@ def run_participants(
             command=" ".join(sys.argv),
             sessions=run.aggregate_session_reports,
         )
-        if (changed or not (out / INDEX).exists()) and is_last(
+        if (has_changed or not (out / INDEX).exists()) and is_last(
             out, settings.paths.bids_dir, digest
         ):
             write_index(out)
     for series in exported:  # its runs may only contain zero-filled series
-        describe(series=series)
+        write_description(series=series)
     return dataclasses.replace(outcome, reports=reports)
+
+
+def _remove_steps(work_dir: Path, graph: "Graph") -> None:
+    """Remove the folders of the steps of a graph.
+
+    Folders of other participants are kept, because other calls may use them.
+    """
+    for scope in graph.scope.inner:
+        shutil.rmtree(work_dir / graph.scope.name / scope.name, ignore_errors=True)
 
 
 def _run_remaining(
     graph: "Graph",
-    finish: "FinishedSteps",
+    finished_steps: "FinishedSteps",
     settings: Settings,
     plan: "Plan",
     print_line: Callable[[str], None],
@@ -127,17 +139,17 @@ def _run_remaining(
     outcome = RunOutcome()
     labels = [subject.label for subject in plan.subjects]
     with pack_figures(settings.figures_dir, out, labels):
-        if remaining := finish.unfinished_steps():
+        if remaining := finished_steps.unfinished_steps():
             mark_unfinished(out, labels)
-            finish.write_requests(remaining)
+            finished_steps.write_requests(remaining)
             outcome = _execute_steps(graph, settings, plan, print_line, remaining)
             if not (outcome.crashes or outcome.missing):
-                finish.write_requests()
+                finished_steps.write_requests()
         else:
             print_line("All steps were already completed; nothing needs to be recomputed")
-        finish.repeat_warnings(log_dir)
+        finished_steps.repeat_warnings(log_dir)
         run_names = {planned_run.stem for planned_run in plan.runs}
-        text = graph.methods_text(finish.finished_folder())
+        text = graph.methods_text(finished_steps.finished_folder())
         for series in list_primary_series(settings, plan, __version__):
             not_applied = [
                 name for name, is_applied in read_applied(out, series).items() if not is_applied
@@ -147,7 +159,7 @@ def _run_remaining(
         # not earlier, because a stopped call has not applied these methods
         write_citations(text, out, log_dir, html=not run.md_only_boilerplate)
         if not (outcome.crashes or outcome.missing):
-            record(log_dir, _move_earlier_files(settings, finish.list_stored_files()))
+            record(log_dir, _move_earlier_files(settings, finished_steps.list_stored_files()))
     return outcome
 
 
@@ -161,7 +173,7 @@ def _move_earlier_files(settings: Settings, stored: set[Path]) -> list[Notice]:
         Notice(
             what=str(out),
             why="files from a previous bids-sr command with other settings were moved to"
-            f" {EARLIER}: {list_some(names, _NAMED)}. Delete these files if they are no longer"
+            f" {EARLIER}: {list_some(names, _MAX_NAMES)}. Delete these files if they are no longer"
             " needed.",
             level="warning",
             subject=run.removeprefix("sub-").partition("_")[0],
@@ -189,7 +201,7 @@ def _execute_steps(
         crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbosity > 0
     )
     cost = estimate_with_time(plan, settings, remaining)
-    notice = progress_notice(
+    notice = make_progress_notice(
         "estimate", cost_text(dataclasses.replace(plan, estimate=cost), settings)
     )
     show(format_line(notice), notice)

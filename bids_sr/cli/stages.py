@@ -67,7 +67,7 @@ STAGES: Mapping[str, str] = {
     "store": "storing the outputs",
 }
 """Step, or the module or folder that contains it → name of its stage, in order of processing."""
-_START, _START_S = "starting the program and writing the reports", 14.0
+_START_STAGE, _START_S = "starting the program and writing the reports", 14.0
 
 
 def find_stage(step: "AnyStep | None") -> str:
@@ -94,7 +94,7 @@ def estimate_with_time(
 
     plan = replace(plan, subjects=as_downsampled(plan.subjects, settings))
     cost = estimate(plan, settings)
-    seconds, memory = {_START: _START_S}, {_START: BASE_GB}
+    seconds, memory = {_START_STAGE: _START_S}, {_START_STAGE: BASE_GB}
     seconds_of = make_time_function(plan, cost.sizes)
     if steps is None:
         scopes = make_scope(settings, plan, __version__).inward()
@@ -106,7 +106,7 @@ def estimate_with_time(
         memory[stage] = max(memory.get(stage, 0.0), step_memory)
     rows = tuple(
         StageCost(stage=stage, minutes=seconds[stage] / 60, memory_gb=memory[stage])
-        for stage in dict.fromkeys([_START, *STAGES.values()])
+        for stage in dict.fromkeys([_START_STAGE, *STAGES.values()])
         if stage in seconds
     )
     minutes = sum(row.minutes for row in rows) / cost.processors

@@ -18,7 +18,7 @@ from pathlib import Path
 from bids_sr.cli.console import table_text
 from bids_sr.cli.exit_codes import DONE, FAILED, run_program
 from bids_sr.cli.messages import print_line
-from bids_sr.cli.options import Given, Parser, options_of
+from bids_sr.cli.options import ParsedOptions, Parser, make_options
 from bids_sr.cli.parser import add_settings, make_settings
 from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.config import Settings
@@ -119,9 +119,9 @@ def _run(arguments: list[str]) -> int:
     return DONE
 
 
-def _parse_options(inputs: Given) -> tuple[Settings, SlurmOptions, Site]:
+def _parse_options(inputs: ParsedOptions) -> tuple[Settings, SlurmOptions, Site]:
     """Return settings, SLURM options and site of a command line."""
-    options = options_of(inputs, SlurmOptions)
+    options = make_options(inputs, SlurmOptions)
     settings = {
         group: values for group, values in inputs.items() if group not in ("slurmoptions", "site")
     }
@@ -132,7 +132,7 @@ def _parse_options(inputs: Given) -> tuple[Settings, SlurmOptions, Site]:
         file = resources.get("use_plugin")
         cpus = Plugin.from_file(Path(str(file)).expanduser()).n_procs if file else None
         settings["resources"] = {"nprocs": cpus or DEFAULT_CPUS, **resources}
-    return make_settings(settings).resolve(run_uuid=""), options, options_of(inputs, Site)
+    return make_settings(settings).resolve(run_uuid=""), options, make_options(inputs, Site)
 
 
 def _submit(arguments: list[str]) -> int:

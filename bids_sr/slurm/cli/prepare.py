@@ -1,6 +1,7 @@
 """Preparation of a submission to SLURM, with all checks before jobs are submitted."""
 
 import dataclasses
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -92,19 +93,7 @@ def prepare(
         else manage.read_current_overview(settings.paths.output_dir)
     )
     scripts.raise_problems(_find_conflicts(arrays, state, is_printed=is_printed))
-    participants = {name for array in arrays for name in array.task_of} | set(
-        state.origin if state else ()
-    )
-    with_group = not options.no_group and len(participants) > 1
-    group = [make_group_job(make_group_request(len(participants)))] if with_group else []
-    submission = Submission(
-        id=make_id(),
-        bids_dir=settings.paths.bids_dir,
-        output_dir=settings.paths.output_dir,
-        work_dir=settings.paths.work_dir or Path("work").absolute(),
-        jobs=(*arrays, *group),
-        site=site,
-    )
+    submission = _make_submission(settings, options, site, arrays, state)
     for notice in preflight.notes(plan, settings):
         print(f"  {notice.level}: {notice}")
     for text in preflight.describe_skipped_runs(plan.skipped):
@@ -112,9 +101,33 @@ def prepare(
     _print_resources(submission, plan)
     # The data set has been validated here. Tasks would validate all participants again, which is
     # only necessary if runs were skipped, so that the tasks skip them as well.
-    skip = settings.selection.skip_bids_validation or not plan.skipped
-    selection = dataclasses.replace(settings.selection, skip_bids_validation=skip)
+    skips_validation = settings.selection.skip_bids_validation or not plan.skipped
+    selection = dataclasses.replace(settings.selection, skip_bids_validation=skips_validation)
     return submission, dataclasses.replace(settings, selection=selection).to_toml(), state
+
+
+def _make_submission(
+    settings: Settings,
+    options: SlurmOptions,
+    site: Site,
+    arrays: "tuple[ArrayJob, ...]",
+    state: "Overview | None",
+) -> Submission:
+    """Return a submission, with a group job if the output has several participants."""
+    participants = {name for array in arrays for name in array.task_of}
+    if state is not None:
+        participants |= state.origin.keys()
+    jobs = list(arrays)
+    if not options.no_group and len(participants) > 1:
+        jobs.append(make_group_job(make_group_request(len(participants))))
+    return Submission(
+        id=make_id(),
+        bids_dir=settings.paths.bids_dir,
+        output_dir=settings.paths.output_dir,
+        work_dir=settings.paths.work_dir or Path("work").absolute(),
+        jobs=tuple(jobs),
+        site=site,
+    )
 
 
 def _estimate_costs(plan: "Plan", settings: Settings) -> "dict[str, Estimate]":
@@ -244,7 +257,7 @@ def _find_conflicts(
         largest = commands.read_largest_index()
         last = max(array.indices[-1] for array in arrays)
         if largest is not None and last > largest:
-            batch = -(-len(names) // largest)
+            batch = math.ceil(len(names) / largest)
             problems.append(
                 f"The job array has {last} tasks, but this cluster allows at most {largest}"
                 f" tasks per array. Use --batch {max(2, batch)}."
