@@ -199,6 +199,7 @@ def _find_brain(
 ) -> _ExtractedBrain:
     """Correct the bias field of the T1w image and extract the brain, or import both."""
     seed, sloppy = settings.resources.random_seed, settings.run.sloppy
+    start_xfm: Transforms | None = None
     precomputed = subject.precomputed
     if precomputed is None:
         t1w_head = anatomy.correct_head(subject.t1w[0], random_seed=seed)
@@ -216,7 +217,6 @@ def _find_brain(
     t1w_preproc, t1w_mask, brain_facts = imported.import_anatomy(
         precomputed.preproc, precomputed.mask
     )
-    start_xfm = None
     if template_space not in precomputed.spaces:
         # The precomputed derivatives lack a transform to this template, so the normalization
         # needs an initial alignment.

@@ -230,14 +230,14 @@ class _MethodTests:
         Metrics and facts of the self-tests at reduced resolution.
     coverage_tables : Sequence[Rows]
         Tests of the confidence intervals at reduced resolution; empty if the run has a reference.
-    cards : Mapping[str, Facts]
+    cards : dict[str, Facts]
         Model cards of methods with a self-test on the run, by series.
     """
 
     self_test_rows: Rows
     self_test_facts: Facts
     coverage_tables: Sequence[Rows]
-    cards: Mapping[str, Facts]
+    cards: dict[str, Facts]
 
 
 def _gather_method_tests(

@@ -318,7 +318,7 @@ def fit_motion(bold: Series, n_dummy: int, boldref: Image | None = None) -> Head
     if boldref is None:
         boldref = bold_reference.average_volumes(bold, n_dummy=n_dummy)
     head_mask = bold_reference.mask_head(boldref)
-    hmc_xfms, parameters = motion.fit_motion(bold, boldref, head_mask, n_dummy=n_dummy)
+    hmc_xfms, parameters = motion.estimate_motion(bold, boldref, head_mask, n_dummy=n_dummy)
     return HeadMotion(boldref=boldref, hmc_xfms=hmc_xfms, motion=parameters, head_mask=head_mask)
 
 

@@ -71,7 +71,7 @@ def load_pair(
     if paired and inputs.lowres is not None:
         lowres = volume_file(inputs.lowres, folder, "lowres")
     return PairFiles(
-        highres_file=highres, lowres_file=lowres, factor=factor, registered=registered
+        highres_file=highres, lowres_file=lowres, factor=factor, is_registered=registered
     )
 
 
@@ -80,7 +80,7 @@ def find_guide(pair: PairFiles, inputs: RunInputs) -> Guide | None:
     if inputs.guide_xfm is not None:
         xfm = load_transform(inputs.guide_xfm, "guide_xfm")[None]
         return Guide(highres_file=pair.highres_file, highres2boldref_xfm=xfm)
-    if pair.registered:
+    if pair.is_registered:
         return Guide(
             highres_file=pair.highres_file, highres2boldref_xfm=make_identity_transforms(1)
         )

@@ -248,7 +248,7 @@ def _find_code_without_exit(status: _StatusFile | None, slurm_state: str) -> str
 def _find_log_state(log: Path) -> str:
     """Return the state in the last SLURM message of a log, or "" if there is no message."""
     try:
-        with log.is_open("rb") as stream:
+        with log.open("rb") as stream:
             stream.seek(max(0, log.stat().st_size - _TAIL_BYTES))
             lines = stream.read().decode("utf-8", errors="replace").splitlines()
     except OSError:
