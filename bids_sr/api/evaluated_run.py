@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bids_sr.api.evaluation_inputs import load_activation, load_events
 from bids_sr.api.guide import (
-    PLAIN,
+    MODEL_FREE_BASELINES,
     check_guide,
     find_guide,
     load_pair,
@@ -163,7 +163,7 @@ def prepare_run(
     """Prepare a run, and correct its head motion if necessary."""
     fitted_run = to_fitted_run(reader, run_basics, settings.factor)
     baseline_names = list_compared_baselines(inputs, baselines, compared=bool(compared))
-    uses_model = any(name not in PLAIN for name in baseline_names)
+    uses_model = any(name not in MODEL_FREE_BASELINES for name in baseline_names)
     requires_raw = inputs.seeds is not None or inputs.measured is not None or uses_model
     return EvaluatedRun(
         settings=settings,

@@ -16,7 +16,7 @@ from bids_sr.steps import registration
 from bids_sr.steps.super_resolution import Guide
 from bids_sr.workflows.pair import PairFiles, RegisteredPair
 
-PLAIN = (*INTERPOLATIONS, *PAIR_BASELINES)
+MODEL_FREE_BASELINES = (*INTERPOLATIONS, *PAIR_BASELINES)
 """Baselines without a model."""
 
 
@@ -37,7 +37,7 @@ def check_guide(name: str, pretrained: object, inputs: RunInputs) -> None:
     `pretrained` are weights that replace training, or None.
     """
     requires_guide = name in PAIR_BASELINES or (
-        name not in PLAIN and get_method(name).needs_pair and not pretrained
+        name not in MODEL_FREE_BASELINES and get_method(name).needs_pair and not pretrained
     )
     if inputs.guide is None and requires_guide:
         raise ImageInputError(

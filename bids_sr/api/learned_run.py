@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.api.guide import (
-    PLAIN,
+    MODEL_FREE_BASELINES,
     RegisteredGuide,
     find_guide,
     load_pair,
@@ -138,7 +138,7 @@ class Learning:
 
 def check_method(name: str, recipe: str) -> None:
     """Raise ImageInputError, which lists all names, unless a method or baseline has this name."""
-    if name in PLAIN:
+    if name in MODEL_FREE_BASELINES:
         return
     try:
         method = get_method(name)
@@ -146,7 +146,7 @@ def check_method(name: str, recipe: str) -> None:
             get_recipe(method, recipe_name(method, recipe))
     except KeyError as error:
         raise ImageInputError(
-            f"method: {error} Available baselines: {', '.join(PLAIN)}."
+            f"method: {error} Available baselines: {', '.join(MODEL_FREE_BASELINES)}."
         ) from None
 
 

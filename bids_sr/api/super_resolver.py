@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from bids_sr.api.guide import PLAIN, check_guide
+from bids_sr.api.guide import MODEL_FREE_BASELINES, check_guide
 from bids_sr.api.image_inputs import (
     Dummies,
     ImageInputError,
@@ -532,7 +532,11 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 f"to fit is on a {shape} grid. Call fit with this run first."
             )
         same_run = compute_fingerprint(reader) == self._run_fingerprint
-        if not same_run and self.method not in PLAIN and get_method(self.method).of_the_run:
+        if (
+            not same_run
+            and self.method not in MODEL_FREE_BASELINES
+            and get_method(self.method).of_the_run
+        ):
             raise ImageInputError(
                 f"bold: {self.method} was fitted to another run and can only be applied to "
                 "that run. Call fit with this run first."

@@ -70,7 +70,7 @@ from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.blocks import TaskBlock
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.metrics.rows import MISSING, MetricRow
-from bids_sr.series import MEASURED, SMOOTH, get_kind, is_variant_of, series as series_named
+from bids_sr.series import MEASURED, SMOOTH, get_kind, is_variant_of, parse_series_name
 
 _STATISTICS = ("r", "ev", "amplitude", "correct_fraction")
 _LOGGER = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
         if get_kind(method) == "method"
         and comparator != method
         and get_kind(comparator) not in ("member", "measured")
-        and (not series_named(comparator).variant or is_variant_of(comparator, (method,)))
+        and (not parse_series_name(comparator).variant or is_variant_of(comparator, (method,)))
     ]
 
 

@@ -47,7 +47,7 @@ from bids_sr.evaluation.support_text import plain_supports
 from bids_sr.evaluation.words import Sentence
 from bids_sr.frozen import frozen
 from bids_sr.metrics.rows import MetricRow, VerdictFacts
-from bids_sr.series import CONTROLS, IMAGE_REFERENCES, PLAIN
+from bids_sr.series import CONTROLS, IMAGE_REFERENCES, SIMPLE_BASELINES
 
 
 @frozen
@@ -262,7 +262,9 @@ def _sentences(
         sentences += [
             words.comparison(evidence.compare(first, second, region, margins[region]))
             for region in evidence.regions
-            for first, second in combinations([name for name in methods if name not in PLAIN], 2)
+            for first, second in combinations(
+                [name for name in methods if name not in SIMPLE_BASELINES], 2
+            )
             if evidence.row(first, region, second) is not None
         ]
     return sentences + ([] if self_test is None else words.self_test_sentences(self_test, methods))
@@ -374,7 +376,10 @@ def make_verdict(
         evidence_series = evidence.series()
         references = list(
             dict.fromkeys(
-                [*baselines, *(name for name in (*PLAIN, *CONTROLS) if name in evidence_series)]
+                [
+                    *baselines,
+                    *(name for name in (*SIMPLE_BASELINES, *CONTROLS) if name in evidence_series),
+                ]
             )
         )
     claims = []

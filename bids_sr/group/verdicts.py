@@ -40,7 +40,7 @@ from bids_sr.metrics.word_lists import enumerate_unique
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.markup import join, render
 from bids_sr.report.overview import Card
-from bids_sr.series import PLAIN
+from bids_sr.series import SIMPLE_BASELINES
 from bids_sr.sr.method import method_names_without_controls
 from bids_sr.statistics.wilcoxon import ALPHA
 
@@ -297,7 +297,7 @@ def _claim(finding: Sequence[ComparisonRow]) -> str:
     method, (claim, _) = finding[0].series, _CLAIMS[finding[0].kind]
     # Series that result from simple arithmetic have the role of a method in the table, but count
     # as baselines in claims.
-    plain = [row for row in _select_rows(finding, "method") if row.minus in PLAIN]
+    plain = [row for row in _select_rows(finding, "method") if row.minus in SIMPLE_BASELINES]
     compared = [*_select_rows(finding, "acquired", "baseline", "control"), *plain]
     better_rows, worse_rows = (
         [row for row in compared if row.word == decision] for decision in ("better", "worse")

@@ -183,7 +183,7 @@ ALLOWED: dict[str, str] = {
 OWED = frozenset(
     {
         # names of variants, until a series refers to its original series
-        "bids_sr/series.py::series",
+        "bids_sr/series.py::parse_series_name",
     }
 )
 """``file::function`` that parses a text of the program itself."""
