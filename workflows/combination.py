@@ -463,7 +463,7 @@ def _is_calibrated(run: ProcessedRun, series: str) -> bool:
     """Return whether a series of a run was computed with a calibration run."""
     request = run.maps.series[series].series.request
     method = None if request is None else request.method
-    return run.plan.calibrated and method is not None and method.calibrated
+    return run.plan.uses_calibration and method is not None and method.calibrated
 
 
 @frozen

@@ -571,7 +571,9 @@ def check_quality(
                 registration.guide_hr,
                 registration.bold_mask_hr,
                 phase_encoding=plan.phase_encoding,
-                guided_names=[request.name for request in plan.stored_series if request.guided],
+                guided_names=[
+                    request.name for request in plan.stored_series if request.uses_guide
+                ],
             )
         )
         add_methods_text(Part.EVALUATION, edge_comparison.COMPARED_EDGES)

@@ -230,7 +230,7 @@ def fit_run(
     _add_correction_text(plan)
     run_registration = register_run(plan, head_motion.boldref, anat, pair, outputs)
     calibration = None
-    if plan.calibrated and run.calibration is not None:
+    if plan.uses_calibration and run.calibration is not None:
         calibration = _fit_calibration_run(
             plan, run.calibration, head_motion.boldref, run_registration, outputs
         )

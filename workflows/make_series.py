@@ -195,7 +195,7 @@ def compute_series(
         sources.fitted_run.aligned,
         model_file,
         zerofilled,
-        sources.guide if request.guided else None,
+        sources.guide if request.uses_guide else None,
         grids,
         series_name=request.source,
         factor=sources.fitted_run.factor,
@@ -418,10 +418,10 @@ def make_stored(
         Storage of the derivatives of the run.
     """
     plan, fitted_run = sources.plan, sources.fitted_run
-    variance = trained = None
+    variance = network_files = None
     files = None if model is None else model.files
     if request.learned_from == "volumes":
-        files = trained = _train_stored(sources, request, outputs)
+        files = network_files = _train_stored(sources, request, outputs)
     elif request.learned_from == "run":
         files = variance = estimate_variance_maps(sources, request, self_tests, outputs)
     inference = _make_inference(plan, request)
@@ -451,7 +451,7 @@ def make_stored(
         request=request,
         model_file=None if files is None else files.model_file,
         card_file=None if files is None else files.card_file,
-        trained=trained,
+        network_files=network_files,
         variance=variance,
         holdout=None if model is None else model.holdout,
         precision=precision,
@@ -496,7 +496,8 @@ def estimate_variance_maps(
     )
     if not request.is_control:
         add_methods_text(
-            Part.SERIES, training_texts.describe_variance(settings, calibrated=plan.calibrated)
+            Part.SERIES,
+            training_texts.describe_variance(settings, calibrated=plan.uses_calibration),
         )
         store_model(variance, settings.method, outputs)
     return variance

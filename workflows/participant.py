@@ -22,6 +22,14 @@ from bids_sr.workflows.run_plan import plan_run
 from bids_sr.workflows.series_requests import Analysis, select_entities
 from bids_sr.workflows.structural import process_scans
 
+_OPENING_TEMPLATE = """\
+Results included in this manuscript come from *bids-sr* {version}, which is based on \
+*Nipype* [@nipype]. {compared} were analyzed in the same way, so that the effect of \
+super-resolution can be separated from the effects of interpolation and smoothing.
+"""
+_COMPARED_SERIES = "The acquired series, its interpolated versions and the super-resolved series"
+_COMPARED_SCANS = "The acquired scans, their interpolated versions and the super-resolved scans"
+
 
 def process_participant(analysis: Analysis, subject: Subject) -> None:
     """Process a participant with BOLD runs."""
@@ -64,6 +72,7 @@ def process_participant(analysis: Analysis, subject: Subject) -> None:
 
 
 def _fit_anatomy(analysis: Analysis, subject: Subject, template: str, roi: str) -> Anatomy:
+    """Process the anatomy of a participant in a subworkflow."""
     entities = {
         "subject": subject.label,
         **select_entities(subject.t1w[0], "session"),
@@ -97,16 +106,8 @@ def _choose_template(analysis: Analysis, subject: Subject) -> str:
     imported = [
         space for space in SPACES if precomputed is not None and space in precomputed.spaces
     ]
-    return [*analysis.settings.preprocessing.templates, *imported, SPACES[0]][0]
-
-
-_OPENING_TEMPLATE = """\
-Results included in this manuscript come from *bids-sr* {version}, which is based on \
-*Nipype* [@nipype]. {compared} were analyzed in the same way, so that the effect of \
-super-resolution can be separated from the effects of interpolation and smoothing.
-"""
-_COMPARED_SERIES = "The acquired series, its interpolated versions and the super-resolved series"
-_COMPARED_SCANS = "The acquired scans, their interpolated versions and the super-resolved scans"
+    candidates = (*analysis.settings.preprocessing.templates, *imported, SPACES[0])
+    return candidates[0]
 
 
 def list_primary_series(settings: Settings, plan: Plan, version: str) -> list[str]:

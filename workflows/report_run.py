@@ -190,16 +190,18 @@ def draw_series(
     for request in plan.stored_series:
         computed_series = series.high_resolution[request.name]
         if request.learned_from == "volumes":
-            assert computed_series.trained is not None
+            assert computed_series.network_files is not None
             with subworkflow(request.name, high_resolution=True):
                 outputs.store_figures(
                     model_training_figures.draw_volume_training(
-                        computed_series.trained, series_name=request.name
+                        computed_series.network_files, series_name=request.name
                     )
                 )
-    estimated = [request.name for request in plan.stored_series if request.learned_from == "run"]
-    if estimated:
-        variance = series.high_resolution[estimated[-1]].variance
+    estimated_names = [
+        request.name for request in plan.stored_series if request.learned_from == "run"
+    ]
+    if estimated_names:
+        variance = series.high_resolution[estimated_names[-1]].variance
         assert variance is not None
         outputs.store_figures(
             fluctuations_figures.draw_variance(
@@ -210,12 +212,14 @@ def draw_series(
                 registration.guide_hr,
             )
         )
-    middle = {name: mapped.results.middle for name, mapped in maps.series.items()}
-    if MEASURED in middle:
-        middle[MEASURED] = middle.pop(MEASURED)  # moved to the last column
+    middle_volumes = {
+        name: mapped_series.results.middle for name, mapped_series in maps.series.items()
+    }
+    if MEASURED in middle_volumes:
+        middle_volumes[MEASURED] = middle_volumes.pop(MEASURED)  # moved to the last column
     outputs.store_figures(
         series_figures.draw_slice(
-            middle,
+            middle_volumes,
             maps.roi_hr,
             registration.bold_mask_hr,
             series_names=plan.stored_names,
@@ -368,7 +372,7 @@ def draw_evaluation_figures(
             else {name: read_image(file) for name, file in truth.activations.items()},
             maps.error_maps,
             entities=plan.entities,
-            calibrated=plan.calibrated,
+            calibrated=plan.uses_calibration,
             at_rest=plan.at_rest,
             run_facts=facts,
             stored=make_storage_rules(plan),

@@ -40,7 +40,7 @@ class RunPlan:
         Contrasts that compare one condition with all others.
     seeds : tuple[Seed, ...]
         Seeds of a run without events. If empty, temporal components of the run are used instead.
-    with_anat, calibrated : bool
+    with_anat, uses_calibration : bool
         Whether a T1w image exists, and whether a method uses the calibration run.
     """
 
@@ -56,7 +56,7 @@ class RunPlan:
     minus_others: Sequence[str]
     seeds: tuple[Seed, ...]
     with_anat: bool
-    calibrated: bool
+    uses_calibration: bool
 
     @property
     def at_rest(self) -> bool:
@@ -180,7 +180,7 @@ def plan_run(analysis: Analysis, bold: BoldRun, *, with_anat: bool) -> RunPlan:
     if at_rest:
         # temporal components replace the seeds if no seed is inside the field of view
         contrasts |= {name: {name: 1.0} for name in seed_names(())[: len(seeds)]}
-    uses_calibration = any(
+    method_uses_calibration = any(
         request.method is not None and request.method.calibrated
         for request in requests
         if request.learned_from == "run"
@@ -200,5 +200,5 @@ def plan_run(analysis: Analysis, bold: BoldRun, *, with_anat: bool) -> RunPlan:
         else minus_others(analysis.plan.contrasts[bold.bold]),
         seeds=seeds,
         with_anat=with_anat,
-        calibrated=bold.calibration is not None and uses_calibration,
+        uses_calibration=bold.calibration is not None and method_uses_calibration,
     )

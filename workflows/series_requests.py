@@ -4,7 +4,7 @@ Stored series are mapped; negative controls and ensemble members are only evalua
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -40,22 +40,22 @@ _PLACEBO_ORDER = {"Phantom": 0, "Other": 0, "T1w": 1, "Mirror": 2, "Shift": 2}
 """Order of computation of negative controls, by kind."""
 
 
-def find_training_data(method: Method, *, paired: bool) -> _LearnedFrom:
+def find_training_data(method: Method, *, has_pair: bool) -> _LearnedFrom:
     """Return which data a method learns from: a pair, volumes of the run, or the whole run.
 
-    `paired`: whether a pair is available; False for a trained model that is used without a pair.
+    `has_pair`: whether a pair is available; False for a trained model that is used without a pair.
     """
     if method.trained_on == "series":
         return "run"
-    return "pair" if paired and method.trained_on != "self" else "volumes"
+    return "pair" if has_pair and method.trained_on != "self" else "volumes"
 
 
 @frozen
 class SeriesRequest:
     """Series that is computed from a run in addition to ``raw``.
 
-    `learned_from`: training data of the model; "" if there is no model. `guided`: whether static
-    detail of the high-resolution T2*w image is added. `seed`: number of a further ensemble member,
+    `learned_from`: training data of the model; "" if there is no model. `uses_guide`: whether
+    static detail of the high-resolution T2*w image is added. `seed`: number of a further ensemble member,
     which is added to the random seed; otherwise 0. `placebo`: kind of negative control, such as
     ``Mirror``; "" if the series is not a control. `model`: weights that replace the weights of the
     method; None to keep them.
@@ -64,7 +64,7 @@ class SeriesRequest:
     name: str
     method: Method | None = None
     learned_from: _LearnedFrom | Literal[""] = ""
-    guided: bool = False
+    uses_guide: bool = False
     seed: int = 0
     placebo: str = ""
     model: Path | None = None
@@ -113,7 +113,7 @@ class ComputedSeries:
         Request; None for the acquired, measured and compared series.
     model_file, card_file : File, Facts
         Applied model, and its model card.
-    trained : ModelFiles | None
+    network_files : ModelFiles | None
         Network, if it was trained on volumes of the run.
     variance : VarianceModel | None
         Variance maps, if the method estimates them.
@@ -137,7 +137,7 @@ class ComputedSeries:
     request: SeriesRequest | None = None
     model_file: File | None = None
     card_file: Facts | None = None
-    trained: ModelFiles | None = None
+    network_files: ModelFiles | None = None
     variance: VarianceModel | None = None
     holdout: Rows | None = None
     precision: Precision | None = None
@@ -174,52 +174,39 @@ def request_all_series(
     return (*stored, *members, *placebos)
 
 
-def request_series(name: str, *, paired: bool, guided: bool) -> SeriesRequest:
+def request_series(name: str, *, has_pair: bool, uses_guide: bool) -> SeriesRequest:
     """Return the request of a baseline or of the series of a method.
 
     Parameters
     ----------
     name : str
         Name of the baseline or of the series.
-    paired : bool
+    has_pair : bool
         Whether networks are trained on a pair of the participant.
-    guided : bool
+    uses_guide : bool
         Whether methods that estimate variance maps add the static detail of a guide.
     """
     if name in PAIR_BASELINES:
-        return SeriesRequest(name=name, guided=True)
+        return SeriesRequest(name=name, uses_guide=True)
     if name in INTERPOLATIONS:
         return SeriesRequest(name=name)
     method = method_of_series(name)
-    source = find_training_data(method, paired=paired)
+    source = find_training_data(method, has_pair=has_pair)
     return SeriesRequest(
-        name=name, method=method, learned_from=source, guided=guided and source == "run"
+        name=name, method=method, learned_from=source, uses_guide=uses_guide and source == "run"
     )
 
 
 def _request_stored(settings: Settings, run: BoldRun, name: str) -> SeriesRequest:
     """Return the request of a stored series of a run."""
-    guided = choose_guide(settings.superres, run) != "none"
+    uses_guide = choose_guide(settings.superres, run) != "none"
     if name in (*INTERPOLATIONS, *PAIR_BASELINES):
-        return request_series(name, paired=False, guided=guided)
+        return request_series(name, has_pair=False, uses_guide=uses_guide)
     method = method_of_series(name)
     uses_trained_model = (
         run.pair is None and find_pretrained(settings.superres, method.name) is not None
     )
-    return request_series(name, paired=not uses_trained_model, guided=guided)
-
-
-def _make_variant(request: SeriesRequest, name: str, **fields: object) -> SeriesRequest:
-    """Return a variant of a series that is only evaluated.
-
-    `fields`: fields of the variant that differ from the series.
-    """
-    inherited = {
-        "method": request.method,
-        "learned_from": request.learned_from,
-        "guided": request.guided,
-    }
-    return SeriesRequest(name=name, **inherited, **fields)  # type: ignore[arg-type]
+    return request_series(name, has_pair=not uses_trained_model, uses_guide=uses_guide)
 
 
 def _iterate_members(settings: Settings, request: SeriesRequest) -> Iterator[SeriesRequest]:
@@ -227,7 +214,7 @@ def _iterate_members(settings: Settings, request: SeriesRequest) -> Iterator[Ser
     assert request.method is not None
     if request.method.draws and find_pretrained(settings.superres, request.method.name) is None:
         for seed in range(1, settings.superres.n_ensemble):
-            yield _make_variant(request, member_name(request.name, seed), seed=seed)
+            yield replace(request, name=member_name(request.name, seed), seed=seed)
 
 
 def _iterate_placebos(
@@ -250,12 +237,11 @@ def _iterate_placebos(
         )
     for placebo, model_files in models.items():
         if placebo in method_placebos and model_files:
-            yield _make_variant(
-                request, series_name(request.name, placebo), placebo=placebo, model=model_files[0]
-            )
+            name = series_name(request.name, placebo)
+            yield replace(request, name=name, placebo=placebo, model=model_files[0])
     for placebo in ("T1w", "Mirror", "Shift"):
         if placebo in method_placebos and (with_anat or placebo != "T1w"):
-            yield _make_variant(request, series_name(request.name, placebo), placebo=placebo)
+            yield replace(request, name=series_name(request.name, placebo), placebo=placebo)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -256,12 +256,12 @@ def make_baselines(run: EvaluatedRun, folder: Path) -> dict[str, ComputedSeries]
     for name in run.baselines:
         check_guide(name, None, run.inputs)
     requests = {
-        name: request_series(name, paired=False, guided=has_guide) for name in run.baselines
+        name: request_series(name, has_pair=False, uses_guide=has_guide) for name in run.baselines
     }
     guide = None
-    if has_guide and any(request.guided for request in requests.values()):
+    if has_guide and any(request.uses_guide for request in requests.values()):
         guide = _find_run_guide(
-            run, folder, required=any(requests[name].guided for name in run.compared_baselines)
+            run, folder, required=any(requests[name].uses_guide for name in run.compared_baselines)
         )
     sources = SeriesSources(fitted_run=fitted_run, raw=run.raw, guide=guide)
     baselines = {}
@@ -299,7 +299,7 @@ def _find_run_guide(run: EvaluatedRun, folder: Path, *, required: bool) -> Guide
     pair = load_pair(
         inputs,
         folder,
-        paired=inputs.lowres is not None,
+        with_lowres=inputs.lowres is not None,
         factor=settings.factor,
         registered=settings.registered,
     )

@@ -48,7 +48,7 @@ def check_guide(name: str, pretrained: object, inputs: RunInputs) -> None:
 
 
 def load_pair(
-    inputs: RunInputs, folder: Path, *, paired: bool, factor: Factor, registered: bool
+    inputs: RunInputs, folder: Path, *, with_lowres: bool, factor: Factor, registered: bool
 ) -> PairFiles:
     """Return the files of the pair.
 
@@ -58,7 +58,7 @@ def load_pair(
         Inputs of the run, with a high-resolution image.
     folder : Path
         Folder for images in memory.
-    paired : bool
+    with_lowres : bool
         Whether the low-resolution image is required.
     factor : Factor
         Low- over high-resolution voxel size by axis.
@@ -68,7 +68,7 @@ def load_pair(
     assert inputs.guide is not None
     highres = volume_file(inputs.guide, folder, "guide")
     lowres = None
-    if paired and inputs.lowres is not None:
+    if with_lowres and inputs.lowres is not None:
         lowres = volume_file(inputs.lowres, folder, "lowres")
     return PairFiles(
         highres_file=highres, lowres_file=lowres, factor=factor, is_registered=registered

@@ -113,7 +113,7 @@ class LearnedRun:
 
 
 @frozen
-class Learning:
+class FitSettings:
     """Settings of an estimator's fit; see `bids_sr.SuperResolver`.
 
     Parameters
@@ -154,7 +154,7 @@ def learn_run(
     reader: SeriesReader,
     run_basics: RunBasics,
     inputs: RunInputs,
-    learning: Learning,
+    fit_settings: FitSettings,
     folder: Path,
 ) -> LearnedRun:
     """Compute the requirements of a series: pair, guide, calibration, and a trained or given
@@ -168,23 +168,25 @@ def learn_run(
         First results on the run.
     inputs : RunInputs
         Inputs of the run.
-    learning : Learning
+    fit_settings : FitSettings
         Settings of the fit.
     folder : Path
         Folder for files.
     """
-    request, random_seed = learning.request, learning.training.random_seed
-    uses_pair = request.learned_from == "pair" or (request.guided and inputs.lowres is not None)
+    request, random_seed = fit_settings.request, fit_settings.training.random_seed
+    uses_pair = request.learned_from == "pair" or (
+        request.uses_guide and inputs.lowres is not None
+    )
     pair = guide = aligned = registered_guide = None
-    if uses_pair or request.guided:
+    if uses_pair or request.uses_guide:
         pair = load_pair(
             inputs,
             folder,
-            paired=uses_pair,
-            factor=learning.factor,
-            registered=learning.registered,
+            with_lowres=uses_pair,
+            factor=fit_settings.factor,
+            registered=fit_settings.registered,
         )
-        guide = find_guide(pair, inputs) if request.guided else None
+        guide = find_guide(pair, inputs) if request.uses_guide else None
     calibration = None
     if (
         request.method is not None
@@ -192,21 +194,21 @@ def learn_run(
         and request.learned_from == "run"
         and inputs.calibration is not None
     ):
-        calibration = _fit_calibration(run_basics, inputs, learning, folder)
+        calibration = _fit_calibration(run_basics, inputs, fit_settings, folder)
     if pair is not None and uses_pair:
         aligned = register_scans(pair, random_seed)
     if guide is not None:
         registered_guide = RegisteredGuide(guide=guide)
-    elif pair is not None and request.guided:
+    elif pair is not None and request.uses_guide:
         registered_guide = register_guide(
             pair, run_basics.motion.boldref, aligned, random_seed=random_seed
         )
     model = weight = None
     if request.method is not None:
-        fitted_run = to_fitted_run(reader, run_basics, learning.factor, calibration)
+        fitted_run = to_fitted_run(reader, run_basics, fit_settings.factor, calibration)
         raw = resample_acquired(fitted_run) if request.learned_from == "run" else None
         trained_model = train_model(
-            SeriesSources(fitted_run=fitted_run, raw=raw), request, learning.training, aligned
+            SeriesSources(fitted_run=fitted_run, raw=raw), request, fit_settings.training, aligned
         )
         model = FileContents.read(trained_model.model_file, card_path(trained_model.model_file))
         weight = trained_model.weight if isinstance(trained_model, VarianceModel) else None
@@ -224,7 +226,7 @@ def learn_run(
 
 
 def _fit_calibration(
-    run_basics: RunBasics, inputs: RunInputs, learning: Learning, folder: Path
+    run_basics: RunBasics, inputs: RunInputs, fit_settings: FitSettings, folder: Path
 ) -> FittedCalibration:
     """Estimate the fluctuations of the calibration run; warn if it cannot be used."""
     assert inputs.calibration is not None
@@ -244,7 +246,7 @@ def _fit_calibration(
     xfm = None
     if inputs.calibration_xfm is not None:
         xfm = load_transform(inputs.calibration_xfm, "calibration_xfm")[None]
-    elif learning.registered:
+    elif fit_settings.registered:
         xfm = make_identity_transforms(1)
     events = inputs.calibration_events
     events_file = None if events is None else check_file(events, "calibration_events")
@@ -255,7 +257,7 @@ def _fit_calibration(
             search_outliers=False,
         )
         bold, n_dummy = steady_run.bold, steady_run.n_dummy
-        if learning.realigned:
+        if fit_settings.realigned:
             head_motion = reuse_motion(bold, n_dummy, make_identity_transforms(n_volumes))
             head_mask = bold_reference.mask_head(head_motion.boldref)
             head_motion = replace(head_motion, head_mask=head_mask)
@@ -270,8 +272,8 @@ def _fit_calibration(
             run_basics.brain.bold_mask,
             events=events_file,
             tr=tr,
-            factor=learning.factor,
-            random_seed=learning.training.random_seed,
+            factor=fit_settings.factor,
+            random_seed=fit_settings.training.random_seed,
             outputs=Outputs(output_dir=folder),
             boldref2calibration_xfm=xfm,
         )

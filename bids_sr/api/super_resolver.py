@@ -31,7 +31,7 @@ from bids_sr.api.image_inputs import (
     to_nibabel,
     working_folder,
 )
-from bids_sr.api.learned_run import Learning, check_method, learn_run
+from bids_sr.api.learned_run import FitSettings, check_method, learn_run
 from bids_sr.api.progress import make_step_printer
 from bids_sr.api.run_basics import (
     fit_basics,
@@ -271,8 +271,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         self.runs_ = []
         self._check_parameters()
         has_guide = inputs.guide is not None
-        learning = Learning(
-            request=request_series(self.method, paired=has_guide, guided=has_guide),
+        fit_settings = FitSettings(
+            request=request_series(self.method, has_pair=has_guide, uses_guide=has_guide),
             training=TrainingSettings(
                 method=self.method,
                 recipe=self.recipe,
@@ -287,7 +287,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             realigned=self.realigned,
             registered=self.registered,
         )
-        self.factor_ = learning.factor
+        self.factor_ = fit_settings.factor
         check_guide(self.method, self.pretrained, inputs)
         with (
             working_folder() as folder,
@@ -299,7 +299,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 reader,
                 inputs,
                 folder,
-                factor=learning.factor,
+                factor=fit_settings.factor,
                 n_dummy=self.n_dummy,
                 realigned=self.realigned,
             )
@@ -310,7 +310,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                     run_basics.brain.bold_mask,
                     run_basics.n_dummy,
                 )
-            self._learned = learn_run(reader, run_basics, inputs, learning, folder)
+            self._learned = learn_run(reader, run_basics, inputs, fit_settings, folder)
             self._set_attributes(folder)
             self._run_fingerprint = compute_fingerprint(reader)
             middle = (run_basics.n_dummy + reader.shape[3]) // 2
@@ -503,7 +503,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             guide = None if name else learned.write_guide(folder)
             super_resolved = compute_series(
                 SeriesSources(fitted_run=fitted_run, guide=guide),
-                request_series(name or self.method, paired=False, guided=guide is not None),
+                request_series(name or self.method, has_pair=False, uses_guide=guide is not None),
                 None if name or learned.model is None else learned.model.write(folder),
                 inference=Inference(
                     data_consistency=self.data_consistency,
