@@ -290,7 +290,7 @@ def make_series(
 
 
 def _find_guide(fitted_run: FittedRun, pair: RegisteredPair | None) -> Guide | None:
-    """Return the high-resolution image of a pair in the frame of a run; None without a pair."""
+    """Return the high-resolution image of a pair in the frame of a run, if there is a pair."""
     xfm = fitted_run.registration.highres2boldref_xfm
     if pair is None or xfm is None:
         return None

@@ -55,10 +55,10 @@ class SeriesRequest:
     """Series that is computed from a run in addition to ``raw``.
 
     `learned_from`: training data of the model; "" if there is no model. `uses_guide`: whether
-    static detail of the high-resolution T2*w image is added. `seed`: number of a further ensemble member,
-    which is added to the random seed; otherwise 0. `placebo`: kind of negative control, such as
-    ``Mirror``; "" if the series is not a control. `model`: weights that replace the weights of the
-    method; None to keep them.
+    static detail of the high-resolution T2*w image is added. `seed`: number of a further ensemble
+    member, which is added to the random seed; otherwise 0. `placebo`: kind of negative control,
+    such as ``Mirror``; "" if the series is not a control. `model`: weights that replace the
+    weights of the method; None to keep them.
     """
 
     name: str

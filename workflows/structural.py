@@ -403,7 +403,7 @@ def _process_lowres(analysis: Analysis, subject: Subject) -> None:
 
 
 def _read_session(path: Path) -> str:
-    """Return the session label of a scan; "" without a session."""
+    """Return the session label of a scan; "" if it has no session."""
     return parse_entities(path).get("session", "")
 
 
