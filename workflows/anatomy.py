@@ -149,24 +149,8 @@ def fit_anatomy(
         settings, subject, extracted_brain, template_registration, priors, outputs
     )
     atlas = _resample_atlas(settings, t1w_preproc, template_registration, outputs)
-    uses_atlas = bool(region_labels(roi, settings.activation.atlas))
-    roi_t1w, roi_source, roi_xfms = atlas_regions.define_region(
-        t1w_preproc,
-        t1w_mask,
-        template,
-        template_registration.std2t1w_xfm,
-        atlas.atlas_source if uses_atlas else None,
-        atlas.atlas_labels if uses_atlas else None,
-        atlas.atlas_xfms if uses_atlas else (),
-        roi=roi,
-        atlas=settings.activation.atlas,
-        random_seed=settings.resources.random_seed,
-    )
-    add_methods_text(Part.ANATOMY, atlas_regions.describe_region(roi, settings.activation.atlas))
-    outputs.store(
-        roi_t1w,
-        {"desc": "roi", "suffix": "mask"},
-        sidecar={"Description": "region of interest", "Type": "ROI"},
+    roi_t1w, roi_source, roi_xfms = _define_region(
+        settings, extracted_brain, template_registration, atlas, roi, outputs
     )
     templates = {template_space: template_registration} | _register_to_other_templates(
         settings, subject, extracted_brain, outputs, template_space
@@ -343,6 +327,41 @@ def _resample_atlas(
     outputs.store(atlas_t1w, {**entities, "extension": ".nii.gz"}, sidecar=sidecar)
     outputs.store(atlas_labels, {**entities, "extension": ".tsv"}, sidecar=sidecar)
     return Atlas(atlas_source=atlas_source, atlas_labels=atlas_labels, atlas_xfms=atlas_xfms)
+
+
+def _define_region(
+    settings: Settings,
+    extracted_brain: _ExtractedBrain,
+    template_registration: TemplateRegistration,
+    atlas: Atlas,
+    roi: str,
+    outputs: Outputs,
+) -> tuple[Mask, Mask, Sequence[File]]:
+    """Define the region of interest `roi`, and store it on the grid of the T1w image.
+
+    Returns the region on the grid of the T1w image, its source image, and the transforms from the
+    source to the T1w image.
+    """
+    uses_atlas = bool(region_labels(roi, settings.activation.atlas))
+    roi_t1w, roi_source, roi_xfms = atlas_regions.define_region(
+        extracted_brain.t1w_preproc,
+        extracted_brain.t1w_mask,
+        template_registration.template,
+        template_registration.std2t1w_xfm,
+        atlas.atlas_source if uses_atlas else None,
+        atlas.atlas_labels if uses_atlas else None,
+        atlas.atlas_xfms if uses_atlas else (),
+        roi=roi,
+        atlas=settings.activation.atlas,
+        random_seed=settings.resources.random_seed,
+    )
+    add_methods_text(Part.ANATOMY, atlas_regions.describe_region(roi, settings.activation.atlas))
+    outputs.store(
+        roi_t1w,
+        {"desc": "roi", "suffix": "mask"},
+        sidecar={"Description": "region of interest", "Type": "ROI"},
+    )
+    return roi_t1w, roi_source, roi_xfms
 
 
 def _register_to_other_templates(

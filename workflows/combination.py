@@ -510,9 +510,9 @@ def fuse_slices(analysis: Analysis, combined_maps: CombinedMaps) -> FusedSlices 
         for name, run in runs.items()
         if series in run.effects and series in run.maps.series
     }
-    thinner = any(run.plan.bold.factor[2] != 1 for run in runs.values())
+    has_thinner_slices = any(run.plan.bold.factor[2] != 1 for run in runs.values())
     at_rest = any(run.plan.at_rest for run in runs.values())
-    if group.over_sessions or at_rest or thinner or len(effects) < len(runs):
+    if group.over_sessions or at_rest or has_thinner_slices or len(effects) < len(runs):
         return None
     # contrasts are defined by their weights in the first run
     contrasts = {name: names for name, names in group.contrasts.items() if first in names}
@@ -528,20 +528,7 @@ def fuse_slices(analysis: Analysis, combined_maps: CombinedMaps) -> FusedSlices 
         displacements = fused_slices.measure_displacements(
             first_mapped.maps, first_mapped.series.mask, masks, first2run_xfms, first=first
         )
-        slow_sds: dict[str, Image] = {}
-        for name, run in runs.items():
-            mapped = run.maps.series[series]
-            with subworkflow(scope_name(name)):
-                slow_sds[name] = fused_slices.measure_slow_sd(
-                    mapped.series.series,
-                    mapped.series.mask,
-                    run.fitted_run.motion.hmc_xfms,
-                    displacements,
-                    run.fitted_run.outliers,
-                    run=name,
-                    first=first,
-                    n_dummy=run.fitted_run.n_dummy,
-                )
+        slow_sds = _measure_slow_sds(runs, series, displacements)
         fusion = fused_slices.decide_fusion(
             first_mapped.maps,
             first_mapped.series.mask,
@@ -571,6 +558,28 @@ def fuse_slices(analysis: Analysis, combined_maps: CombinedMaps) -> FusedSlices 
         add_methods_text(Part.MAPS, fused_slices.describe_fusion(series))
         outputs.store(maps, provenance=True, among=_select_thin_maps(series, runs[first]))
     return FusedSlices(fusion=fusion, maps=maps)
+
+
+def _measure_slow_sds(
+    runs: Mapping[str, ProcessedRun], series: str, displacements: Facts
+) -> dict[str, Image]:
+    """Measure the standard deviation of slow fluctuations in a series of each run, by name."""
+    first_name = next(iter(runs))
+    slow_sds: dict[str, Image] = {}
+    for name, run in runs.items():
+        computed_series = run.maps.series[series].series
+        with subworkflow(scope_name(name)):
+            slow_sds[name] = fused_slices.measure_slow_sd(
+                computed_series.series,
+                computed_series.mask,
+                run.fitted_run.motion.hmc_xfms,
+                displacements,
+                run.fitted_run.outliers,
+                run=name,
+                first=first_name,
+                n_dummy=run.fitted_run.n_dummy,
+            )
+    return slow_sds
 
 
 def _select_thin_maps(series: str, run: ProcessedRun) -> list[dict[str, str]]:

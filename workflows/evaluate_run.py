@@ -110,18 +110,7 @@ def evaluate_run(
         factor=plan.bold.factor,
         random_seed=settings.resources.random_seed,
     )
-    series_effects = halves_figures = None
-    if plan.can_split:
-        series_effects = measure_all_effects(
-            series.high_resolution, series.model.inputs, comparison
-        )
-        halves_figures = evaluation.gather_fine_effects(
-            series_effects.effects,
-            comparison.bold_mask_hr,
-            comparison.roi_hr,
-            contrasts=comparison.contrasts,
-            factor=comparison.factor,
-        )
+    series_effects, halves_figures = _measure_run_effects(plan, series, comparison)
     activations = {} if plan.bold.truth is None else plan.bold.truth.activations
     known_activation = {name: read_image(file) for name, file in activations.items()}
     with_models = "glm" in settings.activation.kinds
@@ -196,11 +185,11 @@ def evaluate_run(
         for mapped_series in maps.series.values()
         if mapped_series.error_rows is not None
     ]
-    table, columns = evaluation.join_evaluation(
+    all_metrics, columns = evaluation.join_evaluation(
         [*model_tables, *error_tables, *evaluation_tables], verdict_rows
     )
     outputs.store(
-        table,
+        all_metrics,
         {"desc": "evaluation", "suffix": "metrics"},
         facts=columns,
         provenance=True,
@@ -210,7 +199,7 @@ def evaluate_run(
         verdict, {"desc": "verdict", "suffix": "metrics"}, provenance=True, level="minimal"
     )
     return RunEvaluation(
-        evaluation=table,
+        evaluation=all_metrics,
         verdict=verdict,
         flags=flags,
         self_test=method_tests.self_test_facts,
@@ -218,6 +207,26 @@ def evaluate_run(
         halves_figures=halves_figures,
         uncertainty_maps=uncertainty_maps,
     )
+
+
+def _measure_run_effects(
+    plan: RunPlan, series: RunSeries, comparison: EffectsComparison
+) -> tuple[SeriesEffects | None, File | None]:
+    """Measure the block effects of all series, and gather the inputs of their figures.
+
+    Both are None if the run cannot be split into halves.
+    """
+    if not plan.can_split:
+        return None, None
+    series_effects = measure_all_effects(series.high_resolution, series.model.inputs, comparison)
+    halves_figures = evaluation.gather_fine_effects(
+        series_effects.effects,
+        comparison.bold_mask_hr,
+        comparison.roi_hr,
+        contrasts=comparison.contrasts,
+        factor=comparison.factor,
+    )
+    return series_effects, halves_figures
 
 
 @frozen

@@ -449,19 +449,8 @@ def register_run(
     tpms_bold = region_facts = None
     if anat is not None and boldref2t1w_xfm is not None:
         tpms_bold = registration.tissues_to_bold(boldref, anat.t1w_tpms, boldref2t1w_xfm)
-        roi_bold, roi_bold_hr, region_facts = registration.region_to_bold(
-            anat.roi_source,
-            boldref2t1w_xfm,
-            brain.bold_mask,
-            brain.bold_mask_hr,
-            anat.roi_xfms,
-            random_seed=seed,
-        )
-        add_methods_text(Part.PREPROCESSING, registration.REGION_TEXT)
-        outputs.store(
-            roi_bold,
-            {"desc": "roi", "suffix": "mask"},
-            sidecar={"Description": "region of interest", "Type": "ROI"},
+        roi_bold, roi_bold_hr, region_facts = _resample_region(
+            anat, boldref2t1w_xfm, brain, outputs, random_seed=seed
         )
     highres2boldref_xfm = guide_hr = guide_facts = None
     if pair is not None:
@@ -528,6 +517,35 @@ def _register_to_t1w(
         exported_only=True,
     )
     return xfm, facts
+
+
+def _resample_region(
+    anat: Anatomy,
+    boldref2t1w_xfm: Transforms,
+    brain: Brain,
+    outputs: Outputs,
+    *,
+    random_seed: int,
+) -> tuple[Mask, Mask, Facts]:
+    """Resample the region of interest to both grids of a run, and store the acquired grid's mask.
+
+    Returns the masks on the acquired and the high-resolution grid, and facts on the region.
+    """
+    roi_bold, roi_bold_hr, region_facts = registration.region_to_bold(
+        anat.roi_source,
+        boldref2t1w_xfm,
+        brain.bold_mask,
+        brain.bold_mask_hr,
+        anat.roi_xfms,
+        random_seed=random_seed,
+    )
+    add_methods_text(Part.PREPROCESSING, registration.REGION_TEXT)
+    outputs.store(
+        roi_bold,
+        {"desc": "roi", "suffix": "mask"},
+        sidecar={"Description": "region of interest", "Type": "ROI"},
+    )
+    return roi_bold, roi_bold_hr, region_facts
 
 
 def _store_brain(plan: RunPlan, brain: Brain, outputs: Outputs) -> None:

@@ -101,9 +101,8 @@ def run_participants(
             command=" ".join(sys.argv),
             sessions=run.aggregate_session_reports,
         )
-        if (has_changed or not (out / INDEX).exists()) and is_last(
-            out, settings.paths.bids_dir, digest
-        ):
+        needs_index = has_changed or not (out / INDEX).exists()
+        if needs_index and is_last(out, settings.paths.bids_dir, digest):
             write_index(out)
     for series in exported:  # its runs may only contain zero-filled series
         write_description(series=series)
