@@ -312,10 +312,10 @@ def _combine_series(
         maps,
         RunTime(always=0.3, high=seconds),
     )
-    stored = _select_stored(series, [run.plan for run in runs.values()])
-    outputs.store(maps, provenance=True, among=stored)
+    stored_entities = _select_stored(series, [run.plan for run in runs.values()])
+    outputs.store(maps, provenance=True, among=stored_entities)
     if any(bool(run.series.grids) for run in runs.values()):
-        outputs.store(space_maps, provenance=True, among=stored)
+        outputs.store(space_maps, provenance=True, among=stored_entities)
     return _CombinedSeries(maps=maps, space_maps=space_maps, rows=rows, skipped_runs=skipped_runs)
 
 
@@ -385,19 +385,19 @@ def _resample_run(
     contrasts: Sequence[str],
 ) -> list[Map]:
     """Resample the maps of a series to the frame of the first run, and to its scale."""
-    mapped: MappedSeries = run.maps.series[series]
+    mapped_series: MappedSeries = run.maps.series[series]
     with subworkflow(scope_name(name)):
         resampled = combined_runs.resample_run_maps(
-            mapped.maps,
-            mapped.series.mask,
+            mapped_series.maps,
+            mapped_series.series.mask,
             _find_frame_mask(first, series),
             run.fitted_run.motion.boldref,
             run.fitted_run.registration.bold_mask,
-            error_maps=[] if mapped.error_maps is None else mapped.error_maps,
-            space_maps=[] if mapped.space_maps is None else mapped.space_maps,
+            error_maps=[] if mapped_series.error_maps is None else mapped_series.error_maps,
+            space_maps=[] if mapped_series.space_maps is None else mapped_series.space_maps,
             first2run_xfm=None if registered_run is None else registered_run.first2run_xfm,
             run_scale=None if registered_run is None else registered_run.run_scale,
-            card=mapped.series.card_file,
+            card=mapped_series.series.card_file,
             run=name,
             contrasts=contrasts,
             percent=group.over_sessions,
@@ -599,7 +599,7 @@ def report_participant(
     analysis: Analysis,
     runs: Sequence[BoldRun],
     combined_maps: Sequence[CombinedMaps],
-    fused: Sequence[FusedSlices | None],
+    all_fused: Sequence[FusedSlices | None],
 ) -> None:
     """Draw the combined maps of each task, or explain why runs were not combined.
 
@@ -611,10 +611,10 @@ def report_participant(
         Runs of the participant.
     combined_maps : Sequence[CombinedMaps]
         Combined maps of the participant.
-    fused : Sequence[FusedSlices | None]
+    all_fused : Sequence[FusedSlices | None]
         Results of the slice fusion of the same runs; None if the runs cannot be fused.
     """
-    for maps, slices in zip(combined_maps, fused, strict=True):
+    for maps, slices in zip(combined_maps, all_fused, strict=True):
         if maps.maps:
             _report_combined(analysis, maps, slices)
     if "glm" in analysis.settings.activation.kinds:

@@ -15,9 +15,9 @@ from bids_sr.workflows.series_requests import ComputedSeries
 
 def resample_all_compared(plan: RunPlan, fitted_run: FittedRun) -> dict[str, ComputedSeries]:
     """Resample the series of other programs to the high-resolution grid of their run."""
-    resampled: dict[str, ComputedSeries] = {}
+    resampled_series: dict[str, ComputedSeries] = {}
     if not plan.bold.compared:
-        return resampled
+        return resampled_series
     add_methods_text(Part.SERIES, steps.describe_compared(plan.compared_names))
     for name, run in plan.bold.compared.items():
         correction = SeriesCorrection(
@@ -27,8 +27,8 @@ def resample_all_compared(plan: RunPlan, fitted_run: FittedRun) -> dict[str, Com
             bold_file=run.bold, tr=plan.bold.tr, axis_order=run.axis_order, correction=correction
         )
         with subworkflow(name, high_resolution=True):
-            resampled[name] = prepare_compared(fitted_run, name, file)
-    return resampled
+            resampled_series[name] = prepare_compared(fitted_run, name, file)
+    return resampled_series
 
 
 def prepare_compared(fitted_run: FittedRun, name: str, file: SeriesFile) -> ComputedSeries:

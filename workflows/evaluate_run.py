@@ -541,9 +541,9 @@ def evaluate_self_test(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
 
     Tests of further ensemble members are omitted.
     """
-    unstored = {request.name for request in plan.requested_series if not request.is_stored}
+    unstored_names = {request.name for request in plan.requested_series if not request.is_stored}
     return self_test.gather_tested(
-        [facts for name, facts in series.self_tests.items() if name not in unstored],
+        [facts for name, facts in series.self_tests.items() if name not in unstored_names],
         series_names=plan.stored_names,
         network_names=[request.name for request in plan.stored_series if request.uses_network],
         voxel=plan.bold.zooms,

@@ -54,12 +54,12 @@ def process_participant(analysis: Analysis, subject: Subject) -> None:
             processed_runs.append(
                 process_run(plan, anat, pair, models, n_runs=len(plans), only_run=only_run)
             )
-        combined = combine_participant(analysis, processed_runs, anat)
-        fused = [
+        all_combined = combine_participant(analysis, processed_runs, anat)
+        all_fused = [
             fuse_slices(analysis, maps) if analysis.settings.activation.fuse_slices else None
-            for maps in combined
+            for maps in all_combined
         ]
-        report_participant(analysis, subject.runs, combined, fused)
+        report_participant(analysis, subject.runs, all_combined, all_fused)
         facts = make_subject_facts(
             analysis.settings,
             subject,
@@ -103,10 +103,10 @@ def _choose_template(analysis: Analysis, subject: Subject) -> str:
     transforms is preferred to the default template.
     """
     precomputed = subject.precomputed
-    imported = [
+    imported_spaces = [
         space for space in SPACES if precomputed is not None and space in precomputed.spaces
     ]
-    candidates = (*analysis.settings.preprocessing.templates, *imported, SPACES[0])
+    candidates = (*analysis.settings.preprocessing.templates, *imported_spaces, SPACES[0])
     return candidates[0]
 
 

@@ -55,12 +55,12 @@ def process_run(
         provenance=plan.provenance,
         axis_order=bold.axis_order,
     )
-    undistorted = bold.precomputed is not None and bold.precomputed.field is not None
+    has_field_map = bold.precomputed is not None and bold.precomputed.field is not None
     with subworkflow(scope_name(bold.stem), run=bold.stem):
         add_methods_text(
             Part.SERIES,
             series_description.describe_all_series(
-                list(plan.stored_names), corrected=undistorted, thinner=bold.factor[2] != 1
+                list(plan.stored_names), corrected=has_field_map, thinner=bold.factor[2] != 1
             ),
         )
         fitted_run = fit_run(plan, anat, pair, outputs)

@@ -137,8 +137,12 @@ class RunPlan:
     @property
     def entities(self) -> dict[str, str]:
         """Entities of stored files of the run: labels by long entity name."""
-        dropped = ("suffix", "extension", "datatype")
-        labels = {name: label for name, label in self.bold.entities.items() if name not in dropped}
+        omitted_entities = ("suffix", "extension", "datatype")
+        labels = {
+            name: label
+            for name, label in self.bold.entities.items()
+            if name not in omitted_entities
+        }
         return {**labels, "datatype": "func"}
 
     @property

@@ -261,7 +261,9 @@ def make_baselines(run: EvaluatedRun, folder: Path) -> dict[str, ComputedSeries]
     guide = None
     if has_guide and any(request.uses_guide for request in requests.values()):
         guide = _find_run_guide(
-            run, folder, required=any(requests[name].uses_guide for name in run.compared_baselines)
+            run,
+            folder,
+            is_required=any(requests[name].uses_guide for name in run.compared_baselines),
         )
     sources = SeriesSources(fitted_run=fitted_run, raw=run.raw, guide=guide)
     baselines = {}
@@ -290,10 +292,10 @@ def make_baselines(run: EvaluatedRun, folder: Path) -> dict[str, ComputedSeries]
     return baselines
 
 
-def _find_run_guide(run: EvaluatedRun, folder: Path, *, required: bool) -> Guide | None:
+def _find_run_guide(run: EvaluatedRun, folder: Path, *, is_required: bool) -> Guide | None:
     """Return the guide in the frame of a run.
 
-    Unless it is `required`, it is not registered, and None if its position is unknown.
+    Unless it is `is_required`, it is not registered, and None if its position is unknown.
     """
     inputs, settings = run.inputs, run.settings
     pair = load_pair(
@@ -304,11 +306,13 @@ def _find_run_guide(run: EvaluatedRun, folder: Path, *, required: bool) -> Guide
         registered=settings.registered,
     )
     guide = find_guide(pair, inputs)
-    if guide is not None or not required:
+    if guide is not None or not is_required:
         return guide
-    aligned = None if pair.lowres_file is None else register_scans(pair, settings.random_seed)
+    registered_pair = (
+        None if pair.lowres_file is None else register_scans(pair, settings.random_seed)
+    )
     return register_guide(
-        pair, run.fitted_run.motion.boldref, aligned, random_seed=settings.random_seed
+        pair, run.fitted_run.motion.boldref, registered_pair, random_seed=settings.random_seed
     ).guide
 
 
@@ -319,12 +323,12 @@ def resample_other_series(
 
     `folder` is for images in memory.
     """
-    resampled: dict[str, ComputedSeries] = {}
+    resampled_series: dict[str, ComputedSeries] = {}
     for name, image in compared.items():
         file = series_file(image, folder, name, allow_nan=True)
         try:
             with subworkflow(name):
-                resampled[name] = prepare_compared(
+                resampled_series[name] = prepare_compared(
                     run.fitted_run,
                     name,
                     SeriesFile(
@@ -335,7 +339,7 @@ def resample_other_series(
                 )
         except ComparedError as error:
             raise ImageInputError(f"compared: {name}: {error}") from None
-    return resampled
+    return resampled_series
 
 
 def evaluate_series(

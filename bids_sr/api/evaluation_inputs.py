@@ -82,21 +82,23 @@ def check_names(series: object, not_applied: Sequence[str] = (), compared: objec
         )
     for name in (*names, *map(str, compared_series)):
         if not (name.isascii() and name.isalnum()) or get_kind(name) != "method":
-            reserved = ", ".join((*BASELINES, "raw", "run", "measured"))
+            reserved_names = ", ".join((*BASELINES, "raw", "run", "measured"))
             argument = "compared" if name in map(str, compared_series) else "series"
             raise ImageInputError(
                 f"{argument}: {name!r} is not a valid name. Names may contain only letters and "
-                f"digits, and must differ from the reserved names ({reserved}). The baselines "
-                "need not be passed: Evaluator computes them."
+                f"digits, and must differ from the reserved names ({reserved_names}). The "
+                "baselines need not be passed: Evaluator computes them."
             )
 
 
-def load_confounds(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int) -> pd.DataFrame:
+def load_confounds(
+    confounds: pd.DataFrame | np.ndarray | str | Path, n_volumes: int
+) -> pd.DataFrame:
     """Return the confounds of the models, one row per volume.
 
     Parameters
     ----------
-    what : pd.DataFrame | ndarray | str | Path
+    confounds : pd.DataFrame | ndarray | str | Path
         Table, array (t, columns) or file, as in nilearn.
     n_volumes : int
         Number of volumes of the series.
@@ -108,9 +110,9 @@ def load_confounds(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int)
         head motion and its derivatives are returned.
     """
     try:
-        if isinstance(what, str | Path):
-            what = read_frame(Path(what))
-        table = pd.DataFrame(what).rename(columns=str)
+        if isinstance(confounds, str | Path):
+            confounds = read_frame(Path(confounds))
+        table = pd.DataFrame(confounds).rename(columns=str)
         if "framewise_displacement" in table:
             table = table[[name for name in table if name in MOTION]]
         table = table.astype(float)
@@ -133,9 +135,9 @@ def load_confounds(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int)
     return table
 
 
-def list_runs(what: object) -> object:
+def list_runs(source: object) -> object:
     """Return a series to evaluate, or a list of images or estimators if it has several runs."""
-    return getattr(what, "runs_", None) or what
+    return getattr(source, "runs_", None) or source
 
 
 def check_series(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, name: str) -> Path:
@@ -312,8 +314,8 @@ def _check_events(
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SuperResolutionWarning)  # shown by the evaluation
-        resolved = parse_contrasts(inputs, contrasts, design, n_volumes, tr)
-    _check_activation_names(inputs.known, resolved)
+        contrast_weights = parse_contrasts(inputs, contrasts, design, n_volumes, tr)
+    _check_activation_names(inputs.known, contrast_weights)
     if tr > 0:
         check_blocks(load_events(inputs.events), design, n_volumes, tr)
 

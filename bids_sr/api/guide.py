@@ -88,16 +88,17 @@ def find_guide(pair: PairFiles, inputs: RunInputs) -> Guide | None:
 
 
 def register_guide(
-    pair: PairFiles, boldref: Image, aligned: RegisteredPair | None, *, random_seed: int
+    pair: PairFiles, boldref: Image, registered_pair: RegisteredPair | None, *, random_seed: int
 ) -> RegisteredGuide:
     """Register the high-resolution image to the boldref of a run.
 
-    The search starts from the position of the pair `aligned`, or from the headers if it is None.
+    The search starts from the position of the pair, or from the headers if `registered_pair` is
+    None.
     """
     xfm, _, facts = registration.register_to_pair(
         boldref,
         pair.highres_file,
-        None if aligned is None else aligned.highres2lowres_xfm,
+        None if registered_pair is None else registered_pair.highres2lowres_xfm,
         factor=pair.factor,
         random_seed=random_seed,
     )

@@ -86,9 +86,9 @@ def render_page(
 ) -> HtmlReport:
     """Return a page with a lead and parts for each run."""
     body = Markup("")
-    for number, (lead, parts) in enumerate(contents, 1):
+    for number, (lead, sections) in enumerate(contents, 1):
         heading = Markup("<h2>Run {}</h2>").format(number) if len(contents) > 1 else Markup("")
-        body += heading + Markup('<p class="lead">{}</p>').format(lead) + Markup("").join(parts)
+        body += heading + Markup('<p class="lead">{}</p>').format(lead) + Markup("").join(sections)
     content = _PAGE.format(
         title=escape(title),
         body=body,
@@ -144,7 +144,7 @@ def render_resolver(
     reason : str
         Reason why the method was not applied; "" if it was applied.
     """
-    parts = [
+    sections = [
         _render_figure(
             series_figure(volumes, brain, mask=brain),
             "Top: one volume of the acquired series, the cubic B-spline interpolation and the "
@@ -152,14 +152,14 @@ def render_resolver(
         )
     ]
     if weight is not None and not reason:
-        parts.append(
+        sections.append(
             _render_figure(
                 variance_figure(weight, brain, volumes["bspline"]),
                 "Temporal standard deviation (SD) in the run, used as the prior of sbl",
             )
         )
-    parts.append(_render_folded("Parameters", parameters))
-    parts.append(
+    sections.append(_render_folded("Parameters", parameters))
+    sections.append(
         _render_folded(
             "Registration, calibration and held-out scores",
             json.dumps(facts, indent=2, default=str),
@@ -175,7 +175,7 @@ def render_resolver(
     return lead + (
         "This page does not assess accuracy. To assess the accuracy of the series, use "
         "bids_sr.Evaluator."
-    ), parts
+    ), sections
 
 
 def render_evaluation(
@@ -190,8 +190,8 @@ def render_evaluation(
     The parts are the verdict, the agreement of all series in the first contrast, and the table.
     """
     contrast = "all" if "all" in contrasts else contrasts[0]
-    volumes: VerdictFacts = {**verdict, "compared": compared}
-    parts = [render_compared(volumes)]
+    complete_verdict: VerdictFacts = {**verdict, "compared": compared}
+    sections = [render_compared(complete_verdict)]
     for reference, reference_text in _REFERENCE_TEXTS.items():
         agreement_rows = select_half_rows(rows, reference)
         if any(row.statistic == "ev" and row.contrast == contrast for row in agreement_rows):
@@ -200,14 +200,14 @@ def render_evaluation(
                 f"Agreement with {reference_text} for the contrast {contrast}. Error bars: 95 % "
                 "confidence intervals from resampled task blocks."
             )
-            parts.append(_render_figure(figure, caption))
+            sections.append(_render_figure(figure, caption))
     for heading, lines in list_evidence_and_limits(verdict).items():
         items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
         if lines:
-            parts.append(Markup("<h2>{}</h2><ul>{}</ul>").format(heading, items))
-    parts.append(
+            sections.append(Markup("<h2>{}</h2><ul>{}</ul>").format(heading, items))
+    sections.append(
         _render_folded(
             f"Table ({len(rows)} rows)", table.to_csv(sep="\t", index=False, na_rep="n/a")
         )
     )
-    return verdict_line(volumes), parts
+    return verdict_line(complete_verdict), sections

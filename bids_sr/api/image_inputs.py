@@ -96,17 +96,21 @@ def _write_temporary(
     with SeriesWriter(
         path, (x, y, z, count), image.affine, header_tr(image.header), header_like=image.header
     ) as writer:
-        for t in range(count):
-            writer.append(_to_finite(image.dataobj[..., t], t, argument, allow_nan))
+        for index in range(count):
+            writer.append(_to_finite(image.dataobj[..., index], index, argument, allow_nan))
     return path
 
 
-def _to_finite(values: ArrayLike, t: int, argument: str, allow_nan: bool) -> Float32:
+def _to_finite(values: ArrayLike, index: int, argument: str, allow_nan: bool) -> Float32:
+    """Return a volume as float32; raise ImageInputError for NaN unless `allow_nan` is True.
+
+    `index`: number of the volume, from 0.
+    """
     volume = np.asarray(values, dtype=np.float32)
     if not allow_nan and not np.isfinite(volume).all():
         raise ImageInputError(
-            f"{argument}: volume {t} contains NaN or infinite values. Replace these values before "
-            "you pass the image."
+            f"{argument}: volume {index} contains NaN or infinite values. Replace these values "
+            "before you pass the image."
         )
     return volume
 
@@ -295,6 +299,6 @@ def check_slice_axis(reader: SeriesReader) -> None:
 def compute_fingerprint(reader: SeriesReader) -> str:
     """Return a fingerprint of a series: its grid, and its first, middle and last volume."""
     digest = hashlib.sha256(repr((reader.shape, np.round(reader.affine, 4).tolist())).encode())
-    for t in sorted({0, reader.shape[3] // 2, reader.shape[3] - 1}):
-        digest.update(reader.volume(t).tobytes())
+    for index in sorted({0, reader.shape[3] // 2, reader.shape[3] - 1}):
+        digest.update(reader.volume(index).tobytes())
     return digest.hexdigest()

@@ -177,7 +177,7 @@ def learn_run(
     uses_pair = request.learned_from == "pair" or (
         request.uses_guide and inputs.lowres is not None
     )
-    pair = guide = aligned = registered_guide = None
+    pair = guide = registered_pair = registered_guide = None
     if uses_pair or request.uses_guide:
         pair = load_pair(
             inputs,
@@ -196,19 +196,22 @@ def learn_run(
     ):
         calibration = _fit_calibration(run_basics, inputs, fit_settings, folder)
     if pair is not None and uses_pair:
-        aligned = register_scans(pair, random_seed)
+        registered_pair = register_scans(pair, random_seed)
     if guide is not None:
         registered_guide = RegisteredGuide(guide=guide)
     elif pair is not None and request.uses_guide:
         registered_guide = register_guide(
-            pair, run_basics.motion.boldref, aligned, random_seed=random_seed
+            pair, run_basics.motion.boldref, registered_pair, random_seed=random_seed
         )
     model = weight = None
     if request.method is not None:
         fitted_run = to_fitted_run(reader, run_basics, fit_settings.factor, calibration)
         raw = resample_acquired(fitted_run) if request.learned_from == "run" else None
         trained_model = train_model(
-            SeriesSources(fitted_run=fitted_run, raw=raw), request, fit_settings.training, aligned
+            SeriesSources(fitted_run=fitted_run, raw=raw),
+            request,
+            fit_settings.training,
+            registered_pair,
         )
         model = FileContents.read(trained_model.model_file, card_path(trained_model.model_file))
         weight = trained_model.weight if isinstance(trained_model, VarianceModel) else None
@@ -221,7 +224,7 @@ def learn_run(
         registered_guide=registered_guide,
         weight=weight,
         calibration_facts=None if calibration is None else calibration.calibration_facts,
-        pair_facts=None if aligned is None else aligned.pair_facts,
+        pair_facts=None if registered_pair is None else registered_pair.pair_facts,
     )
 
 

@@ -336,27 +336,29 @@ class SuperResolver(TransformerMixin, BaseEstimator):
 
     def _set_attributes(self, folder: Path) -> None:
         """Set the public attributes of the fit; `folder` is for files."""
-        learned = self._learned
-        head_motion = learned.basics.motion
+        learned_run = self._learned
+        head_motion = learned_run.basics.motion
         guide_facts = (
-            None if learned.registered_guide is None else learned.registered_guide.guide_facts
+            None
+            if learned_run.registered_guide is None
+            else learned_run.registered_guide.guide_facts
         )
         facts = {
-            "calibration": learned.calibration_facts,
+            "calibration": learned_run.calibration_facts,
             "registration": guide_facts,
-            "pair": learned.pair_facts,
+            "pair": learned_run.pair_facts,
         }
         self.facts_: dict[str, Facts] = {
             name: content for name, content in facts.items() if content
         }
         self.boldref_ = to_nibabel(head_motion.boldref)
-        self.mask_img_ = to_nibabel(learned.basics.brain.bold_mask)
+        self.mask_img_ = to_nibabel(learned_run.basics.brain.bold_mask)
         self.motion_ = head_motion.hmc_xfms
-        self.n_dummy_ = learned.basics.n_dummy
+        self.n_dummy_ = learned_run.basics.n_dummy
         self.model_, self.applied_ = None, True
-        if learned.model is not None:
+        if learned_run.model is not None:
             (model_folder := folder / "learned_model").mkdir()
-            self.model_ = load_model(learned.model.write(model_folder))
+            self.model_ = load_model(learned_run.model.write(model_folder))
             card = self.model_.card
             self.applied_ = was_applied(card.json)
             self.facts_ |= {"held_out": card.held_out} if card.held_out else {}
@@ -489,9 +491,9 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         name : str
             Interpolation that replaces the method; "" for the method.
         """
-        learned = self._learned
+        learned_run = self._learned
         # All volumes are processed, and another run may have other dummies and outliers.
-        run_basics = replace(learned.basics, n_dummy=0, outliers=None)
+        run_basics = replace(learned_run.basics, n_dummy=0, outliers=None)
         with Eager(folder, print_line):
             if poses is None:
                 head_motion = fit_motion(reader, 0, run_basics.motion.boldref)
@@ -500,11 +502,11 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             fitted_run = to_fitted_run(
                 reader, replace(run_basics, motion=head_motion), self.factor_
             )
-            guide = None if name else learned.write_guide(folder)
+            guide = None if name else learned_run.write_guide(folder)
             super_resolved = compute_series(
                 SeriesSources(fitted_run=fitted_run, guide=guide),
                 request_series(name or self.method, has_pair=False, uses_guide=guide is not None),
-                None if name or learned.model is None else learned.model.write(folder),
+                None if name or learned_run.model is None else learned_run.model.write(folder),
                 inference=Inference(
                     data_consistency=self.data_consistency,
                     precision=self.precision,

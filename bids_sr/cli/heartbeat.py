@@ -12,10 +12,10 @@ INTERVAL_S = 50.0
 @contextlib.contextmanager
 def heartbeat(send_beat: Callable[[], None], interval_s: float) -> Iterator[None]:
     """Call `send_beat` at regular intervals, in a separate thread, while the context is active."""
-    finished = threading.Event()
+    stop_event = threading.Event()
 
     def run() -> None:
-        while not finished.wait(interval_s):
+        while not stop_event.wait(interval_s):
             send_beat()
 
     thread = threading.Thread(target=run, daemon=True)
@@ -23,7 +23,7 @@ def heartbeat(send_beat: Callable[[], None], interval_s: float) -> Iterator[None
     try:
         yield
     finally:
-        finished.set()
+        stop_event.set()
         thread.join()
 
 

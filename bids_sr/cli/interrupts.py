@@ -33,26 +33,28 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
-    handled = [
+    handled_signals = [
         signum for signum in _STOP_SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN
     ]
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
-    received: list[int] = []
+    received_signals: list[int] = []
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
-        received.append(signum)
-        if len(received) > 1:
+        received_signals.append(signum)
+        if len(received_signals) > 1:
             _end_now(_IMMEDIATE_END)
         raise KeyboardInterrupt
 
-    previous = {signum: signal.signal(signum, interrupt) for signum in handled}
+    previous = {signum: signal.signal(signum, interrupt) for signum in handled_signals}
     wakeup = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(read_end, frozenset(handled)), daemon=True).start()
+    threading.Thread(
+        target=_watch, args=(read_end, frozenset(handled_signals)), daemon=True
+    ).start()
     try:
         yield
     finally:
-        if received:
+        if received_signals:
             # a fork server that is still loading would otherwise continue for seconds
             _end_children()
         signal.set_wakeup_fd(wakeup)
@@ -62,12 +64,12 @@ def interruptible() -> Iterator[None]:
         os.close(write_end)
 
 
-def _watch(read_end: int, handled: frozenset[signal.Signals]) -> None:
+def _watch(read_end: int, handled_signals: frozenset[signal.Signals]) -> None:
     """Read signal numbers; end the process at the second signal, or after the grace period."""
     timer: threading.Timer | None = None
     with open(read_end, "rb", buffering=0) as stream:
         while (number := stream.read(1)) and number[0] != _STOP_BYTE:
-            if number[0] not in handled:
+            if number[0] not in handled_signals:
                 continue
             if timer is not None:
                 _end_now(_IMMEDIATE_END)

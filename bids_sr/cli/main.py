@@ -240,12 +240,12 @@ def _downsample_dataset(settings: Settings, plan: "Plan") -> tuple[Settings, "Pl
     from bids_sr.retrospective.preparation import prepare
 
     with report_running(print_line, "Downsampling the data"):
-        derived = prepare(settings, plan.subjects, plan.type_order, print_line)
-    derived_plan = _check_plan(derived)
+        derived_settings = prepare(settings, plan.subjects, plan.type_order, print_line)
+    derived_plan = _check_plan(derived_settings)
     findings = Findings()
     note_retrospective(plan.subjects, settings, findings)
     skipped_runs = {**plan.skipped, **derived_plan.skipped}
-    return derived, dataclasses.replace(
+    return derived_settings, dataclasses.replace(
         derived_plan, skipped=skipped_runs, warnings=(*findings.notices, *derived_plan.warnings)
     )
 
@@ -325,7 +325,7 @@ def _report_outcome(outcome: "RunOutcome", settings: Settings, plan: "Plan | Non
     if full_disk := next(
         (crash_notice for crash_notice in outcome.crashes if crash_notice.code == "full"), None
     ):
-        need = (
+        need_text = (
             ""
             if plan is None
             else (
@@ -333,7 +333,7 @@ def _report_outcome(outcome: "RunOutcome", settings: Settings, plan: "Plan | Non
                 f" outputs and {plan.estimate.work_gb:.1f} GB for the working directory."
             )
         )
-        print_error(f"bids-sr: {CODES['full'][0]}: {full_disk}{need}", full_disk)
+        print_error(f"bids-sr: {CODES['full'][0]}: {full_disk}{need_text}", full_disk)
         return FAILED
     for crash in outcome.crashes:
         print_error(f"{CODES[crash.code][0]}: {crash}", crash)

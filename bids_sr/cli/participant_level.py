@@ -57,13 +57,13 @@ def run_participants(
     from bids_sr.steps.figures import figure_declarations
     from bids_sr.workflows.participant import list_primary_series, make_graph, stores_atlas
 
-    out, run = settings.paths.output_dir, settings.run
-    log_dir = out / "logs" / run.run_uuid
+    output_dir, run = settings.paths.output_dir, settings.run
+    log_dir = output_dir / "logs" / run.run_uuid
     labels = [subject.label for subject in plan.subjects]
-    outcome, exported = RunOutcome(), list[str]()
+    outcome, exported_series = RunOutcome(), list[str]()
     write_description = partial(
         write_dataset,
-        out,
+        output_dir,
         bids_dir=settings.paths.bids_dir,
         version=__version__,
         links={source.name: source.root for source in plan.sources},
@@ -73,20 +73,23 @@ def run_participants(
         with report_running(print_line, "Building the workflow"):
             graph = make_graph(settings, plan, __version__)
             finished_steps = FinishedSteps(graph, settings.paths.work_dir or Path())
-            exported = (
+            exported_series = (
                 [] if run.boilerplate_only else list_primary_series(settings, plan, __version__)
             )
-            for series in ("", *exported):
+            for series in ("", *exported_series):
                 write_description(series=series)
             if stores_atlas(settings, plan):
                 atlas = find_atlas(settings.activation.atlas)
-                write_atlas(out, atlas.name, atlas.description)
+                write_atlas(output_dir, atlas.name, atlas.description)
         if run.boilerplate_only:
             html = not run.md_only_boilerplate
             write_citations(
-                graph.methods_text(finished_steps.finished_folder()), out, log_dir, html=html
+                graph.methods_text(finished_steps.finished_folder()),
+                output_dir,
+                log_dir,
+                html=html,
             )
-            return dataclasses.replace(outcome, reports=(out / "CITATION.md",))
+            return dataclasses.replace(outcome, reports=(output_dir / "CITATION.md",))
         if run.clean_workdir and settings.paths.work_dir is not None:
             _remove_steps(settings.paths.work_dir, graph)
         outcome = _run_remaining(graph, finished_steps, settings, plan, print_line)
@@ -94,17 +97,17 @@ def run_participants(
     print_line("Writing the reports")
     with report_running(print_line, "Writing the reports"):
         reports = write_participants(
-            out,
+            output_dir,
             labels,
             shown=figure_declarations(),
             log_dir=log_dir,
             command=" ".join(sys.argv),
             sessions=run.aggregate_session_reports,
         )
-        needs_index = has_changed or not (out / INDEX).exists()
-        if needs_index and is_last(out, settings.paths.bids_dir, digest):
-            write_index(out)
-    for series in exported:  # its runs may only contain zero-filled series
+        needs_index = has_changed or not (output_dir / INDEX).exists()
+        if needs_index and is_last(output_dir, settings.paths.bids_dir, digest):
+            write_index(output_dir)
+    for series in exported_series:  # its runs may only contain zero-filled series
         write_description(series=series)
     return dataclasses.replace(outcome, reports=reports)
 
@@ -133,13 +136,13 @@ def _run_remaining(
     from bids_sr.report.participants_page import mark_unfinished
     from bids_sr.workflows.participant import list_primary_series
 
-    out, run = settings.paths.output_dir, settings.run
-    log_dir = out / "logs" / run.run_uuid
+    output_dir, run = settings.paths.output_dir, settings.run
+    log_dir = output_dir / "logs" / run.run_uuid
     outcome = RunOutcome()
     labels = [subject.label for subject in plan.subjects]
-    with pack_figures(settings.figures_dir, out, labels):
+    with pack_figures(settings.figures_dir, output_dir, labels):
         if remaining := finished_steps.unfinished_steps():
-            mark_unfinished(out, labels)
+            mark_unfinished(output_dir, labels)
             finished_steps.write_requests(remaining)
             outcome = _execute_steps(graph, settings, plan, print_line, remaining)
             if not (outcome.crashes or outcome.missing):
@@ -151,26 +154,28 @@ def _run_remaining(
         text = graph.methods_text(finished_steps.finished_folder())
         for series in list_primary_series(settings, plan, __version__):
             not_applied = [
-                name for name, is_applied in read_applied(out, series).items() if not is_applied
+                name
+                for name, is_applied in read_applied(output_dir, series).items()
+                if not is_applied
             ]
             if names := ", ".join(name for name in not_applied if name in run_names):
                 text += f"\n{series} was not applied to {names}, which were zero filled instead.\n"
         # not earlier, because a stopped call has not applied these methods
-        write_citations(text, out, log_dir, html=not run.md_only_boilerplate)
+        write_citations(text, output_dir, log_dir, html=not run.md_only_boilerplate)
         if not (outcome.crashes or outcome.missing):
             record(log_dir, _move_earlier_files(settings, finished_steps.list_stored_files()))
     return outcome
 
 
-def _move_earlier_files(settings: Settings, stored: set[Path]) -> list[Notice]:
+def _move_earlier_files(settings: Settings, stored_files: set[Path]) -> list[Notice]:
     """Move outdated files of earlier calls for these runs, and return a notice per run."""
-    out = settings.paths.output_dir
+    output_dir = settings.paths.output_dir
     from bids_sr.bids.label_lists import list_some
 
-    names_by_run = move_earlier_files(out, settings.figures_dir, stored)
+    names_by_run = move_earlier_files(output_dir, settings.figures_dir, stored_files)
     return [
         Notice(
-            what=str(out),
+            what=str(output_dir),
             why="files from a previous bids-sr command with other settings were moved to"
             f" {EARLIER}: {list_some(names, _MAX_NAMES)}. Delete these files if they are no longer"
             " needed.",
@@ -208,7 +213,7 @@ def _execute_steps(
         workflow = make_workflow(
             graph,
             base_dir=settings.paths.work_dir or Path(),
-            need_gb=lambda need: step_gb(need, cost.sizes),
+            need_gb=lambda memory_need: step_gb(memory_need, cost.sizes),
             seconds=make_time_function(plan, cost.sizes),
         )
     # available resources without the program and waiting workers

@@ -44,14 +44,10 @@ _UNANNOUNCED_STAGES = frozenset(
 
 
 _UPDATE_INTERVAL_S = 2.0  # s
-_MIN_SHARE = (
-    0.05  # share of the work; before that, the remaining time is not shown next to the estimate
-)
-
-
-_ESTIMATE_WEIGHT = (
-    0.1  # share of a run, weight of the initial estimate relative to the observed pace
-)
+_MIN_SHARE = 0.05  # share of the work before which the remaining time is not shown
+# weight of the initial estimate relative to the observed pace, as a share of the run
+_ESTIMATE_WEIGHT = 0.1
+_MIN_STEP_SHARE = 0.1  # share of its declared time that a running step has at least left
 
 
 class _TimeLeft:
@@ -98,10 +94,10 @@ class _TimeLeft:
             return float(not self._declared_s)
         seconds_left = (
             max(
-                0.1 * declared,
-                declared - (time - self._start_times.get(name, time)) / self._slowdown,
+                _MIN_STEP_SHARE * declared_s,
+                declared_s - (time - self._start_times.get(name, time)) / self._slowdown,
             )
-            for name, declared in self._declared_s.items()
+            for name, declared_s in self._declared_s.items()
         )
         return 1 - sum(seconds_left) / self._total
 

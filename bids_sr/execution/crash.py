@@ -128,10 +128,10 @@ def _describe_file_system(code: str, node: "Node") -> str:
     A step that stores derivatives writes to two file systems.
     """
     folder = Path(node.output_dir())
-    stored = getattr(node.inputs, "output_dir", None)
+    stored_dir = getattr(node.inputs, "output_dir", None)
     if code == "full":
         folders = dict.fromkeys(
-            [folder, *([Path(stored)] if isinstance(stored, str | Path) else [])]
+            [folder, *([Path(stored_dir)] if isinstance(stored_dir, str | Path) else [])]
         )
         return f" ({'; '.join(atomic_files.free_text(path) for path in folders)})"
     return f" (file system {atomic_files.find_file_system(folder)})" if code == "forbidden" else ""

@@ -116,9 +116,9 @@ def _cached_results() -> Iterator[None]:
     cache: dict[str, tuple[int, object]] = {}
 
     def load(path: str) -> object:
-        modified = os.stat(path).st_mtime_ns
-        if cache.get(path, (0,))[0] != modified:
-            cache[path] = modified, original(path)
+        modification_time = os.stat(path).st_mtime_ns
+        if cache.get(path, (0,))[0] != modification_time:
+            cache[path] = modification_time, original(path)
         return cache[path][1]
 
     nodes._load_resultfile = load

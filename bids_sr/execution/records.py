@@ -47,8 +47,8 @@ def record_files(folder: Path) -> None:
     try:
         stamps = {str(path.relative_to(folder)): _make_stamp(path) for path in _step_files(folder)}
         stamps |= {str(path): _make_stamp(path)[:1] for path in _list_stored_files(folder)}
-        with atomic_files.atomic_file(folder / _RECORD, durable=False) as part:
-            part.write_text(json.dumps(stamps), encoding="utf-8")
+        with atomic_files.atomic_file(folder / _RECORD, durable=False) as partial_file:
+            partial_file.write_text(json.dumps(stamps), encoding="utf-8")
     except OSError as error:
         _LOGGER.warning(
             "%s: the contents of this directory could not be recorded, so this step will be"
@@ -151,15 +151,15 @@ class FinishedSteps:
         """
         lost_nodes = set[Node]()
         while True:
-            unfinished = self._find_unfinished(lost_nodes)
+            unfinished_nodes = self._find_unfinished(lost_nodes)
             missing = {
                 predecessor
-                for node in unfinished
-                for predecessor in self._predecessors(node) - unfinished
+                for node in unfinished_nodes
+                for predecessor in self._predecessors(node) - unfinished_nodes
                 if (self._folder_and_digest[predecessor][0] / _DROPPED_MARK).exists()
             }
             if not missing:
-                return unfinished
+                return unfinished_nodes
             lost_nodes |= missing
 
     def finished_folder(self) -> Callable[[Node], Path | None]:
@@ -167,8 +167,8 @@ class FinishedSteps:
 
         Only steps that have finished with their current inputs are included.
         """
-        unfinished = self.unfinished_steps()
-        return lambda node: None if node in unfinished else self._folder_and_digest[node][0]
+        unfinished_nodes = self.unfinished_steps()
+        return lambda node: None if node in unfinished_nodes else self._folder_and_digest[node][0]
 
     def _predecessors(self, node: Node) -> set[Node]:
         """Return the steps whose results are inputs of a step."""
@@ -190,20 +190,20 @@ class FinishedSteps:
 
         return {node for node in self._folder_and_digest if not has_ended(node)}
 
-    def write_requests(self, unfinished: Collection[Node] = ()) -> None:
+    def write_requests(self, unfinished_nodes: Collection[Node] = ()) -> None:
         """Write the current digest of all steps.
 
         Parameters
         ----------
-        unfinished : Collection[Node], optional
+        unfinished_nodes : Collection[Node], optional
             Steps that have to run, whose earlier records do not count. This is passed before any
             step runs, and empty at the end.
         """
         for node, (folder, digest) in self._folder_and_digest.items():
             with contextlib.suppress(OSError):
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                previous = _identify_record(folder) if node in unfinished else ""
-                if node in unfinished and (folder / _DROPPED_MARK).exists():
+                previous = _identify_record(folder) if node in unfinished_nodes else ""
+                if node in unfinished_nodes and (folder / _DROPPED_MARK).exists():
                     _delete_records(folder)
                 _find_request_file(folder).write_text(
                     json.dumps([digest, previous]), encoding="utf-8"
@@ -237,10 +237,12 @@ def _find_request_file(folder: Path) -> Path:
 def _has_ended(folder: Path, digest: str) -> bool:
     """Return whether a step has written a new record since it was requested with this digest."""
     try:
-        requested, previous = json.loads(_find_request_file(folder).read_text(encoding="utf-8"))
+        requested_digest, previous = json.loads(
+            _find_request_file(folder).read_text(encoding="utf-8")
+        )
     except (OSError, ValueError):
         return False
-    return requested == digest and previous != _identify_record(folder)
+    return requested_digest == digest and previous != _identify_record(folder)
 
 
 def _identify_record(folder: Path) -> str:
@@ -270,13 +272,13 @@ def invalidate_damaged(nodes: "Iterable[NipypeNode]") -> list[str]:
     Nipype would consider these steps done. Steps that depend on them run again because their
     inputs have new time stamps.
     """
-    damaged = []
+    damaged_names = []
     for node in nodes:
         folder = Path(node.output_dir())
         if _list_hash_files(folder) and not _is_intact(folder):
-            damaged.append(node.fullname)
+            damaged_names.append(node.fullname)
             _delete_records(folder)
-    return damaged
+    return damaged_names
 
 
 class StepRecordMixin:

@@ -124,7 +124,7 @@ def _sort_by_dependency(graph: Graph, scope: Scope) -> Iterator[Node | Scope]:
 
 def _make_line(graph: Graph, node: Node, depth: int) -> _ListingLine:
     """Return the line of a step."""
-    stored = {
+    stored_entities = {
         handle.name: store.settings["own_entities"]
         for store in node.scope.nodes
         if store.step is node.scope.store
@@ -132,7 +132,9 @@ def _make_line(graph: Graph, node: Node, depth: int) -> _ListingLine:
         if handle.source is node
     }
     outputs = (
-        f"{name} [{_format_entities(stored[name], node.scope)}]" if name in stored else name
+        f"{name} [{_format_entities(stored_entities[name], node.scope)}]"
+        if name in stored_entities
+        else name
         for name in node.step.outputs
     )
     inputs = (

@@ -41,12 +41,12 @@ class Provenance:
         uri: Callable[[Path], str],
     ) -> None:
         self.wires, self.uri = wires, uri
-        self.stored: dict[Handle, str] = {}
+        self.stored_uris: dict[Handle, str] = {}
         for node in (node for node in wires if node.step is store):
             (handle,) = wires[node]["files"].handles
             if path := _find_relative_path(node, handle):
-                self.stored[handle] = f"bids::{path}"
-        self.handles = {uri: handle for handle, uri in self.stored.items()}
+                self.stored_uris[handle] = f"bids::{path}"
+        self.handles = {uri: handle for handle, uri in self.stored_uris.items()}
         self._sources = cache(self._find_sources)
         self._ancestors = cache(self._find_ancestors)
 
@@ -60,13 +60,15 @@ class Provenance:
         source = handle.node
         if source is None or (handle.port is not None and handle.port.kind.is_figure):
             return {}
-        uri = self.stored.get(handle, "")
+        uri = self.stored_uris.get(handle, "")
         entities = node.settings["own_entities"]
         spaces = [entities.get("space", "")] if isinstance(entities, Mapping) else [*_SPACES]
         spaces = spaces if not uri or uri.endswith(".nii.gz") else []
         images = {space: node.references[space] for space in spaces if space in node.references}
         references = {
-            space: self.stored[image] for space, image in images.items() if image in self.stored
+            space: self.stored_uris[image]
+            for space, image in images.items()
+            if image in self.stored_uris
         }
         return {
             "sources": [
@@ -115,12 +117,12 @@ class Provenance:
         if handle.node is None:
             yield from ((self.uri(path), True) for path in _iterate_files(handle.source))
             return
-        stored = self.stored.get(handle)
-        if stored is None:
+        stored_uris = self.stored_uris.get(handle)
+        if stored_uris is None:
             yield from ((uri, False) for uri in self._sources(handle.node))
             return
-        yield stored, True
-        if Path(stored).suffix in _EXTENSIONS_WITHOUT_SIDECAR:
+        yield stored_uris, True
+        if Path(stored_uris).suffix in _EXTENSIONS_WITHOUT_SIDECAR:
             yield from self._sources(handle.node).items()
 
 

@@ -125,7 +125,11 @@ def call(
         user = getpass.getuser()
     except (KeyError, OSError):  # the user is not in the user database
         user = str(os.getuid())
-    variables = {k: v for k, v in os.environ.items() if k[:6] != "SLURM_" or k in _KEPT_VARIABLES}
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SLURM_") or name in _KEPT_VARIABLES
+    }
     command = [program, *arguments]
     try:
         return subprocess.run(
@@ -153,11 +157,11 @@ def submit(arguments: Sequence[str]) -> str:
     SlurmError
         SLURM rejects the script, or does not return a number.
     """
-    out = _run("sbatch", *arguments)
-    number = parse_job_id(out)
+    output = _run("sbatch", *arguments)
+    number = parse_job_id(output)
     if _NUMBER_PATTERN.fullmatch(number) is None:
         fix = "use squeue to check whether the job was submitted"
-        raise SlurmError("sbatch did not return a job number", out.strip() or "no output", fix)
+        raise SlurmError("sbatch did not return a job number", output.strip() or "no output", fix)
     return number
 
 

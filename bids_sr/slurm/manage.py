@@ -253,13 +253,13 @@ def make_retries(
     UsageError
         No participant failed, or a selected participant did not fail.
     """
-    selected = set(participants)
+    selected_participants = set(participants)
     failed = {
         status.participant: status
         for status in snapshot.failed
-        if not selected or status.participant in selected
+        if not selected_participants or status.participant in selected_participants
     }
-    if unknown := sorted(selected - set(failed)):
+    if unknown := sorted(selected_participants - set(failed)):
         fix = "run `bids-sr-slurm status OUT` to see which participants failed"
         raise UsageError(
             f"{' '.join(unknown)}: there is nothing to retry",
@@ -377,23 +377,27 @@ def cancel(snapshot: Overview, participants: Iterable[str] = ()) -> list[str]:
     UsageError
         A selected participant has no pending or running job.
     """
-    selected = set(participants)
+    selected_participants = set(participants)
     open_tasks = {
         status.participant: status.job
         for status in snapshot.statuses
         if status.is_open and status.participant != GROUP
     }
-    if unknown := sorted(selected - set(open_tasks)):
+    if unknown := sorted(selected_participants - set(open_tasks)):
         message = f"{' '.join(unknown)}: there is nothing to cancel"
         raise UsageError(
             message,
             "these participants have no pending or running job",
             "run `bids-sr-slurm status OUT` to see the state of all jobs",
         )
-    jobs = {job for name, job in open_tasks.items() if not selected or name in selected}
+    jobs = {
+        job
+        for name, job in open_tasks.items()
+        if not selected_participants or name in selected_participants
+    }
     names = [name for name, job in open_tasks.items() if job in jobs]
     marks = [(snapshot.origin[name], open_tasks[name]) for name in names]
-    if not selected and snapshot.open_groups:
+    if not selected_participants and snapshot.open_groups:
         marks += snapshot.open_groups
         names.append(GROUP)
     if marks:
@@ -446,18 +450,18 @@ def wait(
             sleep(30)
             continue
         last_answer = time.monotonic()
-        settled = not any(status.is_open for status in statuses)
+        is_settled = not any(status.is_open for status in statuses)
         has_lost_job = any(
             status.state is State.FAILED and status.exit_code is None for status in statuses
         )
         # a status file may appear late on a network file system
-        if not (settled and has_lost_job and not is_recheck):
+        if not (is_settled and has_lost_job and not is_recheck):
             for status in statuses:
                 if last_states.get(status.participant) != status.state:
                     last_states[status.participant] = status.state
                     reason = f" ({CODES[status.code][0]})" if status.code else ""
                     print_line(f"{status.participant}: {status.state}{reason}")
-            if settled:
+            if is_settled:
                 return statuses
-        is_recheck = settled
+        is_recheck = is_settled
         sleep(min(30.0, 2 + (time.monotonic() - start) / 60))
