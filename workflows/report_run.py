@@ -431,27 +431,28 @@ def make_subject_facts(
     The summary also lists the series of all runs (`series`) and the region of interest (`roi`).
     The files of precomputed anatomy depend on the atlas template (`template`).
     """
-    sessions = sorted(
-        {run.entities["session"] for run in subject.runs if "session" in run.entities}
-    )
-    precomputed = subject.precomputed
-    return {
-        "Participant": subject.label,
-        **({"Sessions": sessions} if sessions else {}),
+    sessions = {run.entities["session"] for run in subject.runs if "session" in run.entities}
+    references = {str(run.truth.root) for run in subject.runs if run.truth}
+    superres, precomputed = settings.superres, subject.precomputed
+    facts: _ReportFacts = {"Participant": subject.label}
+    if sessions:
+        facts["Sessions"] = sorted(sessions)
+    facts |= {
         "Runs": [run.stem for run in subject.runs],
         "T1w image": subject.t1w[0].name
         if subject.t1w
         else "none (the region of interest is the whole brain)",
         "T2* pair": sorted({_describe_pair(run.pair) for run in subject.runs}),
-        "High-resolution reference": sorted(
-            {str(run.truth.root) for run in subject.runs if run.truth}
-        )
-        or "none",
-        **_describe_imports(precomputed, precomputed.files(template) if precomputed else {}),
+        "High-resolution reference": sorted(references) or "none",
+    }
+    if precomputed is not None:
+        facts |= _describe_imports(precomputed, precomputed.files(template))
+    return {
+        **facts,
         "Series": list(dict.fromkeys(series)),
         "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),
         "Region of interest": roi,
-        "Training recipe": settings.superres.recipe_text if settings.superres.learned else "none",
+        "Training recipe": superres.recipe_text if superres.learned else "none",
         "Random seed": settings.resources.random_seed,
     }
 
@@ -461,30 +462,32 @@ def make_run_facts(settings: Settings, run: BoldRun, *, has_slice_timing: bool) 
 
     `has_slice_timing`: whether slice timing is corrected.
     """
-    calibration = run.calibration
-    return {
-        "Run": run.stem,
-        **{key: text for key, text in run.sidecar.items() if key == "Description"},
+    calibration, precomputed = run.calibration, run.precomputed
+    input_smoothing = settings.preprocessing.input_smoothing
+    facts: _ReportFacts = {"Run": run.stem}
+    if "Description" in run.sidecar:
+        facts["Description"] = run.sidecar["Description"]
+    facts |= {
         "Volumes": run.n_volumes,
         "Repetition time (s)": run.tr,
         "Matrix": " × ".join(map(str, run.shape)),
         "Voxel size (mm)": size_text(run.zooms, unit=""),
         "Slice timing": "corrected" if has_slice_timing else "not corrected",
-        **(
-            {"Smoothing before super-resolution (mm FWHM)": width}
-            if (width := settings.preprocessing.input_smoothing)
-            else {}
-        ),
-        "Super-resolution factor": " × ".join(f"{f:g}" for f in run.factor)
+    }
+    if input_smoothing:
+        facts["Smoothing before super-resolution (mm FWHM)"] = input_smoothing
+    factor_text = " × ".join(f"{axis_factor:g}" for axis_factor in run.factor)
+    facts |= {
+        "Super-resolution factor": factor_text
         + (" (in plane only)" if run.factor[2] == 1 else ""),
         "T2* pair": _describe_pair(run.pair),
         "Calibration run": f"{calibration.bold.name}, {calibration.n_volumes} volumes"
         if calibration
         else "none",
-        **_describe_imports(
-            run.precomputed, {} if run.precomputed is None else run.precomputed.files
-        ),
     }
+    if precomputed is not None:
+        facts |= _describe_imports(precomputed, precomputed.files)
+    return facts
 
 
 def _describe_pair(pair: Pair | None) -> str:
@@ -498,9 +501,7 @@ def _describe_pair(pair: Pair | None) -> str:
 
 
 def _describe_imports(
-    precomputed: PrecomputedAnat | PrecomputedRun | None, files: Mapping[str, Path]
+    precomputed: PrecomputedAnat | PrecomputedRun, files: Mapping[str, Path]
 ) -> _ReportFacts:
-    """Return the report line on imported derivatives; {} if none were imported."""
-    if precomputed is None:
-        return {}
+    """Return the report line on imported derivatives."""
     return {f"Derivatives from {precomputed.origin.text}": [path.name for path in files.values()]}

@@ -111,7 +111,8 @@ def _render_figure(figure: Figure, caption: str) -> Markup:
     )
 
 
-def _render_folded(title: str, text: str) -> Markup:
+def _render_details(title: str, text: str) -> Markup:
+    """Return a text that is hidden until the title is clicked."""
     return Markup("<details><summary>{}</summary><pre>{}</pre></details>").format(title, text)
 
 
@@ -158,9 +159,9 @@ def render_resolver(
                 "Temporal standard deviation (SD) in the run, used as the prior of sbl",
             )
         )
-    sections.append(_render_folded("Parameters", parameters))
+    sections.append(_render_details("Parameters", parameters))
     sections.append(
-        _render_folded(
+        _render_details(
             "Registration, calibration and held-out scores",
             json.dumps(facts, indent=2, default=str),
         )
@@ -206,7 +207,7 @@ def render_evaluation(
         if lines:
             sections.append(Markup("<h2>{}</h2><ul>{}</ul>").format(heading, items))
     sections.append(
-        _render_folded(
+        _render_details(
             f"Table ({len(rows)} rows)", table.to_csv(sep="\t", index=False, na_rep="n/a")
         )
     )

@@ -160,10 +160,10 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     >>> rng = np.random.default_rng(0)
     >>> values = rng.normal(100, 5, (16, 16, 4, 12)).astype("float32")
     >>> bold = nib.Nifti1Image(values, np.diag([3, 3, 3, 1]))
-    >>> plain = SuperResolver("zerofill", factor=2, n_dummy=0)
-    >>> still = np.tile(np.eye(4), (12, 1, 1))
-    >>> fine = plain.fit_transform(bold, mask=np.ones((16, 16, 4)), motion=still)
-    >>> fine.shape, [float(size) for size in fine.header.get_zooms()[:3]]
+    >>> resolver = SuperResolver("zerofill", factor=2, n_dummy=0)
+    >>> no_motion = np.tile(np.eye(4), (12, 1, 1))
+    >>> image = resolver.fit_transform(bold, mask=np.ones((16, 16, 4)), motion=no_motion)
+    >>> image.shape, [float(size) for size in image.header.get_zooms()[:3]]
     ((32, 32, 4, 12), [1.5, 1.5, 3.0])
     >>> SuperResolver("sbll").fit(bold)
     Traceback (most recent call last):
