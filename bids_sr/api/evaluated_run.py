@@ -240,6 +240,7 @@ def _extract_seed_series(
 
 
 def _make_region_error(name: str, centers: Mapping[str, Sequence[float]]) -> ImageInputError:
+    """Return the error for a seed without voxels in the brain mask."""
     return ImageInputError(
         f"seeds: the seed {name} at {tuple(centers[name])} contains no voxels of the "
         "brain mask. Specify the center of the seed in scanner coordinates (RAS, mm)."

@@ -298,11 +298,13 @@ def check_inputs(
 
 
 def _read_all_volumes(reader: SeriesReader) -> None:
+    """Read a series, which raises an error if values are missing or infinite."""
     for _ in reader.volumes():  # Reading raises an error for NaN.
         pass
 
 
 def _check_other_run(image: ImageLike, folder: Path) -> None:
+    """Raise ImageInputError if the other run is not a series, or has another slice axis."""
     with SeriesReader(series_file(image, folder, "other_run")) as reader:
         check_is_series(reader, "other_run")
         check_slice_axis(reader)
@@ -312,6 +314,7 @@ def _check_other_run(image: ImageLike, folder: Path) -> None:
 def _check_events(
     inputs: RunInputs, contrasts: Sequence[str], design: DesignSettings, n_volumes: int, tr: float
 ) -> None:
+    """Raise an error if events are invalid, or have too few blocks or unknown contrasts."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SuperResolutionWarning)  # shown by the evaluation
         contrast_weights = parse_contrasts(inputs, contrasts, design, n_volumes, tr)
@@ -321,6 +324,7 @@ def _check_events(
 
 
 def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: Factor, folder: Path) -> None:
+    """Raise ImageInputError if the measured series does not have the high-resolution grid."""
     hr_shape, _ = hr_grid(acquired.shape[:3], acquired.affine, factor)
     with SeriesReader(series_file(truth, folder, "truth")) as reader:
         count, shape = reader.shape[3], reader.shape[:3]
@@ -344,6 +348,7 @@ def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: Factor, folde
 def _check_compared(
     name: str, image: ImageLike, acquired: SeriesReader, tr: float, factor: Factor, folder: Path
 ) -> None:
+    """Raise ImageInputError if a series of another program does not match the acquired series."""
     with SeriesReader(series_file(image, folder, name, allow_nan=True), allow_nan=True) as reader:
         grid_problems = misfits(
             reader.shape,

@@ -77,6 +77,7 @@ def header_tr(header: nib.Nifti1Header) -> float:
 def _write_temporary(
     image: nib.Nifti1Image, path: Path, argument: str, *, allow_nan: bool
 ) -> Path:
+    """Write an image to a float32 file, and return its path; see `series_file`."""
     shape = image.shape
     is_volume = len(image.shape) == 3
     if len(shape) not in (3, 4):

@@ -93,7 +93,7 @@ class _SeriesEvaluationOptions(OptionSection):
         None, "--out DIR", "output directory for verdict.json, evaluation.tsv and report.html"
     )
 
-    def _check_inputs(self) -> None:
+    def _check(self) -> None:
         self._need(len(self.factor) in (1, 3), "factor", "expected one or three numbers")
         names = [split_named(text)[0] for text in self.compared]
         self._need(

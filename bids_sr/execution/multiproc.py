@@ -409,6 +409,7 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
         self._idle_state = current if current == previous else None
 
     def _get_state(self) -> tuple[int, ...]:
+        """Return the numbers of finished, pending and all nodes, and of submitted tasks."""
         return (
             int(self.proc_done.sum()),
             int(self.proc_pending.sum()),
@@ -417,6 +418,7 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
         )
 
     def _make_pool(self, workers: int) -> ProcessPoolExecutor:
+        """Return a pool with workers from the fork server; workers start when they are needed."""
         return ProcessPoolExecutor(
             max_workers=workers,
             initializer=start_worker,
@@ -436,6 +438,7 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
         return self._taskid
 
     def _submit_to(self, pool: ProcessPoolExecutor, taskid: int) -> None:
+        """Submit a task to a pool, and store its outcome when it ends."""
         node, updatehash = self._node_by_task[taskid]
         future = pool.submit(run_node, node, updatehash, taskid)
         self._pool_by_task[taskid], self._task_obj[taskid] = pool, future
@@ -461,6 +464,10 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
         self._has_outcome.set()
 
     def _get_result(self, taskid: int) -> NodeOutcome | None:
+        """Return the outcome of a task, None while it runs.
+
+        A task whose worker was killed is submitted again once, to a separate pool.
+        """
         result = self._taskresult.get(taskid)
         is_broken = (
             isinstance(result.get("error"), BrokenProcessPool)

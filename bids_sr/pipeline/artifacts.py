@@ -121,6 +121,8 @@ class _SeriesKind(ArtifactKind["SeriesReader"]):
 
 @dataclass(frozen=True)
 class _VolumeKind(ArtifactKind[Volume]):
+    """Image, saved without compression."""
+
     stored_extension: ClassVar[str] = ".nii.gz"
     # files in the folders of steps are uncompressed, because compression takes longer than writing
     extension: str = ".nii"
@@ -264,6 +266,8 @@ class _MetricsKind(ArtifactKind[list["MetricRow"]]):
 
 
 class _FactsKind(ArtifactKind[Content]):
+    """Content of a JSON file."""
+
     is_light, stored_extension = True, ".json"
 
     def load(self, path: Path) -> Content:

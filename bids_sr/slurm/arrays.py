@@ -48,6 +48,7 @@ def parse_tasks(spec: str, tasks: int) -> tuple[tuple[int, ...], int]:
 
 
 def _make_array_error(spec: str, reason: str) -> UsageError:
+    """Return the error for an invalid ``--array``."""
     return UsageError(
         f"--array {spec}",
         reason,

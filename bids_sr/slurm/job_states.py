@@ -181,6 +181,7 @@ def _read_final_states(submission: Submission) -> dict[str, str]:
 def _find_job_status(
     submission: Submission, job_array: ArrayJob, name: str, queue: Mapping[str, str]
 ) -> JobStatus:
+    """Return the state of a participant in a job from status file, queue and log."""
     status = _read_status(submission.folder / "status" / f"{name}.json")
     # the number in the status file is needed if another user submitted the script
     job = job_array.find_number(name) or (status.job if status else "")
@@ -257,6 +258,7 @@ def _find_log_state(log: Path) -> str:
 
 
 def _compute_minutes(status: _StatusFile | None, state: State) -> float | None:
+    """Return the duration of the last start (min); None if it is unknown."""
     if status is None or status.started is None:
         return None
     if status.ended is None and state is not State.RUNNING:
@@ -270,6 +272,7 @@ def format_table(statuses: Sequence[JobStatus]) -> list[tuple[str, ...]]:
 
 
 def _format_row(status: JobStatus) -> tuple[str, ...]:
+    """Return the cells of the table row of a participant."""
     code = "-" if status.exit_code is None else str(status.exit_code)
     minutes = "-" if status.minutes is None else f"{status.minutes:.1f}"
     return (

@@ -179,9 +179,11 @@ class Queue:
         return result.stdout.strip().partition("\n")[0] if result.returncode == 0 else ""
 
     def _reset_silence(self) -> None:
+        """Record that SLURM has responded."""
         self._silent_since = None
 
     def _check_silence(self, message: str) -> None:
+        """Record that SLURM does not respond; raise `SlurmUnreachable` after the time limit."""
         now = time.monotonic()
         if self._silent_since is None:
             self._silent_since = now

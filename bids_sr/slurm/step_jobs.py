@@ -217,9 +217,11 @@ class Jobs:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _is_own(self, name: str) -> bool:
+        """Return whether a job belongs to this run."""
         return name.endswith(f".{self.token}")
 
     def _wait_for_end(self, is_match: Callable[[str], bool], seconds: float) -> bool:
+        """Wait until matching jobs have ended; return False if `seconds` were not enough."""
         deadline = time.monotonic() + seconds
         while self.queue.find_jobs(is_match):
             if time.monotonic() > deadline:
@@ -228,10 +230,12 @@ class Jobs:
         return True
 
     def _has_active_jobs(self) -> bool:
+        """Return whether submitted jobs have not ended."""
         self._check_jobs()
         return bool(self._find_waiting())
 
     def _find_waiting(self) -> dict[int, _NodeJob]:
+        """Return the submitted jobs without an outcome, by number."""
         return {
             number: job
             for number, job in self._jobs.items()
@@ -239,9 +243,11 @@ class Jobs:
         }
 
     def _find_answer_file(self, number: int) -> Path:
+        """Return the file with the answer of a job."""
         return self.folder / "answers" / f"{number:06d}.json"
 
     def _check_jobs(self) -> None:
+        """Read the answers of ended jobs and check the queue, each at most once per interval."""
         now = time.monotonic()
         if now - self._check_time < _CHECK_INTERVAL_S:
             return
@@ -279,6 +285,7 @@ class Jobs:
             job.outcome = self._make_lost_outcome(job, text, "unseen")
 
     def _poll(self, waiting: Mapping[int, _NodeJob]) -> None:
+        """Check the queue for jobs that ended without an answer or will never start."""
         try:
             states = self.queue.states([job.slurm_id for job in waiting.values()])
         except SlurmUnreachable as error:
@@ -319,6 +326,10 @@ class Jobs:
     def _make_lost_outcome(
         self, job: _NodeJob, text: str, code: str, host: str = ""
     ) -> NodeOutcome:
+        """Return the outcome of a job without a result, with the end of its log.
+
+        `text`: reason. `code`: key of `CODES`.
+        """
         node = job.node
         resources = [
             option
