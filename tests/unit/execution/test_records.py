@@ -228,7 +228,7 @@ def test_folders_of_finished_steps_with_current_inputs(
 ) -> None:
     def folders(**options: float) -> list[Path | None]:
         finish = _finish(*finished_steps, **options)
-        return [finish.finished_folder()(placed) for placed in finish._steps]
+        return [finish.finished_folder()(placed) for placed in finish._folder_and_digest]
 
     assert folders() == [None, None]
     _finish(*finished_steps).write_requests()
@@ -242,7 +242,7 @@ def test_folders_of_finished_steps_with_current_inputs(
 def test_large_images_no_longer_needed_are_emptied_and_recomputed_on_demand(
     finished_steps: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "_LARGE", 100)
+    monkeypatch.setattr(records, "_LARGE_BYTES", 100)
     first, second = (finished_steps[0] / name for name in ("wf/first", "wf/inner/second"))
     (first / "series.nii").write_bytes(b"x" * 200)
     (first / "small.nii").write_bytes(b"x" * 50)
