@@ -71,7 +71,7 @@ def _group_by_argument(inputs: RunInputs) -> dict[str, object]:
 
 
 def collect_attributes(
-    evaluators: Sequence[object], names: Sequence[str]
+    estimators: Sequence[object], names: Sequence[str]
 ) -> dict[str, list[object]]:
     """Return fitted attributes of the estimators of several runs, one list per attribute."""
-    return {name: [getattr(estimator, name) for estimator in evaluators] for name in names}
+    return {name: [getattr(estimator, name) for estimator in estimators] for name in names}
