@@ -133,7 +133,7 @@ class Parser(argparse.ArgumentParser):
             After ``--help`` and ``--version``.
         """
         values: ParsedOptions = {}
-        tokens = list(hyphens(argv))
+        tokens = list(normalize_flags(argv))
         # checked first, because their values could be taken for positional arguments
         names = [token.partition("=")[0] for token in tokens if token.startswith("--")]
         if refused := [name for name in names if name in self._refused_flags]:
@@ -141,14 +141,15 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(
                 f"unrecognized arguments: {' '.join(refused)}", remedy="; ".join(fixes)
             )
-        parsed = vars(self.parse_args([*self._repeat_number_flags(tokens)]))
-        for key, value in parsed.items():
+        arguments = vars(self.parse_args([*self._repeat_number_flags(tokens)]))
+        for key, value in arguments.items():
             section, _, name = key.partition(".")
             if name:
                 values.setdefault(section, {})[name] = _flatten(value)
-        if unused := tuple(
-            (key, self._unused_flags[key]) for key in parsed if key in self._unused_flags
-        ):
+        unused = tuple(
+            (key, self._unused_flags[key]) for key in arguments if key in self._unused_flags
+        )
+        if unused:
             values.setdefault("run", {})["without_effect"] = unused
         flags = {action.dest: _format_flag(action) for action in self._actions}
         try:
@@ -243,7 +244,7 @@ def _flatten(value: object) -> object:
     ]
 
 
-def hyphens(tokens: Sequence[str]) -> Iterator[str]:
+def normalize_flags(tokens: Sequence[str]) -> Iterator[str]:
     """Yield tokens with underscores in the names of long options replaced by hyphens.
 
     Values are not changed.
@@ -254,20 +255,20 @@ def hyphens(tokens: Sequence[str]) -> Iterator[str]:
 
 
 def _complete_keywords(
-    keywords: Mapping[str, object], kind: object, default: object, *, has_flag: bool
+    keywords: Mapping[str, object], annotation: object, default: object, *, has_flag: bool
 ) -> dict[str, Any]:
     """Complete the argparse arguments of an option from the type and default of its field."""
-    if kind is bool:
+    if annotation is bool:
         return {**keywords, "action": "store_true"}
     if keywords.get("action") == "count":
         return dict(keywords)
-    is_container = get_origin(kind) in (tuple, types.UnionType, Union)
-    element_type = get_args(kind)[0] if is_container else kind
+    is_container = get_origin(annotation) in (tuple, types.UnionType, Union)
+    element_type = get_args(annotation)[0] if is_container else annotation
     if get_origin(element_type) is Literal:
         keywords = {"choices": get_args(element_type), **keywords}
     elif element_type in _READER_BY_TYPE:
         keywords = {"type": _READER_BY_TYPE[element_type], **keywords}
-    if get_origin(kind) is tuple:
+    if get_origin(annotation) is tuple:
         keywords = {"nargs": "+", **({"action": "extend"} if has_flag else {}), **keywords}
     has_default_text = default in (None, (), "", dataclasses.MISSING) or "(default" in str(
         keywords["help"]

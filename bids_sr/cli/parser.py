@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 from bids_sr.boilerplate import data_of
-from bids_sr.cli.options import ParsedOptions, Parser, hyphens
+from bids_sr.cli.options import ParsedOptions, Parser, normalize_flags
 from bids_sr.cli.recipe_settings import format_recipe_settings
 from bids_sr.config import Settings
 from bids_sr.config.presets import find_preset, with_preset
@@ -62,7 +62,7 @@ def parse_settings(argv: Sequence[str]) -> Settings:
     SystemExit
         After ``--help`` and ``--version``.
     """
-    if "--help-all" in hyphens(argv):
+    if "--help-all" in normalize_flags(argv):
         return build_parser(show_all=True).read(["--help"], make_settings)
     return build_parser().read(argv, make_settings)
 
