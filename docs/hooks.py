@@ -19,7 +19,7 @@ GALLERY = "examples/"
 warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
 
 
-def run_on_files(files: Files, *, config: Any) -> Files:
+def on_files(files: Files, *, config: Any) -> Files:
     """Add CONTRIBUTING.md and CHANGES.md to the pages."""
     for page, name in PAGES.items():
         text = re.sub(r"\]\(docs/", "](", (ROOT / name).read_text(encoding="utf-8"))
