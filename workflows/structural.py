@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bids_sr.bids import (
     LowresScan,
+    ModelInput,
     Pair,
     Subject,
     input_of_models,
@@ -341,9 +342,7 @@ def _apply_method(
 
 def _process_lowres(analysis: Analysis, subject: Subject) -> None:
     """Super-resolve each session of a participant without high-resolution scans."""
-    settings = analysis.settings
-    superres, space = settings.superres, _choose_template_space(settings)
-    scan_settings = _make_preparation(settings)
+    settings, superres = analysis.settings, analysis.settings.superres
     model = input_of_models(superres)
     assert model is not None, "participants without high-resolution scans require trained models"
     figures = analysis.outputs({"subject": subject.label})
@@ -360,46 +359,60 @@ def _process_lowres(analysis: Analysis, subject: Subject) -> None:
     }
     with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         for scans in subject.lowres:
-            session, suffixes = _read_session(scans[0].path), _list_suffixes(scans)
-            outputs = _make_outputs(analysis, subject, scans, with_provenance=True)
+            session = _read_session(scans[0].path)
             with subworkflow(f"lowres_{session}" if session else "lowres"):
-                template, template_mask, _ = anatomy.load_template(template_space=space)
-                prepared_scans = preparation.prepare_scans(
-                    template,
-                    template_mask,
-                    lowres_files=[scan.path for scan in scans],
-                    suffixes=suffixes,
-                    preparation=scan_settings,
-                    baselines=superres.baselines,
-                    grid_mm=model.mm,
-                    grid_orientation=model.orientation,
-                )
-                add_methods_text(
-                    Part.ANATOMY,
-                    preparation_text.describe_lowres_preparation(
-                        suffixes, scan_settings, model.mm
-                    ),
-                )
-                outputs.store(prepared_scans.coarse_scans)
-                outputs.store(prepared_scans.other_scans)
-                _store_mask(
-                    scan_settings, prepared_scans.scan_mask, suffixes, outputs, of_model=True
-                )
-                # there are no high-resolution scans
-                prepared_scans = replace(prepared_scans, fine_scans=None, scan_brain=None)
-                prepared_head = PreparedHead(suffixes=suffixes, scans=prepared_scans)
-                results = _apply_methods(analysis, prepared_head, {}, outputs, outputs)
-                outputs.store_figures(
-                    structural_figures.draw_lowres(
-                        prepared_scans.coarse_scans,
-                        prepared_scans.other_scans,
-                        concatenate(result.superresolved_scans for result in results),
-                        prepared_scans.scan_mask,
-                        prepared_scans.scan_facts,
-                        session=session,
-                    )
-                )
+                _process_lowres_session(analysis, subject, scans, model, session)
         figures.store_figures(anatomy_figures.summarize_subject(subject_facts=facts))
+
+
+def _process_lowres_session(
+    analysis: Analysis,
+    subject: Subject,
+    scans: Sequence[LowresScan],
+    model: ModelInput,
+    session: str,
+) -> None:
+    """Super-resolve the low-resolution scans of one session with trained models.
+
+    `model`: contrasts and grid of the models.
+    """
+    settings, suffixes = analysis.settings, _list_suffixes(scans)
+    scan_settings = _make_preparation(settings)
+    outputs = _make_outputs(analysis, subject, scans, with_provenance=True)
+    template, template_mask, _ = anatomy.load_template(
+        template_space=_choose_template_space(settings)
+    )
+    prepared_scans = preparation.prepare_scans(
+        template,
+        template_mask,
+        lowres_files=[scan.path for scan in scans],
+        suffixes=suffixes,
+        preparation=scan_settings,
+        baselines=settings.superres.baselines,
+        grid_mm=model.mm,
+        grid_orientation=model.orientation,
+    )
+    add_methods_text(
+        Part.ANATOMY,
+        preparation_text.describe_lowres_preparation(suffixes, scan_settings, model.mm),
+    )
+    outputs.store(prepared_scans.coarse_scans)
+    outputs.store(prepared_scans.other_scans)
+    _store_mask(scan_settings, prepared_scans.scan_mask, suffixes, outputs, of_model=True)
+    # there are no high-resolution scans
+    prepared_scans = replace(prepared_scans, fine_scans=None, scan_brain=None)
+    prepared_head = PreparedHead(suffixes=suffixes, scans=prepared_scans)
+    results = _apply_methods(analysis, prepared_head, {}, outputs, outputs)
+    outputs.store_figures(
+        structural_figures.draw_lowres(
+            prepared_scans.coarse_scans,
+            prepared_scans.other_scans,
+            concatenate(result.superresolved_scans for result in results),
+            prepared_scans.scan_mask,
+            prepared_scans.scan_facts,
+            session=session,
+        )
+    )
 
 
 def _read_session(path: Path) -> str:
@@ -409,9 +422,7 @@ def _read_session(path: Path) -> str:
 
 def _process_controls(analysis: Analysis, subject: Subject) -> None:
     """Measure each session of a participant without low-resolution scans."""
-    settings = analysis.settings
-    superres, space = settings.superres, _choose_template_space(settings)
-    scan_settings = _make_preparation(settings)
+    settings, superres = analysis.settings, analysis.settings.superres
     figures = analysis.outputs({"subject": subject.label})
     facts = {
         "Participant": subject.label,
@@ -423,42 +434,49 @@ def _process_controls(analysis: Analysis, subject: Subject) -> None:
     }
     with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         for scans in subject.controls:
-            session, suffixes = _read_session(scans[0].highres), _list_suffixes(scans)
-            outputs = _make_outputs(analysis, subject, scans, with_provenance=True)
+            session = _read_session(scans[0].highres)
             with subworkflow(f"control_{session}" if session else "control"):
-                template, template_mask, _ = anatomy.load_template(template_space=space)
-                prepared_scans = preparation.prepare_scans(
-                    template,
-                    template_mask,
-                    [scan.highres for scan in scans],
-                    suffixes=suffixes,
-                    preparation=scan_settings,
-                )
-                assert prepared_scans.fine_scans is not None
-                assert prepared_scans.scan_brain is not None
-                add_methods_text(Part.ANATOMY, preparation_text.CONTROL_PREPARATION_TEXT)
-                outputs.store(prepared_scans.fine_scans)
-                _store_mask(
-                    scan_settings, prepared_scans.scan_mask, suffixes, outputs, of_model=False
-                )
-                metrics, columns, dseg = measures.measure_control(
-                    prepared_scans.fine_scans,
-                    prepared_scans.scan_mask,
-                    prepared_scans.scan_brain,
-                    prepared_scans.scan_facts,
-                    superres.lesion_template,
-                    suffixes=suffixes,
-                    anat_tools=superres.anat_tools,
-                    random_seed=settings.resources.random_seed,
-                )
-                add_methods_text(Part.EVALUATION, measures.CONTROL_MEASURES_TEXT)
-                _store_measures(settings, suffixes, metrics, columns, dseg, outputs)
-                outputs.store_figures(
-                    structural_figures.draw_control(
-                        metrics, prepared_scans.scan_facts, session=session
-                    )
-                )
+                _process_control_session(analysis, subject, scans, session)
         figures.store_figures(anatomy_figures.summarize_subject(subject_facts=facts))
+
+
+def _process_control_session(
+    analysis: Analysis, subject: Subject, scans: Sequence[Pair], session: str
+) -> None:
+    """Measure the high-resolution scans of one session."""
+    settings, suffixes = analysis.settings, _list_suffixes(scans)
+    superres, scan_settings = settings.superres, _make_preparation(settings)
+    outputs = _make_outputs(analysis, subject, scans, with_provenance=True)
+    template, template_mask, _ = anatomy.load_template(
+        template_space=_choose_template_space(settings)
+    )
+    prepared_scans = preparation.prepare_scans(
+        template,
+        template_mask,
+        [scan.highres for scan in scans],
+        suffixes=suffixes,
+        preparation=scan_settings,
+    )
+    assert prepared_scans.fine_scans is not None
+    assert prepared_scans.scan_brain is not None
+    add_methods_text(Part.ANATOMY, preparation_text.CONTROL_PREPARATION_TEXT)
+    outputs.store(prepared_scans.fine_scans)
+    _store_mask(scan_settings, prepared_scans.scan_mask, suffixes, outputs, of_model=False)
+    metrics, columns, dseg = measures.measure_control(
+        prepared_scans.fine_scans,
+        prepared_scans.scan_mask,
+        prepared_scans.scan_brain,
+        prepared_scans.scan_facts,
+        superres.lesion_template,
+        suffixes=suffixes,
+        anat_tools=superres.anat_tools,
+        random_seed=settings.resources.random_seed,
+    )
+    add_methods_text(Part.EVALUATION, measures.CONTROL_MEASURES_TEXT)
+    _store_measures(settings, suffixes, metrics, columns, dseg, outputs)
+    outputs.store_figures(
+        structural_figures.draw_control(metrics, prepared_scans.scan_facts, session=session)
+    )
 
 
 def _make_facts(settings: Settings, subject: Subject) -> dict[str, object]:
