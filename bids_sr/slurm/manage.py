@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,47 +89,56 @@ def read_overview(output_dir: Path) -> Overview:
         }
         for submission in records
     }
-    active = [
+    submitted = [
         submission
         for submission in records
         if not _is_unused(submission, statuses_by_submission[submission.id])
     ]
-    origin = latest_submissions(active or records)
-    current = [statuses_by_submission[submission.id][name] for name, submission in origin.items()]
+    relevant = submitted or records
+    origin = latest_submissions(relevant)
+    statuses = [statuses_by_submission[submission.id][name] for name, submission in origin.items()]
     retried = {
         name
-        for submission in active
+        for submission in submitted
         for name in submission.participants
         if origin[name] != submission
     }
-    out_of_memory = [
-        status.job
-        for status in current
-        if status.code == "memory" and status.participant not in retried
-    ]
-    peaks = commands.read_peak_memory_mb(out_of_memory)
-    current = [replace(status, peak_mb=peaks.get(status.job, 0)) for status in current]
+    statuses = _add_memory_peaks(statuses, retried)
     groups = [
         (submission, status)
-        for submission in active or records
+        for submission in relevant
         if (status := statuses_by_submission[submission.id].get(GROUP))
     ]
-    current += [status for _, status in groups[-1:]]
-    open_numbers = [
-        status.job
-        for statuses in statuses_by_submission.values()
-        for status in statuses.values()
+    statuses += [status for _, status in groups[-1:]]
+    open_jobs = {
+        status.job.partition("_")[0]: None
+        for submission_statuses in statuses_by_submission.values()
+        for status in submission_statuses.values()
         if status.is_open
-    ]
+    }
     return Overview(
-        statuses=tuple(current),
+        statuses=tuple(statuses),
         origin=origin,
         group_origin=groups[-1][0] if groups else None,
-        open_jobs=tuple(dict.fromkeys(job.partition("_")[0] for job in open_numbers)),
+        open_jobs=tuple(open_jobs),
         open_groups=tuple(
             (submission, status.job) for submission, status in groups if status.is_open
         ),
     )
+
+
+def _add_memory_peaks(statuses: Sequence[JobStatus], retried: Collection[str]) -> list[JobStatus]:
+    """Return states with the peak memory of jobs that ran out of memory, if SLURM knows it.
+
+    `retried`: participants that were submitted again, for which the peak is not needed.
+    """
+    out_of_memory = [
+        status.job
+        for status in statuses
+        if status.code == "memory" and status.participant not in retried
+    ]
+    peaks = commands.read_peak_memory_mb(out_of_memory)
+    return [replace(status, peak_mb=peaks.get(status.job, 0)) for status in statuses]
 
 
 def _is_unused(submission: Submission, statuses: dict[str, JobStatus]) -> bool:
