@@ -112,22 +112,28 @@ def _make_setting_trait(parameter: inspect.Parameter) -> traits.TraitType:
     return trait if default is None else trait(default, usedefault=True)
 
 
-def _make_trait(hint: object) -> traits.TraitType:
+def _make_trait(annotation: object) -> traits.TraitType:
     """Return the trait for an annotation; any type is accepted if it is unknown."""
-    inner = without_none(hint)
-    origin = get_origin(inner)
-    args = get_args(inner)
-    known_trait = next(
-        (trait for python_type, trait in _TRAIT_TYPES.items() if python_type is inner), traits.Any
-    )()
-    if origin is Annotated:
-        return _make_trait(args[0])
+    inner = without_none(annotation)
+    if get_origin(inner) is Annotated:
+        return _make_trait(get_args(inner)[0])
+    trait = _make_trait_without_none(inner)
+    return trait if inner is annotation else traits.Either(None, trait)
+
+
+def _make_trait_without_none(annotation: object) -> traits.TraitType:
+    """Return the trait for an annotation that does not include None."""
+    origin, args = get_origin(annotation), get_args(annotation)
     if origin is Literal:
-        known_trait = traits.Enum(*args)
-    elif origin is tuple and args[-1] is not Ellipsis:
-        known_trait = traits.Tuple(*map(_make_trait, args))
-    elif origin is list and args and make_port(args[0]) is None:
-        known_trait = traits.List(_make_trait(args[0]))
-    elif origin in (dict, Mapping):
-        known_trait = traits.Dict()
-    return known_trait if inner is hint else traits.Either(None, known_trait)
+        return traits.Enum(*args)
+    if origin is tuple and args[-1] is not Ellipsis:
+        return traits.Tuple(*map(_make_trait, args))
+    if origin is list and args and make_port(args[0]) is None:
+        return traits.List(_make_trait(args[0]))
+    if origin in (dict, Mapping):
+        return traits.Dict()
+    trait_type = next(
+        (trait for python_type, trait in _TRAIT_TYPES.items() if python_type is annotation),
+        traits.Any,
+    )
+    return trait_type()
