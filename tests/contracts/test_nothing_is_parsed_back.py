@@ -136,7 +136,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/preflight/directories.py::*": FOREIGN,
     "bids_sr/structural/checks.py::_problem": FOREIGN,
     "bids_sr/structural/checks.py::_unfit_mask": FOREIGN,
-    "bids_sr/execution/crash.py::_crash_text": FOREIGN,
+    "bids_sr/execution/crash.py::_format_crash": FOREIGN,
     "bids_sr/execution/crash.py::_format_memory": FOREIGN,
     "bids_sr/execution/usage.py::_kib": FOREIGN,
     "bids_sr/execution/step_warnings.py::_WarningRecorder.emit": FORMAT,
