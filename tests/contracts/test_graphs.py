@@ -802,7 +802,7 @@ def test_every_stored_file_lists_its_sources(graph: Graph) -> None:
     """Sources are input files or stored results, and each is listed once."""
     for node, settings in _stores(graph):
         [maker] = graph.wires[node]["files"].handles
-        if maker.port is None or maker.port.kind.drawn:
+        if maker.port is None or maker.port.kind.is_figure:
             continue
         assert settings["sources"], str(node)
         assert all(
