@@ -1112,7 +1112,7 @@ def test_the_overview_gets_the_calibration_and_the_viewer_the_number_of_runs(
 
 def test_the_listing_has_every_step_after_the_steps_that_it_needs(graph: Graph) -> None:
     lines = describe_graph(graph)
-    assert {line.name for line in lines if line.makes} == {
+    assert {line.name for line in lines if line.outputs} == {
         node.name for node in graph.nodes if node.step is not store
     }
     order = [line.name for line in lines]
