@@ -87,12 +87,12 @@ class Meter:
 
 def keep_usage(path: Path, node: "Node", usage: NodeUsage) -> None:
     """Add the row of one step to the table."""
-    from bids_sr.execution.outcomes import step_function
+    from bids_sr.execution.outcomes import get_step_function
 
     values = asdict(usage)
     cells = [
         node.fullname,
-        step_function(node).rpartition(".")[2],
+        get_step_function(node).rpartition(".")[2],
         *(f"{values[name]:.3f}" for name in HEADER[2:-1]),
     ]
     with path.open("a", encoding="utf-8") as table:

@@ -1,4 +1,4 @@
-"""The values of this program: dataclasses that nobody changes, with named fields."""
+"""Decorator of immutable dataclasses with named fields."""
 
 from dataclasses import dataclass, field, fields
 from inspect import cleandoc, formatannotation

@@ -14,7 +14,7 @@ NoticeLevel = Literal["note", "warning", "error"]
 """Severity: a fact, a possible problem, or a failure or rejected request."""
 
 RECORD = "notices.jsonl"
-_AGAIN = "then rerun the same command to resume"
+_RERUN_TEXT = "then rerun the same command to resume"
 CODES: dict[str, tuple[str, str]] = {
     "input": ("problem with the dataset or the command line", ""),
     "events": (
@@ -40,18 +40,21 @@ CODES: dict[str, tuple[str, str]] = {
     "progress": ("progress and outputs", ""),
     "log": ("log message", ""),
     "step": ("warning from a processing step", ""),
-    "missing": ("output file is missing", f"A processing step failed or was stopped; {_AGAIN}."),
+    "missing": (
+        "output file is missing",
+        f"A processing step failed or was stopped; {_RERUN_TEXT}.",
+    ),
     "slurm": ("SLURM rejected a request or did not respond", ""),
-    "full": ("disk full", f"Free disk space, or choose other directories, {_AGAIN}."),
+    "full": ("disk full", f"Free disk space, or choose other directories, {_RERUN_TEXT}."),
     "memory": (
         "out of memory",
         "Use fewer parallel processes (--nprocs), a larger memory limit (--mem), or a"
         " computer with more memory. On SLURM, `bids-sr-slurm retry` requests more memory;"
-        f" you can also increase memory_extra_gb in the plugin file, {_AGAIN}.",
+        f" you can also increase memory_extra_gb in the plugin file, {_RERUN_TEXT}.",
     ),
     "forbidden": (
         "permission denied",
-        f"Check the file permissions and whether the file system is read-only, {_AGAIN}.",
+        f"Check the file permissions and whether the file system is read-only, {_RERUN_TEXT}.",
     ),
     "crashed": (
         "crashed",
@@ -67,12 +70,12 @@ CODES: dict[str, tuple[str, str]] = {
     "killed": (
         "killed",
         "The most frequent cause is insufficient memory. Request more memory (--mem, or"
-        f" memory_extra_gb in the plugin file), {_AGAIN}.",
+        f" memory_extra_gb in the plugin file), {_RERUN_TEXT}.",
     ),
     "time": (
         "job timed out",
         "Allow more time: `bids-sr-slurm retry` requests twice the time. You can also"
-        f" increase time_minutes in the plugin file, {_AGAIN}.",
+        f" increase time_minutes in the plugin file, {_RERUN_TEXT}.",
     ),
     "cancelled": (
         "cancelled",
@@ -251,13 +254,13 @@ def read_record(folder: Path) -> list[Notice]:
     path = folder / RECORD
     try:
         state = path.stat()
-        return list(_read(path, state.st_mtime_ns, state.st_size))
+        return list(_read_notices(path, state.st_mtime_ns, state.st_size))
     except OSError:
         return []
 
 
 @lru_cache(maxsize=4)  # a single record is read for the reports of thousands of participants
-def _read(path: Path, _mtime: int, _size: int) -> tuple[Notice, ...]:
+def _read_notices(path: Path, _mtime: int, _size: int) -> tuple[Notice, ...]:
     """Read the notices of a record; modification time and size make the cache entry unique."""
     notices: dict[Notice, None] = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -275,12 +278,12 @@ def read_failed_steps(logs: Path, since: Mapping[str, float] = {}) -> dict[str, 
     `since` contains a time (s since 1970) by participant; older records are ignored. Errors
     without a participant are listed under "".
     """
-    by_step: dict[str, list[Notice]] = {}
+    steps_by_participant: dict[str, list[Notice]] = {}
     for path in sorted(logs.glob(f"*/{RECORD}")):
-        by_file: dict[str, list[Notice]] = {}
+        steps_of_record: dict[str, list[Notice]] = {}
         recorded_at = path.stat().st_mtime
         for notice in read_record(path.parent):
             if notice.failed and recorded_at >= since.get(notice.subject, 0):
-                by_file.setdefault(notice.subject, []).append(notice)
-        by_step |= by_file
-    return by_step
+                steps_of_record.setdefault(notice.subject, []).append(notice)
+        steps_by_participant |= steps_of_record
+    return steps_by_participant

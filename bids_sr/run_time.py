@@ -46,6 +46,3 @@ class RunTime:
         """
         total = self.always + self.low * low + self.high * min(high, self.most)
         return min(self.limit, total + self.volumes * volumes + self.t1w * t1w)
-
-
-# costs assumed if a method was not measured, for the recipe `fast` and the published recipe

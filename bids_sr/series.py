@@ -1,8 +1,7 @@
-"""Registry of a run's series: acquired, baselines, controls, methods, their variants, measured.
+"""Names of the series of a run: acquired and measured series, baselines, controls and methods.
 
-Names of series, and the ``desc-`` labels of their maps, are made and read here and nowhere else.
-The module needs the standard library alone, so that options, settings, statistics and reports can
-all ask it.
+Only this module forms and parses names of series and ``desc-`` labels of their maps. It only
+imports the standard library, so that options, settings, statistics and reports can use it.
 """
 
 import re
@@ -16,13 +15,13 @@ KindOfSeries = Literal[
     "acquired", "baseline", "control", "method", "placebo", "member", "measured", "run"
 ]
 
-# as acquired; its maps as cubic splines on the high-resolution grid
+# acquired series, and its maps interpolated by cubic splines to the high-resolution grid
 RAW, RAW_SPLINE = "raw", "rawSpline"
 THIN = "thin"
 """Label of the resolution of maps on slices of half the thickness."""
-MEASURED = "measured"  # acquired at the high resolution in the same run: the truth
-OTHER_RUN = "otherRun"  # another acquired run of the same task, as a reference
-_RUN = "run"  # rows of tables that are about the run as a whole
+MEASURED = "measured"  # high-resolution reference that was acquired in the same run
+OTHER_RUN = "otherRun"  # another acquired run of the same task, used as a reference
+_RUN = "run"  # in tables: rows about the run as a whole
 ACQUIRED = (RAW, RAW_SPLINE)
 _DEFAULT_BASELINES = {
     "bspline": "cubic B-spline interpolation",
@@ -48,19 +47,19 @@ BASELINES: Mapping[str, str] = MappingProxyType(
         "lanczos": "Lanczos interpolation with three lobes",
     }
 )
-"""Every baseline with what it does, in the order of the tables; none of them has a model."""
+"""Description of each baseline, in the order of the tables. Only `sdmod` estimates a model."""
 DEFAULT_BASELINES = tuple(_DEFAULT_BASELINES)
 SDMOD = "sdmod"
-PLAIN = ("zerofill", SDMOD)
-"""Simple arithmetic that every method must beat where the run has it."""
-# these take their detail from the high-resolution T2*-weighted image
+SIMPLE_BASELINES = ("zerofill", SDMOD)
+"""Simple baselines that every method is compared with if the run has their series."""
+# baselines that add detail of the high-resolution T2*-weighted image
 PAIR_BASELINES = ("inject", "ratio")
 # linear operators on a single volume
 INTERPOLATIONS = ("nearest", "linear", "bspline", "lanczos", "zerofill")
-# beside every network on held-out patches and images
+# baselines that networks are compared with on held-out patches and images
 VALIDATION_BASELINES = ("bspline", "zerofill")
-IMAGE_REFERENCES = ("bspline", "inject")  # images are held against these
-# what other programs' series are held against: the acquired band, and nothing beyond it
+IMAGE_REFERENCES = ("bspline", "inject")  # series that images are compared with
+# series that series of other programs are compared with; it only contains acquired frequencies
 ACQUIRED_BAND = "zerofill"
 SMOOTH, PCA = "bsplineSmooth", "bsplinePca"
 CONTROLS: Mapping[str, str] = MappingProxyType(
@@ -69,29 +68,26 @@ CONTROLS: Mapping[str, str] = MappingProxyType(
         PCA: "bspline with temporal PCA denoising",
     }
 )
-"""Denoising controls with what was done, made of the B-spline series within the evaluation."""
+"""Description of each denoising control; the evaluation computes them from the B-spline series."""
 PCA_RANKS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 """Numbers of temporal components that the control `PCA` chooses from."""
 SAME = "Same"
-"""What sets the acquired series apart that was smoothed to the resolution of a series it is
-compared with.
-"""
-_VARIANT = re.compile(
+"""Variant of a compared series: acquired series smoothed to the resolution of this series."""
+_VARIANT_PATTERN = re.compile(
     rf"(?P<method>.+?)(?P<variant>Phantom|Other|T1w|Mirror|Shift|{SAME}|Seed(?P<seed>\d+))"
 )
-_SMOOTHED = r"(?:Fwhm(?P<tenths>\d+))?"
-"""How the label of a map goes on that may be smoothed, as a regular expression."""
-_LABEL = re.compile(rf"(?P<series>.+?){_SMOOTHED}(?P<region>Quarter|Fdr|Z\d+)?")
+_LABEL_PATTERN = re.compile(
+    r"(?P<series>.+?)(?:Fwhm(?P<tenths>\d+))?(?P<region>Quarter|Fdr|Z\d+)?"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesLabel:
-    """One series of a run.
+    """Name of a series with its parts.
 
-    `kind`: "acquired", "baseline", "control", "method", "placebo", "member", "measured" or "run".
-    `method`: that of which a placebo or member is a variant; else the name. `variant`: "" or what
-    sets it apart: "Phantom", "Other", "T1w", "Mirror", "Shift" (placebos), "Seed1" (members),
-    "Same".
+    `method`: original series of a variant, otherwise the name. `variant`: ``Phantom``, ``Other``,
+    ``T1w``, ``Mirror`` or ``Shift`` for a placebo, ``Seed1`` etc. for an ensemble member, `SAME`
+    for a control of a compared series; "" for other series.
     """
 
     name: str
@@ -101,63 +97,67 @@ class SeriesLabel:
 
 
 def series_name(method: str, variant: str = "") -> str:
-    """Return the series name of a method or variant; hyphens do not fit in files and graphs.
+    """Return the series name of a method or variant.
+
+    Hyphens are removed, because names of files and nodes do not support them. `variant`: suffix
+    such as ``Mirror``; "" for the series of the method itself.
 
     >>> series_name("li-agnostic"), series_name("sbl", "Mirror")
     ('liagnostic', 'sblMirror')
-
-    `variant`: what sets the series apart, such as ``Mirror``; empty for nothing.
     """
     return method.replace("-", "") + variant
 
 
 def series_names(methods: Iterable[str]) -> tuple[str, ...]:
-    """Return names of the series that methods make."""
+    """Return the names of the series of methods."""
     return tuple(map(series_name, methods))
 
 
 def member_name(method: str, seed: int) -> str:
-    """Name of another member of a method's ensemble; the method itself is the first."""
+    """Return the name of a further ensemble member; the series of the method is the first."""
     return series_name(method, f"Seed{seed}")
 
 
 def same_name(compared: str) -> str:
-    """Name of the acquired series that was smoothed to the resolution of a compared one."""
+    """Return the name of the acquired series smoothed to the resolution of a compared series."""
     return series_name(compared, SAME)
 
 
 @cache
-def series(name: str) -> SeriesLabel:
-    """Look a series up by its name; what is nothing else is a method.
+def parse_series_name(name: str) -> SeriesLabel:
+    """Return the parts of the name of a series; an unknown name is the name of a method.
 
-    >>> series("srganSeed2")
+    >>> parse_series_name("srganSeed2")
     SeriesLabel(name='srganSeed2', kind='member', method='srgan', variant='Seed2')
     """
-    fixed: tuple[tuple[KindOfSeries, Iterable[str]], ...] = (
+    names_by_kind: tuple[tuple[KindOfSeries, Iterable[str]], ...] = (
         ("acquired", ACQUIRED),
         ("baseline", BASELINES),
         ("control", CONTROLS),
         ("measured", (MEASURED,)),
         ("run", (_RUN, OTHER_RUN)),
     )
-    kind = next((kind for kind, names in fixed if name in names), None)
-    match = None if kind else _VARIANT.fullmatch(name)
+    kind = next((kind for kind, names in names_by_kind if name in names), None)
+    match = None if kind else _VARIANT_PATTERN.fullmatch(name)
     if match is None:
         return SeriesLabel(name, kind or "method", name)
-    variant: KindOfSeries = (
-        "control" if match["variant"] == SAME else "placebo" if match["seed"] is None else "member"
-    )
-    return SeriesLabel(name, variant, match["method"], match["variant"])
+    variant_kind: KindOfSeries = "placebo"
+    if match["variant"] == SAME:
+        variant_kind = "control"
+    elif match["seed"] is not None:
+        variant_kind = "member"
+    return SeriesLabel(name, variant_kind, match["method"], match["variant"])
 
 
 def get_kind(name: str) -> KindOfSeries:
-    """Kind of a series, from its name."""
-    return series(name).kind
+    """Return the kind of a series from its name."""
+    return parse_series_name(name).kind
 
 
 def is_variant_of(name: str, methods: Iterable[str]) -> bool:
-    """Whether a series is a placebo of one of these methods, or a member of its ensemble."""
-    return bool(series(name).variant) and series(name).method in methods
+    """Return whether a series is a variant of one of some methods, such as a placebo."""
+    label = parse_series_name(name)
+    return bool(label.variant) and label.method in methods
 
 
 class _MapLabel(NamedTuple):
@@ -171,23 +171,25 @@ class _MapLabel(NamedTuple):
 def map_label(series: str, fwhm_mm: float = 0.0, region: str = "") -> str:
     """Return the ``desc-`` label of a map.
 
-    It is the series, then Fwhm and tenths of mm (nothing for 0 mm), then the region.
+    The label consists of the series, ``Fwhm`` with the smoothing in tenths of mm (unless 0), and
+    the region. `region`: kind of region, such as ``Quarter`` or ``Fdr``; "" for a map.
 
     >>> map_label("srgan", 5.0, "Quarter")
     'srganFwhm50Quarter'
-
-    `region`: kind of region, such as ``Quarter`` or ``Fdr``; empty for a map.
     """
     tenths = round(fwhm_mm * 10)
     return f"{series}Fwhm{tenths}{region}" if tenths else f"{series}{region}"
 
 
 def parse_map_label(label: str) -> _MapLabel:
-    """Read a label made by `map_label`; `ValueError` for an empty one.
+    """Return series, smoothing (mm FWHM) and kind of region of a label from `map_label`.
 
-    Series, smoothing (FWHM, mm) and kind of region.
+    Raises
+    ------
+    ValueError
+        If the label is empty.
     """
-    match = _LABEL.fullmatch(label)
+    match = _LABEL_PATTERN.fullmatch(label)
     if match is None:
         raise ValueError(f"desc-{label} is not a valid series label")
     return _MapLabel(match["series"], int(match["tenths"] or 0) / 10, match["region"] or "")

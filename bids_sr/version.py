@@ -1,6 +1,7 @@
-"""The version, in one place.
+"""Version of the package.
 
-CHANGES.md, CITATION.cff and the Dockerfile agree with it (tests/unit/package).
+Tests in ``tests/unit/package`` check that CHANGES.md, CITATION.cff and the Dockerfile contain the
+same version.
 """
 
 from pathlib import Path

@@ -262,7 +262,7 @@ def new_lines(lines: list[_ListingLine], known: set[str]) -> Iterator[_ListingLi
     scopes: list[_ListingLine] = []
     for line in lines:
         scopes = [each for each in scopes if each.depth < line.depth]
-        if not line.makes:
+        if not line.outputs:
             scopes.append(line)
         elif line.name not in known:
             yield from scopes
@@ -274,15 +274,15 @@ def new_lines(lines: list[_ListingLine], known: set[str]) -> Iterator[_ListingLi
 def item(line: _ListingLine, steps: dict[str, AnyStep]) -> str:
     """A line of the list in Markdown; what a step makes stands below what it does."""
     shown = "    " * line.depth + "- "
-    if not line.makes:
+    if not line.outputs:
         return shown + (line.name if line.name.startswith("as in ") else f"**{line.name}**")
     step = steps[line.name]
-    name = f"**`{line.name}`** (`{line.where}`" + (
+    name = f"**`{line.name}`** (`{line.module_file}`" + (
         f", `{step.__name__}`)" if line.name != step.__name__ else ")"
     )
     says = re.split(r"\.\s|\n\n", (step.__doc__ or "").strip())[0].removesuffix(".")
-    made = re.sub(r"(\w+)( \[[^\]]+\])?", lambda one: f"`{one[1]}`{one[2] or ''}", line.makes)
-    of = re.sub(r"(\w+) \(", r"`\1` (", line.of)
+    made = re.sub(r"(\w+)( \[[^\]]+\])?", lambda one: f"`{one[1]}`{one[2] or ''}", line.outputs)
+    of = re.sub(r"(\w+) \(", r"`\1` (", line.inputs)
     told = [
         f"{made} ← {of}" if of else made,
         *([f"settings {line.settings}"] if line.settings else []),
@@ -297,7 +297,7 @@ def page() -> str:
         graph = graph_of(case)
         lines = describe_graph(graph)
         found = list(new_lines(lines, known)) if known else lines
-        known |= {line.name for line in lines if line.makes}
+        known |= {line.name for line in lines if line.outputs}
         steps = {node.name: node.step for node in graph.nodes}
         parts.append(
             "\n".join([f"## {case.title}\n", *(item(line, steps) for line in found)]) + "\n"

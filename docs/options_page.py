@@ -46,7 +46,7 @@ def commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
     yield "bids-sr-phantom", phantom_cli.build_parser(), ""
     yield "bids-sr-slurm", slurm_main.build_parser(), "SLURM"
     for name in ("status", "retry", "cancel"):
-        yield f"bids-sr-slurm {name}", slurm_main.later_parser(name), ""
+        yield f"bids-sr-slurm {name}", slurm_main.build_command_parser(name), ""
     for name, each in models_main.parsers().items():
         yield f"bids-sr-models {name}", each, ""
 

@@ -68,7 +68,7 @@ def _stored(graph: Graph, store: Node, node: Node, provenance: Provenance) -> It
     if handle.node is not node:
         return
     settings = graph.settings[store]
-    path = provenance.stored.get(handle, "names of files").removeprefix("bids::")
+    path = provenance.stored_uris.get(handle, "names of files").removeprefix("bids::")
     exported = settings["exported_as"]
     places = ["stored"] if settings["in_output"] else []
     if exported is not None and settings["datasets"]:

@@ -13,7 +13,7 @@ from bids_sr.preflight import check
 from bids_sr.preflight.plan import Plan
 from bids_sr.workflows.participant import make_graph
 from bids_sr.workflows.run_plan import RunPlan, plan_run
-from bids_sr.workflows.series_requests import Planned
+from bids_sr.workflows.series_requests import Analysis
 
 VERSION = "0"
 
@@ -48,9 +48,9 @@ def planned_graph(maker: BidsMaker, root: Path, *options: str) -> Graph:
 
 def run_plans(settings: Settings, plan: Plan) -> dict[str, RunPlan]:
     """Return the plan of each BOLD run by its name."""
-    planned = Planned(settings=settings, plan=plan, version=VERSION)
+    analysis = Analysis(settings=settings, plan=plan, version=VERSION)
     return {
-        run.stem: plan_run(planned, run, with_anat=bool(subject.t1w))
+        run.stem: plan_run(analysis, run, with_anat=bool(subject.t1w))
         for subject in plan.subjects
         if not subject.has_scans
         for run in subject.runs

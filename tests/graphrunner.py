@@ -41,7 +41,7 @@ class GraphRunner:
         for node in self._needed(handles, {*self._outputs}):
             folder = self._folder / str(node)
             folder.mkdir()
-            self._outputs[node] = node.step.on_files(self._inputs(node), folder)
+            self._outputs[node] = node.step.run_on_files(self._inputs(node), folder)
         return [self._load(handle) for handle in handles]
 
     def _needed(self, handles: Sequence[Handle], done: set[Node]) -> Iterator[Node]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, SimpleInterface, TraitedSpec, traits
 
-from bids_sr.execution.usage import POOLS
+from bids_sr.execution.usage import THREAD_VARIABLES
 
 
 class _In(BaseInterfaceInputSpec):
@@ -30,7 +30,7 @@ class Load(SimpleInterface):
     output_spec = _Out
 
     def _run_interface(self, runtime: Any) -> Any:
-        start, usage = time.time(), {name: os.environ.get(name) for name in POOLS}
+        start, usage = time.time(), {name: os.environ.get(name) for name in THREAD_VARIABLES}
         if self.inputs.work == "threads":
             usage |= _busy(self.inputs.seconds)
         elif self.inputs.work == "memory":

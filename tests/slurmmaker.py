@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from bids_sr.slurm.arrays import divide_into_tasks
-from bids_sr.slurm.submission import ArrayJob, Request, Site, Submission, group_job
+from bids_sr.slurm.submission import ArrayJob, Request, Site, Submission, make_group_job
 
 REQUEST = Request(cpus=2, memory_mb=4096, minutes=30)
 
@@ -37,7 +37,7 @@ def submission(
         "bids_dir": root / "data",
         "output_dir": root / "out",
         "work_dir": root / "work",
-        "jobs": (array, group_job(REQUEST)),
+        "jobs": (array, make_group_job(REQUEST)),
         "site": site or Site(),
         **more,
     }

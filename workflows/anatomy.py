@@ -1,6 +1,7 @@
 """Anatomical processing of a participant, from the T1w image to the region of interest."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from bids_sr.bids import Subject
 from bids_sr.config import Settings
@@ -20,7 +21,7 @@ from bids_sr.steps import (
     surfaces as steps_surfaces,
 )
 from bids_sr.steps.figures import anatomy as anatomy_figures
-from bids_sr.workflows.series_requests import Planned
+from bids_sr.workflows.series_requests import Analysis
 
 
 @frozen
@@ -93,7 +94,7 @@ class _ExtractedBrain:
 
 
 def fit_anatomy(
-    planned: Planned, subject: Subject, outputs: Outputs, *, template_space: str, roi: str
+    analysis: Analysis, subject: Subject, outputs: Outputs, *, template_space: str, roi: str
 ) -> Anatomy:
     """Process the anatomy of a participant, from the T1w image to the region of interest.
 
@@ -102,7 +103,7 @@ def fit_anatomy(
 
     Parameters
     ----------
-    planned : Planned
+    analysis : Analysis
         Settings, and plan of all participants.
     subject : Subject
         Participant with a T1w image.
@@ -119,15 +120,15 @@ def fit_anatomy(
     Anatomy
         Images, masks, registrations and surfaces of the participant.
     """
-    settings, precomputed = planned.settings, subject.precomputed
-    seed = settings.resources.random_seed
-    files = {} if precomputed is None else precomputed.files(template_space)
+    settings, precomputed = analysis.settings, subject.precomputed
     if precomputed is not None:
-        text = anatomy.describe_imported_anatomy(precomputed.origin.text, template_space, files)
+        text = anatomy.describe_imported_anatomy(
+            precomputed.origin.text, template_space, precomputed.files(template_space)
+        )
         add_methods_text(Part.ANATOMY, text)
     template, template_mask, priors = anatomy.load_template(template_space=template_space)
-    brain = _find_brain(settings, subject, template, template_mask, template_space)
-    t1w_preproc, t1w_mask = brain.t1w_preproc, brain.t1w_mask
+    extracted_brain = _find_brain(settings, subject, template, template_mask, template_space)
+    t1w_preproc, t1w_mask = extracted_brain.t1w_preproc, extracted_brain.t1w_mask
     outputs = outputs.with_references(own=t1w_preproc, t1w=t1w_preproc)
     outputs.store(
         t1w_preproc,
@@ -141,55 +142,24 @@ def fit_anatomy(
         sidecar=anatomy.BRAIN_SIDECAR,
         exported_as={},
     )
-    registered, std_t1w = _register_to_template(
-        settings, subject, brain, template, template_mask, outputs, template_space
+    template_registration, std_t1w = _register_to_template(
+        settings, subject, extracted_brain, template, template_mask, outputs, template_space
     )
-    if "gm" in files:
-        t1w_dseg, t1w_tpms = imported.import_tissues(
-            t1w_preproc, [files[name] for name in ("gm", "wm", "csf")], files.get("t1w_dseg")
-        )
-    else:
-        t1w_dseg, t1w_tpms = anatomy.segment_tissues(
-            t1w_preproc, t1w_mask, registered.std2t1w_xfm, priors, random_seed=seed
-        )
-        if precomputed is None:
-            add_methods_text(Part.ANATOMY, anatomy.TISSUES_TEXT)
-    outputs.store(
-        t1w_dseg,
-        {"suffix": "dseg"},
-        sidecar={"Description": "tissue segmentation: 1 GM, 2 WM, 3 CSF"},
-        exported_as={},
+    t1w_tpms = _find_tissues(
+        settings, subject, extracted_brain, template_registration, priors, outputs
     )
-    tissue_maps = primary_dataset.label_tissues(t1w_tpms)
-    outputs.store(
-        tissue_maps, sidecar={"Description": "tissue probability map"}, exported_only=True
+    atlas = _resample_atlas(settings, t1w_preproc, template_registration, outputs)
+    roi_t1w, roi_source, roi_xfms = _define_region(
+        settings, extracted_brain, template_registration, atlas, roi, outputs
     )
-    atlas = _place_atlas(settings, t1w_preproc, registered, outputs)
-    by_name = bool(region_labels(roi, settings.activation.atlas))
-    roi_t1w, roi_source, roi_xfms = atlas_regions.define_region(
-        t1w_preproc,
-        t1w_mask,
-        template,
-        registered.std2t1w_xfm,
-        atlas.atlas_source if by_name else None,
-        atlas.atlas_labels if by_name else None,
-        atlas.atlas_xfms if by_name else (),
-        roi=roi,
-        atlas=settings.activation.atlas,
-        random_seed=seed,
+    templates = {template_space: template_registration} | _register_to_other_templates(
+        settings, subject, extracted_brain, outputs, template_space
     )
-    add_methods_text(Part.ANATOMY, atlas_regions.describe_region(roi, settings.activation.atlas))
-    outputs.store(
-        roi_t1w,
-        {"desc": "roi", "suffix": "mask"},
-        sidecar={"Description": "region of interest", "Type": "ROI"},
+    surfaces = _process_spaces(
+        analysis, subject, t1w_mask, templates, template_registration, outputs
     )
-    templates = {template_space: registered} | _further_templates(
-        settings, subject, brain, outputs, template_space
-    )
-    surfaces = _place_spaces(planned, subject, t1w_mask, templates, registered, outputs)
     with subworkflow("anat_figures_wf"):
-        figures = planned.outputs({"subject": subject.label})
+        figures = analysis.outputs({"subject": subject.label})
         figures.store_figures(anatomy_figures.draw_brain(t1w_preproc, t1w_mask, t1w_tpms, roi_t1w))
         figures.store_figures(
             anatomy_figures.draw_normalization(t1w_preproc, std_t1w, template, template_mask)
@@ -198,8 +168,8 @@ def fit_anatomy(
         t1w_preproc=t1w_preproc,
         t1w_mask=t1w_mask,
         t1w_tpms=t1w_tpms,
-        brain_facts=brain.brain_facts,
-        template=registered,
+        brain_facts=extracted_brain.brain_facts,
+        template=template_registration,
         templates=templates,
         atlas=atlas,
         roi_source=roi_source,
@@ -213,6 +183,7 @@ def _find_brain(
 ) -> _ExtractedBrain:
     """Correct the bias field of the T1w image and extract the brain, or import both."""
     seed, sloppy = settings.resources.random_seed, settings.run.sloppy
+    start_xfm: Transforms | None = None
     precomputed = subject.precomputed
     if precomputed is None:
         t1w_head = anatomy.correct_head(subject.t1w[0], random_seed=seed)
@@ -230,22 +201,21 @@ def _find_brain(
     t1w_preproc, t1w_mask, brain_facts = imported.import_anatomy(
         precomputed.preproc, precomputed.mask
     )
-    start = None
     if template_space not in precomputed.spaces:
         # The precomputed derivatives lack a transform to this template, so the normalization
         # needs an initial alignment.
-        start = anatomy.find_start(
+        start_xfm = anatomy.find_start(
             t1w_preproc, template, template_mask, random_seed=seed, sloppy=sloppy
         )
     return _ExtractedBrain(
-        t1w_preproc=t1w_preproc, t1w_mask=t1w_mask, brain_facts=brain_facts, start_xfm=start
+        t1w_preproc=t1w_preproc, t1w_mask=t1w_mask, brain_facts=brain_facts, start_xfm=start_xfm
     )
 
 
 def _register_to_template(
     settings: Settings,
     subject: Subject,
-    brain: _ExtractedBrain,
+    extracted_brain: _ExtractedBrain,
     template: Image,
     template_mask: Mask,
     outputs: Outputs,
@@ -259,17 +229,21 @@ def _register_to_template(
     imported_xfms = {} if subject.precomputed is None else subject.precomputed.spaces
     if space in imported_xfms:
         t1w2std_xfm, std2t1w_xfm, std_t1w = imported.show_in_template(
-            brain.t1w_preproc, template, *imported_xfms[space], random_seed=seed
+            extracted_brain.t1w_preproc, template, *imported_xfms[space], random_seed=seed
         )
     else:
-        start_xfm = brain.start_xfm
+        start_xfm = extracted_brain.start_xfm
         if start_xfm is None:
             start_xfm = anatomy.find_start(
-                brain.t1w_preproc, template, template_mask, random_seed=seed, sloppy=sloppy
+                extracted_brain.t1w_preproc,
+                template,
+                template_mask,
+                random_seed=seed,
+                sloppy=sloppy,
             )
         t1w2std_xfm, std2t1w_xfm, std_t1w = anatomy.normalize_t1w(
-            brain.t1w_preproc,
-            brain.t1w_mask,
+            extracted_brain.t1w_preproc,
+            extracted_brain.t1w_mask,
             start_xfm,
             template,
             template_mask,
@@ -279,39 +253,121 @@ def _register_to_template(
     for xfm, origin, target in ((t1w2std_xfm, "T1w", space), (std2t1w_xfm, space, "T1w")):
         entities = {"from": origin, "to": target, "mode": "image", "suffix": "xfm"}
         outputs.store(xfm, {**entities, "extension": ".h5"}, exported_as={})
-    registered = TemplateRegistration(
+    template_registration = TemplateRegistration(
         space=space,
         template=template,
         template_mask=template_mask,
         t1w2std_xfm=t1w2std_xfm,
         std2t1w_xfm=std2t1w_xfm,
     )
-    return registered, std_t1w
+    return template_registration, std_t1w
 
 
-def _place_atlas(
-    settings: Settings, t1w_preproc: Image, registered: TemplateRegistration, outputs: Outputs
+def _find_tissues(
+    settings: Settings,
+    subject: Subject,
+    extracted_brain: _ExtractedBrain,
+    template_registration: TemplateRegistration,
+    priors: list[Image],
+    outputs: Outputs,
+) -> list[Image]:
+    """Segment the tissues of the T1w image or import them, and store them.
+
+    Returns probability maps of GM, WM and CSF on the grid of the T1w image.
+    """
+    precomputed = subject.precomputed
+    files = {} if precomputed is None else precomputed.files(template_registration.space)
+    if "gm" in files:
+        t1w_dseg, t1w_tpms = imported.import_tissues(
+            extracted_brain.t1w_preproc,
+            [files[name] for name in ("gm", "wm", "csf")],
+            files.get("t1w_dseg"),
+        )
+    else:
+        t1w_dseg, t1w_tpms = anatomy.segment_tissues(
+            extracted_brain.t1w_preproc,
+            extracted_brain.t1w_mask,
+            template_registration.std2t1w_xfm,
+            priors,
+            random_seed=settings.resources.random_seed,
+        )
+        if precomputed is None:
+            add_methods_text(Part.ANATOMY, anatomy.TISSUES_TEXT)
+    outputs.store(
+        t1w_dseg,
+        {"suffix": "dseg"},
+        sidecar={"Description": "tissue segmentation: 1 GM, 2 WM, 3 CSF"},
+        exported_as={},
+    )
+    outputs.store(
+        primary_dataset.label_tissues(t1w_tpms),
+        sidecar={"Description": "tissue probability map"},
+        exported_only=True,
+    )
+    return t1w_tpms
+
+
+def _resample_atlas(
+    settings: Settings,
+    t1w_preproc: Image,
+    template_registration: TemplateRegistration,
+    outputs: Outputs,
 ) -> Atlas:
     """Resample the atlas to the T1w image and store the result."""
     name = settings.activation.atlas
     atlas_source, atlas_t1w, atlas_labels, atlas_xfms = atlas_regions.resample_atlas(
         t1w_preproc,
-        registered.template,
-        registered.std2t1w_xfm,
+        template_registration.template,
+        template_registration.std2t1w_xfm,
         atlas=name,
-        template_space=registered.space,
+        template_space=template_registration.space,
         random_seed=settings.resources.random_seed,
     )
-    entities, sidecar = atlas_regions.describe_atlas(name, registered.space)
+    entities, sidecar = atlas_regions.describe_atlas(name, template_registration.space)
     outputs.store(atlas_t1w, {**entities, "extension": ".nii.gz"}, sidecar=sidecar)
     outputs.store(atlas_labels, {**entities, "extension": ".tsv"}, sidecar=sidecar)
     return Atlas(atlas_source=atlas_source, atlas_labels=atlas_labels, atlas_xfms=atlas_xfms)
 
 
-def _further_templates(
+def _define_region(
+    settings: Settings,
+    extracted_brain: _ExtractedBrain,
+    template_registration: TemplateRegistration,
+    atlas: Atlas,
+    roi: str,
+    outputs: Outputs,
+) -> tuple[Mask, Mask, Sequence[File]]:
+    """Define the region of interest `roi`, and store it on the grid of the T1w image.
+
+    Returns the region on the grid of the T1w image, its source image, and the transforms from the
+    source to the T1w image.
+    """
+    uses_atlas = bool(region_labels(roi, settings.activation.atlas))
+    roi_t1w, roi_source, roi_xfms = atlas_regions.define_region(
+        extracted_brain.t1w_preproc,
+        extracted_brain.t1w_mask,
+        template_registration.template,
+        template_registration.std2t1w_xfm,
+        atlas.atlas_source if uses_atlas else None,
+        atlas.atlas_labels if uses_atlas else None,
+        atlas.atlas_xfms if uses_atlas else (),
+        roi=roi,
+        atlas=settings.activation.atlas,
+        random_seed=settings.resources.random_seed,
+    )
+    add_methods_text(Part.ANATOMY, atlas_regions.describe_region(roi, settings.activation.atlas))
+    outputs.store(
+        roi_t1w,
+        {"desc": "roi", "suffix": "mask"},
+        sidecar={"Description": "region of interest", "Type": "ROI"},
+    )
+    return roi_t1w, roi_source, roi_xfms
+
+
+def _register_to_other_templates(
     settings: Settings,
     subject: Subject,
-    brain: _ExtractedBrain,
+    extracted_brain: _ExtractedBrain,
     outputs: Outputs,
     template_space: str,
 ) -> dict[str, TemplateRegistration]:
@@ -324,19 +380,14 @@ def _further_templates(
     )
     templates = {}
     # The initial alignment was estimated for the atlas template and is not valid for others.
-    unregistered = _ExtractedBrain(
-        t1w_preproc=brain.t1w_preproc,
-        t1w_mask=brain.t1w_mask,
-        brain_facts=brain.brain_facts,
-        start_xfm=None,
-    )
+    unaligned_brain = replace(extracted_brain, start_xfm=None)
     for space in dict.fromkeys(preprocessing.templates + fsaverage_templates):
         if space == template_space:
             continue
         with subworkflow(f"template_{space.replace('+', '_')}_wf"):
             template, template_mask, _ = anatomy.load_template(template_space=space)
             templates[space], _ = _register_to_template(
-                settings, subject, unregistered, template, template_mask, outputs, space
+                settings, subject, unaligned_brain, template, template_mask, outputs, space
             )
     return templates
 
@@ -347,8 +398,8 @@ def _has_spheres(subject: Subject) -> bool:
     return {"white", "pial", "sphere"} <= surfaces.keys()
 
 
-def _place_spaces(
-    planned: Planned,
+def _process_spaces(
+    analysis: Analysis,
     subject: Subject,
     t1w_mask: Mask,
     templates: Mapping[str, TemplateRegistration],
@@ -359,12 +410,13 @@ def _place_spaces(
 
     Spaces without a registered template use the registration `default`.
     """
-    imported_surfaces = {} if subject.precomputed is None else subject.precomputed.surfaces
-    ribbon = [path for name in ("white", "pial") for path in imported_surfaces.get(name, ())]
-    ending = "hemi-{}_den-10k_white.surf.gii"
-    seed = planned.settings.resources.random_seed
-    output_grids = []
-    for space in planned.settings.preprocessing.spaces:
+    precomputed_surfaces = {} if subject.precomputed is None else subject.precomputed.surfaces
+    white_and_pial = [
+        path for name in ("white", "pial") for path in precomputed_surfaces.get(name, ())
+    ]
+    seed = analysis.settings.resources.random_seed
+    output_surfaces = []
+    for space in analysis.settings.preprocessing.spaces:
         if space.name in (FUNC, T1W):
             continue
         template = templates.get(space.template, default)
@@ -387,14 +439,17 @@ def _place_spaces(
             elif space == FSAVERAGE:
                 surfaces = steps_surfaces.transform_fsaverage(
                     template.t1w2std_xfm,
-                    ribbon if _has_spheres(subject) else None,
-                    list(imported_surfaces["sphere"]) if _has_spheres(subject) else None,
+                    white_and_pial if _has_spheres(subject) else None,
+                    list(precomputed_surfaces["sphere"]) if _has_spheres(subject) else None,
                     random_seed=seed,
                 )
                 add_methods_text(Part.ANATOMY, steps_surfaces.FSAVERAGE_TEXT)
-                uris = [template_uri(FSAVERAGE.name, ending=ending.format(s)) for s in "LR"]
-                output_grids.append(Surfaces(space=space, surfaces=surfaces, uris=uris))
+                uris = [
+                    template_uri(FSAVERAGE.name, ending=f"hemi-{hemi}_den-10k_white.surf.gii")
+                    for hemi in ("L", "R")
+                ]
+                output_surfaces.append(Surfaces(space=space, surfaces=surfaces, uris=uris))
             else:
-                uris = [planned.uri(path) for path in ribbon[:2]]
-                output_grids.append(Surfaces(space=space, surfaces=ribbon, uris=uris))
-    return output_grids
+                uris = [analysis.uri(path) for path in white_and_pial[:2]]
+                output_surfaces.append(Surfaces(space=space, surfaces=white_and_pial, uris=uris))
+    return output_surfaces

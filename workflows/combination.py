@@ -15,6 +15,7 @@ from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask, Rows, Transforms
 from bids_sr.pipeline.flow import add_methods_text, concatenate, expect_cost, subworkflow
 from bids_sr.pipeline.nodes import scope_name
+from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.run_time import RunTime
 from bids_sr.series import MEASURED, RAW, series_names
@@ -22,14 +23,19 @@ from bids_sr.steps import activation
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import RunSeries
-from bids_sr.workflows.map_run import MappedRun, MappedSeries, maps_to_store
-from bids_sr.workflows.report_run import scene_images
+from bids_sr.workflows.map_run import MappedRun, MappedSeries, make_storage_rules
+from bids_sr.workflows.report_run import make_scene_images
 from bids_sr.workflows.run_plan import RunPlan
-from bids_sr.workflows.series_requests import Planned
+from bids_sr.workflows.series_requests import Analysis
 
-_PLAIN = "bspline"
-_MAPS_OF_A_RUN = 3
+_INTERPOLATION = "bspline"
+"""Interpolation whose maps are always combined."""
+_N_MAPS_PER_RUN = 3
 """Number of maps per run, contrast and smoothing: effect, variance and error."""
+_COMBINATION_S, _COMBINATION_WITH_ERROR_S = 0.6, 1.1
+"""Processor time of the combination (s), per contrast, smoothing and million voxels."""
+_RESCALING_S, _RESAMPLING_S = 0.05, 0.18
+"""Processor time (s) of a map of the first run and of a further run, per million voxels."""
 
 
 @frozen
@@ -40,7 +46,7 @@ class ProcessedRun:
     """
 
     plan: RunPlan
-    fitted: FittedRun
+    fitted_run: FittedRun
     series: RunSeries
     maps: MappedRun
     effects: Mapping[str, File] = field(default_factory=dict)
@@ -94,23 +100,24 @@ class CombinedMaps:
     @property
     def scope(self) -> str:
         """Name of the subworkflow that combines the runs."""
-        return _scope(self.group)
+        return _make_scope_name(self.group)
 
 
-def _scope(group: RunGroup) -> str:
+def _make_scope_name(group: RunGroup) -> str:
+    """Return the name of the subworkflow that combines a group of runs."""
     return f"{group.label}_over_sessions" if group.over_sessions else f"{group.label}_all_runs"
 
 
 def combine_participant(
-    planned: Planned, processed: Sequence[ProcessedRun], anat: Anatomy | None
+    analysis: Analysis, processed_runs: Sequence[ProcessedRun], anat: Anatomy | None
 ) -> list[CombinedMaps]:
     """Combine the runs of each task of a participant, within sessions and over sessions.
 
     Parameters
     ----------
-    planned : Planned
+    analysis : Analysis
         Settings of the call and plan of all participants.
-    processed : Sequence[ProcessedRun]
+    processed_runs : Sequence[ProcessedRun]
         Runs of the participant.
     anat : Anatomy | None
         Anatomy of the participant; None if missing.
@@ -121,33 +128,29 @@ def combine_participant(
         Maps of each task and session, followed by maps of each task over sessions. Empty if no
         runs can be combined, or if no linear model was requested.
     """
-    if "glm" not in planned.settings.activation.kinds:
+    if "glm" not in analysis.settings.activation.kinds:
         return []
-    by_file = {run.plan.bold.bold: run for run in processed}
-    combined = []
-    for group in group_runs([run.plan.bold for run in processed], planned.plan):
-        runs = {name: by_file[run.bold] for name, run in group.runs.items()}
-        combined.append(_combine_group(planned, group, runs, anat))
-    if combined:
+    run_by_file = {run.plan.bold.bold: run for run in processed_runs}
+    combined_maps = []
+    for group in group_runs([run.plan.bold for run in processed_runs], analysis.plan):
+        runs = {name: run_by_file[run.bold] for name, run in group.runs.items()}
+        combined_maps.append(_combine_group(analysis, group, runs, anat))
+    if combined_maps:
         add_methods_text(
             Part.MAPS,
             combined_runs.describe_combination(
-                over_sessions=any(maps.group.over_sessions for maps in combined),
-                in_spaces=any(bool(run.series.grids) for run in processed),
-                with_error=any(
-                    mapped.error_maps is not None
-                    for run in processed
-                    for mapped in run.maps.mapped.values()
-                ),
-                weights=planned.settings.activation.combine_weights,
-                combine_all=planned.settings.activation.combine_all_runs,
+                over_sessions=any(maps.group.over_sessions for maps in combined_maps),
+                in_spaces=any(bool(run.series.grids) for run in processed_runs),
+                with_error=any(bool(run.maps.error_maps) for run in processed_runs),
+                weights=analysis.settings.activation.combine_weights,
+                combine_all=analysis.settings.activation.combine_all_runs,
             ),
         )
-    return combined
+    return combined_maps
 
 
 def _combine_group(
-    planned: Planned,
+    analysis: Analysis,
     group: RunGroup,
     runs: Mapping[str, ProcessedRun],
     anat: Anatomy | None,
@@ -157,97 +160,163 @@ def _combine_group(
     `runs`: runs of the group by name, in order; the boldref of the first run is the frame.
     """
     first_name, first = next(iter(runs.items()))
-    # the group level compares the digest of the settings with the digest of the runs
-    outputs = planned.outputs(
-        group.entities, provenance=planned.provenance, axis_order=first.plan.bold.axis_order
+    # with provenance, because the group level compares the digest of the settings with the runs
+    outputs = analysis.outputs(
+        group.entities, provenance=analysis.provenance, axis_order=first.plan.bold.axis_order
     )
     outputs = outputs.with_references(
-        boldref=first.fitted.motion.boldref, t1w=None if anat is None else anat.t1w_preproc
+        boldref=first.fitted_run.motion.boldref, t1w=None if anat is None else anat.t1w_preproc
     )
-    maps: dict[str, list[Map]] = {}
-    space_maps: dict[str, list[Map]] = {}
-    rows: dict[str, Rows] = {}
-    left_out: dict[str, Mapping[str, str]] = {}
+    combined_series: dict[str, _CombinedSeries] = {}
     resampled_maps: dict[str, list[Map]] = {}
-    with subworkflow(scope_name(_scope(group))):
-        registered = {
-            name: _register(name, run, first_name, first, percent=group.over_sessions)
+    with subworkflow(scope_name(_make_scope_name(group))):
+        registered_runs = {
+            name: _register_run(name, run, first_name, first, percent=group.over_sessions)
             for name, run in runs.items()
             if name != first_name
         }
-        resampled_maps[RAW] = _carry_series(
-            RAW, runs, first, registered, group, list(group.contrasts)
+        resampled_maps[RAW] = _resample_series(
+            RAW, runs, first, registered_runs, group, list(group.contrasts)
         )
         agreement = sibling_runs.check_runs(
             resampled_maps[RAW],
-            {name: run.framed_boldref for name, run in registered.items()},
-            {name: run.run_scale for name, run in registered.items()},
-            first.fitted.motion.boldref,
-            first.fitted.registration.bold_mask,
+            {name: run.framed_boldref for name, run in registered_runs.items()},
+            {name: run.run_scale for name, run in registered_runs.items()},
+            first.fitted_run.motion.boldref,
+            first.fitted_run.registration.bold_mask,
             first=first_name,
-            combine_all=planned.settings.activation.combine_all_runs,
+            combine_all=analysis.settings.activation.combine_all_runs,
         )
         n_pairs = len(runs) * (len(runs) - 1)
         expect_cost(agreement, RunTime(always=0.2, low=0.5 * n_pairs * (1 + len(group.contrasts))))
         for series in _list_combined_series(runs.values()):
-            members = {name: run for name, run in runs.items() if series in run.maps.mapped}
-            contrasts = {
-                contrast: shared
-                for contrast, names in group.contrasts.items()
-                if len(shared := [name for name in names if name in members]) > 1
+            runs_with_series = {
+                name: run for name, run in runs.items() if series in run.maps.series
             }
-            if len(members) < 2 or not contrasts:
+            contrasts = _select_shared_contrasts(group, runs_with_series)
+            if len(runs_with_series) < 2 or not contrasts:
                 continue
-            missing_series = {
-                name: f"the run has no series {series}" for name in runs if name not in members
-            }
-            left_out[series] = {**group.left_out, **missing_series}
             if series != RAW:
-                resampled_maps[series] = _carry_series(
-                    series, members, first, registered, group, list(contrasts)
+                resampled_maps[series] = _resample_series(
+                    series, runs_with_series, first, registered_runs, group, list(contrasts)
                 )
             with subworkflow(series, high_resolution=series != RAW):
-                stored = _select_stored(series, [run.plan for run in members.values()])
-                maps[series], space_maps[series], rows[series] = combined_runs.combine_maps(
+                combined_series[series] = _combine_series(
+                    series,
+                    group,
+                    runs_with_series,
+                    contrasts,
                     resampled_maps[series],
-                    first.fitted.registration.bold_mask,
-                    coverage_rows=[
-                        mapped.coverage_rows
-                        for run in members.values()
-                        if (mapped := run.maps.mapped[series]).coverage_rows is not None
-                    ],
-                    run_agreement=agreement,
-                    series_name=series,
-                    contrasts=contrasts,
-                    runs={name: run.plan.entities for name, run in members.items()},
-                    left_out=left_out[series],
-                    missing_contrasts=group.missing_contrasts,
-                    thresholds=planned.settings.activation.thresholds,
-                    calibrated=any(_is_calibrated(run, series) for run in members.values()),
-                    percent=group.over_sessions,
-                    weights=planned.settings.activation.combine_weights,
+                    first.fitted_run.registration.bold_mask,
+                    agreement,
+                    outputs,
                 )
-                n_maps = len(contrasts) * len(planned.settings.activation.smoothing)
-                has_error = any(
-                    run.maps.mapped[series].error_maps is not None for run in members.values()
-                )
-                seconds = (1.1 if has_error else 0.6) * n_maps
-                expect_cost(maps[series], RunTime(always=0.3, high=seconds))
-                outputs.store(maps[series], provenance=True, among=stored)
-                if any(bool(run.series.grids) for run in members.values()):
-                    outputs.store(space_maps[series], provenance=True, among=stored)
     return CombinedMaps(
         group=group,
         runs=runs,
-        first2run_xfms={name: run.first2run_xfm for name, run in registered.items()},
-        run_scales={name: run.run_scale for name, run in registered.items()},
+        first2run_xfms={name: run.first2run_xfm for name, run in registered_runs.items()},
+        run_scales={name: run.run_scale for name, run in registered_runs.items()},
         agreement=agreement,
-        maps=maps,
-        space_maps=space_maps,
-        rows=rows,
-        skipped_runs=left_out,
+        maps={name: result.maps for name, result in combined_series.items()},
+        space_maps={name: result.space_maps for name, result in combined_series.items()},
+        rows={name: result.rows for name, result in combined_series.items()},
+        skipped_runs={name: result.skipped_runs for name, result in combined_series.items()},
         resampled=resampled_maps,
     )
+
+
+@frozen
+class _CombinedSeries:
+    """Combined maps of one series.
+
+    `maps`, `space_maps`: maps and regions in the frame of the first run and in other spaces.
+    `rows`: size of the regions and expected share of the wrong sign. `skipped_runs`: reason by
+    name of the run.
+    """
+
+    maps: list[Map]
+    space_maps: list[Map]
+    rows: Rows
+    skipped_runs: Mapping[str, str]
+
+
+def _select_shared_contrasts(group: RunGroup, names: Collection[str]) -> dict[str, list[str]]:
+    """Return the contrasts that at least two of the named runs have, with these runs."""
+    contrasts = {
+        contrast: [name for name in contrast_runs if name in names]
+        for contrast, contrast_runs in group.contrasts.items()
+    }
+    return {contrast: run_names for contrast, run_names in contrasts.items() if len(run_names) > 1}
+
+
+def _combine_series(
+    series: str,
+    group: RunGroup,
+    runs: Mapping[str, ProcessedRun],
+    contrasts: Mapping[str, list[str]],
+    resampled_maps: list[Map],
+    frame_mask: Mask,
+    agreement: Facts,
+    outputs: Outputs,
+) -> _CombinedSeries:
+    """Combine the maps of one series and store the result.
+
+    Parameters
+    ----------
+    series : str
+        Name of the series.
+    group : RunGroup
+        Group of the runs.
+    runs : Mapping[str, ProcessedRun]
+        Runs of the group that have the series, by name.
+    contrasts : Mapping[str, list[str]]
+        Names of the runs to combine, by contrast.
+    resampled_maps : list[Map]
+        Effects, variances and errors of these runs in the frame of the group's first run.
+    frame_mask : Mask
+        Brain on the acquired grid of the group's first run.
+    agreement : Facts
+        Comparison of the runs.
+    outputs : Outputs
+        Storage of the combined maps.
+    """
+    run_maps = [run.maps.series[series] for run in runs.values()]
+    settings = next(iter(runs.values())).plan.analysis.settings.activation
+    missing_series = {
+        name: f"the run has no series {series}" for name in group.runs if name not in runs
+    }
+    skipped_runs = {**group.left_out, **missing_series}
+    maps, space_maps, rows = combined_runs.combine_maps(
+        resampled_maps,
+        frame_mask,
+        coverage_rows=[
+            mapped_series.coverage_rows
+            for mapped_series in run_maps
+            if mapped_series.coverage_rows is not None
+        ],
+        run_agreement=agreement,
+        series_name=series,
+        contrasts=contrasts,
+        runs={name: run.plan.entities for name, run in runs.items()},
+        left_out=skipped_runs,
+        missing_contrasts=group.missing_contrasts,
+        thresholds=settings.thresholds,
+        calibrated=any(_is_calibrated(run, series) for run in runs.values()),
+        percent=group.over_sessions,
+        weights=settings.combine_weights,
+    )
+    has_error = any(mapped_series.error_maps is not None for mapped_series in run_maps)
+    n_maps = len(contrasts) * len(settings.smoothing)
+    seconds = (_COMBINATION_WITH_ERROR_S if has_error else _COMBINATION_S) * n_maps
+    expect_cost(
+        maps,
+        RunTime(always=0.3, high=seconds),
+    )
+    stored_entities = _select_stored(series, [run.plan for run in runs.values()])
+    outputs.store(maps, provenance=True, among=stored_entities)
+    if any(bool(run.series.grids) for run in runs.values()):
+        outputs.store(space_maps, provenance=True, among=stored_entities)
+    return _CombinedSeries(maps=maps, space_maps=space_maps, rows=rows, skipped_runs=skipped_runs)
 
 
 @frozen
@@ -263,22 +332,22 @@ class _RegisteredRun:
     run_scale: Facts
 
 
-def _register(
+def _register_run(
     name: str, run: ProcessedRun, first_name: str, first: ProcessedRun, *, percent: bool
 ) -> _RegisteredRun:
     """Register the boldref of a run to the boldref of the first run, and compare both."""
     with subworkflow(scope_name(name)):
         xfm = combined_runs.register_to_first_run(
-            run.fitted.motion.boldref,
-            first.fitted.motion.boldref,
-            run.fitted.registration.bold_mask,
-            first.fitted.registration.bold_mask,
-            random_seed=run.plan.planned.settings.resources.random_seed,
+            run.fitted_run.motion.boldref,
+            first.fitted_run.motion.boldref,
+            run.fitted_run.registration.bold_mask,
+            first.fitted_run.registration.bold_mask,
+            random_seed=run.plan.analysis.settings.resources.random_seed,
         )
         resampled_boldref, scale = sibling_runs.compare_with_first_run(
-            run.fitted.motion.boldref,
-            first.fitted.motion.boldref,
-            first.fitted.registration.bold_mask,
+            run.fitted_run.motion.boldref,
+            first.fitted_run.motion.boldref,
+            first.fitted_run.registration.bold_mask,
             xfm,
             run=name,
             first=first_name,
@@ -287,11 +356,11 @@ def _register(
     return _RegisteredRun(first2run_xfm=xfm, framed_boldref=resampled_boldref, run_scale=scale)
 
 
-def _carry_series(
+def _resample_series(
     series: str,
     runs: Mapping[str, ProcessedRun],
     first: ProcessedRun,
-    registered: Mapping[str, _RegisteredRun],
+    registered_runs: Mapping[str, _RegisteredRun],
     group: RunGroup,
     contrasts: Sequence[str],
 ) -> list[Map]:
@@ -301,52 +370,52 @@ def _carry_series(
     scope = "acquired_maps" if series == RAW else series
     with subworkflow(scope, high_resolution=series != RAW):
         return concatenate(
-            _carry(name, run, series, first, registered.get(name), group, contrasts)
+            _resample_run(name, run, series, first, registered_runs.get(name), group, contrasts)
             for name, run in runs.items()
         )
 
 
-def _carry(
+def _resample_run(
     name: str,
     run: ProcessedRun,
     series: str,
     first: ProcessedRun,
-    registered: _RegisteredRun | None,
+    registered_run: _RegisteredRun | None,
     group: RunGroup,
     contrasts: Sequence[str],
 ) -> list[Map]:
     """Resample the maps of a series to the frame of the first run, and to its scale."""
-    mapped: MappedSeries = run.maps.mapped[series]
+    mapped_series: MappedSeries = run.maps.series[series]
     with subworkflow(scope_name(name)):
         resampled = combined_runs.resample_run_maps(
-            mapped.maps,
-            mapped.series.mask,
-            _mask_of_frame(first, series),
-            run.fitted.motion.boldref,
-            run.fitted.registration.bold_mask,
-            error_maps=[] if mapped.error_maps is None else mapped.error_maps,
-            space_maps=[] if mapped.space_maps is None else mapped.space_maps,
-            first2run_xfm=None if registered is None else registered.first2run_xfm,
-            run_scale=None if registered is None else registered.run_scale,
-            card=mapped.series.card_file,
+            mapped_series.maps,
+            mapped_series.series.mask,
+            _find_frame_mask(first, series),
+            run.fitted_run.motion.boldref,
+            run.fitted_run.registration.bold_mask,
+            error_maps=[] if mapped_series.error_maps is None else mapped_series.error_maps,
+            space_maps=[] if mapped_series.space_maps is None else mapped_series.space_maps,
+            first2run_xfm=None if registered_run is None else registered_run.first2run_xfm,
+            run_scale=None if registered_run is None else registered_run.run_scale,
+            card=mapped_series.series.card_file,
             run=name,
             contrasts=contrasts,
             percent=group.over_sessions,
         )
         n_maps = (
-            _MAPS_OF_A_RUN * len(contrasts) * len(run.plan.planned.settings.activation.smoothing)
+            _N_MAPS_PER_RUN * len(contrasts) * len(run.plan.analysis.settings.activation.smoothing)
         )
-        seconds = (0.05 if registered is None else 0.18) * n_maps
+        seconds = (_RESCALING_S if registered_run is None else _RESAMPLING_S) * n_maps
         expect_cost(resampled, RunTime(always=0.3, high=seconds))
         return resampled
 
 
-def _mask_of_frame(first: ProcessedRun, series: str) -> Mask:
+def _find_frame_mask(first: ProcessedRun, series: str) -> Mask:
     """Return the brain on the grid of the combined maps of a series."""
-    if series in first.maps.mapped:
-        return first.maps.mapped[series].series.mask
-    registered = first.fitted.registration
-    return registered.bold_mask if series == RAW else registered.bold_mask_hr
+    if series in first.maps.series:
+        return first.maps.series[series].series.mask
+    registration = first.fitted_run.registration
+    return registration.bold_mask if series == RAW else registration.bold_mask_hr
 
 
 def _list_combined_series(runs: Collection[ProcessedRun]) -> list[str]:
@@ -357,16 +426,16 @@ def _list_combined_series(runs: Collection[ProcessedRun]) -> list[str]:
     """
     names: dict[str, None] = {}
     for run in runs:
-        method_series = series_names(run.plan.planned.settings.superres.methods)
+        method_series = series_names(run.plan.analysis.settings.superres.methods)
         series_order = (
             RAW,
-            _PLAIN,
+            _INTERPOLATION,
             MEASURED,
             *run.plan.methods,
             *run.plan.compared_names,
             *method_series,
         )
-        for name in run.maps.mapped:
+        for name in run.maps.series:
             if name in series_order:
                 names[name] = None
     return list(names)
@@ -377,22 +446,24 @@ def _select_stored(series: str, plans: Sequence[RunPlan]) -> list[dict[str, str]
 
     The first run may lack a contrast that the other runs have.
     """
-    of_runs: list[dict[str, str]] = []
+    run_choices: list[dict[str, str]] = []
     for plan in plans:
-        for choice in activation.select_stored_maps(series, maps_to_store(plan), plan.contrasts):
-            if choice not in of_runs:
-                of_runs.append(choice)
-    spread = [
-        {**choice, "stat": "personsd"} for choice in of_runs if choice.get("stat") == "effect"
+        for choice in activation.select_stored_maps(
+            series, make_storage_rules(plan), plan.contrasts
+        ):
+            if choice not in run_choices:
+                run_choices.append(choice)
+    spread_choices = [
+        {**choice, "stat": "personsd"} for choice in run_choices if choice.get("stat") == "effect"
     ]
-    return [*of_runs, *spread]
+    return [*run_choices, *spread_choices]
 
 
 def _is_calibrated(run: ProcessedRun, series: str) -> bool:
     """Return whether a series of a run was computed with a calibration run."""
-    spec = run.maps.mapped[series].series.request
-    method = None if spec is None else spec.method
-    return run.plan.calibrated and method is not None and method.uses_calibration
+    request = run.maps.series[series].series.request
+    method = None if request is None else request.method
+    return run.plan.uses_calibration and method is not None and method.uses_calibration
 
 
 @frozen
@@ -411,7 +482,7 @@ class FusedSlices:
     maps: list[Map]
 
 
-def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
+def fuse_slices(analysis: Analysis, combined_maps: CombinedMaps) -> FusedSlices | None:
     """Fuse the runs of a task on thinner slices, if their slices are displaced.
 
     Only the effects of the primary series are fused, and only if a test of the fusion passes.
@@ -419,9 +490,9 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
 
     Parameters
     ----------
-    planned : Planned
+    analysis : Analysis
         Settings of the call and plan of all participants.
-    combined : CombinedMaps
+    combined_maps : CombinedMaps
         Combined runs, with their transforms.
 
     Returns
@@ -430,47 +501,34 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
         None if the primary series cannot be fused: runs are from several sessions or at rest, a
         run has no block effects of the series, or slices are already thinner than acquired.
     """
-    runs, group = combined.runs, combined.group
+    runs, group = combined_maps.runs, combined_maps.group
     first, *other_runs = runs
     plan = runs[first].plan
     series = plan.primary
     effects: dict[str, File] = {
         name: run.effects[series]
         for name, run in runs.items()
-        if series in run.effects and series in run.maps.mapped
+        if series in run.effects and series in run.maps.series
     }
-    thinner = any(run.plan.bold.factor[2] != 1 for run in runs.values())
+    has_thinner_slices = any(run.plan.bold.factor[2] != 1 for run in runs.values())
     at_rest = any(run.plan.at_rest for run in runs.values())
-    if group.over_sessions or at_rest or thinner or len(effects) < len(runs):
+    if group.over_sessions or at_rest or has_thinner_slices or len(effects) < len(runs):
         return None
     # contrasts are defined by their weights in the first run
     contrasts = {name: names for name, names in group.contrasts.items() if first in names}
-    outputs = planned.outputs(
-        group.entities, provenance=planned.provenance, axis_order=plan.bold.axis_order
+    outputs = analysis.outputs(
+        group.entities, provenance=analysis.provenance, axis_order=plan.bold.axis_order
     )
-    outputs = outputs.with_references(boldref=runs[first].fitted.motion.boldref)
-    first2run_xfms = dict(combined.first2run_xfms)
-    first_mapped = runs[first].maps.mapped[series]
-    masks = {name: runs[name].maps.mapped[series].series.mask for name in other_runs}
+    outputs = outputs.with_references(boldref=runs[first].fitted_run.motion.boldref)
+    first2run_xfms = dict(combined_maps.first2run_xfms)
+    first_mapped = runs[first].maps.series[series]
+    masks = {name: runs[name].maps.series[series].series.mask for name in other_runs}
     scope = scope_name(f"{group.label}_slices")
     with subworkflow(scope, high_resolution=True):
         displacements = fused_slices.measure_displacements(
             first_mapped.maps, first_mapped.series.mask, masks, first2run_xfms, first=first
         )
-        slow_sds: dict[str, Image] = {}
-        for name, run in runs.items():
-            mapped = run.maps.mapped[series]
-            with subworkflow(scope_name(name)):
-                slow_sds[name] = fused_slices.measure_slow_sd(
-                    mapped.series.series,
-                    mapped.series.mask,
-                    run.fitted.motion.hmc_xfms,
-                    displacements,
-                    run.fitted.outliers,
-                    run=name,
-                    first=first,
-                    n_dummy=run.fitted.n_dummy,
-                )
+        slow_sds = _measure_slow_sds(runs, series, displacements)
         fusion = fused_slices.decide_fusion(
             first_mapped.maps,
             first_mapped.series.mask,
@@ -479,8 +537,8 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
             effects,
             slow_sds,
             displacements,
-            dict(combined.run_scales),
-            combined.agreement,
+            dict(combined_maps.run_scales),
+            combined_maps.agreement,
             first=first,
             series_name=series,
         )
@@ -490,21 +548,45 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
             effects,
             slow_sds[first],
             fusion,
-            dict(combined.run_scales),
+            dict(combined_maps.run_scales),
             first=first,
             series_name=series,
             contrasts={name: plan.contrasts[name] for name in contrasts},
             runs_of_contrasts=contrasts,
-            smoothing=plan.planned.settings.activation.smoothing,
+            smoothing=plan.analysis.settings.activation.smoothing,
         )
         add_methods_text(Part.MAPS, fused_slices.describe_fusion(series))
         outputs.store(maps, provenance=True, among=_select_thin_maps(series, runs[first]))
     return FusedSlices(fusion=fusion, maps=maps)
 
 
+def _measure_slow_sds(
+    runs: Mapping[str, ProcessedRun], series: str, displacements: Facts
+) -> dict[str, Image]:
+    """Measure the standard deviation of slow fluctuations in a series of each run, by name."""
+    first_name = next(iter(runs))
+    slow_sds: dict[str, Image] = {}
+    for name, run in runs.items():
+        computed_series = run.maps.series[series].series
+        with subworkflow(scope_name(name)):
+            slow_sds[name] = fused_slices.measure_slow_sd(
+                computed_series.series,
+                computed_series.mask,
+                run.fitted_run.motion.hmc_xfms,
+                displacements,
+                run.fitted_run.outliers,
+                run=name,
+                first=first_name,
+                n_dummy=run.fitted_run.n_dummy,
+            )
+    return slow_sds
+
+
 def _select_thin_maps(series: str, run: ProcessedRun) -> list[dict[str, str]]:
     """Return the entities of the thin-slice maps to store, for effects that runs also store."""
-    run_maps = activation.select_stored_maps(series, maps_to_store(run.plan), run.plan.contrasts)
+    run_maps = activation.select_stored_maps(
+        series, make_storage_rules(run.plan), run.plan.contrasts
+    )
     return [
         {**choice, "desc": f"{choice['desc']}{kind}"}
         for choice in run_maps
@@ -514,73 +596,75 @@ def _select_thin_maps(series: str, run: ProcessedRun) -> list[dict[str, str]]:
 
 
 def report_participant(
-    planned: Planned,
+    analysis: Analysis,
     runs: Sequence[BoldRun],
-    combined: Sequence[CombinedMaps],
-    fused: Sequence[FusedSlices | None],
+    combined_maps: Sequence[CombinedMaps],
+    all_fused: Sequence[FusedSlices | None],
 ) -> None:
     """Draw the combined maps of each task, or explain why runs were not combined.
 
     Parameters
     ----------
-    planned : Planned
+    analysis : Analysis
         Settings of the call and plan of all participants.
     runs : Sequence[BoldRun]
         Runs of the participant.
-    combined : Sequence[CombinedMaps]
+    combined_maps : Sequence[CombinedMaps]
         Combined maps of the participant.
-    fused : Sequence[FusedSlices | None]
+    all_fused : Sequence[FusedSlices | None]
         Results of the slice fusion of the same runs; None if the runs cannot be fused.
     """
-    for maps, slices in zip(combined, fused, strict=True):
+    for maps, slices in zip(combined_maps, all_fused, strict=True):
         if maps.maps:
-            _report_combined(planned, maps, slices)
-    if "glm" in planned.settings.activation.kinds:
-        for uncombined in list_uncombined_runs(runs, planned.plan):
-            _report_uncombined(planned, uncombined)
+            _report_combined(analysis, maps, slices)
+    if "glm" in analysis.settings.activation.kinds:
+        for uncombined_group in list_uncombined_runs(runs, analysis.plan):
+            _report_uncombined(analysis, uncombined_group)
 
 
-def _report_uncombined(planned: Planned, uncombined: UncombinedRuns) -> None:
+def _report_uncombined(analysis: Analysis, uncombined_group: UncombinedRuns) -> None:
     """Explain why runs of one task were not combined."""
-    outputs = planned.outputs(uncombined.entities)
-    with subworkflow(scope_name(f"{uncombined.label}_uncombined")):
+    outputs = analysis.outputs(uncombined_group.entities)
+    with subworkflow(scope_name(f"{uncombined_group.label}_uncombined")):
         outputs.store_figures(
             participant_figures.explain_missing_map(
-                entities=uncombined.entities,
-                names=uncombined.names,
-                reasons=uncombined.reasons,
-                over_sessions=uncombined.over_sessions,
+                entities=uncombined_group.entities,
+                names=uncombined_group.names,
+                reasons=uncombined_group.reasons,
+                over_sessions=uncombined_group.over_sessions,
             )
         )
 
 
-def _report_combined(planned: Planned, combined: CombinedMaps, slices: FusedSlices | None) -> None:
+def _report_combined(
+    analysis: Analysis, combined_maps: CombinedMaps, slices: FusedSlices | None
+) -> None:
     """Draw the report figures of the combined runs of one task.
 
     The effect is shown for the primary series, or for the last combined series if the primary
     series was not combined.
     """
-    first, plan = combined.first, combined.first.plan
-    series = plan.primary if plan.primary in combined.maps else list(combined.maps)[-1]
-    outputs = planned.outputs(combined.group.entities, axis_order=plan.bold.axis_order)
-    with subworkflow(scope_name(f"{combined.scope}_report"), high_resolution=True):
+    first, plan = combined_maps.first, combined_maps.first.plan
+    series = plan.primary if plan.primary in combined_maps.maps else list(combined_maps.maps)[-1]
+    outputs = analysis.outputs(combined_maps.group.entities, axis_order=plan.bold.axis_order)
+    with subworkflow(scope_name(f"{combined_maps.scope}_report"), high_resolution=True):
         outputs.store_figures(
             participant_figures.draw_participant(
-                concatenate(combined.maps.values()),
-                combined.resampled[series],
-                combined.rows[series],
-                scene_images(first.fitted, first.maps),
-                first.fitted.registration.bold_mask,
+                concatenate(combined_maps.maps.values()),
+                combined_maps.resampled[series],
+                combined_maps.rows[series],
+                make_scene_images(first.fitted_run, first.maps),
+                first.fitted_run.registration.bold_mask,
                 {
                     name: rows
-                    for name, run in combined.runs.items()
-                    if series in run.maps.mapped
-                    and (rows := run.maps.mapped[series].error_rows) is not None
+                    for name, run in combined_maps.runs.items()
+                    if series in run.maps.series
+                    and (rows := run.maps.series[series].error_rows) is not None
                 },
                 None if slices is None else slices.fusion,
-                entities=combined.group.entities,
-                percent=combined.group.over_sessions,
+                entities=combined_maps.group.entities,
+                percent=combined_maps.group.over_sessions,
                 at_rest=plan.at_rest,
-                stored=replace(maps_to_store(plan), primary=series),
+                stored=replace(make_storage_rules(plan), primary=series),
             )
         )

@@ -13,11 +13,11 @@ from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.series_requests import ComputedSeries
 
 
-def resample_all_compared(plan: RunPlan, fitted: FittedRun) -> dict[str, ComputedSeries]:
+def resample_all_compared(plan: RunPlan, fitted_run: FittedRun) -> dict[str, ComputedSeries]:
     """Resample the series of other programs to the high-resolution grid of their run."""
-    resampled: dict[str, ComputedSeries] = {}
+    resampled_series: dict[str, ComputedSeries] = {}
     if not plan.bold.compared:
-        return resampled
+        return resampled_series
     add_methods_text(Part.SERIES, steps.describe_compared(plan.compared_names))
     for name, run in plan.bold.compared.items():
         correction = SeriesCorrection(
@@ -27,16 +27,16 @@ def resample_all_compared(plan: RunPlan, fitted: FittedRun) -> dict[str, Compute
             bold_file=run.bold, tr=plan.bold.tr, axis_order=run.axis_order, correction=correction
         )
         with subworkflow(name, high_resolution=True):
-            resampled[name] = prepare_compared(fitted, name, file)
-    return resampled
+            resampled_series[name] = prepare_compared(fitted_run, name, file)
+    return resampled_series
 
 
-def prepare_compared(fitted: FittedRun, name: str, file: SeriesFile) -> ComputedSeries:
+def prepare_compared(fitted_run: FittedRun, name: str, file: SeriesFile) -> ComputedSeries:
     """Resample a series of another program to the high-resolution grid of its run.
 
     Parameters
     ----------
-    fitted : FittedRun
+    fitted_run : FittedRun
         Motion and registration of the run.
     name : str
         Name of the series.
@@ -44,26 +44,26 @@ def prepare_compared(fitted: FittedRun, name: str, file: SeriesFile) -> Computed
         File of the series, with the repetition time of the run.
     """
     compared = steps.import_compared(file.bold_file, tr=file.tr, axis_order=file.axis_order)
-    registered, hmc_xfms = fitted.registration, fitted.motion.hmc_xfms
+    registration, hmc_xfms = fitted_run.registration, fitted_run.motion.hmc_xfms
     compared_xfms, compared_facts, compared_signal = steps.align_compared(
         compared,
-        fitted.bold,
-        fitted.motion.boldref,
-        registered.bold_mask,
+        fitted_run.bold,
+        fitted_run.motion.boldref,
+        registration.bold_mask,
         hmc_xfms,
         series_name=name,
     )
-    stc = correct_acquired(compared, fitted.n_dummy, file.correction)
+    stc = correct_acquired(compared, fitted_run.n_dummy, file.correction)
     series, mask = steps.resample_compared(
         stc,
-        fitted.stc,
-        registered.bold_mask_hr,
+        fitted_run.stc,
+        registration.bold_mask_hr,
         hmc_xfms,
         compared_xfms,
         compared_facts,
         compared_signal,
-        fitted.distortion,
-        factor=fitted.factor,
+        fitted_run.distortion,
+        factor=fitted_run.factor,
         series_name=name,
     )
     return ComputedSeries(name=name, series=series, mask=mask, compared_facts=compared_facts)

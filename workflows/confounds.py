@@ -26,29 +26,29 @@ class RunConfounds:
 
 
 def prepare_confounds(
-    plan: RunPlan, fitted: FittedRun, raw: Series, outputs: Outputs
+    plan: RunPlan, fitted_run: FittedRun, raw: Series, outputs: Outputs
 ) -> RunConfounds:
     """Compute or import the confounds of a run, and add the columns of a temporal model."""
-    preprocessing, precomputed = plan.planned.settings.preprocessing, plan.bold.precomputed
+    preprocessing, precomputed = plan.analysis.settings.preprocessing, plan.bold.precomputed
     if precomputed is not None and precomputed.confounds is not None:
         confounds, columns = imported.import_confounds(
             precomputed.confounds,
-            fitted.outliers,
+            fitted_run.outliers,
             origin=precomputed.origin.text,
-            n_dummy=fitted.n_dummy,
+            n_dummy=fitted_run.n_dummy,
         )
         add_methods_text(Part.PREPROCESSING, imported.describe_confounds(precomputed.origin.text))
     else:
-        registered, head_motion = fitted.registration, fitted.motion
+        registration, head_motion = fitted_run.registration, fitted_run.motion
         confounds, columns = run_confounds.gather_confounds(
             raw,
-            registered.bold_mask,
+            registration.bold_mask,
             head_motion.motion,
             head_motion.hmc_xfms,
-            registered.tpms_bold,
-            registered.registration,
-            fitted.outliers,
-            n_dummy=fitted.n_dummy,
+            registration.tpms_bold,
+            registration.facts,
+            fitted_run.outliers,
+            n_dummy=fitted_run.n_dummy,
             fd_spike_threshold=preprocessing.fd_spike_threshold,
             dvars_spike_threshold=preprocessing.dvars_spike_threshold,
             return_all_components=preprocessing.return_all_components,
@@ -60,10 +60,10 @@ def prepare_confounds(
         )
         add_methods_text(Part.PREPROCESSING, text)
     censoring = None
-    temporal = find_temporal_model(plan)
+    temporal = make_temporal_model(plan)
     if temporal is not None:
         confounds, columns, _, censoring = temporal_model.add_temporal_regressors(
-            confounds, columns, temporal=temporal, tr=plan.bold.tr, n_dummy=fitted.n_dummy
+            confounds, columns, temporal=temporal, tr=plan.bold.tr, n_dummy=fitted_run.n_dummy
         )
         add_methods_text(
             Part.PREPROCESSING,
@@ -82,9 +82,9 @@ def prepare_confounds(
     return RunConfounds(confounds=confounds, censoring=censoring)
 
 
-def find_temporal_model(plan: RunPlan) -> TemporalModel | None:
+def make_temporal_model(plan: RunPlan) -> TemporalModel | None:
     """Return the options of the temporal model of a run; None if there is no temporal model."""
-    settings = plan.planned.settings
+    settings = plan.analysis.settings
     if not settings.activation.models_time:
         return None
     return TemporalModel(

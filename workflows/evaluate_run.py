@@ -27,7 +27,7 @@ from bids_sr.steps.quality import (
     mask_comparison,
     training_domain,
 )
-from bids_sr.workflows.fit_run import FittedRun
+from bids_sr.workflows.fit_run import FittedRun, Registration
 from bids_sr.workflows.make_series import RunSeries
 from bids_sr.workflows.map_run import MappedRun, list_mapped_series
 from bids_sr.workflows.pair import RegisteredPair
@@ -74,7 +74,7 @@ class RunEvaluation:
 
 def evaluate_run(
     plan: RunPlan,
-    fitted: FittedRun,
+    fitted_run: FittedRun,
     series: RunSeries,
     maps: MappedRun,
     pair: RegisteredPair | None,
@@ -86,7 +86,7 @@ def evaluate_run(
     ----------
     plan : RunPlan
         Plan of the run.
-    fitted : FittedRun
+    fitted_run : FittedRun
         Motion and registration of the run.
     series : RunSeries
         Series of the run.
@@ -102,132 +102,94 @@ def evaluate_run(
     RunEvaluation
         All metrics, flags and the verdict.
     """
-    registered, settings = fitted.registration, plan.planned.settings
+    registration, settings = fitted_run.registration, plan.analysis.settings
     comparison = EffectsComparison(
-        bold_mask_hr=registered.bold_mask_hr,
+        bold_mask_hr=registration.bold_mask_hr,
         roi_hr=maps.roi_hr,
         contrasts=plan.contrasts,
         factor=plan.bold.factor,
         random_seed=settings.resources.random_seed,
     )
-    tables = [
-        made_series.holdout
-        for made_series in series.high_resolution.values()
-        if made_series.holdout is not None
-    ]
-    tables += [
-        made_series.precision_rows
-        for made_series in series.high_resolution.values()
-        if made_series.precision_rows is not None
-    ]
-    n_before_errors = len(tables)
-    errors = [
-        mapped.error_rows for mapped in maps.mapped.values() if mapped.error_rows is not None
-    ]
-    measured = halves_figures = None
-    if plan.split:
-        measured = measure_all_effects(series.high_resolution, series.model.inputs, comparison)
-        halves_figures = evaluation.gather_fine_effects(
-            measured.effects,
-            comparison.bold_mask_hr,
-            comparison.roi_hr,
-            contrasts=comparison.contrasts,
-            factor=comparison.factor,
-        )
+    series_effects, halves_figures = _measure_run_effects(plan, series, comparison)
     activations = {} if plan.bold.truth is None else plan.bold.truth.activations
     known_activation = {name: read_image(file) for name, file in activations.items()}
     with_models = "glm" in settings.activation.kinds
-    mapped_series = list_mapped_series(series)[1:]
-    tables += compare_with_references(
-        {made_series.name: made_series for made_series in mapped_series},
-        measured,
+    reference_tables = compare_with_references(
+        {
+            computed_series.name: computed_series
+            for computed_series in list_mapped_series(series)[1:]  # without the acquired series
+        },
+        series_effects,
         comparison,
-        acquired_maps=maps.mapped[RAW].maps,
+        acquired_maps=maps.series[RAW].maps,
         maps=maps.maps if with_models else None,
         known=known_activation,
         other_effects=series.other_effects,
         at_rest=plan.at_rest,
-        n_dummy=fitted.n_dummy,
+        n_dummy=fitted_run.n_dummy,
     )
-    _describe_comparisons(
-        plan, measured, has_known_activation=with_models and bool(known_activation)
+    _add_comparisons_text(
+        plan, series_effects, has_known_activation=with_models and bool(known_activation)
     )
-    tested_shares, one_level_down = evaluate_self_test(plan, series)
-    tables.append(tested_shares)
-    tables += check_quality(plan, fitted, series, measured)
-    uncertainty_rows, uncertainty_maps = [], []
-    if measured is not None:
-        for name, members in list_ensemble_members(plan).items():
-            with subworkflow(name, high_resolution=True):
-                rows, spread = ensemble_uncertainty.measure_uncertainty(
-                    measured.effects[name],
-                    registered.bold_mask_hr,
-                    {member: measured.effects[member] for member in members},
-                    series_name=name,
-                    contrasts=plan.contrasts,
-                    axis_order=plan.bold.axis_order,
-                )
-                outputs.store(spread)
-            uncertainty_rows.append(rows)
-            uncertainty_maps.append(spread)
-    tables += uncertainty_rows
-    cards = {
-        name: made_series.card_file
-        for name, made_series in series.high_resolution.items()
-        if made_series.card_file is not None and _is_tested_on_run(made_series)
-    }
-    # With a reference, the verdict does not need the tests at half the resolution, so that it does
-    # not wait for them.
-    tested_detail = [
-        mapped.coverage_rows
-        for mapped in maps.mapped.values()
-        if mapped.coverage_rows is not None
-        and MEASURED not in series.high_resolution
-        and not known_activation
-    ]
-    _judge_first(
+    method_tests = _gather_method_tests(
+        plan, series, maps, has_reference=MEASURED in series.high_resolution or bool(activations)
+    )
+    quality_tables = check_quality(plan, fitted_run, series, series_effects)
+    uncertainty_tables, uncertainty_maps = _measure_uncertainty(
+        plan, registration, series_effects, outputs
+    )
+    _evaluate_early(
         plan,
         series,
         maps,
-        measured,
+        series_effects,
         comparison,
+        method_tests,
         known=known_activation if with_models else {},
-        tested_detail=tested_detail,
-        tested_shares=tested_shares,
-        one_level_down=one_level_down,
-        cards=cards,
     )
+    model_tables = _list_model_tables(series)
+    evaluation_tables = [
+        *reference_tables,
+        method_tests.self_test_rows,
+        *quality_tables,
+        *uncertainty_tables,
+    ]
     flags, flag_rows = run_verdict.raise_flags(
-        tables,
+        [*model_tables, *evaluation_tables],
         maps.maps,
-        registered.bold_mask,
-        registered.roi_bold,
+        registration.bold_mask,
+        registration.roi_bold,
         pair=pair,
-        card_file=cards,
+        card_file=method_tests.cards,
         contrasts=plan.contrasts,
         factor=plan.bold.factor,
         method_names=plan.methods,
         at_rest=plan.at_rest,
     )
-    table_rows = [*tables, flag_rows]
+    evaluation_tables.append(flag_rows)
     verdict, verdict_rows = run_verdict.decide_verdict(
-        [*table_rows, *tested_detail],
-        one_level_down,
+        [*model_tables, *evaluation_tables, *method_tests.coverage_tables],
+        method_tests.self_test_facts,
         series.confounds,
-        card_file=cards,
+        card_file=method_tests.cards,
         compared_facts=gather_compared_facts(series.high_resolution),
-        same_widths=None if measured is None else measured.same_widths,
+        same_widths=None if series_effects is None else series_effects.same_widths,
         method_names=plan.methods,
         series_names=plan.stored_names,
         margin=settings.evaluation.margin,
         compared_names=plan.compared_names,
     )
     # The verdict does not depend on error maps and can therefore be computed before them.
-    table, columns = evaluation.join_evaluation(
-        [*table_rows[:n_before_errors], *errors, *table_rows[n_before_errors:]], verdict_rows
+    error_tables = [
+        mapped_series.error_rows
+        for mapped_series in maps.series.values()
+        if mapped_series.error_rows is not None
+    ]
+    all_metrics, columns = evaluation.join_evaluation(
+        [*model_tables, *error_tables, *evaluation_tables], verdict_rows
     )
     outputs.store(
-        table,
+        all_metrics,
         {"desc": "evaluation", "suffix": "metrics"},
         facts=columns,
         provenance=True,
@@ -237,28 +199,133 @@ def evaluate_run(
         verdict, {"desc": "verdict", "suffix": "metrics"}, provenance=True, level="minimal"
     )
     return RunEvaluation(
-        evaluation=table,
+        evaluation=all_metrics,
         verdict=verdict,
         flags=flags,
-        self_test=one_level_down,
-        effects={} if measured is None else measured.effects,
+        self_test=method_tests.self_test_facts,
+        effects={} if series_effects is None else series_effects.effects,
         halves_figures=halves_figures,
         uncertainty_maps=uncertainty_maps,
     )
 
 
-def _judge_first(
+def _measure_run_effects(
+    plan: RunPlan, series: RunSeries, comparison: EffectsComparison
+) -> tuple[SeriesEffects | None, File | None]:
+    """Measure the block effects of all series, and gather the inputs of their figures.
+
+    Both are None if the run cannot be split into halves.
+    """
+    if not plan.can_split:
+        return None, None
+    series_effects = measure_all_effects(series.high_resolution, series.model.inputs, comparison)
+    halves_figures = evaluation.gather_fine_effects(
+        series_effects.effects,
+        comparison.bold_mask_hr,
+        comparison.roi_hr,
+        contrasts=comparison.contrasts,
+        factor=comparison.factor,
+    )
+    return series_effects, halves_figures
+
+
+@frozen
+class _MethodTests:
+    """Tests of the methods that do not require a reference.
+
+    Parameters
+    ----------
+    self_test_rows, self_test_facts : Rows, Facts
+        Metrics and facts of the self-tests at reduced resolution.
+    coverage_tables : Sequence[Rows]
+        Tests of the confidence intervals at reduced resolution; empty if the run has a reference.
+    cards : dict[str, Facts]
+        Model cards of methods with a self-test on the run, by series.
+    """
+
+    self_test_rows: Rows
+    self_test_facts: Facts
+    coverage_tables: Sequence[Rows]
+    cards: dict[str, Facts]
+
+
+def _gather_method_tests(
+    plan: RunPlan, series: RunSeries, maps: MappedRun, *, has_reference: bool
+) -> _MethodTests:
+    """Gather the tests of the methods that do not require a reference.
+
+    `has_reference`: whether the run has a measured series or known activation.
+    """
+    self_test_rows, self_test_facts = evaluate_self_test(plan, series)
+    # With a reference, the verdict does not need the coverage tests and must not wait for them.
+    coverage_tables = [
+        mapped_series.coverage_rows
+        for mapped_series in maps.series.values()
+        if mapped_series.coverage_rows is not None and not has_reference
+    ]
+    cards = {
+        name: computed_series.card_file
+        for name, computed_series in series.high_resolution.items()
+        if computed_series.card_file is not None and _has_self_test_on_run(computed_series)
+    }
+    return _MethodTests(
+        self_test_rows=self_test_rows,
+        self_test_facts=self_test_facts,
+        coverage_tables=coverage_tables,
+        cards=cards,
+    )
+
+
+def _list_model_tables(series: RunSeries) -> list[Rows]:
+    """Return the metrics on held-out pairs, followed by the metrics of half-precision checks."""
+    all_series = series.high_resolution.values()
+    tables = [
+        *(computed_series.holdout for computed_series in all_series),
+        *(computed_series.precision_rows for computed_series in all_series),
+    ]
+    return [rows for rows in tables if rows is not None]
+
+
+def _measure_uncertainty(
+    plan: RunPlan,
+    registration: Registration,
+    series_effects: SeriesEffects | None,
+    outputs: Outputs,
+) -> tuple[list[Rows], list[list[Map]]]:
+    """Measure how much the ensemble members of each method differ, and store the maps.
+
+    Returns metrics and maps, one per method with an ensemble; empty if the run has too few blocks
+    (`series_effects` is None).
+    """
+    tables: list[Rows] = []
+    maps: list[list[Map]] = []
+    if series_effects is None:
+        return tables, maps
+    for name, members in list_ensemble_members(plan).items():
+        with subworkflow(name, high_resolution=True):
+            rows, method_maps = ensemble_uncertainty.measure_uncertainty(
+                series_effects.effects[name],
+                registration.bold_mask_hr,
+                {member: series_effects.effects[member] for member in members},
+                series_name=name,
+                contrasts=plan.contrasts,
+                axis_order=plan.bold.axis_order,
+            )
+            outputs.store(method_maps)
+        tables.append(rows)
+        maps.append(method_maps)
+    return tables, maps
+
+
+def _evaluate_early(
     plan: RunPlan,
     series: RunSeries,
     maps: MappedRun,
-    measured: SeriesEffects | None,
+    series_effects: SeriesEffects | None,
     comparison: EffectsComparison,
+    method_tests: _MethodTests,
     *,
     known: Mapping[str, Image],
-    tested_detail: Sequence[Rows],
-    tested_shares: Rows,
-    one_level_down: Facts,
-    cards: Mapping[str, Facts],
 ) -> None:
     """Evaluate methods without networks before networks are trained.
 
@@ -267,38 +334,48 @@ def _judge_first(
     cannot be split into halves.
 
     `known`: known activation by contrast; empty if the linear model is not mapped.
-    `tested_detail`: tests at half the resolution; empty if the run has a reference. `cards`: model
-    cards by name of the method.
     """
-    early = [spec for spec in plan.stored if not spec.network]
-    methods, names = list_methods(early), [spec.name for spec in early]
+    early_requests = [request for request in plan.stored_series if not request.uses_network]
+    methods = list_methods(early_requests)
+    series_names = [request.name for request in early_requests]
     has_measured = MEASURED in series.high_resolution
-    if not methods or len(methods) == len(plan.methods) or (has_measured and measured is None):
+    if (
+        not methods
+        or len(methods) == len(plan.methods)
+        or (has_measured and series_effects is None)
+    ):
         return
-    compared = [*names, *([MEASURED] if has_measured else [])]
-    effects = None
-    if measured is not None:
-        early_effects = {name: measured.effects[name] for name in compared}
-        effects = replace(measured, effects=early_effects)
+    compared_names = [*series_names, *([MEASURED] if has_measured else [])]
+    early_effects = None
+    if series_effects is not None:
+        early_effects = replace(
+            series_effects, effects={name: series_effects.effects[name] for name in compared_names}
+        )
     with subworkflow(FIRST_VERDICT, stored=False, described=False):
-        rows = compare_with_references(
+        reference_tables = compare_with_references(
             {},
-            effects,
+            early_effects,
             comparison,
-            acquired_maps=maps.mapped[RAW].maps,
-            maps=concatenate(maps.mapped[name].maps for name in (RAW, *compared)),
+            acquired_maps=maps.series[RAW].maps,
+            maps=concatenate(maps.series[name].maps for name in (RAW, *compared_names)),
             known=known,
             at_rest=plan.at_rest,
         )
         run_verdict.decide_verdict(
-            [tested_shares, *tested_detail, *rows],
-            one_level_down,
+            [
+                method_tests.self_test_rows,
+                *method_tests.coverage_tables,
+                *reference_tables,
+            ],
+            method_tests.self_test_facts,
             series.confounds,
-            card_file={name: cards[name] for name in methods if name in cards},
-            same_widths=None if effects is None else effects.same_widths,
+            card_file={
+                name: method_tests.cards[name] for name in methods if name in method_tests.cards
+            },
+            same_widths=None if early_effects is None else early_effects.same_widths,
             method_names=methods,
-            series_names=names,
-            margin=plan.planned.settings.evaluation.margin,
+            series_names=series_names,
+            margin=plan.analysis.settings.evaluation.margin,
         )
 
 
@@ -330,13 +407,13 @@ def measure_all_effects(
         Block effects of all series.
     """
     effects: dict[str, File] = {}
-    for name, made_series in series.items():
+    for name, computed_series in series.items():
         with subworkflow(name, high_resolution=True):
             effects[name] = block_effects.measure_effects(
-                made_series.series,
-                made_series.mask,
+                computed_series.series,
+                computed_series.mask,
                 inputs,
-                own_regressors=made_series.own_regressors,
+                own_regressors=computed_series.own_regressors,
                 series_name=name,
                 has_measured=MEASURED in series,
                 effect_confounds=effect_confounds,
@@ -357,21 +434,25 @@ def measure_all_effects(
 
 def list_compared(series: Mapping[str, ComputedSeries]) -> list[str]:
     """Return the names of the series of other programs."""
-    return [name for name, made_series in series.items() if made_series.compared_facts is not None]
+    return [
+        name
+        for name, computed_series in series.items()
+        if computed_series.compared_facts is not None
+    ]
 
 
 def gather_compared_facts(series: Mapping[str, ComputedSeries]) -> list[Facts]:
     """Return the alignment of each series of another program to the run."""
     return [
-        made_series.compared_facts
-        for made_series in series.values()
-        if made_series.compared_facts is not None
+        computed_series.compared_facts
+        for computed_series in series.values()
+        if computed_series.compared_facts is not None
     ]
 
 
 def compare_with_references(
     series: Mapping[str, ComputedSeries],
-    measured: SeriesEffects | None,
+    series_effects: SeriesEffects | None,
     comparison: EffectsComparison,
     *,
     acquired_maps: list[Map],
@@ -392,7 +473,7 @@ def compare_with_references(
     ----------
     series : Mapping[str, ComputedSeries]
         Series on the high-resolution grid whose volumes are compared, by name.
-    measured : SeriesEffects | None
+    series_effects : SeriesEffects | None
         Block effects; None if the run has too few blocks.
     comparison : EffectsComparison
         Settings of the comparison.
@@ -414,8 +495,8 @@ def compare_with_references(
         Tables of metrics; empty if there is no reference.
     """
     tables = []
-    effects = None if measured is None else measured.effects
-    same_widths = None if measured is None else measured.same_widths
+    effects = None if series_effects is None else series_effects.effects
+    same_widths = None if series_effects is None else series_effects.same_widths
     if effects is not None and MEASURED in effects:
         tables.append(evaluation.compare_halves(effects, comparison, acquired_maps, same_widths))
     if (MEASURED in series or known) and maps is not None:
@@ -431,7 +512,9 @@ def compare_with_references(
         )
     if MEASURED in series:
         images = {
-            name: made_series.series for name, made_series in series.items() if name != MEASURED
+            name: computed_series.series
+            for name, computed_series in series.items()
+            if name != MEASURED
         }
         tables.append(
             evaluation.compare_images(
@@ -458,59 +541,63 @@ def evaluate_self_test(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
 
     Tests of further ensemble members are omitted.
     """
-    unstored = {spec.name for spec in plan.requested_series if not spec.stored}
+    unstored_names = {request.name for request in plan.requested_series if not request.is_stored}
     return self_test.gather_tested(
-        [facts for name, facts in series.self_tests.items() if name not in unstored],
+        [facts for name, facts in series.self_tests.items() if name not in unstored_names],
         series_names=plan.stored_names,
-        network_names=[spec.name for spec in plan.stored if spec.network],
+        network_names=[request.name for request in plan.stored_series if request.uses_network],
         voxel=plan.bold.zooms,
         factor=plan.bold.factor,
     )
 
 
 def check_quality(
-    plan: RunPlan, fitted: FittedRun, series: RunSeries, measured: SeriesEffects | None
+    plan: RunPlan, fitted_run: FittedRun, series: RunSeries, series_effects: SeriesEffects | None
 ) -> list[Rows]:
     """Compare brain coverage of series, measure distortion, and check intensities for networks.
 
     Distortion is measured relative to the pair. Intensities are compared with the training data of
     each network.
 
-    `measured`: block effects; None if the run has too few blocks.
+    `series_effects`: block effects; None if the run has too few blocks.
     """
-    registered = fitted.registration
+    registration = fitted_run.registration
     tables = []
-    if measured is not None:
+    if series_effects is not None:
         tables.append(
             mask_comparison.compare_masks(
                 series.raw.series,
-                measured.effects,
-                registered.bold_mask_hr,
-                n_dummy=fitted.n_dummy,
+                series_effects.effects,
+                registration.bold_mask_hr,
+                n_dummy=fitted_run.n_dummy,
             )
         )
         add_methods_text(Part.EVALUATION, mask_comparison.MASK_COMPARISON_TEXT)
-    if registered.guide_hr is not None:
+    if registration.guide_hr is not None:
         tables.append(
             edge_comparison.compare_edges(
-                fitted.motion.boldref,
-                registered.guide_hr,
-                registered.bold_mask_hr,
+                fitted_run.motion.boldref,
+                registration.guide_hr,
+                registration.bold_mask_hr,
                 phase_encoding=plan.phase_encoding,
-                guided_names=[spec.name for spec in plan.stored if spec.guided],
+                guided_names=[
+                    request.name for request in plan.stored_series if request.uses_guide
+                ],
             )
         )
         add_methods_text(Part.EVALUATION, edge_comparison.EDGE_COMPARISON_TEXT)
-    networks = [spec.name for spec in plan.stored if spec.network]
-    for name in (method for method in plan.methods if method in networks):
+    networks = {request.name for request in plan.stored_series if request.uses_network}
+    for name in plan.methods:
+        if name not in networks:
+            continue
         model_file = series.high_resolution[name].model_file
         assert model_file is not None
         with subworkflow(name, high_resolution=True):
             tables.append(
                 training_domain.check_domain(
                     model_file,
-                    fitted.motion.boldref,
-                    registered.bold_mask,
+                    fitted_run.motion.boldref,
+                    registration.bold_mask,
                     series_name=name,
                 )
             )
@@ -519,51 +606,54 @@ def check_quality(
 
 def list_ensemble_members(plan: RunPlan) -> dict[str, list[str]]:
     """Return the names of further ensemble members for each method with an ensemble."""
-    members = {
-        name: [spec.name for spec in plan.requested_series if spec.seed and spec.source == name]
-        for name in plan.methods
-    }
-    return {
-        name: members_of_series for name, members_of_series in members.items() if members_of_series
-    }
+    members: dict[str, list[str]] = {name: [] for name in plan.methods}
+    for request in plan.requested_series:
+        if request.seed and request.source in members:
+            members[request.source].append(request.name)
+    return {name: member_names for name, member_names in members.items() if member_names}
 
 
-def _is_tested_on_run(made_series: ComputedSeries) -> bool:
+def _has_self_test_on_run(computed_series: ComputedSeries) -> bool:
     """Return whether a series is from an evaluated method with a self-test on the run."""
-    spec = made_series.request
-    return spec is not None and spec.stored and spec.judged and spec.learned_from == "run"
+    request = computed_series.request
+    return (
+        request is not None
+        and request.is_stored
+        and request.is_evaluated
+        and request.learned_from == "run"
+    )
 
 
-def _describe_comparisons(
-    plan: RunPlan, measured: SeriesEffects | None, *, has_known_activation: bool
+def _add_comparisons_text(
+    plan: RunPlan, series_effects: SeriesEffects | None, *, has_known_activation: bool
 ) -> None:
     """Add methods text on references, ensembles, negative controls and self-tests.
 
-    `measured`: block effects; None if the run has too few blocks.
+    `series_effects`: block effects; None if the run has too few blocks.
     """
-    has_measured = measured is not None and MEASURED in measured.effects
-    if measured is None:
+    has_measured = series_effects is not None and MEASURED in series_effects.effects
+    if series_effects is None:
         add_methods_text(Part.EVALUATION, evaluation.UNSPLIT_TEXT)
     elif has_measured:
         add_methods_text(
             Part.EVALUATION, evaluation.describe_halves(plan.bold.factor, at_rest=plan.at_rest)
         )
-    _describe_controls(plan)
-    if measured is not None and not has_measured and has_known_activation:
+    _add_controls_text(plan)
+    if series_effects is not None and not has_measured and has_known_activation:
         add_methods_text(Part.EVALUATION, evaluation.describe_known_activation(plan.bold.factor))
 
 
-def _describe_controls(plan: RunPlan) -> None:
+def _add_controls_text(plan: RunPlan) -> None:
     """Add methods text on ensembles, negative controls and self-tests at reduced resolution."""
     members = list_ensemble_members(plan)
-    if plan.split and members:
+    if plan.can_split and members:
         add_methods_text(
             Part.EVALUATION,
             ensemble_uncertainty.describe_uncertainty(
                 list(members), 1 + max(map(len, members.values()))
             ),
         )
-    placebos = [spec.name for spec in plan.requested_series if spec.placebo]
+    placebos = [request.name for request in plan.requested_series if request.placebo]
     add_methods_text(Part.EVALUATION, series_description.describe_negative_controls(placebos))
-    if any(spec.learned_from == "run" for spec in plan.requested_series):
+    if any(request.learned_from == "run" for request in plan.requested_series):
         add_methods_text(Part.EVALUATION, self_test.SELF_TEST_TEXT)

@@ -120,7 +120,7 @@ class Registration:
     bold_mask_hr: Mask
     roi_bold: Mask
     roi_bold_hr: Mask
-    registration: Facts
+    facts: Facts
     tpms_bold: list[Image] | None = None
     boldref2t1w_xfm: Transforms | None = None
     highres2boldref_xfm: Transforms | None = None
@@ -199,24 +199,24 @@ def fit_run(
     outputs : Outputs
         Storage of the derivatives of the run.
     """
-    run, preprocessing = plan.bold, plan.planned.settings.preprocessing
+    run, preprocessing = plan.bold, plan.analysis.settings.preprocessing
     precomputed = run.precomputed
-    steady = find_steady(
+    steady_run = find_steady_state(
         import_bold(run),
         dummy_scans=plan.dummy_scans,
         search_outliers="outliers" not in preprocessing.ignore,
     )
-    bold, n_dummy = steady.bold, steady.n_dummy
+    bold, n_dummy = steady_run.bold, steady_run.n_dummy
     distortion = None
     if precomputed is not None and precomputed.field is not None:
-        distortion = undistort(bold, precomputed.field, plan.phase_encoding)
+        distortion = import_distortion(bold, precomputed.field, plan.phase_encoding)
     if precomputed is None:
-        head_motion = estimate_motion(bold, n_dummy)
+        head_motion = fit_motion(bold, n_dummy)
         add_methods_text(Part.PREPROCESSING, bold_reference.describe_boldref(plan.dummy_scans))
         add_methods_text(Part.PREPROCESSING, motion.MOTION_TEXT)
     else:
-        head_motion = take_over_motion(
-            bold, n_dummy, precomputed, distortion, run.axis_order, steady.outliers
+        head_motion = import_motion(
+            bold, n_dummy, precomputed, distortion, run.axis_order, steady_run.outliers
         )
         text = imported.describe_motion(precomputed.origin.text, rebuilt=precomputed.hmc is None)
         add_methods_text(Part.PREPROCESSING, text)
@@ -226,7 +226,31 @@ def fit_run(
             )
     outputs = outputs.with_references(own=head_motion.boldref)
     store_motion(head_motion, outputs)
-    stc = correct_acquired(bold, n_dummy, find_correction(plan))
+    stc = correct_acquired(bold, n_dummy, make_correction(plan))
+    _add_correction_text(plan)
+    run_registration = register_run(plan, head_motion.boldref, anat, pair, outputs)
+    calibration = None
+    if plan.uses_calibration and run.calibration is not None:
+        calibration = _fit_calibration_run(
+            plan, run.calibration, head_motion.boldref, run_registration, outputs
+        )
+    return FittedRun(
+        factor=run.factor,
+        acquired=steady_run.acquired,
+        bold=bold,
+        stc=stc,
+        n_dummy=n_dummy,
+        motion=head_motion,
+        registration=run_registration,
+        outliers=steady_run.outliers,
+        distortion=distortion,
+        calibration=calibration,
+    )
+
+
+def _add_correction_text(plan: RunPlan) -> None:
+    """Add methods text on slice-timing correction and smoothing of the acquired series."""
+    preprocessing = plan.analysis.settings.preprocessing
     if plan.corrects_slice_timing:
         add_methods_text(
             Part.PREPROCESSING, acquired_series.describe_slice_timing(plan.start_time)
@@ -236,25 +260,9 @@ def fit_run(
         add_methods_text(Part.PREPROCESSING, text)
     if "slicetiming" in preprocessing.ignore:
         add_methods_text(Part.PREPROCESSING, "Slice-timing correction was not performed.")
-    elif run.is_corrected and not plan.corrects_slice_timing:
+    elif plan.bold.is_corrected and not plan.corrects_slice_timing:
         text = "Slice-timing correction had already been applied to the input series."
         add_methods_text(Part.PREPROCESSING, text)
-    registered = register_run(plan, head_motion.boldref, anat, pair, outputs)
-    calibration = None
-    if plan.calibrated and run.calibration is not None:
-        calibration = _calibrate(plan, run.calibration, head_motion.boldref, registered, outputs)
-    return FittedRun(
-        factor=run.factor,
-        acquired=steady.acquired,
-        bold=bold,
-        stc=stc,
-        n_dummy=n_dummy,
-        motion=head_motion,
-        registration=registered,
-        outliers=steady.outliers,
-        distortion=distortion,
-        calibration=calibration,
-    )
 
 
 def import_bold(run: BoldRun) -> Series:
@@ -271,7 +279,7 @@ def import_bold(run: BoldRun) -> Series:
     return acquired_series.import_series(bold_file, tr=run.tr, axis_order=run.axis_order)
 
 
-def find_steady(
+def find_steady_state(
     acquired: Series, *, dummy_scans: int | None, search_outliers: bool = True
 ) -> SteadyRun:
     """Count the non-steady-state volumes of a run, and replace its outlier volumes.
@@ -291,7 +299,7 @@ def find_steady(
     return SteadyRun(acquired=acquired, bold=bold, n_dummy=n_dummy, outliers=outliers)
 
 
-def undistort(bold: Series, field: PrecomputedField, phase_encoding: str) -> Distortion:
+def import_distortion(bold: Series, field: PrecomputedField, phase_encoding: str) -> Distortion:
     """Convert an imported field map to the signal displacement in a run."""
     return imported.field_to_shift(
         bold,
@@ -302,7 +310,7 @@ def undistort(bold: Series, field: PrecomputedField, phase_encoding: str) -> Dis
     )
 
 
-def estimate_motion(bold: Series, n_dummy: int, boldref: Image | None = None) -> HeadMotion:
+def fit_motion(bold: Series, n_dummy: int, boldref: Image | None = None) -> HeadMotion:
     """Estimate head motion in every volume.
 
     `boldref`: target of the realignment; None: the average of realigned steady-state volumes.
@@ -314,7 +322,7 @@ def estimate_motion(bold: Series, n_dummy: int, boldref: Image | None = None) ->
     return HeadMotion(boldref=boldref, hmc_xfms=hmc_xfms, motion=parameters, head_mask=head_mask)
 
 
-def take_over_motion(
+def import_motion(
     bold: Series,
     n_dummy: int,
     derivatives: PrecomputedRun,
@@ -333,7 +341,9 @@ def take_over_motion(
         return reuse_motion(
             bold, n_dummy, read_transforms(derivatives.hmc), distortion, outliers=outliers
         )
-    assert derivatives.confounds is not None, "without transforms, confounds tell head motion"
+    assert derivatives.confounds is not None, (
+        "without transforms, the confounds contain the head motion"
+    )
     hmc_xfms, parameters, boldref = imported.rebuild_motion(
         bold,
         read_table(derivatives.confounds),
@@ -379,12 +389,12 @@ def store_motion(head_motion: HeadMotion, outputs: Outputs) -> None:
     )
 
 
-def find_correction(plan: RunPlan) -> SeriesCorrection:
+def make_correction(plan: RunPlan) -> SeriesCorrection:
     """Return the correction of the acquired series of a run."""
     return SeriesCorrection(
         slice_times=plan.slice_times,
         start_time=plan.start_time,
-        input_smoothing=plan.planned.settings.preprocessing.input_smoothing,
+        input_smoothing=plan.analysis.settings.preprocessing.input_smoothing,
     )
 
 
@@ -421,7 +431,7 @@ def register_run(
     coreg_file = None if precomputed is None else precomputed.coreg
     mask_file = None if precomputed is None else precomputed.mask
     origin = "" if precomputed is None else precomputed.origin.text
-    seed = plan.planned.settings.resources.random_seed
+    seed = plan.analysis.settings.resources.random_seed
     text = registration.describe_registration(
         to_t1w=anat is not None and coreg_file is None, to_pair=pair is not None
     )
@@ -429,60 +439,25 @@ def register_run(
     boldref2t1w_xfm = coreg_facts = None
     if anat is not None:
         boldref2t1w_xfm, coreg_facts = _register_to_t1w(
-            boldref, anat, coreg_file, origin=origin, random_seed=seed
-        )
-        outputs.store(
-            boldref2t1w_xfm,
-            _coreg("boldref", "T1w"),
-            exported_as={},
-        )
-        outputs.store(
-            primary_dataset.invert_coreg(boldref2t1w_xfm),
-            _coreg("T1w", "boldref"),
-            exported_only=True,
+            boldref, anat, coreg_file, outputs, origin=origin, random_seed=seed
         )
     brain = find_brain(
         boldref, anat, boldref2t1w_xfm, mask_file=mask_file, factor=factor, origin=origin
     )
-    outputs.store(brain.bold_mask, registration.MASK_ENTITIES, sidecar=registration.MASK_SIDECAR)
-    outputs.store(
-        brain.bold_mask_hr,
-        {"res": "hr", "desc": "brain", "suffix": "mask"},
-        sidecar=registration.MASK_HR_SIDECAR,
-        # The mask is exported only if the primary series is exported in the space of the run.
-        exported_as={"res": ""} if plan.in_func else None,
-    )
+    _store_brain(plan, brain, outputs)
     roi_bold, roi_bold_hr = brain.bold_mask, brain.bold_mask_hr
     tpms_bold = region_facts = None
     if anat is not None and boldref2t1w_xfm is not None:
         tpms_bold = registration.tissues_to_bold(boldref, anat.t1w_tpms, boldref2t1w_xfm)
-        roi_bold, roi_bold_hr, region_facts = registration.region_to_bold(
-            anat.roi_source,
-            boldref2t1w_xfm,
-            brain.bold_mask,
-            brain.bold_mask_hr,
-            anat.roi_xfms,
-            random_seed=seed,
-        )
-        add_methods_text(Part.PREPROCESSING, registration.REGION_TEXT)
-        outputs.store(
-            roi_bold,
-            {"desc": "roi", "suffix": "mask"},
-            sidecar={"Description": "region of interest", "Type": "ROI"},
+        roi_bold, roi_bold_hr, region_facts = _resample_region(
+            anat, boldref2t1w_xfm, brain, outputs, random_seed=seed
         )
     highres2boldref_xfm = guide_hr = guide_facts = None
     if pair is not None:
         highres2boldref_xfm, guide_hr, guide_facts = registration.register_to_pair(
-            boldref,
-            pair.highres_file,
-            pair.highres2lowres_xfm,
-            factor=factor,
-            random_seed=seed,
+            boldref, pair.highres_file, pair.highres2lowres_xfm, factor=factor, random_seed=seed
         )
-        outputs.store(
-            highres2boldref_xfm,
-            _coreg("highres", "boldref"),
-        )
+        outputs.store(highres2boldref_xfm, _make_coreg_entities("highres", "boldref"))
     facts = registration.gather_registration(
         brain.mask_facts,
         None if anat is None else anat.brain_facts,
@@ -500,7 +475,7 @@ def register_run(
         bold_mask_hr=brain.bold_mask_hr,
         roi_bold=roi_bold,
         roi_bold_hr=roi_bold_hr,
-        registration=facts,
+        facts=facts,
         tpms_bold=tpms_bold,
         boldref2t1w_xfm=boldref2t1w_xfm,
         highres2boldref_xfm=highres2boldref_xfm,
@@ -508,24 +483,80 @@ def register_run(
     )
 
 
-def _coreg(origin: str, target: str) -> dict[str, str]:
+def _make_coreg_entities(origin: str, target: str) -> dict[str, str]:
     """Return entities of a coregistration transform from one image to another."""
     return {"from": origin, "to": target, "mode": "image", "desc": "coreg", "suffix": "xfm"}
 
 
 def _register_to_t1w(
-    boldref: Image, anat: Anatomy, coreg_file: Path | None, *, origin: str, random_seed: int
+    boldref: Image,
+    anat: Anatomy,
+    coreg_file: Path | None,
+    outputs: Outputs,
+    *,
+    origin: str,
+    random_seed: int,
 ) -> tuple[Transforms, Facts]:
     """Register the boldref to the T1w image, or import the transform of another program.
 
-    `coreg_file`: transform of another program; None: the transform is estimated.
+    The transform is stored in both directions. `coreg_file`: transform of another program; None:
+    the transform is estimated.
     """
     if coreg_file is not None:
-        return imported.import_coreg(
+        xfm, facts = imported.import_coreg(
             boldref, anat.t1w_preproc, anat.t1w_mask, read_transforms(coreg_file), origin=origin
         )
-    return registration.register_to_t1w(
-        boldref, anat.t1w_preproc, anat.t1w_mask, random_seed=random_seed
+    else:
+        xfm, facts = registration.register_to_t1w(
+            boldref, anat.t1w_preproc, anat.t1w_mask, random_seed=random_seed
+        )
+    outputs.store(xfm, _make_coreg_entities("boldref", "T1w"), exported_as={})
+    outputs.store(
+        primary_dataset.invert_coreg(xfm),
+        _make_coreg_entities("T1w", "boldref"),
+        exported_only=True,
+    )
+    return xfm, facts
+
+
+def _resample_region(
+    anat: Anatomy,
+    boldref2t1w_xfm: Transforms,
+    brain: Brain,
+    outputs: Outputs,
+    *,
+    random_seed: int,
+) -> tuple[Mask, Mask, Facts]:
+    """Resample the region of interest to both grids of a run, and store the acquired grid's mask.
+
+    Returns the masks on the acquired and the high-resolution grid, and facts on the region.
+    """
+    roi_bold, roi_bold_hr, region_facts = registration.region_to_bold(
+        anat.roi_source,
+        boldref2t1w_xfm,
+        brain.bold_mask,
+        brain.bold_mask_hr,
+        anat.roi_xfms,
+        random_seed=random_seed,
+    )
+    add_methods_text(Part.PREPROCESSING, registration.REGION_TEXT)
+    outputs.store(
+        roi_bold,
+        {"desc": "roi", "suffix": "mask"},
+        sidecar={"Description": "region of interest", "Type": "ROI"},
+    )
+    return roi_bold, roi_bold_hr, region_facts
+
+
+def _store_brain(plan: RunPlan, brain: Brain, outputs: Outputs) -> None:
+    """Store the brain masks on both grids of a run."""
+    outputs.store(brain.bold_mask, registration.MASK_ENTITIES, sidecar=registration.MASK_SIDECAR)
+    outputs.store(
+        brain.bold_mask_hr,
+        {"res": "hr", "desc": "brain", "suffix": "mask"},
+        sidecar=registration.MASK_HR_SIDECAR,
+        # The mask is exported only if the primary series is exported in the space of the run.
+        exported_as={"res": ""} if plan.in_func else None,
     )
 
 
@@ -564,31 +595,31 @@ def find_brain(
     return Brain(bold_mask=bold_mask, bold_mask_hr=bold_mask_hr, mask_facts=mask_facts)
 
 
-def _calibrate(
+def _fit_calibration_run(
     plan: RunPlan,
     run: BoldRun,
     boldref: Image,
-    registered: Registration,
+    run_registration: Registration,
     outputs: Outputs,
 ) -> FittedCalibration:
     """Preprocess the calibration run of a run, and measure its signal fluctuations."""
     add_methods_text(
         Part.SERIES, calibration_run.describe_calibration(with_events=run.events is not None)
     )
-    settings = plan.planned.settings
+    settings = plan.analysis.settings
     with subworkflow("calibration_wf"):
         file = SeriesFile(bold_file=run.bold, tr=run.tr, axis_order=run.axis_order)
-        steady = find_steady(
+        steady_run = find_steady_state(
             file.import_series(),
             dummy_scans=settings.preprocessing.dummy_scans,
             search_outliers=False,
         )
         return fit_calibration(
-            steady.bold,
-            steady.n_dummy,
-            estimate_motion(steady.bold, steady.n_dummy),
+            steady_run.bold,
+            steady_run.n_dummy,
+            fit_motion(steady_run.bold, steady_run.n_dummy),
             boldref,
-            registered.bold_mask,
+            run_registration.bold_mask,
             events=run.events,
             tr=run.tr,
             factor=plan.bold.factor,
@@ -640,7 +671,7 @@ def fit_calibration(
     head_mask = head_motion.head_mask
     if head_mask is None:
         head_mask = bold_reference.mask_head(head_motion.boldref)
-    xfm, facts = calibration_run.register_calibration(
+    xfm, registration_facts = calibration_run.register_calibration(
         boldref,
         bold_mask,
         head_motion.boldref,
@@ -651,23 +682,23 @@ def fit_calibration(
     )
     outputs.store(
         xfm,
-        _coreg("calibration", "boldref"),
+        _make_coreg_entities("calibration", "boldref"),
         sidecar=calibration_run.CALIBRATION_XFM_SIDECAR,
     )
-    patterns, measured = calibration_run.measure_calibration(
+    patterns, calibration_facts = calibration_run.measure_calibration(
         bold,
         head_mask,
         head_motion.hmc_xfms,
         head_motion.motion,
-        facts,
+        registration_facts,
         events,
         n_dummy=n_dummy,
         tr=tr,
     )
-    outputs.store(measured, {"desc": "calibration", "suffix": "metrics"})
+    outputs.store(calibration_facts, {"desc": "calibration", "suffix": "metrics"})
     return FittedCalibration(
         calibration_ref=head_motion.boldref,
         boldref2calibration_xfm=xfm,
         calibration_patterns=patterns,
-        calibration_facts=measured,
+        calibration_facts=calibration_facts,
     )

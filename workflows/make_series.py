@@ -46,12 +46,12 @@ from bids_sr.workflows.fit_run import (
     FittedRun,
     SeriesFile,
     correct_acquired,
-    find_correction,
+    make_correction,
 )
 from bids_sr.workflows.other_run import measure_another_run
 from bids_sr.workflows.pair import RegisteredPair, TrainedNetwork, store_model
 from bids_sr.workflows.run_plan import RunPlan
-from bids_sr.workflows.seeds import find_own_seeds, find_regressors
+from bids_sr.workflows.seeds import extract_own_seeds, find_regressors
 from bids_sr.workflows.series_requests import ComputedSeries, SeriesRequest
 from bids_sr.workflows.spaces import make_output_grids, show_spaces
 
@@ -101,7 +101,7 @@ class SeriesSources:
     if there is no pair.
     """
 
-    fitted: FittedRun
+    fitted_run: FittedRun
     raw: Series | None = None
     guide: Guide | None = None
 
@@ -124,18 +124,18 @@ def train_model(
 
     `pair`: training data of the network; None if the request does not name a pair.
     """
-    fitted = sources.fitted
+    fitted_run = sources.fitted_run
     if request.learned_from == "run":
         return train_on_run(sources, request, settings)
     if request.learned_from == "pair":
         assert pair is not None
-        return training.train_on_pair(pair, training=settings, factor=fitted.factor)
+        return training.train_on_pair(pair, training=settings, factor=fitted_run.factor)
     return training.train_on_volumes(
-        fitted.stc,
-        fitted.registration.bold_mask,
-        n_dummy=fitted.n_dummy,
+        fitted_run.stc,
+        fitted_run.registration.bold_mask,
+        n_dummy=fitted_run.n_dummy,
         training=settings,
-        factor=fitted.factor,
+        factor=fitted_run.factor,
     )
 
 
@@ -150,17 +150,17 @@ def train_on_run(
 
     `interpolations`: plain interpolations that are self-tested together with the series.
     """
-    fitted = sources.fitted
+    fitted_run = sources.fitted_run
     assert sources.raw is not None
     return training.estimate_variance(
         sources.raw,
-        fitted.registration.bold_mask,
-        fitted.motion.hmc_xfms,
-        None if request.control else fitted.calibration,
-        fitted.outliers,
-        n_dummy=fitted.n_dummy,
+        fitted_run.registration.bold_mask,
+        fitted_run.motion.hmc_xfms,
+        None if request.is_control else fitted_run.calibration,
+        fitted_run.outliers,
+        n_dummy=fitted_run.n_dummy,
         training=settings,
-        factor=fitted.factor,
+        factor=fitted_run.factor,
         interpolations=tuple(interpolations),
     )
 
@@ -192,20 +192,20 @@ def compute_series(
         Settings of the application.
     """
     return super_resolution.super_resolve(
-        sources.fitted.aligned,
+        sources.fitted_run.aligned,
         model_file,
         zerofilled,
-        sources.guide if request.guided else None,
+        sources.guide if request.uses_guide else None,
         grids,
         series_name=request.source,
-        factor=sources.fitted.factor,
+        factor=sources.fitted_run.factor,
         inference=inference,
     )
 
 
 def make_series(
     plan: RunPlan,
-    fitted: FittedRun,
+    fitted_run: FittedRun,
     anat: Anatomy | None,
     pair: RegisteredPair | None,
     models: Mapping[str, TrainedNetwork],
@@ -217,7 +217,7 @@ def make_series(
     ----------
     plan : RunPlan
         Plan of the run.
-    fitted : FittedRun
+    fitted_run : FittedRun
         Motion and registration of the run.
     anat : Anatomy | None
         Anatomy of the participant; None if missing.
@@ -233,90 +233,54 @@ def make_series(
     RunSeries
         Acquired, stored, measured and compared series, and series that are only evaluated.
     """
-    grids = {} if anat is None else make_output_grids(plan, fitted, anat)
-    raw = make_raw(plan, fitted, outputs)
-    confounds = prepare_confounds(plan, fitted, raw.series, outputs)
-    regressors = find_regressors(plan, fitted, anat, raw.series, confounds, outputs)
+    grids = {} if anat is None else make_output_grids(plan, fitted_run, anat)
+    raw = make_raw(plan, fitted_run, outputs)
+    confounds = prepare_confounds(plan, fitted_run, raw.series, outputs)
+    regressors = find_regressors(plan, fitted_run, anat, raw.series, confounds, outputs)
     model = LinearModel(
         inputs=DesignInputs(
             regressors=regressors,
             confounds=confounds.confounds,
-            n_dummy=fitted.n_dummy,
+            n_dummy=fitted_run.n_dummy,
             design=plan.design,
         ),
         contrasts=plan.contrasts,
         nuisance=plan.nuisance,
     )
-    xfm = fitted.registration.highres2boldref_xfm
     sources = PlannedSources(
         plan=plan,
-        fitted=fitted,
+        fitted_run=fitted_run,
         raw=raw.series,
-        guide=None
-        if pair is None or xfm is None
-        else Guide(highres_file=pair.highres_file, highres2boldref_xfm=xfm),
+        guide=_find_guide(fitted_run, pair),
         model=model,
     )
-    hr_series: dict[str, ComputedSeries] = {}
-    tested: dict[str, Facts] = {}
-    for spec in plan.stored:
-        if spec.learned_from == "run" and spec.judged and SDMOD not in tested:
-            # Self-tests are compared with this control method, even if its series is not computed.
-            control = replace(spec, name=SDMOD, method=get_method(SDMOD))
-            with subworkflow(SDMOD, high_resolution=True):
-                tested[SDMOD] = find_variance(sources, control, tested, outputs).tested
-        with subworkflow(spec.name, high_resolution=True):
-            made_series = make_stored(
-                sources,
-                spec,
-                models.get(spec.name),
-                hr_series,
-                tested,
-                list(grids.values()) if spec.name == plan.primary else [],
-                outputs,
-            )
-        hr_series[spec.name] = made_series
-        if made_series.variance is not None:
-            tested[spec.name] = made_series.variance.tested
-    show_spaces(plan, fitted, hr_series[plan.primary].series, grids, outputs)
+    highres_series, self_tests = _make_all_stored(sources, models, list(grids.values()), outputs)
+    show_spaces(plan, fitted_run, highres_series[plan.primary].series, grids, outputs)
     truth = plan.bold.truth
     if truth is not None and truth.series is not None:
         with subworkflow(MEASURED, high_resolution=True):
-            hr_series[MEASURED] = place_measured(plan, fitted, truth.series, outputs)
-    hr_series |= resample_all_compared(plan, fitted)
-    other_effects = measure_another_run(plan, fitted) if plan.bold.compared else None
-    for spec in plan.requested_series:
-        if not spec.stored:
-            with subworkflow(spec.name, high_resolution=True, stored=False, described=False):
-                hr_series[spec.name] = make_unstored(
-                    sources, spec, models.get(spec.name), hr_series, anat
+            highres_series[MEASURED] = make_measured(plan, fitted_run, truth.series, outputs)
+    highres_series |= resample_all_compared(plan, fitted_run)
+    other_effects = measure_another_run(plan, fitted_run) if plan.bold.compared else None
+    for request in plan.requested_series:
+        if not request.is_stored:
+            with subworkflow(request.name, high_resolution=True, stored=False, described=False):
+                highres_series[request.name] = make_unstored(
+                    sources, request, models.get(request.name), highres_series, anat
                 )
-    if plan.planned.settings.activation.seed_series == "own" and plan.seeds:
+    if plan.analysis.settings.activation.seed_series == "own" and plan.seeds:
         add_methods_text(Part.MAPS, seeds.OWN_SEEDS_TEXT)
-
-        def add_own_seeds(made_series: ComputedSeries) -> ComputedSeries:
-            name = made_series.name
-            stored = name in (RAW, MEASURED, *plan.stored_names)
-            with subworkflow(name, high_resolution=name != RAW, stored=stored):
-                own_regressors = find_own_seeds(
-                    plan,
-                    fitted,
-                    anat,
-                    name,
-                    made_series.series,
-                    made_series.mask,
-                    confounds.confounds,
-                    regressors,
-                    outputs,
-                )
-            return replace(made_series, own_regressors=own_regressors)
-
-        raw = add_own_seeds(raw)
-        hr_series = {name: add_own_seeds(made_series) for name, made_series in hr_series.items()}
+        raw, *own_seed_series = [
+            _add_own_seeds(sources, computed_series, anat, outputs)
+            for computed_series in (raw, *highres_series.values())
+        ]
+        highres_series = {
+            computed_series.name: computed_series for computed_series in own_seed_series
+        }
     return RunSeries(
         raw=raw,
-        high_resolution=hr_series,
-        self_tests=tested,
+        high_resolution=highres_series,
+        self_tests=self_tests,
         model=model,
         confounds=confounds.confounds,
         censoring=confounds.censoring,
@@ -325,30 +289,94 @@ def make_series(
     )
 
 
-def make_raw(plan: RunPlan, fitted: FittedRun, outputs: Outputs) -> ComputedSeries:
+def _find_guide(fitted_run: FittedRun, pair: RegisteredPair | None) -> Guide | None:
+    """Return the high-resolution image of a pair in the frame of a run, if there is a pair."""
+    xfm = fitted_run.registration.highres2boldref_xfm
+    if pair is None or xfm is None:
+        return None
+    return Guide(highres_file=pair.highres_file, highres2boldref_xfm=xfm)
+
+
+def _make_all_stored(
+    sources: PlannedSources,
+    models: Mapping[str, TrainedNetwork],
+    grids: Sequence[SpaceGrid],
+    outputs: Outputs,
+) -> tuple[dict[str, ComputedSeries], dict[str, Facts]]:
+    """Compute and store all requested series, and return them with their self-tests by name.
+
+    The self-tests include the control method, whose series may not be requested. `grids`: further
+    target grids of the primary series.
+    """
+    plan = sources.plan
+    highres_series: dict[str, ComputedSeries] = {}
+    self_tests: dict[str, Facts] = {}
+    for request in plan.stored_series:
+        if request.learned_from == "run" and request.is_evaluated and SDMOD not in self_tests:
+            # Self-tests are compared with this control method, even if its series is not computed.
+            control = replace(request, name=SDMOD, method=get_method(SDMOD))
+            with subworkflow(SDMOD, high_resolution=True):
+                variance = estimate_variance_maps(sources, control, self_tests, outputs)
+            self_tests[SDMOD] = variance.tested
+        with subworkflow(request.name, high_resolution=True):
+            computed_series = make_stored(
+                sources,
+                request,
+                models.get(request.name),
+                highres_series,
+                self_tests,
+                grids if request.name == plan.primary else [],
+                outputs,
+            )
+        highres_series[request.name] = computed_series
+        if computed_series.variance is not None:
+            self_tests[request.name] = computed_series.variance.tested
+    return highres_series, self_tests
+
+
+def _add_own_seeds(
+    sources: PlannedSources,
+    computed_series: ComputedSeries,
+    anat: Anatomy | None,
+    outputs: Outputs,
+) -> ComputedSeries:
+    """Return a series with the time series of the seeds in this series."""
+    plan, name = sources.plan, computed_series.name
+    is_stored = name in (RAW, MEASURED, *plan.stored_names)
+    with subworkflow(name, high_resolution=name != RAW, stored=is_stored):
+        own_regressors = extract_own_seeds(
+            plan, sources.fitted_run, anat, computed_series, sources.model.inputs, outputs
+        )
+    return replace(computed_series, own_regressors=own_regressors)
+
+
+def make_raw(plan: RunPlan, fitted_run: FittedRun, outputs: Outputs) -> ComputedSeries:
     """Correct head motion of the acquired series on the acquired grid, and store the result."""
-    preproc = resample_acquired(fitted)
+    preproc = resample_acquired(fitted_run)
     add_methods_text(
-        Part.PREPROCESSING, series_description.describe_raw(fitted.distortion is not None)
+        Part.PREPROCESSING, series_description.describe_raw(fitted_run.distortion is not None)
     )
     outputs.store(
         preproc,
         {"desc": RAW, "suffix": "bold"},
-        sidecar=_sidecar(plan, RAW),
-        facts=fitted.outliers,
+        sidecar=_make_sidecar(plan, RAW),
+        facts=fitted_run.outliers,
         level="minimal",
     )
-    return ComputedSeries(name=RAW, series=preproc, mask=fitted.registration.bold_mask)
+    return ComputedSeries(name=RAW, series=preproc, mask=fitted_run.registration.bold_mask)
 
 
-def resample_acquired(fitted: FittedRun) -> Series:
+def resample_acquired(fitted_run: FittedRun) -> Series:
     """Correct head motion of the acquired series of a run."""
     return resampled_series.correct_motion(
-        fitted.stc, fitted.motion.boldref, fitted.motion.hmc_xfms, fitted.distortion
+        fitted_run.stc,
+        fitted_run.motion.boldref,
+        fitted_run.motion.hmc_xfms,
+        fitted_run.distortion,
     )
 
 
-def _sidecar(plan: RunPlan, name: str, resolution: str = "") -> dict[str, object]:
+def _make_sidecar(plan: RunPlan, name: str, resolution: str = "") -> dict[str, object]:
     """Return the sidecar of a series of a run."""
     return series_description.series_sidecar(
         name,
@@ -356,17 +384,17 @@ def _sidecar(plan: RunPlan, name: str, resolution: str = "") -> dict[str, object
         tr=plan.bold.tr,
         start_time=plan.start_time,
         slice_timing_corrected=plan.corrects_slice_timing or plan.bold.is_corrected,
-        input_smoothing=plan.planned.settings.preprocessing.input_smoothing,
+        input_smoothing=plan.analysis.settings.preprocessing.input_smoothing,
         resolution=resolution,
     )
 
 
 def make_stored(
     sources: PlannedSources,
-    spec: SeriesRequest,
+    request: SeriesRequest,
     model: TrainedNetwork | None,
-    hr_series: Mapping[str, ComputedSeries],
-    tested: Mapping[str, Facts],
+    highres_series: Mapping[str, ComputedSeries],
+    self_tests: Mapping[str, Facts],
     grids: Sequence[SpaceGrid],
     outputs: Outputs,
 ) -> ComputedSeries:
@@ -376,128 +404,145 @@ def make_stored(
     ----------
     sources : PlannedSources
         Inputs that all series of the run share.
-    spec : SeriesRequest
+    request : SeriesRequest
         Requested series.
     model : TrainedNetwork | None
         Network trained on the pair of the run; None if the series does not use such a network.
-    hr_series : Mapping[str, ComputedSeries]
+    highres_series : Mapping[str, ComputedSeries]
         Series that already exist.
-    tested : Mapping[str, Facts]
+    self_tests : Mapping[str, Facts]
         Self-tests at reduced resolution that already exist, by series.
     grids : Sequence[SpaceGrid]
         Further target grids in other spaces.
     outputs : Outputs
         Storage of the derivatives of the run.
     """
-    plan, fitted = sources.plan, sources.fitted
-    variance = trained = None
+    plan, fitted_run = sources.plan, sources.fitted_run
+    variance = network_files = None
     files = None if model is None else model.files
-    if spec.learned_from == "volumes":
-        settings = plan.planned.make_training(spec)
-        files = trained = train_model(sources, spec, settings)
-        add_methods_text(
-            Part.SERIES,
-            training_texts.describe_planned(settings, "volumes"),
-            output=trained.model_file,
-            describe=partial(training_texts.describe_finished, settings, "volumes"),
-        )
-        store_model(trained, settings.method, outputs)
-    elif spec.learned_from == "run":
-        files = variance = find_variance(sources, spec, tested, outputs)
-    inference = _inference(plan, spec)
+    if request.learned_from == "volumes":
+        files = network_files = _train_stored(sources, request, outputs)
+    elif request.learned_from == "run":
+        files = variance = estimate_variance_maps(sources, request, self_tests, outputs)
+    inference = _make_inference(plan, request)
     precision = precision_rows = None
-    half_precision = plan.planned.settings.superres.precision == "bf16" or (
-        plan.planned.settings.superres.precision == "auto"
-        and plan.planned.settings.resources.device == "cuda"
-    )
-    if spec.network and half_precision and files is not None:
-        precision, precision_rows = _guard_precision(sources, spec, files.model_file, inference)
+    if request.uses_network and files is not None and _may_use_half_precision(plan):
+        precision, precision_rows = _choose_precision(
+            sources, request, files.model_file, inference
+        )
         inference = replace(inference, precision=precision)
-    resolved = compute_series(
+    super_resolved = compute_series(
         sources,
-        spec,
+        request,
         None if files is None else files.model_file,
-        _make_zerofilled(plan, spec, hr_series),
+        _find_zerofilled(plan, request, highres_series),
         grids,
         inference=replace(
-            inference, with_error_samples=spec.method is not None and spec.method.has_prior
+            inference, with_error_samples=request.method is not None and request.method.has_prior
         ),
     )
-    _expect_cost(plan, spec.name, resolved)
-    add_methods_text(Part.SERIES, series_description.describe_series(spec.name))
-    _store_series(plan, spec.name, resolved, outputs)
+    _expect_cost(plan, request.name, super_resolved)
+    add_methods_text(Part.SERIES, series_description.describe_series(request.name))
+    _store_series(plan, request.name, super_resolved, outputs)
     return ComputedSeries(
-        name=spec.name,
-        series=resolved.series,
-        mask=fitted.registration.bold_mask_hr,
-        request=spec,
+        name=request.name,
+        series=super_resolved.series,
+        mask=fitted_run.registration.bold_mask_hr,
+        request=request,
         model_file=None if files is None else files.model_file,
         card_file=None if files is None else files.card_file,
-        trained=trained,
+        network_files=network_files,
         variance=variance,
         holdout=None if model is None else model.holdout,
         precision=precision,
         precision_rows=precision_rows,
-        error_draws=resolved.error_draws,
-        acquired_draws=resolved.acquired_draws,
+        error_draws=super_resolved.error_draws,
+        acquired_draws=super_resolved.acquired_draws,
     )
 
 
-def find_variance(
-    sources: PlannedSources, spec: SeriesRequest, tested: Mapping[str, Facts], outputs: Outputs
+def _train_stored(sources: PlannedSources, request: SeriesRequest, outputs: Outputs) -> ModelFiles:
+    """Train the network of a series on volumes of the run, and store and describe it."""
+    settings = sources.plan.analysis.make_training(request)
+    files = train_model(sources, request, settings)
+    add_methods_text(
+        Part.SERIES,
+        training_texts.describe_planned(settings, "volumes"),
+        output=files.model_file,
+        describe=partial(training_texts.describe_finished, settings, "volumes"),
+    )
+    store_model(files, settings.method, outputs)
+    return files
+
+
+def estimate_variance_maps(
+    sources: PlannedSources,
+    request: SeriesRequest,
+    self_tests: Mapping[str, Facts],
+    outputs: Outputs,
 ) -> VarianceModel:
     """Estimate the variance maps of a run.
 
-    The maps are stored and described unless the method is a control. `tested`: existing self-tests
-    by series; if empty, plain interpolations are also tested.
+    The maps are stored and described unless the method is a control. `self_tests`: existing
+    self-tests by series; if empty, plain interpolations are also tested.
     """
     plan = sources.plan
-    settings = plan.planned.make_training(spec)
-    plain = [
+    settings = plan.analysis.make_training(request)
+    interpolations = [
         name for name in plan.stored_names if name in INTERPOLATIONS and name != ACQUIRED_BAND
     ]
-    variance = train_on_run(sources, spec, settings, interpolations=() if tested else plain)
-    if not spec.control:
+    variance = train_on_run(
+        sources, request, settings, interpolations=() if self_tests else interpolations
+    )
+    if not request.is_control:
         add_methods_text(
-            Part.SERIES, training_texts.describe_variance(settings, calibrated=plan.calibrated)
+            Part.SERIES,
+            training_texts.describe_variance(settings, calibrated=plan.uses_calibration),
         )
         store_model(variance, settings.method, outputs)
     return variance
 
 
-def _inference(plan: RunPlan, spec: SeriesRequest) -> Inference:
+def _make_inference(plan: RunPlan, request: SeriesRequest) -> Inference:
     """Return the inference settings of a series.
 
     A series without a method is computed on one CPU thread.
     """
-    superres, resources = plan.planned.settings.superres, plan.planned.settings.resources
-    plain = spec.method is None
+    superres, resources = plan.analysis.settings.superres, plan.analysis.settings.resources
+    is_baseline = request.method is None
     return Inference(
         data_consistency=superres.data_consistency,
         precision=superres.precision,
         force=superres.force,
-        omp_nthreads=1 if plain else resources.omp_nthreads or 1,
-        device="cpu" if plain else resources.device,
-        random_seed=resources.random_seed + spec.seed,
+        omp_nthreads=1 if is_baseline else resources.omp_nthreads or 1,
+        device="cpu" if is_baseline else resources.device,
+        random_seed=resources.random_seed + request.seed,
     )
 
 
-def _guard_precision(
-    sources: PlannedSources, spec: SeriesRequest, model_file: File, inference: Inference
+def _may_use_half_precision(plan: RunPlan) -> bool:
+    """Return whether networks may be applied in half precision."""
+    settings = plan.analysis.settings
+    precision = settings.superres.precision
+    return precision == "bf16" or (precision == "auto" and settings.resources.device == "cuda")
+
+
+def _choose_precision(
+    sources: PlannedSources, request: SeriesRequest, model_file: File, inference: Inference
 ) -> tuple[Precision, Rows]:
     """Choose the numerical precision of a network.
 
     Half precision is only used if it preserves the t values of the linear model.
     """
-    plan, fitted = sources.plan, sources.fitted
+    plan, fitted_run = sources.plan, sources.fitted_run
     add_methods_text(Part.SERIES, network_precision.PRECISION_TEXT)
     return network_precision.guard_precision(
-        fitted.stc,
-        fitted.motion.boldref,
-        fitted.registration.bold_mask,
+        fitted_run.stc,
+        fitted_run.motion.boldref,
+        fitted_run.registration.bold_mask,
         model_file,
         sources.model,
-        series_name=spec.name,
+        series_name=request.name,
         factor=plan.bold.factor,
         precision=inference.precision,
         device=inference.device,
@@ -506,71 +551,71 @@ def _guard_precision(
     )
 
 
-def _make_zerofilled(
-    plan: RunPlan, spec: SeriesRequest, hr_series: Mapping[str, ComputedSeries]
+def _find_zerofilled(
+    plan: RunPlan, request: SeriesRequest, highres_series: Mapping[str, ComputedSeries]
 ) -> Series | None:
     """Return the zero-filled series that variance methods refine.
 
     None if the series uses no variance maps, if no zero-filled series exists, or if the slice
     direction is also super-resolved.
     """
-    filled = hr_series.get(ACQUIRED_BAND)
-    if spec.learned_from != "run" or filled is None or plan.bold.factor[2] != 1:
+    zerofilled = highres_series.get(ACQUIRED_BAND)
+    if request.learned_from != "run" or zerofilled is None or plan.bold.factor[2] != 1:
         return None
-    return filled.series
+    return zerofilled.series
 
 
-def _expect_cost(plan: RunPlan, name: str, resolved: SuperResolvedSeries) -> None:
+def _expect_cost(plan: RunPlan, name: str, super_resolved: SuperResolvedSeries) -> None:
     """Set the expected processing time of a series.
 
     The expectation depends on the training recipe of its model.
     """
-    superres = plan.planned.settings.superres
+    superres = plan.analysis.settings.superres
     expect_cost(
-        resolved.series,
+        super_resolved.series,
         super_resolution.cost_of_series(name, superres.recipe, superres.recipe_changes),
     )
 
 
 def _store_series(
-    plan: RunPlan, name: str, resolved: SuperResolvedSeries, outputs: Outputs
+    plan: RunPlan, name: str, super_resolved: SuperResolvedSeries, outputs: Outputs
 ) -> None:
     """Store a series; the primary series is also exported as preprocessed BOLD data."""
-    primary = name == plan.primary
+    is_primary = name == plan.primary
     bold = plan.bold
-    hr_series = series_description.describe_hr_resolution(name, bold.factor, bold.axis_order)
+    resolution = series_description.describe_hr_resolution(name, bold.factor, bold.axis_order)
     outputs.store(
-        resolved.series,
+        super_resolved.series,
         {"res": "hr", "desc": name, "suffix": "bold"},
-        sidecar=_sidecar(plan, name, hr_series),
-        facts=resolved.series_facts,
-        exported_as={"res": "", "desc": "preproc"} if primary and plan.in_func else None,
-        level=series_level(name, _always_stored(plan)),
+        sidecar=_make_sidecar(plan, name, resolution),
+        facts=super_resolved.series_facts,
+        exported_as={"res": "", "desc": "preproc"} if is_primary and plan.in_func else None,
+        level=series_level(name, _list_always_stored(plan)),
     )
-    if primary and plan.elsewhere:
+    if is_primary and plan.in_other_spaces:
         outputs.store(
-            resolved.space_series,
-            sidecar=_sidecar(plan, name, series_description.describe_space_resolution(name)),
-            facts=resolved.series_facts,
+            super_resolved.space_series,
+            sidecar=_make_sidecar(plan, name, series_description.describe_space_resolution(name)),
+            facts=super_resolved.series_facts,
             exported_only=True,
         )
 
 
-def _always_stored(plan: RunPlan) -> list[str]:
+def _list_always_stored(plan: RunPlan) -> list[str]:
     """Return names of series that are stored at every storage level."""
-    return [*series_names(plan.planned.settings.superres.methods), plan.primary]
+    return [*series_names(plan.analysis.settings.superres.methods), plan.primary]
 
 
-def place_measured(
-    plan: RunPlan, fitted: FittedRun, measured: BoldRun, outputs: Outputs
+def make_measured(
+    plan: RunPlan, fitted_run: FittedRun, measured: BoldRun, outputs: Outputs
 ) -> ComputedSeries:
     """Resample the measured high-resolution reference series to the grid of the run."""
-    corrects = "slicetiming" not in plan.planned.settings.preprocessing.ignore
+    corrects_slice_timing = "slicetiming" not in plan.analysis.settings.preprocessing.ignore
     correction = replace(
-        find_correction(plan), slice_times=measured.slice_timing if corrects else None
+        make_correction(plan), slice_times=measured.slice_timing if corrects_slice_timing else None
     )
-    placed = resample_measured(
-        fitted,
+    measured_series = resample_measured(
+        fitted_run,
         SeriesFile(
             bold_file=measured.bold,
             tr=plan.bold.tr,
@@ -579,38 +624,42 @@ def place_measured(
         ),
     )
     add_methods_text(Part.SERIES, series_description.MEASURED_TEXT)
-    hr_series = series_description.describe_hr_resolution(
+    resolution = series_description.describe_hr_resolution(
         MEASURED, plan.bold.factor, plan.bold.axis_order
     )
     outputs.store(
-        placed.series,
+        measured_series.series,
         {"res": "hr", "desc": MEASURED, "suffix": "bold"},
-        sidecar=_sidecar(plan, MEASURED, hr_series),
-        level=series_level(MEASURED, _always_stored(plan)),
+        sidecar=_make_sidecar(plan, MEASURED, resolution),
+        level=series_level(MEASURED, _list_always_stored(plan)),
     )
-    return placed
+    return measured_series
 
 
-def resample_measured(fitted: FittedRun, file: SeriesFile) -> ComputedSeries:
+def resample_measured(fitted_run: FittedRun, file: SeriesFile) -> ComputedSeries:
     """Resample a series measured at the high resolution to the grid of a run.
 
     The outlier volumes of the run are replaced. `file`: file of the series, with the repetition
     time of the run.
     """
     bold = file.import_series()
-    if fitted.outliers is not None:
-        bold = outlier_volumes.replace_same_volumes(bold, fitted.outliers, n_dummy=fitted.n_dummy)
-    stc = correct_acquired(bold, fitted.n_dummy, file.correction)
-    mask = fitted.registration.bold_mask_hr
-    series = resampled_series.place_measured(stc, mask, fitted.motion.hmc_xfms, fitted.distortion)
+    if fitted_run.outliers is not None:
+        bold = outlier_volumes.replace_same_volumes(
+            bold, fitted_run.outliers, n_dummy=fitted_run.n_dummy
+        )
+    stc = correct_acquired(bold, fitted_run.n_dummy, file.correction)
+    mask = fitted_run.registration.bold_mask_hr
+    series = resampled_series.place_measured(
+        stc, mask, fitted_run.motion.hmc_xfms, fitted_run.distortion
+    )
     return ComputedSeries(name=MEASURED, series=series, mask=mask)
 
 
 def make_unstored(
     sources: PlannedSources,
-    spec: SeriesRequest,
+    request: SeriesRequest,
     model: TrainedNetwork | None,
-    hr_series: Mapping[str, ComputedSeries],
+    highres_series: Mapping[str, ComputedSeries],
     anat: Anatomy | None,
 ) -> ComputedSeries:
     """Compute a negative control or further ensemble member, for the evaluation only.
@@ -619,47 +668,47 @@ def make_unstored(
     ----------
     sources : PlannedSources
         Inputs that all series of the run share.
-    spec : SeriesRequest
+    request : SeriesRequest
         Requested series.
     model : TrainedNetwork | None
         Network trained on the pair of the run; None if the series does not use such a network.
-    hr_series : Mapping[str, ComputedSeries]
+    highres_series : Mapping[str, ComputedSeries]
         Series that already exist, including the series of the method.
     anat : Anatomy | None
         Anatomy of the participant; None if missing.
     """
-    plan, fitted = sources.plan, sources.fitted
-    source = hr_series[spec.source]
-    inference = replace(_inference(plan, spec), data_consistency="off", force=True)
+    plan, fitted_run = sources.plan, sources.fitted_run
+    source = highres_series[request.source]
+    inference = replace(_make_inference(plan, request), data_consistency="off", force=True)
     if source.precision is not None:
         inference = replace(inference, precision=source.precision)
     model_file, card_file = source.model_file, source.card_file
-    if spec.model is not None:
-        model_file, card_file = spec.model, None
-    elif (files := _make_unstored_model(sources, spec, model, anat)) is not None:
+    if request.model is not None:
+        model_file, card_file = request.model, None
+    elif (files := _make_unstored_model(sources, request, model, anat)) is not None:
         model_file, card_file = files.model_file, files.card_file
         if model is not None and files is model.files:
             # The half-precision check was made for the network of the source series, not for the
             # network of this ensemble member.
-            inference = replace(inference, precision=plan.planned.settings.superres.precision)
+            inference = replace(inference, precision=plan.analysis.settings.superres.precision)
     placebo: Placebo = ""
-    if spec.placebo == "Mirror":
+    if request.placebo == "Mirror":
         placebo = "mirror"
-    elif spec.placebo == "Shift":
+    elif request.placebo == "Shift":
         placebo = "shift"
-    resolved = compute_series(
+    super_resolved = compute_series(
         sources,
-        spec,
+        request,
         model_file,
-        _make_zerofilled(plan, spec, hr_series),
+        _find_zerofilled(plan, request, highres_series),
         inference=replace(inference, placebo=placebo),
     )
-    _expect_cost(plan, spec.source, resolved)
+    _expect_cost(plan, request.source, super_resolved)
     return ComputedSeries(
-        name=spec.name,
-        series=resolved.series,
-        mask=fitted.registration.bold_mask_hr,
-        request=spec,
+        name=request.name,
+        series=super_resolved.series,
+        mask=fitted_run.registration.bold_mask_hr,
+        request=request,
         model_file=model_file,
         card_file=card_file,
     )
@@ -667,7 +716,7 @@ def make_unstored(
 
 def _make_unstored_model(
     sources: PlannedSources,
-    spec: SeriesRequest,
+    request: SeriesRequest,
     model: TrainedNetwork | None,
     anat: Anatomy | None,
 ) -> ModelFiles | None:
@@ -675,20 +724,20 @@ def _make_unstored_model(
 
     None if the series is computed with the model of the method.
     """
-    settings = sources.plan.planned.make_training(spec)
-    if spec.placebo == "T1w":
+    settings = sources.plan.analysis.make_training(request)
+    if request.placebo == "T1w":
         assert anat is not None, "a placebo of the T1w image needs one"
         return _train_on_t1w(sources, settings, anat)
-    if not spec.seed:
+    if not request.seed:
         return None
-    if spec.learned_from == "run":
-        return train_model(sources, spec, _drop_existing_models(settings, "auto"))
-    if spec.learned_from == "volumes":
-        return train_model(sources, spec, settings)
+    if request.learned_from == "run":
+        return train_model(sources, request, _without_existing_models(settings, "auto"))
+    if request.learned_from == "volumes":
+        return train_model(sources, request, settings)
     return None if model is None else model.files
 
 
-def _drop_existing_models(
+def _without_existing_models(
     settings: TrainingSettings, model_source: ModelSource
 ) -> TrainingSettings:
     """Return training settings without existing models, so that a new model is trained."""
@@ -701,18 +750,18 @@ def _train_on_t1w(
     sources: PlannedSources, settings: TrainingSettings, anat: Anatomy
 ) -> ModelFiles:
     """Train a network on the T1w image in place of the T2*-weighted pair."""
-    plan, fitted = sources.plan, sources.fitted
+    plan, fitted_run = sources.plan, sources.fitted_run
     train_highres, train_lowres = t1w_pair.another_contrast(
         anat.t1w_preproc,
-        fitted.motion.boldref,
-        fitted.registration.boldref2t1w_xfm,
+        fitted_run.motion.boldref,
+        fitted_run.registration.boldref2t1w_xfm,
         factor=plan.bold.factor,
     )
     pair = TrainingPair(
         train_highres=train_highres,
         train_lowres=train_lowres,
-        pair_mask=fitted.registration.bold_mask,
+        pair_mask=fitted_run.registration.bold_mask,
     )
     return training.train_on_pair(
-        pair, training=_drop_existing_models(settings, "train"), factor=plan.bold.factor
+        pair, training=_without_existing_models(settings, "train"), factor=plan.bold.factor
     )

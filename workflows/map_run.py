@@ -54,7 +54,7 @@ class MappedSeries:
 class MappedRun:
     """Maps of a run: maps by series, starting with the acquired series, and summary tables."""
 
-    mapped: Mapping[str, MappedSeries]
+    series: Mapping[str, MappedSeries]
     roi: Mask
     roi_hr: Mask
     activation: Rows
@@ -64,18 +64,20 @@ class MappedRun:
     @property
     def maps(self) -> list[Map]:
         """Maps and regions of all series."""
-        return concatenate(series.maps for series in self.mapped.values())
+        return concatenate(mapped_series.maps for mapped_series in self.series.values())
 
     @property
     def error_maps(self) -> list[Map]:
         """Maps of the reconstruction error of the series with a prior."""
         return concatenate(
-            series.error_maps for series in self.mapped.values() if series.error_maps is not None
+            mapped_series.error_maps
+            for mapped_series in self.series.values()
+            if mapped_series.error_maps is not None
         )
 
 
 def map_run(
-    plan: RunPlan, fitted: FittedRun, series: RunSeries, anat: Anatomy | None, outputs: Outputs
+    plan: RunPlan, fitted_run: FittedRun, series: RunSeries, anat: Anatomy | None, outputs: Outputs
 ) -> MappedRun:
     """Map all series of a run with one model, compare the maps, and list their clusters.
 
@@ -83,7 +85,7 @@ def map_run(
     ----------
     plan : RunPlan
         Plan of the run.
-    fitted : FittedRun
+    fitted_run : FittedRun
         Motion and registration of the run.
     series : RunSeries
         Series of the run.
@@ -97,56 +99,35 @@ def map_run(
     MappedRun
         Maps of the acquired, stored, measured and compared series.
     """
-    registered = fitted.registration
-    settings = map_settings(plan)
-    roi, roi_hr = find_region(plan, fitted, series, settings, outputs)
+    registration = fitted_run.registration
+    settings = make_map_settings(plan)
+    roi, roi_hr = find_region(plan, fitted_run, series, settings, outputs)
     add_methods_text(
         Part.MAPS,
         activation.describe_maps(settings, plan.design, plan.nuisance, at_rest=plan.at_rest),
     )
-    stored = maps_to_store(plan)
-    mapped: dict[str, MappedSeries] = {}
-    for made_series in list_mapped_series(series):
-        is_highres = made_series.name != RAW
-        stored_entities = activation.select_stored_maps(made_series.name, stored, plan.contrasts)
-        with subworkflow(made_series.name, high_resolution=is_highres):
-            # If the estimated variances are not applied, the series equals the zero-filled series,
-            # and the existing maps are reused.
-            zerofilled = None if made_series.variance is None else mapped.get(ACQUIRED_BAND)
-            results = activation.map_series(
-                made_series.series,
-                made_series.mask,
+    mapped_by_name: dict[str, MappedSeries] = {}
+    for computed_series in list_mapped_series(series):
+        is_highres = computed_series.name != RAW
+        with subworkflow(computed_series.name, high_resolution=is_highres):
+            mapped_by_name[computed_series.name] = _map_series(
+                plan,
+                fitted_run,
+                series,
+                computed_series,
                 roi_hr if is_highres else roi,
-                series.model,
-                own_regressors=made_series.own_regressors,
-                zerofilled=None if zerofilled is None else zerofilled.series.series,
-                zerofilled_maps=None if zerofilled is None else zerofilled.results,
-                series_name=made_series.name,
-                settings=settings,
+                mapped_by_name,
+                settings,
+                anat,
+                outputs,
             )
-            series_maps = MappedSeries(series=made_series, results=results)
-            outputs.store(
-                series_maps.maps, among=stored_entities, varies=activation.CONTRAST_METADATA
-            )
-            if has_error(made_series, settings):
-                series_maps = add_error_maps(
-                    plan, fitted, series, series_maps, mapped[RAW], settings
-                )
-                outputs.store(
-                    series_maps.error_maps,
-                    among=stored_entities,
-                    varies=activation.CONTRAST_METADATA,
-                )
-            series_maps = bring_elsewhere(
-                series_maps, fitted, series, anat, stored_entities, outputs
-            )
-        mapped[made_series.name] = series_maps
-    maps = concatenate(result.maps for result in mapped.values())
-    table, columns = map_comparison.compare_maps(
+    all_mapped = list(mapped_by_name.values())
+    maps = concatenate(mapped_series.maps for mapped_series in all_mapped)
+    activation_metrics, columns = map_comparison.compare_maps(
         maps,
-        [result.results.map_metrics for result in mapped.values()],
-        registered.bold_mask,
-        registered.bold_mask_hr,
+        [mapped_series.results.map_metrics for mapped_series in all_mapped],
+        registration.bold_mask,
+        registration.bold_mask_hr,
         roi_hr,
         contrasts=plan.contrasts,
         thresholds=settings.thresholds,
@@ -154,14 +135,14 @@ def map_run(
     )
     add_methods_text(Part.MAPS, map_comparison.MAP_COMPARISON_TEXT)
     outputs.store(
-        table,
+        activation_metrics,
         {"desc": "activation", "suffix": "metrics"},
         facts=columns,
         provenance=True,
         level="minimal",
     )
     image_metrics, columns = activation.join_quality(
-        [result.results.quality for result in mapped.values()]
+        [mapped_series.results.quality for mapped_series in all_mapped]
     )
     outputs.store(
         image_metrics,
@@ -170,36 +151,94 @@ def map_run(
         provenance=True,
         level="minimal",
     )
+    return MappedRun(
+        series=mapped_by_name,
+        roi=roi,
+        roi_hr=roi_hr,
+        activation=activation_metrics,
+        image_metrics=image_metrics,
+        clusters=_list_clusters(plan, fitted_run, all_mapped, anat, outputs),
+    )
+
+
+def _map_series(
+    plan: RunPlan,
+    fitted_run: FittedRun,
+    series: RunSeries,
+    computed_series: ComputedSeries,
+    roi: Mask,
+    mapped_by_name: Mapping[str, MappedSeries],
+    settings: MapSettings,
+    anat: Anatomy | None,
+    outputs: Outputs,
+) -> MappedSeries:
+    """Map a series of a run, with its reconstruction error and in the requested spaces.
+
+    `roi`: region of interest on the grid of the series. `mapped_by_name`: series that are already
+    mapped. See `map_run` for other parameters.
+    """
+    stored_entities = activation.select_stored_maps(
+        computed_series.name, make_storage_rules(plan), plan.contrasts
+    )
+    # If the estimated variances are not applied, the series equals the zero-filled series, and the
+    # existing maps are reused.
+    zerofilled = None if computed_series.variance is None else mapped_by_name.get(ACQUIRED_BAND)
+    results = activation.map_series(
+        computed_series.series,
+        computed_series.mask,
+        roi,
+        series.model,
+        own_regressors=computed_series.own_regressors,
+        zerofilled=None if zerofilled is None else zerofilled.series.series,
+        zerofilled_maps=None if zerofilled is None else zerofilled.results,
+        series_name=computed_series.name,
+        settings=settings,
+    )
+    mapped_series = MappedSeries(series=computed_series, results=results)
+    outputs.store(mapped_series.maps, among=stored_entities, varies=activation.CONTRAST_METADATA)
+    if has_error(computed_series, settings):
+        mapped_series = add_error_maps(
+            plan, fitted_run, series, mapped_series, mapped_by_name[RAW], settings
+        )
+        outputs.store(
+            mapped_series.error_maps, among=stored_entities, varies=activation.CONTRAST_METADATA
+        )
+    return resample_maps(mapped_series, fitted_run, series, anat, stored_entities, outputs)
+
+
+def _list_clusters(
+    plan: RunPlan,
+    fitted_run: FittedRun,
+    all_mapped: Sequence[MappedSeries],
+    anat: Anatomy | None,
+    outputs: Outputs,
+) -> Table:
+    """List the clusters of all maps of a run with the atlas labels, and store the table."""
     clusters, columns = active_regions.list_clusters(
-        maps,
-        boldref2t1w_xfm=registered.boldref2t1w_xfm,
+        concatenate(mapped_series.maps for mapped_series in all_mapped),
+        boldref2t1w_xfm=fitted_run.registration.boldref2t1w_xfm,
         std2t1w_xfm=None if anat is None else anat.template.std2t1w_xfm,
         atlas_source=None if anat is None else anat.atlas.atlas_source,
         atlas_labels=None if anat is None else anat.atlas.atlas_labels,
         atlas_xfms=() if anat is None else anat.atlas.atlas_xfms,
         error_maps=concatenate(
-            result.error_maps for result in mapped.values() if result.error_maps is not None
+            mapped_series.error_maps
+            for mapped_series in all_mapped
+            if mapped_series.error_maps is not None
         ),
         method_names=plan.methods,
     )
-    atlas = plan.planned.settings.activation.atlas
+    atlas = plan.analysis.settings.activation.atlas
     add_methods_text(Part.MAPS, active_regions.describe_clusters(None if anat is None else atlas))
     outputs.store(
         clusters, {"desc": "clusters", "suffix": "metrics"}, facts=columns, provenance=True
     )
-    return MappedRun(
-        mapped=mapped,
-        roi=roi,
-        roi_hr=roi_hr,
-        activation=table,
-        image_metrics=image_metrics,
-        clusters=clusters,
-    )
+    return clusters
 
 
-def map_settings(plan: RunPlan) -> MapSettings:
+def make_map_settings(plan: RunPlan) -> MapSettings:
     """Return the settings of the maps of a run."""
-    activation_settings = plan.planned.settings.activation
+    activation_settings = plan.analysis.settings.activation
     return MapSettings(
         kinds=activation_settings.kinds,
         thresholds=activation_settings.thresholds,
@@ -207,14 +246,14 @@ def map_settings(plan: RunPlan) -> MapSettings:
         factor=plan.bold.factor,
         axis_order=plan.bold.axis_order,
         low_pass=activation_settings.correlation_cutoff,
-        input_smoothing=plan.planned.settings.preprocessing.input_smoothing,
+        input_smoothing=plan.analysis.settings.preprocessing.input_smoothing,
         correlation_confounds=plan.at_rest and bool(activation_settings.confounds),
     )
 
 
-def maps_to_store(plan: RunPlan) -> StoredMaps:
+def make_storage_rules(plan: RunPlan) -> StoredMaps:
     """Return the rules that determine which maps of a run are stored."""
-    settings = plan.planned.settings
+    settings = plan.analysis.settings
     return StoredMaps(
         level=settings.run.level,
         methods=settings.superres.methods,
@@ -233,27 +272,31 @@ def list_mapped_series(series: RunSeries) -> list[ComputedSeries]:
 
     Series that are only evaluated, such as negative controls, are not mapped.
     """
-    hr_series = [
-        made_series
-        for made_series in series.high_resolution.values()
-        if made_series.request is None or made_series.request.stored
+    highres_series = [
+        computed_series
+        for computed_series in series.high_resolution.values()
+        if computed_series.request is None or computed_series.request.is_stored
     ]
-    return [series.raw, *hr_series]
+    return [series.raw, *highres_series]
 
 
 def find_region(
-    plan: RunPlan, fitted: FittedRun, series: RunSeries, settings: MapSettings, outputs: Outputs
+    plan: RunPlan,
+    fitted_run: FittedRun,
+    series: RunSeries,
+    settings: MapSettings,
+    outputs: Outputs,
 ) -> tuple[Mask, Mask]:
     """Return the region of interest on both grids of a run, after region growing if requested."""
-    registered, inputs = fitted.registration, series.model.inputs
-    if not plan.planned.settings.evaluation.roi_grow or plan.at_rest:
-        return registered.roi_bold, registered.roi_bold_hr
+    registration, inputs = fitted_run.registration, series.model.inputs
+    if not plan.analysis.settings.evaluation.roi_grow or plan.at_rest:
+        return registration.roi_bold, registration.roi_bold_hr
     roi, roi_hr, grown_facts = region_growth.grow_region(
         series.raw.series,
-        registered.bold_mask,
-        registered.roi_bold,
-        registered.bold_mask_hr,
-        registered.roi_bold_hr,
+        registration.bold_mask,
+        registration.roi_bold,
+        registration.bold_mask_hr,
+        registration.roi_bold_hr,
         # correlations only use the conditions, so that growth does not depend on drift
         replace(inputs, design=replace(inputs.design, high_pass=0.0)),
         contrasts=plan.contrasts,
@@ -265,20 +308,20 @@ def find_region(
     return roi, roi_hr
 
 
-def has_error(made_series: ComputedSeries, settings: MapSettings) -> bool:
+def has_error(computed_series: ComputedSeries, settings: MapSettings) -> bool:
     """Return whether the reconstruction error of a series is mapped.
 
     The method must have a prior, and the linear model must be mapped.
     """
-    method = None if made_series.request is None else made_series.request.method
+    method = None if computed_series.request is None else computed_series.request.method
     return method is not None and method.has_prior and "glm" in settings.kinds
 
 
 def add_error_maps(
     plan: RunPlan,
-    fitted: FittedRun,
+    fitted_run: FittedRun,
     series: RunSeries,
-    mapped: MappedSeries,
+    mapped_series: MappedSeries,
     acquired: MappedSeries,
     settings: MapSettings,
 ) -> MappedSeries:
@@ -288,11 +331,11 @@ def add_error_maps(
     ----------
     plan : RunPlan
         Plan of the run.
-    fitted : FittedRun
+    fitted_run : FittedRun
         Motion and registration of the run.
     series : RunSeries
         Series of the run.
-    mapped : MappedSeries
+    mapped_series : MappedSeries
         Maps of the series with a prior.
     acquired : MappedSeries
         Maps of the acquired series.
@@ -304,17 +347,17 @@ def add_error_maps(
     MappedSeries
         Maps of the series, including error maps.
     """
-    resources = plan.planned.settings.resources
-    assert mapped.series.model_file is not None
+    resources = plan.analysis.settings.resources
+    assert mapped_series.series.model_file is not None
     coverage_rows = reconstruction_error.check_intervals(
         series.raw.series,
-        fitted.registration.bold_mask,
-        fitted.motion.hmc_xfms,
-        mapped.series.model_file,
+        fitted_run.registration.bold_mask,
+        fitted_run.motion.hmc_xfms,
+        mapped_series.series.model_file,
         series.model,
-        fitted.calibration,
-        fitted.outliers,
-        series_name=mapped.series.name,
+        fitted_run.calibration,
+        fitted_run.outliers,
+        series_name=mapped_series.series.name,
         smoothing=settings.smoothing,
         factor=settings.factor,
         random_seed=resources.random_seed,
@@ -322,25 +365,25 @@ def add_error_maps(
     )
     add_methods_text(Part.EVALUATION, reconstruction_error.INTERVAL_TEST_TEXT)
     error_maps, error_rows = reconstruction_error.measure_error(
-        mapped.maps,
+        mapped_series.maps,
         acquired.maps,
-        mapped.series.mask,
-        fitted.registration.bold_mask,
+        mapped_series.series.mask,
+        fitted_run.registration.bold_mask,
         coverage_rows,
-        mapped.series.error_draws,
-        mapped.series.acquired_draws,
-        series_name=mapped.series.name,
+        mapped_series.series.error_draws,
+        mapped_series.series.acquired_draws,
+        series_name=mapped_series.series.name,
         smoothing=settings.smoothing,
     )
-    add_methods_text(Part.MAPS, reconstruction_error.describe_error(mapped.series.name))
+    add_methods_text(Part.MAPS, reconstruction_error.describe_error(mapped_series.series.name))
     return replace(
-        mapped, error_maps=error_maps, error_rows=error_rows, coverage_rows=coverage_rows
+        mapped_series, error_maps=error_maps, error_rows=error_rows, coverage_rows=coverage_rows
     )
 
 
-def bring_elsewhere(
-    mapped: MappedSeries,
-    fitted: FittedRun,
+def resample_maps(
+    mapped_series: MappedSeries,
+    fitted_run: FittedRun,
     series: RunSeries,
     anat: Anatomy | None,
     stored: Sequence[Mapping[str, str]],
@@ -350,9 +393,9 @@ def bring_elsewhere(
 
     Parameters
     ----------
-    mapped : MappedSeries
+    mapped_series : MappedSeries
         Maps of the series.
-    fitted : FittedRun
+    fitted_run : FittedRun
         Motion and registration of the run.
     series : RunSeries
         Series of the run, with grids in other spaces.
@@ -368,34 +411,39 @@ def bring_elsewhere(
     MappedSeries
         Maps of the series, including maps in other spaces and on surfaces.
     """
-    mask = mapped.series.mask
-    maps = concatenate([mapped.maps, *([] if mapped.error_maps is None else [mapped.error_maps])])
+    mask = mapped_series.series.mask
+    maps = concatenate(
+        [
+            mapped_series.maps,
+            *([] if mapped_series.error_maps is None else [mapped_series.error_maps]),
+        ]
+    )
     space_maps: list[Map] | None = None
     if series.grids:
         space_maps = spaces.maps_to_spaces(maps, mask, list(series.grids))
         # Maps of the acquired series in a template space have no common metadata. Shared sidecars
         # of combined runs have no run entity, so that maps of numbered runs inherit them. Each of
         # the latter maps therefore needs its own sidecar, which overrides the shared metadata.
-        is_shared = mapped.series.name != RAW and "run" not in outputs.entities
+        is_shared = mapped_series.series.name != RAW and "run" not in outputs.entities
         varies = activation.CONTRAST_METADATA if is_shared else {}
         outputs.store(space_maps, among=stored, varies=varies)
     surfaces: Sequence[Surfaces] = () if anat is None else anat.surfaces
     surface_maps: dict[str, list[Map]] = {}
     for output_surfaces in surfaces:
-        assert fitted.registration.boldref2t1w_xfm is not None
+        assert fitted_run.registration.boldref2t1w_xfm is not None
         labels = output_surfaces.space.entities
         with subworkflow(
-            "_".join([mapped.series.name, "on", *labels.values()]),
-            high_resolution=mapped.series.name != RAW,
+            "_".join([mapped_series.series.name, "on", *labels.values()]),
+            high_resolution=mapped_series.series.name != RAW,
         ):
             surface_maps[output_surfaces.space.name] = steps_surfaces.maps_to_surfaces(
                 maps,
                 mask,
                 output_surfaces.surfaces,
-                fitted.registration.boldref2t1w_xfm,
+                fitted_run.registration.boldref2t1w_xfm,
                 space_entities=labels,
                 surface_uris=output_surfaces.uris,
             )
             add_methods_text(Part.MAPS, steps_surfaces.describe_surface_maps(labels["space"]))
             outputs.store(surface_maps[output_surfaces.space.name], among=stored)
-    return replace(mapped, space_maps=space_maps, surface_maps=surface_maps)
+    return replace(mapped_series, space_maps=space_maps, surface_maps=surface_maps)

@@ -9,26 +9,26 @@ from bids_sr.pipeline.step import Part
 from bids_sr.preflight.run_model import design_settings
 from bids_sr.steps import another_run, run_confounds, temporal_model
 from bids_sr.steps.temporal_model import TemporalModel
-from bids_sr.workflows.confounds import find_temporal_model
+from bids_sr.workflows.confounds import make_temporal_model
 from bids_sr.workflows.fit_run import (
     FittedRun,
     SeriesCorrection,
     SeriesFile,
     correct_acquired,
-    estimate_motion,
-    find_steady,
+    find_steady_state,
+    fit_motion,
 )
 from bids_sr.workflows.run_plan import RunPlan
 
 
-def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
+def measure_another_run(plan: RunPlan, fitted_run: FittedRun) -> Effects | None:
     """Measure the block effects of another acquired run of the same task.
 
     None if there is no other run with events, or if either run cannot be split into halves.
     """
-    other_run, settings = plan.bold.same_task_run, plan.planned.settings
+    other_run, settings = plan.bold.same_task_run, plan.analysis.settings
     preprocessing = settings.preprocessing
-    unsplit = plan.planned.plan.unsplit
+    unsplit = plan.analysis.plan.unsplit
     events = None if other_run is None else other_run.events
     if other_run is None or events is None or {plan.bold.bold, other_run.bold} & unsplit:
         return None
@@ -40,8 +40,8 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
         input_smoothing=preprocessing.input_smoothing,
     )
     with subworkflow("another_run_wf"):
-        effects = other_run_effects(
-            fitted,
+        effects = measure_other_run_effects(
+            fitted_run,
             SeriesFile(
                 bold_file=other_run.bold,
                 tr=other_run.tr,
@@ -51,7 +51,7 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
             read_events(events),
             dummy_scans=preprocessing.dummy_scans,
             search_outliers="outliers" not in preprocessing.ignore,
-            temporal=find_temporal_model(plan),
+            temporal=make_temporal_model(plan),
             design=design_settings(other_run, settings),
             random_seed=settings.resources.random_seed,
         )
@@ -59,8 +59,8 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
     return effects
 
 
-def other_run_effects(
-    fitted: FittedRun,
+def measure_other_run_effects(
+    fitted_run: FittedRun,
     file: SeriesFile,
     regressors: Regressors,
     *,
@@ -74,7 +74,7 @@ def other_run_effects(
 
     Parameters
     ----------
-    fitted : FittedRun
+    fitted_run : FittedRun
         Target run of the registration.
     file : SeriesFile
         File of the other run.
@@ -91,20 +91,20 @@ def other_run_effects(
     random_seed : int
         Seed of the registration.
     """
-    steady = find_steady(
+    steady_run = find_steady_state(
         file.import_series(), dummy_scans=dummy_scans, search_outliers=search_outliers
     )
-    head_motion = estimate_motion(steady.bold, steady.n_dummy)
+    head_motion = fit_motion(steady_run.bold, steady_run.n_dummy)
     assert head_motion.head_mask is not None
-    stc = correct_acquired(steady.bold, steady.n_dummy, file.correction)
+    stc = correct_acquired(steady_run.bold, steady_run.n_dummy, file.correction)
     time_columns = None
     if temporal is not None:
         _, _, time_columns, _ = temporal_model.add_temporal_regressors(
-            run_confounds.motion_confounds(head_motion.motion, outliers=steady.outliers),
+            run_confounds.motion_confounds(head_motion.motion, outliers=steady_run.outliers),
             None,
             temporal=temporal,
             tr=file.tr,
-            n_dummy=steady.n_dummy,
+            n_dummy=steady_run.n_dummy,
         )
     return another_run.measure_other_run(
         stc,
@@ -113,13 +113,13 @@ def other_run_effects(
         head_motion.hmc_xfms,
         head_motion.motion,
         regressors,
-        fitted.motion.boldref,
-        fitted.registration.bold_mask,
-        fitted.registration.bold_mask_hr,
+        fitted_run.motion.boldref,
+        fitted_run.registration.bold_mask,
+        fitted_run.registration.bold_mask_hr,
         time_columns=time_columns,
-        outliers=steady.outliers,
-        factor=fitted.factor,
-        n_dummy=steady.n_dummy,
+        outliers=steady_run.outliers,
+        factor=fitted_run.factor,
+        n_dummy=steady_run.n_dummy,
         design=design,
         random_seed=random_seed,
     )

@@ -20,7 +20,7 @@ from bids_sr.steps.figures import (
 )
 from bids_sr.steps.registration import AlignedPair
 from bids_sr.steps.training import ModelFiles
-from bids_sr.workflows.series_requests import Planned, SeriesRequest, select_entities
+from bids_sr.workflows.series_requests import Analysis, SeriesRequest, select_entities
 
 
 @frozen
@@ -36,7 +36,7 @@ class PairFiles:
         Ratio of low- to high-resolution voxel size, per axis.
     orders : tuple[AxisOrder, AxisOrder]
         Axis of each file that corresponds to each axis of the runs, high resolution first.
-    registered : bool
+    is_registered : bool
         Whether the headers already align the images, so that no transform is estimated.
     """
 
@@ -44,7 +44,7 @@ class PairFiles:
     lowres_file: File | None
     factor: Factor
     orders: tuple[AxisOrder, AxisOrder] = (AS_STORED, AS_STORED)
-    registered: bool = False
+    is_registered: bool = False
 
 
 @frozen
@@ -70,17 +70,17 @@ class TrainedNetwork:
 
 
 def fit_pair(
-    planned: Planned,
+    analysis: Analysis,
     subject: Subject,
     pair: Pair,
     number: int,
-    learned: Mapping[str, SeriesRequest],
+    requests: Mapping[str, SeriesRequest],
 ) -> tuple[RegisteredPair, dict[str, TrainedNetwork]]:
     """Register a pair and train networks on it.
 
     Parameters
     ----------
-    planned : Planned
+    analysis : Analysis
         Settings, and plan of all participants.
     subject : Subject
         Participant.
@@ -88,58 +88,67 @@ def fit_pair(
         Pair of high- and low-resolution images.
     number : int
         Number of the pair within the participant, from 1.
-    learned : Mapping[str, SeriesRequest]
+    requests : Mapping[str, SeriesRequest]
         Series whose models are trained on the pair, by name, including ensemble members.
 
     Returns
     -------
-    registered : RegisteredPair
+    registered_pair : RegisteredPair
         Images of the pair in a common frame.
     models : dict[str, TrainedNetwork]
         Models by name of the series.
     """
     pair_entities = select_entities(pair.highres, "session", "run")
-    twins = [
+    pairs_with_same_image = [
         same_pair
         for same_pair in subject.pairs
         if select_entities(same_pair.highres, "session", "run") == pair_entities
     ]
     # A high-resolution image may be paired with runs of two resolutions, which need separate
     # models.
-    tag = f"pair{number}" if len(twins) > 1 else ""
-    entities = {"subject": subject.label, **pair_entities, **({"acquisition": tag} if tag else {})}
-    outputs = planned.outputs({**entities, "datatype": "anat"}, axis_order=pair.orders[1])
-    methods = [spec for spec in learned.values() if spec.stored]
-    held_out_pair = subject.holdouts.get(pair)
-    seed = planned.settings.resources.random_seed
+    pair_label = f"pair{number}" if len(pairs_with_same_image) > 1 else ""
+    entities = {"subject": subject.label, **pair_entities}
+    if pair_label:
+        entities["acquisition"] = pair_label
+    outputs = analysis.outputs({**entities, "datatype": "anat"}, axis_order=pair.orders[1])
+    methods = [request for request in requests.values() if request.is_stored]
+    holdout = subject.holdouts.get(pair)
+    seed = analysis.settings.resources.random_seed
     with subworkflow(f"pair_{number}_wf"):
-        registered = _register(pair, seed)
-        store_pair(registered, pair, outputs, tag)
+        registered_pair = _register_pair(pair, seed)
+        store_pair(registered_pair, pair, outputs, pair_label)
         outputs.store_figures(
             anatomy_figures.draw_pair(
-                registered.train_highres,
-                registered.train_lowres,
-                registered.pair_mask,
+                registered_pair.train_highres,
+                registered_pair.train_lowres,
+                registered_pair.pair_mask,
                 read_image(pair.highres),
-                registered.pair_facts,
+                registered_pair.pair_facts,
             )
         )
-    held_out = None
-    if held_out_pair is not None and methods:
+    held_out_pair = None
+    if holdout is not None and methods:
         with subworkflow(f"holdout_{number}_wf"):
-            held_out = _register(held_out_pair, seed)
+            held_out_pair = _register_pair(holdout, seed)
     models = {}
     with subworkflow(f"models_{number}_wf"):
-        for spec in learned.values():
-            if not spec.placebo:
-                with subworkflow(spec.name, stored=spec.stored, described=spec.stored):
-                    models[spec.name] = _train_model(
-                        planned, spec, registered, held_out, outputs, alone=len(methods) == 1
-                    )
-    return registered, models
+        for request in requests.values():
+            if request.placebo:
+                continue
+            with subworkflow(request.name, stored=request.is_stored, described=request.is_stored):
+                models[request.name] = _train_pair_model(
+                    analysis,
+                    request,
+                    registered_pair,
+                    held_out_pair,
+                    outputs,
+                    is_only_method=len(methods) == 1,
+                )
+    return registered_pair, models
 
 
-def _register(pair: Pair, random_seed: int) -> RegisteredPair:
+def _register_pair(pair: Pair, random_seed: int) -> RegisteredPair:
+    """Register the images of a pair of the data set."""
     files = PairFiles(
         highres_file=pair.highres,
         lowres_file=pair.lowres,
@@ -168,7 +177,7 @@ def register_scans(files: PairFiles, random_seed: int) -> RegisteredPair:
             random_seed=random_seed,
             highres_order=highres_order,
             lowres_order=lowres_order,
-            registered=files.registered,
+            registered=files.is_registered,
         )
         add_methods_text(Part.PAIR, registration.describe_registered_pair(files.factor))
     return RegisteredPair(
@@ -182,29 +191,33 @@ def register_scans(files: PairFiles, random_seed: int) -> RegisteredPair:
     )
 
 
-def store_pair(registered: RegisteredPair, pair: Pair, outputs: Outputs, tag: str) -> None:
+def store_pair(
+    registered_pair: RegisteredPair, pair: Pair, outputs: Outputs, pair_label: str
+) -> None:
     """Store the images of a pair in their common frame, and the transform.
 
-    `tag`: label that distinguishes pairs with the same high-resolution image; "" if the image
-    belongs to one pair.
+    `pair_label`: label that distinguishes pairs with the same high-resolution image; "" if the
+    image belongs to one pair.
     """
-    outputs = outputs.with_references(own=registered.train_lowres)
+    outputs = outputs.with_references(own=registered_pair.train_lowres)
     image_entities = {
         "highres": select_entities(pair.highres, "acquisition"),
         "lowres": select_entities(pair.lowres or pair.highres, "acquisition"),
     }
     if image_entities["highres"] == image_entities["lowres"]:
         image_entities = {name: {"acquisition": name} for name in image_entities}
-    images = {"highres": registered.train_highres, "lowres": registered.train_lowres}
+    images = {"highres": registered_pair.train_highres, "lowres": registered_pair.train_lowres}
     for name, image in images.items():
-        tagged = {"acquisition": image_entities[name].get("acquisition", "") + tag} if tag else {}
+        entities = {**image_entities[name], "desc": "preproc", "suffix": "T2starw"}
+        if pair_label:
+            entities["acquisition"] = entities.get("acquisition", "") + pair_label
         outputs.store(
             image,
-            {**image_entities[name], **tagged, "desc": "preproc", "suffix": "T2starw"},
+            entities,
             sidecar=registration.describe_pair_image("high" if name == "highres" else "low"),
         )
     outputs.store(
-        registered.highres2lowres_xfm,
+        registered_pair.highres2lowres_xfm,
         {"from": "highres", "to": "lowres", "mode": "image", "desc": "pair", "suffix": "xfm"},
         sidecar={
             "Description": (
@@ -215,48 +228,50 @@ def store_pair(registered: RegisteredPair, pair: Pair, outputs: Outputs, tag: st
     )
 
 
-def _train_model(
-    planned: Planned,
-    spec: SeriesRequest,
+def _train_pair_model(
+    analysis: Analysis,
+    request: SeriesRequest,
     pair: RegisteredPair,
-    held_out: RegisteredPair | None,
+    held_out_pair: RegisteredPair | None,
     outputs: Outputs,
     *,
-    alone: bool,
+    is_only_method: bool,
 ) -> TrainedNetwork:
     """Train a network on a pair, or reuse a trained network, and test it on a held-out pair.
 
-    `held_out`: pair for the test; None if there is no held-out pair. `alone`: whether exactly one
-    stored method is trained on the pair.
+    `held_out_pair`: pair for the test; None if there is no held-out pair. `is_only_method`:
+    whether exactly one stored method is trained on the pair.
     """
-    settings = planned.make_training(spec)
+    settings = analysis.make_training(request)
     factor = pair.factor
-    second = held_out if spec.stored else None
-    if second is not None and second.factor != factor:
-        second = None
+    second_pair = None
+    if request.is_stored and held_out_pair is not None and held_out_pair.factor == factor:
+        second_pair = held_out_pair
     files = training.train_on_pair(
         pair,
-        None if second is None else second.train_highres,
-        None if second is None else second.train_lowres,
-        None if second is None else second.pair_mask,
+        None if second_pair is None else second_pair.train_highres,
+        None if second_pair is None else second_pair.train_lowres,
+        None if second_pair is None else second_pair.pair_mask,
         training=settings,
         factor=factor,
     )
-    say_trained_on_pair(settings, files)
+    add_training_text(settings, files)
     store_model(files, settings.method, outputs)
-    if not spec.stored:
+    if not request.is_stored:
         return TrainedNetwork(files=files)
     outputs.store_figures(
-        model_training_figures.draw_training(files, method_label="" if alone else spec.name)
+        model_training_figures.draw_training(
+            files, method_label="" if is_only_method else request.name
+        )
     )
-    if held_out is None:
+    if held_out_pair is None:
         return TrainedNetwork(files=files)
     holdout = training.score_pair(
-        held_out,
+        held_out_pair,
         files.model_file,
         method=settings.method,
-        factor=held_out.factor,
-        precision=planned.settings.superres.precision,
+        factor=held_out_pair.factor,
+        precision=analysis.settings.superres.precision,
         random_seed=settings.random_seed,
         omp_nthreads=settings.omp_nthreads,
         device=settings.device,
@@ -265,7 +280,7 @@ def _train_model(
     return TrainedNetwork(files=files, holdout=holdout)
 
 
-def say_trained_on_pair(settings: TrainingSettings, files: ModelFiles) -> None:
+def add_training_text(settings: TrainingSettings, files: ModelFiles) -> None:
     """Add methods text on the training of a network, which is completed after the training."""
     add_methods_text(
         Part.PAIR,

@@ -16,67 +16,76 @@ from bids_sr.steps.figures import anatomy as anatomy_figures
 from bids_sr.workflows.anatomy import Anatomy, fit_anatomy
 from bids_sr.workflows.combination import combine_participant, fuse_slices, report_participant
 from bids_sr.workflows.pair import fit_pair
-from bids_sr.workflows.report_run import subject_facts
+from bids_sr.workflows.report_run import make_subject_facts
 from bids_sr.workflows.run import process_run
 from bids_sr.workflows.run_plan import plan_run
-from bids_sr.workflows.series_requests import Planned, select_entities
+from bids_sr.workflows.series_requests import Analysis, select_entities
 from bids_sr.workflows.structural import process_scans
 
+_OPENING_TEMPLATE = """\
+Results included in this manuscript come from *bids-sr* {version}, which is based on \
+*Nipype* [@nipype]. {compared} were analyzed in the same way, so that the effect of \
+super-resolution can be separated from the effects of interpolation and smoothing.
+"""
+_COMPARED_SERIES = "The acquired series, its interpolated versions and the super-resolved series"
+_COMPARED_SCANS = "The acquired scans, their interpolated versions and the super-resolved scans"
 
-def process_participant(planned: Planned, subject: Subject) -> None:
+
+def process_participant(analysis: Analysis, subject: Subject) -> None:
     """Process a participant with BOLD runs."""
-    template, roi = _template(planned, subject), _roi(planned, subject)
-    plans = [plan_run(planned, run, with_anat=bool(subject.t1w)) for run in subject.runs]
+    template, roi = _choose_template(analysis, subject), _choose_roi(analysis, subject)
+    plans = [plan_run(analysis, run, with_anat=bool(subject.t1w)) for run in subject.runs]
     with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
-        anat = _fit_anatomy(planned, subject, template, roi) if subject.t1w else None
-        learned = {
-            spec.name: spec
+        anat = _fit_anatomy(analysis, subject, template, roi) if subject.t1w else None
+        pair_requests = {
+            request.name: request
             for plan in plans
-            for spec in plan.requested_series
-            if spec.learned_from == "pair"
+            for request in plan.requested_series
+            if request.learned_from == "pair"
         }
         pairs = {
-            pair: fit_pair(planned, subject, pair, number, learned)
+            pair: fit_pair(analysis, subject, pair, number, pair_requests)
             for number, pair in enumerate(subject.pairs, 1)
         }
-        processed = []
+        processed_runs = []
         for plan in plans:
             pair, models = (None, {}) if plan.bold.pair is None else pairs[plan.bold.pair]
             only_run = is_only_run(plan.bold, subject.runs)
-            processed.append(
+            processed_runs.append(
                 process_run(plan, anat, pair, models, n_runs=len(plans), only_run=only_run)
             )
-        combined = combine_participant(planned, processed, anat)
-        fused = [
-            fuse_slices(planned, maps) if planned.settings.activation.fuse_slices else None
-            for maps in combined
+        all_combined = combine_participant(analysis, processed_runs, anat)
+        all_fused = [
+            fuse_slices(analysis, maps) if analysis.settings.activation.fuse_slices else None
+            for maps in all_combined
         ]
-        report_participant(planned, subject.runs, combined, fused)
-        facts = subject_facts(
-            planned.settings,
+        report_participant(analysis, subject.runs, all_combined, all_fused)
+        facts = make_subject_facts(
+            analysis.settings,
             subject,
             ["raw", *(name for plan in plans for name in plan.stored_names)],
             template=template,
             roi=roi,
         )
-        outputs = planned.outputs({"subject": subject.label})
+        outputs = analysis.outputs({"subject": subject.label})
         outputs.store_figures(anatomy_figures.summarize_subject(subject_facts=facts))
 
 
-def _fit_anatomy(planned: Planned, subject: Subject, template: str, roi: str) -> Anatomy:
+def _fit_anatomy(analysis: Analysis, subject: Subject, template: str, roi: str) -> Anatomy:
+    """Process the anatomy of a participant in a subworkflow."""
     entities = {
         "subject": subject.label,
         **select_entities(subject.t1w[0], "session"),
         "datatype": "anat",
     }
-    outputs = planned.outputs(entities, datasets=planned.datasets(subject.runs))
+    outputs = analysis.outputs(entities, datasets=analysis.datasets(subject.runs))
     with subworkflow("anat_wf"):
-        return fit_anatomy(planned, subject, outputs, template_space=template, roi=roi)
+        return fit_anatomy(analysis, subject, outputs, template_space=template, roi=roi)
 
 
-def _roi(planned: Planned, subject: Subject) -> str:
+def _choose_roi(analysis: Analysis, subject: Subject) -> str:
     """Return the region of interest: the requested region, or else a region for the tasks."""
-    activation = planned.settings.activation
+    activation = analysis.settings.activation
     if activation.roi != AUTO:
         return activation.roi
     # Default regions of tasks are defined by AAL2 labels.
@@ -87,33 +96,25 @@ def _roi(planned: Planned, subject: Subject) -> str:
     )
 
 
-def _template(planned: Planned, subject: Subject) -> str:
+def _choose_template(analysis: Analysis, subject: Subject) -> str:
     """Return the target template of the T1w image.
 
     This is the first requested template. If no template was requested, a template with imported
     transforms is preferred to the default template.
     """
     precomputed = subject.precomputed
-    imported = [
+    imported_spaces = [
         space for space in SPACES if precomputed is not None and space in precomputed.spaces
     ]
-    return [*planned.settings.preprocessing.templates, *imported, SPACES[0]][0]
+    candidates = (*analysis.settings.preprocessing.templates, *imported_spaces, SPACES[0])
+    return candidates[0]
 
 
-_OPENING = """\
-Results included in this manuscript come from *bids-sr* {version}, which is based on \
-*Nipype* [@nipype]. {compared} were analyzed in the same way, so that the effect of \
-super-resolution can be separated from the effects of interpolation and smoothing.
-"""
-_OF_SERIES = "The acquired series, its interpolated versions and the super-resolved series"
-_OF_SCANS = "The acquired scans, their interpolated versions and the super-resolved scans"
-
-
-def primary_series(settings: Settings, plan: Plan, version: str) -> list[str]:
+def list_primary_series(settings: Settings, plan: Plan, version: str) -> list[str]:
     """Return the unique names of the exported (primary) series of all runs, sorted."""
-    planned = Planned(settings=settings, plan=plan, version=version)
+    analysis = Analysis(settings=settings, plan=plan, version=version)
     runs = [run for subject in plan.subjects if not subject.has_scans for run in subject.runs]
-    return sorted(set(planned.datasets(runs)))
+    return sorted(set(analysis.datasets(runs)))
 
 
 def stores_atlas(settings: Settings, plan: Plan) -> bool:
@@ -122,21 +123,23 @@ def stores_atlas(settings: Settings, plan: Plan) -> bool:
     return with_anat and reaches(settings.run.level, "standard")
 
 
-def scope_of_all(settings: Settings, plan: Plan, version: str) -> Scope:
+def make_scope(settings: Settings, plan: Plan, version: str) -> Scope:
     """Return the outermost scope with the nodes of all participants, not yet checked."""
-    planned = Planned(settings=settings, plan=plan, version=version)
-    root = Scope("bids_sr_wf", store=store, uri=planned.uri)
+    analysis = Analysis(settings=settings, plan=plan, version=version)
+    root = Scope("bids_sr_wf", store=store, uri=analysis.uri)
     scans = [subject for subject in plan.subjects if subject.has_scans]
-    compared = _OF_SCANS if scans else _OF_SERIES
+    compared = _COMPARED_SCANS if scans else _COMPARED_SERIES
     with Flow(root):
-        add_methods_text(Part.OPENING, _OPENING.format(version=version, compared=compared))
-        process_scans(planned, scans)
+        add_methods_text(
+            Part.OPENING, _OPENING_TEMPLATE.format(version=version, compared=compared)
+        )
+        process_scans(analysis, scans)
         for subject in plan.subjects:
             if subject not in scans:
-                process_participant(planned, subject)
+                process_participant(analysis, subject)
     return root
 
 
 def make_graph(settings: Settings, plan: Plan, version: str) -> Graph:
     """Return the graph of all participants, without computation and without importing nipype."""
-    return Graph(scope_of_all(settings, plan, version))
+    return Graph(make_scope(settings, plan, version))

@@ -35,7 +35,7 @@ from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.evaluate_run import RunEvaluation
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import RunSeries
-from bids_sr.workflows.map_run import MappedRun, list_mapped_series, maps_to_store
+from bids_sr.workflows.map_run import MappedRun, list_mapped_series, make_storage_rules
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan
 
@@ -44,7 +44,7 @@ _ReportFacts = dict[str, object]
 
 def report_run(
     plan: RunPlan,
-    fitted: FittedRun,
+    fitted_run: FittedRun,
     series: RunSeries,
     maps: MappedRun,
     run_evaluation: RunEvaluation,
@@ -61,7 +61,7 @@ def report_run(
     ----------
     plan : RunPlan
         Plan of the run.
-    fitted : FittedRun
+    fitted_run : FittedRun
         Motion and registration of the run.
     series : RunSeries
         Series of the run.
@@ -80,15 +80,15 @@ def report_run(
     only_run : bool
         Whether the task has only this run, whose map is then also the map of the participant.
     """
-    facts = run_facts(
-        plan.planned.settings, plan.bold, has_slice_timing=plan.corrects_slice_timing
+    facts = make_run_facts(
+        plan.analysis.settings, plan.bold, has_slice_timing=plan.corrects_slice_timing
     )
-    draw_preprocessing(plan, fitted, series, anat, pair, facts, outputs)
-    draw_series(plan, fitted, series, maps, run_evaluation, outputs)
-    draw_run_maps(plan, fitted, series, maps, run_evaluation, anat, outputs)
-    draw_judgment(
+    draw_preprocessing(plan, fitted_run, series, anat, pair, facts, outputs)
+    draw_series(plan, fitted_run, series, maps, run_evaluation, outputs)
+    draw_run_maps(plan, fitted_run, series, maps, run_evaluation, anat, outputs)
+    draw_evaluation_figures(
         plan,
-        fitted,
+        fitted_run,
         series,
         maps,
         run_evaluation,
@@ -102,7 +102,7 @@ def report_run(
 
 def draw_preprocessing(
     plan: RunPlan,
-    fitted: FittedRun,
+    fitted_run: FittedRun,
     series: RunSeries,
     anat: Anatomy | None,
     pair: RegisteredPair | None,
@@ -113,62 +113,62 @@ def draw_preprocessing(
 
     `facts`: input summary of the run. See `report_run` for other parameters.
     """
-    registered, boldref = fitted.registration, fitted.motion.boldref
+    registration, boldref = fitted_run.registration, fitted_run.motion.boldref
     outputs.store_figures(
         motion_figures.summarize_run(
-            series.censoring, fitted.outliers, run_facts=facts, n_dummy=fitted.n_dummy
+            series.censoring, fitted_run.outliers, run_facts=facts, n_dummy=fitted_run.n_dummy
         )
     )
     outputs.store_figures(
         motion_figures.draw_motion(
             series.confounds,
             series.raw.series,
-            registered.bold_mask,
-            registered.tpms_bold,
-            fitted.acquired,
-            fitted.outliers,
-            n_dummy=fitted.n_dummy,
+            registration.bold_mask,
+            registration.tpms_bold,
+            fitted_run.acquired,
+            fitted_run.outliers,
+            n_dummy=fitted_run.n_dummy,
         )
     )
-    outputs.store_figures(registration_figures.show_registration(registered.registration))
+    outputs.store_figures(registration_figures.show_registration(registration.facts))
     outputs.store_figures(
         maps_figures.draw_design(
-            series.raw.series, series.model, kinds=plan.planned.settings.activation.kinds
+            series.raw.series, series.model, kinds=plan.analysis.settings.activation.kinds
         )
     )
     if anat is not None:
-        assert registered.boldref2t1w_xfm is not None
+        assert registration.boldref2t1w_xfm is not None
         outputs.store_figures(
             registration_figures.draw_coregistration(
                 boldref,
                 anat.t1w_preproc,
                 anat.t1w_mask,
-                registered.boldref2t1w_xfm,
+                registration.boldref2t1w_xfm,
                 anat.t1w_tpms,
             )
         )
     if pair is not None:
-        assert registered.guide_hr is not None
+        assert registration.guide_hr is not None
         outputs.store_figures(
             registration_figures.draw_guide(
                 boldref,
-                registered.guide_hr,
+                registration.guide_hr,
                 read_image(pair.highres_file),
-                registered.bold_mask_hr,
+                registration.bold_mask_hr,
             )
         )
-    if (calibration := fitted.calibration) is not None:
+    if (calibration := fitted_run.calibration) is not None:
         calibrated_series = next(
-            spec.name
-            for spec in plan.stored
-            if spec.learned_from == "run"
-            and spec.method is not None
-            and spec.method.uses_calibration
+            request.name
+            for request in plan.stored_series
+            if request.learned_from == "run"
+            and request.method is not None
+            and request.method.uses_calibration
         )
         outputs.store_figures(
             registration_figures.draw_calibration(
                 boldref,
-                registered.bold_mask,
+                registration.bold_mask,
                 calibration.calibration_ref,
                 calibration.boldref2calibration_xfm,
                 calibration.calibration_facts,
@@ -179,77 +179,81 @@ def draw_preprocessing(
 
 def draw_series(
     plan: RunPlan,
-    fitted: FittedRun,
+    fitted_run: FittedRun,
     series: RunSeries,
     maps: MappedRun,
     run_evaluation: RunEvaluation,
     outputs: Outputs,
 ) -> None:
     """Draw the models and the series of a run; see `report_run` for parameters."""
-    registered = fitted.registration
-    for spec in plan.stored:
-        made_series = series.high_resolution[spec.name]
-        if spec.learned_from == "volumes":
-            assert made_series.trained is not None
-            with subworkflow(spec.name, high_resolution=True):
+    registration = fitted_run.registration
+    for request in plan.stored_series:
+        computed_series = series.high_resolution[request.name]
+        if request.learned_from == "volumes":
+            assert computed_series.network_files is not None
+            with subworkflow(request.name, high_resolution=True):
                 outputs.store_figures(
                     model_training_figures.draw_volume_training(
-                        made_series.trained, series_name=spec.name
+                        computed_series.network_files, series_name=request.name
                     )
                 )
-    estimated = [spec.name for spec in plan.stored if spec.learned_from == "run"]
-    if estimated:
-        variance = series.high_resolution[estimated[-1]].variance
+    estimated_names = [
+        request.name for request in plan.stored_series if request.learned_from == "run"
+    ]
+    if estimated_names:
+        variance = series.high_resolution[estimated_names[-1]].variance
         assert variance is not None
         outputs.store_figures(
             fluctuations_figures.draw_variance(
                 variance.weight,
                 variance.tested,
-                registered.bold_mask_hr,
-                fitted.motion.boldref,
-                registered.guide_hr,
+                registration.bold_mask_hr,
+                fitted_run.motion.boldref,
+                registration.guide_hr,
             )
         )
-    middle = {name: mapped.results.middle for name, mapped in maps.mapped.items()}
-    if MEASURED in middle:
-        middle[MEASURED] = middle.pop(MEASURED)  # moved to the last column
+    middle_volumes = {
+        name: mapped_series.results.middle for name, mapped_series in maps.series.items()
+    }
+    if MEASURED in middle_volumes:
+        middle_volumes[MEASURED] = middle_volumes.pop(MEASURED)  # moved to the last column
     outputs.store_figures(
         series_figures.draw_slice(
-            middle,
+            middle_volumes,
             maps.roi_hr,
-            registered.bold_mask_hr,
+            registration.bold_mask_hr,
             series_names=plan.stored_names,
         )
     )
     series_names = plan.methods or [
-        made_series.name for made_series in list_mapped_series(series)[1:2]
+        computed_series.name for computed_series in list_mapped_series(series)[1:2]
     ]
     outputs.store_figures(
         series_figures.draw_output(
             {name: series.high_resolution[name].series for name in series_names},
-            {name: maps.mapped[name].results.tsnr for name in (RAW, *series_names)},
-            registered.bold_mask_hr,
+            {name: maps.series[name].results.tsnr for name in (RAW, *series_names)},
+            registration.bold_mask_hr,
             run_evaluation.verdict,
-            registered.tpms_bold,
-            n_dummy=fitted.n_dummy,
+            registration.tpms_bold,
+            n_dummy=fitted_run.n_dummy,
         )
     )
 
 
-def scene_images(fitted: FittedRun, maps: MappedRun) -> SceneImages:
+def make_scene_images(fitted_run: FittedRun, maps: MappedRun) -> SceneImages:
     """Return the images that the maps of a run are drawn on."""
-    registered = fitted.registration
+    registration = fitted_run.registration
     return SceneImages(
-        bold_mask_hr=registered.bold_mask_hr,
+        bold_mask_hr=registration.bold_mask_hr,
         roi_hr=maps.roi_hr,
-        boldref=fitted.motion.boldref,
-        guide_hr=registered.guide_hr,
+        boldref=fitted_run.motion.boldref,
+        guide_hr=registration.guide_hr,
     )
 
 
 def draw_run_maps(
     plan: RunPlan,
-    fitted: FittedRun,
+    fitted_run: FittedRun,
     series: RunSeries,
     maps: MappedRun,
     run_evaluation: RunEvaluation,
@@ -257,17 +261,17 @@ def draw_run_maps(
     outputs: Outputs,
 ) -> None:
     """Draw maps, regions and clusters of a run; see `report_run` for parameters."""
-    activation = plan.planned.settings.activation
-    all_maps, images = maps.maps, scene_images(fitted, maps)
-    drawings = maps_figures.draw_activation(
+    activation = plan.analysis.settings.activation
+    all_maps, images = maps.maps, make_scene_images(fitted_run, maps)
+    figures = maps_figures.draw_activation(
         all_maps,
         images,
         series_names=plan.stored_names,
         at_rest=plan.at_rest,
     )
-    expect_cost(drawings, maps_figures.activation_cost(plan.contrasts))
-    outputs.store_figures(drawings)
-    surface_maps = maps.mapped[plan.primary].surface_maps or {}
+    expect_cost(figures, maps_figures.activation_cost(plan.contrasts))
+    outputs.store_figures(figures)
+    surface_maps = maps.series[plan.primary].surface_maps or {}
     for output_surfaces in () if anat is None else anat.surfaces:
         labels = output_surfaces.space.entities
         with (
@@ -287,7 +291,7 @@ def draw_run_maps(
             maps.clusters, run_evaluation.evaluation, run_evaluation.verdict
         )
     )
-    if shows_correlation(plan):
+    if draws_correlation(plan):
         outputs.store_figures(
             correlation_figures.draw_correlation(
                 all_maps,
@@ -297,15 +301,15 @@ def draw_run_maps(
             )
         )
     if plan.at_rest and "cc" in activation.kinds:
-        drawings = networks_figures.draw_networks(
+        figures = networks_figures.draw_networks(
             all_maps,
             images,
             series_names=plan.stored_names,
         )
-        expect_cost(drawings, networks_figures.networks_cost(plan.contrasts))
-        outputs.store_figures(drawings)
+        expect_cost(figures, networks_figures.networks_cost(plan.contrasts))
+        outputs.store_figures(figures)
     names = activation.overlap_names
-    contrasts = plan.planned.plan.contrasts[plan.bold.bold]
+    contrasts = plan.analysis.plan.contrasts[plan.bold.bold]
     overlap_pair = None if names is None else condition_pair(names, contrasts)
     if overlap_pair is not None and not plan.at_rest:
         outputs.store_figures(
@@ -318,9 +322,9 @@ def draw_run_maps(
         )
 
 
-def draw_judgment(
+def draw_evaluation_figures(
     plan: RunPlan,
-    fitted: FittedRun,
+    fitted_run: FittedRun,
     series: RunSeries,
     maps: MappedRun,
     run_evaluation: RunEvaluation,
@@ -335,43 +339,43 @@ def draw_judgment(
 
     `facts`: input summary of the run. See `report_run` for other parameters.
     """
-    registered = fitted.registration
-    boldref, truth = fitted.motion.boldref, plan.bold.truth
-    drawings = draw_map_viewer.show_viewer(
+    registration = fitted_run.registration
+    boldref, truth = fitted_run.motion.boldref, plan.bold.truth
+    figures = draw_map_viewer.show_viewer(
         maps.maps,
-        registered.bold_mask_hr,
+        registration.bold_mask_hr,
         run_evaluation.evaluation,
         run_evaluation.verdict,
         boldref,
-        registered.guide_hr,
-        registered.boldref2t1w_xfm,
+        registration.guide_hr,
+        registration.boldref2t1w_xfm,
         None if anat is None else anat.template.std2t1w_xfm,
         series_names=plan.stored_names,
         n_runs=n_runs,
         entities=plan.entities,
-        stored=maps_to_store(plan),
+        stored=make_storage_rules(plan),
     )
-    expect_cost(drawings, draw_map_viewer.viewer_cost(plan.contrasts))
-    outputs.store_figures(drawings)
+    expect_cost(figures, draw_map_viewer.viewer_cost(plan.contrasts))
+    outputs.store_figures(figures)
     outputs.store_figures(
         overview_figures.draw_overview(
             run_evaluation.evaluation,
             run_evaluation.verdict,
-            registered.registration,
+            registration.facts,
             series.confounds,
             maps.maps,
-            scene_images(fitted, maps),
-            registered.bold_mask,
+            make_scene_images(fitted_run, maps),
+            registration.bold_mask,
             run_evaluation.self_test,
             {}
             if truth is None
             else {name: read_image(file) for name, file in truth.activations.items()},
             maps.error_maps,
             entities=plan.entities,
-            calibrated=plan.calibrated,
+            calibrated=plan.uses_calibration,
             at_rest=plan.at_rest,
             run_facts=facts,
-            stored=maps_to_store(plan),
+            stored=make_storage_rules(plan),
             only_run=only_run,
         )
     )
@@ -381,7 +385,7 @@ def draw_judgment(
             run_evaluation.verdict,
             run_evaluation.flags,
             boldref,
-            registered.bold_mask,
+            registration.bold_mask,
             run_evaluation.halves_figures,
             has_truth=plan.has_truth,
             series_names=plan.stored_names,
@@ -392,21 +396,21 @@ def draw_judgment(
             run_evaluation.evaluation,
             run_evaluation.flags,
             boldref,
-            registered.bold_mask,
-            registered.bold_mask_hr,
-            registered.guide_hr,
+            registration.bold_mask,
+            registration.bold_mask_hr,
+            registration.guide_hr,
             concatenate(run_evaluation.uncertainty_maps),
         )
     )
 
 
-def shows_correlation(plan: RunPlan) -> bool:
+def draws_correlation(plan: RunPlan) -> bool:
     """Return whether correlation maps of a task run are drawn.
 
     This requires correlation maps and one of three conditions: the user named ``cc``, t maps were
     not requested, or the training recipe is not ``fast``.
     """
-    settings = plan.planned.settings
+    settings = plan.analysis.settings
     activation = settings.activation
     is_requested = (
         activation.draws_cc or "glm" not in activation.kinds or settings.superres.recipe != "fast"
@@ -414,7 +418,7 @@ def shows_correlation(plan: RunPlan) -> bool:
     return "cc" in activation.kinds and not plan.at_rest and is_requested
 
 
-def subject_facts(
+def make_subject_facts(
     settings: Settings,
     subject: Subject,
     series: Sequence[str],
@@ -427,63 +431,66 @@ def subject_facts(
     The summary also lists the series of all runs (`series`) and the region of interest (`roi`).
     The files of precomputed anatomy depend on the atlas template (`template`).
     """
-    sessions = sorted(
-        {run.entities["session"] for run in subject.runs if "session" in run.entities}
-    )
-    precomputed = subject.precomputed
-    return {
-        "Participant": subject.label,
-        **({"Sessions": sessions} if sessions else {}),
+    sessions = {run.entities["session"] for run in subject.runs if "session" in run.entities}
+    references = {str(run.truth.root) for run in subject.runs if run.truth}
+    superres, precomputed = settings.superres, subject.precomputed
+    facts: _ReportFacts = {"Participant": subject.label}
+    if sessions:
+        facts["Sessions"] = sorted(sessions)
+    facts |= {
         "Runs": [run.stem for run in subject.runs],
         "T1w image": subject.t1w[0].name
         if subject.t1w
         else "none (the region of interest is the whole brain)",
-        "T2* pair": sorted({_pair_words(run.pair) for run in subject.runs}),
-        "High-resolution reference": sorted(
-            {str(run.truth.root) for run in subject.runs if run.truth}
-        )
-        or "none",
-        **_describe_imports(precomputed, precomputed.files(template) if precomputed else {}),
+        "T2* pair": sorted({_describe_pair(run.pair) for run in subject.runs}),
+        "High-resolution reference": sorted(references) or "none",
+    }
+    if precomputed is not None:
+        facts |= _describe_imports(precomputed, precomputed.files(template))
+    return {
+        **facts,
         "Series": list(dict.fromkeys(series)),
         "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),
         "Region of interest": roi,
-        "Training recipe": settings.superres.recipe_text if settings.superres.learned else "none",
+        "Training recipe": superres.recipe_text if superres.learned else "none",
         "Random seed": settings.resources.random_seed,
     }
 
 
-def run_facts(settings: Settings, run: BoldRun, *, has_slice_timing: bool) -> _ReportFacts:
+def make_run_facts(settings: Settings, run: BoldRun, *, has_slice_timing: bool) -> _ReportFacts:
     """Return the input summary of a run, by label of the report line.
 
     `has_slice_timing`: whether slice timing is corrected.
     """
-    calibration = run.calibration
-    return {
-        "Run": run.stem,
-        **{key: text for key, text in run.sidecar.items() if key == "Description"},
+    calibration, precomputed = run.calibration, run.precomputed
+    input_smoothing = settings.preprocessing.input_smoothing
+    facts: _ReportFacts = {"Run": run.stem}
+    if "Description" in run.sidecar:
+        facts["Description"] = run.sidecar["Description"]
+    facts |= {
         "Volumes": run.n_volumes,
         "Repetition time (s)": run.tr,
         "Matrix": " × ".join(map(str, run.shape)),
         "Voxel size (mm)": size_text(run.zooms, unit=""),
         "Slice timing": "corrected" if has_slice_timing else "not corrected",
-        **(
-            {"Smoothing before super-resolution (mm FWHM)": width}
-            if (width := settings.preprocessing.input_smoothing)
-            else {}
-        ),
-        "Super-resolution factor": " × ".join(f"{f:g}" for f in run.factor)
+    }
+    if input_smoothing:
+        facts["Smoothing before super-resolution (mm FWHM)"] = input_smoothing
+    factor_text = " × ".join(f"{axis_factor:g}" for axis_factor in run.factor)
+    facts |= {
+        "Super-resolution factor": factor_text
         + (" (in plane only)" if run.factor[2] == 1 else ""),
-        "T2* pair": _pair_words(run.pair),
+        "T2* pair": _describe_pair(run.pair),
         "Calibration run": f"{calibration.bold.name}, {calibration.n_volumes} volumes"
         if calibration
         else "none",
-        **_describe_imports(
-            run.precomputed, {} if run.precomputed is None else run.precomputed.files
-        ),
     }
+    if precomputed is not None:
+        facts |= _describe_imports(precomputed, precomputed.files)
+    return facts
 
 
-def _pair_words(pair: Pair | None) -> str:
+def _describe_pair(pair: Pair | None) -> str:
     """Return a description of the pair of a run."""
     if pair is None:
         return "none (only interpolation and methods that do not require a pair)"
@@ -494,9 +501,7 @@ def _pair_words(pair: Pair | None) -> str:
 
 
 def _describe_imports(
-    precomputed: PrecomputedAnat | PrecomputedRun | None, files: Mapping[str, Path]
+    precomputed: PrecomputedAnat | PrecomputedRun, files: Mapping[str, Path]
 ) -> _ReportFacts:
-    """Return the report line on imported derivatives; {} if none were imported."""
-    if precomputed is None:
-        return {}
+    """Return the report line on imported derivatives."""
     return {f"Derivatives from {precomputed.origin.text}": [path.name for path in files.values()]}

@@ -49,32 +49,32 @@ def process_run(
         Results that the participant level uses.
     """
     bold = plan.bold
-    outputs = plan.planned.outputs(
+    outputs = plan.analysis.outputs(
         plan.entities,
-        datasets=plan.planned.datasets([bold]),
+        datasets=plan.analysis.datasets([bold]),
         provenance=plan.provenance,
         axis_order=bold.axis_order,
     )
-    undistorted = bold.precomputed is not None and bold.precomputed.field is not None
+    has_field_map = bold.precomputed is not None and bold.precomputed.field is not None
     with subworkflow(scope_name(bold.stem), run=bold.stem):
         add_methods_text(
             Part.SERIES,
             series_description.describe_all_series(
                 list(plan.stored_names),
-                with_distortion=undistorted,
+                with_distortion=has_field_map,
                 with_thinner_slices=bold.factor[2] != 1,
             ),
         )
-        fitted = fit_run(plan, anat, pair, outputs)
-        outputs = outputs.with_references(own=fitted.motion.boldref)
+        fitted_run = fit_run(plan, anat, pair, outputs)
+        outputs = outputs.with_references(own=fitted_run.motion.boldref)
         if anat is not None:
             outputs = outputs.with_references(t1w=anat.t1w_preproc)
-        series = make_series(plan, fitted, anat, pair, models, outputs)
-        maps = map_run(plan, fitted, series, anat, outputs)
-        run_evaluation = evaluate_run(plan, fitted, series, maps, pair, outputs)
+        series = make_series(plan, fitted_run, anat, pair, models, outputs)
+        maps = map_run(plan, fitted_run, series, anat, outputs)
+        run_evaluation = evaluate_run(plan, fitted_run, series, maps, pair, outputs)
         report_run(
             plan,
-            fitted,
+            fitted_run,
             series,
             maps,
             run_evaluation,
@@ -85,5 +85,5 @@ def process_run(
             only_run=only_run,
         )
     return ProcessedRun(
-        plan=plan, fitted=fitted, series=series, maps=maps, effects=run_evaluation.effects
+        plan=plan, fitted_run=fitted_run, series=series, maps=maps, effects=run_evaluation.effects
     )

@@ -9,7 +9,7 @@ from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts, minus_others
 from bids_sr.glm.design import DesignSettings
 from bids_sr.preflight.run_model import design_settings
-from bids_sr.workflows.series_requests import Planned, SeriesRequest, list_methods
+from bids_sr.workflows.series_requests import Analysis, SeriesRequest, list_methods
 
 
 @frozen
@@ -18,7 +18,7 @@ class RunPlan:
 
     Parameters
     ----------
-    planned : Planned
+    analysis : Analysis
         Settings of the call and plan of all participants.
     bold : BoldRun
         Files of the run.
@@ -40,11 +40,11 @@ class RunPlan:
         Contrasts that compare one condition with all others.
     seeds : tuple[Seed, ...]
         Seeds of a run without events. If empty, temporal components of the run are used instead.
-    with_anat, calibrated : bool
+    with_anat, uses_calibration : bool
         Whether a T1w image exists, and whether a method uses the calibration run.
     """
 
-    planned: Planned
+    analysis: Analysis
     bold: BoldRun
     requested_series: tuple[SeriesRequest, ...]
     primary: str
@@ -56,7 +56,7 @@ class RunPlan:
     minus_others: Sequence[str]
     seeds: tuple[Seed, ...]
     with_anat: bool
-    calibrated: bool
+    uses_calibration: bool
 
     @property
     def at_rest(self) -> bool:
@@ -64,14 +64,14 @@ class RunPlan:
         return self.bold.events is None
 
     @property
-    def stored(self) -> tuple[SeriesRequest, ...]:
+    def stored_series(self) -> tuple[SeriesRequest, ...]:
         """Series that are stored and mapped."""
-        return tuple(spec for spec in self.requested_series if spec.stored)
+        return tuple(request for request in self.requested_series if request.is_stored)
 
     @property
     def stored_names(self) -> tuple[str, ...]:
         """Names of the series that are stored and mapped."""
-        return tuple(spec.name for spec in self.stored)
+        return tuple(request.name for request in self.stored_series)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -86,15 +86,15 @@ class RunPlan:
     @property
     def in_func(self) -> bool:
         """Whether series are stored on the grid of the run."""
-        return FUNC in self._places
+        return FUNC in self._series_spaces
 
     @property
-    def elsewhere(self) -> bool:
+    def in_other_spaces(self) -> bool:
         """Whether series are stored in other spaces."""
-        return self._places != {FUNC}
+        return self._series_spaces != {FUNC}
 
     @property
-    def _places(self) -> set[str]:
+    def _series_spaces(self) -> set[str]:
         # surfaces only get maps, never series
         return {space.name for space in self.spaces if not space.is_surface} or {FUNC}
 
@@ -106,12 +106,12 @@ class RunPlan:
     @property
     def start_time(self) -> float:
         """Reference time of the volumes (s after the start of a volume)."""
-        return self.bold.start_time(self.planned.settings.preprocessing.slice_time_ref)
+        return self.bold.start_time(self.analysis.settings.preprocessing.slice_time_ref)
 
     @property
-    def split(self) -> bool:
+    def can_split(self) -> bool:
         """Whether the run has enough task blocks to be split into halves."""
-        return self.bold.bold not in self.planned.plan.unsplit
+        return self.bold.bold not in self.analysis.plan.unsplit
 
     @property
     def task_name(self) -> str:
@@ -126,7 +126,7 @@ class RunPlan:
     @property
     def nuisance(self) -> list[str] | None:
         """Columns of the confounds in the linear models; None: motion and aCompCor."""
-        return self.planned.plan.nuisance
+        return self.analysis.plan.nuisance
 
     @property
     def has_truth(self) -> bool:
@@ -137,36 +137,40 @@ class RunPlan:
     @property
     def entities(self) -> dict[str, str]:
         """Entities of stored files of the run: labels by long entity name."""
-        dropped = ("suffix", "extension", "datatype")
-        labels = {name: label for name, label in self.bold.entities.items() if name not in dropped}
+        omitted_entities = ("suffix", "extension", "datatype")
+        labels = {
+            name: label
+            for name, label in self.bold.entities.items()
+            if name not in omitted_entities
+        }
         return {**labels, "datatype": "func"}
 
     @property
     def provenance(self) -> Mapping[str, object]:
         """Provenance metadata for sidecars of tables."""
-        width = self.planned.settings.preprocessing.input_smoothing
+        width = self.analysis.settings.preprocessing.input_smoothing
         return {
-            **self.planned.provenance,
+            **self.analysis.provenance,
             "MappedBy": "seeds" if self.at_rest else "events",
             **({"InputSmoothingFWHM": width} if width else {}),
             "ContrastWeights": {
                 name: dict(weights)
-                for name, weights in self.planned.plan.contrasts[self.bold.bold].items()
+                for name, weights in self.analysis.plan.contrasts[self.bold.bold].items()
             },
         }
 
 
-def plan_run(planned: Planned, bold: BoldRun, *, with_anat: bool) -> RunPlan:
+def plan_run(analysis: Analysis, bold: BoldRun, *, with_anat: bool) -> RunPlan:
     """Gather the plan of a run.
 
     `with_anat`: whether the participant has a T1w image.
     """
-    preprocessing, activation = planned.settings.preprocessing, planned.settings.activation
-    specs = planned.requested_series(bold, with_anat=with_anat)
+    preprocessing, activation = analysis.settings.preprocessing, analysis.settings.activation
+    requests = analysis.requested_series(bold, with_anat=with_anat)
     precomputed = bold.precomputed
-    dummies = preprocessing.dummy_scans
-    if dummies is None and precomputed is not None:
-        dummies = precomputed.n_dummy
+    dummy_scans = preprocessing.dummy_scans
+    if dummy_scans is None and precomputed is not None:
+        dummy_scans = precomputed.n_dummy
     has_slice_timing = bold.slice_timing is not None and "slicetiming" not in preprocessing.ignore
     at_rest = bold.events is None
     seeds = (
@@ -175,30 +179,30 @@ def plan_run(planned: Planned, bold: BoldRun, *, with_anat: bool) -> RunPlan:
         else ()
     )
     contrasts = {
-        name: dict(weights) for name, weights in planned.plan.contrasts[bold.bold].items()
+        name: dict(weights) for name, weights in analysis.plan.contrasts[bold.bold].items()
     }
     if at_rest:
         # temporal components replace the seeds if no seed is inside the field of view
         contrasts |= {name: {name: 1.0} for name in seed_names(())[: len(seeds)]}
-    uses_calibration = any(
-        spec.method is not None and spec.method.uses_calibration
-        for spec in specs
-        if spec.learned_from == "run"
+    method_uses_calibration = any(
+        request.method is not None and request.method.uses_calibration
+        for request in requests
+        if request.learned_from == "run"
     )
     return RunPlan(
-        planned=planned,
+        analysis=analysis,
         bold=bold,
-        requested_series=specs,
-        primary=planned.primary(bold),
+        requested_series=requests,
+        primary=analysis.primary(bold),
         spaces=preprocessing.spaces if with_anat else (Space(name=FUNC),),
         slice_times=bold.slice_timing if has_slice_timing else None,
-        design=design_settings(bold, planned.settings),
-        dummy_scans=dummies,
+        design=design_settings(bold, analysis.settings),
+        dummy_scans=dummy_scans,
         contrasts=contrasts,
         minus_others=()
         if activation.contrasts or activation.stats_model
-        else minus_others(planned.plan.contrasts[bold.bold]),
+        else minus_others(analysis.plan.contrasts[bold.bold]),
         seeds=seeds,
         with_anat=with_anat,
-        calibrated=bold.calibration is not None and uses_calibration,
+        uses_calibration=bold.calibration is not None and method_uses_calibration,
     )

@@ -4,7 +4,7 @@ Stored series are mapped; negative controls and ensemble members are only evalua
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +23,7 @@ from bids_sr.preflight.plan import Plan
 from bids_sr.series import (
     INTERPOLATIONS,
     PAIR_BASELINES,
+    RAW,
     member_name,
     series_name,
     series_names,
@@ -35,49 +36,51 @@ from bids_sr.sr.recipe_changes import select_changes
 from bids_sr.steps.training import ModelFiles, VarianceModel
 
 _LearnedFrom = Literal["pair", "volumes", "run"]
+_PLACEBO_ORDER = {"Phantom": 0, "Other": 0, "T1w": 1, "Mirror": 2, "Shift": 2}
+"""Order of computation of negative controls, by kind."""
 
 
-def find_training_data(method: Method, *, paired: bool) -> _LearnedFrom:
+def find_training_data(method: Method, *, has_pair: bool) -> _LearnedFrom:
     """Return which data a method learns from: a pair, volumes of the run, or the whole run.
 
-    `paired`: whether a pair is available; False for a trained model that is used without a pair.
+    `has_pair`: whether a pair is available; False for a trained model that is used without a pair.
     """
     if method.trained_on == "series":
         return "run"
-    return "pair" if paired and method.trained_on != "self" else "volumes"
+    return "pair" if has_pair and method.trained_on != "self" else "volumes"
 
 
 @frozen
 class SeriesRequest:
     """Series that is computed from a run in addition to ``raw``.
 
-    `learned_from`: training data of the model; "" if there is no model. `guided`: whether static
-    detail of the high-resolution T2*w image is added. `seed`: number of a further ensemble member,
-    which is added to the random seed; otherwise 0. `placebo`: kind of negative control, such as
-    ``Mirror``; "" if the series is not a control. `model`: weights that replace the weights of the
-    method; None to keep them.
+    `learned_from`: training data of the model; "" if there is no model. `uses_guide`: whether
+    static detail of the high-resolution T2*w image is added. `seed`: number of a further ensemble
+    member, which is added to the random seed; otherwise 0. `placebo`: kind of negative control,
+    such as ``Mirror``; "" if the series is not a control. `model`: weights that replace the
+    weights of the method; None to keep them.
     """
 
     name: str
     method: Method | None = None
     learned_from: _LearnedFrom | Literal[""] = ""
-    guided: bool = False
+    uses_guide: bool = False
     seed: int = 0
     placebo: str = ""
     model: Path | None = None
 
     @property
-    def stored(self) -> bool:
+    def is_stored(self) -> bool:
         """Whether the series is stored and mapped, instead of only evaluated."""
         return not (self.seed or self.placebo)
 
     @property
-    def judged(self) -> bool:
+    def is_evaluated(self) -> bool:
         """Whether the series is from an evaluated method, not from a baseline."""
-        return self.method is not None and not self.control
+        return self.method is not None and not self.is_control
 
     @property
-    def control(self) -> bool:
+    def is_control(self) -> bool:
         """Whether the series has a model but is evaluated as a baseline, such as `sdmod`."""
         return self.method is not None and self.method.is_baseline
 
@@ -87,7 +90,7 @@ class SeriesRequest:
         return self.name if self.method is None else series_name(self.method.name)
 
     @property
-    def network(self) -> bool:
+    def uses_network(self) -> bool:
         """Whether the series is computed by a network, volume by volume."""
         return self.learned_from in ("pair", "volumes")
 
@@ -110,7 +113,7 @@ class ComputedSeries:
         Request; None for the acquired, measured and compared series.
     model_file, card_file : File, Facts
         Applied model, and its model card.
-    trained : ModelFiles | None
+    network_files : ModelFiles | None
         Network, if it was trained on volumes of the run.
     variance : VarianceModel | None
         Variance maps, if the method estimates them.
@@ -134,7 +137,7 @@ class ComputedSeries:
     request: SeriesRequest | None = None
     model_file: File | None = None
     card_file: Facts | None = None
-    trained: ModelFiles | None = None
+    network_files: ModelFiles | None = None
     variance: VarianceModel | None = None
     holdout: Rows | None = None
     precision: Precision | None = None
@@ -145,7 +148,7 @@ class ComputedSeries:
     compared_facts: Facts | None = None
 
 
-def list_series(
+def request_all_series(
     settings: Settings, run: BoldRun, names: Sequence[str], *, with_anat: bool
 ) -> tuple[SeriesRequest, ...]:
     """Return the series of a run in order of computation.
@@ -155,104 +158,97 @@ def list_series(
     `names`: names of the stored series, which may include ``raw``. `with_anat`: whether the
     participant has a T1w image.
     """
-    stored = [_request_stored(settings, run, name) for name in names if name != "raw"]
-    learned = [
-        spec
-        for spec in stored
-        if spec.method is not None and (spec.network or spec.learned_from == "run")
+    stored = [_request_stored(settings, run, name) for name in names if name != RAW]
+    trainable_requests = [request for request in stored if request.learned_from]
+    members = [
+        member for request in trainable_requests for member in _iterate_members(settings, request)
     ]
-    members = [member for spec in learned for member in _members(settings, spec)]
     placebos = [
         placebo
-        for spec in learned
-        if not spec.control
-        for placebo in _placebos(settings, run, spec, with_anat)
+        for request in trainable_requests
+        if not request.is_control
+        for placebo in _iterate_placebos(settings, run, request, with_anat)
     ]
     # Sorted by kind of control, so that the same control of all methods is computed together.
-    order = {"Phantom": 0, "Other": 0, "T1w": 1, "Mirror": 2, "Shift": 2}
-    return (*stored, *members, *sorted(placebos, key=lambda spec: order[spec.placebo]))
+    placebos.sort(key=lambda request: _PLACEBO_ORDER[request.placebo])
+    return (*stored, *members, *placebos)
 
 
-def request_series(name: str, *, paired: bool, guided: bool) -> SeriesRequest:
+def request_series(name: str, *, has_pair: bool, uses_guide: bool) -> SeriesRequest:
     """Return the request of a baseline or of the series of a method.
 
     Parameters
     ----------
     name : str
         Name of the baseline or of the series.
-    paired : bool
+    has_pair : bool
         Whether networks are trained on a pair of the participant.
-    guided : bool
+    uses_guide : bool
         Whether methods that estimate variance maps add the static detail of a guide.
     """
     if name in PAIR_BASELINES:
-        return SeriesRequest(name=name, guided=True)
+        return SeriesRequest(name=name, uses_guide=True)
     if name in INTERPOLATIONS:
         return SeriesRequest(name=name)
     method = method_of_series(name)
-    source = find_training_data(method, paired=paired)
+    source = find_training_data(method, has_pair=has_pair)
     return SeriesRequest(
-        name=name, method=method, learned_from=source, guided=guided and source == "run"
+        name=name, method=method, learned_from=source, uses_guide=uses_guide and source == "run"
     )
 
 
 def _request_stored(settings: Settings, run: BoldRun, name: str) -> SeriesRequest:
-    guided = choose_guide(settings.superres, run) != "none"
+    """Return the request of a stored series of a run."""
+    uses_guide = choose_guide(settings.superres, run) != "none"
     if name in (*INTERPOLATIONS, *PAIR_BASELINES):
-        return request_series(name, paired=False, guided=guided)
+        return request_series(name, has_pair=False, uses_guide=uses_guide)
     method = method_of_series(name)
     uses_trained_model = (
         run.pair is None and find_pretrained(settings.superres, method.name) is not None
     )
-    return request_series(name, paired=not uses_trained_model, guided=guided)
+    return request_series(name, has_pair=not uses_trained_model, uses_guide=uses_guide)
 
 
-def _variant(spec: SeriesRequest, name: str, **fields: object) -> SeriesRequest:
-    """Return a variant of a series that is only evaluated.
-
-    `fields`: fields of the variant that differ from the series.
-    """
-    inherited = {"method": spec.method, "learned_from": spec.learned_from, "guided": spec.guided}
-    return SeriesRequest(name=name, **inherited, **fields)  # type: ignore[arg-type]
-
-
-def _members(settings: Settings, spec: SeriesRequest) -> Iterator[SeriesRequest]:
+def _iterate_members(settings: Settings, request: SeriesRequest) -> Iterator[SeriesRequest]:
     """Yield the further ensemble members of a method, whose series is the first member."""
-    assert spec.method is not None
-    if spec.method.is_random and find_pretrained(settings.superres, spec.method.name) is None:
+    assert request.method is not None
+    if (
+        request.method.is_random
+        and find_pretrained(settings.superres, request.method.name) is None
+    ):
         for seed in range(1, settings.superres.n_ensemble):
-            yield _variant(spec, member_name(spec.name, seed), seed=seed)
+            yield replace(request, name=member_name(request.name, seed), seed=seed)
 
 
-def _placebos(
-    settings: Settings, run: BoldRun, spec: SeriesRequest, with_anat: bool
+def _iterate_placebos(
+    settings: Settings, run: BoldRun, request: SeriesRequest, with_anat: bool
 ) -> Iterator[SeriesRequest]:
     """Yield the negative controls of a method that are requested and possible for a run."""
-    assert spec.method is not None
-    offered = (
-        {placebo.suffix for placebo in spec.method.placebos}
-        if settings.evaluation.null_checks
-        else set()
-    )
-    shipped = HERE / "models" / f"{spec.name}_phantom.safetensors"
-    models = {"Phantom": [shipped] if shipped.exists() else []}
-    if "Other" in offered:
-        store = settings.paths.output_dir / "sourcedata" / "models"
-        label = run.entities["subject"]
-        factor = run.factor
-        models["Other"] = other_models(store, spec.name, label, factor=factor, zooms=run.zooms)
+    assert request.method is not None
+    if not settings.evaluation.null_checks:
+        return
+    method_placebos = {placebo.suffix for placebo in request.method.placebos}
+    phantom_model = HERE / "models" / f"{request.name}_phantom.safetensors"
+    models = {"Phantom": [phantom_model] if phantom_model.exists() else []}
+    if "Other" in method_placebos:
+        models["Other"] = other_models(
+            settings.paths.output_dir / "sourcedata" / "models",
+            request.name,
+            run.entities["subject"],
+            factor=run.factor,
+            zooms=run.zooms,
+        )
     for placebo, model_files in models.items():
-        if placebo in offered and model_files:
-            yield _variant(
-                spec, series_name(spec.name, placebo), placebo=placebo, model=model_files[0]
-            )
+        if placebo in method_placebos and model_files:
+            name = series_name(request.name, placebo)
+            yield replace(request, name=name, placebo=placebo, model=model_files[0])
     for placebo in ("T1w", "Mirror", "Shift"):
-        if placebo in offered and (with_anat or placebo != "T1w"):
-            yield _variant(spec, series_name(spec.name, placebo), placebo=placebo)
+        if placebo in method_placebos and (with_anat or placebo != "T1w"):
+            yield replace(request, name=series_name(request.name, placebo), placebo=placebo)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Planned:
+class Analysis:
     """Settings and checked plan of a call, with the version of the program."""
 
     settings: Settings
@@ -269,7 +265,9 @@ class Planned:
 
     def requested_series(self, run: BoldRun, *, with_anat: bool) -> tuple[SeriesRequest, ...]:
         """Return the series that are computed from a run in addition to ``raw``."""
-        return list_series(self.settings, run, self.plan.list_series(run), with_anat=with_anat)
+        return request_all_series(
+            self.settings, run, self.plan.list_series(run), with_anat=with_anat
+        )
 
     def primary(self, run: BoldRun) -> str:
         """Return the name of the exported series of a run.
@@ -277,11 +275,11 @@ class Planned:
         This is the series of the last method of the run. Without methods, it is the B-spline
         series or, if that was not requested, the last series.
         """
-        names = [name for name in self.plan.list_series(run) if name != "raw"]
+        names = [name for name in self.plan.list_series(run) if name != RAW]
         methods = [name for name in series_names(self.settings.superres.learned) if name in names]
-        return next(
-            iter([*methods[::-1], *(name for name in names if name == "bspline"), *names[::-1]])
-        )
+        if methods:
+            return methods[-1]
+        return "bspline" if "bspline" in names else names[-1]
 
     def datasets(self, runs: Iterable[BoldRun]) -> tuple[str, ...]:
         """Return the unique primary series of some runs; each is exported as a dataset."""
@@ -325,10 +323,10 @@ class Planned:
         roots = {source.name: source.root for source in self.plan.sources}
         return file_uri(path, {"": paths.output_dir, "raw": paths.bids_dir, **roots})
 
-    def make_training(self, spec: SeriesRequest) -> TrainingSettings:
+    def make_training(self, request: SeriesRequest) -> TrainingSettings:
         """Return the training settings of a series, including any existing model to use."""
-        assert spec.method is not None
-        return self.make_method_training(spec.method.name, seed=spec.seed)
+        assert request.method is not None
+        return self.make_method_training(request.method.name, seed=request.seed)
 
     def make_method_training(self, method: str, *, seed: int = 0) -> TrainingSettings:
         """Return the training settings of a method, including any existing model to use.
@@ -362,7 +360,9 @@ def select_entities(path: Path, *names: str) -> dict[str, str]:
     return {name: label for name, label in parse_entities(path).items() if name in names}
 
 
-def list_methods(specs: Sequence[SeriesRequest]) -> tuple[str, ...]:
+def list_methods(requests: Sequence[SeriesRequest]) -> tuple[str, ...]:
     """Return the names of stored series whose methods are evaluated, networks first."""
-    methods = [spec for spec in specs if spec.stored and spec.judged]
-    return tuple(spec.name for spec in sorted(methods, key=lambda spec: not spec.network))
+    methods = [request for request in requests if request.is_stored and request.is_evaluated]
+    return tuple(
+        request.name for request in sorted(methods, key=lambda request: not request.uses_network)
+    )

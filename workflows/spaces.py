@@ -13,9 +13,11 @@ from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.run_plan import RunPlan
 
 
-def make_output_grids(plan: RunPlan, fitted: FittedRun, anat: Anatomy) -> dict[Space, SpaceGrid]:
+def make_output_grids(
+    plan: RunPlan, fitted_run: FittedRun, anat: Anatomy
+) -> dict[Space, SpaceGrid]:
     """Compute the grids of a run in the requested volumetric spaces, except its own space."""
-    boldref, xfm = fitted.motion.boldref, fitted.registration.boldref2t1w_xfm
+    boldref, xfm = fitted_run.motion.boldref, fitted_run.registration.boldref2t1w_xfm
     assert xfm is not None, "with a T1w image, the run is registered to it"
     grids: dict[Space, SpaceGrid] = {}
     for space in plan.spaces:
@@ -33,7 +35,7 @@ def make_output_grids(plan: RunPlan, fitted: FittedRun, anat: Anatomy) -> dict[S
                     template_space=space.template,
                     resolution=space.resolution,
                     space_entities=space.entities,
-                    random_seed=plan.planned.settings.resources.random_seed,
+                    random_seed=plan.analysis.settings.resources.random_seed,
                 )
             else:
                 grids[space] = spaces.grid_in_t1w(
@@ -50,7 +52,7 @@ def make_output_grids(plan: RunPlan, fitted: FittedRun, anat: Anatomy) -> dict[S
 
 def show_spaces(
     plan: RunPlan,
-    fitted: FittedRun,
+    fitted_run: FittedRun,
     primary: Series,
     grids: Mapping[Space, SpaceGrid],
     outputs: Outputs,
@@ -63,7 +65,7 @@ def show_spaces(
     ----------
     plan : RunPlan
         Plan of the run.
-    fitted : FittedRun
+    fitted_run : FittedRun
         Motion and registration of the run.
     primary : Series
         Primary series on the high-resolution grid.
@@ -73,7 +75,7 @@ def show_spaces(
         Storage of the images.
     """
     with subworkflow(f"{plan.primary}_shown", high_resolution=True):
-        mean = primary_dataset.average_series(primary, n_dummy=fitted.n_dummy)
+        mean = primary_dataset.average_series(primary, n_dummy=fitted_run.n_dummy)
         if plan.in_func:
             outputs.store(
                 mean,
@@ -84,7 +86,7 @@ def show_spaces(
     for space, grid in grids.items():
         with subworkflow("_".join(["shown_in", *space.entities.values()]) + "_wf"):
             boldref, mask = primary_dataset.show_in_space(
-                mean, fitted.registration.bold_mask_hr, grid
+                mean, fitted_run.registration.bold_mask_hr, grid
             )
             outputs.store(
                 boldref,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bids_sr.bids import (
     LowresScan,
+    ModelInput,
     Pair,
     Subject,
     input_of_models,
@@ -33,7 +34,7 @@ from bids_sr.structural.steps import (
 from bids_sr.structural.steps.preparation import PreparedScans
 from bids_sr.structural.steps.scans import ScanPreparation
 from bids_sr.workflows.pair import store_model
-from bids_sr.workflows.series_requests import Planned
+from bids_sr.workflows.series_requests import Analysis
 
 
 @frozen
@@ -45,44 +46,47 @@ class PreparedHead:
 
 
 @frozen
-class ResolvedScans:
+class SuperResolvedScans:
     """Super-resolved scans of a method, and model card of its network."""
 
     superresolved_scans: list[Map]
     card_file: Facts
 
 
-def process_scans(planned: Planned, subjects: Sequence[Subject]) -> None:
+def process_scans(analysis: Analysis, subjects: Sequence[Subject]) -> None:
     """Process participants with structural scans.
 
     All participants are prepared first, because networks may be trained on other participants.
     """
-    paired = [subject for subject in subjects if subject.structural]
-    prepared = {subject.label: _prepare_scans(planned, subject) for subject in paired}
+    paired_subjects = [subject for subject in subjects if subject.structural]
+    prepared_heads = {
+        subject.label: _prepare_scans(analysis, subject) for subject in paired_subjects
+    }
     for subject in subjects:
         if subject.controls:
-            _process_controls(planned, subject)
+            _process_controls(analysis, subject)
         if subject.lowres:
-            _process_lowres(planned, subject)
-    for subject in paired:
+            _process_lowres(analysis, subject)
+    for subject in paired_subjects:
         label = subject.label
-        heads = {label: prepared[label]}
-        if planned.settings.superres.train_on == "others":
-            contrasts = prepared[label].suffixes
+        heads = {label: prepared_heads[label]}
+        if analysis.settings.superres.train_on == "others":
+            contrasts = prepared_heads[label].suffixes
             heads = {
                 name: head
-                for name, head in prepared.items()
+                for name, head in prepared_heads.items()
                 if name != label and head.suffixes == contrasts
             }
-        _process_pairs(planned, subject, prepared[label], heads)
+        _process_pairs(analysis, subject, prepared_heads[label], heads)
 
 
-def _suffixes(scans: Sequence[Pair | LowresScan]) -> tuple[str, ...]:
+def _list_suffixes(scans: Sequence[Pair | LowresScan]) -> tuple[str, ...]:
+    """Return the BIDS suffix of each scan."""
     return tuple(scan.contrast for scan in scans)
 
 
-def _outputs(
-    planned: Planned,
+def _make_outputs(
+    analysis: Analysis,
     subject: Subject,
     scans: Sequence[Pair | LowresScan],
     *,
@@ -93,21 +97,22 @@ def _outputs(
     `scans`: scans of one session and resolution, or the pairs of a participant. `with_provenance`:
     whether the sidecars of tables contain provenance metadata.
     """
-    entities = entities_of_scans(planned.settings, subject, scans)
-    provenance = planned.provenance if with_provenance else {}
-    return planned.outputs({**entities, "datatype": "anat"}, provenance=provenance)
+    entities = entities_of_scans(analysis.settings, subject, scans)
+    provenance = analysis.provenance if with_provenance else {}
+    return analysis.outputs({**entities, "datatype": "anat"}, provenance=provenance)
 
 
-def _template_space(settings: Settings) -> str:
+def _choose_template_space(settings: Settings) -> str:
+    """Return the first requested template, or the default template."""
     return next(iter(settings.preprocessing.templates), SPACES[0])
 
 
-def _prepare_scans(planned: Planned, subject: Subject) -> PreparedHead:
+def _prepare_scans(analysis: Analysis, subject: Subject) -> PreparedHead:
     """Bring the scans of one participant into a common frame, and store them."""
-    settings, suffixes = planned.settings, _suffixes(subject.structural)
-    superres, space = settings.superres, _template_space(planned.settings)
-    outputs = _outputs(planned, subject, subject.structural, with_provenance=False)
-    settings_of_scans = _preparation(settings)
+    settings, suffixes = analysis.settings, _list_suffixes(subject.structural)
+    superres, space = settings.superres, _choose_template_space(analysis.settings)
+    outputs = _make_outputs(analysis, subject, subject.structural, with_provenance=False)
+    scan_settings = _make_preparation(settings)
     with subworkflow(scope_name(f"sub-{subject.label}_scans"), participant=subject.label):
         template, template_mask, _ = anatomy.load_template(template_space=space)
         scans = preparation.prepare_scans(
@@ -116,20 +121,20 @@ def _prepare_scans(planned: Planned, subject: Subject) -> PreparedHead:
             [pair.highres for pair in subject.structural],
             [pair.lowres for pair in subject.structural if pair.lowres is not None],
             suffixes=suffixes,
-            preparation=settings_of_scans,
+            preparation=scan_settings,
             baselines=superres.baselines,
         )
         add_methods_text(
-            Part.ANATOMY, preparation_text.describe_preparation(suffixes, settings_of_scans)
+            Part.ANATOMY, preparation_text.describe_preparation(suffixes, scan_settings)
         )
         assert scans.fine_scans is not None
         for stored in (scans.fine_scans, scans.coarse_scans, scans.other_scans):
             outputs.store(stored)
-        _store_mask(settings_of_scans, scans.scan_mask, suffixes, outputs, is_model_grid=False)
+        _store_mask(scan_settings, scans.scan_mask, suffixes, outputs, is_model_grid=False)
     return PreparedHead(suffixes=suffixes, scans=scans)
 
 
-def _preparation(settings: Settings) -> ScanPreparation:
+def _make_preparation(settings: Settings) -> ScanPreparation:
     """Return the settings of the preparation of scans."""
     superres = settings.superres
     return ScanPreparation(
@@ -143,35 +148,37 @@ def _preparation(settings: Settings) -> ScanPreparation:
 
 
 def _store_mask(
-    settings_of_scans: ScanPreparation,
+    scan_settings: ScanPreparation,
     mask: Mask,
     suffixes: Sequence[str],
     outputs: Outputs,
     *,
     is_model_grid: bool,
 ) -> None:
-    sidecar = preparation.describe_scan_mask(
-        suffixes, settings_of_scans, is_model_grid=is_model_grid
-    )
-    entities = {"res": "hr", "desc": settings_of_scans.anat_mask, "suffix": "mask"}
+    """Store the mask of scans; `is_model_grid`: whether the model determines the grid."""
+    sidecar = preparation.describe_scan_mask(suffixes, scan_settings, is_model_grid=is_model_grid)
+    entities = {"res": "hr", "desc": scan_settings.anat_mask, "suffix": "mask"}
     outputs.store(mask, entities, sidecar=sidecar)
 
 
 def _process_pairs(
-    planned: Planned, subject: Subject, prepared: PreparedHead, heads: Mapping[str, PreparedHead]
+    analysis: Analysis,
+    subject: Subject,
+    prepared_head: PreparedHead,
+    heads: Mapping[str, PreparedHead],
 ) -> None:
     """Super-resolve the scans of a participant by each method, and measure the results.
 
     Networks are trained on the scans in `heads`, by participant label.
     """
-    settings, superres = planned.settings, planned.settings.superres
-    outputs = _outputs(planned, subject, subject.structural, with_provenance=True)
-    figures = planned.outputs({"subject": subject.label})
-    facts = _facts(settings, subject)
-    scans, suffixes = prepared.scans, prepared.suffixes
+    settings, superres = analysis.settings, analysis.settings.superres
+    outputs = _make_outputs(analysis, subject, subject.structural, with_provenance=True)
+    figures = analysis.outputs({"subject": subject.label})
+    facts = _make_facts(settings, subject)
+    scans, suffixes = prepared_head.scans, prepared_head.suffixes
     with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         with subworkflow("measured"):
-            resolved = _apply_methods(planned, prepared, heads, outputs, figures)
+            results = _apply_methods(analysis, prepared_head, heads, outputs, figures)
             assert scans.fine_scans is not None
             assert scans.scan_brain is not None
             metrics, columns, dseg, classes = measures.measure_scans(
@@ -181,8 +188,8 @@ def _process_pairs(
                 scans.scan_mask,
                 scans.scan_brain,
                 scans.scan_facts,
-                concatenate(result.superresolved_scans for result in resolved),
-                [result.card_file for result in resolved],
+                concatenate(result.superresolved_scans for result in results),
+                [result.card_file for result in results],
                 superres.lesion_template,
                 lesion_reference(settings, subject),
                 suffixes=suffixes,
@@ -200,8 +207,8 @@ def _process_pairs(
                 scans.coarse_scans,
                 scans.other_scans,
                 scans.scan_mask,
-                concatenate(result.superresolved_scans for result in resolved),
-                [result.card_file for result in resolved],
+                concatenate(result.superresolved_scans for result in results),
+                [result.card_file for result in results],
                 metrics,
                 classes,
                 scans.scan_facts,
@@ -237,24 +244,24 @@ def _store_measures(
 
 
 def _apply_methods(
-    planned: Planned,
-    prepared: PreparedHead,
+    analysis: Analysis,
+    prepared_head: PreparedHead,
     heads: Mapping[str, PreparedHead],
     outputs: Outputs,
     figures: Outputs,
-) -> list[ResolvedScans]:
+) -> list[SuperResolvedScans]:
     """Train the network of each method, super-resolve the scans, and draw explanatory figures.
 
     Networks are trained on the scans in `heads`, by participant label. If `heads` is empty,
     trained models are used.
     """
-    methods = planned.settings.superres.chosen
+    methods = analysis.settings.superres.chosen
     is_plural = len(methods) > 1
     return [
         _apply_method(
-            planned,
+            analysis,
             method,
-            prepared,
+            prepared_head,
             heads,
             outputs,
             figures,
@@ -265,78 +272,80 @@ def _apply_methods(
 
 
 def _apply_method(
-    planned: Planned,
+    analysis: Analysis,
     method: str,
-    prepared: PreparedHead,
+    prepared_head: PreparedHead,
     heads: Mapping[str, PreparedHead],
     outputs: Outputs,
     figures: Outputs,
     *,
     label: str,
-) -> ResolvedScans:
-    superres = planned.settings.superres
-    request = planned.make_method_training(method)
+) -> SuperResolvedScans:
+    """Train the network of a method, super-resolve the scans, and draw explanatory figures.
+
+    `label`: name of the method for the figures; "" if there is only one method. See
+    `_apply_methods` for other parameters.
+    """
+    superres = analysis.settings.superres
+    training_settings = analysis.make_method_training(method)
     of_others = superres.train_on == "others"
-    scans, other_scans = prepared.scans, [head.scans for head in heads.values()]
+    scans = prepared_head.scans
+    fine_scans = coarse_scans = scan_masks = None
+    if heads:
+        fine_scans = concatenate(
+            head.scans.fine_scans for head in heads.values() if head.scans.fine_scans is not None
+        )
+        coarse_scans = concatenate(head.scans.coarse_scans for head in heads.values())
+        scan_masks = {f"sub-{name}": head.scans.scan_mask for name, head in heads.items()}
     with subworkflow(method):
         files = training.train_on_scans(
             scans.scan_mask,
-            concatenate(
-                prepared_scans.fine_scans
-                for prepared_scans in other_scans
-                if prepared_scans.fine_scans is not None
-            )
-            if heads
-            else None,
-            concatenate(prepared_scans.coarse_scans for prepared_scans in other_scans)
-            if heads
-            else None,
-            {f"sub-{name}": head.scans.scan_mask for name, head in heads.items()}
-            if heads
-            else None,
-            training=request,
-            suffixes=prepared.suffixes,
+            fine_scans,
+            coarse_scans,
+            scan_masks,
+            training=training_settings,
+            suffixes=prepared_head.suffixes,
             anat_align=superres.anat_align,
             anat_scale=superres.scaling_of_scans,
         )
         add_methods_text(
             Part.SERIES,
-            training.describe_scan_network(request, of_others=of_others),
+            training.describe_scan_network(training_settings, of_others=of_others),
             output=files.model_file,
-            describe=partial(training.describe_networks_of_scans, request, of_others=of_others),
+            describe=partial(
+                training.describe_networks_of_scans, training_settings, of_others=of_others
+            ),
         )
         store_model(files, method, outputs, {"acquisition": "anat", "space": ""})
-        made_scans = training.super_resolve_scans(
+        superresolved_scans = training.super_resolve_scans(
             scans.coarse_scans,
             scans.scan_mask,
             files.model_file,
-            suffixes=prepared.suffixes,
+            suffixes=prepared_head.suffixes,
             method=method,
-            device=request.device,
-            omp_nthreads=request.omp_nthreads,
+            device=training_settings.device,
+            omp_nthreads=training_settings.omp_nthreads,
         )
-        outputs.store(made_scans, level="minimal")
+        outputs.store(superresolved_scans, level="minimal")
         figures.store_figures(
             structural_figures.explain_scans(
                 scans.coarse_scans,
-                made_scans,
+                superresolved_scans,
                 scans.scan_mask,
                 files,
                 scans.fine_scans,
                 method_label=label,
             )
         )
-    return ResolvedScans(superresolved_scans=made_scans, card_file=files.card_file)
+    return SuperResolvedScans(superresolved_scans=superresolved_scans, card_file=files.card_file)
 
 
-def _process_lowres(planned: Planned, subject: Subject) -> None:
+def _process_lowres(analysis: Analysis, subject: Subject) -> None:
     """Super-resolve each session of a participant without high-resolution scans."""
-    settings = planned.settings
-    superres, space = settings.superres, _template_space(settings)
-    settings_of_scans = _preparation(settings)
+    settings, superres = analysis.settings, analysis.settings.superres
     model = input_of_models(superres)
     assert model is not None, "participants without high-resolution scans require trained models"
-    figures = planned.outputs({"subject": subject.label})
+    figures = analysis.outputs({"subject": subject.label})
     facts = {
         "Participant": subject.label,
         "Target": "structural scans (low resolution only)",
@@ -350,62 +359,71 @@ def _process_lowres(planned: Planned, subject: Subject) -> None:
     }
     with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         for scans in subject.lowres:
-            session, suffixes = _session(scans[0].path), _suffixes(scans)
-            outputs = _outputs(planned, subject, scans, with_provenance=True)
+            session = _read_session(scans[0].path)
             with subworkflow(f"lowres_{session}" if session else "lowres"):
-                template, template_mask, _ = anatomy.load_template(template_space=space)
-                prepared_scans = preparation.prepare_scans(
-                    template,
-                    template_mask,
-                    lowres_files=[scan.path for scan in scans],
-                    suffixes=suffixes,
-                    preparation=settings_of_scans,
-                    baselines=superres.baselines,
-                    grid_mm=model.mm,
-                    grid_orientation=model.orientation,
-                )
-                add_methods_text(
-                    Part.ANATOMY,
-                    preparation_text.describe_lowres_preparation(
-                        suffixes, settings_of_scans, model.mm
-                    ),
-                )
-                outputs.store(prepared_scans.coarse_scans)
-                outputs.store(prepared_scans.other_scans)
-                _store_mask(
-                    settings_of_scans,
-                    prepared_scans.scan_mask,
-                    suffixes,
-                    outputs,
-                    is_model_grid=True,
-                )
-                # there are no high-resolution scans
-                prepared_scans = replace(prepared_scans, fine_scans=None, scan_brain=None)
-                prepared = PreparedHead(suffixes=suffixes, scans=prepared_scans)
-                resolved = _apply_methods(planned, prepared, {}, outputs, outputs)
-                outputs.store_figures(
-                    structural_figures.draw_lowres(
-                        prepared_scans.coarse_scans,
-                        prepared_scans.other_scans,
-                        concatenate(result.superresolved_scans for result in resolved),
-                        prepared_scans.scan_mask,
-                        prepared_scans.scan_facts,
-                        session=session,
-                    )
-                )
+                _process_lowres_session(analysis, subject, scans, model, session)
         figures.store_figures(anatomy_figures.summarize_subject(subject_facts=facts))
 
 
-def _session(path: Path) -> str:
+def _process_lowres_session(
+    analysis: Analysis,
+    subject: Subject,
+    scans: Sequence[LowresScan],
+    model: ModelInput,
+    session: str,
+) -> None:
+    """Super-resolve the low-resolution scans of one session with trained models.
+
+    `model`: contrasts and grid of the models.
+    """
+    settings, suffixes = analysis.settings, _list_suffixes(scans)
+    scan_settings = _make_preparation(settings)
+    outputs = _make_outputs(analysis, subject, scans, with_provenance=True)
+    template, template_mask, _ = anatomy.load_template(
+        template_space=_choose_template_space(settings)
+    )
+    prepared_scans = preparation.prepare_scans(
+        template,
+        template_mask,
+        lowres_files=[scan.path for scan in scans],
+        suffixes=suffixes,
+        preparation=scan_settings,
+        baselines=settings.superres.baselines,
+        grid_mm=model.mm,
+        grid_orientation=model.orientation,
+    )
+    add_methods_text(
+        Part.ANATOMY,
+        preparation_text.describe_lowres_preparation(suffixes, scan_settings, model.mm),
+    )
+    outputs.store(prepared_scans.coarse_scans)
+    outputs.store(prepared_scans.other_scans)
+    _store_mask(scan_settings, prepared_scans.scan_mask, suffixes, outputs, is_model_grid=True)
+    # there are no high-resolution scans
+    prepared_scans = replace(prepared_scans, fine_scans=None, scan_brain=None)
+    prepared_head = PreparedHead(suffixes=suffixes, scans=prepared_scans)
+    results = _apply_methods(analysis, prepared_head, {}, outputs, outputs)
+    outputs.store_figures(
+        structural_figures.draw_lowres(
+            prepared_scans.coarse_scans,
+            prepared_scans.other_scans,
+            concatenate(result.superresolved_scans for result in results),
+            prepared_scans.scan_mask,
+            prepared_scans.scan_facts,
+            session=session,
+        )
+    )
+
+
+def _read_session(path: Path) -> str:
+    """Return the session label of a scan; "" if it has no session."""
     return parse_entities(path).get("session", "")
 
 
-def _process_controls(planned: Planned, subject: Subject) -> None:
+def _process_controls(analysis: Analysis, subject: Subject) -> None:
     """Measure each session of a participant without low-resolution scans."""
-    settings = planned.settings
-    superres, space = settings.superres, _template_space(settings)
-    settings_of_scans = _preparation(settings)
-    figures = planned.outputs({"subject": subject.label})
+    settings, superres = analysis.settings, analysis.settings.superres
+    figures = analysis.outputs({"subject": subject.label})
     facts = {
         "Participant": subject.label,
         "Target": "structural scans (high resolution only)",
@@ -416,55 +434,58 @@ def _process_controls(planned: Planned, subject: Subject) -> None:
     }
     with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         for scans in subject.controls:
-            session, suffixes = _session(scans[0].highres), _suffixes(scans)
-            outputs = _outputs(planned, subject, scans, with_provenance=True)
+            session = _read_session(scans[0].highres)
             with subworkflow(f"control_{session}" if session else "control"):
-                template, template_mask, _ = anatomy.load_template(template_space=space)
-                prepared_scans = preparation.prepare_scans(
-                    template,
-                    template_mask,
-                    [scan.highres for scan in scans],
-                    suffixes=suffixes,
-                    preparation=settings_of_scans,
-                )
-                assert prepared_scans.fine_scans is not None
-                assert prepared_scans.scan_brain is not None
-                add_methods_text(Part.ANATOMY, preparation_text.CONTROL_PREPARATION_TEXT)
-                outputs.store(prepared_scans.fine_scans)
-                _store_mask(
-                    settings_of_scans,
-                    prepared_scans.scan_mask,
-                    suffixes,
-                    outputs,
-                    is_model_grid=False,
-                )
-                metrics, columns, dseg = measures.measure_control(
-                    prepared_scans.fine_scans,
-                    prepared_scans.scan_mask,
-                    prepared_scans.scan_brain,
-                    prepared_scans.scan_facts,
-                    superres.lesion_template,
-                    suffixes=suffixes,
-                    anat_tools=superres.anat_tools,
-                    random_seed=settings.resources.random_seed,
-                )
-                add_methods_text(Part.EVALUATION, measures.CONTROL_MEASURES_TEXT)
-                _store_measures(settings, suffixes, metrics, columns, dseg, outputs)
-                outputs.store_figures(
-                    structural_figures.draw_control(
-                        metrics, prepared_scans.scan_facts, session=session
-                    )
-                )
+                _process_control_session(analysis, subject, scans, session)
         figures.store_figures(anatomy_figures.summarize_subject(subject_facts=facts))
 
 
-def _facts(settings: Settings, subject: Subject) -> dict[str, object]:
+def _process_control_session(
+    analysis: Analysis, subject: Subject, scans: Sequence[Pair], session: str
+) -> None:
+    """Measure the high-resolution scans of one session."""
+    settings, suffixes = analysis.settings, _list_suffixes(scans)
+    superres, scan_settings = settings.superres, _make_preparation(settings)
+    outputs = _make_outputs(analysis, subject, scans, with_provenance=True)
+    template, template_mask, _ = anatomy.load_template(
+        template_space=_choose_template_space(settings)
+    )
+    prepared_scans = preparation.prepare_scans(
+        template,
+        template_mask,
+        [scan.highres for scan in scans],
+        suffixes=suffixes,
+        preparation=scan_settings,
+    )
+    assert prepared_scans.fine_scans is not None
+    assert prepared_scans.scan_brain is not None
+    add_methods_text(Part.ANATOMY, preparation_text.CONTROL_PREPARATION_TEXT)
+    outputs.store(prepared_scans.fine_scans)
+    _store_mask(scan_settings, prepared_scans.scan_mask, suffixes, outputs, is_model_grid=False)
+    metrics, columns, dseg = measures.measure_control(
+        prepared_scans.fine_scans,
+        prepared_scans.scan_mask,
+        prepared_scans.scan_brain,
+        prepared_scans.scan_facts,
+        superres.lesion_template,
+        suffixes=suffixes,
+        anat_tools=superres.anat_tools,
+        random_seed=settings.resources.random_seed,
+    )
+    add_methods_text(Part.EVALUATION, measures.CONTROL_MEASURES_TEXT)
+    _store_measures(settings, suffixes, metrics, columns, dseg, outputs)
+    outputs.store_figures(
+        structural_figures.draw_control(metrics, prepared_scans.scan_facts, session=session)
+    )
+
+
+def _make_facts(settings: Settings, subject: Subject) -> dict[str, object]:
     """Return the summary of a participant with paired scans, by label of the report line."""
     trains_on_others = settings.superres.train_on == "others"
     return {
         "Participant": subject.label,
         "Target": "structural scans",
-        "Contrasts used together": list(_suffixes(subject.structural)),
+        "Contrasts used together": list(_list_suffixes(subject.structural)),
         "Scans": [path.name for pair in subject.structural for path in pair.images],
         "Alignment of the scans": settings.superres.anat_align,
         "Intensities": settings.superres.scaling_of_scans,

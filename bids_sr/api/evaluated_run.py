@@ -8,10 +8,10 @@ from pathlib import Path
 
 from bids_sr.api.evaluation_inputs import load_activation, load_events
 from bids_sr.api.guide import (
-    PLAIN,
+    MODEL_FREE_BASELINES,
+    check_guide,
     find_guide,
     load_pair,
-    refuse_without_guide,
     register_guide,
 )
 from bids_sr.api.image_inputs import (
@@ -70,7 +70,7 @@ from bids_sr.workflows.make_series import (
     resample_measured,
     train_model,
 )
-from bids_sr.workflows.other_run import other_run_effects
+from bids_sr.workflows.other_run import measure_other_run_effects
 from bids_sr.workflows.pair import register_scans
 from bids_sr.workflows.series_requests import ComputedSeries, request_series
 
@@ -130,20 +130,22 @@ class EvaluatedRun:
     the motion-corrected acquired series; None if it is not required.
     """
 
-    how: EvaluationSettings
+    settings: EvaluationSettings
     inputs: RunInputs
-    fitted: FittedRun
+    fitted_run: FittedRun
     baselines: Sequence[str]
     compared: Sequence[str]
     raw: Series | None
 
     @property
-    def made_baselines(self) -> list[str]:
+    def compared_baselines(self) -> list[str]:
         """Names of the baselines that are compared with a reference."""
-        return baselines_to_make(self.inputs, self.baselines, compared=bool(self.compared))
+        return list_compared_baselines(self.inputs, self.baselines, compared=bool(self.compared))
 
 
-def baselines_to_make(inputs: RunInputs, baselines: Sequence[str], *, compared: bool) -> list[str]:
+def list_compared_baselines(
+    inputs: RunInputs, baselines: Sequence[str], *, compared: bool
+) -> list[str]:
     """Return the names of the baselines that are compared with a reference."""
     if inputs.truth is not None:
         return list(baselines)
@@ -152,30 +154,30 @@ def baselines_to_make(inputs: RunInputs, baselines: Sequence[str], *, compared: 
 
 def prepare_run(
     reader: SeriesReader,
-    found_run: RunBasics,
+    run_basics: RunBasics,
     inputs: RunInputs,
-    how: EvaluationSettings,
+    settings: EvaluationSettings,
     baselines: Sequence[str],
     compared: Sequence[str],
 ) -> EvaluatedRun:
     """Prepare a run, and correct its head motion if necessary."""
-    fitted = to_fitted_run(reader, found_run, how.factor)
-    baseline_names = baselines_to_make(inputs, baselines, compared=bool(compared))
-    uses_model = any(name not in PLAIN for name in baseline_names)
+    fitted_run = to_fitted_run(reader, run_basics, settings.factor)
+    baseline_names = list_compared_baselines(inputs, baselines, compared=bool(compared))
+    uses_model = any(name not in MODEL_FREE_BASELINES for name in baseline_names)
     requires_raw = inputs.seeds is not None or inputs.measured is not None or uses_model
     return EvaluatedRun(
-        how=how,
+        settings=settings,
         inputs=inputs,
-        fitted=fitted,
+        fitted_run=fitted_run,
         baselines=baselines,
         compared=compared,
-        raw=resample_acquired(fitted) if requires_raw else None,
+        raw=resample_acquired(fitted_run) if requires_raw else None,
     )
 
 
 def load_region(run: EvaluatedRun, folder: Path) -> Mask:
     """Return the region of interest on the high-resolution grid of a run, by default the brain."""
-    brain = run.fitted.registration.bold_mask_hr
+    brain = run.fitted_run.registration.bold_mask_hr
     if run.inputs.roi is None:
         return brain
     return load_mask(run.inputs.roi, brain, folder, "roi")
@@ -186,25 +188,28 @@ def model_run(run: EvaluatedRun, confounds: Confounds | None) -> LinearModel:
 
     `confounds` are the columns in the model; None for head-motion parameters.
     """
-    how, fitted = run.how, run.fitted
+    settings, fitted_run = run.settings, run.fitted_run
     columns = run_confounds.motion_confounds(
-        fitted.motion.motion, confounds, outliers=fitted.outliers
+        fitted_run.motion.motion, confounds, outliers=fitted_run.outliers
     )
     nuisance = None if confounds is None else list(confounds)
     if run.inputs.seeds is None:
         regressors: Regressors = load_events(run.inputs.events)
     else:
-        regressors = _seed_series(run, run.inputs.seeds, columns, nuisance)
+        regressors = _extract_seed_series(run, run.inputs.seeds, columns, nuisance)
     return LinearModel(
         inputs=DesignInputs(
-            regressors=regressors, confounds=columns, n_dummy=fitted.n_dummy, design=how.design
+            regressors=regressors,
+            confounds=columns,
+            n_dummy=fitted_run.n_dummy,
+            design=settings.design,
         ),
-        contrasts=how.contrasts,
+        contrasts=settings.contrasts,
         nuisance=nuisance,
     )
 
 
-def _seed_series(
+def _extract_seed_series(
     run: EvaluatedRun,
     centers: Mapping[str, Sequence[float]],
     confounds: Confounds,
@@ -212,29 +217,30 @@ def _seed_series(
 ) -> Regressors:
     """Return the time series of seeds; raise ImageInputError if a seed is outside the brain."""
     assert run.raw is not None
-    how = run.how
+    settings = run.settings
     seeds = []
     for name, center in centers.items():
         x, y, z = map(float, center)
-        seeds.append(Seed(name, (x, y, z), how.seed_radius_mm))
+        seeds.append(Seed(name, (x, y, z), settings.seed_radius_mm))
     try:
         regressors, _ = steps_seeds.seed_series(
             run.raw,
-            run.fitted.registration.bold_mask,
+            run.fitted_run.registration.bold_mask,
             confounds,
             seeds=seeds,
-            n_dummy=run.fitted.n_dummy,
-            design=how.design,
+            n_dummy=run.fitted_run.n_dummy,
+            design=settings.design,
             nuisance=nuisance,
         )
     except ValueError as error:
-        raise _check_region(next(iter(centers)), centers) from error
+        raise _make_region_error(next(iter(centers)), centers) from error
     for name in {*centers} - {*regressors.conditions}:
-        raise _check_region(name, centers)
+        raise _make_region_error(name, centers)
     return regressors
 
 
-def _check_region(name: str, centers: Mapping[str, Sequence[float]]) -> ImageInputError:
+def _make_region_error(name: str, centers: Mapping[str, Sequence[float]]) -> ImageInputError:
+    """Return the error for a seed without voxels in the brain mask."""
     return ImageInputError(
         f"seeds: the seed {name} at {tuple(centers[name])} contains no voxels of the "
         "brain mask. Specify the center of the seed in scanner coordinates (RAS, mm)."
@@ -246,62 +252,68 @@ def make_baselines(run: EvaluatedRun, folder: Path) -> dict[str, ComputedSeries]
 
     ImageInputError is raised if a baseline requires a guide that is missing.
     """
-    how, fitted = run.how, run.fitted
+    settings, fitted_run = run.settings, run.fitted_run
     has_guide = run.inputs.guide is not None
     for name in run.baselines:
-        refuse_without_guide(name, None, run.inputs)
+        check_guide(name, None, run.inputs)
     requests = {
-        name: request_series(name, paired=False, guided=has_guide) for name in run.baselines
+        name: request_series(name, has_pair=False, uses_guide=has_guide) for name in run.baselines
     }
     guide = None
-    if has_guide and any(request.guided for request in requests.values()):
-        guide = _place_guide(
-            run, folder, required=any(requests[name].guided for name in run.made_baselines)
+    if has_guide and any(request.uses_guide for request in requests.values()):
+        guide = _find_run_guide(
+            run,
+            folder,
+            is_required=any(requests[name].uses_guide for name in run.compared_baselines),
         )
-    sources = SeriesSources(fitted=fitted, raw=run.raw, guide=guide)
+    sources = SeriesSources(fitted_run=fitted_run, raw=run.raw, guide=guide)
     baselines = {}
-    for name in run.made_baselines:
+    for name in run.compared_baselines:
         with subworkflow(name):
             model = None
             if requests[name].method is not None:
-                settings = TrainingSettings(
+                training_settings = TrainingSettings(
                     method=name,
                     model_source="train",
-                    random_seed=how.random_seed,
-                    omp_nthreads=how.omp_nthreads,
+                    random_seed=settings.random_seed,
+                    omp_nthreads=settings.omp_nthreads,
                 )
-                model = train_model(sources, requests[name], settings)
-            resolved = compute_series(
+                model = train_model(sources, requests[name], training_settings)
+            super_resolved = compute_series(
                 sources,
                 requests[name],
                 None if model is None else model.model_file,
-                inference=Inference(omp_nthreads=how.omp_nthreads, random_seed=how.random_seed),
+                inference=Inference(
+                    omp_nthreads=settings.omp_nthreads, random_seed=settings.random_seed
+                ),
             )
         baselines[name] = ComputedSeries(
-            name=name, series=resolved.series, mask=fitted.registration.bold_mask_hr
+            name=name, series=super_resolved.series, mask=fitted_run.registration.bold_mask_hr
         )
     return baselines
 
 
-def _place_guide(run: EvaluatedRun, folder: Path, *, required: bool) -> Guide | None:
+def _find_run_guide(run: EvaluatedRun, folder: Path, *, is_required: bool) -> Guide | None:
     """Return the guide in the frame of a run.
 
-    Unless it is `required`, it is not registered, and None if its position is unknown.
+    Unless it is `is_required`, it is not registered, and None if its position is unknown.
     """
-    inputs, how = run.inputs, run.how
+    inputs, settings = run.inputs, run.settings
     pair = load_pair(
         inputs,
         folder,
-        paired=inputs.lowres is not None,
-        factor=how.factor,
-        registered=how.registered,
+        with_lowres=inputs.lowres is not None,
+        factor=settings.factor,
+        registered=settings.registered,
     )
     guide = find_guide(pair, inputs)
-    if guide is not None or not required:
+    if guide is not None or not is_required:
         return guide
-    aligned = None if pair.lowres_file is None else register_scans(pair, how.random_seed)
+    registered_pair = (
+        None if pair.lowres_file is None else register_scans(pair, settings.random_seed)
+    )
     return register_guide(
-        pair, run.fitted.motion.boldref, aligned, random_seed=how.random_seed
+        pair, run.fitted_run.motion.boldref, registered_pair, random_seed=settings.random_seed
     ).guide
 
 
@@ -312,23 +324,23 @@ def resample_other_series(
 
     `folder` is for images in memory.
     """
-    resampled: dict[str, ComputedSeries] = {}
+    resampled_series: dict[str, ComputedSeries] = {}
     for name, image in compared.items():
         file = series_file(image, folder, name, allow_nan=True)
         try:
             with subworkflow(name):
-                resampled[name] = prepare_compared(
-                    run.fitted,
+                resampled_series[name] = prepare_compared(
+                    run.fitted_run,
                     name,
                     SeriesFile(
                         bold_file=file,
-                        tr=run.how.tr,
-                        correction=SeriesCorrection(start_time=run.how.start_time),
+                        tr=run.settings.tr,
+                        correction=SeriesCorrection(start_time=run.settings.start_time),
                     ),
                 )
         except ComparedError as error:
             raise ImageInputError(f"compared: {name}: {error}") from None
-    return resampled
+    return resampled_series
 
 
 def evaluate_series(
@@ -356,55 +368,49 @@ def evaluate_series(
     folder : Path
         Folder for files.
     """
-    how, inputs, fitted = run.how, run.inputs, run.fitted
-    registered, confounds = fitted.registration, model.inputs.confounds
+    settings, inputs, fitted_run = run.settings, run.inputs, run.fitted_run
+    registration, confounds = fitted_run.registration, model.inputs.confounds
     assert confounds is not None
     comparison = EffectsComparison(
-        bold_mask_hr=registered.bold_mask_hr,
+        bold_mask_hr=registration.bold_mask_hr,
         roi_hr=roi_hr,
-        contrasts=how.contrasts,
-        factor=how.factor,
-        random_seed=how.random_seed,
-        n_boot=how.n_boot,
+        contrasts=settings.contrasts,
+        factor=settings.factor,
+        random_seed=settings.random_seed,
+        n_boot=settings.n_boot,
     )
     known_maps = {
-        name: load_activation(registered.bold_mask_hr, image, folder, name)
+        name: load_activation(registration.bold_mask_hr, image, folder, name)
         for name, image in inputs.known.items()
     }
-    evaluated, maps = dict(series), list[Map]()
+    evaluated_series = dict(series)
     if inputs.measured is not None:
-        file = series_file(inputs.measured, folder, "truth")
-        # Unlike the program, the Python interface evaluates outlier volumes as they are, because
-        # series are passed with all volumes.
-        with subworkflow(MEASURED):
-            evaluated[MEASURED] = resample_measured(
-                replace(fitted, outliers=None), SeriesFile(bold_file=file, tr=how.tr)
-            )
-        maps = _map_acquired(run, model)
+        evaluated_series[MEASURED] = _resample_reference(run, inputs.measured, folder)
     elif not known_maps:
         compared_names = (*run.compared, ACQUIRED_BAND) if run.compared else ()
-        evaluated = {name: series[name] for name in series if name in compared_names}
-    measured, tables = None, list[Rows]()
-    if evaluated:
-        measured = measure_all_effects(
-            evaluated,
+        evaluated_series = {name: series[name] for name in series if name in compared_names}
+    acquired_maps = [] if inputs.measured is None else _map_acquired(run, model)
+    series_effects, tables = None, list[Rows]()
+    if evaluated_series:
+        series_effects = measure_all_effects(
+            evaluated_series,
             model.inputs,
             comparison,
             effect_confounds=MOTION if model.nuisance is None else model.nuisance,
         )
         other_effects = None
         if run.compared and inputs.other_run is not None:
-            other_effects = _other_effects(run, inputs.other_run, folder)
+            other_effects = _measure_other_effects(run, inputs.other_run, folder)
         tables = compare_with_references(
-            evaluated,
-            measured,
+            evaluated_series,
+            series_effects,
             comparison,
-            acquired_maps=maps,
-            maps=maps,
+            acquired_maps=acquired_maps,
+            maps=acquired_maps,
             known=known_maps,
             other_effects=other_effects,
             at_rest=inputs.seeds is not None,
-            n_dummy=fitted.n_dummy,
+            n_dummy=fitted_run.n_dummy,
         )
     verdict, verdict_rows = run_verdict.decide_verdict(
         tables,
@@ -414,46 +420,60 @@ def evaluate_series(
             name: card for name in method_names if (card := series[name].card_file) is not None
         },
         compared_facts=gather_compared_facts(series),
-        same_widths=None if measured is None else measured.same_widths,
+        same_widths=None if series_effects is None else series_effects.same_widths,
         method_names=method_names,
         series_names=[*run.baselines, *method_names],
-        margin=how.margin,
+        margin=settings.margin,
         compared_names=run.compared,
-        audience=how.audience,
+        audience=settings.audience,
     )
     rows, _ = evaluation.join_evaluation(tables, verdict_rows)
     return rows, verdict
 
 
+def _resample_reference(run: EvaluatedRun, measured: ImageLike, folder: Path) -> ComputedSeries:
+    """Resample the measured high-resolution series to the grid of a run.
+
+    Unlike the program, the Python interface evaluates outlier volumes as they are, because series
+    are passed with all volumes.
+    """
+    file = series_file(measured, folder, "truth")
+    with subworkflow(MEASURED):
+        return resample_measured(
+            replace(run.fitted_run, outliers=None),
+            SeriesFile(bold_file=file, tr=run.settings.tr),
+        )
+
+
 def _map_acquired(run: EvaluatedRun, model: LinearModel) -> list[Map]:
     """Map the acquired series without smoothing, to select active voxels."""
     assert run.raw is not None
-    mask = run.fitted.registration.bold_mask
-    settings = MapSettings(
+    mask = run.fitted_run.registration.bold_mask
+    map_settings = MapSettings(
         kinds=("glm",),
         thresholds=(),
         smoothing=(0.0,),
-        factor=run.how.factor,
+        factor=run.settings.factor,
         axis_order=AS_STORED,
     )
     with subworkflow(RAW):
         return activation.map_series(
-            run.raw, mask, mask, model, series_name=RAW, settings=settings
+            run.raw, mask, mask, model, series_name=RAW, settings=map_settings
         ).maps
 
 
-def _other_effects(run: EvaluatedRun, image: ImageLike, folder: Path) -> Effects:
+def _measure_other_effects(run: EvaluatedRun, image: ImageLike, folder: Path) -> Effects:
     """Estimate the block effects of another run of the task."""
-    how = run.how
+    settings = run.settings
     file = series_file(image, folder, "other_run")
     with SeriesReader(file) as reader:
-        tr = header_tr(reader.header) or how.tr
+        tr = header_tr(reader.header) or settings.tr
     events = load_events(run.inputs.other_events)
     with subworkflow("another_run"):
-        return other_run_effects(
-            run.fitted,
+        return measure_other_run_effects(
+            run.fitted_run,
             SeriesFile(bold_file=file, tr=tr),
             events,
-            design=how.design,
-            random_seed=how.random_seed,
+            design=settings.design,
+            random_seed=settings.random_seed,
         )

@@ -14,9 +14,9 @@ from bids_sr.api.image_inputs import (
     ImageInputError,
     ImageLike,
     SuperResolutionWarning,
+    check_file,
     check_is_series,
     check_slice_axis,
-    existing_file,
     header_tr,
     load_mask,
     load_volume,
@@ -87,21 +87,23 @@ def check_names(series: object, not_applied: Sequence[str] = (), compared: objec
         )
     for name in (*names, *map(str, compared_series)):
         if not (name.isascii() and name.isalnum()) or get_kind(name) != "method":
-            reserved = ", ".join((*BASELINES, "raw", "run", "measured"))
+            reserved_names = ", ".join((*BASELINES, "raw", "run", "measured"))
             argument = "compared" if name in map(str, compared_series) else "series"
             raise ImageInputError(
                 f"{argument}: {name!r} is not a valid name. Names may contain only letters and "
-                f"digits, and must differ from the reserved names ({reserved}). The baselines "
-                "need not be passed: Evaluator computes them."
+                f"digits, and must differ from the reserved names ({reserved_names}). The "
+                "baselines need not be passed: Evaluator computes them."
             )
 
 
-def load_confounds(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int) -> pd.DataFrame:
+def load_confounds(
+    confounds: pd.DataFrame | np.ndarray | str | Path, n_volumes: int
+) -> pd.DataFrame:
     """Return the confounds of the models, one row per volume.
 
     Parameters
     ----------
-    what : pd.DataFrame | ndarray | str | Path
+    confounds : pd.DataFrame | ndarray | str | Path
         Table, array (t, columns) or file, as in nilearn.
     n_volumes : int
         Number of volumes of the series.
@@ -113,9 +115,9 @@ def load_confounds(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int)
         head motion and its derivatives are returned.
     """
     try:
-        if isinstance(what, str | Path):
-            what = read_frame(Path(what))
-        table = pd.DataFrame(what).rename(columns=str)
+        if isinstance(confounds, str | Path):
+            confounds = read_frame(Path(confounds))
+        table = pd.DataFrame(confounds).rename(columns=str)
         if "framewise_displacement" in table:
             table = table[[name for name in table if name in MOTION]]
         table = table.astype(float)
@@ -138,9 +140,9 @@ def load_confounds(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int)
     return table
 
 
-def expand_runs(what: object) -> object:
+def list_runs(source: object) -> object:
     """Return a series to evaluate, or a list of images or estimators if it has several runs."""
-    return getattr(what, "runs_", None) or what
+    return getattr(source, "runs_", None) or source
 
 
 def check_series(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, name: str) -> Path:
@@ -205,7 +207,7 @@ def load_events(events: pd.DataFrame | str | Path | None) -> Events:
         )
     try:
         if not isinstance(events, pd.DataFrame):
-            return read_events(existing_file(events, "events"))
+            return read_events(check_file(events, "events"))
         text = events.astype(object).where(events.notna(), "n/a").astype(str)
         return Events.from_rows(list(text), enumerate(text.to_dict("records"), 2), "events")
     except DesignError as error:
@@ -213,7 +215,7 @@ def load_events(events: pd.DataFrame | str | Path | None) -> Events:
         raise ImageInputError(f"{prefix}{error}. {columns}") from None
 
 
-def _check_known(known: Iterable[str], contrasts: Iterable[str]) -> None:
+def _check_activation_names(known: Iterable[str], contrasts: Iterable[str]) -> None:
     """Raise ImageInputError if known activation has the name of an unknown contrast."""
     if unknown := [name for name in known if name not in contrasts]:
         names = ", ".join(map(repr, unknown))
@@ -281,7 +283,7 @@ def check_inputs(
             )
         )
     check_is_series(acquired, "acquired")
-    collect_problem(_read, acquired)
+    collect_problem(_read_all_volumes, acquired)
     for name, image in compared.items():
         collect_problem(_check_compared, name, image, acquired, tr, factor, folder)
     if inputs.events is not None:
@@ -300,30 +302,34 @@ def check_inputs(
         raise problems[0] if len(problems) == 1 else ImageInputError("\n".join(map(str, problems)))
 
 
-def _read(reader: SeriesReader) -> None:
+def _read_all_volumes(reader: SeriesReader) -> None:
+    """Read a series, which raises an error if values are missing or infinite."""
     for _ in reader.volumes():  # Reading raises an error for NaN.
         pass
 
 
 def _check_other_run(image: ImageLike, folder: Path) -> None:
+    """Raise ImageInputError if the other run is not a series, or has another slice axis."""
     with SeriesReader(series_file(image, folder, "other_run")) as reader:
         check_is_series(reader, "other_run")
         check_slice_axis(reader)
-        _read(reader)
+        _read_all_volumes(reader)
 
 
 def _check_events(
     inputs: RunInputs, contrasts: Sequence[str], design: DesignSettings, n_volumes: int, tr: float
 ) -> None:
+    """Raise an error if events are invalid, or have too few blocks or unknown contrasts."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SuperResolutionWarning)  # shown by the evaluation
-        resolved = parse_contrasts(inputs, contrasts, design, n_volumes, tr)
-    _check_known(inputs.known, resolved)
+        contrast_weights = parse_contrasts(inputs, contrasts, design, n_volumes, tr)
+    _check_activation_names(inputs.known, contrast_weights)
     if tr > 0:
         check_blocks(load_events(inputs.events), design, n_volumes, tr)
 
 
 def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: Factor, folder: Path) -> None:
+    """Raise ImageInputError if the measured series does not have the high-resolution grid."""
     hr_shape, _ = hr_grid(acquired.shape[:3], acquired.affine, factor)
     with SeriesReader(series_file(truth, folder, "truth")) as reader:
         count, shape = reader.shape[3], reader.shape[:3]
@@ -347,6 +353,7 @@ def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: Factor, folde
 def _check_compared(
     name: str, image: ImageLike, acquired: SeriesReader, tr: float, factor: Factor, folder: Path
 ) -> None:
+    """Raise ImageInputError if a series of another program does not match the acquired series."""
     with SeriesReader(series_file(image, folder, name, allow_nan=True), allow_nan=True) as reader:
         grid_problems = find_grid_problems(
             reader.shape,
@@ -368,7 +375,7 @@ def _check_compared(
         raise ImageInputError("\n".join(f"compared: {name}: {problem}" for problem in problems))
 
 
-def evidence_and_limits(verdict: VerdictFacts) -> dict[str, Sequence[str]]:
+def list_evidence_and_limits(verdict: VerdictFacts) -> dict[str, Sequence[str]]:
     """Return the sentences and limitations of a verdict, by heading."""
     evidence = [sentence["text"] for sentence in verdict["sentences"]]
     return {"Evidence": evidence, "Limitations": verdict["limits"]}

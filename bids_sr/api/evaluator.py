@@ -14,7 +14,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from bids_sr.api import evaluation_inputs as given_as
+from bids_sr.api import evaluation_inputs
 from bids_sr.api.evaluated_run import (
     EvaluationSettings,
     evaluate_series,
@@ -33,19 +33,19 @@ from bids_sr.api.image_inputs import (
     SuperResolutionWarning,
     filter_repeated_messages,
     open_series,
+    open_with_tr,
     parse_factor,
-    timed_series,
     working_folder,
 )
-from bids_sr.api.progress import step_printer
-from bids_sr.api.run_basics import find_run, warn_if_not_realigned
+from bids_sr.api.progress import make_step_printer
+from bids_sr.api.run_basics import RunBasics, fit_basics, warn_if_not_realigned
 from bids_sr.api.run_inputs import RunInputs, Truth
 from bids_sr.api.several_runs import (
-    arguments_by_run,
     check_single_run,
     collect_attributes,
-    inputs_of_runs,
     is_several,
+    split_arguments,
+    split_inputs,
 )
 from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.evaluation.advice import Audience
@@ -56,7 +56,7 @@ from bids_sr.glm.design import DesignSettings
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.rows import frame as frame_of
+from bids_sr.metrics.rows import frame as make_table
 from bids_sr.pipeline.flow import Eager
 from bids_sr.series import ACQUIRED_BAND, BASELINES, DEFAULT_BASELINES, PAIR_BASELINES
 from bids_sr.workflows.series_requests import ComputedSeries
@@ -163,7 +163,7 @@ class Evaluator(BaseEstimator):
 
     # The command has its own audience.
     _audience: ClassVar[Audience] = "python"
-    _name: ClassVar[str] = "Evaluator.fit"
+    _report_name: ClassVar[str] = "Evaluator.fit"
 
     def fit(
         self,
@@ -259,9 +259,9 @@ class Evaluator(BaseEstimator):
             other_run=other_run,
             other_events=other_events,
         )
-        return self._fit(acquired, series, compared, inputs, not_applied)
+        return self._fit_all(acquired, series, compared, inputs, not_applied)
 
-    def _fit(
+    def _fit_all(
         self,
         acquired: ImageLike | Sequence[ImageLike],
         series: Mapping[str, ImageLike | Sequence[ImageLike] | SuperResolver] | None,
@@ -275,41 +275,46 @@ class Evaluator(BaseEstimator):
                 "events, seeds: exactly one of these arguments is required. Pass events for a "
                 "task run, or seeds for a resting-state run."
             )
-        given_as.check_names(series, not_applied, compared)
+        evaluation_inputs.check_names(series, not_applied, compared)
         series, compared = series or {}, compared or {}
         if (inputs.other_run is None) != (inputs.other_events is None):
             raise ImageInputError(
                 "other_run, other_events: a second run can only be compared if both arguments "
                 "are specified. Pass the run together with its events, or omit both."
             )
-        of_series = {name: given_as.expand_runs(what) for name, what in series.items()}
-        by_argument = {f"series {name}": what for name, what in of_series.items()}
-        by_argument |= {f"compared {name}": what for name, what in compared.items()}
+        series_by_name = {
+            name: evaluation_inputs.list_runs(source) for name, source in series.items()
+        }
+        series_arguments = {f"series {name}": source for name, source in series_by_name.items()}
+        series_arguments |= {f"compared {name}": image for name, image in compared.items()}
         if not is_several(acquired):
             self.runs_: list[Evaluator] = []
-            check_single_run(inputs, {"acquired": acquired}, by_argument)
+            check_single_run(inputs, {"acquired": acquired}, series_arguments)
             return self._fit_one(acquired, series, compared, inputs, not_applied)  # type: ignore[arg-type]
         n_runs = len(acquired)
-        fitted = [
-            clone(self)._fit(
+        evaluators = [
+            clone(self)._fit_all(
                 run_acquired,
                 {name: run_values[f"series {name}"] for name in series},
                 {name: run_values[f"compared {name}"] for name in compared},
-                own_inputs,
+                run_inputs,
                 not_applied,
             )
-            for run_acquired, own_inputs, run_values in zip(
+            for run_acquired, run_inputs, run_values in zip(
                 acquired,
-                inputs_of_runs(n_runs, inputs),
-                arguments_by_run(n_runs, by_argument),
+                split_inputs(n_runs, inputs),
+                split_arguments(n_runs, series_arguments),
                 strict=True,
             )
         ]
-        self.runs_ = fitted
-        self.__dict__.update(collect_attributes(fitted, ("verdict_", "compared_", "contrasts_")))
+        self.runs_ = evaluators
+        self.__dict__.update(
+            collect_attributes(evaluators, ("verdict_", "compared_", "contrasts_"))
+        )
         self.table_ = (
             pd.concat(
-                {k: evaluator.table_ for k, evaluator in enumerate(fitted, 1)}, names=["run", None]
+                {number: evaluator.table_ for number, evaluator in enumerate(evaluators, 1)},
+                names=["run", None],
             )
             .reset_index("run")
             .reset_index(drop=True)
@@ -326,12 +331,12 @@ class Evaluator(BaseEstimator):
     ) -> Evaluator:
         """Evaluate one run."""
         resolvers = {
-            name: what for name, what in series.items() if isinstance(what, SuperResolver)
+            name: source for name, source in series.items() if isinstance(source, SuperResolver)
         }
-        frame = next(iter(resolvers.values()), None)
-        if frame is not None:
-            check_is_fitted(frame)
-        idle = [
+        first_resolver = next(iter(resolvers.values()), None)
+        if first_resolver is not None:
+            check_is_fitted(first_resolver)
+        unapplied_names = [
             *not_applied,
             *(name for name, resolver in resolvers.items() if not resolver.applied_),
         ]
@@ -339,70 +344,86 @@ class Evaluator(BaseEstimator):
             filter_repeated_messages(TooFewBlocks.__module__),
             working_folder() as folder,
             open_series(acquired, folder, "acquired", any_order=True) as reader,
-            ExitStack() as opened,
-            Eager(folder, step_printer(self._name, self.verbose)),
+            ExitStack() as open_files,
+            Eager(folder, make_step_printer(self._report_name, self.verbose)),
         ):
             confounds = None
             if inputs.confounds is not None:
-                confounds = given_as.load_confounds(inputs.confounds, reader.shape[3])
+                confounds = evaluation_inputs.load_confounds(inputs.confounds, reader.shape[3])
             reader.tr = self.tr or reader.tr
-            self._check(reader, compared, inputs, folder)
-            how = self._evaluation(reader, inputs)
-            found_run = find_run(
-                reader,
-                inputs,
-                folder,
-                factor=how.factor,
-                n_dummy=self.n_dummy
-                if frame is None or self.n_dummy != "auto"
-                else frame.n_dummy_,
-                realigned=self.realigned,
-                previous=None
-                if frame is None or frame.factor_ != how.factor
-                else frame._learned.found,
-            )
-            if self.realigned and frame is None and inputs.motion is None:
+            self._check_inputs(reader, compared, inputs, folder)
+            settings = self._make_settings(reader, inputs)
+            run_basics = self._fit_basics(reader, inputs, folder, settings.factor, first_resolver)
+            if self.realigned and first_resolver is None and inputs.motion is None:
                 warn_if_not_realigned(
-                    reader, found_run.motion.boldref, found_run.brain.bold_mask, found_run.n_dummy
+                    reader,
+                    run_basics.motion.boldref,
+                    run_basics.brain.bold_mask,
+                    run_basics.n_dummy,
                 )
-            names = self._baselines(
+            names = self._list_baselines(
                 has_guide=inputs.guide is not None, with_acquired=bool(compared)
             )
-            inputs = self._with_guide(inputs, frame)
-            run = prepare_run(reader, found_run, inputs, how, names, list(compared))
+            inputs = self._add_guide_position(inputs, first_resolver)
+            run = prepare_run(reader, run_basics, inputs, settings, names, list(compared))
             roi_hr = load_region(run, folder)
             model = model_run(run, confounds)
-            made_series = make_baselines(run, folder)
-            images = folder / "series"
-            images.mkdir()  # A series may have the name of another image.
-            made_series |= resample_other_series(run, compared, images)
-            brain = found_run.brain.bold_mask_hr
-            for name, what in series.items():
-                file = self._series_file(name, what, reader, brain, images)
-                made_series[name] = ComputedSeries(
+            all_series = make_baselines(run, folder)
+            image_dir = folder / "series"
+            image_dir.mkdir()  # A series may have the name of another image.
+            all_series |= resample_other_series(run, compared, image_dir)
+            brain = run_basics.brain.bold_mask_hr
+            for name, source in series.items():
+                file = self._make_series_file(name, source, reader, brain, image_dir)
+                all_series[name] = ComputedSeries(
                     name=name,
-                    series=opened.enter_context(timed_series(file, how.tr)),
+                    series=open_files.enter_context(open_with_tr(file, settings.tr)),
                     mask=brain,
-                    card_file={"applied": name not in idle},
+                    card_file={"applied": name not in unapplied_names},
                 )
-            self._rows, self.verdict_ = evaluate_series(
-                run, model, roi_hr, made_series, list(series), folder
+            self._metric_rows, self.verdict_ = evaluate_series(
+                run, model, roi_hr, all_series, list(series), folder
             )
-        for name in idle:
+        for name in unapplied_names:
             text = (
                 f"{name} was not applied to this run. The series is identical to zero filling "
                 "(zerofill) and is excluded from the comparisons."
             )
             warnings.warn(text, SuperResolutionWarning, stacklevel=4)
-        self.contrasts_: Contrasts = how.contrasts
+        self.contrasts_: Contrasts = settings.contrasts
         self.compared_ = self.verdict_.pop("compared", [])
         if inputs.roi is None:
-            self._rows = [row for row in self._rows if row.region != "roi"]
-        self._judged = [*series, *compared]
-        self.table_ = frame_of(self._rows)
+            self._metric_rows = [row for row in self._metric_rows if row.region != "roi"]
+        self._evaluated_names = [*series, *compared]
+        self.table_ = make_table(self._metric_rows)
         return self
 
-    def _check(
+    def _fit_basics(
+        self,
+        reader: SeriesReader,
+        inputs: RunInputs,
+        folder: Path,
+        factor: Factor,
+        first_resolver: SuperResolver | None,
+    ) -> RunBasics:
+        """Return dummies, head motion and brain of a run, from the first estimator if possible."""
+        n_dummy, previous = self.n_dummy, None
+        if first_resolver is not None:
+            if n_dummy == "auto":
+                n_dummy = first_resolver.n_dummy_
+            if first_resolver.factor_ == factor:
+                previous = first_resolver._learned.basics
+        return fit_basics(
+            reader,
+            inputs,
+            folder,
+            factor=factor,
+            n_dummy=n_dummy,
+            realigned=self.realigned,
+            previous=previous,
+        )
+
+    def _check_inputs(
         self,
         reader: SeriesReader,
         compared: Mapping[str, ImageLike],
@@ -410,30 +431,30 @@ class Evaluator(BaseEstimator):
         folder: Path,
     ) -> None:
         """Raise an error if inputs do not match the run, before processing."""
-        given_as.check_inputs(
+        evaluation_inputs.check_inputs(
             reader,
             compared,
             inputs,
             folder,
             factor=parse_factor(self.factor),
             tr=reader.tr,
-            design=self._design(),
+            design=self._make_design(),
             contrasts=self.contrasts or (),
         )
 
-    def _design(self) -> DesignSettings:
+    def _make_design(self) -> DesignSettings:
         """Return the options of the design of the linear models."""
         return DesignSettings(high_pass=self.high_pass, start_time=self.start_time)
 
-    def _evaluation(self, reader: SeriesReader, inputs: RunInputs) -> EvaluationSettings:
+    def _make_settings(self, reader: SeriesReader, inputs: RunInputs) -> EvaluationSettings:
         """Return the settings of the evaluation of a run."""
         return EvaluationSettings(
             factor=parse_factor(self.factor),
             tr=reader.tr,
-            contrasts=given_as.parse_contrasts(
-                inputs, self.contrasts or (), self._design(), reader.shape[3], reader.tr
+            contrasts=evaluation_inputs.parse_contrasts(
+                inputs, self.contrasts or (), self._make_design(), reader.shape[3], reader.tr
             ),
-            design=self._design(),
+            design=self._make_design(),
             registered=self.registered,
             margin=self.margin,
             seed_radius_mm=self.seed_radius_mm,
@@ -443,46 +464,46 @@ class Evaluator(BaseEstimator):
             audience=self._audience,
         )
 
-    def _baselines(self, *, has_guide: bool, with_acquired: bool) -> list[str]:
+    def _list_baselines(self, *, has_guide: bool, with_acquired: bool) -> list[str]:
         """Return the names of the baselines of the run."""
-        names = list(
-            DEFAULT_BASELINES
-            if self.baselines is None
-            else dict.fromkeys(["bspline", *self.baselines])
-        )
-        names += [ACQUIRED_BAND] if with_acquired and ACQUIRED_BAND not in names else []
-        if self.baselines is None and not has_guide:
-            names = [name for name in names if name not in PAIR_BASELINES]
-        if wrong := [name for name in names if name not in BASELINES]:
+        if self.baselines is None:
+            names = [name for name in DEFAULT_BASELINES if has_guide or name not in PAIR_BASELINES]
+        else:
+            names = list(dict.fromkeys(["bspline", *self.baselines]))
+        if with_acquired and ACQUIRED_BAND not in names:
+            names.append(ACQUIRED_BAND)
+        if unknown := [name for name in names if name not in BASELINES]:
             raise ImageInputError(
-                f"baselines: unknown baseline {', '.join(wrong)}. Choose from "
+                f"baselines: unknown baseline {', '.join(unknown)}. Choose from "
                 f"{', '.join(BASELINES)}."
             )
         return names
 
     @staticmethod
-    def _with_guide(inputs: RunInputs, frame: SuperResolver | None) -> RunInputs:
+    def _add_guide_position(inputs: RunInputs, first_resolver: SuperResolver | None) -> RunInputs:
         """Return the inputs, with the guide position that the first estimator found."""
-        placed = None if frame is None else frame._learned.placed
-        if placed is None:
+        registered_guide = (
+            None if first_resolver is None else first_resolver._learned.registered_guide
+        )
+        if registered_guide is None:
             return inputs
-        (xfm,) = placed.guide.highres2boldref_xfm
+        (xfm,) = registered_guide.guide.highres2boldref_xfm
         return replace(inputs, guide_xfm=xfm)
 
     @staticmethod
-    def _series_file(
+    def _make_series_file(
         name: str,
-        what: ImageLike | SuperResolver,
+        source: ImageLike | SuperResolver,
         acquired: SeriesReader,
         brain: Volume,
         folder: Path,
     ) -> Path:
         """Return the file of a series that was passed, or compute it with its estimator."""
-        if isinstance(what, SuperResolver):
+        if isinstance(source, SuperResolver):
             target = folder / f"{name}_bold.nii"
-            what.transform(str(acquired.path), out_file=target)
-            what = str(target)
-        return given_as.check_series(brain, what, acquired.shape[3], folder, name)
+            source.transform(str(acquired.path), out_file=target)
+            source = str(target)
+        return evaluation_inputs.check_series(brain, source, acquired.shape[3], folder, name)
 
     def evaluate(
         self, acquired: ImageLike | Sequence[ImageLike], **fit_params: object
@@ -514,13 +535,14 @@ class Evaluator(BaseEstimator):
         check_is_fitted(self)
         if self.runs_:
             return "\n\n".join(
-                f"Run {k}\n{evaluator.summary()}" for k, evaluator in enumerate(self.runs_, 1)
+                f"Run {number}\n{evaluator.summary()}"
+                for number, evaluator in enumerate(self.runs_, 1)
             )
-        parts = [*(compared["text"] for compared in self.compared_), verdict_line(self.verdict_)]
-        for head, lines in given_as.evidence_and_limits(self.verdict_).items():
+        texts = [*(compared["text"] for compared in self.compared_), verdict_line(self.verdict_)]
+        for heading, lines in evaluation_inputs.list_evidence_and_limits(self.verdict_).items():
             if lines:
-                parts += [f"\n{head}", *(f"- {line}" for line in lines)]
-        return "\n".join(parts)
+                texts += [f"\n{heading}", *(f"- {line}" for line in lines)]
+        return "\n".join(texts)
 
     def generate_report(self) -> HtmlReport:
         """Return a self-contained page per run: summary, agreement of all series, and table.
@@ -530,13 +552,13 @@ class Evaluator(BaseEstimator):
         HtmlReport
             Page to save, open in the browser, or show in a notebook.
         """
-        from bids_sr.api.html_report import evaluation_parts, page
+        from bids_sr.api.html_report import render_evaluation, render_page
 
         check_is_fitted(self)
         runs = self.runs_ or [self]
         contents = [
-            evaluation_parts(
-                evaluator._rows,
+            render_evaluation(
+                evaluator._metric_rows,
                 evaluator.verdict_,
                 list(evaluator.contrasts_),
                 evaluator.table_,
@@ -544,11 +566,13 @@ class Evaluator(BaseEstimator):
             )
             for evaluator in runs
         ]
-        judged = dict.fromkeys(name for evaluator in runs for name in evaluator._judged)
-        return page(
-            f"Accuracy of {', '.join(judged)}",
+        evaluated_names = dict.fromkeys(
+            name for evaluator in runs for name in evaluator._evaluated_names
+        )
+        return render_page(
+            f"Accuracy of {', '.join(evaluated_names)}",
             contents,
-            doubt=not all(
+            is_doubtful=not all(
                 "more accurate"
                 in (facts["status"] for facts in (evaluator.verdict_, *evaluator.compared_))
                 for evaluator in runs

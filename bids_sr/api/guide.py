@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bids_sr.api.image_inputs import ImageInputError, load_transform, volume_file
-from bids_sr.api.run_basics import identity_transforms
+from bids_sr.api.run_basics import make_identity_transforms
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Factor
@@ -16,7 +16,7 @@ from bids_sr.steps import registration
 from bids_sr.steps.super_resolution import Guide
 from bids_sr.workflows.pair import PairFiles, RegisteredPair
 
-PLAIN = (*INTERPOLATIONS, *PAIR_BASELINES)
+MODEL_FREE_BASELINES = (*INTERPOLATIONS, *PAIR_BASELINES)
 """Baselines without a model."""
 
 
@@ -31,13 +31,13 @@ class RegisteredGuide:
     guide_facts: Facts | None = None
 
 
-def refuse_without_guide(name: str, pretrained: object, inputs: RunInputs) -> None:
+def check_guide(name: str, pretrained: object, inputs: RunInputs) -> None:
     """Raise ImageInputError if a series requires a high-resolution image that is missing.
 
     `pretrained` are weights that replace training, or None.
     """
     requires_guide = name in PAIR_BASELINES or (
-        name not in PLAIN and get_method(name).needs_pair and not pretrained
+        name not in MODEL_FREE_BASELINES and get_method(name).needs_pair and not pretrained
     )
     if inputs.guide is None and requires_guide:
         raise ImageInputError(
@@ -48,7 +48,7 @@ def refuse_without_guide(name: str, pretrained: object, inputs: RunInputs) -> No
 
 
 def load_pair(
-    inputs: RunInputs, folder: Path, *, paired: bool, factor: Factor, registered: bool
+    inputs: RunInputs, folder: Path, *, with_lowres: bool, factor: Factor, registered: bool
 ) -> PairFiles:
     """Return the files of the pair.
 
@@ -58,7 +58,7 @@ def load_pair(
         Inputs of the run, with a high-resolution image.
     folder : Path
         Folder for images in memory.
-    paired : bool
+    with_lowres : bool
         Whether the low-resolution image is required.
     factor : Factor
         Low- over high-resolution voxel size by axis.
@@ -68,10 +68,10 @@ def load_pair(
     assert inputs.guide is not None
     highres = volume_file(inputs.guide, folder, "guide")
     lowres = None
-    if paired and inputs.lowres is not None:
+    if with_lowres and inputs.lowres is not None:
         lowres = volume_file(inputs.lowres, folder, "lowres")
     return PairFiles(
-        highres_file=highres, lowres_file=lowres, factor=factor, registered=registered
+        highres_file=highres, lowres_file=lowres, factor=factor, is_registered=registered
     )
 
 
@@ -80,22 +80,25 @@ def find_guide(pair: PairFiles, inputs: RunInputs) -> Guide | None:
     if inputs.guide_xfm is not None:
         xfm = load_transform(inputs.guide_xfm, "guide_xfm")[None]
         return Guide(highres_file=pair.highres_file, highres2boldref_xfm=xfm)
-    if pair.registered:
-        return Guide(highres_file=pair.highres_file, highres2boldref_xfm=identity_transforms(1))
+    if pair.is_registered:
+        return Guide(
+            highres_file=pair.highres_file, highres2boldref_xfm=make_identity_transforms(1)
+        )
     return None
 
 
 def register_guide(
-    pair: PairFiles, boldref: Image, aligned: RegisteredPair | None, *, random_seed: int
+    pair: PairFiles, boldref: Image, registered_pair: RegisteredPair | None, *, random_seed: int
 ) -> RegisteredGuide:
     """Register the high-resolution image to the boldref of a run.
 
-    The search starts from the position of the pair `aligned`, or from the headers if it is None.
+    The search starts from the position of the pair, or from the headers if `registered_pair` is
+    None.
     """
     xfm, _, facts = registration.register_to_pair(
         boldref,
         pair.highres_file,
-        None if aligned is None else aligned.highres2lowres_xfm,
+        None if registered_pair is None else registered_pair.highres2lowres_xfm,
         factor=pair.factor,
         random_seed=random_seed,
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
-from bids_sr.api.evaluation_inputs import evidence_and_limits
+from bids_sr.api.evaluation_inputs import list_evidence_and_limits
 from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.figures.evaluation import agreement_figure, select_half_rows
 from bids_sr.figures.maps import series_figure, variance_figure
@@ -42,11 +42,11 @@ footer{{color:#5b6770;font-size:.85em}}
 </style></head><body><h1>{title}</h1>{body}
 <footer>bids-sr {version}; for research, not for clinical use</footer>
 </body></html>"""
-_REFERENCES = {
+_REFERENCE_TEXTS = {
     "measured": "the measured high-resolution series (other half of the blocks)",
     "otherRun": "the other run of the same task",
 }
-_GOOD, _DOUBT = "#009e73", "#d55e00"
+_GOOD_COLOR, _DOUBT_COLOR = "#009e73", "#d55e00"
 
 
 class HtmlReport:
@@ -81,16 +81,21 @@ class HtmlReport:
         webbrowser.open(path.as_uri())
 
 
-def page(title: str, contents: Sequence[tuple[str, Sequence[str]]], *, doubt: bool) -> HtmlReport:
+def render_page(
+    title: str, contents: Sequence[tuple[str, Sequence[str]]], *, is_doubtful: bool
+) -> HtmlReport:
     """Return a page with a lead and parts for each run."""
     body = Markup("")
-    for k, (lead, parts) in enumerate(contents, 1):
-        head = Markup("<h2>Run {}</h2>").format(k) if len(contents) > 1 else Markup("")
-        body += head + Markup('<p class="lead">{}</p>').format(lead) + Markup("").join(parts)
-    page = _PAGE.format(
-        title=escape(title), body=body, version=__version__, color=_DOUBT if doubt else _GOOD
+    for number, (lead, sections) in enumerate(contents, 1):
+        heading = Markup("<h2>Run {}</h2>").format(number) if len(contents) > 1 else Markup("")
+        body += heading + Markup('<p class="lead">{}</p>').format(lead) + Markup("").join(sections)
+    content = _PAGE.format(
+        title=escape(title),
+        body=body,
+        version=__version__,
+        color=_DOUBT_COLOR if is_doubtful else _GOOD_COLOR,
     )
-    return HtmlReport(page)
+    return HtmlReport(content)
 
 
 def _render_figure(figure: Figure, caption: str) -> Markup:
@@ -99,20 +104,21 @@ def _render_figure(figure: Figure, caption: str) -> Markup:
     text = text[text.index("<svg") :]
     prefix = f"f{zlib.crc32(text.encode()):08x}-"
     text = re.sub(r'( id="|url\(#|xlink:href="#)', lambda match: match[1] + prefix, text)
-    head = f'<svg role="img" aria-label="{escape(caption)}"'
+    heading = f'<svg role="img" aria-label="{escape(caption)}"'
     return Markup(
-        f"<figure>{text.replace('<svg', head, 1)}"
+        f"<figure>{text.replace('<svg', heading, 1)}"
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
 
-def _render_folded(title: str, text: str) -> Markup:
+def _render_details(title: str, text: str) -> Markup:
+    """Return a text that is hidden until the title is clicked."""
     return Markup("<details><summary>{}</summary><pre>{}</pre></details>").format(title, text)
 
 
-def resolver_parts(
+def render_resolver(
     method: str,
-    shown: Mapping[str, Volume],
+    volumes: Mapping[str, Volume],
     brain: Volume,
     weight: Volume | None,
     facts: Mapping[str, object],
@@ -126,7 +132,7 @@ def resolver_parts(
     ----------
     method : str
         Name of the method.
-    shown : Mapping[str, Volume]
+    volumes : Mapping[str, Volume]
         One volume as acquired, from B-spline, and from the method.
     brain : Volume
         Brain on the high-resolution grid.
@@ -139,23 +145,23 @@ def resolver_parts(
     reason : str
         Reason why the method was not applied; "" if it was applied.
     """
-    parts = [
+    sections = [
         _render_figure(
-            series_figure(shown, brain, mask=brain),
+            series_figure(volumes, brain, mask=brain),
             "Top: one volume of the acquired series, the cubic B-spline interpolation and the "
             "super-resolved series. Bottom: difference from the B-spline interpolation.",
         )
     ]
     if weight is not None and not reason:
-        parts.append(
+        sections.append(
             _render_figure(
-                variance_figure(weight, brain, shown["bspline"]),
+                variance_figure(weight, brain, volumes["bspline"]),
                 "Temporal standard deviation (SD) in the run, used as the prior of sbl",
             )
         )
-    parts.append(_render_folded("Parameters", parameters))
-    parts.append(
-        _render_folded(
+    sections.append(_render_details("Parameters", parameters))
+    sections.append(
+        _render_details(
             "Registration, calibration and held-out scores",
             json.dumps(facts, indent=2, default=str),
         )
@@ -163,17 +169,17 @@ def resolver_parts(
     voxel = " x ".join(f"{z:.3g}" for z in brain.zooms)
     lead = (
         f"The {method} series has {brain.data.shape} voxels (voxel size: {voxel} mm), and the "
-        f"acquired series has {shown['acquired'].data.shape} voxels. "
+        f"acquired series has {volumes['acquired'].data.shape} voxels. "
     )
     if reason:
         lead += f"The method was not applied to this run: {reason}. "
     return lead + (
         "This page does not assess accuracy. To assess the accuracy of the series, use "
         "bids_sr.Evaluator."
-    ), parts
+    ), sections
 
 
-def evaluation_parts(
+def render_evaluation(
     rows: Sequence[MetricRow],
     verdict: VerdictFacts,
     contrasts: Sequence[str],
@@ -185,24 +191,24 @@ def evaluation_parts(
     The parts are the verdict, the agreement of all series in the first contrast, and the table.
     """
     contrast = "all" if "all" in contrasts else contrasts[0]
-    shown: VerdictFacts = {**verdict, "compared": compared}
-    parts = [render_compared(shown)]
-    for reference, words in _REFERENCES.items():
+    complete_verdict: VerdictFacts = {**verdict, "compared": compared}
+    sections = [render_compared(complete_verdict)]
+    for reference, reference_text in _REFERENCE_TEXTS.items():
         agreement_rows = select_half_rows(rows, reference)
         if any(row.statistic == "ev" and row.contrast == contrast for row in agreement_rows):
             figure = agreement_figure(rows, statistic="ev", contrast=contrast, reference=reference)
             caption = (
-                f"Agreement with {words} for the contrast {contrast}. Error bars: 95 % "
+                f"Agreement with {reference_text} for the contrast {contrast}. Error bars: 95 % "
                 "confidence intervals from resampled task blocks."
             )
-            parts.append(_render_figure(figure, caption))
-    for head, lines in evidence_and_limits(verdict).items():
+            sections.append(_render_figure(figure, caption))
+    for heading, lines in list_evidence_and_limits(verdict).items():
         items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
         if lines:
-            parts.append(Markup("<h2>{}</h2><ul>{}</ul>").format(head, items))
-    parts.append(
-        _render_folded(
+            sections.append(Markup("<h2>{}</h2><ul>{}</ul>").format(heading, items))
+    sections.append(
+        _render_details(
             f"Table ({len(rows)} rows)", table.to_csv(sep="\t", index=False, na_rep="n/a")
         )
     )
-    return verdict_line(shown), parts
+    return verdict_line(complete_verdict), sections

@@ -27,7 +27,7 @@ ImageLike = str | os.PathLike[str] | nib.Nifti1Image
 MaskLike = ImageLike | Array
 Motion = str | os.PathLike[str] | Array
 Dummies = int | Literal["auto"]
-_SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+_SECONDS_PER_UNIT = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
 class ImageInputError(ValueError):
@@ -38,27 +38,27 @@ class SuperResolutionWarning(UserWarning):
     """Warning about doubtful or omitted parts of a result."""
 
 
-def existing_file(path: str | os.PathLike[str], what: str) -> Path:
+def check_file(path: str | os.PathLike[str], argument: str) -> Path:
     """Return the path of an existing file; raise ImageInputError if it does not exist."""
     if not Path(path).is_file():
-        raise ImageInputError(f"{what}: the file {path} does not exist. Check the path.")
+        raise ImageInputError(f"{argument}: the file {path} does not exist. Check the path.")
     return Path(path)
 
 
-def series_file(image: ImageLike, folder: Path, what: str, *, allow_nan: bool = False) -> Path:
+def series_file(image: ImageLike, folder: Path, argument: str, *, allow_nan: bool = False) -> Path:
     """Return the file of a series; an image object is written to a folder as float32.
 
     `allow_nan` is True if images in memory may have NaN or infinite values.
     """
     if isinstance(image, (str, os.PathLike)):
-        return existing_file(image, what)
+        return check_file(image, argument)
     if not isinstance(image, nib.Nifti1Image):
         raise ImageInputError(
-            f"{what}: expected a file path or a nibabel.Nifti1Image, got "
+            f"{argument}: expected a file path or a nibabel.Nifti1Image, got "
             f"{type(image).__name__}. To convert an array, use nibabel.Nifti1Image(array, "
             "affine)."
         )
-    return _write_temporary(image, folder / f"{what}.nii", what, allow_nan=allow_nan)
+    return _write_temporary(image, folder / f"{argument}.nii", argument, allow_nan=allow_nan)
 
 
 def header_tr(header: nib.Nifti1Header) -> float:
@@ -69,20 +69,25 @@ def header_tr(header: nib.Nifti1Header) -> float:
     """
     if len(header.get_data_shape()) < 4:
         return 0.0
-    return shortest_decimal(header["pixdim"][4]) * _SECONDS.get(header.get_xyzt_units()[1], 0.0)
+    return shortest_decimal(header["pixdim"][4]) * _SECONDS_PER_UNIT.get(
+        header.get_xyzt_units()[1], 0.0
+    )
 
 
-def _write_temporary(image: nib.Nifti1Image, path: Path, what: str, *, allow_nan: bool) -> Path:
+def _write_temporary(
+    image: nib.Nifti1Image, path: Path, argument: str, *, allow_nan: bool
+) -> Path:
+    """Write an image to a float32 file, and return its path; see `series_file`."""
     shape = image.shape
-    single = len(image.shape) == 3
+    is_volume = len(image.shape) == 3
     if len(shape) not in (3, 4):
         raise ImageInputError(
-            f"{what}: the image has {len(shape)} axes; expected a series (x, y, z, t) or a "
+            f"{argument}: the image has {len(shape)} axes; expected a series (x, y, z, t) or a "
             "single volume (x, y, z)"
         )
-    if single:
+    if is_volume:
         save_image(
-            _finite(image.dataobj, 0, what, allow_nan),
+            _to_finite(image.dataobj, 0, argument, allow_nan),
             image.affine,
             path,
             header_like=image.header,
@@ -92,17 +97,21 @@ def _write_temporary(image: nib.Nifti1Image, path: Path, what: str, *, allow_nan
     with SeriesWriter(
         path, (x, y, z, count), image.affine, header_tr(image.header), header_like=image.header
     ) as writer:
-        for t in range(count):
-            writer.append(_finite(image.dataobj[..., t], t, what, allow_nan))
+        for index in range(count):
+            writer.append(_to_finite(image.dataobj[..., index], index, argument, allow_nan))
     return path
 
 
-def _finite(values: ArrayLike, t: int, what: str, allow_nan: bool) -> Float32:
+def _to_finite(values: ArrayLike, index: int, argument: str, allow_nan: bool) -> Float32:
+    """Return a volume as float32; raise ImageInputError for NaN unless `allow_nan` is True.
+
+    `index`: number of the volume, from 0.
+    """
     volume = np.asarray(values, dtype=np.float32)
     if not allow_nan and not np.isfinite(volume).all():
         raise ImageInputError(
-            f"{what}: volume {t} contains NaN or infinite values. Replace these values before "
-            "you pass the image."
+            f"{argument}: volume {index} contains NaN or infinite values. Replace these values "
+            "before you pass the image."
         )
     return volume
 
@@ -134,18 +143,18 @@ def filter_repeated_messages(logger: str) -> Iterator[None]:
 
 @contextmanager
 def open_series(
-    image: ImageLike, folder: Path, what: str, *, any_order: bool = False
+    image: ImageLike, folder: Path, argument: str, *, any_order: bool = False
 ) -> Iterator[SeriesReader]:
     """Open a reader of a series; its repetition time is 0 if it is missing in the header.
 
     With `any_order`, a compressed series is decompressed to the folder.
     """
-    path = series_file(image, folder, what)
+    path = series_file(image, folder, argument)
     with SeriesReader(path) as stored:
         seconds = header_tr(stored.header)
         compressed = stored.compressed
     if any_order and compressed:
-        plain = folder / f"{what}_unpacked.nii"
+        plain = folder / f"{argument}_unpacked.nii"
         copy_series(path, plain)
         path = plain
     with SeriesReader(path) as reader:
@@ -153,7 +162,7 @@ def open_series(
         yield reader
 
 
-def timed_series(file: Path, tr: float) -> SeriesReader:
+def open_with_tr(file: Path, tr: float) -> SeriesReader:
     """Return a reader of a series with the repetition time of its run (s).
 
     The header of a series that another program made may lack it.
@@ -163,34 +172,36 @@ def timed_series(file: Path, tr: float) -> SeriesReader:
     return reader
 
 
-def volume_file(image: ImageLike, folder: Path, what: str) -> Path:
+def volume_file(image: ImageLike, folder: Path, argument: str) -> Path:
     """Return the file of a single image."""
-    path = series_file(image, folder, what)
+    path = series_file(image, folder, argument)
     with SeriesReader(path) as reader:
         if reader.shape[3] > 1:
             raise ImageInputError(
-                f"{what}: expected a single volume, got a series of shape "
+                f"{argument}: expected a single volume, got a series of shape "
                 f"{reader.shape}. Pass the mean across time."
             )
     return path
 
 
-def load_volume(image: ImageLike, folder: Path, what: str) -> Volume:
+def load_volume(image: ImageLike, folder: Path, argument: str) -> Volume:
     """Return a single image, see `volume_file`."""
-    data, affine = load_image(volume_file(image, folder, what))
+    data, affine = load_image(volume_file(image, folder, argument))
     return Volume(data[..., 0] if data.ndim == 4 else data, affine)
 
 
-def load_mask(mask: MaskLike, grid: Volume, folder: Path, what: str = "mask") -> Volume:
+def load_mask(mask: MaskLike, grid: Volume, folder: Path, argument: str = "mask") -> Volume:
     """Return a mask on the grid of an image, from an image or from an array of the same shape.
 
     The mask (X, Y, Z, boolean) has at least one voxel.
     """
-    image = grid.like(mask) if isinstance(mask, np.ndarray) else load_volume(mask, folder, what)
+    image = (
+        grid.like(mask) if isinstance(mask, np.ndarray) else load_volume(mask, folder, argument)
+    )
     shape = grid.data.shape
     if image.data.shape != shape or not np.allclose(image.affine, grid.affine, atol=1e-3):
         raise ImageInputError(
-            f"{what}: the image is not on the expected grid (its shape is "
+            f"{argument}: the image is not on the expected grid (its shape is "
             f"{image.data.shape}; expected {shape}). Resample the mask to this grid, "
             "for example with nilearn.image.resample_to_img(mask, image, "
             "interpolation='nearest')."
@@ -198,22 +209,22 @@ def load_mask(mask: MaskLike, grid: Volume, folder: Path, what: str = "mask") ->
     inside = np.asarray(image.data > 0.5)
     if not inside.any():
         raise ImageInputError(
-            f"{what}: the mask is empty. Pass another mask, or None to use the default mask."
+            f"{argument}: the mask is empty. Pass another mask, or None to use the default mask."
         )
     return grid.like(inside)
 
 
-def load_poses(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
+def load_poses(motion: Motion, n_volumes: int, argument: str = "motion") -> Float:
     """Return transforms from an ITK text file or an array.
 
     The transforms map boldref points to points of each volume (T, 4, 4; RAS mm).
     """
     if isinstance(motion, (str, os.PathLike)):
-        motion = read_itk(existing_file(motion, what))
+        motion = read_itk(check_file(motion, argument))
     poses = np.asarray(motion, dtype=np.float64)
     if poses.shape != (n_volumes, 4, 4) or not np.isfinite(poses).all():
         raise ImageInputError(
-            f"{what}: the transforms have shape {poses.shape}; expected "
+            f"{argument}: the transforms have shape {poses.shape}; expected "
             f"({n_volumes}, 4, 4) and finite values. Pass one transform per volume, "
             "from a point of the boldref (RAS, mm) to its position in the volume, "
             "or pass None to estimate head motion."
@@ -221,13 +232,13 @@ def load_poses(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
     return poses
 
 
-def load_transform(xfm: Motion, what: str) -> Float:
+def load_transform(xfm: Motion, argument: str) -> Float:
     """Return one 4 x 4 transform from an ITK text file or an array."""
     matrix = np.asarray(
-        read_itk(existing_file(xfm, what)) if isinstance(xfm, (str, os.PathLike)) else xfm,
+        read_itk(check_file(xfm, argument)) if isinstance(xfm, (str, os.PathLike)) else xfm,
         dtype=np.float64,
     )
-    return load_poses(matrix[None] if matrix.ndim == 2 else matrix, 1, what)[0]
+    return load_poses(matrix[None] if matrix.ndim == 2 else matrix, 1, argument)[0]
 
 
 def parse_factor(factor: object) -> Factor:
@@ -266,11 +277,11 @@ def to_nibabel(image: Volume) -> nib.Nifti1Image:
     )
 
 
-def check_is_series(reader: SeriesReader, what: str) -> None:
+def check_is_series(reader: SeriesReader, argument: str) -> None:
     """Raise ImageInputError if a series has a single volume."""
     if reader.shape[3] < 2:
         raise ImageInputError(
-            f"{what}: expected a series (x, y, z, t), got a single volume of shape "
+            f"{argument}: expected a series (x, y, z, t), got a single volume of shape "
             f"{reader.shape[:3]}"
         )
 
@@ -286,9 +297,9 @@ def check_slice_axis(reader: SeriesReader) -> None:
         )
 
 
-def fingerprint(reader: SeriesReader) -> str:
+def compute_fingerprint(reader: SeriesReader) -> str:
     """Return a fingerprint of a series: its grid, and its first, middle and last volume."""
     digest = hashlib.sha256(repr((reader.shape, np.round(reader.affine, 4).tolist())).encode())
-    for t in sorted({0, reader.shape[3] // 2, reader.shape[3] - 1}):
-        digest.update(reader.volume(t).tobytes())
+    for index in sorted({0, reader.shape[3] // 2, reader.shape[3] - 1}):
+        digest.update(reader.volume(index).tobytes())
     return digest.hexdigest()

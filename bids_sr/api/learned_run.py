@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.api.guide import (
-    PLAIN,
+    MODEL_FREE_BASELINES,
     RegisteredGuide,
     find_guide,
     load_pair,
@@ -17,16 +17,16 @@ from bids_sr.api.guide import (
 from bids_sr.api.image_inputs import (
     ImageInputError,
     SuperResolutionWarning,
+    check_file,
     check_is_series,
     check_slice_axis,
-    existing_file,
     header_tr,
     load_transform,
     series_file,
 )
 from bids_sr.api.run_basics import (
     RunBasics,
-    identity_transforms,
+    make_identity_transforms,
     to_fitted_run,
     warn_if_not_realigned,
 )
@@ -46,9 +46,9 @@ from bids_sr.steps.training import VarianceModel
 from bids_sr.workflows.fit_run import (
     FittedCalibration,
     SeriesFile,
-    estimate_motion,
-    find_steady,
+    find_steady_state,
     fit_calibration,
+    fit_motion,
     reuse_motion,
 )
 from bids_sr.workflows.make_series import SeriesSources, resample_acquired, train_model
@@ -64,10 +64,10 @@ class FileContents:
     contents: Mapping[str, bytes]
 
     @classmethod
-    def read(cls, file: Path, *others: Path) -> FileContents:
+    def read(cls, file: Path, *sidecars: Path) -> FileContents:
         """Return the contents of a file and of other files in its folder."""
         return cls(
-            name=file.name, contents={path.name: path.read_bytes() for path in (file, *others)}
+            name=file.name, contents={path.name: path.read_bytes() for path in (file, *sidecars)}
         )
 
     def write(self, folder: Path) -> Path:
@@ -83,13 +83,13 @@ class LearnedRun:
 
     Parameters
     ----------
-    found : RunBasics
+    basics : RunBasics
         Head motion and brain.
     model : FileContents | None
         Weights or variance maps with their model card; None for a baseline without a model.
     highres : FileContents | None
         High-resolution image of the pair, if its detail is used.
-    placed : RegisteredGuide | None
+    registered_guide : RegisteredGuide | None
         This image in the frame of the run; the path is only valid during the fit.
     weight : Image | None
         Prior SD map, if the method estimates it.
@@ -97,23 +97,23 @@ class LearnedRun:
         Facts on the calibration run and the pair.
     """
 
-    found: RunBasics
+    basics: RunBasics
     model: FileContents | None = None
     highres: FileContents | None = None
-    placed: RegisteredGuide | None = None
+    registered_guide: RegisteredGuide | None = None
     weight: Image | None = None
     calibration_facts: Facts | None = None
     pair_facts: Facts | None = None
 
     def write_guide(self, folder: Path) -> Guide | None:
         """Return the guide with its file written to a folder; None if there is no guide."""
-        if self.highres is None or self.placed is None:
+        if self.highres is None or self.registered_guide is None:
             return None
-        return replace(self.placed.guide, highres_file=self.highres.write(folder))
+        return replace(self.registered_guide.guide, highres_file=self.highres.write(folder))
 
 
 @frozen
-class Learning:
+class FitSettings:
     """Settings of an estimator's fit; see `bids_sr.SuperResolver`.
 
     Parameters
@@ -138,7 +138,7 @@ class Learning:
 
 def check_method(name: str, recipe: str) -> None:
     """Raise ImageInputError, which lists all names, unless a method or baseline has this name."""
-    if name in PLAIN:
+    if name in MODEL_FREE_BASELINES:
         return
     try:
         method = get_method(name)
@@ -146,15 +146,15 @@ def check_method(name: str, recipe: str) -> None:
             get_recipe(method, recipe_name(method, recipe))
     except KeyError as error:
         raise ImageInputError(
-            f"method: {error} Available baselines: {', '.join(PLAIN)}."
+            f"method: {error} Available baselines: {', '.join(MODEL_FREE_BASELINES)}."
         ) from None
 
 
 def learn_run(
     reader: SeriesReader,
-    found_run: RunBasics,
+    run_basics: RunBasics,
     inputs: RunInputs,
-    learning: Learning,
+    fit_settings: FitSettings,
     folder: Path,
 ) -> LearnedRun:
     """Compute the requirements of a series: pair, guide, calibration, and a trained or given
@@ -164,27 +164,29 @@ def learn_run(
     ----------
     reader : SeriesReader
         Series of the run.
-    found_run : RunBasics
+    run_basics : RunBasics
         First results on the run.
     inputs : RunInputs
         Inputs of the run.
-    learning : Learning
+    fit_settings : FitSettings
         Settings of the fit.
     folder : Path
         Folder for files.
     """
-    request, random_seed = learning.request, learning.training.random_seed
-    uses_pair = request.learned_from == "pair" or (request.guided and inputs.lowres is not None)
-    pair = guide = aligned = placed = None
-    if uses_pair or request.guided:
+    request, random_seed = fit_settings.request, fit_settings.training.random_seed
+    uses_pair = request.learned_from == "pair" or (
+        request.uses_guide and inputs.lowres is not None
+    )
+    pair = guide = registered_pair = registered_guide = None
+    if uses_pair or request.uses_guide:
         pair = load_pair(
             inputs,
             folder,
-            paired=uses_pair,
-            factor=learning.factor,
-            registered=learning.registered,
+            with_lowres=uses_pair,
+            factor=fit_settings.factor,
+            registered=fit_settings.registered,
         )
-        guide = find_guide(pair, inputs) if request.guided else None
+        guide = find_guide(pair, inputs) if request.uses_guide else None
     calibration = None
     if (
         request.method is not None
@@ -192,35 +194,42 @@ def learn_run(
         and request.learned_from == "run"
         and inputs.calibration is not None
     ):
-        calibration = _calibrate(found_run, inputs, learning, folder)
+        calibration = _fit_calibration(run_basics, inputs, fit_settings, folder)
     if pair is not None and uses_pair:
-        aligned = register_scans(pair, random_seed)
+        registered_pair = register_scans(pair, random_seed)
     if guide is not None:
-        placed = RegisteredGuide(guide=guide)
-    elif pair is not None and request.guided:
-        placed = register_guide(pair, found_run.motion.boldref, aligned, random_seed=random_seed)
+        registered_guide = RegisteredGuide(guide=guide)
+    elif pair is not None and request.uses_guide:
+        registered_guide = register_guide(
+            pair, run_basics.motion.boldref, registered_pair, random_seed=random_seed
+        )
     model = weight = None
     if request.method is not None:
-        fitted = to_fitted_run(reader, found_run, learning.factor, calibration)
-        raw = resample_acquired(fitted) if request.learned_from == "run" else None
+        fitted_run = to_fitted_run(reader, run_basics, fit_settings.factor, calibration)
+        raw = resample_acquired(fitted_run) if request.learned_from == "run" else None
         trained_model = train_model(
-            SeriesSources(fitted=fitted, raw=raw), request, learning.training, aligned
+            SeriesSources(fitted_run=fitted_run, raw=raw),
+            request,
+            fit_settings.training,
+            registered_pair,
         )
         model = FileContents.read(trained_model.model_file, card_path(trained_model.model_file))
         weight = trained_model.weight if isinstance(trained_model, VarianceModel) else None
     return LearnedRun(
-        found=found_run,
+        basics=run_basics,
         model=model,
-        highres=None if placed is None else FileContents.read(placed.guide.highres_file),
-        placed=placed,
+        highres=None
+        if registered_guide is None
+        else FileContents.read(registered_guide.guide.highres_file),
+        registered_guide=registered_guide,
         weight=weight,
         calibration_facts=None if calibration is None else calibration.calibration_facts,
-        pair_facts=None if aligned is None else aligned.pair_facts,
+        pair_facts=None if registered_pair is None else registered_pair.pair_facts,
     )
 
 
-def _calibrate(
-    found_run: RunBasics, inputs: RunInputs, learning: Learning, folder: Path
+def _fit_calibration(
+    run_basics: RunBasics, inputs: RunInputs, fit_settings: FitSettings, folder: Path
 ) -> FittedCalibration:
     """Estimate the fluctuations of the calibration run; warn if it cannot be used."""
     assert inputs.calibration is not None
@@ -240,34 +249,34 @@ def _calibrate(
     xfm = None
     if inputs.calibration_xfm is not None:
         xfm = load_transform(inputs.calibration_xfm, "calibration_xfm")[None]
-    elif learning.registered:
-        xfm = identity_transforms(1)
+    elif fit_settings.registered:
+        xfm = make_identity_transforms(1)
     events = inputs.calibration_events
-    events_file = None if events is None else existing_file(events, "calibration_events")
+    events_file = None if events is None else check_file(events, "calibration_events")
     with subworkflow("calibration"):
-        steady = find_steady(
+        steady_run = find_steady_state(
             SeriesFile(bold_file=file, tr=tr).import_series(),
             dummy_scans=None,
             search_outliers=False,
         )
-        bold, n_dummy = steady.bold, steady.n_dummy
-        if learning.realigned:
-            head_motion = reuse_motion(bold, n_dummy, identity_transforms(n_volumes))
+        bold, n_dummy = steady_run.bold, steady_run.n_dummy
+        if fit_settings.realigned:
+            head_motion = reuse_motion(bold, n_dummy, make_identity_transforms(n_volumes))
             head_mask = bold_reference.mask_head(head_motion.boldref)
             head_motion = replace(head_motion, head_mask=head_mask)
             warn_if_not_realigned(bold, head_motion.boldref, head_mask, n_dummy)
         else:
-            head_motion = estimate_motion(bold, n_dummy)
+            head_motion = fit_motion(bold, n_dummy)
         calibration = fit_calibration(
             bold,
             n_dummy,
             head_motion,
-            found_run.motion.boldref,
-            found_run.brain.bold_mask,
+            run_basics.motion.boldref,
+            run_basics.brain.bold_mask,
             events=events_file,
             tr=tr,
-            factor=learning.factor,
-            random_seed=learning.training.random_seed,
+            factor=fit_settings.factor,
+            random_seed=fit_settings.training.random_seed,
             outputs=Outputs(output_dir=folder),
             boldref2calibration_xfm=xfm,
         )

@@ -30,13 +30,13 @@ from bids_sr.workflows.fit_run import (
     FittedRun,
     HeadMotion,
     Registration,
-    estimate_motion,
     find_brain,
-    find_steady,
+    find_steady_state,
+    fit_motion,
     reuse_motion,
 )
 
-_MOST_LEFT_MM = 0.5
+_MAX_RESIDUAL_MM = 0.5
 """mm, RMS displacement of the brain above which a warning about realigned series is issued."""
 
 
@@ -53,7 +53,7 @@ class RunBasics:
     outliers: Facts | None = None
 
 
-def find_run(
+def fit_basics(
     reader: SeriesReader,
     inputs: RunInputs,
     folder: Path,
@@ -83,11 +83,11 @@ def find_run(
         Earlier results, used unless other inputs are passed.
     """
     check_slice_axis(reader)
-    total = reader.shape[3]
-    if n_dummy != "auto" and not 0 <= n_dummy <= total - 2:
+    n_volumes = reader.shape[3]
+    if n_dummy != "auto" and not 0 <= n_dummy <= n_volumes - 2:
         raise ImageInputError(
-            f"n_dummy: expected a number from 0 to {total - 2}, got {n_dummy}; at least two of "
-            f"the {total} volumes must remain"
+            f"n_dummy: expected a number from 0 to {n_volumes - 2}, got {n_dummy}; at least two "
+            f"of the {n_volumes} volumes must remain"
         )
     reuses_motion = previous is not None and inputs.motion is None and inputs.boldref is None
     poses = boldref = None
@@ -99,27 +99,29 @@ def find_run(
         mask = load_mask(inputs.mask, make_empty_mask(reader), folder)
         mask_file = folder / "bold_mask.nii"
         save_image(mask.data, mask.affine, mask_file, dtype=np.uint8)
-    known_outliers = None if previous is None else previous.outliers
-    steady = find_steady(
+    previous_outliers = None if previous is None else previous.outliers
+    steady_run = find_steady_state(
         reader,
         dummy_scans=None if n_dummy == "auto" else int(n_dummy),
-        search_outliers=known_outliers is None,
+        search_outliers=previous_outliers is None,
     )
-    bold, count = steady.bold, steady.n_dummy
-    outliers = steady.outliers if known_outliers is None else known_outliers
+    bold, n_found_dummies = steady_run.bold, steady_run.n_dummy
+    outliers = steady_run.outliers if previous_outliers is None else previous_outliers
     if previous is not None and reuses_motion:
         head_motion = previous.motion
     elif poses is not None:
-        head_motion = reuse_motion(bold, count, poses, boldref=boldref, outliers=outliers)
+        head_motion = reuse_motion(
+            bold, n_found_dummies, poses, boldref=boldref, outliers=outliers
+        )
     else:
-        head_motion = estimate_motion(bold, count, boldref)
+        head_motion = fit_motion(bold, n_found_dummies, boldref)
     if previous is not None and mask_file is None:
         brain = previous.brain
     else:
         brain = find_brain(
             head_motion.boldref, mask_file=mask_file, factor=factor, origin="Python"
         )
-    return RunBasics(n_dummy=count, motion=head_motion, brain=brain, outliers=outliers)
+    return RunBasics(n_dummy=n_found_dummies, motion=head_motion, brain=brain, outliers=outliers)
 
 
 def _load_poses(
@@ -130,7 +132,7 @@ def _load_poses(
         return load_poses(inputs.motion, reader.shape[3])
     if previous is not None:
         return load_poses(previous.motion.hmc_xfms, reader.shape[3])
-    return identity_transforms(reader.shape[3]) if realigned else None
+    return make_identity_transforms(reader.shape[3]) if realigned else None
 
 
 def _load_boldref(
@@ -152,7 +154,7 @@ def _load_boldref(
 
 def to_fitted_run(
     reader: SeriesReader,
-    found_run: RunBasics,
+    run_basics: RunBasics,
     factor: Factor,
     calibration: FittedCalibration | None = None,
 ) -> FittedRun:
@@ -163,32 +165,32 @@ def to_fitted_run(
     `calibration` is a short high-resolution run, or None.
     """
     bold: Series = reader
-    if found_run.outliers:
+    if run_basics.outliers:
         bold = outlier_volumes.replace_same_volumes(
-            reader, found_run.outliers, n_dummy=found_run.n_dummy
+            reader, run_basics.outliers, n_dummy=run_basics.n_dummy
         )
-    brain = found_run.brain
+    brain = run_basics.brain
     registration = Registration(
         bold_mask=brain.bold_mask,
         bold_mask_hr=brain.bold_mask_hr,
         roi_bold=brain.bold_mask,
         roi_bold_hr=brain.bold_mask_hr,
-        registration=brain.mask_facts,
+        facts=brain.mask_facts,
     )
     return FittedRun(
         factor=factor,
         acquired=reader,
         bold=bold,
         stc=bold,
-        n_dummy=found_run.n_dummy,
-        motion=found_run.motion,
+        n_dummy=run_basics.n_dummy,
+        motion=run_basics.motion,
         registration=registration,
-        outliers=found_run.outliers,
+        outliers=run_basics.outliers,
         calibration=calibration,
     )
 
 
-def identity_transforms(n_volumes: int) -> Transforms:
+def make_identity_transforms(n_volumes: int) -> Transforms:
     """Return identity transforms (T, 4, 4) of a run without head motion."""
     return np.repeat(np.eye(4)[None], n_volumes, 0)
 
@@ -200,11 +202,11 @@ def make_empty_mask(reader: SeriesReader) -> Volume:
 
 def warn_if_not_realigned(bold: Series, boldref: Image, mask: Mask, n_dummy: int) -> None:
     """Warn if volumes of a series that was passed as realigned are displaced from the boldref."""
-    volume, far = motion.estimate_residual_motion(bold, boldref, mask, n_dummy=n_dummy)
-    if far > _MOST_LEFT_MM:
+    volume, displacement_mm = motion.estimate_residual_motion(bold, boldref, mask, n_dummy=n_dummy)
+    if displacement_mm > _MAX_RESIDUAL_MM:
         text = (
-            f"realigned=True was passed, but volume {volume} is displaced by {far:.1f} "
-            "mm relative to the boldref. Head motion would be treated as signal. "
-            "Omit realigned, or pass the head-motion transforms with motion."
+            f"realigned=True was passed, but volume {volume} is displaced by "
+            f"{displacement_mm:.1f} mm relative to the boldref. Head motion would be treated as "
+            "signal. Omit realigned, or pass the head-motion transforms with motion."
         )
         warnings.warn(text, SuperResolutionWarning, stacklevel=5)

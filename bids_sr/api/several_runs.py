@@ -10,12 +10,12 @@ from bids_sr.api.image_inputs import ImageInputError, ImageLike
 from bids_sr.api.run_inputs import RunInputs
 
 
-def is_several(what: object) -> TypeGuard[Sequence[ImageLike]]:
+def is_several(value: object) -> TypeGuard[Sequence[ImageLike]]:
     """Return True if an argument is a list or tuple with one value per run, or empty."""
-    return isinstance(what, (list, tuple))
+    return isinstance(value, (list, tuple))
 
 
-def arguments_by_run(n_runs: int, values: Mapping[str, object]) -> list[dict[str, Any]]:
+def split_arguments(n_runs: int, values: Mapping[str, object]) -> list[dict[str, Any]]:
     """Return the arguments of every run.
 
     `values` are the arguments by name. A list has one value per run; other values apply to all
@@ -30,28 +30,34 @@ def arguments_by_run(n_runs: int, values: Mapping[str, object]) -> list[dict[str
                 "with one value per run."
             )
     return [
-        {name: value[k] if is_several(value) else value for name, value in values.items()}
-        for k in range(n_runs)
+        {name: value[index] if is_several(value) else value for name, value in values.items()}
+        for index in range(n_runs)
     ]
 
 
-def inputs_of_runs(n_runs: int, inputs: RunInputs) -> list[RunInputs]:
+def split_inputs(n_runs: int, inputs: RunInputs) -> list[RunInputs]:
     """Return the inputs of every run; a list has one value per run."""
     return [
         replace(inputs, **run_values)
-        for run_values in arguments_by_run(n_runs, _group_by_argument(inputs))
+        for run_values in split_arguments(n_runs, _group_by_argument(inputs))
     ]
 
 
 def check_single_run(
-    inputs: RunInputs, before: Mapping[str, object], after: Mapping[str, object] | None = None
+    inputs: RunInputs,
+    leading_arguments: Mapping[str, object],
+    trailing_arguments: Mapping[str, object] | None = None,
 ) -> None:
     """Raise ImageInputError if an argument of a single run is a list.
 
-    `before` and `after` are further arguments by name, which are checked before and after
-    `inputs`.
+    `leading_arguments` and `trailing_arguments` are further arguments by name, which are checked
+    before and after `inputs`.
     """
-    for name, value in {**before, **_group_by_argument(inputs), **(after or {})}.items():
+    for name, value in {
+        **leading_arguments,
+        **_group_by_argument(inputs),
+        **(trailing_arguments or {}),
+    }.items():
         if is_several(value):
             raise ImageInputError(
                 f"{name}: a list was passed, but there is only a single run. Pass a list of "
@@ -64,6 +70,8 @@ def _group_by_argument(inputs: RunInputs) -> dict[str, object]:
     return {input_field.name: getattr(inputs, input_field.name) for input_field in fields(inputs)}
 
 
-def collect_attributes(fitted: Sequence[object], names: Sequence[str]) -> dict[str, list[object]]:
+def collect_attributes(
+    estimators: Sequence[object], names: Sequence[str]
+) -> dict[str, list[object]]:
     """Return fitted attributes of the estimators of several runs, one list per attribute."""
-    return {name: [getattr(estimator, name) for estimator in fitted] for name in names}
+    return {name: [getattr(estimator, name) for estimator in estimators] for name in names}

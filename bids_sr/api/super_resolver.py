@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from bids_sr.api.guide import PLAIN, refuse_without_guide
+from bids_sr.api.guide import MODEL_FREE_BASELINES, check_guide
 from bids_sr.api.image_inputs import (
     Dummies,
     ImageInputError,
@@ -24,28 +24,28 @@ from bids_sr.api.image_inputs import (
     Motion,
     SuperResolutionWarning,
     check_is_series,
-    fingerprint,
+    compute_fingerprint,
     load_poses,
     open_series,
     parse_factor,
     to_nibabel,
     working_folder,
 )
-from bids_sr.api.learned_run import Learning, check_method, learn_run
-from bids_sr.api.progress import step_printer
+from bids_sr.api.learned_run import FitSettings, check_method, learn_run
+from bids_sr.api.progress import make_step_printer
 from bids_sr.api.run_basics import (
-    find_run,
-    identity_transforms,
+    fit_basics,
+    make_identity_transforms,
     to_fitted_run,
     warn_if_not_realigned,
 )
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.api.several_runs import (
-    arguments_by_run,
     check_single_run,
     collect_attributes,
-    inputs_of_runs,
     is_several,
+    split_arguments,
+    split_inputs,
 )
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.io.arrays import Array
@@ -63,7 +63,7 @@ from bids_sr.sr.models.model import load_model
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.recipe import RecipeName
 from bids_sr.steps.super_resolution import Inference
-from bids_sr.workflows.fit_run import estimate_motion
+from bids_sr.workflows.fit_run import fit_motion
 from bids_sr.workflows.make_series import SeriesSources, compute_series
 from bids_sr.workflows.series_requests import request_series
 
@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from bids_sr.api.html_report import HtmlReport
 
 
-_FITTED = (
+_FITTED_ATTRIBUTES = (
     "boldref_",
     "mask_img_",
     "motion_",
@@ -160,10 +160,10 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     >>> rng = np.random.default_rng(0)
     >>> values = rng.normal(100, 5, (16, 16, 4, 12)).astype("float32")
     >>> bold = nib.Nifti1Image(values, np.diag([3, 3, 3, 1]))
-    >>> plain = SuperResolver("zerofill", factor=2, n_dummy=0)
-    >>> still = np.tile(np.eye(4), (12, 1, 1))
-    >>> fine = plain.fit_transform(bold, mask=np.ones((16, 16, 4)), motion=still)
-    >>> fine.shape, [float(size) for size in fine.header.get_zooms()[:3]]
+    >>> resolver = SuperResolver("zerofill", factor=2, n_dummy=0)
+    >>> no_motion = np.tile(np.eye(4), (12, 1, 1))
+    >>> image = resolver.fit_transform(bold, mask=np.ones((16, 16, 4)), motion=no_motion)
+    >>> image.shape, [float(size) for size in image.header.get_zooms()[:3]]
     ((32, 32, 4, 12), [1.5, 1.5, 3.0])
     >>> SuperResolver("sbll").fit(bold)
     Traceback (most recent call last):
@@ -258,12 +258,12 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             check_single_run(inputs, {"bold": bold})
             self._fit_one(bold, inputs)  # type: ignore[arg-type]
             return self
-        of_runs = inputs_of_runs(len(bold), inputs)
+        inputs_by_run = split_inputs(len(bold), inputs)
         self.runs_: list[SuperResolver] = [
             clone(self)._fit_one(run, run_inputs)
-            for run, run_inputs in zip(bold, of_runs, strict=True)
+            for run, run_inputs in zip(bold, inputs_by_run, strict=True)
         ]
-        self.__dict__.update(collect_attributes(self.runs_, _FITTED))
+        self.__dict__.update(collect_attributes(self.runs_, _FITTED_ATTRIBUTES))
         return self
 
     def _fit_one(self, bold: ImageLike, inputs: RunInputs) -> SuperResolver:
@@ -271,8 +271,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         self.runs_ = []
         self._check_parameters()
         has_guide = inputs.guide is not None
-        learning = Learning(
-            request=request_series(self.method, paired=has_guide, guided=has_guide),
+        fit_settings = FitSettings(
+            request=request_series(self.method, has_pair=has_guide, uses_guide=has_guide),
             training=TrainingSettings(
                 method=self.method,
                 recipe=self.recipe,
@@ -287,31 +287,34 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             realigned=self.realigned,
             registered=self.registered,
         )
-        self.factor_ = learning.factor
-        refuse_without_guide(self.method, self.pretrained, inputs)
+        self.factor_ = fit_settings.factor
+        check_guide(self.method, self.pretrained, inputs)
         with (
             working_folder() as folder,
             open_series(bold, folder, "bold", any_order=True) as reader,
-            Eager(folder, step_printer("SuperResolver.fit", self.verbose)),
+            Eager(folder, make_step_printer("SuperResolver.fit", self.verbose)),
         ):
             check_is_series(reader, "bold")
-            found_run = find_run(
+            run_basics = fit_basics(
                 reader,
                 inputs,
                 folder,
-                factor=learning.factor,
+                factor=fit_settings.factor,
                 n_dummy=self.n_dummy,
                 realigned=self.realigned,
             )
             if self.realigned and inputs.motion is None:
                 warn_if_not_realigned(
-                    reader, found_run.motion.boldref, found_run.brain.bold_mask, found_run.n_dummy
+                    reader,
+                    run_basics.motion.boldref,
+                    run_basics.brain.bold_mask,
+                    run_basics.n_dummy,
                 )
-            self._learned = learn_run(reader, found_run, inputs, learning, folder)
-            self._keep(folder)
-            self._same = fingerprint(reader)
-            middle = (found_run.n_dummy + reader.shape[3]) // 2
-            self._example = reader.volume(middle), self.motion_[middle]
+            self._learned = learn_run(reader, run_basics, inputs, fit_settings, folder)
+            self._set_attributes(folder)
+            self._run_fingerprint = compute_fingerprint(reader)
+            middle = (run_basics.n_dummy + reader.shape[3]) // 2
+            self._example_volume = reader.volume(middle), self.motion_[middle]
         return self
 
     def _check_parameters(self) -> None:
@@ -331,27 +334,31 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 )
         check_method(self.method, self.recipe)
 
-    def _keep(self, folder: Path) -> None:
+    def _set_attributes(self, folder: Path) -> None:
         """Set the public attributes of the fit; `folder` is for files."""
-        learned = self._learned
-        head_motion = learned.found.motion
-        guide_facts = None if learned.placed is None else learned.placed.guide_facts
+        learned_run = self._learned
+        head_motion = learned_run.basics.motion
+        guide_facts = (
+            None
+            if learned_run.registered_guide is None
+            else learned_run.registered_guide.guide_facts
+        )
         facts = {
-            "calibration": learned.calibration_facts,
+            "calibration": learned_run.calibration_facts,
             "registration": guide_facts,
-            "pair": learned.pair_facts,
+            "pair": learned_run.pair_facts,
         }
         self.facts_: dict[str, Facts] = {
             name: content for name, content in facts.items() if content
         }
         self.boldref_ = to_nibabel(head_motion.boldref)
-        self.mask_img_ = to_nibabel(learned.found.brain.bold_mask)
+        self.mask_img_ = to_nibabel(learned_run.basics.brain.bold_mask)
         self.motion_ = head_motion.hmc_xfms
-        self.n_dummy_ = learned.found.n_dummy
+        self.n_dummy_ = learned_run.basics.n_dummy
         self.model_, self.applied_ = None, True
-        if learned.model is not None:
+        if learned_run.model is not None:
             (model_folder := folder / "learned_model").mkdir()
-            self.model_ = load_model(learned.model.write(model_folder))
+            self.model_ = load_model(learned_run.model.write(model_folder))
             card = self.model_.card
             self.applied_ = was_applied(card.json)
             self.facts_ |= {"held_out": card.held_out} if card.held_out else {}
@@ -431,7 +438,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         return [
             estimator._transform_one(bold, run_values["motion"], run_values["out_file"])
             for bold, run_values, estimator in zip(
-                runs, arguments_by_run(len(runs), run_arguments), estimators, strict=False
+                runs, split_arguments(len(runs), run_arguments), estimators, strict=False
             )
         ]
 
@@ -439,16 +446,16 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         self, bold: ImageLike, motion: Motion | None, out_file: str | os.PathLike[str] | None
     ) -> nib.Nifti1Image:
         """Super-resolve one run; for parameters and result see `transform`."""
-        print_line = step_printer("SuperResolver.transform", self.verbose)
+        print_line = make_step_printer("SuperResolver.transform", self.verbose)
         with working_folder() as folder, open_series(bold, folder, "bold") as reader:
-            poses = self._poses(reader, motion)
+            poses = self._find_poses(reader, motion)
             target = None if out_file is None else Path(out_file)
             if target is not None and target.resolve() == reader.path.resolve():
                 raise ImageInputError(
                     f"out_file: {target} is the input series, which would be overwritten. "
                     "Choose another file."
                 )
-            series_file = self._resolve(reader, poses, folder, print_line)
+            series_file = self._super_resolve(reader, poses, folder, print_line)
             if target is None:
                 image = nib.Nifti1Image.from_filename(series_file)
                 data = np.asarray(image.dataobj, dtype=np.float32)
@@ -461,7 +468,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 link_or_copy(series_file, target)
         return nib.Nifti1Image.from_filename(target)
 
-    def _resolve(
+    def _super_resolve(
         self,
         reader: SeriesReader,
         poses: Array | None,
@@ -484,20 +491,22 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         name : str
             Interpolation that replaces the method; "" for the method.
         """
-        learned = self._learned
+        learned_run = self._learned
         # All volumes are processed, and another run may have other dummies and outliers.
-        found_run = replace(learned.found, n_dummy=0, outliers=None)
+        run_basics = replace(learned_run.basics, n_dummy=0, outliers=None)
         with Eager(folder, print_line):
             if poses is None:
-                head_motion = estimate_motion(reader, 0, found_run.motion.boldref)
+                head_motion = fit_motion(reader, 0, run_basics.motion.boldref)
             else:
-                head_motion = replace(found_run.motion, hmc_xfms=poses)
-            fitted = to_fitted_run(reader, replace(found_run, motion=head_motion), self.factor_)
-            guide = None if name else learned.write_guide(folder)
+                head_motion = replace(run_basics.motion, hmc_xfms=poses)
+            fitted_run = to_fitted_run(
+                reader, replace(run_basics, motion=head_motion), self.factor_
+            )
+            guide = None if name else learned_run.write_guide(folder)
             super_resolved = compute_series(
-                SeriesSources(fitted=fitted, guide=guide),
-                request_series(name or self.method, paired=False, guided=guide is not None),
-                None if name or learned.model is None else learned.model.write(folder),
+                SeriesSources(fitted_run=fitted_run, guide=guide),
+                request_series(name or self.method, has_pair=False, uses_guide=guide is not None),
+                None if name or learned_run.model is None else learned_run.model.write(folder),
                 inference=Inference(
                     data_consistency=self.data_consistency,
                     precision=self.precision,
@@ -511,21 +520,25 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             copy_series(series.path, folder / "plain.nii")
         return folder / "plain.nii"
 
-    def _poses(self, reader: SeriesReader, motion: Motion | None) -> Array | None:
+    def _find_poses(self, reader: SeriesReader, motion: Motion | None) -> Array | None:
         """Return the head motion of a series; None if it has to be estimated.
 
         The motion is known for the run of `fit`.
         """
         check_is_fitted(self)
-        boldref = self._learned.found.motion.boldref
+        boldref = self._learned.basics.motion.boldref
         shape = boldref.data.shape
         if reader.shape[:3] != shape or not np.allclose(reader.affine, boldref.affine, atol=1e-3):
             raise ImageInputError(
                 f"bold: the series is on a {reader.shape[:3]} grid, but the run passed "
                 f"to fit is on a {shape} grid. Call fit with this run first."
             )
-        same_run = fingerprint(reader) == self._same
-        if not same_run and self.method not in PLAIN and get_method(self.method).is_run_specific:
+        same_run = compute_fingerprint(reader) == self._run_fingerprint
+        if (
+            not same_run
+            and self.method not in MODEL_FREE_BASELINES
+            and get_method(self.method).is_run_specific
+        ):
             raise ImageInputError(
                 f"bold: {self.method} was fitted to another run and can only be applied to "
                 "that run. Call fit with this run first."
@@ -533,8 +546,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         if motion is not None:
             return load_poses(motion, reader.shape[3])
         if same_run:
-            return self._learned.found.motion.hmc_xfms
-        return identity_transforms(reader.shape[3]) if self.realigned else None
+            return self._learned.basics.motion.hmc_xfms
+        return make_identity_transforms(reader.shape[3]) if self.realigned else None
 
     def fit_transform(
         self,
@@ -575,37 +588,39 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             Page with a slice of the series and of the B-spline series, the prior SD map, and
             facts, for each run. It states whether the method was applied.
         """
-        from bids_sr.api.html_report import page
+        from bids_sr.api.html_report import render_page
 
         check_is_fitted(self)
         runs = self.runs_ or [self]
-        doubt = not all(run.applied_ for run in runs)
-        return page(
-            f"SuperResolver: {self.method}", [run._page_parts() for run in runs], doubt=doubt
+        is_doubtful = not all(run.applied_ for run in runs)
+        return render_page(
+            f"SuperResolver: {self.method}",
+            [run._render_page() for run in runs],
+            is_doubtful=is_doubtful,
         )
 
-    def _page_parts(self) -> tuple[str, list[Markup]]:
+    def _render_page(self) -> tuple[str, list[Markup]]:
         """Return the lead and parts of the page of one run."""
-        from bids_sr.api.html_report import resolver_parts
+        from bids_sr.api.html_report import render_resolver
 
-        volume, pose = self._example
-        boldref = self._learned.found.motion.boldref
-        brain = self._learned.found.brain.bold_mask_hr
-        shown = {"acquired": Volume(np.asarray(volume, np.float32), boldref.affine)}
+        volume, pose = self._example_volume
+        boldref = self._learned.basics.motion.boldref
+        brain = self._learned.basics.brain.bold_mask_hr
+        volumes = {"acquired": Volume(np.asarray(volume, np.float32), boldref.affine)}
         with working_folder() as folder:
             save_image(volume, boldref.affine, folder / "example.nii")
             for name in dict.fromkeys(("bspline", self.method)):
                 (folder / name).mkdir()
                 interpolation = "" if name == self.method else name
                 with SeriesReader(folder / "example.nii") as reader:
-                    series_file = self._resolve(
+                    series_file = self._super_resolve(
                         reader, pose[None], folder / name, name=interpolation
                     )
                 with SeriesReader(series_file) as super_resolved:
-                    shown[name] = Volume(super_resolved.volume(0), super_resolved.affine)
-        return resolver_parts(
+                    volumes[name] = Volume(super_resolved.volume(0), super_resolved.affine)
+        return render_resolver(
             self.method,
-            shown,
+            volumes,
             brain,
             self._learned.weight,
             self.facts_,

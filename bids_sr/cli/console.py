@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.preflight.plan import Plan
 
-_MOST_NAMED = 6
-_INDENT = 12
+_MAX_NAMES = 6
+_INDENT_WIDTH = 12
 
 
-def item(name: str, text: str) -> str:
+def format_item(name: str, text: str) -> str:
     """Format an item of a list, with its name before the text; long text is wrapped.
 
-    >>> item("output", "/out")
+    >>> format_item("output", "/out")
     '  output    /out'
     """
     return textwrap.fill(
         text,
         118,
-        initial_indent=f"  {name:<{_INDENT - 2}}",
-        subsequent_indent=" " * _INDENT,
+        initial_indent=f"  {name:<{_INDENT_WIDTH - 2}}",
+        subsequent_indent=" " * _INDENT_WIDTH,
         break_long_words=False,
         break_on_hyphens=False,
     )
@@ -37,10 +37,14 @@ def item(name: str, text: str) -> str:
 def format_line(notice: Notice) -> str:
     """Return a notice as a line of a list that starts with its heading or level."""
     is_progress = notice.code == "progress"
-    return item(notice.what, notice.why) if is_progress else item(notice.level, str(notice))
+    return (
+        format_item(notice.what, notice.why)
+        if is_progress
+        else format_item(notice.level, str(notice))
+    )
 
 
-def progress_notice(head: str, text: str) -> Notice:
+def make_progress_notice(head: str, text: str) -> Notice:
     """Return a notice about an input, a choice or an output of the call.
 
     `head` is the word at the start of the line, and may be empty.
@@ -48,7 +52,7 @@ def progress_notice(head: str, text: str) -> Notice:
     return Notice(what=head, why=text, level="note", code="progress")
 
 
-def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
+def make_start_notices(plan: "Plan", settings: Settings) -> Iterator[Notice]:
     """Yield warnings, directories, runs, methods, contrasts and notes of a call."""
     from bids_sr import preflight
     from bids_sr.bids.label_lists import list_some
@@ -56,10 +60,10 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
     paths = settings.paths
     lines = preflight.notes(plan, settings)
     yield from (notice for notice in lines if notice.level == "warning")
-    yield progress_notice("dataset", str(paths.bids_dir))
-    yield progress_notice("output", str(paths.output_dir))
-    yield progress_notice("settings", str(paths.output_dir / "logs" / settings.run.run_uuid))
-    yield progress_notice("work", f"{paths.work_dir} (intermediate files)")
+    yield make_progress_notice("dataset", str(paths.bids_dir))
+    yield make_progress_notice("output", str(paths.output_dir))
+    yield make_progress_notice("settings", str(paths.output_dir / "logs" / settings.run.run_uuid))
+    yield make_progress_notice("work", f"{paths.work_dir} (intermediate files)")
     runs = [run.stem for run in plan.runs]
     scans = [
         f"sub-{subject.label} {contrast}"
@@ -71,16 +75,16 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
         )
     ]
     noun, names = ("scan", scans) if scans and not runs else ("run", runs)
-    participants_text = count_text(len(plan.subjects), "participant")
-    yield progress_notice(
+    participants_text = format_count(len(plan.subjects), "participant")
+    yield make_progress_notice(
         f"{noun}s",
-        f"{count_text(len(names), noun)} of {participants_text}: {list_some(names, _MOST_NAMED)}",
+        f"{format_count(len(names), noun)} of {participants_text}: {list_some(names, _MAX_NAMES)}",
     )
     for title, line in preflight.choice_lines(plan, settings):
-        yield progress_notice(title, line)
+        yield make_progress_notice(title, line)
     for notice in lines:
         if notice.code == "advice":
-            yield progress_notice("tip", notice.why)
+            yield make_progress_notice("tip", notice.why)
         elif notice.level != "warning":
             yield notice
 
@@ -102,73 +106,92 @@ def table_text(rows: Sequence[Sequence[str]]) -> str:
 
 def progress_line() -> Callable[[str, int, int], None]:
     """Return a function that shows progress on a terminal line, or prints a line per minute."""
-    last = time.monotonic()
+    last_time = time.monotonic()
 
     def show_progress(label: str, n_done: int, count: int) -> None:
-        nonlocal last
+        nonlocal last_time
         text = f"{label} {n_done}/{count}"
         if sys.stderr.isatty():
             print(f"\r{text}", end="" if n_done < count else "\n", file=sys.stderr, flush=True)
-        elif time.monotonic() - last > 60:
-            last = time.monotonic()
+        elif time.monotonic() - last_time > 60:
+            last_time = time.monotonic()
             print(text, file=sys.stderr, flush=True)
 
     return show_progress
 
 
-def count_text(number: int, noun: str) -> str:
+def format_count(number: int, noun: str) -> str:
     """Return a number with its noun in singular or plural.
 
-    >>> count_text(1, "run"), count_text(2, "run")
+    >>> format_count(1, "run"), format_count(2, "run")
     ('1 run', '2 runs')
     """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterator[Notice]:
+def make_end_notices(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterator[Notice]:
     """Yield verdicts not shown yet, reports, and paths of series, maps and exported data sets."""
-    from bids_sr.bids.label_lists import list_some
-    from bids_sr.io.dataset_description import dataset_root, read_applied
-    from bids_sr.report.index_page import INDEX
     from bids_sr.report.run_summaries import VERDICT_SUFFIX, compared_verdicts, read_run_summary
 
-    out = settings.paths.output_dir
+    output_dir = settings.paths.output_dir
     folders = set[Path]()
-    reports = outcome.reports
     not_applied_runs = list[str]()
     for run in plan.runs:
+        participant = run.entities["subject"]
         verdict_files = sorted(
-            (out / f"sub-{run.entities['subject']}").rglob(f"{run.stem}{VERDICT_SUFFIX}")
+            (output_dir / f"sub-{participant}").rglob(f"{run.stem}{VERDICT_SUFFIX}")
         )
         for path in verdict_files:
             folders.add(path.parent)
-            summary = read_run_summary(path, run.entities["subject"])
+            summary = read_run_summary(path, participant)
             if run.stem not in outcome.reported_runs:
-                yield progress_notice("verdict", f"{run.stem}: {summary['verdict']}")
+                yield make_progress_notice("verdict", f"{run.stem}: {summary['verdict']}")
             if summary["not applied"]:
                 not_applied_runs.append(f"{run.stem} ({summary['not applied']})")
             for line in compared_verdicts(path):
-                yield progress_notice("compared", line)
-    for report in reports[:_MOST_NAMED]:
-        yield progress_notice("report", str(report))
-    if len(reports) > _MOST_NAMED:
-        yield progress_notice(
+                yield make_progress_notice("compared", line)
+    yield from _make_report_notices(plan, output_dir, outcome.reports, not_applied_runs)
+    yield from _make_file_notices(plan, sorted(folders))
+    yield from _make_export_notices(plan, output_dir)
+    yield from make_warning_notices(output_dir / "logs" / settings.run.run_uuid)
+
+
+def _make_report_notices(
+    plan: "Plan", output_dir: Path, reports: Sequence[Path], not_applied_runs: Sequence[str]
+) -> Iterator[Notice]:
+    """Yield the first few reports, and the page with the verdicts of several runs.
+
+    `not_applied_runs`: runs with the methods that were not applied to them.
+    """
+    from bids_sr.bids.label_lists import list_some
+    from bids_sr.report.index_page import INDEX
+
+    for report in reports[:_MAX_NAMES]:
+        yield make_progress_notice("report", str(report))
+    if len(reports) > _MAX_NAMES:
+        yield make_progress_notice(
             "",
-            f"and {len(reports) - _MOST_NAMED} more reports; all reports are listed in"
-            f" {out / INDEX}",
+            f"and {len(reports) - _MAX_NAMES} more reports; all reports are listed in"
+            f" {output_dir / INDEX}",
         )
     if len(plan.runs) > 1:
         not_applied = (
-            f" Methods that were not applied: {list_some(not_applied_runs, _MOST_NAMED)}."
+            f" Methods that were not applied: {list_some(not_applied_runs, _MAX_NAMES)}."
             if not_applied_runs
             else ""
         )
-        yield progress_notice(
+        yield make_progress_notice(
             "verdicts",
-            f"The verdicts of all {len(plan.runs)} runs are listed in {out / INDEX}.{not_applied}",
+            f"The verdicts of all {len(plan.runs)} runs are listed in"
+            f" {output_dir / INDEX}.{not_applied}",
         )
-    folder_names = [str(folder) for folder in sorted(folders)]
-    if folder_names:
+
+
+def _make_file_notices(plan: "Plan", folders: Sequence[Path]) -> Iterator[Notice]:
+    """Yield the file patterns of stored series and maps in the folders of the runs."""
+    from bids_sr.bids.label_lists import list_some
+
+    if folders:
         stored_names = {
             path.name.partition("_desc-")[2]
             for folder in folders
@@ -177,42 +200,55 @@ def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterat
         series_names = " ".join(
             name for name in plan.series if f"{name}_bold.nii.gz" in stored_names
         )
-        yield progress_notice(
+        yield make_progress_notice(
             "series",
-            f"*_desc-NAME_bold.nii.gz in {list_some(folder_names, _MOST_NAMED)}, where NAME is one"
-            f" of: {series_names}",
+            f"*_desc-NAME_bold.nii.gz in {list_some([*map(str, folders)], _MAX_NAMES)}, where NAME"
+            f" is one of: {series_names}",
         )
     if any(path for folder in folders for path in folder.glob("*_statmap.nii.gz")):
-        yield progress_notice(
+        yield make_progress_notice(
             "maps",
-            f"*_statmap.nii.gz in the same director{'ies' if len(folder_names) > 1 else 'y'}",
+            f"*_statmap.nii.gz in the same director{'ies' if len(folders) > 1 else 'y'}",
         )
-    for name in (name for name in plan.series if any(dataset_root(out, name).glob("sub-*"))):
-        unapplied_runs = [run for run, applied in read_applied(out, name).items() if not applied]
+
+
+def _make_export_notices(plan: "Plan", output_dir: Path) -> Iterator[Notice]:
+    """Yield the data sets for other programs, and their runs that are only zero filled."""
+    from bids_sr.bids.label_lists import list_some
+    from bids_sr.io.dataset_description import dataset_root, read_applied
+
+    for name in plan.series:
+        root = dataset_root(output_dir, name)
+        if not any(root.glob("sub-*")):
+            continue
+        unapplied_runs = [
+            run for run, is_applied in read_applied(output_dir, name).items() if not is_applied
+        ]
         zero_filled_text = (
             f"{name} was not applied, so these runs are NOT super-resolved but zero filled:"
-            f" {list_some(unapplied_runs, _MOST_NAMED)}. "
+            f" {list_some(unapplied_runs, _MAX_NAMES)}. "
             if unapplied_runs
             else ""
         )
         text = (
             "Preprocessed series with fMRIPrep file names, for nilearn, XCP-D and other software"
         )
-        yield progress_notice("exported", f"{dataset_root(out, name)}: {zero_filled_text}{text}")
-    yield from warning_lines(out / "logs" / settings.run.run_uuid)
+        yield make_progress_notice("exported", f"{root}: {zero_filled_text}{text}")
 
 
-def warning_lines(folder: Path) -> Iterator[Notice]:
+def make_warning_notices(folder: Path) -> Iterator[Notice]:
     """Yield the warnings of a run's steps without duplicates, with the first few affected runs."""
     from bids_sr.bids.label_lists import list_some
 
-    by_text: dict[str, dict[str, None]] = {}
+    participants_by_text: dict[str, dict[str, None]] = {}
     for notice in read_record(folder):
         if notice.code == "step":
-            by_text.setdefault(notice.why, {})[notice.whom] = None
-    for text, runs in list(by_text.items())[:_MOST_NAMED]:
+            participants_by_text.setdefault(notice.why, {})[notice.whom] = None
+    for text, runs in list(participants_by_text.items())[:_MAX_NAMES]:
         yield Notice(what=list_some(list(runs), 3), why=text, level="warning", code="step")
-    if len(by_text) > _MOST_NAMED:
-        yield progress_notice(
-            "", f"and {len(by_text) - _MOST_NAMED} more warnings, listed in {folder / RECORD}"
+    if len(participants_by_text) > _MAX_NAMES:
+        yield make_progress_notice(
+            "",
+            f"and {len(participants_by_text) - _MAX_NAMES} more warnings, listed in"
+            f" {folder / RECORD}",
         )

@@ -178,7 +178,7 @@ def _fit_evaluator(options: _SeriesEvaluationOptions) -> "Evaluator | None":
     from bids_sr.api.run_inputs import RunInputs
 
     class OfCommand(Evaluator):
-        _audience, _name = "command", "bids-sr-evaluate"
+        _audience, _report_name = "command", "bids-sr-evaluate"
 
     in_plane, *other_factors = options.factor
     y, slice_factor = other_factors or (in_plane, 1.0)
@@ -215,7 +215,7 @@ def _fit_evaluator(options: _SeriesEvaluationOptions) -> "Evaluator | None":
         working_folder() as folder,
         open_series(options.acquired, folder, "acquired", any_order=True) as reader,
     ):
-        evaluator._check(reader, compared, inputs, folder)
+        evaluator._check_inputs(reader, compared, inputs, folder)
     return None
 
 

@@ -75,7 +75,8 @@ def _selection_filter(settings: Settings) -> Callable[[Mapping[str, str]], bool]
         run = entities.get("run", "")
         has_number = not selection.run_id or (run.isdecimal() and int(run) in selection.run_id)
         return has_number and all(
-            not requested or entities.get(key) in requested for key, requested in labels.items()
+            not requested_labels or entities.get(key) in requested_labels
+            for key, requested_labels in labels.items()
         )
 
     return is_selected

@@ -5,17 +5,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-EVERY_S = 50.0
+INTERVAL_S = 50.0
 """Seconds between repeated lines: at least one per minute, even if the thread wakes up late."""
 
 
 @contextlib.contextmanager
-def heartbeat(send_beat: Callable[[], None], every_s: float) -> Iterator[None]:
+def heartbeat(send_beat: Callable[[], None], interval_s: float) -> Iterator[None]:
     """Call `send_beat` at regular intervals, in a separate thread, while the context is active."""
-    finished = threading.Event()
+    stop_event = threading.Event()
 
     def run() -> None:
-        while not finished.wait(every_s):
+        while not stop_event.wait(interval_s):
             send_beat()
 
     thread = threading.Thread(target=run, daemon=True)
@@ -23,13 +23,13 @@ def heartbeat(send_beat: Callable[[], None], every_s: float) -> Iterator[None]:
     try:
         yield
     finally:
-        finished.set()
+        stop_event.set()
         thread.join()
 
 
 @contextlib.contextmanager
 def report_running(
-    print_line: Callable[[str], None], label: str, every_s: float = EVERY_S
+    print_line: Callable[[str], None], label: str, interval_s: float = INTERVAL_S
 ) -> Iterator[None]:
     """Report at regular intervals that silent work is still running."""
     start = time.monotonic()
@@ -37,6 +37,6 @@ def report_running(
         lambda: print_line(
             f"{label}: still running after {(time.monotonic() - start) / 60:.0f} min"
         ),
-        every_s,
+        interval_s,
     ):
         yield

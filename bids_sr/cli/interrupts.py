@@ -18,9 +18,9 @@ INTERRUPTED = 130
 _GRACE_S = 8.0
 """Seconds that a run has to stop by itself; SLURM and containers often allow 10 s."""
 
-_AT_ONCE = "stopped immediately, as requested"
+_IMMEDIATE_END = "stopped immediately, as requested"
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_STOP = 0
+_STOP_BYTE = 0
 
 
 @contextlib.contextmanager
@@ -33,44 +33,46 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
-    handled = [
+    handled_signals = [
         signum for signum in _STOP_SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN
     ]
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    received: list[int] = []
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    received_signals: list[int] = []
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
-        received.append(signum)
-        if len(received) > 1:
-            _end_now(_AT_ONCE)
+        received_signals.append(signum)
+        if len(received_signals) > 1:
+            _end_now(_IMMEDIATE_END)
         raise KeyboardInterrupt
 
-    previous = {signum: signal.signal(signum, interrupt) for signum in handled}
-    wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(reading, frozenset(handled)), daemon=True).start()
+    previous = {signum: signal.signal(signum, interrupt) for signum in handled_signals}
+    wakeup = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    threading.Thread(
+        target=_watch, args=(read_end, frozenset(handled_signals)), daemon=True
+    ).start()
     try:
         yield
     finally:
-        if received:
+        if received_signals:
             # a fork server that is still loading would otherwise continue for seconds
             _end_children()
         signal.set_wakeup_fd(wakeup)
         for signum, handler in previous.items():
             signal.signal(signum, handler)
-        os.write(writing, bytes([_STOP]))
-        os.close(writing)
+        os.write(write_end, bytes([_STOP_BYTE]))
+        os.close(write_end)
 
 
-def _watch(reading: int, handled: frozenset[signal.Signals]) -> None:
+def _watch(read_end: int, handled_signals: frozenset[signal.Signals]) -> None:
     """Read signal numbers; end the process at the second signal, or after the grace period."""
     timer: threading.Timer | None = None
-    with open(reading, "rb", buffering=0) as stream:
-        while (number := stream.read(1)) and number[0] != _STOP:
-            if number[0] not in handled:
+    with open(read_end, "rb", buffering=0) as stream:
+        while (number := stream.read(1)) and number[0] != _STOP_BYTE:
+            if number[0] not in handled_signals:
                 continue
             if timer is not None:
-                _end_now(_AT_ONCE)
+                _end_now(_IMMEDIATE_END)
             timer = threading.Timer(
                 _GRACE_S,
                 _end_now,

@@ -22,18 +22,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.cli.console import (
-    count_text,
-    end_lines,
+    format_count,
     format_line,
-    progress_notice,
-    start_lines,
-    warning_lines,
+    make_end_notices,
+    make_progress_notice,
+    make_start_notices,
+    make_warning_notices,
 )
 from bids_sr.cli.exit_codes import DONE, FAILED, LEFT_OUT, run_program
 from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.messages import choose_format, print_error, print_line, show, start_log
 from bids_sr.cli.parser import parse_settings
-from bids_sr.cli.preset_text import preset_lines
+from bids_sr.cli.preset_text import make_preset_notices
 from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.config import Settings, UsageError
 from bids_sr.notices import CODES, Notice, record
@@ -58,14 +58,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
-def _is_report(argv: Sequence[str]) -> bool:
+def _is_report_command(argv: Sequence[str]) -> bool:
     """Return whether the command is ``bids-sr report``, and not a data set of that name."""
     return list(argv[:1]) == ["report"] and not {"participant", "group"} & set(argv)
 
 
 def _run(argv: Sequence[str]) -> int:
     """Read the settings and run the requested analysis level."""
-    if _is_report(argv):
+    if _is_report_command(argv):
         from bids_sr.cli import report_command
 
         return report_command.report_main(argv[1:])
@@ -80,7 +80,7 @@ def _run(argv: Sequence[str]) -> int:
     for option, reason in settings.run.without_effect:
         notice = Notice(what=f"{option} has no effect", why=reason, level="note", code="option")
         show(format_line(notice), notice)
-    _show_lines(preset_lines(settings))
+    _show_lines(make_preset_notices(settings))
     for line in settings.summary() if settings.run.verbosity else ():
         show(
             textwrap.fill(
@@ -88,76 +88,93 @@ def _run(argv: Sequence[str]) -> int:
             )
         )
     return (
-        _participants(settings)
+        _run_participant_level(settings)
         if settings.selection.analysis_level == "participant"
-        else _group(settings)
+        else _run_group_level(settings)
     )
 
 
-def _participants(settings: Settings) -> int:
+def _run_participant_level(settings: Settings) -> int:
     """Run the participant level."""
-    plan = _check(settings)
-    from bids_sr import preflight
+    plan = _check_plan(settings)
     from bids_sr.config.lock import output_lock
-    from bids_sr.io.atomic_files import remove_leftovers
-    from bids_sr.io.dataset_description import dataset_root
 
     if settings.run.dry_run:
-        from bids_sr.cli.stages import estimate_with_time
-
-        plan = dataclasses.replace(plan, estimate=estimate_with_time(plan, settings))
-        print_line(
-            "Plan (dry run: no files are written; voxel values will be checked when processing"
-            " starts)"
-        )
-        text = preflight.dry_run_text(plan, settings)
-        show(text, progress_notice("plan", text), *_initial_record(plan))
-        if settings.run.graph:
-            from bids_sr.pipeline.listing import describe_graph
-            from bids_sr.workflows.participant import make_graph
-
-            print_line(
-                "Workflow graph (step: outputs [stored as] <- inputs (step that computes them);"
-                " settings)"
-            )
-            show("\n".join(map(str, describe_graph(make_graph(settings, plan, __version__)))))
+        _show_dry_run(plan, settings)
         return DONE
-    paths = settings.paths
+    paths, run_uuid = settings.paths, settings.run.run_uuid
+    log_dir = paths.output_dir / "logs" / run_uuid
     labels = [subject.label for subject in plan.subjects]
     computes = not (settings.run.boilerplate_only or settings.run.reports_only)
-    is_first = paths.work_dir is not None and not paths.work_dir.exists()
-    if computes and is_first and settings.resources.use_plugin is None:
-        from bids_sr.execution.fork_server import start_fork_server
-        from bids_sr.preflight.pace import measure_slowdown
-
-        measure_slowdown(
-            plan.estimate.processors
-        )  # measured before other work of this call starts
-        start_fork_server()  # loads while the voxels are read and the graph is built
-    run = settings.run.run_uuid
-    with output_lock(paths.output_dir, paths.work_dir, participants=labels, run_uuid=run):
-        for label in labels:
-            patterns = ("sourcedata/*", str(dataset_root(Path(), "*")))
-            for folder in (
-                paths.output_dir,
-                *(match for pattern in patterns for match in paths.output_dir.glob(pattern)),
-            ):
-                remove_leftovers(folder / f"sub-{label}")
+    if computes:
+        _start_workers_early(plan, settings)
+    with output_lock(paths.output_dir, paths.work_dir, participants=labels, run_uuid=run_uuid):
+        _remove_partial_files(paths.output_dir, labels)
         if computes:
             plan = _skip_damaged_runs(plan, settings)
         _write_settings(settings)
         if settings.evaluation.retrospective is not None:
             settings, plan = _downsample_dataset(settings, plan)
-        record(paths.output_dir / "logs" / run, _initial_record(plan))
+        record(log_dir, _initial_record(plan))
         from bids_sr.cli.participant_level import run_participants
 
         try:
             outcome = run_participants(settings, plan, print_line)
         # resuming the run repeats neither these steps nor their warnings
         except BaseException:
-            _show_lines(warning_lines(paths.output_dir / "logs" / run))
+            _show_lines(make_warning_notices(log_dir))
             raise
-    return _conclude(outcome, settings, plan)
+    return _report_outcome(outcome, settings, plan)
+
+
+def _show_dry_run(plan: "Plan", settings: Settings) -> None:
+    """Show the plan of a dry run, and the graph if requested."""
+    from bids_sr import preflight
+    from bids_sr.cli.stages import estimate_with_time
+
+    plan = dataclasses.replace(plan, estimate=estimate_with_time(plan, settings))
+    print_line(
+        "Plan (dry run: no files are written; voxel values will be checked when processing starts)"
+    )
+    text = preflight.dry_run_text(plan, settings)
+    show(text, make_progress_notice("plan", text), *_initial_record(plan))
+    if settings.run.graph:
+        from bids_sr.pipeline.listing import describe_graph
+        from bids_sr.workflows.participant import make_graph
+
+        print_line(
+            "Workflow graph (step: outputs [stored as] <- inputs (step that computes them);"
+            " settings)"
+        )
+        show("\n".join(map(str, describe_graph(make_graph(settings, plan, __version__)))))
+
+
+def _start_workers_early(plan: "Plan", settings: Settings) -> None:
+    """Start the fork server of a first call, so that it loads while the voxels are read.
+
+    The speed of this computer is measured before other work of the call starts.
+    """
+    work_dir = settings.paths.work_dir
+    is_first_call = work_dir is not None and not work_dir.exists()
+    if not is_first_call or settings.resources.use_plugin is not None:
+        return
+    from bids_sr.execution.fork_server import start_fork_server
+    from bids_sr.preflight.pace import measure_slowdown
+
+    measure_slowdown(plan.estimate.processors)
+    start_fork_server()
+
+
+def _remove_partial_files(output_dir: Path, labels: Sequence[str]) -> None:
+    """Remove partially written files of killed calls from all data sets of an output."""
+    from bids_sr.io.atomic_files import remove_leftovers
+    from bids_sr.io.dataset_description import dataset_root
+
+    patterns = ("sourcedata/*", str(dataset_root(Path(), "*")))
+    for label in labels:
+        nested_folders = (match for pattern in patterns for match in output_dir.glob(pattern))
+        for folder in (output_dir, *nested_folders):
+            remove_leftovers(folder / f"sub-{label}")
 
 
 def _skip_damaged_runs(plan: "Plan", settings: Settings) -> "Plan":
@@ -181,7 +198,7 @@ def _skip_damaged_runs(plan: "Plan", settings: Settings) -> "Plan":
         plan, problems = preflight.drop_unfit_references(plan, problems)
     _show_lines(notice for notice in plan.warnings if notice not in printed_warnings)
     remaining = plan if settings.run.strict else preflight.exclude_runs(plan, problems)
-    _refuse(problems if remaining is plan else ())
+    _raise_problems(problems if remaining is plan else ())
     if remaining is not plan:
         _print_skipped(
             {run: reasons for run, reasons in remaining.skipped.items() if run not in plan.skipped}
@@ -195,18 +212,18 @@ def _initial_record(plan: "Plan") -> "Iterator[Notice]":
     yield from plan.warnings
 
 
-def _skip_reasons(left_out: "Mapping[str, Sequence[Notice]]") -> "Iterator[Notice]":
+def _skip_reasons(skipped_runs: "Mapping[str, Sequence[Notice]]") -> "Iterator[Notice]":
     """Yield the reasons why runs are skipped."""
-    for run, problems in left_out.items():
+    for run, problems in skipped_runs.items():
         yield from (dataclasses.replace(problem, run=run, code="left-out") for problem in problems)
 
 
-def _print_skipped(left_out: "Mapping[str, Sequence[Notice]]") -> None:
+def _print_skipped(skipped_runs: "Mapping[str, Sequence[Notice]]") -> None:
     """Print the skipped runs, with reason and remedy."""
     from bids_sr.preflight import describe_skipped_runs
 
-    if left_out:
-        print_error("\n".join(describe_skipped_runs(left_out)), *_skip_reasons(left_out))
+    if skipped_runs:
+        print_error("\n".join(describe_skipped_runs(skipped_runs)), *_skip_reasons(skipped_runs))
 
 
 def _show_lines(lines: "Iterable[Notice]") -> None:
@@ -223,22 +240,22 @@ def _downsample_dataset(settings: Settings, plan: "Plan") -> tuple[Settings, "Pl
     from bids_sr.retrospective.preparation import prepare
 
     with report_running(print_line, "Downsampling the data"):
-        derived = prepare(settings, plan.subjects, plan.type_order, print_line)
-    derived_plan = _check(derived)
+        derived_settings = prepare(settings, plan.subjects, plan.type_order, print_line)
+    derived_plan = _check_plan(derived_settings)
     findings = Findings()
     note_retrospective(plan.subjects, settings, findings)
-    left_out = {**plan.skipped, **derived_plan.skipped}
-    return derived, dataclasses.replace(
-        derived_plan, skipped=left_out, warnings=(*findings.notices, *derived_plan.warnings)
+    skipped_runs = {**plan.skipped, **derived_plan.skipped}
+    return derived_settings, dataclasses.replace(
+        derived_plan, skipped=skipped_runs, warnings=(*findings.notices, *derived_plan.warnings)
     )
 
 
-def _group(settings: Settings) -> int:
+def _run_group_level(settings: Settings) -> int:
     """Run the group level, which reads outputs of the participant level but no raw images."""
     _show_lines(
         (
-            progress_notice("dataset", str(settings.paths.bids_dir)),
-            progress_notice("output", str(settings.paths.output_dir)),
+            make_progress_notice("dataset", str(settings.paths.bids_dir)),
+            make_progress_notice("output", str(settings.paths.output_dir)),
         )
     )
     print_line("Checking the metrics tables of the participants")
@@ -258,23 +275,23 @@ def _group(settings: Settings) -> int:
         write_bidsignore(output_dir)
         with report_running(print_line, "Group-level analysis"):
             outcome = inputs.run(settings, print_line)
-    return _conclude(outcome, settings)
+    return _report_outcome(outcome, settings)
 
 
-def _check(settings: Settings) -> "Plan":
+def _check_plan(settings: Settings) -> "Plan":
     """Return the plan from headers and tables; raise `UsageError` with all problems."""
     from bids_sr import preflight
 
     with report_running(print_line, "Checking the dataset"):
         plan = preflight.check(settings)
-    _refuse((*plan.problems, *preflight.check_machine(plan, settings)))
+    _raise_problems((*plan.problems, *preflight.check_machine(plan, settings)))
     if not settings.run.dry_run:  # otherwise included in the plan that a dry run shows
-        _show_lines(start_lines(plan, settings))
+        _show_lines(make_start_notices(plan, settings))
         _print_skipped(plan.skipped)
     return plan
 
 
-def _refuse(problems: "Sequence[Notice]") -> None:
+def _raise_problems(problems: "Sequence[Notice]") -> None:
     """Raise `UsageError` if there are problems."""
     from bids_sr.preflight import format_problems
 
@@ -294,19 +311,21 @@ def _write_settings(settings: Settings) -> None:
     )
 
 
-def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = None) -> int:
+def _report_outcome(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = None) -> int:
     """Print outputs, verdicts, crashes and missing files, and return the exit code."""
     is_text_only = settings.run.boilerplate_only
     pages = (
-        progress_notice("methods" if is_text_only else "report", str(path))
+        make_progress_notice("methods" if is_text_only else "report", str(path))
         for path in outcome.reports
     )
-    _show_lines(pages if plan is None or is_text_only else end_lines(plan, settings, outcome))
+    _show_lines(
+        pages if plan is None or is_text_only else make_end_notices(plan, settings, outcome)
+    )
     # further crashes are consequences
     if full_disk := next(
         (crash_notice for crash_notice in outcome.crashes if crash_notice.code == "full"), None
     ):
-        need = (
+        need_text = (
             ""
             if plan is None
             else (
@@ -314,7 +333,7 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
                 f" outputs and {plan.estimate.work_gb:.1f} GB for the working directory."
             )
         )
-        print_error(f"bids-sr: {CODES['full'][0]}: {full_disk}{need}", full_disk)
+        print_error(f"bids-sr: {CODES['full'][0]}: {full_disk}{need_text}", full_disk)
         return FAILED
     for crash in outcome.crashes:
         print_error(f"{CODES[crash.code][0]}: {crash}", crash)
@@ -328,7 +347,7 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
     if plan is not None and plan.skipped:
         _print_skipped(plan.skipped)
         print_error(
-            f"bids-sr: finished. {count_text(len(plan.skipped), 'run')} skipped for the"
+            f"bids-sr: finished. {format_count(len(plan.skipped), 'run')} skipped for the"
             " reasons listed above. Use --strict to stop instead of skipping runs."
         )
         return LEFT_OUT

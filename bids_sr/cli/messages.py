@@ -7,14 +7,14 @@ from typing import TextIO
 
 from bids_sr.notices import Notice, NoticeLevel, as_json
 
-_TIME = "%Y-%m-%dT%H:%M:%S%z"
-_as_json = False
+_TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%z"
+_prints_json = False
 
 
 def choose_format(name: str) -> None:
     """Choose the format of messages: ``text``, or ``json`` with one notice per line."""
-    global _as_json
-    _as_json = name == "json"
+    global _prints_json
+    _prints_json = name == "json"
 
 
 def print_line(text: str) -> None:
@@ -38,9 +38,9 @@ def show(text: str, *notices: Notice, stream: TextIO | None = None) -> None:
     Without notices, the text becomes a notice. `stream` is standard output by default.
     """
     lines = [text]
-    if _as_json:
+    if _prints_json:
         shown_notices = notices or (Notice(what=text, level="note", code="progress"),)
-        lines = [as_json(notice, time=time.strftime(_TIME)) for notice in shown_notices]
+        lines = [as_json(notice, time=time.strftime(_TIME_FORMAT)) for notice in shown_notices]
     print("\n".join(lines), file=stream or sys.stdout, flush=True)
 
 
@@ -57,13 +57,13 @@ def start_log(verbosity: int) -> None:
         def format(self, record: logging.LogRecord) -> str:
             level: NoticeLevel = "note" if record.levelno < logging.WARNING else "warning"
             notice = Notice(what=record.name, why=super().format(record), level=level, code="log")
-            return as_json(notice, time=self.formatTime(record, _TIME))
+            return as_json(notice, time=self.formatTime(record, _TIME_FORMAT))
 
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
     text_formatter = logging.Formatter(
         "%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"
     )
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if _as_json else text_formatter)
+    handler.setFormatter(JsonLines() if _prints_json else text_formatter)
     logging.basicConfig(handlers=[handler], level=level)
     logging.getLogger("bids_sr").setLevel(level)

@@ -18,11 +18,11 @@ from bids_sr.config.section import OptionSection, get_option
 from bids_sr.config.values import SettingError
 from bids_sr.version import __version__
 
-Given = dict[str, dict[str, object]]
+ParsedOptions = dict[str, dict[str, object]]
 """Options on a command line: options class in lower case → field → value."""
 _T = TypeVar("_T")
 _C = TypeVar("_C", bound=OptionSection)
-_READERS = {Path: path, int: int, float: float}
+_READER_BY_TYPE = {Path: path, int: int, float: float}
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,8 +48,8 @@ class Parser(argparse.ArgumentParser):
             argument_default=argparse.SUPPRESS,
             allow_abbrev=False,
         )
-        self._unused: dict[str, str] = {}
-        self._refused: dict[str, str] = {}
+        self._unused_flags: dict[str, str] = {}
+        self._refused_flags: dict[str, str] = {}
         version = f"{prog.partition(' ')[0]} {__version__}"
         self.add_argument("--version", action="version", version=version)
         for kind in kinds:
@@ -68,10 +68,10 @@ class Parser(argparse.ArgumentParser):
         The help lists all options if `show_all` is true, and otherwise only common options.
         """
         hints = get_type_hints(kind)
-        own_fields = kind.__annotations__
+        class_fields = kind.__annotations__
         fields = dataclasses.fields(kind)  # type: ignore[arg-type]  # all are dataclasses
         # options shared by several commands come last in the help
-        for item in sorted(fields, key=lambda item: item.name not in own_fields):
+        for item in sorted(fields, key=lambda item: item.name not in class_fields):
             properties = get_option(item)
             if not properties.flags or item.name in excluded_fields:
                 continue
@@ -108,21 +108,21 @@ class Parser(argparse.ArgumentParser):
 
         `unused` maps a reason to options without effect, `refused` a remedy to rejected options.
         """
-        self._refused |= {flag: fix for fix, flags in refused.items() for flag in flags}
+        self._refused_flags |= {flag: fix for fix, flags in refused.items() for flag in flags}
         for reason, flags in unused.items():
             for flag, _, value in (declaration.partition(" ") for declaration in flags):
                 keywords: dict[str, Any] = {"action": "store_true"}
                 if value:
                     keywords = {"nargs": "+" if value.endswith("...") else None}
                 self.add_argument(flag, dest=flag, help=argparse.SUPPRESS, **keywords)
-                self._unused[flag] = reason
+                self._unused_flags[flag] = reason
 
     def get_group(self, title: str) -> "argparse._ArgumentGroup":
         """Return the group of options with a heading in the help, created if missing."""
         groups = (group for group in self._action_groups if group.title == title)
         return next(groups, None) or self.add_argument_group(title)
 
-    def read(self, argv: Sequence[str], make: Callable[[Given], _T]) -> _T:
+    def read(self, argv: Sequence[str], make: Callable[[ParsedOptions], _T]) -> _T:
         """Return the result of `make` for the values of a command line.
 
         Raises
@@ -132,21 +132,24 @@ class Parser(argparse.ArgumentParser):
         SystemExit
             After ``--help`` and ``--version``.
         """
-        values: Given = {}
-        tokens = list(hyphens(argv))
+        values: ParsedOptions = {}
+        tokens = list(normalize_flags(argv))
         # checked first, because their values could be taken for positional arguments
         names = [token.partition("=")[0] for token in tokens if token.startswith("--")]
-        if refused := [name for name in names if name in self._refused]:
-            fixes = dict.fromkeys(self._refused[name] for name in refused)
+        if refused := [name for name in names if name in self._refused_flags]:
+            fixes = dict.fromkeys(self._refused_flags[name] for name in refused)
             raise UsageError(
                 f"unrecognized arguments: {' '.join(refused)}", remedy="; ".join(fixes)
             )
-        parsed = vars(self.parse_args([*self._one_number_each(tokens)]))
-        for key, value in parsed.items():
+        arguments = vars(self.parse_args([*self._repeat_number_flags(tokens)]))
+        for key, value in arguments.items():
             section, _, name = key.partition(".")
             if name:
-                values.setdefault(section, {})[name] = _flat(value)
-        if unused := tuple((key, self._unused[key]) for key in parsed if key in self._unused):
+                values.setdefault(section, {})[name] = _flatten(value)
+        unused = tuple(
+            (key, self._unused_flags[key]) for key in arguments if key in self._unused_flags
+        )
+        if unused:
             values.setdefault("run", {})["without_effect"] = unused
         flags = {action.dest: _format_flag(action) for action in self._actions}
         try:
@@ -159,7 +162,7 @@ class Parser(argparse.ArgumentParser):
                 raise SettingError(flag, error.value, notice.why, notice.remedy) from None
             raise
 
-    def _one_number_each(self, tokens: Sequence[str]) -> Iterator[str]:
+    def _repeat_number_flags(self, tokens: Sequence[str]) -> Iterator[str]:
         """Yield tokens with ``--flag 2 2 2`` as ``--flag=2 --flag=2 --flag=2``.
 
         Options with several numbers then end at the first token that is not a number, so that a
@@ -186,7 +189,7 @@ class Parser(argparse.ArgumentParser):
 
     def options(self, argv: Sequence[str], kind: type[_C]) -> _C:
         """Return the options of a class from a command line; raise the same errors as `read`."""
-        return self.read(argv, lambda values: options_of(values, kind))
+        return self.read(argv, lambda values: make_options(values, kind))
 
     def error(self, message: str) -> NoReturn:
         """Raise `UsageError` with the most similar option or a hint, instead of exiting."""
@@ -195,7 +198,7 @@ class Parser(argparse.ArgumentParser):
         if unknown_match:
             flags = [flag for action in self._actions for flag in action.option_strings]
             flag = unknown_match[1].split("=")[0]
-            fix = self._refused.get(flag) or suggest_name(flag, flags) or fix
+            fix = self._refused_flags.get(flag) or suggest_name(flag, flags) or fix
         elif choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
             fix = suggest_name(choice[1], re.findall(r"[^', ]+", choice[2])) or fix
         elif message.startswith("the following arguments are required"):
@@ -219,7 +222,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def options_of(inputs: Given, kind: type[_C]) -> _C:
+def make_options(inputs: ParsedOptions, kind: type[_C]) -> _C:
     """Return the options of a class from the values of a command line."""
     return kind(**inputs.get(kind.__name__.lower(), {}))
 
@@ -230,7 +233,7 @@ def _format_flag(action: argparse.Action) -> str:
     return next(long_flags, str(action.metavar or action.dest))
 
 
-def _flat(value: object) -> object:
+def _flatten(value: object) -> object:
     """Return a list with nested lists flattened, because a value may stand for several values."""
     if not isinstance(value, list):
         return value
@@ -241,7 +244,7 @@ def _flat(value: object) -> object:
     ]
 
 
-def hyphens(tokens: Sequence[str]) -> Iterator[str]:
+def normalize_flags(tokens: Sequence[str]) -> Iterator[str]:
     """Yield tokens with underscores in the names of long options replaced by hyphens.
 
     Values are not changed.
@@ -252,20 +255,20 @@ def hyphens(tokens: Sequence[str]) -> Iterator[str]:
 
 
 def _complete_keywords(
-    keywords: Mapping[str, object], kind: object, default: object, *, has_flag: bool
+    keywords: Mapping[str, object], annotation: object, default: object, *, has_flag: bool
 ) -> dict[str, Any]:
     """Complete the argparse arguments of an option from the type and default of its field."""
-    if kind is bool:
+    if annotation is bool:
         return {**keywords, "action": "store_true"}
     if keywords.get("action") == "count":
         return dict(keywords)
-    is_container = get_origin(kind) in (tuple, types.UnionType, Union)
-    element_type = get_args(kind)[0] if is_container else kind
+    is_container = get_origin(annotation) in (tuple, types.UnionType, Union)
+    element_type = get_args(annotation)[0] if is_container else annotation
     if get_origin(element_type) is Literal:
         keywords = {"choices": get_args(element_type), **keywords}
-    elif element_type in _READERS:
-        keywords = {"type": _READERS[element_type], **keywords}
-    if get_origin(kind) is tuple:
+    elif element_type in _READER_BY_TYPE:
+        keywords = {"type": _READER_BY_TYPE[element_type], **keywords}
+    if get_origin(annotation) is tuple:
         keywords = {"nargs": "+", **({"action": "extend"} if has_flag else {}), **keywords}
     has_default_text = default in (None, (), "", dataclasses.MISSING) or "(default" in str(
         keywords["help"]

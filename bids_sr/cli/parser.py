@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import get_type_hints
 
 from bids_sr.boilerplate import data_of
-from bids_sr.cli.options import Given, Parser, hyphens
-from bids_sr.cli.recipe_settings import settings_of_recipes
+from bids_sr.cli.options import ParsedOptions, Parser, normalize_flags
+from bids_sr.cli.recipe_settings import format_recipe_settings
 from bids_sr.config import Settings
 from bids_sr.config.presets import find_preset, with_preset
 from bids_sr.config.settings import read_toml
@@ -33,7 +33,7 @@ def build_parser(*, show_all: bool = False) -> Parser:
     parser.add_argument(
         "--help-all", action="store_true", help="show the help for all options and exit"
     )
-    parser.epilog = settings_of_recipes() if show_all else _EPILOG
+    parser.epilog = format_recipe_settings() if show_all else _EPILOG
     add_settings(parser, show_all=show_all)
     return parser
 
@@ -62,12 +62,12 @@ def parse_settings(argv: Sequence[str]) -> Settings:
     SystemExit
         After ``--help`` and ``--version``.
     """
-    if "--help-all" in hyphens(argv):
+    if "--help-all" in normalize_flags(argv):
         return build_parser(show_all=True).read(["--help"], make_settings)
     return build_parser().read(argv, make_settings)
 
 
-def make_settings(inputs: Given) -> Settings:
+def make_settings(inputs: ParsedOptions) -> Settings:
     """Return the settings of the options on a command line.
 
     Raises
@@ -75,7 +75,7 @@ def make_settings(inputs: Given) -> Settings:
     SettingError
         If a value is invalid; the message names the setting.
     """
-    values: Given = {}
+    values: ParsedOptions = {}
     if file := inputs.get("run", {}).get("config_file"):
         values = read_toml(Path(os.path.expanduser(str(file))), reusable_only=True)
     for section, names in inputs.items():

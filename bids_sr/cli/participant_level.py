@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.cli.console import format_line, progress_notice
+from bids_sr.cli.console import format_line, make_progress_notice
 from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.messages import show
 from bids_sr.cli.progress import Progress
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bids_sr.pipeline.nodes import Node
     from bids_sr.preflight import Plan
 
-_NAMED = 5  # number of files of earlier calls that are named
+_MAX_NAMES = 5  # number of files of earlier calls that are named
 
 
 def run_participants(
@@ -55,59 +55,75 @@ def run_participants(
     from bids_sr.report.participants_page import write_participants
     from bids_sr.report.run_notes import is_last_call, record_run
     from bids_sr.steps.figures import figure_declarations
-    from bids_sr.workflows.participant import make_graph, primary_series, stores_atlas
+    from bids_sr.workflows.participant import list_primary_series, make_graph, stores_atlas
 
-    out, run = settings.paths.output_dir, settings.run
-    log_dir = out / "logs" / run.run_uuid
-    labels, outcome = [subject.label for subject in plan.subjects], RunOutcome()
-    links, exported = {source.name: source.root for source in plan.sources}, list[str]()
-    describe = partial(
-        write_dataset, out, bids_dir=settings.paths.bids_dir, version=__version__, links=links
+    output_dir, run = settings.paths.output_dir, settings.run
+    log_dir = output_dir / "logs" / run.run_uuid
+    labels = [subject.label for subject in plan.subjects]
+    outcome, exported_series = RunOutcome(), list[str]()
+    write_description = partial(
+        write_dataset,
+        output_dir,
+        bids_dir=settings.paths.bids_dir,
+        version=__version__,
+        links={source.name: source.root for source in plan.sources},
     )
-    digest, changed = analysis_digest(settings), True
+    digest, has_changed = analysis_digest(settings), True
     if not run.reports_only:
         with report_running(print_line, "Building the workflow"):
             graph = make_graph(settings, plan, __version__)
-            finish = FinishedSteps(graph, settings.paths.work_dir or Path())
-            exported = [] if run.boilerplate_only else primary_series(settings, plan, __version__)
-            for series in ("", *exported):
-                describe(series=series)
+            finished_steps = FinishedSteps(graph, settings.paths.work_dir or Path())
+            exported_series = (
+                [] if run.boilerplate_only else list_primary_series(settings, plan, __version__)
+            )
+            for series in ("", *exported_series):
+                write_description(series=series)
             if stores_atlas(settings, plan):
                 atlas = find_atlas(settings.activation.atlas)
-                write_atlas(out, atlas.name, atlas.description)
+                write_atlas(output_dir, atlas.name, atlas.description)
         if run.boilerplate_only:
             html = not run.md_only_boilerplate
-            write_citations(graph.methods_text(finish.finished_folder()), out, log_dir, html=html)
-            return dataclasses.replace(outcome, reports=(out / "CITATION.md",))
+            write_citations(
+                graph.methods_text(finished_steps.finished_folder()),
+                output_dir,
+                log_dir,
+                html=html,
+            )
+            return dataclasses.replace(outcome, reports=(output_dir / "CITATION.md",))
         if run.clean_workdir and settings.paths.work_dir is not None:
-            steps = settings.paths.work_dir / graph.scope.name
-            # steps of other participants may be in use by other calls
-            for part in graph.scope.inner:
-                shutil.rmtree(steps / part.name, ignore_errors=True)
-        outcome = _run_remaining(graph, finish, settings, plan, print_line)
-        changed = record_run(log_dir, labels, settings=digest)
+            _remove_steps(settings.paths.work_dir, graph)
+        outcome = _run_remaining(graph, finished_steps, settings, plan, print_line)
+        has_changed = record_run(log_dir, labels, settings=digest)
     print_line("Writing the reports")
     with report_running(print_line, "Writing the reports"):
         reports = write_participants(
-            out,
+            output_dir,
             labels,
             declarations=figure_declarations(),
             log_dir=log_dir,
             command=" ".join(sys.argv),
             sessions=run.aggregate_session_reports,
         )
-        if (changed or not (out / INDEX).exists()) and is_last_call(
-            out, settings.paths.bids_dir, digest
-        ):
-            write_index(out)
-    for series in exported:  # its runs may only contain zero-filled series
-        describe(series=series)
+        needs_index = has_changed or not (output_dir / INDEX).exists()
+        if needs_index and is_last_call(output_dir, settings.paths.bids_dir, digest):
+            write_index(output_dir)
+    for series in exported_series:  # its runs may only contain zero-filled series
+        write_description(series=series)
     return dataclasses.replace(outcome, reports=reports)
+
+
+def _remove_steps(work_dir: Path, graph: "Graph") -> None:
+    """Remove the folders of the steps of a graph.
+
+    Folders of other participants are kept, because other calls may use them.
+    """
+    for scope in graph.scope.inner:
+        shutil.rmtree(work_dir / graph.scope.name / scope.name, ignore_errors=True)
 
 
 def _run_remaining(
     graph: "Graph",
-    finish: "FinishedSteps",
+    finished_steps: "FinishedSteps",
     settings: Settings,
     plan: "Plan",
     print_line: Callable[[str], None],
@@ -118,48 +134,50 @@ def _run_remaining(
     from bids_sr.report.figure_archive import pack_figures
     from bids_sr.report.methods_text import write_citations
     from bids_sr.report.participants_page import mark_unfinished
-    from bids_sr.workflows.participant import primary_series
+    from bids_sr.workflows.participant import list_primary_series
 
-    out, run = settings.paths.output_dir, settings.run
-    log_dir = out / "logs" / run.run_uuid
+    output_dir, run = settings.paths.output_dir, settings.run
+    log_dir = output_dir / "logs" / run.run_uuid
     outcome = RunOutcome()
     labels = [subject.label for subject in plan.subjects]
-    with pack_figures(settings.figures_dir, out, labels):
-        if remaining := finish.unfinished_steps():
-            mark_unfinished(out, labels)
-            finish.note(remaining)
+    with pack_figures(settings.figures_dir, output_dir, labels):
+        if remaining := finished_steps.unfinished_steps():
+            mark_unfinished(output_dir, labels)
+            finished_steps.write_requests(remaining)
             outcome = _execute_steps(graph, settings, plan, print_line, remaining)
             if not (outcome.crashes or outcome.missing):
-                finish.note()
+                finished_steps.write_requests()
         else:
             print_line("All steps were already completed; nothing needs to be recomputed")
-        finish.repeat_warnings(log_dir)
+        finished_steps.repeat_warnings(log_dir)
         run_names = {planned_run.stem for planned_run in plan.runs}
-        text = graph.methods_text(finish.finished_folder())
-        for series in primary_series(settings, plan, __version__):
+        text = graph.methods_text(finished_steps.finished_folder())
+        for series in list_primary_series(settings, plan, __version__):
             not_applied = [
-                name for name, is_applied in read_applied(out, series).items() if not is_applied
+                name
+                for name, is_applied in read_applied(output_dir, series).items()
+                if not is_applied
             ]
             if names := ", ".join(name for name in not_applied if name in run_names):
                 text += f"\n{series} was not applied to {names}, which were zero filled instead.\n"
         # not earlier, because a stopped call has not applied these methods
-        write_citations(text, out, log_dir, html=not run.md_only_boilerplate)
+        write_citations(text, output_dir, log_dir, html=not run.md_only_boilerplate)
         if not (outcome.crashes or outcome.missing):
-            record(log_dir, _move_earlier_files(settings, finish.list_stored_files()))
+            record(log_dir, _move_earlier_files(settings, finished_steps.list_stored_files()))
     return outcome
 
 
-def _move_earlier_files(settings: Settings, stored: set[Path]) -> list[Notice]:
+def _move_earlier_files(settings: Settings, stored_files: set[Path]) -> list[Notice]:
     """Move outdated files of earlier calls for these runs, and return a notice per run."""
-    out = settings.paths.output_dir
+    output_dir = settings.paths.output_dir
     from bids_sr.bids.label_lists import list_some
 
-    names_by_run = move_earlier_files(out, settings.figures_dir, stored)
+    names_by_run = move_earlier_files(output_dir, settings.figures_dir, stored_files)
     return [
         Notice(
-            what=str(out),
+            what=str(output_dir),
             why="files from a previous bids-sr command with other settings were moved to"
-            f" {EARLIER}: {list_some(names, _NAMED)}. Delete these files if they are no longer"
+            f" {EARLIER}: {list_some(names, _MAX_NAMES)}. Delete these files if they are no longer"
             " needed.",
             level="warning",
             subject=run.removeprefix("sub-").partition("_")[0],
@@ -187,7 +205,7 @@ def _execute_steps(
         crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbosity > 0
     )
     cost = estimate_with_time(plan, settings, remaining)
-    notice = progress_notice(
+    notice = make_progress_notice(
         "estimate", cost_text(dataclasses.replace(plan, estimate=cost), settings)
     )
     show(format_line(notice), notice)
@@ -195,7 +213,7 @@ def _execute_steps(
         workflow = make_workflow(
             graph,
             base_dir=settings.paths.work_dir or Path(),
-            need_gb=lambda need: step_gb(need, cost.sizes),
+            need_gb=lambda memory_need: step_gb(memory_need, cost.sizes),
             seconds=make_time_function(plan, cost.sizes),
         )
     # available resources without the program and waiting workers

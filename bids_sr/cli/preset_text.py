@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from bids_sr.cli.console import progress_notice
+from bids_sr.cli.console import make_progress_notice
 from bids_sr.config import Settings
 from bids_sr.config.presets import Setting, choose_settings, find_preset, has_vgg19
 from bids_sr.notices import Notice
 
 
-def preset_lines(settings: Settings) -> Iterator[Notice]:
+def make_preset_notices(settings: Settings) -> Iterator[Notice]:
     """Yield the options that a preset has set, overrides, and options that it leaves open.
 
     Nothing is yielded without ``--preset``.
@@ -21,31 +21,33 @@ def preset_lines(settings: Settings) -> Iterator[Notice]:
             f"The {preset.name} preset has no effect at the group level, which only reads"
             " tables of metrics"
         )
-        yield progress_notice("preset", text)
+        yield make_progress_notice("preset", text)
         return
-    yield progress_notice(
+    yield make_progress_notice(
         "preset",
         f"{preset.name}: {preset.title}. Options on the command line override the preset.",
     )
     vgg = has_vgg19(settings.superres.vgg_weights)
     overridden = []
     for choice in choose_settings(preset, vgg=vgg):
-        if _value(settings, choice.setting) == choice.value:
-            yield progress_notice("", f"{choice.option}: {choice.source}")
+        if _get_value(settings, choice.setting) == choice.value:
+            yield make_progress_notice("", f"{choice.option}: {choice.source}")
         else:
             overridden.append(choice.option)
     if overridden:
-        yield progress_notice(
+        yield make_progress_notice(
             "",
             "Options on the command line override these options of the preset:"
             f" {', '.join(overridden)}",
         )
-    yield progress_notice("", f"The preset does not set these options: {'; '.join(preset.yours)}")
+    yield make_progress_notice(
+        "", f"The preset does not set these options: {'; '.join(preset.yours)}"
+    )
     if settings.superres.recipe != "fast":
-        yield progress_notice("", preset.cost)
+        yield make_progress_notice("", preset.cost)
 
 
-def _value(settings: Settings, setting: Setting) -> object:
+def _get_value(settings: Settings, setting: Setting) -> object:
     """Return the value of a setting."""
     group, name = setting
     return getattr(getattr(settings, group), name)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
-from bids_sr.cli.heartbeat import EVERY_S, heartbeat
+from bids_sr.cli.heartbeat import INTERVAL_S, heartbeat
 from bids_sr.cli.stages import STAGES, find_stage
 from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.notices import whom_text
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node as NipypeNode
     from tqdm import tqdm
 
-_OTHER = ""
-_BETWEEN = frozenset(
+_NO_STAGE = ""
+_UNANNOUNCED_STAGES = frozenset(
     {
-        _OTHER,
+        _NO_STAGE,
         "average_series",
         "mask_in_template",
         "invert_coreg",
@@ -43,13 +43,11 @@ _BETWEEN = frozenset(
 """Steps that run as soon as possible, in between, and do not start a stage."""
 
 
-_LOOK_S = 2.0
-_FIRST = (
-    0.05  # share of the work; before that, the remaining time is not shown next to the estimate
-)
-
-
-_TRUST = 0.1  # share of a run, weight of the initial estimate relative to the observed pace
+_UPDATE_INTERVAL_S = 2.0  # s
+_MIN_SHARE = 0.05  # share of the work before which the remaining time is not shown
+# weight of the initial estimate relative to the observed pace, as a share of the run
+_ESTIMATE_WEIGHT = 0.1
+_MIN_STEP_SHARE = 0.1  # share of its declared time that a running step has at least left
 
 
 class _TimeLeft:
@@ -72,38 +70,43 @@ class _TimeLeft:
     def __init__(
         self, steps: Mapping[str, float], *, processors: float = 1.0, slower: float = 1.0
     ) -> None:
-        self._left = dict(steps)
+        self._declared_s = dict(steps)
         self._total = sum(steps.values())
-        self._slower = slower
-        self._expected = slower * self._total / processors
-        self._since: dict[str, float] = {}
+        self._slowdown = slower
+        self._expected_s = slower * self._total / processors
+        self._start_times: dict[str, float] = {}
 
     def start(self, name: str, time: float) -> None:
         """Record the start of a step."""
-        self._since[name] = time
+        self._start_times[name] = time
 
     def end(self, name: str, time: float) -> None:
         """Record the end of a step."""
-        self._left.pop(name, None)
-        self._since.pop(name, None)
+        self._declared_s.pop(name, None)
+        self._start_times.pop(name, None)
 
     def share(self, time: float) -> float:
         """Return the completed share (0 to 1).
 
         Running steps count by their elapsed time, but never as completed.
         """
-        if not self._left or not self._total:
-            return float(not self._left)
+        if not self._declared_s or not self._total:
+            return float(not self._declared_s)
         seconds_left = (
-            max(0.1 * declared, declared - (time - self._since.get(name, time)) / self._slower)
-            for name, declared in self._left.items()
+            max(
+                _MIN_STEP_SHARE * declared_s,
+                declared_s - (time - self._start_times.get(name, time)) / self._slowdown,
+            )
+            for name, declared_s in self._declared_s.items()
         )
         return 1 - sum(seconds_left) / self._total
 
     def seconds(self, time: float) -> float:
         """Return the remaining time (s)."""
         share = self.share(time)
-        return (time + _TRUST * self._expected) / (share + _TRUST) * (1 - share)
+        return (
+            (time + _ESTIMATE_WEIGHT * self._expected_s) / (share + _ESTIMATE_WEIGHT) * (1 - share)
+        )
 
 
 class Progress:
@@ -125,7 +128,7 @@ class Progress:
         Stream for a progress bar, by default the standard output.
     clock : callable
         Returns the time (s) of a monotonic clock.
-    look_s : float
+    update_interval_s : float
         Interval between updates (s).
     """
 
@@ -138,13 +141,13 @@ class Progress:
         slower: float = 1.0,
         stream: IO[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
-        look_s: float = _LOOK_S,
+        update_interval_s: float = _UPDATE_INTERVAL_S,
     ) -> None:
 
         steps = {node.fullname: getattr(node, "seconds", 0.0) for node in graph.nodes()}
-        self._left = _TimeLeft(steps, processors=processors, slower=slower)
+        self._time_left = _TimeLeft(steps, processors=processors, slower=slower)
         start = clock()
-        self._say = print_line
+        self._print_line = print_line
         self._clock = lambda: clock() - start
         self._last_output = 0.0
         self._announced = set[tuple[str, str]]()
@@ -164,76 +167,79 @@ class Progress:
                 bar_format="{percentage:3.0f} % |{bar:30}| {desc}",
                 leave=False,
             )
-        self._open = contextlib.ExitStack()
-        self._open.enter_context(heartbeat(self.beat, look_s))
+        self._exit_stack = contextlib.ExitStack()
+        self._exit_stack.enter_context(heartbeat(self.beat, update_interval_s))
 
     @property
     def share(self) -> float:
         """Completed share of the processor time (0 to 1), which never decreases."""
-        return self._left.share(self._clock())
+        return self._time_left.share(self._clock())
 
     @property
     def minutes_left(self) -> float:
         """Remaining time (min)."""
-        return self._left.seconds(self._clock()) / 60
+        return self._time_left.seconds(self._clock()) / 60
 
     def __call__(self, node: "NipypeNode", status: str) -> None:
         """Record that a node starts, ends or has failed."""
         label = whom_text(*get_owner(node))
-        stage = find_stage(getattr(node.interface, "step", None))
+        step = getattr(node.interface, "step", None)
         with self._lock:
             if status == "exception":
                 self.line(f"step failed: {node.fullname}")
             if status == "start":
-                self._running[node.fullname] = label, stage, self._clock()
-                self._left.start(node.fullname, self._clock())
-                if stage not in _BETWEEN and (label, STAGES[stage]) not in self._announced:
-                    self._announced.add((label, STAGES[stage]))
-                    self._tell(label, stage)
+                self._record_start(node, label, find_stage(step))
                 return
-            running = self._running.pop(node.fullname, None)
-            self._left.end(node.fullname, self._clock())
-            if (
-                running
-                and status == "end"
-                and getattr(node.interface, "step", None) is decide_verdict
-            ):
-                verdict = json.loads(Path(node.result.outputs.verdict).read_text(encoding="utf-8"))
-                if (
-                    node.fullname.endswith(f".{FIRST_VERDICT}.decide_verdict")
-                    and verdict.get("status") == "not applied"
-                ):
-                    verdict["headline"] = ""  # networks are evaluated later and may be applied
-                self.line(f"{label}: {verdict_line(verdict)}")
-                self.reported_runs.add(label)
-            self._show()
+            was_running = self._running.pop(node.fullname, None) is not None
+            self._time_left.end(node.fullname, self._clock())
+            if was_running and status == "end" and step is decide_verdict:
+                self._print_verdict(node, label)
+            self._update_bar()
+
+    def _record_start(self, node: "NipypeNode", label: str, stage: str) -> None:
+        """Record the start of a node, and show its stage if it is new for a participant or run."""
+        self._running[node.fullname] = label, stage, self._clock()
+        self._time_left.start(node.fullname, self._clock())
+        if stage in _UNANNOUNCED_STAGES or (label, STAGES[stage]) in self._announced:
+            return
+        self._announced.add((label, STAGES[stage]))
+        self._show_stage(label, stage)
+
+    def _print_verdict(self, node: "NipypeNode", label: str) -> None:
+        """Print the verdict of a run from the output of its node."""
+        verdict = json.loads(Path(node.result.outputs.verdict).read_text(encoding="utf-8"))
+        is_preliminary = node.fullname.endswith(f".{FIRST_VERDICT}.decide_verdict")
+        if is_preliminary and verdict.get("status") == "not applied":
+            verdict["headline"] = ""  # networks are evaluated later and may be applied
+        self.line(f"{label}: {verdict_line(verdict)}")
+        self.reported_runs.add(label)
 
     def beat(self) -> None:
         """Update the bar, or repeat a printed line after almost a minute without output."""
         with self._lock:
-            self._show()
-            if self._bar is not None or self._clock() - self._last_output < EVERY_S:
+            self._update_bar()
+            if self._bar is not None or self._clock() - self._last_output < INTERVAL_S:
                 return
-            entries = (entry for entry in self._running.values() if entry[1] != _OTHER)
+            entries = (entry for entry in self._running.values() if entry[1] != _NO_STAGE)
             label, stage, _ = min(
                 entries,
-                key=lambda entry: (entry[1] in _BETWEEN, entry[2]),
-                default=("", _OTHER, 0.0),
+                key=lambda entry: (entry[1] in _UNANNOUNCED_STAGES, entry[2]),
+                default=("", _NO_STAGE, 0.0),
             )
-            self._tell(label, stage)
+            self._show_stage(label, stage)
 
-    def _tell(self, label: str, stage: str) -> None:
+    def _show_stage(self, label: str, stage: str) -> None:
         """Print or show the current stage."""
-        text = f"{label}: {STAGES[stage]}" if stage != _OTHER else "working"
+        text = f"{label}: {STAGES[stage]}" if stage != _NO_STAGE else "working"
         if self._bar is None:
             self._last_output = self._clock()
-            time_text = f", {duration(self.minutes_left)} left" if self.share >= _FIRST else ""
-            self._say(f"{text} ({100 * self.share:.0f} %{time_text})")
+            time_text = f", {duration(self.minutes_left)} left" if self.share >= _MIN_SHARE else ""
+            self._print_line(f"{text} ({100 * self.share:.0f} %{time_text})")
         else:
             self._stage = text
-            self._show()
+            self._update_bar()
 
-    def _show(self) -> None:
+    def _update_bar(self) -> None:
         """Update the progress bar."""
         if self._bar is not None:
             self._bar.n = round(100 * self.share, 1)
@@ -243,12 +249,12 @@ class Progress:
         """Print a line without disrupting the bar."""
         if self._bar is not None:
             self._bar.clear()
-        self._say(text)
+        self._print_line(text)
         if self._bar is not None:
             self._bar.refresh()
 
     def close(self) -> None:
         """Remove the bar, and stop all output."""
-        self._open.close()
+        self._exit_stack.close()
         if self._bar is not None:
             self._bar.close()

@@ -24,12 +24,12 @@ def settings_text(method: str) -> str:
     if definition.variance is not None:
         recipes["Settings of the variance maps"] = definition.variance
     for title, recipe in recipes.items():
-        rows = [_COLUMNS, *map(_row, variable_fields(recipe))]
+        rows = [_COLUMNS, *map(_make_row, variable_fields(recipe))]
         paragraphs += [f"{title} {change}", table_text(rows)]
     return "\n".join(paragraphs)
 
 
-def _row(field: VariableField) -> tuple[str, ...]:
+def _make_row(field: VariableField) -> tuple[str, ...]:
     """Return the table cells of a setting."""
     return (
         field.name,
@@ -41,7 +41,7 @@ def _row(field: VariableField) -> tuple[str, ...]:
     )
 
 
-def settings_of_recipes() -> str:
+def format_recipe_settings() -> str:
     """Return the settings of all recipes for the end of the help, one paragraph per recipe."""
     lines = [
         "settings of the methods with their ranges and defaults (change a setting"
@@ -49,13 +49,13 @@ def settings_of_recipes() -> str:
     ]
     for method in list_methods():
         for name, recipe in method.recipes.items():
-            lines += _paragraph(f"{method.name}, {name}:", variable_fields(recipe))
+            lines += _make_paragraph(f"{method.name}, {name}:", variable_fields(recipe))
         if method.variance is not None:
-            lines += _paragraph(f"{method.name}:", variable_fields(method.variance))
+            lines += _make_paragraph(f"{method.name}:", variable_fields(method.variance))
     return "\n".join(lines)
 
 
-def _paragraph(title: str, fields: tuple[VariableField, ...]) -> Iterator[str]:
+def _make_paragraph(title: str, fields: tuple[VariableField, ...]) -> Iterator[str]:
     """Yield the lines of a paragraph about a recipe."""
     text = ", ".join(f"{field.name} {field.range} ({field.default_text})" for field in fields)
     yield f"  {title}"

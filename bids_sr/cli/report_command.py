@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.cli.console import item
+from bids_sr.cli.console import format_item
 from bids_sr.cli.options import Parser
 from bids_sr.config import UsageError, readers
 from bids_sr.config.section import OptionSection, argument, option
@@ -52,10 +52,10 @@ def report_main(argv: Sequence[str]) -> int:
     for page in _make_reports(
         options.output_dir, options.participant_label, options.aggregate_session_reports
     ):
-        print(item("report", str(page)))
+        print(format_item("report", str(page)))
         if options.open and not webbrowser.open(page.as_uri()):
             print(
-                item("note", f"no web browser could be started; open {page} manually"),
+                format_item("note", f"no web browser could be started; open {page} manually"),
                 file=sys.stderr,
             )
     return 0

@@ -48,13 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def load_and_run() -> int:
         options = parser.options(arguments, _RerunOptions)
-        node = _load(options.node_dir)
-        return _run(node, options.work_dir or Path(tempfile.mkdtemp(prefix="bids-sr-rerun-")))
+        node = _load_node(options.node_dir)
+        return _run_node(node, options.work_dir or Path(tempfile.mkdtemp(prefix="bids-sr-rerun-")))
 
     return run_program(prog, load_and_run, interrupted="the step was not completed")
 
 
-def _load(folder: Path) -> "Node":
+def _load_node(folder: Path) -> "Node":
     """Return the step as stored in its directory.
 
     Raises
@@ -91,7 +91,7 @@ def _load(folder: Path) -> "Node":
         ) from error
 
 
-def _run(node: "Node", work_dir: Path) -> int:
+def _run_node(node: "Node", work_dir: Path) -> int:
     """Run a step below `work_dir`, and print its outputs or its traceback."""
     from bids_sr.execution.execute import configure_nipype
 

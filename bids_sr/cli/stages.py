@@ -67,7 +67,7 @@ STAGES: Mapping[str, str] = {
     "store": "storing the outputs",
 }
 """Step, or the module or folder that contains it → name of its stage, in order of processing."""
-_START, _START_S = "starting the program and writing the reports", 14.0
+_START_STAGE, _START_S = "starting the program and writing the reports", 14.0
 
 
 def find_stage(step: "AnyStep | None") -> str:
@@ -90,14 +90,14 @@ def estimate_with_time(
     `steps` are the nodes to run; None means all nodes, for downsampled data with
     ``--retrospective``.
     """
-    from bids_sr.workflows.participant import scope_of_all
+    from bids_sr.workflows.participant import make_scope
 
     plan = replace(plan, subjects=as_downsampled(plan.subjects, settings))
     cost = estimate(plan, settings)
-    seconds, memory = {_START: _START_S}, {_START: BASE_GB}
+    seconds, memory = {_START_STAGE: _START_S}, {_START_STAGE: BASE_GB}
     seconds_of = make_time_function(plan, cost.sizes)
     if steps is None:
-        scopes = scope_of_all(settings, plan, __version__).inward()
+        scopes = make_scope(settings, plan, __version__).inward()
         steps = (node for scope in scopes for node in scope.nodes)
     for node in steps:
         stage = STAGES[find_stage(node.step)]
@@ -106,7 +106,7 @@ def estimate_with_time(
         memory[stage] = max(memory.get(stage, 0.0), step_memory)
     rows = tuple(
         StageCost(stage=stage, minutes=seconds[stage] / 60, memory_gb=memory[stage])
-        for stage in dict.fromkeys([_START, *STAGES.values()])
+        for stage in dict.fromkeys([_START_STAGE, *STAGES.values()])
         if stage in seconds
     )
     minutes = sum(row.minutes for row in rows) / cost.processors

@@ -43,9 +43,9 @@ class TolerantStream:
 
     def _detach(self) -> None:
         """Redirect the stream to the null device, also for processes started later."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)
+        null_device = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null_device, self._stream.fileno())
+        os.close(null_device)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -58,9 +58,9 @@ def _open_closed_descriptors() -> None:
             os.fstat(number)
         except OSError:
             # the lowest free descriptor is used, which is this one
-            opened = os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
+            descriptor = os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
             # otherwise, another file would use it in worker processes
-            os.set_inheritable(opened, True)
+            os.set_inheritable(descriptor, True)
     # closed before Python started
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115

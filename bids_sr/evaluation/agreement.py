@@ -71,7 +71,7 @@ from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.blocks import TaskBlock
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.metrics.rows import MISSING, MetricRow
-from bids_sr.series import MEASURED, SMOOTH, get_kind, is_variant_of, series as parse_series
+from bids_sr.series import MEASURED, SMOOTH, get_kind, is_variant_of, parse_series_name
 
 _STATISTICS = ("r", "ev", "amplitude", "correct_fraction")
 _LOGGER = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ def _is_comparator(series: str, method: str) -> bool:
     """Return True if a method is compared with a series, see `gain_pairs`."""
     if series == method or get_kind(series) in ("member", "measured"):
         return False
-    return not parse_series(series).variant or is_variant_of(series, (method,))
+    return not parse_series_name(series).variant or is_variant_of(series, (method,))
 
 
 @frozen

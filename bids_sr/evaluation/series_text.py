@@ -1,7 +1,7 @@
 """One-line descriptions of series: the definition of their method, baseline or control."""
 
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
-from bids_sr.series import ACQUIRED, BASELINES, MEASURED, PCA, SAME, SMOOTH, series
+from bids_sr.series import ACQUIRED, BASELINES, MEASURED, PCA, SAME, SMOOTH, parse_series_name
 from bids_sr.sr.method import UnknownMethod, method_of_series
 
 _FIXED_TEXTS = {
@@ -39,7 +39,7 @@ def describe_series(name: str) -> str:
         return f"negative control for {control.method}: {control.replacement}"
     if name in _FIXED_TEXTS:
         return _FIXED_TEXTS[name]
-    parsed_name = series(name)
+    parsed_name = parse_series_name(name)
     if parsed_name.variant == SAME:
         return f"acquired series (zerofill), smoothed to the resolution of {parsed_name.method}"
     member = ", trained with another seed" if parsed_name.kind == "member" else ""

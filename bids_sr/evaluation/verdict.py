@@ -46,7 +46,7 @@ from bids_sr.evaluation.support_text import plain_supports
 from bids_sr.evaluation.words import Sentence
 from bids_sr.frozen import frozen
 from bids_sr.metrics.rows import MetricRow, VerdictFacts
-from bids_sr.series import CONTROLS, IMAGE_REFERENCES, PLAIN
+from bids_sr.series import CONTROLS, IMAGE_REFERENCES, SIMPLE_BASELINES
 
 
 @frozen
@@ -260,7 +260,7 @@ def _write_sentences(
         if text_of_claim:
             sentences.append(Sentence(text_of_claim, series=claim.series))
     if evidence is not None:
-        pairs = list(combinations([name for name in methods if name not in PLAIN], 2))
+        pairs = list(combinations([name for name in methods if name not in SIMPLE_BASELINES], 2))
         sentences += [
             words.comparison_sentence(evidence.compare(first, second, region, margins[region]))
             for region in evidence.regions
@@ -350,7 +350,7 @@ def _list_references(evidence: Evidence | None, baselines: Sequence[str]) -> lis
     if evidence is None:
         return list(baselines)
     compared_series = evidence.series()
-    controls = [name for name in (*PLAIN, *CONTROLS) if name in compared_series]
+    controls = [name for name in (*SIMPLE_BASELINES, *CONTROLS) if name in compared_series]
     return list(dict.fromkeys([*baselines, *controls]))
 
 

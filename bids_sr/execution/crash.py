@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.execution.outcomes import NodeOutcome, step_function
+from bids_sr.execution.outcomes import NodeOutcome, get_step_function
 from bids_sr.io import atomic_files
 from bids_sr.notices import Notice, record
 from bids_sr.pipeline.nodes import get_owner
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
 _LOGGER = logging.getLogger(__name__)
-_LONGEST = 300  # characters, longest text of an input
+_MAX_INPUT_LENGTH = 300  # characters, longest text of an input
 
-_FULL = re.compile(
+_DISK_FULL_PATTERN = re.compile(
     r"No space left on device|no space left on|Disk quota exceeded|Errno (28|122)\b"
 )
-_MEMORY = re.compile(
+_OUT_OF_MEMORY_PATTERN = re.compile(
     r"MemoryError|bad_alloc|[Cc]annot allocate memory|can't allocate"
     r" memory|out of memory"
     r"|OUT_OF_ME|Unable to allocate"
 )
-_FORBIDDEN = re.compile(r"Permission denied|Read-only file system|Errno (1|13|30)\b")
+_FORBIDDEN_PATTERN = re.compile(r"Permission denied|Read-only file system|Errno (1|13|30)\b")
 
 
-def report_crash(node: "Node", answer: NodeOutcome | None, crashes: list[Notice]) -> Notice:
+def report_crash(node: "Node", outcome: NodeOutcome | None, crashes: list[Notice]) -> Notice:
     """Write the crash file of a step, and add the failure to the record of the run.
 
     The crash file is in the same directory as the record or, if this fails, in another directory.
@@ -49,7 +49,7 @@ def report_crash(node: "Node", answer: NodeOutcome | None, crashes: list[Notice]
     ----------
     node : Node
         Failed node.
-    answer : NodeOutcome | None
+    outcome : NodeOutcome | None
         Outcome reported by the process of the node; None if the exception that is being handled in
         this process is the failure.
     crashes : list[Notice]
@@ -60,69 +60,84 @@ def report_crash(node: "Node", answer: NodeOutcome | None, crashes: list[Notice]
     Notice
         Notice with the reason, the remedy and the crash file.
     """
-    outcome = answer or {}
+    outcome = outcome or {}
     lines = outcome.get("traceback") or traceback.format_exception(*sys.exc_info())
+    notice = outcome.get("notice") if outcome else getattr(sys.exc_info()[1], "notice", None)
+    error_text = "".join(lines).rstrip()
     _save_node(node)
-    local_notice = None if answer else getattr(sys.exc_info()[1], "notice", None)
-    text_of_error = "".join(lines).rstrip()
-    notice = outcome.get("notice") or local_notice
-    logs, (subject, run) = Path(node.config["execution"]["crashdump_dir"]), get_owner(node)
-    last_line = next(
-        (line.strip() for line in reversed(text_of_error.splitlines()) if line.strip()), ""
-    )
-    cause = notice or Notice(
-        what="", why=last_line or "no message", code=_parse_cause(text_of_error)
-    )
-    crash = replace(
-        cause,
-        what=node.fullname,
-        why=": ".join(filter(None, (cause.what, cause.why)))
-        + ("" if notice else _file_system_text(cause.code, node)),
-        subject=subject,
-        run=run,
-        code="crashed" if cause.code == "input" else cause.code,
-    )
+    crash = _make_crash_notice(node, error_text, notice)
     name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{node.name}-{uuid.uuid4().hex[:12]}.txt"
     host, peak_gb = outcome.get("host", ""), outcome.get("peak_gb")
-    text = _crash_text(node, crash, text_of_error, host=host, peak_gb=peak_gb)
-    for folder in (logs, Path(node.base_dir or "."), Path(tempfile.gettempdir())):
+    text = _format_crash(node, crash, error_text, host=host, peak_gb=peak_gb)
+    log_dir = Path(node.config["execution"]["crashdump_dir"])
+    for folder in (log_dir, Path(node.base_dir or "."), Path(tempfile.gettempdir())):
         with contextlib.suppress(OSError):
             crash = replace(crash, file=str(atomic_files.write_text(folder / name, text)))
             break
     else:
         _LOGGER.error("the crash file could not be written. Its contents are:\n%s", text)
     with contextlib.suppress(OSError):
-        record(logs, [crash])
+        record(log_dir, [crash])
     _LOGGER.error("%s failed: see %s", node.fullname, crash.file)
     crashes.append(crash)
     return crash
 
 
-def _parse_cause(message: str) -> str:
+def _make_crash_notice(node: "Node", error_text: str, notice: Notice | None) -> Notice:
+    """Return the notice of a failed step.
+
+    `notice`: reason and remedy, if the error or its caller knows them; None to find them in the
+    text of the error.
+    """
+    if notice is not None:
+        cause, file_system_text = notice, ""
+    else:
+        last_line = next(
+            (line.strip() for line in reversed(error_text.splitlines()) if line.strip()), ""
+        )
+        code = _find_cause(error_text)
+        cause = Notice(what="", why=last_line or "no message", code=code)
+        file_system_text = _describe_file_system(code, node)
+    participant, run = get_owner(node)
+    return replace(
+        cause,
+        what=node.fullname,
+        why=": ".join(filter(None, (cause.what, cause.why))) + file_system_text,
+        subject=participant,
+        run=run,
+        code="crashed" if cause.code == "input" else cause.code,
+    )
+
+
+def _find_cause(message: str) -> str:
     """Return the code of an error from its text.
 
     The code is ``full``, ``memory``, ``forbidden``, or ``crashed`` for any other error.
     """
-    causes = {"full": _FULL, "memory": _MEMORY, "forbidden": _FORBIDDEN}
+    causes = {
+        "full": _DISK_FULL_PATTERN,
+        "memory": _OUT_OF_MEMORY_PATTERN,
+        "forbidden": _FORBIDDEN_PATTERN,
+    }
     return next((code for code, text in causes.items() if text.search(message)), "crashed")
 
 
-def _file_system_text(code: str, node: "Node") -> str:
+def _describe_file_system(code: str, node: "Node") -> str:
     """Return a text on the file system if it caused the error, with its free space if it is full.
 
     A step that stores derivatives writes to two file systems.
     """
     folder = Path(node.output_dir())
-    stored = getattr(node.inputs, "output_dir", None)
+    stored_dir = getattr(node.inputs, "output_dir", None)
     if code == "full":
         folders = dict.fromkeys(
-            [folder, *([Path(stored)] if isinstance(stored, str | Path) else [])]
+            [folder, *([Path(stored_dir)] if isinstance(stored_dir, str | Path) else [])]
         )
         return f" ({'; '.join(atomic_files.free_text(path) for path in folders)})"
     return f" (file system {atomic_files.find_file_system(folder)})" if code == "forbidden" else ""
 
 
-def _crash_text(
+def _format_crash(
     node: "Node", notice: Notice, traceback_text: str, *, host: str, peak_gb: float | None
 ) -> str:
     """Return the text of a crash file, with the traceback at the end."""
@@ -130,11 +145,11 @@ def _crash_text(
     facts = {
         "Node": notice.what,
         "Participant": notice.subject and f"sub-{notice.subject}",
-        "Interface": step_function(node),
+        "Interface": get_step_function(node),
         "Host": host or socket.gethostname(),
         "Time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "Version": f"bids-sr {__version__}, Python {sys.version.split()[0]}",
-        "Memory": _memory(node, peak_gb),
+        "Memory": _format_memory(node, peak_gb),
         "Directory": node.output_dir(),
         "What happened": notice.why,
         "What to do": notice.remedy,
@@ -144,7 +159,7 @@ def _crash_text(
         *(f"{name}: {value}" for name, value in facts.items() if value),
         "",
         "Inputs:",
-        *_inputs(node),
+        *_format_inputs(node),
         "",
     ]
     return "\n".join(
@@ -156,7 +171,8 @@ def _crash_text(
     )
 
 
-def _memory(node: "Node", peak_gb: float | None) -> str:
+def _format_memory(node: "Node", peak_gb: float | None) -> str:
+    """Return a text on the declared, used and available memory (GB)."""
     text = f"memory declared by the step: {node.mem_gb:.2f} GB"
     if peak_gb is not None:
         text += f"; peak memory of its process: {peak_gb:.2f} GB"
@@ -167,7 +183,7 @@ def _memory(node: "Node", peak_gb: float | None) -> str:
     return text
 
 
-def _inputs(node: "Node") -> list[str]:
+def _format_inputs(node: "Node") -> list[str]:
     """Return one line per input, with the results of previous steps if available."""
     # an unreadable result may be the reason of the crash
     with contextlib.suppress(Exception):
@@ -176,8 +192,8 @@ def _inputs(node: "Node") -> list[str]:
     return [
         (
             f"  {name} = {text}"
-            if len(text) <= _LONGEST
-            else f"  {name} = {text[:_LONGEST]}… ({len(text)} characters)"
+            if len(text) <= _MAX_INPUT_LENGTH
+            else f"  {name} = {text[:_MAX_INPUT_LENGTH]}… ({len(text)} characters)"
         )
         for name, text in texts.items()
     ] or ["  none"]

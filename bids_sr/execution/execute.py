@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 _StatusCallback = Callable[["pe.Node", str], None]
 """Function that is called with a node and "start", "end" or "exception"."""
-_SILENT = logging.CRITICAL + 1
+_SILENT_LEVEL = logging.CRITICAL + 1
 """Level of nipype's loggers. Reasons of failures are in the crash files and reported once."""
 
 
@@ -61,12 +61,12 @@ def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: boo
         }
     )
     nipype_logging.update_logging(config)
-    level = logging.INFO if verbose else _SILENT
+    level = logging.INFO if verbose else _SILENT_LEVEL
     for name in ("nipype.workflow", "nipype.utils", "nipype.interface"):
         logging.getLogger(name).setLevel(level)
 
 
-def _nodes(workflow: "pe.Workflow") -> "list[pe.Node]":
+def _list_nodes(workflow: "pe.Workflow") -> "list[pe.Node]":
     """Return copies of all nodes of a workflow, with their working directory."""
     nodes = list(workflow._create_flat_graph().nodes())
     for node in nodes:
@@ -74,7 +74,7 @@ def _nodes(workflow: "pe.Workflow") -> "list[pe.Node]":
     return nodes
 
 
-def _runner(
+def _make_plugin(
     plugin: Plugin, nprocs: int, mem_gb: float, has_gpu: bool, progress: _StatusCallback | None
 ) -> "PluginBase":
     """Return the nipype plugin for execution; only the selected plugin is imported."""
@@ -93,7 +93,7 @@ def _runner(
 
 
 @contextlib.contextmanager
-def _steady_time() -> Iterator[None]:
+def _monotonic_clock() -> Iterator[None]:
     """Replace the system clock in nipype's schedulers by a monotonic clock.
 
     If the system clock is set back, the schedulers would otherwise sleep for the same time.
@@ -108,7 +108,7 @@ def _steady_time() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _results_read_once() -> Iterator[None]:
+def _cached_results() -> Iterator[None]:
     """Make the scheduler read the result file of a step only once, not once per following step."""
     from nipype.pipeline.engine import nodes
 
@@ -116,9 +116,9 @@ def _results_read_once() -> Iterator[None]:
     cache: dict[str, tuple[int, object]] = {}
 
     def load(path: str) -> object:
-        modified = os.stat(path).st_mtime_ns
-        if cache.get(path, (0,))[0] != modified:
-            cache[path] = modified, original(path)
+        modification_time = os.stat(path).st_mtime_ns
+        if cache.get(path, (0,))[0] != modification_time:
+            cache[path] = modification_time, original(path)
         return cache[path][1]
 
     nodes._load_resultfile = load
@@ -126,6 +126,18 @@ def _results_read_once() -> Iterator[None]:
         yield
     finally:
         nodes._load_resultfile = original
+
+
+def _record_slurm_failure(failure: UsageError, crash_dir: Path) -> Notice:
+    """Record that SLURM itself is not available, for which no single step is responsible."""
+    fix = (
+        f"{failure.notice.remedy}. Then run the same command again: remaining jobs are"
+        " cancelled, and processing resumes"
+    )
+    notice = replace(failure.notice, remedy=fix)
+    with contextlib.suppress(OSError):  # the disk may be full
+        record(crash_dir, [notice])
+    return notice
 
 
 def execute(
@@ -174,19 +186,19 @@ def execute(
     """
     # run steps again if their files were deleted, truncated or modified; nipype considers them
     # done
-    nodes = _nodes(workflow)
+    nodes = _list_nodes(workflow)
     if n_damaged := len(invalidate_damaged(nodes)):
         _LOGGER.warning(
             "output files of %d steps were modified or removed since the last run, so these"
             " steps are run again",
             n_damaged,
         )
-    runner = _runner(plugin, nprocs, mem_gb, has_gpu, progress)
-    runner.keeps_large_images = keep_series
+    nipype_plugin = _make_plugin(plugin, nprocs, mem_gb, has_gpu, progress)
+    nipype_plugin.keeps_large_images = keep_series
     failure: Exception | None = None
     try:
-        with _steady_time(), _results_read_once():
-            workflow.run(plugin=runner)
+        with _monotonic_clock(), _cached_results():
+            workflow.run(plugin=nipype_plugin)
     except Exception as error:
         failure = error
         if not isinstance(error, DiskFullError):  # reported once, at the end
@@ -194,19 +206,13 @@ def execute(
                 "processing did not finish: %s",
                 str(error).strip().splitlines()[-1] if str(error) else error,
             )
-    crashes: tuple[Notice, ...] = tuple(getattr(runner, "crashes", ()))
-    # SLURM itself is not available, so no single step is responsible
+    crashes: tuple[Notice, ...] = tuple(getattr(nipype_plugin, "crashes", ()))
     if isinstance(failure, UsageError):
-        fix = (
-            f"{failure.notice.remedy}. Then run the same command again: remaining jobs are"
-            " cancelled, and processing resumes"
-        )
-        notice = replace(failure.notice, remedy=fix)
-        crashes = (*crashes, notice)
-        with contextlib.suppress(OSError):  # the disk may be full
-            record(crash_dir, [notice])
+        crashes = (*crashes, _record_slurm_failure(failure, crash_dir))
     if failure is not None and not crashes:
         raise failure
-    sinks = [node for node in nodes if getattr(node.interface, "step", None) is store]
-    missing = tuple(node.fullname for node in sinks if not has_stored_all(Path(node.output_dir())))
+    storing_nodes = [node for node in nodes if getattr(node.interface, "step", None) is store]
+    missing = tuple(
+        node.fullname for node in storing_nodes if not has_stored_all(Path(node.output_dir()))
+    )
     return RunOutcome(crashes=crashes, missing=missing)

@@ -6,7 +6,7 @@ from multiprocessing import forkserver, get_context, util
 
 from bids_sr.execution.usage import limit_threads
 
-_SHARED = (
+_PRELOADED_MODULES = (
     "nipype.pipeline.engine",
     "bids_sr.pipeline.nipype_interface",
     "bids_sr.workflows.participant",  # imports all steps
@@ -24,7 +24,9 @@ _SHARED = (
     "skimage.metrics",
 )
 """Modules that are loaded before the first worker, which saves 0.4 GB and 3 s per worker."""
-_LONGEST = 64  # characters of the temporary directory; the whole path of a socket may have 107
+_MAX_TEMP_DIR_LENGTH = (
+    64  # characters of the temporary directory; the whole path of a socket may have 107
+)
 
 
 def start_fork_server() -> None:
@@ -35,8 +37,8 @@ def start_fork_server() -> None:
     """
     limit_threads()
     os.environ["NIPYPE_NO_ET"] = "1"
-    get_context("forkserver").set_forkserver_preload(list(_SHARED))
-    if len(tempfile.gettempdir()) > _LONGEST:
+    get_context("forkserver").set_forkserver_preload(list(_PRELOADED_MODULES))
+    if len(tempfile.gettempdir()) > _MAX_TEMP_DIR_LENGTH:
         original_dir, tempfile.tempdir = tempfile.tempdir, "/tmp"
         # directory of all sockets, which multiprocessing remembers and removes at the end
         util.get_temp_dir()

@@ -29,7 +29,7 @@ import traceback
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait as ready
+from multiprocessing.connection import wait as wait_for_connections
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ from bids_sr.execution.fork_server import start_fork_server
 from bids_sr.execution.outcomes import NodeOutcome
 from bids_sr.execution.records import StepRecordMixin, record_files
 from bids_sr.execution.step_warnings import save_warnings
-from bids_sr.execution.usage import hold_threads, release_memory, retain_freed_memory
+from bids_sr.execution.usage import release_memory, retain_freed_memory, set_torch_threads
 from bids_sr.io.atomic_files import DiskFullError
 from bids_sr.notices import Notice
 from bids_sr.pipeline.figure import FigureStep
@@ -55,10 +55,10 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 # s, time for a killed worker to end, which can be long if the kernel blocks it in file access
-_WAIT_S = 60.0
-_LOOK_AGAIN_S = 1.0  # s, longest time without a check; also the largest delay of a signal
+_KILL_TIMEOUT_S = 60.0
+_MAX_SLEEP_S = 1.0  # s, longest time without a check; also the largest delay of a signal
 # relative to the longest path of the participant; estimated durations err by more
-_ON_LONGEST = 0.98
+_LONGEST_PATH_SHARE = 0.98
 
 
 def start_worker(cwd: str, level: int) -> None:
@@ -70,7 +70,7 @@ def start_worker(cwd: str, level: int) -> None:
     os.chdir(cwd)
     os.environ["NIPYPE_NO_ET"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the scheduler ends its workers itself
-    _end_with_parent()
+    _set_end_with_parent()
     # warnings of steps are recorded and reported at the end
     logging.getLogger("bids_sr").propagate = False
     # these loggers were set up by importing this module
@@ -78,7 +78,7 @@ def start_worker(cwd: str, level: int) -> None:
         logging.getLogger(name).setLevel(level)
 
 
-def _end_with_parent() -> None:
+def _set_end_with_parent() -> None:
     """Make the kernel end this worker when its scheduler ends, even if the scheduler is killed.
 
     A surviving worker would write to directories that the next run uses. The kernel sends a signal
@@ -91,7 +91,7 @@ def _end_with_parent() -> None:
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
-    if ready([pipe], timeout=0):  # the scheduler ended before the signal was set up
+    if wait_for_connections([pipe], timeout=0):  # the scheduler ended before the signal was set up
         os._exit(1)
 
 
@@ -114,19 +114,19 @@ def run_node(node: "Node", updatehash: bool, taskid: int) -> NodeOutcome:
     NodeOutcome
         Result of the step, or the lines of its error and its peak memory (GB).
     """
-    answer: NodeOutcome = {"result": None, "traceback": None, "taskid": taskid}
-    hold_threads(node.n_procs)
+    outcome: NodeOutcome = {"result": None, "traceback": None, "taskid": taskid}
+    set_torch_threads(node.n_procs)
     if crash_dir := ((node.config or {}).get("execution") or {}).get("crashdump_dir"):
         save_warnings(Path(crash_dir), node)
     try:
-        answer["result"] = node.run(updatehash=updatehash)
+        outcome["result"] = node.run(updatehash=updatehash)
         record_files(Path(node.output_dir()))
     except BaseException as error:
-        answer["notice"] = getattr(error, "notice", None)
-        answer["traceback"] = traceback.format_exception(*sys.exc_info())
-        answer["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024e-9
+        outcome["notice"] = getattr(error, "notice", None)
+        outcome["traceback"] = traceback.format_exception(*sys.exc_info())
+        outcome["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024e-9
     release_memory()
-    return answer
+    return outcome
 
 
 def _kill_pool(pool: ProcessPoolExecutor, *, wait: bool = False) -> None:
@@ -140,11 +140,11 @@ def _kill_pool(pool: ProcessPoolExecutor, *, wait: bool = False) -> None:
             os.kill(worker.pid, signal.SIGKILL)
     if wait:
         for worker in workers:
-            worker.join(_WAIT_S)
+            worker.join(_KILL_TIMEOUT_S)
     pool.shutdown(wait=False, cancel_futures=True)
 
 
-class _Dependencies(lil_matrix):
+class _DependencyMatrix(lil_matrix):
     """Dependencies between steps, with cached sums.
 
     Nipype computes the sums over all steps several times whenever the scheduler wakes up.
@@ -171,12 +171,12 @@ class _Dependencies(lil_matrix):
         super().__setitem__(key, value)
 
 
-def _seconds(node: "Node") -> float:
+def _get_seconds(node: "Node") -> float:
     """Return the expected duration of a node (s), 0 if unknown."""
     return float(getattr(node, "seconds", 0.0))
 
 
-def _longest_through(
+def _measure_longest_paths(
     graph: "DiGraph[Node]", nodes: Sequence["Node"], ends: Collection["Node"]
 ) -> dict["Node", float]:
     """Return the duration (s) of the longest path through each node to one of `ends`.
@@ -187,19 +187,71 @@ def _longest_through(
     for node in nodes:
         seconds_before[node] = max(
             (
-                seconds_before[predecessor] + _seconds(predecessor)
+                seconds_before[predecessor] + _get_seconds(predecessor)
                 for predecessor in graph.predecessors(node)
             ),
             default=0.0,
         )
-    onward: dict[Node, float | None] = {}
+    longest_to_end: dict[Node, float | None] = {}
     for node in reversed(nodes):
-        paths = [onward[successor] for successor in graph.successors(node)]
+        paths = [longest_to_end[successor] for successor in graph.successors(node)]
         to_end = [path for path in paths if path is not None] + [0.0] * (node in ends)
-        onward[node] = _seconds(node) + max(to_end) if to_end else None
+        longest_to_end[node] = _get_seconds(node) + max(to_end) if to_end else None
     return {
-        node: 0.0 if path is None else seconds_before[node] + path for node, path in onward.items()
+        node: 0.0 if path is None else seconds_before[node] + path
+        for node, path in longest_to_end.items()
     }
+
+
+def _find_first_verdicts(
+    graph: "DiGraph[Node]", nodes: Sequence["Node"], verdicts: Sequence["Node"]
+) -> dict["Node", int]:
+    """Return the number of the first verdict that depends on each node.
+
+    Verdicts are numbered from 0 in the order of `verdicts`; for nodes without a following verdict,
+    the number of verdicts is returned. `nodes` are in topological order.
+    """
+    number = {node: position for position, node in enumerate(verdicts)}
+    first_verdict: dict[Node, int] = {}
+    for node in reversed(nodes):
+        following = [first_verdict[successor] for successor in graph.successors(node)]
+        first_verdict[node] = min([number.get(node, len(verdicts)), *following])
+    return first_verdict
+
+
+def _measure_remaining_paths(
+    graph: "DiGraph[Node]",
+    nodes: Sequence["Node"],
+    first_verdict: Mapping["Node", int],
+    n_verdicts: int,
+) -> dict["Node", float]:
+    """Return the duration (s) of the longest path from each node, including the node.
+
+    The path of a node before a verdict ends at the verdict. `nodes` are in topological order.
+    """
+    remaining: dict[Node, float] = {}
+    for node in reversed(nodes):
+        paths = [
+            remaining[successor]
+            for successor in graph.successors(node)
+            if first_verdict[node] == n_verdicts or first_verdict[successor] < n_verdicts
+        ]
+        remaining[node] = _get_seconds(node) + max(paths, default=0.0)
+    return remaining
+
+
+def _find_terminal(graph: "DiGraph[Node]", nodes: Sequence["Node"]) -> dict["Node", bool]:
+    """Return whether each node is a figure or storing step that only such steps follow.
+
+    `nodes` are in topological order.
+    """
+    is_terminal: dict[Node, bool] = {}
+    for node in reversed(nodes):
+        step = getattr(node.interface, "step", store)
+        is_terminal[node] = (step is store or isinstance(step, FigureStep)) and all(
+            is_terminal[successor] for successor in graph.successors(node)
+        )
+    return is_terminal
 
 
 class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
@@ -241,14 +293,14 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
         # one slot for any number of GPUs, because torch uses the first visible GPU
         self.n_gpu_procs = 1
         self._has_gpu = has_gpu
-        self._news = threading.Event()
-        self._settled: tuple[int, ...] | None = None
+        self._has_outcome = threading.Event()
+        self._idle_state: tuple[int, ...] | None = None
         self.pool.shutdown(wait=False)  # pool of nipype, which has not started a worker yet
-        self.pool = self._new_pool(self.processors)
-        self._nodes: dict[int, tuple[Node, bool]] = {}
-        self._pool_of: dict[int, ProcessPoolExecutor] = {}
-        self._second_try: set[int] = set()
-        self._own_pools: dict[int, ProcessPoolExecutor] = {}
+        self.pool = self._make_pool(self.processors)
+        self._node_by_task: dict[int, tuple[Node, bool]] = {}
+        self._pool_by_task: dict[int, ProcessPoolExecutor] = {}
+        self._retried_tasks: set[int] = set()
+        self._retry_pools: dict[int, ProcessPoolExecutor] = {}
         self.crashes: list[Notice] = []
 
     def run(
@@ -271,7 +323,7 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
         try:
             super().run(graph, config_without_sleep, updatehash=updatehash)
         except BaseException:
-            for pool in (self.pool, *self._own_pools.values()):
+            for pool in (self.pool, *self._retry_pools.values()):
                 _kill_pool(pool)
             raise
         finally:
@@ -298,51 +350,30 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
         verdict.
         """
         super()._generate_dependency_list(graph)
-        participant_order: dict[str, int] = {}
-        remaining: dict[Node, float] = {}
-        is_terminal: dict[Node, bool] = {}  # only figures and files follow
         steps = {node: getattr(node.interface, "step", store) for node in self.procs}
         verdicts = [node for node in self.procs if steps[node].awaited]
-        number = {node: position for position, node in enumerate(verdicts)}
-        first_verdict: dict[Node, int] = {}  # number of the first verdict that depends on the step
-        no_verdict = len(verdicts)
-        for node in self.procs:
-            participant_order.setdefault(get_owner(node)[0], len(participant_order))
-        for node in reversed(self.procs):
-            successors = list(graph.successors(node))
-            first_verdict[node] = min(
-                [
-                    number.get(node, no_verdict),
-                    *(first_verdict[successor] for successor in successors),
-                ]
-            )
-            later = [
-                remaining[successor]
-                for successor in successors
-                if first_verdict[node] == no_verdict or first_verdict[successor] < no_verdict
-            ]
-            remaining[node] = _seconds(node) + max(later, default=0.0)
-            step = steps[node]
-            is_terminal[node] = (step is store or isinstance(step, FigureStep)) and all(
-                is_terminal[successor] for successor in successors
-            )
-        longest_seconds = _longest_through(graph, self.procs, set(verdicts))
-        longest: dict[str, float] = {}
+        first_verdict = _find_first_verdicts(graph, self.procs, verdicts)
+        remaining = _measure_remaining_paths(graph, self.procs, first_verdict, len(verdicts))
+        is_terminal = _find_terminal(graph, self.procs)
+        longest_seconds = _measure_longest_paths(graph, self.procs, set(verdicts))
+        participant_order: dict[str, int] = {}
+        longest_of_participant: dict[str, float] = {}
         for node in self.procs:
             participant = get_owner(node)[0]
-            longest[participant] = max(longest.get(participant, 0.0), longest_seconds[node])
-        self._turns = []
+            participant_order.setdefault(participant, len(participant_order))
+            longest_of_participant[participant] = max(
+                longest_of_participant.get(participant, 0.0), longest_seconds[node]
+            )
+        self._priorities = []
         for node in self.procs:
             participant = get_owner(node)[0]
+            least_seconds = _LONGEST_PATH_SHARE * longest_of_participant[participant]
             # a single worker does not end earlier if it begins with the longest path
-            on_longest = (
-                self.processors > 1
-                and 0 < longest_seconds[node] >= _ON_LONGEST * longest[participant]
-            )
-            self._turns.append(
+            is_on_longest = self.processors > 1 and 0 < longest_seconds[node] >= least_seconds
+            self._priorities.append(
                 (
                     participant_order[participant],
-                    not on_longest,
+                    not is_on_longest,
                     first_verdict[node],
                     is_terminal[node],
                     -remaining[node],
@@ -350,34 +381,35 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
             )
 
     @property
-    def depidx(self) -> _Dependencies | None:
+    def depidx(self) -> _DependencyMatrix | None:
         """Dependencies between steps, which nipype sets and changes."""
         return self._dependencies
 
     @depidx.setter
     def depidx(self, matrix: lil_matrix | None) -> None:
-        self._dependencies = None if matrix is None else _Dependencies(matrix)
+        self._dependencies = None if matrix is None else _DependencyMatrix(matrix)
 
     def _sort_jobs(self, jobids: Sequence[int], scheduler: str = "tsort") -> list[int]:
         # Steps that run in this process run first, because the steps that they make ready may
         # precede the other steps: the comparison before a verdict precedes a training.
-        light = [job for job in jobids if self.procs[job].run_without_submitting]
-        return sorted(light or jobids, key=lambda job: self._turns[job])
+        scheduler_jobs = [job for job in jobids if self.procs[job].run_without_submitting]
+        return sorted(scheduler_jobs or jobids, key=lambda job: self._priorities[job])
 
     def _send_procs_to_workers(
         self, updatehash: bool = False, graph: "DiGraph[Node]" = None
     ) -> None:
         """Submit ready tasks, or wait until a step ends if nothing has changed since."""
-        previous = self._state()
-        if previous == self._settled:
-            self._news.wait(_LOOK_AGAIN_S)
-            self._news.clear()
+        previous = self._get_state()
+        if previous == self._idle_state:
+            self._has_outcome.wait(_MAX_SLEEP_S)
+            self._has_outcome.clear()
             return
         super()._send_procs_to_workers(updatehash=updatehash, graph=graph)
-        current = self._state()
-        self._settled = current if current == previous else None
+        current = self._get_state()
+        self._idle_state = current if current == previous else None
 
-    def _state(self) -> tuple[int, ...]:
+    def _get_state(self) -> tuple[int, ...]:
+        """Return the numbers of finished, pending and all nodes, and of submitted tasks."""
         return (
             int(self.proc_done.sum()),
             int(self.proc_pending.sum()),
@@ -385,7 +417,8 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
             len(self.pending_tasks),
         )
 
-    def _new_pool(self, workers: int) -> ProcessPoolExecutor:
+    def _make_pool(self, workers: int) -> ProcessPoolExecutor:
+        """Return a pool with workers from the fork server; workers start when they are needed."""
         return ProcessPoolExecutor(
             max_workers=workers,
             initializer=start_worker,
@@ -395,22 +428,23 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
 
     def _submit_job(self, node: "Node", updatehash: bool = False) -> int:
         self._taskid += 1
-        self._nodes[self._taskid] = (node, updatehash)
+        self._node_by_task[self._taskid] = (node, updatehash)
         try:
             self._submit_to(self.pool, self._taskid)
         # the pool is broken or breaks now, which closes its queue
         except (BrokenProcessPool, OSError):
-            self.pool = self._new_pool(self.processors)
+            self.pool = self._make_pool(self.processors)
             self._submit_to(self.pool, self._taskid)
         return self._taskid
 
     def _submit_to(self, pool: ProcessPoolExecutor, taskid: int) -> None:
-        node, updatehash = self._nodes[taskid]
+        """Submit a task to a pool, and store its outcome when it ends."""
+        node, updatehash = self._node_by_task[taskid]
         future = pool.submit(run_node, node, updatehash, taskid)
-        self._pool_of[taskid], self._task_obj[taskid] = pool, future
-        future.add_done_callback(lambda completed: self._collect(taskid, completed))
+        self._pool_by_task[taskid], self._task_obj[taskid] = pool, future
+        future.add_done_callback(lambda completed: self._store_outcome(taskid, completed))
 
-    def _collect(self, taskid: int, future: Future[NodeOutcome]) -> None:
+    def _store_outcome(self, taskid: int, future: Future[NodeOutcome]) -> None:
         """Store the outcome of a task.
 
         This runs in a thread of the pool, so it only stores the outcome.
@@ -427,19 +461,23 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
                 "taskid": taskid,
                 "error": error,
             }
-        self._news.set()
+        self._has_outcome.set()
 
     def _get_result(self, taskid: int) -> NodeOutcome | None:
+        """Return the outcome of a task, None while it runs.
+
+        A task whose worker was killed is submitted again once, to a separate pool.
+        """
         result = self._taskresult.get(taskid)
-        broken = (
+        is_broken = (
             isinstance(result.get("error"), BrokenProcessPool)
             if result
             else self._was_submitted_to_broken_pool(taskid)
         )
-        if not broken:
+        if not is_broken:
             return result
-        node = self._nodes[taskid][0]
-        if taskid not in self._second_try:
+        node = self._node_by_task[taskid][0]
+        if taskid not in self._retried_tasks:
             _LOGGER.warning(
                 (
                     "%s: the process of this step was killed. The step is run again while no"
@@ -447,11 +485,11 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
                 ),
                 node.fullname,
             )
-            self._second_try.add(taskid)
+            self._retried_tasks.add(taskid)
             self._taskresult.pop(taskid, None)
             # a worker that was starting would run the same step at the same time
-            _kill_pool(self._pool_of[taskid], wait=True)
-            pool = self._own_pools[taskid] = self._new_pool(1)
+            _kill_pool(self._pool_by_task[taskid], wait=True)
+            pool = self._retry_pools[taskid] = self._make_pool(1)
             self._submit_to(pool, taskid)
             return None
         message = (
@@ -471,16 +509,16 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
         In this case the failure of the task may never be reported.
         """
         return (
-            bool(getattr(self._pool_of[taskid], "_broken", False))
+            bool(getattr(self._pool_by_task[taskid], "_broken", False))
             and not self._task_obj[taskid].done()
         )
 
     def _clear_task(self, taskid: int) -> None:
         del self._task_obj[taskid]
-        self._nodes.pop(taskid, None)
-        self._pool_of.pop(taskid, None)
+        self._node_by_task.pop(taskid, None)
+        self._pool_by_task.pop(taskid, None)
         self._taskresult.pop(taskid, None)
-        pool = self._own_pools.pop(taskid, None)
+        pool = self._retry_pools.pop(taskid, None)
         if pool is not None:
             pool.shutdown(wait=False)
 
@@ -492,6 +530,6 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
         return notice.file
 
     def _postrun_check(self) -> None:
-        for pool in self._own_pools.values():
+        for pool in self._retry_pools.values():
             pool.shutdown()
         super()._postrun_check()

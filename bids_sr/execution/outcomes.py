@@ -24,7 +24,7 @@ class NodeOutcome(TypedDict, total=False):
     error: BaseException  # error of the process itself
 
 
-def step_function(node: "Node") -> str:
+def get_step_function(node: "Node") -> str:
     """Return the function of a node's step or the class of its nipype interface.
 
     The name includes the module.

@@ -22,7 +22,7 @@ from bids_sr.io.checksums import checksum
 from bids_sr.io.grids import LARGE_SERIES_BYTES
 from bids_sr.notices import read_record, record
 from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.input_checksums import input_files
+from bids_sr.pipeline.input_checksums import list_input_files
 from bids_sr.pipeline.nodes import Handle, Node
 from bids_sr.pipeline.store import RECORD as WRITTEN
 from bids_sr.version import __version__
@@ -33,13 +33,12 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 # The number changes with the set of recorded files, so that older records are not used.
 _RECORD = "_left-2.json"
-_DROPPED = "_dropped"
-_LARGE = (
-    LARGE_SERIES_BYTES // 2
-)  # bytes of a file; smaller images are kept for calls with other settings
+_DROPPED_MARK = "_dropped"
+# size of a file; smaller images are kept for calls with other settings
+_LARGE_BYTES = LARGE_SERIES_BYTES // 2
 # nipype rewrites the first two, and does not read them to run a step
-_OWN = {"_node.pklz", "_inputs.pklz", _RECORD, _DROPPED}
-_HASH = "_0x*.json"
+_IGNORED_NAMES = {"_node.pklz", "_inputs.pklz", _RECORD, _DROPPED_MARK}
+_HASH_PATTERN = "_0x*.json"
 
 _Stamp = list[int]
 
@@ -47,10 +46,10 @@ _Stamp = list[int]
 def record_files(folder: Path) -> None:
     """Record the files of a step that has just finished; a step without a record is run again."""
     try:
-        stamps = {str(path.relative_to(folder)): _stamp(path) for path in _step_files(folder)}
-        stamps |= {str(path): _stamp(path)[:1] for path in _list_stored_files(folder)}
-        with atomic_files.atomic_file(folder / _RECORD, durable=False) as part:
-            part.write_text(json.dumps(stamps), encoding="utf-8")
+        stamps = {str(path.relative_to(folder)): _make_stamp(path) for path in _step_files(folder)}
+        stamps |= {str(path): _make_stamp(path)[:1] for path in _list_stored_files(folder)}
+        with atomic_files.atomic_file(folder / _RECORD, durable=False) as partial_file:
+            partial_file.write_text(json.dumps(stamps), encoding="utf-8")
     except OSError as error:
         _LOGGER.warning(
             "%s: the contents of this directory could not be recorded, so this step will be"
@@ -60,7 +59,7 @@ def record_files(folder: Path) -> None:
         )
 
 
-def _intact(folder: Path) -> bool:
+def _is_intact(folder: Path) -> bool:
     """Return whether all files of a step have their recorded sizes and time stamps.
 
     The result is False without a record.
@@ -68,7 +67,7 @@ def _intact(folder: Path) -> bool:
     try:
         stamps: dict[str, _Stamp] = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
         return bool(stamps) and all(
-            _stamp(folder / name)[: len(stamp)] == stamp for name, stamp in stamps.items()
+            _make_stamp(folder / name)[: len(stamp)] == stamp for name, stamp in stamps.items()
         )
     except (OSError, ValueError, AttributeError, TypeError):
         return False
@@ -80,27 +79,29 @@ def drop_large_images(folder: Path) -> None:
     Size and time stamp do not change, so the record remains valid. If read by mistake, they are
     not valid images.
     """
-    for path in () if (folder / _DROPPED).exists() else list(folder.rglob("*.nii")):
+    for path in () if (folder / _DROPPED_MARK).exists() else list(folder.rglob("*.nii")):
         state = path.stat()
-        if state.st_size >= _LARGE:
-            (folder / _DROPPED).touch()
-            hole = atomic_files.temporary_name(
+        if state.st_size >= _LARGE_BYTES:
+            (folder / _DROPPED_MARK).touch()
+            sparse_file = atomic_files.temporary_name(
                 path
             )  # other hard links of the image are not affected
-            with hole.open("wb") as stream:
+            with sparse_file.open("wb") as stream:
                 stream.truncate(state.st_size)
-            os.utime(hole, ns=(state.st_atime_ns, state.st_mtime_ns))
-            hole.replace(path)
+            os.utime(sparse_file, ns=(state.st_atime_ns, state.st_mtime_ns))
+            sparse_file.replace(path)
 
 
-def _hashes(folder: Path) -> list[Path]:
+def _list_hash_files(folder: Path) -> list[Path]:
     """Return the hash files by which nipype considers a step done."""
-    return [path for path in folder.glob(_HASH) if not path.name.endswith("_unfinished.json")]
+    return [
+        path for path in folder.glob(_HASH_PATTERN) if not path.name.endswith("_unfinished.json")
+    ]
 
 
-def _forget(folder: Path) -> None:
+def _delete_records(folder: Path) -> None:
     """Delete the records of a step, so that nipype runs it again."""
-    for path in (*_hashes(folder), folder / _RECORD, folder / _DROPPED):
+    for path in (*_list_hash_files(folder), folder / _RECORD, folder / _DROPPED_MARK):
         path.unlink(missing_ok=True)
 
 
@@ -128,7 +129,7 @@ class FinishedSteps:
 
     def __init__(self, graph: Graph, work_dir: Path) -> None:
         self._wires = graph.wires
-        self._steps = dict[Node, tuple[Path, str]]()
+        self._folder_and_digest = dict[Node, tuple[Path, str]]()
         for node, settings in graph.settings.items():
             step = node.step
             folder = Path(work_dir, *node.scope.path.split("."), node.name)
@@ -138,10 +139,10 @@ class FinishedSteps:
                 step.__qualname__,
                 graph.wires[node],
                 settings,
-                input_files(graph, node),
+                list_input_files(graph, node),
             ]
             digest = hashlib.sha256(repr(_fingerprint(inputs)).encode()).hexdigest()
-            self._steps[node] = folder, digest
+            self._folder_and_digest[node] = folder, digest
 
     def unfinished_steps(self) -> set[Node]:
         """Return the steps that have to run, as far as this can be determined without nipype.
@@ -151,15 +152,15 @@ class FinishedSteps:
         """
         lost_nodes = set[Node]()
         while True:
-            unfinished = self._find_unfinished(lost_nodes)
+            unfinished_nodes = self._find_unfinished(lost_nodes)
             missing = {
                 predecessor
-                for node in unfinished
-                for predecessor in self._predecessors(node) - unfinished
-                if (self._steps[predecessor][0] / _DROPPED).exists()
+                for node in unfinished_nodes
+                for predecessor in self._predecessors(node) - unfinished_nodes
+                if (self._folder_and_digest[predecessor][0] / _DROPPED_MARK).exists()
             }
             if not missing:
-                return unfinished
+                return unfinished_nodes
             lost_nodes |= missing
 
     def finished_folder(self) -> Callable[[Node], Path | None]:
@@ -167,8 +168,8 @@ class FinishedSteps:
 
         Only steps that have finished with their current inputs are included.
         """
-        unfinished = self.unfinished_steps()
-        return lambda node: None if node in unfinished else self._steps[node][0]
+        unfinished_nodes = self.unfinished_steps()
+        return lambda node: None if node in unfinished_nodes else self._folder_and_digest[node][0]
 
     def _predecessors(self, node: Node) -> set[Node]:
         """Return the steps whose results are inputs of a step."""
@@ -180,48 +181,56 @@ class FinishedSteps:
 
         @cache
         def has_ended(node: Node) -> bool:
-            folder, digest = self._steps[node]
+            folder, digest = self._folder_and_digest[node]
             return (
                 node not in lost_nodes
                 and _has_ended(folder, digest)
                 and all(map(has_ended, self._predecessors(node)))
-                and _intact(folder)
+                and _is_intact(folder)
             )
 
-        return {node for node in self._steps if not has_ended(node)}
+        return {node for node in self._folder_and_digest if not has_ended(node)}
 
-    def note(self, unfinished: Collection[Node] = ()) -> None:
+    def write_requests(self, unfinished_nodes: Collection[Node] = ()) -> None:
         """Write the current digest of all steps.
 
         Parameters
         ----------
-        unfinished : Collection[Node], optional
+        unfinished_nodes : Collection[Node], optional
             Steps that have to run, whose earlier records do not count. This is passed before any
             step runs, and empty at the end.
         """
-        for node, (folder, digest) in self._steps.items():
+        for node, (folder, digest) in self._folder_and_digest.items():
             with contextlib.suppress(OSError):
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                previous = _identify_record(folder) if node in unfinished else ""
-                if node in unfinished and (folder / _DROPPED).exists():
-                    _forget(folder)
-                _request_file(folder).write_text(json.dumps([digest, previous]), encoding="utf-8")
+                previous = _identify_record(folder) if node in unfinished_nodes else ""
+                if node in unfinished_nodes and (folder / _DROPPED_MARK).exists():
+                    _delete_records(folder)
+                _find_request_file(folder).write_text(
+                    json.dumps([digest, previous]), encoding="utf-8"
+                )
 
     def list_stored_files(self) -> set[Path]:
         """Return all files that the steps have stored."""
-        return {path for folder, _ in self._steps.values() for path in _list_stored_files(folder)}
+        return {
+            path
+            for folder, _ in self._folder_and_digest.values()
+            for path in _list_stored_files(folder)
+        }
 
-    def repeat_warnings(self, logs: Path) -> None:
-        """Add the warnings of the last execution of each step to the record in `logs`."""
+    def repeat_warnings(self, log_dir: Path) -> None:
+        """Add the warnings of the last execution of each step to the record in `log_dir`."""
         notices = dict.fromkeys(
-            notice for folder, _ in self._steps.values() for notice in read_record(folder)
+            notice
+            for folder, _ in self._folder_and_digest.values()
+            for notice in read_record(folder)
         )
-        existing = set(read_record(logs))
+        existing = set(read_record(log_dir))
         with contextlib.suppress(OSError):
-            record(logs, [notice for notice in notices if notice not in existing])
+            record(log_dir, [notice for notice in notices if notice not in existing])
 
 
-def _request_file(folder: Path) -> Path:
+def _find_request_file(folder: Path) -> Path:
     """Return the file with the digest of the last request of a step."""
     return folder.with_name(f"{folder.name}.asked")
 
@@ -229,16 +238,18 @@ def _request_file(folder: Path) -> Path:
 def _has_ended(folder: Path, digest: str) -> bool:
     """Return whether a step has written a new record since it was requested with this digest."""
     try:
-        requested, previous = json.loads(_request_file(folder).read_text(encoding="utf-8"))
+        requested_digest, previous = json.loads(
+            _find_request_file(folder).read_text(encoding="utf-8")
+        )
     except (OSError, ValueError):
         return False
-    return requested == digest and previous != _identify_record(folder)
+    return requested_digest == digest and previous != _identify_record(folder)
 
 
 def _identify_record(folder: Path) -> str:
     """Return a text that identifies the current record of a step."""
-    note = folder / _RECORD
-    return str(_stamp(note)) if note.exists() else "none"
+    record_file = folder / _RECORD
+    return str(_make_stamp(record_file)) if record_file.exists() else "none"
 
 
 def _fingerprint(value: object) -> object:
@@ -250,7 +261,7 @@ def _fingerprint(value: object) -> object:
     if isinstance(value, Handle):
         return [_fingerprint(value.source), value.name]
     return (
-        (str(value), _stamp(value), checksum(value))
+        (str(value), _make_stamp(value), checksum(value))
         if isinstance(value, Path) and value.is_file()
         else str(value)
     )
@@ -262,13 +273,13 @@ def invalidate_damaged(nodes: "Iterable[NipypeNode]") -> list[str]:
     Nipype would consider these steps done. Steps that depend on them run again because their
     inputs have new time stamps.
     """
-    damaged = []
+    damaged_names = []
     for node in nodes:
         folder = Path(node.output_dir())
-        if _hashes(folder) and not _intact(folder):
-            damaged.append(node.fullname)
-            _forget(folder)
-    return damaged
+        if _list_hash_files(folder) and not _is_intact(folder):
+            damaged_names.append(node.fullname)
+            _delete_records(folder)
+    return damaged_names
 
 
 class StepRecordMixin:
@@ -317,7 +328,7 @@ def _step_files(folder: Path) -> Iterator[Path]:
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name != "_report"]
         for name in names:
-            if name not in _OWN and not name.startswith((".", "_0x")):
+            if name not in _IGNORED_NAMES and not name.startswith((".", "_0x")):
                 yield Path(root, name)
 
 
@@ -328,6 +339,6 @@ def _list_stored_files(folder: Path) -> list[Path]:
     return []
 
 
-def _stamp(path: Path) -> _Stamp:
+def _make_stamp(path: Path) -> _Stamp:
     state = path.stat()
     return [state.st_size, state.st_mtime_ns]

@@ -20,14 +20,14 @@ def save_warnings(folder: Path, node: "Node") -> None:
     cannot be written are ignored. If the logger does not propagate to other handlers, as after
     `start_worker`, warnings are no longer printed.
     """
-    _forget_warnings()
+    _remove_recorders()
     handler = _WarningRecorder(logging.WARNING)
     handler.folder = folder.absolute()
     handler.node = node
     logging.getLogger("bids_sr").addHandler(handler)
 
 
-def _forget_warnings() -> None:
+def _remove_recorders() -> None:
     """Remove the handlers of `save_warnings` in this process."""
     logger = logging.getLogger("bids_sr")
     for handler in [item for item in logger.handlers if isinstance(item, _WarningRecorder)]:

@@ -5,7 +5,7 @@ import ctypes
 import os
 import sys
 
-POOLS = (
+THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -15,19 +15,19 @@ POOLS = (
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
 """Environment variables of libraries with thread pools."""
-_TRIM_ABOVE, _MAP_FROM = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as in malloc.h
 
 
 def limit_threads() -> None:
     """Limit all libraries in this process and its child processes to one thread.
 
     Call this function before the libraries are loaded. Steps run in parallel instead, and a step
-    with several threads sets their number itself (`hold_threads`).
+    with several threads sets their number itself (`set_torch_threads`).
     """
-    os.environ.update(dict.fromkeys(POOLS, "1"))
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
 
 
-def hold_threads(count: int) -> None:
+def set_torch_threads(count: int) -> None:
     """Set the number of threads of torch, if loaded, to the number for the current step.
 
     The previous step may have had another number.
@@ -41,14 +41,14 @@ def retain_freed_memory() -> None:
     """Let this process reuse the memory of freed volumes until `release_memory` is called.
 
     By default, the C library returns freed memory to the system. Page faults then take a fifth of
-    the time of the interpolation of a series. The default rule of the library uses the same limit
-    of up to 32 MiB.
+    the time of the interpolation of a series. The limit for separately mapped blocks (32 MiB) is
+    the largest limit that the library would choose itself.
     """
     # other C libraries do not have this function
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
-        library.mallopt(_TRIM_ABOVE, 64 << 20)
-        library.mallopt(_MAP_FROM, 32 << 20)
+        library.mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)  # bytes
+        library.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
 
 
 def release_memory() -> None:

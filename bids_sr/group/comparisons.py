@@ -29,7 +29,15 @@ from bids_sr.group.values import (
 from bids_sr.io.arrays import Float
 from bids_sr.metrics.number_text import p_value
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, statistic
-from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, PLAIN, get_kind, same_name
+from bids_sr.series import (
+    ACQUIRED,
+    BASELINES,
+    CONTROLS,
+    MEASURED,
+    SIMPLE_BASELINES,
+    get_kind,
+    same_name,
+)
 from bids_sr.sr.method import method_names_without_controls
 from bids_sr.statistics import paired_tests, wilcoxon
 from bids_sr.statistics.multiple_comparisons import benjamini_hochberg, holm
@@ -450,7 +458,7 @@ def _compare_with_strongest(question_values: pd.DataFrame, method: str) -> list[
     table = participants_by_series(question_values)
     names = [
         name
-        for name in dict.fromkeys((*BASELINES, *CONTROLS, *PLAIN))
+        for name in dict.fromkeys((*BASELINES, *CONTROLS, *SIMPLE_BASELINES))
         if name in table and name != method
     ]
     reference_values = table[names].where(np.isfinite(table[names]))

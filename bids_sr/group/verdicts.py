@@ -40,7 +40,7 @@ from bids_sr.metrics.word_lists import enumerate_unique
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.markup import join, render
 from bids_sr.report.overview import Card
-from bids_sr.series import PLAIN
+from bids_sr.series import SIMPLE_BASELINES
 from bids_sr.sr.method import method_names_without_controls
 from bids_sr.statistics.wilcoxon import ALPHA
 
@@ -322,7 +322,7 @@ def _claim_text(finding: Sequence[ComparisonRow]) -> str:
     method_rows = _select_rows(finding, "method")
     # Series that result from simple arithmetic have the role of a method in the table, but count
     # as baselines in claims.
-    plain_rows = [row for row in method_rows if row.minus in PLAIN]
+    plain_rows = [row for row in method_rows if row.minus in SIMPLE_BASELINES]
     baseline_rows = [*_select_rows(finding, "acquired", "baseline", "control"), *plain_rows]
     count = max((row.n for row in baseline_rows), default=0)
     text = (

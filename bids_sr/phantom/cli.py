@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.cli.exit_codes import DONE, run_program
-from bids_sr.cli.options import Given, Parser, options_of
+from bids_sr.cli.options import ParsedOptions, Parser, make_options
 from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.config.section import OptionSection, argument
 from bids_sr.frozen import frozen
@@ -45,9 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
-def _parse_options(inputs: Given) -> tuple[Path, Study]:
+def _parse_options(inputs: ParsedOptions) -> tuple[Path, Study]:
     """Return directory and study of a command line."""
-    return options_of(inputs, _Destination).out, options_of(inputs, Study)
+    return make_options(inputs, _Destination).out, make_options(inputs, Study)
 
 
 def _run(argv: Sequence[str]) -> int:

@@ -69,7 +69,7 @@ class Derivative:
         return self.volume.data
 
 
-def entities_of_name(path: Path) -> dict[str, str]:
+def read_entities(path: Path) -> dict[str, str]:
     """Return the entities in a file name that `Derivative.name` has formed."""
     *pairs, suffix = path.name.partition(".")[0].split("_")
     return dict(pair.split("-", 1) for pair in pairs) | {"suffix": suffix}
@@ -78,10 +78,10 @@ def entities_of_name(path: Path) -> dict[str, str]:
 class ArtifactKind(Generic[_T]):
     """Storage of values in files; this base class stores a file whose path is the value."""
 
-    light: ClassVar[bool] = False  # whether its files are small
+    is_light: ClassVar[bool] = False  # whether its files are small
     # extension of a stored derivative; "" if it depends on the value
-    extension_stored: ClassVar[str] = ""
-    drawn: ClassVar[bool] = False  # whether its files are figures, not data
+    stored_extension: ClassVar[str] = ""
+    is_figure: ClassVar[bool] = False  # whether its files are figures, not data
 
     @property
     def name(self) -> str:
@@ -99,7 +99,7 @@ class ArtifactKind(Generic[_T]):
         """
         return Path(str(value))
 
-    def is_beside(self, path: Path) -> bool:
+    def is_sidecar(self, path: Path) -> bool:
         """Return whether a saved file only accompanies another file, and is not a value."""
         return False
 
@@ -107,7 +107,7 @@ class ArtifactKind(Generic[_T]):
 class _SeriesKind(ArtifactKind["SeriesReader"]):
     """Series that is read volume by volume; a step writes its file and returns a reader."""
 
-    extension_stored = ".nii.gz"
+    stored_extension = ".nii.gz"
 
     def load(self, path: Path) -> "SeriesReader":
         from bids_sr.io.nifti import SeriesReader
@@ -121,7 +121,9 @@ class _SeriesKind(ArtifactKind["SeriesReader"]):
 
 @dataclass(frozen=True)
 class _VolumeKind(ArtifactKind[Volume]):
-    extension_stored: ClassVar[str] = ".nii.gz"
+    """Image, saved without compression."""
+
+    stored_extension: ClassVar[str] = ".nii.gz"
     # files in the folders of steps are uncompressed, because compression takes longer than writing
     extension: str = ".nii"
 
@@ -146,10 +148,10 @@ class _MaskKind(_VolumeKind):
         return volume.like(volume.data > 0.5)
 
 
-class _Transforms(ArtifactKind["np.ndarray"]):
+class _TransformsKind(ArtifactKind["np.ndarray"]):
     """Transforms (T, 4, 4) in RAS mm, saved as ITK text."""
 
-    light, extension_stored = True, ".txt"
+    is_light, stored_extension = True, ".txt"
 
     def load(self, path: Path) -> "np.ndarray":
         from bids_sr.spatial.itk_files import read_itk
@@ -164,10 +166,10 @@ class _Transforms(ArtifactKind["np.ndarray"]):
 
 
 @dataclass(frozen=True)
-class _Table(ArtifactKind["pd.DataFrame"]):
+class _TableKind(ArtifactKind["pd.DataFrame"]):
     """Table as TSV, with all digits or a given number of digits."""
 
-    light, extension_stored = True, ".tsv"
+    is_light, stored_extension = True, ".tsv"
     digits: str | None = None
 
     def load(self, path: Path) -> "pd.DataFrame":
@@ -219,7 +221,7 @@ class _OutputGridKind(ArtifactKind["OutputGrid"]):
 class _RegressorsKind(ArtifactKind["_Events | _Seeds"]):
     """Events of a task in a file of the data set, or time series of seeds from a step."""
 
-    light, extension_stored = True, ".tsv"
+    is_light, stored_extension = True, ".tsv"
 
     def load(self, path: Path) -> "_Events | _Seeds":
         from bids_sr.glm.regressors import read_regressors
@@ -253,7 +255,7 @@ class _EffectsKind(ArtifactKind["_BlockEffects"]):
 class _MetricsKind(ArtifactKind[list["MetricRow"]]):
     """Rows of a metrics table; see `bids_sr.metrics.rows`."""
 
-    light, extension_stored = True, ".tsv"
+    is_light, stored_extension = True, ".tsv"
 
     def load(self, path: Path) -> list["MetricRow"]:
         return rows.read_table(path)
@@ -264,7 +266,9 @@ class _MetricsKind(ArtifactKind[list["MetricRow"]]):
 
 
 class _FactsKind(ArtifactKind[Content]):
-    light, extension_stored = True, ".json"
+    """Content of a JSON file."""
+
+    is_light, stored_extension = True, ".json"
 
     def load(self, path: Path) -> Content:
         return dict(json.loads(path.read_text(encoding="utf-8")))
@@ -279,21 +283,21 @@ class _DerivativesKind(ArtifactKind[Derivative]):
     """Volume, figure or HTML file with its sidecar; the file name consists of the entities."""
 
     def load(self, path: Path) -> Derivative:
-        entities = entities_of_name(path)
+        entities = read_entities(path)
         sidecar = path.with_name(path.name.partition(".")[0] + ".json")
         return Derivative(path, entities, _FactsKind().load(sidecar) if sidecar.exists() else {})
 
-    def is_beside(self, path: Path) -> bool:
+    def is_sidecar(self, path: Path) -> bool:
         return path.suffix == ".json"
 
     def save(self, value: Derivative, stem: Path) -> list[Path]:
         stem = stem.with_name(value.name)
         return [
-            self._content(value, stem),
+            self._save_content(value, stem),
             *([_FactsKind().save(dict(value.sidecar), stem)] if value.sidecar else []),
         ]
 
-    def _content(self, value: Derivative, stem: Path) -> Path:
+    def _save_content(self, value: Derivative, stem: Path) -> Path:
         """Save the content of a derivative and return its file."""
         if isinstance(value.content, Path):
             return value.content
@@ -308,16 +312,16 @@ class _DerivativesKind(ArtifactKind[Derivative]):
         return path
 
 
-class _Figures(_DerivativesKind):
+class _FiguresKind(_DerivativesKind):
     """Figure with a JSON file that describes it.
 
     The figures of a participant are listed by means of these files.
     """
 
-    light, drawn = True, True
+    is_light, is_figure = True, True
 
     def save(self, value: Derivative, stem: Path) -> list[Path]:
-        path = self._content(value, stem.with_name(value.name))
+        path = self._save_content(value, stem.with_name(value.name))
         return [path, write_json(path.with_name(f"{path.name}.json"), dict(value.sidecar))]
 
 
@@ -325,15 +329,15 @@ File = Annotated[Path, ArtifactKind()]
 Series = Annotated["SeriesReader", _SeriesKind()]
 Image = Annotated[Volume, _VolumeKind()]
 Mask = Annotated[Volume, _MaskKind()]
-Transforms = Annotated["np.ndarray", _Transforms()]
+Transforms = Annotated["np.ndarray", _TransformsKind()]
 Distortion = Annotated["_ShiftMap", _DistortionKind()]
 SpaceGrid = Annotated["OutputGrid", _OutputGridKind()]
 Regressors = Annotated["_Events | _Seeds", _RegressorsKind()]
 Effects = Annotated["_BlockEffects", _EffectsKind()]
-Table = Annotated["pd.DataFrame", _Table()]
-Confounds = Annotated["pd.DataFrame", _Table(digits="%.9g")]
+Table = Annotated["pd.DataFrame", _TableKind()]
+Confounds = Annotated["pd.DataFrame", _TableKind(digits="%.9g")]
 Rows = Annotated[list["MetricRow"], _MetricsKind()]
 Facts = Annotated[Content, _FactsKind()]
 Verdict = Annotated[VerdictFacts, _FactsKind()]
 Map = Annotated[Derivative, _DerivativesKind()]
-Figure = Annotated[Derivative, _Figures()]
+Figure = Annotated[Derivative, _FiguresKind()]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _P = ParamSpec("_P")
-_USUAL = RunTime(always=0.3)
+_DEFAULT_COST = RunTime(always=0.3)
 FigureContent = Union["Figure", str]
 """Figure, or HTML fragment."""
 
@@ -40,13 +40,13 @@ class FigureDrawing(NamedTuple):
 
 
 class FigureStep(Step[_P, list[Derivative]], Generic[_P]):
-    """Drawing function as a step; `shown` contains its declarations.
+    """Drawing function as a step; `declarations` contains its declarations.
 
     Figures are saved one after another, so that only one is in memory: all objects of all figures
     would also slow down garbage collection.
     """
 
-    shown: tuple[FigureSpec, ...] = ()
+    declarations: tuple[FigureSpec, ...] = ()
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> list[Derivative]:
         """Call the function, or the current receiver of calls; see `Step`."""
@@ -55,13 +55,15 @@ class FigureStep(Step[_P, list[Derivative]], Generic[_P]):
 
 
 def figure(
-    *shown: FigureSpec, memory: Need | None = None, cost: RunTime | Callable[..., RunTime] = _USUAL
+    *declarations: FigureSpec,
+    memory: Need | None = None,
+    cost: RunTime | Callable[..., RunTime] = _DEFAULT_COST,
 ) -> Callable[[Callable[_P, Iterator[FigureDrawing] | FigureContent | None]], FigureStep[_P]]:
     """Declare a function as a figure.
 
     Parameters
     ----------
-    *shown : FigureSpec
+    *declarations : Shown
         Declarations of the content. A function of one figure may return its content, or None if
         there is nothing to show. A function of several figures yields `FigureDrawing`, each with
         the desc of a declaration.
@@ -81,11 +83,11 @@ def figure(
     >>> @figure(FigureSpec("zooms", "motion", html=True, missing="size of the voxels"))
     ... def show_zooms(boldref: Image) -> str:
     ...     return f"<p>{boldref.affine[0][0]} mm</p>"
-    >>> list(show_zooms.inputs), [declaration.desc for declaration in show_zooms.shown]
+    >>> list(show_zooms.inputs), [declaration.desc for declaration in show_zooms.declarations]
     (['boldref'], ['zooms'])
     """
 
-    def decorated(
+    def decorate(
         function: Callable[_P, Iterator[FigureDrawing] | FigureContent | None],
     ) -> FigureStep[_P]:
         @wraps(function)
@@ -96,10 +98,10 @@ def figure(
             drawings = (
                 content
                 if isinstance(content, Iterator)
-                else [FigureDrawing(shown[0].desc, content)]
+                else [FigureDrawing(declarations[0].desc, content)]
             )
             for drawing in drawings:
-                yield _check_drawing(drawing, shown)
+                yield _make_derivative(drawing, declarations)
 
         signature = inspect.signature(function).replace(return_annotation=list[FigureKind])
         vars(draw)["__signature__"] = signature
@@ -109,33 +111,32 @@ def figure(
             memory=memory,
             cost=cost,
         )
-        figure_step.shown = shown
+        figure_step.declarations = declarations
         return figure_step
 
-    return decorated
+    return decorate
 
 
-def _check_drawing(drawing: FigureDrawing, shown: Sequence[FigureSpec]) -> Derivative:
+def _make_derivative(drawing: FigureDrawing, declarations: Sequence[FigureSpec]) -> Derivative:
     """Return a drawing as a derivative; raise ValueError if it was not declared."""
     is_html = isinstance(drawing.content, str)
-    for figure in shown:
-        if figure.html == is_html and figure.desc == drawing.desc:
+    for declaration in declarations:
+        if declaration.html == is_html and declaration.desc == drawing.desc:
             contrast = {"contrast": drawing.contrast} if drawing.contrast else {}
-            desc = map_label(
-                drawing.desc + drawing.label[:1].upper() + drawing.label[1:], drawing.fwhm_mm
-            )
+            method = drawing.label[:1].upper() + drawing.label[1:]
+            desc = map_label(drawing.desc + method, drawing.fwhm_mm)
             return Derivative(
                 drawing.content,
-                {**contrast, "desc": desc, "suffix": figure.suffix},
-                _note(drawing, figure),
+                {**contrast, "desc": desc, "suffix": declaration.suffix},
+                _make_manifest_entry(drawing, declaration),
             )
     raise ValueError(
         f"the {'HTML page' if is_html else 'figure'} {drawing.desc} is not among the declared"
-        f" figures {[declaration.desc for declaration in shown]}"
+        f" figures {[declaration.desc for declaration in declarations]}"
     )
 
 
-def _note(drawing: FigureDrawing, shown: FigureSpec) -> dict[str, object]:
+def _make_manifest_entry(drawing: FigureDrawing, declaration: FigureSpec) -> dict[str, object]:
     """Return the manifest entry of a figure.
 
     See `bids_sr.report.figure_archive.ArchivedFigure`.
@@ -145,13 +146,13 @@ def _note(drawing: FigureDrawing, shown: FigureSpec) -> dict[str, object]:
         if drawing.fwhm_mm
         else "not smoothed"
     )
-    words = {"contrast": drawing.contrast or "n/a", "smoothing": smoothing}
+    placeholders = {"contrast": drawing.contrast or "n/a", "smoothing": smoothing}
     return {
-        "figure": shown.desc,
-        "section": shown.section,
-        **words,
+        "figure": declaration.desc,
+        "section": declaration.section,
+        **placeholders,
         "label": drawing.label,
-        "heading": shown.heading.format(**words),
-        "caption": (drawing.caption or shown.caption).format(**words),
+        "heading": declaration.heading.format(**placeholders),
+        "caption": (drawing.caption or declaration.caption).format(**placeholders),
         "alt": "" if isinstance(drawing.content, str) else str(drawing.content.get_label()),
     }

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from bids_sr.pipeline.artifacts import Facts, Image, Regressors, Series, Table, Transforms
 
 _T = TypeVar("_T")
-_FLOW: ContextVar["Flow | None"] = ContextVar("flow", default=None)
-_PART: ContextVar[str] = ContextVar("part", default="")
+_CURRENT_FLOW: ContextVar["Flow | None"] = ContextVar("flow", default=None)
+_SUBWORKFLOW_NAME: ContextVar[str] = ContextVar("subworkflow_name", default="")
 """Name of the innermost subworkflow of calls that compute."""
 
 
@@ -50,7 +50,7 @@ class Flow(Caller):
         self._stored = self._described = True
 
     def __enter__(self) -> Self:
-        self._token: Token[Flow | None] = _FLOW.set(self)
+        self._token: Token[Flow | None] = _CURRENT_FLOW.set(self)
         self._caller = redirect_calls(self)
         self._caller.__enter__()
         return self
@@ -62,7 +62,7 @@ class Flow(Caller):
         traceback: TracebackType | None,
     ) -> None:
         self._caller.__exit__(kind, error, traceback)
-        _FLOW.reset(self._token)
+        _CURRENT_FLOW.reset(self._token)
 
     def call(self, step: Step[..., object], arguments: Mapping[str, object]) -> object:
         """Add a node.
@@ -88,7 +88,7 @@ class Flow(Caller):
         settings: dict[str, object] = {}
         for name, value in arguments.items():
             if port := step.inputs.get(name):
-                if (wire := _wire(name, value, port)) is not None:
+                if (wire := _make_handles(name, value, port)) is not None:
                     wires[name] = wire
             elif isinstance(value, Handle):
                 wires[name] = value
@@ -124,20 +124,19 @@ class Flow(Caller):
         store = self.scope.store
         if store is None or not self._stored or source is None:
             return
-        wires = {"files": artifact, **({} if facts is None else {"sidecar": facts})}
-        light = artifact.port is not None and artifact.port.kind.light
-        name = f"store_{artifact.name}"
-        source.scope.nodes.append(
-            Node(
-                store,
-                source.scope,
-                name,
-                settings,
-                wires,
-                light,
-                dict(references),
-            )
+        wires = {"files": artifact}
+        if facts is not None:
+            wires["sidecar"] = facts
+        node = Node(
+            store,
+            source.scope,
+            f"store_{artifact.name}",
+            settings,
+            wires,
+            is_light=artifact.port is not None and artifact.port.kind.is_light,
+            references=dict(references),
         )
+        source.scope.nodes.append(node)
 
     def add_methods_text(
         self,
@@ -206,23 +205,22 @@ class Flow(Caller):
             self.scope, self._stored, self._described = previous
 
 
-def _wire(
+def _make_handles(
     name: str, value: object, port: Port
 ) -> Handle | Sequence[Handle] | Mapping[str, Handle] | None:
     """Return the handles for an input; None if it is not given."""
-
-    def handle(item: object) -> Handle:
-        return item if isinstance(item, Handle) else Handle(item, name)
-
     if value is None:
         return None
-    if isinstance(value, Handle) or port.container is None:
-        return handle(value)
-    if isinstance(value, Mapping):
-        return {str(key): handle(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return tuple(map(handle, value))
-    return handle(value)
+    if port.container is not None and isinstance(value, Mapping):
+        return {str(key): _make_handle(name, item) for key, item in value.items()}
+    if port.container is not None and isinstance(value, (list, tuple)):
+        return tuple(_make_handle(name, item) for item in value)
+    return _make_handle(name, value)
+
+
+def _make_handle(name: str, value: object) -> Handle:
+    """Return a handle unchanged, and the handle of a given value or file."""
+    return value if isinstance(value, Handle) else Handle(value, name)
 
 
 @contextmanager
@@ -258,9 +256,9 @@ def subworkflow(
     None
         While the context is active.
     """
-    flow = _FLOW.get()
+    flow = _CURRENT_FLOW.get()
     if flow is None:
-        with _named(name):
+        with _set_subworkflow_name(name):
             yield
         return
     with flow.inside(
@@ -275,13 +273,13 @@ def subworkflow(
 
 
 @contextmanager
-def _named(part: str) -> Iterator[None]:
+def _set_subworkflow_name(name: str) -> Iterator[None]:
     """Set the name of the current subworkflow, for calls that compute."""
-    token = _PART.set(part)
+    token = _SUBWORKFLOW_NAME.set(name)
     try:
         yield
     finally:
-        _PART.reset(token)
+        _SUBWORKFLOW_NAME.reset(token)
 
 
 def add_methods_text(
@@ -308,7 +306,7 @@ def add_methods_text(
         ended. The arguments are the folders of completed steps with this text, and the number of
         steps that have not ended.
     """
-    flow = _FLOW.get()
+    flow = _CURRENT_FLOW.get()
     if flow is not None:
         flow.add_methods_text(part, text, output=output, describe=describe)
 
@@ -323,7 +321,7 @@ def expect_cost(output: object, cost: RunTime) -> None:
     output : object
         Handle of an output of the step.
     cost : RunTime
-        RunTime that replaces the declared cost of the step.
+        Processor time that replaces the declared cost of the step.
     """
     if isinstance(output, Handle) and output.node is not None:
         output.node.expected_cost = cost
@@ -331,7 +329,7 @@ def expect_cost(output: object, cost: RunTime) -> None:
 
 def current_flow() -> Flow | None:
     """Return the current flow; None if calls of steps compute."""
-    return _FLOW.get()
+    return _CURRENT_FLOW.get()
 
 
 def read_transforms(file: Path) -> "Transforms":
@@ -394,7 +392,7 @@ class Eager(Caller):
     def __enter__(self) -> Self:
         self._caller = ExitStack()
         self._caller.enter_context(redirect_calls(self))
-        self._caller.enter_context(_named(""))
+        self._caller.enter_context(_set_subworkflow_name(""))
         return self
 
     def __exit__(
@@ -423,8 +421,8 @@ class Eager(Caller):
             None.
         """
         name = step.__name__.replace("_", " ")
-        part = _PART.get()
-        self._report(f"{part}: {name}" if part else name)
+        subworkflow_name = _SUBWORKFLOW_NAME.get()
+        self._report(f"{subworkflow_name}: {name}" if subworkflow_name else name)
         self._n_calls += 1
         here = self._folder / f"{self._n_calls}_{step.__name__}"
         here.mkdir()
@@ -436,7 +434,7 @@ class Eager(Caller):
             elif value is not None or port is None:
                 inputs[key] = value
         with redirect_calls(None):
-            files = step.on_files(inputs, here)
+            files = step.run_on_files(inputs, here)
         values = tuple(
             self._load_output(port, files.get(key)) for key, port in step.outputs.items()
         )

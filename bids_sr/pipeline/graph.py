@@ -4,7 +4,7 @@ This module only imports what `Graph` needs; `bids_sr.pipeline.nipype_workflow` 
 a workflow.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.pipeline.nodes import GraphError, Handle, Node, Passage, Scope, Wire
@@ -12,7 +12,7 @@ from bids_sr.pipeline.port import REQUIRED
 from bids_sr.pipeline.provenance import Provenance
 from bids_sr.pipeline.step import Part
 
-_IN_THE_FUTURE = (
+_FUTURE_TENSE_NOTE = (
     "Sentences in the future tense describe steps that were not completed when this text was"
     " written. The methods text of a completed run describes all steps in the past tense."
 )
@@ -41,14 +41,16 @@ class Graph:
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
         self.nodes = [node for inner_scope in scope.inward() for node in inner_scope.nodes]
-        self.wires = {node: dict(_wires(node)) for node in self.nodes}
+        self.wires = {node: dict(_iterate_wires(node)) for node in self.nodes}
         provenance = Provenance(self.wires, scope.store, scope.uri)
         for node in self.nodes:
             if node.step is scope.store:
                 node.settings = {**node.settings, **provenance.sidecar_entries(node)}
-        self.settings = {node: dict(_settings(node, self.wires[node])) for node in self.nodes}
+        self.settings = {
+            node: dict(_iterate_settings(node, self.wires[node])) for node in self.nodes
+        }
 
-    def methods_text(self, ended: Callable[[Node], Path | None] = lambda _: None) -> str:
+    def methods_text(self, find_folder: Callable[[Node], Path | None] = lambda _: None) -> str:
         """Return the methods text in processing order.
 
         A text appears once, however many runs it concerns. Paragraphs end after a text with a
@@ -56,7 +58,7 @@ class Graph:
 
         Parameters
         ----------
-        ended : Callable[[Node], Path | None], optional
+        find_folder : Callable[[Node], Path | None], optional
             Returns the folder of a completed node, None for other nodes. By default, no node is
             complete. Completed nodes are described from their folders.
 
@@ -66,33 +68,38 @@ class Graph:
             Paragraphs in Markdown, separated by empty lines. If some nodes are not complete, the
             last paragraph states this.
         """
-        passages: dict[tuple[Part, str], list[Passage]] = {}
+        passages_by_text: dict[tuple[Part, str], list[Passage]] = {}
         for passage in self.scope.texts:
-            passages.setdefault((passage.part, passage.text), []).append(passage)
+            passages_by_text.setdefault((passage.part, passage.text), []).append(passage)
         texts_by_part: dict[Part, dict[str, None]] = {part: {} for part in Part}
         is_incomplete = False
-        for (part, planned_text), passages_of_text in passages.items():
-            nodes = [passage.node for passage in passages_of_text if passage.node is not None]
-            text, folders = planned_text, [path for node in nodes if (path := ended(node))]
-            is_incomplete |= len(folders) < len(nodes)
-            describe = next(
-                (
-                    planned_passage.describe
-                    for planned_passage in passages_of_text
-                    if planned_passage.describe is not None
-                ),
-                None,
-            )
-            if folders and describe is not None:
-                text = describe(folders, len(nodes) - len(folders))
+        for (part, planned_text), passages in passages_by_text.items():
+            nodes = [passage.node for passage in passages if passage.node is not None]
+            folders = [path for node in nodes if (path := find_folder(node))]
+            n_unfinished = len(nodes) - len(folders)
+            is_incomplete |= n_unfinished > 0
+            text = _describe_nodes(passages, folders, n_unfinished)
+            if text is None:
+                text = planned_text
             texts_by_part[part].setdefault(text if text.endswith("\n") else f"{text} ")
         joined_texts = "\n".join("".join(texts) + "\n" for texts in texts_by_part.values())
         paragraphs = [" ".join(lines.split()) for lines in joined_texts.split("\n")]
-        paragraphs += [_IN_THE_FUTURE] * is_incomplete
+        if is_incomplete:
+            paragraphs.append(_FUTURE_TENSE_NOTE)
         return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
 
 
-def _wires(node: Node) -> Iterator[tuple[str, Wire]]:
+def _describe_nodes(
+    passages: Sequence[Passage], folders: Sequence[Path], n_unfinished: int
+) -> str | None:
+    """Return the text on completed nodes from their folders; None if the text does not change."""
+    describe = next(
+        (passage.describe for passage in passages if passage.describe is not None), None
+    )
+    return describe(folders, n_unfinished) if folders and describe is not None else None
+
+
+def _iterate_wires(node: Node) -> Iterator[tuple[str, Wire]]:
     """Yield the handles of a node's inputs, and of settings from other nodes."""
     for name, handles in node.inputs.items():
         port = node.step.inputs.get(name)
@@ -106,7 +113,7 @@ def _wires(node: Node) -> Iterator[tuple[str, Wire]]:
         if not wire.handles:
             continue
         for handle in wire.handles:
-            if port and handle.node and not (handle.port and port.takes(handle.port)):
+            if port and handle.node and not (handle.port and port.accepts(handle.port)):
                 raise GraphError(
                     f"{node}: the input {name} has type {port}, but {handle.source} provides type"
                     f" {handle.port}"
@@ -117,8 +124,8 @@ def _wires(node: Node) -> Iterator[tuple[str, Wire]]:
             raise GraphError(f"{node}: the required input {name} is not connected")
 
 
-def _settings(node: Node, wired: Mapping[str, Wire]) -> Iterator[tuple[str, object]]:
+def _iterate_settings(node: Node, wires: Mapping[str, Wire]) -> Iterator[tuple[str, object]]:
     """Yield the settings of a node that are not outputs of other nodes."""
     for name in node.step.settings:
-        if name not in wired:
+        if name not in wires:
             yield name, node.get_setting(name)

@@ -10,23 +10,23 @@ from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Node
 
 
-def input_files(graph: Graph, node: Node) -> list[Path]:
+def list_input_files(graph: Graph, node: Node) -> list[Path]:
     """Return the input files of a step that are not outputs of other steps.
 
     These are artifacts given to the graph, files in settings, and files that the step declares
     (`reads`). A file may be listed more than once.
     """
-    given_artifacts = [
+    external_artifacts = [
         handle.source
         for wire in graph.wires[node].values()
         for handle in wire.handles
         if handle.node is None
     ]
     files = [path for path in map(Path, node.reads) if path.is_file()]
-    return [*_files([given_artifacts, graph.settings[node]]), *files]
+    return [*_iterate_files([external_artifacts, graph.settings[node]]), *files]
 
 
-def inputs_checksums(graph: Graph) -> dict[Node, str]:
+def compute_checksums(graph: Graph) -> dict[Node, str]:
     """Return a checksum per step that changes with the content of any file that it depends on.
 
     Files read by earlier steps are included, because a step may pass its input on unchanged, with
@@ -40,35 +40,35 @@ def inputs_checksums(graph: Graph) -> dict[Node, str]:
 
 def _add_checksum(node: Node, graph: Graph, checksums: dict[Node, str]) -> None:
     """Add the checksum of a step after the checksums of all steps that it depends on."""
-    waiting = [node]
-    while waiting:
-        current = waiting[-1]
+    unresolved_nodes = [node]
+    while unresolved_nodes:
+        current = unresolved_nodes[-1]
         sources = [
             handle.node
             for wire in graph.wires[current].values()
             for handle in wire.handles
             if handle.node is not None
         ]
-        if missing := [source for source in sources if source not in checksums]:
-            waiting += missing
+        if unresolved_sources := [source for source in sources if source not in checksums]:
+            unresolved_nodes += unresolved_sources
             continue
-        content = [checksum(path) for path in input_files(graph, current)]
-        content += [checksums[source] for source in sources]
-        checksums[current] = hashlib.sha256(" ".join(content).encode()).hexdigest()
-        waiting.pop()
+        checksum_parts = [checksum(path) for path in list_input_files(graph, current)]
+        checksum_parts += [checksums[source] for source in sources]
+        checksums[current] = hashlib.sha256(" ".join(checksum_parts).encode()).hexdigest()
+        unresolved_nodes.pop()
 
 
-def _files(value: object) -> Iterator[Path]:
+def _iterate_files(value: object) -> Iterator[Path]:
     """Yield the existing files within a value, in order."""
     if isinstance(value, Path):
         if value.is_file():
             yield value
     elif isinstance(value, Mapping):
         for item_value in value.values():
-            yield from _files(item_value)
+            yield from _iterate_files(item_value)
     elif isinstance(value, list | tuple):
         for item_value in value:
-            yield from _files(item_value)
+            yield from _iterate_files(item_value)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for item in dataclasses.fields(value):
-            yield from _files(getattr(value, item.name))
+            yield from _iterate_files(getattr(value, item.name))

@@ -12,26 +12,26 @@ class _ListingLine(NamedTuple):
 
     Attributes
     ----------
-    makes : str
+    outputs : str
         Outputs, with the entities of stored outputs in brackets.
-    of : str
+    inputs : str
         Inputs, with the steps that compute them in parentheses.
-    where : str
+    module_file : str
         File below ``bids_sr/steps``.
     """
 
     depth: int
     name: str
-    makes: str = ""
-    of: str = ""
+    outputs: str = ""
+    inputs: str = ""
     settings: str = ""
-    where: str = ""
+    module_file: str = ""
 
     def __str__(self) -> str:
         texts = (
-            self.where and f" ({self.where})",
-            self.makes and f": {self.makes}",
-            self.of and f" <- {self.of}",
+            self.module_file and f" ({self.module_file})",
+            self.outputs and f": {self.outputs}",
+            self.inputs and f" <- {self.inputs}",
             self.settings and f"; {self.settings}",
         )
         return "".join(("  " * self.depth, self.name, *texts))
@@ -46,26 +46,26 @@ def describe_graph(graph: Graph) -> list[_ListingLine]:
 
     Content that is the same in several scopes is listed once.
     """
-    return [line for block in _blocks(graph, graph.scope, 0) for line in block]
+    return [line for block in _make_blocks(graph, graph.scope, 0) for line in block]
 
 
-def _blocks(graph: Graph, scope: Scope, depth: int) -> list[_LineGroup]:
+def _make_blocks(graph: Graph, scope: Scope, depth: int) -> list[_LineGroup]:
     """Return the blocks of a scope."""
     # content → names of the scopes with this content; empty for a step
     scopes_of_content: dict[tuple[_LineGroup, ...], list[str]] = {}
     for member in _sort_by_dependency(graph, scope):
         if isinstance(member, Node):
-            scopes_of_content[((_line(graph, member, depth),),)] = []
-        elif content := tuple(_blocks(graph, member, depth + 1)):
+            scopes_of_content[((_make_line(graph, member, depth),),)] = []
+        elif content := tuple(_make_blocks(graph, member, depth + 1)):
             scopes_of_content.setdefault(content, []).append(member.name)
     first_scope: dict[_LineGroup, str] = {}  # block → scope that listed it first
     return [
-        _find_block(content, names, depth, first_scope) if names else content[0]
+        _make_block(content, names, depth, first_scope) if names else content[0]
         for content, names in scopes_of_content.items()
     ]
 
 
-def _find_block(
+def _make_block(
     content: tuple[_LineGroup, ...],
     names: list[str],
     depth: int,
@@ -122,33 +122,37 @@ def _sort_by_dependency(graph: Graph, scope: Scope) -> Iterator[Node | Scope]:
         yield from visit(member)
 
 
-def _line(graph: Graph, node: Node, depth: int) -> _ListingLine:
+def _make_line(graph: Graph, node: Node, depth: int) -> _ListingLine:
     """Return the line of a step."""
-    stored = {
+    stored_entities = {
         handle.name: store.settings["own_entities"]
         for store in node.scope.nodes
         if store.step is node.scope.store
         for handle in graph.wires[store]["files"].handles
         if handle.source is node
     }
-    makes = (
-        f"{name} [{_entities(stored[name], node.scope)}]" if name in stored else name
+    outputs = (
+        f"{name} [{_format_entities(stored_entities[name], node.scope)}]"
+        if name in stored_entities
+        else name
         for name in node.step.outputs
     )
-    inputs = (f"{name} ({_who(node, wire)})" for name, wire in graph.wires[node].items())
+    inputs = (
+        f"{name} ({_format_sources(node, wire)})" for name, wire in graph.wires[node].items()
+    )
     folders = node.step.__module__.split(".")[1:]
     module_path = "/".join(folders).removeprefix("steps/") if "steps" in folders else ""
     return _ListingLine(
         depth,
         node.name,
-        ", ".join(makes),
+        ", ".join(outputs),
         ", ".join(inputs),
         ", ".join(graph.settings[node]),
         module_path and f"{module_path}.py",
     )
 
 
-def _entities(value: object, scope: Scope) -> str:
+def _format_entities(value: object, scope: Scope) -> str:
     """Return entities as in a file name; a label that is the name of the scope is left open."""
     if not isinstance(value, Mapping):
         return "kept"
@@ -162,7 +166,7 @@ def _entities(value: object, scope: Scope) -> str:
     )
 
 
-def _who(node: Node, wire: Wire) -> str:
+def _format_sources(node: Node, wire: Wire) -> str:
     """Return the steps that compute an input, as text.
 
     Scopes of a step are included if they do not enclose the input.

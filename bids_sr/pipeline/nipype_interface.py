@@ -19,10 +19,16 @@ from bids_sr.pipeline.port import REQUIRED, Port, make_port, without_none
 
 INPUTS_CHECKSUM = "inputs_checksum"
 """Trait for the checksum of `bids_sr.pipeline.input_checksums`."""
-_KNOWN = {int: traits.Int, float: traits.Float, bool: traits.Bool, str: traits.Str, Path: File}
+_TRAIT_TYPES = {
+    int: traits.Int,
+    float: traits.Float,
+    bool: traits.Bool,
+    str: traits.Str,
+    Path: File,
+}
 
 
-def interface_class(
+def make_interface_class(
     function: Callable[..., object],
     inputs: Mapping[str, Port],
     settings: Mapping[str, inspect.Parameter],
@@ -52,7 +58,7 @@ def interface_class(
         interface._results = run(interface.inputs.get_traitsfree(), Path(runtime.cwd))
         return runtime
 
-    def new_class(name: str, base: type, fields: Mapping[str, object]) -> type:
+    def make_class(name: str, base: type, fields: Mapping[str, object]) -> type:
         names = {
             "__module__": function.__module__,
             "__qualname__": f"{function.__qualname__}.interface{name}",
@@ -61,13 +67,15 @@ def interface_class(
             f"{function.__name__}{name}".replace(".", "_"), (base,), {**fields, **names}
         )
 
-    input_traits: dict[str, object] = {name: _file_trait(port) for name, port in inputs.items()}
+    input_traits: dict[str, object] = {
+        name: _make_file_trait(port) for name, port in inputs.items()
+    }
     input_traits |= {
         f"{name}_names": traits.List(traits.Str)
         for name, port in inputs.items()
         if port.container == "dict"
     }
-    input_traits |= {name: _setting_trait(parameter) for name, parameter in settings.items()}
+    input_traits |= {name: _make_setting_trait(parameter) for name, parameter in settings.items()}
     # nipype only considers the size and time of files
     input_traits[INPUTS_CHECKSUM] = traits.Str()
     if "device" in settings:  # set by the scheduler, which assigns the GPU to one step at a time
@@ -76,13 +84,15 @@ def interface_class(
         name: File(exists=True) if port else traits.Any() for name, port in outputs.items()
     }
     specs = {
-        "input_spec": new_class(".input_spec", BaseInterfaceInputSpec, input_traits),
-        "output_spec": new_class(".output_spec", TraitedSpec, output_traits),
+        "input_spec": make_class(".input_spec", BaseInterfaceInputSpec, input_traits),
+        "output_spec": make_class(".output_spec", TraitedSpec, output_traits),
     }
-    return new_class("", SimpleInterface, {**specs, **attributes, "_run_interface": run_interface})
+    return make_class(
+        "", SimpleInterface, {**specs, **attributes, "_run_interface": run_interface}
+    )
 
 
-def _file_trait(port: Port) -> traits.TraitType:
+def _make_file_trait(port: Port) -> traits.TraitType:
     """Return the trait of an artifact."""
     is_required = port.default is REQUIRED
     if port.container is None:
@@ -90,34 +100,40 @@ def _file_trait(port: Port) -> traits.TraitType:
     return InputMultiObject(File(exists=True), mandatory=is_required)
 
 
-def _setting_trait(parameter: inspect.Parameter) -> traits.TraitType:
+def _make_setting_trait(parameter: inspect.Parameter) -> traits.TraitType:
     """Return the trait of a setting.
 
     Defaults are part of the node's hash, so that a changed default reruns the node.
     """
-    trait = _trait(parameter.annotation)
+    trait = _make_trait(parameter.annotation)
     default = parameter.default
     if default is REQUIRED:
         return trait(mandatory=True)
     return trait if default is None else trait(default, usedefault=True)
 
 
-def _trait(hint: object) -> traits.TraitType:
+def _make_trait(annotation: object) -> traits.TraitType:
     """Return the trait for an annotation; any type is accepted if it is unknown."""
-    inner = without_none(hint)
-    origin = get_origin(inner)
-    args = get_args(inner)
-    known_trait = next(
-        (trait for python_type, trait in _KNOWN.items() if python_type is inner), traits.Any
-    )()
-    if origin is Annotated:
-        return _trait(args[0])
+    inner = without_none(annotation)
+    if get_origin(inner) is Annotated:
+        return _make_trait(get_args(inner)[0])
+    trait = _make_trait_without_none(inner)
+    return trait if inner is annotation else traits.Either(None, trait)
+
+
+def _make_trait_without_none(annotation: object) -> traits.TraitType:
+    """Return the trait for an annotation that does not include None."""
+    origin, args = get_origin(annotation), get_args(annotation)
     if origin is Literal:
-        known_trait = traits.Enum(*args)
-    elif origin is tuple and args[-1] is not Ellipsis:
-        known_trait = traits.Tuple(*map(_trait, args))
-    elif origin is list and args and make_port(args[0]) is None:
-        known_trait = traits.List(_trait(args[0]))
-    elif origin in (dict, Mapping):
-        known_trait = traits.Dict()
-    return known_trait if inner is hint else traits.Either(None, known_trait)
+        return traits.Enum(*args)
+    if origin is tuple and args[-1] is not Ellipsis:
+        return traits.Tuple(*map(_make_trait, args))
+    if origin is list and args and make_port(args[0]) is None:
+        return traits.List(_make_trait(args[0]))
+    if origin in (dict, Mapping):
+        return traits.Dict()
+    trait_type = next(
+        (trait for python_type, trait in _TRAIT_TYPES.items() if python_type is annotation),
+        traits.Any,
+    )
+    return trait_type()

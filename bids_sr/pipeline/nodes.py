@@ -89,7 +89,7 @@ class Node:
     ----------
     inputs : mapping
         Handles by input, in a list or dictionary for inputs with several artifacts.
-    light : bool
+    is_light : bool
         Whether the node only copies small files, in less time than a process needs to start.
     references : mapping
         See `bids_sr.pipeline.flow.Flow.store`.
@@ -102,7 +102,7 @@ class Node:
     name: str
     settings: Mapping[str, object]
     inputs: Mapping[str, Handle | Sequence[Handle] | Mapping[str, Handle]]
-    light: bool = False
+    is_light: bool = False
     references: Mapping[str, Handle] = field(default_factory=dict)
     expected_cost: RunTime | None = None
 

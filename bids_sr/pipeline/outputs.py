@@ -12,7 +12,7 @@ from bids_sr.pipeline.artifacts import Derivative, Facts
 from bids_sr.pipeline.flow import current_flow
 from bids_sr.pipeline.nodes import Handle
 
-_NOTHING: Mapping[str, object] = {}
+_NO_METADATA: Mapping[str, object] = {}
 _NO_KEYS: Mapping[str, Sequence[str]] = {}
 
 
@@ -83,7 +83,7 @@ class Outputs:
         artifact: object,
         entities: Mapping[str, str] | None = None,
         *,
-        sidecar: Mapping[str, object] = _NOTHING,
+        sidecar: Mapping[str, object] = _NO_METADATA,
         facts: Facts | None = None,
         provenance: bool = False,
         level: StorageLevel = "standard",
@@ -138,12 +138,12 @@ class Outputs:
         }
         self._store(artifact, settings, facts)
 
-    def store_figures(self, drawn: list[Derivative]) -> None:
+    def store_figures(self, figures: list[Derivative]) -> None:
         """Store the drawings of a figure step for the report.
 
         Parameters
         ----------
-        drawn : list[Derivative]
+        figures : list[Derivative]
             Handle of the figures.
         """
         settings: dict[str, object] = {
@@ -153,7 +153,7 @@ class Outputs:
             "own_sidecar": {},
             "provenance": {},
         }
-        self._store(drawn, settings, None)
+        self._store(figures, settings, None)
 
     def _store(
         self, artifact: object, settings: Mapping[str, object], facts: Facts | None

@@ -28,7 +28,7 @@ class Port:
     def __str__(self) -> str:
         return f"{f'a {self.container} of ' if self.container else ''}{self.kind.name}"
 
-    def takes(self, output: "Port") -> bool:
+    def accepts(self, output: "Port") -> bool:
         """Return whether an output of another step has this kind."""
         return isinstance(output.kind, type(self.kind)) or isinstance(self.kind, type(output.kind))
 
@@ -50,11 +50,11 @@ class Port:
         files = [
             file
             for file in _flatten(value)
-            if not (isinstance(file, Path) and self.kind.is_beside(file))
+            if not (isinstance(file, Path) and self.kind.is_sidecar(file))
         ]
-        loaded = [Port(self.kind).load(file, stack) for file in files]
+        values = [Port(self.kind).load(file, stack) for file in files]
         return (
-            dict(zip(_as_list(names), loaded, strict=True)) if self.container == "dict" else loaded
+            dict(zip(_as_list(names), values, strict=True)) if self.container == "dict" else values
         )
 
     def save(self, value: object, stem: Path) -> str:
@@ -64,7 +64,7 @@ class Port:
         """
         if self.container is None:
             return str(self.kind.save(value, stem))
-        saved = [
+        saved_files = [
             self.kind.save(item, stem.with_name(f"{stem.name}{number}"))
             for number, item in enumerate(
                 value if isinstance(value, Iterator) else _as_list(value)
@@ -72,7 +72,8 @@ class Port:
         ]
         listing = stem.with_name(f"{stem.name}{_LISTING}")
         listing.write_text(
-            "".join(f"{path}\n" for files in saved for path in _as_list(files)), encoding="utf-8"
+            "".join(f"{path}\n" for files in saved_files for path in _as_list(files)),
+            encoding="utf-8",
         )
         return str(listing)
 
@@ -92,7 +93,7 @@ def _as_list(value: object) -> Sequence[object]:
     return value if isinstance(value, (list, tuple)) else [] if value is None else [value]
 
 
-_SEVERAL: Mapping[object, Literal["list", "dict"]] = {
+_CONTAINERS: Mapping[object, Literal["list", "dict"]] = {
     list: "list",
     Sequence: "list",
     dict: "dict",
@@ -106,7 +107,7 @@ def make_port(hint: object, default: object = REQUIRED) -> Port | None:
     `default` is the default of the parameter, ``REQUIRED`` if there is none.
     """
     hint = without_none(hint)
-    container = _SEVERAL.get(get_origin(hint))
+    container = _CONTAINERS.get(get_origin(hint))
     hint = without_none(get_args(hint)[-1 if container == "dict" else 0]) if container else hint
     kinds = [
         metadata
@@ -120,5 +121,5 @@ def without_none(hint: object) -> object:
     """Return an annotation without None, unchanged if several other types remain."""
     if get_origin(hint) not in (Union, types.UnionType):
         return hint
-    types_left = [arg for arg in get_args(hint) if arg is not types.NoneType]
-    return types_left[0] if len(types_left) == 1 else hint
+    other_types = [arg for arg in get_args(hint) if arg is not types.NoneType]
+    return other_types[0] if len(other_types) == 1 else hint

@@ -14,9 +14,9 @@ from bids_sr.io.dataset_description import dataset_root
 from bids_sr.pipeline.nodes import Handle, Node, Wire
 from bids_sr.pipeline.store import derivative_path
 
-_NO_SIDECAR = frozenset({".safetensors"})
+_EXTENSIONS_WITHOUT_SIDECAR = frozenset({".safetensors"})
 """Extensions of files without a sidecar; their sources are listed in addition to them."""
-_SERIES = "_bold.nii.gz"  # the parent of a series is always listed
+_SERIES_ENDING = "_bold.nii.gz"  # the parent of a series is always listed
 _SPACES = ("", "boldref", "T1w")
 """Spaces of images in the graph; images in template space are not part of it."""
 
@@ -41,12 +41,12 @@ class Provenance:
         uri: Callable[[Path], str],
     ) -> None:
         self.wires, self.uri = wires, uri
-        self.stored: dict[Handle, str] = {}
+        self.stored_uris: dict[Handle, str] = {}
         for node in (node for node in wires if node.step is store):
             (handle,) = wires[node]["files"].handles
-            if path := _make_relative(node, handle):
-                self.stored[handle] = f"bids::{path}"
-        self.handles = {uri: handle for handle, uri in self.stored.items()}
+            if path := _find_relative_path(node, handle):
+                self.stored_uris[handle] = f"bids::{path}"
+        self.handles = {uri: handle for handle, uri in self.stored_uris.items()}
         self._sources = cache(self._find_sources)
         self._ancestors = cache(self._find_ancestors)
 
@@ -58,26 +58,30 @@ class Provenance:
         """
         (handle,) = self.wires[node]["files"].handles
         source = handle.node
-        if source is None or (handle.port is not None and handle.port.kind.drawn):
+        if source is None or (handle.port is not None and handle.port.kind.is_figure):
             return {}
-        uri = self.stored.get(handle, "")
+        uri = self.stored_uris.get(handle, "")
         entities = node.settings["own_entities"]
         spaces = [entities.get("space", "")] if isinstance(entities, Mapping) else [*_SPACES]
         spaces = spaces if not uri or uri.endswith(".nii.gz") else []
         images = {space: node.references[space] for space in spaces if space in node.references}
         references = {
-            space: self.stored[image] for space, image in images.items() if image in self.stored
+            space: self.stored_uris[image]
+            for space, image in images.items()
+            if image in self.stored_uris
         }
         return {
             "sources": [
-                source_uri for source_uri in self._reduce_sources(source) if source_uri != uri
+                source_uri
+                for source_uri in self._list_reduced_sources(source)
+                if source_uri != uri
             ],
             "references": {
                 space: source_uri for space, source_uri in references.items() if source_uri != uri
             },
         }
 
-    def _reduce_sources(self, node: Node) -> list[str]:
+    def _list_reduced_sources(self, node: Node) -> list[str]:
         """Return the sources of a node's outputs, except for sources listed by another source."""
         uris = self._sources(node)
         ancestor_sets = [self._ancestors(self.handles[uri]) for uri in uris if uri in self.handles]
@@ -85,7 +89,7 @@ class Provenance:
             uri
             for uri, is_direct in uris.items()
             if is_direct
-            or uri.endswith(_SERIES)
+            or uri.endswith(_SERIES_ENDING)
             or not any(uri in ancestors for ancestors in ancestor_sets)
         ]
 
@@ -111,18 +115,18 @@ class Provenance:
     def _iterate_sources(self, handle: Handle) -> Iterator[tuple[str, bool]]:
         """Yield an artifact if it is stored or given, otherwise its sources."""
         if handle.node is None:
-            yield from ((self.uri(path), True) for path in _files(handle.source))
+            yield from ((self.uri(path), True) for path in _iterate_files(handle.source))
             return
-        stored = self.stored.get(handle)
-        if stored is None:
+        stored_uris = self.stored_uris.get(handle)
+        if stored_uris is None:
             yield from ((uri, False) for uri in self._sources(handle.node))
             return
-        yield stored, True
-        if Path(stored).suffix in _NO_SIDECAR:
+        yield stored_uris, True
+        if Path(stored_uris).suffix in _EXTENSIONS_WITHOUT_SIDECAR:
             yield from self._sources(handle.node).items()
 
 
-def _make_relative(node: Node, handle: Handle) -> str:
+def _find_relative_path(node: Node, handle: Handle) -> str:
     """Return the path of a stored artifact relative to the output directory.
 
     The path is "" if the artifact is not stored, or if the entities are in the file names.
@@ -132,7 +136,7 @@ def _make_relative(node: Node, handle: Handle) -> str:
         return ""
     common = node.settings["entities"]
     assert isinstance(common, Mapping)
-    extension = entities.get("extension") or handle.port.kind.extension_stored
+    extension = entities.get("extension") or handle.port.kind.stored_extension
     name_entities = {**common, **entities, "extension": extension}
     if not extension or node.settings["in_output"]:
         return derivative_path(name_entities) if extension else ""
@@ -145,10 +149,10 @@ def _make_relative(node: Node, handle: Handle) -> str:
     return root.joinpath(derivative_path({**name_entities, **exported_as})).as_posix()
 
 
-def _files(value: object) -> Iterator[Path]:
+def _iterate_files(value: object) -> Iterator[Path]:
     """Yield the files within a value."""
     if isinstance(value, Path):
         yield value
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _files(item)
+            yield from _iterate_files(item)

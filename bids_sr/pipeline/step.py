@@ -27,7 +27,7 @@ from typing import (
 )
 
 from bids_sr.config.memory import Need
-from bids_sr.pipeline.port import REQUIRED, make_port, without_none
+from bids_sr.pipeline.port import REQUIRED, Port, make_port, without_none
 from bids_sr.run_time import RunTime
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Part(IntEnum):
     EVALUATION = 6
 
 
-_LITTLE = RunTime(always=0.1)
+_DEFAULT_COST = RunTime(always=0.1)
 
 
 class Caller(Protocol):
@@ -62,7 +62,7 @@ class Caller(Protocol):
         ...
 
 
-_CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
+_CURRENT_CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
 HERE = cast("Path", None)
 """Default of the parameter `here` of a step: the folder of the step, which the caller creates."""
 
@@ -70,35 +70,37 @@ HERE = cast("Path", None)
 @contextmanager
 def redirect_calls(caller: Caller | None) -> Iterator[None]:
     """Let `caller` receive the calls of steps within the context; None calls their functions."""
-    token = _CALLER.set(caller)
+    token = _CURRENT_CALLER.set(caller)
     try:
         yield
     finally:
-        _CALLER.reset(token)
+        _CURRENT_CALLER.reset(token)
 
 
-def _record_class(annotation: object) -> type | None:
+def _get_record_class(annotation: object) -> type | None:
     """Return the dataclass of an annotation, with or without None; None for other annotations."""
     kind = without_none(annotation)
     return kind if isinstance(kind, type) and is_dataclass(kind) else None
 
 
-def _flat_parameters(parameters: Iterable[inspect.Parameter]) -> Iterator[inspect.Parameter]:
+def _iterate_flat_parameters(
+    parameters: Iterable[inspect.Parameter],
+) -> Iterator[inspect.Parameter]:
     """Yield parameters, with the fields of records in place of the records.
 
     All fields of a record that may be None are optional.
     """
     for parameter in parameters:
-        record = _record_class(parameter.annotation)
+        record = _get_record_class(parameter.annotation)
         if record is None:
             yield parameter
             continue
-        for field_parameter in _flat_parameters(
+        for field_parameter in _iterate_flat_parameters(
             inspect.Parameter(
                 field.name,
                 inspect.Parameter.KEYWORD_ONLY,
                 annotation=field.type,
-                default=_field_default(field),
+                default=_get_field_default(field),
             )
             for field in fields(record)
         ):
@@ -106,14 +108,14 @@ def _flat_parameters(parameters: Iterable[inspect.Parameter]) -> Iterator[inspec
             yield field_parameter.replace(default=None) if optional else field_parameter
 
 
-def _field_default(field: "Field[object]") -> object:
+def _get_field_default(field: "Field[object]") -> object:
     """Return the default of a field; REQUIRED if there is none."""
     if field.default_factory is not MISSING:
         return field.default_factory()
     return REQUIRED if field.default is MISSING else field.default
 
 
-def _flatten(
+def _iterate_record_values(
     record_class: "type[DataclassInstance]", record: object
 ) -> Iterator[tuple[str, object]]:
     """Yield names and values of the fields of a record class, and of the records in it.
@@ -121,11 +123,11 @@ def _flatten(
     `record` may belong to a subclass, whose additional fields are omitted.
     """
     for field in fields(record_class):
-        value, inner = getattr(record, field.name), _record_class(field.type)
-        if inner is None:
+        value, field_class = getattr(record, field.name), _get_record_class(field.type)
+        if field_class is None:
             yield field.name, value
         elif value is not None:
-            yield from _flatten(inner, value)
+            yield from _iterate_record_values(field_class, value)
 
 
 def _build_record(record: "type[DataclassInstance]", values: dict[str, object]) -> object:
@@ -135,9 +137,9 @@ def _build_record(record: "type[DataclassInstance]", values: dict[str, object]) 
     """
     arguments: dict[str, object] = {}
     for field in fields(record):
-        inner = _record_class(field.type)
-        if inner is not None:
-            arguments[field.name] = _build_record(inner, values)
+        field_class = _get_record_class(field.type)
+        if field_class is not None:
+            arguments[field.name] = _build_record(field_class, values)
         elif field.name in values:
             arguments[field.name] = values.pop(field.name)
     present = any(value is not None for value in arguments.values())
@@ -182,7 +184,7 @@ class Step(Generic[_P, _R]):
         makes: Sequence[str] = (),
         *,
         memory: Need | None = None,
-        cost: RunTime | Callable[..., RunTime] = _LITTLE,
+        cost: RunTime | Callable[..., RunTime] = _DEFAULT_COST,
         small: bool = False,
         resumes: bool = False,
         reads: Callable[..., Sequence[Path | str]] | None = None,
@@ -195,16 +197,13 @@ class Step(Generic[_P, _R]):
         self.cost = cost
         self.small, self.awaited = small, awaited
         self.resumes, self.reads, self.monitored = resumes, reads, frozenset(monitored)
-        self._signature = signature = inspect.signature(function)
+        self._signature = inspect.signature(function)
         self._records = {
-            name: record
-            for name, parameter in signature.parameters.items()
-            if (record := _record_class(parameter.annotation)) is not None
+            name: record_class
+            for name, parameter in self._signature.parameters.items()
+            if (record_class := _get_record_class(parameter.annotation)) is not None
         }
-        flat = list(_flat_parameters(signature.parameters.values()))
-        parameters = {parameter.name: parameter for parameter in flat}
-        if len(parameters) < len(flat):
-            raise TypeError(f"two parameters of {function.__name__} have the same name")
+        parameters = self._collect_parameters()
         ports = {
             name: make_port(parameter.annotation, parameter.default)
             for name, parameter in parameters.items()
@@ -216,33 +215,55 @@ class Step(Generic[_P, _R]):
             if not ports[name] and name != "here"
         }
         self.needs_folder = "here" in ports
-        return_type = signature.return_annotation
-        self._returned = None if make_port(return_type) else _record_class(return_type)
-        if self._returned is not None:
-            names = tuple(field.name for field in fields(self._returned))
-            hints = tuple(field.type for field in fields(self._returned))
-        else:
-            names = tuple(makes) or (function.__name__,)
-            hints = get_args(return_type) if len(names) > 1 else (return_type,)
-        if len(hints) != len(names):
-            raise TypeError(
-                f"the outputs {', '.join(names)} of {function.__name__} do not match its return"
-                f" type {return_type}"
-            )
         for declaration in (cost, reads):
-            unknown = (
-                set(inspect.signature(declaration).parameters) if callable(declaration) else set()
+            if callable(declaration):
+                self._check_declaration(declaration)
+        return_type = self._signature.return_annotation
+        self._result_class = None if make_port(return_type) else _get_record_class(return_type)
+        self.outputs = self._collect_outputs(makes)
+
+    def _collect_parameters(self) -> dict[str, inspect.Parameter]:
+        """Return the parameters by name, with the fields of records in place of the records."""
+        flat_parameters = list(_iterate_flat_parameters(self._signature.parameters.values()))
+        parameters = {parameter.name: parameter for parameter in flat_parameters}
+        if len(parameters) < len(flat_parameters):
+            raise TypeError(f"two parameters of {self.__name__} have the same name")
+        return parameters
+
+    def _collect_outputs(self, makes: Sequence[str]) -> dict[str, Port | None]:
+        """Return the ports of the outputs by name; None for a plain value.
+
+        `makes`: names of the returned artifacts; if empty, the name of the function.
+        """
+        return_type = self._signature.return_annotation
+        if self._result_class is not None:
+            names = tuple(field.name for field in fields(self._result_class))
+            annotations = tuple(field.type for field in fields(self._result_class))
+        else:
+            names = tuple(makes) or (self.__name__,)
+            annotations = get_args(return_type) if len(names) > 1 else (return_type,)
+        if len(annotations) != len(names):
+            raise TypeError(
+                f"the outputs {', '.join(names)} of {self.__name__} do not match its return type"
+                f" {return_type}"
             )
-            if unknown := unknown - self.settings.keys() - self._records.keys():
-                raise TypeError(
-                    f"cost or reads of {function.__name__} depend on {', '.join(sorted(unknown))},"
-                    " which are no settings of the step"
-                )
-        self.outputs = {name: make_port(hint) for name, hint in zip(names, hints, strict=True)}
+        return {
+            name: make_port(annotation)
+            for name, annotation in zip(names, annotations, strict=True)
+        }
+
+    def _check_declaration(self, declaration: Callable[..., object]) -> None:
+        """Raise `TypeError` if a parameter of `cost` or `reads` is not a setting of the step."""
+        names = inspect.signature(declaration).parameters
+        if unknown := names.keys() - self.settings.keys() - self._records.keys():
+            raise TypeError(
+                f"cost or reads of {self.__name__} depend on {', '.join(sorted(unknown))},"
+                " which are no settings of the step"
+            )
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Call the function, or the current receiver of calls; see `redirect_calls`."""
-        caller = _CALLER.get()
+        caller = _CURRENT_CALLER.get()
         if caller is None:
             return self.function(*args, **kwargs)
         arguments: dict[str, object] = {}
@@ -251,11 +272,11 @@ class Step(Generic[_P, _R]):
             if record_class is None:
                 arguments[name] = value
             elif value is not None:
-                arguments |= _flatten(record_class, value)
+                arguments |= _iterate_record_values(record_class, value)
         result = caller.call(self, arguments)
-        if self._returned is not None:
+        if self._result_class is not None:
             outputs = result if isinstance(result, tuple) else (result,)
-            result = self._returned(**dict(zip(self.outputs, outputs, strict=True)))
+            result = self._result_class(**dict(zip(self.outputs, outputs, strict=True)))
         return cast("_R", result)
 
     def select_arguments(
@@ -271,12 +292,12 @@ class Step(Generic[_P, _R]):
             if record is None:
                 arguments[name] = get_setting(name)
             else:
-                flat = _flat_parameters([self._signature.parameters[name]])
-                values = {field.name: get_setting(field.name) for field in flat}
+                flat_parameters = _iterate_flat_parameters([self._signature.parameters[name]])
+                values = {field.name: get_setting(field.name) for field in flat_parameters}
                 arguments[name] = _build_record(record, values)
         return arguments
 
-    def on_files(self, inputs: Mapping[str, object], here: Path) -> dict[str, object]:
+    def run_on_files(self, inputs: Mapping[str, object], here: Path) -> dict[str, object]:
         """Load artifacts, call the function, and save the returned values in folder `here`.
 
         Files are named after the artifacts. Returns files of artifacts and plain values by output,
@@ -303,13 +324,13 @@ class Step(Generic[_P, _R]):
                     values[name] = argument
             function: Callable[..., object] = self.function
             result = function(**values)
-            if self._returned is not None:
-                values_returned = tuple(getattr(result, name) for name in self.outputs)
+            if self._result_class is not None:
+                results = tuple(getattr(result, name) for name in self.outputs)
             else:
-                values_returned = (
+                results = (
                     result if isinstance(result, tuple) and len(self.outputs) > 1 else (result,)
                 )
-            return dict(self._save_outputs(values_returned, here))
+            return dict(self._save_outputs(results, here))
 
     def _convert_setting(self, name: str, value: object) -> object:
         """Convert a setting to the type in the signature.
@@ -333,15 +354,15 @@ class Step(Generic[_P, _R]):
 
         Pickle finds the class, and its specifications, as attributes of this step.
         """
-        from bids_sr.pipeline.nipype_interface import interface_class
+        from bids_sr.pipeline.nipype_interface import make_interface_class
 
         attributes = {"__doc__": self.__doc__, "step": self, "_can_resume": self.resumes}
-        return interface_class(
+        return make_interface_class(
             self.function,
             self.inputs,
             self.settings,
             self.outputs,
-            run=self.on_files,
+            run=self.run_on_files,
             **attributes,
         )
 
@@ -353,7 +374,7 @@ def step(
     *,
     makes: str | Sequence[str] = (),
     memory: Need | None = None,
-    cost: RunTime | Callable[..., RunTime] = _LITTLE,
+    cost: RunTime | Callable[..., RunTime] = _DEFAULT_COST,
     small: bool = False,
     resumes: bool = False,
     reads: Callable[..., Sequence[Path | str]] | None = None,

@@ -17,16 +17,20 @@ from bids_sr.io import atomic_files
 from bids_sr.io.dataset_description import RESULTS, dataset_root
 from bids_sr.io.grids import AS_STORED, AxisOrder, inverse_order
 from bids_sr.io.uris import template_uri
-from bids_sr.pipeline.artifacts import Facts, File, entities_of_name
+from bids_sr.pipeline.artifacts import Facts, File, read_entities
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.run_time import RunTime
 
 RECORD = "written.json"
-_NOTHING: Mapping[str, str] = {}
-_WITHOUT_SIDECAR = frozenset({"xfm"})
+_NO_ENTRIES: Mapping[str, str] = {}
+_WITHOUT_EXPORT_SIDECAR = frozenset({"xfm"})
 """Suffixes of files that have no sidecar in the data set for other programs, which limits the
 number of files.
 """
+_SCANNER_XFORM_CODE, _TEMPLATE_XFORM_CODE = 1, 4
+"""NIfTI codes of scanner coordinates and of coordinates of a template (MNI)."""
+_XFORM_CODES = {"": _SCANNER_XFORM_CODE, "boldref": _SCANNER_XFORM_CODE, "T1w": 2}
+"""NIfTI code by the label of the space; 2 is alignment with another image."""
 Varies = Mapping[str, Sequence[str]]
 """Entities that distinguish files with a shared sidecar, with the keys that differ."""
 _NOTHING_VARIES: Varies = {}
@@ -58,7 +62,7 @@ def derivative_path(entities: Mapping[str, str]) -> str:
     return str(path)
 
 
-def _full_extension(path: Path) -> str:
+def _find_extension(path: Path) -> str:
     """Return the extension of a file, such as ``.func.gii``; images are always ``.nii.gz``."""
     name = path.name
     if name.endswith((".nii", ".nii.gz")):
@@ -66,7 +70,7 @@ def _full_extension(path: Path) -> str:
     return name[name.index(".") :] if name.endswith(".gii") else path.suffix
 
 
-def _dimensions(path: Path) -> int:
+def _count_dimensions(path: Path) -> int:
     """Return the number of dimensions of an image."""
     from bids_sr.io.nifti import SeriesReader
 
@@ -74,23 +78,23 @@ def _dimensions(path: Path) -> int:
         return len(reader.header.get_data_shape())
 
 
-def _store(source: Path, target: Path, dtype: str, order: AxisOrder, code: int) -> None:
+def _copy_file(source: Path, target: Path, dtype: str, order: AxisOrder, xform_code: int) -> None:
     """Copy `source` to `target` atomically.
 
     A target with the same content keeps its modification time.
 
-    `code` is the qform and sform code that niworkflows writes.
+    `xform_code` is the qform and sform code that niworkflows writes.
     """
     from bids_sr.io.copies import compress_series, save_reordered
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_files.atomic_file(target) as partial:
-        if _full_extension(source) != ".nii.gz":
+        if _find_extension(source) != ".nii.gz":
             shutil.copyfile(source, partial)
-        elif _dimensions(source) == 4:
-            compress_series(source, partial, dtype=dtype, order=order, code=code)
+        elif _count_dimensions(source) == 4:
+            compress_series(source, partial, dtype=dtype, order=order, code=xform_code)
         else:
-            save_reordered(source, partial, order=order, code=code)
+            save_reordered(source, partial, order=order, code=xform_code)
 
 
 def _write_sidecar(
@@ -103,12 +107,12 @@ def _write_sidecar(
 
     Shared sidecars are described in `_iterate_shared_sidecars`.
     """
-    own_path = derivative_path({**entities, "extension": ".json"})
+    own_sidecar_path = derivative_path({**entities, "extension": ".json"})
     contents: dict[str, Mapping[str, object]] = {}
     contents.update(_iterate_shared_sidecars(entities, content, varies))
     # an existing sidecar of an earlier version would take precedence over shared sidecars
-    if not contents or (root / own_path).exists():
-        contents[own_path] = content
+    if not contents or (root / own_sidecar_path).exists():
+        contents[own_sidecar_path] = content
     for path, file_content in contents.items():
         atomic_files.write_json(root / path, file_content)
     return [root / path for path in contents]
@@ -188,7 +192,7 @@ def _make_dataset_sidecar(content: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def _read(path: Path) -> dict[str, object]:
+def _read_json(path: Path) -> dict[str, object]:
     """Return the content of a JSON file."""
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
@@ -196,16 +200,16 @@ def _read(path: Path) -> dict[str, object]:
 def _select_entities(path: Path) -> dict[str, str]:
     """Return the entities in a file name, including the datatype ``figures`` for drawings."""
     figure_entities = {"datatype": "figures"} if path.suffix in {".svg", ".html"} else {}
-    return {**entities_of_name(path), **figure_entities}
+    return {**read_entities(path), **figure_entities}
 
 
-def _cost(own_entities: Mapping[str, str] | None) -> RunTime:
+def _estimate_cost(own_entities: Mapping[str, str] | None) -> RunTime:
     """Return the cost of storing, which is only substantial for series (compression)."""
     is_series = own_entities is not None and own_entities.get("suffix") == "bold"
     return RunTime(volumes=0.013) if is_series else RunTime(always=0.1)
 
 
-@step(makes="stored", cost=_cost)
+@step(makes="stored", cost=_estimate_cost)
 def store(
     here: Path = HERE,
     files: Sequence[File] = (),
@@ -214,11 +218,11 @@ def store(
     output_dir: Path,
     entities: Mapping[str, str],
     own_entities: Mapping[str, str] | None = None,
-    own_sidecar: Mapping[str, object] = _NOTHING,
+    own_sidecar: Mapping[str, object] = _NO_ENTRIES,
     among: list[Mapping[str, str]] | None = None,
     sources: Sequence[str] = (),
-    references: Mapping[str, str] = _NOTHING,
-    provenance: Mapping[str, object] = _NOTHING,
+    references: Mapping[str, str] = _NO_ENTRIES,
+    provenance: Mapping[str, object] = _NO_ENTRIES,
     axis_order: AxisOrder = AS_STORED,
     output_dtype: Literal["float32", "int16"] = "float32",
     datasets: Sequence[str] = (),
@@ -258,57 +262,69 @@ def store(
     """
     json_files = [path for path in files if path.suffix == ".json"] if own_entities is None else []
     json_by_stem = {path.with_suffix("").name: path for path in json_files}
-    stored_files, notes = [], list[Path]()
-    for source in (path for path in files if path not in json_by_stem.values()):
+    stored_files, sidecar_files = [], list[Path]()
+    for source in (path for path in files if path not in json_files):
         file_entities = _select_entities(source) if own_entities is None else own_entities
-        if among is not None and not any(
-            choice.items() <= file_entities.items() for choice in among
-        ):
+        if among is not None and not _matches_any(file_entities, among):
             continue
-        name_entities = {**entities, **file_entities, "extension": _full_extension(source)}
-        note = json_by_stem.get(source.name)
+        name_entities = {**entities, **file_entities, "extension": _find_extension(source)}
         file_sidecar = json_by_stem.get(source.name.partition(".")[0])
-        values = _read(file_sidecar) if file_sidecar else {**own_sidecar, **(sidecar or {})}
+        values = _read_json(file_sidecar) if file_sidecar else {**own_sidecar, **(sidecar or {})}
         content = _make_sidecar(values, sources, references, name_entities) | dict(provenance)
-        code = {"": 1, "boldref": 1, "T1w": 2}.get(
-            name_entities.get("space", ""), 4
-        )  # scanner, another image, template
-        order = inverse_order(axis_order) if code == 1 else AS_STORED
+        xform_code = _XFORM_CODES.get(name_entities.get("space", ""), _TEMPLATE_XFORM_CODE)
+        order = inverse_order(axis_order) if xform_code == _SCANNER_XFORM_CODE else AS_STORED
         first_copy: Path | None = None
         if in_output:
             if _is_described(name_entities):
-                notes += _write_sidecar(
+                sidecar_files += _write_sidecar(
                     output_dir, name_entities, content, varies or _NOTHING_VARIES
                 )
-            _store(
-                source,
-                first_copy := output_dir / derivative_path(name_entities),
-                output_dtype,
-                order,
-                code,
-            )
-            if note is not None:
-                manifest_entries = {"file": first_copy.name, "entities": dict(entities)}
-                atomic_files.write_json(
-                    first_copy.with_name(f"{first_copy.name}.json"),
-                    {**manifest_entries, **_read(note)},
-                )
+            first_copy = output_dir / derivative_path(name_entities)
+            _copy_file(source, first_copy, output_dtype, order, xform_code)
+            if manifest_file := json_by_stem.get(source.name):
+                _write_manifest_entry(first_copy, entities, _read_json(manifest_file))
             stored_files.append(first_copy)
         for series in datasets if exported_as is not None else ():
             root = dataset_root(output_dir, series)
             export_entities = {**name_entities, **(exported_as or {})}
-            if "space" in name_entities or export_entities["suffix"] not in _WITHOUT_SIDECAR:
-                # one sidecar for all tissues
-                all_labels = (
-                    {**export_entities, "label": ""}
-                    if export_entities["suffix"] == "probseg"
-                    else export_entities
-                )
-                notes += _write_sidecar(root, all_labels, _make_dataset_sidecar(content))
-            stored_files.append(target := root / derivative_path(export_entities))
+            if (
+                "space" in name_entities
+                or export_entities["suffix"] not in _WITHOUT_EXPORT_SIDECAR
+            ):
+                sidecar_files += _write_export_sidecar(root, export_entities, content)
+            target = root / derivative_path(export_entities)
+            stored_files.append(target)
             if first_copy is None:
-                _store(source, first_copy := target, output_dtype, order, code)
+                first_copy = target
+                _copy_file(source, target, output_dtype, order, xform_code)
             else:
                 atomic_files.link_or_copy(first_copy, target)
-    (here / RECORD).write_text(json.dumps([str(path) for path in (*stored_files, *notes)]))
+    (here / RECORD).write_text(json.dumps([str(path) for path in (*stored_files, *sidecar_files)]))
     return stored_files
+
+
+def _matches_any(entities: Mapping[str, str], alternatives: Sequence[Mapping[str, str]]) -> bool:
+    """Return whether entities include all entities of at least one alternative."""
+    return any(alternative.items() <= entities.items() for alternative in alternatives)
+
+
+def _write_manifest_entry(
+    figure_file: Path, entities: Mapping[str, str], description: Mapping[str, object]
+) -> None:
+    """Write the description of a stored figure next to it, with its name and entities."""
+    atomic_files.write_json(
+        figure_file.with_name(f"{figure_file.name}.json"),
+        {"file": figure_file.name, "entities": dict(entities), **description},
+    )
+
+
+def _write_export_sidecar(
+    root: Path, entities: Mapping[str, str], content: Mapping[str, object]
+) -> list[Path]:
+    """Write the sidecar of a file in a data set for other programs, and return its path.
+
+    Probability maps of all tissues share a sidecar.
+    """
+    if entities["suffix"] == "probseg":
+        entities = {**entities, "label": ""}
+    return _write_sidecar(root, entities, _make_dataset_sidecar(content))

@@ -41,7 +41,7 @@ def get_kind(series: str) -> KindOfSeries:
 
 def series_text(series: str) -> str:
     """Return the name of a series in figures and tables of the report."""
-    parsed_name = registry.series(series)
+    parsed_name = registry.parse_series_name(series)
     if parsed_name.variant == registry.SAME:
         return f"acquired, smoothed to the resolution of {parsed_name.method}"
     return _ACQUIRED_TEXT.get(series) or CONTROLS.get(series, series)

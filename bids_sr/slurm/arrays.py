@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from bids_sr.config import UsageError
 
-_PART = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
+_RANGE_PATTERN = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 
 
 def parse_tasks(spec: str, tasks: int) -> tuple[tuple[int, ...], int]:
@@ -30,22 +30,25 @@ def parse_tasks(spec: str, tasks: int) -> tuple[tuple[int, ...], int]:
     """
     ranges, percent, limit = spec.replace(" ", "").partition("%")
     if percent and not (limit.isascii() and limit.isdigit() and int(limit)):
-        raise _unreadable(spec, f"{limit!r} is not a valid number of simultaneous tasks")
+        raise _make_array_error(spec, f"{limit!r} is not a valid number of simultaneous tasks")
     indices: set[int] = set()
     for part in ranges.split(",") if ranges else ():
-        match = _PART.fullmatch(part) if part.isascii() else None
+        match = _RANGE_PATTERN.fullmatch(part) if part.isascii() else None
         if match is None:
-            raise _unreadable(
+            raise _make_array_error(
                 spec, f"{part!r} is neither a task number nor a range of task numbers"
             )
         first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
         if first < 1 or last > tasks or first > last or step < 1:
-            raise _unreadable(spec, f"{part!r} is outside the range of task numbers, 1 to {tasks}")
+            raise _make_array_error(
+                spec, f"{part!r} is outside the range of task numbers, 1 to {tasks}"
+            )
         indices.update(range(first, last + 1, step))
     return tuple(sorted(indices or range(1, tasks + 1))), int(limit or 0)
 
 
-def _unreadable(spec: str, reason: str) -> UsageError:
+def _make_array_error(spec: str, reason: str) -> UsageError:
+    """Return the error for an invalid ``--array``."""
     return UsageError(
         f"--array {spec}",
         reason,
@@ -61,13 +64,13 @@ def format_tasks(indices: Sequence[int], at_once: int = 0) -> str:
 
     `at_once` is the limit of simultaneous tasks; 0 for no limit.
     """
-    runs: list[list[int]] = []
+    ranges: list[list[int]] = []
     for index in indices:
-        if runs and index == runs[-1][1] + 1:
-            runs[-1][1] = index
+        if ranges and index == ranges[-1][1] + 1:
+            ranges[-1][1] = index
         else:
-            runs.append([index, index])
-    text = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+            ranges.append([index, index])
+    text = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
     return f"{text}%{at_once}" if at_once else text
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from bids_sr.config import UsageError
 
-_BY_STATE = {
+_CODE_BY_STATE = {
     "OUT_OF_MEMORY": "memory",
     "TIMEOUT": "time",
     "DEADLINE": "time",
@@ -22,8 +22,8 @@ _BY_STATE = {
     "UNKNOWN": "unknown",
     "": "unknown",
 }
-_BY_EXIT = {126: "absent", 127: "absent", 130: "interrupted", 137: "killed", 143: "killed"}
-_MESSAGES = (  # messages of slurmstepd in the log of a task, and the states that they report
+_CODE_BY_EXIT = {126: "absent", 127: "absent", 130: "interrupted", 137: "killed", 143: "killed"}
+_STATE_BY_MESSAGE = (  # messages of slurmstepd in the log of a task, and their states
     ("DUE TO TIME LIMIT", "TIMEOUT"),
     ("oom-kill event", "OUT_OF_MEMORY"),
     ("oom_kill event", "OUT_OF_MEMORY"),
@@ -44,15 +44,15 @@ def get_code(state: str, exit_code: int | None = None) -> str:
     >>> get_code("CANCELLED+"), get_code("FAILED", 137), get_code("FAILED")
     ('cancelled', 'killed', 'crashed')
     """
-    return _BY_STATE.get(state.rstrip("+")) or _BY_EXIT.get(exit_code or 1, "crashed")
+    return _CODE_BY_STATE.get(state.rstrip("+")) or _CODE_BY_EXIT.get(exit_code or 1, "crashed")
 
 
-def message_state(line: str) -> str:
+def find_message_state(line: str) -> str:
     """Return the SLURM state, such as ``TIMEOUT``, in a line of a log.
 
     The result is "" if SLURM did not write the line.
     """
-    texts = _MESSAGES if line.startswith("slurmstepd") else ()
+    texts = _STATE_BY_MESSAGE if line.startswith("slurmstepd") else ()
     return next((state for text, state in texts if text in line), "")
 
 
@@ -79,10 +79,10 @@ ACTIVE = frozenset(
 """States of jobs that are pending or running."""
 _TIMEOUT_S = 120.0
 _MAX_JOBS_PER_CALL = 500  # jobs or names per command line
-_OF_THE_SUBMITTER = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
-_PEAK = re.compile(r"^([\d_]+)\..*\|([\d.]+)M$", re.MULTILINE)
-_NUMBER = re.compile(r"\d+")
-_LARGEST = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
+_KEPT_VARIABLES = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
+_PEAK_PATTERN = re.compile(r"^([\d_]+)\..*\|([\d.]+)M$", re.MULTILINE)
+_NUMBER_PATTERN = re.compile(r"\d+")
+_ARRAY_SIZE_PATTERN = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
 
 
 class SlurmError(UsageError):
@@ -122,17 +122,19 @@ def call(
             fix,
         )
     try:
-        name = getpass.getuser()
+        user = getpass.getuser()
     except (KeyError, OSError):  # the user is not in the user database
-        name = str(os.getuid())
+        user = str(os.getuid())
     variables = {
-        k: v for k, v in os.environ.items() if k[:6] != "SLURM_" or k in _OF_THE_SUBMITTER
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SLURM_") or name in _KEPT_VARIABLES
     }
     command = [program, *arguments]
     try:
         return subprocess.run(
             command,
-            env={"LOGNAME": name, "USER": name, **variables, "LC_ALL": "C"},
+            env={"LOGNAME": user, "USER": user, **variables, "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -155,11 +157,11 @@ def submit(arguments: Sequence[str]) -> str:
     SlurmError
         SLURM rejects the script, or does not return a number.
     """
-    out = _run("sbatch", *arguments)
-    number = parse_job_id(out)
-    if _NUMBER.fullmatch(number) is None:
+    output = _run("sbatch", *arguments)
+    number = parse_job_id(output)
+    if _NUMBER_PATTERN.fullmatch(number) is None:
         fix = "use squeue to check whether the job was submitted"
-        raise SlurmError("sbatch did not return a job number", out.strip() or "no output", fix)
+        raise SlurmError("sbatch did not return a job number", output.strip() or "no output", fix)
     return number
 
 
@@ -175,13 +177,13 @@ def queue(job_names: Sequence[str]) -> dict[str, str]:
     """
     states: dict[str, str] = {}
     options = ("--noheader", "--array", "--all", "--states=all", f"--format={QUEUE_FORMAT}")
-    for names in chunks(job_names):
+    for names in divide_into_chunks(job_names):
         entries = parse_squeue(_run("squeue", *options, f"--name={','.join(names)}"))
         states.update({job: state for job, state, _ in entries})
     return states
 
 
-def peak_memory_mb(jobs: Sequence[str]) -> dict[str, int]:
+def read_peak_memory_mb(jobs: Sequence[str]) -> dict[str, int]:
     """Return the peak memory (MiB) of jobs by number, if SLURM's accounting knows it.
 
     The value is from the largest step of each job (``12_3`` for a task). The result is empty
@@ -191,7 +193,7 @@ def peak_memory_mb(jobs: Sequence[str]) -> dict[str, int]:
         return {}
     options = ("--noheader", "--parsable2", "--units=M", "--format=JobID,MaxRSS")
     text = call("sacct", *options, f"--jobs={','.join(jobs)}").stdout
-    sizes = sorted((float(size), job) for job, size in _PEAK.findall(text))
+    sizes = sorted((float(size), job) for job, size in _PEAK_PATTERN.findall(text))
     return {job: math.ceil(size) for size, job in sizes}
 
 
@@ -209,13 +211,13 @@ def cancel(jobs: Iterable[str]) -> None:
     SlurmError
         The command fails.
     """
-    for group in chunks(list(jobs)):
+    for group in divide_into_chunks(list(jobs)):
         _run("scancel", *group)
 
 
 def read_largest_index() -> int | None:
     """Return the largest possible task number, or None if SLURM does not report it."""
-    match = _LARGEST.search(_run("scontrol", "show", "config"))
+    match = _ARRAY_SIZE_PATTERN.search(_run("scontrol", "show", "config"))
     return int(match[1]) - 1 if match else None
 
 
@@ -234,7 +236,7 @@ def counts_shared_memory() -> bool:
     )
 
 
-def chunks(items: Sequence[str]) -> list[Sequence[str]]:
+def divide_into_chunks(items: Sequence[str]) -> list[Sequence[str]]:
     """Divide items into groups that fit on one command line."""
     return [
         items[start : start + _MAX_JOBS_PER_CALL]

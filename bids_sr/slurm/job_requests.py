@@ -9,24 +9,27 @@ from bids_sr.config import UsageError
 from bids_sr.config.memory import SHARED_GB
 from bids_sr.slurm.submission import Request
 
-_MEMORY_ROOM, _BESIDE_SHARED = 1.3, 1.15
+_MEMORY_MARGIN, _PRIVATE_MEMORY_MARGIN = 1.3, 1.15
 """Margins of memory. If shared memory is counted repeatedly, the estimate has a smaller margin,
 and shared memory is added for each processor.
 """
-_TIME_ROOM, _TIME_SPARE_MIN = 2.0, 10
+_TIME_MARGIN, _EXTRA_MINUTES = 2.0, 10
 """Margins of time (a factor, and min). The error is larger than for memory, because nodes differ
 and file systems are shared.
 """
 # fraction of a job's memory for the program; the rest is for the shell and unexpected use
 _PROGRAM_SHARE = 0.9
 _SHARED_GIB = SHARED_GB * 1e9 / 2**30
-_SEEN_ROOM = 1.25
-LEAST_MB, STEP_MB, STEP_MIN = 2048, 512, 5
+_PEAK_MARGIN = 1.25  # margin of memory relative to the measured peak
+MIN_MB, STEP_MB = 2048, 512  # MiB, smallest memory of a job, and step of all requests
+STEP_MIN = 5  # min, step of time limits
 DEFAULT_CPUS = 4
-GROUP_MB, GROUP_MIN = 2048, 60
-_PEOPLE_A_MB = 4  # participants per MiB: values of 15,000 lines of tables, twice
-_RAISE = 2
-_TIME = re.compile(r"(?:(?P<d>\d+)-)?(?P<a>\d+)(?::(?P<b>\d+))?(?::(?P<c>\d+))?")
+GROUP_MB, GROUP_MIN = 2048, 60  # MiB and min of a group job without participants
+_PARTICIPANTS_PER_MB = 4  # participants per MiB: values of 15,000 lines of tables, twice
+_RETRY_FACTOR = 2  # by which an exceeded resource is increased
+_TIME_PATTERN = re.compile(
+    r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?"
+)
 
 
 def make_request(
@@ -54,24 +57,24 @@ def make_request(
         Whether shared memory is counted for each process.
     """
     memory_gib = max(memory for memory, _ in costs) * 1e9 / 2**30
-    shared = job_mb(memory_gib * _BESIDE_SHARED, cpus * resident)
-    memory = max(job_mb(memory_gib * _MEMORY_ROOM, 0), shared)
-    duration = max(time for _, time in costs) * _TIME_ROOM + _TIME_SPARE_MIN
-    memory_mb = memory_mb or max(LEAST_MB, _up(memory, STEP_MB))
-    minutes = minutes or _up(duration, STEP_MIN)
+    shared = compute_job_mb(memory_gib * _PRIVATE_MEMORY_MARGIN, cpus * resident)
+    memory = max(compute_job_mb(memory_gib * _MEMORY_MARGIN, 0), shared)
+    duration = max(time for _, time in costs) * _TIME_MARGIN + _EXTRA_MINUTES
+    memory_mb = memory_mb or max(MIN_MB, _round_up(memory, STEP_MB))
+    minutes = minutes or _round_up(duration, STEP_MIN)
     return Request(cpus=cpus, memory_mb=memory_mb, minutes=minutes, gpus=gpus, resident=resident)
 
 
-def group_request(participants: int) -> Request:
+def make_group_request(participants: int) -> Request:
     """Return the request of the group job, which reads tables and maps but no series."""
     return Request(
         cpus=1,
-        memory_mb=GROUP_MB + _up(participants / _PEOPLE_A_MB, STEP_MB),
+        memory_mb=GROUP_MB + _round_up(participants / _PARTICIPANTS_PER_MB, STEP_MB),
         minutes=GROUP_MIN + participants // 20,
     )
 
 
-def enlarge_request(request: Request, code: str, seen_mb: int = 0) -> Request:
+def enlarge_request(request: Request, code: str, peak_mb: int = 0) -> Request:
     """Return the request for another start of a failed job, with more memory or time.
 
     The exceeded resource is doubled. If the peak memory is known, the new memory is 25 % more than
@@ -83,30 +86,28 @@ def enlarge_request(request: Request, code: str, seen_mb: int = 0) -> Request:
         Request of the failed job.
     code : str
         Reason of the failure, such as ``memory`` or ``time``.
-    seen_mb : int, optional
+    peak_mb : int, optional
         Peak memory of the job according to SLURM (MiB), if it ran out of memory; 0 if unknown.
     """
-    memory_factor, time_factor = (
-        _RAISE if code == resource else 1 for resource in ("memory", "time")
-    )
-    memory = request.memory_mb * memory_factor
+    memory = request.memory_mb * (_RETRY_FACTOR if code == "memory" else 1)
+    minutes = request.minutes * (_RETRY_FACTOR if code == "time" else 1)
     # the peak can be below the request if the kernel ended the job or the peak was not sampled
-    if seen_mb:
-        memory = _up(max(request.memory_mb, seen_mb) * _SEEN_ROOM, STEP_MB)
-    return replace(request, memory_mb=memory, minutes=request.minutes * time_factor)
+    if peak_mb:
+        memory = _round_up(max(request.memory_mb, peak_mb) * _PEAK_MARGIN, STEP_MB)
+    return replace(request, memory_mb=memory, minutes=minutes)
 
 
-def program_gib(request: Request) -> float:
+def compute_program_gib(request: Request) -> float:
     """Return the memory that the program may use (GiB, rounded down to hundredths).
 
-    It is less than the memory of the job, see `job_mb`.
+    It is less than the memory of the job, see `compute_job_mb`.
     """
     gib = request.memory_mb / 1024 * _PROGRAM_SHARE
     gib -= _SHARED_GIB * request.cpus * request.resident
     return math.floor(gib * 100) / 100
 
 
-def job_mb(program: float, workers: int) -> int:
+def compute_job_mb(program: float, workers: int) -> int:
     """Return the memory of a job (MiB) for the memory of its program (GiB) and number of workers.
 
     The memory is also sufficient if accounting sums the resident memory of all processes.
@@ -114,7 +115,7 @@ def job_mb(program: float, workers: int) -> int:
     return math.ceil((program + _SHARED_GIB * workers) * 1024 / _PROGRAM_SHARE)
 
 
-def signal_seconds(request: Request) -> int:
+def compute_signal_seconds(request: Request) -> int:
     """Return the time (s) before its time limit at which a job is signaled to stop.
 
     The program needs about ten seconds to stop.
@@ -135,17 +136,17 @@ def parse_minutes(text: str) -> int:
     >>> [parse_minutes(text) for text in ("90", "90:30", "1:30:00", "1-12", "1-12:30")]
     [90, 91, 90, 2160, 2190]
     """
-    match = _TIME.fullmatch(text.strip())
+    match = _TIME_PATTERN.fullmatch(text.strip())
     if match is None:
         raise UsageError(
             f"--time {text}",
             "the time limit is not in a valid format",
             "write minutes, hours:minutes:seconds or days-hours",
         )
-    first, second, third = (int(match[name] or 0) for name in "abc")
-    if match["d"] is not None:
-        seconds = int(match["d"]) * 86400 + first * 3600 + second * 60 + third
-    elif match["c"] is not None:
+    first, second, third = (int(match[name] or 0) for name in ("first", "second", "third"))
+    if match["days"] is not None:
+        seconds = int(match["days"]) * 86400 + first * 3600 + second * 60 + third
+    elif match["third"] is not None:
         seconds = first * 3600 + second * 60 + third
     else:
         seconds = first * 60 + second
@@ -158,11 +159,12 @@ def parse_minutes(text: str) -> int:
     return math.ceil(seconds / 60)
 
 
-def time_text(minutes: int) -> str:
+def format_time(minutes: int) -> str:
     """Format minutes as a SLURM time, ``D-HH:MM:00``."""
-    days, rest = divmod(minutes, 1440)
-    return f"{days}-{rest // 60:02d}:{rest % 60:02d}:00"
+    days, minutes_of_day = divmod(minutes, 24 * 60)
+    return f"{days}-{minutes_of_day // 60:02d}:{minutes_of_day % 60:02d}:00"
 
 
-def _up(value: float, step: int) -> int:
+def _round_up(value: float, step: int) -> int:
+    """Round a value up to a multiple of `step`."""
     return math.ceil(value / step) * step

@@ -11,11 +11,11 @@ from pathlib import Path
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_json
 from bids_sr.notices import CODES, Notice, read_failed_steps
-from bids_sr.slurm.commands import ACTIVE, get_code, message_state, parse_squeue
-from bids_sr.slurm.job_requests import enlarge_request, time_text
+from bids_sr.slurm.commands import ACTIVE, find_message_state, get_code, parse_squeue
+from bids_sr.slurm.job_requests import enlarge_request, format_time
 from bids_sr.slurm.submission import GROUP, ArrayJob, Request, Submission
 
-_WAITING = frozenset(
+_PENDING_STATES = frozenset(
     {
         "PENDING",
         "CONFIGURING",
@@ -26,10 +26,10 @@ _WAITING = frozenset(
         "SPECIAL_EXIT",
     }
 )
-_HEADS = ("participant", "state", "exit", "starts", "minutes", "job", "why")
+_COLUMNS = ("participant", "state", "exit", "starts", "minutes", "job", "why")
 CANCELLED_FILE = "cancelled.txt"
-_TAIL_BYTES = 20_000
-_BEFORE_RETRY = {
+_TAIL_BYTES = 20_000  # end of a log that is searched for messages of SLURM
+_ADVICE_BEFORE_RETRY = {
     "refused": "Correct the problem that is reported in the log. Then ",
     "left-out": (
         "Correct the data that are listed in the log, or continue without the skipped runs. Then "
@@ -50,7 +50,7 @@ class State(StrEnum):
 
 
 @frozen
-class _JobStatus:
+class _StatusFile:
     """Content of the status file of a participant; see ``boilerplate/sbatch.tmpl``.
 
     Times are in seconds since 1970.
@@ -134,20 +134,20 @@ class JobStatus:
     peak_mb: int = 0
 
     @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         """Whether the task is pending, running or requeued."""
         return self.state in (State.PENDING, State.RUNNING, State.REQUEUED)
 
 
-def _read_status(path: Path) -> _JobStatus | None:
+def _read_status(path: Path) -> _StatusFile | None:
     """Read a status file; return None if it is missing or not valid."""
     try:
-        return _JobStatus(**read_json(path))
+        return _StatusFile(**read_json(path))
     except TypeError:
         return None
 
 
-def job_statuses(submission: Submission, queue: Mapping[str, str]) -> list[JobStatus]:
+def find_job_statuses(submission: Submission, queue: Mapping[str, str]) -> list[JobStatus]:
     """Return the state of each participant of a submission, and of its group job at the end.
 
     A task writes its status file before it leaves the queue. The queue must therefore be read
@@ -160,11 +160,15 @@ def job_statuses(submission: Submission, queue: Mapping[str, str]) -> list[JobSt
     queue : Mapping[str, str]
         State by job number, as returned by `bids_sr.slurm.commands.queue`.
     """
-    queue = {**_final_states(submission), **queue}
-    return [_fate(submission, job, name, queue) for job in submission.jobs for name in job.task_of]
+    queue = {**_read_final_states(submission), **queue}
+    return [
+        _find_job_status(submission, job, name, queue)
+        for job in submission.jobs
+        for name in job.task_of
+    ]
 
 
-def _final_states(submission: Submission) -> dict[str, str]:
+def _read_final_states(submission: Submission) -> dict[str, str]:
     """Return the final states of jobs in the files of the group job and of cancellations."""
     states: dict[str, str] = {}
     for name in (CANCELLED_FILE, "ended.txt"):
@@ -174,9 +178,10 @@ def _final_states(submission: Submission) -> dict[str, str]:
     return states
 
 
-def _fate(
+def _find_job_status(
     submission: Submission, job_array: ArrayJob, name: str, queue: Mapping[str, str]
 ) -> JobStatus:
+    """Return the state of a participant in a job from status file, queue and log."""
     status = _read_status(submission.folder / "status" / f"{name}.json")
     # the number in the status file is needed if another user submitted the script
     job = job_array.find_number(name) or (status.job if status else "")
@@ -185,12 +190,10 @@ def _fate(
         state, code = State.UNSENT, ""
     else:
         slurm_state = queue.get(job, "")
-        if slurm_state not in ACTIVE and not (status and status.state in ("done", "failed")):
-            slurm_state = (
-                slurm_state
-                if slurm_state not in ("", "FAILED", "COMPLETED")
-                else _parse_message(log) or slurm_state
-            )
+        has_ended = status is not None and status.state in ("done", "failed")
+        # SLURM does not report the reason, which may be in the log
+        if slurm_state in ("", "FAILED", "COMPLETED") and not has_ended:
+            slurm_state = _find_log_state(log) or slurm_state
         state, code = _find_state(status, slurm_state)
     return JobStatus(
         participant=name,
@@ -199,14 +202,14 @@ def _fate(
         job=job,
         log=log,
         request=job_array.request,
-        minutes=_minutes(status, state),
+        minutes=_compute_minutes(status, state),
         exit_code=status.exit_code if status and status.state in ("done", "failed") else None,
         starts=status.restarts + 1 if status else 0,
         started=(status.started if status else None) or 0,
     )
 
 
-def _find_state(status: _JobStatus | None, slurm_state: str) -> tuple[State, str]:
+def _find_state(status: _StatusFile | None, slurm_state: str) -> tuple[State, str]:
     """Return the state of a task, and the code of its failure if it failed.
 
     The state is derived from the status file and the state in SLURM (empty if SLURM does not list
@@ -214,16 +217,16 @@ def _find_state(status: _JobStatus | None, slurm_state: str) -> tuple[State, str
     """
     if status is not None and status.state == "done":
         return State.DONE, ""
-    if slurm_state in _WAITING:
+    if slurm_state in _PENDING_STATES:
         return (State.PENDING if status is None else State.REQUEUED), ""
     if status is not None and status.state == "failed":
-        return State.FAILED, _code(status, slurm_state)
+        return State.FAILED, _find_failure_code(status, slurm_state)
     if slurm_state in ACTIVE:
         return (State.REQUEUED if status and status.state == "requeued" else State.RUNNING), ""
-    return State.FAILED, _code_without_exit(status, slurm_state)
+    return State.FAILED, _find_code_without_exit(status, slurm_state)
 
 
-def _code(status: _JobStatus, slurm_state: str) -> str:
+def _find_failure_code(status: _StatusFile, slurm_state: str) -> str:
     """Return the failure code of a task that recorded its exit code."""
     if status.stopped:
         return "time" if status.stopped == "limit" else "cancelled"
@@ -235,7 +238,7 @@ def _code(status: _JobStatus, slurm_state: str) -> str:
     return get_code("FAILED", status.exit_code)
 
 
-def _code_without_exit(status: _JobStatus | None, slurm_state: str) -> str:
+def _find_code_without_exit(status: _StatusFile | None, slurm_state: str) -> str:
     """Return the failure code of a task that ended without recording an exit code."""
     code = get_code(slurm_state)
     if code in ("unknown", "unseen", "crashed"):
@@ -243,7 +246,7 @@ def _code_without_exit(status: _JobStatus | None, slurm_state: str) -> str:
     return code
 
 
-def _parse_message(log: Path) -> str:
+def _find_log_state(log: Path) -> str:
     """Return the state in the last SLURM message of a log, or "" if there is no message."""
     try:
         with log.open("rb") as stream:
@@ -251,10 +254,11 @@ def _parse_message(log: Path) -> str:
             lines = stream.read().decode("utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    return next(filter(None, map(message_state, reversed(lines))), "")
+    return next(filter(None, map(find_message_state, reversed(lines))), "")
 
 
-def _minutes(status: _JobStatus | None, state: State) -> float | None:
+def _compute_minutes(status: _StatusFile | None, state: State) -> float | None:
+    """Return the duration of the last start (min); None if it is unknown."""
     if status is None or status.started is None:
         return None
     if status.ended is None and state is not State.RUNNING:
@@ -262,12 +266,13 @@ def _minutes(status: _JobStatus | None, state: State) -> float | None:
     return max(0.0, ((status.ended or time.time()) - status.started) / 60)
 
 
-def table(statuses: Sequence[JobStatus]) -> list[tuple[str, ...]]:
+def format_table(statuses: Sequence[JobStatus]) -> list[tuple[str, ...]]:
     """Return the rows of the table, starting with the header."""
-    return [_HEADS, *map(_row, statuses)]
+    return [_COLUMNS, *map(_format_row, statuses)]
 
 
-def _row(status: JobStatus) -> tuple[str, ...]:
+def _format_row(status: JobStatus) -> tuple[str, ...]:
+    """Return the cells of the table row of a participant."""
     code = "-" if status.exit_code is None else str(status.exit_code)
     minutes = "-" if status.minutes is None else f"{status.minutes:.1f}"
     return (
@@ -281,7 +286,7 @@ def _row(status: JobStatus) -> tuple[str, ...]:
     )
 
 
-def summary(statuses: Sequence[JobStatus]) -> str:
+def format_summary(statuses: Sequence[JobStatus]) -> str:
     """Return a text with the number of participants in each state."""
     participants = [status for status in statuses if status.participant != GROUP]
     counts = Counter(status.state for status in participants)
@@ -290,7 +295,7 @@ def summary(statuses: Sequence[JobStatus]) -> str:
     return f"{len(participants)} participants: {', '.join([*counts_text, *group])}"
 
 
-def failures(statuses: Sequence[JobStatus], output_dir: Path) -> list[Notice]:
+def make_failure_notices(statuses: Sequence[JobStatus], output_dir: Path) -> list[Notice]:
     """Return notices of failed jobs, and of the steps that failed in their last start.
 
     States other than failed are ignored. The notice of a job contains the log of its task.
@@ -299,20 +304,18 @@ def failures(statuses: Sequence[JobStatus], output_dir: Path) -> list[Notice]:
     start_times = {status.participant.removeprefix("sub-"): status.started for status in failed}
     steps = read_failed_steps(output_dir / "logs", start_times)
     notices = list[Notice]()
-    retry = f"`bids-sr-slurm retry {shlex.quote(str(output_dir))}`"
+    retry_command = f"`bids-sr-slurm retry {shlex.quote(str(output_dir))}`"
     for status in failed:
         label = status.participant.removeprefix("sub-")
-        commands_text, next_text = map(
-            _room, (status.request, enlarge_request(status.request, status.code, status.peak_mb))
-        )
-        advice = (
-            f"{_BEFORE_RETRY.get(status.code, '')}{retry} resumes processing with {next_text}."
-        )
+        retry_request = enlarge_request(status.request, status.code, status.peak_mb)
+        retry_text = _format_resources(retry_request)
+        first_advice = _ADVICE_BEFORE_RETRY.get(status.code, "")
+        advice = f"{first_advice}{retry_command} resumes processing with {retry_text}."
         notices.append(
             Notice(
                 what=status.participant,
                 why=f"{CODES[status.code][0]} (resources requested per start of the job:"
-                f" {commands_text})",
+                f" {_format_resources(status.request)})",
                 # a retry would fail in the same way
                 remedy="" if status.code == "absent" else advice,
                 subject="" if status.participant == GROUP else label,
@@ -324,5 +327,6 @@ def failures(statuses: Sequence[JobStatus], output_dir: Path) -> list[Notice]:
     return notices
 
 
-def _room(request: Request) -> str:
-    return f"{request.memory_mb / 1024:.1f} GB and {time_text(request.minutes)}"
+def _format_resources(request: Request) -> str:
+    """Return memory and time limit of a request as text."""
+    return f"{request.memory_mb / 1024:.1f} GB and {format_time(request.minutes)}"

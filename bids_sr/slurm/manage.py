@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,22 +12,22 @@ from bids_sr.io.atomic_files import write_text
 from bids_sr.notices import CODES
 from bids_sr.slurm import commands
 from bids_sr.slurm.arrays import divide_into_tasks
-from bids_sr.slurm.job_requests import enlarge_request, group_request, job_mb
-from bids_sr.slurm.job_states import CANCELLED_FILE, JobStatus, State, job_statuses
-from bids_sr.slurm.scripts import sbatch_arguments, write_scripts
+from bids_sr.slurm.job_requests import compute_job_mb, enlarge_request, make_group_request
+from bids_sr.slurm.job_states import CANCELLED_FILE, JobStatus, State, find_job_statuses
+from bids_sr.slurm.scripts import make_sbatch_arguments, write_scripts
 from bids_sr.slurm.submission import (
     GROUP,
     ArrayJob,
     Request,
     Site,
     Submission,
-    group_job,
     latest_submissions,
-    new_id,
+    make_group_job,
+    make_id,
     submissions,
 )
 
-_PATIENCE_S = 900.0
+_MAX_SILENCE_S = 900.0
 """Time (s) for which monitoring continues without an answer of SLURM. Restarting a controller
 takes minutes.
 """
@@ -61,11 +61,13 @@ class Overview:
     def failed(self) -> tuple[JobStatus, ...]:
         """Failed participants, without the group level."""
         return tuple(
-            f for f in self.statuses if f.state is State.FAILED and f.participant != GROUP
+            status
+            for status in self.statuses
+            if status.state is State.FAILED and status.participant != GROUP
         )
 
 
-def overview(output_dir: Path) -> Overview:
+def read_overview(output_dir: Path) -> Overview:
     """Query the queue and read the records of an output.
 
     Raises
@@ -81,44 +83,62 @@ def overview(output_dir: Path) -> Overview:
         fix = "check the path, or submit jobs with bids-sr-slurm DIR OUT"
         raise UsageError(message, "no jobs were submitted for this output directory", fix)
     queue = commands.queue([submission.job_name for submission in records])
-    states_of = {
-        submission.id: {status.participant: status for status in job_statuses(submission, queue)}
+    statuses_by_submission = {
+        submission.id: {
+            status.participant: status for status in find_job_statuses(submission, queue)
+        }
         for submission in records
     }
-    active = [
+    submitted = [
         submission
         for submission in records
-        if not _is_unused(submission, states_of[submission.id])
+        if not _is_unused(submission, statuses_by_submission[submission.id])
     ]
-    origin = latest_submissions(active or records)
-    current = [states_of[submission.id][name] for name, submission in origin.items()]
+    relevant = submitted or records
+    origin = latest_submissions(relevant)
+    statuses = [statuses_by_submission[submission.id][name] for name, submission in origin.items()]
     retried = {
         name
-        for submission in active
+        for submission in submitted
         for name in submission.participants
         if origin[name] != submission
     }
-    out_of_memory = [f.job for f in current if f.code == "memory" and f.participant not in retried]
-    peaks = commands.peak_memory_mb(out_of_memory)
-    current = [replace(status, peak_mb=peaks.get(status.job, 0)) for status in current]
+    statuses = _add_memory_peaks(statuses, retried)
     groups = [
         (submission, status)
-        for submission in active or records
-        if (status := states_of[submission.id].get(GROUP))
+        for submission in relevant
+        if (status := statuses_by_submission[submission.id].get(GROUP))
     ]
-    current += [status for _, status in groups[-1:]]
-    open_numbers = [
-        status.job for states in states_of.values() for status in states.values() if status.open
-    ]
+    statuses += [status for _, status in groups[-1:]]
+    open_jobs = {
+        status.job.partition("_")[0]: None
+        for submission_statuses in statuses_by_submission.values()
+        for status in submission_statuses.values()
+        if status.is_open
+    }
     return Overview(
-        statuses=tuple(current),
+        statuses=tuple(statuses),
         origin=origin,
         group_origin=groups[-1][0] if groups else None,
-        open_jobs=tuple(dict.fromkeys(job.partition("_")[0] for job in open_numbers)),
+        open_jobs=tuple(open_jobs),
         open_groups=tuple(
-            (submission, status.job) for submission, status in groups if status.open
+            (submission, status.job) for submission, status in groups if status.is_open
         ),
     )
+
+
+def _add_memory_peaks(statuses: Sequence[JobStatus], retried: Collection[str]) -> list[JobStatus]:
+    """Return states with the peak memory of jobs that ran out of memory, if SLURM knows it.
+
+    `retried`: participants that were submitted again, for which the peak is not needed.
+    """
+    out_of_memory = [
+        status.job
+        for status in statuses
+        if status.code == "memory" and status.participant not in retried
+    ]
+    peaks = commands.read_peak_memory_mb(out_of_memory)
+    return [replace(status, peak_mb=peaks.get(status.job, 0)) for status in statuses]
 
 
 def _is_unused(submission: Submission, statuses: dict[str, JobStatus]) -> bool:
@@ -126,9 +146,9 @@ def _is_unused(submission: Submission, statuses: dict[str, JobStatus]) -> bool:
     return submission.printed and all(status.state is State.UNSENT for status in statuses.values())
 
 
-def current_overview(output_dir: Path) -> Overview | None:
-    """Return the overview, or None if nothing was submitted; see `overview` for errors."""
-    return overview(output_dir) if submissions(output_dir) else None
+def read_current_overview(output_dir: Path) -> Overview | None:
+    """Return the overview, or None if nothing was submitted; see `read_overview` for errors."""
+    return read_overview(output_dir) if submissions(output_dir) else None
 
 
 def submit(
@@ -160,8 +180,11 @@ def submit(
     try:
         for job in submission.jobs:
             dependencies = [*numbers, *open_jobs] if job.is_group else []
-            numbers.append(commands.submit(sbatch_arguments(submission, job, dependencies)))
-            jobs = [replace(j, number=numbers[-1]) if j is job else j for j in submission.jobs]
+            numbers.append(commands.submit(make_sbatch_arguments(submission, job, dependencies)))
+            jobs = [
+                replace(other_job, number=numbers[-1]) if other_job is job else other_job
+                for other_job in submission.jobs
+            ]
             submission = replace(submission, jobs=tuple(jobs))
             submission.save()
     except (commands.SlurmError, KeyboardInterrupt):
@@ -196,7 +219,7 @@ def print_scripts(
     lines = ["#!/bin/bash", "# shellcheck disable=SC2016 # paths may hold anything", "set -e"]
     dependencies: list[str] = []
     for number, job in enumerate(submission.jobs, start=1):
-        arguments = shlex.join(sbatch_arguments(submission, job))
+        arguments = shlex.join(make_sbatch_arguments(submission, job))
         if job.is_group:
             job_ids = ":".join([*dependencies, *open_jobs])
             lines.append(f'sbatch "--dependency=afterany:{job_ids}" {arguments}')
@@ -206,7 +229,7 @@ def print_scripts(
     return scripts, write_text(submission.folder / "submit.sh", "\n".join(lines) + "\n")
 
 
-def retries(
+def make_retries(
     snapshot: Overview,
     participants: Iterable[str] = (),
     *,
@@ -239,13 +262,13 @@ def retries(
     UsageError
         No participant failed, or a selected participant did not fail.
     """
-    selected = set(participants)
+    selected_participants = set(participants)
     failed = {
         status.participant: status
         for status in snapshot.failed
-        if not selected or status.participant in selected
+        if not selected_participants or status.participant in selected_participants
     }
-    if unknown := sorted(selected - set(failed)):
+    if unknown := sorted(selected_participants - set(failed)):
         fix = "run `bids-sr-slurm status OUT` to see which participants failed"
         raise UsageError(
             f"{' '.join(unknown)}: there is nothing to retry",
@@ -253,62 +276,92 @@ def retries(
             fix,
         )
     if not failed:
-        return [_group_again(snapshot, mem, minutes)]
-    groups: dict[tuple[str, Site, Path, Path], dict[Request, list[str]]] = {}
+        return [_retry_group(snapshot, mem, minutes)]
+    groups: dict[_RetryGroup, dict[Request, list[str]]] = {}
     for name, status in failed.items():
-        old = snapshot.origin[name]
-        text = (old.folder / "settings.toml").read_text(encoding="utf-8")
-        request = _request_again(status, mem, minutes)
-        groups.setdefault((text, old.site, old.bids_dir, old.work_dir), {}).setdefault(
-            request, []
-        ).append(name)
-    new_submissions = []
-    numbers = tuple(range(1, len(failed) + 1))
-    for (text, site, bids_dir, work_dir), by_request in groups.items():
-        old = snapshot.origin[next(iter(by_request.values()))[0]]
-        arrays = [
-            ArrayJob(
-                name=f"array-{k}",
-                tasks=divide_into_tasks(names, 1),
-                indices=numbers[: len(names)],
-                request=array_request,
-            )
-            for k, (array_request, names) in enumerate(by_request.items(), 1)
-        ]
-        group = [group_job(group_request(len(snapshot.origin)))] if old.group else []
-        submission = Submission(
-            id=new_id(),
-            bids_dir=bids_dir,
-            output_dir=old.output_dir,
-            work_dir=work_dir,
-            site=site,
-            jobs=(*arrays, *group),
+        previous = snapshot.origin[name]
+        group = _RetryGroup(
+            settings_toml=_read_settings(previous),
+            site=previous.site,
+            bids_dir=previous.bids_dir,
+            work_dir=previous.work_dir,
         )
-        new_submissions.append((submission, text))
-    return new_submissions
+        request = _make_retry_request(status, mem, minutes)
+        groups.setdefault(group, {}).setdefault(request, []).append(name)
+    return [
+        (_make_retry(snapshot, group, names_by_request), group.settings_toml)
+        for group, names_by_request in groups.items()
+    ]
 
 
-def _group_again(
+@frozen
+class _RetryGroup:
+    """Settings and directories that the participants of one new submission share."""
+
+    settings_toml: str
+    site: Site
+    bids_dir: Path
+    work_dir: Path
+
+
+def _make_retry(
+    snapshot: Overview, group: _RetryGroup, names_by_request: Mapping[Request, Sequence[str]]
+) -> Submission:
+    """Return a submission with one array per request, and a group job if there was one before.
+
+    `names_by_request`: participants (``sub-01``) of each request.
+    """
+    previous = snapshot.origin[next(iter(names_by_request.values()))[0]]
+    arrays = [
+        ArrayJob(
+            name=f"array-{number}",
+            tasks=divide_into_tasks(names, 1),
+            indices=tuple(range(1, len(names) + 1)),
+            request=request,
+        )
+        for number, (request, names) in enumerate(names_by_request.items(), 1)
+    ]
+    group_jobs = (
+        [make_group_job(make_group_request(len(snapshot.origin)))] if previous.group else []
+    )
+    return Submission(
+        id=make_id(),
+        bids_dir=group.bids_dir,
+        output_dir=previous.output_dir,
+        work_dir=group.work_dir,
+        site=group.site,
+        jobs=(*arrays, *group_jobs),
+    )
+
+
+def _read_settings(submission: Submission) -> str:
+    """Return the settings file (TOML) of a submission."""
+    return (submission.folder / "settings.toml").read_text(encoding="utf-8")
+
+
+def _retry_group(
     snapshot: Overview, mem: float | None, minutes: int | None
 ) -> tuple[Submission, str]:
     """Return a new submission of a failed group job, with its settings."""
     status = next((status for status in snapshot.statuses if status.participant == GROUP), None)
-    old = snapshot.group_origin
-    if status is None or old is None or status.state is not State.FAILED:
+    previous = snapshot.group_origin
+    if status is None or previous is None or status.state is not State.FAILED:
         raise UsageError(
             "there is nothing to retry",
             "the group-level job did not fail",
             "run `bids-sr-slurm status OUT` to see the state of all jobs",
         )
-    request = _request_again(status, mem, minutes)
-    submission = replace(old, id=new_id(), jobs=(group_job(request),), printed=False)
-    return submission, (old.folder / "settings.toml").read_text(encoding="utf-8")
+    request = _make_retry_request(status, mem, minutes)
+    submission = replace(previous, id=make_id(), jobs=(make_group_job(request),), printed=False)
+    return submission, _read_settings(previous)
 
 
-def _request_again(status: JobStatus, mem: float | None, minutes: int | None) -> Request:
+def _make_retry_request(status: JobStatus, mem: float | None, minutes: int | None) -> Request:
     """Return the request of a retried job: enlarged, or as set by the user."""
     request = enlarge_request(status.request, status.code, status.peak_mb)
-    memory = request.memory_mb if mem is None else job_mb(mem, request.cpus * request.resident)
+    memory = (
+        request.memory_mb if mem is None else compute_job_mb(mem, request.cpus * request.resident)
+    )
     return replace(request, memory_mb=memory, minutes=minutes or request.minutes)
 
 
@@ -333,21 +386,27 @@ def cancel(snapshot: Overview, participants: Iterable[str] = ()) -> list[str]:
     UsageError
         A selected participant has no pending or running job.
     """
-    selected = set(participants)
+    selected_participants = set(participants)
     open_tasks = {
-        f.participant: f.job for f in snapshot.statuses if f.open and f.participant != GROUP
+        status.participant: status.job
+        for status in snapshot.statuses
+        if status.is_open and status.participant != GROUP
     }
-    if unknown := sorted(selected - set(open_tasks)):
+    if unknown := sorted(selected_participants - set(open_tasks)):
         message = f"{' '.join(unknown)}: there is nothing to cancel"
         raise UsageError(
             message,
             "these participants have no pending or running job",
             "run `bids-sr-slurm status OUT` to see the state of all jobs",
         )
-    jobs = {job for name, job in open_tasks.items() if not selected or name in selected}
+    jobs = {
+        job
+        for name, job in open_tasks.items()
+        if not selected_participants or name in selected_participants
+    }
     names = [name for name, job in open_tasks.items() if job in jobs]
     marks = [(snapshot.origin[name], open_tasks[name]) for name in names]
-    if not selected and snapshot.open_groups:
+    if not selected_participants and snapshot.open_groups:
         marks += snapshot.open_groups
         names.append(GROUP)
     if marks:
@@ -392,26 +451,26 @@ def wait(
     is_recheck = False
     while True:
         try:
-            statuses = overview(output_dir).statuses
+            statuses = read_overview(output_dir).statuses
         except commands.SlurmError as error:
-            if time.monotonic() - last_answer > _PATIENCE_S:
+            if time.monotonic() - last_answer > _MAX_SILENCE_S:
                 raise
             print_line(f"SLURM does not respond ({error.notice.what}); waiting for an answer")
             sleep(30)
             continue
         last_answer = time.monotonic()
-        settled = not any(status.open for status in statuses)
+        is_settled = not any(status.is_open for status in statuses)
         has_lost_job = any(
             status.state is State.FAILED and status.exit_code is None for status in statuses
         )
         # a status file may appear late on a network file system
-        if not (settled and has_lost_job and not is_recheck):
+        if not (is_settled and has_lost_job and not is_recheck):
             for status in statuses:
                 if last_states.get(status.participant) != status.state:
                     last_states[status.participant] = status.state
                     reason = f" ({CODES[status.code][0]})" if status.code else ""
                     print_line(f"{status.participant}: {status.state}{reason}")
-            if settled:
+            if is_settled:
                 return statuses
-        is_recheck = settled
+        is_recheck = is_settled
         sleep(min(30.0, 2 + (time.monotonic() - start) / 60))

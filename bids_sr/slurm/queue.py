@@ -15,20 +15,20 @@ from bids_sr.slurm.commands import (
     QUEUE_FORMAT,
     SlurmError,
     call,
-    chunks,
+    divide_into_chunks,
     get_code,
     parse_job_id,
     parse_squeue,
 )
 
-_SILENT = re.compile(
+_UNAVAILABLE_PATTERN = re.compile(
     r"unable to contact|connection (refused|timed out|reset|failure)|timed out|not available at"
     r" the moment|temporarily"
     r"|zero bytes|standby|munge|authentication|transport endpoint|not responding|unexpected"
     r" message",
     re.IGNORECASE,
 )
-_CROWDED = re.compile(
+_LIMIT_PATTERN = re.compile(
     r"SubmitJobs?\w*Limit|GrpSubmit|maximum number of jobs|MaxJobCount", re.IGNORECASE
 )
 
@@ -41,7 +41,7 @@ class JobRejected(SlurmError):
     """Error for a job that SLURM rejects permanently."""
 
 
-def _code_of_end(state: str, exit_code: str) -> str:
+def _find_code(state: str, exit_code: str) -> str:
     """Return the reason why a job of a step failed, as a code of `CODES`.
 
     `exit_code` is the exit code of the program, with a colon and the signal that ended it.
@@ -67,7 +67,9 @@ class Queue:
     pause: float = 1.0
     _silent_since: float | None = field(default=None, init=False)
 
-    def submit(self, name: str, arguments: Sequence[str], *, alive: Callable[[], bool]) -> str:
+    def submit(
+        self, name: str, arguments: Sequence[str], *, has_active_jobs: Callable[[], bool]
+    ) -> str:
         """Submit a job and return its identifier.
 
         The function waits if SLURM does not respond or the user has too many jobs.
@@ -78,7 +80,7 @@ class Queue:
             Unique name of the job, by which it is recognized if the submission was not answered.
         arguments : Sequence[str]
             Further arguments of ``sbatch``.
-        alive : Callable[[], bool]
+        has_active_jobs : Callable[[], bool]
             Function that returns whether active jobs exist, whose end allows further submissions.
 
         Raises
@@ -99,11 +101,11 @@ class Queue:
                 self._reset_silence()
                 return parse_job_id(result.stdout)
             is_repeated = True
-            if _CROWDED.search(message) and alive():
+            if _LIMIT_PATTERN.search(message) and has_active_jobs():
                 self._reset_silence()
                 _LOGGER.info("waiting because the maximum number of jobs of this user is reached")
-            elif _CROWDED.search(message) or _SILENT.search(message):
-                self._note_silence(message)
+            elif _LIMIT_PATTERN.search(message) or _UNAVAILABLE_PATTERN.search(message):
+                self._check_silence(message)
             else:
                 raise JobRejected(message or f"sbatch failed with exit code {result.returncode}")
             time.sleep(pause)
@@ -117,17 +119,19 @@ class Queue:
         SlurmUnreachable
             SLURM did not respond for too long.
         """
-        by_job: dict[str, tuple[str, str]] = {}
-        for part in chunks(sorted(jobs)):
+        state_by_job: dict[str, tuple[str, str]] = {}
+        for chunk in divide_into_chunks(sorted(jobs)):
             result = call(
-                "squeue", "--noheader", f"--format={QUEUE_FORMAT}", f"--jobs={','.join(part)}"
+                "squeue", "--noheader", f"--format={QUEUE_FORMAT}", f"--jobs={','.join(chunk)}"
             )
             if result.returncode and "invalid job id" not in result.stderr.lower():
-                self._note_silence(result.stderr.strip())
+                self._check_silence(result.stderr.strip())
                 return None
-            by_job |= {job: (state, reason) for job, state, reason in parse_squeue(result.stdout)}
+            state_by_job |= {
+                job: (state, reason) for job, state, reason in parse_squeue(result.stdout)
+            }
         self._reset_silence()
-        return by_job
+        return state_by_job
 
     def final_state(self, job: str) -> tuple[str, str, str]:
         """Return how a job ended that is no longer in the queue.
@@ -136,7 +140,7 @@ class Queue:
         -------
         tuple[str, str, str]
             State with details (``UNKNOWN`` if SLURM has forgotten the job), code of
-            `_code_of_end`, and host.
+            `_find_code`, and host.
         """
         result = call("scontrol", "--oneliner", "show", "job", job)
         fields = dict(re.findall(r"\b(JobState|Reason|ExitCode|NodeList)=(\S*)", result.stdout))
@@ -145,9 +149,9 @@ class Queue:
         host = fields.get("NodeList", "").replace("(null)", "")
         details = ", ".join(filter(None, (reason, exit_code and f"exit code {exit_code}", host)))
         text = f"{state} ({details})" if details else state
-        return text, _code_of_end(state, exit_code), host
+        return text, _find_code(state, exit_code), host
 
-    def find_jobs(self, belongs: Callable[[str], bool]) -> list[str]:
+    def find_jobs(self, is_match: Callable[[str], bool]) -> list[str]:
         """Return identifiers of this user's active jobs whose name satisfies a condition.
 
         The list is also empty if SLURM does not respond.
@@ -158,13 +162,13 @@ class Queue:
         return [
             job
             for job, state, name in parse_squeue(result.stdout)
-            if state in ACTIVE and belongs(name)
+            if state in ACTIVE and is_match(name)
         ]
 
     def cancel(self, jobs: Iterable[str]) -> None:
         """Cancel pending and running jobs."""
-        for part in chunks(sorted(set(jobs))):
-            call("scancel", "--quiet", *part, seconds=5)
+        for chunk in divide_into_chunks(sorted(set(jobs))):
+            call("scancel", "--quiet", *chunk, seconds=5)
 
     def _find_job(self, name: str) -> str:
         """Return the identifier of the job with this name in any state, or "".
@@ -175,18 +179,20 @@ class Queue:
         return result.stdout.strip().partition("\n")[0] if result.returncode == 0 else ""
 
     def _reset_silence(self) -> None:
+        """Record that SLURM has responded."""
         self._silent_since = None
 
-    def _note_silence(self, message: str) -> None:
-        time_now = time.monotonic()
+    def _check_silence(self, message: str) -> None:
+        """Record that SLURM does not respond; raise `SlurmUnreachable` after the time limit."""
+        now = time.monotonic()
         if self._silent_since is None:
-            self._silent_since = time_now
+            self._silent_since = now
             _LOGGER.warning(
                 "SLURM does not respond (%s). Retrying for %.0f s", message, self.patience
             )
-        if time_now - self._silent_since >= self.patience:
+        if now - self._silent_since >= self.patience:
             raise SlurmUnreachable(
-                f"SLURM has not responded for {time_now - self._silent_since:.0f} s. The last"
+                f"SLURM has not responded for {now - self._silent_since:.0f} s. The last"
                 f" message was: {message}"
             )
 

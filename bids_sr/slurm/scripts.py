@@ -5,16 +5,16 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.boilerplate import path as carried
+from bids_sr.boilerplate import path as find_boilerplate
 from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_text
 from bids_sr.slurm.arrays import format_tasks
 from bids_sr.slurm.commands import QUEUE_FORMAT
-from bids_sr.slurm.job_requests import program_gib, signal_seconds, time_text
+from bids_sr.slurm.job_requests import compute_program_gib, compute_signal_seconds, format_time
 from bids_sr.slurm.submission import ArrayJob, Request, Site, Submission
 from bids_sr.version import __version__
 
-_WORD = re.compile(r"[\w.:@/+,-]+", re.ASCII)
+_NAME_PATTERN = re.compile(r"[\w.:@/+,-]+", re.ASCII)
 
 
 def _render_script(submission: Submission, job: ArrayJob) -> str:
@@ -33,7 +33,7 @@ def _render_script(submission: Submission, job: ArrayJob) -> str:
     )
     environment.filters["quote"] = shlex.quote
     site = submission.site
-    template = environment.from_string(carried("sbatch.tmpl").read_text(encoding="utf-8"))
+    template = environment.from_string(find_boilerplate("sbatch.tmpl").read_text(encoding="utf-8"))
     return template.render(
         version=__version__,
         what="group level" if job.is_group else f"{len(job.task_of)} participants",
@@ -41,23 +41,27 @@ def _render_script(submission: Submission, job: ArrayJob) -> str:
         name=job.name,
         array="" if job.is_group else format_tasks(job.indices, job.at_once),
         request=request,
-        time=time_text(request.minutes),
+        time=format_time(request.minutes),
         site=list(site.sbatch_options.items()),
-        signal_seconds=signal_seconds(request),
+        signal_seconds=compute_signal_seconds(request),
         folder=str(submission.folder),
         requeues=site.requeues,
         setup=site.setup,
         container=site.container,
         work_dir=str(submission.work_dir),
-        command=_command(submission, request, "group" if job.is_group else "participant"),
+        command=_make_command(submission, request, "group" if job.is_group else "participant"),
         queue_format=QUEUE_FORMAT,
     )
 
 
-def _command(submission: Submission, request: Request, level: str) -> list[str]:
+def _make_command(submission: Submission, request: Request, level: str) -> list[str]:
     """Return the program with its arguments as quoted shell words."""
     site = submission.site
-    start = _container(submission, request) if site.container else [shlex.quote(site.program)]
+    start = (
+        _make_container_command(submission, request)
+        if site.container
+        else [shlex.quote(site.program)]
+    )
     arguments = [
         str(submission.bids_dir),
         str(submission.output_dir),
@@ -69,12 +73,12 @@ def _command(submission: Submission, request: Request, level: str) -> list[str]:
         "--nprocs",
         str(request.cpus),
         "--mem",
-        f"{program_gib(request):.2f}G",
+        f"{compute_program_gib(request):.2f}G",
     ]
     return [*start, *map(shlex.quote, arguments)]
 
 
-def _container(submission: Submission, request: Request) -> list[str]:
+def _make_container_command(submission: Submission, request: Request) -> list[str]:
     """Return the command that runs the container, as quoted shell words.
 
     Directories have the same paths inside and outside of the container, and the data are
@@ -111,7 +115,7 @@ def write_scripts(submission: Submission, settings_toml: str) -> list[Path]:
     return scripts
 
 
-def sbatch_arguments(
+def make_sbatch_arguments(
     submission: Submission, job: ArrayJob, dependencies: Sequence[str] = ()
 ) -> list[str]:
     """Return the arguments of ``sbatch`` that are not in the script.
@@ -127,14 +131,14 @@ def sbatch_arguments(
     return [*arguments, str(folder / f"{job.name}.sbatch")]
 
 
-def check_words(site: Site, paths: Sequence[Path]) -> list[str]:
+def find_invalid_names(site: Site, paths: Sequence[Path]) -> list[str]:
     """Return problems of names and paths that cannot be passed to SLURM or a container.
 
     Each problem is one line with a remedy.
     """
     problems = []
     for name, value in site.sbatch_options.items():
-        if _WORD.fullmatch(value) is None:
+        if _NAME_PATTERN.fullmatch(value) is None:
             problems.append(
                 f"--{name} {value}: the name is not valid. Check the name with `sinfo`, or ask"
                 " the administrator of the cluster."
@@ -154,7 +158,7 @@ def check_words(site: Site, paths: Sequence[Path]) -> list[str]:
     return problems
 
 
-def require(problems: Sequence[str]) -> None:
+def raise_problems(problems: Sequence[str]) -> None:
     """Raise `UsageError` with all problems, if there are any."""
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"

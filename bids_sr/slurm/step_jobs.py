@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.node_job import CANCELLED_FILE
 from bids_sr.execution.outcomes import NodeOutcome
-from bids_sr.execution.usage import POOLS
+from bids_sr.execution.usage import THREAD_VARIABLES
 from bids_sr.notices import Notice
 from bids_sr.slurm.commands import ACTIVE, SlurmError
 from bids_sr.slurm.queue import JobRejected, Queue, SlurmUnreachable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
 _LOGGER = logging.getLogger(__name__)
-_NEVER = {
+_PERMANENT_REASONS = {
     "DependencyNeverSatisfied",
     "BadConstraints",
     "InvalidAccount",
@@ -46,7 +46,10 @@ _NEVER = {
 }
 """Reasons of pending jobs that will never start."""
 
-_LOOK_SECONDS, _GONE_SECONDS, _ORPHAN_SECONDS = 0.5, 5.0, 90.0
+_CHECK_INTERVAL_S = 0.5  # s between checks of answers and queue
+_CANCEL_TIMEOUT_S, _ORPHAN_TIMEOUT_S = 5.0, 90.0
+"""Time (s) for cancelled jobs to end, of this run and of an earlier run."""
+_LOG_LINES = 30  # number of lines at the end of a job's log that a crash file contains
 
 
 @dataclass(kw_only=True, slots=True)
@@ -60,7 +63,12 @@ class _NodeJob:
     # s (monotonic), first time that the job was out of the queue, and of its answer
     start_time: float | None = None
     answer_time: float | None = None
-    ending: NodeOutcome | None = None
+    outcome: NodeOutcome | None = None
+
+    @property
+    def step_name(self) -> str:
+        """Full name of the step."""
+        return str(self.node.fullname)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -74,7 +82,7 @@ class Jobs:
     unreachable: SlurmUnreachable | None = field(default=None, init=False)
     _jobs: dict[int, _NodeJob] = field(default_factory=dict, init=False)
     _count: int = field(default=0, init=False)
-    _look_time: float = field(default=0.0, init=False)
+    _check_time: float = field(default=0.0, init=False)
     _poll_time: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -102,19 +110,19 @@ class Jobs:
         """
         (self.folder / "answers").mkdir(parents=True)
         tokens = {entry.name for entry in self.root.iterdir()} - {self.token}
-        step_names = {_plain(name) for name in names}
+        step_names = {_make_job_name(name) for name in names}
 
-        def orphaned(name: str) -> bool:
+        def is_orphan(name: str) -> bool:
             step, _, token = name.rpartition(".")
             return token in tokens and step.rpartition(".")[0] in step_names
 
-        if not tokens or not (orphans := self.queue.find_jobs(orphaned)):
+        if not tokens or not (orphans := self.queue.find_jobs(is_orphan)):
             return
         _LOGGER.warning(
             "cancelling %d jobs of an earlier run that are still in the queue", len(orphans)
         )
         self.queue.cancel(orphans)
-        if not self._wait_for_end(orphaned, _ORPHAN_SECONDS):
+        if not self._wait_for_end(is_orphan, _ORPHAN_TIMEOUT_S):
             raise SlurmError(
                 f"the jobs {', '.join(orphans)} could not be cancelled",
                 "these jobs belong to an earlier run with the same working directory",
@@ -147,25 +155,27 @@ class Jobs:
         savepkl(str(folder / "node.pklz"), node)
         order = {
             "number": number,
-            "answer": str(self._answer(number)),
+            "answer": str(self._find_answer_file(number)),
             "updatehash": updatehash,
             "grace": self.options.grace_seconds,
             "level": logging.getLogger("nipype.workflow").getEffectiveLevel(),
         }
         (folder / "order.json").write_text(json.dumps(order))
-        (folder / "job.sh").write_text(_script(folder, self.options.template))
+        (folder / "job.sh").write_text(_make_script(folder, self.options.template))
         job = self._jobs[number] = _NodeJob(node=node, folder=folder)
-        arguments = [*_requests(node, folder, self.options), str(folder / "job.sh")]
-        name = f"{_plain(node.fullname)}.{number}.{self.token}"
+        arguments = [*_make_sbatch_arguments(node, folder, self.options), str(folder / "job.sh")]
+        name = f"{_make_job_name(node.fullname)}.{number}.{self.token}"
         try:
-            job.slurm_id = self.queue.submit(name, arguments, alive=self._any_alive)
+            job.slurm_id = self.queue.submit(
+                name, arguments, has_active_jobs=self._has_active_jobs
+            )
         except JobRejected as error:
-            job.ending = self._is_lost(
-                job, f"SLURM rejected the job for {_name(job)}: {error}.", "refused"
+            job.outcome = self._make_lost_outcome(
+                job, f"SLURM rejected the job for {job.step_name}: {error}.", "refused"
             )
         except SlurmUnreachable as error:
             self.unreachable = SlurmUnreachable(
-                f"{error}. The job for {_name(job)} could not be submitted"
+                f"{error}. The job for {job.step_name} could not be submitted"
             )
             raise self.unreachable from None
         return number
@@ -175,15 +185,15 @@ class Jobs:
 
         Files and queue are checked only at intervals.
         """
-        self._look()
-        return self._jobs[number].ending
+        self._check_jobs()
+        return self._jobs[number].outcome
 
     def forget(self, number: int) -> None:
         """Remove a job; the files of a failed job are kept."""
         job = self._jobs.pop(number)
-        if job.ending is not None and not job.ending["traceback"]:
+        if job.outcome is not None and not job.outcome["traceback"]:
             shutil.rmtree(job.folder, ignore_errors=True)
-            self._answer(number).unlink(missing_ok=True)
+            self._find_answer_file(number).unlink(missing_ok=True)
 
     def cancel_all(self) -> None:
         """Cancel all jobs of this run, which takes a few seconds.
@@ -193,9 +203,9 @@ class Jobs:
         if not self.folder.exists():
             return
         (self.folder / CANCELLED_FILE).touch()
-        self.queue.cancel(job.slurm_id for job in self._is_waiting().values())
+        self.queue.cancel(job.slurm_id for job in self._find_waiting().values())
         self.queue.cancel(self.queue.find_jobs(self._is_own))
-        if not self._wait_for_end(self._is_own, _GONE_SECONDS):
+        if not self._wait_for_end(self._is_own, _CANCEL_TIMEOUT_S):
             _LOGGER.warning(
                 "the jobs %s were cancelled but have not terminated yet",
                 ", ".join(self.queue.find_jobs(self._is_own)),
@@ -207,68 +217,75 @@ class Jobs:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _is_own(self, name: str) -> bool:
+        """Return whether a job belongs to this run."""
         return name.endswith(f".{self.token}")
 
-    def _wait_for_end(self, belongs: Callable[[str], bool], seconds: float) -> bool:
+    def _wait_for_end(self, is_match: Callable[[str], bool], seconds: float) -> bool:
+        """Wait until matching jobs have ended; return False if `seconds` were not enough."""
         deadline = time.monotonic() + seconds
-        while self.queue.find_jobs(belongs):
+        while self.queue.find_jobs(is_match):
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.5)
         return True
 
-    def _any_alive(self) -> bool:
-        self._look()
-        return bool(self._is_waiting())
+    def _has_active_jobs(self) -> bool:
+        """Return whether submitted jobs have not ended."""
+        self._check_jobs()
+        return bool(self._find_waiting())
 
-    def _is_waiting(self) -> dict[int, _NodeJob]:
+    def _find_waiting(self) -> dict[int, _NodeJob]:
+        """Return the submitted jobs without an outcome, by number."""
         return {
             number: job
             for number, job in self._jobs.items()
-            if job.slurm_id and job.ending is None
+            if job.slurm_id and job.outcome is None
         }
 
-    def _answer(self, number: int) -> Path:
+    def _find_answer_file(self, number: int) -> Path:
+        """Return the file with the answer of a job."""
         return self.folder / "answers" / f"{number:06d}.json"
 
-    def _look(self) -> None:
+    def _check_jobs(self) -> None:
+        """Read the answers of ended jobs and check the queue, each at most once per interval."""
         now = time.monotonic()
-        if now - self._look_time < _LOOK_SECONDS:
+        if now - self._check_time < _CHECK_INTERVAL_S:
             return
-        self._look_time = now
+        self._check_time = now
         # listing a directory is up to date on NFS, unlike a test for a name
         answer_files = set(os.listdir(self.folder / "answers"))
-        for number, job in self._is_waiting().items():
+        for number, job in self._find_waiting().items():
             if f"{number:06d}.json" in answer_files:
-                self._take(number, job)
+                self._read_answer(number, job)
         waiting = {
-            number: job for number, job in self._is_waiting().items() if job.answer_time is None
+            number: job for number, job in self._find_waiting().items() if job.answer_time is None
         }
         if waiting and now - self._poll_time >= self.options.poll_seconds:
             self._poll(waiting)
             self._poll_time = time.monotonic()
 
-    def _take(self, number: int, job: _NodeJob) -> None:
+    def _read_answer(self, number: int, job: _NodeJob) -> None:
         """Read the answer of a job, and wait until its result file is visible on this computer."""
-        answer = json.loads(self._answer(number).read_text())
+        answer = json.loads(self._find_answer_file(number).read_text())
         if answer["traceback"]:
-            failed = answer["failed"] or _name(job)
+            failed = answer["failed"] or job.step_name
             head = f"{failed} failed in SLURM job {job.slurm_id} on {answer['host']}\n"
             notice = Notice(**answer["notice"]) if answer.get("notice") else None
             lines = [head, *answer["traceback"]]
-            job.ending = {**answer, "failed": failed, "traceback": lines, "notice": notice}
+            job.outcome = {**answer, "failed": failed, "traceback": lines, "notice": notice}
             return
         job.answer_time = job.answer_time or time.monotonic()
-        if f"result_{job.node.name}.pklz" in _listed(job.node):
-            job.ending = answer
+        if f"result_{job.node.name}.pklz" in _list_output(job.node):
+            job.outcome = answer
         elif time.monotonic() - job.answer_time > self.options.grace_seconds:
             text = (
-                f"SLURM job {job.slurm_id} completed {_name(job)} on {answer['host']}, but the"
+                f"SLURM job {job.slurm_id} completed {job.step_name} on {answer['host']}, but the"
                 " result is not visible on this computer."
             )
-            job.ending = self._is_lost(job, text, "unseen")
+            job.outcome = self._make_lost_outcome(job, text, "unseen")
 
     def _poll(self, waiting: Mapping[int, _NodeJob]) -> None:
+        """Check the queue for jobs that ended without an answer or will never start."""
         try:
             states = self.queue.states([job.slurm_id for job in waiting.values()])
         except SlurmUnreachable as error:
@@ -279,36 +296,48 @@ class Jobs:
         now = time.monotonic()
         for number, job in waiting.items():
             state, reason = states.get(job.slurm_id, ("", ""))
-            job.blocked_reason = reason if state == "PENDING" and reason in _NEVER else ""
+            job.blocked_reason = (
+                reason if state == "PENDING" and reason in _PERMANENT_REASONS else ""
+            )
             if state in ACTIVE and not job.blocked_reason:
                 job.start_time = None
             elif job.start_time is None:
                 job.start_time = now
             elif (
                 now - job.start_time >= self.options.grace_seconds
-                and not self._answer(number).exists()
+                and not self._find_answer_file(number).exists()
             ):
-                job.ending = self._classify_lost_job(job)
+                job.outcome = self._classify_lost_job(job)
 
     def _classify_lost_job(self, job: _NodeJob) -> NodeOutcome:
         """Return an answer with the reason why a job has no result."""
         if job.blocked_reason:
             self.queue.cancel([job.slurm_id])
-            text = f"SLURM job {job.slurm_id} for {_name(job)} cannot start: {job.blocked_reason}."
-            return self._is_lost(job, text, "refused")
+            text = (
+                f"SLURM job {job.slurm_id} for {job.step_name} cannot start: {job.blocked_reason}."
+            )
+            return self._make_lost_outcome(job, text, "refused")
         state_text, code, host = self.queue.final_state(job.slurm_id)
-        text = f"SLURM job {job.slurm_id} for {_name(job)} ended {state_text} without a result."
-        return self._is_lost(job, text, "ended" if code == "crashed" else code, host=host)
+        text = f"SLURM job {job.slurm_id} for {job.step_name} ended {state_text} without a result."
+        return self._make_lost_outcome(
+            job, text, "ended" if code == "crashed" else code, host=host
+        )
 
-    def _is_lost(self, job: _NodeJob, text: str, code: str, host: str = "") -> NodeOutcome:
+    def _make_lost_outcome(
+        self, job: _NodeJob, text: str, code: str, host: str = ""
+    ) -> NodeOutcome:
+        """Return the outcome of a job without a result, with the end of its log.
+
+        `text`: reason. `code`: key of `CODES`.
+        """
         node = job.node
         resources = [
             option
-            for option in _requests(node, job.folder, self.options)
+            for option in _make_sbatch_arguments(node, job.folder, self.options)
             if option.startswith(("--mem", "--time"))
         ]
         lines = (
-            *_tail(job.folder / "log.txt"),
+            *_read_log_end(job.folder / "log.txt"),
             f"Requested resources: {' '.join(resources) or 'the partition defaults'}.\n",
             f"Memory declared by the step: {node.mem_gb:.2f} GB.\n",
             f"{text}\n",
@@ -317,46 +346,43 @@ class Jobs:
         return {"failed": node.fullname, "traceback": lines, "notice": notice, "host": host}
 
 
-def _name(job: _NodeJob) -> str:
-    return str(job.node.fullname)
-
-
-def _plain(name: str) -> str:
+def _make_job_name(name: str) -> str:
+    """Return the name of a step with characters that SLURM accepts in names of jobs."""
     return re.sub(r"[^\w.-]", "_", name)
 
 
-def _listed(node: "Node") -> Collection[str]:
+def _list_output(node: "Node") -> Collection[str]:
+    """Return the names of the files in the directory of a step; empty if it does not exist."""
     try:
         return os.listdir(node.output_dir())
     except OSError:
         return ()
 
 
-def _tail(log: Path) -> list[str]:
+def _read_log_end(log: Path) -> list[str]:
+    """Return the last lines of the log of a job after a title; empty if there is no log."""
     try:
-        text = log.read_text(errors="replace").splitlines()[-30:]
+        lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
     except OSError:
         return []
-    return (
-        [f"Last lines of the job output ({log}):\n", *(f"  {line}\n" for line in text)]
-        if text
-        else []
-    )
+    if not lines:
+        return []
+    return [f"Last lines of the job output ({log}):\n", *(f"  {line}\n" for line in lines)]
 
 
-_HANDED_ON = (*POOLS, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
+_EXPORTED_VARIABLES = (*THREAD_VARIABLES, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
 """Variables that are set in a job even if sbatch exports no environment."""
 
 
-def _requests(node: "Node", folder: Path, options: Plugin) -> list[str]:
+def _make_sbatch_arguments(node: "Node", folder: Path, options: Plugin) -> list[str]:
     """Return the arguments of ``sbatch`` for a job, without the script.
 
     Arguments of the user have precedence.
     """
-    extra = shlex.split(node.plugin_args.get("sbatch_args", ""))
-    on_gpu = getattr(node.interface.inputs, "device", "cpu") in ("auto", "cuda")
-    gpu = options.gpu_args if on_gpu else ()
-    requested = [*options.sbatch_args, *gpu, *extra]
+    node_arguments = shlex.split(node.plugin_args.get("sbatch_args", ""))
+    uses_gpu = getattr(node.interface.inputs, "device", "cpu") in ("auto", "cuda")
+    gpu_arguments = options.gpu_args if uses_gpu else ()
+    user_arguments = [*options.sbatch_args, *gpu_arguments, *node_arguments]
     # doubled percent signs are not replaced by SLURM
     escaped_folder = str(folder).replace("%", "%%")
     default_arguments = [
@@ -368,7 +394,7 @@ def _requests(node: "Node", folder: Path, options: Plugin) -> list[str]:
     ]
     if not any(
         option.partition("=")[0] in ("--mem", "--mem-per-cpu", "--mem-per-gpu")
-        for option in requested
+        for option in user_arguments
     ):
         gigabytes = node.mem_gb + options.memory_extra_gb
         default_arguments.append(f"--mem={int(gigabytes * 1e9 / 2**20) + 1}M")
@@ -376,7 +402,7 @@ def _requests(node: "Node", folder: Path, options: Plugin) -> list[str]:
     if options.time_minutes is not None:
         seconds = round(60 * options.time_minutes)
         default_arguments.append(f"--time={seconds // 60}:{seconds % 60:02d}")
-    return [*default_arguments, *requested]
+    return [*default_arguments, *user_arguments]
 
 
 def is_small(node: "Node") -> bool:
@@ -390,7 +416,7 @@ def is_small(node: "Node") -> bool:
     )
 
 
-def _script(folder: Path, template: str) -> str:
+def _make_script(folder: Path, template: str) -> str:
     """Return the script of a job.
 
     The script consists of the template and the command of the job, which replaces the shell so
@@ -398,7 +424,9 @@ def _script(folder: Path, template: str) -> str:
     """
     lines = [*([] if template.startswith("#!") else ["#!/bin/bash"]), *template.splitlines()]
     lines += [
-        f"export {key}={shlex.quote(os.environ[key])}" for key in _HANDED_ON if key in os.environ
+        f"export {key}={shlex.quote(os.environ[key])}"
+        for key in _EXPORTED_VARIABLES
+        if key in os.environ
     ]
     command = shlex.join(["exec", sys.executable, "-m", "bids_sr.execution.node_job", str(folder)])
     return "\n".join([*lines, "export NIPYPE_NO_ET=1", command]) + "\n"

@@ -139,7 +139,7 @@ class ArrayJob(OptionSection):
         return f"{self.name}.log" if self.is_group else f"{self.name}_{task}.log"
 
 
-def group_job(request: Request) -> ArrayJob:
+def make_group_job(request: Request) -> ArrayJob:
     """Return the job of the group level."""
     return ArrayJob(name=GROUP, tasks=((GROUP,),), indices=(1,), request=request)
 
@@ -183,7 +183,7 @@ class Submission(OptionSection):
     @property
     def folder(self) -> Path:
         """Directory with scripts, logs, status files and settings of this submission."""
-        return _slurm_dir(self.output_dir) / self.id
+        return _find_slurm_dir(self.output_dir) / self.id
 
     @property
     def job_name(self) -> str:
@@ -202,12 +202,12 @@ class Submission(OptionSection):
         return write_text(self.folder / "submission.json", text + "\n")
 
 
-def _slurm_dir(output_dir: Path) -> Path:
+def _find_slurm_dir(output_dir: Path) -> Path:
     """Return the directory of all submissions of an output."""
     return output_dir / "logs" / "slurm"
 
 
-def new_id() -> str:
+def make_id() -> str:
     """Return a unique name of a submission; names sort by time."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
@@ -241,7 +241,7 @@ def submissions(output_dir: Path) -> list[Submission]:
     UsageError
         A record cannot be read.
     """
-    return [load(path) for path in sorted(_slurm_dir(output_dir).glob("*/submission.json"))]
+    return [load(path) for path in sorted(_find_slurm_dir(output_dir).glob("*/submission.json"))]
 
 
 def latest_submissions(submissions: Iterable[Submission]) -> dict[str, Submission]:

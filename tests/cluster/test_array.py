@@ -21,7 +21,7 @@ from slurmmaker import program
 from bids_sr.slurm import commands
 from bids_sr.slurm.cli import main as slurm_main
 from bids_sr.slurm.job_states import JobStatus, State
-from bids_sr.slurm.manage import overview
+from bids_sr.slurm.manage import read_overview
 from bids_sr.slurm.submission import submissions
 
 SCRIPTS = os.environ.get("BIDS_SR_TEST_SLURM", "")
@@ -110,7 +110,7 @@ def submit(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
 
 
 def fates(site: Path) -> dict[str, JobStatus]:
-    return {fate.participant: fate for fate in overview(site / "out").statuses}
+    return {fate.participant: fate for fate in read_overview(site / "out").statuses}
 
 
 def until(condition: Callable[[], bool], seconds: float) -> None:

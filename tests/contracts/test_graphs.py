@@ -42,7 +42,7 @@ from bids_sr.pipeline.store import derivative_path, store
 from bids_sr.report.methods_text import _missing_keys, methods_html
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
-from bids_sr.workflows.participant import make_graph, primary_series
+from bids_sr.workflows.participant import list_primary_series, make_graph
 from bids_sr.workflows.run_plan import RunPlan
 
 HIGH, LOW = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)
@@ -658,7 +658,7 @@ def test_exported_data_sets_have_the_files_that_other_programs_need(
         )
         assert series in plan.stored_names
         of_run = OF_RUN - (set() if plan.in_func else IN_FUNC)
-        of_run |= {"space_series"} if plan.elsewhere else set()
+        of_run |= {"space_series"} if plan.in_other_spaces else set()
         assert exported.pop((series, run.path)) == of_run | (OF_RUN_WITH_T1W if anat else set())
         shown = [space for space in plan.spaces if space.name != FUNC and not space.is_surface]
         for entities in (dict(output_space.entities) for output_space in shown):
@@ -781,7 +781,7 @@ def test_the_primary_series_is_of_the_last_method(
     """
     make(maker := BidsMaker(tmp_path / "bids"))
     call = planned_call(maker, tmp_path, *options)
-    assert primary_series(*call, VERSION) == [primary]
+    assert list_primary_series(*call, VERSION) == [primary]
     graph = make_graph(*call, VERSION)
     [*means] = nodes_of(graph, "average_series")
     assert {node.scope.name for node in means} == {f"{primary}_shown"}
@@ -802,7 +802,7 @@ def test_every_stored_file_lists_its_sources(graph: Graph) -> None:
     """Sources are input files or stored results, and each is listed once."""
     for node, settings in _stores(graph):
         [maker] = graph.wires[node]["files"].handles
-        if maker.port is None or maker.port.kind.drawn:
+        if maker.port is None or maker.port.kind.is_figure:
             continue
         assert settings["sources"], str(node)
         assert all(
@@ -1112,7 +1112,7 @@ def test_the_overview_gets_the_calibration_and_the_viewer_the_number_of_runs(
 
 def test_the_listing_has_every_step_after_the_steps_that_it_needs(graph: Graph) -> None:
     lines = describe_graph(graph)
-    assert {line.name for line in lines if line.makes} == {
+    assert {line.name for line in lines if line.outputs} == {
         node.name for node in graph.nodes if node.step is not store
     }
     order = [line.name for line in lines]

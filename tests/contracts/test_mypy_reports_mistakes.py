@@ -23,7 +23,7 @@ WRONG = {
         'Missing named argument "n_dummy"',
     ),
     "a wrong field of a result": (
-        "return estimate_motion(bold, 3).bold_ref",
+        "return fit_motion(bold, 3).bold_ref",
         '"HeadMotion" has no attribute "bold_ref"',
     ),
     "a number for a triple": (
@@ -32,11 +32,11 @@ WRONG = {
     ),
 }
 """Lines with a mistake, and the message that mypy prints."""
-RIGHT = "return find_brain(estimate_motion(bold, 3).boldref, factor=(2.0, 2.0, 1.0))"
+RIGHT = "return find_brain(fit_motion(bold, 3).boldref, factor=(2.0, 2.0, 1.0))"
 HEAD = """\
 from bids_sr.pipeline.artifacts import Image, Series
 from bids_sr.steps import bold_reference
-from bids_sr.workflows.fit_run import estimate_motion, find_brain
+from bids_sr.workflows.fit_run import fit_motion, find_brain
 
 
 """

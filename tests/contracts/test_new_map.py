@@ -47,7 +47,7 @@ inputs = {
     "regressors": read_regressors(events),
 }
 settings = {**graph.settings[node], "smoothing": (0.0,), "n_dummy": 0}
-map_series.on_files(inputs | settings, Path("."))
+map_series.run_on_files(inputs | settings, Path("."))
 kind = map_series.outputs["maps"]
 with ExitStack() as stack:
     maps = kind.load(Path("maps_files.txt"), stack)

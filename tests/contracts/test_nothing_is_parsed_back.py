@@ -111,7 +111,7 @@ CODE = "a name of the code, or of an option"
 ALLOWED: dict[str, str] = {
     "bids_sr/config/*": USERS,
     "bids_sr/cli/options.py::Parser.error": FOREIGN,
-    "bids_sr/cli/options.py::hyphens": USERS,
+    "bids_sr/cli/options.py::normalize_flags": USERS,
     "bids_sr/glm/temporal_regressors.py::time_model": USERS,
     "bids_sr/preflight/checks.py::check": FOREIGN,
     "bids_sr/preflight/output_spaces.py::_describe_unknown": USERS,
@@ -135,8 +135,8 @@ ALLOWED: dict[str, str] = {
     "bids_sr/compared_series/checks.py::_split_option": USERS,
     "bids_sr/preflight/directories.py::*": FOREIGN,
     "bids_sr/structural/checks.py::_read_3d_image": FOREIGN,
-    "bids_sr/execution/crash.py::_crash_text": FOREIGN,
-    "bids_sr/execution/crash.py::_memory": FOREIGN,
+    "bids_sr/execution/crash.py::_format_crash": FOREIGN,
+    "bids_sr/execution/crash.py::_format_memory": FOREIGN,
     "bids_sr/execution/usage.py::_kib": FOREIGN,
     "bids_sr/execution/step_warnings.py::_WarningRecorder.emit": FORMAT,
     "bids_sr/cli/participant_level.py::_move_earlier_files": FILES,
@@ -146,13 +146,13 @@ ALLOWED: dict[str, str] = {
     "bids_sr/group/values.py::*": FILES,
     "bids_sr/group/input_maps.py::*": FILES,
     "bids_sr/structural/group/volume_change.py::sort_times.*": FILES,
-    "bids_sr/cli/console.py::end_lines": FILES,
+    "bids_sr/cli/console.py::_make_file_notices": FILES,
     "bids_sr/io/template_cache.py::*": FILES,
     "bids_sr/io/tables.py::*": FORMAT,
     "bids_sr/preflight/checks.py::is_rest": FILES,
     "bids_sr/pipeline/artifacts.py::*": FILES,
     "bids_sr/pipeline/graph.py::Graph.methods_text": FORMAT,
-    "bids_sr/pipeline/listing.py::_line": CODE,
+    "bids_sr/pipeline/listing.py::_make_line": CODE,
     "bids_sr/pipeline/store.py::*": FILES,
     "bids_sr/figures/svg_files.py::*": FOREIGN,
     "bids_sr/figures/slices.py::*": FORMAT,
@@ -176,13 +176,13 @@ ALLOWED: dict[str, str] = {
     "bids_sr/preflight/stats_model.py::*": USERS,
     "bids_sr/glm/contrasts.py::*": USERS,
     "bids_sr/glm/imported_confounds.py::*": FOREIGN,
-    "workflows/report_run.py::_pair_words": FILES,
+    "workflows/report_run.py::_describe_pair": FILES,
 }
 """Patterns of ``file::function`` that may parse a text, and who wrote the text."""
 OWED = frozenset(
     {
         # names of variants, until a series refers to its original series
-        "bids_sr/series.py::series",
+        "bids_sr/series.py::parse_series_name",
     }
 )
 """``file::function`` that parses a text of the program itself."""

@@ -19,7 +19,7 @@ from bids_sr.series import (
     map_label,
     member_name,
     parse_map_label,
-    series,
+    parse_series_name,
     series_name,
 )
 from bids_sr.sr.matrices import MATRICES
@@ -91,11 +91,12 @@ def test_baselines_are_grouped_by_the_data_they_need():
 def test_names_of_a_method_and_its_variants_round_trip(method):
     name = series_name(method)
     assert re.fullmatch("[a-z0-9]+", name)
-    assert (series(name).kind, series(name).method, series(name).variant) == ("method", name, "")
+    label = parse_series_name(name)
+    assert (label.kind, label.method, label.variant) == ("method", name, "")
     for variant in ("Phantom", "Other", "T1w", "Mirror", "Shift"):
-        entry = series(series_name(method, variant))
+        entry = parse_series_name(series_name(method, variant))
         assert (entry.kind, entry.method, entry.variant) == ("placebo", name, variant)
-    entry = series(member_name(method, 12))
+    entry = parse_series_name(member_name(method, 12))
     assert (entry.kind, entry.method, entry.variant) == ("member", name, "Seed12")
 
 

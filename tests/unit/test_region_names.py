@@ -8,7 +8,7 @@ import pytest
 from bids_sr.config import UsageError
 from bids_sr.config.sections.activation import Activation
 from bids_sr.region_names import (
-    _NOT_FREE,
+    _RESTRICTED_ATLASES,
     GROUPS,
     atlas_labels,
     atlas_title,
@@ -139,7 +139,7 @@ def test_what_forbids_commercial_use_is_refused_by_name_and_a_file_is_the_users_
     (tmp_path / "HarvardOxford.nii.gz").write_bytes(b"x")
     (tmp_path / "HarvardOxford.tsv").write_text("index\tname\n1\tPole\n")
     assert find_atlas(str(tmp_path / "HarvardOxford.nii.gz")).name == "HarvardOxford"
-    assert set(_NOT_FREE) == {"Harvard-Oxford", "AICHA", "Brainnetome"}
+    assert set(_RESTRICTED_ATLASES) == {"Harvard-Oxford", "AICHA", "Brainnetome"}
 
 
 @pytest.mark.parametrize(

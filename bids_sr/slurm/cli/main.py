@@ -18,17 +18,23 @@ from pathlib import Path
 from bids_sr.cli.console import table_text
 from bids_sr.cli.exit_codes import DONE, FAILED, run_program
 from bids_sr.cli.messages import print_line
-from bids_sr.cli.options import Given, Parser, options_of
+from bids_sr.cli.options import ParsedOptions, Parser, make_options
 from bids_sr.cli.parser import add_settings, make_settings
 from bids_sr.cli.standard_streams import restart_in_utf8
 from bids_sr.config import Settings
 from bids_sr.config.plugin import Plugin
 from bids_sr.slurm import manage
-from bids_sr.slurm.cli.options import LaterOptions, SlurmOptions
+from bids_sr.slurm.cli.options import CommandOptions, SlurmOptions
 from bids_sr.slurm.cli.prepare import prepare
-from bids_sr.slurm.job_requests import DEFAULT_CPUS, parse_minutes, time_text
-from bids_sr.slurm.job_states import JobStatus, State, failures, summary, table
-from bids_sr.slurm.manage import Overview, cancel, overview, print_scripts, retries
+from bids_sr.slurm.job_requests import DEFAULT_CPUS, format_time, parse_minutes
+from bids_sr.slurm.job_states import (
+    JobStatus,
+    State,
+    format_summary,
+    format_table,
+    make_failure_notices,
+)
+from bids_sr.slurm.manage import Overview, cancel, make_retries, print_scripts, read_overview
 from bids_sr.slurm.submission import Site, Submission
 
 _DESCRIPTION = """\
@@ -38,11 +44,14 @@ and a group-level job follows. The options of bids-sr can be combined with the o
 
 To manage submitted jobs, use bids-sr-slurm status OUT, bids-sr-slurm retry OUT and
 bids-sr-slurm cancel OUT."""
-_AGAIN = {"mem", "time", "print_only", "wait"}
+_SUBMISSION_OPTIONS = {"mem", "time", "print_only", "wait"}
 
 
-_LATER = {
-    "status": ("show the state of each participant's job", {"participant_label", *_AGAIN}),
+_COMMANDS = {
+    "status": (
+        "show the state of each participant's job",
+        {"participant_label", *_SUBMISSION_OPTIONS},
+    ),
     "retry": (
         "resubmit the jobs of failed participants and a new group-level job; the memory"
         " request is increased if a job ran out of memory, and the time limit if a job timed"
@@ -52,7 +61,7 @@ _LATER = {
     "cancel": (
         "cancel pending and running jobs, including the group-level job unless participants"
         " are specified",
-        _AGAIN,
+        _SUBMISSION_OPTIONS,
     ),
 }
 """Command → description, and options that it does not accept."""
@@ -67,11 +76,11 @@ def build_parser() -> Parser:
     return parser
 
 
-def later_parser(command: str) -> Parser:
+def build_command_parser(command: str) -> Parser:
     """Return the parser of ``bids-sr-slurm status``, ``retry`` or ``cancel``."""
-    description, excluded_fields = _LATER[command]
+    description, excluded_fields = _COMMANDS[command]
     parser = Parser(f"bids-sr-slurm {command}", f"{description[0].upper()}{description[1:]}.")
-    parser.add_fields(LaterOptions, excluded_fields=excluded_fields)
+    parser.add_fields(CommandOptions, excluded_fields=excluded_fields)
     return parser
 
 
@@ -90,15 +99,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     """Run a command, and return the exit code."""
     command = arguments[0] if arguments else ""
-    if command not in _LATER:
+    if command not in _COMMANDS:
         return _submit(arguments)
-    options = later_parser(command).options(arguments[1:], LaterOptions)
+    options = build_command_parser(command).options(arguments[1:], CommandOptions)
     output_dir = options.output_dir.expanduser().absolute()
     participants = [f"sub-{label.removeprefix('sub-')}" for label in options.participant_label]
     minutes = parse_minutes(options.time) if options.time else None
-    state = overview(output_dir)
+    state = read_overview(output_dir)
     if command == "status":
-        return _show(state.statuses, output_dir)
+        return _print_states(state.statuses, output_dir)
     if command == "retry":
         return _retry(state, participants, options, minutes)
     names = cancel(state, participants)
@@ -110,9 +119,9 @@ def _run(arguments: list[str]) -> int:
     return DONE
 
 
-def _parse_options(inputs: Given) -> tuple[Settings, SlurmOptions, Site]:
+def _parse_options(inputs: ParsedOptions) -> tuple[Settings, SlurmOptions, Site]:
     """Return settings, SLURM options and site of a command line."""
-    options = options_of(inputs, SlurmOptions)
+    options = make_options(inputs, SlurmOptions)
     settings = {
         group: values for group, values in inputs.items() if group not in ("slurmoptions", "site")
     }
@@ -123,7 +132,7 @@ def _parse_options(inputs: Given) -> tuple[Settings, SlurmOptions, Site]:
         file = resources.get("use_plugin")
         cpus = Plugin.from_file(Path(str(file)).expanduser()).n_procs if file else None
         settings["resources"] = {"nprocs": cpus or DEFAULT_CPUS, **resources}
-    return make_settings(settings).resolve(run_uuid=""), options, options_of(inputs, Site)
+    return make_settings(settings).resolve(run_uuid=""), options, make_options(inputs, Site)
 
 
 def _submit(arguments: list[str]) -> int:
@@ -138,7 +147,7 @@ def _submit(arguments: list[str]) -> int:
         return DONE
     if options.print_only:
         return _print_only(submission, text, dependencies)
-    return _send([(submission, text)], dependencies, wait=options.wait)
+    return _submit_all([(submission, text)], dependencies, wait=options.wait)
 
 
 def _print_only(submission: Submission, text: str, dependencies: Sequence[str]) -> int:
@@ -150,7 +159,7 @@ def _print_only(submission: Submission, text: str, dependencies: Sequence[str]) 
     return DONE
 
 
-def _send(
+def _submit_all(
     submissions: "list[tuple[Submission, str]]", job_dependencies: Sequence[str], *, wait: bool
 ) -> int:
     """Submit jobs one after the other, and wait for them if requested."""
@@ -165,25 +174,25 @@ def _send(
         )
     output_dir = submissions[0][0].output_dir
     if wait:
-        return _show(manage.wait(output_dir, print_line), output_dir)
+        return _print_states(manage.wait(output_dir, print_line), output_dir)
     print(f"To check the job states, run: bids-sr-slurm status {shlex.quote(str(output_dir))}")
     return DONE
 
 
-def _show(statuses: "Sequence[JobStatus]", output_dir: Path) -> int:
+def _print_states(statuses: "Sequence[JobStatus]", output_dir: Path) -> int:
     """Print the table of job states; return 1 if a job failed, otherwise 0."""
-    print(table_text(table(statuses)))
-    print(summary(statuses))
-    for notice in failures(statuses, output_dir):
+    print(table_text(format_table(statuses)))
+    print(format_summary(statuses))
+    for notice in make_failure_notices(statuses, output_dir):
         print(notice)
     return FAILED if any(status.state is State.FAILED for status in statuses) else DONE
 
 
 def _retry(
-    state: Overview, participants: Sequence[str], options: LaterOptions, minutes: int | None
+    state: Overview, participants: Sequence[str], options: CommandOptions, minutes: int | None
 ) -> int:
     """Resubmit failed participants, or print the scripts."""
-    submissions = retries(
+    submissions = make_retries(
         state,
         participants,
         mem=options.mem,
@@ -192,7 +201,7 @@ def _retry(
     for submission, _ in submissions:
         for array in submission.arrays:
             gigabytes = array.request.memory_mb / 1024
-            time = time_text(array.request.minutes)
+            time = format_time(array.request.minutes)
             print(
                 f"  Resubmitting {' '.join(array.task_of)} with {gigabytes:.1f} GB of memory"
                 f" and a time limit of {time}"
@@ -203,7 +212,7 @@ def _retry(
         for submission, text in submissions:
             _print_only(submission, text, state.open_jobs)
         return DONE
-    return _send(submissions, state.open_jobs, wait=options.wait)
+    return _submit_all(submissions, state.open_jobs, wait=options.wait)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ class _SubmitOptions(OptionSection):
 
 
 @frozen
-class LaterOptions(_SubmitOptions):
+class CommandOptions(_SubmitOptions):
     """Options of the commands ``status``, ``retry`` and ``cancel``."""
 
     output_dir: Path = argument("OUT", "output directory of the submission")

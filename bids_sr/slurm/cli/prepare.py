@@ -1,6 +1,7 @@
 """Preparation of a submission to SLURM, with all checks before jobs are submitted."""
 
 import dataclasses
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -11,14 +12,14 @@ from bids_sr.slurm import commands, manage, scripts
 from bids_sr.slurm.arrays import divide_into_tasks, parse_tasks
 from bids_sr.slurm.cli.options import SlurmOptions
 from bids_sr.slurm.job_requests import (
-    group_request,
-    job_mb,
+    compute_job_mb,
+    format_time,
+    make_group_request,
     make_request,
     parse_minutes,
-    time_text,
 )
 from bids_sr.slurm.manage import Overview
-from bids_sr.slurm.submission import ArrayJob, Site, Submission, group_job, new_id
+from bids_sr.slurm.submission import ArrayJob, Site, Submission, make_group_job, make_id
 
 if TYPE_CHECKING:
     from bids_sr.preflight import Estimate, Plan
@@ -63,54 +64,73 @@ def prepare(
     )
     task_settings = dataclasses.replace(settings, resources=resources)
     plan = preflight.check(task_settings)
-    problems = [str(problem) for problem in plan.problems] + _option_problems(settings, site)
+    problems = [str(problem) for problem in plan.problems] + _find_option_problems(settings, site)
     site = _complete_site(site, settings)
     named_paths = [
         Path(text)
         for text in (site.setup, site.container, site.program)
         if text and "://" not in text
     ]
-    paths = (settings.paths.bids_dir, settings.paths.output_dir, *_paths(settings), *named_paths)
-    problems += scripts.check_words(site, paths)
+    paths = (
+        settings.paths.bids_dir,
+        settings.paths.output_dir,
+        *_list_paths(settings),
+        *named_paths,
+    )
+    problems += scripts.find_invalid_names(site, paths)
     arrays: tuple[ArrayJob, ...] = ()
     try:
-        arrays = _arrays(_costs(plan, task_settings), settings, options, ask=not problems)
+        arrays = _make_arrays(
+            _estimate_costs(plan, task_settings), settings, options, may_query=not problems
+        )
     except UsageError as error:
         problems.append(str(error))
-    scripts.require(problems)
+    scripts.raise_problems(problems)
     is_printed = bool(options.print_only or settings.run.dry_run)
     state = (
         None
         if is_printed and not shutil.which("squeue")
-        else manage.current_overview(settings.paths.output_dir)
+        else manage.read_current_overview(settings.paths.output_dir)
     )
-    scripts.require(_clashes(arrays, state, is_printed=is_printed))
-    participants = {name for array in arrays for name in array.task_of} | set(
-        state.origin if state else ()
-    )
-    with_group = not options.no_group and len(participants) > 1
-    group = [group_job(group_request(len(participants)))] if with_group else []
-    submission = Submission(
-        id=new_id(),
-        bids_dir=settings.paths.bids_dir,
-        output_dir=settings.paths.output_dir,
-        work_dir=settings.paths.work_dir or Path("work").absolute(),
-        jobs=(*arrays, *group),
-        site=site,
-    )
+    scripts.raise_problems(_find_conflicts(arrays, state, is_printed=is_printed))
+    submission = _make_submission(settings, options, site, arrays, state)
     for notice in preflight.notes(plan, settings):
         print(f"  {notice.level}: {notice}")
     for text in preflight.describe_skipped_runs(plan.skipped):
         print(text)
-    _describe(submission, plan)
+    _print_resources(submission, plan)
     # The data set has been validated here. Tasks would validate all participants again, which is
     # only necessary if runs were skipped, so that the tasks skip them as well.
-    skip = settings.selection.skip_bids_validation or not plan.skipped
-    selection = dataclasses.replace(settings.selection, skip_bids_validation=skip)
+    skips_validation = settings.selection.skip_bids_validation or not plan.skipped
+    selection = dataclasses.replace(settings.selection, skip_bids_validation=skips_validation)
     return submission, dataclasses.replace(settings, selection=selection).to_toml(), state
 
 
-def _costs(plan: "Plan", settings: Settings) -> "dict[str, Estimate]":
+def _make_submission(
+    settings: Settings,
+    options: SlurmOptions,
+    site: Site,
+    arrays: "tuple[ArrayJob, ...]",
+    state: "Overview | None",
+) -> Submission:
+    """Return a submission, with a group job if the output has several participants."""
+    participants = {name for array in arrays for name in array.task_of}
+    if state is not None:
+        participants |= state.origin.keys()
+    jobs = list(arrays)
+    if not options.no_group and len(participants) > 1:
+        jobs.append(make_group_job(make_group_request(len(participants))))
+    return Submission(
+        id=make_id(),
+        bids_dir=settings.paths.bids_dir,
+        output_dir=settings.paths.output_dir,
+        work_dir=settings.paths.work_dir or Path("work").absolute(),
+        jobs=tuple(jobs),
+        site=site,
+    )
+
+
+def _estimate_costs(plan: "Plan", settings: Settings) -> "dict[str, Estimate]":
     """Return the cost of each participant (``sub-01``), without time if the plan has problems."""
     from bids_sr.cli.stages import estimate_with_time
 
@@ -122,12 +142,12 @@ def _costs(plan: "Plan", settings: Settings) -> "dict[str, Estimate]":
     }
 
 
-def _arrays(
-    costs: "dict[str, Estimate]", settings: Settings, options: SlurmOptions, *, ask: bool
+def _make_arrays(
+    costs: "dict[str, Estimate]", settings: Settings, options: SlurmOptions, *, may_query: bool
 ) -> "tuple[ArrayJob, ...]":
     """Return the job array of a submission.
 
-    `ask` states whether SLURM may be queried for its memory accounting.
+    `may_query` states whether SLURM may be queried for its memory accounting.
     """
     minutes = parse_minutes(options.time) if options.time else None
     tasks = divide_into_tasks(sorted(costs), options.batch)
@@ -137,7 +157,7 @@ def _arrays(
     task_costs = [[costs[name] for name in tasks[index - 1]] for index in indices]
     memory_gb = settings.resources.mem_gb
     cpus = settings.resources.nprocs or 1
-    counts_resident = not ask or commands.counts_shared_memory()
+    counts_resident = not may_query or commands.counts_shared_memory()
     request = make_request(
         [
             (
@@ -148,7 +168,7 @@ def _arrays(
         ],
         cpus=cpus,
         gpus=int(settings.resources.device == "cuda") if options.gpus is None else options.gpus,
-        memory_mb=None if memory_gb is None else job_mb(memory_gb, cpus * counts_resident),
+        memory_mb=None if memory_gb is None else compute_job_mb(memory_gb, cpus * counts_resident),
         minutes=minutes,
         resident=counts_resident,
     )
@@ -164,17 +184,17 @@ def _complete_site(site: Site, settings: Settings) -> Site:
         for text in (site.container, site.setup)
     )
     # symbolic links are not resolved, because a link determines the environment
-    neighbor = Path(sys.executable).parent / "bids-sr"
+    program = Path(sys.executable).parent / "bids-sr"
     return dataclasses.replace(
         site,
         setup=setup,
         container=container,
-        program=str(neighbor) if not setup and neighbor.exists() else "bids-sr",
-        binds=tuple(map(str, _paths(settings))),
+        program=str(program) if not setup and program.exists() else "bids-sr",
+        binds=tuple(map(str, _list_paths(settings))),
     )
 
 
-def _paths(settings: Settings) -> list[Path]:
+def _list_paths(settings: Settings) -> list[Path]:
     """Return the files and directories in options, other than data, output and work."""
     groups = (values for group, values in dataclasses.asdict(settings).items() if group != "paths")
     paths = [value for values in groups for value in values.values() if isinstance(value, Path)]
@@ -187,7 +207,7 @@ def _paths(settings: Settings) -> list[Path]:
     return [*dict.fromkeys([*paths, *texts])]
 
 
-def _option_problems(settings: Settings, site: Site) -> list[str]:
+def _find_option_problems(settings: Settings, site: Site) -> list[str]:
     """Return problems with options that cannot be used with job arrays, and with missing files."""
     excluded = {
         "--boilerplate-only": settings.run.boilerplate_only,
@@ -213,7 +233,7 @@ def _option_problems(settings: Settings, site: Site) -> list[str]:
     return problems
 
 
-def _clashes(
+def _find_conflicts(
     arrays: "tuple[ArrayJob, ...]", state: "Overview | None", *, is_printed: bool
 ) -> list[str]:
     """Return problems with participants whose jobs are active, and with large arrays."""
@@ -223,7 +243,7 @@ def _clashes(
         active := [
             status.participant
             for status in state.statuses
-            if status.open and status.participant in names
+            if status.is_open and status.participant in names
         ]
     ):
         names_text = " ".join(active[:20]) + (
@@ -237,7 +257,7 @@ def _clashes(
         largest = commands.read_largest_index()
         last = max(array.indices[-1] for array in arrays)
         if largest is not None and last > largest:
-            batch = -(-len(names) // largest)
+            batch = math.ceil(len(names) / largest)
             problems.append(
                 f"The job array has {last} tasks, but this cluster allows at most {largest}"
                 f" tasks per array. Use --batch {max(2, batch)}."
@@ -245,7 +265,7 @@ def _clashes(
     return problems
 
 
-def _describe(submission: Submission, plan: "Plan") -> None:
+def _print_resources(submission: Submission, plan: "Plan") -> None:
     """Print the resources of the jobs."""
     cost = plan.estimate
     for array in submission.arrays:
@@ -253,7 +273,7 @@ def _describe(submission: Submission, plan: "Plan") -> None:
         print(
             f"  {len(array.task_of)} participants in {len(array.indices)} tasks; each task"
             f" requests {request.cpus} processors, {request.memory_mb / 1024:.1f} GB of"
-            f" memory and {time_text(request.minutes)}"
+            f" memory and {format_time(request.minutes)}"
             + (f" and {request.gpus} GPUs" if request.gpus else "")
         )
     print(

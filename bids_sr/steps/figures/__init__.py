@@ -20,4 +20,4 @@ def figure_declarations() -> list[FigureSpec]:
     values = (value for name in modules for value in vars(import_module(name)).values())
     steps = dict.fromkeys(value for value in values if isinstance(value, FigureStep))
     steps |= dict.fromkeys((*COMBINATION_FIGURES, *STRUCTURAL_FIGURES))
-    return [shown for figure_step in steps for shown in figure_step.shown]
+    return [shown for figure_step in steps for shown in figure_step.declarations]

@@ -145,7 +145,7 @@ def test_without_a_reference_the_verdict_says_which_scan_is_missing(run, series)
 def test_invalid_arguments_are_rejected_before_the_run_is_read(
     run, arguments, message, monkeypatch
 ):
-    monkeypatch.setattr("bids_sr.api.evaluator.find_run", lambda *_: pytest.fail("it has begun"))
+    monkeypatch.setattr("bids_sr.api.evaluator.fit_basics", lambda *_: pytest.fail("it has begun"))
     with pytest.raises(ImageInputError, match=message):
         Evaluator(**SETTINGS).fit(
             run / "bold.nii", events=EVENTS, mask=run / "mask.nii", **arguments

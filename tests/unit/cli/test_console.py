@@ -18,10 +18,10 @@ from bidsmaker import BidsMaker
 from graphmaker import planned_graph
 from networkx import DiGraph
 
-from bids_sr.cli.console import end_lines, format_line, start_lines
+from bids_sr.cli.console import format_line, make_end_notices, make_start_notices
 from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.main import main
-from bids_sr.cli.progress import _OTHER, Progress
+from bids_sr.cli.progress import _NO_STAGE, Progress
 from bids_sr.cli.stages import find_stage
 from bids_sr.config import Settings
 from bids_sr.config.sections.paths import Paths
@@ -100,7 +100,7 @@ def test_steps_are_assigned_to_stages() -> None:
     assert find_stage(mask_brain) == "anatomy"
     assert find_stage(store) == "store"
     # join nodes
-    assert find_stage(None) == _OTHER
+    assert find_stage(None) == _NO_STAGE
 
 
 def test_progress_adapts_the_estimate_to_the_measured_time() -> None:
@@ -152,7 +152,7 @@ def test_a_verdict_is_printed_when_it_is_written(tmp_path: Path) -> None:
 def test_figures_begin_no_stage_and_a_stage_is_printed_once() -> None:
     lines: list[str] = []
     progress = Progress(
-        chain(NODES), lines.append, stream=io.StringIO(), clock=lambda: 0.0, look_s=3600
+        chain(NODES), lines.append, stream=io.StringIO(), clock=lambda: 0.0, update_interval_s=3600
     )
     for name, step in (
         ("bids_sr_wf.sub_01_wf.summarize_subject", summarize_subject),
@@ -190,7 +190,7 @@ def test_progress_of_a_complete_graph_ends_at_100_percent(tmp_path: Path) -> Non
         progress(step_node, "end")
     assert progress.share == pytest.approx(1)
     assert progress.minutes_left == pytest.approx(0, abs=1e-6)
-    without_stage = {str(placed) for placed in graph.nodes if find_stage(placed.step) == _OTHER}
+    without_stage = {str(placed) for placed in graph.nodes if find_stage(placed.step) == _NO_STAGE}
     assert without_stage == set(), "every running step needs a stage name"
 
 
@@ -242,7 +242,11 @@ def test_a_line_is_printed_once_per_minute_during_a_long_step() -> None:
     lines: list[str] = []
     now = [0.0]
     progress = Progress(
-        chain(NODES), lines.append, stream=io.StringIO(), clock=lambda: now[0], look_s=3600
+        chain(NODES),
+        lines.append,
+        stream=io.StringIO(),
+        clock=lambda: now[0],
+        update_interval_s=3600,
     )
     progress(NODES[1], "start")
     for second in range(1, 241):
@@ -261,7 +265,7 @@ def test_a_line_is_printed_once_per_minute_during_a_long_step() -> None:
 
 def test_silent_work_is_reported_as_still_running() -> None:
     lines: list[str] = []
-    with report_running(lines.append, "checking the dataset", every_s=0.01):
+    with report_running(lines.append, "checking the dataset", interval_s=0.01):
         time.sleep(0.2)
     assert len(lines) > 2
     assert set(lines) == {"checking the dataset: still running after 0 min"}
@@ -279,7 +283,7 @@ def test_first_lines_list_directories_runs_and_each_note_once(tmp_path: Path) ->
         Notice(what="sub-01", why="no T1w image", level="note"),
         Notice(what="sub-02", why="no T1w image", level="note"),
     )
-    notices = start_lines(Plan(warnings=warnings), settings(tmp_path))
+    notices = make_start_notices(Plan(warnings=warnings), settings(tmp_path))
     lines = [*map(format_line, notices)]
     assert [line.split()[0] for line in lines] == [
         "dataset",
@@ -330,14 +334,14 @@ def test_last_lines_list_verdicts_and_locations_of_outputs(tmp_path: Path) -> No
     pages = tuple(tmp_path / f"sub-{k}.html" for k in range(9))
     text = "\n".join(
         format_line(notice)
-        for notice in end_lines(plan, settings(tmp_path), RunOutcome(reports=pages))
+        for notice in make_end_notices(plan, settings(tmp_path), RunOutcome(reports=pages))
     )
     assert text.count("exported") == 1
     assert "statmap" not in text, "no maps are stored at the smallest level"
     (func / "sub-01_task-tap_contrast-all_stat-t_desc-raw_statmap.nii.gz").touch()
     assert any(
         "*_statmap.nii.gz in the same directory" in notice.why
-        for notice in end_lines(plan, settings(tmp_path), RunOutcome())
+        for notice in make_end_notices(plan, settings(tmp_path), RunOutcome())
     )
     assert f"{dataset_root(tmp_path, 'sbl')}: Preprocessed series" in text.replace(
         "\n            ", " "
@@ -347,7 +351,7 @@ def test_last_lines_list_verdicts_and_locations_of_outputs(tmp_path: Path) -> No
     (func_dir / "sub-01_task-tap_desc-preproc_bold.json").write_text('{"Applied": false}')
     outcome = RunOutcome(reported_runs=frozenset({"sub-01_task-tap"}))
     text_without_verdict = "\n".join(
-        map(format_line, end_lines(plan, settings(tmp_path), outcome))
+        map(format_line, make_end_notices(plan, settings(tmp_path), outcome))
     ).replace("\n            ", " ")
     assert "It is finer" not in text_without_verdict, "the verdict was already printed as progress"
     assert f"all 2 runs are listed in {tmp_path / 'index.html'}." in text_without_verdict

@@ -237,7 +237,7 @@ def test_log_messages_are_notices_in_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(logging.root, "handlers", [])
-    monkeypatch.setattr(messages, "_as_json", True)
+    monkeypatch.setattr(messages, "_prints_json", True)
     messages.start_log(0)
     log_record = logging.LogRecord(
         "bids_sr.x", logging.WARNING, "", 0, "mind %s", ("{this}",), None

@@ -19,8 +19,8 @@ from bids_sr.cli.main import main
 from bids_sr.cli.parser import build_parser, parse_settings
 from bids_sr.config import Settings, UsageError, machine
 from bids_sr.config.readers import fraction, gigabytes, labels
-from bids_sr.slurm.cli.main import later_parser
-from bids_sr.slurm.cli.options import LaterOptions
+from bids_sr.slurm.cli.main import build_command_parser
+from bids_sr.slurm.cli.options import CommandOptions
 
 ROOT = Path(__file__).parents[3]
 REQUIRED = ["in", "out", "participant"]
@@ -270,8 +270,8 @@ def test_participants_can_be_listed_with_commas_or_in_a_file(tmp_path: Path) -> 
     assert parse("--task-id tap,rest").selection.task_id == ("tap", "rest")
     (tmp_path / "excel.csv").write_text("\ufeffparticipant_id,age\nsub-01,20\nsub-02,30\n")
     assert labels(f"@{tmp_path}/excel.csv") == ("sub-01", "sub-02")
-    retry_options = later_parser("retry").options(
-        ["OUT", "--participant-label", "01,02"], LaterOptions
+    retry_options = build_command_parser("retry").options(
+        ["OUT", "--participant-label", "01,02"], CommandOptions
     )
     assert retry_options.participant_label == ("01", "02")
     report_options = report_command.report_parser().options(

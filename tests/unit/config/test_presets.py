@@ -8,7 +8,7 @@ import pytest
 
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
-from bids_sr.cli.preset_text import preset_lines
+from bids_sr.cli.preset_text import make_preset_notices
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.presets import OTA2022, PRESETS, Choice, find_preset, with_preset
 from bids_sr.config.vgg19_weights import VGG19_VARIABLE
@@ -26,7 +26,7 @@ def value(settings: Settings, setting: tuple[str, str]) -> object:
 
 
 def console(settings: Settings) -> str:
-    return "\n".join(f"{notice.what} {notice.why}" for notice in preset_lines(settings))
+    return "\n".join(f"{notice.what} {notice.why}" for notice in make_preset_notices(settings))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from nipype.pipeline import engine as pe
 
 from bids_sr.cli import rerun
 from bids_sr.execution import crash
-from bids_sr.execution.crash import _parse_cause, report_crash
+from bids_sr.execution.crash import _find_cause, report_crash
 from bids_sr.io import atomic_files as files
 from bids_sr.notices import CODES, Notice, UsageError, read_record
 from bids_sr.pipeline.nipype_workflow import make_workflow
@@ -143,7 +143,7 @@ def test_the_crash_file_is_in_the_working_directory_if_the_log_disk_is_full(
     ],
 )
 def test_notice_codes_follow_from_the_error_text(why: str, code: str) -> None:
-    assert _parse_cause(why) == code
+    assert _find_cause(why) == code
 
 
 def test_a_full_disk_is_reported_with_its_free_space(node: pe.Node) -> None:

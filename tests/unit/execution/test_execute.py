@@ -8,14 +8,14 @@ from nipype.pipeline import engine as pe
 from nipype.pipeline.plugins import base
 
 from bids_sr.config.plugin import Plugin
-from bids_sr.execution.execute import _steady_time, execute
+from bids_sr.execution.execute import _monotonic_clock, execute
 from bids_sr.slurm.commands import SlurmError
 
 
 def test_schedulers_use_a_monotonic_clock() -> None:
     """If the system clock were set back by a day, nipype would sleep for a day."""
     before = base.time
-    with _steady_time():
+    with _monotonic_clock():
         assert base.time is time.monotonic
     assert base.time is before
 

@@ -17,11 +17,11 @@ from networkx import DiGraph
 from nipype.pipeline import engine as pe
 from scipy.sparse import lil_matrix
 
-from bids_sr.cli.console import format_line, warning_lines
+from bids_sr.cli.console import format_line, make_warning_notices
 from bids_sr.config.plugin import Plugin
 from bids_sr.execution.execute import configure_nipype, execute
 from bids_sr.execution.multiproc import ResilientMultiProc
-from bids_sr.execution.step_warnings import _forget_warnings, save_warnings
+from bids_sr.execution.step_warnings import _remove_recorders, save_warnings
 from bids_sr.notices import CODES, RECORD, Notice, read_record, record
 from bids_sr.steps.bold_reference import mask_head
 from bids_sr.steps.figures.anatomy import draw_brain
@@ -32,7 +32,9 @@ from bids_sr.steps.run_verdict import decide_verdict
 def small_fork_server():
     """Reduce the modules of the fork server: nodes of these tests compute nothing."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("bids_sr.execution.fork_server._SHARED", ("nipype.pipeline.engine",))
+        patched.setattr(
+            "bids_sr.execution.fork_server._PRELOADED_MODULES", ("nipype.pipeline.engine",)
+        )
         yield
 
 
@@ -148,7 +150,7 @@ def test_steps_before_the_first_verdict_run_first() -> None:
     names = [plugin.procs[job].name for job in jobs]
     assert names[:7] == ["anatomy", "slow", "map1", "judge1", "map2", "judge2", "table1"]
     assert names[7:] == ["table2", "figure1", "figure2"]
-    remaining_s = {plugin.procs[job].name: -plugin._turns[job][-1] for job in jobs}
+    remaining_s = {plugin.procs[job].name: -plugin._priorities[job][-1] for job in jobs}
     assert remaining_s["map1"] == pytest.approx(2.1)  # the path ends at the verdict
     assert remaining_s["anatomy"] == pytest.approx(3.1)
 
@@ -211,7 +213,7 @@ def test_steps_of_the_scheduler_run_before_others_are_submitted() -> None:
 def no_stored_warnings():
     """Remove warnings stored by this process."""
     yield
-    _forget_warnings()
+    _remove_recorders()
 
 
 WARNING = """
@@ -221,7 +223,7 @@ from pathlib import Path
 from test_multiproc import _run, _workflow
 from bids_sr.execution import fork_server
 
-fork_server._SHARED = ("nipype.pipeline.engine",)
+fork_server._PRELOADED_MODULES = ("nipype.pipeline.engine",)
 if __name__ == "__main__":
     _run(_workflow(Path({base!r})))
 """
@@ -259,7 +261,7 @@ from multiprocessing import get_context
 from bids_sr.execution import fork_server
 
 if __name__ == "__main__":
-    fork_server._SHARED = ("bids_sr",)
+    fork_server._PRELOADED_MODULES = ("bids_sr",)
     fork_server.start_fork_server()
     worker = get_context("forkserver").Process(target=print, args=("worked",))
     worker.start()
@@ -296,12 +298,14 @@ def test_equal_warnings_are_printed_once_with_their_runs(tmp_path):
         [warn(1, "it lies outside"), warn(2, "it lies outside"), warn(2, "it lies outside")],
     )
     record(tmp_path, [warn(1, "other"), Notice(what="a", why="of the data set", level="note")])
-    assert [" ".join(format_line(notice).split()) for notice in warning_lines(tmp_path)] == [
+    assert [
+        " ".join(format_line(notice).split()) for notice in make_warning_notices(tmp_path)
+    ] == [
         "warning sub-01_task-tap, sub-02_task-tap: it lies outside",
         "warning sub-01_task-tap: other",
     ]
     record(tmp_path, [warn(1, str(k)) for k in range(7)])
-    assert [format_line(notice).split() for notice in warning_lines(tmp_path)][-1][:3] == [
+    assert [format_line(notice).split() for notice in make_warning_notices(tmp_path)][-1][:3] == [
         "and",
         "3",
         "more",
@@ -383,14 +387,14 @@ def test_a_worker_starting_in_a_broken_pool_is_ended_before_the_retry(tmp_path):
         def _get_result(self, taskid):
             if taskid in self._taskresult and not late_worker.pid:
                 late_worker.start()
-                pool = self._pool_of[taskid]
+                pool = self._pool_by_task[taskid]
                 pool._processes = {**pool._processes, late_worker.pid: late_worker}
             return super()._get_result(taskid)
 
-        def _new_pool(self, workers):
+        def _make_pool(self, workers):
             if workers == 1:
                 alive_workers.append(late_worker.is_alive())
-            return super()._new_pool(workers)
+            return super()._make_pool(workers)
 
     with pytest.raises(RuntimeError, match="killed twice"):
         _workflow(tmp_path, always=True).run(plugin=Plugin(n_procs=2, memory_gb=2.0))
@@ -403,9 +407,9 @@ def test_a_task_lost_by_its_pool_is_retried(tmp_path):
     """If a pool breaks while a task is submitted, this task never ends."""
 
     class Plugin(ResilientMultiProc):
-        def _collect(self, taskid, future):
+        def _store_outcome(self, taskid, future):
             if future.exception() is None:
-                super()._collect(taskid, future)
+                super()._store_outcome(taskid, future)
 
         def _get_result(self, taskid):
             if self._task_obj[taskid].done() and taskid not in self._taskresult:
@@ -432,7 +436,7 @@ from nipype.pipeline import engine as pe
 from bids_sr.execution import fork_server
 from bids_sr.execution.multiproc import ResilientMultiProc
 
-fork_server._SHARED = ("nipype.pipeline.engine",)
+fork_server._PRELOADED_MODULES = ("nipype.pipeline.engine",)
 if __name__ == "__main__":
     workflow = pe.Workflow("wf", base_dir={base!r})
     workflow.add_nodes([pe.Node(Spin(file={file!r}), name="spin")])
@@ -470,7 +474,8 @@ def test_the_fork_server_starts_with_a_long_temporary_directory(tmp_path):
     folder = tmp_path / ("long" * 25)
     folder.mkdir()
     code = (
-        "from bids_sr.execution import fork_server; fork_server._SHARED = ();"
+        "from bids_sr.execution import multiproc as fork_server;"
+        "fork_server._PRELOADED_MODULES = ();"
         "fork_server.start_fork_server()"
     )
     run = [sys.executable, "-c", code]

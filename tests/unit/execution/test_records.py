@@ -25,7 +25,7 @@ from bids_sr.execution.records import (
     _RECORD,
     FinishedSteps,
     StepRecordMixin,
-    _intact,
+    _is_intact,
     invalidate_damaged,
     record_files,
 )
@@ -90,7 +90,7 @@ def test_unchanged_results_are_reused(node: pe.Node, tmp_path: Path) -> None:
     assert invalidate_damaged([_node(tmp_path)]) == []
     assert _node(tmp_path).is_cached() == (True, True)
     (folder / "_inputs.pklz").unlink()  # nipype rewrites its own records
-    assert _intact(folder)
+    assert _is_intact(folder)
 
 
 def _truncate(path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_step_with_a_damaged_file_is_rerun(
     rerun_node = _node(tmp_path)
     assert invalidate_damaged([rerun_node]) == [rerun_node.fullname]
     assert rerun_node.is_cached() == (False, False)
-    assert not _intact(folder)
+    assert not _is_intact(folder)
     rerun_node.run()
     assert (folder / "deep/table.tsv").read_text() == "3\n"
 
@@ -201,12 +201,12 @@ def test_finished_steps_depend_on_inputs_and_version(
     finished_steps: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert _remaining(*finished_steps) == _BOTH, "nothing was recorded yet"
-    _finish(*finished_steps).note()
+    _finish(*finished_steps).write_requests()
     assert _remaining(*finished_steps) == []
     assert _remaining(*finished_steps, gain=2.0) == _BOTH
     finished_steps[1].write_text("12")
     assert _remaining(*finished_steps) == _BOTH
-    _finish(*finished_steps).note()
+    _finish(*finished_steps).write_requests()
     monkeypatch.setattr("bids_sr.execution.records.__version__", "another")
     assert _remaining(*finished_steps) == _BOTH
 
@@ -218,7 +218,7 @@ def test_finished_steps_depend_on_inputs_and_version(
 def test_a_missing_file_invalidates_its_step_and_dependent_steps(
     finished_steps: tuple[Path, Path], name: str, left: list[str]
 ) -> None:
-    _finish(*finished_steps).note()
+    _finish(*finished_steps).write_requests()
     (finished_steps[0] / name).unlink()
     assert _remaining(*finished_steps) == left
 
@@ -228,10 +228,10 @@ def test_folders_of_finished_steps_with_current_inputs(
 ) -> None:
     def folders(**options: float) -> list[Path | None]:
         finish = _finish(*finished_steps, **options)
-        return [finish.finished_folder()(placed) for placed in finish._steps]
+        return [finish.finished_folder()(placed) for placed in finish._folder_and_digest]
 
     assert folders() == [None, None]
-    _finish(*finished_steps).note()
+    _finish(*finished_steps).write_requests()
     work = finished_steps[0] / "wf"
     assert folders() == [work / "first", work / "inner" / "second"]
     (work / "inner/second/made.json").unlink()
@@ -242,14 +242,14 @@ def test_folders_of_finished_steps_with_current_inputs(
 def test_large_images_no_longer_needed_are_emptied_and_recomputed_on_demand(
     finished_steps: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "_LARGE", 100)
+    monkeypatch.setattr(records, "_LARGE_BYTES", 100)
     first, second = (finished_steps[0] / name for name in ("wf/first", "wf/inner/second"))
     (first / "series.nii").write_bytes(b"x" * 200)
     (first / "small.nii").write_bytes(b"x" * 50)
     (first / "_0xabcd.json").write_text("{}")
     os.link(first / "series.nii", finished_steps[0] / "other name")
     record_files(first)
-    _finish(*finished_steps).note()
+    _finish(*finished_steps).write_requests()
     plugin = StepRecordMixin()
     plugin.procs = [SimpleNamespace(output_dir=lambda: str(first))]  # type: ignore[list-item]
     plugin.proc_done, plugin.proc_pending = [True], [False]
@@ -266,7 +266,7 @@ def test_large_images_no_longer_needed_are_emptied_and_recomputed_on_demand(
     assert sorted(map(str, finish.unfinished_steps())) == _BOTH, (
         "the second step would read a hole"
     )
-    finish.note(finish.unfinished_steps())
+    finish.write_requests(finish.unfinished_steps())
     assert not (first / "_0xabcd.json").exists(), "nipype would consider the step finished"
 
 
@@ -296,9 +296,9 @@ def test_reading_a_merged_list_counts_as_reading_its_files() -> None:
 def test_running_steps_removes_records_of_other_settings(
     finished_steps: tuple[Path, Path],
 ) -> None:
-    _finish(*finished_steps).note()
+    _finish(*finished_steps).write_requests()
     other_call = _finish(*finished_steps, gain=2.0)
-    other_call.note(other_call.unfinished_steps())
+    other_call.write_requests(other_call.unfinished_steps())
     assert _remaining(*finished_steps) == _BOTH
 
 
@@ -306,9 +306,9 @@ def test_steps_finished_before_an_interruption_are_not_rerun(
     finished_steps: tuple[Path, Path],
 ) -> None:
     """In this test, the second step was finished earlier with another gain in the first step."""
-    _finish(*finished_steps).note()
+    _finish(*finished_steps).write_requests()
     stopped = _finish(*finished_steps, gain=2.0)
-    stopped.note(stopped.unfinished_steps())
+    stopped.write_requests(stopped.unfinished_steps())
     assert _remaining(*finished_steps, gain=2.0) == _BOTH
     first = finished_steps[0] / "wf/first"
     (first / "made.json").write_text("{ }")
@@ -339,7 +339,7 @@ def _same_size_and_time(path: Path, text: str) -> None:
 def test_a_changed_file_of_the_same_size_and_time_is_detected(
     finished_steps: tuple[Path, Path],
 ) -> None:
-    _finish(*finished_steps).note()
+    _finish(*finished_steps).write_requests()
     _same_size_and_time(finished_steps[1], "2")
     assert _remaining(*finished_steps) == _BOTH
 

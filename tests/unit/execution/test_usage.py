@@ -14,7 +14,7 @@ from loadnode import Load
 from nipype.pipeline import engine as pe
 
 from bids_sr.execution.multiproc import ResilientMultiProc
-from bids_sr.execution.usage import POOLS, limit_threads
+from bids_sr.execution.usage import THREAD_VARIABLES, limit_threads
 
 
 def _run(
@@ -71,7 +71,7 @@ def test_steps_run_in_parallel_without_a_gpu(tmp_path: Path) -> None:
 def test_a_worker_uses_only_the_threads_of_its_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in POOLS:
+    for name in THREAD_VARIABLES:
         monkeypatch.setenv(name, "7")
     limit_threads()
     forkserver._forkserver._stop()  # the fork server of earlier tests has another environment
@@ -86,7 +86,7 @@ def test_a_worker_uses_only_the_threads_of_its_step(
     assert [results[name]["torch"] for name in ("one", "two")] == [1, 2]
     assert results["one"]["cores"] < 1.15
     assert set(results["one"]["pools"].values()) == {1}, results["one"]["pools"]
-    assert {results["two"][name] for name in POOLS} == {"1"}
+    assert {results["two"][name] for name in THREAD_VARIABLES} == {"1"}
 
 
 _VOLUMES_TWICE = """

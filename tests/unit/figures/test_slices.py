@@ -481,7 +481,7 @@ def outlines_of(fig) -> set:
 def test_frame_and_outline_have_the_colors_named_in_the_caption(head, scene):
     """Caption and figure must not contradict each other."""
     image, mask = head
-    (caption,) = (figure.caption for figure in draw_slice.shown)
+    (caption,) = (figure.caption for figure in draw_slice.declarations)
     assert "yellow frame" in caption
     assert "region of interest is not the whole brain, it is outlined in light blue" in caption
     brain_colors, roi_colors = (

@@ -17,7 +17,7 @@ MAX_SIZE = 15_000_000  # bytes
 sys.path.insert(0, str(ROOT / "examples"))
 import make_studyforrest as maker  # noqa: E402
 
-from bids_sr.workflows.report_run import run_facts  # noqa: E402
+from bids_sr.workflows.report_run import make_run_facts  # noqa: E402
 
 
 def test_the_example_is_small_and_names_license_and_source() -> None:
@@ -54,10 +54,10 @@ def test_the_reference_of_the_example_is_found_without_options(
     assert (
         check_data(plan) == ()
     )  # includes the check for equal intensity units, stored with different quantization steps
-    facts = run_facts(settings, run, has_slice_timing=False)
+    facts = make_run_facts(settings, run, has_slice_timing=False)
     assert "mean of 20 earlier volumes of the same run" in str(facts["T2* pair"])
     assert facts["Description"] == maker.ACQUIRED == "simulated 6 mm: 3 mm data, k-space cropped"
-    assert "Description" not in run_facts(
+    assert "Description" not in make_run_facts(
         settings, replace(run, sidecar={}), has_slice_timing=False
     )
 

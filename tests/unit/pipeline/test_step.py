@@ -178,9 +178,9 @@ def test_a_list_is_stored_in_a_file_and_an_empty_list_is_passed_as_none(tmp_path
     for parts in (3, 0):
         (folder := tmp_path / f"{parts}").mkdir()
         inputs = {"boldref": str(tmp_path / "boldref.nii"), "parts": parts}
-        list_file = halves.on_files(inputs, folder)["halves"]
+        list_file = halves.run_on_files(inputs, folder)["halves"]
         assert len(Path(list_file).read_text().split()) == parts
-        sums.append(total.on_files({"halves": [list_file]}, folder)["total"])
+        sums.append(total.run_on_files({"halves": [list_file]}, folder)["total"])
     assert sums == [8 * (4 + 2 + 1), -1]
 
 

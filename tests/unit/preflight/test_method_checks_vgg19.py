@@ -12,7 +12,7 @@ from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
 from bids_sr.preflight import check
 from bids_sr.sr.method import get_method
-from bids_sr.workflows.series_requests import Planned, SeriesRequest
+from bids_sr.workflows.series_requests import Analysis, SeriesRequest
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_training_settings_contain_the_weights_file(
     maker: BidsMaker, installed_weights: Path
 ) -> None:
     settings = settings_for(maker, "--sr-method", "srgan", "cpce", "--recipe", "paper-mse")
-    planned_call = Planned(settings=settings, plan=check(settings), version="0")
+    planned_call = Analysis(settings=settings, plan=check(settings), version="0")
     files = {
         name: planned_call.make_training(
             SeriesRequest(name=name, method=get_method(name))

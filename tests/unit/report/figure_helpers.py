@@ -83,7 +83,7 @@ def kept(step: FigureStep, drawings: list[Derivative], folder: Path) -> list[tup
             == (figure.sidecar["figure"], path.suffix == ".html")
         ]
         assert len(declarations) == 1, entities
-        assert declarations[0] in step.shown
+        assert declarations[0] in step.declarations
         assert (declarations[0].suffix, declarations[0].section) == (
             entities["suffix"],
             figure.sidecar["section"],

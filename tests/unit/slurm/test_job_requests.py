@@ -9,14 +9,14 @@ from bids_sr.config import UsageError
 from bids_sr.slurm.arrays import divide_into_tasks, format_tasks, parse_tasks
 from bids_sr.slurm.commands import counts_shared_memory
 from bids_sr.slurm.job_requests import (
+    compute_job_mb,
+    compute_program_gib,
+    compute_signal_seconds,
     enlarge_request,
-    group_request,
-    job_mb,
+    format_time,
+    make_group_request,
     make_request,
     parse_minutes,
-    program_gib,
-    signal_seconds,
-    time_text,
 )
 from bids_sr.slurm.submission import Request
 
@@ -33,7 +33,7 @@ def test_the_most_demanding_task_with_a_reserve_decides() -> None:
     parallel = make_request([(4.0, 10.0)], cpus=8, gpus=0, memory_mb=None, minutes=None)
     assert parallel.memory_mb == 8704
     # The memory limit of the program is above the estimate.
-    assert program_gib(request) * 1.0737 > 4.0 * 1.1
+    assert compute_program_gib(request) * 1.0737 > 4.0 * 1.1
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_shared_memory_is_requested_if_slurm_counts_it_per_process(
         [(2.0, 1.0)], cpus=4, gpus=0, memory_mb=None, minutes=None, resident=counts_shared
     )
     assert request.memory_mb == (4608 if counts_shared else 3072)
-    assert program_gib(request) > 2.0 * 1.1 * 1e9 / 2**30
+    assert compute_program_gib(request) > 2.0 * 1.1 * 1e9 / 2**30
 
 
 def test_the_request_covers_the_sum_of_resident_memory() -> None:
@@ -67,13 +67,13 @@ def test_the_request_covers_the_sum_of_resident_memory() -> None:
     """
     request = make_request([(2.3, 1.0)], cpus=4, gpus=0, memory_mb=None, minutes=None)
     assert 1.1 * 4.24 < request.memory_mb * 2**20 / 1e9 < 1.5 * 4.24
-    assert 2.3 * 1.2 < program_gib(request) * 2**30 / 1e9 < 2.3 * 1.4
+    assert 2.3 * 1.2 < compute_program_gib(request) * 2**30 / 1e9 < 2.3 * 1.4
 
 
 @given(st.floats(0.5, 500), st.integers(1, 64))
 def test_the_memory_limit_of_the_program_is_not_below_its_estimate(gb: float, cpus: int) -> None:
     request = make_request([(gb, 1.0)], cpus=cpus, gpus=0, memory_mb=None, minutes=None)
-    limit_gb = program_gib(request) * 2**30 / 1e9
+    limit_gb = compute_program_gib(request) * 2**30 / 1e9
     assert limit_gb > gb - 0.02
     assert (limit_gb + 0.45 * cpus) / (request.memory_mb * 2**20 / 1e9) <= 0.9001
 
@@ -85,13 +85,15 @@ def test_values_set_by_the_user_are_kept() -> None:
 
 @given(st.floats(0.1, 500), st.integers(1, 64))
 def test_the_program_gets_the_memory_set_by_the_user(gib: float, cpus: int) -> None:
-    limit_gib = program_gib(Request(cpus=cpus, memory_mb=job_mb(gib, cpus), minutes=1))
+    limit_gib = compute_program_gib(
+        Request(cpus=cpus, memory_mb=compute_job_mb(gib, cpus), minutes=1)
+    )
     assert gib - 0.01 <= limit_gib <= gib + 0.01
 
 
 def test_the_group_job_requests_enough_for_thousands_of_participants() -> None:
     """Expect twice the measurement of 10,000 participants in benchmarks/results/scale.md."""
-    small, large = group_request(10), group_request(10_000)
+    small, large = make_group_request(10), make_group_request(10_000)
     assert (small.cpus, small.memory_mb, small.minutes) == (1, 2560, 60)
     assert 4000 <= large.memory_mb <= 5000
     assert large.minutes == 560
@@ -138,7 +140,7 @@ def test_invalid_times_are_rejected(text: str) -> None:
 
 @given(st.integers(1, 100_000))
 def test_times_are_unchanged_after_writing_and_parsing(minutes: int) -> None:
-    assert parse_minutes(time_text(minutes)) == minutes
+    assert parse_minutes(format_time(minutes)) == minutes
 
 
 @given(st.integers(1, 10_000))
@@ -147,7 +149,7 @@ def test_the_signal_comes_at_least_30_s_and_at_most_half_of_the_limit_before_the
 ) -> None:
     assert (
         30
-        <= signal_seconds(Request(cpus=1, memory_mb=1, minutes=minutes))
+        <= compute_signal_seconds(Request(cpus=1, memory_mb=1, minutes=minutes))
         <= min(300, minutes * 30)
     )
 

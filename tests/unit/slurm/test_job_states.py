@@ -15,22 +15,22 @@ from bids_sr.notices import Notice, record
 from bids_sr.slurm.commands import ACTIVE
 from bids_sr.slurm.job_states import (
     State,
+    _find_log_state,
     _find_state,
-    _JobStatus,
-    _parse_message,
     _read_status,
-    failures,
-    job_statuses,
-    summary,
-    table,
+    _StatusFile,
+    find_job_statuses,
+    format_summary,
+    format_table,
+    make_failure_notices,
 )
-from bids_sr.slurm.manage import current_overview, overview
+from bids_sr.slurm.manage import read_current_overview, read_overview
 from bids_sr.slurm.scripts import write_scripts
 from bids_sr.slurm.submission import Submission, latest_submissions, load, submissions
 
 
-def job_status(state: str, code: int | None = None, **fields: object) -> _JobStatus:
-    return _JobStatus(participant="sub-01", state=state, exit_code=code, **fields)  # type: ignore[arg-type]
+def job_status(state: str, code: int | None = None, **fields: object) -> _StatusFile:
+    return _StatusFile(participant="sub-01", state=state, exit_code=code, **fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def job_status(state: str, code: int | None = None, **fields: object) -> _JobSta
     ],
 )
 def test_state_and_reason_follow_from_status_file_and_queue(
-    status: _JobStatus | None, queue_state: str, state: State, why: str
+    status: _StatusFile | None, queue_state: str, state: State, why: str
 ) -> None:
     assert _find_state(status, queue_state) == (state, why)
 
@@ -89,7 +89,7 @@ def test_state_and_reason_follow_from_status_file_and_queue(
         [*sorted(ACTIVE), "", "FAILED", "TIMEOUT", "CANCELLED", "COMPLETED", "SOMETHING_NEW"]
     ),
 )
-def test_exactly_the_failures_have_a_reason(status: _JobStatus | None, queue_state: str) -> None:
+def test_exactly_the_failures_have_a_reason(status: _StatusFile | None, queue_state: str) -> None:
     state, why = _find_state(status, queue_state)
     assert (state is State.FAILED) == bool(why)
     assert state is not State.DONE
@@ -124,8 +124,8 @@ def test_exactly_the_failures_have_a_reason(status: _JobStatus | None, queue_sta
 def test_slurm_messages_in_the_log_are_recognized(text: str, state: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("x\n" * 20_000 + text + "\nlast line \xff\n", encoding="latin-1")
-    assert _parse_message(log) == state
-    assert _parse_message(tmp_path / "absent") == ""
+    assert _find_log_state(log) == state
+    assert _find_log_state(tmp_path / "absent") == ""
 
 
 def note(sent: Submission, name: str, **values: object) -> None:
@@ -154,16 +154,19 @@ def test_the_table_names_failed_participants_and_the_remedy(sent_jobs: Submissio
         started=0,
         ended=30,
     )
-    all_fates = job_statuses(sent_jobs, {"7_3": "PENDING", "8": "PENDING"})
-    lines = table_text(table(all_fates)).splitlines()
+    all_fates = find_job_statuses(sent_jobs, {"7_3": "PENDING", "8": "PENDING"})
+    lines = table_text(format_table(all_fates)).splitlines()
     assert [line.split() for line in lines[1:]] == [
         ["sub-01", "done", "0", "1", "1.5", "7_1", "-"],
         ["sub-02", "failed", "137", "2", "0.5", "7_2", "out", "of", "memory"],
         ["sub-03", "pending", "-", "0", "-", "7_3", "-"],
         ["group", "pending", "-", "0", "-", "8", "-"],
     ]
-    assert summary(all_fates) == "3 participants: 1 pending, 1 done, 1 failed, group level pending"
-    (failure,) = failures(all_fates, sent_jobs.output_dir)
+    assert (
+        format_summary(all_fates)
+        == "3 participants: 1 pending, 1 done, 1 failed, group level pending"
+    )
+    (failure,) = make_failure_notices(all_fates, sent_jobs.output_dir)
     assert (failure.what, failure.subject, failure.code) == ("sub-02", "02", "memory")
     assert failure.why.startswith(
         "out of memory (resources requested per start of the job: 4.0 GB and "
@@ -185,8 +188,8 @@ def test_a_crashed_task_reports_its_failed_steps(sent_jobs: Submission) -> None:
         record(logs / name, notices)
     note(sent_jobs, "sub-01", state="failed", exit_code=1, started=0, ended=90)
     note(sent_jobs, "sub-02", state="failed", exit_code=137, started=0, ended=90)
-    failed = failures(
-        job_statuses(sent_jobs, {"7_3": "PENDING", "8": "PENDING"}), sent_jobs.output_dir
+    failed = make_failure_notices(
+        find_job_statuses(sent_jobs, {"7_3": "PENDING", "8": "PENDING"}), sent_jobs.output_dir
     )
     assert [(notice.what, notice.code) for notice in failed] == [
         ("sub-01", "crashed"),
@@ -198,8 +201,8 @@ def test_a_crashed_task_reports_its_failed_steps(sent_jobs: Submission) -> None:
     # The task failed again, without a failed step.
     later = int(time.time()) + 60
     note(sent_jobs, "sub-01", state="failed", exit_code=1, started=later, ended=later + 90)
-    failed = failures(
-        job_statuses(sent_jobs, {"7_3": "PENDING", "8": "PENDING"}), sent_jobs.output_dir
+    failed = make_failure_notices(
+        find_job_statuses(sent_jobs, {"7_3": "PENDING", "8": "PENDING"}), sent_jobs.output_dir
     )
     assert [notice.what for notice in failed] == ["sub-01", "sub-02"]
 
@@ -218,8 +221,8 @@ def test_a_crashed_task_reports_its_failed_steps(sent_jobs: Submission) -> None:
     ],
 )
 def test_the_remedy_is_a_command(code: str, remedy: str, sent_jobs: Submission) -> None:
-    fate = dataclasses.replace(job_statuses(sent_jobs, {})[0], state=State.FAILED, code=code)
-    (failure,) = failures([fate], Path("my out"))
+    fate = dataclasses.replace(find_job_statuses(sent_jobs, {})[0], state=State.FAILED, code=code)
+    (failure,) = make_failure_notices([fate], Path("my out"))
     assert failure.remedy == remedy.format(retry="`bids-sr-slurm retry 'my out'`")
 
 
@@ -229,7 +232,7 @@ def test_states_recorded_by_the_group_job_are_used_if_slurm_has_forgotten_the_jo
     note(sent_jobs, "sub-01", state="running", started=0)
     note(sent_jobs, "sub-02", state="running", started=0)
     (sent_jobs.folder / "ended.txt").write_text("7_1|TIMEOUT|TimeLimit\n7_2|COMPLETING|None\n")
-    assert [fate.code for fate in job_statuses(sent_jobs, {})] == [
+    assert [fate.code for fate in find_job_statuses(sent_jobs, {})] == [
         "time",
         "killed",
         "unknown",
@@ -242,7 +245,7 @@ def test_the_log_is_used_if_no_other_source_has_a_reason(sent_jobs: Submission) 
     (sent_jobs.folder / "logs" / "array-1_1.log").write_text(
         "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=5.batch.\n"
     )
-    assert job_statuses(sent_jobs, {"7_1": "FAILED"})[0].code == "memory"
+    assert find_job_statuses(sent_jobs, {"7_1": "FAILED"})[0].code == "memory"
 
 
 def test_an_incomplete_status_file_is_ignored(tmp_path: Path) -> None:
@@ -272,12 +275,12 @@ def test_records_are_read_back_and_the_latest_counts(
 
 
 def test_unreadable_records_are_an_error(tmp_path: Path) -> None:
-    assert current_overview(tmp_path) is None
+    assert read_current_overview(tmp_path) is None
     path = tmp_path / "logs" / "slurm" / "x" / "submission.json"
     path.parent.mkdir(parents=True)
     path.write_text('{"format": 99}')
     with pytest.raises(UsageError, match="another version"):
-        current_overview(tmp_path)
+        read_current_overview(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": 99}', '{"format": 1, "site": {}}'])
@@ -289,4 +292,4 @@ def test_an_unreadable_record_is_rejected(text: str, tmp_path: Path) -> None:
 
 def test_an_overview_without_records_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no submitted jobs"):
-        overview(tmp_path)
+        read_overview(tmp_path)

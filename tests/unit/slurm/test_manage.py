@@ -12,7 +12,7 @@ from slurmmaker import program, submission
 
 from bids_sr.config import UsageError
 from bids_sr.slurm import commands, manage
-from bids_sr.slurm.job_states import State, failures
+from bids_sr.slurm.job_states import State, make_failure_notices
 from bids_sr.slurm.submission import Submission, submissions
 
 
@@ -104,7 +104,7 @@ def test_the_array_is_canceled_if_the_group_job_is_rejected(
 
 def test_retry_requests_more_of_the_exceeded_resource(sent: Submission, cluster: Cluster) -> None:
     write_mixed_states(sent)
-    ((retry, text),) = manage.retries(manage.overview(sent.output_dir))
+    ((retry, text),) = manage.make_retries(manage.read_overview(sent.output_dir))
     assert text == "[run]\n"
     requests = {
         array.tasks: (array.request.memory_mb, array.request.minutes) for array in retry.arrays
@@ -119,7 +119,7 @@ def test_retry_requests_more_of_the_exceeded_resource(sent: Submission, cluster:
     cluster.queue.write_text(
         "13_1|RUNNING|None\n14_1|PENDING|Priority\n15_1|PENDING|Priority\n16|PENDING|Dependency\n"
     )
-    overview = manage.overview(sent.output_dir)
+    overview = manage.read_overview(sent.output_dir)
     assert {fate.participant: fate.state for fate in overview.statuses} == {
         "sub-01": State.DONE,
         "sub-02": State.RUNNING,
@@ -133,17 +133,17 @@ def test_retry_requests_more_of_the_exceeded_resource(sent: Submission, cluster:
     note(later, "group", "done", 0)
     cluster.queue.write_text("")
     with pytest.raises(UsageError, match="nothing to retry"):
-        manage.retries(manage.overview(sent.output_dir))
+        manage.make_retries(manage.read_overview(sent.output_dir))
 
 
 def test_retry_of_named_participants_with_given_resources(sent: Submission) -> None:
     write_mixed_states(sent)
-    overview = manage.overview(sent.output_dir)
-    ((retry, _),) = manage.retries(overview, ["sub-02"], mem=8, minutes=7)
+    overview = manage.read_overview(sent.output_dir)
+    ((retry, _),) = manage.make_retries(overview, ["sub-02"], mem=8, minutes=7)
     assert retry.participants == ("sub-02",)
     assert (retry.arrays[0].request.memory_mb, retry.arrays[0].request.minutes) == (10056, 7)
     with pytest.raises(UsageError, match="sub-01: there is nothing to retry"):
-        manage.retries(overview, ["sub-01"])
+        manage.make_retries(overview, ["sub-01"])
 
 
 def test_a_first_retry_requests_a_quarter_more_than_slurm_measured(
@@ -156,16 +156,17 @@ def test_a_first_retry_requests_a_quarter_more_than_slurm_measured(
         'printf "11_2|\\n11_2.batch|4129.39M\\n11_2.extern|1.02M\\n11_3.batch|9999M\\n"'
     )
     program(cluster.root / "bin" / "sacct", sacct_script)
-    ((retry, text),) = manage.retries(manage.overview(sent.output_dir), ["sub-02"])
+    ((retry, text),) = manage.make_retries(manage.read_overview(sent.output_dir), ["sub-02"])
     assert retry.arrays[0].request.memory_mb == 5632
     messages = [
-        str(failure) for failure in failures(manage.overview(sent.output_dir).statuses, Path())
+        str(failure)
+        for failure in make_failure_notices(manage.read_overview(sent.output_dir).statuses, Path())
     ]
     assert "resumes processing with 5.5 GB" in messages[0]
     assert "--jobs=11_2" in (cluster.root / "sacct").read_text().splitlines()[0].split()
     later = manage.submit(dataclasses.replace(retry, id="20990101-000000-000000"), text)
     note(later, "sub-02", "failed", 137, oom_kills=1)
-    ((second_retry, _),) = manage.retries(manage.overview(sent.output_dir), ["sub-02"])
+    ((second_retry, _),) = manage.make_retries(manage.read_overview(sent.output_dir), ["sub-02"])
     assert second_retry.arrays[0].request.memory_mb == 2 * 5632
 
 
@@ -173,7 +174,7 @@ def test_retry_of_only_the_group_level(sent: Submission) -> None:
     for name in NAMES:
         note(sent, name, "done", 0)
     note(sent, "group", "failed", 137, oom_kills=1)
-    ((retry, _),) = manage.retries(manage.overview(sent.output_dir))
+    ((retry, _),) = manage.make_retries(manage.read_overview(sent.output_dir))
     assert retry.arrays == ()
     assert retry.group is not None
     assert retry.group.request.memory_mb == 8192
@@ -183,10 +184,10 @@ def test_cancel_one_task_and_then_the_remaining_ones(sent: Submission, cluster: 
     cluster.queue.write_text(
         "".join(f"11_{task}|RUNNING|None\n" for task in range(1, 5)) + "12|PENDING|Dependency\n"
     )
-    assert manage.cancel(manage.overview(sent.output_dir), ["sub-03"]) == ["sub-03"]
+    assert manage.cancel(manage.read_overview(sent.output_dir), ["sub-03"]) == ["sub-03"]
     assert cluster.recorded_calls("scancel") == [["11_3"]]
     cluster.queue.write_text("11_1|RUNNING|None\n12|PENDING|Dependency\n")
-    overview = manage.overview(sent.output_dir)
+    overview = manage.read_overview(sent.output_dir)
     # sub-03 never started and SLURM has forgotten it, but its cancellation was recorded.
     assert {fate.participant: fate.code for fate in overview.failed} == {
         "sub-02": "unknown",
@@ -235,12 +236,12 @@ def test_printed_scripts_count_once_they_are_submitted(cluster: Cluster, tmp_pat
     assert not (tmp_path / "sbatch").exists()
     assert [script.name for script in scripts] == ["array-1.sbatch", "group.sbatch"]
     out = tmp_path / "out"
-    assert {fate.state for fate in manage.overview(out).statuses} == {State.UNSENT}
+    assert {fate.state for fate in manage.read_overview(out).statuses} == {State.UNSENT}
     assert os.system(f"bash '{lines}'") == 0  # the command printed for the user
     assert cluster.recorded_calls("sbatch")[1][0] == "--dependency=afterany:11"
     note(submissions(out)[0], "sub-01", "running", None, job="11_1", ended=None)
     cluster.queue.write_text("11_1|RUNNING|None\n")
-    assert manage.overview(out).statuses[0].state is State.RUNNING
+    assert manage.read_overview(out).statuses[0].state is State.RUNNING
 
 
 def test_a_missing_slurm_command_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,12 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from slurmmaker import program, start, submission
 
 from bids_sr.slurm.manage import print_scripts
-from bids_sr.slurm.scripts import _render_script, check_words, sbatch_arguments, write_scripts
+from bids_sr.slurm.scripts import (
+    _render_script,
+    find_invalid_names,
+    make_sbatch_arguments,
+    write_scripts,
+)
 from bids_sr.slurm.submission import ArrayJob, Request, Site, load
 
 ODD = "a b'c\"d$(e)`f`;&|<>*?[g]!#~%j\u00e9"
@@ -64,14 +69,14 @@ def test_the_group_job_has_no_tasks_and_also_waits_for_failed_tasks(tmp_path: Pa
     assert "--array" not in text.replace("--array --all", "")
     assert "--participant-label" not in text
     assert "    group\n" in text
-    assert "--dependency=afterany:7:8" in sbatch_arguments(sent, sent.group, ["7", "8"])
+    assert "--dependency=afterany:7:8" in make_sbatch_arguments(sent, sent.group, ["7", "8"])
 
 
 def test_percent_signs_in_the_path_of_the_log_are_escaped(tmp_path: Path) -> None:
     sent = submission(tmp_path / "50%j")
     assert (
         f"--output={tmp_path}/50%%j/out/logs/slurm/{sent.id}/logs/array-1_%a.log"
-        in sbatch_arguments(sent, sent.arrays[0])
+        in make_sbatch_arguments(sent, sent.arrays[0])
     )
 
 
@@ -144,7 +149,7 @@ def test_unusual_paths_reach_the_program_unchanged(tmp_path: Path, name: str) ->
     shutil.rmtree(tmp_path / "root", ignore_errors=True)
     record = program(root / "pro gram", 'printf "%s\\0" "$@" >"$RECORD"')
     sent = submission(root, site=Site(program=str(record)))
-    assert check_words(sent.site, [sent.output_dir]) == []
+    assert find_invalid_names(sent.site, [sent.output_dir]) == []
     write_scripts(sent, "")
     process = start(sent.folder / "array-1.sbatch", 2, RECORD=str(tmp_path / "record"))
     out, _ = process.communicate(timeout=30)
@@ -169,11 +174,11 @@ def test_unusual_paths_reach_the_program_unchanged(tmp_path: Path, name: str) ->
 
 @pytest.mark.parametrize("name", ["a\nb", "a\\b", "a\x7fb", "a\udcffb"])
 def test_paths_that_slurm_cannot_handle_are_rejected(name: str, tmp_path: Path) -> None:
-    assert len(check_words(Site(), [tmp_path / name])) == 1
+    assert len(find_invalid_names(Site(), [tmp_path / name])) == 1
 
 
 def test_invalid_words_are_listed() -> None:
-    wrong = check_words(
+    wrong = find_invalid_names(
         Site(partition="a b", account="x;y", qos="ok", container="i"), [Path("/a:b"), Path("/a")]
     )
     assert [line.split(":")[0] for line in wrong] == ["--partition a b", "--account x;y", "/a"]

@@ -23,8 +23,8 @@ from bids_sr.notices import CODES, read_record
 from bids_sr.slurm import commands as slurm_calls, queue
 from bids_sr.slurm.commands import SlurmError
 from bids_sr.slurm.plugin import ResilientSLURM
-from bids_sr.slurm.queue import Queue, SlurmUnreachable, _code_of_end
-from bids_sr.slurm.step_jobs import Jobs, _requests, _script, is_small
+from bids_sr.slurm.queue import Queue, SlurmUnreachable, _find_code
+from bids_sr.slurm.step_jobs import Jobs, _make_sbatch_arguments, _make_script, is_small
 
 SHORT_INTERVALS = {"poll_seconds": 0.1, "grace_seconds": 0.3, "patience_seconds": 30.0}
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSlurm
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # contains the steps of these tests
     monkeypatch.delenv("LOGNAME", raising=False)
     monkeypatch.delenv("USER", raising=False)
-    monkeypatch.setattr("bids_sr.slurm.step_jobs._LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("bids_sr.slurm.step_jobs._CHECK_INTERVAL_S", 0.05)
     yield fake_slurm
     fake_slurm.end()
 
@@ -170,7 +170,7 @@ def test_a_failed_job_is_named_and_an_earlier_result_is_not_used(
     ],
 )
 def test_every_final_state_has_a_remedy(state: str, code: str, says: str) -> None:
-    assert says in CODES[_code_of_end(state, code)][1]
+    assert says in CODES[_find_code(state, code)][1]
 
 
 def test_a_failed_job_is_reported_with_state_request_and_log(
@@ -327,7 +327,9 @@ def test_submission_is_retried_if_the_job_limit_is_reached(
 
     monkeypatch.setattr(queue, "call", command)
     monkeypatch.setattr(Queue, "_find_job", lambda self, name: "")
-    assert Queue(patience=0.0, pause=0.0).submit("x", ["job.sh"], alive=lambda: True) == "7"
+    assert (
+        Queue(patience=0.0, pause=0.0).submit("x", ["job.sh"], has_active_jobs=lambda: True) == "7"
+    )
 
 
 def test_missing_slurm_commands_raise_an_error(
@@ -335,7 +337,7 @@ def test_missing_slurm_commands_raise_an_error(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SlurmError, match="sbatch was not found"):
-        Queue(patience=0.0).submit("x", ["job.sh"], alive=lambda: False)
+        Queue(patience=0.0).submit("x", ["job.sh"], has_active_jobs=lambda: False)
 
 
 def test_a_slurm_command_that_hangs_is_ended(
@@ -411,7 +413,7 @@ def test_jobs_of_a_killed_driver_are_cancelled_first(tmp_path: Path, slurm: Fake
 def test_jobs_that_cannot_be_cancelled_are_named(
     tmp_path: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bids_sr.slurm.step_jobs._ORPHAN_SECONDS", 0.0)
+    monkeypatch.setattr("bids_sr.slurm.step_jobs._ORPHAN_TIMEOUT_S", 0.0)
     (slurm.folder / "scancel").write_text("#!/bin/bash\n")
     (tmp_path / "jobs" / "0123456789ab").mkdir(parents=True)
     slurm.add("first.3.0123456789ab")
@@ -422,7 +424,7 @@ def test_jobs_that_cannot_be_cancelled_are_named(
 def test_requests_of_a_job_follow_from_step_and_options(tmp_path: Path) -> None:
     folder = tmp_path / "100% a b"
     step = node(tmp_path, name="more", mem_gb=1.3, n_procs=3)
-    requests = _requests(
+    requests = _make_sbatch_arguments(
         step,
         folder,
         options(memory_extra_gb=0.7, time_minutes=2.0, sbatch_args=("--partition=x",)),
@@ -435,10 +437,12 @@ def test_requests_of_a_job_follow_from_step_and_options(tmp_path: Path) -> None:
     for memory_option in ("--mem-per-cpu=2G", "--mem=4G", "--mem"):
         assert not any(
             word.endswith("M")
-            for word in _requests(step, folder, options(sbatch_args=(memory_option, "9")))
+            for word in _make_sbatch_arguments(
+                step, folder, options(sbatch_args=(memory_option, "9"))
+            )
         )
     step.plugin_args = {"sbatch_args": "--constraint 'a b'"}
-    assert _requests(step, folder, options(sbatch_args=("--overcommit",)))[-3:] == [
+    assert _make_sbatch_arguments(step, folder, options(sbatch_args=("--overcommit",)))[-3:] == [
         "--overcommit",
         "--constraint",
         "a b",
@@ -450,21 +454,21 @@ def test_only_steps_that_can_use_a_gpu_request_a_gpu(tmp_path: Path) -> None:
 
     gpu_step = pe.Node(super_resolve.interface(device="cuda"), name="wants")
     gpu_options = options(gpu_args=("--gres=gpu:1",))
-    assert "--gres=gpu:1" in _requests(gpu_step, tmp_path, gpu_options)
+    assert "--gres=gpu:1" in _make_sbatch_arguments(gpu_step, tmp_path, gpu_options)
     gpu_step.inputs.device = "cpu"
-    assert "--gres=gpu:1" not in _requests(gpu_step, tmp_path, gpu_options)
-    assert "--gres=gpu:1" not in _requests(node(tmp_path), tmp_path, gpu_options)
+    assert "--gres=gpu:1" not in _make_sbatch_arguments(gpu_step, tmp_path, gpu_options)
+    assert "--gres=gpu:1" not in _make_sbatch_arguments(node(tmp_path), tmp_path, gpu_options)
 
 
 def test_the_job_script_exports_threads_and_replaces_its_shell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    lines = _script(tmp_path / "a 'b", "#!/bin/sh\nmodule load python\n").splitlines()
+    lines = _make_script(tmp_path / "a 'b", "#!/bin/sh\nmodule load python\n").splitlines()
     assert lines[:2] == ["#!/bin/sh", "module load python"]
     assert "export OMP_NUM_THREADS=1" in lines
     assert lines[-1].startswith("exec ")
-    assert _script(tmp_path, "ulimit -c 0").startswith("#!/bin/bash\nulimit -c 0\n")
+    assert _make_script(tmp_path, "ulimit -c 0").startswith("#!/bin/bash\nulimit -c 0\n")
 
 
 def test_a_job_reports_that_its_step_failed(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from bids_sr.registration import calibration_alignment, calibration_fluctuations
 from bids_sr.spatial.transforms import displacement, rigid_matrix
 from bids_sr.steps import acquired_series, bold_reference
 from bids_sr.steps.calibration_run import measure_calibration, register_calibration
-from bids_sr.workflows.fit_run import estimate_motion, fit_calibration
+from bids_sr.workflows.fit_run import fit_calibration, fit_motion
 
 SHAPE, AFFINE = (28, 26, 10), np.diag([3.0, 3.0, 4.0, 1.0])
 GOOD = {"overlap": 0.98, "correlation": 0.97}
@@ -339,7 +339,7 @@ def test_the_calibration_run_has_its_own_head_motion() -> None:
         calibration = fit_calibration(
             bold,
             n_dummy,
-            estimate_motion(bold, n_dummy),
+            fit_motion(bold, n_dummy),
             read_image(Path("boldref.nii")),
             read_image(Path("mask.nii")),
             events=None,

@@ -28,7 +28,7 @@ from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.transforms import displacement, invert, rigid_matrix
 from bids_sr.steps import acquired_series, bold_reference, motion, run_confounds, temporal_model
 from bids_sr.steps.resampled_series import correct_motion
-from bids_sr.workflows.fit_run import SeriesCorrection, correct_acquired, estimate_motion
+from bids_sr.workflows.fit_run import SeriesCorrection, correct_acquired, fit_motion
 
 SHAPE, VOLUMES = (24, 26, 14), 14
 AFFINE = np.diag([-6.0, 6.0, 6.0, 1.0])
@@ -219,7 +219,7 @@ def test_steps_through_nipype_write_the_same_values(
     with Flow(run):
         series = acquired_series.import_series(bold, tr=2.0, axis_order=AS_STORED)
         n_dummy = bold_reference.count_dummies(series, dummy_scans=None)
-        estimate_motion(series, n_dummy)
+        fit_motion(series, n_dummy)
         correct_acquired(series, n_dummy, SeriesCorrection(slice_times=TIMES, start_time=1.0))
     graph = Graph(run)
     make_workflow(graph, base_dir=tmp_path, need_gb=lambda need: need.gigabytes(Sizes())).run()

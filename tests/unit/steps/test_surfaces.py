@@ -151,7 +151,7 @@ def test_surface_maps_are_stored_with_their_entities_and_sidecars(maps, surfaces
         "space_entities": ENTITIES,
         "surface_uris": ["bids::left", "bids::right"],
     }
-    listing = maps_to_surfaces.on_files(inputs, tmp_path)["surface_maps"]
+    listing = maps_to_surfaces.run_on_files(inputs, tmp_path)["surface_maps"]
     files = [Path(line) for line in Path(listing).read_text().splitlines()]
     store(
         tmp_path,

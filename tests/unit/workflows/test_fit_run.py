@@ -18,8 +18,8 @@ from bids_sr.workflows.fit_run import (
     Registration,
     SeriesCorrection,
     correct_acquired,
-    estimate_motion,
     find_brain,
+    fit_motion,
     reuse_motion,
 )
 from bids_sr.workflows.make_series import resample_acquired
@@ -51,7 +51,7 @@ def _fitted(bold_file: Path, head_motion: HeadMotion | None = None) -> FittedRun
     bold = acquired_series.import_series(bold_file, tr=2.0, axis_order=AS_STORED)
     n_dummy = bold_reference.count_dummies(bold, dummy_scans=0)
     if head_motion is None:
-        estimated = estimate_motion(bold, n_dummy)
+        estimated = fit_motion(bold, n_dummy)
     else:
         estimated = reuse_motion(bold, n_dummy, head_motion.hmc_xfms, boldref=head_motion.boldref)
     brain = find_brain(estimated.boldref, factor=FACTOR)
@@ -60,7 +60,7 @@ def _fitted(bold_file: Path, head_motion: HeadMotion | None = None) -> FittedRun
         bold_mask_hr=brain.bold_mask_hr,
         roi_bold=brain.bold_mask,
         roi_bold_hr=brain.bold_mask_hr,
-        registration=brain.mask_facts,
+        facts=brain.mask_facts,
     )
     stc = correct_acquired(bold, n_dummy, SeriesCorrection())
     return FittedRun(

@@ -14,7 +14,7 @@ from bids_sr.cli.stages import estimate_with_time
 from bids_sr.config import Settings
 from bids_sr.preflight import check
 from bids_sr.slurm.cli import main as slurm_main
-from bids_sr.slurm.cli.prepare import _costs
+from bids_sr.slurm.cli.prepare import _estimate_costs
 from bids_sr.slurm.submission import submissions
 
 ROOT = Path(__file__).parents[4]
@@ -338,7 +338,7 @@ def test_each_participant_is_estimated_separately(data: Path, tmp_path: Path) ->
         }
     )
     plan = check(settings)
-    costs = _costs(plan, settings)
+    costs = _estimate_costs(plan, settings)
     assert list(costs) == ["sub-01", "sub-02", "sub-03"]
     minutes_of_all = estimate_with_time(plan, settings).minutes
     assert all(0 < cost.minutes < minutes_of_all for cost in costs.values())
@@ -349,8 +349,8 @@ def test_the_hpc_page_documents_every_option() -> None:
     text = (ROOT / "docs/hpc.md").read_text()
     parsers = (
         slurm_main.build_parser(),
-        slurm_main.later_parser("retry"),
-        slurm_main.later_parser("cancel"),
+        slurm_main.build_command_parser("retry"),
+        slurm_main.build_command_parser("cancel"),
     )
     flags = {
         flag for parser in parsers for action in parser._actions for flag in action.option_strings
