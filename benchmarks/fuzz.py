@@ -94,8 +94,8 @@ def _child(argv: Sequence[str], log: Path) -> None:
     os.dup2(descriptor, 2)
     resource.setrlimit(resource.RLIMIT_CPU, (int(3 * LIMIT_S), int(3 * LIMIT_S) + 1))
     plans = []
-    checked = cli._check
-    cli._check = lambda settings: plans.append(checked(settings)) or plans[-1]
+    checked = cli._check_plan
+    cli._check_plan = lambda settings: plans.append(checked(settings)) or plans[-1]
 
     def stop(settings: object) -> None:
         from bids_sr.preflight import dry_run_text
