@@ -1,7 +1,7 @@
 """Graph of all participants, and processing of one participant with BOLD runs."""
 
 from bids_sr.bids import Subject
-from bids_sr.bids.fmriprep import SPACES
+from bids_sr.bids.fmriprep import INSTALLED_TEMPLATES
 from bids_sr.combination import is_only_run
 from bids_sr.config import Settings
 from bids_sr.config.levels import reaches
@@ -95,9 +95,9 @@ def _template(planned: Planned, subject: Subject) -> str:
     """
     precomputed = subject.precomputed
     imported = [
-        space for space in SPACES if precomputed is not None and space in precomputed.spaces
+        space for space in INSTALLED_TEMPLATES if precomputed is not None and space in precomputed.spaces
     ]
-    return [*planned.settings.preprocessing.templates, *imported, SPACES[0]][0]
+    return [*planned.settings.preprocessing.templates, *imported, INSTALLED_TEMPLATES[0]][0]
 
 
 _OPENING = """\

@@ -12,7 +12,7 @@ from bids_sr.bids import (
     input_of_models,
     parse_entities,
 )
-from bids_sr.bids.fmriprep import SPACES
+from bids_sr.bids.fmriprep import INSTALLED_TEMPLATES
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import Facts, Image, Map, Mask, Rows
@@ -99,7 +99,7 @@ def _outputs(
 
 
 def _template_space(settings: Settings) -> str:
-    return next(iter(settings.preprocessing.templates), SPACES[0])
+    return next(iter(settings.preprocessing.templates), INSTALLED_TEMPLATES[0])
 
 
 def _prepare_scans(planned: Planned, subject: Subject) -> PreparedHead:

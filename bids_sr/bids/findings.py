@@ -27,7 +27,7 @@ def input_error(what: Path | str, why: str, remedy: str) -> InputError:
     return InputError([Notice(what=str(what), why=why, remedy=remedy)])
 
 
-def missing_content(path: Path) -> str:
+def missing_content_reason(path: Path) -> str:
     """Return why the content of a file is missing (DataLad, Git LFS), or "" if it is not.
 
     An example is ``the file is a git-annex pointer``.
@@ -49,7 +49,7 @@ def missing_content(path: Path) -> str:
 def _not_downloaded(path: Path, reason: str) -> Notice:
     """Return the problem of a file without content, with the command to download it.
 
-    `reason` is the reason from `missing_content`.
+    `reason` is the reason from `missing_content_reason`.
     """
     code = "lfs" if "LFS" in reason else "annex"
     command = (
@@ -67,7 +67,7 @@ def _not_downloaded(path: Path, reason: str) -> Notice:
 
 def require(path: Path) -> None:
     """Raise `InputError` if the content of a file was not downloaded."""
-    reason = missing_content(path)
+    reason = missing_content_reason(path)
     if reason:
         raise InputError([_not_downloaded(path, reason)])
 
@@ -193,7 +193,7 @@ class Findings:
 
         Files that do not exist count as downloaded.
         """
-        reason = missing_content(path)
+        reason = missing_content_reason(path)
         if reason:
             self.add([_not_downloaded(path, reason)])
         return not reason

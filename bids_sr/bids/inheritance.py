@@ -78,7 +78,7 @@ def find_inherited(
     ]
 
 
-def sidecars_on_disk(image: Path, root: Path) -> list[Path]:
+def find_sidecars(image: Path, root: Path) -> list[Path]:
     """Return the JSON files that apply to an image in ascending precedence, from the root down."""
     suffix = parse_suffix(image)
     return find_inherited(

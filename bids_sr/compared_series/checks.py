@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bids_sr.bids import BoldRun, Findings, Subject, parse_entities
 from bids_sr.bids.entities import ENTITIES, RUN_KEYS
-from bids_sr.bids.related_runs import companion, series_named
+from bids_sr.bids.related_runs import find_series_of_run, read_companion
 from bids_sr.config import Settings
 from bids_sr.config.values import split_named
 from bids_sr.series import ACQUIRED_BAND, BASELINES, get_kind
@@ -108,10 +108,10 @@ def _another_run(run: BoldRun, settings: Settings, findings: Findings) -> BoldRu
     root = settings.paths.bids_dir.absolute()
     candidates = [
         candidate
-        for path in series_named(run.bold.parent, run.entities, keys, "*_bold.nii*")
+        for path in find_series_of_run(run.bold.parent, run.entities, keys, "*_bold.nii*")
         if path != run.bold
         # problems of unsuitable runs are not reported
-        and (candidate := companion("another", path, root, run, Findings())) is not None
+        and (candidate := read_companion("another", path, root, run, Findings())) is not None
     ]
 
     def number(run: BoldRun) -> int:
@@ -187,7 +187,7 @@ def _list_series(
         misfits = Findings()
         file = path if path.is_file() else _find_series(path, label, name, run, misfits)
         root = path if path.is_dir() else path.parent
-        series = None if file is None else companion("compared", file, root, run, misfits)
+        series = None if file is None else read_companion("compared", file, root, run, misfits)
         findings.add_all(misfits)
         if series is not None:
             series_by_name[name] = series
@@ -201,7 +201,7 @@ def _candidates(folder: Path, run: BoldRun) -> list[Path]:
         for key in RUN_KEYS
         if key in ("subject", "session", "task", "run") or key in run.entities
     ]
-    return series_named(folder / f"sub-{run.entities['subject']}", run.entities, keys)
+    return find_series_of_run(folder / f"sub-{run.entities['subject']}", run.entities, keys)
 
 
 def _find_series(

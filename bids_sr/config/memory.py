@@ -51,7 +51,7 @@ class Sizes:
         Sum of a run's grids in other spaces.
     calibrated : float
         Millions of values held in memory for a run with a calibration run, see
-        `held_of_calibrated`.
+        `count_calibration_millions`.
     threads : int
         Further threads while maps of a run are applied; each thread holds the matrices of a slice.
     """
@@ -117,7 +117,7 @@ class Need:
         return all(getattr(sizes, name) for name in required if getattr(self, name))
 
 
-def held_of_calibrated(high: float) -> float:
+def count_calibration_millions(high: float) -> float:
     """Return the values (millions) that a calibrated method holds in memory.
 
     These are patterns (`high` million voxels) and the matrices of a tile; see

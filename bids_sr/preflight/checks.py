@@ -66,7 +66,7 @@ def check(settings: Settings) -> Plan:
     unless the call is a dry run.
     """
     findings = Findings()
-    directories.check_places(settings, findings)
+    directories.check_directories(settings, findings)
     check_templates(settings, findings)
     output_dirs = {str(settings.paths.output_dir), str(settings.paths.work_dir)}
     # reported before the data set is indexed, which takes longer

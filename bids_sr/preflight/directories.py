@@ -29,7 +29,7 @@ def _existing_parent(path: Path) -> Path:
     return path
 
 
-def check_places(settings: Settings, findings: Findings) -> None:
+def check_directories(settings: Settings, findings: Findings) -> None:
     """Report unusable directories, and problems with files and models given as options.
 
     A directory is unusable if it is not writable, or if results and data would be mixed.

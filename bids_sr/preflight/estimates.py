@@ -16,7 +16,13 @@ from bids_sr.bids.headers import read_header
 from bids_sr.combination import group_runs
 from bids_sr.config import Settings, machine
 from bids_sr.config.levels import StoredMaps, reaches, series_level
-from bids_sr.config.memory import BASE_GB, WORKER_GB, Sizes, held_of_calibrated, workers_that_fit
+from bids_sr.config.memory import (
+    BASE_GB,
+    WORKER_GB,
+    Sizes,
+    count_calibration_millions,
+    workers_that_fit,
+)
 from bids_sr.config.spaces import FUNC
 from bids_sr.io.grids import LARGE
 from bids_sr.io.image_header import Triple
@@ -108,7 +114,7 @@ def _find_largest_grids(subjects: Iterable[Subject], settings: Settings) -> Size
             ),
             default=0.0,
         ),
-        calibrated=held_of_calibrated(high) if calibrated else 0.0,
+        calibrated=count_calibration_millions(high) if calibrated else 0.0,
         threads=(settings.resources.omp_nthreads or 1) - 1 if settings.superres.calibrated else 0,
     )
 

@@ -14,7 +14,7 @@ from bids_sr.bids.pretrained_models import factor_of_models
 from bids_sr.bids.retrospective_plan import (
     downsampled_subject,
     retrospective_factor,
-    runs_that_make_pairs,
+    select_pair_sources,
 )
 from bids_sr.combination import format_combined_runs
 from bids_sr.config import Settings
@@ -313,7 +313,7 @@ def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> s
 
         n_volumes -= (
             nonsteady_at_start(run.bold)
-            if any(run is candidate for candidate in runs_that_make_pairs(subject).values())
+            if any(run is candidate for candidate in select_pair_sources(subject).values())
             else 0
         )
     size = (

@@ -31,11 +31,11 @@ def _values(image: Path, option_text: str, fix: str, findings: Findings) -> np.n
     """Return the voxels of a 3D image that an option names, or None with a problem."""
     import nibabel as nb
 
-    from bids_sr.bids.headers import read_header, squeeze_3d
+    from bids_sr.bids.headers import read_header, squeezed_shape
 
     image_findings = Findings()
     header = read_header(image, image_findings)
-    if header is None or len(squeeze_3d(header)) != 3:
+    if header is None or len(squeezed_shape(header)) != 3:
         reason = (
             f"the file {image} is not a 3D image" if header else image_findings.problems[0].why
         )

@@ -26,9 +26,9 @@ from bids_sr.bids.pairs import factor_text
 from bids_sr.bids.retrospective_plan import (
     n_averaged_volumes,
     n_removed_volumes,
-    pair_place,
+    pair_labels,
     retrospective_factor,
-    runs_that_make_pairs,
+    select_pair_sources,
 )
 from bids_sr.config import Settings
 from bids_sr.glm.nonsteady import nonsteady_at_start
@@ -247,7 +247,7 @@ def _make_run(
     bold = _one_series(run, building)
     dummies = settings.preprocessing.dummy_scans
     first = dummies or 0
-    if any(run is maker for maker in runs_that_make_pairs(subject).values()):
+    if any(run is maker for maker in select_pair_sources(subject).values()):
         steady = nonsteady_at_start(bold) if dummies is None else dummies
         first = steady + n_averaged_volumes(run)
         with SeriesReader(bold) as reader:
@@ -336,7 +336,7 @@ def _make_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> 
 
     The image of the original pair at the BOLD resolution becomes the high-resolution image.
     """
-    (session, run), source = pair_place(pair), pair.lowres or pair.highres
+    (session, run), source = pair_labels(pair), pair.lowres or pair.highres
     image, affine = load_image(source)
     order = pair.orders[0 if pair.lowres is None else 1]
     image = reorder(image.reshape(image.shape[:3]), order)

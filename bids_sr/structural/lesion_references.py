@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.bids.entities import parse_entities
-from bids_sr.bids.fmriprep import SPACES
+from bids_sr.bids.fmriprep import INSTALLED_TEMPLATES
 from bids_sr.bids.inputs import LowresScan, Pair, Subject
 from bids_sr.config import Settings
 from bids_sr.config.spaces import Space
@@ -30,7 +30,7 @@ def entities_of_scans(
         parse_entities(scan.images[0]).get("session", "") for scan in scans or subject.structural
     }
     session = {"session": max(sessions)} if len(sessions) == 1 and max(sessions) else {}
-    template = next(iter(settings.preprocessing.templates), SPACES[0])
+    template = next(iter(settings.preprocessing.templates), INSTALLED_TEMPLATES[0])
     in_template = settings.superres.aligns_to_template
     space = Space(name=template).entities if in_template else {}
     return {"subject": subject.label, **session, **space}

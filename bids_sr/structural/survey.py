@@ -9,8 +9,7 @@ from bids_sr.bids.entities import is_magnitude, parse_entities
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.inputs import LowresScan, ModelInput, Pair, Subject, Survey
 from bids_sr.bids.layout import KINDS, Index
-from bids_sr.bids.method_options import refuse_all
-from bids_sr.bids.pairs import sizes
+from bids_sr.bids.pairs import voxel_size_text
 from bids_sr.bids.pretrained_models import check_given_models, input_of_models
 from bids_sr.config import Settings
 from bids_sr.io.grids import size_text
@@ -67,14 +66,9 @@ def _check_methods(settings: Settings, findings: Findings) -> None:
         "--model": settings.activation.stats_model is not None,
         "--input-smoothing": settings.preprocessing.input_smoothing > 0,
     }
-    fix = "Omit one of the two options."
-    refuse_all(
-        findings,
-        [
-            (is_given, flag, "this option cannot be combined with --sr-target anat", fix)
-            for flag, is_given in excluded.items()
-        ],
-    )
+    reason = "this option cannot be combined with --sr-target anat"
+    for flag in (flag for flag, is_given in excluded.items() if is_given):
+        findings.add_problem(flag, reason, "Omit one of the two options.")
 
 
 def _walk_scans(settings: Settings, findings: Findings) -> tuple[Subject, ...]:
@@ -196,8 +190,8 @@ def _pairs(
             f"{suffix} is not super-resolved because scans were found at one resolution only."
             if low.path == high.path
             else f"{suffix} is not super-resolved because the voxel volumes are too similar"
-            f" ({sizes(low)} and {sizes(high)}, ratio {ratio:.3g}). The ratio must be at least"
-            f" {_LEAST:g}."
+            f" ({voxel_size_text(low)} and {voxel_size_text(high)}, ratio {ratio:.3g}). The ratio"
+            f" must be at least {_LEAST:g}."
         )
         single_notes.append(note)
         return []
@@ -210,7 +204,7 @@ def _pairs(
     x, y, z = (
         low_mm / high_mm
         for low_mm, high_mm in zip(
-            slice_axis.like(low, high.affine).zooms, high.zooms, strict=True
+            slice_axis.reorder_like(low, high.affine).zooms, high.zooms, strict=True
         )
     )
     return [Pair(highres=high.path, lowres=low.path, factor=(x, y, z))]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.bids.inheritance import sidecars_on_disk
+from bids_sr.bids.inheritance import find_sidecars
 from bids_sr.bids.session_times import months_of_sessions
 from bids_sr.config import Settings, UsageError, suggest_name
 from bids_sr.frozen import frozen
@@ -253,7 +253,7 @@ def _scan_sidecar(table: Path, bids_dir: Path) -> dict[str, object]:
         ]
         # high-resolution scans of all contrasts precede the low-resolution scans
         for scan in reversed(scans[len(scans) // 2 :]):
-            for file in sidecars_on_disk(scan, bids_dir):
+            for file in find_sidecars(scan, bids_dir):
                 try:
                     content = json.loads(file.read_text(encoding="utf-8"))
                 except (OSError, ValueError):

@@ -323,9 +323,9 @@ class TestDirectories:
 
     def test_output_may_exist_or_not(self, maker: BidsMaker) -> None:
         settings = settings_for(maker)
-        assert problems_of(directories.check_places, settings) == []
+        assert problems_of(directories.check_directories, settings) == []
         settings.paths.output_dir.mkdir()
-        assert problems_of(directories.check_places, settings) == []
+        assert problems_of(directories.check_directories, settings) == []
 
     def test_output_may_be_in_a_subfolder_of_derivatives(self, maker: BidsMaker) -> None:
         for subfolder, allowed in (
@@ -334,7 +334,7 @@ class TestDirectories:
             ("derivatives", False),
         ):
             problems = problems_of(
-                directories.check_places,
+                directories.check_directories,
                 settings_for(
                     maker, paths=Paths(bids_dir=maker.root, output_dir=maker.root / subfolder)
                 ),
@@ -343,7 +343,7 @@ class TestDirectories:
 
     def test_a_link_into_the_dataset_is_followed(self, maker: BidsMaker) -> None:
         (maker.root.parent / "out").symlink_to(maker.root / "sub-01")
-        (problem,) = problems_of(directories.check_places, settings_for(maker))
+        (problem,) = problems_of(directories.check_directories, settings_for(maker))
         assert "inside the dataset" in problem.why
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -351,7 +351,7 @@ class TestDirectories:
         out = maker.root.parent / "out"
         out.mkdir()
         out.chmod(stat.S_IRUSR | stat.S_IXUSR)
-        (problem,) = problems_of(directories.check_places, settings_for(maker))
+        (problem,) = problems_of(directories.check_directories, settings_for(maker))
         assert "is not writable" in problem.why
 
     @pytest.mark.parametrize("name", ["logs", "sub-01"])
@@ -363,9 +363,9 @@ class TestDirectories:
             folder.mkdir(parents=True)
         (out / "logs" / "earlier").mkdir()
         (out / "logs" / "earlier" / "settings.toml").touch()
-        assert problems_of(directories.check_places, settings_for(maker)) == []
+        assert problems_of(directories.check_directories, settings_for(maker)) == []
         monkeypatch.setattr(directories.os, "access", lambda path, mode: path != out / name)
-        (problem,) = problems_of(directories.check_places, settings_for(maker))
+        (problem,) = problems_of(directories.check_directories, settings_for(maker))
         assert problem.what == str(out / name)
         assert "is not writable" in problem.why
 
@@ -389,7 +389,7 @@ class TestDirectories:
         settings = settings_for(
             maker, superres=SuperRes(pretrained=(Path("/nowhere/model.safetensors"),), factor=2.0)
         )
-        assert [p.what for p in problems_of(directories.check_places, settings)] == [
+        assert [p.what for p in problems_of(directories.check_directories, settings)] == [
             "/nowhere/model.safetensors"
         ]
 
