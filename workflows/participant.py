@@ -95,7 +95,9 @@ def _template(planned: Planned, subject: Subject) -> str:
     """
     precomputed = subject.precomputed
     imported = [
-        space for space in INSTALLED_TEMPLATES if precomputed is not None and space in precomputed.spaces
+        space
+        for space in INSTALLED_TEMPLATES
+        if precomputed is not None and space in precomputed.spaces
     ]
     return [*planned.settings.preprocessing.templates, *imported, INSTALLED_TEMPLATES[0]][0]
 

@@ -329,6 +329,11 @@ class Survey(Findings):
     sidecars: set[Path] = field(default_factory=set)
 
     @property
+    def runs(self) -> tuple[BoldRun, ...]:
+        """Usable runs of all participants."""
+        return tuple(run for subject in self.subjects for run in subject.runs)
+
+    @property
     def read_files(self) -> set[Path]:
         """Images, tables and sidecars of the data set that the call reads."""
         series = {path for files in self.chosen.values() for path in files if path is not None}

@@ -19,7 +19,7 @@ _AXIS_NAMES = ("first", "second", "third")
 _EQUAL_ZOOMS, _DIFFERENT_ZOOMS = 0.02, 0.1
 
 
-def slice_axis(header: Header, sidecar: Mapping[str, object]) -> tuple[int, str]:
+def find_slice_axis(header: Header, sidecar: Mapping[str, object]) -> tuple[int, str]:
     """Return the axis along which slices were acquired, and the source of this information.
 
     Sources in order of precedence: SliceEncodingDirection; an axis with as many voxels as
@@ -59,7 +59,7 @@ def with_slices_last(header: Header, sidecar: Mapping[str, object]) -> tuple[Hea
 
     `header` has the axes as stored.
     """
-    axis, source = slice_axis(header, sidecar)
+    axis, source = find_slice_axis(header, sidecar)
     order = slices_last(header.affine, axis)
     if order == header.order:
         return header, ""

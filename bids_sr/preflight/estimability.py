@@ -11,7 +11,7 @@ from bids_sr.bids import BoldRun, Findings
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import ALL, Contrast, Contrasts
-from bids_sr.preflight.events import sum_text
+from bids_sr.preflight.events import describe_sum
 from bids_sr.preflight.rough_model import is_clearly_informative
 from bids_sr.preflight.run_model import design_settings, time_model
 
@@ -76,7 +76,9 @@ def assess_types(
     events = read_events(run.events)
     plain = replace(
         plain,
-        unmodeled={name: sum_text(summed_types) for name, summed_types in events.summed.items()},
+        unmodeled={
+            name: describe_sum(summed_types) for name, summed_types in events.summed.items()
+        },
     )
     dummies = settings.preprocessing.dummy_scans or 0
     design = design_settings(run, settings)

@@ -11,7 +11,7 @@ from bids_sr.notices import UsageError
 from bids_sr.preflight.estimability import TypesOfRun, select_estimable
 
 
-def contrasts_of_runs(
+def resolve_run_contrasts(
     types: Mapping[Path, TypesOfRun],
     requested: Sequence[str | tuple[str, Contrast]],
     tables: Mapping[Path, Path],

@@ -477,11 +477,15 @@ class TestHeaders:
     def test_slice_times_follow_the_encoding_direction(self) -> None:
         times = [0.0, 0.3, 0.6, 0.9, 1.2, 1.5]
         result, flipped = Findings(), {"SliceTiming": times, "SliceEncodingDirection": "k-"}
-        assert timing.read_slice_times(self.header(), {"SliceTiming": times}, 2.0, result) == tuple(
-            times
+        assert timing.read_slice_times(
+            self.header(), {"SliceTiming": times}, 2.0, result
+        ) == tuple(times)
+        assert timing.read_slice_times(self.header(), flipped, 2.0, result) == tuple(
+            reversed(times)
         )
-        assert timing.read_slice_times(self.header(), flipped, 2.0, result) == tuple(reversed(times))
-        assert timing.read_slice_times(self.header(), {"SliceTiming": [0.0] * 6}, 2.0, result) is None
+        assert (
+            timing.read_slice_times(self.header(), {"SliceTiming": [0.0] * 6}, 2.0, result) is None
+        )
         assert timing.read_slice_times(self.header(), {}, 2.0, result) is None
         assert result == Findings()
 
@@ -527,7 +531,10 @@ class TestHeaders:
         expected: int,
     ) -> None:
         header = self.header(zooms=zooms, slice_axis=dim_info)
-        assert slice_axis.slice_axis(header, {"SliceEncodingDirection": direction})[0] == expected
+        assert (
+            slice_axis.find_slice_axis(header, {"SliceEncodingDirection": direction})[0]
+            == expected
+        )
 
     @pytest.mark.parametrize(
         ("shape", "n_times", "expected"),
@@ -546,7 +553,7 @@ class TestHeaders:
         self, shape: tuple[int, int, int], n_times: int, expected: int
     ) -> None:
         header = self.header(shape=(*shape, 30), zooms=(3.0, 3.0, 3.0))
-        assert slice_axis.slice_axis(header, {"SliceTiming": [0.1] * n_times})[0] == expected
+        assert slice_axis.find_slice_axis(header, {"SliceTiming": [0.1] * n_times})[0] == expected
 
 
 def test_participant_labels_that_differ_only_in_case_are_reported(

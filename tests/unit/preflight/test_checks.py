@@ -42,7 +42,7 @@ from bids_sr.preflight import (
 from bids_sr.preflight.estimability import TypesOfRun
 from bids_sr.preflight.events import order_types
 from bids_sr.preflight.plan_text import _cost_table, notes
-from bids_sr.preflight.run_contrasts import contrasts_of_runs
+from bids_sr.preflight.run_contrasts import resolve_run_contrasts
 from bids_sr.run_time import RunTime
 from bids_sr.sr.method import get_method
 from bids_sr.steps import bold_reference
@@ -280,7 +280,7 @@ class TestContrasts:
         tap, look = Path("tap"), Path("look")
         types = types_of_runs({tap: ("thumb", "little"), look: ("face", "thumb")})
         findings = Findings()
-        contrasts = contrasts_of_runs(types, ["thumb-little", "thumb", "face"], {}, findings)
+        contrasts = resolve_run_contrasts(types, ["thumb-little", "thumb", "face"], {}, findings)
         assert findings.problems == []
         assert list(contrasts[tap]) == ["thumbMinusLittle", "thumb"]
         assert list(contrasts[look]) == ["thumb", "face"]
@@ -289,7 +289,7 @@ class TestContrasts:
 
     def test_a_contrast_of_trial_types_of_different_runs_is_rejected(self) -> None:
         problems = problems_of(
-            contrasts_of_runs,
+            resolve_run_contrasts,
             types_of_runs({Path("a"): ("thumb",), Path("b"): ("face",)}),
             ["thumb-face"],
             {},
@@ -298,7 +298,7 @@ class TestContrasts:
 
     def test_a_run_without_any_contrast_is_reported(self) -> None:
         problems = problems_of(
-            contrasts_of_runs,
+            resolve_run_contrasts,
             types_of_runs({Path("a"): ("thumb",), Path("b"): ("face",)}),
             ["thumb"],
             {},
