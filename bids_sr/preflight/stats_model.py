@@ -4,10 +4,10 @@ The rest of the model is fixed: trial types convolved with the response of SPM, 
 fitted to each run separately. A model with other components is rejected as a whole.
 """
 
+import fnmatch
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from fnmatch import filter as matching
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,7 @@ def _iterate_unsupported_features(
     columns = list(map(str, node.model["x"]))
     for field, names in (("X", columns), ("Convolve", convolved)):
         if missing := all_types - {
-            type_name for name in names for type_name in matching(all_types, name)
+            type_name for name in names for type_name in fnmatch.filter(all_types, name)
         }:
             yield (
                 f"{field} must include all trial types, but the following are missing:"

@@ -14,7 +14,7 @@ import pytest
 from nilearn.interfaces.fmriprep import load_confounds_strategy
 from scipy.ndimage import binary_erosion
 
-from bids_sr.bids.inheritance import merge_sidecars, find_sidecars
+from bids_sr.bids.inheritance import find_sidecars, merge_sidecars
 from bids_sr.config.levels import StoredMaps
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Derivative

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from bidsmaker import FOV, BidsMaker, affine_for, snapshot
 
-from bids_sr.bids.reference_runs import _REFERENCE_FOLDERS, _FOUND_IN_DATASET
+from bids_sr.bids.reference_runs import _FOUND_IN_DATASET, _REFERENCE_FOLDERS
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.execution.execute import RunOutcome
