@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from bids_sr.glm.regressors import Events
     from bids_sr.glm.type_information import TypeInformation
 
-_MOST_VOLUMES = 5000  # for more volumes, building the model takes longer than all other checks
+_MAX_VOLUMES = 5000  # for more volumes, building the model takes longer than all other checks
 _FIX = "Check onsets and durations, or choose other contrasts with --contrasts."
-_ON_REQUEST = "To compute its contrasts, request them with --contrasts."
+_REQUEST_FIX = "To compute its contrasts, request them with --contrasts."
 
 
 @frozen
@@ -83,20 +83,20 @@ def assess_types(
     dummies = settings.preprocessing.dummy_scans or 0
     design = design_settings(run, settings)
     times = frame_times(run.n_volumes, run.tr, start_time=design.start_time)[dummies:]
-    if len(times) < 2 or run.n_volumes > _MOST_VOLUMES:
+    if len(times) < 2 or run.n_volumes > _MAX_VOLUMES:
         return plain
     if not _is_filtered(settings) and is_clearly_informative(
         events, times, run.duration, run.tr, design.high_pass
     ):
         return replace(plain, is_clear=True)
     try:
-        exact = _build(events, run, settings)
+        exact = _build_design(events, run, settings)
     except DesignError:  # reported by `is_estimable`
         return plain
-    return _assess(plain, events, exact, run, findings)
+    return _assess_exactly(plain, events, exact, run, findings)
 
 
-def _assess(
+def _assess_exactly(
     plain: TypesOfRun, events: "Events", design: "Design", run: BoldRun, findings: Findings
 ) -> TypesOfRun:
     """Return the roles of trial types according to the exact model, and note what is left out."""
@@ -121,7 +121,7 @@ def _assess(
             run.events,
             f"the trial type {name!r} is modeled but left out of the default contrasts because"
             f" only {share:.2%} of its response (by energy) is within the run and differs from"
-            f" drift. {_ON_REQUEST}",
+            f" drift. {_REQUEST_FIX}",
         )
     for name, ratio in roles.dominating.items():
         findings.note(
@@ -167,7 +167,7 @@ def select_estimable(
     cause = (
         "their regressors consist of drift"
         if not types
-        else f"the responses to {_join(types)} cannot be separated from each other"
+        else f"the responses to {_join_names(types)} cannot be separated from each other"
         if len(types) > 1
         else f"the response to {types[0]!r} cannot be separated from drift"
     )
@@ -185,7 +185,7 @@ def select_estimable(
     return {name: weights for name, weights in estimable_contrasts.items() if name not in left_out}
 
 
-def _join(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     quoted = [repr(name) for name in names]
     return " and ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1])))
 
@@ -202,13 +202,13 @@ def is_estimable(
     A problem gives the reason if they cannot. Runs that are not tested (no events, or many
     volumes) count as estimable. The events table must be valid.
     """
-    if run_types.is_clear or run.n_volumes > _MOST_VOLUMES or run.events is None:
+    if run_types.is_clear or run.n_volumes > _MAX_VOLUMES or run.events is None:
         return True
     from bids_sr.glm.design import contrast_vector
     from bids_sr.glm.regressors import DesignError, read_events
 
     try:
-        design = _build(read_events(run.events), run, settings)
+        design = _build_design(read_events(run.events), run, settings)
         for name, weights in contrasts.items():
             contrast_vector(design, name, weights)
     except DesignError as error:
@@ -223,7 +223,7 @@ def _is_filtered(settings: Settings) -> bool:
     return bool(settings.activation.band_pass or settings.activation.legendre_order)
 
 
-def _build(events: "Events", run: BoldRun, settings: Settings) -> "Design":
+def _build_design(events: "Events", run: BoldRun, settings: Settings) -> "Design":
     """Return the exact model of a run without head motion."""
     from bids_sr.glm.design import build_design
 

@@ -38,7 +38,7 @@ _IMAGES: tuple[dict[str, object], ...] = (
 _TISSUES: tuple[dict[str, object], ...] = tuple(
     {"suffix": "probseg", "label": tissue} for tissue in ("GM", "WM")
 )
-_OTHER_SPACE = "Choose another output space, or omit this space."
+_OTHER_SPACE_FIX = "Choose another output space, or omit this space."
 
 
 def check_spaces(
@@ -80,7 +80,7 @@ def check_templates(settings: Settings, findings: Findings) -> None:
         if files is None and known_templates and not in_home:
             findings.refuse_option(option_text, *_describe_unknown(space))
         elif files is not None and (image := lacks_images(files)):
-            findings.refuse_option(option_text, *_without_image(image))
+            findings.refuse_option(option_text, *_describe_missing_image(image))
         elif files is not None and space.resolution not in ("", *files.resolutions):
             sizes = read_resolutions(space.template)
             available = {label: sizes.get(label, 0.0) for label in sorted(files.resolutions)}
@@ -112,11 +112,11 @@ def _describe_unknown(space: Space) -> tuple[str, str]:
     )
 
 
-def _without_image(image: str) -> tuple[str, str]:
+def _describe_missing_image(image: str) -> tuple[str, str]:
     """Return reason and remedy for a template without T1w image or brain mask."""
     return (
         f"the template does not include a {image}, which is required for registration",
-        _OTHER_SPACE,
+        _OTHER_SPACE_FIX,
     )
 
 
@@ -132,9 +132,9 @@ def _provide_template(space: Space, findings: Findings, *, dry: bool) -> None:
             " starts.",
         )
         return
-    with _templateflow(option_text, findings) as client:
+    with _open_templateflow(option_text, findings) as client:
         if client is not None:
-            _fetch(space, option_text, client, findings)
+            _download_template(space, option_text, client, findings)
 
 
 def _refuse_resolution(
@@ -157,7 +157,7 @@ def _refuse_resolution(
 
 
 @contextlib.contextmanager
-def _templateflow(option_text: str, findings: Findings) -> Iterator[Any]:
+def _open_templateflow(option_text: str, findings: Findings) -> Iterator[Any]:
     """Provide the client of TemplateFlow while no other process downloads.
 
     The client is None, with a problem, if the TemplateFlow directory is not writable.
@@ -190,7 +190,7 @@ def _templateflow(option_text: str, findings: Findings) -> Iterator[Any]:
         os.close(folder)
 
 
-def _fetch(space: Space, option_text: str, client: Any, findings: Findings) -> None:
+def _download_template(space: Space, option_text: str, client: Any, findings: Findings) -> None:
     """Download a template's T1w image, brain mask, tissue maps and the requested grid.
 
     Tissue maps are only downloaded if the template has them.
@@ -211,25 +211,25 @@ def _fetch(space: Space, option_text: str, client: Any, findings: Findings) -> N
         missing = [path for path in files if not path.is_file() or path.stat().st_size == 0]
         if not files and image in _IMAGES:
             image_name = "T1w image" if image is _IMAGES[0] else "brain mask"
-            findings.refuse_option(option_text, *_without_image(image_name))
+            findings.refuse_option(option_text, *_describe_missing_image(image_name))
             return
         try:
             client.get(space.name, **query)
         # the client does not catch exceptions of its different download methods
         except Exception as error:
             for path in missing:
-                _empty(path)
-            _refuse_fetch(missing or files, error, space.name, option_text, findings)
+                _truncate(path)
+            _refuse_download(missing or files, error, space.name, option_text, findings)
             return
     if cached_file(space.template, "T1w.nii.gz") is None:
         findings.refuse_option(
             option_text,
             f"the T1w image of the template was not found in {templateflow_home()}",
-            _OTHER_SPACE,
+            _OTHER_SPACE_FIX,
         )
 
 
-def _empty(path: Path) -> None:
+def _truncate(path: Path) -> None:
     """Empty a partly written file, which would be regarded as complete.
 
     Symbolic links (DataLad) are left unchanged.
@@ -238,7 +238,7 @@ def _empty(path: Path) -> None:
         path.write_bytes(b"")
 
 
-def _refuse_fetch(
+def _refuse_download(
     files: Sequence[Path], error: Exception, template: str, option_text: str, findings: Findings
 ) -> None:
     """Report a template that could not be downloaded."""

@@ -37,7 +37,7 @@ def check_overlap(
                 name for run_conditions in conditions_by_run.values() for name in run_conditions
             )
         )
-        findings.refuse_option(f"--overlap {' '.join(names)}", *_why_unknown(names, mapped))
+        findings.refuse_option(f"--overlap {' '.join(names)}", *_explain_unmapped(names, mapped))
         return
     for bold, conditions in conditions_by_run.items():
         mapped_text = ", ".join(conditions) or "none"
@@ -54,7 +54,7 @@ def check_overlap(
         findings.note(bold, text, code="option")
 
 
-def _why_unknown(names: Sequence[str], mapped: Sequence[str]) -> tuple[str, str]:
+def _explain_unmapped(names: Sequence[str], mapped: Sequence[str]) -> tuple[str, str]:
     """Return reason and remedy for conditions that no run maps."""
     unknown = [name for name in names if camel_case(name) not in mapped]
     if not unknown:

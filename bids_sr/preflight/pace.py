@@ -12,9 +12,9 @@ REFERENCE_S = 0.0039
 """Processor time (s) of the kernel on the processors on which steps were measured
 (``benchmarks/resources.py --pace``).
 """
-_REPEATS = 5
+_N_REPEATS = 5
 # s; in shorter intervals, time slices of the scheduler (some milliseconds) would matter
-_WATCHED_S = 0.5
+_WATCH_S = 0.5
 _BLOCK = bytes(2**18)
 
 
@@ -27,7 +27,7 @@ def kernel_seconds() -> float:
     """
     seconds = []
     image = np.arange(96 * 96, dtype=np.float32).reshape(96, 96)
-    for _ in range(_REPEATS):
+    for _ in range(_N_REPEATS):
         start = time.process_time()
         for _ in range(48):
             np.fft.irfft2(np.fft.rfft2(image)).sum()
@@ -42,7 +42,7 @@ def _available_processors(threads: int) -> float:
     sufficient, because the system may divide its processors among sessions or groups of processes,
     and the load average of the last minute lags behind.
     """
-    deadline = time.perf_counter() + _WATCHED_S
+    deadline = time.perf_counter() + _WATCH_S
 
     def work() -> None:
         while time.perf_counter() < deadline:

@@ -58,7 +58,7 @@ def resolve_run_contrasts(
             try:
                 resolved = resolve_contrasts(all_types, [text])
             except UsageError as error:
-                reason = _why_unmodeled(text, all_types, unmodeled) or error.notice.why
+                reason = _explain_unmodeled(text, all_types, unmodeled) or error.notice.why
                 findings.refuse_option(option, reason, error.notice.remedy)
                 continue
             names = ", ".join(name for weights in resolved.values() for name in weights)
@@ -94,7 +94,7 @@ def resolve_run_contrasts(
     return contrasts
 
 
-def _why_unmodeled(
+def _explain_unmodeled(
     text: str | tuple[str, Contrast], modeled: Sequence[str], unmodeled: Mapping[str, str]
 ) -> str:
     """Return why a trial type of a contrast is not modeled in any run, or "" if it is modeled."""

@@ -17,20 +17,25 @@ from bids_sr.bids.entities import parse_entities, same_run
 from bids_sr.glm.contrasts import Contrast, camel_case
 from bids_sr.io.atomic_files import read_text
 
-_TYPE = "trial_type."  # prefix that `Factor` adds to trial types
+_TYPE_PREFIX = "trial_type."  # prefix that `Factor` adds to trial types
 # valid columns of X; wildcards select columns of the run
 _COLUMN = re.compile(
     r"1|intercept|trial_type\..+|csf_wm|rmsd|(std_)?dvars|framewise_displacement|\w+[*?\[].*"
     r"|((trans|rot)_[xyz]|global_signal|csf|white_matter)(_derivative1)?(_power2)?"
     r"|([acwt]_comp_cor_|cosine|motion_outlier|non_steady_state_outlier)\d\d"
 )
-_OF_TYPE = re.compile(r"1|intercept|trial_type\..+")  # valid columns that are not confounds
-_NO_CONFOUND = ("1", "intercept", _TYPE, "cosine")  # mean and drift are part of every model
+_TYPE_COLUMN = re.compile(r"1|intercept|trial_type\..+")  # valid columns that are not confounds
+_FIXED_COLUMNS = (
+    "1",
+    "intercept",
+    _TYPE_PREFIX,
+    "cosine",
+)  # mean and drift are part of every model
 
 
 def is_confound(name: str) -> bool:
     """Return whether a name, possibly with wildcards, can refer to a column of confounds."""
-    return bool(_COLUMN.fullmatch(name)) and not _OF_TYPE.fullmatch(name)
+    return bool(_COLUMN.fullmatch(name)) and not _TYPE_COLUMN.fullmatch(name)
 
 
 def read_model(
@@ -44,7 +49,9 @@ def read_model(
     from bids.modeling.statsmodels import validate_model
     from bids.utils import convert_JSON
 
-    all_types = dict.fromkeys(_TYPE + name for names in types.values() for name in names).keys()
+    all_types = dict.fromkeys(
+        _TYPE_PREFIX + name for names in types.values() for name in names
+    ).keys()
     try:
         document = convert_JSON(json.loads(read_text(path)))
         validate_model(document)
@@ -56,12 +63,12 @@ def read_model(
             for name in (dummy_contrasts.get("contrasts", all_types) if dummy_contrasts else ())
         ] + nodes[0].contrasts
         reasons = [
-            *_iterate_unsupported_features(
+            *_list_unsupported_features(
                 nodes, document.get("input", {}), types, all_types, contrasts
             )
         ]
         if not reasons:
-            confounds = [name for name in columns if not name.startswith(_NO_CONFOUND)]
+            confounds = [name for name in columns if not name.startswith(_FIXED_COLUMNS)]
             return list(map(_parse_contrast, contrasts)), confounds
     except OSError as error:
         reasons = [f"the model file cannot be read ({error.strerror})"]
@@ -87,14 +94,14 @@ def _parse_contrast(contrast: Mapping[str, Any]) -> tuple[str, Contrast]:
     """Return name and weights of a contrast of the model."""
     weights: Contrast = {}
     for term, weight in zip(contrast["condition_list"], contrast["weights"], strict=True):
-        name = term.removeprefix(_TYPE)
+        name = term.removeprefix(_TYPE_PREFIX)
         weights[name] = weights.get(name, 0.0) + float(Fraction(weight))
     if not any(weights.values()):
         raise ValueError(f"all weights of the contrast {contrast['name']} are zero")
-    return camel_case(contrast["name"].removeprefix(_TYPE)), weights
+    return camel_case(contrast["name"].removeprefix(_TYPE_PREFIX)), weights
 
 
-def _iterate_unsupported_features(
+def _list_unsupported_features(
     nodes: Sequence[Any],
     model_node: Mapping[str, Any],
     types: Iterable[Path],
@@ -140,7 +147,7 @@ def _iterate_unsupported_features(
         )
     convolved: list[str] = []
     for instruction in node.transformations["instructions"]:
-        inputs = [name for name in instruction["input"] if name.startswith(_TYPE)]
+        inputs = [name for name in instruction["input"] if name.startswith(_TYPE_PREFIX)]
         if {"model": "spm", **instruction} == {
             "name": "Convolve",
             "input": inputs,

@@ -17,14 +17,14 @@ from bids_sr.io.tables import column
 
 _PROGRAM = "bids-validator-deno"
 _TIMEOUT_S = 600.0
-_SHOWN = 3  # number of files named per kind of error
-_LONGEST = 200  # characters of the description of an error
+_MAX_FILES = 3  # number of files named per kind of error
+_MAX_LENGTH = 200  # characters of the description of an error
 _Issue = Mapping[str, str]
 _Runs = Mapping[str, Sequence[Path | None]]
 """Name of a run → its BOLD file and further files."""
 _PARTICIPANTS, _DESCRIPTION = "participants.tsv", "dataset_description.json"
 # part of the codes of errors about participants that are not listed, or listed twice
-_OF_ROWS = ("PARTICIPANT_ID", "UNIQUE")
+_ROW_CODES = ("PARTICIPANT_ID", "UNIQUE")
 
 
 def _find_validator() -> Path | None:
@@ -51,7 +51,7 @@ def validate(
     are omitted. If the validator fails, a note gives the reason.
     """
     program = _find_validator()
-    special_file = next(_special_files(bids_dir), None)
+    special_file = next(_find_special_files(bids_dir), None)
     if program is None:
         findings.note(
             bids_dir, f"the dataset was not validated because {_PROGRAM} is not installed."
@@ -64,11 +64,11 @@ def validate(
         findings.note(special_file, text)
     else:
         try:
-            issues, messages = _run(program, bids_dir, timeout_s)
+            issues, messages = _run_validator(program, bids_dir, timeout_s)
             is_read = {bids_dir / _DESCRIPTION, bids_dir, *read_files}
-            unread = [issue for issue in issues if bids_dir / _place(issue) not in is_read]
+            unread = [issue for issue in issues if bids_dir / _relative_path(issue) not in is_read]
             _add_problems(
-                [issue for issue in issues if bids_dir / _place(issue) in is_read],
+                [issue for issue in issues if bids_dir / _relative_path(issue) in is_read],
                 messages,
                 bids_dir,
                 participants,
@@ -91,7 +91,7 @@ def validate(
             )
 
 
-def _special_files(folder: Path) -> Iterator[Path]:
+def _find_special_files(folder: Path) -> Iterator[Path]:
     """Yield pipes, sockets and devices below a folder, directly or as the target of a link.
 
     Links to folders are not followed.
@@ -107,7 +107,9 @@ def _special_files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _run(program: Path, bids_dir: Path, timeout_s: float) -> tuple[list[_Issue], dict[str, str]]:
+def _run_validator(
+    program: Path, bids_dir: Path, timeout_s: float
+) -> tuple[list[_Issue], dict[str, str]]:
     """Return the issues of the validator, and the description of its codes."""
     # the validator would otherwise write to the home directory
     with tempfile.TemporaryDirectory(prefix="bids-sr-") as cache:
@@ -149,16 +151,16 @@ def _add_problems(
     kinds: dict[tuple[str, str, tuple[str, str]], list[_Issue]] = {}
     for issue in filter(_is_error, issues):
         if (
-            bids_dir / _place(issue) in files_with_problems
+            bids_dir / _relative_path(issue) in files_with_problems
         ):  # described more clearly by our own checks
             continue
         code, key = str(issue.get("code", "")), str(issue.get("subCode", ""))
-        for issue_owner in _owners(issue, bids_dir, participants, runs):
+        for issue_owner in _find_owners(issue, bids_dir, participants, runs):
             kinds.setdefault((code, key, issue_owner), []).append(issue)
     for (*_, issue_owner), issues_of_kind in kinds.items():
         with findings.about(*issue_owner):
             findings.add_problem(
-                _list_places(issues_of_kind, bids_dir),
+                _list_files(issues_of_kind, bids_dir),
                 _describe(issues_of_kind[0], messages),
                 "Correct the dataset, or skip the BIDS validator with --skip-bids-validation.",
             )
@@ -176,8 +178,8 @@ def _add_warnings(
     known = {Path(notice.what) for notice in (*findings.problems, *findings.notices)}
     kinds: dict[tuple[str, str, str], list[_Issue]] = {}
     for issue in filter(_is_error, issues):
-        owners = _owners(issue, bids_dir, participants, runs)
-        if not owners or bids_dir / _place(issue) in known:
+        owners = _find_owners(issue, bids_dir, participants, runs)
+        if not owners or bids_dir / _relative_path(issue) in known:
             continue
         labels = {label for label, _ in owners}
         code, key = str(issue.get("code", "")), str(issue.get("subCode", ""))
@@ -186,7 +188,7 @@ def _add_warnings(
     for (*_, label), issues_of_kind in kinds.items():
         with findings.about(label):
             findings.warn(
-                _list_places(issues_of_kind, bids_dir),
+                _list_files(issues_of_kind, bids_dir),
                 f"{_describe(issues_of_kind[0], messages)}. Processing continues because files of"
                 " this name are not read.",
             )
@@ -196,28 +198,28 @@ def _is_error(issue: _Issue) -> bool:
     return issue.get("severity") == "error"
 
 
-def _list_places(issues: Sequence[_Issue], bids_dir: Path) -> str:
+def _list_files(issues: Sequence[_Issue], bids_dir: Path) -> str:
     """Return the files of issues, the first ones by path."""
-    files = list(dict.fromkeys(str(bids_dir / _place(issue)) for issue in issues))
-    more_text = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
-    return ", ".join(files[:_SHOWN]) + more_text
+    files = list(dict.fromkeys(str(bids_dir / _relative_path(issue)) for issue in issues))
+    more_text = f" and {len(files) - _MAX_FILES} more" if len(files) > _MAX_FILES else ""
+    return ", ".join(files[:_MAX_FILES]) + more_text
 
 
 def _describe(issue: _Issue, messages: Mapping[str, str]) -> str:
     """Return the description of an issue with its code, without a period at the end."""
     code, key = str(issue.get("code", "")), str(issue.get("subCode", ""))
     text = shorten(
-        messages.get(code, "") or str(issue.get("issueMessage", "")), _LONGEST, placeholder=" …"
+        messages.get(code, "") or str(issue.get("issueMessage", "")), _MAX_LENGTH, placeholder=" …"
     )
     return f"BIDS validator: {text or 'error'} [{code}{': ' + key if key else ''}]"
 
 
-def _place(issue: _Issue) -> Path:
+def _relative_path(issue: _Issue) -> Path:
     """Return the path of an issue, relative to the data set."""
     return Path(str(issue.get("location", "")).lstrip("/"))
 
 
-def _owners(
+def _find_owners(
     issue: _Issue,
     bids_dir: Path,
     participants: Collection[str],
@@ -228,7 +230,7 @@ def _owners(
     The run is "" if the error concerns a participant. The list is empty if the error only concerns
     participants or runs that were not selected.
     """
-    issue_path = _place(issue)
+    issue_path = _relative_path(issue)
     folders = (
         {issue_path.parts[0]}
         if len(issue_path.parts) > 1 and issue_path.parts[0].startswith("sub-")
@@ -239,7 +241,7 @@ def _owners(
         line = int(issue.get("line") or 0) - 2
         existing = {path.name for path in bids_dir.glob("sub-*")}
         folders = existing & set(participant_ids[line : line + 1]) if line >= 0 else set()
-        if not folders and any(kind in str(issue.get("code", "")) for kind in _OF_ROWS):
+        if not folders and any(kind in str(issue.get("code", "")) for kind in _ROW_CODES):
             folders = {
                 name for name in existing if participant_ids and participant_ids.count(name) != 1
             }

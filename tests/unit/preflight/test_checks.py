@@ -41,7 +41,7 @@ from bids_sr.preflight import (
 )
 from bids_sr.preflight.estimability import TypesOfRun
 from bids_sr.preflight.events import order_types
-from bids_sr.preflight.plan_text import _cost_table, notes
+from bids_sr.preflight.plan_text import _format_cost_table, notes
 from bids_sr.preflight.run_contrasts import resolve_run_contrasts
 from bids_sr.run_time import RunTime
 from bids_sr.sr.method import get_method
@@ -516,7 +516,7 @@ def test_rows_of_the_dry_run_sum_to_its_total(maker: BidsMaker, planned: Planned
     """Times are wall-clock minutes with the processes of the call on this machine."""
     cost = estimate_with_time(planned(), settings_for(maker))
     for slower in (1.0, 7.3):
-        table = [line.split() for line in _cost_table(cost, slower)]
+        table = [line.split() for line in _format_cost_table(cost, slower)]
         assert table[0] == ["wall-clock", "min", "GB", "memory"]
         *stages, (minutes, memory) = [[float(cell) for cell in row[-2:]] for row in table[1:-1]]
         assert len(stages) == len(cost.rows) > 5
