@@ -20,6 +20,7 @@ _TIMEOUT_S = 600.0
 _MAX_FILES = 3  # number of files named per kind of error
 _MAX_LENGTH = 200  # characters of the description of an error
 _Issue = Mapping[str, str]
+"""Issue in the report of the validator: code, subCode, severity, location, line and so on."""
 _Runs = Mapping[str, Sequence[Path | None]]
 """Name of a run → its BOLD file and further files."""
 _PARTICIPANTS, _DESCRIPTION = "participants.tsv", "dataset_description.json"
@@ -65,17 +66,13 @@ def validate(
     else:
         try:
             issues, messages = _run_validator(program, bids_dir, timeout_s)
-            is_read = {bids_dir / _DESCRIPTION, bids_dir, *read_files}
-            unread = [issue for issue in issues if bids_dir / _relative_path(issue) not in is_read]
-            _add_problems(
-                [issue for issue in issues if bids_dir / _relative_path(issue) in is_read],
-                messages,
-                bids_dir,
-                participants,
-                runs,
-                findings,
-            )
-            _add_warnings(unread, messages, bids_dir, participants, runs, findings)
+            errors = [issue for issue in issues if issue.get("severity") == "error"]
+            used_files = {bids_dir / _DESCRIPTION, bids_dir, *read_files}
+            used, unused = list[_Issue](), list[_Issue]()
+            for error in errors:
+                (used if bids_dir / _relative_path(error) in used_files else unused).append(error)
+            _add_problems(used, messages, bids_dir, participants, runs, findings)
+            _add_warnings(unused, messages, bids_dir, participants, runs, findings)
         except subprocess.TimeoutExpired:
             findings.note(
                 bids_dir,
@@ -139,35 +136,34 @@ def _run_validator(
 
 
 def _add_problems(
-    issues: Sequence[_Issue],
+    errors: Sequence[_Issue],
     messages: Mapping[str, str],
     bids_dir: Path,
     participants: Collection[str],
     runs: _Runs,
     findings: Findings,
 ) -> None:
-    """Add errors as problems, one per kind; `messages` describes the codes."""
+    """Add errors as problems, one per kind and run; `messages` describes the codes."""
+    # our own checks describe their problems more clearly
     files_with_problems = {Path(problem.what) for problem in findings.problems}
-    kinds: dict[tuple[str, str, tuple[str, str]], list[_Issue]] = {}
-    for issue in filter(_is_error, issues):
-        if (
-            bids_dir / _relative_path(issue) in files_with_problems
-        ):  # described more clearly by our own checks
+    errors_by_kind: dict[tuple[str, str, tuple[str, str]], list[_Issue]] = {}
+    for error in errors:
+        if bids_dir / _relative_path(error) in files_with_problems:
             continue
-        code, key = str(issue.get("code", "")), str(issue.get("subCode", ""))
-        for issue_owner in _find_owners(issue, bids_dir, participants, runs):
-            kinds.setdefault((code, key, issue_owner), []).append(issue)
-    for (*_, issue_owner), issues_of_kind in kinds.items():
-        with findings.about(*issue_owner):
+        code, subcode = str(error.get("code", "")), str(error.get("subCode", ""))
+        for label_and_run in _find_runs(error, bids_dir, participants, runs):
+            errors_by_kind.setdefault((code, subcode, label_and_run), []).append(error)
+    for (*_, (label, run)), errors_of_kind in errors_by_kind.items():
+        with findings.about(label, run):
             findings.add_problem(
-                _list_files(issues_of_kind, bids_dir),
-                _describe(issues_of_kind[0], messages),
+                _list_files(errors_of_kind, bids_dir),
+                _describe(errors_of_kind[0], messages),
                 "Correct the dataset, or skip the BIDS validator with --skip-bids-validation.",
             )
 
 
 def _add_warnings(
-    issues: Sequence[_Issue],
+    errors: Sequence[_Issue],
     messages: Mapping[str, str],
     bids_dir: Path,
     participants: Collection[str],
@@ -175,27 +171,23 @@ def _add_warnings(
     findings: Findings,
 ) -> None:
     """Add errors in files that are not read as warnings, one per kind and participant."""
-    known = {Path(notice.what) for notice in (*findings.problems, *findings.notices)}
-    kinds: dict[tuple[str, str, str], list[_Issue]] = {}
-    for issue in filter(_is_error, issues):
-        owners = _find_owners(issue, bids_dir, participants, runs)
-        if not owners or bids_dir / _relative_path(issue) in known:
+    files_with_notices = {Path(notice.what) for notice in (*findings.problems, *findings.notices)}
+    errors_by_kind: dict[tuple[str, str, str], list[_Issue]] = {}
+    for error in errors:
+        affected_runs = _find_runs(error, bids_dir, participants, runs)
+        if not affected_runs or bids_dir / _relative_path(error) in files_with_notices:
             continue
-        labels = {label for label, _ in owners}
-        code, key = str(issue.get("code", "")), str(issue.get("subCode", ""))
+        code, subcode = str(error.get("code", "")), str(error.get("subCode", ""))
+        labels = {label for label, _ in affected_runs}
         label = labels.pop() if len(labels) == 1 else ""
-        kinds.setdefault((code, key, label), []).append(issue)
-    for (*_, label), issues_of_kind in kinds.items():
+        errors_by_kind.setdefault((code, subcode, label), []).append(error)
+    for (*_, label), errors_of_kind in errors_by_kind.items():
         with findings.about(label):
             findings.warn(
-                _list_files(issues_of_kind, bids_dir),
-                f"{_describe(issues_of_kind[0], messages)}. Processing continues because files of"
+                _list_files(errors_of_kind, bids_dir),
+                f"{_describe(errors_of_kind[0], messages)}. Processing continues because files of"
                 " this name are not read.",
             )
-
-
-def _is_error(issue: _Issue) -> bool:
-    return issue.get("severity") == "error"
 
 
 def _list_files(issues: Sequence[_Issue], bids_dir: Path) -> str:
@@ -207,11 +199,11 @@ def _list_files(issues: Sequence[_Issue], bids_dir: Path) -> str:
 
 def _describe(issue: _Issue, messages: Mapping[str, str]) -> str:
     """Return the description of an issue with its code, without a period at the end."""
-    code, key = str(issue.get("code", "")), str(issue.get("subCode", ""))
+    code, subcode = str(issue.get("code", "")), str(issue.get("subCode", ""))
     text = shorten(
         messages.get(code, "") or str(issue.get("issueMessage", "")), _MAX_LENGTH, placeholder=" …"
     )
-    return f"BIDS validator: {text or 'error'} [{code}{': ' + key if key else ''}]"
+    return f"BIDS validator: {text or 'error'} [{code}{': ' + subcode if subcode else ''}]"
 
 
 def _relative_path(issue: _Issue) -> Path:
@@ -219,7 +211,7 @@ def _relative_path(issue: _Issue) -> Path:
     return Path(str(issue.get("location", "")).lstrip("/"))
 
 
-def _find_owners(
+def _find_runs(
     issue: _Issue,
     bids_dir: Path,
     participants: Collection[str],
@@ -230,22 +222,13 @@ def _find_owners(
     The run is "" if the error concerns a participant. The list is empty if the error only concerns
     participants or runs that were not selected.
     """
-    issue_path = _relative_path(issue)
-    folders = (
-        {issue_path.parts[0]}
-        if len(issue_path.parts) > 1 and issue_path.parts[0].startswith("sub-")
-        else set()
-    )
-    if issue_path == Path(_PARTICIPANTS):
-        participant_ids = column(bids_dir / issue_path, "participant_id")
-        line = int(issue.get("line") or 0) - 2
-        existing = {path.name for path in bids_dir.glob("sub-*")}
-        folders = existing & set(participant_ids[line : line + 1]) if line >= 0 else set()
-        if not folders and any(kind in str(issue.get("code", "")) for kind in _ROW_CODES):
-            folders = {
-                name for name in existing if participant_ids and participant_ids.count(name) != 1
-            }
-    entities = parse_entities(issue_path)
+    path = _relative_path(issue)
+    folders = set[str]()
+    if path == Path(_PARTICIPANTS):
+        folders = _find_folders_of_rows(issue, bids_dir)
+    elif len(path.parts) > 1 and path.parts[0].startswith("sub-"):
+        folders = {path.parts[0]}
+    entities = parse_entities(path)
     if "task" in entities:
         keys = entities.keys() & set(RUN_KEYS)
         entities_by_run = (
@@ -257,8 +240,21 @@ def _find_owners(
             if (not folders or f"sub-{run_entities['subject']}" in folders)
             and same_run(entities, run_entities, keys)
         ]
-    return (
-        sorted((label, "") for label in participants if f"sub-{label}" in folders)
-        if folders
-        else [("", "")]
-    )
+    if not folders:
+        return [("", "")]
+    return sorted((label, "") for label in participants if f"sub-{label}" in folders)
+
+
+def _find_folders_of_rows(issue: _Issue, bids_dir: Path) -> set[str]:
+    """Return the participant folders that an error in ``participants.tsv`` concerns.
+
+    These are the participant of the line or, for errors of the list of participants, those that
+    are not listed exactly once.
+    """
+    listed = column(bids_dir / _PARTICIPANTS, "participant_id")
+    existing = {path.name for path in bids_dir.glob("sub-*")}
+    row = int(issue.get("line") or 0) - 2  # lines are counted from 1, after the column names
+    folders = existing & set(listed[row : row + 1]) if row >= 0 else set()
+    if not folders and listed and any(kind in str(issue.get("code", "")) for kind in _ROW_CODES):
+        folders = {name for name in existing if listed.count(name) != 1}
+    return folders
