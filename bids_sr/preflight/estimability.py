@@ -5,6 +5,7 @@ Head motion is not known yet, so only events, drift and filters are part of the 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.bids import BoldRun, Findings
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from bids_sr.glm.regressors import Events
     from bids_sr.glm.type_information import TypeInformation
 
-_MAX_VOLUMES = 5000  # for more volumes, building the model takes longer than all other checks
+_MAX_VOLUMES = 5000  # with more, building the model takes longer than all other checks
 _FIX = "Check onsets and durations, or choose other contrasts with --contrasts."
 _REQUEST_FIX = "To compute its contrasts, request them with --contrasts."
 
@@ -67,43 +68,43 @@ def assess_types(
 
     `types` are the trial types of a valid events table.
     """
-    plain = TypesOfRun.all_described(types)
+    types_of_run = TypesOfRun.all_described(types)
     if run.events is None or not types:
-        return plain
+        return types_of_run
     from bids_sr.glm.design import frame_times
     from bids_sr.glm.regressors import DesignError, read_events
 
     events = read_events(run.events)
-    plain = replace(
-        plain,
+    types_of_run = replace(
+        types_of_run,
         unmodeled={
             name: describe_sum(summed_types) for name, summed_types in events.summed.items()
         },
     )
     dummies = settings.preprocessing.dummy_scans or 0
-    design = design_settings(run, settings)
-    times = frame_times(run.n_volumes, run.tr, start_time=design.start_time)[dummies:]
+    model = design_settings(run, settings)
+    times = frame_times(run.n_volumes, run.tr, start_time=model.start_time)[dummies:]
     if len(times) < 2 or run.n_volumes > _MAX_VOLUMES:
-        return plain
-    if not _is_filtered(settings) and is_clearly_informative(
-        events, times, run.duration, run.tr, design.high_pass
+        return types_of_run
+    if not _has_time_columns(settings) and is_clearly_informative(
+        events, times, run.duration, run.tr, model.high_pass
     ):
-        return replace(plain, is_clear=True)
+        return replace(types_of_run, is_clear=True)
     try:
-        exact = _build_design(events, run, settings)
+        design = _build_design(events, run, settings)
     except DesignError:  # reported by `is_estimable`
-        return plain
-    return _assess_exactly(plain, events, exact, run, findings)
+        return types_of_run
+    return _assess_exactly(types_of_run, events, design, run, findings)
 
 
 def _assess_exactly(
-    plain: TypesOfRun, events: "Events", design: "Design", run: BoldRun, findings: Findings
+    described: TypesOfRun, events: "Events", design: "Design", run: BoldRun, findings: Findings
 ) -> TypesOfRun:
     """Return the roles of trial types according to the exact model, and note what is left out."""
     from bids_sr.glm.type_roles import assign_roles
 
     assert run.events is not None
-    roles = assign_roles(plain.modeled, events, design, n_volumes=run.n_volumes)
+    roles = assign_roles(described.modeled, events, design, n_volumes=run.n_volumes)
     silent = {
         name: (
             "no volume of the run shows its response ("
@@ -113,7 +114,7 @@ def _assess_exactly(
     }
     for name, reason in silent.items():
         findings.note(run.events, f"the trial type {name!r} is not modeled because {reason}.")
-    modeled = tuple(name for name in plain.modeled if name not in silent)
+    modeled = tuple(name for name in described.modeled if name not in silent)
     if not modeled:
         findings.add_problem(run.events, "no volume of the run shows a response to an event", _FIX)
     for name, share in roles.faint.items():
@@ -134,7 +135,7 @@ def _assess_exactly(
         modeled=modeled,
         described=roles.described,
         averaged=roles.averaged,
-        unmodeled={**plain.unmodeled, **silent},
+        unmodeled={**described.unmodeled, **silent},
         information=roles.information,
     )
 
@@ -148,7 +149,7 @@ def _describe_onsets(events: "Events", name: str) -> str:
 
 
 def select_estimable(
-    run_types: TypesOfRun, contrasts: Contrasts, events: object, findings: Findings
+    run_types: TypesOfRun, contrasts: Contrasts, events: Path, findings: Findings
 ) -> dict[str, Contrast]:
     """Return the default contrasts that can be estimated, and note the others.
 
@@ -163,29 +164,30 @@ def select_estimable(
     left_out = inestimable_contrasts(contrasts, information)
     if not left_out:
         return estimable_contrasts
-    types = information.inseparable_types()
-    cause = (
-        "their regressors consist of drift"
-        if not types
-        else f"the responses to {_join_names(types)} cannot be separated from each other"
-        if len(types) > 1
-        else f"the response to {types[0]!r} cannot be separated from drift"
-    )
+    cause = _explain_inseparable(information.inseparable_types())
     if len(left_out) == len(contrasts):
-        findings.add_problem(
-            str(events), f"no default contrast can be estimated because {cause}", _FIX
-        )
+        findings.add_problem(events, f"no default contrast can be estimated because {cause}", _FIX)
         return estimable_contrasts
     is_plural = len(left_out) > 1
     findings.note(
-        str(events),
+        events,
         f"the default contrast{'s' * is_plural} {', '.join(left_out)}"
         f" {'are' if is_plural else 'is'} not computed because {cause}.",
     )
     return {name: weights for name, weights in estimable_contrasts.items() if name not in left_out}
 
 
+def _explain_inseparable(types: Sequence[str]) -> str:
+    """Return why contrasts cannot be estimated; `types` are the inseparable trial types."""
+    if not types:
+        return "their regressors consist of drift"
+    if len(types) == 1:
+        return f"the response to {types[0]!r} cannot be separated from drift"
+    return f"the responses to {_join_names(types)} cannot be separated from each other"
+
+
 def _join_names(names: Sequence[str]) -> str:
+    """Return quoted names, separated by commas and ``and``."""
     quoted = [repr(name) for name in names]
     return " and ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1])))
 
@@ -219,7 +221,8 @@ def is_estimable(
     return True
 
 
-def _is_filtered(settings: Settings) -> bool:
+def _has_time_columns(settings: Settings) -> bool:
+    """Return whether models have columns of a pass band or of polynomials."""
     return bool(settings.activation.band_pass or settings.activation.legendre_order)
 
 
@@ -228,7 +231,7 @@ def _build_design(events: "Events", run: BoldRun, settings: Settings) -> "Design
     from bids_sr.glm.design import build_design
 
     dummies = settings.preprocessing.dummy_scans or 0
-    table = _filter_columns(run, dummies, settings) if _is_filtered(settings) else None
+    table = _filter_columns(run, dummies, settings) if _has_time_columns(settings) else None
     return build_design(
         events,
         design_settings(run, settings),

@@ -38,6 +38,7 @@ _IMAGES: tuple[dict[str, object], ...] = (
 _TISSUES: tuple[dict[str, object], ...] = tuple(
     {"suffix": "probseg", "label": tissue} for tissue in ("GM", "WM")
 )
+_DOWNLOADED_RESOLUTIONS = ("1", "2")  # of the images for registration, in order of preference
 _OTHER_SPACE_FIX = "Choose another output space, or omit this space."
 
 
@@ -49,19 +50,22 @@ def check_spaces(
     `labels` lists the participants, `without_anat` the participants without T1w image.
     """
     spaces = [space for space in settings.preprocessing.spaces if space.name != FUNC]
-    if spaces and labels and set(labels) <= set(without_anat):
+    if not spaces:
+        return
+    if labels and set(labels) <= set(without_anat):
         reason = "all output spaces except func require a T1w image, but no participant has one"
         findings.refuse_option("--output-spaces", reason, "Omit the option, or add a T1w image.")
         return
-    for label in without_anat if spaces else ():
+    for label in without_anat:
         text = (
             "no T1w image was found, so results cannot be transformed to"
             f" {', '.join(map(str, spaces))} and remain in the native space of the run."
         )
         with findings.about(label):
             findings.note(f"sub-{label}", text)
-    for space in (space for space in spaces if space.is_template):
-        _provide_template(space, findings, dry=settings.run.dry_run)
+    for space in spaces:
+        if space.is_template:
+            _provide_template(space, findings, dry=settings.run.dry_run)
 
 
 def check_templates(settings: Settings, findings: Findings) -> None:
@@ -102,9 +106,9 @@ def _describe_unknown(space: Space) -> tuple[str, str]:
         return reason, f"Add :cohort-LABEL; the cohorts are {cohort_text}."
     if space.name in names:
         return "the template has no cohorts", f"Use {space.name} without a cohort."
-    lower = {name.lower(): name for name in (FUNC, T1W, *names)}
-    similar = difflib.get_close_matches(space.name.lower(), lower, n=1)
-    hint = f"Did you mean {lower[similar[0]]}? " if similar else ""
+    names_by_lowercase = {name.lower(): name for name in (FUNC, T1W, *names)}
+    similar = difflib.get_close_matches(space.name.lower(), names_by_lowercase, n=1)
+    hint = f"Did you mean {names_by_lowercase[similar[0]]}? " if similar else ""
     return (
         "no output space has this name",
         f"{hint}Output spaces are {FUNC}, {T1W}, fsnative, fsaverage:den-10k and the templates"
@@ -195,18 +199,21 @@ def _download_template(space: Space, option_text: str, client: Any, findings: Fi
 
     Tissue maps are only downloaded if the template has them.
     """
-    labels = {
+    template_labels = {
         str(label).lstrip("0"): label for label in client.get_resolutions(template=space.name)
     }
-    finest: str | None = next((label for label in ("1", "2") if label in labels), None)
+    finest: str | None = next(
+        (label for label in _DOWNLOADED_RESOLUTIONS if label in template_labels), None
+    )
     images = [(finest, image) for image in (*_IMAGES, *_TISSUES)]
-    images += [
-        (space.resolution, image) for image in _IMAGES[:1] if space.resolution not in ("", finest)
-    ]
+    if space.resolution not in ("", finest):
+        images.append((space.resolution, _IMAGES[0]))
     for resolution, image in images:
         query: dict[str, Any] = {**image, "atlas": None, "extension": ".nii.gz"}
-        query |= {"cohort": space.cohort} if space.cohort else {}
-        query |= {"resolution": labels[resolution]} if resolution in labels else {}
+        if space.cohort:
+            query["cohort"] = space.cohort
+        if resolution in template_labels:
+            query["resolution"] = template_labels[resolution]
         files = [Path(path) for path in client.ls(space.name, **query)]
         missing = [path for path in files if not path.is_file() or path.stat().st_size == 0]
         if not files and image in _IMAGES:

@@ -15,11 +15,12 @@ from bids_sr.io.arrays import Float
 if TYPE_CHECKING:
     from bids_sr.glm.regressors import Events
 
-_MIN_DURATION_S = 0.5  # s; nilearn may sample shorter events too weakly
+_MIN_DURATION_S = 0.5  # nilearn may sample shorter events too weakly
 # smallest singular value of columns scaled to length one: no column is close to a mixture of
 # others
 _MIN_SINGULAR_VALUE = 0.05
-_SAFETY_FACTOR = 1.3  # safety factor of limits in the approximate model
+_MIN_RANGE = 0.05  # smallest range of a response during the run, relative to its plateau
+_SAFETY_FACTOR = 1.3  # of limits in the approximate model
 
 
 def approximate_regressors(events: "Events", times: Float) -> dict[str, Float]:
@@ -57,9 +58,10 @@ def _compute_response(
 
 
 def _are_separable(matrix: Float) -> bool:
-    """Return whether no column is close to a mixture of others."""
-    singular = np.linalg.svd(matrix / np.linalg.norm(matrix, axis=0), compute_uv=False)
-    return bool(singular[-1] > _MIN_SINGULAR_VALUE)
+    """Return whether no column of a matrix (rows, columns) is close to a mixture of others."""
+    unit_columns = matrix / np.linalg.norm(matrix, axis=0)
+    singular_values = np.linalg.svd(unit_columns, compute_uv=False)
+    return bool(singular_values[-1] > _MIN_SINGULAR_VALUE)
 
 
 def is_clearly_informative(
@@ -115,21 +117,23 @@ def _build_approximate_matrix(
     """Return conditions, drift and mean (rows, columns); None if the approximation may be poor."""
     if any(duration < _MIN_DURATION_S for events in spans.values() for _, duration in events):
         return None
-    courses = {name: _compute_response(events, times) for name, events in spans.items()}
+    responses = {name: _compute_response(events, times) for name, events in spans.items()}
     volumes = np.arange(len(times)) + 0.5
     waves = np.arange(int(2 * len(times) * tr * high_pass) + 2)
     drift = np.cos(np.pi * np.outer(volumes, waves) / len(times))
-    matrix = np.column_stack([*courses.values(), drift])
+    matrix = np.column_stack([*responses.values(), drift])
     if matrix.shape[1] >= len(times) or any(
-        np.ptp(course) < _MIN_SINGULAR_VALUE for course in courses.values()
+        np.ptp(response) < _MIN_RANGE for response in responses.values()
     ):
         return None
     return matrix
 
 
 def _step_response(seconds_after_onset: Float) -> Float:
-    """Return the response to a block `seconds_after_onset` seconds after its onset, relative to"
-    " its plateau."""
+    """Return the response to a long block after its onset, relative to its plateau.
+
+    The response is the integral of the double gamma function of SPM.
+    """
     from scipy.special import gammainc
 
     elapsed = np.maximum(seconds_after_onset, 0.0)
