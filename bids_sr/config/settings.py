@@ -226,7 +226,7 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
         group: {
             item.name: names[item.name]
             for item in dataclasses.fields(get_type_hints(Settings)[group])
-            if item.name in names and not get_option(item).once
+            if item.name in names and not get_option(item).per_call
         }
         for group, names in tables.items()
     }
@@ -240,7 +240,9 @@ def _result_settings(settings: Settings) -> dict[str, object]:
     values: dict[str, Any] = {}
     for group in dataclasses.fields(settings):
         section = getattr(settings, group.name)
-        names = (item.name for item in dataclasses.fields(section) if get_option(item).decides)
+        names = (
+            item.name for item in dataclasses.fields(section) if get_option(item).affects_results
+        )
         values |= {f"{group.name}.{name}": _plain(getattr(section, name)) for name in names}
     # only the use of derivatives matters, not their location
     if settings.preprocessing.derivatives:

@@ -164,12 +164,12 @@ class Activation(OptionSection):
         "draw the activated regions of two conditions (upper quarter of the range) in one figure"
         " and compute their Dice coefficient. auto: for runs with exactly two conditions"
         " (default: no figure)",
-        decides=False,
+        affects_results=False,
     )
     draws_cc: bool = option(
         False,
         help="draw the cross-correlation maps in axial and sagittal planes",
-        decides=False,
+        affects_results=False,
     )
     thresholds: tuple[str, ...] = option(
         THRESHOLDS,

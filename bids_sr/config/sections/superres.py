@@ -111,7 +111,7 @@ class SuperRes(OptionSection):
         "for --sr-target anat, also process participants with high-resolution scans only, and"
         " measure their tissue volumes per session for group-level analyses of changes over"
         " sessions",
-        decides=False,
+        affects_results=False,
     )
     anat_scale: Literal["auto", "percentile", "range"] = option(
         "auto",
@@ -148,10 +148,16 @@ class SuperRes(OptionSection):
         most=8,
     )
     hr_acq: str | None = option(
-        None, "--hr-acq LABEL", "acq- label of the high-resolution T2*w image", decides=False
+        None,
+        "--hr-acq LABEL",
+        "acq- label of the high-resolution T2*w image",
+        affects_results=False,
     )
     lr_acq: str | None = option(
-        None, "--lr-acq LABEL", "acq- label of the low-resolution T2*w image", decides=False
+        None,
+        "--lr-acq LABEL",
+        "acq- label of the low-resolution T2*w image",
+        affects_results=False,
     )
     calibration: str = option(
         "auto",
@@ -179,10 +185,10 @@ class SuperRes(OptionSection):
             "train: always train new models. reuse: only use existing models from --model-dir."
             " auto: reuse a model that was trained on the same pair, if available"
         ),
-        decides=False,
+        affects_results=False,
     )
     model_dir: Path | None = option(
-        None, "--model-dir DIR", "directory of the trained models", decides=False
+        None, "--model-dir DIR", "directory of the trained models", affects_results=False
     )
     pretrained: tuple[Path, ...] = option(
         (),
@@ -242,7 +248,7 @@ class SuperRes(OptionSection):
         "apply models to resolutions or orientations for which they were not trained, and"
         " process runs whose k-space is empty below the Nyquist frequency implied by the voxel"
         " size",
-        decides=False,
+        affects_results=False,
     )
 
     def _check(self) -> None:
