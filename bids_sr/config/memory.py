@@ -23,7 +23,7 @@ process.
 _HEADROOM = 1.15
 """Safety factor for other data sets and for memory retained by the allocator."""
 
-_DENSE_AT_ONCE = 0.52
+_MAX_DENSE_MILLIONS = 0.52
 """Millions of voxels above which a volume passes the network of the `tv` paper in parts."""
 
 
@@ -71,7 +71,7 @@ class Sizes:
     @property
     def dense_piece(self) -> float:
         """Voxels (millions) that pass the network of the `tv` paper at once."""
-        return min(self.dense, _DENSE_AT_ONCE)
+        return min(self.dense, _MAX_DENSE_MILLIONS)
 
 
 @frozen
@@ -111,7 +111,7 @@ class Need:
             self.always + sum(getattr(self, name) * getattr(sizes, name) for name in grids)
         )
 
-    def is_there(self, sizes: Sizes) -> bool:
+    def has_grids(self, sizes: Sizes) -> bool:
         """Return whether the grids that the step requires exist among the sizes."""
         required = ("t1w", "scans", "trained", "learned")
         return all(getattr(sizes, name) for name in required if getattr(self, name))

@@ -17,7 +17,7 @@ from bids_sr.region_names import AAL2, atlas_labels, region_labels
 _DEFAULT_RADIUS_MM = 6.0  # mm; the 3 mm in the paper are less than a voxel of most runs
 _MAX_RADIUS_MM = 30.0
 COMPONENTS = "components"  # leading temporal components of the run, instead of seeds
-_FORM = re.compile(r"([A-Za-z][A-Za-z0-9]*)=(-?[\d.]+),(-?[\d.]+),(-?[\d.]+)(?:,([\d.]+))?")
+_SPHERE_FORM = re.compile(r"([A-Za-z][A-Za-z0-9]*)=(-?[\d.]+),(-?[\d.]+),(-?[\d.]+)(?:,([\d.]+))?")
 
 
 _SeedPoint = tuple[float, float, float]
@@ -36,7 +36,7 @@ class Seed:
     labels: tuple[str, ...] = ()
 
 
-KNOWN = {
+PREDEFINED = {
     seed.name: seed
     for seed in (
         Seed("motor", (-36.0, -25.0, 57.0)),
@@ -98,18 +98,18 @@ def parse_seed(text: str, atlas: str = AAL2) -> Seed:
     >>> parse_seed("precentral").labels, parse_seed("v1=Calcarine_L").labels
     (('Precentral_L', 'Precentral_R'), ('Calcarine_L',))
     """
-    if text in KNOWN:
-        return KNOWN[text]
+    if text in PREDEFINED:
+        return PREDEFINED[text]
     if (region := _atlas_seed(text, atlas)) is not None:
         return region
-    match = _FORM.fullmatch(text)
+    match = _SPHERE_FORM.fullmatch(text)
     try:
         numbers = [float(number) for number in match.groups()[1:] if number] if match else []
     except ValueError:
         numbers = []
     if match is None or len(numbers) < 3 or not all(math.isfinite(number) for number in numbers):
         raise ValueError(
-            f"expected {', '.join(KNOWN)}, an atlas label, NAME=LABEL[,LABEL], or"
+            f"expected {', '.join(PREDEFINED)}, an atlas label, NAME=LABEL[,LABEL], or"
             " NAME=x,y,z[,radius] in mm in MNI space"
         )
     radius = numbers[3] if len(numbers) > 3 else _DEFAULT_RADIUS_MM
@@ -136,6 +136,6 @@ def _atlas_seed(text: str, atlas: str) -> Seed | None:
     return Seed(name, labels=seed_labels) if seed_labels else None
 
 
-def list_names(atlas: str = AAL2) -> tuple[str, ...]:
+def list_seed_names(atlas: str = AAL2) -> tuple[str, ...]:
     """Return the names of predefined seeds and the labels of the atlas."""
-    return (*KNOWN, *atlas_labels(atlas))
+    return (*PREDEFINED, *atlas_labels(atlas))

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from bids_sr.frozen import frozen
 
 FUNC, T1W = "func", "T1w"
-_OF_SURFACES = ("fsaverage", "fsnative", "fsLR", "onavg")
-_NATIVE, _MNI152 = "native", "MNI152NLin2009cAsym"
+_SURFACE_NAMES = ("fsaverage", "fsnative", "fsLR", "onavg")
+_NATIVE_RESOLUTION, _MNI152 = "native", "MNI152NLin2009cAsym"
 _SYNONYMS = {
     "anat": T1W,
     "run": FUNC,
@@ -105,7 +105,7 @@ def _parse_space(text: str) -> Iterator[Space]:
         return
     if not re.fullmatch(r"[A-Za-z0-9]+", name):
         raise ValueError(f"{name or 'an empty text'} is not the name of an output space")
-    if name.startswith(_OF_SURFACES):
+    if name.startswith(_SURFACE_NAMES):
         raise ValueError(
             f"this surface space is not supported; expected {' or '.join(_SURFACES)}. Other"
             " densities, and fsLR with the subcortical voxels required for CIFTI files, are not"
@@ -119,7 +119,7 @@ def _parse_space(text: str) -> Iterator[Space]:
                 f"{part or 'an empty text'} is not a valid template modifier; expected res-LABEL"
                 " or cohort-LABEL"
             )
-        parsed[key].append("" if (key, value) == ("res", _NATIVE) else value)
+        parsed[key].append("" if (key, value) == ("res", _NATIVE_RESOLUTION) else value)
     if modifiers and name in (FUNC, T1W):
         raise ValueError(
             f"{name} always has the voxel size of the series, so {modifiers[0]} must be omitted"

@@ -75,8 +75,9 @@ def _select_possible(
                 f"the contrast is computed for {len(bolds)} of {len(types)} runs; the other runs"
                 " lack at least one of its trial types.",
             )
-    bold = next((bold for bold, requests in possible.items() if not requests), None)
-    if requested and are_all_possible and bold is not None:
+    unmapped = [bold for bold, requests in possible.items() if not requests]
+    if requested and are_all_possible and unmapped:
+        bold = unmapped[0]
         reason = (
             "none of the requested contrasts can be computed for this run, so the run would"
             " not have any activation maps"

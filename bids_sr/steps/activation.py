@@ -169,7 +169,7 @@ def select_stored_maps(
     The list is empty if the storage level does not include maps of the series.
     """
     entities: list[dict[str, str]] = []
-    omitted = stored_maps.leaves_out(series)
+    omitted = stored_maps.omitted_contrasts(series)
     for fwhm_mm, statistics in stored_maps.outputs_of(series).items():
         desc = map_label(series, fwhm_mm)
         stats = [

@@ -64,4 +64,4 @@ LARGEST = (
 
 def find_largest_gb(sizes: Sizes) -> float:
     """Return the largest peak memory of any step (GB) for the given sizes."""
-    return max(step_gb(need, sizes) for need in LARGEST if need.is_there(sizes))
+    return max(step_gb(need, sizes) for need in LARGEST if need.has_grids(sizes))

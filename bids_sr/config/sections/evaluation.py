@@ -24,7 +24,7 @@ class Evaluation(OptionSection):
         " or with their known activation. auto: derivatives/highres-reference or"
         " derivatives/ground-truth in the dataset, if available",
         affects_results=False,
-        type=readers.folder,
+        type=readers.check_folder,
     )
     retrospective: Literal["clean", "noisy"] | None = option(
         None,

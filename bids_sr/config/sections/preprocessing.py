@@ -47,7 +47,7 @@ class Preprocessing(OptionSection):
         "reference time for slice-timing correction as a fraction of the time between the first"
         " and the last slice: 0 or start (first slice), 0.5 or middle (default), or 1 (last"
         " slice)",
-        type=readers.fraction,
+        type=readers.parse_fraction,
         least=0,
         most=1,
     )

@@ -38,7 +38,7 @@ class Resources(OptionSection):
         " --mem-mb (default: available memory)",
         common=True,
         affects_results=False,
-        action=readers.Memory,
+        action=readers.StoreMemory,
         type=str,
         above=0,
     )

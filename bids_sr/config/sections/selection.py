@@ -31,14 +31,14 @@ class Selection(OptionSection):
         ),
         common=True,
         affects_results=False,
-        type=readers.labels,
+        type=readers.parse_labels,
     )
     session_label: tuple[str, ...] = option(
         (),
         "--session-label --session-id LABEL",
         "labels of the sessions to process (default: all sessions)",
         affects_results=False,
-        type=readers.labels,
+        type=readers.parse_labels,
     )
     task_id: tuple[str, ...] = option(
         (),
@@ -46,14 +46,14 @@ class Selection(OptionSection):
         "labels of the tasks to process (default: all tasks)",
         common=True,
         affects_results=False,
-        type=readers.labels,
+        type=readers.parse_labels,
     )
     run_id: tuple[int, ...] = option(
         (),
         "--run-id N",
         "numbers of the runs to process (default: all runs)",
         affects_results=False,
-        type=readers.run_number,
+        type=readers.parse_run_number,
         least=0,
     )
     bids_filter_file: Path | None = option(
