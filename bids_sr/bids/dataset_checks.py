@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.bids.findings import Findings, input_error, require
+from bids_sr.bids.findings import Findings, input_error, require_content
 from bids_sr.bids.inheritance import parse_suffix, read_object
 from bids_sr.bids.run_names import entity_folders
 
@@ -31,7 +31,7 @@ def check_dataset(bids_dir: Path) -> None:
         )
         raise input_error(bids_dir, reason, "Specify the root directory of a BIDS dataset.")
     description = bids_dir / "dataset_description.json"
-    require(description)
+    require_content(description)
     if not description.exists():
         raise input_error(
             bids_dir,
@@ -80,7 +80,7 @@ def select_valid_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
 def note_field_maps(bids_dir: Path, label: str, findings: Findings) -> None:
     """Report the field maps of a participant, which are not used.
 
-    Field maps would require sdcflows, which needs FSL or AFNI.
+    Field maps would require_content sdcflows, which needs FSL or AFNI.
     """
     folders = [
         bids_dir / f"sub-{label}" / "fmap",

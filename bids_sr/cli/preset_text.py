@@ -40,9 +40,8 @@ def preset_lines(settings: Settings) -> Iterator[Notice]:
             "Options on the command line override these options of the preset:"
             f" {', '.join(overridden)}",
         )
-    yield progress_notice(
-        "", f"The preset does not set these options: {'; '.join(preset.user_choices)}"
-    )
+    user_choices = "; ".join(preset.user_choices)
+    yield progress_notice("", f"The preset does not set these options: {user_choices}")
     if settings.superres.recipe != "fast":
         yield progress_notice("", preset.cost)
 

@@ -106,11 +106,9 @@ class StoredMaps:
             *(_CORRELATION_STATS if has_correlation else ()),
             *((*_MODEL_STATS, "z") if has_model else ()),
         )
-        thresholds = [
-            threshold
-            for threshold in self.thresholds
-            if (has_correlation if threshold == "quarter" else has_model)
-        ]
+        # "quarter" is a threshold of correlation, all others of the linear model
+        is_mapped = {"quarter": has_correlation}
+        thresholds = [name for name in self.thresholds if is_mapped.get(name, has_model)]
         if self.level == "full":
             return {
                 width: _StoredStats(stats=all_stats, thresholds=thresholds)
@@ -119,13 +117,14 @@ class StoredMaps:
         is_recomputable = series_level(series, series_names(self.methods)) == "full"
         model_stats = _GROUP_LEVEL_STATS if is_recomputable else _MODEL_STATS
         has_correlation = has_correlation and (self.correlation or not has_model)
-        default_thresholds = thresholds[:1] if has_correlation else ()
+        if tuple(self.thresholds) == THRESHOLDS:
+            thresholds = thresholds[:1] if has_correlation else []
         smallest_outputs = _StoredStats(
             stats=[
                 *(_CORRELATION_STATS if has_correlation else ()),
                 *(model_stats if has_model else ()),
             ],
-            thresholds=default_thresholds if tuple(self.thresholds) == THRESHOLDS else thresholds,
+            thresholds=thresholds,
         )
         if tuple(sorted(self.smoothing)) != SMOOTHING:
             return dict.fromkeys(self.smoothing, smallest_outputs)

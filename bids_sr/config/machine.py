@@ -98,8 +98,8 @@ def has_gpu(
 ) -> bool:
     """Return whether torch can use a CUDA device that ``CUDA_VISIBLE_DEVICES`` does not hide.
 
-    If there is a device, torch is queried by `query_gpu`, by default in a separate process, because
-    this process does not need torch.
+    If there is a device, torch is queried by `query_gpu`, by default in a separate process,
+    because this process does not need torch.
     """
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and (

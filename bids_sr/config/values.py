@@ -126,9 +126,12 @@ def as_annotated(value: object, hint: object, setting: str) -> object:
             and abs(value) <= _MAX_FLOAT
         ):
             return float(value)
-    elif isinstance(hint, type) and isinstance(value, hint):
-        if hint is bool or not isinstance(value, bool):  # a bool is also an int
-            return value
+    elif (
+        isinstance(hint, type)
+        and isinstance(value, hint)
+        and (hint is bool or not isinstance(value, bool))  # a bool is also an int
+    ):
+        return value
     type_name = getattr(hint, "__name__", str(hint)) if origin is None else "list"
     raise SettingError(
         setting, repr(value), f"expected a value of type {type_name}", "change the value"
