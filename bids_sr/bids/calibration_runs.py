@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.bids import headers as hd, slice_axis
+from bids_sr.bids import headers, slice_axis
 from bids_sr.bids.entities import file_stem, is_magnitude, parse_entities, stem_of_echoes
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.inputs import BoldRun
@@ -78,7 +78,7 @@ def _read_candidate(path: Path, index: Index) -> BoldRun | None:
     if not is_magnitude(path) or "echo" in parse_entities(path):
         return None
     ignored = Findings()  # problems of a run are reported when the run itself is surveyed
-    header = hd.read_header(path, ignored)
+    header = headers.read_header(path, ignored)
     if header is None:
         return None
     try:

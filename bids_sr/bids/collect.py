@@ -12,7 +12,7 @@ from pathlib import Path
 from bids_sr.bids import (
     dataset_checks,
     filter_file,
-    headers as hd,
+    headers,
     label_lists,
     pairs,
     participant_selection,
@@ -345,7 +345,7 @@ def _open_run(
             " --bids-filter-file."
         )
         result.note(bold, text)
-    sidecar, header = _read_sidecar(index, bold, result), hd.read_header(bold, result)
+    sidecar, header = _read_sidecar(index, bold, result), headers.read_header(bold, result)
     if not index.has_own_sidecar(bold) and (
         text := describe_similar(bold, "bold", ".json", "bold")
     ):
@@ -477,7 +477,7 @@ def _select_slabs(images: Sequence[Path]) -> set[Path]:
     """Return the images that cover less of the head than other images, such as ``acq-inplane``."""
     extents = {}
     for path in images:
-        header = hd.read_header(path, Findings())
+        header = headers.read_header(path, Findings())
         if header is not None:
             sides = zip(header.shape[:3], header.zooms, strict=False)
             extents[path] = min(size * zoom for size, zoom in sides)
@@ -539,15 +539,15 @@ def _describe_missing_t1w(settings: Settings) -> str:
 
 def volume_header(path: Path, findings: Findings) -> Header | None:
     """Read the header of a single 3D magnitude image; return None with a problem otherwise."""
-    header = hd.read_header(path, findings)
+    header = headers.read_header(path, findings)
     if header is None or (
-        len(hd.squeezed_shape(header)) == 3 and not (header.complex or header.colored)
+        len(headers.squeezed_shape(header)) == 3 and not (header.complex or header.colored)
     ):
         return header
     if header.colored:
         findings.add_problem(
             path,
-            hd.COLOR_REASON,
+            headers.COLOR_REASON,
             "Convert the DICOM images of the original scan, or exclude this file.",
         )
         return None
@@ -600,7 +600,7 @@ def _read_echoes(
     """
     echoes = []
     for path in paths:
-        header = hd.read_header(path, result)
+        header = headers.read_header(path, result)
         sidecar = _read_sidecar(index, path, result)
         if header is None or sidecar is None:
             return ()

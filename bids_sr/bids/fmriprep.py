@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from bids_sr.bids import headers as hd, slice_axis
+from bids_sr.bids import headers, slice_axis
 from bids_sr.bids.entities import RUN_KEYS, file_stem, is_magnitude, parse_entities, same_run
 from bids_sr.bids.findings import Findings, InputError, missing_content_reason
 from bids_sr.bids.inheritance import parse_suffix, read_object
@@ -319,8 +319,8 @@ def _check_anatomy(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findi
 
     Only transforms to the given spaces are checked.
     """
-    grid = hd.read_header(anat.preproc, findings)
-    if grid is not None and len(hd.squeezed_shape(grid)) != 3:
+    grid = headers.read_header(anat.preproc, findings)
+    if grid is not None and len(headers.squeezed_shape(grid)) != 3:
         findings.add_problem(
             anat.preproc,
             f"the image shape is {grid.shape}, but a 3D image is expected",
@@ -328,7 +328,7 @@ def _check_anatomy(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findi
         )
         grid = None
     for path in (anat.mask, *anat.tpms, *([anat.dseg] if anat.tpms and anat.dseg else [])):
-        header = hd.read_header(path, findings)
+        header = headers.read_header(path, findings)
         if header is not None and grid is not None:
             fix = "Copy the directory again; all files must come from the same fMRIPrep run."
             check_grid(header, grid.shape, grid.affine, anat.preproc.name, fix, findings)
@@ -506,7 +506,7 @@ def _check_run_grids(
     # boldrefs are only checked, not used, so they need not be downloaded
     images = [path for path in boldrefs if not missing_content_reason(path)]
     for path in images if mask is None else [*images, mask]:
-        header = hd.read_header(path, findings)
+        header = headers.read_header(path, findings)
         if header is not None:
             fix = (
                 "Specify the fMRIPrep output for this dataset; the transforms are valid only for"
@@ -636,8 +636,8 @@ def _note_unsaved_registration(origin: DerivativeFolder, run: BoldRun, findings:
 
 def _check_field_map(image: Path, findings: Findings) -> None:
     """Reject a field map that is not a 3D image in Hz."""
-    header, units = hd.read_header(image, findings), _read_units(image, findings)
-    if header is not None and len(hd.squeezed_shape(header)) != 3:
+    header, units = headers.read_header(image, findings), _read_units(image, findings)
+    if header is not None and len(headers.squeezed_shape(header)) != 3:
         findings.add_problem(
             image,
             f"the image shape is {header.shape}, but a 3D image is expected",

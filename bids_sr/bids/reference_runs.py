@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.bids import headers as hd, label_lists, slice_axis
+from bids_sr.bids import headers, label_lists, slice_axis
 from bids_sr.bids.entities import parse_entities
 from bids_sr.bids.findings import Findings, input_error
 from bids_sr.bids.inputs import BoldRun, HighresReference
@@ -110,10 +110,10 @@ def _open_reference(
 
 def _check_map(path: Path, run: BoldRun, findings: Findings) -> None:
     """Report a map that is not a 3D image on the high-resolution grid of a run."""
-    header = hd.read_header(path, findings)
+    header = headers.read_header(path, findings)
     if header is None:
         return
-    if len(hd.squeezed_shape(header)) != 3:
+    if len(headers.squeezed_shape(header)) != 3:
         findings.add_problem(
             path, "the map is not a 3D image", "Specify one 3D map per condition."
         )
@@ -197,7 +197,7 @@ def find_reference_in_dataset(
 
 def _has_other_factor(path: Path, run: BoldRun) -> bool:
     """Return whether an image has another in-plane matrix than the run's high-resolution grid."""
-    header = hd.read_header(path, Findings())
+    header = headers.read_header(path, Findings())
     if header is None or len(header.shape) < 3:
         return False
     shape = slice_axis.reorder_like(header, run.affine).shape

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from bids_sr.bids import headers as hd, slice_axis, timing
+from bids_sr.bids import headers, slice_axis, timing
 from bids_sr.bids.entities import applies_to, file_stem, is_magnitude, parse_entities, same_run
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.inheritance import find_sidecars, merge_sidecars
@@ -108,14 +108,14 @@ def read_run(
     BoldRun or None
         Run without events and slice times.
     """
-    header, reorder_note = hd.read_header(path, findings), ""
-    if header is None or not hd.is_bold(header, findings):
+    header, reorder_note = headers.read_header(path, findings), ""
+    if header is None or not headers.is_bold(header, findings):
         return None
     if axes_run is not None:
         header = slice_axis.reorder_like(header, axes_run.affine)
     else:
         header, reorder_note = slice_axis.with_slices_last(header, sidecar)
-        if not hd.is_wide(header, findings):
+        if not headers.is_wide(header, findings):
             return None
     stated_tr, volume_timing = sidecar.get("RepetitionTime"), sidecar.get("VolumeTiming")
     if volume_timing is not None:

@@ -1,7 +1,7 @@
 """Preflight of BOLD runs and of structural scans in one pass over headers and tables."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,41 +98,29 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
     types = _assess_trial_types(data_set, settings, findings)
     modeled = {bold: run_types.modeled for bold, run_types in types.items()}
     seeds = _list_seed_names(data_set, settings, findings)
-    requested: Sequence[str | tuple[str, Contrast]] = settings.activation.contrasts
-    model_confounds: list[str] | None = None
-    if settings.activation.stats_model is not None:
-        from bids_sr.preflight.stats_model import read_model
-
-        model_contrasts, model_confounds = read_model(
-            settings.activation.stats_model, modeled, findings
-        )
-        requested = (*model_contrasts, *requested)
+    requested, model_confounds = _read_requests(modeled, settings, findings)
     nuisance = confound_checks.select_confounds(settings, model_confounds, findings)
     tables = {bold: table for bold, table in data_set.chosen.values() if table is not None}
     contrasts = run_contrasts.resolve_run_contrasts(types, requested, tables, findings)
     check_overlap(settings, contrasts, findings)
     contrasts |= {bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()}
-    mapped_runs = [
-        run
-        for subject in as_downsampled(data_set.subjects, settings)
-        for run in subject.runs
-        if run.bold in modeled or run.bold in seeds
-    ]
-    with_anat = {subject.label for subject in data_set.subjects if subject.t1w}
+    processed_subjects = as_downsampled(data_set.subjects, settings)
     estimable_bolds = set[Path]()
-    for run in mapped_runs:
-        label = run.entities["subject"]
-        with findings.about(label, run.stem, code="events"):
-            run_model.note_nyquist(run, settings, findings)
-            confound_checks.warn_of_missing(run, nuisance, findings, with_anat=label in with_anat)
-            run_types = types.get(run.bold, estimability.TypesOfRun.all_described(()))
+    for subject in processed_subjects:
+        for run in (run for run in subject.runs if run.bold in contrasts):
+            run_types = types.get(run.bold) or estimability.TypesOfRun.all_described(())
             n_types = len(run_types.modeled) + len(seeds.get(run.bold, ()))
-            if confound_checks.are_usable(run, nuisance, findings) and _has_estimable_model(
-                run, run_types, n_types, contrasts[run.bold], nuisance, settings, findings
-            ):
-                estimable_bolds.add(run.bold)
+            with findings.about(subject.label, run.stem, code="events"):
+                run_model.note_nyquist(run, settings, findings)
+                confound_checks.warn_of_missing(
+                    run, nuisance, findings, with_anat=bool(subject.t1w)
+                )
+                if confound_checks.are_usable(run, nuisance, findings) and _has_estimable_model(
+                    run, run_types, n_types, contrasts[run.bold], nuisance, settings, findings
+                ):
+                    estimable_bolds.add(run.bold)
     with findings.about(code="method"):
-        check_methods(settings, as_downsampled(data_set.subjects, settings), findings)
+        check_methods(settings, processed_subjects, findings)
     _check_dataset(settings, data_set, findings)
     note_unused_reference(settings, data_set.subjects, findings)
     subjects = tuple(
@@ -154,6 +142,22 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
         nuisance=nuisance,
     )
     return _complete_plan(plan, estimable_bolds, settings, findings)
+
+
+def _read_requests(
+    modeled: Mapping[Path, Sequence[str]], settings: Settings, findings: Findings
+) -> tuple[Sequence[str | tuple[str, Contrast]], list[str] | None]:
+    """Return the contrasts of ``--model`` and ``--contrasts``, and the confounds of the model.
+
+    `modeled` are the modeled trial types by BOLD file. Confounds are None without a model.
+    """
+    activation = settings.activation
+    if activation.stats_model is None:
+        return activation.contrasts, None
+    from bids_sr.preflight.stats_model import read_model
+
+    contrasts, confounds = read_model(activation.stats_model, modeled, findings)
+    return (*contrasts, *activation.contrasts), confounds
 
 
 def _note_excess_processes(settings: Settings, findings: Findings) -> None:

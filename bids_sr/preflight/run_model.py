@@ -1,6 +1,8 @@
 """Linear model of a run before processing: options, number of volumes, and task blocks."""
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.bids import BoldRun, Findings
@@ -215,25 +217,30 @@ def can_be_split(
         shares = response_shares(blocks, times, run.tr)
     for block, share in zip(blocks, shares, strict=True):
         counts[block.condition] += share >= MIN_SHARE
+    return _has_enough_blocks(counts, run.events, findings)
+
+
+def _has_enough_blocks(counts: Mapping[str, int], table: Path, findings: Findings) -> bool:
+    """Return whether any condition has a block for each half, and report other conditions.
+
+    `counts` are the numbers of blocks by condition of the events table `table`.
+    """
     too_few = [
         f"{name} ({count} block{'s' * (count != 1)})"
         for name, count in counts.items()
         if count < _MIN_BLOCKS
     ]
-    has_split_conditions = not too_few or len(too_few) < len(counts)
-    if too_few and has_split_conditions:
-        findings.note(
-            run.events,
-            "split-half analysis requires at least two blocks per condition within the run and"
-            f" excludes these conditions: {', '.join(too_few)}.",
-        )
-    elif too_few:
-        findings.note(
-            run.events,
-            "split-half analysis requires at least two blocks per condition within the run, but no"
-            f" condition has two: {', '.join(too_few)}. Split-half analysis is skipped.",
-        )
-    return has_split_conditions
+    if not too_few:
+        return True
+    text = "split-half analysis requires at least two blocks per condition within the run"
+    if len(too_few) < len(counts):
+        findings.note(table, f"{text} and excludes these conditions: {', '.join(too_few)}.")
+        return True
+    findings.note(
+        table,
+        f"{text}, but no condition has two: {', '.join(too_few)}. Split-half analysis is skipped.",
+    )
+    return False
 
 
 def _can_be_split_at_rest(

@@ -27,11 +27,11 @@ def _check_method(name: str) -> None:
     """Raise `UsageError` for an unknown method or baseline."""
     methods, baselines = method_names_without_controls(), tuple(BASELINES)
     if name not in methods + baselines:
-        raise UsageError(
-            f"{name!r} is not a super-resolution method",
-            f"available methods: {', '.join(methods)}; available baselines: {', '.join(baselines)}",
-            suggest_name(name, methods + baselines) or "choose one of these methods",
+        available = (
+            f"available methods: {', '.join(methods)}; available baselines: {', '.join(baselines)}"
         )
+        fix = suggest_name(name, methods + baselines) or "choose one of these methods"
+        raise UsageError(f"{name!r} is not a super-resolution method", available, fix)
 
 
 @frozen
