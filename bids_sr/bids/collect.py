@@ -117,7 +117,7 @@ def _fill_survey(settings: Settings, result: Survey) -> None:
             )
         if subject.runs:
             subjects.append(subject)
-    tasks = {parse_entities(bold).get("task", "") for bold, _ in result.chosen.values()}
+    tasks = {parse_entities(bold).get("task", "") for bold, _ in result.files_by_run.values()}
     result.type_order = {
         task: _find_type_order(index, bids_dir, task, result) for task in sorted(tasks)
     }
@@ -288,7 +288,7 @@ def _survey_participant(
         with result.about(label, name):
             events = None if "events" in settings.preprocessing.ignore else index.events(bold)
             header, run = _open_run(index, files, result)
-        result.chosen[name] = bold, events
+        result.files_by_run[name] = bold, events
         if header is None:
             continue
         readable_bolds.append(bold)
@@ -649,7 +649,7 @@ def _find_type_order(index: Index, bids_dir: Path, task: str, result: Survey) ->
     the first events table of the data set, independent of the selected participants, so that
     contrasts such as ``thumbMinusLittle`` have the same sign in all participants.
     """
-    for name, (bold, events) in result.chosen.items():
+    for name, (bold, events) in result.files_by_run.items():
         entities = parse_entities(bold)
         if entities.get("task", "") == task and events is not None:
             with result.about(entities["subject"], name):

@@ -100,7 +100,7 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
     seeds = _list_seed_names(data_set, settings, findings)
     requested, model_confounds = _read_requests(modeled, settings, findings)
     nuisance = confound_checks.select_confounds(settings, model_confounds, findings)
-    tables = {bold: table for bold, table in data_set.chosen.values() if table is not None}
+    tables = {bold: table for bold, table in data_set.files_by_run.values() if table is not None}
     contrasts = run_contrasts.resolve_run_contrasts(types, requested, tables, findings)
     check_overlap(settings, contrasts, findings)
     contrasts |= {bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()}
@@ -131,7 +131,7 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
     subjects = with_compared(subjects, settings, findings)
     left_out: dict[str, tuple[Notice, ...]] = {}
     if not settings.run.strict:
-        subjects, left_out, problems = exclude(findings.problems, data_set.chosen, subjects)
+        subjects, left_out, problems = exclude(findings.problems, data_set.files_by_run, subjects)
         findings = Findings(problems=list(problems), notices=findings.notices)
     plan = Plan(
         subjects=subjects,
@@ -180,7 +180,7 @@ def _assess_trial_types(
     """
     durations = {run.bold: run.duration for run in data_set.runs}
     names_by_run = {}
-    for name, (bold, table) in data_set.chosen.items():
+    for name, (bold, table) in data_set.files_by_run.items():
         if table is None:
             continue
         entities = parse_entities(bold)
@@ -225,13 +225,13 @@ def _check_dataset(settings: Settings, data_set: Survey, findings: Findings) -> 
     """Validate the selected files, and check the requested spaces and regions."""
     subjects = data_set.subjects
     labels = {subject.label for subject in subjects if subject.has_scans}
-    labels |= {parse_entities(bold)["subject"] for bold, _ in data_set.chosen.values()}
+    labels |= {parse_entities(bold)["subject"] for bold, _ in data_set.files_by_run.values()}
     if labels and not settings.selection.skip_bids_validation:
         with findings.about(code="validator"):
             validate(
                 settings.paths.bids_dir.absolute(),
                 labels,
-                data_set.chosen,
+                data_set.files_by_run,
                 data_set.read_files,
                 findings,
             )
@@ -272,7 +272,7 @@ def _warn_of_missing_events(data_set: Survey, settings: Settings, findings: Find
     """
     if "events" in settings.preprocessing.ignore:
         return
-    for name, (bold, table) in data_set.chosen.items():
+    for name, (bold, table) in data_set.files_by_run.items():
         if table is not None:
             continue
         similar = describe_similar(bold, "events", ".tsv", "event")

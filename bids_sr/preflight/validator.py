@@ -53,39 +53,29 @@ def validate(
     """
     program = _find_validator()
     special_file = next(_find_special_files(bids_dir), None)
+    reason, what = "", bids_dir
     if program is None:
-        findings.note(
-            bids_dir, f"the dataset was not validated because {_PROGRAM} is not installed."
-        )
+        reason = f"{_PROGRAM} is not installed"
     elif special_file is not None:
-        text = (
-            "the dataset was not validated because it contains a pipe or device file, which the"
-            " BIDS validator cannot read."
-        )
-        findings.note(special_file, text)
+        reason = "it contains a pipe or device file, which the BIDS validator cannot read"
+        what = special_file
     else:
         try:
             issues, messages = _run_validator(program, bids_dir, timeout_s)
             errors = [issue for issue in issues if issue.get("severity") == "error"]
             used_files = {bids_dir / _DESCRIPTION, bids_dir, *read_files}
-            used, unused = list[_Issue](), list[_Issue]()
+            errors_in_used, errors_in_unused = list[_Issue](), list[_Issue]()
             for error in errors:
-                (used if bids_dir / _relative_path(error) in used_files else unused).append(error)
-            _add_problems(used, messages, bids_dir, participants, runs, findings)
-            _add_warnings(unused, messages, bids_dir, participants, runs, findings)
+                is_used = bids_dir / _relative_path(error) in used_files
+                (errors_in_used if is_used else errors_in_unused).append(error)
+            _add_problems(errors_in_used, messages, bids_dir, participants, runs, findings)
+            _add_warnings(errors_in_unused, messages, bids_dir, participants, runs, findings)
         except subprocess.TimeoutExpired:
-            findings.note(
-                bids_dir,
-                (
-                    "the dataset was not validated because the BIDS validator did not finish"
-                    f" within {timeout_s:g} s."
-                ),
-            )
+            reason = f"the BIDS validator did not finish within {timeout_s:g} s"
         except (OSError, ValueError) as error:
-            findings.note(
-                bids_dir,
-                f"the dataset was not validated because the BIDS validator failed ({error}).",
-            )
+            reason = f"the BIDS validator failed ({error})"
+    if reason:
+        findings.note(what, f"the dataset was not validated because {reason}.")
 
 
 def _find_special_files(folder: Path) -> Iterator[Path]:

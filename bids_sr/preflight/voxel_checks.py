@@ -10,6 +10,7 @@ between runs, so the changes distinguish runs of the same head.
 import gzip
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -214,6 +215,30 @@ def _check_mask(path: Path, findings: Findings) -> None:
         findings.add_problem(path, reason, fix)
 
 
+@dataclass(slots=True)
+class _VolumeSummary:
+    """Numbers of the volumes of an image that contain NaN or infinity, or only one value.
+
+    `checksums` are the checksums of all volumes.
+    """
+
+    n_volumes: int = 0
+    non_finite: list[int] = field(default_factory=list)
+    constant: list[int] = field(default_factory=list)
+    checksums: set[int] = field(default_factory=set)
+
+    def add(self, volume: np.ndarray) -> None:
+        """Add the next volume."""
+        # minimum and maximum are NaN if any voxel is NaN
+        minimum, maximum = volume.min(), volume.max()
+        if not (np.isfinite(minimum) and np.isfinite(maximum)):
+            self.non_finite.append(self.n_volumes)
+        elif minimum == maximum:
+            self.constant.append(self.n_volumes)
+        self.checksums.add(zlib.crc32(volume.data))
+        self.n_volumes += 1
+
+
 def _check_image(
     path: Path,
     findings: Findings,
@@ -227,35 +252,26 @@ def _check_image(
     `alternative` is an alternative remedy. With `may_mask`, NaN is left to `_check_compared`. With
     `may_exclude`, a few constant volumes are a warning, because models exclude outlier volumes.
     """
-    non_finite_volumes = list[int]()
-    constant_volumes = list[int]()
-    checksums = set[int]()
-    n_volumes = 0
+    summary = _VolumeSummary()
     try:
         for volume in _iterate_volumes(path):
-            # minimum and maximum are NaN if any voxel is NaN
-            minimum, maximum = volume.min(), volume.max()
-            if not (np.isfinite(minimum) and np.isfinite(maximum)):
-                non_finite_volumes.append(n_volumes)
-            elif minimum == maximum:
-                constant_volumes.append(n_volumes)
-            checksums.add(zlib.crc32(volume.data))
-            n_volumes += 1
+            summary.add(volume)
     except READ_ERRORS as error:
         reason = (
-            f"the file is truncated or corrupt: volume {n_volumes + 1} could not be read ({error})"
+            f"the file is truncated or corrupt: volume {summary.n_volumes + 1} could not be read"
+            f" ({error})"
         )
         fix = "Copy the file again from its source, and compare file size and checksum."
         findings.add_problem(path, reason, f"{fix}{alternative}")
         return
     fix = f"Convert the DICOM images again, or exclude this image.{alternative}"
-    n_constant = len(constant_volumes)
-    if non_finite_volumes and not may_mask:
+    n_volumes, n_constant = summary.n_volumes, len(summary.constant)
+    if summary.non_finite and not may_mask:
         reason = "the image contains NaN or infinite values"
         if n_volumes > 1:
             reason += (
-                f" in {len(non_finite_volumes)} of {n_volumes} volumes"
-                f" ({_format_numbers(non_finite_volumes)})"
+                f" in {len(summary.non_finite)} of {n_volumes} volumes"
+                f" ({_format_numbers(summary.non_finite)})"
             )
         fix = (
             "Convert the image again without NaN masking, or replace NaN and infinite values by"
@@ -264,10 +280,10 @@ def _check_image(
         findings.add_problem(path, reason, fix)
     elif n_constant == n_volumes:
         findings.add_problem(path, "the image is constant: all voxels have the same value", fix)
-    elif constant_volumes:
+    elif n_constant:
         reason = (
             f"constant volumes were found ({n_constant} of {n_volumes} volumes,"
-            f" {_format_numbers(constant_volumes)})"
+            f" {_format_numbers(summary.constant)})"
         )
         are_few = n_constant <= _MAX_CONSTANT_SHARE * n_volumes
         if may_exclude and n_volumes >= _MIN_VOLUMES and are_few:
@@ -275,7 +291,7 @@ def _check_image(
             findings.warn(path, text)
         else:
             findings.add_problem(path, reason, fix)
-    elif n_volumes > 1 and len(checksums) == 1:
+    elif n_volumes > 1 and len(summary.checksums) == 1:
         reason = f"all {n_volumes} volumes are identical, so the signal does not change over time"
         findings.add_problem(path, reason, fix)
 
@@ -377,30 +393,29 @@ def _check_reference(run: BoldRun, findings: Findings) -> None:
         "Specify the high-resolution reference of this run with --truth, or ignore the reference"
         " with --truth none."
     )
+    reason = ""
     if similarity < _MIN_SIMILARITY:
         reason = (
             f"the downsampled reference differs from {run.bold.name} (correlation"
             f" {similarity:.2f}, but at least {_MIN_SIMILARITY:g} is expected). The reference may"
             " be misaligned or belong to another participant"
         )
-        findings.add_problem(measured.bold, reason, fix)
     elif coupling < _MIN_COUPLING:
         reason = (
             f"the time series do not match {run.bold.name} (correlation {coupling:.2f}, but at"
             f" least {_MIN_COUPLING:g} is expected). The reference may belong to another run"
         )
-        findings.add_problem(measured.bold, reason, fix)
     elif not 1 / _MAX_GAIN < gain < _MAX_GAIN:  # effects are compared in signal units
         reason = (
             f"the signal is {gain:.2g} times the signal of {run.bold.name}, so the units are"
             " probably different"
         )
-        findings.add_problem(
-            measured.bold,
-            reason,
+        fix = (
             "Scale the series to the units of the run (scl_slope), or ignore the reference with"
-            " --truth none.",
+            " --truth none."
         )
+    if reason:
+        findings.add_problem(measured.bold, reason, fix)
 
 
 def _check_compared(run: BoldRun, findings: Findings) -> None:

@@ -171,7 +171,7 @@ def test_derivatives_are_not_indexed(maker: BidsMaker, look: Look) -> None:
     maker.subject()
     other = BidsMaker(maker.root / "derivatives" / "old")
     other.bold("sub-01_task-tap_run-9")
-    assert list(look().chosen) == ["sub-01_task-tap"]
+    assert list(look().files_by_run) == ["sub-01_task-tap"]
 
 
 def test_a_database_can_be_used_for_other_participants(
@@ -262,7 +262,7 @@ class TestFilterFile:
         maker.subject()
         maker.bold("sub-01_ses-a_task-tap")
         result = self.filtered(maker, {"bold": {"session": None}})
-        assert list(result.chosen) == ["sub-01_task-tap"]
+        assert list(result.files_by_run) == ["sub-01_task-tap"]
 
     @pytest.mark.parametrize(
         ("content", "reason"),
