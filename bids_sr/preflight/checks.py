@@ -149,7 +149,7 @@ def _read_requests(
 ) -> tuple[Sequence[str | tuple[str, Contrast]], list[str] | None]:
     """Return the contrasts of ``--model`` and ``--contrasts``, and the confounds of the model.
 
-    `modeled` are the modeled trial types by BOLD file. Confounds are None without a model.
+    `modeled` are the modeled trial types by BOLD file. If no model was given, confounds are None.
     """
     activation = settings.activation
     if activation.stats_model is None:
