@@ -61,11 +61,9 @@ _FIELD_MAP_XFM = re.compile(
     r"from-boldref_to-([0-9A-Za-z]+)_mode-image(_desc-[0-9A-Za-z]+)?_xfm\.txt"
 )
 _BOLDREF_STEMS = ("desc-hmc_boldref", "desc-coreg_boldref", "boldref")
-_MASK, _COREGISTRATION, _TABLE = (
-    "brain mask on the BOLD grid",
-    "registration to T1w",
-    "confounds",
-)
+_MASK = "brain mask on the BOLD grid"
+_COREGISTRATION = "registration to T1w"
+_TABLE = "confounds"
 _ANATOMY = "T1w image with a brain mask"
 _MAPS = "tissue maps (label-{GM,WM,CSF}_probseg)"
 _MOTION = "head motion"

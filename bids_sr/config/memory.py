@@ -106,9 +106,9 @@ class Need:
 
     def gigabytes(self, sizes: Sizes) -> float:
         """Return the memory (GB) for images of these sizes, 15 % more than measured."""
-        grids = [item.name for item in fields(self) if item.name != "always"]
+        size_names = [item.name for item in fields(self) if item.name != "always"]
         return _HEADROOM * (
-            self.always + sum(getattr(self, name) * getattr(sizes, name) for name in grids)
+            self.always + sum(getattr(self, name) * getattr(sizes, name) for name in size_names)
         )
 
     def has_grids(self, sizes: Sizes) -> bool:
