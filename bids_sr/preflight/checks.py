@@ -129,15 +129,15 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
         if any(run.bold in contrasts for run in subject.runs)
     )
     subjects = with_compared(subjects, settings, findings)
-    left_out: dict[str, tuple[Notice, ...]] = {}
+    skipped: dict[str, tuple[Notice, ...]] = {}
     if not settings.run.strict:
-        subjects, left_out, problems = exclude(findings.problems, data_set.files_by_run, subjects)
+        subjects, skipped, problems = exclude(findings.problems, data_set.files_by_run, subjects)
         findings = Findings(problems=list(problems), notices=findings.notices)
     plan = Plan(
         subjects=subjects,
         contrasts=contrasts,
         type_order=data_set.type_order,
-        skipped=left_out,
+        skipped=skipped,
         sources=data_set.sources,
         nuisance=nuisance,
     )
@@ -383,10 +383,10 @@ def exclude_runs(plan: Plan, problems: Sequence[Notice]) -> Plan:
     problems.
     """
     files = {run.stem: (run.bold, *list_files(run)) for run in plan.runs}
-    subjects, left_out, remaining = exclude(problems, files, plan.subjects)
-    if remaining or not left_out:
+    subjects, skipped, remaining = exclude(problems, files, plan.subjects)
+    if remaining or not skipped:
         return plan
-    return replace(plan, subjects=subjects, skipped={**plan.skipped, **left_out})
+    return replace(plan, subjects=subjects, skipped={**plan.skipped, **skipped})
 
 
 def _check_structural(settings: Settings, findings: Findings) -> Plan:

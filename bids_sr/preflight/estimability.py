@@ -161,20 +161,22 @@ def select_estimable(
         return estimable_contrasts
     from bids_sr.glm.type_roles import inestimable_contrasts
 
-    left_out = inestimable_contrasts(contrasts, information)
-    if not left_out:
+    inestimable = inestimable_contrasts(contrasts, information)
+    if not inestimable:
         return estimable_contrasts
     cause = _explain_inseparable(information.inseparable_types())
-    if len(left_out) == len(contrasts):
+    if len(inestimable) == len(contrasts):
         findings.add_problem(events, f"no default contrast can be estimated because {cause}", _FIX)
         return estimable_contrasts
-    is_plural = len(left_out) > 1
+    is_plural = len(inestimable) > 1
     findings.note(
         events,
-        f"the default contrast{'s' * is_plural} {', '.join(left_out)}"
+        f"the default contrast{'s' * is_plural} {', '.join(inestimable)}"
         f" {'are' if is_plural else 'is'} not computed because {cause}.",
     )
-    return {name: weights for name, weights in estimable_contrasts.items() if name not in left_out}
+    return {
+        name: weights for name, weights in estimable_contrasts.items() if name not in inestimable
+    }
 
 
 def _explain_inseparable(types: Sequence[str]) -> str:

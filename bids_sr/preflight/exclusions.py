@@ -64,7 +64,7 @@ def exclude(
     -------
     subjects : tuple of Subject
         Participants with the remaining runs.
-    left_out : dict
+    skipped : dict
         Name of a run → problems that stop it, sorted by name.
     problems : tuple of Notice
         Problems that stop the whole call. If no run remains, all problems are returned.
@@ -87,10 +87,10 @@ def exclude(
     return tuple(remaining), dict(sorted(stopped.items())), ()
 
 
-def describe_skipped_runs(left_out: Mapping[str, Sequence[Notice]]) -> list[str]:
+def describe_skipped_runs(skipped: Mapping[str, Sequence[Notice]]) -> list[str]:
     """Return the skipped runs with reason and remedy; runs with equal reasons are grouped."""
     runs_by_problem: dict[Notice, list[str]] = {}
-    for run, problems in left_out.items():
+    for run, problems in skipped.items():
         for problem in problems:
             runs_by_problem.setdefault(problem.of_all(), []).append(run)
     problems_by_runs: dict[tuple[str, ...], list[Notice]] = {}
