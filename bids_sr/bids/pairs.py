@@ -477,7 +477,7 @@ def _refuse_other_factor(
     differs_in_plane = np.any(np.abs(ratios / requested - 1)[:2] > tolerance)
     axes = slice(2) if differs_in_plane and requested[2] == 1 else slice(3)
     ratio_text = "×".join(f"{ratio:.3g}" for ratio in ratios[axes])
-    requested_text = "×".join(f"{factor:.3g}" for factor in requested[axes])
+    requested_text = "×".join(f"{factor:.3g}" for factor in [*requested][axes])
     reason = (
         f"the ratio between the voxel sizes of {lowres.path.name} and this image is"
         f" {ratio_text}, but --sr-factor is {requested_text}"

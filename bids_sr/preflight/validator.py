@@ -62,14 +62,13 @@ def validate(
     else:
         try:
             issues, messages = _run_validator(program, bids_dir, timeout_s)
-            errors = [issue for issue in issues if issue.get("severity") == "error"]
             used_files = {bids_dir / _DESCRIPTION, bids_dir, *read_files}
-            errors_in_used, errors_in_unused = list[_Issue](), list[_Issue]()
-            for error in errors:
-                is_used = bids_dir / _relative_path(error) in used_files
-                (errors_in_used if is_used else errors_in_unused).append(error)
-            _add_problems(errors_in_used, messages, bids_dir, participants, runs, findings)
-            _add_warnings(errors_in_unused, messages, bids_dir, participants, runs, findings)
+            issues_of_used, issues_of_unused = list[_Issue](), list[_Issue]()
+            for issue in issues:
+                is_used = bids_dir / _relative_path(issue) in used_files
+                (issues_of_used if is_used else issues_of_unused).append(issue)
+            _add_problems(issues_of_used, messages, bids_dir, participants, runs, findings)
+            _add_warnings(issues_of_unused, messages, bids_dir, participants, runs, findings)
         except subprocess.TimeoutExpired:
             reason = f"the BIDS validator did not finish within {timeout_s:g} s"
         except (OSError, ValueError) as error:
@@ -126,18 +125,18 @@ def _run_validator(
 
 
 def _add_problems(
-    errors: Sequence[_Issue],
+    issues: Sequence[_Issue],
     messages: Mapping[str, str],
     bids_dir: Path,
     participants: Collection[str],
     runs: _Runs,
     findings: Findings,
 ) -> None:
-    """Add errors as problems, one per kind and run; `messages` describes the codes."""
+    """Add the errors among issues as problems, one per kind and run; `messages` describes the codes."""
     # our own checks describe their problems more clearly
     files_with_problems = {Path(problem.what) for problem in findings.problems}
     errors_by_kind: dict[tuple[str, str, tuple[str, str]], list[_Issue]] = {}
-    for error in errors:
+    for error in filter(_is_error, issues):
         if bids_dir / _relative_path(error) in files_with_problems:
             continue
         code, subcode = str(error.get("code", "")), str(error.get("subCode", ""))
@@ -153,17 +152,17 @@ def _add_problems(
 
 
 def _add_warnings(
-    errors: Sequence[_Issue],
+    issues: Sequence[_Issue],
     messages: Mapping[str, str],
     bids_dir: Path,
     participants: Collection[str],
     runs: _Runs,
     findings: Findings,
 ) -> None:
-    """Add errors in files that are not read as warnings, one per kind and participant."""
+    """Add the errors in files that are not read as warnings, one per kind and participant."""
     files_with_notices = {Path(notice.what) for notice in (*findings.problems, *findings.notices)}
     errors_by_kind: dict[tuple[str, str, str], list[_Issue]] = {}
-    for error in errors:
+    for error in filter(_is_error, issues):
         affected_runs = _find_runs(error, bids_dir, participants, runs)
         if not affected_runs or bids_dir / _relative_path(error) in files_with_notices:
             continue
@@ -178,6 +177,11 @@ def _add_warnings(
                 f"{_describe(errors_of_kind[0], messages)}. Processing continues because files of"
                 " this name are not read.",
             )
+
+
+def _is_error(issue: _Issue) -> bool:
+    """Return whether an issue is an error, and not a warning."""
+    return issue.get("severity") == "error"
 
 
 def _list_files(issues: Sequence[_Issue], bids_dir: Path) -> str:

@@ -375,7 +375,7 @@ class TestDirectories:
         """Finished runs can be repeated on a disk that they filled."""
         settings = settings_for(maker)
         cost = dataclasses.replace(check(settings).estimate, output_gb=0.0, work_gb=1e-5)
-        monkeypatch.setattr(directories, "_SPARE_GB", 0.0)
+        monkeypatch.setattr(directories, "_RESERVE_GB", 0.0)
         monkeypatch.setattr(
             directories.shutil, "disk_usage", lambda path: type("U", (), {"free": 0})
         )
