@@ -132,7 +132,10 @@ def _add_problems(
     runs: _Runs,
     findings: Findings,
 ) -> None:
-    """Add the errors among issues as problems, one per kind and run; `messages` describes the codes."""
+    """Add the errors among issues as problems, one per kind and run.
+
+    `messages` describes the codes.
+    """
     # our own checks describe their problems more clearly
     files_with_problems = {Path(problem.what) for problem in findings.problems}
     errors_by_kind: dict[tuple[str, str, tuple[str, str]], list[_Issue]] = {}
