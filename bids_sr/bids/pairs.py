@@ -572,8 +572,8 @@ def refuse_without_pair(
         f" resolution, but no file matches {pattern}"
     )
     fix = (
-        "Add the pair as anat/sub-…_acquisition-highres_T2starw.nii.gz and"
-        " anat/sub-…_acquisition-lowres_T2starw.nii.gz. If only the highres image is added, its"
+        "Add the pair as anat/sub-…_acq-highres_T2starw.nii.gz and"
+        " anat/sub-…_acq-lowres_T2starw.nii.gz. If only the highres image is added, its"
         " k-space-truncated copy is used as the lowres image. Without a pair, use --sr-method"
         " auto (the default), which requires only the run, or --sr-method bspline zerofill,"
         " which runs only baselines. To evaluate methods without a pair, use --retrospective,"
