@@ -80,7 +80,7 @@ def select_valid_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
 def note_field_maps(bids_dir: Path, label: str, findings: Findings) -> None:
     """Report the field maps of a participant, which are not used.
 
-    Field maps would require_content sdcflows, which needs FSL or AFNI.
+    Field maps would require sdcflows, which needs FSL or AFNI.
     """
     folders = [
         bids_dir / f"sub-{label}" / "fmap",
