@@ -50,7 +50,7 @@ for line in sys.stdin:
     types = events.check_events(table, bold, tr * n_volumes, findings)
     labels, failed = {}, ""
     if types:
-        labels = events.contrasts_of_runs({bold: types}, (), findings).get(bold, {})
+        labels = events.resolve_run_contrasts({bold: types}, (), findings).get(bold, {})
         try:
             design = build_design(read_events(table), n_volumes=n_volumes, tr=tr)
             for name, weights in labels.items():

@@ -169,9 +169,9 @@ def inner(task: str, data: str, place: str) -> int:
     if task == "index":
         from bids_sr.bids import Findings
         from bids_sr.bids.layout import open_index
-        from bids_sr.bids.participant_selection import participants
+        from bids_sr.bids.participant_selection import list_participants
 
-        labels = participants(Path(data), Findings())
+        labels = list_participants(Path(data), Findings())
         index = open_index(Path(data), labels, labels, Path(place), {})
         return 0 if all(index.find("bold", label) for label in labels) else 1
     if task == "page":

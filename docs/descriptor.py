@@ -19,7 +19,7 @@ from bids_sr.cli import parser
 from bids_sr.cli.exit_codes import FAILED, LEFT_OUT, REFUSED
 from bids_sr.cli.interrupts import INTERRUPTED
 from bids_sr.config import Settings
-from bids_sr.config.readers import path
+from bids_sr.config.readers import parse_path
 from bids_sr.config.section import get_option
 
 DESCRIPTOR = Path(__file__).parent / "recipes" / "nipoppy" / "descriptor.json"
@@ -64,7 +64,7 @@ def kind_of(action: argparse.Action) -> dict[str, Any]:
         return {"type": "String", "value-choices": list(action.choices)}
     if action.type in (int, float):
         return {"type": "Number", "integer": action.type is int}
-    is_file = action.type is path and name_of(action) not in MADE
+    is_file = action.type is parse_path and name_of(action) not in MADE
     return {"type": "File" if is_file else "String"}
 
 

@@ -1,7 +1,7 @@
 """Graph of all participants, and processing of one participant with BOLD runs."""
 
 from bids_sr.bids import Subject
-from bids_sr.bids.fmriprep import SPACES
+from bids_sr.bids.fmriprep import INSTALLED_TEMPLATES
 from bids_sr.combination import is_only_run
 from bids_sr.config import Settings
 from bids_sr.config.levels import reaches
@@ -104,9 +104,15 @@ def _choose_template(analysis: Analysis, subject: Subject) -> str:
     """
     precomputed = subject.precomputed
     imported_spaces = [
-        space for space in SPACES if precomputed is not None and space in precomputed.spaces
+        space
+        for space in INSTALLED_TEMPLATES
+        if precomputed is not None and space in precomputed.spaces
     ]
-    candidates = (*analysis.settings.preprocessing.templates, *imported_spaces, SPACES[0])
+    candidates = (
+        *analysis.settings.preprocessing.templates,
+        *imported_spaces,
+        INSTALLED_TEMPLATES[0],
+    )
     return candidates[0]
 
 

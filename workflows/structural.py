@@ -13,7 +13,7 @@ from bids_sr.bids import (
     input_of_models,
     parse_entities,
 )
-from bids_sr.bids.fmriprep import SPACES
+from bids_sr.bids.fmriprep import INSTALLED_TEMPLATES
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import Facts, Image, Map, Mask, Rows
@@ -104,7 +104,7 @@ def _make_outputs(
 
 def _choose_template_space(settings: Settings) -> str:
     """Return the first requested template, or the default template."""
-    return next(iter(settings.preprocessing.templates), SPACES[0])
+    return next(iter(settings.preprocessing.templates), INSTALLED_TEMPLATES[0])
 
 
 def _prepare_scans(analysis: Analysis, subject: Subject) -> PreparedHead:

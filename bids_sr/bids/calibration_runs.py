@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.bids import headers as hd, slice_axis
+from bids_sr.bids import headers, slice_axis
 from bids_sr.bids.entities import file_stem, is_magnitude, parse_entities, stem_of_echoes
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.inputs import BoldRun
@@ -26,21 +26,21 @@ from bids_sr.bids.related_runs import find_mismatches, read_run
 from bids_sr.config import Settings
 from bids_sr.io.image_header import Triple
 
-_SHORT = 40  # volumes; a high-resolution run with fewer volumes only serves as calibration run
-_WORDS = ("auto", "none")
-_OUT = "use --calibration none"
+_SHORT_VOLUMES = 40  # a high-resolution run with fewer volumes only serves as calibration run
+_KEYWORDS = ("auto", "none")
 
 
-def check_named(settings: Settings, labels: Sequence[str], findings: Findings) -> None:
+def check_calibration_option(
+    settings: Settings, labels: Sequence[str], findings: Findings
+) -> None:
     """Reject ``--calibration`` together with an excluding option, or with an unsuitable file.
 
-    The file must exist and belong to a selected participant.
+    The file must exist and belong to one of the selected participants (`labels`).
     """
     superres = settings.superres
-    option = f"--calibration {settings.superres.calibration}"
-    file = superres.calibration_file
-    if superres.calibration in _WORDS:
+    if superres.calibration in _KEYWORDS:
         return
+    option, file = f"--calibration {superres.calibration}", superres.calibration_file
     if settings.evaluation.retrospective is not None:
         reason = (
             "--retrospective uses each run as its own high-resolution reference, so a"
@@ -57,14 +57,14 @@ def check_named(settings: Settings, labels: Sequence[str], findings: Findings) -
         findings.refuse_option(
             option, "file not found", "Check the path, or specify an acq- label."
         )
-    elif file is not None and (file_subject := parse_entities(file).get("subject")) not in labels:
-        subject_text = (
-            f"the file belongs to sub-{file_subject}"
-            if file_subject
+    elif file is not None and (file_label := parse_entities(file).get("subject")) not in labels:
+        label_text = (
+            f"the file belongs to sub-{file_label}"
+            if file_label
             else "the file name does not contain a sub- label"
         )
-        participants = ", ".join(f"sub-{x}" for x in labels)
-        reason = f"{subject_text}, but the selected participants are {participants}"
+        participants = ", ".join(f"sub-{label}" for label in labels)
+        reason = f"{label_text}, but the selected participants are {participants}"
         findings.refuse_option(
             option,
             reason,
@@ -73,28 +73,27 @@ def check_named(settings: Settings, labels: Sequence[str], findings: Findings) -
         )
 
 
-def _candidate(path: Path, index: Index) -> BoldRun | None:
+def _read_candidate(path: Path, index: Index) -> BoldRun | None:
     """Return a single-echo magnitude series that may calibrate other runs, or None if unusable."""
-    unused = Findings()  # problems of a run are reported when the run itself is surveyed
-    is_single_echo = is_magnitude(path) and "echo" not in parse_entities(path)
-    header = hd.read_header(path, unused) if is_single_echo else None
+    if not is_magnitude(path) or "echo" in parse_entities(path):
+        return None
+    ignored = Findings()  # problems of a run are reported when the run itself is surveyed
+    header = headers.read_header(path, ignored)
     if header is None:
         return None
     try:
-        candidate = read_run(path, {"RepetitionTime": header.tr, **index.sidecar(path)}, unused)
+        candidate = read_run(path, {"RepetitionTime": header.tr, **index.sidecar(path)}, ignored)
     except InputError:
+        return None
+    if candidate is None:
         return None
     # by inheritance, possibly the events of a longer run of the same task
     events = index.events(path)
     has_own_events = events is not None and file_stem(events) == file_stem(path)
-    return (
-        None
-        if candidate is None
-        else replace(candidate, events=events if has_own_events else None)
-    )
+    return replace(candidate, events=events if has_own_events else None)
 
 
-def _acquisition(run: BoldRun) -> str:
+def _acquisition_label(run: BoldRun) -> str:
     """Return the acquisition label of a run, "" if it has none."""
     return run.entities.get("acquisition", "")
 
@@ -105,7 +104,7 @@ def _is_finer(run: BoldRun, reference: BoldRun) -> bool:
     return bool(np.all(ratio > 1 + SIZE_TOLERANCE))
 
 
-def _calibrate(
+def _choose_calibration_run(
     run: BoldRun,
     candidates: Sequence[BoldRun],
     factor: Triple | None,
@@ -125,49 +124,37 @@ def _calibrate(
         Calibration run, on the axis order of the run. If None, no series is suitable; `findings`
         then has a problem only if the run was requested by name or label.
     """
-    calibration, file = settings.superres.calibration, settings.superres.calibration_file
-    unsuited = (
-        settings.evaluation.retrospective is not None
+    calibration = settings.superres.calibration
+    if (
+        calibration == "none"
+        or settings.evaluation.retrospective is not None
         or settings.preprocessing.input_smoothing  # calibration runs are not smoothed
-    )
-    if calibration == "none" or unsuited:
+    ):
         return None
     other_runs = [
-        replace(other_run, header=slice_axis.like(other_run.header, run.affine))
+        replace(other_run, header=slice_axis.reorder_like(other_run.header, run.affine))
         for other_run in candidates
         if other_run.bold != run.bold
     ]
-    selected = [
-        other_run for other_run in other_runs if calibration in ("auto", _acquisition(other_run))
-    ]
-    if file is not None:
-        selected = [other_run for other_run in other_runs if other_run.bold == file.absolute()]
+    selected = [other_run for other_run in other_runs if _is_selected(other_run, settings)]
+    if not selected and calibration != "auto" and settings.superres.calibration_file is None:
+        _refuse_missing_label(run, other_runs, calibration, findings)
     suitable = []
+    mismatches: dict[Path, str] = {}
     dummies = settings.preprocessing.dummy_scans or 0
-    reasons: dict[Path, str] = {}
     for candidate in selected:
-        mismatches = [
-            mismatch
-            for _, mismatch, _ in find_mismatches(candidate, run, "calibration", factor, dummies)
+        reasons = [
+            reason
+            for _, reason, _ in find_mismatches(candidate, run, "calibration", factor, dummies)
         ]
-        suitable += [] if mismatches else [candidate]
+        if not reasons:
+            suitable.append(candidate)
         # a high-resolution run was probably acquired for calibration; all others are ordinary runs
-        if mismatches and (calibration != "auto" or _is_finer(candidate, run)):
-            reasons[candidate.bold] = mismatches[0]
+        elif calibration != "auto" or _is_finer(candidate, run):
+            mismatches[candidate.bold] = reasons[0]
     if suitable:
-        return _best(run, suitable, findings)
-    if not selected and file is None and calibration != "auto":
-        labels = sorted({_acquisition(other_run) for other_run in other_runs} - {""})
-        reason = (
-            f"no other BOLD run of this participant has the label acq-{calibration}, which was"
-            f" requested for the calibration of {run.bold.name}"
-        )
-        fix = (
-            f"Available labels: {', '.join(f'acq-{x}' for x in labels) or 'none'}. To proceed"
-            " without a calibration run, use --calibration none."
-        )
-        findings.refuse_option(f"--calibration {calibration}", reason, fix)
-    for path, reason in reasons.items():
+        return _choose_best(run, suitable, findings)
+    for path, reason in mismatches.items():
         if calibration == "auto":
             text = (
                 f"this run has smaller voxels than {run.bold.name} but cannot be used as its"
@@ -175,45 +162,66 @@ def _calibrate(
             )
             findings.note(path, text)
         else:
-            fix = f"Specify another run with --calibration, or {_OUT}."
             findings.add_problem(
                 path,
                 f"this file cannot be used as calibration run for {run.bold.name}: {reason}",
-                fix,
+                "Specify another run with --calibration, or use --calibration none.",
             )
     return None
 
 
-def _best(run: BoldRun, suitable: Sequence[BoldRun], findings: Findings) -> BoldRun:
+def _is_selected(candidate: BoldRun, settings: Settings) -> bool:
+    """Return whether ``--calibration`` names a run by file or label, or admits all runs."""
+    file = settings.superres.calibration_file
+    if file is not None:
+        return candidate.bold == file.absolute()
+    return settings.superres.calibration in ("auto", _acquisition_label(candidate))
+
+
+def _refuse_missing_label(
+    run: BoldRun, other_runs: Sequence[BoldRun], label: str, findings: Findings
+) -> None:
+    """Report that no other run of the participant has the label of ``--calibration``."""
+    labels = sorted({_acquisition_label(other_run) for other_run in other_runs} - {""})
+    reason = (
+        f"no other BOLD run of this participant has the label acq-{label}, which was"
+        f" requested for the calibration of {run.bold.name}"
+    )
+    fix = (
+        f"Available labels: {', '.join(f'acq-{name}' for name in labels) or 'none'}. To proceed"
+        " without a calibration run, use --calibration none."
+    )
+    findings.refuse_option(f"--calibration {label}", reason, fix)
+
+
+def _choose_best(run: BoldRun, suitable: Sequence[BoldRun], findings: Findings) -> BoldRun:
     """Choose the best calibration run: same session first, then without events, then longest."""
+    session = run.entities.get("session")
 
-    def session(run: BoldRun) -> str | None:
-        return run.entities.get("session")
-
-    first, *alternatives = sorted(
-        suitable,
-        key=lambda candidate: (
-            session(candidate) != session(run),
+    def order(candidate: BoldRun) -> tuple[bool, bool, int, str]:
+        return (
+            candidate.entities.get("session") != session,
             candidate.events is not None,
             -candidate.n_volumes,
             candidate.bold.name,
-        ),
-    )
+        )
+
+    best, *alternatives = sorted(suitable, key=order)
     if alternatives:
         names = ", ".join(candidate.bold.name for candidate in alternatives)
         text = (
             f"this file is used as calibration run for {run.bold.name}. Other possible calibration"
             f" runs are {names}; select one with --calibration LABEL or --calibration FILE."
         )
-        findings.note(first.bold, text)
-    if session(first) != session(run):
+        findings.note(best.bold, text)
+    if best.entities.get("session") != session:
         text = (
             f"this file is used as calibration run for {run.bold.name}, although it comes from"
             " another session. In our tests, a misregistered calibration run was worse than no"
             " calibration run, so check the registration in the report."
         )
-        findings.note(first.bold, text)
-    return first
+        findings.note(best.bold, text)
+    return best
 
 
 def _list_skipped_runs(
@@ -223,33 +231,36 @@ def _list_skipped_runs(
 
     `calibration_runs` maps each run to its calibration run, if it has one.
     """
-    used: dict[Path, str] = {}
+    calibrated_names: dict[Path, str] = {}  # first run that each calibration run calibrates
     for bold, calibration in calibration_runs.items():
-        used.setdefault(calibration.bold, bold.name)
+        calibrated_names.setdefault(calibration.bold, bold.name)
     reasons = {}
-    for path, run in ((path, runs[path]) for path in bolds if path in runs):
-        if path in used:
-            reasons[path] = (
-                f"this file is used as calibration run for {used[path]} and is not super-resolved."
+    for bold in (bold for bold in bolds if bold in runs):
+        run = runs[bold]
+        is_short, has_events = run.n_volumes < _SHORT_VOLUMES, run.events is not None
+        if bold in calibrated_names:
+            reasons[bold] = (
+                f"this file is used as calibration run for {calibrated_names[bold]} and is not"
+                " super-resolved."
             )
-            if run.events is not None and run.n_volumes >= _SHORT:
-                reasons[path] += (
+            if has_events and not is_short:
+                reasons[bold] += (
                     " To super-resolve this run as well, use --calibration none or select only"
                     " this run."
                 )
-        elif (run.events is None or run.n_volumes < _SHORT) and any(
+        elif (is_short or not has_events) and any(
             _is_finer(run, runs[other_bold])
             for other_bold in bolds
-            if other_bold != path and other_bold in runs
+            if other_bold != bold and other_bold in runs
         ):
-            lack = "no events" if run.events is None else f"only {run.n_volumes} volumes"
-            reasons[path] = (
+            lack = f"only {run.n_volumes} volumes" if has_events else "no events"
+            reasons[bold] = (
                 f"the run is skipped because it has smaller voxels than other runs and {lack}."
             )
     return reasons
 
 
-def calibrations(
+def assign_calibration_runs(
     index: Index,
     bolds: Sequence[Path],
     all_bolds: Sequence[Path],
@@ -268,34 +279,32 @@ def calibrations(
     factor : callable
         Returns the super-resolution factor of a run, or None if it is not known yet.
     """
-    calibration_file = settings.superres.calibration_file
+    file = settings.superres.calibration_file
     subject = parse_entities(all_bolds[0])["subject"]
-    additional_files = (
-        [calibration_file]
-        if calibration_file and parse_entities(calibration_file).get("subject") == subject
-        else []
-    )
-    files = dict.fromkeys([*all_bolds, *(path.absolute() for path in additional_files)])
+    paths = [*all_bolds]
+    if file is not None and parse_entities(file).get("subject") == subject:
+        paths.append(file.absolute())
     runs = {
-        path: candidate for path in files if (candidate := _candidate(path, index)) is not None
+        path: candidate
+        for path in dict.fromkeys(paths)
+        if (candidate := _read_candidate(path, index)) is not None
     }
-    findings_of = {bold: Findings() for bold in bolds if bold in runs}
-    calibration_runs = {
-        bold: calibration
-        for bold, run_findings in findings_of.items()
-        if (
-            calibration := _calibrate(
-                runs[bold], [*runs.values()], factor(runs[bold]), settings, run_findings
-            )
+    calibration_runs: dict[Path, BoldRun] = {}
+    findings_by_bold: dict[Path, Findings] = {}
+    for bold in (bold for bold in bolds if bold in runs):
+        findings_by_bold[bold] = Findings()
+        calibration = _choose_calibration_run(
+            runs[bold], [*runs.values()], factor(runs[bold]), settings, findings_by_bold[bold]
         )
-    }
+        if calibration is not None:
+            calibration_runs[bold] = calibration
     skipped = _list_skipped_runs(bolds, runs, calibration_runs)
     for path, reason in skipped.items():
         findings.note(path, reason)
     remaining = [bold for bold in bolds if bold not in skipped]
-    for bold in (bold for bold in remaining if bold in findings_of):
+    for bold in (bold for bold in remaining if bold in findings_by_bold):
         with findings.about(subject, stem_of_echoes(bold)):
-            findings.add_all(findings_of[bold])
+            findings.add_all(findings_by_bold[bold])
     return {
         bold: calibration for bold, calibration in calibration_runs.items() if bold in remaining
     }, remaining

@@ -6,12 +6,13 @@ Associated files of a run are its pair, T1w image, events and metadata.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from bids_sr.bids import (
     dataset_checks,
     filter_file,
-    headers as hd,
+    headers,
     label_lists,
     pairs,
     participant_selection,
@@ -19,7 +20,7 @@ from bids_sr.bids import (
     slice_axis,
     timing,
 )
-from bids_sr.bids.calibration_runs import calibrations, check_named
+from bids_sr.bids.calibration_runs import assign_calibration_runs, check_calibration_option
 from bids_sr.bids.derivative_folders import open_derivatives, refuse_output_as_data
 from bids_sr.bids.entities import file_stem, parse_entities, parse_label, stem_of_echoes
 from bids_sr.bids.findings import Findings, InputError
@@ -27,11 +28,16 @@ from bids_sr.bids.fmriprep import check_surfaces, find_anatomy, find_run
 from bids_sr.bids.inputs import DEFAULT_FACTORS, BoldRun, HighresReference, Pair, Subject, Survey
 from bids_sr.bids.layout import Index, open_index
 from bids_sr.bids.method_options import check_guide, check_options
+from bids_sr.bids.precomputed import PrecomputedAnat
 from bids_sr.bids.pretrained_models import factor_without_pair
-from bids_sr.bids.reference_runs import check_root, find_reference_files, reference_in_dataset
+from bids_sr.bids.reference_runs import (
+    check_reference_root,
+    find_reference_files,
+    find_reference_in_dataset,
+)
 from bids_sr.bids.related_runs import compute_factor, read_run
 from bids_sr.bids.retrospective_plan import check_retrospective
-from bids_sr.bids.run_names import check_names, name_of_unusable, unusable_entity
+from bids_sr.bids.run_names import check_names, find_unusable_entity, label_invalid_name
 from bids_sr.bids.similar_names import describe_similar
 from bids_sr.config import Selection, Settings
 from bids_sr.config.seeds import choose_seeds, seed_names
@@ -41,6 +47,9 @@ from bids_sr.io.image_header import Header, Triple
 from bids_sr.io.tables import read_column
 from bids_sr.region_names import is_file
 
+_MAX_SLAB_EXTENT = 0.6  # thinnest extent of a slab relative to the largest among the images
+_MAX_ECHO_SHIFT_MM = 0.1  # largest shift between echoes, whose headers differ only by rounding
+
 
 def survey(settings: Settings) -> Survey:
     """Survey the data set, and return problems instead of raising them.
@@ -49,13 +58,13 @@ def survey(settings: Settings) -> Survey:
     """
     result = Survey()
     try:
-        _walk(settings, result)
+        _fill_survey(settings, result)
     except InputError as error:
         result.add(error.problems)
     return result
 
 
-def _sidecar(index: Index, path: Path, findings: Findings) -> dict[str, object] | None:
+def _read_sidecar(index: Index, path: Path, findings: Findings) -> dict[str, object] | None:
     """Return the metadata of a file, or None with a problem if they cannot be read."""
     try:
         return index.sidecar(path)
@@ -74,15 +83,15 @@ def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Ind
     """
     bids_dir = settings.paths.bids_dir.absolute()
     selection = settings.selection
-    existing = participant_selection.participants(bids_dir, findings)
-    labels = participant_selection.choose(bids_dir, existing, selection, findings)
+    existing = participant_selection.list_participants(bids_dir, findings)
+    labels = participant_selection.select_participants(bids_dir, existing, selection, findings)
     filters = filter_file.read_filters(selection.bids_filter_file, findings)
     # a dry run does not write
     database = None if settings.run.dry_run else selection.bids_database_dir
     return labels, open_index(bids_dir, labels, existing, database, filters)
 
 
-def _walk(settings: Settings, result: Survey) -> None:
+def _fill_survey(settings: Settings, result: Survey) -> None:
     """Fill a survey with the participants, runs and problems of the data set."""
     bids_dir = settings.paths.bids_dir.absolute()
     dataset_checks.check_dataset(bids_dir)
@@ -90,33 +99,35 @@ def _walk(settings: Settings, result: Survey) -> None:
     if refuse_output_as_data(bids_dir, result):
         return
     if settings.evaluation.truth_dir is not None:
-        check_root(settings.evaluation.truth_dir)
+        check_reference_root(settings.evaluation.truth_dir)
     result.sources = open_derivatives(settings.preprocessing.derivatives, bids_dir, result)
     labels, index = open_dataset(settings, result)
-    check_named(settings, labels, result)
-    bolds_by_label: dict[str, list[Path]] = {}
-    for label in labels:
-        bolds_by_label[label] = _named_runs(index, label, settings.selection, result)
+    check_calibration_option(settings, labels, result)
+    bolds_by_label = {
+        label: _list_valid_bolds(index, label, settings.selection, result) for label in labels
+    }
     subjects = []
-    for label, bolds in _select(bolds_by_label, settings.selection, result).items():
+    for label, selected_bolds in _select_runs(bolds_by_label, settings.selection, result).items():
         with result.about(label):
-            bolds = check_names(bolds, result)
-            subject = (
-                _subject(index, label, bolds, bolds_by_label[label], settings, result)
-                if bolds
-                else None
+            bolds = check_names(selected_bolds, result)
+            if not bolds:
+                continue
+            subject = _survey_participant(
+                index, label, bolds, bolds_by_label[label], settings, result
             )
-        if subject is not None and subject.runs:
+        if subject.runs:
             subjects.append(subject)
-    tasks = {parse_entities(bold).get("task", "") for bold, _ in result.chosen.values()}
+    tasks = {parse_entities(bold).get("task", "") for bold, _ in result.files_by_run.values()}
     result.type_order = {
-        task: _type_order(index, bids_dir, task, result) for task in sorted(tasks)
+        task: _find_type_order(index, bids_dir, task, result) for task in sorted(tasks)
     }
     result.subjects = tuple(subjects)
     result.sidecars = index.sidecars
 
 
-def _named_runs(index: Index, label: str, selection: Selection, result: Survey) -> list[Path]:
+def _list_valid_bolds(
+    index: Index, label: str, selection: Selection, result: Survey
+) -> list[Path]:
     """Return the BOLD series of a participant with valid names, and report the selected others.
 
     Invalid names that are listed in ``.bidsignore`` are not reported.
@@ -124,19 +135,19 @@ def _named_runs(index: Index, label: str, selection: Selection, result: Survey) 
     valid = []
     for path in index.find("bold", label):
         findings = Findings()
-        valid += dataset_checks.well_named([path], findings)
+        valid += dataset_checks.select_valid_names([path], findings)
         if _is_selected(path, selection) and not index.is_ignored(path):
-            with result.about(label, name_of_unusable(path, stem_of_echoes(path))):
+            with result.about(label, label_invalid_name(path, stem_of_echoes(path))):
                 result.add_all(findings)
-    for image in index.unread_names("bold", label):
+    for image in index.find_misspelled_images("bold", label):
         if not _is_selected(image.path, selection) or index.is_ignored(image.path):
             continue
-        with result.about(label, name_of_unusable(image.path, image.run)):
+        with result.about(label, label_invalid_name(image.path, image.run)):
             if image.is_copy:
                 result.note(image.path, f"the image is not read because {image.reason}.")
             else:
                 result.add_problem(image.path, image.reason, image.remedy)
-    return [path for path in valid if not (index.is_ignored(path) and unusable_entity(path))]
+    return [path for path in valid if not (index.is_ignored(path) and find_unusable_entity(path))]
 
 
 def find_companions(index: Index, kind: str, label: str, findings: Findings) -> list[Path]:
@@ -145,8 +156,8 @@ def find_companions(index: Index, kind: str, label: str, findings: Findings) -> 
     Runs are processed without an image whose name is not valid.
     """
     problems = Findings()
-    valid = dataset_checks.well_named(index.find(kind, label), problems)
-    for image in index.unread_names(kind, label):
+    valid = dataset_checks.select_valid_names(index.find(kind, label), problems)
+    for image in index.find_misspelled_images(kind, label):
         problems.add_problem(image.path, image.reason, image.remedy)
     for problem in problems.problems:
         findings.warn(problem.what, f"the image is not used: {problem.why}. {problem.remedy}")
@@ -171,37 +182,58 @@ def _is_selected(path: Path, selection: Selection) -> bool:
     )
 
 
-def _select(
+def _select_runs(
     bolds_by_label: Mapping[str, Sequence[Path]], selection: Selection, result: Survey
 ) -> dict[str, list[Path]]:
-    """Select runs by session, task and run label; a label without any run is a problem."""
-    requested = _requested_labels(selection)
-    options = {"session": "--session-label", "task": "--task-id", "run": "--run-id"}
-    for entity, labels in requested.items():
-        existing = sorted(
-            {
-                parse_label(parse_entities(path), entity)
-                for paths in bolds_by_label.values()
-                for path in paths
-            }
-            - {""}
-        )
-        for label in (label for label in labels if label not in existing):
-            reason = (
-                f"no BOLD runs with {entity} {label!r} were found for the selected participants"
-            )
-            fix = f"Available: {label_lists.choice(label, existing)}"
-            result.refuse_option(f"{options[entity]} {label}", reason, fix)
-    files_by_entities = {
+    """Return the selected runs of each participant; a label without any run is a problem."""
+    all_bolds = [path for paths in bolds_by_label.values() for path in paths]
+    _refuse_missing_labels(all_bolds, selection, result)
+    selected_bolds = {
         label: [path for path in paths if _is_selected(path, selection)]
         for label, paths in bolds_by_label.items()
     }
-    nothing_refused = not result.problems
-    for label, paths in files_by_entities.items():
-        if paths:
-            continue
-        if label in selection.participant_label and nothing_refused:
-            is_filtered = any(requested.values())
+    _report_participants_without_runs(selected_bolds, selection, result)
+    if bolds_by_label and not any(selected_bolds.values()) and not result.problems:
+        reason = "no BOLD runs were found in the dataset"
+        fix = "Add BOLD runs (`func/sub-…_task-…_bold.nii.gz`) to the dataset."
+        if selection.bids_filter_file is not None:
+            reason = "no BOLD runs in the dataset match the filters in --bids-filter-file"
+            fix = (
+                "Check the filter file, or add BOLD runs (`func/sub-…_task-…_bold.nii.gz`) to the"
+                " dataset."
+            )
+        result.add_problem("sub-*/func", reason, fix)
+    return selected_bolds
+
+
+def _refuse_missing_labels(
+    all_bolds: Sequence[Path], selection: Selection, result: Survey
+) -> None:
+    """Reject requested sessions, tasks and runs that none of the series has."""
+    options = {"session": "--session-label", "task": "--task-id", "run": "--run-id"}
+    for entity, labels in _requested_labels(selection).items():
+        existing = {parse_label(parse_entities(path), entity) for path in all_bolds} - {""}
+        for label in labels:
+            if label in existing:
+                continue
+            reason = (
+                f"no BOLD runs with {entity} {label!r} were found for the selected participants"
+            )
+            fix = f"Available: {label_lists.list_available(label, sorted(existing))}"
+            result.refuse_option(f"{options[entity]} {label}", reason, fix)
+
+
+def _report_participants_without_runs(
+    selected_bolds: Mapping[str, Sequence[Path]], selection: Selection, result: Survey
+) -> None:
+    """Report participants without any selected run, as a problem if they were requested by name.
+
+    Requested participants are not reported in addition to earlier problems.
+    """
+    has_problems = bool(result.problems)
+    for label in (label for label, paths in selected_bolds.items() if not paths):
+        if label in selection.participant_label and not has_problems:
+            is_filtered = any(_requested_labels(selection).values())
             result.add_problem(
                 f"sub-{label}",
                 "no BOLD runs were found for the requested sessions, tasks and runs"
@@ -216,22 +248,9 @@ def _select(
                     f"sub-{label}",
                     "none of the requested BOLD runs were found; the participant is skipped.",
                 )
-    if bolds_by_label and not any(files_by_entities.values()) and not result.problems:
-        filtered = selection.bids_filter_file is not None
-        result.add_problem(
-            "sub-*/func",
-            "no BOLD runs in the dataset match the filters in --bids-filter-file"
-            if filtered
-            else "no BOLD runs were found in the dataset",
-            "Check the filter file, or add BOLD runs (`func/sub-…_task-…_bold.nii.gz`) to the"
-            " dataset."
-            if filtered
-            else "Add BOLD runs (`func/sub-…_task-…_bold.nii.gz`) to the dataset.",
-        )
-    return files_by_entities
 
 
-def _subject(
+def _survey_participant(
     index: Index,
     label: str,
     bolds: Sequence[Path],
@@ -245,79 +264,52 @@ def _subject(
     """
     images = find_companions(index, "t1w", label, result)
     anat = find_anatomy(result.sources, label, images, settings.preprocessing.templates, result)
-    t1w = _t1w(images if anat is None else [anat.preproc], label, settings, result)
+    t1w = _order_t1w(images if anat is None else [anat.preproc], label, settings, result)
     if t1w:
         check_surfaces(label, anat, settings.preprocessing.spaces, result)
-    stars = run_files.magnitudes(find_companions(index, "t2starw", label, result), result)
-    star_headers = [
-        header for header in (volume_header(path, result) for path in stars) if header is not None
+    t2starw = run_files.select_magnitudes(find_companions(index, "t2starw", label, result), result)
+    t2starw_headers = [
+        header
+        for header in (volume_header(path, result) for path in t2starw)
+        if header is not None
     ]
-    runs, missing = [], []
-    superres, is_timed = settings.superres, "slicetiming" not in settings.preprocessing.ignore
-    given_factor = factor_without_pair(superres)
-
-    def known_factor(run: BoldRun) -> Triple | None:
-        pair, _ = _choose(run.header, star_headers, settings, Findings())
-        return given_factor if pair is None else pair.factor
-
-    calibrated, bolds = calibrations(index, bolds, all_bolds, known_factor, settings, result)
-    for bold, *other_echoes in run_files.bold_runs(bolds, settings.preprocessing.echo, result):
-        name = stem_of_echoes(bold) if other_echoes else file_stem(bold)
+    calibration_runs, bolds = assign_calibration_runs(
+        index,
+        bolds,
+        all_bolds,
+        partial(_find_factor, t2starw_headers, settings),
+        settings,
+        result,
+    )
+    runs, readable_bolds = [], []
+    for files in run_files.group_files_by_run(bolds, settings.preprocessing.echo, result):
+        bold = files[0]
+        name = stem_of_echoes(bold) if len(files) > 1 else file_stem(bold)
         with result.about(label, name):
             events = None if "events" in settings.preprocessing.ignore else index.events(bold)
-            if index.is_ignored(bold):
-                text = (
-                    "the run is listed in .bidsignore, which concerns the BIDS validator only, so"
-                    " the run is processed. To exclude it, use --task-id, --run-id or"
-                    " --bids-filter-file."
-                )
-                result.note(bold, text)
-            sidecar, header = _sidecar(index, bold, result), hd.read_header(bold, result)
-            if not index.has_own_sidecar(bold) and (
-                text := describe_similar(bold, "bold", ".json", "bold")
-            ):
-                result.warn(bold, f"no sidecar with the name of the series was found. {text}")
-            run = None if sidecar is None else read_run(bold, sidecar, result)
-            echoes = _echoes(index, [bold, *other_echoes], result) if other_echoes else ()
-            if other_echoes and not echoes:
-                run = None
-        result.chosen[name] = bold, events
+            header, run = _open_run(index, files, result)
+        result.files_by_run[name] = bold, events
         if header is None:
             continue
-        findings = Findings()
-        header, _ = slice_axis.with_slices_last(header, sidecar or {})
-        pair, holdout = _choose(header, star_headers, settings, findings)
-        if pair is None and not findings.problems and not stars:
-            missing.append(bold)
-        _take(findings, settings, result)
-        if pair is None and _conflicts(header, star_headers, settings):
-            result.add(findings.problems)
+        readable_bolds.append(bold)
+        pair, holdout = _choose_and_report_pairs(header, t2starw_headers, settings, result)
         if run is None:
             continue
-        calibration = calibrated.get(bold)
-        ratio = None if calibration is None else compute_factor(calibration, run)
-        ratio = given_factor or ratio or DEFAULT_FACTORS
+        calibration = calibration_runs.get(bold)
+        calibration_factor = None if calibration is None else compute_factor(calibration, run)
+        factor = factor_without_pair(settings.superres) or calibration_factor or DEFAULT_FACTORS
+        run = replace(
+            run,
+            events=events,
+            pair=pair,
+            holdout=holdout,
+            calibration=calibration,
+            factor=factor if pair is None else pair.factor,
+        )
         with result.about(label, name):
-            times = (
-                timing.slice_times(run.header, run.sidecar, run.tr, result) if is_timed else None
-            )
-            run = replace(run, events=events, echoes=echoes, slice_timing=times)
-            run = replace(
-                run,
-                pair=pair,
-                holdout=holdout,
-                calibration=calibration,
-                factor=ratio if pair is None else pair.factor,
-                precomputed=find_run(result.sources, run, anat, result),
-            )
-            if run.precomputed is None and run.shape[2] < LEAST_SAMPLES:
-                count = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
-                result.note(
-                    bold, f"the run has {count}, so head motion is estimated in-plane only."
-                )
-            runs.append(replace(run, truth=_truth(run, settings, result, with_anat=bool(t1w))))
-    if missing:
-        pairs.refuse_without_pair(label, missing, settings, result)
+            runs.append(_complete_run(run, anat, settings, result, with_anat=bool(t1w)))
+    if readable_bolds and not t2starw:
+        pairs.refuse_without_pair(label, readable_bolds, settings, result)
     if any(run.precomputed is None or run.precomputed.field is None for run in runs):
         dataset_checks.note_field_maps(settings.paths.bids_dir.absolute(), label, result)
     subject = Subject(label=label, t1w=tuple(t1w), runs=tuple(runs), precomputed=anat)
@@ -328,8 +320,102 @@ def _subject(
     return subject
 
 
-def _choose(
-    bold: Header, stars: Sequence[Header], settings: Settings, findings: Findings
+def _open_run(
+    index: Index, files: Sequence[Path], result: Survey
+) -> tuple[Header | None, BoldRun | None]:
+    """Read header, sidecar and echoes of a run, and report problems.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        Series of the run, or all of its echoes.
+
+    Returns
+    -------
+    header : Header or None
+        Header of the first file with slices along the third axis; None if unreadable.
+    run : BoldRun or None
+        Run with its echoes; None if it cannot be processed.
+    """
+    bold = files[0]
+    if index.is_ignored(bold):
+        text = (
+            "the run is listed in .bidsignore, which concerns the BIDS validator only, so"
+            " the run is processed. To exclude it, use --task-id, --run-id or"
+            " --bids-filter-file."
+        )
+        result.note(bold, text)
+    sidecar, header = _read_sidecar(index, bold, result), headers.read_header(bold, result)
+    if not index.has_own_sidecar(bold) and (
+        text := describe_similar(bold, "bold", ".json", "bold")
+    ):
+        result.warn(bold, f"no sidecar with the name of the series was found. {text}")
+    run = None if sidecar is None else read_run(bold, sidecar, result)
+    if len(files) > 1:
+        echoes = _read_echoes(index, files, result)
+        run = replace(run, echoes=echoes) if run is not None and echoes else None
+    if header is not None:
+        header, _ = slice_axis.with_slices_last(header, sidecar or {})
+    return header, run
+
+
+def _complete_run(
+    run: BoldRun,
+    anat: PrecomputedAnat | None,
+    settings: Settings,
+    result: Survey,
+    *,
+    with_anat: bool,
+) -> BoldRun:
+    """Return a run with its slice times, derivatives and high-resolution reference.
+
+    `with_anat` is whether the participant has a T1w image.
+    """
+    if "slicetiming" not in settings.preprocessing.ignore:
+        slice_times = timing.read_slice_times(run.header, run.sidecar, run.tr, result)
+        run = replace(run, slice_timing=slice_times)
+    run = replace(run, precomputed=find_run(result.sources, run, anat, result))
+    if run.precomputed is None and run.shape[2] < LEAST_SAMPLES:
+        count = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
+        result.note(run.bold, f"the run has {count}, so head motion is estimated in-plane only.")
+    return replace(run, truth=_find_reference(run, settings, result, with_anat=with_anat))
+
+
+def _find_factor(
+    t2starw_headers: Sequence[Header], settings: Settings, run: BoldRun
+) -> Triple | None:
+    """Return the factor of a run's pair, or else the factor of options and models, or None."""
+    pair, _ = _choose_pairs(run.header, t2starw_headers, settings, Findings())
+    return factor_without_pair(settings.superres) if pair is None else pair.factor
+
+
+def _choose_and_report_pairs(
+    bold: Header, t2starw_headers: Sequence[Header], settings: Settings, result: Survey
+) -> tuple[Pair | None, Pair | None]:
+    """Return the pairs of a run as `_choose_pairs` does, and report why it has none.
+
+    Problems of a pair become notes unless a pair is required.
+    """
+    findings = Findings()
+    pair, holdout = _choose_pairs(bold, t2starw_headers, settings, findings)
+    result.add(findings.notices)
+    if pairs.needs_pair(settings.superres) or settings.evaluation.pair_holdout:
+        result.add(findings.problems)
+    else:
+        known_problems = [problem.of_all() for problem in result.problems]
+        for problem in findings.problems:
+            if problem not in known_problems:
+                result.note(
+                    problem.what,
+                    f"the T2*-weighted pair is not used: {problem.why}. {problem.remedy}",
+                )
+    if pair is None and _is_pair_excluded_by_factor(bold, t2starw_headers, settings):
+        result.add(findings.problems)
+    return pair, holdout
+
+
+def _choose_pairs(
+    bold: Header, t2starw_headers: Sequence[Header], settings: Settings, findings: Findings
 ) -> tuple[Pair | None, Pair | None]:
     """Return the training pair of a run, and the held-out pair (``--pair-holdout``) or None."""
     superres = settings.superres
@@ -339,16 +425,21 @@ def _choose(
         superres = replace(superres, factor=())
     pair_findings = Findings()
     if settings.evaluation.pair_holdout:
-        pair, holdout = pairs.choose_two(bold, session, stars, superres, pair_findings)
+        pair, holdout = pairs.choose_pair_and_holdout(
+            bold, session, t2starw_headers, superres, pair_findings
+        )
     else:
-        pair, holdout = pairs.choose(bold, session, stars, superres, pair_findings), None
+        holdout = None
+        pair = pairs.choose_pair(bold, session, t2starw_headers, superres, pair_findings)
     if settings.evaluation.retrospective is None and pairs.is_too_fine(pair, superres, findings):
         return None, None
     findings.add_all(pair_findings)
     return pair, holdout
 
 
-def _conflicts(bold: Header, stars: Sequence[Header], settings: Settings) -> bool:
+def _is_pair_excluded_by_factor(
+    bold: Header, t2starw_headers: Sequence[Header], settings: Settings
+) -> bool:
     """Return whether a pair would be available for a run if ``--sr-factor`` were omitted.
 
     Only in-plane factors are compared: pairs with the same slice thickness as the run are common,
@@ -359,11 +450,11 @@ def _conflicts(bold: Header, stars: Sequence[Header], settings: Settings) -> boo
     if requested is None or superres.force or settings.evaluation.retrospective is not None:
         return False
     unconstrained = replace(settings, superres=replace(superres, factor=()))
-    pair, _ = _choose(bold, stars, unconstrained, Findings())
+    pair, _ = _choose_pairs(bold, t2starw_headers, unconstrained, Findings())
     return pair is not None and pair.factor[:2] != requested[:2]
 
 
-def _truth(
+def _find_reference(
     run: BoldRun, settings: Settings, result: Survey, *, with_anat: bool
 ) -> HighresReference | None:
     """Return the high-resolution reference of a run from ``--truth`` or else the data set."""
@@ -377,97 +468,92 @@ def _truth(
     activation = settings.activation
     seeds = choose_seeds(activation.seeds, with_anat=with_anat, atlas=activation.atlas)
     strict = bool(settings.superres.factor) and not settings.superres.force
-    return reference_in_dataset(
+    return find_reference_in_dataset(
         root, run, result, needs_timing=is_timed, seeds=seed_names(seeds), strict=strict
     )
 
 
-def _take(findings: Findings, settings: Settings, result: Survey) -> None:
-    """Add the findings about a pair; its problems become notes unless a pair is required."""
-    result.add(findings.notices)
-    if pairs.needs_pair(settings.superres) or settings.evaluation.pair_holdout:
-        result.add(findings.problems)
-        return
-    known_problems = [problem.of_all() for problem in result.problems]
-    for problem in findings.problems:
-        if problem not in known_problems:
-            result.note(
-                problem.what,
-                f"the T2*-weighted pair is not used: {problem.why}. {problem.remedy}",
-            )
-
-
-_SLAB = 0.6  # thinnest extent of a slab relative to the largest among the images
-
-
-def _slabs(images: Sequence[Path]) -> set[Path]:
+def _select_slabs(images: Sequence[Path]) -> set[Path]:
     """Return the images that cover less of the head than other images, such as ``acq-inplane``."""
     extents = {}
     for path in images:
-        header = hd.read_header(path, Findings())
+        header = headers.read_header(path, Findings())
         if header is not None:
             sides = zip(header.shape[:3], header.zooms, strict=False)
-            extents[path] = min(n * zoom for n, zoom in sides)
-    return {path for path, extent in extents.items() if extent < _SLAB * max(extents.values())}
+            extents[path] = min(size * zoom for size, zoom in sides)
+    return {
+        path
+        for path, extent in extents.items()
+        if extent < _MAX_SLAB_EXTENT * max(extents.values())
+    }
 
 
-def _t1w(paths: Sequence[Path], label: str, settings: Settings, result: Survey) -> list[Path]:
-    """Return the T1w images of a participant in order of preference, and report missing images.
+def _order_t1w(
+    paths: Sequence[Path], label: str, settings: Settings, result: Survey
+) -> list[Path]:
+    """Return the T1w images of a participant in order of preference, and report if there are none.
 
-    Images of the selected sessions come first, and whole-head images before slabs.
+    Images of the selected sessions come first, and whole-head images before slabs. The header of
+    the first image is checked.
     """
-    images = run_files.magnitudes(paths, result)
-    sessions, roi = settings.selection.session_label, settings.activation.roi
-    slabs = _slabs(images) if len(images) > 1 else set()
+    images = run_files.select_magnitudes(paths, result)
+    sessions = settings.selection.session_label
+    slabs = _select_slabs(images) if len(images) > 1 else set()
     images.sort(
         key=lambda path: (
             bool(sessions) and parse_entities(path).get("session", "") not in sessions,
             path in slabs,
         )
     )
-    for path in images[:1]:
-        volume_header(path, result)
-    if not images:
-        texts = [
-            "No T1w image matches the filters in --bids-filter-file."
-            if settings.selection.bids_filter_file
-            else "No T1w image was found."
-        ]
-        if roi not in ("auto", "brain"):
-            texts.append(
-                "The ROI file cannot be transformed to the BOLD series."
-                if is_file(roi)
-                else f"The region {roi} cannot be located."
-            )
-        if roi != "brain":
-            texts.append("The whole brain is used as the region of interest.")
-        texts.append(
-            "Results are not normalized to template space, and the confounds csf, white_matter"
-            " and their CompCor components are not computed."
-        )
-        result.note(f"sub-{label}", " ".join(texts))
-    elif len(images) > 1:
+    if images:
+        volume_header(images[0], result)
+    else:
+        result.note(f"sub-{label}", _describe_missing_t1w(settings))
+    if len(images) > 1:
         result.note(images[0], f"{len(images)} T1w images were found; this image is used.")
     return images
 
 
+def _describe_missing_t1w(settings: Settings) -> str:
+    """Return a note with the consequences for a participant without a T1w image."""
+    roi = settings.activation.roi
+    sentences = [
+        "No T1w image matches the filters in --bids-filter-file."
+        if settings.selection.bids_filter_file
+        else "No T1w image was found."
+    ]
+    if roi not in ("auto", "brain"):
+        sentences.append(
+            "The ROI file cannot be transformed to the BOLD series."
+            if is_file(roi)
+            else f"The region {roi} cannot be located."
+        )
+    if roi != "brain":
+        sentences.append("The whole brain is used as the region of interest.")
+    sentences.append(
+        "Results are not normalized to template space, and the confounds csf, white_matter"
+        " and their CompCor components are not computed."
+    )
+    return " ".join(sentences)
+
+
 def volume_header(path: Path, findings: Findings) -> Header | None:
     """Read the header of a single 3D magnitude image; return None with a problem otherwise."""
-    header = hd.read_header(path, findings)
+    header = headers.read_header(path, findings)
     if header is None or (
-        len(hd.squeeze_3d(header)) == 3 and not (header.complex or header.colored)
+        len(headers.squeezed_shape(header)) == 3 and not (header.complex or header.colored)
     ):
         return header
     if header.colored:
         findings.add_problem(
             path,
-            hd.COLORED,
+            headers.COLOR_REASON,
             "Convert the DICOM images of the original scan, or exclude this file.",
         )
         return None
-    content = (
-        "complex voxels" if header.complex else f"{len(header.shape)} dimensions {header.shape}"
-    )
+    content = f"{len(header.shape)} dimensions {header.shape}"
+    if header.complex:
+        content = "complex voxels"
     findings.add_problem(
         path,
         f"the image has {content}, but a 3D magnitude image is expected",
@@ -476,25 +562,27 @@ def volume_header(path: Path, findings: Findings) -> Header | None:
     return None
 
 
-def _differences(
+def _list_echo_differences(
     header: Header,
     sidecar: Mapping[str, object],
-    first: Header,
+    first_header: Header,
     first_sidecar: Mapping[str, object],
-    name: str,
 ) -> Iterator[str]:
-    """Yield each difference of an echo from the first echo, whose file name is `name`."""
-    if header.shape != first.shape:
-        yield f"the image shape is {header.shape}, but {name} has the shape {first.shape}"
+    """Yield each difference of an echo from the first echo."""
+    name = first_header.path.name
+    if header.shape != first_header.shape:
+        yield f"the image shape is {header.shape}, but {name} has the shape {first_header.shape}"
     else:
-        shift = corner_distance(header.shape[:3], header.affine, first.shape[:3], first.affine)
-        if shift > _ECHO_SHIFT_MM:
-            yield f"the field of view is shifted by up to {shift:.3g} mm relative to {name}"
+        shift_mm = corner_distance(
+            header.shape[:3], header.affine, first_header.shape[:3], first_header.affine
+        )
+        if shift_mm > _MAX_ECHO_SHIFT_MM:
+            yield f"the field of view is shifted by up to {shift_mm:.3g} mm relative to {name}"
     for key in ("RepetitionTime", "SliceTiming", "SliceEncodingDirection"):
-        value, reference = sidecar.get(key), first_sidecar.get(key)
-        if value != reference and not (value is None or reference is None):
+        value, first_value = sidecar.get(key), first_sidecar.get(key)
+        if value is not None and first_value is not None and value != first_value:
             yield f"{key} differs from {name}"
-    tr, first_tr = timing.likely_tr(header.tr), timing.likely_tr(first.tr)
+    tr, first_tr = timing.guess_tr(header.tr), timing.guess_tr(first_header.tr)
     if tr and first_tr and not math.isclose(tr, first_tr, rel_tol=0.01):
         yield (
             f"the repetition time in the image header is {tr:g} s, but {name} has a repetition"
@@ -502,21 +590,24 @@ def _differences(
         )
 
 
-def _echoes(index: Index, paths: Sequence[Path], result: Survey) -> tuple[tuple[Path, float], ...]:
+def _read_echoes(
+    index: Index, paths: Sequence[Path], result: Survey
+) -> tuple[tuple[Path, float], ...]:
     """Return the echoes of a run with their echo times (ms), and report problems.
 
-    The result is empty if an echo cannot be read.
+    The result is empty if an echo cannot be read. Echoes without a valid echo time are not
+    included.
     """
     echoes = []
     for path in paths:
-        header = hd.read_header(path, result)
-        sidecar = _sidecar(index, path, result)
+        header = headers.read_header(path, result)
+        sidecar = _read_sidecar(index, path, result)
         if header is None or sidecar is None:
             return ()
-        first = result.headers.get(paths[0])
-        if first is not None and path != paths[0]:
-            reference = _sidecar(index, paths[0], result) or {}
-            for difference in _differences(header, sidecar, first, reference, paths[0].name):
+        if path == paths[0]:
+            first_header, first_sidecar = header, sidecar
+        else:
+            for difference in _list_echo_differences(header, sidecar, first_header, first_sidecar):
                 result.add_problem(
                     path,
                     f"the echoes cannot be combined because {difference}",
@@ -535,12 +626,14 @@ def _echoes(index: Index, paths: Sequence[Path], result: Survey) -> tuple[tuple[
             )
         else:
             echoes.append((path, 1000.0 * te))
-    times = [te for _, te in echoes]
-    times_text = ", ".join(f"{te:g}" for te in times)
-    if len(echoes) == len(paths) and times != sorted(set(times)):
+    if len(echoes) < len(paths):
+        return tuple(echoes)
+    times_ms = [te for _, te in echoes]
+    times_text = ", ".join(f"{te:g}" for te in times_ms)
+    if times_ms != sorted(set(times_ms)):
         reason = f"the echo times must increase with the echo number, but are {times_text} ms"
         result.add_problem(paths[0], reason, "Correct EchoTime in the sidecars.")
-    elif len(echoes) == len(paths):
+    else:
         text = (
             f"the {len(paths)} echoes (TE {times_text} ms) are combined. To select a single echo,"
             " use --echo-idx N."
@@ -549,26 +642,23 @@ def _echoes(index: Index, paths: Sequence[Path], result: Survey) -> tuple[tuple[
     return tuple(echoes)
 
 
-def _type_order(index: Index, bids_dir: Path, task: str, result: Survey) -> tuple[str, ...]:
+def _find_type_order(index: Index, bids_dir: Path, task: str, result: Survey) -> tuple[str, ...]:
     """Return the order of trial types that all participants of the data set share.
 
     The order is taken from ``Levels`` in the events sidecar, or else from the first appearance in
     the first events table of the data set, independent of the selected participants, so that
     contrasts such as ``thumbMinusLittle`` have the same sign in all participants.
     """
-    for name, (bold, events) in result.chosen.items():
+    for name, (bold, events) in result.files_by_run.items():
         entities = parse_entities(bold)
         if entities.get("task", "") == task and events is not None:
             with result.about(entities["subject"], name):
-                description = (_sidecar(index, events, result) or {}).get("trial_type")
+                description = (_read_sidecar(index, events, result) or {}).get("trial_type")
             levels = description.get("Levels") if isinstance(description, dict) else None
             if isinstance(levels, dict):
                 return tuple(str(level) for level in levels)
     table = first_table(bids_dir, task)
     return tuple(dict.fromkeys(read_column(table, "trial_type"))) if table else ()
-
-
-_ECHO_SHIFT_MM = 0.1  # mm, largest shift between echoes, whose headers differ only by rounding
 
 
 def first_table(bids_dir: Path, task: str) -> Path | None:

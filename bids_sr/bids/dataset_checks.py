@@ -4,11 +4,18 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.bids.findings import Findings, input_error, require
-from bids_sr.bids.inheritance import read_object
-from bids_sr.bids.run_names import named_folders
+from bids_sr.bids.findings import Findings, input_error, require_content
+from bids_sr.bids.inheritance import parse_suffix, read_object
+from bids_sr.bids.run_names import entity_folders
 
 _ENTITY = re.compile(r"[A-Za-z]+-[0-9A-Za-z+]+")
+_FIELD_MAPS = {
+    "epi": "EPI with opposite phase encoding",
+    "phasediff": "phase differences",
+    "phase1": "phase images of two echoes",
+    "fieldmap": "direct field mapping",
+}
+"""BIDS suffix of a field map → description."""
 
 
 def check_dataset(bids_dir: Path) -> None:
@@ -24,7 +31,7 @@ def check_dataset(bids_dir: Path) -> None:
         )
         raise input_error(bids_dir, reason, "Specify the root directory of a BIDS dataset.")
     description = bids_dir / "dataset_description.json"
-    require(description)
+    require_content(description)
     if not description.exists():
         raise input_error(
             bids_dir,
@@ -35,12 +42,12 @@ def check_dataset(bids_dir: Path) -> None:
     if "Name" not in read_object(description):
         raise input_error(
             description,
-            ('the required field "Name" is missing'),
-            ('Add "Name" and "BIDSVersion" to the file.'),
+            'the required field "Name" is missing',
+            'Add "Name" and "BIDSVersion" to the file.',
         )
 
 
-def well_named(paths: Sequence[Path], findings: Findings) -> list[Path]:
+def select_valid_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
     """Return the images with valid names and directories, and report all others as problems.
 
     Labels become part of output names, so they may only contain letters, digits and +.
@@ -48,12 +55,12 @@ def well_named(paths: Sequence[Path], findings: Findings) -> list[Path]:
     valid = []
     for path in paths:
         *entities, _ = path.name.split(".")[0].split("_")
-        invalid_part = next((part for part in entities if not _ENTITY.fullmatch(part)), None)
-        folders = named_folders(path)
-        labels = [part for part in entities if part.startswith(("sub-", "ses-"))]
-        if invalid_part is not None:
+        invalid = next((entity for entity in entities if not _ENTITY.fullmatch(entity)), None)
+        folders = entity_folders(path)
+        labels = [entity for entity in entities if entity.startswith(("sub-", "ses-"))]
+        if invalid is not None:
             reason = (
-                f"the file name contains {invalid_part!r}, which is not a valid BIDS entity"
+                f"the file name contains {invalid!r}, which is not a valid BIDS entity"
                 " (letters, a hyphen, then letters and digits)"
             )
             findings.add_problem(path, reason, "Rename the file and its sidecars.")
@@ -70,15 +77,6 @@ def well_named(paths: Sequence[Path], findings: Findings) -> list[Path]:
     return valid
 
 
-_FIELD_MAPS = {
-    "epi": "EPI with opposite phase encoding",
-    "phasediff": "phase differences",
-    "phase1": "phase images of two echoes",
-    "fieldmap": "direct field mapping",
-}
-"""BIDS suffix of a field map → description."""
-
-
 def note_field_maps(bids_dir: Path, label: str, findings: Findings) -> None:
     """Report the field maps of a participant, which are not used.
 
@@ -88,15 +86,11 @@ def note_field_maps(bids_dir: Path, label: str, findings: Findings) -> None:
         bids_dir / f"sub-{label}" / "fmap",
         *sorted(bids_dir.glob(f"sub-{label}/ses-*/fmap")),
     ]
-    suffixes = {
-        path.name.split(".")[0].rpartition("_")[2]
-        for folder in folders
-        for path in folder.glob("*.nii*")
-    }
-    kinds = [text for suffix, text in _FIELD_MAPS.items() if suffix in suffixes]
-    if kinds:
+    suffixes = {parse_suffix(path) for folder in folders for path in folder.glob("*.nii*")}
+    descriptions = [text for suffix, text in _FIELD_MAPS.items() if suffix in suffixes]
+    if descriptions:
         text = (
-            f"field maps were found ({', '.join(kinds)}), but bids-sr does not correct for"
+            f"field maps were found ({', '.join(descriptions)}), but bids-sr does not correct for"
             " susceptibility distortion. To use a field map, run fMRIPrep first and specify its"
             " output with -d fmriprep=DIR."
         )

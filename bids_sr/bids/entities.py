@@ -51,12 +51,9 @@ RUN_KEYS = (
 
 def file_stem(path: Path) -> str:
     """Return the file name of an image without extension and BIDS suffix."""
-    name = (
-        path.name.removesuffix(".gz")
-        .removesuffix(".nii")
-        .removesuffix(".tsv")
-        .removesuffix(".json")
-    )
+    name = path.name.removesuffix(".gz")
+    for extension in (".nii", ".tsv", ".json"):
+        name = name.removesuffix(extension)
     return name.rpartition("_")[0]
 
 
@@ -93,18 +90,19 @@ def same_run(first: Mapping[str, str], second: Mapping[str, str], keys: Iterable
     >>> same_run(first, second, ("task", "run"))
     True
     """
-    numbered = ("session", "run")
+    numeric = ("session", "run")
     return all(
-        parse_label(first, key, numbered) == parse_label(second, key, numbered) for key in keys
+        parse_label(first, key, numeric) == parse_label(second, key, numeric) for key in keys
     )
 
 
-def parse_label(
-    entities: Mapping[str, str], key: str, numbered: tuple[str, ...] = ("run",)
-) -> str:
-    """Return the label of an entity, "" if missing; numbered labels lose leading zeros."""
+def parse_label(entities: Mapping[str, str], key: str, numeric: tuple[str, ...] = ("run",)) -> str:
+    """Return the label of an entity, "" if missing; labels of numeric entities lose leading zeros.
+
+    `numeric` lists the entities whose labels are numbers.
+    """
     label = entities.get(key, "")
-    return str(int(label)) if key in numbered and label.isdigit() else label
+    return str(int(label)) if key in numeric and label.isdigit() else label
 
 
 def applies_to(file: Path, image: Path) -> bool:
@@ -134,10 +132,12 @@ def lack_run_number(runs: Sequence[Mapping[str, str]]) -> list[bool]:
     >>> lack_run_number([{"task": "a"}, {"task": "a", "run": "2"}, {"task": "b"}])
     [True, False, False]
     """
-    ignored = ("suffix", "extension", "datatype", "run")
-    names = [{key: label for key, label in run.items() if key not in ignored} for run in runs]
-    numbered = [name for name, run in zip(names, runs, strict=True) if "run" in run]
-    return ["run" not in run and name in numbered for name, run in zip(names, runs, strict=True)]
+    ignored_keys = ("suffix", "extension", "datatype", "run")
+    names = [{key: label for key, label in run.items() if key not in ignored_keys} for run in runs]
+    numbered_names = [name for name, run in zip(names, runs, strict=True) if "run" in run]
+    return [
+        "run" not in run and name in numbered_names for name, run in zip(names, runs, strict=True)
+    ]
 
 
 def short_run_name(entities: Mapping[str, str], *, over_sessions: bool) -> str:

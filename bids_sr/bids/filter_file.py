@@ -8,7 +8,7 @@ from bids_sr.bids.findings import Findings, input_error
 from bids_sr.bids.layout import KINDS
 from bids_sr.io.atomic_files import read_text
 
-_SAFE = re.compile(r"[0-9A-Za-z.+]+")
+_SAFE_VALUE = re.compile(r"[0-9A-Za-z.+]+")
 _QUERIES = {
     "*": "ANY",
     "query.any": "ANY",
@@ -16,7 +16,7 @@ _QUERIES = {
     "query.optional": "OPTIONAL",
 }
 """Value in a filter → member of pybids' ``Query``; null becomes NONE."""
-_NOT_READ = ("fmap", "sbref", "roi", "dwi", "asl", "pet")
+_UNUSED_KINDS = ("fmap", "sbref", "roi", "dwi", "asl", "pet")
 """Image types in filter files of other programs that are not used here."""
 
 
@@ -57,7 +57,7 @@ def read_filters(path: Path | None, findings: Findings) -> dict[str, dict[str, o
         )
     filters: dict[str, dict[str, object]] = {}
     for kind, query in content.items():
-        if kind in _NOT_READ:
+        if kind in _UNUSED_KINDS:
             findings.warn(
                 path,
                 (
@@ -69,20 +69,20 @@ def read_filters(path: Path | None, findings: Findings) -> dict[str, dict[str, o
         if kind not in KINDS:
             fix = f"Valid image types are {', '.join(KINDS)}. {example}"
             raise input_error(path, f"{kind!r} is not an image type used by bids-sr", fix)
-        filters[kind] = {entity: _filter_value(path, value) for entity, value in query.items()}
+        filters[kind] = {entity: _convert_value(path, value) for entity, value in query.items()}
     return filters
 
 
-def _filter_value(path: Path, value: object) -> object:
+def _convert_value(path: Path, value: object) -> object:
     """Return a filter value in the form that pybids expects."""
     if isinstance(value, list):
-        return [_filter_value(path, item) for item in value]
+        return [_convert_value(path, item) for item in value]
     name = "NONE" if value is None else _QUERIES.get(str(value).lower())
     if name:
         from bids.layout import Query
 
         return Query[name]
-    if isinstance(value, str) and (not _SAFE.fullmatch(value) or ".." in value):
+    if isinstance(value, str) and (not _SAFE_VALUE.fullmatch(value) or ".." in value):
         raise input_error(
             path,
             f"{value!r} is not a valid BIDS label",

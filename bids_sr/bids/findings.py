@@ -27,7 +27,7 @@ def input_error(what: Path | str, why: str, remedy: str) -> InputError:
     return InputError([Notice(what=str(what), why=why, remedy=remedy)])
 
 
-def missing_content(path: Path) -> str:
+def missing_content_reason(path: Path) -> str:
     """Return why the content of a file is missing (DataLad, Git LFS), or "" if it is not.
 
     An example is ``the file is a git-annex pointer``.
@@ -46,10 +46,10 @@ def missing_content(path: Path) -> str:
     return "the file is a Git LFS pointer" if start.startswith(b"version https://git-lfs") else ""
 
 
-def _not_downloaded(path: Path, reason: str) -> Notice:
+def _describe_missing_content(path: Path, reason: str) -> Notice:
     """Return the problem of a file without content, with the command to download it.
 
-    `reason` is the reason from `missing_content`.
+    `reason` is the reason from `missing_content_reason`.
     """
     code = "lfs" if "LFS" in reason else "annex"
     command = (
@@ -65,11 +65,11 @@ def _not_downloaded(path: Path, reason: str) -> Notice:
     )
 
 
-def require(path: Path) -> None:
+def require_content(path: Path) -> None:
     """Raise `InputError` if the content of a file was not downloaded."""
-    reason = missing_content(path)
+    reason = missing_content_reason(path)
     if reason:
-        raise InputError([_not_downloaded(path, reason)])
+        raise InputError([_describe_missing_content(path, reason)])
 
 
 def group_problems(problems: Iterable[Notice]) -> list[Notice]:
@@ -79,28 +79,27 @@ def group_problems(problems: Iterable[Notice]) -> list[Notice]:
     command.
     """
     distinct = list(dict.fromkeys(problem.of_all() for problem in problems))
-    links = [problem for problem in distinct if problem.code == "annex"]
-    if len(links) < 2:
+    annex_problems = [problem for problem in distinct if problem.code == "annex"]
+    if len(annex_problems) < 2:
         return distinct
-    top = Path(os.path.commonpath([problem.what for problem in links]))
-    names = " ".join(shlex.quote(str(Path(problem.what).relative_to(top))) for problem in links)
-    notice = Notice(
-        what=f"{top} ({len(links)} files)",
+    folder = Path(os.path.commonpath([problem.what for problem in annex_problems]))
+    names = " ".join(
+        shlex.quote(str(Path(problem.what).relative_to(folder))) for problem in annex_problems
+    )
+    group = Notice(
+        what=f"{folder} ({len(annex_problems)} files)",
         why=(
             "the file contents have not been downloaded: the files are broken links or git-annex"
             " pointers"
         ),
         remedy=(
-            f"Download them: `cd {shlex.quote(str(top))} && datalad get {names}` (or `git annex"
+            f"Download them: `cd {shlex.quote(str(folder))} && datalad get {names}` (or `git annex"
             " get`)."
         ),
     )
-    first = distinct.index(links[0])
-    return [
-        notice if k == first else problem
-        for k, problem in enumerate(distinct)
-        if k == first or problem not in links
-    ]
+    index = distinct.index(annex_problems[0])
+    others = [problem for problem in distinct if problem not in annex_problems]
+    return [*others[:index], group, *others[index:]]
 
 
 def group_notices(notices: Iterable[Notice]) -> list[Notice]:
@@ -193,9 +192,9 @@ class Findings:
 
         Files that do not exist count as downloaded.
         """
-        reason = missing_content(path)
+        reason = missing_content_reason(path)
         if reason:
-            self.add([_not_downloaded(path, reason)])
+            self.add([_describe_missing_content(path, reason)])
         return not reason
 
     def add(self, notices: Iterable[Notice]) -> None:

@@ -23,9 +23,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from bids_sr.bids import headers as hd, slice_axis
-from bids_sr.bids.entities import RUN_KEYS, file_stem, parse_entities, same_run
-from bids_sr.bids.findings import Findings, InputError, missing_content
+from bids_sr.bids import headers, slice_axis
+from bids_sr.bids.entities import RUN_KEYS, file_stem, is_magnitude, parse_entities, same_run
+from bids_sr.bids.findings import Findings, InputError, missing_content_reason
 from bids_sr.bids.inheritance import parse_suffix, read_object
 from bids_sr.bids.inputs import BoldRun
 from bids_sr.bids.label_lists import list_some
@@ -40,28 +40,30 @@ from bids_sr.bids.precomputed_checks import check_confounds, check_grid, check_t
 from bids_sr.config.spaces import FSAVERAGE, Space
 from bids_sr.io.template_cache import PACKAGED_TEMPLATES
 
+_KEYS_WITHOUT_DIRECTION = tuple(key for key in RUN_KEYS if key != "direction")
 _TISSUES = ("GM", "WM", "CSF")
-SPACES = tuple(PACKAGED_TEMPLATES)
+INSTALLED_TEMPLATES = tuple(PACKAGED_TEMPLATES)
 """Templates whose images are installed with a dependency, so that transforms to them can be used
 without a download.
 """
-_ANATOMIES = ("T1w", "anat")  # spaces that a boldref may be registered to
-_NO_FIELDS = (*_ANATOMIES, "T2w", "session", "subject")
-_HMC = (
+_ANAT_SPACES = ("T1w", "anat")  # spaces that a boldref may be registered to
+_OTHER_TARGETS = (*_ANAT_SPACES, "T2w", "session", "subject")
+_HMC_NAMES = (
     "from-orig_to-boldref_mode-image_desc-hmc_xfm.txt",
     "from-scanner_to-boldref_mode-image_xfm.txt",
 )
-_COREG = (
-    *(f"from-boldref_to-{to}_mode-image_desc-coreg_xfm.txt" for to in _ANATOMIES),
+_COREG_NAMES = (
+    *(f"from-boldref_to-{to}_mode-image_desc-coreg_xfm.txt" for to in _ANAT_SPACES),
     "from-scanner_to-T1w_mode-image_xfm.txt",
 )
-_CONFOUNDS = ("desc-confounds_timeseries.tsv", "desc-confounds_regressors.tsv")
-_REFERENCES = ("desc-hmc_boldref", "desc-coreg_boldref", "boldref")
-_MASK, _COREGISTRATION, _TABLE = (
-    "brain mask on the BOLD grid",
-    "registration to T1w",
-    "confounds",
+_CONFOUNDS_NAMES = ("desc-confounds_timeseries.tsv", "desc-confounds_regressors.tsv")
+_FIELD_MAP_XFM = re.compile(
+    r"from-boldref_to-([0-9A-Za-z]+)_mode-image(_desc-[0-9A-Za-z]+)?_xfm\.txt"
 )
+_BOLDREF_STEMS = ("desc-hmc_boldref", "desc-coreg_boldref", "boldref")
+_MASK = "brain mask on the BOLD grid"
+_COREGISTRATION = "registration to T1w"
+_TABLE = "confounds"
 _ANATOMY = "T1w image with a brain mask"
 _MAPS = "tissue maps (label-{GM,WM,CSF}_probseg)"
 _MOTION = "head motion"
@@ -110,55 +112,16 @@ def find_anatomy(
         None if no directory has a preprocessed T1w image with a brain mask.
     """
     if sources and not any((origin.root / f"sub-{label}").is_dir() for origin in sources):
-        roots = " and ".join(str(origin.root) for origin in sources)
-        participants = sorted(
-            {
-                path.name
-                for origin in sources
-                for path in origin.root.glob("sub-*")
-                if path.is_dir()
-            }
-        )
-        fix = (
-            f"Specify the fMRIPrep output directory that contains sub-{label}, or select other"
-            " participants with --participant-label."
-        )
-        findings.add_problem(
-            f"sub-{label} (--derivatives)",
-            f"sub-{label} was not found in {roots} (available participants:"
-            f" {list_some(participants)})",
-            fix,
-        )
+        _refuse_missing_participant(sources, label, findings)
         return None
     session = parse_entities(images[0]).get("session") if images else None
     for origin in sources:
         anat = _collect_anatomy(origin, label, session, findings)
-        if anat is None:
-            continue
-        available = [space for space in spaces or SPACES if space in anat.spaces]
-        _check_anat(anat, available if spaces else available[:1], findings)
-        missing = {} if anat.tpms else {_MAPS: _OPTIONS[_MAPS]}
-        missing_spaces = [space for space in spaces if space not in available] or (
-            [] if available else list(SPACES)
-        )
-        if missing_spaces:
-            output_spaces = (
-                " ".join(missing_spaces).replace("+", ":cohort-")
-                if spaces
-                else "MNI152NLin2009cAsym"
-            )
-            missing[f"transforms between T1w and {' or '.join(missing_spaces)}"] = (
-                f"fMRIPrep writes these transforms with `--output-spaces {output_spaces}`"
-            )
-        if missing:
-            findings.note(
-                f"sub-{label}",
-                (
-                    f"the {origin.text} output does not include {_describe_missing(missing)}."
-                    " Missing outputs are computed by bids-sr."
-                ),
-            )
-        return anat
+        if anat is not None:
+            available = [space for space in spaces or INSTALLED_TEMPLATES if space in anat.spaces]
+            _check_anatomy(anat, available if spaces else available[:1], findings)
+            _note_missing_anatomy(label, anat, spaces, findings)
+            return anat
     if sources:
         programs = " and ".join(origin.text for origin in sources)
         text = (
@@ -168,6 +131,52 @@ def find_anatomy(
         )
         findings.note(f"sub-{label}", text)
     return None
+
+
+def _refuse_missing_participant(
+    sources: Sequence[DerivativeFolder], label: str, findings: Findings
+) -> None:
+    """Report a participant without a folder in any of the derivatives directories."""
+    roots = " and ".join(str(origin.root) for origin in sources)
+    folders = (path for origin in sources for path in origin.root.glob("sub-*"))
+    participants = sorted({path.name for path in folders if path.is_dir()})
+    fix = (
+        f"Specify the fMRIPrep output directory that contains sub-{label}, or select other"
+        " participants with --participant-label."
+    )
+    findings.add_problem(
+        f"sub-{label} (--derivatives)",
+        f"sub-{label} was not found in {roots} (available participants:"
+        f" {list_some(participants)})",
+        fix,
+    )
+
+
+def _note_missing_anatomy(
+    label: str, anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings
+) -> None:
+    """Report the tissue maps and transforms that anatomical derivatives lack.
+
+    `spaces` are the requested templates; if empty, one supported template suffices.
+    """
+    missing = {} if anat.tpms else {_MAPS: _OPTIONS[_MAPS]}
+    if spaces:
+        missing_spaces = [space for space in spaces if space not in anat.spaces]
+        output_spaces = " ".join(missing_spaces).replace("+", ":cohort-")
+    else:
+        has_any = any(space in anat.spaces for space in INSTALLED_TEMPLATES)
+        missing_spaces = [] if has_any else list(INSTALLED_TEMPLATES)
+        output_spaces = "MNI152NLin2009cAsym"
+    if missing_spaces:
+        missing[f"transforms between T1w and {' or '.join(missing_spaces)}"] = (
+            f"fMRIPrep writes these transforms with `--output-spaces {output_spaces}`"
+        )
+    if missing:
+        findings.note(
+            f"sub-{label}",
+            f"the {anat.origin.text} output does not include {_describe_missing(missing)}."
+            " Missing outputs are computed by bids-sr.",
+        )
 
 
 def _describe_missing(missing: Mapping[str, str]) -> str:
@@ -183,77 +192,70 @@ def _collect_anatomy(
     The folder of the participant precedes the folder of `session` (session of the T1w image in the
     data set) and the folders of other sessions.
     """
-    top = origin.root / f"sub-{label}"
+    participant_dir = origin.root / f"sub-{label}"
     folders = [
-        top / "anat",
-        *([top / f"ses-{session}" / "anat"] if session else []),
-        *sorted(top.glob("ses-*/anat")),
+        participant_dir / "anat",
+        *([participant_dir / f"ses-{session}" / "anat"] if session else []),
+        *sorted(participant_dir.glob("ses-*/anat")),
     ]
     for folder in folders:
-        files = [path for path in sorted(folder.glob("sub-*_*")) if _own_space(path)]
-        images = [
-            path
-            for path in files
-            if path.name.endswith(tuple(f"_desc-preproc_T1w{e}" for e in IMAGES))
-        ]
-        if not images:
+        files = [path for path in sorted(folder.glob("sub-*_*")) if _is_in_own_space(path)]
+        endings = tuple(f"_desc-preproc_T1w{extension}" for extension in IMAGES)
+        preproc = next((path for path in files if path.name.endswith(endings)), None)
+        if preproc is None:
             continue
-        mask = _only(files, images[0], "_desc-brain_mask")
+        mask = _find_matching(files, preproc, "_desc-brain_mask")
         if mask is None:
-            findings.note(
-                images[0],
-                (
-                    "no brain mask was found for this image, so the anatomical images are"
-                    " processed by bids-sr."
-                ),
+            text = (
+                "no brain mask was found for this image, so the anatomical images are"
+                " processed by bids-sr."
             )
+            findings.note(preproc, text)
             continue
-        tpms = [_only(files, images[0], f"_label-{tissue}_probseg") for tissue in _TISSUES]
+        tpms = [_find_matching(files, preproc, f"_label-{tissue}_probseg") for tissue in _TISSUES]
         return PrecomputedAnat(
             origin=origin,
-            preproc=images[0],
+            preproc=preproc,
             mask=mask,
-            dseg=_only(files, images[0], "_dseg"),
+            dseg=_find_matching(files, preproc, "_dseg"),
             tpms=tuple(path for path in tpms if path is not None) if all(tpms) else (),
-            spaces=_spaces(folder),
-            surfaces=dict(_surfaces(folder, images[0])),
+            spaces=_find_transforms(folder),
+            surfaces=dict(_iterate_surfaces(folder, preproc)),
         )
     return None
 
 
-def _own_space(path: Path) -> bool:
+def _is_in_own_space(path: Path) -> bool:
     """Return whether an image is a volume in its own space, and not in another ``space-``."""
     return not re.search("_hemi-|_space-(?!(run|orig)_)", path.name)
 
 
-def _only(files: Sequence[Path], preproc: Path, ending: str) -> Path | None:
-    """Return the file with an ending that has the entities of a preprocessed T1w image."""
+def _find_matching(files: Sequence[Path], preproc: Path, ending: str) -> Path | None:
+    """Return the file with an ending that has the entities of a preprocessed T1w image, or None.
+
+    `ending` lacks the file extension.
+    """
     stem = re.sub(r"_desc-preproc_T1w\..*$", "", preproc.name)
-    return next(
-        (
-            path
-            for path in files
-            for extension in IMAGES
-            if path.name == f"{stem}{ending}{extension}"
-        ),
-        None,
-    )
+    names = [f"{stem}{ending}{extension}" for extension in IMAGES]
+    return next((path for path in files if path.name in names), None)
 
 
-def _spaces(folder: Path) -> dict[str, tuple[Path, Path]]:
+def _find_transforms(folder: Path) -> dict[str, tuple[Path, Path]]:
     """Return template → transforms from and to T1w, for templates with both transforms."""
-    xfms: dict[str, dict[str, Path]] = {}
+    from_t1w: dict[str, Path] = {}
+    to_t1w: dict[str, Path] = {}
     for path in sorted(folder.glob("*_mode-image_xfm.*")):
         match = re.search(
             r"_from-([0-9A-Za-z]+)_to-([0-9A-Za-z+]+)_mode-image_xfm\.(h5|txt)$", path.name
         )
-        if match and "T1w" in match.group(1, 2):
-            space, direction = (match[2], "there") if match[1] == "T1w" else (match[1], "back")
-            xfms.setdefault(space, {})[direction] = path
-    return {space: (pair["there"], pair["back"]) for space, pair in xfms.items() if len(pair) == 2}
+        if match and match[1] == "T1w":
+            from_t1w[match[2]] = path
+        elif match and match[2] == "T1w":
+            to_t1w[match[1]] = path
+    return {space: (xfm, to_t1w[space]) for space, xfm in from_t1w.items() if space in to_t1w}
 
 
-def _surfaces(folder: Path, image: Path) -> Iterator[tuple[str, tuple[Path, Path]]]:
+def _iterate_surfaces(folder: Path, image: Path) -> Iterator[tuple[str, tuple[Path, Path]]]:
     """Yield the name and the files (left, right) of each surface of a T1w image."""
     stem = image.name.partition("_desc-preproc_T1w")[0]
     spheres = ("desc-reg_sphere", "space-fsaverage_desc-reg_sphere")
@@ -287,7 +289,7 @@ def check_surfaces(
             " surfaces unless it was run with --fs-no-reconall), or omit fsnative.",
         )
     for hemispheres in zip(*surfaces.values(), strict=True) if surface_spaces else ():
-        counts = {_vertices(path) for path in hemispheres if findings.is_downloaded(path)}
+        counts = {_read_vertex_count(path) for path in hemispheres if findings.is_downloaded(path)}
         if len(counts) > 1 or "" in counts:
             findings.add_problem(
                 hemispheres[0],
@@ -300,7 +302,7 @@ def check_surfaces(
             )
 
 
-def _vertices(path: Path) -> str:
+def _read_vertex_count(path: Path) -> str:
     """Return the number of vertices from the first array of a GIFTI surface, "" if unreadable."""
     try:
         with path.open("rb") as stream:
@@ -310,13 +312,13 @@ def _vertices(path: Path) -> str:
         return ""
 
 
-def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings) -> None:
+def _check_anatomy(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings) -> None:
     """Check that all images share one 3D grid, and that transform files have the expected format.
 
     Only transforms to the given spaces are checked.
     """
-    grid = hd.read_header(anat.preproc, findings)
-    if grid is not None and len(hd.squeeze_3d(grid)) != 3:
+    grid = headers.read_header(anat.preproc, findings)
+    if grid is not None and len(headers.squeezed_shape(grid)) != 3:
         findings.add_problem(
             anat.preproc,
             f"the image shape is {grid.shape}, but a 3D image is expected",
@@ -324,27 +326,30 @@ def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings
         )
         grid = None
     for path in (anat.mask, *anat.tpms, *([anat.dseg] if anat.tpms and anat.dseg else [])):
-        header = hd.read_header(path, findings)
+        header = headers.read_header(path, findings)
         if header is not None and grid is not None:
             fix = "Copy the directory again; all files must come from the same fMRIPrep run."
             check_grid(header, grid.shape, grid.affine, anat.preproc.name, fix, findings)
     for path in (path for space in spaces for path in anat.spaces[space]):
         if not findings.is_downloaded(path):
             continue
-        if path.suffix == ".h5":
-            try:
-                with path.open("rb") as stream:
-                    is_hdf5 = stream.read(8) == b"\x89HDF\r\n\x1a\n"
-            except OSError:  # a folder, or missing read permission
-                is_hdf5 = False
-            if not is_hdf5:
-                findings.add_problem(
-                    path,
-                    "composite transforms must be HDF5 files, but this file is not an HDF5 file",
-                    "Copy the file again from the fMRIPrep output directory.",
-                )
-        else:
+        if path.suffix != ".h5":
             check_transforms(path, 1, findings)
+        elif not _is_hdf5(path):
+            findings.add_problem(
+                path,
+                "composite transforms must be HDF5 files, but this file is not an HDF5 file",
+                "Copy the file again from the fMRIPrep output directory.",
+            )
+
+
+def _is_hdf5(path: Path) -> bool:
+    """Return whether a file starts with the signature of HDF5."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(8) == b"\x89HDF\r\n\x1a\n"
+    except OSError:  # a folder, or missing read permission
+        return False
 
 
 def find_run(
@@ -358,38 +363,36 @@ def find_run(
     Without anatomical derivatives (`anat` is None), the registration to T1w is not used. Returns
     None if no directory has head-motion estimates.
     """
-    n_files = {}
+    has_files = False
     for origin in sources:
         files = _list_run_files(origin, run)
-        if any(name in files for name in (*_HMC, *_CONFOUNDS)):
+        if any(name in files for name in (*_HMC_NAMES, *_CONFOUNDS_NAMES)):
             return _collect_run(origin, run, files, anat, findings)
-        n_files[origin] = len(files)
+        has_files |= bool(files)
     if any((origin.root / f"sub-{run.entities['subject']}").is_dir() for origin in sources):
-        programs = " and ".join(origin.text for origin in n_files)
-        text = (
-            f"motion estimates for this run ({_OPTIONS[_MOTION]})"
-            if any(n_files.values())
-            else "any files for this run"
-        )
+        programs = " and ".join(origin.text for origin in sources)
+        missing = "any files for this run"
+        if has_files:
+            missing = f"motion estimates for this run ({_OPTIONS[_MOTION]})"
         findings.note(
             run.bold,
-            f"the {programs} output does not include {text}, so head motion, registration, brain"
-            " mask and confounds are computed by bids-sr.",
+            f"the {programs} output does not include {missing}, so head motion, registration,"
+            " brain mask and confounds are computed by bids-sr.",
         )
     return None
 
 
 def _list_run_files(origin: DerivativeFolder, run: BoldRun) -> dict[str, Path]:
-    """Return the derivatives of a run in its own space, keyed by the rest of the file name.
+    """Return the derivatives of a run in its own space by name, as named by version 23.2.
 
-    The key lacks the entities of the run, and transforms are named as in version 23.2.
+    Names lack the entities of the run.
     """
-    folders = _places(origin, run)[: -1 if "session" in run.entities else None]
+    folders = _list_folders(origin, run)[: -1 if "session" in run.entities else None]
     paths = [
         path
         for folder in folders
         for path in (folder / "func").glob("sub-*_*")
-        if _own_space(path)
+        if _is_in_own_space(path)
     ]
     entities_by_path = {path: parse_entities(path) for path in paths}
     run_paths = [
@@ -398,39 +401,41 @@ def _list_run_files(origin: DerivativeFolder, run: BoldRun) -> dict[str, Path]:
         if same_run(entities, run.entities, RUN_KEYS)
     ]
     # some versions omit `dir-` from the names if runs do not differ only in direction
-    if not run_paths and "direction" in run.entities:
-        keys = tuple(key for key in RUN_KEYS if key != "direction")
-        sibling_entities = [parse_entities(path) for path in run.bold.parent.glob("*_bold.nii*")]
-        directions = {
-            sibling.get("direction")
-            for sibling in sibling_entities
-            if same_run(sibling, run.entities, keys)
-        }
-        if directions == {run.entities["direction"]}:
-            run_paths = [
-                path
-                for path, labels in entities_by_path.items()
-                if "direction" not in labels and same_run(labels, run.entities, keys)
-            ]
+    if not run_paths and "direction" in run.entities and not _differs_in_direction(run):
+        run_paths = [
+            path
+            for path, entities in entities_by_path.items()
+            if "direction" not in entities
+            and same_run(entities, run.entities, _KEYS_WITHOUT_DIRECTION)
+        ]
     files: dict[str, Path] = {}
     for path in sorted(run_paths, key=lambda path: ("echo" in entities_by_path[path], path.name)):
-        if entities_by_path[path].get("part", "mag") == "mag":
+        if is_magnitude(path):
             name = re.sub(r"^.*?_(?=(from|desc|echo|part|space)-|[A-Za-z0-9]+\.)", "", path.name)
             name = re.sub(r"((echo|part)-[^_]+|space-(run|orig))_", "", name)
             files.setdefault(re.sub("(from|to)-run_", r"\1-boldref_", name), path)
     return files
 
 
-def _places(origin: DerivativeFolder, run: BoldRun) -> list[Path]:
+def _differs_in_direction(run: BoldRun) -> bool:
+    """Return whether the series in the folder of a run have the same names but for ``dir-``."""
+    series_entities = [parse_entities(path) for path in run.bold.parent.glob("*_bold.nii*")]
+    return any(
+        same_run(entities, run.entities, _KEYS_WITHOUT_DIRECTION)
+        and entities.get("direction") != run.entities["direction"]
+        for entities in series_entities
+    )
+
+
+def _list_folders(origin: DerivativeFolder, run: BoldRun) -> list[Path]:
     """Return the folders of a run's session (leading zeros are ignored) and participant."""
-    top = origin.root / f"sub-{run.entities['subject']}"
-    session = ("session",)
-    session_folders = [
+    participant_dir = origin.root / f"sub-{run.entities['subject']}"
+    session_dirs = [
         path
-        for path in sorted(top.glob("ses-*"))
-        if same_run({"session": path.name.removeprefix("ses-")}, run.entities, session)
+        for path in sorted(participant_dir.glob("ses-*"))
+        if same_run({"session": path.name.removeprefix("ses-")}, run.entities, ("session",))
     ]
-    return [*session_folders, top]
+    return [*session_dirs, participant_dir]
 
 
 def _collect_run(
@@ -441,61 +446,33 @@ def _collect_run(
     findings: Findings,
 ) -> PrecomputedRun:
     """Return the checked derivatives of a run, and report missing outputs."""
-    hmc, confounds = _first(files, _HMC), _first(files, _CONFOUNDS)
-    mask = _first(files, [f"desc-brain_mask{end}" for end in IMAGES])
-    coreg = _first(files, _COREG) if anat is not None else None
+    hmc, confounds = _find_first(files, _HMC_NAMES), _find_first(files, _CONFOUNDS_NAMES)
+    mask = _find_first(files, [f"desc-brain_mask{extension}" for extension in IMAGES])
+    coreg = _find_first(files, _COREG_NAMES) if anat is not None else None
     if hmc is not None:
         check_transforms(hmc, run.n_volumes, findings)
-    references = [
-        files[name] for stem in _REFERENCES for end in IMAGES if (name := stem + end) in files
-    ]
-    for path in [*references, *([] if mask is None else [mask])]:
-        if path is not mask and missing_content(path):
-            continue  # boldrefs are only checked, not used
-        header = hd.read_header(path, findings)
-        if header is not None:
-            fix = (
-                "Specify the fMRIPrep output for this dataset; the transforms are valid only for"
-                " the original image grid."
-            )
-            check_grid(
-                slice_axis.like(header, run.affine),
-                run.shape,
-                run.affine,
-                f"the run {run.bold.name}",
-                fix,
-                findings,
-            )
+    _check_run_grids(run, files, mask, findings)
     outputs = {_MASK: mask, _COREGISTRATION: coreg or anat is None, _TABLE: confounds}
+    missing = {name: _OPTIONS[name] for name, file in outputs.items() if not file}
     if coreg is not None and anat is not None:
-        registered_t1w = _find_t1w(origin, run)
-        if registered_t1w not in (None, anat.preproc):
-            text = (
-                f"{coreg.name} registers the run to {registered_t1w.name}, but the T1w image in"
-                f" use is {anat.preproc.name}. The run is registered to {anat.preproc.name} by"
-                " bids-sr."
-            )
-            findings.note(run.bold, text)
-            coreg = None
-        else:
+        if _is_registered_to(anat.preproc, coreg, origin, run, findings):
             check_transforms(coreg, 1, findings)
+        else:
+            coreg = None
     if confounds is not None and not (
-        missing_content(confounds) or confounds.with_suffix(".json").exists()
+        missing_content_reason(confounds) or confounds.with_suffix(".json").exists()
     ):
         text = (
             "the JSON sidecar is missing, so the masks of the aCompCor components are unknown"
-            " and the first components are used"
+            " and the first components are used. Copy the sidecar as well."
         )
-        findings.note(confounds, f"{text}. Copy the sidecar as well.")
-    missing = {name: _OPTIONS[name] for name, file in outputs.items() if not file}
+        findings.note(confounds, text)
     if missing:
-        findings.note(
-            run.bold,
-            (
-                f"the {origin.text} output does not include {_describe_missing(missing)}. Missing"
-                " outputs are computed by bids-sr."
-            ),
+        text = (
+            f"the {origin.text} output does not include {_describe_missing(missing)}. Missing"
+            " outputs are computed by bids-sr."
         )
+        findings.note(run.bold, text)
     if hmc is None:
         text = (
             f"the {origin.text} output does not include head-motion transforms"
@@ -514,7 +491,54 @@ def _collect_run(
     )
 
 
-def _first(files: Mapping[str, Path], names: Sequence[str]) -> Path | None:
+def _check_run_grids(
+    run: BoldRun, files: Mapping[str, Path], mask: Path | None, findings: Findings
+) -> None:
+    """Reject boldrefs and a brain mask that are not on the grid of a run."""
+    boldrefs = [
+        files[stem + extension]
+        for stem in _BOLDREF_STEMS
+        for extension in IMAGES
+        if stem + extension in files
+    ]
+    # boldrefs are only checked, not used, so they need not be downloaded
+    images = [path for path in boldrefs if not missing_content_reason(path)]
+    for path in images if mask is None else [*images, mask]:
+        header = headers.read_header(path, findings)
+        if header is not None:
+            fix = (
+                "Specify the fMRIPrep output for this dataset; the transforms are valid only for"
+                " the original image grid."
+            )
+            check_grid(
+                slice_axis.reorder_like(header, run.affine),
+                run.shape,
+                run.affine,
+                f"the run {run.bold.name}",
+                fix,
+                findings,
+            )
+
+
+def _is_registered_to(
+    t1w: Path, coreg: Path, origin: DerivativeFolder, run: BoldRun, findings: Findings
+) -> bool:
+    """Return whether `coreg` registers a run to the T1w image in use, and report if not.
+
+    An unknown image counts as the image in use.
+    """
+    registered_t1w = _find_t1w(origin, run)
+    if registered_t1w is None or registered_t1w == t1w:
+        return True
+    text = (
+        f"{coreg.name} registers the run to {registered_t1w.name}, but the T1w image in use is"
+        f" {t1w.name}. The run is registered to {t1w.name} by bids-sr."
+    )
+    findings.note(run.bold, text)
+    return False
+
+
+def _find_first(files: Mapping[str, Path], names: Sequence[str]) -> Path | None:
     """Return the first of several names that exists, or None."""
     return next((files[name] for name in names if name in files), None)
 
@@ -526,9 +550,9 @@ def _find_t1w(origin: DerivativeFolder, run: BoldRun) -> Path | None:
     """
     images = (
         path
-        for folder in _places(origin, run)
+        for folder in _list_folders(origin, run)
         for path in sorted((folder / "anat").glob("*_desc-preproc_T1w.nii*"))
-        if _own_space(path)
+        if _is_in_own_space(path)
     )
     return next(images, None)
 
@@ -537,92 +561,95 @@ def _find_field_map(
     origin: DerivativeFolder, run: BoldRun, files: Mapping[str, Path], findings: Findings
 ) -> PrecomputedField | None:
     """Return the field map that a run was corrected with, or None if no field map is usable."""
-    pattern = re.compile(
-        r"from-boldref_to-([0-9A-Za-z]+)_mode-image(_desc-[0-9A-Za-z]+)?_xfm\.txt"
-    )
-    targets = {
-        match[1]: path for name, path in files.items() if (match := pattern.fullmatch(name))
-    }
-    fields = {name: path for name, path in targets.items() if name not in _NO_FIELDS}
-    # the report of fMRIPrep has a figure of the run before and after distortion correction
+    fields: dict[str, Path] = {}
+    for name, path in files.items():
+        match = _FIELD_MAP_XFM.fullmatch(name)
+        if match is not None and match[1] not in _OTHER_TARGETS:
+            fields[match[1]] = path
     if not fields:
-        figures = (origin.root / f"sub-{run.entities['subject']}" / "figures").glob(
-            "sub-*_desc-sdc_bold.svg"
-        )
-        if any(same_run(parse_entities(path), run.entities, RUN_KEYS) for path in figures):
-            text = (
-                f"{origin.text} corrected for susceptibility distortion but did not save the"
-                " registration to the field map (fMRIPrep saves it since version 23.2). Distortion"
-                " is therefore not corrected by bids-sr."
-            )
-            findings.note(run.bold, text)
+        _note_unsaved_registration(origin, run, findings)
         return None
+    name, xfm = next(iter(fields.items()))
     if len(fields) > 1:
         paths = ", ".join(path.name for path in fields.values())
         fix = (
             "Keep only the registration to the field map that was used to correct the run for"
             " distortion."
         )
-        findings.add_problem(
-            next(iter(fields.values())),
-            f"the run was registered to several field maps ({paths})",
-            fix,
-        )
+        findings.add_problem(xfm, f"the run was registered to several field maps ({paths})", fix)
         return None
-    (name, xfm), folder = next(iter(fields.items())), _places(origin, run)[0] / "fmap"
+    folder = _list_folders(origin, run)[0] / "fmap"
     images = [
         path
         for extension in IMAGES
         for path in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{extension}"))
     ]
     if not images:
-        findings.add_problem(
-            xfm,
-            (
-                f"the run was corrected for distortion with the field map {name}, which was not"
-                f" found in {folder}"
-            ),
-            "Copy the fmap directory of the fMRIPrep output as well; distortion cannot be"
-            " corrected without the field map.",
+        reason = (
+            f"the run was corrected for distortion with the field map {name}, which was not"
+            f" found in {folder}"
         )
+        fix = (
+            "Copy the fmap directory of the fMRIPrep output as well; distortion cannot be"
+            " corrected without the field map."
+        )
+        findings.add_problem(xfm, reason, fix)
         return None
     check_transforms(xfm, 1, findings)
-    header, units = hd.read_header(images[0], findings), _units(images[0], findings)
-    if header is not None and len(hd.squeeze_3d(header)) != 3:
-        findings.add_problem(
-            images[0],
-            f"the image shape is {header.shape}, but a 3D image is expected",
-            "Run fMRIPrep again.",
-        )
-    if units != "Hz":
-        findings.add_problem(
-            images[0],
-            f"the field map has the unit {units}, but Hz is expected",
-            "Convert the field map to Hz.",
-        )
+    _check_field_map(images[0], findings)
     direction = str(run.sidecar.get("PhaseEncodingDirection", ""))
-    readout = _total_readout_time(run)
+    readout = _find_readout_time(run)
     if not re.fullmatch("[ijk]-?", direction) or readout is None:
         missing_key = "PhaseEncodingDirection" if readout is not None else "TotalReadoutTime"
+        reason = (
+            f"{missing_key} is missing or invalid in the metadata of the run, but is required"
+            f" to apply the field map {name}"
+        )
         fix = (
             f"Add {missing_key} to the sidecar of the run; it is needed to compute voxel shifts"
             " from the field map."
         )
-        findings.add_problem(
-            run.bold,
-            (
-                f"{missing_key} is missing or invalid in the metadata of the run, but is required"
-                f" to apply the field map {name}"
-            ),
-            fix,
-        )
+        findings.add_problem(run.bold, reason, fix)
         return None
     return PrecomputedField(
         name=name, fieldmap=images[0], xfm=xfm, phase_encoding=direction, readout=readout
     )
 
 
-def _units(image: Path, findings: Findings) -> object:
+def _note_unsaved_registration(origin: DerivativeFolder, run: BoldRun, findings: Findings) -> None:
+    """Report a run that was corrected for distortion, but whose registration was not saved.
+
+    The report of fMRIPrep then has a figure of the run before and after the correction.
+    """
+    folder = origin.root / f"sub-{run.entities['subject']}" / "figures"
+    figures = folder.glob("sub-*_desc-sdc_bold.svg")
+    if any(same_run(parse_entities(path), run.entities, RUN_KEYS) for path in figures):
+        text = (
+            f"{origin.text} corrected for susceptibility distortion but did not save the"
+            " registration to the field map (fMRIPrep saves it since version 23.2). Distortion"
+            " is therefore not corrected by bids-sr."
+        )
+        findings.note(run.bold, text)
+
+
+def _check_field_map(image: Path, findings: Findings) -> None:
+    """Reject a field map that is not a 3D image in Hz."""
+    header, units = headers.read_header(image, findings), _read_units(image, findings)
+    if header is not None and len(headers.squeezed_shape(header)) != 3:
+        findings.add_problem(
+            image,
+            f"the image shape is {header.shape}, but a 3D image is expected",
+            "Run fMRIPrep again.",
+        )
+    if units != "Hz":
+        findings.add_problem(
+            image,
+            f"the field map has the unit {units}, but Hz is expected",
+            "Convert the field map to Hz.",
+        )
+
+
+def _read_units(image: Path, findings: Findings) -> object:
     """Return the unit of a field map, Hz if it is not stated."""
     sidecar = image.with_name(f"{file_stem(image)}_{parse_suffix(image)}.json")
     if not findings.is_downloaded(sidecar) or not sidecar.exists():
@@ -634,8 +661,8 @@ def _units(image: Path, findings: Findings) -> object:
         return "Hz"
 
 
-def _total_readout_time(run: BoldRun) -> float | None:
-    """Return the TotalReadoutTime (s) of a run, or None.
+def _find_readout_time(run: BoldRun) -> float | None:
+    """Return the TotalReadoutTime (s) of a run, or None if it is unknown or not below 1 s.
 
     If missing, it is derived from EffectiveEchoSpacing and the matrix.
     """

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from bids_sr.io.atomic_files import read_text
 
 NAME = ".bidsignore"
-_GLOBS = {"**/": "(?:.*/)?", "/**": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-_TOKEN = re.compile(r"\*\*/|/\*\*|\*\*|\*|\?|\[[^]]*\]|.", re.DOTALL)
+_WILDCARDS = {"**/": "(?:.*/)?", "/**": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+_PATTERN_TOKEN = re.compile(r"\*\*/|/\*\*|\*\*|\*|\?|\[[^]]*\]|.", re.DOTALL)
 
 
 def read_patterns(bids_dir: Path) -> tuple[str, ...]:
@@ -36,24 +36,27 @@ def is_ignored(path: Path, bids_dir: Path, patterns: Sequence[str]) -> bool:
     """
     if not patterns or not path.is_relative_to(bids_dir):
         return False
-    relative = PurePosixPath(path.relative_to(bids_dir).as_posix())
-    candidates_of_path = [relative, *list(relative.parents)[:-1]]
+    relative_path = PurePosixPath(path.relative_to(bids_dir).as_posix())
+    folders = list(relative_path.parents)[:-1]
     ignored = False
-    for text in patterns:
-        pattern = text.removeprefix("!")
-        candidates = candidates_of_path[1:] if pattern.endswith("/") else candidates_of_path
-        if any(_regex(pattern).fullmatch(str(candidate)) for candidate in candidates):
-            ignored = not text.startswith("!")
+    for signed_pattern in patterns:
+        pattern = signed_pattern.removeprefix("!")
+        candidates = folders if pattern.endswith("/") else [relative_path, *folders]
+        if any(_compile_pattern(pattern).fullmatch(str(candidate)) for candidate in candidates):
+            ignored = not signed_pattern.startswith("!")
     return ignored
 
 
 @lru_cache(maxsize=256)
-def _regex(pattern: str) -> re.Pattern[str]:
+def _compile_pattern(pattern: str) -> re.Pattern[str]:
     """Return the regular expression of a pattern, for paths relative to the root."""
-    bare = pattern.strip("/")
     is_anchored = "/" in pattern.rstrip("/")
-    parts = (
-        _GLOBS.get(token, token.replace("[!", "[^") if token[0] == "[" else re.escape(token))
-        for token in _TOKEN.findall(bare)
-    )
-    return re.compile(("" if is_anchored else "(?:.*/)?") + "".join(parts))
+    expression = "" if is_anchored else "(?:.*/)?"
+    for token in _PATTERN_TOKEN.findall(pattern.strip("/")):
+        if token in _WILDCARDS:
+            expression += _WILDCARDS[token]
+        elif token.startswith("["):
+            expression += token.replace("[!", "[^")
+        else:
+            expression += re.escape(token)
+    return re.compile(expression)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from bids_sr.bids.entities import applies_to, parse_entities
-from bids_sr.bids.findings import input_error, require
+from bids_sr.bids.findings import input_error, require_content
 from bids_sr.io.atomic_files import read_text, require_regular_file
 from bids_sr.io.checksums import checksum
 
@@ -28,7 +28,7 @@ def read_object(path: Path) -> dict[str, object]:
         If the file was not downloaded, cannot be read, is not valid JSON, or contains another
         type.
     """
-    require(path)
+    require_content(path)
     try:
         require_regular_file(path)  # computing the checksum of a pipe or device would never end
         value = json.loads(_read_text(path, checksum(path)))
@@ -78,7 +78,7 @@ def find_inherited(
     ]
 
 
-def sidecars_on_disk(image: Path, root: Path) -> list[Path]:
+def find_sidecars(image: Path, root: Path) -> list[Path]:
     """Return the JSON files that apply to an image in ascending precedence, from the root down."""
     suffix = parse_suffix(image)
     return find_inherited(

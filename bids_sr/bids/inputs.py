@@ -310,7 +310,7 @@ class Survey(Findings):
     ----------
     subjects : tuple of Subject
         Participants with their usable runs.
-    chosen : dict
+    files_by_run : dict
         Name of a run → BOLD file and events table, for all selected runs. Tables of unusable runs
         are checked as well.
     sources : tuple of DerivativeFolder
@@ -323,13 +323,20 @@ class Survey(Findings):
     """
 
     subjects: tuple[Subject, ...] = ()
-    chosen: dict[str, tuple[Path, Path | None]] = field(default_factory=dict)
+    files_by_run: dict[str, tuple[Path, Path | None]] = field(default_factory=dict)
     sources: tuple[DerivativeFolder, ...] = ()
     type_order: dict[str, tuple[str, ...]] = field(default_factory=dict)
     sidecars: set[Path] = field(default_factory=set)
 
     @property
+    def runs(self) -> tuple[BoldRun, ...]:
+        """Usable runs of all participants."""
+        return tuple(run for subject in self.subjects for run in subject.runs)
+
+    @property
     def read_files(self) -> set[Path]:
         """Images, tables and sidecars of the data set that the call reads."""
-        series = {path for files in self.chosen.values() for path in files if path is not None}
+        series = {
+            path for files in self.files_by_run.values() for path in files if path is not None
+        }
         return {*self.headers, *series, *self.sidecars}

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from bids_sr.config import suggest_name
 
-_LISTED = 20  # maximum number of labels in a message
+_LIST_LIMIT = 20  # maximum number of labels in a message
 
 
-def list_some(labels: Sequence[str], limit: int = _LISTED) -> str:
+def list_some(labels: Sequence[str], limit: int = _LIST_LIMIT) -> str:
     """List labels for a message, ``none`` if there are none, and only the first of many.
 
     >>> list_some(["a", "b"])
@@ -19,15 +19,15 @@ def list_some(labels: Sequence[str], limit: int = _LISTED) -> str:
     return text + (f" and {len(labels) - limit} more" if len(labels) > limit else "")
 
 
-def choice(label: str, existing: Sequence[str]) -> str:
+def list_available(label: str, existing: Sequence[str]) -> str:
     """Return the available labels as a sentence, with a suggestion if not all are listed.
 
-    `existing` must be sorted.
+    `label` is the missing label, `existing` the available labels, sorted.
 
-    >>> choice("3", ["01", "02", "03"])
+    >>> list_available("3", ["01", "02", "03"])
     '01, 02, 03.'
     """
     if not existing:
         return "none; omit the option."
-    hidden = existing[_LISTED:]
-    return f"{list_some(existing, _LISTED)}. {suggest_name(label, hidden)}".strip()
+    unlisted = existing[_LIST_LIMIT:]
+    return f"{list_some(existing)}. {suggest_name(label, unlisted)}".strip()

@@ -20,18 +20,18 @@ from bids_sr.bids.entities import ENTITIES, file_stem, parse_entities
 from bids_sr.bids.findings import input_error
 from bids_sr.bids.ignored_files import is_ignored, read_patterns
 from bids_sr.bids.inheritance import find_inherited, merge_sidecars, parse_suffix
-from bids_sr.bids.run_names import UnreadName, unread_names
+from bids_sr.bids.run_names import MisspelledImage, find_misspelled_images
 from bids_sr.io.checksums import checksum
 
 if TYPE_CHECKING:
     from bids.layout import BIDSLayout
 
 IMAGES = (".nii.gz", ".nii")
-_FORM = "2"  # version of the stored databases; others are not read
-_LABEL = "[0-9A-Za-z+]+"
-_FOLDERS = ("anat", "func")
-_TABLE = r"[^/]*(?<![^_/])(?:bold|events)\.(?:json|tsv)"
-_TABLE_NAME = re.compile(_TABLE)
+_DATABASE_VERSION = "2"  # stored databases of other versions are not read
+_LABEL_PATTERN = "[0-9A-Za-z+]+"
+_DATATYPES = ("anat", "func")
+_TABLE_PATTERN = r"[^/]*(?<![^_/])(?:bold|events)\.(?:json|tsv)"
+_TABLE_NAME = re.compile(_TABLE_PATTERN)
 KINDS: dict[str, tuple[str, str]] = {
     "bold": ("func", "bold"),
     "t1w": ("anat", "T1w"),
@@ -40,7 +40,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "flair": ("anat", "FLAIR"),
 }
 """Kind of image in ``--bids-filter-file`` → folder and suffix."""
-_NAME_KEYS = frozenset(
+_ENTITIES_IN_NAMES = frozenset(
     {*ENTITIES.values(), "suffix", "extension", "datatype", "fmap", "staining", "inversion"}
 )
 
@@ -62,17 +62,18 @@ class Index:
         self, layout: BIDSLayout, bids_dir: Path, filters: Mapping[str, Mapping[str, object]]
     ) -> None:
         self._layout, self._root, self._filters = layout, bids_dir, filters
-        self._ignored = read_patterns(bids_dir)
+        self._ignore_patterns = read_patterns(bids_dir)
         self.sidecars: set[Path] = set()  # JSON files that were read
+        # kind of image → label of the participant → images
         self._images: dict[str, dict[str, list[Path]]] = {}
+        # folder, suffix and extension → tables and sidecars
         self._tables: dict[tuple[Path, str, str], list[Path]] = {}
         for file_name in layout.get(
             extension=[".json", ".tsv"], suffix=["bold", "events"], return_type="filename"
         ):
             path = Path(file_name)
-            self._tables.setdefault((path.parent, parse_suffix(path), path.suffix), []).append(
-                path
-            )
+            key = path.parent, parse_suffix(path), path.suffix
+            self._tables.setdefault(key, []).append(path)
 
     def find(self, kind: str, label: str) -> list[Path]:
         """Return the images of a participant that pass the filters, sorted by name.
@@ -84,8 +85,12 @@ class Index:
         InputError
             If the filter contains an entity or value that does not occur in the data set.
         """
-        if kind in self._images:
-            return self._images[kind].get(label, [])
+        if kind not in self._images:
+            self._images[kind] = self._query(kind)
+        return self._images[kind].get(label, [])
+
+    def _query(self, kind: str) -> dict[str, list[Path]]:
+        """Return the images of a kind that pass the filters, by participant label."""
         folder, suffix = KINDS[kind]
         query = {
             "extension": list(IMAGES),
@@ -107,19 +112,18 @@ class Index:
                 "Use the long entity names of pybids: session, acquisition, run, echo, part,"
                 " reconstruction, direction.",
             ) from error
-        images = self._images[kind] = {}
+        images: dict[str, list[Path]] = {}
         for path in sorted(map(Path, paths)):
             if path.parent.name in folders:
-                images.setdefault(
-                    path.relative_to(self._root).parts[0].removeprefix("sub-"), []
-                ).append(path)
-        return images.get(label, [])
+                label = path.relative_to(self._root).parts[0].removeprefix("sub-")
+                images.setdefault(label, []).append(path)
+        return images
 
     def is_ignored(self, path: Path) -> bool:
         """Return whether a file is listed in ``.bidsignore``."""
-        return bool(self._ignored) and is_ignored(path, self._root, self._ignored)
+        return is_ignored(path, self._root, self._ignore_patterns)
 
-    def unread_names(self, kind: str, label: str) -> list[UnreadName]:
+    def find_misspelled_images(self, kind: str, label: str) -> list[MisspelledImage]:
         """Return the images of a participant that `find` misses because of misspelled names.
 
         The result is empty if a filter restricts the images of the kind.
@@ -128,11 +132,11 @@ class Index:
             return []
         folder, suffix = KINDS[kind]
         participant = self._root / f"sub-{label}"
-        session_dirs = [participant, *_folders(participant, "ses-")]
+        session_dirs = [participant, *_list_subfolders(participant, "ses-")]
         return [
             image
             for session_dir in session_dirs
-            for image in unread_names(session_dir / folder, suffix)
+            for image in find_misspelled_images(session_dir / folder, suffix)
         ]
 
     def _find_inherited(self, image: Path, suffix: str, extension: str) -> list[Path]:
@@ -153,7 +157,7 @@ class Index:
         """
         tables = self._find_inherited(image, "events", ".tsv")
         return max(
-            tables, key=lambda file: (len(file.parts), len(parse_entities(file))), default=None
+            tables, key=lambda table: (len(table.parts), len(parse_entities(table))), default=None
         )
 
     def has_own_sidecar(self, path: Path) -> bool:
@@ -199,12 +203,14 @@ def open_index(
     filters : mapping
         Values of entities by their long name, for each kind of image.
     """
-    indexes_metadata = any(key not in _NAME_KEYS for query in filters.values() for key in query)
+    indexes_metadata = any(
+        key not in _ENTITIES_IN_NAMES for query in filters.values() for key in query
+    )
     if indexes_metadata:  # pybids then reads all sidecars, and opening a pipe would block forever
         _refuse_special_files(bids_dir)
     if database_dir is None:
         selected = None if set(labels) == set(all_labels) else labels
-        layout = _layout(bids_dir, selected, None, metadata=indexes_metadata)
+        layout = _build_layout(bids_dir, selected, None, metadata=indexes_metadata)
     else:
         layout = _open_database(bids_dir, database_dir, metadata=indexes_metadata)
     return Index(layout, bids_dir, filters)
@@ -222,7 +228,7 @@ def _refuse_special_files(bids_dir: Path) -> None:
             )
 
 
-def _layout(
+def _build_layout(
     bids_dir: Path, labels: Sequence[str] | None, database: Path | None, *, metadata: bool
 ) -> BIDSLayout:
     """Index a data set with pybids, in `database` or in memory (None).
@@ -273,15 +279,15 @@ def _make_ignore_pattern(labels: Sequence[str] | None = None) -> re.Pattern[str]
     Only images, and the tables and sidecars of runs, are indexed. Only BIDS folders are entered,
     so that links to a parent folder do not cause an endless search.
     """
-    label = _LABEL if labels is None else "(?:" + "|".join(map(re.escape, labels)) + ")"
-    folder_pattern = f"/sub-{label}(?:/ses-{_LABEL})?"
-    folder = f"{folder_pattern}/(?:{'|'.join(_FOLDERS)})"
+    label = _LABEL_PATTERN if labels is None else "(?:" + "|".join(map(re.escape, labels)) + ")"
+    folder_pattern = f"/sub-{label}(?:/ses-{_LABEL_PATTERN})?"
+    folder = f"{folder_pattern}/(?:{'|'.join(_DATATYPES)})"
     patterns = [
-        f"/{_TABLE}",
+        f"/{_TABLE_PATTERN}",
         folder_pattern,
-        f"{folder_pattern}/{_TABLE}",
+        f"{folder_pattern}/{_TABLE_PATTERN}",
         folder,
-        f"{folder}/{_TABLE}",
+        f"{folder}/{_TABLE_PATTERN}",
         rf"{folder}/[^/]+\.nii(?:\.gz)?",
     ]
     return re.compile(f"^(?!(?:{'|'.join(patterns)})$)")
@@ -293,10 +299,10 @@ def _open_database(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BID
     Databases of earlier states of the data set are removed.
     """
     file_name = "bids-sr-" + hashlib.sha256(os.fsencode(bids_dir)).hexdigest()[:12]
-    folder = database_dir / f"{file_name}-{_fingerprint(bids_dir, metadata=metadata)}"
+    folder = database_dir / f"{file_name}-{_digest_files(bids_dir, metadata=metadata)}"
     try:
         if not folder.is_dir():
-            _make(bids_dir, folder, metadata=metadata)
+            _build_database(bids_dir, folder, metadata=metadata)
             for old_folder in database_dir.glob(f"{file_name}-*"):
                 if old_folder != folder:
                     shutil.rmtree(old_folder, ignore_errors=True)
@@ -306,10 +312,10 @@ def _open_database(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BID
             f"the database index cannot be written to this directory ({error})",
             "Choose a writable directory, or omit the option.",
         ) from error
-    return _layout(bids_dir, None, folder, metadata=metadata)
+    return _build_layout(bids_dir, None, folder, metadata=metadata)
 
 
-def _make(bids_dir: Path, folder: Path, *, metadata: bool) -> None:
+def _build_database(bids_dir: Path, folder: Path, *, metadata: bool) -> None:
     """Build a database in a temporary folder, and rename the folder when complete.
 
     If another process was faster, its database is used.
@@ -318,7 +324,7 @@ def _make(bids_dir: Path, folder: Path, *, metadata: bool) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        layout = _layout(bids_dir, None, partial, metadata=metadata)
+        layout = _build_layout(bids_dir, None, partial, metadata=metadata)
         layout.session.close()
         os.rename(partial, folder)
     except OSError:
@@ -328,9 +334,9 @@ def _make(bids_dir: Path, folder: Path, *, metadata: bool) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _fingerprint(bids_dir: Path, *, metadata: bool = False) -> str:
+def _digest_files(bids_dir: Path, *, metadata: bool = False) -> str:
     """Return a digest of all indexed file names and, with `metadata`, of the sidecars' content."""
-    digest = hashlib.sha256(f"{_FORM} {metadata}".encode())
+    digest = hashlib.sha256(f"{_DATABASE_VERSION} {metadata}".encode())
     for entry in _list_files(bids_dir):
         digest.update(os.fsencode(entry.path) + b"\0")
         if metadata and entry.name.endswith(".json"):
@@ -340,16 +346,16 @@ def _fingerprint(bids_dir: Path, *, metadata: bool = False) -> str:
 
 def _list_files(bids_dir: Path) -> Iterator[os.DirEntry[str]]:
     """Yield the files to index, sorted by name within a folder; other folders are not entered."""
-    yield from _list_indexed(bids_dir)
-    for participant in _folders(bids_dir, "sub-"):
-        for session_dir in [participant, *_folders(participant, "ses-")]:
-            yield from _list_indexed(session_dir)
-            for folder in (session_dir / name for name in _FOLDERS):
+    yield from _list_indexed_files(bids_dir)
+    for participant in _list_subfolders(bids_dir, "sub-"):
+        for session_dir in [participant, *_list_subfolders(participant, "ses-")]:
+            yield from _list_indexed_files(session_dir)
+            for folder in (session_dir / name for name in _DATATYPES):
                 if folder.is_dir():
-                    yield from _list_indexed(folder, images=IMAGES)
+                    yield from _list_indexed_files(folder, images=IMAGES)
 
 
-def _list_indexed(folder: Path, images: tuple[str, ...] = ()) -> list[os.DirEntry[str]]:
+def _list_indexed_files(folder: Path, images: tuple[str, ...] = ()) -> list[os.DirEntry[str]]:
     """Return the images and tables in a folder that are indexed, sorted by name."""
     entries = (
         entry
@@ -359,7 +365,7 @@ def _list_indexed(folder: Path, images: tuple[str, ...] = ()) -> list[os.DirEntr
     return sorted(entries, key=lambda entry: entry.name)
 
 
-def _folders(folder: Path, prefix: str) -> list[Path]:
+def _list_subfolders(folder: Path, prefix: str) -> list[Path]:
     """Return the subfolders whose names start with a prefix, sorted."""
     return sorted(
         Path(entry)

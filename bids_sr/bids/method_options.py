@@ -1,6 +1,6 @@
 """Applicable methods of a run, and options that have no effect with the selected methods."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,17 @@ from bids_sr.series import PAIR_BASELINES, SDMOD, series_names
 from bids_sr.sr.method import get_method, method_names, method_names_without_controls
 
 _GuideKind = Literal["highres", "none"]
+_STRUCTURAL_OPTIONS = {
+    "train_on": "--train-on",
+    "anat_align": "--anat-align",
+    "anat_control": "--anat-control",
+    "anat_mask": "--anat-mask",
+    "anat_scale": "--anat-scale",
+    "anat_tools": "--anat-tools",
+    "lesion_template": "--lesion-template",
+    "wmh_reference": "--wmh-reference",
+}
+"""Setting that applies only to structural scans → its option."""
 
 
 def choose_guide(superres: SuperRes, run: BoldRun) -> _GuideKind:
@@ -39,11 +50,8 @@ def unavailable_reason(name: str, run: BoldRun, superres: SuperRes) -> str:
         return "" if run.pair is not None else "no T2*w pair"
     if run.factor[2] != 1 and works_in_plane(name) and (superres.auto or name == SDMOD):
         return "this slice-wise method cannot reduce the slice thickness"
-    if (
-        name not in superres.pair_trained
-        or not superres.auto
-        or find_pretrained(superres, name) is not None
-    ):
+    is_optional = superres.auto and name in superres.pair_trained
+    if not is_optional or find_pretrained(superres, name) is not None:
         return ""
     if run.pair is None:
         return "no T2*w pair"
@@ -66,16 +74,6 @@ def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
     return ("raw", *(name for name in superres.series if name not in series_names(excluded)))
 
 
-def refuse_all(findings: Findings, table: Iterable[tuple[bool, str, str, str]]) -> None:
-    """Add the problems of a table whose condition holds.
-
-    Rows of `table` contain condition, file or option, reason and remedy.
-    """
-    for is_valid, file, reason, fix in table:
-        if is_valid:
-            findings.add_problem(file, reason, fix)
-
-
 def check_guide(superres: SuperRes, subject: Subject, findings: Findings) -> None:
     """Reject an explicitly requested guide for runs without a pair."""
     for run in subject.runs:
@@ -84,114 +82,61 @@ def check_guide(superres: SuperRes, subject: Subject, findings: Findings) -> Non
                 "Omit --guide. By default, static detail is added to all runs that have a"
                 " T2*-weighted pair."
             )
-            findings.add_problem(
-                run.bold,
-                (
-                    "--guide highres requires a T2*-weighted pair, but no pair was found for this"
-                    " run"
-                ),
-                fix,
+            reason = (
+                "--guide highres requires a T2*-weighted pair, but no pair was found for this run"
             )
+            findings.add_problem(run.bold, reason, fix)
 
 
 def check_options(settings: Settings, findings: Findings) -> None:
     """Reject options that have no effect with the selected methods."""
     superres, evaluation = settings.superres, settings.evaluation
-    anat = "Omit the option, or add --sr-target anat."
-    smoothed = settings.preprocessing.input_smoothing
-    refuse_all(
-        findings,
-        [
-            (
-                bool(smoothed and evaluation.compare),
-                f"--input-smoothing {smoothed:g}",
-                "a series computed by another program (--compare) is not smoothed before"
-                " super-resolution, so it cannot be compared with series computed from smoothed"
-                " input",
-                "Omit one of the two options.",
-            ),
-            (
-                superres.train_on != "own",
-                f"--train-on {superres.train_on}",
-                "this option applies only to structural scans, but the inputs are BOLD runs",
-                anat,
-            ),
-            (
-                superres.anat_align != "rigid",
-                f"--anat-align {superres.anat_align}",
-                "this option applies only to structural scans, but the inputs are BOLD runs",
-                anat,
-            ),
-            (
-                superres.anat_control,
-                "--anat-control",
-                "this option applies only to structural scans, but the inputs are BOLD runs",
-                anat,
-            ),
-            (
-                superres.anat_mask != "brain",
-                f"--anat-mask {superres.anat_mask}",
-                "this option applies only to structural scans, but the inputs are BOLD runs",
-                anat,
-            ),
-            (
-                superres.anat_scale != "auto",
-                f"--anat-scale {superres.anat_scale}",
-                "this option applies only to structural scans, but the inputs are BOLD runs",
-                anat,
-            ),
-            (
-                superres.anat_tools != "ants",
-                f"--anat-tools {superres.anat_tools}",
-                "this option applies only to structural scans, but the inputs are BOLD runs",
-                anat,
-            ),
-            (
-                superres.lesion_template is not None,
-                f"--lesion-template {superres.lesion_template}",
-                "this option applies only to structural scans, but the inputs are BOLD runs",
-                anat,
-            ),
-            (
-                superres.wmh_reference is not None,
-                f"--wmh-reference {superres.wmh_reference}",
-                "this option applies only to structural scans, but the inputs are BOLD runs",
-                anat,
-            ),
-            (
-                superres.n_ensemble > 1 and not superres.learned,
-                f"--n-ensemble {superres.n_ensemble}",
-                "an ensemble requires a trained method, but no method in --sr-method is trained",
-                "Omit the option, or add a trained method to --sr-method.",
-            ),
-        ],
-    )
+    if settings.preprocessing.input_smoothing and evaluation.compare:
+        findings.add_problem(
+            f"--input-smoothing {settings.preprocessing.input_smoothing:g}",
+            "a series computed by another program (--compare) is not smoothed before"
+            " super-resolution, so it cannot be compared with series computed from smoothed"
+            " input",
+            "Omit one of the two options.",
+        )
+    for option in _list_structural_options(superres):
+        findings.add_problem(
+            option,
+            "this option applies only to structural scans, but the inputs are BOLD runs",
+            "Omit the option, or add --sr-target anat.",
+        )
+    if superres.n_ensemble > 1 and not superres.learned:
+        findings.add_problem(
+            f"--n-ensemble {superres.n_ensemble}",
+            "an ensemble requires a trained method, but no method in --sr-method is trained",
+            "Omit the option, or add a trained method to --sr-method.",
+        )
     check_given_models(superres, findings)
     _check_through_slices(superres, findings)
     _check_perceptual(settings, findings)
-    refuse_all(
-        findings,
-        [
-            (
-                evaluation.retrospective is not None and bool(settings.preprocessing.derivatives),
-                "--derivatives",
-                (
-                    "--retrospective processes downsampled copies of the runs, but the fMRIPrep"
-                    " output is on the grid of the original runs"
-                ),
-                "Omit one of the two options.",
-            ),
-            (
-                evaluation.pair_holdout and not superres.pair_trained,
-                "--pair-holdout",
-                (
-                    "this option evaluates methods that are trained on a T2*-weighted pair, but"
-                    " no such method is selected with --sr-method"
-                ),
-                "Omit the option, or add a method that is trained on the pair, such as srgan.",
-            ),
-        ],
-    )
+    if evaluation.retrospective is not None and settings.preprocessing.derivatives:
+        findings.add_problem(
+            "--derivatives",
+            "--retrospective processes downsampled copies of the runs, but the fMRIPrep"
+            " output is on the grid of the original runs",
+            "Omit one of the two options.",
+        )
+    if evaluation.pair_holdout and not superres.pair_trained:
+        findings.add_problem(
+            "--pair-holdout",
+            "this option evaluates methods that are trained on a T2*-weighted pair, but"
+            " no such method is selected with --sr-method",
+            "Omit the option, or add a method that is trained on the pair, such as srgan.",
+        )
+
+
+def _list_structural_options(superres: SuperRes) -> Iterator[str]:
+    """Yield the options with a non-default value that apply only to structural scans."""
+    defaults = SuperRes()
+    for name, flag in _STRUCTURAL_OPTIONS.items():
+        value = getattr(superres, name)
+        if value != getattr(defaults, name):
+            yield flag if value is True else f"{flag} {value}"
 
 
 def _check_through_slices(superres: SuperRes, findings: Findings) -> None:
@@ -223,11 +168,11 @@ def _check_perceptual(settings: Settings, findings: Findings) -> None:
     Without these features, nothing would tie the paper's training to the high-resolution image. If
     a model exists, only the negative control of ``--null-checks`` is trained, on the T1w image.
     """
-    superres, placebo = settings.superres, settings.evaluation.null_checks
+    superres, trains_control = settings.superres, settings.evaluation.null_checks
     if superres.recipe != "paper":
         return
     for name in superres.learned:
-        needs_training = placebo or (
+        needs_training = trains_control or (
             superres.model_source != "reuse" and find_pretrained(superres, name) is None
         )
         if (

@@ -20,28 +20,29 @@ from bids_sr.io.grids import mm_text, size_text
 from bids_sr.io.image_header import Header, Triple
 from bids_sr.series import PAIR_BASELINES
 
-# largest relative difference between the in-plane voxel sizes of the low-resolution image and the
-# BOLD run
+# largest relative difference between the voxel sizes of the low-resolution image and the BOLD run
 SIZE_TOLERANCE = 0.10
 # largest relative difference between a ratio of voxel sizes and a simple fraction
 _RATIO_TOLERANCE = 0.02
 _MAX_DENOMINATOR = 4
-MIN_OVERLAP, _FAIR_OVERLAP = 0.10, 0.60  # share of the BOLD field of view that an image covers
-# largest factor that is derived from a pair by default, and largest factor of --sr-factor
-_MOST_BY_DEFAULT, _MOST_FACTOR = 4, 8
-_HOW_TO_CHOOSE = "Select the images by their acq- labels with --hr-acq LABEL and --lr-acq LABEL"
-_TWO = (
+MIN_OVERLAP = 0.10  # smallest share of the BOLD field of view that an image must cover
+_NOTED_OVERLAP = 0.60  # a smaller share is noted
+_MAX_DEFAULT_FACTOR = 4  # largest factor that is derived from a pair by default
+_MAX_FACTOR = 8  # largest factor of --sr-factor
+_OVERLAP_POINTS = 12  # sample points along each axis
+_SELECTION_FIX = "Select the images by their acq- labels with --hr-acq LABEL and --lr-acq LABEL"
+_HOLDOUT_FIX = (
     "Omit --pair-holdout, or add a second pair from another session or as run-1 and run-2 of"
     " both images. If a second pair exists, check that --bids-filter-file does not exclude it."
 )
 
 
-def simple_ratio(ratio: float) -> float | None:
+def nearest_simple_ratio(ratio: float) -> float | None:
     """Return the simplest fraction within 2 % of a ratio, or None.
 
     The denominator is at most 4.
 
-    >>> simple_ratio(1.99), simple_ratio(1.34), simple_ratio(1.41)
+    >>> nearest_simple_ratio(1.99), nearest_simple_ratio(1.34), nearest_simple_ratio(1.41)
     (2.0, 1.3333333333333333, None)
     """
     for denominator in range(1, _MAX_DENOMINATOR + 1):
@@ -51,55 +52,53 @@ def simple_ratio(ratio: float) -> float | None:
     return None
 
 
-def overlap(target: Header, image: Header) -> float:
-    """Return the share (0 to 1) of an image's field of view that another image covers.
+def measure_overlap(target: Header, image: Header) -> float:
+    """Return the share (0 to 1) of the field of view of `target` that another image covers.
 
-    The share is estimated from 12 x 12 x 12 sample points in world coordinates.
+    The share is estimated from 12 x 12 x 12 sample points in the field of view of `target`.
     """
-    ticks = [(np.arange(12) + 0.5) / 12 * size - 0.5 for size in target.shape[:3]]
+    ticks = [
+        (np.arange(_OVERLAP_POINTS) + 0.5) / _OVERLAP_POINTS * size - 0.5
+        for size in target.shape[:3]
+    ]
     points = np.stack(np.meshgrid(*ticks, indexing="ij"), -1).reshape(-1, 3)
-    matrix = np.linalg.inv(image.affine) @ target.affine
-    voxels = points @ matrix[:3, :3].T + matrix[:3, 3]
-    inside = (voxels >= -0.5) & (voxels <= np.asarray(image.shape[:3]) - 0.5)
-    return float(inside.all(axis=1).mean())
+    target_to_image = np.linalg.inv(image.affine) @ target.affine
+    voxels = points @ target_to_image[:3, :3].T + target_to_image[:3, 3]
+    is_inside = (voxels >= -0.5) & (voxels <= np.asarray(image.shape[:3]) - 0.5)
+    return float(is_inside.all(axis=1).mean())
 
 
-def _get_plane_zooms(header: Header) -> np.ndarray:
-    """Return the in-plane voxel sizes (mm)."""
-    return np.asarray(header.zooms[:2])
-
-
-def _ratios(header: Header, reference: Header, superres: SuperRes) -> np.ndarray:
-    """Return voxel sizes relative to another image, in-plane only unless slices get thinner."""
+def _zoom_ratios(header: Header, reference: Header, superres: SuperRes) -> np.ndarray:
+    """Return voxel sizes relative to a reference (2,), or (3,) if slices get thinner."""
     ratios = np.asarray(header.zooms) / np.asarray(reference.zooms)
     return ratios if superres.thins_slices else ratios[:2]
 
 
-def _is_like(header: Header, bold: Header, superres: SuperRes) -> bool:
+def _has_bold_resolution(header: Header, bold: Header, superres: SuperRes) -> bool:
     """Return whether an image has the resolution of the BOLD run, within the tolerance."""
-    return bool(np.all(np.abs(_ratios(header, bold, superres) - 1) <= SIZE_TOLERANCE))
+    return bool(np.all(np.abs(_zoom_ratios(header, bold, superres) - 1) <= SIZE_TOLERANCE))
 
 
 def _is_finer(header: Header, bold: Header, superres: SuperRes) -> bool:
     """Return whether an image has smaller voxels than the BOLD run along super-resolved axes."""
-    ratios = _ratios(header, bold, superres)
+    ratios = _zoom_ratios(header, bold, superres)
     if not superres.thins_slices:
         return bool(np.all(ratios < 1 - SIZE_TOLERANCE))
     # an axis may have the factor 1
     return bool(np.all(ratios <= 1 + SIZE_TOLERANCE) and np.any(ratios < 1 - SIZE_TOLERANCE))
 
 
-def _acq(header: Header) -> str:
+def _acquisition(header: Header) -> str:
     """Return the acquisition label of an image, "" if it has none."""
     return parse_entities(header.path).get("acquisition", "")
 
 
-def sizes(header: Header) -> str:
+def voxel_size_text(header: Header) -> str:
     """Return the voxel size as text."""
     return size_text(header.zooms, "×")
 
 
-def choose(
+def choose_pair(
     bold: Header,
     session: str | None,
     candidates: Sequence[Header],
@@ -124,16 +123,20 @@ def choose(
     Pair or None
         None if no pair fits (with a problem) or if there are no candidates (no problem).
     """
-    candidates = [slice_axis.like(header, bold.affine) for header in candidates]
+    candidates = [slice_axis.reorder_like(header, bold.affine) for header in candidates]
     by_session: dict[str | None, list[Header]] = {}
     for header in candidates:
         by_session.setdefault(parse_entities(header.path).get("session"), []).append(header)
     for label, images in by_session.items():
-        if (label == session or len(by_session) == 1) and _contradicts(images, superres, findings):
+        if (label == session or len(by_session) == 1) and _refuse_contradiction(
+            images, superres, findings
+        ):
             return None
-    split = {label: _split(images, bold, superres) for label, images in by_session.items()}
-    usable = {label: (high, low) for label, (high, low) in split.items() if high}
-    usable = {label: images for label, images in usable.items() if images[1]} or usable
+    split_images = {
+        label: _split_by_resolution(images, bold, superres) for label, images in by_session.items()
+    }
+    usable = {label: (high, low) for label, (high, low) in split_images.items() if high}
+    usable = {label: (high, low) for label, (high, low) in usable.items() if low} or usable
     if session in usable:
         usable = {session: usable[session]}
     if len(usable) > 1:
@@ -151,24 +154,33 @@ def choose(
         return None
     (high, low), *_ = usable.values()
     if len(high) == 1 and len(low) < 2:
-        return _make(bold, high[0], low[0] if low else None, superres, findings)
-    names, low_names = (", ".join(header.path.name for header in images) for images in (high, low))
-    fix = f"{_HOW_TO_CHOOSE}."
-    if any(len(set(map(_acq, images))) < len(images) for images in (high, low)):
+        return _build_pair(bold, high[0], low[0] if low else None, superres, findings)
+    _refuse_several_pairs(bold, high, low, findings)
+    return None
+
+
+def _refuse_several_pairs(
+    bold: Header, high: Sequence[Header], low: Sequence[Header], findings: Findings
+) -> None:
+    """Report that several images of high or low resolution match a run."""
+    high_names, low_names = (
+        ", ".join(header.path.name for header in images) for images in (high, low)
+    )
+    fix = f"{_SELECTION_FIX}."
+    if any(len(set(map(_acquisition, images))) < len(images) for images in (high, low)):
         fix += (
             " If repeated scans have the same label, select one of them with --bids-filter-file"
             ' and {"t2starw": {"run": 1}}, or add --pair-holdout to train on the first'
             " pair and test on the second."
         )
     reason = (
-        f"several T2*-weighted pairs match the run (high resolution: {names}; low resolution:"
+        f"several T2*-weighted pairs match the run (high resolution: {high_names}; low resolution:"
         f" {low_names or 'none'})"
     )
     findings.add_problem(bold.path, reason, fix)
-    return None
 
 
-def choose_two(
+def choose_pair_and_holdout(
     bold: Header,
     session: str | None,
     candidates: Sequence[Header],
@@ -180,109 +192,115 @@ def choose_two(
     A pair consists of images of one session with the same ``run`` label. Pairs of the run's own
     session come first, then the lowest run numbers; the second usable pair is held out.
 
-    The parameters have the same meaning as in `choose`. Both results are None, with a problem,
-    unless there are two usable pairs with the same factor.
+    The parameters have the same meaning as in `choose_pair`. Both results are None, with a
+    problem, unless there are two usable pairs with the same factor.
     """
-    groups: dict[tuple[str | None, str], list[Header]] = {}
-    for header in candidates:
-        labels = parse_entities(header.path)
-        groups.setdefault((labels.get("session"), labels.get("run", "")), []).append(header)
-    order = sorted(
-        groups,
-        key=lambda key: (key[0] != session, key[0] or "", int(key[1]) if key[1].isdigit() else 0),
-    )
-    usable, reasons = list[tuple[Pair, Findings]](), list[str]()
-    for key in order:
-        misfits = Findings()
-        pair = choose(bold, key[0], groups[key], superres, misfits)
-        if pair is None:
-            reasons += [problem.why for problem in misfits.problems]
-        else:
-            usable.append((pair, misfits))
     if not candidates:
         return None, None
+    images_by_scan: dict[tuple[str | None, str], list[Header]] = {}  # session and run label
+    for header in candidates:
+        entities = parse_entities(header.path)
+        scan = entities.get("session"), entities.get("run", "")
+        images_by_scan.setdefault(scan, []).append(header)
+
+    def order(scan: tuple[str | None, str]) -> tuple[bool, str, int]:
+        label, run = scan
+        return label != session, label or "", int(run) if run.isdigit() else 0
+
+    usable, reasons = list[tuple[Pair, Findings]](), list[str]()
+    for scan in sorted(images_by_scan, key=order):
+        pair_findings = Findings()
+        pair = choose_pair(bold, scan[0], images_by_scan[scan], superres, pair_findings)
+        if pair is None:
+            reasons += [problem.why for problem in pair_findings.problems]
+        else:
+            usable.append((pair, pair_findings))
     if len(usable) < 2:
         text = "; ".join(dict.fromkeys(reasons))
         reason = (
             "--pair-holdout requires two T2*-weighted pairs for this participant (number of pairs"
             f" found: {len(usable)})"
         )
-        findings.add_problem(bold.path, reason + (f" ({text})" if text else ""), _TWO)
+        findings.add_problem(bold.path, reason + (f" ({text})" if text else ""), _HOLDOUT_FIX)
         return None, None
-    (pair, pair_findings), (spare, spare_findings) = usable[:2]
-    names = [" and ".join(path.name for path in candidate.images) for candidate in (pair, spare)]
-    if pair.factor != spare.factor:
+    (training_pair, training_findings), (holdout, holdout_findings) = usable[:2]
+    training_names, holdout_names = (
+        " and ".join(path.name for path in pair.images) for pair in (training_pair, holdout)
+    )
+    if training_pair.factor != holdout.factor:
         reason = (
-            f"the two T2*-weighted pairs have different super-resolution factors: {names[0]} and"
-            f" {names[1]}"
+            "the two T2*-weighted pairs have different super-resolution factors:"
+            f" {training_names} and {holdout_names}"
         )
-        findings.add_problem(bold.path, reason, _TWO)
+        findings.add_problem(bold.path, reason, _HOLDOUT_FIX)
         return None, None
-    findings.add([*pair_findings.notices, *spare_findings.notices])
-    findings.note(bold.path, f"models are trained on {names[0]} and evaluated on {names[1]}.")
-    return pair, spare
+    findings.add([*training_findings.notices, *holdout_findings.notices])
+    findings.note(
+        bold.path, f"models are trained on {training_names} and evaluated on {holdout_names}."
+    )
+    return training_pair, holdout
 
 
-def _split(
+def _split_by_resolution(
     images: Sequence[Header], bold: Header, superres: SuperRes
 ) -> tuple[list[Header], list[Header]]:
     """Split the images of a session into high and low resolution, by label or voxel size.
 
     Labels of ``--hr-acq`` and ``--lr-acq`` take precedence.
     """
-    unlabeled = [
-        header for header in images if _acq(header) not in (superres.hr_acq, superres.lr_acq)
-    ]
-    high = [header for header in unlabeled if _is_finer(header, bold, superres)]
-    low = [header for header in unlabeled if _is_like(header, bold, superres)]
-    return (
-        [header for header in images if _acq(header) == superres.hr_acq]
-        if superres.hr_acq
-        else high,
-        [header for header in images if _acq(header) == superres.lr_acq]
-        if superres.lr_acq
-        else low,
-    )
+    hr_label, lr_label = superres.hr_acq, superres.lr_acq
+    unlabeled = [header for header in images if _acquisition(header) not in (hr_label, lr_label)]
+    if hr_label:
+        high = [header for header in images if _acquisition(header) == hr_label]
+    else:
+        high = [header for header in unlabeled if _is_finer(header, bold, superres)]
+    if lr_label:
+        low = [header for header in images if _acquisition(header) == lr_label]
+    else:
+        low = [header for header in unlabeled if _has_bold_resolution(header, bold, superres)]
+    return high, low
 
 
-def _contradicts(images: Sequence[Header], superres: SuperRes, findings: Findings) -> bool:
+def _select_labeled(images: Sequence[Header], label: str | None, default: str) -> list[Header]:
+    """Return the images with a label or, without label, with a label that contains `default`."""
+    if label:
+        return [header for header in images if _acquisition(header) == label]
+    return [header for header in images if default in _acquisition(header).lower()]
+
+
+def _refuse_contradiction(
+    images: Sequence[Header], superres: SuperRes, findings: Findings
+) -> bool:
     """Reject two images whose resolutions are equal or contradict their labels.
 
     Returns whether there is a problem.
     """
-    high, low = (
-        [
-            header
-            for header in images
-            if _acq(header) == label or (not label and resolution in _acq(header).lower())
-        ]
-        for label, resolution in ((superres.hr_acq, "high"), (superres.lr_acq, "low"))
-    )
-    if len(high) != 1 or len(low) != 1:
-        if len(images) != 2 or superres.hr_acq or superres.lr_acq:
+    labeled_high = _select_labeled(images, superres.hr_acq, "high")
+    labeled_low = _select_labeled(images, superres.lr_acq, "low")
+    if len(labeled_high) == len(labeled_low) == 1:
+        (high,), (low,) = labeled_high, labeled_low
+    elif len(images) != 2 or superres.hr_acq or superres.lr_acq:
+        return False
+    else:
+        high, low = images
+        if np.any(np.abs(_zoom_ratios(high, low, superres) - 1) > _RATIO_TOLERANCE):
             return False
-        high, low = [images[0]], [images[1]]
-        if np.any(np.abs(_ratios(high[0], low[0], superres) - 1) > _RATIO_TOLERANCE):
-            return False
-    ratio = _ratios(low[0], high[0], superres)
-    if np.all(np.abs(ratio - 1) <= _RATIO_TOLERANCE):
+    ratios = _zoom_ratios(low, high, superres)
+    high_size, low_size = voxel_size_text(high), voxel_size_text(low)
+    if np.all(np.abs(ratios - 1) <= _RATIO_TOLERANCE):
         reason = (
-            f"the image has the same resolution as {low[0].path.name} ({sizes(high[0])}), so"
-            " there is no detail to learn"
+            f"the image has the same resolution as {low.path.name} ({high_size}), so there is no"
+            " detail to learn"
         )
-        findings.add_problem(
-            high[0].path,
-            reason,
-            f"Use a high-resolution image with smaller voxels. {_HOW_TO_CHOOSE}.",
-        )
-    elif np.any(ratio < (1 - _RATIO_TOLERANCE if superres.thins_slices else 1)):
+        fix = f"Use a high-resolution image with smaller voxels. {_SELECTION_FIX}."
+        findings.add_problem(high.path, reason, fix)
+    elif np.any(ratios < (1 - _RATIO_TOLERANCE if superres.thins_slices else 1)):
         reason = (
             "the high- and low-resolution images are swapped: the voxels of this image are"
-            f" {sizes(high[0])}, but the voxels of {low[0].path.name} are {sizes(low[0])}"
+            f" {high_size}, but the voxels of {low.path.name} are {low_size}"
         )
-        findings.add_problem(
-            high[0].path, reason, f"Swap the acq- labels of the two images. {_HOW_TO_CHOOSE}."
-        )
+        fix = f"Swap the acq- labels of the two images. {_SELECTION_FIX}."
+        findings.add_problem(high.path, reason, fix)
     return bool(findings.problems)
 
 
@@ -290,9 +308,11 @@ def _refuse_unfit(
     bold: Header, candidates: Sequence[Header], superres: SuperRes, findings: Findings
 ) -> None:
     """Report why none of the T2*-weighted images is suitable for a run."""
-    available = "; ".join(f"{header.path.name}: {sizes(header)}" for header in candidates)
+    available = "; ".join(
+        f"{header.path.name}: {voxel_size_text(header)}" for header in candidates
+    )
     labels = [f"acq-{label}" for label in (superres.hr_acq, superres.lr_acq) if label]
-    fix = f"Add an acq-highres_T2starw image with smaller voxels. {_HOW_TO_CHOOSE}."
+    fix = f"Add an acq-highres_T2starw image with smaller voxels. {_SELECTION_FIX}."
     if labels:
         reason = (
             f"no T2*-weighted image of this participant matches {' and '.join(labels)} (available"
@@ -303,22 +323,22 @@ def _refuse_unfit(
             " the options."
         )
     elif all(
-        np.all(_get_plane_zooms(header) / _get_plane_zooms(candidates[0]) - 1 < _RATIO_TOLERANCE)
+        np.all(np.divide(header.zooms[:2], candidates[0].zooms[:2]) - 1 < _RATIO_TOLERANCE)
         for header in candidates
     ):
         reason = (
             "the T2*-weighted images all have the same resolution, and their voxels are not"
-            f" smaller than the BOLD voxels ({sizes(bold)}): {available}"
+            f" smaller than the BOLD voxels ({voxel_size_text(bold)}): {available}"
         )
     else:
         reason = (
-            f"no T2*-weighted image has smaller in-plane voxels than the BOLD run ({sizes(bold)}):"
-            f" {available}"
+            "no T2*-weighted image has smaller in-plane voxels than the BOLD run"
+            f" ({voxel_size_text(bold)}): {available}"
         )
     findings.add_problem(bold.path, reason, fix)
 
 
-def _make(
+def _build_pair(
     bold: Header, high: Header, low: Header | None, superres: SuperRes, findings: Findings
 ) -> Pair | None:
     """Compare the two images with the run and with each other, and build the pair.
@@ -326,17 +346,17 @@ def _make(
     If `low` is None, the low-resolution image is computed from `high`. Returns None with a
     problem.
     """
-    for image in [high, low] if low else [high]:
-        _check_geometry(bold, image, findings)
-    if low is not None and not _is_like(low, bold, superres):
+    for image in (high, low) if low else (high,):
+        _check_overlap(bold, image, findings)
+    if low is not None and not _has_bold_resolution(low, bold, superres):
         reason = (
-            f"the voxels of this low-resolution image ({sizes(low)}) differ by more than 10 %"
-            f" from the BOLD voxels ({sizes(bold)}), so the model would be applied at a"
-            " resolution for which it was not trained"
+            f"the voxels of this low-resolution image ({voxel_size_text(low)}) differ by more than"
+            f" 10 % from the BOLD voxels ({voxel_size_text(bold)}), so the model would be applied"
+            " at a resolution for which it was not trained"
         )
         fix = "Select another image with --lr-acq, or add --force to use this image anyway."
         findings.refuse_unless(superres.force, low.path, reason, fix)
-    factor = _factor(bold, high, low, superres, findings)
+    factor = _compute_factor(bold, high, low, superres, findings)
     if findings.problems or factor is None:
         return None
     if low is None:
@@ -361,26 +381,21 @@ def is_too_fine(pair: Pair | None, superres: SuperRes, findings: Findings) -> bo
     at such factors, so the user has to request them, by ``--sr-factor`` or by the label of the
     image.
     """
-    if (
-        pair is None
-        or superres.hr_acq is not None
-        or factor_without_pair(superres) is not None
-        or max(pair.factor) <= _MOST_BY_DEFAULT
-    ):
+    is_requested = superres.hr_acq is not None or factor_without_pair(superres) is not None
+    if pair is None or is_requested or max(pair.factor) <= _MAX_DEFAULT_FACTOR:
         return False
     x, y, z = pair.factor
     option = f"{x:g}" if x == y and z == 1 else f"{x:g} {y:g} {z:g}"
     reason = (
         f"this T2*-weighted pair implies {factor_text(pair.factor)}, but factors above"
-        f" {_MOST_BY_DEFAULT} are not derived from a pair by default. The high-resolution image"
+        f" {_MAX_DEFAULT_FACTOR} are not derived from a pair by default. The high-resolution image"
         " may be a susceptibility-weighted image"
     )
     fix = (
         f"To use this image, specify --sr-factor {option}"
-        if max(pair.factor) <= _MOST_FACTOR
+        if max(pair.factor) <= _MAX_FACTOR
         else (
-            f"Downsample the image; super-resolution factors above {_MOST_FACTOR} are not"
-            " supported"
+            f"Downsample the image; super-resolution factors above {_MAX_FACTOR} are not supported"
         )
     )
     findings.add_problem(
@@ -392,9 +407,9 @@ def is_too_fine(pair: Pair | None, superres: SuperRes, findings: Findings) -> bo
     return True
 
 
-def _check_geometry(bold: Header, image: Header, findings: Findings) -> None:
+def _check_overlap(bold: Header, image: Header, findings: Findings) -> None:
     """Report an image that does not cover the BOLD field of view."""
-    share = overlap(bold, image)
+    share = measure_overlap(bold, image)
     if share < MIN_OVERLAP:
         reason = (
             f"the field of view covers {share:.0%} of the field of view of {bold.path.name}, but"
@@ -405,11 +420,11 @@ def _check_geometry(bold: Header, image: Header, findings: Findings) -> None:
             " (--hr-acq, --lr-acq)."
         )
         findings.add_problem(image.path, reason, fix)
-    elif not findings.problems and share < _FAIR_OVERLAP:
+    elif not findings.problems and share < _NOTED_OVERLAP:
         findings.note(image.path, f"the image covers only {share:.0%} of the BOLD field of view.")
 
 
-def _factor(
+def _compute_factor(
     bold: Header, high: Header, low: Header | None, superres: SuperRes, findings: Findings
 ) -> Triple | None:
     """Return the ratio of voxel sizes (low over high resolution), or None with a problem.
@@ -418,7 +433,6 @@ def _factor(
     remains the same unless thinner slices are requested.
     """
     lowres = low or bold
-    requested = superres.factor_by_axis
     ratios = np.asarray(lowres.zooms) / np.asarray(high.zooms)
     if low is None and not superres.thins_slices:
         if abs(ratios[2] - 1) > SIZE_TOLERANCE:
@@ -428,45 +442,17 @@ def _factor(
             )
             findings.note(high.path, text)
         ratios[2] = 1.0
-    factors = [simple_ratio(float(ratio)) for ratio in ratios]
+    requested = superres.factor_by_axis
     if requested is not None:
-        limit = _RATIO_TOLERANCE if low else SIZE_TOLERANCE
-        is_different = np.abs(ratios / requested - 1) > limit
-        if np.any(is_different):
-            # only in-plane factors if they differ, because most pairs have equal slice thickness
-            axes = slice(2) if np.any(is_different[:2]) and requested[2] == 1 else slice(3)
-            actual, expected = (
-                "×".join(f"{ratio:.3g}" for ratio in values[axes])
-                for values in (ratios, np.asarray(requested))
-            )
-            reason = (
-                f"the ratio between the voxel sizes of {lowres.path.name} and this image is"
-                f" {actual}, but --sr-factor is {expected}"
-            )
-            findings.add_problem(
-                high.path,
-                reason,
-                "Omit --sr-factor, select another pair (--hr-acq, --lr-acq), or add --force and"
-                " select a method that does not require a pair.",
-            )
-        factors = [*requested]
-    # a truncated copy can have any factor; a whole number is used if close to the BOLD voxel size
-    elif low is None:
-        rounded = [float(round(ratio)) for ratio in ratios[:2]]
-        is_close = all(
-            abs(ratio / rounded_ratio - 1) <= SIZE_TOLERANCE
-            for ratio, rounded_ratio in zip(ratios[:2], rounded, strict=True)
-            if rounded_ratio
-        )
-        factors[:2] = [
-            factor or (rounded_ratio if is_close and rounded_ratio > 1 else None)
-            for factor, rounded_ratio in zip(factors[:2], rounded, strict=True)
-        ]
-    x, y, z = factors
-    if x is None or y is None or z is None:
+        tolerance = _RATIO_TOLERANCE if low else SIZE_TOLERANCE
+        if np.any(np.abs(ratios / requested - 1) > tolerance):
+            _refuse_other_factor(lowres, high, ratios, requested, tolerance, findings)
+        return requested
+    factor = _find_simple_factor(ratios, is_truncated_copy=low is None)
+    if factor is None:
         reason = (
             "the ratio between the voxel sizes of the low- and high-resolution images"
-            f" ({sizes(lowres)} and {sizes(high)}) is not a simple fraction"
+            f" ({voxel_size_text(lowres)} and {voxel_size_text(high)}) is not a simple fraction"
         )
         fix = (
             "Reconstruct one of the images again so that the ratio is close to a simple fraction"
@@ -474,32 +460,82 @@ def _factor(
         )
         findings.add_problem(high.path, reason, fix)
         return None
+    _check_slice_thickness(lowres, high, factor, superres, findings)
+    return factor
+
+
+def _refuse_other_factor(
+    lowres: Header,
+    high: Header,
+    ratios: np.ndarray,
+    requested: Triple,
+    tolerance: float,
+    findings: Findings,
+) -> None:
+    """Report that the ratios of voxel sizes along the axes (3,) differ from ``--sr-factor``."""
+    # only in-plane factors if they differ, because most pairs have equal slice thickness
+    differs_in_plane = np.any(np.abs(ratios / requested - 1)[:2] > tolerance)
+    axes = slice(2) if differs_in_plane and requested[2] == 1 else slice(3)
+    ratio_text = "×".join(f"{ratio:.3g}" for ratio in ratios[axes])
+    requested_text = "×".join(f"{factor:.3g}" for factor in [*requested][axes])
+    reason = (
+        f"the ratio between the voxel sizes of {lowres.path.name} and this image is"
+        f" {ratio_text}, but --sr-factor is {requested_text}"
+    )
+    findings.add_problem(
+        high.path,
+        reason,
+        "Omit --sr-factor, select another pair (--hr-acq, --lr-acq), or add --force and"
+        " select a method that does not require a pair.",
+    )
+
+
+def _find_simple_factor(ratios: np.ndarray, *, is_truncated_copy: bool) -> Triple | None:
+    """Return the simple fractions nearest to the ratios along the axes (3,), or None.
+
+    A truncated copy can have any factor, so whole numbers that are close to the in-plane ratios
+    are used if the ratios are not simple fractions.
+    """
+    x, y, z = (nearest_simple_ratio(float(ratio)) for ratio in ratios)
+    if is_truncated_copy:
+        whole_x, whole_y = (float(round(ratio)) for ratio in ratios[:2])
+        is_close = all(
+            abs(ratio / whole_ratio - 1) <= SIZE_TOLERANCE
+            for ratio, whole_ratio in zip(ratios[:2], (whole_x, whole_y), strict=True)
+            if whole_ratio
+        )
+        x = x or (whole_x if is_close and whole_x > 1 else None)
+        y = y or (whole_y if is_close and whole_y > 1 else None)
+    return None if x is None or y is None or z is None else (x, y, z)
+
+
+def _check_slice_thickness(
+    lowres: Header, high: Header, factor: Triple, superres: SuperRes, findings: Findings
+) -> None:
+    """Reject a pair whose factor across slices is below 1, or above 1 for slice-wise methods."""
+    x, y, z = factor
     is_slicewise = superres.auto or any(map(works_in_plane, superres.methods))
     if z < 1:
         reason = (
             "the slices of this high-resolution image are thicker than the slices of"
             f" {lowres.path.name}"
         )
-        findings.add_problem(
-            high.path,
-            reason,
-            (
-                "Use a high-resolution image whose slices are not thicker than the slices of the"
-                " low-resolution image."
-            ),
+        fix = (
+            "Use a high-resolution image whose slices are not thicker than the slices of the"
+            " low-resolution image."
         )
-    elif z != 1 and requested is None and is_slicewise:
+        findings.add_problem(high.path, reason, fix)
+    elif z != 1 and is_slicewise:
         reason = (
-            f"the images of the pair differ in slice thickness ({sizes(lowres)} and"
-            f" {sizes(high)}), but a slice-wise method in --sr-method cannot reduce the slice"
-            " thickness"
+            "the images of the pair differ in slice thickness"
+            f" ({voxel_size_text(lowres)} and {voxel_size_text(high)}), but a slice-wise method in"
+            " --sr-method cannot reduce the slice thickness"
         )
         fix = (
             "Use a pair with the slice thickness of the BOLD run, or select a 3D method that can"
             f" reduce the slice thickness: --sr-method mse3d --sr-factor {x:g} {y:g} {z:g}."
         )
         findings.add_problem(high.path, reason, fix)
-    return x, y, z
 
 
 def needs_pair(superres: SuperRes) -> tuple[str, ...]:
@@ -509,8 +545,9 @@ def needs_pair(superres: SuperRes) -> tuple[str, ...]:
     because a run without a pair is processed without these methods.
     """
     methods = () if superres.auto else superres.pair_trained
-    baselines = tuple(name for name in superres.methods if name in PAIR_BASELINES)
-    return tuple(name for name in methods if find_pretrained(superres, name) is None) + baselines
+    to_train = (name for name in methods if find_pretrained(superres, name) is None)
+    baselines = (name for name in superres.methods if name in PAIR_BASELINES)
+    return (*to_train, *baselines)
 
 
 def refuse_without_pair(

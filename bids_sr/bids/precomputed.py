@@ -8,6 +8,15 @@ from pathlib import Path
 
 from bids_sr.frozen import frozen
 
+_DESCRIPTIONS = {
+    "hmc_xfms": "head motion",
+    "bold_mask": "brain mask",
+    "boldref2t1w_xfm": "registration to T1w",
+    "confounds_tsv": "confounds",
+    "fieldmap": "field map",
+}
+"""Name of a replaced output → its description for users."""
+
 
 @frozen
 class DerivativeFolder:
@@ -67,7 +76,8 @@ class PrecomputedAnat:
         paths = {"t1w_preproc": self.preproc, "t1w_mask": self.mask}
         if self.tpms:
             paths |= dict(zip(("gm", "wm", "csf"), self.tpms, strict=True))
-            paths |= {} if self.dseg is None else {"t1w_dseg": self.dseg}
+            if self.dseg is not None:
+                paths["t1w_dseg"] = self.dseg
         if space in self.spaces:
             paths["t1w2std_xfm"], paths["std2t1w_xfm"] = self.spaces[space]
         return paths
@@ -128,8 +138,12 @@ class PrecomputedRun:
     @property
     def files(self) -> dict[str, Path]:
         """Existing files, by the name of the output that they replace."""
-        paths = {"hmc_xfms": self.hmc, "bold_mask": self.mask, "boldref2t1w_xfm": self.coreg}
-        paths["confounds_tsv"] = self.confounds
+        paths = {
+            "hmc_xfms": self.hmc,
+            "bold_mask": self.mask,
+            "boldref2t1w_xfm": self.coreg,
+            "confounds_tsv": self.confounds,
+        }
         if self.field is not None:
             paths |= {"fieldmap": self.field.fieldmap, "boldref2fmap_xfm": self.field.xfm}
         return {name: path for name, path in paths.items() if path is not None}
@@ -140,14 +154,7 @@ def reused_text(run: PrecomputedRun) -> str:
 
     An example is ``head motion, brain mask of fMRIPrep 24.1.1``.
     """
-    files = run.files
-    words = {
-        "hmc_xfms": "head motion",
-        "bold_mask": "brain mask",
-        "boldref2t1w_xfm": "registration to T1w",
-    }
-    words |= {"confounds_tsv": "confounds", "fieldmap": "field map"}
-    phrases = [phrase for name, phrase in words.items() if name in files]
+    descriptions = [text for name, text in _DESCRIPTIONS.items() if name in run.files]
     if run.hmc is None:
-        phrases.insert(0, "head motion (from the motion parameters in the confounds file)")
-    return f"{', '.join(phrases)} of {run.origin.text}"
+        descriptions.insert(0, "head motion (from the motion parameters in the confounds file)")
+    return f"{', '.join(descriptions)} of {run.origin.text}"

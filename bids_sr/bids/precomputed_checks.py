@@ -14,7 +14,7 @@ from bids_sr.io.fields_of_view import corner_distance
 from bids_sr.io.image_header import Header
 from bids_sr.io.tables import TABLE_ERRORS, MalformedTable, split_table
 
-_LINEAR = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransform")
+_LINEAR_TYPES = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransform")
 _MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 _GRID_TOLERANCE_VOXELS, _GRID_TOLERANCE_MM = 0.25, 0.5
 """Largest distance between copies of one grid.
@@ -34,13 +34,14 @@ def check_grid(
 ) -> None:
     """Reject an image that is not on the expected grid, up to rounding of the qform.
 
-    The expected grid has `shape` and `affine`. `grid_name` is the name of the image with this
-    grid.
+    The expected grid has `shape` and `affine` (RAS mm). `grid_name` is the name of the image with
+    this grid.
     """
-    size, expected_size = (" × ".join(map(str, matrix[:3])) for matrix in (header.shape, shape))
+    size = " × ".join(map(str, header.shape[:3]))
+    expected_size = " × ".join(map(str, shape[:3]))
     distance = corner_distance(shape[:3], header.affine, shape[:3], affine)
-    voxel = float(np.linalg.norm(affine[:3, :3], axis=0).min())
-    tolerance = min(_GRID_TOLERANCE_VOXELS * voxel, _GRID_TOLERANCE_MM)
+    smallest_zoom = float(np.linalg.norm(affine[:3, :3], axis=0).min())
+    tolerance = min(_GRID_TOLERANCE_VOXELS * smallest_zoom, _GRID_TOLERANCE_MM)
     if size != expected_size:
         findings.add_problem(
             header.path,
@@ -58,42 +59,37 @@ def check_grid(
 
 def check_transforms(path: Path, count: int, findings: Findings) -> None:
     """Reject a file unless it is an ITK text file with `count` finite linear transforms."""
-    if not findings.is_downloaded(path):
-        return
+    if findings.is_downloaded(path) and (reason := _find_transform_fault(path, count)):
+        findings.add_problem(path, reason, _COPY_AGAIN)
+
+
+def _find_transform_fault(path: Path, count: int) -> str:
+    """Return why a file does not contain `count` finite linear transforms, "" if it does."""
     try:
         text = path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
-        findings.add_problem(
-            path,
-            f"the file cannot be read as an ITK text file ({type(error).__name__})",
-            _COPY_AGAIN,
-        )
-        return
-    kinds = re.findall(r"^Transform:\s*(\w+?)_", text, flags=re.M)
-    numbers = re.findall(r"^(?:Fixed)?Parameters:(.*)$", text, flags=re.M)
-    unsupported = ", ".join(sorted(set(kinds) - set(_LINEAR)))
+        return f"the file cannot be read as an ITK text file ({type(error).__name__})"
     if not text.startswith("#Insight Transform File"):
-        findings.add_problem(path, "the file is not an ITK transform text file", _COPY_AGAIN)
-    elif unsupported:
-        findings.add_problem(
-            path,
+        return "the file is not an ITK transform text file"
+    types = re.findall(r"^Transform:\s*(\w+?)_", text, flags=re.M)
+    unsupported = ", ".join(sorted(set(types) - set(_LINEAR_TYPES)))
+    if unsupported:
+        return (
             f"the file contains transforms of type {unsupported}, but affine transforms are"
-            " expected",
-            _COPY_AGAIN,
+            " expected"
         )
-    elif len(numbers) != 2 * len(kinds) or not all(map(_is_finite, numbers)):
-        findings.add_problem(
-            path, "some transforms are incomplete or contain non-numeric values", _COPY_AGAIN
-        )
-    elif len(kinds) != count:
+    # each transform has a line of parameters and a line of fixed parameters
+    parameters = re.findall(r"^(?:Fixed)?Parameters:(.*)$", text, flags=re.M)
+    if len(parameters) != 2 * len(types) or not all(map(_is_finite, parameters)):
+        return "some transforms are incomplete or contain non-numeric values"
+    if len(types) != count:
         expectation = (
             f"{count} transforms are expected (one per volume)"
             if count > 1
             else "a single transform is expected from the file name"
         )
-        findings.add_problem(
-            path, f"the file contains {len(kinds)} transforms, but {expectation}", _COPY_AGAIN
-        )
+        return f"the file contains {len(types)} transforms, but {expectation}"
+    return ""
 
 
 def _is_finite(line: str) -> bool:
@@ -114,32 +110,47 @@ def check_confounds(path: Path, n_volumes: int, findings: Findings) -> int | Non
     if not findings.is_downloaded(path) or not findings.is_downloaded(sidecar):
         return None
     try:
-        names, numbered = split_table(path)
+        names, numbered_rows = split_table(path)
     except TABLE_ERRORS as error:
         reason = str(error) if isinstance(error, MalformedTable) else type(error).__name__
         findings.add_problem(path, f"the table cannot be read ({reason})", _COPY_AGAIN)
         return None
-    body = [cells for _, cells in numbered]
-    missing = [name for name in _MOTION if name not in names]
-    fix, reason = _COPY_AGAIN, ""
-    if missing:
-        reason = f"the table does not contain the columns {', '.join(missing)}"
-    elif len(body) != n_volumes:
-        reason = f"the table has {len(body)} rows, but the run has {n_volumes} volumes"
-        fix = "Specify the fMRIPrep output for this run; both must contain all volumes."
-    elif any(len(row) != len(names) for row in body):
-        reason = "the rows of the table do not all have the same number of columns as the header"
-    elif invalid := [
-        name for name in _MOTION if not all(_is_finite(row[names.index(name)]) for row in body)
-    ]:
-        reason = f"the column {invalid[0]} contains non-numeric values"
+    rows = [cells for _, cells in numbered_rows]
+    reason, fix = _find_table_fault(names, rows, n_volumes)
     if reason:
         findings.add_problem(path, reason, fix)
         return None
     outlier_columns = [
-        names.index(name) for name in names if name.startswith("non_steady_state_outlier")
+        column for column, name in enumerate(names) if name.startswith("non_steady_state_outlier")
     ]
     is_outlier = [
-        any(row[column] not in ("0", "0.0") for column in outlier_columns) for row in body
+        any(row[column] not in ("0", "0.0") for column in outlier_columns) for row in rows
     ]
     return is_outlier.index(False) if False in is_outlier else len(is_outlier)
+
+
+def _find_table_fault(
+    names: Sequence[str], rows: Sequence[Sequence[str]], n_volumes: int
+) -> tuple[str, str]:
+    """Return why motion parameters cannot be read from a table, and a remedy; "" if they can.
+
+    `names` are the columns, `rows` the cells of all rows.
+    """
+    missing = [name for name in _MOTION if name not in names]
+    if missing:
+        return f"the table does not contain the columns {', '.join(missing)}", _COPY_AGAIN
+    if len(rows) != n_volumes:
+        return (
+            f"the table has {len(rows)} rows, but the run has {n_volumes} volumes",
+            "Specify the fMRIPrep output for this run; both must contain all volumes.",
+        )
+    if any(len(row) != len(names) for row in rows):
+        return (
+            "the rows of the table do not all have the same number of columns as the header",
+            _COPY_AGAIN,
+        )
+    for name in _MOTION:
+        column = names.index(name)
+        if not all(_is_finite(row[column]) for row in rows):
+            return f"the column {name} contains non-numeric values", _COPY_AGAIN
+    return "", ""

@@ -9,13 +9,13 @@ from bids_sr.io.atomic_files import read_json
 from bids_sr.io.image_header import Triple
 from bids_sr.sr.method import method_names
 
-_LARGEST = 8  # largest factor along an axis
-_LARGEST_MM = 100.0  # mm, largest voxel size of a grid of structural scans
+_MAX_FACTOR = 8  # along an axis
+_MAX_ZOOM_MM = 100.0  # largest voxel size of a grid of structural scans
 
 
 def check_given_models(superres: SuperRes, findings: Findings) -> None:
     """Reject ``--pretrained`` models of unrequested methods, and second models of a method."""
-    file_of_method: dict[str, Path] = {}
+    file_by_method: dict[str, Path] = {}
     for file in superres.pretrained:
         method = method_of_model(file)
         if method is None or method not in method_names():
@@ -26,23 +26,20 @@ def check_given_models(superres: SuperRes, findings: Findings) -> None:
             findings.refuse_option(
                 option, f"{description}, but --sr-method does not include this method", fix
             )
-        elif method in file_of_method:
+        elif method in file_by_method:
             fix = (
                 "Specify one model per method. To compare two models, run the program twice with"
                 " different output directories."
             )
             findings.refuse_option(
                 option,
-                f"{description}, but {file_of_method[method]} already specifies a model for this"
+                f"{description}, but {file_by_method[method]} already specifies a model for this"
                 " method",
                 fix,
             )
-        file_of_method.setdefault(method, file)
-    if (
-        superres.n_ensemble > 1
-        and superres.learned
-        and set(superres.learned) <= set(file_of_method)
-    ):
+        file_by_method.setdefault(method, file)
+    has_all_models = bool(superres.learned) and set(superres.learned) <= file_by_method.keys()
+    if superres.n_ensemble > 1 and has_all_models:
         reason = (
             "the models of all methods are loaded from --pretrained files, so no ensemble"
             " can be trained"
@@ -79,7 +76,7 @@ def input_of_models(superres: SuperRes) -> ModelInput | None:
         return None
     if not isinstance(mm, list) or len(mm) != 3:
         return None
-    if not all(isinstance(size, int | float) and 0 < size < _LARGEST_MM for size in mm):
+    if not all(isinstance(size, int | float) and 0 < size < _MAX_ZOOM_MM for size in mm):
         return None
     x, y, z = map(float, mm)
     return ModelInput(
@@ -94,14 +91,14 @@ def factor_of_models(superres: SuperRes) -> Triple | None:
     not count.
     """
     factors = {
-        _factor_of_model(file)
+        _read_factor(file)
         for file in superres.pretrained
         if method_of_model(file) in superres.learned
     }
-    return next(iter(factors)) if len(factors) == 1 else None
+    return factors.pop() if len(factors) == 1 else None
 
 
-def _factor_of_model(model: Path) -> Triple | None:
+def _read_factor(model: Path) -> Triple | None:
     """Return the single factor that a model card states, or None if it is missing or invalid.
 
     The card is checked when the model is used.
@@ -110,7 +107,9 @@ def _factor_of_model(model: Path) -> Triple | None:
     factor = card.get("factor")
     if card.get("factors") or not isinstance(factor, list) or len(factor) != 3:
         return None
-    if not all(isinstance(number, int | float) and 1 <= number <= _LARGEST for number in factor):
+    if not all(
+        isinstance(number, int | float) and 1 <= number <= _MAX_FACTOR for number in factor
+    ):
         return None
     x, y, z = map(float, factor)
     return None if x == y == z == 1 else (x, y, z)

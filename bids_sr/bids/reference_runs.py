@@ -5,40 +5,40 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.bids import headers as hd, label_lists, slice_axis
+from bids_sr.bids import headers, label_lists, slice_axis
 from bids_sr.bids.entities import parse_entities
 from bids_sr.bids.findings import Findings, input_error
 from bids_sr.bids.inputs import BoldRun, HighresReference
-from bids_sr.bids.related_runs import SERIES, companion, series_named
+from bids_sr.bids.related_runs import SERIES, find_series_of_run, read_companion
 from bids_sr.io.fields_of_view import find_grid_problems
 
-_KEYS = ("subject", "session", "task", "run")
-_PLACES = ("derivatives/highres-reference", "derivatives/ground-truth")
+_RUN_KEYS = ("subject", "session", "task", "run")
+_REFERENCE_FOLDERS = ("derivatives/highres-reference", "derivatives/ground-truth")
 """Folders of references in a data set: a measured reference, and the known one of simulated data.
 """
-_USED = (
+_FOUND_IN_DATASET = (
     "this high-resolution reference was found in the dataset and is used to measure accuracy. To"
     " ignore it, specify --truth none."
 )
-_MAPS = "func/*_res-hr_contrast-*_stat-effect_desc-truth_statmap.nii*"
+_EFFECT_MAPS = "func/*_res-hr_contrast-*_stat-effect_desc-truth_statmap.nii*"
 """File pattern of maps of known activation."""
-_FORMS = (
+_NAMING = (
     "A reference is a high-resolution series named sub-…/func/sub-…_task-…_bold.nii.gz, or a set"
     " of effect maps named"
     " sub-…/func/sub-…_task-…_res-hr_contrast-…_stat-effect_desc-truth_statmap.nii.gz"
 )
 
 
-def check_root(root: Path) -> None:
+def check_reference_root(root: Path) -> None:
     """Raise `InputError` if the reference directory is missing or has no participants."""
     if not root.is_dir():
         raise input_error(f"--truth {root}", "directory not found", "Check the path.")
     if not any(path.is_dir() for path in root.glob("sub-*")):
-        inner = root / "derivatives" / "ground-truth"
+        ground_truth_dir = root / "derivatives" / "ground-truth"
         fix = (
-            f"Use {inner}."
-            if inner.is_dir()
-            else f"Specify the directory that contains the sub-… directories. {_FORMS}."
+            f"Use {ground_truth_dir}."
+            if ground_truth_dir.is_dir()
+            else f"Specify the directory that contains the sub-… directories. {_NAMING}."
         )
         raise input_error(
             f"--truth {root}", "no sub-… directory was found in the reference directory", fix
@@ -52,14 +52,14 @@ def find_reference_files(
 
     Returns None with a problem if it is missing or does not fit.
     """
-    misfits = Findings()
-    truth = _check_reference(root, run, misfits, needs_timing=needs_timing)
+    reference_findings = Findings()
+    reference = _open_reference(root, run, reference_findings, needs_timing=needs_timing)
     with findings.about(run.entities["subject"], run.stem):
-        findings.add_all(misfits)
-    return None if misfits.problems else truth
+        findings.add_all(reference_findings)
+    return None if reference_findings.problems else reference
 
 
-def _check_reference(
+def _open_reference(
     root: Path, run: BoldRun, findings: Findings, *, needs_timing: bool
 ) -> HighresReference | None:
     """Return the reference of a run, and add its problems to `findings`.
@@ -80,17 +80,16 @@ def _check_reference(
             folder, f"no high-resolution reference for sub-{label} was found in {root}", fix
         )
         return None
-    bolds, maps = _files(root, run)
+    bolds, maps = _list_reference_files(root, run)
     if not bolds and not maps:
-        names_found = label_lists.list_some(
-            sorted({path.name for pattern in (SERIES, _MAPS) for path in folder.rglob(pattern)})
-        )
+        other_references = [*folder.rglob(SERIES), *folder.rglob(_EFFECT_MAPS)]
+        names = label_lists.list_some(sorted({path.name for path in other_references}))
         reason = (
             f"no high-resolution reference was found for {run.stem}, only references for other"
-            f" runs ({names_found})"
+            f" runs ({names})"
         )
         findings.add_problem(
-            folder, reason, f"Specify the reference for this run with --truth. {_FORMS}."
+            folder, reason, f"Specify the reference for this run with --truth. {_NAMING}."
         )
         return None
     if len(bolds) > 1:
@@ -99,36 +98,42 @@ def _check_reference(
         findings.add_problem(folder, reason, "Keep only one of these series in the directory.")
         return None
     for path in maps:
-        header = hd.read_header(path, findings)
-        if header is not None and len(hd.squeeze_3d(header)) != 3:
-            findings.add_problem(
-                path, "the map is not a 3D image", "Specify one 3D map per condition."
-            )
-        elif header is not None:
-            header = slice_axis.like(header, run.affine)
-            run_shape = (*run.shape, run.n_volumes)
-            for reason, fix in find_grid_problems(
-                header.shape[:3],
-                header.affine,
-                run.tr,
-                run_shape,
-                run.affine,
-                run.tr,
-                run.factor,
-                requires_highres=True,
-                run_name=run.bold.name,
-            ):
-                findings.add_problem(path, reason, fix)
-    series = (
-        companion("reference", bolds[0], root, run, findings, needs_timing=needs_timing)
-        if bolds
-        else None
-    )
+        _check_map(path, run, findings)
+    series = None
+    if bolds:
+        series = read_companion(
+            "reference", bolds[0], root, run, findings, needs_timing=needs_timing
+        )
     activations = {parse_entities(path)["contrast"]: path.absolute() for path in maps}
     return HighresReference(root=root, series=series, activations=activations)
 
 
-def reference_in_dataset(
+def _check_map(path: Path, run: BoldRun, findings: Findings) -> None:
+    """Report a map that is not a 3D image on the high-resolution grid of a run."""
+    header = headers.read_header(path, findings)
+    if header is None:
+        return
+    if len(headers.squeezed_shape(header)) != 3:
+        findings.add_problem(
+            path, "the map is not a 3D image", "Specify one 3D map per condition."
+        )
+        return
+    header = slice_axis.reorder_like(header, run.affine)
+    for reason, fix in find_grid_problems(
+        header.shape[:3],
+        header.affine,
+        run.tr,
+        (*run.shape, run.n_volumes),
+        run.affine,
+        run.tr,
+        run.factor,
+        requires_highres=True,
+        run_name=run.bold.name,
+    ):
+        findings.add_problem(path, reason, fix)
+
+
+def find_reference_in_dataset(
     root: Path,
     run: BoldRun,
     findings: Findings,
@@ -137,7 +142,7 @@ def reference_in_dataset(
     seeds: Collection[str] = (),
     strict: bool = False,
 ) -> HighresReference | None:
-    """Find the reference of a run in the data set itself (`_PLACES`), and report mismatches.
+    """Find the reference of a run in `_REFERENCE_FOLDERS` of the data set, and report mismatches.
 
     Parameters
     ----------
@@ -155,22 +160,24 @@ def reference_in_dataset(
     HighresReference or None
         Reference from the first folder with a usable reference.
     """
-    for reference_path in (root / name for name in _PLACES):
-        series, maps = _files(reference_path, run)
+    for reference_dir in (root / name for name in _REFERENCE_FOLDERS):
+        series, maps = _list_reference_files(reference_dir, run)
         if run.events is None:
             maps = [path for path in maps if parse_entities(path)["contrast"] in seeds]
         if not series and not maps:
             continue
-        misfits = Findings()
-        truth = find_reference_files(reference_path, run, misfits, needs_timing=needs_timing)
-        findings.add(misfits.notices)
-        if truth is not None:
-            findings.note(reference_path, _USED, code="reference")
-            return truth
+        reference_findings = Findings()
+        reference = find_reference_files(
+            reference_dir, run, reference_findings, needs_timing=needs_timing
+        )
+        findings.add(reference_findings.notices)
+        if reference is not None:
+            findings.note(reference_dir, _FOUND_IN_DATASET, code="reference")
+            return reference
         if strict and any(_has_other_factor(path, run) for path in (*series, *maps)):
-            factor_label = "×".join(f"{number:g}" for number in run.factor)
+            requested = "×".join(f"{axis_factor:g}" for axis_factor in run.factor)
             reason = (
-                f"--sr-factor is {factor_label}, but this high-resolution reference for {run.stem}"
+                f"--sr-factor is {requested}, but this high-resolution reference for {run.stem}"
                 " has a different super-resolution factor"
             )
             fix = (
@@ -179,7 +186,7 @@ def reference_in_dataset(
             )
             findings.add_problem([*series, *maps][0], reason, fix)
             continue
-        for problem in misfits.problems:
+        for problem in reference_findings.problems:
             findings.note(
                 problem.what,
                 f"this high-resolution reference cannot be used for {run.stem}: {problem.why}."
@@ -190,16 +197,17 @@ def reference_in_dataset(
 
 def _has_other_factor(path: Path, run: BoldRun) -> bool:
     """Return whether an image has another in-plane matrix than the run's high-resolution grid."""
-    header = hd.read_header(path, Findings())
+    header = headers.read_header(path, Findings())
     if header is None or len(header.shape) < 3:
         return False
-    shape = slice_axis.like(header, run.affine).shape
+    shape = slice_axis.reorder_like(header, run.affine).shape
     expected = np.floor(np.multiply(run.shape, run.factor) + 0.5)
     return any(shape[axis] != expected[axis] for axis in (0, 1))
 
 
-def _files(root: Path, run: BoldRun) -> tuple[list[Path], list[Path]]:
+def _list_reference_files(root: Path, run: BoldRun) -> tuple[list[Path], list[Path]]:
     """Return the series and activation maps of a run in a reference directory."""
     folder = root / f"sub-{run.entities['subject']}"
-    entities = run.entities
-    return series_named(folder, entities, _KEYS), series_named(folder, entities, _KEYS, _MAPS)
+    series = find_series_of_run(folder, run.entities, _RUN_KEYS)
+    maps = find_series_of_run(folder, run.entities, _RUN_KEYS, _EFFECT_MAPS)
+    return series, maps

@@ -12,12 +12,18 @@ from typing import Literal
 
 import numpy as np
 
-from bids_sr.bids import headers as hd, slice_axis, timing as bids_timing
+from bids_sr.bids import headers, slice_axis, timing
 from bids_sr.bids.entities import applies_to, file_stem, is_magnitude, parse_entities, same_run
 from bids_sr.bids.findings import Findings, InputError
-from bids_sr.bids.inheritance import merge_sidecars, sidecars_on_disk
+from bids_sr.bids.inheritance import find_sidecars, merge_sidecars
 from bids_sr.bids.inputs import BoldRun
-from bids_sr.bids.pairs import MIN_OVERLAP, SIZE_TOLERANCE, overlap, simple_ratio, sizes
+from bids_sr.bids.pairs import (
+    MIN_OVERLAP,
+    SIZE_TOLERANCE,
+    measure_overlap,
+    nearest_simple_ratio,
+    voxel_size_text,
+)
 from bids_sr.bids.volume_timing import read_spacing
 from bids_sr.frozen import frozen
 from bids_sr.io.fields_of_view import find_grid_problems
@@ -27,14 +33,14 @@ from bids_sr.io.tables import read_column
 
 _CompanionKind = Literal["reference", "compared", "another", "calibration"]
 SERIES = "func/*_bold.nii*"
-_LEAST_VOLUMES = 8  # steady-state volumes of a calibration run
+_MIN_VOLUMES = 8  # steady-state volumes of a calibration run
 
 
 @frozen
 class _Requirement:
     """Properties that a kind of companion shares with its run."""
 
-    of_run: bool = False  # computed from the run: same number of volumes at the same times
+    is_derived: bool = False  # computed from the run: same number of volumes at the same times
     # "high": high-resolution grid of the run; "between": any grid from the acquired to the
     # high-resolution grid; "factor": voxels smaller by the factor, same slice thickness,
     # overlapping field of view; "acquired": acquired matrix
@@ -43,31 +49,31 @@ class _Requirement:
     events: Literal["", "same", "types"] = ""
     # source of the slice times for slice timing correction
     timing: Literal["", "own", "own, else of the run"] = ""
-    instead: str = ""  # advice if the file is the run itself
+    identity_fix: str = ""  # remedy if the file is the run itself
 
 
 _REQUIREMENTS: Mapping[_CompanionKind, _Requirement] = {
     "reference": _Requirement(
-        of_run=True,
+        is_derived=True,
         grid="high",
         events="same",
         timing="own, else of the run",
-        instead=(
+        identity_fix=(
             "Specify another directory, such as derivatives/ground-truth of a simulated dataset"
             " (see --truth)."
         ),
     ),
     "compared": _Requirement(
-        of_run=True,
+        is_derived=True,
         grid="between",
-        instead="Specify the series that another program computed from this run.",
+        identity_fix="Specify the series that another program computed from this run.",
     ),
     "another": _Requirement(grid="acquired", events="types", timing="own"),
     "calibration": _Requirement(grid="factor"),
 }
 
 
-def series_named(
+def find_series_of_run(
     folder: Path, entities: Mapping[str, str], keys: Collection[str], pattern: str = SERIES
 ) -> list[Path]:
     """Return the magnitude images under a folder that share a run's entities, sorted by path."""
@@ -102,24 +108,24 @@ def read_run(
     BoldRun or None
         Run without events and slice times.
     """
-    header, reorder_note = hd.read_header(path, findings), ""
-    if header is None or not hd.is_bold(header, findings):
+    header, reorder_note = headers.read_header(path, findings), ""
+    if header is None or not headers.is_bold(header, findings):
         return None
     if axes_run is not None:
-        header = slice_axis.like(header, axes_run.affine)
+        header = slice_axis.reorder_like(header, axes_run.affine)
     else:
         header, reorder_note = slice_axis.with_slices_last(header, sidecar)
-        if not hd.is_wide(header, findings):
+        if not headers.is_wide(header, findings):
             return None
-    value, timing = sidecar.get("RepetitionTime"), sidecar.get("VolumeTiming")
-    if timing is not None:
-        value = read_spacing(path, timing, header.shape[3], value, findings)
-        if value is None:
+    stated_tr, volume_timing = sidecar.get("RepetitionTime"), sidecar.get("VolumeTiming")
+    if volume_timing is not None:
+        stated_tr = read_spacing(path, volume_timing, header.shape[3], stated_tr, findings)
+        if stated_tr is None:
             return None
     if tr is None:
-        tr = bids_timing.repetition_time(header, value, findings)
-    elif isinstance(given_tr := sidecar.get("RepetitionTime", header.tr), int | float):
-        tr = float(given_tr)
+        tr = timing.check_repetition_time(header, stated_tr, findings)
+    elif isinstance(known_tr := sidecar.get("RepetitionTime", header.tr), int | float):
+        tr = float(known_tr)
     if tr is None:
         return None
     if reorder_note:
@@ -129,7 +135,7 @@ def read_run(
     )
 
 
-def companion(
+def read_companion(
     kind: _CompanionKind,
     path: Path,
     root: Path,
@@ -158,40 +164,42 @@ def companion(
     if not findings.is_downloaded(path):
         return None
     if path.samefile(run.bold):
-        inner = root / "derivatives" / "ground-truth"
-        has_reference = kind == "reference" and inner.is_dir()
+        ground_truth_dir = root / "derivatives" / "ground-truth"
+        has_ground_truth = kind == "reference" and ground_truth_dir.is_dir()
         findings.add_problem(
             path,
             "the file is identical to the run that is being processed",
-            f"Use {inner}." if has_reference else requirement.instead,
+            f"Use {ground_truth_dir}." if has_ground_truth else requirement.identity_fix,
         )
         return None
     try:
-        sidecar = merge_sidecars(sidecars_on_disk(path, root))
+        sidecar = merge_sidecars(find_sidecars(path, root))
     except InputError as error:
         findings.add(error.problems)
         return None
-    companion_run = read_run(
-        path, sidecar, findings, axes_run=run, tr=run.tr if requirement.of_run else None
+    companion = read_run(
+        path, sidecar, findings, axes_run=run, tr=run.tr if requirement.is_derived else None
     )
-    if companion_run is None:
+    if companion is None:
         return None
     if requirement.events:
-        events = path.with_name(f"{file_stem(path)}_events.tsv")
-        inherited = run.events if run.events and applies_to(run.events, path) else None
-        companion_run = replace(
-            companion_run, events=events.absolute() if events.is_file() else inherited
-        )
-    for file, reason, fix in find_mismatches(companion_run, run, kind, run.factor):
+        companion = replace(companion, events=_find_events(path, run))
+    for file, reason, fix in find_mismatches(companion, run, kind, run.factor):
         findings.add_problem(file, reason, fix)
     if len(findings.problems) > n_problems:
         return None
-    return replace(
-        companion_run,
-        slice_timing=_get_slice_times(companion_run, run, requirement, findings)
-        if needs_timing
-        else None,
-    )
+    if needs_timing:
+        slice_times = _find_slice_times(companion, run, requirement, findings)
+        companion = replace(companion, slice_timing=slice_times)
+    return companion
+
+
+def _find_events(companion_file: Path, run: BoldRun) -> Path | None:
+    """Return the events table next to a companion, or the run's table if it applies, or None."""
+    events = companion_file.with_name(f"{file_stem(companion_file)}_events.tsv")
+    if events.is_file():
+        return events.absolute()
+    return run.events if run.events and applies_to(run.events, companion_file) else None
 
 
 def find_mismatches(
@@ -213,65 +221,59 @@ def find_mismatches(
     """
     requirement = _REQUIREMENTS[kind]
     if requirement.grid == "factor":
-        reason = _why_no_calibration(candidate, run, factor, candidate.n_volumes - dummies)
-        yield from [(candidate.bold, reason, "")] * bool(reason)
+        reason = _find_calibration_mismatch(candidate, run, factor, candidate.n_volumes - dummies)
+        if reason:
+            yield candidate.bold, reason, ""
     elif requirement.grid == "acquired":
         if candidate.shape != run.shape or not np.allclose(candidate.zooms, run.zooms, rtol=0.01):
             yield candidate.bold, "the image is not on the grid of the run", ""
     else:
         assert factor is not None
-        run_shape, is_finest = (*run.shape, run.n_volumes), requirement.grid == "high"
         for reason, fix in find_grid_problems(
             candidate.header.shape,
             candidate.affine,
             candidate.tr,
-            run_shape,
+            (*run.shape, run.n_volumes),
             run.affine,
             run.tr,
             factor,
-            requires_highres=is_finest,
+            requires_highres=requirement.grid == "high",
             run_name=run.bold.name,
         ):
             yield candidate.bold, reason, fix
-    yield from _unfit_events(candidate, run, requirement)
+    yield from _find_event_mismatches(candidate, run, requirement)
 
 
-def _unfit_events(
+def _find_event_mismatches(
     candidate: BoldRun, run: BoldRun, requirement: _Requirement
 ) -> Iterator[tuple[Path, str, str]]:
     """Yield file, reason and remedy if the events of a companion do not match the run's events."""
-    if not requirement.events or (
-        requirement.events == "same" and (run.events is None or candidate.events is None)
-    ):
-        return
-    run_events, candidate_events = (
-        [] if table is None else _rows(table) for table in (run.events, candidate.events)
-    )
-    if requirement.events == "types" and not {trial_type for trial_type, *_ in run_events} <= {
-        trial_type for trial_type, *_ in candidate_events
-    }:
-        yield candidate.bold, "the events table of this file lacks some trial types of the run", ""
-    elif (
-        requirement.events == "same"
-        and not _same_events(run_events, candidate_events)
-        and run.events
-        and candidate.events
-    ):
-        reason = (
-            f"the {len(candidate_events)} events differ in onset, duration or trial type from the"
-            f" {len(run_events)} events in {run.events.name}"
+    if requirement.events == "types":
+        run_types, candidate_types = (
+            {trial_type for trial_type, *_ in _read_events(table)} if table else set()
+            for table in (run.events, candidate.events)
         )
-        fix = (
-            "Use the reference that belongs to this run. If volumes were removed, shift the"
-            " onsets in both events tables."
-        )
-        yield candidate.events, reason, fix
+        if not run_types <= candidate_types:
+            reason = "the events table of this file lacks some trial types of the run"
+            yield candidate.bold, reason, ""
+    elif requirement.events == "same" and run.events and candidate.events:
+        run_events, candidate_events = _read_events(run.events), _read_events(candidate.events)
+        if not _are_same_events(run_events, candidate_events):
+            reason = (
+                f"the {len(candidate_events)} events differ in onset, duration or trial type from"
+                f" the {len(run_events)} events in {run.events.name}"
+            )
+            fix = (
+                "Use the reference that belongs to this run. If volumes were removed, shift the"
+                " onsets in both events tables."
+            )
+            yield candidate.events, reason, fix
 
 
 _TimedEvent = tuple[str, float, float]  # trial type, onset and duration (s)
 
 
-def _same_events(first: Sequence[_TimedEvent], second: Sequence[_TimedEvent]) -> bool:
+def _are_same_events(first: Sequence[_TimedEvent], second: Sequence[_TimedEvent]) -> bool:
     """Return whether events agree within the rounding of tables (1 ms)."""
     if [trial_type for trial_type, *_ in first] != [trial_type for trial_type, *_ in second]:
         return False
@@ -279,13 +281,16 @@ def _same_events(first: Sequence[_TimedEvent], second: Sequence[_TimedEvent]) ->
     return np.allclose(first_times, second_times, rtol=0, atol=1e-3, equal_nan=True)
 
 
-def _rows(table: Path) -> list[_TimedEvent]:
+def _read_events(table: Path) -> list[_TimedEvent]:
     """Return the events of a table, sorted by trial type, onset and duration."""
     columns = [read_column(table, name) for name in ("trial_type", "onset", "duration")]
-    return sorted((kind, _time(a), _time(b)) for kind, a, b in zip(*columns, strict=True))
+    return sorted(
+        (trial_type, _parse_time(onset), _parse_time(duration))
+        for trial_type, onset, duration in zip(*columns, strict=True)
+    )
 
 
-def _time(text: str) -> float:
+def _parse_time(text: str) -> float:
     """Return a time in seconds, or infinity (which can be sorted) if the text is not a number."""
     try:
         return float(text)
@@ -293,39 +298,40 @@ def _time(text: str) -> float:
         return np.inf
 
 
-def _why_no_calibration(
+def _find_calibration_mismatch(
     candidate: BoldRun, run: BoldRun, factor: Triple | None, n_steady: int
 ) -> str:
     """Return the reason why a series cannot calibrate a run, "" if it can.
 
     `n_steady` is the number of steady-state volumes of the candidate.
     """
-    ratio = np.asarray(run.zooms) / np.asarray(candidate.zooms)
+    ratios = np.asarray(run.zooms) / np.asarray(candidate.zooms)
     expected = factor or compute_factor(candidate, run)
     if expected is None or np.any(
-        np.abs(ratio[:2] / np.asarray(expected[:2]) - 1) > SIZE_TOLERANCE
+        np.abs(ratios[:2] / np.asarray(expected[:2]) - 1) > SIZE_TOLERANCE
     ):
         expectation = (
             "a simple ratio above 1" if expected is None else f"the factor {expected[0]:g}"
         )
-        ratios = " and ".join(f"{value:.3g}" for value in ratio[:2])
+        ratios_text = " and ".join(f"{ratio:.3g}" for ratio in ratios[:2])
         return (
-            f"the ratio between the voxel sizes of the run ({sizes(run.header)}) and of the"
-            f" calibration run ({sizes(candidate.header)}) is {ratios}, but {expectation} is"
+            "the ratio between the voxel sizes of the run"
+            f" ({voxel_size_text(run.header)}) and of the calibration run"
+            f" ({voxel_size_text(candidate.header)}) is {ratios_text}, but {expectation} is"
             " expected"
         )
-    if abs(ratio[2] / expected[2] - 1) > SIZE_TOLERANCE:
+    if abs(ratios[2] / expected[2] - 1) > SIZE_TOLERANCE:
         spacings = [mm_text(series.zooms[2]) for series in (candidate, run)]
         return (
             f"the slice spacing is {spacings[0]} mm, but {spacings[1]} mm in the run to be"
             " calibrated"
         )
-    if n_steady < _LEAST_VOLUMES:
+    if n_steady < _MIN_VOLUMES:
         return (
             f"{n_steady} steady-state volumes were found, but calibration requires at least"
-            f" {_LEAST_VOLUMES} (20 are recommended)"
+            f" {_MIN_VOLUMES} (20 are recommended)"
         )
-    share = overlap(run.header, candidate.header)
+    share = measure_overlap(run.header, candidate.header)
     if share < MIN_OVERLAP:
         return (
             f"the field of view covers {share:.0%} of the field of view of the run, but at least"
@@ -349,14 +355,14 @@ def compute_factor(candidate: BoldRun, run: BoldRun) -> Triple | None:
     Triple or None
         None if there is no simple ratio above 1.
     """
-    mean = float(np.mean(np.asarray(run.zooms[:2]) / np.asarray(candidate.zooms[:2])))
-    ratio = simple_ratio(mean) or (
-        float(round(mean)) if abs(mean / max(round(mean), 1) - 1) <= SIZE_TOLERANCE else None
-    )
-    return None if ratio is None or ratio <= 1 else (ratio, ratio, 1.0)
+    mean_ratio = float(np.mean(np.asarray(run.zooms[:2]) / np.asarray(candidate.zooms[:2])))
+    factor = nearest_simple_ratio(mean_ratio)
+    if factor is None and abs(mean_ratio / max(round(mean_ratio), 1) - 1) <= SIZE_TOLERANCE:
+        factor = float(round(mean_ratio))
+    return None if factor is None or factor <= 1 else (factor, factor, 1.0)
 
 
-def _get_slice_times(
+def _find_slice_times(
     candidate: BoldRun, run: BoldRun, requirement: _Requirement, findings: Findings
 ) -> tuple[float, ...] | None:
     """Return the slice times (s) of a companion, or the run's slice times if its sidecar has none.
@@ -365,7 +371,7 @@ def _get_slice_times(
     slices differ.
     """
     if requirement.timing and candidate.sidecar.get("SliceTiming") is not None:
-        return bids_timing.slice_times(candidate.header, candidate.sidecar, candidate.tr, findings)
+        return timing.read_slice_times(candidate.header, candidate.sidecar, candidate.tr, findings)
     run_times = run.slice_timing if candidate.shape[2] == run.shape[2] else None
     if run_times is None or requirement.timing != "own, else of the run":
         return None

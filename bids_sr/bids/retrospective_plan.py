@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from bids_sr.bids.entities import parse_entities
 from bids_sr.bids.findings import Findings
-from bids_sr.bids.headers import LEAST_MATRIX
+from bids_sr.bids.headers import MIN_MATRIX
 from bids_sr.bids.inputs import DEFAULT_FACTORS, BoldRun, HighresReference, Pair, Subject
 from bids_sr.bids.pairs import factor_text
 from bids_sr.bids.pretrained_models import factor_without_pair
@@ -17,10 +17,11 @@ from bids_sr.config import Settings
 from bids_sr.io.image_header import Triple
 
 # minimum number, and share, of the volumes that are averaged as T2*-weighted image
-_LEAST_AVERAGED, _SHARE_AVERAGED = 10, 0.1
-_LEAST_KEPT = 10  # minimum number of volumes that remain for processing
-_LEAST_SLICES = 2  # minimum number of slices of a run that was downsampled across slices
-_ONE_AT_A_TIME = (
+_MIN_AVERAGED, _AVERAGED_SHARE = 10, 0.1
+_MIN_REMAINING = 10  # minimum number of volumes that remain for processing
+_MIN_SLICES = 2  # minimum number of slices of a run that was downsampled across slices
+_MAX_ZOOM_DIFFERENCE = 0.02  # largest relative difference of voxel sizes of runs with one pair
+_SEPARATE_CALLS_FIX = (
     "Process these runs in separate calls with different output directories, using"
     " --session-label, --task-id or --run-id."
 )
@@ -36,25 +37,25 @@ def retrospective_factor(settings: Settings) -> Triple:
 
 def n_averaged_volumes(run: BoldRun) -> int:
     """Return the number of volumes that are averaged as high-resolution image of a pair."""
-    return max(_LEAST_AVERAGED, math.ceil(_SHARE_AVERAGED * run.n_volumes))
+    return max(_MIN_AVERAGED, math.ceil(_AVERAGED_SHARE * run.n_volumes))
 
 
-def pair_place(pair: Pair) -> tuple[str | None, str | None]:
+def pair_labels(pair: Pair) -> tuple[str | None, str | None]:
     """Return the ``ses`` and ``run`` labels of the high-resolution image of a pair, or None."""
     labels = parse_entities(pair.highres)
     return labels.get("session"), labels.get("run")
 
 
-def runs_that_make_pairs(subject: Subject) -> dict[str | None, BoldRun]:
+def select_pair_sources(subject: Subject) -> dict[str | None, BoldRun]:
     """Return, by session, the first run without a pair, which provides the session's pair.
 
     The high-resolution image of the pair is the mean of the run's first volumes.
     """
-    by_maker: dict[str | None, BoldRun] = {}
+    source_by_session: dict[str | None, BoldRun] = {}
     for run in subject.runs:
         if run.pair is None:
-            by_maker.setdefault(run.entities.get("session"), run)
-    return by_maker
+            source_by_session.setdefault(run.entities.get("session"), run)
+    return source_by_session
 
 
 def n_removed_volumes(run: BoldRun, subject: Subject, settings: Settings) -> int:
@@ -62,65 +63,74 @@ def n_removed_volumes(run: BoldRun, subject: Subject, settings: Settings) -> int
 
     These are dummy volumes, if their number is given, and volumes that are averaged for a pair.
     """
-    is_averaged = any(run is maker for maker in runs_that_make_pairs(subject).values())
-    return (settings.preprocessing.dummy_scans or 0) + (
-        n_averaged_volumes(run) if is_averaged else 0
-    )
+    n_dummies = settings.preprocessing.dummy_scans or 0
+    is_pair_source = any(run is source for source in select_pair_sources(subject).values())
+    return n_dummies + (n_averaged_volumes(run) if is_pair_source else 0)
 
 
 def check_retrospective(subject: Subject, settings: Settings, findings: Findings) -> None:
     """Reject runs that become too small, and pairs that would get the same name."""
-    for run, downsampled in zip(
-        subject.runs, downsampled_subject(subject, settings).runs, strict=True
-    ):
-        n_volumes, reason = max(0, run.n_volumes - n_removed_volumes(run, subject, settings)), ""
-        if n_volumes < _LEAST_KEPT:
-            reason = (
-                f"only {n_volumes} of {run.n_volumes} volumes remain after removal of dummy scans"
-                f" and the volumes averaged to create a pair, but at least {_LEAST_KEPT} are"
-                " required"
-            )
-        elif min(downsampled.shape[:2]) < LEAST_MATRIX:
-            reason = (
-                f"the downsampled copy would have {downsampled.shape[0]} × {downsampled.shape[1]}"
-                f" in-plane voxels, but at least {LEAST_MATRIX} × {LEAST_MATRIX} are required"
-            )
-        elif downsampled.shape[2] < _LEAST_SLICES and downsampled.factor[2] != 1:
-            reason = (
-                f"the downsampled copy would have {downsampled.shape[2]} slice(s), but at least"
-                f" {_LEAST_SLICES} are required"
-            )
+    downsampled_runs = downsampled_subject(subject, settings).runs
+    for run, downsampled in zip(subject.runs, downsampled_runs, strict=True):
+        n_volumes = max(0, run.n_volumes - n_removed_volumes(run, subject, settings))
+        reason = _why_too_small(run, downsampled, n_volumes)
         if reason:
             fix = "Exclude this run (--task-id, --run-id), or omit --retrospective."
             findings.add_problem(run.bold, f"--retrospective: {reason}", fix)
-    pair_by_place: dict[tuple[str | None, str | None], Pair] = {}
+    pair_by_labels: dict[tuple[str | None, str | None], Pair] = {}
     for pair in (*subject.pairs, *subject.holdouts.values()):
-        first = pair_by_place.setdefault(pair_place(pair), pair)
+        first = pair_by_labels.setdefault(pair_labels(pair), pair)
         if first != pair:
             reason = (
                 "--retrospective supports only one pair per session, but another pair was found"
                 f" ({first.highres.name})"
             )
-            findings.add_problem(pair.highres, reason, _ONE_AT_A_TIME)
-    for session, maker in runs_that_make_pairs(subject).items():
+            findings.add_problem(pair.highres, reason, _SEPARATE_CALLS_FIX)
+    for session, source in select_pair_sources(subject).items():
         for run in subject.runs:
-            if run.entities.get("session") != session:
-                continue
-            if run.pair is not None:
-                reason = (
-                    "--retrospective requires that all runs of a session have a pair or that"
-                    f" none has, but {maker.stem} has no pair"
-                )
-                findings.add_problem(run.bold, reason, _ONE_AT_A_TIME)
-            elif any(
-                abs(size / reference_size - 1) > 0.02
-                for size, reference_size in zip(run.zooms, maker.zooms, strict=True)
-            ):
-                reason = (
-                    f"the voxel sizes differ from {maker.stem}, but the two runs share one"
-                    " T2*-weighted pair"
-                )
-                findings.add_problem(run.bold, f"--retrospective: {reason}", _ONE_AT_A_TIME)
+            if run.entities.get("session") == session:
+                _check_shared_pair(run, source, findings)
+
+
+def _why_too_small(run: BoldRun, downsampled: BoldRun, n_volumes: int) -> str:
+    """Return why the downsampled copy of a run with `n_volumes` is too small, "" if it is not."""
+    nx, ny, nz = downsampled.shape
+    if n_volumes < _MIN_REMAINING:
+        return (
+            f"only {n_volumes} of {run.n_volumes} volumes remain after removal of dummy scans"
+            f" and the volumes averaged to create a pair, but at least {_MIN_REMAINING} are"
+            " required"
+        )
+    if min(nx, ny) < MIN_MATRIX:
+        return (
+            f"the downsampled copy would have {nx} × {ny}"
+            f" in-plane voxels, but at least {MIN_MATRIX} × {MIN_MATRIX} are required"
+        )
+    if nz < _MIN_SLICES and downsampled.factor[2] != 1:
+        return (
+            f"the downsampled copy would have {nz} slice(s), but at least {_MIN_SLICES} are"
+            " required"
+        )
+    return ""
+
+
+def _check_shared_pair(run: BoldRun, source: BoldRun, findings: Findings) -> None:
+    """Reject a run that cannot share the pair computed from another run of its session."""
+    if run.pair is not None:
+        reason = (
+            "--retrospective requires that all runs of a session have a pair or that"
+            f" none has, but {source.stem} has no pair"
+        )
+        findings.add_problem(run.bold, reason, _SEPARATE_CALLS_FIX)
+    elif any(
+        abs(zoom / source_zoom - 1) > _MAX_ZOOM_DIFFERENCE
+        for zoom, source_zoom in zip(run.zooms, source.zooms, strict=True)
+    ):
+        reason = (
+            f"--retrospective: the voxel sizes differ from {source.stem}, but the two runs share"
+            " one T2*-weighted pair"
+        )
+        findings.add_problem(run.bold, reason, _SEPARATE_CALLS_FIX)
 
 
 def downsampled_subject(subject: Subject, settings: Settings) -> Subject:
@@ -129,32 +139,32 @@ def downsampled_subject(subject: Subject, settings: Settings) -> Subject:
     Paths still refer to the original files. Each run gets a pair, and the measured series as
     reference. A run without remaining volumes, which is rejected, counts as one volume.
     """
+    runs = tuple(_downsampled_run(run, subject, settings) for run in subject.runs)
+    return replace(subject, runs=runs)
+
+
+def _downsampled_run(run: BoldRun, subject: Subject, settings: Settings) -> BoldRun:
+    """Return a run of a participant after downsampling."""
     factor = retrospective_factor(settings)
-
-    def downsampled(run: BoldRun) -> BoldRun:
-        nx, ny, nz = (
-            max(1, int(size / axis_factor))
-            for size, axis_factor in zip(run.shape, factor, strict=True)
-        )
-        dx, dy, dz = (
-            zoom * axis_factor for zoom, axis_factor in zip(run.zooms, factor, strict=True)
-        )
-        n_volumes = max(1, run.n_volumes - n_removed_volumes(run, subject, settings))
-        pair = Pair(
-            highres=(run.pair.lowres or run.pair.highres) if run.pair else run.bold,
-            lowres=None,
-            factor=factor,
-        )
-        return replace(
-            run,
-            header=replace(run.header, shape=(nx, ny, nz, n_volumes), zooms=(dx, dy, dz)),
-            factor=factor,
-            pair=pair,
-            holdout=None,
-            truth=HighresReference(series=run),
-        )
-
-    return replace(subject, runs=tuple(downsampled(run) for run in subject.runs))
+    nx, ny, nz = (
+        max(1, int(size / axis_factor))
+        for size, axis_factor in zip(run.shape, factor, strict=True)
+    )
+    dx, dy, dz = (zoom * axis_factor for zoom, axis_factor in zip(run.zooms, factor, strict=True))
+    n_volumes = max(1, run.n_volumes - n_removed_volumes(run, subject, settings))
+    pair = Pair(
+        highres=(run.pair.lowres or run.pair.highres) if run.pair else run.bold,
+        lowres=None,
+        factor=factor,
+    )
+    return replace(
+        run,
+        header=replace(run.header, shape=(nx, ny, nz, n_volumes), zooms=(dx, dy, dz)),
+        factor=factor,
+        pair=pair,
+        holdout=None,
+        truth=HighresReference(series=run),
+    )
 
 
 def as_downsampled(subjects: Sequence[Subject], settings: Settings) -> tuple[Subject, ...]:
@@ -183,7 +193,7 @@ def note_retrospective(
             )
             with findings.about(subject.label, run.stem):
                 findings.note(run.bold, text)
-        for run in runs_that_make_pairs(subject).values():
+        for run in select_pair_sources(subject).values():
             text = (
                 f"no T2*-weighted pair was found, so the mean of the first"
                 f" {n_averaged_volumes(run)} volumes of the run is used as the highres image."

@@ -7,7 +7,7 @@ from bids_sr.bids.entities import is_magnitude, parse_entities, stem_of_echoes
 from bids_sr.bids.findings import Findings
 
 
-def magnitudes(paths: Sequence[Path], findings: Findings) -> list[Path]:
+def select_magnitudes(paths: Sequence[Path], findings: Findings) -> list[Path]:
     """Return the magnitude images; phase, real and imaginary parts are dropped with a note."""
     for path in paths:
         if not is_magnitude(path):
@@ -21,7 +21,7 @@ def magnitudes(paths: Sequence[Path], findings: Findings) -> list[Path]:
     return [path for path in paths if is_magnitude(path)]
 
 
-def bold_runs(
+def group_files_by_run(
     paths: Sequence[Path], echo: int | None, findings: Findings
 ) -> list[tuple[Path, ...]]:
     """Return the files of each run: its series, all its echoes, or the selected echo.
@@ -56,7 +56,7 @@ def _files_of_run(files: Sequence[Path], echo: int | None, findings: Findings) -
         reason = "only phase, real or imaginary images were found for this run"
         findings.add_problem(files[0], reason, "Add the magnitude image (part-mag).")
         return ()
-    usable = sorted(magnitudes(files, findings), key=lambda path: (_echo(path), path.name))
+    usable = sorted(select_magnitudes(files, findings), key=lambda path: (_echo(path), path.name))
     names, echoes = ", ".join(path.name for path in usable), [_echo(path) for path in usable]
     if echo is not None and echoes == [0]:
         findings.note(

@@ -13,6 +13,7 @@ from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.notices import UsageError
 
 ACQ_TIME = "acq_time"
+_SECONDS_PER_DAY = 86_400
 _DAYS_PER_MONTH = 365.25 / 12
 
 
@@ -39,17 +40,19 @@ def months_of_sessions(
         If a table cannot be read, no table has the column, or a cell is not a number or a date.
     """
     months: dict[tuple[str, str], float] = {}
-    all_columns: set[str] = set()
+    existing_columns: set[str] = set()
     for participant, labels in sessions.items():
         table = bids_dir / participant / f"{participant}_sessions.tsv"
-        cells, columns = _cells(table, column or ACQ_TIME)
-        all_columns |= columns
+        cells, columns = _read_column(table, column or ACQ_TIME)
+        existing_columns |= columns
         if column is not None:
-            session_months = {label: _number(table, column, cell) for label, cell in cells.items()}
+            session_months = {
+                label: _parse_number(table, column, cell) for label, cell in cells.items()
+            }
         else:
-            dates = {label: _date(table, cell) for label, cell in cells.items()}
+            dates = {label: _parse_date(table, cell) for label, cell in cells.items()}
             session_months = _count_months(
-                dates or _dates_of_scans(bids_dir / participant, labels)
+                dates or _read_scan_dates(bids_dir / participant, labels)
             )
         months |= {
             (participant, label): session_months[label]
@@ -57,7 +60,7 @@ def months_of_sessions(
             if label in session_months
         }
     if column is not None and not months:
-        available = ", ".join(sorted(all_columns - {"session_id"})) or "none"
+        available = ", ".join(sorted(existing_columns - {"session_id"})) or "none"
         raise UsageError(
             f"--months {column} does not match a column in any sub-*/sub-*_sessions.tsv file",
             f"available columns: {available}",
@@ -66,7 +69,7 @@ def months_of_sessions(
     return months
 
 
-def _rows(table: Path) -> tuple[list[str], list[dict[str, str | None]]]:
+def _read_table_rows(table: Path) -> tuple[list[str], list[dict[str, str | None]]]:
     """Return columns and rows of a table, empty if it does not exist."""
     try:
         columns, rows = read_rows(table)
@@ -81,9 +84,9 @@ def _rows(table: Path) -> tuple[list[str], list[dict[str, str | None]]]:
     return columns, [row for _, row in rows]
 
 
-def _cells(table: Path, column: str) -> tuple[dict[str, str], set[str]]:
+def _read_column(table: Path, column: str) -> tuple[dict[str, str], set[str]]:
     """Return the non-empty cells of a column by session label, and all columns of the table."""
-    columns, rows = _rows(table)
+    columns, rows = _read_table_rows(table)
     cells = {
         (row.get("session_id") or "").removeprefix("ses-"): cell
         for row in rows
@@ -92,7 +95,7 @@ def _cells(table: Path, column: str) -> tuple[dict[str, str], set[str]]:
     return cells, set(columns)
 
 
-def _number(table: Path, column: str, cell: str) -> float:
+def _parse_number(table: Path, column: str, cell: str) -> float:
     """Return the number in a cell, or raise `UsageError`."""
     try:
         value = float(cell)
@@ -107,7 +110,7 @@ def _number(table: Path, column: str, cell: str) -> float:
     return value
 
 
-def _date(table: Path, cell: str) -> datetime:
+def _parse_date(table: Path, cell: str) -> datetime:
     """Return the date in a cell (UTC unless it has a time zone), or raise `UsageError`."""
     try:
         moment = datetime.fromisoformat(cell)
@@ -122,22 +125,23 @@ def _date(table: Path, cell: str) -> datetime:
 
 def _count_months(dates: Mapping[str, datetime]) -> dict[str, float]:
     """Return the months since the earliest date, by label."""
-    first = min(dates.values(), default=None)
+    if not dates:
+        return {}
+    first = min(dates.values())
     return {
-        label: (date - first).total_seconds() / 86_400 / _DAYS_PER_MONTH
+        label: (date - first).total_seconds() / _SECONDS_PER_DAY / _DAYS_PER_MONTH
         for label, date in dates.items()
-        if first is not None
     }
 
 
-def _dates_of_scans(folder: Path, labels: Iterable[str]) -> dict[str, datetime]:
+def _read_scan_dates(folder: Path, labels: Iterable[str]) -> dict[str, datetime]:
     """Return the date of the first scan of each session, from its ``scans.tsv``."""
     dates: dict[str, datetime] = {}
     for label in labels:
         table = folder / f"ses-{label}" / f"{folder.name}_ses-{label}_scans.tsv"
-        _, rows = _rows(table)
+        _, rows = _read_table_rows(table)
         scan_dates = [
-            _date(table, cell)
+            _parse_date(table, cell)
             for row in rows
             if (cell := row.get(ACQ_TIME)) not in (None, "", "n/a")
         ]

@@ -14,10 +14,12 @@ from bids_sr.io.grids import (
 )
 from bids_sr.io.image_header import Header
 
-_AXES = ("first", "second", "third")
+_AXIS_NAMES = ("first", "second", "third")
+# relative differences below which voxel sizes are equal, and above which they are different
+_EQUAL_ZOOMS, _DIFFERENT_ZOOMS = 0.02, 0.1
 
 
-def slice_axis(header: Header, sidecar: Mapping[str, object]) -> tuple[int, str]:
+def find_slice_axis(header: Header, sidecar: Mapping[str, object]) -> tuple[int, str]:
     """Return the axis along which slices were acquired, and the source of this information.
 
     Sources in order of precedence: SliceEncodingDirection; an axis with as many voxels as
@@ -42,9 +44,9 @@ def slice_axis(header: Header, sidecar: Mapping[str, object]) -> tuple[int, str]
         return header.shape.index(1), "the single slice"
     zooms = np.asarray(header.zooms)
     for axis in (0, 1):
-        remaining = np.delete(zooms, axis)
-        is_isotropic = abs(remaining[0] - remaining[1]) < 0.02 * remaining.max()
-        if is_isotropic and abs(zooms[axis] - remaining[0]) > 0.1 * remaining.max():
+        other_zooms = np.delete(zooms, axis)
+        are_equal = abs(other_zooms[0] - other_zooms[1]) < _EQUAL_ZOOMS * other_zooms.max()
+        if are_equal and abs(zooms[axis] - other_zooms[0]) > _DIFFERENT_ZOOMS * other_zooms.max():
             return axis, "the voxel size that differs from the other two"
     return 2, "nothing else"
 
@@ -57,17 +59,19 @@ def with_slices_last(header: Header, sidecar: Mapping[str, object]) -> tuple[Hea
 
     `header` has the axes as stored.
     """
-    axis, source = slice_axis(header, sidecar)
+    axis, source = find_slice_axis(header, sidecar)
     order = slices_last(header.affine, axis)
     if order == header.order:
         return header, ""
-    text = f"the slice axis is {_AXES[axis]}, as determined from {source}"
-    if axis == 2:
-        text = "the in-plane axes are swapped"
-    axis_names = ", ".join(_AXES[axis] for axis in order)
-    text += (
-        f". The image is processed with the axis order {axis_names}; outputs on the grids of this"
-        " run are saved in the original axis order."
+    reason = (
+        "the in-plane axes are swapped"
+        if axis == 2
+        else f"the slice axis is {_AXIS_NAMES[axis]}, as determined from {source}"
+    )
+    axis_names = ", ".join(_AXIS_NAMES[axis] for axis in order)
+    text = (
+        f"{reason}. The image is processed with the axis order {axis_names}; outputs on the grids"
+        " of this run are saved in the original axis order."
     )
     return _reorder_header(header, order), text
 
@@ -90,7 +94,7 @@ def _reorder_header(header: Header, order: AxisOrder) -> Header:
     )
 
 
-def like(header: Header, affine: np.ndarray) -> Header:
+def reorder_like(header: Header, affine: np.ndarray) -> Header:
     """Return a header with its axes reordered to match a grid (affine 4 x 4, RAS mm).
 
     The axes of `header` may be in any order.
@@ -106,7 +110,8 @@ def sidecar_in_order(sidecar: Mapping[str, object], order: AxisOrder) -> dict[st
     """
     reordered = dict(sidecar)
     for key in ("SliceEncodingDirection", "PhaseEncodingDirection"):
-        text = str(reordered.get(key, ""))
-        if text[:1] in ("i", "j", "k"):
-            reordered[key] = "ijk"[order.index("ijk".index(text[0]))] + text[1:]
+        direction = str(reordered.get(key, ""))  # axis, with "-" if reversed
+        if direction[:1] in ("i", "j", "k"):
+            axis = order.index("ijk".index(direction[0]))
+            reordered[key] = "ijk"[axis] + direction[1:]
     return reordered

@@ -7,11 +7,11 @@ from bids_sr.bids.findings import Findings
 from bids_sr.io.image_header import Header
 
 _SHORTEST_TR = 0.02  # s; shorter than any acquisition
-_LONGEST_TR = 100.0  # s; longer values are probably in milliseconds
+_LONGEST_TR = 100.0  # s; larger values are probably in milliseconds
 _TR_TOLERANCE = 1e-3  # s; headers contain float32 values, and some scanners round to milliseconds
 
 
-def likely_tr(tr: float | None) -> float | None:
+def guess_tr(tr: float | None) -> float | None:
     """Return the most likely repetition time (s) for a number whose unit may be wrong, or None.
 
     The number may be off by a factor of 1000 if the time unit of a header is wrong.
@@ -23,22 +23,18 @@ def likely_tr(tr: float | None) -> float | None:
     )
 
 
-def _header_text(tr: float | None) -> str:
+def _describe_header_tr(tr: float | None) -> str:
     """Return the repetition time (s) of a header for a message, "" if it has none."""
-    likely_tr_s = likely_tr(tr)
-    if tr is None or likely_tr_s == tr:
-        return f" (header: {tr:g} s)" if tr else ""
-    guess = (
-        ""
-        if likely_tr_s is None
-        else f", probably {tr:g} ms"
-        if tr > likely_tr_s
-        else f", probably {likely_tr_s:g} s"
-    )
-    return f" (header: {tr:g} s{guess})"
+    likely_tr_s = guess_tr(tr)
+    if not tr:
+        return ""
+    if likely_tr_s is None or likely_tr_s == tr:
+        return f" (header: {tr:g} s)"
+    guess = f"{tr:g} ms" if tr > likely_tr_s else f"{likely_tr_s:g} s"
+    return f" (header: {tr:g} s, probably {guess})"
 
 
-def repetition_time(header: Header, value: object, findings: Findings) -> float | None:
+def check_repetition_time(header: Header, value: object, findings: Findings) -> float | None:
     """Return the repetition time (s) from the sidecar, or None with a problem.
 
     The value is compared with the header.
@@ -51,34 +47,22 @@ def repetition_time(header: Header, value: object, findings: Findings) -> float 
         ``RepetitionTime`` after inheritance, or None.
     """
     path = header.path
-    likely_tr_s = likely_tr(header.tr)
-    header_note = _header_text(header.tr)
+    likely_tr_s = guess_tr(header.tr)
     if value is None:
-        hint = f"{likely_tr_s:g}" if likely_tr_s else "the time in seconds"
+        example = f"{likely_tr_s:g}" if likely_tr_s else "the time in seconds"
+        reason = f"RepetitionTime is missing in the JSON sidecar{_describe_header_tr(header.tr)}"
         fix = (
-            f'Add "RepetitionTime": {hint} to the JSON sidecar if the run was acquired with'
+            f'Add "RepetitionTime": {example} to the JSON sidecar if the run was acquired with'
             " this repetition time."
         )
-        findings.add_problem(
-            path, f"RepetitionTime is missing in the JSON sidecar{header_note}", fix
-        )
+        findings.add_problem(path, reason, fix)
         return None
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
         or not _SHORTEST_TR <= value < _LONGEST_TR
     ):
-        reason = (
-            "RepetitionTime must be a time in seconds, but the sidecar contains"
-            f" {value!r}{header_note}"
-        )
-        fix = "Specify RepetitionTime in seconds in the sidecar."
-        if isinstance(value, int | float) and _LONGEST_TR <= value < 1000 * _LONGEST_TR:
-            fix = (
-                f'If {value:g} is in milliseconds, replace it with "RepetitionTime":'
-                f" {value / 1000:g}."
-            )
-        findings.add_problem(path, reason, fix)
+        _refuse_repetition_time(header, value, findings)
         return None
     if header.tr is None:
         findings.note(
@@ -109,6 +93,20 @@ def repetition_time(header: Header, value: object, findings: Findings) -> float 
     return float(value)
 
 
+def _refuse_repetition_time(header: Header, value: object, findings: Findings) -> None:
+    """Report a RepetitionTime that is not a time in seconds."""
+    reason = (
+        "RepetitionTime must be a time in seconds, but the sidecar contains"
+        f" {value!r}{_describe_header_tr(header.tr)}"
+    )
+    fix = "Specify RepetitionTime in seconds in the sidecar."
+    if isinstance(value, int | float) and _LONGEST_TR <= value < 1000 * _LONGEST_TR:
+        fix = (
+            f'If {value:g} is in milliseconds, replace it with "RepetitionTime": {value / 1000:g}.'
+        )
+    findings.add_problem(header.path, reason, fix)
+
+
 def is_slice_timing(value: object, n_slices: int, tr: float) -> TypeGuard[list[float]]:
     """Return whether a SliceTiming value has one time (s) within the TR per slice."""
     return (
@@ -118,7 +116,7 @@ def is_slice_timing(value: object, n_slices: int, tr: float) -> TypeGuard[list[f
     )
 
 
-def slice_times(
+def read_slice_times(
     header: Header, sidecar: Mapping[str, object], tr: float, findings: Findings
 ) -> tuple[float, ...] | None:
     """Return the slice times along axis 2 (s from the start of a volume), or None.

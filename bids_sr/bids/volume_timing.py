@@ -5,14 +5,13 @@ from pathlib import Path
 
 from bids_sr.bids.findings import Findings
 
-# s; scanners round the times of volumes to milliseconds
-_TOLERANCE = 2e-3
+_TOLERANCE_S = 2e-3  # scanners round the times of volumes to milliseconds
 
 
 def read_spacing(
     path: Path, timing: object, n_volumes: int, tr: object, findings: Findings
 ) -> float | None:
-    """Return the time between volumes (s) from VolumeTiming, or None with a problem.
+    """Return the interval between volumes (s) from VolumeTiming, or None with a problem.
 
     Filters and noise model require equal intervals, so series with pauses or a variable repetition
     time are rejected.
@@ -47,7 +46,7 @@ def read_spacing(
         )
     else:
         spacing = (timing[-1] - timing[0]) / (n_volumes - 1)
-        if not isinstance(tr, int | float) or abs(spacing - tr) <= _TOLERANCE:
+        if not isinstance(tr, int | float) or abs(spacing - tr) <= _TOLERANCE_S:
             return float(spacing)
         reason = (
             f"the interval between volumes is {spacing:g} s according to VolumeTiming, but"
@@ -60,10 +59,12 @@ def read_spacing(
 
 def _first_gap(times: Sequence[float]) -> int | None:
     """Return the first volume followed by an interval that differs from the first one, or None."""
-    if len(times) < 2 or times[1] <= times[0]:
-        return 0 if len(times) > 1 else None
+    if len(times) < 2:
+        return None
+    if times[1] <= times[0]:
+        return 0
     usual_interval = times[1] - times[0]
     for index in range(1, len(times) - 1):
-        if abs(times[index + 1] - times[index] - usual_interval) > _TOLERANCE:
+        if abs(times[index + 1] - times[index] - usual_interval) > _TOLERANCE_S:
             return index
     return None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from bids_sr.config import UsageError, suggest_name
-from bids_sr.config.readers import path
+from bids_sr.config.readers import parse_path
 from bids_sr.config.section import OptionSection, get_option
 from bids_sr.config.values import SettingError
 from bids_sr.version import __version__
@@ -22,7 +22,7 @@ ParsedOptions = dict[str, dict[str, object]]
 """Options on a command line: options class in lower case → field → value."""
 _T = TypeVar("_T")
 _C = TypeVar("_C", bound=OptionSection)
-_READER_BY_TYPE = {Path: path, int: int, float: float}
+_READER_BY_TYPE = {Path: parse_path, int: int, float: float}
 
 
 class Parser(argparse.ArgumentParser):

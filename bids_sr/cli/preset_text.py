@@ -41,7 +41,7 @@ def make_preset_notices(settings: Settings) -> Iterator[Notice]:
             f" {', '.join(overridden)}",
         )
     yield make_progress_notice(
-        "", f"The preset does not set these options: {'; '.join(preset.yours)}"
+        "", f"The preset does not set these options: {'; '.join(preset.user_choices)}"
     )
     if settings.superres.recipe != "fast":
         yield make_progress_notice("", preset.cost)

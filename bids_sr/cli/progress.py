@@ -18,7 +18,7 @@ from bids_sr.cli.stages import STAGES, find_stage
 from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.notices import whom_text
 from bids_sr.pipeline.nodes import get_owner
-from bids_sr.preflight.plan_text import duration
+from bids_sr.preflight.plan_text import format_minutes
 from bids_sr.steps.run_verdict import decide_verdict
 from bids_sr.workflows.evaluate_run import FIRST_VERDICT
 
@@ -233,7 +233,9 @@ class Progress:
         text = f"{label}: {STAGES[stage]}" if stage != _NO_STAGE else "working"
         if self._bar is None:
             self._last_output = self._clock()
-            time_text = f", {duration(self.minutes_left)} left" if self.share >= _MIN_SHARE else ""
+            time_text = (
+                f", {format_minutes(self.minutes_left)} left" if self.share >= _MIN_SHARE else ""
+            )
             self._print_line(f"{text} ({100 * self.share:.0f} %{time_text})")
         else:
             self._stage = text
@@ -243,7 +245,9 @@ class Progress:
         """Update the progress bar."""
         if self._bar is not None:
             self._bar.n = round(100 * self.share, 1)
-            self._bar.set_description_str(f"{duration(self.minutes_left)} left · {self._stage}")
+            self._bar.set_description_str(
+                f"{format_minutes(self.minutes_left)} left · {self._stage}"
+            )
 
     def line(self, text: str) -> None:
         """Print a line without disrupting the bar."""

@@ -24,7 +24,7 @@ class _ReportOptions(OptionSection):
         (),
         "--participant-label LABEL",
         "labels of the participants whose reports are rebuilt (default: all participants)",
-        type=readers.labels,
+        type=readers.parse_labels,
     )
     aggregate_session_reports: int = sessions_option()
     open: bool = option(False, "--open", "open the reports in a web browser")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bids_sr.bids import BoldRun, Findings, Subject, parse_entities
 from bids_sr.bids.entities import ENTITIES, RUN_KEYS
-from bids_sr.bids.related_runs import companion, series_named
+from bids_sr.bids.related_runs import find_series_of_run, read_companion
 from bids_sr.config import Settings
 from bids_sr.config.values import split_named
 from bids_sr.series import ACQUIRED_BAND, BASELINES, get_kind
@@ -120,10 +120,10 @@ def _find_another_run(run: BoldRun, settings: Settings, findings: Findings) -> B
     root = settings.paths.bids_dir.absolute()
     candidates = [
         candidate
-        for path in series_named(run.bold.parent, run.entities, keys, "*_bold.nii*")
+        for path in find_series_of_run(run.bold.parent, run.entities, keys, "*_bold.nii*")
         if path != run.bold
         # problems of unsuitable runs are not reported
-        and (candidate := companion("another", path, root, run, Findings())) is not None
+        and (candidate := read_companion("another", path, root, run, Findings())) is not None
     ]
 
     nearest = min(
@@ -205,7 +205,7 @@ def _find_compared_series(
         root = path if path.is_dir() else path.parent
         series = None
         if file is not None:
-            series = companion("compared", file, root, run, series_findings)
+            series = read_companion("compared", file, root, run, series_findings)
         findings.add_all(series_findings)
         if series is not None:
             series_by_name[name] = series
@@ -219,7 +219,7 @@ def _find_candidates(folder: Path, run: BoldRun) -> list[Path]:
         for key in RUN_KEYS
         if key in ("subject", "session", "task", "run") or key in run.entities
     ]
-    return series_named(folder / f"sub-{run.entities['subject']}", run.entities, keys)
+    return find_series_of_run(folder / f"sub-{run.entities['subject']}", run.entities, keys)
 
 
 def _find_series(

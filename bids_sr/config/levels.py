@@ -16,7 +16,9 @@ _LEVELS: tuple[StorageLevel, ...] = get_args(StorageLevel)
 """Levels by ascending number of files."""
 SMOOTHING, THRESHOLDS = (0.0, 5.0), ("quarter", "fdr")
 """Default smoothing widths (mm FWHM) and thresholds."""
-_CORRELATED, _FITTED, _GROUP = ("cc",), ("t", "effect", "variance"), ("t", "effect")
+_CORRELATION_STATS = ("cc",)
+_MODEL_STATS = ("t", "effect", "variance")
+_GROUP_LEVEL_STATS = ("t", "effect")  # read by the group level
 
 
 def reaches(level: StorageLevel, lowest: StorageLevel) -> bool:
@@ -101,43 +103,45 @@ class StoredMaps:
             return {}
         has_correlation, has_model = "cc" in self.kinds, "glm" in self.kinds
         all_stats = (
-            *(_CORRELATED if has_correlation else ()),
-            *((*_FITTED, "z") if has_model else ()),
+            *(_CORRELATION_STATS if has_correlation else ()),
+            *((*_MODEL_STATS, "z") if has_model else ()),
         )
-        thresholds = [
-            threshold
-            for threshold in self.thresholds
-            if (has_correlation if threshold == "quarter" else has_model)
-        ]
+        # "quarter" is a threshold of correlation, all others of the linear model
+        is_mapped = {"quarter": has_correlation}
+        thresholds = [name for name in self.thresholds if is_mapped.get(name, has_model)]
         if self.level == "full":
             return {
                 width: _StoredStats(stats=all_stats, thresholds=thresholds)
                 for width in self.smoothing
             }
         is_recomputable = series_level(series, series_names(self.methods)) == "full"
-        model_stats = _GROUP if is_recomputable else _FITTED
+        model_stats = _GROUP_LEVEL_STATS if is_recomputable else _MODEL_STATS
         has_correlation = has_correlation and (self.correlation or not has_model)
-        default_thresholds = thresholds[:1] if has_correlation else ()
+        if tuple(self.thresholds) == THRESHOLDS:
+            thresholds = thresholds[:1] if has_correlation else []
         smallest_outputs = _StoredStats(
-            stats=[*(_CORRELATED if has_correlation else ()), *(model_stats if has_model else ())],
-            thresholds=default_thresholds if tuple(self.thresholds) == THRESHOLDS else thresholds,
+            stats=[
+                *(_CORRELATION_STATS if has_correlation else ()),
+                *(model_stats if has_model else ()),
+            ],
+            thresholds=thresholds,
         )
         if tuple(sorted(self.smoothing)) != SMOOTHING:
             return dict.fromkeys(self.smoothing, smallest_outputs)
         smallest, larger = sorted(self.smoothing)
         return {
             smallest: smallest_outputs,
-            larger: _StoredStats(stats=_GROUP if has_model else _CORRELATED),
+            larger: _StoredStats(stats=_GROUP_LEVEL_STATS if has_model else _CORRELATION_STATS),
         }
 
-    def leaves_out(self, series: str) -> Collection[str]:
+    def omitted_contrasts(self, series: str) -> Collection[str]:
         """Return the contrasts without any stored output for a series."""
         has_all = self.level == "full" or series in (RAW, self.primary)
         return () if has_all else self.minus_others
 
     def includes(self, series: str, contrast: str, fwhm_mm: float, stat: str) -> bool:
         """Return whether the map of a contrast and statistic is stored for a series and width."""
-        return contrast not in self.leaves_out(series) and any(
+        return contrast not in self.omitted_contrasts(series) and any(
             stat in outputs.stats
             for width, outputs in self.outputs_of(series).items()
             if round(10 * (width - fwhm_mm)) == 0

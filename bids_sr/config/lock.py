@@ -26,8 +26,8 @@ from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_json
 
 _LOGGER = logging.getLogger(__name__)
-_BEAT_S = 5.0
-_WATCH_S = 3.5 * _BEAT_S
+_BEAT_S = 5.0  # interval at which the holder of a lock updates it
+_WATCH_S = 3.5 * _BEAT_S  # after this time without an update, the holder has stopped
 _FOLDER = "locks"
 
 
@@ -49,22 +49,19 @@ class _Holder:
         return f"run {self.run} on {self.host}, process {self.pid}, since {self.began}"
 
 
-def _own_holder(run: str) -> _Holder:
+def _describe_this_process(run: str) -> _Holder:
     """Return this process as a lock holder."""
-    start = time.strftime("%Y-%m-%d %H:%M:%S")
-    machine = _machine()
-    ticks = _ticks(os.getpid()) or ""
     return _Holder(
         run=run,
         host=socket.gethostname(),
         pid=os.getpid(),
-        began=start,
-        machine=machine,
-        ticks=ticks,
+        began=time.strftime("%Y-%m-%d %H:%M:%S"),
+        machine=_identify_machine(),
+        ticks=_read_start_ticks(os.getpid()) or "",
     )
 
 
-def _machine() -> str:
+def _identify_machine() -> str:
     """Return an identifier of the boot and of the process namespace (containers differ)."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -73,18 +70,18 @@ def _machine() -> str:
         return ""
 
 
-def _ticks(pid: int) -> str | None:
-    """Return the start time of a process, or None if it does not exist or is a zombie."""
+def _read_start_ticks(pid: int) -> str | None:
+    """Return the start time of a process (clock ticks after the boot) as text.
+
+    None is returned if the process does not exist or is a zombie.
+    """
     try:
-        fields = (
-            Path(f"/proc/{pid}/stat")
-            .read_text(encoding="utf-8", errors="replace")
-            .rpartition(")")[2]
-            .split()
-        )
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    return None if fields[0] in ("Z", "X") else fields[19]
+    # see proc_pid_stat(5); the name of the program, in parentheses, may contain spaces
+    state, *values = text.rpartition(")")[2].split()
+    return None if state in ("Z", "X") else values[18]
 
 
 def _read_holder(path: Path) -> _Holder | None:
@@ -98,20 +95,20 @@ def _read_holder(path: Path) -> _Holder | None:
 def _is_running(path: Path, holder: _Holder | None) -> bool:
     """Return whether the holder of a lock is still running.
 
-    It takes `_WATCH_S` to find that a holder on another machine has stopped.
+    It takes `_WATCH_S` seconds to find that a holder on another machine has stopped.
     """
-    if holder is not None and holder.machine and holder.machine == _machine():
-        return _ticks(holder.pid) == holder.ticks
-    first_beat = _beat(path)
+    if holder is not None and holder.machine and holder.machine == _identify_machine():
+        return _read_start_ticks(holder.pid) == holder.ticks
+    first_beat = _read_heartbeat(path)
     deadline = time.monotonic() + _WATCH_S
     while first_beat is not None and time.monotonic() < deadline:
         time.sleep(min(0.5, _BEAT_S / 10))
-        if _beat(path) != first_beat:
+        if _read_heartbeat(path) != first_beat:
             return path.exists()
     return False
 
 
-def _beat(path: Path) -> int | None:
+def _read_heartbeat(path: Path) -> int | None:
     """Return the time stamp of a lock.
 
     The file is opened, because network file systems otherwise return cached values.
@@ -145,33 +142,24 @@ def output_lock(
         left behind.
     """
     names = ["group"] if participants is None else [f"sub-{label}" for label in participants]
-    folders = [output_dir / "logs" / _FOLDER] + (
-        [work_dir / _FOLDER] if work_dir is not None else []
-    )
+    folders = [output_dir / "logs" / _FOLDER]
+    if work_dir is not None:
+        folders.append(work_dir / _FOLDER)
     new_folders = {
         parent for folder in folders for parent in folder.parents if not parent.exists()
     }
-    holder = _own_holder(run_uuid)
+    holder = _describe_this_process(run_uuid)
     own_locks: list[Path] = []
     stop_event = threading.Event()
     heartbeat = threading.Thread(
-        target=_keep_beating, args=(own_locks, holder, stop_event), daemon=True
+        target=_send_heartbeats, args=(own_locks, holder, stop_event), daemon=True
     )
     try:
         foreign_locks: list[Path] = []
         for path in (folder / f"{name}.lock" for name in names for folder in folders):
-            (own_locks if _lock(path, holder) else foreign_locks).append(path)
+            (own_locks if _acquire(path, holder) else foreign_locks).append(path)
         if foreign_locks:
-            names_taken = ", ".join(dict.fromkeys(path.stem for path in foreign_locks))
-            lines = [f"{path}: {_read_holder(path) or 'an unknown run'}" for path in foreign_locks]
-            raise UsageError(
-                f"another run is working on {names_taken}",
-                "Two simultaneous runs would write to the same files. " + "; ".join(lines),
-                "wait until the other run has finished, or stop it, and then run the command"
-                " again. Other participants can be processed at the same time with"
-                " --participant-label. If you are sure that the other run is no longer running,"
-                " delete the lock file named above",
-            )
+            raise _foreign_lock_error(foreign_locks)
         heartbeat.start()
         yield
     finally:
@@ -179,20 +167,32 @@ def output_lock(
         for path in own_locks:
             if _read_holder(path) == holder:
                 path.unlink(missing_ok=True)
-        for folder in [
-            *folders,
-            *sorted(new_folders, key=lambda path: len(path.parts), reverse=True),
-        ]:
+        deepest_first = sorted(new_folders, key=lambda path: len(path.parts), reverse=True)
+        for folder in (*folders, *deepest_first):
             with contextlib.suppress(OSError):  # in use, or not empty
                 folder.rmdir()
 
 
-def _lock(path: Path, holder: _Holder) -> bool:
+def _foreign_lock_error(locks: Sequence[Path]) -> UsageError:
+    """Return the error that other runs hold locks, with these runs and a remedy."""
+    names = ", ".join(dict.fromkeys(path.stem for path in locks))
+    holders = [f"{path}: {_read_holder(path) or 'an unknown run'}" for path in locks]
+    return UsageError(
+        f"another run is working on {names}",
+        "Two simultaneous runs would write to the same files. " + "; ".join(holders),
+        "wait until the other run has finished, or stop it, and then run the command"
+        " again. Other participants can be processed at the same time with"
+        " --participant-label. If you are sure that the other run is no longer running,"
+        " delete the lock file named above",
+    )
+
+
+def _acquire(path: Path, holder: _Holder) -> bool:
     """Create a lock file; return False if another run holds it."""
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _create(path, json.dumps(asdict(holder), indent=1) + "\n")
+            _write_new(path, json.dumps(asdict(holder), indent=1) + "\n")
             return True
         except FileExistsError:
             other_holder = _read_holder(path)
@@ -207,7 +207,7 @@ def _lock(path: Path, holder: _Holder) -> bool:
             ) from error
 
 
-def _create(path: Path, text: str) -> None:
+def _write_new(path: Path, text: str) -> None:
     """Write a new file; an existing file is an error."""
     with path.open("x", encoding="utf-8") as stream:
         try:
@@ -237,7 +237,9 @@ def _remove_stale(path: Path, stopped_holder: _Holder | None) -> None:
     renamed.unlink(missing_ok=True)
 
 
-def _keep_beating(own_locks: Sequence[Path], holder: _Holder, stop_event: threading.Event) -> None:
+def _send_heartbeats(
+    own_locks: Sequence[Path], holder: _Holder, stop_event: threading.Event
+) -> None:
     """Update the locks of this run regularly, and interrupt it if a lock has been lost."""
     while not stop_event.wait(_BEAT_S):
         for path in own_locks:

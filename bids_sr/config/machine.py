@@ -13,9 +13,10 @@ from pathlib import Path
 from bids_sr.config.memory import SHARED_GB
 
 # control groups of version 1 report a larger value if there is no limit
-_UNLIMITED = 2.0**60
-_SHARE = 0.9  # share of the free memory; the rest is left to other programs
-_ASK_TORCH = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3)"
+_UNLIMITED_BYTES = 2.0**60
+_USABLE_SHARE = 0.9  # share of the free memory; the rest is left to other programs
+_DEFAULT_FREE_BYTES = 4e9  # if the system does not report the free memory
+_TORCH_QUERY = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3)"
 
 
 def processors(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> int:
@@ -25,16 +26,14 @@ def processors(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) 
     process, and the processors granted by SLURM. `root` contains ``proc`` and ``sys``.
     """
     limits: list[float] = [len(os.sched_getaffinity(0))]
-    for folder in _groups(root, "cpu"):
-        quota, period = _words(folder / "cpu.max", 2)
-        if quota is None:
-            (quota,), (period,) = (
-                _words(folder / "cpu.cfs_quota_us", 1),
-                _words(folder / "cpu.cfs_period_us", 1),
-            )
+    for folder in _iterate_control_groups(root, "cpu"):
+        quota, period = _read_numbers(folder / "cpu.max", 2)
+        if quota is None:  # version 1 has two files
+            (quota,) = _read_numbers(folder / "cpu.cfs_quota_us", 1)
+            (period,) = _read_numbers(folder / "cpu.cfs_period_us", 1)
         if quota is not None and period and quota > 0:
             limits.append(quota / period)
-    if slurm_limit := _slurm_processors(environ):
+    if slurm_limit := _count_slurm_processors(environ):
         limits.append(slurm_limit)
     return max(1, math.floor(min(limits) + 1e-6))
 
@@ -49,25 +48,25 @@ def memory_gb(
     key = "MemAvailable:" if free else "MemTotal:"
     kilobytes = {
         words[0]: float(words[1])
-        for words in map(str.split, _lines(root / "proc/meminfo"))
+        for words in map(str.split, _read_lines(root / "proc/meminfo"))
         if len(words) > 1
     }
-    sizes = [kilobytes[key] * 1024 if key in kilobytes else 4e9 if free else math.inf]
-    for folder in _groups(root, "memory"):
+    unknown = _DEFAULT_FREE_BYTES if free else math.inf
+    sizes = [kilobytes[key] * 1024 if key in kilobytes else unknown]
+    for folder in _iterate_control_groups(root, "memory"):
         for names in (
             ("memory.max", "memory.current"),
             ("memory.limit_in_bytes", "memory.usage_in_bytes"),
         ):
-            limit, usage = (_words(folder / name, 1)[0] for name in names)
-            if limit is not None and limit < _UNLIMITED:
-                sizes.append(
-                    limit - (max(0.0, (usage or 0.0) - _read_page_cache(folder)) if free else 0)
-                )
-    gigabytes = (_SHARE if free else 1) * max(0.0, min(sizes)) / 1e9
+            limit, usage = (_read_numbers(folder / name, 1)[0] for name in names)
+            if limit is not None and limit < _UNLIMITED_BYTES:
+                used = max(0.0, (usage or 0.0) - _read_page_cache(folder)) if free else 0
+                sizes.append(limit - used)
+    gigabytes = (_USABLE_SHARE if free else 1) * max(0.0, min(sizes)) / 1e9
     slurm_gb = _read_granted_gb(environ)
     # fork server and first worker, in addition to the program
     if free and sums_resident(root, environ):
-        slurm_gb = max(0.0, _SHARE * slurm_gb - 2 * SHARED_GB)
+        slurm_gb = max(0.0, _USABLE_SHARE * slurm_gb - 2 * SHARED_GB)
     return min(gigabytes, slurm_gb)
 
 
@@ -81,11 +80,13 @@ def sums_resident(root: Path = Path("/"), environ: Mapping[str, str] = os.enviro
 
 def _read_granted_gb(environ: Mapping[str, str]) -> float:
     """Return the memory granted by SLURM on this node (GB), infinite without job or limit."""
-    node_mib = _number(environ.get("SLURM_MEM_PER_NODE"))
-    processor_mib = _number(environ.get("SLURM_MEM_PER_CPU"))
+    node_mib = _parse_number(environ.get("SLURM_MEM_PER_NODE"))
+    processor_mib = _parse_number(environ.get("SLURM_MEM_PER_CPU"))
     if not node_mib and processor_mib:
         node_mib = processor_mib * (
-            _number(environ.get("SLURM_CPUS_ON_NODE")) or _slurm_processors(environ) or 1.0
+            _parse_number(environ.get("SLURM_CPUS_ON_NODE"))
+            or _count_slurm_processors(environ)
+            or 1.0
         )
     return node_mib * 2**20 / 1e9 if node_mib else math.inf
 
@@ -93,12 +94,12 @@ def _read_granted_gb(environ: Mapping[str, str]) -> float:
 def has_gpu(
     root: Path = Path("/"),
     environ: Mapping[str, str] = os.environ,
-    ask: Callable[[], bool] | None = None,
+    query_gpu: Callable[[], bool] | None = None,
 ) -> bool:
     """Return whether torch can use a CUDA device that ``CUDA_VISIBLE_DEVICES`` does not hide.
 
-    If there is a device, torch is queried by `ask`, by default in a separate process, because this
-    process does not need torch.
+    If there is a device, torch is queried by `query_gpu`, by default in a separate process,
+    because this process does not need torch.
     """
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and (
@@ -108,41 +109,35 @@ def has_gpu(
     devices = root / "dev"
     if not any(devices.glob("nvidia[0-9]*")) and not (devices / "dxg").exists():
         return False
-    if ask is not None:
-        return ask()
+    if query_gpu is not None:
+        return query_gpu()
     import shutil
     import subprocess
 
     python = sys.executable or shutil.which("python3") or "python3"
-    return (
-        subprocess.run([python, "-c", _ASK_TORCH], capture_output=True, check=False).returncode
-        == 0
-    )
+    command = [python, "-c", _TORCH_QUERY]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def _slurm_processors(environ: Mapping[str, str]) -> float | None:
+def _count_slurm_processors(environ: Mapping[str, str]) -> float | None:
     """Return the processors per task of a SLURM job, or per node if unspecified."""
-    return _number(environ.get("SLURM_CPUS_PER_TASK")) or _number(
+    return _parse_number(environ.get("SLURM_CPUS_PER_TASK")) or _parse_number(
         environ.get("SLURM_CPUS_ON_NODE")
     )
 
 
-def _groups(root: Path, controller: str) -> Iterator[Path]:
+def _iterate_control_groups(root: Path, controller: str) -> Iterator[Path]:
     """Yield the control group directories of this process (both versions), from its own upward.
 
     In a container, the path in ``/proc`` refers to the host, and only the root of the tree exists.
     """
-    for line in _lines(root / "proc/self/cgroup"):
-        number, names, path = line.split(":", 2)
-        if number == "0":
-            top = root / "sys/fs/cgroup"
-            top = top / "unified" if (top / "unified").is_dir() else top
-        elif controller in names.split(","):
-            base = root / "sys/fs/cgroup"
-            top = next(
-                (base / name for name in (names, controller) if (base / name).is_dir()),
-                base / controller,
-            )
+    base = root / "sys/fs/cgroup"
+    for line in _read_lines(root / "proc/self/cgroup"):
+        hierarchy, controllers, path = line.split(":", 2)
+        if hierarchy == "0":  # version 2
+            top = base / "unified" if (base / "unified").is_dir() else base
+        elif controller in controllers.split(","):
+            top = base / controllers if (base / controllers).is_dir() else base / controller
         else:
             continue
         group = top / path.strip("/")
@@ -155,7 +150,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 def _read_page_cache(folder: Path) -> float:
     """Return the reclaimable page cache (bytes) charged to a control group."""
     counters = dict(
-        line.split()[:2] for line in _lines(folder / "memory.stat") if len(line.split()) == 2
+        line.split()[:2] for line in _read_lines(folder / "memory.stat") if len(line.split()) == 2
     )
     for prefix in ("total_", ""):
         if f"{prefix}inactive_file" in counters:
@@ -165,7 +160,7 @@ def _read_page_cache(folder: Path) -> float:
     return 0.0
 
 
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     """Return the lines of a file, none if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8").splitlines()
@@ -173,13 +168,13 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def _words(path: Path, count: int) -> list[float | None]:
+def _read_numbers(path: Path, count: int) -> list[float | None]:
     """Return the first numbers in a file; None for missing words and words such as ``max``."""
-    words = " ".join(_lines(path)).split()
-    return [_number(words[index]) if index < len(words) else None for index in range(count)]
+    words = " ".join(_read_lines(path)).split()
+    return [_parse_number(words[index]) if index < len(words) else None for index in range(count)]
 
 
-def _number(text: str | None) -> float | None:
+def _parse_number(text: str | None) -> float | None:
     """Return a text as a number, None if it is not numeric."""
     try:
         return float(text) if text is not None else None

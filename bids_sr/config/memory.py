@@ -23,7 +23,7 @@ process.
 _HEADROOM = 1.15
 """Safety factor for other data sets and for memory retained by the allocator."""
 
-_DENSE_AT_ONCE = 0.52
+_MAX_DENSE_MILLIONS = 0.52
 """Millions of voxels above which a volume passes the network of the `tv` paper in parts."""
 
 
@@ -51,7 +51,7 @@ class Sizes:
         Sum of a run's grids in other spaces.
     calibrated : float
         Millions of values held in memory for a run with a calibration run, see
-        `held_of_calibrated`.
+        `count_calibration_millions`.
     threads : int
         Further threads while maps of a run are applied; each thread holds the matrices of a slice.
     """
@@ -71,7 +71,7 @@ class Sizes:
     @property
     def dense_piece(self) -> float:
         """Voxels (millions) that pass the network of the `tv` paper at once."""
-        return min(self.dense, _DENSE_AT_ONCE)
+        return min(self.dense, _MAX_DENSE_MILLIONS)
 
 
 @frozen
@@ -106,18 +106,18 @@ class Need:
 
     def gigabytes(self, sizes: Sizes) -> float:
         """Return the memory (GB) for images of these sizes, 15 % more than measured."""
-        grids = [item.name for item in fields(self) if item.name != "always"]
+        size_names = [item.name for item in fields(self) if item.name != "always"]
         return _HEADROOM * (
-            self.always + sum(getattr(self, name) * getattr(sizes, name) for name in grids)
+            self.always + sum(getattr(self, name) * getattr(sizes, name) for name in size_names)
         )
 
-    def is_there(self, sizes: Sizes) -> bool:
+    def has_grids(self, sizes: Sizes) -> bool:
         """Return whether the grids that the step requires exist among the sizes."""
         required = ("t1w", "scans", "trained", "learned")
         return all(getattr(sizes, name) for name in required if getattr(self, name))
 
 
-def held_of_calibrated(high: float) -> float:
+def count_calibration_millions(high: float) -> float:
     """Return the values (millions) that a calibrated method holds in memory.
 
     These are patterns (`high` million voxels) and the matrices of a tile; see

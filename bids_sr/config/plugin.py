@@ -14,9 +14,9 @@ from bids_sr.config.section import OptionSection, option
 from bids_sr.config.values import UsageError, read_tables, suggest_name
 from bids_sr.frozen import frozen
 
-_NAMES = ("MultiProc", "SLURM")
-_OF_MULTIPROC = {"n_procs", "memory_gb"}
-_UNUSED = {
+_PLUGIN_NAMES = ("MultiProc", "SLURM")
+_MULTIPROC_SETTINGS = {"n_procs", "memory_gb"}
+_IGNORED_ARGUMENTS = {
     "dont_resubmit_completed_jobs",
     "maxtasksperchild",
     "non_daemon",
@@ -24,7 +24,7 @@ _UNUSED = {
     "scheduler",
 }
 """Accepted arguments of Nipype plugins that have no effect."""
-_OWN = {
+_SHORT_OPTIONS = {
     "-a": "--array",
     "-d": "--dependency",
     "-D": "--chdir",
@@ -37,9 +37,9 @@ _OWN = {
     "-Q": "--quiet",
     "-H": "--hold",
 }
-"""Short and long options of sbatch that the plugin sets, or that would make it wait in vain."""
+"""Short → long options of sbatch that the plugin sets, or that would make it wait in vain."""
 _REFUSED_OPTIONS = {
-    *_OWN.values(),
+    *_SHORT_OPTIONS.values(),
     "--wrap",
     "--parsable",
     "--test-only",
@@ -100,7 +100,7 @@ class Plugin(OptionSection):
 
     def _check(self) -> None:
         for name in ("sbatch_args", "gpu_args"):
-            _check_arguments(name, getattr(self, name))
+            _refuse_reserved(name, getattr(self, name))
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
@@ -115,21 +115,23 @@ class Plugin(OptionSection):
         # the same plugin under its name in fMRIPrep files, and the variant of Nipype that submits
         # all jobs at once
         name = str(tables.get("plugin")).removeprefix("Legacy").removesuffix("Graph")
-        if name not in _NAMES:
-            fix = suggest_name(name, _NAMES) or 'write plugin = "SLURM" on the first line'
-            raise UsageError(f"plugin {name!r} in {path}", f"expected {' or '.join(_NAMES)}", fix)
+        if name not in _PLUGIN_NAMES:
+            fix = suggest_name(name, _PLUGIN_NAMES) or 'write plugin = "SLURM" on the first line'
+            raise UsageError(
+                f"plugin {name!r} in {path}", f"expected {' or '.join(_PLUGIN_NAMES)}", fix
+            )
         if not isinstance(arguments, dict):
             raise UsageError(
                 f"plugin_args in {path}",
                 "not a table",
                 "specify the plugin arguments in a table [plugin_args]",
             )
-        unused = tuple(sorted(_UNUSED & arguments.keys()))
-        options = {
-            argument: value for argument, value in arguments.items() if argument not in unused
-        }
-        all_names = {item.name for item in dataclasses.fields(cls)} - {"plugin", "unused"}
-        allowed = _OF_MULTIPROC if name == "MultiProc" else all_names - _OF_MULTIPROC
+        unused = tuple(sorted(_IGNORED_ARGUMENTS & arguments.keys()))
+        options = {key: value for key, value in arguments.items() if key not in unused}
+        all_settings = {item.name for item in dataclasses.fields(cls)} - {"plugin", "unused"}
+        allowed = _MULTIPROC_SETTINGS
+        if name != "MultiProc":
+            allowed = all_settings - _MULTIPROC_SETTINGS
         _refuse_unknown(options, sorted(allowed), path)
         if isinstance(text := options.get("sbatch_args"), str):  # one string, as in Nipype
             try:
@@ -137,7 +139,7 @@ class Plugin(OptionSection):
             except ValueError as error:
                 raise UsageError(f"sbatch_args in {path}: {error}") from error
         plugin = cls(**{**options, "plugin": name, "unused": unused})
-        return dataclasses.replace(plugin, template=_template(plugin.template, path))
+        return dataclasses.replace(plugin, template=_read_template(plugin.template, path))
 
     @property
     def is_cluster(self) -> bool:
@@ -146,7 +148,7 @@ class Plugin(OptionSection):
 
 
 def _refuse_unknown(values: dict[str, object], allowed: Sequence[str], path: Path) -> None:
-    """Raise `UsageError` for the first unknown key."""
+    """Raise `UsageError` for the first key of a plugin file that is not allowed."""
     for name in values:
         if name not in allowed:
             fix = suggest_name(str(name), allowed) or f"choose from {', '.join(allowed)}"
@@ -155,11 +157,12 @@ def _refuse_unknown(values: dict[str, object], allowed: Sequence[str], path: Pat
             )
 
 
-def _check_arguments(name: str, arguments: tuple[str, ...]) -> None:
+def _refuse_reserved(name: str, arguments: tuple[str, ...]) -> None:
     """Raise `UsageError` for arguments of sbatch that the plugin sets, or that are not split."""
     for argument in arguments:
         option = argument.partition("=")[0]
-        option = _OWN.get(argument[:2], option) if not argument.startswith("--") else option
+        if not argument.startswith("--"):
+            option = _SHORT_OPTIONS.get(argument[:2], option)
         if option in _REFUSED_OPTIONS:
             raise UsageError(
                 f"plugin_args.{name}: {argument}",
@@ -167,16 +170,15 @@ def _check_arguments(name: str, arguments: tuple[str, ...]) -> None:
                 "omit it",
             )
         if argument.startswith("-") and " " in argument and "=" not in argument:
-            head, _, value = argument.partition(" ")
-            reason = "each string is passed as a single argument and is not split at spaces"
+            flag, _, value = argument.partition(" ")
             raise UsageError(
                 f"plugin_args.{name}: {argument!r}",
-                reason,
-                f'write two strings, "{head}", "{value}"',
+                "each string is passed as a single argument and is not split at spaces",
+                f'write two strings, "{flag}", "{value}"',
             )
 
 
-def _template(text: str, plugin_file: Path) -> str:
+def _read_template(text: str, plugin_file: Path) -> str:
     """Return the first lines of job scripts; a single line that is not a script is a file name."""
     if text.startswith("#!") or "\n" in text or not text:
         return text

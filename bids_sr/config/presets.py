@@ -55,7 +55,7 @@ class AnalysisPreset:
     choices : tuple[Choice, ...]
         Values of the preset. Among several choices for a setting, the first one that applies is
         used.
-    yours : tuple[str, ...]
+    user_choices : tuple[str, ...]
         Choices that the preset leaves to the user, with reasons.
     cost : str
         Computational cost of the preset, and an option that reduces the cost.
@@ -64,7 +64,7 @@ class AnalysisPreset:
     name: str
     title: str
     choices: tuple[Choice, ...]
-    yours: tuple[str, ...]
+    user_choices: tuple[str, ...]
     cost: str
 
 
@@ -158,7 +158,7 @@ OTA2022 = AnalysisPreset(
             source="Figure 6, for runs with exactly two conditions",
         ),
     ),
-    yours=(
+    user_choices=(
         "--dummy-scans if the repetition time differs from the paper",
         "--input-smoothing 0 for the analysis without smoothing (Supplementary Figure 2)",
         "--roi if the task is not a motor task",
@@ -257,7 +257,7 @@ PEREZBUENO2025 = AnalysisPreset(
             source="section 3.3: the seed time series is computed from each series",
         ),
     ),
-    yours=(
+    user_choices=(
         "--sr-factor 1.25 1.25 1.25 for the other factor of table 3",
         "--ignore slicetiming events if the run has a task",
         "--seeds for other coordinates",
@@ -315,7 +315,7 @@ LI2022 = AnalysisPreset(
             source="section 3.1: trilinear, sinc and spline interpolation",
         ),
     ),
-    yours=(
+    user_choices=(
         "--anat-tools fsl (FAST and BET2 as in the paper) if FSL is installed",
         "--lesion-template FILE",
     ),

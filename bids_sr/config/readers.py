@@ -9,15 +9,17 @@ from bids_sr.config.values import split_named
 # full width at half maximum of sigma = 1.5, in mm or in pixels of 3.75 mm
 _PAPER_SMOOTHING_MM = (3.5, 13.2)
 _GIGABYTES = {"k": 1 / 2**20, "m": 1 / 2**10, "g": 1.0, "t": 2.0**10}
+"""Prefix of a unit of memory → its size in GB."""
+_MAX_BARE_GB = 2000  # a larger number without a unit is probably in MB
 
 
-def gigabytes(text: str, unit: str = "g") -> float:
+def parse_gigabytes(text: str, unit: str = "g") -> float:
     """Return a memory size in GB.
 
     Examples are ``8``, ``8G``, ``1.5 GB``, ``512M`` and ``2000MiB``. `unit` applies to numbers
     without a unit.
 
-    >>> gigabytes("512M"), gigabytes("512", "m"), gigabytes("8G", "m")
+    >>> parse_gigabytes("512M"), parse_gigabytes("512", "m"), parse_gigabytes("8G", "m")
     (0.5, 0.5, 8.0)
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(?:([kmgt])(?:i?b)?)?", text.strip().lower())
@@ -26,14 +28,14 @@ def gigabytes(text: str, unit: str = "g") -> float:
             f"{text!r} is not a memory size. Specify for example 8, 8G or 512M."
         )
     size = float(match[1]) * _GIGABYTES[match[2] or unit]
-    if size > 2000 and not match[2]:  # such a number is probably in MB
+    if size > _MAX_BARE_GB and not match[2]:
         raise argparse.ArgumentTypeError(
             f"{text} would be interpreted as {size:g} GB. Specify {text}M or {text}G instead."
         )
     return size
 
 
-class Memory(argparse.Action):
+class StoreMemory(argparse.Action):
     """Action that stores a memory size in GB; ``--mem-mb`` takes bare numbers as MB."""
 
     def __call__(
@@ -45,17 +47,17 @@ class Memory(argparse.Action):
     ) -> None:
         unit = "m" if option_string == "--mem-mb" else "g"
         try:
-            setattr(namespace, self.dest, gigabytes(str(values), unit))
+            setattr(namespace, self.dest, parse_gigabytes(str(values), unit))
         except argparse.ArgumentTypeError as error:
             raise argparse.ArgumentError(self, str(error)) from error
 
 
-def labels(text: str) -> tuple[str, ...]:
+def parse_labels(text: str) -> tuple[str, ...]:
     """Return labels separated by commas or spaces, or read from ``@FILE``.
 
     In a table such as ``participants.tsv``, the first column is used.
 
-    >>> labels("sub-01,sub-02"), labels("01 02")
+    >>> parse_labels("sub-01,sub-02"), parse_labels("01 02")
     (('sub-01', 'sub-02'), ('01', '02'))
     """
     content = text
@@ -76,7 +78,7 @@ def labels(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def path(text: str) -> Path:
+def parse_path(text: str) -> Path:
     """Return a path; an empty path is an error.
 
     An empty path, for example from an unset shell variable, would mean the current directory.
@@ -86,12 +88,12 @@ def path(text: str) -> Path:
     return Path(text)
 
 
-def folder(text: str) -> str:
+def check_folder(text: str) -> str:
     """Return the text of a folder, or a word such as ``auto``; an empty text is an error.
 
     ``./auto`` is a folder and not the word.
     """
-    path(text)
+    parse_path(text)
     return text
 
 
@@ -105,7 +107,7 @@ def parse_named_file(text: str) -> str:
     return text
 
 
-def run_number(text: str) -> int:
+def parse_run_number(text: str) -> int:
     """Return the number of a run, written as ``1``, ``01`` or ``run-01``."""
     digits = text.removeprefix("run-")
     if not (digits.isascii() and digits.isdigit()):
@@ -115,7 +117,7 @@ def run_number(text: str) -> int:
     return int(digits)
 
 
-def _number(text: str, expected: str) -> float:
+def _parse_number(text: str, expected: str) -> float:
     """Return a number, or raise `ArgumentTypeError` with a description of the valid forms."""
     try:
         return float(text)
@@ -123,23 +125,23 @@ def _number(text: str, expected: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a {expected}") from None
 
 
-def widths(text: str) -> tuple[float, ...]:
+def parse_widths(text: str) -> tuple[float, ...]:
     """Return smoothing widths (mm FWHM); ``paper`` gives both readings of the paper's sigma."""
-    return (
-        _PAPER_SMOOTHING_MM
-        if text == "paper"
-        else (_number(text, "number of millimeters (FWHM) or the word paper"),)
-    )
+    if text == "paper":
+        return _PAPER_SMOOTHING_MM
+    return (_parse_number(text, "number of millimeters (FWHM) or the word paper"),)
 
 
-def fraction(text: str) -> float:
+def parse_fraction(text: str) -> float:
     """Return a fraction, also written as ``start`` or ``middle``."""
-    words = {"start": 0.0, "middle": 0.5}
+    named_fractions = {"start": 0.0, "middle": 0.5}
     return (
-        words[text] if text in words else _number(text, "number, and is neither start nor middle")
+        named_fractions[text]
+        if text in named_fractions
+        else _parse_number(text, "number, and is neither start nor middle")
     )
 
 
-def frequency(text: str) -> float | None:
+def parse_frequency(text: str) -> float | None:
     """Return a cutoff frequency in Hz; ``none`` switches the filter off."""
-    return None if text == "none" else _number(text, "frequency in Hz or the word none")
+    return None if text == "none" else _parse_number(text, "frequency in Hz or the word none")

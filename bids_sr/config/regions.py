@@ -1,7 +1,7 @@
 """Checks of options that name an atlas and its labels: ``--atlas``, ``--roi``, ``--seeds``."""
 
 from bids_sr import region_names
-from bids_sr.config.seeds import COMPONENTS, list_names, parse_seed
+from bids_sr.config.seeds import COMPONENTS, list_seed_names, parse_seed
 from bids_sr.config.values import SettingError, suggest_name
 from bids_sr.notices import UsageError
 
@@ -22,7 +22,7 @@ def check_regions(atlas: str, roi: str, seeds: tuple[str, ...]) -> None:
         try:
             parse_seed(text, atlas)
         except ValueError as error:
-            fix = suggest_name(text, list_names(atlas))
+            fix = suggest_name(text, list_seed_names(atlas))
             raise SettingError("activation.seeds", text, str(error), fix) from error
 
 

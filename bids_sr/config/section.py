@@ -25,9 +25,9 @@ class _Option:
     flags: str = ""
     help: str = ""
     common: bool = False  # whether --help includes the option; --help-all includes all options
-    decides: bool = True  # whether a result depends on the option
+    affects_results: bool = True  # whether a result depends on the option
     # whether the option applies to a single call and is not read from an earlier settings file
-    once: bool = False
+    per_call: bool = False
     # heading in the help, if not the heading of the group
     among: str = ""
     # bounds of a number, or of all numbers in a tuple
@@ -49,8 +49,8 @@ def option(
     help: str = "",
     *,
     common: bool = False,
-    decides: bool = True,
-    once: bool = False,
+    affects_results: bool = True,
+    per_call: bool = False,
     among: str = "",
     above: float | None = None,
     least: float | None = None,
@@ -69,9 +69,9 @@ def option(
         Help text of the option.
     common : bool, optional
         Whether ``--help`` includes the option; ``--help-all`` includes all options.
-    decides : bool, optional
+    affects_results : bool, optional
         Whether a result depends on the option.
-    once : bool, optional
+    per_call : bool, optional
         Whether the option applies to a single call and is never read from earlier settings.
     among : str, optional
         Group of options in the help; "" for the group of the setting.
@@ -93,8 +93,8 @@ def option(
         flags=flags,
         help=help,
         common=common,
-        decides=decides,
-        once=once,
+        affects_results=affects_results,
+        per_call=per_call,
         among=among,
         above=above,
         least=least,
@@ -109,7 +109,11 @@ def argument(flags: str, help: str, **parser_settings: object) -> Any:
     return field(
         metadata={
             "option": _Option(
-                flags=flags, help=help, decides=False, once=True, parser_settings=parser_settings
+                flags=flags,
+                help=help,
+                affects_results=False,
+                per_call=True,
+                parser_settings=parser_settings,
             )
         }
         | _document(help)
@@ -141,7 +145,7 @@ class OptionSection:
 
     def _set(self, name: str, value: object) -> None:
         """Set a field of the frozen object, during initialization only."""
-        object.__setattr__(self, name, value)  # only during initialization
+        object.__setattr__(self, name, value)
 
     def _check(self) -> None:
         """Raise `SettingError` for invalid values of the right type; subclasses override it."""
@@ -163,15 +167,17 @@ class OptionSection:
     def _check_bounds(self, name: str, properties: _Option) -> None:
         """Raise `SettingError` if a number is out of bounds."""
         value = getattr(self, name)
+        if value is None:
+            return
         numbers = value if isinstance(value, tuple) else (value,)
-        for relation, bound, compare in (
+        for relation, bound, is_within in (
             ("a value above", properties.above, operator.gt),
             ("at least", properties.least, operator.ge),
             ("at most", properties.most, operator.le),
         ):
-            if bound is not None and value is not None:
-                is_within = all(compare(number, bound) for number in numbers)
-                self._need(is_within, name, f"expected {relation} {bound}")
+            if bound is not None:
+                are_within = all(is_within(number, bound) for number in numbers)
+                self._need(are_within, name, f"expected {relation} {bound}")
 
     def _remove_duplicates(self, *names: str) -> None:
         """Remove duplicates from settings with several values."""

@@ -16,9 +16,9 @@ from bids_sr.region_names import AAL2, atlas_labels, region_labels
 
 _DEFAULT_RADIUS_MM = 6.0  # mm; the 3 mm in the paper are less than a voxel of most runs
 _MAX_RADIUS_MM = 30.0
+_MAX_COORDINATE_MM = 150.0  # largest distance of a center from the origin along each axis
 COMPONENTS = "components"  # leading temporal components of the run, instead of seeds
-_FORM = re.compile(r"([A-Za-z][A-Za-z0-9]*)=(-?[\d.]+),(-?[\d.]+),(-?[\d.]+)(?:,([\d.]+))?")
-
+_SPHERE_FORM = re.compile(r"([A-Za-z][A-Za-z0-9]*)=(-?[\d.]+),(-?[\d.]+),(-?[\d.]+)(?:,([\d.]+))?")
 
 _SeedPoint = tuple[float, float, float]
 
@@ -36,7 +36,7 @@ class Seed:
     labels: tuple[str, ...] = ()
 
 
-KNOWN = {
+PREDEFINED = {
     seed.name: seed
     for seed in (
         Seed("motor", (-36.0, -25.0, 57.0)),
@@ -59,11 +59,9 @@ def choose_seeds(
     if they were requested, or if there is no T1w image for registration to the template of the
     seeds.
     """
-    return (
-        ()
-        if not with_anat or texts == (COMPONENTS,)
-        else tuple(parse_seed(text, atlas) for text in texts)
-    )
+    if not with_anat or texts == (COMPONENTS,):
+        return ()
+    return tuple(parse_seed(text, atlas) for text in texts)
 
 
 def seed_names(seeds: tuple[Seed, ...]) -> tuple[str, ...]:
@@ -83,7 +81,8 @@ def count_mapped(names: Collection[str]) -> int:
     >>> count_mapped(["motor", "visual", "component1", "component2"]), count_mapped(["component1"])
     (2, 1)
     """
-    return sum(name not in seed_names(()) for name in names) or len(names)
+    components = seed_names(())
+    return sum(name not in components for name in names) or len(names)
 
 
 @lru_cache
@@ -98,32 +97,42 @@ def parse_seed(text: str, atlas: str = AAL2) -> Seed:
     >>> parse_seed("precentral").labels, parse_seed("v1=Calcarine_L").labels
     (('Precentral_L', 'Precentral_R'), ('Calcarine_L',))
     """
-    if text in KNOWN:
-        return KNOWN[text]
-    if (region := _atlas_seed(text, atlas)) is not None:
-        return region
-    match = _FORM.fullmatch(text)
-    try:
-        numbers = [float(number) for number in match.groups()[1:] if number] if match else []
-    except ValueError:
-        numbers = []
-    if match is None or len(numbers) < 3 or not all(math.isfinite(number) for number in numbers):
+    if text in PREDEFINED:
+        return PREDEFINED[text]
+    if (atlas_seed := _find_atlas_seed(text, atlas)) is not None:
+        return atlas_seed
+    seed = _parse_sphere(text)
+    if seed is None:
         raise ValueError(
-            f"expected {', '.join(KNOWN)}, an atlas label, NAME=LABEL[,LABEL], or"
+            f"expected {', '.join(PREDEFINED)}, an atlas label, NAME=LABEL[,LABEL], or"
             " NAME=x,y,z[,radius] in mm in MNI space"
         )
-    radius = numbers[3] if len(numbers) > 3 else _DEFAULT_RADIUS_MM
-    seed = Seed(match[1], (numbers[0], numbers[1], numbers[2]), radius)
-    if max(map(abs, seed.center)) > 150 or not 0 < seed.radius_mm <= _MAX_RADIUS_MM:
+    if max(map(abs, seed.center)) > _MAX_COORDINATE_MM or not 0 < seed.radius_mm <= _MAX_RADIUS_MM:
         raise ValueError(
             "the seed is outside the head, or its radius is out of range; coordinates must be"
-            " between -150 and 150 mm, and the radius must be above 0 and at most"
-            f" {_MAX_RADIUS_MM:g} mm"
+            f" between {-_MAX_COORDINATE_MM:g} and {_MAX_COORDINATE_MM:g} mm, and the radius must"
+            f" be above 0 and at most {_MAX_RADIUS_MM:g} mm"
         )
     return seed
 
 
-def _atlas_seed(text: str, atlas: str) -> Seed | None:
+def _parse_sphere(text: str) -> Seed | None:
+    """Return the sphere in a text ``NAME=x,y,z[,radius]`` (mm), or None for another text."""
+    match = _SPHERE_FORM.fullmatch(text)
+    if match is None:
+        return None
+    name, *texts = match.groups()
+    try:
+        numbers = [float(number) for number in texts if number]
+    except ValueError:
+        return None
+    if not all(math.isfinite(number) for number in numbers):
+        return None
+    x, y, z, *radius = numbers
+    return Seed(name, (x, y, z), radius[0] if radius else _DEFAULT_RADIUS_MM)
+
+
+def _find_atlas_seed(text: str, atlas: str) -> Seed | None:
     """Return a seed of atlas labels, or None for text of another form."""
     name, labels = split_named(text)
     name = re.sub(r"[^A-Za-z0-9]", "", name or labels)
@@ -136,6 +145,6 @@ def _atlas_seed(text: str, atlas: str) -> Seed | None:
     return Seed(name, labels=seed_labels) if seed_labels else None
 
 
-def list_names(atlas: str = AAL2) -> tuple[str, ...]:
+def list_seed_names(atlas: str = AAL2) -> tuple[str, ...]:
     """Return the names of predefined seeds and the labels of the atlas."""
-    return (*KNOWN, *atlas_labels(atlas))
+    return (*PREDEFINED, *atlas_labels(atlas))

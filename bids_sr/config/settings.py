@@ -23,7 +23,7 @@ from bids_sr.frozen import frozen
 from bids_sr.region_names import is_file
 from bids_sr.sr.recipe_changes import RecipeChange
 
-_ANAT_METHODS = ("attunet",)
+_DEFAULT_ANAT_METHODS = ("attunet",)
 _UNUSED = "the selected settings do not use this option"
 
 _T = TypeVar("_T")
@@ -59,10 +59,10 @@ class Settings:
         directory that depends on the output directory. Figures are packed from there, see
         `bids_sr.report.figure_archive`.
         """
-        out, work = self.paths.output_dir, self.paths.work_dir
-        if self.run.level == "full" or work is None:
-            return out
-        return work / "figures" / _sha256(os.fsencode(out))[:8]
+        output_dir, work_dir = self.paths.output_dir, self.paths.work_dir
+        if self.run.level == "full" or work_dir is None:
+            return output_dir
+        return work_dir / "figures" / _sha256(os.fsencode(output_dir))[:8]
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Mapping[str, object]]) -> Self:
@@ -75,7 +75,7 @@ class Settings:
             _check_keys(group, names)
         superres = values.get("superres", {})
         if superres.get("target") == "anat" and "methods" not in superres:
-            values = {**values, "superres": {**superres, "methods": _ANAT_METHODS}}
+            values = {**values, "superres": {**superres, "methods": _DEFAULT_ANAT_METHODS}}
         return cls(
             **{group: get_type_hints(cls)[group](**names) for group, names in values.items()}
         )
@@ -124,9 +124,27 @@ class Settings:
             }
             for group, group_values in dataclasses.asdict(self).items()
         }
-        paths, activation, resources = values["paths"], values["activation"], values["resources"]
-        run = values["run"]
-        unused = [*self.run.without_effect]
+        run, unused = values["run"], [*self.run.without_effect]
+        self._resolve_paths(values)
+        unused += _resolve_resources(values["resources"])
+        requested = self.preprocessing.ignore
+        effective = tuple(name for name in requested if name in ("slicetiming", "events"))
+        unused += [(f"--ignore {name}", _UNUSED) for name in requested if name not in effective]
+        values["preprocessing"]["ignore"] = effective
+        if run["reports_only"] or self.selection.analysis_level == "group":
+            step_options = {
+                "--clean-workdir": run["clean_workdir"],
+                "--md-only-boilerplate": run["md_only_boilerplate"],
+                "--model": values["activation"]["stats_model"],
+            }
+            unused += [(flag, _UNUSED) for flag, is_given in step_options.items() if is_given]
+        run["dry_run"] |= run["graph"]
+        run["run_uuid"], run["without_effect"] = run_uuid, unused
+        return self.from_mapping(values)
+
+    def _resolve_paths(self, values: dict[str, dict[str, Any]]) -> None:
+        """Make the paths within other settings absolute, and set the default working directory."""
+        paths, activation = values["paths"], values["activation"]
         if paths["work_dir"] is None:
             digest = _sha256(os.fsencode(paths["bids_dir"]))[:8]
             paths["work_dir"] = _absolute(Path("work", f"bids-sr-{digest}"))
@@ -137,41 +155,35 @@ class Settings:
         if self.evaluation.truth_dir is not None:
             values["evaluation"]["truth"] = str(_absolute(self.evaluation.truth_dir))
         values["superres"]["pretrained"] = tuple(map(_absolute, self.superres.pretrained))
-        name_and_folder = (
-            (name, str(_absolute(Path(folder))))
-            for name, folder in map(split_named, self.preprocessing.derivatives)
-        )
-        values["preprocessing"]["derivatives"] = tuple(
-            "=".join(filter(None, texts)) for texts in name_and_folder
-        )
-        if resources["use_plugin"] is not None:
-            from bids_sr.config.plugin import Plugin
+        derivatives = []
+        for text in self.preprocessing.derivatives:
+            name, folder = split_named(text)
+            path = str(_absolute(Path(folder)))
+            derivatives.append(f"{name}={path}" if name else path)
+        values["preprocessing"]["derivatives"] = tuple(derivatives)
 
-            plugin = Plugin.from_file(resources["use_plugin"])
-            unused += [(f"{name} in the plugin file", _UNUSED) for name in plugin.unused]
-            if not plugin.is_cluster:  # its settings are options as well
-                resources["use_plugin"] = None
-                resources["nprocs"] = resources["nprocs"] or plugin.n_procs
-                resources["mem_gb"] = resources["mem_gb"] or plugin.memory_gb
-        if resources["nprocs"] is None:
-            resources["nprocs"] = machine.processors()
-        # small batches train several times slower with two threads
-        if resources["omp_nthreads"] is None:
-            resources["omp_nthreads"] = 1
-        requested = self.preprocessing.ignore
-        effective = tuple(name for name in requested if name in ("slicetiming", "events"))
-        unused += [(f"--ignore {name}", _UNUSED) for name in requested if name not in effective]
-        values["preprocessing"]["ignore"] = effective
-        if run["reports_only"] or self.selection.analysis_level == "group":
-            step_options = {
-                "--clean-workdir": run["clean_workdir"],
-                "--md-only-boilerplate": run["md_only_boilerplate"],
-                "--model": activation["stats_model"],
-            }
-            unused += [(flag, _UNUSED) for flag, is_given in step_options.items() if is_given]
-        run["dry_run"] |= run["graph"]
-        run["run_uuid"], run["without_effect"] = run_uuid, unused
-        return self.from_mapping(values)
+
+def _resolve_resources(resources: dict[str, Any]) -> list[tuple[str, str]]:
+    """Fill in the values of the plugin file and of the machine.
+
+    Returns arguments of the plugin file without effect, each with the reason.
+    """
+    unused = []
+    if resources["use_plugin"] is not None:
+        from bids_sr.config.plugin import Plugin
+
+        plugin = Plugin.from_file(resources["use_plugin"])
+        unused = [(f"{name} in the plugin file", _UNUSED) for name in plugin.unused]
+        if not plugin.is_cluster:  # its settings are options as well
+            resources["use_plugin"] = None
+            resources["nprocs"] = resources["nprocs"] or plugin.n_procs
+            resources["mem_gb"] = resources["mem_gb"] or plugin.memory_gb
+    if resources["nprocs"] is None:
+        resources["nprocs"] = machine.processors()
+    # small batches train several times slower with two threads
+    if resources["omp_nthreads"] is None:
+        resources["omp_nthreads"] = 1
+    return unused
 
 
 def _sha256(content: bytes) -> str:
@@ -188,18 +200,18 @@ def _absolute(path: Path) -> Path:
 
 def _check_keys(group: str, names: object) -> None:
     """Raise `UsageError` with the most similar key if a setting ``group.name`` does not exist."""
+    groups = get_type_hints(Settings)
     existing = [
-        f"{section}.{name}"
-        for section, cls in get_type_hints(Settings).items()
-        for name in get_type_hints(cls)
+        f"{existing_group}.{name}"
+        for existing_group, group_class in groups.items()
+        for name in get_type_hints(group_class)
     ]
     keys = [f"{group}.{name}" for name in names] if isinstance(names, Mapping) else [group]
-    for key in keys or ([group] if group not in get_type_hints(Settings) else []):
+    if not keys and group not in groups:
+        keys = [group]
+    for key in keys:
         if key not in existing:
-            fix = (
-                suggest_name(key, existing)
-                or f"available groups: {', '.join(get_type_hints(Settings))}"
-            )
+            fix = suggest_name(key, existing) or f"available groups: {', '.join(groups)}"
             raise UsageError(f"unknown setting {key!r}", "unknown setting", fix)
 
 
@@ -226,7 +238,7 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
         group: {
             item.name: names[item.name]
             for item in dataclasses.fields(get_type_hints(Settings)[group])
-            if item.name in names and not get_option(item).once
+            if item.name in names and not get_option(item).per_call
         }
         for group, names in tables.items()
     }
@@ -240,26 +252,30 @@ def _result_settings(settings: Settings) -> dict[str, object]:
     values: dict[str, Any] = {}
     for group in dataclasses.fields(settings):
         section = getattr(settings, group.name)
-        names = (item.name for item in dataclasses.fields(section) if get_option(item).decides)
-        values |= {f"{group.name}.{name}": _plain(getattr(section, name)) for name in names}
+        names = (
+            item.name for item in dataclasses.fields(section) if get_option(item).affects_results
+        )
+        values |= {
+            f"{group.name}.{name}": _to_comparable(getattr(section, name)) for name in names
+        }
     # only the use of derivatives matters, not their location
     if settings.preprocessing.derivatives:
         values["preprocessing.derivatives"] = "taken over"
     if settings.superres.calibration_file is not None:
-        values["superres.calibration"] = _plain(settings.superres.calibration_file)
+        values["superres.calibration"] = _to_comparable(settings.superres.calibration_file)
     # the numbers of a factor are ordered, and a single number is represented as in earlier
     # versions
     factor = settings.superres.factor
     values["superres.factor"] = list(factor) if len(factor) > 1 else next(iter(factor), None)
     roi = settings.activation.roi
-    values["activation.roi"] = _plain(Path(roi)) if is_file(roi) else roi
+    values["activation.roi"] = _to_comparable(Path(roi)) if is_file(roi) else roi
     return values
 
 
-def _plain(value: object) -> Any:
+def _to_comparable(value: object) -> Any:
     """Return a value in a form that can be compared and written as JSON."""
     if isinstance(value, tuple):
-        return sorted(map(_plain, value))
+        return sorted(map(_to_comparable, value))
     if isinstance(value, RecipeChange):
         return str(value)
     if isinstance(value, Path):

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from bids_sr.frozen import frozen
 
 FUNC, T1W = "func", "T1w"
-_OF_SURFACES = ("fsaverage", "fsnative", "fsLR", "onavg")
-_NATIVE, _MNI152 = "native", "MNI152NLin2009cAsym"
+_SURFACE_NAMES = ("fsaverage", "fsnative", "fsLR", "onavg")
+_NATIVE_RESOLUTION, _MNI152 = "native", "MNI152NLin2009cAsym"
 _SYNONYMS = {
     "anat": T1W,
     "run": FUNC,
@@ -105,27 +105,27 @@ def _parse_space(text: str) -> Iterator[Space]:
         return
     if not re.fullmatch(r"[A-Za-z0-9]+", name):
         raise ValueError(f"{name or 'an empty text'} is not the name of an output space")
-    if name.startswith(_OF_SURFACES):
+    if name.startswith(_SURFACE_NAMES):
         raise ValueError(
             f"this surface space is not supported; expected {' or '.join(_SURFACES)}. Other"
             " densities, and fsLR with the subcortical voxels required for CIFTI files, are not"
             " included in the installed packages"
         )
-    parsed: dict[str, list[str]] = {"cohort": [], "res": []}
-    for part in modifiers:
-        key, _, value = part.partition("-")
-        if key not in parsed or not re.fullmatch(r"[A-Za-z0-9]+", value):
+    labels: dict[str, list[str]] = {"cohort": [], "res": []}
+    for modifier in modifiers:
+        key, _, label = modifier.partition("-")
+        if key not in labels or not re.fullmatch(r"[A-Za-z0-9]+", label):
             raise ValueError(
-                f"{part or 'an empty text'} is not a valid template modifier; expected res-LABEL"
-                " or cohort-LABEL"
+                f"{modifier or 'an empty text'} is not a valid template modifier; expected"
+                " res-LABEL or cohort-LABEL"
             )
-        parsed[key].append("" if (key, value) == ("res", _NATIVE) else value)
+        labels[key].append("" if (key, label) == ("res", _NATIVE_RESOLUTION) else label)
     if modifiers and name in (FUNC, T1W):
         raise ValueError(
             f"{name} always has the voxel size of the series, so {modifiers[0]} must be omitted"
         )
-    for cohort in parsed["cohort"] or [""]:
-        for resolution in parsed["res"] or [""]:
+    for cohort in labels["cohort"] or [""]:
+        for resolution in labels["res"] or [""]:
             yield Space(name=name, resolution=resolution.lstrip("0") or resolution, cohort=cohort)
 
 
@@ -134,10 +134,10 @@ def parse_spaces(texts: Iterable[str]) -> tuple[Space, ...]:
     spaces: list[Space] = []
     for text in texts:
         try:
-            parsed = list(_parse_space(text))
+            spaces_of_text = list(_parse_space(text))
         except ValueError as error:
             raise ValueError(f"{text}: {error}") from None
-        for space in parsed:
+        for space in spaces_of_text:
             if space in spaces:
                 raise ValueError(f"{text}: duplicate space {space}")
             spaces.append(space)

@@ -12,9 +12,8 @@ from typing import Any, Literal
 from bids_sr.notices import UsageError
 from bids_sr.sr.recipe_changes import ChangeError, RecipeChange
 
-_LARGEST = sys.float_info.max
-# smallest similarity (`difflib`) of a name that is proposed instead of an unknown name
-_CLOSE = 0.75
+_MAX_FLOAT = sys.float_info.max
+_MIN_SIMILARITY = 0.75  # of a proposed name and an unknown name, as defined by difflib
 
 
 class SettingError(UsageError):
@@ -63,19 +62,20 @@ def suggest_name(name: str, names: Iterable[str]) -> str:
     ''
     """
     keyword = name.lstrip("-").lower()
-    bare = {known_name.lstrip("-").lower(): known_name for known_name in names}
-    partial_matches = [
-        candidate
-        for candidate in bare
-        if len(keyword) > 2
-        and (candidate.startswith(keyword) or candidate.endswith((f".{keyword}", f"-{keyword}")))
-    ]
-    matches = partial_matches
-    if len(partial_matches) != 1:
+    known_names = {known_name.lstrip("-").lower(): known_name for known_name in names}
+    matches = []
+    if len(keyword) > 2:
+        endings = (f".{keyword}", f"-{keyword}")
+        matches = [
+            candidate
+            for candidate in known_names
+            if candidate.startswith(keyword) or candidate.endswith(endings)
+        ]
+    if len(matches) != 1:
         from difflib import get_close_matches
 
-        matches = get_close_matches(keyword, list(bare), n=1, cutoff=_CLOSE)
-    return f"did you mean {bare[matches[0]]!r}?" if matches else ""
+        matches = get_close_matches(keyword, list(known_names), n=1, cutoff=_MIN_SIMILARITY)
+    return f"did you mean {known_names[matches[0]]!r}?" if matches else ""
 
 
 def as_annotated(value: object, hint: object, setting: str) -> object:
@@ -100,10 +100,10 @@ def as_annotated(value: object, hint: object, setting: str) -> object:
     if origin is Literal:
         if value in args:
             return value
-        fix = suggest_name(str(value), map(str, args)) or "choose one of these values"
-        raise SettingError(
-            setting, repr(value), f"the value must be one of {', '.join(map(str, args))}", fix
-        )
+        choices = list(map(str, args))
+        fix = suggest_name(str(value), choices) or "choose one of these values"
+        reason = f"the value must be one of {', '.join(choices)}"
+        raise SettingError(setting, repr(value), reason, fix)
     if isinstance(value, dict) and isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return hint(**value)
     if hint is RecipeChange and isinstance(value, str):
@@ -123,18 +123,18 @@ def as_annotated(value: object, hint: object, setting: str) -> object:
         if (
             isinstance(value, int | float)
             and not isinstance(value, bool)
-            and abs(value) <= _LARGEST
+            and abs(value) <= _MAX_FLOAT
         ):
             return float(value)
     elif (
         isinstance(hint, type)
         and isinstance(value, hint)
-        and (hint is bool or not isinstance(value, bool))
+        and (hint is bool or not isinstance(value, bool))  # a bool is also an int
     ):
         return value
-    kind = getattr(hint, "__name__", str(hint)) if origin is None else "list"
+    type_name = getattr(hint, "__name__", str(hint)) if origin is None else "list"
     raise SettingError(
-        setting, repr(value), f"expected a value of type {kind}", "change the value"
+        setting, repr(value), f"expected a value of type {type_name}", "change the value"
     )
 
 

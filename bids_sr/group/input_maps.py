@@ -10,7 +10,7 @@ from typing import Literal
 
 from bids_sr.bids import parse_entities
 from bids_sr.bids.entities import file_stem, run_number_order, short_run_name
-from bids_sr.bids.inheritance import merge_sidecars, parse_suffix, sidecars_on_disk
+from bids_sr.bids.inheritance import find_sidecars, merge_sidecars, parse_suffix
 from bids_sr.frozen import frozen
 from bids_sr.group.input_tables import TABLES, RunFilter, iter_func_folders
 from bids_sr.group.run_names import run_columns, run_name
@@ -420,7 +420,7 @@ def _select_effect_name(maps: _MapsBySpace) -> str:
 
 
 def _read_sidecar(root: Path, image: Path) -> dict[str, object]:
-    return merge_sidecars(sidecars_on_disk(image, root))
+    return merge_sidecars(find_sidecars(image, root))
 
 
 def sort_runs(runs: Sequence[RunMaps]) -> list[RunMaps]:

@@ -1,13 +1,14 @@
 """Preflight of BOLD runs and of structural scans in one pass over headers and tables."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from bids_sr.bids import (
+    BoldRun,
     Findings,
     Subject,
     Survey,
@@ -23,7 +24,7 @@ from bids_sr.combination import warn_of_left_out
 from bids_sr.compared_series import add_compared_series
 from bids_sr.config import Settings, machine
 from bids_sr.config.seeds import COMPONENTS, choose_seeds, seed_names
-from bids_sr.glm.contrasts import Contrast
+from bids_sr.glm.contrasts import Contrast, Contrasts
 from bids_sr.io.image_header import Header
 from bids_sr.notices import Notice
 from bids_sr.preflight import (
@@ -66,7 +67,7 @@ def check(settings: Settings) -> Plan:
     unless the call is a dry run.
     """
     findings = Findings()
-    directories.check_places(settings, findings)
+    directories.check_directories(settings, findings)
     check_templates(settings, findings)
     output_dirs = {str(settings.paths.output_dir), str(settings.paths.work_dir)}
     # reported before the data set is indexed, which takes longer
@@ -77,94 +78,49 @@ def check(settings: Settings) -> Plan:
         return Plan(problems=tuple(findings.problems))
     if settings.superres.target == "anat":
         return _check_structural(settings, findings)
+    return _check_bold(settings, findings)
+
+
+def _check_bold(settings: Settings, findings: Findings) -> Plan:
+    """Plan the processing of BOLD runs, and collect all problems in `findings`."""
     data_set = survey(settings)
     _warn_of_missing_events(data_set, settings, findings)
     findings.add_all(data_set)
     note_recipe(settings.superres, findings)
     note_vgg19(settings.superres, findings)
     note_missing_features(settings.superres, findings)
-    resources, processors = settings.resources, machine.processors()
-    if resources.use_plugin is None and (resources.nprocs or 0) > processors:
-        text = (
-            f"this machine or job has {processors} processors, so more processes increase memory"
-            " usage without reducing the processing time."
-        )
-        findings.note(f"--nprocs {resources.nprocs}", text)
-    types = {}  # modeled types of each run with a valid table, in the order shared by the data set
-    lengths = {run.bold: run.duration for subject in data_set.subjects for run in subject.runs}
-    for run in (run for subject in data_set.subjects for run in subject.runs):
+    _note_excess_processes(settings, findings)
+    for run in data_set.runs:
         with findings.about(run.entities["subject"], run.stem):
             for series in filter(None, (run, run.calibration)):
                 refuse_phase(series, findings)
                 warn_of_header(series, findings)
-    for name, (bold, table) in data_set.chosen.items():
-        if table is None:
-            continue
-        entities = parse_entities(bold)
-        with findings.about(entities["subject"], name, code="events"):
-            names = events.check_events(table, bold, lengths.get(bold), findings)
-        if names:
-            order = data_set.type_order.get(entities.get("task", ""), ())
-            types[bold] = events.order_types(names, order)
-    events.warn_of_alike_types(types, findings)
-    roles = {bold: estimability.TypesOfRun.all_described(names) for bold, names in types.items()}
-    for run in (run for subject in data_set.subjects for run in subject.runs):
-        if run.bold in types:
-            with findings.about(run.entities["subject"], run.stem, code="events"):
-                roles[run.bold] = estimability.assess_types(
-                    run, types[run.bold], settings, findings
-                )
-    types = {bold: run_types.modeled for bold, run_types in roles.items()}
-    seeds = _seeds_of_runs(data_set, settings, findings)
-    requested: Sequence[str | tuple[str, Contrast]] = settings.activation.contrasts
-    model_confounds: list[str] | None = None
-    if settings.activation.stats_model is not None:
-        from bids_sr.preflight.stats_model import read_model
-
-        model_contrasts, model_confounds = read_model(
-            settings.activation.stats_model, types, findings
-        )
-        requested = (*model_contrasts, *requested)
+    types = _assess_trial_types(data_set, settings, findings)
+    modeled = {bold: run_types.modeled for bold, run_types in types.items()}
+    seeds = _list_seed_names(data_set, settings, findings)
+    requested, model_confounds = _read_requests(modeled, settings, findings)
     nuisance = confound_checks.select_confounds(settings, model_confounds, findings)
-    tables = {bold: table for bold, table in data_set.chosen.values() if table is not None}
-    event_contrasts = run_contrasts.contrasts_of_runs(roles, requested, tables, findings)
-    check_overlap(settings, event_contrasts, findings)
-    contrasts = event_contrasts | {
-        bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()
-    }
-    types |= seeds
-    with_anat = {subject.label for subject in data_set.subjects if subject.t1w}
-    for run in (
-        run
-        for subject in as_downsampled(data_set.subjects, settings)
-        for run in subject.runs
-        if run.bold in types
-    ):
-        with findings.about(run.entities["subject"], run.stem, code="events"):
-            run_model.note_nyquist(run, settings, findings)
-            confound_checks.warn_of_missing(
-                run, nuisance, findings, with_anat=run.entities["subject"] in with_anat
-            )
-            if not (
-                confound_checks.are_usable(run, nuisance, findings)
-                and run_model.is_long_enough(
-                    run,
-                    len(types[run.bold]),
-                    settings,
-                    findings,
-                    n_confounds=confound_checks.count_confounds(run, nuisance),
+    tables = {bold: table for bold, table in data_set.files_by_run.values() if table is not None}
+    contrasts = run_contrasts.resolve_run_contrasts(types, requested, tables, findings)
+    check_overlap(settings, contrasts, findings)
+    contrasts |= {bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()}
+    processed_subjects = as_downsampled(data_set.subjects, settings)
+    estimable_bolds = set[Path]()
+    for subject in processed_subjects:
+        for run in (run for run in subject.runs if run.bold in contrasts):
+            run_types = types.get(run.bold) or estimability.TypesOfRun.all_described(())
+            n_types = len(run_types.modeled) + len(seeds.get(run.bold, ()))
+            with findings.about(subject.label, run.stem, code="events"):
+                run_model.note_nyquist(run, settings, findings)
+                confound_checks.warn_of_missing(
+                    run, nuisance, findings, with_anat=bool(subject.t1w)
                 )
-                and estimability.is_estimable(
-                    run,
-                    roles.get(run.bold, estimability.TypesOfRun.all_described(())),
-                    contrasts.get(run.bold, {}),
-                    settings,
-                    findings,
-                )
-            ):
-                del types[run.bold]  # a check of its blocks would take time without benefit
+                if confound_checks.are_usable(run, nuisance, findings) and _has_estimable_model(
+                    run, run_types, n_types, contrasts[run.bold], nuisance, settings, findings
+                ):
+                    estimable_bolds.add(run.bold)
     with findings.about(code="method"):
-        check_methods(settings, as_downsampled(data_set.subjects, settings), findings)
+        check_methods(settings, processed_subjects, findings)
     _check_dataset(settings, data_set, findings)
     note_unused_reference(settings, data_set.subjects, findings)
     subjects = tuple(
@@ -173,32 +129,109 @@ def check(settings: Settings) -> Plan:
         if any(run.bold in contrasts for run in subject.runs)
     )
     subjects = add_compared_series(subjects, settings, findings)
-    left_out: dict[str, tuple[Notice, ...]] = {}
+    skipped: dict[str, tuple[Notice, ...]] = {}
     if not settings.run.strict:
-        subjects, left_out, problems = exclude(findings.problems, data_set.chosen, subjects)
+        subjects, skipped, problems = exclude(findings.problems, data_set.files_by_run, subjects)
         findings = Findings(problems=list(problems), notices=findings.notices)
     plan = Plan(
         subjects=subjects,
         contrasts=contrasts,
         type_order=data_set.type_order,
-        skipped=left_out,
+        skipped=skipped,
         sources=data_set.sources,
         nuisance=nuisance,
     )
-    return _estimate_cost(plan, frozenset(types), settings, findings)
+    return _complete_plan(plan, estimable_bolds, settings, findings)
+
+
+def _read_requests(
+    modeled: Mapping[Path, Sequence[str]], settings: Settings, findings: Findings
+) -> tuple[Sequence[str | tuple[str, Contrast]], list[str] | None]:
+    """Return the contrasts of ``--model`` and ``--contrasts``, and the confounds of the model.
+
+    `modeled` are the modeled trial types by BOLD file. If no model was given, confounds are None.
+    """
+    activation = settings.activation
+    if activation.stats_model is None:
+        return activation.contrasts, None
+    from bids_sr.preflight.stats_model import read_model
+
+    contrasts, confounds = read_model(activation.stats_model, modeled, findings)
+    return (*contrasts, *activation.contrasts), confounds
+
+
+def _note_excess_processes(settings: Settings, findings: Findings) -> None:
+    """Report that ``--nprocs`` exceeds the number of processors, unless steps are cluster jobs."""
+    resources, processors = settings.resources, machine.processors()
+    if resources.use_plugin is None and (resources.nprocs or 0) > processors:
+        text = (
+            f"this machine or job has {processors} processors, so more processes increase memory"
+            " usage without reducing the processing time."
+        )
+        findings.note(f"--nprocs {resources.nprocs}", text)
+
+
+def _assess_trial_types(
+    data_set: Survey, settings: Settings, findings: Findings
+) -> dict[Path, estimability.TypesOfRun]:
+    """Return the trial types of each run with a valid events table, and report invalid events.
+
+    Types are in the order shared by the data set.
+    """
+    durations = {run.bold: run.duration for run in data_set.runs}
+    names_by_run = {}
+    for name, (bold, table) in data_set.files_by_run.items():
+        if table is None:
+            continue
+        entities = parse_entities(bold)
+        with findings.about(entities["subject"], name, code="events"):
+            names = events.check_events(table, bold, durations.get(bold), findings)
+        if names:
+            order = data_set.type_order.get(entities.get("task", ""), ())
+            names_by_run[bold] = events.order_types(names, order)
+    events.warn_of_alike_types(names_by_run, findings)
+    types = {
+        bold: estimability.TypesOfRun.all_described(names) for bold, names in names_by_run.items()
+    }
+    for run in data_set.runs:
+        if run.bold in types:
+            with findings.about(run.entities["subject"], run.stem, code="events"):
+                types[run.bold] = estimability.assess_types(
+                    run, names_by_run[run.bold], settings, findings
+                )
+    return types
+
+
+def _has_estimable_model(
+    run: BoldRun,
+    run_types: estimability.TypesOfRun,
+    n_types: int,
+    contrasts: Contrasts,
+    nuisance: Sequence[str] | None,
+    settings: Settings,
+    findings: Findings,
+) -> bool:
+    """Return whether a run is long enough for its model, and all contrasts can be estimated.
+
+    `n_types` is the number of trial types or seeds.
+    """
+    n_confounds = confound_checks.count_confounds(run, nuisance)
+    return run_model.is_long_enough(
+        run, n_types, settings, findings, n_confounds=n_confounds
+    ) and estimability.is_estimable(run, run_types, contrasts, settings, findings)
 
 
 def _check_dataset(settings: Settings, data_set: Survey, findings: Findings) -> None:
     """Validate the selected files, and check the requested spaces and regions."""
     subjects = data_set.subjects
     labels = {subject.label for subject in subjects if subject.has_scans}
-    labels |= {parse_entities(bold)["subject"] for bold, _ in data_set.chosen.values()}
+    labels |= {parse_entities(bold)["subject"] for bold, _ in data_set.files_by_run.values()}
     if labels and not settings.selection.skip_bids_validation:
         with findings.about(code="validator"):
             validate(
                 settings.paths.bids_dir.absolute(),
                 labels,
-                data_set.chosen,
+                data_set.files_by_run,
                 data_set.read_files,
                 findings,
             )
@@ -227,8 +260,8 @@ def is_rest(task: str) -> bool:
     """
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", task)
     return any(
-        re.fullmatch(r"rest(ing)?(state)?|resteyes(open|closed)?|rs|rsfmri", rest_word.lower())
-        for rest_word in words
+        re.fullmatch(r"rest(ing)?(state)?|resteyes(open|closed)?|rs|rsfmri", word.lower())
+        for word in words
     )
 
 
@@ -237,8 +270,9 @@ def _warn_of_missing_events(data_set: Survey, settings: Settings, findings: Find
 
     BIDS identifies resting-state runs by the task label.
     """
-    uses_events = "events" not in settings.preprocessing.ignore
-    for name, (bold, table) in data_set.chosen.items() if uses_events else ():
+    if "events" in settings.preprocessing.ignore:
+        return
+    for name, (bold, table) in data_set.files_by_run.items():
         if table is not None:
             continue
         similar = describe_similar(bold, "events", ".tsv", "event")
@@ -252,19 +286,19 @@ def _warn_of_missing_events(data_set: Survey, settings: Settings, findings: Find
                 findings.warn(bold, " ".join(filter(None, (similar, text))))
 
 
-def _seeds_of_runs(
+def _list_seed_names(
     data_set: Survey, settings: Settings, findings: Findings
 ) -> dict[Path, tuple[str, ...]]:
     """Return the names of the seeds of each run without events."""
     seeds = settings.activation.seeds
-    names_by_run = {}
+    names_by_run: dict[Path, tuple[str, ...]] = {}
     for subject in data_set.subjects:
         names = seed_names(
             choose_seeds(seeds, with_anat=bool(subject.t1w), atlas=settings.activation.atlas)
         )
-        rest = [run for run in subject.runs if run.events is None]
-        names_by_run.update(dict.fromkeys((run.bold for run in rest), names))
-        if rest and not subject.t1w and seeds != (COMPONENTS,):
+        resting_bolds = [run.bold for run in subject.runs if run.events is None]
+        names_by_run |= dict.fromkeys(resting_bolds, names)
+        if resting_bolds and not subject.t1w and seeds != (COMPONENTS,):
             text = (
                 "no T1w image was found, so the seed regions cannot be located. Seeds are the"
                 " leading temporal components of the run instead."
@@ -274,12 +308,12 @@ def _seeds_of_runs(
     return names_by_run
 
 
-def _estimate_cost(
-    plan: Plan, valid: frozenset[Path], settings: Settings, findings: Findings
+def _complete_plan(
+    plan: Plan, estimable_bolds: Collection[Path], settings: Settings, findings: Findings
 ) -> Plan:
-    """Return the plan with series and cost of the remaining runs.
+    """Return the plan with series, cost, problems and notices of the remaining runs.
 
-    `valid` contains the BOLD files with valid tables.
+    `estimable_bolds` are the BOLD files of runs whose model can be estimated.
     """
     subjects = as_downsampled(plan.subjects, settings)
     series_by_run = {
@@ -294,31 +328,17 @@ def _estimate_cost(
     )
     plan = replace(plan, series=series, series_by_run=series_by_run)
     cost = Estimate()
-    unsplit = frozenset[Path]()
     if plan.subjects:
         cost = estimate(replace(plan, subjects=subjects), settings)
-        with findings.about(code="room"):
-            directories.check_disk_space(settings, cost, findings)
-            check_memory(settings, cost.sizes, settings.resources.mem_gb, findings)
+        _check_resources(cost, settings, findings)
     if "glm" in settings.activation.kinds:
         for subject in plan.subjects:
             warn_of_left_out(subject.runs, plan, series_names(settings.superres.methods), findings)
+    unsplit = frozenset[Path]()
     if settings.evaluation.retrospective is not None:
         note_retrospective(plan.subjects, settings, findings)
     else:
-        for run in (run for run in plan.runs if run.bold in valid):
-            with findings.about(run.entities["subject"], run.stem, code="events"):
-                if not run_model.can_be_split(
-                    run, settings, findings, n_seeds=len(plan.contrasts[run.bold])
-                ):
-                    unsplit |= {run.bold}
-                other_run = run.same_task_run
-                if (
-                    other_run is not None
-                    and other_run.events is not None
-                    and not run_model.can_be_split(other_run, settings, findings)
-                ):
-                    unsplit |= {other_run.bold}
+        unsplit = _find_unsplit_runs(plan, estimable_bolds, settings, findings)
     return replace(
         plan,
         estimate=cost,
@@ -328,6 +348,34 @@ def _estimate_cost(
     )
 
 
+def _check_resources(cost: Estimate, settings: Settings, findings: Findings) -> None:
+    """Report too little disk space or memory."""
+    with findings.about(code="room"):
+        directories.check_disk_space(settings, cost, findings)
+        check_memory(settings, cost.sizes, settings.resources.mem_gb, findings)
+
+
+def _find_unsplit_runs(
+    plan: Plan, estimable_bolds: Collection[Path], settings: Settings, findings: Findings
+) -> frozenset[Path]:
+    """Return the BOLD files, including runs of the same task, with too few blocks for halves."""
+    unsplit = set[Path]()
+    for run in plan.runs:
+        if run.bold not in estimable_bolds:
+            continue
+        n_seeds, other_run = len(plan.contrasts[run.bold]), run.same_task_run
+        with findings.about(run.entities["subject"], run.stem, code="events"):
+            if not run_model.can_be_split(run, settings, findings, n_seeds=n_seeds):
+                unsplit.add(run.bold)
+            if (
+                other_run is not None
+                and other_run.events is not None
+                and not run_model.can_be_split(other_run, settings, findings)
+            ):
+                unsplit.add(other_run.bold)
+    return frozenset(unsplit)
+
+
 def exclude_runs(plan: Plan, problems: Sequence[Notice]) -> Plan:
     """Return the plan without the runs that problems affect.
 
@@ -335,10 +383,10 @@ def exclude_runs(plan: Plan, problems: Sequence[Notice]) -> Plan:
     problems.
     """
     files = {run.stem: (run.bold, *list_files(run)) for run in plan.runs}
-    subjects, left_out, remaining = exclude(problems, files, plan.subjects)
-    if remaining or not left_out:
+    subjects, skipped, remaining = exclude(problems, files, plan.subjects)
+    if remaining or not skipped:
         return plan
-    return replace(plan, subjects=subjects, skipped={**plan.skipped, **left_out})
+    return replace(plan, subjects=subjects, skipped={**plan.skipped, **skipped})
 
 
 def _check_structural(settings: Settings, findings: Findings) -> Plan:
@@ -367,9 +415,7 @@ def _check_structural(settings: Settings, findings: Findings) -> Plan:
     cost = estimate(plan, settings)
     if subjects:
         _check_dataset(settings, data_set, findings)
-        with findings.about(code="room"):
-            directories.check_disk_space(settings, cost, findings)
-            check_memory(settings, cost.sizes, settings.resources.mem_gb, findings)
+        _check_resources(cost, settings, findings)
     return replace(
         plan, estimate=cost, problems=tuple(findings.problems), warnings=tuple(findings.notices)
     )

@@ -4,8 +4,10 @@ Confounds of another program are read before processing, so that an unusable tab
 changed with a note, at once.
 """
 
-from collections.abc import Sequence
-from fnmatch import filter as matching
+import fnmatch
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.config import Settings
@@ -13,6 +15,9 @@ from bids_sr.config.sections.activation import NO_CONFOUNDS
 from bids_sr.io.tables import read_frame
 from bids_sr.preflight.run_model import MOTION_REGRESSORS
 from bids_sr.preflight.stats_model import is_confound
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TISSUE_COLUMNS = (
     *(
@@ -27,32 +32,32 @@ _TISSUE_COLUMNS = (
 
 
 def select_confounds(
-    settings: Settings, of_model: Sequence[str] | None, findings: Findings
+    settings: Settings, model_confounds: Sequence[str] | None, findings: Findings
 ) -> list[str] | None:
     """Return the selected confounds as `model_confounds` takes them; None for the default.
 
     ``--confounds`` takes precedence over the confounds of a BIDS Stats Model.
 
-    `of_model` contains the confounds of the model, and is None if no model was given.
+    `model_confounds` are the confounds of the model, None if no model was given.
     """
     from bids_sr.glm.model_confounds import CONFOUND_SETS
 
     names = settings.activation.confounds
     if not names:
-        return None if of_model is None else list(of_model)
+        return None if model_confounds is None else list(model_confounds)
     if names == (NO_CONFOUNDS,):
         return []
     for name in names:
         if name not in CONFOUND_SETS and not is_confound(name):
-            findings.refuse_option(
-                f"--confounds {name}",
-                (
-                    "this name is neither a predefined set of confounds nor a column of the"
-                    " confounds table"
-                ),
-                f"Predefined sets are {' and '.join(CONFOUND_SETS)}. Columns are listed in"
-                " docs/outputs.md; wildcards such as csf* are allowed.",
+            reason = (
+                "this name is neither a predefined set of confounds nor a column of the confounds"
+                " table"
             )
+            fix = (
+                f"Predefined sets are {' and '.join(CONFOUND_SETS)}. Columns are listed in"
+                " docs/outputs.md; wildcards such as csf* are allowed."
+            )
+            findings.refuse_option(f"--confounds {name}", reason, fix)
     return list(names)
 
 
@@ -67,24 +72,24 @@ def warn_of_missing(
     `confound_names` is the result of `select_confounds`; the default confounds are noted with the
     image.
     """
-    path = None if run.precomputed is None else run.precomputed.confounds
     if confound_names is None:
         return
     from bids_sr.glm.model_confounds import COMPONENTS_SET, CONFOUND_SETS
 
+    path = None if run.precomputed is None else run.precomputed.confounds
     if path is not None:
         columns = list(map(str, read_frame(path))) if path.exists() else []
         missing = [
             name
             for name in confound_names
-            if name not in CONFOUND_SETS and not matching(columns, name)
+            if name not in CONFOUND_SETS and not fnmatch.filter(columns, name)
         ]
         reason = "the confounds table of the derivatives has no such column"
     elif not with_anat:
         missing = [
             name
             for name in confound_names
-            if name == COMPONENTS_SET or matching(_TISSUE_COLUMNS, name)
+            if name == COMPONENTS_SET or fnmatch.filter(_TISSUE_COLUMNS, name)
         ]
         reason = "these confounds are computed from tissue maps, and no T1w image was found"
     else:
@@ -115,8 +120,7 @@ def are_usable(run: BoldRun, confound_names: Sequence[str] | None, findings: Fin
 
     if any(problem.what == str(path) for problem in findings.problems):
         return False  # rejected by `bids_sr.bids.precomputed_checks.check_confounds`
-    frame = read_frame(path)
-    table, computed, text = convert_to_numbers(frame)
+    table, computed, text_columns = convert_to_numbers(read_frame(path))
     if computed:
         findings.note(
             path,
@@ -124,47 +128,60 @@ def are_usable(run: BoldRun, confound_names: Sequence[str] | None, findings: Fin
             f" ({_format_columns(computed)}).",
         )
     names = list(CONFOUND_SETS if confound_names is None else confound_names)
-    text_columns = [name for name in text if any(matching([name], pattern) for pattern in names)]
-    if text_columns:
+    if unusable := [name for name in text_columns if _match_columns([name], names)]:
         findings.add_problem(
             path,
-            f"confounds must be numeric, but text was found in {_format_columns(text_columns)}",
+            f"confounds must be numeric, but text was found in {_format_columns(unusable)}",
             "Correct the confounds table, or choose other confounds with --confounds.",
         )
         return False
-    if text:
-        findings.note(
-            path, f"text was found in {_format_columns(text)}, so these confounds are omitted."
+    if text_columns:
+        text = (
+            f"text was found in {_format_columns(text_columns)}, so these confounds are omitted."
         )
+        findings.note(path, text)
     if COMPONENTS_SET in names and run.n_volumes >= COMPCOR_VOLUMES:
-        components = [name for name in table if str(name).startswith("a_comp_cor")]
-        gaps = [name for name in components if not is_complete(table[name])]
-        if gaps:
-            rest = (
-                "The remaining components are included."
-                if len(gaps) < len(components)
-                else "No other components are available."
-            )
-            findings.note(
-                path,
-                f"values are missing (n/a) in {_format_columns(gaps)}, so these components are"
-                f" omitted from the linear models. {rest}",
-            )
-    columns = dict.fromkeys(column for name in names for column in matching(map(str, table), name))
+        _note_incomplete_components(path, table, findings)
+    columns = _match_columns(map(str, table), names)
     incomplete = [name for name in columns if not is_complete(table[name])]
     if incomplete:
-        findings.add_problem(
-            path,
-            (
-                f"values are missing (n/a) in {_format_columns(incomplete)}, so the linear model"
-                " cannot include these confounds"
-            ),
-            (
-                "Choose other confounds with --confounds, or change X in the BIDS Stats Model"
-                " (--model)."
-            ),
+        reason = (
+            f"values are missing (n/a) in {_format_columns(incomplete)}, so the linear model"
+            " cannot include these confounds"
         )
+        fix = (
+            "Choose other confounds with --confounds, or change X in the BIDS Stats Model"
+            " (--model)."
+        )
+        findings.add_problem(path, reason, fix)
     return not incomplete
+
+
+def _note_incomplete_components(path: Path, table: "pd.DataFrame", findings: Findings) -> None:
+    """Report aCompCor components with missing values in a confounds table at `path`."""
+    from bids_sr.glm.confounds import is_complete
+
+    components = [name for name in table if str(name).startswith("a_comp_cor")]
+    incomplete = [name for name in components if not is_complete(table[name])]
+    if incomplete:
+        other_components = (
+            "The remaining components are included."
+            if len(incomplete) < len(components)
+            else "No other components are available."
+        )
+        findings.note(
+            path,
+            f"values are missing (n/a) in {_format_columns(incomplete)}, so these components are"
+            f" omitted from the linear models. {other_components}",
+        )
+
+
+def _match_columns(columns: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    """Return the columns that match any of the names, which may contain wildcards, once each."""
+    names = list(columns)
+    return list(
+        dict.fromkeys(name for pattern in patterns for name in fnmatch.filter(names, pattern))
+    )
 
 
 def count_confounds(run: BoldRun, confound_names: Sequence[str] | None) -> int:
@@ -184,11 +201,11 @@ def count_confounds(run: BoldRun, confound_names: Sequence[str] | None) -> int:
         return len(model_confounds(convert_to_numbers(read_frame(path))[0], confound_names))
     if confound_names is None:
         return MOTION_REGRESSORS
-    sets = {MOTION_SET: MOTION, COMPONENTS_SET: ()}
-    columns = (*MOTION, *(name for name in confound_names if name not in sets))
-    return len(
-        {column for name in confound_names for column in sets.get(name, matching(columns, name))}
-    )
+    names = [name for name in confound_names if name not in (MOTION_SET, COMPONENTS_SET)]
+    columns = set(_match_columns((*MOTION, *names), names))
+    if MOTION_SET in confound_names:
+        columns |= set(MOTION)
+    return len(columns)
 
 
 def _format_columns(names: Sequence[str]) -> str:

@@ -2,11 +2,12 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
 from bids_sr.bids import Findings, find_pretrained
-from bids_sr.config import Settings
+from bids_sr.config import Paths, Settings
 from bids_sr.config.vgg19_weights import VGG19_COMMAND
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.dataset_description import RESULTS
@@ -14,11 +15,11 @@ from bids_sr.preflight.plan import Estimate
 from bids_sr.preflight.pretrained_models import check_pretrained
 from bids_sr.version import __version__
 
-_OWN = frozenset({"logs", "sourcedata"})
+_OWN_FOLDERS = frozenset({"logs", "sourcedata"})
 """Folders that stopped calls, SLURM and `bids-sr-models` create before a dataset description
 exists.
 """
-_SPARE_GB = 0.2  # space for logs and figures, which the estimate does not include
+_RESERVE_GB = 0.2  # space for logs and figures, which the estimate does not include
 
 
 def _existing_parent(path: Path) -> Path:
@@ -29,45 +30,61 @@ def _existing_parent(path: Path) -> Path:
     return path
 
 
-def check_places(settings: Settings, findings: Findings) -> None:
+def check_directories(settings: Settings, findings: Findings) -> None:
     """Report unusable directories, and problems with files and models given as options.
 
     A directory is unusable if it is not writable, or if results and data would be mixed.
     """
-    bids, out, work = settings.paths.bids_dir, settings.paths.output_dir, settings.paths.work_dir
+    output_dir = settings.paths.output_dir
     n_problems = len(findings.problems)
-    root = bids.resolve()
-    derivatives = (bids / "derivatives").resolve()
-    for description, path in (("the output directory", out), ("the working directory", work)):
-        if path is None:
-            continue
-        full_path = path.resolve()
-        if full_path.is_relative_to(root) and (
-            full_path == derivatives or not full_path.is_relative_to(derivatives)
-        ):
-            reason = (
-                f"{description} must not be inside the dataset {bids}, because the dataset is"
-                " never modified"
-            )
-            fix = (
-                "Choose a directory outside the dataset, or a subdirectory of its derivatives"
-                f" directory such as {bids / 'derivatives/bids-sr'}."
-            )
-            findings.add_problem(path, reason, fix)
-        elif root.is_relative_to(full_path) and bids != settings.paths.retrospective_dir:
-            fix = "Choose an empty directory that does not contain the dataset."
-            findings.add_problem(path, f"{description} must not contain the dataset {bids}", fix)
-        _check_writable(description, path, findings)
+    for description, path in (
+        ("the output directory", output_dir),
+        ("the working directory", settings.paths.work_dir),
+    ):
+        if path is not None:
+            _check_separate(description, path, settings, findings)
+            _check_writable(description, path, findings)
     # an earlier run, possibly of another user, may have left files in the output directory
     if len(findings.problems) == n_problems:
         check_owner(settings, findings)
-        _check_writable("the log directory", out / "logs", findings, only_existing=True)
+        _check_writable("the log directory", output_dir / "logs", findings, only_existing=True)
         for label in settings.selection.participant_label or ("*",):
-            for path in sorted(out.glob(f"sub-{label}")):
+            for path in sorted(output_dir.glob(f"sub-{label}")):
                 _check_writable(
                     "the output directory of a participant", path, findings, only_existing=True
                 )
-    for file in (*settings.superres.pretrained, settings.superres.vgg_weights):
+    _check_weights(settings, findings)
+    _check_earlier_results(settings, findings)
+    _check_reused_models(settings, findings)
+    if settings.resources.use_plugin is not None:
+        _check_slurm_commands(settings.resources.use_plugin, findings)
+
+
+def _check_separate(description: str, path: Path, settings: Settings, findings: Findings) -> None:
+    """Report a directory inside the data set, except below its derivatives, or around it."""
+    bids_dir = settings.paths.bids_dir
+    dataset, derivatives = bids_dir.resolve(), (bids_dir / "derivatives").resolve()
+    directory = path.resolve()
+    is_derivative = directory != derivatives and directory.is_relative_to(derivatives)
+    if directory.is_relative_to(dataset) and not is_derivative:
+        reason = (
+            f"{description} must not be inside the dataset {bids_dir}, because the dataset is"
+            " never modified"
+        )
+        fix = (
+            "Choose a directory outside the dataset, or a subdirectory of its derivatives"
+            f" directory such as {bids_dir / 'derivatives/bids-sr'}."
+        )
+        findings.add_problem(path, reason, fix)
+    elif dataset.is_relative_to(directory) and bids_dir != settings.paths.retrospective_dir:
+        fix = "Choose an empty directory that does not contain the dataset."
+        findings.add_problem(path, f"{description} must not contain the dataset {bids_dir}", fix)
+
+
+def _check_weights(settings: Settings, findings: Findings) -> None:
+    """Reject model weights given as options that are missing or have another format."""
+    vgg_weights = settings.superres.vgg_weights
+    for file in (*settings.superres.pretrained, vgg_weights):
         if file is not None and not file.is_file():
             findings.add_problem(file, "the file was not found", "Check the path.")
         elif file is not None and file.suffix != ".safetensors":
@@ -76,16 +93,12 @@ def check_places(settings: Settings, findings: Findings) -> None:
                 " code and are therefore not loaded"
             )
             fix = "Specify a file in the .safetensors format."
-            if file == settings.superres.vgg_weights:
+            if file == vgg_weights:
                 fix = f"Convert the torchvision weights with this command: {VGG19_COMMAND} {file}"
             findings.add_problem(file, reason, fix)
-    _check_earlier_results(settings, findings)
-    _check_models(settings, findings)
-    if settings.resources.use_plugin is not None:
-        _check_cluster(settings.resources.use_plugin, findings)
 
 
-def _check_cluster(file: Path, findings: Findings) -> None:
+def _check_slurm_commands(file: Path, findings: Findings) -> None:
     """Report a plugin file on a machine without the SLURM commands."""
     missing = [
         name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None
@@ -100,55 +113,57 @@ def _check_cluster(file: Path, findings: Findings) -> None:
 def check_owner(settings: Settings, findings: Findings) -> None:
     """Reject an output directory with files of another program, version or data set."""
     paths = settings.paths
-    out = paths.output_dir
-    file = paths.output_dir / "dataset_description.json"
+    description = paths.output_dir / "dataset_description.json"
     fix = f"Choose an empty directory, such as {paths.bids_dir / 'derivatives/bids-sr'}."
-    if not file.exists():
-        entries = out.iterdir() if out.is_dir() else ()
-        unrelated = [path for path in entries if path.name[0] != "." and path != paths.work_dir]
-        has_logs = any(out.glob("logs/*/settings.toml"))  # left by a stopped call
-        if unrelated and not has_logs and not all(path.name in _OWN for path in unrelated):
+    if not description.exists():
+        file = _find_unrelated_file(paths)
+        if file is not None:
             reason = (
-                f"the output directory is not empty (it contains {min(unrelated).name}) and was"
-                " not created by bids-sr"
+                f"the output directory is not empty (it contains {file.name}) and was not created"
+                " by bids-sr"
             )
-            findings.add_problem(out, reason, fix)
+            findings.add_problem(paths.output_dir, reason, fix)
         return
-    marker = read_json(file)
-    generators = marker.get("GeneratedBy")
-    generator = (
-        generators[0]
-        if isinstance(generators, list) and generators and isinstance(generators[0], dict)
-        else {}
-    )
-    name, version = str(generator.get("Name", "")), str(generator.get("Version", ""))
-    links = marker.get("DatasetLinks")
+    content = read_json(description)
+    name, version = _parse_generator(content)
+    links = content.get("DatasetLinks")
     source = str(links.get("raw", "")) if isinstance(links, dict) else ""
-    data = Path(unquote(source.removeprefix("file://")))
-    data = (out / data).resolve()
+    dataset = (paths.output_dir / Path(unquote(source.removeprefix("file://")))).resolve()
     expected = {paths.bids_dir.resolve(), paths.retrospective_dir.resolve()}
+    reason = ""
     if name != RESULTS:
-        findings.add_problem(
-            out,
-            (
-                f"the output directory contains results of {name or 'another program'}, according"
-                f" to {file.name}"
-            ),
-            fix,
+        reason = (
+            f"the output directory contains results of {name or 'another program'}, according"
+            f" to {description.name}"
         )
     elif version.partition(".")[0] not in ("", __version__.partition(".")[0]):
-        findings.add_problem(
-            out,
-            (
-                f"the output directory contains results of bids-sr {version}, but this is version"
-                f" {__version__}"
-            ),
-            fix,
+        reason = (
+            f"the output directory contains results of bids-sr {version}, but this is version"
+            f" {__version__}"
         )
-    elif source and data not in expected and (data / file.name).is_file():
-        findings.add_problem(
-            out, f"the output directory contains results of another dataset, {data}", fix
-        )
+    elif source and dataset not in expected and (dataset / description.name).is_file():
+        reason = f"the output directory contains results of another dataset, {dataset}"
+    if reason:
+        findings.add_problem(paths.output_dir, reason, fix)
+
+
+def _find_unrelated_file(paths: Paths) -> Path | None:
+    """Return a file or folder in the output directory that no call of this program created."""
+    output_dir = paths.output_dir
+    entries = output_dir.iterdir() if output_dir.is_dir() else ()
+    unrelated = [path for path in entries if path.name[0] != "." and path != paths.work_dir]
+    was_started = any(output_dir.glob("logs/*/settings.toml"))  # by a call that was stopped
+    if was_started or all(path.name in _OWN_FOLDERS for path in unrelated):
+        return None
+    return min(unrelated)
+
+
+def _parse_generator(description: Mapping[str, object]) -> tuple[str, str]:
+    """Return program and version of the first entry of GeneratedBy; "" if missing."""
+    generators = description.get("GeneratedBy")
+    if not isinstance(generators, list) or not generators or not isinstance(generators[0], dict):
+        return "", ""
+    return str(generators[0].get("Name", "")), str(generators[0].get("Version", ""))
 
 
 def _check_earlier_results(settings: Settings, findings: Findings) -> None:
@@ -156,38 +171,38 @@ def _check_earlier_results(settings: Settings, findings: Findings) -> None:
 
     Results with and without ``--retrospective`` have the same names.
     """
-    out = settings.paths.output_dir
-    is_retrospective = settings.evaluation.retrospective is not None
-    if any(out.glob("sub-*/func/*")):
-        is_downsampled = settings.paths.bids_dir == settings.paths.retrospective_dir
-        has_retrospective = settings.paths.retrospective_dir.is_dir()
-        fix = (
-            "Choose another output directory, because the output files have the same names"
-            " with and without --retrospective."
-        )
+    output_dir = settings.paths.output_dir
+    retrospective_dir = settings.paths.retrospective_dir
+    if any(output_dir.glob("sub-*/func/*")):
+        is_retrospective = settings.evaluation.retrospective is not None
+        is_downsampled = settings.paths.bids_dir == retrospective_dir
+        has_retrospective = retrospective_dir.is_dir()
+        reason = ""
         if has_retrospective and not is_downsampled and not is_retrospective:
-            findings.add_problem(
-                out,
-                "the output directory contains results of an earlier run with --retrospective",
-                fix,
-            )
+            reason = "the output directory contains results of an earlier run with --retrospective"
         elif is_retrospective and not has_retrospective:
-            findings.add_problem(
-                out,
-                "the output directory contains results of an earlier run without --retrospective",
-                fix,
+            reason = (
+                "the output directory contains results of an earlier run without --retrospective"
             )
-    if settings.run.reports_only and not any(out.glob("sub-*/figures/*")):
+        if reason:
+            fix = (
+                "Choose another output directory, because the output files have the same names"
+                " with and without --retrospective."
+            )
+            findings.add_problem(output_dir, reason, fix)
+    if settings.run.reports_only and not any(output_dir.glob("sub-*/figures/*")):
         reason = (
             "--reports-only rebuilds the report from the figures of an earlier run, but the"
             " output directory does not contain any figures"
         )
         findings.add_problem(
-            out, reason, "Specify the output directory of an earlier run, or omit --reports-only."
+            output_dir,
+            reason,
+            "Specify the output directory of an earlier run, or omit --reports-only.",
         )
 
 
-def _check_models(settings: Settings, findings: Findings) -> None:
+def _check_reused_models(settings: Settings, findings: Findings) -> None:
     """Report models that are to be used but are missing or lack a card."""
     superres = settings.superres
     n_problems = len(findings.problems)
@@ -245,32 +260,33 @@ def check_disk_space(settings: Settings, estimate: Estimate, findings: Findings)
 
     `estimate` contains the size (GB) of both directories.
     """
-    needs: dict[int, tuple[Path, float, list[Path]]] = {}
-    paths = settings.paths
-    for path, gigabytes in (
-        (paths.output_dir, estimate.output_gb),
-        (paths.work_dir, estimate.work_gb),
+    sizes_by_disk: dict[int, list[tuple[Path, float]]] = {}  # directory and size (GB)
+    for path, size_gb in (
+        (settings.paths.output_dir, estimate.output_gb),
+        (settings.paths.work_dir, estimate.work_gb),
     ):
         if path is not None:
-            parent = _existing_parent(path)
-            _, used, earlier = needs.setdefault(parent.stat().st_dev, (parent, 0.0, []))
-            needs[parent.stat().st_dev] = (parent, used + gigabytes, [*earlier, path])
-    for parent, need, directories in needs.values():
-        free = shutil.disk_usage(parent).free / 1e9
+            disk = _existing_parent(path).stat().st_dev
+            sizes_by_disk.setdefault(disk, []).append((path, size_gb))
+    for sizes in sizes_by_disk.values():
+        directories = [path for path, _ in sizes]
+        required_gb = sum(size_gb for _, size_gb in sizes) + _RESERVE_GB
+        free_gb = shutil.disk_usage(_existing_parent(directories[0])).free / 1e9
         if (
-            free < need + _SPARE_GB
-            and free + sum(map(_measure_size_gb, directories)) < need + _SPARE_GB
+            free_gb < required_gb
+            and free_gb + sum(map(_measure_size_gb, directories)) < required_gb
         ):
             findings.add_problem(
                 " and ".join(map(str, directories)),
-                f"{_gb(free)} of disk space are available, but {_gb(need + _SPARE_GB)} are"
-                f" required (including {_gb(_SPARE_GB)} for logs and figures)",
+                f"{_format_gb(free_gb)} of disk space are available, but"
+                f" {_format_gb(required_gb)} are required (including {_format_gb(_RESERVE_GB)} for"
+                " logs and figures)",
                 "Free some disk space, choose other directories (use -w for the working"
                 " directory), or process fewer participants or methods per call.",
             )
 
 
-def _gb(size: float) -> str:
+def _format_gb(size: float) -> str:
     """Return a size (GB) as text."""
     return f"{size:.1f} GB" if size >= 1 else f"{size:.2f} GB"
 

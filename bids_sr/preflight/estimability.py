@@ -5,13 +5,14 @@ Head motion is not known yet, so only events, drift and filters are part of the 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import ALL, Contrast, Contrasts
-from bids_sr.preflight.events import sum_text
+from bids_sr.preflight.events import describe_sum
 from bids_sr.preflight.rough_model import is_clearly_informative
 from bids_sr.preflight.run_model import design_settings, time_model
 
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from bids_sr.glm.regressors import Events
     from bids_sr.glm.type_information import TypeInformation
 
-_MOST_VOLUMES = 5000  # for more volumes, building the model takes longer than all other checks
+_MAX_VOLUMES = 5000  # with more, building the model takes longer than all other checks
 _FIX = "Check onsets and durations, or choose other contrasts with --contrasts."
-_ON_REQUEST = "To compute its contrasts, request them with --contrasts."
+_REQUEST_FIX = "To compute its contrasts, request them with --contrasts."
 
 
 @frozen
@@ -67,41 +68,43 @@ def assess_types(
 
     `types` are the trial types of a valid events table.
     """
-    plain = TypesOfRun.all_described(types)
+    types_of_run = TypesOfRun.all_described(types)
     if run.events is None or not types:
-        return plain
+        return types_of_run
     from bids_sr.glm.design import frame_times
     from bids_sr.glm.regressors import DesignError, read_events
 
     events = read_events(run.events)
-    plain = replace(
-        plain,
-        unmodeled={name: sum_text(summed_types) for name, summed_types in events.summed.items()},
+    types_of_run = replace(
+        types_of_run,
+        unmodeled={
+            name: describe_sum(summed_types) for name, summed_types in events.summed.items()
+        },
     )
     dummies = settings.preprocessing.dummy_scans or 0
-    design = design_settings(run, settings)
-    times = frame_times(run.n_volumes, run.tr, start_time=design.start_time)[dummies:]
-    if len(times) < 2 or run.n_volumes > _MOST_VOLUMES:
-        return plain
-    if not _is_filtered(settings) and is_clearly_informative(
-        events, times, run.duration, run.tr, design.high_pass
+    model = design_settings(run, settings)
+    times = frame_times(run.n_volumes, run.tr, start_time=model.start_time)[dummies:]
+    if len(times) < 2 or run.n_volumes > _MAX_VOLUMES:
+        return types_of_run
+    if not _has_time_columns(settings) and is_clearly_informative(
+        events, times, run.duration, run.tr, model.high_pass
     ):
-        return replace(plain, is_clear=True)
+        return replace(types_of_run, is_clear=True)
     try:
-        exact = _build(events, run, settings)
+        design = _build_design(events, run, settings)
     except DesignError:  # reported by `is_estimable`
-        return plain
-    return _assess(plain, events, exact, run, findings)
+        return types_of_run
+    return _assess_exactly(types_of_run, events, design, run, findings)
 
 
-def _assess(
-    plain: TypesOfRun, events: "Events", design: "Design", run: BoldRun, findings: Findings
+def _assess_exactly(
+    described: TypesOfRun, events: "Events", design: "Design", run: BoldRun, findings: Findings
 ) -> TypesOfRun:
     """Return the roles of trial types according to the exact model, and note what is left out."""
     from bids_sr.glm.type_roles import assign_roles
 
     assert run.events is not None
-    roles = assign_roles(plain.modeled, events, design, n_volumes=run.n_volumes)
+    roles = assign_roles(described.modeled, events, design, n_volumes=run.n_volumes)
     silent = {
         name: (
             "no volume of the run shows its response ("
@@ -111,7 +114,7 @@ def _assess(
     }
     for name, reason in silent.items():
         findings.note(run.events, f"the trial type {name!r} is not modeled because {reason}.")
-    modeled = tuple(name for name in plain.modeled if name not in silent)
+    modeled = tuple(name for name in described.modeled if name not in silent)
     if not modeled:
         findings.add_problem(run.events, "no volume of the run shows a response to an event", _FIX)
     for name, share in roles.faint.items():
@@ -119,7 +122,7 @@ def _assess(
             run.events,
             f"the trial type {name!r} is modeled but left out of the default contrasts because"
             f" only {share:.2%} of its response (by energy) is within the run and differs from"
-            f" drift. {_ON_REQUEST}",
+            f" drift. {_REQUEST_FIX}",
         )
     for name, ratio in roles.dominating.items():
         findings.note(
@@ -132,7 +135,7 @@ def _assess(
         modeled=modeled,
         described=roles.described,
         averaged=roles.averaged,
-        unmodeled={**plain.unmodeled, **silent},
+        unmodeled={**described.unmodeled, **silent},
         information=roles.information,
     )
 
@@ -146,7 +149,7 @@ def _describe_onsets(events: "Events", name: str) -> str:
 
 
 def select_estimable(
-    run_types: TypesOfRun, contrasts: Contrasts, events: object, findings: Findings
+    run_types: TypesOfRun, contrasts: Contrasts, events: Path, findings: Findings
 ) -> dict[str, Contrast]:
     """Return the default contrasts that can be estimated, and note the others.
 
@@ -158,32 +161,35 @@ def select_estimable(
         return estimable_contrasts
     from bids_sr.glm.type_roles import inestimable_contrasts
 
-    left_out = inestimable_contrasts(contrasts, information)
-    if not left_out:
+    inestimable = inestimable_contrasts(contrasts, information)
+    if not inestimable:
         return estimable_contrasts
-    types = information.inseparable_types()
-    cause = (
-        "their regressors consist of drift"
-        if not types
-        else f"the responses to {_join(types)} cannot be separated from each other"
-        if len(types) > 1
-        else f"the response to {types[0]!r} cannot be separated from drift"
-    )
-    if len(left_out) == len(contrasts):
-        findings.add_problem(
-            str(events), f"no default contrast can be estimated because {cause}", _FIX
-        )
+    cause = _explain_inseparable(information.inseparable_types())
+    if len(inestimable) == len(contrasts):
+        findings.add_problem(events, f"no default contrast can be estimated because {cause}", _FIX)
         return estimable_contrasts
-    is_plural = len(left_out) > 1
+    is_plural = len(inestimable) > 1
     findings.note(
-        str(events),
-        f"the default contrast{'s' * is_plural} {', '.join(left_out)}"
+        events,
+        f"the default contrast{'s' * is_plural} {', '.join(inestimable)}"
         f" {'are' if is_plural else 'is'} not computed because {cause}.",
     )
-    return {name: weights for name, weights in estimable_contrasts.items() if name not in left_out}
+    return {
+        name: weights for name, weights in estimable_contrasts.items() if name not in inestimable
+    }
 
 
-def _join(names: Sequence[str]) -> str:
+def _explain_inseparable(types: Sequence[str]) -> str:
+    """Return why contrasts cannot be estimated; `types` are the inseparable trial types."""
+    if not types:
+        return "their regressors consist of drift"
+    if len(types) == 1:
+        return f"the response to {types[0]!r} cannot be separated from drift"
+    return f"the responses to {_join_names(types)} cannot be separated from each other"
+
+
+def _join_names(names: Sequence[str]) -> str:
+    """Return quoted names, separated by commas and ``and``."""
     quoted = [repr(name) for name in names]
     return " and ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1])))
 
@@ -200,13 +206,13 @@ def is_estimable(
     A problem gives the reason if they cannot. Runs that are not tested (no events, or many
     volumes) count as estimable. The events table must be valid.
     """
-    if run_types.is_clear or run.n_volumes > _MOST_VOLUMES or run.events is None:
+    if run_types.is_clear or run.n_volumes > _MAX_VOLUMES or run.events is None:
         return True
     from bids_sr.glm.design import contrast_vector
     from bids_sr.glm.regressors import DesignError, read_events
 
     try:
-        design = _build(read_events(run.events), run, settings)
+        design = _build_design(read_events(run.events), run, settings)
         for name, weights in contrasts.items():
             contrast_vector(design, name, weights)
     except DesignError as error:
@@ -217,16 +223,17 @@ def is_estimable(
     return True
 
 
-def _is_filtered(settings: Settings) -> bool:
+def _has_time_columns(settings: Settings) -> bool:
+    """Return whether models have columns of a pass band or of polynomials."""
     return bool(settings.activation.band_pass or settings.activation.legendre_order)
 
 
-def _build(events: "Events", run: BoldRun, settings: Settings) -> "Design":
+def _build_design(events: "Events", run: BoldRun, settings: Settings) -> "Design":
     """Return the exact model of a run without head motion."""
     from bids_sr.glm.design import build_design
 
     dummies = settings.preprocessing.dummy_scans or 0
-    table = _filter_columns(run, dummies, settings) if _is_filtered(settings) else None
+    table = _filter_columns(run, dummies, settings) if _has_time_columns(settings) else None
     return build_design(
         events,
         design_settings(run, settings),

@@ -6,17 +6,23 @@ uncompressed) and the results. Time is declared by the steps, which are not know
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from bids_sr.bids import BoldRun, Findings, Pair, Subject, input_of_models
+from bids_sr.bids import BoldRun, Findings, LowresScan, Pair, Subject, input_of_models
 from bids_sr.bids.headers import read_header
 from bids_sr.combination import group_runs
 from bids_sr.config import Settings, machine
 from bids_sr.config.levels import StoredMaps, reaches, series_level
-from bids_sr.config.memory import BASE_GB, WORKER_GB, Sizes, held_of_calibrated, workers_that_fit
+from bids_sr.config.memory import (
+    BASE_GB,
+    WORKER_GB,
+    Sizes,
+    count_calibration_millions,
+    workers_that_fit,
+)
 from bids_sr.config.spaces import FUNC
 from bids_sr.io.grids import LARGE_SERIES_BYTES
 from bids_sr.io.image_header import Triple
@@ -27,34 +33,38 @@ from bids_sr.series import series_names
 from bids_sr.sr.method import get_method
 from bids_sr.steps.memory import find_largest_gb
 
-# fraction of a volume in another space that is inside the field of view of the run, at most
-_SPACE_SHARE = 0.5
-_BESIDE_GB = 0.1  # average memory of a step that runs in parallel with the largest step
+# processors and memory
+_PARALLEL_STEP_GB = 0.1  # average memory of a step that runs in parallel with the largest step
+_CORE_UTILIZATION = 0.85  # average share of workers that are busy
+_CORES_PER_RUN = 2.5  # average number of processors that the steps of a run can use
+
+# intermediate files
+_TEMPLATE_GB = 0.12  # per participant with a T1w image, in addition to copies of the image
+_T1W_COPIES = 6.5  # copies of the T1w image (float32)
 # share of a series: effects of the first series, and of each further series
 _EFFECTS_SHARE = (0.75, 0.06)
-_TEMPLATE_GB = 0.12
-_T1W_COPIES = 6.5
 _MAP_COPIES = 5.5  # copies per contrast: five statistics, and regions
 # copies per contrast: of a combined run in another frame, and of all runs together
-_CARRIED_MAPS, _COMBINED_MAPS = 3, 9
-_REGION_COPIES = 0.1
-_OVERHEAD_GB = 0.03
-_COMPRESSION = 0.85
-_MAP_COMPRESSION = 0.16
-_FIGURES_GB = 0.02
-_TRANSFORMS_GB = 0.007
-_CORE_USE = 0.85
-_CORES_A_RUN = 2.5
-_BRAIN_BOX_MM3 = 4.5e6  # mm³, grid around the brain of a template, with margin
+_TRANSFORMED_MAPS, _COMBINED_MAPS = 3, 9
+_OVERHEAD_GB = 0.03  # other files of a run
+
+# results
+_COMPRESSION, _MAP_COMPRESSION = 0.85, 0.16  # compressed sizes of series and maps
+_REGION_COPIES = 0.1  # compressed size of a region relative to a map
+_TRANSFORMS_GB = 0.007  # per participant with a T1w image
+_FIGURES_GB = 0.02  # per run
+# largest fraction of a volume in another space that is inside the field of view of the run
+_SHARE_IN_FIELD_OF_VIEW = 0.5
+_BRAIN_BOX_MM3 = 4.5e6  # grid around the brain of a template, with margin
 
 
-def _run_gigabytes(run: BoldRun) -> tuple[float, float]:
+def _measure_series_gb(run: BoldRun) -> tuple[float, float]:
     """Return the size of a series as float32 (GB) on the acquired and the high-resolution grid."""
-    low = float(np.prod(run.shape)) * run.n_volumes * 4e-9
-    return low, low * float(np.prod(run.factor))
+    low_gb = float(np.prod(run.shape)) * run.n_volumes * 4e-9
+    return low_gb, low_gb * float(np.prod(run.factor))
 
 
-def _estimate_size_gb(gigabytes: float) -> float:
+def _estimate_stored_gb(gigabytes: float) -> float:
     """Return the size (GB) of a series in the working directory, given its size as float32.
 
     Large series are stored with half the precision.
@@ -62,58 +72,62 @@ def _estimate_size_gb(gigabytes: float) -> float:
     return gigabytes / 2 if gigabytes * 1e9 > LARGE_SERIES_BYTES else gigabytes
 
 
-def _scans(subject: Subject) -> tuple[Pair, ...]:
+def _list_highres_scans(subject: Subject) -> tuple[Pair, ...]:
     """Return the structural pairs, and the high-resolution scans without a counterpart."""
     return (*subject.structural, *(scan for session in subject.controls for scan in session))
 
 
-def _find_largest_grids(subjects: Iterable[Subject], settings: Settings) -> Sizes:
+def _list_lowres_scans(subject: Subject) -> list[LowresScan]:
+    """Return the low-resolution scans without a counterpart."""
+    return [scan for session in subject.lowres for scan in session]
+
+
+def _find_largest_grids(subjects: Sequence[Subject], settings: Settings) -> Sizes:
     """Return the largest grid of each kind among all participants."""
-    participants = tuple(subjects)
-    runs = [run for subject in participants for run in subject.runs]
-    scans = max(
-        (_millions(pair.highres) for subject in participants for pair in _scans(subject)),
-        default=0.0,
-    )
-    model_input = input_of_models(settings.superres)
-    if model_input is not None:
-        lowres = [
-            scan for subject in participants for session in subject.lowres for scan in session
-        ]
-        scans = max([scans, *(_count_millions(scan.path, model_input.mm) for scan in lowres)])
+    superres = settings.superres
+    runs = [run for subject in subjects for run in subject.runs]
+    runs_with_t1w = [run for subject in subjects if subject.t1w for run in subject.runs]
+    scans = _find_largest_scan(subjects, settings)
+    n_training = max(1, len(subjects) - 1) if superres.train_on == "others" else 1
     high = max((math.prod(run.shape) * math.prod(run.factor) / 1e6 for run in runs), default=0.0)
-    calibrated = (
-        [run for run in runs if run.calibration is not None]
-        if settings.superres.calibrated
-        else []
-    )
+    is_calibrated = superres.calibrated and any(run.calibration is not None for run in runs)
     return Sizes(
         scans=scans,
-        trained=scans
-        * (max(1, len(participants) - 1) if settings.superres.train_on == "others" else 1),
+        trained=scans * n_training,
         t1w=max(
-            (_millions(subject.t1w[0]) for subject in participants if subject.t1w), default=0.0
+            (_count_millions(subject.t1w[0]) for subject in subjects if subject.t1w), default=0.0
         ),
         low=max((math.prod(run.shape) / 1e6 for run in runs), default=0.0),
         high=high,
-        learned=high if settings.superres.volume_trained else 0.0,
+        learned=high if superres.volume_trained else 0.0,
         measured=high if any(run.truth is not None for run in runs) else 0.0,
-        dense=high if settings.superres.dense else 0.0,
+        dense=high if superres.dense else 0.0,
         spaces=max(
-            (
-                _voxels_in_spaces(run, settings)
-                for subject in participants
-                if subject.t1w
-                for run in subject.runs
-            ),
-            default=0.0,
+            (_count_millions_in_spaces(run, settings) for run in runs_with_t1w), default=0.0
         ),
-        calibrated=held_of_calibrated(high) if calibrated else 0.0,
-        threads=(settings.resources.omp_nthreads or 1) - 1 if settings.superres.calibrated else 0,
+        calibrated=count_calibration_millions(high) if is_calibrated else 0.0,
+        threads=(settings.resources.omp_nthreads or 1) - 1 if superres.calibrated else 0,
     )
 
 
-def _voxels_in_spaces(run: BoldRun, settings: Settings) -> float:
+def _find_largest_scan(subjects: Sequence[Subject], settings: Settings) -> float:
+    """Return the voxels (millions) of the largest structural scan at the high resolution."""
+    sizes = [
+        _count_millions(scan.highres)
+        for subject in subjects
+        for scan in _list_highres_scans(subject)
+    ]
+    model_input = input_of_models(settings.superres)
+    if model_input is not None:
+        sizes += [
+            _count_millions_at(scan.path, model_input.mm)
+            for subject in subjects
+            for scan in _list_lowres_scans(subject)
+        ]
+    return max(sizes, default=0.0)
+
+
+def _count_millions_in_spaces(run: BoldRun, settings: Settings) -> float:
     """Return the voxels (millions) of a volume of a run, summed over the other output spaces."""
     around_brain = _BRAIN_BOX_MM3 / (math.prod(run.zooms) / math.prod(run.factor))
     grids = [
@@ -124,15 +138,15 @@ def _voxels_in_spaces(run: BoldRun, settings: Settings) -> float:
     return sum(around_brain if grid is None else math.prod(grid[0]) for grid in grids) / 1e6
 
 
-def _count_millions(path: Path, mm: Triple) -> float:
+def _count_millions_at(path: Path, mm: Triple) -> float:
     """Return the voxels (millions) in the field of view of an image at another voxel size (mm)."""
     header = read_header(path, Findings())
     if header is None:
         return 0.0
-    return _millions(path) * math.prod(header.zooms[:3]) / math.prod(mm)
+    return _count_millions(path) * math.prod(header.zooms[:3]) / math.prod(mm)
 
 
-def _millions(path: Path) -> float:
+def _count_millions(path: Path) -> float:
     """Return the voxels (millions) of an image, 0 if unreadable (reported elsewhere)."""
     header = read_header(path, Findings())
     return 0.0 if header is None else math.prod(header.shape[:3]) / 1e6
@@ -145,54 +159,54 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
     """
     sizes = _find_largest_grids(plan.subjects, settings)
     if not plan.runs:
-        return _structural(plan, settings, sizes) if plan.subjects else Estimate()
+        return _estimate_structural(plan, settings, sizes) if plan.subjects else Estimate()
     largest = find_largest_gb(sizes)
     nprocs = settings.resources.nprocs or 1
     limit = settings.resources.mem_gb
     workers = nprocs if limit is None else max(1, workers_that_fit(limit, nprocs, largest))
     # these are independent of each other
     n_independent = len(plan.runs) * max(1, len(plan.series)) * len(settings.activation.smoothing)
-    peak = BASE_GB + largest + (min(workers, n_independent) - 1) * (WORKER_GB + _BESIDE_GB)
+    peak = BASE_GB + largest + (min(workers, n_independent) - 1) * (WORKER_GB + _PARALLEL_STEP_GB)
     return Estimate(
-        processors=max(1.0, min(_CORE_USE * workers, _CORES_A_RUN * len(plan.runs))),
+        processors=max(1.0, min(_CORE_UTILIZATION * workers, _CORES_PER_RUN * len(plan.runs))),
         sizes=sizes,
         memory_gb=peak if limit is None else min(peak, max(limit, BASE_GB + largest)),
-        work_gb=_work(plan, settings, sizes),
-        output_gb=_results(plan, settings, sizes),
+        work_gb=_estimate_work_gb(plan, settings, sizes),
+        output_gb=_estimate_output_gb(plan, settings, sizes),
     )
 
 
-def _work(plan: Plan, settings: Settings, sizes: Sizes) -> float:
+def _estimate_work_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     """Return the size of intermediate files (GB)."""
     superres = settings.superres
-    widths = len(settings.activation.smoothing)
-    with_t1w = sum(1 for subject in plan.subjects if subject.t1w)
-    total = with_t1w * (_TEMPLATE_GB + _T1W_COPIES * sizes.t1w * 4e-3)
-    extras = (superres.n_ensemble - 1) * len(superres.learned)
+    n_widths = len(settings.activation.smoothing)
+    n_with_t1w = sum(1 for subject in plan.subjects if subject.t1w)
+    total = n_with_t1w * (_TEMPLATE_GB + _T1W_COPIES * sizes.t1w * 4e-3)
+    n_variants = (superres.n_ensemble - 1) * len(superres.learned)
     if settings.evaluation.null_checks:
-        extras += sum(len(get_method(name).placebos) for name in superres.learned)
+        n_variants += sum(len(get_method(name).placebos) for name in superres.learned)
     first_share, later_share = _EFFECTS_SHARE
     for run in plan.runs:
-        low, high = _run_gigabytes(run)
+        low_gb, high_gb = _measure_series_gb(run)
         series = plan.list_series(run)
-        by_other_programs = len(run.compared) + bool(run.same_task_run)
-        extra_series = extras + bool(run.truth and run.truth.series)
+        n_companions = len(run.compared) + bool(run.same_task_run)
+        n_extra_series = n_variants + bool(run.truth and run.truth.series)
         # import (at most, as float32), after slice timing, and resampled (`raw`)
-        total += low + _estimate_size_gb(low) * (2 if run.slice_timing else 1)
-        total += _estimate_size_gb(high) * (len(series) - 1 + extra_series)
-        total += high * (
-            by_other_programs + first_share + later_share * max(0, len(series) - 2 + extra_series)
+        total += low_gb + _estimate_stored_gb(low_gb) * (2 if run.slice_timing else 1)
+        total += _estimate_stored_gb(high_gb) * (len(series) - 1 + n_extra_series)
+        total += high_gb * (
+            n_companions + first_share + later_share * max(0, len(series) - 2 + n_extra_series)
         )
-        volumes = (low + high * (len(series) - 1)) / run.n_volumes
-        total += widths * _MAP_COPIES * _contrasts(plan, run) * volumes
+        volumes_gb = (low_gb + high_gb * (len(series) - 1)) / run.n_volumes
+        total += n_widths * _MAP_COPIES * _count_contrasts(plan, run) * volumes_gb
         if run.calibration is not None and superres.calibrated:
-            total += high / run.n_volumes * run.calibration.n_volumes
+            total += high_gb / run.n_volumes * run.calibration.n_volumes
         total += _FIGURES_GB + _OVERHEAD_GB
     for run, n_runs in _list_combined_groups(plan, settings):
-        low, high = _run_gigabytes(run)
-        volumes = (low + high * (len(plan.list_series(run)) - 1)) / run.n_volumes
-        maps = _CARRIED_MAPS * n_runs + _COMBINED_MAPS
-        total += widths * maps * _contrasts(plan, run) * volumes
+        low_gb, high_gb = _measure_series_gb(run)
+        volumes_gb = (low_gb + high_gb * (len(plan.list_series(run)) - 1)) / run.n_volumes
+        n_maps = _TRANSFORMED_MAPS * n_runs + _COMBINED_MAPS
+        total += n_widths * n_maps * _count_contrasts(plan, run) * volumes_gb
     return total + _count_exported_millions(plan, settings) * 4e-3
 
 
@@ -207,15 +221,15 @@ def _list_combined_groups(plan: Plan, settings: Settings) -> list[tuple[BoldRun,
 def _count_exported_millions(plan: Plan, settings: Settings) -> float:
     """Return the voxels (millions) in all volumes of the exported series in other spaces."""
     runs = (run for subject in plan.subjects if subject.t1w for run in subject.runs)
-    return sum(_voxels_in_spaces(run, settings) * run.n_volumes for run in runs)
+    return sum(_count_millions_in_spaces(run, settings) * run.n_volumes for run in runs)
 
 
-def _contrasts(plan: Plan, run: BoldRun) -> int:
+def _count_contrasts(plan: Plan, run: BoldRun) -> int:
     """Return the number of contrasts of a run, at least 1."""
     return max(1, len(plan.contrasts.get(run.bold, {})))
 
 
-def _results(plan: Plan, settings: Settings, sizes: Sizes) -> float:
+def _estimate_output_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     """Return the size of outputs (GB) at the storage level; links to files take no space."""
     superres, activation, level = settings.superres, settings.activation, settings.run.level
     stored = StoredMaps(
@@ -227,46 +241,48 @@ def _results(plan: Plan, settings: Settings, sizes: Sizes) -> float:
         kinds=activation.kinds,
         correlation=superres.recipe != "fast",
     )
-    share = _COMPRESSION * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)
-    with_t1w = sum(1 for subject in plan.subjects if subject.t1w)
-    total = _FIGURES_GB * len(plan.runs) + (_TRANSFORMS_GB + sizes.t1w * 4e-3) * with_t1w
-    total += share * _SPACE_SHARE * _count_exported_millions(plan, settings) * 4e-3
+    compression = _COMPRESSION * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)
+    n_with_t1w = sum(1 for subject in plan.subjects if subject.t1w)
+    total = _FIGURES_GB * len(plan.runs) + (_TRANSFORMS_GB + sizes.t1w * 4e-3) * n_with_t1w
+    total += (
+        compression * _SHARE_IN_FIELD_OF_VIEW * _count_exported_millions(plan, settings) * 4e-3
+    )
     combined = [run for run, _ in _list_combined_groups(plan, settings)]
     for run in plan.runs:
-        low, high = _run_gigabytes(run)
-        contrasts = _contrasts(plan, run)
+        low_gb, high_gb = _measure_series_gb(run)
+        n_contrasts = _count_contrasts(plan, run)
         # maps of the run, and of the groups whose first run it is
         copies = 1 + sum(first is run for first in combined)
         for name in plan.list_series(run):
-            size = low if name == "raw" else high
-            maps = sum(
+            size_gb = low_gb if name == "raw" else high_gb
+            n_maps = sum(
                 len(kind_maps.stats) + _REGION_COPIES * len(kind_maps.thresholds)
                 for kind_maps in stored.outputs_of(name).values()
             )
-            total += _MAP_COMPRESSION * copies * maps * contrasts * size / run.n_volumes
+            total += _MAP_COMPRESSION * copies * n_maps * n_contrasts * size_gb / run.n_volumes
             if reaches(level, series_level(name, series_names(superres.chosen))):
-                total += share * size
+                total += compression * size_gb
     return total
 
 
-def _structural(plan: Plan, settings: Settings, sizes: Sizes) -> Estimate:
+def _estimate_structural(plan: Plan, settings: Settings, sizes: Sizes) -> Estimate:
     """Return memory and disk space from the voxel numbers of high-resolution structural scans."""
     superres = settings.superres
     n_participants = len(plan.subjects)
-    methods = len(superres.chosen)
-    scans = [
-        scan
+    n_methods = len(superres.chosen)
+    n_scans = sum(
+        len(_list_highres_scans(subject)) + len(_list_lowres_scans(subject))
         for subject in plan.subjects
-        for scan in (*_scans(subject), *(scan for session in subject.lowres for scan in session))
-    ]
-    voxels = len(scans) * sizes.scans
-    copies = 2 + methods + (2 if superres.baselines == "all" else 1)
+    )
+    millions = n_scans * sizes.scans
+    n_outputs = 2 + n_methods + (2 if superres.baselines == "all" else 1)
     return Estimate(
         processors=min(n_participants, settings.resources.nprocs or 1),
         memory_gb=BASE_GB + find_largest_gb(sizes),
         sizes=sizes,
-        work_gb=6 * voxels * 4e-3 + (0.1 * methods + 0.02) * n_participants,
-        output_gb=copies * voxels * 2e-3 + 0.05 * methods * n_participants,
+        # six float32 images per scan, and outputs with 2 bytes per voxel
+        work_gb=6 * millions * 4e-3 + (0.1 * n_methods + 0.02) * n_participants,
+        output_gb=n_outputs * millions * 2e-3 + 0.05 * n_methods * n_participants,
     )
 
 
@@ -275,33 +291,31 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
 
     With a plugin, jobs run on other machines, and nothing is checked.
     """
-    findings = Findings()
     resources = settings.resources
-    if resources.use_plugin is None:
-        limit = resources.mem_gb or 0
-        total = machine.memory_gb(free=False)
-        if limit > total:
-            reason = (
-                f"the memory limit of {limit:g} GB exceeds the {total:.1f} GB of this machine or"
-                " job"
-            )
-            limit_gb = int(total)
-            fix = f"Use at most --mem-gb {limit_gb} (--mem-mb {1024 * limit_gb})."
-            findings.refuse_option(_as_given(limit), reason, fix)
-        free = None if resources.mem_gb is not None else machine.memory_gb()
-        check_memory(settings, _find_largest_grids(plan.subjects, settings), free, findings)
-        if resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():
-            fix = (
-                "Use --device cpu or --device auto, or check CUDA_VISIBLE_DEVICES and whether"
-                " PyTorch was built with CUDA support."
-            )
-            findings.refuse_option(
-                "--device cuda", "PyTorch did not find a usable CUDA device", fix
-            )
+    if resources.use_plugin is not None:
+        return []
+    findings = Findings()
+    limit_gb, total_gb = resources.mem_gb or 0, machine.memory_gb(free=False)
+    if limit_gb > total_gb:
+        reason = (
+            f"the memory limit of {limit_gb:g} GB exceeds the {total_gb:.1f} GB of this machine or"
+            " job"
+        )
+        fix = f"Use at most --mem-gb {int(total_gb)} (--mem-mb {1024 * int(total_gb)})."
+        findings.refuse_option(_format_option(limit_gb), reason, fix)
+    free_gb = None if resources.mem_gb is not None else machine.memory_gb()
+    check_memory(settings, _find_largest_grids(plan.subjects, settings), free_gb, findings)
+    if resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():
+        reason = "PyTorch did not find a usable CUDA device"
+        fix = (
+            "Use --device cpu or --device auto, or check CUDA_VISIBLE_DEVICES and whether"
+            " PyTorch was built with CUDA support."
+        )
+        findings.refuse_option("--device cuda", reason, fix)
     return findings.problems
 
 
-def _as_given(mem_gb: float) -> str:
+def _format_option(mem_gb: float) -> str:
     """Return the memory limit (GB) as the option ``--mem``."""
     is_short = round(mem_gb, 2) == mem_gb
     return f"--mem {mem_gb:g}" if is_short else f"--mem {1024 * mem_gb:.0f}M"
@@ -311,34 +325,32 @@ def check_memory(
     settings: Settings, sizes: Sizes, memory_gb: float | None, findings: Findings
 ) -> None:
     """Report memory that is too small for the largest step; `memory_gb` is None if not known."""
-    need = BASE_GB + find_largest_gb(sizes)
-    if settings.resources.use_plugin is not None or memory_gb is None or memory_gb >= need:
+    need_gb = BASE_GB + find_largest_gb(sizes)
+    if settings.resources.use_plugin is not None or memory_gb is None or memory_gb >= need_gb:
         return
-    limit = settings.resources.mem_gb
-    enough = math.ceil(need * 10) / 10
-    smaller = ""
-    if BASE_GB + find_largest_gb(Sizes(low=sizes.low, high=sizes.high)) <= memory_gb:
-        smaller = " Alternatively, exclude the T1w image with --bids-filter-file."
-    elif (
-        BASE_GB + find_largest_gb(Sizes(t1w=sizes.t1w, low=sizes.low, high=sizes.low)) <= memory_gb
-    ):
-        smaller = " Alternatively, use a smaller --sr-factor."
-    if limit is not None:
+    without_t1w = Sizes(low=sizes.low, high=sizes.high)
+    without_highres = Sizes(t1w=sizes.t1w, low=sizes.low, high=sizes.low)
+    alternative = ""
+    if BASE_GB + find_largest_gb(without_t1w) <= memory_gb:
+        alternative = " Alternatively, exclude the T1w image with --bids-filter-file."
+    elif BASE_GB + find_largest_gb(without_highres) <= memory_gb:
+        alternative = " Alternatively, use a smaller --sr-factor."
+    limit_gb = settings.resources.mem_gb
+    enough_gb = math.ceil(need_gb * 10) / 10
+    if limit_gb is not None:
         reason = (
-            f"the program requires {need:.1f} GB of memory for its largest step, which is more"
+            f"the program requires {need_gb:.1f} GB of memory for its largest step, which is more"
             " than this limit"
         )
-        findings.refuse_option(_as_given(limit), reason, f"Use --mem {enough:g} or more.{smaller}")
+        fix = f"Use --mem {enough_gb:g} or more.{alternative}"
+        findings.refuse_option(_format_option(limit_gb), reason, fix)
     else:
         reason = (
-            f"the program requires {need:.1f} GB of memory, but only {memory_gb:.1f} GB are"
+            f"the program requires {need_gb:.1f} GB of memory, but only {memory_gb:.1f} GB are"
             " available"
         )
-        findings.add_problem(
-            "memory",
-            reason,
-            (
-                f"Run the program on a computer with at least {enough:g} GB of free"
-                f" memory.{smaller}"
-            ),
+        fix = (
+            f"Run the program on a computer with at least {enough_gb:g} GB of free"
+            f" memory.{alternative}"
         )
+        findings.add_problem("memory", reason, fix)

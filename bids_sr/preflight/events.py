@@ -20,22 +20,24 @@ from bids_sr.glm.contrasts import (
 )
 from bids_sr.glm.summed_types import find_summed_types
 from bids_sr.io.atomic_files import read_text
-from bids_sr.io.tables import TABLE_ERRORS, read_rows
+from bids_sr.io.tables import TABLE_ERRORS, TableRow, read_rows
 
-_MIN_END = -24.0  # s; the hemodynamic response to earlier events has faded at the first volume
-_ASTRAY_S = 3600.0  # s, distance from the run beyond which onsets or units must be wrong
+_MIN_END_S = -24.0  # the hemodynamic response to earlier events has faded at the first volume
+_MAX_DISTANCE_S = 3600.0  # from the run; beyond, onsets or their units must be wrong
+_TIME_TOLERANCE_S = 1e-3  # rounding of times in tables
 # largest share of events after the end of the run; beyond, the table belongs to another run
-_MOST_LATE = 0.5
-_MOST_EVENTS = 50_000
-_WHERE = (
+_MAX_LATE_SHARE = 0.5
+_MAX_EVENTS = 50_000
+_FORM_FIX = (
     "Specify an events table with the columns onset and duration, and with the column trial_type"
     " if there are several conditions"
 )
 
-_IGNORE = (
+_RESTING_STATE_FIX = (
     "Alternatively, analyze all runs as resting state (seed-based connectivity) with --ignore"
     " events."
 )
+_MAX_INVALID_ROWS = 3  # number of invalid rows that are reported
 
 
 @frozen
@@ -60,21 +62,21 @@ def check_events(
     `duration` is the length of the run (s), or None if it is not known; events are then not
     compared with it.
     """
-    misfits = Findings()
-    rows = _read(table, misfits)
+    table_findings = Findings()
+    rows = _read_events(table, table_findings)
     types = list_modeled_types(row.trial_type for row in rows)
     if ALL in types and len(types) > 1:
-        misfits.note(
+        table_findings.note(
             table,
             f"the trial type {ALL!r} is mapped as contrast {ALL_TYPE}, because contrast {ALL} is"
             " the mean of all trial types.",
         )
-    if not misfits.problems and not types:
+    if not table_findings.problems and not types:
         reason = (
             "the events table contains no trial type to model: all rows are rest periods or lack"
             " an onset or duration"
         )
-        misfits.add_problem(table, reason, f"{_WHERE}.")
+        table_findings.add_problem(table, reason, f"{_FORM_FIX}.")
     modeled_names = set(types)
     summed = find_summed_types(
         [
@@ -84,19 +86,19 @@ def check_events(
         ]
     )
     for name, summed_types in summed.items():
-        misfits.note(
-            table, f"the trial type {name!r} is not modeled because {sum_text(summed_types)}."
+        table_findings.note(
+            table, f"the trial type {name!r} is not modeled because {describe_sum(summed_types)}."
         )
     types = tuple(name for name in types if name not in summed)
     if duration is not None:
         modeled_names = set(types)
         modeled = [row for row in rows if row.trial_type in modeled_names]
-        types = _check_onsets(modeled, types, table, bold, duration, misfits)
-    findings.add_all(misfits)
-    return () if misfits.problems else types
+        types = _check_onsets(modeled, types, table, bold, duration, table_findings)
+    findings.add_all(table_findings)
+    return () if table_findings.problems else types
 
 
-def sum_text(summed_types: Sequence[str]) -> str:
+def describe_sum(summed_types: Sequence[str]) -> str:
     """Return why a type that repeats the events of the types `summed_types` is not modeled."""
     return (
         f"it lists the events of {' and '.join(map(repr, summed_types))} again, so that its"
@@ -114,7 +116,7 @@ def warn_of_alike_types(types: Mapping[Path, Sequence[str]], findings: Findings)
     spellings: dict[str, dict[str, Path]] = {}
     for bold, names in types.items():
         for name in names:
-            spellings.setdefault(_plain(name), {}).setdefault(name, bold)
+            spellings.setdefault(_normalize(name), {}).setdefault(name, bold)
     for group in spellings.values():
         if len(group) > 1:
             names_text = ", ".join(sorted(map(ascii, group)))
@@ -127,7 +129,7 @@ def warn_of_alike_types(types: Mapping[Path, Sequence[str]], findings: Findings)
             )
 
 
-def _plain(name: str) -> str:
+def _normalize(name: str) -> str:
     """Return a name without case, spaces and invisible characters, with composed accents."""
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
     invisible = ("Cc", "Cf", "Zs")
@@ -148,10 +150,63 @@ def _check_onsets(
 
     `duration` is the length of the run (s).
     """
+    _report_distant_events(rows, table, bold, duration, findings)
+    late = [row for row in rows if row.onset >= duration]
+    are_mostly_late = len(late) > _MAX_LATE_SHARE * len(rows)
+    if late:
+        description = (
+            f"the events table contains events that begin after the end of {bold.name} at"
+            f" {duration:g} s ({len(late)} of {len(rows)}, the first in line {late[0].line}:"
+            f" {late[0].trial_type!r} at {late[0].onset:g} s)"
+        )
+        if are_mostly_late:
+            fix = (
+                "Check that onsets are in seconds relative to the first volume, that the events"
+                " table belongs to this run and that the series is complete."
+            )
+            findings.add_problem(table, description, fix)
+        else:
+            findings.note(table, f"{description}. These events are not modeled.")
+    n_truncated = sum(
+        row.onset < duration < row.onset + row.duration - _TIME_TOLERANCE_S for row in rows
+    )
+    if n_truncated:
+        count_text = "1 event" if n_truncated == 1 else f"{n_truncated} events"
+        text = (
+            f"durations that extend beyond the end of the run ({duration:g} s) will be truncated"
+            f" ({count_text})."
+        )
+        findings.note(table, text)
+    types_within = {
+        row.trial_type
+        for row in rows
+        if row.onset + row.duration > _MIN_END_S and row.onset < duration
+    }
+    late_types = {row.trial_type for row in late}
+    for name in (name for name in types if name not in types_within):
+        position = "after the end" if name in late_types else "more than 24 s before the start"
+        text = (
+            f"the trial type {name!r} is not modeled because all of its events are"
+            f" {position} of the run."
+        )
+        findings.note(table, text)
+    if types and not types_within and not are_mostly_late:
+        findings.add_problem(
+            table,
+            "all events are more than 24 s before the first volume",
+            "Check that onsets are in seconds relative to the first volume.",
+        )
+    return tuple(name for name in types if name in types_within)
+
+
+def _report_distant_events(
+    rows: Sequence[_EventRow], table: Path, bold: Path, duration: float, findings: Findings
+) -> None:
+    """Reject events that are more than an hour from a run that lasts `duration` seconds."""
     distant = [
         row
         for row in rows
-        if row.onset < -_ASTRAY_S or row.onset + row.duration > duration + _ASTRAY_S
+        if row.onset < -_MAX_DISTANCE_S or row.onset + row.duration > duration + _MAX_DISTANCE_S
     ]
     if distant:
         findings.add_problem(
@@ -163,90 +218,72 @@ def _check_onsets(
             "Check that onsets and durations are in seconds and that onsets are relative to the"
             " first volume.",
         )
-    late = [row for row in rows if row.onset >= duration]
-    if late:
-        description = (
-            f"the events table contains events that begin after the end of {bold.name} at"
-            f" {duration:g} s ({len(late)} of {len(rows)}, the first in line {late[0].line}:"
-            f" {late[0].trial_type!r} at {late[0].onset:g} s)"
-        )
-        if len(late) > _MOST_LATE * len(rows):
-            fix = (
-                "Check that onsets are in seconds relative to the first volume, that the events"
-                " table belongs to this run and that the series is complete."
-            )
-            findings.add_problem(table, description, fix)
-        else:
-            findings.note(table, f"{description}. These events are not modeled.")
-    truncated = [row for row in rows if row.onset < duration < row.onset + row.duration - 1e-3]
-    if truncated:
-        count_text = "1 event" if len(truncated) == 1 else f"{len(truncated)} events"
-        text = (
-            f"durations that extend beyond the end of the run ({duration:g} s) will be truncated"
-            f" ({count_text})."
-        )
-        findings.note(table, text)
-    types_within = {
-        row.trial_type
-        for row in rows
-        if row.onset + row.duration > _MIN_END and row.onset < duration
-    }
-    late_types = {row.trial_type for row in late}
-    for name in types:
-        if name not in types_within:
-            position = "after the end" if name in late_types else "more than 24 s before the start"
-            findings.note(
-                table,
-                (
-                    f"the trial type {name!r} is not modeled because all of its events are"
-                    f" {position} of the run."
-                ),
-            )
-    if types and not types_within and len(late) <= _MOST_LATE * len(rows):
-        findings.add_problem(
-            table,
-            "all events are more than 24 s before the first volume",
-            "Check that onsets are in seconds relative to the first volume.",
-        )
-    return tuple(name for name in types if name in types_within)
 
 
-def _read(path: Path, findings: Findings) -> list[_EventRow]:
+def _read_events(path: Path, findings: Findings) -> list[_EventRow]:
     """Read the rows of an events table, and report problems."""
-    if not findings.is_downloaded(path):
+    records = _read_records(path, findings)
+    if records is None:
         return []
-    try:
-        columns, records = read_rows(path, _MOST_EVENTS + 1)
-    except TABLE_ERRORS as error:
+    records = _drop_untimed(records, path, findings)
+    rows = [
+        row
+        for line, record in records
+        if (row := _parse_row(path, line, record, findings)) is not None
+    ]
+    rows = _read_amplitudes(rows, dict(records), path, findings)
+    rows = _drop_repetitions(rows, path, findings)
+    if n_brief := sum(row.duration == 0 for row in rows):
+        count_text = "all" if n_brief == len(rows) else f"{n_brief} of {len(rows)}"
+        text = (
+            f"{count_text} events have zero duration and are modeled as impulses with an area"
+            " of 1 s, as in SPM."
+        )
+        findings.note(path, text)
+    if "\0" in read_text(path, encoding="utf-8-sig"):
         findings.add_problem(
             path,
-            f"the file cannot be read as a table ({error})",
-            "Save the table as tab-separated UTF-8 text.",
+            "the events table contains NUL bytes, which some programs interpret as the end"
+            " of a name",
+            "Save the table as plain UTF-8 text.",
         )
-        return []
+    wide_line = next((line for line, record in records if "" in record), None)
+    if wide_line is not None:
+        fix = "Each line must have the same number of cells as the header line."
+        findings.add_problem(path, f"line {wide_line} has more cells than the header line", fix)
+    return rows
+
+
+def _read_records(path: Path, findings: Findings) -> list[TableRow] | None:
+    """Return the line number and the cells of each row, or None with a problem.
+
+    Events are named if the column trial_type is missing.
+    """
+    if not findings.is_downloaded(path):
+        return None
+    try:
+        columns, records = read_rows(path, _MAX_EVENTS + 1)
+    except TABLE_ERRORS as error:
+        reason = f"the file cannot be read as a table ({error})"
+        findings.add_problem(path, reason, "Save the table as tab-separated UTF-8 text.")
+        return None
     missing = [name for name in ("onset", "duration") if name not in columns]
     if missing:
         existing = ", ".join(str(name) for name in columns) or "none"
         reason = (
             f"required columns are missing: {', '.join(missing)} (existing columns: {existing})"
         )
-        fix = f"{_WHERE}. Columns must be separated by tabs."
-        findings.add_problem(path, reason, fix if columns else f"{fix} {_IGNORE}")
-        return []
-    if len(records) > _MOST_EVENTS:
+        fix = f"{_FORM_FIX}. Columns must be separated by tabs."
+        findings.add_problem(path, reason, fix if columns else f"{fix} {_RESTING_STATE_FIX}")
+        return None
+    if len(records) > _MAX_EVENTS:
+        reason = f"the events table has more than {_MAX_EVENTS} rows, which is the maximum per run"
         fix = "Check that the file is an events table rather than a physiological recording."
-        findings.add_problem(
-            path,
-            f"the events table has more than {_MOST_EVENTS} rows, which is the maximum per run",
-            fix,
-        )
-        return []
+        findings.add_problem(path, reason, fix)
+        return None
     if not records:
-        findings.add_problem(
-            path,
-            "the events table has no rows",
-            f"{_WHERE}. Each event must have its own row. {_IGNORE}",
-        )
+        fix = f"{_FORM_FIX}. Each event must have its own row. {_RESTING_STATE_FIX}"
+        findings.add_problem(path, "the events table has no rows", fix)
     if "trial_type" not in columns:
         findings.note(
             path,
@@ -254,48 +291,27 @@ def _read(path: Path, findings: Findings) -> list[_EventRow]:
         )
         for _, record in records:
             record["trial_type"] = UNNAMED
-    untimed_lines = {
-        line
-        for line, record in records
-        if list_modeled_types([record["trial_type"]])
-        and any((record[name] or "").strip().lower() in NO_TIME for name in ("onset", "duration"))
-    }
+    return records
+
+
+def _drop_untimed(records: Sequence[TableRow], path: Path, findings: Findings) -> list[TableRow]:
+    """Return the rows without events that have no onset or duration, and report these events."""
+    untimed_lines = {line for line, record in records if _is_untimed(record)}
     if untimed_lines:
         findings.note(
             path,
             f"{len(untimed_lines)} of {len(records)} events are not modeled because their onset or"
             f" duration is n/a (first event: line {min(untimed_lines)}).",
         )
-        records = [(line, record) for line, record in records if line not in untimed_lines]
-    rows = [
-        row for line, record in records if (row := _row(path, line, record, findings)) is not None
-    ]
-    rows = _read_amplitudes(rows, dict(records), path, findings)
-    rows = _drop_repetitions(rows, path, findings)
-    if n_brief := sum(row.duration == 0 for row in rows):
-        count_text = "all" if n_brief == len(rows) else f"{n_brief} of {len(rows)}"
-        findings.note(
-            path,
-            (
-                f"{count_text} events have zero duration and are modeled as impulses with an area"
-                " of 1 s, as in SPM."
-            ),
-        )
-    if "\0" in read_text(path, encoding="utf-8-sig"):
-        fix = "Save the table as plain UTF-8 text."
-        findings.add_problem(
-            path,
-            (
-                "the events table contains NUL bytes, which some programs interpret as the end"
-                " of a name"
-            ),
-            fix,
-        )
-    wide_line = next((line for line, record in records if "" in record), None)
-    if wide_line is not None:
-        fix = "Each line must have the same number of cells as the header line."
-        findings.add_problem(path, f"line {wide_line} has more cells than the header line", fix)
-    return rows
+    return [(line, record) for line, record in records if line not in untimed_lines]
+
+
+def _is_untimed(record: Mapping[str, str | None]) -> bool:
+    """Return whether a row is an event of a modeled type without onset or duration."""
+    times = [(record[name] or "").strip().lower() for name in ("onset", "duration")]
+    return any(time in NO_TIME for time in times) and bool(
+        list_modeled_types([record["trial_type"]])
+    )
 
 
 def _read_amplitudes(
@@ -334,14 +350,14 @@ def _drop_repetitions(
     rows: Sequence[_EventRow], path: Path, findings: Findings
 ) -> list[_EventRow]:
     """Drop repeated events, and report repeated and overlapping events of the same type."""
-    identities = {
-        row.line: (row.onset, row.duration, row.trial_type, row.amplitude) for row in rows
-    }
-    unique = {identities[row.line]: row for row in reversed(rows)}
-    distinct = [row for row in rows if unique[identities[row.line]] is row]
+    distinct, repeated = list[_EventRow](), list[_EventRow]()
+    earlier_events = set[tuple[float, float, str, float]]()
+    for row in rows:
+        event = row.onset, row.duration, row.trial_type, row.amplitude
+        (repeated if event in earlier_events else distinct).append(row)
+        earlier_events.add(event)
     modeled = set(list_modeled_types(row.trial_type for row in rows))
-    lines = {row.line for row in distinct}
-    repeated = [row for row in rows if row.trial_type in modeled and row.line not in lines]
+    repeated = [row for row in repeated if row.trial_type in modeled]
     if repeated:
         findings.note(
             path,
@@ -349,18 +365,18 @@ def _drop_repetitions(
             f" as another event (first event: line {repeated[0].line}). Each event is modeled"
             " only once.",
         )
-    _tell_overlaps([row for row in distinct if row.trial_type in modeled], path, findings)
+    _note_overlaps([row for row in distinct if row.trial_type in modeled], path, findings)
     return distinct
 
 
-def _tell_overlaps(rows: Sequence[_EventRow], path: Path, findings: Findings) -> None:
+def _note_overlaps(rows: Sequence[_EventRow], path: Path, findings: Findings) -> None:
     """Report events that begin before an earlier event of the same type has ended."""
-    overlapping, latest = dict[str, list[_EventRow]](), dict[str, float]()
+    overlapping, latest_ends = dict[str, list[_EventRow]](), dict[str, float]()
     for row in sorted(rows, key=lambda row: row.onset):
-        if row.onset < latest.get(row.trial_type, -math.inf) - 1e-3:
+        latest_end = latest_ends.get(row.trial_type, -math.inf)
+        if row.onset < latest_end - _TIME_TOLERANCE_S:
             overlapping.setdefault(row.trial_type, []).append(row)
-        end = row.onset + row.duration
-        latest[row.trial_type] = max(end, latest.get(row.trial_type, -math.inf))
+        latest_ends[row.trial_type] = max(row.onset + row.duration, latest_end)
     for name, events in overlapping.items():
         findings.note(
             path,
@@ -370,28 +386,23 @@ def _tell_overlaps(rows: Sequence[_EventRow], path: Path, findings: Findings) ->
         )
 
 
-def _row(
+def _parse_row(
     path: Path, line: int, record: Mapping[str, str | None], findings: Findings
 ) -> _EventRow | None:
-    """Parse a row of the table; only the first three invalid rows become problems."""
+    """Return the event in a row, or None if it is invalid; the first invalid rows are reported."""
     onset, duration = parse_seconds(record["onset"]), parse_seconds(record["duration"])
     name = (record["trial_type"] or "").strip()
-    fix = ""
-    if is_invalid := bool(list_modeled_types([name])) and (
-        onset is None or duration is None or duration < 0
-    ):
+    are_times = onset is not None and duration is not None and duration >= 0
+    if are_times or not list_modeled_types([name]):
+        return _EventRow(line=line, onset=onset or 0.0, duration=duration or 0.0, trial_type=name)
+    if len(findings.problems) < _MAX_INVALID_ROWS:
         reason = (
             f"the onset and duration in line {line} must be times in seconds, but are"
             f" {record['onset']!r} and {record['duration']!r}"
         )
         fix = "Specify both values in seconds; use a duration of 0 for brief events."
-    if fix and len(findings.problems) < 3:
         findings.add_problem(path, reason, fix)
-    return (
-        None
-        if is_invalid
-        else _EventRow(line=line, onset=onset or 0.0, duration=duration or 0.0, trial_type=name)
-    )
+    return None
 
 
 def order_types(types: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:

@@ -38,10 +38,11 @@ def list_files(run: BoldRun) -> set[Path | None]:
 
     The set contains None if events or mask are missing.
     """
-    pairs = [pair for pair in (run.pair, run.holdout) if pair is not None]
     activations = {} if run.truth is None else run.truth.activations
     mask = None if run.precomputed is None else run.precomputed.mask
-    pair_images = (path for pair in pairs for path in pair.images)
+    pair_images = (
+        path for pair in (run.pair, run.holdout) if pair is not None for path in pair.images
+    )
     return {run.events, *run.images, *pair_images, *activations.values(), mask}
 
 
@@ -63,7 +64,7 @@ def exclude(
     -------
     subjects : tuple of Subject
         Participants with the remaining runs.
-    left_out : dict
+    skipped : dict
         Name of a run → problems that stop it, sorted by name.
     problems : tuple of Notice
         Problems that stop the whole call. If no run remains, all problems are returned.
@@ -76,28 +77,28 @@ def exclude(
             call_problems.append(problem)
         for name in run_names:
             stopped[name] = (*stopped.get(name, ()), problem)
-    remaining = tuple(
-        replace(subject, runs=tuple(run for run in subject.runs if run.stem not in stopped))
-        for subject in subjects
-    )
-    remaining = tuple(subject for subject in remaining if subject.runs)
+    remaining = []
+    for subject in subjects:
+        runs = tuple(run for run in subject.runs if run.stem not in stopped)
+        if runs:
+            remaining.append(replace(subject, runs=runs))
     if call_problems or not remaining:
         return tuple(subjects), {}, tuple(problems)
-    return remaining, dict(sorted(stopped.items())), ()
+    return tuple(remaining), dict(sorted(stopped.items())), ()
 
 
-def describe_skipped_runs(left_out: Mapping[str, Sequence[Notice]]) -> list[str]:
+def describe_skipped_runs(skipped: Mapping[str, Sequence[Notice]]) -> list[str]:
     """Return the skipped runs with reason and remedy; runs with equal reasons are grouped."""
-    by_problem: dict[Notice, list[str]] = {}
-    for run, problems in left_out.items():
+    runs_by_problem: dict[Notice, list[str]] = {}
+    for run, problems in skipped.items():
         for problem in problems:
-            by_problem.setdefault(problem.of_all(), []).append(run)
-    by_runs: dict[tuple[str, ...], list[Notice]] = {}
-    for problem, names in by_problem.items():
-        by_runs.setdefault(tuple(names), []).append(problem)
+            runs_by_problem.setdefault(problem.of_all(), []).append(run)
+    problems_by_runs: dict[tuple[str, ...], list[Notice]] = {}
+    for problem, names in runs_by_problem.items():
+        problems_by_runs.setdefault(tuple(names), []).append(problem)
     return [
-        f"skipped: {', '.join(runs)}\n  file: {problem.what}\n  why: {problem.why}\n  fix:"
+        f"skipped: {', '.join(names)}\n  file: {problem.what}\n  why: {problem.why}\n  fix:"
         f" {problem.remedy}"
-        for runs, problems in by_runs.items()
-        for problem in group_problems(problems)
+        for names, problems_of_runs in problems_by_runs.items()
+        for problem in group_problems(problems_of_runs)
     ]

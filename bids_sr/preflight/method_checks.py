@@ -54,8 +54,9 @@ def note_recipe(superres: SuperRes, findings: Findings) -> None:
     """Report how recipe ``paper`` differs from its former version and from other recipes."""
     if superres.recipe != "paper" or superres.model_source == "reuse":
         return
-    is_limited = superres.max_train_minutes is not None
-    limit_text = " until --max-train-minutes is reached" * is_limited
+    limit_text = ""
+    if superres.max_train_minutes is not None:
+        limit_text = " until --max-train-minutes is reached"
     text = (
         f"the model is trained as published{limit_text}: the loss uses VGG-19 features without"
         " squared error, all slices are used for training, and training is not stopped early."
@@ -68,8 +69,10 @@ def note_recipe(superres: SuperRes, findings: Findings) -> None:
 
 
 def note_vgg19(superres: SuperRes, findings: Findings) -> None:
-    """Report the VGG-19 weights that training uses, whether named or found by default."""
-    for name in superres.learned if superres.model_source != "reuse" else ():
+    """Report the VGG-19 weights that training uses, from ``--vgg-weights`` or installed."""
+    if superres.model_source == "reuse":
+        return
+    for name in superres.learned:
         weights = find_vgg_weights(superres, name)
         if weights is not None and find_pretrained(superres, name) is None:
             origin = "" if superres.vgg_weights else f" (stored by {VGG19_COMMAND})"
@@ -86,17 +89,21 @@ def note_missing_features(superres: SuperRes, findings: Findings) -> None:
     """
     if superres.model_source == "reuse":
         return
-    default = SuperRes().learned
+    default_methods = SuperRes().learned
     for name in superres.learned:
         notice = missing_features_notice(get_method(name), superres.recipe)
-        if notice is None or find_pretrained(superres, name) is not None:
-            continue
-        if find_vgg_weights(superres, name) is not None:
+        if (
+            notice is None
+            or find_pretrained(superres, name) is not None
+            or find_vgg_weights(superres, name) is not None
+        ):
             continue
         level, text = notice
-        report = findings.warn if level == "warning" else findings.note
-        if level == "warning" or name not in default:
-            report(f"--sr-method {name} --recipe {superres.recipe}", text, code="method")
+        option = f"--sr-method {name} --recipe {superres.recipe}"
+        if level == "warning":
+            findings.warn(option, text, code="method")
+        elif name not in default_methods:
+            findings.note(option, text, code="method")
 
 
 def _check_slices(superres: SuperRes, run: BoldRun, findings: Findings) -> None:
@@ -105,27 +112,27 @@ def _check_slices(superres: SuperRes, run: BoldRun, findings: Findings) -> None:
     3D methods require several slices, and so does the training of networks (for held-out slices).
     Slice-wise methods that are trained on the run, or have a given model, process single slices.
     """
-    for name in superres.learned if run.shape[2] == 1 else ():
+    if run.shape[2] > 1:
+        return
+    for name in superres.learned:
         if unavailable_reason(name, run, superres):
             continue
         ndim = get_method(name).ndim
-        if ndim == 2 and (
-            name in superres.run_trained or find_pretrained(superres, name) is not None
-        ):
+        needs_training = (
+            name not in superres.run_trained and find_pretrained(superres, name) is None
+        )
+        if ndim == 2 and not needs_training:
             continue
-        reason = "is a 3D method" if ndim == 3 else "requires held-out slices for training"
+        requirement = "is a 3D method" if ndim == 3 else "requires held-out slices for training"
+        reason = (
+            f"super-resolution by {name} is not possible because the run has a single slice,"
+            f" but {name} {requirement}"
+        )
         fix = (
             "Use only baselines (--sr-method bspline zerofill), or a slice-wise method with"
             " --pretrained MODEL."
         )
-        findings.add_problem(
-            run.bold,
-            (
-                f"super-resolution by {name} is not possible because the run has a single slice,"
-                f" but {name} {reason}"
-            ),
-            fix,
-        )
+        findings.add_problem(run.bold, reason, fix)
 
 
 def check_card(
@@ -161,40 +168,37 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
     Along the slice axis, patches are reduced to thin slabs automatically.
     """
     superres = settings.superres
-    x, y, _ = (
+    nx, ny, _ = (
         int(size * axis_factor + 0.5)
         for size, axis_factor in zip(run.shape, run.factor, strict=True)
     )
+    other_recipe = "paper" if superres.recipe == "fast" else "fast"
     for name in (*superres.pair_trained, *superres.volume_trained):
         method = get_method(name)
-        other_recipe = "paper" if superres.recipe == "fast" else "fast"
-        recipe_label = recipe_name(method, superres.recipe)
-        if recipe_label not in method.recipes:
+        own_recipe = recipe_name(method, superres.recipe)
+        if own_recipe not in method.recipes:
             findings.add_problem(
                 f"--sr-method {name} --recipe {superres.recipe}",
                 f"this training recipe is not available for {name}",
                 f"Use --recipe {' or '.join(method.recipes)}.",
             )
             continue
-        recipe = change_recipe(method, recipe_label, superres.recipe_changes)
-        not_trained = (
-            unavailable_reason(name, run, superres) or find_pretrained(superres, name) is not None
-        )
-        if recipe.flat_patch is None or not_trained or recipe.fits(x, y):
+        if unavailable_reason(name, run, superres) or find_pretrained(superres, name) is not None:
+            continue  # not trained
+        recipe = change_recipe(method, own_recipe, superres.recipe_changes)
+        if recipe.flat_patch is None or recipe.fits(nx, ny):
             continue
         sides = " × ".join(map(str, recipe.flat_patch))
-        fits = other_recipe in method.recipes and get_recipe(method, other_recipe).fits(x, y)
         whole_slice_method = "dcnet" if run.factor[2] == 1 else "tv --recipe fast"
         fix = f"Choose a method that is trained on whole slices ({whole_slice_method})."
-        if any(
-            change.field == "patch" for change in select_changes(superres.recipe_changes, name)
-        ):
+        changes = select_changes(superres.recipe_changes, name)
+        if any(change.field == "patch" for change in changes):
             fix += f" Alternatively, use a smaller patch size for --set {name}.patch."
-        elif fits:
+        elif other_recipe in method.recipes and get_recipe(method, other_recipe).fits(nx, ny):
             fix += f" Alternatively, use --recipe {other_recipe}."
         findings.add_problem(
             f"{run.bold} with --sr-method {name} --recipe {superres.recipe}",
-            f"the training patches of {sides} voxels are larger than the slices of {x} × {y}"
+            f"the training patches of {sides} voxels are larger than the slices of {nx} × {ny}"
             " voxels at the high resolution",
             fix,
         )

@@ -38,7 +38,8 @@ _IMAGES: tuple[dict[str, object], ...] = (
 _TISSUES: tuple[dict[str, object], ...] = tuple(
     {"suffix": "probseg", "label": tissue} for tissue in ("GM", "WM")
 )
-_OTHER_SPACE = "Choose another output space, or omit this space."
+_DOWNLOADED_RESOLUTIONS = ("1", "2")  # of the images for registration, in order of preference
+_OTHER_SPACE_FIX = "Choose another output space, or omit this space."
 
 
 def check_spaces(
@@ -49,19 +50,22 @@ def check_spaces(
     `labels` lists the participants, `without_anat` the participants without T1w image.
     """
     spaces = [space for space in settings.preprocessing.spaces if space.name != FUNC]
-    if spaces and labels and set(labels) <= set(without_anat):
+    if not spaces:
+        return
+    if labels and set(labels) <= set(without_anat):
         reason = "all output spaces except func require a T1w image, but no participant has one"
         findings.refuse_option("--output-spaces", reason, "Omit the option, or add a T1w image.")
         return
-    for label in without_anat if spaces else ():
+    for label in without_anat:
         text = (
             "no T1w image was found, so results cannot be transformed to"
             f" {', '.join(map(str, spaces))} and remain in the native space of the run."
         )
         with findings.about(label):
             findings.note(f"sub-{label}", text)
-    for space in (space for space in spaces if space.is_template):
-        _provide_template(space, findings, dry=settings.run.dry_run)
+    for space in spaces:
+        if space.is_template:
+            _provide_template(space, findings, dry=settings.run.dry_run)
 
 
 def check_templates(settings: Settings, findings: Findings) -> None:
@@ -80,7 +84,7 @@ def check_templates(settings: Settings, findings: Findings) -> None:
         if files is None and known_templates and not in_home:
             findings.refuse_option(option_text, *_describe_unknown(space))
         elif files is not None and (image := find_missing_image(files)):
-            findings.refuse_option(option_text, *_without_image(image))
+            findings.refuse_option(option_text, *_describe_missing_image(image))
         elif files is not None and space.resolution not in ("", *files.resolutions):
             sizes = read_resolutions(space.template)
             available = {label: sizes.get(label, 0.0) for label in sorted(files.resolutions)}
@@ -102,9 +106,9 @@ def _describe_unknown(space: Space) -> tuple[str, str]:
         return reason, f"Add :cohort-LABEL; the cohorts are {cohort_text}."
     if space.name in names:
         return "the template has no cohorts", f"Use {space.name} without a cohort."
-    lower = {name.lower(): name for name in (FUNC, T1W, *names)}
-    similar = difflib.get_close_matches(space.name.lower(), lower, n=1)
-    hint = f"Did you mean {lower[similar[0]]}? " if similar else ""
+    names_by_lowercase = {name.lower(): name for name in (FUNC, T1W, *names)}
+    similar = difflib.get_close_matches(space.name.lower(), names_by_lowercase, n=1)
+    hint = f"Did you mean {names_by_lowercase[similar[0]]}? " if similar else ""
     return (
         "no output space has this name",
         f"{hint}Output spaces are {FUNC}, {T1W}, fsnative, fsaverage:den-10k and the templates"
@@ -112,11 +116,11 @@ def _describe_unknown(space: Space) -> tuple[str, str]:
     )
 
 
-def _without_image(image: str) -> tuple[str, str]:
+def _describe_missing_image(image: str) -> tuple[str, str]:
     """Return reason and remedy for a template without T1w image or brain mask."""
     return (
         f"the template does not include a {image}, which is required for registration",
-        _OTHER_SPACE,
+        _OTHER_SPACE_FIX,
     )
 
 
@@ -132,9 +136,9 @@ def _provide_template(space: Space, findings: Findings, *, dry: bool) -> None:
             " starts.",
         )
         return
-    with _templateflow(option_text, findings) as client:
+    with _open_templateflow(option_text, findings) as client:
         if client is not None:
-            _fetch(space, option_text, client, findings)
+            _download_template(space, option_text, client, findings)
 
 
 def _refuse_resolution(
@@ -157,7 +161,7 @@ def _refuse_resolution(
 
 
 @contextlib.contextmanager
-def _templateflow(option_text: str, findings: Findings) -> Iterator[Any]:
+def _open_templateflow(option_text: str, findings: Findings) -> Iterator[Any]:
     """Provide the client of TemplateFlow while no other process downloads.
 
     The client is None, with a problem, if the TemplateFlow directory is not writable.
@@ -190,46 +194,49 @@ def _templateflow(option_text: str, findings: Findings) -> Iterator[Any]:
         os.close(folder)
 
 
-def _fetch(space: Space, option_text: str, client: Any, findings: Findings) -> None:
+def _download_template(space: Space, option_text: str, client: Any, findings: Findings) -> None:
     """Download a template's T1w image, brain mask, tissue maps and the requested grid.
 
     Tissue maps are only downloaded if the template has them.
     """
-    labels = {
+    template_labels = {
         str(label).lstrip("0"): label for label in client.get_resolutions(template=space.name)
     }
-    finest: str | None = next((label for label in ("1", "2") if label in labels), None)
+    finest: str | None = next(
+        (label for label in _DOWNLOADED_RESOLUTIONS if label in template_labels), None
+    )
     images = [(finest, image) for image in (*_IMAGES, *_TISSUES)]
-    images += [
-        (space.resolution, image) for image in _IMAGES[:1] if space.resolution not in ("", finest)
-    ]
+    if space.resolution not in ("", finest):
+        images.append((space.resolution, _IMAGES[0]))
     for resolution, image in images:
         query: dict[str, Any] = {**image, "atlas": None, "extension": ".nii.gz"}
-        query |= {"cohort": space.cohort} if space.cohort else {}
-        query |= {"resolution": labels[resolution]} if resolution in labels else {}
+        if space.cohort:
+            query["cohort"] = space.cohort
+        if resolution in template_labels:
+            query["resolution"] = template_labels[resolution]
         files = [Path(path) for path in client.ls(space.name, **query)]
         missing = [path for path in files if not path.is_file() or path.stat().st_size == 0]
         if not files and image in _IMAGES:
             image_name = "T1w image" if image is _IMAGES[0] else "brain mask"
-            findings.refuse_option(option_text, *_without_image(image_name))
+            findings.refuse_option(option_text, *_describe_missing_image(image_name))
             return
         try:
             client.get(space.name, **query)
         # the client does not catch exceptions of its different download methods
         except Exception as error:
             for path in missing:
-                _empty(path)
-            _refuse_fetch(missing or files, error, space.name, option_text, findings)
+                _truncate(path)
+            _refuse_download(missing or files, error, space.name, option_text, findings)
             return
     if cached_file(space.template, "T1w.nii.gz") is None:
         findings.refuse_option(
             option_text,
             f"the T1w image of the template was not found in {templateflow_home()}",
-            _OTHER_SPACE,
+            _OTHER_SPACE_FIX,
         )
 
 
-def _empty(path: Path) -> None:
+def _truncate(path: Path) -> None:
     """Empty a partly written file, which would be regarded as complete.
 
     Symbolic links (DataLad) are left unchanged.
@@ -238,7 +245,7 @@ def _empty(path: Path) -> None:
         path.write_bytes(b"")
 
 
-def _refuse_fetch(
+def _refuse_download(
     files: Sequence[Path], error: Exception, template: str, option_text: str, findings: Findings
 ) -> None:
     """Report a template that could not be downloaded."""

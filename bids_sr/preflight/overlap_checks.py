@@ -32,12 +32,10 @@ def check_overlap(
         if condition_pair(names, run_contrasts) is None
     }
     if names and len(conditions_by_run) == len(contrasts):
-        mapped = list(
-            dict.fromkeys(
-                name for run_conditions in conditions_by_run.values() for name in run_conditions
-            )
-        )
-        findings.refuse_option(f"--overlap {' '.join(names)}", *_why_unknown(names, mapped))
+        all_conditions = (name for conditions in conditions_by_run.values() for name in conditions)
+        mapped = list(dict.fromkeys(all_conditions))
+        reason, fix = _explain_unmapped(names, mapped)
+        findings.refuse_option(f"--overlap {' '.join(names)}", reason, fix)
         return
     for bold, conditions in conditions_by_run.items():
         mapped_text = ", ".join(conditions) or "none"
@@ -54,7 +52,7 @@ def check_overlap(
         findings.note(bold, text, code="option")
 
 
-def _why_unknown(names: Sequence[str], mapped: Sequence[str]) -> tuple[str, str]:
+def _explain_unmapped(names: Sequence[str], mapped: Sequence[str]) -> tuple[str, str]:
     """Return reason and remedy for conditions that no run maps."""
     unknown = [name for name in names if camel_case(name) not in mapped]
     if not unknown:

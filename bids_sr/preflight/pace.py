@@ -12,10 +12,12 @@ REFERENCE_S = 0.0039
 """Processor time (s) of the kernel on the processors on which steps were measured
 (``benchmarks/resources.py --pace``).
 """
-_REPEATS = 5
-# s; in shorter intervals, time slices of the scheduler (some milliseconds) would matter
-_WATCHED_S = 0.5
-_BLOCK = bytes(2**18)
+_N_REPEATS = 5
+_N_SLICES, _MATRIX = 48, 96  # of the transformed volume
+_WATCH_S = 0.5  # much longer than time slices of the scheduler (some milliseconds)
+_HASHED_BLOCK = bytes(2**18)
+# range of slowdowns that are reported
+_MIN_SLOWDOWN, _MAX_SLOWDOWN = 0.25, 40.0
 
 
 def kernel_seconds() -> float:
@@ -26,10 +28,10 @@ def kernel_seconds() -> float:
     not allocated as much memory before.
     """
     seconds = []
-    image = np.arange(96 * 96, dtype=np.float32).reshape(96, 96)
-    for _ in range(_REPEATS):
+    image = np.arange(_MATRIX * _MATRIX, dtype=np.float32).reshape(_MATRIX, _MATRIX)
+    for _ in range(_N_REPEATS):
         start = time.process_time()
-        for _ in range(48):
+        for _ in range(_N_SLICES):
             np.fft.irfft2(np.fft.rfft2(image)).sum()
         seconds.append(time.process_time() - start)
     return min(seconds)
@@ -42,15 +44,15 @@ def _available_processors(threads: int) -> float:
     sufficient, because the system may divide its processors among sessions or groups of processes,
     and the load average of the last minute lags behind.
     """
-    deadline = time.perf_counter() + _WATCHED_S
+    deadline = time.perf_counter() + _WATCH_S
 
-    def work() -> None:
+    def hash_until_deadline() -> None:
         while time.perf_counter() < deadline:
-            hashlib.sha256(_BLOCK)  # hashing does not need the interpreter lock
+            hashlib.sha256(_HASHED_BLOCK)  # hashing does not need the interpreter lock
 
     start = time.perf_counter()
     processor_time = time.process_time()
-    workers = [threading.Thread(target=work) for _ in range(threads)]
+    workers = [threading.Thread(target=hash_until_deadline) for _ in range(threads)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -74,4 +76,4 @@ def measure_slowdown(processors: float) -> tuple[float, float]:
     threads = math.ceil(processors)
     slowdown = kernel_seconds() / REFERENCE_S
     busy = max(1.0, threads / max(_available_processors(threads), 1e-3))
-    return min(40.0, max(0.25, slowdown * busy)), busy
+    return min(_MAX_SLOWDOWN, max(_MIN_SLOWDOWN, slowdown * busy)), busy

@@ -1,5 +1,6 @@
 """Text of the plan, for ``--dry-run`` and for messages."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
@@ -14,7 +15,7 @@ from bids_sr.bids.pretrained_models import factor_of_models
 from bids_sr.bids.retrospective_plan import (
     downsampled_subject,
     retrospective_factor,
-    runs_that_make_pairs,
+    select_pair_sources,
 )
 from bids_sr.combination import format_combined_runs
 from bids_sr.config import Settings
@@ -24,11 +25,15 @@ from bids_sr.preflight.pace import measure_slowdown
 from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.series import SDMOD
 
+_MAX_NAMES = 3  # names of runs in a message
+_MAP_DESCRIPTIONS = {"cc": "correlation with the task", "glm": "linear model"}
+_MIN_NOTED_LOAD = 1.5  # smallest slowdown by other processes that is mentioned
 
-def duration(minutes: float) -> str:
+
+def format_minutes(minutes: float) -> str:
     """Return a time in minutes as text, rounded to whole minutes.
 
-    >>> duration(.4), duration(4.4), duration(135)
+    >>> format_minutes(.4), format_minutes(4.4), format_minutes(135)
     ('under 1 min', 'about 4 min', 'about 2 h 15 min')
     """
     rounded = round(minutes)
@@ -37,11 +42,6 @@ def duration(minutes: float) -> str:
     return (
         f"about {rounded} min" if rounded < 60 else f"about {rounded // 60} h {rounded % 60} min"
     )
-
-
-_MOST_NAMED = 3
-_MAPS = {"cc": "correlation with the task", "glm": "linear model"}
-_NOTICEABLE = 1.5
 
 
 def format_problems(problems: Sequence[Notice]) -> str:
@@ -58,61 +58,68 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     It lists participants, runs, pairs, series, contrasts and smoothing.
     """
     plan_notices = notes(plan, settings)
-    notices = [f"{notice.level}: {notice}" for notice in plan_notices]
+    notice_lines = [f"{notice.level}: {notice}" for notice in plan_notices]
     n_warnings = sum(notice.level == "warning" for notice in plan_notices)
     lines = [
         f"dataset  {settings.paths.bids_dir}",
         f"results  {settings.paths.output_dir}",
-        *notices[:n_warnings],
+        *notice_lines[:n_warnings],
+        *_describe_structural_scans(plan.subjects),
     ]
-    for subject in (candidate for candidate in plan.subjects if candidate.structural):
+    for subject in (candidate for candidate in plan.subjects if not candidate.has_scans):
+        lines.append(f"sub-{subject.label}: T1w {subject.t1w[0].name if subject.t1w else 'none'}")
+        for run in subject.runs:
+            lines += [f"  {line}" for line in _describe_run(run, subject, plan, settings)]
+        if "glm" in settings.activation.kinds:
+            lines += [f"  {line}" for line in format_combined_runs(subject.runs, plan)]
+    lines += [f"series: {' '.join(plan.series)}", *_describe_settings(settings)]
+    lines += describe_skipped_runs(plan.skipped)
+    lines.append(f"estimate: {cost_text(plan, settings)}")
+    lines += _format_cost_table(plan.estimate, measure_slowdown(plan.estimate.processors)[0])
+    return "\n".join([*lines, *notice_lines[n_warnings:]])
+
+
+def _describe_structural_scans(subjects: Sequence[Subject]) -> list[str]:
+    """Return lines with the structural scans of participants: pairs, then scans without a pair."""
+    lines = []
+    for subject in (candidate for candidate in subjects if candidate.structural):
         lines.append(f"sub-{subject.label}: structural scans")
-        lines += [
-            f"  {pair.contrast}: {' from '.join(path.name for path in pair.images)}"
-            for pair in subject.structural
-        ]
-    for subject in (candidate for candidate in plan.subjects if candidate.controls):
+        for pair in subject.structural:
+            names = " from ".join(path.name for path in pair.images)
+            lines.append(f"  {pair.contrast}: {names}")
+    for subject in (candidate for candidate in subjects if candidate.controls):
         lines.append(
             f"sub-{subject.label}: only high-resolution scans were found; volumes are"
             " measured per session"
         )
-        lines += [
-            "  " + ", ".join(scan.highres.name for scan in session) for session in subject.controls
-        ]
-    for subject in (candidate for candidate in plan.subjects if candidate.lowres):
+        for controls in subject.controls:
+            lines.append("  " + ", ".join(scan.highres.name for scan in controls))
+    for subject in (candidate for candidate in subjects if candidate.lowres):
         lines.append(
             f"sub-{subject.label}: only low-resolution scans were found; the --pretrained"
             " model is applied"
         )
-        lines += ["  " + ", ".join(scan.path.name for scan in scans) for scans in subject.lowres]
-    for subject in (candidate for candidate in plan.subjects if not candidate.has_scans):
-        lines.append(f"sub-{subject.label}: T1w {subject.t1w[0].name if subject.t1w else 'none'}")
-        for run in subject.runs:
-            lines += [f"  {line}" for line in _run_lines(run, subject, plan, settings)]
-        if "glm" in settings.activation.kinds:
-            lines += [f"  {line}" for line in format_combined_runs(subject.runs, plan)]
-    lines.append(f"series: {' '.join(plan.series)}")
+        for scans in subject.lowres:
+            lines.append("  " + ", ".join(scan.path.name for scan in scans))
+    return lines
+
+
+def _describe_settings(settings: Settings) -> list[str]:
+    """Return lines with the changes of recipes and, for BOLD runs, smoothing and kinds of maps."""
+    lines = []
     if settings.superres.recipe_changes:
         changes = " ".join(map(str, settings.superres.recipe_changes))
         lines.append(f"recipe: {settings.superres.recipe}, with {changes}")
     if settings.superres.target != "anat":
-        lines.append(
-            "smoothing (FWHM): " + ", ".join(f"{mm:g} mm" for mm in settings.activation.smoothing)
+        widths = ", ".join(f"{width:g} mm" for width in settings.activation.smoothing)
+        maps = ", ".join(
+            f"{_MAP_DESCRIPTIONS[kind]} ({kind})" for kind in settings.activation.kinds
         )
-        kinds = [
-            f"{_MAPS[kind]} ({kind})" if kind in _MAPS else kind
-            for kind in settings.activation.kinds
-        ]
-        lines.append(f"maps: {', '.join(kinds)}")
-    lines += describe_skipped_runs(plan.skipped)
-    cost = [
-        f"estimate: {cost_text(plan, settings)}",
-        *_cost_table(plan.estimate, measure_slowdown(plan.estimate.processors)[0]),
-    ]
-    return "\n".join([*lines, *cost, *notices[n_warnings:]])
+        lines += [f"smoothing (FWHM): {widths}", f"maps: {maps}"]
+    return lines
 
 
-def _cost_table(cost: Estimate, slowdown: float = 1.0) -> list[str]:
+def _format_cost_table(cost: Estimate, slowdown: float = 1.0) -> list[str]:
     """Return a table of stages with wall-clock minutes and memory, and their total.
 
     `slowdown` is the slowdown relative to idle processors.
@@ -143,7 +150,7 @@ def _round_to_sum(values: Iterable[float], digits: int) -> list[float]:
     return [round(stop - start, digits) for start, stop in pairwise(ends)]
 
 
-def _advice(plan: Plan, settings: Settings) -> list[str]:
+def _list_advice(plan: Plan, settings: Settings) -> list[str]:
     """Return advice on scans that would improve the result and on tests without a reference."""
     runs = plan.runs
     if settings.evaluation.retrospective is not None or not runs:
@@ -182,80 +189,82 @@ def notes(plan: Plan, settings: Settings) -> list[Notice]:
         for notice in plan.warnings
     )
     return sorted(group_notices(relative), key=lambda notice: notice.level != "warning") + [
-        Notice(what="", why=text, level="note", code="advice") for text in _advice(plan, settings)
+        Notice(what="", why=text, level="note", code="advice")
+        for text in _list_advice(plan, settings)
     ]
 
 
-def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -> list[str]:
+def _describe_run(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -> list[str]:
     """Return the description of a run in a dry run, as lines."""
-    timing = "with slice timing" if run.slice_timing else "no slice timing"
-    size = f"{_times(run.shape)} voxels of {_times(run.zooms)} mm, {run.n_volumes} volumes"
-    lines = [f"{run.stem}: {size}, TR {run.tr:g} s, {timing}"]
+    slice_timing = "with slice timing" if run.slice_timing else "no slice timing"
+    size = f"{_format_grid(run)}, {run.n_volumes} volumes"
+    lines = [f"{run.stem}: {size}, TR {run.tr:g} s, {slice_timing}"]
     if run.truth is not None:
         references = [run.truth.series.bold.name] if run.truth.series else []
         references += [f"effect of {name}" for name in run.truth.activations]
         location = "" if run.truth.root is None else f" in {run.truth.root}"
         lines.append(f"  high-resolution reference: {', '.join(references)}{location}")
+    pair = "none"
     if run.pair is not None:
-        low = run.pair.lowres.name if run.pair.lowres else "its k-space-truncated copy"
-    lines.append(
-        f"  T2*w pair: {'none' if run.pair is None else f'{run.pair.highres.name} and {low}'}"
-    )
-    calibration = "none"
-    if (calibration_run := run.calibration) is not None:
-        task = (
-            ""
-            if calibration_run.events is None
-            else f", with the task ({calibration_run.events.name}) regressed out"
-        )
-        calibration = (
-            f"{calibration_run.bold.name}, {calibration_run.n_volumes} volumes of"
-            f" {_times(calibration_run.zooms)} mm{task}"
-        )
-    lines.append(f"  calibration: {calibration}")
+        lowres = run.pair.lowres.name if run.pair.lowres else "its k-space-truncated copy"
+        pair = f"{run.pair.highres.name} and {lowres}"
+    calibration = "none" if run.calibration is None else _describe_calibration(run.calibration)
+    lines += [f"  T2*w pair: {pair}", f"  calibration: {calibration}"]
     if run.precomputed is not None:
         lines.append(f"  used from derivatives: {reused_text(run.precomputed)}")
     if settings.evaluation.retrospective is not None:
-        lines.append(f"  {_retrospective_line(run, subject, settings)}")
-    lines.append(f"  super-resolution: {_choice_text(run, settings)}")
+        lines.append(f"  {_describe_downsampling(run, subject, settings)}")
+    lines.append(f"  super-resolution: {_describe_method(run, settings)}")
     contrasts = plan.contrasts.get(run.bold, {})
     if run.events is None:
-        return [
-            *lines,
-            (
-                "  no events: seed-based connectivity is computed for the seeds"
-                f" {', '.join(contrasts)}"
-            ),
-        ]
-    contrast_texts = (
-        name if dict(weights) == {name: 1} else f"{name} = {_formula(weights)}"
-        for name, weights in contrasts.items()
+        seeds = ", ".join(contrasts)
+        text = f"no events: seed-based connectivity is computed for the seeds {seeds}"
+    else:
+        text = "contrasts: " + "; ".join(
+            name if dict(weights) == {name: 1} else f"{name} = {_format_contrast(weights)}"
+            for name, weights in contrasts.items()
+        )
+    return [*lines, f"  {text}"]
+
+
+def _describe_calibration(calibration: BoldRun) -> str:
+    """Return name, volumes, voxel size and events of a calibration run as text."""
+    task = ""
+    if calibration.events is not None:
+        task = f", with the task ({calibration.events.name}) regressed out"
+    return (
+        f"{calibration.bold.name}, {calibration.n_volumes} volumes of"
+        f" {_join_numbers(calibration.zooms)} mm{task}"
     )
-    return [*lines, f"  contrasts: {'; '.join(contrast_texts)}"]
 
 
-def _choice_text(run: BoldRun, settings: Settings) -> str:
+def _format_grid(run: BoldRun) -> str:
+    """Return matrix and voxel size of a run as text."""
+    return f"{_join_numbers(run.shape)} voxels of {_join_numbers(run.zooms)} mm"
+
+
+def _describe_method(run: BoldRun, settings: Settings) -> str:
     """Return the methods and the factor of a run as text, with reasons."""
     superres = settings.superres
     names = [name for name in superres.chosen if not unavailable_reason(name, run, superres)]
-    reason_list = []
+    is_retrospective = settings.evaluation.retrospective is not None
+    reasons = []
     if superres.auto and superres.thins_slices:
-        reason_list.append(
+        reasons.append(
             "the default method is tv because the slices become thinner; srgan and sbl are"
             " slice-wise methods"
         )
     elif superres.auto and run.pair is None:
-        reason_list.append("srgan requires a T2*w pair, but no pair was found")
+        reasons.append("srgan requires a T2*w pair, but no pair was found")
     elif superres.auto and set(superres.learned) - set(names):
-        reason_list.append("a single slice is not enough to train a network")
+        reasons.append("a single slice is not enough to train a network")
     if run.factor[2] != 1 and (run.truth is not None or superres.baselines == "all"):
-        reason_list.append(f"the baseline {SDMOD} is skipped because the slices become thinner")
-    if settings.evaluation.retrospective is None:
-        reason_list.append(_why_factor(run, settings))
-    reasons = f" ({'; '.join(reason_list)})" if reason_list else ""
-    retrospective = settings.evaluation.retrospective is not None
-    factor = retrospective_factor(settings) if retrospective else run.factor
-    return f"{', '.join(names) or 'none'} by {_times(factor, 'g')}{reasons}"
+        reasons.append(f"the baseline {SDMOD} is skipped because the slices become thinner")
+    if not is_retrospective:
+        reasons.append(_describe_factor_source(run, settings))
+    reasons_text = f" ({'; '.join(reasons)})" if reasons else ""
+    factor = retrospective_factor(settings) if is_retrospective else run.factor
+    return f"{', '.join(names) or 'none'} by {_join_numbers(factor, 'g')}{reasons_text}"
 
 
 def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:
@@ -264,22 +273,22 @@ def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:
     Runs are named if there are several. Nothing is yielded with ``--retrospective``, because the
     dataset that it creates has a plan of its own.
     """
-    runs: dict[tuple[str, str], list[str]] = {}
     # the data set of a retrospective experiment has its own plan
     if settings.evaluation.retrospective is not None:
         return
+    names_by_choice: dict[tuple[str, str], list[str]] = {}
     for run in plan.runs:
-        runs.setdefault(("method", _choice_text(run, settings)), []).append(run.stem)
+        choice = "method", _describe_method(run, settings)
+        names_by_choice.setdefault(choice, []).append(run.stem)
     for run in plan.runs:
         if run.events is not None:
-            runs.setdefault(("contrasts", ", ".join(plan.contrasts[run.bold])), []).append(
-                run.stem
-            )
-    for (title, text), names in runs.items():
-        yield title, text if len(plan.runs) == 1 else f"{list_some(names, _MOST_NAMED)}: {text}"
+            choice = "contrasts", ", ".join(plan.contrasts[run.bold])
+            names_by_choice.setdefault(choice, []).append(run.stem)
+    for (title, text), names in names_by_choice.items():
+        yield title, text if len(plan.runs) == 1 else f"{list_some(names, _MAX_NAMES)}: {text}"
 
 
-def _why_factor(run: BoldRun, settings: Settings) -> str:
+def _describe_factor_source(run: BoldRun, settings: Settings) -> str:
     """Return the source of a run's super-resolution factor, as text."""
     if run.pair is not None:
         return "factor from the T2*w pair"
@@ -296,49 +305,38 @@ def _why_factor(run: BoldRun, settings: Settings) -> str:
     )
 
 
-def _times(values: Iterable[float], form: str = ".3g") -> str:
+def _join_numbers(values: Iterable[float], form: str = ".3g") -> str:
     """Return numbers joined by "×"."""
     return "×".join(
         str(value) if isinstance(value, int) else f"{round(value, 4):{form}}" for value in values
     )
 
 
-def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> str:
+def _describe_downsampling(run: BoldRun, subject: Subject, settings: Settings) -> str:
     """Return the planned downsampling of a run as text."""
-    number = next(index for index, candidate in enumerate(subject.runs) if candidate is run)
-    downsampled = downsampled_subject(subject, settings).runs[number]
+    index = next(index for index, candidate in enumerate(subject.runs) if candidate is run)
+    downsampled = downsampled_subject(subject, settings).runs[index]
     n_volumes = downsampled.n_volumes
-    if settings.preprocessing.dummy_scans is None and not run.echoes:
+    is_pair_source = any(run is source for source in select_pair_sources(subject).values())
+    if settings.preprocessing.dummy_scans is None and not run.echoes and is_pair_source:
         from bids_sr.glm.nonsteady import count_nonsteady_volumes
 
-        n_volumes -= (
-            count_nonsteady_volumes(run.bold)
-            if any(run is candidate for candidate in runs_that_make_pairs(subject).values())
-            else 0
-        )
-    size = (
-        f"{_times(downsampled.shape)} voxels of {_times(downsampled.zooms)} mm, {n_volumes}"
-        " volumes"
-    )
-    factor = _times(retrospective_factor(settings), "g")
+        n_volumes -= count_nonsteady_volumes(run.bold)
+    factor = _join_numbers(retrospective_factor(settings), "g")
     return (
-        f"this run will be downsampled by {factor} ({settings.evaluation.retrospective}) to {size}"
+        f"this run will be downsampled by {factor} ({settings.evaluation.retrospective}) to"
+        f" {_format_grid(downsampled)}, {n_volumes} volumes"
     )
 
 
-def _formula(weights: Mapping[str, float]) -> str:
+def _format_contrast(weights: Mapping[str, float]) -> str:
     """Return a contrast as a formula of trial types."""
-    if len(weights) > 1 and all(
-        abs(weight * len(weights) - 1) < 1e-6 for weight in weights.values()
-    ):
+    if len(weights) > 1 and _are_all(weights.values(), 1 / len(weights)):
         return f"mean of {', '.join(weights)}"
-    (first_name, first_weight), *rest_weights = sorted(weights.items(), key=lambda item: -item[1])
-    if (
-        first_weight == 1
-        and len(rest_weights) > 1
-        and all(abs(weight * len(rest_weights) + 1) < 1e-6 for _, weight in rest_weights)
-    ):
-        return f"{first_name} - mean of {', '.join(name for name, _ in rest_weights)}"
+    (first_name, first_weight), *others = sorted(weights.items(), key=lambda item: -item[1])
+    other_weights = [weight for _, weight in others]
+    if first_weight == 1 and len(others) > 1 and _are_all(other_weights, -1 / len(others)):
+        return f"{first_name} - mean of {', '.join(name for name, _ in others)}"
     terms: list[str] = []
     for name, weight in weights.items():
         sign = "-" if weight < 0 else "+" if terms else ""
@@ -347,15 +345,21 @@ def _formula(weights: Mapping[str, float]) -> str:
     return "".join(terms)
 
 
+def _are_all(weights: Iterable[float], expected: float) -> bool:
+    """Return whether all weights equal a value, up to rounding."""
+    return all(math.isclose(weight, expected, rel_tol=1e-6) for weight in weights)
+
+
 def cost_text(plan: Plan, settings: Settings) -> str:
     """Return time, memory and disk space of a plan as a sentence, for the current load."""
     cost = plan.estimate
     workers = settings.resources.nprocs or 1
     slowdown, busy = measure_slowdown(cost.processors)
-    load_text = f" (machine busy: {busy:.1f} times slower)" if busy >= _NOTICEABLE else ""
+    load_text = f" (machine busy: {busy:.1f} times slower)" if busy >= _MIN_NOTED_LOAD else ""
     processes = "1 process" if workers == 1 else f"{workers} processes"
+    time_text = format_minutes(cost.minutes * slowdown)
     return (
-        f"{duration(cost.minutes * slowdown)} of wall-clock time with {processes}{load_text},"
+        f"{time_text} of wall-clock time with {processes}{load_text},"
         f" {cost.memory_gb:.1f} GB of memory, {cost.work_gb:.1f} GB of disk space for intermediate"
         f" files and {cost.output_gb:.1f} GB for results (level {settings.run.level})"
     )

@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.bids import Findings
-from bids_sr.bids.method_options import refuse_all
 from bids_sr.bids.pretrained_models import method_of_model
 from bids_sr.config import SuperRes
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.model import load_model, verify_model
 from bids_sr.sr.recipe_changes import select_changes
 
-_LOAD = (
+_LOADING_CODE = (
     "import json, sys; from bids_sr.preflight.pretrained_models import unreadable_reason; "
     "sys.stdout.write(json.dumps(list(map(unreadable_reason, sys.argv[1:]))))"
 )
@@ -34,15 +33,14 @@ def check_pretrained(superres: SuperRes, findings: Findings) -> None:
             except ModelError as error:
                 reasons[file] = str(error)
     intact = [file for file, reason in reasons.items() if not reason]
-    reasons |= dict(zip(intact, _refusals(intact), strict=True))
+    reasons |= dict(zip(intact, _find_load_failures(intact), strict=True))
     fix = (
         "Specify the .safetensors file of a model. Its model card (a .json file with the same"
         " name) must be in the same directory, and both files must be unmodified."
     )
-    refuse_all(
-        findings,
-        [(bool(reason), f"--pretrained {file}", reason, fix) for file, reason in reasons.items()],
-    )
+    for file, reason in reasons.items():
+        if reason:
+            findings.add_problem(f"--pretrained {file}", reason, fix)
     for file in intact:
         changes = select_changes(superres.recipe_changes, method_of_model(file) or "")
         if changes:
@@ -54,7 +52,7 @@ def check_pretrained(superres: SuperRes, findings: Findings) -> None:
             )
 
 
-def _refusals(files: Sequence[Path]) -> list[str]:
+def _find_load_failures(files: Sequence[Path]) -> list[str]:
     """Return for each file why its weights do not fit the network on its card, or "".
 
     Models are loaded in a separate process, unless torch is already imported, so that this process
@@ -63,7 +61,7 @@ def _refusals(files: Sequence[Path]) -> list[str]:
     """
     if "torch" in sys.modules or not files:
         return [unreadable_reason(file) for file in files]
-    command = [sys.executable or "python3", "-c", _LOAD, *map(str, files)]
+    command = [sys.executable or "python3", "-c", _LOADING_CODE, *map(str, files)]
     try:
         process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     except (OSError, subprocess.TimeoutExpired):

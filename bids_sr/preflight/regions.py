@@ -8,6 +8,8 @@ from bids_sr.bids import Findings
 from bids_sr.config import Settings
 from bids_sr.region_names import find_atlas, is_aal2, is_file
 
+_MAX_LABELS = 5  # number of labels in a message
+
 
 def check_region(settings: Settings, findings: Findings) -> None:
     """Reject an atlas or region-of-interest image that cannot be read or is empty."""
@@ -15,7 +17,7 @@ def check_region(settings: Settings, findings: Findings) -> None:
     if is_file(activation.roi):
         option = f"--roi {activation.roi}"
         fix = "Alternatively, use --roi motor or --roi brain."
-        values = _values(
+        values = _read_voxels(
             Path(activation.roi), option, f"Specify a single mask or label image. {fix}", findings
         )
         if values is not None and not (values > 0).any():
@@ -27,15 +29,15 @@ def check_region(settings: Settings, findings: Findings) -> None:
         _check_atlas(activation.atlas, findings)
 
 
-def _values(image: Path, option_text: str, fix: str, findings: Findings) -> np.ndarray | None:
+def _read_voxels(image: Path, option_text: str, fix: str, findings: Findings) -> np.ndarray | None:
     """Return the voxels of a 3D image that an option names, or None with a problem."""
     import nibabel as nb
 
-    from bids_sr.bids.headers import read_header, squeeze_3d
+    from bids_sr.bids.headers import read_header, squeezed_shape
 
     image_findings = Findings()
     header = read_header(image, image_findings)
-    if header is None or len(squeeze_3d(header)) != 3:
+    if header is None or len(squeezed_shape(header)) != 3:
         reason = (
             f"the file {image} is not a 3D image" if header else image_findings.problems[0].why
         )
@@ -49,7 +51,7 @@ def _check_atlas(atlas_name: str, findings: Findings) -> None:
     atlas = find_atlas(atlas_name)
     option = f"--atlas {atlas_name}"
     fix = "Specify a label image, or use AAL2."
-    values = _values(
+    values = _read_voxels(
         atlas.image,
         option,
         "Specify a single label image in NIfTI format, or use AAL2.",
@@ -68,6 +70,8 @@ def _check_atlas(atlas_name: str, findings: Findings) -> None:
             option, f"the label image {atlas.image} contains non-integer values", fix
         )
     elif unnamed:
-        labels_text = ", ".join(map(str, unnamed[:5])) + (", …" if len(unnamed) > 5 else "")
+        labels_text = ", ".join(map(str, unnamed[:_MAX_LABELS]))
+        if len(unnamed) > _MAX_LABELS:
+            labels_text += ", …"
         text = f"some labels of {atlas.image} are missing in {atlas.table.name}: {labels_text}"
         findings.refuse_option(option, text, "Add one row per missing label to the table.")

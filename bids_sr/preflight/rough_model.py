@@ -15,11 +15,12 @@ from bids_sr.io.arrays import Float
 if TYPE_CHECKING:
     from bids_sr.glm.regressors import Events
 
-_BRIEF_S = 0.5  # s; nilearn may sample shorter events too weakly
+_MIN_DURATION_S = 0.5  # nilearn may sample shorter events too weakly
 # smallest singular value of columns scaled to length one: no column is close to a mixture of
 # others
-_APART = 0.05
-_MARGIN = 1.3  # safety factor of limits in the approximate model
+_MIN_SINGULAR_VALUE = 0.05
+_MIN_RANGE = 0.05  # smallest range of a response during the run, relative to its plateau
+_SAFETY_FACTOR = 1.3  # of limits in the approximate model
 
 
 def approximate_regressors(events: "Events", times: Float) -> dict[str, Float]:
@@ -38,11 +39,12 @@ def approximate_regressors(events: "Events", times: Float) -> dict[str, Float]:
     """
     modulations = events.modulations()
     return {
-        name: _course(spans, times, modulations[name]) for name, spans in events.spans().items()
+        name: _compute_response(spans, times, modulations[name])
+        for name, spans in events.spans().items()
     }
 
 
-def _course(
+def _compute_response(
     spans: Sequence[tuple[float, float]], times: Float, modulations: Float | None = None
 ) -> Float:
     """Return the response to events, given as onset and duration (s), at `times` (T,).
@@ -51,15 +53,16 @@ def _course(
     """
     onsets, durations = np.array(spans).T
     seconds_after_onset = times[:, None] - onsets
-    since_end = seconds_after_onset - np.maximum(durations, _BRIEF_S)
-    shares = _plateau_share(seconds_after_onset) - _plateau_share(since_end)
+    since_end = seconds_after_onset - np.maximum(durations, _MIN_DURATION_S)
+    shares = _step_response(seconds_after_onset) - _step_response(since_end)
     return np.asarray(shares.sum(axis=1) if modulations is None else shares @ modulations)
 
 
-def _is_apart(matrix: Float) -> bool:
-    """Return whether no column is close to a mixture of others."""
-    singular = np.linalg.svd(matrix / np.linalg.norm(matrix, axis=0), compute_uv=False)
-    return bool(singular[-1] > _APART)
+def _are_separable(matrix: Float) -> bool:
+    """Return whether no column of a matrix (rows, columns) is close to a mixture of others."""
+    unit_columns = matrix / np.linalg.norm(matrix, axis=0)
+    singular_values = np.linalg.svd(unit_columns, compute_uv=False)
+    return bool(singular_values[-1] > _MIN_SINGULAR_VALUE)
 
 
 def is_clearly_informative(
@@ -76,8 +79,8 @@ def is_clearly_informative(
     if MODULATION in events.table:
         return False
     spans = events.spans()
-    matrix = _rough_matrix(spans, times, tr, high_pass)
-    if matrix is None or not _is_apart(matrix):
+    matrix = _build_approximate_matrix(spans, times, tr, high_pass)
+    if matrix is None or not _are_separable(matrix):
         return False
     from bids_sr.glm.type_information import (
         LARGEST_INFLATION,
@@ -90,7 +93,7 @@ def is_clearly_informative(
 
     outside = times_outside_run(float(times[0]), end, tr)
     energy = {
-        name: float((_course(nearby_spans, outside) ** 2).sum())
+        name: float((_compute_response(nearby_spans, outside) ** 2).sum())
         for name, nearby_spans in spans_near_run(spans, end).items()
         if nearby_spans
     }
@@ -100,36 +103,38 @@ def is_clearly_informative(
     information = measure_information(matrix, names, energy)
     inflations = (information.inflation({name: 1.0}) for name in names)
     return not (
-        max(inflations) > LARGEST_INFLATION / _MARGIN**2
-        or information.faint_types(_MARGIN * LEAST_SHARE)
-        or information.dominating_types(names, LARGEST_RATIO / _MARGIN)
+        max(inflations) > LARGEST_INFLATION / _SAFETY_FACTOR**2
+        or information.faint_types(_SAFETY_FACTOR * LEAST_SHARE)
+        or information.dominating_types(names, LARGEST_RATIO / _SAFETY_FACTOR)
     )
 
 
-def _rough_matrix(
+def _build_approximate_matrix(
     spans: Mapping[str, Sequence[tuple[float, float]]],
     times: Float,
     tr: float,
     high_pass: float,
 ) -> Float | None:
     """Return conditions, drift and mean (rows, columns); None if the approximation may be poor."""
-    if any(duration < _BRIEF_S for events in spans.values() for _, duration in events):
+    if any(duration < _MIN_DURATION_S for events in spans.values() for _, duration in events):
         return None
-    courses = {name: _course(events, times) for name, events in spans.items()}
+    responses = {name: _compute_response(events, times) for name, events in spans.items()}
     volumes = np.arange(len(times)) + 0.5
     waves = np.arange(int(2 * len(times) * tr * high_pass) + 2)
     drift = np.cos(np.pi * np.outer(volumes, waves) / len(times))
-    matrix = np.column_stack([*courses.values(), drift])
+    matrix = np.column_stack([*responses.values(), drift])
     if matrix.shape[1] >= len(times) or any(
-        np.ptp(course) < _APART for course in courses.values()
+        np.ptp(response) < _MIN_RANGE for response in responses.values()
     ):
         return None
     return matrix
 
 
-def _plateau_share(seconds_after_onset: Float) -> Float:
-    """Return the response to a block `seconds_after_onset` seconds after its onset, relative to"
-    " its plateau."""
+def _step_response(seconds_after_onset: Float) -> Float:
+    """Return the response to a long block after its onset, relative to its plateau.
+
+    The response is the integral of the double gamma function of SPM.
+    """
     from scipy.special import gammainc
 
     elapsed = np.maximum(seconds_after_onset, 0.0)

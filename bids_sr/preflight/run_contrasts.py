@@ -1,7 +1,7 @@
 """Contrasts of all runs, from options and events."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.bids import Findings
@@ -10,10 +10,13 @@ from bids_sr.glm.contrasts import Contrast, resolve_contrasts
 from bids_sr.notices import UsageError
 from bids_sr.preflight.estimability import TypesOfRun, select_estimable
 
+_Request = str | tuple[str, Contrast]
+"""Contrast as written by the user, or name and weights from ``--model``."""
 
-def contrasts_of_runs(
+
+def resolve_run_contrasts(
     types: Mapping[Path, TypesOfRun],
-    requested: Sequence[str | tuple[str, Contrast]],
+    requested: Sequence[_Request],
     tables: Mapping[Path, Path],
     findings: Findings,
 ) -> dict[Path, dict[str, Contrast]]:
@@ -27,7 +30,7 @@ def contrasts_of_runs(
     ----------
     types : Mapping[Path, TypesOfRun]
         Trial types by BOLD file.
-    requested : Sequence[str | tuple[str, Contrast]]
+    requested : Sequence[_Request]
         Contrasts as written by the user, or name and weights from ``--model``; if empty, default
         contrasts are used.
     tables : Mapping[Path, Path]
@@ -35,71 +38,100 @@ def contrasts_of_runs(
     findings : Findings
         Collects problems and notes.
     """
-    texts_by_run: dict[Path, list[str | tuple[str, Contrast]]] = {path: [] for path in types}
-    all_types = tuple(dict.fromkeys(name for run in types.values() for name in run.modeled))
-    unmodeled = {name: cause for run in types.values() for name, cause in run.unmodeled.items()}
-    is_reported = not requested
-    for text in requested:
-        n_runs = 0
-        option = f"--contrasts {text}" if isinstance(text, str) else f"--model, contrast {text[0]}"
-        for path, run in types.items():
-            with contextlib.suppress(UsageError):
-                resolve_contrasts(run.modeled, [text])
-                texts_by_run[path].append(text)
-                n_runs += 1
-        if 0 < n_runs < len(types):
-            findings.note(
-                option,
-                f"the contrast is computed for {n_runs} of {len(types)} runs; the other runs lack"
-                " at least one of its trial types.",
-            )
-        elif not n_runs:
-            is_reported = True
-            try:
-                resolved = resolve_contrasts(all_types, [text])
-            except UsageError as error:
-                reason = _why_unmodeled(text, all_types, unmodeled) or error.notice.why
-                findings.refuse_option(option, reason, error.notice.remedy)
-                continue
-            names = ", ".join(name for weights in resolved.values() for name in weights)
-            reason = f"no run contains all trial types of the contrast ({names})"
-            findings.refuse_option(
-                option,
-                reason,
-                "Use trial types that occur in the same run; contrasts are computed within runs.",
-            )
-    for path, texts in texts_by_run.items():
-        if not texts and not is_reported:
-            reason = (
-                "none of the requested contrasts can be computed for this run, so the run would"
-                " not have any activation maps"
-            )
-            with findings.about(parse_entities(path).get("subject", ""), stem_of_echoes(path)):
-                findings.add_problem(
-                    path, reason, "Exclude the run (--task-id, --run-id), or add a contrast."
-                )
-            is_reported = True  # the first run is sufficient as an example
+    possible = _select_possible(types, requested, findings)
     contrasts: dict[Path, dict[str, Contrast]] = {}
-    for path, texts in texts_by_run.items():
-        run = types[path]
-        contrasts[path] = {}
-        if texts or not requested:
-            contrasts[path] = resolve_contrasts(
-                run.modeled, texts, described_types=run.described, averaged_types=run.averaged
+    for bold, run in types.items():
+        contrasts[bold] = {}
+        if possible[bold] or not requested:
+            contrasts[bold] = resolve_contrasts(
+                run.modeled,
+                possible[bold],
+                described_types=run.described,
+                averaged_types=run.averaged,
             )
         if not requested:
-            entities = parse_entities(path)
-            with findings.about(entities["subject"], stem_of_echoes(path), code="events"):
-                contrasts[path] = select_estimable(run, contrasts[path], tables[path], findings)
+            entities = parse_entities(bold)
+            with findings.about(entities["subject"], stem_of_echoes(bold), code="events"):
+                contrasts[bold] = select_estimable(run, contrasts[bold], tables[bold], findings)
     return contrasts
 
 
-def _why_unmodeled(
-    text: str | tuple[str, Contrast], modeled: Sequence[str], unmodeled: Mapping[str, str]
+def _select_possible(
+    types: Mapping[Path, TypesOfRun], requested: Sequence[_Request], findings: Findings
+) -> dict[Path, list[_Request]]:
+    """Return the requested contrasts of each run whose trial types it has, and report the others.
+
+    If every contrast is possible in some run, the first run without any contrast is a problem.
+    """
+    possible: dict[Path, list[_Request]] = {bold: [] for bold in types}
+    are_all_possible = True
+    for request in requested:
+        bolds = [bold for bold, run in types.items() if _is_possible(request, run.modeled)]
+        for bold in bolds:
+            possible[bold].append(request)
+        if not bolds:
+            are_all_possible = False
+            _refuse_impossible(request, types.values(), findings)
+        elif len(bolds) < len(types):
+            findings.note(
+                _option_text(request),
+                f"the contrast is computed for {len(bolds)} of {len(types)} runs; the other runs"
+                " lack at least one of its trial types.",
+            )
+    unmapped = [bold for bold, requests in possible.items() if not requests]
+    if requested and are_all_possible and unmapped:
+        bold = unmapped[0]
+        reason = (
+            "none of the requested contrasts can be computed for this run, so the run would"
+            " not have any activation maps"
+        )
+        fix = "Exclude the run (--task-id, --run-id), or add a contrast."
+        with findings.about(parse_entities(bold).get("subject", ""), stem_of_echoes(bold)):
+            findings.add_problem(bold, reason, fix)
+    return possible
+
+
+def _is_possible(request: _Request, modeled: Sequence[str]) -> bool:
+    """Return whether a contrast can be computed from the modeled trial types."""
+    try:
+        resolve_contrasts(modeled, [request])
+    except UsageError:
+        return False
+    return True
+
+
+def _option_text(request: _Request) -> str:
+    """Return the option that requests a contrast, for messages."""
+    return (
+        f"--contrasts {request}" if isinstance(request, str) else f"--model, contrast {request[0]}"
+    )
+
+
+def _refuse_impossible(request: _Request, types: Iterable[TypesOfRun], findings: Findings) -> None:
+    """Report a contrast that is not possible in any run."""
+    runs = list(types)
+    all_types = tuple(dict.fromkeys(name for run in runs for name in run.modeled))
+    unmodeled = {name: cause for run in runs for name, cause in run.unmodeled.items()}
+    try:
+        resolved = resolve_contrasts(all_types, [request])
+    except UsageError as error:
+        reason = _explain_unmodeled(request, all_types, unmodeled) or error.notice.why
+        findings.refuse_option(_option_text(request), reason, error.notice.remedy)
+        return
+    names = ", ".join(name for weights in resolved.values() for name in weights)
+    findings.refuse_option(
+        _option_text(request),
+        f"no run contains all trial types of the contrast ({names})",
+        "Use trial types that occur in the same run; contrasts are computed within runs.",
+    )
+
+
+def _explain_unmodeled(
+    request: _Request, modeled: Sequence[str], unmodeled: Mapping[str, str]
 ) -> str:
     """Return why a trial type of a contrast is not modeled in any run, or "" if it is modeled."""
     with contextlib.suppress(UsageError):
-        resolved = resolve_contrasts((*modeled, *unmodeled), [text])
+        resolved = resolve_contrasts((*modeled, *unmodeled), [request])
         names = {name for weights in resolved.values() for name in weights} - {*modeled}
         return " ".join(
             f"the trial type {name!r} is not modeled in any run because {unmodeled[name]}"

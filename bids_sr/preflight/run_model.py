@@ -1,6 +1,8 @@
 """Linear model of a run before processing: options, number of volumes, and task blocks."""
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.bids import BoldRun, Findings
@@ -13,13 +15,13 @@ if TYPE_CHECKING:
     from bids_sr.glm.temporal_regressors import TimeModel
 
 # s; a shorter half does not contain half a period of the fastest of the slow fluctuations (.1 Hz)
-_HALF_AT_REST = 5.0
+_MIN_HALF_AT_REST_S = 5.0
 MOTION_REGRESSORS = 12  # six parameters and their derivatives
-_MOST_UNSTEADY = 25  # largest number of initial volumes that can be detected as non-steady-state
+_MAX_NONSTEADY = 25  # largest number of initial volumes that can be detected as non-steady-state
 # number of initial volumes that may be detected as non-steady-state in runs at rest
-_MOST_DUMMIES = 10
-_UNSURE = 0.1  # largest error of a share that is computed from the approximate response
-_NEEDED = 2  # blocks of a condition, one per half
+_MAX_NONSTEADY_AT_REST = 10
+_MAX_SHARE_ERROR = 0.1  # largest error of a share that is computed from the approximate response
+_MIN_BLOCKS = 2  # blocks of a condition, one per half
 
 
 def design_settings(run: BoldRun, settings: Settings) -> "DesignSettings":
@@ -83,12 +85,12 @@ def is_long_enough(
     runs must last long enough for slow fluctuations.
     """
     dummies = settings.preprocessing.dummy_scans or 0
-    rows, columns = _size_of_model(run, dummies, n_types + n_confounds, settings)
-    if rows - _MOST_UNSTEADY <= columns:
+    rows, columns = _count_rows_and_columns(run, dummies, n_types + n_confounds, settings)
+    if rows - _MAX_NONSTEADY <= columns:
         dummies = count_dummies(run, settings)
-        rows, columns = _size_of_model(run, dummies, n_types + n_confounds, settings)
+        rows, columns = _count_rows_and_columns(run, dummies, n_types + n_confounds, settings)
     if settings.activation.models_time:
-        return _is_long_enough_for_time_model(run, columns, rows, settings, findings)
+        return _has_enough_uncensored_volumes(run, columns, rows, settings, findings)
     n_needed = columns + 1 if run.events is None or "glm" in settings.activation.kinds else 3
     length = f"{run.n_volumes} volumes" + (f" minus {dummies} dummy volumes" if dummies else "")
     reason = ""
@@ -97,10 +99,10 @@ def is_long_enough(
             f"the linear model has {columns} regressors and requires at least {n_needed} volumes,"
             f" but the run has {length}"
         )
-    elif run.events is None and rows // 2 * run.tr < _HALF_AT_REST - 1e-6:
+    elif run.events is None and rows // 2 * run.tr < _MIN_HALF_AT_REST_S - 1e-6:
         reason = (
-            f"a run without events must last at least {2 * _HALF_AT_REST:g} s, but the run has"
-            f" {length} at a TR of {run.tr:g} s"
+            f"a run without events must last at least {2 * _MIN_HALF_AT_REST_S:g} s, but the run"
+            f" has {length} at a TR of {run.tr:g} s"
         )
     if reason:
         findings.add_problem(
@@ -111,7 +113,7 @@ def is_long_enough(
     return not reason
 
 
-def _size_of_model(
+def _count_rows_and_columns(
     run: BoldRun, dummies: int, n_regressors: int, settings: Settings
 ) -> tuple[int, int]:
     """Return rows and columns (regressors, drift and mean) of a run's linear model."""
@@ -120,7 +122,7 @@ def _size_of_model(
     return rows, n_regressors + drift + 1
 
 
-def _is_long_enough_for_time_model(
+def _has_enough_uncensored_volumes(
     run: BoldRun, columns: int, rows: int, settings: Settings, findings: Findings
 ) -> bool:
     """Return whether enough volumes remain after censoring and filtering, as far as known.
@@ -183,59 +185,65 @@ def can_be_split(
     """
     dummies = settings.preprocessing.dummy_scans or 0
     if run.events is None:
-        return _has_segments(run, settings, findings, max(dummies, _MOST_DUMMIES), n_seeds)
+        max_dummies = max(dummies, _MAX_NONSTEADY_AT_REST)
+        return _can_be_split_at_rest(run, settings, findings, max_dummies, n_seeds)
     from bids_sr.glm.blocks import MIN_SHARE, fewer_units, find_blocks, response_shares
     from bids_sr.glm.design import frame_times
     from bids_sr.glm.regressors import read_events
 
     events = read_events(run.events)
     blocks = find_blocks(events)
+    counts = dict.fromkeys((block.condition for block in blocks), 0)
     start_time = design_settings(run, settings).start_time
     times = frame_times(run.n_volumes, run.tr, start_time=start_time)[dummies:]
-    counts = dict.fromkeys((block.condition for block in blocks), 0)
     shares = response_shares(blocks, times, run.tr, approximate_regressors)
-    if any(abs(share - MIN_SHARE) < _UNSURE for share in shares):
+    if any(abs(share - MIN_SHARE) < _MAX_SHARE_ERROR for share in shares):
         shares = response_shares(blocks, times, run.tr)
     n_modeled = sum(share > 0 for share in shares)
-    if n_modeled > _room_for_blocks(run, settings, dummies) - _MOST_UNSTEADY:
-        max_blocks = _room_for_blocks(run, settings, count_dummies(run, settings))
-        if n_modeled > max_blocks:
-            max_units = fewer_units(events, run.tr, dummies, max_blocks)
-            text = (
-                f"{run.n_volumes} volumes are not enough to estimate {n_modeled} blocks separately"
-            )
-            if max_units is None:
-                findings.note(run.events, f"{text}. Split-half analysis is skipped.")
-                return False
-            findings.note(
-                run.events,
-                f"{text}. Split halves are composed of groups of consecutive blocks instead.",
-            )
-            blocks = find_blocks(events, max_units)
-            shares = response_shares(blocks, times, run.tr)
+    max_blocks = _count_allowed_blocks(run, settings, dummies) - _MAX_NONSTEADY
+    if n_modeled > max_blocks:
+        max_blocks = _count_allowed_blocks(run, settings, count_dummies(run, settings))
+    if n_modeled > max_blocks:
+        max_units = fewer_units(events, run.tr, dummies, max_blocks)
+        text = f"{run.n_volumes} volumes are not enough to estimate {n_modeled} blocks separately"
+        if max_units is None:
+            findings.note(run.events, f"{text}. Split-half analysis is skipped.")
+            return False
+        findings.note(
+            run.events,
+            f"{text}. Split halves are composed of groups of consecutive blocks instead.",
+        )
+        blocks = find_blocks(events, max_units)
+        shares = response_shares(blocks, times, run.tr)
     for block, share in zip(blocks, shares, strict=True):
         counts[block.condition] += share >= MIN_SHARE
+    return _has_enough_blocks(counts, run.events, findings)
+
+
+def _has_enough_blocks(counts: Mapping[str, int], table: Path, findings: Findings) -> bool:
+    """Return whether any condition has a block for each half, and report other conditions.
+
+    `counts` are the numbers of blocks by condition of the events table `table`.
+    """
     too_few = [
         f"{name} ({count} block{'s' * (count != 1)})"
         for name, count in counts.items()
-        if count < _NEEDED
+        if count < _MIN_BLOCKS
     ]
-    if too_few and len(too_few) < len(counts):
-        findings.note(
-            run.events,
-            "split-half analysis requires at least two blocks per condition within the run and"
-            f" excludes these conditions: {', '.join(too_few)}.",
-        )
-    elif too_few:
-        reason = (
-            "split-half analysis requires at least two blocks per condition within the run, but no"
-            f" condition has two: {', '.join(too_few)}"
-        )
-        findings.note(run.events, f"{reason}. Split-half analysis is skipped.")
-    return not too_few or len(too_few) < len(counts)
+    if not too_few:
+        return True
+    text = "split-half analysis requires at least two blocks per condition within the run"
+    if len(too_few) < len(counts):
+        findings.note(table, f"{text} and excludes these conditions: {', '.join(too_few)}.")
+        return True
+    findings.note(
+        table,
+        f"{text}, but no condition has two: {', '.join(too_few)}. Split-half analysis is skipped.",
+    )
+    return False
 
 
-def _has_segments(
+def _can_be_split_at_rest(
     run: BoldRun, settings: Settings, findings: Findings, dummies: int, n_seeds: int
 ) -> bool:
     """Return whether a run without events has segments for two halves, and report if not."""
@@ -244,7 +252,9 @@ def _has_segments(
     reason = ""
     if not segment_count(run.n_volumes - dummies, n_seeds, run.tr):
         reason = "split-half analysis is skipped because the run is too short."
-    elif MIN_SEGMENTS * n_seeds > _room_for_blocks(run, settings, count_dummies(run, settings)):
+    elif MIN_SEGMENTS * n_seeds > _count_allowed_blocks(
+        run, settings, count_dummies(run, settings)
+    ):
         reason = (
             f"split-half analysis is skipped because {run.n_volumes} volumes are not enough for"
             f" {n_seeds} seeds and the requested temporal filters."
@@ -254,14 +264,14 @@ def _has_segments(
     return not reason
 
 
-def _room_for_blocks(run: BoldRun, settings: Settings, dummies: int) -> int:
+def _count_allowed_blocks(run: BoldRun, settings: Settings, dummies: int) -> int:
     """Return the number of blocks that the degrees of freedom of a run allow.
 
     Motion, drift and temporal model are included, and one degree of freedom is left for residuals.
     """
     from bids_sr.glm.temporal_regressors import column_count
 
-    rows, columns = _size_of_model(run, dummies, MOTION_REGRESSORS, settings)
+    rows, columns = _count_rows_and_columns(run, dummies, MOTION_REGRESSORS, settings)
     if settings.activation.models_time:
         columns += column_count(rows, run.tr, time_model(settings, with_censoring=False))
     return rows - columns - 1

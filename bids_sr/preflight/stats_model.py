@@ -4,10 +4,10 @@ The rest of the model is fixed: trial types convolved with the response of SPM, 
 fitted to each run separately. A model with other components is rejected as a whole.
 """
 
+import fnmatch
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from fnmatch import filter as matching
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,25 @@ from bids_sr.bids.entities import parse_entities, same_run
 from bids_sr.glm.contrasts import Contrast, camel_case
 from bids_sr.io.atomic_files import read_text
 
-_TYPE = "trial_type."  # prefix that `Factor` adds to trial types
+_TYPE_PREFIX = "trial_type."  # prefix that `Factor` adds to trial types
 # valid columns of X; wildcards select columns of the run
 _COLUMN = re.compile(
     r"1|intercept|trial_type\..+|csf_wm|rmsd|(std_)?dvars|framewise_displacement|\w+[*?\[].*"
     r"|((trans|rot)_[xyz]|global_signal|csf|white_matter)(_derivative1)?(_power2)?"
     r"|([acwt]_comp_cor_|cosine|motion_outlier|non_steady_state_outlier)\d\d"
 )
-_OF_TYPE = re.compile(r"1|intercept|trial_type\..+")  # valid columns that are not confounds
-_NO_CONFOUND = ("1", "intercept", _TYPE, "cosine")  # mean and drift are part of every model
+_TYPE_COLUMN = re.compile(r"1|intercept|trial_type\..+")  # valid columns that are not confounds
+_FIXED_COLUMNS = (
+    "1",
+    "intercept",
+    _TYPE_PREFIX,
+    "cosine",
+)  # mean and drift are part of every model
 
 
 def is_confound(name: str) -> bool:
     """Return whether a name, possibly with wildcards, can refer to a column of confounds."""
-    return bool(_COLUMN.fullmatch(name)) and not _OF_TYPE.fullmatch(name)
+    return bool(_COLUMN.fullmatch(name)) and not _TYPE_COLUMN.fullmatch(name)
 
 
 def read_model(
@@ -38,31 +43,11 @@ def read_model(
 ) -> tuple[list[tuple[str, Contrast]], list[str]]:
     """Return contrasts (as `resolve_contrasts` takes them) and confound columns of a model.
 
-    Columns may contain wildcards. Both lists are empty if the model is rejected.
+    Columns may contain wildcards. Both lists are empty if the model is rejected. `types` maps BOLD
+    files to modeled trial types.
     """
-    from bids.modeling import BIDSStatsModelsNode
-    from bids.modeling.statsmodels import validate_model
-    from bids.utils import convert_JSON
-
-    all_types = dict.fromkeys(_TYPE + name for names in types.values() for name in names).keys()
     try:
-        document = convert_JSON(json.loads(read_text(path)))
-        validate_model(document)
-        nodes = [BIDSStatsModelsNode(**node) for node in document["nodes"]]
-        dummy_contrasts = nodes[0].dummy_contrasts
-        columns = map(str, nodes[0].model["x"])
-        contrasts = [
-            {"name": name, "condition_list": [name], "weights": [1]} | dummy_contrasts
-            for name in (dummy_contrasts.get("contrasts", all_types) if dummy_contrasts else ())
-        ] + nodes[0].contrasts
-        reasons = [
-            *_iterate_unsupported_features(
-                nodes, document.get("input", {}), types, all_types, contrasts
-            )
-        ]
-        if not reasons:
-            confounds = [name for name in columns if not name.startswith(_NO_CONFOUND)]
-            return list(map(_parse_contrast, contrasts)), confounds
+        contrasts, confounds, reasons = _parse_model(json.loads(read_text(path)), types)
     except OSError as error:
         reasons = [f"the model file cannot be read ({error.strerror})"]
     except (
@@ -74,6 +59,8 @@ def read_model(
         RuntimeError,
     ) as error:
         reasons = [f"the file is not a valid BIDS Stats Model ({error!r})"]
+    if not reasons:
+        return contrasts, confounds
     for reason in reasons:
         fix = (
             "Change the model as described in docs/recipes/stats_model.md, or fit it to the"
@@ -83,55 +70,89 @@ def read_model(
     return [], []
 
 
+def _parse_model(
+    content: Any, types: Mapping[Path, Iterable[str]]
+) -> tuple[list[tuple[str, Contrast]], list[str], list[str]]:
+    """Return contrasts and confound columns of a model, and reasons to reject it.
+
+    Contrasts and confounds are empty if there is a reason. Errors of pybids, and of content of an
+    unexpected type, are not caught.
+    """
+    from bids.modeling import BIDSStatsModelsNode
+    from bids.modeling.statsmodels import validate_model
+    from bids.utils import convert_JSON
+
+    all_types = dict.fromkeys(
+        _TYPE_PREFIX + name for names in types.values() for name in names
+    ).keys()
+    document = convert_JSON(content)
+    validate_model(document)
+    nodes = [BIDSStatsModelsNode(**node) for node in document["nodes"]]
+    run_node = nodes[0]
+    dummy_contrasts = run_node.dummy_contrasts
+    dummy_names = dummy_contrasts.get("contrasts", all_types) if dummy_contrasts else ()
+    contrasts = [
+        {"name": name, "condition_list": [name], "weights": [1]} | dummy_contrasts
+        for name in dummy_names
+    ] + run_node.contrasts
+    model_input = document.get("input", {})
+    reasons = [*_list_unsupported_features(nodes, model_input, types, all_types, contrasts)]
+    if reasons:
+        return [], [], reasons
+    columns = map(str, run_node.model["x"])
+    confounds = [name for name in columns if not name.startswith(_FIXED_COLUMNS)]
+    return list(map(_parse_contrast, contrasts)), confounds, []
+
+
 def _parse_contrast(contrast: Mapping[str, Any]) -> tuple[str, Contrast]:
     """Return name and weights of a contrast of the model."""
     weights: Contrast = {}
     for term, weight in zip(contrast["condition_list"], contrast["weights"], strict=True):
-        name = term.removeprefix(_TYPE)
+        name = term.removeprefix(_TYPE_PREFIX)
         weights[name] = weights.get(name, 0.0) + float(Fraction(weight))
     if not any(weights.values()):
         raise ValueError(f"all weights of the contrast {contrast['name']} are zero")
-    return camel_case(contrast["name"].removeprefix(_TYPE)), weights
+    return camel_case(contrast["name"].removeprefix(_TYPE_PREFIX)), weights
 
 
-def _iterate_unsupported_features(
+def _list_unsupported_features(
     nodes: Sequence[Any],
-    model_node: Mapping[str, Any],
-    types: Iterable[Path],
+    model_input: Mapping[str, Any],
+    bolds: Iterable[Path],
     all_types: Set[str],
     contrasts: Iterable[Mapping[str, Any]],
 ) -> Iterator[str]:
     """Yield each feature of a model beyond t contrasts of trial types with confounds, per run.
 
-    `model_node` is the Input of the model, `all_types` contains the prefixed trial types of all
-    runs.
+    Parameters
+    ----------
+    nodes : Sequence[Any]
+        Nodes of the model; contrasts are taken from the first node.
+    model_input : Mapping[str, Any]
+        Input of the model: labels by entity.
+    bolds : Iterable[Path]
+        BOLD files of the selected runs with events.
+    all_types : Set[str]
+        Prefixed trial types of all runs.
+    contrasts : Iterable[Mapping[str, Any]]
+        Contrasts and dummy contrasts of the first node.
     """
     node = nodes[0]
-    runs = {bold.name: parse_entities(bold) for bold in types}
-    if not runs:
+    entities_by_name = {bold.name: parse_entities(bold) for bold in bolds}
+    if not entities_by_name:
         yield (
             "the model requires runs with events, but no selected run has events. Select task"
             " runs, or omit --model"
         )
         return
-    if [level_node.level for level_node in nodes] != ["run"]:
+    levels = [level_node.level for level_node in nodes]
+    if levels != ["run"]:
         yield (
-            "only the run level is supported, but the model has the levels"
-            f" {', '.join(level_node.level for level_node in nodes)}"
+            f"only the run level is supported, but the model has the levels {', '.join(levels)}"
         )
-    for key, labels in model_node.items():
-        selections = [{key: str(label)} for label in labels]
-        excluded = [
-            name
-            for name, entities in runs.items()
-            if not any(same_run(entities, selection, [key]) for selection in selections)
-        ]
-        if excluded:
-            yield (
-                f"the model Input excludes {excluded[0]} by {key}. Select the same runs on the"
-                " command line, for example with --task-id"
-            )
-    if len({tuple(map(entities.get, node.group_by)) for entities in runs.values()}) < len(runs):
+    yield from _list_excluded_runs(model_input, entities_by_name)
+    groups = {tuple(map(run.get, node.group_by)) for run in entities_by_name.values()}
+    if len(groups) < len(entities_by_name):
         yield "GroupBy combines several runs, but bids-sr fits each run separately"
     if {"type": "glm", **node.model, "x": []} != {"type": "glm", "x": []}:
         yield (
@@ -140,21 +161,17 @@ def _iterate_unsupported_features(
         )
     convolved: list[str] = []
     for instruction in node.transformations["instructions"]:
-        inputs = [name for name in instruction["input"] if name.startswith(_TYPE)]
-        if {"model": "spm", **instruction} == {
-            "name": "Convolve",
-            "input": inputs,
-            "model": "spm",
-        }:
+        inputs = [name for name in instruction["input"] if name.startswith(_TYPE_PREFIX)]
+        convolution = {"name": "Convolve", "input": inputs, "model": "spm"}
+        if {"model": "spm", **instruction} == convolution:
             convolved += inputs
         elif instruction != {"name": "Factor", "input": ["trial_type"]}:
             name = instruction["name"]
             yield f"the transformation {name} is not supported, or not supported with these inputs"
     columns = list(map(str, node.model["x"]))
-    for field, names in (("X", columns), ("Convolve", convolved)):
-        if missing := all_types - {
-            type_name for name in names for type_name in matching(all_types, name)
-        }:
+    for field, patterns in (("X", columns), ("Convolve", convolved)):
+        covered = {name for pattern in patterns for name in fnmatch.filter(all_types, pattern)}
+        if missing := all_types - covered:
             yield (
                 f"{field} must include all trial types, but the following are missing:"
                 f" {', '.join(sorted(missing))}"
@@ -163,6 +180,21 @@ def _iterate_unsupported_features(
         yield (
             f"X contains columns that are neither trial types nor confounds: {', '.join(unknown)}"
         )
-    for instruction in contrasts:
-        if instruction.get("test") != "t" or not all_types >= {*instruction["condition_list"]}:
-            yield f"contrast {instruction['name']} is not a t-test of trial types"
+    for contrast in contrasts:
+        if contrast.get("test") != "t" or not all_types >= {*contrast["condition_list"]}:
+            yield f"contrast {contrast['name']} is not a t-test of trial types"
+
+
+def _list_excluded_runs(
+    model_input: Mapping[str, Any], entities_by_name: Mapping[str, Mapping[str, str]]
+) -> Iterator[str]:
+    """Yield, for each entity of the Input of a model, the first run that it excludes."""
+    for key, labels in model_input.items():
+        selections = [{key: str(label)} for label in labels]
+        for name, entities in entities_by_name.items():
+            if not any(same_run(entities, selection, [key]) for selection in selections):
+                yield (
+                    f"the model Input excludes {name} by {key}. Select the same runs on the"
+                    " command line, for example with --task-id"
+                )
+                break

@@ -21,7 +21,9 @@ def drop_unfit_references(
     problems : tuple of Notice
         Problems that do not concern such references.
     """
-    unfit = {(Path(problem.what), problem.subject, problem.run): problem for problem in problems}
+    problem_by_file = {
+        (Path(problem.what), problem.subject, problem.run): problem for problem in problems
+    }
     findings = Findings()
     subjects = []
     dropped = set[Notice]()
@@ -29,20 +31,23 @@ def drop_unfit_references(
         runs = []
         for run in subject.runs:
             path = run.truth.series.bold if run.truth and run.truth.series else None
-            owners = ((subject.label, run.stem), (subject.label, ""))
-            problem = next(
-                (unfit[path, *owner] for owner in owners if path and (path, *owner) in unfit), None
-            )
-            if path is not None and problem is not None:
-                dropped.add(problem)
-                with findings.about(run.entities["subject"], run.stem):
-                    findings.note(
-                        path,
-                        f"this high-resolution reference cannot be used for {run.stem}:"
-                        f" {problem.why}. {problem.remedy}",
-                    )
-                run = replace(run, truth=None)
-            runs.append(run)
+            problem = None
+            if path is not None:
+                # of this run, or of all runs of the participant
+                problem = problem_by_file.get((path, subject.label, run.stem)) or (
+                    problem_by_file.get((path, subject.label, ""))
+                )
+            if path is None or problem is None:
+                runs.append(run)
+                continue
+            dropped.add(problem)
+            with findings.about(run.entities["subject"], run.stem):
+                findings.note(
+                    path,
+                    f"this high-resolution reference cannot be used for {run.stem}:"
+                    f" {problem.why}. {problem.remedy}",
+                )
+            runs.append(replace(run, truth=None))
         subjects.append(replace(subject, runs=tuple(runs)))
     if not dropped:
         return plan, tuple(problems)

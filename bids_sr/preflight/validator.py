@@ -17,14 +17,15 @@ from bids_sr.io.tables import read_column
 
 _PROGRAM = "bids-validator-deno"
 _TIMEOUT_S = 600.0
-_SHOWN = 3  # number of files named per kind of error
-_LONGEST = 200  # characters of the description of an error
+_MAX_FILES = 3  # number of files named per kind of error
+_MAX_LENGTH = 200  # characters of the description of an error
 _Issue = Mapping[str, str]
+"""Issue in the report of the validator: code, subCode, severity, location, line and so on."""
 _Runs = Mapping[str, Sequence[Path | None]]
 """Name of a run → its BOLD file and further files."""
 _PARTICIPANTS, _DESCRIPTION = "participants.tsv", "dataset_description.json"
 # part of the codes of errors about participants that are not listed, or listed twice
-_OF_ROWS = ("PARTICIPANT_ID", "UNIQUE")
+_ROW_CODES = ("PARTICIPANT_ID", "UNIQUE")
 
 
 def _find_validator() -> Path | None:
@@ -51,47 +52,32 @@ def validate(
     are omitted. If the validator fails, a note gives the reason.
     """
     program = _find_validator()
-    special_file = next(_special_files(bids_dir), None)
+    special_file = next(_find_special_files(bids_dir), None)
+    reason, what = "", bids_dir
     if program is None:
-        findings.note(
-            bids_dir, f"the dataset was not validated because {_PROGRAM} is not installed."
-        )
+        reason = f"{_PROGRAM} is not installed"
     elif special_file is not None:
-        text = (
-            "the dataset was not validated because it contains a pipe or device file, which the"
-            " BIDS validator cannot read."
-        )
-        findings.note(special_file, text)
+        reason = "it contains a pipe or device file, which the BIDS validator cannot read"
+        what = special_file
     else:
         try:
-            issues, messages = _run(program, bids_dir, timeout_s)
-            is_read = {bids_dir / _DESCRIPTION, bids_dir, *read_files}
-            unread = [issue for issue in issues if bids_dir / _place(issue) not in is_read]
-            _add_problems(
-                [issue for issue in issues if bids_dir / _place(issue) in is_read],
-                messages,
-                bids_dir,
-                participants,
-                runs,
-                findings,
-            )
-            _add_warnings(unread, messages, bids_dir, participants, runs, findings)
+            issues, messages = _run_validator(program, bids_dir, timeout_s)
+            used_files = {bids_dir / _DESCRIPTION, bids_dir, *read_files}
+            issues_of_used, issues_of_unused = list[_Issue](), list[_Issue]()
+            for issue in issues:
+                is_used = bids_dir / _relative_path(issue) in used_files
+                (issues_of_used if is_used else issues_of_unused).append(issue)
+            _add_problems(issues_of_used, messages, bids_dir, participants, runs, findings)
+            _add_warnings(issues_of_unused, messages, bids_dir, participants, runs, findings)
         except subprocess.TimeoutExpired:
-            findings.note(
-                bids_dir,
-                (
-                    "the dataset was not validated because the BIDS validator did not finish"
-                    f" within {timeout_s:g} s."
-                ),
-            )
+            reason = f"the BIDS validator did not finish within {timeout_s:g} s"
         except (OSError, ValueError) as error:
-            findings.note(
-                bids_dir,
-                f"the dataset was not validated because the BIDS validator failed ({error}).",
-            )
+            reason = f"the BIDS validator failed ({error})"
+    if reason:
+        findings.note(what, f"the dataset was not validated because {reason}.")
 
 
-def _special_files(folder: Path) -> Iterator[Path]:
+def _find_special_files(folder: Path) -> Iterator[Path]:
     """Yield pipes, sockets and devices below a folder, directly or as the target of a link.
 
     Links to folders are not followed.
@@ -107,7 +93,9 @@ def _special_files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _run(program: Path, bids_dir: Path, timeout_s: float) -> tuple[list[_Issue], dict[str, str]]:
+def _run_validator(
+    program: Path, bids_dir: Path, timeout_s: float
+) -> tuple[list[_Issue], dict[str, str]]:
     """Return the issues of the validator, and the description of its codes."""
     # the validator would otherwise write to the home directory
     with tempfile.TemporaryDirectory(prefix="bids-sr-") as cache:
@@ -144,22 +132,24 @@ def _add_problems(
     runs: _Runs,
     findings: Findings,
 ) -> None:
-    """Add errors as problems, one per kind; `messages` describes the codes."""
+    """Add the errors among issues as problems, one per kind and run.
+
+    `messages` describes the codes.
+    """
+    # our own checks describe their problems more clearly
     files_with_problems = {Path(problem.what) for problem in findings.problems}
-    kinds: dict[tuple[str, str, tuple[str, str]], list[_Issue]] = {}
-    for issue in filter(_is_error, issues):
-        if (
-            bids_dir / _place(issue) in files_with_problems
-        ):  # described more clearly by our own checks
+    errors_by_kind: dict[tuple[str, str, tuple[str, str]], list[_Issue]] = {}
+    for error in filter(_is_error, issues):
+        if bids_dir / _relative_path(error) in files_with_problems:
             continue
-        code, key = str(issue.get("code", "")), str(issue.get("subCode", ""))
-        for issue_owner in _owners(issue, bids_dir, participants, runs):
-            kinds.setdefault((code, key, issue_owner), []).append(issue)
-    for (*_, issue_owner), issues_of_kind in kinds.items():
-        with findings.about(*issue_owner):
+        code, subcode = str(error.get("code", "")), str(error.get("subCode", ""))
+        for label_and_run in _find_runs(error, bids_dir, participants, runs):
+            errors_by_kind.setdefault((code, subcode, label_and_run), []).append(error)
+    for (*_, (label, run)), errors_of_kind in errors_by_kind.items():
+        with findings.about(label, run):
             findings.add_problem(
-                _list_places(issues_of_kind, bids_dir),
-                _describe(issues_of_kind[0], messages),
+                _list_files(errors_of_kind, bids_dir),
+                _describe(errors_of_kind[0], messages),
                 "Correct the dataset, or skip the BIDS validator with --skip-bids-validation.",
             )
 
@@ -172,52 +162,53 @@ def _add_warnings(
     runs: _Runs,
     findings: Findings,
 ) -> None:
-    """Add errors in files that are not read as warnings, one per kind and participant."""
-    known = {Path(notice.what) for notice in (*findings.problems, *findings.notices)}
-    kinds: dict[tuple[str, str, str], list[_Issue]] = {}
-    for issue in filter(_is_error, issues):
-        owners = _owners(issue, bids_dir, participants, runs)
-        if not owners or bids_dir / _place(issue) in known:
+    """Add the errors in files that are not read as warnings, one per kind and participant."""
+    files_with_notices = {Path(notice.what) for notice in (*findings.problems, *findings.notices)}
+    errors_by_kind: dict[tuple[str, str, str], list[_Issue]] = {}
+    for error in filter(_is_error, issues):
+        affected_runs = _find_runs(error, bids_dir, participants, runs)
+        if not affected_runs or bids_dir / _relative_path(error) in files_with_notices:
             continue
-        labels = {label for label, _ in owners}
-        code, key = str(issue.get("code", "")), str(issue.get("subCode", ""))
+        code, subcode = str(error.get("code", "")), str(error.get("subCode", ""))
+        labels = {label for label, _ in affected_runs}
         label = labels.pop() if len(labels) == 1 else ""
-        kinds.setdefault((code, key, label), []).append(issue)
-    for (*_, label), issues_of_kind in kinds.items():
+        errors_by_kind.setdefault((code, subcode, label), []).append(error)
+    for (*_, label), errors_of_kind in errors_by_kind.items():
         with findings.about(label):
             findings.warn(
-                _list_places(issues_of_kind, bids_dir),
-                f"{_describe(issues_of_kind[0], messages)}. Processing continues because files of"
+                _list_files(errors_of_kind, bids_dir),
+                f"{_describe(errors_of_kind[0], messages)}. Processing continues because files of"
                 " this name are not read.",
             )
 
 
 def _is_error(issue: _Issue) -> bool:
+    """Return whether an issue is an error, and not a warning."""
     return issue.get("severity") == "error"
 
 
-def _list_places(issues: Sequence[_Issue], bids_dir: Path) -> str:
+def _list_files(issues: Sequence[_Issue], bids_dir: Path) -> str:
     """Return the files of issues, the first ones by path."""
-    files = list(dict.fromkeys(str(bids_dir / _place(issue)) for issue in issues))
-    more_text = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
-    return ", ".join(files[:_SHOWN]) + more_text
+    files = list(dict.fromkeys(str(bids_dir / _relative_path(issue)) for issue in issues))
+    more_text = f" and {len(files) - _MAX_FILES} more" if len(files) > _MAX_FILES else ""
+    return ", ".join(files[:_MAX_FILES]) + more_text
 
 
 def _describe(issue: _Issue, messages: Mapping[str, str]) -> str:
     """Return the description of an issue with its code, without a period at the end."""
-    code, key = str(issue.get("code", "")), str(issue.get("subCode", ""))
+    code, subcode = str(issue.get("code", "")), str(issue.get("subCode", ""))
     text = shorten(
-        messages.get(code, "") or str(issue.get("issueMessage", "")), _LONGEST, placeholder=" …"
+        messages.get(code, "") or str(issue.get("issueMessage", "")), _MAX_LENGTH, placeholder=" …"
     )
-    return f"BIDS validator: {text or 'error'} [{code}{': ' + key if key else ''}]"
+    return f"BIDS validator: {text or 'error'} [{code}{': ' + subcode if subcode else ''}]"
 
 
-def _place(issue: _Issue) -> Path:
+def _relative_path(issue: _Issue) -> Path:
     """Return the path of an issue, relative to the data set."""
     return Path(str(issue.get("location", "")).lstrip("/"))
 
 
-def _owners(
+def _find_runs(
     issue: _Issue,
     bids_dir: Path,
     participants: Collection[str],
@@ -228,22 +219,13 @@ def _owners(
     The run is "" if the error concerns a participant. The list is empty if the error only concerns
     participants or runs that were not selected.
     """
-    issue_path = _place(issue)
-    folders = (
-        {issue_path.parts[0]}
-        if len(issue_path.parts) > 1 and issue_path.parts[0].startswith("sub-")
-        else set()
-    )
-    if issue_path == Path(_PARTICIPANTS):
-        participant_ids = read_column(bids_dir / issue_path, "participant_id")
-        line = int(issue.get("line") or 0) - 2
-        existing = {path.name for path in bids_dir.glob("sub-*")}
-        folders = existing & set(participant_ids[line : line + 1]) if line >= 0 else set()
-        if not folders and any(kind in str(issue.get("code", "")) for kind in _OF_ROWS):
-            folders = {
-                name for name in existing if participant_ids and participant_ids.count(name) != 1
-            }
-    entities = parse_entities(issue_path)
+    path = _relative_path(issue)
+    folders = set[str]()
+    if path == Path(_PARTICIPANTS):
+        folders = _find_folders_of_rows(issue, bids_dir)
+    elif len(path.parts) > 1 and path.parts[0].startswith("sub-"):
+        folders = {path.parts[0]}
+    entities = parse_entities(path)
     if "task" in entities:
         keys = entities.keys() & set(RUN_KEYS)
         entities_by_run = (
@@ -255,8 +237,21 @@ def _owners(
             if (not folders or f"sub-{run_entities['subject']}" in folders)
             and same_run(entities, run_entities, keys)
         ]
-    return (
-        sorted((label, "") for label in participants if f"sub-{label}" in folders)
-        if folders
-        else [("", "")]
-    )
+    if not folders:
+        return [("", "")]
+    return sorted((label, "") for label in participants if f"sub-{label}" in folders)
+
+
+def _find_folders_of_rows(issue: _Issue, bids_dir: Path) -> set[str]:
+    """Return the participant folders that an error in ``participants.tsv`` concerns.
+
+    These are the participant of the line or, for errors of the list of participants, those that
+    are not listed exactly once.
+    """
+    listed = read_column(bids_dir / _PARTICIPANTS, "participant_id")
+    existing = {path.name for path in bids_dir.glob("sub-*")}
+    row = int(issue.get("line") or 0) - 2  # lines are counted from 1, after the column names
+    folders = existing & set(listed[row : row + 1]) if row >= 0 else set()
+    if not folders and listed and any(kind in str(issue.get("code", "")) for kind in _ROW_CODES):
+        folders = {name for name in existing if listed.count(name) != 1}
+    return folders

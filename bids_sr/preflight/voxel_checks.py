@@ -10,13 +10,14 @@ between runs, so the changes distinguish runs of the same head.
 import gzip
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from bids_sr.bids import BoldRun, Findings
+from bids_sr.bids import BoldRun, Findings, Subject
 from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import LARGEST_BRAIN_ML, AxisOrder, reorder
@@ -25,16 +26,27 @@ from bids_sr.preflight.kspace import check_kspace
 from bids_sr.preflight.plan import Plan
 from bids_sr.sr.matrices import acquire
 
-_CHUNK = 1 << 20
-_PLACES = 10  # number of time points with two successive volumes each
-_ALIKE = 0.5  # smallest spatial correlation; lower values indicate another head or a displacement
-# smallest correlation of changes; lower values indicate another run (at least .25 with strong
-# added noise)
-_TOGETHER = 0.1
-_MOST_GAIN = 1.25  # largest ratio between the signals of a reference and its run
-# voxels; fewer cannot be a brain, whatever the coil, slab and age
-_MASK_VOXELS = 50
-_BRIGHT = 0.25  # brightness threshold relative to the 98th percentile
+_CHUNK_BYTES = 1 << 20
+_BRIGHT_PERCENTILE = 98  # brightness of the head; higher percentiles may be artifacts
+
+# comparison of a measured reference with its run
+_N_VOLUME_PAIRS = 10  # pairs of successive volumes, evenly distributed over the run
+_MIN_SIMILARITY = 0.5  # spatial correlation; lower with another head or a displacement
+_MIN_COUPLING = 0.1  # correlation of changes; lower in another run (.25 with strong added noise)
+_MAX_GAIN = 1.25  # ratio between the signals of a reference and its run
+_HEAD_THRESHOLD = 0.25  # smallest brightness of the head relative to its bright voxels
+
+# single images
+_MIN_MASK_VOXELS = 50  # fewer cannot be a brain, whatever the coil, slab and age
+_MAX_NEGATIVE_SHARE = (
+    0.1  # of the sum of absolute values; interpolation causes some negative values
+)
+_MIN_PADDING_SHARE = 0.01  # of the voxels; smaller shares are artifacts
+_MIN_PADDING_RATIO = (
+    2.0  # to bright voxels; a saturated head has the value of its brightest voxels
+)
+# constant volumes are outlier volumes; a run with a larger share or fewer volumes is rejected
+_MAX_CONSTANT_SHARE, _MIN_VOLUMES = 0.2, 20
 
 _Voxels = npt.NDArray[np.float64]
 
@@ -61,60 +73,67 @@ def check_data(
     compared = {series.bold for run in runs for series in run.compared.values()}
     bolds = {run.bold for run in runs}
     for subject in plan.subjects:
-        masks = [run.precomputed.mask for run in subject.runs if run.precomputed is not None]
-        masks += [] if subject.precomputed is None else [subject.precomputed.mask]
         with findings.about(subject.label):
             for path in subject.images:
-                or_else = " Alternatively, use --calibration none." if path in calibrations else ""
                 _check_image(
                     path,
                     findings,
-                    or_else,
+                    " Alternatively, use --calibration none." if path in calibrations else "",
                     may_mask=path in compared,
                     may_exclude=search_outliers and path in bolds,
                 )
-            for path in dict.fromkeys(mask for mask in masks if mask is not None):
+            for path in _list_masks(subject):
                 _check_mask(path, findings)
     invalid = {Path(problem.what) for problem in findings.problems}
     for subject in plan.subjects:
-        pairs = (*subject.structural, *subject.pairs, *subject.holdouts.values())
-        images = [*subject.t1w[:1], *(path for pair in pairs for path in pair.images)]
-        images += [scan.path for session in subject.lowres for scan in session]
         with findings.about(subject.label):
-            for path in (image for image in dict.fromkeys(images) if image not in invalid):
-                _check_anatomical(path, findings)
+            for path in _list_anatomical_images(subject):
+                if path not in invalid:
+                    _check_anatomical(path, findings)
     for run in runs:
         if invalid.isdisjoint(run.images):
             with findings.about(run.entities["subject"], run.stem):
                 _check_mean(run, findings)
-                _check_truth(run, findings)
+                _check_reference(run, findings)
                 _check_compared(run, findings)
                 for series in filter(None, (run, run.calibration)):
                     check_kspace(series, findings, forced=forced)
     return (*findings.problems, *findings.notices)
 
 
-_NEGATIVE = 0.1  # share of the sum of absolute values; interpolation causes a few negative values
+def _list_masks(subject: Subject) -> list[Path]:
+    """Return the precomputed brain masks of a participant and its runs."""
+    masks = [run.precomputed.mask for run in subject.runs if run.precomputed is not None]
+    if subject.precomputed is not None:
+        masks.append(subject.precomputed.mask)
+    return list(dict.fromkeys(mask for mask in masks if mask is not None))
+
+
+def _list_anatomical_images(subject: Subject) -> list[Path]:
+    """Return the T1w image in use, the images of all pairs, and low-resolution scans."""
+    pairs = (*subject.structural, *subject.pairs, *subject.holdouts.values())
+    images = [*subject.t1w[:1], *(path for pair in pairs for path in pair.images)]
+    images += [scan.path for session in subject.lowres for scan in session]
+    return list(dict.fromkeys(images))
 
 
 def _check_mean(run: BoldRun, findings: Findings) -> None:
     """Reject a series whose mean was subtracted, or that is not a magnitude series."""
     numbers = sorted({0, run.n_volumes // 2, run.n_volumes - 1})
-    volumes = _read_volumes(run.bold, numbers, run.axis_order)
+    volumes = list(_read_volumes(run.bold, numbers, run.axis_order).values())
     # by volume, because the first may be so bright that its sum would hide all others
-    negative = float(np.median([_negative_share(volumes[number]) for number in numbers]))
-    if negative > _NEGATIVE:
-        findings.add_problem(
-            run.bold,
-            f"{negative:.0%} of the voxel values are negative, so this is not a magnitude series."
-            " The mean may have been subtracted, values may be in percent signal change, or the"
-            " image may be a phase image",
-            (
-                "Use the series as acquired or as preprocessed by fMRIPrep, without removing its"
-                " mean."
-            ),
+    negative_share = float(np.median([_measure_negative_share(volume) for volume in volumes]))
+    if negative_share > _MAX_NEGATIVE_SHARE:
+        reason = (
+            f"{negative_share:.0%} of the voxel values are negative, so this is not a magnitude"
+            " series. The mean may have been subtracted, values may be in percent signal change,"
+            " or the image may be a phase image"
         )
-    elif (padding := _find_padding([volumes[number] for number in numbers])) is not None:
+        fix = (
+            "Use the series as acquired or as preprocessed by fMRIPrep, without removing its mean."
+        )
+        findings.add_problem(run.bold, reason, fix)
+    elif (padding := _find_padding(volumes)) is not None:
         value, share = padding
         findings.add_problem(
             run.bold,
@@ -125,23 +144,18 @@ def _check_mean(run: BoldRun, findings: Findings) -> None:
         )
 
 
-_PADDED = 0.01  # smallest share of voxels; smaller shares are artifacts
-# smallest ratio to bright voxels; a saturated head has the value of its brightest voxels
-_BRIGHTER = 2.0
-
-
 def _find_padding(volumes: list[_Voxels]) -> tuple[float, float] | None:
     """Return value and share of voxels that have one value far from all others, or None."""
     values = np.stack(volumes)
     values = values[np.isfinite(values)]
-    levels, counts = np.unique(values, return_counts=True)
-    index = int(counts.argmax())
-    value, share = float(levels[index]), counts[index] / values.size
+    distinct_values, counts = np.unique(values, return_counts=True)
+    most_frequent = int(counts.argmax())
+    value, share = float(distinct_values[most_frequent]), counts[most_frequent] / values.size
     remaining = values[values != value]
-    if share < _PADDED or not remaining.size:
+    if share < _MIN_PADDING_SHARE or not remaining.size:
         return None
-    bright_level = float(np.percentile(np.abs(remaining), 98))
-    is_far = value > _BRIGHTER * bright_level or value < -0.5 * bright_level
+    bright_level = float(np.percentile(np.abs(remaining), _BRIGHT_PERCENTILE))
+    is_far = value > _MIN_PADDING_RATIO * bright_level or value < -0.5 * bright_level
     return (value, float(share)) if is_far else None
 
 
@@ -149,19 +163,19 @@ def _check_anatomical(path: Path, findings: Findings) -> None:
     """Reject a structural image whose voxel values are largely negative."""
     from bids_sr.io.nifti import load_image
 
-    negative = _negative_share(load_image(path)[0])
-    if negative > _NEGATIVE:
-        part = "all" if negative == 1 else f"{negative:.0%}"
+    negative_share = _measure_negative_share(load_image(path)[0])
+    if negative_share > _MAX_NEGATIVE_SHARE:
+        share_text = "all" if negative_share == 1 else f"{negative_share:.0%}"
         findings.add_problem(
             path,
-            f"{part} of the voxel values are negative, so this is not a magnitude image. The"
+            f"{share_text} of the voxel values are negative, so this is not a magnitude image. The"
             " image may be inverted, its header may contain a wrong scaling factor, or it may be"
             " a phase image",
             "Use the magnitude image reconstructed by the scanner, or exclude this image.",
         )
 
 
-def _negative_share(values: Array) -> float:
+def _measure_negative_share(values: Array) -> float:
     """Return the negative share (0 to 1) of the sum of absolute finite values."""
     values = values[np.isfinite(values)].astype(np.float64)
     total = float(np.abs(values).sum())
@@ -171,7 +185,7 @@ def _negative_share(values: Array) -> float:
 def _check_mask(path: Path, findings: Findings) -> None:
     """Report a precomputed brain mask that is empty, too large, or covers the whole image."""
     try:
-        (values,) = _volumes(path)
+        (values,) = _iterate_volumes(path)
         import nibabel as nb
 
         voxel_ml = abs(float(np.linalg.det(nb.load(path).affine[:3, :3]))) / 1000  # type: ignore[attr-defined]
@@ -181,10 +195,10 @@ def _check_mask(path: Path, findings: Findings) -> None:
         return
     n_inside = int(np.count_nonzero(values > 0))
     reason = ""
-    if n_inside < _MASK_VOXELS:
+    if n_inside < _MIN_MASK_VOXELS:
         reason = (
-            f"the number of voxels in the brain mask is {n_inside}, but at least {_MASK_VOXELS}"
-            " voxels are expected"
+            f"the number of voxels in the brain mask is {n_inside}, but at least"
+            f" {_MIN_MASK_VOXELS} voxels are expected"
         )
     elif n_inside == values.size:
         reason = "the brain mask covers the whole field of view"
@@ -201,102 +215,112 @@ def _check_mask(path: Path, findings: Findings) -> None:
         findings.add_problem(path, reason, fix)
 
 
-# Constant volumes are outlier volumes. A run with more of them, or a shorter run, is rejected.
-_MOST_CONSTANT, _LEAST_RUN = 0.2, 20
+@dataclass(slots=True)
+class _VolumeSummary:
+    """Numbers of the volumes of an image that contain NaN or infinity, or only one value.
+
+    `checksums` are the checksums of all volumes.
+    """
+
+    n_volumes: int = 0
+    non_finite: list[int] = field(default_factory=list)
+    constant: list[int] = field(default_factory=list)
+    checksums: set[int] = field(default_factory=set)
+
+    def add(self, volume: np.ndarray) -> None:
+        """Add the next volume."""
+        # minimum and maximum are NaN if any voxel is NaN
+        minimum, maximum = volume.min(), volume.max()
+        if not (np.isfinite(minimum) and np.isfinite(maximum)):
+            self.non_finite.append(self.n_volumes)
+        elif minimum == maximum:
+            self.constant.append(self.n_volumes)
+        self.checksums.add(zlib.crc32(volume.data))
+        self.n_volumes += 1
 
 
 def _check_image(
     path: Path,
     findings: Findings,
-    or_else: str = "",
+    alternative: str = "",
     *,
     may_mask: bool = False,
     may_exclude: bool = False,
 ) -> None:
     """Report problems with the voxels of an image, holding one volume in memory.
 
-    `or_else` is an alternative remedy. With `may_mask`, NaN is left to `_check_compared`. With
+    `alternative` is an alternative remedy. With `may_mask`, NaN is left to `_check_compared`. With
     `may_exclude`, a few constant volumes are a warning, because models exclude outlier volumes.
     """
-    not_finite = list[int]()
-    flat = list[int]()
-    sums = set[int]()
-    count = 0
+    summary = _VolumeSummary()
     try:
-        for volume in _volumes(path):
-            # minimum and maximum are NaN if any voxel is NaN
-            low, high = volume.min(), volume.max()
-            if not (np.isfinite(low) and np.isfinite(high)):
-                not_finite.append(count)
-            elif low == high:
-                flat.append(count)
-            sums.add(zlib.crc32(volume.data))
-            count += 1
+        for volume in _iterate_volumes(path):
+            summary.add(volume)
     except READ_ERRORS as error:
         reason = (
-            f"the file is truncated or corrupt: volume {count + 1} could not be read ({error})"
+            f"the file is truncated or corrupt: volume {summary.n_volumes + 1} could not be read"
+            f" ({error})"
         )
-        fix = f"Copy the file again from its source, and compare file size and checksum.{or_else}"
-        findings.add_problem(path, reason, fix)
+        fix = "Copy the file again from its source, and compare file size and checksum."
+        findings.add_problem(path, reason, f"{fix}{alternative}")
         return
-    fix = f"Convert the DICOM images again, or exclude this image.{or_else}"
-    if not_finite and not may_mask:
-        volumes_text = (
-            ""
-            if count == 1
-            else f" in {len(not_finite)} of {count} volumes ({_numbers(not_finite)})"
-        )
+    fix = f"Convert the DICOM images again, or exclude this image.{alternative}"
+    n_volumes, n_constant = summary.n_volumes, len(summary.constant)
+    if summary.non_finite and not may_mask:
+        reason = "the image contains NaN or infinite values"
+        if n_volumes > 1:
+            reason += (
+                f" in {len(summary.non_finite)} of {n_volumes} volumes"
+                f" ({_format_numbers(summary.non_finite)})"
+            )
         fix = (
             "Convert the image again without NaN masking, or replace NaN and infinite values by"
-            f" 0.{or_else}"
+            f" 0.{alternative}"
         )
-        findings.add_problem(path, f"the image contains NaN or infinite values{volumes_text}", fix)
-    elif len(flat) == count:
+        findings.add_problem(path, reason, fix)
+    elif n_constant == n_volumes:
         findings.add_problem(path, "the image is constant: all voxels have the same value", fix)
-    elif flat:
-        reason = f"constant volumes were found ({len(flat)} of {count} volumes, {_numbers(flat)})"
-        if may_exclude and count >= _LEAST_RUN and len(flat) <= _MOST_CONSTANT * count:
-            findings.warn(
-                path,
-                f"{reason}. These volumes are excluded from all models. {fix}",
-            )
+    elif n_constant:
+        reason = (
+            f"constant volumes were found ({n_constant} of {n_volumes} volumes,"
+            f" {_format_numbers(summary.constant)})"
+        )
+        are_few = n_constant <= _MAX_CONSTANT_SHARE * n_volumes
+        if may_exclude and n_volumes >= _MIN_VOLUMES and are_few:
+            text = f"{reason}. These volumes are excluded from all models. {fix}"
+            findings.warn(path, text)
         else:
             findings.add_problem(path, reason, fix)
-    elif count > 1 and len(sums) == 1:
-        findings.add_problem(
-            path,
-            f"all {count} volumes are identical, so the signal does not change over time",
-            fix,
-        )
+    elif n_volumes > 1 and len(summary.checksums) == 1:
+        reason = f"all {n_volumes} volumes are identical, so the signal does not change over time"
+        findings.add_problem(path, reason, fix)
 
 
-def _numbers(indices: list[int]) -> str:
+def _format_numbers(indices: list[int]) -> str:
     """Return the first volume numbers as text."""
     text = ", ".join(str(index) for index in indices[:5])
     return f"counted from 0: {text}" + (" …" if len(indices) > 5 else "")
 
 
-def _volumes(path: Path) -> Iterator[np.ndarray]:
+def _iterate_volumes(path: Path) -> Iterator[np.ndarray]:
     """Yield raw voxels of each volume, reading to the end to verify the gzip checksum."""
     import nibabel as nb
 
     image: Any = nb.load(path)
-    header = image.header
-    dtype = header.get_data_dtype()
-    shape = image.shape
-    # the header of a loaded image does not contain them
+    dtype = image.header.get_data_dtype()
+    # the header of a loaded image does not contain the scaling
     slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
     if not np.isfinite([slope, intercept]).all():
         raise ValueError("the scaling factor in the image header is not finite")
-    size = int(np.prod(shape[:3])) * dtype.itemsize
+    n_bytes = int(np.prod(image.shape[:3])) * dtype.itemsize
     with _open(path) as stream:
-        _exactly(stream, int(image.dataobj.offset))
-        for _ in range(int(np.prod(shape[3:]))):
-            values = np.frombuffer(_exactly(stream, size), dtype=dtype)
+        _read_bytes(stream, int(image.dataobj.offset))
+        for _ in range(int(np.prod(image.shape[3:]))):
+            values = np.frombuffer(_read_bytes(stream, n_bytes), dtype=dtype)
             if dtype.itemsize > 4 or (slope, intercept) != (1, 0):
                 _check_range(values, slope, intercept)
             yield values
-        while stream.read(_CHUNK):
+        while stream.read(_CHUNK_BYTES):
             pass
 
 
@@ -305,13 +329,11 @@ def _check_range(values: np.ndarray, slope: float, intercept: float) -> None:
 
     Images are processed in single precision.
     """
+    extremes = np.array([values.min(), values.max()])
     with np.errstate(over="ignore", invalid="ignore"):
-        ends = np.array([values.min(), values.max()])
-        if (
-            np.isfinite(ends).all()
-            and not np.isfinite((ends * slope + intercept).astype(np.float32)).all()
-        ):
-            raise ValueError("voxel values overflow with the scaling factor in the image header")
+        scaled = (extremes * slope + intercept).astype(np.float32)
+    if np.isfinite(extremes).all() and not np.isfinite(scaled).all():
+        raise ValueError("voxel values overflow with the scaling factor in the image header")
 
 
 def _open(path: Path) -> BinaryIO:
@@ -321,20 +343,20 @@ def _open(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def _exactly(stream: BinaryIO, size: int) -> bytearray:
+def _read_bytes(stream: BinaryIO, n_bytes: int) -> bytearray:
     """Read a number of bytes; raise `EOFError` if the stream ends earlier."""
-    buffer = bytearray(size)
+    buffer = bytearray(n_bytes)
     view = memoryview(buffer)
-    filled = 0
-    while filled < size:
-        n_read = stream.readinto(view[filled : filled + _CHUNK])  # type: ignore[attr-defined]
+    n_filled = 0
+    while n_filled < n_bytes:
+        n_read = stream.readinto(view[n_filled : n_filled + _CHUNK_BYTES])  # type: ignore[attr-defined]
         if not n_read:
-            raise EOFError(f"the file is truncated: {size - filled} bytes are missing")
-        filled += n_read
+            raise EOFError(f"the file is truncated: {n_bytes - n_filled} bytes are missing")
+        n_filled += n_read
     return buffer
 
 
-def _check_truth(run: BoldRun, findings: Findings) -> None:
+def _check_reference(run: BoldRun, findings: Findings) -> None:
     """Compare the voxels of a measured reference with the run.
 
     Both images must be valid and have the same number of volumes.
@@ -343,58 +365,57 @@ def _check_truth(run: BoldRun, findings: Findings) -> None:
 
     if run.truth is None or (measured := run.truth.series) is None:
         return
-    starts = np.unique(np.linspace(0, run.n_volumes - 2, _PLACES).round().astype(int))
+    starts = np.unique(np.linspace(0, run.n_volumes - 2, _N_VOLUME_PAIRS).round().astype(int))
     numbers = sorted({int(index) for start in starts for index in (start, start + 1)})
     acquired = _read_volumes(run.bold, numbers, run.axis_order)
     highres = _read_volumes(measured.bold, numbers, measured.axis_order)
     factor = tuple(
-        high_size / low_size
-        for high_size, low_size in zip(highres[numbers[0]].shape, run.shape, strict=True)
+        highres_size / size
+        for highres_size, size in zip(highres[numbers[0]].shape, run.shape, strict=True)
     )
-    low = {
+    downsampled = {
         index: acquire(volume, np.eye(4), factor=factor, magnitude=True)[0]
         for index, volume in highres.items()
     }
     mean = np.mean([acquired[index] for index in numbers], axis=0)
-    in_head = mean > _BRIGHT * np.percentile(mean, 98)
-    low_mean = np.mean([low[index] for index in numbers], axis=0)[in_head]
-    similarity = pearson_correlation(mean[in_head], low_mean)
-    gain = float(np.median(low_mean / mean[in_head]))
-    changes = [
+    in_head = mean > _HEAD_THRESHOLD * np.percentile(mean, _BRIGHT_PERCENTILE)
+    downsampled_mean = np.mean([downsampled[index] for index in numbers], axis=0)[in_head]
+    similarity = pearson_correlation(mean[in_head], downsampled_mean)
+    gain = float(np.median(downsampled_mean / mean[in_head]))
+    acquired_changes, downsampled_changes = (
         np.concatenate(
             [(volumes[index + 1] - volumes[index])[in_head] for index in map(int, starts)]
         )
-        for volumes in (acquired, low)
-    ]
-    coupling = pearson_correlation(*changes)
+        for volumes in (acquired, downsampled)
+    )
+    coupling = pearson_correlation(acquired_changes, downsampled_changes)
     fix = (
         "Specify the high-resolution reference of this run with --truth, or ignore the reference"
         " with --truth none."
     )
-    if similarity < _ALIKE:
+    reason = ""
+    if similarity < _MIN_SIMILARITY:
         reason = (
             f"the downsampled reference differs from {run.bold.name} (correlation"
-            f" {similarity:.2f}, but at least {_ALIKE:g} is expected). The reference may be"
-            " misaligned or belong to another participant"
+            f" {similarity:.2f}, but at least {_MIN_SIMILARITY:g} is expected). The reference may"
+            " be misaligned or belong to another participant"
         )
-        findings.add_problem(measured.bold, reason, fix)
-    elif coupling < _TOGETHER:
+    elif coupling < _MIN_COUPLING:
         reason = (
             f"the time series do not match {run.bold.name} (correlation {coupling:.2f}, but at"
-            f" least {_TOGETHER:g} is expected). The reference may belong to another run"
+            f" least {_MIN_COUPLING:g} is expected). The reference may belong to another run"
         )
-        findings.add_problem(measured.bold, reason, fix)
-    elif not 1 / _MOST_GAIN < gain < _MOST_GAIN:  # effects are compared in signal units
+    elif not 1 / _MAX_GAIN < gain < _MAX_GAIN:  # effects are compared in signal units
         reason = (
             f"the signal is {gain:.2g} times the signal of {run.bold.name}, so the units are"
             " probably different"
         )
-        findings.add_problem(
-            measured.bold,
-            reason,
+        fix = (
             "Scale the series to the units of the run (scl_slope), or ignore the reference with"
-            " --truth none.",
+            " --truth none."
         )
+    if reason:
+        findings.add_problem(measured.bold, reason, fix)
 
 
 def _check_compared(run: BoldRun, findings: Findings) -> None:
@@ -418,7 +439,7 @@ def _check_compared(run: BoldRun, findings: Findings) -> None:
     volumes = _read_volumes(middle, numbers, run.axis_order)
     for compared in run.compared.values():
         try:
-            check_nan_voxels(_volumes(compared.bold))
+            check_nan_voxels(_iterate_volumes(compared.bold))
             alignment = align_volumes(
                 volumes, _read_volumes(compared.bold, numbers, compared.axis_order), run.affine
             )

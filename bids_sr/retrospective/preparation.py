@@ -26,9 +26,9 @@ from bids_sr.bids.pairs import factor_text
 from bids_sr.bids.retrospective_plan import (
     n_averaged_volumes,
     n_removed_volumes,
-    pair_place,
+    pair_labels,
     retrospective_factor,
-    runs_that_make_pairs,
+    select_pair_sources,
 )
 from bids_sr.config import Settings
 from bids_sr.glm.nonsteady import count_nonsteady_volumes
@@ -281,7 +281,7 @@ def _write_run(
     session = run.entities.get("session")
     bold = _prepare_series(run, build_dir)
     first_volume = settings.preprocessing.dummy_scans or 0
-    if any(run is maker for maker in runs_that_make_pairs(subject).values()):
+    if any(run is maker for maker in select_pair_sources(subject).values()):
         first_volume = _write_pair_of_run(run, bold, subject, settings, build_dir)
     noise_sd = 0.0
     if settings.evaluation.retrospective == "noisy":
@@ -399,7 +399,7 @@ def _downsample_pair(pair: Pair, subject: Subject, settings: Settings, root: Pat
 
     The image of the original pair at the BOLD resolution becomes the high-resolution image.
     """
-    session, run = pair_place(pair)
+    session, run = pair_labels(pair)
     source = pair.lowres or pair.highres
     image, affine = load_image(source)
     order = pair.orders[0 if pair.lowres is None else 1]

@@ -67,7 +67,7 @@ class Site(OptionSection):
         "--setup FILE",
         "file with shell commands to run at the start of each job, such as module load. After"
         " these commands, bids-sr must be on the PATH",
-        type=readers.folder,
+        type=readers.check_folder,
     )
     requeues: int = option(
         3,

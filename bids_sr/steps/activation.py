@@ -192,7 +192,7 @@ def select_stored_maps(
         ]
         regions += [desc + "Reliable"] * ("effect" in statistics.stats)
         entities += [{"suffix": "mask", "desc": region} for region in regions]
-    omitted_contrasts = stored_maps.leaves_out(series)
+    omitted_contrasts = stored_maps.omitted_contrasts(series)
     if not omitted_contrasts:
         return entities
     contrast_entity = {"statmap": "contrast", "mask": "label"}

@@ -64,4 +64,4 @@ LARGEST_NEEDS = (
 
 def find_largest_gb(sizes: Sizes) -> float:
     """Return the largest peak memory of any step (GB) for the given sizes."""
-    return max(step_gb(need, sizes) for need in LARGEST_NEEDS if need.is_there(sizes))
+    return max(step_gb(need, sizes) for need in LARGEST_NEEDS if need.has_grids(sizes))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.bids.entities import SHORT_NAMES, parse_entities
-from bids_sr.bids.fmriprep import SPACES
+from bids_sr.bids.fmriprep import INSTALLED_TEMPLATES
 from bids_sr.bids.inputs import LowresScan, Pair, Subject
 from bids_sr.config import Settings
 from bids_sr.config.spaces import Space
@@ -32,7 +32,7 @@ def entities_of_scans(
     if len(sessions) == 1 and (session := sessions.pop()):
         entities["session"] = session
     if settings.superres.aligns_to_template:
-        template = next(iter(settings.preprocessing.templates), SPACES[0])
+        template = next(iter(settings.preprocessing.templates), INSTALLED_TEMPLATES[0])
         entities |= Space(name=template).entities
     return entities
 

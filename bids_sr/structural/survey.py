@@ -10,8 +10,7 @@ from bids_sr.bids.entities import is_magnitude, parse_entities
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.inputs import LowresScan, ModelInput, Pair, Subject, Survey
 from bids_sr.bids.layout import KINDS, Index
-from bids_sr.bids.method_options import refuse_all
-from bids_sr.bids.pairs import sizes
+from bids_sr.bids.pairs import voxel_size_text
 from bids_sr.bids.pretrained_models import check_given_models, input_of_models
 from bids_sr.config import Settings
 from bids_sr.io.grids import size_text
@@ -70,13 +69,9 @@ def _check_methods(settings: Settings, findings: Findings) -> None:
         "--input-smoothing": settings.preprocessing.input_smoothing > 0,
     }
     fix = "Omit one of the two options."
-    refuse_all(
-        findings,
-        [
-            (is_given, flag, "this option cannot be combined with --sr-target anat", fix)
-            for flag, is_given in given_options.items()
-        ],
-    )
+    for flag, is_given in given_options.items():
+        if is_given:
+            findings.add_problem(flag, "this option cannot be combined with --sr-target anat", fix)
 
 
 def _survey_participants(settings: Settings, findings: Findings) -> tuple[Subject, ...]:
@@ -211,7 +206,7 @@ def _find_pairs(
             f"{suffix} is not super-resolved because scans were found at one resolution only."
             if low.path == high.path
             else f"{suffix} is not super-resolved because the voxel volumes are too similar"
-            f" ({sizes(low)} and {sizes(high)}, ratio {ratio:.3g}). The ratio must be at least"
+            f" ({voxel_size_text(low)} and {voxel_size_text(high)}, ratio {ratio:.3g}). The ratio must be at least"
             f" {_MIN_VOLUME_RATIO:g}."
         )
         single_notes.append(note)
@@ -222,7 +217,7 @@ def _find_pairs(
             f" and {low.path.name} (the lowest resolution) are used."
         )
         findings.note(high.path, text)
-    low_zooms = slice_axis.like(low, high.affine).zooms
+    low_zooms = slice_axis.reorder_like(low, high.affine).zooms
     x, y, z = (low_mm / high_mm for low_mm, high_mm in zip(low_zooms, high.zooms, strict=True))
     return [Pair(highres=high.path, lowres=low.path, factor=(x, y, z))]
 

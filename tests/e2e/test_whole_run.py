@@ -14,7 +14,7 @@ import pytest
 from nilearn.interfaces.fmriprep import load_confounds_strategy
 from scipy.ndimage import binary_erosion
 
-from bids_sr.bids.inheritance import merge_sidecars, sidecars_on_disk
+from bids_sr.bids.inheritance import find_sidecars, merge_sidecars
 from bids_sr.config.levels import StoredMaps
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Derivative
@@ -153,7 +153,7 @@ def test_every_image_is_finite_and_has_a_sidecar(finished):
         assert image.header["sform_code"] > 0, path.name
         inside = path.relative_to(finished.out).parts
         root = finished.out / Path(*inside[:2]) if inside[0] == "derivatives" else finished.out
-        sidecar = merge_sidecars(sidecars_on_disk(path, root))
+        sidecar = merge_sidecars(find_sidecars(path, root))
         assert sidecar["Sources"], path.name
         assert not any(source.startswith("/") for source in sidecar["Sources"])
         if "_res-" in path.name:
@@ -205,7 +205,7 @@ def test_maps_inherit_their_contrast_from_a_sidecar_of_the_participant(finished)
     }
     assert not list(func.glob("*_res-hr_contrast-*_statmap.json"))
     for path in paths:
-        sidecar = merge_sidecars(sidecars_on_disk(path, finished.out))
+        sidecar = merge_sidecars(find_sidecars(path, finished.out))
         contrast = path.name.partition("_contrast-")[2].partition("_")[0]
         expected = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}}
         assert sidecar["ContrastWeights"] == expected.get(contrast, sidecar["ContrastWeights"])

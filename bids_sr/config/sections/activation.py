@@ -10,14 +10,12 @@ from bids_sr.config import readers
 from bids_sr.config.levels import SMOOTHING, THRESHOLDS
 from bids_sr.config.regions import check_regions
 from bids_sr.config.section import OptionSection, option
-from bids_sr.config.seeds import COMPONENTS, DEFAULT_SEEDS, KNOWN, choose_seeds, seed_names
+from bids_sr.config.seeds import COMPONENTS, DEFAULT_SEEDS, PREDEFINED, choose_seeds, seed_names
 from bids_sr.frozen import frozen
 
 COSINE = "cosine"
-_MOST_LEGENDRE = 20
+_MAX_LEGENDRE_ORDER = 20
 _AUTO = "auto"  # value of --overlap for the two conditions of runs with exactly two conditions
-
-
 NO_CONFOUNDS = "none"  # value of --confounds
 
 
@@ -59,7 +57,7 @@ class Activation(OptionSection):
             "FWHM of the Gaussian smoothing kernels applied to the maps, in mm (0: no smoothing;"
             " paper: 3.5 and 13.2 mm)"
         ),
-        type=readers.widths,
+        type=readers.parse_widths,
         least=0,
         most=50,
     )
@@ -67,13 +65,13 @@ class Activation(OptionSection):
         0.1,
         "--low-pass HZ",
         "low-pass cutoff frequency of the cross-correlation in Hz, or none",
-        type=readers.frequency,
+        type=readers.parse_frequency,
     )
     high_pass: float = option(
         1 / 128,
         "--high-pass HZ",
         "high-pass cutoff frequency of the GLM in Hz, or none",
-        type=lambda text: readers.frequency(text) or 0.0,
+        type=lambda text: readers.parse_frequency(text) or 0.0,
         least=0,
     )
     band_pass: tuple[float, ...] = option(
@@ -116,8 +114,8 @@ class Activation(OptionSection):
     seeds: tuple[str, ...] = option(
         DEFAULT_SEEDS,
         "--seeds SEED",
-        f"seeds for the connectivity of runs without events: {', '.join(KNOWN)}, atlas labels,"
-        " NAME=LABEL[,LABEL], NAME=x,y,z[,radius] in mm (MNI), or components",
+        f"seeds for the connectivity of runs without events: {', '.join(PREDEFINED)}, atlas"
+        " labels, NAME=LABEL[,LABEL], NAME=x,y,z[,radius] in mm (MNI), or components",
     )
     seed_series: Literal["acquired", "own"] = option(
         "acquired",
@@ -164,12 +162,12 @@ class Activation(OptionSection):
         "draw the activated regions of two conditions (upper quarter of the range) in one figure"
         " and compute their Dice coefficient. auto: for runs with exactly two conditions"
         " (default: no figure)",
-        decides=False,
+        affects_results=False,
     )
     draws_cc: bool = option(
         False,
         help="draw the cross-correlation maps in axial and sagittal planes",
-        decides=False,
+        affects_results=False,
     )
     thresholds: tuple[str, ...] = option(
         THRESHOLDS,
@@ -180,24 +178,14 @@ class Activation(OptionSection):
 
     def _check(self) -> None:
         self._remove_duplicates(
-            "contrasts", "kinds", "smoothing", "thresholds", "seeds", "confounds"
+            "contrasts", "kinds", "smoothing", "thresholds", "seeds", "confounds", "overlap"
         )
         self._need(
             NO_CONFOUNDS not in self.confounds or len(self.confounds) == 1,
             "confounds",
             f"{NO_CONFOUNDS} cannot be combined with other confounds",
         )
-        self._need(
-            bool(self.seeds), "seeds", "at least one seed, or components, must be specified"
-        )
-        self._need(
-            COMPONENTS not in self.seeds or len(self.seeds) == 1,
-            "seeds",
-            "components cannot be combined with other seeds",
-        )
-        check_regions(self.atlas, self.roi, self.seeds)
-        names = seed_names(choose_seeds(self.seeds, with_anat=True, atlas=self.atlas))
-        self._need(len(set(names)) == len(names), "seeds", "several seeds have the same name")
+        self._check_regions()
         self._need(bool(self.kinds), "kinds", "expected cc, glm or both")
         self._need(
             bool(self.smoothing),
@@ -209,41 +197,61 @@ class Activation(OptionSection):
             "smoothing",
             "two smoothing widths are equal after rounding to 0.1 mm",
         )
-        is_above = self.low_pass is None or self.low_pass > self.high_pass
-        self._need(
-            is_above,
-            "low_pass",
-            "the low-pass frequency must be higher than the high-pass frequency",
-        )
-        self._need(
-            not self.band_pass
-            or (len(self.band_pass) == 2 and self.band_pass[0] < self.band_pass[1]),
-            "band_pass",
-            "two frequencies in ascending order are expected",
-        )
-        order = self.legendre_order
-        self._need(
-            self.drift == COSINE or (order is not None and 1 <= order <= _MOST_LEGENDRE),
-            "drift",
-            f"expected {COSINE}, or legendre:N with N between 1 and {_MOST_LEGENDRE}",
-        )
-        numbers = [
-            threshold for threshold in self.thresholds if threshold not in ("quarter", "fdr")
-        ]
-        are_readable = all(re.fullmatch(r"\d+(\.\d+)?", number) for number in numbers)
-        self._need(are_readable, "thresholds", "expected quarter, fdr or a z value such as 3.1")
-        self._need(
-            _are_distinct(map(float, numbers)),
-            "thresholds",
-            "two z values are equal after rounding to 0.1",
-        )
-        self._remove_duplicates("overlap")
+        self._check_filters()
+        self._check_thresholds()
         if self.overlap not in ((), (_AUTO,)):
             reason = "expected two different conditions, or auto"
             is_pair = len(self.overlap) == 2 and _AUTO not in self.overlap
             self._need(is_pair, "overlap", reason)
             reason = "the overlap of regions requires --activation cc and --threshold quarter"
             self._need(self.maps_quarter, "overlap", reason)
+
+    def _check_regions(self) -> None:
+        """Raise `SettingError` for invalid seeds, atlas or region of interest."""
+        self._need(
+            bool(self.seeds), "seeds", "at least one seed, or components, must be specified"
+        )
+        self._need(
+            COMPONENTS not in self.seeds or len(self.seeds) == 1,
+            "seeds",
+            "components cannot be combined with other seeds",
+        )
+        check_regions(self.atlas, self.roi, self.seeds)
+        names = seed_names(choose_seeds(self.seeds, with_anat=True, atlas=self.atlas))
+        self._need(len(set(names)) == len(names), "seeds", "several seeds have the same name")
+
+    def _check_filters(self) -> None:
+        """Raise `SettingError` for cutoff frequencies in the wrong order, or an unknown drift."""
+        self._need(
+            self.low_pass is None or self.low_pass > self.high_pass,
+            "low_pass",
+            "the low-pass frequency must be higher than the high-pass frequency",
+        )
+        are_ascending = len(self.band_pass) == 2 and self.band_pass[0] < self.band_pass[1]
+        self._need(
+            not self.band_pass or are_ascending,
+            "band_pass",
+            "two frequencies in ascending order are expected",
+        )
+        order = self.legendre_order
+        self._need(
+            self.drift == COSINE or (order is not None and 1 <= order <= _MAX_LEGENDRE_ORDER),
+            "drift",
+            f"expected {COSINE}, or legendre:N with N between 1 and {_MAX_LEGENDRE_ORDER}",
+        )
+
+    def _check_thresholds(self) -> None:
+        """Raise `SettingError` for thresholds that are not known, or equal in file names."""
+        z_values = [
+            threshold for threshold in self.thresholds if threshold not in ("quarter", "fdr")
+        ]
+        are_readable = all(re.fullmatch(r"\d+(\.\d+)?", z_value) for z_value in z_values)
+        self._need(are_readable, "thresholds", "expected quarter, fdr or a z value such as 3.1")
+        self._need(
+            _are_distinct(map(float, z_values)),
+            "thresholds",
+            "two z values are equal after rounding to 0.1",
+        )
 
     @property
     def overlap_names(self) -> tuple[str, ...] | None:

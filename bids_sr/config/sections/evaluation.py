@@ -23,8 +23,8 @@ class Evaluation(OptionSection):
         "high-resolution reference: dataset with the same runs acquired at the high resolution,"
         " or with their known activation. auto: derivatives/highres-reference or"
         " derivatives/ground-truth in the dataset, if available",
-        decides=False,
-        type=readers.folder,
+        affects_results=False,
+        type=readers.check_folder,
     )
     retrospective: Literal["clean", "noisy"] | None = option(
         None,
@@ -42,20 +42,20 @@ class Evaluation(OptionSection):
         "evaluate a series that another program computed from the run, on the acquired or a"
         " finer grid, to test whether it is more accurate than the acquired series: NORDIC=FILE,"
         " or tedana=DIR or tedana=DIR:desc-LABEL for BIDS derivatives",
-        decides=False,
+        affects_results=False,
         type=readers.parse_named_file,
     )
     pair_holdout: bool = option(
         False,
         "--pair-holdout",
         "train on the first of two T2*w pairs and evaluate on the second pair",
-        decides=False,
+        affects_results=False,
     )
     null_checks: bool = option(
         False,
         "--null-checks",
         "run negative controls (placebos) that replace one input of each method",
-        decides=False,
+        affects_results=False,
     )
     roi_grow: bool = option(
         False,
@@ -68,7 +68,7 @@ class Evaluation(OptionSection):
         "equivalence margin for dimensionless group-level metrics such as correlations (default,"
         " also for all other metrics: one tenth of the difference between B-spline interpolation"
         " and the acquired high-resolution series)",
-        decides=False,
+        affects_results=False,
         above=0,
     )
     protocol: str | None = option(
@@ -77,7 +77,7 @@ class Evaluation(OptionSection):
         "acquisition protocol of structural scans, used to group the errors of quality metrics"
         " at the group level: a column of participants.tsv, such as scanner, or a sidecar field"
         " of the low-resolution scans, such as ManufacturersModelName (default: one group)",
-        decides=False,
+        affects_results=False,
     )
     months: str | None = option(
         None,
@@ -85,7 +85,7 @@ class Evaluation(OptionSection):
         "column with the number of months since baseline in the sub-*_sessions.tsv files. It is"
         " used to compute changes of tissue volumes over sessions at the group level of"
         " structural scans (default: computed from acq_time in sessions.tsv or scans.tsv)",
-        decides=False,
+        affects_results=False,
     )
     group_permutations: int = option(
         0,
@@ -94,7 +94,7 @@ class Evaluation(OptionSection):
         " the maximum |t| of N random sign flips, for example 5000 (default: no correction). At"
         " least 6 participants are required, and 6 MB of memory per run and, on each processor,"
         " per participant",
-        decides=False,
+        affects_results=False,
         least=0,
     )
 

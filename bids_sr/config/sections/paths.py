@@ -17,7 +17,7 @@ class Paths(OptionSection):
         "-w --work-dir DIR",
         "directory for intermediate results (default: ./work)",
         common=True,
-        decides=False,
+        affects_results=False,
         among=HOW_IT_RUNS,
     )
 

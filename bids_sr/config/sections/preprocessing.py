@@ -33,7 +33,7 @@ class Preprocessing(OptionSection):
         " head-motion estimates, field maps and confounds are read from this directory instead"
         " of being computed",
         common=True,
-        decides=False,
+        affects_results=False,
     )
     echo: int | None = option(
         None,
@@ -47,7 +47,7 @@ class Preprocessing(OptionSection):
         "reference time for slice-timing correction as a fraction of the time between the first"
         " and the last slice: 0 or start (first slice), 0.5 or middle (default), or 1 (last"
         " slice)",
-        type=readers.fraction,
+        type=readers.parse_fraction,
         least=0,
         most=1,
     )
@@ -111,10 +111,10 @@ class Preprocessing(OptionSection):
         " MNI152NLin2009cAsym:res-2. Maps can also be resampled to the surfaces fsnative and"
         " fsaverage:den-10k",
         common=True,
-        decides=False,
+        affects_results=False,
     )
     output_dtype: Literal["int16", "float32"] = option(
-        "int16", "--output-dtype", "data type of the saved series", decides=False
+        "int16", "--output-dtype", "data type of the saved series", affects_results=False
     )
 
     def _check(self) -> None:

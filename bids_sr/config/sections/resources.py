@@ -21,14 +21,14 @@ class Resources(OptionSection):
         "--nprocs --n-procs --nthreads --n-cpus N",
         "maximum number of processors to use (default: all available processors)",
         common=True,
-        decides=False,
+        affects_results=False,
         least=1,
     )
     omp_nthreads: int | None = option(
         None,
         "--omp-nthreads N",
         "maximum number of threads per step (default: 1, because steps run in parallel)",
-        decides=False,
+        affects_results=False,
         least=1,
     )
     mem_gb: float | None = option(
@@ -37,13 +37,13 @@ class Resources(OptionSection):
         "memory limit, such as 8G or 512M. A number without a unit is in GB, or in MB with"
         " --mem-mb (default: available memory)",
         common=True,
-        decides=False,
-        action=readers.Memory,
+        affects_results=False,
+        action=readers.StoreMemory,
         type=str,
         above=0,
     )
     device: Literal["auto", "cpu", "cuda"] = option(
-        "auto", "--device", "device for training and applying networks", decides=False
+        "auto", "--device", "device for training and applying networks", affects_results=False
     )
     random_seed: int = option(
         0, "--random-seed N", "seed for the random number generators", least=0, most=2**32 - 1
@@ -53,7 +53,7 @@ class Resources(OptionSection):
         "--use-plugin --nipype-plugin-file FILE",
         "Nipype plugin file (YAML or TOML). With the SLURM plugin, each step is submitted as a"
         " job (default: steps run on this computer)",
-        decides=False,
+        affects_results=False,
     )
 
     def _check(self) -> None:

@@ -16,7 +16,7 @@ def sessions_option() -> int:
         "--aggregate-session-reports N",
         "maximum number of sessions per report. If a participant has more sessions, one report"
         " is generated per session (default: 4)",
-        decides=False,
+        affects_results=False,
         least=1,
     )
 
@@ -37,16 +37,16 @@ class Run(OptionSection):
             "settings.toml file of an earlier run. Command-line options take precedence over"
             " this file"
         ),
-        decides=False,
-        once=True,
+        affects_results=False,
+        per_call=True,
     )
     preset: str = option(
         "",
         "--preset NAME",
         "settings of a published analysis. Options on the command line take precedence over the"
         f" preset: {'; '.join(f'{preset.name} ({preset.title})' for preset in PRESETS.values())}",
-        decides=False,
-        once=True,
+        affects_results=False,
+        per_call=True,
     )
     level: StorageLevel = option(
         "standard",
@@ -54,29 +54,29 @@ class Run(OptionSection):
         "files to save: minimal (series, confounds, report, tables), standard (also maps of raw,"
         " bspline, the methods and measured), or full (also maps and series of all baselines)."
         " The results themselves do not depend on this option",
-        decides=False,
+        affects_results=False,
     )
     boilerplate_only: bool = option(
         False,
         "--boilerplate-only",
         "generate only the methods text (citation boilerplate). Training that has not finished"
         " in an earlier call with the same settings is described in the future tense",
-        decides=False,
-        once=True,
+        affects_results=False,
+        per_call=True,
     )
     md_only_boilerplate: bool = option(
         False,
         "--md-only-boilerplate",
         "generate the methods text as Markdown and BibTeX files, without HTML",
-        decides=False,
+        affects_results=False,
     )
     clean_workdir: bool = option(
         False,
         "--clean-workdir",
         "before processing, remove steps of the selected participants that earlier runs left in"
         " the working directory",
-        decides=False,
-        once=True,
+        affects_results=False,
+        per_call=True,
     )
     keep_series: bool = option(
         False,
@@ -84,21 +84,21 @@ class Run(OptionSection):
         "keep series larger than 0.25 GB in the working directory after all steps have used"
         " them. Otherwise, these series are recomputed if the program is run again with other"
         " settings",
-        decides=False,
+        affects_results=False,
     )
     reports_only: bool = option(
         False,
         "--reports-only",
         "regenerate only the reports of completed participants, without processing",
-        decides=False,
-        once=True,
+        affects_results=False,
+        per_call=True,
     )
     aggregate_session_reports: int = sessions_option()
     strict: bool = option(
         False,
         "--strict",
         "stop before processing if any run cannot be processed (default: such runs are skipped)",
-        decides=False,
+        affects_results=False,
     )
     stop_on_first_crash: bool = option(
         False,
@@ -107,7 +107,7 @@ class Run(OptionSection):
             "stop as soon as a step crashes (default: run all steps that do not depend on the"
             " crashed step)"
         ),
-        decides=False,
+        affects_results=False,
     )
     sloppy: bool = option(
         False, "--sloppy", "use low-quality settings for speed (for testing only)"
@@ -116,7 +116,7 @@ class Run(OptionSection):
         0,
         "-v --verbose",
         "increase the verbosity of the console output; can be used twice",
-        decides=False,
+        affects_results=False,
         action="count",
         least=0,
     )
@@ -124,8 +124,8 @@ class Run(OptionSection):
         "text",
         "--log-format",
         "format of the console output: text, or JSON lines with notices and progress",
-        decides=False,
-        once=True,
+        affects_results=False,
+        per_call=True,
     )
     dry_run: bool = option(
         False,
@@ -133,8 +133,8 @@ class Run(OptionSection):
         "check the inputs, print the planned processing with estimates of time, memory and disk"
         " space, and exit without processing",
         common=True,
-        decides=False,
-        once=True,
+        affects_results=False,
+        per_call=True,
         among=WHICH_DATA,
     )
     graph: bool = option(
@@ -144,18 +144,18 @@ class Run(OptionSection):
             "print the inputs and outputs of all steps in addition to the output of --dry-run,"
             " and exit"
         ),
-        decides=False,
-        once=True,
+        affects_results=False,
+        per_call=True,
         among=WHICH_DATA,
     )
     run_uuid: str = option(
-        "", help="name of the log directory of this call", decides=False, once=True
+        "", help="name of the log directory of this call", affects_results=False, per_call=True
     )
     without_effect: tuple[tuple[str, ...], ...] = option(
         (),
         help="options that were specified but had no effect, with the reason",
-        decides=False,
-        once=True,
+        affects_results=False,
+        per_call=True,
     )
 
     def _check(self) -> None:

@@ -19,8 +19,8 @@ class Selection(OptionSection):
             "participant: process each run. group: compute statistics across the participants in"
             " output_dir"
         ),
-        decides=False,
-        once=True,
+        affects_results=False,
+        per_call=True,
     )
     participant_label: tuple[str, ...] = option(
         (),
@@ -30,30 +30,30 @@ class Selection(OptionSection):
             " one label per line (default: all participants)"
         ),
         common=True,
-        decides=False,
-        type=readers.labels,
+        affects_results=False,
+        type=readers.parse_labels,
     )
     session_label: tuple[str, ...] = option(
         (),
         "--session-label --session-id LABEL",
         "labels of the sessions to process (default: all sessions)",
-        decides=False,
-        type=readers.labels,
+        affects_results=False,
+        type=readers.parse_labels,
     )
     task_id: tuple[str, ...] = option(
         (),
         "-t --task-id TASK",
         "labels of the tasks to process (default: all tasks)",
         common=True,
-        decides=False,
-        type=readers.labels,
+        affects_results=False,
+        type=readers.parse_labels,
     )
     run_id: tuple[int, ...] = option(
         (),
         "--run-id N",
         "numbers of the runs to process (default: all runs)",
-        decides=False,
-        type=readers.run_number,
+        affects_results=False,
+        type=readers.parse_run_number,
         least=0,
     )
     bids_filter_file: Path | None = option(
@@ -61,19 +61,19 @@ class Selection(OptionSection):
         "--bids-filter-file FILE",
         "JSON file with PyBIDS filters for bold, t2starw, t1w, t2w and flair images. Filters for"
         " other images, such as fmap, are ignored",
-        decides=False,
+        affects_results=False,
     )
     bids_database_dir: Path | None = option(
         None,
         "--bids-database-dir DIR",
         "directory of a PyBIDS database, for faster indexing of large datasets",
-        decides=False,
+        affects_results=False,
     )
     skip_bids_validation: bool = option(
         False,
         "--skip-bids-validation",
         "skip validation of the input dataset with the BIDS validator",
-        decides=False,
+        affects_results=False,
     )
 
     def _check(self) -> None:

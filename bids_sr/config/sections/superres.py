@@ -19,24 +19,19 @@ from bids_sr.sr.recipe_changes import ChangeError, RecipeChange, check_changes
 _AUTO = "auto"
 _AUTO_METHODS: dict[str, tuple[str, ...]] = {"bold": ("srgan", "sbl"), "anat": ("srgan",)}
 """Methods that `auto` may select, by target."""
-_THROUGH_SLICES = ("tv",)
+_AUTO_METHODS_FOR_THINNER_SLICES = ("tv",)
 """Methods that `auto` selects if slices get thinner: 3D methods without high-resolution image."""
 
 
 def _check_method(name: str) -> None:
     """Raise `UsageError` for an unknown method or baseline."""
-    learned = method_names_without_controls()
-    baselines = tuple(BASELINES)
-    problem = f"{name!r} is not a super-resolution method"
-    if name not in learned + baselines:
+    methods, baselines = method_names_without_controls(), tuple(BASELINES)
+    if name not in methods + baselines:
         available = (
-            f"available methods: {', '.join(learned)}; available baselines: {', '.join(baselines)}"
+            f"available methods: {', '.join(methods)}; available baselines: {', '.join(baselines)}"
         )
-        raise UsageError(
-            problem,
-            available,
-            suggest_name(name, learned + baselines) or "choose one of these methods",
-        )
+        fix = suggest_name(name, methods + baselines) or "choose one of these methods"
+        raise UsageError(f"{name!r} is not a super-resolution method", available, fix)
 
 
 @frozen
@@ -111,7 +106,7 @@ class SuperRes(OptionSection):
         "for --sr-target anat, also process participants with high-resolution scans only, and"
         " measure their tissue volumes per session for group-level analyses of changes over"
         " sessions",
-        decides=False,
+        affects_results=False,
     )
     anat_scale: Literal["auto", "percentile", "range"] = option(
         "auto",
@@ -148,10 +143,16 @@ class SuperRes(OptionSection):
         most=8,
     )
     hr_acq: str | None = option(
-        None, "--hr-acq LABEL", "acq- label of the high-resolution T2*w image", decides=False
+        None,
+        "--hr-acq LABEL",
+        "acq- label of the high-resolution T2*w image",
+        affects_results=False,
     )
     lr_acq: str | None = option(
-        None, "--lr-acq LABEL", "acq- label of the low-resolution T2*w image", decides=False
+        None,
+        "--lr-acq LABEL",
+        "acq- label of the low-resolution T2*w image",
+        affects_results=False,
     )
     calibration: str = option(
         "auto",
@@ -179,10 +180,10 @@ class SuperRes(OptionSection):
             "train: always train new models. reuse: only use existing models from --model-dir."
             " auto: reuse a model that was trained on the same pair, if available"
         ),
-        decides=False,
+        affects_results=False,
     )
     model_dir: Path | None = option(
-        None, "--model-dir DIR", "directory of the trained models", decides=False
+        None, "--model-dir DIR", "directory of the trained models", affects_results=False
     )
     pretrained: tuple[Path, ...] = option(
         (),
@@ -242,7 +243,7 @@ class SuperRes(OptionSection):
         "apply models to resolutions or orientations for which they were not trained, and"
         " process runs whose k-space is empty below the Nyquist frequency implied by the voxel"
         " size",
-        decides=False,
+        affects_results=False,
     )
 
     def _check(self) -> None:
@@ -325,12 +326,12 @@ class SuperRes(OptionSection):
     @property
     def chosen(self) -> tuple[str, ...]:
         """Names of the requested methods and baselines; `auto` stands for all its methods."""
-        auto_methods: tuple[str, ...] = ()
-        if self.auto:
-            auto_methods = _THROUGH_SLICES if self.thins_slices else _AUTO_METHODS[self.target]
-        return tuple(
-            dict.fromkeys((*auto_methods, *(name for name in self.methods if name != _AUTO)))
-        )
+        names = [name for name in self.methods if name != _AUTO]
+        if self.auto and self.thins_slices:
+            names = [*_AUTO_METHODS_FOR_THINNER_SLICES, *names]
+        elif self.auto:
+            names = [*_AUTO_METHODS[self.target], *names]
+        return tuple(dict.fromkeys(names))
 
     @property
     def learned(self) -> tuple[str, ...]:
@@ -404,12 +405,10 @@ class SuperRes(OptionSection):
         baselines = DEFAULT_BASELINES if self.baselines == "default" else tuple(BASELINES)
         if self.thins_slices:
             baselines = tuple(name for name in baselines if name != SDMOD)
-        if not self.learned:
-            baseline_names = (
-                tuple(name for name in baselines if name not in PAIR_BASELINES)
-                if self.baselines == "all"
-                else ()
-            )
-            return tuple(dict.fromkeys(self.chosen + baseline_names))
-        requested = tuple(name for name in self.chosen if name not in self.learned)
-        return tuple(dict.fromkeys(baselines + requested + series_names(self.learned)))
+        if self.learned:
+            requested = tuple(name for name in self.chosen if name not in self.learned)
+            return tuple(dict.fromkeys(baselines + requested + series_names(self.learned)))
+        if self.baselines == "default":
+            return self.chosen
+        without_pair = (name for name in baselines if name not in PAIR_BASELINES)
+        return tuple(dict.fromkeys((*self.chosen, *without_pair)))

@@ -30,14 +30,14 @@ class CommandOptions(_SubmitOptions):
         (),
         "--participant-label LABEL",
         "labels of the participants (default: all participants)",
-        type=readers.labels,
+        type=readers.parse_labels,
     )
     mem: float | None = option(
         None,
         "--mem SIZE",
         "memory available to bids-sr in each task, such as 8 or 8G; the job requests more"
         " memory than this",
-        type=readers.gigabytes,
+        type=readers.parse_gigabytes,
     )
     time: str = option("", "--time TIME", "time limit of each task")
 

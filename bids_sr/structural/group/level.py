@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.bids.inheritance import sidecars_on_disk
+from bids_sr.bids.inheritance import find_sidecars
 from bids_sr.bids.session_times import months_of_sessions
 from bids_sr.config import Settings, UsageError, suggest_name
 from bids_sr.frozen import frozen
@@ -256,7 +256,7 @@ def _read_scan_metadata(table: Path, bids_dir: Path) -> dict[str, object]:
         # high-resolution scans of all contrasts precede the low-resolution scans
         lowres_scans = scans[len(scans) // 2 :]
         for scan in reversed(lowres_scans):
-            for sidecar in sidecars_on_disk(scan, bids_dir):
+            for sidecar in find_sidecars(scan, bids_dir):
                 metadata |= read_json(sidecar)
         if metadata:
             break

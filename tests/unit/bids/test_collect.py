@@ -28,7 +28,7 @@ from bids_sr.bids import (
     timing,
 )
 from bids_sr.bids.inheritance import find_inherited
-from bids_sr.bids.pairs import overlap, simple_ratio
+from bids_sr.bids.pairs import measure_overlap, nearest_simple_ratio
 from bids_sr.config import Paths, Selection, Settings, SuperRes
 from bids_sr.config.sections.preprocessing import Preprocessing
 from bids_sr.io.grids import size_text
@@ -171,7 +171,7 @@ def test_derivatives_are_not_indexed(maker: BidsMaker, look: Look) -> None:
     maker.subject()
     other = BidsMaker(maker.root / "derivatives" / "old")
     other.bold("sub-01_task-tap_run-9")
-    assert list(look().chosen) == ["sub-01_task-tap"]
+    assert list(look().files_by_run) == ["sub-01_task-tap"]
 
 
 def test_a_database_can_be_used_for_other_participants(
@@ -262,7 +262,7 @@ class TestFilterFile:
         maker.subject()
         maker.bold("sub-01_ses-a_task-tap")
         result = self.filtered(maker, {"bold": {"session": None}})
-        assert list(result.chosen) == ["sub-01_task-tap"]
+        assert list(result.files_by_run) == ["sub-01_task-tap"]
 
     @pytest.mark.parametrize(
         ("content", "reason"),
@@ -429,7 +429,7 @@ class TestHeaders:
         self, header_tr: float | None, value: float, expected: float
     ) -> None:
         result = Findings()
-        assert timing.repetition_time(self.header(tr=header_tr), value, result) == expected
+        assert timing.check_repetition_time(self.header(tr=header_tr), value, result) == expected
         assert result.problems == []
         assert bool(result.notices) is (header_tr is None)
 
@@ -440,18 +440,18 @@ class TestHeaders:
         self, header_tr: float, text: str
     ) -> None:
         result = Findings()
-        assert timing.repetition_time(self.header(tr=header_tr), None, result) is None
+        assert timing.check_repetition_time(self.header(tr=header_tr), None, result) is None
         (problem,) = result.problems
         assert text in problem.why
         assert problem.remedy.startswith('Add "RepetitionTime": 2 ')
         result = Findings()
-        assert timing.repetition_time(self.header(tr=header_tr), 2, result) == 2.0
+        assert timing.check_repetition_time(self.header(tr=header_tr), 2, result) == 2.0
         assert result.problems == []
         assert "wrong unit; 2 s from the sidecar is used" in result.notices[0].why
 
     def test_milliseconds_in_the_sidecar_are_rejected_with_a_remedy(self) -> None:
         result = Findings()
-        assert timing.repetition_time(self.header(), 2000, result) is None
+        assert timing.check_repetition_time(self.header(), 2000, result) is None
         assert result.problems[0].remedy == (
             'If 2000 is in milliseconds, replace it with "RepetitionTime": 2.'
         )
@@ -459,7 +459,7 @@ class TestHeaders:
     @pytest.mark.parametrize("value", [None, 2000, "2", True, 0, -1, [2.0]])
     def test_an_invalid_repetition_time_is_rejected(self, value: object) -> None:
         result = Findings()
-        assert timing.repetition_time(self.header(), value, result) is None
+        assert timing.check_repetition_time(self.header(), value, result) is None
         assert len(result.problems) == 1
 
     def test_milliseconds_in_the_header_are_converted(self, maker: BidsMaker) -> None:
@@ -477,12 +477,16 @@ class TestHeaders:
     def test_slice_times_follow_the_encoding_direction(self) -> None:
         times = [0.0, 0.3, 0.6, 0.9, 1.2, 1.5]
         result, flipped = Findings(), {"SliceTiming": times, "SliceEncodingDirection": "k-"}
-        assert timing.slice_times(self.header(), {"SliceTiming": times}, 2.0, result) == tuple(
-            times
+        assert timing.read_slice_times(
+            self.header(), {"SliceTiming": times}, 2.0, result
+        ) == tuple(times)
+        assert timing.read_slice_times(self.header(), flipped, 2.0, result) == tuple(
+            reversed(times)
         )
-        assert timing.slice_times(self.header(), flipped, 2.0, result) == tuple(reversed(times))
-        assert timing.slice_times(self.header(), {"SliceTiming": [0.0] * 6}, 2.0, result) is None
-        assert timing.slice_times(self.header(), {}, 2.0, result) is None
+        assert (
+            timing.read_slice_times(self.header(), {"SliceTiming": [0.0] * 6}, 2.0, result) is None
+        )
+        assert timing.read_slice_times(self.header(), {}, 2.0, result) is None
         assert result == Findings()
 
     @pytest.mark.parametrize(
@@ -501,7 +505,7 @@ class TestHeaders:
         self, sidecar: dict[str, object], text: str
     ) -> None:
         result = Findings()
-        assert timing.slice_times(self.header(), sidecar, 2.0, result) is None
+        assert timing.read_slice_times(self.header(), sidecar, 2.0, result) is None
         (notice,) = result.notices
         assert text in notice.why
         assert "not corrected" in notice.why
@@ -527,7 +531,10 @@ class TestHeaders:
         expected: int,
     ) -> None:
         header = self.header(zooms=zooms, slice_axis=dim_info)
-        assert slice_axis.slice_axis(header, {"SliceEncodingDirection": direction})[0] == expected
+        assert (
+            slice_axis.find_slice_axis(header, {"SliceEncodingDirection": direction})[0]
+            == expected
+        )
 
     @pytest.mark.parametrize(
         ("shape", "n_times", "expected"),
@@ -546,7 +553,7 @@ class TestHeaders:
         self, shape: tuple[int, int, int], n_times: int, expected: int
     ) -> None:
         header = self.header(shape=(*shape, 30), zooms=(3.0, 3.0, 3.0))
-        assert slice_axis.slice_axis(header, {"SliceTiming": [0.1] * n_times})[0] == expected
+        assert slice_axis.find_slice_axis(header, {"SliceTiming": [0.1] * n_times})[0] == expected
 
 
 def test_participant_labels_that_differ_only_in_case_are_reported(
@@ -665,7 +672,7 @@ def test_all_problems_are_listed(maker: BidsMaker) -> None:
 def test_voxel_size_ratios_are_rounded_to_simple_ratios(
     ratio: float, expected: float | None
 ) -> None:
-    assert simple_ratio(ratio) == (None if expected is None else pytest.approx(expected))
+    assert nearest_simple_ratio(ratio) == (None if expected is None else pytest.approx(expected))
 
 
 def test_overlap_is_a_fraction_of_the_first_field_of_view() -> None:
@@ -682,9 +689,9 @@ def test_overlap_is_a_fraction_of_the_first_field_of_view() -> None:
             complex=False,
         )
 
-    assert overlap(header(0), header(0, 2.0)) == 1.0
-    assert overlap(header(0), header(12.0)) == pytest.approx(0.75)
-    assert overlap(header(0), header(48.1)) == 0.0
+    assert measure_overlap(header(0), header(0, 2.0)) == 1.0
+    assert measure_overlap(header(0), header(12.0)) == pytest.approx(0.75)
+    assert measure_overlap(header(0), header(48.1)) == 0.0
 
 
 def test_importing_preflight_does_not_import_heavy_packages() -> None:

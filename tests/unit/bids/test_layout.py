@@ -13,7 +13,7 @@ from bidsmaker import BidsMaker
 
 from bids_sr.bids import InputError
 from bids_sr.bids.inheritance import read_object
-from bids_sr.bids.layout import Index, _fingerprint, _list_files, _make_ignore_pattern, open_index
+from bids_sr.bids.layout import Index, _digest_files, _list_files, _make_ignore_pattern, open_index
 
 
 @pytest.fixture
@@ -173,23 +173,23 @@ def test_only_bids_inputs_are_indexed(path: str, indexed: bool) -> None:
 
 
 def test_the_fingerprint_depends_on_names_of_inputs(maker: BidsMaker) -> None:
-    before = _fingerprint(maker.root)
+    before = _digest_files(maker.root)
     maker.path("sub-01_task-tap_bold.nii.gz", "func").write_bytes(b"other")
     (maker.root / "notes.txt").write_text("")
-    assert _fingerprint(maker.root) == before
+    assert _digest_files(maker.root) == before
     (maker.root / "sub-01" / "anat" / "sub-01_acq-b_T1w.nii").write_bytes(b"")
-    assert _fingerprint(maker.root) != before
+    assert _digest_files(maker.root) != before
 
 
 def test_a_sidecar_of_the_same_size_and_time_is_read_again(maker: BidsMaker) -> None:
     path = maker.root / "sub-01/func/sub-01_task-tap_bold.json"
     path.write_text('{"RepetitionTime": 2.0}')
-    state, before = path.stat(), _fingerprint(maker.root, metadata=True)
+    state, before = path.stat(), _digest_files(maker.root, metadata=True)
     assert read_object(path) == {"RepetitionTime": 2.0}
     path.write_text('{"RepetitionTime": 3.0}')
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
     assert read_object(path) == {"RepetitionTime": 3.0}
-    assert _fingerprint(maker.root, metadata=True) != before
+    assert _digest_files(maker.root, metadata=True) != before
 
 
 @pytest.mark.parametrize(

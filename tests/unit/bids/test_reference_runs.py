@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from bidsmaker import FOV, BidsMaker, affine_for, snapshot
 
-from bids_sr.bids.reference_runs import _PLACES, _USED
+from bids_sr.bids.reference_runs import _FOUND_IN_DATASET, _REFERENCE_FOLDERS
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.execution.execute import RunOutcome
@@ -99,7 +99,7 @@ def test_a_reference_outside_the_dataset_is_not_searched_without_the_option(
     assert planned_without_option(maker).subjects[0].runs[0].truth is None
 
 
-@pytest.mark.parametrize("place", _PLACES)
+@pytest.mark.parametrize("place", _REFERENCE_FOLDERS)
 def test_a_reference_in_the_dataset_is_used_and_reported(place: str, maker: BidsMaker) -> None:
     root = maker.root / place
     shutil.copytree(truth_of(maker).root, root)
@@ -129,8 +129,8 @@ def test_a_reference_in_the_dataset_is_used_and_reported(place: str, maker: Bids
 def test_an_unfit_reference_in_the_dataset_is_reported_and_not_used(
     maker: BidsMaker,
 ) -> None:
-    shutil.copytree(truth_of(maker).root, maker.root / _PLACES[0])
-    BidsMaker(maker.root / _PLACES[0]).bold(zooms=FINE, n_volumes=29)
+    shutil.copytree(truth_of(maker).root, maker.root / _REFERENCE_FOLDERS[0])
+    BidsMaker(maker.root / _REFERENCE_FOLDERS[0]).bold(zooms=FINE, n_volumes=29)
     plan = planned_without_option(maker)
     assert plan.problems == ()
     assert plan.subjects[0].runs[0].truth is None
@@ -145,7 +145,7 @@ def test_an_unfit_reference_in_the_dataset_is_reported_and_not_used(
 def test_a_reference_in_the_dataset_not_downloaded_is_reported(
     suffix: str, maker: BidsMaker
 ) -> None:
-    root = maker.root / _PLACES[0]
+    root = maker.root / _REFERENCE_FOLDERS[0]
     shutil.copytree(truth_of(maker).root, root)
     file = root / "sub-01" / "func" / f"sub-01_task-tap_{suffix}"
     file.unlink()
@@ -566,7 +566,7 @@ def test_a_reference_in_the_dataset_with_other_intensities_is_reported_and_not_u
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spoil(maker)
-    shutil.move(truth_of(maker).root, maker.root / _PLACES[0])
+    shutil.move(truth_of(maker).root, maker.root / _REFERENCE_FOLDERS[0])
     plans: list[Plan] = []
 
     def run(settings: object, plan: Plan, print_line: object) -> RunOutcome:
@@ -589,7 +589,7 @@ def test_a_reference_in_the_dataset_with_other_intensities_is_reported_and_not_u
         "this high-resolution reference cannot be used for sub-01_task-tap: " in notice.why
         for notice in plan.warnings
     )
-    assert not any(notice.why == _USED for notice in plan.warnings)
+    assert not any(notice.why == _FOUND_IN_DATASET for notice in plan.warnings)
     shown = " ".join(capsys.readouterr().out.split())
     assert "this high-resolution reference cannot be used for sub-01_task-tap" in shown
 
@@ -601,7 +601,7 @@ def test_a_reference_shared_by_two_runs_is_dropped_for_the_run_it_does_not_fit(
     data = np.random.default_rng(1).integers(50, 1000, (8, 8, 6, 30)).astype("int16")
     maker.bold("sub-01_task-tap_acq-b", data=data, sidecar={"SliceTiming": TIMES})
     maker.events("sub-01_task-tap_acq-b")
-    shutil.move(truth_of(maker).root, maker.root / _PLACES[0])
+    shutil.move(truth_of(maker).root, maker.root / _REFERENCE_FOLDERS[0])
     plan = planned_without_option(maker)
     assert all(run.truth is not None for run in plan.subjects[0].runs)
     plan, problems = drop_unfit_references(plan, check_data(plan))
@@ -610,7 +610,7 @@ def test_a_reference_shared_by_two_runs_is_dropped_for_the_run_it_does_not_fit(
         "sub-01_task-tap": True,
         "sub-01_task-tap_acq-b": False,
     }
-    assert any(notice.why == _USED for notice in plan.warnings)
+    assert any(notice.why == _FOUND_IN_DATASET for notice in plan.warnings)
 
 
 def test_an_unfit_reference_with_another_label_excludes_only_its_run(

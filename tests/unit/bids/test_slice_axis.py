@@ -95,7 +95,7 @@ def test_all_48_orders_are_processed_with_slices_last(
         assert processed[index] == pytest.approx(data[original_index])
     findings = hd.Findings()
     sidecar_in_order = slice_axis.sidecar_in_order(sidecar, header.order)
-    times = timing.slice_times(header, sidecar_in_order, 2.0, findings)
+    times = timing.read_slice_times(header, sidecar_in_order, 2.0, findings)
     assert not findings.notices
     slice_numbers = [int(np.rint((transform @ (0, 0, k, 1))[2])) for k in range(5)]
     assert times == tuple(TIMES[k] for k in slice_numbers)  # slice times follow the slices

@@ -17,7 +17,7 @@ from hypothesis import given, strategies as st
 from bids_sr import __version__
 from bids_sr.cli.parser import build_parser, parse_settings
 from bids_sr.config import Settings, UsageError
-from bids_sr.config.readers import frequency, gigabytes, run_number, widths
+from bids_sr.config.readers import parse_frequency, parse_gigabytes, parse_run_number, parse_widths
 
 REQUIRED = ["in", "out", "participant"]
 
@@ -208,26 +208,26 @@ def test_a_config_file_with_an_invalid_value_is_rejected(tmp_path: Path) -> None
 def test_memory_sizes_have_units(number: float, unit: str, ending: str, upper: bool) -> None:
     text = f"{number:.3f}{unit}{ending}"
     expected = float(f"{number:.3f}") * 1024.0 ** ("kmgt".index(unit) - 2)
-    assert gigabytes(text.upper() if upper else text) == pytest.approx(expected)
+    assert parse_gigabytes(text.upper() if upper else text) == pytest.approx(expected)
     if number <= 2000:  # larger numbers may be meant in MB
-        assert gigabytes(f"{number:.3f}") == float(f"{number:.3f}")
+        assert parse_gigabytes(f"{number:.3f}") == float(f"{number:.3f}")
 
 
 @given(st.text(max_size=6).filter(lambda text: not any(character.isdigit() for character in text)))
 def test_a_memory_size_without_a_number_is_rejected(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="512M"):
-        gigabytes(text)
+        parse_gigabytes(text)
 
 
 @given(st.integers(0, 10**6), st.sampled_from(["", "0", "run-", "run-0"]))
 def test_run_numbers_may_have_prefix_and_zeros(number: int, prefix: str) -> None:
-    assert run_number(f"{prefix}{number}") == number
+    assert parse_run_number(f"{prefix}{number}") == number
 
 
 @given(st.floats(0, 50))
 def test_widths_and_frequencies_are_parsed(value: float) -> None:
-    assert widths(str(value)) == (value,)
-    assert frequency(str(value)) == value
+    assert parse_widths(str(value)) == (value,)
+    assert parse_frequency(str(value)) == value
 
 
 def test_version_and_help_exit_with_0(capsys: pytest.CaptureFixture[str]) -> None:

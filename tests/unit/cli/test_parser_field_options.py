@@ -18,7 +18,7 @@ from bids_sr.cli import report_command
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import build_parser, parse_settings
 from bids_sr.config import Settings, UsageError, machine
-from bids_sr.config.readers import fraction, gigabytes, labels
+from bids_sr.config.readers import parse_fraction, parse_gigabytes, parse_labels
 from bids_sr.slurm.cli.main import build_command_parser
 from bids_sr.slurm.cli.options import CommandOptions
 
@@ -194,7 +194,7 @@ def test_the_option_name_determines_the_unit_of_memory(line: str, gb: float) -> 
 
 
 def test_memory_sizes_in_mb_and_gb_are_equivalent() -> None:
-    assert gigabytes("2048", "m") == gigabytes("2048M") == 2.0
+    assert parse_gigabytes("2048", "m") == parse_gigabytes("2048M") == 2.0
     assert "512M" in str(refusal_of("--mem-mb lots"))
 
 
@@ -232,7 +232,7 @@ def test_other_synonyms_of_fmriprep_options() -> None:
     assert parse("--output-spaces anat run").preprocessing.spaces == (
         parse("--output-spaces T1w func").preprocessing.spaces
     )
-    assert fraction("0.25") == 0.25
+    assert parse_fraction("0.25") == 0.25
     assert "neither start nor middle" in str(refusal_of("--slice-time-ref end"))
     assert "--echo-idx" in refusal_of("--echo 2").notice.remedy
     assert "--derivatives" in refusal_of("--anat-derivatives x").notice.remedy
@@ -266,10 +266,10 @@ def test_participants_can_be_listed_with_commas_or_in_a_file(tmp_path: Path) -> 
         f"--participant-label @{tmp_path}/some.txt 04"
     ).selection.participant_label
     assert participant_labels == ("01", "02", "03", "04")
-    assert labels(f"@{tmp_path}/participants.tsv") == ("sub-01", "sub-02")
+    assert parse_labels(f"@{tmp_path}/participants.tsv") == ("sub-01", "sub-02")
     assert parse("--task-id tap,rest").selection.task_id == ("tap", "rest")
     (tmp_path / "excel.csv").write_text("\ufeffparticipant_id,age\nsub-01,20\nsub-02,30\n")
-    assert labels(f"@{tmp_path}/excel.csv") == ("sub-01", "sub-02")
+    assert parse_labels(f"@{tmp_path}/excel.csv") == ("sub-01", "sub-02")
     retry_options = build_command_parser("retry").options(
         ["OUT", "--participant-label", "01,02"], CommandOptions
     )

@@ -30,7 +30,7 @@ def _hold_lock(place: Path, *labels: str, out: str = "out", work: str = "work"):
 def _write_lock(path: Path, **changes: object) -> Path:
     """Write a lock as another run would."""
     path.parent.mkdir(parents=True)
-    holder = {**lock.asdict(lock._own_holder("theirs")), **changes}
+    holder = {**lock.asdict(lock._describe_this_process("theirs")), **changes}
     path.write_text(json.dumps(holder))
     return path
 
@@ -132,7 +132,7 @@ def test_a_lock_of_another_machine_with_heartbeat_is_respected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with _hold_lock(tmp_path, "01"):
-        monkeypatch.setattr(lock, "_machine", lambda: "elsewhere")
+        monkeypatch.setattr(lock, "_identify_machine", lambda: "elsewhere")
         with pytest.raises(UsageError, match="another run"), _hold_lock(tmp_path, "01"):
             pytest.fail("locked twice")
 

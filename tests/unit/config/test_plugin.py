@@ -13,7 +13,7 @@ from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import UsageError
 from bids_sr.config.plugin import Plugin
-from bids_sr.preflight.directories import check_places
+from bids_sr.preflight.directories import check_directories
 
 
 def read(tmp_path: Path, text: str) -> Plugin:
@@ -216,6 +216,6 @@ def test_missing_slurm_commands_are_reported(
     ]
     settings = parse_settings(line).resolve(run_uuid="x")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert [problem.why for problem in problems_of(check_places, settings)] == [
+    assert [problem.why for problem in problems_of(check_directories, settings)] == [
         "the SLURM commands sbatch, squeue, scontrol, scancel were not found on the PATH"
     ]

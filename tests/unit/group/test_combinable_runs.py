@@ -165,6 +165,6 @@ def test_folders_are_not_searched_for_inherited_sidecars_of_every_map(
         searched.append(image)
         return []
 
-    monkeypatch.setattr(input_maps, "sidecars_on_disk", search)
+    monkeypatch.setattr(input_maps, "find_sidecars", search)
     assert len(find_maps(tmp_path).combined[0].map_keys()) == 8
     assert len(searched) == 1

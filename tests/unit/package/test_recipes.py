@@ -17,7 +17,7 @@ from pages import RECIPES, scripts
 import bids_sr
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
-from bids_sr.config.readers import gigabytes
+from bids_sr.config.readers import parse_gigabytes
 
 PIPELINE = RECIPES / "nipoppy"
 DESCRIPTOR = json.loads((PIPELINE / "descriptor.json").read_text())
@@ -140,7 +140,7 @@ def test_ten_percent_of_the_memory_of_a_job_are_not_requested(
     else:
         [template] = re.findall(r'--mem[":,]* "?(\\?\$\(\(.*?\)\)M|\d+[GM])', text)
         [mem] = words_of(fill(template, mem=round(job_gb * 1024)))
-    assert job_gb / 2 < gigabytes(mem) <= job_gb * 0.9
+    assert job_gb / 2 < parse_gigabytes(mem) <= job_gb * 0.9
 
 
 @pytest.mark.parametrize(("page", "language"), [("nextflow", "groovy"), ("snakemake", "python")])

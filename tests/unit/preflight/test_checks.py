@@ -41,8 +41,8 @@ from bids_sr.preflight import (
 )
 from bids_sr.preflight.estimability import TypesOfRun
 from bids_sr.preflight.events import order_types
-from bids_sr.preflight.plan_text import _cost_table, notes
-from bids_sr.preflight.run_contrasts import contrasts_of_runs
+from bids_sr.preflight.plan_text import _format_cost_table, notes
+from bids_sr.preflight.run_contrasts import resolve_run_contrasts
 from bids_sr.run_time import RunTime
 from bids_sr.sr.method import get_method
 from bids_sr.steps import bold_reference
@@ -280,7 +280,7 @@ class TestContrasts:
         tap, look = Path("tap"), Path("look")
         types = types_of_runs({tap: ("thumb", "little"), look: ("face", "thumb")})
         findings = Findings()
-        contrasts = contrasts_of_runs(types, ["thumb-little", "thumb", "face"], {}, findings)
+        contrasts = resolve_run_contrasts(types, ["thumb-little", "thumb", "face"], {}, findings)
         assert findings.problems == []
         assert list(contrasts[tap]) == ["thumbMinusLittle", "thumb"]
         assert list(contrasts[look]) == ["thumb", "face"]
@@ -289,7 +289,7 @@ class TestContrasts:
 
     def test_a_contrast_of_trial_types_of_different_runs_is_rejected(self) -> None:
         problems = problems_of(
-            contrasts_of_runs,
+            resolve_run_contrasts,
             types_of_runs({Path("a"): ("thumb",), Path("b"): ("face",)}),
             ["thumb-face"],
             {},
@@ -298,7 +298,7 @@ class TestContrasts:
 
     def test_a_run_without_any_contrast_is_reported(self) -> None:
         problems = problems_of(
-            contrasts_of_runs,
+            resolve_run_contrasts,
             types_of_runs({Path("a"): ("thumb",), Path("b"): ("face",)}),
             ["thumb"],
             {},
@@ -323,9 +323,9 @@ class TestDirectories:
 
     def test_output_may_exist_or_not(self, maker: BidsMaker) -> None:
         settings = settings_for(maker)
-        assert problems_of(directories.check_places, settings) == []
+        assert problems_of(directories.check_directories, settings) == []
         settings.paths.output_dir.mkdir()
-        assert problems_of(directories.check_places, settings) == []
+        assert problems_of(directories.check_directories, settings) == []
 
     def test_output_may_be_in_a_subfolder_of_derivatives(self, maker: BidsMaker) -> None:
         for subfolder, allowed in (
@@ -334,7 +334,7 @@ class TestDirectories:
             ("derivatives", False),
         ):
             problems = problems_of(
-                directories.check_places,
+                directories.check_directories,
                 settings_for(
                     maker, paths=Paths(bids_dir=maker.root, output_dir=maker.root / subfolder)
                 ),
@@ -343,7 +343,7 @@ class TestDirectories:
 
     def test_a_link_into_the_dataset_is_followed(self, maker: BidsMaker) -> None:
         (maker.root.parent / "out").symlink_to(maker.root / "sub-01")
-        (problem,) = problems_of(directories.check_places, settings_for(maker))
+        (problem,) = problems_of(directories.check_directories, settings_for(maker))
         assert "inside the dataset" in problem.why
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -351,7 +351,7 @@ class TestDirectories:
         out = maker.root.parent / "out"
         out.mkdir()
         out.chmod(stat.S_IRUSR | stat.S_IXUSR)
-        (problem,) = problems_of(directories.check_places, settings_for(maker))
+        (problem,) = problems_of(directories.check_directories, settings_for(maker))
         assert "is not writable" in problem.why
 
     @pytest.mark.parametrize("name", ["logs", "sub-01"])
@@ -363,9 +363,9 @@ class TestDirectories:
             folder.mkdir(parents=True)
         (out / "logs" / "earlier").mkdir()
         (out / "logs" / "earlier" / "settings.toml").touch()
-        assert problems_of(directories.check_places, settings_for(maker)) == []
+        assert problems_of(directories.check_directories, settings_for(maker)) == []
         monkeypatch.setattr(directories.os, "access", lambda path, mode: path != out / name)
-        (problem,) = problems_of(directories.check_places, settings_for(maker))
+        (problem,) = problems_of(directories.check_directories, settings_for(maker))
         assert problem.what == str(out / name)
         assert "is not writable" in problem.why
 
@@ -375,7 +375,7 @@ class TestDirectories:
         """Finished runs can be repeated on a disk that they filled."""
         settings = settings_for(maker)
         cost = dataclasses.replace(check(settings).estimate, output_gb=0.0, work_gb=1e-5)
-        monkeypatch.setattr(directories, "_SPARE_GB", 0.0)
+        monkeypatch.setattr(directories, "_RESERVE_GB", 0.0)
         monkeypatch.setattr(
             directories.shutil, "disk_usage", lambda path: type("U", (), {"free": 0})
         )
@@ -389,7 +389,7 @@ class TestDirectories:
         settings = settings_for(
             maker, superres=SuperRes(pretrained=(Path("/nowhere/model.safetensors"),), factor=2.0)
         )
-        assert [p.what for p in problems_of(directories.check_places, settings)] == [
+        assert [p.what for p in problems_of(directories.check_directories, settings)] == [
             "/nowhere/model.safetensors"
         ]
 
@@ -516,7 +516,7 @@ def test_rows_of_the_dry_run_sum_to_its_total(maker: BidsMaker, planned: Planned
     """Times are wall-clock minutes with the processes of the call on this machine."""
     cost = estimate_with_time(planned(), settings_for(maker))
     for slower in (1.0, 7.3):
-        table = [line.split() for line in _cost_table(cost, slower)]
+        table = [line.split() for line in _format_cost_table(cost, slower)]
         assert table[0] == ["wall-clock", "min", "GB", "memory"]
         *stages, (minutes, memory) = [[float(cell) for cell in row[-2:]] for row in table[1:-1]]
         assert len(stages) == len(cost.rows) > 5

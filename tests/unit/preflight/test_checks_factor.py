@@ -14,7 +14,7 @@ from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, SuperRes
 from bids_sr.preflight import Plan, check, dry_run_text
-from bids_sr.preflight.plan_text import _choice_text
+from bids_sr.preflight.plan_text import _describe_method
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 
@@ -81,7 +81,7 @@ def test_thinner_slices_make_tv_the_default_with_the_reason_on_the_console(
     assert plan.list_series(run) == (
         *("raw", "bspline", "zerofill", "nearest", "linear", "lanczos", "tv"),
     )
-    text = _choice_text(run, settings)
+    text = _describe_method(run, settings)
     assert text == (
         "tv by 2×2×2 (the default method is tv because the slices become thinner; srgan and sbl"
         " are slice-wise methods; the baseline sdmod is skipped because the slices become"
@@ -230,7 +230,7 @@ def test_the_factor_of_a_given_model_is_the_default_and_is_reported(maker: BidsM
     assert plan.problems == ()
     (run,) = plan.subjects[0].runs
     assert run.factor == (2.0, 2.0, 2.0)
-    assert "factor from the --pretrained model" in _choice_text(run, settings)
+    assert "factor from the --pretrained model" in _describe_method(run, settings)
     assert plan_call(maker, *extra, *THIN).problems == ()
 
 

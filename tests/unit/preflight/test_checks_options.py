@@ -19,7 +19,7 @@ from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, SuperRes
 from bids_sr.notices import Notice
 from bids_sr.preflight import Plan, check, dry_run_text
-from bids_sr.preflight.plan_text import _choice_text, choice_lines
+from bids_sr.preflight.plan_text import _describe_method, choice_lines
 
 PAIR = [f"sub-01_acq-{kind}_T2starw.nii.gz" for kind in ("highres", "lowres")]
 
@@ -90,7 +90,7 @@ def test_auto_without_a_pair_chooses_methods_that_require_only_the_run(maker: Bi
     plan = check(settings)
     assert plan.problems == ()
     assert plan.series == ("raw", "bspline", "zerofill", "sbl")
-    text = _choice_text(plan.subjects[0].runs[0], settings)
+    text = _describe_method(plan.subjects[0].runs[0], settings)
     assert text == (
         "sbl by 2×2×1 (srgan requires a T2*w pair, but no pair was found; default in-plane"
         " factor 2 because no pair or calibration run was found, slice thickness 4 mm; use"
@@ -115,7 +115,7 @@ def test_auto_with_a_pair_chooses_both_methods(maker: BidsMaker) -> None:
     settings = settings_for(maker)
     plan = check(settings)
     assert plan.series == ("raw", "bspline", "zerofill", "srgan", "sbl")
-    text = _choice_text(plan.subjects[0].runs[0], settings)
+    text = _describe_method(plan.subjects[0].runs[0], settings)
     assert text == "srgan, sbl by 2×2×1 (factor from the T2*w pair)"
 
 

@@ -20,7 +20,7 @@ from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.pipeline.nipype_workflow import make_workflow
 from bids_sr.preflight import check
 from bids_sr.preflight.estimability import TypesOfRun
-from bids_sr.preflight.run_contrasts import contrasts_of_runs
+from bids_sr.preflight.run_contrasts import resolve_run_contrasts
 from bids_sr.preflight.stats_model import _COLUMN, read_model
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -216,7 +216,7 @@ def test_notices_on_contrasts_of_some_runs_name_the_model(tmp_path: Path) -> Non
     )
     findings = Findings()
     roles = {bold: TypesOfRun.all_described(names) for bold, names in types.items()}
-    runs = contrasts_of_runs(roles, contrast_texts, {}, findings)
+    runs = resolve_run_contrasts(roles, contrast_texts, {}, findings)
     assert list(runs[BOLD]) == ["thumb", "little", "thumbVsLittle"]
     assert [list(contrasts) for contrasts in runs.values()][1] == ["thumb"]
     assert [notice.what for notice in findings.notices] == [

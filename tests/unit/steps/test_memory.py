@@ -8,7 +8,7 @@ import pytest
 from bidsmaker import BidsMaker
 from graphmaker import planned_graph
 
-from bids_sr.config.memory import Need, Sizes, held_of_calibrated, step_gb
+from bids_sr.config.memory import Need, Sizes, count_calibration_millions, step_gb
 from bids_sr.config.sections.superres import SuperRes
 from bids_sr.steps.memory import (
     EFFECTS,
@@ -69,7 +69,7 @@ def test_a_measured_reference_counts_in_the_comparison_of_effects() -> None:
 
 
 def test_patterns_of_a_calibrated_run_are_counted() -> None:
-    small, large = (Sizes(high=n, calibrated=held_of_calibrated(n)) for n in (0.5, 1.0))
+    small, large = (Sizes(high=n, calibrated=count_calibration_millions(n)) for n in (0.5, 1.0))
     additional = [
         step_gb(SUPER_RESOLVE, sizes) - step_gb(SUPER_RESOLVE, Sizes(high=sizes.high))
         for sizes in (small, large)
