@@ -206,8 +206,8 @@ def _find_pairs(
             f"{suffix} is not super-resolved because scans were found at one resolution only."
             if low.path == high.path
             else f"{suffix} is not super-resolved because the voxel volumes are too similar"
-            f" ({voxel_size_text(low)} and {voxel_size_text(high)}, ratio {ratio:.3g}). The ratio must be at least"
-            f" {_MIN_VOLUME_RATIO:g}."
+            f" ({voxel_size_text(low)} and {voxel_size_text(high)}, ratio {ratio:.3g}). The ratio"
+            f" must be at least {_MIN_VOLUME_RATIO:g}."
         )
         single_notes.append(note)
         return []
