@@ -34,7 +34,7 @@ code = main.main(argv)
 (logs,) = Path("out/logs").iterdir()
 (notice,) = [entry for entry in read_record(logs) if entry.code == "long-tr"]
 print(code, notice.level, notice.subject, notice.run, notice.why)
-write_participants(Path("out"), ["01"], shown=[], log_dir=logs)
+write_participants(Path("out"), ["01"], declarations=[], log_dir=logs)
 assert "a repetition time of 6 s is long" in Path("out/sub-01.html").read_text()
 """
 

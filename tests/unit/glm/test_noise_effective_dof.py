@@ -43,8 +43,8 @@ def test_uncertainty_equals_the_variance_of_the_log_variance_factor():
         np.zeros(1, dtype=np.intp), rho.mean(axis=0)[None], np.cov(rho.T)[None]
     )
     fitted = ContrastModel(design.matrix, vector, noise, rank=design.rank)
-    logs = np.log(fitted._variance_factors(rho[:400])[:, 0])
-    stated = 2 / next(fitted._solve([0])).effective[0] - 2 / fitted.dof
+    logs = np.log(fitted._compute_variances(rho[:400])[:, 0])
+    stated = 2 / next(fitted._solve_models([0])).effective[0] - 2 / fitted.dof
     # 400 samples estimate a variance to 7 %; the rest is curvature
     assert stated == pytest.approx(logs.var(), rel=0.25)
 

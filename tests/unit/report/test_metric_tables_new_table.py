@@ -65,7 +65,7 @@ def test_a_new_table_requires_only_a_declaration_and_a_step(rows, tmp_path):
     files = [Path(path) for path in listing.read_text(encoding="utf-8").splitlines()]
     entities = {"subject": "01", "task": "tap"}
     store.store(tmp_path / "here", files, output_dir=tmp_path, entities=entities)
-    page = write_subject_page(tmp_path, "01", declarations=draw_amplitudes.shown, custom={})
+    page = write_subject_page(tmp_path, "01", declarations=draw_amplitudes.declarations, custom={})
     text = page.read_text(encoding="utf-8")
     titles = [f"<caption>Recovered amplitude, {name}</caption>" for name in ("all", "faces")]
     assert [text.count(title) for title in titles] == [1, 1]
