@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,15 +38,14 @@ _HEAD_THRESHOLD = 0.25  # smallest brightness of the head relative to its bright
 
 # single images
 _MIN_MASK_VOXELS = 50  # fewer cannot be a brain, whatever the coil, slab and age
-_MAX_NEGATIVE_SHARE = (
-    0.1  # of the sum of absolute values; interpolation causes some negative values
-)
+# of the sum of absolute values; interpolation causes some negative values
+_MAX_NEGATIVE_SHARE = 0.1
 _MIN_PADDING_SHARE = 0.01  # of the voxels; smaller shares are artifacts
-_MIN_PADDING_RATIO = (
-    2.0  # to bright voxels; a saturated head has the value of its brightest voxels
-)
+# padding relative to bright voxels; a saturated head has the value of its brightest voxels
+_MIN_PADDING_RATIO, _MAX_NEGATIVE_PADDING_RATIO = 2.0, -0.5
 # constant volumes are outlier volumes; a run with a larger share or fewer volumes is rejected
 _MAX_CONSTANT_SHARE, _MIN_VOLUMES = 0.2, 20
+_N_LISTED_VOLUMES = 5  # largest number of volumes that a message lists
 
 _Voxels = npt.NDArray[np.float64]
 
@@ -146,8 +145,8 @@ def _check_mean(run: BoldRun, findings: Findings) -> None:
 
 def _find_padding(volumes: list[_Voxels]) -> tuple[float, float] | None:
     """Return value and share of voxels that have one value far from all others, or None."""
-    values = np.stack(volumes)
-    values = values[np.isfinite(values)]
+    voxels = np.stack(volumes)
+    values = voxels[np.isfinite(voxels)]
     distinct_values, counts = np.unique(values, return_counts=True)
     most_frequent = int(counts.argmax())
     value, share = float(distinct_values[most_frequent]), counts[most_frequent] / values.size
@@ -155,7 +154,10 @@ def _find_padding(volumes: list[_Voxels]) -> tuple[float, float] | None:
     if share < _MIN_PADDING_SHARE or not remaining.size:
         return None
     bright_level = float(np.percentile(np.abs(remaining), _BRIGHT_PERCENTILE))
-    is_far = value > _MIN_PADDING_RATIO * bright_level or value < -0.5 * bright_level
+    is_far = (
+        value > _MIN_PADDING_RATIO * bright_level
+        or value < _MAX_NEGATIVE_PADDING_RATIO * bright_level
+    )
     return (value, float(share)) if is_far else None
 
 
@@ -177,9 +179,9 @@ def _check_anatomical(path: Path, findings: Findings) -> None:
 
 def _measure_negative_share(values: Array) -> float:
     """Return the negative share (0 to 1) of the sum of absolute finite values."""
-    values = values[np.isfinite(values)].astype(np.float64)
-    total = float(np.abs(values).sum())
-    return -float(values[values < 0].sum()) / total if total > 0 else 0.0
+    finite_values = values[np.isfinite(values)].astype(np.float64)
+    total = float(np.abs(finite_values).sum())
+    return -float(finite_values[finite_values < 0].sum()) / total if total > 0 else 0.0
 
 
 def _check_mask(path: Path, findings: Findings) -> None:
@@ -264,21 +266,16 @@ def _check_image(
         fix = "Copy the file again from its source, and compare file size and checksum."
         findings.add_problem(path, reason, f"{fix}{alternative}")
         return
-    fix = f"Convert the DICOM images again, or exclude this image.{alternative}"
     n_volumes, n_constant = summary.n_volumes, len(summary.constant)
     if summary.non_finite and not may_mask:
-        reason = "the image contains NaN or infinite values"
-        if n_volumes > 1:
-            reason += (
-                f" in {len(summary.non_finite)} of {n_volumes} volumes"
-                f" ({_format_numbers(summary.non_finite)})"
-            )
         fix = (
             "Convert the image again without NaN masking, or replace NaN and infinite values by"
             f" 0.{alternative}"
         )
-        findings.add_problem(path, reason, fix)
-    elif n_constant == n_volumes:
+        findings.add_problem(path, _describe_non_finite(summary), fix)
+        return
+    fix = f"Convert the DICOM images again, or exclude this image.{alternative}"
+    if n_constant == n_volumes:
         findings.add_problem(path, "the image is constant: all voxels have the same value", fix)
     elif n_constant:
         reason = (
@@ -296,10 +293,19 @@ def _check_image(
         findings.add_problem(path, reason, fix)
 
 
+def _describe_non_finite(summary: _VolumeSummary) -> str:
+    """Describe NaN or infinite values in an image, with the affected volumes of a series."""
+    reason = "the image contains NaN or infinite values"
+    if summary.n_volumes == 1:
+        return reason
+    numbers_text = _format_numbers(summary.non_finite)
+    return f"{reason} in {len(summary.non_finite)} of {summary.n_volumes} volumes ({numbers_text})"
+
+
 def _format_numbers(indices: list[int]) -> str:
     """Return the first volume numbers as text."""
-    text = ", ".join(str(index) for index in indices[:5])
-    return f"counted from 0: {text}" + (" …" if len(indices) > 5 else "")
+    text = ", ".join(map(str, indices[:_N_LISTED_VOLUMES]))
+    return f"counted from 0: {text}" + (" …" if len(indices) > _N_LISTED_VOLUMES else "")
 
 
 def _iterate_volumes(path: Path) -> Iterator[np.ndarray]:
@@ -356,19 +362,64 @@ def _read_bytes(stream: BinaryIO, n_bytes: int) -> bytearray:
     return buffer
 
 
+class _ReferenceAgreement(NamedTuple):
+    """Agreement between a run and its downsampled reference, in the head.
+
+    `similarity` and `coupling` are correlations of the mean images and of the changes between
+    successive volumes; `gain` is the signal of the reference relative to the run.
+    """
+
+    similarity: float
+    coupling: float
+    gain: float
+
+
 def _check_reference(run: BoldRun, findings: Findings) -> None:
     """Compare the voxels of a measured reference with the run.
 
     Both images must be valid and have the same number of volumes.
     """
-    from bids_sr.spatial.similarity import pearson_correlation
-
     if run.truth is None or (measured := run.truth.series) is None:
         return
+    agreement = _compare_with_reference(run, measured)
+    fix = (
+        "Specify the high-resolution reference of this run with --truth, or ignore the reference"
+        " with --truth none."
+    )
+    reason = ""
+    if agreement.similarity < _MIN_SIMILARITY:
+        reason = (
+            f"the downsampled reference differs from {run.bold.name} (correlation"
+            f" {agreement.similarity:.2f}, but at least {_MIN_SIMILARITY:g} is expected). The"
+            " reference may be misaligned or belong to another participant"
+        )
+    elif agreement.coupling < _MIN_COUPLING:
+        reason = (
+            f"the time series do not match {run.bold.name} (correlation"
+            f" {agreement.coupling:.2f}, but at least {_MIN_COUPLING:g} is expected). The reference"
+            " may belong to another run"
+        )
+    elif not 1 / _MAX_GAIN < agreement.gain < _MAX_GAIN:  # effects are compared in signal units
+        reason = (
+            f"the signal is {agreement.gain:.2g} times the signal of {run.bold.name}, so the units"
+            " are probably different"
+        )
+        fix = (
+            "Scale the series to the units of the run (scl_slope), or ignore the reference with"
+            " --truth none."
+        )
+    if reason:
+        findings.add_problem(measured.bold, reason, fix)
+
+
+def _compare_with_reference(run: BoldRun, reference: BoldRun) -> _ReferenceAgreement:
+    """Compare pairs of successive volumes of a run with its downsampled reference."""
+    from bids_sr.spatial.similarity import pearson_correlation
+
     starts = np.unique(np.linspace(0, run.n_volumes - 2, _N_VOLUME_PAIRS).round().astype(int))
     numbers = sorted({int(index) for start in starts for index in (start, start + 1)})
     acquired = _read_volumes(run.bold, numbers, run.axis_order)
-    highres = _read_volumes(measured.bold, numbers, measured.axis_order)
+    highres = _read_volumes(reference.bold, numbers, reference.axis_order)
     factor = tuple(
         highres_size / size
         for highres_size, size in zip(highres[numbers[0]].shape, run.shape, strict=True)
@@ -377,45 +428,21 @@ def _check_reference(run: BoldRun, findings: Findings) -> None:
         index: acquire(volume, np.eye(4), factor=factor, magnitude=True)[0]
         for index, volume in highres.items()
     }
-    mean = np.mean([acquired[index] for index in numbers], axis=0)
-    in_head = mean > _HEAD_THRESHOLD * np.percentile(mean, _BRIGHT_PERCENTILE)
+    mean_image = np.mean([acquired[index] for index in numbers], axis=0)
+    in_head = mean_image > _HEAD_THRESHOLD * np.percentile(mean_image, _BRIGHT_PERCENTILE)
+    mean = mean_image[in_head]
     downsampled_mean = np.mean([downsampled[index] for index in numbers], axis=0)[in_head]
-    similarity = pearson_correlation(mean[in_head], downsampled_mean)
-    gain = float(np.median(downsampled_mean / mean[in_head]))
     acquired_changes, downsampled_changes = (
         np.concatenate(
             [(volumes[index + 1] - volumes[index])[in_head] for index in map(int, starts)]
         )
         for volumes in (acquired, downsampled)
     )
-    coupling = pearson_correlation(acquired_changes, downsampled_changes)
-    fix = (
-        "Specify the high-resolution reference of this run with --truth, or ignore the reference"
-        " with --truth none."
+    return _ReferenceAgreement(
+        similarity=pearson_correlation(mean, downsampled_mean),
+        coupling=pearson_correlation(acquired_changes, downsampled_changes),
+        gain=float(np.median(downsampled_mean / mean)),
     )
-    reason = ""
-    if similarity < _MIN_SIMILARITY:
-        reason = (
-            f"the downsampled reference differs from {run.bold.name} (correlation"
-            f" {similarity:.2f}, but at least {_MIN_SIMILARITY:g} is expected). The reference may"
-            " be misaligned or belong to another participant"
-        )
-    elif coupling < _MIN_COUPLING:
-        reason = (
-            f"the time series do not match {run.bold.name} (correlation {coupling:.2f}, but at"
-            f" least {_MIN_COUPLING:g} is expected). The reference may belong to another run"
-        )
-    elif not 1 / _MAX_GAIN < gain < _MAX_GAIN:  # effects are compared in signal units
-        reason = (
-            f"the signal is {gain:.2g} times the signal of {run.bold.name}, so the units are"
-            " probably different"
-        )
-        fix = (
-            "Scale the series to the units of the run (scl_slope), or ignore the reference with"
-            " --truth none."
-        )
-    if reason:
-        findings.add_problem(measured.bold, reason, fix)
 
 
 def _check_compared(run: BoldRun, findings: Findings) -> None:
