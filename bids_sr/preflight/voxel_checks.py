@@ -396,8 +396,8 @@ def _check_reference(run: BoldRun, findings: Findings) -> None:
     elif agreement.coupling < _MIN_COUPLING:
         reason = (
             f"the time series do not match {run.bold.name} (correlation"
-            f" {agreement.coupling:.2f}, but at least {_MIN_COUPLING:g} is expected). The reference"
-            " may belong to another run"
+            f" {agreement.coupling:.2f}, but at least {_MIN_COUPLING:g} is expected). The"
+            " reference may belong to another run"
         )
     elif not 1 / _MAX_GAIN < agreement.gain < _MAX_GAIN:  # effects are compared in signal units
         reason = (
