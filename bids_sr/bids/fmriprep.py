@@ -448,31 +448,25 @@ def _collect_run(
     """Return the checked derivatives of a run, and report missing outputs."""
     hmc, confounds = _find_first(files, _HMC_NAMES), _find_first(files, _CONFOUNDS_NAMES)
     mask = _find_first(files, [f"desc-brain_mask{extension}" for extension in IMAGES])
-    coreg = _find_first(files, _COREG_NAMES) if anat is not None else None
     if hmc is not None:
         check_transforms(hmc, run.n_volumes, findings)
     _check_run_grids(run, files, mask, findings)
-    outputs = {_MASK: mask, _COREGISTRATION: coreg or anat is None, _TABLE: confounds}
-    missing = {name: _OPTIONS[name] for name, file in outputs.items() if not file}
-    if coreg is not None and anat is not None:
-        if _is_registered_to(anat.preproc, coreg, origin, run, findings):
-            check_transforms(coreg, 1, findings)
-        else:
-            coreg = None
-    if confounds is not None and not (
-        missing_content_reason(confounds) or confounds.with_suffix(".json").exists()
+    registration = None if anat is None else _find_first(files, _COREG_NAMES)
+    coreg = None
+    if (
+        anat is not None
+        and registration is not None
+        and _is_registered_to(anat.preproc, registration, origin, run, findings)
     ):
-        text = (
-            "the JSON sidecar is missing, so the masks of the aCompCor components are unknown"
-            " and the first components are used. Copy the sidecar as well."
-        )
-        findings.note(confounds, text)
-    if missing:
-        text = (
-            f"the {origin.text} output does not include {_describe_missing(missing)}. Missing"
-            " outputs are computed by bids-sr."
-        )
-        findings.note(run.bold, text)
+        coreg = registration
+        check_transforms(coreg, 1, findings)
+    if confounds is not None:
+        _note_missing_sidecar(confounds, findings)
+    outputs = {_MASK: mask, _COREGISTRATION: registration, _TABLE: confounds}
+    if anat is None:  # the run is not registered to T1w with these derivatives
+        del outputs[_COREGISTRATION]
+    missing = [name for name, file in outputs.items() if file is None]
+    _note_missing_outputs(origin, run, missing, findings)
     if hmc is None:
         text = (
             f"the {origin.text} output does not include head-motion transforms"
@@ -489,6 +483,29 @@ def _collect_run(
         n_dummy=None if confounds is None else check_confounds(confounds, run.n_volumes, findings),
         field=_find_field_map(origin, run, files, findings),
     )
+
+
+def _note_missing_sidecar(confounds: Path, findings: Findings) -> None:
+    """Report a downloaded confounds table without a JSON sidecar."""
+    if not (missing_content_reason(confounds) or confounds.with_suffix(".json").exists()):
+        text = (
+            "the JSON sidecar is missing, so the masks of the aCompCor components are unknown"
+            " and the first components are used. Copy the sidecar as well."
+        )
+        findings.note(confounds, text)
+
+
+def _note_missing_outputs(
+    origin: DerivativeFolder, run: BoldRun, missing: Sequence[str], findings: Findings
+) -> None:
+    """Report outputs of a run that fMRIPrep did not write; `missing` are keys of `_OPTIONS`."""
+    if missing:
+        description = _describe_missing({name: _OPTIONS[name] for name in missing})
+        text = (
+            f"the {origin.text} output does not include {description}. Missing outputs are"
+            " computed by bids-sr."
+        )
+        findings.note(run.bold, text)
 
 
 def _check_run_grids(
@@ -561,30 +578,23 @@ def _find_field_map(
     origin: DerivativeFolder, run: BoldRun, files: Mapping[str, Path], findings: Findings
 ) -> PrecomputedField | None:
     """Return the field map that a run was corrected with, or None if no field map is usable."""
-    fields: dict[str, Path] = {}
-    for name, path in files.items():
-        match = _FIELD_MAP_XFM.fullmatch(name)
-        if match is not None and match[1] not in _OTHER_TARGETS:
-            fields[match[1]] = path
-    if not fields:
+    xfms = _list_field_map_transforms(files)
+    if not xfms:
         _note_unsaved_registration(origin, run, findings)
         return None
-    name, xfm = next(iter(fields.items()))
-    if len(fields) > 1:
-        paths = ", ".join(path.name for path in fields.values())
+    name, xfm = next(iter(xfms.items()))
+    if len(xfms) > 1:
+        xfm_names = ", ".join(path.name for path in xfms.values())
         fix = (
             "Keep only the registration to the field map that was used to correct the run for"
             " distortion."
         )
-        findings.add_problem(xfm, f"the run was registered to several field maps ({paths})", fix)
+        reason = f"the run was registered to several field maps ({xfm_names})"
+        findings.add_problem(xfm, reason, fix)
         return None
     folder = _list_folders(origin, run)[0] / "fmap"
-    images = [
-        path
-        for extension in IMAGES
-        for path in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{extension}"))
-    ]
-    if not images:
+    image = _find_field_map_image(folder, name)
+    if image is None:
         reason = (
             f"the run was corrected for distortion with the field map {name}, which was not"
             f" found in {folder}"
@@ -596,24 +606,49 @@ def _find_field_map(
         findings.add_problem(xfm, reason, fix)
         return None
     check_transforms(xfm, 1, findings)
-    _check_field_map(images[0], findings)
+    _check_field_map(image, findings)
     direction = str(run.sidecar.get("PhaseEncodingDirection", ""))
     readout = _find_readout_time(run)
     if not re.fullmatch("[ijk]-?", direction) or readout is None:
         missing_key = "PhaseEncodingDirection" if readout is not None else "TotalReadoutTime"
-        reason = (
-            f"{missing_key} is missing or invalid in the metadata of the run, but is required"
-            f" to apply the field map {name}"
-        )
-        fix = (
-            f"Add {missing_key} to the sidecar of the run; it is needed to compute voxel shifts"
-            " from the field map."
-        )
-        findings.add_problem(run.bold, reason, fix)
+        _refuse_missing_metadata(run, missing_key, name, findings)
         return None
     return PrecomputedField(
-        name=name, fieldmap=images[0], xfm=xfm, phase_encoding=direction, readout=readout
+        name=name, fieldmap=image, xfm=xfm, phase_encoding=direction, readout=readout
     )
+
+
+def _list_field_map_transforms(files: Mapping[str, Path]) -> dict[str, Path]:
+    """Return field map → transform of the run to it; `files` are the derivatives by name."""
+    matches = ((_FIELD_MAP_XFM.fullmatch(name), path) for name, path in files.items())
+    return {
+        match[1]: path
+        for match, path in matches
+        if match is not None and match[1] not in _OTHER_TARGETS
+    }
+
+
+def _find_field_map_image(folder: Path, name: str) -> Path | None:
+    """Return the image of a field map in a ``fmap`` folder, or None."""
+    images = (
+        path
+        for extension in IMAGES
+        for path in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{extension}"))
+    )
+    return next(images, None)
+
+
+def _refuse_missing_metadata(run: BoldRun, key: str, field_map: str, findings: Findings) -> None:
+    """Report that the sidecar of a run lacks a field that its field map requires."""
+    reason = (
+        f"{key} is missing or invalid in the metadata of the run, but is required to apply the"
+        f" field map {field_map}"
+    )
+    fix = (
+        f"Add {key} to the sidecar of the run; it is needed to compute voxel shifts from the field"
+        " map."
+    )
+    findings.add_problem(run.bold, reason, fix)
 
 
 def _note_unsaved_registration(origin: DerivativeFolder, run: BoldRun, findings: Findings) -> None:

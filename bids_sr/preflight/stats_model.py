@@ -25,12 +25,9 @@ _COLUMN = re.compile(
     r"|([acwt]_comp_cor_|cosine|motion_outlier|non_steady_state_outlier)\d\d"
 )
 _TYPE_COLUMN = re.compile(r"1|intercept|trial_type\..+")  # valid columns that are not confounds
-_FIXED_COLUMNS = (
-    "1",
-    "intercept",
-    _TYPE_PREFIX,
-    "cosine",
-)  # mean and drift are part of every model
+# beginnings of columns that are part of every model: mean, trial types and drift
+_FIXED_COLUMNS = ("1", "intercept", _TYPE_PREFIX, "cosine")
+_FACTOR = {"name": "Factor", "input": ["trial_type"]}  # transformation that splits trial types
 
 
 def is_confound(name: str) -> bool:
@@ -159,23 +156,16 @@ def _list_unsupported_features(
             "only X and Type glm are supported in Model, but the file contains"
             f" {', '.join(node.model)}"
         )
-    convolved: list[str] = []
-    for instruction in node.transformations["instructions"]:
-        inputs = [name for name in instruction["input"] if name.startswith(_TYPE_PREFIX)]
-        convolution = {"name": "Convolve", "input": inputs, "model": "spm"}
-        if {"model": "spm", **instruction} == convolution:
-            convolved += inputs
-        elif instruction != {"name": "Factor", "input": ["trial_type"]}:
+    instructions = node.transformations["instructions"]
+    convolutions = [instruction for instruction in instructions if _is_convolution(instruction)]
+    for instruction in instructions:
+        if instruction not in (*convolutions, _FACTOR):
             name = instruction["name"]
             yield f"the transformation {name} is not supported, or not supported with these inputs"
     columns = list(map(str, node.model["x"]))
-    for field, patterns in (("X", columns), ("Convolve", convolved)):
-        covered = {name for pattern in patterns for name in fnmatch.filter(all_types, pattern)}
-        if missing := all_types - covered:
-            yield (
-                f"{field} must include all trial types, but the following are missing:"
-                f" {', '.join(sorted(missing))}"
-            )
+    convolved = [name for convolution in convolutions for name in convolution["input"]]
+    yield from _list_missing_types("X", columns, all_types)
+    yield from _list_missing_types("Convolve", convolved, all_types)
     if unknown := [name for name in columns if not _COLUMN.fullmatch(name)]:
         yield (
             f"X contains columns that are neither trial types nor confounds: {', '.join(unknown)}"
@@ -183,6 +173,23 @@ def _list_unsupported_features(
     for contrast in contrasts:
         if contrast.get("test") != "t" or not all_types >= {*contrast["condition_list"]}:
             yield f"contrast {contrast['name']} is not a t-test of trial types"
+
+
+def _is_convolution(instruction: Mapping[str, Any]) -> bool:
+    """Return whether a transformation convolves trial types, and nothing else, as in SPM."""
+    types = [name for name in instruction["input"] if name.startswith(_TYPE_PREFIX)]
+    convolution = {"name": "Convolve", "input": types, "model": "spm"}
+    return {"model": "spm", **instruction} == convolution
+
+
+def _list_missing_types(field: str, patterns: Iterable[str], all_types: Set[str]) -> Iterator[str]:
+    """Yield a reason if a field of the model does not select all (prefixed) trial types."""
+    selected = {name for pattern in patterns for name in fnmatch.filter(all_types, pattern)}
+    if missing := all_types - selected:
+        yield (
+            f"{field} must include all trial types, but the following are missing:"
+            f" {', '.join(sorted(missing))}"
+        )
 
 
 def _list_excluded_runs(
