@@ -93,7 +93,7 @@ def _read_candidate(path: Path, index: Index) -> BoldRun | None:
     return replace(candidate, events=events if has_own_events else None)
 
 
-def _acquisition_label(run: BoldRun) -> str:
+def _get_acquisition_label(run: BoldRun) -> str:
     """Return the acquisition label of a run, "" if it has none."""
     return run.entities.get("acquisition", "")
 
@@ -154,20 +154,27 @@ def _choose_calibration_run(
             mismatches[candidate.bold] = reasons[0]
     if suitable:
         return _choose_best(run, suitable, findings)
+    _report_mismatches(run, mismatches, findings, was_requested=calibration != "auto")
+    return None
+
+
+def _report_mismatches(
+    run: BoldRun, mismatches: Mapping[Path, str], findings: Findings, *, was_requested: bool
+) -> None:
+    """Report why BOLD series cannot calibrate a run, as a problem if a series was requested."""
     for path, reason in mismatches.items():
-        if calibration == "auto":
-            text = (
-                f"this run has smaller voxels than {run.bold.name} but cannot be used as its"
-                f" calibration run: {reason}."
-            )
-            findings.note(path, text)
-        else:
+        if was_requested:
             findings.add_problem(
                 path,
                 f"this file cannot be used as calibration run for {run.bold.name}: {reason}",
                 "Specify another run with --calibration, or use --calibration none.",
             )
-    return None
+        else:
+            text = (
+                f"this run has smaller voxels than {run.bold.name} but cannot be used as its"
+                f" calibration run: {reason}."
+            )
+            findings.note(path, text)
 
 
 def _is_selected(candidate: BoldRun, settings: Settings) -> bool:
@@ -175,14 +182,14 @@ def _is_selected(candidate: BoldRun, settings: Settings) -> bool:
     file = settings.superres.calibration_file
     if file is not None:
         return candidate.bold == file.absolute()
-    return settings.superres.calibration in ("auto", _acquisition_label(candidate))
+    return settings.superres.calibration in ("auto", _get_acquisition_label(candidate))
 
 
 def _refuse_missing_label(
     run: BoldRun, other_runs: Sequence[BoldRun], label: str, findings: Findings
 ) -> None:
     """Report that no other run of the participant has the label of ``--calibration``."""
-    labels = sorted({_acquisition_label(other_run) for other_run in other_runs} - {""})
+    labels = sorted({_get_acquisition_label(other_run) for other_run in other_runs} - {""})
     reason = (
         f"no other BOLD run of this participant has the label acq-{label}, which was"
         f" requested for the calibration of {run.bold.name}"

@@ -187,7 +187,7 @@ def find_companions(index: Index, kind: str, label: str, findings: Findings) -> 
     return valid
 
 
-def _requested_labels(selection: Selection) -> dict[str, tuple[str, ...]]:
+def _list_requested_labels(selection: Selection) -> dict[str, tuple[str, ...]]:
     """Return the labels that the options select by entity; empty if all are selected."""
     return {
         "session": selection.session_label,
@@ -201,7 +201,7 @@ def _is_selected(path: Path, selection: Selection) -> bool:
     entities = parse_entities(path)
     return all(
         not labels or parse_label(entities, entity) in labels
-        for entity, labels in _requested_labels(selection).items()
+        for entity, labels in _list_requested_labels(selection).items()
     )
 
 
@@ -234,7 +234,7 @@ def _refuse_missing_labels(
 ) -> None:
     """Reject requested sessions, tasks and runs that none of the series has."""
     options = {"session": "--session-label", "task": "--task-id", "run": "--run-id"}
-    for entity, labels in _requested_labels(selection).items():
+    for entity, labels in _list_requested_labels(selection).items():
         existing = {parse_label(parse_entities(path), entity) for path in all_bolds} - {""}
         for label in labels:
             if label in existing:
@@ -256,7 +256,7 @@ def _report_participants_without_runs(
     has_problems = bool(result.problems)
     for label in (label for label, paths in selected_bolds.items() if not paths):
         if label in selection.participant_label and not has_problems:
-            is_filtered = any(_requested_labels(selection).values())
+            is_filtered = any(_list_requested_labels(selection).values())
             result.add_problem(
                 f"sub-{label}",
                 "no BOLD runs were found for the requested sessions, tasks and runs"
