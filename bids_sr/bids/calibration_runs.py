@@ -144,8 +144,8 @@ def _choose_calibration_run(
     dummies = settings.preprocessing.dummy_scans or 0
     for candidate in selected:
         reasons = [
-            reason
-            for _, reason, _ in find_mismatches(candidate, run, "calibration", factor, dummies)
+            mismatch.reason
+            for mismatch in find_mismatches(candidate, run, "calibration", factor, dummies)
         ]
         if not reasons:
             suitable.append(candidate)

@@ -60,10 +60,7 @@ def read_filters(path: Path | None, findings: Findings) -> dict[str, dict[str, o
         if kind in _UNUSED_KINDS:
             findings.warn(
                 path,
-                (
-                    f"the filter for {kind} has no effect because bids-sr does not use these"
-                    " images."
-                ),
+                f"the filter for {kind} has no effect because bids-sr does not use these images.",
             )
             continue
         if kind not in KINDS:

@@ -91,17 +91,17 @@ class Index:
 
     def _query(self, kind: str) -> dict[str, list[Path]]:
         """Return the images of a kind that pass the filters, by participant label."""
-        folder, suffix = KINDS[kind]
+        default_folder, suffix = KINDS[kind]
         query = {
             "extension": list(IMAGES),
-            "datatype": folder,
+            "datatype": default_folder,
             "suffix": suffix,
             **self._filters.get(kind, {}),
         }
         query.pop("subject", None)
         # pybids derives the datatype from the whole path, including folders above the data set
-        folders = query.pop("datatype")
-        folders = folders if isinstance(folders, list) else [folders]
+        datatype = query.pop("datatype")
+        folders = datatype if isinstance(datatype, list) else [datatype]
         try:
             paths = self._layout.get(return_type="filename", **query)
         except (ValueError, TypeError) as error:
@@ -144,7 +144,7 @@ class Index:
         # no inheritance for images of another dataset: only the file next to the image applies
         if self._root not in image.parents:
             neighbor = image.with_name(f"{file_stem(image)}_{suffix}{extension}")
-            return [neighbor] * neighbor.is_file()
+            return [neighbor] if neighbor.is_file() else []
         tables = self._tables
         return find_inherited(
             image, self._root, lambda folder: tables.get((folder, suffix, extension), ())
@@ -279,16 +279,16 @@ def _make_ignore_pattern(labels: Sequence[str] | None = None) -> re.Pattern[str]
     Only images, and the tables and sidecars of runs, are indexed. Only BIDS folders are entered,
     so that links to a parent folder do not cause an endless search.
     """
-    label = _LABEL_PATTERN if labels is None else "(?:" + "|".join(map(re.escape, labels)) + ")"
-    folder_pattern = f"/sub-{label}(?:/ses-{_LABEL_PATTERN})?"
-    folder = f"{folder_pattern}/(?:{'|'.join(_DATATYPES)})"
+    label = _LABEL_PATTERN if labels is None else f"(?:{'|'.join(map(re.escape, labels))})"
+    session_folder = f"/sub-{label}(?:/ses-{_LABEL_PATTERN})?"
+    image_folder = f"{session_folder}/(?:{'|'.join(_DATATYPES)})"
     patterns = [
         f"/{_TABLE_PATTERN}",
-        folder_pattern,
-        f"{folder_pattern}/{_TABLE_PATTERN}",
-        folder,
-        f"{folder}/{_TABLE_PATTERN}",
-        rf"{folder}/[^/]+\.nii(?:\.gz)?",
+        session_folder,
+        f"{session_folder}/{_TABLE_PATTERN}",
+        image_folder,
+        f"{image_folder}/{_TABLE_PATTERN}",
+        rf"{image_folder}/[^/]+\.nii(?:\.gz)?",
     ]
     return re.compile(f"^(?!(?:{'|'.join(patterns)})$)")
 

@@ -145,7 +145,10 @@ def _check_through_slices(superres: SuperRes, findings: Findings) -> None:
     if factor is None or factor[2] == 1:
         return
     volumetric = [name for name in method_names_without_controls() if not works_in_plane(name)]
-    source = "--sr-factor" if superres.factor else "--pretrained"
+    source, alternative = "--pretrained", ""
+    if superres.factor:
+        source = "--sr-factor"
+        alternative = f" To keep the slice thickness instead, use --sr-factor {factor[0]:g}."
     for name in superres.methods:
         if not works_in_plane(name):
             continue
@@ -155,10 +158,8 @@ def _check_through_slices(superres: SuperRes, findings: Findings) -> None:
         )
         fix = (
             f"Choose a 3D method ({', '.join(volumetric)}), or omit --sr-method to use the default"
-            " for this factor (tv)."
+            f" for this factor (tv).{alternative}"
         )
-        if superres.factor:
-            fix += f" To keep the slice thickness instead, use --sr-factor {factor[0]:g}."
         findings.refuse_option(f"--sr-method {name}", reason, fix)
 
 

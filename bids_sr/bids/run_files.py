@@ -13,10 +13,8 @@ def select_magnitudes(paths: Sequence[Path], findings: Findings) -> list[Path]:
         if not is_magnitude(path):
             findings.note(
                 path,
-                (
-                    f"the part-{parse_entities(path)['part']} image is ignored because only"
-                    " magnitude images are used."
-                ),
+                f"the part-{parse_entities(path)['part']} image is ignored because only magnitude"
+                " images are used.",
             )
     return [path for path in paths if is_magnitude(path)]
 
@@ -46,24 +44,31 @@ def group_files_by_run(
     runs = []
     for files in groups.values():
         with findings.about(parse_entities(files[0])["subject"], stem_of_echoes(files[0])):
-            runs.append(_files_of_run(files, echo, findings))
+            runs.append(_select_files_of_run(files, echo, findings))
     return [run for run in runs if run]
 
 
-def _files_of_run(files: Sequence[Path], echo: int | None, findings: Findings) -> tuple[Path, ...]:
+def _select_files_of_run(
+    files: Sequence[Path], echo: int | None, findings: Findings
+) -> tuple[Path, ...]:
     """Return the files of a run in the order of echoes; empty with a problem."""
     if not any(map(is_magnitude, files)):
         reason = "only phase, real or imaginary images were found for this run"
         findings.add_problem(files[0], reason, "Add the magnitude image (part-mag).")
         return ()
-    usable = sorted(select_magnitudes(files, findings), key=lambda path: (_echo(path), path.name))
-    names, echoes = ", ".join(path.name for path in usable), [_echo(path) for path in usable]
+    usable = sorted(
+        select_magnitudes(files, findings), key=lambda path: (_parse_echo_number(path), path.name)
+    )
+    names, echoes = (
+        ", ".join(path.name for path in usable),
+        [_parse_echo_number(path) for path in usable],
+    )
     if echo is not None and echoes == [0]:
         findings.note(
             files[0], f"--echo-idx {echo} has no effect because the run has a single echo."
         )
     elif echo is not None:
-        usable = [path for path in usable if _echo(path) == echo]
+        usable = [path for path in usable if _parse_echo_number(path) == echo]
         if not usable:
             findings.add_problem(
                 files[0],
@@ -84,7 +89,7 @@ def _files_of_run(files: Sequence[Path], echo: int | None, findings: Findings) -
     return tuple(usable)
 
 
-def _echo(path: Path) -> int:
+def _parse_echo_number(path: Path) -> int:
     """Return the echo number of a series, 0 if it has none."""
     label = parse_entities(path).get("echo", "")
     return int(label) if label.isdigit() else 0
