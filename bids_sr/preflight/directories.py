@@ -22,12 +22,13 @@ exists.
 _RESERVE_GB = 0.2  # space for logs and figures, which the estimate does not include
 
 
-def _existing_parent(path: Path) -> Path:
+def _find_existing_parent(path: Path) -> Path:
     """Return the path, or the nearest parent directory that exists."""
-    path = path.absolute()
-    while not os.path.lexists(path) and path != path.parent:
-        path = path.parent
-    return path
+    absolute_path = path.absolute()
+    candidates = (absolute_path, *absolute_path.parents)
+    return next(
+        (candidate for candidate in candidates if os.path.lexists(candidate)), candidates[-1]
+    )
 
 
 def check_directories(settings: Settings, findings: Findings) -> None:
@@ -172,24 +173,15 @@ def _check_earlier_results(settings: Settings, findings: Findings) -> None:
     Results with and without ``--retrospective`` have the same names.
     """
     output_dir = settings.paths.output_dir
-    retrospective_dir = settings.paths.retrospective_dir
-    if any(output_dir.glob("sub-*/func/*")):
-        is_retrospective = settings.evaluation.retrospective is not None
-        is_downsampled = settings.paths.bids_dir == retrospective_dir
-        has_retrospective = retrospective_dir.is_dir()
-        reason = ""
-        if has_retrospective and not is_downsampled and not is_retrospective:
-            reason = "the output directory contains results of an earlier run with --retrospective"
-        elif is_retrospective and not has_retrospective:
-            reason = (
-                "the output directory contains results of an earlier run without --retrospective"
-            )
-        if reason:
-            fix = (
-                "Choose another output directory, because the output files have the same names"
-                " with and without --retrospective."
-            )
-            findings.add_problem(output_dir, reason, fix)
+    option = _find_conflicting_option(settings)
+    if option and any(output_dir.glob("sub-*/func/*")):
+        fix = (
+            "Choose another output directory, because the output files have the same names"
+            " with and without --retrospective."
+        )
+        findings.add_problem(
+            output_dir, f"the output directory contains results of an earlier run {option}", fix
+        )
     if settings.run.reports_only and not any(output_dir.glob("sub-*/figures/*")):
         reason = (
             "--reports-only rebuilds the report from the figures of an earlier run, but the"
@@ -200,6 +192,19 @@ def _check_earlier_results(settings: Settings, findings: Findings) -> None:
             reason,
             "Specify the output directory of an earlier run, or omit --reports-only.",
         )
+
+
+def _find_conflicting_option(settings: Settings) -> str:
+    """Return how earlier results differ from this call, "" if both use ``--retrospective`` alike.
+
+    The folder of downsampled runs exists if earlier results are retrospective.
+    """
+    retrospective_dir = settings.paths.retrospective_dir
+    is_retrospective = settings.evaluation.retrospective is not None
+    is_downsampled = settings.paths.bids_dir == retrospective_dir
+    if retrospective_dir.is_dir():
+        return "" if is_retrospective or is_downsampled else "with --retrospective"
+    return "without --retrospective" if is_retrospective else ""
 
 
 def _check_reused_models(settings: Settings, findings: Findings) -> None:
@@ -236,7 +241,7 @@ def _check_writable(
     `description` describes the directory in messages. With `only_existing`, a missing directory is
     accepted.
     """
-    parent = _existing_parent(path)
+    parent = _find_existing_parent(path)
     fix = "Choose another directory, or change the permissions of this directory."
     if only_existing and not path.is_dir():
         return
@@ -245,14 +250,11 @@ def _check_writable(
             path, f"{description} cannot be created because {parent} is not a directory", fix
         )
     elif not os.access(parent, os.W_OK | os.X_OK):
-        findings.add_problem(
-            path,
-            (
-                f"{description} is not writable: write permission is missing for {parent}, or the"
-                " file system is read-only"
-            ),
-            fix,
+        reason = (
+            f"{description} is not writable: write permission is missing for {parent}, or the"
+            " file system is read-only"
         )
+        findings.add_problem(path, reason, fix)
 
 
 def check_disk_space(settings: Settings, estimate: Estimate, findings: Findings) -> None:
@@ -266,12 +268,12 @@ def check_disk_space(settings: Settings, estimate: Estimate, findings: Findings)
         (settings.paths.work_dir, estimate.work_gb),
     ):
         if path is not None:
-            disk = _existing_parent(path).stat().st_dev
+            disk = _find_existing_parent(path).stat().st_dev
             sizes_by_disk.setdefault(disk, []).append((path, size_gb))
     for sizes in sizes_by_disk.values():
         directories = [path for path, _ in sizes]
         required_gb = sum(size_gb for _, size_gb in sizes) + _RESERVE_GB
-        free_gb = shutil.disk_usage(_existing_parent(directories[0])).free / 1e9
+        free_gb = shutil.disk_usage(_find_existing_parent(directories[0])).free / 1e9
         if (
             free_gb < required_gb
             and free_gb + sum(map(_measure_size_gb, directories)) < required_gb

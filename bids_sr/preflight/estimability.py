@@ -68,19 +68,15 @@ def assess_types(
 
     `types` are the trial types of a valid events table.
     """
-    types_of_run = TypesOfRun.all_described(types)
+    described = TypesOfRun.all_described(types)
     if run.events is None or not types:
-        return types_of_run
+        return described
     from bids_sr.glm.design import frame_times
     from bids_sr.glm.regressors import DesignError, read_events
 
     events = read_events(run.events)
-    types_of_run = replace(
-        types_of_run,
-        unmodeled={
-            name: describe_sum(summed_types) for name, summed_types in events.summed.items()
-        },
-    )
+    reasons = {name: describe_sum(summed_types) for name, summed_types in events.summed.items()}
+    types_of_run = replace(described, unmodeled=reasons)
     dummies = settings.preprocessing.dummy_scans or 0
     model = design_settings(run, settings)
     times = frame_times(run.n_volumes, run.tr, start_time=model.start_time)[dummies:]
@@ -168,11 +164,10 @@ def select_estimable(
     if len(inestimable) == len(contrasts):
         findings.add_problem(events, f"no default contrast can be estimated because {cause}", _FIX)
         return estimable_contrasts
-    is_plural = len(inestimable) > 1
+    noun, verb = ("contrast", "is") if len(inestimable) == 1 else ("contrasts", "are")
     findings.note(
         events,
-        f"the default contrast{'s' * is_plural} {', '.join(inestimable)}"
-        f" {'are' if is_plural else 'is'} not computed because {cause}.",
+        f"the default {noun} {', '.join(inestimable)} {verb} not computed because {cause}.",
     )
     return {
         name: weights for name, weights in estimable_contrasts.items() if name not in inestimable

@@ -31,11 +31,13 @@ from bids_sr.io.template_cache import (
 )
 
 _LOGGER = logging.getLogger(__name__)
-_IMAGES: tuple[dict[str, object], ...] = (
+_Image = dict[str, object]
+"""Entities of an image of a template."""
+_IMAGES: tuple[_Image, ...] = (
     {"suffix": "T1w", "desc": None},
     {"suffix": "mask", "desc": "brain"},
 )
-_TISSUES: tuple[dict[str, object], ...] = tuple(
+_TISSUES: tuple[_Image, ...] = tuple(
     {"suffix": "probseg", "label": tissue} for tissue in ("GM", "WM")
 )
 _DOWNLOADED_RESOLUTIONS = ("1", "2")  # of the images for registration, in order of preference
@@ -65,7 +67,7 @@ def check_spaces(
             findings.note(f"sub-{label}", text)
     for space in spaces:
         if space.is_template:
-            _provide_template(space, findings, dry=settings.run.dry_run)
+            _provide_template(space, findings, dry_run=settings.run.dry_run)
 
 
 def check_templates(settings: Settings, findings: Findings) -> None:
@@ -124,12 +126,12 @@ def _describe_missing_image(image: str) -> tuple[str, str]:
     )
 
 
-def _provide_template(space: Space, findings: Findings, *, dry: bool) -> None:
-    """Download a template that is not stored on this machine, or report this if `dry`."""
+def _provide_template(space: Space, findings: Findings, *, dry_run: bool) -> None:
+    """Download a template that is not stored on this machine, or only report it in a dry run."""
     option_text = f"--output-spaces {space}"
     if is_available(space.template):
         return
-    if dry:
+    if dry_run:
         findings.note(
             option_text,
             "the template is not stored on this machine and will be downloaded when processing"
@@ -145,8 +147,8 @@ def _refuse_resolution(
     space: Space, option_text: str, available: dict[str, float], findings: Findings
 ) -> None:
     """Report a resolution that the template does not have; `available` maps resolutions to mm."""
-    names = ", ".join(
-        f"res-{label}" + (f" ({mm:g} mm)" if mm else "") for label, mm in available.items()
+    resolutions = ", ".join(
+        f"res-{label} ({mm:g} mm)" if mm else f"res-{label}" for label, mm in available.items()
     )
     fix = (
         f"Use {space.template.replace('+', ':cohort-')} without a resolution to keep the voxel"
@@ -155,7 +157,7 @@ def _refuse_resolution(
     findings.refuse_option(
         option_text,
         f"the resolution {space.resolution} is not available for this template (available:"
-        f" {names or 'no named resolution'})",
+        f" {resolutions or 'no named resolution'})",
         fix,
     )
 
@@ -199,21 +201,7 @@ def _download_template(space: Space, option_text: str, client: Any, findings: Fi
 
     Tissue maps are only downloaded if the template has them.
     """
-    template_labels = {
-        str(label).lstrip("0"): label for label in client.get_resolutions(template=space.name)
-    }
-    finest: str | None = next(
-        (label for label in _DOWNLOADED_RESOLUTIONS if label in template_labels), None
-    )
-    images = [(finest, image) for image in (*_IMAGES, *_TISSUES)]
-    if space.resolution not in ("", finest):
-        images.append((space.resolution, _IMAGES[0]))
-    for resolution, image in images:
-        query: dict[str, Any] = {**image, "atlas": None, "extension": ".nii.gz"}
-        if space.cohort:
-            query["cohort"] = space.cohort
-        if resolution in template_labels:
-            query["resolution"] = template_labels[resolution]
+    for image, query in _list_queries(space, client):
         files = [Path(path) for path in client.ls(space.name, **query)]
         missing = [path for path in files if not path.is_file() or path.stat().st_size == 0]
         if not files and image in _IMAGES:
@@ -234,6 +222,26 @@ def _download_template(space: Space, option_text: str, client: Any, findings: Fi
             f"the T1w image of the template was not found in {templateflow_home()}",
             _OTHER_SPACE_FIX,
         )
+
+
+def _list_queries(space: Space, client: Any) -> Iterator[tuple[_Image, dict[str, Any]]]:
+    """Yield the images of a template to download, each with its query for the client."""
+    template_labels = {
+        str(label).lstrip("0"): label for label in client.get_resolutions(template=space.name)
+    }
+    finest: str | None = next(
+        (label for label in _DOWNLOADED_RESOLUTIONS if label in template_labels), None
+    )
+    images = [(finest, image) for image in (*_IMAGES, *_TISSUES)]
+    if space.resolution not in ("", finest):
+        images.append((space.resolution, _IMAGES[0]))
+    for resolution, image in images:
+        query: dict[str, Any] = {**image, "atlas": None, "extension": ".nii.gz"}
+        if space.cohort:
+            query["cohort"] = space.cohort
+        if resolution in template_labels:
+            query["resolution"] = template_labels[resolution]
+        yield image, query
 
 
 def _truncate(path: Path) -> None:

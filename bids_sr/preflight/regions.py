@@ -70,8 +70,10 @@ def _check_atlas(atlas_name: str, findings: Findings) -> None:
             option, f"the label image {atlas.image} contains non-integer values", fix
         )
     elif unnamed:
-        labels_text = ", ".join(map(str, unnamed[:_MAX_LABELS]))
+        labels = [*map(str, unnamed[:_MAX_LABELS])]
         if len(unnamed) > _MAX_LABELS:
-            labels_text += ", …"
-        text = f"some labels of {atlas.image} are missing in {atlas.table.name}: {labels_text}"
-        findings.refuse_option(option, text, "Add one row per missing label to the table.")
+            labels.append("…")
+        reason = (
+            f"some labels of {atlas.image} are missing in {atlas.table.name}: {', '.join(labels)}"
+        )
+        findings.refuse_option(option, reason, "Add one row per missing label to the table.")

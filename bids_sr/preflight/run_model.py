@@ -149,15 +149,12 @@ def _has_enough_uncensored_volumes(
     if table is not None and model.censors:
         confounds = read_frame(table)
         if {*MOTION} <= set(confounds):
-            n_remaining -= int(
-                select_censored_volumes(convert_to_numbers(confounds)[0], model)[
-                    run.n_volumes - rows :
-                ].sum()
-            )
-    columns += column_count(rows, run.tr, model)
+            is_censored = select_censored_volumes(convert_to_numbers(confounds)[0], model)
+            n_remaining -= int(is_censored[run.n_volumes - rows :].sum())
+    all_columns = columns + column_count(rows, run.tr, model)
     try:
         min_seconds = LEAST_AT_REST_S if run.events is None else 0.0
-        check_volumes(n_remaining, rows, columns, model, tr=run.tr, least_s=min_seconds)
+        check_volumes(n_remaining, rows, all_columns, model, tr=run.tr, least_s=min_seconds)
     except TooFewVolumes as error:
         findings.add_problem(run.bold, error.reason, error.fix)
         return False
@@ -193,7 +190,7 @@ def can_be_split(
 
     events = read_events(run.events)
     blocks = find_blocks(events)
-    counts = dict.fromkeys((block.condition for block in blocks), 0)
+    conditions = [block.condition for block in blocks]
     start_time = design_settings(run, settings).start_time
     times = frame_times(run.n_volumes, run.tr, start_time=start_time)[dummies:]
     shares = response_shares(blocks, times, run.tr, approximate_regressors)
@@ -215,8 +212,10 @@ def can_be_split(
         )
         blocks = find_blocks(events, max_units)
         shares = response_shares(blocks, times, run.tr)
+    counts = dict.fromkeys(conditions, 0)
     for block, share in zip(blocks, shares, strict=True):
-        counts[block.condition] += share >= MIN_SHARE
+        if share >= MIN_SHARE:
+            counts[block.condition] += 1
     return _has_enough_blocks(counts, run.events, findings)
 
 
@@ -226,7 +225,7 @@ def _has_enough_blocks(counts: Mapping[str, int], table: Path, findings: Finding
     `counts` are the numbers of blocks by condition of the events table `table`.
     """
     too_few = [
-        f"{name} ({count} block{'s' * (count != 1)})"
+        f"{name} ({count} {'block' if count == 1 else 'blocks'})"
         for name, count in counts.items()
         if count < _MIN_BLOCKS
     ]
