@@ -36,6 +36,14 @@ class _Forms(NamedTuple):
     distance_mm: float
 
 
+class _HeaderFields(NamedTuple):
+    """Header of an image, with the fields that are only checked; `length_unit` as in nibabel."""
+
+    header: Header
+    length_unit: str
+    forms: _Forms
+
+
 def read_header(path: Path, findings: Findings) -> Header | None:
     """Read the header of a NIfTI image once, with the axes as stored.
 
@@ -84,8 +92,8 @@ def _read_valid_header(path: Path, findings: Findings) -> Header | None:
     return header if _is_oriented(path, forms, findings) else None
 
 
-def _read_fields(path: Path) -> tuple[Header, str, _Forms]:
-    """Return the header of an image, its unit of lengths, and the agreement of its forms."""
+def _read_fields(path: Path) -> _HeaderFields:
+    """Read the header of an image."""
     import nibabel as nb
 
     require_regular_file(path)
@@ -107,7 +115,7 @@ def _read_fields(path: Path) -> tuple[Header, str, _Forms]:
         complex=dtype.kind == "c",
         colored=dtype.kind not in "iufc",
     )
-    return header, length_unit, _compare_forms(image)
+    return _HeaderFields(header=header, length_unit=length_unit, forms=_compare_forms(image))
 
 
 def _is_oriented(path: Path, forms: _Forms, findings: Findings) -> bool:

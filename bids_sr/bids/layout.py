@@ -298,14 +298,14 @@ def _open_database(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BID
 
     Databases of earlier states of the data set are removed.
     """
-    file_name = "bids-sr-" + hashlib.sha256(os.fsencode(bids_dir)).hexdigest()[:12]
-    folder = database_dir / f"{file_name}-{_digest_files(bids_dir, metadata=metadata)}"
+    folder_prefix = "bids-sr-" + hashlib.sha256(os.fsencode(bids_dir)).hexdigest()[:12]
+    folder = database_dir / f"{folder_prefix}-{_digest_files(bids_dir, metadata=metadata)}"
     try:
         if not folder.is_dir():
             _build_database(bids_dir, folder, metadata=metadata)
-            for old_folder in database_dir.glob(f"{file_name}-*"):
-                if old_folder != folder:
-                    shutil.rmtree(old_folder, ignore_errors=True)
+            old_folders = set(database_dir.glob(f"{folder_prefix}-*")) - {folder}
+            for old_folder in old_folders:
+                shutil.rmtree(old_folder, ignore_errors=True)
     except OSError as error:
         raise input_error(
             f"--bids-database-dir {database_dir}",

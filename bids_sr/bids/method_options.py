@@ -90,8 +90,8 @@ def check_guide(superres: SuperRes, subject: Subject, findings: Findings) -> Non
 
 def check_options(settings: Settings, findings: Findings) -> None:
     """Reject options that have no effect with the selected methods."""
-    superres, evaluation = settings.superres, settings.evaluation
-    if settings.preprocessing.input_smoothing and evaluation.compare:
+    superres = settings.superres
+    if settings.preprocessing.input_smoothing and settings.evaluation.compare:
         findings.add_problem(
             f"--input-smoothing {settings.preprocessing.input_smoothing:g}",
             "a series computed by another program (--compare) is not smoothed before"
@@ -114,6 +114,12 @@ def check_options(settings: Settings, findings: Findings) -> None:
     check_given_models(superres, findings)
     _check_through_slices(superres, findings)
     _check_perceptual(settings, findings)
+    _check_evaluation(settings, findings)
+
+
+def _check_evaluation(settings: Settings, findings: Findings) -> None:
+    """Reject derivatives in a retrospective experiment, and a held-out pair without training."""
+    evaluation = settings.evaluation
     if evaluation.retrospective is not None and settings.preprocessing.derivatives:
         findings.add_problem(
             "--derivatives",
@@ -121,7 +127,7 @@ def check_options(settings: Settings, findings: Findings) -> None:
             " output is on the grid of the original runs",
             "Omit one of the two options.",
         )
-    if evaluation.pair_holdout and not superres.pair_trained:
+    if evaluation.pair_holdout and not settings.superres.pair_trained:
         findings.add_problem(
             "--pair-holdout",
             "this option evaluates methods that are trained on a T2*-weighted pair, but"

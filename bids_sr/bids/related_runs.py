@@ -139,15 +139,16 @@ def read_run(
         if stated_tr is None:
             return None
     if tr is None:
-        tr = timing.check_repetition_time(header, stated_tr, findings)
-    elif isinstance(known_tr := sidecar.get("RepetitionTime", header.tr), int | float):
-        tr = float(known_tr)
-    if tr is None:
+        run_tr = timing.check_repetition_time(header, stated_tr, findings)
+    else:
+        known_tr = sidecar.get("RepetitionTime", header.tr)
+        run_tr = float(known_tr) if isinstance(known_tr, int | float) else tr
+    if run_tr is None:
         return None
     if reorder_note:
         findings.note(path, reorder_note)
     return BoldRun(
-        header=header, tr=tr, sidecar=slice_axis.sidecar_in_order(sidecar, header.order)
+        header=header, tr=run_tr, sidecar=slice_axis.sidecar_in_order(sidecar, header.order)
     )
 
 

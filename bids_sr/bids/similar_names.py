@@ -91,7 +91,8 @@ def _are_alike(first: str, second: str) -> bool:
     >>> _are_alike("1", "01"), _are_alike("o-dd", "odd"), _are_alike("1", "2")
     (True, True, False)
     """
-    first, second = (
+    plain_first, plain_second = (
         re.sub(r"[^0-9a-z]", "", label.lower()).lstrip("0") for label in (first, second)
     )
-    return first == second or difflib.SequenceMatcher(a=first, b=second).ratio() > _MIN_SIMILARITY
+    similarity = difflib.SequenceMatcher(a=plain_first, b=plain_second).ratio()
+    return plain_first == plain_second or similarity > _MIN_SIMILARITY

@@ -359,21 +359,22 @@ def _complete_plan(
         "raw",
         *(name for name in settings.superres.series if name in computed or not computed),
     )
-    plan = replace(plan, series=series, series_by_run=series_by_run)
+    plan_of_series = replace(plan, series=series, series_by_run=series_by_run)
     cost = Estimate()
     if plan.subjects:
-        cost = estimate(replace(plan, subjects=subjects), settings)
+        cost = estimate(replace(plan_of_series, subjects=subjects), settings)
         _check_resources(cost, settings, findings)
     if "glm" in settings.activation.kinds:
+        methods_series = series_names(settings.superres.methods)
         for subject in plan.subjects:
-            warn_of_left_out(subject.runs, plan, series_names(settings.superres.methods), findings)
+            warn_of_left_out(subject.runs, plan_of_series, methods_series, findings)
     unsplit = frozenset[Path]()
     if settings.evaluation.retrospective is not None:
         note_retrospective(plan.subjects, settings, findings)
     else:
-        unsplit = _find_unsplit_runs(plan, estimable_bolds, settings, findings)
+        unsplit = _find_unsplit_runs(plan_of_series, estimable_bolds, settings, findings)
     return replace(
-        plan,
+        plan_of_series,
         estimate=cost,
         unsplit=unsplit,
         problems=tuple(findings.problems),

@@ -163,14 +163,7 @@ def _check_onsets(
             f" {duration:g} s ({len(late)} of {len(rows)}, the first in line {late[0].line}:"
             f" {late[0].trial_type!r} at {late[0].onset:g} s)"
         )
-        if are_mostly_late:
-            fix = (
-                "Check that onsets are in seconds relative to the first volume, that the events"
-                " table belongs to this run and that the series is complete."
-            )
-            findings.add_problem(table, description, fix)
-        else:
-            findings.note(table, f"{description}. These events are not modeled.")
+        _report_late_events(table, description, findings, are_most=are_mostly_late)
     _note_truncated_events(rows, table, duration, findings)
     types_within = {
         row.trial_type
@@ -196,6 +189,20 @@ def _check_onsets(
             "Check that onsets are in seconds relative to the first volume.",
         )
     return tuple(name for name in types if name in types_within)
+
+
+def _report_late_events(
+    table: Path, description: str, findings: Findings, *, are_most: bool
+) -> None:
+    """Report events after the end of a run, as a problem if most events of the table are late."""
+    if are_most:
+        fix = (
+            "Check that onsets are in seconds relative to the first volume, that the events table"
+            " belongs to this run and that the series is complete."
+        )
+        findings.add_problem(table, description, fix)
+    else:
+        findings.note(table, f"{description}. These events are not modeled.")
 
 
 def _note_truncated_events(

@@ -6,6 +6,7 @@ filtered.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,6 +45,19 @@ class _KspaceExtent:
     edge_power: float
 
 
+class _ZeroFilledAxis(NamedTuple):
+    """In-plane axis with fewer samples than voxels, according to a field of the sidecar."""
+
+    field: str
+    n_samples: float
+    n_voxels: float
+
+    @property
+    def share(self) -> float:
+        """Samples relative to voxels."""
+        return self.n_samples / self.n_voxels
+
+
 def refuse_phase(run: BoldRun, findings: Findings) -> None:
     """Reject a phase image (ImageType in its sidecar) that is named as a magnitude image."""
     image_type = run.sidecar.get("ImageType")
@@ -68,11 +82,12 @@ def warn_of_header(run: BoldRun, findings: Findings) -> None:
             " detail is blurred or estimated from the other side."
         )
         findings.warn(run.bold, text)
-    for name, n_samples, n_voxels in _list_zero_filled(run):
+    for axis in _list_zero_filled(run):
         text = (
-            f"{name} is {n_samples:g}, but the image has {n_voxels:g} voxels along this axis. The"
-            f" acquired Nyquist frequency is therefore {n_samples / n_voxels:.0%} of the Nyquist"
-            " frequency implied by the voxel size. Finer detail is interpolated, not measured."
+            f"{axis.field} is {axis.n_samples:g}, but the image has {axis.n_voxels:g} voxels"
+            f" along this axis. The acquired Nyquist frequency is therefore {axis.share:.0%} of"
+            " the Nyquist frequency implied by the voxel size. Finer detail is interpolated, not"
+            " measured."
         )
         findings.warn(run.bold, text)
     recon_matrix = _read_number(run, "ReconMatrixPE")
@@ -103,8 +118,8 @@ def _matrix_by_direction(run: BoldRun) -> tuple[int, int]:
     return (y, x) if direction == "j" else (min(x, y), max(x, y))
 
 
-def _list_zero_filled(run: BoldRun) -> Iterator[tuple[str, float, float]]:
-    """Yield name, samples and voxels of each sidecar field with fewer samples than voxels."""
+def _list_zero_filled(run: BoldRun) -> Iterator[_ZeroFilledAxis]:
+    """Yield the axes along which the sidecar states fewer samples than voxels."""
     n_phase_voxels, n_readout_voxels = _matrix_by_direction(run)
     for name, n_voxels in (
         ("AcquisitionMatrixPE", _read_number(run, "ReconMatrixPE") or n_phase_voxels),
@@ -112,7 +127,7 @@ def _list_zero_filled(run: BoldRun) -> Iterator[tuple[str, float, float]]:
     ):
         n_samples = _read_number(run, name)
         if 0 < n_samples < _MIN_FULL_SHARE * n_voxels:
-            yield name, n_samples, n_voxels
+            yield _ZeroFilledAxis(field=name, n_samples=n_samples, n_voxels=n_voxels)
 
 
 def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
@@ -125,7 +140,7 @@ def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
         for axis, extent in enumerate(_measure_extents(_read_slices(run)))
         if extent is not None
     }
-    shares = [n_samples / n_voxels for _, n_samples, n_voxels in _list_zero_filled(run)]
+    shares = [axis.share for axis in _list_zero_filled(run)]
     is_zero_filled = min(shares, default=1) <= _MAX_EMPTY_EXTENT
     empty = [
         f"{extent.end_radius:.0%} along {axis_name}"
@@ -190,15 +205,15 @@ def _measure_extent(power: Array) -> _KspaceExtent | None:
         return None
     radius, other_radius = (np.abs(2 * np.fft.fftfreq(size)) for size in power.shape)
     # frequencies with the weakest physiological noise
-    line = power[:, other_radius > 0.3].mean(axis=1)
-    low_frequency_power = line[(radius > 0.05) & (radius <= 0.25)].mean()
+    profile = power[:, other_radius > 0.3].mean(axis=1)
+    low_frequency_power = profile[(radius > 0.05) & (radius <= 0.25)].mean()
     if not low_frequency_power > 0:
         return None
     half_radius, end_radius = (
-        float(radius[line >= fraction * low_frequency_power].max()) for fraction in (0.5, 0.1)
+        float(radius[profile >= fraction * low_frequency_power].max()) for fraction in (0.5, 0.1)
     )
     return _KspaceExtent(
         half_radius=half_radius,
         end_radius=end_radius,
-        edge_power=float(line[radius >= 0.9].mean() / low_frequency_power),
+        edge_power=float(profile[radius >= 0.9].mean() / low_frequency_power),
     )

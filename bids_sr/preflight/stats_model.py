@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bids_sr.bids import Findings
 from bids_sr.bids.entities import parse_entities, same_run
@@ -30,6 +30,14 @@ _FIXED_COLUMNS = ("1", "intercept", _TYPE_PREFIX, "cosine")
 _FACTOR = {"name": "Factor", "input": ["trial_type"]}  # transformation that splits trial types
 
 
+class _ParsedModel(NamedTuple):
+    """Content of a model; `reasons` to reject the model are empty if the rest can be used."""
+
+    contrasts: list[tuple[str, Contrast]]
+    confounds: list[str]
+    reasons: list[str]
+
+
 def is_confound(name: str) -> bool:
     """Return whether a name, possibly with wildcards, can refer to a column of confounds."""
     return bool(_COLUMN.fullmatch(name)) and not _TYPE_COLUMN.fullmatch(name)
@@ -44,7 +52,8 @@ def read_model(
     files to modeled trial types.
     """
     try:
-        contrasts, confounds, reasons = _parse_model(json.loads(read_text(path)), types)
+        model = _parse_model(json.loads(read_text(path)), types)
+        reasons = model.reasons
     except OSError as error:
         reasons = [f"the model file cannot be read ({error.strerror})"]
     except (
@@ -57,7 +66,7 @@ def read_model(
     ) as error:
         reasons = [f"the file is not a valid BIDS Stats Model ({error!r})"]
     if not reasons:
-        return contrasts, confounds
+        return model.contrasts, model.confounds
     for reason in reasons:
         fix = (
             "Change the model as described in docs/recipes/stats_model.md, or fit it to the"
@@ -67,9 +76,7 @@ def read_model(
     return [], []
 
 
-def _parse_model(
-    content: Any, types: Mapping[Path, Iterable[str]]
-) -> tuple[list[tuple[str, Contrast]], list[str], list[str]]:
+def _parse_model(content: Any, types: Mapping[Path, Iterable[str]]) -> _ParsedModel:
     """Return contrasts and confound columns of a model, and reasons to reject it.
 
     Contrasts and confounds are empty if there is a reason. Errors of pybids, and of content of an
@@ -95,10 +102,12 @@ def _parse_model(
     model_input = document.get("input", {})
     reasons = [*_list_unsupported_features(nodes, model_input, types, all_types, contrasts)]
     if reasons:
-        return [], [], reasons
+        return _ParsedModel(contrasts=[], confounds=[], reasons=reasons)
     columns = map(str, run_node.model["x"])
     confounds = [name for name in columns if not name.startswith(_FIXED_COLUMNS)]
-    return list(map(_parse_contrast, contrasts)), confounds, []
+    return _ParsedModel(
+        contrasts=list(map(_parse_contrast, contrasts)), confounds=confounds, reasons=[]
+    )
 
 
 def _parse_contrast(contrast: Mapping[str, Any]) -> tuple[str, Contrast]:

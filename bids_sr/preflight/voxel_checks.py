@@ -68,19 +68,9 @@ def check_data(
     """
     findings = Findings()
     runs = plan.runs
-    calibrations = {run.calibration.bold for run in runs if run.calibration}
-    compared = {series.bold for run in runs for series in run.compared.values()}
-    bolds = {run.bold for run in runs}
     for subject in plan.subjects:
         with findings.about(subject.label):
-            for path in subject.images:
-                _check_image(
-                    path,
-                    findings,
-                    " Alternatively, use --calibration none." if path in calibrations else "",
-                    may_mask=path in compared,
-                    may_exclude=search_outliers and path in bolds,
-                )
+            _check_images(subject, findings, search_outliers=search_outliers)
             for path in _list_masks(subject):
                 _check_mask(path, findings)
     invalid = {Path(problem.what) for problem in findings.problems}
@@ -98,6 +88,21 @@ def check_data(
                 for series in filter(None, (run, run.calibration)):
                     check_kspace(series, findings, forced=forced)
     return (*findings.problems, *findings.notices)
+
+
+def _check_images(subject: Subject, findings: Findings, *, search_outliers: bool) -> None:
+    """Check each image of a participant according to its role in the runs."""
+    calibrations = {run.calibration.bold for run in subject.runs if run.calibration}
+    compared = {series.bold for run in subject.runs for series in run.compared.values()}
+    bolds = {run.bold for run in subject.runs}
+    for path in subject.images:
+        _check_image(
+            path,
+            findings,
+            " Alternatively, use --calibration none." if path in calibrations else "",
+            may_mask=path in compared,
+            may_exclude=search_outliers and path in bolds,
+        )
 
 
 def _list_masks(subject: Subject) -> list[Path]:
