@@ -67,7 +67,6 @@ def check_data(
         Problems, then warnings and notes, each with its participant or run.
     """
     findings = Findings()
-    runs = plan.runs
     for subject in plan.subjects:
         with findings.about(subject.label):
             _check_images(subject, findings, search_outliers=search_outliers)
@@ -79,7 +78,7 @@ def check_data(
             for path in _list_anatomical_images(subject):
                 if path not in invalid:
                     _check_anatomical(path, findings)
-    for run in runs:
+    for run in plan.runs:
         if invalid.isdisjoint(run.images):
             with findings.about(run.entities["subject"], run.stem):
                 _check_mean(run, findings)
