@@ -136,24 +136,24 @@ def _choose_calibration_run(
         for other_run in candidates
         if other_run.bold != run.bold
     ]
-    selected = [other_run for other_run in other_runs if _is_selected(other_run, settings)]
-    if not selected and calibration != "auto" and settings.superres.calibration_file is None:
+    selected_runs = [other_run for other_run in other_runs if _is_selected(other_run, settings)]
+    if not selected_runs and calibration != "auto" and settings.superres.calibration_file is None:
         _refuse_missing_label(run, other_runs, calibration, findings)
-    suitable = []
+    suitable_runs = []
     mismatches: dict[Path, str] = {}
     dummies = settings.preprocessing.dummy_scans or 0
-    for candidate in selected:
+    for candidate in selected_runs:
         reasons = [
             mismatch.reason
             for mismatch in find_mismatches(candidate, run, "calibration", factor, dummies)
         ]
         if not reasons:
-            suitable.append(candidate)
+            suitable_runs.append(candidate)
         # a high-resolution run was probably acquired for calibration; all others are ordinary runs
         elif calibration != "auto" or _is_finer(candidate, run):
             mismatches[candidate.bold] = reasons[0]
-    if suitable:
-        return _choose_best(run, suitable, findings)
+    if suitable_runs:
+        return _choose_best(run, suitable_runs, findings)
     _report_mismatches(run, mismatches, findings, was_requested=calibration != "auto")
     return None
 
@@ -201,7 +201,7 @@ def _refuse_missing_label(
     findings.refuse_option(f"--calibration {label}", reason, fix)
 
 
-def _choose_best(run: BoldRun, suitable: Sequence[BoldRun], findings: Findings) -> BoldRun:
+def _choose_best(run: BoldRun, suitable_runs: Sequence[BoldRun], findings: Findings) -> BoldRun:
     """Choose the best calibration run: same session first, then without events, then longest."""
     session = run.entities.get("session")
 
@@ -213,7 +213,7 @@ def _choose_best(run: BoldRun, suitable: Sequence[BoldRun], findings: Findings) 
             candidate.bold.name,
         )
 
-    best, *alternatives = sorted(suitable, key=order)
+    best, *alternatives = sorted(suitable_runs, key=order)
     if alternatives:
         names = ", ".join(candidate.bold.name for candidate in alternatives)
         text = (
@@ -308,10 +308,12 @@ def assign_calibration_runs(
     skipped = _list_skipped_runs(bolds, runs, calibration_runs)
     for path, reason in skipped.items():
         findings.note(path, reason)
-    remaining = [bold for bold in bolds if bold not in skipped]
-    for bold in (bold for bold in remaining if bold in findings_by_bold):
+    remaining_bolds = [bold for bold in bolds if bold not in skipped]
+    for bold in (bold for bold in remaining_bolds if bold in findings_by_bold):
         with findings.about(subject, stem_of_echoes(bold)):
             findings.add_all(findings_by_bold[bold])
     return {
-        bold: calibration for bold, calibration in calibration_runs.items() if bold in remaining
-    }, remaining
+        bold: calibration
+        for bold, calibration in calibration_runs.items()
+        if bold in remaining_bolds
+    }, remaining_bolds

@@ -106,12 +106,14 @@ def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Ind
     """
     bids_dir = settings.paths.bids_dir.absolute()
     selection = settings.selection
-    existing = participant_selection.list_participants(bids_dir, findings)
-    labels = participant_selection.select_participants(bids_dir, existing, selection, findings)
+    existing_labels = participant_selection.list_participants(bids_dir, findings)
+    labels = participant_selection.select_participants(
+        bids_dir, existing_labels, selection, findings
+    )
     filters = filter_file.read_filters(selection.bids_filter_file, findings)
     # a dry run does not write
     database = None if settings.run.dry_run else selection.bids_database_dir
-    return labels, open_index(bids_dir, labels, existing, database, filters)
+    return labels, open_index(bids_dir, labels, existing_labels, database, filters)
 
 
 def _fill_survey(settings: Settings, result: Survey) -> None:
@@ -155,10 +157,10 @@ def _list_valid_bolds(
 
     Invalid names that are listed in ``.bidsignore`` are not reported.
     """
-    valid = []
+    valid_paths = []
     for path in index.find("bold", label):
         findings = Findings()
-        valid += dataset_checks.select_valid_names([path], findings)
+        valid_paths += dataset_checks.select_valid_names([path], findings)
         if _is_selected(path, selection) and not index.is_ignored(path):
             with result.about(label, label_invalid_name(path, stem_of_echoes(path))):
                 result.add_all(findings)
@@ -170,7 +172,9 @@ def _list_valid_bolds(
                 result.note(image.path, f"the image is not read because {image.reason}.")
             else:
                 result.add_problem(image.path, image.reason, image.remedy)
-    return [path for path in valid if not (index.is_ignored(path) and find_unusable_entity(path))]
+    return [
+        path for path in valid_paths if not (index.is_ignored(path) and find_unusable_entity(path))
+    ]
 
 
 def find_companions(index: Index, kind: str, label: str, findings: Findings) -> list[Path]:
@@ -179,12 +183,12 @@ def find_companions(index: Index, kind: str, label: str, findings: Findings) -> 
     Runs are processed without an image whose name is not valid.
     """
     problems = Findings()
-    valid = dataset_checks.select_valid_names(index.find(kind, label), problems)
+    valid_paths = dataset_checks.select_valid_names(index.find(kind, label), problems)
     for image in index.find_misspelled_images(kind, label):
         problems.add_problem(image.path, image.reason, image.remedy)
     for problem in problems.problems:
         findings.warn(problem.what, f"the image is not used: {problem.why}. {problem.remedy}")
-    return valid
+    return valid_paths
 
 
 def _list_requested_labels(selection: Selection) -> dict[str, tuple[str, ...]]:
@@ -235,14 +239,14 @@ def _refuse_missing_labels(
     """Reject requested sessions, tasks and runs that none of the series has."""
     options = {"session": "--session-label", "task": "--task-id", "run": "--run-id"}
     for entity, labels in _list_requested_labels(selection).items():
-        existing = {parse_label(parse_entities(path), entity) for path in all_bolds} - {""}
+        existing_labels = {parse_label(parse_entities(path), entity) for path in all_bolds} - {""}
         for label in labels:
-            if label in existing:
+            if label in existing_labels:
                 continue
             reason = (
                 f"no BOLD runs with {entity} {label!r} were found for the selected participants"
             )
-            fix = f"Available: {label_lists.list_available(label, sorted(existing))}"
+            fix = f"Available: {label_lists.list_available(label, sorted(existing_labels))}"
             result.refuse_option(f"{options[entity]} {label}", reason, fix)
 
 
@@ -295,8 +299,10 @@ def _survey_participant(
         result,
     )
     runs, readable_bolds = [], []
-    groups = run_files.group_files_by_run(remaining_bolds, settings.preprocessing.echo, result)
-    for files in groups:
+    files_of_runs = run_files.group_files_by_run(
+        remaining_bolds, settings.preprocessing.echo, result
+    )
+    for files in files_of_runs:
         calibration = calibration_runs.get(files[0])
         header, run = _survey_run(index, label, files, images, calibration, settings, result)
         if header is not None:
@@ -444,8 +450,10 @@ def _complete_run(
         run = replace(run, slice_timing=slice_times)
     run = replace(run, precomputed=find_run(result.sources, run, anat, result))
     if run.precomputed is None and run.shape[2] < LEAST_SAMPLES:
-        count = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
-        result.note(run.bold, f"the run has {count}, so head motion is estimated in-plane only.")
+        count_text = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
+        result.note(
+            run.bold, f"the run has {count_text}, so head motion is estimated in-plane only."
+        )
     return replace(run, truth=_find_reference(run, settings, result, with_anat=with_anat))
 
 
@@ -514,12 +522,12 @@ def _is_pair_excluded_by_factor(
     whatever factor is requested across slices.
     """
     superres = settings.superres
-    requested = superres.factor_by_axis
-    if requested is None or superres.force or settings.evaluation.retrospective is not None:
+    requested_factor = superres.factor_by_axis
+    if requested_factor is None or superres.force or settings.evaluation.retrospective is not None:
         return False
     unconstrained = replace(settings, superres=replace(superres, factor=()))
     pair, _ = _choose_pairs(bold, t2starw_headers, unconstrained, Findings())
-    return pair is not None and pair.factor[:2] != requested[:2]
+    return pair is not None and pair.factor[:2] != requested_factor[:2]
 
 
 def _find_reference(

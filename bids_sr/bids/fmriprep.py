@@ -118,8 +118,10 @@ def find_anatomy(
     for origin in sources:
         anat = _collect_anatomy(origin, label, session, findings)
         if anat is not None:
-            available = [space for space in spaces or INSTALLED_TEMPLATES if space in anat.spaces]
-            _check_anatomy(anat, available if spaces else available[:1], findings)
+            available_spaces = [
+                space for space in spaces or INSTALLED_TEMPLATES if space in anat.spaces
+            ]
+            _check_anatomy(anat, available_spaces if spaces else available_spaces[:1], findings)
             _note_missing_anatomy(label, anat, spaces, findings)
             return anat
     if sources:
@@ -159,7 +161,7 @@ def _note_missing_anatomy(
 
     `spaces` are the requested templates; if empty, one supported template suffices.
     """
-    missing = {} if anat.tpms else {_MAPS: _OPTIONS[_MAPS]}
+    missing_outputs = {} if anat.tpms else {_MAPS: _OPTIONS[_MAPS]}
     if spaces:
         missing_spaces = [space for space in spaces if space not in anat.spaces]
         output_spaces = " ".join(missing_spaces).replace("+", ":cohort-")
@@ -168,20 +170,20 @@ def _note_missing_anatomy(
         missing_spaces = [] if has_any else list(INSTALLED_TEMPLATES)
         output_spaces = "MNI152NLin2009cAsym"
     if missing_spaces:
-        missing[f"transforms between T1w and {' or '.join(missing_spaces)}"] = (
+        missing_outputs[f"transforms between T1w and {' or '.join(missing_spaces)}"] = (
             f"fMRIPrep writes these transforms with `--output-spaces {output_spaces}`"
         )
-    if missing:
+    if missing_outputs:
         findings.note(
             f"sub-{label}",
-            f"the {anat.origin.text} output does not include {_describe_missing(missing)}."
+            f"the {anat.origin.text} output does not include {_describe_missing(missing_outputs)}."
             " Missing outputs are computed by bids-sr.",
         )
 
 
-def _describe_missing(missing: Mapping[str, str]) -> str:
+def _describe_missing(missing_outputs: Mapping[str, str]) -> str:
     """Return missing outputs as text, with the way to make fMRIPrep write them."""
-    return " and ".join(f"{name} ({option})" for name, option in missing.items())
+    return " and ".join(f"{name} ({option})" for name, option in missing_outputs.items())
 
 
 def _collect_anatomy(
@@ -371,12 +373,12 @@ def find_run(
         has_files |= bool(files)
     if any((origin.root / f"sub-{run.entities['subject']}").is_dir() for origin in sources):
         programs = " and ".join(origin.text for origin in sources)
-        missing = "any files for this run"
+        missing_text = "any files for this run"
         if has_files:
-            missing = f"motion estimates for this run ({_OPTIONS[_MOTION]})"
+            missing_text = f"motion estimates for this run ({_OPTIONS[_MOTION]})"
         findings.note(
             run.bold,
-            f"the {programs} output does not include {missing}, so head motion, registration,"
+            f"the {programs} output does not include {missing_text}, so head motion, registration,"
             " brain mask and confounds are computed by bids-sr.",
         )
     return None
@@ -465,8 +467,8 @@ def _collect_run(
     outputs = {_MASK: mask, _COREGISTRATION: registration, _TABLE: confounds}
     if anat is None:  # the run is not registered to T1w with these derivatives
         del outputs[_COREGISTRATION]
-    missing = [name for name, file in outputs.items() if file is None]
-    _note_missing_outputs(origin, run, missing, findings)
+    missing_outputs = [name for name, file in outputs.items() if file is None]
+    _note_missing_outputs(origin, run, missing_outputs, findings)
     if hmc is None:
         text = (
             f"the {origin.text} output does not include head-motion transforms"
@@ -496,11 +498,11 @@ def _note_missing_sidecar(confounds: Path, findings: Findings) -> None:
 
 
 def _note_missing_outputs(
-    origin: DerivativeFolder, run: BoldRun, missing: Sequence[str], findings: Findings
+    origin: DerivativeFolder, run: BoldRun, missing_outputs: Sequence[str], findings: Findings
 ) -> None:
-    """Report outputs of a run that fMRIPrep did not write; `missing` are keys of `_OPTIONS`."""
-    if missing:
-        description = _describe_missing({name: _OPTIONS[name] for name in missing})
+    """Report outputs of a run (keys of `_OPTIONS`) that fMRIPrep did not write."""
+    if missing_outputs:
+        description = _describe_missing({name: _OPTIONS[name] for name in missing_outputs})
         text = (
             f"the {origin.text} output does not include {description}. Missing outputs are"
             " computed by bids-sr."

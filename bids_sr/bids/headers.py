@@ -192,7 +192,7 @@ def is_bold(header: Header, findings: Findings) -> bool:
 
     `header` may have its axes in any order.
     """
-    shape, size = header.shape, "×".join(map(str, header.shape))
+    shape, size_text = header.shape, "×".join(map(str, header.shape))
     reason = ""
     if header.colored:
         reason = COLOR_REASON
@@ -201,12 +201,14 @@ def is_bold(header: Header, findings: Findings) -> bool:
         reason = "the image contains complex values, but a magnitude BOLD series is required"
         fix = "Save the magnitude as a separate file (`_part-mag_bold.nii.gz`)."
     elif len(shape) == 3:
-        reason = f"the file is a 3D image of {size} voxels, but a 4D series is expected"
+        reason = f"the file is a 3D image of {size_text} voxels, but a 4D series is expected"
         fix = (
             "Merge the volumes of the run into one 4D file, or rename a single image to `_sbref`."
         )
     elif len(shape) > 4:
-        reason = f"the image has {len(shape)} dimensions ({size}), but a 4D series is expected"
+        reason = (
+            f"the image has {len(shape)} dimensions ({size_text}), but a 4D series is expected"
+        )
         fix = "Convert the DICOM images again into a 4D series."
     elif shape[3] < 2:
         reason = (

@@ -209,8 +209,8 @@ def open_index(
     if indexes_metadata:  # pybids then reads all sidecars, and opening a pipe would block forever
         _refuse_special_files(bids_dir)
     if database_dir is None:
-        selected = None if set(labels) == set(all_labels) else labels
-        layout = _build_layout(bids_dir, selected, None, metadata=indexes_metadata)
+        selected_labels = None if set(labels) == set(all_labels) else labels
+        layout = _build_layout(bids_dir, selected_labels, None, metadata=indexes_metadata)
     else:
         layout = _open_database(bids_dir, database_dir, metadata=indexes_metadata)
     return Index(layout, bids_dir, filters)

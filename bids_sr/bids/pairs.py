@@ -131,9 +131,9 @@ def choose_pair(
     Pair or None
         None if no pair fits (with a problem) or if there are no candidates (no problem).
     """
-    reordered = [slice_axis.reorder_like(header, bold.affine) for header in candidates]
+    reordered_images = [slice_axis.reorder_like(header, bold.affine) for header in candidates]
     by_session: dict[str | None, list[Header]] = {}
-    for header in reordered:
+    for header in reordered_images:
         by_session.setdefault(parse_entities(header.path).get("session"), []).append(header)
     for label, images in by_session.items():
         if (label == session or len(by_session) == 1) and _refuse_contradiction(
@@ -143,9 +143,9 @@ def choose_pair(
     split_by_session = {
         label: _split_by_resolution(images, bold, superres) for label, images in by_session.items()
     }
-    usable = _select_usable_sessions(split_by_session, session)
-    if len(usable) > 1:
-        names = ", ".join(f"ses-{label}" for label in usable)
+    usable_sessions = _select_usable_sessions(split_by_session, session)
+    if len(usable_sessions) > 1:
+        names = ", ".join(f"ses-{label}" for label in usable_sessions)
         reason = (
             "the session of the run has no T2*-weighted pair, but several other sessions have"
             f" one ({names})"
@@ -153,11 +153,11 @@ def choose_pair(
         fix = 'Select a session with --bids-filter-file and {"t2starw": {"session": "LABEL"}}.'
         findings.add_problem(bold.path, reason, fix)
         return None
-    if not usable:
-        if reordered:
-            _refuse_unfit(bold, reordered, superres, findings)
+    if not usable_sessions:
+        if reordered_images:
+            _refuse_unfit(bold, reordered_images, superres, findings)
         return None
-    ((high, low),) = usable.values()
+    ((high, low),) = usable_sessions.values()
     if len(high) == 1 and len(low) < 2:
         return _build_pair(bold, high[0], low[0] if low else None, superres, findings)
     _refuse_several_pairs(bold, high, low, findings)
@@ -174,8 +174,8 @@ def _select_usable_sessions(
     """
     with_high = {label: images for label, images in split_by_session.items() if images.high}
     with_both = {label: images for label, images in with_high.items() if images.low}
-    usable = with_both or with_high
-    return {session: usable[session]} if session in usable else usable
+    usable_sessions = with_both or with_high
+    return {session: usable_sessions[session]} if session in usable_sessions else usable_sessions
 
 
 def _refuse_several_pairs(
@@ -216,24 +216,24 @@ def choose_pair_and_holdout(
     """
     if not candidates:
         return None, None
-    usable, reasons = list[tuple[Pair, Findings]](), list[str]()
+    usable_pairs, reasons = list[tuple[Pair, Findings]](), list[str]()
     for label, images in _group_by_scan(candidates, session):
         pair_findings = Findings()
         pair = choose_pair(bold, label, images, superres, pair_findings)
         if pair is None:
             reasons += [problem.why for problem in pair_findings.problems]
         else:
-            usable.append((pair, pair_findings))
-    if len(usable) < 2:
+            usable_pairs.append((pair, pair_findings))
+    if len(usable_pairs) < 2:
         reason = (
             "--pair-holdout requires two T2*-weighted pairs for this participant (number of pairs"
-            f" found: {len(usable)})"
+            f" found: {len(usable_pairs)})"
         )
         if reasons:
             reason = f"{reason} ({'; '.join(dict.fromkeys(reasons))})"
         findings.add_problem(bold.path, reason, _HOLDOUT_FIX)
         return None, None
-    (training_pair, training_findings), (holdout, holdout_findings) = usable[:2]
+    (training_pair, training_findings), (holdout, holdout_findings) = usable_pairs[:2]
     training_names, holdout_names = (
         " and ".join(path.name for path in pair.images) for pair in (training_pair, holdout)
     )
@@ -341,7 +341,7 @@ def _refuse_unfit(
     bold: Header, candidates: Sequence[Header], superres: SuperRes, findings: Findings
 ) -> None:
     """Report why none of the T2*-weighted images is suitable for a run."""
-    available = "; ".join(
+    images_text = "; ".join(
         f"{header.path.name}: {voxel_size_text(header)}" for header in candidates
     )
     labels = [f"acq-{label}" for label in (superres.hr_acq, superres.lr_acq) if label]
@@ -349,7 +349,7 @@ def _refuse_unfit(
     if labels:
         reason = (
             f"no T2*-weighted image of this participant matches {' and '.join(labels)} (available"
-            f" images: {available})"
+            f" images: {images_text})"
         )
         fix = (
             "Specify labels that occur in these file names with --hr-acq and --lr-acq, or omit"
@@ -361,12 +361,12 @@ def _refuse_unfit(
     ):
         reason = (
             "the T2*-weighted images all have the same resolution, and their voxels are not"
-            f" smaller than the BOLD voxels ({voxel_size_text(bold)}): {available}"
+            f" smaller than the BOLD voxels ({voxel_size_text(bold)}): {images_text}"
         )
     else:
         reason = (
             "no T2*-weighted image has smaller in-plane voxels than the BOLD run"
-            f" ({voxel_size_text(bold)}): {available}"
+            f" ({voxel_size_text(bold)}): {images_text}"
         )
     findings.add_problem(bold.path, reason, fix)
 
@@ -475,12 +475,12 @@ def _compute_factor(
             )
             findings.note(high.path, text)
         ratios[2] = 1.0
-    requested = superres.factor_by_axis
-    if requested is not None:
+    requested_factor = superres.factor_by_axis
+    if requested_factor is not None:
         tolerance = _RATIO_TOLERANCE if low else SIZE_TOLERANCE
-        if np.any(np.abs(ratios / requested - 1) > tolerance):
-            _refuse_other_factor(lowres, high, ratios, requested, tolerance, findings)
-        return requested
+        if np.any(np.abs(ratios / requested_factor - 1) > tolerance):
+            _refuse_other_factor(lowres, high, ratios, requested_factor, tolerance, findings)
+        return requested_factor
     factor = _find_simple_factor(ratios, is_truncated_copy=low is None)
     if factor is None:
         reason = (
@@ -501,16 +501,16 @@ def _refuse_other_factor(
     lowres: Header,
     high: Header,
     ratios: np.ndarray,
-    requested: Triple,
+    requested_factor: Triple,
     tolerance: float,
     findings: Findings,
 ) -> None:
     """Report that the ratios of voxel sizes along the axes (3,) differ from ``--sr-factor``."""
     # only in-plane factors if they differ, because most pairs have equal slice thickness
-    differs_in_plane = np.any(np.abs(ratios / requested - 1)[:2] > tolerance)
-    axes = slice(2) if differs_in_plane and requested[2] == 1 else slice(3)
+    differs_in_plane = np.any(np.abs(ratios / requested_factor - 1)[:2] > tolerance)
+    axes = slice(2) if differs_in_plane and requested_factor[2] == 1 else slice(3)
     ratio_text = "×".join(f"{ratio:.3g}" for ratio in ratios[axes])
-    requested_text = "×".join(f"{factor:.3g}" for factor in [*requested][axes])
+    requested_text = "×".join(f"{factor:.3g}" for factor in [*requested_factor][axes])
     reason = (
         f"the ratio between the voxel sizes of {lowres.path.name} and this image is"
         f" {ratio_text}, but --sr-factor is {requested_text}"

@@ -185,9 +185,9 @@ def find_reference_in_dataset(
             findings.note(reference_dir, _FOUND_IN_DATASET, code="reference")
             return reference
         if strict and any(_has_other_factor(path, run) for path in (*series, *maps)):
-            requested = "×".join(f"{axis_factor:g}" for axis_factor in run.factor)
+            factor = "×".join(f"{axis_factor:g}" for axis_factor in run.factor)
             reason = (
-                f"--sr-factor is {requested}, but this high-resolution reference for {run.stem}"
+                f"--sr-factor is {factor}, but this high-resolution reference for {run.stem}"
                 " has a different super-resolution factor"
             )
             fix = (
@@ -211,8 +211,8 @@ def _has_other_factor(path: Path, run: BoldRun) -> bool:
     if header is None or len(header.shape) < 3:
         return False
     shape = slice_axis.reorder_like(header, run.affine).shape
-    expected = np.floor(np.multiply(run.shape, run.factor) + 0.5)
-    return any(shape[axis] != expected[axis] for axis in (0, 1))
+    expected_shape = np.floor(np.multiply(run.shape, run.factor) + 0.5)
+    return any(shape[axis] != expected_shape[axis] for axis in (0, 1))
 
 
 def _list_reference_files(root: Path, run: BoldRun) -> tuple[list[Path], list[Path]]:

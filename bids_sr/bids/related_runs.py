@@ -322,12 +322,14 @@ def _find_calibration_mismatch(
     `n_steady` is the number of steady-state volumes of the candidate.
     """
     ratios = np.asarray(run.zooms) / np.asarray(candidate.zooms)
-    expected = factor or compute_factor(candidate, run)
-    if expected is None or np.any(
-        np.abs(ratios[:2] / np.asarray(expected[:2]) - 1) > SIZE_TOLERANCE
+    expected_factor = factor or compute_factor(candidate, run)
+    if expected_factor is None or np.any(
+        np.abs(ratios[:2] / np.asarray(expected_factor[:2]) - 1) > SIZE_TOLERANCE
     ):
         expectation = (
-            "a simple ratio above 1" if expected is None else f"the factor {expected[0]:g}"
+            "a simple ratio above 1"
+            if expected_factor is None
+            else f"the factor {expected_factor[0]:g}"
         )
         ratios_text = " and ".join(f"{ratio:.3g}" for ratio in ratios[:2])
         return (
@@ -336,7 +338,7 @@ def _find_calibration_mismatch(
             f" ({voxel_size_text(candidate.header)}) is {ratios_text}, but {expectation} is"
             " expected"
         )
-    if abs(ratios[2] / expected[2] - 1) > SIZE_TOLERANCE:
+    if abs(ratios[2] / expected_factor[2] - 1) > SIZE_TOLERANCE:
         return (
             f"the slice spacing is {mm_text(candidate.zooms[2])} mm, but"
             f" {mm_text(run.zooms[2])} mm in the run to be calibrated"

@@ -79,11 +79,11 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
             findings.add_problem(run.bold, f"--retrospective: {reason}", fix)
     pair_by_labels: dict[tuple[str | None, str | None], Pair] = {}
     for pair in (*subject.pairs, *subject.holdouts.values()):
-        first = pair_by_labels.setdefault(pair_labels(pair), pair)
-        if first != pair:
+        first_pair = pair_by_labels.setdefault(pair_labels(pair), pair)
+        if first_pair != pair:
             reason = (
                 "--retrospective supports only one pair per session, but another pair was found"
-                f" ({first.highres.name})"
+                f" ({first_pair.highres.name})"
             )
             findings.add_problem(pair.highres, reason, _SEPARATE_CALLS_FIX)
     for session, source in select_pair_sources(subject).items():

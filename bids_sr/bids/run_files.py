@@ -56,37 +56,37 @@ def _select_files_of_run(
         reason = "only phase, real or imaginary images were found for this run"
         findings.add_problem(files[0], reason, "Add the magnitude image (part-mag).")
         return ()
-    usable = sorted(
+    usable_files = sorted(
         select_magnitudes(files, findings), key=lambda path: (_parse_echo_number(path), path.name)
     )
-    names, echoes = (
-        ", ".join(path.name for path in usable),
-        [_parse_echo_number(path) for path in usable],
+    file_names, echoes = (
+        ", ".join(path.name for path in usable_files),
+        [_parse_echo_number(path) for path in usable_files],
     )
     if echo is not None and echoes == [0]:
         findings.note(
             files[0], f"--echo-idx {echo} has no effect because the run has a single echo."
         )
     elif echo is not None:
-        usable = [path for path in usable if _parse_echo_number(path) == echo]
-        if not usable:
+        usable_files = [path for path in usable_files if _parse_echo_number(path) == echo]
+        if not usable_files:
             findings.add_problem(
                 files[0],
-                f"echo {echo} was not found among the files of the run ({names})",
+                f"echo {echo} was not found among the files of the run ({file_names})",
                 "Select another echo with --echo-idx.",
             )
             return ()
-        echoes = [echo] * len(usable)
+        echoes = [echo] * len(usable_files)
     if len(set(echoes)) < len(echoes):
         findings.add_problem(
-            usable[0],
-            f"several files have the same run and echo entities ({names})",
+            usable_files[0],
+            f"several files have the same run and echo entities ({file_names})",
             "Keep only one of these files.",
         )
         return ()
-    if len(usable) == 1 and echoes != [0]:
-        findings.note(usable[0], f"only echo {echoes[0]} was found and is used.")
-    return tuple(usable)
+    if len(usable_files) == 1 and echoes != [0]:
+        findings.note(usable_files[0], f"only echo {echoes[0]} was found and is used.")
+    return tuple(usable_files)
 
 
 def _parse_echo_number(path: Path) -> int:

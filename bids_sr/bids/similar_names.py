@@ -71,7 +71,7 @@ def _describe_label(path: Path, image: Path) -> tuple[int, str] | None:
     differing = [key for key, label in labels.items() if image_labels.get(key) != label]
     own_image = path.with_name(f"{file_stem(path)}_bold")
     if len(differing) != 1 or any(
-        own_image.with_suffix(end).exists() for end in (".nii", ".nii.gz")
+        own_image.with_suffix(extension).exists() for extension in (".nii", ".nii.gz")
     ):
         return None
     (key,) = differing

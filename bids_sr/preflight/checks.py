@@ -156,10 +156,10 @@ def _resolve_models(data_set: Survey, settings: Settings, findings: Findings) ->
     types = _assess_trial_types(data_set, settings, findings)
     modeled = {bold: run_types.modeled for bold, run_types in types.items()}
     seeds = _list_seed_names(data_set, settings, findings)
-    requested, model_confounds = _read_requests(modeled, settings, findings)
+    requested_contrasts, model_confounds = _read_requests(modeled, settings, findings)
     nuisance = confound_checks.select_confounds(settings, model_confounds, findings)
     tables = {bold: table for bold, table in data_set.files_by_run.values() if table is not None}
-    contrasts = run_contrasts.resolve_run_contrasts(types, requested, tables, findings)
+    contrasts = run_contrasts.resolve_run_contrasts(types, requested_contrasts, tables, findings)
     check_overlap(settings, contrasts, findings)
     contrasts |= {bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()}
     return _LinearModels(types=types, seeds=seeds, contrasts=contrasts, nuisance=nuisance)
@@ -308,15 +308,15 @@ def _warn_of_missing_events(data_set: Survey, settings: Settings, findings: Find
     for name, (bold, table) in data_set.files_by_run.items():
         if table is not None:
             continue
-        similar = describe_similar(bold, "events", ".tsv", "event")
-        if similar or not is_rest(parse_entities(bold).get("task", "rest")):
+        similar_text = describe_similar(bold, "events", ".tsv", "event")
+        if similar_text or not is_rest(parse_entities(bold).get("task", "rest")):
             text = (
                 f"{name}_events.tsv was not found, so the run is analyzed as resting state"
                 " (seed-based connectivity). To map task activation, add the events table and"
                 " run the program again. If the run is a resting-state run, use --ignore events."
             )
             with findings.about(parse_entities(bold)["subject"], name, code="events"):
-                findings.warn(bold, " ".join(filter(None, (similar, text))))
+                findings.warn(bold, " ".join(filter(None, (similar_text, text))))
 
 
 def _list_seed_names(

@@ -80,14 +80,14 @@ def warn_of_missing(
     path = None if run.precomputed is None else run.precomputed.confounds
     if path is not None:
         columns = list(map(str, read_frame(path))) if path.exists() else []
-        missing = [
+        missing_names = [
             name
             for name in confound_names
             if name not in CONFOUND_SETS and not fnmatch.filter(columns, name)
         ]
         reason = "the confounds table of the derivatives has no such column"
     elif not with_anat:
-        missing = [
+        missing_names = [
             name
             for name in confound_names
             if name == COMPONENTS_SET or fnmatch.filter(_TISSUE_COLUMNS, name)
@@ -95,9 +95,9 @@ def warn_of_missing(
         reason = "these confounds are computed from tissue maps, and no T1w image was found"
     else:
         return
-    if missing:
+    if missing_names:
         findings.warn(
-            f"--confounds {' '.join(missing)}",
+            f"--confounds {' '.join(missing_names)}",
             f"the models of the runs of sub-{run.entities['subject']} do not contain these"
             f" confounds because {reason}.",
         )
@@ -149,16 +149,19 @@ def are_usable(run: BoldRun, confound_names: Sequence[str] | None, findings: Fin
 
 
 def _are_numeric(
-    path: Path, text_columns: Sequence[str], selected: Sequence[str], findings: Findings
+    path: Path, text_columns: Sequence[str], selected_names: Sequence[str], findings: Findings
 ) -> bool:
     """Return whether no selected confound contains text, and report the columns with text.
 
-    `selected` may contain wildcards; text in other columns is a note.
+    `selected_names` may contain wildcards; text in other columns is a note.
     """
-    if unusable := [name for name in text_columns if _match_columns([name], selected)]:
+    if unusable_columns := [
+        name for name in text_columns if _match_columns([name], selected_names)
+    ]:
         findings.add_problem(
             path,
-            f"confounds must be numeric, but text was found in {_format_columns(unusable)}",
+            "confounds must be numeric, but text was found in"
+            f" {_format_columns(unusable_columns)}",
             "Correct the confounds table, or choose other confounds with --confounds.",
         )
         return False

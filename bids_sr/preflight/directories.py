@@ -101,13 +101,15 @@ def _check_weights(settings: Settings, findings: Findings) -> None:
 
 def _check_slurm_commands(file: Path, findings: Findings) -> None:
     """Report a plugin file on a machine without the SLURM commands."""
-    missing = [
+    missing_commands = [
         name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None
     ]
-    if missing:
+    if missing_commands:
         fix = "Run the program on a computer with the SLURM commands, or omit --use-plugin."
         findings.add_problem(
-            file, f"the SLURM commands {', '.join(missing)} were not found on the PATH", fix
+            file,
+            f"the SLURM commands {', '.join(missing_commands)} were not found on the PATH",
+            fix,
         )
 
 
@@ -130,7 +132,7 @@ def check_owner(settings: Settings, findings: Findings) -> None:
     links = content.get("DatasetLinks")
     source = str(links.get("raw", "")) if isinstance(links, dict) else ""
     dataset = (paths.output_dir / Path(unquote(source.removeprefix("file://")))).resolve()
-    expected = {paths.bids_dir.resolve(), paths.retrospective_dir.resolve()}
+    expected_datasets = {paths.bids_dir.resolve(), paths.retrospective_dir.resolve()}
     reason = ""
     if name != RESULTS:
         reason = (
@@ -142,7 +144,7 @@ def check_owner(settings: Settings, findings: Findings) -> None:
             f"the output directory contains results of bids-sr {version}, but this is version"
             f" {__version__}"
         )
-    elif source and dataset not in expected and (dataset / description.name).is_file():
+    elif source and dataset not in expected_datasets and (dataset / description.name).is_file():
         reason = f"the output directory contains results of another dataset, {dataset}"
     if reason:
         findings.add_problem(paths.output_dir, reason, fix)
@@ -213,11 +215,13 @@ def _check_reused_models(settings: Settings, findings: Findings) -> None:
     n_problems = len(findings.problems)
     check_pretrained(superres, findings)
     folder = superres.models_to_reuse(settings.paths.output_dir)
-    unspecified = [name for name in superres.learned if find_pretrained(superres, name) is None]
+    methods_to_load = [
+        name for name in superres.learned if find_pretrained(superres, name) is None
+    ]
     if (
         len(findings.problems) > n_problems
         or superres.model_source != "reuse"
-        or not unspecified
+        or not methods_to_load
         or folder is None
     ):
         return
@@ -288,9 +292,9 @@ def check_disk_space(settings: Settings, estimate: Estimate, findings: Findings)
             )
 
 
-def _format_gb(size: float) -> str:
+def _format_gb(size_gb: float) -> str:
     """Return a size (GB) as text."""
-    return f"{size:.1f} GB" if size >= 1 else f"{size:.2f} GB"
+    return f"{size_gb:.1f} GB" if size_gb >= 1 else f"{size_gb:.2f} GB"
 
 
 def _measure_size_gb(path: Path) -> float:

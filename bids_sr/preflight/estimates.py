@@ -166,17 +166,23 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
     sizes = _find_largest_grids(plan.subjects, settings)
     if not plan.runs:
         return _estimate_structural(plan, settings, sizes) if plan.subjects else Estimate()
-    largest = find_largest_gb(sizes)
+    largest_gb = find_largest_gb(sizes)
     nprocs = settings.resources.nprocs or 1
-    limit = settings.resources.mem_gb
-    workers = nprocs if limit is None else max(1, workers_that_fit(limit, nprocs, largest))
+    limit_gb = settings.resources.mem_gb
+    workers = (
+        nprocs if limit_gb is None else max(1, workers_that_fit(limit_gb, nprocs, largest_gb))
+    )
     # these are independent of each other
     n_independent = len(plan.runs) * max(1, len(plan.series)) * len(settings.activation.smoothing)
-    peak = BASE_GB + largest + (min(workers, n_independent) - 1) * (WORKER_GB + _PARALLEL_STEP_GB)
+    peak_gb = (
+        BASE_GB + largest_gb + (min(workers, n_independent) - 1) * (WORKER_GB + _PARALLEL_STEP_GB)
+    )
     return Estimate(
         processors=max(1.0, min(_CORE_UTILIZATION * workers, _CORES_PER_RUN * len(plan.runs))),
         sizes=sizes,
-        memory_gb=peak if limit is None else min(peak, max(limit, BASE_GB + largest)),
+        memory_gb=peak_gb
+        if limit_gb is None
+        else min(peak_gb, max(limit_gb, BASE_GB + largest_gb)),
         work_gb=_estimate_work_gb(plan, settings, sizes),
         output_gb=_estimate_output_gb(plan, settings, sizes),
     )
@@ -187,7 +193,7 @@ def _estimate_work_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     superres = settings.superres
     n_widths = len(settings.activation.smoothing)
     n_with_t1w = sum(1 for subject in plan.subjects if subject.t1w)
-    total = n_with_t1w * (_TEMPLATE_GB + _T1W_COPIES * sizes.t1w * _FLOAT_GB)
+    total_gb = n_with_t1w * (_TEMPLATE_GB + _T1W_COPIES * sizes.t1w * _FLOAT_GB)
     n_variants = (superres.n_ensemble - 1) * len(superres.learned)
     if settings.evaluation.null_checks:
         n_variants += sum(len(get_method(name).placebos) for name in superres.learned)
@@ -198,22 +204,22 @@ def _estimate_work_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
         n_companions = len(run.compared) + (1 if run.same_task_run else 0)
         n_extra_series = n_variants + (1 if run.truth and run.truth.series else 0)
         # import (at most, as float32), after slice timing, and resampled (`raw`)
-        total += low_gb + _estimate_stored_gb(low_gb) * (2 if run.slice_timing else 1)
-        total += _estimate_stored_gb(high_gb) * (len(series) - 1 + n_extra_series)
-        total += high_gb * (
+        total_gb += low_gb + _estimate_stored_gb(low_gb) * (2 if run.slice_timing else 1)
+        total_gb += _estimate_stored_gb(high_gb) * (len(series) - 1 + n_extra_series)
+        total_gb += high_gb * (
             n_companions + first_share + later_share * max(0, len(series) - 2 + n_extra_series)
         )
         volumes_gb = (low_gb + high_gb * (len(series) - 1)) / run.n_volumes
-        total += n_widths * _MAP_COPIES * _count_contrasts(plan, run) * volumes_gb
+        total_gb += n_widths * _MAP_COPIES * _count_contrasts(plan, run) * volumes_gb
         if run.calibration is not None and superres.calibrated:
-            total += high_gb / run.n_volumes * run.calibration.n_volumes
-        total += _FIGURES_GB + _OVERHEAD_GB
+            total_gb += high_gb / run.n_volumes * run.calibration.n_volumes
+        total_gb += _FIGURES_GB + _OVERHEAD_GB
     for run, n_runs in _list_combined_groups(plan, settings):
         low_gb, high_gb = _measure_series_gb(run)
         volumes_gb = (low_gb + high_gb * (len(plan.list_series(run)) - 1)) / run.n_volumes
         n_maps = _TRANSFORMED_MAPS * n_runs + _COMBINED_MAPS
-        total += n_widths * n_maps * _count_contrasts(plan, run) * volumes_gb
-    return total + _count_exported_millions(plan, settings) * _FLOAT_GB
+        total_gb += n_widths * n_maps * _count_contrasts(plan, run) * volumes_gb
+    return total_gb + _count_exported_millions(plan, settings) * _FLOAT_GB
 
 
 def _list_combined_groups(plan: Plan, settings: Settings) -> list[tuple[BoldRun, int]]:
@@ -249,8 +255,8 @@ def _estimate_output_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     )
     compression = _COMPRESSION * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)
     n_with_t1w = sum(1 for subject in plan.subjects if subject.t1w)
-    total = _FIGURES_GB * len(plan.runs) + (_TRANSFORMS_GB + sizes.t1w * _FLOAT_GB) * n_with_t1w
-    total += (
+    total_gb = _FIGURES_GB * len(plan.runs) + (_TRANSFORMS_GB + sizes.t1w * _FLOAT_GB) * n_with_t1w
+    total_gb += (
         compression
         * _SHARE_IN_FIELD_OF_VIEW
         * _count_exported_millions(plan, settings)
@@ -268,10 +274,10 @@ def _estimate_output_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
                 len(kind_maps.stats) + _REGION_COPIES * len(kind_maps.thresholds)
                 for kind_maps in stored.outputs_of(name).values()
             )
-            total += _MAP_COMPRESSION * copies * n_maps * n_contrasts * size_gb / run.n_volumes
+            total_gb += _MAP_COMPRESSION * copies * n_maps * n_contrasts * size_gb / run.n_volumes
             if reaches(level, series_level(name, series_names(superres.chosen))):
-                total += compression * size_gb
-    return total
+                total_gb += compression * size_gb
+    return total_gb
 
 
 def _estimate_structural(plan: Plan, settings: Settings, sizes: Sizes) -> Estimate:

@@ -294,11 +294,12 @@ def _read_records(path: Path, findings: Findings) -> list[TableRow] | None:
         reason = f"the file cannot be read as a table ({error})"
         findings.add_problem(path, reason, "Save the table as tab-separated UTF-8 text.")
         return None
-    missing = [name for name in ("onset", "duration") if name not in columns]
-    if missing:
-        existing = ", ".join(str(name) for name in columns) or "none"
+    missing_columns = [name for name in ("onset", "duration") if name not in columns]
+    if missing_columns:
+        existing_columns = ", ".join(str(name) for name in columns) or "none"
         reason = (
-            f"required columns are missing: {', '.join(missing)} (existing columns: {existing})"
+            f"required columns are missing: {', '.join(missing_columns)} (existing columns:"
+            f" {existing_columns})"
         )
         fix = f"{_FORM_FIX}. Columns must be separated by tabs."
         findings.add_problem(path, reason, fix if columns else f"{fix} {_RESTING_STATE_FIX}")

@@ -179,9 +179,9 @@ def _read_slices(run: BoldRun) -> Array:
     from bids_sr.io.nifti import SeriesReader
 
     start, step = run.n_volumes // 10, -(-run.shape[2] // _N_SLICES)
-    count = min(_N_VOLUMES, run.n_volumes - start) // 2 * 2
+    n_volumes = min(_N_VOLUMES, run.n_volumes - start) // 2 * 2
     with SeriesReader(run.bold, allow_nan=True) as reader:
-        volumes = (reader.volume(index) for index in range(start, start + count))
+        volumes = (reader.volume(index) for index in range(start, start + n_volumes))
         return np.stack(
             [reorder(volume, run.axis_order)[:, :, ::step] for volume in volumes], axis=-1
         )

@@ -89,8 +89,8 @@ def check_templates(settings: Settings, findings: Findings) -> None:
             findings.refuse_option(option_text, *_describe_missing_image(image))
         elif files is not None and space.resolution not in ("", *files.resolutions):
             sizes = read_resolutions(space.template)
-            available = {label: sizes.get(label, 0.0) for label in sorted(files.resolutions)}
-            _refuse_resolution(space, option_text, available, findings)
+            available_mm = {label: sizes.get(label, 0.0) for label in sorted(files.resolutions)}
+            _refuse_resolution(space, option_text, available_mm, findings)
 
 
 def _describe_unknown(space: Space) -> tuple[str, str]:
@@ -109,8 +109,8 @@ def _describe_unknown(space: Space) -> tuple[str, str]:
     if space.name in names:
         return "the template has no cohorts", f"Use {space.name} without a cohort."
     names_by_lowercase = {name.lower(): name for name in (FUNC, T1W, *names)}
-    similar = difflib.get_close_matches(space.name.lower(), names_by_lowercase, n=1)
-    hint = f"Did you mean {names_by_lowercase[similar[0]]}? " if similar else ""
+    similar_names = difflib.get_close_matches(space.name.lower(), names_by_lowercase, n=1)
+    hint = f"Did you mean {names_by_lowercase[similar_names[0]]}? " if similar_names else ""
     return (
         "no output space has this name",
         f"{hint}Output spaces are {FUNC}, {T1W}, fsnative, fsaverage:den-10k and the templates"
@@ -144,11 +144,11 @@ def _provide_template(space: Space, findings: Findings, *, dry_run: bool) -> Non
 
 
 def _refuse_resolution(
-    space: Space, option_text: str, available: dict[str, float], findings: Findings
+    space: Space, option_text: str, available_mm: dict[str, float], findings: Findings
 ) -> None:
-    """Report a resolution that the template does not have; `available` maps resolutions to mm."""
+    """Report a resolution that a template lacks; `available_mm` maps its resolutions to mm."""
     resolutions = ", ".join(
-        f"res-{label} ({mm:g} mm)" if mm else f"res-{label}" for label, mm in available.items()
+        f"res-{label} ({mm:g} mm)" if mm else f"res-{label}" for label, mm in available_mm.items()
     )
     fix = (
         f"Use {space.template.replace('+', ':cohort-')} without a resolution to keep the voxel"
@@ -203,7 +203,7 @@ def _download_template(space: Space, option_text: str, client: Any, findings: Fi
     """
     for image, query in _list_queries(space, client):
         files = [Path(path) for path in client.ls(space.name, **query)]
-        missing = [path for path in files if not path.is_file() or path.stat().st_size == 0]
+        missing_files = [path for path in files if not path.is_file() or path.stat().st_size == 0]
         if not files and image in _IMAGES:
             image_name = "T1w image" if image is _IMAGES[0] else "brain mask"
             findings.refuse_option(option_text, *_describe_missing_image(image_name))
@@ -212,9 +212,9 @@ def _download_template(space: Space, option_text: str, client: Any, findings: Fi
             client.get(space.name, **query)
         # the client does not catch exceptions of its different download methods
         except Exception as error:
-            for path in missing:
+            for path in missing_files:
                 _truncate(path)
-            _refuse_download(missing or files, error, space.name, option_text, findings)
+            _refuse_download(missing_files or files, error, space.name, option_text, findings)
             return
     if cached_file(space.template, "T1w.nii.gz") is None:
         findings.refuse_option(

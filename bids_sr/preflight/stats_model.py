@@ -157,8 +157,8 @@ def _list_unsupported_features(
             f"only the run level is supported, but the model has the levels {', '.join(levels)}"
         )
     yield from _list_excluded_runs(model_input, entities_by_name)
-    groups = {tuple(map(run.get, node.group_by)) for run in entities_by_name.values()}
-    if len(groups) < len(entities_by_name):
+    label_groups = {tuple(map(run.get, node.group_by)) for run in entities_by_name.values()}
+    if len(label_groups) < len(entities_by_name):
         yield "GroupBy combines several runs, but bids-sr fits each run separately"
     if {"type": "glm", **node.model, "x": []} != {"type": "glm", "x": []}:
         yield (
@@ -172,12 +172,13 @@ def _list_unsupported_features(
             name = instruction["name"]
             yield f"the transformation {name} is not supported, or not supported with these inputs"
     columns = list(map(str, node.model["x"]))
-    convolved = [name for convolution in convolutions for name in convolution["input"]]
+    convolved_patterns = [name for convolution in convolutions for name in convolution["input"]]
     yield from _list_missing_types("X", columns, all_types)
-    yield from _list_missing_types("Convolve", convolved, all_types)
-    if unknown := [name for name in columns if not _COLUMN.fullmatch(name)]:
+    yield from _list_missing_types("Convolve", convolved_patterns, all_types)
+    if unknown_columns := [name for name in columns if not _COLUMN.fullmatch(name)]:
         yield (
-            f"X contains columns that are neither trial types nor confounds: {', '.join(unknown)}"
+            "X contains columns that are neither trial types nor confounds:"
+            f" {', '.join(unknown_columns)}"
         )
     for contrast in contrasts:
         if contrast.get("test") != "t" or not all_types >= {*contrast["condition_list"]}:
@@ -193,11 +194,11 @@ def _is_convolution(instruction: Mapping[str, Any]) -> bool:
 
 def _list_missing_types(field: str, patterns: Iterable[str], all_types: Set[str]) -> Iterator[str]:
     """Yield a reason if a field of the model does not select all (prefixed) trial types."""
-    selected = {name for pattern in patterns for name in fnmatch.filter(all_types, pattern)}
-    if missing := all_types - selected:
+    selected_types = {name for pattern in patterns for name in fnmatch.filter(all_types, pattern)}
+    if missing_types := all_types - selected_types:
         yield (
             f"{field} must include all trial types, but the following are missing:"
-            f" {', '.join(sorted(missing))}"
+            f" {', '.join(sorted(missing_types))}"
         )
 
 

@@ -253,10 +253,14 @@ def _find_folders_of_rows(issue: _Issue, bids_dir: Path) -> set[str]:
     These are the participant of the line or, for errors of the list of participants, those that
     are not listed exactly once.
     """
-    listed = read_column(bids_dir / _PARTICIPANTS, "participant_id")
-    existing = {path.name for path in bids_dir.glob("sub-*")}
+    listed_folders = read_column(bids_dir / _PARTICIPANTS, "participant_id")
+    existing_folders = {path.name for path in bids_dir.glob("sub-*")}
     row = int(issue.get("line") or 0) - 2  # lines are counted from 1, after the column names
-    folders = existing & set(listed[row : row + 1]) if row >= 0 else set()
-    if not folders and listed and any(kind in str(issue.get("code", "")) for kind in _ROW_CODES):
-        folders = {name for name in existing if listed.count(name) != 1}
+    folders = existing_folders & set(listed_folders[row : row + 1]) if row >= 0 else set()
+    if (
+        not folders
+        and listed_folders
+        and any(kind in str(issue.get("code", "")) for kind in _ROW_CODES)
+    ):
+        folders = {name for name in existing_folders if listed_folders.count(name) != 1}
     return folders

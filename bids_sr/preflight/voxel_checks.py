@@ -152,12 +152,12 @@ def _find_padding(volumes: list[_Voxels]) -> tuple[float, float] | None:
     voxels = np.stack(volumes)
     values = voxels[np.isfinite(voxels)]
     distinct_values, counts = np.unique(values, return_counts=True)
-    most_frequent = int(counts.argmax())
-    value, share = float(distinct_values[most_frequent]), counts[most_frequent] / values.size
-    remaining = values[values != value]
-    if share < _MIN_PADDING_SHARE or not remaining.size:
+    index = int(counts.argmax())
+    value, share = float(distinct_values[index]), counts[index] / values.size
+    other_values = values[values != value]
+    if share < _MIN_PADDING_SHARE or not other_values.size:
         return None
-    bright_level = float(np.percentile(np.abs(remaining), _BRIGHT_PERCENTILE))
+    bright_level = float(np.percentile(np.abs(other_values), _BRIGHT_PERCENTILE))
     is_far = (
         value > _MIN_PADDING_RATIO * bright_level
         or value < _MAX_NEGATIVE_PADDING_RATIO * bright_level
@@ -181,9 +181,9 @@ def _check_anatomical(path: Path, findings: Findings) -> None:
         )
 
 
-def _measure_negative_share(values: Array) -> float:
+def _measure_negative_share(voxels: Array) -> float:
     """Return the negative share (0 to 1) of the sum of absolute finite values."""
-    finite_values = values[np.isfinite(values)].astype(np.float64)
+    finite_values = voxels[np.isfinite(voxels)].astype(np.float64)
     total = float(np.abs(finite_values).sum())
     return -float(finite_values[finite_values < 0].sum()) / total if total > 0 else 0.0
 
@@ -191,7 +191,7 @@ def _measure_negative_share(values: Array) -> float:
 def _check_mask(path: Path, findings: Findings) -> None:
     """Report a precomputed brain mask that is empty, too large, or covers the whole image."""
     try:
-        (values,) = _iterate_volumes(path)
+        (voxels,) = _iterate_volumes(path)
         import nibabel as nb
 
         voxel_ml = abs(float(np.linalg.det(nb.load(path).affine[:3, :3]))) / 1000  # type: ignore[attr-defined]
@@ -199,14 +199,14 @@ def _check_mask(path: Path, findings: Findings) -> None:
         fix = "Copy the file again from its source, and compare file size and checksum."
         findings.add_problem(path, f"the brain mask is truncated or corrupt ({error})", fix)
         return
-    n_inside = int(np.count_nonzero(values > 0))
+    n_inside = int(np.count_nonzero(voxels > 0))
     reason = ""
     if n_inside < _MIN_MASK_VOXELS:
         reason = (
             f"the number of voxels in the brain mask is {n_inside}, but at least"
             f" {_MIN_MASK_VOXELS} voxels are expected"
         )
-    elif n_inside == values.size:
+    elif n_inside == voxels.size:
         reason = "the brain mask covers the whole field of view"
     elif n_inside * voxel_ml > LARGEST_BRAIN_ML:
         reason = (
@@ -326,20 +326,20 @@ def _iterate_volumes(path: Path) -> Iterator[np.ndarray]:
     with _open(path) as stream:
         _read_bytes(stream, int(image.dataobj.offset))
         for _ in range(int(np.prod(image.shape[3:]))):
-            values = np.frombuffer(_read_bytes(stream, n_bytes), dtype=dtype)
+            volume = np.frombuffer(_read_bytes(stream, n_bytes), dtype=dtype)
             if dtype.itemsize > 4 or (slope, intercept) != (1, 0):
-                _check_range(values, slope, intercept)
-            yield values
+                _check_range(volume, slope, intercept)
+            yield volume
         while stream.read(_CHUNK_BYTES):
             pass
 
 
-def _check_range(values: np.ndarray, slope: float, intercept: float) -> None:
+def _check_range(volume: np.ndarray, slope: float, intercept: float) -> None:
     """Raise `ValueError` if finite voxels overflow single precision after scaling.
 
     Images are processed in single precision.
     """
-    extremes = np.array([values.min(), values.max()])
+    extremes = np.array([volume.min(), volume.max()])
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = (extremes * slope + intercept).astype(np.float32)
     if np.isfinite(extremes).all() and not np.isfinite(scaled).all():
