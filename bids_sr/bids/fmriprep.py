@@ -60,6 +60,14 @@ _CONFOUNDS_NAMES = ("desc-confounds_timeseries.tsv", "desc-confounds_regressors.
 _FIELD_MAP_XFM = re.compile(
     r"from-boldref_to-([0-9A-Za-z]+)_mode-image(_desc-[0-9A-Za-z]+)?_xfm\.txt"
 )
+_SURFACES = (
+    ("smoothwm", "white"),  # versions before 23.2 only write the smoothed white surface
+    ("white", "white"),
+    ("pial", "pial"),
+    ("desc-reg_sphere", "sphere"),
+    ("space-fsaverage_desc-reg_sphere", "sphere"),
+)
+"""End of a file name, and the name of the surface; later files take precedence."""
 _BOLDREF_STEMS = ("desc-hmc_boldref", "desc-coreg_boldref", "boldref")
 _MASK = "brain mask on the BOLD grid"
 _COREGISTRATION = "registration to T1w"
@@ -260,15 +268,11 @@ def _find_transforms(folder: Path) -> dict[str, tuple[Path, Path]]:
 def _iterate_surfaces(folder: Path, image: Path) -> Iterator[tuple[str, tuple[Path, Path]]]:
     """Yield the name and the files (left, right) of each surface of a T1w image."""
     stem = image.name.partition("_desc-preproc_T1w")[0]
-    spheres = ("desc-reg_sphere", "space-fsaverage_desc-reg_sphere")
-    for ending in ("smoothwm", "white", "pial", *spheres):
+    for ending, name in _SURFACES:
         hemispheres = sorted(folder.glob(f"{stem}_hemi-[LR]_{ending}.surf.gii"))
         if len(hemispheres) == 2:
-            # versions before 23.2 only write the smoothed white surface
-            yield (
-                ending.replace("smoothwm", "white").rpartition("_")[2],
-                (hemispheres[0], hemispheres[1]),
-            )
+            left, right = hemispheres
+            yield name, (left, right)
 
 
 def check_surfaces(
@@ -413,10 +417,15 @@ def _list_run_files(origin: DerivativeFolder, run: BoldRun) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted(run_paths, key=lambda path: ("echo" in entities_by_path[path], path.name)):
         if is_magnitude(path):
-            name = re.sub(r"^.*?_(?=(from|desc|echo|part|space)-|[A-Za-z0-9]+\.)", "", path.name)
-            name = re.sub(r"((echo|part)-[^_]+|space-(run|orig))_", "", name)
-            files.setdefault(re.sub("(from|to)-run_", r"\1-boldref_", name), path)
+            files.setdefault(_convert_name(path), path)
     return files
+
+
+def _convert_name(path: Path) -> str:
+    """Return the name of a derivative in version 23.2, without the entities of its run."""
+    name = re.sub(r"^.*?_(?=(from|desc|echo|part|space)-|[A-Za-z0-9]+\.)", "", path.name)
+    short_name = re.sub(r"((echo|part)-[^_]+|space-(run|orig))_", "", name)
+    return re.sub("(from|to)-run_", r"\1-boldref_", short_name)
 
 
 def _differs_in_direction(run: BoldRun) -> bool:

@@ -185,9 +185,9 @@ def find_reference_in_dataset(
             findings.note(reference_dir, _FOUND_IN_DATASET, code="reference")
             return reference
         if strict and any(_has_other_factor(path, run) for path in (*series, *maps)):
-            factor = "×".join(f"{axis_factor:g}" for axis_factor in run.factor)
+            factor_text = "×".join(f"{axis_factor:g}" for axis_factor in run.factor)
             reason = (
-                f"--sr-factor is {factor}, but this high-resolution reference for {run.stem}"
+                f"--sr-factor is {factor_text}, but this high-resolution reference for {run.stem}"
                 " has a different super-resolution factor"
             )
             fix = (

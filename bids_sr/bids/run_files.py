@@ -59,10 +59,8 @@ def _select_files_of_run(
     usable_files = sorted(
         select_magnitudes(files, findings), key=lambda path: (_parse_echo_number(path), path.name)
     )
-    file_names, echoes = (
-        ", ".join(path.name for path in usable_files),
-        [_parse_echo_number(path) for path in usable_files],
-    )
+    file_names = ", ".join(path.name for path in usable_files)
+    echoes = [_parse_echo_number(path) for path in usable_files]
     if echo is not None and echoes == [0]:
         findings.note(
             files[0], f"--echo-idx {echo} has no effect because the run has a single echo."

@@ -158,7 +158,8 @@ def output_lock(
     try:
         foreign_locks: list[Path] = []
         for path in (folder / f"{name}.lock" for name in names for folder in folders):
-            (own_locks if _acquire(path, holder) else foreign_locks).append(path)
+            locks = own_locks if _acquire(path, holder) else foreign_locks
+            locks.append(path)
         if foreign_locks:
             raise _make_lock_error(foreign_locks)
         heartbeat.start()

@@ -73,11 +73,12 @@ class Settings:
         """
         for group, names in values.items():
             _check_keys(group, names)
+        completed = dict(values)
         superres = values.get("superres", {})
         if superres.get("target") == "anat" and "methods" not in superres:
-            values = {**values, "superres": {**superres, "methods": _DEFAULT_ANAT_METHODS}}
+            completed["superres"] = {**superres, "methods": _DEFAULT_ANAT_METHODS}
         return cls(
-            **{group: get_type_hints(cls)[group](**names) for group, names in values.items()}
+            **{group: get_type_hints(cls)[group](**names) for group, names in completed.items()}
         )
 
     @classmethod

@@ -383,7 +383,8 @@ def _drop_repetitions(
     earlier_events = set[tuple[float, float, str, float]]()
     for row in rows:
         event = row.onset, row.duration, row.trial_type, row.amplitude
-        (repeated if event in earlier_events else distinct).append(row)
+        rows_of_kind = repeated if event in earlier_events else distinct
+        rows_of_kind.append(row)
         earlier_events.add(event)
     if modeled_repetitions := _select_modeled_rows(repeated):
         findings.note(

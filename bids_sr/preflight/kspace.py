@@ -91,7 +91,7 @@ def warn_of_header(run: BoldRun, findings: Findings) -> None:
         )
         findings.warn(run.bold, text)
     recon_matrix = _read_number(run, "ReconMatrixPE")
-    n_phase_voxels, _ = _matrix_by_direction(run)
+    n_phase_voxels, _ = _get_matrix_by_direction(run)
     if recon_matrix and recon_matrix != n_phase_voxels:
         text = (
             f"ReconMatrixPE is {recon_matrix:g}, but the image has {n_phase_voxels} voxels along"
@@ -109,7 +109,7 @@ def _read_number(run: BoldRun, name: str) -> float:
     return float(value) if is_valid else 0.0  # type: ignore[arg-type]
 
 
-def _matrix_by_direction(run: BoldRun) -> tuple[int, int]:
+def _get_matrix_by_direction(run: BoldRun) -> tuple[int, int]:
     """Return the voxels along phase encoding and readout; smaller number first if unknown."""
     x, y = run.shape[:2]
     direction = str(run.sidecar.get("PhaseEncodingDirection", ""))[:1]
@@ -120,7 +120,7 @@ def _matrix_by_direction(run: BoldRun) -> tuple[int, int]:
 
 def _list_zero_filled(run: BoldRun) -> Iterator[_ZeroFilledAxis]:
     """Yield the axes along which the sidecar states fewer samples than voxels."""
-    n_phase_voxels, n_readout_voxels = _matrix_by_direction(run)
+    n_phase_voxels, n_readout_voxels = _get_matrix_by_direction(run)
     for name, n_voxels in (
         ("AcquisitionMatrixPE", _read_number(run, "ReconMatrixPE") or n_phase_voxels),
         ("BaseResolution", n_readout_voxels),
