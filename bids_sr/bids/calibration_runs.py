@@ -312,8 +312,7 @@ def assign_calibration_runs(
     for bold in (bold for bold in remaining_bolds if bold in findings_by_bold):
         with findings.about(subject, stem_of_echoes(bold)):
             findings.add_all(findings_by_bold[bold])
-    return {
-        bold: calibration
-        for bold, calibration in calibration_runs.items()
-        if bold in remaining_bolds
-    }, remaining_bolds
+    remaining_calibration_runs = {
+        bold: calibration_runs[bold] for bold in calibration_runs if bold in remaining_bolds
+    }
+    return remaining_calibration_runs, remaining_bolds

@@ -445,16 +445,19 @@ def _complete_run(
 
     `with_anat` is whether the participant has a T1w image.
     """
+    timed_run = run
     if "slicetiming" not in settings.preprocessing.ignore:
         slice_times = timing.read_slice_times(run.header, run.sidecar, run.tr, result)
-        run = replace(run, slice_timing=slice_times)
-    run = replace(run, precomputed=find_run(result.sources, run, anat, result))
-    if run.precomputed is None and run.shape[2] < LEAST_SAMPLES:
+        timed_run = replace(run, slice_timing=slice_times)
+    precomputed = find_run(result.sources, timed_run, anat, result)
+    complete_run = replace(timed_run, precomputed=precomputed)
+    if precomputed is None and run.shape[2] < LEAST_SAMPLES:
         count_text = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
         result.note(
             run.bold, f"the run has {count_text}, so head motion is estimated in-plane only."
         )
-    return replace(run, truth=_find_reference(run, settings, result, with_anat=with_anat))
+    truth = _find_reference(complete_run, settings, result, with_anat=with_anat)
+    return replace(complete_run, truth=truth)
 
 
 def _find_factor(

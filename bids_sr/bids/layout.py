@@ -255,13 +255,8 @@ def _build_layout(
             database_path=database_path,
         )
     except UnicodeEncodeError as error:
-        bad_path = next(
-            (entry.path for entry in _list_files(bids_dir) if not entry.path.isprintable()),
-            bids_dir,
-        )
-        printable = os.fsencode(bad_path).decode(errors="backslashreplace")
         raise input_error(
-            printable,
+            _find_unprintable_path(bids_dir),
             "the file or directory name is not valid UTF-8",
             "Rename the file or directory using only letters, digits, underscores and hyphens.",
         ) from error
@@ -271,6 +266,13 @@ def _build_layout(
             f"a file in the dataset cannot be read ({error}; {error.__cause__})",
             "Correct this file.",
         ) from error
+
+
+def _find_unprintable_path(bids_dir: Path) -> str:
+    """Return the first path that is not valid UTF-8, with its invalid bytes escaped."""
+    paths = (entry.path for entry in _list_files(bids_dir))
+    invalid_path = next((path for path in paths if not path.isprintable()), bids_dir)
+    return os.fsencode(invalid_path).decode(errors="backslashreplace")
 
 
 def _make_ignore_pattern(labels: Sequence[str] | None = None) -> re.Pattern[str]:

@@ -128,9 +128,10 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
     )
     subjects = add_compared_series(subjects, settings, findings)
     skipped: dict[str, tuple[Notice, ...]] = {}
+    remaining_findings = findings
     if not settings.run.strict:
         subjects, skipped, problems = exclude(findings.problems, data_set.files_by_run, subjects)
-        findings = Findings(problems=list(problems), notices=findings.notices)
+        remaining_findings = Findings(problems=list(problems), notices=findings.notices)
     plan = Plan(
         subjects=subjects,
         contrasts=models.contrasts,
@@ -139,7 +140,7 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
         sources=data_set.sources,
         nuisance=models.nuisance,
     )
-    return _complete_plan(plan, estimable_bolds, settings, findings)
+    return _complete_plan(plan, estimable_bolds, settings, remaining_findings)
 
 
 def _check_headers(data_set: Survey, findings: Findings) -> None:

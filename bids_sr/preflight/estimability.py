@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bids_sr.glm.design import Design
     from bids_sr.glm.regressors import Events
     from bids_sr.glm.type_information import TypeInformation
+    from bids_sr.glm.type_roles import TypeRoles
 
 _MAX_VOLUMES = 5000  # with more, building the model takes longer than all other checks
 _FIX = "Check onsets and durations, or choose other contrasts with --contrasts."
@@ -113,20 +114,7 @@ def _assess_exactly(
     modeled = tuple(name for name in described.modeled if name not in silent)
     if not modeled:
         findings.add_problem(run.events, "no volume of the run shows a response to an event", _FIX)
-    for name, share in roles.faint.items():
-        findings.note(
-            run.events,
-            f"the trial type {name!r} is modeled but left out of the default contrasts because"
-            f" only {share:.2%} of its response (by energy) is within the run and differs from"
-            f" drift. {_REQUEST_FIX}",
-        )
-    for name, ratio in roles.dominating.items():
-        findings.note(
-            run.events,
-            f"the trial type {name!r} is left out of the mean over trial types (contrast {ALL},"
-            " and comparisons with the mean of the others) because it would multiply the"
-            f" standard error of the mean by {ratio:.1f}.",
-        )
+    _note_left_out(roles, run.events, findings)
     return TypesOfRun(
         modeled=modeled,
         described=roles.described,
@@ -134,6 +122,24 @@ def _assess_exactly(
         unmodeled={**described.unmodeled, **silent},
         information=roles.information,
     )
+
+
+def _note_left_out(roles: "TypeRoles", table: Path, findings: Findings) -> None:
+    """Report modeled trial types that are left out of default contrasts or of their mean."""
+    for name, share in roles.faint.items():
+        findings.note(
+            table,
+            f"the trial type {name!r} is modeled but left out of the default contrasts because"
+            f" only {share:.2%} of its response (by energy) is within the run and differs from"
+            f" drift. {_REQUEST_FIX}",
+        )
+    for name, ratio in roles.dominating.items():
+        findings.note(
+            table,
+            f"the trial type {name!r} is left out of the mean over trial types (contrast {ALL},"
+            " and comparisons with the mean of the others) because it would multiply the"
+            f" standard error of the mean by {ratio:.1f}.",
+        )
 
 
 def _describe_onsets(events: "Events", name: str) -> str:

@@ -197,9 +197,7 @@ def can_be_split(
     if any(abs(share - MIN_SHARE) < _MAX_SHARE_ERROR for share in shares):
         shares = response_shares(blocks, times, run.tr)
     n_modeled = sum(share > 0 for share in shares)
-    max_blocks = _count_allowed_blocks(run, settings, dummies) - _MAX_NONSTEADY
-    if n_modeled > max_blocks:
-        max_blocks = _count_allowed_blocks(run, settings, count_dummies(run, settings))
+    max_blocks = _find_block_limit(run, n_modeled, settings)
     if n_modeled > max_blocks:
         max_units = fewer_units(events, run.tr, dummies, max_blocks)
         text = f"{run.n_volumes} volumes are not enough to estimate {n_modeled} blocks separately"
@@ -217,6 +215,18 @@ def can_be_split(
         if share >= MIN_SHARE:
             counts[block.condition] += 1
     return _has_enough_blocks(counts, run.events, findings)
+
+
+def _find_block_limit(run: BoldRun, n_blocks: int, settings: Settings) -> int:
+    """Return a number of blocks that can be estimated; exact if it is below `n_blocks`.
+
+    Volumes are only read to count non-steady-state volumes if their number can matter.
+    """
+    dummies = settings.preprocessing.dummy_scans or 0
+    safe_limit = _count_allowed_blocks(run, settings, dummies) - _MAX_NONSTEADY
+    if n_blocks <= safe_limit:
+        return safe_limit
+    return _count_allowed_blocks(run, settings, count_dummies(run, settings))
 
 
 def _has_enough_blocks(counts: Mapping[str, int], table: Path, findings: Findings) -> bool:

@@ -46,8 +46,8 @@ def drop_unfit_references(
     if not dropped:
         return plan, tuple(problems)
     warnings = (*_select_warnings(plan.warnings, subjects), *findings.notices)
-    plan = replace(plan, subjects=tuple(subjects), warnings=warnings)
-    return plan, tuple(problem for problem in problems if problem not in dropped)
+    remaining_problems = tuple(problem for problem in problems if problem not in dropped)
+    return replace(plan, subjects=tuple(subjects), warnings=warnings), remaining_problems
 
 
 def _find_reference_problem(
