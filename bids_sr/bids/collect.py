@@ -578,12 +578,12 @@ def _order_t1w(
     images = run_files.select_magnitudes(paths, result)
     sessions = settings.selection.session_label
     slabs = _select_slabs(images) if len(images) > 1 else set()
-    images.sort(
-        key=lambda path: (
-            bool(sessions) and parse_entities(path).get("session", "") not in sessions,
-            path in slabs,
-        )
-    )
+
+    def order(path: Path) -> tuple[bool, bool]:
+        is_selected = not sessions or parse_entities(path).get("session", "") in sessions
+        return not is_selected, path in slabs
+
+    images.sort(key=order)
     if images:
         volume_header(images[0], result)
     else:

@@ -21,6 +21,9 @@ _MAX_EMPTY_EXTENT = 0.75  # of the Nyquist limit; with less, little detail remai
 # smoothed
 _MAX_EDGE_RATIO = 1.4
 _MIN_EDGE_POWER = 0.18  # relative to low frequencies; .19 or more at the edge of acquired runs
+# radii relative to the Nyquist limit: low frequencies, edge, and, along the other axis, frequencies
+# with the weakest physiological noise
+_MIN_LOW_RADIUS, _MAX_LOW_RADIUS, _MIN_EDGE_RADIUS, _MIN_OTHER_RADIUS = 0.05, 0.25, 0.9, 0.3
 _MIN_SAMPLES = 24  # voxels along an axis; fewer give too few points of its spectrum
 _N_VOLUMES, _N_SLICES = 16, 16  # largest numbers of volumes and slices that are read
 _NYQUIST_DIFFERS = (
@@ -204,9 +207,9 @@ def _measure_extent(power: Array) -> _KspaceExtent | None:
     if min(power.shape) < _MIN_SAMPLES:
         return None
     radius, other_radius = (np.abs(2 * np.fft.fftfreq(size)) for size in power.shape)
-    # frequencies with the weakest physiological noise
-    profile = power[:, other_radius > 0.3].mean(axis=1)
-    low_frequency_power = profile[(radius > 0.05) & (radius <= 0.25)].mean()
+    profile = power[:, other_radius > _MIN_OTHER_RADIUS].mean(axis=1)
+    is_low = (radius > _MIN_LOW_RADIUS) & (radius <= _MAX_LOW_RADIUS)
+    low_frequency_power = profile[is_low].mean()
     if not low_frequency_power > 0:
         return None
     half_radius, end_radius = (
@@ -215,5 +218,5 @@ def _measure_extent(power: Array) -> _KspaceExtent | None:
     return _KspaceExtent(
         half_radius=half_radius,
         end_radius=end_radius,
-        edge_power=float(profile[radius >= 0.9].mean() / low_frequency_power),
+        edge_power=float(profile[radius >= _MIN_EDGE_RADIUS].mean() / low_frequency_power),
     )

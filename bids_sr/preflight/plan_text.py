@@ -343,9 +343,10 @@ def _format_contrast(weights: Mapping[str, float]) -> str:
         return f"{first_name} - mean of {', '.join(name for name, _ in others)}"
     terms: list[str] = []
     for name, weight in weights.items():
-        sign = "-" if weight < 0 else "+" if terms else ""
-        size = "" if abs(weight) == 1 else f"{abs(weight):.3g}*"
-        terms.append(f"{sign}{size}{name}")
+        plus_sign = "+" if terms else ""
+        sign = "-" if weight < 0 else plus_sign
+        factor_text = "" if abs(weight) == 1 else f"{abs(weight):.3g}*"
+        terms.append(f"{sign}{factor_text}{name}")
     return "".join(terms)
 
 
