@@ -21,7 +21,7 @@ _MAX_EMPTY_EXTENT = 0.75  # of the Nyquist limit; with less, little detail remai
 # smoothed
 _MAX_EDGE_RATIO = 1.4
 _MIN_EDGE_POWER = 0.18  # relative to low frequencies; .19 or more at the edge of acquired runs
-# radii relative to the Nyquist limit: low frequencies, edge, and, along the other axis, frequencies
+# radii relative to the Nyquist limit: low frequencies, edge, and frequencies along the other axis
 # with the weakest physiological noise
 _MIN_LOW_RADIUS, _MAX_LOW_RADIUS, _MIN_EDGE_RADIUS, _MIN_OTHER_RADIUS = 0.05, 0.25, 0.9, 0.3
 _MIN_SAMPLES = 24  # voxels along an axis; fewer give too few points of its spectrum
