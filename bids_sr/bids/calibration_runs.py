@@ -93,7 +93,7 @@ def _read_candidate(path: Path, index: Index) -> BoldRun | None:
     return replace(candidate, events=events if has_own_events else None)
 
 
-def _acquisition_label(run: BoldRun) -> str:
+def _get_acquisition_label(run: BoldRun) -> str:
     """Return the acquisition label of a run, "" if it has none."""
     return run.entities.get("acquisition", "")
 
@@ -136,38 +136,45 @@ def _choose_calibration_run(
         for other_run in candidates
         if other_run.bold != run.bold
     ]
-    selected = [other_run for other_run in other_runs if _is_selected(other_run, settings)]
-    if not selected and calibration != "auto" and settings.superres.calibration_file is None:
+    selected_runs = [other_run for other_run in other_runs if _is_selected(other_run, settings)]
+    if not selected_runs and calibration != "auto" and settings.superres.calibration_file is None:
         _refuse_missing_label(run, other_runs, calibration, findings)
-    suitable = []
+    suitable_runs = []
     mismatches: dict[Path, str] = {}
     dummies = settings.preprocessing.dummy_scans or 0
-    for candidate in selected:
+    for candidate in selected_runs:
         reasons = [
-            reason
-            for _, reason, _ in find_mismatches(candidate, run, "calibration", factor, dummies)
+            mismatch.reason
+            for mismatch in find_mismatches(candidate, run, "calibration", factor, dummies)
         ]
         if not reasons:
-            suitable.append(candidate)
+            suitable_runs.append(candidate)
         # a high-resolution run was probably acquired for calibration; all others are ordinary runs
         elif calibration != "auto" or _is_finer(candidate, run):
             mismatches[candidate.bold] = reasons[0]
-    if suitable:
-        return _choose_best(run, suitable, findings)
+    if suitable_runs:
+        return _choose_best(run, suitable_runs, findings)
+    _report_mismatches(run, mismatches, findings, was_requested=calibration != "auto")
+    return None
+
+
+def _report_mismatches(
+    run: BoldRun, mismatches: Mapping[Path, str], findings: Findings, *, was_requested: bool
+) -> None:
+    """Report why BOLD series cannot calibrate a run, as a problem if a series was requested."""
     for path, reason in mismatches.items():
-        if calibration == "auto":
-            text = (
-                f"this run has smaller voxels than {run.bold.name} but cannot be used as its"
-                f" calibration run: {reason}."
-            )
-            findings.note(path, text)
-        else:
+        if was_requested:
             findings.add_problem(
                 path,
                 f"this file cannot be used as calibration run for {run.bold.name}: {reason}",
                 "Specify another run with --calibration, or use --calibration none.",
             )
-    return None
+        else:
+            text = (
+                f"this run has smaller voxels than {run.bold.name} but cannot be used as its"
+                f" calibration run: {reason}."
+            )
+            findings.note(path, text)
 
 
 def _is_selected(candidate: BoldRun, settings: Settings) -> bool:
@@ -175,14 +182,14 @@ def _is_selected(candidate: BoldRun, settings: Settings) -> bool:
     file = settings.superres.calibration_file
     if file is not None:
         return candidate.bold == file.absolute()
-    return settings.superres.calibration in ("auto", _acquisition_label(candidate))
+    return settings.superres.calibration in ("auto", _get_acquisition_label(candidate))
 
 
 def _refuse_missing_label(
     run: BoldRun, other_runs: Sequence[BoldRun], label: str, findings: Findings
 ) -> None:
     """Report that no other run of the participant has the label of ``--calibration``."""
-    labels = sorted({_acquisition_label(other_run) for other_run in other_runs} - {""})
+    labels = sorted({_get_acquisition_label(other_run) for other_run in other_runs} - {""})
     reason = (
         f"no other BOLD run of this participant has the label acq-{label}, which was"
         f" requested for the calibration of {run.bold.name}"
@@ -194,7 +201,7 @@ def _refuse_missing_label(
     findings.refuse_option(f"--calibration {label}", reason, fix)
 
 
-def _choose_best(run: BoldRun, suitable: Sequence[BoldRun], findings: Findings) -> BoldRun:
+def _choose_best(run: BoldRun, suitable_runs: Sequence[BoldRun], findings: Findings) -> BoldRun:
     """Choose the best calibration run: same session first, then without events, then longest."""
     session = run.entities.get("session")
 
@@ -206,7 +213,7 @@ def _choose_best(run: BoldRun, suitable: Sequence[BoldRun], findings: Findings) 
             candidate.bold.name,
         )
 
-    best, *alternatives = sorted(suitable, key=order)
+    best, *alternatives = sorted(suitable_runs, key=order)
     if alternatives:
         names = ", ".join(candidate.bold.name for candidate in alternatives)
         text = (
@@ -301,10 +308,11 @@ def assign_calibration_runs(
     skipped = _list_skipped_runs(bolds, runs, calibration_runs)
     for path, reason in skipped.items():
         findings.note(path, reason)
-    remaining = [bold for bold in bolds if bold not in skipped]
-    for bold in (bold for bold in remaining if bold in findings_by_bold):
+    remaining_bolds = [bold for bold in bolds if bold not in skipped]
+    for bold in (bold for bold in remaining_bolds if bold in findings_by_bold):
         with findings.about(subject, stem_of_echoes(bold)):
             findings.add_all(findings_by_bold[bold])
-    return {
-        bold: calibration for bold, calibration in calibration_runs.items() if bold in remaining
-    }, remaining
+    remaining_calibration_runs = {
+        bold: calibration_runs[bold] for bold in calibration_runs if bold in remaining_bolds
+    }
+    return remaining_calibration_runs, remaining_bolds

@@ -4,7 +4,7 @@ Associated files of a run are its pair, T1w image, events and metadata.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ from bids_sr.bids.run_names import check_names, find_unusable_entity, label_inva
 from bids_sr.bids.similar_names import describe_similar
 from bids_sr.config import Selection, Settings
 from bids_sr.config.seeds import choose_seeds, seed_names
+from bids_sr.frozen import frozen
 from bids_sr.io.fields_of_view import corner_distance
 from bids_sr.io.grids import LEAST_SAMPLES
 from bids_sr.io.image_header import Header, Triple
@@ -49,6 +50,28 @@ from bids_sr.region_names import is_file
 
 _MAX_SLAB_EXTENT = 0.6  # thinnest extent of a slab relative to the largest among the images
 _MAX_ECHO_SHIFT_MM = 0.1  # largest shift between echoes, whose headers differ only by rounding
+
+
+@frozen
+class _AnatomicalImages:
+    """Anatomical images of a participant.
+
+    Attributes
+    ----------
+    anat : PrecomputedAnat or None
+        Anatomical derivatives of another program.
+    t1w : list of Path
+        T1w images in order of preference.
+    t2starw : list of Path
+        Magnitude T2*-weighted images of all sessions.
+    t2starw_headers : list of Header
+        Headers of the readable T2*-weighted images.
+    """
+
+    anat: PrecomputedAnat | None
+    t1w: list[Path]
+    t2starw: list[Path]
+    t2starw_headers: list[Header]
 
 
 def survey(settings: Settings) -> Survey:
@@ -83,12 +106,14 @@ def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Ind
     """
     bids_dir = settings.paths.bids_dir.absolute()
     selection = settings.selection
-    existing = participant_selection.list_participants(bids_dir, findings)
-    labels = participant_selection.select_participants(bids_dir, existing, selection, findings)
+    existing_labels = participant_selection.list_participants(bids_dir, findings)
+    labels = participant_selection.select_participants(
+        bids_dir, existing_labels, selection, findings
+    )
     filters = filter_file.read_filters(selection.bids_filter_file, findings)
     # a dry run does not write
     database = None if settings.run.dry_run else selection.bids_database_dir
-    return labels, open_index(bids_dir, labels, existing, database, filters)
+    return labels, open_index(bids_dir, labels, existing_labels, database, filters)
 
 
 def _fill_survey(settings: Settings, result: Survey) -> None:
@@ -132,10 +157,10 @@ def _list_valid_bolds(
 
     Invalid names that are listed in ``.bidsignore`` are not reported.
     """
-    valid = []
+    valid_paths = []
     for path in index.find("bold", label):
         findings = Findings()
-        valid += dataset_checks.select_valid_names([path], findings)
+        valid_paths += dataset_checks.select_valid_names([path], findings)
         if _is_selected(path, selection) and not index.is_ignored(path):
             with result.about(label, label_invalid_name(path, stem_of_echoes(path))):
                 result.add_all(findings)
@@ -147,7 +172,9 @@ def _list_valid_bolds(
                 result.note(image.path, f"the image is not read because {image.reason}.")
             else:
                 result.add_problem(image.path, image.reason, image.remedy)
-    return [path for path in valid if not (index.is_ignored(path) and find_unusable_entity(path))]
+    return [
+        path for path in valid_paths if not (index.is_ignored(path) and find_unusable_entity(path))
+    ]
 
 
 def find_companions(index: Index, kind: str, label: str, findings: Findings) -> list[Path]:
@@ -156,15 +183,15 @@ def find_companions(index: Index, kind: str, label: str, findings: Findings) -> 
     Runs are processed without an image whose name is not valid.
     """
     problems = Findings()
-    valid = dataset_checks.select_valid_names(index.find(kind, label), problems)
+    valid_paths = dataset_checks.select_valid_names(index.find(kind, label), problems)
     for image in index.find_misspelled_images(kind, label):
         problems.add_problem(image.path, image.reason, image.remedy)
     for problem in problems.problems:
         findings.warn(problem.what, f"the image is not used: {problem.why}. {problem.remedy}")
-    return valid
+    return valid_paths
 
 
-def _requested_labels(selection: Selection) -> dict[str, tuple[str, ...]]:
+def _list_requested_labels(selection: Selection) -> dict[str, tuple[str, ...]]:
     """Return the labels that the options select by entity; empty if all are selected."""
     return {
         "session": selection.session_label,
@@ -178,7 +205,7 @@ def _is_selected(path: Path, selection: Selection) -> bool:
     entities = parse_entities(path)
     return all(
         not labels or parse_label(entities, entity) in labels
-        for entity, labels in _requested_labels(selection).items()
+        for entity, labels in _list_requested_labels(selection).items()
     )
 
 
@@ -211,15 +238,15 @@ def _refuse_missing_labels(
 ) -> None:
     """Reject requested sessions, tasks and runs that none of the series has."""
     options = {"session": "--session-label", "task": "--task-id", "run": "--run-id"}
-    for entity, labels in _requested_labels(selection).items():
-        existing = {parse_label(parse_entities(path), entity) for path in all_bolds} - {""}
+    for entity, labels in _list_requested_labels(selection).items():
+        existing_labels = {parse_label(parse_entities(path), entity) for path in all_bolds} - {""}
         for label in labels:
-            if label in existing:
+            if label in existing_labels:
                 continue
             reason = (
                 f"no BOLD runs with {entity} {label!r} were found for the selected participants"
             )
-            fix = f"Available: {label_lists.list_available(label, sorted(existing))}"
+            fix = f"Available: {label_lists.list_available(label, sorted(existing_labels))}"
             result.refuse_option(f"{options[entity]} {label}", reason, fix)
 
 
@@ -233,7 +260,7 @@ def _report_participants_without_runs(
     has_problems = bool(result.problems)
     for label in (label for label, paths in selected_bolds.items() if not paths):
         if label in selection.participant_label and not has_problems:
-            is_filtered = any(_requested_labels(selection).values())
+            is_filtered = any(_list_requested_labels(selection).values())
             result.add_problem(
                 f"sub-{label}",
                 "no BOLD runs were found for the requested sessions, tasks and runs"
@@ -262,62 +289,109 @@ def _survey_participant(
 
     `all_bolds` lists all BOLD series of the participant, `bolds` the selected ones.
     """
-    images = find_companions(index, "t1w", label, result)
-    anat = find_anatomy(result.sources, label, images, settings.preprocessing.templates, result)
-    t1w = _order_t1w(images if anat is None else [anat.preproc], label, settings, result)
-    if t1w:
-        check_surfaces(label, anat, settings.preprocessing.spaces, result)
-    t2starw = run_files.select_magnitudes(find_companions(index, "t2starw", label, result), result)
-    t2starw_headers = [
-        header
-        for header in (volume_header(path, result) for path in t2starw)
-        if header is not None
-    ]
-    calibration_runs, bolds = assign_calibration_runs(
+    images = _collect_images(index, label, settings, result)
+    calibration_runs, remaining_bolds = assign_calibration_runs(
         index,
         bolds,
         all_bolds,
-        partial(_find_factor, t2starw_headers, settings),
+        partial(_find_factor, images.t2starw_headers, settings),
         settings,
         result,
     )
     runs, readable_bolds = [], []
-    for files in run_files.group_files_by_run(bolds, settings.preprocessing.echo, result):
-        bold = files[0]
-        name = stem_of_echoes(bold) if len(files) > 1 else file_stem(bold)
-        with result.about(label, name):
-            events = None if "events" in settings.preprocessing.ignore else index.events(bold)
-            header, run = _open_run(index, files, result)
-        result.files_by_run[name] = bold, events
-        if header is None:
-            continue
-        readable_bolds.append(bold)
-        pair, holdout = _choose_and_report_pairs(header, t2starw_headers, settings, result)
-        if run is None:
-            continue
-        calibration = calibration_runs.get(bold)
-        calibration_factor = None if calibration is None else compute_factor(calibration, run)
-        factor = factor_without_pair(settings.superres) or calibration_factor or DEFAULT_FACTORS
-        run = replace(
-            run,
-            events=events,
-            pair=pair,
-            holdout=holdout,
-            calibration=calibration,
-            factor=factor if pair is None else pair.factor,
-        )
-        with result.about(label, name):
-            runs.append(_complete_run(run, anat, settings, result, with_anat=bool(t1w)))
-    if readable_bolds and not t2starw:
+    files_of_runs = run_files.group_files_by_run(
+        remaining_bolds, settings.preprocessing.echo, result
+    )
+    for files in files_of_runs:
+        calibration = calibration_runs.get(files[0])
+        header, run = _survey_run(index, label, files, images, calibration, settings, result)
+        if header is not None:
+            readable_bolds.append(files[0])
+        if run is not None:
+            runs.append(run)
+    if readable_bolds and not images.t2starw:
         pairs.refuse_without_pair(label, readable_bolds, settings, result)
     if any(run.precomputed is None or run.precomputed.field is None for run in runs):
         dataset_checks.note_field_maps(settings.paths.bids_dir.absolute(), label, result)
-    subject = Subject(label=label, t1w=tuple(t1w), runs=tuple(runs), precomputed=anat)
+    subject = Subject(
+        label=label, t1w=tuple(images.t1w), runs=tuple(runs), precomputed=images.anat
+    )
     if settings.evaluation.retrospective is not None:
         check_retrospective(subject, settings, result)
     else:
         check_guide(settings.superres, subject, result)
     return subject
+
+
+def _collect_images(
+    index: Index, label: str, settings: Settings, result: Survey
+) -> _AnatomicalImages:
+    """Collect the anatomical derivatives, T1w and T2*-weighted images of a participant."""
+    t1w_images = find_companions(index, "t1w", label, result)
+    templates = settings.preprocessing.templates
+    anat = find_anatomy(result.sources, label, t1w_images, templates, result)
+    t1w = _order_t1w(t1w_images if anat is None else [anat.preproc], label, settings, result)
+    if t1w:
+        check_surfaces(label, anat, settings.preprocessing.spaces, result)
+    t2starw = run_files.select_magnitudes(find_companions(index, "t2starw", label, result), result)
+    t2starw_headers = [volume_header(path, result) for path in t2starw]
+    return _AnatomicalImages(
+        anat=anat,
+        t1w=t1w,
+        t2starw=t2starw,
+        t2starw_headers=[header for header in t2starw_headers if header is not None],
+    )
+
+
+def _survey_run(
+    index: Index,
+    label: str,
+    files: Sequence[Path],
+    images: _AnatomicalImages,
+    calibration: BoldRun | None,
+    settings: Settings,
+    result: Survey,
+) -> tuple[Header | None, BoldRun | None]:
+    """Read a run and check it together with its pair, derivatives and reference.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        Series of the run, or all of its echoes.
+    calibration : BoldRun or None
+        Calibration run of the run.
+
+    Returns
+    -------
+    header : Header or None
+        Header of the first file; None if unreadable.
+    run : BoldRun or None
+        Complete run; None if it cannot be processed.
+    """
+    bold = files[0]
+    name = stem_of_echoes(bold) if len(files) > 1 else file_stem(bold)
+    with result.about(label, name):
+        events = None if "events" in settings.preprocessing.ignore else index.events(bold)
+        header, run = _open_run(index, files, result)
+    result.files_by_run[name] = bold, events
+    if header is None:
+        return None, None
+    pair, holdout = _choose_and_report_pairs(header, images.t2starw_headers, settings, result)
+    if run is None:
+        return header, None
+    calibration_factor = None if calibration is None else compute_factor(calibration, run)
+    factor = factor_without_pair(settings.superres) or calibration_factor or DEFAULT_FACTORS
+    run = replace(
+        run,
+        events=events,
+        pair=pair,
+        holdout=holdout,
+        calibration=calibration,
+        factor=factor if pair is None else pair.factor,
+    )
+    with result.about(label, name):
+        run = _complete_run(run, images.anat, settings, result, with_anat=bool(images.t1w))
+    return header, run
 
 
 def _open_run(
@@ -371,14 +445,19 @@ def _complete_run(
 
     `with_anat` is whether the participant has a T1w image.
     """
+    timed_run = run
     if "slicetiming" not in settings.preprocessing.ignore:
         slice_times = timing.read_slice_times(run.header, run.sidecar, run.tr, result)
-        run = replace(run, slice_timing=slice_times)
-    run = replace(run, precomputed=find_run(result.sources, run, anat, result))
-    if run.precomputed is None and run.shape[2] < LEAST_SAMPLES:
-        count = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
-        result.note(run.bold, f"the run has {count}, so head motion is estimated in-plane only.")
-    return replace(run, truth=_find_reference(run, settings, result, with_anat=with_anat))
+        timed_run = replace(run, slice_timing=slice_times)
+    precomputed = find_run(result.sources, timed_run, anat, result)
+    complete_run = replace(timed_run, precomputed=precomputed)
+    if precomputed is None and run.shape[2] < LEAST_SAMPLES:
+        count_text = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
+        result.note(
+            run.bold, f"the run has {count_text}, so head motion is estimated in-plane only."
+        )
+    truth = _find_reference(complete_run, settings, result, with_anat=with_anat)
+    return replace(complete_run, truth=truth)
 
 
 def _find_factor(
@@ -446,12 +525,12 @@ def _is_pair_excluded_by_factor(
     whatever factor is requested across slices.
     """
     superres = settings.superres
-    requested = superres.factor_by_axis
-    if requested is None or superres.force or settings.evaluation.retrospective is not None:
+    requested_factor = superres.factor_by_axis
+    if requested_factor is None or superres.force or settings.evaluation.retrospective is not None:
         return False
     unconstrained = replace(settings, superres=replace(superres, factor=()))
     pair, _ = _choose_pairs(bold, t2starw_headers, unconstrained, Findings())
-    return pair is not None and pair.factor[:2] != requested[:2]
+    return pair is not None and pair.factor[:2] != requested_factor[:2]
 
 
 def _find_reference(
@@ -499,12 +578,12 @@ def _order_t1w(
     images = run_files.select_magnitudes(paths, result)
     sessions = settings.selection.session_label
     slabs = _select_slabs(images) if len(images) > 1 else set()
-    images.sort(
-        key=lambda path: (
-            bool(sessions) and parse_entities(path).get("session", "") not in sessions,
-            path in slabs,
-        )
-    )
+
+    def order(path: Path) -> tuple[bool, bool]:
+        is_selected = not sessions or parse_entities(path).get("session", "") in sessions
+        return not is_selected, path in slabs
+
+    images.sort(key=order)
     if images:
         volume_header(images[0], result)
     else:
@@ -598,39 +677,53 @@ def _read_echoes(
     The result is empty if an echo cannot be read. Echoes without a valid echo time are not
     included.
     """
-    echoes = []
+    echoes: list[tuple[Path, float]] = []
+    first: tuple[Header, Mapping[str, object]] | None = None
     for path in paths:
         header = headers.read_header(path, result)
         sidecar = _read_sidecar(index, path, result)
         if header is None or sidecar is None:
             return ()
-        if path == paths[0]:
-            first_header, first_sidecar = header, sidecar
+        if first is None:
+            first = header, sidecar
         else:
-            for difference in _list_echo_differences(header, sidecar, first_header, first_sidecar):
-                result.add_problem(
-                    path,
-                    f"the echoes cannot be combined because {difference}",
-                    "Convert the DICOM images again, or select a single echo with --echo-idx N.",
-                )
-        te = sidecar.get("EchoTime")
-        if isinstance(te, bool) or not isinstance(te, int | float) or not 0 < te < 1:
-            reason = (
-                "EchoTime must be a time in seconds to combine the echoes, but the sidecar"
-                f" contains {te!r}"
-            )
-            result.add_problem(
-                path,
-                reason,
-                "Specify EchoTime in the sidecar, or select a single echo with --echo-idx N.",
-            )
-        else:
-            echoes.append((path, 1000.0 * te))
-    if len(echoes) < len(paths):
-        return tuple(echoes)
-    times_ms = [te for _, te in echoes]
-    times_text = ", ".join(f"{te:g}" for te in times_ms)
-    if times_ms != sorted(set(times_ms)):
+            _refuse_differences(path, _list_echo_differences(header, sidecar, *first), result)
+        te_ms = _read_echo_time(path, sidecar, result)
+        if te_ms is not None:
+            echoes.append((path, te_ms))
+    if len(echoes) == len(paths):
+        _report_echo_times(paths, [te_ms for _, te_ms in echoes], result)
+    return tuple(echoes)
+
+
+def _refuse_differences(path: Path, differences: Iterable[str], result: Survey) -> None:
+    """Report each difference between an echo and the first echo."""
+    for difference in differences:
+        result.add_problem(
+            path,
+            f"the echoes cannot be combined because {difference}",
+            "Convert the DICOM images again, or select a single echo with --echo-idx N.",
+        )
+
+
+def _read_echo_time(path: Path, sidecar: Mapping[str, object], result: Survey) -> float | None:
+    """Return the echo time (ms) of an echo, or None with a problem."""
+    te = sidecar.get("EchoTime")
+    if isinstance(te, int | float) and not isinstance(te, bool) and 0 < te < 1:
+        return 1000.0 * te
+    reason = (
+        "EchoTime must be a time in seconds to combine the echoes, but the sidecar contains"
+        f" {te!r}"
+    )
+    fix = "Specify EchoTime in the sidecar, or select a single echo with --echo-idx N."
+    result.add_problem(path, reason, fix)
+    return None
+
+
+def _report_echo_times(paths: Sequence[Path], times_ms: Sequence[float], result: Survey) -> None:
+    """Report that echoes are combined, or reject echo times (ms) that do not increase."""
+    times_text = ", ".join(f"{te_ms:g}" for te_ms in times_ms)
+    if list(times_ms) != sorted(set(times_ms)):
         reason = f"the echo times must increase with the echo number, but are {times_text} ms"
         result.add_problem(paths[0], reason, "Correct EchoTime in the sidecars.")
     else:
@@ -639,7 +732,6 @@ def _read_echoes(
             " use --echo-idx N."
         )
         result.note(stem_of_echoes(paths[0]), text)
-    return tuple(echoes)
 
 
 def _find_type_order(index: Index, bids_dir: Path, task: str, result: Survey) -> tuple[str, ...]:

@@ -52,15 +52,17 @@ def select_valid_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
 
     Labels become part of output names, so they may only contain letters, digits and +.
     """
-    valid = []
+    valid_paths = []
     for path in paths:
         *entities, _ = path.name.split(".")[0].split("_")
-        invalid = next((entity for entity in entities if not _ENTITY.fullmatch(entity)), None)
+        invalid_entity = next(
+            (entity for entity in entities if not _ENTITY.fullmatch(entity)), None
+        )
         folders = entity_folders(path)
         labels = [entity for entity in entities if entity.startswith(("sub-", "ses-"))]
-        if invalid is not None:
+        if invalid_entity is not None:
             reason = (
-                f"the file name contains {invalid!r}, which is not a valid BIDS entity"
+                f"the file name contains {invalid_entity!r}, which is not a valid BIDS entity"
                 " (letters, a hyphen, then letters and digits)"
             )
             findings.add_problem(path, reason, "Rename the file and its sidecars.")
@@ -73,8 +75,8 @@ def select_valid_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
                 path, reason, "Rename the file, or move it to the matching directory."
             )
         else:
-            valid.append(path)
-    return valid
+            valid_paths.append(path)
+    return valid_paths
 
 
 def note_field_maps(bids_dir: Path, label: str, findings: Findings) -> None:

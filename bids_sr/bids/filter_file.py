@@ -16,6 +16,7 @@ _QUERIES = {
     "query.optional": "OPTIONAL",
 }
 """Value in a filter → member of pybids' ``Query``; null becomes NONE."""
+_EXAMPLE = 'Use for example {"bold": {"echo": 2}, "t2starw": {"session": "01"}}.'
 _UNUSED_KINDS = ("fmap", "sbref", "roi", "dwi", "asl", "pet")
 """Image types in filter files of other programs that are not used here."""
 
@@ -38,8 +39,25 @@ def read_filters(path: Path | None, findings: Findings) -> dict[str, dict[str, o
     """
     if path is None:
         return {}
+    filters: dict[str, dict[str, object]] = {}
+    for kind, query in _read_queries(path).items():
+        if kind in _UNUSED_KINDS:
+            findings.warn(
+                path,
+                f"the filter for {kind} has no effect because bids-sr does not use these images.",
+            )
+            continue
+        if kind not in KINDS:
+            fix = f"Valid image types are {', '.join(KINDS)}. {_EXAMPLE}"
+            raise input_error(path, f"{kind!r} is not an image type used by bids-sr", fix)
+        filters[kind] = {entity: _convert_value(path, value) for entity, value in query.items()}
+    return filters
+
+
+def _read_queries(path: Path) -> dict[str, dict[str, object]]:
+    """Return the queries in a filter file by kind of image, or raise `InputError`."""
     try:
-        content = json.loads(read_text(path))
+        queries = json.loads(read_text(path))
     except OSError as error:
         raise input_error(
             path, f"the BIDS filter file cannot be read ({error.strerror})", "Check the path."
@@ -48,29 +66,13 @@ def read_filters(path: Path | None, findings: Findings) -> dict[str, dict[str, o
         raise input_error(
             path, f"the BIDS filter file is not valid JSON ({error})", "Correct the file."
         ) from error
-    example = 'Use for example {"bold": {"echo": 2}, "t2starw": {"session": "01"}}.'
-    if not isinstance(content, dict) or not all(
-        isinstance(value, dict) for value in content.values()
+    if not isinstance(queries, dict) or not all(
+        isinstance(query, dict) for query in queries.values()
     ):
         raise input_error(
-            path, "the filter file must be a JSON object with one query per image type", example
+            path, "the filter file must be a JSON object with one query per image type", _EXAMPLE
         )
-    filters: dict[str, dict[str, object]] = {}
-    for kind, query in content.items():
-        if kind in _UNUSED_KINDS:
-            findings.warn(
-                path,
-                (
-                    f"the filter for {kind} has no effect because bids-sr does not use these"
-                    " images."
-                ),
-            )
-            continue
-        if kind not in KINDS:
-            fix = f"Valid image types are {', '.join(KINDS)}. {example}"
-            raise input_error(path, f"{kind!r} is not an image type used by bids-sr", fix)
-        filters[kind] = {entity: _convert_value(path, value) for entity, value in query.items()}
-    return filters
+    return queries
 
 
 def _convert_value(path: Path, value: object) -> object:

@@ -209,7 +209,8 @@ class Findings:
                 notice = replace(notice, code=self._code)
             if notice not in self._known:
                 self._known.add(notice)
-                (self.problems if notice.level == "error" else self.notices).append(notice)
+                notices_of_level = self.problems if notice.level == "error" else self.notices
+                notices_of_level.append(notice)
 
     def add_all(self, other: Findings) -> None:
         """Add the problems and notices of other findings."""

@@ -60,6 +60,14 @@ _CONFOUNDS_NAMES = ("desc-confounds_timeseries.tsv", "desc-confounds_regressors.
 _FIELD_MAP_XFM = re.compile(
     r"from-boldref_to-([0-9A-Za-z]+)_mode-image(_desc-[0-9A-Za-z]+)?_xfm\.txt"
 )
+_SURFACES = (
+    ("smoothwm", "white"),  # versions before 23.2 only write the smoothed white surface
+    ("white", "white"),
+    ("pial", "pial"),
+    ("desc-reg_sphere", "sphere"),
+    ("space-fsaverage_desc-reg_sphere", "sphere"),
+)
+"""End of a file name, and the name of the surface; later files take precedence."""
 _BOLDREF_STEMS = ("desc-hmc_boldref", "desc-coreg_boldref", "boldref")
 _MASK = "brain mask on the BOLD grid"
 _COREGISTRATION = "registration to T1w"
@@ -118,8 +126,10 @@ def find_anatomy(
     for origin in sources:
         anat = _collect_anatomy(origin, label, session, findings)
         if anat is not None:
-            available = [space for space in spaces or INSTALLED_TEMPLATES if space in anat.spaces]
-            _check_anatomy(anat, available if spaces else available[:1], findings)
+            available_spaces = [
+                space for space in spaces or INSTALLED_TEMPLATES if space in anat.spaces
+            ]
+            _check_anatomy(anat, available_spaces if spaces else available_spaces[:1], findings)
             _note_missing_anatomy(label, anat, spaces, findings)
             return anat
     if sources:
@@ -159,7 +169,7 @@ def _note_missing_anatomy(
 
     `spaces` are the requested templates; if empty, one supported template suffices.
     """
-    missing = {} if anat.tpms else {_MAPS: _OPTIONS[_MAPS]}
+    missing_outputs = {} if anat.tpms else {_MAPS: _OPTIONS[_MAPS]}
     if spaces:
         missing_spaces = [space for space in spaces if space not in anat.spaces]
         output_spaces = " ".join(missing_spaces).replace("+", ":cohort-")
@@ -168,20 +178,20 @@ def _note_missing_anatomy(
         missing_spaces = [] if has_any else list(INSTALLED_TEMPLATES)
         output_spaces = "MNI152NLin2009cAsym"
     if missing_spaces:
-        missing[f"transforms between T1w and {' or '.join(missing_spaces)}"] = (
+        missing_outputs[f"transforms between T1w and {' or '.join(missing_spaces)}"] = (
             f"fMRIPrep writes these transforms with `--output-spaces {output_spaces}`"
         )
-    if missing:
+    if missing_outputs:
         findings.note(
             f"sub-{label}",
-            f"the {anat.origin.text} output does not include {_describe_missing(missing)}."
+            f"the {anat.origin.text} output does not include {_describe_missing(missing_outputs)}."
             " Missing outputs are computed by bids-sr.",
         )
 
 
-def _describe_missing(missing: Mapping[str, str]) -> str:
+def _describe_missing(missing_outputs: Mapping[str, str]) -> str:
     """Return missing outputs as text, with the way to make fMRIPrep write them."""
-    return " and ".join(f"{name} ({option})" for name, option in missing.items())
+    return " and ".join(f"{name} ({option})" for name, option in missing_outputs.items())
 
 
 def _collect_anatomy(
@@ -258,15 +268,11 @@ def _find_transforms(folder: Path) -> dict[str, tuple[Path, Path]]:
 def _iterate_surfaces(folder: Path, image: Path) -> Iterator[tuple[str, tuple[Path, Path]]]:
     """Yield the name and the files (left, right) of each surface of a T1w image."""
     stem = image.name.partition("_desc-preproc_T1w")[0]
-    spheres = ("desc-reg_sphere", "space-fsaverage_desc-reg_sphere")
-    for ending in ("smoothwm", "white", "pial", *spheres):
+    for ending, name in _SURFACES:
         hemispheres = sorted(folder.glob(f"{stem}_hemi-[LR]_{ending}.surf.gii"))
         if len(hemispheres) == 2:
-            # versions before 23.2 only write the smoothed white surface
-            yield (
-                ending.replace("smoothwm", "white").rpartition("_")[2],
-                (hemispheres[0], hemispheres[1]),
-            )
+            left, right = hemispheres
+            yield name, (left, right)
 
 
 def check_surfaces(
@@ -371,12 +377,12 @@ def find_run(
         has_files |= bool(files)
     if any((origin.root / f"sub-{run.entities['subject']}").is_dir() for origin in sources):
         programs = " and ".join(origin.text for origin in sources)
-        missing = "any files for this run"
+        missing_text = "any files for this run"
         if has_files:
-            missing = f"motion estimates for this run ({_OPTIONS[_MOTION]})"
+            missing_text = f"motion estimates for this run ({_OPTIONS[_MOTION]})"
         findings.note(
             run.bold,
-            f"the {programs} output does not include {missing}, so head motion, registration,"
+            f"the {programs} output does not include {missing_text}, so head motion, registration,"
             " brain mask and confounds are computed by bids-sr.",
         )
     return None
@@ -411,10 +417,15 @@ def _list_run_files(origin: DerivativeFolder, run: BoldRun) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted(run_paths, key=lambda path: ("echo" in entities_by_path[path], path.name)):
         if is_magnitude(path):
-            name = re.sub(r"^.*?_(?=(from|desc|echo|part|space)-|[A-Za-z0-9]+\.)", "", path.name)
-            name = re.sub(r"((echo|part)-[^_]+|space-(run|orig))_", "", name)
-            files.setdefault(re.sub("(from|to)-run_", r"\1-boldref_", name), path)
+            files.setdefault(_convert_name(path), path)
     return files
+
+
+def _convert_name(path: Path) -> str:
+    """Return the name of a derivative in version 23.2, without the entities of its run."""
+    name = re.sub(r"^.*?_(?=(from|desc|echo|part|space)-|[A-Za-z0-9]+\.)", "", path.name)
+    short_name = re.sub(r"((echo|part)-[^_]+|space-(run|orig))_", "", name)
+    return re.sub("(from|to)-run_", r"\1-boldref_", short_name)
 
 
 def _differs_in_direction(run: BoldRun) -> bool:
@@ -448,31 +459,25 @@ def _collect_run(
     """Return the checked derivatives of a run, and report missing outputs."""
     hmc, confounds = _find_first(files, _HMC_NAMES), _find_first(files, _CONFOUNDS_NAMES)
     mask = _find_first(files, [f"desc-brain_mask{extension}" for extension in IMAGES])
-    coreg = _find_first(files, _COREG_NAMES) if anat is not None else None
     if hmc is not None:
         check_transforms(hmc, run.n_volumes, findings)
     _check_run_grids(run, files, mask, findings)
-    outputs = {_MASK: mask, _COREGISTRATION: coreg or anat is None, _TABLE: confounds}
-    missing = {name: _OPTIONS[name] for name, file in outputs.items() if not file}
-    if coreg is not None and anat is not None:
-        if _is_registered_to(anat.preproc, coreg, origin, run, findings):
-            check_transforms(coreg, 1, findings)
-        else:
-            coreg = None
-    if confounds is not None and not (
-        missing_content_reason(confounds) or confounds.with_suffix(".json").exists()
+    registration = None if anat is None else _find_first(files, _COREG_NAMES)
+    coreg = None
+    if (
+        anat is not None
+        and registration is not None
+        and _is_registered_to(anat.preproc, registration, origin, run, findings)
     ):
-        text = (
-            "the JSON sidecar is missing, so the masks of the aCompCor components are unknown"
-            " and the first components are used. Copy the sidecar as well."
-        )
-        findings.note(confounds, text)
-    if missing:
-        text = (
-            f"the {origin.text} output does not include {_describe_missing(missing)}. Missing"
-            " outputs are computed by bids-sr."
-        )
-        findings.note(run.bold, text)
+        coreg = registration
+        check_transforms(coreg, 1, findings)
+    if confounds is not None:
+        _note_missing_sidecar(confounds, findings)
+    outputs = {_MASK: mask, _COREGISTRATION: registration, _TABLE: confounds}
+    if anat is None:  # the run is not registered to T1w with these derivatives
+        del outputs[_COREGISTRATION]
+    missing_outputs = [name for name, file in outputs.items() if file is None]
+    _note_missing_outputs(origin, run, missing_outputs, findings)
     if hmc is None:
         text = (
             f"the {origin.text} output does not include head-motion transforms"
@@ -489,6 +494,29 @@ def _collect_run(
         n_dummy=None if confounds is None else check_confounds(confounds, run.n_volumes, findings),
         field=_find_field_map(origin, run, files, findings),
     )
+
+
+def _note_missing_sidecar(confounds: Path, findings: Findings) -> None:
+    """Report a downloaded confounds table without a JSON sidecar."""
+    if not (missing_content_reason(confounds) or confounds.with_suffix(".json").exists()):
+        text = (
+            "the JSON sidecar is missing, so the masks of the aCompCor components are unknown"
+            " and the first components are used. Copy the sidecar as well."
+        )
+        findings.note(confounds, text)
+
+
+def _note_missing_outputs(
+    origin: DerivativeFolder, run: BoldRun, missing_outputs: Sequence[str], findings: Findings
+) -> None:
+    """Report outputs of a run (keys of `_OPTIONS`) that fMRIPrep did not write."""
+    if missing_outputs:
+        description = _describe_missing({name: _OPTIONS[name] for name in missing_outputs})
+        text = (
+            f"the {origin.text} output does not include {description}. Missing outputs are"
+            " computed by bids-sr."
+        )
+        findings.note(run.bold, text)
 
 
 def _check_run_grids(
@@ -561,30 +589,23 @@ def _find_field_map(
     origin: DerivativeFolder, run: BoldRun, files: Mapping[str, Path], findings: Findings
 ) -> PrecomputedField | None:
     """Return the field map that a run was corrected with, or None if no field map is usable."""
-    fields: dict[str, Path] = {}
-    for name, path in files.items():
-        match = _FIELD_MAP_XFM.fullmatch(name)
-        if match is not None and match[1] not in _OTHER_TARGETS:
-            fields[match[1]] = path
-    if not fields:
+    xfms = _list_field_map_transforms(files)
+    if not xfms:
         _note_unsaved_registration(origin, run, findings)
         return None
-    name, xfm = next(iter(fields.items()))
-    if len(fields) > 1:
-        paths = ", ".join(path.name for path in fields.values())
+    name, xfm = next(iter(xfms.items()))
+    if len(xfms) > 1:
+        xfm_names = ", ".join(path.name for path in xfms.values())
         fix = (
             "Keep only the registration to the field map that was used to correct the run for"
             " distortion."
         )
-        findings.add_problem(xfm, f"the run was registered to several field maps ({paths})", fix)
+        reason = f"the run was registered to several field maps ({xfm_names})"
+        findings.add_problem(xfm, reason, fix)
         return None
     folder = _list_folders(origin, run)[0] / "fmap"
-    images = [
-        path
-        for extension in IMAGES
-        for path in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{extension}"))
-    ]
-    if not images:
+    image = _find_field_map_image(folder, name)
+    if image is None:
         reason = (
             f"the run was corrected for distortion with the field map {name}, which was not"
             f" found in {folder}"
@@ -596,24 +617,49 @@ def _find_field_map(
         findings.add_problem(xfm, reason, fix)
         return None
     check_transforms(xfm, 1, findings)
-    _check_field_map(images[0], findings)
+    _check_field_map(image, findings)
     direction = str(run.sidecar.get("PhaseEncodingDirection", ""))
     readout = _find_readout_time(run)
     if not re.fullmatch("[ijk]-?", direction) or readout is None:
         missing_key = "PhaseEncodingDirection" if readout is not None else "TotalReadoutTime"
-        reason = (
-            f"{missing_key} is missing or invalid in the metadata of the run, but is required"
-            f" to apply the field map {name}"
-        )
-        fix = (
-            f"Add {missing_key} to the sidecar of the run; it is needed to compute voxel shifts"
-            " from the field map."
-        )
-        findings.add_problem(run.bold, reason, fix)
+        _refuse_missing_metadata(run, missing_key, name, findings)
         return None
     return PrecomputedField(
-        name=name, fieldmap=images[0], xfm=xfm, phase_encoding=direction, readout=readout
+        name=name, fieldmap=image, xfm=xfm, phase_encoding=direction, readout=readout
     )
+
+
+def _list_field_map_transforms(files: Mapping[str, Path]) -> dict[str, Path]:
+    """Return field map → transform of the run to it; `files` are the derivatives by name."""
+    matches = ((_FIELD_MAP_XFM.fullmatch(name), path) for name, path in files.items())
+    return {
+        match[1]: path
+        for match, path in matches
+        if match is not None and match[1] not in _OTHER_TARGETS
+    }
+
+
+def _find_field_map_image(folder: Path, name: str) -> Path | None:
+    """Return the image of a field map in a ``fmap`` folder, or None."""
+    images = (
+        path
+        for extension in IMAGES
+        for path in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{extension}"))
+    )
+    return next(images, None)
+
+
+def _refuse_missing_metadata(run: BoldRun, key: str, field_map: str, findings: Findings) -> None:
+    """Report that the sidecar of a run lacks a field that its field map requires."""
+    reason = (
+        f"{key} is missing or invalid in the metadata of the run, but is required to apply the"
+        f" field map {field_map}"
+    )
+    fix = (
+        f"Add {key} to the sidecar of the run; it is needed to compute voxel shifts from the field"
+        " map."
+    )
+    findings.add_problem(run.bold, reason, fix)
 
 
 def _note_unsaved_registration(origin: DerivativeFolder, run: BoldRun, findings: Findings) -> None:

@@ -2,7 +2,7 @@
 
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,25 @@ _UNITS_MM = {"meter": 1e3, "micron": 1e-3}
 """Unit of lengths in a header that is not mm → its length in mm."""
 _UNITS_S = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 """Unit of times in a header → its duration in s."""
+
+
+class _Forms(NamedTuple):
+    """Positions in a header according to qform and sform.
+
+    `are_set` is whether at least one of the two is set. `distance_mm` is their largest distance at
+    the corners of the image, 0 unless both are set.
+    """
+
+    are_set: bool
+    distance_mm: float
+
+
+class _HeaderFields(NamedTuple):
+    """Header of an image, with the fields that are only checked; `length_unit` as in nibabel."""
+
+    header: Header
+    length_unit: str
+    forms: _Forms
 
 
 def read_header(path: Path, findings: Findings) -> Header | None:
@@ -46,7 +65,7 @@ def _read_valid_header(path: Path, findings: Findings) -> Header | None:
         findings.add_problem(path, "file not found", "Check the path.")
         return None
     try:
-        header, length_unit, orientation = _read_fields(path)
+        header, length_unit, forms = _read_fields(path)
     except (*READ_ERRORS, ImageFileError, HeaderDataError, KeyError, AttributeError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         reason = (
@@ -70,11 +89,11 @@ def _read_valid_header(path: Path, findings: Findings) -> Header | None:
         )
         findings.add_problem(path, reason, "Convert the DICOM images again.")
         return None
-    return header if _is_oriented(path, *orientation, findings) else None
+    return header if _is_oriented(path, forms, findings) else None
 
 
-def _read_fields(path: Path) -> tuple[Header, str, tuple[bool, float]]:
-    """Return the header of an image, its unit of lengths, and the result of `_compare_forms`."""
+def _read_fields(path: Path) -> _HeaderFields:
+    """Read the header of an image."""
     import nibabel as nb
 
     require_regular_file(path)
@@ -96,25 +115,25 @@ def _read_fields(path: Path) -> tuple[Header, str, tuple[bool, float]]:
         complex=dtype.kind == "c",
         colored=dtype.kind not in "iufc",
     )
-    return header, length_unit, _compare_forms(image)
+    return _HeaderFields(header=header, length_unit=length_unit, forms=_compare_forms(image))
 
 
-def _is_oriented(path: Path, has_form: bool, distance_mm: float, findings: Findings) -> bool:
+def _is_oriented(path: Path, forms: _Forms, findings: Findings) -> bool:
     """Return whether qform or sform is set, and note their distance if it is too large."""
-    if not has_form:
+    if not forms.are_set:
         reason = (
             "left and right cannot be determined because neither qform nor sform is set in the"
             " header (both codes are 0)"
         )
         fix = "Convert the DICOM images again; dcm2niix sets both codes."
         findings.add_problem(path, reason, fix)
-    elif distance_mm > _ORIENTATION_TOLERANCE_MM:
+    elif forms.distance_mm > _ORIENTATION_TOLERANCE_MM:
         text = (
-            f"the positions according to qform and sform differ by {distance_mm:.3g} mm. The sform"
-            " is used because it takes precedence when its code is set."
+            f"the positions according to qform and sform differ by {forms.distance_mm:.3g} mm. The"
+            " sform is used because it takes precedence when its code is set."
         )
         findings.note(path, text)
-    return has_form
+    return forms.are_set
 
 
 def _has_plausible_unit(path: Path, affine: Any, unit: str, findings: Findings) -> bool:
@@ -148,19 +167,16 @@ def _are_plausible_sizes(zooms: Any) -> bool:
     return bool(zooms.min() >= _VOXEL_SIZES_MM[0] and zooms.max() <= _VOXEL_SIZES_MM[1])
 
 
-def _compare_forms(image: "Nifti1Image") -> tuple[bool, float]:
-    """Return whether qform or sform is set, and their largest distance at the corners (mm).
-
-    The distance is 0 unless both are set.
-    """
+def _compare_forms(image: "Nifti1Image") -> _Forms:
+    """Compare the positions of the corners of an image according to qform and sform."""
     qform, qform_code = image.get_qform(coded=True)
     sform, sform_code = image.get_sform(coded=True)
     if not (qform_code and sform_code):
-        return bool(qform_code or sform_code), 0.0
+        return _Forms(are_set=bool(qform_code or sform_code), distance_mm=0.0)
     corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(image.shape[:3]) - 1)
     difference = qform - sform
     distances = np.linalg.norm(corners @ difference[:3, :3].T + difference[:3, 3], axis=1)
-    return True, float(distances.max())
+    return _Forms(are_set=True, distance_mm=float(distances.max()))
 
 
 def squeezed_shape(header: Header) -> tuple[int, ...]:
@@ -176,7 +192,7 @@ def is_bold(header: Header, findings: Findings) -> bool:
 
     `header` may have its axes in any order.
     """
-    shape, size = header.shape, "×".join(map(str, header.shape))
+    shape, size_text = header.shape, "×".join(map(str, header.shape))
     reason = ""
     if header.colored:
         reason = COLOR_REASON
@@ -185,12 +201,14 @@ def is_bold(header: Header, findings: Findings) -> bool:
         reason = "the image contains complex values, but a magnitude BOLD series is required"
         fix = "Save the magnitude as a separate file (`_part-mag_bold.nii.gz`)."
     elif len(shape) == 3:
-        reason = f"the file is a 3D image of {size} voxels, but a 4D series is expected"
+        reason = f"the file is a 3D image of {size_text} voxels, but a 4D series is expected"
         fix = (
             "Merge the volumes of the run into one 4D file, or rename a single image to `_sbref`."
         )
     elif len(shape) > 4:
-        reason = f"the image has {len(shape)} dimensions ({size}), but a 4D series is expected"
+        reason = (
+            f"the image has {len(shape)} dimensions ({size_text}), but a 4D series is expected"
+        )
         fix = "Convert the DICOM images again into a 4D series."
     elif shape[3] < 2:
         reason = (

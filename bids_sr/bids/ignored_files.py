@@ -51,12 +51,13 @@ def is_ignored(path: Path, bids_dir: Path, patterns: Sequence[str]) -> bool:
 def _compile_pattern(pattern: str) -> re.Pattern[str]:
     """Return the regular expression of a pattern, for paths relative to the root."""
     is_anchored = "/" in pattern.rstrip("/")
-    expression = "" if is_anchored else "(?:.*/)?"
-    for token in _PATTERN_TOKEN.findall(pattern.strip("/")):
-        if token in _WILDCARDS:
-            expression += _WILDCARDS[token]
-        elif token.startswith("["):
-            expression += token.replace("[!", "[^")
-        else:
-            expression += re.escape(token)
-    return re.compile(expression)
+    prefix = "" if is_anchored else "(?:.*/)?"
+    tokens = _PATTERN_TOKEN.findall(pattern.strip("/"))
+    return re.compile(prefix + "".join(map(_convert_token, tokens)))
+
+
+def _convert_token(token: str) -> str:
+    """Return a wildcard, a set of characters or a character as a regular expression."""
+    if token in _WILDCARDS:
+        return _WILDCARDS[token]
+    return token.replace("[!", "[^") if token.startswith("[") else re.escape(token)

@@ -81,10 +81,9 @@ def find_inherited(
 def find_sidecars(image: Path, root: Path) -> list[Path]:
     """Return the JSON files that apply to an image in ascending precedence, from the root down."""
     suffix = parse_suffix(image)
-    return find_inherited(
-        image,
-        root,
-        lambda folder: (
-            path for path in sorted(folder.glob(f"*{suffix}.json")) if parse_suffix(path) == suffix
-        ),
-    )
+
+    def list_sidecars(folder: Path) -> list[Path]:
+        paths = sorted(folder.glob(f"*{suffix}.json"))
+        return [path for path in paths if parse_suffix(path) == suffix]
+
+    return find_inherited(image, root, list_sidecars)

@@ -91,17 +91,17 @@ class Index:
 
     def _query(self, kind: str) -> dict[str, list[Path]]:
         """Return the images of a kind that pass the filters, by participant label."""
-        folder, suffix = KINDS[kind]
+        default_folder, suffix = KINDS[kind]
         query = {
             "extension": list(IMAGES),
-            "datatype": folder,
+            "datatype": default_folder,
             "suffix": suffix,
             **self._filters.get(kind, {}),
         }
         query.pop("subject", None)
         # pybids derives the datatype from the whole path, including folders above the data set
-        folders = query.pop("datatype")
-        folders = folders if isinstance(folders, list) else [folders]
+        datatype = query.pop("datatype")
+        folders = datatype if isinstance(datatype, list) else [datatype]
         try:
             paths = self._layout.get(return_type="filename", **query)
         except (ValueError, TypeError) as error:
@@ -144,7 +144,7 @@ class Index:
         # no inheritance for images of another dataset: only the file next to the image applies
         if self._root not in image.parents:
             neighbor = image.with_name(f"{file_stem(image)}_{suffix}{extension}")
-            return [neighbor] * neighbor.is_file()
+            return [neighbor] if neighbor.is_file() else []
         tables = self._tables
         return find_inherited(
             image, self._root, lambda folder: tables.get((folder, suffix, extension), ())
@@ -209,8 +209,8 @@ def open_index(
     if indexes_metadata:  # pybids then reads all sidecars, and opening a pipe would block forever
         _refuse_special_files(bids_dir)
     if database_dir is None:
-        selected = None if set(labels) == set(all_labels) else labels
-        layout = _build_layout(bids_dir, selected, None, metadata=indexes_metadata)
+        selected_labels = None if set(labels) == set(all_labels) else labels
+        layout = _build_layout(bids_dir, selected_labels, None, metadata=indexes_metadata)
     else:
         layout = _open_database(bids_dir, database_dir, metadata=indexes_metadata)
     return Index(layout, bids_dir, filters)
@@ -255,13 +255,8 @@ def _build_layout(
             database_path=database_path,
         )
     except UnicodeEncodeError as error:
-        bad_path = next(
-            (entry.path for entry in _list_files(bids_dir) if not entry.path.isprintable()),
-            bids_dir,
-        )
-        printable = os.fsencode(bad_path).decode(errors="backslashreplace")
         raise input_error(
-            printable,
+            _find_unprintable_path(bids_dir),
             "the file or directory name is not valid UTF-8",
             "Rename the file or directory using only letters, digits, underscores and hyphens.",
         ) from error
@@ -273,22 +268,29 @@ def _build_layout(
         ) from error
 
 
+def _find_unprintable_path(bids_dir: Path) -> str:
+    """Return the first path that is not valid UTF-8, with its invalid bytes escaped."""
+    paths = (entry.path for entry in _list_files(bids_dir))
+    invalid_path = next((path for path in paths if not path.isprintable()), bids_dir)
+    return os.fsencode(invalid_path).decode(errors="backslashreplace")
+
+
 def _make_ignore_pattern(labels: Sequence[str] | None = None) -> re.Pattern[str]:
     """Return a pattern that matches the paths (relative to the root) that are not indexed.
 
     Only images, and the tables and sidecars of runs, are indexed. Only BIDS folders are entered,
     so that links to a parent folder do not cause an endless search.
     """
-    label = _LABEL_PATTERN if labels is None else "(?:" + "|".join(map(re.escape, labels)) + ")"
-    folder_pattern = f"/sub-{label}(?:/ses-{_LABEL_PATTERN})?"
-    folder = f"{folder_pattern}/(?:{'|'.join(_DATATYPES)})"
+    label = _LABEL_PATTERN if labels is None else f"(?:{'|'.join(map(re.escape, labels))})"
+    session_folder = f"/sub-{label}(?:/ses-{_LABEL_PATTERN})?"
+    image_folder = f"{session_folder}/(?:{'|'.join(_DATATYPES)})"
     patterns = [
         f"/{_TABLE_PATTERN}",
-        folder_pattern,
-        f"{folder_pattern}/{_TABLE_PATTERN}",
-        folder,
-        f"{folder}/{_TABLE_PATTERN}",
-        rf"{folder}/[^/]+\.nii(?:\.gz)?",
+        session_folder,
+        f"{session_folder}/{_TABLE_PATTERN}",
+        image_folder,
+        f"{image_folder}/{_TABLE_PATTERN}",
+        rf"{image_folder}/[^/]+\.nii(?:\.gz)?",
     ]
     return re.compile(f"^(?!(?:{'|'.join(patterns)})$)")
 
@@ -298,14 +300,14 @@ def _open_database(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BID
 
     Databases of earlier states of the data set are removed.
     """
-    file_name = "bids-sr-" + hashlib.sha256(os.fsencode(bids_dir)).hexdigest()[:12]
-    folder = database_dir / f"{file_name}-{_digest_files(bids_dir, metadata=metadata)}"
+    folder_prefix = "bids-sr-" + hashlib.sha256(os.fsencode(bids_dir)).hexdigest()[:12]
+    folder = database_dir / f"{folder_prefix}-{_digest_files(bids_dir, metadata=metadata)}"
     try:
         if not folder.is_dir():
             _build_database(bids_dir, folder, metadata=metadata)
-            for old_folder in database_dir.glob(f"{file_name}-*"):
-                if old_folder != folder:
-                    shutil.rmtree(old_folder, ignore_errors=True)
+            old_folders = set(database_dir.glob(f"{folder_prefix}-*")) - {folder}
+            for old_folder in old_folders:
+                shutil.rmtree(old_folder, ignore_errors=True)
     except OSError as error:
         raise input_error(
             f"--bids-database-dir {database_dir}",

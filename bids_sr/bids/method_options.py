@@ -90,8 +90,8 @@ def check_guide(superres: SuperRes, subject: Subject, findings: Findings) -> Non
 
 def check_options(settings: Settings, findings: Findings) -> None:
     """Reject options that have no effect with the selected methods."""
-    superres, evaluation = settings.superres, settings.evaluation
-    if settings.preprocessing.input_smoothing and evaluation.compare:
+    superres = settings.superres
+    if settings.preprocessing.input_smoothing and settings.evaluation.compare:
         findings.add_problem(
             f"--input-smoothing {settings.preprocessing.input_smoothing:g}",
             "a series computed by another program (--compare) is not smoothed before"
@@ -114,6 +114,12 @@ def check_options(settings: Settings, findings: Findings) -> None:
     check_given_models(superres, findings)
     _check_through_slices(superres, findings)
     _check_perceptual(settings, findings)
+    _check_evaluation(settings, findings)
+
+
+def _check_evaluation(settings: Settings, findings: Findings) -> None:
+    """Reject derivatives in a retrospective experiment, and a held-out pair without training."""
+    evaluation = settings.evaluation
     if evaluation.retrospective is not None and settings.preprocessing.derivatives:
         findings.add_problem(
             "--derivatives",
@@ -121,7 +127,7 @@ def check_options(settings: Settings, findings: Findings) -> None:
             " output is on the grid of the original runs",
             "Omit one of the two options.",
         )
-    if evaluation.pair_holdout and not superres.pair_trained:
+    if evaluation.pair_holdout and not settings.superres.pair_trained:
         findings.add_problem(
             "--pair-holdout",
             "this option evaluates methods that are trained on a T2*-weighted pair, but"
@@ -145,7 +151,10 @@ def _check_through_slices(superres: SuperRes, findings: Findings) -> None:
     if factor is None or factor[2] == 1:
         return
     volumetric = [name for name in method_names_without_controls() if not works_in_plane(name)]
-    source = "--sr-factor" if superres.factor else "--pretrained"
+    source, alternative = "--pretrained", ""
+    if superres.factor:
+        source = "--sr-factor"
+        alternative = f" To keep the slice thickness instead, use --sr-factor {factor[0]:g}."
     for name in superres.methods:
         if not works_in_plane(name):
             continue
@@ -155,10 +164,8 @@ def _check_through_slices(superres: SuperRes, findings: Findings) -> None:
         )
         fix = (
             f"Choose a 3D method ({', '.join(volumetric)}), or omit --sr-method to use the default"
-            " for this factor (tv)."
+            f" for this factor (tv).{alternative}"
         )
-        if superres.factor:
-            fix += f" To keep the slice thickness instead, use --sr-factor {factor[0]:g}."
         findings.refuse_option(f"--sr-method {name}", reason, fix)
 
 

@@ -3,9 +3,10 @@
 With ``--pair-holdout``, a second pair is reserved for evaluation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,6 +36,13 @@ _HOLDOUT_FIX = (
     "Omit --pair-holdout, or add a second pair from another session or as run-1 and run-2 of"
     " both images. If a second pair exists, check that --bids-filter-file does not exclude it."
 )
+
+
+class _SplitImages(NamedTuple):
+    """T2*-weighted images of a session by resolution."""
+
+    high: list[Header]
+    low: list[Header]
 
 
 def nearest_simple_ratio(ratio: float) -> float | None:
@@ -68,7 +76,7 @@ def measure_overlap(target: Header, image: Header) -> float:
     return float(is_inside.all(axis=1).mean())
 
 
-def _zoom_ratios(header: Header, reference: Header, superres: SuperRes) -> np.ndarray:
+def _compute_zoom_ratios(header: Header, reference: Header, superres: SuperRes) -> np.ndarray:
     """Return voxel sizes relative to a reference (2,), or (3,) if slices get thinner."""
     ratios = np.asarray(header.zooms) / np.asarray(reference.zooms)
     return ratios if superres.thins_slices else ratios[:2]
@@ -76,19 +84,19 @@ def _zoom_ratios(header: Header, reference: Header, superres: SuperRes) -> np.nd
 
 def _has_bold_resolution(header: Header, bold: Header, superres: SuperRes) -> bool:
     """Return whether an image has the resolution of the BOLD run, within the tolerance."""
-    return bool(np.all(np.abs(_zoom_ratios(header, bold, superres) - 1) <= SIZE_TOLERANCE))
+    return bool(np.all(np.abs(_compute_zoom_ratios(header, bold, superres) - 1) <= SIZE_TOLERANCE))
 
 
 def _is_finer(header: Header, bold: Header, superres: SuperRes) -> bool:
     """Return whether an image has smaller voxels than the BOLD run along super-resolved axes."""
-    ratios = _zoom_ratios(header, bold, superres)
+    ratios = _compute_zoom_ratios(header, bold, superres)
     if not superres.thins_slices:
         return bool(np.all(ratios < 1 - SIZE_TOLERANCE))
     # an axis may have the factor 1
     return bool(np.all(ratios <= 1 + SIZE_TOLERANCE) and np.any(ratios < 1 - SIZE_TOLERANCE))
 
 
-def _acquisition(header: Header) -> str:
+def _get_acquisition_label(header: Header) -> str:
     """Return the acquisition label of an image, "" if it has none."""
     return parse_entities(header.path).get("acquisition", "")
 
@@ -123,24 +131,21 @@ def choose_pair(
     Pair or None
         None if no pair fits (with a problem) or if there are no candidates (no problem).
     """
-    candidates = [slice_axis.reorder_like(header, bold.affine) for header in candidates]
+    reordered_images = [slice_axis.reorder_like(header, bold.affine) for header in candidates]
     by_session: dict[str | None, list[Header]] = {}
-    for header in candidates:
+    for header in reordered_images:
         by_session.setdefault(parse_entities(header.path).get("session"), []).append(header)
     for label, images in by_session.items():
         if (label == session or len(by_session) == 1) and _refuse_contradiction(
             images, superres, findings
         ):
             return None
-    split_images = {
+    split_by_session = {
         label: _split_by_resolution(images, bold, superres) for label, images in by_session.items()
     }
-    usable = {label: (high, low) for label, (high, low) in split_images.items() if high}
-    usable = {label: (high, low) for label, (high, low) in usable.items() if low} or usable
-    if session in usable:
-        usable = {session: usable[session]}
-    if len(usable) > 1:
-        names = ", ".join(f"ses-{label}" for label in usable)
+    usable_sessions = _select_usable_sessions(split_by_session, session)
+    if len(usable_sessions) > 1:
+        names = ", ".join(f"ses-{label}" for label in usable_sessions)
         reason = (
             "the session of the run has no T2*-weighted pair, but several other sessions have"
             f" one ({names})"
@@ -148,15 +153,29 @@ def choose_pair(
         fix = 'Select a session with --bids-filter-file and {"t2starw": {"session": "LABEL"}}.'
         findings.add_problem(bold.path, reason, fix)
         return None
-    if not usable:
-        if candidates:
-            _refuse_unfit(bold, candidates, superres, findings)
+    if not usable_sessions:
+        if reordered_images:
+            _refuse_unfit(bold, reordered_images, superres, findings)
         return None
-    (high, low), *_ = usable.values()
+    ((high, low),) = usable_sessions.values()
     if len(high) == 1 and len(low) < 2:
         return _build_pair(bold, high[0], low[0] if low else None, superres, findings)
     _refuse_several_pairs(bold, high, low, findings)
     return None
+
+
+def _select_usable_sessions(
+    split_by_session: Mapping[str | None, _SplitImages], session: str | None
+) -> Mapping[str | None, _SplitImages]:
+    """Return only `session` if its images are usable, or else all sessions with usable images.
+
+    Images are usable if some have high resolution. If any session has both resolutions, sessions
+    without low-resolution images are not usable.
+    """
+    with_high = {label: images for label, images in split_by_session.items() if images.high}
+    with_both = {label: images for label, images in with_high.items() if images.low}
+    usable_sessions = with_both or with_high
+    return {session: usable_sessions[session]} if session in usable_sessions else usable_sessions
 
 
 def _refuse_several_pairs(
@@ -167,11 +186,11 @@ def _refuse_several_pairs(
         ", ".join(header.path.name for header in images) for images in (high, low)
     )
     fix = f"{_SELECTION_FIX}."
-    if any(len(set(map(_acquisition, images))) < len(images) for images in (high, low)):
-        fix += (
-            " If repeated scans have the same label, select one of them with --bids-filter-file"
-            ' and {"t2starw": {"run": 1}}, or add --pair-holdout to train on the first'
-            " pair and test on the second."
+    if any(len(set(map(_get_acquisition_label, images))) < len(images) for images in (high, low)):
+        fix = (
+            f"{fix} If repeated scans have the same label, select one of them with"
+            ' --bids-filter-file and {"t2starw": {"run": 1}}, or add --pair-holdout to train on'
+            " the first pair and test on the second."
         )
     reason = (
         f"several T2*-weighted pairs match the run (high resolution: {high_names}; low resolution:"
@@ -197,33 +216,24 @@ def choose_pair_and_holdout(
     """
     if not candidates:
         return None, None
-    images_by_scan: dict[tuple[str | None, str], list[Header]] = {}  # session and run label
-    for header in candidates:
-        entities = parse_entities(header.path)
-        scan = entities.get("session"), entities.get("run", "")
-        images_by_scan.setdefault(scan, []).append(header)
-
-    def order(scan: tuple[str | None, str]) -> tuple[bool, str, int]:
-        label, run = scan
-        return label != session, label or "", int(run) if run.isdigit() else 0
-
-    usable, reasons = list[tuple[Pair, Findings]](), list[str]()
-    for scan in sorted(images_by_scan, key=order):
+    usable_pairs, reasons = list[tuple[Pair, Findings]](), list[str]()
+    for label, images in _group_by_scan(candidates, session):
         pair_findings = Findings()
-        pair = choose_pair(bold, scan[0], images_by_scan[scan], superres, pair_findings)
+        pair = choose_pair(bold, label, images, superres, pair_findings)
         if pair is None:
             reasons += [problem.why for problem in pair_findings.problems]
         else:
-            usable.append((pair, pair_findings))
-    if len(usable) < 2:
-        text = "; ".join(dict.fromkeys(reasons))
+            usable_pairs.append((pair, pair_findings))
+    if len(usable_pairs) < 2:
         reason = (
             "--pair-holdout requires two T2*-weighted pairs for this participant (number of pairs"
-            f" found: {len(usable)})"
+            f" found: {len(usable_pairs)})"
         )
-        findings.add_problem(bold.path, reason + (f" ({text})" if text else ""), _HOLDOUT_FIX)
+        if reasons:
+            reason = f"{reason} ({'; '.join(dict.fromkeys(reasons))})"
+        findings.add_problem(bold.path, reason, _HOLDOUT_FIX)
         return None, None
-    (training_pair, training_findings), (holdout, holdout_findings) = usable[:2]
+    (training_pair, training_findings), (holdout, holdout_findings) = usable_pairs[:2]
     training_names, holdout_names = (
         " and ".join(path.name for path in pair.images) for pair in (training_pair, holdout)
     )
@@ -241,31 +251,54 @@ def choose_pair_and_holdout(
     return training_pair, holdout
 
 
+def _group_by_scan(
+    images: Sequence[Header], session: str | None
+) -> list[tuple[str | None, list[Header]]]:
+    """Group T2*-weighted images by session and ``run`` label.
+
+    Returns the session label and the images of each group, the groups of `session` first, then by
+    session and run number.
+    """
+    groups: dict[tuple[str | None, str], list[Header]] = {}
+    for header in images:
+        entities = parse_entities(header.path)
+        scan = entities.get("session"), entities.get("run", "")
+        groups.setdefault(scan, []).append(header)
+
+    def order(scan: tuple[str | None, str]) -> tuple[bool, str, int]:
+        label, run = scan
+        return label != session, label or "", int(run) if run.isdigit() else 0
+
+    return [(scan[0], groups[scan]) for scan in sorted(groups, key=order)]
+
+
 def _split_by_resolution(
     images: Sequence[Header], bold: Header, superres: SuperRes
-) -> tuple[list[Header], list[Header]]:
+) -> _SplitImages:
     """Split the images of a session into high and low resolution, by label or voxel size.
 
     Labels of ``--hr-acq`` and ``--lr-acq`` take precedence.
     """
     hr_label, lr_label = superres.hr_acq, superres.lr_acq
-    unlabeled = [header for header in images if _acquisition(header) not in (hr_label, lr_label)]
+    unlabeled = [
+        header for header in images if _get_acquisition_label(header) not in (hr_label, lr_label)
+    ]
     if hr_label:
-        high = [header for header in images if _acquisition(header) == hr_label]
+        high = [header for header in images if _get_acquisition_label(header) == hr_label]
     else:
         high = [header for header in unlabeled if _is_finer(header, bold, superres)]
     if lr_label:
-        low = [header for header in images if _acquisition(header) == lr_label]
+        low = [header for header in images if _get_acquisition_label(header) == lr_label]
     else:
         low = [header for header in unlabeled if _has_bold_resolution(header, bold, superres)]
-    return high, low
+    return _SplitImages(high=high, low=low)
 
 
 def _select_labeled(images: Sequence[Header], label: str | None, default: str) -> list[Header]:
     """Return the images with a label or, without label, with a label that contains `default`."""
     if label:
-        return [header for header in images if _acquisition(header) == label]
-    return [header for header in images if default in _acquisition(header).lower()]
+        return [header for header in images if _get_acquisition_label(header) == label]
+    return [header for header in images if default in _get_acquisition_label(header).lower()]
 
 
 def _refuse_contradiction(
@@ -283,9 +316,9 @@ def _refuse_contradiction(
         return False
     else:
         high, low = images
-        if np.any(np.abs(_zoom_ratios(high, low, superres) - 1) > _RATIO_TOLERANCE):
+        if np.any(np.abs(_compute_zoom_ratios(high, low, superres) - 1) > _RATIO_TOLERANCE):
             return False
-    ratios = _zoom_ratios(low, high, superres)
+    ratios = _compute_zoom_ratios(low, high, superres)
     high_size, low_size = voxel_size_text(high), voxel_size_text(low)
     if np.all(np.abs(ratios - 1) <= _RATIO_TOLERANCE):
         reason = (
@@ -308,7 +341,7 @@ def _refuse_unfit(
     bold: Header, candidates: Sequence[Header], superres: SuperRes, findings: Findings
 ) -> None:
     """Report why none of the T2*-weighted images is suitable for a run."""
-    available = "; ".join(
+    images_text = "; ".join(
         f"{header.path.name}: {voxel_size_text(header)}" for header in candidates
     )
     labels = [f"acq-{label}" for label in (superres.hr_acq, superres.lr_acq) if label]
@@ -316,7 +349,7 @@ def _refuse_unfit(
     if labels:
         reason = (
             f"no T2*-weighted image of this participant matches {' and '.join(labels)} (available"
-            f" images: {available})"
+            f" images: {images_text})"
         )
         fix = (
             "Specify labels that occur in these file names with --hr-acq and --lr-acq, or omit"
@@ -328,12 +361,12 @@ def _refuse_unfit(
     ):
         reason = (
             "the T2*-weighted images all have the same resolution, and their voxels are not"
-            f" smaller than the BOLD voxels ({voxel_size_text(bold)}): {available}"
+            f" smaller than the BOLD voxels ({voxel_size_text(bold)}): {images_text}"
         )
     else:
         reason = (
             "no T2*-weighted image has smaller in-plane voxels than the BOLD run"
-            f" ({voxel_size_text(bold)}): {available}"
+            f" ({voxel_size_text(bold)}): {images_text}"
         )
     findings.add_problem(bold.path, reason, fix)
 
@@ -351,8 +384,8 @@ def _build_pair(
     if low is not None and not _has_bold_resolution(low, bold, superres):
         reason = (
             f"the voxels of this low-resolution image ({voxel_size_text(low)}) differ by more than"
-            f" 10 % from the BOLD voxels ({voxel_size_text(bold)}), so the model would be applied"
-            " at a resolution for which it was not trained"
+            f" {SIZE_TOLERANCE * 100:g} % from the BOLD voxels ({voxel_size_text(bold)}), so the"
+            " model would be applied at a resolution for which it was not trained"
         )
         fix = "Select another image with --lr-acq, or add --force to use this image anyway."
         findings.refuse_unless(superres.force, low.path, reason, fix)
@@ -442,12 +475,12 @@ def _compute_factor(
             )
             findings.note(high.path, text)
         ratios[2] = 1.0
-    requested = superres.factor_by_axis
-    if requested is not None:
+    requested_factor = superres.factor_by_axis
+    if requested_factor is not None:
         tolerance = _RATIO_TOLERANCE if low else SIZE_TOLERANCE
-        if np.any(np.abs(ratios / requested - 1) > tolerance):
-            _refuse_other_factor(lowres, high, ratios, requested, tolerance, findings)
-        return requested
+        if np.any(np.abs(ratios / requested_factor - 1) > tolerance):
+            _refuse_other_factor(lowres, high, ratios, requested_factor, tolerance, findings)
+        return requested_factor
     factor = _find_simple_factor(ratios, is_truncated_copy=low is None)
     if factor is None:
         reason = (
@@ -468,16 +501,16 @@ def _refuse_other_factor(
     lowres: Header,
     high: Header,
     ratios: np.ndarray,
-    requested: Triple,
+    requested_factor: Triple,
     tolerance: float,
     findings: Findings,
 ) -> None:
     """Report that the ratios of voxel sizes along the axes (3,) differ from ``--sr-factor``."""
     # only in-plane factors if they differ, because most pairs have equal slice thickness
-    differs_in_plane = np.any(np.abs(ratios / requested - 1)[:2] > tolerance)
-    axes = slice(2) if differs_in_plane and requested[2] == 1 else slice(3)
+    differs_in_plane = np.any(np.abs(ratios / requested_factor - 1)[:2] > tolerance)
+    axes = slice(2) if differs_in_plane and requested_factor[2] == 1 else slice(3)
     ratio_text = "×".join(f"{ratio:.3g}" for ratio in ratios[axes])
-    requested_text = "×".join(f"{factor:.3g}" for factor in [*requested][axes])
+    requested_text = "×".join(f"{factor:.3g}" for factor in [*requested_factor][axes])
     reason = (
         f"the ratio between the voxel sizes of {lowres.path.name} and this image is"
         f" {ratio_text}, but --sr-factor is {requested_text}"

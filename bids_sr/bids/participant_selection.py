@@ -22,21 +22,21 @@ def list_participants(bids_dir: Path, findings: Findings) -> list[str]:
     directory_labels = sorted(
         path.name.removeprefix("sub-") for path in bids_dir.glob("sub-*") if path.is_dir()
     )
-    existing = [label for label in directory_labels if _LABEL.fullmatch(label)]
-    if not existing:
+    valid_labels = [label for label in directory_labels if _LABEL.fullmatch(label)]
+    if not valid_labels:
         raise input_error(
             bids_dir,
             "no sub-… directories were found",
             "Specify the root directory of a BIDS dataset.",
         )
-    for label in sorted(set(directory_labels) - set(existing)):
+    for label in sorted(set(directory_labels) - set(valid_labels)):
         text = (
             "the directory is skipped because its name is not a valid BIDS label (letters,"
             " digits and +)."
         )
         findings.note(bids_dir / f"sub-{label}", text)
     spellings_by_lowercase: dict[str, list[str]] = {}
-    for label in existing:
+    for label in valid_labels:
         spellings_by_lowercase.setdefault(label.lower(), []).append(label)
     for spellings in spellings_by_lowercase.values():
         if len(spellings) > 1:
@@ -46,7 +46,7 @@ def list_participants(bids_dir: Path, findings: Findings) -> list[str]:
                 " other."
             )
             findings.note(bids_dir / f"sub-{spellings[0]}", text)
-    return existing
+    return valid_labels
 
 
 def select_participants(
@@ -56,13 +56,13 @@ def select_participants(
 
     Without ``--participant-label``, all participants are selected.
     """
-    labels, available = selection.participant_label or existing, set(existing)
+    labels, available_labels = selection.participant_label or existing, set(existing)
     for label in labels:
-        if label not in available:
+        if label not in available_labels:
             fix = f"Available: {list_available(label, existing)}"
             findings.add_problem(
                 bids_dir / f"sub-{label}",
                 f"participant {label!r} was not found in the dataset",
                 fix,
             )
-    return [label for label in labels if label in available]
+    return [label for label in labels if label in available_labels]

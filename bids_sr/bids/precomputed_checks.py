@@ -37,15 +37,16 @@ def check_grid(
     The expected grid has `shape` and `affine` (RAS mm). `grid_name` is the name of the image with
     this grid.
     """
-    size = " × ".join(map(str, header.shape[:3]))
-    expected_size = " × ".join(map(str, shape[:3]))
+    size_text = " × ".join(map(str, header.shape[:3]))
+    expected_size_text = " × ".join(map(str, shape[:3]))
     distance = corner_distance(shape[:3], header.affine, shape[:3], affine)
     smallest_zoom = float(np.linalg.norm(affine[:3, :3], axis=0).min())
     tolerance = min(_GRID_TOLERANCE_VOXELS * smallest_zoom, _GRID_TOLERANCE_MM)
-    if size != expected_size:
+    if size_text != expected_size_text:
         findings.add_problem(
             header.path,
-            f"the matrix size is {size}, but the matrix size of {grid_name} is {expected_size}",
+            f"the matrix size is {size_text}, but the matrix size of {grid_name} is"
+            f" {expected_size_text}",
             fix,
         )
     elif distance > tolerance:
@@ -136,9 +137,9 @@ def _find_table_fault(
 
     `names` are the columns, `rows` the cells of all rows.
     """
-    missing = [name for name in _MOTION if name not in names]
-    if missing:
-        return f"the table does not contain the columns {', '.join(missing)}", _COPY_AGAIN
+    missing_columns = [name for name in _MOTION if name not in names]
+    if missing_columns:
+        return f"the table does not contain the columns {', '.join(missing_columns)}", _COPY_AGAIN
     if len(rows) != n_volumes:
         return (
             f"the table has {len(rows)} rows, but the run has {n_volumes} volumes",

@@ -66,31 +66,13 @@ def _open_reference(
 
     None is returned if the reference is missing or ambiguous.
     """
-    label = run.entities["subject"]
-    folder = root / f"sub-{label}"
+    folder = root / f"sub-{run.entities['subject']}"
     if not folder.is_dir():
-        participants = label_lists.list_some(
-            sorted(path.name for path in root.glob("sub-*") if path.is_dir())
-        )
-        fix = (
-            "Specify a directory with a reference for this participant, or select participants"
-            f" with a reference (--participant-label {participants})."
-        )
-        findings.add_problem(
-            folder, f"no high-resolution reference for sub-{label} was found in {root}", fix
-        )
+        _refuse_missing_participant(folder, findings)
         return None
     bolds, maps = _list_reference_files(root, run)
     if not bolds and not maps:
-        other_references = [*folder.rglob(SERIES), *folder.rglob(_EFFECT_MAPS)]
-        names = label_lists.list_some(sorted({path.name for path in other_references}))
-        reason = (
-            f"no high-resolution reference was found for {run.stem}, only references for other"
-            f" runs ({names})"
-        )
-        findings.add_problem(
-            folder, reason, f"Specify the reference for this run with --truth. {_NAMING}."
-        )
+        _refuse_other_references(folder, run, findings)
         return None
     if len(bolds) > 1:
         names = ", ".join(path.name for path in bolds)
@@ -106,6 +88,34 @@ def _open_reference(
         )
     activations = {parse_entities(path)["contrast"]: path.absolute() for path in maps}
     return HighresReference(root=root, series=series, activations=activations)
+
+
+def _refuse_missing_participant(folder: Path, findings: Findings) -> None:
+    """Report that the reference directory has no `folder` for a participant."""
+    root = folder.parent
+    participants = label_lists.list_some(
+        sorted(path.name for path in root.glob("sub-*") if path.is_dir())
+    )
+    fix = (
+        "Specify a directory with a reference for this participant, or select participants with a"
+        f" reference (--participant-label {participants})."
+    )
+    findings.add_problem(
+        folder, f"no high-resolution reference for {folder.name} was found in {root}", fix
+    )
+
+
+def _refuse_other_references(folder: Path, run: BoldRun, findings: Findings) -> None:
+    """Report that the folder of a participant contains only references for other runs."""
+    references = [*folder.rglob(SERIES), *folder.rglob(_EFFECT_MAPS)]
+    names = label_lists.list_some(sorted({path.name for path in references}))
+    reason = (
+        f"no high-resolution reference was found for {run.stem}, only references for other runs"
+        f" ({names})"
+    )
+    findings.add_problem(
+        folder, reason, f"Specify the reference for this run with --truth. {_NAMING}."
+    )
 
 
 def _check_map(path: Path, run: BoldRun, findings: Findings) -> None:
@@ -175,9 +185,9 @@ def find_reference_in_dataset(
             findings.note(reference_dir, _FOUND_IN_DATASET, code="reference")
             return reference
         if strict and any(_has_other_factor(path, run) for path in (*series, *maps)):
-            requested = "×".join(f"{axis_factor:g}" for axis_factor in run.factor)
+            factor_text = "×".join(f"{axis_factor:g}" for axis_factor in run.factor)
             reason = (
-                f"--sr-factor is {requested}, but this high-resolution reference for {run.stem}"
+                f"--sr-factor is {factor_text}, but this high-resolution reference for {run.stem}"
                 " has a different super-resolution factor"
             )
             fix = (
@@ -201,8 +211,8 @@ def _has_other_factor(path: Path, run: BoldRun) -> bool:
     if header is None or len(header.shape) < 3:
         return False
     shape = slice_axis.reorder_like(header, run.affine).shape
-    expected = np.floor(np.multiply(run.shape, run.factor) + 0.5)
-    return any(shape[axis] != expected[axis] for axis in (0, 1))
+    expected_shape = np.floor(np.multiply(run.shape, run.factor) + 0.5)
+    return any(shape[axis] != expected_shape[axis] for axis in (0, 1))
 
 
 def _list_reference_files(root: Path, run: BoldRun) -> tuple[list[Path], list[Path]]:

@@ -8,7 +8,7 @@ the run, another run of the same task, and a short high-resolution run for calib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -73,6 +73,22 @@ _REQUIREMENTS: Mapping[_CompanionKind, _Requirement] = {
 }
 
 
+class _Mismatch(NamedTuple):
+    """Difference between a companion and its run; `fix` is "" if there is no remedy."""
+
+    file: Path
+    reason: str
+    fix: str = ""
+
+
+class _TimedEvent(NamedTuple):
+    """Event of a table; onset and duration in s."""
+
+    trial_type: str
+    onset: float
+    duration: float
+
+
 def find_series_of_run(
     folder: Path, entities: Mapping[str, str], keys: Collection[str], pattern: str = SERIES
 ) -> list[Path]:
@@ -123,15 +139,16 @@ def read_run(
         if stated_tr is None:
             return None
     if tr is None:
-        tr = timing.check_repetition_time(header, stated_tr, findings)
-    elif isinstance(known_tr := sidecar.get("RepetitionTime", header.tr), int | float):
-        tr = float(known_tr)
-    if tr is None:
+        run_tr = timing.check_repetition_time(header, stated_tr, findings)
+    else:
+        known_tr = sidecar.get("RepetitionTime", header.tr)
+        run_tr = float(known_tr) if isinstance(known_tr, int | float) else tr
+    if run_tr is None:
         return None
     if reorder_note:
         findings.note(path, reorder_note)
     return BoldRun(
-        header=header, tr=tr, sidecar=slice_axis.sidecar_in_order(sidecar, header.order)
+        header=header, tr=run_tr, sidecar=slice_axis.sidecar_in_order(sidecar, header.order)
     )
 
 
@@ -184,8 +201,8 @@ def read_companion(
         return None
     if requirement.events:
         companion = replace(companion, events=_find_events(path, run))
-    for file, reason, fix in find_mismatches(companion, run, kind, run.factor):
-        findings.add_problem(file, reason, fix)
+    for mismatch in find_mismatches(companion, run, kind, run.factor):
+        findings.add_problem(*mismatch)
     if len(findings.problems) > n_problems:
         return None
     if needs_timing:
@@ -204,8 +221,8 @@ def _find_events(companion_file: Path, run: BoldRun) -> Path | None:
 
 def find_mismatches(
     candidate: BoldRun, run: BoldRun, kind: _CompanionKind, factor: Triple | None, dummies: int = 0
-) -> Iterator[tuple[Path, str, str]]:
-    """Yield file, reason and remedy for each mismatch of a companion with its run.
+) -> Iterator[_Mismatch]:
+    """Yield each mismatch of a companion with its run.
 
     Parameters
     ----------
@@ -223,10 +240,10 @@ def find_mismatches(
     if requirement.grid == "factor":
         reason = _find_calibration_mismatch(candidate, run, factor, candidate.n_volumes - dummies)
         if reason:
-            yield candidate.bold, reason, ""
+            yield _Mismatch(candidate.bold, reason)
     elif requirement.grid == "acquired":
         if candidate.shape != run.shape or not np.allclose(candidate.zooms, run.zooms, rtol=0.01):
-            yield candidate.bold, "the image is not on the grid of the run", ""
+            yield _Mismatch(candidate.bold, "the image is not on the grid of the run")
     else:
         assert factor is not None
         for reason, fix in find_grid_problems(
@@ -240,22 +257,22 @@ def find_mismatches(
             requires_highres=requirement.grid == "high",
             run_name=run.bold.name,
         ):
-            yield candidate.bold, reason, fix
+            yield _Mismatch(candidate.bold, reason, fix)
     yield from _find_event_mismatches(candidate, run, requirement)
 
 
 def _find_event_mismatches(
     candidate: BoldRun, run: BoldRun, requirement: _Requirement
-) -> Iterator[tuple[Path, str, str]]:
-    """Yield file, reason and remedy if the events of a companion do not match the run's events."""
+) -> Iterator[_Mismatch]:
+    """Yield a mismatch if the events of a companion do not match the run's events."""
     if requirement.events == "types":
         run_types, candidate_types = (
-            {trial_type for trial_type, *_ in _read_events(table)} if table else set()
+            {event.trial_type for event in _read_events(table)} if table else set()
             for table in (run.events, candidate.events)
         )
         if not run_types <= candidate_types:
             reason = "the events table of this file lacks some trial types of the run"
-            yield candidate.bold, reason, ""
+            yield _Mismatch(candidate.bold, reason)
     elif requirement.events == "same" and run.events and candidate.events:
         run_events, candidate_events = _read_events(run.events), _read_events(candidate.events)
         if not _are_same_events(run_events, candidate_events):
@@ -267,17 +284,16 @@ def _find_event_mismatches(
                 "Use the reference that belongs to this run. If volumes were removed, shift the"
                 " onsets in both events tables."
             )
-            yield candidate.events, reason, fix
-
-
-_TimedEvent = tuple[str, float, float]  # trial type, onset and duration (s)
+            yield _Mismatch(candidate.events, reason, fix)
 
 
 def _are_same_events(first: Sequence[_TimedEvent], second: Sequence[_TimedEvent]) -> bool:
     """Return whether events agree within the rounding of tables (1 ms)."""
-    if [trial_type for trial_type, *_ in first] != [trial_type for trial_type, *_ in second]:
+    if [event.trial_type for event in first] != [event.trial_type for event in second]:
         return False
-    first_times, second_times = ([times for _, *times in events] for events in (first, second))
+    first_times, second_times = (
+        [(event.onset, event.duration) for event in events] for events in (first, second)
+    )
     return np.allclose(first_times, second_times, rtol=0, atol=1e-3, equal_nan=True)
 
 
@@ -285,7 +301,7 @@ def _read_events(table: Path) -> list[_TimedEvent]:
     """Return the events of a table, sorted by trial type, onset and duration."""
     columns = [read_column(table, name) for name in ("trial_type", "onset", "duration")]
     return sorted(
-        (trial_type, _parse_time(onset), _parse_time(duration))
+        _TimedEvent(trial_type, _parse_time(onset), _parse_time(duration))
         for trial_type, onset, duration in zip(*columns, strict=True)
     )
 
@@ -306,12 +322,14 @@ def _find_calibration_mismatch(
     `n_steady` is the number of steady-state volumes of the candidate.
     """
     ratios = np.asarray(run.zooms) / np.asarray(candidate.zooms)
-    expected = factor or compute_factor(candidate, run)
-    if expected is None or np.any(
-        np.abs(ratios[:2] / np.asarray(expected[:2]) - 1) > SIZE_TOLERANCE
+    expected_factor = factor or compute_factor(candidate, run)
+    if expected_factor is None or np.any(
+        np.abs(ratios[:2] / np.asarray(expected_factor[:2]) - 1) > SIZE_TOLERANCE
     ):
         expectation = (
-            "a simple ratio above 1" if expected is None else f"the factor {expected[0]:g}"
+            "a simple ratio above 1"
+            if expected_factor is None
+            else f"the factor {expected_factor[0]:g}"
         )
         ratios_text = " and ".join(f"{ratio:.3g}" for ratio in ratios[:2])
         return (
@@ -320,11 +338,10 @@ def _find_calibration_mismatch(
             f" ({voxel_size_text(candidate.header)}) is {ratios_text}, but {expectation} is"
             " expected"
         )
-    if abs(ratios[2] / expected[2] - 1) > SIZE_TOLERANCE:
-        spacings = [mm_text(series.zooms[2]) for series in (candidate, run)]
+    if abs(ratios[2] / expected_factor[2] - 1) > SIZE_TOLERANCE:
         return (
-            f"the slice spacing is {spacings[0]} mm, but {spacings[1]} mm in the run to be"
-            " calibrated"
+            f"the slice spacing is {mm_text(candidate.zooms[2])} mm, but"
+            f" {mm_text(run.zooms[2])} mm in the run to be calibrated"
         )
     if n_steady < _MIN_VOLUMES:
         return (

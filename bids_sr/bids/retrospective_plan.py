@@ -73,17 +73,17 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
     downsampled_runs = downsampled_subject(subject, settings).runs
     for run, downsampled in zip(subject.runs, downsampled_runs, strict=True):
         n_volumes = max(0, run.n_volumes - n_removed_volumes(run, subject, settings))
-        reason = _why_too_small(run, downsampled, n_volumes)
+        reason = _explain_too_small(run, downsampled, n_volumes)
         if reason:
             fix = "Exclude this run (--task-id, --run-id), or omit --retrospective."
             findings.add_problem(run.bold, f"--retrospective: {reason}", fix)
     pair_by_labels: dict[tuple[str | None, str | None], Pair] = {}
     for pair in (*subject.pairs, *subject.holdouts.values()):
-        first = pair_by_labels.setdefault(pair_labels(pair), pair)
-        if first != pair:
+        first_pair = pair_by_labels.setdefault(pair_labels(pair), pair)
+        if first_pair != pair:
             reason = (
                 "--retrospective supports only one pair per session, but another pair was found"
-                f" ({first.highres.name})"
+                f" ({first_pair.highres.name})"
             )
             findings.add_problem(pair.highres, reason, _SEPARATE_CALLS_FIX)
     for session, source in select_pair_sources(subject).items():
@@ -92,7 +92,7 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
                 _check_shared_pair(run, source, findings)
 
 
-def _why_too_small(run: BoldRun, downsampled: BoldRun, n_volumes: int) -> str:
+def _explain_too_small(run: BoldRun, downsampled: BoldRun, n_volumes: int) -> str:
     """Return why the downsampled copy of a run with `n_volumes` is too small, "" if it is not."""
     nx, ny, nz = downsampled.shape
     if n_volumes < _MIN_REMAINING:
@@ -139,11 +139,11 @@ def downsampled_subject(subject: Subject, settings: Settings) -> Subject:
     Paths still refer to the original files. Each run gets a pair, and the measured series as
     reference. A run without remaining volumes, which is rejected, counts as one volume.
     """
-    runs = tuple(_downsampled_run(run, subject, settings) for run in subject.runs)
+    runs = tuple(_downsample_run(run, subject, settings) for run in subject.runs)
     return replace(subject, runs=runs)
 
 
-def _downsampled_run(run: BoldRun, subject: Subject, settings: Settings) -> BoldRun:
+def _downsample_run(run: BoldRun, subject: Subject, settings: Settings) -> BoldRun:
     """Return a run of a participant after downsampling."""
     factor = retrospective_factor(settings)
     nx, ny, nz = (
@@ -178,10 +178,9 @@ def note_retrospective(
     subjects: Sequence[Subject], settings: Settings, findings: Findings
 ) -> None:
     """Report the planned downsampling and pairs, for the terminal and the report."""
-    adds_noise = settings.evaluation.retrospective == "noisy"
     noise_text = (
         "with thermal noise added up to the level of the run"
-        if adds_noise
+        if settings.evaluation.retrospective == "noisy"
         else "without added noise"
     )
     factor = factor_text(retrospective_factor(settings))
@@ -195,7 +194,7 @@ def note_retrospective(
                 findings.note(run.bold, text)
         for run in select_pair_sources(subject).values():
             text = (
-                f"no T2*-weighted pair was found, so the mean of the first"
+                "no T2*-weighted pair was found, so the mean of the first"
                 f" {n_averaged_volumes(run)} volumes of the run is used as the highres image."
                 " These volumes are removed from the run and from the reference. This pair has the"
                 " contrast, distortion and head position of the run, so it is easier to"

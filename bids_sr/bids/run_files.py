@@ -13,10 +13,8 @@ def select_magnitudes(paths: Sequence[Path], findings: Findings) -> list[Path]:
         if not is_magnitude(path):
             findings.note(
                 path,
-                (
-                    f"the part-{parse_entities(path)['part']} image is ignored because only"
-                    " magnitude images are used."
-                ),
+                f"the part-{parse_entities(path)['part']} image is ignored because only magnitude"
+                " images are used.",
             )
     return [path for path in paths if is_magnitude(path)]
 
@@ -46,45 +44,50 @@ def group_files_by_run(
     runs = []
     for files in groups.values():
         with findings.about(parse_entities(files[0])["subject"], stem_of_echoes(files[0])):
-            runs.append(_files_of_run(files, echo, findings))
+            runs.append(_select_files_of_run(files, echo, findings))
     return [run for run in runs if run]
 
 
-def _files_of_run(files: Sequence[Path], echo: int | None, findings: Findings) -> tuple[Path, ...]:
+def _select_files_of_run(
+    files: Sequence[Path], echo: int | None, findings: Findings
+) -> tuple[Path, ...]:
     """Return the files of a run in the order of echoes; empty with a problem."""
     if not any(map(is_magnitude, files)):
         reason = "only phase, real or imaginary images were found for this run"
         findings.add_problem(files[0], reason, "Add the magnitude image (part-mag).")
         return ()
-    usable = sorted(select_magnitudes(files, findings), key=lambda path: (_echo(path), path.name))
-    names, echoes = ", ".join(path.name for path in usable), [_echo(path) for path in usable]
+    usable_files = sorted(
+        select_magnitudes(files, findings), key=lambda path: (_parse_echo_number(path), path.name)
+    )
+    file_names = ", ".join(path.name for path in usable_files)
+    echoes = [_parse_echo_number(path) for path in usable_files]
     if echo is not None and echoes == [0]:
         findings.note(
             files[0], f"--echo-idx {echo} has no effect because the run has a single echo."
         )
     elif echo is not None:
-        usable = [path for path in usable if _echo(path) == echo]
-        if not usable:
+        usable_files = [path for path in usable_files if _parse_echo_number(path) == echo]
+        if not usable_files:
             findings.add_problem(
                 files[0],
-                f"echo {echo} was not found among the files of the run ({names})",
+                f"echo {echo} was not found among the files of the run ({file_names})",
                 "Select another echo with --echo-idx.",
             )
             return ()
-        echoes = [echo] * len(usable)
+        echoes = [echo] * len(usable_files)
     if len(set(echoes)) < len(echoes):
         findings.add_problem(
-            usable[0],
-            f"several files have the same run and echo entities ({names})",
+            usable_files[0],
+            f"several files have the same run and echo entities ({file_names})",
             "Keep only one of these files.",
         )
         return ()
-    if len(usable) == 1 and echoes != [0]:
-        findings.note(usable[0], f"only echo {echoes[0]} was found and is used.")
-    return tuple(usable)
+    if len(usable_files) == 1 and echoes != [0]:
+        findings.note(usable_files[0], f"only echo {echoes[0]} was found and is used.")
+    return tuple(usable_files)
 
 
-def _echo(path: Path) -> int:
+def _parse_echo_number(path: Path) -> int:
     """Return the echo number of a series, 0 if it has none."""
     label = parse_entities(path).get("echo", "")
     return int(label) if label.isdigit() else 0

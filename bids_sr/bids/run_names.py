@@ -77,14 +77,14 @@ def check_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
             continue
         name = "_".join(part for key, part in _split_name(path) if key != _REPLACED_ENTITY)
         series_by_name.setdefault(name, []).append(path)
-    usable = []
+    usable_paths = []
     for name, series in series_by_name.items():
         if len(series) > 1:
             with findings.about(parse_entities(series[0]).get("subject", ""), name):
                 findings.add_problem(series[0], *_describe_shared_name(name, series))
         else:
-            usable += series
-    return usable
+            usable_paths += series
+    return usable_paths
 
 
 def find_unusable_entity(path: Path) -> str:

@@ -60,10 +60,10 @@ def months_of_sessions(
             if label in session_months
         }
     if column is not None and not months:
-        available = ", ".join(sorted(existing_columns - {"session_id"})) or "none"
+        columns_text = ", ".join(sorted(existing_columns - {"session_id"})) or "none"
         raise UsageError(
             f"--months {column} does not match a column in any sub-*/sub-*_sessions.tsv file",
-            f"available columns: {available}",
+            f"available columns: {columns_text}",
             "choose one of these columns, or omit the option to use the dates in acq_time",
         )
     return months

@@ -39,16 +39,16 @@ def describe_similar(image: Path, suffix: str, extension: str, keyword: str) -> 
         ):
             continue
         if parse_suffix(path) != suffix or path.suffix != extension or name.count(".") > 1:
-            difference = _ending_difference(path, image, suffix, extension)
+            difference = _describe_ending(path, image, suffix, extension)
         else:
-            difference = _label_difference(path, image)
+            difference = _describe_label(path, image)
         if difference is not None:
             rank, text = difference
             candidates.append((rank, f"{name} is not read because {text}."))
     return min(candidates, default=(0, ""))[1]
 
 
-def _ending_difference(
+def _describe_ending(
     path: Path, image: Path, suffix: str, extension: str
 ) -> tuple[int, str] | None:
     """Return the rank and the description of a wrong suffix or extension.
@@ -61,7 +61,7 @@ def _ending_difference(
     return 1, f"its name does not end in _{suffix}{extension}"
 
 
-def _label_difference(path: Path, image: Path) -> tuple[int, str] | None:
+def _describe_label(path: Path, image: Path) -> tuple[int, str] | None:
     """Return the rank and the description of a label that the image does not have.
 
     A lower rank means a more similar name. None is returned if several labels differ, or if the
@@ -71,7 +71,7 @@ def _label_difference(path: Path, image: Path) -> tuple[int, str] | None:
     differing = [key for key, label in labels.items() if image_labels.get(key) != label]
     own_image = path.with_name(f"{file_stem(path)}_bold")
     if len(differing) != 1 or any(
-        own_image.with_suffix(end).exists() for end in (".nii", ".nii.gz")
+        own_image.with_suffix(extension).exists() for extension in (".nii", ".nii.gz")
     ):
         return None
     (key,) = differing
@@ -79,7 +79,7 @@ def _label_difference(path: Path, image: Path) -> tuple[int, str] | None:
     text = f"its name contains {name}-{labels[key]}"
     if key not in image_labels:
         return 3, text
-    # A file in the folder of this participant cannot belong to another participant.
+    # a file in the folder of this participant cannot belong to another participant
     if key != "subject" and not _are_alike(labels[key], image_labels[key]):
         return None
     return 2, f"{text} instead of {name}-{image_labels[key]}"
@@ -91,7 +91,8 @@ def _are_alike(first: str, second: str) -> bool:
     >>> _are_alike("1", "01"), _are_alike("o-dd", "odd"), _are_alike("1", "2")
     (True, True, False)
     """
-    first, second = (
+    plain_first, plain_second = (
         re.sub(r"[^0-9a-z]", "", label.lower()).lstrip("0") for label in (first, second)
     )
-    return first == second or difflib.SequenceMatcher(a=first, b=second).ratio() > _MIN_SIMILARITY
+    similarity = difflib.SequenceMatcher(a=plain_first, b=plain_second).ratio()
+    return plain_first == plain_second or similarity > _MIN_SIMILARITY

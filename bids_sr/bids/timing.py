@@ -46,16 +46,15 @@ def check_repetition_time(header: Header, value: object, findings: Findings) -> 
     value : object
         ``RepetitionTime`` after inheritance, or None.
     """
-    path = header.path
-    likely_tr_s = guess_tr(header.tr)
     if value is None:
+        likely_tr_s = guess_tr(header.tr)
         example = f"{likely_tr_s:g}" if likely_tr_s else "the time in seconds"
         reason = f"RepetitionTime is missing in the JSON sidecar{_describe_header_tr(header.tr)}"
         fix = (
             f'Add "RepetitionTime": {example} to the JSON sidecar if the run was acquired with'
             " this repetition time."
         )
-        findings.add_problem(path, reason, fix)
+        findings.add_problem(header.path, reason, fix)
         return None
     if (
         isinstance(value, bool)
@@ -64,33 +63,39 @@ def check_repetition_time(header: Header, value: object, findings: Findings) -> 
     ):
         _refuse_repetition_time(header, value, findings)
         return None
+    return float(value) if _matches_header(value, header, findings) else None
+
+
+def _matches_header(tr: float, header: Header, findings: Findings) -> bool:
+    """Return whether the header allows the repetition time (s) of the sidecar.
+
+    A contradiction is a problem. A missing time and a wrong unit in the header are notes.
+    """
+    likely_tr_s = guess_tr(header.tr)
     if header.tr is None:
         findings.note(
-            path,
-            (
-                f"the image header does not contain a repetition time; {value:g} s from the"
-                " sidecar is used."
-            ),
+            header.path,
+            f"the image header does not contain a repetition time; {tr:g} s from the sidecar is"
+            " used.",
         )
     elif (
         likely_tr_s is not None
         and likely_tr_s != header.tr
-        and abs(likely_tr_s - value) <= _TR_TOLERANCE
+        and abs(likely_tr_s - tr) <= _TR_TOLERANCE
     ):
         findings.note(
-            path,
+            header.path,
             f"the repetition time in the image header ({header.tr:g} s) is in the wrong unit;"
-            f" {value:g} s from the sidecar is used.",
+            f" {tr:g} s from the sidecar is used.",
         )
-    elif abs(header.tr - value) > _TR_TOLERANCE:
+    elif abs(header.tr - tr) > _TR_TOLERANCE:
         reason = (
-            f"RepetitionTime is {value:g} s in the sidecar, but {header.tr:g} s in the image"
-            " header"
+            f"RepetitionTime is {tr:g} s in the sidecar, but {header.tr:g} s in the image header"
         )
         fix = "Correct the wrong value; in the header, check pixdim[4] and the time unit."
-        findings.add_problem(path, reason, fix)
-        return None
-    return float(value)
+        findings.add_problem(header.path, reason, fix)
+        return False
+    return True
 
 
 def _refuse_repetition_time(header: Header, value: object, findings: Findings) -> None:

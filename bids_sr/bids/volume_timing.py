@@ -34,7 +34,7 @@ def read_spacing(
     elif len(timing) != n_volumes:
         reason = f"VolumeTiming has {len(timing)} entries, but the series has {n_volumes} volumes"
         fix = "Correct the sidecar so that VolumeTiming has one entry per volume."
-    elif (gap := _first_gap(timing)) is not None:
+    elif (gap := _find_first_gap(timing)) is not None:
         reason = (
             f"the volume intervals in VolumeTiming are not constant ({timing[1] - timing[0]:g} s"
             f" at the start, {timing[gap + 1] - timing[gap]:g} s after volume {gap})"
@@ -57,7 +57,7 @@ def read_spacing(
     return None
 
 
-def _first_gap(times: Sequence[float]) -> int | None:
+def _find_first_gap(times: Sequence[float]) -> int | None:
     """Return the first volume followed by an interval that differs from the first one, or None."""
     if len(times) < 2:
         return None

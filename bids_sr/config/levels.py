@@ -108,23 +108,23 @@ class StoredMaps:
         )
         # "quarter" is a threshold of correlation, all others of the linear model
         is_mapped = {"quarter": has_correlation}
-        thresholds = [name for name in self.thresholds if is_mapped.get(name, has_model)]
+        mapped_thresholds = [name for name in self.thresholds if is_mapped.get(name, has_model)]
         if self.level == "full":
-            return {
-                width: _StoredStats(stats=all_stats, thresholds=thresholds)
-                for width in self.smoothing
-            }
+            full_outputs = _StoredStats(stats=all_stats, thresholds=mapped_thresholds)
+            return dict.fromkeys(self.smoothing, full_outputs)
         is_recomputable = series_level(series, series_names(self.methods)) == "full"
         model_stats = _GROUP_LEVEL_STATS if is_recomputable else _MODEL_STATS
-        has_correlation = has_correlation and (self.correlation or not has_model)
-        if tuple(self.thresholds) == THRESHOLDS:
-            thresholds = thresholds[:1] if has_correlation else []
+        stores_correlation = has_correlation and (self.correlation or not has_model)
+        if tuple(self.thresholds) != THRESHOLDS:
+            stored_thresholds = mapped_thresholds
+        else:
+            stored_thresholds = mapped_thresholds[:1] if stores_correlation else []
         smallest_outputs = _StoredStats(
             stats=[
-                *(_CORRELATION_STATS if has_correlation else ()),
+                *(_CORRELATION_STATS if stores_correlation else ()),
                 *(model_stats if has_model else ()),
             ],
-            thresholds=thresholds,
+            thresholds=stored_thresholds,
         )
         if tuple(sorted(self.smoothing)) != SMOOTHING:
             return dict.fromkeys(self.smoothing, smallest_outputs)

@@ -29,6 +29,7 @@ _LOGGER = logging.getLogger(__name__)
 _BEAT_S = 5.0  # interval at which the holder of a lock updates it
 _WATCH_S = 3.5 * _BEAT_S  # after this time without an update, the holder has stopped
 _FOLDER = "locks"
+_START_FIELD = 18  # start time among the fields behind the state in /proc/PID/stat
 
 
 @frozen
@@ -80,8 +81,8 @@ def _read_start_ticks(pid: int) -> str | None:
     except OSError:
         return None
     # see proc_pid_stat(5); the name of the program, in parentheses, may contain spaces
-    state, *values = text.rpartition(")")[2].split()
-    return None if state in ("Z", "X") else values[18]
+    state, *fields = text.rpartition(")")[2].split()
+    return None if state in ("Z", "X") else fields[_START_FIELD]
 
 
 def _read_holder(path: Path) -> _Holder | None:
@@ -157,9 +158,10 @@ def output_lock(
     try:
         foreign_locks: list[Path] = []
         for path in (folder / f"{name}.lock" for name in names for folder in folders):
-            (own_locks if _acquire(path, holder) else foreign_locks).append(path)
+            locks = own_locks if _acquire(path, holder) else foreign_locks
+            locks.append(path)
         if foreign_locks:
-            raise _foreign_lock_error(foreign_locks)
+            raise _make_lock_error(foreign_locks)
         heartbeat.start()
         yield
     finally:
@@ -173,7 +175,7 @@ def output_lock(
                 folder.rmdir()
 
 
-def _foreign_lock_error(locks: Sequence[Path]) -> UsageError:
+def _make_lock_error(locks: Sequence[Path]) -> UsageError:
     """Return the error that other runs hold locks, with these runs and a remedy."""
     names = ", ".join(dict.fromkeys(path.stem for path in locks))
     holders = [f"{path}: {_read_holder(path) or 'an unknown run'}" for path in locks]
@@ -247,10 +249,7 @@ def _send_heartbeats(
                 os.utime(path)
             if stop_event.is_set() or _read_holder(path) == holder or _is_unreachable(path):
                 continue
-            _LOGGER.error(
-                "%s: another run has taken over this lock, so this run stops.",
-                path,
-            )
+            _LOGGER.error("%s: another run has taken over this lock, so this run stops.", path)
             os.kill(os.getpid(), signal.SIGTERM)
             return
 

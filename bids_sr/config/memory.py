@@ -23,6 +23,9 @@ process.
 _HEADROOM = 1.15
 """Safety factor for other data sets and for memory retained by the allocator."""
 
+_MAX_PATTERNS, _TILE_MILLIONS = 40, 60
+"""Largest number of patterns of a calibration run, and values (millions) in matrices of a tile."""
+
 _MAX_DENSE_MILLIONS = 0.52
 """Millions of voxels above which a volume passes the network of the `tv` paper in parts."""
 
@@ -123,7 +126,7 @@ def count_calibration_millions(high: float) -> float:
     These are patterns (`high` million voxels) and the matrices of a tile; see
     `bids_sr.sr.prior_maps.prior`.
     """
-    return 40 * high + 60
+    return _MAX_PATTERNS * high + _TILE_MILLIONS
 
 
 def step_gb(need: Need, sizes: Sizes) -> float:

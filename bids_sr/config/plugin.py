@@ -129,15 +129,11 @@ class Plugin(OptionSection):
         unused = tuple(sorted(_IGNORED_ARGUMENTS & arguments.keys()))
         options = {key: value for key, value in arguments.items() if key not in unused}
         all_settings = {item.name for item in dataclasses.fields(cls)} - {"plugin", "unused"}
-        allowed = _MULTIPROC_SETTINGS
-        if name != "MultiProc":
-            allowed = all_settings - _MULTIPROC_SETTINGS
+        slurm_settings = all_settings - _MULTIPROC_SETTINGS
+        allowed = _MULTIPROC_SETTINGS if name == "MultiProc" else slurm_settings
         _refuse_unknown(options, sorted(allowed), path)
         if isinstance(text := options.get("sbatch_args"), str):  # one string, as in Nipype
-            try:
-                options["sbatch_args"] = shlex.split(text)
-            except ValueError as error:
-                raise UsageError(f"sbatch_args in {path}: {error}") from error
+            options["sbatch_args"] = _split_arguments(text, path)
         plugin = cls(**{**options, "plugin": name, "unused": unused})
         return dataclasses.replace(plugin, template=_read_template(plugin.template, path))
 
@@ -147,9 +143,17 @@ class Plugin(OptionSection):
         return self.plugin != "MultiProc"
 
 
-def _refuse_unknown(values: dict[str, object], allowed: Sequence[str], path: Path) -> None:
+def _split_arguments(text: str, plugin_file: Path) -> list[str]:
+    """Split arguments of sbatch as a shell does, or raise `UsageError`."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"sbatch_args in {plugin_file}: {error}") from error
+
+
+def _refuse_unknown(entries: dict[str, object], allowed: Sequence[str], path: Path) -> None:
     """Raise `UsageError` for the first key of a plugin file that is not allowed."""
-    for name in values:
+    for name in entries:
         if name not in allowed:
             fix = suggest_name(str(name), allowed) or f"choose from {', '.join(allowed)}"
             raise UsageError(
@@ -160,21 +164,21 @@ def _refuse_unknown(values: dict[str, object], allowed: Sequence[str], path: Pat
 def _refuse_reserved(name: str, arguments: tuple[str, ...]) -> None:
     """Raise `UsageError` for arguments of sbatch that the plugin sets, or that are not split."""
     for argument in arguments:
-        option = argument.partition("=")[0]
+        flag = argument.partition("=")[0]
         if not argument.startswith("--"):
-            option = _SHORT_OPTIONS.get(argument[:2], option)
-        if option in _REFUSED_OPTIONS:
+            flag = _SHORT_OPTIONS.get(argument[:2], flag)
+        if flag in _REFUSED_OPTIONS:
             raise UsageError(
                 f"plugin_args.{name}: {argument}",
-                f"{option} is set by the plugin and cannot be specified by the user",
+                f"{flag} is set by the plugin and cannot be specified by the user",
                 "omit it",
             )
         if argument.startswith("-") and " " in argument and "=" not in argument:
-            flag, _, value = argument.partition(" ")
+            first_word, _, value = argument.partition(" ")
             raise UsageError(
                 f"plugin_args.{name}: {argument!r}",
                 "each string is passed as a single argument and is not split at spaces",
-                f'write two strings, "{flag}", "{value}"',
+                f'write two strings, "{first_word}", "{value}"',
             )
 
 

@@ -335,11 +335,11 @@ def find_preset(name: str) -> AnalysisPreset:
     """Return a preset by name; raise `SettingError` with all names if it is unknown."""
     if name in PRESETS:
         return PRESETS[name]
-    available = ", ".join(PRESETS)
+    preset_names = ", ".join(PRESETS)
     fix = suggest_name(name, PRESETS) or (
-        f"choose one of the available presets, or omit --preset: {available}"
+        f"choose one of the available presets, or omit --preset: {preset_names}"
     )
-    raise SettingError("run.preset", name, f"available presets: {available}", fix)
+    raise SettingError("run.preset", name, f"available presets: {preset_names}", fix)
 
 
 def choose_settings(preset: AnalysisPreset, *, vgg: bool) -> Iterator[Choice]:

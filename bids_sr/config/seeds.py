@@ -134,8 +134,8 @@ def _parse_sphere(text: str) -> Seed | None:
 
 def _find_atlas_seed(text: str, atlas: str) -> Seed | None:
     """Return a seed of atlas labels, or None for text of another form."""
-    name, labels = split_named(text)
-    name = re.sub(r"[^A-Za-z0-9]", "", name or labels)
+    given_name, labels = split_named(text)
+    name = re.sub(r"[^A-Za-z0-9]", "", given_name or labels)
     if not re.match(r"[A-Za-z]", name) or not atlas_labels(atlas):
         return None
     try:

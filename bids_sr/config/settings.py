@@ -73,11 +73,12 @@ class Settings:
         """
         for group, names in values.items():
             _check_keys(group, names)
+        completed = dict(values)
         superres = values.get("superres", {})
         if superres.get("target") == "anat" and "methods" not in superres:
-            values = {**values, "superres": {**superres, "methods": _DEFAULT_ANAT_METHODS}}
+            completed["superres"] = {**superres, "methods": _DEFAULT_ANAT_METHODS}
         return cls(
-            **{group: get_type_hints(cls)[group](**names) for group, names in values.items()}
+            **{group: get_type_hints(cls)[group](**names) for group, names in completed.items()}
         )
 
     @classmethod
@@ -109,9 +110,11 @@ class Settings:
             entries = []
             for item in dataclasses.fields(section):
                 value = getattr(section, item.name)
-                text = " ".join(map(str, value)) or "-" if isinstance(value, tuple) else str(value)
+                value_text = (
+                    " ".join(map(str, value)) or "-" if isinstance(value, tuple) else str(value)
+                )
                 star = "" if item.default in (value, dataclasses.MISSING) else "*"
-                entries.append(f"{item.name}={text}{star}")
+                entries.append(f"{item.name}={value_text}{star}")
             lines.append(f"{group.name:<14}{', '.join(entries)}")
         return lines
 
@@ -201,7 +204,7 @@ def _absolute(path: Path) -> Path:
 def _check_keys(group: str, names: object) -> None:
     """Raise `UsageError` with the most similar key if a setting ``group.name`` does not exist."""
     groups = get_type_hints(Settings)
-    existing = [
+    existing_keys = [
         f"{existing_group}.{name}"
         for existing_group, group_class in groups.items()
         for name in get_type_hints(group_class)
@@ -210,8 +213,8 @@ def _check_keys(group: str, names: object) -> None:
     if not keys and group not in groups:
         keys = [group]
     for key in keys:
-        if key not in existing:
-            fix = suggest_name(key, existing) or f"available groups: {', '.join(groups)}"
+        if key not in existing_keys:
+            fix = suggest_name(key, existing_keys) or f"available groups: {', '.join(groups)}"
             raise UsageError(f"unknown setting {key!r}", "unknown setting", fix)
 
 

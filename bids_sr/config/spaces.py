@@ -98,8 +98,8 @@ def _parse_space(text: str) -> Iterator[Space]:
     >>> [str(space) for space in _parse_space("MNI152NLin2009cAsym:res-native")]
     ['MNI152NLin2009cAsym']
     """
-    name, *modifiers = text.split(":")
-    name = _SYNONYMS.get(name, name)
+    given_name, *modifiers = text.split(":")
+    name = _SYNONYMS.get(given_name, given_name)
     if (surface := ":".join((name, *modifiers))) in _SURFACES:
         yield _SURFACES[surface]
         return

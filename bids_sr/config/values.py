@@ -14,6 +14,7 @@ from bids_sr.sr.recipe_changes import ChangeError, RecipeChange
 
 _MAX_FLOAT = sys.float_info.max
 _MIN_SIMILARITY = 0.75  # of a proposed name and an unknown name, as defined by difflib
+_MIN_KEYWORD_LENGTH = 3  # characters; shorter keywords begin or end too many names
 
 
 class SettingError(UsageError):
@@ -64,7 +65,7 @@ def suggest_name(name: str, names: Iterable[str]) -> str:
     keyword = name.lstrip("-").lower()
     known_names = {known_name.lstrip("-").lower(): known_name for known_name in names}
     matches = []
-    if len(keyword) > 2:
+    if len(keyword) >= _MIN_KEYWORD_LENGTH:
         endings = (f".{keyword}", f"-{keyword}")
         matches = [
             candidate
@@ -98,24 +99,16 @@ def as_annotated(value: object, hint: object, setting: str) -> object:
             return None
         return as_annotated(value, inner, setting)
     if origin is Literal:
-        if value in args:
-            return value
-        choices = list(map(str, args))
-        fix = suggest_name(str(value), choices) or "choose one of these values"
-        reason = f"the value must be one of {', '.join(choices)}"
-        raise SettingError(setting, repr(value), reason, fix)
+        return _as_choice(value, args, setting)
     if isinstance(value, dict) and isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return hint(**value)
     if hint is RecipeChange and isinstance(value, str):
-        try:
-            return RecipeChange.from_text(value)
-        except ChangeError as error:
-            raise SettingError(setting, value, error.why, error.fix) from None
+        return _parse_recipe_change(value, setting)
     if origin is tuple:
-        if args[0] is float and isinstance(value, int | float):
-            value = (value,)
-        if isinstance(value, list | tuple):
-            return tuple(as_annotated(item, args[0], setting) for item in value)
+        is_single = args[0] is float and isinstance(value, int | float)
+        items = (value,) if is_single else value
+        if isinstance(items, list | tuple):
+            return tuple(as_annotated(item, args[0], setting) for item in items)
     elif hint is Path:
         if isinstance(value, str | Path):
             return Path(value)
@@ -136,6 +129,24 @@ def as_annotated(value: object, hint: object, setting: str) -> object:
     raise SettingError(
         setting, repr(value), f"expected a value of type {type_name}", "change the value"
     )
+
+
+def _as_choice(value: object, choices: Sequence[object], setting: str) -> object:
+    """Return `value` if it is one of the choices of a setting; otherwise raise `SettingError`."""
+    if value in choices:
+        return value
+    names = list(map(str, choices))
+    fix = suggest_name(str(value), names) or "choose one of these values"
+    reason = f"the value must be one of {', '.join(names)}"
+    raise SettingError(setting, repr(value), reason, fix)
+
+
+def _parse_recipe_change(text: str, setting: str) -> RecipeChange:
+    """Return the change of a recipe that a text describes, or raise `SettingError`."""
+    try:
+        return RecipeChange.from_text(text)
+    except ChangeError as error:
+        raise SettingError(setting, text, error.why, error.fix) from None
 
 
 def as_toml(value: object) -> str:

@@ -24,6 +24,7 @@ from bids_sr.combination import warn_of_left_out
 from bids_sr.compared_series import add_compared_series
 from bids_sr.config import Settings, machine
 from bids_sr.config.seeds import COMPONENTS, choose_seeds, seed_names
+from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrast, Contrasts
 from bids_sr.io.image_header import Header
 from bids_sr.notices import Notice
@@ -60,6 +61,28 @@ from bids_sr.structural import (
 )
 
 
+@frozen
+class _LinearModels:
+    """Regressors, contrasts and confounds of the runs, by BOLD file.
+
+    Attributes
+    ----------
+    types : mapping of Path to TypesOfRun
+        Trial types of the runs with valid events.
+    seeds : mapping of Path to tuple of str
+        Names of the seeds of the runs without events.
+    contrasts : mapping of Path to Contrasts
+        Contrasts of the trial types, and one contrast per seed.
+    nuisance : list of str or None
+        Selected confounds of all runs; None for the default.
+    """
+
+    types: Mapping[Path, estimability.TypesOfRun]
+    seeds: Mapping[Path, tuple[str, ...]]
+    contrasts: Mapping[Path, Contrasts]
+    nuisance: list[str] | None
+
+
 def check(settings: Settings) -> Plan:
     """Plan a call and collect all problems, reading only headers, sidecars and tables.
 
@@ -90,35 +113,10 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
     note_vgg19(settings.superres, findings)
     note_missing_features(settings.superres, findings)
     _note_excess_processes(settings, findings)
-    for run in data_set.runs:
-        with findings.about(run.entities["subject"], run.stem):
-            for series in filter(None, (run, run.calibration)):
-                refuse_phase(series, findings)
-                warn_of_header(series, findings)
-    types = _assess_trial_types(data_set, settings, findings)
-    modeled = {bold: run_types.modeled for bold, run_types in types.items()}
-    seeds = _list_seed_names(data_set, settings, findings)
-    requested, model_confounds = _read_requests(modeled, settings, findings)
-    nuisance = confound_checks.select_confounds(settings, model_confounds, findings)
-    tables = {bold: table for bold, table in data_set.files_by_run.values() if table is not None}
-    contrasts = run_contrasts.resolve_run_contrasts(types, requested, tables, findings)
-    check_overlap(settings, contrasts, findings)
-    contrasts |= {bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()}
+    _check_headers(data_set, findings)
+    models = _resolve_models(data_set, settings, findings)
     processed_subjects = as_downsampled(data_set.subjects, settings)
-    estimable_bolds = set[Path]()
-    for subject in processed_subjects:
-        for run in (run for run in subject.runs if run.bold in contrasts):
-            run_types = types.get(run.bold) or estimability.TypesOfRun.all_described(())
-            n_types = len(run_types.modeled) + len(seeds.get(run.bold, ()))
-            with findings.about(subject.label, run.stem, code="events"):
-                run_model.note_nyquist(run, settings, findings)
-                confound_checks.warn_of_missing(
-                    run, nuisance, findings, with_anat=bool(subject.t1w)
-                )
-                if confound_checks.are_usable(run, nuisance, findings) and _has_estimable_model(
-                    run, run_types, n_types, contrasts[run.bold], nuisance, settings, findings
-                ):
-                    estimable_bolds.add(run.bold)
+    estimable_bolds = _find_estimable_runs(processed_subjects, models, settings, findings)
     with findings.about(code="method"):
         check_methods(settings, processed_subjects, findings)
     _check_dataset(settings, data_set, findings)
@@ -126,22 +124,63 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
     subjects = tuple(
         subject
         for subject in data_set.subjects
-        if any(run.bold in contrasts for run in subject.runs)
+        if any(run.bold in models.contrasts for run in subject.runs)
     )
     subjects = add_compared_series(subjects, settings, findings)
     skipped: dict[str, tuple[Notice, ...]] = {}
+    remaining_findings = findings
     if not settings.run.strict:
         subjects, skipped, problems = exclude(findings.problems, data_set.files_by_run, subjects)
-        findings = Findings(problems=list(problems), notices=findings.notices)
+        remaining_findings = Findings(problems=list(problems), notices=findings.notices)
     plan = Plan(
         subjects=subjects,
-        contrasts=contrasts,
+        contrasts=models.contrasts,
         type_order=data_set.type_order,
         skipped=skipped,
         sources=data_set.sources,
-        nuisance=nuisance,
+        nuisance=models.nuisance,
     )
-    return _complete_plan(plan, estimable_bolds, settings, findings)
+    return _complete_plan(plan, estimable_bolds, settings, remaining_findings)
+
+
+def _check_headers(data_set: Survey, findings: Findings) -> None:
+    """Check the k-space fields of the sidecars of all runs and of their calibration runs."""
+    for run in data_set.runs:
+        with findings.about(run.entities["subject"], run.stem):
+            for series in filter(None, (run, run.calibration)):
+                refuse_phase(series, findings)
+                warn_of_header(series, findings)
+
+
+def _resolve_models(data_set: Survey, settings: Settings, findings: Findings) -> _LinearModels:
+    """Return the models of the runs, from events tables, options and the BIDS Stats Model."""
+    types = _assess_trial_types(data_set, settings, findings)
+    modeled = {bold: run_types.modeled for bold, run_types in types.items()}
+    seeds = _list_seed_names(data_set, settings, findings)
+    requested_contrasts, model_confounds = _read_requests(modeled, settings, findings)
+    nuisance = confound_checks.select_confounds(settings, model_confounds, findings)
+    tables = {bold: table for bold, table in data_set.files_by_run.values() if table is not None}
+    contrasts = run_contrasts.resolve_run_contrasts(types, requested_contrasts, tables, findings)
+    check_overlap(settings, contrasts, findings)
+    contrasts |= {bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()}
+    return _LinearModels(types=types, seeds=seeds, contrasts=contrasts, nuisance=nuisance)
+
+
+def _find_estimable_runs(
+    subjects: Sequence[Subject], models: _LinearModels, settings: Settings, findings: Findings
+) -> set[Path]:
+    """Return the BOLD files of the runs whose model can be estimated, and report other runs."""
+    estimable_bolds = set[Path]()
+    for subject in subjects:
+        for run in (run for run in subject.runs if run.bold in models.contrasts):
+            with findings.about(subject.label, run.stem, code="events"):
+                run_model.note_nyquist(run, settings, findings)
+                confound_checks.warn_of_missing(
+                    run, models.nuisance, findings, with_anat=bool(subject.t1w)
+                )
+                if _has_estimable_model(run, models, settings, findings):
+                    estimable_bolds.add(run.bold)
+    return estimable_bolds
 
 
 def _read_requests(
@@ -203,22 +242,17 @@ def _assess_trial_types(
 
 
 def _has_estimable_model(
-    run: BoldRun,
-    run_types: estimability.TypesOfRun,
-    n_types: int,
-    contrasts: Contrasts,
-    nuisance: Sequence[str] | None,
-    settings: Settings,
-    findings: Findings,
+    run: BoldRun, models: _LinearModels, settings: Settings, findings: Findings
 ) -> bool:
-    """Return whether a run is long enough for its model, and all contrasts can be estimated.
-
-    `n_types` is the number of trial types or seeds.
-    """
-    n_confounds = confound_checks.count_confounds(run, nuisance)
+    """Return whether a run has usable confounds and enough volumes to estimate all contrasts."""
+    if not confound_checks.are_usable(run, models.nuisance, findings):
+        return False
+    run_types = models.types.get(run.bold) or estimability.TypesOfRun.all_described(())
+    n_regressors = len(run_types.modeled) + len(models.seeds.get(run.bold, ()))
+    n_confounds = confound_checks.count_confounds(run, models.nuisance)
     return run_model.is_long_enough(
-        run, n_types, settings, findings, n_confounds=n_confounds
-    ) and estimability.is_estimable(run, run_types, contrasts, settings, findings)
+        run, n_regressors, settings, findings, n_confounds=n_confounds
+    ) and estimability.is_estimable(run, run_types, models.contrasts[run.bold], settings, findings)
 
 
 def _check_dataset(settings: Settings, data_set: Survey, findings: Findings) -> None:
@@ -275,15 +309,15 @@ def _warn_of_missing_events(data_set: Survey, settings: Settings, findings: Find
     for name, (bold, table) in data_set.files_by_run.items():
         if table is not None:
             continue
-        similar = describe_similar(bold, "events", ".tsv", "event")
-        if similar or not is_rest(parse_entities(bold).get("task", "rest")):
+        similar_text = describe_similar(bold, "events", ".tsv", "event")
+        if similar_text or not is_rest(parse_entities(bold).get("task", "rest")):
             text = (
                 f"{name}_events.tsv was not found, so the run is analyzed as resting state"
                 " (seed-based connectivity). To map task activation, add the events table and"
                 " run the program again. If the run is a resting-state run, use --ignore events."
             )
             with findings.about(parse_entities(bold)["subject"], name, code="events"):
-                findings.warn(bold, " ".join(filter(None, (similar, text))))
+                findings.warn(bold, " ".join(filter(None, (similar_text, text))))
 
 
 def _list_seed_names(
@@ -326,21 +360,22 @@ def _complete_plan(
         "raw",
         *(name for name in settings.superres.series if name in computed or not computed),
     )
-    plan = replace(plan, series=series, series_by_run=series_by_run)
+    plan_of_series = replace(plan, series=series, series_by_run=series_by_run)
     cost = Estimate()
     if plan.subjects:
-        cost = estimate(replace(plan, subjects=subjects), settings)
+        cost = estimate(replace(plan_of_series, subjects=subjects), settings)
         _check_resources(cost, settings, findings)
     if "glm" in settings.activation.kinds:
+        methods_series = series_names(settings.superres.methods)
         for subject in plan.subjects:
-            warn_of_left_out(subject.runs, plan, series_names(settings.superres.methods), findings)
+            warn_of_left_out(subject.runs, plan_of_series, methods_series, findings)
     unsplit = frozenset[Path]()
     if settings.evaluation.retrospective is not None:
         note_retrospective(plan.subjects, settings, findings)
     else:
-        unsplit = _find_unsplit_runs(plan, estimable_bolds, settings, findings)
+        unsplit = _find_unsplit_runs(plan_of_series, estimable_bolds, settings, findings)
     return replace(
-        plan,
+        plan_of_series,
         estimate=cost,
         unsplit=unsplit,
         problems=tuple(findings.problems),
@@ -395,23 +430,21 @@ def _check_structural(settings: Settings, findings: Findings) -> Plan:
     Only headers are read, and nothing is written.
     """
     data_set = survey_structural(settings)
+    superres, subjects = settings.superres, data_set.subjects
     findings.add_all(data_set)
-    note_missing_features(settings.superres, findings)
-    for name in settings.superres.learned:
-        file = find_pretrained(settings.superres, name)
-        for subject in data_set.subjects:
-            if file is not None and subject.lowres:
+    note_missing_features(superres, findings)
+    for file in filter(None, (find_pretrained(superres, name) for name in superres.learned)):
+        for subject in subjects:
+            if subject.lowres:
                 _check_model_of_lowres(settings, subject, file, findings)
-            if not subject.structural:
-                continue
-            header = data_set.headers.get(subject.structural[0].highres)
-            if file is not None and header is not None:
+            pairs = subject.structural
+            header = data_set.headers.get(pairs[0].highres) if pairs else None
+            if header is not None:
                 _check_model(settings, subject, header, file, findings)
-    subjects = data_set.subjects
     check_tools(settings, findings)
     check_lesion_template(settings, subjects, findings)
     check_lesion_references(settings, subjects, findings)
-    plan = Plan(subjects=subjects, series=("bspline", *settings.superres.chosen))
+    plan = Plan(subjects=subjects, series=("bspline", *superres.chosen))
     cost = estimate(plan, settings)
     if subjects:
         _check_dataset(settings, data_set, findings)

@@ -29,6 +29,7 @@ _TISSUE_COLUMNS = (
     *(f"{tissue}_comp_cor_{number:02}" for tissue in "acw" for number in range(10)),
 )
 """Columns that are computed from tissue maps."""
+_N_LISTED_COLUMNS = 4  # largest number of columns that a message lists
 
 
 def select_confounds(
@@ -79,14 +80,14 @@ def warn_of_missing(
     path = None if run.precomputed is None else run.precomputed.confounds
     if path is not None:
         columns = list(map(str, read_frame(path))) if path.exists() else []
-        missing = [
+        missing_names = [
             name
             for name in confound_names
             if name not in CONFOUND_SETS and not fnmatch.filter(columns, name)
         ]
         reason = "the confounds table of the derivatives has no such column"
     elif not with_anat:
-        missing = [
+        missing_names = [
             name
             for name in confound_names
             if name == COMPONENTS_SET or fnmatch.filter(_TISSUE_COLUMNS, name)
@@ -94,9 +95,9 @@ def warn_of_missing(
         reason = "these confounds are computed from tissue maps, and no T1w image was found"
     else:
         return
-    if missing:
+    if missing_names:
         findings.warn(
-            f"--confounds {' '.join(missing)}",
+            f"--confounds {' '.join(missing_names)}",
             f"the models of the runs of sub-{run.entities['subject']} do not contain these"
             f" confounds because {reason}.",
         )
@@ -128,18 +129,8 @@ def are_usable(run: BoldRun, confound_names: Sequence[str] | None, findings: Fin
             f" ({_format_columns(computed)}).",
         )
     names = list(CONFOUND_SETS if confound_names is None else confound_names)
-    if unusable := [name for name in text_columns if _match_columns([name], names)]:
-        findings.add_problem(
-            path,
-            f"confounds must be numeric, but text was found in {_format_columns(unusable)}",
-            "Correct the confounds table, or choose other confounds with --confounds.",
-        )
+    if not _are_numeric(path, text_columns, names, findings):
         return False
-    if text_columns:
-        text = (
-            f"text was found in {_format_columns(text_columns)}, so these confounds are omitted."
-        )
-        findings.note(path, text)
     if COMPONENTS_SET in names and run.n_volumes >= COMPCOR_VOLUMES:
         _note_incomplete_components(path, table, findings)
     columns = _match_columns(map(str, table), names)
@@ -155,6 +146,31 @@ def are_usable(run: BoldRun, confound_names: Sequence[str] | None, findings: Fin
         )
         findings.add_problem(path, reason, fix)
     return not incomplete
+
+
+def _are_numeric(
+    path: Path, text_columns: Sequence[str], selected_names: Sequence[str], findings: Findings
+) -> bool:
+    """Return whether no selected confound contains text, and report the columns with text.
+
+    `selected_names` may contain wildcards; text in other columns is a note.
+    """
+    if unusable_columns := [
+        name for name in text_columns if _match_columns([name], selected_names)
+    ]:
+        findings.add_problem(
+            path,
+            "confounds must be numeric, but text was found in"
+            f" {_format_columns(unusable_columns)}",
+            "Correct the confounds table, or choose other confounds with --confounds.",
+        )
+        return False
+    if text_columns:
+        text = (
+            f"text was found in {_format_columns(text_columns)}, so these confounds are omitted."
+        )
+        findings.note(path, text)
+    return True
 
 
 def _note_incomplete_components(path: Path, table: "pd.DataFrame", findings: Findings) -> None:
@@ -210,7 +226,7 @@ def count_confounds(run: BoldRun, confound_names: Sequence[str] | None) -> int:
 
 def _format_columns(names: Sequence[str]) -> str:
     """Return ``column x`` or ``columns x, y and 3 more`` for a message."""
-    limit = 4
-    text = ", ".join(names[:limit])
-    more_text = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return f"column {text}" if len(names) == 1 else f"columns {text}{more_text}"
+    names_text = ", ".join(names[:_N_LISTED_COLUMNS])
+    n_more = len(names) - _N_LISTED_COLUMNS
+    more_text = f" and {n_more} more" if n_more > 0 else ""
+    return f"column {names_text}" if len(names) == 1 else f"columns {names_text}{more_text}"

@@ -22,12 +22,13 @@ exists.
 _RESERVE_GB = 0.2  # space for logs and figures, which the estimate does not include
 
 
-def _existing_parent(path: Path) -> Path:
+def _find_existing_parent(path: Path) -> Path:
     """Return the path, or the nearest parent directory that exists."""
-    path = path.absolute()
-    while not os.path.lexists(path) and path != path.parent:
-        path = path.parent
-    return path
+    absolute_path = path.absolute()
+    candidates = (absolute_path, *absolute_path.parents)
+    return next(
+        (candidate for candidate in candidates if os.path.lexists(candidate)), candidates[-1]
+    )
 
 
 def check_directories(settings: Settings, findings: Findings) -> None:
@@ -100,13 +101,15 @@ def _check_weights(settings: Settings, findings: Findings) -> None:
 
 def _check_slurm_commands(file: Path, findings: Findings) -> None:
     """Report a plugin file on a machine without the SLURM commands."""
-    missing = [
+    missing_commands = [
         name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None
     ]
-    if missing:
+    if missing_commands:
         fix = "Run the program on a computer with the SLURM commands, or omit --use-plugin."
         findings.add_problem(
-            file, f"the SLURM commands {', '.join(missing)} were not found on the PATH", fix
+            file,
+            f"the SLURM commands {', '.join(missing_commands)} were not found on the PATH",
+            fix,
         )
 
 
@@ -129,7 +132,7 @@ def check_owner(settings: Settings, findings: Findings) -> None:
     links = content.get("DatasetLinks")
     source = str(links.get("raw", "")) if isinstance(links, dict) else ""
     dataset = (paths.output_dir / Path(unquote(source.removeprefix("file://")))).resolve()
-    expected = {paths.bids_dir.resolve(), paths.retrospective_dir.resolve()}
+    expected_datasets = {paths.bids_dir.resolve(), paths.retrospective_dir.resolve()}
     reason = ""
     if name != RESULTS:
         reason = (
@@ -141,7 +144,7 @@ def check_owner(settings: Settings, findings: Findings) -> None:
             f"the output directory contains results of bids-sr {version}, but this is version"
             f" {__version__}"
         )
-    elif source and dataset not in expected and (dataset / description.name).is_file():
+    elif source and dataset not in expected_datasets and (dataset / description.name).is_file():
         reason = f"the output directory contains results of another dataset, {dataset}"
     if reason:
         findings.add_problem(paths.output_dir, reason, fix)
@@ -172,24 +175,15 @@ def _check_earlier_results(settings: Settings, findings: Findings) -> None:
     Results with and without ``--retrospective`` have the same names.
     """
     output_dir = settings.paths.output_dir
-    retrospective_dir = settings.paths.retrospective_dir
-    if any(output_dir.glob("sub-*/func/*")):
-        is_retrospective = settings.evaluation.retrospective is not None
-        is_downsampled = settings.paths.bids_dir == retrospective_dir
-        has_retrospective = retrospective_dir.is_dir()
-        reason = ""
-        if has_retrospective and not is_downsampled and not is_retrospective:
-            reason = "the output directory contains results of an earlier run with --retrospective"
-        elif is_retrospective and not has_retrospective:
-            reason = (
-                "the output directory contains results of an earlier run without --retrospective"
-            )
-        if reason:
-            fix = (
-                "Choose another output directory, because the output files have the same names"
-                " with and without --retrospective."
-            )
-            findings.add_problem(output_dir, reason, fix)
+    option = _find_conflicting_option(settings)
+    if option and any(output_dir.glob("sub-*/func/*")):
+        fix = (
+            "Choose another output directory, because the output files have the same names"
+            " with and without --retrospective."
+        )
+        findings.add_problem(
+            output_dir, f"the output directory contains results of an earlier run {option}", fix
+        )
     if settings.run.reports_only and not any(output_dir.glob("sub-*/figures/*")):
         reason = (
             "--reports-only rebuilds the report from the figures of an earlier run, but the"
@@ -202,17 +196,32 @@ def _check_earlier_results(settings: Settings, findings: Findings) -> None:
         )
 
 
+def _find_conflicting_option(settings: Settings) -> str:
+    """Return how earlier results differ from this call, "" if both use ``--retrospective`` alike.
+
+    The folder of downsampled runs exists if earlier results are retrospective.
+    """
+    retrospective_dir = settings.paths.retrospective_dir
+    is_retrospective = settings.evaluation.retrospective is not None
+    is_downsampled = settings.paths.bids_dir == retrospective_dir
+    if retrospective_dir.is_dir():
+        return "" if is_retrospective or is_downsampled else "with --retrospective"
+    return "without --retrospective" if is_retrospective else ""
+
+
 def _check_reused_models(settings: Settings, findings: Findings) -> None:
     """Report models that are to be used but are missing or lack a card."""
     superres = settings.superres
     n_problems = len(findings.problems)
     check_pretrained(superres, findings)
     folder = superres.models_to_reuse(settings.paths.output_dir)
-    unspecified = [name for name in superres.learned if find_pretrained(superres, name) is None]
+    methods_to_load = [
+        name for name in superres.learned if find_pretrained(superres, name) is None
+    ]
     if (
         len(findings.problems) > n_problems
         or superres.model_source != "reuse"
-        or not unspecified
+        or not methods_to_load
         or folder is None
     ):
         return
@@ -236,7 +245,7 @@ def _check_writable(
     `description` describes the directory in messages. With `only_existing`, a missing directory is
     accepted.
     """
-    parent = _existing_parent(path)
+    parent = _find_existing_parent(path)
     fix = "Choose another directory, or change the permissions of this directory."
     if only_existing and not path.is_dir():
         return
@@ -245,14 +254,11 @@ def _check_writable(
             path, f"{description} cannot be created because {parent} is not a directory", fix
         )
     elif not os.access(parent, os.W_OK | os.X_OK):
-        findings.add_problem(
-            path,
-            (
-                f"{description} is not writable: write permission is missing for {parent}, or the"
-                " file system is read-only"
-            ),
-            fix,
+        reason = (
+            f"{description} is not writable: write permission is missing for {parent}, or the"
+            " file system is read-only"
         )
+        findings.add_problem(path, reason, fix)
 
 
 def check_disk_space(settings: Settings, estimate: Estimate, findings: Findings) -> None:
@@ -266,12 +272,12 @@ def check_disk_space(settings: Settings, estimate: Estimate, findings: Findings)
         (settings.paths.work_dir, estimate.work_gb),
     ):
         if path is not None:
-            disk = _existing_parent(path).stat().st_dev
+            disk = _find_existing_parent(path).stat().st_dev
             sizes_by_disk.setdefault(disk, []).append((path, size_gb))
     for sizes in sizes_by_disk.values():
         directories = [path for path, _ in sizes]
         required_gb = sum(size_gb for _, size_gb in sizes) + _RESERVE_GB
-        free_gb = shutil.disk_usage(_existing_parent(directories[0])).free / 1e9
+        free_gb = shutil.disk_usage(_find_existing_parent(directories[0])).free / 1e9
         if (
             free_gb < required_gb
             and free_gb + sum(map(_measure_size_gb, directories)) < required_gb
@@ -286,9 +292,9 @@ def check_disk_space(settings: Settings, estimate: Estimate, findings: Findings)
             )
 
 
-def _format_gb(size: float) -> str:
+def _format_gb(size_gb: float) -> str:
     """Return a size (GB) as text."""
-    return f"{size:.1f} GB" if size >= 1 else f"{size:.2f} GB"
+    return f"{size_gb:.1f} GB" if size_gb >= 1 else f"{size_gb:.2f} GB"
 
 
 def _measure_size_gb(path: Path) -> float:

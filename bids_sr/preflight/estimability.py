@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bids_sr.glm.design import Design
     from bids_sr.glm.regressors import Events
     from bids_sr.glm.type_information import TypeInformation
+    from bids_sr.glm.type_roles import TypeRoles
 
 _MAX_VOLUMES = 5000  # with more, building the model takes longer than all other checks
 _FIX = "Check onsets and durations, or choose other contrasts with --contrasts."
@@ -68,19 +69,15 @@ def assess_types(
 
     `types` are the trial types of a valid events table.
     """
-    types_of_run = TypesOfRun.all_described(types)
+    described = TypesOfRun.all_described(types)
     if run.events is None or not types:
-        return types_of_run
+        return described
     from bids_sr.glm.design import frame_times
     from bids_sr.glm.regressors import DesignError, read_events
 
     events = read_events(run.events)
-    types_of_run = replace(
-        types_of_run,
-        unmodeled={
-            name: describe_sum(summed_types) for name, summed_types in events.summed.items()
-        },
-    )
+    reasons = {name: describe_sum(summed_types) for name, summed_types in events.summed.items()}
+    types_of_run = replace(described, unmodeled=reasons)
     dummies = settings.preprocessing.dummy_scans or 0
     model = design_settings(run, settings)
     times = frame_times(run.n_volumes, run.tr, start_time=model.start_time)[dummies:]
@@ -117,20 +114,7 @@ def _assess_exactly(
     modeled = tuple(name for name in described.modeled if name not in silent)
     if not modeled:
         findings.add_problem(run.events, "no volume of the run shows a response to an event", _FIX)
-    for name, share in roles.faint.items():
-        findings.note(
-            run.events,
-            f"the trial type {name!r} is modeled but left out of the default contrasts because"
-            f" only {share:.2%} of its response (by energy) is within the run and differs from"
-            f" drift. {_REQUEST_FIX}",
-        )
-    for name, ratio in roles.dominating.items():
-        findings.note(
-            run.events,
-            f"the trial type {name!r} is left out of the mean over trial types (contrast {ALL},"
-            " and comparisons with the mean of the others) because it would multiply the"
-            f" standard error of the mean by {ratio:.1f}.",
-        )
+    _note_left_out(roles, run.events, findings)
     return TypesOfRun(
         modeled=modeled,
         described=roles.described,
@@ -138,6 +122,24 @@ def _assess_exactly(
         unmodeled={**described.unmodeled, **silent},
         information=roles.information,
     )
+
+
+def _note_left_out(roles: "TypeRoles", table: Path, findings: Findings) -> None:
+    """Report modeled trial types that are left out of default contrasts or of their mean."""
+    for name, share in roles.faint.items():
+        findings.note(
+            table,
+            f"the trial type {name!r} is modeled but left out of the default contrasts because"
+            f" only {share:.2%} of its response (by energy) is within the run and differs from"
+            f" drift. {_REQUEST_FIX}",
+        )
+    for name, ratio in roles.dominating.items():
+        findings.note(
+            table,
+            f"the trial type {name!r} is left out of the mean over trial types (contrast {ALL},"
+            " and comparisons with the mean of the others) because it would multiply the"
+            f" standard error of the mean by {ratio:.1f}.",
+        )
 
 
 def _describe_onsets(events: "Events", name: str) -> str:
@@ -168,11 +170,10 @@ def select_estimable(
     if len(inestimable) == len(contrasts):
         findings.add_problem(events, f"no default contrast can be estimated because {cause}", _FIX)
         return estimable_contrasts
-    is_plural = len(inestimable) > 1
+    noun, verb = ("contrast", "is") if len(inestimable) == 1 else ("contrasts", "are")
     findings.note(
         events,
-        f"the default contrast{'s' * is_plural} {', '.join(inestimable)}"
-        f" {'are' if is_plural else 'is'} not computed because {cause}.",
+        f"the default {noun} {', '.join(inestimable)} {verb} not computed because {cause}.",
     )
     return {
         name: weights for name, weights in estimable_contrasts.items() if name not in inestimable

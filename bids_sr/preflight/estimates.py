@@ -38,6 +38,8 @@ _PARALLEL_STEP_GB = 0.1  # average memory of a step that runs in parallel with t
 _CORE_UTILIZATION = 0.85  # average share of workers that are busy
 _CORES_PER_RUN = 2.5  # average number of processors that the steps of a run can use
 
+_FLOAT_GB = 4e-3  # size of a million voxels (float32)
+
 # intermediate files
 _TEMPLATE_GB = 0.12  # per participant with a T1w image, in addition to copies of the image
 _T1W_COPIES = 6.5  # copies of the T1w image (float32)
@@ -47,6 +49,10 @@ _MAP_COPIES = 5.5  # copies per contrast: five statistics, and regions
 # copies per contrast: of a combined run in another frame, and of all runs together
 _TRANSFORMED_MAPS, _COMBINED_MAPS = 3, 9
 _OVERHEAD_GB = 0.03  # other files of a run
+
+# of structural scans
+_SCAN_COPIES, _METHOD_GB, _PARTICIPANT_GB = 6, 0.1, 0.02  # copies (float32), and other files
+_STORED_SCAN_GB, _METHOD_OUTPUT_GB = 2e-3, 0.05  # a million voxels (2 bytes), and other results
 
 # results
 _COMPRESSION, _MAP_COMPRESSION = 0.85, 0.16  # compressed sizes of series and maps
@@ -160,17 +166,23 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
     sizes = _find_largest_grids(plan.subjects, settings)
     if not plan.runs:
         return _estimate_structural(plan, settings, sizes) if plan.subjects else Estimate()
-    largest = find_largest_gb(sizes)
+    largest_gb = find_largest_gb(sizes)
     nprocs = settings.resources.nprocs or 1
-    limit = settings.resources.mem_gb
-    workers = nprocs if limit is None else max(1, workers_that_fit(limit, nprocs, largest))
+    limit_gb = settings.resources.mem_gb
+    workers = (
+        nprocs if limit_gb is None else max(1, workers_that_fit(limit_gb, nprocs, largest_gb))
+    )
     # these are independent of each other
     n_independent = len(plan.runs) * max(1, len(plan.series)) * len(settings.activation.smoothing)
-    peak = BASE_GB + largest + (min(workers, n_independent) - 1) * (WORKER_GB + _PARALLEL_STEP_GB)
+    peak_gb = (
+        BASE_GB + largest_gb + (min(workers, n_independent) - 1) * (WORKER_GB + _PARALLEL_STEP_GB)
+    )
     return Estimate(
         processors=max(1.0, min(_CORE_UTILIZATION * workers, _CORES_PER_RUN * len(plan.runs))),
         sizes=sizes,
-        memory_gb=peak if limit is None else min(peak, max(limit, BASE_GB + largest)),
+        memory_gb=peak_gb
+        if limit_gb is None
+        else min(peak_gb, max(limit_gb, BASE_GB + largest_gb)),
         work_gb=_estimate_work_gb(plan, settings, sizes),
         output_gb=_estimate_output_gb(plan, settings, sizes),
     )
@@ -181,7 +193,7 @@ def _estimate_work_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     superres = settings.superres
     n_widths = len(settings.activation.smoothing)
     n_with_t1w = sum(1 for subject in plan.subjects if subject.t1w)
-    total = n_with_t1w * (_TEMPLATE_GB + _T1W_COPIES * sizes.t1w * 4e-3)
+    total_gb = n_with_t1w * (_TEMPLATE_GB + _T1W_COPIES * sizes.t1w * _FLOAT_GB)
     n_variants = (superres.n_ensemble - 1) * len(superres.learned)
     if settings.evaluation.null_checks:
         n_variants += sum(len(get_method(name).placebos) for name in superres.learned)
@@ -189,25 +201,25 @@ def _estimate_work_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     for run in plan.runs:
         low_gb, high_gb = _measure_series_gb(run)
         series = plan.list_series(run)
-        n_companions = len(run.compared) + bool(run.same_task_run)
-        n_extra_series = n_variants + bool(run.truth and run.truth.series)
+        n_companions = len(run.compared) + (1 if run.same_task_run else 0)
+        n_extra_series = n_variants + (1 if run.truth and run.truth.series else 0)
         # import (at most, as float32), after slice timing, and resampled (`raw`)
-        total += low_gb + _estimate_stored_gb(low_gb) * (2 if run.slice_timing else 1)
-        total += _estimate_stored_gb(high_gb) * (len(series) - 1 + n_extra_series)
-        total += high_gb * (
+        total_gb += low_gb + _estimate_stored_gb(low_gb) * (2 if run.slice_timing else 1)
+        total_gb += _estimate_stored_gb(high_gb) * (len(series) - 1 + n_extra_series)
+        total_gb += high_gb * (
             n_companions + first_share + later_share * max(0, len(series) - 2 + n_extra_series)
         )
         volumes_gb = (low_gb + high_gb * (len(series) - 1)) / run.n_volumes
-        total += n_widths * _MAP_COPIES * _count_contrasts(plan, run) * volumes_gb
+        total_gb += n_widths * _MAP_COPIES * _count_contrasts(plan, run) * volumes_gb
         if run.calibration is not None and superres.calibrated:
-            total += high_gb / run.n_volumes * run.calibration.n_volumes
-        total += _FIGURES_GB + _OVERHEAD_GB
+            total_gb += high_gb / run.n_volumes * run.calibration.n_volumes
+        total_gb += _FIGURES_GB + _OVERHEAD_GB
     for run, n_runs in _list_combined_groups(plan, settings):
         low_gb, high_gb = _measure_series_gb(run)
         volumes_gb = (low_gb + high_gb * (len(plan.list_series(run)) - 1)) / run.n_volumes
         n_maps = _TRANSFORMED_MAPS * n_runs + _COMBINED_MAPS
-        total += n_widths * n_maps * _count_contrasts(plan, run) * volumes_gb
-    return total + _count_exported_millions(plan, settings) * 4e-3
+        total_gb += n_widths * n_maps * _count_contrasts(plan, run) * volumes_gb
+    return total_gb + _count_exported_millions(plan, settings) * _FLOAT_GB
 
 
 def _list_combined_groups(plan: Plan, settings: Settings) -> list[tuple[BoldRun, int]]:
@@ -243,9 +255,12 @@ def _estimate_output_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     )
     compression = _COMPRESSION * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)
     n_with_t1w = sum(1 for subject in plan.subjects if subject.t1w)
-    total = _FIGURES_GB * len(plan.runs) + (_TRANSFORMS_GB + sizes.t1w * 4e-3) * n_with_t1w
-    total += (
-        compression * _SHARE_IN_FIELD_OF_VIEW * _count_exported_millions(plan, settings) * 4e-3
+    total_gb = _FIGURES_GB * len(plan.runs) + (_TRANSFORMS_GB + sizes.t1w * _FLOAT_GB) * n_with_t1w
+    total_gb += (
+        compression
+        * _SHARE_IN_FIELD_OF_VIEW
+        * _count_exported_millions(plan, settings)
+        * _FLOAT_GB
     )
     combined = [run for run, _ in _list_combined_groups(plan, settings)]
     for run in plan.runs:
@@ -259,10 +274,10 @@ def _estimate_output_gb(plan: Plan, settings: Settings, sizes: Sizes) -> float:
                 len(kind_maps.stats) + _REGION_COPIES * len(kind_maps.thresholds)
                 for kind_maps in stored.outputs_of(name).values()
             )
-            total += _MAP_COMPRESSION * copies * n_maps * n_contrasts * size_gb / run.n_volumes
+            total_gb += _MAP_COMPRESSION * copies * n_maps * n_contrasts * size_gb / run.n_volumes
             if reaches(level, series_level(name, series_names(superres.chosen))):
-                total += compression * size_gb
-    return total
+                total_gb += compression * size_gb
+    return total_gb
 
 
 def _estimate_structural(plan: Plan, settings: Settings, sizes: Sizes) -> Estimate:
@@ -280,9 +295,10 @@ def _estimate_structural(plan: Plan, settings: Settings, sizes: Sizes) -> Estima
         processors=min(n_participants, settings.resources.nprocs or 1),
         memory_gb=BASE_GB + find_largest_gb(sizes),
         sizes=sizes,
-        # six float32 images per scan, and outputs with 2 bytes per voxel
-        work_gb=6 * millions * 4e-3 + (0.1 * n_methods + 0.02) * n_participants,
-        output_gb=n_outputs * millions * 2e-3 + 0.05 * n_methods * n_participants,
+        work_gb=_SCAN_COPIES * millions * _FLOAT_GB
+        + (_METHOD_GB * n_methods + _PARTICIPANT_GB) * n_participants,
+        output_gb=n_outputs * millions * _STORED_SCAN_GB
+        + _METHOD_OUTPUT_GB * n_methods * n_participants,
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,16 +28,15 @@ _TIME_TOLERANCE_S = 1e-3  # rounding of times in tables
 # largest share of events after the end of the run; beyond, the table belongs to another run
 _MAX_LATE_SHARE = 0.5
 _MAX_EVENTS = 50_000
+_MAX_INVALID_ROWS = 3  # number of invalid rows that are reported
 _FORM_FIX = (
     "Specify an events table with the columns onset and duration, and with the column trial_type"
     " if there are several conditions"
 )
-
 _RESTING_STATE_FIX = (
     "Alternatively, analyze all runs as resting state (seed-based connectivity) with --ignore"
     " events."
 )
-_MAX_INVALID_ROWS = 3  # number of invalid rows that are reported
 
 
 @frozen
@@ -77,13 +76,8 @@ def check_events(
             " an onset or duration"
         )
         table_findings.add_problem(table, reason, f"{_FORM_FIX}.")
-    modeled_names = set(types)
     summed = find_summed_types(
-        [
-            (row.onset, row.duration, row.trial_type)
-            for row in rows
-            if row.trial_type in modeled_names
-        ]
+        [(row.onset, row.duration, row.trial_type) for row in _select_rows(rows, types)]
     )
     for name, summed_types in summed.items():
         table_findings.note(
@@ -91,11 +85,21 @@ def check_events(
         )
     types = tuple(name for name in types if name not in summed)
     if duration is not None:
-        modeled_names = set(types)
-        modeled = [row for row in rows if row.trial_type in modeled_names]
-        types = _check_onsets(modeled, types, table, bold, duration, table_findings)
+        modeled_rows = _select_rows(rows, types)
+        types = _check_onsets(modeled_rows, types, table, bold, duration, table_findings)
     findings.add_all(table_findings)
     return () if table_findings.problems else types
+
+
+def _select_rows(rows: Iterable[_EventRow], types: Iterable[str]) -> list[_EventRow]:
+    """Return the rows with one of the trial types."""
+    names = set(types)
+    return [row for row in rows if row.trial_type in names]
+
+
+def _select_modeled_rows(rows: Sequence[_EventRow]) -> list[_EventRow]:
+    """Return the rows of trial types that are modeled, and not of rest periods."""
+    return _select_rows(rows, list_modeled_types(row.trial_type for row in rows))
 
 
 def describe_sum(summed_types: Sequence[str]) -> str:
@@ -159,14 +163,52 @@ def _check_onsets(
             f" {duration:g} s ({len(late)} of {len(rows)}, the first in line {late[0].line}:"
             f" {late[0].trial_type!r} at {late[0].onset:g} s)"
         )
-        if are_mostly_late:
-            fix = (
-                "Check that onsets are in seconds relative to the first volume, that the events"
-                " table belongs to this run and that the series is complete."
-            )
-            findings.add_problem(table, description, fix)
-        else:
-            findings.note(table, f"{description}. These events are not modeled.")
+        _report_late_events(table, description, findings, are_most=are_mostly_late)
+    _note_truncated_events(rows, table, duration, findings)
+    types_within = {
+        row.trial_type
+        for row in rows
+        if row.onset + row.duration > _MIN_END_S and row.onset < duration
+    }
+    late_types = {row.trial_type for row in late}
+    for name in (name for name in types if name not in types_within):
+        position = (
+            "after the end"
+            if name in late_types
+            else f"more than {-_MIN_END_S:g} s before the start"
+        )
+        text = (
+            f"the trial type {name!r} is not modeled because all of its events are"
+            f" {position} of the run."
+        )
+        findings.note(table, text)
+    if types and not types_within and not are_mostly_late:
+        findings.add_problem(
+            table,
+            f"all events are more than {-_MIN_END_S:g} s before the first volume",
+            "Check that onsets are in seconds relative to the first volume.",
+        )
+    return tuple(name for name in types if name in types_within)
+
+
+def _report_late_events(
+    table: Path, description: str, findings: Findings, *, are_most: bool
+) -> None:
+    """Report events after the end of a run, as a problem if most events of the table are late."""
+    if are_most:
+        fix = (
+            "Check that onsets are in seconds relative to the first volume, that the events table"
+            " belongs to this run and that the series is complete."
+        )
+        findings.add_problem(table, description, fix)
+    else:
+        findings.note(table, f"{description}. These events are not modeled.")
+
+
+def _note_truncated_events(
+    rows: Sequence[_EventRow], table: Path, duration: float, findings: Findings
+) -> None:
+    """Report events that last beyond the end of a run of `duration` seconds."""
     n_truncated = sum(
         row.onset < duration < row.onset + row.duration - _TIME_TOLERANCE_S for row in rows
     )
@@ -177,26 +219,6 @@ def _check_onsets(
             f" ({count_text})."
         )
         findings.note(table, text)
-    types_within = {
-        row.trial_type
-        for row in rows
-        if row.onset + row.duration > _MIN_END_S and row.onset < duration
-    }
-    late_types = {row.trial_type for row in late}
-    for name in (name for name in types if name not in types_within):
-        position = "after the end" if name in late_types else "more than 24 s before the start"
-        text = (
-            f"the trial type {name!r} is not modeled because all of its events are"
-            f" {position} of the run."
-        )
-        findings.note(table, text)
-    if types and not types_within and not are_mostly_late:
-        findings.add_problem(
-            table,
-            "all events are more than 24 s before the first volume",
-            "Check that onsets are in seconds relative to the first volume.",
-        )
-    return tuple(name for name in types if name in types_within)
 
 
 def _report_distant_events(
@@ -240,6 +262,12 @@ def _read_events(path: Path, findings: Findings) -> list[_EventRow]:
             " of 1 s, as in SPM."
         )
         findings.note(path, text)
+    _check_cells(path, records, findings)
+    return rows
+
+
+def _check_cells(path: Path, records: Sequence[TableRow], findings: Findings) -> None:
+    """Reject a table with NUL bytes or with a line that has more cells than the header line."""
     if "\0" in read_text(path, encoding="utf-8-sig"):
         findings.add_problem(
             path,
@@ -251,7 +279,6 @@ def _read_events(path: Path, findings: Findings) -> list[_EventRow]:
     if wide_line is not None:
         fix = "Each line must have the same number of cells as the header line."
         findings.add_problem(path, f"line {wide_line} has more cells than the header line", fix)
-    return rows
 
 
 def _read_records(path: Path, findings: Findings) -> list[TableRow] | None:
@@ -267,11 +294,12 @@ def _read_records(path: Path, findings: Findings) -> list[TableRow] | None:
         reason = f"the file cannot be read as a table ({error})"
         findings.add_problem(path, reason, "Save the table as tab-separated UTF-8 text.")
         return None
-    missing = [name for name in ("onset", "duration") if name not in columns]
-    if missing:
-        existing = ", ".join(str(name) for name in columns) or "none"
+    missing_columns = [name for name in ("onset", "duration") if name not in columns]
+    if missing_columns:
+        existing_columns = ", ".join(str(name) for name in columns) or "none"
         reason = (
-            f"required columns are missing: {', '.join(missing)} (existing columns: {existing})"
+            f"required columns are missing: {', '.join(missing_columns)} (existing columns:"
+            f" {existing_columns})"
         )
         fix = f"{_FORM_FIX}. Columns must be separated by tabs."
         findings.add_problem(path, reason, fix if columns else f"{fix} {_RESTING_STATE_FIX}")
@@ -324,8 +352,7 @@ def _read_amplitudes(
 
     `records` are the cells of the table by line number.
     """
-    modeled = set(list_modeled_types(row.trial_type for row in rows))
-    events = [row for row in rows if row.trial_type in modeled]
+    events = _select_modeled_rows(rows)
     cells = [records[row.line].get(MODULATION) for row in events]
     amplitudes, reason = read_modulation([row.trial_type for row in events], cells)
     if reason:
@@ -342,8 +369,10 @@ def _read_amplitudes(
             f" ({min(amplitudes):g} to {max(amplitudes):g}), as in nilearn. Effects are the"
             f" response to a {MODULATION} of 1.",
         )
-    by_line = {row.line: value for row, value in zip(events, amplitudes, strict=True)}
-    return [replace(row, amplitude=by_line.get(row.line, 1.0)) for row in rows]
+    amplitude_by_line = {
+        row.line: amplitude for row, amplitude in zip(events, amplitudes, strict=True)
+    }
+    return [replace(row, amplitude=amplitude_by_line.get(row.line, 1.0)) for row in rows]
 
 
 def _drop_repetitions(
@@ -354,18 +383,17 @@ def _drop_repetitions(
     earlier_events = set[tuple[float, float, str, float]]()
     for row in rows:
         event = row.onset, row.duration, row.trial_type, row.amplitude
-        (repeated if event in earlier_events else distinct).append(row)
+        rows_of_kind = repeated if event in earlier_events else distinct
+        rows_of_kind.append(row)
         earlier_events.add(event)
-    modeled = set(list_modeled_types(row.trial_type for row in rows))
-    repeated = [row for row in repeated if row.trial_type in modeled]
-    if repeated:
+    if modeled_repetitions := _select_modeled_rows(repeated):
         findings.note(
             path,
-            f"{len(repeated)} of {len(rows)} events have the same onset, duration and trial_type"
-            f" as another event (first event: line {repeated[0].line}). Each event is modeled"
-            " only once.",
+            f"{len(modeled_repetitions)} of {len(rows)} events have the same onset, duration and"
+            f" trial_type as another event (first event: line {modeled_repetitions[0].line}). Each"
+            " event is modeled only once.",
         )
-    _note_overlaps([row for row in distinct if row.trial_type in modeled], path, findings)
+    _note_overlaps(_select_modeled_rows(distinct), path, findings)
     return distinct
 
 

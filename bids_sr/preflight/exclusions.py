@@ -69,22 +69,22 @@ def exclude(
     problems : tuple of Notice
         Problems that stop the whole call. If no run remains, all problems are returned.
     """
-    stopped: dict[str, tuple[Notice, ...]] = {}
+    problems_by_run: dict[str, tuple[Notice, ...]] = {}
     call_problems = []
     for problem in problems:
         run_names = _list_stopped_runs(problem, files)
         if not run_names:
             call_problems.append(problem)
         for name in run_names:
-            stopped[name] = (*stopped.get(name, ()), problem)
-    remaining = []
+            problems_by_run[name] = (*problems_by_run.get(name, ()), problem)
+    remaining_subjects = []
     for subject in subjects:
-        runs = tuple(run for run in subject.runs if run.stem not in stopped)
+        runs = tuple(run for run in subject.runs if run.stem not in problems_by_run)
         if runs:
-            remaining.append(replace(subject, runs=runs))
-    if call_problems or not remaining:
+            remaining_subjects.append(replace(subject, runs=runs))
+    if call_problems or not remaining_subjects:
         return tuple(subjects), {}, tuple(problems)
-    return tuple(remaining), dict(sorted(stopped.items())), ()
+    return tuple(remaining_subjects), dict(sorted(problems_by_run.items())), ()
 
 
 def describe_skipped_runs(skipped: Mapping[str, Sequence[Notice]]) -> list[str]:

@@ -6,6 +6,7 @@ filtered.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,9 @@ _MAX_EMPTY_EXTENT = 0.75  # of the Nyquist limit; with less, little detail remai
 # smoothed
 _MAX_EDGE_RATIO = 1.4
 _MIN_EDGE_POWER = 0.18  # relative to low frequencies; .19 or more at the edge of acquired runs
+# radii relative to the Nyquist limit: low frequencies, edge, and frequencies along the other axis
+# with the weakest physiological noise
+_MIN_LOW_RADIUS, _MAX_LOW_RADIUS, _MIN_EDGE_RADIUS, _MIN_OTHER_RADIUS = 0.05, 0.25, 0.9, 0.3
 _MIN_SAMPLES = 24  # voxels along an axis; fewer give too few points of its spectrum
 _N_VOLUMES, _N_SLICES = 16, 16  # largest numbers of volumes and slices that are read
 _NYQUIST_DIFFERS = (
@@ -42,6 +46,19 @@ class _KspaceExtent:
     half_radius: float
     end_radius: float
     edge_power: float
+
+
+class _ZeroFilledAxis(NamedTuple):
+    """In-plane axis with fewer samples than voxels, according to a field of the sidecar."""
+
+    field: str
+    n_samples: float
+    n_voxels: float
+
+    @property
+    def share(self) -> float:
+        """Samples relative to voxels."""
+        return self.n_samples / self.n_voxels
 
 
 def refuse_phase(run: BoldRun, findings: Findings) -> None:
@@ -68,15 +85,16 @@ def warn_of_header(run: BoldRun, findings: Findings) -> None:
             " detail is blurred or estimated from the other side."
         )
         findings.warn(run.bold, text)
-    for name, n_samples, n_voxels in _list_zero_filled(run):
+    for axis in _list_zero_filled(run):
         text = (
-            f"{name} is {n_samples:g}, but the image has {n_voxels:g} voxels along this axis. The"
-            f" acquired Nyquist frequency is therefore {n_samples / n_voxels:.0%} of the Nyquist"
-            " frequency implied by the voxel size. Finer detail is interpolated, not measured."
+            f"{axis.field} is {axis.n_samples:g}, but the image has {axis.n_voxels:g} voxels"
+            f" along this axis. The acquired Nyquist frequency is therefore {axis.share:.0%} of"
+            " the Nyquist frequency implied by the voxel size. Finer detail is interpolated, not"
+            " measured."
         )
         findings.warn(run.bold, text)
     recon_matrix = _read_number(run, "ReconMatrixPE")
-    n_phase_voxels, _ = _matrix_by_direction(run)
+    n_phase_voxels, _ = _get_matrix_by_direction(run)
     if recon_matrix and recon_matrix != n_phase_voxels:
         text = (
             f"ReconMatrixPE is {recon_matrix:g}, but the image has {n_phase_voxels} voxels along"
@@ -94,7 +112,7 @@ def _read_number(run: BoldRun, name: str) -> float:
     return float(value) if is_valid else 0.0  # type: ignore[arg-type]
 
 
-def _matrix_by_direction(run: BoldRun) -> tuple[int, int]:
+def _get_matrix_by_direction(run: BoldRun) -> tuple[int, int]:
     """Return the voxels along phase encoding and readout; smaller number first if unknown."""
     x, y = run.shape[:2]
     direction = str(run.sidecar.get("PhaseEncodingDirection", ""))[:1]
@@ -103,16 +121,16 @@ def _matrix_by_direction(run: BoldRun) -> tuple[int, int]:
     return (y, x) if direction == "j" else (min(x, y), max(x, y))
 
 
-def _list_zero_filled(run: BoldRun) -> Iterator[tuple[str, float, float]]:
-    """Yield name, samples and voxels of each sidecar field with fewer samples than voxels."""
-    n_phase_voxels, n_readout_voxels = _matrix_by_direction(run)
+def _list_zero_filled(run: BoldRun) -> Iterator[_ZeroFilledAxis]:
+    """Yield the axes along which the sidecar states fewer samples than voxels."""
+    n_phase_voxels, n_readout_voxels = _get_matrix_by_direction(run)
     for name, n_voxels in (
         ("AcquisitionMatrixPE", _read_number(run, "ReconMatrixPE") or n_phase_voxels),
         ("BaseResolution", n_readout_voxels),
     ):
         n_samples = _read_number(run, name)
         if 0 < n_samples < _MIN_FULL_SHARE * n_voxels:
-            yield name, n_samples, n_voxels
+            yield _ZeroFilledAxis(field=name, n_samples=n_samples, n_voxels=n_voxels)
 
 
 def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
@@ -125,7 +143,7 @@ def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
         for axis, extent in enumerate(_measure_extents(_read_slices(run)))
         if extent is not None
     }
-    shares = [n_samples / n_voxels for _, n_samples, n_voxels in _list_zero_filled(run)]
+    shares = [axis.share for axis in _list_zero_filled(run)]
     is_zero_filled = min(shares, default=1) <= _MAX_EMPTY_EXTENT
     empty = [
         f"{extent.end_radius:.0%} along {axis_name}"
@@ -164,9 +182,9 @@ def _read_slices(run: BoldRun) -> Array:
     from bids_sr.io.nifti import SeriesReader
 
     start, step = run.n_volumes // 10, -(-run.shape[2] // _N_SLICES)
-    count = min(_N_VOLUMES, run.n_volumes - start) // 2 * 2
+    n_volumes = min(_N_VOLUMES, run.n_volumes - start) // 2 * 2
     with SeriesReader(run.bold, allow_nan=True) as reader:
-        volumes = (reader.volume(index) for index in range(start, start + count))
+        volumes = (reader.volume(index) for index in range(start, start + n_volumes))
         return np.stack(
             [reorder(volume, run.axis_order)[:, :, ::step] for volume in volumes], axis=-1
         )
@@ -189,16 +207,16 @@ def _measure_extent(power: Array) -> _KspaceExtent | None:
     if min(power.shape) < _MIN_SAMPLES:
         return None
     radius, other_radius = (np.abs(2 * np.fft.fftfreq(size)) for size in power.shape)
-    # frequencies with the weakest physiological noise
-    line = power[:, other_radius > 0.3].mean(axis=1)
-    low_frequency_power = line[(radius > 0.05) & (radius <= 0.25)].mean()
+    profile = power[:, other_radius > _MIN_OTHER_RADIUS].mean(axis=1)
+    is_low = (radius > _MIN_LOW_RADIUS) & (radius <= _MAX_LOW_RADIUS)
+    low_frequency_power = profile[is_low].mean()
     if not low_frequency_power > 0:
         return None
     half_radius, end_radius = (
-        float(radius[line >= fraction * low_frequency_power].max()) for fraction in (0.5, 0.1)
+        float(radius[profile >= fraction * low_frequency_power].max()) for fraction in (0.5, 0.1)
     )
     return _KspaceExtent(
         half_radius=half_radius,
         end_radius=end_radius,
-        edge_power=float(line[radius >= 0.9].mean() / low_frequency_power),
+        edge_power=float(profile[radius >= _MIN_EDGE_RADIUS].mean() / low_frequency_power),
     )

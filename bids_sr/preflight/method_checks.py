@@ -172,7 +172,6 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
         int(size * axis_factor + 0.5)
         for size, axis_factor in zip(run.shape, run.factor, strict=True)
     )
-    other_recipe = "paper" if superres.recipe == "fast" else "fast"
     for name in (*superres.pair_trained, *superres.volume_trained):
         method = get_method(name)
         own_recipe = recipe_name(method, superres.recipe)
@@ -191,14 +190,23 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
         sides = " × ".join(map(str, recipe.flat_patch))
         whole_slice_method = "dcnet" if run.factor[2] == 1 else "tv --recipe fast"
         fix = f"Choose a method that is trained on whole slices ({whole_slice_method})."
-        changes = select_changes(superres.recipe_changes, name)
-        if any(change.field == "patch" for change in changes):
-            fix += f" Alternatively, use a smaller patch size for --set {name}.patch."
-        elif other_recipe in method.recipes and get_recipe(method, other_recipe).fits(nx, ny):
-            fix += f" Alternatively, use --recipe {other_recipe}."
+        if alternative := _propose_smaller_patch(superres, name, nx, ny):
+            fix = f"{fix} Alternatively, use {alternative}."
         findings.add_problem(
             f"{run.bold} with --sr-method {name} --recipe {superres.recipe}",
             f"the training patches of {sides} voxels are larger than the slices of {nx} × {ny}"
             " voxels at the high resolution",
             fix,
         )
+
+
+def _propose_smaller_patch(superres: SuperRes, name: str, nx: int, ny: int) -> str:
+    """Return an option with which patches may fit slices of nx × ny voxels, or ""."""
+    changes = select_changes(superres.recipe_changes, name)
+    if any(change.field == "patch" for change in changes):
+        return f"a smaller patch size for --set {name}.patch"
+    method = get_method(name)
+    other_recipe = "paper" if superres.recipe == "fast" else "fast"
+    if other_recipe in method.recipes and get_recipe(method, other_recipe).fits(nx, ny):
+        return f"--recipe {other_recipe}"
+    return ""

@@ -31,11 +31,13 @@ from bids_sr.io.template_cache import (
 )
 
 _LOGGER = logging.getLogger(__name__)
-_IMAGES: tuple[dict[str, object], ...] = (
+_Image = dict[str, object]
+"""Entities of an image of a template."""
+_IMAGES: tuple[_Image, ...] = (
     {"suffix": "T1w", "desc": None},
     {"suffix": "mask", "desc": "brain"},
 )
-_TISSUES: tuple[dict[str, object], ...] = tuple(
+_TISSUES: tuple[_Image, ...] = tuple(
     {"suffix": "probseg", "label": tissue} for tissue in ("GM", "WM")
 )
 _DOWNLOADED_RESOLUTIONS = ("1", "2")  # of the images for registration, in order of preference
@@ -65,7 +67,7 @@ def check_spaces(
             findings.note(f"sub-{label}", text)
     for space in spaces:
         if space.is_template:
-            _provide_template(space, findings, dry=settings.run.dry_run)
+            _provide_template(space, findings, dry_run=settings.run.dry_run)
 
 
 def check_templates(settings: Settings, findings: Findings) -> None:
@@ -87,8 +89,8 @@ def check_templates(settings: Settings, findings: Findings) -> None:
             findings.refuse_option(option_text, *_describe_missing_image(image))
         elif files is not None and space.resolution not in ("", *files.resolutions):
             sizes = read_resolutions(space.template)
-            available = {label: sizes.get(label, 0.0) for label in sorted(files.resolutions)}
-            _refuse_resolution(space, option_text, available, findings)
+            available_mm = {label: sizes.get(label, 0.0) for label in sorted(files.resolutions)}
+            _refuse_resolution(space, option_text, available_mm, findings)
 
 
 def _describe_unknown(space: Space) -> tuple[str, str]:
@@ -107,8 +109,8 @@ def _describe_unknown(space: Space) -> tuple[str, str]:
     if space.name in names:
         return "the template has no cohorts", f"Use {space.name} without a cohort."
     names_by_lowercase = {name.lower(): name for name in (FUNC, T1W, *names)}
-    similar = difflib.get_close_matches(space.name.lower(), names_by_lowercase, n=1)
-    hint = f"Did you mean {names_by_lowercase[similar[0]]}? " if similar else ""
+    similar_names = difflib.get_close_matches(space.name.lower(), names_by_lowercase, n=1)
+    hint = f"Did you mean {names_by_lowercase[similar_names[0]]}? " if similar_names else ""
     return (
         "no output space has this name",
         f"{hint}Output spaces are {FUNC}, {T1W}, fsnative, fsaverage:den-10k and the templates"
@@ -124,12 +126,12 @@ def _describe_missing_image(image: str) -> tuple[str, str]:
     )
 
 
-def _provide_template(space: Space, findings: Findings, *, dry: bool) -> None:
-    """Download a template that is not stored on this machine, or report this if `dry`."""
+def _provide_template(space: Space, findings: Findings, *, dry_run: bool) -> None:
+    """Download a template that is not stored on this machine, or only report it in a dry run."""
     option_text = f"--output-spaces {space}"
     if is_available(space.template):
         return
-    if dry:
+    if dry_run:
         findings.note(
             option_text,
             "the template is not stored on this machine and will be downloaded when processing"
@@ -142,11 +144,11 @@ def _provide_template(space: Space, findings: Findings, *, dry: bool) -> None:
 
 
 def _refuse_resolution(
-    space: Space, option_text: str, available: dict[str, float], findings: Findings
+    space: Space, option_text: str, available_mm: dict[str, float], findings: Findings
 ) -> None:
-    """Report a resolution that the template does not have; `available` maps resolutions to mm."""
-    names = ", ".join(
-        f"res-{label}" + (f" ({mm:g} mm)" if mm else "") for label, mm in available.items()
+    """Report a resolution that a template lacks; `available_mm` maps its resolutions to mm."""
+    resolutions = ", ".join(
+        f"res-{label} ({mm:g} mm)" if mm else f"res-{label}" for label, mm in available_mm.items()
     )
     fix = (
         f"Use {space.template.replace('+', ':cohort-')} without a resolution to keep the voxel"
@@ -155,7 +157,7 @@ def _refuse_resolution(
     findings.refuse_option(
         option_text,
         f"the resolution {space.resolution} is not available for this template (available:"
-        f" {names or 'no named resolution'})",
+        f" {resolutions or 'no named resolution'})",
         fix,
     )
 
@@ -199,6 +201,31 @@ def _download_template(space: Space, option_text: str, client: Any, findings: Fi
 
     Tissue maps are only downloaded if the template has them.
     """
+    for image, query in _list_queries(space, client):
+        files = [Path(path) for path in client.ls(space.name, **query)]
+        missing_files = [path for path in files if not path.is_file() or path.stat().st_size == 0]
+        if not files and image in _IMAGES:
+            image_name = "T1w image" if image is _IMAGES[0] else "brain mask"
+            findings.refuse_option(option_text, *_describe_missing_image(image_name))
+            return
+        try:
+            client.get(space.name, **query)
+        # the client does not catch exceptions of its different download methods
+        except Exception as error:
+            for path in missing_files:
+                _truncate(path)
+            _refuse_download(missing_files or files, error, space.name, option_text, findings)
+            return
+    if cached_file(space.template, "T1w.nii.gz") is None:
+        findings.refuse_option(
+            option_text,
+            f"the T1w image of the template was not found in {templateflow_home()}",
+            _OTHER_SPACE_FIX,
+        )
+
+
+def _list_queries(space: Space, client: Any) -> Iterator[tuple[_Image, dict[str, Any]]]:
+    """Yield the images of a template to download, each with its query for the client."""
     template_labels = {
         str(label).lstrip("0"): label for label in client.get_resolutions(template=space.name)
     }
@@ -214,26 +241,7 @@ def _download_template(space: Space, option_text: str, client: Any, findings: Fi
             query["cohort"] = space.cohort
         if resolution in template_labels:
             query["resolution"] = template_labels[resolution]
-        files = [Path(path) for path in client.ls(space.name, **query)]
-        missing = [path for path in files if not path.is_file() or path.stat().st_size == 0]
-        if not files and image in _IMAGES:
-            image_name = "T1w image" if image is _IMAGES[0] else "brain mask"
-            findings.refuse_option(option_text, *_describe_missing_image(image_name))
-            return
-        try:
-            client.get(space.name, **query)
-        # the client does not catch exceptions of its different download methods
-        except Exception as error:
-            for path in missing:
-                _truncate(path)
-            _refuse_download(missing or files, error, space.name, option_text, findings)
-            return
-    if cached_file(space.template, "T1w.nii.gz") is None:
-        findings.refuse_option(
-            option_text,
-            f"the T1w image of the template was not found in {templateflow_home()}",
-            _OTHER_SPACE_FIX,
-        )
+        yield image, query
 
 
 def _truncate(path: Path) -> None:

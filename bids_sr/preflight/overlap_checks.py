@@ -33,8 +33,8 @@ def check_overlap(
     }
     if names and len(conditions_by_run) == len(contrasts):
         all_conditions = (name for conditions in conditions_by_run.values() for name in conditions)
-        mapped = list(dict.fromkeys(all_conditions))
-        reason, fix = _explain_unmapped(names, mapped)
+        mapped_conditions = list(dict.fromkeys(all_conditions))
+        reason, fix = _explain_unmapped(names, mapped_conditions)
         findings.refuse_option(f"--overlap {' '.join(names)}", reason, fix)
         return
     for bold, conditions in conditions_by_run.items():
@@ -52,20 +52,20 @@ def check_overlap(
         findings.note(bold, text, code="option")
 
 
-def _explain_unmapped(names: Sequence[str], mapped: Sequence[str]) -> tuple[str, str]:
+def _explain_unmapped(names: Sequence[str], mapped_conditions: Sequence[str]) -> tuple[str, str]:
     """Return reason and remedy for conditions that no run maps."""
-    unknown = [name for name in names if camel_case(name) not in mapped]
-    if not unknown:
+    unmapped_names = [name for name in names if camel_case(name) not in mapped_conditions]
+    if not unmapped_names:
         return "the two conditions are not mapped in the same run", (
             "choose two conditions that are mapped in the same run"
         )
-    available = ", ".join(mapped) or "none"
+    conditions_text = ", ".join(mapped_conditions) or "none"
     reason = (
-        f"no run contains the contrast of {' or '.join(unknown)} against rest (mapped conditions:"
-        f" {available})"
+        f"no run contains the contrast of {' or '.join(unmapped_names)} against rest (mapped"
+        f" conditions: {conditions_text})"
     )
     fix = (
-        suggest_name(unknown[0], mapped)
+        suggest_name(unmapped_names[0], mapped_conditions)
         or "choose two of these conditions, or add the missing conditions to --contrasts"
     )
     return reason, fix

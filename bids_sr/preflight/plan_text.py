@@ -19,10 +19,11 @@ from bids_sr.bids.retrospective_plan import (
 )
 from bids_sr.combination import format_combined_runs
 from bids_sr.config import Settings
+from bids_sr.glm.contrasts import Contrasts
 from bids_sr.notices import Notice
 from bids_sr.preflight.exclusions import describe_skipped_runs
 from bids_sr.preflight.pace import measure_slowdown
-from bids_sr.preflight.plan import Estimate, Plan
+from bids_sr.preflight.plan import Estimate, Plan, StageCost
 from bids_sr.series import SDMOD
 
 _MAX_NAMES = 3  # names of runs in a message
@@ -125,13 +126,14 @@ def _format_cost_table(cost: Estimate, slowdown: float = 1.0) -> list[str]:
     `slowdown` is the slowdown relative to idle processors.
     """
     minutes = _round_to_sum([row.minutes / cost.processors * slowdown for row in cost.rows], 1)
-    rows = [(row.stage, row.memory_gb) for row in cost.rows] + [("total", cost.memory_gb)]
-    width = max(len(stage) for stage, _ in rows)
+    total = StageCost(stage="total", minutes=sum(minutes), memory_gb=cost.memory_gb)
+    rows = [replace(row, minutes=time) for row, time in zip(cost.rows, minutes, strict=True)]
+    width = max(len(row.stage) for row in (*rows, total))
     return [
         f"  {'':<{width}}{'wall-clock min':>16}{'GB memory':>12}",
         *(
-            f"  {stage:<{width}}{time:16.1f}{memory:12.1f}"
-            for (stage, memory), time in zip(rows, [*minutes, sum(minutes)], strict=True)
+            f"  {row.stage:<{width}}{row.minutes:16.1f}{row.memory_gb:12.1f}"
+            for row in (*rows, total)
         ),
         (
             "  The memory of each stage is the maximum across its steps. The total includes all"
@@ -140,13 +142,13 @@ def _format_cost_table(cost: Estimate, slowdown: float = 1.0) -> list[str]:
     ]
 
 
-def _round_to_sum(values: Iterable[float], digits: int) -> list[float]:
-    """Round values so that their sum is the rounded sum.
+def _round_to_sum(numbers: Iterable[float], digits: int) -> list[float]:
+    """Round numbers so that their sum is the rounded sum.
 
     >>> _round_to_sum([0.14, 0.14, 0.14], 1)
     [0.1, 0.2, 0.1]
     """
-    ends = [round(end, digits) for end in accumulate(values, initial=0.0)]
+    ends = [round(end, digits) for end in accumulate(numbers, initial=0.0)]
     return [round(stop - start, digits) for start, stop in pairwise(ends)]
 
 
@@ -215,16 +217,18 @@ def _describe_run(run: BoldRun, subject: Subject, plan: Plan, settings: Settings
     if settings.evaluation.retrospective is not None:
         lines.append(f"  {_describe_downsampling(run, subject, settings)}")
     lines.append(f"  super-resolution: {_describe_method(run, settings)}")
-    contrasts = plan.contrasts.get(run.bold, {})
+    return [*lines, f"  {_describe_contrasts(run, plan.contrasts.get(run.bold, {}))}"]
+
+
+def _describe_contrasts(run: BoldRun, contrasts: Contrasts) -> str:
+    """Return the contrasts of a run as text, or its seeds if it has no events."""
     if run.events is None:
         seeds = ", ".join(contrasts)
-        text = f"no events: seed-based connectivity is computed for the seeds {seeds}"
-    else:
-        text = "contrasts: " + "; ".join(
-            name if dict(weights) == {name: 1} else f"{name} = {_format_contrast(weights)}"
-            for name, weights in contrasts.items()
-        )
-    return [*lines, f"  {text}"]
+        return f"no events: seed-based connectivity is computed for the seeds {seeds}"
+    return "contrasts: " + "; ".join(
+        name if dict(weights) == {name: 1} else f"{name} = {_format_contrast(weights)}"
+        for name, weights in contrasts.items()
+    )
 
 
 def _describe_calibration(calibration: BoldRun) -> str:
@@ -273,7 +277,6 @@ def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:
     Runs are named if there are several. Nothing is yielded with ``--retrospective``, because the
     dataset that it creates has a plan of its own.
     """
-    # the data set of a retrospective experiment has its own plan
     if settings.evaluation.retrospective is not None:
         return
     names_by_choice: dict[tuple[str, str], list[str]] = {}
@@ -305,10 +308,11 @@ def _describe_factor_source(run: BoldRun, settings: Settings) -> str:
     )
 
 
-def _join_numbers(values: Iterable[float], form: str = ".3g") -> str:
-    """Return numbers joined by "×"."""
+def _join_numbers(numbers: Iterable[float], form: str = ".3g") -> str:
+    """Return numbers joined by "×"; `form` is the format of numbers that are not integers."""
     return "×".join(
-        str(value) if isinstance(value, int) else f"{round(value, 4):{form}}" for value in values
+        str(number) if isinstance(number, int) else f"{round(number, 4):{form}}"
+        for number in numbers
     )
 
 
@@ -339,9 +343,10 @@ def _format_contrast(weights: Mapping[str, float]) -> str:
         return f"{first_name} - mean of {', '.join(name for name, _ in others)}"
     terms: list[str] = []
     for name, weight in weights.items():
-        sign = "-" if weight < 0 else "+" if terms else ""
-        size = "" if abs(weight) == 1 else f"{abs(weight):.3g}*"
-        terms.append(f"{sign}{size}{name}")
+        plus_sign = "+" if terms else ""
+        sign = "-" if weight < 0 else plus_sign
+        factor_text = "" if abs(weight) == 1 else f"{abs(weight):.3g}*"
+        terms.append(f"{sign}{factor_text}{name}")
     return "".join(terms)
 
 

@@ -17,10 +17,10 @@ def check_region(settings: Settings, findings: Findings) -> None:
     if is_file(activation.roi):
         option = f"--roi {activation.roi}"
         fix = "Alternatively, use --roi motor or --roi brain."
-        values = _read_voxels(
+        voxels = _read_voxels(
             Path(activation.roi), option, f"Specify a single mask or label image. {fix}", findings
         )
-        if values is not None and not (values > 0).any():
+        if voxels is not None and not (voxels > 0).any():
             fix = f"Specify a mask image with values above 0 inside the region. {fix}"
             findings.refuse_option(
                 option, "the mask image is empty: all voxel values are 0 or negative", fix
@@ -51,27 +51,29 @@ def _check_atlas(atlas_name: str, findings: Findings) -> None:
     atlas = find_atlas(atlas_name)
     option = f"--atlas {atlas_name}"
     fix = "Specify a label image, or use AAL2."
-    values = _read_voxels(
+    voxels = _read_voxels(
         atlas.image,
         option,
         "Specify a single label image in NIfTI format, or use AAL2.",
         findings,
     )
-    if values is None:
+    if voxels is None:
         return
-    numbers = np.unique(values[values != 0])
-    unnamed = sorted(set(numbers.astype(int).tolist()) - set(atlas.labels.values()))
-    if not numbers.size:
+    label_numbers = np.unique(voxels[voxels != 0])
+    unnamed_labels = sorted(set(label_numbers.astype(int).tolist()) - set(atlas.labels.values()))
+    if not label_numbers.size:
         findings.refuse_option(
             option, f"the label image {atlas.image} is empty: all voxels are 0", fix
         )
-    elif (numbers != np.round(numbers)).any():
+    elif (label_numbers != np.round(label_numbers)).any():
         findings.refuse_option(
             option, f"the label image {atlas.image} contains non-integer values", fix
         )
-    elif unnamed:
-        labels_text = ", ".join(map(str, unnamed[:_MAX_LABELS]))
-        if len(unnamed) > _MAX_LABELS:
-            labels_text += ", …"
-        text = f"some labels of {atlas.image} are missing in {atlas.table.name}: {labels_text}"
-        findings.refuse_option(option, text, "Add one row per missing label to the table.")
+    elif unnamed_labels:
+        labels = [*map(str, unnamed_labels[:_MAX_LABELS])]
+        if len(unnamed_labels) > _MAX_LABELS:
+            labels.append("…")
+        reason = (
+            f"some labels of {atlas.image} are missing in {atlas.table.name}: {', '.join(labels)}"
+        )
+        findings.refuse_option(option, reason, "Add one row per missing label to the table.")

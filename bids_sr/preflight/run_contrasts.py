@@ -38,14 +38,14 @@ def resolve_run_contrasts(
     findings : Findings
         Collects problems and notes.
     """
-    possible = _select_possible(types, requested, findings)
+    possible_requests = _select_possible(types, requested, findings)
     contrasts: dict[Path, dict[str, Contrast]] = {}
     for bold, run in types.items():
         contrasts[bold] = {}
-        if possible[bold] or not requested:
+        if possible_requests[bold] or not requested:
             contrasts[bold] = resolve_contrasts(
                 run.modeled,
-                possible[bold],
+                possible_requests[bold],
                 described_types=run.described,
                 averaged_types=run.averaged,
             )
@@ -63,12 +63,12 @@ def _select_possible(
 
     If every contrast is possible in some run, the first run without any contrast is a problem.
     """
-    possible: dict[Path, list[_Request]] = {bold: [] for bold in types}
+    possible_requests: dict[Path, list[_Request]] = {bold: [] for bold in types}
     are_all_possible = True
     for request in requested:
         bolds = [bold for bold, run in types.items() if _is_possible(request, run.modeled)]
         for bold in bolds:
-            possible[bold].append(request)
+            possible_requests[bold].append(request)
         if not bolds:
             are_all_possible = False
             _refuse_impossible(request, types.values(), findings)
@@ -78,7 +78,7 @@ def _select_possible(
                 f"the contrast is computed for {len(bolds)} of {len(types)} runs; the other runs"
                 " lack at least one of its trial types.",
             )
-    unmapped = [bold for bold, requests in possible.items() if not requests]
+    unmapped = [bold for bold, requests in possible_requests.items() if not requests]
     if requested and are_all_possible and unmapped:
         bold = unmapped[0]
         reason = (
@@ -88,7 +88,7 @@ def _select_possible(
         fix = "Exclude the run (--task-id, --run-id), or add a contrast."
         with findings.about(parse_entities(bold).get("subject", ""), stem_of_echoes(bold)):
             findings.add_problem(bold, reason, fix)
-    return possible
+    return possible_requests
 
 
 def _is_possible(request: _Request, modeled: Sequence[str]) -> bool:

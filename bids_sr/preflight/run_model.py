@@ -149,15 +149,12 @@ def _has_enough_uncensored_volumes(
     if table is not None and model.censors:
         confounds = read_frame(table)
         if {*MOTION} <= set(confounds):
-            n_remaining -= int(
-                select_censored_volumes(convert_to_numbers(confounds)[0], model)[
-                    run.n_volumes - rows :
-                ].sum()
-            )
-    columns += column_count(rows, run.tr, model)
+            is_censored = select_censored_volumes(convert_to_numbers(confounds)[0], model)
+            n_remaining -= int(is_censored[run.n_volumes - rows :].sum())
+    all_columns = columns + column_count(rows, run.tr, model)
     try:
         min_seconds = LEAST_AT_REST_S if run.events is None else 0.0
-        check_volumes(n_remaining, rows, columns, model, tr=run.tr, least_s=min_seconds)
+        check_volumes(n_remaining, rows, all_columns, model, tr=run.tr, least_s=min_seconds)
     except TooFewVolumes as error:
         findings.add_problem(run.bold, error.reason, error.fix)
         return False
@@ -193,16 +190,14 @@ def can_be_split(
 
     events = read_events(run.events)
     blocks = find_blocks(events)
-    counts = dict.fromkeys((block.condition for block in blocks), 0)
+    conditions = [block.condition for block in blocks]
     start_time = design_settings(run, settings).start_time
     times = frame_times(run.n_volumes, run.tr, start_time=start_time)[dummies:]
     shares = response_shares(blocks, times, run.tr, approximate_regressors)
     if any(abs(share - MIN_SHARE) < _MAX_SHARE_ERROR for share in shares):
         shares = response_shares(blocks, times, run.tr)
     n_modeled = sum(share > 0 for share in shares)
-    max_blocks = _count_allowed_blocks(run, settings, dummies) - _MAX_NONSTEADY
-    if n_modeled > max_blocks:
-        max_blocks = _count_allowed_blocks(run, settings, count_dummies(run, settings))
+    max_blocks = _find_block_limit(run, n_modeled, settings)
     if n_modeled > max_blocks:
         max_units = fewer_units(events, run.tr, dummies, max_blocks)
         text = f"{run.n_volumes} volumes are not enough to estimate {n_modeled} blocks separately"
@@ -215,9 +210,23 @@ def can_be_split(
         )
         blocks = find_blocks(events, max_units)
         shares = response_shares(blocks, times, run.tr)
+    counts = dict.fromkeys(conditions, 0)
     for block, share in zip(blocks, shares, strict=True):
-        counts[block.condition] += share >= MIN_SHARE
+        if share >= MIN_SHARE:
+            counts[block.condition] += 1
     return _has_enough_blocks(counts, run.events, findings)
+
+
+def _find_block_limit(run: BoldRun, n_blocks: int, settings: Settings) -> int:
+    """Return a number of blocks that can be estimated; exact if it is below `n_blocks`.
+
+    Volumes are only read to count non-steady-state volumes if their number can matter.
+    """
+    dummies = settings.preprocessing.dummy_scans or 0
+    safe_limit = _count_allowed_blocks(run, settings, dummies) - _MAX_NONSTEADY
+    if n_blocks <= safe_limit:
+        return safe_limit
+    return _count_allowed_blocks(run, settings, count_dummies(run, settings))
 
 
 def _has_enough_blocks(counts: Mapping[str, int], table: Path, findings: Findings) -> bool:
@@ -226,7 +235,7 @@ def _has_enough_blocks(counts: Mapping[str, int], table: Path, findings: Finding
     `counts` are the numbers of blocks by condition of the events table `table`.
     """
     too_few = [
-        f"{name} ({count} block{'s' * (count != 1)})"
+        f"{name} ({count} {'block' if count == 1 else 'blocks'})"
         for name, count in counts.items()
         if count < _MIN_BLOCKS
     ]

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bids_sr.bids import Findings
 from bids_sr.bids.entities import parse_entities, same_run
@@ -25,12 +25,17 @@ _COLUMN = re.compile(
     r"|([acwt]_comp_cor_|cosine|motion_outlier|non_steady_state_outlier)\d\d"
 )
 _TYPE_COLUMN = re.compile(r"1|intercept|trial_type\..+")  # valid columns that are not confounds
-_FIXED_COLUMNS = (
-    "1",
-    "intercept",
-    _TYPE_PREFIX,
-    "cosine",
-)  # mean and drift are part of every model
+# beginnings of columns that are part of every model: mean, trial types and drift
+_FIXED_COLUMNS = ("1", "intercept", _TYPE_PREFIX, "cosine")
+_FACTOR = {"name": "Factor", "input": ["trial_type"]}  # transformation that splits trial types
+
+
+class _ParsedModel(NamedTuple):
+    """Content of a model; `reasons` to reject the model are empty if the rest can be used."""
+
+    contrasts: list[tuple[str, Contrast]]
+    confounds: list[str]
+    reasons: list[str]
 
 
 def is_confound(name: str) -> bool:
@@ -47,7 +52,8 @@ def read_model(
     files to modeled trial types.
     """
     try:
-        contrasts, confounds, reasons = _parse_model(json.loads(read_text(path)), types)
+        model = _parse_model(json.loads(read_text(path)), types)
+        reasons = model.reasons
     except OSError as error:
         reasons = [f"the model file cannot be read ({error.strerror})"]
     except (
@@ -60,7 +66,7 @@ def read_model(
     ) as error:
         reasons = [f"the file is not a valid BIDS Stats Model ({error!r})"]
     if not reasons:
-        return contrasts, confounds
+        return model.contrasts, model.confounds
     for reason in reasons:
         fix = (
             "Change the model as described in docs/recipes/stats_model.md, or fit it to the"
@@ -70,9 +76,7 @@ def read_model(
     return [], []
 
 
-def _parse_model(
-    content: Any, types: Mapping[Path, Iterable[str]]
-) -> tuple[list[tuple[str, Contrast]], list[str], list[str]]:
+def _parse_model(content: Any, types: Mapping[Path, Iterable[str]]) -> _ParsedModel:
     """Return contrasts and confound columns of a model, and reasons to reject it.
 
     Contrasts and confounds are empty if there is a reason. Errors of pybids, and of content of an
@@ -98,10 +102,12 @@ def _parse_model(
     model_input = document.get("input", {})
     reasons = [*_list_unsupported_features(nodes, model_input, types, all_types, contrasts)]
     if reasons:
-        return [], [], reasons
+        return _ParsedModel(contrasts=[], confounds=[], reasons=reasons)
     columns = map(str, run_node.model["x"])
     confounds = [name for name in columns if not name.startswith(_FIXED_COLUMNS)]
-    return list(map(_parse_contrast, contrasts)), confounds, []
+    return _ParsedModel(
+        contrasts=list(map(_parse_contrast, contrasts)), confounds=confounds, reasons=[]
+    )
 
 
 def _parse_contrast(contrast: Mapping[str, Any]) -> tuple[str, Contrast]:
@@ -151,38 +157,49 @@ def _list_unsupported_features(
             f"only the run level is supported, but the model has the levels {', '.join(levels)}"
         )
     yield from _list_excluded_runs(model_input, entities_by_name)
-    groups = {tuple(map(run.get, node.group_by)) for run in entities_by_name.values()}
-    if len(groups) < len(entities_by_name):
+    label_groups = {tuple(map(run.get, node.group_by)) for run in entities_by_name.values()}
+    if len(label_groups) < len(entities_by_name):
         yield "GroupBy combines several runs, but bids-sr fits each run separately"
     if {"type": "glm", **node.model, "x": []} != {"type": "glm", "x": []}:
         yield (
             "only X and Type glm are supported in Model, but the file contains"
             f" {', '.join(node.model)}"
         )
-    convolved: list[str] = []
-    for instruction in node.transformations["instructions"]:
-        inputs = [name for name in instruction["input"] if name.startswith(_TYPE_PREFIX)]
-        convolution = {"name": "Convolve", "input": inputs, "model": "spm"}
-        if {"model": "spm", **instruction} == convolution:
-            convolved += inputs
-        elif instruction != {"name": "Factor", "input": ["trial_type"]}:
+    instructions = node.transformations["instructions"]
+    convolutions = [instruction for instruction in instructions if _is_convolution(instruction)]
+    for instruction in instructions:
+        if instruction not in (*convolutions, _FACTOR):
             name = instruction["name"]
             yield f"the transformation {name} is not supported, or not supported with these inputs"
     columns = list(map(str, node.model["x"]))
-    for field, patterns in (("X", columns), ("Convolve", convolved)):
-        covered = {name for pattern in patterns for name in fnmatch.filter(all_types, pattern)}
-        if missing := all_types - covered:
-            yield (
-                f"{field} must include all trial types, but the following are missing:"
-                f" {', '.join(sorted(missing))}"
-            )
-    if unknown := [name for name in columns if not _COLUMN.fullmatch(name)]:
+    convolved_patterns = [name for convolution in convolutions for name in convolution["input"]]
+    yield from _list_missing_types("X", columns, all_types)
+    yield from _list_missing_types("Convolve", convolved_patterns, all_types)
+    if unknown_columns := [name for name in columns if not _COLUMN.fullmatch(name)]:
         yield (
-            f"X contains columns that are neither trial types nor confounds: {', '.join(unknown)}"
+            "X contains columns that are neither trial types nor confounds:"
+            f" {', '.join(unknown_columns)}"
         )
     for contrast in contrasts:
         if contrast.get("test") != "t" or not all_types >= {*contrast["condition_list"]}:
             yield f"contrast {contrast['name']} is not a t-test of trial types"
+
+
+def _is_convolution(instruction: Mapping[str, Any]) -> bool:
+    """Return whether a transformation convolves trial types, and nothing else, as in SPM."""
+    types = [name for name in instruction["input"] if name.startswith(_TYPE_PREFIX)]
+    convolution = {"name": "Convolve", "input": types, "model": "spm"}
+    return {"model": "spm", **instruction} == convolution
+
+
+def _list_missing_types(field: str, patterns: Iterable[str], all_types: Set[str]) -> Iterator[str]:
+    """Yield a reason if a field of the model does not select all (prefixed) trial types."""
+    selected_types = {name for pattern in patterns for name in fnmatch.filter(all_types, pattern)}
+    if missing_types := all_types - selected_types:
+        yield (
+            f"{field} must include all trial types, but the following are missing:"
+            f" {', '.join(sorted(missing_types))}"
+        )
 
 
 def _list_excluded_runs(

@@ -1,10 +1,10 @@
 """High-resolution references that cannot be used, and plans without them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bids_sr.bids import Findings
+from bids_sr.bids import BoldRun, Findings, Subject
 from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Plan
 
@@ -30,37 +30,47 @@ def drop_unfit_references(
     for subject in plan.subjects:
         runs = []
         for run in subject.runs:
-            path = run.truth.series.bold if run.truth and run.truth.series else None
-            problem = None
-            if path is not None:
-                # of this run, or of all runs of the participant
-                problem = problem_by_file.get((path, subject.label, run.stem)) or (
-                    problem_by_file.get((path, subject.label, ""))
-                )
-            if path is None or problem is None:
+            problem = _find_reference_problem(run, subject.label, problem_by_file)
+            if problem is None:
                 runs.append(run)
                 continue
             dropped.add(problem)
+            runs.append(replace(run, truth=None))
             with findings.about(run.entities["subject"], run.stem):
                 findings.note(
-                    path,
+                    problem.what,
                     f"this high-resolution reference cannot be used for {run.stem}:"
                     f" {problem.why}. {problem.remedy}",
                 )
-            runs.append(replace(run, truth=None))
         subjects.append(replace(subject, runs=tuple(runs)))
     if not dropped:
         return plan, tuple(problems)
+    warnings = (*_select_warnings(plan.warnings, subjects), *findings.notices)
+    remaining_problems = tuple(problem for problem in problems if problem not in dropped)
+    return replace(plan, subjects=tuple(subjects), warnings=warnings), remaining_problems
+
+
+def _find_reference_problem(
+    run: BoldRun, label: str, problem_by_file: Mapping[tuple[Path, str, str], Notice]
+) -> Notice | None:
+    """Return the problem of a run's measured reference, or None if it has none.
+
+    `problem_by_file` maps file, participant and run, "" for all runs of the participant.
+    """
+    if run.truth is None or run.truth.series is None:
+        return None
+    path = run.truth.series.bold
+    return problem_by_file.get((path, label, run.stem)) or problem_by_file.get((path, label, ""))
+
+
+def _select_warnings(warnings: Sequence[Notice], subjects: Sequence[Subject]) -> list[Notice]:
+    """Return the warnings without notices of reference directories that no run uses."""
     used_roots = {
         str(run.truth.root)
         for subject in subjects
         for run in subject.runs
         if run.truth is not None
     }
-    notices = [
-        notice
-        for notice in plan.warnings
-        if notice.code != "reference" or notice.what in used_roots
+    return [
+        notice for notice in warnings if notice.code != "reference" or notice.what in used_roots
     ]
-    plan = replace(plan, subjects=tuple(subjects), warnings=(*notices, *findings.notices))
-    return plan, tuple(problem for problem in problems if problem not in dropped)

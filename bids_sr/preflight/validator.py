@@ -21,6 +21,8 @@ _MAX_FILES = 3  # number of files named per kind of error
 _MAX_LENGTH = 200  # characters of the description of an error
 _Issue = Mapping[str, str]
 """Issue in the report of the validator: code, subCode, severity, location, line and so on."""
+_Codes = tuple[str, str]
+"""Code and subcode of an issue."""
 _Runs = Mapping[str, Sequence[Path | None]]
 """Name of a run → its BOLD file and further files."""
 _PARTICIPANTS, _DESCRIPTION = "participants.tsv", "dataset_description.json"
@@ -63,12 +65,12 @@ def validate(
         try:
             issues, messages = _run_validator(program, bids_dir, timeout_s)
             used_files = {bids_dir / _DESCRIPTION, bids_dir, *read_files}
-            issues_of_used, issues_of_unused = list[_Issue](), list[_Issue]()
+            issues_by_use: dict[bool, list[_Issue]] = {True: [], False: []}
             for issue in issues:
-                is_used = bids_dir / _relative_path(issue) in used_files
-                (issues_of_used if is_used else issues_of_unused).append(issue)
-            _add_problems(issues_of_used, messages, bids_dir, participants, runs, findings)
-            _add_warnings(issues_of_unused, messages, bids_dir, participants, runs, findings)
+                is_used = bids_dir / _get_relative_path(issue) in used_files
+                issues_by_use[is_used].append(issue)
+            _add_problems(issues_by_use[True], messages, bids_dir, participants, runs, findings)
+            _add_warnings(issues_by_use[False], messages, bids_dir, participants, runs, findings)
         except subprocess.TimeoutExpired:
             reason = f"the BIDS validator did not finish within {timeout_s:g} s"
         except (OSError, ValueError) as error:
@@ -138,18 +140,17 @@ def _add_problems(
     """
     # our own checks describe their problems more clearly
     files_with_problems = {Path(problem.what) for problem in findings.problems}
-    errors_by_kind: dict[tuple[str, str, tuple[str, str]], list[_Issue]] = {}
+    errors_by_kind: dict[tuple[_Codes, tuple[str, str]], list[_Issue]] = {}
     for error in filter(_is_error, issues):
-        if bids_dir / _relative_path(error) in files_with_problems:
+        if bids_dir / _get_relative_path(error) in files_with_problems:
             continue
-        code, subcode = str(error.get("code", "")), str(error.get("subCode", ""))
         for label_and_run in _find_runs(error, bids_dir, participants, runs):
-            errors_by_kind.setdefault((code, subcode, label_and_run), []).append(error)
-    for (*_, (label, run)), errors_of_kind in errors_by_kind.items():
+            errors_by_kind.setdefault((_get_codes(error), label_and_run), []).append(error)
+    for (_, (label, run)), errors_of_kind in errors_by_kind.items():
         with findings.about(label, run):
             findings.add_problem(
                 _list_files(errors_of_kind, bids_dir),
-                _describe(errors_of_kind[0], messages),
+                _describe_issue(errors_of_kind[0], messages),
                 "Correct the dataset, or skip the BIDS validator with --skip-bids-validation.",
             )
 
@@ -164,22 +165,26 @@ def _add_warnings(
 ) -> None:
     """Add the errors in files that are not read as warnings, one per kind and participant."""
     files_with_notices = {Path(notice.what) for notice in (*findings.problems, *findings.notices)}
-    errors_by_kind: dict[tuple[str, str, str], list[_Issue]] = {}
+    errors_by_kind: dict[tuple[_Codes, str], list[_Issue]] = {}
     for error in filter(_is_error, issues):
         affected_runs = _find_runs(error, bids_dir, participants, runs)
-        if not affected_runs or bids_dir / _relative_path(error) in files_with_notices:
+        if not affected_runs or bids_dir / _get_relative_path(error) in files_with_notices:
             continue
-        code, subcode = str(error.get("code", "")), str(error.get("subCode", ""))
         labels = {label for label, _ in affected_runs}
         label = labels.pop() if len(labels) == 1 else ""
-        errors_by_kind.setdefault((code, subcode, label), []).append(error)
-    for (*_, label), errors_of_kind in errors_by_kind.items():
+        errors_by_kind.setdefault((_get_codes(error), label), []).append(error)
+    for (_, label), errors_of_kind in errors_by_kind.items():
         with findings.about(label):
             findings.warn(
                 _list_files(errors_of_kind, bids_dir),
-                f"{_describe(errors_of_kind[0], messages)}. Processing continues because files of"
-                " this name are not read.",
+                f"{_describe_issue(errors_of_kind[0], messages)}. Processing continues because"
+                " files of this name are not read.",
             )
+
+
+def _get_codes(issue: _Issue) -> _Codes:
+    """Return code and subcode of an issue, "" if missing."""
+    return str(issue.get("code", "")), str(issue.get("subCode", ""))
 
 
 def _is_error(issue: _Issue) -> bool:
@@ -189,21 +194,21 @@ def _is_error(issue: _Issue) -> bool:
 
 def _list_files(issues: Sequence[_Issue], bids_dir: Path) -> str:
     """Return the files of issues, the first ones by path."""
-    files = list(dict.fromkeys(str(bids_dir / _relative_path(issue)) for issue in issues))
+    files = list(dict.fromkeys(str(bids_dir / _get_relative_path(issue)) for issue in issues))
     more_text = f" and {len(files) - _MAX_FILES} more" if len(files) > _MAX_FILES else ""
     return ", ".join(files[:_MAX_FILES]) + more_text
 
 
-def _describe(issue: _Issue, messages: Mapping[str, str]) -> str:
+def _describe_issue(issue: _Issue, messages: Mapping[str, str]) -> str:
     """Return the description of an issue with its code, without a period at the end."""
-    code, subcode = str(issue.get("code", "")), str(issue.get("subCode", ""))
+    code, subcode = _get_codes(issue)
     text = shorten(
         messages.get(code, "") or str(issue.get("issueMessage", "")), _MAX_LENGTH, placeholder=" …"
     )
     return f"BIDS validator: {text or 'error'} [{code}{': ' + subcode if subcode else ''}]"
 
 
-def _relative_path(issue: _Issue) -> Path:
+def _get_relative_path(issue: _Issue) -> Path:
     """Return the path of an issue, relative to the data set."""
     return Path(str(issue.get("location", "")).lstrip("/"))
 
@@ -219,7 +224,7 @@ def _find_runs(
     The run is "" if the error concerns a participant. The list is empty if the error only concerns
     participants or runs that were not selected.
     """
-    path = _relative_path(issue)
+    path = _get_relative_path(issue)
     folders = set[str]()
     if path == Path(_PARTICIPANTS):
         folders = _find_folders_of_rows(issue, bids_dir)
@@ -248,10 +253,14 @@ def _find_folders_of_rows(issue: _Issue, bids_dir: Path) -> set[str]:
     These are the participant of the line or, for errors of the list of participants, those that
     are not listed exactly once.
     """
-    listed = read_column(bids_dir / _PARTICIPANTS, "participant_id")
-    existing = {path.name for path in bids_dir.glob("sub-*")}
+    listed_folders = read_column(bids_dir / _PARTICIPANTS, "participant_id")
+    existing_folders = {path.name for path in bids_dir.glob("sub-*")}
     row = int(issue.get("line") or 0) - 2  # lines are counted from 1, after the column names
-    folders = existing & set(listed[row : row + 1]) if row >= 0 else set()
-    if not folders and listed and any(kind in str(issue.get("code", "")) for kind in _ROW_CODES):
-        folders = {name for name in existing if listed.count(name) != 1}
+    folders = existing_folders & set(listed_folders[row : row + 1]) if row >= 0 else set()
+    if (
+        not folders
+        and listed_folders
+        and any(kind in str(issue.get("code", "")) for kind in _ROW_CODES)
+    ):
+        folders = {name for name in existing_folders if listed_folders.count(name) != 1}
     return folders

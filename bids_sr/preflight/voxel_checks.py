@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,15 +38,14 @@ _HEAD_THRESHOLD = 0.25  # smallest brightness of the head relative to its bright
 
 # single images
 _MIN_MASK_VOXELS = 50  # fewer cannot be a brain, whatever the coil, slab and age
-_MAX_NEGATIVE_SHARE = (
-    0.1  # of the sum of absolute values; interpolation causes some negative values
-)
+# of the sum of absolute values; interpolation causes some negative values
+_MAX_NEGATIVE_SHARE = 0.1
 _MIN_PADDING_SHARE = 0.01  # of the voxels; smaller shares are artifacts
-_MIN_PADDING_RATIO = (
-    2.0  # to bright voxels; a saturated head has the value of its brightest voxels
-)
+# padding relative to bright voxels; a saturated head has the value of its brightest voxels
+_MIN_PADDING_RATIO, _MAX_NEGATIVE_PADDING_RATIO = 2.0, -0.5
 # constant volumes are outlier volumes; a run with a larger share or fewer volumes is rejected
 _MAX_CONSTANT_SHARE, _MIN_VOLUMES = 0.2, 20
+_N_LISTED_VOLUMES = 5  # largest number of volumes that a message lists
 
 _Voxels = npt.NDArray[np.float64]
 
@@ -68,20 +67,9 @@ def check_data(
         Problems, then warnings and notes, each with its participant or run.
     """
     findings = Findings()
-    runs = plan.runs
-    calibrations = {run.calibration.bold for run in runs if run.calibration}
-    compared = {series.bold for run in runs for series in run.compared.values()}
-    bolds = {run.bold for run in runs}
     for subject in plan.subjects:
         with findings.about(subject.label):
-            for path in subject.images:
-                _check_image(
-                    path,
-                    findings,
-                    " Alternatively, use --calibration none." if path in calibrations else "",
-                    may_mask=path in compared,
-                    may_exclude=search_outliers and path in bolds,
-                )
+            _check_images(subject, findings, search_outliers=search_outliers)
             for path in _list_masks(subject):
                 _check_mask(path, findings)
     invalid = {Path(problem.what) for problem in findings.problems}
@@ -90,7 +78,7 @@ def check_data(
             for path in _list_anatomical_images(subject):
                 if path not in invalid:
                     _check_anatomical(path, findings)
-    for run in runs:
+    for run in plan.runs:
         if invalid.isdisjoint(run.images):
             with findings.about(run.entities["subject"], run.stem):
                 _check_mean(run, findings)
@@ -99,6 +87,21 @@ def check_data(
                 for series in filter(None, (run, run.calibration)):
                     check_kspace(series, findings, forced=forced)
     return (*findings.problems, *findings.notices)
+
+
+def _check_images(subject: Subject, findings: Findings, *, search_outliers: bool) -> None:
+    """Check each image of a participant according to its role in the runs."""
+    calibrations = {run.calibration.bold for run in subject.runs if run.calibration}
+    compared = {series.bold for run in subject.runs for series in run.compared.values()}
+    bolds = {run.bold for run in subject.runs}
+    for path in subject.images:
+        _check_image(
+            path,
+            findings,
+            " Alternatively, use --calibration none." if path in calibrations else "",
+            may_mask=path in compared,
+            may_exclude=search_outliers and path in bolds,
+        )
 
 
 def _list_masks(subject: Subject) -> list[Path]:
@@ -146,16 +149,19 @@ def _check_mean(run: BoldRun, findings: Findings) -> None:
 
 def _find_padding(volumes: list[_Voxels]) -> tuple[float, float] | None:
     """Return value and share of voxels that have one value far from all others, or None."""
-    values = np.stack(volumes)
-    values = values[np.isfinite(values)]
+    voxels = np.stack(volumes)
+    values = voxels[np.isfinite(voxels)]
     distinct_values, counts = np.unique(values, return_counts=True)
-    most_frequent = int(counts.argmax())
-    value, share = float(distinct_values[most_frequent]), counts[most_frequent] / values.size
-    remaining = values[values != value]
-    if share < _MIN_PADDING_SHARE or not remaining.size:
+    index = int(counts.argmax())
+    value, share = float(distinct_values[index]), counts[index] / values.size
+    other_values = values[values != value]
+    if share < _MIN_PADDING_SHARE or not other_values.size:
         return None
-    bright_level = float(np.percentile(np.abs(remaining), _BRIGHT_PERCENTILE))
-    is_far = value > _MIN_PADDING_RATIO * bright_level or value < -0.5 * bright_level
+    bright_level = float(np.percentile(np.abs(other_values), _BRIGHT_PERCENTILE))
+    is_far = (
+        value > _MIN_PADDING_RATIO * bright_level
+        or value < _MAX_NEGATIVE_PADDING_RATIO * bright_level
+    )
     return (value, float(share)) if is_far else None
 
 
@@ -175,17 +181,17 @@ def _check_anatomical(path: Path, findings: Findings) -> None:
         )
 
 
-def _measure_negative_share(values: Array) -> float:
+def _measure_negative_share(voxels: Array) -> float:
     """Return the negative share (0 to 1) of the sum of absolute finite values."""
-    values = values[np.isfinite(values)].astype(np.float64)
-    total = float(np.abs(values).sum())
-    return -float(values[values < 0].sum()) / total if total > 0 else 0.0
+    finite_values = voxels[np.isfinite(voxels)].astype(np.float64)
+    total = float(np.abs(finite_values).sum())
+    return -float(finite_values[finite_values < 0].sum()) / total if total > 0 else 0.0
 
 
 def _check_mask(path: Path, findings: Findings) -> None:
     """Report a precomputed brain mask that is empty, too large, or covers the whole image."""
     try:
-        (values,) = _iterate_volumes(path)
+        (voxels,) = _iterate_volumes(path)
         import nibabel as nb
 
         voxel_ml = abs(float(np.linalg.det(nb.load(path).affine[:3, :3]))) / 1000  # type: ignore[attr-defined]
@@ -193,14 +199,14 @@ def _check_mask(path: Path, findings: Findings) -> None:
         fix = "Copy the file again from its source, and compare file size and checksum."
         findings.add_problem(path, f"the brain mask is truncated or corrupt ({error})", fix)
         return
-    n_inside = int(np.count_nonzero(values > 0))
+    n_inside = int(np.count_nonzero(voxels > 0))
     reason = ""
     if n_inside < _MIN_MASK_VOXELS:
         reason = (
             f"the number of voxels in the brain mask is {n_inside}, but at least"
             f" {_MIN_MASK_VOXELS} voxels are expected"
         )
-    elif n_inside == values.size:
+    elif n_inside == voxels.size:
         reason = "the brain mask covers the whole field of view"
     elif n_inside * voxel_ml > LARGEST_BRAIN_ML:
         reason = (
@@ -264,21 +270,16 @@ def _check_image(
         fix = "Copy the file again from its source, and compare file size and checksum."
         findings.add_problem(path, reason, f"{fix}{alternative}")
         return
-    fix = f"Convert the DICOM images again, or exclude this image.{alternative}"
     n_volumes, n_constant = summary.n_volumes, len(summary.constant)
     if summary.non_finite and not may_mask:
-        reason = "the image contains NaN or infinite values"
-        if n_volumes > 1:
-            reason += (
-                f" in {len(summary.non_finite)} of {n_volumes} volumes"
-                f" ({_format_numbers(summary.non_finite)})"
-            )
         fix = (
             "Convert the image again without NaN masking, or replace NaN and infinite values by"
             f" 0.{alternative}"
         )
-        findings.add_problem(path, reason, fix)
-    elif n_constant == n_volumes:
+        findings.add_problem(path, _describe_non_finite(summary), fix)
+        return
+    fix = f"Convert the DICOM images again, or exclude this image.{alternative}"
+    if n_constant == n_volumes:
         findings.add_problem(path, "the image is constant: all voxels have the same value", fix)
     elif n_constant:
         reason = (
@@ -296,10 +297,19 @@ def _check_image(
         findings.add_problem(path, reason, fix)
 
 
+def _describe_non_finite(summary: _VolumeSummary) -> str:
+    """Describe NaN or infinite values in an image, with the affected volumes of a series."""
+    reason = "the image contains NaN or infinite values"
+    if summary.n_volumes == 1:
+        return reason
+    numbers_text = _format_numbers(summary.non_finite)
+    return f"{reason} in {len(summary.non_finite)} of {summary.n_volumes} volumes ({numbers_text})"
+
+
 def _format_numbers(indices: list[int]) -> str:
     """Return the first volume numbers as text."""
-    text = ", ".join(str(index) for index in indices[:5])
-    return f"counted from 0: {text}" + (" …" if len(indices) > 5 else "")
+    text = ", ".join(map(str, indices[:_N_LISTED_VOLUMES]))
+    return f"counted from 0: {text}" + (" …" if len(indices) > _N_LISTED_VOLUMES else "")
 
 
 def _iterate_volumes(path: Path) -> Iterator[np.ndarray]:
@@ -316,20 +326,20 @@ def _iterate_volumes(path: Path) -> Iterator[np.ndarray]:
     with _open(path) as stream:
         _read_bytes(stream, int(image.dataobj.offset))
         for _ in range(int(np.prod(image.shape[3:]))):
-            values = np.frombuffer(_read_bytes(stream, n_bytes), dtype=dtype)
+            volume = np.frombuffer(_read_bytes(stream, n_bytes), dtype=dtype)
             if dtype.itemsize > 4 or (slope, intercept) != (1, 0):
-                _check_range(values, slope, intercept)
-            yield values
+                _check_range(volume, slope, intercept)
+            yield volume
         while stream.read(_CHUNK_BYTES):
             pass
 
 
-def _check_range(values: np.ndarray, slope: float, intercept: float) -> None:
+def _check_range(volume: np.ndarray, slope: float, intercept: float) -> None:
     """Raise `ValueError` if finite voxels overflow single precision after scaling.
 
     Images are processed in single precision.
     """
-    extremes = np.array([values.min(), values.max()])
+    extremes = np.array([volume.min(), volume.max()])
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = (extremes * slope + intercept).astype(np.float32)
     if np.isfinite(extremes).all() and not np.isfinite(scaled).all():
@@ -356,19 +366,64 @@ def _read_bytes(stream: BinaryIO, n_bytes: int) -> bytearray:
     return buffer
 
 
+class _ReferenceAgreement(NamedTuple):
+    """Agreement between a run and its downsampled reference, in the head.
+
+    `similarity` and `coupling` are correlations of the mean images and of the changes between
+    successive volumes; `gain` is the signal of the reference relative to the run.
+    """
+
+    similarity: float
+    coupling: float
+    gain: float
+
+
 def _check_reference(run: BoldRun, findings: Findings) -> None:
     """Compare the voxels of a measured reference with the run.
 
     Both images must be valid and have the same number of volumes.
     """
-    from bids_sr.spatial.similarity import pearson_correlation
-
     if run.truth is None or (measured := run.truth.series) is None:
         return
+    agreement = _compare_with_reference(run, measured)
+    fix = (
+        "Specify the high-resolution reference of this run with --truth, or ignore the reference"
+        " with --truth none."
+    )
+    reason = ""
+    if agreement.similarity < _MIN_SIMILARITY:
+        reason = (
+            f"the downsampled reference differs from {run.bold.name} (correlation"
+            f" {agreement.similarity:.2f}, but at least {_MIN_SIMILARITY:g} is expected). The"
+            " reference may be misaligned or belong to another participant"
+        )
+    elif agreement.coupling < _MIN_COUPLING:
+        reason = (
+            f"the time series do not match {run.bold.name} (correlation"
+            f" {agreement.coupling:.2f}, but at least {_MIN_COUPLING:g} is expected). The"
+            " reference may belong to another run"
+        )
+    elif not 1 / _MAX_GAIN < agreement.gain < _MAX_GAIN:  # effects are compared in signal units
+        reason = (
+            f"the signal is {agreement.gain:.2g} times the signal of {run.bold.name}, so the units"
+            " are probably different"
+        )
+        fix = (
+            "Scale the series to the units of the run (scl_slope), or ignore the reference with"
+            " --truth none."
+        )
+    if reason:
+        findings.add_problem(measured.bold, reason, fix)
+
+
+def _compare_with_reference(run: BoldRun, reference: BoldRun) -> _ReferenceAgreement:
+    """Compare pairs of successive volumes of a run with its downsampled reference."""
+    from bids_sr.spatial.similarity import pearson_correlation
+
     starts = np.unique(np.linspace(0, run.n_volumes - 2, _N_VOLUME_PAIRS).round().astype(int))
     numbers = sorted({int(index) for start in starts for index in (start, start + 1)})
     acquired = _read_volumes(run.bold, numbers, run.axis_order)
-    highres = _read_volumes(measured.bold, numbers, measured.axis_order)
+    highres = _read_volumes(reference.bold, numbers, reference.axis_order)
     factor = tuple(
         highres_size / size
         for highres_size, size in zip(highres[numbers[0]].shape, run.shape, strict=True)
@@ -377,45 +432,21 @@ def _check_reference(run: BoldRun, findings: Findings) -> None:
         index: acquire(volume, np.eye(4), factor=factor, magnitude=True)[0]
         for index, volume in highres.items()
     }
-    mean = np.mean([acquired[index] for index in numbers], axis=0)
-    in_head = mean > _HEAD_THRESHOLD * np.percentile(mean, _BRIGHT_PERCENTILE)
+    mean_image = np.mean([acquired[index] for index in numbers], axis=0)
+    in_head = mean_image > _HEAD_THRESHOLD * np.percentile(mean_image, _BRIGHT_PERCENTILE)
+    mean = mean_image[in_head]
     downsampled_mean = np.mean([downsampled[index] for index in numbers], axis=0)[in_head]
-    similarity = pearson_correlation(mean[in_head], downsampled_mean)
-    gain = float(np.median(downsampled_mean / mean[in_head]))
     acquired_changes, downsampled_changes = (
         np.concatenate(
             [(volumes[index + 1] - volumes[index])[in_head] for index in map(int, starts)]
         )
         for volumes in (acquired, downsampled)
     )
-    coupling = pearson_correlation(acquired_changes, downsampled_changes)
-    fix = (
-        "Specify the high-resolution reference of this run with --truth, or ignore the reference"
-        " with --truth none."
+    return _ReferenceAgreement(
+        similarity=pearson_correlation(mean, downsampled_mean),
+        coupling=pearson_correlation(acquired_changes, downsampled_changes),
+        gain=float(np.median(downsampled_mean / mean)),
     )
-    reason = ""
-    if similarity < _MIN_SIMILARITY:
-        reason = (
-            f"the downsampled reference differs from {run.bold.name} (correlation"
-            f" {similarity:.2f}, but at least {_MIN_SIMILARITY:g} is expected). The reference may"
-            " be misaligned or belong to another participant"
-        )
-    elif coupling < _MIN_COUPLING:
-        reason = (
-            f"the time series do not match {run.bold.name} (correlation {coupling:.2f}, but at"
-            f" least {_MIN_COUPLING:g} is expected). The reference may belong to another run"
-        )
-    elif not 1 / _MAX_GAIN < gain < _MAX_GAIN:  # effects are compared in signal units
-        reason = (
-            f"the signal is {gain:.2g} times the signal of {run.bold.name}, so the units are"
-            " probably different"
-        )
-        fix = (
-            "Scale the series to the units of the run (scl_slope), or ignore the reference with"
-            " --truth none."
-        )
-    if reason:
-        findings.add_problem(measured.bold, reason, fix)
 
 
 def _check_compared(run: BoldRun, findings: Findings) -> None:
