@@ -108,7 +108,7 @@ def measure_other_run(
     design : DesignSettings
         Options of the design of the other run.
     """
-    fit = register_rigid(
+    registration = register_rigid(
         boldref,
         other_ref,
         bold_mask.data,
@@ -116,7 +116,7 @@ def measure_other_run(
         seed=random_seed,
         prefix=str(here / "other_run"),
     )
-    xfm = refine(boldref, other_ref, bold_mask.data, fit.xfm)
+    xfm = refine(boldref, other_ref, bold_mask.data, registration.xfm)
     inputs = DesignInputs(
         regressors=regressors,
         confounds=_join_confounds(motion, outliers, time_columns),
@@ -136,6 +136,11 @@ def measure_other_run(
     ratio = signal_ratio(
         boldref.data, resample_with_field_of_view(other_ref, boldref, xfm), bold_mask.data
     )
+    return _scale_effects(effects, ratio)
+
+
+def _scale_effects(effects: Effects, ratio: float) -> Effects:
+    """Divide the effects of the other run by the ratio of the two runs' signals."""
     if max(ratio, 1 / ratio) > _MAX_SIGNAL_RATIO:
         _LOGGER.warning(
             "The signal of the second run of the task is %.3g times the signal of this run. In the"
