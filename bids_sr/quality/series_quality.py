@@ -112,24 +112,25 @@ class QualitySums:
                 f"volumes of shape {volumes[0].shape} do not match the mask, which has shape "
                 f"{self._mask.shape}"
             )
-        numbers = np.arange(self._n_added, self._n_added + len(volumes))
+        volume_numbers = np.arange(self._n_added, self._n_added + len(volumes))
         self._n_added += len(volumes)
-        included = np.flatnonzero(self._uncensored[numbers])
-        if not included.size:
+        included_indices = np.flatnonzero(self._uncensored[volume_numbers])
+        if not included_indices.size:
             return
         box_mask = self._mask[self._box]
         # row 0 is the last volume of the preceding call
-        rows = np.empty((1 + len(included), box_mask.size), np.float32)
-        for row, k in zip(rows[1:], included, strict=True):
-            row.reshape(box_mask.shape, order="F")[...] = volumes[k][self._box]
+        rows = np.empty((1 + len(included_indices), box_mask.size), np.float32)
+        for row, index in zip(rows[1:], included_indices, strict=True):
+            row.reshape(box_mask.shape, order="F")[...] = volumes[index][self._box]
         if self._fit is None:
             self._last = rows[1].copy()
             self._fit = StreamedFit(self._basis.astype(np.float32), self._last)
         rows[0] = self._last
         self._last = rows[-1].copy()
         self._fit.add(rows[1:])
-        gaps = np.diff([self._last_number, *numbers[included]])
-        self._last_number = int(numbers[included[-1]])
+        included_numbers = volume_numbers[included_indices]
+        gaps = np.diff([self._last_number, *included_numbers])
+        self._last_number = int(included_numbers[-1])
         self._add_changes(rows, np.flatnonzero(gaps == 1))
 
     def _add_changes(self, rows: Float32, consecutive: Array) -> None:
