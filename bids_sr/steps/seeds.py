@@ -82,9 +82,11 @@ class SeedTemplate:
         if self.boldref2t1w_xfm is None or self.atlas_source is None or self.atlas_labels is None:
             return points, {}
         chain = chain_through_t1w(self.boldref2t1w_xfm[0], self.atlas_xfms, here)
-        numbers = dict(zip(self.atlas_labels["name"], self.atlas_labels["index"], strict=True))
+        label_by_name = dict(
+            zip(self.atlas_labels["name"], self.atlas_labels["index"], strict=True)
+        )
         regions = {
-            seed.name: atlas_region(self.atlas_source, seed.labels, numbers)
+            seed.name: atlas_region(self.atlas_source, seed.labels, label_by_name)
             for seed in seeds
             if seed.labels
         }
@@ -306,30 +308,36 @@ def _place_seeds(
     ----------
     seeds : Sequence[Seed]
         Spheres and atlas regions.
-    points : ndarray
+    points : Float
         Centers in the frame of the run (n, 3; RAS mm).
-    regions : Mapping[str, ndarray]
+    regions : Mapping[str, Array]
         Voxels of atlas seeds by name.
     nearest : bool
         Whether the nearest voxel represents a sphere without voxels, at any distance.
 
     Returns
     -------
-    tuple[dict[str, ndarray], dict[str, dict[str, object]]]
+    tuple[dict[str, Array], dict[str, dict[str, object]]]
         Voxels by seed (X, Y, Z, boolean), and metadata of each seed.
     """
     voxels: dict[str, Array] = {}
     facts: dict[str, dict[str, object]] = {}
     for seed, point in zip(seeds, points, strict=True):
+        position: dict[str, object]
+        if seed.labels:
+            location = "with the specified labels"
+            position = {"Labels": list(seed.labels)}
+        else:
+            location = f"within {seed.radius_mm:g} mm of the seed coordinates"
+            position = {"CenterMNI": _round_mm(seed.center), "CenterBoldref": _round_mm(point)}
         try:
-            if seed.labels:
-                voxels[seed.name] = _check_region(seed, regions[seed.name])
-                location = "with the specified labels"
-            else:
-                voxels[seed.name] = glm_seeds.seed_voxels(
+            voxels[seed.name] = (
+                _check_region(seed, regions[seed.name])
+                if seed.labels
+                else glm_seeds.seed_voxels(
                     bold_mask.data, bold_mask.affine, point, seed.radius_mm, nearest=nearest
                 )
-                location = f"within {seed.radius_mm:g} mm of the seed coordinates"
+            )
             description = (
                 f"mean time series of {int(voxels[seed.name].sum())} voxels {location}, after"
                 " regression of drift and confounds"
@@ -337,12 +345,7 @@ def _place_seeds(
         except ValueError as error:
             _LOGGER.warning("The seed %s is skipped: %s", seed.name, error)
             description = f"skipped: {error}"
-        facts[seed.name] = {"Description": description}
-        if seed.labels:
-            facts[seed.name]["Labels"] = list(seed.labels)
-        else:
-            facts[seed.name]["CenterMNI"] = _round_mm(seed.center)
-            facts[seed.name]["CenterBoldref"] = _round_mm(point)
+        facts[seed.name] = {"Description": description, **position}
     return voxels, facts
 
 
@@ -415,12 +418,12 @@ def _extract_components(
     components = temporal_components(
         preproc, bold_mask.data, n_dummy, min(count, N_COMPONENTS), here, censored
     )
-    values = np.full((n_volumes, components.shape[1]), np.nan)
-    values[n_dummy:] = components
-    values[~is_used] = np.nan
-    names = seed_names(())[: components.shape[1]]
+    time_series = np.full((n_volumes, components.shape[1]), np.nan)
+    time_series[n_dummy:] = components
+    time_series[~is_used] = np.nan
+    component_names = seed_names(())[: components.shape[1]]
     facts = {
         name: {"Description": "leading temporal component of the acquired series"}
-        for name in names
+        for name in component_names
     }
-    return Seeds.standardize(pd.DataFrame(values, columns=list(names))), facts
+    return Seeds.standardize(pd.DataFrame(time_series, columns=list(component_names))), facts

@@ -47,7 +47,7 @@ def draw_variance(
     calibrated = any(
         isinstance(result, Mapping) and result.get("calibrated") for result in tested.values()
     )
-    source = f"the acquired series{' and the calibration' * calibrated}"
+    source = f"the acquired series{' and the calibration' if calibrated else ''}"
     return variance_figure(
         weight, binarize(resample_to(bold_mask_hr, *grid)), anatomy, source=source
     )
