@@ -36,14 +36,18 @@ CALIBRATION_XFM_SIDECAR = {
 
 def describe_calibration(*, with_events: bool) -> str:
     """Return methods text of a calibration run; `with_events` is True if its task is modeled."""
-    task = " and, if half of the degrees of freedom remained, task effects" if with_events else ""
+    removed_signals = "Drift was"
+    if with_events:
+        removed_signals = (
+            "Drift and, if half of the degrees of freedom remained, task effects were"
+        )
     return (
         "The spatial distribution of signal fluctuations was measured in a short run at the high"
         " resolution (calibration run). The calibration run was coregistered to the run with a"
         " rigid transform that maximizes mutual information in ANTs [@ants], followed by"
         " Gauss-Newton optimization [@bakermatthews2004]. Volumes with a framewise displacement"
-        f" above 0.5 mm [@power2012] or with a spike were excluded. Drift{task}"
-        f" {'were' if task else 'was'} regressed out, and the residuals were decomposed into"
+        f" above 0.5 mm [@power2012] or with a spike were excluded. {removed_signals}"
+        " regressed out, and the residuals were decomposed into"
         " temporal principal components and their spatial maps.\n"
     )
 
@@ -170,7 +174,8 @@ def measure_calibration(
         "n_volumes": bold.shape[3],
         "n_dummy": n_dummy,
     }
-    patterns = np.zeros((1, *bold.shape[:3]), dtype=np.float32)  # (C, X, Y, Z)
+    no_patterns = np.zeros((1, *bold.shape[:3]), dtype=np.float32)
+    patterns = no_patterns  # (C, X, Y, Z)
     if "reason" not in facts:
         try:
             patterns, pattern_facts = calibration_patterns(
@@ -187,10 +192,10 @@ def measure_calibration(
         except SeriesError as error:
             facts["reason"] = str(error)
     if facts.get("reason"):
-        patterns = np.zeros((1, *bold.shape[:3]), dtype=np.float32)
+        patterns = no_patterns
         _LOGGER.warning(
             "The calibration run is not used, and %s: %s", _FALLBACK_TEXT, facts["reason"]
         )
     facts = {"usable": not facts.get("reason"), "reason": "", **facts}
-    data = np.ascontiguousarray(np.moveaxis(patterns, 0, -1))
-    return Volume(data, bold.affine, bold.header), facts
+    patterns_last = np.ascontiguousarray(np.moveaxis(patterns, 0, -1))
+    return Volume(patterns_last, bold.affine, bold.header), facts

@@ -102,14 +102,18 @@ def gather_confounds(
     )
     if tpms:
         return table, descriptions
-    reason = (
+    omission_text = _describe_omitted_tissues(
         "the brain mask of the T1w image is implausible"
         if is_implausible
         else "there is no T1w image"
     )
-    description = (
+    return table, {"Description": omission_text, **descriptions}
+
+
+def _describe_omitted_tissues(reason: str) -> str:
+    """Return a text on columns that require tissue maps; `reason` is why there are none."""
+    return (
         "The single-tissue columns (csf, white_matter, csf_wm, a_comp_cor, w_comp_cor,"
         f" c_comp_cor) are omitted because {reason}. Denoising strategies that require these"
         " columns cannot be used for this run."
     )
-    return table, {"Description": description, **descriptions}

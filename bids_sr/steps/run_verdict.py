@@ -83,23 +83,23 @@ def raise_flags(
         Flags in words (name, raised, text, remedy, contrast, series) under "flags"; and rows of
         flags that the tables lack: 1 or 0, or n/a if a flag could not be evaluated.
     """
-    names = select_contrasts({} if at_rest else contrasts)
+    condition_names = select_contrasts({} if at_rest else contrasts)
     all_rows = [row for table in rows for row in table]
     acquired_mm = float(np.sqrt(np.prod(bold_mask.zooms[:2])))
     stats, regions = sort_maps_of_run(maps)
-    significant_regions = _select_acquired_maps(regions, "Fdr", names)
+    significant_regions = _select_acquired_maps(regions, "Fdr", condition_names)
     kept_activation = _compare_activation(stats, bold_mask, select_contrasts(contrasts), factor)
     distortion = distortion_flag(all_rows, acquired_mm)
     flags = [
         *activation_flags(
-            _select_acquired_maps(stats, "cc", names),
+            _select_acquired_maps(stats, "cc", condition_names),
             roi_bold.data,
             bold_mask.data,
             bold_mask.affine,
             {name: region > 0.5 for name, region in significant_regions.items()},
         ),
-        *([] if pair is None else [_make_pair_flag(pair, factor)]),
-        *([distortion] if distortion else []),
+        *(() if pair is None else (_make_pair_flag(pair, factor),)),
+        *((distortion,) if distortion else ()),
         *harm_flags(all_rows, _select_applied(method_names, card_file)),
         *lost_activation_flags(kept_activation),
     ]
@@ -156,10 +156,10 @@ def _compare_activation(
         for series, statmap in effects.items():
             if series in (RAW, MEASURED):
                 continue
-            by_contrast = kept_by_series.setdefault(series, {})
+            kept_by_contrast = kept_by_series.setdefault(series, {})
             if active is not None:
                 effect = _downsample(statmap.volume, acquired, factor)
-                by_contrast.setdefault(contrast, {})[fwhm_mm] = compare_with_acquired(
+                kept_by_contrast.setdefault(contrast, {})[fwhm_mm] = compare_with_acquired(
                     effect, acquired.data, acquired_variance, active
                 )
     return kept_by_series
@@ -218,11 +218,23 @@ def decide_verdict(
     ----------
     rows : list[Rows]
         Tables that the verdict requires, including flags.
+    one_level_down : Facts
+        Results of the self-test.
+    confounds : Confounds
+        Confounds of the run, for framewise displacement.
+    card_file : dict[str, Facts] | None
+        Model cards by method.
+    compared_facts : Sequence[Facts]
+        Facts on series of other programs, by name.
+    same_widths : Facts | None
+        Smoothing (mm) that gives the acquired series the smoothness of these series, by name.
     method_names, series_names : Sequence[str]
         Evaluated methods, and all series of the plan; a method must exceed all others.
     margin : float | None
         Differences within ± this value count as equivalent; None to derive the margin from the
         measured series.
+    compared_names : Sequence[str]
+        Names of the series of other programs.
     audience : Audience
         Interface that advice on missing references is worded for.
 
@@ -243,12 +255,11 @@ def decide_verdict(
         displacement=[float(mm) for mm in confounds["framewise_displacement"]],
         one_level=one_level_down,
     )
-    facts_by_series = {
-        name: facts
-        for table in compared_facts
-        for name, facts in table.items()
-        if isinstance(facts, Mapping)
-    }
+    facts_by_series: dict[str, Mapping[str, object]] = {}
+    for table in compared_facts:
+        facts_by_series |= {
+            name: facts for name, facts in table.items() if isinstance(facts, Mapping)
+        }
     widths = parse_widths(same_widths)
     compared_verdicts = [
         decide_compared_verdict(
@@ -264,7 +275,7 @@ def decide_verdict(
     verdict_facts = verdict.to_json()
     if compared_verdicts:
         verdict_facts["compared"] = [compared.to_json() for compared in compared_verdicts]
-    return verdict_facts, [
-        *verdict.rows,
-        *(row for compared in compared_verdicts for row in compared.rows),
-    ]
+    verdict_rows = [*verdict.rows]
+    for compared in compared_verdicts:
+        verdict_rows += compared.rows
+    return verdict_facts, verdict_rows

@@ -54,13 +54,13 @@ def describe_censored(
     tables = [read_json(folder / "censoring.json") for folder in folders]
     shares = [as_number(table["share"]) for table in tables]
     counts = [f"{table['censored']} of {table['steady']}" for table in tables]
-    numbers = (
+    count_sentence = (
         f"{counts[0]} volumes ({shares[0]:.1%}) were censored."
         if len(tables) == 1
         else f"In {len(tables)} runs, {min(shares):.1%} to {max(shares):.1%} of the"
         f" volumes were censored ({', '.join(counts)})."
     )
-    return f"{text} {numbers}"
+    return f"{text} {count_sentence}"
 
 
 @frozen

@@ -18,7 +18,7 @@ def figure_declarations() -> list[FigureSpec]:
 
     module_names = sorted(module.name for module in iter_modules(__path__, f"{__name__}."))
     members = (member for name in module_names for member in vars(import_module(name)).values())
-    # a dictionary, because modules also import figures of other modules
+    # a dictionary keeps one entry per figure, in order
     figure_steps = dict.fromkeys(member for member in members if isinstance(member, FigureStep))
     figure_steps |= dict.fromkeys((*COMBINATION_FIGURES, *STRUCTURAL_FIGURES))
     return [spec for figure_step in figure_steps for spec in figure_step.declarations]
