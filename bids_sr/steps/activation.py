@@ -125,11 +125,14 @@ def _describe_correlation(
 ) -> str:
     """Return methods text of correlation maps."""
     regressor_text = "time series of each seed" if at_rest else _TASK_REGRESSOR_TEXT
-    corrections = f", low-pass filtered at {settings.low_pass:g} Hz" if settings.low_pass else ""
+    corrections = ["linearly detrended"]
+    if settings.low_pass:
+        corrections.append(f"low-pass filtered at {settings.low_pass:g} Hz")
     if settings.correlation_confounds:
-        corrections += f", corrected for confounds (`{', '.join(nuisance or ()) or 'none'}`)"
+        confounds_text = ", ".join(nuisance or ()) or "none"
+        corrections.append(f"corrected for confounds (`{confounds_text}`)")
     return (
-        f"For correlation maps, voxel time series were linearly detrended{corrections} and"
+        f"For correlation maps, voxel time series were {', '.join(corrections)} and"
         f" correlated with the {regressor_text}. Active regions were defined as voxels in the"
         " region of interest with a correlation of at least max - (max - min)/4."
     )

@@ -47,8 +47,8 @@ def describe_calibration(*, with_events: bool) -> str:
         " rigid transform that maximizes mutual information in ANTs [@ants], followed by"
         " Gauss-Newton optimization [@bakermatthews2004]. Volumes with a framewise displacement"
         f" above 0.5 mm [@power2012] or with a spike were excluded. {removed_signals}"
-        " regressed out, and the residuals were decomposed into"
-        " temporal principal components and their spatial maps.\n"
+        " regressed out, and the residuals were decomposed into temporal principal components and"
+        " their spatial maps.\n"
     )
 
 

@@ -181,13 +181,13 @@ def rebuild_motion(
     outliers : Facts | None
         Outlier volumes of the run.
     """
-    parameters = given_confounds[list(MOTION)].to_numpy(np.float64)
+    motion_parameters = given_confounds[list(MOTION)].to_numpy(np.float64)
     uncorrected_mean = average_realigned_volumes(
         bold, np.tile(np.eye(4), (bold.shape[3], 1, 1)), n_dummy=n_dummy
     )
     to_file_order = inverse_order(axis_order)
     matrices = convert_mcflirt_motion(
-        parameters,
+        motion_parameters,
         reorder(uncorrected_mean, to_file_order),
         reorder_affine(bold.affine, to_file_order),
     )
@@ -221,7 +221,10 @@ def _import_transforms(
 
 
 def _replace_transforms(matrices: Array, outliers: Sequence[int], n_dummy: int) -> Array:
-    """Return transforms (T, 4, 4) that give outlier volumes the nearest other transform."""
+    """Return transforms (T, 4, 4) after a replacement in outlier volumes by the nearest other one.
+
+    The nearest volume is the volume with the largest weight in the interpolation of the outlier.
+    """
     source_volumes = np.arange(len(matrices))
     for volume, weights in interpolation_weights(outliers, len(matrices), n_dummy).items():
         source_volumes[volume] = max(weights, key=weights.__getitem__)

@@ -75,8 +75,12 @@ class ModelFiles(TrainingReport):
 class VarianceModel(ModelFiles):
     """Variance maps of a run, with their self-test at reduced resolution.
 
-    `weight`: standard deviation of the fluctuations on the high-resolution grid (signal units).
-    `tested`: self-test results of each series, or reasons why they are missing.
+    Attributes
+    ----------
+    weight : Image
+        Standard deviation of the fluctuations on the high-resolution grid (signal units).
+    tested : Facts
+        Self-test results of each series, or reasons why they are missing.
     """
 
     weight: Image
@@ -134,11 +138,11 @@ def train_or_reuse(
     from bids_sr.sr.models.model_store import obtain_model
 
     with threadpool_limits(training.omp_nthreads):
-        model, card, log = obtain_model(training, data, here, second_images)
+        model_file, card_file, log_file = obtain_model(training, data, here, second_images)
     if affine is not None:
         assert training.factor is not None
         check_model(
-            read_card(model),
+            read_card(model_file),
             affine,
             contrast,
             training.factor,
@@ -146,7 +150,9 @@ def train_or_reuse(
             scale=training.anat_scale,
             force=training.force,
         )
-    return ModelFiles(model_file=model, card_file=read_facts(card), log_file=read_table(log))
+    return ModelFiles(
+        model_file=model_file, card_file=read_facts(card_file), log_file=read_table(log_file)
+    )
 
 
 @step(
@@ -343,8 +349,26 @@ def score_pair(
 ) -> Rows:
     """Super-resolve the low-resolution image of a held-out pair, and score the result.
 
-    Baselines are scored in the same way. `precision` is the arithmetic of the network: ``fp32``,
-    ``bf16``, or ``auto`` to choose.
+    Baselines are scored in the same way.
+
+    Parameters
+    ----------
+    pair : TrainingPair
+        Held-out pair in the frame of its low-resolution image.
+    model_file : File
+        Weights of the network, with the model card in the same folder.
+    method : str
+        Name of the method of the network.
+    factor : Factor
+        Ratio of low- to high-resolution voxel size, per axis.
+    precision : Precision
+        Arithmetic of the network: ``fp32``, ``bf16``, or ``auto`` to choose.
+    random_seed : int
+        Seed of the resampling of slices.
+    omp_nthreads : int
+        Number of CPU threads.
+    device : Device
+        Device of the network.
     """
     from threadpoolctl import threadpool_limits
 
