@@ -36,11 +36,11 @@ CALIBRATION_XFM_SIDECAR = {
 
 def describe_calibration(*, with_events: bool) -> str:
     """Return methods text of a calibration run; `with_events` is True if its task is modeled."""
-    removed_signals = "Drift was"
-    if with_events:
-        removed_signals = (
-            "Drift and, if half of the degrees of freedom remained, task effects were"
-        )
+    removed_signals = (
+        "Drift and, if half of the degrees of freedom remained, task effects were"
+        if with_events
+        else "Drift was"
+    )
     return (
         "The spatial distribution of signal fluctuations was measured in a short run at the high"
         " resolution (calibration run). The calibration run was coregistered to the run with a"

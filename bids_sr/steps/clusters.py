@@ -177,8 +177,16 @@ class _ResampledAtlas:
 class _ClusteredMap:
     """Map whose clusters are listed.
 
-    `shared_cells`: table cells that all clusters of the map share. `region`: active voxels.
-    `peak_maps`: maps that are evaluated at the peaks, by statistic.
+    Attributes
+    ----------
+    shared_cells : dict[str, str]
+        Table cells that all clusters of the map share.
+    statmap : Derivative
+        Map.
+    region : Derivative
+        Active voxels.
+    peak_maps : dict[str, Array]
+        Maps that are evaluated at the peaks, by statistic.
     """
 
     shared_cells: dict[str, str]

@@ -192,10 +192,16 @@ def _make_motion_regressors(hmc_xfms: Array, bold_mask: Volume, affine: Array) -
 class _ReconstructionMaps:
     """Maps of a downsampled run and of the errors of its reconstruction.
 
-    `low_fits`: maps of the downsampled run by smoothing (FWHM, mm). `low_zooms`, `low_affine`:
-    voxel sizes (mm) and voxel-to-world matrix of their grid. `error_maps`: unsmoothed maps of the
-    errors by contrast and statistic. `block_errors`: errors of the block effects; None if the run
-    has no two halves.
+    Attributes
+    ----------
+    low_fits : Mapping[float, ActivationMaps]
+        Maps of the downsampled run by smoothing (FWHM, mm).
+    low_zooms, low_affine : Sequence[float], Array
+        Voxel sizes (mm) and voxel-to-world matrix of their grid.
+    error_maps : Mapping[tuple[str, str], Array]
+        Unsmoothed maps of the errors by contrast and statistic.
+    block_errors : Effects | None
+        Errors of the block effects; None if the run has no two halves.
     """
 
     low_fits: Mapping[float, ActivationMaps]
@@ -448,36 +454,24 @@ def measure_error(
     for width in smoothing:
         unit_variance = _mean_square(error_draws, width, box)
         for contrast, fitted_maps in iterate_contrasts(maps, width):
-            effect, variance, t, z = (fitted_maps[stat].volume.data for stat in FITTED)
-            # The scale is averaged with the square of the smoothing kernel, which approximates the
-            # smoothing of scaled samples.
-            scale = smooth(scales[contrast], mask.zooms.tolist(), width / 2**0.5)
-            error_result = error_images(
-                effect=effect,
-                variance=variance,
-                t=t,
-                z=z,
-                error=np.where(brain, scale * unit_variance, 0),
-                brain=brain,
-                is_wide=is_wide(width, bold_mask.zooms),
+            contrast_error = _compute_error(
+                fitted_maps, scales[contrast], unit_variance, mask, width, bold_mask.zooms
             )
-            described_maps = list(describe_error_maps(error_result.images, fitted_maps["effect"]))
-            regions = {"fdr": error_result.active}
-            if permits_reliable(coverage_rows, series_name, contrast, width):
-                regions["reliable"] = error_result.reliable
-                described_maps.append(
-                    describe_reliable_region(
-                        error_result.reliable, fitted_maps["effect"], error_result.reliable_text
-                    )
-                )
+            with_reliable = permits_reliable(coverage_rows, series_name, contrast, width)
+            described_maps = _describe_maps(
+                contrast_error, fitted_maps["effect"], with_reliable=with_reliable
+            )
             error_maps += [
                 write_map(values, mask.affine, derivative, here)
                 for values, derivative in described_maps
             ]
+            regions = {"fdr": contrast_error.active}
+            if with_reliable:
+                regions["reliable"] = contrast_error.reliable
             for threshold, region in regions.items():
                 rows += metric_rows(
                     series_name,
-                    _measure_region(error_result, region),
+                    _measure_region(contrast_error, region),
                     threshold=threshold,
                     contrast=contrast,
                     fwhm_mm=width,
@@ -485,10 +479,61 @@ def measure_error(
     return error_maps, rows
 
 
-def _measure_region(error_result: ErrorImages, region: MaskArray) -> dict[str, float | None]:
+def _compute_error(
+    fitted_maps: Mapping[str, Derivative],
+    scale: Float32,
+    unit_variance: Float32,
+    mask: Volume,
+    width: float,
+    acquired_zooms: Array,
+) -> ErrorImages:
+    """Compute the maps of the reconstruction error of one contrast.
+
+    Parameters
+    ----------
+    fitted_maps : Mapping[str, Derivative]
+        Maps of the linear model by statistic.
+    scale : Float32
+        Variance scale of the samples (X, Y, Z).
+    unit_variance : Float32
+        Mean square of the smoothed samples (X, Y, Z).
+    mask : Volume
+        Brain on the grid of the series.
+    width : float
+        Smoothing of the maps (FWHM, mm).
+    acquired_zooms : Array
+        Voxel size of the acquired grid (mm).
+    """
+    effect, variance, t, z = (fitted_maps[stat].volume.data for stat in FITTED)
+    # The scale is averaged with the square of the smoothing kernel, which approximates the
+    # smoothing of scaled samples.
+    smoothed_scale = smooth(scale, mask.zooms.tolist(), width / 2**0.5)
+    return error_images(
+        effect=effect,
+        variance=variance,
+        t=t,
+        z=z,
+        error=np.where(mask.data, smoothed_scale * unit_variance, 0),
+        brain=mask.data,
+        is_wide=is_wide(width, acquired_zooms),
+    )
+
+
+def _describe_maps(
+    contrast_error: ErrorImages, effect: Derivative, *, with_reliable: bool
+) -> Iterator[tuple[Array, Derivative]]:
+    """Yield values and metadata of error maps, followed by the reliable region if requested."""
+    yield from describe_error_maps(contrast_error.images, effect)
+    if with_reliable:
+        yield describe_reliable_region(
+            contrast_error.reliable, effect, contrast_error.reliable_text
+        )
+
+
+def _measure_region(contrast_error: ErrorImages, region: MaskArray) -> dict[str, float | None]:
     """Return the number of voxels of a region, and their expected share of the wrong sign."""
     return {
-        "expected_wrong": error_result.compute_expected_wrong(region),
+        "expected_wrong": contrast_error.compute_expected_wrong(region),
         "voxels": int(region.sum()),
     }
 

@@ -14,16 +14,21 @@ from bids_sr.steps.map_comparison import SortedMaps, sort_maps_of_run
 if TYPE_CHECKING:
     from bids_sr.figures.maps import Display, Scene
 
-_DISPLAYED_SERIES, _DISPLAYED_KINDS = (RAW, "bspline"), ("method", "measured")
-"""Series, and kinds of series, whose maps are always drawn."""
+_DISPLAYED_SERIES = (RAW, "bspline")
+_DISPLAYED_KINDS = ("method", "measured")
+"""Kinds of series whose maps are always drawn, as the maps of `_DISPLAYED_SERIES`."""
 
 
 @frozen
 class ShownMaps:
     """Maps and regions of a run.
 
-    `stats` are maps by contrast, statistic and smoothing (FWHM, mm), then by series. `regions` are
-    masks by contrast, kind and smoothing, then by series.
+    Attributes
+    ----------
+    stats : SortedMaps
+        Maps by contrast, statistic and smoothing (FWHM, mm), then by series.
+    regions : SortedMaps
+        Masks by contrast, kind and smoothing, then by series.
     """
 
     stats: SortedMaps

@@ -78,7 +78,8 @@ def measure_uncertainty(
         zooms=bold_mask_hr.zooms.tolist(),
         axis_order=axis_order,
     )
-    rows, maps = [], []
+    rows: list[MetricRow] = []
+    maps: list[Derivative] = []
     for contrast, weights in contrasts.items():
         effect_sd = spread_of_effect(
             method_effects, list(member_effects.values()), weights, mask, bold_mask_hr.affine
