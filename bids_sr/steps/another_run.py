@@ -105,8 +105,14 @@ def measure_other_run(
         Columns of the temporal model of the other run.
     outliers : Facts | None
         Outlier volumes of the other run.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size, per axis.
+    n_dummy : int
+        Number of non-steady-state volumes at the start.
     design : DesignSettings
         Options of the design of the other run.
+    random_seed : int
+        Seed of the registration.
     """
     registration = register_rigid(
         boldref,

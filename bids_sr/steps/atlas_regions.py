@@ -66,10 +66,18 @@ def resample_atlas(
 
     Parameters
     ----------
+    t1w_preproc : Image
+        Bias-corrected T1w image.
+    template : Image
+        Skull-stripped T1w template.
     std2t1w_xfm : File
         Transform that resamples template images to the T1w image.
+    atlas : str
+        Name or file of the atlas.
     template_space : str
         Name of the template as in TemplateFlow, cohort after a plus sign.
+    random_seed : int
+        Seed of ANTs.
 
     Returns
     -------
@@ -133,11 +141,23 @@ def define_region(
 
     Parameters
     ----------
+    t1w_preproc : Image
+        Bias-corrected T1w image.
+    t1w_mask : Mask
+        Brain in the T1w image (3D, boolean).
+    template : Image
+        Skull-stripped T1w template.
     std2t1w_xfm : File
         Transform that resamples template images to the T1w image.
     atlas_source, atlas_labels, atlas_xfms : Image | None, Table | None, Sequence[File]
         Label image, its table, and transforms of T1w points to its space; only required for label
         names.
+    roi : str
+        Region of interest: a name, labels of the atlas, or a file.
+    atlas : str
+        Name or file of the atlas.
+    random_seed : int
+        Seed of ANTs.
 
     Returns
     -------

@@ -44,6 +44,8 @@ def measure_effects(
     own_regressors : Sequence[Regressors]
         Seed time series of this series, one per smoothing width of the maps; the first replaces
         the regressors of the run.
+    series_name : str
+        Name of the series.
     has_measured : bool
         Whether the run has a measured series; temporal components are then computed for controls
         of the B-spline series.

@@ -72,10 +72,20 @@ def register_calibration(
 
     Parameters
     ----------
+    boldref : Image
+        Boldref of the run.
+    bold_mask : Mask
+        Brain in the boldref of the run.
+    calibration_ref : Image
+        Boldref of the calibration run.
+    head_mask : Mask
+        Brain in the boldref of the calibration run.
     known_calibration_xfm : Transforms | None
         Transform of boldref points to calibration points that is used without estimation.
     factor : Factor
         Voxel size of the run over voxel size of the calibration run, by axis.
+    random_seed : int
+        Seed of the registration.
 
     Returns
     -------
@@ -156,7 +166,9 @@ def measure_calibration(
     Parameters
     ----------
     bold : Series
-        Series of the calibration run; `hmc_xfms`, `motion`, `n_dummy` and `tr` also belong to it.
+        Series of the calibration run; `head_mask`, `hmc_xfms`, `motion`, `n_dummy` and `tr` also belong to it.
+    calibration_registration : Facts
+        Size and quality of the registration, or ``reason`` if it failed.
     calibration_events : File | None
         BIDS events of the calibration run; None if no task is regressed out.
 

@@ -218,11 +218,20 @@ def compare_with_truth(
 
     Parameters
     ----------
+    maps : Sequence[Map]
+        Maps of all series.
+    comparison : EffectsComparison
+        Voxels, contrasts and resampling.
     effects : dict[str, File] | None
         Block effects of all series, for intervals and metrics above the Nyquist frequency, which
         require complete slices.
     truth_maps : dict[str, Image] | None
         Known activation by contrast, on any grid in the frame of the mask.
+    same_widths : Facts | None
+        Smoothing (mm) that gives the acquired series the smoothness of series of other programs,
+        by name.
+    at_rest : bool
+        Whether correlations are also compared, because the run has no events.
     """
     known_maps = {name: (image.data, image.affine) for name, image in (truth_maps or {}).items()}
     hr_maps = group_by_smoothing(maps, ("t", "effect", "cc") if at_rest else ("t", "effect"))
@@ -283,6 +292,8 @@ def join_evaluation(rows: list[Rows], verdict_rows: Rows) -> tuple[Rows, Facts]:
     ----------
     rows : list[Rows]
         Tables in the order of the result, flags last; `verdict_rows` follow.
+    verdict_rows : Rows
+        Decisions of the verdict.
 
     Returns
     -------

@@ -135,12 +135,18 @@ def import_motion(
 
     Parameters
     ----------
+    bold : Series
+        Series of the run.
     given_hmc_xfms : Transforms
         Transforms to the boldref, one per volume (RAS mm).
+    distortion : Distortion | None
+        Susceptibility distortion of the volumes; None if there is no field map.
     given_boldref : Image | None
         Boldref of these transforms; None to average the steady-state volumes.
     outliers : Facts | None
         Outlier volumes of the run, whose transforms are replaced by the nearest other transform.
+    n_dummy : int
+        Number of non-steady-state volumes at the start.
 
     Returns
     -------
@@ -174,6 +180,12 @@ def rebuild_motion(
 
     Parameters
     ----------
+    bold : Series
+        Series of the run.
+    given_confounds : Table
+        Confounds table of the other program, one row per volume.
+    n_dummy : int
+        Number of non-steady-state volumes at the start.
     axis_order : AxisOrder
         Axis of the file for each axis of the series; the parameters refer to the axes of the file.
     distortion : Distortion | None
@@ -257,6 +269,10 @@ def field_to_shift(
 
     Parameters
     ----------
+    bold : Series
+        Series of the run.
+    fieldmap : File
+        Field map (Hz).
     boldref2fmap_xfm : Transforms
         Transform of field map points to boldref points (RAS mm).
     readout : float

@@ -124,6 +124,16 @@ def check_intervals(
         Calibration run of the model; None if there is none.
     outliers : Facts | None
         Outlier volumes, which the prior does not use; None if they were not searched.
+    series_name : str
+        Name of the series of the method.
+    smoothing : Sequence[float]
+        Smoothing of the maps (FWHM, mm).
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size, per axis.
+    random_seed : int
+        Seed of the samples from the prior.
+    omp_nthreads : int
+        Number of CPU threads.
 
     Returns
     -------

@@ -59,6 +59,10 @@ def grow_region(
     inputs : DesignInputs
         Regressors and confounds of the run, of which only the columns of the temporal model are
         used.
+    contrasts : Contrasts
+        Weights of conditions, or of seeds, by contrast.
+    smoothing : Sequence[float]
+        Smoothing of the maps (FWHM, mm); the largest width is used.
     low_pass : float | None
         Cut-off of the low-pass filter (Hz); None to disable the filter.
 

@@ -117,6 +117,10 @@ def register_pair(
     ----------
     highres_file, lowres_file : File
         T2*-weighted images at both resolutions, as acquired.
+    factor : Factor
+        Ratio of low- to high-resolution voxel size, per axis.
+    random_seed : int
+        Seed of the registration.
     highres_order, lowres_order : AxisOrder
         Axis of the file for each axis of the runs, see `bids_sr.io.grids`.
     registered : bool
@@ -214,9 +218,17 @@ def register_to_pair(
 
     Parameters
     ----------
+    boldref : Image
+        Boldref of the run.
+    highres_file : File
+        High-resolution T2*w image as acquired.
     highres2lowres_xfm : Transforms | None
         Transform of low-resolution points to high-resolution points of the pair, where the search
         starts.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size, per axis.
+    random_seed : int
+        Seed of the registration.
 
     Returns
     -------
@@ -294,8 +306,18 @@ def region_to_bold(
 
     Parameters
     ----------
+    roi_source : Mask
+        Region in its original space.
+    boldref2t1w_xfm : Transforms
+        Transform of T1w points to boldref points (1, 4, 4; RAS mm).
+    bold_mask : Mask
+        Brain on the acquired grid.
+    bold_mask_hr : Mask
+        Brain on the high-resolution grid.
     roi_xfms : Sequence[File]
         Transforms of T1w points to the space of `roi_source`; empty if this is T1w space.
+    random_seed : int
+        Seed of ANTs.
 
     Returns
     -------
@@ -322,6 +344,8 @@ def tissues_to_bold(
 
     Parameters
     ----------
+    boldref : Image
+        Boldref of the run.
     t1w_tpms : Sequence[Image]
         Probabilities of gray matter, white matter and CSF in the T1w image (3D).
     boldref2t1w_xfm : Transforms

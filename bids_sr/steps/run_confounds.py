@@ -65,15 +65,21 @@ def gather_confounds(
     ----------
     preproc : Series
         Motion-corrected series on the acquired grid (uncompressed).
+    bold_mask : Mask
+        Brain on the acquired grid.
     motion : Table
         Six motion parameters (mm, rad) and residual, one row per volume.
     hmc_xfms : Transforms
         Transforms of boldref points to points of each volume (RAS mm).
+    tpms_bold : list[Image] | None
+        Tissue probabilities on the acquired grid; None if there is no T1w image.
     registration : Facts | None
         Registration facts; tissue maps are not used if the brain mask of the T1w image is
         implausible.
     outliers : Facts | None
         Outlier volumes, which were replaced; None if they were not searched.
+    n_dummy : int
+        Number of non-steady-state volumes at the start.
     fd_spike_threshold, dvars_spike_threshold : float
         Thresholds of framewise displacement (mm) and standardized DVARS; a volume above either
         threshold is a motion outlier.

@@ -72,10 +72,24 @@ def raise_flags(
 
     Parameters
     ----------
+    rows : list[Rows]
+        Tables of metrics that flags are based on.
+    maps : Sequence[Map]
+        Maps of all series.
     bold_mask, roi_bold : Mask
         Brain and registered region of interest on the acquired grid.
     pair : TrainingPair | None
         T2* pair in one frame; None if there is none.
+    card_file : dict[str, Facts] | None
+        Model cards by method.
+    contrasts : Contrasts
+        Weights of conditions, or of seeds, by contrast.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size, per axis.
+    method_names : Sequence[str]
+        Names of the evaluated methods.
+    at_rest : bool
+        Whether the run has no events.
 
     Returns
     -------

@@ -143,8 +143,14 @@ def seed_series(
     ----------
     preproc : Series
         Motion-corrected acquired series, including dummies.
+    bold_mask : Mask
+        Brain on the acquired grid.
+    confounds : Confounds
+        Confounds of the run, one row per volume.
     template : SeedTemplate | None
         Transforms and atlas; None if seed centers are in the frame of the run.
+    seeds : Sequence[Seed]
+        Spheres and atlas regions.
     n_dummy : int
         Number of non-steady-state volumes at the start.
     design : DesignSettings
@@ -308,6 +314,8 @@ def _place_seeds(
     ----------
     seeds : Sequence[Seed]
         Spheres and atlas regions.
+    bold_mask : Volume
+        Brain on the grid of the series.
     points : Float
         Centers in the frame of the run (n, 3; RAS mm).
     regions : Mapping[str, Array]
@@ -395,9 +403,13 @@ def component_series(
     ----------
     preproc : Series
         Motion-corrected acquired series (4D).
+    bold_mask : Mask
+        Brain on the acquired grid.
     confounds : Confounds | None
         Confounds of the run, whose censored volumes are not used; None to use all steady-state
         volumes.
+    n_dummy : int
+        Number of non-steady-state volumes at the start.
     """
     return _extract_components(preproc, bold_mask, here, confounds, n_dummy, N_COMPONENTS)
 

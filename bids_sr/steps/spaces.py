@@ -139,6 +139,8 @@ def maps_to_spaces(
         Maps on one grid in the frame of the boldref.
     mask : Mask
         Brain on this grid; values outside are 0.
+    space_grids : list[SpaceGrid]
+        Grids in other spaces.
     """
     metadata = {"Resolution": "map resampled by a single linear interpolation"}
     resampled_maps = []

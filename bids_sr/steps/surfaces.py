@@ -59,6 +59,8 @@ def transform_fsaverage(
         White and pial surfaces of the participant, each left and right.
     given_spheres : list[File] | None
         Registered spheres of the participant, left and right.
+    random_seed : int
+        Seed of ANTs.
 
     Returns
     -------

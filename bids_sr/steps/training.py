@@ -180,6 +180,10 @@ def train_on_pair(
     second_highres, second_lowres, second_mask : Image | None
         Held-out pair with the same factor, in its own frame, whose PSNR is logged; None if there
         is no such pair.
+    training : TrainingSettings
+        Settings of the training.
+    factor : Factor
+        Ratio of low- to high-resolution voxel size, per axis.
 
     Raises
     ------
@@ -253,6 +257,8 @@ def estimate_variance(
     ----------
     preproc : Series
         Motion-corrected series on its acquired grid.
+    bold_mask : Mask
+        Brain on the acquired grid.
     hmc_xfms : Transforms | None
         Transforms of boldref points to points of each volume (T, 4, 4; RAS mm); fluctuations that
         follow head motion are regressed out.
@@ -260,6 +266,12 @@ def estimate_variance(
         Short high-resolution run whose fluctuations are used; None if there is none.
     outliers : Facts | None
         Outlier volumes of the run, which are not used.
+    n_dummy : int
+        Number of non-steady-state volumes at the start.
+    training : ModelSettings
+        Settings of the model.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size, per axis.
     interpolations : tuple[str, ...]
         Interpolations that are also tested at half the resolution.
     """

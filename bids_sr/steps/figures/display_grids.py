@@ -33,6 +33,8 @@ def resample_to(
 
     Parameters
     ----------
+    image : Volume
+        Image to resample (3D).
     shape, affine : Sequence[int], Float
         Display grid, with its voxel-to-RAS-mm matrix.
     xfm : Array | None

@@ -49,6 +49,12 @@ def draw_overlap(
 
     Parameters
     ----------
+    maps : list[Map]
+        Maps of all series.
+    images : SceneImages
+        Images that the maps are drawn on.
+    series_names : Sequence[str]
+        Names of the series in display order.
     overlap_pair : Sequence[str]
         Names of the two contrasts.
     """
