@@ -127,13 +127,13 @@ def wm2max_p95(image: Real, wm: MaskArray) -> float:
     ValueError
         The percentile is 0, or the mask is empty.
     """
-    values = np.asarray(image, dtype=np.float64)
-    top = float(np.percentile(values, _TOP_PERCENTILE))
-    if top == 0:
+    intensities = np.asarray(image, dtype=np.float64)
+    maximum = float(np.percentile(intensities, _TOP_PERCENTILE))
+    if maximum == 0:
         raise ValueError(
             "the white-matter-to-maximum intensity ratio cannot be computed, because "
             f"{_TOP_PERCENTILE:g} % of the voxels have an intensity of 0 or less"
         )
     if not wm.any():
         raise ValueError("the segmentation contains no white-matter voxels")
-    return float(np.median(values[wm]) / top)
+    return float(np.median(intensities[wm]) / maximum)

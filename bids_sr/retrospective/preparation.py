@@ -510,9 +510,9 @@ def _shift_events(table: Path, seconds: float) -> str:
 
     Other cells, and onsets that are not numbers, are not changed.
     """
-    text = table.read_text(encoding="utf-8-sig")
+    table_text = table.read_text(encoding="utf-8-sig")
     if not seconds:
-        return text
+        return table_text
     columns, rows = split_table(table)
     onset_column = columns.index("onset")
     for _, cells in rows:

@@ -99,8 +99,16 @@ def describe_maps(
 ) -> str:
     """Return methods text of the maps of all series.
 
-    `nuisance`: columns of the confounds in the model; None for motion and aCompCor. `at_rest` is
-    True if time series of seeds replace events.
+    Parameters
+    ----------
+    settings : MapSettings
+        Settings of the maps.
+    design : DesignSettings
+        Options of the design.
+    nuisance : Sequence[str] | None
+        Columns of the confounds in the model; None for motion and aCompCor.
+    at_rest : bool
+        Whether time series of seeds replace events.
     """
     widths = enumerate_words([f"{width:g}" for width in settings.smoothing])
     unsmoothed_text = " (0 mm: no smoothing)" if 0 in settings.smoothing else ""

@@ -166,7 +166,8 @@ def measure_calibration(
     Parameters
     ----------
     bold : Series
-        Series of the calibration run; `head_mask`, `hmc_xfms`, `motion`, `n_dummy` and `tr` also belong to it.
+        Series of the calibration run; `head_mask`, `hmc_xfms`, `motion`, `n_dummy` and `tr` also
+        belong to it.
     calibration_registration : Facts
         Size and quality of the registration, or ``reason`` if it failed.
     calibration_events : File | None

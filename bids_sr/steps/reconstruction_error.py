@@ -131,7 +131,7 @@ def check_intervals(
     factor : Factor
         Ratio of acquired to high-resolution voxel size, per axis.
     random_seed : int
-        Seed of the samples from the prior.
+        Seed of the prior and of its samples.
     omp_nthreads : int
         Number of CPU threads.
 

@@ -67,11 +67,11 @@ class AlignedPair(TrainingPair):
 
 def describe_pair_image(resolution: Literal["high", "low"]) -> dict[str, object]:
     """Return metadata of one image of the pair in the frame of the other image."""
-    text = (
+    description = (
         f"{resolution}-resolution image of the T2*-weighted pair, registered to the other image"
         " of the pair; used for training"
     )
-    return {"Description": text, "SkullStripped": False}
+    return {"Description": description, "SkullStripped": False}
 
 
 def _describe_slices(factor: Factor) -> str:

@@ -48,9 +48,9 @@ def describe_censored(
 
     `folders` are the folders of finished `add_temporal_regressors` steps.
     """
-    text = describe_time_model(model)
+    model_text = describe_time_model(model)
     if not model.censors:
-        return text
+        return model_text
     tables = [read_json(folder / "censoring.json") for folder in folders]
     shares = [as_number(table["share"]) for table in tables]
     counts = [f"{table['censored']} of {table['steady']}" for table in tables]
@@ -60,7 +60,7 @@ def describe_censored(
         else f"In {len(tables)} runs, {min(shares):.1%} to {max(shares):.1%} of the"
         f" volumes were censored ({', '.join(counts)})."
     )
-    return f"{text} {count_sentence}"
+    return f"{model_text} {count_sentence}"
 
 
 @frozen

@@ -287,7 +287,7 @@ def estimate_variance(
         threadpool_limits(training.omp_nthreads),
         open_uncompressed(preproc.path, here) as reader,
     ):
-        data = run_data(
+        estimation_data = run_data(
             reader,
             bold_mask.data,
             variance_recipe,
@@ -297,14 +297,16 @@ def estimate_variance(
             calibration=get_patterns(calibration),
             outliers=list(reasons_by_volume(outliers)),
         )
-        files = train_or_reuse(request, data, here, data.affine)
+        files = train_or_reuse(request, estimation_data, here, estimation_data.affine)
         model = load_model(files.model_file)
-        tested = _collect_self_tests(request.definition, model.card, data, interpolations)
+        tested = _collect_self_tests(
+            request.definition, model.card, estimation_data, interpolations
+        )
     return VarianceModel(
         model_file=files.model_file,
         card_file=files.card_file,
         log_file=files.log_file,
-        weight=_prior_sd_map(model, data),
+        weight=_prior_sd_map(model, estimation_data),
         tested=tested,
     )
 

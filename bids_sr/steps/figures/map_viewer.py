@@ -19,6 +19,8 @@ from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import read_grid, resample_to
 from bids_sr.steps.figures.run_maps import ShownMaps
 
+_ANTS_SEED = 1  # seed of ANTs, which does not use random numbers for points
+
 
 class _LazyVolumes(UserDict[str, Any]):
     """Mapping of names to volumes, which are only read on access."""
@@ -92,12 +94,12 @@ def show_viewer(
     files: dict[str, str] = {}
     for contrast, fwhm_mm in _sort_contrasts(shown_maps, verdict_contrast):
         maps_by_series = shown_maps.stats[contrast, shown_maps.display.statistic, fwhm_mm]
-        names = run_maps_figures.sort_series(maps_by_series, series_names)
+        sorted_names = run_maps_figures.sort_series(maps_by_series, series_names)
         smoothing = f"{fwhm_mm:g} mm" if fwhm_mm else "none"
         viewer_maps[contrast, smoothing] = _LazyVolumes(
-            {name: maps_by_series[name] for name in names}
+            {name: maps_by_series[name] for name in sorted_names}
         )
-        for name in names:
+        for name in sorted_names:
             if stored.includes(name, contrast, fwhm_mm, shown_maps.display.statistic):
                 path = run_maps_figures.stored_path(maps_by_series[name], entities)
                 files[map_key(contrast, smoothing, name)] = path
@@ -143,9 +145,11 @@ def _define_series(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list
     from bids_sr.evaluation.series_text import describe_series
     from bids_sr.figures.map_viewer import SERIES_TITLES
 
-    names = dict.fromkeys(name for maps_by_series in maps.values() for name in maps_by_series)
-    definitions = ((SERIES_TITLES.get(name, name), describe_series(name)) for name in names)
-    return [(title, text) for title, text in definitions if text]
+    series_names = dict.fromkeys(
+        name for maps_by_series in maps.values() for name in maps_by_series
+    )
+    definitions = ((SERIES_TITLES.get(name, name), describe_series(name)) for name in series_names)
+    return [(title, definition) for title, definition in definitions if definition]
 
 
 def _compute_mni_nodes(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:
@@ -170,4 +174,4 @@ def _transform_to_mni(points: Array, boldref2t1w: Array, std2t1w: Path) -> Array
 
     with TemporaryDirectory() as folder:
         chain = chain_through_t1w(boldref2t1w[0], [std2t1w], Path(folder))
-        return apply_to_points(points.tolist(), chain, seed=1)
+        return apply_to_points(points.tolist(), chain, seed=_ANTS_SEED)

@@ -325,11 +325,13 @@ def _draw_zoomed(
     stat = contrast_maps.choose_stat(prefers_effect=bool(known_activation))
     fwhm_mm = shown_maps.find_least_smoothing(contrast, stat)
     maps_by_series = dict(shown_maps.stats[contrast, stat, fwhm_mm])
-    names = [name for name in (RAW, "bspline", best_series, MEASURED) if name in maps_by_series]
+    drawn_names = [
+        name for name in (RAW, "bspline", best_series, MEASURED) if name in maps_by_series
+    ]
     if known_activation and stat == "effect" and MEASURED not in maps_by_series:
         maps_by_series["truth"] = Derivative(known_activation, {})
-        names.append("truth")
-    volumes = {SERIES_TITLES.get(name, name): maps_by_series[name].volume for name in names}
+        drawn_names.append("truth")
+    volumes = {SERIES_TITLES.get(name, name): maps_by_series[name].volume for name in drawn_names}
     if stat == "effect":
         limit = run_maps_figures.color_limit(maps_by_series.values(), 0.0)
         display = _make_effect_display(limit, contrast_maps.effect_unit)

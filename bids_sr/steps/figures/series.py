@@ -40,10 +40,13 @@ def draw_slice(
     """Draw a slice of the middle volume in all series, and differences from B-spline."""
     from bids_sr.figures.maps import series_figure
 
-    names = run_maps_figures.list_names(series_names)
-    slices = {name: middle[name] for name in names if name in middle}
-    reference = "bspline" if "bspline" in slices else next(name for name in slices if name != RAW)
-    return series_figure(slices, roi_hr, mask=bold_mask_hr, reference=reference)
+    volumes = {
+        name: middle[name] for name in run_maps_figures.list_names(series_names) if name in middle
+    }
+    reference = (
+        "bspline" if "bspline" in volumes else next(name for name in volumes if name != RAW)
+    )
+    return series_figure(volumes, roi_hr, mask=bold_mask_hr, reference=reference)
 
 
 @figure(

@@ -66,14 +66,14 @@ def compare_edges(
         axis=axis,
     )
     limit_mm = _MAX_MISMATCH_VOXELS * float(zooms[1 if axis is None else axis])
-    if text := _describe_mismatch(mismatch, limit_mm, guided_names):
-        _LOGGER.warning(text)
-    values = {
+    if warning := _describe_mismatch(mismatch, limit_mm, guided_names):
+        _LOGGER.warning(warning)
+    metrics = {
         "edge_mismatch": mismatch.median,
         "edge_mismatch_p90": mismatch.p90,
         "flag_distortion": float(mismatch.median > limit_mm),
     }
-    return metric_rows("run", values, region="brain", n=mismatch.n)
+    return metric_rows("run", metrics, region="brain", n=mismatch.n)
 
 
 def _describe_mismatch(mismatch: Mismatch, limit_mm: float, guided_names: Sequence[str]) -> str:

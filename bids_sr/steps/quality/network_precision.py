@@ -102,18 +102,17 @@ def _refuse_or_warn(
     series_name: str, largest_change: float, *, is_requested: bool, force: bool
 ) -> None:
     """Raise a `ValueError` if bf16 was requested without `force`, otherwise log a warning."""
-    text = (
+    change_text = (
         f"{series_name}: bf16 precision changes the t values by {largest_change:.3g} standard"
         " deviations of their noise (root mean square for the worst contrast); at most"
         f" {_MAX_CHANGE:g} is allowed"
     )
     if is_requested and not force:
         raise ValueError(
-            f"{text}. Use --precision fp32 or auto, or override this check with --force."
+            f"{change_text}. Use --precision fp32 or auto, or override this check with --force."
         )
-    _LOGGER.warning(
-        "%s; %s", text, "bf16 is used because of --force" if force else "fp32 is used instead"
-    )
+    choice = "bf16 is used because of --force" if force else "fp32 is used instead"
+    _LOGGER.warning("%s; %s", change_text, choice)
 
 
 def _measure_t_change(
