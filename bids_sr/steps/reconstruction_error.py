@@ -467,7 +467,7 @@ def measure_error(
             contrast_error = _compute_error(
                 fitted_maps, scales[contrast], unit_variance, mask, width, bold_mask.zooms
             )
-            with_reliable = permits_reliable(coverage_rows, series_name, contrast, width)
+            with_reliable = bool(permits_reliable(coverage_rows, series_name, contrast, width))
             described_maps = _describe_maps(
                 contrast_error, fitted_maps["effect"], with_reliable=with_reliable
             )

@@ -331,30 +331,42 @@ def _place_seeds(
     voxels: dict[str, Array] = {}
     facts: dict[str, dict[str, object]] = {}
     for seed, point in zip(seeds, points, strict=True):
-        position: dict[str, object]
-        if seed.labels:
-            location = "with the specified labels"
-            position = {"Labels": list(seed.labels)}
-        else:
-            location = f"within {seed.radius_mm:g} mm of the seed coordinates"
-            position = {"CenterMNI": _round_mm(seed.center), "CenterBoldref": _round_mm(point)}
         try:
-            voxels[seed.name] = (
-                _check_region(seed, regions[seed.name])
-                if seed.labels
-                else glm_seeds.seed_voxels(
+            if seed.labels:
+                voxels[seed.name] = _check_region(seed, regions[seed.name])
+            else:
+                voxels[seed.name] = glm_seeds.seed_voxels(
                     bold_mask.data, bold_mask.affine, point, seed.radius_mm, nearest=nearest
                 )
-            )
-            description = (
-                f"mean time series of {int(voxels[seed.name].sum())} voxels {location}, after"
-                " regression of drift and confounds"
-            )
+            description = _describe_seed(seed, int(voxels[seed.name].sum()))
         except ValueError as error:
             _LOGGER.warning("The seed %s is skipped: %s", seed.name, error)
             description = f"skipped: {error}"
-        facts[seed.name] = {"Description": description, **position}
+        facts[seed.name] = {"Description": description, **_describe_position(seed, point)}
     return voxels, facts
+
+
+def _describe_seed(seed: Seed, n_voxels: int) -> str:
+    """Return the description of the time series of a seed with a number of voxels."""
+    location = (
+        "with the specified labels"
+        if seed.labels
+        else f"within {seed.radius_mm:g} mm of the seed coordinates"
+    )
+    return (
+        f"mean time series of {n_voxels} voxels {location}, after regression of drift and"
+        " confounds"
+    )
+
+
+def _describe_position(seed: Seed, point: Float) -> dict[str, object]:
+    """Return metadata on the labels or the center of a seed.
+
+    `point` is the center in the frame of the run (3,; RAS mm).
+    """
+    if seed.labels:
+        return {"Labels": list(seed.labels)}
+    return {"CenterMNI": _round_mm(seed.center), "CenterBoldref": _round_mm(point)}
 
 
 def _check_region(seed: Seed, region: Array) -> Array:
