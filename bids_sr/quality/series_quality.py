@@ -158,9 +158,9 @@ class QualitySums:
     def quality(self) -> _SeriesQuality:
         """Return the quality of the series after all volumes were added."""
         assert self._fit is not None  # true for at least 4 volumes
-        mean = self._values_in_mask(self._fit.mean)
+        mean = self._select_mask_values(self._fit.mean)
         variance = self._fit.residual_variance(self._n_uncensored - _DEGREE - 1)
-        noise = self._values_in_mask(np.sqrt(variance))
+        noise = self._select_mask_values(np.sqrt(variance))
         noise[noise <= _RELATIVE_ROUNDING * np.abs(mean)] = 0
         tsnr = np.divide(mean, noise, out=np.zeros_like(mean), where=noise > 0)
         box_mask = self._mask[self._box]
@@ -179,7 +179,7 @@ class QualitySums:
             n_volumes=self._n_uncensored,
         )
 
-    def _values_in_mask(self, row: Float) -> Float:
+    def _select_mask_values(self, row: Float) -> Float:
         """Return the values of the mask voxels (N,) from a row of all voxels of the box."""
         box_mask = self._mask[self._box]
         return row.reshape(box_mask.shape, order="F")[box_mask]

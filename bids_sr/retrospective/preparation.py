@@ -102,7 +102,7 @@ def prepare(
     Settings
         Settings of the same call on the downsampled data set.
     """
-    data_dir, truth_dir = _output_dirs(settings)
+    data_dir, truth_dir = _get_output_dirs(settings)
     _describe_dataset(
         data_dir,
         settings,
@@ -131,14 +131,14 @@ def _describe_averaging(factor: Triple) -> str:
     return " and averaging across slices" if factor[2] != 1 else ""
 
 
-def _output_dirs(settings: Settings) -> tuple[Path, Path]:
+def _get_output_dirs(settings: Settings) -> tuple[Path, Path]:
     """Return the directories of the downsampled data set and of its reference."""
     return settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
 
 
 def _redirect_settings(settings: Settings, subjects: Sequence[Subject]) -> Settings:
     """Return the settings of the same call on the downsampled data set of these participants."""
-    data_dir, truth_dir = _output_dirs(settings)
+    data_dir, truth_dir = _get_output_dirs(settings)
     work_dir = settings.paths.work_dir
     return replace(
         settings,
@@ -239,7 +239,7 @@ def _write_record(record: Path, digest: str, folders: Sequence[Path]) -> None:
 
 def _build_participant(subject: Subject, settings: Settings, type_order: _TypeOrder) -> None:
     """Build both directories of a participant in a temporary directory, then move them."""
-    data_dir, truth_dir = _output_dirs(settings)
+    data_dir, truth_dir = _get_output_dirs(settings)
     prefix = f".retrospective-sub-{subject.label}-"
     # leftovers of a killed run; the participant is locked, so no other process uses them
     for leftover in data_dir.parent.glob(f"{prefix}*"):
@@ -255,8 +255,8 @@ def _build_participant(subject: Subject, settings: Settings, type_order: _TypeOr
             t1w_copy = build_dir / "data" / t1w_file.relative_to(settings.paths.bids_dir)
             t1w_copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(t1w_file, t1w_copy)
-            if sidecar := read_json(_sidecar_path(t1w_file)):
-                write_json(_sidecar_path(t1w_copy), sidecar)
+            if sidecar := read_json(_locate_sidecar(t1w_file)):
+                write_json(_locate_sidecar(t1w_copy), sidecar)
         for build_root, root in ((build_dir / "data", data_dir), (build_dir / "truth", truth_dir)):
             target_folder = root / f"sub-{subject.label}"
             shutil.rmtree(target_folder, ignore_errors=True)
@@ -369,7 +369,7 @@ def _write_pair_of_run(
         )
     session = run.entities.get("session")
     folder = _make_folder(build_dir / "data", subject, session, "anat")
-    stem = _session_stem(subject, session)
+    stem = _make_session_stem(subject, session)
     _write_pair(mean_image, folder, stem, "", run.sidecar, retrospective_factor(settings))
     return end
 
@@ -450,14 +450,14 @@ def _downsample_pair(pair: Pair, subject: Subject, settings: Settings, root: Pat
     _write_pair(
         _SourceImage(image, affine, header),
         _make_folder(root, subject, session, "anat"),
-        _session_stem(subject, session),
+        _make_session_stem(subject, session),
         f"_run-{run}" if run else "",
-        read_json(_sidecar_path(source)),
+        read_json(_locate_sidecar(source)),
         retrospective_factor(settings),
     )
 
 
-def _session_stem(subject: Subject, session: str | None) -> str:
+def _make_session_stem(subject: Subject, session: str | None) -> str:
     """Return the start of the file names of a participant's session."""
     return f"sub-{subject.label}" + (f"_ses-{session}" if session else "")
 
@@ -500,7 +500,7 @@ def _write_pair(
         write_json(path.with_name(f"{file_stem(path)}_T2starw.json"), pair_sidecar)
 
 
-def _sidecar_path(image: Path) -> Path:
+def _locate_sidecar(image: Path) -> Path:
     """Return the path of the JSON sidecar of an image."""
     return image.with_name(image.name.removesuffix(".gz").removesuffix(".nii") + ".json")
 

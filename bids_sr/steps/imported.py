@@ -223,12 +223,12 @@ def _import_transforms(
             f"{bold.path}: found head-motion transforms for {len(matrices)} volumes;"
             f" expected {bold.shape[3]}, the number of volumes in the run"
         )
-    matrices = _replace_transforms(matrices, list(reasons_by_volume(outliers)), n_dummy)
+    hmc_xfms = _replace_transforms(matrices, list(reasons_by_volume(outliers)), n_dummy)
     if boldref is None:
-        mean = average_realigned_volumes(bold, matrices, n_dummy=n_dummy, distortion=distortion)
+        mean = average_realigned_volumes(bold, hmc_xfms, n_dummy=n_dummy, distortion=distortion)
         boldref = Volume(mean, bold.affine, bold.header)
-    motion = precomputed_motion(matrices, brain_mask(boldref.data, bold.affine), bold.affine)
-    table = motion_table(motion.params, np.full(len(matrices), np.nan))
+    motion = precomputed_motion(hmc_xfms, brain_mask(boldref.data, bold.affine), bold.affine)
+    table = motion_table(motion.params, np.full(len(hmc_xfms), np.nan))
     return motion.matrices, table, boldref
 
 

@@ -462,7 +462,7 @@ def measure_error(
     rows: list[MetricRow] = list(coverage_rows)
     box = bounding_box(brain)
     for width in smoothing:
-        unit_variance = _mean_square(error_draws, width, box)
+        unit_variance = _average_squares(error_draws, width, box)
         for contrast, fitted_maps in iterate_contrasts(maps, width):
             contrast_error = _compute_error(
                 fitted_maps, scales[contrast], unit_variance, mask, width, bold_mask.zooms
@@ -578,7 +578,7 @@ def _scale_by_contrast(
     thin_per_acquired = shape[2] / brain.shape[2]
     centers = ((np.arange(brain.shape[2]) + 0.5) * thin_per_acquired).astype(int)
     in_plane = bounding_box(brain)[:2]
-    power = _mean_square(acquired_draws, width, (*in_plane, slice(None)))[..., centers]
+    power = _average_squares(acquired_draws, width, (*in_plane, slice(None)))[..., centers]
     scales = {}
     for contrast, acquired in iterate_contrasts(acquired_maps, width):
         effect, variance = (acquired[stat].volume.data for stat in ("effect", "variance"))
@@ -587,7 +587,9 @@ def _scale_by_contrast(
     return scales
 
 
-def _mean_square(samples: SeriesReader, width: float, box: tuple[slice, slice, slice]) -> Float32:
+def _average_squares(
+    samples: SeriesReader, width: float, box: tuple[slice, slice, slice]
+) -> Float32:
     """Return the mean square of smoothed samples in a box, and 0 elsewhere (X, Y, Z).
 
     Samples are smoothed with a kernel of `width` (FWHM, mm).

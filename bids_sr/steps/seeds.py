@@ -259,7 +259,7 @@ def own_seed_series(
     """
     modeled_seeds = [seed for seed in seeds if seed.name in regressors.conditions]
     if not modeled_seeds:
-        return [regressors] * len(smoothing), _unscaled_table(regressors), {}
+        return [regressors] * len(smoothing), _get_unscaled_table(regressors), {}
     template = template or SeedTemplate()
     points, regions = template.locate(modeled_seeds, mask, here)
     voxels, facts = _place_seeds(modeled_seeds, mask, points, regions, nearest=True)
@@ -274,7 +274,7 @@ def own_seed_series(
     columns = {
         map_label(str(name), width): column
         for width, width_regressors in own_regressors.items()
-        for name, column in _unscaled_table(width_regressors).items()
+        for name, column in _get_unscaled_table(width_regressors).items()
     }
     column_facts = {
         map_label(name, width): {**seed_facts, "SmoothingFWHM": width}
@@ -284,7 +284,7 @@ def own_seed_series(
     return list(own_regressors.values()), pd.DataFrame(columns), column_facts
 
 
-def _unscaled_table(regressors: Regressors) -> pd.DataFrame:
+def _get_unscaled_table(regressors: Regressors) -> pd.DataFrame:
     """Return seed time series before standardization, one column per seed."""
     measured = regressors.measured if isinstance(regressors, Seeds) else None
     return regressors.table if measured is None else measured

@@ -239,7 +239,7 @@ def super_resolve(
     return SuperResolvedSeries(
         series=SeriesReader(target),
         space_series=[
-            Derivative(space_file, _space_entities(space_grid))
+            Derivative(space_file, _make_space_entities(space_grid))
             for space_file, space_grid in zip(space_files, space_grids, strict=True)
         ],
         series_facts={**application_entries, **(acquired.outliers or {})},
@@ -302,14 +302,14 @@ def _pose_guide(
     )
 
 
-def _space_entities(space_grid: SpaceGrid) -> dict[str, str]:
+def _make_space_entities(space_grid: SpaceGrid) -> dict[str, str]:
     """Return the entities of the series on a grid in another space."""
     return {**space_grid.entities, "desc": "preproc", "suffix": "bold"}
 
 
 def _locate_space_series(space_grid: SpaceGrid, here: Path) -> Path:
     """Return the path of the series on a grid in another space."""
-    return here / f"{Derivative(None, _space_entities(space_grid)).name}.nii"
+    return here / f"{Derivative(None, _make_space_entities(space_grid)).name}.nii"
 
 
 @frozen

@@ -306,7 +306,7 @@ def estimate_variance(
         model_file=files.model_file,
         card_file=files.card_file,
         log_file=files.log_file,
-        weight=_prior_sd_map(model, estimation_data),
+        weight=_compute_prior_sd_map(model, estimation_data),
         tested=tested,
     )
 
@@ -338,7 +338,7 @@ def _collect_self_tests(
     return results
 
 
-def _prior_sd_map(model: LoadedModel, data: "RunData") -> Volume:
+def _compute_prior_sd_map(model: LoadedModel, data: "RunData") -> Volume:
     """Return the root of the summed squared maps on the boldref's high-resolution grid."""
     from bids_sr.sr.operators import to_volume
     from bids_sr.sr.prior_maps.add_detail import onto_grid

@@ -224,12 +224,12 @@ def file_patterns(
         return "", ""
     fwhm_mm = min(widths)
     return (
-        _file_pattern(shown_maps.stats, stat, fwhm_mm, series, "contrast", entities),
-        _file_pattern(shown_maps.regions, RELIABLE, fwhm_mm, series, "label", entities),
+        _make_file_pattern(shown_maps.stats, stat, fwhm_mm, series, "contrast", entities),
+        _make_file_pattern(shown_maps.regions, RELIABLE, fwhm_mm, series, "label", entities),
     )
 
 
-def _file_pattern(
+def _make_file_pattern(
     maps: SortedMaps,
     kind: str,
     fwhm_mm: float,
