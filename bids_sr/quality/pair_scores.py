@@ -14,18 +14,30 @@ from bids_sr.io.arrays import Array
 from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.metrics.similarity import ssim
 
-_N_BOOT = 1000
-_INTERVAL_PERCENTILES = (2.5, 97.5)
+_N_BOOT = 1000  # bootstrap resamples of slices
+_INTERVAL_PERCENTILES = (2.5, 97.5)  # limits of a 95 % interval
 
 
 @frozen
 class _SliceScores:
-    """Sums over the voxels of each of S slices, for the computation of scores."""
+    """Sums over the voxels of each of S slices, for the computation of scores.
 
-    squared_error: Array  # (S,), squared unit of the images
-    similarity: Array  # structural similarity (S,)
-    n_voxels: Array  # voxels in the mask (S,)
-    data_range: float  # data range of both scores, in the unit of the images
+    Attributes
+    ----------
+    squared_error : Array
+        Sum of squared errors (S,), in the squared unit of the images.
+    similarity : Array
+        Sum of the structural similarity (S,).
+    n_voxels : Array
+        Number of voxels in the mask (S,).
+    data_range : float
+        Data range of both scores, in the unit of the images.
+    """
+
+    squared_error: Array
+    similarity: Array
+    n_voxels: Array
+    data_range: float
 
     def psnr(self, slices: Array) -> Array:
         """Return the PSNR (dB) of sets of slices (..., S'), infinite for equal images."""
@@ -72,18 +84,19 @@ def slice_scores(
     slices = [z for z in range(mask.shape[2]) if mask[..., z].any()]
     if not slices:
         raise ValueError("the mask is empty")
-    image, reference = image.astype(np.float64), reference.astype(np.float64)
+    tested, measured = image.astype(np.float64), reference.astype(np.float64)
     n_voxels = np.array([float(mask[..., z].sum()) for z in slices])
+    squared_error = np.array(
+        [_sum_squared_error(tested[..., z], measured[..., z], mask[..., z]) for z in slices]
+    )
     mean_similarity = np.array(
         [
-            ssim(reference[..., z], image[..., z], data_range=data_range, mask=mask[..., z])
+            ssim(measured[..., z], tested[..., z], data_range=data_range, mask=mask[..., z])
             for z in slices
         ]
     )
     return _SliceScores(
-        squared_error=np.array(
-            [_sum_squared_error(image[..., z], reference[..., z], mask[..., z]) for z in slices]
-        ),
+        squared_error=squared_error,
         similarity=mean_similarity * n_voxels,
         n_voxels=n_voxels,
         data_range=data_range,

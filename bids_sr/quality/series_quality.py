@@ -17,16 +17,30 @@ _RELATIVE_ROUNDING = 1e-6  # of the mean; a smaller standard deviation is roundi
 
 @frozen
 class _SeriesQuality:
-    """Temporal quality of a series inside a mask."""
+    """Temporal quality of a series inside a mask.
 
-    # All maps are (X, Y, Z), and 0 outside the mask.
+    All maps are (X, Y, Z), and 0 outside the mask.
+
+    Attributes
+    ----------
+    mean : Float
+        Mean over time.
+    noise : Float
+        Standard deviation over time after removal of a quadratic trend.
+    tsnr : Float
+        Mean divided by noise; 0 in voxels without noise.
+    fwhm_mm : tuple[float | None, ...]
+        Smoothness of the noise along the three voxel axes (mm); None if neighbors along an axis do
+        not correlate.
+    n_volumes : int
+        Number of uncensored volumes.
+    """
+
     mean: Float
-    noise: Float  # standard deviation over time after removal of a quadratic trend
-    tsnr: Float  # mean divided by noise; 0 in voxels without noise
-    # mm, smoothness of the noise along the three voxel axes; None if neighbors along an axis do
-    # not correlate
+    noise: Float
+    tsnr: Float
     fwhm_mm: tuple[float | None, ...]
-    n_volumes: int  # uncensored volumes
+    n_volumes: int
 
 
 def smoothness(correlations: Sequence[float], zooms: Sequence[float]) -> tuple[float | None, ...]:

@@ -370,7 +370,14 @@ def _write_pair_of_run(
     session = run.entities.get("session")
     folder = _make_folder(build_dir / "data", subject, session, "anat")
     stem = _make_session_stem(subject, session)
-    _write_pair(mean_image, folder, stem, "", run.sidecar, retrospective_factor(settings))
+    _write_pair(
+        mean_image,
+        folder,
+        stem,
+        run_entity="",
+        sidecar=run.sidecar,
+        factor=retrospective_factor(settings),
+    )
     return end
 
 
@@ -433,16 +440,17 @@ def _prepare_series(run: BoldRun, build_dir: Path) -> Path:
 
 
 def _downsample_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> None:
-    """Write a pair at a lower resolution.
+    """Write a pair at a lower resolution to the data set in the folder `root`.
 
-    The image of the original pair at the BOLD resolution becomes the high-resolution image.
+    The image of the original pair at the BOLD resolution becomes the high-resolution image. If the
+    original pair has no low-resolution image, it is computed from the high-resolution image.
     """
     session, run = pair_labels(pair)
     source = pair.lowres or pair.highres
-    image, affine = load_image(source)
+    stored_image, stored_affine = load_image(source)
     order = pair.orders[0 if pair.lowres is None else 1]
-    image = reorder(image.reshape(image.shape[:3]), order)
-    affine = reorder_affine(affine, order)
+    image = reorder(stored_image.reshape(stored_image.shape[:3]), order)
+    affine = reorder_affine(stored_affine, order)
     if pair.lowres is None:
         image, affine = acquire(image, affine, factor=pair.factor, magnitude=True)
     with SeriesReader(source) as reader:
@@ -451,9 +459,9 @@ def _downsample_pair(pair: Pair, subject: Subject, settings: Settings, root: Pat
         _SourceImage(image, affine, header),
         _make_folder(root, subject, session, "anat"),
         _make_session_stem(subject, session),
-        f"_run-{run}" if run else "",
-        read_json(_locate_sidecar(source)),
-        retrospective_factor(settings),
+        run_entity=f"_run-{run}" if run else "",
+        sidecar=read_json(_locate_sidecar(source)),
+        factor=retrospective_factor(settings),
     )
 
 
@@ -466,6 +474,7 @@ def _write_pair(
     image: _SourceImage,
     folder: Path,
     stem: str,
+    *,
     run_entity: str,
     sidecar: Mapping[str, object],
     factor: Triple,

@@ -37,12 +37,12 @@ _STAT_TEXT = {
 }
 FITTED = ("effect", "variance", "t", "z")
 """Statistics of the linear model, from which error maps are computed."""
+# descriptions of the reliable region after narrow and after wide smoothing
 _RELIABLE_TEXT = (
     "Active voxels with the highest t values (FDR .05 of z), selected so that at most 5 %"
     " of the voxels are expected to have the wrong sign"
 )
 _WIDE_RELIABLE_TEXT = "Active voxels (FDR .05 of zTotal)"
-"""Description of the reliable region after wide smoothing."""
 
 
 @frozen

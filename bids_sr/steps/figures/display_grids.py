@@ -66,7 +66,7 @@ def compute_percent_factor(boldref: Volume | None, bold_mask: Volume | None) -> 
 
 
 def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _DisplayGrid:
-    """Return an isotropic grid that contains a mask with a margin of 12 mm.
+    """Return an isotropic grid that contains a mask with a margin of `_MARGIN_MM`.
 
     The grid is parallel to the axes of the mask, and its voxels are at least as large as the
     smallest voxel size of the mask. `zoom` is the smallest voxel size of the grid (mm).

@@ -35,6 +35,7 @@ def viewer_cost(contrasts: Contrasts) -> RunTime:
     return RunTime(always=1.5, high=0.3 * count_mapped(contrasts))
 
 
+# The viewer precedes all other figures of its section.
 @figure(FigureSpec("viewer", "maps", html=True, place=-1, missing="viewer of the maps"))
 def show_viewer(
     maps: list[Map],
