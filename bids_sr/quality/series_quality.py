@@ -11,7 +11,7 @@ from bids_sr.io.arrays import Array, Float, Float32, MaskArray, Real
 from bids_sr.spatial.masks import bounding_box
 
 _DEGREE = 2  # polynomial degree of the trend, which does not count as noise
-_STRIP = 8192  # voxels per block, whose changes fit into the processor cache
+_STRIP_VOXELS = 8192  # voxels per block, whose changes fit into the processor cache
 _RELATIVE_ROUNDING = 1e-6  # of the mean; a smaller standard deviation is rounding error
 
 
@@ -137,10 +137,10 @@ class QualitySums:
         for row, index in zip(rows[1:], included_indices, strict=True):
             row.reshape(box_mask.shape, order="F")[...] = volumes[index][self._box]
         if self._fit is None:
-            self._last = rows[1].copy()
-            self._fit = StreamedFit(self._basis.astype(np.float32), self._last)
-        rows[0] = self._last
-        self._last = rows[-1].copy()
+            self._last_row = rows[1].copy()
+            self._fit = StreamedFit(self._basis.astype(np.float32), self._last_row)
+        rows[0] = self._last_row
+        self._last_row = rows[-1].copy()
         self._fit.add(rows[1:])
         included_numbers = volume_numbers[included_indices]
         gaps = np.diff([self._last_number, *included_numbers])
@@ -157,15 +157,15 @@ class QualitySums:
         consecutive : Array
             Numbers of the changes between volumes that were acquired in succession.
         """
-        for start in range(0, rows.shape[1], _STRIP):
+        for start in range(0, rows.shape[1], _STRIP_VOXELS):
             # with the voxels after the strip that are neighbors of its last voxels
-            change = np.diff(rows[:, start : start + _STRIP + self._offsets[2]], axis=0)
+            change = np.diff(rows[:, start : start + _STRIP_VOXELS + self._offsets[2]], axis=0)
             if len(consecutive) < len(change):
                 change = change[consecutive]
-            current = change[:, :_STRIP]
-            self._squares[start : start + _STRIP] += np.einsum("tn,tn->n", current, current)
+            current = change[:, :_STRIP_VOXELS]
+            self._squares[start : start + _STRIP_VOXELS] += np.einsum("tn,tn->n", current, current)
             for product, offset in zip(self._products, self._offsets, strict=True):
-                neighbor = change[:, offset : offset + _STRIP]
+                neighbor = change[:, offset : offset + _STRIP_VOXELS]
                 n = neighbor.shape[1]
                 product[start : start + n] += np.einsum("tn,tn->n", current[:, :n], neighbor)
 

@@ -234,12 +234,12 @@ def compare_with_truth(
         Whether correlations are also compared, because the run has no events.
     """
     known_maps = {name: (image.data, image.affine) for name, image in (truth_maps or {}).items()}
-    hr_maps = group_by_smoothing(maps, ("t", "effect", "cc") if at_rest else ("t", "effect"))
-    for maps_by_series in hr_maps.values():
+    highres_maps = group_by_smoothing(maps, ("t", "effect", "cc") if at_rest else ("t", "effect"))
+    for maps_by_series in highres_maps.values():
         maps_by_series.pop(RAW, None)
     rows = reference_map_rows(
-        hr_maps,
-        lambda statmap: statmap.volume.data,
+        highres_maps,
+        _load_values,
         comparison.contrasts,
         grid=comparison.bold_mask_hr,
         roi=comparison.roi_hr.data,
@@ -253,6 +253,11 @@ def compare_with_truth(
             run, make_map_reference, partial(make_known_reference, known=known_maps)
         )
     return replace_rows(rows, effect_rows)
+
+
+def _load_values(statmap: Derivative) -> Array:
+    """Return the values of a map (X, Y, Z)."""
+    return statmap.volume.data
 
 
 @step(makes="truth_images", memory=EFFECTS, cost=RunTime(always=3.5))
@@ -301,5 +306,6 @@ def join_evaluation(rows: list[Rows], verdict_rows: Rows) -> tuple[Rows, Facts]:
         All rows, without comparisons with methods that were not applied; and descriptions of the
         columns.
     """
-    compared = select_compared_rows([*(row for table in rows for row in table), *verdict_rows])
-    return compared, columns_json(row.statistic for row in compared)
+    all_rows = [row for table in [*rows, verdict_rows] for row in table]
+    compared_rows = select_compared_rows(all_rows)
+    return compared_rows, columns_json(row.statistic for row in compared_rows)

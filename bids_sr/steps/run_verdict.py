@@ -27,6 +27,7 @@ from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
+from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
@@ -103,7 +104,6 @@ def raise_flags(
     stats, regions = sort_maps_of_run(maps)
     significant_regions = _select_acquired_maps(regions, "Fdr", condition_names)
     kept_activation = _compare_activation(stats, bold_mask, select_contrasts(contrasts), factor)
-    distortion = distortion_flag(all_rows, acquired_mm)
     flags = [
         *activation_flags(
             _select_acquired_maps(stats, "cc", condition_names),
@@ -111,21 +111,23 @@ def raise_flags(
             bold_mask.data,
             bold_mask.affine,
             {name: region > 0.5 for name, region in significant_regions.items()},
-        ),
-        *(() if pair is None else (_make_pair_flag(pair, factor),)),
-        *((distortion,) if distortion else ()),
-        *harm_flags(all_rows, _select_applied(method_names, card_file)),
-        *lost_activation_flags(kept_activation),
+        )
     ]
+    if pair is not None:
+        flags.append(_make_pair_flag(pair, factor))
+    if distortion := distortion_flag(all_rows, acquired_mm):
+        flags.append(distortion)
+    flags += harm_flags(all_rows, _select_applied(method_names, card_file))
+    flags += lost_activation_flags(kept_activation)
     reported_flags = {(row.series, row.statistic, row.contrast) for row in all_rows}
     flag_rows = [
         row
         for row in (flag.row() for flag in flags)
         if (row.series, row.statistic, row.contrast) not in reported_flags
     ]
-    activation_rows = [
-        row for series in kept_activation for row in kept_rows(series, kept_activation[series])
-    ]
+    activation_rows: list[MetricRow] = []
+    for series, kept_by_contrast in kept_activation.items():
+        activation_rows += kept_rows(series, kept_by_contrast)
     facts = {"flags": [{**asdict(flag), "remedy": flag.remedy} for flag in flags]}
     return facts, [*activation_rows, *flag_rows]
 
