@@ -28,14 +28,14 @@ def nmse_voxel(reference: Real, image: Real, *, mask: MaskArray | None = None) -
     mask : MaskArray | None, optional
         Voxels to include (boolean, same shape); None includes all voxels.
     """
-    expected, observed = _values_inside(reference, mask), _values_inside(image, mask)
+    expected, observed = _select_intensities(reference, mask), _select_intensities(image, mask)
     nonzero = expected != 0
     if not nonzero.any():
         return math.nan
     return float((((observed - expected)[nonzero] / expected[nonzero]) ** 2).mean())
 
 
-def _values_inside(image: Real, mask: MaskArray | None) -> Float:
+def _select_intensities(image: Real, mask: MaskArray | None) -> Float:
     """Return the values of an image in a mask, or all values, in double precision (N,)."""
     return np.asarray(image if mask is None else image[mask], dtype=np.float64).ravel()
 
@@ -86,7 +86,7 @@ def efc_sum(image: Real, mask: MaskArray | None = None) -> float:
     ValueError
         The image is 0 everywhere.
     """
-    magnitudes = np.abs(_values_inside(image, mask))
+    magnitudes = np.abs(_select_intensities(image, mask))
     if not magnitudes.any():
         raise ValueError(
             "the entropy focus criterion requires an image with at least one nonzero voxel"
@@ -107,7 +107,7 @@ def half_maximum(image: Real, mask: MaskArray | None = None) -> float:
     mask : MaskArray | None, optional
         Voxels to include (boolean, same shape); None includes all voxels.
     """
-    return float(_values_inside(image, mask).max()) / 2
+    return float(_select_intensities(image, mask).max()) / 2
 
 
 def wm2max_p95(image: Real, wm: MaskArray) -> float:
@@ -127,13 +127,13 @@ def wm2max_p95(image: Real, wm: MaskArray) -> float:
     ValueError
         The percentile is 0, or the mask is empty.
     """
-    values = np.asarray(image, dtype=np.float64)
-    top = float(np.percentile(values, _TOP_PERCENTILE))
-    if top == 0:
+    intensities = np.asarray(image, dtype=np.float64)
+    maximum = float(np.percentile(intensities, _TOP_PERCENTILE))
+    if maximum == 0:
         raise ValueError(
             "the white-matter-to-maximum intensity ratio cannot be computed, because "
             f"{_TOP_PERCENTILE:g} % of the voxels have an intensity of 0 or less"
         )
     if not wm.any():
         raise ValueError("the segmentation contains no white-matter voxels")
-    return float(np.median(values[wm]) / top)
+    return float(np.median(intensities[wm]) / maximum)

@@ -129,28 +129,35 @@ def analyze_decorrelation(image: Real) -> DecorrelationAnalysis | None:
     curves += [
         (radii, _filter_and_decorrelate(frequencies, magnitudes, radii, width)) for width in widths
     ]
-    peaks = [find_peak(*curve) for curve in curves]
-    maxima = [(peak, k) for k, peak in enumerate(peaks) if peak is not None]
+    maxima = [
+        (maximum, number)
+        for number, curve in enumerate(curves)
+        if (maximum := find_peak(*curve)) is not None
+    ]
     if maxima:
-        # refined around the largest maximum and its filter
-        largest_maximum, filter_number = max(maxima)
-        spacing = radii[1] - radii[0]
+        largest_maximum, curve_number = max(maxima)
         fine_radii = np.linspace(
-            max(0.0, largest_maximum - spacing),
+            max(0.0, largest_maximum - (radii[1] - radii[0])),
             min(1.0, largest_maximum + _REFINED_RANGE),
             _N_RADII,
         )
-        neighbors = widths[max(filter_number - 2, 0) : filter_number + 1]
-        fine_widths = np.geomspace(
-            neighbors.max(), max(_NARROWEST_BLUR, neighbors.min() / 2), _N_FILTERS
-        )
         curves += [
             (fine_radii, _filter_and_decorrelate(frequencies, magnitudes, fine_radii, width))
-            for width in fine_widths
+            for width in _refine_widths(widths, curve_number)
         ]
     return DecorrelationAnalysis(
         frequencies=frequencies, magnitudes=magnitudes, radii=radii, curves=tuple(curves)
     )
+
+
+def _refine_widths(widths: Float, curve_number: int) -> Float:
+    """Return widths of blurs (pixels) around the blur of the curve with the largest maximum.
+
+    Curve 0 is without a filter, so curve k has the k-th of the `widths`.
+    """
+    neighbors = widths[max(curve_number - 2, 0) : curve_number + 1]
+    narrowest = max(_NARROWEST_BLUR, neighbors.min() / 2)
+    return np.geomspace(neighbors.max(), narrowest, _N_FILTERS)
 
 
 def _sort_coefficients(image: Float) -> tuple[Float, Float]:

@@ -14,18 +14,30 @@ from bids_sr.io.arrays import Array
 from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.metrics.similarity import ssim
 
-_N_BOOT = 1000
-_INTERVAL_PERCENTILES = (2.5, 97.5)
+_N_BOOT = 1000  # bootstrap resamples of slices
+_INTERVAL_PERCENTILES = (2.5, 97.5)  # limits of a 95 % interval
 
 
 @frozen
 class _SliceScores:
-    """Sums over the voxels of each of S slices, for the computation of scores."""
+    """Sums over the voxels of each of S slices, for the computation of scores.
 
-    squared_error: Array  # (S,), squared unit of the images
-    similarity: Array  # structural similarity (S,)
-    n_voxels: Array  # voxels in the mask (S,)
-    data_range: float  # data range of both scores, in the unit of the images
+    Attributes
+    ----------
+    squared_error : Array
+        Sum of squared errors (S,), in the squared unit of the images.
+    similarity : Array
+        Sum of the structural similarity (S,).
+    n_voxels : Array
+        Number of voxels in the mask (S,).
+    data_range : float
+        Data range of both scores, in the unit of the images.
+    """
+
+    squared_error: Array
+    similarity: Array
+    n_voxels: Array
+    data_range: float
 
     def psnr(self, slices: Array) -> Array:
         """Return the PSNR (dB) of sets of slices (..., S'), infinite for equal images."""
@@ -72,21 +84,28 @@ def slice_scores(
     slices = [z for z in range(mask.shape[2]) if mask[..., z].any()]
     if not slices:
         raise ValueError("the mask is empty")
-    image, reference = image.astype(np.float64), reference.astype(np.float64)
-    squared_error, similarity, n_voxels = [], [], []
-    for z in slices:
-        image_slice, reference_slice, slice_mask = image[..., z], reference[..., z], mask[..., z]
-        squared_error.append(float(((image_slice - reference_slice)[slice_mask] ** 2).sum()))
-        similarity.append(
-            ssim(reference_slice, image_slice, data_range=data_range, mask=slice_mask)
-        )
-        n_voxels.append(float(slice_mask.sum()))
+    tested, measured = image.astype(np.float64), reference.astype(np.float64)
+    n_voxels = np.array([float(mask[..., z].sum()) for z in slices])
+    squared_error = np.array(
+        [_sum_squared_error(tested[..., z], measured[..., z], mask[..., z]) for z in slices]
+    )
+    mean_similarity = np.array(
+        [
+            ssim(measured[..., z], tested[..., z], data_range=data_range, mask=mask[..., z])
+            for z in slices
+        ]
+    )
     return _SliceScores(
-        squared_error=np.array(squared_error),
-        similarity=np.array(similarity) * np.array(n_voxels),
-        n_voxels=np.array(n_voxels),
+        squared_error=squared_error,
+        similarity=mean_similarity * n_voxels,
+        n_voxels=n_voxels,
         data_range=data_range,
     )
+
+
+def _sum_squared_error(image: Array, reference: Array, mask: Array) -> float:
+    """Return the sum of squared errors in the mask of one slice (X, Y)."""
+    return float(((image - reference)[mask] ** 2).sum())
 
 
 def holdout_rows(scores: Mapping[str, _SliceScores], method: str, *, seed: int) -> list[MetricRow]:
@@ -96,27 +115,33 @@ def holdout_rows(scores: Mapping[str, _SliceScores], method: str, *, seed: int) 
     computed for PSNR.
     """
     method_scores = scores[method]
-    n = len(method_scores.n_voxels)
-    all_slices = np.arange(n)
-    bootstrap_slices = np.random.default_rng(seed).integers(0, n, (_N_BOOT, n))
+    n_slices = len(method_scores.n_voxels)
+    all_slices = np.arange(n_slices)
+    bootstrap_slices = np.random.default_rng(seed).integers(0, n_slices, (_N_BOOT, n_slices))
     rows = []
     for name, series_scores in scores.items():
         for statistic, compute in (("psnr", series_scores.psnr), ("ssim", series_scores.ssim)):
-            value, samples = float(compute(all_slices)), compute(bootstrap_slices)
-            rows.append(_make_row(name, statistic, value, samples, n))
+            score, samples = float(compute(all_slices)), compute(bootstrap_slices)
+            rows.append(_make_row(name, statistic, score, samples, n_slices=n_slices))
     for name, series_scores in scores.items():
         if name == method:
             continue
         gain = float(method_scores.psnr(all_slices) - series_scores.psnr(all_slices))
         samples = method_scores.psnr(bootstrap_slices) - series_scores.psnr(bootstrap_slices)
-        rows.append(_make_row(method, "psnr", gain, samples, n, minus=name))
+        rows.append(_make_row(method, "psnr", gain, samples, n_slices=n_slices, minus=name))
     return rows
 
 
 def _make_row(
-    series: str, statistic: str, value: float, samples: Array, n: int, minus: str = MISSING
+    series: str,
+    statistic: str,
+    value: float,
+    samples: Array,
+    *,
+    n_slices: int,
+    minus: str = MISSING,
 ) -> MetricRow:
-    """Return a row for `n` slices, with a 95 % interval from bootstrap samples.
+    """Return a score, or a gain over the series `minus`, with a 95 % interval from its samples.
 
     The interval is undefined (NaN) if a sample is infinite.
     """
@@ -134,5 +159,5 @@ def _make_row(
         value=value,
         lower=float(lower),
         upper=float(upper),
-        n=n,
+        n=n_slices,
     )

@@ -11,22 +11,36 @@ from bids_sr.io.arrays import Array, Float, Float32, MaskArray, Real
 from bids_sr.spatial.masks import bounding_box
 
 _DEGREE = 2  # polynomial degree of the trend, which does not count as noise
-_STRIP = 8192  # voxels per block, whose changes fit into the processor cache
+_STRIP_VOXELS = 8192  # voxels per block, whose changes fit into the processor cache
 _RELATIVE_ROUNDING = 1e-6  # of the mean; a smaller standard deviation is rounding error
 
 
 @frozen
 class _SeriesQuality:
-    """Temporal quality of a series inside a mask."""
+    """Temporal quality of a series inside a mask.
 
-    # All maps are (X, Y, Z), and 0 outside the mask.
+    All maps are (X, Y, Z), and 0 outside the mask.
+
+    Attributes
+    ----------
+    mean : Float
+        Mean over time.
+    noise : Float
+        Standard deviation over time after removal of a quadratic trend.
+    tsnr : Float
+        Mean divided by noise; 0 in voxels without noise.
+    fwhm_mm : tuple[float | None, ...]
+        Smoothness of the noise along the three voxel axes (mm); None if neighbors along an axis do
+        not correlate.
+    n_volumes : int
+        Number of uncensored volumes.
+    """
+
     mean: Float
-    noise: Float  # standard deviation over time after removal of a quadratic trend
-    tsnr: Float  # mean divided by noise; 0 in voxels without noise
-    # mm, smoothness of the noise along the three voxel axes; None if neighbors along an axis do
-    # not correlate
+    noise: Float
+    tsnr: Float
     fwhm_mm: tuple[float | None, ...]
-    n_volumes: int  # uncensored volumes
+    n_volumes: int
 
 
 def smoothness(correlations: Sequence[float], zooms: Sequence[float]) -> tuple[float | None, ...]:
@@ -112,24 +126,25 @@ class QualitySums:
                 f"volumes of shape {volumes[0].shape} do not match the mask, which has shape "
                 f"{self._mask.shape}"
             )
-        numbers = np.arange(self._n_added, self._n_added + len(volumes))
+        volume_numbers = np.arange(self._n_added, self._n_added + len(volumes))
         self._n_added += len(volumes)
-        included = np.flatnonzero(self._uncensored[numbers])
-        if not included.size:
+        included_indices = np.flatnonzero(self._uncensored[volume_numbers])
+        if not included_indices.size:
             return
         box_mask = self._mask[self._box]
         # row 0 is the last volume of the preceding call
-        rows = np.empty((1 + len(included), box_mask.size), np.float32)
-        for row, k in zip(rows[1:], included, strict=True):
-            row.reshape(box_mask.shape, order="F")[...] = volumes[k][self._box]
+        rows = np.empty((1 + len(included_indices), box_mask.size), np.float32)
+        for row, index in zip(rows[1:], included_indices, strict=True):
+            row.reshape(box_mask.shape, order="F")[...] = volumes[index][self._box]
         if self._fit is None:
-            self._last = rows[1].copy()
-            self._fit = StreamedFit(self._basis.astype(np.float32), self._last)
-        rows[0] = self._last
-        self._last = rows[-1].copy()
+            self._last_row = rows[1].copy()
+            self._fit = StreamedFit(self._basis.astype(np.float32), self._last_row)
+        rows[0] = self._last_row
+        self._last_row = rows[-1].copy()
         self._fit.add(rows[1:])
-        gaps = np.diff([self._last_number, *numbers[included]])
-        self._last_number = int(numbers[included[-1]])
+        included_numbers = volume_numbers[included_indices]
+        gaps = np.diff([self._last_number, *included_numbers])
+        self._last_number = int(included_numbers[-1])
         self._add_changes(rows, np.flatnonzero(gaps == 1))
 
     def _add_changes(self, rows: Float32, consecutive: Array) -> None:
@@ -142,24 +157,24 @@ class QualitySums:
         consecutive : Array
             Numbers of the changes between volumes that were acquired in succession.
         """
-        for start in range(0, rows.shape[1], _STRIP):
+        for start in range(0, rows.shape[1], _STRIP_VOXELS):
             # with the voxels after the strip that are neighbors of its last voxels
-            change = np.diff(rows[:, start : start + _STRIP + self._offsets[2]], axis=0)
+            change = np.diff(rows[:, start : start + _STRIP_VOXELS + self._offsets[2]], axis=0)
             if len(consecutive) < len(change):
                 change = change[consecutive]
-            current = change[:, :_STRIP]
-            self._squares[start : start + _STRIP] += np.einsum("tn,tn->n", current, current)
+            current = change[:, :_STRIP_VOXELS]
+            self._squares[start : start + _STRIP_VOXELS] += np.einsum("tn,tn->n", current, current)
             for product, offset in zip(self._products, self._offsets, strict=True):
-                neighbor = change[:, offset : offset + _STRIP]
+                neighbor = change[:, offset : offset + _STRIP_VOXELS]
                 n = neighbor.shape[1]
                 product[start : start + n] += np.einsum("tn,tn->n", current[:, :n], neighbor)
 
     def quality(self) -> _SeriesQuality:
         """Return the quality of the series after all volumes were added."""
         assert self._fit is not None  # true for at least 4 volumes
-        mean = self._values_in_mask(self._fit.mean)
+        mean = self._select_mask_values(self._fit.mean)
         variance = self._fit.residual_variance(self._n_uncensored - _DEGREE - 1)
-        noise = self._values_in_mask(np.sqrt(variance))
+        noise = self._select_mask_values(np.sqrt(variance))
         noise[noise <= _RELATIVE_ROUNDING * np.abs(mean)] = 0
         tsnr = np.divide(mean, noise, out=np.zeros_like(mean), where=noise > 0)
         box_mask = self._mask[self._box]
@@ -178,7 +193,7 @@ class QualitySums:
             n_volumes=self._n_uncensored,
         )
 
-    def _values_in_mask(self, row: Float) -> Float:
+    def _select_mask_values(self, row: Float) -> Float:
         """Return the values of the mask voxels (N,) from a row of all voxels of the box."""
         box_mask = self._mask[self._box]
         return row.reshape(box_mask.shape, order="F")[box_mask]

@@ -23,8 +23,12 @@ _MAD_TO_SD = 1.4826  # ratio of standard deviation to median absolute value for 
 class CentralWindow:
     """Central part of an acquired matrix that the factors divide.
 
-    `slices`: part of the acquired matrix along each axis. `lowres_shape`: shape of this part after
-    downsampling.
+    Attributes
+    ----------
+    slices : tuple[slice, slice, slice]
+        Part of the acquired matrix along each axis.
+    lowres_shape : tuple[int, int, int]
+        Shape of this part after downsampling.
     """
 
     slices: tuple[slice, slice, slice]
@@ -57,14 +61,22 @@ def central_window(shape: tuple[int, ...], factor: Factor) -> CentralWindow:
     factor : Factor
         Ratio of low- to high-resolution voxel size along each axis.
     """
-    sizes = [
+    size_pairs = [
         lowres_size(n, axis_factor) if axis_factor != 1 else (n, n)
         for n, axis_factor in zip(shape[:3], factor, strict=True)
     ]
-    starts = [(n - size) // 2 for n, (size, _) in zip(shape[:3], sizes, strict=True)]
-    x, y, z = (slice(start, start + size) for start, (size, _) in zip(starts, sizes, strict=True))
-    nx, ny, nz = (low_size for _, low_size in sizes)
+    x, y, z = (
+        _center_slice(n, window_size)
+        for n, (window_size, _) in zip(shape[:3], size_pairs, strict=True)
+    )
+    nx, ny, nz = (low_size for _, low_size in size_pairs)
     return CentralWindow(slices=(x, y, z), lowres_shape=(nx, ny, nz))
+
+
+def _center_slice(n: int, window_size: int) -> slice:
+    """Return the central part of an axis with `n` voxels."""
+    start = (n - window_size) // 2
+    return slice(start, start + window_size)
 
 
 def _downsample(

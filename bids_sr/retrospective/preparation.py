@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
@@ -101,9 +102,13 @@ def prepare(
     Settings
         Settings of the same call on the downsampled data set.
     """
-    data_dir, truth_dir = _output_dirs(settings)
-    slice_text = " and averaging across slices" if retrospective_factor(settings)[2] != 1 else ""
-    _describe_dataset(data_dir, settings, f"dataset downsampled by k-space truncation{slice_text}")
+    data_dir, truth_dir = _get_output_dirs(settings)
+    _describe_dataset(
+        data_dir,
+        settings,
+        "dataset downsampled by k-space truncation"
+        f"{_describe_averaging(retrospective_factor(settings))}",
+    )
     _describe_dataset(truth_dir, settings, "high-resolution reference of the downsampled dataset")
     for subject in subjects:
         digest = _compute_digest(subject, settings, type_order)
@@ -121,14 +126,19 @@ def prepare(
     return _redirect_settings(settings, subjects)
 
 
-def _output_dirs(settings: Settings) -> tuple[Path, Path]:
+def _describe_averaging(factor: Triple) -> str:
+    """Return a phrase on averaged slices, for texts; "" if slices keep their thickness."""
+    return " and averaging across slices" if factor[2] != 1 else ""
+
+
+def _get_output_dirs(settings: Settings) -> tuple[Path, Path]:
     """Return the directories of the downsampled data set and of its reference."""
     return settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
 
 
 def _redirect_settings(settings: Settings, subjects: Sequence[Subject]) -> Settings:
     """Return the settings of the same call on the downsampled data set of these participants."""
-    data_dir, truth_dir = _output_dirs(settings)
+    data_dir, truth_dir = _get_output_dirs(settings)
     work_dir = settings.paths.work_dir
     return replace(
         settings,
@@ -186,19 +196,18 @@ def _describe_dataset(root: Path, settings: Settings, title: str) -> None:
 
 def _compute_digest(subject: Subject, settings: Settings, type_order: _TypeOrder) -> str:
     """Return a checksum of all inputs that determine a participant's files."""
-    inputs = [run.bold for run in subject.runs] + list(subject.t1w[:1])
-    inputs += [path for run in subject.runs for path, _ in run.echoes]
-    inputs += [run.events for run in subject.runs if run.events is not None]
-    inputs += [
-        path
-        for pair in _list_pairs(subject)
-        for path in (pair.highres, pair.lowres)
-        if path is not None
-    ]
-    files = [(str(path), checksum(path)) for path in sorted(set(inputs))]
+    pairs = _list_pairs(subject)
+    input_files = {
+        *(run.bold for run in subject.runs),
+        *(echo_file for run in subject.runs for echo_file, _ in run.echoes),
+        *(run.events for run in subject.runs if run.events is not None),
+        *subject.t1w[:1],
+        *(pair.highres for pair in pairs),
+        *(pair.lowres for pair in pairs if pair.lowres is not None),
+    }
     facts = {
         "version": __version__,
-        "files": files,
+        "files": [(str(path), checksum(path)) for path in sorted(input_files)],
         "sidecars": [dict(run.sidecar) for run in subject.runs],
         "factor": retrospective_factor(settings),
         "noise": settings.evaluation.retrospective,
@@ -213,12 +222,12 @@ def _compute_digest(subject: Subject, settings: Settings, type_order: _TypeOrder
 def _is_valid(record: Path, digest: str, root: Path) -> bool:
     """Return whether the files of a record exist with their sizes and have the same digest."""
     content = read_json(record)
-    sizes = content.get("files", {})
+    size_by_file = content.get("files", {})
     are_intact = all(
         (root / name).is_file() and (root / name).stat().st_size == size
-        for name, size in sizes.items()
+        for name, size in size_by_file.items()
     )
-    return bool(content.get("digest") == digest and sizes and are_intact)
+    return bool(content.get("digest") == digest and size_by_file and are_intact)
 
 
 def _write_record(record: Path, digest: str, folders: Sequence[Path]) -> None:
@@ -230,7 +239,7 @@ def _write_record(record: Path, digest: str, folders: Sequence[Path]) -> None:
 
 def _build_participant(subject: Subject, settings: Settings, type_order: _TypeOrder) -> None:
     """Build both directories of a participant in a temporary directory, then move them."""
-    data_dir, truth_dir = _output_dirs(settings)
+    data_dir, truth_dir = _get_output_dirs(settings)
     prefix = f".retrospective-sub-{subject.label}-"
     # leftovers of a killed run; the participant is locked, so no other process uses them
     for leftover in data_dir.parent.glob(f"{prefix}*"):
@@ -246,8 +255,8 @@ def _build_participant(subject: Subject, settings: Settings, type_order: _TypeOr
             t1w_copy = build_dir / "data" / t1w_file.relative_to(settings.paths.bids_dir)
             t1w_copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(t1w_file, t1w_copy)
-            if sidecar := read_json(_sidecar_path(t1w_file)):
-                write_json(_sidecar_path(t1w_copy), sidecar)
+            if sidecar := read_json(_locate_sidecar(t1w_file)):
+                write_json(_locate_sidecar(t1w_copy), sidecar)
         for build_root, root in ((build_dir / "data", data_dir), (build_dir / "truth", truth_dir)):
             target_folder = root / f"sub-{subject.label}"
             shutil.rmtree(target_folder, ignore_errors=True)
@@ -281,7 +290,7 @@ def _write_run(
     session = run.entities.get("session")
     bold = _prepare_series(run, build_dir)
     first_volume = settings.preprocessing.dummy_scans or 0
-    if any(run is maker for maker in select_pair_sources(subject).values()):
+    if any(run is source for source in select_pair_sources(subject).values()):
         first_volume = _write_pair_of_run(run, bold, subject, settings, build_dir)
     noise_sd = 0.0
     if settings.evaluation.retrospective == "noisy":
@@ -296,24 +305,51 @@ def _write_run(
     )
     write_measured_series(bold, measured, factor=factor, first_volume=first_volume)
     lowres_sidecar, measured_sidecar = _make_sidecars(run, factor)
-    slice_text = "" if factor[2] == 1 else " and averaging across slices"
-    lowres_sidecar |= {
+    lowres_sidecar |= _describe_simulation(run, factor, first_volume, noise_sd)
+    trial_types = type_order.get(run.entities.get("task", ""), ())
+    for path, sidecar in ((lowres, lowres_sidecar), (measured, measured_sidecar)):
+        write_json(path.with_name(f"{run.stem}_bold.json"), sidecar)
+        if run.events is not None:
+            table = path.with_name(f"{run.stem}_events.tsv")
+            table.write_text(_shift_events(run.events, -first_volume * run.tr), encoding="utf-8")
+            write_json(table.with_suffix(".json"), _describe_events(run.events, trial_types))
+
+
+def _describe_simulation(
+    run: BoldRun, factor: Triple, first_volume: int, noise_sd: float
+) -> dict[str, object]:
+    """Return sidecar entries of a downsampled series on its simulation.
+
+    `first_volume` is the number of omitted volumes, and `noise_sd` the standard deviation of the
+    added noise (signal units).
+    """
+    return {
         "Description": f"simulated from acquired {run.voxel} data by k-space"
-        f" truncation{slice_text}",
+        f" truncation{_describe_averaging(factor)}",
         "Retrospective": {
             "Factor": list(factor),
             "VolumesLeftOut": first_volume,
             "NoiseAdded": round(noise_sd, 6),
         },
     }
-    types = type_order.get(run.entities.get("task", ""), ())
-    for path, sidecar in ((lowres, lowres_sidecar), (measured, measured_sidecar)):
-        write_json(path.with_name(f"{run.stem}_bold.json"), sidecar)
-        if run.events is None:
-            continue
-        table = path.with_name(f"{run.stem}_events.tsv")
-        table.write_text(_shift_events(run.events, -first_volume * run.tr), encoding="utf-8")
-        write_json(table.with_suffix(".json"), _describe_events(run.events, types))
+
+
+class _SourceImage(NamedTuple):
+    """Image that a pair is computed from.
+
+    Attributes
+    ----------
+    data : Array
+        Values (X, Y, Z).
+    affine : Array
+        Voxel-to-world matrix (4 x 4, RAS+ mm).
+    header : Nifti1Header
+        Header whose qform and sform codes are copied.
+    """
+
+    data: Array
+    affine: Array
+    header: Nifti1Header
 
 
 def _write_pair_of_run(
@@ -328,11 +364,20 @@ def _write_pair_of_run(
     start = count_nonsteady_volumes(bold) if dummy_scans is None else dummy_scans
     end = start + n_averaged_volumes(run)
     with SeriesReader(bold) as reader:
-        mean = reader.mean(start, end).astype(np.float32), reader.affine, reader.header
+        mean_image = _SourceImage(
+            reader.mean(start, end).astype(np.float32), reader.affine, reader.header
+        )
     session = run.entities.get("session")
     folder = _make_folder(build_dir / "data", subject, session, "anat")
-    stem = _session_stem(subject, session)
-    _write_pair(mean, folder, stem, "", run.sidecar, retrospective_factor(settings))
+    stem = _make_session_stem(subject, session)
+    _write_pair(
+        mean_image,
+        folder,
+        stem,
+        run_entity="",
+        sidecar=run.sidecar,
+        factor=retrospective_factor(settings),
+    )
     return end
 
 
@@ -395,52 +440,67 @@ def _prepare_series(run: BoldRun, build_dir: Path) -> Path:
 
 
 def _downsample_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> None:
-    """Write a pair at a lower resolution.
+    """Write a pair at a lower resolution to the data set in the folder `root`.
 
-    The image of the original pair at the BOLD resolution becomes the high-resolution image.
+    The image of the original pair at the BOLD resolution becomes the high-resolution image. If the
+    original pair has no low-resolution image, it is computed from the high-resolution image.
     """
     session, run = pair_labels(pair)
     source = pair.lowres or pair.highres
-    image, affine = load_image(source)
+    stored_image, stored_affine = load_image(source)
     order = pair.orders[0 if pair.lowres is None else 1]
-    image = reorder(image.reshape(image.shape[:3]), order)
-    affine = reorder_affine(affine, order)
+    image = reorder(stored_image.reshape(stored_image.shape[:3]), order)
+    affine = reorder_affine(stored_affine, order)
     if pair.lowres is None:
         image, affine = acquire(image, affine, factor=pair.factor, magnitude=True)
     with SeriesReader(source) as reader:
         header = reorder_header(reader.header, order)
     _write_pair(
-        (image, affine, header),
+        _SourceImage(image, affine, header),
         _make_folder(root, subject, session, "anat"),
-        _session_stem(subject, session),
-        f"_run-{run}" if run else "",
-        read_json(_sidecar_path(source)),
-        retrospective_factor(settings),
+        _make_session_stem(subject, session),
+        run_entity=f"_run-{run}" if run else "",
+        sidecar=read_json(_locate_sidecar(source)),
+        factor=retrospective_factor(settings),
     )
 
 
-def _session_stem(subject: Subject, session: str | None) -> str:
+def _make_session_stem(subject: Subject, session: str | None) -> str:
     """Return the start of the file names of a participant's session."""
     return f"sub-{subject.label}" + (f"_ses-{session}" if session else "")
 
 
 def _write_pair(
-    image: tuple[Array, Array, Nifti1Header],
+    image: _SourceImage,
     folder: Path,
     stem: str,
+    *,
     run_entity: str,
     sidecar: Mapping[str, object],
     factor: Triple,
 ) -> None:
-    """Write a pair from an image (data, affine, header), with a sidecar for both images.
+    """Write a pair from an image, with a sidecar for both images.
 
-    `run_entity` is the part of the file names with the number of the pair, or "".
+    Parameters
+    ----------
+    image : _SourceImage
+        High-resolution image.
+    folder : Path
+        Folder of the files.
+    stem : str
+        Start of the file names.
+    run_entity : str
+        Part of the file names with the number of the pair, or "".
+    sidecar : Mapping[str, object]
+        Metadata of the high-resolution image.
+    factor : Triple
+        Ratio of low- to high-resolution voxel size along each axis.
     """
     highres, lowres = (
         folder / f"{stem}_acq-{resolution}{run_entity}_T2starw.nii.gz"
         for resolution in ("highres", "lowres")
     )
-    write_pair(*image, highres, lowres, factor=factor)
+    write_pair(image.data, image.affine, image.header, highres, lowres, factor=factor)
     for path, slice_factor in ((highres, 1.0), (lowres, factor[2])):
         pair_sidecar = {key: sidecar[key] for key in _PAIR_KEYS if key in sidecar}
         thickness = pair_sidecar.get("SliceThickness")
@@ -449,7 +509,7 @@ def _write_pair(
         write_json(path.with_name(f"{file_stem(path)}_T2starw.json"), pair_sidecar)
 
 
-def _sidecar_path(image: Path) -> Path:
+def _locate_sidecar(image: Path) -> Path:
     """Return the path of the JSON sidecar of an image."""
     return image.with_name(image.name.removesuffix(".gz").removesuffix(".nii") + ".json")
 
@@ -459,9 +519,9 @@ def _shift_events(table: Path, seconds: float) -> str:
 
     Other cells, and onsets that are not numbers, are not changed.
     """
-    text = table.read_text(encoding="utf-8-sig")
+    table_text = table.read_text(encoding="utf-8-sig")
     if not seconds:
-        return text
+        return table_text
     columns, rows = split_table(table)
     onset_column = columns.index("onset")
     for _, cells in rows:
@@ -473,10 +533,10 @@ def _shift_events(table: Path, seconds: float) -> str:
 def _shift_onset(text: str, seconds: float) -> str:
     """Return an onset with at most six decimals after a shift; other texts are unchanged."""
     try:
-        value = float(text)
+        onset = float(text)
     except ValueError:
         return text
-    shifted = f"{value + seconds:.6f}".rstrip("0").rstrip(".")
+    shifted = f"{onset + seconds:.6f}".rstrip("0").rstrip(".")
     return "0" if shifted == "-0" else shifted
 
 
@@ -486,10 +546,8 @@ def _describe_events(table: Path, types: Sequence[str]) -> dict[str, object]:
     The order determines the signs of default contrasts.
     """
     content = read_json(table.with_suffix(".json"))
-    trial_type = content.get("trial_type")
-    trial_type = (
-        dict(trial_type) if isinstance(trial_type, dict) else {"Description": "Type of trial"}
-    )
+    column = content.get("trial_type")
+    trial_type = dict(column) if isinstance(column, dict) else {"Description": "Type of trial"}
     if not isinstance(trial_type.get("Levels"), dict) and types:
         trial_type["Levels"] = {name: name for name in types}
     return {**content, "trial_type": trial_type}

@@ -24,6 +24,8 @@ def import_series(
     ----------
     bold_file : File
         BOLD run as stored (NIfTI, 4D).
+    tr : float
+        Repetition time (s), which is written to the header.
     axis_order : AxisOrder
         Axis of the file for each axis of the series; see `bids_sr.io.grids`.
     """
@@ -86,10 +88,14 @@ def correct_slice_timing(
 
     Parameters
     ----------
+    bold : Series
+        Series with slices on the third axis.
     slice_times : Sequence[float]
         Acquisition time of each slice along the third axis (s after the start of a volume).
     start_time : float
         Target time of the interpolation (s after the start of a volume).
+    n_dummy : int
+        Number of non-steady-state volumes at the start.
     """
     with SeriesWriter(
         here / "stc.nii",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from threadpoolctl import threadpool_limits
 
@@ -43,6 +43,7 @@ from bids_sr.pipeline.step import HERE, step
 from bids_sr.quality.series_quality import QualitySums, quality_metrics
 from bids_sr.run_time import RunTime
 from bids_sr.series import RAW, map_label
+from bids_sr.steps.error_maps import RELIABLE
 from bids_sr.steps.linear_models import LinearModel
 from bids_sr.steps.memory import MAPS
 
@@ -98,8 +99,16 @@ def describe_maps(
 ) -> str:
     """Return methods text of the maps of all series.
 
-    `nuisance`: columns of the confounds in the model; None for motion and aCompCor. `at_rest` is
-    True if time series of seeds replace events.
+    Parameters
+    ----------
+    settings : MapSettings
+        Settings of the maps.
+    design : DesignSettings
+        Options of the design.
+    nuisance : Sequence[str] | None
+        Columns of the confounds in the model; None for motion and aCompCor.
+    at_rest : bool
+        Whether time series of seeds replace events.
     """
     widths = enumerate_words([f"{width:g}" for width in settings.smoothing])
     unsmoothed_text = " (0 mm: no smoothing)" if 0 in settings.smoothing else ""
@@ -124,11 +133,14 @@ def _describe_correlation(
 ) -> str:
     """Return methods text of correlation maps."""
     regressor_text = "time series of each seed" if at_rest else _TASK_REGRESSOR_TEXT
-    corrections = f", low-pass filtered at {settings.low_pass:g} Hz" if settings.low_pass else ""
+    corrections = ["linearly detrended"]
+    if settings.low_pass:
+        corrections.append(f"low-pass filtered at {settings.low_pass:g} Hz")
     if settings.correlation_confounds:
-        corrections += f", corrected for confounds (`{', '.join(nuisance or ()) or 'none'}`)"
+        confounds_text = ", ".join(nuisance or ()) or "none"
+        corrections.append(f"corrected for confounds (`{confounds_text}`)")
     return (
-        f"For correlation maps, voxel time series were linearly detrended{corrections} and"
+        f"For correlation maps, voxel time series were {', '.join(corrections)} and"
         f" correlated with the {regressor_text}. Active regions were defined as voxels in the"
         " region of interest with a correlation of at least max - (max - min)/4."
     )
@@ -190,7 +202,8 @@ def select_stored_maps(
             map_label(series, fwhm_mm, threshold.label)
             for threshold in parse_thresholds(statistics.thresholds)
         ]
-        regions += [desc + "Reliable"] * ("effect" in statistics.stats)
+        if "effect" in statistics.stats:
+            regions.append(desc + RELIABLE)
         entities += [{"suffix": "mask", "desc": region} for region in regions]
     omitted_contrasts = stored_maps.omitted_contrasts(series)
     if not omitted_contrasts:
@@ -282,13 +295,9 @@ def map_series(
         return replace(linked_maps, middle=middle)
     if series_name == RAW:
         _warn_of_missing_confounds(model)
-    inputs = model.inputs
-    uncensored = uncensored_volumes(inputs.confounds, series.shape[3])[inputs.n_dummy :]
-    sums = QualitySums(
-        mask.data, series.zooms, len(uncensored), None if uncensored.all() else uncensored
-    )
+    sums = _make_quality_sums(series, mask.data, model)
     widths = tuple(map(float, settings.smoothing))
-    own_seeds = dict(zip(widths, own_regressors, strict=bool(own_regressors)))
+    own_seeds = dict(zip(widths, own_regressors, strict=True)) if own_regressors else {}
     fits = map_contrasts(
         series,
         mask.data,
@@ -307,22 +316,17 @@ def map_series(
         regions = find_regions(
             fit.maps, mask.data, roi.data, parse_thresholds(settings.thresholds)
         )
-        maps += _write_maps(
-            fit, regions, series, series_name, fwhm_mm, model.contrasts, settings, here
-        )
-        if "glm" in settings.kinds:
-            rows += _design_rows(fit.design, series_name, fwhm_mm)
-        rows += activation_rows(
-            fit.maps,
-            regions,
-            own_seeds.get(fwhm_mm, inputs.regressors).filter_contrasts(model.contrasts),
-            mask=mask.data,
-            roi=roi.data,
-            affine=series.affine,
-            series=series_name,
+        smoothed_maps = _SmoothedMaps(
+            series=series,
+            series_name=series_name,
             fwhm_mm=fwhm_mm,
-            per_acquired=1 if series_name == RAW else prod(settings.factor),
+            contrasts=model.contrasts,
+            fit=fit,
+            regions=regions,
         )
+        maps += _write_maps(smoothed_maps, settings, here)
+        regressors = own_seeds.get(fwhm_mm, model.inputs.regressors)
+        rows += _score_maps(smoothed_maps, regressors, mask.data, roi.data, settings)
     quality = sums.quality()
     return SeriesMaps(
         maps=maps,
@@ -330,6 +334,43 @@ def map_series(
         quality=metric_rows(series_name, quality_metrics(quality, mask.data)),
         middle=middle,
         tsnr=Volume(quality.tsnr, series.affine),
+    )
+
+
+@frozen
+class _SmoothedMaps:
+    """Maps and regions of a series at one smoothing width.
+
+    Attributes
+    ----------
+    series : SeriesReader
+        Mapped series.
+    series_name : str
+        Name of the series.
+    fwhm_mm : float
+        Smoothing of the maps (FWHM, mm).
+    contrasts : Contrasts
+        Weights of conditions by contrast.
+    fit : ActivationMaps
+        Maps with their design.
+    regions : Regions
+        Active regions of the maps.
+    """
+
+    series: SeriesReader
+    series_name: str
+    fwhm_mm: float
+    contrasts: Contrasts
+    fit: ActivationMaps
+    regions: Regions
+
+
+def _make_quality_sums(series: SeriesReader, mask: Array, model: LinearModel) -> QualitySums:
+    """Return sums for the image quality of the uncensored steady-state volumes of a series."""
+    inputs = model.inputs
+    uncensored = uncensored_volumes(inputs.confounds, series.shape[3])[inputs.n_dummy :]
+    return QualitySums(
+        mask, series.zooms, len(uncensored), None if uncensored.all() else uncensored
     )
 
 
@@ -346,42 +387,67 @@ def _warn_of_missing_confounds(model: LinearModel) -> None:
         _LOGGER.warning("The confounds of this run do not include %s", ", ".join(missing_names))
 
 
-def _design_rows(design: Design, series_name: str, fwhm_mm: float) -> list[MetricRow]:
-    """Return degrees of freedom, rank and number of columns of a design matrix as rows."""
-    values = {
+def _score_maps(
+    smoothed_maps: _SmoothedMaps,
+    regressors: Regressors,
+    mask: Array,
+    roi: Array,
+    settings: MapSettings,
+) -> list[MetricRow]:
+    """Return metrics of maps and regions, after metrics of the design of a linear model.
+
+    `regressors` are the regressors at the smoothing width of the maps. `mask` and `roi` are brain
+    and region of interest (X, Y, Z).
+    """
+    series_name, fwhm_mm = smoothed_maps.series_name, smoothed_maps.fwhm_mm
+    rows: list[MetricRow] = []
+    if "glm" in settings.kinds:
+        design_values = _describe_design(smoothed_maps.fit.design)
+        rows += metric_rows(series_name, design_values, fwhm_mm=fwhm_mm)
+    rows += activation_rows(
+        smoothed_maps.fit.maps,
+        smoothed_maps.regions,
+        regressors.filter_contrasts(smoothed_maps.contrasts),
+        mask=mask,
+        roi=roi,
+        affine=smoothed_maps.series.affine,
+        series=series_name,
+        fwhm_mm=fwhm_mm,
+        per_acquired=1 if series_name == RAW else prod(settings.factor),
+    )
+    return rows
+
+
+def _describe_design(design: Design) -> dict[str, float | None]:
+    """Return degrees of freedom, rank and number of columns of a design matrix."""
+    return {
         "dof": design.dof,
         "design_rank": design.rank,
         "design_columns": len(design.columns),
     }
-    return metric_rows(series_name, values, fwhm_mm=fwhm_mm)
 
 
 def _write_maps(
-    fit: ActivationMaps,
-    regions: Regions,
-    series: SeriesReader,
-    series_name: str,
-    fwhm_mm: float,
-    contrasts: Contrasts,
-    settings: MapSettings,
-    here: Path,
+    smoothed_maps: _SmoothedMaps, settings: MapSettings, here: Path
 ) -> list[Derivative]:
-    """Write the maps and regions of a series at one smoothing width."""
+    """Write the maps and regions of a series at one smoothing width to the folder `here`."""
+    series, series_name = smoothed_maps.series, smoothed_maps.series_name
     shared_sidecar = map_sidecars.common_sidecar(
-        series=series_name, fwhm_mm=fwhm_mm, zooms=series.zooms, axis_order=settings.axis_order
+        series=series_name,
+        fwhm_mm=smoothed_maps.fwhm_mm,
+        zooms=series.zooms,
+        axis_order=settings.axis_order,
     )
     if settings.input_smoothing:
         shared_sidecar = {**shared_sidecar, "InputSmoothingFWHM": settings.input_smoothing}
     derivatives = []
-    for values, map_entities, sidecar in _iterate_maps(
-        fit, regions, contrasts, settings, map_label(series_name, fwhm_mm)
-    ):
+    for image in _iterate_images(smoothed_maps, settings):
         derivative = Derivative(
             None,
-            map_sidecars.entities(series=series_name, **map_entities),
-            {**sidecar, **shared_sidecar},
+            map_sidecars.entities(series=series_name, **image.entities),
+            {**image.sidecar, **shared_sidecar},
         )
-        derivatives.append(write_map(values, series.affine, derivative, here))
+        derivatives.append(write_map(image.data, series.affine, derivative, here))
     return derivatives
 
 
@@ -505,33 +571,40 @@ def map_contrasts(
         )
 
 
-def _iterate_maps(
-    fit: ActivationMaps,
-    regions: Regions,
-    contrasts: Contrasts,
-    settings: MapSettings,
-    desc: str,
-) -> Iterator[tuple[Array, dict[str, str], map_sidecars.Sidecar]]:
-    """Yield values, entities and sidecar of maps and regions."""
+class _StoredImage(NamedTuple):
+    """Map or region with its entities and its sidecar."""
+
+    data: Array
+    entities: dict[str, str]
+    sidecar: map_sidecars.Sidecar
+
+
+def _iterate_images(smoothed_maps: _SmoothedMaps, settings: MapSettings) -> Iterator[_StoredImage]:
+    """Yield the maps, followed by the regions."""
+    fit = smoothed_maps.fit
+    desc = map_label(smoothed_maps.series_name, smoothed_maps.fwhm_mm)
     thresholds = parse_thresholds(settings.thresholds)
     threshold_by_label = {threshold.label: threshold for threshold in thresholds}
-    for (name, stat), values in fit.maps.items():
-        model = map_sidecars.model_text(
+    for (contrast, stat), statmap in fit.maps.items():
+        model_text = map_sidecars.model_text(
             stat,
             fit.design,
             noise_order=fit.noise_order,
             low_pass=settings.low_pass,
             correlation_confounds=settings.correlation_confounds,
         )
-        entities = {"contrast": name, "stat": stat, "desc": desc, "suffix": "statmap"}
-        yield (
-            values,
-            entities,
-            map_sidecars.map_sidecar(stat, scale_weights(contrasts[name]), model),
+        weights = scale_weights(smoothed_maps.contrasts[contrast])
+        yield _StoredImage(
+            statmap,
+            {"contrast": contrast, "stat": stat, "desc": desc, "suffix": "statmap"},
+            map_sidecars.map_sidecar(stat, weights, model_text),
         )
-    for (name, label), (region, _) in regions.items():
-        entities = {"label": name, "desc": desc + label, "suffix": "mask"}
-        yield region, entities, map_sidecars.region_sidecar(threshold_by_label[label])
+    for (contrast, label), (region, _) in smoothed_maps.regions.items():
+        yield _StoredImage(
+            region,
+            {"label": contrast, "desc": desc + label, "suffix": "mask"},
+            map_sidecars.region_sidecar(threshold_by_label[label]),
+        )
 
 
 @step(makes=("image_metrics", "image_columns"), small=True)

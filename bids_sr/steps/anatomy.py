@@ -108,8 +108,14 @@ def mask_brain(
     ----------
     t1w_head : Image
         Bias-corrected T1w image: head, defaced head or brain.
+    template : Image
+        Skull-stripped T1w template.
     template_mask : Mask
         Brain in the template (3D, boolean).
+    random_seed : int
+        Seed of the registration.
+    sloppy : bool
+        Whether to use low-quality settings for speed, for tests.
 
     Returns
     -------
@@ -187,8 +193,20 @@ def normalize_t1w(
 
     Parameters
     ----------
+    t1w_preproc : Image
+        Bias-corrected T1w image.
+    t1w_mask : Mask
+        Brain in the T1w image (3D, boolean).
     start_xfm : Transforms
         Affine transform of template points to T1w points.
+    template : Image
+        Skull-stripped T1w template.
+    template_mask : Mask
+        Brain in the template (3D, boolean).
+    random_seed : int
+        Seed of the registration.
+    sloppy : bool
+        Whether to use low-quality settings for speed, for tests.
 
     Returns
     -------
@@ -232,11 +250,17 @@ def segment_tissues(
 
     Parameters
     ----------
+    t1w_preproc : Image
+        Bias-corrected T1w image.
+    t1w_mask : Mask
+        Brain in the T1w image (3D, boolean).
     std2t1w_xfm : File
         Transform that resamples template images to the T1w image.
     template_priors : Sequence[Image]
         Maps of gray and white matter in the template (3D), used as priors; empty to segment
         without priors.
+    random_seed : int
+        Seed of ANTs.
     """
     probabilities = compute_tissue_probabilities(
         t1w_preproc.data,

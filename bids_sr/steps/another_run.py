@@ -105,10 +105,16 @@ def measure_other_run(
         Columns of the temporal model of the other run.
     outliers : Facts | None
         Outlier volumes of the other run.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size, per axis.
+    n_dummy : int
+        Number of non-steady-state volumes at the start.
     design : DesignSettings
         Options of the design of the other run.
+    random_seed : int
+        Seed of the registration.
     """
-    fit = register_rigid(
+    registration = register_rigid(
         boldref,
         other_ref,
         bold_mask.data,
@@ -116,7 +122,7 @@ def measure_other_run(
         seed=random_seed,
         prefix=str(here / "other_run"),
     )
-    xfm = refine(boldref, other_ref, bold_mask.data, fit.xfm)
+    xfm = refine(boldref, other_ref, bold_mask.data, registration.xfm)
     inputs = DesignInputs(
         regressors=regressors,
         confounds=_join_confounds(motion, outliers, time_columns),
@@ -136,6 +142,11 @@ def measure_other_run(
     ratio = signal_ratio(
         boldref.data, resample_with_field_of_view(other_ref, boldref, xfm), bold_mask.data
     )
+    return _scale_effects(effects, ratio)
+
+
+def _scale_effects(effects: Effects, ratio: float) -> Effects:
+    """Divide the effects of the other run by the ratio of the two runs' signals."""
     if max(ratio, 1 / ratio) > _MAX_SIGNAL_RATIO:
         _LOGGER.warning(
             "The signal of the second run of the task is %.3g times the signal of this run. In the"

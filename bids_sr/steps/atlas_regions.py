@@ -66,10 +66,18 @@ def resample_atlas(
 
     Parameters
     ----------
+    t1w_preproc : Image
+        Bias-corrected T1w image.
+    template : Image
+        Skull-stripped T1w template.
     std2t1w_xfm : File
         Transform that resamples template images to the T1w image.
+    atlas : str
+        Name or file of the atlas.
     template_space : str
         Name of the template as in TemplateFlow, cohort after a plus sign.
+    random_seed : int
+        Seed of ANTs.
 
     Returns
     -------
@@ -78,20 +86,20 @@ def resample_atlas(
         transforms of T1w points to the space of the atlas, empty if this is T1w space.
     """
     atlas_files = find_atlas(atlas, template_space)
-    image = load(atlas_files.image)
-    in_t1w_space = is_file(atlas) and not template_regions.is_in_template_space(
-        image, template, t1w_preproc
+    atlas_image = load(atlas_files.image)
+    is_in_t1w_space = is_file(atlas) and not template_regions.is_in_template_space(
+        atlas_image, template, t1w_preproc
     )
-    xfms = [] if in_t1w_space else [std2t1w_xfm]
+    xfms = [] if is_in_t1w_space else [std2t1w_xfm]
     labels = resample_to_t1w(
-        image, t1w_preproc, xfms, seed=random_seed, interpolator="nearestNeighbor"
+        atlas_image, t1w_preproc, xfms, seed=random_seed, interpolator="nearestNeighbor"
     )
     table = pd.DataFrame(
         {"index": list(atlas_files.labels.values()), "name": list(atlas_files.labels)}
     )
     dtype = np.int16 if max(atlas_files.labels.values()) < 2**15 else np.int32
     atlas_t1w = Volume(np.round(labels).astype(dtype), t1w_preproc.affine)
-    return Volume(image.data, image.affine), atlas_t1w, table, xfms
+    return Volume(atlas_image.data, atlas_image.affine), atlas_t1w, table, xfms
 
 
 def describe_region(roi: str, atlas: str) -> str:
@@ -133,11 +141,23 @@ def define_region(
 
     Parameters
     ----------
+    t1w_preproc : Image
+        Bias-corrected T1w image.
+    t1w_mask : Mask
+        Brain in the T1w image (3D, boolean).
+    template : Image
+        Skull-stripped T1w template.
     std2t1w_xfm : File
         Transform that resamples template images to the T1w image.
     atlas_source, atlas_labels, atlas_xfms : Image | None, Table | None, Sequence[File]
         Label image, its table, and transforms of T1w points to its space; only required for label
         names.
+    roi : str
+        Region of interest: a name, labels of the atlas, or a file.
+    atlas : str
+        Name or file of the atlas.
+    random_seed : int
+        Seed of ANTs.
 
     Returns
     -------
@@ -145,13 +165,13 @@ def define_region(
         Region on the T1w grid; region in its original space; and transforms of T1w points to this
         space, empty if it is T1w space.
     """
-    names = region_labels(roi, atlas)
-    if names and atlas_source is not None and atlas_labels is not None:
-        numbers = dict(zip(atlas_labels["name"], atlas_labels["index"], strict=True))
-        region = atlas_region(atlas_source, names, numbers)
+    label_names = region_labels(roi, atlas)
+    if label_names and atlas_source is not None and atlas_labels is not None:
+        label_by_name = dict(zip(atlas_labels["name"], atlas_labels["index"], strict=True))
+        region = atlas_region(atlas_source, label_names, label_by_name)
         xfms = list(atlas_xfms)
     else:
-        region, in_template = find_region(roi, t1w_mask, template)
-        xfms = [std2t1w_xfm] if in_template else []
+        region, is_in_template_space = find_region(roi, t1w_mask, template)
+        xfms = [std2t1w_xfm] if is_in_template_space else []
     roi_t1w = resample_to_t1w(region, t1w_preproc, xfms, seed=random_seed) > 0.5
     return Volume(roi_t1w, t1w_preproc.affine), region.like(region.data > 0.5), xfms

@@ -44,6 +44,8 @@ def measure_effects(
     own_regressors : Sequence[Regressors]
         Seed time series of this series, one per smoothing width of the maps; the first replaces
         the regressors of the run.
+    series_name : str
+        Name of the series.
     has_measured : bool
         Whether the run has a measured series; temporal components are then computed for controls
         of the B-spline series.
@@ -51,9 +53,8 @@ def measure_effects(
         Names of confounds, in addition to columns of the temporal model; by default head motion
         and its derivatives.
     """
-    if own_regressors:
-        inputs = replace(inputs, regressors=own_regressors[0])
-    design = inputs.build_block_design(
+    series_inputs = replace(inputs, regressors=own_regressors[0]) if own_regressors else inputs
+    design = series_inputs.build_block_design(
         series, (*effect_confounds, *time_column_names(inputs.confounds))
     )
     with threadpool_limits(1):

@@ -36,15 +36,19 @@ CALIBRATION_XFM_SIDECAR = {
 
 def describe_calibration(*, with_events: bool) -> str:
     """Return methods text of a calibration run; `with_events` is True if its task is modeled."""
-    task = " and, if half of the degrees of freedom remained, task effects" if with_events else ""
+    removed_signals = (
+        "Drift and, if half of the degrees of freedom remained, task effects were"
+        if with_events
+        else "Drift was"
+    )
     return (
         "The spatial distribution of signal fluctuations was measured in a short run at the high"
         " resolution (calibration run). The calibration run was coregistered to the run with a"
         " rigid transform that maximizes mutual information in ANTs [@ants], followed by"
         " Gauss-Newton optimization [@bakermatthews2004]. Volumes with a framewise displacement"
-        f" above 0.5 mm [@power2012] or with a spike were excluded. Drift{task}"
-        f" {'were' if task else 'was'} regressed out, and the residuals were decomposed into"
-        " temporal principal components and their spatial maps.\n"
+        f" above 0.5 mm [@power2012] or with a spike were excluded. {removed_signals}"
+        " regressed out, and the residuals were decomposed into temporal principal components and"
+        " their spatial maps.\n"
     )
 
 
@@ -68,10 +72,20 @@ def register_calibration(
 
     Parameters
     ----------
+    boldref : Image
+        Boldref of the run.
+    bold_mask : Mask
+        Brain in the boldref of the run.
+    calibration_ref : Image
+        Boldref of the calibration run.
+    head_mask : Mask
+        Brain in the boldref of the calibration run.
     known_calibration_xfm : Transforms | None
         Transform of boldref points to calibration points that is used without estimation.
     factor : Factor
         Voxel size of the run over voxel size of the calibration run, by axis.
+    random_seed : int
+        Seed of the registration.
 
     Returns
     -------
@@ -152,7 +166,10 @@ def measure_calibration(
     Parameters
     ----------
     bold : Series
-        Series of the calibration run; `hmc_xfms`, `motion`, `n_dummy` and `tr` also belong to it.
+        Series of the calibration run; `head_mask`, `hmc_xfms`, `motion`, `n_dummy` and `tr` also
+        belong to it.
+    calibration_registration : Facts
+        Size and quality of the registration, or ``reason`` if it failed.
     calibration_events : File | None
         BIDS events of the calibration run; None if no task is regressed out.
 
@@ -170,7 +187,8 @@ def measure_calibration(
         "n_volumes": bold.shape[3],
         "n_dummy": n_dummy,
     }
-    patterns = np.zeros((1, *bold.shape[:3]), dtype=np.float32)  # (C, X, Y, Z)
+    no_patterns = np.zeros((1, *bold.shape[:3]), dtype=np.float32)
+    patterns = no_patterns  # (C, X, Y, Z)
     if "reason" not in facts:
         try:
             patterns, pattern_facts = calibration_patterns(
@@ -187,10 +205,10 @@ def measure_calibration(
         except SeriesError as error:
             facts["reason"] = str(error)
     if facts.get("reason"):
-        patterns = np.zeros((1, *bold.shape[:3]), dtype=np.float32)
+        patterns = no_patterns
         _LOGGER.warning(
             "The calibration run is not used, and %s: %s", _FALLBACK_TEXT, facts["reason"]
         )
     facts = {"usable": not facts.get("reason"), "reason": "", **facts}
-    data = np.ascontiguousarray(np.moveaxis(patterns, 0, -1))
-    return Volume(data, bold.affine, bold.header), facts
+    patterns_last = np.ascontiguousarray(np.moveaxis(patterns, 0, -1))
+    return Volume(patterns_last, bold.affine, bold.header), facts

@@ -26,7 +26,8 @@ from bids_sr.registration.ants import apply, apply_to_points
 from bids_sr.registration.bold_regions import chain_through_t1w
 from bids_sr.run_time import RunTime
 from bids_sr.series import MEASURED, RAW
-from bids_sr.steps.map_comparison import sort_maps_of_run
+from bids_sr.steps.error_maps import RELIABLE
+from bids_sr.steps.map_comparison import SortedMaps, sort_maps_of_run
 
 _ANTS_SEED = 1  # seed of ANTs, which does not use random numbers for resampling
 
@@ -63,12 +64,29 @@ def list_clusters(
 
     Parameters
     ----------
+    maps : list[Map]
+        Maps and regions of all series.
+    here : Path
+        Folder of scratch files.
     boldref2t1w_xfm : Transforms | None
         Transform of T1w points to boldref points; None if there is no T1w image.
     std2t1w_xfm : File | None
         Transform of T1w points to template points; None if there is no T1w image.
+    atlas_source : Image | None
+        Atlas; None if peaks are not labeled.
+    atlas_labels : Table | None
+        Names of the labels of the atlas.
+    atlas_xfms : Sequence[File]
+        Transforms from the T1w image to the atlas.
     error_maps : list[Map] | None
         Reconstruction error of series with a prior, and their reliable regions.
+    method_names : Sequence[str]
+        Names of the series of methods.
+
+    Returns
+    -------
+    tuple[Table, Facts]
+        Table with one row per peak; and descriptions of its columns.
     """
     mni_chain: list[Path] = []
     atlas_chain: list[Path] = []
@@ -78,58 +96,97 @@ def list_clusters(
     label_names: dict[int, str] = {}
     if atlas_labels is not None:
         label_names = dict(zip(atlas_labels["index"], atlas_labels["name"], strict=True))
-    atlas_by_grid: dict[tuple[float, ...], Array | None] = {}
+    atlas = _ResampledAtlas(atlas_source, atlas_chain)
     rows: list[dict[str, str]] = []
     points: list[Array] = []
     listed_series = (RAW, "bspline", *method_names, MEASURED)
     for clustered in _select_maps([*maps, *(error_maps or ())], listed_series):
         image = clustered.statmap.volume
-        grid = (*image.data.shape, *image.affine.ravel())
-        if grid not in atlas_by_grid:
-            atlas_by_grid[grid] = (
-                None if atlas_source is None else _resample_atlas(atlas_source, image, atlas_chain)
-            )
         region = clustered.region.volume.data > 0.5
         clusters = largest_clusters(image.data, region, image.affine)
         rows += cluster_rows(
             clusters,
             clustered.shared_cells,
             affine=image.affine,
-            atlas=atlas_by_grid[grid],
+            atlas=atlas.labels_on_grid(image),
             names=label_names,
             maps=clustered.peak_maps,
         )
         peaks = [peak for cluster in clusters for peak in cluster.peaks]
         points += [apply_affine(image.affine, peak) for peak in peaks]
-    scanner = np.array(points).reshape(-1, 3)
-    coordinates = (
-        apply_to_points(scanner.tolist(), mni_chain, seed=_ANTS_SEED)
-        if mni_chain and points
-        else scanner
-    )
-    table = add_coordinates(rows, coordinates, scanner, "MNI" if mni_chain else "scanner")
-    return pd.DataFrame(table, columns=list(COLUMNS)), {
-        name: dict(text) for name, text in COLUMNS.items()
-    }
+    rows = _add_peak_coordinates(rows, np.array(points).reshape(-1, 3), mni_chain)
+    column_descriptions = {name: dict(text) for name, text in COLUMNS.items()}
+    return pd.DataFrame(rows, columns=list(COLUMNS)), column_descriptions
 
 
-def _resample_atlas(atlas: Volume, image: Volume, chain: Sequence[Path]) -> Array:
-    """Return the labels of an atlas on the grid of a map.
+def _add_peak_coordinates(
+    rows: list[dict[str, str]], points: Array, mni_chain: Sequence[Path]
+) -> list[dict[str, str]]:
+    """Add the coordinates of peaks to the rows of a table.
 
-    `chain` are the transforms of points of the map to points of the atlas.
+    Parameters
+    ----------
+    rows : list[dict[str, str]]
+        Cells by column, one row per peak.
+    points : Array
+        Peaks in the scanner (N, 3; RAS mm).
+    mni_chain : Sequence[Path]
+        Transforms of scanner points to MNI points; empty to list scanner coordinates only.
     """
-    grid = Volume(image.data, image.affine)
-    labels = atlas.like(atlas.data.astype(np.float32))
-    labels_on_grid = apply(labels, grid, chain, seed=_ANTS_SEED, interpolator="nearestNeighbor")
-    return labels_on_grid.round().astype(int)
+    if not mni_chain:
+        return add_coordinates(rows, points, points, "scanner")
+    mni_points = (
+        apply_to_points(points.tolist(), mni_chain, seed=_ANTS_SEED) if len(points) else points
+    )
+    return add_coordinates(rows, mni_points, points, "MNI")
+
+
+class _ResampledAtlas:
+    """Labels of an atlas on the grids of maps, which are resampled once per grid.
+
+    Parameters
+    ----------
+    atlas : Volume | None
+        Atlas; None if there is none.
+    chain : Sequence[Path]
+        Transforms of points of the maps to points of the atlas.
+    """
+
+    def __init__(self, atlas: Volume | None, chain: Sequence[Path]) -> None:
+        self._atlas, self._chain = atlas, chain
+        self._labels_by_grid: dict[tuple[float, ...], Array] = {}
+
+    def labels_on_grid(self, image: Volume) -> Array | None:
+        """Return the label of each voxel of a map (X, Y, Z); None if there is no atlas."""
+        if self._atlas is None:
+            return None
+        grid = (*image.data.shape, *image.affine.ravel())
+        if grid not in self._labels_by_grid:
+            labels = apply(
+                self._atlas.like(self._atlas.data.astype(np.float32)),
+                Volume(image.data, image.affine),
+                self._chain,
+                seed=_ANTS_SEED,
+                interpolator="nearestNeighbor",
+            )
+            self._labels_by_grid[grid] = labels.round().astype(int)
+        return self._labels_by_grid[grid]
 
 
 @frozen
 class _ClusteredMap:
     """Map whose clusters are listed.
 
-    `shared_cells`: table cells that all clusters of the map share. `region`: active voxels.
-    `peak_maps`: maps that are evaluated at the peaks, by statistic.
+    Attributes
+    ----------
+    shared_cells : dict[str, str]
+        Table cells that all clusters of the map share.
+    statmap : Derivative
+        Map.
+    region : Derivative
+        Active voxels.
+    peak_maps : dict[str, Array]
+        Maps that are evaluated at the peaks, by statistic.
     """
 
     shared_cells: dict[str, str]
@@ -152,25 +209,19 @@ def _select_maps(
         main_stat = "t"
     else:
         main_stat = "cc" if threshold == "Quarter" else "z"
-    for (contrast, kind, fwhm_mm), regions_by_series in regions.items():
+    for contrast, kind, fwhm_mm in regions:
         if kind != threshold:
             continue
-        maps_by_series = stats.get((contrast, main_stat, fwhm_mm), {})
         for series in series_names:
-            if series not in maps_by_series or series not in regions_by_series:
+            statmap = _find_map(stats, contrast, main_stat, fwhm_mm, series)
+            region = _find_map(regions, contrast, threshold, fwhm_mm, series)
+            if statmap is None or region is None:
                 continue
-            statmap, region = maps_by_series[series], regions_by_series[series]
             region_kind = threshold
-            total_t = stats.get((contrast, "tTotal", fwhm_mm), {}).get(series)
-            reliable_region = regions.get((contrast, "Reliable", fwhm_mm), {}).get(series)
+            total_t = _find_map(stats, contrast, "tTotal", fwhm_mm, series)
+            reliable_region = _find_map(regions, contrast, RELIABLE, fwhm_mm, series)
             if total_t is not None and reliable_region is not None:
-                statmap, region, region_kind = total_t, reliable_region, "Reliable"
-            peak_maps = {
-                # Only the sign error is averaged over clusters and therefore read completely.
-                stat: peak_map.volume.data if stat == "wrongsign" else peak_map.voxels
-                for stat in ("effect", "variance", "sd", "wrongsign")
-                if (peak_map := stats.get((contrast, stat, fwhm_mm), {}).get(series)) is not None
-            }
+                statmap, region, region_kind = total_t, reliable_region, RELIABLE
             yield _ClusteredMap(
                 shared_cells={
                     "series": series,
@@ -181,8 +232,31 @@ def _select_maps(
                 },
                 statmap=statmap,
                 region=region,
-                peak_maps=peak_maps,
+                peak_maps=_load_peak_maps(stats, contrast, fwhm_mm, series),
             )
+
+
+def _find_map(
+    sorted_maps: SortedMaps, contrast: str, kind: str, fwhm_mm: float, series: str
+) -> Derivative | None:
+    """Return the map or region of a series; None if it does not exist.
+
+    `kind` is a statistic or a kind of region.
+    """
+    return sorted_maps.get((contrast, kind, fwhm_mm), {}).get(series)
+
+
+def _load_peak_maps(
+    stats: SortedMaps, contrast: str, fwhm_mm: float, series: str
+) -> dict[str, Array]:
+    """Return the maps that are evaluated at the peaks, by statistic."""
+    peak_maps = {}
+    for stat in ("effect", "variance", "sd", "wrongsign"):
+        peak_map = _find_map(stats, contrast, stat, fwhm_mm, series)
+        if peak_map is not None:
+            # Only the sign error is averaged over clusters and therefore read completely.
+            peak_maps[stat] = peak_map.volume.data if stat == "wrongsign" else peak_map.voxels
+    return peak_maps
 
 
 def _select_threshold(kinds: Sequence[str]) -> str:
@@ -190,7 +264,7 @@ def _select_threshold(kinds: Sequence[str]) -> str:
 
     The false discovery rate has priority over a threshold of z, and both over the upper quarter.
     """
-    tested_kinds = [kind for kind in kinds if kind not in ("Quarter", "Reliable")]
+    tested_kinds = [kind for kind in kinds if kind not in ("Quarter", RELIABLE)]
     if "Fdr" in tested_kinds:
         return "Fdr"
     return tested_kinds[0] if tested_kinds else "Quarter"

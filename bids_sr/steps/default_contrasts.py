@@ -26,26 +26,25 @@ def choose_default_contrasts(
 
     Returns
     -------
-    contrasts : dict[str, Contrast]
-        Weights of conditions by contrast; all contrasts if none can be estimated.
-    left_out : Mapping[str, Sequence[str]]
-        Names of conditions or contrasts that are left out, by a text about them.
+    tuple[dict[str, Contrast], Mapping[str, Sequence[str]]]
+        Weights of conditions by contrast, all contrasts if none can be estimated; and names of
+        omitted conditions or contrasts, by a text about them.
     """
     try:
         task_design = build_design(events, design, n_volumes=n_volumes, tr=tr, confound_names=())
     except DesignError:  # reported with the model of the run
         return resolve_contrasts(events.conditions), {}
     roles = assign_roles(events.conditions, events, task_design, n_volumes=n_volumes)
-    modeled = [name for name in events.conditions if name not in roles.silent]
+    modeled_conditions = [name for name in events.conditions if name not in roles.silent]
     contrasts = resolve_contrasts(
-        modeled, described_types=roles.described, averaged_types=roles.averaged
+        modeled_conditions, described_types=roles.described, averaged_types=roles.averaged
     )
     inestimable = inestimable_contrasts(contrasts, roles.information)
-    left_out: dict[str, Sequence[str]] = {
+    omitted_names: dict[str, Sequence[str]] = {
         "no volume shows a response to": roles.silent,
         "almost nothing is observed of the response to": tuple(roles.faint),
         "the mean over conditions is computed without": tuple(roles.dominating),
         "these contrasts cannot be estimated:": inestimable,
     }
     estimable = {name: weights for name, weights in contrasts.items() if name not in inestimable}
-    return estimable or contrasts, {text: names for text, names in left_out.items() if names}
+    return estimable or contrasts, {text: names for text, names in omitted_names.items() if names}

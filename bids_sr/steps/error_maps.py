@@ -13,6 +13,7 @@ from bids_sr.pipeline.artifacts import Derivative
 _MIN_WIDE_VOXELS = 2 / 3
 """Smallest smoothing (FWHM, acquired voxels) that reduces the error to the noise level."""
 RELIABLE = "Reliable"
+# description and unit, by statistic
 _STAT_TEXT = {
     "sd": (
         "Standard deviation of the reconstruction error. This error is identical in all"
@@ -36,21 +37,32 @@ _STAT_TEXT = {
 }
 FITTED = ("effect", "variance", "t", "z")
 """Statistics of the linear model, from which error maps are computed."""
-_RELIABLE_TEXTS = (
+# descriptions of the reliable region after narrow and after wide smoothing
+_RELIABLE_TEXT = (
     "Active voxels with the highest t values (FDR .05 of z), selected so that at most 5 %"
-    " of the voxels are expected to have the wrong sign",
-    "Active voxels (FDR .05 of zTotal)",
+    " of the voxels are expected to have the wrong sign"
 )
-"""Descriptions of reliable regions after narrow and after wide smoothing."""
+_WIDE_RELIABLE_TEXT = "Active voxels (FDR .05 of zTotal)"
 
 
 @frozen
 class ErrorImages:
     """Maps that follow from an effect, its variance and its reconstruction error.
 
-    `images`: maps by statistic. `active`: active voxels, without regard to the reconstruction
-    error. `reliable`: voxels with a reliable sign. `reliable_text`: text on their selection.
-    `wrong_sign`: probability of the wrong sign. All arrays are (X, Y, Z).
+    All arrays are (X, Y, Z).
+
+    Attributes
+    ----------
+    images : Mapping[str, Array]
+        Maps by statistic.
+    active : MaskArray
+        Active voxels, without regard to the reconstruction error.
+    reliable : MaskArray
+        Voxels with a reliable sign.
+    reliable_text : str
+        Text on the selection of these voxels.
+    wrong_sign : Array
+        Probability of the wrong sign.
     """
 
     images: Mapping[str, Array]
@@ -114,14 +126,14 @@ def error_images(
     if is_wide:
         sd_ratio = np.sqrt(variance / np.where(total_variance > 0, total_variance, 1))
         images |= {"tTotal": t * sd_ratio, "zTotal": z * sd_ratio}
-        reliable = fdr_region(z * sd_ratio, brain)[0]
+        reliable, reliable_text = fdr_region(z * sd_ratio, brain)[0], _WIDE_RELIABLE_TEXT
     else:
-        reliable = reliable_region(t, wrong_sign, active)
+        reliable, reliable_text = reliable_region(t, wrong_sign, active), _RELIABLE_TEXT
     return ErrorImages(
         images=images,
         active=active,
         reliable=reliable,
-        reliable_text=_RELIABLE_TEXTS[int(is_wide)],
+        reliable_text=reliable_text,
         wrong_sign=wrong_sign,
     )
 
@@ -158,8 +170,8 @@ def describe_error_maps(
     The keys of `images` are statistics.
     """
     for stat, values in images.items():
-        text, units = _STAT_TEXT[stat]
-        sidecar = {**effect.sidecar, "Description": text, "Units": units}
+        description, units = _STAT_TEXT[stat]
+        sidecar = {**effect.sidecar, "Description": description, "Units": units}
         derivative = Derivative(None, {**effect.entities, "stat": stat}, sidecar)
         yield values.astype(np.float32), derivative
 

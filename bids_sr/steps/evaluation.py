@@ -218,19 +218,28 @@ def compare_with_truth(
 
     Parameters
     ----------
+    maps : Sequence[Map]
+        Maps of all series.
+    comparison : EffectsComparison
+        Voxels, contrasts and resampling.
     effects : dict[str, File] | None
         Block effects of all series, for intervals and metrics above the Nyquist frequency, which
         require complete slices.
     truth_maps : dict[str, Image] | None
         Known activation by contrast, on any grid in the frame of the mask.
+    same_widths : Facts | None
+        Smoothing (mm) that gives the acquired series the smoothness of series of other programs,
+        by name.
+    at_rest : bool
+        Whether correlations are also compared, because the run has no events.
     """
     known_maps = {name: (image.data, image.affine) for name, image in (truth_maps or {}).items()}
-    hr_maps = group_by_smoothing(maps, ("t", "effect", "cc") if at_rest else ("t", "effect"))
-    for maps_by_series in hr_maps.values():
+    highres_maps = group_by_smoothing(maps, ("t", "effect", "cc") if at_rest else ("t", "effect"))
+    for maps_by_series in highres_maps.values():
         maps_by_series.pop(RAW, None)
     rows = reference_map_rows(
-        hr_maps,
-        lambda statmap: statmap.volume.data,
+        highres_maps,
+        _load_values,
         comparison.contrasts,
         grid=comparison.bold_mask_hr,
         roi=comparison.roi_hr.data,
@@ -244,6 +253,11 @@ def compare_with_truth(
             run, make_map_reference, partial(make_known_reference, known=known_maps)
         )
     return replace_rows(rows, effect_rows)
+
+
+def _load_values(statmap: Derivative) -> Array:
+    """Return the values of a map (X, Y, Z)."""
+    return statmap.volume.data
 
 
 @step(makes="truth_images", memory=EFFECTS, cost=RunTime(always=3.5))
@@ -283,6 +297,8 @@ def join_evaluation(rows: list[Rows], verdict_rows: Rows) -> tuple[Rows, Facts]:
     ----------
     rows : list[Rows]
         Tables in the order of the result, flags last; `verdict_rows` follow.
+    verdict_rows : Rows
+        Decisions of the verdict.
 
     Returns
     -------
@@ -290,5 +306,6 @@ def join_evaluation(rows: list[Rows], verdict_rows: Rows) -> tuple[Rows, Facts]:
         All rows, without comparisons with methods that were not applied; and descriptions of the
         columns.
     """
-    compared = select_compared_rows([*(row for table in rows for row in table), *verdict_rows])
-    return compared, columns_json(row.statistic for row in compared)
+    all_rows = [row for table in [*rows, verdict_rows] for row in table]
+    compared_rows = select_compared_rows(all_rows)
+    return compared_rows, columns_json(row.statistic for row in compared_rows)

@@ -135,12 +135,18 @@ def import_motion(
 
     Parameters
     ----------
+    bold : Series
+        Series of the run.
     given_hmc_xfms : Transforms
         Transforms to the boldref, one per volume (RAS mm).
+    distortion : Distortion | None
+        Susceptibility distortion of the volumes; None if there is no field map.
     given_boldref : Image | None
         Boldref of these transforms; None to average the steady-state volumes.
     outliers : Facts | None
         Outlier volumes of the run, whose transforms are replaced by the nearest other transform.
+    n_dummy : int
+        Number of non-steady-state volumes at the start.
 
     Returns
     -------
@@ -174,6 +180,12 @@ def rebuild_motion(
 
     Parameters
     ----------
+    bold : Series
+        Series of the run.
+    given_confounds : Table
+        Confounds table of the other program, one row per volume.
+    n_dummy : int
+        Number of non-steady-state volumes at the start.
     axis_order : AxisOrder
         Axis of the file for each axis of the series; the parameters refer to the axes of the file.
     distortion : Distortion | None
@@ -181,13 +193,13 @@ def rebuild_motion(
     outliers : Facts | None
         Outlier volumes of the run.
     """
-    parameters = given_confounds[list(MOTION)].to_numpy(np.float64)
+    motion_parameters = given_confounds[list(MOTION)].to_numpy(np.float64)
     uncorrected_mean = average_realigned_volumes(
         bold, np.tile(np.eye(4), (bold.shape[3], 1, 1)), n_dummy=n_dummy
     )
     to_file_order = inverse_order(axis_order)
     matrices = convert_mcflirt_motion(
-        parameters,
+        motion_parameters,
         reorder(uncorrected_mean, to_file_order),
         reorder_affine(bold.affine, to_file_order),
     )
@@ -211,17 +223,20 @@ def _import_transforms(
             f"{bold.path}: found head-motion transforms for {len(matrices)} volumes;"
             f" expected {bold.shape[3]}, the number of volumes in the run"
         )
-    matrices = _replace_transforms(matrices, list(reasons_by_volume(outliers)), n_dummy)
+    hmc_xfms = _replace_transforms(matrices, list(reasons_by_volume(outliers)), n_dummy)
     if boldref is None:
-        mean = average_realigned_volumes(bold, matrices, n_dummy=n_dummy, distortion=distortion)
+        mean = average_realigned_volumes(bold, hmc_xfms, n_dummy=n_dummy, distortion=distortion)
         boldref = Volume(mean, bold.affine, bold.header)
-    motion = precomputed_motion(matrices, brain_mask(boldref.data, bold.affine), bold.affine)
-    table = motion_table(motion.params, np.full(len(matrices), np.nan))
+    motion = precomputed_motion(hmc_xfms, brain_mask(boldref.data, bold.affine), bold.affine)
+    table = motion_table(motion.params, np.full(len(hmc_xfms), np.nan))
     return motion.matrices, table, boldref
 
 
 def _replace_transforms(matrices: Array, outliers: Sequence[int], n_dummy: int) -> Array:
-    """Return transforms (T, 4, 4) that give outlier volumes the nearest other transform."""
+    """Return transforms (T, 4, 4) after a replacement in outlier volumes by the nearest other one.
+
+    The nearest volume is the volume with the largest weight in the interpolation of the outlier.
+    """
     source_volumes = np.arange(len(matrices))
     for volume, weights in interpolation_weights(outliers, len(matrices), n_dummy).items():
         source_volumes[volume] = max(weights, key=weights.__getitem__)
@@ -254,6 +269,10 @@ def field_to_shift(
 
     Parameters
     ----------
+    bold : Series
+        Series of the run.
+    fieldmap : File
+        Field map (Hz).
     boldref2fmap_xfm : Transforms
         Transform of field map points to boldref points (RAS mm).
     readout : float

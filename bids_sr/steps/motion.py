@@ -39,6 +39,8 @@ def estimate_motion(
         Boldref on the grid of the series (3D).
     head_mask : Mask
         Brain, segmented without a T1w image (3D, boolean).
+    n_dummy : int
+        Number of non-steady-state volumes at the start.
 
     Returns
     -------

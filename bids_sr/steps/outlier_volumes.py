@@ -40,6 +40,8 @@ def replace_outliers(acquired: Series, here: Path = HERE, *, n_dummy: int) -> tu
     ----------
     acquired : Series
         Acquired series (uncompressed).
+    n_dummy : int
+        Number of non-steady-state volumes at the start.
 
     Returns
     -------

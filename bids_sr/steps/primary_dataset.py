@@ -108,10 +108,18 @@ def mask_in_template(
 
     Parameters
     ----------
+    t1w_mask : Mask
+        Brain in the T1w image (3D, boolean).
+    template : Image
+        Skull-stripped T1w template.
+    t1w2std_xfm : File
+        Transform that resamples T1w images to the template.
     template_space : str
         Name of the template as in TemplateFlow, cohort after a plus sign.
     resolution : str
         Resolution label of the template; "" for the grid of the template in the registration.
+    random_seed : int
+        Seed of ANTs.
     """
     resolution_grid = template_cache.load_grid(template_space, resolution) if resolution else None
     shape, affine = resolution_grid or (template.data.shape, template.affine)

@@ -1,10 +1,10 @@
 """Reconstruction error of effect maps: coverage of intervals, error maps and reliable regions."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -16,10 +16,11 @@ from bids_sr.frozen import frozen
 from bids_sr.glm.activation_maps import ActivationMaps
 from bids_sr.glm.block_effects import Effects, block_effects
 from bids_sr.glm.blocks import BlockDesign, TooFewBlocks
+from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.smoothing import smooth
 from bids_sr.glm.temporal_regressors import time_column_names
-from bids_sr.io.arrays import Array, Float32
+from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
@@ -52,6 +53,7 @@ from bids_sr.steps.activation import map_contrasts, write_map
 from bids_sr.steps.calibration_run import Calibration, get_patterns
 from bids_sr.steps.error_maps import (
     FITTED,
+    ErrorImages,
     describe_error_maps,
     describe_reliable_region,
     error_images,
@@ -108,12 +110,30 @@ def check_intervals(
 
     Parameters
     ----------
+    preproc : Series
+        Motion-corrected acquired series.
+    bold_mask : Mask
+        Brain on the acquired grid.
+    hmc_xfms : Transforms
+        Transforms of boldref points to points of each volume (T, 4, 4; RAS mm).
+    model_file : File
+        Variance maps of the run, with the model card in the same folder.
     linear_model : LinearModel
         Linear model of the run.
     calibration : Calibration | None
         Calibration run of the model; None if there is none.
     outliers : Facts | None
         Outlier volumes, which the prior does not use; None if they were not searched.
+    series_name : str
+        Name of the series of the method.
+    smoothing : Sequence[float]
+        Smoothing of the maps (FWHM, mm).
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size, per axis.
+    random_seed : int
+        Seed of the prior and of its samples.
+    omp_nthreads : int
+        Number of CPU threads.
 
     Returns
     -------
@@ -122,7 +142,6 @@ def check_intervals(
         of voxels per contrast, region and smoothing, if the blocks can be split into halves. Empty
         if the model has no prior, was not applied, or cannot be tested in this run.
     """
-    from nibabel.affines import apply_affine
     from threadpoolctl import threadpool_limits
 
     from bids_sr.sr.prior_maps.lower_resolution_errors import reconstruct_at_lower_resolution
@@ -131,26 +150,23 @@ def check_intervals(
     recipe = model.recipe
     if not (isinstance(recipe, VarianceRecipe) and recipe.fwhm and was_applied(model.card.json)):
         return []
-    brain_center = apply_affine(preproc.affine, np.argwhere(bold_mask.data).mean(0))
-    design = _block_design(linear_model.inputs, preproc)
+    design = _build_block_design(linear_model.inputs, preproc)
     acquired = None
     try:
-        recipe, patterns, weight = _downsample_calibration(
-            recipe, model.card, calibration, preproc, factor
-        )
+        prior = _downsample_calibration(recipe, model.card, calibration, preproc, factor)
         with threadpool_limits(omp_nthreads), open_uncompressed(preproc.path, here) as reader:
             reconstruction = reconstruct_at_lower_resolution(
                 reader,
                 bold_mask.data,
                 factor,
-                recipe,
+                prior.recipe,
                 here,
                 n_dummy=linear_model.inputs.n_dummy,
-                nuisance=motion_regressors(hmc_xfms, brain_center),
+                nuisance=_make_motion_regressors(hmc_xfms, bold_mask, preproc.affine),
                 outliers=list(reasons_by_volume(outliers)),
                 seed=random_seed,
-                patterns=patterns,
-                weight=weight,
+                patterns=prior.patterns,
+                weight=prior.weight,
             )
             if design is not None:
                 acquired = block_effects(reader, bold_mask.data, design, series=MEASURED)
@@ -165,35 +181,37 @@ def check_intervals(
         smoothing=smoothing,
         here=here,
     )
-    rows: list[MetricRow] = []
-    if acquired is not None and maps.block_errors is not None:
-        rows += iterate_tested_detail(
-            replace(
-                maps.block_errors,
-                betas=acquired.betas[reconstruction.window] + maps.block_errors.betas,
-            ),
-            replace(
-                acquired,
-                betas=acquired.betas[reconstruction.window],
-                mean=acquired.mean[reconstruction.window],
-                mask=reconstruction.mask,
-                affine=maps.block_errors.affine,
-            ),
-            maps.upsample_t(reconstruction.mask.shape, maps.block_errors.affine),
-            linear_model.contrasts,
-            (factor[0], factor[1], 1.0),
-        )
-    return [*rows, *_coverage_rows(series_name, reconstruction, maps)]
+    detail_rows: Iterator[MetricRow] = iter(())
+    if acquired is not None:
+        detail_rows = _score_detail(acquired, reconstruction, maps, linear_model.contrasts, factor)
+    return [*detail_rows, *_score_coverage(series_name, reconstruction, maps)]
+
+
+def _make_motion_regressors(hmc_xfms: Array, bold_mask: Volume, affine: Array) -> Array:
+    """Return the regressors of head motion around the center of the brain.
+
+    `affine` is the voxel-to-world matrix of the run (4 x 4, RAS mm).
+    """
+    from nibabel.affines import apply_affine
+
+    brain_center = apply_affine(affine, np.argwhere(bold_mask.data).mean(0))
+    return motion_regressors(hmc_xfms, brain_center)
 
 
 @frozen
 class _ReconstructionMaps:
     """Maps of a downsampled run and of the errors of its reconstruction.
 
-    `low_fits`: maps of the downsampled run by smoothing (FWHM, mm). `low_zooms`, `low_affine`:
-    voxel sizes (mm) and voxel-to-world matrix of their grid. `error_maps`: unsmoothed maps of the
-    errors by contrast and statistic. `block_errors`: errors of the block effects; None if the run
-    has no two halves.
+    Attributes
+    ----------
+    low_fits : Mapping[float, ActivationMaps]
+        Maps of the downsampled run by smoothing (FWHM, mm).
+    low_zooms, low_affine : Sequence[float], Array
+        Voxel sizes (mm) and voxel-to-world matrix of their grid.
+    error_maps : Mapping[tuple[str, str], Array]
+        Unsmoothed maps of the errors by contrast and statistic.
+    block_errors : Effects | None
+        Errors of the block effects; None if the run has no two halves.
     """
 
     low_fits: Mapping[float, ActivationMaps]
@@ -252,17 +270,34 @@ def _map_reconstruction(
     )
 
 
+class _LowerResolutionPrior(NamedTuple):
+    """Prior at half the resolution.
+
+    Attributes
+    ----------
+    recipe : VarianceRecipe
+        Recipe of the variance maps.
+    patterns : Tensor | None
+        Patterns of the calibration run; None if the model was not calibrated.
+    weight : float
+        Weight of the patterns.
+    """
+
+    recipe: VarianceRecipe
+    patterns: "Tensor | None"
+    weight: float
+
+
 def _downsample_calibration(
     recipe: VarianceRecipe,
     card: ModelCard,
     calibration: Calibration | None,
     preproc: SeriesReader,
     factor: Factor,
-) -> tuple[VarianceRecipe, "Tensor | None", float]:
-    """Return recipe, patterns and their weight for the prior at half the resolution.
+) -> _LowerResolutionPrior:
+    """Return the prior at half the resolution; the recipe changes only for a calibrated model.
 
-    Without calibration of the model, the recipe is unchanged and the patterns are None. A
-    `SeriesError` is raised if the calibration run of the model is not available.
+    A `SeriesError` is raised if the calibration run of the model is not available.
     """
     from bids_sr.sr.prior_maps.calibration_fit import read_calibration
     from bids_sr.sr.prior_maps.fit_variance import make_short_recipe
@@ -270,16 +305,46 @@ def _downsample_calibration(
     calibration_patterns = get_patterns(calibration)
     weight, correction = read_calibration(card.json.get("held_out"))
     if not weight:
-        return recipe, None, weight
+        return _LowerResolutionPrior(recipe, None, weight)
     if calibration_patterns is None or correction is None:
         raise SeriesError("the calibration run of the model is not available")
     low_patterns = calibration_patterns.downsample(
         preproc.shape[:3], preproc.affine, factor, correction
     )
-    return make_short_recipe(recipe), low_patterns, weight
+    return _LowerResolutionPrior(make_short_recipe(recipe), low_patterns, weight)
 
 
-def _coverage_rows(
+def _score_detail(
+    acquired: Effects,
+    reconstruction: "DownsampledReconstruction",
+    maps: _ReconstructionMaps,
+    contrasts: Contrasts,
+    factor: Factor,
+) -> Iterator[MetricRow]:
+    """Yield the explained variance of the reconstructed detail, with `acquired` as reference.
+
+    There are no rows without block errors, because the run then has no two halves.
+    """
+    errors = maps.block_errors
+    if errors is None:
+        return
+    reference = replace(
+        acquired,
+        betas=acquired.betas[reconstruction.window],
+        mean=acquired.mean[reconstruction.window],
+        mask=reconstruction.mask,
+        affine=errors.affine,
+    )
+    yield from iterate_tested_detail(
+        replace(errors, betas=reference.betas + errors.betas),
+        reference,
+        maps.upsample_t(reconstruction.mask.shape, errors.affine),
+        contrasts,
+        (factor[0], factor[1], 1.0),
+    )
+
+
+def _score_coverage(
     series_name: str,
     reconstruction: "DownsampledReconstruction",
     maps: _ReconstructionMaps,
@@ -314,12 +379,12 @@ def _coverage_rows(
     return rows
 
 
-def _block_design(inputs: DesignInputs, series: SeriesReader) -> BlockDesign | None:
+def _build_block_design(inputs: DesignInputs, series: SeriesReader) -> BlockDesign | None:
     """Return the design with one regressor per block; None if the run has no two halves."""
     confounds = inputs.confounds
-    names = [name for name in MOTION if confounds is not None and name in confounds]
+    motion_names = [name for name in MOTION if confounds is not None and name in confounds]
     try:
-        return inputs.build_block_design(series, (*names, *time_column_names(confounds)))
+        return inputs.build_block_design(series, (*motion_names, *time_column_names(confounds)))
     except TooFewBlocks:
         return None
 
@@ -397,42 +462,90 @@ def measure_error(
     rows: list[MetricRow] = list(coverage_rows)
     box = bounding_box(brain)
     for width in smoothing:
-        unit_variance = _mean_square(error_draws, width, box)
+        unit_variance = _average_squares(error_draws, width, box)
         for contrast, fitted_maps in iterate_contrasts(maps, width):
-            effect, variance, t, z = (fitted_maps[stat].volume.data for stat in FITTED)
-            # The scale is averaged with the square of the smoothing kernel, which approximates the
-            # smoothing of scaled samples.
-            scale = smooth(scales[contrast], mask.zooms.tolist(), width / 2**0.5)
-            error = error_images(
-                effect=effect,
-                variance=variance,
-                t=t,
-                z=z,
-                error=np.where(brain, scale * unit_variance, 0),
-                brain=brain,
-                is_wide=is_wide(width, bold_mask.zooms),
+            contrast_error = _compute_error(
+                fitted_maps, scales[contrast], unit_variance, mask, width, bold_mask.zooms
             )
-            effect_map = fitted_maps["effect"]
-            described_maps = list(describe_error_maps(error.images, effect_map))
-            regions = {"fdr": error.active}
-            if permits_reliable(coverage_rows, series_name, contrast, width):
-                regions["reliable"] = error.reliable
-                described_maps.append(
-                    describe_reliable_region(error.reliable, effect_map, error.reliable_text)
-                )
+            with_reliable = bool(permits_reliable(coverage_rows, series_name, contrast, width))
+            described_maps = _describe_maps(
+                contrast_error, fitted_maps["effect"], with_reliable=with_reliable
+            )
             error_maps += [
                 write_map(values, mask.affine, derivative, here)
                 for values, derivative in described_maps
             ]
+            regions = {"fdr": contrast_error.active}
+            if with_reliable:
+                regions["reliable"] = contrast_error.reliable
             for threshold, region in regions.items():
-                metrics = {
-                    "expected_wrong": error.compute_expected_wrong(region),
-                    "voxels": int(region.sum()),
-                }
                 rows += metric_rows(
-                    series_name, metrics, threshold=threshold, contrast=contrast, fwhm_mm=width
+                    series_name,
+                    _measure_region(contrast_error, region),
+                    threshold=threshold,
+                    contrast=contrast,
+                    fwhm_mm=width,
                 )
     return error_maps, rows
+
+
+def _compute_error(
+    fitted_maps: Mapping[str, Derivative],
+    scale: Float32,
+    unit_variance: Float32,
+    mask: Volume,
+    width: float,
+    acquired_zooms: Array,
+) -> ErrorImages:
+    """Compute the maps of the reconstruction error of one contrast.
+
+    Parameters
+    ----------
+    fitted_maps : Mapping[str, Derivative]
+        Maps of the linear model by statistic.
+    scale : Float32
+        Variance scale of the samples (X, Y, Z).
+    unit_variance : Float32
+        Mean square of the smoothed samples (X, Y, Z).
+    mask : Volume
+        Brain on the grid of the series.
+    width : float
+        Smoothing of the maps (FWHM, mm).
+    acquired_zooms : Array
+        Voxel size of the acquired grid (mm).
+    """
+    effect, variance, t, z = (fitted_maps[stat].volume.data for stat in FITTED)
+    # The scale is averaged with the square of the smoothing kernel, which approximates the
+    # smoothing of scaled samples.
+    smoothed_scale = smooth(scale, mask.zooms.tolist(), width / 2**0.5)
+    return error_images(
+        effect=effect,
+        variance=variance,
+        t=t,
+        z=z,
+        error=np.where(mask.data, smoothed_scale * unit_variance, 0),
+        brain=mask.data,
+        is_wide=is_wide(width, acquired_zooms),
+    )
+
+
+def _describe_maps(
+    contrast_error: ErrorImages, effect: Derivative, *, with_reliable: bool
+) -> Iterator[tuple[Array, Derivative]]:
+    """Yield values and metadata of error maps, followed by the reliable region if requested."""
+    yield from describe_error_maps(contrast_error.images, effect)
+    if with_reliable:
+        yield describe_reliable_region(
+            contrast_error.reliable, effect, contrast_error.reliable_text
+        )
+
+
+def _measure_region(contrast_error: ErrorImages, region: MaskArray) -> dict[str, float | None]:
+    """Return the number of voxels of a region, and their expected share of the wrong sign."""
+    return {
+        "expected_wrong": contrast_error.compute_expected_wrong(region),
+        "voxels": int(region.sum()),
+    }
 
 
 def _scale_by_contrast(
@@ -465,7 +578,7 @@ def _scale_by_contrast(
     thin_per_acquired = shape[2] / brain.shape[2]
     centers = ((np.arange(brain.shape[2]) + 0.5) * thin_per_acquired).astype(int)
     in_plane = bounding_box(brain)[:2]
-    power = _mean_square(acquired_draws, width, (*in_plane, slice(None)))[..., centers]
+    power = _average_squares(acquired_draws, width, (*in_plane, slice(None)))[..., centers]
     scales = {}
     for contrast, acquired in iterate_contrasts(acquired_maps, width):
         effect, variance = (acquired[stat].volume.data for stat in ("effect", "variance"))
@@ -474,7 +587,9 @@ def _scale_by_contrast(
     return scales
 
 
-def _mean_square(samples: SeriesReader, width: float, box: tuple[slice, slice, slice]) -> Float32:
+def _average_squares(
+    samples: SeriesReader, width: float, box: tuple[slice, slice, slice]
+) -> Float32:
     """Return the mean square of smoothed samples in a box, and 0 elsewhere (X, Y, Z).
 
     Samples are smoothed with a kernel of `width` (FWHM, mm).

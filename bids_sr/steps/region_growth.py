@@ -22,7 +22,7 @@ def select_contrasts(contrasts: Contrasts) -> list[str]:
 def describe_growth(smoothing: Sequence[float]) -> str:
     """Return methods text of the region's growth; `smoothing` are widths of maps (FWHM, mm)."""
     return (
-        "The region of interest was extended by up to 10 mm into adjacent voxels if the"
+        f"The region of interest was extended by up to {REACH_MM:g} mm into adjacent voxels if the"
         f" correlation between the acquired series (smoothed by {max(smoothing):g} mm"
         " FWHM) and the task was at least .5 and in the upper quarter of the range of"
         " correlations in the region and its surroundings. The extended region was used for all"
@@ -47,35 +47,45 @@ def grow_region(
     """Grow the region of interest into activation of the acquired series that its border cuts.
 
     The criterion is the correlation at the largest smoothing width, for conditions against rest.
-    The facts are the number of voxels added on the acquired grid, the correlation threshold, and
-    the largest distance (mm).
 
     Parameters
     ----------
+    preproc : Series
+        Motion-corrected acquired series.
+    bold_mask, bold_mask_hr : Mask
+        Brain on the acquired and on the high-resolution grid.
+    roi_bold, roi_bold_hr : Mask
+        Region of interest on both grids.
     inputs : DesignInputs
         Regressors and confounds of the run, of which only the columns of the temporal model are
         used.
+    contrasts : Contrasts
+        Weights of conditions, or of seeds, by contrast.
+    smoothing : Sequence[float]
+        Smoothing of the maps (FWHM, mm); the largest width is used.
     low_pass : float | None
         Cut-off of the low-pass filter (Hz); None to disable the filter.
+
+    Returns
+    -------
+    tuple[Mask, Mask, Facts]
+        Grown region on the acquired and on the high-resolution grid; and number of voxels added on
+        the acquired grid, correlation threshold and largest distance (mm).
     """
     # an empty selection of confounds includes the columns of the temporal model
     model = LinearModel(inputs=inputs, contrasts=contrasts, nuisance=[])
-    (correlations,) = map_contrasts(
+    width = max(smoothing)
+    fits = map_contrasts(
         preproc,
         bold_mask.data,
         model,
         here,
         kinds=("cc",),
-        smoothing=(max(smoothing),),
+        smoothing=(width,),
         low_pass=low_pass,
-    ).values()
-    highest_correlation = np.max(
-        [
-            correlations.maps[name, "cc"]
-            for name in select_contrasts(inputs.regressors.filter_contrasts(contrasts))
-        ],
-        axis=0,
     )
+    conditions = select_contrasts(inputs.regressors.filter_contrasts(contrasts))
+    highest_correlation = np.max([fits[width].maps[name, "cc"] for name in conditions], axis=0)
     try:
         grown_roi, threshold = grow_roi(
             roi_bold.data, highest_correlation, bold_mask.data, roi_bold.affine
@@ -94,8 +104,4 @@ def grow_region(
         "roi_grown_level": round(threshold, 3),
         "roi_grown_max_mm": REACH_MM,
     }
-    return (
-        Volume(grown_roi, roi_bold.affine),
-        Volume(grown_roi_hr, roi_bold_hr.affine),
-        facts,
-    )
+    return Volume(grown_roi, roi_bold.affine), Volume(grown_roi_hr, roi_bold_hr.affine), facts

@@ -33,8 +33,14 @@ from bids_sr.spatial.transforms import hr_grid, invert
 class TrainingPair:
     """Images of a pair in the frame of the low-resolution image, as used for training.
 
-    `train_highres`: high-resolution image on its grid. `pair_mask`: head or brain on the grid of
-    the low-resolution image.
+    Attributes
+    ----------
+    train_highres : Image
+        High-resolution image on its grid.
+    train_lowres : Image
+        Low-resolution image.
+    pair_mask : Mask
+        Head or brain on the grid of the low-resolution image.
     """
 
     train_highres: Image
@@ -46,9 +52,13 @@ class TrainingPair:
 class AlignedPair(TrainingPair):
     """Images of a pair in one frame, with their positions before.
 
-    `highres2lowres_xfm`: transform of low-resolution points to points of the acquired
-    high-resolution image (1, 4, 4; RAS mm). `pair_facts`: offset of the pair, with a note if it
-    was resampled.
+    Attributes
+    ----------
+    highres2lowres_xfm : Transforms
+        Transform of low-resolution points to points of the acquired high-resolution image (1, 4,
+        4; RAS mm).
+    pair_facts : Facts
+        Offset of the pair, with a note if it was resampled.
     """
 
     highres2lowres_xfm: Transforms
@@ -57,11 +67,11 @@ class AlignedPair(TrainingPair):
 
 def describe_pair_image(resolution: Literal["high", "low"]) -> dict[str, object]:
     """Return metadata of one image of the pair in the frame of the other image."""
-    text = (
+    description = (
         f"{resolution}-resolution image of the T2*-weighted pair, registered to the other image"
         " of the pair; used for training"
     )
-    return {"Description": text, "SkullStripped": False}
+    return {"Description": description, "SkullStripped": False}
 
 
 def _describe_slices(factor: Factor) -> str:
@@ -107,12 +117,16 @@ def register_pair(
     ----------
     highres_file, lowres_file : File
         T2*-weighted images at both resolutions, as acquired.
+    factor : Factor
+        Ratio of low- to high-resolution voxel size, per axis.
+    random_seed : int
+        Seed of the registration.
     highres_order, lowres_order : AxisOrder
         Axis of the file for each axis of the runs, see `bids_sr.io.grids`.
     registered : bool
         Whether positions are taken from the headers without registration.
     """
-    results = make_registered_pair(
+    pair_in_frame = make_registered_pair(
         load(highres_file, highres_order),
         load(lowres_file, lowres_order),
         factor,
@@ -120,12 +134,12 @@ def register_pair(
         prefix=str(here / "pair_"),
         is_aligned_by_headers=registered,
     )
-    return _make_aligned_pair(results)
+    return _make_aligned_pair(pair_in_frame)
 
 
-def _make_aligned_pair(results: PairInFrame) -> AlignedPair:
-    """Return the results of a registration as a record."""
-    train_highres, train_lowres, pair_mask, highres2lowres_xfm, pair_facts = results
+def _make_aligned_pair(pair_in_frame: PairInFrame) -> AlignedPair:
+    """Return the images of a pair in one frame as a record."""
+    train_highres, train_lowres, pair_mask, highres2lowres_xfm, pair_facts = pair_in_frame
     return AlignedPair(
         train_highres=train_highres,
         train_lowres=train_lowres,
@@ -204,9 +218,17 @@ def register_to_pair(
 
     Parameters
     ----------
+    boldref : Image
+        Boldref of the run.
+    highres_file : File
+        High-resolution T2*w image as acquired.
     highres2lowres_xfm : Transforms | None
         Transform of low-resolution points to high-resolution points of the pair, where the search
         starts.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size, per axis.
+    random_seed : int
+        Seed of the registration.
 
     Returns
     -------
@@ -284,8 +306,18 @@ def region_to_bold(
 
     Parameters
     ----------
+    roi_source : Mask
+        Region in its original space.
+    boldref2t1w_xfm : Transforms
+        Transform of T1w points to boldref points (1, 4, 4; RAS mm).
+    bold_mask : Mask
+        Brain on the acquired grid.
+    bold_mask_hr : Mask
+        Brain on the high-resolution grid.
     roi_xfms : Sequence[File]
         Transforms of T1w points to the space of `roi_source`; empty if this is T1w space.
+    random_seed : int
+        Seed of ANTs.
 
     Returns
     -------
@@ -312,6 +344,8 @@ def tissues_to_bold(
 
     Parameters
     ----------
+    boldref : Image
+        Boldref of the run.
     t1w_tpms : Sequence[Image]
         Probabilities of gray matter, white matter and CSF in the T1w image (3D).
     boldref2t1w_xfm : Transforms
@@ -350,8 +384,11 @@ def describe_registration(*, to_t1w: bool, to_pair: bool) -> str:
     `to_t1w` and `to_pair` are True if the run is registered to the T1w image and to the
     high-resolution T2*w image.
     """
-    targets = ["to the skull-stripped T1w image"] if to_t1w else []
-    targets += ["to the high-resolution T2*-weighted image"] if to_pair else []
+    targets = []
+    if to_t1w:
+        targets.append("to the skull-stripped T1w image")
+    if to_pair:
+        targets.append("to the high-resolution T2*-weighted image")
     if not targets:
         return ""
     return (
@@ -362,9 +399,12 @@ def describe_registration(*, to_t1w: bool, to_pair: bool) -> str:
 
 def describe_imported_registration(origin: str, *, mask: bool, to_t1w: bool) -> str:
     """Return methods text of an imported mask or registration; "" if neither is imported."""
-    phrases = ["the brain mask of the run"] if mask else []
-    phrases += ["the registration to the T1w image"] if to_t1w else []
-    if not phrases:
+    imported_names = []
+    if mask:
+        imported_names.append("the brain mask of the run")
+    if to_t1w:
+        imported_names.append("the registration to the T1w image")
+    if not imported_names:
         return ""
-    verb = "was" if len(phrases) == 1 else "were"
-    return f"For each run, {' and '.join(phrases)} {verb} taken from {origin} [@fmriprep]."
+    verb = "was" if len(imported_names) == 1 else "were"
+    return f"For each run, {' and '.join(imported_names)} {verb} taken from {origin} [@fmriprep]."

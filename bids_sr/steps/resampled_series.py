@@ -17,6 +17,7 @@ from bids_sr.steps.memory import SERIES
 _AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
 
 
+# Costs are per high-resolution voxel, so the cost is lower for a series on the acquired grid.
 @step(makes="preproc", memory=SERIES, cost=RunTime(volumes=0.026))
 def correct_motion(
     stc: Series,
@@ -32,15 +33,21 @@ def correct_motion(
 
     Parameters
     ----------
+    stc : Series
+        Acquired series after slice-timing correction (signal units).
+    boldref : Image
+        Boldref of the run, which defines the grid.
     hmc_xfms : Transforms
         Transforms of boldref points to points of each volume (T, 4, 4; RAS mm).
     distortion : Distortion | None
         Distortion of the volumes, which is corrected by the same interpolation.
+    here : Path
+        Folder of the output file.
 
     Returns
     -------
     Series
-        Series on the grid of the boldref, in signal units.
+        Series on the grid of the boldref (signal units).
     """
     return _resample_series(stc, hmc_xfms, boldref.affine, distortion, here / "preproc.nii")
 
@@ -57,24 +64,43 @@ def place_measured(
     """Resample the measured series to the high-resolution grid, with the head motion of the run.
 
     No parameters are estimated from the measured series, so that it remains an independent
-    reference. `hmc_xfms` and `distortion` are from the evaluated run; see `correct_motion`.
+    reference.
+
+    Parameters
+    ----------
+    stc : Series
+        Measured series after slice-timing correction (signal units).
+    bold_mask_hr : Mask
+        Brain mask of the evaluated run, which defines the high-resolution grid.
+    hmc_xfms : Transforms
+        Transforms of boldref points to points of each volume of the evaluated run (T, 4, 4; RAS
+        mm).
+    distortion : Distortion | None
+        Distortion of the volumes of the evaluated run.
+    here : Path
+        Folder of the output file.
+
+    Returns
+    -------
+    Series
+        Series on the high-resolution grid (signal units).
     """
     return _resample_series(stc, hmc_xfms, bold_mask_hr.affine, distortion, here / "series.nii")
 
 
 def _resample_series(
-    stc: SeriesReader,
-    hmc_xfms: Array,
+    series: Series,
+    hmc_xfms: Transforms,
     affine: Array,
     distortion: Distortion | None,
     target: Path,
-) -> SeriesReader:
-    """Write a series that is resampled without a change of its voxel size.
+) -> Series:
+    """Write a resampled series with unchanged voxel size to the file `target`.
 
-    `affine` is the voxel-to-world matrix of the image that defines the target grid.
+    `affine` is the voxel-to-world matrix of the image that defines the grid (4 x 4, RAS mm).
     """
     upsampler = make_upsampler(RAW, UpsamplerInputs(factor=_AS_ACQUIRED))
     write_series(
-        stc, target, upsampler, hmc_xfms, affine, factor=_AS_ACQUIRED, distortion=distortion
+        series, target, upsampler, hmc_xfms, affine, factor=_AS_ACQUIRED, distortion=distortion
     )
     return SeriesReader(target)

@@ -65,15 +65,21 @@ def gather_confounds(
     ----------
     preproc : Series
         Motion-corrected series on the acquired grid (uncompressed).
+    bold_mask : Mask
+        Brain on the acquired grid.
     motion : Table
         Six motion parameters (mm, rad) and residual, one row per volume.
     hmc_xfms : Transforms
         Transforms of boldref points to points of each volume (RAS mm).
+    tpms_bold : list[Image] | None
+        Tissue probabilities on the acquired grid; None if there is no T1w image.
     registration : Facts | None
         Registration facts; tissue maps are not used if the brain mask of the T1w image is
         implausible.
     outliers : Facts | None
         Outlier volumes, which were replaced; None if they were not searched.
+    n_dummy : int
+        Number of non-steady-state volumes at the start.
     fd_spike_threshold, dvars_spike_threshold : float
         Thresholds of framewise displacement (mm) and standardized DVARS; a volume above either
         threshold is a motion outlier.
@@ -102,14 +108,18 @@ def gather_confounds(
     )
     if tpms:
         return table, descriptions
-    reason = (
+    omission_text = _describe_omitted_tissues(
         "the brain mask of the T1w image is implausible"
         if is_implausible
         else "there is no T1w image"
     )
-    description = (
+    return table, {"Description": omission_text, **descriptions}
+
+
+def _describe_omitted_tissues(reason: str) -> str:
+    """Return a text on columns that require tissue maps; `reason` is why there are none."""
+    return (
         "The single-tissue columns (csf, white_matter, csf_wm, a_comp_cor, w_comp_cor,"
         f" c_comp_cor) are omitted because {reason}. Denoising strategies that require these"
         " columns cannot be used for this run."
     )
-    return table, {"Description": description, **descriptions}

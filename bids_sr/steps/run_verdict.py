@@ -27,6 +27,7 @@ from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
+from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
@@ -72,10 +73,24 @@ def raise_flags(
 
     Parameters
     ----------
+    rows : list[Rows]
+        Tables of metrics that flags are based on.
+    maps : Sequence[Map]
+        Maps of all series.
     bold_mask, roi_bold : Mask
         Brain and registered region of interest on the acquired grid.
     pair : TrainingPair | None
         T2* pair in one frame; None if there is none.
+    card_file : dict[str, Facts] | None
+        Model cards by method.
+    contrasts : Contrasts
+        Weights of conditions, or of seeds, by contrast.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size, per axis.
+    method_names : Sequence[str]
+        Names of the evaluated methods.
+    at_rest : bool
+        Whether the run has no events.
 
     Returns
     -------
@@ -83,35 +98,36 @@ def raise_flags(
         Flags in words (name, raised, text, remedy, contrast, series) under "flags"; and rows of
         flags that the tables lack: 1 or 0, or n/a if a flag could not be evaluated.
     """
-    names = select_contrasts({} if at_rest else contrasts)
+    condition_names = select_contrasts({} if at_rest else contrasts)
     all_rows = [row for table in rows for row in table]
     acquired_mm = float(np.sqrt(np.prod(bold_mask.zooms[:2])))
     stats, regions = sort_maps_of_run(maps)
-    significant_regions = _select_acquired_maps(regions, "Fdr", names)
+    significant_regions = _select_acquired_maps(regions, "Fdr", condition_names)
     kept_activation = _compare_activation(stats, bold_mask, select_contrasts(contrasts), factor)
-    distortion = distortion_flag(all_rows, acquired_mm)
     flags = [
         *activation_flags(
-            _select_acquired_maps(stats, "cc", names),
+            _select_acquired_maps(stats, "cc", condition_names),
             roi_bold.data,
             bold_mask.data,
             bold_mask.affine,
             {name: region > 0.5 for name, region in significant_regions.items()},
-        ),
-        *([] if pair is None else [_make_pair_flag(pair, factor)]),
-        *([distortion] if distortion else []),
-        *harm_flags(all_rows, _select_applied(method_names, card_file)),
-        *lost_activation_flags(kept_activation),
+        )
     ]
+    if pair is not None:
+        flags.append(_make_pair_flag(pair, factor))
+    if distortion := distortion_flag(all_rows, acquired_mm):
+        flags.append(distortion)
+    flags += harm_flags(all_rows, _select_applied(method_names, card_file))
+    flags += lost_activation_flags(kept_activation)
     reported_flags = {(row.series, row.statistic, row.contrast) for row in all_rows}
     flag_rows = [
         row
         for row in (flag.row() for flag in flags)
         if (row.series, row.statistic, row.contrast) not in reported_flags
     ]
-    activation_rows = [
-        row for series in kept_activation for row in kept_rows(series, kept_activation[series])
-    ]
+    activation_rows: list[MetricRow] = []
+    for series, kept_by_contrast in kept_activation.items():
+        activation_rows += kept_rows(series, kept_by_contrast)
     facts = {"flags": [{**asdict(flag), "remedy": flag.remedy} for flag in flags]}
     return facts, [*activation_rows, *flag_rows]
 
@@ -156,10 +172,10 @@ def _compare_activation(
         for series, statmap in effects.items():
             if series in (RAW, MEASURED):
                 continue
-            by_contrast = kept_by_series.setdefault(series, {})
+            kept_by_contrast = kept_by_series.setdefault(series, {})
             if active is not None:
                 effect = _downsample(statmap.volume, acquired, factor)
-                by_contrast.setdefault(contrast, {})[fwhm_mm] = compare_with_acquired(
+                kept_by_contrast.setdefault(contrast, {})[fwhm_mm] = compare_with_acquired(
                     effect, acquired.data, acquired_variance, active
                 )
     return kept_by_series
@@ -218,11 +234,23 @@ def decide_verdict(
     ----------
     rows : list[Rows]
         Tables that the verdict requires, including flags.
+    one_level_down : Facts
+        Results of the self-test.
+    confounds : Confounds
+        Confounds of the run, for framewise displacement.
+    card_file : dict[str, Facts] | None
+        Model cards by method.
+    compared_facts : Sequence[Facts]
+        Facts on series of other programs, by name.
+    same_widths : Facts | None
+        Smoothing (mm) that gives the acquired series the smoothness of these series, by name.
     method_names, series_names : Sequence[str]
         Evaluated methods, and all series of the plan; a method must exceed all others.
     margin : float | None
         Differences within ± this value count as equivalent; None to derive the margin from the
         measured series.
+    compared_names : Sequence[str]
+        Names of the series of other programs.
     audience : Audience
         Interface that advice on missing references is worded for.
 
@@ -243,12 +271,11 @@ def decide_verdict(
         displacement=[float(mm) for mm in confounds["framewise_displacement"]],
         one_level=one_level_down,
     )
-    facts_by_series = {
-        name: facts
-        for table in compared_facts
-        for name, facts in table.items()
-        if isinstance(facts, Mapping)
-    }
+    facts_by_series: dict[str, Mapping[str, object]] = {}
+    for table in compared_facts:
+        facts_by_series |= {
+            name: facts for name, facts in table.items() if isinstance(facts, Mapping)
+        }
     widths = parse_widths(same_widths)
     compared_verdicts = [
         decide_compared_verdict(
@@ -264,7 +291,7 @@ def decide_verdict(
     verdict_facts = verdict.to_json()
     if compared_verdicts:
         verdict_facts["compared"] = [compared.to_json() for compared in compared_verdicts]
-    return verdict_facts, [
-        *verdict.rows,
-        *(row for compared in compared_verdicts for row in compared.rows),
-    ]
+    verdict_rows = [*verdict.rows]
+    for compared in compared_verdicts:
+        verdict_rows += compared.rows
+    return verdict_facts, verdict_rows

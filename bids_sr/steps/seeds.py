@@ -82,9 +82,11 @@ class SeedTemplate:
         if self.boldref2t1w_xfm is None or self.atlas_source is None or self.atlas_labels is None:
             return points, {}
         chain = chain_through_t1w(self.boldref2t1w_xfm[0], self.atlas_xfms, here)
-        numbers = dict(zip(self.atlas_labels["name"], self.atlas_labels["index"], strict=True))
+        label_by_name = dict(
+            zip(self.atlas_labels["name"], self.atlas_labels["index"], strict=True)
+        )
         regions = {
-            seed.name: atlas_region(self.atlas_source, seed.labels, numbers)
+            seed.name: atlas_region(self.atlas_source, seed.labels, label_by_name)
             for seed in seeds
             if seed.labels
         }
@@ -141,8 +143,14 @@ def seed_series(
     ----------
     preproc : Series
         Motion-corrected acquired series, including dummies.
+    bold_mask : Mask
+        Brain on the acquired grid.
+    confounds : Confounds
+        Confounds of the run, one row per volume.
     template : SeedTemplate | None
         Transforms and atlas; None if seed centers are in the frame of the run.
+    seeds : Sequence[Seed]
+        Spheres and atlas regions.
     n_dummy : int
         Number of non-steady-state volumes at the start.
     design : DesignSettings
@@ -251,7 +259,7 @@ def own_seed_series(
     """
     modeled_seeds = [seed for seed in seeds if seed.name in regressors.conditions]
     if not modeled_seeds:
-        return [regressors] * len(smoothing), _unscaled_table(regressors), {}
+        return [regressors] * len(smoothing), _get_unscaled_table(regressors), {}
     template = template or SeedTemplate()
     points, regions = template.locate(modeled_seeds, mask, here)
     voxels, facts = _place_seeds(modeled_seeds, mask, points, regions, nearest=True)
@@ -266,7 +274,7 @@ def own_seed_series(
     columns = {
         map_label(str(name), width): column
         for width, width_regressors in own_regressors.items()
-        for name, column in _unscaled_table(width_regressors).items()
+        for name, column in _get_unscaled_table(width_regressors).items()
     }
     column_facts = {
         map_label(name, width): {**seed_facts, "SmoothingFWHM": width}
@@ -276,7 +284,7 @@ def own_seed_series(
     return list(own_regressors.values()), pd.DataFrame(columns), column_facts
 
 
-def _unscaled_table(regressors: Regressors) -> pd.DataFrame:
+def _get_unscaled_table(regressors: Regressors) -> pd.DataFrame:
     """Return seed time series before standardization, one column per seed."""
     measured = regressors.measured if isinstance(regressors, Seeds) else None
     return regressors.table if measured is None else measured
@@ -306,16 +314,18 @@ def _place_seeds(
     ----------
     seeds : Sequence[Seed]
         Spheres and atlas regions.
-    points : ndarray
+    bold_mask : Volume
+        Brain on the grid of the series.
+    points : Float
         Centers in the frame of the run (n, 3; RAS mm).
-    regions : Mapping[str, ndarray]
+    regions : Mapping[str, Array]
         Voxels of atlas seeds by name.
     nearest : bool
         Whether the nearest voxel represents a sphere without voxels, at any distance.
 
     Returns
     -------
-    tuple[dict[str, ndarray], dict[str, dict[str, object]]]
+    tuple[dict[str, Array], dict[str, dict[str, object]]]
         Voxels by seed (X, Y, Z, boolean), and metadata of each seed.
     """
     voxels: dict[str, Array] = {}
@@ -324,26 +334,39 @@ def _place_seeds(
         try:
             if seed.labels:
                 voxels[seed.name] = _check_region(seed, regions[seed.name])
-                location = "with the specified labels"
             else:
                 voxels[seed.name] = glm_seeds.seed_voxels(
                     bold_mask.data, bold_mask.affine, point, seed.radius_mm, nearest=nearest
                 )
-                location = f"within {seed.radius_mm:g} mm of the seed coordinates"
-            description = (
-                f"mean time series of {int(voxels[seed.name].sum())} voxels {location}, after"
-                " regression of drift and confounds"
-            )
+            description = _describe_seed(seed, int(voxels[seed.name].sum()))
         except ValueError as error:
             _LOGGER.warning("The seed %s is skipped: %s", seed.name, error)
             description = f"skipped: {error}"
-        facts[seed.name] = {"Description": description}
-        if seed.labels:
-            facts[seed.name]["Labels"] = list(seed.labels)
-        else:
-            facts[seed.name]["CenterMNI"] = _round_mm(seed.center)
-            facts[seed.name]["CenterBoldref"] = _round_mm(point)
+        facts[seed.name] = {"Description": description, **_describe_position(seed, point)}
     return voxels, facts
+
+
+def _describe_seed(seed: Seed, n_voxels: int) -> str:
+    """Return the description of the time series of a seed with a number of voxels."""
+    location = (
+        "with the specified labels"
+        if seed.labels
+        else f"within {seed.radius_mm:g} mm of the seed coordinates"
+    )
+    return (
+        f"mean time series of {n_voxels} voxels {location}, after regression of drift and"
+        " confounds"
+    )
+
+
+def _describe_position(seed: Seed, point: Float) -> dict[str, object]:
+    """Return metadata on the labels or the center of a seed.
+
+    `point` is the center in the frame of the run (3,; RAS mm).
+    """
+    if seed.labels:
+        return {"Labels": list(seed.labels)}
+    return {"CenterMNI": _round_mm(seed.center), "CenterBoldref": _round_mm(point)}
 
 
 def _check_region(seed: Seed, region: Array) -> Array:
@@ -392,9 +415,13 @@ def component_series(
     ----------
     preproc : Series
         Motion-corrected acquired series (4D).
+    bold_mask : Mask
+        Brain on the acquired grid.
     confounds : Confounds | None
         Confounds of the run, whose censored volumes are not used; None to use all steady-state
         volumes.
+    n_dummy : int
+        Number of non-steady-state volumes at the start.
     """
     return _extract_components(preproc, bold_mask, here, confounds, n_dummy, N_COMPONENTS)
 
@@ -415,12 +442,12 @@ def _extract_components(
     components = temporal_components(
         preproc, bold_mask.data, n_dummy, min(count, N_COMPONENTS), here, censored
     )
-    values = np.full((n_volumes, components.shape[1]), np.nan)
-    values[n_dummy:] = components
-    values[~is_used] = np.nan
-    names = seed_names(())[: components.shape[1]]
+    time_series = np.full((n_volumes, components.shape[1]), np.nan)
+    time_series[n_dummy:] = components
+    time_series[~is_used] = np.nan
+    component_names = seed_names(())[: components.shape[1]]
     facts = {
         name: {"Description": "leading temporal component of the acquired series"}
-        for name in names
+        for name in component_names
     }
-    return Seeds.standardize(pd.DataFrame(values, columns=list(names))), facts
+    return Seeds.standardize(pd.DataFrame(time_series, columns=list(component_names))), facts

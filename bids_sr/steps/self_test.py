@@ -36,24 +36,34 @@ def gather_tested(
 ) -> tuple[Rows, Facts]:
     """Combine the self-test results of all series, with reasons for series that were not tested.
 
+    Parameters
+    ----------
+    tested : Sequence[Facts]
+        Self-test results of `estimate_variance`, by series.
+    series_names : Sequence[str]
+        Names of all series of the run.
+    network_names : Sequence[str]
+        Names of the series of networks.
+    voxel : tuple[float, float, float]
+        Acquired voxel size (mm).
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size, per axis.
+
     Returns
     -------
     tuple[Rows, Facts]
         Rows of the evaluation; and scores with intervals, or the reason why a score is missing, by
         series. The score of zero filling is 0.
     """
-    results = {
-        name: result
-        for table in tested
-        for name, result in table.items()
-        if isinstance(result, dict)
+    results: dict[str, dict[str, Any]] = {}
+    for table in tested:
+        results |= {name: result for name, result in table.items() if isinstance(result, dict)}
+    result_by_series = {
+        name: results.get(name)
+        or {"reason": _explain_untested(name, network_names, voxel, factor)}
+        for name in series_names
+        if name != "zerofill"
     }
-    result_by_series = {}
-    for name in series_names:
-        if name != "zerofill":
-            result_by_series[name] = results.get(name) or {
-                "reason": _explain_untested(name, network_names, voxel, factor)
-            }
     scores_by_series = {
         name: result for name, result in result_by_series.items() if "share" in result
     }
@@ -69,20 +79,21 @@ def gather_tested(
             for name, result in result_by_series.items()
         },
     }
-    rows = [
-        MetricRow(
-            series=name,
-            statistic=TESTED,
-            reference="oneLevelDown",
-            value=result["share"],
-            region="brain",
-            lower=result.get("lower", math.nan),
-            upper=result.get("upper", math.nan),
-            n=result["stretches"] or None,
-        )
-        for name, result in scores_by_series.items()
-    ]
-    return rows, facts
+    return [_make_row(name, result) for name, result in scores_by_series.items()], facts
+
+
+def _make_row(series: str, result: Mapping[str, Any]) -> MetricRow:
+    """Return the self-test score of a series as a row of the evaluation."""
+    return MetricRow(
+        series=series,
+        statistic=TESTED,
+        reference="oneLevelDown",
+        value=result["share"],
+        region="brain",
+        lower=result.get("lower", math.nan),
+        upper=result.get("upper", math.nan),
+        n=result["stretches"] or None,
+    )
 
 
 def _find_largest(results: Mapping[str, Mapping[str, Any]], key: str) -> Any:
@@ -98,13 +109,7 @@ def _explain_untested(
     `voxel` is the acquired voxel size (mm), and `factor` the super-resolution factor by axis.
     """
     if name in networks:
-        sizes_mm = (
-            [mm * f**power for mm, f in zip(voxel, factor, strict=True)] for power in (-1, 0, 1)
-        )
-        high, acquired, low = (
-            mm_text(max(size_mm[:2])) if factor[2] == 1 else size_text(size_mm, "×", "")
-            for size_mm in sizes_mm
-        )
+        high, acquired, low = (_describe_size(voxel, factor, power) for power in (-1, 0, 1))
         return (
             f"the network was trained to super-resolve {acquired} mm data to {high} mm; a"
             f" self-test from {low} mm to {acquired} mm would require a separately trained network"
@@ -117,3 +122,12 @@ def _explain_untested(
     if name in PAIR_BASELINES:
         return "a T2*-weighted image at the acquired resolution would be required"
     return "not tested: the run has too few volumes, or no variance-based method was requested"
+
+
+def _describe_size(voxel: Sequence[float], factor: Sequence[float], power: int) -> str:
+    """Return a voxel size (mm) after multiplication by a power of the factor, without its unit.
+
+    If slices keep their thickness, only the larger size in plane is returned.
+    """
+    sizes = [mm * f**power for mm, f in zip(voxel, factor, strict=True)]
+    return mm_text(max(sizes[:2])) if factor[2] == 1 else size_text(sizes, "×", "")

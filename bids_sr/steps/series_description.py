@@ -34,17 +34,17 @@ def describe_all_series(
         Paragraph of the methods section.
     """
     baseline_texts = [f"{BASELINES[name]} ({name})" for name in names if name in BASELINES]
-    baselines = (
-        f" The following baselines were computed: {'; '.join(baseline_texts)}."
-        if baseline_texts
-        else ""
-    )
-    if baselines and with_thinner_slices:
-        baselines += " Across slices, cubic spline interpolation was used instead of zero filling."
-    return (
+    sentences = [
         "All other series were resampled to the high-resolution grid with a single interpolation"
-        f" per volume, which also corrected for {_list_corrections(with_distortion)}.{baselines}\n"
-    )
+        f" per volume, which also corrected for {_list_corrections(with_distortion)}."
+    ]
+    if baseline_texts:
+        sentences.append(f"The following baselines were computed: {'; '.join(baseline_texts)}.")
+        if with_thinner_slices:
+            sentences.append(
+                "Across slices, cubic spline interpolation was used instead of zero filling."
+            )
+    return " ".join(sentences) + "\n"
 
 
 def describe_series(name: str) -> str:

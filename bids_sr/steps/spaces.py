@@ -21,7 +21,7 @@ from bids_sr.steps.activation import write_map
 from bids_sr.steps.memory import TO_TEMPLATE
 
 
-def _series_zooms(boldref: Volume, factor: Factor) -> Array:
+def _compute_series_zooms(boldref: Volume, factor: Factor) -> Array:
     """Return voxel sizes (mm) of the super-resolved series along right, anterior and superior."""
     return zooms_in_ras(hr_grid(boldref.data.shape, boldref.affine, factor)[1])
 
@@ -39,7 +39,9 @@ def grid_in_t1w(
 
     `boldref2t1w_xfm` maps T1w points to boldref points (1, 4, 4; RAS mm).
     """
-    shape, affine = grid_around(t1w_mask.data, t1w_mask.affine, _series_zooms(boldref, factor))
+    shape, affine = grid_around(
+        t1w_mask.data, t1w_mask.affine, _compute_series_zooms(boldref, factor)
+    )
     return make_output_grid(
         space_entities,
         shape,
@@ -65,14 +67,34 @@ def grid_in_template(
 ) -> SpaceGrid:
     """Return a grid in template space.
 
-    If `resolution` is "", the grid is around the template brain and has the voxel size of the
-    series, otherwise it is the template's grid of this resolution. `template_space` is the name of
-    the template as in TemplateFlow, cohort after a plus sign.
+    Parameters
+    ----------
+    boldref : Image
+        Boldref of the run.
+    template_mask : Mask
+        Brain in the template.
+    boldref2t1w_xfm : Transforms
+        Transform of T1w points to boldref points (1, 4, 4; RAS mm).
+    t1w2std_xfm : File
+        Transform of template points to T1w points.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size, per axis.
+    template_space : str
+        Name of the template as in TemplateFlow, cohort after a plus sign.
+    resolution : str
+        Label of a grid of the template. If it is "", the grid is around the template brain and has
+        the voxel size of the super-resolved series.
+    space_entities : Mapping[str, str]
+        Entities of the space.
+    random_seed : int
+        Seed of ANTs.
     """
     grid = (
         template_cache.load_grid(template_space, resolution)
         if resolution
-        else grid_around(template_mask.data, template_mask.affine, _series_zooms(boldref, factor))
+        else grid_around(
+            template_mask.data, template_mask.affine, _compute_series_zooms(boldref, factor)
+        )
     )
     if grid is None:
         raise ValueError(
@@ -80,15 +102,27 @@ def grid_in_template(
             " available on this computer"
         )
     shape, affine = grid
-
-    def map_to_boldref(points: Array) -> Array:
-        """Map points of the template to points of the boldref (N, 3; RAS mm)."""
-        t1w_points = map_points_with_ants(points, [t1w2std_xfm], seed=random_seed)
-        return apply_affine(boldref2t1w_xfm[0], t1w_points)
-
     return make_output_grid(
-        space_entities, shape, affine, map_to_boldref, boldref.data.shape, boldref.affine
+        space_entities,
+        shape,
+        affine,
+        partial(
+            _map_to_boldref,
+            t1w2std=t1w2std_xfm,
+            boldref2t1w=boldref2t1w_xfm[0],
+            random_seed=random_seed,
+        ),
+        boldref.data.shape,
+        boldref.affine,
     )
+
+
+def _map_to_boldref(
+    points: Array, *, t1w2std: Path, boldref2t1w: Array, random_seed: int
+) -> Array:
+    """Map points of the template to points of the boldref (N, 3; RAS mm)."""
+    t1w_points = map_points_with_ants(points, [t1w2std], seed=random_seed)
+    return apply_affine(boldref2t1w, t1w_points)
 
 
 @step(makes="space_maps", memory=TO_TEMPLATE, cost=RunTime(always=3.0))
@@ -105,6 +139,8 @@ def maps_to_spaces(
         Maps on one grid in the frame of the boldref.
     mask : Mask
         Brain on this grid; values outside are 0.
+    space_grids : list[SpaceGrid]
+        Grids in other spaces.
     """
     metadata = {"Resolution": "map resampled by a single linear interpolation"}
     resampled_maps = []

@@ -1,13 +1,12 @@
 """Super-resolution of a run: baselines and methods on the high-resolution grid."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
 
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.frozen import frozen
+from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.pipeline.artifacts import (
@@ -28,7 +27,12 @@ from bids_sr.series import BASELINES, PAIR_BASELINES
 from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.apply_to_series import Consistency, write_series
 from bids_sr.sr.inference.posed_image import PosedImage
-from bids_sr.sr.inference.upsampler_inputs import InferenceError, Placebo, UpsamplerInputs
+from bids_sr.sr.inference.upsampler_inputs import (
+    InferenceError,
+    Placebo,
+    Upsampler,
+    UpsamplerInputs,
+)
 from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import method_of_series
 from bids_sr.sr.models.compatibility import check_model
@@ -37,11 +41,8 @@ from bids_sr.sr.recipe import RecipeName
 from bids_sr.sr.recipe_changes import RecipeChange, change_recipe, select_changes, width_ratio
 from bids_sr.steps.memory import SUPER_RESOLVE
 
-if TYPE_CHECKING:
-    from bids_sr.sr.prior_maps.add_detail import Detail
-
 _INTERPOLATION = RunTime(volumes=0.025)
-_ERROR_SAMPLES, _ACQUIRED_SAMPLES = "error_draws.nii", "acquired_draws.nii"
+_ERROR_SAMPLES_FILE, _ACQUIRED_SAMPLES_FILE = "error_draws.nii", "acquired_draws.nii"
 
 
 def cost_of_series(name: str, recipe: RecipeName, changes: Sequence[RecipeChange]) -> RunTime:
@@ -54,6 +55,7 @@ def cost_of_series(name: str, recipe: RecipeName, changes: Sequence[RecipeChange
     method = method_of_series(name)
     method_cost = method.cost(recipe).series
     method_changes = select_changes(tuple(changes), method.name)
+    # settings of a network change its width and thus its time; a prior map has no network
     if method_changes and method.variance is None:
         method_cost *= width_ratio(
             change_recipe(method, recipe, ()), change_recipe(method, recipe, method_changes)
@@ -65,9 +67,20 @@ def cost_of_series(name: str, recipe: RecipeName, changes: Sequence[RecipeChange
 class AlignedSeries:
     """Series before motion correction, with the estimates that align its volumes.
 
-    `stc`: series after slice-timing correction (signal units). `hmc_xfms`: transforms of boldref
-    points to points of each volume (T, 4, 4; RAS mm). `distortion`: None if there is no field map.
-    `outliers`: outlier volumes; None if they were not searched.
+    Attributes
+    ----------
+    stc : Series
+        Series after slice-timing correction (signal units).
+    boldref : Image
+        Boldref of the run.
+    bold_mask : Mask
+        Brain on the acquired grid.
+    hmc_xfms : Transforms
+        Transforms of boldref points to points of each volume (T, 4, 4; RAS mm).
+    distortion : Distortion | None
+        Susceptibility distortion of the volumes; None if there is no field map.
+    outliers : Facts | None
+        Outlier volumes; None if they were not searched.
     """
 
     stc: Series
@@ -82,8 +95,12 @@ class AlignedSeries:
 class Guide:
     """High-resolution T2*-weighted image, and its registration to the boldref of a run.
 
-    `highres_file`: image as acquired. `highres2boldref_xfm`: transform of boldref points to points
-    of this image (1, 4, 4; RAS mm).
+    Attributes
+    ----------
+    highres_file : File
+        Image as acquired.
+    highres2boldref_xfm : Transforms
+        Transform of boldref points to points of this image (1, 4, 4; RAS mm).
     """
 
     highres_file: File
@@ -94,12 +111,24 @@ class Guide:
 class Inference:
     """Settings of the application of a model.
 
-    `data_consistency`: "enforce" restores the acquired data in their band of k-space. `precision`:
-    arithmetic of the network, ``fp32``, ``bf16``, or ``auto`` to choose. `force`: apply a model
-    even if its contrast or voxel size differs from the images. `omp_nthreads`: number of CPU
-    threads. `device`: device of the network. `random_seed`: seed of samples of the reconstruction
-    error. `with_error_samples`: draw such samples, for a method with variance maps of the run.
-    `placebo`: mirror or shift variance maps, for a negative control.
+    Attributes
+    ----------
+    data_consistency : Consistency
+        "enforce" restores the acquired data in their band of k-space.
+    precision : Precision
+        Arithmetic of the network: ``fp32``, ``bf16``, or ``auto`` to choose.
+    force : bool
+        Apply a model even if its contrast or voxel size differs from the images.
+    omp_nthreads : int
+        Number of CPU threads.
+    device : Device
+        Device of the network.
+    random_seed : int
+        Seed of the samples of the reconstruction error.
+    with_error_samples : bool
+        Draw samples of the reconstruction error, for a method with variance maps of the run.
+    placebo : Placebo
+        Mirror or shift variance maps, for a negative control.
     """
 
     data_consistency: Consistency = "off"
@@ -116,10 +145,19 @@ class Inference:
 class SuperResolvedSeries:
     """Series on the high-resolution grid and on the grids of other spaces.
 
-    `series`: motion-corrected series (signal units). `series_facts`: outlier volumes, and whether
-    a run-trained method was applied. `error_draws`, `acquired_draws`: samples of the
-    reconstruction error (4D, unit scale) and their acquired part, see
-    `bids_sr.sr.prior_maps.add_detail`; None if no samples are drawn.
+    Attributes
+    ----------
+    series : Series
+        Motion-corrected series (signal units).
+    space_series : list[Map]
+        Series on the grids of other spaces.
+    series_facts : Facts
+        Outlier volumes, and whether a run-trained method was applied.
+    error_draws : Series | None
+        Samples of the reconstruction error (4D, unit scale), see
+        `bids_sr.sr.prior_maps.add_detail`; None if no samples are drawn.
+    acquired_draws : Series | None
+        Acquired part of the same samples.
     """
 
     series: Series
@@ -174,60 +212,39 @@ def super_resolve(
     InferenceError
         If the mask is empty, or if a required input is missing.
     """
-    stc, boldref, distortion = acquired.stc, acquired.boldref, acquired.distortion
     model = None if model_file is None else load_model(model_file)
     if model is not None:
-        check_model(model.card, stc.affine, "bold", factor, force=inference.force)
+        check_model(model.card, acquired.stc.affine, "bold", factor, force=inference.force)
     run_model = model if model is not None and model.card.trained_on == "series" else None
-    posed_guide = None
-    if _is_guided(series_name, guide, run_model):
-        posed_guide = _make_guide(series_name, guide, distortion)
     inputs = _make_upsampler_inputs(
         acquired,
-        posed_guide,
+        _pose_guide(series_name, guide, acquired.distortion, run_model),
         factor=factor,
         device="cpu" if model is None else choose_device(inference.device),
         inference=inference,
     )
+    run_writer = _RunWriter(acquired=acquired, factor=factor, threads=inference.omp_nthreads)
     target = here / "series.nii"
-    space_series = [_locate_space_series(space_grid, here) for space_grid in space_grids]
-    space_files = [Path(str(derivative.content)) for derivative in space_series]
+    space_files = [_locate_space_series(space_grid, here) for space_grid in space_grids]
     space_targets = dict(zip(space_files, space_grids, strict=True))
-    write = partial(
-        write_series,
-        stc,
-        xfms=acquired.hmc_xfms,
-        reference_affine=boldref.affine,
-        factor=factor,
-        distortion=distortion,
-        threads=inference.omp_nthreads,
-    )
     if run_model is None:
-        write(
-            target=target,
-            other_spaces=space_targets,
-            upsampler=make_upsampler(series_name, inputs, model),
-            consistency=inference.data_consistency,
-        )
+        upsampler = make_upsampler(series_name, inputs, model)
+        run_writer.write(target, upsampler, inference.data_consistency, space_targets)
         application_entries: dict[str, object] = {}
     else:
-        from bids_sr.sr.prior_maps.add_detail import make_detail
-
-        write_zerofilled = partial(
-            write,
-            upsampler=make_upsampler("zerofill", inputs),
-            # If slices become thinner, zero filling alone does not preserve their means.
-            consistency="enforce" if factor[2] != 1 else inference.data_consistency,
+        _write_with_detail(
+            run_writer, run_model, inputs, zerofilled, target, space_targets, inference
         )
-        detail = make_detail(run_model, inputs, stc.shape[:3])
-        _write_run_trained(write_zerofilled, detail, zerofilled, target, space_targets, inference)
-        application_entries = _application_entries(run_model)
+        application_entries = _describe_application(run_model)
     return SuperResolvedSeries(
         series=SeriesReader(target),
-        space_series=space_series,
+        space_series=[
+            Derivative(space_file, _make_space_entities(space_grid))
+            for space_file, space_grid in zip(space_files, space_grids, strict=True)
+        ],
         series_facts={**application_entries, **(acquired.outliers or {})},
-        error_draws=_open_if_written(here / _ERROR_SAMPLES),
-        acquired_draws=_open_if_written(here / _ACQUIRED_SAMPLES),
+        error_draws=_open_if_written(here / _ERROR_SAMPLES_FILE),
+        acquired_draws=_open_if_written(here / _ACQUIRED_SAMPLES_FILE),
     )
 
 
@@ -255,65 +272,151 @@ def _make_upsampler_inputs(
     )
 
 
-def _locate_space_series(space_grid: SpaceGrid, here: Path) -> Derivative:
-    """Return the series on a grid in another space, with the path of its file."""
-    derivative = Derivative(None, {**space_grid.entities, "desc": "preproc", "suffix": "bold"})
-    return replace(derivative, content=here / f"{derivative.name}.nii")
+def _pose_guide(
+    series_name: str,
+    guide: Guide | None,
+    distortion: Distortion | None,
+    run_model: LoadedModel | None,
+) -> PosedImage | None:
+    """Return the high-resolution image, which can be resampled to any head position.
 
-
-def _is_guided(series_name: str, guide: Guide | None, run_model: LoadedModel | None) -> bool:
-    """Return whether a series uses the high-resolution image.
-
-    Run-trained methods use it if it exists and if they are applied.
+    The result is None if the series does not use the image. Run-trained methods use the image if
+    it exists and if they are applied.
     """
     if run_model is None:
-        return series_name in PAIR_BASELINES
-    return guide is not None and was_applied(run_model.card.json)
+        is_guided = series_name in PAIR_BASELINES
+    else:
+        is_guided = guide is not None and was_applied(run_model.card.json)
+    if not is_guided:
+        return None
+    if guide is None:
+        raise InferenceError(
+            f"{series_name} requires a high-resolution T2*-weighted image (guide)"
+        )
+    image, affine = load_image(guide.highres_file)
+    return PosedImage(
+        data=image,
+        affine=affine,
+        from_boldref=guide.highres2boldref_xfm[0],
+        distortion=distortion,
+    )
 
 
-def _write_run_trained(
-    write_zerofilled: Callable[..., None],
-    detail: "Detail",
+def _make_space_entities(space_grid: SpaceGrid) -> dict[str, str]:
+    """Return the entities of the series on a grid in another space."""
+    return {**space_grid.entities, "desc": "preproc", "suffix": "bold"}
+
+
+def _locate_space_series(space_grid: SpaceGrid, here: Path) -> Path:
+    """Return the path of the series on a grid in another space."""
+    return here / f"{Derivative(None, _make_space_entities(space_grid)).name}.nii"
+
+
+@frozen
+class _RunWriter:
+    """Writer of the upsampled series of a run."""
+
+    acquired: AlignedSeries
+    factor: Factor
+    threads: int
+
+    def write(
+        self,
+        target: Path | None,
+        upsampler: Upsampler,
+        consistency: Consistency,
+        space_targets: Mapping[Path, SpaceGrid] = MappingProxyType({}),
+        *,
+        add_volume: Callable[[int], Array] | None = None,
+    ) -> None:
+        """Upsample the run and write it on the high-resolution grid and in other spaces.
+
+        Parameters
+        ----------
+        target : Path | None
+            Output file on the high-resolution grid. None if the series is written only to other
+            spaces.
+        upsampler : Upsampler
+            Upsampler of volumes on their acquired grid.
+        consistency : Consistency
+            "enforce" restores the acquired data in their band of k-space.
+        space_targets : Mapping[Path, SpaceGrid]
+            Output files and grids in other spaces.
+        add_volume : Callable[[int], Array] | None
+            Function that returns the image added to a volume in other spaces, on the
+            high-resolution grid, given the volume number.
+        """
+        write_series(
+            self.acquired.stc,
+            target,
+            upsampler,
+            self.acquired.hmc_xfms,
+            self.acquired.boldref.affine,
+            factor=self.factor,
+            consistency=consistency,
+            distortion=self.acquired.distortion,
+            threads=self.threads,
+            other_spaces=space_targets,
+            add_volume=add_volume,
+        )
+
+
+def _write_with_detail(
+    run_writer: _RunWriter,
+    run_model: LoadedModel,
+    inputs: UpsamplerInputs,
     zerofilled: Series | None,
     target: Path,
     space_targets: Mapping[Path, SpaceGrid],
     inference: Inference,
 ) -> None:
-    """Write a zero-filled series with added detail, also to the grids of other spaces.
+    """Write a zero-filled series with the detail of a run-trained method, also in other spaces.
 
     Parameters
     ----------
-    write_zerofilled : Callable
-        `write_series` with the inputs of zero filling.
-    detail : Detail
-        Detail that is added to each volume.
+    run_writer : _RunWriter
+        Writer of the upsampled series of the run.
+    run_model : LoadedModel
+        Model that was trained on the run.
+    inputs : UpsamplerInputs
+        Inputs of zero filling and of the detail.
     zerofilled : Series | None
-        Zero-filled series; None to write it for the duration of this function.
+        Zero-filled series; None to compute a temporary one.
     target : Path
         Output file. Error samples are written to files in its folder.
     space_targets : Mapping[Path, SpaceGrid]
         Output files and grids in other spaces.
     inference : Inference
-        Seed of the error samples, and whether they are drawn.
+        Data consistency, seed of the error samples, and whether they are drawn.
     """
-    zerofilled_file = target.with_name("zerofilled.nii")
+    from bids_sr.sr.prior_maps.add_detail import make_detail
+
+    upsampler = make_upsampler("zerofill", inputs)
+    # If slices become thinner, zero filling alone does not preserve their means.
+    consistency: Consistency = (
+        "enforce" if run_writer.factor[2] != 1 else inference.data_consistency
+    )
+    detail = make_detail(run_model, inputs, run_writer.acquired.stc.shape[:3])
+    temporary_file = target.with_name("zerofilled.nii")
     if zerofilled is None:
-        write_zerofilled(target=zerofilled_file)
-    zerofilled_series = zerofilled or SeriesReader(zerofilled_file)
+        run_writer.write(temporary_file, upsampler, consistency)
+    zerofilled_series = zerofilled or SeriesReader(temporary_file)
     sample_files = (
-        (target.with_name(_ERROR_SAMPLES), target.with_name(_ACQUIRED_SAMPLES))
+        (target.with_name(_ERROR_SAMPLES_FILE), target.with_name(_ACQUIRED_SAMPLES_FILE))
         if inference.with_error_samples
         else None
     )
     detail.add(zerofilled_series, target, sample_files, seed=inference.random_seed)
     if space_targets:
-        hr_series = SeriesReader(target)
-        write_zerofilled(
-            target=None,
-            other_spaces=space_targets,
-            add_volume=lambda t: hr_series.volume(t) - zerofilled_series.volume(t),
+        detailed = SeriesReader(target)
+        run_writer.write(
+            None,
+            upsampler,
+            consistency,
+            space_targets,
+            add_volume=lambda t: detailed.volume(t) - zerofilled_series.volume(t),
         )
-    zerofilled_file.unlink(missing_ok=True)
+    temporary_file.unlink(missing_ok=True)
 
 
 def _open_if_written(path: Path) -> SeriesReader | None:
@@ -321,25 +424,12 @@ def _open_if_written(path: Path) -> SeriesReader | None:
     return SeriesReader(path) if path.exists() else None
 
 
-def _application_entries(model: LoadedModel) -> dict[str, object]:
+def _describe_application(run_model: LoadedModel) -> dict[str, object]:
     """Return sidecar entries on a run-trained method: whether it was applied."""
-    if was_applied(model.card.json):
+    if was_applied(run_model.card.json):
         return {"Applied": True}
     return {
         "Applied": False,
         "Description": "zero-filled BOLD series corrected for head motion (the super-resolution"
         " method was not applied)",
     }
-
-
-def _make_guide(name: str, guide: Guide | None, distortion: Distortion | None) -> PosedImage:
-    """Return the high-resolution image, which can be resampled to any head position."""
-    if guide is None:
-        raise InferenceError(f"{name} requires a high-resolution T2*-weighted image (guide)")
-    values, affine = load_image(guide.highres_file)
-    return PosedImage(
-        data=values,
-        affine=affine,
-        from_boldref=guide.highres2boldref_xfm[0],
-        distortion=distortion,
-    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from nibabel.affines import apply_affine
@@ -58,6 +59,8 @@ def transform_fsaverage(
         White and pial surfaces of the participant, each left and right.
     given_spheres : list[File] | None
         Registered spheres of the participant, left and right.
+    random_seed : int
+        Seed of ANTs.
 
     Returns
     -------
@@ -71,23 +74,20 @@ def transform_fsaverage(
 
     fsaverage = fetch_surf_fsaverage("fsaverage5")
     surface_files = []
-    for depth_number, depth in enumerate(("white", "pial")):
-        for side_number, side in enumerate(_SIDES):
-            name = f"{depth}_{side}"
-            points, faces = load_surf_mesh(fsaverage[name])
-            if given_surfaces and given_spheres:
-                sphere_points, _ = load_surf_mesh(fsaverage[f"sphere_{side}"])
-                points = _interpolate_surface(
-                    sphere_points,
-                    given_surfaces[len(_SIDES) * depth_number + side_number],
-                    given_spheres[side_number],
-                )
-            else:
-                mni_points = apply_affine(_MNI305_TO_152, points)
-                points = map_points_with_ants(mni_points, [t1w2std_xfm], seed=random_seed)
-            surface_file = here / f"{name}.surf.gii"
-            mesh_to_gifti(points.astype("float32"), faces, surface_file)
-            surface_files.append(surface_file)
+    for surface_number, (depth, side) in enumerate(product(("white", "pial"), _SIDES)):
+        name = f"{depth}_{side}"
+        fsaverage_points, faces = load_surf_mesh(fsaverage[name])
+        if given_surfaces and given_spheres:
+            sphere_points, _ = load_surf_mesh(fsaverage[f"sphere_{side}"])
+            points = _interpolate_surface(
+                sphere_points, given_surfaces[surface_number], given_spheres[_SIDES.index(side)]
+            )
+        else:
+            mni_points = apply_affine(_MNI305_TO_152, fsaverage_points)
+            points = map_points_with_ants(mni_points, [t1w2std_xfm], seed=random_seed)
+        surface_file = here / f"{name}.surf.gii"
+        mesh_to_gifti(points.astype("float32"), faces, surface_file)
+        surface_files.append(surface_file)
     return surface_files
 
 
@@ -144,14 +144,18 @@ def maps_to_surfaces(
         White and pial surfaces, each left and right, in the frame of the T1w image.
     boldref2t1w_xfm : Transforms
         Transform of T1w points to boldref points (1, 4, 4; RAS mm).
+    here : Path
+        Folder of the output files.
+    space_entities : Mapping[str, str]
+        Entities of the surface.
+    surface_uris : Sequence[str]
+        Locations of the surfaces for sidecars, left and right.
 
     Returns
     -------
     list[Map]
         Files of values at the vertices (GIFTI), left hemisphere first.
     """
-    from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
-
     statmaps = [statmap for statmap in maps if statmap.entities["suffix"] == "statmap"]
     affine = invert(boldref2t1w_xfm[0]) @ mask.affine
     surface_maps = []
@@ -165,18 +169,26 @@ def maps_to_surfaces(
             " interpolation",
             "Density": f"{len(white[0])} vertices",
         }
-        gifti_metadata = GiftiMetaData({"AnatomicalStructurePrimary": f"Cortex{side.title()}"})
         images = (statmap.volume.data for statmap in statmaps)
-        values = ribbon_means(images, mask.data, affine, white, pial)
-        for statmap, vertex_values in zip(statmaps, values, strict=True):
+        surface_means = ribbon_means(images, mask.data, affine, white, pial)
+        for statmap, vertex_values in zip(statmaps, surface_means, strict=True):
+            # The entity `res` describes the grid of the run and does not apply to the surface.
             map_entities = {key: label for key, label in statmap.entities.items() if key != "res"}
             entities = {"hemi": side[0].upper(), **space_entities, **map_entities}
             derivative = Derivative(None, entities, {**statmap.sidecar, **metadata})
-            array = GiftiDataArray(vertex_values, datatype="float32")
             path = here / f"{derivative.name}.func.gii"
-            GiftiImage(darrays=[array], meta=gifti_metadata).to_filename(path)
+            _save_vertex_values(vertex_values, side, path)
             surface_maps.append(replace(derivative, content=path))
     return surface_maps
+
+
+def _save_vertex_values(vertex_values: Array, side: str, path: Path) -> None:
+    """Write the values at the vertices (N,) of one hemisphere, left or right, as GIFTI."""
+    from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
+
+    array = GiftiDataArray(vertex_values, datatype="float32")
+    metadata = GiftiMetaData({"AnatomicalStructurePrimary": f"Cortex{side.title()}"})
+    GiftiImage(darrays=[array], meta=metadata).to_filename(path)
 
 
 def _load_mesh(file: File) -> tuple[Array, Array]:

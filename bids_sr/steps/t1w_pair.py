@@ -44,8 +44,7 @@ def another_contrast(
             f"boldref: downsampling the grid {shape} by {factor} results in {lowres.shape};"
             f" expected {boldref.data.shape[:3]}"
         )
-    lowres = np.maximum(lowres, 0)
     return (
         Volume(highres.astype(np.float32), affine),
-        Volume(lowres.astype(np.float32), lowres_affine),
+        Volume(np.maximum(lowres, 0).astype(np.float32), lowres_affine),
     )

@@ -48,19 +48,19 @@ def describe_censored(
 
     `folders` are the folders of finished `add_temporal_regressors` steps.
     """
-    text = describe_time_model(model)
+    model_text = describe_time_model(model)
     if not model.censors:
-        return text
+        return model_text
     tables = [read_json(folder / "censoring.json") for folder in folders]
     shares = [as_number(table["share"]) for table in tables]
     counts = [f"{table['censored']} of {table['steady']}" for table in tables]
-    numbers = (
+    count_sentence = (
         f"{counts[0]} volumes ({shares[0]:.1%}) were censored."
         if len(tables) == 1
         else f"In {len(tables)} runs, {min(shares):.1%} to {max(shares):.1%} of the"
         f" volumes were censored ({', '.join(counts)})."
     )
-    return f"{text} {numbers}"
+    return f"{model_text} {count_sentence}"
 
 
 @frozen
@@ -127,18 +127,18 @@ def add_temporal_regressors(
     )
     table = pd.concat([gathered_confounds, time_table], axis=1)
     # Outlier volumes have columns in the gathered confounds.
-    included = temporal_regressors.uncensored_volumes(gathered_confounds, len(table))[n_dummy:]
-    uncensored = temporal_regressors.uncensored_volumes(time_table, len(table))[n_dummy:]
+    is_included = temporal_regressors.uncensored_volumes(gathered_confounds, len(table))[n_dummy:]
+    is_uncensored = temporal_regressors.uncensored_volumes(time_table, len(table))[n_dummy:]
     temporal_regressors.check_volumes(
-        int((included & uncensored).sum()),
-        int(included.sum()),
-        _count_regressors(table, temporal, duration_s=len(uncensored) * tr),
+        int((is_included & is_uncensored).sum()),
+        int(is_included.sum()),
+        _count_regressors(table, temporal, duration_s=len(is_uncensored) * tr),
         model,
         tr=tr,
         least_s=temporal_regressors.LEAST_AT_REST_S if temporal.at_rest else 0.0,
     )
-    facts = dict(temporal_regressors.censoring_facts(uncensored, model))
-    facts["volumes"] = [n_dummy + int(row) for row in np.flatnonzero(~uncensored)]
+    facts = dict(temporal_regressors.censoring_facts(is_uncensored, model))
+    facts["volumes"] = [n_dummy + int(row) for row in np.flatnonzero(~is_uncensored)]
     facts["model"] = model.words
     return table, {**(gathered_columns or {}), **descriptions}, time_table, facts
 

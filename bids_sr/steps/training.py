@@ -75,8 +75,12 @@ class ModelFiles(TrainingReport):
 class VarianceModel(ModelFiles):
     """Variance maps of a run, with their self-test at reduced resolution.
 
-    `weight`: standard deviation of the fluctuations on the high-resolution grid (signal units).
-    `tested`: self-test results of each series, or reasons why they are missing.
+    Attributes
+    ----------
+    weight : Image
+        Standard deviation of the fluctuations on the high-resolution grid (signal units).
+    tested : Facts
+        Self-test results of each series, or reasons why they are missing.
     """
 
     weight: Image
@@ -134,11 +138,11 @@ def train_or_reuse(
     from bids_sr.sr.models.model_store import obtain_model
 
     with threadpool_limits(training.omp_nthreads):
-        model, card, log = obtain_model(training, data, here, second_images)
+        model_file, card_file, log_file = obtain_model(training, data, here, second_images)
     if affine is not None:
         assert training.factor is not None
         check_model(
-            read_card(model),
+            read_card(model_file),
             affine,
             contrast,
             training.factor,
@@ -146,7 +150,9 @@ def train_or_reuse(
             scale=training.anat_scale,
             force=training.force,
         )
-    return ModelFiles(model_file=model, card_file=read_facts(card), log_file=read_table(log))
+    return ModelFiles(
+        model_file=model_file, card_file=read_facts(card_file), log_file=read_table(log_file)
+    )
 
 
 @step(
@@ -174,6 +180,10 @@ def train_on_pair(
     second_highres, second_lowres, second_mask : Image | None
         Held-out pair with the same factor, in its own frame, whose PSNR is logged; None if there
         is no such pair.
+    training : TrainingSettings
+        Settings of the training.
+    factor : Factor
+        Ratio of low- to high-resolution voxel size, per axis.
 
     Raises
     ------
@@ -247,6 +257,8 @@ def estimate_variance(
     ----------
     preproc : Series
         Motion-corrected series on its acquired grid.
+    bold_mask : Mask
+        Brain on the acquired grid.
     hmc_xfms : Transforms | None
         Transforms of boldref points to points of each volume (T, 4, 4; RAS mm); fluctuations that
         follow head motion are regressed out.
@@ -254,6 +266,12 @@ def estimate_variance(
         Short high-resolution run whose fluctuations are used; None if there is none.
     outliers : Facts | None
         Outlier volumes of the run, which are not used.
+    n_dummy : int
+        Number of non-steady-state volumes at the start.
+    training : ModelSettings
+        Settings of the model.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size, per axis.
     interpolations : tuple[str, ...]
         Interpolations that are also tested at half the resolution.
     """
@@ -269,7 +287,7 @@ def estimate_variance(
         threadpool_limits(training.omp_nthreads),
         open_uncompressed(preproc.path, here) as reader,
     ):
-        data = run_data(
+        estimation_data = run_data(
             reader,
             bold_mask.data,
             variance_recipe,
@@ -279,14 +297,16 @@ def estimate_variance(
             calibration=get_patterns(calibration),
             outliers=list(reasons_by_volume(outliers)),
         )
-        files = train_or_reuse(request, data, here, data.affine)
+        files = train_or_reuse(request, estimation_data, here, estimation_data.affine)
         model = load_model(files.model_file)
-        tested = _collect_self_tests(request.definition, model.card, data, interpolations)
+        tested = _collect_self_tests(
+            request.definition, model.card, estimation_data, interpolations
+        )
     return VarianceModel(
         model_file=files.model_file,
         card_file=files.card_file,
         log_file=files.log_file,
-        weight=_prior_sd_map(model, data),
+        weight=_compute_prior_sd_map(model, estimation_data),
         tested=tested,
     )
 
@@ -318,7 +338,7 @@ def _collect_self_tests(
     return results
 
 
-def _prior_sd_map(model: LoadedModel, data: "RunData") -> Volume:
+def _compute_prior_sd_map(model: LoadedModel, data: "RunData") -> Volume:
     """Return the root of the summed squared maps on the boldref's high-resolution grid."""
     from bids_sr.sr.operators import to_volume
     from bids_sr.sr.prior_maps.add_detail import onto_grid
@@ -343,8 +363,26 @@ def score_pair(
 ) -> Rows:
     """Super-resolve the low-resolution image of a held-out pair, and score the result.
 
-    Baselines are scored in the same way. `precision` is the arithmetic of the network: ``fp32``,
-    ``bf16``, or ``auto`` to choose.
+    Baselines are scored in the same way.
+
+    Parameters
+    ----------
+    pair : TrainingPair
+        Held-out pair in the frame of its low-resolution image.
+    model_file : File
+        Weights of the network, with the model card in the same folder.
+    method : str
+        Name of the method of the network.
+    factor : Factor
+        Ratio of low- to high-resolution voxel size, per axis.
+    precision : Precision
+        Arithmetic of the network: ``fp32``, ``bf16``, or ``auto`` to choose.
+    random_seed : int
+        Seed of the resampling of slices.
+    omp_nthreads : int
+        Number of CPU threads.
+    device : Device
+        Device of the network.
     """
     from threadpoolctl import threadpool_limits
 

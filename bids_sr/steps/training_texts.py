@@ -65,13 +65,16 @@ def describe_network(
         return _describe_reuse(training.pretrained, method, cards, sources, unfinished)
     network_text = method.describe_network(recipe)
     if not cards:
+        sentences = [
+            f"The network {method.name} will be trained on {data} with the recipe"
+            f" {recipe_name(method, recipe)}. This network is {network_text}."
+        ]
         plan = write_planned_sentences(
             method, recipe, features=features, minutes=training.max_train_minutes
         )
-        return (
-            f"The network {method.name} will be trained on {data} with the recipe"
-            f" {recipe_name(method, recipe)}. This network is {network_text}. {plan}"
-        ).strip() + describe_changes(training)
+        if plan:
+            sentences.append(plan)
+        return " ".join(sentences) + describe_changes(training)
     return (
         f"The network {method.name} was trained on {data}. This network is {network_text}."
         f" {training_sentences(cards)}{_describe_unfinished(unfinished)}"

@@ -16,8 +16,9 @@ def figure_declarations() -> list[FigureSpec]:
     from bids_sr.combination import COMBINATION_FIGURES
     from bids_sr.structural import STRUCTURAL_FIGURES
 
-    modules = sorted(module.name for module in iter_modules(__path__, f"{__name__}."))
-    values = (value for name in modules for value in vars(import_module(name)).values())
-    steps = dict.fromkeys(value for value in values if isinstance(value, FigureStep))
-    steps |= dict.fromkeys((*COMBINATION_FIGURES, *STRUCTURAL_FIGURES))
-    return [shown for figure_step in steps for shown in figure_step.declarations]
+    module_names = sorted(module.name for module in iter_modules(__path__, f"{__name__}."))
+    members = (member for name in module_names for member in vars(import_module(name)).values())
+    # a dictionary keeps one entry per figure, in order
+    figure_steps = dict.fromkeys(member for member in members if isinstance(member, FigureStep))
+    figure_steps |= dict.fromkeys((*COMBINATION_FIGURES, *STRUCTURAL_FIGURES))
+    return [spec for figure_step in figure_steps for spec in figure_step.declarations]

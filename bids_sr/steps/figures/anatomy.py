@@ -60,6 +60,10 @@ def draw_brain(
 
     Parameters
     ----------
+    t1w_preproc : Image
+        Bias-corrected T1w image.
+    t1w_mask : Mask
+        Brain in the T1w image (3D, boolean).
     t1w_tpms : list[Image] | None
         Probabilities of gray matter, white matter and CSF in the T1w image (3D).
     roi_t1w : Mask | None
@@ -106,8 +110,12 @@ def draw_normalization(
 
     Parameters
     ----------
+    t1w_preproc : Image
+        Bias-corrected T1w image.
     std_t1w : Image
         T1w image in template space, with voxels of 2 mm (3D).
+    template : Image
+        Skull-stripped T1w template.
     template_mask : Mask | None
         Brain in the template (3D, boolean).
     """
@@ -168,10 +176,14 @@ def draw_pair(
     ----------
     train_highres : Image
         High-resolution image in the frame of the low-resolution image (3D).
+    train_lowres : Image
+        Low-resolution image (3D).
     pair_mask : Mask | None
         Head in the low-resolution image (3D, boolean).
     highres_file : Image | None
         High-resolution image as acquired (3D).
+    pair_facts : Facts | None
+        Values of the registration of the pair.
     """
     from bids_sr.figures.anatomy import AXIAL_VIEWS, make_isolines, registration_figure
     from bids_sr.figures.maps import pair_figure

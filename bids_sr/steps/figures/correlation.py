@@ -61,7 +61,6 @@ def draw_correlation(
     statmaps = run_maps_figures.sort_maps(maps).stats
     for (contrast, stat, fwhm_mm), maps_by_series in statmaps.items():
         if stat == CC_DISPLAY.statistic and contrast in conditions:
-            names = run_maps_figures.displayed_series(maps_by_series, series_names)
-            volumes = {name: maps_by_series[name].volume for name in names}
+            volumes = run_maps_figures.load_displayed_maps(maps_by_series, series_names)
             drawing = correlation_figure(volumes, scene)
             yield FigureDrawing("correlation", drawing, contrast=contrast, fwhm_mm=fwhm_mm)

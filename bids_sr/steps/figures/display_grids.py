@@ -33,9 +33,11 @@ def resample_to(
 
     Parameters
     ----------
-    shape, affine : Sequence[int], ndarray
+    image : Volume
+        Image to resample (3D).
+    shape, affine : Sequence[int], Float
         Display grid, with its voxel-to-RAS-mm matrix.
-    xfm : ndarray | None
+    xfm : Array | None
         Transform of points of the grid to points of the image; None for the identity.
     order : int
         Order of the spline: 0 (nearest neighbor), 1 (linear) or 3 (cubic).
@@ -64,7 +66,7 @@ def compute_percent_factor(boldref: Volume | None, bold_mask: Volume | None) -> 
 
 
 def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _DisplayGrid:
-    """Return an isotropic grid that contains a mask with a margin of 12 mm.
+    """Return an isotropic grid that contains a mask with a margin of `_MARGIN_MM`.
 
     The grid is parallel to the axes of the mask, and its voxels are at least as large as the
     smallest voxel size of the mask. `zoom` is the smallest voxel size of the grid (mm).
@@ -72,14 +74,15 @@ def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _DisplayGrid:
     voxels = np.argwhere(mask.data > 0)
     if not len(voxels):
         voxels = np.array([[0, 0, 0], np.array(mask.data.shape) - 1])
-    sizes = mask.zooms
-    zoom = max(zoom, float(sizes.min()))
-    first_voxel = voxels.min(axis=0) - _MARGIN_MM / sizes
-    last_voxel = voxels.max(axis=0) + _MARGIN_MM / sizes
+    mask_zooms = mask.zooms
+    grid_zoom = max(zoom, float(mask_zooms.min()))
+    first_voxel = voxels.min(axis=0) - _MARGIN_MM / mask_zooms
+    last_voxel = voxels.max(axis=0) + _MARGIN_MM / mask_zooms
     affine = np.eye(4)
-    affine[:3, :3] = mask.affine[:3, :3] / sizes * zoom
+    affine[:3, :3] = mask.affine[:3, :3] / mask_zooms * grid_zoom
     affine[:3, 3] = apply_affine(mask.affine, first_voxel)
-    nx, ny, nz = np.maximum(np.ceil((last_voxel - first_voxel) * sizes / zoom).astype(int), 1)
+    extent_mm = (last_voxel - first_voxel) * mask_zooms
+    nx, ny, nz = np.maximum(np.ceil(extent_mm / grid_zoom).astype(int), 1)
     return (int(nx), int(ny), int(nz)), affine
 
 

@@ -183,14 +183,19 @@ def draw_evaluation(
 
     Parameters
     ----------
-    boldref, bold_mask : Image
+    evaluation, verdict : Rows, Verdict
+        Metrics and verdict of the run.
+    flags : Facts
+        Quality-control flags of the run.
+    boldref, bold_mask : Image, Mask
         Boldref and brain on its grid, for effects in percent.
     halves_figures : File | None
         Effects above the Nyquist frequency of all series (.npz), for the maps.
     has_truth : bool
         Whether high-resolution BOLD or known activation is available.
+    series_names : Sequence[str]
+        Names of the series in display order.
     """
-    from bids_sr.report.metric_tables import HELD_OUT, IMAGES, MASK_OVERLAP, NETWORKS, tables_html
     from bids_sr.report.verdict_html import verdict_html
 
     yield FigureDrawing(
@@ -204,22 +209,25 @@ def draw_evaluation(
         yield from _draw_beyond(evaluation, halves_figures, statistics, percent)
     yield from _draw_truth(evaluation, series_names)
     yield from _draw_negative_controls(evaluation)
-    for reference, table, desc in (
-        ("measured", IMAGES, "images"),
-        ("heldOut", HELD_OUT, "holdout"),
+    yield from _show_tables(evaluation, series_names)
+
+
+def _show_tables(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[FigureDrawing]:
+    """Show tables of image quality, networks and brain masks, as far as there are values."""
+    from bids_sr.report.metric_tables import HELD_OUT, IMAGES, MASK_OVERLAP, NETWORKS, tables_html
+
+    statistics = {row.statistic for row in rows}
+    psnr_references = {
+        row.reference for row in rows if row.statistic == "psnr" and not row.is_difference
+    }
+    for desc, tables, has_values in (
+        ("images", (IMAGES,), "measured" in psnr_references),
+        ("holdout", (HELD_OUT,), "heldOut" in psnr_references),
+        ("networkscores", NETWORKS, "connected_accuracy" in statistics),
+        ("masks", (MASK_OVERLAP,), "mask_jaccard" in statistics),
     ):
-        if any(
-            (row.statistic, row.reference) == ("psnr", reference)
-            for row in evaluation
-            if not row.is_difference
-        ):
-            yield FigureDrawing(desc, tables_html([table], evaluation, series_names))
-    for statistic, tables, desc in (
-        ("connected_accuracy", NETWORKS, "networkscores"),
-        ("mask_jaccard", (MASK_OVERLAP,), "masks"),
-    ):
-        if any(row.statistic == statistic for row in evaluation):
-            yield FigureDrawing(desc, tables_html(tables, evaluation, series_names))
+        if has_values:
+            yield FigureDrawing(desc, tables_html(tables, rows, names))
 
 
 def _draw_agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[FigureDrawing]:
@@ -232,21 +240,21 @@ def _draw_agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator
     from bids_sr.figures.evaluation import agreement_figure, contrasts_figure, select_half_rows
 
     half_rows = select_half_rows(rows)
-    for statistic in _SCORE_STATISTICS:
-        statistic_rows = [row for row in half_rows if row.statistic == statistic]
-        if not statistic_rows:
-            continue
-        first_contrast, *_ = list_contrasts(statistic_rows)
-        drawing = agreement_figure(rows, statistic=statistic, contrast=first_contrast, names=names)
-        yield FigureDrawing("splithalf", drawing)
-        detail_contrasts = list_contrasts(row for row in statistic_rows if row.band == "beyond")
-        other_contrasts = [contrast for contrast in detail_contrasts if contrast != first_contrast]
-        if other_contrasts:
-            drawing = contrasts_figure(
-                rows, statistic=statistic, contrasts=other_contrasts[:MAX_CONTRASTS], names=names
-            )
-            yield FigureDrawing("splithalfContrasts", drawing)
+    available_statistics = {row.statistic for row in half_rows}
+    statistic = next((name for name in _SCORE_STATISTICS if name in available_statistics), None)
+    if statistic is None:
         return
+    statistic_rows = [row for row in half_rows if row.statistic == statistic]
+    first_contrast, *_ = list_contrasts(statistic_rows)
+    drawing = agreement_figure(rows, statistic=statistic, contrast=first_contrast, names=names)
+    yield FigureDrawing("splithalf", drawing)
+    detail_contrasts = list_contrasts(row for row in statistic_rows if row.band == "beyond")
+    other_contrasts = [contrast for contrast in detail_contrasts if contrast != first_contrast]
+    if other_contrasts:
+        drawing = contrasts_figure(
+            rows, statistic=statistic, contrasts=other_contrasts[:MAX_CONTRASTS], names=names
+        )
+        yield FigureDrawing("splithalfContrasts", drawing)
 
 
 def _draw_beyond(

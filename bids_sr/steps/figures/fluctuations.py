@@ -37,6 +37,10 @@ def draw_variance(
         Temporal standard deviation on the high-resolution grid (3D, signal units).
     tested : Facts
         Self-test results by series; they record whether a calibration run was used.
+    bold_mask_hr : Mask
+        Brain on the high-resolution grid.
+    boldref : Image
+        Boldref of the run.
     guide_hr : Image | None
         High-resolution T2*w image as background (3D); None for the boldref.
     """
@@ -47,7 +51,7 @@ def draw_variance(
     calibrated = any(
         isinstance(result, Mapping) and result.get("calibrated") for result in tested.values()
     )
-    source = f"the acquired series{' and the calibration' * calibrated}"
+    source = f"the acquired series{' and the calibration' if calibrated else ''}"
     return variance_figure(
         weight, binarize(resample_to(bold_mask_hr, *grid)), anatomy, source=source
     )

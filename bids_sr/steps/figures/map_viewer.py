@@ -10,12 +10,16 @@ from bids_sr.config.levels import StoredMaps
 from bids_sr.config.seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.arrays import Array
+from bids_sr.metrics.rows import VerdictFacts
 from bids_sr.pipeline.artifacts import File, Image, Map, Mask, Rows, Transforms, Verdict, Volume
 from bids_sr.pipeline.figure import FigureContent, figure
 from bids_sr.report.sections import FigureSpec
 from bids_sr.run_time import RunTime
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import read_grid, resample_to
+from bids_sr.steps.figures.run_maps import ShownMaps
+
+_ANTS_SEED = 1  # seed of ANTs, which does not use random numbers for points
 
 
 class _LazyVolumes(UserDict[str, Any]):
@@ -31,6 +35,7 @@ def viewer_cost(contrasts: Contrasts) -> RunTime:
     return RunTime(always=1.5, high=0.3 * count_mapped(contrasts))
 
 
+# The viewer precedes all other figures of its section.
 @figure(FigureSpec("viewer", "maps", html=True, place=-1, missing="viewer of the maps"))
 def show_viewer(
     maps: list[Map],
@@ -86,27 +91,19 @@ def show_viewer(
     verdict_contrast = shown_maps.choose_contrast(
         run_maps_figures.find_verdict_contrast(evaluation, verdict)
     )
-    display = shown_maps.display
-    viewer_maps = {}
+    viewer_maps: dict[tuple[str, str], _LazyVolumes] = {}
     files: dict[str, str] = {}
-    for contrast, stat, fwhm_mm in sorted(
-        shown_maps.stats, key=lambda key: (key[0] != verdict_contrast, key[0] != "all", key[2])
-    ):
-        if stat != display.statistic:
-            continue
-        maps_by_series = shown_maps.stats[contrast, stat, fwhm_mm]
-        names = run_maps_figures.sort_series(maps_by_series, series_names)
+    for contrast, fwhm_mm in _sort_contrasts(shown_maps, verdict_contrast):
+        maps_by_series = shown_maps.stats[contrast, shown_maps.display.statistic, fwhm_mm]
+        sorted_names = run_maps_figures.sort_series(maps_by_series, series_names)
         smoothing = f"{fwhm_mm:g} mm" if fwhm_mm else "none"
         viewer_maps[contrast, smoothing] = _LazyVolumes(
-            {name: maps_by_series[name] for name in names}
+            {name: maps_by_series[name] for name in sorted_names}
         )
-        files |= {
-            map_key(contrast, smoothing, name): run_maps_figures.stored_path(
-                maps_by_series[name], entities
-            )
-            for name in names
-            if stored.includes(name, contrast, fwhm_mm, stat)
-        }
+        for name in sorted_names:
+            if stored.includes(name, contrast, fwhm_mm, shown_maps.display.statistic):
+                path = run_maps_figures.stored_path(maps_by_series[name], entities)
+                files[map_key(contrast, smoothing, name)] = path
     mni_coordinates = None
     if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
         mni_coordinates = _compute_mni_nodes(bold_mask_hr, boldref2t1w_xfm, std2t1w_xfm)
@@ -114,17 +111,34 @@ def show_viewer(
         viewer_maps,
         resample_to(guide_hr or boldref, *read_grid(bold_mask_hr)),
         bold_mask_hr,
-        display=display,
+        display=shown_maps.display,
         files=files,
         first_series=verdict["best"],
         max_bytes=bytes_per_run(n_runs),
         mni=mni_coordinates,
         definitions=_define_series(viewer_maps),
-        cautions=[
-            line["text"] for line in verdict.get("lines", ()) if line["status"] == "not supported"
-        ],
+        cautions=_list_cautions(verdict),
     )
     return viewer or None
+
+
+def _sort_contrasts(shown_maps: ShownMaps, verdict_contrast: str) -> list[tuple[str, float]]:
+    """Return contrast and smoothing (FWHM, mm) of the displayed maps in the order of the viewer.
+
+    The contrast of the verdict comes first, followed by the contrast of all conditions.
+    """
+    statistic = shown_maps.display.statistic
+    contrasts = [
+        (contrast, fwhm_mm) for contrast, stat, fwhm_mm in shown_maps.stats if stat == statistic
+    ]
+    return sorted(
+        contrasts, key=lambda item: (item[0] != verdict_contrast, item[0] != "all", item[1])
+    )
+
+
+def _list_cautions(verdict: VerdictFacts) -> list[str]:
+    """Return the sentences of the verdict that warn of detail that is not supported."""
+    return [line["text"] for line in verdict.get("lines", ()) if line["status"] == "not supported"]
 
 
 def _define_series(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list[tuple[str, str]]:
@@ -132,9 +146,11 @@ def _define_series(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list
     from bids_sr.evaluation.series_text import describe_series
     from bids_sr.figures.map_viewer import SERIES_TITLES
 
-    names = dict.fromkeys(name for maps_by_series in maps.values() for name in maps_by_series)
-    definitions = ((SERIES_TITLES.get(name, name), describe_series(name)) for name in names)
-    return [(title, text) for title, text in definitions if text]
+    series_names = dict.fromkeys(
+        name for maps_by_series in maps.values() for name in maps_by_series
+    )
+    definitions = ((SERIES_TITLES.get(name, name), describe_series(name)) for name in series_names)
+    return [(title, definition) for title, definition in definitions if definition]
 
 
 def _compute_mni_nodes(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:
@@ -159,4 +175,4 @@ def _transform_to_mni(points: Array, boldref2t1w: Array, std2t1w: Path) -> Array
 
     with TemporaryDirectory() as folder:
         chain = chain_through_t1w(boldref2t1w[0], [std2t1w], Path(folder))
-        return apply_to_points(points.tolist(), chain, seed=1)
+        return apply_to_points(points.tolist(), chain, seed=_ANTS_SEED)

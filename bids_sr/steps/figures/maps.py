@@ -139,14 +139,14 @@ def draw_activation(
     for (contrast, stat, fwhm_mm), maps_by_series in shown_maps.stats.items():
         if stat != display.statistic:
             continue
+        volumes = run_maps_figures.load_displayed_maps(maps_by_series, series_names)
         regions = shown_maps.regions.get((contrast, "Fdr", fwhm_mm), {})
-        names = run_maps_figures.displayed_series(maps_by_series, series_names)
         drawing = activation_figure(
-            {name: maps_by_series[name].volume for name in names},
+            volumes,
             scene,
             display=display,
             limit=run_maps_figures.color_limit(maps_by_series.values(), display.floor),
-            significant={name: regions[name].volume for name in names if name in regions},
+            significant={name: regions[name].volume for name in volumes if name in regions},
         )
         yield FigureDrawing(
             figure_name,
@@ -191,14 +191,16 @@ def draw_surfaces(
     display = T_DISPLAY if "t" in stats else CC_DISPLAY
     space = space_entities["space"]
     title = f"{series_text(series_name)} on {space}"
-    half = len(surface_maps) // 2
-    for left_map, right_map in zip(surface_maps[:half], surface_maps[half:], strict=True):
+    n_left = len(surface_maps) // 2  # maps of the left hemisphere come first
+    for left_map, right_map in zip(surface_maps[:n_left], surface_maps[n_left:], strict=True):
         if left_map.entities["stat"] != display.statistic:
             continue
-        values = [load_surf_data(str(side_map.content)) for side_map in (left_map, right_map)]
+        vertex_values = [
+            load_surf_data(str(side_map.content)) for side_map in (left_map, right_map)
+        ]
         yield FigureDrawing(
             "surface",
-            surface_figure(values, white_surfaces, display, title),
+            surface_figure(vertex_values, white_surfaces, display, title),
             contrast=left_map.entities["contrast"],
             fwhm_mm=as_number(left_map.sidecar["SmoothingFWHM"]),
             label=space,

@@ -26,14 +26,14 @@ from bids_sr.steps.training import TrainingReport
 )
 def draw_training(report: TrainingReport, *, method_label: str = "") -> Iterator[FigureDrawing]:
     """Draw the training curve with the PSNR of interpolation, and the model card."""
-    yield from _draw_training("", report, method_label)
+    yield from _draw_curve_and_card(report, "training", "card", label=method_label)
 
 
 @figure(
     FigureSpec(
         "volumetraining",
         "superres",
-        place=-1,
+        place=-1,  # before the figures of the series
         subtitle="Training on volumes of the run",
         tab="Training",
         caption=(
@@ -46,15 +46,20 @@ def draw_training(report: TrainingReport, *, method_label: str = "") -> Iterator
 )
 def draw_volume_training(report: TrainingReport, *, series_name: str) -> Iterator[FigureDrawing]:
     """Draw training curve and model card of a network that was trained on volumes of the run."""
-    yield from _draw_training("volume", report, series_name)
+    yield from _draw_curve_and_card(report, "volumetraining", "volumecard", label=series_name)
 
 
-def _draw_training(stem: str, report: TrainingReport, label: str) -> Iterator[FigureDrawing]:
-    """Draw training curve and model card; the names of the figures start with `stem`."""
+def _draw_curve_and_card(
+    report: TrainingReport, curve_name: str, card_name: str, *, label: str
+) -> Iterator[FigureDrawing]:
+    """Draw the training curve and the model card with the given names of figures.
+
+    `label` distinguishes figures of different networks.
+    """
     from bids_sr.figures.training import training_figure
     from bids_sr.report.facts import card_html
 
     card = report.card_file
-    columns = {str(name): values.to_numpy() for name, values in report.log_file.items()}
-    yield FigureDrawing(f"{stem}training", training_figure(columns, card), label=label)
-    yield FigureDrawing(f"{stem}card", card_html(card), label=label)
+    log_columns = {str(name): column.to_numpy() for name, column in report.log_file.items()}
+    yield FigureDrawing(curve_name, training_figure(log_columns, card), label=label)
+    yield FigureDrawing(card_name, card_html(card), label=label)

@@ -15,7 +15,7 @@ from bids_sr.report.sections import FigureSpec
 from bids_sr.spatial.outlier_volumes import interpolation_weights
 from bids_sr.steps.outlier_volumes import reasons_by_volume
 
-_MAX_CARPET_ROWS = 1500
+_MAX_CARPET_ROWS = 1500  # voxels in a carpet plot
 _MAX_OUTLIERS = 4  # volumes in the figure of outlier volumes
 _TRACE_COLUMNS = {
     "FD (mm)": "framewise_displacement",
@@ -141,18 +141,18 @@ def draw_motion(
 
 
 def _draw_outliers(
-    acquired: SeriesReader, mask: Volume, numbers: Sequence[int], n_dummy: int
+    acquired: SeriesReader, mask: Volume, volume_numbers: Sequence[int], n_dummy: int
 ) -> FigureContent:
     """Draw the first outlier volumes of a series, next to the nearest other volumes.
 
-    `numbers` are the numbers of all outlier volumes.
+    `volume_numbers` are the numbers of all outlier volumes.
     """
     from bids_sr.figures.outlier_volumes import outlier_figure
 
-    all_weights = interpolation_weights(numbers, acquired.shape[3], n_dummy)
+    weights_by_outlier = interpolation_weights(volume_numbers, acquired.shape[3], n_dummy)
     outliers, neighbors = {}, {}
-    for number in list(all_weights)[:_MAX_OUTLIERS]:
-        weights = all_weights[number]
+    for number in list(weights_by_outlier)[:_MAX_OUTLIERS]:
+        weights = weights_by_outlier[number]
         nearest = max(weights, key=weights.__getitem__)
         outliers[number] = mask.like(acquired.volume(number))
         neighbors[number] = nearest, mask.like(acquired.volume(nearest))
@@ -168,29 +168,32 @@ def sample_carpet(
     ----------
     series : SeriesReader
         Series (X, Y, Z, T).
-    mask : ndarray
+    mask : Array
         Brain on the grid of the series (X, Y, Z).
-    tissues : Mapping[str, ndarray]
+    tissues : Mapping[str, Array]
         Tissue probabilities on this grid, in the order of the groups. If empty, all voxels
         form one group, ``brain``.
 
     Returns
     -------
-    tuple[ndarray, list[tuple[str, int]]]
+    tuple[Array, list[tuple[str, int]]]
         Time series (voxels, T) with at most ``_MAX_CARPET_ROWS`` rows; and name and size of each
         group.
     """
     brain = np.asarray(mask) > 0
-    groups = {"brain": np.flatnonzero(brain)}
+    voxels_by_group = {"brain": np.flatnonzero(brain)}
     if tissues:
-        stack = np.stack([np.asarray(probability) for probability in tissues.values()])
-        tissue_index = np.where(brain & (stack.max(axis=0) > 0.5), stack.argmax(axis=0), -1)
-        groups = {
+        probabilities = np.stack([np.asarray(probability) for probability in tissues.values()])
+        is_tissue = brain & (probabilities.max(axis=0) > 0.5)
+        tissue_index = np.where(is_tissue, probabilities.argmax(axis=0), -1)
+        voxels_by_group = {
             name: np.flatnonzero(tissue_index == index) for index, name in enumerate(tissues)
         }
-    n_voxels = sum(len(voxels) for voxels in groups.values())
+    n_voxels = sum(len(voxels) for voxels in voxels_by_group.values())
     step = max(1, math.ceil(n_voxels / _MAX_CARPET_ROWS))
-    groups = {name: voxels[::step] for name, voxels in groups.items() if len(voxels[::step])}
-    voxel_numbers = np.concatenate(list(groups.values())) if groups else np.zeros(0, dtype=int)
+    sampled_by_group = {
+        name: voxels[::step] for name, voxels in voxels_by_group.items() if voxels.size
+    }
+    voxel_numbers = np.concatenate([np.zeros(0, dtype=int), *sampled_by_group.values()])
     rows = series.time_series(np.stack(np.unravel_index(voxel_numbers, brain.shape), axis=1))
-    return rows, [(name, len(voxels)) for name, voxels in groups.items()]
+    return rows, [(name, len(voxels)) for name, voxels in sampled_by_group.items()]

@@ -49,6 +49,12 @@ def draw_overlap(
 
     Parameters
     ----------
+    maps : list[Map]
+        Maps of all series.
+    images : SceneImages
+        Images that the maps are drawn on.
+    series_names : Sequence[str]
+        Names of the series in display order.
     overlap_pair : Sequence[str]
         Names of the two contrasts.
     """
@@ -62,11 +68,10 @@ def draw_overlap(
         if (contrast, kind) != (first, _REGION_KIND):
             continue
         second_regions = regions.get((second, _REGION_KIND, fwhm_mm), {})
-        names = run_maps_figures.displayed_series(
-            [name for name in first_regions if name in second_regions], series_names
-        )
+        names_with_both = [name for name in first_regions if name in second_regions]
         region_pairs = {
-            name: (first_regions[name].volume, second_regions[name].volume) for name in names
+            name: (first_regions[name].volume, second_regions[name].volume)
+            for name in run_maps_figures.displayed_series(names_with_both, series_names)
         }
         try:
             drawing = overlap_figure(region_pairs, scene, (first, second))

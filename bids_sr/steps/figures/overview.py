@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bids_sr.config.levels import StoredMaps
+from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
@@ -19,6 +20,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.figure import FigureDrawing, figure
 from bids_sr.report.sections import FigureSpec
 from bids_sr.series import MEASURED, RAW
+from bids_sr.steps.error_maps import RELIABLE
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import compute_percent_factor
 from bids_sr.steps.figures.run_maps import SceneImages, ShownMaps
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
     from bids_sr.figures.maps import Display, Scene
 
+ANY_LABEL = "any"
+"""Placeholder of the contrast in a file name, to be replaced by ``*`` in a file pattern."""
 EFFECT_SHARE = 0.2
 """Threshold of effects, relative to the limit of the color scale."""
 FINER_EFFECTS = (
@@ -143,20 +147,60 @@ def draw_overview(
         only_run=only_run,
     )
     one_level = one_level_down or {}
-    text = overview_html(verdict, evaluation, registration, run, one_level, contrast)
-    yield FigureDrawing("overview", text)
-    scene = images.scene()
-    unit = units_text(compute_percent_factor(images.boldref, bold_mask))
-    known_activation = (truth_maps or {}).get(contrast)
-    title = f"{'seed' if at_rest else 'contrast'} {contrast}"
-    best_series = verdict["best"]
-    drawing = _draw_zoomed(
-        shown_maps, contrast, best_series, scene, unit, title, known_activation=known_activation
+    cards = overview_html(verdict, evaluation, registration, run, one_level, contrast)
+    yield FigureDrawing("overview", cards)
+    contrast_maps = _ContrastMaps(
+        shown_maps=shown_maps,
+        contrast=contrast,
+        title=f"{'seed' if at_rest else 'contrast'} {contrast}",
+        scene=images.scene(),
+        effect_unit=units_text(compute_percent_factor(images.boldref, bold_mask)),
     )
-    yield FigureDrawing("overview", drawing)
-    reliable_drawing = _draw_reliable(shown_maps, contrast, best_series, scene, unit, title)
+    known_activation = (truth_maps or {}).get(contrast)
+    yield FigureDrawing("overview", _draw_zoomed(contrast_maps, verdict["best"], known_activation))
+    reliable_drawing = _draw_reliable(contrast_maps, verdict["best"])
     if reliable_drawing:
         yield FigureDrawing("reliable", reliable_drawing)
+
+
+@frozen
+class _ContrastMaps:
+    """Maps of a run, with the contrast that is drawn and its scene.
+
+    Attributes
+    ----------
+    shown_maps : ShownMaps
+        Maps and regions of all contrasts.
+    contrast : str
+        Name of the contrast.
+    title : str
+        Kind and name of the contrast, for texts.
+    scene : Scene
+        Background, brain and region of interest.
+    effect_unit : str
+        Unit of effects on the color scale.
+    """
+
+    shown_maps: ShownMaps
+    contrast: str
+    title: str
+    scene: "Scene"
+    effect_unit: str
+
+    @property
+    def center_voxel(self) -> tuple[int, int, int]:
+        """Voxel that the drawn slice passes through: the peak of the acquired map."""
+        return run_maps_figures.peak_of_acquired(self.shown_maps, self.contrast, self.scene)
+
+    def choose_stat(self, *, prefers_effect: bool) -> str:
+        """Return the statistic to draw: t, or cc if there is no t map.
+
+        If `prefers_effect` is True, effects are drawn if they exist.
+        """
+        stats = {stat for name, stat, _ in self.shown_maps.stats if name == self.contrast}
+        if prefers_effect and "effect" in stats:
+            return "effect"
+        return "t" if "t" in stats else "cc"
 
 
 def file_patterns(
@@ -180,12 +224,12 @@ def file_patterns(
         return "", ""
     fwhm_mm = min(widths)
     return (
-        _file_pattern(shown_maps.stats, stat, fwhm_mm, series, "contrast", entities),
-        _file_pattern(shown_maps.regions, "Reliable", fwhm_mm, series, "label", entities),
+        _make_file_pattern(shown_maps.stats, stat, fwhm_mm, series, "contrast", entities),
+        _make_file_pattern(shown_maps.regions, RELIABLE, fwhm_mm, series, "label", entities),
     )
 
 
-def _file_pattern(
+def _make_file_pattern(
     maps: SortedMaps,
     kind: str,
     fwhm_mm: float,
@@ -220,19 +264,14 @@ def _file_pattern(
     return ""
 
 
-ANY_LABEL = "any"
-"""Placeholder of the contrast in a file name, to be replaced by ``*`` in a file pattern."""
-
-
-def _draw_reliable(
-    shown_maps: ShownMaps, contrast: str, series: str, scene: "Scene", unit: str, title: str
-) -> "Figure | None":
+def _draw_reliable(contrast_maps: _ContrastMaps, series: str) -> "Figure | None":
     """Draw the effect of a series and the SD of its error, with outlined reliable region.
 
     Returns None if a map is missing.
     """
     from bids_sr.figures.maps import plot_zoomed_maps
 
+    shown_maps, contrast = contrast_maps.shown_maps, contrast_maps.contrast
     widths = [
         fwhm_mm for name, stat, fwhm_mm in shown_maps.stats if (name, stat) == (contrast, "sd")
     ]
@@ -245,21 +284,21 @@ def _draw_reliable(
     if effect is None or error_sd is None:
         return None
     limit = run_maps_figures.color_limit([effect, error_sd], 0.0)
-    region = shown_maps.regions.get((contrast, "Reliable", fwhm_mm), {}).get(series)
+    region = shown_maps.regions.get((contrast, RELIABLE, fwhm_mm), {}).get(series)
     drawing = plot_zoomed_maps(
         {
             f"effect of {series}": effect.volume,
             "SD of the reconstruction error": error_sd.volume,
         },
-        scene,
-        display=_make_effect_display(limit, unit),
+        contrast_maps.scene,
+        display=_make_effect_display(limit, contrast_maps.effect_unit),
         limit=limit,
-        center_voxel=run_maps_figures.peak_of_acquired(shown_maps, contrast, scene),
+        center_voxel=contrast_maps.center_voxel,
         region=None if region is None else region.volume,
     )
     drawing.set_label(
-        f"Effect and SD of the reconstruction error for {series}, {title}, in one axial slice. The"
-        " reliable voxels are outlined."
+        f"Effect and SD of the reconstruction error for {series}, {contrast_maps.title}, in one"
+        " axial slice. The reliable voxels are outlined."
     )
     return drawing
 
@@ -273,14 +312,7 @@ def _make_effect_display(limit: float, unit: str) -> "Display":
 
 
 def _draw_zoomed(
-    shown_maps: ShownMaps,
-    contrast: str,
-    best_series: str,
-    scene: "Scene",
-    unit: str,
-    title: str,
-    *,
-    known_activation: Volume | None,
+    contrast_maps: _ContrastMaps, best_series: str, known_activation: Volume | None
 ) -> "Figure":
     """Draw acquired, B-spline, best and reference maps in one slice, on the same color scale.
 
@@ -289,33 +321,33 @@ def _draw_zoomed(
     from bids_sr.figures.map_viewer import SERIES_TITLES
     from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY, plot_zoomed_maps
 
-    contrast_stats = {stat for name, stat, _ in shown_maps.stats if name == contrast}
-    if known_activation and "effect" in contrast_stats:
-        stat = "effect"
-    else:
-        stat = "t" if "t" in contrast_stats else "cc"
+    shown_maps, contrast = contrast_maps.shown_maps, contrast_maps.contrast
+    stat = contrast_maps.choose_stat(prefers_effect=bool(known_activation))
     fwhm_mm = shown_maps.find_least_smoothing(contrast, stat)
     maps_by_series = dict(shown_maps.stats[contrast, stat, fwhm_mm])
-    names = [name for name in (RAW, "bspline", best_series, MEASURED) if name in maps_by_series]
+    drawn_names = [
+        name for name in (RAW, "bspline", best_series, MEASURED) if name in maps_by_series
+    ]
     if known_activation and stat == "effect" and MEASURED not in maps_by_series:
         maps_by_series["truth"] = Derivative(known_activation, {})
-        names.append("truth")
-    volumes = {SERIES_TITLES.get(name, name): maps_by_series[name].volume for name in names}
+        drawn_names.append("truth")
+    volumes = {SERIES_TITLES.get(name, name): maps_by_series[name].volume for name in drawn_names}
     if stat == "effect":
         limit = run_maps_figures.color_limit(maps_by_series.values(), 0.0)
-        display = _make_effect_display(limit, unit)
+        display = _make_effect_display(limit, contrast_maps.effect_unit)
     else:
         display = T_DISPLAY if stat == "t" else CC_DISPLAY
         limit = run_maps_figures.color_limit(maps_by_series.values(), display.floor)
     drawing = plot_zoomed_maps(
         volumes,
-        scene,
+        contrast_maps.scene,
         display=display,
         limit=limit,
-        center_voxel=run_maps_figures.peak_of_acquired(shown_maps, contrast, scene),
+        center_voxel=contrast_maps.center_voxel,
     )
     smoothing = f"smoothed with a {fwhm_mm:g} mm FWHM kernel" if fwhm_mm else "unsmoothed"
     drawing.set_label(
-        f"Axial slice of the {stat} maps for {title}, {smoothing}. Series: {', '.join(volumes)}."
+        f"Axial slice of the {stat} maps for {contrast_maps.title}, {smoothing}. Series:"
+        f" {', '.join(volumes)}."
     )
     return drawing

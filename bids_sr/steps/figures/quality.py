@@ -46,8 +46,14 @@ def draw_quality(
 
     Parameters
     ----------
+    evaluation : Rows
+        Metrics of the run.
+    flags : Facts
+        Quality-control flags of the run.
     boldref, bold_mask : Image
         Boldref and brain on its grid, for effects in percent.
+    bold_mask_hr : Mask
+        Brain on the high-resolution grid.
     uncertainty_maps : list[Map] | None
         Standard deviation between ensemble members, by contrast and method; None if there are no
         ensembles.

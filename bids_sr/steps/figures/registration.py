@@ -58,6 +58,12 @@ def draw_coregistration(
 
     Parameters
     ----------
+    boldref : Image
+        Boldref of the run.
+    t1w_preproc : Image
+        Bias-corrected T1w image.
+    t1w_mask : Mask
+        Brain in the T1w image (3D, boolean).
     boldref2t1w_xfm : Transforms
         Transform of T1w points to boldref points (1, 4, 4; RAS mm).
     t1w_tpms : list[Image] | None
@@ -155,8 +161,16 @@ def draw_calibration(
 
     Parameters
     ----------
+    boldref : Image
+        Boldref of the run.
+    bold_mask : Mask
+        Brain on the grid of the boldref.
+    calibration_ref : Image
+        Mean of the calibration run.
     boldref2calibration_xfm : Transforms
         Transform of boldref points to calibration points (1, 4, 4; RAS mm).
+    calibration_facts : Facts
+        Measurements of the calibration run.
     tested : Facts
         Self-test results of `estimate_variance`, which record the use of the calibration run.
     """

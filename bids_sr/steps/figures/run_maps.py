@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from bids_sr.evaluation.evidence import find_strongest
 from bids_sr.frozen import frozen
 from bids_sr.metrics.rows import MetricRow, VerdictFacts
-from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Mask
+from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Mask, Volume
 from bids_sr.series import MEASURED, RAW, get_kind
 from bids_sr.steps.figures.display_grids import read_grid, resample_to
 from bids_sr.steps.map_comparison import SortedMaps, sort_maps_of_run
@@ -14,16 +14,21 @@ from bids_sr.steps.map_comparison import SortedMaps, sort_maps_of_run
 if TYPE_CHECKING:
     from bids_sr.figures.maps import Display, Scene
 
-_DISPLAYED_SERIES, _DISPLAYED_KINDS = (RAW, "bspline"), ("method", "measured")
-"""Series, and kinds of series, whose maps are always drawn."""
+_DISPLAYED_SERIES = (RAW, "bspline")
+_DISPLAYED_KINDS = ("method", "measured")
+"""Kinds of series whose maps are always drawn, as the maps of `_DISPLAYED_SERIES`."""
 
 
 @frozen
 class ShownMaps:
     """Maps and regions of a run.
 
-    `stats` are maps by contrast, statistic and smoothing (FWHM, mm), then by series. `regions` are
-    masks by contrast, kind and smoothing, then by series.
+    Attributes
+    ----------
+    stats : SortedMaps
+        Maps by contrast, statistic and smoothing (FWHM, mm), then by series.
+    regions : SortedMaps
+        Masks by contrast, kind and smoothing, then by series.
     """
 
     stats: SortedMaps
@@ -97,6 +102,14 @@ def displayed_series(names: Iterable[str], series_names: Sequence[str]) -> list[
         if name in _DISPLAYED_SERIES or get_kind(name) in _DISPLAYED_KINDS
     ]
     return displayed_names or sorted_names
+
+
+def load_displayed_maps(
+    maps_by_series: Mapping[str, Derivative], series_names: Sequence[str]
+) -> dict[str, Volume]:
+    """Return the volumes of the maps that are drawn, by series in display order."""
+    names = displayed_series(maps_by_series, series_names)
+    return {name: maps_by_series[name].volume for name in names}
 
 
 def stored_path(statmap: Derivative, entities: Mapping[str, str]) -> str:

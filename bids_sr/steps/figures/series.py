@@ -40,10 +40,13 @@ def draw_slice(
     """Draw a slice of the middle volume in all series, and differences from B-spline."""
     from bids_sr.figures.maps import series_figure
 
-    names = run_maps_figures.list_names(series_names)
-    slices = {name: middle[name] for name in names if name in middle}
-    reference = "bspline" if "bspline" in slices else next(name for name in slices if name != RAW)
-    return series_figure(slices, roi_hr, mask=bold_mask_hr, reference=reference)
+    volumes = {
+        name: middle[name] for name in run_maps_figures.list_names(series_names) if name in middle
+    }
+    reference = (
+        "bspline" if "bspline" in volumes else next(name for name in volumes if name != RAW)
+    )
+    return series_figure(volumes, roi_hr, mask=bold_mask_hr, reference=reference)
 
 
 @figure(
@@ -92,10 +95,12 @@ def draw_output(
     from bids_sr.figures.motion import carpet_figure, carpet_rows
     from bids_sr.report.evaluation_rows import series_text
 
-    best = verdict["best"]
-    name = best if best in series else next(reversed(series))
+    best_name = verdict["best"]
+    drawn_name = best_name if best_name in series else next(reversed(series))
     grid = read_grid(bold_mask_hr)
-    ratios = {series_text(key): resample_to(tsnr[key], *grid, order=0) for key in (RAW, name)}
+    ratios = {
+        series_text(name): resample_to(tsnr[name], *grid, order=0) for name in (RAW, drawn_name)
+    }
     yield FigureDrawing(
         "madetsnr", overlay_figure(ratios, bold_mask_hr, label="temporal signal-to-noise ratio")
     )
@@ -103,8 +108,12 @@ def draw_output(
         tissue: resample_to(probability, *grid).data
         for tissue, probability in zip(("GM", "WM", "CSF"), tpms_bold or (), strict=False)
     }
-    rows, groups = sample_carpet(series[name], bold_mask_hr.data, tissues)
+    rows, groups = sample_carpet(series[drawn_name], bold_mask_hr.data, tissues)
     drawing = carpet_figure(
-        carpet_rows(rows, n_dummy), groups, series[name].tr or 1.0, traces={}, n_dummy=n_dummy
+        carpet_rows(rows, n_dummy),
+        groups,
+        series[drawn_name].tr or 1.0,
+        traces={},
+        n_dummy=n_dummy,
     )
     yield FigureDrawing("madecarpet", drawing)

@@ -36,29 +36,44 @@ def compare_edges(
 ) -> Rows:
     """Measure the distance between edges in the boldref and the T2*w image (distortion).
 
-    `phase_encoding` is the direction as in BIDS; "" if it is unknown. The rows contain median and
-    90th percentile (mm), and the flag.
+    Parameters
+    ----------
+    boldref : Image
+        Boldref of the run.
+    guide_hr : Image
+        Registered T2*w image on the high-resolution grid.
+    bold_mask_hr : Mask
+        Brain on the high-resolution grid.
+    phase_encoding : str
+        Phase-encoding direction as in BIDS; "" if it is unknown.
+    guided_names : Sequence[str]
+        Names of the methods that use the T2*w image, for a warning.
+
+    Returns
+    -------
+    Rows
+        Median and 90th percentile of the distance (mm), and the flag.
     """
     axis = {"i": 0, "j": 1}.get(phase_encoding[:1])
-    sizes = boldref.zooms
+    zooms = boldref.zooms
     boldref_hr = sample_volume(boldref.data, boldref.affine, guide_hr.data.shape, guide_hr.affine)
     mismatch = measure_edge_mismatch(
         boldref_hr,
         guide_hr.data,
         bold_mask_hr.data,
         guide_hr.affine,
-        blur_mm=float(sizes[:2].max()),
+        blur_mm=float(zooms[:2].max()),
         axis=axis,
     )
-    limit_mm = _MAX_MISMATCH_VOXELS * float(sizes[1 if axis is None else axis])
-    if text := _describe_mismatch(mismatch, limit_mm, guided_names):
-        _LOGGER.warning(text)
-    values = {
+    limit_mm = _MAX_MISMATCH_VOXELS * float(zooms[1 if axis is None else axis])
+    if warning := _describe_mismatch(mismatch, limit_mm, guided_names):
+        _LOGGER.warning(warning)
+    metrics = {
         "edge_mismatch": mismatch.median,
         "edge_mismatch_p90": mismatch.p90,
         "flag_distortion": float(mismatch.median > limit_mm),
     }
-    return metric_rows("run", values, region="brain", n=mismatch.n)
+    return metric_rows("run", metrics, region="brain", n=mismatch.n)
 
 
 def _describe_mismatch(mismatch: Mismatch, limit_mm: float, guided_names: Sequence[str]) -> str:
@@ -70,11 +85,13 @@ def _describe_mismatch(mismatch: Mismatch, limit_mm: float, guided_names: Sequen
         )
     if mismatch.median <= limit_mm:
         return ""
-    names = enumerate_words(list(guided_names)) if guided_names else "methods that use this image"
+    methods = (
+        enumerate_words(list(guided_names)) if guided_names else "methods that use this image"
+    )
     verb = "places" if len(guided_names) == 1 else "place"
     return (
         f"Edges of the boldref and of the T2*-weighted image are {mismatch.median:.1f} mm apart"
         f" (median; 90th percentile {mismatch.p90:.1f} mm), more than half an acquired voxel"
-        f" ({limit_mm:.1f} mm): the BOLD is distorted, and {names} {verb} detail at wrong"
+        f" ({limit_mm:.1f} mm): the BOLD is distorted, and {methods} {verb} detail at wrong"
         " positions."
     )

@@ -46,25 +46,43 @@ def measure_uncertainty(
     contrasts: Contrasts,
     axis_order: AxisOrder,
 ) -> tuple[Rows, list[Map]]:
-    """Return the uncertainty of a method: the SD of the effect between members of its ensemble."""
-    mask, affine = bold_mask_hr.data, bold_mask_hr.affine
+    """Return the uncertainty of a method: the SD of the effect between members of its ensemble.
+
+    Parameters
+    ----------
+    effects : File
+        Block effects of the method on the high-resolution grid.
+    bold_mask_hr : Mask
+        Brain on the high-resolution grid.
+    member_effects : dict[str, File]
+        Block effects of the other members of the ensemble, by name.
+    series_name : str
+        Name of the series of the method.
+    contrasts : Contrasts
+        Weights of conditions by contrast.
+    axis_order : AxisOrder
+        Axis order of the input, for texts.
+
+    Returns
+    -------
+    tuple[Rows, list[Map]]
+        Median of the uncertainty in the brain, and its map, for each contrast that can be computed
+        from the task blocks.
+    """
+    mask = bold_mask_hr.data
     method_effects = load_effects(effects)
     n_members = 1 + len(member_effects)
-    shared_sidecar = {
-        "Description": _DESCRIPTION,
-        "Units": "arbitrary",
-        "EnsembleMembers": n_members,
-    }
     grid_sidecar = map_sidecars.common_sidecar(
         series=series_name,
         fwhm_mm=0.0,
         zooms=bold_mask_hr.zooms.tolist(),
         axis_order=axis_order,
     )
-    rows, maps = [], []
+    rows: list[MetricRow] = []
+    maps: list[Derivative] = []
     for contrast, weights in contrasts.items():
         effect_sd = spread_of_effect(
-            method_effects, list(member_effects.values()), weights, mask, affine
+            method_effects, list(member_effects.values()), weights, mask, bold_mask_hr.affine
         )
         if effect_sd is None:
             _LOGGER.warning(
@@ -84,14 +102,24 @@ def measure_uncertainty(
                 n=n_members,
             )
         )
-        entities = map_sidecars.entities(
-            series=series_name,
-            contrast=contrast,
-            stat="ensemblesd",
-            desc=series_name,
-            suffix="statmap",
-        )
-        volume = Volume(np.where(mask, effect_sd, 0).astype(np.float32), affine)
-        sidecar = {**shared_sidecar, "ContrastWeights": dict(weights), **grid_sidecar}
-        maps.append(Derivative(volume, entities, sidecar))
+        sd_map = Volume(np.where(mask, effect_sd, 0).astype(np.float32), bold_mask_hr.affine)
+        sidecar = {
+            "Description": _DESCRIPTION,
+            "Units": "arbitrary",
+            "EnsembleMembers": n_members,
+            "ContrastWeights": dict(weights),
+            **grid_sidecar,
+        }
+        maps.append(Derivative(sd_map, _make_entities(series_name, contrast), sidecar))
     return rows, maps
+
+
+def _make_entities(series_name: str, contrast: str) -> dict[str, str]:
+    """Return the entities of an uncertainty map."""
+    return map_sidecars.entities(
+        series=series_name,
+        contrast=contrast,
+        stat="ensemblesd",
+        desc=series_name,
+        suffix="statmap",
+    )

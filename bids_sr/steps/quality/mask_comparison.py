@@ -32,12 +32,16 @@ def compare_masks(
     effects : dict[str, File]
         Block effects of all series on the high-resolution grid, whose means are read one at a
         time.
+    bold_mask_hr : Mask
+        Brain on the high-resolution grid.
+    n_dummy : int
+        Number of non-steady-state volumes at the start, which are excluded from the mean.
     """
-    total = np.zeros(preproc.shape[:3], dtype=np.float64)
+    signal_sum = np.zeros(preproc.shape[:3], dtype=np.float64)
     for volume in preproc.volumes(n_dummy):
-        total += volume
-    mean = total / (preproc.shape[3] - n_dummy)
-    acquired_mask = mask_of_mean(mean, preproc.affine)
+        signal_sum += volume
+    acquired_mean = signal_sum / (preproc.shape[3] - n_dummy)
+    acquired_mask = mask_of_mean(acquired_mean, preproc.affine)
     masks = {name: mask_of_mean(*load_mean(path)) for name, path in effects.items()}
     measured_mask = masks.get(MEASURED)
     reference_masks = {}

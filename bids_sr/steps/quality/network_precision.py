@@ -13,7 +13,7 @@ from bids_sr.glm.design import Design
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.rows import metric_rows
+from bids_sr.metrics.rows import MetricRow, metric_rows
 from bids_sr.pipeline.artifacts import File, Image, Mask, Rows, Series
 from bids_sr.pipeline.step import step
 from bids_sr.sr.device import Device, Precision, choose_device
@@ -65,7 +65,8 @@ def guard_precision(
         If bf16 was requested and changes t, and `force` is not set.
     """
     chosen_device = choose_device(device)
-    if not (precision == "bf16" or (precision == "auto" and chosen_device.startswith("cuda"))):
+    is_tested = precision == "bf16" or (precision == "auto" and chosen_device.startswith("cuda"))
+    if not is_tested:
         return "fp32", []
     if read_card(model_file).trained_on == "series":
         _LOGGER.info(
@@ -76,59 +77,80 @@ def guard_precision(
         stc,
         boldref,
         bold_mask,
-        model_file,
         linear_model.build_design(stc),
         linear_model.inputs.regressors.filter_contrasts(linear_model.contrasts),
-        factor,
-        series_name,
-        chosen_device,
-        omp_nthreads,
+        series_name=series_name,
+        model_file=model_file,
+        factor=factor,
+        device=chosen_device,
+        threads=omp_nthreads,
     )
     largest_change = max(change_by_contrast.values())
     is_small = largest_change <= _MAX_CHANGE
     if not is_small:
         _refuse_or_warn(series_name, largest_change, is_requested=precision == "bf16", force=force)
-    rows = [
-        row
-        for contrast, change in change_by_contrast.items()
-        for row in metric_rows(
+    rows: list[MetricRow] = []
+    for contrast, change in change_by_contrast.items():
+        rows += metric_rows(
             series_name, {"precision_change": change}, contrast=contrast, region="brain"
         )
-    ]
-    return "bf16" if is_small or (precision == "bf16" and force) else "fp32", rows
+    is_bf16_used = is_small or (precision == "bf16" and force)
+    return "bf16" if is_bf16_used else "fp32", rows
 
 
 def _refuse_or_warn(
     series_name: str, largest_change: float, *, is_requested: bool, force: bool
 ) -> None:
     """Raise a `ValueError` if bf16 was requested without `force`, otherwise log a warning."""
-    text = (
+    change_text = (
         f"{series_name}: bf16 precision changes the t values by {largest_change:.3g} standard"
         " deviations of their noise (root mean square for the worst contrast); at most"
         f" {_MAX_CHANGE:g} is allowed"
     )
     if is_requested and not force:
         raise ValueError(
-            f"{text}. Use --precision fp32 or auto, or override this check with --force."
+            f"{change_text}. Use --precision fp32 or auto, or override this check with --force."
         )
-    _LOGGER.warning(
-        "%s; %s", text, "bf16 is used because of --force" if force else "fp32 is used instead"
-    )
+    choice = "bf16 is used because of --force" if force else "fp32 is used instead"
+    _LOGGER.warning("%s; %s", change_text, choice)
 
 
 def _measure_t_change(
     stc: SeriesReader,
     boldref: Volume,
     bold_mask: Volume,
-    model_file: File,
     design: Design,
     contrasts: Contrasts,
-    factor: Factor,
+    *,
     series_name: str,
+    model_file: File,
+    factor: Factor,
     device: str,
     threads: int,
 ) -> dict[str, float]:
-    """Return the change of t from fp32 to bf16, by contrast, in some slices of all volumes."""
+    """Return the change of t from fp32 to bf16, by contrast, in some slices of all volumes.
+
+    Parameters
+    ----------
+    stc : SeriesReader
+        Series after slice-timing correction (signal units).
+    boldref, bold_mask : Volume
+        Boldref, and brain on the acquired grid.
+    design : Design
+        Design of the linear model of the run.
+    contrasts : Contrasts
+        Weights of the regressors by contrast.
+    series_name : str
+        Name of the series of the network.
+    model_file : File
+        Weights of the network, with the model card in the same folder.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size, per axis.
+    device : str
+        Torch device.
+    threads : int
+        Number of CPU threads.
+    """
     slices = select_slices(bold_mask.data, _N_TESTED_SLICES)
     mask_hr = highres_mask(bold_mask.data, slices, factor)
     scale = float(np.percentile(boldref.data[bold_mask.data], 99))

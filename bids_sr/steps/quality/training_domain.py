@@ -16,7 +16,7 @@ def check_domain(model_file: File, boldref: Image, bold_mask: Mask, *, series_na
     """Compare the intensities and edges of a run with the training data of a network.
 
     The rows contain both differences and a flag; there are no rows if the model card lacks these
-    data.
+    values of the training data.
     """
     difference = domain_difference(read_card(model_file), boldref.data, bold_mask.data)
     if difference is None:
@@ -24,9 +24,9 @@ def check_domain(model_file: File, boldref: Image, bold_mask: Mask, *, series_na
     intensity_difference, edge_ratio, warnings = difference
     for text in warnings:
         _LOGGER.warning("%s: %s", series_name, text)
-    values = {
+    metrics = {
         "domain_distance": intensity_difference,
         "domain_edges": edge_ratio,
         "flag_domain": float(bool(warnings)),
     }
-    return metric_rows(series_name, values, region="brain")
+    return metric_rows(series_name, metrics, region="brain")

@@ -216,7 +216,7 @@ def test_bf16_is_tested_with_the_confounds_of_the_maps(
     monkeypatch.setattr(
         network_precision,
         "_measure_t_change",
-        lambda *arguments: designs.append(arguments[4]) or {"a": 0.0},
+        lambda *arguments, **_settings: designs.append(arguments[3]) or {"a": 0.0},
     )
     for nuisance, n in ((None, 12), (["csf"], 1)):
         inputs = replace(bold["linear_model"].inputs, confounds=table)

@@ -492,5 +492,5 @@ def test_maps_in_half_precision_give_a_finite_sd_map():
     data = SimpleNamespace(
         statistics=SimpleNamespace(mean=np.zeros((4, 4, 3))), affine=np.eye(4), factor=FACTOR
     )
-    sd_map = training._prior_sd_map(SimpleNamespace(generator=network), data)
+    sd_map = training._compute_prior_sd_map(SimpleNamespace(generator=network), data)
     np.testing.assert_allclose(sd_map.data, 400 * 2**0.5, rtol=1e-3)
