@@ -63,6 +63,10 @@ class Batch:
     weight: Tensor
     operator: Degradation | None = None
 
+    def to_target_grid(self, output: Tensor) -> Tensor:
+        """Return a network output (N, C, *grid) on the grid of the target."""
+        return output if self.operator is None else self.operator.forward(output)
+
 
 @frozen
 class Region:
@@ -183,6 +187,19 @@ class Examples:
     (`TrainingImage.validation`), the marked images are held out. Otherwise, whole images are held
     out if there are at least three images. With fewer images, every n-th slice (2D) or the last
     n-th of the brain (3D) of each image is held out, with n from the recipe (`Recipe.hold_out`).
+
+    Parameters
+    ----------
+    images : TrainingImages
+        Images that windows are cut from.
+    recipe : Recipe
+        Recipe of the training.
+    factor : Factor
+        Trained ratio of low-resolution to high-resolution voxel size.
+    ndim : int
+        Number of dimensions of the windows, 2 or 3.
+    device : str, optional
+        Torch device of the windows.
 
     Raises
     ------
@@ -648,8 +665,8 @@ class Examples:
         candidates = [candidate for region in regions for candidate in self._list_slices(region)]
         # slices of different sizes cannot be combined in a batch
         if len({self.prepare(region.image).shape[:2] for region in regions}) > 1:
-            image = regions[int(rng.integers(len(regions)))].image
-            candidates = [candidate for candidate in candidates if candidate[0] == image]
+            drawn_image = regions[int(rng.integers(len(regions)))].image
+            candidates = [(image, z) for image, z in candidates if image == drawn_image]
         has_too_few = size > len(candidates)
         slices = [
             candidates[int(k)] for k in rng.choice(len(candidates), size, replace=has_too_few)
