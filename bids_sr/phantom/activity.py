@@ -90,24 +90,37 @@ def select_foci(scene: str) -> dict[str, _FocusSpec]:
 
 @frozen
 class _Focus:
-    """Active focus in a simulated head."""
+    """Active focus in a simulated head.
 
-    # key of `select_foci`; conditions of the task that drive the focus, or one network
+    Attributes
+    ----------
+    label : str
+        Key of `select_foci`.
+    conditions : tuple[str, ...]
+        Conditions of the task that drive the focus, or one network.
+    origin : Array
+        Head point (3,; mm) of the neuronal activity.
+    peak_percent : float
+        Largest signal change in the scene, in percent of the reference.
+    spread_mm : float
+        Full width at half maximum of the vascular spread (mm).
+    amplitude : Array
+        Signal change during a long block as a fraction of the reference (3D, float32), on the grid
+        of the head.
+    reference : str
+        "local" (resting signal of the same voxel) or "brain" (mean resting signal of the brain).
+    """
+
     label: str
     conditions: tuple[str, ...]
-    # head point (3,; mm) of the neuronal activity
     origin: Array
-    # largest signal change in the scene, percent of the reference; FWHM of the vascular spread
     peak_percent: float
     spread_mm: float
-    # signal change during a long block as a fraction of the reference; float32, on the grid of the
-    # head
     amplitude: Array
-    # "local" (resting signal of the same voxel) or "brain" (mean resting signal of the brain)
     reference: str
 
 
-def _cube_around(
+def _cut_cube(
     head: Head, center: Array, half_side: float = _MIN_HALF_SIDE_MM
 ) -> tuple[tuple[slice, ...], Array]:
     """Return a cube around a head point as slices, and its voxels' offsets (3, x, y, z; mm)."""
@@ -128,7 +141,7 @@ def _cube_around(
 
 def _snap_to_ribbon(head: Head, point: Array) -> Array:
     """Return the head point (mm) of the best gray-matter voxel near `point`."""
-    window, offset = _cube_around(head, point)
+    window, offset = _cut_cube(head, point)
     distance = np.sqrt((offset**2).sum(0))
     score = np.where(distance < 6.0, head.fractions["gm"][window] - distance / 15.0, -np.inf)
     best = np.unravel_index(int(np.argmax(score)), score.shape)
@@ -202,6 +215,17 @@ def _make_draining_blood(
     return veins * np.exp(-0.5 * ((offset - center) ** 2).sum(0) / 5.0**2)
 
 
+def _draw_irregular_region(rng: np.random.Generator, offset: Array, voxel_mm: float) -> Array:
+    """Return a region (3D, 0 or 1) with random borders, independent of the anatomy.
+
+    `offset` is the distance of each voxel from the center along each axis (3, x, y, z; mm).
+    """
+    roughness = smooth_field(rng, offset.shape[1:], 1.5 / voxel_mm)
+    return (np.exp(-0.5 * (offset**2).sum(0) / 4.8**2) + 0.18 * roughness > 0.62).astype(
+        np.float32
+    )
+
+
 def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> _Focus:
     """Draw the amplitude map of a focus.
 
@@ -227,18 +251,15 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
     extent_mm = rng.uniform(*spec.extent)
     if scene == "free":
         origin = origin + rng.uniform(-3.0, 3.0, 3)
-    window, offset = _cube_around(
+    window, offset = _cut_cube(
         head, origin, max(_MIN_HALF_SIDE_MM, _HALF_SIDE_EXTENTS * extent_mm)
     )
     sigma = spread_mm / FWHM_PER_SIGMA / voxel_mm
-    # irregular region with random borders, independent of the anatomy
-    if scene == "free":
-        roughness = smooth_field(rng, offset.shape[1:], 1.5 / voxel_mm)
-        activity = (np.exp(-0.5 * (offset**2).sum(0) / 4.8**2) + 0.18 * roughness > 0.62).astype(
-            np.float32
-        )
-    else:
-        activity = _weight_ribbon(head, window, offset, extent_mm)
+    activity = (
+        _draw_irregular_region(rng, offset, voxel_mm)
+        if scene == "free"
+        else _weight_ribbon(head, window, offset, extent_mm)
+    )
     activity = ndimage.gaussian_filter(activity, sigma)
     activity /= activity.max()
     if scene == "veins":

@@ -60,16 +60,17 @@ def distance_to_mask(mask: Array, step: int, voxel_mm: float) -> Array:
     ]
     for axis, positions in enumerate(axes):
         sample = np.minimum(positions.astype(int), distances.shape[axis] - 2)
-        weight = (
-            (positions - sample)
-            .astype(np.float32)
-            .reshape([-1 if dimension == axis else 1 for dimension in range(3)])
-        )
+        weight = align_with_axis((positions - sample).astype(np.float32), axis)
         distances = (
             np.take(distances, sample, axis) * (1 - weight)
             + np.take(distances, sample + 1, axis) * weight
         )
     return np.asarray(distances, dtype=np.float32)
+
+
+def align_with_axis(vector: Array, axis: int) -> Array:
+    """Return a vector in a shape that is broadcast along one axis of a volume."""
+    return vector.reshape([-1 if dimension == axis else 1 for dimension in range(3)])
 
 
 def polynomial(rng: np.random.Generator, affine: Array, shape: Sequence[int]) -> Array:

@@ -182,9 +182,12 @@ def _make_scanner(
     *,
     coil: int,
     low_shape: Shape,
-    receive_field_size: float = 0.06,
+    receive_field_size: float = Scanner.receive_field_size,
 ) -> Scanner:
-    """Return the scanner with a subject; `pose` maps a BOLD point to its point in the image."""
+    """Return the scanner with a subject (see `Scanner` for the parameters).
+
+    `pose` maps a BOLD point to its point in the image, and `coil` is the number of the coil.
+    """
     return Scanner(
         grid=grid,
         pose=subject.bold_pose @ invert(pose),
