@@ -108,17 +108,17 @@ def average_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for contrast, participant_ratings in _average_by_participant(ratings).items():
         for series in participant_ratings:
-            values = participant_ratings[series].dropna()
-            if len(values):
+            means = participant_ratings[series].dropna()
+            if len(means):
                 rows.append(
                     {
                         "contrast": contrast,
                         "series": series,
-                        "n": len(values),
-                        "mean": values.mean(),
-                        "sd": values.std(ddof=1) if len(values) > 1 else math.nan,
-                        "minimum": values.min(),
-                        "maximum": values.max(),
+                        "n": len(means),
+                        "mean": means.mean(),
+                        "sd": means.std(ddof=1) if len(means) > 1 else math.nan,
+                        "minimum": means.min(),
+                        "maximum": means.max(),
                     }
                 )
     columns = ["contrast", "series", "n", "mean", "sd", "minimum", "maximum"]
@@ -127,9 +127,9 @@ def average_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
 
 def _average_by_participant(ratings: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return mean ratings, participants by series, for all contrasts and for each contrast."""
-    ratings_given = ratings.dropna(subset=["rating"])
+    existing_ratings = ratings.dropna(subset=["rating"])
     keys = ["contrast", "participant", "series"]
-    means = ratings_given.groupby(keys, sort=False)["rating"].mean().reset_index()
+    means = existing_ratings.groupby(keys, sort=False)["rating"].mean().reset_index()
     tables = {"all": means, **dict(iter(means.groupby("contrast", sort=False)))}
     # methods come first, followed by the series that they are compared with
     series_order = sorted(
@@ -201,15 +201,15 @@ def intraclass_correlation(table: npt.ArrayLike) -> float:
     >>> round(intraclass_correlation([[1, 2], [2, 3], [3, 4]]), 3)
     0.667
     """
-    values = np.asarray(table, dtype=np.float64)
-    values = values[np.isfinite(values).all(axis=1)]
-    n, k = values.shape if values.ndim == 2 else (0, 0)
+    all_ratings = np.asarray(table, dtype=np.float64)
+    ratings = all_ratings[np.isfinite(all_ratings).all(axis=1)]
+    n, k = ratings.shape if ratings.ndim == 2 else (0, 0)  # images, raters
     if n < 2 or k < 2:
         return math.nan
-    mean = values.mean()
-    image_variance = k * float(((values.mean(axis=1) - mean) ** 2).sum()) / (n - 1)
-    rater_variance = n * float(((values.mean(axis=0) - mean) ** 2).sum()) / (k - 1)
-    residuals = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + mean
+    mean = ratings.mean()
+    image_variance = k * float(((ratings.mean(axis=1) - mean) ** 2).sum()) / (n - 1)
+    rater_variance = n * float(((ratings.mean(axis=0) - mean) ** 2).sum()) / (k - 1)
+    residuals = ratings - ratings.mean(axis=1, keepdims=True) - ratings.mean(axis=0) + mean
     residual_variance = float((residuals**2).sum()) / ((n - 1) * (k - 1))
     total_variance = (
         image_variance + (k - 1) * residual_variance + k * (rater_variance - residual_variance) / n

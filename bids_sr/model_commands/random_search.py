@@ -78,13 +78,13 @@ class SearchedSetting:
         """Draw a value."""
         if self.choices:
             return self.choices[int(rng.integers(len(self.choices)))]
-        share = float(rng.random())
+        fraction = float(rng.random())
         if self.is_logarithmic:
-            value = exp(log(self.low) + share * (log(self.high) - log(self.low)))
+            value = exp(log(self.low) + fraction * (log(self.high) - log(self.low)))
         else:
-            value = self.low + share * (self.high - self.low)
-        value = round(value) if self.is_integer else _round_value(value)
-        return min(max(value, self.low), self.high)
+            value = self.low + fraction * (self.high - self.low)
+        rounded_value = round(value) if self.is_integer else _round_value(value)
+        return min(max(rounded_value, self.low), self.high)
 
 
 def parse_setting(text: str, method: str, recipe: Recipe) -> SearchedSetting:

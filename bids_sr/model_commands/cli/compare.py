@@ -21,7 +21,7 @@ from bids_sr.cli.console import progress_line
 from bids_sr.config import UsageError, suggest_name
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
-from bids_sr.io.atomic_files import read_json, read_text
+from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.model_commands.cli import output_files
@@ -43,6 +43,7 @@ from bids_sr.model_commands.cli.score_tables import (
     cell_text,
     compare_rows,
     explain_missing_tests,
+    read_tsv,
     write_table,
 )
 from bids_sr.model_commands.cli.train import make_request, with_suitable_augmentation
@@ -307,14 +308,14 @@ def _get_common_degradation(candidates: Sequence[_Candidate]) -> str:
     degradations = {
         candidate.name: candidate.training.effective_recipe.degradation for candidate in candidates
     }
-    different_degradations = set(degradations.values())
-    if len(different_degradations) > 1:
+    unique_degradations = set(degradations.values())
+    if len(unique_degradations) > 1:
         degradations_text = ", ".join(
             f"{name} {degradation}" for name, degradation in degradations.items()
         )
         reason = f"the recipes of the methods use different degradations ({degradations_text})"
         raise UsageError("--degradation", reason, "choose one degradation for all methods")
-    return different_degradations.pop()
+    return unique_degradations.pop()
 
 
 def _select_training_images(
@@ -486,8 +487,7 @@ def _read_completed_rows(out: Path, conditions: Mapping[str, object]) -> list[Sc
         _reject_other_table(sidecar, models_dir)
     if not out.exists():
         return []
-    names, *lines = (line.split("\t") for line in read_text(out).splitlines())
-    return [dict(zip(names, cells, strict=True)) for cells in lines]
+    return [{**row} for row in read_tsv(out)]
 
 
 def _reject_other_table(file: Path, models_dir: Path) -> NoReturn:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,9 +38,11 @@ from bids_sr.model_commands.cli.comparison_page import write_comparison_page
 from bids_sr.model_commands.cli.options import ModelEvaluationOptions
 from bids_sr.model_commands.cli.score_tables import (
     MISSING,
+    ComparisonTable,
     cell_text,
     compare_rows,
     explain_missing_tests,
+    format_tsv,
     make_sibling_path,
     sort_by_psnr,
 )
@@ -195,33 +198,64 @@ def _prepare_task(
     """Open all images and models for the reference with index `number`."""
     reference = stack.enter_context(SeriesReader(options.reference[number]))
     volumes = evenly_spaced(reference.shape[3], options.volumes)
-    if options.image:
-        coarse = stack.enter_context(SeriesReader(options.image[number]))
-        factor = files.compute_factor(coarse, reference, options.factor)
-        _check_volume_count(coarse, reference)
-        x, y, z = (slice(0, size) for size in reference.shape[:3])
-        coarse_volumes: Sequence[int] = volumes
-    else:
-        factor = _choose_factor(options)
-        folder = Path(stack.enter_context(TemporaryDirectory()))
-        file, (x, y, z) = _write_downsampled(reference, options, factor, folder)
-        coarse = stack.enter_context(SeriesReader(file))
-        coarse_volumes = range(len(volumes))
+    lowres = (
+        _open_measured(options.image[number], reference, volumes, options, stack)
+        if options.image
+        else _simulate_lowres(reference, volumes, options, stack)
+    )
     return _Task(
         participant=find_participant(options.reference[number]),
-        coarse=coarse,
+        coarse=lowres.reader,
         reference=reference,
-        window=(x, y, z),
-        factor=factor,
+        window=lowres.window,
+        factor=lowres.factor,
         volumes=volumes,
-        coarse_volumes=coarse_volumes,
+        coarse_volumes=lowres.volumes,
         other_images=_open_other_images(number, reference, options, stack),
         methods={
-            labels.get(name, name): prepare_method(name, coarse, options, factor)
+            labels.get(name, name): prepare_method(name, lowres.reader, options, lowres.factor)
             for name in dict.fromkeys((*options.model, *MATRICES))
         },
         mask_file=options.mask[number] if options.mask else None,
     )
+
+
+class _LowresImage(NamedTuple):
+    """Low-resolution image of a reference (see `_Task` for factor, window and volumes)."""
+
+    reader: SeriesReader
+    factor: Factor
+    window: tuple[slice, slice, slice]
+    volumes: Sequence[int]
+
+
+def _open_measured(
+    file: Path,
+    reference: SeriesReader,
+    volumes: Sequence[int],
+    options: ModelEvaluationOptions,
+    stack: ExitStack,
+) -> _LowresImage:
+    """Open the measured low-resolution image of a reference; reject another field of view."""
+    reader = stack.enter_context(SeriesReader(file))
+    factor = files.compute_factor(reader, reference, options.factor)
+    _check_volume_count(reader, reference)
+    x, y, z = (slice(0, size) for size in reference.shape[:3])
+    return _LowresImage(reader, factor, (x, y, z), volumes)
+
+
+def _simulate_lowres(
+    reference: SeriesReader,
+    volumes: Sequence[int],
+    options: ModelEvaluationOptions,
+    stack: ExitStack,
+) -> _LowresImage:
+    """Downsample the evaluated volumes of a reference, and open the resulting image."""
+    factor = _choose_factor(options)
+    folder = Path(stack.enter_context(TemporaryDirectory()))
+    file, window = _write_downsampled(reference, volumes, options.degradation, factor, folder)
+    reader = stack.enter_context(SeriesReader(file))
+    return _LowresImage(reader, factor, window, range(len(volumes)))
 
 
 def _check_volume_count(coarse: SeriesReader, reference: SeriesReader) -> None:
@@ -256,9 +290,13 @@ def _label_models(models: Sequence[str]) -> dict[str, str]:
 
 
 def _write_downsampled(
-    reference: SeriesReader, options: ModelEvaluationOptions, factor: Factor, folder: Path
+    reference: SeriesReader,
+    volumes: Sequence[int],
+    degradation: str | None,
+    factor: Factor,
+    folder: Path,
 ) -> tuple[Path, tuple[slice, slice, slice]]:
-    """Write the downsampled reference to a file, and return it with the window that it covers.
+    """Write downsampled volumes of a reference, and return file and covered window.
 
     The file name, which determines the contrast, is the name of the reference.
     """
@@ -266,16 +304,15 @@ def _write_downsampled(
 
     from bids_sr.sr.operators import get_operator
 
-    operator = get_operator(options.degradation, tuple(reference.shape[:3]), tuple(factor))
-    volumes = evenly_spaced(reference.shape[3], options.volumes)
-    low = [
+    operator = get_operator(degradation, tuple(reference.shape[:3]), tuple(factor))
+    lowres_volumes = [
         operator.forward(torch.from_numpy(reference.volume(index).astype(np.float64))).numpy()
         for index in volumes
     ]
-    data = np.stack(low, -1).astype(np.float32)
+    series = np.stack(lowres_volumes, -1).astype(np.float32)
     file = folder / reference.path.name
     save_image(
-        data if reference.ndim == 4 else data[..., 0],
+        series if reference.ndim == 4 else series[..., 0],
         operator.lowres_affine(reference.affine),
         file,
         tr=1.0,
@@ -326,11 +363,15 @@ def measure_task(task: _Task, *, draw: bool) -> tuple[_TaskScores, FigureImages 
     first_images = dict[str, Array]()
     rows = list[ScoreRow]()
     for name, method in task.methods.items():
-        seconds = list[float]()
-        volumes = _super_resolve(task, method, scale, seconds)
+        durations_s = list[float]()
+        volumes = _super_resolve(task, method, scale, durations_s)
         row, first_image = _score_volumes(name, volumes, task, mask, data_range)
         rows.append(
-            row | {"seconds": float(np.mean(seconds)), "parameters": method.parameters or MISSING}
+            row
+            | {
+                "seconds": float(np.mean(durations_s)),
+                "parameters": method.parameters or MISSING,
+            }
         )
         if draw:
             first_images[name] = first_image
@@ -362,15 +403,15 @@ def _collect_figure_images(
 
 
 def _super_resolve(
-    task: _Task, method: PreparedMethod, scale: float, seconds: list[float]
+    task: _Task, method: PreparedMethod, scale: float, durations_s: list[float]
 ) -> Iterator[Array]:
-    """Yield the super-resolved volumes, and append the seconds of each volume to `seconds`."""
+    """Yield the super-resolved volumes, and append the duration (s) of each to `durations_s`."""
     upsampler = method.build_upsampler(scale)
     for index in task.coarse_volumes:
         volume = task.coarse.volume(index)
         start_time = time.perf_counter()
         image = require_finite(upsampler(volume, np.eye(4)), index)
-        seconds.append(time.perf_counter() - start_time)
+        durations_s.append(time.perf_counter() - start_time)
         yield image
 
 
@@ -470,8 +511,8 @@ def _write_report(
         page = options.out.with_suffix(".html")
         tables_by_title = {"Scores": _format_page_rows(rows, "models_apply")}
         tables_by_title |= {
-            title: _format_page_rows(table_rows, columns)
-            for (columns, title), table_rows in tables.items()
+            table.title: _format_page_rows(table_rows, table.columns)
+            for table, table_rows in tables.items()
         }
         write_comparison_page(
             page, "Super-resolved images and their references", tables_by_title, figures
@@ -488,8 +529,7 @@ def _write_scores(
 ) -> None:
     """Write the rows of all references, and a JSON file that describes columns and conditions."""
     columns = data_of("columns.json")["models_apply"]
-    lines = [tuple(columns), *_cells(rows, list(columns), options)]
-    write_text(out, "".join("\t".join(line) + "\n" for line in lines))
+    write_text(out, format_tsv(list(columns), _cells(rows, list(columns), options)))
     description: Mapping[str, object] = {
         **columns,
         "DataRange": _unwrap_single([result.data_range for result in results]),
@@ -503,7 +543,7 @@ def _write_scores(
 
 def _compare_methods(
     rows: Sequence[ScoreRow], tasks: Sequence[_Task], options: ModelEvaluationOptions
-) -> dict[tuple[str, str], list[ScoreRow]]:
+) -> dict[ComparisonTable, list[ScoreRow]]:
     """Compare models and images from other programs over participants (see `compare_rows`)."""
     names = [name for name, method in tasks[0].methods.items() if method.model is not None]
     names += list(tasks[0].other_images)

@@ -41,6 +41,7 @@ from bids_sr.model_commands.blind_ratings import (
     intraclass_correlation,
 )
 from bids_sr.model_commands.cli.options import RateMakeOptions, RateScoreOptions
+from bids_sr.model_commands.cli.score_tables import format_tsv
 
 SHEET, KEY, IMAGES = "ratings.tsv", "key.sealed", "images"
 """Files and folder of a kit."""
@@ -92,12 +93,7 @@ def make_kit(options: RateMakeOptions) -> None:
         If the kit exists, or if there are no scans to rate.
     """
     target = options.out
-    if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
-        raise UsageError(
-            f"{target} is not empty",
-            "an existing rating kit is never overwritten",
-            "choose a new directory",
-        )
+    _check_target(target)
     scans = _list_scans(options.derivatives, options.series)
     # pictures are listed in the order of codes, which are independent of the scans
     scan_of_code = dict(zip(draw_codes(len(scans), options.seed), scans, strict=True))
@@ -105,8 +101,7 @@ def make_kit(options: RateMakeOptions) -> None:
     shutil.rmtree(kit, ignore_errors=True)
     (kit / IMAGES).mkdir(parents=True)
     _write_pictures(kit, scan_of_code)
-    rows = "".join(f"{code}\t{IMAGES}/{code}.png\t\t\n" for code in sorted(scan_of_code))
-    write_text(kit / SHEET, "code\timage\trating\tcomment\n" + rows)
+    _write_sheet(kit, sorted(scan_of_code))
     instructions = _INSTRUCTIONS.format(
         sheet=SHEET, images=IMAGES, key=KEY, low=LOWEST, high=HIGHEST, kit=target.name
     )
@@ -122,6 +117,22 @@ def make_kit(options: RateMakeOptions) -> None:
             "Note: the acquired low-resolution scans (series native) are not included because"
             " the BIDS dataset was not found"
         )
+
+
+def _check_target(target: Path) -> None:
+    """Reject a file, and a directory that is not empty."""
+    if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
+        raise UsageError(
+            f"{target} is not empty",
+            "an existing rating kit is never overwritten",
+            "choose a new directory",
+        )
+
+
+def _write_sheet(kit: Path, codes: Sequence[str]) -> None:
+    """Write the rating sheet with empty ratings and comments."""
+    picture_rows = [[code, f"{IMAGES}/{code}.png", "", ""] for code in codes]
+    write_text(kit / SHEET, format_tsv(["code", "image", "rating", "comment"], picture_rows))
 
 
 def _write_pictures(kit: Path, scan_of_code: Mapping[str, _Scan]) -> None:
@@ -211,16 +222,26 @@ def _find_native(path: Path, suffix: str, derivatives: Path) -> Path | None:
     sources = read_json(path.with_name(path.name.removesuffix(".nii.gz") + ".json")).get("Sources")
     if not isinstance(links, dict) or not isinstance(sources, list):
         return None
-    native_files = []
-    for source in map(str, sources):
-        _, dataset, file = [*source.split(":", 2), "", ""][:3]  # bids:DATASET:FILE
-        if not source.startswith("bids:") or f"_{suffix}.nii" not in file or dataset not in links:
-            continue
-        root = urlsplit(str(links[dataset]))
-        native = derivatives / unquote(root.path) / file
-        if root.scheme in ("", "file") and native.is_file():
-            native_files.append(native)
+    contrast_sources = [
+        source for source in map(str, sources) if f"_{suffix}.nii" in source.split(":", 2)[-1]
+    ]
+    files = [_resolve_source(source, links, derivatives) for source in contrast_sources]
+    native_files = [file for file in files if file is not None]
     return max(native_files, key=_compute_voxel_volume, default=None)
+
+
+def _resolve_source(source: str, links: Mapping[str, object], derivatives: Path) -> Path | None:
+    """Return the local file of a BIDS URI (``bids:DATASET:FILE``), or None if it does not exist.
+
+    `links` contains the address of each data set, relative to `derivatives` or absolute.
+    """
+    scheme, _, location = source.partition(":")
+    dataset, _, relative_path = location.partition(":")
+    if scheme != "bids" or not relative_path or dataset not in links:
+        return None
+    root = urlsplit(str(links[dataset]))
+    file = derivatives / unquote(root.path) / relative_path
+    return file if root.scheme in ("", "file") and file.is_file() else None
 
 
 def _compute_voxel_volume(path: Path) -> float:
@@ -279,8 +300,10 @@ def _choose_view(image: Volume, scan: _Scan) -> _View:
 
 def _compute_white_level(image: Array) -> float:
     """Return the 99.5th percentile of positive intensities, 1 if there are none."""
-    inside = image[image > 0]
-    return float(np.percentile(inside, 99.5)) if inside.size else 1.0
+    positive_intensities = image[image > 0]
+    if not positive_intensities.size:
+        return 1.0
+    return float(np.percentile(positive_intensities, 99.5))
 
 
 def _find_planes(image: Volume, *, is_native: bool) -> list[int]:
@@ -376,14 +399,7 @@ def score_sheets(options: RateScoreOptions) -> None:
         If a sheet cannot be read, has unknown codes or invalid ratings, or has no ratings.
     """
     key = read_key(options.kit)
-    ratings_by_rater: dict[str, dict[str, float]] = {}
-    for sheet in options.sheets:
-        ratings = _read_sheet(sheet, list(key))
-        if sheet.stem in ratings_by_rater:
-            raise UsageError(
-                str(sheet), "two rating sheets have the same file name", "rename one of the sheets"
-            )
-        ratings_by_rater[sheet.stem] = ratings
+    ratings_by_rater = _read_sheets(options.sheets, list(key))
     table = pd.DataFrame(
         [
             {**key[code], "code": code, "rater": rater, "rating": rating}
@@ -408,6 +424,19 @@ def score_sheets(options: RateScoreOptions) -> None:
     )
     if options.out is not None:
         _write_scores(options.out, means, tests, {"raters": len(ratings_by_rater), "icc_2_1": icc})
+
+
+def _read_sheets(sheets: Sequence[Path], codes: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return the ratings of all sheets by rater and code; reject sheets of the same name."""
+    ratings_by_rater: dict[str, dict[str, float]] = {}
+    for sheet in sheets:
+        ratings = _read_sheet(sheet, codes)
+        if sheet.stem in ratings_by_rater:
+            raise UsageError(
+                str(sheet), "two rating sheets have the same file name", "rename one of the sheets"
+            )
+        ratings_by_rater[sheet.stem] = ratings
+    return ratings_by_rater
 
 
 def _read_sheet(sheet: Path, codes: Sequence[str]) -> dict[str, float]:

@@ -114,16 +114,10 @@ def make_request(options: TrainOptions) -> TrainingRequest:
     if vgg_weights is None and (notice := missing_features_notice(method, options.recipe)):
         level, text = notice
         print(f"{level.capitalize()}: {method.name} --recipe {options.recipe}: {text}")
-    if options.train_last is not None:
-        recipe = replace(recipe, freeze_but_last=options.train_last)
-    if options.keep_critic:
-        recipe = replace(recipe, keep_critic=True)
-    if options.degradation is not None:
-        recipe = replace(recipe, degradation=options.degradation)
     return TrainingRequest(
         method=method.name,
         recipe=options.recipe,
-        replacement_recipe=recipe,
+        replacement_recipe=_adapt_recipe(recipe, options),
         recipe_changes=changes,
         random_seed=options.seed,
         omp_nthreads=options.threads,
@@ -133,6 +127,18 @@ def make_request(options: TrainOptions) -> TrainingRequest:
         vgg_weights=vgg_weights,
         start_model=start,
     )
+
+
+def _adapt_recipe(recipe: Recipe, options: TrainOptions) -> Recipe:
+    """Return a recipe with the trained layers, stored critic and degradation of the options."""
+    adapted_recipe = recipe
+    if options.train_last is not None:
+        adapted_recipe = replace(adapted_recipe, freeze_but_last=options.train_last)
+    if options.keep_critic:
+        adapted_recipe = replace(adapted_recipe, keep_critic=True)
+    if options.degradation is not None:
+        adapted_recipe = replace(adapted_recipe, degradation=options.degradation)
+    return adapted_recipe
 
 
 def _parse_changes(
@@ -256,8 +262,8 @@ def _check_start(options: TrainOptions, method: Method, start: LoadedModel) -> N
     """Reject an initial model of another method or recipe."""
     if start.card.method != method.name:
         reason = f"the model was trained with {start.card.method}, not with {method.name}"
-        fix = f"train {start.card.method}"
-        raise UsageError(f"--from {options.start}", reason, f"{fix}, or omit --from")
+        fix = f"train {start.card.method}, or omit --from"
+        raise UsageError(f"--from {options.start}", reason, fix)
     if start.card.recipe != recipe_name(method, options.recipe):
         reason = f"the model specified with --from has the network of --recipe {start.card.recipe}"
         raise UsageError(f"--recipe {options.recipe}", reason, f"use --recipe {start.card.recipe}")
@@ -303,10 +309,10 @@ def _check_image_sizes(training: TrainingRequest, images: TrainingImages) -> Non
     assert training.factor is not None
     recipe = training.effective_recipe
     for image in images:
-        factor = (1.0, 1.0) if image.fine is not None else training.factor[:2]
+        in_plane_factor = (1.0, 1.0) if image.fine is not None else training.factor[:2]
         x, y = (
-            int(size * axis_factor + 0.5)
-            for size, axis_factor in zip(image.shape[:2], factor, strict=True)
+            int(size * ratio + 0.5)
+            for size, ratio in zip(image.shape[:2], in_plane_factor, strict=True)
         )
         if recipe.fits(x, y):
             continue
