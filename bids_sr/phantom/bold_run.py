@@ -257,6 +257,10 @@ def simulate_calibration(run: SimulatedRun, volumes: int) -> SimulatedRun:
     motion = draw_motion(
         draw("calibration", 1), volumes, preset.tr, min(transient.dummies, volumes - 1)
     )
+    smaller_motion = [
+        rigid_matrix(_CALIBRATION_MOTION * rigid_params(matrix, ROTATION_CENTER), ROTATION_CENTER)
+        for matrix in motion
+    ]
     events = _make_calibration_events(preset) if run.events else []
     return SimulatedRun(
         subject=subject,
@@ -266,14 +270,7 @@ def simulate_calibration(run: SimulatedRun, volumes: int) -> SimulatedRun:
         events=events,
         responses=_make_responses(subject, preset, events, 1),
         transient=transient,
-        motion=np.stack(
-            [
-                rigid_matrix(
-                    _CALIBRATION_MOTION * rigid_params(matrix, ROTATION_CENTER), ROTATION_CENTER
-                )
-                for matrix in motion
-            ]
-        ),
+        motion=np.stack(smaller_motion),
         sigma=run.sigma * float(np.prod(run.preset.factor)),
         stream=("calibration", 2),
         te=preset.te,

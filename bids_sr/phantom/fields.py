@@ -78,16 +78,18 @@ def polynomial(rng: np.random.Generator, affine: Array, shape: Sequence[int]) ->
 
     Its values are about -1 to 1 within 100 mm of the center of the grid.
     """
-    world = [
+    relative_positions = [
         affine[axis, axis] * (np.arange(size) - (size - 1) / 2) / 100.0
         for axis, size in enumerate(shape)
     ]
     x, y, z = np.meshgrid(
-        *[coordinates.astype(np.float32) for coordinates in world], indexing="ij", sparse=True
+        *[positions.astype(np.float32) for positions in relative_positions],
+        indexing="ij",
+        sparse=True,
     )
     weights = rng.uniform(-1, 1, 9).astype(np.float32)
     weights[:3] *= 0.6
-    values = (
+    field = (
         weights[0] * x
         + weights[1] * y
         + weights[2] * z
@@ -96,6 +98,6 @@ def polynomial(rng: np.random.Generator, affine: Array, shape: Sequence[int]) ->
         + weights[5] * z * z
     )
     return np.asarray(
-        (values + weights[6] * x * y + weights[7] * x * z + weights[8] * y * z) / 1.5,
+        (field + weights[6] * x * y + weights[7] * x * z + weights[8] * y * z) / 1.5,
         dtype=np.float32,
     )

@@ -148,20 +148,22 @@ def simulate_effects(echoes: Sequence[SimulatedRun]) -> tuple[Array, dict[str, A
         axis=0,
     )
     changes: dict[str, Array] = {}
-    for echo, resting_image, resting_magnitude, weight in zip(
-        echoes, resting_images, resting_magnitudes, weights, strict=True
-    ):
+    for echo, resting_image, weight in zip(echoes, resting_images, weights, strict=True):
         for name in conditions:
             change = echo.changes.get(name)
             if change is None:
-                changes.setdefault(name, np.zeros_like(resting_magnitude))
+                changes.setdefault(name, np.zeros_like(combined_image))
             elif _is_in_view(change):
-                contribution = (
-                    np.abs(resting_image + echo.scanner.acquire_ideal(change, factor))
-                    - resting_magnitude
-                ).astype(np.float32)
-                changes[name] = changes.get(name, 0) + weight * contribution
+                change_image = echo.scanner.acquire_ideal(change, factor)
+                contribution = weight * _compute_magnitude_change(resting_image, change_image)
+                changes[name] = changes.get(name, 0) + contribution
     return combined_image, changes
+
+
+def _compute_magnitude_change(resting_image: Array, change_image: Array) -> Array:
+    """Return the change of the magnitude (float32) if a complex change is added to an image."""
+    resting_magnitude = np.abs(resting_image).astype(np.float32)
+    return (np.abs(resting_image + change_image) - resting_magnitude).astype(np.float32)
 
 
 def _simulate_resting_image(echoes: Sequence[SimulatedRun]) -> Array:

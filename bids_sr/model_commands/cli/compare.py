@@ -186,13 +186,7 @@ def _read_single_contrast(options: CompareOptions, candidates: Sequence[_Candida
     images = list[TrainingImages]()
     factors = set[Factor]()
     for number, path in enumerate(options.fine):
-        file_options = replace(
-            options,
-            fine=(path,),
-            coarse=options.coarse[number : number + 1],
-            mask=options.mask[number : number + 1],
-        )
-        file_images, factor = read_images(file_options, candidates[0].training)
+        file_images, factor = read_images(_select_file(options, number), candidates[0].training)
         if file_names.count(path.name) > 1:
             file_images = tuple(
                 replace(image, name=f"{number + 1}-{image.name}") for image in file_images
@@ -212,6 +206,16 @@ def _read_single_contrast(options: CompareOptions, candidates: Sequence[_Candida
         factor=factor,
         degradation=None if options.coarse else _get_common_degradation(candidates),
         folds=tuple(folds),
+    )
+
+
+def _select_file(options: CompareOptions, number: int) -> CompareOptions:
+    """Return the options for one high-resolution file with its other files, counted from 0."""
+    return replace(
+        options,
+        fine=options.fine[number : number + 1],
+        coarse=options.coarse[number : number + 1],
+        mask=options.mask[number : number + 1],
     )
 
 

@@ -360,29 +360,36 @@ def measure_task(task: _Task, *, draw: bool) -> tuple[_TaskScores, FigureImages 
         [task.reference.volume(index)[task.window] for index in task.volumes], axis=0
     )
     data_range = similarity.reference_range(reference_mean, mask)
-    first_images = dict[str, Array]()
     rows = list[ScoreRow]()
+    first_images = dict[str, Array]()
+    for row, first_image in _score_rows(task, scale, mask, data_range):
+        rows.append(row)
+        if draw:
+            first_images[str(row["name"])] = first_image
+    scores = _TaskScores(rows=tuple(rows), voxels=int(mask.sum()), data_range=data_range)
+    return scores, _collect_figure_images(task, mask, first_images) if draw else None
+
+
+def _score_rows(
+    task: _Task, scale: float, mask: MaskArray, data_range: float
+) -> Iterator[tuple[ScoreRow, Array]]:
+    """Yield the row and the first volume of each method and each image from another program.
+
+    `scale` is the intensity that corresponds to 1 in a network. `mask` and `data_range` are the
+    scored voxels and the intensity range of the reference.
+    """
     for name, method in task.methods.items():
         durations_s = list[float]()
         volumes = _super_resolve(task, method, scale, durations_s)
         row, first_image = _score_volumes(name, volumes, task, mask, data_range)
-        rows.append(
-            row
-            | {
-                "seconds": float(np.mean(durations_s)),
-                "parameters": method.parameters or MISSING,
-            }
-        )
-        if draw:
-            first_images[name] = first_image
+        row |= {
+            "seconds": float(np.mean(durations_s)),
+            "parameters": method.parameters or MISSING,
+        }
+        yield row, first_image
     for name, reader in task.other_images.items():
         volumes = (reader.volume(index)[task.window] for index in task.volumes)
-        row, first_image = _score_volumes(name, volumes, task, mask, data_range)
-        rows.append(row)
-        if draw:
-            first_images[name] = first_image
-    scores = _TaskScores(rows=tuple(rows), voxels=int(mask.sum()), data_range=data_range)
-    return scores, _collect_figure_images(task, mask, first_images) if draw else None
+        yield _score_volumes(name, volumes, task, mask, data_range)
 
 
 def _collect_figure_images(

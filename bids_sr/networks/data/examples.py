@@ -144,6 +144,14 @@ def _get_sides(window: Window) -> tuple[int, ...]:
     return tuple(stop - start for start, stop in window)
 
 
+class _Member(NamedTuple):
+    """Network input, target and voxel weights of one member of a batch (C, *grid)."""
+
+    source: Tensor
+    target: Tensor
+    weight: Tensor
+
+
 class _SliceVariation(NamedTuple):
     """Variation of a batch of whole slices (see `Augmentation`).
 
@@ -164,6 +172,12 @@ class _SliceVariation(NamedTuple):
     gain: float
     noise_sd: float
     noise_seed: int
+
+    def make_noise(self, image: Tensor) -> Tensor:
+        """Return the noise to add to an image, of the same shape."""
+        generator = torch.Generator().manual_seed(self.noise_seed)
+        unit_noise = torch.randn(image.shape, generator=generator)
+        return self.noise_sd * unit_noise.to(image.device)
 
 
 def _draw_variation(rng: np.random.Generator, augmentation: Augmentation) -> _SliceVariation:
@@ -626,12 +640,12 @@ class Examples:
         ]
         if window_symmetries:
             members = [
-                tuple(apply_symmetry(image, symmetry) for image in member)
+                _Member(*(apply_symmetry(image, symmetry) for image in member))
                 for member, symmetry in zip(members, window_symmetries, strict=True)
             ]
-        source, target, weight = (
-            torch.stack(images).contiguous() for images in zip(*members, strict=True)
-        )
+        source = torch.stack([member.source for member in members]).contiguous()
+        target = torch.stack([member.target for member in members]).contiguous()
+        weight = torch.stack([member.weight for member in members]).contiguous()
         operator = None
         if self.recipe.objective == "self":
             _, first_window = image_windows[0]
@@ -643,10 +657,8 @@ class Examples:
             )
         return Batch(input=source, target=target, weight=weight, operator=operator)
 
-    def _cut_window(
-        self, image: PreparedImage, window: Window, background: float
-    ) -> tuple[Tensor, ...]:
-        """Return input, target and weight of a window (C, *grid)."""
+    def _cut_window(self, image: PreparedImage, window: Window, background: float) -> _Member:
+        """Return input, target and weight of a window."""
         highres_box = (slice(None), *(slice(start, stop) for start, stop in window))
         lowres_box = (slice(None), *image.get_lowres_box(window))
         is_compared_at_lowres = self.recipe.objective == "self"
@@ -655,8 +667,8 @@ class Examples:
         source_box = lowres_box if self.recipe.upsampled_by is None else highres_box
         mask_weight = mask[target_box].float()
         weight = mask_weight + background * (1 - mask_weight)
-        member = (image.source[source_box], image.target[target_box], weight)
-        return member if self.ndim == 3 else tuple(volume[..., 0] for volume in member)
+        member = _Member(image.source[source_box], image.target[target_box], weight)
+        return member if self.ndim == 3 else _Member(*(volume[..., 0] for volume in member))
 
     def _draw_whole_slices(
         self, rng: np.random.Generator, regions: Sequence[Region], size: int
@@ -697,16 +709,15 @@ class Examples:
         if variation.shift != (0.0, 0.0):
             target = shift_image(target, variation.shift)
         # the gain scales the residue, whereas the exponent hardly affects it
-        target = target.sign() * target.abs() ** variation.gamma * variation.gain
-        lowres = conversion.downsample(target) + residue * variation.gain
+        varied_target = target.sign() * target.abs() ** variation.gamma * variation.gain
+        varied_lowres = conversion.downsample(varied_target) + residue * variation.gain
         if variation.noise_sd:
-            generator = torch.Generator().manual_seed(variation.noise_seed)
-            unit_noise = torch.randn(lowres.shape, generator=generator)
-            noise = variation.noise_sd * unit_noise.to(lowres.device)
-            lowres, target = lowres + noise, target + conversion.upsample(noise)
+            noise = variation.make_noise(varied_lowres)
+            varied_lowres = varied_lowres + noise
+            varied_target = varied_target + conversion.upsample(noise)
         return Batch(
-            input=upsample_slices(lowres, self.factor[:2], self.recipe.upsampled_by),
-            target=target,
+            input=upsample_slices(varied_lowres, self.factor[:2], self.recipe.upsampled_by),
+            target=varied_target,
             weight=weight + self.recipe.background * (1 - weight),
         )
 

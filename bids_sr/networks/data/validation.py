@@ -126,8 +126,8 @@ def interpolate_windows(
                 [upsample(name, channel, examples.factor) for channel in lowres]
             )
         box = (slice(None), *(slice(start, stop) for start, stop in window.box))
-        part = volumes[window.image][box]
-        image = part if examples.ndim == 3 else part[..., 0]
+        block = volumes[window.image][box]
+        image = block if examples.ndim == 3 else block[..., 0]
         tensor = torch.from_numpy(np.ascontiguousarray(image, np.float32))
         interpolated_windows.append(tensor.to(window.batch.target.device)[None])
     return interpolated_windows
