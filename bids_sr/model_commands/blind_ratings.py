@@ -105,24 +105,26 @@ def average_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
         Columns contrast (``all``: mean over contrasts), series, n (participants), mean, sd,
         minimum and maximum.
     """
-    rows = []
-    for contrast, participant_ratings in _average_by_participant(ratings).items():
-        for series in participant_ratings:
-            means = participant_ratings[series].dropna()
-            if len(means):
-                rows.append(
-                    {
-                        "contrast": contrast,
-                        "series": series,
-                        "n": len(means),
-                        "mean": means.mean(),
-                        "sd": means.std(ddof=1) if len(means) > 1 else math.nan,
-                        "minimum": means.min(),
-                        "maximum": means.max(),
-                    }
-                )
+    rows = [
+        {"contrast": contrast, "series": series, **_summarize(participant_ratings[series])}
+        for contrast, participant_ratings in _average_by_participant(ratings).items()
+        for series in participant_ratings
+        if participant_ratings[series].notna().any()
+    ]
     columns = ["contrast", "series", "n", "mean", "sd", "minimum", "maximum"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _summarize(participant_ratings: pd.Series) -> dict[str, float]:
+    """Return number, mean, SD and range of the mean ratings of participants, without NaN."""
+    means = participant_ratings.dropna()
+    return {
+        "n": len(means),
+        "mean": means.mean(),
+        "sd": means.std(ddof=1) if len(means) > 1 else math.nan,
+        "minimum": means.min(),
+        "maximum": means.max(),
+    }
 
 
 def _average_by_participant(ratings: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -93,9 +93,9 @@ def parse_setting(text: str, method: str, recipe: Recipe) -> SearchedSetting:
     ChangeError is raised if the text has another form, the setting is unknown, or the recipe does
     not allow a value.
     """
-    name, _, values = text.partition("=")
-    low, dots, high = values.partition("..")
-    value_texts = [low, high] if dots else values.split(",")
+    name, _, values_text = text.partition("=")
+    low_text, dots, high_text = values_text.partition("..")
+    value_texts = [low_text, high_text] if dots else values_text.split(",")
     # values are checked in the same way as changes of the recipe
     changes = [change_of_method(f"{name}={value}", method) for value in value_texts]
     field = variable_field(recipe, changes[0].field, method)

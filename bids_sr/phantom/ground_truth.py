@@ -331,7 +331,21 @@ def _write_changes(
 def _write_map(
     stem: Path, label: str, data: Array, affine: Array, *, description: str, unit: str
 ) -> None:
-    """Write an image of the ground truth to the file ``STEM_LABEL.nii.gz``."""
+    """Write an image of the ground truth.
+
+    Parameters
+    ----------
+    stem : Path
+        Path up to the first entity of the image.
+    label : str
+        Further entities and suffix.
+    data : Array
+        Values (3D), stored as float32.
+    affine : Array
+        Voxel-to-world matrix (4 x 4, RAS+ mm).
+    description, unit : str
+        Description and unit of the values for the sidecar.
+    """
     metadata = {
         "Frame": _FRAME,
         "Resolution": "matches the high-resolution T2*w image",

@@ -162,6 +162,19 @@ def _draw_fractions(
 
     The template fractions are sharpened and roughened; fluid, skull and scalp are added around the
     brain.
+
+    Parameters
+    ----------
+    rng : np.random.Generator
+        Source of random numbers.
+    gm, wm, fluid : Array
+        Gray matter, white matter and fluid of the deformed template (3D).
+    brain : Array
+        Brain of the deformed template (3D, about 0 to 1).
+    distance_mm : Array
+        Distance from the brain (3D; mm).
+    voxel_mm : float
+        Voxel size (mm).
     """
     shape = gm.shape
     weights = {"gm": gm, "wm": wm, "csf": fluid}

@@ -62,10 +62,11 @@ def magnitude(image: Array, sigma: float = 0.0, rng: np.random.Generator | None 
     rng : np.random.Generator | None, optional
         Source of random numbers; None adds no noise.
     """
+    noisy_image = image
     if sigma > 0 and rng is not None:
         noise = rng.standard_normal((2, *image.shape), dtype=np.float32) * np.float32(sigma)
-        image = image + (noise[0] + 1j * noise[1])
-    return np.ascontiguousarray(np.abs(image), dtype=np.float32)
+        noisy_image = image + (noise[0] + 1j * noise[1])
+    return np.ascontiguousarray(np.abs(noisy_image), dtype=np.float32)
 
 
 def draw_distortion(
@@ -156,10 +157,10 @@ class Scanner:
         Through the slice, there is about one sample per millimeter, and an even number in total.
         """
         (x, y, _), affine = self.grid
-        low = self.low_shape or self.grid[0]
+        low_x, low_y, _ = self.low_shape or self.grid[0]
         return (
-            low[0] * _SAMPLES_PER_VOXEL / x,
-            low[1] * _SAMPLES_PER_VOXEL / y,
+            low_x * _SAMPLES_PER_VOXEL / x,
+            low_y * _SAMPLES_PER_VOXEL / y,
             max(2, 2 * round(float(affine[2, 2]) / 2)),
         )
 

@@ -184,9 +184,22 @@ def _make_scanner(
     low_shape: Shape,
     receive_field_size: float = Scanner.receive_field_size,
 ) -> Scanner:
-    """Return the scanner with a subject (see `Scanner` for the parameters).
+    """Return the scanner with a subject.
 
-    `pose` maps a BOLD point to its point in the image, and `coil` is the number of the coil.
+    Parameters
+    ----------
+    subject : SimulatedSubject
+        Subject who is scanned.
+    grid : ScanGrid
+        Shape and affine of the image.
+    pose : Array
+        Transform of a BOLD point to its point in the image (4 x 4, RAS+ mm).
+    coil : int
+        Number of the coil in the random stream.
+    low_shape : Shape
+        Matrix size of the lowest resolution of this geometry.
+    receive_field_size : float, optional
+        Relative size of the receive field.
     """
     return Scanner(
         grid=grid,

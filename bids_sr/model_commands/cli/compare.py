@@ -347,10 +347,10 @@ def _reduce_resolution(
     """Return an image at the training resolution of a candidate."""
     if candidate.zoom_ratio == 1 or image.fine is None or study.degradation is None:
         return image
-    (fine, inside), affine = _downsample(
+    (fine, mask_fractions), affine = _downsample(
         (image.fine, image.mask > 0), image.affine, candidate.zoom_ratio, study
     )
-    return replace(image, fine=fine.astype(np.float32), mask=inside > 0.5, affine=affine)
+    return replace(image, fine=fine.astype(np.float32), mask=mask_fractions > 0.5, affine=affine)
 
 
 def _downsample(
@@ -386,9 +386,9 @@ def _get_reference_file(
         return path
     # the folder identifies the participant if the file name does not
     folder = models_dir / f"tests-at-{options.test_coarser:g}x" / study.participants[number]
-    out = folder / str(number) / f"{output_files.get_image_stem(path)}.nii.gz"
-    if out.exists():
-        return out
+    lowres_file = folder / str(number) / f"{output_files.get_image_stem(path)}.nii.gz"
+    if lowres_file.exists():
+        return lowres_file
     with SeriesReader(path) as reader:
         volumes, affine = _downsample(
             list(reader.volumes()), reader.affine, options.test_coarser, study
@@ -396,9 +396,9 @@ def _get_reference_file(
         is_single_volume = reader.ndim == 3
         image = volumes[0] if is_single_volume else np.stack(volumes, axis=-1)
         tr = None if is_single_volume else reader.tr
-        output_files.make_folder(out)
-        save_image(image.astype(np.float32), affine, out, header_like=reader.header, tr=tr)
-    return out
+        output_files.make_folder(lowres_file)
+        save_image(image.astype(np.float32), affine, lowres_file, header_like=reader.header, tr=tr)
+    return lowres_file
 
 
 def _train_model(
@@ -421,13 +421,13 @@ def _train_model(
     output_files.make_folder(stem)
     work_dir = (options.work_dir or stem.parent) / f"{stem.name}.work"
     images = _select_training_images(candidate, study, fold)
-    result = train_network(
+    model = train_network(
         with_suitable_augmentation(candidate.training, images, quiet=True),
         images,
         work_dir,
         progress_line(),
     )
-    save_model(stem, result.state, result.card)
+    save_model(stem, model.state, model.card)
     shutil.rmtree(work_dir, ignore_errors=True)  # the checkpoints are no longer needed
     print(f"{weights}: {candidate.name} trained on {len(images)} image(s)")
     return weights

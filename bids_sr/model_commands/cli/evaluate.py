@@ -177,9 +177,10 @@ def prepare_tasks(
     `labels` maps the path of a model to its name in the table; by default, the name consists of
     method and file.
     """
-    labels = _label_models(options.model) if labels is None else labels
+    model_labels = _label_models(options.model) if labels is None else labels
     tasks = [
-        _prepare_task(number, options, labels, stack) for number in range(len(options.reference))
+        _prepare_task(index, options, model_labels, stack)
+        for index in range(len(options.reference))
     ]
     notes = dict.fromkeys(
         f"{name}: {note}"

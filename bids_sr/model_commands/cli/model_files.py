@@ -91,8 +91,20 @@ def check_applicable(
 ) -> list[str]:
     """Check that a model can be applied to an image, and return the accepted differences.
 
-    `force` accepts all differences, `allow` the listed properties (resolution, contrast, ...).
-    Other differences raise `UsageError`.
+    Parameters
+    ----------
+    model : LoadedModel
+        Trained model.
+    reader : SeriesReader
+        Image to apply the model to.
+    contrast : str
+        BIDS suffix of the image.
+    factor : Factor
+        Ratio of low-resolution to high-resolution voxel size.
+    force : bool
+        Whether all differences are accepted.
+    allow : Collection[str], optional
+        Accepted properties (resolution, contrast, ...). Other differences raise `UsageError`.
     """
     card = model.card
     subject, option = f"a {card.method} model", f"--sr-method {card.method} --pretrained MODEL"

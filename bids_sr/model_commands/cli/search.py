@@ -395,8 +395,18 @@ def _run_trial(
 ) -> _TrialRow:
     """Train a trial and return its row; a stopped trial resumes from its checkpoint.
 
-    `scored_images` contains the images for scoring methods that are trained without
-    high-resolution images.
+    Parameters
+    ----------
+    number : int
+        Number of the trial, counted from 1.
+    training : TrainingRequest
+        Training with the settings of the trial.
+    images : TrainingImages
+        Images for training.
+    scored_images : TrainingImages
+        Images for scoring methods that are trained without high-resolution images.
+    folder : Path
+        Folder of the checkpoints.
     """
     settings = {change.field: f"{change.value:.9g}" for change in training.recipe_changes}
     row = {"trial": str(number), **settings, **dict.fromkeys(_RESULT_COLUMNS, MISSING)}

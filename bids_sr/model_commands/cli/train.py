@@ -111,9 +111,8 @@ def make_request(options: TrainOptions) -> TrainingRequest:
             " initialized at random. To store these weights in a model, train the model with"
             " --keep-critic."
         )
-    if vgg_weights is None and (notice := missing_features_notice(method, options.recipe)):
-        level, text = notice
-        print(f"{level.capitalize()}: {method.name} --recipe {options.recipe}: {text}")
+    if vgg_weights is None:
+        _print_missing_features(options, method)
     return TrainingRequest(
         method=method.name,
         recipe=options.recipe,
@@ -127,6 +126,13 @@ def make_request(options: TrainOptions) -> TrainingRequest:
         vgg_weights=vgg_weights,
         start_model=start,
     )
+
+
+def _print_missing_features(options: TrainOptions, method: Method) -> None:
+    """Print a notice if the recipe uses VGG-19 features, which are not available."""
+    if notice := missing_features_notice(method, options.recipe):
+        level, notice_text = notice
+        print(f"{level.capitalize()}: {method.name} --recipe {options.recipe}: {notice_text}")
 
 
 def _adapt_recipe(recipe: Recipe, options: TrainOptions) -> Recipe:

@@ -34,17 +34,7 @@ def read_images_of_files(
     fine, coarse = (list(map(SeriesReader, paths)) for paths in (options.fine, options.coarse))
     factor = _determine_factor(options, training, fine, coarse)
     readers = fine or coarse
-    contrasts = sorted({files.parse_contrast(reader.path, options.contrast) for reader in readers})
-    if len(contrasts) > 1:
-        fix = (
-            "train one model per contrast, or use bids-sr ... --sr-target anat --sr-method"
-            " attunet for a model of several contrasts"
-        )
-        raise UsageError(
-            f"{' and '.join(contrasts)} images were specified together",
-            "this command trains models of a single contrast",
-            fix,
-        )
+    contrast = _determine_contrast(options, readers)
     rng = np.random.default_rng(training.random_seed)
     file_names = [reader.path.name for reader in readers]
     images = list[tuple[Path, TrainingImage]]()
@@ -63,13 +53,29 @@ def read_images_of_files(
                 coarse=drawn.lowres_volume if fine else drawn.volume,
                 mask=mask,
                 affine=reader.affine,
-                contrast=contrasts[0],
+                contrast=contrast,
                 name=name if reader.shape[3] == 1 else f"{name}-{drawn.number}",
             )
             images.append((reader.path, image))
     training_images = tuple(image for _, image in images)
     check_images(training_images, training.effective_recipe, factor, training.definition.ndim)
     return images, factor
+
+
+def _determine_contrast(options: TrainOptions, readers: Sequence[SeriesReader]) -> str:
+    """Return the contrast that all images share; reject several contrasts."""
+    contrasts = sorted({files.parse_contrast(reader.path, options.contrast) for reader in readers})
+    if len(contrasts) > 1:
+        fix = (
+            "train one model per contrast, or use bids-sr ... --sr-target anat --sr-method"
+            " attunet for a model of several contrasts"
+        )
+        raise UsageError(
+            f"{' and '.join(contrasts)} images were specified together",
+            "this command trains models of a single contrast",
+            fix,
+        )
+    return contrasts[0]
 
 
 def _determine_factor(

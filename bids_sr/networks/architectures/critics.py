@@ -111,12 +111,17 @@ def srgan_critic(
         _build_score_layers(widths[-1], 2, dense),
     )
     if he:
-        for module in critic.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, a=0.2)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        _init_he(critic)
     return critic
+
+
+def _init_he(critic: Critic) -> None:
+    """Initialize a critic in place with the weights of He et al. 2015, for slopes of .2."""
+    layers = [layer for layer in critic.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight, a=0.2)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 def cpce_critic(

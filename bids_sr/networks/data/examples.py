@@ -139,6 +139,29 @@ def _count_batches(groups: Sequence[Sequence[_Slice]], size: int) -> int:
     return sum(-(-len(group) // size) for group in groups)
 
 
+def _align_sides(
+    sides: Sequence[int], shapes: Sequence[tuple[int, ...]], ratios: Sequence[tuple[int, int]]
+) -> list[int]:
+    """Return window sides (voxels) rounded down to whole low-resolution voxels.
+
+    A side that spans the in-plane axis of all images is not rounded.
+
+    Parameters
+    ----------
+    sides : Sequence[int]
+        Side length of the windows along each axis.
+    shapes : Sequence[tuple[int, ...]]
+        Shape of the part of each image that windows are cut from.
+    ratios : Sequence[tuple[int, int]]
+        Numerator and denominator (p, q) of the factor p/q along each axis.
+    """
+    aligned_sides = []
+    for axis, (side, (step, _)) in enumerate(zip(sides, ratios, strict=False)):
+        spans_axis = axis < 2 and all(shape[axis] == side for shape in shapes)
+        aligned_sides.append(side if spans_axis else side // step * step)
+    return aligned_sides
+
+
 def _get_sides(window: Window) -> tuple[int, ...]:
     """Return the side lengths of a window (voxels)."""
     return tuple(stop - start for start, stop in window)
@@ -564,13 +587,8 @@ class Examples:
             patch_sides = (patch,) * self.ndim if isinstance(patch, int) else patch
             sides = [min(n, side) for n, side in zip(sides, patch_sides, strict=True)]
         if self.is_aligned:
-            ratios = self.prepare(slice_ranges[0][0], factor).ratios
-            for axis, side in enumerate(sides):
-                # a window that spans a whole in-plane axis needs no rounding
-                spans_axis = axis < 2 and all(shape[axis] == side for shape in shapes)
-                if not spans_axis:
-                    step, _ = ratios[axis]
-                    sides[axis] = side // step * step
+            first_index, _ = slice_ranges[0]
+            sides = _align_sides(sides, shapes, self.prepare(first_index, factor).ratios)
         return tuple(sides) if self.ndim == 3 else (*sides, 1)
 
     def _find_corners(

@@ -38,12 +38,12 @@ def compute_attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor,
         assert isinstance(gate, AttentionGate)
         gate_masks.append(gate.mask(*inputs))
 
+    gates = [module for module in network.modules() if isinstance(module, AttentionGate)]
     was_training = network.training
     network.eval()
     with ExitStack() as hooks, torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, AttentionGate):
-                hooks.callback(module.register_forward_hook(record_mask).remove)
+        for gate in gates:
+            hooks.callback(gate.register_forward_hook(record_mask).remove)
         network(images)
     network.train(was_training)
     if not gate_masks:

@@ -20,8 +20,8 @@ _SSIM_RADIUS, _SSIM_SIGMA = 5, 1.5  # voxels, Gaussian window of SSIM
 
 def _weighted_mean(error: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted mean of an error map; the weight is broadcast to its shape."""
-    weight = weight.expand_as(error)
-    return (weight * error).sum() / weight.sum()
+    voxel_weight = weight.expand_as(error)
+    return (voxel_weight * error).sum() / voxel_weight.sum()
 
 
 class MSE(nn.Module):

@@ -554,11 +554,12 @@ class Phase:
             ("psnr_trained_slices", self.training_windows),
             ("psnr_second_pair", self.second_windows),
         ):
+            if not windows:
+                continue
             # whole slices may not fit into device memory even if training on patches is possible
             with suppress(torch.cuda.OutOfMemoryError):
-                if windows:
-                    outputs = _apply_generator(self.nets.generator, windows)
-                    scores[column] = _convert_to_db(_compute_error(outputs, windows))
+                outputs = _apply_generator(self.nets.generator, windows)
+                scores[column] = _convert_to_db(_compute_error(outputs, windows))
         return scores
 
     def _check_precision(self, windows: Sequence[ScoredWindow], fp32_score: float) -> None:

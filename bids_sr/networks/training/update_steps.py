@@ -146,9 +146,12 @@ class Networks:
         """
         losses: dict[str, float] = {}
         if "critic" in self.modules:
-            if fake is None:
-                fake = self._generate("generator", batch.input, in_bf16=in_bf16)
-            losses["critic"] = self._update_critic("critic", batch.target, fake.detach())
+            highres_fake = (
+                self._generate("generator", batch.input, in_bf16=in_bf16)
+                if fake is None
+                else fake.detach()
+            )
+            losses["critic"] = self._update_critic("critic", batch.target, highres_fake)
         if "backward_critic" in self.modules:
             lowres_fake = self._generate("backward", batch.target, in_bf16=in_bf16)
             losses["backward_critic"] = self._update_critic(
