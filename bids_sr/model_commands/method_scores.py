@@ -59,7 +59,7 @@ def welch_anova(groups: Sequence[npt.ArrayLike]) -> WelchAnova:
     variances = np.array([sample.var(ddof=1) for sample in samples])
     if not (np.isfinite(variances).all() and (variances > 0).all()):
         return WelchAnova()
-    k = len(samples)
+    k = len(samples)  # number of groups
     weights = counts / variances
     shares = weights / weights.sum()
     grand_mean = (shares * means).sum()
@@ -171,12 +171,12 @@ def compare_pairs(
 
 def _correct_p_values(family: Sequence[ScoreRow]) -> list[ScoreRow]:
     """Return the rows of a metric with p values corrected by Holm's procedure."""
-    p_t, p_wilcoxon = (
+    corrected_t, corrected_wilcoxon = (
         holm([float(row[test]) for row in family]) for test in ("p_t", "p_wilcoxon")
     )
     return [
-        {**row, "p_t_holm": t_p, "p_wilcoxon_holm": rank_p}
-        for row, t_p, rank_p in zip(family, p_t, p_wilcoxon, strict=True)
+        {**row, "p_t_holm": p_t, "p_wilcoxon_holm": p_wilcoxon}
+        for row, p_t, p_wilcoxon in zip(family, corrected_t, corrected_wilcoxon, strict=True)
     ]
 
 

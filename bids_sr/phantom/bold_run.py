@@ -148,7 +148,8 @@ class SimulatedRun:
         """
         resting, changes = self.prepared_scenes
         weights = {
-            name: np.full(self.preset.bold_shape[2], share) for name, share in activity.items()
+            name: np.full(self.preset.bold_shape[2], fraction)
+            for name, fraction in activity.items()
         }
         return self.scanner.acquire_moving(
             resting, np.eye(4), {name: changes[name] for name in activity}, weights

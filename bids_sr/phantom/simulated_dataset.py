@@ -66,11 +66,11 @@ def make_dataset(
     UsageError
         The directory is a file, is not empty, or cannot be written.
     """
-    out = Path(out).absolute()
-    _check_directory(out)
+    target = Path(out).absolute()
+    _check_directory(target)
     n_threads = threads or min(4, len(os.sched_getaffinity(0)))
     report = progress or (lambda _line: None)
-    partial = _make_partial_directory(out)
+    partial = _make_partial_directory(target)
     try:
         _write_top_level_files(partial, study)
         for number in range(study.subjects):
@@ -78,7 +78,7 @@ def make_dataset(
         mask = os.umask(0)
         os.umask(mask)
         partial.chmod(0o777 & ~mask)
-        os.replace(partial, out)
+        os.replace(partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -237,7 +237,23 @@ def _write_bold_runs(
     threads: int,
     report: _ProgressText,
 ) -> None:
-    """Write the BOLD run or its echoes, the ground truth, and a requested calibration run."""
+    """Write the BOLD run or its echoes, the ground truth, and a requested calibration run.
+
+    Parameters
+    ----------
+    subject : SimulatedSubject
+        Subject who is scanned.
+    study : Study
+        Simulated study.
+    root : Path
+        Directory of the data set.
+    name : str
+        Name of the subject, such as ``sub-01``.
+    threads : int
+        Threads for the BOLD volumes.
+    report : Callable[[str], None]
+        Function that is called with one line per step.
+    """
     n_volumes = study.protocol.volumes
     run = simulate_bold_run(subject)
     stem = f"{root / name / 'func' / name}_task-{study.task}"

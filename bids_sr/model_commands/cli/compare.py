@@ -121,10 +121,10 @@ def compare(options: CompareOptions) -> None:
         # read back, so that numbers are rounded as in a resumed comparison
         rows = _read_completed_rows(out, conditions)
         print(f"Fold {number} of {len(study.folds)}: models were tested on {' '.join(fold.test)}")
-    names = [candidate.name for candidate in study.candidates]
+    method_names = [candidate.name for candidate in study.candidates]
     test_rows = [row for row in rows if row["set"] == "test"]
     print(f"{out}: scores on the test sets")
-    compare_rows(test_rows, names, {}, out)
+    compare_rows(test_rows, method_names, {}, out)
     if reason := explain_missing_tests({str(row["participant"]) for row in test_rows}):
         print(f"Note: {reason}")
     print(f"Trained models: {models_dir}")
@@ -185,11 +185,11 @@ def _read_single_contrast(options: CompareOptions, candidates: Sequence[_Candida
     file_names = [path.name for path in options.fine]
     images = list[TrainingImages]()
     factors = set[Factor]()
-    for number, path in enumerate(options.fine):
-        file_images, factor = read_images(_select_file(options, number), candidates[0].training)
+    for index, path in enumerate(options.fine):
+        file_images, factor = read_images(_select_file(options, index), candidates[0].training)
         if file_names.count(path.name) > 1:
             file_images = tuple(
-                replace(image, name=f"{number + 1}-{image.name}") for image in file_images
+                replace(image, name=f"{index + 1}-{image.name}") for image in file_images
             )
         images.append(file_images)
         factors.add(factor)
@@ -209,13 +209,13 @@ def _read_single_contrast(options: CompareOptions, candidates: Sequence[_Candida
     )
 
 
-def _select_file(options: CompareOptions, number: int) -> CompareOptions:
-    """Return the options for one high-resolution file with its other files, counted from 0."""
+def _select_file(options: CompareOptions, index: int) -> CompareOptions:
+    """Return the options for one high-resolution file, with its low-resolution file and mask."""
     return replace(
         options,
-        fine=options.fine[number : number + 1],
-        coarse=options.coarse[number : number + 1],
-        mask=options.mask[number : number + 1],
+        fine=options.fine[index : index + 1],
+        coarse=options.coarse[index : index + 1],
+        mask=options.mask[index : index + 1],
     )
 
 
@@ -375,18 +375,18 @@ def _downsample(
 
 
 def _get_reference_file(
-    number: int, study: _Study, options: CompareOptions, models_dir: Path
+    index: int, study: _Study, options: CompareOptions, models_dir: Path
 ) -> Path:
     """Return the reference file of a test, downsampled if requested.
 
-    `number` is the position of the file in the call, `models_dir` the directory of the models.
+    `index` is the position of the file in the options, `models_dir` the directory of the models.
     """
-    path = options.fine[number]
+    path = options.fine[index]
     if options.test_coarser == 1:
         return path
     # the folder identifies the participant if the file name does not
-    folder = models_dir / f"tests-at-{options.test_coarser:g}x" / study.participants[number]
-    lowres_file = folder / str(number) / f"{output_files.get_image_stem(path)}.nii.gz"
+    folder = models_dir / f"tests-at-{options.test_coarser:g}x" / study.participants[index]
+    lowres_file = folder / str(index) / f"{output_files.get_image_stem(path)}.nii.gz"
     if lowres_file.exists():
         return lowres_file
     with SeriesReader(path) as reader:
@@ -442,7 +442,18 @@ def _score_models(
 ) -> list[ScoreRow]:
     """Return the scores of all models and interpolations for some participants.
 
-    Downsampled references are stored in `models_dir`, the directory of the models.
+    Parameters
+    ----------
+    weights_by_name : Mapping[str, Path]
+        Model files of the candidates.
+    study : _Study
+        Images of all participants.
+    participants : Sequence[str]
+        Participants whose images are scored.
+    options : CompareOptions
+        Options of the call.
+    models_dir : Path
+        Directory of the models, where downsampled references are stored.
     """
     indices = [
         index
@@ -556,12 +567,12 @@ def _print_plan(study: _Study, options: CompareOptions) -> None:
             " so the validation set has no influence on training"
         )
     factor_text = " x ".join(f"{ratio:.4g}" for ratio in study.factor)
-    names = [candidate.name for candidate in study.candidates]
+    method_names = [candidate.name for candidate in study.candidates]
     lowres_origin = (
         f"computed with the {study.degradation} degradation" if study.degradation else "measured"
     )
     print(
-        f"{len(study.folds) * len(names)} training run(s): {' '.join(names)};"
+        f"{len(study.folds) * len(method_names)} training run(s): {' '.join(method_names)};"
         f" super-resolution factor {factor_text}; low-resolution images {lowres_origin}"
     )
     if options.test_coarser != 1:

@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 import numpy as np
 
@@ -69,17 +68,24 @@ class FigureImages:
 
 
 @frozen
+class _LowresImage:
+    """Measured or computed low-resolution image of a reference."""
+
+    reader: SeriesReader
+    factor: Factor  # low- divided by high-resolution voxel size
+    # window of the reference that the low-resolution image covers
+    window: tuple[slice, slice, slice]
+    volumes: Sequence[int]  # numbers of the evaluated volumes in the low-resolution image
+
+
+@frozen
 class _Task:
     """Inputs shared by all rows of a reference."""
 
     participant: str
-    coarse: SeriesReader
+    lowres: _LowresImage
     reference: SeriesReader
-    # window of the reference that the low-resolution image covers
-    window: tuple[slice, slice, slice]
-    factor: Factor  # low- divided by high-resolution voxel size
-    volumes: Sequence[int]  # numbers of the evaluated volumes
-    coarse_volumes: Sequence[int]  # numbers of these volumes in the low-resolution image
+    volumes: Sequence[int]  # numbers of the evaluated volumes in the reference
     methods: Mapping[str, PreparedMethod]  # by name in the table
     other_images: Mapping[str, SeriesReader]  # images from other programs, by name in the table
     mask_file: Path | None  # brain mask on the grid of the low-resolution image
@@ -194,40 +200,28 @@ def prepare_tasks(
 
 
 def _prepare_task(
-    number: int, options: ModelEvaluationOptions, labels: Mapping[str, str], stack: ExitStack
+    index: int, options: ModelEvaluationOptions, labels: Mapping[str, str], stack: ExitStack
 ) -> _Task:
-    """Open all images and models for the reference with index `number`."""
-    reference = stack.enter_context(SeriesReader(options.reference[number]))
+    """Open all images and models for a reference, given by its index in the options."""
+    reference = stack.enter_context(SeriesReader(options.reference[index]))
     volumes = evenly_spaced(reference.shape[3], options.volumes)
     lowres = (
-        _open_measured(options.image[number], reference, volumes, options, stack)
+        _open_measured(options.image[index], reference, volumes, options, stack)
         if options.image
         else _simulate_lowres(reference, volumes, options, stack)
     )
     return _Task(
-        participant=find_participant(options.reference[number]),
-        coarse=lowres.reader,
+        participant=find_participant(options.reference[index]),
+        lowres=lowres,
         reference=reference,
-        window=lowres.window,
-        factor=lowres.factor,
         volumes=volumes,
-        coarse_volumes=lowres.volumes,
-        other_images=_open_other_images(number, reference, options, stack),
+        other_images=_open_other_images(index, reference, options, stack),
         methods={
             labels.get(name, name): prepare_method(name, lowres.reader, options, lowres.factor)
             for name in dict.fromkeys((*options.model, *MATRICES))
         },
-        mask_file=options.mask[number] if options.mask else None,
+        mask_file=options.mask[index] if options.mask else None,
     )
-
-
-class _LowresImage(NamedTuple):
-    """Low-resolution image of a reference (see `_Task` for factor, window and volumes)."""
-
-    reader: SeriesReader
-    factor: Factor
-    window: tuple[slice, slice, slice]
-    volumes: Sequence[int]
 
 
 def _open_measured(
@@ -242,7 +236,7 @@ def _open_measured(
     factor = files.compute_factor(reader, reference, options.factor)
     _check_volume_count(reader, reference)
     x, y, z = (slice(0, size) for size in reference.shape[:3])
-    return _LowresImage(reader, factor, (x, y, z), volumes)
+    return _LowresImage(reader=reader, factor=factor, window=(x, y, z), volumes=volumes)
 
 
 def _simulate_lowres(
@@ -256,14 +250,14 @@ def _simulate_lowres(
     folder = Path(stack.enter_context(TemporaryDirectory()))
     file, window = _write_downsampled(reference, volumes, options.degradation, factor, folder)
     reader = stack.enter_context(SeriesReader(file))
-    return _LowresImage(reader, factor, window, range(len(volumes)))
+    return _LowresImage(reader=reader, factor=factor, window=window, volumes=range(len(volumes)))
 
 
-def _check_volume_count(coarse: SeriesReader, reference: SeriesReader) -> None:
+def _check_volume_count(lowres: SeriesReader, reference: SeriesReader) -> None:
     """Reject a low-resolution image with another number of volumes than its reference."""
-    if coarse.shape[3] != reference.shape[3]:
+    if lowres.shape[3] != reference.shape[3]:
         raise ImageError(
-            f"{coarse.path}: found {coarse.shape[3]} volumes; expected"
+            f"{lowres.path}: found {lowres.shape[3]} volumes; expected"
             f" {reference.shape[3]} volumes, as in the reference"
             f" {reference.path.name}"
         )
@@ -323,7 +317,7 @@ def _write_downsampled(
 
 
 def _open_other_images(
-    number: int, reference: SeriesReader, options: ModelEvaluationOptions, stack: ExitStack
+    index: int, reference: SeriesReader, options: ModelEvaluationOptions, stack: ExitStack
 ) -> dict[str, SeriesReader]:
     """Open the images from other programs for a reference, by name in the table.
 
@@ -334,7 +328,7 @@ def _open_other_images(
         return {str(file): _open_other_image(file, reference, stack) for file in options.made}
     if not options.made:
         return {}
-    return {"made elsewhere": _open_other_image(options.made[number], reference, stack)}
+    return {"made elsewhere": _open_other_image(options.made[index], reference, stack)}
 
 
 def _open_other_image(file: Path, reference: SeriesReader, stack: ExitStack) -> SeriesReader:
@@ -353,12 +347,12 @@ def _open_other_image(file: Path, reference: SeriesReader, stack: ExitStack) -> 
 
 def measure_task(task: _Task, *, draw: bool) -> tuple[_TaskScores, FigureImages | None]:
     """Score all rows of a reference; return them with the images for figures, if requested."""
-    brain, scale, note = files.find_brain_and_scale(task.coarse, task.mask_file)
+    brain, scale, note = files.find_brain_and_scale(task.lowres.reader, task.mask_file)
     if note:
         print(f"Note: {note}")
-    mask = upsample("nearest", brain.astype(np.float32), task.factor) > 0.5
+    mask = upsample("nearest", brain.astype(np.float32), task.lowres.factor) > 0.5
     reference_mean = np.mean(
-        [task.reference.volume(index)[task.window] for index in task.volumes], axis=0
+        [task.reference.volume(index)[task.lowres.window] for index in task.volumes], axis=0
     )
     data_range = similarity.reference_range(reference_mean, mask)
     rows = list[ScoreRow]()
@@ -389,7 +383,7 @@ def _score_rows(
         }
         yield row, first_image
     for name, reader in task.other_images.items():
-        volumes = (reader.volume(index)[task.window] for index in task.volumes)
+        volumes = (reader.volume(index)[task.lowres.window] for index in task.volumes)
         yield _score_volumes(name, volumes, task, mask, data_range)
 
 
@@ -397,13 +391,13 @@ def _collect_figure_images(
     task: _Task, mask: MaskArray, first_images: Mapping[str, Array]
 ) -> FigureImages:
     """Return the images in the figures of a reference, on the part that is scored."""
-    first_voxel = [extent.start for extent in task.window]
+    first_voxel = [extent.start for extent in task.lowres.window]
     affine = task.reference.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ first_voxel
     return FigureImages(
         title=task.reference.path.name,
         affine=affine,
-        reference=task.reference.volume(task.volumes[0])[task.window],
+        reference=task.reference.volume(task.volumes[0])[task.lowres.window],
         interpolated_image=first_images["linear"],
         mask=mask,
         methods=first_images,
@@ -415,8 +409,8 @@ def _super_resolve(
 ) -> Iterator[Array]:
     """Yield the super-resolved volumes, and append the duration (s) of each to `durations_s`."""
     upsampler = method.build_upsampler(scale)
-    for index in task.coarse_volumes:
-        volume = task.coarse.volume(index)
+    for index in task.lowres.volumes:
+        volume = task.lowres.reader.volume(index)
         start_time = time.perf_counter()
         image = require_finite(upsampler(volume, np.eye(4)), index)
         durations_s.append(time.perf_counter() - start_time)
@@ -444,12 +438,12 @@ def _score_volumes(
     volume_metrics = list[dict[str, float]]()
     first_image: Array | None = None
     for index, image in zip(task.volumes, map(np.asarray, volumes), strict=True):
-        reference = task.reference.volume(index)[task.window]
+        reference = task.reference.volume(index)[task.lowres.window]
         first_image = image if first_image is None else first_image
         volume_metrics.append(measure_image(reference, image, mask, data_range))
     assert first_image is not None
     means = {
-        metric: float(np.mean([values[metric] for values in volume_metrics]))
+        metric: float(np.mean([metrics[metric] for metrics in volume_metrics]))
         for metric in volume_metrics[0]
     }
     resolution = None
@@ -467,10 +461,10 @@ def _score_volumes(
     return row, first_image
 
 
-def _describe_coarse_image(task: _Task, options: ModelEvaluationOptions) -> str:
+def _describe_lowres_image(task: _Task, options: ModelEvaluationOptions) -> str:
     """Return the origin of the low-resolution image as text."""
     if options.image:
-        return f"measured ({task.coarse.path.name})"
+        return f"measured ({task.lowres.reader.path.name})"
     return f"computed with the {options.degradation} degradation"
 
 
@@ -478,8 +472,8 @@ def _print_table(scores: _TaskScores, task: _Task, options: ModelEvaluationOptio
     """Print the rows of a reference, sorted by PSNR."""
     print(
         f"{task.reference.path.name}: scored {len(task.volumes)} of {task.reference.shape[3]}"
-        f" volume(s). Low-resolution image: {_describe_coarse_image(task, options)}. Factor:"
-        f" {' x '.join(f'{ratio:.4g}' for ratio in task.factor)}. Mask:"
+        f" volume(s). Low-resolution image: {_describe_lowres_image(task, options)}. Factor:"
+        f" {' x '.join(f'{ratio:.4g}' for ratio in task.lowres.factor)}. Mask:"
         f" {scores.voxels} voxels. Data range: {scores.data_range:.6g} (maximum minus minimum"
         " of the reference inside the mask)."
     )
@@ -541,8 +535,8 @@ def _write_scores(
     description: Mapping[str, object] = {
         **columns,
         "DataRange": _unwrap_single([result.data_range for result in results]),
-        "Factor": _unwrap_single([list(task.factor) for task in tasks]),
-        "CoarseImage": _unwrap_single([_describe_coarse_image(task, options) for task in tasks]),
+        "Factor": _unwrap_single([list(task.lowres.factor) for task in tasks]),
+        "CoarseImage": _unwrap_single([_describe_lowres_image(task, options) for task in tasks]),
         "Reference": _unwrap_single([str(file) for file in options.reference]),
         "Volumes": _unwrap_single([list(task.volumes) for task in tasks]),
     }
@@ -553,12 +547,15 @@ def _compare_methods(
     rows: Sequence[ScoreRow], tasks: Sequence[_Task], options: ModelEvaluationOptions
 ) -> dict[ComparisonTable, list[ScoreRow]]:
     """Compare models and images from other programs over participants (see `compare_rows`)."""
-    names = [name for name, method in tasks[0].methods.items() if method.model is not None]
-    names += list(tasks[0].other_images)
+    first_task = tasks[0]
+    method_names = [
+        name for name, method in first_task.methods.items() if method.model is not None
+    ]
+    method_names += list(first_task.other_images)
     group_of_participant = {
         task.participant: label for task, label in zip(tasks, options.group, strict=False)
     }
-    return compare_rows(rows, names, group_of_participant, options.out)
+    return compare_rows(rows, method_names, group_of_participant, options.out)
 
 
 def _unwrap_single(values: Sequence[object]) -> object:
@@ -567,9 +564,9 @@ def _unwrap_single(values: Sequence[object]) -> object:
 
 
 def _format_page_rows(rows: Sequence[ScoreRow], columns: str) -> list[list[str]]:
-    """Return a heading and the rows as text."""
-    names = list(data_of("columns.json")[columns])
-    return [names, *([cell_text(row[name]) for name in names] for row in rows)]
+    """Return the column names and the rows as text; `columns` is an entry of ``columns.json``."""
+    column_names = list(data_of("columns.json")[columns])
+    return [column_names, *([cell_text(row[name]) for name in column_names] for row in rows)]
 
 
 def _draw_figures(

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -45,11 +45,23 @@ from bids_sr.model_commands.cli.score_tables import format_tsv
 
 SHEET, KEY, IMAGES = "ratings.tsv", "key.sealed", "images"
 """Files and folder of a kit."""
-_PLANES = ((2, 0.4), (2, 0.55), (2, 0.7), (1, 0.5), (0, 0.4))
-"""Planes of a picture: normal axis (RAS order), and position relative to the extent of the brain.
 
-Three planes are axial, one is coronal, and one is sagittal, next to the midline.
-"""
+
+class _PlaneRule(NamedTuple):
+    """Normal axis of a plane (RAS order), and its position relative to the extent of the brain."""
+
+    axis: int
+    position: float
+
+
+# planes of a picture: three axial, a coronal, and a sagittal plane next to the midline
+_PLANE_RULES = (
+    _PlaneRule(2, 0.4),
+    _PlaneRule(2, 0.55),
+    _PlaneRule(2, 0.7),
+    _PlaneRule(1, 0.5),
+    _PlaneRule(0, 0.4),
+)
 _BACKGROUND = 0.1  # share of the gray scale; darker voxels of an acquired scan are background
 _PIXELS = 256  # minimum height of a picture
 _INSTRUCTIONS = """\
@@ -264,7 +276,7 @@ class _View:
     Attributes
     ----------
     planes : tuple of int
-        Index of each plane of `_PLANES`.
+        Index of each plane of `_PLANE_RULES`.
     points : Array or None
         Point in each plane (RAS mm). If None, planes of acquired scans are chosen from their own
         extent.
@@ -287,9 +299,9 @@ def _choose_view(image: Volume, scan: _Scan) -> _View:
     """
     planes = _find_planes(image, is_native=scan.is_native)
     center = [(size - 1) / 2 for size in image.data.shape]
-    voxels = np.tile(center, (len(_PLANES), 1))
-    for row, ((axis, _), plane) in enumerate(zip(_PLANES, planes, strict=True)):
-        voxels[row, axis] = plane
+    voxels = np.tile(center, (len(_PLANE_RULES), 1))
+    for voxel, rule, plane in zip(voxels, _PLANE_RULES, planes, strict=True):
+        voxel[rule.axis] = plane
     return _View(
         planes=tuple(planes),
         points=None if scan.in_template else apply_affine(image.affine, voxels),
@@ -307,11 +319,11 @@ def _compute_white_level(image: Array) -> float:
 
 
 def _find_planes(image: Volume, *, is_native: bool) -> list[int]:
-    """Return the index of each plane of `_PLANES` in an image in RAS order."""
+    """Return the index of each plane of `_PLANE_RULES` in an image in RAS order."""
     head = image.data > (_BACKGROUND * _compute_white_level(image.data) if is_native else 0)
     planes = []
-    for axis, share in _PLANES:
-        other_axes = tuple(other_axis for other_axis in range(3) if other_axis != axis)
+    for rule in _PLANE_RULES:
+        other_axes = tuple(axis for axis in range(3) if axis != rule.axis)
         occupied_indices = np.flatnonzero(head.any(axis=other_axes))
         if not occupied_indices.size:
             raise UsageError(
@@ -320,7 +332,7 @@ def _find_planes(image: Volume, *, is_native: bool) -> list[int]:
                 "check the derivatives",
             )
         first, last = int(occupied_indices[0]), int(occupied_indices[-1])
-        planes.append(round(first + share * (last - first)))
+        planes.append(round(first + rule.position * (last - first)))
     return planes
 
 
@@ -334,8 +346,8 @@ def _write_picture(path: Path, image: Volume, view: _View, *, is_native: bool) -
 
     planes = _locate_planes(image, view) if is_native else view.planes
     panels = [
-        _cut_plane(image, axis, plane, view.pixel_mm)
-        for (axis, _), plane in zip(_PLANES, planes, strict=True)
+        _cut_plane(image, rule.axis, plane, view.pixel_mm)
+        for rule, plane in zip(_PLANE_RULES, planes, strict=True)
     ]
     height = max(panel.shape[0] for panel in panels)
     padded_panels = [np.pad(panel, ((0, height - panel.shape[0]), (0, 0))) for panel in panels]
@@ -355,7 +367,7 @@ def _locate_planes(image: Volume, view: _View) -> Sequence[int]:
         return _find_planes(image, is_native=True)
     voxels = np.round(apply_affine(np.linalg.inv(image.affine), view.points)).astype(int)
     voxels = np.clip(voxels, 0, np.array(image.data.shape) - 1)
-    return [int(voxel[axis]) for voxel, (axis, _) in zip(voxels, _PLANES, strict=True)]
+    return [int(voxel[rule.axis]) for voxel, rule in zip(voxels, _PLANE_RULES, strict=True)]
 
 
 def _cut_plane(image: Volume, axis: int, plane: int, pixel_mm: float) -> Array:

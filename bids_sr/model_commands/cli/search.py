@@ -268,8 +268,7 @@ def _list_trials(
     options: SearchOptions, recipe: Recipe, space: Sequence[SearchedSetting]
 ) -> list[tuple[RecipeChange, ...]]:
     """Return the settings of all trials."""
-    vgg = options.vgg_weights is not None
-    defaults = {item.name: item.default for item in dataclasses.fields(SearchOptions)}
+    defaults = {field.name: field.default for field in dataclasses.fields(SearchOptions)}
     if options.grid and options.trials != defaults["trials"]:
         raise UsageError(
             "--trials with --grid",
@@ -286,7 +285,8 @@ def _list_trials(
             ]
         )
         # a single trial shows whether a setting is repeated or has no effect
-        check_changes(trials[0], (options.method,), options.recipe, vgg=vgg)
+        has_vgg_weights = options.vgg_weights is not None
+        check_changes(trials[0], (options.method,), options.recipe, vgg=has_vgg_weights)
         return trials
     except ChangeError as error:
         raise UsageError(f"--set {error.change}", error.why, error.fix) from None
@@ -550,11 +550,11 @@ def _list_shared_options(options: SearchOptions, other_options: type[TrainOption
     omitted.
     """
     words = list[str]()
-    for item in dataclasses.fields(other_options):
-        value = getattr(options, item.name)
-        flags = [flag for flag in get_option(item).flags.split() if flag.startswith("--")]
-        if not flags or item.name in ("recipe_changes", "work_dir") or value == item.default:
+    for field in dataclasses.fields(other_options):
+        value = getattr(options, field.name)
+        flags = [flag for flag in get_option(field).flags.split() if flag.startswith("--")]
+        if not flags or field.name in ("recipe_changes", "work_dir") or value == field.default:
             continue
-        values = value if isinstance(value, tuple) else (value,)
-        words += [flags[0], *map(str, values)]
+        option_values = value if isinstance(value, tuple) else (value,)
+        words += [flags[0], *map(str, option_values)]
     return words

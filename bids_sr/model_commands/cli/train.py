@@ -103,7 +103,7 @@ def make_request(options: TrainOptions) -> TrainingRequest:
     start = None if options.start is None else model_files.open_model(options.start)
     device = model_files.choose_device(options)
     vgg_weights = _find_vgg_weights(options, method)
-    changes = _parse_changes(options, method, vgg=vgg_weights is not None)
+    changes = _parse_changes(options, method, has_vgg_weights=vgg_weights is not None)
     _check_options(options, method, apply_changes(recipe, changes), start)
     if start is not None and (missing_networks := _list_missing_networks(recipe, start)):
         print(
@@ -148,15 +148,12 @@ def _adapt_recipe(recipe: Recipe, options: TrainOptions) -> Recipe:
 
 
 def _parse_changes(
-    options: TrainOptions, method: Method, *, vgg: bool
+    options: TrainOptions, method: Method, *, has_vgg_weights: bool
 ) -> tuple[RecipeChange, ...]:
-    """Return the requested changes of the recipe; reject changes that it does not allow.
-
-    `vgg` states whether VGG-19 weights are available.
-    """
+    """Return the requested changes of the recipe; reject changes that it does not allow."""
     try:
         changes = tuple(change_of_method(text, method.name) for text in options.recipe_changes)
-        check_changes(changes, (method.name,), options.recipe, vgg=vgg)
+        check_changes(changes, (method.name,), options.recipe, vgg=has_vgg_weights)
     except ChangeError as error:
         change = error.change or " ".join(options.recipe_changes)
         raise UsageError(f"--set {change}", error.why, error.fix) from None

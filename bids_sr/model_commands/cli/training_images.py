@@ -38,15 +38,15 @@ def read_images_of_files(
     rng = np.random.default_rng(training.random_seed)
     file_names = [reader.path.name for reader in readers]
     images = list[tuple[Path, TrainingImage]]()
-    for number, reader in enumerate(readers):
-        mask_file = options.mask[number] if options.mask else None
+    for index, reader in enumerate(readers):
+        mask_file = options.mask[index] if options.mask else None
         mask, _, note = files.find_brain_and_scale(reader, mask_file)
         if note:
             print(f"Note: {note}")
         name = output_files.get_image_stem(reader.path)
         if file_names.count(reader.path.name) > 1:
-            name = f"{number + 1}-{name}"
-        lowres_reader = coarse[number] if fine and coarse else None
+            name = f"{index + 1}-{name}"
+        lowres_reader = coarse[index] if fine and coarse else None
         for drawn in _draw_volumes(reader, lowres_reader, options.volumes, rng):
             image = TrainingImage(
                 fine=drawn.volume if fine else None,

@@ -751,13 +751,14 @@ class Examples:
         image_windows : Sequence[tuple[int, Window]], optional
             Image index and window for each scored window.
         """
-        names = [image.name for image in self.images]
+        image_names = [image.name for image in self.images]
         return {
             "parts": [
-                {"image": names[region.image], "slices": list(region.slices)} for region in regions
+                {"image": image_names[region.image], "slices": list(region.slices)}
+                for region in regions
             ],
             "windows": [
-                {"image": names[index], "box": [list(bounds) for bounds in window]}
+                {"image": image_names[index], "box": [list(bounds) for bounds in window]}
                 for index, window in image_windows
             ],
         }

@@ -223,11 +223,11 @@ def _check_consistency(images: TrainingImages) -> None:
                 f"all training images must have the same {quantity}, but these values were found: "
                 f"{', '.join(sorted(map(str, distinct_values)))}"
             )
-    names = [image.name for image in images]
-    if len(set(names)) != len(names):
+    image_names = [image.name for image in images]
+    if len(set(image_names)) != len(image_names):
         raise TrainingDataError(
             "the names of training images must be unique, but the names are "
-            f"{', '.join(sorted(names))}"
+            f"{', '.join(sorted(image_names))}"
         )
 
 

@@ -105,11 +105,11 @@ class NetworkUpsampler(Upsampler):
             compute_detail = self._compute_all_slices if self.in_slices else self._compute_volume
             if not self.scales_by_range:
                 return base + self.scale * compute_detail(volume, base)
-            low = float(volume.min())
-            span = float(volume.max()) - low
+            lowest = float(volume.min())
+            span = float(volume.max()) - lowest
             if not span > 0:  # detail is not added to a constant volume
                 return base
-            return base + span * compute_detail((volume - low) / span, (base - low) / span)
+            return base + span * compute_detail((volume - lowest) / span, (base - lowest) / span)
 
     def _scale(self, image: Array) -> Tensor:
         """Return an image on the device, in the intensity unit of the network."""
