@@ -108,15 +108,23 @@ def draw_distortion(
         squared_distance = (x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2
         field += source.strength * np.exp(-squared_distance / (2 * source.sigma_mm**2))
     field += 0.15 * polynomial(rng, affine, shape)
+    field -= _fit_affine_part(field, is_head, x, y, z)
+    return np.asarray(field * (size_mm / np.abs(field[is_head]).max()), dtype=np.float32)
+
+
+def _fit_affine_part(field: Array, is_head: Array, x: Array, y: Array, z: Array) -> Array:
+    """Return the affine function of position that fits a field in the head best (float32).
+
+    `x`, `y` and `z` are the coordinates along each axis (mm), in shapes that are broadcast.
+    """
     regressors = [
-        np.broadcast_to(regressor, shape)[is_head] for regressor in (np.float32(1), x, y, z)
+        np.broadcast_to(regressor, field.shape)[is_head] for regressor in (np.float32(1), x, y, z)
     ]
     design = np.stack(regressors, axis=1).astype(np.float64)
     coefficients = np.linalg.lstsq(design, field[is_head].astype(np.float64), rcond=None)[0]
-    field -= (
+    return (
         coefficients[0] + coefficients[1] * x + coefficients[2] * y + coefficients[3] * z
     ).astype(np.float32)
-    return np.asarray(field * (size_mm / np.abs(field[is_head]).max()), dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)

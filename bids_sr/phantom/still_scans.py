@@ -29,8 +29,8 @@ _SNR = {"T1w": 50.0, "highres": 40.0, "lowres": 60.0}
 _RECEIVE_FIELD_SIZE = 0.15  # relative size of the receive field
 
 
-def _nulling_time(t1: float, tr: float) -> float:
-    """Return the inversion time (s) that suppresses a tissue with this T1 (s)."""
+def _compute_nulling_time(t1: float, tr: float) -> float:
+    """Return the inversion time (s) that suppresses a tissue, given its T1 and the TR (s)."""
     return float(t1 * np.log(2 / (1 + np.exp(-tr / t1))))
 
 
@@ -38,13 +38,14 @@ PROTOCOLS = {
     "T1w": PulseSequence(te=0.004, tr=0.018, flip=30.0),
     "T2w": PulseSequence(te=0.090, tr=5.0, refocused=True),
     "FLAIR": PulseSequence(
-        te=0.090, tr=9.0, ti=_nulling_time(TISSUES["csf"].t1, 9.0), refocused=True
+        te=0.090, tr=9.0, ti=_compute_nulling_time(TISSUES["csf"].t1, 9.0), refocused=True
     ),
 }
 CONTRASTS = tuple(PROTOCOLS)
 LESION_LABEL = "WMH"
 """BIDS label of lesions, as in the results of bids-sr."""
-_TISSUE_LABELS = {"gm": "GM", "wm": "WM", "csf": "CSF", "lesion": LESION_LABEL}  # by tissue
+# BIDS label of each tissue
+_TISSUE_LABELS = {"gm": "GM", "wm": "WM", "csf": "CSF", "lesion": LESION_LABEL}
 
 
 @frozen

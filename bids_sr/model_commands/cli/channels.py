@@ -42,8 +42,16 @@ _PREPARATION_FIX = (
 class ScannedHead:
     """Scans of a head in one session, with contrasts in the order of ``--channels``.
 
-    `name` consists of participant and session. `fine` and `coarse` are the high- and
-    low-resolution files per contrast, and `mask` is the file of the brain mask, if given.
+    Attributes
+    ----------
+    participant : str
+        Participant, such as ``sub-01``.
+    name : str
+        Participant and session.
+    fine, coarse : tuple[Path, ...]
+        High- and low-resolution file of each contrast.
+    mask : Path | None
+        File of the brain mask; None computes the mask from the scans.
     """
 
     participant: str

@@ -74,7 +74,14 @@ from bids_sr.sr.models.request import TrainingRequest
 class _Candidate:
     """Method to train, at the resolution of the images or a lower resolution.
 
-    `zoom_ratio` is the voxel size of the training images relative to the images of the call.
+    Attributes
+    ----------
+    name : str
+        Name in the table: the method, and the training resolution if it is lower.
+    training : TrainingRequest
+        Settings of the training.
+    zoom_ratio : float
+        Voxel size of the training images relative to the images of the call.
     """
 
     name: str
@@ -86,15 +93,29 @@ class _Candidate:
 class _Study:
     """Images of all participants, and the methods to train on them.
 
-    `images` and `participants` are in the order of the files. With several contrasts as channels,
-    both are in the order of `heads`, which contain the files.
+    Attributes
+    ----------
+    candidates : tuple[_Candidate, ...]
+        Methods to train.
+    participants : tuple[str, ...]
+        Participant of each file or, with several contrasts as channels, of each head.
+    images : tuple[TrainingImages, ...]
+        Images of each file or head.
+    factor : Factor
+        Ratio of low-resolution to high-resolution voxel size.
+    degradation : str | None
+        Degradation of test images; None for measured low-resolution images.
+    folds : tuple[ParticipantSplit, ...]
+        Sets of participants in each fold.
+    heads : tuple[ScannedHead, ...]
+        Files of each head; empty for images of a single contrast.
     """
 
     candidates: tuple[_Candidate, ...]
     participants: tuple[str, ...]
     images: tuple[TrainingImages, ...]
     factor: Factor
-    degradation: str | None  # degradation of test images; None for measured low-resolution images
+    degradation: str | None
     folds: tuple[ParticipantSplit, ...]
     heads: tuple[ScannedHead, ...] = ()
 

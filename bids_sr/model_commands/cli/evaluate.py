@@ -53,10 +53,22 @@ from bids_sr.sr.matrices import MATRICES, upsample
 
 @frozen
 class FigureImages:
-    """Images in the figures of a reference: its first scored volume, and the results of all rows.
+    """Images in the figures of a reference, all 3D on the same part of its grid.
 
-    All images are 3D on the grid of the reference. `interpolated_image` is the low-resolution
-    image after linear interpolation, and `mask` contains the scored voxels.
+    Attributes
+    ----------
+    title : str
+        Name of the reference file.
+    affine : Array
+        Voxel-to-world matrix (4 x 4, RAS+ mm).
+    reference : Array
+        First scored volume of the reference.
+    interpolated_image : Array
+        Low-resolution image after linear interpolation.
+    mask : MaskArray
+        Scored voxels.
+    methods : Mapping[str, Array]
+        Super-resolved image of each row, by name in the table.
     """
 
     title: str
@@ -69,35 +81,64 @@ class FigureImages:
 
 @frozen
 class _LowresImage:
-    """Measured or computed low-resolution image of a reference."""
+    """Measured or computed low-resolution image of a reference.
+
+    Attributes
+    ----------
+    reader : SeriesReader
+        File of the image.
+    factor : Factor
+        Ratio of low-resolution to high-resolution voxel size.
+    window : tuple[slice, slice, slice]
+        Part of the reference that the image covers.
+    volumes : Sequence[int]
+        Numbers of the evaluated volumes in the image.
+    """
 
     reader: SeriesReader
-    factor: Factor  # low- divided by high-resolution voxel size
-    # window of the reference that the low-resolution image covers
+    factor: Factor
     window: tuple[slice, slice, slice]
-    volumes: Sequence[int]  # numbers of the evaluated volumes in the low-resolution image
+    volumes: Sequence[int]
 
 
 @frozen
 class _Task:
-    """Inputs shared by all rows of a reference."""
+    """Inputs shared by all rows of a reference.
+
+    Attributes
+    ----------
+    participant : str
+        Participant of the reference.
+    lowres : _LowresImage
+        Low-resolution image.
+    reference : SeriesReader
+        High-resolution reference.
+    volumes : Sequence[int]
+        Numbers of the evaluated volumes in the reference.
+    methods : Mapping[str, PreparedMethod]
+        Models and interpolations, by name in the table.
+    other_images : Mapping[str, SeriesReader]
+        Images from other programs, by name in the table.
+    mask_file : Path | None
+        Brain mask on the grid of the low-resolution image; None computes the mask.
+    """
 
     participant: str
     lowres: _LowresImage
     reference: SeriesReader
-    volumes: Sequence[int]  # numbers of the evaluated volumes in the reference
-    methods: Mapping[str, PreparedMethod]  # by name in the table
-    other_images: Mapping[str, SeriesReader]  # images from other programs, by name in the table
-    mask_file: Path | None  # brain mask on the grid of the low-resolution image
+    volumes: Sequence[int]
+    methods: Mapping[str, PreparedMethod]
+    other_images: Mapping[str, SeriesReader]
+    mask_file: Path | None
 
 
 @frozen
 class _TaskScores:
-    """Rows of a reference, with the region and intensity range of the metrics."""
+    """Rows of a reference, with number of scored voxels, and range of the reference in them."""
 
     rows: tuple[ScoreRow, ...]
-    voxels: int  # number of scored voxels
-    data_range: float  # range of the reference within the mask
+    voxels: int
+    data_range: float
 
 
 def find_participant(file: Path) -> str:

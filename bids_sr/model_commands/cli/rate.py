@@ -80,8 +80,18 @@ Blinded rating of structural scans
 class _Scan:
     """Scan to rate.
 
-    `participant` includes the session. `in_template` is true if the super-resolved scans are in a
-    template space.
+    Attributes
+    ----------
+    participant : str
+        Participant and session.
+    contrast : str
+        BIDS suffix.
+    series : str
+        Name of the series.
+    path : Path
+        File of the scan.
+    in_template : bool
+        Whether the super-resolved scans are in a template space.
     """
 
     participant: str
@@ -275,9 +285,9 @@ class _View:
 
     Attributes
     ----------
-    planes : tuple of int
+    planes : tuple[int, ...]
         Index of each plane of `_PLANE_RULES`.
-    points : Array or None
+    points : Array | None
         Point in each plane (RAS mm). If None, planes of acquired scans are chosen from their own
         extent.
     pixel_mm : float

@@ -89,10 +89,17 @@ _TrialRow = dict[str, str]  # cells of a trial by column
 
 @frozen
 class _SearchTable:
-    """Table of a search: trials so far, settings, and columns.
+    """Table of the trials of a search.
 
-    `stem` is the path of both files without extension. The table is only continued by a search
-    with the same `conditions`.
+    Attributes
+    ----------
+    stem : Path
+        Path of both files without extension.
+    columns : Mapping[str, Mapping[str, str]]
+        Description and unit of each column.
+    conditions : Mapping[str, object]
+        Settings and images of the search. The table is only continued by a search with the same
+        conditions.
     """
 
     stem: Path

@@ -313,6 +313,7 @@ class Phase:
 
     def __post_init__(self) -> None:
         training, examples = self.training, self.examples
+        start = training.start_model
         self.nets = Networks(
             self.recipe,
             examples.factor,
@@ -321,10 +322,8 @@ class Phase:
             vgg_weights=training.vgg_weights,
             channels=examples.channels,
             ndim=examples.ndim,
-            start=None
-            if training.start_model is None
-            else training.start_model.generator.state_dict(),
-            companions=None if training.start_model is None else training.start_model.companions,
+            start=None if start is None else start.generator.state_dict(),
+            companions=None if start is None else start.companions,
         )
         self.rng = np.random.default_rng([training.random_seed, len(self.regions)])
         # the loss is the only score if there are no high-resolution images

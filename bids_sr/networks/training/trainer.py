@@ -227,7 +227,8 @@ def _pack_model(phases: Sequence[Phase], scores: Mapping[str, object]) -> Traine
     card = card_entries(search.training, search.examples.describe())
     card |= make_training_entries(phases, scores)
     state = {key: value.cpu() for key, value in last_phase.best_weights.items()}
-    for name in COMPANIONS if last_phase.recipe.keep_critic else ():
+    companion_names = COMPANIONS if last_phase.recipe.keep_critic else ()
+    for name in companion_names:
         if name in last_phase.nets.modules:
             weights = last_phase.nets.modules[name].state_dict()
             state |= {f"{name}.{key}": value.cpu() for key, value in weights.items()}
