@@ -164,12 +164,7 @@ def _write_pictures(kit: Path, scan_of_code: Mapping[str, _Scan]) -> None:
         head = (scan.participant, scan.contrast)
         image = _read_canonical(scan.path)
         if head not in views:
-            first_scan = next(
-                candidate
-                for candidate in scan_of_code.values()
-                if (candidate.participant, candidate.contrast) == head
-            )
-            views[head] = _choose_view(_read_canonical(first_scan.path), first_scan)
+            views[head] = _choose_view(image, scan)
         picture = kit / IMAGES / f"{code}.png"
         _write_picture(picture, image, views[head], is_native=scan.is_native)
 
@@ -198,7 +193,7 @@ def _list_scans(derivatives: Path, series: tuple[str, ...]) -> list[_Scan]:
         for scan in _identify_scans(path, suffix, derivatives)
         if not series or scan.series in series
     ]
-    # the planes of a head are chosen from its first scan
+    # the planes of a head are chosen from its first scan (`_write_pictures`)
     scans.sort(key=lambda scan: scan.is_native)
     found_series = {scan.series for scan in scans}
     if missing_series := [name for name in series if name not in found_series]:
