@@ -19,7 +19,9 @@ from bids_sr.networks.data.windows import (
     PreparedImage,
     Window,
     find_corners,
+    index_window,
     prepare,
+    round_down,
     shift_image,
 )
 from bids_sr.sr.models.domain import image_entries
@@ -158,7 +160,7 @@ def _align_sides(
     aligned_sides = []
     for axis, (side, (step, _)) in enumerate(zip(sides, ratios, strict=False)):
         spans_axis = axis < 2 and all(shape[axis] == side for shape in shapes)
-        aligned_sides.append(side if spans_axis else side // step * step)
+        aligned_sides.append(side if spans_axis else round_down(side, step))
     return aligned_sides
 
 
@@ -279,10 +281,11 @@ class Examples:
 
         Each image is prepared once per factor and cached.
         """
-        key = (index, factor or self.factor)
+        prepared_factor = factor or self.factor
+        key = (index, prepared_factor)
         if key not in self._prepared_images:
             self._prepared_images[key] = prepare(
-                self.images[index], self.recipe, key[1], self.device
+                self.images[index], self.recipe, prepared_factor, self.device
             )
         return self._prepared_images[key]
 
@@ -354,7 +357,7 @@ class Examples:
                 (usable_slices[0], usable_slices[-1]) if usable_slices else (0, depth - 1)
             )
             n_held_out = max(1, (last + 1 - first) // self.recipe.hold_out)
-            boundary = max(step, (last + 1 - n_held_out) // step * step)
+            boundary = max(step, round_down(last + 1 - n_held_out, step))
             if boundary >= depth:
                 raise TrainingDataError(
                     f"{self.images[k].name}: {depth} slices are too few to hold out some of the "
@@ -566,7 +569,7 @@ class Examples:
         image = self.prepare(region.image, factor)
         first, end = (min(image.shape[2], z * image.shape[2] // depth) for z in region.slices)
         step = image.ratios[2][0] if self.is_aligned else 1
-        return first // step * step, end
+        return round_down(first, step), end
 
     def _compute_sides(
         self, slice_ranges: Sequence[tuple[int, tuple[int, int]]], factor: Factor
@@ -677,7 +680,7 @@ class Examples:
 
     def _cut_window(self, image: PreparedImage, window: Window, background: float) -> _Member:
         """Return input, target and weight of a window."""
-        highres_box = (slice(None), *(slice(start, stop) for start, stop in window))
+        highres_box = index_window(window)
         lowres_box = (slice(None), *image.get_lowres_box(window))
         is_compared_at_lowres = self.recipe.objective == "self"
         mask = image.lowres_mask if is_compared_at_lowres else image.mask

@@ -93,6 +93,20 @@ class PreparedImage:
         )
 
 
+def index_window(window: Window) -> tuple[slice, ...]:
+    """Return the index of a window in an image with channels (C, *grid)."""
+    return (slice(None), *(slice(start, stop) for start, stop in window))
+
+
+def round_down(n: int, step: int) -> int:
+    """Return the largest multiple of `step` that does not exceed `n`.
+
+    >>> round_down(11, 4)
+    8
+    """
+    return n // step * step
+
+
 class _Grids(NamedTuple):
     """Images and masks of a training image on both grids, with their original intensities.
 
@@ -236,8 +250,7 @@ def _crop_lowres(image: TrainingImage, ratios: Sequence[Fraction], factor: Facto
     """
     assert image.coarse is not None
     shape = [
-        n // ratio.denominator * ratio.denominator
-        for n, ratio in zip(image.shape, ratios, strict=True)
+        round_down(n, ratio.denominator) for n, ratio in zip(image.shape, ratios, strict=True)
     ]
     lowres = _crop_center(_to_tensor(image.coarse), shape)
     lowres_mask = _crop_center(_to_tensor((image.mask > 0).astype(np.float32)), shape)
