@@ -111,7 +111,7 @@ class NetworkUpsampler(Upsampler):
                 return base
             return base + span * compute_detail((volume - lowest) / span, (base - lowest) / span)
 
-    def _scale(self, image: Array) -> Tensor:
+    def _to_network_unit(self, image: Array) -> Tensor:
         """Return an image on the device, in the intensity unit of the network."""
         tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).to(self.device)
         return tensor if self.scales_by_range else tensor / self.scale
@@ -135,7 +135,7 @@ class NetworkUpsampler(Upsampler):
 
     def _compute_all_slices(self, volume: Array, base: Array) -> Array:
         """Return the difference between network and interpolation for all slices (X, Y, Z)."""
-        slices = self._scale(np.moveaxis(volume, 2, 0)[:, None])
+        slices = self._to_network_unit(np.moveaxis(volume, 2, 0)[:, None])
         # same memory order as the interpolated volume, so that their addition is fast
         detail = np.empty(base.shape[::-1], np.float32)
         voxels_per_slice = int(np.prod(base.shape[:2] if self.upsampled_by else volume.shape[:2]))
@@ -166,9 +166,9 @@ class NetworkUpsampler(Upsampler):
 
     def _compute_volume(self, volume: Array, base: Array) -> Array:
         """Return the difference between a volumetric network and its interpolation (X, Y, Z)."""
-        interpolated_volume = self._scale(base)
+        interpolated_volume = self._to_network_unit(base)
         if self.upsampled_by is None:
-            output = self.generator(self._scale(volume)[None, None])[0, 0]
+            output = self.generator(self._to_network_unit(volume)[None, None])[0, 0]
         elif self.patch:
             output = self._apply_in_patches(interpolated_volume[None])[0]
         elif interpolated_volume.numel() <= self.max_voxels:
