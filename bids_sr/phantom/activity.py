@@ -19,7 +19,7 @@ _MIN_HALF_SIDE_MM, _HALF_SIDE_EXTENTS = 24.0, 3.0
 _MAX_SNAP_MM = 6.0  # mm, largest distance from a position in MNI space to the gray matter
 _MIN_GRAY_MATTER = 0.4  # smallest fraction of gray matter in voxels of the ribbon
 _VEIN_DISTANCE_MM = 6.0  # mm, preferred distance of a draining vein
-# head point (mm) from which the direction of the skull is computed
+# head point (mm), origin of the direction toward the skull
 _BRAIN_CENTER = (0.0, -20.0, 10.0)
 _SPREAD_MM = (2.0, 3.5)  # mm, range of the full width at half maximum of the vascular spread
 

@@ -122,7 +122,10 @@ def train_network(
 def _compute_deadline(
     training: TrainingRequest, start_time: float, share: float = 1.0
 ) -> float | None:
-    """Return the time (s) at which a share of the time limit has passed, None without a limit."""
+    """Return the clock time (s) of the end of a share of the time limit.
+
+    None is returned if there is no limit.
+    """
     minutes = training.max_train_minutes
     return None if minutes is None else start_time + 60 * minutes * share
 
