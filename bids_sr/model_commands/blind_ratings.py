@@ -160,29 +160,30 @@ def compare_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
     """
     corrected_rows = []
     for contrast, participant_ratings in _average_by_participant(ratings).items():
-        rows = []
-        for series, reference in itertools.combinations(participant_ratings, 2):
-            paired_ratings = participant_ratings[[series, reference]].dropna().to_numpy()
-            if not len(paired_ratings):
-                continue
-            change = differences(paired_ratings[:, 0], paired_ratings[:, 1])
-            shift = hodges_lehmann(change)
-            rows.append(
-                {
-                    "contrast": contrast,
-                    "series": series,
-                    "minus": reference,
-                    "n": len(paired_ratings),
-                    **{key: shift[key] for key in ("difference", "lower", "upper")},
-                    "p_wilcoxon": float(signed_rank(change)["p_wilcoxon"]),
-                }
-            )
+        tests = [
+            {"series": series, "minus": reference, **_test_changes(paired_ratings)}
+            for series, reference in itertools.combinations(participant_ratings, 2)
+            if len(paired_ratings := participant_ratings[[series, reference]].dropna())
+        ]
+        corrected_p_values = holm([test["p_wilcoxon"] for test in tests])
         corrected_rows += [
-            {**row, "p_holm": p}
-            for row, p in zip(rows, holm([row["p_wilcoxon"] for row in rows]), strict=True)
+            {"contrast": contrast, **test, "p_holm": p}
+            for test, p in zip(tests, corrected_p_values, strict=True)
         ]
     columns = ["contrast", "series", "minus", "n", "difference", "lower", "upper"]
     return pd.DataFrame(corrected_rows, columns=[*columns, "p_wilcoxon", "p_holm"])
+
+
+def _test_changes(paired_ratings: pd.DataFrame) -> dict[str, float]:
+    """Test the differences between both columns of paired ratings, which contain no NaN."""
+    first, second = paired_ratings.to_numpy().T
+    change = differences(first, second)
+    shift = hodges_lehmann(change)
+    return {
+        "n": len(paired_ratings),
+        **{key: shift[key] for key in ("difference", "lower", "upper")},
+        "p_wilcoxon": float(signed_rank(change)["p_wilcoxon"]),
+    }
 
 
 def intraclass_correlation(table: npt.ArrayLike) -> float:

@@ -115,7 +115,14 @@ def draw_distortion(
 def _fit_affine_part(field: Array, is_head: Array, x: Array, y: Array, z: Array) -> Array:
     """Return the affine function of position that fits a field in the head best (float32).
 
-    `x`, `y` and `z` are the coordinates along each axis (mm), in shapes that are broadcast.
+    Parameters
+    ----------
+    field : Array
+        Field (3D).
+    is_head : Array
+        Voxels of the head (3D, boolean).
+    x, y, z : Array
+        Coordinates along each axis (mm), in shapes that are broadcast to the field.
     """
     regressors = [
         np.broadcast_to(regressor, field.shape)[is_head] for regressor in (np.float32(1), x, y, z)

@@ -145,7 +145,7 @@ def simulate_structural_scans(subject: SimulatedSubject) -> Iterator[StillScan]:
         "highres": subject.t1w_pose,
         "lowres": draw_pose(rng, (2.0, 5.0), (2.0, 5.0)) @ subject.t1w_pose,
     }
-    for number, (resolution, grid) in enumerate(grids.items()):
+    for coil, (resolution, grid) in enumerate(grids.items(), 2):
         slice_metadata = {
             "SliceThickness": float(grid[1][2, 2]),
             "MRAcquisitionType": "3D" if resolution == "highres" else "2D",
@@ -158,21 +158,18 @@ def simulate_structural_scans(subject: SimulatedSubject) -> Iterator[StillScan]:
                 subject,
                 grid,
                 pose,
-                coil=2 + number,
+                coil=coil,
                 low_shape=sampling_shape,
                 receive_field_size=_RECEIVE_FIELD_SIZE,
             )
+            scene = protocol.scale_scene(subject.head, BRAIN_SIGNAL)
             yield StillScan(
                 contrast=contrast,
                 acquisition=resolution,
                 affine=grid[1],
                 pose=pose,
                 sidecar=protocol.sidecar | slice_metadata,
-                image=scanner.acquire_still(
-                    protocol.scale_scene(subject.head, BRAIN_SIGNAL),
-                    BRAIN_SIGNAL / _SNR[resolution],
-                    rng,
-                ),
+                image=scanner.acquire_still(scene, BRAIN_SIGNAL / _SNR[resolution], rng),
             )
 
 

@@ -248,6 +248,13 @@ class PatchCritic(nn.Module):
     The scores depend on texture but not on position. Five convolutions, the first and third (4x4)
     with stride 2, map images (N, C, X, Y) to scores (N, 1, X / 4, Y / 4). The critic begins with a
     stride, because the first layer at full resolution would take half of the computing time.
+
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    width : int, optional
+        Channels after the first convolution.
     """
 
     def __init__(self, channels: int = 1, width: int = 8) -> None:
