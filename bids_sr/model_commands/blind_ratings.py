@@ -105,31 +105,33 @@ def average_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
         Columns contrast (``all``: mean over contrasts), series, n (participants), mean, sd,
         minimum and maximum.
     """
-    rows = []
-    for contrast, participant_ratings in _average_by_participant(ratings).items():
-        for series in participant_ratings:
-            values = participant_ratings[series].dropna()
-            if len(values):
-                rows.append(
-                    {
-                        "contrast": contrast,
-                        "series": series,
-                        "n": len(values),
-                        "mean": values.mean(),
-                        "sd": values.std(ddof=1) if len(values) > 1 else math.nan,
-                        "minimum": values.min(),
-                        "maximum": values.max(),
-                    }
-                )
+    rows = [
+        {"contrast": contrast, "series": series, **_summarize(participant_ratings[series])}
+        for contrast, participant_ratings in _average_by_participant(ratings).items()
+        for series in participant_ratings
+        if participant_ratings[series].notna().any()
+    ]
     columns = ["contrast", "series", "n", "mean", "sd", "minimum", "maximum"]
     return pd.DataFrame(rows, columns=columns)
 
 
+def _summarize(participant_ratings: pd.Series) -> dict[str, float]:
+    """Return number, mean, SD and range of the mean ratings of participants, without NaN."""
+    means = participant_ratings.dropna()
+    return {
+        "n": len(means),
+        "mean": means.mean(),
+        "sd": means.std(ddof=1) if len(means) > 1 else math.nan,
+        "minimum": means.min(),
+        "maximum": means.max(),
+    }
+
+
 def _average_by_participant(ratings: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return mean ratings, participants by series, for all contrasts and for each contrast."""
-    ratings_given = ratings.dropna(subset=["rating"])
+    existing_ratings = ratings.dropna(subset=["rating"])
     keys = ["contrast", "participant", "series"]
-    means = ratings_given.groupby(keys, sort=False)["rating"].mean().reset_index()
+    means = existing_ratings.groupby(keys, sort=False)["rating"].mean().reset_index()
     tables = {"all": means, **dict(iter(means.groupby("contrast", sort=False)))}
     # methods come first, followed by the series that they are compared with
     series_order = sorted(
@@ -158,29 +160,30 @@ def compare_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
     """
     corrected_rows = []
     for contrast, participant_ratings in _average_by_participant(ratings).items():
-        rows = []
-        for series, reference in itertools.combinations(participant_ratings, 2):
-            paired_ratings = participant_ratings[[series, reference]].dropna().to_numpy()
-            if not len(paired_ratings):
-                continue
-            change = differences(paired_ratings[:, 0], paired_ratings[:, 1])
-            shift = hodges_lehmann(change)
-            rows.append(
-                {
-                    "contrast": contrast,
-                    "series": series,
-                    "minus": reference,
-                    "n": len(paired_ratings),
-                    **{key: shift[key] for key in ("difference", "lower", "upper")},
-                    "p_wilcoxon": float(signed_rank(change)["p_wilcoxon"]),
-                }
-            )
+        tests = [
+            {"series": series, "minus": reference, **_test_changes(paired_ratings)}
+            for series, reference in itertools.combinations(participant_ratings, 2)
+            if len(paired_ratings := participant_ratings[[series, reference]].dropna())
+        ]
+        corrected_p_values = holm([test["p_wilcoxon"] for test in tests])
         corrected_rows += [
-            {**row, "p_holm": p}
-            for row, p in zip(rows, holm([row["p_wilcoxon"] for row in rows]), strict=True)
+            {"contrast": contrast, **test, "p_holm": p}
+            for test, p in zip(tests, corrected_p_values, strict=True)
         ]
     columns = ["contrast", "series", "minus", "n", "difference", "lower", "upper"]
     return pd.DataFrame(corrected_rows, columns=[*columns, "p_wilcoxon", "p_holm"])
+
+
+def _test_changes(paired_ratings: pd.DataFrame) -> dict[str, float]:
+    """Test the differences between both columns of paired ratings, which contain no NaN."""
+    first, second = paired_ratings.to_numpy().T
+    change = differences(first, second)
+    shift = hodges_lehmann(change)
+    return {
+        "n": len(paired_ratings),
+        **{key: shift[key] for key in ("difference", "lower", "upper")},
+        "p_wilcoxon": float(signed_rank(change)["p_wilcoxon"]),
+    }
 
 
 def intraclass_correlation(table: npt.ArrayLike) -> float:
@@ -201,15 +204,15 @@ def intraclass_correlation(table: npt.ArrayLike) -> float:
     >>> round(intraclass_correlation([[1, 2], [2, 3], [3, 4]]), 3)
     0.667
     """
-    values = np.asarray(table, dtype=np.float64)
-    values = values[np.isfinite(values).all(axis=1)]
-    n, k = values.shape if values.ndim == 2 else (0, 0)
+    all_ratings = np.asarray(table, dtype=np.float64)
+    ratings = all_ratings[np.isfinite(all_ratings).all(axis=1)]
+    n, k = ratings.shape if ratings.ndim == 2 else (0, 0)  # images, raters
     if n < 2 or k < 2:
         return math.nan
-    mean = values.mean()
-    image_variance = k * float(((values.mean(axis=1) - mean) ** 2).sum()) / (n - 1)
-    rater_variance = n * float(((values.mean(axis=0) - mean) ** 2).sum()) / (k - 1)
-    residuals = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + mean
+    mean = ratings.mean()
+    image_variance = k * float(((ratings.mean(axis=1) - mean) ** 2).sum()) / (n - 1)
+    rater_variance = n * float(((ratings.mean(axis=0) - mean) ** 2).sum()) / (k - 1)
+    residuals = ratings - ratings.mean(axis=1, keepdims=True) - ratings.mean(axis=0) + mean
     residual_variance = float((residuals**2).sum()) / ((n - 1) * (k - 1))
     total_variance = (
         image_variance + (k - 1) * residual_variance + k * (rater_variance - residual_variance) / n

@@ -59,7 +59,7 @@ def welch_anova(groups: Sequence[npt.ArrayLike]) -> WelchAnova:
     variances = np.array([sample.var(ddof=1) for sample in samples])
     if not (np.isfinite(variances).all() and (variances > 0).all()):
         return WelchAnova()
-    k = len(samples)
+    k = len(samples)  # number of groups
     weights = counts / variances
     shares = weights / weights.sum()
     grand_mean = (shares * means).sum()
@@ -93,14 +93,14 @@ class Score:
 
 def average_scores(scores: Iterable[Score]) -> dict[str, dict[str, dict[str, float]]]:
     """Average scores of images within participants: metric → method → participant → mean."""
-    image_values: dict[tuple[str, str, str], list[float]] = {}
+    image_scores: dict[tuple[str, str, str], list[float]] = {}
     for score in scores:
         key = (score.metric, score.name, score.participant)
-        image_values.setdefault(key, []).append(score.value)
+        image_scores.setdefault(key, []).append(score.value)
     means: dict[str, dict[str, dict[str, float]]] = {}
-    for (metric, name, participant), values in image_values.items():
+    for (metric, name, participant), participant_scores in image_scores.items():
         method_means = means.setdefault(metric, {}).setdefault(name, {})
-        method_means[participant] = float(np.mean(values))
+        method_means[participant] = float(np.mean(participant_scores))
     return means
 
 
@@ -113,15 +113,15 @@ def summarize(scores_by_metric: Mapping[str, Scores]) -> list[ScoreRow]:
     rows = list[ScoreRow]()
     for metric, methods in scores_by_metric.items():
         for name, participants in methods.items():
-            values = np.array([value for value in participants.values() if math.isfinite(value)])
-            mean = float(values.mean()) if len(values) else math.nan
-            sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
-            half_width = _compute_half_width(sd, len(values))
+            scores = np.array([score for score in participants.values() if math.isfinite(score)])
+            mean = float(scores.mean()) if len(scores) else math.nan
+            sd = float(scores.std(ddof=1)) if len(scores) > 1 else math.nan
+            half_width = _compute_half_width(sd, len(scores))
             rows.append(
                 {
                     "metric": metric,
                     "name": name,
-                    "n": len(values),
+                    "n": len(scores),
                     "mean": mean,
                     "sd": sd,
                     "lower": mean - half_width,
@@ -165,12 +165,19 @@ def compare_pairs(
             for method, reference in _list_pairs(list(methods), trained_methods)
             if (row := _compare_pair(metric, methods, method, reference)) is not None
         ]
-        for test in ("p_t", "p_wilcoxon"):
-            corrected_values = holm([float(row[test]) for row in family])
-            for row, p in zip(family, corrected_values, strict=True):
-                row[f"{test}_holm"] = p
-        rows += family
+        rows += _correct_p_values(family)
     return rows
+
+
+def _correct_p_values(family: Sequence[ScoreRow]) -> list[ScoreRow]:
+    """Return the rows of a metric with p values corrected by Holm's procedure."""
+    corrected_t, corrected_wilcoxon = (
+        holm([float(row[test]) for row in family]) for test in ("p_t", "p_wilcoxon")
+    )
+    return [
+        {**row, "p_t_holm": p_t, "p_wilcoxon_holm": p_wilcoxon}
+        for row, p_t, p_wilcoxon in zip(family, corrected_t, corrected_wilcoxon, strict=True)
+    ]
 
 
 def _compare_pair(metric: str, methods: Scores, name: str, reference: str) -> ScoreRow | None:
@@ -258,9 +265,14 @@ def compare_groups(
     rows = list[ScoreRow]()
     for metric, methods in scores_by_metric.items():
         for name, participants in methods.items():
-            groups: dict[str, dict[str, float]] = {label: {} for label in labels}
-            for participant, value in participants.items():
-                groups[group_of_participant[participant]][participant] = value
+            groups = {
+                label: {
+                    participant: score
+                    for participant, score in participants.items()
+                    if group_of_participant[participant] == label
+                }
+                for label in labels
+            }
             rows.append(_make_anova_row(metric, "group", name, groups))
     return rows
 

@@ -78,13 +78,13 @@ class SearchedSetting:
         """Draw a value."""
         if self.choices:
             return self.choices[int(rng.integers(len(self.choices)))]
-        share = float(rng.random())
+        fraction = float(rng.random())
         if self.is_logarithmic:
-            value = exp(log(self.low) + share * (log(self.high) - log(self.low)))
+            value = exp(log(self.low) + fraction * (log(self.high) - log(self.low)))
         else:
-            value = self.low + share * (self.high - self.low)
-        value = round(value) if self.is_integer else _round_value(value)
-        return min(max(value, self.low), self.high)
+            value = self.low + fraction * (self.high - self.low)
+        rounded_value = round(value) if self.is_integer else _round_value(value)
+        return min(max(rounded_value, self.low), self.high)
 
 
 def parse_setting(text: str, method: str, recipe: Recipe) -> SearchedSetting:
@@ -93,9 +93,9 @@ def parse_setting(text: str, method: str, recipe: Recipe) -> SearchedSetting:
     ChangeError is raised if the text has another form, the setting is unknown, or the recipe does
     not allow a value.
     """
-    name, _, values = text.partition("=")
-    low, dots, high = values.partition("..")
-    value_texts = [low, high] if dots else values.split(",")
+    name, _, values_text = text.partition("=")
+    low_text, dots, high_text = values_text.partition("..")
+    value_texts = [low_text, high_text] if dots else values_text.split(",")
     # values are checked in the same way as changes of the recipe
     changes = [change_of_method(f"{name}={value}", method) for value in value_texts]
     field = variable_field(recipe, changes[0].field, method)

@@ -379,5 +379,5 @@ def _format_range(values: Iterable[int]) -> str:
     ('350 to 400', '1,200')
     """
     numbers = list(values)
-    low, high = min(numbers), max(numbers)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    smallest, largest = min(numbers), max(numbers)
+    return f"{smallest:,}" if smallest == largest else f"{smallest:,} to {largest:,}"

@@ -1,6 +1,7 @@
 """Simulated activity: task and resting-state foci in gray matter, and their amplitudes."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -15,6 +16,12 @@ _Point = tuple[float, float, float]
 # smallest half side of the cube that contains the map of a focus (mm, and standard deviations of
 # the extent)
 _MIN_HALF_SIDE_MM, _HALF_SIDE_EXTENTS = 24.0, 3.0
+_MAX_SNAP_MM = 6.0  # mm, largest distance from a position in MNI space to the gray matter
+_MIN_GRAY_MATTER = 0.4  # smallest fraction of gray matter in voxels of the ribbon
+_VEIN_DISTANCE_MM = 6.0  # mm, preferred distance of a draining vein
+# head point (mm), origin of the direction toward the skull
+_BRAIN_CENTER = (0.0, -20.0, 10.0)
+_SPREAD_MM = (2.0, 3.5)  # mm, range of the full width at half maximum of the vascular spread
 
 
 @frozen
@@ -90,30 +97,71 @@ def select_foci(scene: str) -> dict[str, _FocusSpec]:
 
 @frozen
 class _Focus:
-    """Active focus in a simulated head."""
+    """Active focus in a simulated head.
 
-    # key of `select_foci`; conditions of the task that drive the focus, or one network
+    Attributes
+    ----------
+    label : str
+        Key of `select_foci`.
+    conditions : tuple[str, ...]
+        Conditions of the task that drive the focus, or one network.
+    origin : Array
+        Head point (3,; mm) of the neuronal activity.
+    peak_percent : float
+        Largest signal change in the scene, in percent of the reference.
+    spread_mm : float
+        Full width at half maximum of the vascular spread (mm).
+    amplitude : Array
+        Signal change during a long block as a fraction of the reference (3D, float32), on the grid
+        of the head.
+    reference : str
+        "local" (resting signal of the same voxel) or "brain" (mean resting signal of the brain).
+    """
+
     label: str
     conditions: tuple[str, ...]
-    # head point (3,; mm) of the neuronal activity
     origin: Array
-    # largest signal change in the scene, percent of the reference; FWHM of the vascular spread
     peak_percent: float
     spread_mm: float
-    # signal change during a long block as a fraction of the reference; float32, on the grid of the
-    # head
     amplitude: Array
-    # "local" (resting signal of the same voxel) or "brain" (mean resting signal of the brain)
     reference: str
 
 
-def _cube_around(
-    head: Head, center: Array, half_side: float = _MIN_HALF_SIDE_MM
-) -> tuple[tuple[slice, ...], Array]:
-    """Return a cube around a head point as slices, and its voxels' offsets (3, x, y, z; mm)."""
-    voxel = head.affine[0, 0]
-    index = (center - head.affine[:3, 3]) / voxel
-    half_voxels = int(np.ceil(half_side / voxel))
+class _Cube(NamedTuple):
+    """Cube around a head point.
+
+    Attributes
+    ----------
+    window : tuple[slice, ...]
+        Voxels of the cube along each axis of the head.
+    offset : Array
+        Position of each voxel relative to the point (3, x, y, z; mm).
+    """
+
+    window: tuple[slice, ...]
+    offset: Array
+
+    @property
+    def squared_distance(self) -> Array:
+        """Squared distance of each voxel from the point (x, y, z; mm²)."""
+        return (self.offset**2).sum(0)
+
+    @property
+    def distance(self) -> Array:
+        """Distance of each voxel from the point (x, y, z; mm)."""
+        return np.sqrt(self.squared_distance)
+
+    def get_offset(self, index: int) -> Array:
+        """Return the offset (3,; mm) of a voxel, given its index in the flattened cube."""
+        x, y, z = np.unravel_index(index, self.offset.shape[1:])
+        return self.offset[:, x, y, z]
+
+
+def _cut_cube(head: Head, center: Array, half_side_mm: float = _MIN_HALF_SIDE_MM) -> _Cube:
+    """Return the cube around a head point (mm), limited to the scene."""
+    voxel_mm = head.affine[0, 0]
+    index = (center - head.affine[:3, 3]) / voxel_mm
+    half_voxels = int(np.ceil(half_side_mm / voxel_mm))
     window = tuple(
         slice(
             max(0, round(float(position)) - half_voxels),
@@ -123,20 +171,20 @@ def _cube_around(
     )
     grid = np.indices([axis_range.stop - axis_range.start for axis_range in window], dtype=float)
     window_start = np.array([axis_range.start for axis_range in window])[:, None, None, None]
-    return window, (grid + window_start - index[:, None, None, None]) * voxel
+    return _Cube(window, (grid + window_start - index[:, None, None, None]) * voxel_mm)
 
 
 def _snap_to_ribbon(head: Head, point: Array) -> Array:
     """Return the head point (mm) of the best gray-matter voxel near `point`."""
-    window, offset = _cube_around(head, point)
-    distance = np.sqrt((offset**2).sum(0))
-    score = np.where(distance < 6.0, head.fractions["gm"][window] - distance / 15.0, -np.inf)
-    best = np.unravel_index(int(np.argmax(score)), score.shape)
-    return point + offset[:, best[0], best[1], best[2]]
+    cube = _cut_cube(head, point)
+    gray_matter = head.fractions["gm"][cube.window]
+    # a distance of 15 mm outweighs a gray-matter fraction of 1
+    score = np.where(cube.distance < _MAX_SNAP_MM, gray_matter - cube.distance / 15.0, -np.inf)
+    return point + cube.get_offset(int(np.argmax(score)))
 
 
 def _measure_ribbon_distance(
-    mask: Array, seed: tuple[int, ...], voxel: float, limit: float
+    mask: Array, seed: tuple[int, ...], voxel_mm: float, limit_mm: float
 ) -> Array:
     """Return the distance along the ribbon from a seed voxel.
 
@@ -149,9 +197,9 @@ def _measure_ribbon_distance(
         Voxels of the ribbon (3D, boolean), connected by faces, edges and corners.
     seed : tuple[int, ...]
         Indices of the seed voxel.
-    voxel : float
+    voxel_mm : float
         Voxel size (mm).
-    limit : float
+    limit_mm : float
         Largest distance (mm).
 
     Returns
@@ -162,44 +210,48 @@ def _measure_ribbon_distance(
     """
     from skimage.graph import MCP_Geometric
 
-    paths = MCP_Geometric(np.where(mask, 1.0, -1.0), fully_connected=True, sampling=(voxel,) * 3)
-    length = paths.find_costs([seed])[0]
-    return np.where(length <= limit, length, np.inf)
+    costs = np.where(mask, 1.0, -1.0)
+    paths = MCP_Geometric(costs, fully_connected=True, sampling=(voxel_mm,) * 3)
+    length_mm = paths.find_costs([seed])[0]
+    return np.where(length_mm <= limit_mm, length_mm, np.inf)
 
 
-def _weight_ribbon(head: Head, window: tuple[slice, ...], offset: Array, extent: float) -> Array:
+def _weight_ribbon(head: Head, cube: _Cube, extent_mm: float) -> Array:
     """Weight the gray-matter fraction by a Gaussian of the distance along the ribbon.
 
-    The standard deviation of the Gaussian is `extent` (mm).
+    The standard deviation of the Gaussian is `extent_mm` (mm).
     """
-    gray_matter = head.fractions["gm"][window]
+    gray_matter = head.fractions["gm"][cube.window]
     seed = tuple(
-        int(i) for i in np.unravel_index(int(np.argmin((offset**2).sum(0))), gray_matter.shape)
+        int(i) for i in np.unravel_index(int(np.argmin(cube.squared_distance)), gray_matter.shape)
     )
-    mask = gray_matter > 0.4
+    mask = gray_matter > _MIN_GRAY_MATTER
     mask[seed] = True
-    path_mm = _measure_ribbon_distance(mask, seed, float(head.affine[0, 0]), 4 * extent)
-    return gray_matter * np.exp(-0.5 * (path_mm / extent) ** 2)
+    path_mm = _measure_ribbon_distance(mask, seed, float(head.affine[0, 0]), 4 * extent_mm)
+    return gray_matter * np.exp(-0.5 * (path_mm / extent_mm) ** 2)
 
 
-def _make_draining_blood(
-    head: Head, window: tuple[slice, ...], offset: Array, origin: Array
-) -> Array:
-    """Return the venous blood around the vein that drains a focus.
+def _make_draining_blood(head: Head, cube: _Cube, origin: Array) -> Array:
+    """Return the venous blood around the vein that drains a focus at the center of a cube.
 
     A distinct vein about 6 mm away is selected, preferably in the direction of the skull.
     """
-    veins = head.veins[window]
-    distance = np.sqrt((offset**2).sum(0))
-    outwards = origin - np.array([0.0, -20.0, 10.0])
-    outward_offset = np.tensordot(outwards / np.linalg.norm(outwards), offset, 1)
-    is_vein = veins > 0.5 * veins[distance < 15].max()
-    cost = np.abs(distance - 6.0) + 0.5 * np.maximum(0.0, -outward_offset)
-    best = np.unravel_index(
-        int(np.argmin(np.where(is_vein & (distance > 3), cost, np.inf))), distance.shape
-    )
-    center = offset[:, best[0], best[1], best[2]][:, None, None, None]
-    return veins * np.exp(-0.5 * ((offset - center) ** 2).sum(0) / 5.0**2)
+    veins = head.veins[cube.window]
+    distance = cube.distance
+    outwards = origin - np.array(_BRAIN_CENTER)
+    outward_offset = np.tensordot(outwards / np.linalg.norm(outwards), cube.offset, 1)
+    is_distinct = veins > 0.5 * veins[distance < 15].max()
+    cost = np.abs(distance - _VEIN_DISTANCE_MM) + 0.5 * np.maximum(0.0, -outward_offset)
+    best_voxel = int(np.argmin(np.where(is_distinct & (distance > 3), cost, np.inf)))
+    center = cube.get_offset(best_voxel)[:, None, None, None]
+    return veins * np.exp(-0.5 * ((cube.offset - center) ** 2).sum(0) / 5.0**2)
+
+
+def _draw_irregular_region(rng: np.random.Generator, cube: _Cube, voxel_mm: float) -> Array:
+    """Return a region (3D, 0 or 1) with random borders, independent of the anatomy."""
+    roughness = smooth_field(rng, cube.offset.shape[1:], 1.5 / voxel_mm)
+    bump = np.exp(-0.5 * cube.squared_distance / 4.8**2)
+    return (bump + 0.18 * roughness > 0.62).astype(np.float32)
 
 
 def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> _Focus:
@@ -223,35 +275,30 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
     voxel_mm = float(head.affine[0, 0])
     spec = select_foci(scene)[label]
     origin = _snap_to_ribbon(head, head.from_template(spec.mni))
-    peak, spread_mm = rng.uniform(*spec.peak), rng.uniform(2.0, 3.5)
+    peak_percent, spread_mm = rng.uniform(*spec.peak), rng.uniform(*_SPREAD_MM)
     extent_mm = rng.uniform(*spec.extent)
     if scene == "free":
         origin = origin + rng.uniform(-3.0, 3.0, 3)
-    window, offset = _cube_around(
-        head, origin, max(_MIN_HALF_SIDE_MM, _HALF_SIDE_EXTENTS * extent_mm)
-    )
+    cube = _cut_cube(head, origin, max(_MIN_HALF_SIDE_MM, _HALF_SIDE_EXTENTS * extent_mm))
     sigma = spread_mm / FWHM_PER_SIGMA / voxel_mm
-    # irregular region with random borders, independent of the anatomy
-    if scene == "free":
-        roughness = smooth_field(rng, offset.shape[1:], 1.5 / voxel_mm)
-        activity = (np.exp(-0.5 * (offset**2).sum(0) / 4.8**2) + 0.18 * roughness > 0.62).astype(
-            np.float32
-        )
-    else:
-        activity = _weight_ribbon(head, window, offset, extent_mm)
+    activity = (
+        _draw_irregular_region(rng, cube, voxel_mm)
+        if scene == "free"
+        else _weight_ribbon(head, cube, extent_mm)
+    )
     activity = ndimage.gaussian_filter(activity, sigma)
     activity /= activity.max()
     if scene == "veins":
-        blood = ndimage.gaussian_filter(_make_draining_blood(head, window, offset, origin), sigma)
+        blood = ndimage.gaussian_filter(_make_draining_blood(head, cube, origin), sigma)
         activity = 0.25 * activity + blood / blood.max()
         activity /= activity.max()
     amplitude = np.zeros(head.veins.shape, dtype=np.float32)
-    amplitude[window] = activity * peak / 100
+    amplitude[cube.window] = activity * peak_percent / 100
     return _Focus(
         label=label,
         conditions=spec.conditions,
         origin=origin,
-        peak_percent=float(peak),
+        peak_percent=float(peak_percent),
         spread_mm=float(spread_mm),
         amplitude=amplitude,
         reference="brain" if scene == "free" else "local",

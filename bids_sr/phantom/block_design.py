@@ -8,6 +8,9 @@ from bids_sr.io.arrays import Array
 from bids_sr.phantom.presets import Preset
 
 Event = tuple[float, float, str]
+"""Onset (s), duration (s) and trial type of a block."""
+_STEP_S = 0.05  # s, sampling interval of the response
+_ROUNDING_S = 1e-9  # s, largest rounding error of times
 
 
 def make_block_design(preset: Preset) -> list[Event]:
@@ -20,11 +23,11 @@ def make_block_design(preset: Preset) -> list[Event]:
     events: list[Event] = [(0.0, preset.lead, "rest")]
     onset = preset.lead
     cycle = 4 * preset.block
-    while onset + cycle <= end + 1e-9:
+    while onset + cycle <= end + _ROUNDING_S:
         for index, trial_type in enumerate(("thumb", "rest", "little", "rest")):
             events.append((onset + index * preset.block, preset.block, trial_type))
         onset += cycle
-    if end - onset > 1e-9:
+    if end - onset > _ROUNDING_S:
         events.append((onset, end - onset, "rest"))
     return events
 
@@ -45,12 +48,12 @@ def predict_response(events: Sequence[Event], condition: str, times: Array) -> A
     """
     from nilearn.glm.first_level.hemodynamic_models import spm_hrf
 
-    step_s = 0.05
-    times_s = np.arange(0.0, float(np.max(times)) + 1.0, step_s)
+    times_s = np.arange(0.0, float(np.max(times)) + 1.0, _STEP_S)
     boxcar = np.zeros_like(times_s)
     for onset, duration, trial_type in events:
         if trial_type == condition:
-            boxcar[(times_s >= onset - 1e-9) & (times_s < onset + duration - 1e-9)] = 1.0
-    kernel = spm_hrf(step_s, oversampling=1)
+            is_started = times_s >= onset - _ROUNDING_S
+            boxcar[is_started & (times_s < onset + duration - _ROUNDING_S)] = 1.0
+    kernel = spm_hrf(_STEP_S, oversampling=1)
     kernel = kernel / kernel.sum()
     return np.interp(times, times_s, np.convolve(boxcar, kernel)[: times_s.size])

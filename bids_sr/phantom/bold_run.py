@@ -105,25 +105,27 @@ class SimulatedRun:
         level = np.float32(self.scene[self.subject.head.brain].mean())
         change_maps = {}
         for focus in () if self.subject.null else self.subject.foci:
-            share = np.expm1(np.log1p(focus.amplitude) * np.float32(self.te / self.preset.te))
+            relative_change = np.expm1(
+                np.log1p(focus.amplitude) * np.float32(self.te / self.preset.te)
+            )
             change_maps[focus.label] = self.scanner.resample_scene(
-                share * (self.scene if focus.reference == "local" else level)
+                relative_change * (self.scene if focus.reference == "local" else level)
             )
         return change_maps
 
     @cached_property
     def changes(self) -> dict[str, Array]:
         """Signal change by condition, the sum of its foci; empty if there is no activity."""
-        maps = self.maps
-        focus_maps = {
-            name: [
-                maps[focus.label]
+        change_of_condition = {}
+        for condition in self.conditions:
+            focus_maps = [
+                self.maps[focus.label]
                 for focus in self.subject.foci
-                if focus.label in maps and name in focus.conditions
+                if focus.label in self.maps and condition in focus.conditions
             ]
-            for name in self.conditions
-        }
-        return {name: np.sum(maps, axis=0) for name, maps in focus_maps.items() if maps}
+            if focus_maps:
+                change_of_condition[condition] = np.sum(focus_maps, axis=0)
+        return change_of_condition
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -146,7 +148,8 @@ class SimulatedRun:
         """
         resting, changes = self.prepared_scenes
         weights = {
-            name: np.full(self.preset.bold_shape[2], share) for name, share in activity.items()
+            name: np.full(self.preset.bold_shape[2], fraction)
+            for name, fraction in activity.items()
         }
         return self.scanner.acquire_moving(
             resting, np.eye(4), {name: changes[name] for name in activity}, weights
@@ -255,7 +258,11 @@ def simulate_calibration(run: SimulatedRun, volumes: int) -> SimulatedRun:
     motion = draw_motion(
         draw("calibration", 1), volumes, preset.tr, min(transient.dummies, volumes - 1)
     )
-    events = _calibration_events(preset) if run.events else []
+    smaller_motion = [
+        rigid_matrix(_CALIBRATION_MOTION * rigid_params(matrix, ROTATION_CENTER), ROTATION_CENTER)
+        for matrix in motion
+    ]
+    events = _make_calibration_events(preset) if run.events else []
     return SimulatedRun(
         subject=subject,
         preset=preset,
@@ -264,14 +271,7 @@ def simulate_calibration(run: SimulatedRun, volumes: int) -> SimulatedRun:
         events=events,
         responses=_make_responses(subject, preset, events, 1),
         transient=transient,
-        motion=np.stack(
-            [
-                rigid_matrix(
-                    _CALIBRATION_MOTION * rigid_params(matrix, ROTATION_CENTER), ROTATION_CENTER
-                )
-                for matrix in motion
-            ]
-        ),
+        motion=np.stack(smaller_motion),
         sigma=run.sigma * float(np.prod(run.preset.factor)),
         stream=("calibration", 2),
         te=preset.te,
@@ -303,7 +303,7 @@ def calibration_preset(preset: Preset, volumes: int) -> Preset:
     )
 
 
-def _calibration_events(preset: Preset) -> list[Event]:
+def _make_calibration_events(preset: Preset) -> list[Event]:
     """Return four blocks of equal length over the calibration run: rest, thumb, rest, little."""
     block_s = preset.volumes * preset.tr / 4
     return [
@@ -327,7 +327,7 @@ def _make_responses(
 
 
 def _map_in_order(function: Callable[[int], Array], count: int, threads: int) -> Iterator[Array]:
-    """Yield make(0), make(1), …, computed by several threads a few items ahead."""
+    """Yield function(0), function(1), …, computed by several threads a few items ahead."""
     with ThreadPoolExecutor(threads) as pool:
         for first in range(0, count, 4 * threads):
             yield from pool.map(function, range(first, min(first + 4 * threads, count)))

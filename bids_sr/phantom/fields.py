@@ -60,11 +60,7 @@ def distance_to_mask(mask: Array, step: int, voxel_mm: float) -> Array:
     ]
     for axis, positions in enumerate(axes):
         sample = np.minimum(positions.astype(int), distances.shape[axis] - 2)
-        weight = (
-            (positions - sample)
-            .astype(np.float32)
-            .reshape([-1 if dimension == axis else 1 for dimension in range(3)])
-        )
+        weight = align_with_axis((positions - sample).astype(np.float32), axis)
         distances = (
             np.take(distances, sample, axis) * (1 - weight)
             + np.take(distances, sample + 1, axis) * weight
@@ -72,21 +68,28 @@ def distance_to_mask(mask: Array, step: int, voxel_mm: float) -> Array:
     return np.asarray(distances, dtype=np.float32)
 
 
+def align_with_axis(vector: Array, axis: int) -> Array:
+    """Return a vector in a shape that is broadcast along one axis of a volume."""
+    return vector.reshape([-1 if dimension == axis else 1 for dimension in range(3)])
+
+
 def polynomial(rng: np.random.Generator, affine: Array, shape: Sequence[int]) -> Array:
     """Return a random polynomial of second order over a grid (float32).
 
     Its values are about -1 to 1 within 100 mm of the center of the grid.
     """
-    world = [
+    relative_positions = [
         affine[axis, axis] * (np.arange(size) - (size - 1) / 2) / 100.0
         for axis, size in enumerate(shape)
     ]
     x, y, z = np.meshgrid(
-        *[coordinates.astype(np.float32) for coordinates in world], indexing="ij", sparse=True
+        *[positions.astype(np.float32) for positions in relative_positions],
+        indexing="ij",
+        sparse=True,
     )
     weights = rng.uniform(-1, 1, 9).astype(np.float32)
     weights[:3] *= 0.6
-    values = (
+    field = (
         weights[0] * x
         + weights[1] * y
         + weights[2] * z
@@ -95,6 +98,6 @@ def polynomial(rng: np.random.Generator, affine: Array, shape: Sequence[int]) ->
         + weights[5] * z * z
     )
     return np.asarray(
-        (values + weights[6] * x * y + weights[7] * x * z + weights[8] * y * z) / 1.5,
+        (field + weights[6] * x * y + weights[7] * x * z + weights[8] * y * z) / 1.5,
         dtype=np.float32,
     )

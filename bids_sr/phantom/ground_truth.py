@@ -45,10 +45,10 @@ _FOCI_COLUMNS = {
 }
 
 
-def _center_of_change(values: Array, affine: Array) -> Array:
+def _find_center(change: Array, affine: Array) -> Array:
     """Return the center of mass (3,; RAS mm) of voxels with at least a quarter of the maximum."""
-    index = np.argwhere(values >= 0.25 * values.max())
-    weight = values[tuple(index.T)].astype(float)
+    index = np.argwhere(change >= 0.25 * change.max())
+    weight = change[tuple(index.T)].astype(float)
     index_mean = (index * weight[:, None]).sum(0) / weight.sum()
     return (affine @ [*index_mean, 1.0])[:3]
 
@@ -63,10 +63,10 @@ def _is_in_view(change: Array) -> bool:
     )
 
 
-def _foci_rows(run: SimulatedRun) -> list[list[str | float]]:
+def _make_focus_rows(run: SimulatedRun) -> list[list[str | float]]:
     """Return the rows of the table of foci (`_FOCI_COLUMNS`), empty without activity."""
     affine = run.scanner.dense_grid[1]
-    voxel = float(np.prod(np.diag(affine)[:3]))
+    voxel_mm3 = float(np.prod(np.diag(affine)[:3]))
     rows: list[list[str | float]] = []
     for focus in run.subject.foci:
         change = run.maps.get(focus.label)
@@ -76,9 +76,9 @@ def _foci_rows(run: SimulatedRun) -> list[list[str | float]]:
             [
                 focus.label,
                 "+".join(focus.conditions),
-                *map(float, _center_of_change(change, affine)),
+                *map(float, _find_center(change, affine)),
                 *map(float, _map_to_image(run.scanner, focus.origin)),
-                float((change >= change.max() / 2).sum() * voxel),
+                float((change >= change.max() / 2).sum() * voxel_mm3),
                 focus.peak_percent,
                 focus.spread_mm,
             ]
@@ -93,7 +93,7 @@ def _map_to_image(scanner: Scanner, point: Array) -> Array:
         return target
     position = target.copy()
     inverse = np.linalg.inv(scanner.dense_grid[1])
-    for _ in range(20):
+    for _ in range(20):  # fixed-point iteration
         index = np.rint((inverse @ [*position, 1.0])[:3]).astype(int)
         position[1] = (
             target[1] - scanner.shift[tuple(np.clip(index, 0, np.array(scanner.shift.shape) - 1))]
@@ -101,7 +101,7 @@ def _map_to_image(scanner: Scanner, point: Array) -> Array:
     return position
 
 
-def _combination_weights(means: Sequence[Array], echoes: Sequence[SimulatedRun]) -> list[Array]:
+def _compute_echo_weights(means: Sequence[Array], echoes: Sequence[SimulatedRun]) -> list[Array]:
     """Return the weights of the echoes in the optimal combination, which sum to 1.
 
     The weights are TE exp(-TE / T2*) with T2* fitted to the means of the echoes (Posse et al.
@@ -139,7 +139,7 @@ def simulate_effects(echoes: Sequence[SimulatedRun]) -> tuple[Array, dict[str, A
     resting_magnitudes = [
         np.abs(resting_image).astype(np.float32) for resting_image in resting_images
     ]
-    weights = _combination_weights(resting_magnitudes, echoes)
+    weights = _compute_echo_weights(resting_magnitudes, echoes)
     combined_image = np.sum(
         [
             weight * resting_magnitude
@@ -148,29 +148,31 @@ def simulate_effects(echoes: Sequence[SimulatedRun]) -> tuple[Array, dict[str, A
         axis=0,
     )
     changes: dict[str, Array] = {}
-    for echo, resting_image, resting_magnitude, weight in zip(
-        echoes, resting_images, resting_magnitudes, weights, strict=True
-    ):
+    for echo, resting_image, weight in zip(echoes, resting_images, weights, strict=True):
         for name in conditions:
             change = echo.changes.get(name)
             if change is None:
-                changes.setdefault(name, np.zeros_like(resting_magnitude))
+                changes.setdefault(name, np.zeros_like(combined_image))
             elif _is_in_view(change):
-                contribution = (
-                    np.abs(resting_image + echo.scanner.acquire_ideal(change, factor))
-                    - resting_magnitude
-                ).astype(np.float32)
-                changes[name] = changes.get(name, 0) + weight * contribution
+                change_image = echo.scanner.acquire_ideal(change, factor)
+                contribution = weight * _compute_magnitude_change(resting_image, change_image)
+                changes[name] = changes.get(name, 0) + contribution
     return combined_image, changes
 
 
-def _resting_image(echoes: Sequence[SimulatedRun]) -> Array:
+def _compute_magnitude_change(resting_image: Array, change_image: Array) -> Array:
+    """Return the change of the magnitude (float32) if a complex change is added to an image."""
+    resting_magnitude = np.abs(resting_image).astype(np.float32)
+    return (np.abs(resting_image + change_image) - resting_magnitude).astype(np.float32)
+
+
+def _simulate_resting_image(echoes: Sequence[SimulatedRun]) -> Array:
     """Return the noise-free resting image on the BOLD grid, combined over the echoes."""
     means = [echo.simulate_still_volume() for echo in echoes]
     return np.sum(
         [
             weight * mean
-            for weight, mean in zip(_combination_weights(means, echoes), means, strict=True)
+            for weight, mean in zip(_compute_echo_weights(means, echoes), means, strict=True)
         ],
         axis=0,
     )
@@ -198,12 +200,14 @@ def write_truth(
     for folder in (func, anat):
         folder.mkdir(parents=True, exist_ok=True)
     stem = f"{name}_task-{subject.task}"
-    _write_images(run, func, stem, echoes or [run])
+    _write_images(run, func / stem, echoes or [run])
     _write_motion(run, str(func / stem), _FRAME)
     _write_motion_table(run, func / f"{stem}_desc-truth_motion.tsv")
     descriptions = {key: {"Description": text} for key, text in _FOCI_COLUMNS.items()}
     frame = {"Description": _FRAME}
-    _write_table(func / f"{stem}_desc-truth_foci.tsv", _foci_rows(run), descriptions, Frame=frame)
+    _write_table(
+        func / f"{stem}_desc-truth_foci.tsv", _make_focus_rows(run), descriptions, Frame=frame
+    )
     if subject.task == "rest":
         _write_network_table(run, func / f"{stem}_desc-truth_timeseries.tsv")
     _write_poses(subject, func / stem, anat / name)
@@ -255,30 +259,50 @@ def _write_table(
     atomic_files.write_json(path.with_suffix(".json"), {**columns, **metadata})
 
 
-def _write_images(
-    run: SimulatedRun, func: Path, stem: str, echoes: Sequence[SimulatedRun]
-) -> None:
-    """Write the resting images, the signal changes and the distortion of a run."""
+def _write_images(run: SimulatedRun, stem: Path, echoes: Sequence[SimulatedRun]) -> None:
+    """Write the resting images, the signal changes and the distortion of a run.
+
+    `stem` is the path up to the first entity of an image.
+    """
     resting, changes = simulate_effects(echoes)
-    affine = run.subject.hr_grid[1]
-    common = {
-        "Frame": _FRAME,
-        "Resolution": "matches the high-resolution T2*w image",
-        "SkullStripped": False,
-    }
-
-    def write(label: str, data: Array, grid: Array, description: str, unit: str) -> None:
-        metadata = common | {"Description": description, "Units": unit}
-        write_image(func / f"{stem}_{label}", data.astype(np.float32), grid, metadata)
-
-    write(
+    _write_map(
+        stem,
         "res-hr_desc-noisefree_boldref",
         resting,
-        affine,
-        "Steady-state resting image without noise or motion, with the high-resolution matrix"
-        " size and without blurring by the readout",
-        "arbitrary",
+        run.subject.hr_grid[1],
+        description="Steady-state resting image without noise or motion, with the high-resolution"
+        " matrix size and without blurring by the readout",
+        unit="arbitrary",
     )
+    _write_changes(run, stem, resting, changes)
+    _write_map(
+        stem,
+        "desc-noisefree_boldref",
+        _simulate_resting_image(echoes),
+        run.subject.bold_grid[1],
+        description="BOLD image at rest without noise",
+        unit="arbitrary",
+    )
+    if run.scanner.shift is not None:
+        _write_map(
+            stem,
+            "desc-distortion_fieldmap",
+            run.scanner.shift[::2, ::2, ::2],
+            run.scanner.dense_grid[1] @ np.diag([2.0, 2.0, 2.0, 1.0]),
+            description="Displacement along +y: the distorted image at y shows the signal from y +"
+            " displacement in the undistorted image",
+            unit="mm",
+        )
+
+
+def _write_changes(
+    run: SimulatedRun, stem: Path, resting: Array, changes: Mapping[str, Array]
+) -> None:
+    """Write the signal change of each condition, in signal units and in percent.
+
+    `resting` and `changes` are the results of `simulate_effects`.
+    """
+    affine = run.subject.hr_grid[1]
     change_text = (
         "per standard deviation of the network"
         if run.subject.task == "rest"
@@ -286,39 +310,50 @@ def _write_images(
     )
     level = np.maximum(resting, 0.1 * float(resting.max()))
     for condition, change in changes.items():
-        write(
+        _write_map(
+            stem,
             f"res-hr_contrast-{condition}_stat-effect_desc-truth_statmap",
             change,
             affine,
-            f"Signal change {change_text} {condition}",
-            "same units as the BOLD series",
+            description=f"Signal change {change_text} {condition}",
+            unit="same units as the BOLD series",
         )
-        write(
+        _write_map(
+            stem,
             f"res-hr_contrast-{condition}_stat-psc_desc-truth_statmap",
             100 * change / level,
             affine,
-            f"Signal change {change_text} {condition}, relative to the resting image",
-            "percent",
+            description=f"Signal change {change_text} {condition}, relative to the resting image",
+            unit="percent",
         )
-    write(
-        "desc-noisefree_boldref",
-        _resting_image(echoes),
-        run.subject.bold_grid[1],
-        "BOLD image at rest without noise",
-        "arbitrary",
-    )
-    if run.scanner.shift is not None:
-        fieldmap_affine = run.scanner.dense_grid[1] @ np.diag([2.0, 2.0, 2.0, 1.0])
-        write(
-            "desc-distortion_fieldmap",
-            run.scanner.shift[::2, ::2, ::2],
-            fieldmap_affine,
-            (
-                "Displacement along +y: the distorted image at y shows the signal from y +"
-                " displacement in the undistorted image"
-            ),
-            "mm",
-        )
+
+
+def _write_map(
+    stem: Path, label: str, data: Array, affine: Array, *, description: str, unit: str
+) -> None:
+    """Write an image of the ground truth.
+
+    Parameters
+    ----------
+    stem : Path
+        Path up to the first entity of the image.
+    label : str
+        Further entities and suffix.
+    data : Array
+        Values (3D), stored as float32.
+    affine : Array
+        Voxel-to-world matrix (4 x 4, RAS+ mm).
+    description, unit : str
+        Description and unit of the values for the sidecar.
+    """
+    metadata = {
+        "Frame": _FRAME,
+        "Resolution": "matches the high-resolution T2*w image",
+        "SkullStripped": False,
+        "Description": description,
+        "Units": unit,
+    }
+    write_image(Path(f"{stem}_{label}"), data.astype(np.float32), affine, metadata)
 
 
 def _write_motion(run: SimulatedRun, stem: str, frame: str) -> None:
@@ -349,24 +384,23 @@ def write_calibration_truth(run: SimulatedRun, name: str, root: Path) -> None:
 
 
 def _write_poses(subject: SimulatedSubject, func_stem: Path, anat_stem: Path) -> None:
-    """Write the transforms between the T1w image, the T2*w pairs and the BOLD run.
-
-    The name of each file contains the moving and the fixed image.
-    """
-
-    def write(stem: Path, moving: str, fixed: str, matrix: Array) -> None:
-        text = (
-            f"Maps a point in {fixed} to its position in {moving} (resamples {moving} to {fixed})"
-        )
-        write_transform(f"{stem}_from-{moving}_to-{fixed}", matrix, text, Frame=BOLD_FRAME_TEXT)
-
-    write(func_stem, "boldref", "T1w", invert(subject.t1w_pose))
-    write(func_stem, "T1w", "boldref", subject.t1w_pose)
+    """Write the transforms between the T1w image, the T2*w pairs and the BOLD run."""
+    _write_pose(func_stem, "boldref", "T1w", invert(subject.t1w_pose))
+    _write_pose(func_stem, "T1w", "boldref", subject.t1w_pose)
     for number, pair in enumerate(subject.pair_poses):
         stem = anat_stem if len(subject.pair_poses) == 1 else Path(f"{anat_stem}_run-{number + 1}")
-        write(stem, "highres", "boldref", pair["highres"])
-        write(stem, "lowres", "boldref", pair["lowres"])
-        write(stem, "highres", "lowres", pair["highres"] @ invert(pair["lowres"]))
+        _write_pose(stem, "highres", "boldref", pair["highres"])
+        _write_pose(stem, "lowres", "boldref", pair["lowres"])
+        _write_pose(stem, "highres", "lowres", pair["highres"] @ invert(pair["lowres"]))
+
+
+def _write_pose(stem: Path, moving: str, fixed: str, matrix: Array) -> None:
+    """Write the transform of a point in the fixed image to its position in the moving image.
+
+    The name of the file contains both images.
+    """
+    text = f"Maps a point in {fixed} to its position in {moving} (resamples {moving} to {fixed})"
+    write_transform(f"{stem}_from-{moving}_to-{fixed}", matrix, text, Frame=BOLD_FRAME_TEXT)
 
 
 def write_structural_truth(
@@ -395,18 +429,28 @@ def write_structural_truth(
     write_transform(
         str(anat / f"{name}_from-{moving}_to-T1w"), scan.pose @ invert(subject.t1w_pose), text
     )
-    for label, share in sample_tissue_fractions(subject).items():
+    _write_tissue_fractions(subject, anat, name)
+
+
+def _write_tissue_fractions(subject: SimulatedSubject, anat: Path, name: str) -> None:
+    """Write the tissue fractions and the lesion mask of a subject, unless the files exist.
+
+    `anat` is the folder of the files, and `name` the name of the subject.
+    """
+    affine = subject.preset.t1w_affine
+    for label, fraction in sample_tissue_fractions(subject).items():
         stem = f"{name}_space-T1w_label-{label}_desc-truth"
         if (anat / f"{stem}_probseg.nii.gz").exists():
             return
-        text = f"Partial volume fraction of {label} in each voxel of the T1w image"
-        metadata = {"Description": text, "SpatialReference": "the T1w image"}
-        write_image(anat / f"{stem}_probseg", share, subject.preset.t1w_affine, metadata)
+        metadata = {
+            "Description": f"Partial volume fraction of {label} in each voxel of the T1w image",
+            "SpatialReference": "the T1w image",
+        }
+        write_image(anat / f"{stem}_probseg", fraction, affine, metadata)
         if label == LESION_LABEL:
-            text = "Voxels of the T1w image that contain at least half lesion"
-            metadata |= {"Description": text, "Type": "Lesion"}
-            affine = subject.preset.t1w_affine
-            write_image(anat / f"{stem}_mask", share >= 0.5, affine, metadata)
+            mask_text = "Voxels of the T1w image that contain at least half lesion"
+            mask_metadata = metadata | {"Description": mask_text, "Type": "Lesion"}
+            write_image(anat / f"{stem}_mask", fraction >= 0.5, affine, mask_metadata)
 
 
 def write_lesion_locations(root: Path) -> None:

@@ -14,7 +14,13 @@ from scipy import ndimage
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Shape
-from bids_sr.phantom.fields import distance_to_mask, smooth_field, smooth_step, upsample
+from bids_sr.phantom.fields import (
+    align_with_axis,
+    distance_to_mask,
+    smooth_field,
+    smooth_step,
+    upsample,
+)
 
 # mm, field of view of the scene
 _SCENE_LOWEST_MM, _SCENE_HIGHEST_MM = (
@@ -63,7 +69,7 @@ class Head:
         """Map a template point (mm) to its head point (3,; mm)."""
         target = position = np.asarray(point, dtype=float)
         inverse = np.linalg.inv(self.affine)
-        for _ in range(30):
+        for _ in range(30):  # fixed-point iteration
             index = (inverse[:3, :3] @ position + inverse[:3, 3])[:, None]
             shift = [
                 ndimage.map_coordinates(component, index, order=1, mode="nearest")[0]
@@ -111,9 +117,7 @@ def _draw_deformation(rng: np.random.Generator, shape: Shape, affine: Array) -> 
         ) + 0.5 * smooth_field(rng, lowres_shape, 2.0)
         deformation[axis] = upsample(random_field, shape)
         stretch = (affine[axis, 3] + voxel_mm * np.arange(shape[axis])) * scale[axis]
-        deformation[axis] += stretch.astype(np.float32).reshape(
-            [-1 if dimension == axis else 1 for dimension in range(3)]
-        )
+        deformation[axis] += align_with_axis(stretch.astype(np.float32), axis)
     return deformation
 
 
@@ -140,6 +144,11 @@ def deform_maps(
     return deformed_maps
 
 
+def _measure_distance(mask: Array, voxel_mm: float) -> Array:
+    """Return the distance (mm) to a mask, computed at voxels of about 2 mm."""
+    return distance_to_mask(mask, 2 if voxel_mm <= 1 else 1, voxel_mm)
+
+
 def _draw_fractions(
     rng: np.random.Generator,
     gm: Array,
@@ -153,6 +162,19 @@ def _draw_fractions(
 
     The template fractions are sharpened and roughened; fluid, skull and scalp are added around the
     brain.
+
+    Parameters
+    ----------
+    rng : np.random.Generator
+        Source of random numbers.
+    gm, wm, fluid : Array
+        Gray matter, white matter and fluid of the deformed template (3D).
+    brain : Array
+        Brain of the deformed template (3D, about 0 to 1).
+    distance_mm : Array
+        Distance from the brain (3D; mm).
+    voxel_mm : float
+        Voxel size (mm).
     """
     shape = gm.shape
     weights = {"gm": gm, "wm": wm, "csf": fluid}
@@ -202,15 +224,15 @@ def _draw_veins(
     veins = _make_tubes(pial, smooth_field(rng, shape, 4.0 / voxel_mm), radius_mm, voxel_mm)
     veins *= smooth_field(rng, shape, 12.0 / voxel_mm) > -0.5  # gaps, so that vessels end
     side, front, height = (
-        (affine[axis, 3] + voxel_mm * np.arange(shape[axis], dtype=np.float32)).reshape(
-            [-1 if dimension == axis else 1 for dimension in range(3)]
+        align_with_axis(
+            affine[axis, 3] + voxel_mm * np.arange(shape[axis], dtype=np.float32), axis
         )
         + deformation[axis]
         for axis in range(3)
     )
     # depth below a hull that does not follow the fissure; the sinus is in the midline, 2.5 mm
     # above the brain
-    depth = distance_to_mask(distance_mm > 10, 2 if voxel_mm <= 1 else 1, voxel_mm)
+    depth = _measure_distance(distance_mm > 10, voxel_mm)
     sinus = np.exp(-(side**2 + (depth - 7.5) ** 2) / (2 * 1.8**2)) * ((height > 20) & (front < 55))
     return np.asarray(np.clip(np.maximum(veins, sinus), 0, 1), dtype=np.float32)
 
@@ -229,7 +251,8 @@ def make_head(rng: np.random.Generator, voxel_mm: float) -> Head:
     maps, template_affine = load_template_maps()
     deformation = _draw_deformation(rng, shape, affine)
     gm, wm, brain = deform_maps(maps, template_affine, affine, deformation)
-    distance_mm = distance_to_mask(brain > 0.5, 2 if voxel_mm <= 1 else 1, voxel_mm)
+    is_brain = brain > 0.5
+    distance_mm = _measure_distance(is_brain, voxel_mm)
     fluid = np.clip(brain - gm - wm, 0, 1) * np.float32(_FLUID_GAIN)
     fractions = _draw_fractions(rng, gm, wm, fluid, brain, distance_mm, voxel_mm)
     veins = _draw_veins(rng, fluid, distance_mm, affine, deformation)
@@ -239,7 +262,7 @@ def make_head(rng: np.random.Generator, voxel_mm: float) -> Head:
     return Head(
         affine=affine,
         fractions=fractions,
-        brain=brain > 0.5,
+        brain=is_brain,
         veins=veins,
         texture=texture.astype(np.float32),
         deformation=deformation,

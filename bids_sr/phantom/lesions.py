@@ -18,11 +18,8 @@ from bids_sr.phantom.head import Head, deform_maps, load_template_maps
 
 TEMPLATE = "MNI152NLin2009aSym"
 """Template of the simulated heads, in the names of TemplateFlow."""
-_MEDIAN_RADIUS_MM, _MIN_RADIUS_MM, _MAX_RADIUS_MM = (
-    3.5,
-    2.0,
-    7.0,
-)  # mm, median and range of the mean radius
+_MEDIAN_RADIUS_MM = 3.5  # mm, median of the mean radius
+_MIN_RADIUS_MM, _MAX_RADIUS_MM = 2.0, 7.0  # mm, range of the mean radius
 _RADIUS_LOG_SD = 0.4  # standard deviation of the logarithm of the radius
 _AXIS_LOG_SD = 0.2  # standard deviation of the logarithm of each axis relative to the radius
 _BORDER_SD = 0.2  # standard deviation of the border, relative to the radius
@@ -54,6 +51,12 @@ def _measure_white_matter_depth() -> tuple[Array, Array]:
     return depth * (height > _MIN_HEIGHT_MM), affine
 
 
+def _draw_radius(rng: np.random.Generator) -> float:
+    """Draw the mean radius of a lesion (mm)."""
+    radius_mm = _MEDIAN_RADIUS_MM * np.exp(_RADIUS_LOG_SD * rng.normal())
+    return float(np.clip(radius_mm, _MIN_RADIUS_MM, _MAX_RADIUS_MM))
+
+
 def add_lesions(rng: np.random.Generator, head: Head, count: int) -> Head:
     """Return a head with lesions in place of part of the white matter.
 
@@ -74,15 +77,9 @@ def add_lesions(rng: np.random.Generator, head: Head, count: int) -> Head:
     border = smooth_field(rng, white_matter.shape, 2.5 / voxel_mm)
     lesion = np.zeros_like(white_matter)
     for center in centers[rng.choice(len(centers), count, replace=False)]:
-        radius = float(
-            np.clip(
-                _MEDIAN_RADIUS_MM * np.exp(_RADIUS_LOG_SD * rng.normal()),
-                _MIN_RADIUS_MM,
-                _MAX_RADIUS_MM,
-            )
-        )
-        axes = radius * np.exp(_AXIS_LOG_SD * rng.normal(size=3))
-        radius_voxels = np.ceil(2 * axes / voxel_mm).astype(int)
+        radius_mm = _draw_radius(rng)
+        axes_mm = radius_mm * np.exp(_AXIS_LOG_SD * rng.normal(size=3))
+        radius_voxels = np.ceil(2 * axes_mm / voxel_mm).astype(int)
         window = tuple(
             slice(max(0, center_voxel - radius_voxel), center_voxel + radius_voxel + 1)
             for center_voxel, radius_voxel in zip(center, radius_voxels, strict=True)
@@ -90,11 +87,11 @@ def add_lesions(rng: np.random.Generator, head: Head, count: int) -> Head:
         offsets = np.ogrid[window]
         ellipsoid = np.sqrt(
             sum(
-                (voxel_mm * (offset - center_voxel) / axis) ** 2
-                for offset, center_voxel, axis in zip(offsets, center, axes, strict=True)
+                (voxel_mm * (offset - center_voxel) / axis_mm) ** 2
+                for offset, center_voxel, axis_mm in zip(offsets, center, axes_mm, strict=True)
             )
         )
-        distance_mm = radius * (ellipsoid - 1 + _BORDER_SD * border[window])
+        distance_mm = radius_mm * (ellipsoid - 1 + _BORDER_SD * border[window])
         lesion[window] = np.maximum(lesion[window], smooth_step(distance_mm, 0.25 * voxel_mm))
     fractions = {
         **head.fractions,

@@ -20,7 +20,8 @@ from bids_sr.spatial.resampling import sample_volume
 # approximate peak, as a fraction of the signal
 DRIFT, UNEVEN_DRIFT, BREATH, HEARTBEAT = 0.008, 0.004, 0.0015, 0.02
 _BAND_HZ = (0.01, 0.1)  # Hz, frequency band of resting-state connectivity
-_STEP_S = 0.1  # s, sampling interval
+_STEP_S = 0.1  # s, sampling interval of the fluctuations of networks
+_PHYSIOLOGY_STEP_S = 0.05  # s, sampling interval of drift, breathing and heartbeat
 
 
 @frozen
@@ -86,7 +87,7 @@ class Physiology:
         self._drift_map = polynomial(rng, affine, shape)
         self._tr, self._slice_times = preset.tr, preset.slice_times
         end = preset.volumes * preset.tr + 1.0
-        self._clock = np.arange(0, end, 0.05)
+        self._clock = np.arange(0, end, _PHYSIOLOGY_STEP_S)
         self._breath = _make_rhythm(rng, self._clock, rate=rng.uniform(0.23, 0.30))
         self._heart = _make_rhythm(rng, self._clock, rate=rng.uniform(0.95, 1.20))
         relative_time = self._clock / end - 0.5
@@ -100,14 +101,15 @@ class Physiology:
         """Return the factor for volume t on the sampling grid (float32)."""
         times = t * self._tr + self._slice_times
 
-        def sample(series: Array) -> Array:
-            return np.interp(times, self._clock, series).astype(np.float32)
-
-        factor = 1 + np.float32(BREATH) * self._breath_map * sample(self._breath)
-        factor += np.float32(HEARTBEAT) * self._pulse_map * sample(self._heart)
-        factor += np.float32(UNEVEN_DRIFT) * self._drift_map * sample(
-            self._uneven_drift
-        ) + np.float32(DRIFT) * sample(self._drift)
+        breath, heart, uneven_drift, drift = (
+            np.interp(times, self._clock, time_series).astype(np.float32)
+            for time_series in (self._breath, self._heart, self._uneven_drift, self._drift)
+        )
+        factor = 1 + np.float32(BREATH) * self._breath_map * breath
+        factor += np.float32(HEARTBEAT) * self._pulse_map * heart
+        factor += (
+            np.float32(UNEVEN_DRIFT) * self._drift_map * uneven_drift + np.float32(DRIFT) * drift
+        )
         if t < len(self._transient.excess):
             factor *= 1 + self._transient.excess[t]
         return np.asarray(factor, dtype=np.float32)

@@ -9,6 +9,7 @@ added, and the magnitude is taken last.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -30,6 +31,25 @@ _READOUT_T2STAR_S = 0.045  # s, mean T2* decay time during the readout
 _PHASE_RAD = 2.0  # rad, phase of the coil
 
 
+class _FieldSource(NamedTuple):
+    """Gaussian deviation of the magnetic field, close to air.
+
+    The center is in RAS mm; the strength is relative to the first source.
+    """
+
+    center_mm: tuple[int, int, int]
+    sigma_mm: int
+    strength: float
+
+
+# front of the head, and bottom on the left and on the right
+_FIELD_SOURCES = (
+    _FieldSource((0, 62, 0), 22, 1.0),
+    _FieldSource((-52, -10, -25), 20, -0.7),
+    _FieldSource((52, -10, -25), 20, -0.7),
+)
+
+
 def magnitude(image: Array, sigma: float = 0.0, rng: np.random.Generator | None = None) -> Array:
     """Return the magnitude of a complex image after adding noise (float32).
 
@@ -42,10 +62,11 @@ def magnitude(image: Array, sigma: float = 0.0, rng: np.random.Generator | None 
     rng : np.random.Generator | None, optional
         Source of random numbers; None adds no noise.
     """
+    noisy_image = image
     if sigma > 0 and rng is not None:
         noise = rng.standard_normal((2, *image.shape), dtype=np.float32) * np.float32(sigma)
-        image = image + (noise[0] + 1j * noise[1])
-    return np.ascontiguousarray(np.abs(image), dtype=np.float32)
+        noisy_image = image + (noise[0] + 1j * noise[1])
+    return np.ascontiguousarray(np.abs(noisy_image), dtype=np.float32)
 
 
 def draw_distortion(
@@ -82,23 +103,35 @@ def draw_distortion(
         sparse=True,
     )
     field = np.zeros(shape, dtype=np.float32)
-    for center, width, sign in (
-        ((0, 62, 0), 22, 1.0),
-        ((-52, -10, -25), 20, -0.7),
-        ((52, -10, -25), 20, -0.7),
-    ):
-        cx, cy, cz = np.asarray(center) + rng.uniform(-4, 4, 3)
-        field += sign * np.exp(-((x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2) / (2 * width**2))
+    for source in _FIELD_SOURCES:
+        cx, cy, cz = np.asarray(source.center_mm) + rng.uniform(-4, 4, 3)
+        squared_distance = (x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2
+        field += source.strength * np.exp(-squared_distance / (2 * source.sigma_mm**2))
     field += 0.15 * polynomial(rng, affine, shape)
+    field -= _fit_affine_part(field, is_head, x, y, z)
+    return np.asarray(field * (size_mm / np.abs(field[is_head]).max()), dtype=np.float32)
+
+
+def _fit_affine_part(field: Array, is_head: Array, x: Array, y: Array, z: Array) -> Array:
+    """Return the affine function of position that fits a field in the head best (float32).
+
+    Parameters
+    ----------
+    field : Array
+        Field (3D).
+    is_head : Array
+        Voxels of the head (3D, boolean).
+    x, y, z : Array
+        Coordinates along each axis (mm), in shapes that are broadcast to the field.
+    """
     regressors = [
-        np.broadcast_to(regressor, shape)[is_head] for regressor in (np.float32(1), x, y, z)
+        np.broadcast_to(regressor, field.shape)[is_head] for regressor in (np.float32(1), x, y, z)
     ]
     design = np.stack(regressors, axis=1).astype(np.float64)
     coefficients = np.linalg.lstsq(design, field[is_head].astype(np.float64), rcond=None)[0]
-    field -= (
+    return (
         coefficients[0] + coefficients[1] * x + coefficients[2] * y + coefficients[3] * z
     ).astype(np.float32)
-    return np.asarray(field * (size_mm / np.abs(field[is_head]).max()), dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,10 +172,10 @@ class Scanner:
         Through the slice, there is about one sample per millimeter, and an even number in total.
         """
         (x, y, _), affine = self.grid
-        low = self.low_shape or self.grid[0]
+        low_x, low_y, _ = self.low_shape or self.grid[0]
         return (
-            low[0] * _SAMPLES_PER_VOXEL / x,
-            low[1] * _SAMPLES_PER_VOXEL / y,
+            low_x * _SAMPLES_PER_VOXEL / x,
+            low_y * _SAMPLES_PER_VOXEL / y,
             max(2, 2 * round(float(affine[2, 2]) / 2)),
         )
 
@@ -186,9 +219,9 @@ class Scanner:
         )
         affine = hr_grid(*self.grid, (x, y, 1.0))[1]
         ratio = (x / factor[0], y / factor[1], 1.0)
-        return kspace_crop(slices * self._sensitivity(slices.shape, affine), affine, factor=ratio)[
-            0
-        ]
+        received_slices = slices * self._compute_sensitivity(slices.shape, affine)
+        image, _ = kspace_crop(received_slices, affine, factor=ratio)
+        return image
 
     def acquire_still(
         self, scene: Array, sigma: float = 0.0, rng: np.random.Generator | None = None
@@ -208,16 +241,16 @@ class Scanner:
         slice_ratio = self.ratio[2]
         slice_profile = np.full(slice_ratio + 1, 1.0 / slice_ratio, dtype=np.float32)
         slice_profile[[0, -1]] /= 2
-        thick = ndimage.convolve1d(dense, slice_profile, axis=2, mode="nearest")
+        thick_slices = ndimage.convolve1d(dense, slice_profile, axis=2, mode="nearest")
         (x, y, z), (width, height, _) = dense.shape, self.grid[0]
         kx = np.fft.fftfreq(x)[:, None] * x / (0.8 * width)
         ky = np.fft.rfftfreq(y)[None, :] * y / (0.8 * height)
         is_measured = ((kx**2 + ky**2) <= 1).astype(np.float32)
         for slice_number in range(z):
-            thick[..., slice_number] = np.fft.irfft2(
-                np.fft.rfft2(thick[..., slice_number]) * is_measured, s=(x, y)
+            thick_slices[..., slice_number] = np.fft.irfft2(
+                np.fft.rfft2(thick_slices[..., slice_number]) * is_measured, s=(x, y)
             )
-        return spline_coefficients(thick)
+        return spline_coefficients(thick_slices)
 
     def acquire_moving(
         self,
@@ -266,7 +299,7 @@ class Scanner:
             measured_image = apply_along(crop, measured_image, axis)
         return magnitude(measured_image, sigma, rng)
 
-    def _sensitivity(self, shape: tuple[int, ...], affine: Array) -> Array:
+    def _compute_sensitivity(self, shape: tuple[int, ...], affine: Array) -> Array:
         """Return the complex sensitivity of the coil on a grid (complex64)."""
         rng = np.random.default_rng(self.coil)
         phase = _PHASE_RAD * polynomial(rng, affine, shape)
@@ -278,7 +311,7 @@ class Scanner:
     @cached_property
     def _coil_field(self) -> Array:
         """Complex sensitivity of the coil on the sampling grid (complex64)."""
-        return self._sensitivity(*self.sampling_grid)
+        return self._compute_sensitivity(*self.sampling_grid)
 
     @cached_property
     def _crop_matrices(self) -> list[Array]:
@@ -297,7 +330,7 @@ class Scanner:
 
 def _make_readout_blur(lines: int) -> Array:
     """Return the matrix that blurs along phase encoding by decay during the readout (Y, Y)."""
-    k = np.arange(-(lines // 2), lines - lines // 2)
-    weight = np.exp(-(k / lines) * READOUT_S / _READOUT_T2STAR_S)
+    k = np.arange(-(lines // 2), lines - lines // 2)  # frequency of each line, in readout order
+    decay = np.exp(-(k / lines) * READOUT_S / _READOUT_T2STAR_S)
     fourier = np.exp(-2j * np.pi * np.outer(k, np.arange(lines)) / lines)
-    return fourier.conj().T @ (weight[:, None] * fourier) / lines
+    return fourier.conj().T @ (decay[:, None] * fourier) / lines

@@ -126,10 +126,10 @@ class PulseSequence:
         excitations, ignored after an inversion; None returns the steady state.
         """
         signal = np.zeros(head.veins.shape, dtype=np.float32)
-        for name, share in head.fractions.items():
+        for name, fraction in head.fractions.items():
             texture = head.texture if name in ("gm", "wm", "lesion") else 0.0
             signal += (
-                share
+                fraction
                 * self.signal(TISSUES[name], texture, pulse)
                 * (self.fat if name == "scalp" else 1.0)
             )

@@ -41,6 +41,8 @@ _ProgressText = Callable[[str], None]
 _BIDS_VERSION = "1.9.0"
 _SCANNER = {"MagneticFieldStrength": 3, "Manufacturer": "simulated"}
 _REST_TEXT = {"tap": "", "rest": ", at rest"}
+# suffixes of files of the ground truth that BIDS validators skip
+_NON_BIDS_SUFFIXES = ("statmap", "boldref", "xfm", "motion", "foci", "fieldmap", "timeseries")
 
 
 def make_dataset(
@@ -64,7 +66,26 @@ def make_dataset(
     UsageError
         The directory is a file, is not empty, or cannot be written.
     """
-    out = Path(out).absolute()
+    target = Path(out).absolute()
+    _check_directory(target)
+    n_threads = threads or min(4, len(os.sched_getaffinity(0)))
+    report = progress or (lambda _line: None)
+    partial = _make_partial_directory(target)
+    try:
+        _write_top_level_files(partial, study)
+        for number in range(study.subjects):
+            _write_subject(partial, study, number, n_threads, report)
+        mask = os.umask(0)
+        os.umask(mask)
+        partial.chmod(0o777 & ~mask)
+        os.replace(partial, target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _check_directory(out: Path) -> None:
+    """Reject a file, and a directory that is not empty."""
     if out.exists() and not out.is_dir():
         raise UsageError(
             str(out),
@@ -74,25 +95,16 @@ def make_dataset(
     if out.is_dir() and any(out.iterdir()):
         fix = "specify another directory, or remove the contents of this directory"
         raise UsageError(str(out), "the directory is not empty", fix)
-    threads = threads or min(4, len(os.sched_getaffinity(0)))
-    report = progress or (lambda _line: None)
+
+
+def _make_partial_directory(out: Path) -> Path:
+    """Create a hidden directory next to the directory of the data set."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as err:
-        reason = f"the directory is not writable ({err.strerror})"
-        raise UsageError(str(out.parent), reason, "choose another directory") from err
-    try:
-        _write_top_level_files(partial, study)
-        for number in range(study.subjects):
-            _write_subject(partial, study, number, threads, report)
-        mask = os.umask(0)
-        os.umask(mask)
-        partial.chmod(0o777 & ~mask)
-        os.replace(partial, out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        return Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        reason = f"the directory is not writable ({error.strerror})"
+        raise UsageError(str(out.parent), reason, "choose another directory") from error
 
 
 def _write_top_level_files(root: Path, study: Study) -> None:
@@ -125,12 +137,11 @@ def _write_top_level_files(root: Path, study: Study) -> None:
             "DatasetLinks": {"raw": "../.."},
         },
     )
-    (truth / ".bidsignore").write_text(
-        "**/*_statmap.*\n**/*_boldref.*\n**/*_xfm.*\n**/*_motion.*\n**/*_foci.*\n**/*_fieldmap.*\n**/*_timeseries.*\n"
-        + "tpl-*\n" * bool(study.lesions)
-    )
+    ignored_patterns = [f"**/*_{suffix}.*" for suffix in _NON_BIDS_SUFFIXES]
     if study.lesions:
+        ignored_patterns.append("tpl-*")
         write_lesion_locations(truth)
+    (truth / ".bidsignore").write_text("".join(f"{pattern}\n" for pattern in ignored_patterns))
     _write_readme(root, study, name)
     (root / "CHANGES").write_text(f"{__version__} 2025-01-01\n  - Simulated.\n")
     _write_participants(root, study)
@@ -182,11 +193,10 @@ def _write_subject(
     root: Path, study: Study, number: int, threads: int, report: _ProgressText
 ) -> None:
     """Simulate a subject, counted from 0, and write the scans and the ground truth."""
-    preset = study.protocol
     name = f"sub-{number + 1:02d}"
     report(f"{name}: simulating the head, activation and motion")
     subject = SimulatedSubject(
-        preset,
+        study.protocol,
         study.scene,
         seed=study.seed,
         number=number,
@@ -195,9 +205,16 @@ def _write_subject(
         task=study.task,
         lesions=study.lesions,
     )
-    truth, func = root / "derivatives" / "ground-truth", root / name / "func"
     (root / name / "anat").mkdir(parents=True)
-    func.mkdir()
+    (root / name / "func").mkdir()
+    _write_still_scans(subject, study, root, name, report)
+    _write_bold_runs(subject, study, root, name, threads, report)
+
+
+def _write_still_scans(
+    subject: SimulatedSubject, study: Study, root: Path, name: str, report: _ProgressText
+) -> None:
+    """Write the T1w image, the T2*w pairs and, if requested, structural scans of a subject."""
     report(f"{name}: T1w and T2*w")
     _write_scan(simulate_t1w(subject), root, name)
     for pair_number in range(study.pairs):
@@ -209,19 +226,47 @@ def _write_subject(
         )
         for scan in simulate_structural_scans(subject):
             _write_scan(scan, root, name)
-            write_structural_truth(subject, scan, name, truth)
+            write_structural_truth(subject, scan, name, root / "derivatives" / "ground-truth")
+
+
+def _write_bold_runs(
+    subject: SimulatedSubject,
+    study: Study,
+    root: Path,
+    name: str,
+    threads: int,
+    report: _ProgressText,
+) -> None:
+    """Write the BOLD run or its echoes, the ground truth, and a requested calibration run.
+
+    Parameters
+    ----------
+    subject : SimulatedSubject
+        Subject who is scanned.
+    study : Study
+        Simulated study.
+    root : Path
+        Directory of the data set.
+    name : str
+        Name of the subject, such as ``sub-01``.
+    threads : int
+        Threads for the BOLD volumes.
+    report : Callable[[str], None]
+        Function that is called with one line per step.
+    """
+    n_volumes = study.protocol.volumes
     run = simulate_bold_run(subject)
-    stem = f"{func / name}_task-{study.task}"
+    stem = f"{root / name / 'func' / name}_task-{study.task}"
     _write_events(run.events, Path(stem))
     echoes = [simulate_echo(run, number, te / 1000) for number, te in enumerate(study.echoes, 1)]
     for number, echo in enumerate(echoes, 1):
-        report(f"{name}: simulating {preset.volumes} BOLD volumes of echo {number}")
+        report(f"{name}: simulating {n_volumes} BOLD volumes of echo {number}")
         _write_bold(echo, Path(f"{stem}_echo-{number}"), threads)
     if not echoes:
-        report(f"{name}: {preset.volumes} volumes of BOLD")
+        report(f"{name}: {n_volumes} volumes of BOLD")
         _write_bold(run, Path(stem), threads)
     report(f"{name}: writing the ground truth")
-    write_truth(run, name, truth, echoes)
+    write_truth(run, name, root / "derivatives" / "ground-truth", echoes)
     if study.calibration:
         report(f"{name}: simulating {study.calibration} volumes of the calibration run")
         write_calibration(simulate_calibration(run, study.calibration), root, name, threads)
@@ -242,7 +287,7 @@ def _write_scan(scan: StillScan, root: Path, name: str, run: str = "") -> None:
     write_image(stem, scan.image, scan.affine, _SCANNER | scan.sidecar, dtype=np.int16)
 
 
-def _bold_sidecar(run: SimulatedRun) -> dict[str, object]:
+def _make_bold_sidecar(run: SimulatedRun) -> dict[str, object]:
     """Return the BIDS metadata of a BOLD run."""
     preset, at_rest = run.preset, not run.events
     sidecar: dict[str, object] = {
@@ -259,9 +304,9 @@ def _bold_sidecar(run: SimulatedRun) -> dict[str, object]:
         "SliceTiming": [round(float(time), 6) for time in preset.slice_times],
         "NumberOfVolumesDiscardedByScanner": 0,
     }
-    return sidecar | (
-        {"MultibandAccelerationFactor": preset.multiband} if preset.multiband > 1 else {}
-    )
+    if preset.multiband > 1:
+        sidecar["MultibandAccelerationFactor"] = preset.multiband
+    return sidecar
 
 
 def _write_bold(run: SimulatedRun, stem: Path, threads: int) -> None:
@@ -273,7 +318,7 @@ def _write_bold(run: SimulatedRun, stem: Path, threads: int) -> None:
     ) as writer:
         for volume in run.volumes(threads):
             writer.append(volume)
-    atomic_files.write_json(Path(f"{stem}_bold.json"), _bold_sidecar(run))
+    atomic_files.write_json(Path(f"{stem}_bold.json"), _make_bold_sidecar(run))
 
 
 def _write_events(events: Sequence[Event], stem: Path) -> None:

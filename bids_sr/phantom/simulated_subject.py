@@ -39,12 +39,20 @@ class RandomStreams:
     """Random numbers of a subject, with an independent stream for each purpose.
 
     An additional volume, subject or pair therefore does not change the existing ones.
+
+    Attributes
+    ----------
+    seed : int
+        Random seed of the study.
+    subject : int
+        Number of the subject.
     """
 
     seed: int
     subject: int
 
     def __call__(self, stream: str, *indices: int) -> np.random.Generator:
+        """Return the generator of a stream (`_STREAMS`); `indices` select one of its members."""
         key = (self.subject, _STREAMS.index(stream), *indices)
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
@@ -56,8 +64,9 @@ class RandomStreams:
 class SimulatedSubject:
     """Simulated subject with random head, activity and poses.
 
-    The attribute `bold_pose` maps a BOLD point to its head point. `t1w_pose`, and `pair_poses` for
-    each pair, map a BOLD point to its point in that image (4 x 4, RAS+ mm).
+    Attribute `bold_pose` is the transform of a BOLD point to its head point. Attributes `t1w_pose`
+    and `pair_poses` (one dictionary per pair) contain the transforms of a BOLD point to its point
+    in other images. All transforms are matrices (4 x 4, RAS+ mm).
 
     Parameters
     ----------

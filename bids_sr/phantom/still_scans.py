@@ -29,8 +29,8 @@ _SNR = {"T1w": 50.0, "highres": 40.0, "lowres": 60.0}
 _RECEIVE_FIELD_SIZE = 0.15  # relative size of the receive field
 
 
-def _nulling_time(t1: float, tr: float) -> float:
-    """Return the inversion time (s) that suppresses a tissue with this T1 (s)."""
+def _compute_nulling_time(t1: float, tr: float) -> float:
+    """Return the inversion time (s) that suppresses a tissue, given its T1 and the TR (s)."""
     return float(t1 * np.log(2 / (1 + np.exp(-tr / t1))))
 
 
@@ -38,13 +38,14 @@ PROTOCOLS = {
     "T1w": PulseSequence(te=0.004, tr=0.018, flip=30.0),
     "T2w": PulseSequence(te=0.090, tr=5.0, refocused=True),
     "FLAIR": PulseSequence(
-        te=0.090, tr=9.0, ti=_nulling_time(TISSUES["csf"].t1, 9.0), refocused=True
+        te=0.090, tr=9.0, ti=_compute_nulling_time(TISSUES["csf"].t1, 9.0), refocused=True
     ),
 }
 CONTRASTS = tuple(PROTOCOLS)
 LESION_LABEL = "WMH"
 """BIDS label of lesions, as in the results of bids-sr."""
-_TISSUE_LABELS = {"gm": "GM", "wm": "WM", "csf": "CSF", "lesion": LESION_LABEL}  # by tissue
+# BIDS label of each tissue
+_TISSUE_LABELS = {"gm": "GM", "wm": "WM", "csf": "CSF", "lesion": LESION_LABEL}
 
 
 @frozen
@@ -144,7 +145,7 @@ def simulate_structural_scans(subject: SimulatedSubject) -> Iterator[StillScan]:
         "highres": subject.t1w_pose,
         "lowres": draw_pose(rng, (2.0, 5.0), (2.0, 5.0)) @ subject.t1w_pose,
     }
-    for number, (resolution, grid) in enumerate(grids.items()):
+    for coil, (resolution, grid) in enumerate(grids.items(), 2):
         slice_metadata = {
             "SliceThickness": float(grid[1][2, 2]),
             "MRAcquisitionType": "3D" if resolution == "highres" else "2D",
@@ -157,21 +158,18 @@ def simulate_structural_scans(subject: SimulatedSubject) -> Iterator[StillScan]:
                 subject,
                 grid,
                 pose,
-                coil=2 + number,
+                coil=coil,
                 low_shape=sampling_shape,
                 receive_field_size=_RECEIVE_FIELD_SIZE,
             )
+            scene = protocol.scale_scene(subject.head, BRAIN_SIGNAL)
             yield StillScan(
                 contrast=contrast,
                 acquisition=resolution,
                 affine=grid[1],
                 pose=pose,
                 sidecar=protocol.sidecar | slice_metadata,
-                image=scanner.acquire_still(
-                    protocol.scale_scene(subject.head, BRAIN_SIGNAL),
-                    BRAIN_SIGNAL / _SNR[resolution],
-                    rng,
-                ),
+                image=scanner.acquire_still(scene, BRAIN_SIGNAL / _SNR[resolution], rng),
             )
 
 
@@ -182,9 +180,25 @@ def _make_scanner(
     *,
     coil: int,
     low_shape: Shape,
-    receive_field_size: float = 0.06,
+    receive_field_size: float = Scanner.receive_field_size,
 ) -> Scanner:
-    """Return the scanner with a subject; `pose` maps a BOLD point to its point in the image."""
+    """Return the scanner with a subject.
+
+    Parameters
+    ----------
+    subject : SimulatedSubject
+        Subject who is scanned.
+    grid : ScanGrid
+        Shape and affine of the image.
+    pose : Array
+        Transform of a BOLD point to its point in the image (4 x 4, RAS+ mm).
+    coil : int
+        Number of the coil in the random stream.
+    low_shape : Shape
+        Matrix size of the lowest resolution of this geometry.
+    receive_field_size : float, optional
+        Relative size of the receive field.
+    """
     return Scanner(
         grid=grid,
         pose=subject.bold_pose @ invert(pose),

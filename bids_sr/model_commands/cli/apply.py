@@ -37,8 +37,18 @@ from bids_sr.version import __version__
 class PreparedMethod:
     """Method or interpolation prepared for an image.
 
-    `build_upsampler` takes the intensity that corresponds to 1 in the network; `overruled_checks`
-    lists the differences accepted by ``--allow`` or ``--force``.
+    Attributes
+    ----------
+    name : str
+        Name of the method or interpolation.
+    factor : Factor
+        Ratio of low-resolution to high-resolution voxel size.
+    build_upsampler : Callable[[float], Upsampler]
+        Function from the intensity that corresponds to 1 in the network to the upsampler.
+    model : LoadedModel | None
+        Trained model; None for an interpolation.
+    overruled_checks : tuple[str, ...]
+        Differences between model and image accepted by ``--allow`` or ``--force``.
     """
 
     name: str
@@ -171,10 +181,10 @@ def _list_patch_entries(model: LoadedModel, options: ImageOptions) -> dict[str, 
 
 def _check_patches(model: LoadedModel, options: ImageOptions) -> None:
     """Reject patches that the network does not support, and overlap without patches."""
-    recipe = model.recipe
-    option = f"--patch {options.patch}" if options.patch else f"--overlap {options.overlap}"
     if not options.patch and not options.overlap:
         return
+    recipe = model.recipe
+    option = f"--patch {options.patch}" if options.patch else f"--overlap {options.overlap}"
     if not isinstance(recipe, Recipe) or recipe.upsampled_by is None:
         reason = f"{model.card.method} processes whole images on the acquired grid"
         raise UsageError(option, reason, "omit this option")

@@ -42,8 +42,16 @@ _PREPARATION_FIX = (
 class ScannedHead:
     """Scans of a head in one session, with contrasts in the order of ``--channels``.
 
-    `name` consists of participant and session. `fine` and `coarse` are the high- and
-    low-resolution files per contrast, and `mask` is the file of the brain mask, if given.
+    Attributes
+    ----------
+    participant : str
+        Participant, such as ``sub-01``.
+    name : str
+        Participant and session.
+    fine, coarse : tuple[Path, ...]
+        High- and low-resolution file of each contrast.
+    mask : Path | None
+        File of the brain mask; None computes the mask from the scans.
     """
 
     participant: str
@@ -205,9 +213,8 @@ def score_heads(
     for head, image in heads:
         assert image.fine is not None
         assert image.coarse is not None
-        images_by_name: dict[str, Array] = {}
-        for name, path in model_files_by_name.items():
-            images_by_name[name] = super_resolve_contrasts(
+        images_by_name = {
+            name: super_resolve_contrasts(
                 load_model(path),
                 image.coarse,
                 image.mask,
@@ -215,6 +222,8 @@ def score_heads(
                 device=device,
                 threads=options.threads,
             )
+            for name, path in model_files_by_name.items()
+        }
         images_by_name[_get_interpolation_name(head.coarse)] = image.coarse
         for name, scans in images_by_name.items():
             for index, reference in enumerate(head.fine):
@@ -241,13 +250,13 @@ def _get_interpolation_name(coarse: Sequence[Path]) -> str:
 
 def _score_scan(scan: Array, reference: Array, head: TrainingImage) -> ScoreRow:
     """Return the metrics for one contrast of a head, within its mask."""
-    inside = head.mask > 0
-    data_range = similarity.reference_range(reference, inside)
+    is_inside = head.mask > 0
+    data_range = similarity.reference_range(reference, is_inside)
     resolution = None
     has_square_voxels = abs(head.zooms[0] - head.zooms[1]) <= 0.01 * head.zooms[0]
     if has_square_voxels:
-        resolution = effective_resolution(scan, head.zooms, inside)
+        resolution = effective_resolution(scan, head.zooms, is_inside)
     return {
-        **measure_image(reference, scan, inside, data_range),
+        **measure_image(reference, scan, is_inside, data_range),
         "resolution_mm": MISSING if resolution is None else resolution,
     }

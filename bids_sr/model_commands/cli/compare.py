@@ -21,7 +21,7 @@ from bids_sr.cli.console import progress_line
 from bids_sr.config import UsageError, suggest_name
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
-from bids_sr.io.atomic_files import read_json, read_text
+from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.model_commands.cli import output_files
@@ -43,6 +43,7 @@ from bids_sr.model_commands.cli.score_tables import (
     cell_text,
     compare_rows,
     explain_missing_tests,
+    read_tsv,
     write_table,
 )
 from bids_sr.model_commands.cli.train import make_request, with_suitable_augmentation
@@ -73,7 +74,14 @@ from bids_sr.sr.models.request import TrainingRequest
 class _Candidate:
     """Method to train, at the resolution of the images or a lower resolution.
 
-    `zoom_ratio` is the voxel size of the training images relative to the images of the call.
+    Attributes
+    ----------
+    name : str
+        Name in the table: the method, and the training resolution if it is lower.
+    training : TrainingRequest
+        Settings of the training.
+    zoom_ratio : float
+        Voxel size of the training images relative to the images of the call.
     """
 
     name: str
@@ -85,15 +93,29 @@ class _Candidate:
 class _Study:
     """Images of all participants, and the methods to train on them.
 
-    `images` and `participants` are in the order of the files. With several contrasts as channels,
-    both are in the order of `heads`, which contain the files.
+    Attributes
+    ----------
+    candidates : tuple[_Candidate, ...]
+        Methods to train.
+    participants : tuple[str, ...]
+        Participant of each file or, with several contrasts as channels, of each head.
+    images : tuple[TrainingImages, ...]
+        Images of each file or head.
+    factor : Factor
+        Ratio of low-resolution to high-resolution voxel size.
+    degradation : str | None
+        Degradation of test images; None for measured low-resolution images.
+    folds : tuple[ParticipantSplit, ...]
+        Sets of participants in each fold.
+    heads : tuple[ScannedHead, ...]
+        Files of each head; empty for images of a single contrast.
     """
 
     candidates: tuple[_Candidate, ...]
     participants: tuple[str, ...]
     images: tuple[TrainingImages, ...]
     factor: Factor
-    degradation: str | None  # degradation of test images; None for measured low-resolution images
+    degradation: str | None
     folds: tuple[ParticipantSplit, ...]
     heads: tuple[ScannedHead, ...] = ()
 
@@ -120,10 +142,10 @@ def compare(options: CompareOptions) -> None:
         # read back, so that numbers are rounded as in a resumed comparison
         rows = _read_completed_rows(out, conditions)
         print(f"Fold {number} of {len(study.folds)}: models were tested on {' '.join(fold.test)}")
-    names = [candidate.name for candidate in study.candidates]
+    method_names = [candidate.name for candidate in study.candidates]
     test_rows = [row for row in rows if row["set"] == "test"]
     print(f"{out}: scores on the test sets")
-    compare_rows(test_rows, names, {}, out)
+    compare_rows(test_rows, method_names, {}, out)
     if reason := explain_missing_tests({str(row["participant"]) for row in test_rows}):
         print(f"Note: {reason}")
     print(f"Trained models: {models_dir}")
@@ -184,17 +206,11 @@ def _read_single_contrast(options: CompareOptions, candidates: Sequence[_Candida
     file_names = [path.name for path in options.fine]
     images = list[TrainingImages]()
     factors = set[Factor]()
-    for number, path in enumerate(options.fine):
-        file_options = replace(
-            options,
-            fine=(path,),
-            coarse=options.coarse[number : number + 1],
-            mask=options.mask[number : number + 1],
-        )
-        file_images, factor = read_images(file_options, candidates[0].training)
+    for index, path in enumerate(options.fine):
+        file_images, factor = read_images(_select_file(options, index), candidates[0].training)
         if file_names.count(path.name) > 1:
             file_images = tuple(
-                replace(image, name=f"{number + 1}-{image.name}") for image in file_images
+                replace(image, name=f"{index + 1}-{image.name}") for image in file_images
             )
         images.append(file_images)
         factors.add(factor)
@@ -211,6 +227,16 @@ def _read_single_contrast(options: CompareOptions, candidates: Sequence[_Candida
         factor=factor,
         degradation=None if options.coarse else _get_common_degradation(candidates),
         folds=tuple(folds),
+    )
+
+
+def _select_file(options: CompareOptions, index: int) -> CompareOptions:
+    """Return the options for one high-resolution file, with its low-resolution file and mask."""
+    return replace(
+        options,
+        fine=options.fine[index : index + 1],
+        coarse=options.coarse[index : index + 1],
+        mask=options.mask[index : index + 1],
     )
 
 
@@ -307,14 +333,14 @@ def _get_common_degradation(candidates: Sequence[_Candidate]) -> str:
     degradations = {
         candidate.name: candidate.training.effective_recipe.degradation for candidate in candidates
     }
-    different_degradations = set(degradations.values())
-    if len(different_degradations) > 1:
+    unique_degradations = set(degradations.values())
+    if len(unique_degradations) > 1:
         degradations_text = ", ".join(
             f"{name} {degradation}" for name, degradation in degradations.items()
         )
         reason = f"the recipes of the methods use different degradations ({degradations_text})"
         raise UsageError("--degradation", reason, "choose one degradation for all methods")
-    return different_degradations.pop()
+    return unique_degradations.pop()
 
 
 def _select_training_images(
@@ -342,10 +368,10 @@ def _reduce_resolution(
     """Return an image at the training resolution of a candidate."""
     if candidate.zoom_ratio == 1 or image.fine is None or study.degradation is None:
         return image
-    (fine, inside), affine = _downsample(
+    (fine, mask_fractions), affine = _downsample(
         (image.fine, image.mask > 0), image.affine, candidate.zoom_ratio, study
     )
-    return replace(image, fine=fine.astype(np.float32), mask=inside > 0.5, affine=affine)
+    return replace(image, fine=fine.astype(np.float32), mask=mask_fractions > 0.5, affine=affine)
 
 
 def _downsample(
@@ -370,20 +396,20 @@ def _downsample(
 
 
 def _get_reference_file(
-    number: int, study: _Study, options: CompareOptions, models_dir: Path
+    index: int, study: _Study, options: CompareOptions, models_dir: Path
 ) -> Path:
     """Return the reference file of a test, downsampled if requested.
 
-    `number` is the position of the file in the call, `models_dir` the directory of the models.
+    `index` is the position of the file in the options, `models_dir` the directory of the models.
     """
-    path = options.fine[number]
+    path = options.fine[index]
     if options.test_coarser == 1:
         return path
     # the folder identifies the participant if the file name does not
-    folder = models_dir / f"tests-at-{options.test_coarser:g}x" / study.participants[number]
-    out = folder / str(number) / f"{output_files.get_image_stem(path)}.nii.gz"
-    if out.exists():
-        return out
+    folder = models_dir / f"tests-at-{options.test_coarser:g}x" / study.participants[index]
+    lowres_file = folder / str(index) / f"{output_files.get_image_stem(path)}.nii.gz"
+    if lowres_file.exists():
+        return lowres_file
     with SeriesReader(path) as reader:
         volumes, affine = _downsample(
             list(reader.volumes()), reader.affine, options.test_coarser, study
@@ -391,9 +417,9 @@ def _get_reference_file(
         is_single_volume = reader.ndim == 3
         image = volumes[0] if is_single_volume else np.stack(volumes, axis=-1)
         tr = None if is_single_volume else reader.tr
-        output_files.make_folder(out)
-        save_image(image.astype(np.float32), affine, out, header_like=reader.header, tr=tr)
-    return out
+        output_files.make_folder(lowres_file)
+        save_image(image.astype(np.float32), affine, lowres_file, header_like=reader.header, tr=tr)
+    return lowres_file
 
 
 def _train_model(
@@ -416,13 +442,13 @@ def _train_model(
     output_files.make_folder(stem)
     work_dir = (options.work_dir or stem.parent) / f"{stem.name}.work"
     images = _select_training_images(candidate, study, fold)
-    result = train_network(
+    model = train_network(
         with_suitable_augmentation(candidate.training, images, quiet=True),
         images,
         work_dir,
         progress_line(),
     )
-    save_model(stem, result.state, result.card)
+    save_model(stem, model.state, model.card)
     shutil.rmtree(work_dir, ignore_errors=True)  # the checkpoints are no longer needed
     print(f"{weights}: {candidate.name} trained on {len(images)} image(s)")
     return weights
@@ -437,7 +463,18 @@ def _score_models(
 ) -> list[ScoreRow]:
     """Return the scores of all models and interpolations for some participants.
 
-    Downsampled references are stored in `models_dir`, the directory of the models.
+    Parameters
+    ----------
+    weights_by_name : Mapping[str, Path]
+        Model files of the candidates.
+    study : _Study
+        Images of all participants.
+    participants : Sequence[str]
+        Participants whose images are scored.
+    options : CompareOptions
+        Options of the call.
+    models_dir : Path
+        Directory of the models, where downsampled references are stored.
     """
     indices = [
         index
@@ -486,8 +523,7 @@ def _read_completed_rows(out: Path, conditions: Mapping[str, object]) -> list[Sc
         _reject_other_table(sidecar, models_dir)
     if not out.exists():
         return []
-    names, *lines = (line.split("\t") for line in read_text(out).splitlines())
-    return [dict(zip(names, cells, strict=True)) for cells in lines]
+    return [{**row} for row in read_tsv(out)]
 
 
 def _reject_other_table(file: Path, models_dir: Path) -> NoReturn:
@@ -552,12 +588,12 @@ def _print_plan(study: _Study, options: CompareOptions) -> None:
             " so the validation set has no influence on training"
         )
     factor_text = " x ".join(f"{ratio:.4g}" for ratio in study.factor)
-    names = [candidate.name for candidate in study.candidates]
+    method_names = [candidate.name for candidate in study.candidates]
     lowres_origin = (
         f"computed with the {study.degradation} degradation" if study.degradation else "measured"
     )
     print(
-        f"{len(study.folds) * len(names)} training run(s): {' '.join(names)};"
+        f"{len(study.folds) * len(method_names)} training run(s): {' '.join(method_names)};"
         f" super-resolution factor {factor_text}; low-resolution images {lowres_origin}"
     )
     if options.test_coarser != 1:

@@ -50,9 +50,9 @@ def write_comparison_page(
 
 def _format_table(heading: str, rows: Sequence[Sequence[str]]) -> Markup:
     """Return a heading and a table; the first row has the names of the columns."""
-    column_names, *lines = rows
+    column_names, *body_rows = rows
     head = _wrap_cells("<th>{}</th>", column_names)
-    body = _wrap_cells("<tr>{}</tr>", [_wrap_cells("<td>{}</td>", line) for line in lines])
+    body = _wrap_cells("<tr>{}</tr>", [_wrap_cells("<td>{}</td>", row) for row in body_rows])
     return Markup("<h2>{}</h2><table><tr>{}</tr>{}</table>").format(heading, head, body)
 
 
@@ -63,8 +63,8 @@ def _wrap_cells(template: str, cells: Sequence[str]) -> Markup:
 
 def _format_figure(file: Path) -> Markup:
     """Return an embedded figure with its file name as caption."""
-    data = b64encode(file.read_bytes()).decode("ascii")
+    encoded_image = b64encode(file.read_bytes()).decode("ascii")
     return Markup(
         '<figure><img alt="{name}" src="data:{mime};base64,{data}">'
         "<figcaption>{name}</figcaption></figure>"
-    ).format(name=file.name, mime=_MIME[file.suffix], data=data)
+    ).format(name=file.name, mime=_MIME[file.suffix], data=encoded_image)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,9 +24,9 @@ def correlate(options: CorrelateOptions) -> None:
     if options.figure is not None and options.figure.suffix not in (".png", ".svg"):
         reason = "figures can only be written in the formats .png and .svg"
         raise UsageError(f"--figure {options.figure}", reason, "use a file name that ends in .png")
-    first, second, mask = _read_images(options)
+    images = _read_images(options)
     try:
-        correlation = correlate_voxels(first, second, mask)
+        correlation = correlate_voxels(images.first, images.second, images.mask)
     except ValueError as error:
         file_names = f"{options.first} and {options.second}"
         raise UsageError(file_names, str(error), "use other images or another --mask") from None
@@ -41,14 +42,23 @@ def correlate(options: CorrelateOptions) -> None:
     if options.out is not None:
         output_files.make_folder(options.out)
         row = dataclasses.asdict(correlation)
-        names = {"first": str(options.first), "second": str(options.second)}
-        write_table(options.out, "models_correlate", [{**names, **row}])
+        files = {"first": str(options.first), "second": str(options.second)}
+        write_table(options.out, "models_correlate", [{**files, **row}])
     if options.figure is not None:
-        _draw_histogram(options, first[mask], second[mask], correlation, options.figure)
+        x, y = images.first[images.mask], images.second[images.mask]
+        _draw_histogram(options, x, y, correlation, options.figure)
 
 
-def _read_images(options: CorrelateOptions) -> tuple[Array, Array, MaskArray]:
-    """Return both images (3D; the mean of a series) and the mask; reject different grids."""
+class _ImagePair(NamedTuple):
+    """Images on the same grid (3D; the mean of a series), and mask of the compared voxels."""
+
+    first: Array
+    second: Array
+    mask: MaskArray
+
+
+def _read_images(options: CorrelateOptions) -> _ImagePair:
+    """Return both images and the mask; reject different grids."""
     first, grid = _read_image(options.first)
     second = _read_on_grid(options.second, options.first, first.shape, grid)
     if options.mask is None:
@@ -56,7 +66,7 @@ def _read_images(options: CorrelateOptions) -> tuple[Array, Array, MaskArray]:
     else:
         mask = _read_on_grid(options.mask, options.first, first.shape, grid) > 0.5
     is_finite = np.isfinite(first) & np.isfinite(second)
-    return first, second, np.asarray(is_finite & mask)
+    return _ImagePair(first, second, np.asarray(is_finite & mask))
 
 
 def _read_image(path: Path) -> tuple[Array, Array]:
@@ -86,7 +96,7 @@ def _draw_histogram(
     from bids_sr.figures.comparison import correlation_histogram
     from bids_sr.figures.svg_files import save_figure
 
-    names = (options.first.name, options.second.name)
+    image_names = (options.first.name, options.second.name)
     output_files.make_folder(file)
-    save_figure(correlation_histogram(names, x, y, correlation), file)
+    save_figure(correlation_histogram(image_names, x, y, correlation), file)
     print(f"Figure: {file}")

@@ -37,9 +37,11 @@ from bids_sr.model_commands.cli.comparison_page import write_comparison_page
 from bids_sr.model_commands.cli.options import ModelEvaluationOptions
 from bids_sr.model_commands.cli.score_tables import (
     MISSING,
+    ComparisonTable,
     cell_text,
     compare_rows,
     explain_missing_tests,
+    format_tsv,
     make_sibling_path,
     sort_by_psnr,
 )
@@ -51,10 +53,22 @@ from bids_sr.sr.matrices import MATRICES, upsample
 
 @frozen
 class FigureImages:
-    """Images in the figures of a reference: its first scored volume, and the results of all rows.
+    """Images in the figures of a reference, all 3D on the same part of its grid.
 
-    All images are 3D on the grid of the reference. `interpolated_image` is the low-resolution
-    image after linear interpolation, and `mask` contains the scored voxels.
+    Attributes
+    ----------
+    title : str
+        Name of the reference file.
+    affine : Array
+        Voxel-to-world matrix (4 x 4, RAS+ mm).
+    reference : Array
+        First scored volume of the reference.
+    interpolated_image : Array
+        Low-resolution image after linear interpolation.
+    mask : MaskArray
+        Scored voxels.
+    methods : Mapping[str, Array]
+        Super-resolved image of each row, by name in the table.
     """
 
     title: str
@@ -66,29 +80,65 @@ class FigureImages:
 
 
 @frozen
+class _LowresImage:
+    """Measured or computed low-resolution image of a reference.
+
+    Attributes
+    ----------
+    reader : SeriesReader
+        File of the image.
+    factor : Factor
+        Ratio of low-resolution to high-resolution voxel size.
+    window : tuple[slice, slice, slice]
+        Part of the reference that the image covers.
+    volumes : Sequence[int]
+        Numbers of the evaluated volumes in the image.
+    """
+
+    reader: SeriesReader
+    factor: Factor
+    window: tuple[slice, slice, slice]
+    volumes: Sequence[int]
+
+
+@frozen
 class _Task:
-    """Inputs shared by all rows of a reference."""
+    """Inputs shared by all rows of a reference.
+
+    Attributes
+    ----------
+    participant : str
+        Participant of the reference.
+    lowres : _LowresImage
+        Low-resolution image.
+    reference : SeriesReader
+        High-resolution reference.
+    volumes : Sequence[int]
+        Numbers of the evaluated volumes in the reference.
+    methods : Mapping[str, PreparedMethod]
+        Models and interpolations, by name in the table.
+    other_images : Mapping[str, SeriesReader]
+        Images from other programs, by name in the table.
+    mask_file : Path | None
+        Brain mask on the grid of the low-resolution image; None computes the mask.
+    """
 
     participant: str
-    coarse: SeriesReader
+    lowres: _LowresImage
     reference: SeriesReader
-    # window of the reference that the low-resolution image covers
-    window: tuple[slice, slice, slice]
-    factor: Factor  # low- divided by high-resolution voxel size
-    volumes: Sequence[int]  # numbers of the evaluated volumes
-    coarse_volumes: Sequence[int]  # numbers of these volumes in the low-resolution image
-    methods: Mapping[str, PreparedMethod]  # by name in the table
-    other_images: Mapping[str, SeriesReader]  # images from other programs, by name in the table
-    mask_file: Path | None  # brain mask on the grid of the low-resolution image
+    volumes: Sequence[int]
+    methods: Mapping[str, PreparedMethod]
+    other_images: Mapping[str, SeriesReader]
+    mask_file: Path | None
 
 
 @frozen
 class _TaskScores:
-    """Rows of a reference, with the region and intensity range of the metrics."""
+    """Rows of a reference, with number of scored voxels, and range of the reference in them."""
 
     rows: tuple[ScoreRow, ...]
-    voxels: int  # number of scored voxels
-    data_range: float  # range of the reference within the mask
+    voxels: int
+    data_range: float
 
 
 def find_participant(file: Path) -> str:
@@ -174,9 +224,10 @@ def prepare_tasks(
     `labels` maps the path of a model to its name in the table; by default, the name consists of
     method and file.
     """
-    labels = _label_models(options.model) if labels is None else labels
+    model_labels = _label_models(options.model) if labels is None else labels
     tasks = [
-        _prepare_task(number, options, labels, stack) for number in range(len(options.reference))
+        _prepare_task(index, options, model_labels, stack)
+        for index in range(len(options.reference))
     ]
     notes = dict.fromkeys(
         f"{name}: {note}"
@@ -190,45 +241,64 @@ def prepare_tasks(
 
 
 def _prepare_task(
-    number: int, options: ModelEvaluationOptions, labels: Mapping[str, str], stack: ExitStack
+    index: int, options: ModelEvaluationOptions, labels: Mapping[str, str], stack: ExitStack
 ) -> _Task:
-    """Open all images and models for the reference with index `number`."""
-    reference = stack.enter_context(SeriesReader(options.reference[number]))
+    """Open all images and models for a reference, given by its index in the options."""
+    reference = stack.enter_context(SeriesReader(options.reference[index]))
     volumes = evenly_spaced(reference.shape[3], options.volumes)
-    if options.image:
-        coarse = stack.enter_context(SeriesReader(options.image[number]))
-        factor = files.compute_factor(coarse, reference, options.factor)
-        _check_volume_count(coarse, reference)
-        x, y, z = (slice(0, size) for size in reference.shape[:3])
-        coarse_volumes: Sequence[int] = volumes
-    else:
-        factor = _choose_factor(options)
-        folder = Path(stack.enter_context(TemporaryDirectory()))
-        file, (x, y, z) = _write_downsampled(reference, options, factor, folder)
-        coarse = stack.enter_context(SeriesReader(file))
-        coarse_volumes = range(len(volumes))
+    lowres = (
+        _open_measured(options.image[index], reference, volumes, options, stack)
+        if options.image
+        else _simulate_lowres(reference, volumes, options, stack)
+    )
     return _Task(
-        participant=find_participant(options.reference[number]),
-        coarse=coarse,
+        participant=find_participant(options.reference[index]),
+        lowres=lowres,
         reference=reference,
-        window=(x, y, z),
-        factor=factor,
         volumes=volumes,
-        coarse_volumes=coarse_volumes,
-        other_images=_open_other_images(number, reference, options, stack),
+        other_images=_open_other_images(index, reference, options, stack),
         methods={
-            labels.get(name, name): prepare_method(name, coarse, options, factor)
+            labels.get(name, name): prepare_method(name, lowres.reader, options, lowres.factor)
             for name in dict.fromkeys((*options.model, *MATRICES))
         },
-        mask_file=options.mask[number] if options.mask else None,
+        mask_file=options.mask[index] if options.mask else None,
     )
 
 
-def _check_volume_count(coarse: SeriesReader, reference: SeriesReader) -> None:
+def _open_measured(
+    file: Path,
+    reference: SeriesReader,
+    volumes: Sequence[int],
+    options: ModelEvaluationOptions,
+    stack: ExitStack,
+) -> _LowresImage:
+    """Open the measured low-resolution image of a reference; reject another field of view."""
+    reader = stack.enter_context(SeriesReader(file))
+    factor = files.compute_factor(reader, reference, options.factor)
+    _check_volume_count(reader, reference)
+    x, y, z = (slice(0, size) for size in reference.shape[:3])
+    return _LowresImage(reader=reader, factor=factor, window=(x, y, z), volumes=volumes)
+
+
+def _simulate_lowres(
+    reference: SeriesReader,
+    volumes: Sequence[int],
+    options: ModelEvaluationOptions,
+    stack: ExitStack,
+) -> _LowresImage:
+    """Downsample the evaluated volumes of a reference, and open the resulting image."""
+    factor = _choose_factor(options)
+    folder = Path(stack.enter_context(TemporaryDirectory()))
+    file, window = _write_downsampled(reference, volumes, options.degradation, factor, folder)
+    reader = stack.enter_context(SeriesReader(file))
+    return _LowresImage(reader=reader, factor=factor, window=window, volumes=range(len(volumes)))
+
+
+def _check_volume_count(lowres: SeriesReader, reference: SeriesReader) -> None:
     """Reject a low-resolution image with another number of volumes than its reference."""
-    if coarse.shape[3] != reference.shape[3]:
+    if lowres.shape[3] != reference.shape[3]:
         raise ImageError(
-            f"{coarse.path}: found {coarse.shape[3]} volumes; expected"
+            f"{lowres.path}: found {lowres.shape[3]} volumes; expected"
             f" {reference.shape[3]} volumes, as in the reference"
             f" {reference.path.name}"
         )
@@ -256,9 +326,13 @@ def _label_models(models: Sequence[str]) -> dict[str, str]:
 
 
 def _write_downsampled(
-    reference: SeriesReader, options: ModelEvaluationOptions, factor: Factor, folder: Path
+    reference: SeriesReader,
+    volumes: Sequence[int],
+    degradation: str | None,
+    factor: Factor,
+    folder: Path,
 ) -> tuple[Path, tuple[slice, slice, slice]]:
-    """Write the downsampled reference to a file, and return it with the window that it covers.
+    """Write downsampled volumes of a reference, and return file and covered window.
 
     The file name, which determines the contrast, is the name of the reference.
     """
@@ -266,16 +340,15 @@ def _write_downsampled(
 
     from bids_sr.sr.operators import get_operator
 
-    operator = get_operator(options.degradation, tuple(reference.shape[:3]), tuple(factor))
-    volumes = evenly_spaced(reference.shape[3], options.volumes)
-    low = [
+    operator = get_operator(degradation, tuple(reference.shape[:3]), tuple(factor))
+    lowres_volumes = [
         operator.forward(torch.from_numpy(reference.volume(index).astype(np.float64))).numpy()
         for index in volumes
     ]
-    data = np.stack(low, -1).astype(np.float32)
+    series = np.stack(lowres_volumes, -1).astype(np.float32)
     file = folder / reference.path.name
     save_image(
-        data if reference.ndim == 4 else data[..., 0],
+        series if reference.ndim == 4 else series[..., 0],
         operator.lowres_affine(reference.affine),
         file,
         tr=1.0,
@@ -285,7 +358,7 @@ def _write_downsampled(
 
 
 def _open_other_images(
-    number: int, reference: SeriesReader, options: ModelEvaluationOptions, stack: ExitStack
+    index: int, reference: SeriesReader, options: ModelEvaluationOptions, stack: ExitStack
 ) -> dict[str, SeriesReader]:
     """Open the images from other programs for a reference, by name in the table.
 
@@ -296,7 +369,7 @@ def _open_other_images(
         return {str(file): _open_other_image(file, reference, stack) for file in options.made}
     if not options.made:
         return {}
-    return {"made elsewhere": _open_other_image(options.made[number], reference, stack)}
+    return {"made elsewhere": _open_other_image(options.made[index], reference, stack)}
 
 
 def _open_other_image(file: Path, reference: SeriesReader, stack: ExitStack) -> SeriesReader:
@@ -315,46 +388,57 @@ def _open_other_image(file: Path, reference: SeriesReader, stack: ExitStack) -> 
 
 def measure_task(task: _Task, *, draw: bool) -> tuple[_TaskScores, FigureImages | None]:
     """Score all rows of a reference; return them with the images for figures, if requested."""
-    brain, scale, note = files.find_brain_and_scale(task.coarse, task.mask_file)
+    brain, scale, note = files.find_brain_and_scale(task.lowres.reader, task.mask_file)
     if note:
         print(f"Note: {note}")
-    mask = upsample("nearest", brain.astype(np.float32), task.factor) > 0.5
+    mask = upsample("nearest", brain.astype(np.float32), task.lowres.factor) > 0.5
     reference_mean = np.mean(
-        [task.reference.volume(index)[task.window] for index in task.volumes], axis=0
+        [task.reference.volume(index)[task.lowres.window] for index in task.volumes], axis=0
     )
     data_range = similarity.reference_range(reference_mean, mask)
-    first_images = dict[str, Array]()
     rows = list[ScoreRow]()
-    for name, method in task.methods.items():
-        seconds = list[float]()
-        volumes = _super_resolve(task, method, scale, seconds)
-        row, first_image = _score_volumes(name, volumes, task, mask, data_range)
-        rows.append(
-            row | {"seconds": float(np.mean(seconds)), "parameters": method.parameters or MISSING}
-        )
-        if draw:
-            first_images[name] = first_image
-    for name, reader in task.other_images.items():
-        volumes = (reader.volume(index)[task.window] for index in task.volumes)
-        row, first_image = _score_volumes(name, volumes, task, mask, data_range)
+    first_images = dict[str, Array]()
+    for row, first_image in _score_rows(task, scale, mask, data_range):
         rows.append(row)
         if draw:
-            first_images[name] = first_image
+            first_images[str(row["name"])] = first_image
     scores = _TaskScores(rows=tuple(rows), voxels=int(mask.sum()), data_range=data_range)
     return scores, _collect_figure_images(task, mask, first_images) if draw else None
+
+
+def _score_rows(
+    task: _Task, scale: float, mask: MaskArray, data_range: float
+) -> Iterator[tuple[ScoreRow, Array]]:
+    """Yield the row and the first volume of each method and each image from another program.
+
+    `scale` is the intensity that corresponds to 1 in a network. `mask` and `data_range` are the
+    scored voxels and the intensity range of the reference.
+    """
+    for name, method in task.methods.items():
+        durations_s = list[float]()
+        volumes = _super_resolve(task, method, scale, durations_s)
+        row, first_image = _score_volumes(name, volumes, task, mask, data_range)
+        row |= {
+            "seconds": float(np.mean(durations_s)),
+            "parameters": method.parameters or MISSING,
+        }
+        yield row, first_image
+    for name, reader in task.other_images.items():
+        volumes = (reader.volume(index)[task.lowres.window] for index in task.volumes)
+        yield _score_volumes(name, volumes, task, mask, data_range)
 
 
 def _collect_figure_images(
     task: _Task, mask: MaskArray, first_images: Mapping[str, Array]
 ) -> FigureImages:
     """Return the images in the figures of a reference, on the part that is scored."""
-    first_voxel = [extent.start for extent in task.window]
+    first_voxel = [extent.start for extent in task.lowres.window]
     affine = task.reference.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ first_voxel
     return FigureImages(
         title=task.reference.path.name,
         affine=affine,
-        reference=task.reference.volume(task.volumes[0])[task.window],
+        reference=task.reference.volume(task.volumes[0])[task.lowres.window],
         interpolated_image=first_images["linear"],
         mask=mask,
         methods=first_images,
@@ -362,15 +446,15 @@ def _collect_figure_images(
 
 
 def _super_resolve(
-    task: _Task, method: PreparedMethod, scale: float, seconds: list[float]
+    task: _Task, method: PreparedMethod, scale: float, durations_s: list[float]
 ) -> Iterator[Array]:
-    """Yield the super-resolved volumes, and append the seconds of each volume to `seconds`."""
+    """Yield the super-resolved volumes, and append the duration (s) of each to `durations_s`."""
     upsampler = method.build_upsampler(scale)
-    for index in task.coarse_volumes:
-        volume = task.coarse.volume(index)
+    for index in task.lowres.volumes:
+        volume = task.lowres.reader.volume(index)
         start_time = time.perf_counter()
         image = require_finite(upsampler(volume, np.eye(4)), index)
-        seconds.append(time.perf_counter() - start_time)
+        durations_s.append(time.perf_counter() - start_time)
         yield image
 
 
@@ -395,12 +479,12 @@ def _score_volumes(
     volume_metrics = list[dict[str, float]]()
     first_image: Array | None = None
     for index, image in zip(task.volumes, map(np.asarray, volumes), strict=True):
-        reference = task.reference.volume(index)[task.window]
+        reference = task.reference.volume(index)[task.lowres.window]
         first_image = image if first_image is None else first_image
         volume_metrics.append(measure_image(reference, image, mask, data_range))
     assert first_image is not None
     means = {
-        metric: float(np.mean([values[metric] for values in volume_metrics]))
+        metric: float(np.mean([metrics[metric] for metrics in volume_metrics]))
         for metric in volume_metrics[0]
     }
     resolution = None
@@ -418,10 +502,10 @@ def _score_volumes(
     return row, first_image
 
 
-def _describe_coarse_image(task: _Task, options: ModelEvaluationOptions) -> str:
+def _describe_lowres_image(task: _Task, options: ModelEvaluationOptions) -> str:
     """Return the origin of the low-resolution image as text."""
     if options.image:
-        return f"measured ({task.coarse.path.name})"
+        return f"measured ({task.lowres.reader.path.name})"
     return f"computed with the {options.degradation} degradation"
 
 
@@ -429,8 +513,8 @@ def _print_table(scores: _TaskScores, task: _Task, options: ModelEvaluationOptio
     """Print the rows of a reference, sorted by PSNR."""
     print(
         f"{task.reference.path.name}: scored {len(task.volumes)} of {task.reference.shape[3]}"
-        f" volume(s). Low-resolution image: {_describe_coarse_image(task, options)}. Factor:"
-        f" {' x '.join(f'{ratio:.4g}' for ratio in task.factor)}. Mask:"
+        f" volume(s). Low-resolution image: {_describe_lowres_image(task, options)}. Factor:"
+        f" {' x '.join(f'{ratio:.4g}' for ratio in task.lowres.factor)}. Mask:"
         f" {scores.voxels} voxels. Data range: {scores.data_range:.6g} (maximum minus minimum"
         " of the reference inside the mask)."
     )
@@ -470,8 +554,8 @@ def _write_report(
         page = options.out.with_suffix(".html")
         tables_by_title = {"Scores": _format_page_rows(rows, "models_apply")}
         tables_by_title |= {
-            title: _format_page_rows(table_rows, columns)
-            for (columns, title), table_rows in tables.items()
+            table.title: _format_page_rows(table_rows, table.columns)
+            for table, table_rows in tables.items()
         }
         write_comparison_page(
             page, "Super-resolved images and their references", tables_by_title, figures
@@ -488,13 +572,12 @@ def _write_scores(
 ) -> None:
     """Write the rows of all references, and a JSON file that describes columns and conditions."""
     columns = data_of("columns.json")["models_apply"]
-    lines = [tuple(columns), *_cells(rows, list(columns), options)]
-    write_text(out, "".join("\t".join(line) + "\n" for line in lines))
+    write_text(out, format_tsv(list(columns), _cells(rows, list(columns), options)))
     description: Mapping[str, object] = {
         **columns,
         "DataRange": _unwrap_single([result.data_range for result in results]),
-        "Factor": _unwrap_single([list(task.factor) for task in tasks]),
-        "CoarseImage": _unwrap_single([_describe_coarse_image(task, options) for task in tasks]),
+        "Factor": _unwrap_single([list(task.lowres.factor) for task in tasks]),
+        "CoarseImage": _unwrap_single([_describe_lowres_image(task, options) for task in tasks]),
         "Reference": _unwrap_single([str(file) for file in options.reference]),
         "Volumes": _unwrap_single([list(task.volumes) for task in tasks]),
     }
@@ -503,14 +586,17 @@ def _write_scores(
 
 def _compare_methods(
     rows: Sequence[ScoreRow], tasks: Sequence[_Task], options: ModelEvaluationOptions
-) -> dict[tuple[str, str], list[ScoreRow]]:
+) -> dict[ComparisonTable, list[ScoreRow]]:
     """Compare models and images from other programs over participants (see `compare_rows`)."""
-    names = [name for name, method in tasks[0].methods.items() if method.model is not None]
-    names += list(tasks[0].other_images)
+    first_task = tasks[0]
+    method_names = [
+        name for name, method in first_task.methods.items() if method.model is not None
+    ]
+    method_names += list(first_task.other_images)
     group_of_participant = {
         task.participant: label for task, label in zip(tasks, options.group, strict=False)
     }
-    return compare_rows(rows, names, group_of_participant, options.out)
+    return compare_rows(rows, method_names, group_of_participant, options.out)
 
 
 def _unwrap_single(values: Sequence[object]) -> object:
@@ -519,9 +605,9 @@ def _unwrap_single(values: Sequence[object]) -> object:
 
 
 def _format_page_rows(rows: Sequence[ScoreRow], columns: str) -> list[list[str]]:
-    """Return a heading and the rows as text."""
-    names = list(data_of("columns.json")[columns])
-    return [names, *([cell_text(row[name]) for name in names] for row in rows)]
+    """Return the column names and the rows as text; `columns` is an entry of ``columns.json``."""
+    column_names = list(data_of("columns.json")[columns])
+    return [column_names, *([cell_text(row[name]) for name in column_names] for row in rows)]
 
 
 def _draw_figures(

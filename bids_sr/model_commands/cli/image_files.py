@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -119,13 +120,11 @@ def compute_factor(
     return factor
 
 
-def find_brain_and_scale(
-    reader: SeriesReader, mask_file: Path | None
-) -> tuple[MaskArray, float, str]:
-    """Return the brain mask and intensity scale of an image.
+class BrainAndScale(NamedTuple):
+    """Brain mask and intensity scale of an image.
 
-    Returns
-    -------
+    Attributes
+    ----------
     mask : MaskArray
         Brain mask, or all nonzero voxels if no brain was found.
     scale : float
@@ -133,6 +132,18 @@ def find_brain_and_scale(
         mask.
     note : str
         Note about an unexpected mask, "" if there is none.
+    """
+
+    mask: MaskArray
+    scale: float
+    note: str
+
+
+def find_brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> BrainAndScale:
+    """Return the brain mask and intensity scale of an image.
+
+    `mask_file` is a mask on the grid of the image; None computes the mask from the image.
+    ImageError is raised if the image is constant, or has no positive intensities in the mask.
     """
     mean = _average_volumes(reader)
     if np.ptp(mean) == 0:
@@ -151,7 +162,7 @@ def find_brain_and_scale(
     scale = float(np.percentile(mean[mask], 99))
     if not scale > 0:
         raise ImageError(f"{reader.path}: the image has no positive intensities inside the mask")
-    return mask, scale, note
+    return BrainAndScale(mask, scale, note)
 
 
 def _average_volumes(reader: SeriesReader) -> Array:

@@ -91,23 +91,36 @@ def check_applicable(
 ) -> list[str]:
     """Check that a model can be applied to an image, and return the accepted differences.
 
-    `force` accepts all differences, `allow` the listed properties (resolution, contrast, ...).
-    Other differences raise `UsageError`.
+    Parameters
+    ----------
+    model : LoadedModel
+        Trained model.
+    reader : SeriesReader
+        Image to apply the model to.
+    contrast : str
+        BIDS suffix of the image.
+    factor : Factor
+        Ratio of low-resolution to high-resolution voxel size.
+    force : bool
+        Whether all differences are accepted.
+    allow : Collection[str], optional
+        Accepted properties (resolution, contrast, ...). Other differences raise `UsageError`.
     """
     card = model.card
-    subject, option = f"a {card.method} model", f"--sr-method {card.method} --pretrained MODEL"
+    subject = f"a {card.method} model"
+    run_options = f"--sr-method {card.method} --pretrained MODEL"
     if card.trained_on == "series":
         reason = (
             "the model describes the temporal variance of one run and is applied to signal"
             " changes relative to the mean of that run"
         )
-        raise UsageError(subject, reason, f"use bids-sr ... {option}")
+        raise UsageError(subject, reason, f"use bids-sr ... {run_options}")
     if card.channels > 1:
         reason = (
             f"the model requires {card.channels} contrasts of the same participant, scaled"
             " together and on the same grid"
         )
-        fix = f"use bids-sr ... --sr-target anat {option}, which prepares these contrasts"
+        fix = f"use bids-sr ... --sr-target anat {run_options}, which prepares these contrasts"
         raise UsageError(
             f"{subject} for {card.contrast}", f"{reason}; only one contrast was specified", fix
         )
@@ -120,9 +133,12 @@ def check_applicable(
             "use a slice-wise method; bids-sr-models list shows which methods are 2D",
         )
     if method.ndim == 2 and factor[2] != 1:
-        subject = f"--factor {factor[0]:g} {factor[1]:g} {factor[2]:g}"
         reason = (
             f"{method.name} processes images slice by slice and cannot reduce the slice thickness"
         )
-        raise UsageError(subject, reason, "set the third number to 1")
+        raise UsageError(
+            f"--factor {factor[0]:g} {factor[1]:g} {factor[2]:g}",
+            reason,
+            "set the third number to 1",
+        )
     return check_model(card, reader.affine, contrast, factor, force=force, allow=allow)

@@ -596,14 +596,16 @@ class CompareOptions(ChannelOptions):
         TrainOptions._check(self)
         self._check_sets()
         self._check_channels()
-        if self.coarse and self.train_coarser != (1.0,):
-            reason = "measured low-resolution images are available at only one resolution"
-            raise UsageError(
-                "--train-coarser with --coarse", reason, "omit one of the two options"
-            )
-        if self.coarse and self.test_coarser != 1:
-            reason = "measured low-resolution images are available at only one resolution"
-            raise UsageError("--test-coarser with --coarse", reason, "omit one of the two options")
+        for flag, is_given in (
+            ("--train-coarser", self.train_coarser != (1.0,)),
+            ("--test-coarser", self.test_coarser != 1),
+        ):
+            if self.coarse and is_given:
+                raise UsageError(
+                    f"{flag} with --coarse",
+                    "measured low-resolution images are available at only one resolution",
+                    "omit one of the two options",
+                )
 
     def _check_sets(self) -> None:
         """Reject contradictory or incomplete options for the sets of participants."""
@@ -617,7 +619,7 @@ class CompareOptions(ChannelOptions):
             reason = (
                 f"these options cannot be combined: {' '.join(flags)}"
                 if flags
-                else ("none of these options was specified")
+                else "none of these options was specified"
             )
             fix = "use, for example, --folds 4 or --split 8 2 2"
             raise UsageError(

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -41,14 +41,27 @@ from bids_sr.model_commands.blind_ratings import (
     intraclass_correlation,
 )
 from bids_sr.model_commands.cli.options import RateMakeOptions, RateScoreOptions
+from bids_sr.model_commands.cli.score_tables import format_tsv
 
 SHEET, KEY, IMAGES = "ratings.tsv", "key.sealed", "images"
 """Files and folder of a kit."""
-_PLANES = ((2, 0.4), (2, 0.55), (2, 0.7), (1, 0.5), (0, 0.4))
-"""Planes of a picture: normal axis (RAS order), and position relative to the extent of the brain.
 
-Three planes are axial, one is coronal, and one is sagittal, next to the midline.
-"""
+
+class _PlaneRule(NamedTuple):
+    """Normal axis of a plane (RAS order), and its position relative to the extent of the brain."""
+
+    axis: int
+    position: float
+
+
+# planes of a picture: three axial, a coronal, and a sagittal plane next to the midline
+_PLANE_RULES = (
+    _PlaneRule(2, 0.4),
+    _PlaneRule(2, 0.55),
+    _PlaneRule(2, 0.7),
+    _PlaneRule(1, 0.5),
+    _PlaneRule(0, 0.4),
+)
 _BACKGROUND = 0.1  # share of the gray scale; darker voxels of an acquired scan are background
 _PIXELS = 256  # minimum height of a picture
 _INSTRUCTIONS = """\
@@ -67,8 +80,18 @@ Blinded rating of structural scans
 class _Scan:
     """Scan to rate.
 
-    `participant` includes the session. `in_template` is true if the super-resolved scans are in a
-    template space.
+    Attributes
+    ----------
+    participant : str
+        Participant and session.
+    contrast : str
+        BIDS suffix.
+    series : str
+        Name of the series.
+    path : Path
+        File of the scan.
+    in_template : bool
+        Whether the super-resolved scans are in a template space.
     """
 
     participant: str
@@ -92,12 +115,7 @@ def make_kit(options: RateMakeOptions) -> None:
         If the kit exists, or if there are no scans to rate.
     """
     target = options.out
-    if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
-        raise UsageError(
-            f"{target} is not empty",
-            "an existing rating kit is never overwritten",
-            "choose a new directory",
-        )
+    _check_target(target)
     scans = _list_scans(options.derivatives, options.series)
     # pictures are listed in the order of codes, which are independent of the scans
     scan_of_code = dict(zip(draw_codes(len(scans), options.seed), scans, strict=True))
@@ -105,8 +123,7 @@ def make_kit(options: RateMakeOptions) -> None:
     shutil.rmtree(kit, ignore_errors=True)
     (kit / IMAGES).mkdir(parents=True)
     _write_pictures(kit, scan_of_code)
-    rows = "".join(f"{code}\t{IMAGES}/{code}.png\t\t\n" for code in sorted(scan_of_code))
-    write_text(kit / SHEET, "code\timage\trating\tcomment\n" + rows)
+    _write_sheet(kit, sorted(scan_of_code))
     instructions = _INSTRUCTIONS.format(
         sheet=SHEET, images=IMAGES, key=KEY, low=LOWEST, high=HIGHEST, kit=target.name
     )
@@ -124,6 +141,22 @@ def make_kit(options: RateMakeOptions) -> None:
         )
 
 
+def _check_target(target: Path) -> None:
+    """Reject a file, and a directory that is not empty."""
+    if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
+        raise UsageError(
+            f"{target} is not empty",
+            "an existing rating kit is never overwritten",
+            "choose a new directory",
+        )
+
+
+def _write_sheet(kit: Path, codes: Sequence[str]) -> None:
+    """Write the rating sheet with empty ratings and comments."""
+    picture_rows = [[code, f"{IMAGES}/{code}.png", "", ""] for code in codes]
+    write_text(kit / SHEET, format_tsv(["code", "image", "rating", "comment"], picture_rows))
+
+
 def _write_pictures(kit: Path, scan_of_code: Mapping[str, _Scan]) -> None:
     """Write a picture per scan; the view of a head and contrast is chosen from its first scan."""
     views: dict[tuple[str, str], _View] = {}
@@ -131,12 +164,7 @@ def _write_pictures(kit: Path, scan_of_code: Mapping[str, _Scan]) -> None:
         head = (scan.participant, scan.contrast)
         image = _read_canonical(scan.path)
         if head not in views:
-            first_scan = next(
-                candidate
-                for candidate in scan_of_code.values()
-                if (candidate.participant, candidate.contrast) == head
-            )
-            views[head] = _choose_view(_read_canonical(first_scan.path), first_scan)
+            views[head] = _choose_view(image, scan)
         picture = kit / IMAGES / f"{code}.png"
         _write_picture(picture, image, views[head], is_native=scan.is_native)
 
@@ -165,7 +193,7 @@ def _list_scans(derivatives: Path, series: tuple[str, ...]) -> list[_Scan]:
         for scan in _identify_scans(path, suffix, derivatives)
         if not series or scan.series in series
     ]
-    # the planes of a head are chosen from its first scan
+    # the planes of a head are chosen from its first scan (`_write_pictures`)
     scans.sort(key=lambda scan: scan.is_native)
     found_series = {scan.series for scan in scans}
     if missing_series := [name for name in series if name not in found_series]:
@@ -211,16 +239,26 @@ def _find_native(path: Path, suffix: str, derivatives: Path) -> Path | None:
     sources = read_json(path.with_name(path.name.removesuffix(".nii.gz") + ".json")).get("Sources")
     if not isinstance(links, dict) or not isinstance(sources, list):
         return None
-    native_files = []
-    for source in map(str, sources):
-        _, dataset, file = [*source.split(":", 2), "", ""][:3]  # bids:DATASET:FILE
-        if not source.startswith("bids:") or f"_{suffix}.nii" not in file or dataset not in links:
-            continue
-        root = urlsplit(str(links[dataset]))
-        native = derivatives / unquote(root.path) / file
-        if root.scheme in ("", "file") and native.is_file():
-            native_files.append(native)
+    contrast_sources = [
+        source for source in map(str, sources) if f"_{suffix}.nii" in source.split(":", 2)[-1]
+    ]
+    files = [_resolve_source(source, links, derivatives) for source in contrast_sources]
+    native_files = [file for file in files if file is not None]
     return max(native_files, key=_compute_voxel_volume, default=None)
+
+
+def _resolve_source(source: str, links: Mapping[str, object], derivatives: Path) -> Path | None:
+    """Return the local file of a BIDS URI (``bids:DATASET:FILE``), or None if it does not exist.
+
+    `links` contains the address of each data set, relative to `derivatives` or absolute.
+    """
+    scheme, _, location = source.partition(":")
+    dataset, _, relative_path = location.partition(":")
+    if scheme != "bids" or not relative_path or dataset not in links:
+        return None
+    root = urlsplit(str(links[dataset]))
+    file = derivatives / unquote(root.path) / relative_path
+    return file if root.scheme in ("", "file") and file.is_file() else None
 
 
 def _compute_voxel_volume(path: Path) -> float:
@@ -242,9 +280,9 @@ class _View:
 
     Attributes
     ----------
-    planes : tuple of int
-        Index of each plane of `_PLANES`.
-    points : Array or None
+    planes : tuple[int, ...]
+        Index of each plane of `_PLANE_RULES`.
+    points : Array | None
         Point in each plane (RAS mm). If None, planes of acquired scans are chosen from their own
         extent.
     pixel_mm : float
@@ -266,9 +304,9 @@ def _choose_view(image: Volume, scan: _Scan) -> _View:
     """
     planes = _find_planes(image, is_native=scan.is_native)
     center = [(size - 1) / 2 for size in image.data.shape]
-    voxels = np.tile(center, (len(_PLANES), 1))
-    for row, ((axis, _), plane) in enumerate(zip(_PLANES, planes, strict=True)):
-        voxels[row, axis] = plane
+    voxels = np.tile(center, (len(_PLANE_RULES), 1))
+    for voxel, rule, plane in zip(voxels, _PLANE_RULES, planes, strict=True):
+        voxel[rule.axis] = plane
     return _View(
         planes=tuple(planes),
         points=None if scan.in_template else apply_affine(image.affine, voxels),
@@ -279,16 +317,18 @@ def _choose_view(image: Volume, scan: _Scan) -> _View:
 
 def _compute_white_level(image: Array) -> float:
     """Return the 99.5th percentile of positive intensities, 1 if there are none."""
-    inside = image[image > 0]
-    return float(np.percentile(inside, 99.5)) if inside.size else 1.0
+    positive_intensities = image[image > 0]
+    if not positive_intensities.size:
+        return 1.0
+    return float(np.percentile(positive_intensities, 99.5))
 
 
 def _find_planes(image: Volume, *, is_native: bool) -> list[int]:
-    """Return the index of each plane of `_PLANES` in an image in RAS order."""
+    """Return the index of each plane of `_PLANE_RULES` in an image in RAS order."""
     head = image.data > (_BACKGROUND * _compute_white_level(image.data) if is_native else 0)
     planes = []
-    for axis, share in _PLANES:
-        other_axes = tuple(other_axis for other_axis in range(3) if other_axis != axis)
+    for rule in _PLANE_RULES:
+        other_axes = tuple(axis for axis in range(3) if axis != rule.axis)
         occupied_indices = np.flatnonzero(head.any(axis=other_axes))
         if not occupied_indices.size:
             raise UsageError(
@@ -297,7 +337,7 @@ def _find_planes(image: Volume, *, is_native: bool) -> list[int]:
                 "check the derivatives",
             )
         first, last = int(occupied_indices[0]), int(occupied_indices[-1])
-        planes.append(round(first + share * (last - first)))
+        planes.append(round(first + rule.position * (last - first)))
     return planes
 
 
@@ -311,8 +351,8 @@ def _write_picture(path: Path, image: Volume, view: _View, *, is_native: bool) -
 
     planes = _locate_planes(image, view) if is_native else view.planes
     panels = [
-        _cut_plane(image, axis, plane, view.pixel_mm)
-        for (axis, _), plane in zip(_PLANES, planes, strict=True)
+        _cut_plane(image, rule.axis, plane, view.pixel_mm)
+        for rule, plane in zip(_PLANE_RULES, planes, strict=True)
     ]
     height = max(panel.shape[0] for panel in panels)
     padded_panels = [np.pad(panel, ((0, height - panel.shape[0]), (0, 0))) for panel in panels]
@@ -332,7 +372,7 @@ def _locate_planes(image: Volume, view: _View) -> Sequence[int]:
         return _find_planes(image, is_native=True)
     voxels = np.round(apply_affine(np.linalg.inv(image.affine), view.points)).astype(int)
     voxels = np.clip(voxels, 0, np.array(image.data.shape) - 1)
-    return [int(voxel[axis]) for voxel, (axis, _) in zip(voxels, _PLANES, strict=True)]
+    return [int(voxel[rule.axis]) for voxel, rule in zip(voxels, _PLANE_RULES, strict=True)]
 
 
 def _cut_plane(image: Volume, axis: int, plane: int, pixel_mm: float) -> Array:
@@ -376,14 +416,7 @@ def score_sheets(options: RateScoreOptions) -> None:
         If a sheet cannot be read, has unknown codes or invalid ratings, or has no ratings.
     """
     key = read_key(options.kit)
-    ratings_by_rater: dict[str, dict[str, float]] = {}
-    for sheet in options.sheets:
-        ratings = _read_sheet(sheet, list(key))
-        if sheet.stem in ratings_by_rater:
-            raise UsageError(
-                str(sheet), "two rating sheets have the same file name", "rename one of the sheets"
-            )
-        ratings_by_rater[sheet.stem] = ratings
+    ratings_by_rater = _read_sheets(options.sheets, list(key))
     table = pd.DataFrame(
         [
             {**key[code], "code": code, "rater": rater, "rating": rating}
@@ -408,6 +441,19 @@ def score_sheets(options: RateScoreOptions) -> None:
     )
     if options.out is not None:
         _write_scores(options.out, means, tests, {"raters": len(ratings_by_rater), "icc_2_1": icc})
+
+
+def _read_sheets(sheets: Sequence[Path], codes: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return the ratings of all sheets by rater and code; reject sheets of the same name."""
+    ratings_by_rater: dict[str, dict[str, float]] = {}
+    for sheet in sheets:
+        ratings = _read_sheet(sheet, codes)
+        if sheet.stem in ratings_by_rater:
+            raise UsageError(
+                str(sheet), "two rating sheets have the same file name", "rename one of the sheets"
+            )
+        ratings_by_rater[sheet.stem] = ratings
+    return ratings_by_rater
 
 
 def _read_sheet(sheet: Path, codes: Sequence[str]) -> dict[str, float]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from bids_sr.boilerplate import data_of
 from bids_sr.cli.console import table_text
-from bids_sr.io.atomic_files import write_json, write_text
+from bids_sr.io.atomic_files import read_text, write_json, write_text
 from bids_sr.model_commands.method_scores import (
     Score,
     ScoreRow,
@@ -44,12 +45,24 @@ def write_table(
     file.
     """
     descriptions = data_of("columns.json")[columns]
-    lines = [
-        list(descriptions),
-        *([cell_text(row[name]) for name in descriptions] for row in rows),
-    ]
+    table_cells = [[cell_text(row[name]) for name in descriptions] for row in rows]
     write_json(file.with_suffix(".json"), {**descriptions, **(metadata or {})})
-    write_text(file, "".join("\t".join(line) + "\n" for line in lines))
+    write_text(file, format_tsv(list(descriptions), table_cells))
+
+
+def format_tsv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    r"""Return tab-separated text with a line of column names.
+
+    >>> format_tsv(["name", "psnr"], [["linear", "30"]])
+    'name\tpsnr\nlinear\t30\n'
+    """
+    return "".join("\t".join(cells) + "\n" for cells in (columns, *rows))
+
+
+def read_tsv(file: Path) -> list[dict[str, str]]:
+    """Return the rows of a table written with `format_tsv`, as cells by column."""
+    columns, *rows = (line.split("\t") for line in read_text(file).splitlines())
+    return [dict(zip(columns, cells, strict=True)) for cells in rows]
 
 
 def cell_text(value: str | float) -> str:
@@ -79,11 +92,17 @@ def explain_missing_tests(participants: Collection[str]) -> str:
     )
 
 
-_SUMMARY = ("models_summary", "Participants")
-_TESTS = ("models_tests", "Paired tests")
-_ANOVA = ("models_anova", "Welch's analysis of variance")
-# ending of the file name of each table, by its columns and title
-_FILE_ENDINGS = {_SUMMARY: "summary.tsv", _TESTS: "tests.tsv", _ANOVA: "anova.tsv"}
+class ComparisonTable(NamedTuple):
+    """Table of `compare_rows`: entry of ``columns.json``, title, and ending of the file name."""
+
+    columns: str
+    title: str
+    file_ending: str
+
+
+_SUMMARY = ComparisonTable("models_summary", "Participants", "summary.tsv")
+_TESTS = ComparisonTable("models_tests", "Paired tests", "tests.tsv")
+_ANOVA = ComparisonTable("models_anova", "Welch's analysis of variance", "anova.tsv")
 
 
 def compare_rows(
@@ -91,7 +110,7 @@ def compare_rows(
     methods: Sequence[str],
     group_of_participant: Mapping[str, str],
     out: Path | None,
-) -> dict[tuple[str, str], list[ScoreRow]]:
+) -> dict[ComparisonTable, list[ScoreRow]]:
     """Summarize and test scores across participants, print the summary and write the tables.
 
     Parameters
@@ -108,8 +127,8 @@ def compare_rows(
 
     Returns
     -------
-    dict[tuple[str, str], list[ScoreRow]]
-        Rows of the non-empty tables by their columns and title.
+    dict[ComparisonTable, list[ScoreRow]]
+        Rows of the non-empty tables.
     """
     scores = average_scores(
         Score(
@@ -122,21 +141,23 @@ def compare_rows(
         for row in rows
     )
     tested_scores = {metric: scores[metric] for metric in _TESTED_METRICS}
-    tables = {
+    rows_of_table = {
         _SUMMARY: summarize(scores),
         _TESTS: compare_pairs(tested_scores, methods),
         _ANOVA: compare_models(tested_scores, methods)
         + compare_groups(tested_scores, group_of_participant),
     }
-    _print_summary(tables[_SUMMARY])
-    tables = {key: table_rows for key, table_rows in tables.items() if table_rows}
+    _print_summary(rows_of_table[_SUMMARY])
+    nonempty_tables = {
+        table: table_rows for table, table_rows in rows_of_table.items() if table_rows
+    }
     if out is not None:
-        for key, table_rows in tables.items():
-            columns, title = key
-            file = make_sibling_path(out, _FILE_ENDINGS[key])
-            write_table(file, columns, table_rows)
-            print(f"{title if key == _ANOVA else title.lower()}: {file}")
-    return tables
+        for table, table_rows in nonempty_tables.items():
+            file = make_sibling_path(out, table.file_ending)
+            write_table(file, table.columns, table_rows)
+            # the title of the analysis of variance begins with a proper name
+            print(f"{table.title if table == _ANOVA else table.title.lower()}: {file}")
+    return nonempty_tables
 
 
 def _print_summary(rows: Sequence[ScoreRow]) -> None:
@@ -148,8 +169,10 @@ def _print_summary(rows: Sequence[ScoreRow]) -> None:
     n_participants = psnr_rows[0]["n"]
     print(f"Mean ± SD across {n_participants} participants [95 % confidence interval of the mean]")
     names = [str(row["name"]) for row in psnr_rows]
-    lines = [[name, *(cells[name, metric] for metric in _PRINTED_METRICS)] for name in names]
-    print(table_text([("name", *_PRINTED_METRICS), *lines]))
+    printed_rows = [
+        [name, *(cells[name, metric] for metric in _PRINTED_METRICS)] for name in names
+    ]
+    print(table_text([("name", *_PRINTED_METRICS), *printed_rows]))
 
 
 def _format_mean(row: ScoreRow) -> str:

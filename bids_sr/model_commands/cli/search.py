@@ -19,13 +19,13 @@ from bids_sr.cli.console import progress_line
 from bids_sr.config import UsageError
 from bids_sr.config.section import get_option
 from bids_sr.frozen import frozen
-from bids_sr.io.atomic_files import read_json, read_text, write_json, write_text
+from bids_sr.io.atomic_files import read_json, write_json, write_text
 from bids_sr.io.grids import Factor
 from bids_sr.model_commands.cli import output_files
 from bids_sr.model_commands.cli.channels import check_fusing, group_by_head
 from bids_sr.model_commands.cli.evaluate import complete_label, find_participant
 from bids_sr.model_commands.cli.options import ChannelOptions, SearchOptions, TrainOptions
-from bids_sr.model_commands.cli.score_tables import MISSING
+from bids_sr.model_commands.cli.score_tables import MISSING, format_tsv, read_tsv
 from bids_sr.model_commands.cli.train import make_request, with_suitable_augmentation
 from bids_sr.model_commands.cli.training_images import read_images_of_files
 from bids_sr.model_commands.participant_splits import SplitError, split_at_random
@@ -89,10 +89,17 @@ _TrialRow = dict[str, str]  # cells of a trial by column
 
 @frozen
 class _SearchTable:
-    """Table of a search: trials so far, settings, and columns.
+    """Table of the trials of a search.
 
-    `stem` is the path of both files without extension. The table is only continued by a search
-    with the same `conditions`.
+    Attributes
+    ----------
+    stem : Path
+        Path of both files without extension.
+    columns : Mapping[str, Mapping[str, str]]
+        Description and unit of each column.
+    conditions : Mapping[str, object]
+        Settings and images of the search. The table is only continued by a search with the same
+        conditions.
     """
 
     stem: Path
@@ -118,14 +125,13 @@ class _SearchTable:
             raise UsageError(f"{self.sidecar}", reason, "choose another OUT, or remove the file")
         if not self.tsv.exists():
             return []
-        names, *lines = (line.split("\t") for line in read_text(self.tsv).splitlines())
-        return [dict(zip(names, cells, strict=True)) for cells in lines]
+        return read_tsv(self.tsv)
 
     def write(self, rows: Sequence[_TrialRow]) -> None:
         """Write the description, then the rows."""
         write_json(self.sidecar, {**self.columns, "Search": self.conditions})
-        lines = [list(self.columns), *([row[name] for name in self.columns] for row in rows)]
-        write_text(self.tsv, "".join("\t".join(cells) + "\n" for cells in lines))
+        table_cells = [[row[name] for name in self.columns] for row in rows]
+        write_text(self.tsv, format_tsv(list(self.columns), table_cells))
 
 
 def search(options: SearchOptions) -> None:
@@ -185,6 +191,18 @@ def _mark_participants(
     Test participants of ``--split`` are excluded.
     """
     participants = list(dict.fromkeys(participant for participant, _ in images))
+    validation, test = _choose_sets(options, participants)
+    return tuple(
+        replace(image, validation=participant in validation)
+        for participant, image in images
+        if participant not in test
+    )
+
+
+def _choose_sets(
+    options: SearchOptions, participants: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the validation and the test participants; reject an empty training set."""
     validation: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
     if options.split:
@@ -208,11 +226,7 @@ def _mark_participants(
             "select fewer validation participants, so that"
             " at least one participant is left for training",
         )
-    return tuple(
-        replace(image, validation=participant in validation)
-        for participant, image in images
-        if participant not in test
-    )
+    return validation, test
 
 
 def _get_searchable_recipe(options: SearchOptions) -> Recipe:
@@ -261,8 +275,7 @@ def _list_trials(
     options: SearchOptions, recipe: Recipe, space: Sequence[SearchedSetting]
 ) -> list[tuple[RecipeChange, ...]]:
     """Return the settings of all trials."""
-    vgg = options.vgg_weights is not None
-    defaults = {item.name: item.default for item in dataclasses.fields(SearchOptions)}
+    defaults = {field.name: field.default for field in dataclasses.fields(SearchOptions)}
     if options.grid and options.trials != defaults["trials"]:
         raise UsageError(
             "--trials with --grid",
@@ -279,7 +292,8 @@ def _list_trials(
             ]
         )
         # a single trial shows whether a setting is repeated or has no effect
-        check_changes(trials[0], (options.method,), options.recipe, vgg=vgg)
+        has_vgg_weights = options.vgg_weights is not None
+        check_changes(trials[0], (options.method,), options.recipe, vgg=has_vgg_weights)
         return trials
     except ChangeError as error:
         raise UsageError(f"--set {error.change}", error.why, error.fix) from None
@@ -388,11 +402,21 @@ def _run_trial(
 ) -> _TrialRow:
     """Train a trial and return its row; a stopped trial resumes from its checkpoint.
 
-    `scored_images` contains the images for scoring methods that are trained without
-    high-resolution images.
+    Parameters
+    ----------
+    number : int
+        Number of the trial, counted from 1.
+    training : TrainingRequest
+        Training with the settings of the trial.
+    images : TrainingImages
+        Images for training.
+    scored_images : TrainingImages
+        Images for scoring methods that are trained without high-resolution images.
+    folder : Path
+        Folder of the checkpoints.
     """
-    values = {change.field: f"{change.value:.9g}" for change in training.recipe_changes}
-    row = {"trial": str(number), **values, **dict.fromkeys(_RESULT_COLUMNS, MISSING)}
+    settings = {change.field: f"{change.value:.9g}" for change in training.recipe_changes}
+    row = {"trial": str(number), **settings, **dict.fromkeys(_RESULT_COLUMNS, MISSING)}
     try:
         model = train_network(training, images, folder, progress_line())
     except TrainingDiverged:
@@ -443,9 +467,9 @@ def _format_scores(
 
 def _format_trial(row: _TrialRow, space: Sequence[SearchedSetting]) -> str:
     """Return settings and score of a trial as text."""
-    values = " ".join(f"{setting.field}={row[setting.field]}" for setting in space)
-    score = f"PSNR {row['psnr']} dB" if row["outcome"] == "done" else row["outcome"]
-    return f"{values}: {score}"
+    settings_text = " ".join(f"{setting.field}={row[setting.field]}" for setting in space)
+    score_text = f"PSNR {row['psnr']} dB" if row["outcome"] == "done" else row["outcome"]
+    return f"{settings_text}: {score_text}"
 
 
 def _print_best_trial(
@@ -533,11 +557,11 @@ def _list_shared_options(options: SearchOptions, other_options: type[TrainOption
     omitted.
     """
     words = list[str]()
-    for item in dataclasses.fields(other_options):
-        value = getattr(options, item.name)
-        flags = [flag for flag in get_option(item).flags.split() if flag.startswith("--")]
-        if not flags or item.name in ("recipe_changes", "work_dir") or value == item.default:
+    for field in dataclasses.fields(other_options):
+        value = getattr(options, field.name)
+        flags = [flag for flag in get_option(field).flags.split() if flag.startswith("--")]
+        if not flags or field.name in ("recipe_changes", "work_dir") or value == field.default:
             continue
-        values = value if isinstance(value, tuple) else (value,)
-        words += [flags[0], *map(str, values)]
+        option_values = value if isinstance(value, tuple) else (value,)
+        words += [flags[0], *map(str, option_values)]
     return words

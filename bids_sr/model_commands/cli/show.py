@@ -34,6 +34,20 @@ def list_models(options: ListOptions) -> None:
         if not folders:
             return
         print()
+    _print_methods()
+    _print_baselines()
+    from bids_sr.boilerplate import HERE
+
+    for title, folder in [
+        ("included in the package", HERE / "models"),
+        *((str(folder), folder) for folder in folders),
+    ]:
+        print(f"\nTrained models: {title}")
+        _print_models(folder)
+
+
+def _print_methods() -> None:
+    """Print a table of all methods that can be trained."""
     print(
         "Methods (train a model with bids-sr-models train METHOD OUT ..., or with bids-sr"
         " ... --sr-method METHOD)"
@@ -53,20 +67,16 @@ def list_models(options: ListOptions) -> None:
             )
         )
     print(table_text(rows))
+
+
+def _print_baselines() -> None:
+    """Print a table of the methods that need no training."""
     print("\nBaseline methods (no training required)")
     baseline_rows = [
         (name, summary if name in INTERPOLATIONS else f"{summary} (only available in bids-sr)")
         for name, summary in BASELINES.items()
     ]
     print(table_text(baseline_rows))
-    from bids_sr.boilerplate import HERE
-
-    for title, folder in [
-        ("included in the package", HERE / "models"),
-        *((str(folder), folder) for folder in folders),
-    ]:
-        print(f"\nTrained models: {title}")
-        _print_models(folder)
 
 
 def _split_names(names: Sequence[str]) -> tuple[list[str], list[Path]]:
@@ -145,16 +155,19 @@ def show_card(options: CardOptions) -> None:
 def _print_entries(entries: Mapping[str, object], depth: int) -> None:
     """Print nested entries as indented lines; lists are printed on one line."""
     for key, value in sorted(entries.items()):
-        head = "  " * depth + _replace_unprintable(str(key))
+        label = "  " * depth + _replace_unprintable(str(key))
         if isinstance(value, Mapping):
-            print(f"{head}:")
+            print(f"{label}:")
             _print_entries(value, depth + 1)
-            continue
-        if isinstance(value, list):
-            text = " ".join(map(str, value))
         else:
-            text = f"{value:.6g}" if isinstance(value, float) else str(value)
-        print(f"{head}: {_replace_unprintable(text)}")
+            print(f"{label}: {_replace_unprintable(_format_entry(value))}")
+
+
+def _format_entry(value: object) -> str:
+    """Return a value, or the values of a list, as text."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _replace_unprintable(text: str) -> str:

@@ -103,7 +103,7 @@ def make_request(options: TrainOptions) -> TrainingRequest:
     start = None if options.start is None else model_files.open_model(options.start)
     device = model_files.choose_device(options)
     vgg_weights = _find_vgg_weights(options, method)
-    changes = _parse_changes(options, method, vgg=vgg_weights is not None)
+    changes = _parse_changes(options, method, has_vgg_weights=vgg_weights is not None)
     _check_options(options, method, apply_changes(recipe, changes), start)
     if start is not None and (missing_networks := _list_missing_networks(recipe, start)):
         print(
@@ -111,19 +111,12 @@ def make_request(options: TrainOptions) -> TrainingRequest:
             " initialized at random. To store these weights in a model, train the model with"
             " --keep-critic."
         )
-    if vgg_weights is None and (notice := missing_features_notice(method, options.recipe)):
-        level, text = notice
-        print(f"{level.capitalize()}: {method.name} --recipe {options.recipe}: {text}")
-    if options.train_last is not None:
-        recipe = replace(recipe, freeze_but_last=options.train_last)
-    if options.keep_critic:
-        recipe = replace(recipe, keep_critic=True)
-    if options.degradation is not None:
-        recipe = replace(recipe, degradation=options.degradation)
+    if vgg_weights is None:
+        _print_missing_features(options, method)
     return TrainingRequest(
         method=method.name,
         recipe=options.recipe,
-        replacement_recipe=recipe,
+        replacement_recipe=_adapt_recipe(recipe, options),
         recipe_changes=changes,
         random_seed=options.seed,
         omp_nthreads=options.threads,
@@ -135,16 +128,32 @@ def make_request(options: TrainOptions) -> TrainingRequest:
     )
 
 
-def _parse_changes(
-    options: TrainOptions, method: Method, *, vgg: bool
-) -> tuple[RecipeChange, ...]:
-    """Return the requested changes of the recipe; reject changes that it does not allow.
+def _print_missing_features(options: TrainOptions, method: Method) -> None:
+    """Print a notice if the recipe uses VGG-19 features, which are not available."""
+    if notice := missing_features_notice(method, options.recipe):
+        level, notice_text = notice
+        print(f"{level.capitalize()}: {method.name} --recipe {options.recipe}: {notice_text}")
 
-    `vgg` states whether VGG-19 weights are available.
-    """
+
+def _adapt_recipe(recipe: Recipe, options: TrainOptions) -> Recipe:
+    """Return a recipe with the trained layers, stored critic and degradation of the options."""
+    adapted_recipe = recipe
+    if options.train_last is not None:
+        adapted_recipe = replace(adapted_recipe, freeze_but_last=options.train_last)
+    if options.keep_critic:
+        adapted_recipe = replace(adapted_recipe, keep_critic=True)
+    if options.degradation is not None:
+        adapted_recipe = replace(adapted_recipe, degradation=options.degradation)
+    return adapted_recipe
+
+
+def _parse_changes(
+    options: TrainOptions, method: Method, *, has_vgg_weights: bool
+) -> tuple[RecipeChange, ...]:
+    """Return the requested changes of the recipe; reject changes that it does not allow."""
     try:
         changes = tuple(change_of_method(text, method.name) for text in options.recipe_changes)
-        check_changes(changes, (method.name,), options.recipe, vgg=vgg)
+        check_changes(changes, (method.name,), options.recipe, vgg=has_vgg_weights)
     except ChangeError as error:
         change = error.change or " ".join(options.recipe_changes)
         raise UsageError(f"--set {change}", error.why, error.fix) from None
@@ -256,8 +265,8 @@ def _check_start(options: TrainOptions, method: Method, start: LoadedModel) -> N
     """Reject an initial model of another method or recipe."""
     if start.card.method != method.name:
         reason = f"the model was trained with {start.card.method}, not with {method.name}"
-        fix = f"train {start.card.method}"
-        raise UsageError(f"--from {options.start}", reason, f"{fix}, or omit --from")
+        fix = f"train {start.card.method}, or omit --from"
+        raise UsageError(f"--from {options.start}", reason, fix)
     if start.card.recipe != recipe_name(method, options.recipe):
         reason = f"the model specified with --from has the network of --recipe {start.card.recipe}"
         raise UsageError(f"--recipe {options.recipe}", reason, f"use --recipe {start.card.recipe}")
@@ -303,10 +312,10 @@ def _check_image_sizes(training: TrainingRequest, images: TrainingImages) -> Non
     assert training.factor is not None
     recipe = training.effective_recipe
     for image in images:
-        factor = (1.0, 1.0) if image.fine is not None else training.factor[:2]
+        in_plane_factor = (1.0, 1.0) if image.fine is not None else training.factor[:2]
         x, y = (
-            int(size * axis_factor + 0.5)
-            for size, axis_factor in zip(image.shape[:2], factor, strict=True)
+            int(size * ratio + 0.5)
+            for size, ratio in zip(image.shape[:2], in_plane_factor, strict=True)
         )
         if recipe.fits(x, y):
             continue

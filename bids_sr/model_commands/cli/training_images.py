@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,6 +34,36 @@ def read_images_of_files(
     fine, coarse = (list(map(SeriesReader, paths)) for paths in (options.fine, options.coarse))
     factor = _determine_factor(options, training, fine, coarse)
     readers = fine or coarse
+    contrast = _determine_contrast(options, readers)
+    rng = np.random.default_rng(training.random_seed)
+    file_names = [reader.path.name for reader in readers]
+    images = list[tuple[Path, TrainingImage]]()
+    for index, reader in enumerate(readers):
+        mask_file = options.mask[index] if options.mask else None
+        mask, _, note = files.find_brain_and_scale(reader, mask_file)
+        if note:
+            print(f"Note: {note}")
+        name = output_files.get_image_stem(reader.path)
+        if file_names.count(reader.path.name) > 1:
+            name = f"{index + 1}-{name}"
+        lowres_reader = coarse[index] if fine and coarse else None
+        for drawn in _draw_volumes(reader, lowres_reader, options.volumes, rng):
+            image = TrainingImage(
+                fine=drawn.volume if fine else None,
+                coarse=drawn.lowres_volume if fine else drawn.volume,
+                mask=mask,
+                affine=reader.affine,
+                contrast=contrast,
+                name=name if reader.shape[3] == 1 else f"{name}-{drawn.number}",
+            )
+            images.append((reader.path, image))
+    training_images = tuple(image for _, image in images)
+    check_images(training_images, training.effective_recipe, factor, training.definition.ndim)
+    return images, factor
+
+
+def _determine_contrast(options: TrainOptions, readers: Sequence[SeriesReader]) -> str:
+    """Return the contrast that all images share; reject several contrasts."""
     contrasts = sorted({files.parse_contrast(reader.path, options.contrast) for reader in readers})
     if len(contrasts) > 1:
         fix = (
@@ -44,31 +75,7 @@ def read_images_of_files(
             "this command trains models of a single contrast",
             fix,
         )
-    rng = np.random.default_rng(training.random_seed)
-    file_names = [reader.path.name for reader in readers]
-    images = list[tuple[Path, TrainingImage]]()
-    for number, reader in enumerate(readers):
-        mask_file = options.mask[number] if options.mask else None
-        mask, _, note = files.find_brain_and_scale(reader, mask_file)
-        if note:
-            print(f"Note: {note}")
-        name = output_files.get_image_stem(reader.path)
-        if file_names.count(reader.path.name) > 1:
-            name = f"{number + 1}-{name}"
-        low = coarse[number] if fine and coarse else None
-        for index, volume, low_volume in _draw_volumes(reader, low, options.volumes, rng):
-            image = TrainingImage(
-                fine=volume if fine else None,
-                coarse=low_volume if fine else volume,
-                mask=mask,
-                affine=reader.affine,
-                contrast=contrasts[0],
-                name=name if reader.shape[3] == 1 else f"{name}-{index}",
-            )
-            images.append((reader.path, image))
-    training_images = tuple(image for _, image in images)
-    check_images(training_images, training.effective_recipe, factor, training.definition.ndim)
-    return images, factor
+    return contrasts[0]
 
 
 def _determine_factor(
@@ -116,20 +123,33 @@ def _determine_factor(
     return factor
 
 
+class _DrawnVolume(NamedTuple):
+    """Volume of a series with its number, and the measured low-resolution volume, if any."""
+
+    number: int
+    volume: Float32
+    lowres_volume: Float32 | None
+
+
 def _draw_volumes(
-    reader: SeriesReader, low: SeriesReader | None, max_volumes: int, rng: np.random.Generator
-) -> Iterator[tuple[int, Float32, Float32 | None]]:
-    """Yield number, volume and measured low-resolution volume (or None) of random volumes."""
+    reader: SeriesReader,
+    lowres_reader: SeriesReader | None,
+    max_volumes: int,
+    rng: np.random.Generator,
+) -> Iterator[_DrawnVolume]:
+    """Yield random volumes of a series in temporal order, and close the images at the end."""
     count = reader.shape[3]
-    if low is not None and low.shape[3] != count:
+    if lowres_reader is not None and lowres_reader.shape[3] != count:
         raise UsageError(
-            f"{low.path}",
-            f"found {low.shape[3]} volumes, but the high-resolution image has {count} volumes",
+            f"{lowres_reader.path}",
+            f"found {lowres_reader.shape[3]} volumes, but the high-resolution image has {count}"
+            " volumes",
             "use images of the same run",
         )
     indices = rng.choice(count, min(count, max_volumes), replace=False)
     for index in sorted(map(int, indices)):
-        yield index, reader.volume(index), None if low is None else low.volume(index)
-    for open_reader in (reader, low):
+        lowres_volume = None if lowres_reader is None else lowres_reader.volume(index)
+        yield _DrawnVolume(index, reader.volume(index), lowres_volume)
+    for open_reader in (reader, lowres_reader):
         if open_reader is not None:
             open_reader.close()

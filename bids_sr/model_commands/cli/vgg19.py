@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from bids_sr.cli.console import progress_line
 from bids_sr.cli.exit_codes import DONE, FAILED
@@ -211,6 +212,20 @@ def _download_file(address: str, folder: Path) -> Iterator[Path]:
         temporary_file.unlink(missing_ok=True)
 
 
+def _write_response(response: BinaryIO, target: Path, size: int) -> int:
+    """Write a response to a file, show the progress, and return the number of received bytes.
+
+    `size` is the expected number of bytes.
+    """
+    n_received, show_progress = 0, progress_line()
+    with target.open("wb") as stream:
+        while chunk := response.read(_CHUNK_BYTES):
+            stream.write(chunk)
+            n_received += len(chunk)
+            show_progress("MB", n_received // _MB, size // _MB)
+    return n_received
+
+
 def _download(address: str, target: Path) -> None:
     """Write the response of an address to a file.
 
@@ -226,12 +241,7 @@ def _download(address: str, target: Path) -> None:
             if shutil.disk_usage(target.parent).free < required_bytes:
                 raise DiskFullError(target.parent, required_bytes)
             print(f"Downloading {address} ({size / _MB:.0f} MB)", flush=True)
-            n_received, show_progress = 0, progress_line()
-            with target.open("wb") as stream:
-                while chunk := response.read(_CHUNK_BYTES):
-                    stream.write(chunk)
-                    n_received += len(chunk)
-                    show_progress("MB", n_received // _MB, size // _MB)
+            n_received = _write_response(response, target, size)
     except urllib.error.HTTPError as error:
         raise _DownloadFailed(f"the server responded with {error.code} {error.reason}") from error
     except urllib.error.URLError as error:

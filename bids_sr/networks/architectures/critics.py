@@ -111,12 +111,17 @@ def srgan_critic(
         _build_score_layers(widths[-1], 2, dense),
     )
     if he:
-        for module in critic.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, a=0.2)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        _init_he(critic)
     return critic
+
+
+def _init_he(critic: Critic) -> None:
+    """Initialize a critic in place with the weights of He et al. 2015, for slopes of .2."""
+    layers = [layer for layer in critic.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight, a=0.2)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 def cpce_critic(
@@ -243,6 +248,13 @@ class PatchCritic(nn.Module):
     The scores depend on texture but not on position. Five convolutions, the first and third (4x4)
     with stride 2, map images (N, C, X, Y) to scores (N, 1, X / 4, Y / 4). The critic begins with a
     stride, because the first layer at full resolution would take half of the computing time.
+
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    width : int, optional
+        Channels after the first convolution.
     """
 
     def __init__(self, channels: int = 1, width: int = 8) -> None:

@@ -18,9 +18,17 @@ from bids_sr.networks.architectures.blocks import ResidualBlock, init_glorot, in
 class ConventionalNet3d(nn.Module):
     """Three 3D convolutions with ReLU between them, after SRCNN (mouse-sr, section 2.3.1).
 
-    As published, the network has 57,985 parameters (`widths` of (64, 32) channels after the first
-    and the second convolution) and a receptive field of 7 voxels along each axis. Images are
-    (N, C, X, Y, Z).
+    The published network has 57,985 parameters, and a receptive field of 7 voxels along each axis.
+    Images are (N, C, X, Y, Z).
+
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    widths : tuple[int, int], optional
+        Channels after the first and the second convolution; (64, 32) in the paper.
+    skip : bool, optional
+        Whether the input is added to the output (our choice).
     """
 
     def __init__(
@@ -51,6 +59,17 @@ class ResNet3d(nn.Module):
     The published network has 2.22 million parameters, and a receptive field of ``4 blocks + 5``
     voxels along each axis. One convolution precedes the blocks and one follows them, without
     activation; the paper does not mention them. Images are (N, C, X, Y, Z).
+
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    width : int, optional
+        Channels of the blocks; 64 in the paper.
+    blocks : int, optional
+        Number of residual blocks; 10 in the paper.
+    skip : bool, optional
+        Whether the input is added to the output (our choice).
     """
 
     def __init__(
@@ -137,6 +156,15 @@ class ScaledResNet3d(nn.Module):
 
     The published network has 5.23 million parameters, and a receptive field of ``4 blocks + 7``
     voxels along each axis. Images are (N, C, X, Y, Z).
+
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    width : int, optional
+        Channels of the blocks.
+    blocks : int, optional
+        Number of residual blocks.
     """
 
     def __init__(self, channels: int = 1, *, width: int = 96, blocks: int = 10) -> None:
@@ -162,8 +190,17 @@ class DenseResidualNet(nn.Module):
     convolution is zero at first, so that the untrained network is the interpolation. With ten
     layers of 32 channels, the network has 1.53 million parameters.
 
-    Each layer adds `width` channels. The receptive field has ``2 (layers + 2) + 1`` voxels along
-    each axis. Images are (N, C, X, Y, Z).
+    The receptive field has ``2 (layers + 2) + 1`` voxels along each axis. Images are
+    (N, C, X, Y, Z).
+
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    width : int, optional
+        Number of channels that each layer adds.
+    layers : int, optional
+        Number of layers between the first and the last convolution.
     """
 
     def __init__(self, channels: int = 1, *, width: int = 32, layers: int = 10) -> None:

@@ -19,7 +19,9 @@ from bids_sr.networks.data.windows import (
     PreparedImage,
     Window,
     find_corners,
+    index_window,
     prepare,
+    round_down,
     shift_image,
 )
 from bids_sr.sr.models.domain import image_entries
@@ -62,6 +64,10 @@ class Batch:
     target: Tensor
     weight: Tensor
     operator: Degradation | None = None
+
+    def to_target_grid(self, output: Tensor) -> Tensor:
+        """Return a network output (N, C, *grid) on the grid of the target."""
+        return output if self.operator is None else self.operator.forward(output)
 
 
 @frozen
@@ -135,9 +141,40 @@ def _count_batches(groups: Sequence[Sequence[_Slice]], size: int) -> int:
     return sum(-(-len(group) // size) for group in groups)
 
 
+def _align_sides(
+    sides: Sequence[int], shapes: Sequence[tuple[int, ...]], ratios: Sequence[tuple[int, int]]
+) -> list[int]:
+    """Return window sides (voxels) rounded down to whole low-resolution voxels.
+
+    A side that spans the in-plane axis of all images is not rounded.
+
+    Parameters
+    ----------
+    sides : Sequence[int]
+        Side length of the windows along each axis.
+    shapes : Sequence[tuple[int, ...]]
+        Shape of the part of each image that windows are cut from.
+    ratios : Sequence[tuple[int, int]]
+        Numerator and denominator (p, q) of the factor p/q along each axis.
+    """
+    aligned_sides = []
+    for axis, (side, (step, _)) in enumerate(zip(sides, ratios, strict=False)):
+        spans_axis = axis < 2 and all(shape[axis] == side for shape in shapes)
+        aligned_sides.append(side if spans_axis else round_down(side, step))
+    return aligned_sides
+
+
 def _get_sides(window: Window) -> tuple[int, ...]:
     """Return the side lengths of a window (voxels)."""
     return tuple(stop - start for start, stop in window)
+
+
+class _Member(NamedTuple):
+    """Network input, target and voxel weights of one member of a batch (C, *grid)."""
+
+    source: Tensor
+    target: Tensor
+    weight: Tensor
 
 
 class _SliceVariation(NamedTuple):
@@ -161,6 +198,12 @@ class _SliceVariation(NamedTuple):
     noise_sd: float
     noise_seed: int
 
+    def make_noise(self, image: Tensor) -> Tensor:
+        """Return the noise to add to an image, of the same shape."""
+        generator = torch.Generator().manual_seed(self.noise_seed)
+        unit_noise = torch.randn(image.shape, generator=generator)
+        return self.noise_sd * unit_noise.to(image.device)
+
 
 def _draw_variation(rng: np.random.Generator, augmentation: Augmentation) -> _SliceVariation:
     """Draw the variation of a batch of whole slices."""
@@ -183,6 +226,19 @@ class Examples:
     (`TrainingImage.validation`), the marked images are held out. Otherwise, whole images are held
     out if there are at least three images. With fewer images, every n-th slice (2D) or the last
     n-th of the brain (3D) of each image is held out, with n from the recipe (`Recipe.hold_out`).
+
+    Parameters
+    ----------
+    images : TrainingImages
+        Images that windows are cut from.
+    recipe : Recipe
+        Recipe of the training.
+    factor : Factor
+        Trained ratio of low-resolution to high-resolution voxel size.
+    ndim : int
+        Number of dimensions of the windows, 2 or 3.
+    device : str, optional
+        Torch device of the windows.
 
     Raises
     ------
@@ -225,10 +281,11 @@ class Examples:
 
         Each image is prepared once per factor and cached.
         """
-        key = (index, factor or self.factor)
+        prepared_factor = factor or self.factor
+        key = (index, prepared_factor)
         if key not in self._prepared_images:
             self._prepared_images[key] = prepare(
-                self.images[index], self.recipe, key[1], self.device
+                self.images[index], self.recipe, prepared_factor, self.device
             )
         return self._prepared_images[key]
 
@@ -300,7 +357,7 @@ class Examples:
                 (usable_slices[0], usable_slices[-1]) if usable_slices else (0, depth - 1)
             )
             n_held_out = max(1, (last + 1 - first) // self.recipe.hold_out)
-            boundary = max(step, (last + 1 - n_held_out) // step * step)
+            boundary = max(step, round_down(last + 1 - n_held_out, step))
             if boundary >= depth:
                 raise TrainingDataError(
                     f"{self.images[k].name}: {depth} slices are too few to hold out some of the "
@@ -512,7 +569,7 @@ class Examples:
         image = self.prepare(region.image, factor)
         first, end = (min(image.shape[2], z * image.shape[2] // depth) for z in region.slices)
         step = image.ratios[2][0] if self.is_aligned else 1
-        return first // step * step, end
+        return round_down(first, step), end
 
     def _compute_sides(
         self, slice_ranges: Sequence[tuple[int, tuple[int, int]]], factor: Factor
@@ -533,13 +590,8 @@ class Examples:
             patch_sides = (patch,) * self.ndim if isinstance(patch, int) else patch
             sides = [min(n, side) for n, side in zip(sides, patch_sides, strict=True)]
         if self.is_aligned:
-            ratios = self.prepare(slice_ranges[0][0], factor).ratios
-            for axis, side in enumerate(sides):
-                # a window that spans a whole in-plane axis needs no rounding
-                spans_axis = axis < 2 and all(shape[axis] == side for shape in shapes)
-                if not spans_axis:
-                    step, _ = ratios[axis]
-                    sides[axis] = side // step * step
+            first_index, _ = slice_ranges[0]
+            sides = _align_sides(sides, shapes, self.prepare(first_index, factor).ratios)
         return tuple(sides) if self.ndim == 3 else (*sides, 1)
 
     def _find_corners(
@@ -609,12 +661,12 @@ class Examples:
         ]
         if window_symmetries:
             members = [
-                tuple(apply_symmetry(image, symmetry) for image in member)
+                _Member(*(apply_symmetry(image, symmetry) for image in member))
                 for member, symmetry in zip(members, window_symmetries, strict=True)
             ]
-        source, target, weight = (
-            torch.stack(images).contiguous() for images in zip(*members, strict=True)
-        )
+        source = torch.stack([member.source for member in members]).contiguous()
+        target = torch.stack([member.target for member in members]).contiguous()
+        weight = torch.stack([member.weight for member in members]).contiguous()
         operator = None
         if self.recipe.objective == "self":
             _, first_window = image_windows[0]
@@ -626,11 +678,9 @@ class Examples:
             )
         return Batch(input=source, target=target, weight=weight, operator=operator)
 
-    def _cut_window(
-        self, image: PreparedImage, window: Window, background: float
-    ) -> tuple[Tensor, ...]:
-        """Return input, target and weight of a window (C, *grid)."""
-        highres_box = (slice(None), *(slice(start, stop) for start, stop in window))
+    def _cut_window(self, image: PreparedImage, window: Window, background: float) -> _Member:
+        """Return input, target and weight of a window."""
+        highres_box = index_window(window)
         lowres_box = (slice(None), *image.get_lowres_box(window))
         is_compared_at_lowres = self.recipe.objective == "self"
         mask = image.lowres_mask if is_compared_at_lowres else image.mask
@@ -638,8 +688,8 @@ class Examples:
         source_box = lowres_box if self.recipe.upsampled_by is None else highres_box
         mask_weight = mask[target_box].float()
         weight = mask_weight + background * (1 - mask_weight)
-        member = (image.source[source_box], image.target[target_box], weight)
-        return member if self.ndim == 3 else tuple(volume[..., 0] for volume in member)
+        member = _Member(image.source[source_box], image.target[target_box], weight)
+        return member if self.ndim == 3 else _Member(*(volume[..., 0] for volume in member))
 
     def _draw_whole_slices(
         self, rng: np.random.Generator, regions: Sequence[Region], size: int
@@ -648,8 +698,8 @@ class Examples:
         candidates = [candidate for region in regions for candidate in self._list_slices(region)]
         # slices of different sizes cannot be combined in a batch
         if len({self.prepare(region.image).shape[:2] for region in regions}) > 1:
-            image = regions[int(rng.integers(len(regions)))].image
-            candidates = [candidate for candidate in candidates if candidate[0] == image]
+            drawn_image = regions[int(rng.integers(len(regions)))].image
+            candidates = [(image, z) for image, z in candidates if image == drawn_image]
         has_too_few = size > len(candidates)
         slices = [
             candidates[int(k)] for k in rng.choice(len(candidates), size, replace=has_too_few)
@@ -680,16 +730,15 @@ class Examples:
         if variation.shift != (0.0, 0.0):
             target = shift_image(target, variation.shift)
         # the gain scales the residue, whereas the exponent hardly affects it
-        target = target.sign() * target.abs() ** variation.gamma * variation.gain
-        lowres = conversion.downsample(target) + residue * variation.gain
+        varied_target = target.sign() * target.abs() ** variation.gamma * variation.gain
+        varied_lowres = conversion.downsample(varied_target) + residue * variation.gain
         if variation.noise_sd:
-            generator = torch.Generator().manual_seed(variation.noise_seed)
-            unit_noise = torch.randn(lowres.shape, generator=generator)
-            noise = variation.noise_sd * unit_noise.to(lowres.device)
-            lowres, target = lowres + noise, target + conversion.upsample(noise)
+            noise = variation.make_noise(varied_lowres)
+            varied_lowres = varied_lowres + noise
+            varied_target = varied_target + conversion.upsample(noise)
         return Batch(
-            input=upsample_slices(lowres, self.factor[:2], self.recipe.upsampled_by),
-            target=target,
+            input=upsample_slices(varied_lowres, self.factor[:2], self.recipe.upsampled_by),
+            target=varied_target,
             weight=weight + self.recipe.background * (1 - weight),
         )
 
@@ -705,13 +754,14 @@ class Examples:
         image_windows : Sequence[tuple[int, Window]], optional
             Image index and window for each scored window.
         """
-        names = [image.name for image in self.images]
+        image_names = [image.name for image in self.images]
         return {
             "parts": [
-                {"image": names[region.image], "slices": list(region.slices)} for region in regions
+                {"image": image_names[region.image], "slices": list(region.slices)}
+                for region in regions
             ],
             "windows": [
-                {"image": names[index], "box": [list(bounds) for bounds in window]}
+                {"image": image_names[index], "box": [list(bounds) for bounds in window]}
                 for index, window in image_windows
             ],
         }

@@ -185,6 +185,14 @@ def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: i
                 "because some slices are held out"
             )
         _check_pair_shapes(image, factor)
+    _check_settings(recipe, ndim)
+
+
+def _check_settings(recipe: Recipe, ndim: int) -> None:
+    """Raise ValueError if settings of a recipe cannot be combined.
+
+    `ndim` is the number of dimensions of the network.
+    """
     if recipe.objective == "cycle" and recipe.upsampled_by is None:
         raise ValueError(
             "cycle consistency requires both images on the same grid, so the recipe must "
@@ -202,7 +210,7 @@ def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: i
 
 def _check_consistency(images: TrainingImages) -> None:
     """Raise TrainingDataError if images differ in contrast or type, or have the same name."""
-    for quantity, values in (
+    for quantity, distinct_values in (
         ("contrast", {image.contrast for image in images}),
         ("number of channels", {image.channels for image in images}),
         (
@@ -210,16 +218,16 @@ def _check_consistency(images: TrainingImages) -> None:
             {image.fine is None for image in images},
         ),
     ):
-        if len(values) > 1:
+        if len(distinct_values) > 1:
             raise TrainingDataError(
                 f"all training images must have the same {quantity}, but these values were found: "
-                f"{', '.join(sorted(map(str, values)))}"
+                f"{', '.join(sorted(map(str, distinct_values)))}"
             )
-    names = [image.name for image in images]
-    if len(set(names)) != len(names):
+    image_names = [image.name for image in images]
+    if len(set(image_names)) != len(image_names):
         raise TrainingDataError(
             "the names of training images must be unique, but the names are "
-            f"{', '.join(sorted(names))}"
+            f"{', '.join(sorted(image_names))}"
         )
 
 

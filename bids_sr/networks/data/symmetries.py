@@ -45,7 +45,7 @@ def list_symmetries(
         Name of the degradation. Axes along which the degradation differs are not exchanged.
     """
     matrices = matrix_names(degradation)[: len(sides)]
-    axes = [_Axis(*values) for values in zip(sides, zooms, factor, matrices, strict=True)]
+    axes = [_Axis(*fields) for fields in zip(sides, zooms, factor, matrices, strict=True)]
     orders = [
         order
         for order in permutations(range(len(axes)))

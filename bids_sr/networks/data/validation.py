@@ -11,7 +11,7 @@ from torch import Tensor
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import evenly_spaced
 from bids_sr.networks.data.examples import Batch, Examples, Region
-from bids_sr.networks.data.windows import Window
+from bids_sr.networks.data.windows import Window, index_window, round_down
 from bids_sr.sr.matrices import upsample
 
 _MAX_WINDOWS = 8  # largest number of scored windows, evenly spaced over the held-out regions
@@ -73,15 +73,26 @@ def _find_central_block(examples: Examples, region: Region) -> Window:
     mask_voxels = torch.nonzero(image.mask[0, ..., first:end]).double()
     center = mask_voxels.mean(0).tolist() if len(mask_voxels) else [n / 2 for n in image.shape]
     steps = [p if examples.is_aligned else 1 for p, _ in image.ratios]
-    bounds = []
-    for n, step, coordinate in zip(image.shape[:2], steps[:2], center[:2], strict=True):
-        side = min(n, _MAX_SIDE) // step * step
-        start = min(max(int(coordinate) - side // 2, 0), n - side) // step * step
-        bounds.append((start, start + side))
+    in_plane_bounds = [
+        _center_interval(int(coordinate), n, step)
+        for coordinate, n, step in zip(center[:2], image.shape[:2], steps[:2], strict=True)
+    ]
     depth, step = image.shape[2], steps[2]
-    start = max(0, first - _CONTEXT_SLICES, (first + end - _MAX_SIDE) // 2) // step * step
-    stop = min(depth, end + _CONTEXT_SLICES, start + _MAX_SIDE) // step * step
-    return (*bounds, (start, max(stop, start + step)))
+    start = max(0, first - _CONTEXT_SLICES, (first + end - _MAX_SIDE) // 2)
+    aligned_start = round_down(start, step)
+    stop = min(depth, end + _CONTEXT_SLICES, aligned_start + _MAX_SIDE)
+    aligned_stop = max(round_down(stop, step), aligned_start + step)
+    return (*in_plane_bounds, (aligned_start, aligned_stop))
+
+
+def _center_interval(center: int, n: int, step: int) -> tuple[int, int]:
+    """Return the largest interval around a voxel on an axis of n voxels, at most `_MAX_SIDE` wide.
+
+    Both bounds are multiples of `step`.
+    """
+    side = round_down(min(n, _MAX_SIDE), step)
+    start = round_down(min(max(center - side // 2, 0), n - side), step)
+    return start, start + side
 
 
 def _cut_scored_window(examples: Examples, region: Region, window: Window) -> ScoredWindow:
@@ -125,9 +136,8 @@ def interpolate_windows(
             volumes[window.image] = np.stack(
                 [upsample(name, channel, examples.factor) for channel in lowres]
             )
-        box = (slice(None), *(slice(start, stop) for start, stop in window.box))
-        part = volumes[window.image][box]
-        image = part if examples.ndim == 3 else part[..., 0]
+        block = volumes[window.image][index_window(window.box)]
+        image = block if examples.ndim == 3 else block[..., 0]
         tensor = torch.from_numpy(np.ascontiguousarray(image, np.float32))
         interpolated_windows.append(tensor.to(window.batch.target.device)[None])
     return interpolated_windows

@@ -93,6 +93,20 @@ class PreparedImage:
         )
 
 
+def index_window(window: Window) -> tuple[slice, ...]:
+    """Return the index of a window in an image with channels (C, *grid)."""
+    return (slice(None), *(slice(start, stop) for start, stop in window))
+
+
+def round_down(n: int, step: int) -> int:
+    """Return the largest multiple of `step` that does not exceed `n`.
+
+    >>> round_down(11, 4)
+    8
+    """
+    return n // step * step
+
+
 class _Grids(NamedTuple):
     """Images and masks of a training image on both grids, with their original intensities.
 
@@ -134,43 +148,76 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
         raise TrainingDataError(
             f"{image.name}: the mask is empty after downsampling by a factor of {factor}"
         )
-    level, lowest, percentile = _measure_intensity(grids, recipe)
-    if not (level > 0).all() or not (percentile > 0).all():
+    scale = _measure_intensity(grids, recipe)
+    if not (scale.level > 0).all() or not (scale.percentile > 0).all():
         raise TrainingDataError(
             f"{image.name}: the image has no positive intensities within the mask"
         )
-    unit, zero = (
-        torch.tensor(intensity, dtype=torch.float32)[:, None, None, None]
-        for intensity in (level, lowest)
-    )
-    has_offset = lowest.any()
-    lowres = (grids.lowres - zero) / unit if has_offset else grids.lowres / unit
+    lowres = _scale_lowres(grids.lowres, scale)
     source = lowres
     if recipe.upsampled_by is not None:
-        source = _to_tensor(
-            np.stack(
-                [upsample(recipe.upsampled_by, channel, factor) for channel in lowres.numpy()]
-            )
-        )
+        source = _interpolate(lowres, recipe.upsampled_by, factor)
     target = lowres
     if grids.highres is not None and recipe.objective != "self":
-        if image.gain is None:
-            target = grids.highres / unit
-        else:
-            gains = torch.tensor(image.gain / level, dtype=torch.float32)
-            target = grids.highres * gains[:, None, None, None]
-        target = target - zero / unit if has_offset else target
+        target = _scale_highres(grids.highres, scale, image.gain)
     return PreparedImage(
         source=source.to(device),
         lowres=lowres.to(device),
         target=target.to(device),
         mask=(grids.mask > 0).to(device),
         lowres_mask=(grids.lowres_mask > 0).to(device),
-        level=level,
-        lowest=lowest,
-        headroom=level / percentile,
+        level=scale.level,
+        lowest=scale.lowest,
+        headroom=scale.level / scale.percentile,
         ratios=tuple((ratio.numerator, ratio.denominator) for ratio in ratios),
     )
+
+
+class _IntensityScale(NamedTuple):
+    """Intensity scale of each channel of a low-resolution image.
+
+    Parameters
+    ----------
+    level, lowest : NDArray[np.float64]
+        Width of the intensity range that is scaled to 1, and intensity that becomes 0 (C,).
+    percentile : NDArray[np.float64]
+        99th percentile in the mask (C,).
+    """
+
+    level: NDArray[np.float64]
+    lowest: NDArray[np.float64]
+    percentile: NDArray[np.float64]
+
+    @property
+    def has_offset(self) -> bool:
+        """Whether the intensity that becomes 0 differs from 0 in any channel."""
+        return bool(self.lowest.any())
+
+
+def _scale_lowres(lowres: Tensor, scale: _IntensityScale) -> Tensor:
+    """Return a low-resolution image (C, x, y, z) in the intensity unit of the network."""
+    unit, zero = _broadcast(scale.level), _broadcast(scale.lowest)
+    return (lowres - zero) / unit if scale.has_offset else lowres / unit
+
+
+def _scale_highres(highres: Tensor, scale: _IntensityScale, gain: float | None) -> Tensor:
+    """Return a high-resolution image (C, X, Y, Z) in the intensity unit of the network.
+
+    `gain` matches its intensity to the low-resolution image; None if both have the same unit.
+    """
+    unit, zero = _broadcast(scale.level), _broadcast(scale.lowest)
+    scaled_image = highres / unit if gain is None else highres * _broadcast(gain / scale.level)
+    return scaled_image - zero / unit if scale.has_offset else scaled_image
+
+
+def _broadcast(channel_values: NDArray[np.float64]) -> Tensor:
+    """Return one value per channel as a tensor that is broadcast to images (C, 1, 1, 1)."""
+    return torch.tensor(channel_values, dtype=torch.float32)[:, None, None, None]
+
+
+def _interpolate(lowres: Tensor, name: str, factor: Factor) -> Tensor:
+    """Return an image (C, x, y, z) on the high-resolution grid by the named interpolation."""
+    return _to_tensor(np.stack([upsample(name, channel, factor) for channel in lowres.numpy()]))
 
 
 def _make_grids(image: TrainingImage, recipe: Recipe, factor: Factor) -> _Grids:
@@ -203,8 +250,7 @@ def _crop_lowres(image: TrainingImage, ratios: Sequence[Fraction], factor: Facto
     """
     assert image.coarse is not None
     shape = [
-        n // ratio.denominator * ratio.denominator
-        for n, ratio in zip(image.shape, ratios, strict=True)
+        round_down(n, ratio.denominator) for n, ratio in zip(image.shape, ratios, strict=True)
     ]
     lowres = _crop_center(_to_tensor(image.coarse), shape)
     lowres_mask = _crop_center(_to_tensor((image.mask > 0).astype(np.float32)), shape)
@@ -212,18 +258,8 @@ def _crop_lowres(image: TrainingImage, ratios: Sequence[Fraction], factor: Facto
     return _Grids(None, lowres, mask, lowres_mask)
 
 
-def _measure_intensity(
-    grids: _Grids, recipe: Recipe
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the intensity scale of each channel of a low-resolution image, see `PreparedImage`.
-
-    Returns
-    -------
-    level, lowest : NDArray[np.float64]
-        Width of the intensity range that is scaled to 1, and intensity that becomes 0 (C,).
-    percentile : NDArray[np.float64]
-        99th percentile in the mask (C,).
-    """
+def _measure_intensity(grids: _Grids, recipe: Recipe) -> _IntensityScale:
+    """Return the intensity scale of the low-resolution image by the rule of the recipe."""
     channels = grids.lowres.numpy()
     is_inside = grids.lowres_mask[0].numpy() > 0
     percentile = np.array(
@@ -232,7 +268,7 @@ def _measure_intensity(
     voxels = channels.reshape(len(channels), -1).astype(np.float64)
     lowest = voxels.min(1) if recipe.intensity == "range" else np.zeros(len(voxels))
     level = percentile if recipe.intensity == "percentile" else voxels.max(1) - lowest
-    return level, lowest, percentile
+    return _IntensityScale(level, lowest, percentile)
 
 
 def _to_tensor(image: Array) -> Tensor:

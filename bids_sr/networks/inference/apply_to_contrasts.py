@@ -4,6 +4,10 @@ The contrasts are channels on the high-resolution grid (factor 1). Source: atten
 3.1 and 3.2.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
 import numpy as np
 
 from bids_sr.frozen import frozen
@@ -15,15 +19,20 @@ from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
 SAME_GRID: Factor = (1.0, 1.0, 1.0)
 """Factor between images on the same grid."""
 _SLICES_PER_BATCH = 4
 
 
-def _prepare(
+def _prepare_head(
     model: LoadedModel, coarse: Array, mask: Array, affine: Array, device: str
 ) -> PreparedImage:
-    """Prepare the images of a head for a network.
+    """Prepare the images of a head for a network; see `super_resolve_contrasts` for parameters.
 
     ModelError is raised if the number of contrasts does not match the network.
     """
@@ -86,10 +95,9 @@ def super_resolve_contrasts(
     """
     import torch
 
-    from bids_sr.networks.inference.sliding_window import apply_in_patches
     from bids_sr.sr.threads import torch_threads
 
-    prepared = _prepare(model, coarse, mask, affine, device)
+    prepared = _prepare_head(model, coarse, mask, affine, device)
     assert isinstance(model.recipe, Recipe)
     patch = model.recipe.patch_applied
     generator = model.generator.to(device)
@@ -99,16 +107,24 @@ def super_resolve_contrasts(
         for first in range(0, len(slices_in_mask), _SLICES_PER_BATCH):
             indices = slices_in_mask[first : first + _SLICES_PER_BATCH]
             batch = torch.movedim(prepared.source[..., indices], -1, 0).contiguous()
-            if patch is None:
-                output = generator(batch)
-            else:
-                output = torch.stack(
-                    [apply_in_patches(generator, image, patch=patch, overlap=0) for image in batch]
-                )
+            output = (
+                generator(batch) if patch is None else _apply_in_patches(generator, batch, patch)
+            )
             scaled_images[..., indices] = np.moveaxis(output.float().cpu().numpy(), 0, -1)
     level = np.asarray(prepared.level, np.float32)[:, None, None, None]
     images = np.maximum(scaled_images * level, 0)
     return np.where(np.asarray(mask) > 0, images, 0).astype(np.float32)
+
+
+def _apply_in_patches(generator: nn.Module, batch: Tensor, patch: int | Sequence[int]) -> Tensor:
+    """Apply a network to slices (N, C, X, Y) in adjoining patches of a side length (voxels)."""
+    import torch
+
+    from bids_sr.networks.inference.sliding_window import apply_in_patches
+
+    return torch.stack(
+        [apply_in_patches(generator, image, patch=patch, overlap=0) for image in batch]
+    )
 
 
 @frozen
@@ -162,9 +178,9 @@ def explain_slice(
     """
     import torch
 
-    from bids_sr.networks.inference.explain import compute_attention_masks, compute_grad_cam
+    from bids_sr.networks.inference.explain import compute_attention_masks
 
-    prepared = _prepare(model, coarse, mask, affine, "cpu")
+    prepared = _prepare_head(model, coarse, mask, affine, "cpu")
     generator = model.generator.to("cpu")
     source = prepared.source[..., index][None]
     gate_masks = [
@@ -172,22 +188,35 @@ def explain_slice(
     ]
     with torch.no_grad():
         output = generator(source)
-    cam_maps: dict[str, Array] = {}
-    scores: dict[str, float] = {}
+    judgments: dict[str, _Judgment] = {}
     if model.critic is not None:
-        level = torch.tensor(prepared.level, dtype=torch.float32)[:, None, None]
-        slices = {"made": output}
+        judgments["made"] = _judge_slice(model.critic, output)
         if fine is not None:
-            fine_slice = np.ascontiguousarray(fine[..., index], np.float32)
-            slices["fine"] = (torch.from_numpy(fine_slice) / level)[None]
-        for name, image in slices.items():
-            cam_maps[name] = compute_grad_cam(model.critic, image)[0, 0].numpy()
-            with torch.no_grad():
-                scores[name] = float(torch.sigmoid(model.critic(image)).mean())
+            level = torch.tensor(prepared.level, dtype=torch.float32)[:, None, None]
+            fine_slice = torch.from_numpy(np.ascontiguousarray(fine[..., index], np.float32))
+            judgments["fine"] = _judge_slice(model.critic, (fine_slice / level)[None])
     return _Explanation(
         index=index,
         masks=np.stack(gate_masks) if gate_masks else np.zeros((0, *output.shape[2:]), np.float32),
-        critic_made=cam_maps.get("made"),
-        critic_fine=cam_maps.get("fine"),
-        scores=scores,
+        critic_made=judgments["made"].grad_cam if "made" in judgments else None,
+        critic_fine=judgments["fine"].grad_cam if "fine" in judgments else None,
+        scores={name: judgment.score for name, judgment in judgments.items()},
     )
+
+
+class _Judgment(NamedTuple):
+    """Judgment of a slice by a critic: Grad-CAM map (X, Y), and score (0 to 1)."""
+
+    grad_cam: Array
+    score: float
+
+
+def _judge_slice(critic: nn.Module, image: Tensor) -> _Judgment:
+    """Return the critic's judgment of a slice (1, C, X, Y)."""
+    import torch
+
+    from bids_sr.networks.inference.explain import compute_grad_cam
+
+    grad_cam = compute_grad_cam(critic, image)[0, 0].numpy()
+    with torch.no_grad():
+        return _Judgment(grad_cam, float(torch.sigmoid(critic(image)).mean()))

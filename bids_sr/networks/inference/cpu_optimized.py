@@ -40,8 +40,8 @@ def make_channels_innermost(x: Tensor) -> Tensor:
     The strides are set explicitly, because they would be ambiguous for a single channel.
     """
     _, channels, rows, columns = x.shape
-    x = x.contiguous(memory_format=torch.channels_last)
-    return x.as_strided(x.shape, (channels * rows * columns, 1, columns * channels, channels))
+    strides = (channels * rows * columns, 1, columns * channels, channels)
+    return x.contiguous(memory_format=torch.channels_last).as_strided(x.shape, strides)
 
 
 def find_largest_width(network: nn.Module) -> int:

@@ -32,23 +32,23 @@ def compute_attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor,
         Mask of each gate (N, 1, X, Y) between 0 and 1, interpolated to the size of the images. The
         tuple is empty if the network has no `AttentionGate`.
     """
-    masks: list[Tensor] = []
+    gate_masks: list[Tensor] = []
 
     def record_mask(gate: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
         assert isinstance(gate, AttentionGate)
-        masks.append(gate.mask(*inputs))
+        gate_masks.append(gate.mask(*inputs))
 
+    gates = [module for module in network.modules() if isinstance(module, AttentionGate)]
     was_training = network.training
     network.eval()
     with ExitStack() as hooks, torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, AttentionGate):
-                hooks.callback(module.register_forward_hook(record_mask).remove)
+        for gate in gates:
+            hooks.callback(gate.register_forward_hook(record_mask).remove)
         network(images)
     network.train(was_training)
-    if not masks:
+    if not gate_masks:
         return ()
-    padded_rows, padded_columns = masks[-1].shape[-2:]
+    padded_rows, padded_columns = gate_masks[-1].shape[-2:]
     rows, columns = images.shape[-2:]
     # the padding is removed from the masks; the network pads images equally on both sides
     top, left = (padded_rows - rows) // 2, (padded_columns - columns) // 2
@@ -56,7 +56,7 @@ def compute_attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor,
         functional.interpolate(
             mask, size=(padded_rows, padded_columns), mode="bilinear", align_corners=False
         )
-        for mask in masks
+        for mask in gate_masks
     ]
     return tuple(mask[..., top : top + rows, left : left + columns] for mask in padded_masks)
 

@@ -27,9 +27,10 @@ from bids_sr.sr.recipe import Recipe
 # voxels processed at once by a slice-wise network, per CPU thread (limited by its cache) and per
 # GPU
 _MAX_SLICE_VOXELS, _MAX_SLICE_VOXELS_CUDA = 1 << 13, 1 << 14
-# voxels processed at once by a volumetric network of at least 64 channels (.13 GB per layer)
+_WIDE_NETWORK = 64  # smallest number of channels of a wide network
+# voxels processed at once by a wide volumetric network (.13 GB per layer of 64 channels)
 _MAX_VOLUME_VOXELS = 1 << 19
-# largest number of values in the widest layer of a network with fewer channels (.17 GB)
+# largest number of values in the widest layer of another network (.17 GB)
 _MAX_LAYER_VALUES = 5 << 23
 _PATCH, _OVERLAP, _MARGIN = 64, 24, 8  # voxels, patches of larger volumes (see `apply_in_patches`)
 
@@ -64,22 +65,14 @@ class NetworkUpsampler(Upsampler):
         # the intensity range is computed over a whole volume
         self.volumetric = volumetric or self.scales_by_range
         self.in_slices = not volumetric
-        factor, device, headroom = inputs.factor, inputs.device, model.card.headroom
-        # the scale includes the headroom above the 99th percentile that was used in training
-        scale = inputs.scale * (1.0 if headroom is None else headroom)
-        if not np.isfinite(scale) or scale <= 0:
-            raise InferenceError(
-                f"the intensity scale must be positive and finite, got {scale}. Check that the "
-                "mask contains voxels with signal."
-            )
-        if factor[2] != 1 and self.in_slices:
+        self.scale = _compute_scale(model, inputs)
+        if inputs.factor[2] != 1 and self.in_slices:
             raise InferenceError(
                 "a slice-wise network does not change the number of slices, so the factor "
-                f"across slices must be 1 (got {factor})"
+                f"across slices must be 1 (got {inputs.factor})"
             )
-        self.factor = factor
-        self.scale = float(scale)
-        self.device = device
+        self.factor = inputs.factor
+        self.device = inputs.device
         self.upsampled_by = model.recipe.upsampled_by
         self.patch = model.recipe.patch_applied if inputs.patch is None else inputs.patch
         self.overlap = inputs.overlap
@@ -89,14 +82,16 @@ class NetworkUpsampler(Upsampler):
                 "processes whole slices or volumes on the acquired grid"
             )
         self.in_bf16 = inputs.precision == "bf16"
-        if device == "cpu" and not self.in_bf16:
+        if self.device == "cpu" and not self.in_bf16:
             self.generator = optimize_for_cpu(model.generator)
         else:
             channel_order = get_memory_format(2 if self.in_slices else 3)
-            self.generator = model.generator.to(device, memory_format=channel_order)  # type: ignore[call-overload]
+            self.generator = model.generator.to(self.device, memory_format=channel_order)  # type: ignore[call-overload]
         width = find_largest_width(model.generator)
         # voxels, largest volume that is processed in one piece
-        self.max_voxels = _MAX_VOLUME_VOXELS if width >= 64 else _MAX_LAYER_VALUES // width
+        self.max_voxels = (
+            _MAX_VOLUME_VOXELS if width >= _WIDE_NETWORK else _MAX_LAYER_VALUES // width
+        )
         torch.set_num_threads(inputs.threads)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
@@ -110,16 +105,16 @@ class NetworkUpsampler(Upsampler):
             compute_detail = self._compute_all_slices if self.in_slices else self._compute_volume
             if not self.scales_by_range:
                 return base + self.scale * compute_detail(volume, base)
-            low = float(volume.min())
-            span = float(volume.max()) - low
+            lowest = float(volume.min())
+            span = float(volume.max()) - lowest
             if not span > 0:  # detail is not added to a constant volume
                 return base
-            return base + span * compute_detail((volume - low) / span, (base - low) / span)
+            return base + span * compute_detail((volume - lowest) / span, (base - lowest) / span)
 
-    def _scale(self, image: Array) -> Tensor:
+    def _to_network_unit(self, image: Array) -> Tensor:
         """Return an image on the device, in the intensity unit of the network."""
-        on_device = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).to(self.device)
-        return on_device if self.scales_by_range else on_device / self.scale
+        tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).to(self.device)
+        return tensor if self.scales_by_range else tensor / self.scale
 
     def _apply_in_patches(self, interpolated_image: Tensor) -> Tensor:
         """Apply the network to an image (1, *grid) in patches of the requested size."""
@@ -140,7 +135,7 @@ class NetworkUpsampler(Upsampler):
 
     def _compute_all_slices(self, volume: Array, base: Array) -> Array:
         """Return the difference between network and interpolation for all slices (X, Y, Z)."""
-        slices = self._scale(np.moveaxis(volume, 2, 0)[:, None])
+        slices = self._to_network_unit(np.moveaxis(volume, 2, 0)[:, None])
         # same memory order as the interpolated volume, so that their addition is fast
         detail = np.empty(base.shape[::-1], np.float32)
         voxels_per_slice = int(np.prod(base.shape[:2] if self.upsampled_by else volume.shape[:2]))
@@ -171,9 +166,9 @@ class NetworkUpsampler(Upsampler):
 
     def _compute_volume(self, volume: Array, base: Array) -> Array:
         """Return the difference between a volumetric network and its interpolation (X, Y, Z)."""
-        interpolated_volume = self._scale(base)
+        interpolated_volume = self._to_network_unit(base)
         if self.upsampled_by is None:
-            output = self.generator(self._scale(volume)[None, None])[0, 0]
+            output = self.generator(self._to_network_unit(volume)[None, None])[0, 0]
         elif self.patch:
             output = self._apply_in_patches(interpolated_volume[None])[0]
         elif interpolated_volume.numel() <= self.max_voxels:
@@ -187,6 +182,22 @@ class NetworkUpsampler(Upsampler):
                 margin=_MARGIN,
             )[0]
         return (output.float() - interpolated_volume).cpu().numpy()
+
+
+def _compute_scale(model: LoadedModel, inputs: UpsamplerInputs) -> float:
+    """Return the intensity that corresponds to 1 in the network.
+
+    It includes the headroom above the 99th percentile that was used in training. InferenceError is
+    raised if it is not positive and finite.
+    """
+    headroom = model.card.headroom
+    scale = inputs.scale * (1.0 if headroom is None else headroom)
+    if not np.isfinite(scale) or scale <= 0:
+        raise InferenceError(
+            f"the intensity scale must be positive and finite, got {scale}. Check that the "
+            "mask contains voxels with signal."
+        )
+    return float(scale)
 
 
 def network_upsampler(model: LoadedModel, inputs: UpsamplerInputs) -> Upsampler:

@@ -7,6 +7,7 @@ padding and can be excluded (`margin`), except at the image border. The blending
 
 from collections.abc import Callable, Sequence
 from itertools import product
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -54,30 +55,49 @@ def apply_in_patches(
     total: Tensor | None = None
     with torch.no_grad():
         axis_tiles = (
-            _tiles(n, min(side, n), overlap, margin) for n, side in zip(grid, sides, strict=True)
+            _list_tiles(n, min(side, n), overlap, margin)
+            for n, side in zip(grid, sides, strict=True)
         )
         for tiles in product(*axis_tiles):
-            box = (slice(None), *(voxels for voxels, _ in tiles))
-            output = network(volume[box][None])[0]
-            if output.shape[1:] != volume[box].shape[1:]:
-                raise ResolutionError(
-                    f"the network returned an array of shape {tuple(output.shape[1:])} for a "
-                    f"patch of shape {tuple(volume[box].shape[1:])}; both shapes must be equal"
-                )
+            box = (slice(None), *(tile.voxels for tile in tiles))
+            output = _apply_to_patch(network, volume[box])
             if total is None:
                 # double precision, because sums of many patches err by more than 1e-6 in single
                 # precision
                 total = torch.zeros(
                     (len(output), *grid), dtype=torch.float64, device=volume.device
                 )
-            weighted_output = output.to(total)
-            for axis, (_, weights) in enumerate(tiles):
-                n_later_axes = len(grid) - axis - 1
-                axis_weights = weights.to(total).reshape([-1] + [1] * n_later_axes)
-                weighted_output = weighted_output * axis_weights
-            total[box] += weighted_output
+            total[box] += _weight_patch(output.to(total), tiles)
     assert total is not None
     return total.to(output.dtype)
+
+
+class _Tile(NamedTuple):
+    """Voxels of a patch along one axis, and their weights, which decrease over the overlap."""
+
+    voxels: slice
+    weights: Tensor
+
+
+def _apply_to_patch(network: Callable[[Tensor], Tensor], patch: Tensor) -> Tensor:
+    """Apply a network to a patch (C, *patch); raise ResolutionError if it changes the size."""
+    output = network(patch[None])[0]
+    if output.shape[1:] != patch.shape[1:]:
+        raise ResolutionError(
+            f"the network returned an array of shape {tuple(output.shape[1:])} for a "
+            f"patch of shape {tuple(patch.shape[1:])}; both shapes must be equal"
+        )
+    return output
+
+
+def _weight_patch(patch: Tensor, tiles: Sequence[_Tile]) -> Tensor:
+    """Multiply a patch (C, *patch) by the weights along each axis."""
+    weighted_patch = patch
+    for axis, tile in enumerate(tiles):
+        n_later_axes = len(tiles) - axis - 1
+        axis_weights = tile.weights.to(patch).reshape([-1] + [1] * n_later_axes)
+        weighted_patch = weighted_patch * axis_weights
+    return weighted_patch
 
 
 def compute_margin(overlap: int) -> int:
@@ -92,7 +112,7 @@ def compute_margin(overlap: int) -> int:
     return max(0, (overlap - 1) // 2)
 
 
-def _patch_starts(n: int, side: int, overlap: int) -> list[int]:
+def _list_patch_starts(n: int, side: int, overlap: int) -> list[int]:
     """Return evenly spaced starts of patches on an axis of n voxels, with a minimum overlap."""
     if side >= n:
         return [0]
@@ -105,11 +125,8 @@ def _patch_starts(n: int, side: int, overlap: int) -> list[int]:
     return [(n - side) * k // count for k in range(count + 1)]
 
 
-def _tiles(n: int, side: int, overlap: int, margin: int) -> list[tuple[slice, Tensor]]:
-    """Return the voxel range and the weights of each patch along an axis.
-
-    The weights of all patches sum to 1 in each voxel.
-    """
+def _list_tiles(n: int, side: int, overlap: int, margin: int) -> list[_Tile]:
+    """Return the patches of an axis of n voxels; their weights sum to 1 in each voxel."""
     if overlap < 0 or margin < 0 or (side < n and overlap <= 2 * margin and margin > 0):
         raise ResolutionError(
             f"the overlap between patches must exceed the sum of both margins ({margin} voxels "
@@ -119,13 +136,13 @@ def _tiles(n: int, side: int, overlap: int, margin: int) -> list[tuple[slice, Te
     ramp = max(overlap - 2 * margin, 1e-9)  # voxels, length over which a weight decreases
     total_weight = torch.zeros(n, dtype=torch.float64)
     tiles = []
-    for start in _patch_starts(n, side, overlap):
+    for start in _list_patch_starts(n, side, overlap):
         voxels = slice(start, start + side)
         weight = torch.ones(side, dtype=torch.float64)
         if start > 0:
             weight = weight * ((positions - margin) / ramp).clamp(0, 1)
         if voxels.stop < n:
             weight = weight * ((side - positions - margin) / ramp).clamp(0, 1)
-        tiles.append((voxels, weight))
+        tiles.append(_Tile(voxels, weight))
         total_weight[voxels] += weight
-    return [(voxels, weight / total_weight[voxels]) for voxels, weight in tiles]
+    return [_Tile(voxels, weight / total_weight[voxels]) for voxels, weight in tiles]

@@ -20,8 +20,8 @@ _SSIM_RADIUS, _SSIM_SIGMA = 5, 1.5  # voxels, Gaussian window of SSIM
 
 def _weighted_mean(error: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted mean of an error map; the weight is broadcast to its shape."""
-    weight = weight.expand_as(error)
-    return (weight * error).sum() / weight.sum()
+    voxel_weight = weight.expand_as(error)
+    return (voxel_weight * error).sum() / voxel_weight.sum()
 
 
 class MSE(nn.Module):
@@ -56,10 +56,15 @@ class BCE(nn.Module):
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return the weighted mean of the cross-entropy."""
-        target = target.clamp(_MIN_DISTANCE, 1 - _MIN_DISTANCE)
+        clipped_target = target.clamp(_MIN_DISTANCE, 1 - _MIN_DISTANCE)
         clipped_output = output.clamp(_MIN_DISTANCE, 1 - _MIN_DISTANCE)
-        entropy = -target * clipped_output.log() - (1 - target) * (1 - clipped_output).log()
-        slope = ((clipped_output - target) / (clipped_output * (1 - clipped_output))).detach()
+        entropy = (
+            -clipped_target * clipped_output.log()
+            - (1 - clipped_target) * (1 - clipped_output).log()
+        )
+        slope = (
+            (clipped_output - clipped_target) / (clipped_output * (1 - clipped_output))
+        ).detach()
         return _weighted_mean(entropy + slope * (output - clipped_output), weight)
 
 

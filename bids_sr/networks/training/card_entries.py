@@ -225,5 +225,6 @@ def _make_start_entry(start: LoadedModel) -> dict[str, object]:
     card = start.card
     keys = ("name", "method", "contrast", "resolution", "weights_sha256", "trained_with")
     entries = {key: card.json[key] for key in (*keys, "started_from") if key in card.json}
-    entries |= {"with": sorted(start.companions)} if start.companions else {}
+    if start.companions:
+        entries["with"] = sorted(start.companions)
     return entries | {"recipe": card.recipe}

@@ -16,7 +16,7 @@ from bids_sr.io import atomic_files
 from bids_sr.metrics.similarity import ssim
 from bids_sr.networks.data.examples import Batch, Examples, Region
 from bids_sr.networks.data.validation import ScoredWindow, interpolate_windows, validation_windows
-from bids_sr.networks.training.update_steps import Networks, get_memory_format
+from bids_sr.networks.training.update_steps import ActiveTerm, Networks, get_memory_format
 from bids_sr.series import VALIDATION_BASELINES
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.models.training_log import Journal, LogRow
@@ -54,8 +54,8 @@ def restore_optimizer(
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith(prefix + "."):
-            _, index, key = name.rsplit(".", 2)
-            state.setdefault(int(index), {})[key] = value.clone()
+            _, index, moment = name.rsplit(".", 2)
+            state.setdefault(int(index), {})[moment] = value.clone()
     optimizer.load_state_dict(
         {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
     )
@@ -112,7 +112,7 @@ def _compute_error(outputs: Sequence[Tensor], windows: Sequence[ScoredWindow]) -
     squared_error = total_weight = 0.0
     for output, window in zip(outputs, windows, strict=True):
         batch = window.batch
-        image = output if batch.operator is None else batch.operator.forward(output)
+        image = batch.to_target_grid(output)
         weight = batch.weight.expand_as(image)
         squared_error += float((weight * (image - batch.target).square()).sum())
         total_weight += float(weight.sum())
@@ -134,15 +134,23 @@ def _compute_score(
     """
     outputs = _apply_generator(nets.generator, windows, in_bf16=in_bf16)
     error = _compute_error(outputs, windows)
-    if nets.recipe.objective == "self":
-        for term in nets.terms:
-            if term.kind == "tv":
-                variations = [
-                    float(term.module(output, window.batch.target))
-                    for output, window in zip(outputs, windows, strict=True)
-                ]
-                error += term.weight * float(np.mean(variations))
+    if nets.recipe.objective != "self":
+        return _convert_to_db(error)
+    for term in nets.terms:
+        if term.kind == "tv":
+            error += term.weight * _average_variation(term, outputs, windows)
     return _convert_to_db(error)
+
+
+def _average_variation(
+    term: ActiveTerm, outputs: Sequence[Tensor], windows: Sequence[ScoredWindow]
+) -> float:
+    """Return the mean of a total variation term over all windows, without its weight."""
+    variations = [
+        float(term.module(output, window.batch.target))
+        for output, window in zip(outputs, windows, strict=True)
+    ]
+    return float(np.mean(variations))
 
 
 def compare_with_interpolations(
@@ -180,13 +188,13 @@ def _compute_metrics(
     """Return the PSNR (dB), and the SSIM if windows are large enough."""
     similarities, voxel_counts = [], []
     for image, window in zip(images, windows, strict=True):
-        inside = window.batch.weight[0, 0].cpu().numpy() > 0
-        if min(image.shape[2:4]) < _MIN_SSIM_SIDE or not inside.any():
+        is_inside = window.batch.weight[0, 0].cpu().numpy() > 0
+        if min(image.shape[2:4]) < _MIN_SSIM_SIDE or not is_inside.any():
             continue
         channels = zip(image[0].cpu().numpy(), window.batch.target[0].cpu().numpy(), strict=True)
         for output, target in channels:
-            similarities.append(ssim(target, output, data_range=1.0, mask=inside))
-            voxel_counts.append(float(inside.sum()))
+            similarities.append(ssim(target, output, data_range=1.0, mask=is_inside))
+            voxel_counts.append(float(is_inside.sum()))
     metrics = {"psnr": _compute_psnr(images, windows)}
     if similarities:
         mean_similarity = float(np.average(similarities, weights=voxel_counts))
@@ -305,6 +313,7 @@ class Phase:
 
     def __post_init__(self) -> None:
         training, examples = self.training, self.examples
+        start = training.start_model
         self.nets = Networks(
             self.recipe,
             examples.factor,
@@ -313,10 +322,8 @@ class Phase:
             vgg_weights=training.vgg_weights,
             channels=examples.channels,
             ndim=examples.ndim,
-            start=None
-            if training.start_model is None
-            else training.start_model.generator.state_dict(),
-            companions=None if training.start_model is None else training.start_model.companions,
+            start=None if start is None else start.generator.state_dict(),
+            companions=None if start is None else start.companions,
         )
         self.rng = np.random.default_rng([training.random_seed, len(self.regions)])
         # the loss is the only score if there are no high-resolution images
@@ -385,18 +392,18 @@ class Phase:
         with torch.autocast(batch.input.device.type, torch.bfloat16, enabled=counters.mixed):
             fake = self.nets.generator(batch.input)
         fake = fake.float()
-        loss_terms: dict[str, float] = {}
+        loss_values: dict[str, float] = {}
         is_adversarial = (
             "critic" in self.nets.modules and counters.iteration >= recipe.adversarial_from
         )
         if is_adversarial:
-            loss_terms |= self.nets.update_critics(batch, fake, in_bf16=counters.mixed)
+            loss_values |= self.nets.update_critics(batch, fake, in_bf16=counters.mixed)
             for _ in range(recipe.critic_steps - 1):
-                loss_terms |= self.nets.update_critics(self.draw_batch(), in_bf16=counters.mixed)
-        loss_terms |= self.nets.update_generators(batch, fake, adversarial=is_adversarial)
+                loss_values |= self.nets.update_critics(self.draw_batch(), in_bf16=counters.mixed)
+        loss_values |= self.nets.update_generators(batch, fake, adversarial=is_adversarial)
         if self.is_scored_by_loss:
-            self.losses.append(loss_terms["loss"])
-        return loss_terms | {"learning_rate": rate}
+            self.losses.append(loss_values["loss"])
+        return loss_values | {"learning_rate": rate}
 
     def run(self) -> None:
         """Train to the end or the deadline, starting from a checkpoint if one exists.
@@ -412,38 +419,41 @@ class Phase:
             self.folder, self.name, last_iteration=int(log[-1]["iteration"]) if log else 0
         )
         while not self.counters.done:
-            loss_terms = self._try_step()
+            loss_values = self._try_step()
             self.counters.iteration += 1
-            self._check_losses(loss_terms)
+            self._check_losses(loss_values)
             current_time = self.clock()
             self.counters.seconds = current_time - start_time
             is_late = self.deadline is not None and current_time > self.deadline
-            is_validation = (
-                self.counters.iteration % self.recipe.look_every == 0
-                or self.counters.iteration == self.iterations
-            )
+            is_validation = self._is_validation_step
             if is_validation:
-                self._validate(loss_terms)
+                self._validate(loss_values)
                 self.counters.done = self._find_end_reason()
             if is_validation or is_late or current_time - checkpoint_time >= CHECKPOINT_SECONDS:
                 self._write_checkpoint(journal if is_validation else None)
                 checkpoint_time = current_time
             if is_late and not self.counters.done:
                 if not is_validation:
-                    self._validate(loss_terms)
+                    self._validate(loss_values)
                     self._write_log(journal)
                 self.counters.done = "time"
             if self.progress is not None:
                 self.progress(self.name, self.counters.iteration, self.iterations)
         journal.close()
 
-    def _check_losses(self, loss_terms: Mapping[str, float]) -> None:
+    @property
+    def _is_validation_step(self) -> bool:
+        """Whether a validation follows the completed step: at regular intervals and at the end."""
+        iteration = self.counters.iteration
+        return iteration % self.recipe.look_every == 0 or iteration == self.iterations
+
+    def _check_losses(self, loss_values: Mapping[str, float]) -> None:
         """Raise TrainingDiverged if a term of the loss is NaN or infinite."""
-        if all(map(np.isfinite, loss_terms.values())):
+        if all(map(np.isfinite, loss_values.values())):
             return
         raise TrainingDiverged(
             f"{self.name}: the training loss is NaN or infinite in iteration "
-            f"{self.counters.iteration}. {_describe_cause(loss_terms, self.counters)}."
+            f"{self.counters.iteration}. {_describe_cause(loss_values, self.counters)}."
             f" {self._checkpoint_sentence}."
         )
 
@@ -474,8 +484,9 @@ class Phase:
     @property
     def _checkpoint_sentence(self) -> str:
         """Sentence about the last valid checkpoint, for error messages."""
-        text = f"The last valid checkpoint is {self.checkpoint}"
-        return text if self.checkpoint.exists() else "No checkpoint was written"
+        if self.checkpoint.exists():
+            return f"The last valid checkpoint is {self.checkpoint}"
+        return "No checkpoint was written"
 
     def _make_memory_error(self, request: str) -> OutOfDeviceMemory:
         """Return the error for insufficient device memory."""
@@ -485,7 +496,7 @@ class Phase:
             "--device cpu, or free device memory."
         )
 
-    def _validate(self, loss_terms: dict[str, float]) -> None:
+    def _validate(self, loss_values: dict[str, float]) -> None:
         """Score held-out data or the training loss, keep the best weights, and log the scores.
 
         Windows of training regions and of a second pair are scored for the log only, with one
@@ -496,7 +507,7 @@ class Phase:
         row: dict[str, str | float] = {
             "phase": self.name,
             "iteration": counters.iteration,
-            **loss_terms,
+            **loss_values,
         }
         if self.has_score:
             score = row["psnr"] = self._compute_validation_score()
@@ -542,11 +553,12 @@ class Phase:
             ("psnr_trained_slices", self.training_windows),
             ("psnr_second_pair", self.second_windows),
         ):
+            if not windows:
+                continue
             # whole slices may not fit into device memory even if training on patches is possible
             with suppress(torch.cuda.OutOfMemoryError):
-                if windows:
-                    outputs = _apply_generator(self.nets.generator, windows)
-                    scores[column] = _convert_to_db(_compute_error(outputs, windows))
+                outputs = _apply_generator(self.nets.generator, windows)
+                scores[column] = _convert_to_db(_compute_error(outputs, windows))
         return scores
 
     def _check_precision(self, windows: Sequence[ScoredWindow], fp32_score: float) -> None:
@@ -660,10 +672,10 @@ class Phase:
         _LOG.info("Training of %s resumes at iteration %d.", self.name, self.counters.iteration)
 
 
-def _describe_cause(loss_terms: Mapping[str, float], counters: _Counters) -> str:
+def _describe_cause(loss_values: Mapping[str, float], counters: _Counters) -> str:
     """Return a sentence about the likely cause of an invalid loss."""
     invalid_terms = [
-        name for name, value in loss_terms.items() if not np.isfinite(value) and name != "loss"
+        name for name, value in loss_values.items() if not np.isfinite(value) and name != "loss"
     ]
     losses = [float(row["loss"]) for row in counters.log if "loss" in row]
     if not losses and counters.iteration <= 1:

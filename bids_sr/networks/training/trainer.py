@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -97,8 +96,6 @@ def train_network(
         If the initial model has a different network, or required VGG-19 weights are missing.
     """
     _check_request(training)
-    minutes = training.max_train_minutes
-    time_limit = math.inf if minutes is None else 60 * minutes  # s
     start_time = clock()
     with torch_threads(training.omp_nthreads):
         search = _make_search(
@@ -106,15 +103,13 @@ def train_network(
         )
         has_refit = _has_refit(search, images)
         search_share = _SEARCH_SHARE if has_refit and not resumable else 1.0
-        if time_limit < math.inf:
-            search.deadline = start_time + time_limit * search_share
+        search.deadline = _compute_deadline(training, start_time, search_share)
         search.run()
         search.nets.generator.load_state_dict(search.best_weights)
         scores = _compute_scores(search)
         phases: tuple[Phase, ...] = (search,)
         if has_refit and not (resumable and search.counters.done == "time"):
-            deadline = start_time + time_limit if time_limit < math.inf else None
-            phases = (search, _run_refit(search, deadline))
+            phases = (search, _run_refit(search, _compute_deadline(training, start_time)))
     _LOG.info(
         "Training of %s took %.0f s (final scores: %s).",
         training.definition.name,
@@ -122,6 +117,17 @@ def train_network(
         scores,
     )
     return _pack_model(phases, scores)
+
+
+def _compute_deadline(
+    training: TrainingRequest, start_time: float, share: float = 1.0
+) -> float | None:
+    """Return the clock time (s) of the end of a share of the time limit.
+
+    None is returned if there is no limit.
+    """
+    minutes = training.max_train_minutes
+    return None if minutes is None else start_time + 60 * minutes * share
 
 
 def _check_request(training: TrainingRequest) -> None:
@@ -168,7 +174,7 @@ def _make_search(
         regions=examples.training_regions,
         windows=validation_windows(examples, examples.held_out_regions),
         second_windows=_make_windows(second_images, examples),
-        signature=f"{_signature(training, examples)}-{recipe.steps}-{training.mixed}",
+        signature=f"{_compute_signature(training, examples)}-{recipe.steps}-{training.mixed}",
         folder=work_dir,
         progress=progress,
         mixed=training.mixed,
@@ -203,7 +209,7 @@ def _compute_scores(search: Phase) -> dict[str, dict[str, float]]:
 def _run_refit(search: Phase, deadline: float | None) -> Phase:
     """Train again on all data, for the number of iterations with the best score of the search."""
     iterations = max(1, search.kept_iteration)
-    signature = _signature(search.training, search.examples)
+    signature = _compute_signature(search.training, search.examples)
     refit = replace(
         search,
         name="refit",
@@ -224,7 +230,8 @@ def _pack_model(phases: Sequence[Phase], scores: Mapping[str, object]) -> Traine
     card = card_entries(search.training, search.examples.describe())
     card |= make_training_entries(phases, scores)
     state = {key: value.cpu() for key, value in last_phase.best_weights.items()}
-    for name in COMPANIONS if last_phase.recipe.keep_critic else ():
+    companion_names = COMPANIONS if last_phase.recipe.keep_critic else ()
+    for name in companion_names:
         if name in last_phase.nets.modules:
             weights = last_phase.nets.modules[name].state_dict()
             state |= {f"{name}.{key}": value.cpu() for key, value in weights.items()}
@@ -244,7 +251,7 @@ def _make_windows(images: TrainingImages, examples: Examples) -> tuple[ScoredWin
     )
 
 
-def _signature(training: TrainingRequest, examples: Examples) -> str:
+def _compute_signature(training: TrainingRequest, examples: Examples) -> str:
     """Return a checksum that a checkpoint must share with the training that resumes it."""
     text = repr(
         (

@@ -99,7 +99,7 @@ class Networks:
             for term in loss_terms
         ]
         self.optimizers = {
-            name: _build_optimizer(net, recipe, is_critic="critic" in name)
+            name: _build_optimizer(net, recipe, is_critic=_is_critic(name))
             for name, net in self.modules.items()
         }
 
@@ -117,10 +117,10 @@ class Networks:
         recipe = self.recipe
         generator_rate = recipe.rate(iteration, recipe.learning_rate) * rate_factor
         for name, optimizer in self.optimizers.items():
-            if "critic" not in name:
+            if not _is_critic(name):
                 _set_optimizer_rate(optimizer, generator_rate)
             elif recipe.schedule in ("plateau", "linear-decay"):
-                initial_rate = recipe.critic_learning_rate or recipe.learning_rate
+                initial_rate = _get_initial_critic_rate(recipe)
                 critic_rate = initial_rate * generator_rate / recipe.learning_rate
                 _set_optimizer_rate(optimizer, critic_rate)
         return generator_rate
@@ -144,17 +144,20 @@ class Networks:
         dict[str, float]
             Loss of each critic, by name.
         """
-        loss_terms: dict[str, float] = {}
+        losses: dict[str, float] = {}
         if "critic" in self.modules:
-            if fake is None:
-                fake = self._generate("generator", batch.input, in_bf16=in_bf16)
-            loss_terms["critic"] = self._update_critic("critic", batch.target, fake.detach())
+            highres_fake = (
+                self._generate("generator", batch.input, in_bf16=in_bf16)
+                if fake is None
+                else fake.detach()
+            )
+            losses["critic"] = self._update_critic("critic", batch.target, highres_fake)
         if "backward_critic" in self.modules:
             lowres_fake = self._generate("backward", batch.target, in_bf16=in_bf16)
-            loss_terms["backward_critic"] = self._update_critic(
+            losses["backward_critic"] = self._update_critic(
                 "backward_critic", batch.input, lowres_fake
             )
-        return loss_terms
+        return losses
 
     @torch.no_grad()
     def _generate(self, name: str, source: Tensor, *, in_bf16: bool) -> Tensor:
@@ -180,7 +183,9 @@ class Networks:
         return float(loss.detach())
 
     def update_generators(self, batch: Batch, fake: Tensor, adversarial: bool) -> dict[str, float]:
-        """Run one step of the generators, and return the loss terms and their weighted sum.
+        """Run one step of the generators, and return the values of the loss terms.
+
+        If their weighted sum is NaN or infinite, the networks are not changed.
 
         Parameters
         ----------
@@ -190,9 +195,14 @@ class Networks:
             Image generated from the input (N, C, *grid), with its gradient.
         adversarial : bool
             Whether the adversarial term is used.
+
+        Returns
+        -------
+        dict[str, float]
+            Value of each term by kind, and their weighted sum with the key "loss".
         """
         total: Tensor = torch.zeros((), device=fake.device)
-        loss_terms: dict[str, float] = {}
+        term_values: dict[str, float] = {}
         generated = self._generate_images(batch, fake)
         for term in self.terms:
             if not (adversarial or self.is_pretraining_term(term.kind)):
@@ -200,18 +210,18 @@ class Networks:
             with torch.set_grad_enabled(term.weight != 0):  # terms of weight 0 are only logged
                 value = self._compute_term(term, batch, generated)
             total = total + term.weight * value
-            loss_terms[term.kind] = loss_terms.get(term.kind, 0.0) + float(value.detach())
-        loss_terms["loss"] = float(total.detach())
+            term_values[term.kind] = term_values.get(term.kind, 0.0) + float(value.detach())
+        term_values["loss"] = float(total.detach())
         if total.isfinite():
             self._descend(total)
-        return loss_terms
+        return term_values
 
     def _descend(self, loss: Tensor) -> None:
         """Run one step of the generators' optimizers along the gradient of a loss."""
         generators = [
             (self.modules[name], optimizer)
             for name, optimizer in self.optimizers.items()
-            if "critic" not in name
+            if not _is_critic(name)
         ]
         for _, optimizer in generators:
             optimizer.zero_grad(set_to_none=True)
@@ -248,30 +258,48 @@ class Networks:
         self, term: ActiveTerm, batch: Batch, generated: Mapping[str, Tensor]
     ) -> Tensor:
         """Return the value of a loss term; `generated` is the result of `_generate_images`."""
-        loss, weight = term.module, batch.weight
+        loss, voxel_weight = term.module, batch.weight
         source, target, fake = batch.input, batch.target, generated["G(x)"]
         match term.kind:
             case "cycle":
-                return loss(generated["F(G(x))"], source, weight) + loss(
-                    generated["G(F(y))"], target, weight
+                return loss(generated["F(G(x))"], source, voxel_weight) + loss(
+                    generated["G(F(y))"], target, voxel_weight
                 )
             case "identity":
-                return loss(generated["G(y)"], target, weight) + loss(
-                    generated["F(x)"], source, weight
+                return loss(generated["G(y)"], target, voxel_weight) + loss(
+                    generated["F(x)"], source, voxel_weight
                 )
             case "adversarial":
-                value = _compute_adversarial_loss(loss, self.modules["critic"], fake)
-                if "backward_critic" in self.modules:
-                    value = value + _compute_adversarial_loss(
-                        loss, self.modules["backward_critic"], generated["F(y)"]
-                    )
-                return value
+                return self._compute_adversarial_term(loss, generated)
             case "tv":
                 return loss(fake, target)
             case "sparsify":
-                return loss(fake, target, weight)
-        output = fake if batch.operator is None else batch.operator.forward(fake)
-        return loss(output, target) if term.kind == "perceptual" else loss(output, target, weight)
+                return loss(fake, target, voxel_weight)
+            case "perceptual":
+                return loss(batch.to_target_grid(fake), target)
+            case _:  # differences between images: content, psnr and ssim
+                return loss(batch.to_target_grid(fake), target, voxel_weight)
+
+    def _compute_adversarial_term(
+        self, loss: nn.Module, generated: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Return the adversarial loss, summed over both directions of a cycle."""
+        value = _compute_adversarial_loss(loss, self.modules["critic"], generated["G(x)"])
+        if "backward_critic" in self.modules:
+            value = value + _compute_adversarial_loss(
+                loss, self.modules["backward_critic"], generated["F(y)"]
+            )
+        return value
+
+
+def _is_critic(name: str) -> bool:
+    """Return whether a network of `Networks.modules` is a critic, not a generator."""
+    return "critic" in name
+
+
+def _get_initial_critic_rate(recipe: Recipe) -> float:
+    """Return the critics' learning rate at the start, by default the generators' rate."""
+    return recipe.critic_learning_rate or recipe.learning_rate
 
 
 def _build_networks(
@@ -299,7 +327,7 @@ def _build_optimizer(net: nn.Module, recipe: Recipe, *, is_critic: bool) -> torc
     betas, rate = recipe.betas, recipe.learning_rate
     if is_critic:
         betas = recipe.critic_betas or betas
-        rate = recipe.critic_learning_rate or rate
+        rate = _get_initial_critic_rate(recipe)
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
     return torch.optim.Adam(parameters, betas=betas, lr=rate)
 
@@ -311,7 +339,7 @@ def _set_optimizer_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def _compute_adversarial_loss(loss: nn.Module, critic: nn.Module, image: Tensor) -> Tensor:
-    """Return the adversarial loss of an image, without gradients in the critic."""
+    """Return the adversarial loss of images, without gradients in the critic."""
     critic.requires_grad_(False)
     try:
         return loss(critic(image))
@@ -335,9 +363,9 @@ def _freeze_but_last(net: nn.Module, count: int | None) -> None:
     All layers are trained if `count` is None. mouse-sr freezes "all but the last three layers" in
     this way.
     """
-    layers = list_layers(net)
     if count is None:
         return
+    layers = list_layers(net)
     if not 1 <= count <= len(layers):
         raise ValueError(
             f"the network has {len(layers)} layers with weights, so the number of layers to "

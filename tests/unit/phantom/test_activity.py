@@ -15,7 +15,7 @@ from scipy import ndimage
 from bids_sr.phantom.activity import FOCI, _measure_ribbon_distance, make_focus
 from bids_sr.phantom.block_design import make_block_design, predict_response
 from bids_sr.phantom.bold_run import SimulatedRun
-from bids_sr.phantom.ground_truth import _center_of_change, _foci_rows, simulate_effects
+from bids_sr.phantom.ground_truth import _find_center, _make_focus_rows, simulate_effects
 from bids_sr.phantom.presets import _CONDITIONS, PRESETS
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 
@@ -72,8 +72,7 @@ def test_foci_are_in_their_aal_region(subject: SimulatedSubject) -> None:
 
 def test_foci_of_thumb_and_little_finger_are_separated(subject: SimulatedSubject) -> None:
     centers = {
-        focus.label: _center_of_change(focus.amplitude, subject.head.affine)
-        for focus in subject.foci
+        focus.label: _find_center(focus.amplitude, subject.head.affine) for focus in subject.foci
     }
     assert 8.0 < np.linalg.norm(centers["thumb"] - centers["little"]) < 20.0
     assert centers["thumb"][0] < centers["little"][0] < centers["sma"][0]  # from lateral to medial
@@ -91,7 +90,7 @@ def test_scenes_differ_in_location_of_activation_and_reference(subject: Simulate
     }
     for ribbon, veins, free in zip(foci["ribbon"], foci["veins"], foci["free"], strict=True):
         assert share(veins.amplitude, head.veins) > 1.3 * share(ribbon.amplitude, head.veins)
-        displacement = _center_of_change(veins.amplitude, head.affine) - _center_of_change(
+        displacement = _find_center(veins.amplitude, head.affine) - _find_center(
             ribbon.amplitude, head.affine
         )
         assert 2.0 < np.linalg.norm(displacement) < 20.0
@@ -164,7 +163,7 @@ def test_a_null_run_has_the_task_but_no_activation(
 ) -> None:
     assert null_run.events == run.events
     assert not null_run.changes
-    assert _foci_rows(null_run) == []
+    assert _make_focus_rows(null_run) == []
     quiet, changes = simulate_effects([null_run])
     assert set(changes) == set(_CONDITIONS)
     assert all(not change.any() for change in changes.values())
@@ -178,7 +177,7 @@ def test_high_resolution_effects_are_at_the_foci_and_1_to_4_percent(
     quiet, changes = simulate_effects([run])
     shape, affine = run.subject.hr_grid
     assert quiet.shape == shape
-    rows = {row[0]: row for row in _foci_rows(run)}
+    rows = {row[0]: row for row in _make_focus_rows(run)}
     assert rows["sma"][1] == "thumb+little"
     for condition in _CONDITIONS:
         change = changes[condition]

@@ -17,7 +17,7 @@ from bids_sr.bids import survey
 from bids_sr.config import Paths, Settings, UsageError
 from bids_sr.phantom.bold_run import (
     SimulatedRun,
-    _calibration_events,
+    _make_calibration_events,
     calibration_preset,
     simulate_calibration,
 )
@@ -154,7 +154,7 @@ def test_the_tr_of_a_fast_protocol_is_longer_at_high_resolution() -> None:
     preset = calibration_preset(PRESETS["paper"], 20)
     assert (preset.tr, preset.bold_shape, preset.multiband) == (2.0, (128, 128, 30), 1)
     assert preset.bold_voxel == pytest.approx((1.875, 1.875, 4.0))
-    assert _calibration_events(preset)[-1] == (30.0, 10.0, "little")
+    assert _make_calibration_events(preset)[-1] == (30.0, 10.0, "little")
 
 
 def test_the_calibration_option_and_its_minimum() -> None:

@@ -17,7 +17,11 @@ from bids_sr.bids import survey
 from bids_sr.config import Paths, Settings, UsageError
 from bids_sr.phantom.bold_run import SimulatedRun, simulate_echo
 from bids_sr.phantom.cli import build_parser, main as phantom
-from bids_sr.phantom.ground_truth import _combination_weights, _resting_image, simulate_effects
+from bids_sr.phantom.ground_truth import (
+    _compute_echo_weights,
+    _simulate_resting_image,
+    simulate_effects,
+)
 from bids_sr.phantom.sequences import TISSUES
 from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.simulated_subject import SimulatedSubject
@@ -120,10 +124,10 @@ def test_known_effects_are_those_of_the_optimal_combination(
     run: SimulatedRun, echoes: list[SimulatedRun]
 ) -> None:
     means = resting(echoes)
-    weights = _combination_weights(means, echoes)
+    weights = _compute_echo_weights(means, echoes)
     assert np.allclose(np.sum(weights, axis=0), 1, atol=1e-5)
     rest = np.sum([w * mean for w, mean in zip(weights, means, strict=True)], axis=0)
-    np.testing.assert_allclose(_resting_image(echoes), rest, rtol=1e-5)
+    np.testing.assert_allclose(_simulate_resting_image(echoes), rest, rtol=1e-5)
     change = (
         np.sum(
             [

@@ -17,8 +17,8 @@ from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.phantom.still_scans import (
     PROTOCOLS,
     StillScan,
+    _compute_nulling_time,
     _make_lowres_grid,
-    _nulling_time,
     sample_tissue_fractions,
     simulate_structural_scans,
 )
@@ -45,7 +45,7 @@ def test_signals_of_a_spin_echo_by_hand() -> None:
     assert float(inverted.signal(tissue(1.0, 1.0, 0.1))) == pytest.approx(
         expected * np.exp(-1), rel=1e-6
     )
-    at_null = PulseSequence(te=0.0, tr=9.0, ti=_nulling_time(4.0, 9.0), refocused=True)
+    at_null = PulseSequence(te=0.0, tr=9.0, ti=_compute_nulling_time(4.0, 9.0), refocused=True)
     assert float(at_null.signal(tissue(1.0, 4.0, 1.0))) == pytest.approx(0, abs=1e-6)
     assert float(PROTOCOLS["FLAIR"].signal(tissue(1.0, 4.0, 1.8))) < 1e-6
 
@@ -164,7 +164,7 @@ def test_stored_scans_equal_the_simulated_scans(
     )
     assert len(list(anat.glob("*.nii.gz"))) == 5
     flair = json.loads((anat / "sub-01_acq-lowres_FLAIR.json").read_text())
-    assert flair["InversionTime"] == pytest.approx(_nulling_time(4.0, 9.0), abs=1e-4)
+    assert flair["InversionTime"] == pytest.approx(_compute_nulling_time(4.0, 9.0), abs=1e-4)
     assert flair["SliceThickness"] == 4.0
     image = nib.load(anat / "sub-01_acq-lowres_FLAIR.nii.gz")
     assert image.get_data_dtype() == np.int16

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings, strategies as st
 
-from bids_sr.networks.inference.sliding_window import _patch_starts, apply_in_patches
+from bids_sr.networks.inference.sliding_window import _list_patch_starts, apply_in_patches
 from bids_sr.sr.matrices import ResolutionError
 
 
@@ -53,9 +53,9 @@ def test_overlapping_patches_are_blended_linearly():
 
 
 def test_patches_cover_the_axis_evenly():
-    assert _patch_starts(64, 64, 8) == [0]
-    assert _patch_starts(100, 40, 10) == [0, 30, 60]
-    assert _patch_starts(101, 40, 10) == [0, 20, 40, 61]
+    assert _list_patch_starts(64, 64, 8) == [0]
+    assert _list_patch_starts(100, 40, 10) == [0, 30, 60]
+    assert _list_patch_starts(101, 40, 10) == [0, 20, 40, 61]
 
 
 def test_invalid_patches_and_networks_are_rejected():
