@@ -42,6 +42,8 @@ from bids_sr.bids.findings import Findings
 from bids_sr.glm.regressors import DesignError, read_events
 from bids_sr.glm.design import build_design, contrast_vector
 from bids_sr.preflight import events
+from bids_sr.preflight.estimability import TypesOfRun
+from bids_sr.preflight.run_contrasts import resolve_run_contrasts
 for line in sys.stdin:
     path, tr, n_volumes = json.loads(line)
     findings = Findings()
@@ -50,7 +52,8 @@ for line in sys.stdin:
     types = events.check_events(table, bold, tr * n_volumes, findings)
     labels, failed = {}, ""
     if types:
-        labels = events.resolve_run_contrasts({bold: types}, (), findings).get(bold, {})
+        roles = {bold: TypesOfRun.all_described(types)}
+        labels = resolve_run_contrasts(roles, (), {bold: table}, findings).get(bold, {})
         try:
             design = build_design(read_events(table), n_volumes=n_volumes, tr=tr)
             for name, weights in labels.items():
@@ -59,8 +62,8 @@ for line in sys.stdin:
             failed = str(error)
     print(json.dumps({
         "types": list(types), "labels": list(labels), "failed": failed,
-        "problems": [str(each.why) for each in findings.problems],
-        "notices": [str(each.why) for each in findings.notices],
+        "problems": [str(notice.why) for notice in findings.problems],
+        "notices": [str(notice.why) for notice in findings.notices],
     }), flush=True)
 """
 

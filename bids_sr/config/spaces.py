@@ -2,7 +2,7 @@
 
 Only the form is checked here, using the standard library, so that settings files and ``--help``
 need nothing else. Resolution and cohort of a template are checked when the run starts
-(`bids_sr.preflight.checks`).
+(`bids_sr.preflight.output_spaces`).
 """
 
 import re

@@ -180,7 +180,7 @@ def block_effects(
 
     Parameters
     ----------
-    reader, mask : SeriesReader
+    reader, mask : SeriesReader, MaskArray
         Series (X, Y, Z, T) in BOLD signal units, including dummies, and brain (X, Y, Z).
     design : BlockDesign
         Model of the run with one regressor per block.

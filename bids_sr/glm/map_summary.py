@@ -167,7 +167,7 @@ def activation_rows(
         Maps by (contrast, stat) and regions by (contrast, threshold label), on one grid.
     contrasts : Contrasts
         Weights of conditions (at rest: seeds) by contrast.
-    mask, roi, affine : MaskArray
+    mask, roi, affine : MaskArray, MaskArray, Array
         Brain and region of interest (X, Y, Z); voxel to RAS mm.
     series : str
         Name of the series.

@@ -31,7 +31,7 @@ TABLE_ERRORS = (OSError, UnicodeDecodeError, MalformedTable)
 TableRow = tuple[int, dict[str, str | None]]
 """Line number, and cells by column; None if the line has fewer cells than columns.
 
-Cells beyond the last column are joined by tabs under the key "".
+Cells beyond the last column are joined by the delimiter under the key "".
 """
 
 

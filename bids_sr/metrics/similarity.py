@@ -164,8 +164,7 @@ def _compute_ssim_map(x: Float, y: Float, data_range: float) -> Float:
 def _window_matrix(size: int) -> Float:
     """Return the matrix (size, size) that averages pixels along an axis in the Gaussian window.
 
-    Pixels are reflected at the edges. For images of this size, products with matrices are faster
-    than filters.
+    Pixels are reflected at the edges.
     """
     from scipy.ndimage import gaussian_filter1d
 

@@ -1,4 +1,4 @@
-"""Calls of sbatch, squeue, sacct and scancel, repeated if the controller is busy or restarting.
+"""Calls of sbatch, squeue, scontrol and scancel; submission is repeated if the controller is busy.
 
 No shell is used, so names may contain spaces, percent signs or quotes.
 """

@@ -115,9 +115,9 @@ def measure_displacements(
     ----------
     maps : list[Map]
         Maps of the first run. The t maps with the least smoothing define active voxels.
-    mask : MaskArray
+    mask : Mask
         Brain of the first run on the grid of the maps.
-    masks : dict[str, MaskArray]
+    masks : dict[str, Mask]
         Brains of the further runs on the grids of their maps, by name of the run.
     first2run_xfms : dict[str, Transforms]
         Transforms (1, 4, 4) from points of the first run to points of each further run (RAS+ mm),

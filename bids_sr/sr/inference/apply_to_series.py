@@ -76,7 +76,7 @@ def super_resolve_series(
         Upsampler of volumes on their acquired grid.
     xfms : Array
         Transforms of boldref points to their position in each volume (T, 4, 4; RAS+ mm).
-    highres_shape, highres_affine : Shape
+    highres_shape, highres_affine : Shape, Array
         Shape and voxel-to-world matrix (4 x 4, RAS+ mm) of the high-resolution boldref grid.
     factor : Factor
         Ratio of acquired to high-resolution voxel size along each axis.

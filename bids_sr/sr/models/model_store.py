@@ -174,7 +174,7 @@ def obtain_model(
     ModelError
         If there is no model to reuse, or the model file is damaged.
     TrainingDiverged, TrainingDataError
-        If training fails (see `trainer.fit`).
+        If training fails (see `bids_sr.networks.train_network`).
     """
     name = training.method
     log = out_dir / f"{name}.tsv"

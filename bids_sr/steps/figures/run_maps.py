@@ -157,7 +157,7 @@ class SceneImages:
 def color_limit(maps: Iterable[Derivative], floor: float) -> float:
     """Return the end of the color scale for one contrast, statistic and smoothing.
 
-    `maps` are the maps of all series; `floor` is the smallest end, in units of the maps.
+    `maps` are the maps that share the scale; `floor` is the smallest end, in units of the maps.
     """
     from bids_sr.figures.maps import common_scale
 

@@ -87,11 +87,11 @@ TISSUES = """
 import hashlib
 import numpy as np
 from scipy import ndimage
-from bids_sr.registration.mixture_segmentation import tissue_probabilities
+from bids_sr.registration.mixture_segmentation import compute_tissue_probabilities
 rng = np.random.default_rng(0)
 smooth = ndimage.gaussian_filter(rng.normal(size=(40, 40, 30)), 2)
 t1w = (300 + 150 * np.tanh(smooth / smooth.std()) + rng.normal(0, 20, smooth.shape)).astype("f4")
-print(hashlib.sha256(tissue_probabilities(t1w, np.ones(t1w.shape, bool)).tobytes()).hexdigest())
+print(hashlib.sha256(compute_tissue_probabilities(t1w, np.ones(t1w.shape, bool)).tobytes()).hexdigest())
 """
 
 
