@@ -91,7 +91,8 @@ from bids_sr.registration.mixture_segmentation import compute_tissue_probabiliti
 rng = np.random.default_rng(0)
 smooth = ndimage.gaussian_filter(rng.normal(size=(40, 40, 30)), 2)
 t1w = (300 + 150 * np.tanh(smooth / smooth.std()) + rng.normal(0, 20, smooth.shape)).astype("f4")
-print(hashlib.sha256(compute_tissue_probabilities(t1w, np.ones(t1w.shape, bool)).tobytes()).hexdigest())
+probabilities = compute_tissue_probabilities(t1w, np.ones(t1w.shape, bool))
+print(hashlib.sha256(probabilities.tobytes()).hexdigest())
 """
 
 
