@@ -149,12 +149,17 @@ class ParticipantMap:
     fewer_than: str = ""
 
 
+def _format_header(entities: Mapping[str, str], subject: str) -> str:
+    """Return the heading: participant, common entities of the runs, and subject."""
+    header_parts = [f"sub-{entities['subject']}", run_text(entities), subject]
+    return " · ".join(filter(None, header_parts))
+
+
 def participant_html(facts: ParticipantMap) -> Markup:
     """Render the participant's map: combined runs, error, and excluded runs."""
-    header = [f"sub-{facts.entities['subject']}", run_text(facts.entities), "all runs together"]
     return render(
         "participant",
-        " · ".join(filter(None, header)),
+        _format_header(facts.entities, "all runs together"),
         _headline(facts),
         [
             _left_out_sentence(facts),
@@ -224,11 +229,10 @@ def no_map_html(
     subject : str
         Part of the participant's data that the map would contain, such as ``all runs``.
     """
-    header = [f"sub-{entities['subject']}", run_text(entities), f"no map of {subject}"]
     causes = [f"{name} ({reason})" if name else reason for name, reason in reasons.items()]
     return render(
         "participant",
-        " · ".join(filter(None, header)),
+        _format_header(entities, f"no map of {subject}"),
         f"There is no map of {subject} of this participant: {enumerate_words(names)} were not"
         " combined.",
         [f"Reason: {'; '.join(causes)}."],
@@ -387,22 +391,22 @@ def _person_sentences(facts: ParticipantMap) -> list[str]:
     """Return a sentence on the interval for the participant, [] if it is unknown."""
     if facts.person_interval is None:
         return []
-    sentence = (
+    sentences = [
         "This interval is for the mean of these runs. For the participant in general, including"
         " runs that were not acquired, the 95 % interval is"
         f" {_plus_minus(facts.person_interval)}, which also contains the spread between runs."
-    )
+    ]
     interval = facts.combined.interval
     if (
         facts.combined.reconstruction is not None
         and interval is not None
         and abs(facts.person_interval - interval) <= _SIMILAR_SHARE * interval
     ):
-        sentence += (
-            " Both intervals are similar, because the reconstruction error is the largest part of"
+        sentences.append(
+            "Both intervals are similar, because the reconstruction error is the largest part of"
             " both, and most of this error repeats in every run."
         )
-    return [sentence]
+    return [" ".join(sentences)]
 
 
 def _scale_sentences(facts: ParticipantMap) -> list[str]:

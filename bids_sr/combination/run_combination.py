@@ -342,12 +342,14 @@ def _check_inputs(
         raise CombinationError(
             f"the correlation of the reconstruction error is {shared:g}; expected 0 to 1"
         )
-    if weights is None:
-        return
-    if len(weights) != len(runs):
-        raise CombinationError(
-            f"{len(weights)} weights for {len(runs)} runs; expected one per run"
-        )
+    if weights is not None:
+        _check_weights(weights, len(runs), shape)
+
+
+def _check_weights(weights: Sequence[float | Array], n_runs: int, shape: tuple[int, ...]) -> None:
+    """Raise `CombinationError` if weights are invalid; `shape` is the shape of the runs' maps."""
+    if len(weights) != n_runs:
+        raise CombinationError(f"{len(weights)} weights for {n_runs} runs; expected one per run")
     arrays = [np.asarray(weight, dtype=float) for weight in weights]
     for number, weight in enumerate(arrays, 1):
         if weight.shape not in ((), shape):
