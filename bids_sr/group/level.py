@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bids_sr.bids import parse_entities
 from bids_sr.bids.label_lists import list_some
@@ -37,11 +37,20 @@ if TYPE_CHECKING:
     from bids_sr.group.voxel_tests import GroupMaps
 
 _LOGGER = logging.getLogger(__name__)
+_MAX_LISTED_RUNS = 5  # runs, most that a message lists
 _GROUP_SETTINGS = ("evaluation.margin", "evaluation.group_permutations", "resources.random_seed")
 """Settings that affect results of the group level."""
 _RUN_PARTICIPANT_LEVEL = (
     "run the participant level first (not all participants need to be finished)"
 )
+
+
+class _GroupResults(NamedTuple):
+    """Combined tables, comparisons and maps of the group."""
+
+    joined_tables: "JoinedTables"
+    comparisons: "pd.DataFrame"
+    maps: "GroupMaps"
 
 
 @frozen
@@ -67,10 +76,10 @@ class RunsGroup:
 
     def plan_text(self) -> str:
         """Describe the tables that would be combined, and the missing participants."""
-        lines = [
+        found_text = (
             f"Found {len(self.tables)} metrics tables for {len(self.participants)} participants"
-        ]
-        return "\n".join([*lines, *(f"missing: {line}" for line in self.absent)])
+        )
+        return "\n".join([found_text, *(f"missing: {line}" for line in self.absent)])
 
     def run(self, settings: Settings, print_line: Callable[[str], None]) -> "RunOutcome":
         """Combine, test and map the metrics, and write the group results.
@@ -83,7 +92,7 @@ class RunsGroup:
         from bids_sr.group.report import GroupContent, build_group_report
         from bids_sr.report.index_page import write_index
 
-        output_dir, margin = settings.paths.output_dir, settings.evaluation.margin
+        output_dir = settings.paths.output_dir
         if unused := _list_unused_settings(settings):
             print_line(f"These settings have no effect at the group level: {', '.join(unused)}")
         for line in self.absent:
@@ -95,25 +104,24 @@ class RunsGroup:
         # determined in advance: the last of the default methods
         default_method = SuperRes().learned[-1]
         series = (RAW, *BASELINES, *method_names_without_controls(), MEASURED)
-        joined_tables, comparisons, maps = self._compute(
-            settings, default_method, series, print_line
-        )
+        results = self._compute(settings, default_method, series, print_line)
         unstored: list[str] = []
         if len(self.participants) >= LEAST_PARTICIPANTS:
-            present = set(joined_tables.series["series"])
-            names = [name for name in series if name in present]
-            unstored = _list_unstored_maps(names, self.maps)
+            available_series = set(results.joined_tables.series["series"])
+            unstored = _list_unstored_maps(
+                [name for name in series if name in available_series], self.maps
+            )
         for line in unstored:
             print_line(line)
         print_line("Writing the group report")
         content = GroupContent(
             tables=self.tables,
             absent=self.absent,
-            joined_tables=joined_tables,
-            comparisons=comparisons,
-            maps=replace(maps, exclusions=(*maps.exclusions, *unstored)),
-            method=primary_method(default_method, joined_tables.methods),
-            margin=margin,
+            joined_tables=results.joined_tables,
+            comparisons=results.comparisons,
+            maps=replace(results.maps, exclusions=(*results.maps.exclusions, *unstored)),
+            method=primary_method(default_method, results.joined_tables.methods),
+            margin=settings.evaluation.margin,
             about={
                 "bids-sr version": __version__,
                 "Run": settings.run.run_uuid,
@@ -130,8 +138,8 @@ class RunsGroup:
         default_method: str,
         series: Sequence[str],
         print_line: Callable[[str], None],
-    ) -> "tuple[JoinedTables, pd.DataFrame, GroupMaps]":
-        """Write the tables and the maps of the group, and return values, comparisons and maps."""
+    ) -> _GroupResults:
+        """Compute and write the tables and the maps of the group."""
         import multiprocessing
         from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -172,7 +180,7 @@ class RunsGroup:
                     "the table was written by another version of bids-sr",
                     "rerun the participant level for this participant",
                 ) from error
-        return joined_tables, comparisons, maps
+        return _GroupResults(joined_tables=joined_tables, comparisons=comparisons, maps=maps)
 
 
 def find_runs_group(
@@ -247,7 +255,7 @@ def _no_tables_error(output_dir: Path) -> UsageError:
             " level",
             _RUN_PARTICIPANT_LEVEL,
         )
-    available = list_some([*dict.fromkeys(other_tables["name"])], 5)
+    available = list_some([*dict.fromkeys(other_tables["name"])], _MAX_LISTED_RUNS)
     return UsageError(
         f"{output_dir} contains no metrics tables for the requested participants and runs",
         f"metrics tables are available for {available}",

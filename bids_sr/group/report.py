@@ -135,11 +135,6 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
     figure_dir = output_dir / "group" / "figures"
     figure_dir.mkdir(parents=True, exist_ok=True)
     findings = verdicts.select_findings(content.comparisons, methods)
-    maps_text = _MAPS_TEXT.format(space=content.maps.space) if len(content.maps.maps) else ""
-    maps_text += _SIGN_FLIPS_TEXT * ("fwe_t" in content.maps.maps)
-    margin = _DEFAULT_MARGIN_TEXT
-    if content.margin is not None:
-        margin = f"{content.margin:g} for dimensionless values; for other values, {margin}"
     comparisons = join(
         [_exploratory_html(findings, methods), _findings_html(content, findings, figure_dir)]
     )
@@ -158,19 +153,28 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
             _sizes_html(content.joined_tables, figure_dir),
             ["regions of two conditions"],
         ),
-        plain_section(
-            "methods",
-            "Methods",
-            methods_html(
-                _METHODS_TEXT.format(method=content.method, margin=margin, maps=maps_text),
-                bibliography(),
-            ),
-        ),
+        plain_section("methods", "Methods", methods_html(_methods_text(content), bibliography())),
         plain_section("about", "About", _call_html(content)),
     ]
     page = output_dir / GROUP
     write_page(page, title="bids-sr: group", sections=sections, neighbors=INDEX_LINK)
     return page
+
+
+def _methods_text(content: GroupContent) -> str:
+    """Return the description of the tests and maps."""
+    group_maps = content.maps
+    map_texts = [
+        _MAPS_TEXT.format(space=group_maps.space) if len(group_maps.maps) else "",
+        _SIGN_FLIPS_TEXT if "fwe_t" in group_maps.maps else "",
+    ]
+    margin = _DEFAULT_MARGIN_TEXT
+    if content.margin is not None:
+        margin = (
+            f"{content.margin:g} for dimensionless values; for other values,"
+            f" {_DEFAULT_MARGIN_TEXT}"
+        )
+    return _METHODS_TEXT.format(method=content.method, margin=margin, maps="".join(map_texts))
 
 
 def _missing_lines(content: GroupContent) -> list[str]:
@@ -353,9 +357,9 @@ def _exploratory_html(
 
 def _sizes_html(tables: JoinedTables, figure_dir: Path) -> Markup:
     """Return the paper's table with figures of its values."""
-    parts: list[Markup] = []
+    pair_entries: list[Markup] = []
     for pair_index, pair_sizes in enumerate(paper_sizes(tables.values)):
-        parts.append(paper_html(pair_sizes, tables.methods))
+        pair_entries.append(paper_html(pair_sizes, tables.methods))
         for fwhm_mm, sizes in pair_sizes.groupby("fwhm_mm"):
             panels = list(sizes.groupby("contrast", observed=True))
             figure = _figure(
@@ -366,8 +370,8 @@ def _sizes_html(tables: JoinedTables, figure_dir: Path) -> Markup:
                 f" {verdicts.task_text(sizes.iloc[0])}, smoothed with a {fwhm_mm:g} mm FWHM"
                 " kernel. Each line is a participant.",
             )
-            parts.append(figure)
-    sizes_html = join(parts)
+            pair_entries.append(figure)
+    sizes_html = join(pair_entries)
     return sizes_html + Markup("<p>{}</p>").format(_SIZE_NOTE) if sizes_html else sizes_html
 
 
@@ -500,11 +504,11 @@ def _map_figures(group_maps: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
         ["task", "variant", "contrast"], sort=False
     ):
         rows = {row.series: Volume(*load_image(row.z)) for row in contrast_maps.itertuples()}
-        has_variant = variant != MISSING
+        variant_label = [] if variant == MISSING else [variant]
         counts = sorted(set(contrast_maps["participants"].map(len)))
         first = contrast_maps.iloc[0]
-        heading = f"{contrast}, task {task}" + f", {variant}" * has_variant
-        entities = f"group_task-{task}" + f"_{variant}" * has_variant + f"_contrast-{contrast}"
+        heading = ", ".join([contrast, f"task {task}", *variant_label])
+        entities = "_".join([f"group_task-{task}", *variant_label, f"contrast-{contrast}"])
         figure = _figure(
             partial(activation_figure, rows, scene, display=display, n_slices=3),
             figure_dir,
