@@ -1,7 +1,7 @@
 """Effect maps of runs, combined maps of participants, and their transforms to templates."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from operator import attrgetter
@@ -153,22 +153,10 @@ def find_maps(output_dir: Path, is_selected: RunFilter = lambda _: True) -> Deri
     is_selected : RunFilter
         Filter of runs by their entities.
     """
-    runs: list[RunMaps] = []
-    combined_files: list[_MapFiles] = []
-    for folder, names in iter_func_folders(output_dir, "_statmap.nii.gz"):
-        participant = names[0].partition("_")[0] if names else ""
-        endings = tuple(name.removeprefix(participant) for name in names)
-        for (run_ending, is_combined), maps in _sort_map_names(endings).items():
-            stem = folder / f"{participant}_{run_ending}"
-            entities = parse_entities(stem.with_name(f"{stem.name}_statmap"))
-            if not is_selected(entities):
-                continue
-            files = _MapFiles(stem=stem, maps=maps, columns=run_columns(entities))
-            if is_combined:
-                combined_files.append(files)
-            else:
-                runs.append(_locate_run_maps(files))
+    map_files = list(_iter_map_files(output_dir, is_selected))
+    runs = [_locate_run_maps(files) for files in map_files if not files.is_combined]
     runs.sort(key=attrgetter("name"))
+    combined_files = [files for files in map_files if files.is_combined]
     combined: list[RunMaps] = []
     outdated: list[tuple[str, str]] = []
     for files in combined_files:
@@ -206,11 +194,14 @@ class _MapFiles:
         File names by space and key.
     columns : Mapping[str, str]
         Cells of `run_columns`.
+    is_combined : bool
+        Whether the maps are combined maps of several runs.
     """
 
     stem: Path
     maps: _MapsBySpace
     columns: Mapping[str, str]
+    is_combined: bool
 
     @property
     def participant(self) -> str:
@@ -224,6 +215,20 @@ class _MapFiles:
             for space, names in self.maps.items()
         }
         return replace(self, maps=maps)
+
+
+def _iter_map_files(output_dir: Path, is_selected: RunFilter) -> Iterator[_MapFiles]:
+    """Yield the map files of selected runs, and the combined map files of several runs."""
+    for folder, names in iter_func_folders(output_dir, "_statmap.nii.gz"):
+        participant = names[0].partition("_")[0] if names else ""
+        endings = tuple(name.removeprefix(participant) for name in names)
+        for (run_ending, is_combined), maps in _sort_map_names(endings).items():
+            stem = folder / f"{participant}_{run_ending}"
+            entities = parse_entities(stem.with_name(f"{stem.name}_statmap"))
+            if is_selected(entities):
+                yield _MapFiles(
+                    stem=stem, maps=maps, columns=run_columns(entities), is_combined=is_combined
+                )
 
 
 @lru_cache(maxsize=1024)
@@ -527,11 +532,9 @@ def _select_maps_of_all_sessions(
     """Return the stored combined maps of all sessions of a participant, or None."""
     sessions = {maps.session for maps in (runs or combined)}
     complete_labels = [MISSING, *(sessions if len(sessions) == 1 else ())]
-    for session in complete_labels:
-        for maps in combined:
-            if maps.session == session:
-                return maps
-    return None
+    return next(
+        (maps for session in complete_labels for maps in combined if maps.session == session), None
+    )
 
 
 def exclude_contrasts(

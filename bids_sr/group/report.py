@@ -252,7 +252,7 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
     """
     primary = content.comparisons[content.comparisons["part"] == PRIMARY]
     forests = [
-        _figure(
+        _embed_figure(
             partial(group_figures.primary_figure, row),
             figure_dir,
             f"group_desc-primary{index}",
@@ -318,7 +318,7 @@ def _accuracy_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
             [participant, *map(number, row)]
             for participant, row in zip(series_values.index, series_values.to_numpy(), strict=True)
         ]
-        yield _figure(
+        yield _embed_figure(
             partial(group_figures.plot_paired_values, [("", values)], methods),
             figure_dir,
             f"group_desc-accuracy{index}",
@@ -362,7 +362,7 @@ def _sizes_html(tables: JoinedTables, figure_dir: Path) -> Markup:
         pair_entries.append(paper_html(pair_sizes, tables.methods))
         for fwhm_mm, sizes in pair_sizes.groupby("fwhm_mm"):
             panels = list(sizes.groupby("contrast", observed=True))
-            figure = _figure(
+            figure = _embed_figure(
                 partial(group_figures.plot_paired_values, panels, tables.methods),
                 figure_dir,
                 f"group_desc-{map_label(f'paper{pair_index}', fwhm_mm)}",
@@ -375,7 +375,7 @@ def _sizes_html(tables: JoinedTables, figure_dir: Path) -> Markup:
     return sizes_html + Markup("<p>{}</p>").format(_SIZE_NOTE) if sizes_html else sizes_html
 
 
-def _figure(
+def _embed_figure(
     draw: Callable[[], Figure], figure_dir: Path, name: str, caption: str, heading: str = ""
 ) -> Markup:
     """Return a figure embedded in the page with its caption, and write it to a file.
@@ -428,7 +428,7 @@ def _question_html(
     # An earlier section of the page already shows these values in a figure.
     plotted = [plotted_values.index[0] for plotted_values in _accuracy_values(content)]
     if first.kind != verdicts.SIZE and values.index[0] not in plotted:
-        yield _figure(
+        yield _embed_figure(
             partial(
                 group_figures.plot_paired_values,
                 [("", values)],
@@ -441,7 +441,7 @@ def _question_html(
         )
     for rows in findings:
         method = rows[0].series
-        yield _figure(
+        yield _embed_figure(
             partial(group_figures.differences_figure, rows, unit=metric.unit),
             figure_dir,
             f"group_desc-differences{index}{method}",
@@ -509,7 +509,7 @@ def _map_figures(group_maps: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
         first = contrast_maps.iloc[0]
         heading = ", ".join([contrast, f"task {task}", *variant_label])
         entities = "_".join([f"group_task-{task}", *variant_label, f"contrast-{contrast}"])
-        figure = _figure(
+        figure = _embed_figure(
             partial(activation_figure, rows, scene, display=display, n_slices=3),
             figure_dir,
             f"{entities}_desc-maps",

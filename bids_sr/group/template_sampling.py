@@ -1,4 +1,4 @@
-"""RunSampling of a participant's effect maps at the voxels of a template, interpolated only once.
+"""Sampling of a participant's effect maps at the voxels of a template, interpolated only once.
 
 The template points of a run are transformed once, and all maps on one grid are interpolated
 together.
@@ -247,14 +247,14 @@ def _combine_effects(effects: Sequence[Array]) -> Array:
 
 @dataclass(slots=True)
 class ParticipantSampling:
-    """RunSampling of a participant's maps at template voxels.
+    """Sampling of a participant's maps at template voxels.
 
     Attributes
     ----------
     combined : RunSampling or None
-        RunSampling of the stored maps of all runs; None if none is stored.
+        Sampling of the stored maps of all runs; None if no such map is stored.
     runs : Sequence[RunSampling]
-        RunSampling of runs; empty if all requested maps of all runs are stored.
+        Samplings of the runs; empty if all requested maps of all runs are stored.
     """
 
     combined: RunSampling | None
@@ -356,7 +356,7 @@ def compute_participant_effects(
     Parameters
     ----------
     participant_sampling : ParticipantSampling
-        RunSampling of the participant's maps.
+        Sampling of the participant's maps.
     keys : Sequence[MapKey]
         Contrast, series, FWHM (mm) and statistic of each map.
     """
