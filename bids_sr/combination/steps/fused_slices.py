@@ -115,9 +115,9 @@ def measure_displacements(
     ----------
     maps : list[Map]
         Maps of the first run. The t maps with the least smoothing define active voxels.
-    mask : MaskArray
+    mask : Mask
         Brain of the first run on the grid of the maps.
-    masks : dict[str, MaskArray]
+    masks : dict[str, Mask]
         Brains of the further runs on the grids of their maps, by name of the run.
     first2run_xfms : dict[str, Transforms]
         Transforms (1, 4, 4) from points of the first run to points of each further run (RAS+ mm),
@@ -337,11 +337,10 @@ def decide_fusion(
     pairs = [pair for pair in _get_pairs(displaced_runs) if not set(pair) & set(left_out)]
     active = _select_active_voxels(maps, mask.data)
     grids, xfms = {first: mask, **masks}, _include_first(first2run_xfms, first)
-    passed: list[tuple[str, str]] = []
-    tested: list[dict[str, object]] = []
+    test_results: dict[tuple[str, str], bool] = {}
     for run, other_run in pairs if slow_sds[first].data.any() else ():
         with threadpool_limits(1):
-            is_fusable = _is_fusable(
+            test_results[run, other_run] = _is_fusable(
                 _load_scaled(effects[run], run_scales.get(run)),
                 _load_scaled(effects[other_run], run_scales.get(other_run)),
                 slow_sds[run].data,
@@ -349,14 +348,14 @@ def decide_fusion(
                 xfms[other_run] @ np.linalg.inv(xfms[run]),
                 f"{run}, {other_run}",
             )
-        tested.append({"Runs": [run, other_run], "Passed": is_fusable})
-        if is_fusable:
-            passed.append((run, other_run))
+    passed = [pair for pair, has_passed in test_results.items() if has_passed]
     fused = _select_linked_runs(names, passed)
     facts: dict[str, object] = {
         "Series": series_name,
         "Applied": len(fused) > 1,
-        "Tested": tested,
+        "Tested": [
+            {"Runs": list(pair), "Passed": has_passed} for pair, has_passed in test_results.items()
+        ],
         "Displacements": displaced_runs["Displacements"],
     }
     if len(fused) > 1:

@@ -207,23 +207,16 @@ def _find_protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str
     protocol = settings.evaluation.protocol or ""
     bids_dir = settings.paths.bids_dir
     listing = bids_dir / "participants.tsv"
-    columns: list[str] = []
-    if listing.exists():
-        try:
-            columns, rows = read_rows(listing)
-        except TABLE_ERRORS as error:
-            raise UsageError(
-                f"{listing} could not be read", str(error), "correct the table, or omit --protocol"
-            ) from error
-        if protocol in columns:
-            protocol_by_participant = {
-                f"sub-{(row.get('participant_id') or '').removeprefix('sub-')}": row.get(protocol)
-                for _, row in rows
-            }
-            return {
-                name: protocol_by_participant.get(participant) or MISSING
-                for name, participant in zip(tables["name"], tables["participant"], strict=True)
-            }
+    columns, rows = _read_participants(listing)
+    if protocol in columns:
+        protocol_by_participant = {
+            f"sub-{(row.get('participant_id') or '').removeprefix('sub-')}": row.get(protocol)
+            for row in rows
+        }
+        return {
+            name: protocol_by_participant.get(participant) or MISSING
+            for name, participant in zip(tables["name"], tables["participant"], strict=True)
+        }
     protocols: dict[str, str] = {}
     keys: set[str] = set()
     for name, path in zip(tables["name"], tables["path"], strict=True):
@@ -241,6 +234,25 @@ def _find_protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str
         "participants are grouped by the values of this column or key",
         suggest_name(protocol, available) or choices,
     )
+
+
+def _read_participants(listing: Path) -> tuple[list[str], list[Mapping[str, str | None]]]:
+    """Return the columns and rows of ``participants.tsv``; both are empty if there is no file.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read.
+    """
+    if not listing.exists():
+        return [], []
+    try:
+        columns, rows = read_rows(listing)
+    except TABLE_ERRORS as error:
+        raise UsageError(
+            f"{listing} could not be read", str(error), "correct the table, or omit --protocol"
+        ) from error
+    return columns, [row for _, row in rows]
 
 
 def _read_scan_metadata(table: Path, bids_dir: Path) -> dict[str, object]:
