@@ -257,10 +257,10 @@ def _left_out_warnings(
                 if method in group_series and method not in plan.list_series(run)
             ]
             if reasons:
-                text = (
+                warning = (
                     f"combined with the other runs of its task only in part: {'; '.join(reasons)}."
                 )
-                yield run, text
+                yield run, warning
     for group in groups:
         if not _is_combined(group):
             for preventing in _list_preventing_runs(runs, group, plan):
@@ -290,11 +290,11 @@ def _list_preventing_runs(
 
 def format_combined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
     """Return a line per group of combined runs of a participant, for the dry run."""
-    lines = []
+    group_lines = []
     for group in group_runs(runs, plan):
         session_text = " over sessions" if group.over_sessions else ""
-        lines.append(f"{group.label}: {', '.join(group.runs)} are combined{session_text}")
-    return lines
+        group_lines.append(f"{group.label}: {', '.join(group.runs)} are combined{session_text}")
+    return group_lines
 
 
 def is_only_run(run: BoldRun, runs: Sequence[BoldRun]) -> bool:

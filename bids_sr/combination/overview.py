@@ -183,13 +183,15 @@ def participant_html(facts: ParticipantMap) -> Markup:
 
 def _headline(facts: ParticipantMap) -> str:
     """Return sentences on the runs in the map, and on disagreeing runs."""
-    names = [run.name for run in facts.runs]
-    if len(names) == 1:
-        return f"Map of the participant: the map of {names[0]}, because other runs were left out."
+    run_names = [run.name for run in facts.runs]
+    if len(run_names) == 1:
+        return (
+            f"Map of the participant: the map of {run_names[0]}, because other runs were left out."
+        )
     weights = "equal weights" if facts.equal_weights else "weights by their noise"
     headline = (
-        f"Map of the participant: mean of {len(names)} runs ({enumerate_words(names)}), with"
-        f" {weights}."
+        f"Map of the participant: mean of {len(run_names)} runs ({enumerate_words(run_names)}),"
+        f" with {weights}."
     )
     if not facts.disagreeing_runs:
         return headline
@@ -493,10 +495,12 @@ def _displacement_sentence(fusion: Mapping[str, object]) -> str:
             f"The largest displacement between two runs is {max(displacements.values()):.2f} of a"
             " slice (median over active voxels). "
         )
-    texts = [f"{names}: {displacement:.2f}" for names, displacement in displacements.items()]
+    displacement_texts = [
+        f"{names}: {displacement:.2f}" for names, displacement in displacements.items()
+    ]
     return (
         "Displacement of slices between runs, in fractions of a slice (median over active voxels):"
-        f" {'; '.join(texts)}. "
+        f" {'; '.join(displacement_texts)}. "
     )
 
 

@@ -73,10 +73,10 @@ def add_compared_series(
     files = [source.path for source in sources if source.path.is_file()]
     if files and len(runs) > 1:
         ellipsis = " …" if len(runs) > _MAX_LISTED else ""
-        names = ", ".join(run.stem for run in runs[:_MAX_LISTED]) + ellipsis
+        run_names = ", ".join(run.stem for run in runs[:_MAX_LISTED]) + ellipsis
         findings.refuse_option(
             "--compare",
-            f"{files[0].name} is a single series, but {len(runs)} runs are selected ({names})",
+            f"{files[0].name} is a single series, but {len(runs)} runs are selected ({run_names})",
             "Select the corresponding run (--participant-label, --task-id, --run-id), or specify"
             " a BIDS derivatives directory.",
         )
@@ -135,11 +135,11 @@ def _find_another_run(run: BoldRun, settings: Settings, findings: Findings) -> B
         default=None,
     )
     if nearest is not None:
-        text = (
+        note = (
             f"series that other programs computed from {run.bold.name} are compared with this run"
             " below the acquired Nyquist frequency."
         )
-        findings.note(nearest.bold, text)
+        findings.note(nearest.bold, note)
     return nearest
 
 

@@ -56,7 +56,7 @@ def exclude_uncombinable(
     for run in collected.runs:
         tasks[run.participant, run.task, run.variant].append(run)
     excluded: set[str] = set()
-    lines = []
+    exclusion_lines = []
     for (participant, task, variant), task_runs in tasks.items():
         runs = sort_runs(task_runs)
         reasons = _list_exclusion_reasons(runs)
@@ -67,9 +67,9 @@ def exclude_uncombinable(
         variant_label = [] if variant == MISSING else [variant]
         label = "_".join([participant, f"task-{task}", *variant_label])
         text = _exclusion_text(runs, reasons, can_combine_others=can_combine_others)
-        lines.append((participant, f"{label}: {text}"))
+        exclusion_lines.append((participant, f"{label}: {text}"))
     remaining_runs = [run for run in collected.runs if run.name not in excluded]
-    return replace(collected, runs=remaining_runs), lines
+    return replace(collected, runs=remaining_runs), exclusion_lines
 
 
 def _exclusion_text(

@@ -463,12 +463,12 @@ def _compare_with_strongest(question_values: pd.DataFrame, method: str) -> list[
         One row; [] if no participant has values of the method and a reference.
     """
     table = participants_by_series(question_values)
-    names = [
+    reference_names = [
         name
         for name in dict.fromkeys((*BASELINES, *CONTROLS, *SIMPLE_BASELINES))
         if name in table and name != method
     ]
-    reference_values = table[names].where(np.isfinite(table[names]))
+    reference_values = table[reference_names].where(np.isfinite(table[reference_names]))
     strongest = reference_values.max(axis=1)
     question = question_values[QUESTION].iloc[0].to_dict()
     statistics = _compare_pairs(

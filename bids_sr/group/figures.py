@@ -102,13 +102,13 @@ def _fit_labels(fig: Figure) -> None:
 
 def _draw_boxes(ax: Axes, table: pd.DataFrame, methods: Sequence[str]) -> None:
     """Draw a box per series and a line per participant; `table` is participants by series."""
-    names = list(table)
+    series_names = list(table)
     is_crowded = len(table) > _MAX_VECTOR_PARTICIPANTS
     # one line with a gap after each participant, which is drawn faster than a line per participant
-    positions = [*range(len(names)), math.nan] * len(table)
+    positions = [*range(len(series_names)), math.nan] * len(table)
     line_values = table.assign(gap=math.nan).to_numpy().ravel()
     ax.plot(positions, line_values, color=s.GRID, lw=0.7, zorder=1, rasterized=is_crowded)
-    for x, name in enumerate(names):
+    for x, name in enumerate(series_names):
         values = table[name].dropna().to_numpy()
         color = _choose_color(name, methods)
         line_style: dict[str, Any] = {"color": color, "lw": 1.2}
@@ -134,13 +134,13 @@ def _draw_boxes(ax: Axes, table: pd.DataFrame, methods: Sequence[str]) -> None:
             rasterized=is_crowded,
         )
     ax.set_xticks(
-        range(len(names)),
-        list(map(series_text, names)),
+        range(len(series_names)),
+        list(map(series_text, series_names)),
         rotation=35,
         ha="right",
         rotation_mode="anchor",
     )
-    ax.set_xlim(-0.6, len(names) - 0.4)
+    ax.set_xlim(-0.6, len(series_names) - 0.4)
 
 
 def primary_figure(row: Any) -> Figure:

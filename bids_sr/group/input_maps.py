@@ -439,8 +439,8 @@ def sort_runs(runs: Sequence[RunMaps]) -> list[RunMaps]:
 
 def _belongs_to(run: RunMaps, columns: Mapping[str, str]) -> bool:
     """Return whether a run belongs to a map; `columns` are cells of `run_columns`."""
-    names = ("participant", "task", "variant")
-    return all(getattr(run, name) == columns[name] for name in names) and (
+    shared_columns = ("participant", "task", "variant")
+    return all(getattr(run, name) == columns[name] for name in shared_columns) and (
         columns["session"] in (MISSING, run.session)
     )
 
@@ -556,8 +556,8 @@ def exclude_contrasts(
     """
     combined = []
     for maps in collected.combined:
-        names = ("participant", "task", "variant", "session")
-        columns = {name: getattr(maps, name) for name in names}
+        shared_columns = ("participant", "task", "variant", "session")
+        columns = {name: getattr(maps, name) for name in shared_columns}
         source_runs = [run for run in collected.runs if _belongs_to(run, columns)]
         candidates = {contrast for run in source_runs for contrast in unequal.get(run.name, ())}
         excluded = {
@@ -577,9 +577,11 @@ def _is_computed_from_unequal_run(
     key = next((key for key in maps.maps[""] if (key[0], key[3]) == (contrast, "effect")), None)
     path = None if key is None else maps.map_file(key)
     sources = [] if path is None else _read_sidecar(output_dir, path).get("Sources", [])
-    names = [Path(str(uri)).name for uri in sources] if isinstance(sources, list) else []
+    source_names = [Path(str(uri)).name for uri in sources] if isinstance(sources, list) else []
     unequal_runs = [name for name, contrasts in unequal.items() if contrast in contrasts]
-    return not names or any(name.startswith(f"{run}_") for name in names for run in unequal_runs)
+    return not source_names or any(
+        name.startswith(f"{run}_") for name in source_names for run in unequal_runs
+    )
 
 
 def common_space(runs: Sequence[RunMaps]) -> str | None:

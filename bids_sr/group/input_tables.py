@@ -101,7 +101,7 @@ def mixed_settings_lines(tables: pd.DataFrame) -> list[str]:
         One line per version or settings, which lists the files with less frequent values; [] if
         all tables agree.
     """
-    lines = []
+    difference_lines = []
     for subject, key in (("bids-sr version", "version"), ("settings", "digest")):
         counts = tables[key].value_counts()
         values = sorted(counts.index, key=lambda value: (-counts[value], value))
@@ -110,8 +110,8 @@ def mixed_settings_lines(tables: pd.DataFrame) -> list[str]:
         for index, value in enumerate(values):
             paths = [str(path) for path in tables["path"][tables[key] == value]]
             location = _list_files(paths) if index else _count_files(paths)
-            lines.append(f"{subject}: {value or 'not recorded'} in {location}")
-    return lines
+            difference_lines.append(f"{subject}: {value or 'not recorded'} in {location}")
+    return difference_lines
 
 
 def _count_files(paths: Sequence[str]) -> str:
@@ -137,7 +137,7 @@ def missing_lines(expected: Iterable[str], tables: pd.DataFrame) -> list[tuple[s
     list[tuple[str, str]]
         Participant label (``sub-…``; "" if a table is missing in all runs) and a sentence.
     """
-    lines = [
+    missing_tables = [
         (label, f"{label}: no metrics tables were found for this participant")
         for label in sorted(set(expected) - set(tables["participant"]))
     ]
@@ -149,10 +149,10 @@ def missing_lines(expected: Iterable[str], tables: pd.DataFrame) -> list[tuple[s
             if missing:
                 kinds = " or ".join(missing)
                 sentence = f"{name}: no table with {kinds} metrics was found for this run"
-                lines.append((participant, sentence))
+                missing_tables.append((participant, sentence))
     missing_everywhere = [name for name in TABLES[1:] if not (tables["table"] == name).any()]
     return [
-        *lines,
+        *missing_tables,
         *(
             ("", f"no table with {name} metrics was found for any run")
             for name in missing_everywhere

@@ -318,7 +318,7 @@ def _add_crashed_steps(absent: Sequence[tuple[str, str]], output_dir: Path) -> l
     steps = [
         step for run_steps in read_failed_steps(output_dir / "logs").values() for step in run_steps
     ]
-    lines = []
+    completed_lines = []
     for participant_label, line in absent:
         failed = dict.fromkeys(
             step.what
@@ -329,8 +329,8 @@ def _add_crashed_steps(absent: Sequence[tuple[str, str]], output_dir: Path) -> l
                 or f"{step.run}_".startswith(f"{participant_label}_")
             )
         )
-        lines.append(f"{line}; crashed steps: {', '.join(failed)}" if failed else line)
-    return lines
+        completed_lines.append(f"{line}; crashed steps: {', '.join(failed)}" if failed else line)
+    return completed_lines
 
 
 def _list_unstored_maps(series: Sequence[str], maps: DerivativeMaps) -> list[str]:
@@ -341,12 +341,12 @@ def _list_unstored_maps(series: Sequence[str], maps: DerivativeMaps) -> list[str
             "Group maps cannot be computed because no t maps and effect maps are stored."
             " Run the participant level with --activation glm and --level standard or full."
         ]
-    missing = [name for name in series if name not in stored]
-    text = (
-        f"Group maps cannot be computed for {', '.join(missing)} because the participant level"
-        " stores maps of these series only with --level full."
+    missing_series = [name for name in series if name not in stored]
+    notice = (
+        f"Group maps cannot be computed for {', '.join(missing_series)} because the participant"
+        " level stores maps of these series only with --level full."
     )
-    return [text] if missing else []
+    return [notice] if missing_series else []
 
 
 def _list_unused_settings(settings: Settings) -> list[str]:

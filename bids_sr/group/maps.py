@@ -372,15 +372,18 @@ def _too_few_text(count: int) -> str:
 
 def _resolution_texts(flips: int, counts: Collection[int]) -> Iterator[str]:
     """Yield a note if too few participants or sign flips limit the smallest p value."""
-    for n in sorted(counts) if flips else ():
-        n_distinct = 2 ** (n - 1)  # reversing all signs results in the same abs(t)
+    for n_participants in sorted(counts) if flips else ():
+        n_distinct = 2 ** (n_participants - 1)  # reversing all signs results in the same abs(t)
         if (smallest_p := 1 / min(n_distinct, flips + 1)) > FWE or n_distinct <= flips:
-            text = (
-                f"with {_count_text(n)} and {flips} sign flips ({n_distinct} different flips are "
-                f"possible), corrected p values cannot be smaller than {smallest_p:.2g}"
+            limit_text = (
+                f"with {_count_text(n_participants)} and {flips} sign flips ({n_distinct}"
+                " different flips are possible), corrected p values cannot be smaller than"
+                f" {smallest_p:.2g}"
             )
             yield (
-                f"{text}, so no voxel can be significant at p = .05" if smallest_p > FWE else text
+                f"{limit_text}, so no voxel can be significant at p = .05"
+                if smallest_p > FWE
+                else limit_text
             )
 
 

@@ -314,7 +314,7 @@ def _accuracy_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
     for index, values in enumerate(_accuracy_values(content)):
         series_values = group_figures.select_series(values, methods)
         title = verdicts.title_text(values.iloc[0])
-        lines = [
+        cell_rows = [
             [participant, *map(number, row)]
             for participant, row in zip(series_values.index, series_values.to_numpy(), strict=True)
         ]
@@ -325,7 +325,9 @@ def _accuracy_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
             f"{title}. Each line is a participant, and boxes show the median and quartiles.",
         )
         yield table(
-            f"{title}, by participant", ["participant", *map(series_text, series_values)], lines
+            f"{title}, by participant",
+            ["participant", *map(series_text, series_values)],
+            cell_rows,
         )
 
 

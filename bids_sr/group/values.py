@@ -182,15 +182,15 @@ def _read_run(tables: Sequence[Any], stream: TextIO, parsed: _ParsedLines) -> _R
     Values of series that were not applied, or are derived from such a series, are not compared.
     For the parameters, see `_read_lines`.
     """
-    lines = [line for table in tables for line in _read_lines(table, stream, parsed)]
-    series_names = list(dict.fromkeys(line.label.series for line in lines))
-    reported = _select_reported(lines)
+    table_lines = [line for table in tables for line in _read_lines(table, stream, parsed)]
+    series_names = list(dict.fromkeys(line.label.series for line in table_lines))
+    reported = _select_reported(table_lines)
     unapplied = [label.series for label in reported if label.statistic == APPLIED]
     excluded = {series for series in series_names if derives_from(series, unapplied)}
     at_rest = any(table.at_rest for table in tables)
     compared = [
         _ComparedValue(label.key, value, width)
-        for label, value, width in lines
+        for label, value, width in table_lines
         if label.series not in excluded and _is_compared(label.key, at_rest=at_rest)
     ]
     return _RunContents(series=series_names, reported=reported, compared=compared)

@@ -214,19 +214,19 @@ def _describe_undecided(rows: Sequence[ComparisonRow]) -> str:
 
     The difference is included if its confidence interval excludes 0.
     """
-    texts = []
+    clauses = []
     for sign, direction in ((1, "above"), (-1, "below"), (0, "")):
         if not (sign_rows := [row for row in rows if _interval_sign(row) == sign]):
             continue
-        names = _references_text(sign_rows)
+        reference_names = _references_text(sign_rows)
         if sign:
-            texts.append(
-                f"is {direction} {names} by {_smallest_difference_text(sign_rows)}, which is not"
-                " significant after correction"
+            clauses.append(
+                f"is {direction} {reference_names} by {_smallest_difference_text(sign_rows)},"
+                " which is not significant after correction"
             )
         else:
-            texts.append(f"{DECISIONS[UNDECIDED][2]} {names}")
-    return "; ".join(texts)
+            clauses.append(f"{DECISIONS[UNDECIDED][2]} {reference_names}")
+    return "; ".join(clauses)
 
 
 def _interval_sign(row: ComparisonRow) -> int:
@@ -256,8 +256,8 @@ def title_text(row: ComparisonRow) -> str:
 
 def _subject_text(finding: Sequence[ComparisonRow]) -> str:
     """Return the beginning of a sentence on a finding: title and number of participants."""
-    count = max((row.n for row in _select_rows(finding)), default=0)
-    return f"{title_text(finding[0])}, n = {count}"
+    n_participants = max((row.n for row in _select_rows(finding)), default=0)
+    return f"{title_text(finding[0])}, n = {n_participants}"
 
 
 def finding_sentence(finding: Sequence[ComparisonRow]) -> str:
@@ -298,7 +298,7 @@ def negative_control_sentence(finding: Sequence[ComparisonRow]) -> str:
 def list_claims(findings: Sequence[Sequence[ComparisonRow]], methods: Sequence[str]) -> list[str]:
     """Return the claims per task and method: one line on function and one on images."""
     tasks = dict.fromkeys((finding[0].task, finding[0].variant) for finding in findings)
-    lines: list[str] = []
+    claims: list[str] = []
     for (task, variant), method in product(tasks, methods):
         method_findings = [
             finding
@@ -306,8 +306,8 @@ def list_claims(findings: Sequence[Sequence[ComparisonRow]], methods: Sequence[s
             if (finding[0].series, finding[0].task, finding[0].variant) == (method, task, variant)
         ]
         if method_findings:
-            lines += _method_claims(method, method_findings)
-    return list(dict.fromkeys(lines))  # claims that are equal for several tasks appear once
+            claims += _method_claims(method, method_findings)
+    return list(dict.fromkeys(claims))  # claims that are equal for several tasks appear once
 
 
 def _method_claims(
@@ -332,17 +332,17 @@ def _claim_text(finding: Sequence[ComparisonRow]) -> str:
     # as baselines in claims.
     plain_rows = [row for row in method_rows if row.minus in SIMPLE_BASELINES]
     baseline_rows = [*_select_rows(finding, "acquired", "baseline", "control"), *plain_rows]
-    count = max((row.n for row in baseline_rows), default=0)
-    text = (
+    n_participants = max((row.n for row in baseline_rows), default=0)
+    baseline_text = (
         f"{_compare_with_baselines(finding[0], baseline_rows)}"
-        f" ({question_text(finding[0])}; {context_text(finding[0])}; n = {count})"
+        f" ({question_text(finding[0])}; {context_text(finding[0])}; n = {n_participants})"
     )
     method_texts = [
         f"{row.word} than {series_text(row.minus)}"
         for row in method_rows
         if row not in baseline_rows and row.word in ("better", "worse")
     ]
-    return "; ".join(filter(None, [text, " and ".join(method_texts)])) + "."
+    return "; ".join(filter(None, [baseline_text, " and ".join(method_texts)])) + "."
 
 
 def _compare_with_baselines(question: ComparisonRow, rows: Sequence[ComparisonRow]) -> str:

@@ -207,7 +207,7 @@ def _find_pairs(
         return []
     low_volume, high_volume = _voxel_volume(low), _voxel_volume(high)
     if low_volume < _MIN_VOLUME_RATIO * high_volume:
-        note = (
+        resolution_note = (
             f"{suffix} is not super-resolved because scans were found at one resolution only."
             if low.path == high.path
             else f"{suffix} is not super-resolved because the voxel volumes are too similar"
@@ -215,14 +215,14 @@ def _find_pairs(
             f" {low_volume / high_volume:.3g}). The ratio must be at least"
             f" {_MIN_VOLUME_RATIO:g}."
         )
-        single_notes.append(note)
+        single_notes.append(resolution_note)
         return []
     if any(header.path not in (high.path, low.path) for header in headers):
-        text = (
+        note = (
             f"{len(headers)} {suffix} images were found. Only this image (the highest resolution)"
             f" and {low.path.name} (the lowest resolution) are used."
         )
-        findings.note(high.path, text)
+        findings.note(high.path, note)
     low_zooms = slice_axis.reorder_like(low, high.affine).zooms
     x, y, z = (low_mm / high_mm for low_mm, high_mm in zip(low_zooms, high.zooms, strict=True))
     return [Pair(highres=high.path, lowres=low.path, factor=(x, y, z))]
@@ -283,12 +283,12 @@ def _find_lowres_scans(
     complete_sessions = []
     for session, candidates in sorted(sessions.items()):
         if missing := [suffix for suffix in model_input.contrasts if suffix not in candidates]:
-            text = (
+            note = (
                 f"the --pretrained model requires low-resolution {'+'.join(model_input.contrasts)}"
                 f" scans, but no {' and no '.join(missing)} scan was found; these scans are"
                 " skipped."
             )
-            findings.note(f"sub-{label}_ses-{session}" if session else f"sub-{label}", text)
+            findings.note(f"sub-{label}_ses-{session}" if session else f"sub-{label}", note)
             continue
         complete_sessions.append(
             tuple(
@@ -305,11 +305,11 @@ def _select_smallest_voxels(
     """Return the scan with the smallest voxels; note that others are not used."""
     smallest = min(candidates, key=_voxel_volume)
     if len(candidates) > 1:
-        text = (
+        note = (
             f"{len(candidates)} low-resolution {suffix} images were found; this image is used"
             " because it has the smallest voxels."
         )
-        findings.note(smallest.path, text)
+        findings.note(smallest.path, note)
     return LowresScan(path=smallest.path)
 
 

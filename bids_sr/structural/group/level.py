@@ -69,8 +69,8 @@ class ScansGroup:
         ]
         if self.protocols:
             counts = dict(sorted(Counter(self.protocols.values()).items()))
-            texts = [f"{name} ({count} tables)" for name, count in counts.items()]
-            found_lines.append(f"protocols: {', '.join(texts)}")
+            protocol_texts = [f"{name} ({count} tables)" for name, count in counts.items()]
+            found_lines.append(f"protocols: {', '.join(protocol_texts)}")
         if self.months:
             months = sorted({round(month) for month in self.months.values()})
             found_lines.append(f"Months since the first session: {', '.join(map(str, months))}")

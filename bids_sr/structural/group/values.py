@@ -289,12 +289,12 @@ def session_volumes(values: pd.DataFrame) -> pd.DataFrame:
         participant's mean over sessions).
     """
     volumes = values[(values["statistic"] == VOLUME) & (values["session"] != MISSING)].copy()
-    key = [*_VOLUME_KEY, "participant"]
-    n_sessions = volumes.groupby(key)["session"].transform("nunique")
+    participant_key = [*_VOLUME_KEY, "participant"]
+    n_sessions = volumes.groupby(participant_key)["session"].transform("nunique")
     volumes = volumes[n_sessions >= 2]
-    means = volumes.groupby(key)["value"].transform("mean")
+    means = volumes.groupby(participant_key)["value"].transform("mean")
     percent = 100 * volumes["value"] / means.where(means != 0)
-    return volumes.assign(percent=percent)[[*key, "session", "value", "percent"]]
+    return volumes.assign(percent=percent)[[*participant_key, "session", "value", "percent"]]
 
 
 def variability_table(values: pd.DataFrame) -> pd.DataFrame:

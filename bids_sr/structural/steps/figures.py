@@ -129,8 +129,8 @@ def draw_lowres(
     rows = check_acquired(coarse_scans, [*other_scans, *made_scans], scan_mask, scan_facts)
     warnings = altered_sentences(rows)
     metrics = tables_html([ACQUIRED_SCANS], rows) if rows else ""
-    content = [messages_html("warning", warnings), render("note", "note", note), metrics]
-    yield FigureDrawing("lowresscans", join(content))
+    paragraphs = [messages_html("warning", warnings), render("note", "note", note), metrics]
+    yield FigureDrawing("lowresscans", join(paragraphs))
     series = {
         name: {key: scan_mask.like(scan) for key, scan in scans.items()}
         for name, scans in group_by_series([*other_scans, *coarse_scans, *made_scans]).items()
