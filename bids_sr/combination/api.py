@@ -176,9 +176,7 @@ def combine_runs(
     _check_lists(
         n_runs, weights, {"variances": variances, "sds": sds, "dofs": dofs, "names": names}
     )
-    labels = [f"run-{number}" for number in range(1, n_runs + 1)] if names is None else [*names]
-    if len({*labels}) < n_runs:
-        raise ImageInputError(f"names: {', '.join(labels)} are not unique. Rename the runs.")
+    labels = _label_runs(names, n_runs)
     if not fwhm_mm >= 0:
         raise ImageInputError(f"fwhm_mm: {fwhm_mm:g} mm; expected 0 or more.")
     resolvers = _check_estimators(resolver, n_runs)
@@ -248,6 +246,20 @@ def _check_lists(
                 f"{name}: {len(values)} value(s) were passed for {n_runs} runs. Pass one value "
                 "per run."
             )
+
+
+def _label_runs(names: Sequence[str] | None, n_runs: int) -> list[str]:
+    """Return the names of the runs, by default ``run-1``, ``run-2``, ….
+
+    Raises
+    ------
+    ImageInputError
+        If the names are not unique.
+    """
+    labels = [f"run-{number}" for number in range(1, n_runs + 1)] if names is None else [*names]
+    if len({*labels}) < n_runs:
+        raise ImageInputError(f"names: {', '.join(labels)} are not unique. Rename the runs.")
+    return labels
 
 
 def _combine(

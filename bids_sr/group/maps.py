@@ -494,24 +494,7 @@ def _write_map(
     folder = tests.computation.output_dir / "group"
     stem = folder / f"{entities}_stat-{stat}_desc-{label}_statmap"
     stem.parent.mkdir(parents=True, exist_ok=True)
-    description, unit = _describe_statistic(stat, len(participants))
-    sidecar = {
-        "Description": description,
-        **({"Units": unit} if unit else {}),
-        "SourceSeries": series_name,
-        "SmoothingFWHM": fwhm_mm,
-        "Participants": list(participants),
-        "Model": {
-            "Type": "one-sample t test across participants",
-            "Runs": _runs_text(tests.select_participants(participants), key),
-        },
-        "SpatialReference": template_uri(target.space, "2") or target.space,
-        "Resolution": (
-            "2 mm isotropic; each participant's map was resampled by a single linear interpolation"
-        ),
-        "SkullStripped": True,
-        **metadata,
-    }
+    sidecar = {**_make_sidecar(tests, key, stat, participants), **metadata}
     atomic_files.write_json(stem.with_name(f"{stem.name}.json"), sidecar)
     header = Nifti1Header()
     header["qform_code"] = header["sform_code"] = 4  # code of a template space
@@ -522,6 +505,31 @@ def _write_map(
     path = stem.with_name(f"{stem.name}.nii.gz")
     save_image(data, target.affine, path, header_like=header)
     return path
+
+
+def _make_sidecar(
+    tests: _TaskTests, key: MapKey, stat: str, participants: Sequence[str]
+) -> dict[str, object]:
+    """Return the entries that the sidecars of all statistics have; see `_write_map`."""
+    _, series_name, fwhm_mm, _ = key
+    space = tests.computation.target.space
+    description, unit = _describe_statistic(stat, len(participants))
+    return {
+        "Description": description,
+        **({"Units": unit} if unit else {}),
+        "SourceSeries": series_name,
+        "SmoothingFWHM": fwhm_mm,
+        "Participants": list(participants),
+        "Model": {
+            "Type": "one-sample t test across participants",
+            "Runs": _runs_text(tests.select_participants(participants), key),
+        },
+        "SpatialReference": template_uri(space, "2") or space,
+        "Resolution": (
+            "2 mm isotropic; each participant's map was resampled by a single linear interpolation"
+        ),
+        "SkullStripped": True,
+    }
 
 
 def _describe_statistic(stat: str, n_participants: int) -> tuple[str, str | None]:

@@ -93,11 +93,9 @@ def _survey_participants(settings: Settings, findings: Findings) -> tuple[Subjec
         elif label in settings.selection.participant_label or len(labels) == 1:
             _report_missing_pair(label, model_input, findings)
         else:
+            reason = _describe_missing_pair(model_input)
             with findings.about(label):
-                findings.note(
-                    f"sub-{label}",
-                    f"{_describe_missing_pair(model_input)}. The participant is skipped.",
-                )
+                findings.note(f"sub-{label}", f"{reason}. The participant is skipped.")
     if labels and not subjects and not findings.problems:
         _report_missing_pair("*", model_input, findings)
     if settings.superres.train_on == "others":

@@ -275,30 +275,32 @@ def resample_run_maps(
     }
     xfm = None if first2run_xfm is None else first2run_xfm[0]
     inside = first_mask.data
+    factors: dict[str, Array] = {}
     if xfm is not None:
+        factors = _compute_variance_factors(maps, mask, first_mask, xfm, contrasts)
         inside = inside & _cover_with_run(mask, first_mask, xfm)
         share = _compute_shared_brain(inside, first_mask, mask)
         metadata["SharedBrain"] = share
         # all series have the same brain
         if maps and maps[0].sidecar.get("SourceSeries") == RAW:
             _check_shared_brain(run, share)
-    factors = (
-        {} if xfm is None else _compute_variance_factors(maps, mask, first_mask, xfm, contrasts)
-    )
     nearest_in_brain = _find_nearest_voxels(mask.data)
     resampled: list[Derivative] = []
     for statmap in _select_combinable([*maps, *error_maps], contrasts):
         values = statmap.volume.data
         if xfm is not None:
             # values outside the brain are extrapolated, because splines ring at a sharp edge
-            values = _resample_to_first(
-                values[nearest_in_brain], statmap, mask, first_mask, xfm, factors
-            )
-        values = np.where(inside, values, 0)
-        entities = {"space": FRAME, **statmap.entities}
+            extrapolated = values[nearest_in_brain]
+            values = _resample_to_first(extrapolated, statmap, mask, first_mask, xfm, factors)
         resampled.append(
             _store_scaled(
-                statmap, values, scale, first_mask.affine, entities, metadata, folder=here
+                statmap,
+                np.where(inside, values, 0),
+                scale,
+                first_mask.affine,
+                {"space": FRAME, **statmap.entities},
+                metadata,
+                folder=here,
             )
         )
     for statmap in _select_combinable(space_maps, contrasts):

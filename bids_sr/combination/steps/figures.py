@@ -200,20 +200,9 @@ def draw_participant(
         html = no_map_html(entities, run_names, {"": reason}, subject=_extent_text(percent))
         yield FigureDrawing("participant", html)
         return
-    series = next(
-        name for name in (stored.primary, "bspline", RAW) if _is_available(shown_maps, name)
-    )
-    contrast = shown_maps.choose_contrast("")
-    fwhm_mm = min(
-        width for name, stat, width in shown_maps.stats if (name, stat) == (contrast, "effect")
-    )
-    shown_effect = _ShownEffect(
-        maps=shown_maps,
-        series=series,
-        contrast=contrast,
-        fwhm_mm=fwhm_mm,
-        scale=1.0 if percent else compute_percent_factor(images.boldref, bold_mask) or 1.0,
-    )
+    scale = 1.0 if percent else compute_percent_factor(images.boldref, bold_mask) or 1.0
+    shown_effect = _choose_effect(shown_maps, stored.primary, scale)
+    series, contrast, fwhm_mm = shown_effect.series, shown_effect.contrast, shown_effect.fwhm_mm
     file_pattern = ""
     if stored.includes(series, contrast, fwhm_mm, "effect"):
         effect = shown_maps.stats[contrast, "effect", fwhm_mm][series]
@@ -238,6 +227,22 @@ def draw_participant(
     )
     yield FigureDrawing("participant", participant_html(participant_map))
     yield FigureDrawing("participant", _draw_effect(shown_effect, images.scene()))
+
+
+def _choose_effect(shown_maps: ShownMaps, primary: str, scale: float) -> _ShownEffect:
+    """Choose the series, the contrast and the smoothing that are shown.
+
+    The series is the `primary` series, or else an interpolation. The smoothing is the least.
+    """
+    series = next(name for name in (primary, "bspline", RAW) if _is_available(shown_maps, name))
+    contrast = shown_maps.choose_contrast("")
+    return _ShownEffect(
+        maps=shown_maps,
+        series=series,
+        contrast=contrast,
+        fwhm_mm=shown_maps.find_least_smoothing(contrast, "effect"),
+        scale=scale,
+    )
 
 
 def _drop_space(combined_map: Derivative) -> Derivative:
@@ -308,17 +313,6 @@ def _summarize_map(
     significant = brain if region is None else (region.volume.data > 0) & brain
     in_region = region is not None and bool(significant.any())
     voxels = _select_summary_voxels(effect, significant if in_region else brain)
-    person_interval = None
-    if "personsd" in combined_maps and shown_effect.has_interval:
-        half_widths = _person_interval(
-            _get_data(combined_maps["personsd"])[voxels.inside],
-            by_run,
-            weights,
-            sidecar.get("SharedErrorCorrelation"),
-            voxels.inside,
-            widening=as_number(sidecar.get("ErrorWidening", 1.0)),
-        )
-        person_interval = shown_effect.scale * float(np.median(half_widths))
     not_applied = sidecar.get("NotAppliedIn", [])
     assert isinstance(not_applied, Sequence)
     shared = sidecar.get("SharedErrorCorrelation")
@@ -331,12 +325,7 @@ def _summarize_map(
         at_rest=at_rest,
         runs=[
             _summarize_error(
-                name,
-                as_number(weight),
-                by_run[name],
-                run_rows.get(name, ()),
-                shown_effect,
-                voxels,
+                name, as_number(weight), by_run[name], run_rows.get(name, ()), shown_effect, voxels
             )
             for name, weight in weights.items()
             if "variance" in by_run.get(name, {})
@@ -346,7 +335,7 @@ def _summarize_map(
         in_region=in_region,
         shared=None if shared is None else as_number(shared),
         no_error="" if has_error else str(sidecar.get("ErrorOfReconstruction", "")),
-        person_interval=person_interval,
+        person_interval=_summarize_person_interval(shown_effect, by_run, voxels.inside),
         left_out=_get_reasons(sidecar, "RunsLeftOut"),
         not_applied=[str(name) for name in not_applied],
         shared_brain=_list_small_shared_brains(by_run, weights),
@@ -356,6 +345,29 @@ def _summarize_map(
         scales=_list_differing_scales(sidecar),
         fewer_than="" if region is None else _find_larger_run(significant, by_run, weights),
     )
+
+
+def _summarize_person_interval(
+    shown_effect: _ShownEffect, by_run: Mapping[str, Mapping[str, Derivative]], inside: Array
+) -> float | None:
+    """Return the median half-width of the 95 % interval for the participant, in percent.
+
+    None if the interval is unknown. `inside`: voxels of the median (3D, boolean). For `by_run`,
+    see `_summarize_map`.
+    """
+    person_sd = shown_effect.find_map("personsd")
+    if person_sd is None or not shown_effect.has_interval:
+        return None
+    sidecar = shown_effect.list_maps()["effect"].sidecar
+    half_widths = _person_interval(
+        _get_data(person_sd)[inside],
+        by_run,
+        _get_mapping(sidecar, "RunWeights"),
+        sidecar.get("SharedErrorCorrelation"),
+        inside,
+        widening=as_number(sidecar.get("ErrorWidening", 1.0)),
+    )
+    return shown_effect.scale * float(np.median(half_widths))
 
 
 def _select_summary_voxels(effect: Derivative, inside: Array) -> _SummaryVoxels:

@@ -159,14 +159,9 @@ def prepare_scans(
         align_linear=tools.align_linear if lowres_files else None,
     )
     _warn_of_cropped_brain(prepared.facts)
-    describe_grid = grid_text if highres_files else _model_grid_text
-    metadata = {
-        "Resolution": describe_grid(suffixes[0], align),
-        "SkullStripped": True,
-        "Description": _INTENSITY_DESCRIPTIONS[preparation.anat_scale].format(
-            resolution="low-resolution" if lowres_files else "high-resolution"
-        ),
-    }
+    metadata = _describe_scans(
+        suffixes[0], preparation, has_highres=bool(highres_files), has_lowres=bool(lowres_files)
+    )
     series = {
         name: [
             make_scan(Volume(images[suffix], prepared.affine), name, suffix, metadata)
@@ -187,6 +182,24 @@ def prepare_scans(
         fine_scans=series.get("measured"),
         scan_brain=Volume(prepared.brain, prepared.affine) if highres_files else None,
     )
+
+
+def _describe_scans(
+    first: str, preparation: ScanPreparation, *, has_highres: bool, has_lowres: bool
+) -> dict[str, object]:
+    """Return metadata of the prepared scans of one head.
+
+    `first` is the suffix of the scan that defines the frame. The others are whether the head has
+    scans of each resolution.
+    """
+    describe_grid = grid_text if has_highres else _model_grid_text
+    return {
+        "Resolution": describe_grid(first, preparation.anat_align),
+        "SkullStripped": True,
+        "Description": _INTENSITY_DESCRIPTIONS[preparation.anat_scale].format(
+            resolution="low-resolution" if has_lowres else "high-resolution"
+        ),
+    }
 
 
 def _load_scans(
