@@ -442,30 +442,32 @@ def slice_sentences(fusion: Mapping[str, object]) -> list[str]:
     If runs were not fused, the sentences contain the reason and acquisition advice. `fusion` is
     the result of `bids_sr.combination.steps.fused_slices.decide_fusion`.
     """
-    displacement_sentence = _displacement_sentence(fusion)
+    test_sentences = [*_displacement_sentences(fusion), *_tested_sentences(fusion)]
     if not fusion["Applied"]:
-        return [
+        reason_sentence = (
             f"The maps have the slice thickness of the runs, because {fusion['Reason']}."
-            f" {displacement_sentence}{_tested_sentence(fusion)}{fusion['Advice']}."
-        ]
+        )
+        return [" ".join([reason_sentence, *test_sentences, f"{fusion['Advice']}."])]
     runs, not_fused = fusion["Runs"], fusion["RunsNotFused"]
     assert isinstance(runs, Sequence)
     assert isinstance(not_fused, Mapping)
     names = enumerate_words([str(name) for name in runs])
-    sentences = [
+    fused_sentence = (
         f"The effects of {names} were also fused on slices of half the thickness (res-thin)."
-        f" {displacement_sentence}{_tested_sentence(fusion)}These maps have no SD of the error, no"
-        " map of the wrong sign and no reliable voxels, because the error of this fusion was not"
-        " measured."
-    ]
+    )
+    error_sentence = (
+        "These maps have no SD of the error, no map of the wrong sign and no reliable voxels,"
+        " because the error of this fusion was not measured."
+    )
+    paragraphs = [" ".join([fused_sentence, *test_sentences, error_sentence])]
     if not_fused:
         reasons = [f"{name} ({reason})" for name, reason in not_fused.items()]
-        sentences.append(f"Not fused: {'; '.join(reasons)}.")
-    return sentences
+        paragraphs.append(f"Not fused: {'; '.join(reasons)}.")
+    return paragraphs
 
 
-def _tested_sentence(fusion: Mapping[str, object]) -> str:
-    """Return a sentence on the tested pairs of runs, with a trailing space; "" if none."""
+def _tested_sentences(fusion: Mapping[str, object]) -> list[str]:
+    """Return a sentence on the tested pairs of runs, [] if no pair was tested."""
     tested = fusion["Tested"]
     assert isinstance(tested, Sequence)
     phrases = []
@@ -473,14 +475,11 @@ def _tested_sentence(fusion: Mapping[str, object]) -> str:
         pairs = [" with ".join(pair["Runs"]) for pair in tested if pair["Passed"] is has_passed]
         if pairs:
             phrases.append(f"{result} for {enumerate_words(pairs)}")
-    return f"The test of the fusion {' and '.join(phrases)}. " if phrases else ""
+    return [f"The test of the fusion {' and '.join(phrases)}."] if phrases else []
 
 
-def _displacement_sentence(fusion: Mapping[str, object]) -> str:
-    """Return a sentence on the displacement between slices, with a trailing space.
-
-    The text is empty if there are no active voxels.
-    """
+def _displacement_sentences(fusion: Mapping[str, object]) -> list[str]:
+    """Return a sentence on the displacement between slices, [] if there are no active voxels."""
     pairs = fusion["Displacements"]
     assert isinstance(pairs, Sequence)
     displacements = {
@@ -489,19 +488,19 @@ def _displacement_sentence(fusion: Mapping[str, object]) -> str:
         if pair["Displacement"] is not None
     }
     if not displacements:
-        return ""
+        return []
     if not fusion["Applied"]:
-        return (
+        return [
             f"The largest displacement between two runs is {max(displacements.values()):.2f} of a"
-            " slice (median over active voxels). "
-        )
+            " slice (median over active voxels)."
+        ]
     displacement_texts = [
         f"{names}: {displacement:.2f}" for names, displacement in displacements.items()
     ]
-    return (
+    return [
         "Displacement of slices between runs, in fractions of a slice (median over active voxels):"
-        f" {'; '.join(displacement_texts)}. "
-    )
+        f" {'; '.join(displacement_texts)}."
+    ]
 
 
 def _error_table(facts: ParticipantMap) -> Markup:

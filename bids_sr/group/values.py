@@ -229,12 +229,15 @@ def _read_lines(source: Any, stream: TextIO, parsed: _ParsedLines) -> Iterator[_
         If the table has unexpected columns or a value is not a number.
     """
     try:
-        head, *lines = source.path.read_text(encoding="utf-8").splitlines()
+        head, *all_lines = source.path.read_text(encoding="utf-8").splitlines()
         if head.split("\t") != list(COLUMNS):
             raise ValueError(f"the columns are {head!r}; expected {' '.join(COLUMNS)}")
-        if source.unequal:
-            column = list(COLUMNS).index("contrast")
-            lines = [line for line in lines if line.split("\t")[column] not in source.unequal]
+        contrast_column = list(COLUMNS).index("contrast")
+        lines = [
+            line
+            for line in all_lines
+            if not source.unequal or line.split("\t")[contrast_column] not in source.unequal
+        ]
         table_question = (source.task, source.variant, source.table)
         run_cells = "\t".join(getattr(source, name) for name in RUN)
         stream.writelines(f"{run_cells}\t{line}\n" for line in lines)

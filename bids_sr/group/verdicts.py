@@ -101,25 +101,27 @@ def select_findings(
     exploratory = comparisons[
         comparisons["series"].isin(methods) & (comparisons["part"] == EXPLORATORY)
     ]
-    rows = exploratory.assign(comparison_index=exploratory.index).merge(_EVIDENCE, on=_METRIC)
+    candidates = exploratory.assign(comparison_index=exploratory.index).merge(
+        _EVIDENCE, on=_METRIC
+    )
     paired_contrasts = {
         contrast
         for pair in list_condition_pairs(comparisons["contrast"]).values()
         for contrast in pair
     }
-    is_size = rows["statistic"] == "size_acquired_voxels"
-    is_unpaired = is_size & ~rows["contrast"].isin(paired_contrasts)
-    rows = rows[rows["region"].isin(_REGIONS) & ~is_unpaired]
-    rows = rows.assign(
-        is_single_contrast=rows["contrast"] != "all",
-        size_contrast=rows["contrast"].where(rows["kind"] == SIZE, ""),
-        region_rank=rows["region"].map(_REGIONS.index),
-        method_rank=rows["series"].map(list(methods).index),
-        question=rows.groupby(QUESTION, sort=False).ngroup(),
+    is_size = candidates["statistic"] == "size_acquired_voxels"
+    is_unpaired = is_size & ~candidates["contrast"].isin(paired_contrasts)
+    eligible = candidates[candidates["region"].isin(_REGIONS) & ~is_unpaired]
+    ranked = eligible.assign(
+        is_single_contrast=eligible["contrast"] != "all",
+        size_contrast=eligible["contrast"].where(eligible["kind"] == SIZE, ""),
+        region_rank=eligible["region"].map(_REGIONS.index),
+        method_rank=eligible["series"].map(list(methods).index),
+        question=eligible.groupby(QUESTION, sort=False).ngroup(),
     ).sort_values(["is_single_contrast", "fwhm_mm", "contrast", "comparison_index"])
     metric_columns = ["task", "variant", "table", *_METRIC, "region", "size_contrast"]
-    reported_questions = rows.drop_duplicates(metric_columns)["question"]
-    rows = rows[rows["question"].isin(reported_questions)].sort_values(
+    reported_questions = ranked.drop_duplicates(metric_columns)["question"]
+    reported = ranked[ranked["question"].isin(reported_questions)].sort_values(
         [
             "strength",
             "task",
@@ -132,7 +134,7 @@ def select_findings(
     )
     return [
         list(finding.itertuples())
-        for _, finding in rows.groupby(["question", "method_rank"], sort=False)
+        for _, finding in reported.groupby(["question", "method_rank"], sort=False)
     ]
 
 
@@ -179,6 +181,11 @@ def _p_text(value: float) -> str:
     return f"p {'' if value < 0.001 else '= '}{p_value(value)}"
 
 
+def _predicate(decision: str) -> str:
+    """Return the predicate of a decision, which is followed by the reference."""
+    return DECISIONS[decision][2]
+
+
 def _references_text(rows: Iterable[ComparisonRow]) -> str:
     """Return the references of comparisons as a list in a sentence."""
     return enumerate_unique(series_text(row.minus) for row in rows)
@@ -199,7 +206,7 @@ def _describe_decision(decision: str, rows: Sequence[ComparisonRow]) -> str:
     """Return a clause on the comparisons with the same decision."""
     if decision == UNDECIDED:
         return _describe_undecided(rows)
-    clause = f"{DECISIONS[decision][2]} {_references_text(rows)}"
+    clause = f"{_predicate(decision)} {_references_text(rows)}"
     if decision == SAME:
         bound = (
             f" within ±{number(rows[0].margin, '.3g')}" if math.isfinite(rows[0].margin) else ""
@@ -225,7 +232,7 @@ def _describe_undecided(rows: Sequence[ComparisonRow]) -> str:
                 " which is not significant after correction"
             )
         else:
-            clauses.append(f"{DECISIONS[UNDECIDED][2]} {reference_names}")
+            clauses.append(f"{_predicate(UNDECIDED)} {reference_names}")
     return "; ".join(clauses)
 
 
@@ -285,7 +292,7 @@ def negative_control_sentence(finding: Sequence[ComparisonRow]) -> str:
         UNDECIDED: [row for row in placebos if row.word != "better"],
     }
     phrases = [
-        f"{DECISIONS[decision][2]} the {'controls' if len(rows) > 1 else 'control'}"
+        f"{_predicate(decision)} the {'controls' if len(rows) > 1 else 'control'}"
         f" {_references_text(rows)}"
         for decision, rows in groups.items()
         if rows
@@ -377,7 +384,7 @@ def _compare_with_baselines(question: ComparisonRow, rows: Sequence[ComparisonRo
             f"No difference between {method} and a baseline could reach significance"
             f" ({attainable_note})"
         )
-    return f"{method} {DECISIONS[UNDECIDED][2]} any baseline"
+    return f"{method} {_predicate(UNDECIDED)} any baseline"
 
 
 def _attainable_note(row: ComparisonRow) -> str:
@@ -641,7 +648,7 @@ def _primary_result_text(row: ComparisonRow) -> str:
             " of the participant, but does not differ from 0"
         )
     is_below_strongest = BELOW_STRONGEST_NOTE in row.note
-    predicate = "is not more accurate than" if is_below_strongest else DECISIONS[UNDECIDED][2]
+    predicate = "is not more accurate than" if is_below_strongest else _predicate(UNDECIDED)
     return (
         f"With respect to fine detail, the {row.series} map {predicate} the strongest reference"
         " series of the participant"
