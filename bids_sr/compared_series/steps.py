@@ -4,8 +4,9 @@ The position of each series is determined first, and the series is then interpol
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -170,20 +171,11 @@ def resample_compared(
         UPSAMPLING if series_factor == factor else "raw", UpsamplerInputs(factor=series_factor)
     )
     shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine
-    mask, smallest_signal = bold_mask_hr, 0.0
+    mask = bold_mask_hr
     if facts["left_out"]:
-        smallest_signal = float(facts["least_signal"])
         middle_xfm = compared_xfms[len(compared_xfms) // 2]
         mask = _restrict_to_signal(bold_mask_hr, compared_signal, middle_xfm)
-    lacks_signal = np.mean(list(read_comparison_volumes(stc).values()), axis=0) <= smallest_signal
-    signal_fill = _SignalFill(
-        acquired=acquired,
-        series=stc,
-        lacks_signal=lacks_signal,
-        is_as_acquired=is_as_acquired,
-        scale=np.float32(facts["scale"]),
-        offset=np.float32(facts["offset"]),
-    )
+    signal_fill = _make_signal_fill(stc, acquired, facts)
     acquired_volumes = zip(acquired.volumes(), hmc_xfms, strict=True)
 
     def upsample_filled(volume: Array, pose: Array) -> Array:
@@ -269,6 +261,22 @@ class _SignalFill:
         affine = self.series.affine
         resampled = sample_volume(upsampled, affine, upsampled.shape, affine, xfm)
         return np.where(self.lacks_signal, resampled, scaled)
+
+
+def _make_signal_fill(
+    series: SeriesReader, acquired: SeriesReader, facts: Mapping[str, Any]
+) -> _SignalFill:
+    """Find the voxels of a compared series without signal, given the facts on its alignment."""
+    smallest_signal = float(facts["least_signal"]) if facts["left_out"] else 0.0
+    mean_signal = np.mean(list(read_comparison_volumes(series).values()), axis=0)
+    return _SignalFill(
+        acquired=acquired,
+        series=series,
+        lacks_signal=mean_signal <= smallest_signal,
+        is_as_acquired=facts["frame"] == "as acquired",
+        scale=np.float32(facts["scale"]),
+        offset=np.float32(facts["offset"]),
+    )
 
 
 @step(makes="same_widths", memory=EFFECTS, cost=RunTime(always=5.0))

@@ -30,6 +30,8 @@ from bids_sr.sr.method import method_names_without_controls
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import pandas as pd
 
     from bids_sr.execution.execute import RunOutcome
@@ -140,21 +142,13 @@ class RunsGroup:
         print_line: Callable[[str], None],
     ) -> _GroupResults:
         """Compute and write the tables and the maps of the group."""
-        import multiprocessing
-        from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-
-        from bids_sr.group.maps import CHUNK, compute_group_maps
+        from bids_sr.group.maps import compute_group_maps
         from bids_sr.group.tables import write_tables
         from bids_sr.group.values import TableError
 
         output_dir = settings.paths.output_dir
         processes = settings.resources.nprocs or 1
-        pool: Executor = (
-            ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
-            if processes > 1 and len(self.participants) > CHUNK
-            else ThreadPoolExecutor(1)  # executes tasks one after the other
-        )
-        with pool:
+        with _make_pool(processes, len(self.participants)) as pool:
             tables = pool.submit(
                 write_tables,
                 output_dir,
@@ -181,6 +175,18 @@ class RunsGroup:
                     "rerun the participant level for this participant",
                 ) from error
         return _GroupResults(joined_tables=joined_tables, comparisons=comparisons, maps=maps)
+
+
+def _make_pool(processes: int, n_participants: int) -> "Executor":
+    """Return a pool of processes, or a single thread if several processes would not be faster."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+    from bids_sr.group.maps import CHUNK
+
+    if processes > 1 and n_participants > CHUNK:
+        return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+    return ThreadPoolExecutor(1)  # executes tasks one after the other
 
 
 def find_runs_group(

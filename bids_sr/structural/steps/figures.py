@@ -105,6 +105,8 @@ def draw_lowres(
         Low-resolution scans, interpolated to the grid of the model by cubic splines.
     other_scans : list[Map]
         Low-resolution scans from other interpolations.
+    made_scans : list[Map]
+        Super-resolved scans.
     scan_mask : Mask
         Mask of the scans (3D, boolean).
     scan_facts : Facts
@@ -232,14 +234,25 @@ def draw_scans(
 
     Parameters
     ----------
+    fine_scans, coarse_scans : list[Map]
+        Measured high-resolution scans, and low-resolution scans on their grid (cubic spline), one
+        per contrast.
+    other_scans, made_scans : list[Map]
+        Low-resolution scans by further interpolations, and super-resolved scans.
     scan_mask : Mask
         Brain on the grid of the scans (3D, boolean).
+    card_file : list[Facts]
+        Model cards, which list held-out slices.
+    scan_metrics : Rows
+        Metrics of the scans.
     scan_classes : list[Map]
         Tissue classes and lesions of all series.
     scan_facts : Facts
         Alignment, position of each scan, and intensities that were scaled to 1.
     given_wmh_reference : File | None
         Edited mask of white-matter hyperintensities in the measured scans; None if there is none.
+    subject_facts : Mapping[str, object]
+        Facts with the label of the participant.
     """
     from bids_sr.report.facts import facts_html
     from bids_sr.report.metric_tables import SCANS, tables_html
@@ -362,10 +375,16 @@ def explain_scans(
     ----------
     coarse_scans : list[Map]
         Low-resolution scans on the high-resolution grid (cubic spline), one per contrast.
+    made_scans : list[Map]
+        Super-resolved scans.
     scan_mask : Mask
         Brain on the grid of the scans (3D, boolean).
+    files : ModelFiles
+        Model, model card and training log.
     fine_scans : list[Map] | None
         Measured high-resolution scans; None if there are none.
+    method_label : str
+        Label of the figures if several networks are shown.
     """
     from bids_sr.figures.training import training_figure
     from bids_sr.networks import explain_slice

@@ -112,8 +112,12 @@ def measure_scans(
 
     Parameters
     ----------
+    fine_scans : list[Map]
+        Measured high-resolution scans, one per contrast.
     coarse_scans : list[Map]
         Low-resolution scans on the high-resolution grid (cubic spline), one per contrast.
+    other_scans, made_scans : list[Map]
+        Low-resolution scans by further interpolations, and super-resolved scans.
     scan_mask, scan_brain : Mask
         Mask of the scans, and brain, on their grid (3D, boolean).
     scan_facts : Facts
@@ -125,6 +129,12 @@ def measure_scans(
     given_wmh_reference : File | None
         Edited mask of white-matter hyperintensities in the measured scans, the reference for
         volumes and overlaps; None for the automatic mask.
+    suffixes : tuple[str, ...]
+        BIDS suffix of each contrast.
+    anat_tools : Tools
+        Programs for the segmentation of tissues.
+    random_seed : int
+        Seed of the segmentation.
 
     Returns
     -------
