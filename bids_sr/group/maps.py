@@ -416,9 +416,14 @@ def _test_map(tests: _TaskTests, key: MapKey, map_sums: RunningSums) -> dict[str
     }
     corrected = {}
     if tests.computation.flips:
-        statistics["logpMaxT"], threshold, metadata["logpMaxT"] = _correct_map(tests, key)
-        significant = statistics["logpMaxT"] > -np.log10(FWE) - _LOGP_TOLERANCE
-        corrected = {"fwe_t": threshold, "fwe_mm3": float(significant.sum() * voxel_mm3)}
+        corrected_map = _correct_map(tests, key)
+        statistics["logpMaxT"] = corrected_map.logp
+        metadata["logpMaxT"] = corrected_map.metadata
+        significant = corrected_map.logp > -np.log10(FWE) - _LOGP_TOLERANCE
+        corrected = {
+            "fwe_t": corrected_map.threshold,
+            "fwe_mm3": float(significant.sum() * voxel_mm3),
+        }
     participants = tuple(map_sums.participants)
     paths = {
         stat: _write_map(tests, key, stat, values, participants, metadata.get(stat, {}))
@@ -442,8 +447,16 @@ def _test_map(tests: _TaskTests, key: MapKey, map_sums: RunningSums) -> dict[str
     }
 
 
-def _correct_map(tests: _TaskTests, key: MapKey) -> tuple[Array, float, _MapMetadata]:
-    """Return corrected p values (−log10), the t threshold, and sidecar metadata on both."""
+class _CorrectedMap(NamedTuple):
+    """Result of the correction by sign flips."""
+
+    logp: Array  # (voxels inside,) −log10 of the corrected p values
+    threshold: float  # abs(t) above which p <= .05
+    metadata: _MapMetadata
+
+
+def _correct_map(tests: _TaskTests, key: MapKey) -> _CorrectedMap:
+    """Correct the p values of a map by sign flips."""
     effects = (compute_participant_effects(sampling, [key]) for sampling in tests.samplings)
     values = [maps[key] for maps in effects if key in maps]
     flips, seed = tests.computation.flips, tests.computation.seed
@@ -453,7 +466,7 @@ def _correct_map(tests: _TaskTests, key: MapKey) -> tuple[Array, float, _MapMeta
         "SignFlips": flips,
         "RandomSeed": seed,
     }
-    return logp, threshold, metadata
+    return _CorrectedMap(logp=logp, threshold=threshold, metadata=metadata)
 
 
 def _write_map(
