@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -176,60 +176,40 @@ def combine_runs(
     _check_lists(
         n_runs, weights, {"variances": variances, "sds": sds, "dofs": dofs, "names": names}
     )
-    labels = [f"run-{number}" for number in range(1, n_runs + 1)] if names is None else [*names]
-    if len({*labels}) < n_runs:
-        raise ImageInputError(f"names: {', '.join(labels)} are not unique. Rename the runs.")
+    labels = _label_runs(names, n_runs)
     if not fwhm_mm >= 0:
         raise ImageInputError(f"fwhm_mm: {fwhm_mm:g} mm; expected 0 or more.")
     resolvers = _check_estimators(resolver, n_runs)
     calibrated = calibrated or any("calibration" in run.facts_ for run in resolvers)
-    left_out: dict[str, str] = {}
-    images: dict[str, dict[str, Volume]] = {}
-    with working_folder() as folder:
-        for index, label in enumerate(labels):
-            run_images = _select_run_images(index, effects, variances, sds)
-            if run_images is None:
-                left_out[label] = "no effect map was passed"
-                continue
-            images[label] = {
-                argument: _load_map(image, folder, f"{argument}_{index + 1}")
-                for argument, image in run_images.items()
-            }
-        grid = next((run_maps["effects"] for run_maps in images.values()), None)
-        inside = None if grid is None or mask is None else load_mask(mask, grid, folder).data
+    loaded_runs = _load_runs(labels, effects, variances, sds, mask)
+    left_out = {
+        label: "no effect map was passed" for label in labels if label not in loaded_runs.maps
+    }
     estimates: dict[str, RunEstimate] = {}
-    for label, run_maps in images.items():
-        assert grid is not None
+    for label, run_maps in loaded_runs.maps.items():
         for argument, image in run_maps.items():
-            _check_grid(image, grid, argument, label)
+            _check_grid(image, loaded_runs.grid, argument, label)
         dof = _DEFAULT_DOF if dofs is None else float(dofs[labels.index(label)])
-        estimate = _make_run_estimate(run_maps, dof, inside)
+        estimate = _make_run_estimate(run_maps, dof, loaded_runs.inside)
         if (estimate.variance > 0).any():
             estimates[label] = estimate
         else:
             left_out[label] = "the variance is not positive in any voxel"
-    if grid is None or len(estimates) < 2:
+    if len(estimates) < 2:
         reasons = "; ".join(f"{label}: {reason}" for label, reason in left_out.items())
         raise ImageInputError(
             f"effects: {len(estimates)} of {n_runs} runs can be combined; expected at least "
             f"two. Runs that were left out: {reasons}."
         )
-    run_weights: list[float] | None = [1.0] * len(estimates)
-    if not isinstance(weights, str):
-        run_weights = [
-            float(weights[index]) for index, label in enumerate(labels) if label in estimates
-        ]
-    elif weights == "precision":
-        run_weights = None
     not_applied = tuple(
         label
         for label, run in zip(labels, resolvers, strict=False)
         if label in estimates and not run.applied_
     )
     return _combine(
-        grid,
+        loaded_runs.grid,
         estimates,
-        run_weights,
+        _select_weights(weights, labels, estimates),
         fwhm_mm=fwhm_mm,
         calibrated=calibrated,
         left_out=left_out,
@@ -266,6 +246,20 @@ def _check_lists(
                 f"{name}: {len(values)} value(s) were passed for {n_runs} runs. Pass one value "
                 "per run."
             )
+
+
+def _label_runs(names: Sequence[str] | None, n_runs: int) -> list[str]:
+    """Return the names of the runs, by default ``run-1``, ``run-2``, ….
+
+    Raises
+    ------
+    ImageInputError
+        If the names are not unique.
+    """
+    labels = [f"run-{number}" for number in range(1, n_runs + 1)] if names is None else [*names]
+    if len({*labels}) < n_runs:
+        raise ImageInputError(f"names: {', '.join(labels)} are not unique. Rename the runs.")
+    return labels
 
 
 def _combine(
@@ -345,6 +339,59 @@ def _check_estimators(
             "maps were passed. Fit it on the list of these runs."
         )
     return resolvers
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _LoadedRuns:
+    """Maps of the runs that have an effect map.
+
+    Attributes
+    ----------
+    maps : Mapping[str, Mapping[str, Volume]]
+        Maps by name of the run and argument, such as ``effects``.
+    inside : Array | None
+        Mask (x, y, z), boolean; None to include all voxels.
+    """
+
+    maps: Mapping[str, Mapping[str, Volume]]
+    inside: Array | None
+
+    @property
+    def grid(self) -> Volume:
+        """First effect map, on whose grid all maps must be."""
+        return next(iter(self.maps.values()))["effects"]
+
+
+def _load_runs(
+    labels: Sequence[str],
+    effects: Sequence[ImageLike | Mapping[str, ImageLike] | None],
+    variances: Sequence[ImageLike | None] | None,
+    sds: Sequence[ImageLike | None] | None,
+    mask: MaskLike | None,
+) -> _LoadedRuns:
+    """Load the maps of all runs with an effect map, and the mask; see `combine_runs`."""
+    maps: dict[str, dict[str, Volume]] = {}
+    with working_folder() as folder:
+        for index, label in enumerate(labels):
+            run_images = _select_run_images(index, effects, variances, sds)
+            if run_images is not None:
+                maps[label] = {
+                    argument: _load_map(image, folder, f"{argument}_{index + 1}")
+                    for argument, image in run_images.items()
+                }
+        loaded_runs = _LoadedRuns(maps=maps, inside=None)
+        if mask is None or not maps:
+            return loaded_runs
+        return replace(loaded_runs, inside=load_mask(mask, loaded_runs.grid, folder).data)
+
+
+def _select_weights(
+    weights: Sequence[float] | str, labels: Sequence[str], combined: Collection[str]
+) -> list[float] | None:
+    """Return the weights of the combined runs, None for inverse-variance weights in each voxel."""
+    if not isinstance(weights, str):
+        return [float(weights[index]) for index, label in enumerate(labels) if label in combined]
+    return None if weights == "precision" else [1.0] * len(combined)
 
 
 def _load_map(image: ImageLike, folder: Path, name: str) -> Volume:

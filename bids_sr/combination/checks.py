@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, compress
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from bids_sr.bids import BoldRun, parse_entities
 from bids_sr.bids.entities import (
@@ -103,6 +103,14 @@ class UncombinedRuns:
 _Group = TypeVar("_Group", RunGroup, UncombinedRuns)
 
 
+class _PreventingRun(NamedTuple):
+    """Run that keeps the runs of its task from being combined."""
+
+    name: str  # short name in the group
+    run: BoldRun
+    reason: str
+
+
 def _format_label(entities: Mapping[str, str]) -> str:
     """Return entities as in file names, without the data type."""
     return "_".join(
@@ -137,7 +145,10 @@ def list_uncombined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[Uncombined
             for name, run in excluded.items()
             if group.left_out[name] == WITHOUT_RUN and _get_weights(run, plan)
         }
-        reasons |= {name: reason for name, _, reason in _list_preventing_runs(runs, group, plan)}
+        reasons |= {
+            preventing.name: preventing.reason
+            for preventing in _list_preventing_runs(runs, group, plan)
+        }
         members = {**group.runs, **excluded}
         if len(members) > 1 and reasons:
             uncombined.append(
@@ -171,7 +182,7 @@ def _is_combined(group: RunGroup) -> bool:
 
 
 def _sort_runs(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
-    """Return the runs of each session and task, and of each task over sessions, sorted out.
+    """Group the runs of each session and task, and of each task over sessions.
 
     Groups may have no run that can be combined.
     """
@@ -234,8 +245,7 @@ def _left_out_warnings(
         group_series = {name for run in group.runs.values() for name in plan.list_series(run)}
         for name, run in members.items():
             if name in group.left_out:
-                reason = group.left_out[name]
-                yield run, f"not combined with the other runs of its task: {reason}."
+                yield run, _not_combined_text(group.left_out[name])
                 continue
             reasons = [
                 f"contrast {contrast}: {reason}"
@@ -247,27 +257,31 @@ def _left_out_warnings(
                 if method in group_series and method not in plan.list_series(run)
             ]
             if reasons:
-                reasons_text = "; ".join(reasons)
-                yield (
-                    run,
-                    f"combined with the other runs of its task only in part: {reasons_text}.",
+                warning = (
+                    f"combined with the other runs of its task only in part: {'; '.join(reasons)}."
                 )
+                yield run, warning
     for group in groups:
         if not _is_combined(group):
-            for _, run, reason in _list_preventing_runs(runs, group, plan):
-                yield run, f"not combined with the other runs of its task: {reason}."
+            for preventing in _list_preventing_runs(runs, group, plan):
+                yield preventing.run, _not_combined_text(preventing.reason)
+
+
+def _not_combined_text(reason: str) -> str:
+    """Return a sentence on a run that is not combined."""
+    return f"not combined with the other runs of its task: {reason}."
 
 
 def _list_preventing_runs(
     runs: Sequence[BoldRun], group: RunGroup, plan: Plan
-) -> list[tuple[str, BoldRun, str]]:
+) -> list[_PreventingRun]:
     """Return runs that keep the runs of a task from being combined at all.
 
-    Each run comes with its name in the group and the reason. The first run is not among them. Runs
-    without contrasts, such as runs at rest, have nothing to combine.
+    The first run is not among them. Runs without contrasts, such as runs at rest, have nothing to
+    combine.
     """
     excluded = [
-        (name, run, group.left_out[name])
+        _PreventingRun(name=name, run=run, reason=group.left_out[name])
         for name, run in _name_excluded(sorted(runs, key=_run_order), group).items()
         if group.left_out[name] != WITHOUT_RUN and _get_weights(run, plan)
     ]
@@ -276,11 +290,11 @@ def _list_preventing_runs(
 
 def format_combined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
     """Return a line per group of combined runs of a participant, for the dry run."""
-    lines = []
+    group_lines = []
     for group in group_runs(runs, plan):
         session_text = " over sessions" if group.over_sessions else ""
-        lines.append(f"{group.label}: {', '.join(group.runs)} are combined{session_text}")
-    return lines
+        group_lines.append(f"{group.label}: {', '.join(group.runs)} are combined{session_text}")
+    return group_lines
 
 
 def is_only_run(run: BoldRun, runs: Sequence[BoldRun]) -> bool:

@@ -1,15 +1,17 @@
-"""Decision whether runs can be fused across slices, based only on thick slices.
+"""Tests whether runs can be fused across slices, based only on thick slices.
 
 Two conditions must hold for a pair of runs (`combination.slice_fusion` describes the arrays):
 
-1. The median displacement of their slices over active voxels, modulo the slice thickness, is at
-   least `LEAST_DISPLACEMENT`. The median over the brain would be misleading, because a rotation
-   displaces some regions and not others.
+1. The median displacement of their slices over active voxels (`median_displacement`), modulo the
+   slice thickness, is at least `LEAST_DISPLACEMENT`. The median over the brain would be
+   misleading, because a rotation displaces some regions and not others.
 2. Each slice of the second run can be predicted from the first run and from the *other* slices of
-   the second run. The predicted slice must be left out, because an estimate that uses a slice
-   also predicts this slice at a wrong assumed position.
+   the second run (`check_fusion`), by more than `LEAST_GAIN` better than by negative controls. The
+   predicted slice must be left out, because an estimate that uses a slice also predicts this slice
+   at a wrong assumed position.
 
-The largest set of runs that are linked by pairs of runs that fulfill both conditions is fused.
+`combination.steps.fused_slices` applies both conditions to all pairs of runs. The largest set of
+runs that are linked by pairs that fulfill both conditions is fused (`find_linked_runs`).
 """
 
 import math
@@ -21,6 +23,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from bids_sr.combination.slice_fusion import (
+    COLUMN_CHUNK,
     THIN_PER_THICK,
     SlicedEffects,
     SliceFusionError,
@@ -38,10 +41,10 @@ LEAST_DISPLACEMENT = 0.25
 """Smallest median displacement in active voxels, as a fraction of the slice thickness."""
 LEAST_GAIN = 0.05
 """Smallest advantage of the fusion over its controls, as a share of the detail to predict."""
-# Relative noise variance of the slices in the test, which uses only half of the blocks of the
-# second run.
-_FIRST_NOISE, _SECOND_NOISE = 0.1, 0.3
-_COLUMN_CHUNK = 256  # number of columns whose covariances are in memory at a time
+# noise variance of the slices of each run in the test, relative to their prior variance; higher in
+# the second run, of which only half of the blocks is used
+_RELATIVE_NOISE_FIRST, _RELATIVE_NOISE_SECOND = 0.1, 0.3
+_MIN_ACTIVE_SHARE = 0.5  # of a thick slice; slices with a larger active part are compared
 
 
 def neighboring_positions(positions: Array) -> tuple[Float, Float]:
@@ -63,8 +66,8 @@ def opposite_positions(positions: Array) -> Float:
     """
     below, above = neighboring_positions(positions)
     closest = np.where(positions - below < above - positions, below, above)
-    mirrored: Float = 2 * closest - positions
-    return mirrored
+    opposite: Float = 2 * closest - positions
+    return opposite
 
 
 def median_displacement(positions: Array, active: MaskArray) -> float:
@@ -100,7 +103,7 @@ class GateResult:
     Only `passed` should be reported, because the shares depend on the displacement and do not
     measure the gain.
 
-    Parameters
+    Attributes
     ----------
     fused : float
         Share for both runs.
@@ -124,9 +127,13 @@ class GateResult:
 
     @property
     def passed(self) -> bool:
-        """Whether the fusion predicts more than its controls."""
-        best = max(0.0, self.first, self.second, self.undisplaced, self.opposite)
-        return self.fused > best + LEAST_GAIN and self.fused >= self.mirrored
+        """Whether the fusion predicts more detail than its controls, by more than `LEAST_GAIN`.
+
+        The control with the mirrored prior SD has the right positions, so that it must only not
+        predict more than the fusion.
+        """
+        best_control = max(0.0, self.first, self.second, self.undisplaced, self.opposite)
+        return self.fused > best_control + LEAST_GAIN and self.fused >= self.mirrored
 
 
 _UNTESTED_RESULT = GateResult(
@@ -158,12 +165,54 @@ def leave_slices_out(runs: Sequence[SlicedEffects], prior_sd: Array, columns: Ma
     column_indices = np.flatnonzero(columns)
     n_effects, n_slices = len(runs[-1].effects), runs[-1].effects.shape[3]
     predicted: Float = np.empty((n_effects, len(column_indices), n_slices))
-    for part in iterate_parts(len(column_indices), _COLUMN_CHUNK):
+    for part in iterate_parts(len(column_indices), COLUMN_CHUNK):
         values, covariance, _ = column_model(runs, prior_sd, column_indices[part])
         precision = np.linalg.inv(covariance)
         error = (precision @ values) / np.diagonal(precision, axis1=1, axis2=2)[:, :, None]
         predicted[:, part] = (values - error)[:, -n_slices:].transpose(2, 0, 1)
     return predicted
+
+
+def _average_over_slices(profiles: Array, thin: Array) -> Float:
+    """Average thin slices (P, n) over the profiles (P, m_r, n) of thick slices, to (P, m_r)."""
+    thick: Float = (profiles @ thin[:, :, None])[:, :, 0]
+    return thick
+
+
+def _regress_out(spline: Array, values: Array) -> Float:
+    """Regress a spline out of values; both are (S,)."""
+    detail: Float = values - spline * (values @ spline) / (spline @ spline)
+    return detail
+
+
+@frozen
+class _HeldOutDetail:
+    """Detail of the second run in S slices that are mostly active.
+
+    Attributes
+    ----------
+    columns : MaskArray
+        P columns with active voxels (X, Y).
+    is_active : MaskArray
+        Which slices of these columns are mostly active (P, m_r).
+    spline : Array
+        Values of the spline of the first run in the active slices (S,).
+    detail : Array
+        Held-out values of the second run without the spline (S,).
+    """
+
+    columns: MaskArray
+    is_active: MaskArray
+    spline: Array
+    detail: Array
+
+    def predict_share(
+        self, first_run: SlicedEffects, second_run: SlicedEffects, prior_sd: Array
+    ) -> float:
+        """Return the share of the detail that two runs predict with a prior SD."""
+        predicted = leave_slices_out([first_run, second_run], prior_sd, self.columns)[0]
+        error = self.detail - _regress_out(self.spline, predicted[self.is_active])
+        return float(1 - (error @ error) / (self.detail @ self.detail))
 
 
 def check_fusion(
@@ -209,9 +258,9 @@ def check_fusion(
         The shapes of the arrays do not match.
     """
     predicting_half, held_out_half = halves
-    first_run = replace(stack_first_run(effect[None]), relative_noise=_FIRST_NOISE)
+    first_run = replace(stack_first_run(effect[None]), relative_noise=_RELATIVE_NOISE_FIRST)
     second_run = SlicedEffects(
-        effects=predicting_half[None], positions=positions, relative_noise=_SECOND_NOISE
+        effects=predicting_half[None], positions=positions, relative_noise=_RELATIVE_NOISE_SECOND
     )
     check_run_shapes([first_run, second_run], prior_sd, columns)
     if prior_sd.shape[2] != THIN_PER_THICK * effect.shape[2]:
@@ -222,39 +271,31 @@ def check_fusion(
     # columns are estimated separately, so those without active voxels are not needed
     columns = columns & active.any(axis=2)
     profiles = slice_profiles(positions[columns], prior_sd.shape[2])
-    is_active = (profiles @ active[columns][:, :, None].astype(np.float64))[:, :, 0] > 0.5
-    spline = (profiles @ interpolate_thin(effect[columns])[:, :, None])[:, :, 0][is_active]
-    energy = spline @ spline
-    if not energy > 0:
+    active_share = _average_over_slices(profiles, active[columns].astype(np.float64))
+    is_active = active_share > _MIN_ACTIVE_SHARE
+    spline = _average_over_slices(profiles, interpolate_thin(effect[columns]))[is_active]
+    if not spline @ spline > 0:
         return _UNTESTED_RESULT
-
-    def compute_detail(values: Array) -> Float:
-        """Regress the spline out of the values (P, m_r) of active slices."""
-        active_values = values[is_active]
-        detail: Float = active_values - spline * (active_values @ spline) / energy
-        return detail
-
-    target = compute_detail(held_out_half[columns])
-
-    def predicted_share(first: SlicedEffects, second: SlicedEffects, prior: Array) -> float:
-        """Return the share of the target that two runs predict with a prior SD."""
-        error = target - compute_detail(leave_slices_out([first, second], prior, columns)[0])
-        return float(1 - (error @ error) / (target @ target))
-
+    held_out = _HeldOutDetail(
+        columns=columns,
+        is_active=is_active,
+        spline=spline,
+        detail=_regress_out(spline, held_out_half[columns][is_active]),
+    )
     below, above = (
         replace(second_run, positions=neighbors) for neighbors in neighboring_positions(positions)
     )
     opposite = replace(second_run, positions=opposite_positions(positions))
     return GateResult(
-        fused=predicted_share(first_run, second_run, prior_sd),
-        first=predicted_share(first_run, second_run.remove_influence(), prior_sd),
-        second=predicted_share(first_run.remove_influence(), second_run, prior_sd),
+        fused=held_out.predict_share(first_run, second_run, prior_sd),
+        first=held_out.predict_share(first_run, second_run.remove_influence(), prior_sd),
+        second=held_out.predict_share(first_run.remove_influence(), second_run, prior_sd),
         undisplaced=max(
-            predicted_share(first_run, below, prior_sd),
-            predicted_share(first_run, above, prior_sd),
+            held_out.predict_share(first_run, below, prior_sd),
+            held_out.predict_share(first_run, above, prior_sd),
         ),
-        opposite=predicted_share(first_run, opposite, prior_sd),
-        mirrored=predicted_share(first_run, second_run, prior_sd[::-1]),
+        opposite=held_out.predict_share(first_run, opposite, prior_sd),
+        mirrored=held_out.predict_share(first_run, second_run, prior_sd[::-1]),
     )
 
 

@@ -50,15 +50,7 @@ def noise_autocorrelation(t: Array, mask: MaskArray) -> Float:
     usable = mask & (np.abs(t) < _MAX_NOISE_T)
     autocorrelation = np.ones((3, len(_TAP_OFFSETS)))
     for axis in range(3):
-        values, valid = np.moveaxis(t, axis, 0), np.moveaxis(usable, axis, 0)
-        estimates: list[float] = []
-        for lag in range(1, _MAX_LAG + 1):
-            valid_pairs = valid[lag:] & valid[:-lag]
-            if valid_pairs.sum() < _MIN_PAIRS:
-                break
-            first, second = values[lag:][valid_pairs], values[:-lag][valid_pairs]
-            power = float((np.square(first).mean() + np.square(second).mean()) / 2)
-            estimates.append(max(0.0, float((first * second).mean()) / power) if power else 1.0)
+        estimates = _correlate_lags(np.moveaxis(t, axis, 0), np.moveaxis(usable, axis, 0))
         if not estimates:
             continue
         decay = 0.0  # ratio of the autocorrelations at successive lags
@@ -67,6 +59,23 @@ def noise_autocorrelation(t: Array, mask: MaskArray) -> Float:
         extrapolated = estimates[-1] * decay ** np.arange(1, len(_TAP_OFFSETS) - len(estimates))
         autocorrelation[axis] = [1.0, *estimates, *extrapolated]
     return autocorrelation
+
+
+def _correlate_lags(values: Array, valid: MaskArray) -> list[float]:
+    """Return the correlation of valid voxels at lags from 1 to `_MAX_LAG` along the first axis.
+
+    The list ends before the first lag with too few voxel pairs. Negative correlations are set to
+    0.
+    """
+    estimates: list[float] = []
+    for lag in range(1, _MAX_LAG + 1):
+        valid_pairs = valid[lag:] & valid[:-lag]
+        if valid_pairs.sum() < _MIN_PAIRS:
+            break
+        first, second = values[lag:][valid_pairs], values[:-lag][valid_pairs]
+        power = float((np.square(first).mean() + np.square(second).mean()) / 2)
+        estimates.append(max(0.0, float((first * second).mean()) / power) if power else 1.0)
+    return estimates
 
 
 def compute_variance_factor(

@@ -149,12 +149,17 @@ class ParticipantMap:
     fewer_than: str = ""
 
 
+def _format_header(entities: Mapping[str, str], subject: str) -> str:
+    """Return the heading: participant, common entities of the runs, and subject."""
+    header_parts = [f"sub-{entities['subject']}", run_text(entities), subject]
+    return " · ".join(filter(None, header_parts))
+
+
 def participant_html(facts: ParticipantMap) -> Markup:
     """Render the participant's map: combined runs, error, and excluded runs."""
-    header = [f"sub-{facts.entities['subject']}", run_text(facts.entities), "all runs together"]
     return render(
         "participant",
-        " · ".join(filter(None, header)),
+        _format_header(facts.entities, "all runs together"),
         _headline(facts),
         [
             _left_out_sentence(facts),
@@ -178,13 +183,15 @@ def participant_html(facts: ParticipantMap) -> Markup:
 
 def _headline(facts: ParticipantMap) -> str:
     """Return sentences on the runs in the map, and on disagreeing runs."""
-    names = [run.name for run in facts.runs]
-    if len(names) == 1:
-        return f"Map of the participant: the map of {names[0]}, because other runs were left out."
+    run_names = [run.name for run in facts.runs]
+    if len(run_names) == 1:
+        return (
+            f"Map of the participant: the map of {run_names[0]}, because other runs were left out."
+        )
     weights = "equal weights" if facts.equal_weights else "weights by their noise"
     headline = (
-        f"Map of the participant: mean of {len(names)} runs ({enumerate_words(names)}), with"
-        f" {weights}."
+        f"Map of the participant: mean of {len(run_names)} runs ({enumerate_words(run_names)}),"
+        f" with {weights}."
     )
     if not facts.disagreeing_runs:
         return headline
@@ -224,11 +231,10 @@ def no_map_html(
     subject : str
         Part of the participant's data that the map would contain, such as ``all runs``.
     """
-    header = [f"sub-{entities['subject']}", run_text(entities), f"no map of {subject}"]
     causes = [f"{name} ({reason})" if name else reason for name, reason in reasons.items()]
     return render(
         "participant",
-        " · ".join(filter(None, header)),
+        _format_header(entities, f"no map of {subject}"),
         f"There is no map of {subject} of this participant: {enumerate_words(names)} were not"
         " combined.",
         [f"Reason: {'; '.join(causes)}."],
@@ -387,22 +393,22 @@ def _person_sentences(facts: ParticipantMap) -> list[str]:
     """Return a sentence on the interval for the participant, [] if it is unknown."""
     if facts.person_interval is None:
         return []
-    sentence = (
+    sentences = [
         "This interval is for the mean of these runs. For the participant in general, including"
         " runs that were not acquired, the 95 % interval is"
         f" {_plus_minus(facts.person_interval)}, which also contains the spread between runs."
-    )
+    ]
     interval = facts.combined.interval
     if (
         facts.combined.reconstruction is not None
         and interval is not None
         and abs(facts.person_interval - interval) <= _SIMILAR_SHARE * interval
     ):
-        sentence += (
-            " Both intervals are similar, because the reconstruction error is the largest part of"
+        sentences.append(
+            "Both intervals are similar, because the reconstruction error is the largest part of"
             " both, and most of this error repeats in every run."
         )
-    return [sentence]
+    return [" ".join(sentences)]
 
 
 def _scale_sentences(facts: ParticipantMap) -> list[str]:
@@ -436,30 +442,32 @@ def slice_sentences(fusion: Mapping[str, object]) -> list[str]:
     If runs were not fused, the sentences contain the reason and acquisition advice. `fusion` is
     the result of `bids_sr.combination.steps.fused_slices.decide_fusion`.
     """
-    displacement_sentence = _displacement_sentence(fusion)
+    test_sentences = [*_displacement_sentences(fusion), *_tested_sentences(fusion)]
     if not fusion["Applied"]:
-        return [
+        reason_sentence = (
             f"The maps have the slice thickness of the runs, because {fusion['Reason']}."
-            f" {displacement_sentence}{_tested_sentence(fusion)}{fusion['Advice']}."
-        ]
+        )
+        return [" ".join([reason_sentence, *test_sentences, f"{fusion['Advice']}."])]
     runs, not_fused = fusion["Runs"], fusion["RunsNotFused"]
     assert isinstance(runs, Sequence)
     assert isinstance(not_fused, Mapping)
     names = enumerate_words([str(name) for name in runs])
-    sentences = [
+    fused_sentence = (
         f"The effects of {names} were also fused on slices of half the thickness (res-thin)."
-        f" {displacement_sentence}{_tested_sentence(fusion)}These maps have no SD of the error, no"
-        " map of the wrong sign and no reliable voxels, because the error of this fusion was not"
-        " measured."
-    ]
+    )
+    error_sentence = (
+        "These maps have no SD of the error, no map of the wrong sign and no reliable voxels,"
+        " because the error of this fusion was not measured."
+    )
+    paragraphs = [" ".join([fused_sentence, *test_sentences, error_sentence])]
     if not_fused:
         reasons = [f"{name} ({reason})" for name, reason in not_fused.items()]
-        sentences.append(f"Not fused: {'; '.join(reasons)}.")
-    return sentences
+        paragraphs.append(f"Not fused: {'; '.join(reasons)}.")
+    return paragraphs
 
 
-def _tested_sentence(fusion: Mapping[str, object]) -> str:
-    """Return a sentence on the tested pairs of runs, with a trailing space; "" if none."""
+def _tested_sentences(fusion: Mapping[str, object]) -> list[str]:
+    """Return a sentence on the tested pairs of runs, [] if no pair was tested."""
     tested = fusion["Tested"]
     assert isinstance(tested, Sequence)
     phrases = []
@@ -467,14 +475,11 @@ def _tested_sentence(fusion: Mapping[str, object]) -> str:
         pairs = [" with ".join(pair["Runs"]) for pair in tested if pair["Passed"] is has_passed]
         if pairs:
             phrases.append(f"{result} for {enumerate_words(pairs)}")
-    return f"The test of the fusion {' and '.join(phrases)}. " if phrases else ""
+    return [f"The test of the fusion {' and '.join(phrases)}."] if phrases else []
 
 
-def _displacement_sentence(fusion: Mapping[str, object]) -> str:
-    """Return a sentence on the displacement between slices, with a trailing space.
-
-    The text is empty if there are no active voxels.
-    """
+def _displacement_sentences(fusion: Mapping[str, object]) -> list[str]:
+    """Return a sentence on the displacement between slices, [] if there are no active voxels."""
     pairs = fusion["Displacements"]
     assert isinstance(pairs, Sequence)
     displacements = {
@@ -483,17 +488,19 @@ def _displacement_sentence(fusion: Mapping[str, object]) -> str:
         if pair["Displacement"] is not None
     }
     if not displacements:
-        return ""
+        return []
     if not fusion["Applied"]:
-        return (
+        return [
             f"The largest displacement between two runs is {max(displacements.values()):.2f} of a"
-            " slice (median over active voxels). "
-        )
-    texts = [f"{names}: {displacement:.2f}" for names, displacement in displacements.items()]
-    return (
+            " slice (median over active voxels)."
+        ]
+    displacement_texts = [
+        f"{names}: {displacement:.2f}" for names, displacement in displacements.items()
+    ]
+    return [
         "Displacement of slices between runs, in fractions of a slice (median over active voxels):"
-        f" {'; '.join(texts)}. "
-    )
+        f" {'; '.join(displacement_texts)}."
+    ]
 
 
 def _error_table(facts: ParticipantMap) -> Markup:

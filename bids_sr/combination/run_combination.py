@@ -256,24 +256,16 @@ def combine_estimates(
         runs, weights = list(compress(runs, has_weight)), list(compress(weights, has_weight))
     mask = _common_mask(runs)
     shares = _normalize_weights(weights, len(runs))
-
-    def sum_weighted(maps: Sequence[Array], power: int) -> Float:
-        """Sum maps over runs with a power of the weights; the sum is 0 outside the mask."""
-        total = np.zeros(mask.shape)
-        for share, values in zip(shares, maps, strict=True):
-            total += np.where(mask, share**power * values, 0)
-        return total
-
-    effect = sum_weighted([run.effect for run in runs], 1)
-    variance = sum_weighted([run.variance for run in runs], 2)
+    effect = _sum_weighted([run.effect for run in runs], shares, mask, power=1)
+    variance = _sum_weighted([run.variance for run in runs], shares, mask, power=2)
     dof = float(sum(run.dof for run in runs))
     t = np.where(mask, effect / np.sqrt(np.where(variance > 0, variance, 1)), 0)
     sds = [run.sd for run in runs if run.sd is not None]
     sd = shared_sd = None
     if len(sds) == len(runs):
-        shared_sd = widening * np.sqrt(shared) * sum_weighted(sds, 1)
+        shared_sd = widening * np.sqrt(shared) * _sum_weighted(sds, shares, mask, power=1)
         error_variances = [np.square(widening * run_sd) for run_sd in sds]
-        independent_variance = (1 - shared) * sum_weighted(error_variances, 2)
+        independent_variance = (1 - shared) * _sum_weighted(error_variances, shares, mask, power=2)
         sd = np.sqrt(independent_variance + np.square(shared_sd))
     between_variance = None
     if len(runs) >= LEAST_RUNS_OF_SPREAD:
@@ -289,6 +281,16 @@ def combine_estimates(
         between_variance=between_variance,
         shared_sd=shared_sd,
     )
+
+
+def _sum_weighted(
+    maps: Sequence[Array], shares: Sequence[Float], mask: MaskArray, *, power: int
+) -> Float:
+    """Sum maps over runs with a power of the weights; the sum is 0 outside the mask."""
+    total = np.zeros(mask.shape)
+    for share, values in zip(shares, maps, strict=True):
+        total += np.where(mask, share**power * values, 0)
+    return total
 
 
 def _estimate_between_variance(
@@ -342,12 +344,14 @@ def _check_inputs(
         raise CombinationError(
             f"the correlation of the reconstruction error is {shared:g}; expected 0 to 1"
         )
-    if weights is None:
-        return
-    if len(weights) != len(runs):
-        raise CombinationError(
-            f"{len(weights)} weights for {len(runs)} runs; expected one per run"
-        )
+    if weights is not None:
+        _check_weights(weights, len(runs), shape)
+
+
+def _check_weights(weights: Sequence[float | Array], n_runs: int, shape: tuple[int, ...]) -> None:
+    """Raise `CombinationError` if weights are invalid; `shape` is the shape of the runs' maps."""
+    if len(weights) != n_runs:
+        raise CombinationError(f"{len(weights)} weights for {n_runs} runs; expected one per run")
     arrays = [np.asarray(weight, dtype=float) for weight in weights]
     for number, weight in enumerate(arrays, 1):
         if weight.shape not in ((), shape):

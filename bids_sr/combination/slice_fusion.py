@@ -32,14 +32,13 @@ from bids_sr.io.arrays import Array, Float, MaskArray, iterate_parts
 
 THIN_PER_THICK = 2
 """Number of thin slices per thick slice."""
+COLUMN_CHUNK = 256
+"""Number of columns whose covariances are in memory at a time."""
 _CORRELATION_FWHM_SLICES = 1.5  # thin slices, full width at half maximum of K
-_MIN_RELATIVE_SD = (
-    0.02  # SD relative to the median SD below which a voxel counts as without signal
-)
+_MIN_RELATIVE_SD = 0.02  # SD of voxels with signal, relative to the median SD
 _RELATIVE_NOISE = 0.2  # noise variance of a thick slice, relative to its prior variance
 _UNINFORMATIVE_NOISE = 1e6  # relative noise variance of a run that has no influence
 _MIN_COSINE = 2**-0.5  # smallest cosine of the angle between columns and slice normal
-_COLUMN_CHUNK = 256  # number of columns whose covariances are in memory at a time
 
 
 class SliceFusionError(ValueError):
@@ -306,7 +305,7 @@ def fuse_slices(runs: Sequence[SlicedEffects], prior_sd: Array, columns: MaskArr
     check_run_shapes(runs, prior_sd, columns)
     column_indices = np.flatnonzero(columns)
     estimate: Float = np.zeros((len(runs[0].effects), columns.size, prior_sd.shape[2]))
-    for part in iterate_parts(len(column_indices), _COLUMN_CHUNK):
+    for part in iterate_parts(len(column_indices), COLUMN_CHUNK):
         chunk = column_indices[part]
         values, covariance, thin_covariance = column_model(runs, prior_sd, chunk)
         fused = thin_covariance @ np.linalg.solve(covariance, values)

@@ -17,6 +17,7 @@ from bids_sr.sr.method import method_names_without_controls
 
 _LABEL_SEPARATOR = ":desc-"
 _MAX_LISTED = 4  # runs or files in a message
+_OTHER_SPACES = ("MNI", "fs", "T1w")  # starts of the names of spaces other than the run's space
 
 
 def _find_name_problem(name: str) -> str:
@@ -71,12 +72,11 @@ def add_compared_series(
     runs = [run for subject in subjects for run in subject.runs]
     files = [source.path for source in sources if source.path.is_file()]
     if files and len(runs) > 1:
-        names = ", ".join(run.stem for run in runs[:_MAX_LISTED]) + " …" * (
-            len(runs) > _MAX_LISTED
-        )
+        ellipsis = " …" if len(runs) > _MAX_LISTED else ""
+        run_names = ", ".join(run.stem for run in runs[:_MAX_LISTED]) + ellipsis
         findings.refuse_option(
             "--compare",
-            f"{files[0].name} is a single series, but {len(runs)} runs are selected ({names})",
+            f"{files[0].name} is a single series, but {len(runs)} runs are selected ({run_names})",
             "Select the corresponding run (--participant-label, --task-id, --run-id), or specify"
             " a BIDS derivatives directory.",
         )
@@ -135,11 +135,11 @@ def _find_another_run(run: BoldRun, settings: Settings, findings: Findings) -> B
         default=None,
     )
     if nearest is not None:
-        text = (
+        note = (
             f"series that other programs computed from {run.bold.name} are compared with this run"
             " below the acquired Nyquist frequency."
         )
-        findings.note(nearest.bold, text)
+        findings.note(nearest.bold, note)
     return nearest
 
 
@@ -153,45 +153,49 @@ def _check_names(sources: Sequence[_Source], settings: Settings, findings: Findi
     """Return whether the names and paths of ``--compare`` can be used, and report problems."""
     n_problems = len(findings.problems)
     names = [source.name for source in sources]
-    for name, path, label in sources:
-        option = f"--compare {name}={path}"
-        if reason := _find_name_problem(name):
-            reserved = ", ".join([*BASELINES, *method_names_without_controls(), "raw", "measured"])
-            findings.refuse_option(
-                option,
-                reason,
-                (
-                    "Choose another name that consists of letters and digits. These names are"
-                    f" reserved: {reserved}."
-                ),
-            )
-        elif names.count(name) > 1:
-            findings.refuse_option(
-                option,
-                f"the name {name} is used for several series",
-                "Use a different name for each series.",
-            )
-        if not path.exists():
-            findings.refuse_option(
-                option, "the file or directory was not found", "Check the path."
-            )
-        elif label and path.is_file():
-            findings.refuse_option(
-                option,
-                f"desc-{label} selects one series in a directory, but the path is a file",
-                f"Remove :desc-{label} from the option.",
-            )
+    for source in sources:
+        _check_name(source, names, findings)
+        _check_path(source, findings)
     if ACQUIRED_BAND not in settings.superres.series:
-        fix = f"Add {ACQUIRED_BAND} to --sr-method."
         findings.refuse_option(
             "--compare",
-            (
-                f"--compare requires {ACQUIRED_BAND}, which represents the acquired series in the"
-                " comparison"
-            ),
-            fix,
+            f"--compare requires {ACQUIRED_BAND}, which represents the acquired series in the"
+            " comparison",
+            f"Add {ACQUIRED_BAND} to --sr-method.",
         )
     return len(findings.problems) == n_problems
+
+
+def _check_name(source: _Source, names: Sequence[str], findings: Findings) -> None:
+    """Reject a name that is invalid, reserved, or used several times among all `names`."""
+    option = f"--compare {source.name}={source.path}"
+    if reason := _find_name_problem(source.name):
+        reserved = ", ".join([*BASELINES, *method_names_without_controls(), "raw", "measured"])
+        findings.refuse_option(
+            option,
+            reason,
+            "Choose another name that consists of letters and digits. These names are reserved:"
+            f" {reserved}.",
+        )
+    elif names.count(source.name) > 1:
+        findings.refuse_option(
+            option,
+            f"the name {source.name} is used for several series",
+            "Use a different name for each series.",
+        )
+
+
+def _check_path(source: _Source, findings: Findings) -> None:
+    """Reject a path that does not exist, and a label for a file."""
+    option = f"--compare {source.name}={source.path}"
+    if not source.path.exists():
+        findings.refuse_option(option, "the file or directory was not found", "Check the path.")
+    elif source.label and source.path.is_file():
+        findings.refuse_option(
+            option,
+            f"desc-{source.label} selects one series in a directory, but the path is a file",
+            f"Remove :desc-{source.label} from the option.",
+        )
 
 
 def _find_compared_series(
@@ -234,38 +238,39 @@ def _find_series(
             f" with {name}.",
         )
         return None
-    if label:
-        labels = sorted({_parse_desc(path) for path in candidates})
-        candidates = [path for path in candidates if _parse_desc(path) == label]
-        if not candidates:
-            findings.add_problem(
-                folder,
-                f"the directory does not contain a desc-{label} series for {run.stem}",
-                f"Available: {', '.join(f'desc-{available}' for available in labels)}.",
-            )
-            return None
+    labeled = [path for path in candidates if not label or _parse_desc(path) == label]
+    if not labeled:
+        available_labels = sorted({_parse_desc(path) for path in candidates})
+        findings.add_problem(
+            folder,
+            f"the directory does not contain a desc-{label} series for {run.stem}",
+            f"Available: {', '.join(f'desc-{available}' for available in available_labels)}.",
+        )
+        return None
     # series in template space are not on the grid of the run
     in_native_space = [
         path
-        for path in candidates
-        if not parse_entities(path).get("space", "").startswith(("MNI", "fs", "T1w"))
+        for path in labeled
+        if not parse_entities(path).get("space", "").startswith(_OTHER_SPACES)
     ]
-    candidates = in_native_space or candidates
-    if len(candidates) > 1:
-        names = ", ".join(path.name for path in candidates)
-        labels = sorted({_parse_desc(path) for path in candidates} - {""})
-        option = (
-            f"--compare {name}={folder}{_LABEL_SEPARATOR}{labels[0]}"
-            if len(labels) > 1
-            else f"--compare {name}=FILE"
-        )
+    matches = in_native_space or labeled
+    if len(matches) > 1:
+        problem = f"several series in this directory match {run.stem}"
         findings.add_problem(
             folder,
-            f"several series in this directory match {run.stem}: {names}",
-            f"Select one of these series with {option}.",
+            f"{problem}: {', '.join(path.name for path in matches)}",
+            f"Select one of these series with {_suggest_option(name, folder, matches)}.",
         )
         return None
-    return candidates[0]
+    return matches[0]
+
+
+def _suggest_option(name: str, folder: Path, matches: Sequence[Path]) -> str:
+    """Return an option that selects one of several series in a directory."""
+    labels = sorted({_parse_desc(path) for path in matches} - {""})
+    if len(labels) > 1:
+        return f"--compare {name}={folder}{_LABEL_SEPARATOR}{labels[0]}"
+    return f"--compare {name}=FILE"
 
 
 def _parse_desc(path: Path) -> str:

@@ -4,8 +4,9 @@ The position of each series is determined first, and the series is then interpol
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -63,10 +64,10 @@ def describe_compared(names: Sequence[str]) -> str:
 def import_compared(
     bold_file: File, here: Path = HERE, *, tr: float, axis_order: AxisOrder
 ) -> Series:
-    """Copy a compared series as in `bids_sr.steps.acquired_series.import_series`, with NaN set to
-    0.
+    """Copy a compared series and set NaN to 0.
 
-    `bold_file` is the BOLD series in the format of its program (NIfTI, 4D).
+    The copy is as in `bids_sr.steps.acquired_series.import_series`. `bold_file` is the BOLD series
+    in the format of its program (NIfTI, 4D).
     """
     copy_series(bold_file, here / "bold.nii", order=axis_order, tr=tr, replace_nan=True)
     return SeriesReader(here / "bold.nii")
@@ -88,8 +89,14 @@ def align_compared(
 
     Parameters
     ----------
+    compared, bold : Series
+        Compared series and acquired series.
+    boldref, bold_mask : Image, Mask
+        Boldref and brain of the run on the acquired grid.
     hmc_xfms : Transforms
         Transforms of boldref points to points of each volume of the run (T, 4, 4; RAS mm).
+    series_name : str
+        Name of the compared series, the key of the facts.
 
     Returns
     -------
@@ -136,9 +143,25 @@ def resample_compared(
     ----------
     stc, acquired : Series
         Compared series and acquired series after slice-timing correction.
+    bold_mask_hr : Mask
+        Brain on the high-resolution grid.
+    hmc_xfms, compared_xfms : Transforms
+        Transforms of boldref points to points of each volume of the run, and of the compared
+        series (T, 4, 4; RAS mm).
+    compared_facts, compared_signal : Facts, Mask
+        Results of `align_compared`.
     distortion : Distortion | None
         Distortion of the run. It is only corrected if head motion was not corrected in the series;
         motion-corrected series are assumed to be undistorted.
+    factor : Factor
+        Acquired over high-resolution voxel size by axis.
+    series_name : str
+        Name of the compared series.
+
+    Returns
+    -------
+    tuple[Series, Mask]
+        Series on the high-resolution grid, and brain voxels with signal in both series.
     """
     facts = compared_facts[series_name]
     assert isinstance(facts, dict)
@@ -148,23 +171,18 @@ def resample_compared(
         UPSAMPLING if series_factor == factor else "raw", UpsamplerInputs(factor=series_factor)
     )
     shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine
-    mask, smallest_signal = bold_mask_hr, 0.0
+    mask = bold_mask_hr
     if facts["left_out"]:
-        smallest_signal = float(facts["least_signal"])
         middle_xfm = compared_xfms[len(compared_xfms) // 2]
         mask = _restrict_to_signal(bold_mask_hr, compared_signal, middle_xfm)
-    lacks_signal = np.mean(list(read_comparison_volumes(stc).values()), axis=0) <= smallest_signal
-    signal_fill = _SignalFill(
-        acquired=acquired, series=stc, lacks_signal=lacks_signal, is_as_acquired=is_as_acquired
-    )
-    scale, offset = np.float32(facts["scale"]), np.float32(facts["offset"])
+    signal_fill = _make_signal_fill(stc, acquired, facts)
     acquired_volumes = zip(acquired.volumes(), hmc_xfms, strict=True)
 
     def upsample_filled(volume: Array, pose: Array) -> Array:
         """Upsample the next volume, scaled to the run and with empty voxels filled."""
         acquired_volume, hmc_xfm = next(acquired_volumes)
-        volume = signal_fill.fill_volume(scale * volume + offset, pose, acquired_volume, hmc_xfm)
-        return upsample(volume, pose)
+        filled = signal_fill.scale_and_fill(volume, pose, acquired_volume, hmc_xfm)
+        return upsample(filled, pose)
 
     target = here / "series.nii"
     with (
@@ -200,7 +218,7 @@ def _restrict_to_signal(mask: Volume, signal: Volume, xfm: Array) -> Volume:
 
 @frozen
 class _SignalFill:
-    """Signal of the acquired series for voxels of a compared series without signal.
+    """Scale of a compared series, and acquired signal for its voxels without signal.
 
     Attributes
     ----------
@@ -210,32 +228,55 @@ class _SignalFill:
         Voxels of the compared series without signal (3D, boolean).
     is_as_acquired : bool
         Whether the volumes of the compared series are in the acquired positions.
+    scale, offset : np.float32
+        Factor and summand that give the compared series the signal unit of the run.
     """
 
     acquired: SeriesReader
     series: SeriesReader
     lacks_signal: Array
     is_as_acquired: bool
+    scale: np.float32
+    offset: np.float32
 
-    def fill_volume(
+    def scale_and_fill(
         self, volume: Array, pose: Array, acquired_volume: Array, hmc_xfm: Array
     ) -> Array:
-        """Fill the voxels of a volume (3D) from the acquired volume.
+        """Scale a volume (3D) to the run, and fill voxels without signal from the acquired volume.
 
         `pose` and `hmc_xfm` are the transforms (4, 4) of boldref points to points of the compared
         and of the acquired volume (RAS mm).
         """
+        scaled: Array = self.scale * volume + self.offset
         if not self.lacks_signal.any():
-            return volume
+            return scaled
         x, y, z = (
-            n / n_acquired
-            for n, n_acquired in zip(self.series.shape[:3], self.acquired.shape[:3], strict=True)
+            n_voxels / n_acquired
+            for n_voxels, n_acquired in zip(
+                self.series.shape[:3], self.acquired.shape[:3], strict=True
+            )
         )
         upsampled = upsample_volume(UPSAMPLING, acquired_volume, (x, y, z))
         xfm = np.eye(4) if self.is_as_acquired else hmc_xfm @ np.linalg.inv(pose)
         affine = self.series.affine
         resampled = sample_volume(upsampled, affine, upsampled.shape, affine, xfm)
-        return np.where(self.lacks_signal, resampled, volume)
+        return np.where(self.lacks_signal, resampled, scaled)
+
+
+def _make_signal_fill(
+    series: SeriesReader, acquired: SeriesReader, facts: Mapping[str, Any]
+) -> _SignalFill:
+    """Find the voxels of a compared series without signal, given the facts on its alignment."""
+    smallest_signal = float(facts["least_signal"]) if facts["left_out"] else 0.0
+    mean_signal = np.mean(list(read_comparison_volumes(series).values()), axis=0)
+    return _SignalFill(
+        acquired=acquired,
+        series=series,
+        lacks_signal=mean_signal <= smallest_signal,
+        is_as_acquired=facts["frame"] == "as acquired",
+        scale=np.float32(facts["scale"]),
+        offset=np.float32(facts["offset"]),
+    )
 
 
 @step(makes="same_widths", memory=EFFECTS, cost=RunTime(always=5.0))

@@ -25,6 +25,7 @@ never counted.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from bids_sr.evaluation import advice as evaluation_advice
 from bids_sr.evaluation.acquired_activation import lost_sentences
@@ -47,6 +48,13 @@ from bids_sr.frozen import frozen
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.series import ACQUIRED_BAND, same_name
 
+_MARGIN = 0.02
+"""Smallest difference of explained variance that counts as a difference."""
+ON_ACQUIRED = "acquired"
+"""Value of ``grid`` in the facts of a series on the acquired grid."""
+COMPARED = "compared_fwhm"
+"""Statistic of the table row that every compared series has."""
+_KINDS: tuple[AccuracyKind, ...] = ("within", "beyond")
 _STATUS_PHRASES: Mapping[VerdictStatus, str] = {
     "more accurate": "is more accurate than the acquired series",
     "not more accurate": "was not found to be more accurate than the acquired series",
@@ -56,15 +64,6 @@ _STATUS_PHRASES: Mapping[VerdictStatus, str] = {
         " other"
     ),
 }
-
-
-def write_compared_headline(name: str, status: VerdictStatus) -> str:
-    """Return a sentence on whether another program's series is more accurate than acquired."""
-    if status not in _STATUS_PHRASES:
-        return f"The accuracy of {name} was not assessed."
-    return f"{name} {_STATUS_PHRASES[status]}."
-
-
 _BAND_PHRASES: Mapping[AccuracyKind, str] = {
     "within": "below the acquired Nyquist frequency",
     "beyond": "above the acquired Nyquist frequency",
@@ -108,6 +107,13 @@ _NO_DETAIL_SENTENCE = (
 )
 
 
+def write_compared_headline(name: str, status: VerdictStatus) -> str:
+    """Return a sentence on whether another program's series is more accurate than acquired."""
+    if status not in _STATUS_PHRASES:
+        return f"The accuracy of {name} was not assessed."
+    return f"{name} {_STATUS_PHRASES[status]}."
+
+
 def describe_compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer: bool) -> str:
     """Describe the accuracy of another program's series in one frequency band, with values.
 
@@ -126,18 +132,17 @@ def describe_compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer:
         return _NO_DETAIL_SENTENCE
     region_phrase = "the brain" if claim.region == "brain" else region_text(claim.region)
     finding = _finding_text(claim, claim.decision, region_phrase)
-    if claim.decision == "better":
-        if claim.kind == "within" and fwhm_mm > 0:
-            finding += ", also at the same resolution"
-        if not counts:
-            finding += _NOT_COUNTED_TEXT
-    values = []
+    is_better = claim.decision == "better"
+    at_same_resolution = is_better and claim.kind == "within" and fwhm_mm > 0
+    resolution_text = ", also at the same resolution" if at_same_resolution else ""
+    not_counted_text = _NOT_COUNTED_TEXT if is_better and not counts else ""
+    value_texts = []
     if (row := claim.evidence.row(claim.series, claim.region)) is not None:
-        values.append(f"explained variance {value_text(row, '.2f')} in {region_phrase}")
-    values += _difference_texts(claim, fwhm_mm)
+        value_texts.append(f"explained variance {value_text(row, '.2f')} in {region_phrase}")
+    value_texts += _difference_texts(claim, fwhm_mm)
     return (
-        f"{capitalize(_BAND_PHRASES[claim.kind])}, {finding}: {', '.join(values)}. The reference"
-        f" is {claim.evidence.reference.words}."
+        f"{capitalize(_BAND_PHRASES[claim.kind])}, {finding}{resolution_text}{not_counted_text}:"
+        f" {', '.join(value_texts)}. The reference is {claim.evidence.reference.words}."
     )
 
 
@@ -166,7 +171,7 @@ def _difference_texts(claim: Claim, fwhm_mm: float) -> Iterator[str]:
         row = comparison.row
         difference = value_text(row, "+.2f")
         if row.minus != same_name(claim.series):
-            place = " in the brain" * (row.region != claim.region)
+            place = "" if row.region == claim.region else " in the brain"
             yield f"{difference} over the acquired series{place}"
         elif fwhm_mm > 0:
             yield (
@@ -204,15 +209,6 @@ def describe_compared_position(facts: Mapping[str, object]) -> list[str]:
             " acquired series."
         )
     return sentences
-
-
-_MARGIN = 0.02
-"""Smallest difference of explained variance that counts as a difference."""
-ON_ACQUIRED = "acquired"
-"""Value of ``grid`` in the facts of a series on the acquired grid."""
-COMPARED = "compared_fwhm"
-"""Statistic of the table row that every compared series has."""
-_KINDS: tuple[AccuracyKind, ...] = ("within", "beyond")
 
 
 @frozen
@@ -339,6 +335,13 @@ def decide_compared_verdict(
     )
 
 
+class _BandDecision(NamedTuple):
+    """Decision on a band in one region, and its reason; "" if the decision needs no reason."""
+
+    decision: Decision
+    reason: Reason = ""
+
+
 def _make_claim(
     kind: AccuracyKind, name: str, rows: Sequence[MetricRow], margin: float, *, finer: bool
 ) -> Claim:
@@ -350,17 +353,17 @@ def _make_claim(
     region_rows = {} if evidence is None else evidence.select_finite_rows(name)
     if evidence is None or not region_rows:
         return Claim(kind=kind, series=name, decision=None)
-    decisions: dict[str, tuple[Decision, Reason]] = {
+    decisions = {
         region: _decide_within(evidence, row, margin)
         if kind == "within"
         else _decide_beyond(evidence, row, margin, finer=finer)
         for region, row in region_rows.items()
     }
-    is_contrary = {"better", "worse"} <= {decision for decision, _ in decisions.values()}
+    is_contrary = {"better", "worse"} <= {
+        region_decision.decision for region_decision in decisions.values()
+    }
     region = next(iter(decisions)) if is_contrary else _select_region(decisions)
-    decision, why = decisions[region]
-    if is_contrary:
-        decision, why = "unclear", "contrary"
+    band_decision = _BandDecision("unclear", "contrary") if is_contrary else decisions[region]
     comparisons = [(ACQUIRED_BAND, region)]
     if kind == "within":
         comparisons.append((same_name(name), region))
@@ -369,10 +372,10 @@ def _make_claim(
     return Claim(
         kind=kind,
         series=name,
-        decision=decision,
+        decision=band_decision.decision,
         evidence=evidence,
         region=region,
-        why=why,
+        why=band_decision.reason,
         comparisons=tuple(
             evidence.compare(name, other_series, compared_region, margin)
             for other_series, compared_region in comparisons
@@ -381,15 +384,13 @@ def _make_claim(
     )
 
 
-def _select_region(decisions: Mapping[str, tuple[Decision, Reason]]) -> str:
+def _select_region(decisions: Mapping[str, _BandDecision]) -> str:
     """Return the first region with a difference, else with a reason, else the first region."""
-    for region, (decision, _) in decisions.items():
-        if decision in ("better", "worse"):
-            return region
-    for region, (_, reason) in decisions.items():
-        if reason:
-            return region
-    return next(iter(decisions))
+    with_difference = [
+        region for region, (decision, _) in decisions.items() if decision in ("better", "worse")
+    ]
+    with_reason = [region for region, (_, reason) in decisions.items() if reason]
+    return next(iter([*with_difference, *with_reason, *decisions]))
 
 
 def _is_counted(claim: Claim) -> bool:
@@ -406,7 +407,7 @@ def _decide_difference(comparison: Comparison, margin: float) -> Decision:
     return "same" if is_small else comparison.decision
 
 
-def _decide_within(evidence: Evidence, row: MetricRow, margin: float) -> tuple[Decision, Reason]:
+def _decide_within(evidence: Evidence, row: MetricRow, margin: float) -> _BandDecision:
     """Decide whether a series is more accurate in the acquired band; if not, add the reason.
 
     `row` is the explained variance of the series in a region.
@@ -416,23 +417,23 @@ def _decide_within(evidence: Evidence, row: MetricRow, margin: float) -> tuple[D
         evidence.compare(name, ACQUIRED_BAND, region, margin), margin
     )
     if band_difference != "better":
-        return band_difference, ""
+        return _BandDecision(band_difference)
     correlation_gain = evidence.row(name, region, ACQUIRED_BAND, "r")
     if correlation_gain is not None and not correlation_gain.lower > 0:
-        return "same", "size"
+        return _BandDecision("same", "size")
     if evidence.row(name, region, same_name(name)) is None:
-        return "unclear", "no control"
+        return _BandDecision("unclear", "no control")
     if (
         _decide_difference(evidence.compare(name, same_name(name), region, margin), margin)
         != "better"
     ):
-        return "same", "smoothed"
-    return ("better", "") if row.lower > 0 else ("same", "nothing")
+        return _BandDecision("same", "smoothed")
+    return _BandDecision("better") if row.lower > 0 else _BandDecision("same", "nothing")
 
 
 def _decide_beyond(
     evidence: Evidence, row: MetricRow, margin: float, *, finer: bool
-) -> tuple[Decision, Reason]:
+) -> _BandDecision:
     """Decide whether a series has true detail above the acquired band; if not, add the reason.
 
     `row` is the explained variance of the series in a region. A series that contains less noise
@@ -442,12 +443,12 @@ def _decide_beyond(
         evidence.compare(row.series, ACQUIRED_BAND, row.region, margin), margin
     )
     if not finer or (band_difference == "worse" and abs(row.value) < margin):
-        return "same", "no detail"
+        return _BandDecision("same", "no detail")
     if band_difference == "worse":
-        return ("worse" if is_below_zero(row) else "unclear"), ""
+        return _BandDecision("worse" if is_below_zero(row) else "unclear")
     if band_difference == "better":
-        return ("better" if row.lower > 0 else "same"), ""
-    return band_difference, ""
+        return _BandDecision("better" if row.lower > 0 else "same")
+    return _BandDecision(band_difference)
 
 
 def _decide_status(claims: Sequence[Claim]) -> VerdictStatus:

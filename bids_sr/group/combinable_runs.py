@@ -5,10 +5,11 @@ Contrasts with other weights are already excluded across participants
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import compress
 from pathlib import Path
+from typing import NamedTuple
 
 from bids_sr.bids.entities import lack_run_number
 from bids_sr.group.input_maps import DerivativeMaps, RunMaps, sort_runs
@@ -17,12 +18,17 @@ from bids_sr.metrics.rows import MISSING
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.series import RAW
 
-_VoxelSizes = tuple[str, str]
-"""Voxel sizes of the acquired and of the super-resolved maps; "" if unknown."""
 _REMEDY = (
     "Correct the data and rerun the participant level, or select runs with --run-id or"
     " --session-label"
 )
+
+
+class _VoxelSizes(NamedTuple):
+    """Voxel sizes of the maps of a run in words; "" if unknown."""
+
+    acquired: str
+    super_resolved: str
 
 
 def exclude_uncombinable(
@@ -50,34 +56,50 @@ def exclude_uncombinable(
     for run in collected.runs:
         tasks[run.participant, run.task, run.variant].append(run)
     excluded: set[str] = set()
-    lines = []
+    exclusion_lines = []
     for (participant, task, variant), task_runs in tasks.items():
         runs = sort_runs(task_runs)
         reasons = _list_exclusion_reasons(runs)
         if not reasons:
             continue
-        remaining = [run for run in runs if run.name not in reasons]
-        over_sessions = len({run.session for run in runs}) > 1
-        names = {run.name: run.short_name(over_sessions=over_sessions) for run in runs}
-        causes = "; ".join(f"{names[name]}: {reason}" for name, reason in reasons.items())
-        label = "_".join([participant, f"task-{task}", *[variant] * (variant != MISSING)])
-        if len(remaining) > 1:
-            excluded |= reasons.keys()
-            verb = "was" if len(reasons) == 1 else "were"
-            text = (
-                f"{enumerate_words([names[name] for name in reasons])} {verb} excluded from the"
-                f" group maps, because runs that differ are not combined ({causes}). {_REMEDY}"
-            )
-        else:
-            excluded |= {run.name for run in runs}
-            text = (
-                "the participant was excluded from the group maps, because"
-                f" {enumerate_words([names[run.name] for run in runs])} cannot be combined"
-                f" ({causes}). {_REMEDY}"
-            )
-        lines.append((participant, f"{label}: {text}"))
+        can_combine_others = sum(run.name not in reasons for run in runs) > 1
+        excluded |= reasons.keys() if can_combine_others else {run.name for run in runs}
+        variant_label = [] if variant == MISSING else [variant]
+        label = "_".join([participant, f"task-{task}", *variant_label])
+        text = _exclusion_text(runs, reasons, can_combine_others=can_combine_others)
+        exclusion_lines.append((participant, f"{label}: {text}"))
     remaining_runs = [run for run in collected.runs if run.name not in excluded]
-    return replace(collected, runs=remaining_runs), lines
+    return replace(collected, runs=remaining_runs), exclusion_lines
+
+
+def _exclusion_text(
+    runs: Sequence[RunMaps], reasons: Mapping[str, str], *, can_combine_others: bool
+) -> str:
+    """Return a sentence on runs that are not combined with the other runs of their task.
+
+    Parameters
+    ----------
+    runs : Sequence[RunMaps]
+        All runs of a participant and task.
+    reasons : Mapping[str, str]
+        Reason by name of each run that is not combined.
+    can_combine_others : bool
+        Whether the other runs are combined; otherwise, the participant is excluded.
+    """
+    over_sessions = len({run.session for run in runs}) > 1
+    names = {run.name: run.short_name(over_sessions=over_sessions) for run in runs}
+    causes = "; ".join(f"{names[name]}: {reason}" for name, reason in reasons.items())
+    if can_combine_others:
+        verb = "was" if len(reasons) == 1 else "were"
+        return (
+            f"{enumerate_words([names[name] for name in reasons])} {verb} excluded from the"
+            f" group maps, because runs that differ are not combined ({causes}). {_REMEDY}"
+        )
+    return (
+        "the participant was excluded from the group maps, because"
+        f" {enumerate_words([names[run.name] for run in runs])} cannot be combined"
+        f" ({causes}). {_REMEDY}"
+    )
 
 
 def _list_exclusion_reasons(runs: Sequence[RunMaps]) -> dict[str, str]:
@@ -92,16 +114,31 @@ def _list_exclusion_reasons(runs: Sequence[RunMaps]) -> dict[str, str]:
         for run in compress(runs, lack_run_number([run.entities for run in runs]))
     }
     sizes = {run.name: _read_voxel_sizes(run) for run in runs if run.name not in reasons}
-    for index, quantity in enumerate(("acquired voxels", "super-resolved voxels")):
-        counts = Counter(size[index] for size in sizes.values() if size[index])
-        if len(counts) > 1:
-            usual_value = counts.most_common(1)[0][0]
-            for name, size in sizes.items():
-                if size[index] not in ("", usual_value):
-                    reasons.setdefault(
-                        name, f"{quantity} of {size[index]}; expected {usual_value}"
-                    )
+    acquired_reasons = _find_unusual_sizes(
+        "acquired", {name: size.acquired for name, size in sizes.items()}
+    )
+    super_resolved_reasons = _find_unusual_sizes(
+        "super-resolved", {name: size.super_resolved for name, size in sizes.items()}
+    )
+    for name, reason in [*acquired_reasons.items(), *super_resolved_reasons.items()]:
+        reasons.setdefault(name, reason)
     return reasons
+
+
+def _find_unusual_sizes(kind: str, sizes: Mapping[str, str]) -> dict[str, str]:
+    """Return reasons by name of runs with another voxel size than most runs.
+
+    `kind` is the kind of voxels, and `sizes` are their sizes in words by name of the run.
+    """
+    counts = Counter(size for size in sizes.values() if size)
+    if len(counts) < 2:
+        return {}
+    usual_size = counts.most_common(1)[0][0]
+    return {
+        name: f"{kind} voxels of {size}; expected {usual_size}"
+        for name, size in sizes.items()
+        if size not in ("", usual_size)
+    }
 
 
 def _read_voxel_sizes(run: RunMaps) -> _VoxelSizes:
@@ -112,7 +149,7 @@ def _read_voxel_sizes(run: RunMaps) -> _VoxelSizes:
             acquired = _read_voxel_size(run.map_file(key))
         elif key[1] != RAW and not super_resolved:
             super_resolved = _read_voxel_size(run.map_file(key))
-    return acquired or _read_voxel_size(run.mask), super_resolved
+    return _VoxelSizes(acquired or _read_voxel_size(run.mask), super_resolved)
 
 
 def _read_voxel_size(image: Path | None) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,27 +17,33 @@ from bids_sr.series import BASELINES, MEASURED
 from bids_sr.statistics.paired_tests import differences
 from bids_sr.statistics.wilcoxon import ALPHA, signed_rank
 
+
+class _PublishedRow(NamedTuple):
+    """Row of the published table: sizes of both conditions and their Dice overlap."""
+
+    name: str
+    smoothing: str
+    medians: tuple[str, str, str]  # with quartiles
+    p_values: tuple[str, str, str]  # compared with the acquired series
+
+
 # values published for 30 participants; the unit of the smoothing (sigma 1.5) is not reported and
 # corresponds to 3.5 or 13.2 mm FWHM (see METHODS)
 _PUBLISHED_ROWS = (
-    (
+    _PublishedRow(
         "paper: acquired",
         "σ = 1.5",
-        "140.00 (64.75–184.00)",
-        "128.50 (43.50–208.25)",
-        ".590 (.408–.735)",
+        ("140.00 (64.75–184.00)", "128.50 (43.50–208.25)", ".590 (.408–.735)"),
         ("–", "–", "–"),
     ),
-    (
+    _PublishedRow(
         "paper: srgan",
         "σ = 1.5",
-        "83.37 (42.31–119.68)",
-        "87.00 (28.93–129.00)",
-        ".490 (.361–.589)",
+        ("83.37 (42.31–119.68)", "87.00 (28.93–129.00)", ".490 (.361–.589)"),
         ("< .001", "< .001", ".00466"),
     ),
-    ("paper: acquired", "0", "–", "–", ".417 (.320–.575)", ("–", "–", "–")),
-    ("paper: srgan", "0", "–", "–", ".355 (.238–.457)", ("–", "–", "2.76e−6")),
+    _PublishedRow("paper: acquired", "0", ("–", "–", ".417 (.320–.575)"), ("–", "–", "–")),
+    _PublishedRow("paper: srgan", "0", ("–", "–", ".355 (.238–.457)"), ("–", "–", "2.76e−6")),
 )
 
 
@@ -74,9 +80,9 @@ def _p_html(p: float, smallest: float, method: str) -> str:
     return render("value", p_value(p), note)
 
 
-def _size_cells(table: pd.DataFrame, series: str) -> Iterator[str]:
+def _size_cells(sizes: pd.DataFrame, series: str) -> Iterator[str]:
     """Yield cells: median with quartiles over participants, and tests against two baselines."""
-    values = participants_by_series(table)
+    values = participants_by_series(sizes)
     participant_values = values.get(series, pd.Series(dtype=float)).dropna()
     n_participants, n_defined = len(participant_values), np.isfinite(participant_values).sum()
     text = _quartiles_text(*quartiles(participant_values)) if n_participants else "–"
@@ -84,8 +90,8 @@ def _size_cells(table: pd.DataFrame, series: str) -> Iterator[str]:
     note = f"defined in {n_defined} of {n_participants} participants" if has_undefined else ""
     yield render("value", text, note)
     for reference in ("raw", "bspline"):
-        pairs = values[[name for name in {series, reference} if name in values]]
-        pairs = pairs[np.isfinite(pairs).all(axis=1)]
+        available_values = values[[name for name in {series, reference} if name in values]]
+        pairs = available_values[np.isfinite(available_values).all(axis=1)]
         if pairs.shape[1] < 2 or len(pairs) < 2:
             yield "–"
         else:
@@ -110,10 +116,10 @@ def paper_html(sizes: pd.DataFrame, methods: Sequence[str]) -> Markup:
             if series in available:
                 cells = (cell for panel in panels for cell in _size_cells(panel, series))
                 rows.append([series_text(series), f"{fwhm_mm:g}", *cells])
-    for name, smoothing, *medians, p_values in _PUBLISHED_ROWS:
-        row = [Markup("<em>{}</em>").format(name), smoothing]
-        for median, p in zip(medians, p_values, strict=True):
-            row += [str(median), p, "–"]
+    for published in _PUBLISHED_ROWS:
+        row = [Markup("<em>{}</em>").format(published.name), published.smoothing]
+        for median, p in zip(published.medians, published.p_values, strict=True):
+            row += [median, p, "–"]
         rows.append(row)
     task = verdicts.task_text(sizes.iloc[0])
     return table(
@@ -138,12 +144,12 @@ def comparisons_html(rows: Sequence[verdicts.ComparisonRow], caption: str) -> Ma
         "result",
         "note",
     )
-    lines: list[list[Any]] = []
+    cell_rows: list[list[Any]] = []
     for row in rows:
         interval: str = verdicts.difference_text(row) if row.n else "–"
-        if row.level < 0.949:
+        if row.level < verdicts.LOWEST_NOMINAL_LEVEL:
             interval = Markup("{} <small>{:.0f} %</small>").format(interval, 100 * row.level)
-        lines.append(
+        cell_rows.append(
             [
                 series_text(row.series),
                 series_text(row.minus),
@@ -158,4 +164,4 @@ def comparisons_html(rows: Sequence[verdicts.ComparisonRow], caption: str) -> Ma
                 row.note,
             ]
         )
-    return table(caption, heads, lines)
+    return table(caption, heads, cell_rows)

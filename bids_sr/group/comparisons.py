@@ -115,11 +115,15 @@ def get_margin(name: str, values: Mapping[str, Float], requested: float | None) 
         return requested
     if MEASURED not in values or "bspline" not in values:
         return math.nan
-    truth, spline = (_transform_values(name, values[series]) for series in (MEASURED, "bspline"))
+    reference, spline = (
+        _transform_values(name, values[series]) for series in (MEASURED, "bspline")
+    )
     with np.errstate(invalid="ignore"):
-        _, gap, _ = group_values.quartiles(truth - spline)
+        _, median_difference, _ = group_values.quartiles(reference - spline)
     direction = statistic(name).better
-    gap = -gap if direction in (LOWER, ONE) else abs(gap) if direction == NEITHER else gap
+    gap = -median_difference if direction in (LOWER, ONE) else median_difference
+    if direction == NEITHER:
+        gap = abs(median_difference)
     return _SHARE_OF_GAP * gap if gap > 0 else math.nan
 
 
@@ -301,8 +305,10 @@ def _decide(row: Any) -> tuple[str, str]:
         else:
             decision = SIGNIFICANT_WORDS[-sign if row.better in (LOWER, ONE) else sign]
     else:
-        notes += [BELOW_STRONGEST_NOTE] if is_significant else []
-        notes += filter(None, [attainable_text(row.n_nonzero, row.p_smallest, row.family)])
+        if is_significant:
+            notes.append(BELOW_STRONGEST_NOTE)
+        if text := attainable_text(row.n_nonzero, row.p_smallest, row.family):
+            notes.append(text)
     return decision, "; ".join(notes)
 
 
@@ -328,15 +334,16 @@ def attainable_text(n: float, p_smallest: float, family: float = 1) -> str:
     >>> attainable_text(6, 2**-5, 5).removeprefix("with 6 non-zero differences, ")
     'the smallest attainable p value is .156 (corrected for 5 comparisons)'
     """
-    count = 1 if p_smallest >= ALPHA else int(family)  # already too few for a single comparison
-    smallest = min(1.0, p_smallest * count)
-    if smallest < ALPHA:
+    # without correction if the differences are too few for a single comparison
+    n_comparisons = 1 if p_smallest >= ALPHA else int(family)
+    p_attainable = min(1.0, p_smallest * n_comparisons)
+    if p_attainable < ALPHA:
         return ""
     text = (
-        f"with {n:.0f} non-zero difference{'s' * (n != 1)}, the smallest attainable p value is "
-        f"{p_value(smallest, '.3g')}"
+        f"with {n:.0f} non-zero {'difference' if n == 1 else 'differences'}, the smallest"
+        f" attainable p value is {p_value(p_attainable, '.3g')}"
     )
-    return f"{text} (corrected for {count} comparisons)" if count > 1 else text
+    return f"{text} (corrected for {n_comparisons} comparisons)" if n_comparisons > 1 else text
 
 
 def _compute_power(effect: float, n: npt.ArrayLike) -> Float:
@@ -456,12 +463,12 @@ def _compare_with_strongest(question_values: pd.DataFrame, method: str) -> list[
         One row; [] if no participant has values of the method and a reference.
     """
     table = participants_by_series(question_values)
-    names = [
+    reference_names = [
         name
         for name in dict.fromkeys((*BASELINES, *CONTROLS, *SIMPLE_BASELINES))
         if name in table and name != method
     ]
-    reference_values = table[names].where(np.isfinite(table[names]))
+    reference_values = table[reference_names].where(np.isfinite(table[reference_names]))
     strongest = reference_values.max(axis=1)
     question = question_values[QUESTION].iloc[0].to_dict()
     statistics = _compare_pairs(

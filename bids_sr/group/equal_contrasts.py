@@ -28,23 +28,30 @@ def unequal_contrasts(tables: pd.DataFrame) -> dict[str, frozenset[str]]:
     """
     unequal: dict[str, set[str]] = defaultdict(set)
     for _, task_tables in tables.groupby(["task", "variant"], sort=False):
-        participants: dict[str, dict[ComparableWeights, set[str]]] = {}
-        run_weights: dict[str, dict[str, ComparableWeights]] = defaultdict(dict)
-        for row in task_tables.itertuples():
-            for contrast, trial_type_weights in row.weights.items():
-                weights = comparable(trial_type_weights)
-                run_weights[row.name][contrast] = weights
-                by_weights = participants.setdefault(contrast, defaultdict(set))
-                by_weights[weights].add(row.participant)
-        usual_weights = {
-            contrast: _most_frequent_weights(by_weights)
-            for contrast, by_weights in participants.items()
-        }
-        for run, contrast_weights in run_weights.items():
-            for contrast, weights in contrast_weights.items():
-                if weights != usual_weights[contrast]:
-                    unequal[run].add(contrast)
+        for run, contrast in _list_unequal_contrasts(task_tables):
+            unequal[run].add(contrast)
     return {run: frozenset(contrasts) for run, contrasts in unequal.items()}
+
+
+def _list_unequal_contrasts(task_tables: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return the contrasts of one task with unusual weights, as pairs of run name and contrast."""
+    participants: dict[str, dict[ComparableWeights, set[str]]] = {}
+    run_weights: dict[tuple[str, str], ComparableWeights] = {}
+    for row in task_tables.itertuples():
+        for contrast, trial_type_weights in row.weights.items():
+            weights = comparable(trial_type_weights)
+            run_weights[row.name, contrast] = weights
+            by_weights = participants.setdefault(contrast, defaultdict(set))
+            by_weights[weights].add(row.participant)
+    usual_weights = {
+        contrast: _most_frequent_weights(by_weights)
+        for contrast, by_weights in participants.items()
+    }
+    return [
+        (run, contrast)
+        for (run, contrast), weights in run_weights.items()
+        if weights != usual_weights[contrast]
+    ]
 
 
 def _most_frequent_weights(

@@ -24,15 +24,28 @@ _MAX_LABELED_ROWS = 40  # participants, largest number whose rows have names
 _MAX_ROWS = 400  # participants, largest number of rows
 # participants; larger groups are rasterized, because their paths would take many megabytes
 _MAX_VECTOR_PARTICIPANTS = 100
+_SERIES_COLORS = {
+    "acquired": s.SOFT,
+    "baseline": s.BLUE,
+    "control": s.SKY,
+    "measured": s.GREEN,
+}
+"""Colors by kind of series."""
+_DECISION_COLORS = {
+    "better": s.GREEN,
+    "worse": s.RED,
+    "same": s.BLUE,
+    "larger": s.INK,
+    "smaller": s.INK,
+}
+"""Colors by decision of a comparison."""
 
 
 def _choose_color(series: str, methods: Sequence[str]) -> str:
     """Return the color for the kind of series: acquired, baseline, control, method or measured."""
     if series in methods:
         return s.ORANGE
-    return {"acquired": s.SOFT, "baseline": s.BLUE, "control": s.SKY, "measured": s.GREEN}.get(
-        get_kind(series), s.INK
-    )
+    return _SERIES_COLORS.get(get_kind(series), s.INK)
 
 
 def select_series(values: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
@@ -80,10 +93,15 @@ def plot_paired_values(
         for ax, (title, table) in zip(axes, drawings, strict=True):
             _draw_boxes(ax, table, methods)
             ax.set_title(title, loc="left")
-            ax.set_ylabel("" if unit in ("", "1") else unit.replace("mm^3", "mm³"))
+            ax.set_ylabel(_format_unit(unit))
         fig.subplots_adjust(left=0.06, right=0.995, top=0.91, bottom=0.24)
         _fit_labels(fig)
     return fig
+
+
+def _format_unit(unit: str) -> str:
+    """Return a unit as a label, "" for pure numbers."""
+    return "" if unit in ("", "1") else unit.replace("mm^3", "mm³")
 
 
 def _fit_labels(fig: Figure) -> None:
@@ -102,13 +120,13 @@ def _fit_labels(fig: Figure) -> None:
 
 def _draw_boxes(ax: Axes, table: pd.DataFrame, methods: Sequence[str]) -> None:
     """Draw a box per series and a line per participant; `table` is participants by series."""
-    names = list(table)
+    series_names = list(table)
     is_crowded = len(table) > _MAX_VECTOR_PARTICIPANTS
     # one line with a gap after each participant, which is drawn faster than a line per participant
-    positions = [*range(len(names)), math.nan] * len(table)
+    positions = [*range(len(series_names)), math.nan] * len(table)
     line_values = table.assign(gap=math.nan).to_numpy().ravel()
     ax.plot(positions, line_values, color=s.GRID, lw=0.7, zorder=1, rasterized=is_crowded)
-    for x, name in enumerate(names):
+    for x, name in enumerate(series_names):
         values = table[name].dropna().to_numpy()
         color = _choose_color(name, methods)
         line_style: dict[str, Any] = {"color": color, "lw": 1.2}
@@ -134,13 +152,13 @@ def _draw_boxes(ax: Axes, table: pd.DataFrame, methods: Sequence[str]) -> None:
             rasterized=is_crowded,
         )
     ax.set_xticks(
-        range(len(names)),
-        list(map(series_text, names)),
+        range(len(series_names)),
+        list(map(series_text, series_names)),
         rotation=35,
         ha="right",
         rotation_mode="anchor",
     )
-    ax.set_xlim(-0.6, len(names) - 0.4)
+    ax.set_xlim(-0.6, len(series_names) - 0.4)
 
 
 def primary_figure(row: Any) -> Figure:
@@ -151,14 +169,17 @@ def primary_figure(row: Any) -> Figure:
     than `_MAX_LABELED_ROWS` participants. At most `_MAX_ROWS` participants are drawn, evenly
     spaced from the largest difference to the smallest.
     """
-    participants = sorted(
+    ranked_participants = sorted(
         zip(row.differences, row.participants, row.rivals, strict=True), reverse=True
     )
-    has_names = len(participants) <= _MAX_LABELED_ROWS
-    participants = [participants[index] for index in evenly_spaced(len(participants), _MAX_ROWS)]
+    n_participants = len(ranked_participants)
+    has_names = n_participants <= _MAX_LABELED_ROWS
+    shown_participants = [
+        ranked_participants[index] for index in evenly_spaced(n_participants, _MAX_ROWS)
+    ]
     labels: dict[str, str] = {}
     points: dict[str, list[ForestPoint]] = {}
-    for value, participant, rival in participants:
+    for value, participant, rival in shown_participants:
         text = f"{number(value, '+.3f')} (minus {series_text(rival)})" if has_names else ""
         color = s.ORANGE if value > 0 else s.SOFT
         labels[participant] = participant if has_names else ""
@@ -203,7 +224,6 @@ def differences_figure(comparisons: Sequence[Any], *, unit: str = "") -> Figure:
         If nothing was compared.
     """
     rows = [row for row in comparisons if row.n]
-    colors = {"better": s.GREEN, "worse": s.RED, "same": s.BLUE, "larger": s.INK, "smaller": s.INK}
     points = {
         row.minus: [
             ForestPoint(
@@ -212,14 +232,14 @@ def differences_figure(comparisons: Sequence[Any], *, unit: str = "") -> Figure:
                 upper=row.upper,
                 marker="o",
                 text=row.word,
-                color=colors.get(row.word, s.SOFT),
+                color=_DECISION_COLORS.get(row.word, s.SOFT),
             )
         ]
         for row in rows
     }
     labels = {row.minus: f"− {series_text(row.minus)}" for row in rows}
     margin, series = (rows[0].margin, rows[0].series) if rows else (math.nan, "")
-    unit_text = "" if unit in ("", "1") else f" ({unit.replace('mm^3', 'mm³')})"
+    unit_text = f" ({_format_unit(unit)})" if _format_unit(unit) else ""
     return forest_figure(
         [[ForestPanel(title="", points=points, margin=margin)]],
         labels,

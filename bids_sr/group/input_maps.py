@@ -1,7 +1,7 @@
 """Effect maps of runs, combined maps of participants, and their transforms to templates."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from operator import attrgetter
@@ -153,22 +153,10 @@ def find_maps(output_dir: Path, is_selected: RunFilter = lambda _: True) -> Deri
     is_selected : RunFilter
         Filter of runs by their entities.
     """
-    runs: list[RunMaps] = []
-    combined_files: list[_MapFiles] = []
-    for folder, names in iter_func_folders(output_dir, "_statmap.nii.gz"):
-        participant = names[0].partition("_")[0] if names else ""
-        endings = tuple(name.removeprefix(participant) for name in names)
-        for (run_ending, is_combined), maps in _sort_map_names(endings).items():
-            stem = folder / f"{participant}_{run_ending}"
-            entities = parse_entities(stem.with_name(f"{stem.name}_statmap"))
-            if not is_selected(entities):
-                continue
-            files = _MapFiles(stem=stem, maps=maps, columns=run_columns(entities))
-            if is_combined:
-                combined_files.append(files)
-            else:
-                runs.append(_locate_run_maps(files))
+    map_files = list(_iter_map_files(output_dir, is_selected))
+    runs = [_locate_run_maps(files) for files in map_files if not files.is_combined]
     runs.sort(key=attrgetter("name"))
+    combined_files = [files for files in map_files if files.is_combined]
     combined: list[RunMaps] = []
     outdated: list[tuple[str, str]] = []
     for files in combined_files:
@@ -206,11 +194,14 @@ class _MapFiles:
         File names by space and key.
     columns : Mapping[str, str]
         Cells of `run_columns`.
+    is_combined : bool
+        Whether the maps are combined maps of several runs.
     """
 
     stem: Path
     maps: _MapsBySpace
     columns: Mapping[str, str]
+    is_combined: bool
 
     @property
     def participant(self) -> str:
@@ -224,6 +215,20 @@ class _MapFiles:
             for space, names in self.maps.items()
         }
         return replace(self, maps=maps)
+
+
+def _iter_map_files(output_dir: Path, is_selected: RunFilter) -> Iterator[_MapFiles]:
+    """Yield the map files of selected runs, and the combined map files of several runs."""
+    for folder, names in iter_func_folders(output_dir, "_statmap.nii.gz"):
+        participant = names[0].partition("_")[0] if names else ""
+        endings = tuple(name.removeprefix(participant) for name in names)
+        for (run_ending, is_combined), maps in _sort_map_names(endings).items():
+            stem = folder / f"{participant}_{run_ending}"
+            entities = parse_entities(stem.with_name(f"{stem.name}_statmap"))
+            if is_selected(entities):
+                yield _MapFiles(
+                    stem=stem, maps=maps, columns=run_columns(entities), is_combined=is_combined
+                )
 
 
 @lru_cache(maxsize=1024)
@@ -434,8 +439,8 @@ def sort_runs(runs: Sequence[RunMaps]) -> list[RunMaps]:
 
 def _belongs_to(run: RunMaps, columns: Mapping[str, str]) -> bool:
     """Return whether a run belongs to a map; `columns` are cells of `run_columns`."""
-    names = ("participant", "task", "variant")
-    return all(getattr(run, name) == columns[name] for name in names) and (
+    shared_columns = ("participant", "task", "variant")
+    return all(getattr(run, name) == columns[name] for name in shared_columns) and (
         columns["session"] in (MISSING, run.session)
     )
 
@@ -527,11 +532,9 @@ def _select_maps_of_all_sessions(
     """Return the stored combined maps of all sessions of a participant, or None."""
     sessions = {maps.session for maps in (runs or combined)}
     complete_labels = [MISSING, *(sessions if len(sessions) == 1 else ())]
-    for session in complete_labels:
-        for maps in combined:
-            if maps.session == session:
-                return maps
-    return None
+    return next(
+        (maps for session in complete_labels for maps in combined if maps.session == session), None
+    )
 
 
 def exclude_contrasts(
@@ -553,8 +556,8 @@ def exclude_contrasts(
     """
     combined = []
     for maps in collected.combined:
-        names = ("participant", "task", "variant", "session")
-        columns = {name: getattr(maps, name) for name in names}
+        shared_columns = ("participant", "task", "variant", "session")
+        columns = {name: getattr(maps, name) for name in shared_columns}
         source_runs = [run for run in collected.runs if _belongs_to(run, columns)]
         candidates = {contrast for run in source_runs for contrast in unequal.get(run.name, ())}
         excluded = {
@@ -574,9 +577,11 @@ def _is_computed_from_unequal_run(
     key = next((key for key in maps.maps[""] if (key[0], key[3]) == (contrast, "effect")), None)
     path = None if key is None else maps.map_file(key)
     sources = [] if path is None else _read_sidecar(output_dir, path).get("Sources", [])
-    names = [Path(str(uri)).name for uri in sources] if isinstance(sources, list) else []
+    source_names = [Path(str(uri)).name for uri in sources] if isinstance(sources, list) else []
     unequal_runs = [name for name, contrasts in unequal.items() if contrast in contrasts]
-    return not names or any(name.startswith(f"{run}_") for name in names for run in unequal_runs)
+    return not source_names or any(
+        name.startswith(f"{run}_") for name in source_names for run in unequal_runs
+    )
 
 
 def common_space(runs: Sequence[RunMaps]) -> str | None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -53,32 +53,7 @@ def find_tables(output_dir: Path, is_selected: RunFilter = lambda _: True) -> pd
         (weights), and the contrasts that are excluded because their weights differ from the
         weights in most participants (unequal).
     """
-    rows = []
-    folders = iter_func_folders(output_dir, "_metrics.tsv")
-    for path in (folder / name for folder, names in folders for name in names):
-        entities = parse_entities(path)
-        if entities.get("desc") in TABLES and is_selected(entities):
-            sidecar_file = path.with_suffix(".json")
-            sidecar = (
-                json.loads(sidecar_file.read_text(encoding="utf-8"))
-                if sidecar_file.exists()
-                else {}
-            )
-            if RUN_WEIGHTS in sidecar:
-                continue  # The group level does not use combined tables; it combines runs itself.
-            rows.append(
-                {
-                    **run_columns(entities),
-                    "table": entities["desc"],
-                    "path": path,
-                    "version": str(sidecar.get("GeneratedByVersion", "")),
-                    "digest": str(sidecar.get("SettingsDigest", "")),
-                    "at_rest": sidecar.get("MappedBy") == "seeds",
-                    "weights": sidecar.get("ContrastWeights", {}),
-                    "stem": run_name(entities),
-                    "scan": run_key(entities),
-                }
-            )
+    rows = list(_read_rows(output_dir, is_selected))
     if not rows:
         return pd.DataFrame()
     table = pd.DataFrame(rows)
@@ -91,6 +66,32 @@ def find_tables(output_dir: Path, is_selected: RunFilter = lambda _: True) -> pd
     return table.assign(unequal=[unequal.get(name, frozenset()) for name in table["name"]])
 
 
+def _read_rows(output_dir: Path, is_selected: RunFilter) -> Iterator[dict[str, object]]:
+    """Yield a row per metrics table from its name and sidecar; see `find_tables`."""
+    folders = iter_func_folders(output_dir, "_metrics.tsv")
+    for path in (folder / name for folder, names in folders for name in names):
+        entities = parse_entities(path)
+        if entities.get("desc") not in TABLES or not is_selected(entities):
+            continue
+        sidecar_file = path.with_suffix(".json")
+        sidecar = (
+            json.loads(sidecar_file.read_text(encoding="utf-8")) if sidecar_file.exists() else {}
+        )
+        # the group level does not use combined tables, because it combines runs itself
+        if RUN_WEIGHTS not in sidecar:
+            yield {
+                **run_columns(entities),
+                "table": entities["desc"],
+                "path": path,
+                "version": str(sidecar.get("GeneratedByVersion", "")),
+                "digest": str(sidecar.get("SettingsDigest", "")),
+                "at_rest": sidecar.get("MappedBy") == "seeds",
+                "weights": sidecar.get("ContrastWeights", {}),
+                "stem": run_name(entities),
+                "scan": run_key(entities),
+            }
+
+
 def mixed_settings_lines(tables: pd.DataFrame) -> list[str]:
     """Return the reasons why tables cannot be joined: different versions or settings.
 
@@ -100,23 +101,29 @@ def mixed_settings_lines(tables: pd.DataFrame) -> list[str]:
         One line per version or settings, which lists the files with less frequent values; [] if
         all tables agree.
     """
-    lines = []
+    difference_lines = []
     for subject, key in (("bids-sr version", "version"), ("settings", "digest")):
         counts = tables[key].value_counts()
-        usual_value, *exceptions = sorted(counts.index, key=lambda value: (-counts[value], value))
-        for value in [usual_value, *exceptions] if exceptions else []:
+        values = sorted(counts.index, key=lambda value: (-counts[value], value))
+        if len(values) < 2:
+            continue
+        for index, value in enumerate(values):
             paths = [str(path) for path in tables["path"][tables[key] == value]]
-            if value == usual_value:
-                location = f"{len(paths)} tables (for example, {paths[0]})"
-            else:
-                more_text = (
-                    f" and {len(paths) - _MAX_LISTED_FILES} other tables"
-                    if len(paths) > _MAX_LISTED_FILES
-                    else ""
-                )
-                location = ", ".join(paths[:_MAX_LISTED_FILES]) + more_text
-            lines.append(f"{subject}: {value or 'not recorded'} in {location}")
-    return lines
+            location = _list_files(paths) if index else _count_files(paths)
+            difference_lines.append(f"{subject}: {value or 'not recorded'} in {location}")
+    return difference_lines
+
+
+def _count_files(paths: Sequence[str]) -> str:
+    """Return the number of tables with the most frequent value, with an example."""
+    return f"{len(paths)} tables (for example, {paths[0]})"
+
+
+def _list_files(paths: Sequence[str]) -> str:
+    """Return the paths of tables with a less frequent value."""
+    n_other = len(paths) - _MAX_LISTED_FILES
+    other_text = f" and {n_other} other tables" if n_other > 0 else ""
+    return ", ".join(paths[:_MAX_LISTED_FILES]) + other_text
 
 
 def missing_lines(expected: Iterable[str], tables: pd.DataFrame) -> list[tuple[str, str]]:
@@ -130,26 +137,22 @@ def missing_lines(expected: Iterable[str], tables: pd.DataFrame) -> list[tuple[s
     list[tuple[str, str]]
         Participant label (``sub-…``; "" if a table is missing in all runs) and a sentence.
     """
-    lines = [
+    missing_tables = [
         (label, f"{label}: no metrics tables were found for this participant")
         for label in sorted(set(expected) - set(tables["participant"]))
     ]
     for _, task_tables in tables.groupby("task", sort=False):
         available = set(task_tables["table"])
-        for (name, participant), run_tables in task_tables.groupby(
-            ["name", "participant"], sort=False
-        )["table"]:
-            if missing := sorted(available.difference(run_tables), key=TABLES.index):
-                lines.append(
-                    (
-                        participant,
-                        f"{name}: no table with {' or '.join(missing)} metrics was found for "
-                        "this run",
-                    )
-                )
+        tables_by_run = task_tables.groupby(["name", "participant"], sort=False)["table"]
+        for (name, participant), run_tables in tables_by_run:
+            missing = sorted(available.difference(run_tables), key=TABLES.index)
+            if missing:
+                kinds = " or ".join(missing)
+                sentence = f"{name}: no table with {kinds} metrics was found for this run"
+                missing_tables.append((participant, sentence))
     missing_everywhere = [name for name in TABLES[1:] if not (tables["table"] == name).any()]
     return [
-        *lines,
+        *missing_tables,
         *(
             ("", f"no table with {name} metrics was found for any run")
             for name in missing_everywhere

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bids_sr.bids import parse_entities
 from bids_sr.bids.label_lists import list_some
@@ -30,6 +30,8 @@ from bids_sr.sr.method import method_names_without_controls
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import pandas as pd
 
     from bids_sr.execution.execute import RunOutcome
@@ -37,11 +39,20 @@ if TYPE_CHECKING:
     from bids_sr.group.voxel_tests import GroupMaps
 
 _LOGGER = logging.getLogger(__name__)
+_MAX_LISTED_RUNS = 5  # runs, most that a message lists
 _GROUP_SETTINGS = ("evaluation.margin", "evaluation.group_permutations", "resources.random_seed")
 """Settings that affect results of the group level."""
 _RUN_PARTICIPANT_LEVEL = (
     "run the participant level first (not all participants need to be finished)"
 )
+
+
+class _GroupResults(NamedTuple):
+    """Combined tables, comparisons and maps of the group."""
+
+    joined_tables: "JoinedTables"
+    comparisons: "pd.DataFrame"
+    maps: "GroupMaps"
 
 
 @frozen
@@ -67,10 +78,10 @@ class RunsGroup:
 
     def plan_text(self) -> str:
         """Describe the tables that would be combined, and the missing participants."""
-        lines = [
+        found_text = (
             f"Found {len(self.tables)} metrics tables for {len(self.participants)} participants"
-        ]
-        return "\n".join([*lines, *(f"missing: {line}" for line in self.absent)])
+        )
+        return "\n".join([found_text, *(f"missing: {line}" for line in self.absent)])
 
     def run(self, settings: Settings, print_line: Callable[[str], None]) -> "RunOutcome":
         """Combine, test and map the metrics, and write the group results.
@@ -83,7 +94,7 @@ class RunsGroup:
         from bids_sr.group.report import GroupContent, build_group_report
         from bids_sr.report.index_page import write_index
 
-        output_dir, margin = settings.paths.output_dir, settings.evaluation.margin
+        output_dir = settings.paths.output_dir
         if unused := _list_unused_settings(settings):
             print_line(f"These settings have no effect at the group level: {', '.join(unused)}")
         for line in self.absent:
@@ -95,25 +106,24 @@ class RunsGroup:
         # determined in advance: the last of the default methods
         default_method = SuperRes().learned[-1]
         series = (RAW, *BASELINES, *method_names_without_controls(), MEASURED)
-        joined_tables, comparisons, maps = self._compute(
-            settings, default_method, series, print_line
-        )
+        results = self._compute(settings, default_method, series, print_line)
         unstored: list[str] = []
         if len(self.participants) >= LEAST_PARTICIPANTS:
-            present = set(joined_tables.series["series"])
-            names = [name for name in series if name in present]
-            unstored = _list_unstored_maps(names, self.maps)
+            available_series = set(results.joined_tables.series["series"])
+            unstored = _list_unstored_maps(
+                [name for name in series if name in available_series], self.maps
+            )
         for line in unstored:
             print_line(line)
         print_line("Writing the group report")
         content = GroupContent(
             tables=self.tables,
             absent=self.absent,
-            joined_tables=joined_tables,
-            comparisons=comparisons,
-            maps=replace(maps, exclusions=(*maps.exclusions, *unstored)),
-            method=primary_method(default_method, joined_tables.methods),
-            margin=margin,
+            joined_tables=results.joined_tables,
+            comparisons=results.comparisons,
+            maps=replace(results.maps, exclusions=(*results.maps.exclusions, *unstored)),
+            method=primary_method(default_method, results.joined_tables.methods),
+            margin=settings.evaluation.margin,
             about={
                 "bids-sr version": __version__,
                 "Run": settings.run.run_uuid,
@@ -130,23 +140,15 @@ class RunsGroup:
         default_method: str,
         series: Sequence[str],
         print_line: Callable[[str], None],
-    ) -> "tuple[JoinedTables, pd.DataFrame, GroupMaps]":
-        """Write the tables and the maps of the group, and return values, comparisons and maps."""
-        import multiprocessing
-        from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-
-        from bids_sr.group.maps import CHUNK, compute_group_maps
+    ) -> _GroupResults:
+        """Compute and write the tables and the maps of the group."""
+        from bids_sr.group.maps import compute_group_maps
         from bids_sr.group.tables import write_tables
         from bids_sr.group.values import TableError
 
         output_dir = settings.paths.output_dir
         processes = settings.resources.nprocs or 1
-        pool: Executor = (
-            ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
-            if processes > 1 and len(self.participants) > CHUNK
-            else ThreadPoolExecutor(1)  # executes tasks one after the other
-        )
-        with pool:
+        with _make_pool(processes, len(self.participants)) as pool:
             tables = pool.submit(
                 write_tables,
                 output_dir,
@@ -172,7 +174,19 @@ class RunsGroup:
                     "the table was written by another version of bids-sr",
                     "rerun the participant level for this participant",
                 ) from error
-        return joined_tables, comparisons, maps
+        return _GroupResults(joined_tables=joined_tables, comparisons=comparisons, maps=maps)
+
+
+def _make_pool(processes: int, n_participants: int) -> "Executor":
+    """Return a pool of processes, or a single thread if several processes would not be faster."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+    from bids_sr.group.maps import CHUNK
+
+    if processes > 1 and n_participants > CHUNK:
+        return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+    return ThreadPoolExecutor(1)  # executes tasks one after the other
 
 
 def find_runs_group(
@@ -247,7 +261,7 @@ def _no_tables_error(output_dir: Path) -> UsageError:
             " level",
             _RUN_PARTICIPANT_LEVEL,
         )
-    available = list_some([*dict.fromkeys(other_tables["name"])], 5)
+    available = list_some([*dict.fromkeys(other_tables["name"])], _MAX_LISTED_RUNS)
     return UsageError(
         f"{output_dir} contains no metrics tables for the requested participants and runs",
         f"metrics tables are available for {available}",
@@ -310,7 +324,7 @@ def _add_crashed_steps(absent: Sequence[tuple[str, str]], output_dir: Path) -> l
     steps = [
         step for run_steps in read_failed_steps(output_dir / "logs").values() for step in run_steps
     ]
-    lines = []
+    completed_lines = []
     for participant_label, line in absent:
         failed = dict.fromkeys(
             step.what
@@ -321,8 +335,8 @@ def _add_crashed_steps(absent: Sequence[tuple[str, str]], output_dir: Path) -> l
                 or f"{step.run}_".startswith(f"{participant_label}_")
             )
         )
-        lines.append(f"{line}; crashed steps: {', '.join(failed)}" if failed else line)
-    return lines
+        completed_lines.append(f"{line}; crashed steps: {', '.join(failed)}" if failed else line)
+    return completed_lines
 
 
 def _list_unstored_maps(series: Sequence[str], maps: DerivativeMaps) -> list[str]:
@@ -333,12 +347,12 @@ def _list_unstored_maps(series: Sequence[str], maps: DerivativeMaps) -> list[str
             "Group maps cannot be computed because no t maps and effect maps are stored."
             " Run the participant level with --activation glm and --level standard or full."
         ]
-    missing = [name for name in series if name not in stored]
-    text = (
-        f"Group maps cannot be computed for {', '.join(missing)} because the participant level"
-        " stores maps of these series only with --level full."
+    missing_series = [name for name in series if name not in stored]
+    notice = (
+        f"Group maps cannot be computed for {', '.join(missing_series)} because the participant"
+        " level stores maps of these series only with --level full."
     )
-    return [text] if missing else []
+    return [notice] if missing_series else []
 
 
 def _list_unused_settings(settings: Settings) -> list[str]:

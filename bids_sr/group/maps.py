@@ -16,7 +16,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -107,6 +107,43 @@ def _join_sums(chunks: Iterable[_ParticipantSums]) -> _ParticipantSums:
 
 
 @frozen
+class _Computation:
+    """Settings of the group maps of all tasks.
+
+    Attributes
+    ----------
+    target : Target
+        Template.
+    output_dir : Path
+        Derivatives folder.
+    series : Sequence[str]
+        Series to test, in the order of the result.
+    fwhm_mm : float
+        Smoothing of the maps (FWHM, mm).
+    flips : int
+        Number of random sign flips; 0 for no correction.
+    seed : int
+        Seed of the sign flips.
+    threads : int
+        Number of maps that are tested at the same time.
+    pool : Executor | None
+        Accumulates chunks of participants in parallel; None for one chunk after the other.
+    print_line : Callable[[str], None]
+        Receives progress messages.
+    """
+
+    target: Target
+    output_dir: Path
+    series: Sequence[str]
+    fwhm_mm: float
+    flips: int
+    seed: int
+    threads: int
+    pool: Executor | None
+    print_line: Callable[[str], None]
+
+
+@frozen
 class _TaskTests:
     """Inputs of the tests of one task.
 
@@ -116,30 +153,32 @@ class _TaskTests:
         Task label, and the entities other than session, task and run; n/a if there are none.
     participants : Sequence[ParticipantMaps]
         All participants of the task.
-    target : Target
-        Template.
     inside : Array
         Voxels of the target's mask inside the brain of all participants, (N,) boolean.
     samplings : Sequence[ParticipantSampling]
         Samplings of the participants' maps at the voxels inside, for sign flips.
-    flips : int
-        Number of random sign flips; 0 for no correction.
-    seed : int
-        Seed of the sign flips.
+    computation : _Computation
+        Settings of all group maps.
     """
 
     task: str
     variant: str
     participants: Sequence[ParticipantMaps]
-    target: Target
     inside: Array
     samplings: Sequence[ParticipantSampling]
-    flips: int
-    seed: int
+    computation: _Computation
 
     def select_participants(self, labels: Collection[str]) -> list[ParticipantMaps]:
         """Return the maps of participants with given labels (``sub-…``)."""
         return [maps for maps in self.participants if maps.participant in labels]
+
+
+class _TaskMaps(NamedTuple):
+    """Result of one task."""
+
+    rows: list[dict[str, Any]]  # rows of `GroupMaps.maps`; [] if the task was not tested
+    exclusions: list[str]  # sentences on participants and maps that were not tested
+    tested: Array | None  # (N,) boolean over the target's mask; None if the task was not tested
 
 
 def compute_group_maps(
@@ -192,50 +231,27 @@ def compute_group_maps(
         target = load_target(space)
     except TemplateError as error:
         return GroupMaps(exclusions=(f"group maps: {error}",))
+    computation = _Computation(
+        target=target,
+        output_dir=output_dir,
+        series=series,
+        fwhm_mm=fwhm_mm,
+        flips=flips,
+        seed=seed,
+        threads=threads,
+        pool=pool,
+        print_line=print_line,
+    )
     tasks = group_by_participant(_select_available(collected, space))
     exclusions = _list_runs_without_transform(collected.runs, space, tasks)
     rows: list[dict[str, Any]] = []
     tested = np.zeros(target.shape, dtype=bool)
     for (task, variant), participants in tasks.items():
-        heading = f"group maps for task {task}"
-        if len(participants) < LEAST_PARTICIPANTS:
-            exclusions.append(f"{heading}: {_too_few_text(len(participants))}")
-            continue
-        keys = _list_effect_keys(participants, series, fwhm_mm)
-        total = _sum_in_chunks(participants, target, keys, pool)
-        if not total.inside.any():
-            exclusions.append(f"{heading}: the brain masks of the participants do not overlap")
-            continue
-        print_line(
-            f"{heading}: computing maps of {len(participants)} participants in "
-            f"{int(total.inside.sum())} voxels of {space}"
-        )
-        tested[target.mask] |= total.inside
-        testable = {
-            key: map_sums
-            for key, map_sums in total.sums.items()
-            if len(map_sums.participants) >= LEAST_PARTICIPANTS
-        }
-        counts = {len(map_sums.participants) for map_sums in testable.values()}
-        for text in _resolution_texts(flips, counts):
-            exclusions.append(f"{heading}: {text}")
-            print_line(exclusions[-1])
-        tests = _TaskTests(
-            task=task,
-            variant=variant,
-            participants=participants,
-            target=target,
-            inside=total.inside,
-            samplings=[
-                prepare_participant_sampling(participant, target, total.inside, keys)
-                for participant in (participants if flips else ())
-            ],
-            flips=flips,
-            seed=seed,
-        )
-        with ThreadPoolExecutor(threads) as workers:
-            rows += workers.map(partial(_test_map, tests, output_dir), testable, testable.values())
-        exclusions += _list_sparse_maps(task, total.sums)
+        task_maps = _compute_task_maps(computation, task, variant, participants)
+        rows += task_maps.rows
+        exclusions += task_maps.exclusions
+        if task_maps.tested is not None:
+            tested[target.mask] |= task_maps.tested
     return GroupMaps(
         space=space,
         maps=pd.DataFrame(rows),
@@ -243,6 +259,50 @@ def compute_group_maps(
         background=Volume(target.background, target.affine),
         mask=Volume(tested, target.affine),
     )
+
+
+def _compute_task_maps(
+    computation: _Computation, task: str, variant: str, participants: Sequence[ParticipantMaps]
+) -> _TaskMaps:
+    """Compute and write the maps of one task."""
+    heading = f"group maps for task {task}"
+    if len(participants) < LEAST_PARTICIPANTS:
+        exclusion = f"{heading}: {_too_few_text(len(participants))}"
+        return _TaskMaps(rows=[], exclusions=[exclusion], tested=None)
+    target, flips = computation.target, computation.flips
+    keys = _list_effect_keys(participants, computation.series, computation.fwhm_mm)
+    total = _sum_in_chunks(participants, target, keys, computation.pool)
+    if not total.inside.any():
+        exclusion = f"{heading}: the brain masks of the participants do not overlap"
+        return _TaskMaps(rows=[], exclusions=[exclusion], tested=None)
+    computation.print_line(
+        f"{heading}: computing maps of {len(participants)} participants in "
+        f"{int(total.inside.sum())} voxels of {target.space}"
+    )
+    testable = {
+        key: map_sums
+        for key, map_sums in total.sums.items()
+        if len(map_sums.participants) >= LEAST_PARTICIPANTS
+    }
+    counts = {len(map_sums.participants) for map_sums in testable.values()}
+    notes = [f"{heading}: {text}" for text in _resolution_texts(flips, counts)]
+    for note in notes:
+        computation.print_line(note)
+    tests = _TaskTests(
+        task=task,
+        variant=variant,
+        participants=participants,
+        inside=total.inside,
+        samplings=[
+            prepare_participant_sampling(participant, target, total.inside, keys)
+            for participant in (participants if flips else ())
+        ],
+        computation=computation,
+    )
+    with ThreadPoolExecutor(computation.threads) as workers:
+        rows = list(workers.map(partial(_test_map, tests), testable, testable.values()))
+    exclusions = [*notes, *_list_sparse_maps(task, total.sums)]
+    return _TaskMaps(rows=rows, exclusions=exclusions, tested=total.inside)
 
 
 def _select_available(collected: DerivativeMaps, space: str) -> DerivativeMaps:
@@ -312,20 +372,23 @@ def _too_few_text(count: int) -> str:
 
 def _resolution_texts(flips: int, counts: Collection[int]) -> Iterator[str]:
     """Yield a note if too few participants or sign flips limit the smallest p value."""
-    for n in sorted(counts) if flips else ():
-        n_distinct = 2 ** (n - 1)  # reversing all signs results in the same abs(t)
+    for n_participants in sorted(counts) if flips else ():
+        n_distinct = 2 ** (n_participants - 1)  # reversing all signs results in the same abs(t)
         if (smallest_p := 1 / min(n_distinct, flips + 1)) > FWE or n_distinct <= flips:
-            text = (
-                f"with {_count_text(n)} and {flips} sign flips ({n_distinct} different flips are "
-                f"possible), corrected p values cannot be smaller than {smallest_p:.2g}"
+            limit_text = (
+                f"with {_count_text(n_participants)} and {flips} sign flips ({n_distinct}"
+                " different flips are possible), corrected p values cannot be smaller than"
+                f" {smallest_p:.2g}"
             )
             yield (
-                f"{text}, so no voxel can be significant at p = .05" if smallest_p > FWE else text
+                f"{limit_text}, so no voxel can be significant at p = .05"
+                if smallest_p > FWE
+                else limit_text
             )
 
 
 def _count_text(count: int) -> str:
-    return f"{count} participant{'s' * (count != 1)}"
+    return f"{count} participant" if count == 1 else f"{count} participants"
 
 
 def _list_effect_keys(
@@ -338,33 +401,34 @@ def _list_effect_keys(
     return [key for key in requested if key in available]
 
 
-def _test_map(
-    tests: _TaskTests, output_dir: Path, key: MapKey, map_sums: RunningSums
-) -> dict[str, Any]:
-    """Test one series and contrast, and store the maps.
-
-    The result is a row of `GroupMaps.maps`.
-    """
+def _test_map(tests: _TaskTests, key: MapKey, map_sums: RunningSums) -> dict[str, Any]:
+    """Test one series and contrast, store the maps, and return a row of `GroupMaps.maps`."""
     from nilearn.glm import fdr_threshold
 
     statistics = map_sums.statistics()
     peak = int(np.argmax(statistics["z"]))
     fdr_z = float(fdr_threshold(statistics["z"], FDR))
-    voxel_mm3 = abs(np.linalg.det(tests.target.affine[:3, :3]))
+    target = tests.computation.target
+    voxel_mm3 = abs(np.linalg.det(target.affine[:3, :3]))
     # The threshold is null if no voxel can reach it, because JSON has no infinity.
     metadata: dict[str, _MapMetadata] = {
         "z": {"FDR05Threshold": fdr_z if np.isfinite(fdr_z) else None}
     }
     corrected = {}
-    if tests.flips:
-        statistics["logpMaxT"], threshold, metadata["logpMaxT"] = _correct_map(tests, key)
-        significant = statistics["logpMaxT"] > -np.log10(FWE) - _LOGP_TOLERANCE
-        corrected = {"fwe_t": threshold, "fwe_mm3": float(significant.sum() * voxel_mm3)}
+    if tests.computation.flips:
+        corrected_map = _correct_map(tests, key)
+        statistics["logpMaxT"] = corrected_map.logp
+        metadata["logpMaxT"] = corrected_map.metadata
+        significant = corrected_map.logp > -np.log10(FWE) - _LOGP_TOLERANCE
+        corrected = {
+            "fwe_t": corrected_map.threshold,
+            "fwe_mm3": float(significant.sum() * voxel_mm3),
+        }
     participants = tuple(map_sums.participants)
-    paths = {}
-    for stat, values in statistics.items():
-        stat_metadata = metadata.get(stat, {})
-        paths[stat] = _write_map(tests, output_dir, key, stat, values, participants, stat_metadata)
+    paths = {
+        stat: _write_map(tests, key, stat, values, participants, metadata.get(stat, {}))
+        for stat, values in statistics.items()
+    }
     contrast, series_name, fwhm_mm, _ = key
     return {
         "task": tests.task,
@@ -375,7 +439,7 @@ def _test_map(
         "participants": participants,
         **paths,
         "peak_z": float(statistics["z"][peak]),
-        "peak_mm": tuple(tests.target.points[tests.inside][peak].tolist()),
+        "peak_mm": tuple(target.points[tests.inside][peak].tolist()),
         "active_mm3": float((statistics["z"] > Z_SHOWN).sum() * voxel_mm3),
         "fdr_z": fdr_z,
         "fdr_mm3": float((statistics["z"] >= fdr_z).sum() * voxel_mm3),
@@ -383,24 +447,30 @@ def _test_map(
     }
 
 
-def _correct_map(tests: _TaskTests, key: MapKey) -> tuple[Array, float, _MapMetadata]:
-    """Return corrected p values (−log10), the t threshold, and sidecar metadata on both."""
+class _CorrectedMap(NamedTuple):
+    """Result of the correction by sign flips."""
+
+    logp: Array  # (voxels inside,) −log10 of the corrected p values
+    threshold: float  # abs(t) above which p <= .05
+    metadata: _MapMetadata
+
+
+def _correct_map(tests: _TaskTests, key: MapKey) -> _CorrectedMap:
+    """Correct the p values of a map by sign flips."""
     effects = (compute_participant_effects(sampling, [key]) for sampling in tests.samplings)
     values = [maps[key] for maps in effects if key in maps]
-    logp, threshold = correct_by_sign_flips(
-        np.stack(values, dtype=np.float32), tests.flips, tests.seed
-    )
+    flips, seed = tests.computation.flips, tests.computation.seed
+    logp, threshold = correct_by_sign_flips(np.stack(values, dtype=np.float32), flips, seed)
     metadata = {
         "FWE05Threshold": threshold if np.isfinite(threshold) else None,
-        "SignFlips": tests.flips,
-        "RandomSeed": tests.seed,
+        "SignFlips": flips,
+        "RandomSeed": seed,
     }
-    return logp, threshold, metadata
+    return _CorrectedMap(logp=logp, threshold=threshold, metadata=metadata)
 
 
 def _write_map(
     tests: _TaskTests,
-    output_dir: Path,
     key: MapKey,
     stat: str,
     values: Array,
@@ -413,8 +483,6 @@ def _write_map(
     ----------
     tests : _TaskTests
         Tests of the task.
-    output_dir : Path
-        Derivatives folder.
     key : MapKey
         Contrast, series and FWHM (mm) of the map.
     stat : str
@@ -431,31 +499,15 @@ def _write_map(
     from bids_sr.io import atomic_files
     from bids_sr.io.nifti import save_image
 
-    target = tests.target
+    target = tests.computation.target
     contrast, series_name, fwhm_mm, _ = key
-    variant = f"_{tests.variant}" * (tests.variant != MISSING)
+    variant = "" if tests.variant == MISSING else f"_{tests.variant}"
     entities = f"group_task-{tests.task}{variant}_space-{target.space}_res-2_contrast-{contrast}"
     label = map_label(series_name, fwhm_mm)
-    stem = output_dir / "group" / f"{entities}_stat-{stat}_desc-{label}_statmap"
+    folder = tests.computation.output_dir / "group"
+    stem = folder / f"{entities}_stat-{stat}_desc-{label}_statmap"
     stem.parent.mkdir(parents=True, exist_ok=True)
-    description, unit = _describe_statistic(stat, len(participants))
-    sidecar = {
-        "Description": description,
-        **({"Units": unit} if unit else {}),
-        "SourceSeries": series_name,
-        "SmoothingFWHM": fwhm_mm,
-        "Participants": list(participants),
-        "Model": {
-            "Type": "one-sample t test across participants",
-            "Runs": _runs_text(tests.select_participants(participants), key),
-        },
-        "SpatialReference": template_uri(target.space, "2") or target.space,
-        "Resolution": (
-            "2 mm isotropic; each participant's map was resampled by a single linear interpolation"
-        ),
-        "SkullStripped": True,
-        **metadata,
-    }
+    sidecar = {**_make_sidecar(tests, key, stat, participants), **metadata}
     atomic_files.write_json(stem.with_name(f"{stem.name}.json"), sidecar)
     header = Nifti1Header()
     header["qform_code"] = header["sform_code"] = 4  # code of a template space
@@ -466,6 +518,31 @@ def _write_map(
     path = stem.with_name(f"{stem.name}.nii.gz")
     save_image(data, target.affine, path, header_like=header)
     return path
+
+
+def _make_sidecar(
+    tests: _TaskTests, key: MapKey, stat: str, participants: Sequence[str]
+) -> dict[str, object]:
+    """Return the entries that the sidecars of all statistics have; see `_write_map`."""
+    _, series_name, fwhm_mm, _ = key
+    space = tests.computation.target.space
+    description, unit = _describe_statistic(stat, len(participants))
+    return {
+        "Description": description,
+        **({"Units": unit} if unit else {}),
+        "SourceSeries": series_name,
+        "SmoothingFWHM": fwhm_mm,
+        "Participants": list(participants),
+        "Model": {
+            "Type": "one-sample t test across participants",
+            "Runs": _runs_text(tests.select_participants(participants), key),
+        },
+        "SpatialReference": template_uri(space, "2") or space,
+        "Resolution": (
+            "2 mm isotropic; each participant's map was resampled by a single linear interpolation"
+        ),
+        "SkullStripped": True,
+    }
 
 
 def _describe_statistic(stat: str, n_participants: int) -> tuple[str, str | None]:

@@ -135,11 +135,6 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
     figure_dir = output_dir / "group" / "figures"
     figure_dir.mkdir(parents=True, exist_ok=True)
     findings = verdicts.select_findings(content.comparisons, methods)
-    maps_text = _MAPS_TEXT.format(space=content.maps.space) if len(content.maps.maps) else ""
-    maps_text += _SIGN_FLIPS_TEXT * ("fwe_t" in content.maps.maps)
-    margin = _DEFAULT_MARGIN_TEXT
-    if content.margin is not None:
-        margin = f"{content.margin:g} for dimensionless values; for other values, {margin}"
     comparisons = join(
         [_exploratory_html(findings, methods), _findings_html(content, findings, figure_dir)]
     )
@@ -158,19 +153,28 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
             _sizes_html(content.joined_tables, figure_dir),
             ["regions of two conditions"],
         ),
-        plain_section(
-            "methods",
-            "Methods",
-            methods_html(
-                _METHODS_TEXT.format(method=content.method, margin=margin, maps=maps_text),
-                bibliography(),
-            ),
-        ),
+        plain_section("methods", "Methods", methods_html(_methods_text(content), bibliography())),
         plain_section("about", "About", _call_html(content)),
     ]
     page = output_dir / GROUP
     write_page(page, title="bids-sr: group", sections=sections, neighbors=INDEX_LINK)
     return page
+
+
+def _methods_text(content: GroupContent) -> str:
+    """Return the description of the tests and maps."""
+    group_maps = content.maps
+    map_texts = [
+        _MAPS_TEXT.format(space=group_maps.space) if len(group_maps.maps) else "",
+        _SIGN_FLIPS_TEXT if "fwe_t" in group_maps.maps else "",
+    ]
+    margin = _DEFAULT_MARGIN_TEXT
+    if content.margin is not None:
+        margin = (
+            f"{content.margin:g} for dimensionless values; for other values,"
+            f" {_DEFAULT_MARGIN_TEXT}"
+        )
+    return _METHODS_TEXT.format(method=content.method, margin=margin, maps="".join(map_texts))
 
 
 def _missing_lines(content: GroupContent) -> list[str]:
@@ -248,7 +252,7 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
     """
     primary = content.comparisons[content.comparisons["part"] == PRIMARY]
     forests = [
-        _figure(
+        _embed_figure(
             partial(group_figures.primary_figure, row),
             figure_dir,
             f"group_desc-primary{index}",
@@ -310,18 +314,20 @@ def _accuracy_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
     for index, values in enumerate(_accuracy_values(content)):
         series_values = group_figures.select_series(values, methods)
         title = verdicts.title_text(values.iloc[0])
-        lines = [
+        cell_rows = [
             [participant, *map(number, row)]
             for participant, row in zip(series_values.index, series_values.to_numpy(), strict=True)
         ]
-        yield _figure(
+        yield _embed_figure(
             partial(group_figures.plot_paired_values, [("", values)], methods),
             figure_dir,
             f"group_desc-accuracy{index}",
             f"{title}. Each line is a participant, and boxes show the median and quartiles.",
         )
         yield table(
-            f"{title}, by participant", ["participant", *map(series_text, series_values)], lines
+            f"{title}, by participant",
+            ["participant", *map(series_text, series_values)],
+            cell_rows,
         )
 
 
@@ -353,12 +359,12 @@ def _exploratory_html(
 
 def _sizes_html(tables: JoinedTables, figure_dir: Path) -> Markup:
     """Return the paper's table with figures of its values."""
-    parts: list[Markup] = []
+    pair_entries: list[Markup] = []
     for pair_index, pair_sizes in enumerate(paper_sizes(tables.values)):
-        parts.append(paper_html(pair_sizes, tables.methods))
+        pair_entries.append(paper_html(pair_sizes, tables.methods))
         for fwhm_mm, sizes in pair_sizes.groupby("fwhm_mm"):
             panels = list(sizes.groupby("contrast", observed=True))
-            figure = _figure(
+            figure = _embed_figure(
                 partial(group_figures.plot_paired_values, panels, tables.methods),
                 figure_dir,
                 f"group_desc-{map_label(f'paper{pair_index}', fwhm_mm)}",
@@ -366,12 +372,12 @@ def _sizes_html(tables: JoinedTables, figure_dir: Path) -> Markup:
                 f" {verdicts.task_text(sizes.iloc[0])}, smoothed with a {fwhm_mm:g} mm FWHM"
                 " kernel. Each line is a participant.",
             )
-            parts.append(figure)
-    sizes_html = join(parts)
+            pair_entries.append(figure)
+    sizes_html = join(pair_entries)
     return sizes_html + Markup("<p>{}</p>").format(_SIZE_NOTE) if sizes_html else sizes_html
 
 
-def _figure(
+def _embed_figure(
     draw: Callable[[], Figure], figure_dir: Path, name: str, caption: str, heading: str = ""
 ) -> Markup:
     """Return a figure embedded in the page with its caption, and write it to a file.
@@ -424,7 +430,7 @@ def _question_html(
     # An earlier section of the page already shows these values in a figure.
     plotted = [plotted_values.index[0] for plotted_values in _accuracy_values(content)]
     if first.kind != verdicts.SIZE and values.index[0] not in plotted:
-        yield _figure(
+        yield _embed_figure(
             partial(
                 group_figures.plot_paired_values,
                 [("", values)],
@@ -437,7 +443,7 @@ def _question_html(
         )
     for rows in findings:
         method = rows[0].series
-        yield _figure(
+        yield _embed_figure(
             partial(group_figures.differences_figure, rows, unit=metric.unit),
             figure_dir,
             f"group_desc-differences{index}{method}",
@@ -500,12 +506,12 @@ def _map_figures(group_maps: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
         ["task", "variant", "contrast"], sort=False
     ):
         rows = {row.series: Volume(*load_image(row.z)) for row in contrast_maps.itertuples()}
-        has_variant = variant != MISSING
+        variant_label = [] if variant == MISSING else [variant]
         counts = sorted(set(contrast_maps["participants"].map(len)))
         first = contrast_maps.iloc[0]
-        heading = f"{contrast}, task {task}" + f", {variant}" * has_variant
-        entities = f"group_task-{task}" + f"_{variant}" * has_variant + f"_contrast-{contrast}"
-        figure = _figure(
+        heading = ", ".join([contrast, f"task {task}", *variant_label])
+        entities = "_".join([f"group_task-{task}", *variant_label, f"contrast-{contrast}"])
+        figure = _embed_figure(
             partial(activation_figure, rows, scene, display=display, n_slices=3),
             figure_dir,
             f"{entities}_desc-maps",

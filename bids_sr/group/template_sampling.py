@@ -223,14 +223,14 @@ def _sample_effects(sampling: RunSampling, keys: Sequence[MapKey]) -> dict[MapKe
     Each file is read once. Maps that the run does not have are absent.
     """
     effects = dict(sampling.stored)
-    if sampling.points is not None:
-        boldref_maps: dict[MapKey, tuple[Array, Array]] = {}
-        for key in keys:
-            if (values := _load_template_map(sampling, key)) is not None:
-                effects[key] = values
-            elif (path := sampling.run.map_file(key)) is not None:
-                boldref_maps[key] = load_image(path)
-        effects |= sampling.sample(boldref_maps)
+    boldref_maps: dict[MapKey, tuple[Array, Array]] = {}
+    # without points, only the stored maps can be used
+    for key in keys if sampling.points is not None else ():
+        if (values := _load_template_map(sampling, key)) is not None:
+            effects[key] = values
+        elif (path := sampling.run.map_file(key)) is not None:
+            boldref_maps[key] = load_image(path)
+    effects |= sampling.sample(boldref_maps)
     return {key: effects[key] * np.float32(sampling.scale) for key in keys if key in effects}
 
 
@@ -252,9 +252,9 @@ class ParticipantSampling:
     Attributes
     ----------
     combined : RunSampling or None
-        Sampling of the stored maps of all runs; None if none is stored.
+        Sampling of the stored maps of all runs; None if no such map is stored.
     runs : Sequence[RunSampling]
-        Samplings of runs; empty if all requested maps of all runs are stored.
+        Samplings of the runs; empty if all requested maps of all runs are stored.
     """
 
     combined: RunSampling | None

@@ -74,6 +74,22 @@ class _TableLine(NamedTuple):
     width: float
 
 
+class _ComparedValue(NamedTuple):
+    """Value of a run that is compared, and the width of its interval (NaN if there is none)."""
+
+    key: _ValueKey
+    value: float
+    width: float
+
+
+class _RunContents(NamedTuple):
+    """Contents of all tables of one run."""
+
+    series: list[str]  # names of all series
+    reported: list[_LineLabel]  # labels of reported values
+    compared: list[_ComparedValue]  # values of the series that were applied
+
+
 @frozen
 class JoinedTables:
     """Combined contents of the tables of all participants.
@@ -132,42 +148,52 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> JoinedTables:
         run_values: dict[_ValueKey, list[tuple[float, float]]] = defaultdict(list)
         for name, table_group in groupby(participant_tables, attrgetter("name")):
             run_tables = list(table_group)
-            lines = [line for table in run_tables for line in _read_lines(table, stream, parsed)]
-            series_names = dict.fromkeys(line.label.series for line in lines)
-            run_series += [(name, series) for series in series_names]
-            reported_labels = _select_reported(lines)
+            contents = _read_run(run_tables, stream, parsed)
+            run_series += [(name, series) for series in contents.series]
             reported += [
                 (run_tables[0].task, name, label.series, label.statistic)
-                for label in reported_labels
+                for label in contents.reported
             ]
-            unapplied = [label.series for label in reported_labels if label.statistic == APPLIED]
-            excluded = {series for series in series_names if derives_from(series, unapplied)}
-            at_rest = any(table.at_rest for table in run_tables)
-            for label, value, width in lines:
-                if label.series not in excluded and _is_compared(label.key, at_rest=at_rest):
-                    run_values[label.key].append((value, width))
+            for key, value, width in contents.compared:
+                run_values[key].append((value, width))
         for key, values_and_widths in run_values.items():
             values[key][index] = _combine_runs(values_and_widths)
     labels = [label for table_labels in parsed.values() for label in table_labels.values()]
     available_series = {label.series for label in labels}
     methods = [name for name in method_names_without_controls() if name in available_series]
     compared_series = {label.series for label in labels if label.statistic == COMPARED}
+    value_columns = pd.DataFrame(
+        np.reshape(list(values.values()), (-1, len(participants))), columns=participants
+    )
     return JoinedTables(
         values=pd.concat(
-            [
-                pd.DataFrame(list(values), columns=[*QUESTION, "series"]),
-                pd.DataFrame(
-                    np.reshape(list(values.values()), (-1, len(participants))),
-                    columns=participants,
-                ),
-            ],
-            axis=1,
+            [pd.DataFrame(list(values), columns=[*QUESTION, "series"]), value_columns], axis=1
         ),
         reported=pd.DataFrame(reported, columns=["task", "name", "series", "statistic"]),
         series=pd.DataFrame(run_series, columns=["name", "series"]),
         statistics=tuple(sorted({label.statistic for label in labels} & set(STATISTICS))),
         methods=(*methods, *sorted(compared_series)),
     )
+
+
+def _read_run(tables: Sequence[Any], stream: TextIO, parsed: _ParsedLines) -> _RunContents:
+    """Write all tables of a run to the long table, and return their contents.
+
+    Values of series that were not applied, or are derived from such a series, are not compared.
+    For the parameters, see `_read_lines`.
+    """
+    table_lines = [line for table in tables for line in _read_lines(table, stream, parsed)]
+    series_names = list(dict.fromkeys(line.label.series for line in table_lines))
+    reported = _select_reported(table_lines)
+    unapplied = [label.series for label in reported if label.statistic == APPLIED]
+    excluded = {series for series in series_names if derives_from(series, unapplied)}
+    at_rest = any(table.at_rest for table in tables)
+    compared = [
+        _ComparedValue(label.key, value, width)
+        for label, value, width in table_lines
+        if label.series not in excluded and _is_compared(label.key, at_rest=at_rest)
+    ]
+    return _RunContents(series=series_names, reported=reported, compared=compared)
 
 
 def _is_compared(key: _ValueKey | None, *, at_rest: bool) -> TypeGuard[_ValueKey]:
@@ -203,12 +229,15 @@ def _read_lines(source: Any, stream: TextIO, parsed: _ParsedLines) -> Iterator[_
         If the table has unexpected columns or a value is not a number.
     """
     try:
-        head, *lines = source.path.read_text(encoding="utf-8").splitlines()
+        head, *all_lines = source.path.read_text(encoding="utf-8").splitlines()
         if head.split("\t") != list(COLUMNS):
             raise ValueError(f"the columns are {head!r}; expected {' '.join(COLUMNS)}")
-        if source.unequal:
-            column = list(COLUMNS).index("contrast")
-            lines = [line for line in lines if line.split("\t")[column] not in source.unequal]
+        contrast_column = list(COLUMNS).index("contrast")
+        lines = [
+            line
+            for line in all_lines
+            if not source.unequal or line.split("\t")[contrast_column] not in source.unequal
+        ]
         table_question = (source.task, source.variant, source.table)
         run_cells = "\t".join(getattr(source, name) for name in RUN)
         stream.writelines(f"{run_cells}\t{line}\n" for line in lines)

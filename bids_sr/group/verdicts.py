@@ -77,6 +77,10 @@ _CLAIMS = {
 _REGIONS = ("brain", ACQUIRED_ACTIVE, MISSING)
 """Regions of findings, in the order of the report."""
 _NO_DATA = "no reference data"
+LOWEST_NOMINAL_LEVEL = 1 - ALPHA - 0.001
+"""Confidence level below which an interval counts as narrower than nominal, with a tolerance for
+rounding.
+"""
 
 
 def select_findings(
@@ -97,25 +101,27 @@ def select_findings(
     exploratory = comparisons[
         comparisons["series"].isin(methods) & (comparisons["part"] == EXPLORATORY)
     ]
-    rows = exploratory.assign(comparison_index=exploratory.index).merge(_EVIDENCE, on=_METRIC)
+    candidates = exploratory.assign(comparison_index=exploratory.index).merge(
+        _EVIDENCE, on=_METRIC
+    )
     paired_contrasts = {
         contrast
         for pair in list_condition_pairs(comparisons["contrast"]).values()
         for contrast in pair
     }
-    is_size = rows["statistic"] == "size_acquired_voxels"
-    is_unpaired = is_size & ~rows["contrast"].isin(paired_contrasts)
-    rows = rows[rows["region"].isin(_REGIONS) & ~is_unpaired]
-    rows = rows.assign(
-        is_single_contrast=rows["contrast"] != "all",
-        size_contrast=rows["contrast"].where(rows["kind"] == SIZE, ""),
-        region_rank=rows["region"].map(_REGIONS.index),
-        method_rank=rows["series"].map(list(methods).index),
-        question=rows.groupby(QUESTION, sort=False).ngroup(),
+    is_size = candidates["statistic"] == "size_acquired_voxels"
+    is_unpaired = is_size & ~candidates["contrast"].isin(paired_contrasts)
+    eligible = candidates[candidates["region"].isin(_REGIONS) & ~is_unpaired]
+    ranked = eligible.assign(
+        is_single_contrast=eligible["contrast"] != "all",
+        size_contrast=eligible["contrast"].where(eligible["kind"] == SIZE, ""),
+        region_rank=eligible["region"].map(_REGIONS.index),
+        method_rank=eligible["series"].map(list(methods).index),
+        question=eligible.groupby(QUESTION, sort=False).ngroup(),
     ).sort_values(["is_single_contrast", "fwhm_mm", "contrast", "comparison_index"])
     metric_columns = ["task", "variant", "table", *_METRIC, "region", "size_contrast"]
-    reported_questions = rows.drop_duplicates(metric_columns)["question"]
-    rows = rows[rows["question"].isin(reported_questions)].sort_values(
+    reported_questions = ranked.drop_duplicates(metric_columns)["question"]
+    reported = ranked[ranked["question"].isin(reported_questions)].sort_values(
         [
             "strength",
             "task",
@@ -128,7 +134,7 @@ def select_findings(
     )
     return [
         list(finding.itertuples())
-        for _, finding in rows.groupby(["question", "method_rank"], sort=False)
+        for _, finding in reported.groupby(["question", "method_rank"], sort=False)
     ]
 
 
@@ -162,7 +168,8 @@ def context_text(question: ComparisonRow) -> str:
 
 def task_text(question: ComparisonRow) -> str:
     """Return the task (and the variant of its files) of a question as text."""
-    return f"task {question.task}" + f", {question.variant}" * (question.variant != MISSING)
+    variant = [] if question.variant == MISSING else [question.variant]
+    return ", ".join([f"task {question.task}", *variant])
 
 
 def difference_text(row: ComparisonRow, form: str = "+.3g") -> str:
@@ -172,6 +179,11 @@ def difference_text(row: ComparisonRow, form: str = "+.3g") -> str:
 
 def _p_text(value: float) -> str:
     return f"p {'' if value < 0.001 else '= '}{p_value(value)}"
+
+
+def _predicate(decision: str) -> str:
+    """Return the predicate of a decision, which is followed by the reference."""
+    return DECISIONS[decision][2]
 
 
 def _references_text(rows: Iterable[ComparisonRow]) -> str:
@@ -194,7 +206,7 @@ def _describe_decision(decision: str, rows: Sequence[ComparisonRow]) -> str:
     """Return a clause on the comparisons with the same decision."""
     if decision == UNDECIDED:
         return _describe_undecided(rows)
-    clause = f"{DECISIONS[decision][2]} {_references_text(rows)}"
+    clause = f"{_predicate(decision)} {_references_text(rows)}"
     if decision == SAME:
         bound = (
             f" within ±{number(rows[0].margin, '.3g')}" if math.isfinite(rows[0].margin) else ""
@@ -209,19 +221,19 @@ def _describe_undecided(rows: Sequence[ComparisonRow]) -> str:
 
     The difference is included if its confidence interval excludes 0.
     """
-    texts = []
+    clauses = []
     for sign, direction in ((1, "above"), (-1, "below"), (0, "")):
         if not (sign_rows := [row for row in rows if _interval_sign(row) == sign]):
             continue
-        names = _references_text(sign_rows)
+        reference_names = _references_text(sign_rows)
         if sign:
-            texts.append(
-                f"is {direction} {names} by {_smallest_difference_text(sign_rows)}, which is not"
-                " significant after correction"
+            clauses.append(
+                f"is {direction} {reference_names} by {_smallest_difference_text(sign_rows)},"
+                " which is not significant after correction"
             )
         else:
-            texts.append(f"{DECISIONS[UNDECIDED][2]} {names}")
-    return "; ".join(texts)
+            clauses.append(f"{_predicate(UNDECIDED)} {reference_names}")
+    return "; ".join(clauses)
 
 
 def _interval_sign(row: ComparisonRow) -> int:
@@ -229,9 +241,11 @@ def _interval_sign(row: ComparisonRow) -> int:
 
     The result is 0 if the interval contains 0 or if its confidence level is below 95 %.
     """
-    if not row.level >= 1 - ALPHA - 0.001:
+    if not row.level >= LOWEST_NOMINAL_LEVEL:
         return 0
-    return 1 if row.lower > 0 else -1 if row.upper < 0 else 0
+    if row.lower > 0:
+        return 1
+    return -1 if row.upper < 0 else 0
 
 
 def question_text(row: ComparisonRow) -> str:
@@ -249,8 +263,8 @@ def title_text(row: ComparisonRow) -> str:
 
 def _subject_text(finding: Sequence[ComparisonRow]) -> str:
     """Return the beginning of a sentence on a finding: title and number of participants."""
-    count = max((row.n for row in _select_rows(finding)), default=0)
-    return f"{title_text(finding[0])}, n = {count}"
+    n_participants = max((row.n for row in _select_rows(finding)), default=0)
+    return f"{title_text(finding[0])}, n = {n_participants}"
 
 
 def finding_sentence(finding: Sequence[ComparisonRow]) -> str:
@@ -261,13 +275,13 @@ def finding_sentence(finding: Sequence[ComparisonRow]) -> str:
     }
     clauses = [_describe_decision(decision, rows) for decision, rows in groups.items() if rows]
     result = f"{finding[0].series} {'; '.join(clauses)}" if clauses else "no comparison available"
-    text = f"{_subject_text(finding)}: {result}."
+    sentences = [f"{_subject_text(finding)}: {result}."]
     if clauses and finding[0].kind == SIZE:
-        text += " A smaller region or overlap is not necessarily an improvement."
+        sentences.append("A smaller region or overlap is not necessarily an improvement.")
     notes = {_attainable_note(row) for row in groups[UNDECIDED]} - {""}
     if notes:
-        text += f" {capitalize('; '.join(sorted(notes)))}."
-    return text
+        sentences.append(f"{capitalize('; '.join(sorted(notes)))}.")
+    return " ".join(sentences)
 
 
 def negative_control_sentence(finding: Sequence[ComparisonRow]) -> str:
@@ -278,7 +292,8 @@ def negative_control_sentence(finding: Sequence[ComparisonRow]) -> str:
         UNDECIDED: [row for row in placebos if row.word != "better"],
     }
     phrases = [
-        f"{DECISIONS[decision][2]} the control{'s' * (len(rows) > 1)} {_references_text(rows)}"
+        f"{_predicate(decision)} the {'controls' if len(rows) > 1 else 'control'}"
+        f" {_references_text(rows)}"
         for decision, rows in groups.items()
         if rows
     ]
@@ -290,7 +305,7 @@ def negative_control_sentence(finding: Sequence[ComparisonRow]) -> str:
 def list_claims(findings: Sequence[Sequence[ComparisonRow]], methods: Sequence[str]) -> list[str]:
     """Return the claims per task and method: one line on function and one on images."""
     tasks = dict.fromkeys((finding[0].task, finding[0].variant) for finding in findings)
-    lines: list[str] = []
+    claims: list[str] = []
     for (task, variant), method in product(tasks, methods):
         method_findings = [
             finding
@@ -298,8 +313,8 @@ def list_claims(findings: Sequence[Sequence[ComparisonRow]], methods: Sequence[s
             if (finding[0].series, finding[0].task, finding[0].variant) == (method, task, variant)
         ]
         if method_findings:
-            lines += _method_claims(method, method_findings)
-    return list(dict.fromkeys(lines))  # claims that are equal for several tasks appear once
+            claims += _method_claims(method, method_findings)
+    return list(dict.fromkeys(claims))  # claims that are equal for several tasks appear once
 
 
 def _method_claims(
@@ -324,17 +339,17 @@ def _claim_text(finding: Sequence[ComparisonRow]) -> str:
     # as baselines in claims.
     plain_rows = [row for row in method_rows if row.minus in SIMPLE_BASELINES]
     baseline_rows = [*_select_rows(finding, "acquired", "baseline", "control"), *plain_rows]
-    count = max((row.n for row in baseline_rows), default=0)
-    text = (
+    n_participants = max((row.n for row in baseline_rows), default=0)
+    baseline_text = (
         f"{_compare_with_baselines(finding[0], baseline_rows)}"
-        f" ({question_text(finding[0])}; {context_text(finding[0])}; n = {count})"
+        f" ({question_text(finding[0])}; {context_text(finding[0])}; n = {n_participants})"
     )
     method_texts = [
         f"{row.word} than {series_text(row.minus)}"
         for row in method_rows
         if row not in baseline_rows and row.word in ("better", "worse")
     ]
-    return "; ".join(filter(None, [text, " and ".join(method_texts)])) + "."
+    return "; ".join(filter(None, [baseline_text, " and ".join(method_texts)])) + "."
 
 
 def _compare_with_baselines(question: ComparisonRow, rows: Sequence[ComparisonRow]) -> str:
@@ -355,7 +370,8 @@ def _compare_with_baselines(question: ComparisonRow, rows: Sequence[ComparisonRo
                 " variance does not differ from 0"
             )
         has_control = any(row.role == "control" for row in rows)
-        return f"{method} {claim} than every baseline{' and denoised B-spline' * has_control}"
+        control_text = " and denoised B-spline" if has_control else ""
+        return f"{method} {claim} than every baseline{control_text}"
     if worse_rows:
         return f"{method} is worse than {_references_text(worse_rows)}"
     if better_rows:
@@ -368,7 +384,7 @@ def _compare_with_baselines(question: ComparisonRow, rows: Sequence[ComparisonRo
             f"No difference between {method} and a baseline could reach significance"
             f" ({attainable_note})"
         )
-    return f"{method} {DECISIONS[UNDECIDED][2]} any baseline"
+    return f"{method} {_predicate(UNDECIDED)} any baseline"
 
 
 def _attainable_note(row: ComparisonRow) -> str:
@@ -460,8 +476,8 @@ def tested_detail_text(task: str, values: pd.DataFrame, method: str) -> str:
     if tested.empty:
         return ""
     row = tested.sort_values("contrast", key=lambda names: names != "all", kind="stable").iloc[[0]]
-    shares = participant_columns(row).to_numpy(dtype=np.float64)
-    shares = shares[np.isfinite(shares)]
+    all_shares = participant_columns(row).to_numpy(dtype=np.float64)
+    shares = all_shares[np.isfinite(all_shares)]
     if not shares.size:
         return ""
     lowest, median, highest = (
@@ -506,22 +522,48 @@ def group_answer_html(
         list(comparisons[comparisons["part"] == PRIMARY].itertuples()) if len(comparisons) else []
     )
     answers = [_answer_html(row, tasks.get(row.task, {})) for row in primary]
-    unassessed = [task for task in tasks if task not in {row.task for row in primary}]
-    if not primary and not unassessed:
-        unassessed = [""]
+    assessed_tasks = {row.task for row in primary}
+    unassessed_tasks = [task for task in tasks if task not in assessed_tasks]
+    if not primary and not unassessed_tasks:
+        unassessed_tasks = [""]
     tasks_by_sentence: dict[str, list[str]] = {}
-    for task in unassessed:
+    for task in unassessed_tasks:
         sentence = (sentences or {}).get(task, f"Accuracy not assessed: {_NO_DATA}")
         tasks_by_sentence.setdefault(sentence, []).append(task)
-    for sentence, sentence_tasks in tasks_by_sentence.items():
-        task_note = f" (task {', '.join(sentence_tasks)})" if len(tasks) > 1 else ""
-        texts = [(tested or {}).get(task, "") for task in sentence_tasks]
-        evidence = ". ".join(filter(None, texts)) or (
-            "If a self-test was possible, its results are shown in the participant reports"
-        )
-        headline = f"{sentence}{task_note}."
-        answers.append(render("group_answer", "", *MARKS["not assessed"], headline, evidence, []))
+    answers += [
+        _missing_answer_html(sentence, sentence_tasks, tested or {}, is_only_task=len(tasks) < 2)
+        for sentence, sentence_tasks in tasks_by_sentence.items()
+    ]
     return join(answers)
+
+
+def _missing_answer_html(
+    sentence: str, tasks: Sequence[str], tested: Mapping[str, str], *, is_only_task: bool
+) -> Markup:
+    """Return the answer for tasks without a primary comparison for the same reason.
+
+    Parameters
+    ----------
+    sentence : str
+        Sentence with the reason, without a final period.
+    tasks : Sequence[str]
+        Labels of the tasks.
+    tested : Mapping[str, str]
+        Sentence on the test at half the resolution by task.
+    is_only_task : bool
+        Whether the group has no other task, so that the label is not shown.
+    """
+    task_note = "" if is_only_task else f" (task {', '.join(tasks)})"
+    evidence = ". ".join(filter(None, [tested.get(task, "") for task in tasks]))
+    return render(
+        "group_answer",
+        "",
+        *MARKS["not assessed"],
+        f"{sentence}{task_note}.",
+        evidence
+        or "If a self-test was possible, its results are shown in the participant reports",
+        [],
+    )
 
 
 def participant_texts(run_counts: Mapping[str, int]) -> list[str]:
@@ -548,14 +590,15 @@ def _answer_html(row: ComparisonRow, run_counts: Mapping[str, int]) -> Markup:
             if participant not in row.participants
         }
     )
-    evidence = capitalize(f"compared {reference_phrase(row)}")
-    evidence += f". Without a value: {', '.join(without_value)}" if without_value else ""
+    evidence = [capitalize(f"compared {reference_phrase(row)}")]
+    if without_value:
+        evidence.append(f"Without a value: {', '.join(without_value)}")
     return render(
         "group_answer",
         f"{context_text(row)} · n = {row.n}",
         *MARKS[primary_status(row)],
         _primary_sentence(row),
-        evidence,
+        ". ".join(evidence),
         _primary_numbers(row),
     )
 
@@ -582,43 +625,45 @@ def _primary_sentence(row: ComparisonRow) -> str:
             f"Accuracy was assessed in {row.n} participant, which is too few for a test across"
             f" participants ({task_text(row)})."
         )
-    level = f"{100 * min(row.level, 0.95):.0f} % interval across participants"
+    level = f"{100 * min(row.level, 1 - ALPHA):.0f} % interval across participants"
     corrected = f"corrected for {row.family} tasks" if row.family > 1 else "not corrected"
+    return (
+        f"{_primary_result_text(row)}. The difference in {measure_text(row)} is"
+        f" {difference_text(row, '+.3f')} ({level}) and is positive in {row.n_above} of {row.n}"
+        f" participants ({_p_text(row.p_holm)}, exact signed-rank test of one prespecified"
+        f" comparison, {corrected})."
+    )
+
+
+def _primary_result_text(row: ComparisonRow) -> str:
+    """Return whether the method is more accurate than the reference series, as a clause."""
     if primary_status(row) == "more accurate":
-        result = (
+        return (
             f"With respect to fine detail, the {row.series} map is more accurate than every"
             " reference series of the participant"
         )
-    elif row.word == SIGNIFICANT_WORDS[1]:
-        result = (
+    if row.word == SIGNIFICANT_WORDS[1]:
+        return (
             f"The explained variance is higher for {row.series} than for every reference series"
             " of the participant, but does not differ from 0"
         )
-    else:
-        phrase = (
-            "is not more accurate than"
-            if BELOW_STRONGEST_NOTE in row.note
-            else DECISIONS[UNDECIDED][2]
-        )
-        result = (
-            f"With respect to fine detail, the {row.series} map {phrase} the strongest reference"
-            " series of the participant"
-        )
+    is_below_strongest = BELOW_STRONGEST_NOTE in row.note
+    predicate = "is not more accurate than" if is_below_strongest else _predicate(UNDECIDED)
     return (
-        f"{result}. The difference in {measure_text(row)} is {difference_text(row, '+.3f')}"
-        f" ({level}) and is positive in {row.n_above} of {row.n} participants"
-        f" ({_p_text(row.p_holm)}, exact signed-rank test of one prespecified comparison,"
-        f" {corrected})."
+        f"With respect to fine detail, the {row.series} map {predicate} the strongest reference"
+        " series of the participant"
     )
 
 
 def _primary_numbers(row: ComparisonRow) -> list[Card]:
     """Return cards with the difference, participants with a gain, and participants needed."""
-    medians = (number(median, ".3f") for median in (row.median_series, row.median_minus))
-    numbers = [
+    median_series, median_reference = (
+        number(median, ".3f") for median in (row.median_series, row.median_minus)
+    )
+    cards = [
         Card(
             value=number(row.difference, "+.3f"),
-            facts=("median {}, strongest reference {}".format(*medians),),
+            facts=(f"median {median_series}, strongest reference {median_reference}",),
             label=f"{row.series} minus the strongest reference series of the participant,"
             f" {measure_text(row)}",
         ),
@@ -642,5 +687,5 @@ def _primary_numbers(row: ComparisonRow) -> list[Card]:
                 "a gain could not be detected with any number of participants under the"
                 " assumption of the observed effect"
             )
-        numbers.append(Card(value=value, label="participants for 80 % power", facts=(note,)))
-    return numbers
+        cards.append(Card(value=value, label="participants for 80 % power", facts=(note,)))
+    return cards

@@ -1,6 +1,7 @@
 """Figures of super-resolved structural scans: series, tissue classes and attention maps."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -17,6 +18,7 @@ from bids_sr.io.volume import Volume
 _MAX_PANEL_INCH = 3.5  # largest height of a panel
 _CHANGE_LIMIT = 0.25  # limit of the color scale of differences, relative to the gray scale's
 _N_COLUMNS = 4  # panels in a row of attention maps
+_UNSUITABLE_SERIES = "no series to draw, or a series is not on the grid of the brain mask"
 
 
 def _make_cut(grid: Volume, index: int, box: Array) -> Cut:
@@ -63,9 +65,7 @@ def scans_figure(
     if not series or any(
         scan.data.shape != shape for scans in series.values() for scan in scans.values()
     ):
-        raise FigureInputError(
-            "no series to draw, or a series is not on the grid of the brain mask"
-        )
+        raise FigureInputError(_UNSUITABLE_SERIES)
     cut = _make_coronal_cut(mask)
     if index is not None:
         cut = _make_cut(mask, index, slices.bounding_box_mm(mask, MARGIN_MM))
@@ -141,9 +141,7 @@ def classes_figure(
         If `scans` is empty or a scan has another shape than the mask.
     """
     if not scans or any(image.data.shape != mask.data.shape for image in scans.values()):
-        raise FigureInputError(
-            "no series to draw, or a series is not on the grid of the brain mask"
-        )
+        raise FigureInputError(_UNSUITABLE_SERIES)
     low, high = slices.gray_limits(scans.get("measured", next(iter(scans.values()))), mask)
     backgrounds = {name: Layer(image=scan, low=low, high=high) for name, scan in scans.items()}
     axial = _make_cut(mask, index, slices.bounding_box_mm(mask, MARGIN_MM))
@@ -164,23 +162,33 @@ def classes_figure(
         ("lesions", _overlay_panels(axial, backgrounds, lesion_layers)),
     ]
     if classes:
-        coronal = _make_coronal_cut(mask)
-        class_layers = {
-            name: [
-                _color_voxels(image, image.data == label, color)
-                for label, color in _CLASS_COLORS.values()
-            ]
-            for name, image in classes.items()
-        }
-        rows += [
-            ("", _overlay_panels(coronal, backgrounds, {})),
-            ("classes", _overlay_panels(coronal, backgrounds, class_layers)),
-        ]
+        rows += _make_class_rows(backgrounds, classes, mask)
         fills |= {
             name if color != _RED else f"{name} (classes)": color
             for name, (_, color) in _CLASS_COLORS.items()
         }
     return slices.image_figure(rows, tallest_inch=_MAX_PANEL_INCH, fills=fills)
+
+
+def _make_class_rows(
+    backgrounds: Mapping[str, Layer], classes: Mapping[str, Volume], mask: Volume
+) -> list[PanelRow]:
+    """Return a row without and a row with tissue classes, in a coronal plane.
+
+    `backgrounds` are scans by series; for the other parameters, see `classes_figure`.
+    """
+    coronal = _make_coronal_cut(mask)
+    class_layers = {
+        name: [
+            _color_voxels(image, image.data == label, color)
+            for label, color in _CLASS_COLORS.values()
+        ]
+        for name, image in classes.items()
+    }
+    return [
+        ("", _overlay_panels(coronal, backgrounds, {})),
+        ("classes", _overlay_panels(coronal, backgrounds, class_layers)),
+    ]
 
 
 def _overlay_panels(
@@ -197,6 +205,14 @@ def _color_voxels(image: Volume, voxels: Array, color: str) -> Layer:
     """Return a layer of voxels in one color; other voxels are transparent."""
     values = image.like(np.where(voxels, 1.0, np.nan))
     return Layer(image=values, low=0.0, high=1.0, colors=ListedColormap([color]), alpha=0.7)
+
+
+class _Overlay(NamedTuple):
+    """Map over a scan; `high` is the upper limit of its color scale."""
+
+    title: str
+    image: Volume
+    high: float
 
 
 def explanation_figure(
@@ -221,11 +237,11 @@ def explanation_figure(
         If there are neither masks nor maps.
     """
     overlays = [
-        (f"attention, gate {number} of {len(masks)}", mask, 1.0)
+        _Overlay(f"attention, gate {number} of {len(masks)}", mask, 1.0)
         for number, mask in enumerate(masks, 1)
     ]
-    largest = max((float(image.data.max()) for image in maps.values()), default=0.0) or 1.0
-    overlays += [(title, image, largest) for title, image in maps.items()]
+    map_limit = max((float(values.data.max()) for values in maps.values()), default=0.0) or 1.0
+    overlays += [_Overlay(title, values, map_limit) for title, values in maps.items()]
     if not overlays:
         raise FigureInputError("no attention masks and no maps of a critic to draw")
     cut = _make_cut(image, index, slices.field_of_view(image))
@@ -233,13 +249,15 @@ def explanation_figure(
     panels = [
         Panel(
             cut=cut,
-            title=title,
+            title=overlay.title,
             layers=[
                 background,
-                Layer(image=values, low=0.0, high=upper, colors="inferno", alpha=0.6),
+                Layer(
+                    image=overlay.image, low=0.0, high=overlay.high, colors="inferno", alpha=0.6
+                ),
             ],
         )
-        for title, values, upper in overlays
+        for overlay in overlays
     ]
     return slices.image_figure(
         [("", panels[first : first + _N_COLUMNS]) for first in range(0, len(panels), _N_COLUMNS)],

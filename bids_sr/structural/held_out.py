@@ -27,13 +27,14 @@ def list_held_out_slices(
     """
     slices = set(range(depth))
     for card in map(ModelCard.from_json, cards):
-        names = {name for name, sha256 in card.data_sha256.items() if sha256 == checksum}
-        if not names:
+        image_names = {name for name, sha256 in card.data_sha256.items() if sha256 == checksum}
+        if not image_names:
             continue
-        held_out: set[int] = set()
         parts = card.held_out.get("parts")
-        for part in parts if isinstance(parts, list) else []:
-            if part["image"] in names:
-                held_out.update(range(*part["slices"]))
-        slices &= held_out
+        slices &= {
+            index
+            for part in (parts if isinstance(parts, list) else [])
+            if part["image"] in image_names
+            for index in range(*part["slices"])
+        }
     return sorted(slices)

@@ -73,9 +73,7 @@ def similarity_rows(
 
 
 _TISSUE_PAIRS = (("gm", "wm"), ("csf", "gm"), ("csf", "wm"))
-_MAXIMUM_PERCENTILE = (
-    99.95  # percentile of MRIQC; attention-unet reports 95 %, as in MRIQC's manual
-)
+_MAXIMUM_PERCENTILE = 99.95  # as in MRIQC; attention-unet reports 95 %, as in MRIQC's manual
 
 
 def _summary_ratios(image: Real, masks: Mapping[str, MaskArray]) -> dict[str, dict[str, float]]:

@@ -24,6 +24,7 @@ components there and belong to no class.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,23 +35,39 @@ CONTRASTS = ("T1w", "T2w", "FLAIR")
 """Required contrasts in the order of the array."""
 CLASSES = ("csfSpaces", "veins", "pial", "brainTissue")
 """Classes; csfSpaces differs from the tissue class csf of the three-class segmentation."""
-# class of each component, and its starting means in T1w, T2w and FLAIR; in robust standard
-# deviations from the median of the brain
+
+
+class _Component(NamedTuple):
+    """Component of the mixture, with its starting values."""
+
+    label: str  # class of the component
+    mean: tuple[float, float, float]  # T1w, T2w, FLAIR; robust SD from the median of the brain
+    weight: float
+
+
+class _Mixture(NamedTuple):
+    """Parameters of a mixture of normal distributions."""
+
+    means: Array  # (components, contrasts)
+    covariances: Array  # (components, contrasts, contrasts)
+    weights: Array  # (components,)
+
+
 _COMPONENTS = (
-    ("csfSpaces", (-2.0, 2.0, -2.0)),
-    ("veins", (-1.0, -2.0, -0.75)),
-    ("pial", (-1.5, 1.5, 1.0)),
-    ("brainTissue", (0.0, 0.0, 0.25)),
-    ("brainTissue", (0.75, -0.5, -0.25)),
+    _Component("csfSpaces", (-2.0, 2.0, -2.0), 0.12),
+    _Component("veins", (-1.0, -2.0, -0.75), 0.03),
+    _Component("pial", (-1.5, 1.5, 1.0), 0.08),
+    _Component("brainTissue", (0.0, 0.0, 0.25), 0.42),
+    _Component("brainTissue", (0.75, -0.5, -0.25), 0.35),
 )
-_START_WEIGHTS = (0.12, 0.03, 0.08, 0.42, 0.35)
+_START_VARIANCE = 0.5  # squared standard deviations of the brain
 _PRIOR_WEIGHT = 0.02  # weight of the prior on a mean, as a fraction of the image's voxels
 # weight of the prior around the brain; a larger weight keeps the means closer to the brain's means
 _PRIOR_WEIGHT_AROUND = 0.1
 _MARROW_MEAN = (2.5, 1.0, 1.0)  # standard deviations of the brain, mean of fat in the skull
-_Mixture = tuple[Array, Array, Array]
-"""Means (components, contrasts), covariances (components, contrasts, contrasts) and weights
-(components,)."""
+_SKULL_SHARE = 0.9  # starting mean of the skull, relative to the intensity without signal
+# starting weights around the brain: skull, marrow, and all components of the brain together
+_SKULL_WEIGHT, _MARROW_WEIGHT, _BRAIN_WEIGHT = 0.4, 0.1, 0.5
 _VARIANCE_FLOOR = 0.05  # squared standard deviations of the brain, added to the variances
 _N_ITERATIONS = 25
 _SD_PER_MAD = 1.4826  # standard deviation of a normal distribution, per median absolute deviation
@@ -99,8 +116,9 @@ def fit_classes(
     inside = _check_mask(scans, mask)
     scales = tuple(_measure_scale(np.asarray(scans[name])[inside], name) for name in CONTRASTS)
     sample = _select_sample(_standardize(scans, inside, scales))
-    starts = np.array([start_mean for _, start_mean in _COMPONENTS])
-    mixture = _fit_mixture(sample, starts, np.array(_START_WEIGHTS), _PRIOR_WEIGHT)
+    start_means = np.array([component.mean for component in _COMPONENTS])
+    start_weights = np.array([component.weight for component in _COMPONENTS])
+    mixture = _fit_mixture(sample, start_means, start_weights, _PRIOR_WEIGHT)
     rim = _select_rim(inside, intracranial)
     rim_mixture = _fit_around(scans, rim, scales, mixture) if rim.any() else None
     return ClassModel(scales=scales, brain=mixture, around=rim_mixture)
@@ -163,14 +181,12 @@ def _classify(
 
     `voxels` are selected voxels (3D, boolean), `scales` are as in `ClassModel`.
     """
-    means, covariances, weights = mixture
-    intensities = _standardize(scans, voxels, scales)
-    return _compute_posterior(intensities, means, covariances, weights).argmax(axis=1)
+    return _compute_posterior(_standardize(scans, voxels, scales), mixture).argmax(axis=1)
 
 
 def _list_components(name: str) -> list[int]:
     """Return the indices of the components of a class."""
-    return [index for index, (label, _) in enumerate(_COMPONENTS) if label == name]
+    return [index for index, component in enumerate(_COMPONENTS) if component.label == name]
 
 
 def _check_mask(scans: Mapping[str, Array], mask: Array) -> Array:
@@ -224,22 +240,19 @@ def _fit_around(
         are added.
     """
     no_signal = np.clip([-center / spread for center, spread in scales], -_MAX_Z, _MAX_Z)
-    means, covariances, weights = mixture
-    skull_mean = 0.9 * no_signal
-    skull_and_marrow_weights = [0.4, 0.1]
     return _fit_mixture(
         _select_sample(_standardize(scans, rim, scales)),
-        np.vstack([means, skull_mean, _MARROW_MEAN]),
-        np.append(0.5 * weights, skull_and_marrow_weights),
+        np.vstack([mixture.means, _SKULL_SHARE * no_signal, _MARROW_MEAN]),
+        np.append(_BRAIN_WEIGHT * mixture.weights, [_SKULL_WEIGHT, _MARROW_WEIGHT]),
         _PRIOR_WEIGHT_AROUND,
-        start_covariances=covariances,
+        start_covariances=mixture.covariances,
     )
 
 
 def _fit_mixture(
     sample: Array,
-    starts: Array,
-    weights: Array,
+    start_means: Array,
+    start_weights: Array,
     prior_weight: float,
     *,
     start_covariances: Array | None = None,
@@ -250,30 +263,32 @@ def _fit_mixture(
     ----------
     sample : Array
         Standardized intensities of voxels (n, contrasts).
-    starts : Array
+    start_means : Array
         Starting means, which are also the means of the prior (components, contrasts).
-    weights : Array
+    start_weights : Array
         Starting weights of the components.
     prior_weight : float
         Number of voxels for which the prior on each mean counts, as a fraction of the sample.
     start_covariances : Array | None, optional
-        Starting covariances of the first components; all others start from a variance of 0.5.
+        Starting covariances of the first components; all others start from
+        `_START_VARIANCE`.
     """
-    means = starts.copy()
-    covariances = np.tile(0.5 * np.eye(len(CONTRASTS)), (len(starts), 1, 1))
+    means, weights = start_means.copy(), start_weights
+    covariances = np.tile(_START_VARIANCE * np.eye(len(CONTRASTS)), (len(means), 1, 1))
     if start_covariances is not None:
         covariances[: len(start_covariances)] = start_covariances
     prior_count = prior_weight * len(sample)
     for _ in range(_N_ITERATIONS):
-        posterior = _compute_posterior(sample, means, covariances, weights)
+        posterior = _compute_posterior(sample, _Mixture(means, covariances, weights))
         counts = posterior.sum(axis=0) + 1e-9  # no division by 0 for empty components
-        means = (posterior.T @ sample + prior_count * starts) / (counts + prior_count)[:, None]
-        for k in range(len(starts)):
+        weighted_sum = posterior.T @ sample + prior_count * start_means
+        means = weighted_sum / (counts + prior_count)[:, None]
+        for k in range(len(means)):
             residuals = sample - means[k]
             covariance = (posterior[:, k, None] * residuals).T @ residuals / counts[k]
             covariances[k] = covariance + _VARIANCE_FLOOR * np.eye(len(CONTRASTS))
         weights = counts / counts.sum()
-    return means, covariances, weights
+    return _Mixture(means, covariances, weights)
 
 
 def _measure_scale(values: Array, name: str) -> tuple[float, float]:
@@ -297,19 +312,17 @@ def _standardize(
     return np.stack(columns, axis=1)
 
 
-def _compute_posterior(
-    intensities: Array, means: Array, covariances: Array, weights: Array
-) -> Array:
+def _compute_posterior(intensities: Array, mixture: _Mixture) -> Array:
     """Return the probability of each component at each voxel (n, components).
 
-    `intensities` are standardized (n, contrasts); the other parameters are as in `_Mixture`.
+    `intensities` are standardized (n, contrasts).
     """
-    log_posterior = np.empty((len(intensities), len(means)))
-    for k, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
+    log_posterior = np.empty((len(intensities), len(mixture.means)))
+    for k, (mean, covariance, weight) in enumerate(zip(*mixture, strict=True)):
         whitened = np.linalg.solve(np.linalg.cholesky(covariance), (intensities - mean).T)
         _, log_determinant = np.linalg.slogdet(covariance)
         squared_distance = (whitened**2).sum(axis=0)
-        log_posterior[:, k] = np.log(weights[k]) - 0.5 * (log_determinant + squared_distance)
+        log_posterior[:, k] = np.log(weight) - 0.5 * (log_determinant + squared_distance)
     log_posterior -= log_posterior.max(axis=1, keepdims=True)
     posterior = np.exp(log_posterior)
     return np.asarray(posterior / posterior.sum(axis=1, keepdims=True))

@@ -31,19 +31,19 @@ def compute_changes(rows: Sequence[MetricRow]) -> dict[str, dict[str, tuple[floa
     """
     values: dict[str, dict[str, float]] = {}
     for row in rows:
-        if (row.statistic, row.reference, row.region) != (_STATISTIC, "heldOut", BRAIN):
-            continue
-        if math.isfinite(row.value):
+        is_compared = (row.statistic, row.reference, row.region) == (_STATISTIC, "heldOut", BRAIN)
+        if is_compared and math.isfinite(row.value):
             values.setdefault(row.contrast, {})[row.series] = row.value
     changes: dict[str, dict[str, tuple[float, str]]] = {}
     for contrast, by_series in values.items():
         interpolations = [name for name in by_series if name in BASELINES]
+        methods = [name for name in by_series if name not in (*BASELINES, MEASURED)]
         if not interpolations:
             continue
         best = max(interpolations, key=by_series.__getitem__)
-        for name, value in by_series.items():
-            if name not in BASELINES and name != MEASURED:
-                changes.setdefault(name, {})[contrast] = (value - by_series[best], best)
+        for name in methods:
+            change = by_series[name] - by_series[best]
+            changes.setdefault(name, {})[contrast] = (change, best)
     return changes
 
 
@@ -89,7 +89,7 @@ def scans_overview_html(
         BIDS suffixes of the scans, in order.
     """
     changes = compute_changes(rows)
-    numbers = [
+    cards = [
         Card(
             value=f"{number(change, '+.2f')} dB",
             label=f"{contrast} PSNR: {name} − {interpolation} interpolation",
@@ -105,4 +105,4 @@ def scans_overview_html(
     )
     header = f"{participant}, structural scans: {', '.join(contrasts)}"
     headline = " ".join([*altered_sentences(rows), write_headline(changes)])
-    return render("group_answer", header, _MARK, _STATE, headline, evidence, numbers)
+    return render("group_answer", header, _MARK, _STATE, headline, evidence, cards)

@@ -5,6 +5,7 @@ mm) and map a point of the frame to its point in the scan.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from nibabel.affines import apply_affine
@@ -118,9 +119,10 @@ def point_transform_from_composite(frame: Volume, xfm: Array, composite: Path) -
     composite : Path
         File that maps points of the frame to points of the scan (.h5).
     """
-    points, shape, grid = _sample_points(frame)
+    sample_grid = _make_sample_grid(frame)
+    points = sample_grid.points
     displacement = map_points(points, [composite]) - apply_affine(xfm, points)
-    return _from_displacements(xfm, displacement, shape, grid)
+    return _from_displacements(xfm, displacement, sample_grid)
 
 
 def compose(frame: Volume, first: PointTransform, second: PointTransform) -> PointTransform:
@@ -131,22 +133,34 @@ def compose(frame: Volume, first: PointTransform, second: PointTransform) -> Poi
     xfm = second.xfm @ first.xfm
     if first.displacement is None and second.displacement is None:
         return PointTransform(xfm=xfm)
-    points, shape, grid = _sample_points(frame)
+    sample_grid = _make_sample_grid(frame)
+    points = sample_grid.points
     displacement = second.map_points(first.map_points(points)) - apply_affine(xfm, points)
-    return _from_displacements(xfm, displacement, shape, grid)
+    return _from_displacements(xfm, displacement, sample_grid)
 
 
-def _sample_points(frame: Volume) -> tuple[Array, tuple[int, int, int], Array]:
-    """Return points over a frame (N, 3; RAS mm), and the shape and matrix of their grid."""
+class _SampleGrid(NamedTuple):
+    """Grid over a frame on which displacements are sampled."""
+
+    shape: tuple[int, int, int]
+    affine: Array  # (4, 4), voxel indices to RAS+ mm
+    points: Array  # (N, 3) in RAS+ mm
+
+
+def _make_sample_grid(frame: Volume) -> _SampleGrid:
+    """Return a grid over a frame with voxels of about `_DISPLACEMENT_MM`, or the frame's grid."""
     factor = [min(1.0, float(zoom) / _DISPLACEMENT_MM) for zoom in frame.zooms]
-    shape, grid = hr_grid(frame.data.shape, frame.affine, factor)
-    return apply_affine(grid, np.indices(shape).reshape(3, -1).T), shape, grid
+    shape, affine = hr_grid(frame.data.shape, frame.affine, factor)
+    points = apply_affine(affine, np.indices(shape).reshape(3, -1).T)
+    return _SampleGrid(shape=shape, affine=affine, points=points)
 
 
 def _from_displacements(
-    xfm: Array, displacement: Array, shape: tuple[int, int, int], grid: Array
+    xfm: Array, displacement: Array, sample_grid: _SampleGrid
 ) -> PointTransform:
-    """Return a transform with displacements that are given at the points of a grid (N, 3)."""
+    """Return a transform with displacements (N, 3) at the points of a grid."""
     return PointTransform(
-        xfm=xfm, displacement=displacement.T.reshape(3, *shape).astype(np.float32), grid=grid
+        xfm=xfm,
+        displacement=displacement.T.reshape(3, *sample_grid.shape).astype(np.float32),
+        grid=sample_grid.affine,
     )

@@ -144,7 +144,7 @@ def _estimate_transforms(
         return transforms
     metric_mask = dilate_for_metric(heads[0], fixed)
     voxel_mm = float(fixed.zooms.min())
-    files = register(
+    affine_files = register(
         fixed,
         moving,
         linear_stages("Affine", voxel_mm),
@@ -153,8 +153,8 @@ def _estimate_transforms(
         start=xfm,
         fixed_mask=metric_mask,
     )
-    xfm = read_linear(files[0])
-    transforms["affine"] = PointTransform(xfm=invert(xfm) if is_swapped else xfm)
+    affine_xfm = read_linear(affine_files[0])
+    transforms["affine"] = PointTransform(xfm=invert(affine_xfm) if is_swapped else affine_xfm)
     if align == "nonlinear":
         stage = Stage(
             transform="SyN[0.1,3,0]",
@@ -162,17 +162,17 @@ def _estimate_transforms(
             shrink=(2, 1),
             mm=(voxel_mm, 0.5 * voxel_mm),
         )
-        files = register(
+        forward_file, inverse_file = register(
             fixed,
             moving,
             [stage],
             seed=seed,
             prefix=f"{prefix}syn_",
-            start=xfm,
+            start=affine_xfm,
             fixed_mask=metric_mask,
         )
         transforms["nonlinear"] = point_transform_from_composite(
-            frame, transforms["affine"].xfm, files[1] if is_swapped else files[0]
+            frame, transforms["affine"].xfm, inverse_file if is_swapped else forward_file
         )
     return transforms
 
@@ -325,8 +325,7 @@ def prepare(
     frame_key = (reference_contrast, "highres" if grid is None else "lowres")
     frame = corrected[frame_key]
     if grid is not None:
-        resampled = PointTransform(xfm=np.eye(4)).resample(frame, grid, 3)
-        frame = grid.like(np.maximum(resampled, 0))
+        frame = _resample_to_grid(frame, grid)
     brain, template_to_head, _ = brain_from_head(
         frame,
         template,
@@ -366,6 +365,12 @@ def prepare(
     if extraction == "intracranial":
         extraction_mask = masks.grow(alignment.brain, alignment.frame.affine, _INTRACRANIAL_MM)
     return _interpolate_scans(corrected, alignment, extraction_mask, interpolations, scale)
+
+
+def _resample_to_grid(scan: Volume, grid: Volume) -> Volume:
+    """Resample a scan to a grid in the same coordinates; negative values are set to 0."""
+    resampled = PointTransform(xfm=np.eye(4)).resample(scan, grid, 3)
+    return grid.like(np.maximum(resampled, 0))
 
 
 def _correct_scans(
@@ -446,13 +451,15 @@ def _align_scans(
             )
     trilinear: dict[_ScanKey, PointTransform] = {}
     if align_linear is not None:
-        for (contrast, resolution), image in corrected.items():
-            if resolution == "lowres":
-                transform = PointTransform(xfm=align_linear(frame, image))
-                trilinear[contrast, resolution] = transform
-                facts[f"{contrast}_lowres_trilinear"] = _measure_transform(
-                    transform, brain, frame.affine
-                )
+        trilinear = {
+            (contrast, resolution): PointTransform(xfm=align_linear(frame, image))
+            for (contrast, resolution), image in corrected.items()
+            if resolution == "lowres"
+        }
+    for (contrast, resolution), transform in trilinear.items():
+        facts[f"{contrast}_{resolution}_trilinear"] = _measure_transform(
+            transform, brain, frame.affine
+        )
     return _Alignment(
         frame=frame,
         brain=brain,
@@ -556,16 +563,13 @@ def _interpolate_scans(
     lowres: dict[str, dict[str, Array]] = {name: {} for name in interpolations}
     units: dict[str, float] = {}
     for (contrast, resolution), image in corrected.items():
-        transform = alignment.transforms[contrast, resolution]
         if resolution == "highres":
+            transform = alignment.transforms[contrast, resolution]
             highres[contrast] = transform.resample(image, frame, 3)
             continue
-        trilinear = alignment.trilinear.get((contrast, resolution), transform)
-        interpolated = {
-            name: (trilinear if name == "linear" else transform).resample(image, frame, order)
-            for name, order in _ORDERS.items()
-            if name in lowres
-        }
+        interpolated = _interpolate_lowres(
+            image, alignment, (contrast, resolution), interpolations
+        )
         if scale == "range":
             units[contrast] = maximum_intensity(interpolated["bspline"], extraction_mask)
         else:
@@ -593,6 +597,21 @@ def _interpolate_scans(
         facts=alignment.facts,
         to_template=alignment.to_template,
     )
+
+
+def _interpolate_lowres(
+    image: Volume, alignment: _Alignment, key: _ScanKey, interpolations: Sequence[str]
+) -> dict[str, Array]:
+    """Interpolate a low-resolution scan, given by its key, to the grid of the frame, by name."""
+    transform = alignment.transforms[key]
+    trilinear = alignment.trilinear.get(key, transform)
+    return {
+        name: (trilinear if name == "linear" else transform).resample(
+            image, alignment.frame, order
+        )
+        for name, order in _ORDERS.items()
+        if name in interpolations
+    }
 
 
 def maximum_intensity(data: Array, mask: Array) -> float:

@@ -30,6 +30,7 @@ def survey_structural(settings: Settings) -> Survey:
     """
     survey = Survey()
     _check_methods(settings, survey)
+    _check_options(settings, survey)
     try:
         survey.subjects = _survey_participants(settings, survey)
     except InputError as error:
@@ -38,7 +39,7 @@ def survey_structural(settings: Settings) -> Survey:
 
 
 def _check_methods(settings: Settings, findings: Findings) -> None:
-    """Reject methods that do not fuse contrasts, and options that require functional runs."""
+    """Reject methods that do not fuse contrasts, and unsuitable models."""
     fusion_methods = [method.name for method in list_methods() if method.fuses_contrasts]
     for name in settings.superres.chosen:
         if name in fusion_methods:
@@ -56,6 +57,10 @@ def _check_methods(settings: Settings, findings: Findings) -> None:
             f"--sr-method {name}", reason, f"Choose among {', '.join(fusion_methods)}."
         )
     check_given_models(settings.superres, findings)
+
+
+def _check_options(settings: Settings, findings: Findings) -> None:
+    """Reject options that require functional runs."""
     superres, evaluation = settings.superres, settings.evaluation
     given_options = {
         "--truth": evaluation.truth_dir is not None,
@@ -88,11 +93,9 @@ def _survey_participants(settings: Settings, findings: Findings) -> tuple[Subjec
         elif label in settings.selection.participant_label or len(labels) == 1:
             _report_missing_pair(label, model_input, findings)
         else:
+            reason = _describe_missing_pair(model_input)
             with findings.about(label):
-                findings.note(
-                    f"sub-{label}",
-                    f"{_describe_missing_pair(model_input)}. The participant is skipped.",
-                )
+                findings.note(f"sub-{label}", f"{reason}. The participant is skipped.")
     if labels and not subjects and not findings.problems:
         _report_missing_pair("*", model_input, findings)
     if settings.superres.train_on == "others":
@@ -168,17 +171,17 @@ def _describe_missing_pair(model_input: ModelInput | None) -> str:
 def _report_missing_pair(label: str, model_input: ModelInput | None, findings: Findings) -> None:
     """Report a participant without suitable scans as a problem."""
     reason = _describe_missing_pair(model_input)
-    fix = (
+    fixes = [
         "Add the scans (distinguished by their acq- labels), select them with --hr-acq and"
         " --lr-acq, or choose other participants. To measure volumes of high-resolution scans"
         " without super-resolution, add --anat-control."
-    )
+    ]
     if model_input is None:
-        fix += (
-            " To super-resolve participants with low-resolution scans only, specify a model that"
+        fixes.append(
+            "To super-resolve participants with low-resolution scans only, specify a model that"
             " was trained on other participants with --pretrained."
         )
-    findings.add_problem(f"sub-{label}", reason, fix)
+    findings.add_problem(f"sub-{label}", reason, " ".join(fixes))
 
 
 def _find_pairs(
@@ -200,23 +203,24 @@ def _find_pairs(
     low = max(_select_acquisition(headers, superres.lr_acq), key=_voxel_volume, default=None)
     if high is None or low is None:
         return []
-    if _voxel_volume(low) < _MIN_VOLUME_RATIO * _voxel_volume(high):
-        ratio = _voxel_volume(low) / _voxel_volume(high)
-        note = (
+    low_volume, high_volume = _voxel_volume(low), _voxel_volume(high)
+    if low_volume < _MIN_VOLUME_RATIO * high_volume:
+        resolution_note = (
             f"{suffix} is not super-resolved because scans were found at one resolution only."
             if low.path == high.path
             else f"{suffix} is not super-resolved because the voxel volumes are too similar"
-            f" ({voxel_size_text(low)} and {voxel_size_text(high)}, ratio {ratio:.3g}). The ratio"
-            f" must be at least {_MIN_VOLUME_RATIO:g}."
+            f" ({voxel_size_text(low)} and {voxel_size_text(high)}, ratio"
+            f" {low_volume / high_volume:.3g}). The ratio must be at least"
+            f" {_MIN_VOLUME_RATIO:g}."
         )
-        single_notes.append(note)
+        single_notes.append(resolution_note)
         return []
     if any(header.path not in (high.path, low.path) for header in headers):
-        text = (
+        note = (
             f"{len(headers)} {suffix} images were found. Only this image (the highest resolution)"
             f" and {low.path.name} (the lowest resolution) are used."
         )
-        findings.note(high.path, text)
+        findings.note(high.path, note)
     low_zooms = slice_axis.reorder_like(low, high.affine).zooms
     x, y, z = (low_mm / high_mm for low_mm, high_mm in zip(low_zooms, high.zooms, strict=True))
     return [Pair(highres=high.path, lowres=low.path, factor=(x, y, z))]
@@ -276,27 +280,35 @@ def _find_lowres_scans(
                 session_headers.setdefault(suffix, []).append(header)
     complete_sessions = []
     for session, candidates in sorted(sessions.items()):
-        scan_name = f"sub-{label}" + (f"_ses-{session}" if session else "")
         if missing := [suffix for suffix in model_input.contrasts if suffix not in candidates]:
-            text = (
+            note = (
                 f"the --pretrained model requires low-resolution {'+'.join(model_input.contrasts)}"
                 f" scans, but no {' and no '.join(missing)} scan was found; these scans are"
                 " skipped."
             )
-            findings.note(scan_name, text)
+            findings.note(f"sub-{label}_ses-{session}" if session else f"sub-{label}", note)
             continue
-        scans = []
-        for suffix in model_input.contrasts:
-            smallest = min(candidates[suffix], key=_voxel_volume)
-            scans.append(LowresScan(path=smallest.path))
-            if (count := len(candidates[suffix])) > 1:
-                text = (
-                    f"{count} low-resolution {suffix} images were found; this image is used"
-                    " because it has the smallest voxels."
-                )
-                findings.note(smallest.path, text)
-        complete_sessions.append(tuple(scans))
+        complete_sessions.append(
+            tuple(
+                _select_smallest_voxels(suffix, candidates[suffix], findings)
+                for suffix in model_input.contrasts
+            )
+        )
     return tuple(complete_sessions)
+
+
+def _select_smallest_voxels(
+    suffix: str, candidates: Sequence[Header], findings: Findings
+) -> LowresScan:
+    """Return the scan with the smallest voxels; note that others are not used."""
+    smallest = min(candidates, key=_voxel_volume)
+    if len(candidates) > 1:
+        note = (
+            f"{len(candidates)} low-resolution {suffix} images were found; this image is used"
+            " because it has the smallest voxels."
+        )
+        findings.note(smallest.path, note)
+    return LowresScan(path=smallest.path)
 
 
 def _select_acquisition(headers: Sequence[Header], acquisition: str | None) -> list[Header]:

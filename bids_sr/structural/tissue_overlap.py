@@ -11,6 +11,9 @@ import numpy as np
 from bids_sr.io.arrays import MaskArray, Real
 from bids_sr.metrics.rows import MetricRow, metric_rows
 
+_OVERLAP_STATISTICS = {"dice": "tissue_dice", "jaccard": "tissue_jaccard"}
+"""Names of ratios in the table of metrics, if they differ from the names in `overlap`."""
+
 
 def overlap(
     reference: MaskArray, voxels: MaskArray, region: MaskArray | None = None
@@ -114,11 +117,10 @@ def segmentation_rows(
             )
             if name != "measured":
                 overlaps = overlap(masks["measured"][label], classes[label], mask)
-                overlaps = {
-                    "tissue_dice": overlaps.pop("dice"),
-                    "tissue_jaccard": overlaps.pop("jaccard"),
-                    **overlaps,
+                values = {
+                    _OVERLAP_STATISTICS.get(ratio, ratio): value
+                    for ratio, value in overlaps.items()
                 }
                 yield from metric_rows(
-                    name, overlaps, contrast=contrast, reference="measured", region=label
+                    name, values, contrast=contrast, reference="measured", region=label
                 )

@@ -1,7 +1,7 @@
 """Combination of maps over runs of a participant, in the frame of the first run."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -275,30 +275,32 @@ def resample_run_maps(
     }
     xfm = None if first2run_xfm is None else first2run_xfm[0]
     inside = first_mask.data
+    factors: dict[str, Array] = {}
     if xfm is not None:
+        factors = _compute_variance_factors(maps, mask, first_mask, xfm, contrasts)
         inside = inside & _cover_with_run(mask, first_mask, xfm)
         share = _compute_shared_brain(inside, first_mask, mask)
         metadata["SharedBrain"] = share
         # all series have the same brain
         if maps and maps[0].sidecar.get("SourceSeries") == RAW:
             _check_shared_brain(run, share)
-    factors = (
-        {} if xfm is None else _compute_variance_factors(maps, mask, first_mask, xfm, contrasts)
-    )
     nearest_in_brain = _find_nearest_voxels(mask.data)
     resampled: list[Derivative] = []
     for statmap in _select_combinable([*maps, *error_maps], contrasts):
         values = statmap.volume.data
         if xfm is not None:
             # values outside the brain are extrapolated, because splines ring at a sharp edge
-            values = _resample_to_first(
-                values[nearest_in_brain], statmap, mask, first_mask, xfm, factors
-            )
-        values = np.where(inside, values, 0)
-        entities = {"space": FRAME, **statmap.entities}
+            extrapolated = values[nearest_in_brain]
+            values = _resample_to_first(extrapolated, statmap, mask, first_mask, xfm, factors)
         resampled.append(
             _store_scaled(
-                statmap, values, scale, first_mask.affine, entities, metadata, folder=here
+                statmap,
+                np.where(inside, values, 0),
+                scale,
+                first_mask.affine,
+                {"space": FRAME, **statmap.entities},
+                metadata,
+                folder=here,
             )
         )
     for statmap in _select_combinable(space_maps, contrasts):
@@ -594,15 +596,9 @@ def combine_maps(
     runs_without_overlap: dict[str, str] = {}  # names of the runs, by space
     differing_grids: dict[str, str] = {}  # grids of the runs, by space
     for (space, contrast, fwhm_mm), by_run in maps_by_run(resampled_maps).items():
-        contrast_runs = contrasts.get(contrast, ())
-        maps = {
-            name: by_run[name]
-            for name in runs
-            if name in contrast_runs and {"effect", "variance"} <= by_run.get(name, {}).keys()
-        }
-        n_mapped = len(maps)
-        maps = {name: run_maps for name, run_maps in maps.items() if name not in excluded}
-        if n_mapped < 2 or not maps:
+        contrast_runs = [name for name in runs if name in contrasts.get(contrast, ())]
+        maps = _select_maps_to_combine(by_run, contrast_runs, excluded)
+        if not maps:
             continue
         if grids := grid_differences(maps):
             differing_grids.setdefault(space, grids)
@@ -621,15 +617,44 @@ def combine_maps(
             with_reliable=_permits_reliable(coverage_rows, combined, n_runs=len(maps)),
             wide=is_wide(fwhm_mm, bold_mask.zooms),
         )
-        stored_maps = combined_maps if space == FRAME else combined_space_maps
-        for values, derivative in images:
-            path = here / f"{derivative.name}.nii"
-            save_image(values, combined.first_effect.volume.affine, path)
-            stored_maps.append(Derivative(path, derivative.entities, derivative.sidecar))
+        stored_maps = _store_images(images, combined.first_effect.volume.affine, here)
         if space == FRAME:
+            combined_maps += stored_maps
             rows += region_rows
+        else:
+            combined_space_maps += stored_maps
     _warn_of_missing_maps(differing_grids, runs_without_overlap)
     return combined_maps, combined_space_maps, rows
+
+
+def _select_maps_to_combine(
+    by_run: Mapping[str, MapsByStatistic], contrast_runs: Sequence[str], excluded: Collection[str]
+) -> dict[str, MapsByStatistic]:
+    """Return the maps of runs that are not excluded, by name of the run and statistic.
+
+    The result is {} if fewer than two of the runs with the contrast have an effect and a variance,
+    because there is nothing to combine, or if all these runs are excluded.
+    """
+    mapped_runs = {
+        name: by_run[name]
+        for name in contrast_runs
+        if {"effect", "variance"} <= by_run.get(name, {}).keys()
+    }
+    if len(mapped_runs) < 2:
+        return {}
+    return {name: run_maps for name, run_maps in mapped_runs.items() if name not in excluded}
+
+
+def _store_images(
+    images: Sequence[_ImageWithMetadata], affine: Array, folder: Path
+) -> list[Derivative]:
+    """Store maps and regions in a folder, and return them as derivatives."""
+    stored_images = []
+    for values, derivative in images:
+        path = folder / f"{derivative.name}.nii"
+        save_image(values, affine, path)
+        stored_images.append(Derivative(path, derivative.entities, derivative.sidecar))
+    return stored_images
 
 
 def _combine_contrast(
@@ -732,6 +757,19 @@ def _make_images(
         expected_wrong = {
             name: error.compute_expected_wrong(region) for name, region in regions.items()
         }
+    return images, _list_region_rows(regions, expected_wrong, combined)
+
+
+def _list_region_rows(
+    regions: Mapping[str, MaskArray],
+    expected_wrong: Mapping[str, float | None],
+    combined: _CombinedContrast,
+) -> list[MetricRow]:
+    """Return rows with the sizes of regions and their expected shares of the wrong sign.
+
+    Both mappings are by name of the region. The shares are {} if the reconstruction error is
+    unknown.
+    """
     rows: list[MetricRow] = []
     for name, region in regions.items():
         metrics: dict[str, float | None] = {"voxels": int(region.sum())}
@@ -744,7 +782,7 @@ def _make_images(
             contrast=combined.contrast,
             fwhm_mm=combined.fwhm_mm,
         )
-    return images, rows
+    return rows
 
 
 def _list_error_maps(
@@ -912,16 +950,13 @@ def _make_common_sidecar(
             "The stat-sd map contains the standard deviation of the reconstruction error of the"
             " combined effect"
         )
-    elif not_applied:
-        sidecar["ErrorOfReconstruction"] = (
-            f"There is no stat-sd map, because {combination.series} was not applied to"
-            f" {enumerate_words(not_applied)} (zero filled)"
+    elif not_applied or len(without_sd) < len(maps):
+        reason = (
+            f"{combination.series} was not applied to {enumerate_words(not_applied)} (zero filled)"
+            if not_applied
+            else "the reconstruction error was not estimated in " + enumerate_words(without_sd)
         )
-    elif len(without_sd) < len(maps):
-        sidecar["ErrorOfReconstruction"] = (
-            "There is no stat-sd map, because the reconstruction error was not estimated in"
-            f" {enumerate_words(without_sd)}"
-        )
+        sidecar["ErrorOfReconstruction"] = f"There is no stat-sd map, because {reason}"
     return sidecar
 
 

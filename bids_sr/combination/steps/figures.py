@@ -46,6 +46,54 @@ _NORMAL_95 = 1.96
 """Half-width of the 95 % interval in standard deviations."""
 
 
+@frozen
+class _ShownEffect:
+    """Combined effect that is shown in the table and in the figure.
+
+    Attributes
+    ----------
+    maps : ShownMaps
+        Combined maps and regions of all series.
+    series, contrast : str
+        Names of the series and of the contrast.
+    fwhm_mm : float
+        Smoothing of the map (FWHM, mm).
+    scale : float
+        Percent of the mean brain signal per unit of the maps.
+    """
+
+    maps: ShownMaps
+    series: str
+    contrast: str
+    fwhm_mm: float
+    scale: float
+
+    def find_map(self, stat: str) -> Derivative | None:
+        """Return the combined map of a statistic, None if there is no such map."""
+        return self.maps.stats.get((self.contrast, stat, self.fwhm_mm), {}).get(self.series)
+
+    def find_region(self, kind: str) -> Derivative | None:
+        """Return a region of the combined map by its kind, None if there is no such region."""
+        return self.maps.regions.get((self.contrast, kind, self.fwhm_mm), {}).get(self.series)
+
+    def list_maps(self) -> dict[str, Derivative]:
+        """Return all combined maps of the series by statistic."""
+        return {
+            stat: by_series[self.series]
+            for (contrast, stat, fwhm_mm), by_series in self.maps.stats.items()
+            if (contrast, fwhm_mm) == (self.contrast, self.fwhm_mm) and self.series in by_series
+        }
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether the interval of the effect contains all of its errors.
+
+        An interval of a super-resolved or interpolated effect is too narrow without the
+        reconstruction error.
+        """
+        return self.find_map("sd") is not None or self.series in (RAW, MEASURED)
+
+
 @figure(FigureSpec("uncombined", "participant", html=True))
 def explain_missing_map(
     *,
@@ -148,34 +196,25 @@ def draw_participant(
     if not shown_maps.stats:
         if not by_contrast:
             return
-        names, reason = _explain_no_map(by_contrast)
-        html = no_map_html(entities, names, {"": reason}, subject=_extent_text(percent))
+        run_names, reason = _explain_no_map(by_contrast)
+        html = no_map_html(entities, run_names, {"": reason}, subject=_extent_text(percent))
         yield FigureDrawing("participant", html)
         return
-    series = next(
-        name for name in (stored.primary, "bspline", RAW) if _is_available(shown_maps, name)
-    )
-    contrast = shown_maps.choose_contrast("")
-    fwhm_mm = min(
-        width for name, stat, width in shown_maps.stats if (name, stat) == (contrast, "effect")
-    )
     scale = 1.0 if percent else compute_percent_factor(images.boldref, bold_mask) or 1.0
-    files = ""
+    shown_effect = _choose_effect(shown_maps, stored.primary, scale)
+    series, contrast, fwhm_mm = shown_effect.series, shown_effect.contrast, shown_effect.fwhm_mm
+    file_pattern = ""
     if stored.includes(series, contrast, fwhm_mm, "effect"):
         effect = shown_maps.stats[contrast, "effect", fwhm_mm][series]
-        files = _make_file_pattern({**entities, **effect.entities, "space": FRAME})
+        file_pattern = _make_file_pattern({**entities, **effect.entities, "space": FRAME})
     participant_map = _summarize_map(
-        shown_maps,
+        shown_effect,
         by_contrast[FRAME, contrast, fwhm_mm],
-        series,
-        contrast,
-        fwhm_mm,
-        scale,
         rows=[row for row in rows if row.series == series],
         run_rows=run_rows or {},
         entities=entities,
         at_rest=at_rest,
-        files=files,
+        file_pattern=file_pattern,
     )
     participant_map = replace(
         participant_map,
@@ -187,8 +226,23 @@ def draw_participant(
         },
     )
     yield FigureDrawing("participant", participant_html(participant_map))
-    drawing = _draw_effect(shown_maps, series, contrast, fwhm_mm, scale, images.scene())
-    yield FigureDrawing("participant", drawing)
+    yield FigureDrawing("participant", _draw_effect(shown_effect, images.scene()))
+
+
+def _choose_effect(shown_maps: ShownMaps, primary: str, scale: float) -> _ShownEffect:
+    """Choose the series, the contrast and the smoothing that are shown.
+
+    The series is the `primary` series, or else an interpolation. The smoothing is the least.
+    """
+    series = next(name for name in (primary, "bspline", RAW) if _is_available(shown_maps, name))
+    contrast = shown_maps.choose_contrast("")
+    return _ShownEffect(
+        maps=shown_maps,
+        series=series,
+        contrast=contrast,
+        fwhm_mm=shown_maps.find_least_smoothing(contrast, "effect"),
+        scale=scale,
+    )
 
 
 def _drop_space(combined_map: Derivative) -> Derivative:
@@ -224,98 +278,68 @@ class _SummaryVoxels:
         Significant voxels of the combined map, or the brain if there are none (3D, boolean).
     has_largest_effects : Array
         Which of the voxels inside have the largest effects, (n,) boolean.
+    voxel_mm3 : float
+        Volume of a voxel.
     """
 
     inside: Array
     has_largest_effects: Array
+    voxel_mm3: float
 
 
 def _summarize_map(
-    shown_maps: ShownMaps,
+    shown_effect: _ShownEffect,
     by_run: Mapping[str, Mapping[str, Derivative]],
-    series: str,
-    contrast: str,
-    fwhm_mm: float,
-    scale: float,
     *,
     rows: Sequence[MetricRow],
     run_rows: Mapping[str, Sequence[MetricRow]],
     entities: Mapping[str, str],
     at_rest: bool,
-    files: str,
+    file_pattern: str,
 ) -> "ParticipantMap":
     """Summarize the combined map of a series; see `draw_participant` for other parameters.
 
     `by_run`: maps of the runs in the frame of the first run, by name of the run and statistic.
-    `fwhm_mm`: smoothing of the map. `scale`: percent of the mean brain signal per unit of the
-    maps. `files`: file pattern of the stored maps; "" if they are not stored.
+    `file_pattern`: pattern of the stored maps; "" if they are not stored.
     """
     from bids_sr.combination.overview import ParticipantMap
 
-    combined_maps = {
-        stat: by_series[series]
-        for (map_contrast, stat, width), by_series in shown_maps.stats.items()
-        if (map_contrast, width) == (contrast, fwhm_mm) and series in by_series
-    }
+    combined_maps = shown_effect.list_maps()
     effect = combined_maps["effect"]
     sidecar = effect.sidecar
     weights = _get_mapping(sidecar, "RunWeights")
-    brain = _values(combined_maps["variance"]) > 0
-    region = shown_maps.regions.get((contrast, "Fdr", fwhm_mm), {}).get(series)
+    brain = _get_data(combined_maps["variance"]) > 0
+    region = shown_effect.find_region("Fdr")
     significant = brain if region is None else (region.volume.data > 0) & brain
     in_region = region is not None and bool(significant.any())
     voxels = _select_summary_voxels(effect, significant if in_region else brain)
-    # an interval of a super-resolved or interpolated effect is too narrow without this error
-    has_interval = "sd" in combined_maps or series in (RAW, MEASURED)
-    voxel_mm3 = float(np.prod(effect.volume.zooms))
-
-    def summarize(
-        name: str, weight: float, maps: Mapping[str, Derivative], map_rows: Sequence[MetricRow]
-    ) -> "MapError":
-        region_mm3 = {
-            row.threshold: row.value * voxel_mm3
-            for row in map_rows
-            if (row.statistic, row.contrast, row.fwhm_mm) == ("voxels", contrast, fwhm_mm)
-        }
-        return _summarize_error(
-            name, weight, maps, voxels, region_mm3, scale=scale, has_interval=has_interval
-        )
-
-    person_interval = None
-    if "personsd" in combined_maps and has_interval:
-        half_widths = _person_interval(
-            _values(combined_maps["personsd"])[voxels.inside],
-            by_run,
-            weights,
-            sidecar.get("SharedErrorCorrelation"),
-            voxels.inside,
-            widening=as_number(sidecar.get("ErrorWidening", 1.0)),
-        )
-        person_interval = scale * float(np.median(half_widths))
     not_applied = sidecar.get("NotAppliedIn", [])
     assert isinstance(not_applied, Sequence)
     shared = sidecar.get("SharedErrorCorrelation")
+    has_error = "sd" in combined_maps
     return ParticipantMap(
         entities=entities,
-        series=series,
-        contrast=contrast,
-        fwhm_mm=fwhm_mm,
+        series=shown_effect.series,
+        contrast=shown_effect.contrast,
+        fwhm_mm=shown_effect.fwhm_mm,
         at_rest=at_rest,
         runs=[
-            summarize(name, as_number(weight), by_run[name], run_rows.get(name, ()))
+            _summarize_error(
+                name, as_number(weight), by_run[name], run_rows.get(name, ()), shown_effect, voxels
+            )
             for name, weight in weights.items()
             if "variance" in by_run.get(name, {})
         ],
-        combined=summarize("all", 1.0, combined_maps, rows),
+        combined=_summarize_error("all", 1.0, combined_maps, rows, shown_effect, voxels),
         n_voxels=int(voxels.inside.sum()),
         in_region=in_region,
         shared=None if shared is None else as_number(shared),
-        no_error="" if "sd" in combined_maps else str(sidecar.get("ErrorOfReconstruction", "")),
-        person_interval=person_interval,
+        no_error="" if has_error else str(sidecar.get("ErrorOfReconstruction", "")),
+        person_interval=_summarize_person_interval(shown_effect, by_run, voxels.inside),
         left_out=_get_reasons(sidecar, "RunsLeftOut"),
         not_applied=[str(name) for name in not_applied],
         shared_brain=_list_small_shared_brains(by_run, weights),
-        files=files,
+        files=file_pattern,
         equal_weights=len(set(weights.values())) < 2,
         disagreeing_runs=_get_reasons(sidecar, "DisagreeingRuns"),
         scales=_list_differing_scales(sidecar),
@@ -323,26 +347,50 @@ def _summarize_map(
     )
 
 
+def _summarize_person_interval(
+    shown_effect: _ShownEffect, by_run: Mapping[str, Mapping[str, Derivative]], inside: Array
+) -> float | None:
+    """Return the median half-width of the 95 % interval for the participant, in percent.
+
+    None if the interval is unknown. `inside`: voxels of the median (3D, boolean). For `by_run`,
+    see `_summarize_map`.
+    """
+    person_sd = shown_effect.find_map("personsd")
+    if person_sd is None or not shown_effect.has_interval:
+        return None
+    sidecar = shown_effect.list_maps()["effect"].sidecar
+    half_widths = _person_interval(
+        _get_data(person_sd)[inside],
+        by_run,
+        _get_mapping(sidecar, "RunWeights"),
+        sidecar.get("SharedErrorCorrelation"),
+        inside,
+        widening=as_number(sidecar.get("ErrorWidening", 1.0)),
+    )
+    return shown_effect.scale * float(np.median(half_widths))
+
+
 def _select_summary_voxels(effect: Derivative, inside: Array) -> _SummaryVoxels:
     """Return the voxels inside (3D, boolean), and which of them have the largest effects."""
     from bids_sr.combination.overview import LARGEST_EFFECTS
 
-    sizes = np.abs(_values(effect)[inside])
-    has_largest_effects = sizes >= np.quantile(sizes, 1 - LARGEST_EFFECTS)
-    return _SummaryVoxels(inside=inside, has_largest_effects=has_largest_effects)
+    sizes = np.abs(_get_data(effect)[inside])
+    return _SummaryVoxels(
+        inside=inside,
+        has_largest_effects=sizes >= np.quantile(sizes, 1 - LARGEST_EFFECTS),
+        voxel_mm3=float(np.prod(effect.volume.zooms)),
+    )
 
 
 def _summarize_error(
     name: str,
     weight: float,
     maps: Mapping[str, Derivative],
+    rows: Sequence[MetricRow],
+    shown_effect: _ShownEffect,
     voxels: _SummaryVoxels,
-    region_mm3: Mapping[str, float],
-    *,
-    scale: float,
-    has_interval: bool,
 ) -> "MapError":
-    """Summarize the error and the regions of one map.
+    """Summarize the error and the regions of the map of a run, or of the combined map.
 
     Parameters
     ----------
@@ -352,22 +400,27 @@ def _summarize_error(
         Weight of the run.
     maps : Mapping[str, Derivative]
         Maps by statistic.
+    rows : Sequence[MetricRow]
+        Sizes of the regions in the maps, for all contrasts and smoothing widths.
+    shown_effect : _ShownEffect
+        Combined effect, which determines contrast, smoothing and scale.
     voxels : _SummaryVoxels
         Voxels of the medians.
-    region_mm3 : Mapping[str, float]
-        Volumes of regions by threshold.
-    scale : float
-        Percent of the mean brain signal per unit of the maps.
-    has_interval : bool
-        Whether the errors of an interval are known.
     """
     from bids_sr.combination.overview import MapError
 
-    variance = scale**2 * _values(maps["variance"])[voxels.inside]
-    sd = scale * _values(maps["sd"])[voxels.inside] if "sd" in maps else None
+    region_mm3 = {
+        row.threshold: row.value * voxels.voxel_mm3
+        for row in rows
+        if (row.statistic, row.contrast, row.fwhm_mm)
+        == ("voxels", shown_effect.contrast, shown_effect.fwhm_mm)
+    }
+    scale = shown_effect.scale
+    variance = scale**2 * _get_data(maps["variance"])[voxels.inside]
+    sd = scale * _get_data(maps["sd"])[voxels.inside] if "sd" in maps else None
     total_sd = np.sqrt(variance + (0 if sd is None else np.square(sd)))
     interval = largest_effects_interval = None
-    if has_interval:
+    if shown_effect.has_interval:
         interval = _NORMAL_95 * float(np.median(total_sd))
         largest_effects_interval = _NORMAL_95 * float(
             np.median(total_sd[voxels.has_largest_effects])
@@ -410,13 +463,15 @@ def _find_larger_run(
 
     sizes: dict[str, int] = {}
     for name in names:
-        effect, variance = (by_run.get(name, {}).get(stat) for stat in ("effect", "variance"))
-        if effect is None or variance is None:
+        effect_map = by_run.get(name, {}).get("effect")
+        variance_map = by_run.get(name, {}).get("variance")
+        if effect_map is None or variance_map is None:
             continue
-        model = effect.sidecar["Model"]
+        model = effect_map.sidecar["Model"]
         assert isinstance(model, Mapping)
-        brain = _values(variance) > 0
-        t = np.where(brain, _values(effect) / np.sqrt(np.where(brain, _values(variance), 1)), 0)
+        effect, variance = _get_data(effect_map), _get_data(variance_map)
+        brain = variance > 0
+        t = np.where(brain, effect / np.sqrt(np.where(brain, variance, 1)), 0)
         z = t_to_z(t, as_number(model["DegreesOfFreedom"]))
         significant, _ = fdr_region(z, brain)
         sizes[name] = int(significant.sum())
@@ -509,7 +564,7 @@ def _person_interval(
     repeated = np.zeros_like(variance)
     if shared is not None:
         sds = [
-            as_number(weight) * _values(by_run[name]["sd"])[inside]
+            as_number(weight) * _get_data(by_run[name]["sd"])[inside]
             for name, weight in weights.items()
         ]
         repeated = as_number(shared) * np.square(widening * np.sum(sds, axis=0))
@@ -521,51 +576,41 @@ def _person_interval(
     return np.asarray(quantile * person_sd)
 
 
-def _values(statmap: Derivative) -> Array:
-    values: Array = statmap.volume.data
-    return values
+def _get_data(statmap: Derivative) -> Array:
+    data: Array = statmap.volume.data
+    return data
 
 
-def _draw_effect(
-    shown_maps: ShownMaps, series: str, contrast: str, fwhm_mm: float, scale: float, scene: "Scene"
-) -> "Figure":
-    """Draw the effect in acquired, B-spline, combined and measured series, with the error.
-
-    `series`: series of the combined map, whose error is drawn. `fwhm_mm`: smoothing. `scale`:
-    percent of the mean brain signal per unit of the maps.
-    """
+def _draw_effect(shown_effect: _ShownEffect, scene: "Scene") -> "Figure":
+    """Draw the effect in acquired, B-spline, shown and measured series, with the error."""
     from bids_sr.figures.map_viewer import SERIES_TITLES
     from bids_sr.figures.maps import Display, plot_zoomed_maps
 
-    by_series = shown_maps.stats[contrast, "effect", fwhm_mm]
-    order = dict.fromkeys((RAW, "bspline", series, MEASURED))
-    names = [name for name in order if name in by_series]
+    series, scale = shown_effect.series, shown_effect.scale
+    contrast, fwhm_mm = shown_effect.contrast, shown_effect.fwhm_mm
+    by_series = shown_effect.maps.stats[contrast, "effect", fwhm_mm]
     volumes = {
         SERIES_TITLES.get(name, name): _scale_volume(by_series[name].volume, scale)
-        for name in names
+        for name in dict.fromkeys((RAW, "bspline", series, MEASURED))
+        if name in by_series
     }
     limit = run_maps_figures.color_limit(
         [Derivative(volume, {}) for volume in volumes.values()], 0.0
     )
-    variance = shown_maps.stats.get((contrast, "variance", fwhm_mm), {}).get(series)
-    sd = shown_maps.stats.get((contrast, "sd", fwhm_mm), {}).get(series)
+    variance, sd = shown_effect.find_map("variance"), shown_effect.find_map("sd")
     if variance is not None:
-        error = np.sqrt(_values(variance) + (0 if sd is None else np.square(_values(sd))))
+        error = np.sqrt(_get_data(variance) + (0 if sd is None else np.square(_get_data(sd))))
         volumes[f"error of {SERIES_TITLES.get(series, series)} (SD)"] = variance.volume.like(
             (scale * error).astype(np.float32)
         )
-    regions = [
-        shown_maps.regions.get((contrast, kind, fwhm_mm), {}).get(series)
-        for kind in ("Reliable", "Fdr")
-    ]
-    region = next((region_map for region_map in regions if region_map is not None), None)
+    region = shown_effect.find_region("Reliable") or shown_effect.find_region("Fdr")
     floor = float(f"{EFFECT_SHARE * limit:.2g}")
     drawing = plot_zoomed_maps(
         volumes,
         scene,
         display=Display(statistic="effect", threshold=floor, floor=0.0, unit="%"),
         limit=limit,
-        center_voxel=run_maps_figures.peak_of_acquired(shown_maps, contrast, scene),
+        center_voxel=run_maps_figures.peak_of_acquired(shown_effect.maps, contrast, scene),
         region=None if region is None else region.volume,
     )
     smoothing = f"smoothed with a {fwhm_mm:g} mm FWHM kernel" if fwhm_mm else "unsmoothed"
@@ -583,4 +628,4 @@ def _scale_volume(volume: Volume, scale: float) -> Volume:
 COMBINATION_FIGURES = tuple(
     value for value in list(vars().values()) if isinstance(value, FigureStep)
 )
-"""Figures of this wing, whose declarations the pages list."""
+"""Figures of combined maps, whose declarations are listed in the documentation."""

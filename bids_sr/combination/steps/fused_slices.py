@@ -337,11 +337,10 @@ def decide_fusion(
     pairs = [pair for pair in _get_pairs(displaced_runs) if not set(pair) & set(left_out)]
     active = _select_active_voxels(maps, mask.data)
     grids, xfms = {first: mask, **masks}, _include_first(first2run_xfms, first)
-    passed: list[tuple[str, str]] = []
-    tested: list[dict[str, object]] = []
+    test_results: dict[tuple[str, str], bool] = {}
     for run, other_run in pairs if slow_sds[first].data.any() else ():
         with threadpool_limits(1):
-            is_fusable = _is_fusable(
+            test_results[run, other_run] = _is_fusable(
                 _load_scaled(effects[run], run_scales.get(run)),
                 _load_scaled(effects[other_run], run_scales.get(other_run)),
                 slow_sds[run].data,
@@ -349,20 +348,20 @@ def decide_fusion(
                 xfms[other_run] @ np.linalg.inv(xfms[run]),
                 f"{run}, {other_run}",
             )
-        tested.append({"Runs": [run, other_run], "Passed": is_fusable})
-        if is_fusable:
-            passed.append((run, other_run))
+    passed = [pair for pair, has_passed in test_results.items() if has_passed]
     fused = _select_linked_runs(names, passed)
     facts: dict[str, object] = {
         "Series": series_name,
         "Applied": len(fused) > 1,
-        "Tested": tested,
+        "Tested": [
+            {"Runs": list(pair), "Passed": has_passed} for pair, has_passed in test_results.items()
+        ],
         "Displacements": displaced_runs["Displacements"],
     }
     if len(fused) > 1:
-        reason = "no displaced pair of this run and a fused run passed the test"
+        not_linked = "no displaced pair of this run and a fused run passed the test"
         runs_not_fused = {
-            name: str(left_out.get(name, reason)) for name in names if name not in fused
+            name: str(left_out.get(name, not_linked)) for name in names if name not in fused
         }
         linked = [[run, other_run] for run, other_run in passed if run in fused]
         return {**facts, "Runs": fused, "Pairs": linked, "RunsNotFused": runs_not_fused}
@@ -470,12 +469,15 @@ class _Fusion:
         Names of the fused runs.
     left_out : Mapping[str, str]
         Reasons why runs were skipped, by name of the run.
+    smoothing : Sequence[float]
+        Smoothing of the maps (FWHM, mm).
     """
 
     mask: Volume
     series: str
     runs: Sequence[str]
     left_out: Mapping[str, str]
+    smoothing: Sequence[float]
 
 
 @step(makes="fused_maps", memory=EFFECTS, cost=RunTime(always=0.3, high=8.0))
@@ -533,7 +535,7 @@ def fuse_maps(
     xfms = _include_first(first2run_xfms, first)
     prior_sd, columns = thin_prior_sd(slow_sd.data), _select_columns(mask.data)
     maps: list[Derivative] = []
-    for fused_runs, names in contrasts_by_runs.items():
+    for fused_runs, fused_contrasts in contrasts_by_runs.items():
         left_out = {str(name): str(reason) for name, reason in not_fused.items()}
         left_out |= {
             name: "the contrast is not known in this run, or the runs that have it are not"
@@ -541,26 +543,51 @@ def fuse_maps(
             for name in runs
             if name not in fused_runs
         }
-        fusion_facts = _Fusion(mask=mask, series=series_name, runs=fused_runs, left_out=left_out)
-        images = {
-            name: np.stack(
-                [_compute_effect(run_effects[name], contrasts[contrast]) for contrast in names]
-            )
-            for name in fused_runs
-        }
-        with threadpool_limits(1):
-            fused = _fuse_runs(images, run_effects, mask.affine, xfms, prior_sd, columns)
-            for index, contrast in enumerate(names):
-                contrast_images = {name: image[index] for name, image in images.items()}
-                splined = _interpolate_mean(
-                    contrast_images, run_effects, mask, xfms, prior_sd.shape
-                )
-                for kind, values in ((FUSED, fused[index]), (SPLINED, splined)):
-                    thin_maps = _make_thin_maps(
-                        values, fusion_facts, kind, contrast, contrasts[contrast], smoothing
-                    )
-                    maps += [_store_map(thin_map, here) for thin_map in thin_maps]
+        thin_maps = _fuse_contrasts(
+            {contrast: contrasts[contrast] for contrast in fused_contrasts},
+            run_effects,
+            _Fusion(
+                mask=mask,
+                series=series_name,
+                runs=fused_runs,
+                left_out=left_out,
+                smoothing=smoothing,
+            ),
+            xfms,
+            prior_sd,
+            columns,
+        )
+        maps += [_store_map(thin_map, here) for thin_map in thin_maps]
     return maps
+
+
+def _fuse_contrasts(
+    contrasts: Contrasts,
+    run_effects: Mapping[str, Effects],
+    fusion: _Fusion,
+    xfms: Mapping[str, Float],
+    prior_sd: Array,
+    columns: MaskArray,
+) -> Iterator[Derivative]:
+    """Yield the maps of contrasts that are fused from the same runs.
+
+    The maps of the fused effect of a contrast are followed by the maps of the mean of interpolated
+    effects. For the parameters, see `fuse_maps` and `_fuse_runs`.
+    """
+    images = {
+        name: np.stack(
+            [_compute_effect(run_effects[name], weights) for weights in contrasts.values()]
+        )
+        for name in fusion.runs
+    }
+    mask = fusion.mask
+    with threadpool_limits(1):
+        fused = _fuse_runs(images, run_effects, mask.affine, xfms, prior_sd, columns)
+        for index, (contrast, weights) in enumerate(contrasts.items()):
+            contrast_images = {name: image[index] for name, image in images.items()}
+            splined = _interpolate_mean(contrast_images, run_effects, mask, xfms, prior_sd.shape)
+            yield from _make_thin_maps(fused[index], fusion, FUSED, contrast, weights)
+            yield from _make_thin_maps(splined, fusion, SPLINED, contrast, weights)
 
 
 def _group_contrasts(
@@ -632,13 +659,13 @@ def _fuse_runs(
     columns : MaskArray
         Columns to fuse (X, Y).
     """
-    sliced = []
+    sliced_runs = []
     for name, image in images.items():
         sampled, positions = sample_at_columns(
             image, run_effects[name].affine, columns.shape, first_affine, xfms[name]
         )
-        sliced.append(SlicedEffects(effects=sampled, positions=positions))
-    return fuse_slices(sliced, prior_sd, columns)
+        sliced_runs.append(SlicedEffects(effects=sampled, positions=positions))
+    return fuse_slices(sliced_runs, prior_sd, columns)
 
 
 def _interpolate_mean(
@@ -666,16 +693,12 @@ def _make_thin_maps(
     kind: str,
     contrast: str,
     weights: Mapping[str, float],
-    smoothing: Sequence[float],
 ) -> Iterator[Derivative]:
-    """Yield one map on thin slices per smoothing width.
-
-    The effect has the shape (X, Y, n), and smoothing widths are FWHM in mm.
-    """
+    """Yield one map on thin slices per smoothing width; the effect has the shape (X, Y, n)."""
     affine = thin_affine(fusion.mask.affine)
     zooms = voxel_sizes(affine).tolist()
     inside = np.repeat(fusion.mask.data, THIN_PER_THICK, axis=2)
-    for fwhm_mm in map(float, smoothing):
+    for fwhm_mm in map(float, fusion.smoothing):
         smoothed = np.where(inside, smooth(values, zooms, fwhm_mm), 0).astype(np.float32)
         entities = {
             "space": FRAME,

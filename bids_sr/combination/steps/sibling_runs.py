@@ -236,6 +236,16 @@ def check_runs(
         if name in disagreeing
     }
     is_left_out = agreeing is not None and not combine_all
+    _warn_of_disagreement(reasons, is_left_out=is_left_out)
+    return {
+        "LeftOut": reasons if is_left_out else {},
+        "Disagreeing": {} if is_left_out else reasons,
+        "Pairs": [pair.to_json() for pair in pairs],
+    }
+
+
+def _warn_of_disagreement(reasons: Mapping[str, str], *, is_left_out: bool) -> None:
+    """Warn of runs that disagree with other runs, given the reasons by name of the run."""
     consequence = (
         f"The run is left out of the maps of all runs; {_COMBINE_ALL_OPTION} combines it"
         if is_left_out
@@ -249,11 +259,6 @@ def check_runs(
             reason,
             consequence,
         )
-    return {
-        "LeftOut": reasons if is_left_out else {},
-        "Disagreeing": {} if is_left_out else reasons,
-        "Pairs": [pair.to_json() for pair in pairs],
-    }
 
 
 def _compare_run_effects(

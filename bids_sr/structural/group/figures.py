@@ -68,28 +68,37 @@ def similarity_figure(values: pd.DataFrame, name: str) -> Figure:
     )
     if not contrasts:
         raise FigureInputError(f"none of the tables contains a value of {name}")
-    names = [series for series in list_series(values) if series in participant_values]
+    series_names = [series for series in list_series(values) if series in participant_values]
     with s.style():
         fig = s.new_figure(12.0, 3.4)
         axes = fig.subplots(1, len(contrasts), squeeze=False)[0]
         for ax, contrast in zip(axes, contrasts, strict=True):
-            contrast_values = participant_values.xs(contrast, level="contrast")[names]
-            for participant_line in contrast_values.to_numpy():
-                ax.plot(range(len(names)), participant_line, color=s.GRID, lw=0.8, zorder=1)
-            for x, series_name in enumerate(names):
-                color = _choose_color(series_name)
-                series_values = contrast_values[series_name]
-                ax.scatter([x] * len(series_values), series_values, s=14, color=color, zorder=2)
-                median = series_values.median()
-                ax.plot([x - 0.25, x + 0.25], [median, median], color=color, lw=2.2, zorder=3)
-            ax.set_xticks(range(len(names)), names)
-            ax.set_xlim(-0.5, len(names) - 0.5)
+            contrast_values = participant_values.xs(contrast, level="contrast")[series_names]
+            _draw_participants(ax, contrast_values)
             ax.set_title(contrast, loc="left")
         metric = statistic(name)
         unit = "" if metric.unit in ("1", "signal") else f" ({metric.unit})"
         axes[0].set_ylabel(f"{metric.label or name}{unit}")
         fig.subplots_adjust(left=0.06, right=0.99, top=0.9, bottom=0.12, wspace=0.2)
     return fig
+
+
+def _draw_participants(ax: Axes, series_values: pd.DataFrame) -> None:
+    """Draw a line per participant and a median per series.
+
+    `series_values` is a table of participants by series.
+    """
+    series_names = list(series_values)
+    for participant_values in series_values.to_numpy():
+        ax.plot(range(len(series_names)), participant_values, color=s.GRID, lw=0.8, zorder=1)
+    for x, name in enumerate(series_names):
+        color = _choose_color(name)
+        values = series_values[name]
+        ax.scatter([x] * len(values), values, s=14, color=color, zorder=2)
+        median = values.median()
+        ax.plot([x - 0.25, x + 0.25], [median, median], color=color, lw=2.2, zorder=3)
+    ax.set_xticks(range(len(series_names)), series_names)
+    ax.set_xlim(-0.5, len(series_names) - 0.5)
 
 
 def agreement_figure(pairs: pd.DataFrame, region: str) -> Figure:
@@ -112,14 +121,14 @@ def agreement_figure(pairs: pd.DataFrame, region: str) -> Figure:
         If no volume of the class is available.
     """
     class_pairs = pairs[pairs["region"] == region].dropna(subset=["percent"])
-    names = list(dict.fromkeys(class_pairs["series"]))
-    if not names:
+    series_names = list(dict.fromkeys(class_pairs["series"]))
+    if not series_names:
         raise FigureInputError(f"none of the tables contains the volume of {region}")
     low, high = math.inf, -math.inf
     with s.style():
         fig = s.new_figure(12.0, 3.2)
-        axes = fig.subplots(1, len(names), squeeze=False, sharex=True, sharey=True)[0]
-        for ax, name in zip(axes, names, strict=True):
+        axes = fig.subplots(1, len(series_names), squeeze=False, sharex=True, sharey=True)[0]
+        for ax, name in zip(axes, series_names, strict=True):
             series_pairs = class_pairs[class_pairs["series"] == name]
             agreement = limits_of_agreement(series_pairs["percent"])
             ax.axhline(0, color=s.GRID, lw=0.8)
@@ -146,15 +155,27 @@ def agreement_figure(pairs: pd.DataFrame, region: str) -> Figure:
 
 def _draw_agreement(ax: Axes, agreement: Agreement) -> None:
     """Draw bias and limits of agreement as lines, and their confidence intervals as bands."""
-    lines = (
-        (agreement.bias, agreement.bias_lower, agreement.bias_upper),
+    _draw_estimate(
+        ax,
+        agreement.bias,
+        agreement.bias_lower,
+        agreement.bias_upper,
+        color=s.INK,
+        line_style="-",
+    )
+    for limit, lower, upper in (
         (agreement.low_limit, agreement.low_limit_lower, agreement.low_limit_upper),
         (agreement.high_limit, agreement.high_limit_lower, agreement.high_limit_upper),
-    )
-    styles = ((s.INK, "-"), (s.SOFT, "--"), (s.SOFT, "--"))
-    for (value, lower, upper), (color, line_style) in zip(lines, styles, strict=True):
-        ax.axhspan(lower, upper, color=color, alpha=0.08, lw=0)
-        ax.axhline(value, color=color, lw=1.2, ls=line_style)
+    ):
+        _draw_estimate(ax, limit, lower, upper, color=s.SOFT, line_style="--")
+
+
+def _draw_estimate(
+    ax: Axes, value: float, lower: float, upper: float, *, color: str, line_style: str
+) -> None:
+    """Draw a horizontal line at an estimate, and its confidence interval as a band."""
+    ax.axhspan(lower, upper, color=color, alpha=0.08, lw=0)
+    ax.axhline(value, color=color, lw=1.2, ls=line_style)
 
 
 def variability_figure(values: pd.DataFrame, classes: Sequence[str]) -> Figure:
@@ -168,19 +189,19 @@ def variability_figure(values: pd.DataFrame, classes: Sequence[str]) -> Figure:
         If no participant has two sessions.
     """
     volumes = session_volumes(values)
-    names = [series for series in list_series(values) if series in set(volumes["series"])]
-    if not names:
+    series_names = [series for series in list_series(values) if series in set(volumes["series"])]
+    if not series_names:
         raise FigureInputError("none of the participants has scans from two sessions")
     sessions = sorted(set(volumes["session"]))
     participants = list(dict.fromkeys(volumes["participant"]))
     classes_with_volumes = [label for label in classes if (volumes["region"] == label).any()]
     with s.style():
-        height = 0.8 + 1.5 * len(names)
+        height = 0.8 + 1.5 * len(series_names)
         fig = s.new_figure(12.0, height)
         axes = fig.subplots(
-            len(names), len(classes_with_volumes), squeeze=False, sharex=True, sharey="col"
+            len(series_names), len(classes_with_volumes), squeeze=False, sharex=True, sharey="col"
         )
-        for row, name in zip(axes, names, strict=True):
+        for row, name in zip(axes, series_names, strict=True):
             for ax, region in zip(row, classes_with_volumes, strict=True):
                 panel_volumes = volumes[
                     (volumes["series"] == name) & (volumes["region"] == region)

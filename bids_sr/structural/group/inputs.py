@@ -34,34 +34,33 @@ def find_scan_tables(
         One row per table: participant, session (n/a if there are no sessions), name, path, and
         version and hash of the settings (digest), both "" if not recorded.
     """
-    rows = []
-    for pattern in ("sub-*/anat", "sub-*/ses-*/anat"):
-        for path in sorted(output_dir.glob(f"{pattern}/*_desc-anat_metrics.tsv")):
-            entities = parse_entities(path)
-            if not is_selected(entities):
-                continue
-            sidecar_file = path.with_suffix(".json")
-            sidecar = (
-                json.loads(sidecar_file.read_text(encoding="utf-8"))
-                if sidecar_file.exists()
-                else {}
-            )
-            session = entities.get("session", MISSING)
-            participant = f"sub-{entities['subject']}"
-            rows.append(
-                {
-                    "participant": participant,
-                    "session": session,
-                    "name": participant + (f" ses-{session}" if session != MISSING else ""),
-                    "path": path,
-                    "version": str(sidecar.get("GeneratedByVersion", "")),
-                    "digest": str(sidecar.get("SettingsDigest", "")),
-                }
-            )
-    table = pd.DataFrame(rows)
+    paths = [
+        path
+        for folder in ("sub-*/anat", "sub-*/ses-*/anat")
+        for path in sorted(output_dir.glob(f"{folder}/*_desc-anat_metrics.tsv"))
+        if is_selected(parse_entities(path))
+    ]
+    table = pd.DataFrame([_read_row(path) for path in paths])
     if table.empty:
         return table
     return table.sort_values(["participant", "session"], ignore_index=True)
+
+
+def _read_row(path: Path) -> dict[str, object]:
+    """Return the row of a metrics table from its name and sidecar; see `find_scan_tables`."""
+    entities = parse_entities(path)
+    sidecar_file = path.with_suffix(".json")
+    sidecar = json.loads(sidecar_file.read_text(encoding="utf-8")) if sidecar_file.exists() else {}
+    participant = f"sub-{entities['subject']}"
+    session = entities.get("session", MISSING)
+    return {
+        "participant": participant,
+        "session": session,
+        "name": participant if session == MISSING else f"{participant} ses-{session}",
+        "path": path,
+        "version": str(sidecar.get("GeneratedByVersion", "")),
+        "digest": str(sidecar.get("SettingsDigest", "")),
+    }
 
 
 def read_values(

@@ -63,18 +63,18 @@ class ScansGroup:
     def plan_text(self) -> str:
         """Describe the tables that would be combined, and the missing participants."""
         n_participants = self.tables["participant"].nunique()
-        lines = [
+        found_lines = [
             f"Found {len(self.tables)} metrics tables of structural scans for {n_participants}"
             " participants"
         ]
         if self.protocols:
             counts = dict(sorted(Counter(self.protocols.values()).items()))
-            texts = [f"{name} ({count} tables)" for name, count in counts.items()]
-            lines.append(f"protocols: {', '.join(texts)}")
+            protocol_texts = [f"{name} ({count} tables)" for name, count in counts.items()]
+            found_lines.append(f"protocols: {', '.join(protocol_texts)}")
         if self.months:
             months = sorted({round(month) for month in self.months.values()})
-            lines.append(f"Months since the first session: {', '.join(map(str, months))}")
-        return "\n".join([*lines, *(f"missing: {line}" for line in self.absent)])
+            found_lines.append(f"Months since the first session: {', '.join(map(str, months))}")
+        return "\n".join([*found_lines, *(f"missing: {line}" for line in self.absent)])
 
     def run(self, settings: Settings, print_line: Callable[[str], None]) -> "RunOutcome":
         """Combine the metrics of structural scans, and write tables and report.
@@ -82,7 +82,6 @@ class ScansGroup:
         The results are ``group_scans_*.tsv`` with their JSON files, and
         ``group_scans.html``.
         """
-        from bids_sr.config.settings import differing_settings
         from bids_sr.execution.execute import RunOutcome
         from bids_sr.report.index_page import write_index
         from bids_sr.structural.group.report import (
@@ -91,10 +90,7 @@ class ScansGroup:
             write_structural_tables,
         )
 
-        defaults = Settings(paths=settings.paths, selection=settings.selection)
-        if unused := [
-            name for name in differing_settings(defaults, settings) if name not in _GROUP_SETTINGS
-        ]:
+        if unused := _list_unused_settings(settings):
             print_line(f"These settings have no effect at the group level: {', '.join(unused)}")
         for line in self.absent:
             print_line(f"missing: {line}")
@@ -127,6 +123,14 @@ class ScansGroup:
         page = build_structural_report(output_dir, content)
         write_index(output_dir)
         return RunOutcome(reports=(page,))
+
+
+def _list_unused_settings(settings: Settings) -> list[str]:
+    """Return settings that differ from their defaults but are not used at this level."""
+    from bids_sr.config.settings import differing_settings
+
+    defaults = Settings(paths=settings.paths, selection=settings.selection)
+    return [name for name in differing_settings(defaults, settings) if name not in _GROUP_SETTINGS]
 
 
 def is_scans_group(settings: Settings) -> bool:
@@ -203,23 +207,16 @@ def _find_protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str
     protocol = settings.evaluation.protocol or ""
     bids_dir = settings.paths.bids_dir
     listing = bids_dir / "participants.tsv"
-    columns: list[str] = []
-    if listing.exists():
-        try:
-            columns, rows = read_rows(listing)
-        except TABLE_ERRORS as error:
-            raise UsageError(
-                f"{listing} could not be read", str(error), "correct the table, or omit --protocol"
-            ) from error
-        if protocol in columns:
-            protocol_by_participant = {
-                f"sub-{(row.get('participant_id') or '').removeprefix('sub-')}": row.get(protocol)
-                for _, row in rows
-            }
-            return {
-                name: protocol_by_participant.get(participant) or MISSING
-                for name, participant in zip(tables["name"], tables["participant"], strict=True)
-            }
+    columns, rows = _read_participants(listing)
+    if protocol in columns:
+        protocol_by_participant = {
+            f"sub-{(row.get('participant_id') or '').removeprefix('sub-')}": row.get(protocol)
+            for row in rows
+        }
+        return {
+            name: protocol_by_participant.get(participant) or MISSING
+            for name, participant in zip(tables["name"], tables["participant"], strict=True)
+        }
     protocols: dict[str, str] = {}
     keys: set[str] = set()
     for name, path in zip(tables["name"], tables["path"], strict=True):
@@ -237,6 +234,25 @@ def _find_protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str
         "participants are grouped by the values of this column or key",
         suggest_name(protocol, available) or choices,
     )
+
+
+def _read_participants(listing: Path) -> tuple[list[str], list[Mapping[str, str | None]]]:
+    """Return the columns and rows of ``participants.tsv``; both are empty if there is no file.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read.
+    """
+    if not listing.exists():
+        return [], []
+    try:
+        columns, rows = read_rows(listing)
+    except TABLE_ERRORS as error:
+        raise UsageError(
+            f"{listing} could not be read", str(error), "correct the table, or omit --protocol"
+        ) from error
+    return columns, [row for _, row in rows]
 
 
 def _read_scan_metadata(table: Path, bids_dir: Path) -> dict[str, object]:

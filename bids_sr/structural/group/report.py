@@ -7,6 +7,7 @@ methods, errors by acquisition protocol, agreement of volumes and their variabil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -197,28 +198,28 @@ _MARKS = {"good": ("✓", "good"), "bad": ("✗", "bad"), "open": ("?", "open")}
 def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
     """Return the main result as a sentence and numbers, and figures of similarity."""
     n_participants = tables.values["participant"].nunique()
-    rows = _select_comparisons(tables.methods, "psnr")
-    n_compared = n_participants if rows.empty else int(rows["n"].max())
+    comparisons = _select_comparisons(tables.methods, "psnr")
+    n_compared = n_participants if comparisons.empty else int(comparisons["n"].max())
     headline, state = write_headline(tables.methods, n_compared)
-    numbers = [
+    cards = [
         {
             "value": f"{number(row.difference, '+.2f')} dB",
             "label": f"{row.contrast} PSNR, {row.series}",
             "note": f"minus {row.minus}; p {p_value(row.p_holm)} corrected",
         }
-        for row in rows.itertuples()
+        for row in comparisons.itertuples()
     ]
     evidence = (
         f"{n_participants} participants without super-resolved scans"
-        if rows.empty
+        if comparisons.empty
         else "For each contrast, the method is compared with the better interpolation, in slices"
         f" that were not used for training and across {n_compared} participants"
     )
     mark, kind = _MARKS[state]
-    answer = render("group_answer", "", mark, kind, headline, evidence, numbers)
+    answer = render("group_answer", "", mark, kind, headline, evidence, cards)
     statistics = [name for name in ("psnr", "ssim") if (tables.values["statistic"] == name).any()]
     figures = [
-        _figure(
+        _embed_figure(
             partial(similarity_figure, tables.values, name),
             figure_dir,
             f"group_desc-scans{name}",
@@ -270,23 +271,25 @@ def _means_html(contrast_rows: pd.DataFrame, sizes: pd.Series) -> Markup:
         heads.append(f"{_metric_label(name)}{region_phrase}{_unit_text(name)}")
     if len(sizes):
         heads.append("parameters")
-    lines = []
-    for series, rows in contrast_rows.groupby("series", sort=False):
+    cell_rows = []
+    for series, series_rows in contrast_rows.groupby("series", sort=False):
         cells = [str(series)]
         for name, region in columns:
-            matches = rows[(rows["statistic"] == name) & (rows["region"] == region)]
+            is_column = (series_rows["statistic"] == name) & (series_rows["region"] == region)
+            matches = series_rows[is_column]
             cells.append(_mean_text(matches.iloc[0]) if len(matches) else MISSING)
         if len(sizes):
-            count = sizes.get(str(series))
-            cells.append(MISSING if count is None else f"{count:,.0f}")
-        lines.append(cells)
+            n_parameters = sizes.get(str(series))
+            cells.append(MISSING if n_parameters is None else f"{n_parameters:,.0f}")
+        cell_rows.append(cells)
     n_participants = int(contrast_rows["n"].max())
-    return table(f"Mean ± standard deviation across {n_participants} participants", heads, lines)
+    caption = f"Mean ± standard deviation across {n_participants} participants"
+    return table(caption, heads, cell_rows)
 
 
 def _differences_html(comparisons: pd.DataFrame) -> Markup:
     """Return the table of differences between methods and the better interpolation."""
-    lines = [
+    cell_rows = [
         [
             row.series,
             _metric_label(row.statistic),
@@ -301,7 +304,7 @@ def _differences_html(comparisons: pd.DataFrame) -> Markup:
     return table(
         "Each method minus the better interpolation",
         ["method", "metric", "region", "minus", "difference [95 % interval]", "p", "p (Holm)"],
-        lines,
+        cell_rows,
     )
 
 
@@ -312,7 +315,9 @@ def _difference_format(value: float) -> str:
 def _mean_text(row: pd.Series) -> str:
     """Return mean ± SD with decimals that suit the size of the mean."""
     size = abs(row["mean"])
-    number_format = ".2f" if size >= 1 else ".4f" if size >= 0.01 else ".2e"
+    number_format = ".2f"
+    if size < 1:
+        number_format = ".4f" if size >= 0.01 else ".2e"
     return f"{number(row['mean'], number_format)} ± {number(row['sd'], number_format)}"
 
 
@@ -333,14 +338,14 @@ def _class_name(region: str) -> str:
 def _protocols_html(content: ScansContent) -> Markup:
     """Return table 2, mean absolute errors of quality metrics, one table per protocol."""
     errors = content.tables.protocols
+    if errors.empty:
+        return Markup("")
     intro = (
         f"Participants are grouped by {content.protocol}."
         if content.protocol
         else "All participants are in one group. To group participants by acquisition protocol,"
         " use --protocol with a column of participants.tsv or a key of the JSON sidecars."
     )
-    if errors.empty:
-        return Markup("")
     series_names = list_series(errors)
     entries = []
     for (protocol, contrast), protocol_errors in errors.groupby(
@@ -353,15 +358,17 @@ def _protocols_html(content: ScansContent) -> Markup:
             f" across {n_participants} participants (* smallest)"
         )
         heads = ["metric", "region", *series_names]
-        lines = _error_lines(protocol_errors, series_names)
-        entries.append((title, table(caption, heads, lines, names=2)))
+        cell_rows = _make_error_cells(protocol_errors, series_names)
+        entries.append((title, table(caption, heads, cell_rows, names=2)))
     return join([Markup("<p>{}</p>").format(intro), render_selector(entries)])
 
 
-def _error_lines(protocol_errors: pd.DataFrame, series_names: Sequence[str]) -> list[list[str]]:
-    """Return a line of cells per metric and region: the errors of all series, smallest marked."""
+def _make_error_cells(
+    protocol_errors: pd.DataFrame, series_names: Sequence[str]
+) -> list[list[str]]:
+    """Return cells per metric and region: the errors of all series, smallest marked."""
     errors_by_metric = protocol_errors.groupby(["statistic", "region"], sort=False)
-    lines = []
+    cell_rows = []
     for (name, region), metric_errors in sorted(
         errors_by_metric, key=lambda item: QUALITY.index(item[0][0])
     ):
@@ -375,8 +382,8 @@ def _error_lines(protocol_errors: pd.DataFrame, series_names: Sequence[str]) -> 
             row = series_errors.loc[series]
             star = " *" if series == best_series else ""
             cells.append(f"{number(row['mae'], '.4f')} ± {number(row['mae_sd'], '.4f')}{star}")
-        lines.append(cells)
-    return lines
+        cell_rows.append(cells)
+    return cell_rows
 
 
 def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
@@ -389,7 +396,7 @@ def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         ["contrast", "region"], sort=False
     ):
         class_name = _class_name(str(region))
-        figure = _figure(
+        figure = _embed_figure(
             partial(agreement_figure, pairs[pairs["contrast"] == contrast], str(region)),
             figure_dir,
             f"group_desc-agreement{region}",
@@ -399,7 +406,7 @@ def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
             " show their 95 % confidence intervals.",
         )
         heads = ["series", "unit", "participants", "bias", "lower limit", "upper limit"]
-        lines = [
+        cell_rows = [
             [
                 row.series,
                 row.unit,
@@ -411,7 +418,7 @@ def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
             for row in class_rows.itertuples()
         ]
         caption = f"Difference in {class_name} volume from the measured scans"
-        entries.append((class_name, join([figure, table(caption, heads, lines, names=2)])))
+        entries.append((class_name, join([figure, table(caption, heads, cell_rows, names=2)])))
     return render_selector(entries)
 
 
@@ -426,7 +433,7 @@ def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
             " volumes over time, run the participant level once per session (--session-label).",
         )
     classes = list(dict.fromkeys(variability["region"]))
-    figure = _figure(
+    figure = _embed_figure(
         partial(variability_figure, tables.values, classes),
         figure_dir,
         "group_desc-variability",
@@ -442,7 +449,7 @@ def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         "within-participant SD (ml)",
         "SD (% of mean)",
     ]
-    lines = [
+    cell_rows = [
         [
             _class_name(row.region),
             row.series,
@@ -455,7 +462,7 @@ def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         for row in variability.itertuples()
     ]
     caption = "Variability of volumes between sessions of a participant"
-    return join([figure, table(caption, heads, lines, names=2)])
+    return join([figure, table(caption, heads, cell_rows, names=2)])
 
 
 def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
@@ -467,7 +474,7 @@ def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
     volumes = read_volumes(tables.values)
     classes = list(dict.fromkeys(changes["region"]))
     unit = "month" if by_month else "session"
-    figure = _figure(
+    figure = _embed_figure(
         partial(change_figure, volumes, classes, unit),
         figure_dir,
         "group_desc-change",
@@ -485,26 +492,6 @@ def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         "change, median [quartiles] (%)",
         "absolute change (%)",
     ]
-    lines = []
-    for row in changes.itertuples():
-        change = absolute_change = MISSING
-        if row.n_change:
-            change = estimate(row.change_median, row.change_q1, row.change_q3, ".2f")
-            absolute_change = estimate(
-                row.absolute_median, row.absolute_q1, row.absolute_q3, ".2f"
-            )
-        lines.append(
-            [
-                _class_name(row.region),
-                row.series,
-                str(row.time),
-                str(row.n),
-                estimate(row.median, row.q1, row.q3, ".1f"),
-                str(row.n_change),
-                change,
-                absolute_change,
-            ]
-        )
     note = (
         ""
         if by_month
@@ -512,7 +499,26 @@ def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         " (acq_time in sub-*_sessions.tsv) or specify a column with --months."
     )
     caption = f"Volumes by {unit} and change from the baseline of the participant.{note}"
-    return join([figure, table(caption, heads, lines, names=3)])
+    cell_rows = [_make_change_cells(row) for row in changes.itertuples()]
+    return join([figure, table(caption, heads, cell_rows, names=3)])
+
+
+def _make_change_cells(row: Any) -> list[str]:
+    """Return the cells of a row of `StructuralTables.change`."""
+    change = absolute_change = MISSING
+    if row.n_change:
+        change = estimate(row.change_median, row.change_q1, row.change_q3, ".2f")
+        absolute_change = estimate(row.absolute_median, row.absolute_q1, row.absolute_q3, ".2f")
+    return [
+        _class_name(row.region),
+        row.series,
+        str(row.time),
+        str(row.n),
+        estimate(row.median, row.q1, row.q3, ".1f"),
+        str(row.n_change),
+        change,
+        absolute_change,
+    ]
 
 
 def _participants_html(content: ScansContent) -> Markup:
@@ -529,7 +535,7 @@ def _participants_html(content: ScansContent) -> Markup:
     return facts_html(facts)
 
 
-def _figure(draw: Callable[[], Figure], figure_dir: Path, name: str, caption: str) -> Markup:
+def _embed_figure(draw: Callable[[], Figure], figure_dir: Path, name: str, caption: str) -> Markup:
     """Return a figure embedded in the page and write it to a file, or a notice if it is empty."""
     try:
         svg = svg_text(draw())

@@ -138,11 +138,13 @@ def methods_table(values: pd.DataFrame) -> pd.DataFrame:
             defined = participant_values[name].dropna().to_numpy()
             if not defined.size:
                 continue
-            row = {**question_values, "series": name, **_summarize(defined)}
+            comparison: dict[str, object] = {}
             if baseline and name not in BASELINES:
-                row |= {"minus": baseline}
-                row |= _compare_pairs(participant_values[name], participant_values[baseline])
-            rows.append(row)
+                comparison = {
+                    "minus": baseline,
+                    **_compare_pairs(participant_values[name], participant_values[baseline]),
+                }
+            rows.append({**question_values, "series": name, **_summarize(defined), **comparison})
     table = pd.DataFrame(rows).reindex(columns=list(METHODS_COLUMNS))
     table["p_holm"] = np.nan
     comparisons = table[table["minus"].notna()]
@@ -206,20 +208,24 @@ def protocols_table(values: pd.DataFrame) -> pd.DataFrame:
     errors = wide_values.drop(columns=MEASURED).sub(wide_values[MEASURED], axis=0).abs()
     protocol_question = ["protocol", *_QUESTION]
     participant_errors = errors.groupby([*protocol_question, "participant"], sort=False).mean()
+    series_names = [name for name in list_series(values) if name in participant_errors]
     rows = []
     for question, question_errors in participant_errors.groupby(
         level=protocol_question, sort=False
     ):
-        for name in list_series(values):
-            if name not in question_errors:
-                continue
+        for name in series_names:
             defined = question_errors[name].dropna().to_numpy()
             if defined.size:
                 summary = _summarize(defined)
-                row = dict(zip(protocol_question, question, strict=True))
-                row |= {"series": name, "n": summary["n"]}
-                row |= {"mae": summary["mean"], "mae_sd": summary["sd"]}
-                rows.append(row)
+                rows.append(
+                    {
+                        **dict(zip(protocol_question, question, strict=True)),
+                        "series": name,
+                        "n": summary["n"],
+                        "mae": summary["mean"],
+                        "mae_sd": summary["sd"],
+                    }
+                )
     return pd.DataFrame(rows).reindex(columns=list(PROTOCOL_COLUMNS))
 
 
@@ -239,11 +245,9 @@ def volume_pairs(values: pd.DataFrame) -> pd.DataFrame:
     for name in list_series(values):
         if name == MEASURED or name not in participant_values:
             continue
-        series_pairs = participant_values[[name, MEASURED]].set_axis(
-            ["volume", "measured"], axis=1
-        )
-        series_pairs = series_pairs.reset_index().assign(series=name)
-        tables.append(series_pairs.dropna(subset=["volume", "measured"]))
+        volume_columns = ["volume", "measured"]
+        series_pairs = participant_values[[name, MEASURED]].set_axis(volume_columns, axis=1)
+        tables.append(series_pairs.reset_index().assign(series=name).dropna(subset=volume_columns))
     if not tables:
         return pd.DataFrame()
     pairs = pd.concat(tables, ignore_index=True)
@@ -285,12 +289,12 @@ def session_volumes(values: pd.DataFrame) -> pd.DataFrame:
         participant's mean over sessions).
     """
     volumes = values[(values["statistic"] == VOLUME) & (values["session"] != MISSING)].copy()
-    key = [*_VOLUME_KEY, "participant"]
-    n_sessions = volumes.groupby(key)["session"].transform("nunique")
+    participant_key = [*_VOLUME_KEY, "participant"]
+    n_sessions = volumes.groupby(participant_key)["session"].transform("nunique")
     volumes = volumes[n_sessions >= 2]
-    means = volumes.groupby(key)["value"].transform("mean")
+    means = volumes.groupby(participant_key)["value"].transform("mean")
     percent = 100 * volumes["value"] / means.where(means != 0)
-    return volumes.assign(percent=percent)[[*key, "session", "value", "percent"]]
+    return volumes.assign(percent=percent)[[*participant_key, "session", "value", "percent"]]
 
 
 def variability_table(values: pd.DataFrame) -> pd.DataFrame:

@@ -57,12 +57,12 @@ def read_volumes(values: pd.DataFrame) -> pd.DataFrame:
     n_sessions = volumes.groupby("participant")["session"].nunique()
     if not (n_sessions >= 2).any():
         return pd.DataFrame(columns=columns)
-    key = [*_VOLUME_COLUMNS, "participant"]
-    means = volumes.groupby([*key, "time"], sort=False)["value"].mean().reset_index()
+    participant_key = [*_VOLUME_COLUMNS, "participant"]
+    means = volumes.groupby([*participant_key, "time"], sort=False)["value"].mean().reset_index()
     baseline_time = BASELINE if by_month else sort_times(means["time"])[0]
     is_baseline = means["time"] == baseline_time
-    baselines = means[is_baseline].set_index(key)["value"].rename("baseline")
-    means = means.join(baselines, on=key)
+    baselines = means[is_baseline].set_index(participant_key)["value"].rename("baseline")
+    means = means.join(baselines, on=participant_key)
     positive_baseline = means["baseline"].where(means["baseline"] > 0)
     means["change"] = 100 * (means["value"] - positive_baseline) / positive_baseline
     return means[columns]
@@ -121,10 +121,10 @@ def change_table(values: pd.DataFrame) -> pd.DataFrame:
 
 def _summarize_quartiles(values: pd.Series, prefix: str) -> dict[str, float]:
     """Return the median and the quartiles by column name, NaN if there are no values."""
-    names = [f"{prefix}{name}" for name in ("median", "q1", "q3")]
+    column_names = [f"{prefix}{name}" for name in ("median", "q1", "q3")]
     if values.empty:
-        return dict.fromkeys(names, np.nan)
-    return dict(zip(names, np.percentile(values, (50, 25, 75)), strict=True))
+        return dict.fromkeys(column_names, np.nan)
+    return dict(zip(column_names, np.percentile(values, (50, 25, 75)), strict=True))
 
 
 CHANGE_COLUMNS = {

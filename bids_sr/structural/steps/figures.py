@@ -1,12 +1,13 @@
 """Figures of structural scans: super-resolved, measured, and without low-resolution scans."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bids_sr.config.memory import Need
 from bids_sr.io.arrays import Array
-from bids_sr.pipeline.artifacts import Facts, File, Map, Mask, Rows, Volume
+from bids_sr.pipeline.artifacts import Derivative, Facts, File, Map, Mask, Rows, Volume
 from bids_sr.pipeline.figure import FigureContent, FigureDrawing, FigureStep, figure
 from bids_sr.report.sections import SCANS, FigureSpec
 from bids_sr.run_time import RunTime
@@ -19,6 +20,9 @@ from bids_sr.structural.steps.scans import (
     select_untrained_slices,
     stack_scans,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SLICE_HEIGHT = 0.6  # of the brain, from its lowest to its highest slice
 
@@ -101,6 +105,8 @@ def draw_lowres(
         Low-resolution scans, interpolated to the grid of the model by cubic splines.
     other_scans : list[Map]
         Low-resolution scans from other interpolations.
+    made_scans : list[Map]
+        Super-resolved scans.
     scan_mask : Mask
         Mask of the scans (3D, boolean).
     scan_facts : Facts
@@ -124,9 +130,9 @@ def draw_lowres(
     )
     rows = check_acquired(coarse_scans, [*other_scans, *made_scans], scan_mask, scan_facts)
     warnings = altered_sentences(rows)
-    values = tables_html([ACQUIRED_SCANS], rows) if rows else ""
-    content = [messages_html("warning", warnings), render("note", "note", note), values]
-    yield FigureDrawing("lowresscans", join(content))
+    metrics = tables_html([ACQUIRED_SCANS], rows) if rows else ""
+    paragraphs = [messages_html("warning", warnings), render("note", "note", note), metrics]
+    yield FigureDrawing("lowresscans", join(paragraphs))
     series = {
         name: {key: scan_mask.like(scan) for key, scan in scans.items()}
         for name, scans in group_by_series([*other_scans, *coarse_scans, *made_scans]).items()
@@ -228,18 +234,29 @@ def draw_scans(
 
     Parameters
     ----------
+    fine_scans, coarse_scans : list[Map]
+        Measured high-resolution scans, and low-resolution scans on their grid (cubic spline), one
+        per contrast.
+    other_scans, made_scans : list[Map]
+        Low-resolution scans by further interpolations, and super-resolved scans.
     scan_mask : Mask
         Brain on the grid of the scans (3D, boolean).
+    card_file : list[Facts]
+        Model cards, which list held-out slices.
+    scan_metrics : Rows
+        Metrics of the scans.
     scan_classes : list[Map]
         Tissue classes and lesions of all series.
     scan_facts : Facts
         Alignment, position of each scan, and intensities that were scaled to 1.
     given_wmh_reference : File | None
         Edited mask of white-matter hyperintensities in the measured scans; None if there is none.
+    subject_facts : Mapping[str, object]
+        Facts with the label of the participant.
     """
     from bids_sr.report.facts import facts_html
     from bids_sr.report.metric_tables import SCANS, tables_html
-    from bids_sr.structural.figures import classes_figure, scans_figure
+    from bids_sr.structural.figures import scans_figure
     from bids_sr.structural.overview import scans_overview_html
 
     participant = f"sub-{subject_facts['Participant']}"
@@ -260,30 +277,51 @@ def draw_scans(
         method_names = dict.fromkeys(scan.entities["desc"] for scan in made_scans)
         flairs = {name: series[name]["FLAIR"] for name in (_input_series(series), *method_names)}
         flairs["measured"] = measured["FLAIR"]
-        lesion_masks, class_labels = (
-            {
-                scan.entities["desc"]: scan.volume
-                for scan in scan_classes
-                if scan.entities["suffix"] == suffix
-            }
-            for suffix in ("mask", "dseg")
-        )
         edited = None
         if given_wmh_reference is not None:
             edited = scan_mask.like(read_edited_mask(given_wmh_reference, scan_mask))
-        lesions = edited or lesion_masks["measured"]
-        content = classes_figure(
-            flairs,
-            lesion_masks,
-            class_labels,
-            scan_mask,
-            _select_lesion_slice(lesions.data, scan_mask.data, held_out),
-            edited=edited,
-        )
-        yield FigureDrawing("scanmasks", content)
+        drawing = _draw_classes(flairs, scan_classes, scan_mask, held_out, edited)
+        yield FigureDrawing("scanmasks", drawing)
     yield FigureDrawing("scans", tables_html(SCANS, scan_metrics))
     title = f"Position relative to the first scan ({scan_facts['align']})"
     yield FigureDrawing("scanfacts", facts_html({title: scan_facts["offsets"]}))
+
+
+def _draw_classes(
+    flairs: Mapping[str, Volume],
+    scan_classes: Sequence[Derivative],
+    scan_mask: Volume,
+    held_out: Sequence[int],
+    edited: Volume | None,
+) -> "Figure":
+    """Draw lesions and tissue classes in FLAIR scans.
+
+    Parameters
+    ----------
+    flairs : Mapping[str, Volume]
+        FLAIR scans by series.
+    scan_classes : Sequence[Derivative]
+        Tissue classes and lesions of all series.
+    scan_mask : Volume
+        Brain on the grid of the scans (3D, boolean).
+    held_out : Sequence[int]
+        Slices that were not used for training, counted from 0.
+    edited : Volume | None
+        Edited lesions of the measured scan (3D, boolean); None if there is no edited mask.
+    """
+    from bids_sr.structural.figures import classes_figure
+
+    lesion_masks, class_labels = (
+        {
+            scan.entities["desc"]: scan.volume
+            for scan in scan_classes
+            if scan.entities["suffix"] == suffix
+        }
+        for suffix in ("mask", "dseg")
+    )
+    lesions = edited or lesion_masks["measured"]
+    index = _select_lesion_slice(lesions.data, scan_mask.data, held_out)
+    return classes_figure(flairs, lesion_masks, class_labels, scan_mask, index, edited=edited)
 
 
 @figure(
@@ -337,10 +375,16 @@ def explain_scans(
     ----------
     coarse_scans : list[Map]
         Low-resolution scans on the high-resolution grid (cubic spline), one per contrast.
+    made_scans : list[Map]
+        Super-resolved scans.
     scan_mask : Mask
         Brain on the grid of the scans (3D, boolean).
+    files : ModelFiles
+        Model, model card and training log.
     fine_scans : list[Map] | None
         Measured high-resolution scans; None if there are none.
+    method_label : str
+        Label of the figures if several networks are shown.
     """
     from bids_sr.figures.training import training_figure
     from bids_sr.networks import explain_slice
@@ -412,4 +456,4 @@ def _select_lesion_slice(lesions: Array, mask: Array, held_out: Sequence[int]) -
 STRUCTURAL_FIGURES = tuple(
     value for value in list(vars().values()) if isinstance(value, FigureStep)
 )
-"""Figures of this wing, whose declarations the pages list."""
+"""Figures of structural scans, whose declarations are listed in the documentation."""

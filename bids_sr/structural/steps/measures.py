@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from nibabel.affines import voxel_sizes
@@ -27,6 +28,9 @@ from bids_sr.structural.steps.scans import (
 )
 
 _LOGGER = logging.getLogger(__name__)
+_ClassMasks = dict[str, dict[str, dict[str, Array]]]
+"""Masks (3D, boolean) by contrast (``all`` for all contrasts together, ``FLAIR``), series and
+class."""
 CLASS_LABELS = {"csfSpaces": 1, "veins": 2, "pial": 3, "brainTissue": 4}
 """Labels of classes that are segmented from all contrasts together; 0 is background."""
 
@@ -45,13 +49,17 @@ def _has_classes(suffixes: Sequence[str]) -> bool:
 
 def describe_measures(suffixes: Sequence[str], tools: Tools) -> str:
     """Return methods text of the comparison of super-resolved scans with measured scans."""
-    fast = (
-        " For the image quality metrics, tissues were segmented in the brain-extracted"
-        " high-resolution T1w scan with FSL FAST [@fast]."
-    )
-    classes = (
+    class_sentence = (
         " The intensities of CSF, veins, pial layer and brain were fitted to the measured scans"
         " and used for all series."
+        if _has_classes(suffixes)
+        else ""
+    )
+    fast_sentence = (
+        " For the image quality metrics, tissues were segmented in the brain-extracted"
+        " high-resolution T1w scan with FSL FAST [@fast]."
+        if _uses_fast(suffixes, tools)
+        else ""
     )
     return (
         "Super-resolved and interpolated scans were compared with the measured scans in slices"
@@ -59,8 +67,7 @@ def describe_measures(suffixes: Sequence[str], tools: Tools) -> str:
         " with the acquired scans. The comparison with measured scans included error metrics, peak"
         " signal-to-noise ratio (PSNR), structural similarity (SSIM), image quality metrics,"
         " tissues segmented with Atropos [@ants], and segmentations of CSF, veins, pial layer and"
-        f" white-matter hyperintensities [@attention_unet].{classes * _has_classes(suffixes)}"
-        f"{fast * _uses_fast(suffixes, tools)}"
+        f" white-matter hyperintensities [@attention_unet].{class_sentence}{fast_sentence}"
     )
 
 
@@ -105,8 +112,12 @@ def measure_scans(
 
     Parameters
     ----------
+    fine_scans : list[Map]
+        Measured high-resolution scans, one per contrast.
     coarse_scans : list[Map]
         Low-resolution scans on the high-resolution grid (cubic spline), one per contrast.
+    other_scans, made_scans : list[Map]
+        Low-resolution scans by further interpolations, and super-resolved scans.
     scan_mask, scan_brain : Mask
         Mask of the scans, and brain, on their grid (3D, boolean).
     scan_facts : Facts
@@ -118,6 +129,12 @@ def measure_scans(
     given_wmh_reference : File | None
         Edited mask of white-matter hyperintensities in the measured scans, the reference for
         volumes and overlaps; None for the automatic mask.
+    suffixes : tuple[str, ...]
+        BIDS suffix of each contrast.
+    anat_tools : Tools
+        Programs for the segmentation of tissues.
+    random_seed : int
+        Seed of the segmentation.
 
     Returns
     -------
@@ -134,7 +151,7 @@ def measure_scans(
     fast_tissues = None
     if anat_tools == "fsl":
         fast_tissues = _segment_measured_with_fast(measured, scan_brain, here)
-    rows, labels, classes = _measure_rows(
+    measures = _measure_rows(
         measured,
         series,
         scan_mask.data,
@@ -146,13 +163,17 @@ def measure_scans(
         fast_tissues=fast_tissues,
         seed=random_seed,
     )
-    rows += check_acquired(coarse_scans, [*other_scans, *made_scans], scan_mask, scan_facts)
-    rows += _parameter_rows(card_file)
+    rows = [
+        *measures.rows,
+        *check_acquired(coarse_scans, [*other_scans, *made_scans], scan_mask, scan_facts),
+        *_list_parameter_rows(card_file),
+    ]
     columns = columns_json(row.statistic for row in rows)
-    dseg = Volume(labels, scan_mask.affine)
+    dseg = Volume(measures.labels, scan_mask.affine)
     sidecar = fine_scans[0].sidecar
     common_metadata = {"Resolution": sidecar["Resolution"]} if "Resolution" in sidecar else {}
-    return rows, columns, dseg, _make_class_images(classes, scan_mask.affine, common_metadata)
+    class_images = _make_class_images(measures.classes, scan_mask.affine, common_metadata)
+    return rows, columns, dseg, class_images
 
 
 def _make_class_images(
@@ -260,7 +281,7 @@ def measure_control(
     fast_tissues = None
     if anat_tools == "fsl":
         fast_tissues = _segment_measured_with_fast(measured, scan_brain, here)
-    rows, labels, _ = _measure_rows(
+    measures = _measure_rows(
         measured,
         {},
         scan_mask.data,
@@ -271,10 +292,11 @@ def measure_control(
         fast_tissues=fast_tissues,
         seed=random_seed,
     )
-    return rows, columns_json(row.statistic for row in rows), Volume(labels, scan_mask.affine)
+    columns = columns_json(row.statistic for row in measures.rows)
+    return measures.rows, columns, Volume(measures.labels, scan_mask.affine)
 
 
-def _parameter_rows(cards: Sequence[Mapping[str, object]]) -> list[MetricRow]:
+def _list_parameter_rows(cards: Sequence[Mapping[str, object]]) -> list[MetricRow]:
     """Return a row with the number of parameters of each network whose card lists it."""
     rows: list[MetricRow] = []
     for card in cards:
@@ -282,6 +304,14 @@ def _parameter_rows(cards: Sequence[Mapping[str, object]]) -> list[MetricRow]:
             method = ModelCard.from_json(card).method
             rows += metric_rows(method, {"parameters": float(count)}, contrast="all")
     return rows
+
+
+class _Measures(NamedTuple):
+    """Measures of the scans of one head."""
+
+    rows: list[MetricRow]
+    labels: Array  # (X, Y, Z) tissue labels of the measured scans: 1 GM, 2 WM, 3 CSF
+    classes: _ClassMasks  # of all series; empty for contrasts that are missing
 
 
 def _measure_rows(
@@ -296,8 +326,8 @@ def _measure_rows(
     edited_lesions: Array | None = None,
     fast_tissues: Mapping[str, Array] | None = None,
     seed: int,
-) -> tuple[list[MetricRow], Array, dict[str, dict[str, dict[str, Array]]]]:
-    """Return all metric rows, the tissues of the measured scans, and the classes of all series.
+) -> _Measures:
+    """Compute all metrics, the tissues of the measured scans, and the classes of all series.
 
     Parameters
     ----------
@@ -322,23 +352,13 @@ def _measure_rows(
         overlaps use Atropos for all series.
     seed : int
         Seed of the segmentation.
-
-    Returns
-    -------
-    tuple[list[MetricRow], ndarray, dict[str, dict[str, dict[str, ndarray]]]]
-        Rows; tissue labels (1 GM, 2 WM, 3 CSF); and masks by contrast (``all``, ``FLAIR``), series
-        and class.
     """
-    from bids_sr.registration.tissues import TISSUES
     from bids_sr.structural.image_quality import quality_rows, similarity_rows
-    from bids_sr.structural.lesions import segment_lesions
-    from bids_sr.structural.multispectral import fit_classes, segment_multispectral
     from bids_sr.structural.tissue_overlap import segmentation_rows
 
     zooms = voxel_sizes(affine).tolist()
     all_series = {"measured": measured, **series}
     inside = mask if brain is None else brain
-    wider_mask = None if np.array_equal(inside, mask) else mask
     tissues_by_series = {
         name: tissues
         for name, scans in all_series.items()
@@ -348,7 +368,6 @@ def _measure_rows(
         tissues_by_series.get("measured", {}) if fast_tissues is None else fast_tissues
     )
     rows: list[MetricRow] = []
-    classes: dict[str, dict[str, dict[str, Array]]] = {"all": {}, "FLAIR": {}}
     for contrast, reference in measured.items():
         images = {name: scans[contrast] for name, scans in series.items()}
         rows += similarity_rows(contrast, images, reference, mask, slices)
@@ -357,25 +376,70 @@ def _measure_rows(
         )
     if "measured" in tissues_by_series:
         rows += segmentation_rows("all", tissues_by_series, mask, zooms)
+    classes: _ClassMasks = {"all": {}, "FLAIR": {}}
     if _has_classes(list(measured)):
-        # fitted once, so that series differ in their images and not in the fit
-        model = fit_classes(measured, inside, wider_mask)
-        classes["all"] = {
-            name: segment_multispectral(scans, inside, wider_mask, model=model)
-            for name, scans in all_series.items()
-        }
+        classes["all"] = _segment_classes(all_series, inside, mask)
         rows += segmentation_rows("all", classes["all"], mask, zooms)
     if "FLAIR" in measured:
-        flairs = {name: scans["FLAIR"] for name, scans in all_series.items()}
-        classes["FLAIR"] = segment_lesions(flairs, inside, zooms, lesion_locations)
+        classes["FLAIR"] = _segment_lesions(all_series, inside, zooms, lesion_locations)
         reference_masks = dict(classes["FLAIR"])
         if edited_lesions is not None:
             reference_masks["measured"] = {"wmh": edited_lesions}
         rows += segmentation_rows("FLAIR", reference_masks, mask, zooms)
-    labels = np.zeros(mask.shape, np.uint8)
+    return _Measures(
+        rows=rows, labels=_label_tissues(measured_tissues, mask.shape), classes=classes
+    )
+
+
+def _segment_classes(
+    series: Mapping[str, Mapping[str, Array]], inside: Array, mask: Array
+) -> dict[str, dict[str, Array]]:
+    """Segment CSF, veins, pial layer and brain in all contrasts together, by series and class.
+
+    Parameters
+    ----------
+    series : Mapping[str, Mapping[str, ndarray]]
+        Scans by series and contrast; the classes are fitted to the series ``measured``.
+    inside : ndarray
+        Brain (X, Y, Z).
+    mask : ndarray
+        Mask of the scans (X, Y, Z), which can be wider than the brain.
+    """
+    from bids_sr.structural.multispectral import fit_classes, segment_multispectral
+
+    wider_mask = None if np.array_equal(inside, mask) else mask
+    # fitted once, so that series differ in their images and not in the fit
+    model = fit_classes(series["measured"], inside, wider_mask)
+    return {
+        name: segment_multispectral(scans, inside, wider_mask, model=model)
+        for name, scans in series.items()
+    }
+
+
+def _segment_lesions(
+    series: Mapping[str, Mapping[str, Array]],
+    inside: Array,
+    zooms: Sequence[float],
+    lesion_locations: Array | None,
+) -> dict[str, dict[str, Array]]:
+    """Segment white-matter hyperintensities in the FLAIR scans, by series and class.
+
+    For the parameters, see `_segment_classes` and `_measure_rows`.
+    """
+    from bids_sr.structural.lesions import segment_lesions
+
+    flairs = {name: scans["FLAIR"] for name, scans in series.items()}
+    return segment_lesions(flairs, inside, zooms, lesion_locations)
+
+
+def _label_tissues(tissues: Mapping[str, Array], shape: tuple[int, ...]) -> Array:
+    """Return the labels of tissues (1 GM, 2 WM, 3 CSF), given their masks by name."""
+    from bids_sr.registration.tissues import TISSUES
+
+    labels = np.zeros(shape, np.uint8)
     for label, tissue in enumerate(TISSUES, 1):
-        labels[measured_tissues.get(tissue, np.zeros(mask.shape, bool))] = label
-    return rows, labels, classes
+        labels[tissues.get(tissue, np.zeros(shape, bool))] = label
+    return labels
 
 
 def _segment_measured_with_fast(

@@ -30,10 +30,12 @@ _LOGGER = logging.getLogger(__name__)
 _INTENSITY_DESCRIPTIONS = {
     "percentile": (
         "intensities scaled to the range from 0 to 1, where 1 is the 99.9th percentile of"
-        " brain intensities in the low-resolution scan"
+        " brain intensities in the {resolution} scan"
     ),
-    "range": "intensities scaled to the range from 0 to 1, where 0 and 1 are the minimum and"
-    " maximum of the brain-extracted scan",
+    "range": (
+        "intensities scaled to the range from 0 to 1, where 0 and 1 are the minimum and"
+        " maximum of the brain-extracted scan"
+    ),
 }
 """Descriptions of intensities in sidecars."""
 _RELATIVE_DURATIONS = {
@@ -47,8 +49,6 @@ _RELATIVE_DURATIONS = {
 """Processor time relative to a rigid alignment; the value for affine was measured, the others are
 estimated from numbers of iterations.
 """
-
-
 _MASK_DESCRIPTIONS = {"brain": "brain", "intracranial": "brain mask dilated by 6 mm"}
 """Descriptions of the mask in sidecars."""
 _MAX_CROPPED_PERCENT = 1.0  # of the brain, largest cropped part without a warning
@@ -77,11 +77,19 @@ def _cost_of_preparation(suffixes: Sequence[str], anat_align: AlignmentModel) ->
 class PreparedScans:
     """Scans of one head in a common frame, on a common grid and from 0 to 1.
 
-    `coarse_scans`: low-resolution scans, interpolated by cubic splines. `other_scans`: the same
-    scans by further interpolations, in order. Both are empty without low-resolution scans.
-    `scan_mask`: voxels that are used (`anat_mask`). `scan_facts`: alignment and position of each
-    scan, intensities that were scaled to 1, and the transform to the template. `fine_scans`,
-    `scan_brain`: high-resolution scans and brain mask; None if there are no high-resolution scans.
+    Attributes
+    ----------
+    coarse_scans : list[Map]
+        Low-resolution scans, interpolated by cubic splines; empty if there are none.
+    other_scans : list[Map]
+        Low-resolution scans by further interpolations, in order; empty if there are none.
+    scan_mask : Mask
+        Voxels that are used (`anat_mask`).
+    scan_facts : Facts
+        Alignment and position of each scan, intensities that were scaled to 1, and the transform
+        to the template.
+    fine_scans, scan_brain : list[Map] | None, Mask | None
+        High-resolution scans and brain mask; None if there are no high-resolution scans.
     """
 
     coarse_scans: list[Map]
@@ -110,35 +118,30 @@ def prepare_scans(
 
     Parameters
     ----------
-    template_mask : Mask
-        Brain in the template (3D, boolean).
+    template, template_mask : Image, Mask
+        Skull-stripped T1w template, and its brain (3D, boolean).
     highres_files, lowres_files : Sequence[File]
         Scan of each contrast, as acquired; empty if there are no scans of this resolution.
     suffixes : tuple[str, ...]
         BIDS suffix of each contrast; the first defines the frame.
+    preparation : ScanPreparation
+        Settings of alignment, extraction and intensities.
     baselines : {"default", "all"}
         Interpolations of low-resolution scans beside the cubic spline.
     grid_mm, grid_orientation : tuple[float, float, float] | None, str
         Voxel size (mm) of the training images of a model, and anatomical axis perpendicular to its
         slices. They define the grid, around the first scan, if there are no high-resolution scans.
     """
-    from bids_sr.registration.ants import load
     from bids_sr.structural import preparation as structural_preparation
     from bids_sr.structural.model_grid import grid_around
 
     align = preparation.anat_align
-    interpolations = _other_interpolations(baselines, align) if lowres_files else ()
-    scans = {}
-    for index, suffix in enumerate(suffixes):
-        for resolution, files in (("highres", highres_files), ("lowres", lowres_files)):
-            if files:
-                scans[suffix, resolution] = load(files[index])
+    interpolations = _list_other_interpolations(baselines, align) if lowres_files else ()
+    scans = _load_scans(suffixes, highres_files, lowres_files)
     grid = None
     if grid_mm is not None:
         grid = grid_around(scans[suffixes[0], "lowres"], grid_mm, grid_orientation)
-    correct_bias, extract_brain, align_linear = _external_tools(
-        preparation.anat_tools, align, here
-    )
+    tools = _make_external_tools(preparation.anat_tools, align, here)
     prepared = structural_preparation.prepare(
         scans,
         template,
@@ -151,20 +154,14 @@ def prepare_scans(
         scale=preparation.anat_scale,
         extraction=preparation.anat_mask,
         grid=grid,
-        correct_bias=correct_bias,
-        extract_brain=extract_brain,
-        align_linear=align_linear if lowres_files else None,
+        correct_bias=tools.correct_bias,
+        extract_brain=tools.extract_brain,
+        align_linear=tools.align_linear if lowres_files else None,
     )
     _warn_of_cropped_brain(prepared.facts)
-    describe_grid = grid_text if highres_files else _model_grid_text
-    intensities = _INTENSITY_DESCRIPTIONS[preparation.anat_scale]
-    if not lowres_files:
-        intensities = intensities.replace("low-resolution", "high-resolution")
-    metadata = {
-        "Resolution": describe_grid(suffixes[0], align),
-        "SkullStripped": True,
-        "Description": intensities,
-    }
+    metadata = _describe_scans(
+        suffixes[0], preparation, has_highres=bool(highres_files), has_lowres=bool(lowres_files)
+    )
     series = {
         name: [
             make_scan(Volume(images[suffix], prepared.affine), name, suffix, metadata)
@@ -176,16 +173,51 @@ def prepare_scans(
     facts: Facts = {"units": prepared.units, "align": align, "offsets": prepared.facts}
     if highres_files:
         facts = prepared.record(align)
-    if lowres_files:
-        facts = {**facts, "acquired_mm": largest_voxels(scans)}
+    voxel_facts = {"acquired_mm": largest_voxels(scans)} if lowres_files else {}
     return PreparedScans(
         coarse_scans=series.get("bspline", []),
         other_scans=[scan for name in interpolations for scan in series[name]],
         scan_mask=Volume(prepared.mask, prepared.affine),
-        scan_facts=facts,
+        scan_facts={**facts, **voxel_facts},
         fine_scans=series.get("measured"),
         scan_brain=Volume(prepared.brain, prepared.affine) if highres_files else None,
     )
+
+
+def _describe_scans(
+    first: str, preparation: ScanPreparation, *, has_highres: bool, has_lowres: bool
+) -> dict[str, object]:
+    """Return metadata of the prepared scans of one head.
+
+    `first` is the suffix of the scan that defines the frame. The others are whether the head has
+    scans of each resolution.
+    """
+    describe_grid = grid_text if has_highres else _model_grid_text
+    return {
+        "Resolution": describe_grid(first, preparation.anat_align),
+        "SkullStripped": True,
+        "Description": _INTENSITY_DESCRIPTIONS[preparation.anat_scale].format(
+            resolution="low-resolution" if has_lowres else "high-resolution"
+        ),
+    }
+
+
+def _load_scans(
+    suffixes: Sequence[str], highres_files: Sequence[Path], lowres_files: Sequence[Path]
+) -> dict[tuple[str, str], Volume]:
+    """Load the scans by contrast and resolution (``highres`` or ``lowres``), contrast by contrast.
+
+    The files of a resolution are in the order of the contrasts, or empty.
+    """
+    from bids_sr.registration.ants import load
+
+    files_by_resolution = {"highres": highres_files, "lowres": lowres_files}
+    return {
+        (suffix, resolution): load(files[index])
+        for index, suffix in enumerate(suffixes)
+        for resolution, files in files_by_resolution.items()
+        if files
+    }
 
 
 def _warn_of_cropped_brain(facts: Mapping[str, Mapping[str, float]]) -> None:
@@ -200,7 +232,7 @@ def _warn_of_cropped_brain(facts: Mapping[str, Mapping[str, float]]) -> None:
         )
 
 
-def _other_interpolations(baselines: str, anat_align: AlignmentModel) -> tuple[str, ...]:
+def _list_other_interpolations(baselines: str, anat_align: AlignmentModel) -> tuple[str, ...]:
     """Return the interpolations other than the cubic spline, in order."""
     if baselines != "all":
         return ("linear",)
@@ -209,15 +241,27 @@ def _other_interpolations(baselines: str, anat_align: AlignmentModel) -> tuple[s
     return ("linear", "nearest") if is_deformed else ("linear", "lanczos", "nearest")
 
 
-def _external_tools(
-    anat_tools: Tools, anat_align: AlignmentModel, here: Path
-) -> "tuple[CorrectBias | None, ExtractBrain | None, AlignLinear | None]":
-    """Return functions for bias correction, brain extraction and trilinear alignment with FSL.
+@frozen
+class _ExternalTools:
+    """Functions for bias correction, brain extraction and trilinear alignment with FSL.
 
-    They are None if `anat_tools` is ``ants``. `here` is the directory for their files.
+    A function that is None is replaced by the default of `structural.preparation.prepare`.
+    """
+
+    correct_bias: "CorrectBias | None" = None
+    extract_brain: "ExtractBrain | None" = None
+    align_linear: "AlignLinear | None" = None
+
+
+def _make_external_tools(
+    anat_tools: Tools, anat_align: AlignmentModel, here: Path
+) -> _ExternalTools:
+    """Return the functions of FSL, or no functions if `anat_tools` is ``ants``.
+
+    `here` is the directory for their files.
     """
     if anat_tools == "ants":
-        return None, None, None
+        return _ExternalTools()
     from bids_sr.registration import fsl
 
     folders = (here / f"fsl_{number}" for number in itertools.count())
@@ -234,7 +278,9 @@ def _external_tools(
             frame, image, make_empty_folder(next(folders)), affine=affine
         )
 
-    return correct_bias, extract_brain, align_linear
+    return _ExternalTools(
+        correct_bias=correct_bias, extract_brain=extract_brain, align_linear=align_linear
+    )
 
 
 def _model_grid_text(first: str, align: str) -> str:

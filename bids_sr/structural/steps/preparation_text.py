@@ -6,34 +6,33 @@ from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.structural.steps.scans import ScanPreparation, Tools
 
 _TEMPLATE_ALIGNMENT_TEXT = (
-    "aligned to the high-resolution {} scan, which was aligned to the template, with %s that"
+    "aligned to the {{scan}} scan, which was aligned to the template, with {transforms} that"
     " maximize mutual information in ANTs [@ants]; cropped to the intracranial volume of the"
     " template;"
 )
 _ALIGNMENT_TEXTS = {
     "rigid": (
-        "aligned to the high-resolution {} scan with a rigid transform that maximizes mutual"
+        "aligned to the {scan} scan with a rigid transform that maximizes mutual"
         " information in ANTs [@ants]"
     ),
     "affine": (
-        "aligned to the high-resolution {} scan with an affine transform that maximizes mutual"
+        "aligned to the {scan} scan with an affine transform that maximizes mutual"
         " information in ANTs [@ants]"
     ),
     "nonlinear": (
-        "aligned to the high-resolution {} scan with an affine transform and a symmetric"
+        "aligned to the {scan} scan with an affine transform and a symmetric"
         " deformation that maximize mutual information in ANTs [@ants]"
     ),
-    "template-rigid": _TEMPLATE_ALIGNMENT_TEXT % "rigid transforms",
-    "template": _TEMPLATE_ALIGNMENT_TEXT % "affine transforms",
+    "template-rigid": _TEMPLATE_ALIGNMENT_TEXT.format(transforms="rigid transforms"),
+    "template": _TEMPLATE_ALIGNMENT_TEXT.format(transforms="affine transforms"),
     # The registration to the template maximizes a metric other than mutual information.
     "template-warp": (
-        "aligned to the high-resolution {} scan, which was aligned to the template, with affine"
+        "aligned to the {scan} scan, which was aligned to the template, with affine"
         " transforms and symmetric deformations in ANTs [@ants]; cropped to the intracranial"
         " volume of the template;"
     ),
 }
-
-
+"""Alignment by transform type; ``scan`` is the scan that defines the frame."""
 _SCALING_TEXTS = {
     "percentile": (
         "were scaled linearly to the range from 0 to 1, such that the mean intensity in the brain"
@@ -52,16 +51,20 @@ def describe_preparation(suffixes: Sequence[str], preparation: ScanPreparation) 
     `suffixes` are the BIDS suffixes of the contrasts; the first defines the frame.
     """
     contrasts, tools = " and ".join(suffixes), preparation.anat_tools
-    alignment = _ALIGNMENT_TEXTS[preparation.anat_align].format(suffixes[0])
-    trilinear = (
+    alignment = _ALIGNMENT_TEXTS[preparation.anat_align].format(
+        scan=f"high-resolution {suffixes[0]}"
+    )
+    trilinear_sentence = (
         " For trilinear interpolation, low-resolution scans were aligned with FSL FLIRT [@flirt]"
         " and the correlation ratio cost function."
+        if tools == "fsl"
+        else ""
     )
     return (
         f"The high- and low-resolution {contrasts} scans were {_correction_text(tools)},"
         f" {alignment} and resampled with a single interpolation. The brain was"
         f" {_extraction_text(preparation)}. Intensities {_SCALING_TEXTS[preparation.anat_scale]}."
-        f"{trilinear * (tools == 'fsl')}"
+        f"{trilinear_sentence}"
     )
 
 
@@ -89,7 +92,7 @@ CONTROL_PREPARATION_TEXT = (
 
 
 _LOWRES_SCALING_TEXTS = {
-    "percentile": ("were scaled linearly, such that the 99.9th percentile of the brain was 1"),
+    "percentile": "were scaled linearly, such that the 99.9th percentile of the brain was 1",
     "range": _SCALING_TEXTS["range"],
 }
 
@@ -103,14 +106,15 @@ def describe_lowres_preparation(
     the voxel size (mm).
     """
     align, tools = preparation.anat_align, preparation.anat_tools
-    alignment = _ALIGNMENT_TEXTS[align].replace("high-resolution", "low-resolution")
-    alignment = alignment.format(suffixes[0])
+    alignment = _ALIGNMENT_TEXTS[align].format(scan=f"low-resolution {suffixes[0]}")
     scaling = _LOWRES_SCALING_TEXTS[preparation.anat_scale]
     size = " × ".join(f"{mm:g}" for mm in grid_mm)
     grid_center = "the template's brain" if align.startswith("template") else "this scan"
-    trilinear = (
+    trilinear_sentence = (
         " For trilinear interpolation, these scans were aligned with FSL FLIRT [@flirt] and the"
         " correlation ratio cost function."
+        if tools == "fsl"
+        else ""
     )
     return (
         f"The {enumerate_words(suffixes)} scans of participants without high-resolution scans were"
@@ -118,5 +122,5 @@ def describe_lowres_preparation(
         f" grid around {grid_center} with the voxel size of the model ({size} mm). The brain was"
         f" {_extraction_text(preparation)}. Intensities {scaling}. For these participants,"
         " accuracy was not measured because there are no measured high-resolution scans."
-        f"{trilinear * (tools == 'fsl')}"
+        f"{trilinear_sentence}"
     )

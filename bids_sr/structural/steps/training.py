@@ -90,12 +90,18 @@ def train_on_scans(
 
     Parameters
     ----------
+    scan_mask : Mask
+        Brain of the participant, whose grid the model is for.
     heads_fine, heads_coarse : list[Map] | None
         High- and low-resolution scans of all heads, contrast by contrast.
     heads_masks : dict[str, Mask] | None
         Brain of each head by its name; None if a trained model is used.
+    training : TrainingSettings
+        Method and settings of the training.
     suffixes : tuple[str, ...]
         Contrasts of the participant; the heads have the same contrasts.
+    anat_align, anat_scale : AlignmentModel, IntensityScaling
+        Preparation of the scans, which is recorded in the request for a model.
     """
     from bids_sr.networks import SAME_GRID, contrast_image, joined_contrasts
 
@@ -136,10 +142,18 @@ def super_resolve_scans(
     ----------
     coarse_scans : list[Map]
         Low-resolution scans on the high-resolution grid (cubic spline), one per contrast.
-    suffixes : tuple[str, ...]
-        BIDS suffix of each contrast.
     scan_mask : Mask
         Brain on the grid of the scans (3D, boolean).
+    model_file : File
+        Trained network.
+    suffixes : tuple[str, ...]
+        BIDS suffix of each contrast.
+    method : str
+        Name of the method, the series of the results.
+    device : Device
+        Device that computes the network.
+    omp_nthreads : int
+        Number of threads.
     """
     from bids_sr.networks import super_resolve_contrasts
     from bids_sr.sr.models.model import load_model
