@@ -213,7 +213,7 @@ def overview_html(
         _header_text(run),
         _run_remarks(run),
         [(_status_mark(line["status"]), line["text"]) for line in lines],
-        MARKS.get(status, MARKS["not assessed"])[1],
+        MARKS.get(status, MARKS["not assessed"]).css_class,
         Markup(" ").join(basis),
         _definitions([best, *applied_methods]),
         leading_sentences(verdict),
@@ -250,7 +250,7 @@ def _definitions(methods: Sequence[str]) -> str:
 
 def _status_mark(status: str) -> str:
     """Return the symbol of a status."""
-    return MARKS.get(status, MARKS["not assessed"])[0]
+    return MARKS.get(status, MARKS["not assessed"]).symbol
 
 
 def _header_text(run: RunFacts) -> str:
