@@ -201,31 +201,19 @@ def _build_report(
     """
     root = Path(output_dir).absolute()
     label = subject.removeprefix("sub-")
-    text_files = (path for folder in (log_dir, root) if (path := folder / "CITATION.md").exists())
-    text = next((path.read_text(encoding="utf-8") for path in text_files), "")
+    methods_files = (folder / "CITATION.md" for folder in (log_dir, root))
+    methods_texts = (file.read_text(encoding="utf-8") for file in methods_files if file.exists())
     all_notices = read_record(log_dir)
     notices = [notice for notice in all_notices if notice.concerns(label)]
-    messages = {
-        "warning": [
-            f"{notice.run}: {describe_skipped_run(notice)}"
-            for notice in notices
-            if notice.code == "left-out"
-        ]
-        + [str(notice) for notice in notices if notice.level == "warning"],
-        "note": [str(notice) for notice in notices if notice.level == "note"],
-    }
-    messages = {kind: list(dict.fromkeys(texts)) for kind, texts in messages.items()}
-    crash_file_names = {Path(notice.file).name for notice in all_notices}
-    failed_steps = [notice for notice in notices if notice.failed] + [
-        Notice(what=file.name, code="crashed", file=str(file))
-        for file in sorted(log_dir.glob("crash-*"))
-        # crash files of earlier versions, and crash files that no recorded notice refers to
-        if file.name not in crash_file_names
+    messages = _list_messages(notices)
+    failed_steps = [
+        *(notice for notice in notices if notice.failed),
+        *_list_unrecorded_crashes(log_dir, all_notices),
     ]
     custom = {
         "overview": messages_html("warning", messages["warning"]),
         "summary": messages_html("note", messages["note"]),
-        "methods": _render_methods(text),
+        "methods": _render_methods(next(methods_texts, "")),
         "errors": _render_errors(failed_steps, log_dir),
         "about": _render_version(log_dir, command=command),
     }
@@ -242,3 +230,28 @@ def _build_report(
         notices={kind: len(texts) for kind, texts in messages.items()},
         most_sessions=sessions,
     )
+
+
+def _list_messages(notices: Sequence[Notice]) -> dict[str, list[str]]:
+    """Return the texts of warnings and notes by kind, without repetitions; skipped runs first."""
+    skipped_runs = [
+        f"{notice.run}: {describe_skipped_run(notice)}"
+        for notice in notices
+        if notice.code == "left-out"
+    ]
+    warnings = [str(notice) for notice in notices if notice.level == "warning"]
+    notes = [str(notice) for notice in notices if notice.level == "note"]
+    return {
+        "warning": list(dict.fromkeys([*skipped_runs, *warnings])),
+        "note": list(dict.fromkeys(notes)),
+    }
+
+
+def _list_unrecorded_crashes(log_dir: Path, notices: Sequence[Notice]) -> list[Notice]:
+    """Return a notice per crash file that no notice refers to, such as of earlier versions."""
+    recorded_names = {Path(notice.file).name for notice in notices}
+    return [
+        Notice(what=file.name, code="crashed", file=str(file))
+        for file in sorted(log_dir.glob("crash-*"))
+        if file.name not in recorded_names
+    ]
