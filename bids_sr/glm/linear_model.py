@@ -12,6 +12,7 @@ samples are also whitened exactly. Differences to nilearn's `run_glm`:
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import toeplitz
@@ -147,6 +148,17 @@ class _WhitenedCell:
         return self.diagonals @ products + np.einsum("kepn,epn->kn", self.corners @ ends, ends)
 
 
+class _BatchFit(NamedTuple):
+    """Effects, variances and effective degrees of freedom of C contrasts in n voxels, (C, n) each.
+
+    They are 0, 0 and the degrees of freedom of the design in constant voxels.
+    """
+
+    effect: Float
+    variance: Float
+    effective: Float
+
+
 def t_to_z(t: Float, dof: float | Float) -> Float:
     """Convert t to normal deviates with the same tail probability, |z| ≤ 37.
 
@@ -260,9 +272,9 @@ class ContrastModel:
         """Solve the noise models of some cells, several at a time."""
         indices = np.unique(self._noise.cells[cells]).tolist()
         unsolved = [index for index in indices if index not in self._models]
-        for part in iterate_parts(len(unsolved), _MODELS_PER_BATCH):
+        for batch in iterate_parts(len(unsolved), _MODELS_PER_BATCH):
             self._models.update(
-                zip(unsolved[part], self._solve_models(unsolved[part]), strict=True)
+                zip(unsolved[batch], self._solve_models(unsolved[batch]), strict=True)
             )
 
     def fit(self, signals: Real, voxels: slice = slice(None)) -> dict[str, Float]:
@@ -291,17 +303,17 @@ class ContrastModel:
             )
         # Voxels of a cell are fitted together.
         sort_order = np.argsort(labels, kind="stable")
-        labels, signals = labels[sort_order], np.take(signals, sort_order, axis=1, mode="clip")
-        shares = np.ascontiguousarray(shares[sort_order].T)
-        cells, starts = np.unique(labels, return_index=True)
+        sorted_signals = np.take(signals, sort_order, axis=1, mode="clip")
+        sorted_shares = np.ascontiguousarray(shares[sort_order].T)
+        cells, starts = np.unique(labels[sort_order], return_index=True)
         self._prepare(cells)
         effect, variance, effective = (np.zeros((len(self.contrasts), n)) for _ in range(3))
         for cell, start, stop in zip(cells, starts, [*starts[1:], n], strict=True):
             model = self._join_cell(cell)
-            for part in iterate_parts(stop - start, VOXELS_PER_BATCH):
-                columns = slice(start + part.start, start + part.stop)
+            for batch in iterate_parts(stop - start, VOXELS_PER_BATCH):
+                columns = slice(start + batch.start, start + batch.stop)
                 effect[:, columns], variance[:, columns], effective[:, columns] = self._fit_batch(
-                    model, signals[:, columns], shares[:, columns]
+                    model, sorted_signals[:, columns], sorted_shares[:, columns]
                 )
         t = np.divide(effect, np.sqrt(variance), out=np.zeros_like(effect), where=variance > 0)
         maps = {
@@ -314,9 +326,7 @@ class ContrastModel:
         original_order = np.argsort(sort_order)
         return {name: values[:, original_order] for name, values in maps.items()}
 
-    def _fit_batch(
-        self, model: _WhitenedCell, signals: Real, shares: Float
-    ) -> tuple[Float, Float, Float]:
+    def _fit_batch(self, model: _WhitenedCell, signals: Real, shares: Float) -> _BatchFit:
         """Estimate the contrasts in voxels of one cell.
 
         Parameters
@@ -327,12 +337,6 @@ class ContrastModel:
             Time series, one voxel per column (T, n).
         shares : ndarray
             Share of each model in each voxel (K, n).
-
-        Returns
-        -------
-        tuple[ndarray, ndarray, ndarray]
-            Effects, variances and effective degrees of freedom, (C, n) each; 0, 0 and `dof` in
-            constant voxels.
         """
         from bids_sr.spatial.lag_products import add_lag_products, center
 
@@ -358,4 +362,4 @@ class ContrastModel:
         is_constant = ~exceeds_rounding(n_times, products[0], moments[2])
         effect[:, is_constant], variance[:, is_constant] = 0, 0
         effective[:, is_constant] = self.dof
-        return effect, variance, effective
+        return _BatchFit(effect, variance, effective)

@@ -25,6 +25,7 @@ uncertainty, and neighborhoods with few voxels, reduce the degrees of freedom.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -160,7 +161,20 @@ def exceeds_rounding(n_volumes: int, power: Float, largest: Float) -> MaskArray:
     return np.sqrt(power / n_volumes) > MIN_RELATIVE_CHANGE * largest
 
 
-def _compute_lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, MaskArray, Float]:
+class _LagRatios(NamedTuple):
+    """Autocorrelation of residuals, and mean signal, of N voxels.
+
+    `ratios` are the ratios of lag products to residual power by lag from 1 (order, N), 0 without
+    residuals. `has_residual` (N,) is False in voxels without residuals, and `means` (N,) are the
+    mean signals.
+    """
+
+    ratios: Float
+    has_residual: MaskArray
+    means: Float
+
+
+def _compute_lag_ratios(signals: Real, basis: Float, order: int) -> _LagRatios:
     """Compute ratios of lag products to residual power, and the mean signal, of voxels.
 
     Parameters
@@ -171,12 +185,6 @@ def _compute_lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float,
         Orthonormal basis (T, P) of a design whose columns span a constant.
     order : int
         Number of lags.
-
-    Returns
-    -------
-    tuple[ndarray, ndarray, ndarray]
-        Ratios by lag from 1 (order, N), 0 without residuals; voxels with residuals (N, boolean);
-        and means (N,).
     """
     from bids_sr.spatial.lag_products import add_lag_products, center
 
@@ -189,31 +197,24 @@ def _compute_lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float,
     power, lag_products = sums[0], sums[1:]
     has_residual = exceeds_rounding(len(signals), signal_power, largest)
     has_residual &= power > _MIN_RESIDUAL**2 * signal_power
-    return (
-        np.divide(lag_products, power, out=np.zeros_like(lag_products), where=has_residual),
-        has_residual,
-        mean,
-    )
+    ratios = np.divide(lag_products, power, out=np.zeros_like(lag_products), where=has_residual)
+    return _LagRatios(ratios, has_residual, mean)
 
 
 def _collect_lag_ratios(
-    blocks: _SignalBlocks, n_voxels: int, basis: Float, order: int, level: Float | None = None
-) -> tuple[Float, MaskArray, Float]:
-    """Compute lag ratios, their validity and the mean signal of N voxels, block by block.
-
-    The results are as in `_compute_lag_ratios`, for all N voxels. `level`, if not None, replaces
-    the mean signal.
-    """
+    blocks: _SignalBlocks, n_voxels: int, basis: Float, order: int
+) -> _LagRatios:
+    """Compute the lag ratios of all N voxels, block by block; see `_compute_lag_ratios`."""
     ratios = np.zeros((order, n_voxels))
     has_residual = np.zeros(n_voxels, dtype=bool)
     means = np.zeros(n_voxels)
     for voxels, block in blocks:
-        for part in iterate_parts(block.shape[1], VOXELS_PER_BATCH):
-            columns = slice(voxels.start + part.start, voxels.start + part.stop)
+        for batch in iterate_parts(block.shape[1], VOXELS_PER_BATCH):
+            columns = slice(voxels.start + batch.start, voxels.start + batch.stop)
             ratios[:, columns], has_residual[columns], means[columns] = _compute_lag_ratios(
-                block[:, part], basis, order
+                block[:, batch], basis, order
             )
-    return ratios, has_residual, means if level is None else level
+    return _LagRatios(ratios, has_residual, means)
 
 
 class _Neighborhood:
@@ -232,9 +233,10 @@ class _Neighborhood:
         self.known, self._mask = known, mask[bounding_box(mask)]
         self._zooms, self._fwhm_mm = zooms, fwhm_mm
         self._total = self._sum(known.astype(np.float64))
-        peak = square_sum = 1.0  # of the three-dimensional kernel
+        # largest weight and sum of squared weights of the three-dimensional kernel
+        peak = square_sum = 1.0
         for zoom in zooms:
-            sigma = fwhm_mm / FWHM_PER_SIGMA / float(zoom)
+            sigma = fwhm_mm / FWHM_PER_SIGMA / float(zoom)  # voxels
             impulse = np.zeros(2 * int(4 * sigma + 0.5) + 1)
             impulse[len(impulse) // 2] = 1.0
             kernel = ndimage.gaussian_filter1d(impulse, sigma, mode="constant")
@@ -256,9 +258,9 @@ class _Neighborhood:
         """Return means (K, N) of values (K, N); 0 without known voxels nearby."""
         means = np.zeros_like(values)
         has_neighbors = self._total > 1e-12  # sums of weights, except for rounding errors
-        for mean_row, row_values in zip(means, values, strict=True):
-            sums = self._sum(row_values * self.known)
-            np.divide(sums, self._total, out=mean_row, where=has_neighbors)
+        for mean, voxel_values in zip(means, values, strict=True):
+            sums = self._sum(voxel_values * self.known)
+            np.divide(sums, self._total, out=mean, where=has_neighbors)
         return means
 
 
@@ -486,14 +488,14 @@ def estimate_noise(
     """
     basis = orthonormal(matrix)
     n_voxels = int(np.count_nonzero(mask))
-    order = max(1, min(order, (basis.shape[0] - basis.shape[1]) // _DOF_PER_LAG))
-    voxel_ratios, has_residual, level = _collect_lag_ratios(blocks, n_voxels, basis, order, level)
-    if not has_residual.any():
+    n_lags = max(1, min(order, (basis.shape[0] - basis.shape[1]) // _DOF_PER_LAG))
+    voxels = _collect_lag_ratios(blocks, n_voxels, basis, n_lags)
+    if not voxels.has_residual.any():
         return NoiseModel.white(n_voxels)
-    neighbors = _Neighborhood(has_residual, mask, zooms, fwhm_mm)
-    products = compute_expected_products(basis, order)
-    pooled = _pool_ratios(voxel_ratios, level, neighbors)
-    mixed = _mix_voxel_ratios(voxel_ratios, pooled, neighbors, basis, products)
+    neighbors = _Neighborhood(voxels.has_residual, mask, zooms, fwhm_mm)
+    products = compute_expected_products(basis, n_lags)
+    pooled = _pool_ratios(voxels.ratios, voxels.means if level is None else level, neighbors)
+    mixed = _mix_voxel_ratios(voxels.ratios, pooled, neighbors, basis, products)
     lattice = _build_lattice(mixed.ratios)
     weights = lattice.sum_by_node(np.ones((1, n_voxels)))
     weights[weights == 0] = 1  # avoids division by 0 at nodes that no voxel uses
