@@ -1,6 +1,7 @@
 """Confounds of a BOLD run: head motion, signal changes, tissue signals, noise components."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ _ROWS_PER_SLAB = 4  # rows of a slice per slab: a few MB for 900 volumes
 # smallest number of voxels of a tissue mask for which the probability limit is not lowered
 _MIN_TISSUE_VOXELS = 20
 _PROBABILITY_LIMITS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
+_VARIABLE_PERCENTILE = 98  # of the temporal variance, smallest variance of tCompCor voxels
 _IQR_PER_SD = 1.3489795  # interquartile range of a normal distribution with SD 1
 # residual relative to the norm of a time series; float32 rounding leaves smaller residuals in
 # constant voxels
@@ -176,7 +178,20 @@ def _select_deep_voxels(
     return _select_pure_voxels(brain_probability, mask)
 
 
-def principal_components(slabs: Iterable[Array], basis: Float) -> tuple[Float, Float, Float]:
+class _PrincipalComponents(NamedTuple):
+    """Temporal principal components of voxels, the strongest first.
+
+    `components` (T, C) have unit length and a positive largest entry. `singular_values` (C,) are
+    singular values of the series scaled to unit standard deviation, and `fractions` (C,) fractions
+    of variance.
+    """
+
+    components: Float
+    singular_values: Float
+    fractions: Float
+
+
+def principal_components(slabs: Iterable[Array], basis: Float) -> _PrincipalComponents:
     """Return the temporal principal components of many voxels, the strongest first.
 
     Voxels are processed in slabs and never held in memory together. Source: behzadi2007,
@@ -191,26 +206,24 @@ def principal_components(slabs: Iterable[Array], basis: Float) -> tuple[Float, F
 
     Returns
     -------
-    tuple[ndarray, ndarray, ndarray]
-        Components (T, C) of unit length with positive largest entry, as many as the rank of the
-        voxels; singular values (C,) of the series scaled to unit standard deviation; and fractions
-        of variance (C,).
+    _PrincipalComponents
+        As many components as the rank of the voxels.
     """
     gram = np.zeros((len(basis), len(basis)))
     for series in slabs:
         residual = series - (series @ basis) @ basis.T
-        norm = np.linalg.norm(residual, axis=1, keepdims=True)
+        residual_norm = np.linalg.norm(residual, axis=1, keepdims=True)
         series_norm = np.maximum(np.linalg.norm(series, axis=1), 1e-30)
-        varies = norm[:, 0] > _MIN_RESIDUAL * series_norm
-        residual = residual[varies] / norm[varies]
-        gram += residual.T @ residual
+        varies = residual_norm[:, 0] > _MIN_RESIDUAL * series_norm
+        scaled = residual[varies] / residual_norm[varies]
+        gram += scaled.T @ scaled
     eigenvalues, eigenvectors = np.linalg.eigh(gram)
     order = np.argsort(eigenvalues)[::-1]
     order = order[eigenvalues[order] > 1e-9 * max(float(eigenvalues.max()), 1e-300)]
     components = fix_signs(eigenvectors[:, order])
     singular_values = np.sqrt(len(gram) * np.maximum(eigenvalues[order], 0))
     total = float(np.trace(gram)) or 1.0
-    return components, singular_values, eigenvalues[order] / total
+    return _PrincipalComponents(components, singular_values, eigenvalues[order] / total)
 
 
 def iterate_slabs(reader: SeriesReader, mask: MaskArray, first: int) -> Iterator[Array]:
@@ -225,9 +238,10 @@ def iterate_slabs(reader: SeriesReader, mask: MaskArray, first: int) -> Iterator
         begin, end = filled_rows[0] // _ROWS_PER_SLAB * _ROWS_PER_SLAB, filled_rows[-1] + 1
         slab = reader.slab(z, z + 1, rows=slice(begin, end), volumes=slice(first, None))[:, :, 0]
         for y in range(begin, end, _ROWS_PER_SLAB):
-            inside = mask[:, y : min(y + _ROWS_PER_SLAB, end), z]
-            if inside.any():
-                yield slab[:, y - begin : y - begin + _ROWS_PER_SLAB][inside].astype(np.float64)
+            slab_mask = mask[:, y : min(y + _ROWS_PER_SLAB, end), z]
+            if slab_mask.any():
+                rows = slab[:, y - begin : y - begin + _ROWS_PER_SLAB]
+                yield rows[slab_mask].astype(np.float64)
 
 
 def select_most_variable(reader: SeriesReader, mask: MaskArray, first: int) -> MaskArray:
@@ -242,7 +256,7 @@ def select_most_variable(reader: SeriesReader, mask: MaskArray, first: int) -> M
         fit.add(np.stack([volume[mask] for volume in batch]))
     variance = fit.residual_variance(1)
     selected = np.zeros_like(mask)
-    selected[mask] = variance >= np.percentile(variance, 98)
+    selected[mask] = variance >= np.percentile(variance, _VARIABLE_PERCENTILE)
     return selected
 
 
