@@ -198,41 +198,49 @@ def make_known_effects(
         Reference effects by contrast; unknown contrasts are omitted.
     """
     known_effects: dict[str, Float32] = {}
-    for name, (values, affine) in known.items():
-        resampled = sample_volume(values, affine, grid.data.shape, grid.affine)
+    for name, (image, affine) in known.items():
+        resampled = sample_volume(image, affine, grid.data.shape, grid.affine)
         known_effects[name] = np.where(grid.data, resampled, 0).astype(np.float32)
     contrast_of_condition: dict[str, str] = {}
     for name in single_conditions(contrasts):
         (condition,) = (condition for condition, weight in contrasts[name].items() if weight)
         contrast_of_condition[condition] = name
-    effects = {}
+    effects_of_conditions = {
+        condition: known_effects[name]
+        for weights in contrasts.values()
+        for condition in weights
+        if (name := contrast_of_condition.get(condition, condition)) in known_effects
+    }
+    true_effects = {}
     for name, weights in contrasts.items():
-        terms = {
-            condition: contrast_of_condition.get(condition, condition)
-            for condition, weight in weights.items()
-            if weight
-        }
-        if name in known_effects:
-            effect = known_effects[name]
-        elif all(term in known_effects for term in terms.values()):
-            scaled_weights = scale_weights(weights)
-            effect = np.sum(
-                [
-                    np.float32(scaled_weights[condition]) * known_effects[term]
-                    for condition, term in terms.items()
-                ],
-                axis=0,
-            )
-        else:
-            continue
-        largest = float(effect.max())
-        active = (
-            grid.data & (effect >= _ACTIVE_SHARE * largest)
-            if largest > 0
-            else np.zeros_like(grid.data)
-        )
-        effects[name] = _TrueEffect(effect=effect, t=None, active=active, connected=active)
-    return effects
+        effect = known_effects.get(name)
+        if effect is None:
+            effect = _combine_effects(weights, effects_of_conditions)
+        if effect is not None:
+            true_effects[name] = _make_true_effect(effect, grid.data)
+    return true_effects
+
+
+def _combine_effects(
+    weights: Mapping[str, float], effects_of_conditions: Mapping[str, Float32]
+) -> Float32 | None:
+    """Return the effect of a contrast from effects of conditions; None if one is unknown."""
+    conditions = [condition for condition, weight in weights.items() if weight]
+    if not effects_of_conditions.keys() >= set(conditions):
+        return None
+    scaled_weights = scale_weights(weights)
+    terms = [
+        np.float32(scaled_weights[condition]) * effects_of_conditions[condition]
+        for condition in conditions
+    ]
+    return np.sum(terms, axis=0)
+
+
+def _make_true_effect(effect: Float32, mask: MaskArray) -> _TrueEffect:
+    """Return a known effect with its active voxels in the brain mask (X, Y, Z)."""
+    largest = float(effect.max())
+    active = mask & (effect >= _ACTIVE_SHARE * largest) if largest > 0 else np.zeros_like(mask)
+    return _TrueEffect(effect=effect, t=None, active=active, connected=active)
 
 
 def _compute_contrast_metrics(
@@ -364,8 +372,10 @@ def reference_map_rows(
         Reads a map (3D) from its file or artifact.
     contrasts : Contrasts
         Weights of conditions (at rest: seeds) by contrast.
-    grid, roi : Volume
-        Brain mask on the high-resolution grid, and region of interest.
+    grid : Volume
+        Brain mask on the high-resolution grid.
+    roi : MaskArray
+        Region of interest on this grid (X, Y, Z).
     known : Mapping[str, tuple[Float32, Float]]
         Known activation by contrast, with its voxel-to-RAS-mm matrix.
 
@@ -379,8 +389,8 @@ def reference_map_rows(
     ValueError
         If maps of the measured series are on another grid.
     """
-    roi = roi & grid.data
-    if not roi.any():
+    roi_in_brain = roi & grid.data
+    if not roi_in_brain.any():
         _LOGGER.warning(
             "The region of interest contains no voxels of the brain mask, so values of this "
             "region are set to n/a."
@@ -409,7 +419,7 @@ def reference_map_rows(
             for reference, metrics_by_series in metrics.items():
                 if (series, reference) != (MEASURED, MEASURED_MAP):
                     metrics_by_series[series] = _score_series(
-                        maps, truths[reference], conditions, grid, roi
+                        maps, truths[reference], conditions, grid, roi_in_brain
                     )
         for reference, metrics_by_series in metrics.items():
             rows += _iterate_rows(metrics_by_series, reference, fwhm_mm)

@@ -149,30 +149,32 @@ def make_known_reference(
     full_grid = Volume(np.ones_like(run.mask), run.affine)
     truths = make_known_effects(known, run.contrasts, full_grid)
     brain_truths = make_known_effects(known, run.contrasts, Volume(run.mask, run.affine))
-    weights = {name: first.mean_weights(run.contrasts[name]) for name in truths}
-    names = [name for name, block_weights in weights.items() if block_weights is not None]
-    if not names:
+    weights_by_contrast = {
+        name: block_weights
+        for name in truths
+        if (block_weights := first.mean_weights(run.contrasts[name])) is not None
+    }
+    n_contrasts = len(weights_by_contrast)
+    if not n_contrasts:
         return None
     comparisons: dict[str, tuple[BlockComparison]] = {}
-    for column, name in zip(np.eye(len(names)), names, strict=True):
-        block_weights = weights[name]
-        assert block_weights is not None
-        source = resample_weights(first.blocks, block_weights[None], run.n_boot, run.seed, name)[0]
-        target = np.broadcast_to(column, (len(source), len(names)))
+    for index, (name, weights) in enumerate(weights_by_contrast.items()):
+        source = resample_weights(first.blocks, weights[None], run.n_boot, run.seed, name)[0]
+        target = np.broadcast_to(np.eye(n_contrasts)[index], (len(source), n_contrasts))
         comparisons[name] = (
             BlockComparison(contrast=name, source=source, target=target, twin=target),
         )
-    regions = [
+    active_regions = [
         ComparedVoxels(name="active", voxels=voxels[run.mask], comparisons=comparisons[name])
-        for name in names
+        for name in comparisons
         if (voxels := brain_truths[name].active) is not None
     ]
     # Double precision, because sums over all voxels would lose digits in single precision.
-    effects = np.stack([truths[name].effect for name in names], axis=-1, dtype=np.float64)
+    effects = np.stack([truths[name].effect for name in comparisons], axis=-1, dtype=np.float64)
     return Reference(
         name=KNOWN.name,
         targets=run.maps_by_band(effects, run.bands),
-        regions=[*_iterate_fixed_regions(run, comparisons), *regions],
+        regions=[*_iterate_fixed_regions(run, comparisons), *active_regions],
         block_counts=_count_blocks(first, run.contrasts),
         select_pairs=(
             partial(_pair_methods, run.same_widths) if MEASURED in run.files else gain_pairs
