@@ -154,8 +154,11 @@ class RunEffects:
         yield self._select_series(complete_names), ()
         reference = MEASURED if MEASURED in self.files else "bspline"
         for name, signal_mask in incomplete_masks.items():
-            names = [series for series in (reference, ACQUIRED_BAND, name) if series in self.files]
-            yield replace(self._select_series(names), mask=signal_mask), (name, same_name(name))
+            compared_names = [
+                series for series in (reference, ACQUIRED_BAND, name) if series in self.files
+            ]
+            run = replace(self._select_series(compared_names), mask=signal_mask)
+            yield run, (name, same_name(name))
 
     def warn_of_few_voxels(self) -> None:
         """Warn if the ROI is small, and log conditions with too few blocks, for all contrasts."""
@@ -253,6 +256,21 @@ def _make_signature(block: TaskBlock) -> tuple[object, ...]:
     )
 
 
+def _select_contrast(run: RunEffects) -> tuple[str, Float | None]:
+    """Return the contrast ``all``, or else the first that can be estimated, with block weights.
+
+    The weights are (B,). ("", None) is returned if no contrast can be estimated.
+    """
+    effects = run.load_first()
+    weights_by_contrast = {
+        name: block_weights
+        for name, weights in run.contrasts.items()
+        if (block_weights := effects.mean_weights(weights)) is not None
+    }
+    contrast = "all" if "all" in weights_by_contrast else next(iter(weights_by_contrast), "")
+    return contrast, weights_by_contrast.get(contrast)
+
+
 def save_fine_effects(run: RunEffects, path: Path) -> Path:
     """Write effects of all series beyond the acquired Nyquist frequency, cropped to the brain.
 
@@ -263,13 +281,8 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
     all series except ensemble members; and ``beyond_NAME`` (X, Y, Z) for each of these series.
     ``series`` is empty if no contrast can be estimated or if no axis is super-resolved.
     """
-    first = run.load_first()
     mask = run.mask
-    weights_by_contrast = {
-        name: first.mean_weights(weights) for name, weights in run.contrasts.items()
-    }
-    estimable = [name for name, weights in weights_by_contrast.items() if weights is not None]
-    contrast = "all" if "all" in estimable else next(iter(estimable), "")
+    contrast, block_weights = _select_contrast(run)
     box = bounding_box(mask if mask.any() else np.ones_like(mask))
     crop_affine = np.array(run.affine, dtype=np.float64)
     crop_affine[:3, 3] += crop_affine[:3, :3] @ [extent.start for extent in box]
@@ -278,17 +291,15 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
         "affine": crop_affine,
         "mask": mask[box],
     }
-    weights = weights_by_contrast.get(contrast)
-    names = []
-    if weights is not None and max(run.factor) > 1:
-        for series, file in run.files.items():
-            if get_kind(series) == "member":
-                continue
+    series_names = []
+    if block_weights is not None and max(run.factor) > 1:
+        files = [file for series, file in run.files.items() if get_kind(series) != "member"]
+        for file in files:
             name, betas = resample_effects(load_effects(file), mask.shape, run.affine)
-            effect = betas @ weights.astype(np.float32)
-            names.append(name)
+            effect = betas @ block_weights.astype(np.float32)
+            series_names.append(name)
             arrays[f"beyond_{name}"] = beyond_nyquist(effect, run.factor)[box]
-    arrays["series"] = np.array(names, dtype=str)
+    arrays["series"] = np.array(series_names, dtype=str)
     with atomic_files.atomic_file(path) as unfinished, open(unfinished, "wb") as stream:
         np.savez(stream, **arrays)
     return path

@@ -212,29 +212,30 @@ def image_rows(
     ValueError
         If series have different numbers of scored volumes.
     """
-    sizes = {len(values_by_score["psnr"]) for values_by_score in scores.values()}
-    if len(sizes) > 1:
+    volume_counts = {len(values_by_score["psnr"]) for values_by_score in scores.values()}
+    if len(volume_counts) > 1:
         raise ValueError(
             "all series must have the same number of scored volumes, got "
-            f"{', '.join(map(str, sorted(sizes)))}"
+            f"{', '.join(map(str, sorted(volume_counts)))}"
         )
-    if not sizes:
+    if not volume_counts:
         return []
+    gains = {
+        (series, baseline, name): _subtract_finite(values_by_score[name], scores[baseline][name])
+        for series, values_by_score in scores.items()
+        for baseline in IMAGE_REFERENCES
+        if baseline in scores and baseline != series
+        for name in _SCORES
+    }
     values = {
         (series, MISSING, name): values_by_score[name]
         for series, values_by_score in scores.items()
         for name in _SCORES
     }
-    for series, values_by_score in scores.items():
-        for baseline in IMAGE_REFERENCES:
-            if baseline in scores and baseline != series:
-                for name in _SCORES:
-                    gains = _subtract_finite(values_by_score[name], scores[baseline][name])
-                    values[series, baseline, name] = gains
-    samples, n_segments = _draw_segments(sizes.pop(), n_boot, seed)
+    samples, n_segments = _draw_segments(volume_counts.pop(), n_boot, seed)
     rows = []
-    for (series, minus, name), volume_values in values.items():
-        low, high = _compute_mean_interval(volume_values, samples, n_segments)
+    for (series, minus, name), volume_values in (values | gains).items():
+        lower, upper = _compute_mean_interval(volume_values, samples, n_segments)
         rows.append(
             MetricRow(
                 series=series,
@@ -243,8 +244,8 @@ def image_rows(
                 reference=MEASURED,
                 region="brain",
                 value=float(volume_values.mean()),
-                lower=low,
-                upper=high,
+                lower=lower,
+                upper=upper,
                 n=n_segments or None,
             )
         )
