@@ -399,15 +399,18 @@ def reference_map_rows(
     known_effects = make_known_effects(known, contrasts, grid)
     rows: list[MetricRow] = []
     for fwhm_mm, files_by_series in files.items():
-        measured = {key: load(path) for key, path in files_by_series.get(MEASURED, {}).items()}
-        if any(values.shape != grid.data.shape for values in measured.values()):
+        measured_maps = {
+            key: load(path) for key, path in files_by_series.get(MEASURED, {}).items()
+        }
+        if any(image.shape != grid.data.shape for image in measured_maps.values()):
             raise ValueError(
                 "the maps of the measured series are not on the grid of the high-resolution mask"
             )
-        measured_effects = {name: _make_measured_reference(measured, name) for name in contrasts}
         truths = {
             MEASURED_MAP: {
-                name: truth for name, truth in measured_effects.items() if truth is not None
+                name: truth
+                for name in contrasts
+                if (truth := _make_measured_reference(measured_maps, name)) is not None
             },
             "truth": known_effects,
         }

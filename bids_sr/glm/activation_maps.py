@@ -137,7 +137,9 @@ def _fit_maps(
     temporal = None
     if "cc" in settings.kinds:
         temporal = (
-            filter_of_design(design, settings.low_pass, settings.correlation_confounds)
+            filter_of_design(
+                design, settings.low_pass, with_confounds=settings.correlation_confounds
+            )
             if time_column_names(design.columns) or settings.correlation_confounds
             else temporal_filter(signals.n_times, design.tr, settings.low_pass)
         )

@@ -1,6 +1,6 @@
 """Confounds of a BOLD run: head motion, signal changes, tissue signals, noise components."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -267,18 +267,20 @@ def mean_signals(
 
     `masks` are nonempty voxel sets (X, Y, Z, boolean) by name.
     """
-    signals: dict[str, list[float]] = {name: [] for name in masks}
-
-    def add_means() -> Iterable[Array]:
-        """Yield the volumes, and add their means to `signals`."""
-        for volume in reader.volumes():
-            for name, mask in masks.items():
-                signals[name].append(float(volume[mask].mean(dtype=np.float64)))
-            yield volume
-
+    means: dict[str, list[float]] = {name: [] for name in masks}
     # The means are added while `dvars` reads the volumes.
-    changes = dvars(add_means(), next(iter(masks.values())))
-    return {name: np.array(values) for name, values in signals.items()}, changes
+    changes = dvars(_add_means(reader, masks, means), next(iter(masks.values())))
+    return {name: np.array(values) for name, values in means.items()}, changes
+
+
+def _add_means(
+    reader: SeriesReader, masks: Mapping[str, MaskArray], means: Mapping[str, list[float]]
+) -> Iterator[Array]:
+    """Yield the volumes of a series, and append their mean in each mask to `means`."""
+    for volume in reader.volumes():
+        for name, mask in masks.items():
+            means[name].append(float(volume[mask].mean(dtype=np.float64)))
+        yield volume
 
 
 def motion_table(params: Array, residual: Array) -> pd.DataFrame:

@@ -7,6 +7,7 @@ limit in bytes, so that memory depends neither on the length of a run nor on the
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from io import FileIO
 from itertools import product
 from pathlib import Path
 from typing import BinaryIO
@@ -63,20 +64,24 @@ class VoxelTimeSeries:
         `budget` is the approximate memory for fitting a block (bytes).
         """
         n_voxels = max(1, budget // (self.n_times * _BYTES_PER_VALUE))
-        value_bytes = 2 if self.step else 4
         with open(self.path, "rb", buffering=0) as stream:
             for start in range(0, len(self.first), n_voxels):
                 voxels = slice(start, min(start + n_voxels, len(self.first)))
-                block = np.empty((self.n_times, voxels.stop - start), np.float32)
-                differences = np.empty(voxels.stop - start, np.float16)
-                for t, values in enumerate(block):
-                    stored = differences if self.step else values
-                    stream.seek(value_bytes * (t * len(self.first) + start))
-                    if stream.readinto(stored.data.cast("B")) != stored.nbytes:
-                        raise OSError(f"{self.path}: the scratch file is truncated")
-                    if self.step:
-                        values[:] = from_half_precision(stored, self.first[voxels], self.step)
-                yield voxels, block
+                yield voxels, self._read_block(stream, voxels)
+
+    def _read_block(self, stream: FileIO, voxels: slice) -> Float32:
+        """Return the time series (n_times, n) of a range of voxels from the open file."""
+        block = np.empty((self.n_times, voxels.stop - voxels.start), np.float32)
+        differences = np.empty(voxels.stop - voxels.start, np.float16)
+        value_bytes = 2 if self.step else 4
+        for t, values in enumerate(block):
+            stored = differences if self.step else values
+            stream.seek(value_bytes * (t * len(self.first) + voxels.start))
+            if stream.readinto(stored.data.cast("B")) != stored.nbytes:
+                raise OSError(f"{self.path}: the scratch file is truncated")
+            if self.step:
+                values[:] = from_half_precision(stored, self.first[voxels], self.step)
+        return block
 
 
 @contextmanager

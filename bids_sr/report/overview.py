@@ -183,17 +183,24 @@ def overview_html(
         *registration_checks(registration),
         *flag_checks(rows, unapplied_methods, best=best, self_test=has_self_test_only),
     ]
+    # The warning above the basis contains the results of methods that were not applied.
+    basis = (
+        _reference_sentences(detail, run)
+        if detail is not None and best
+        else _untested_sentences(self_test, applied_methods)
+    )
     supports = classify_detail(rows, best) if best else {}
     test_name = "self-test" if self_test is None else self_test.test_text
     if evidence is not None:
         cards = _measured_cards(evidence, best, applied_methods, run)
     else:
         cards = _unmeasured_cards(best, supports, self_test, no_detail=detail is not None)
-    explanations = []
-    if supports and evidence is None:
-        explanations += [SELF_TEST_EXPLANATION.format(test=test_name), BLIND_SPOT]
-    if reliable_cards := _reliable_card(rows, best, contrast, test_name, supports):
-        explanations += _explain_reliable(rows, best, contrast, test_name)
+    reliable_cards = _reliable_card(rows, best, contrast, test_name, supports)
+    test_explanation = [SELF_TEST_EXPLANATION.format(test=test_name), BLIND_SPOT]
+    explanations = [
+        *(test_explanation if supports and evidence is None else ()),
+        *(_explain_reliable(rows, best, contrast, test_name) if reliable_cards else ()),
+    ]
     is_best_wrong = any(value < 0 for value in _brain_values(rows, evidence, best).values())
     has_no_detail = detail is not None and detail.no_detail
     return render(
@@ -202,12 +209,7 @@ def overview_html(
         _run_remarks(run),
         _marked_lines(verdict),
         MARKS.get(status, MARKS["not assessed"]).css_class,
-        Markup(" ").join(
-            _reference_sentences(detail, run)
-            if detail is not None and best
-            # The warning above contains the results of methods that were not applied.
-            else _untested_sentences(self_test, applied_methods)
-        ),
+        Markup(" ").join(basis),
         _definitions([best, *applied_methods]),
         leading_sentences(verdict),
         [*cards, *reliable_cards, _check_card(checks, measured=evidence is not None)],
