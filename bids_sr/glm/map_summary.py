@@ -60,13 +60,12 @@ def _find_peaks(maps: _MapArrays, name: str, roi: MaskArray, affine: Float) -> d
 
     Maps without a peak are omitted.
     """
-    peaks = {}
-    for stat in ("t", "cc", "z"):
-        if (name, stat) in maps:
-            peak = find_peak(maps[name, stat], roi, affine)
-            if peak is not None:
-                peaks[stat] = peak
-    return peaks
+    available_maps = {stat: maps[name, stat] for stat in ("t", "cc", "z") if (name, stat) in maps}
+    return {
+        stat: peak
+        for stat, values in available_maps.items()
+        if (peak := find_peak(values, roi, affine)) is not None
+    }
 
 
 def _select_main_peak(peaks: Mapping[str, Peak]) -> Peak | None:
