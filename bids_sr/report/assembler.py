@@ -206,7 +206,7 @@ def _is_expected(figure_files: _FigureFiles) -> bool:
     )
 
 
-def _sort_key(key: _RunKey) -> tuple[tuple[int, int, str], ...]:
+def _make_sort_key(key: _RunKey) -> tuple[tuple[int, int, str], ...]:
     """Return a key that sorts runs without an entity first, and numbers by value."""
     return tuple(
         (
@@ -247,14 +247,14 @@ def _make_section(
         if custom
         else []
     )
-    for run in sorted(runs, key=_sort_key):
+    for run in sorted(runs, key=_make_sort_key):
         entities = {name: value for name, value in zip(RUN_ENTITIES, run, strict=True) if value}
         label = run_text(entities)
         run_files = [
             (item, [file for file in files if find_run(file) == run])
             for item, files in figure_files
         ]
-        anchor = "-".join([spec.name, *_entity_pairs(entities)])
+        anchor = "-".join([spec.name, *_list_entity_pairs(entities)])
         run_blocks = list(_make_blocks(anchor, run_files, root))
         if run_blocks and label:
             run_blocks[0] = replace(run_blocks[0], run=label)
@@ -292,7 +292,7 @@ def _alternative_text(declaration: FigureSpec, figure: ArchivedFigure) -> str:
     )
 
 
-def _entity_pairs(entities: Mapping[str, str]) -> list[str]:
+def _list_entity_pairs(entities: Mapping[str, str]) -> list[str]:
     """Return the key-label pairs of a run as in its file names."""
     return [
         f"{short}-{entities[name]}"
@@ -342,7 +342,7 @@ def _list_tables(figure: ArchivedFigure, names: Sequence[str], root: Path) -> li
     Tables are ``desc-NAME_metrics.tsv``.
     """
     participant = f"sub-{figure.entities['subject']}"
-    stem = "_".join([participant, *_entity_pairs(figure.entities)])
+    stem = "_".join([participant, *_list_entity_pairs(figure.entities)])
     cards = {MODEL: f"sourcedata/models/{participant}/{stem}_desc-*_model.json"}
     paths = (
         sorted(root.glob(cards.get(name, f"{participant}/**/{stem}_desc-{name}_metrics.tsv")))

@@ -76,7 +76,7 @@ def _reference_html(entry: Entry) -> Markup:
     """Render a full reference; its DOI or URL is the only kind of external link in a report."""
     author_names = list_authors(entry)
     listed_names = [
-        "et al." if last == "others" else f"{last} {_initials(first)}".strip()
+        "et al." if last == "others" else f"{last} {_get_initials(first)}".strip()
         for last, first in author_names[:_MAX_LISTED_AUTHORS]
     ]
     remark = " et al." if len(author_names) > _MAX_LISTED_AUTHORS else ""
@@ -88,7 +88,7 @@ def _reference_html(entry: Entry) -> Markup:
     ]
     if publication:
         fragments.append(Markup("<em>{}</em>{}.").format(publication, _volume_text(entry)))
-    if address := _web_address(entry):
+    if address := _get_web_address(entry):
         fragments.append(
             Markup('<a href="{}">{}</a>').format(address, address.replace(_DOI_ADDRESS, "doi:"))
         )
@@ -106,12 +106,12 @@ def _volume_text(entry: Entry) -> str:
     return f" {volume}{number_text}{pages_text}"
 
 
-def _initials(first_names: str) -> str:
+def _get_initials(first_names: str) -> str:
     """Return the initials of first names without separators."""
     return "".join(name[0] for name in re.split(r"[ .-]+", first_names) if name)
 
 
-def _web_address(entry: Entry) -> str:
+def _get_web_address(entry: Entry) -> str:
     """Return the web address of a work; "" if it is unknown."""
     doi = entry.fields.get("doi", "")
     address = f"{_DOI_ADDRESS}{doi}" if doi else entry.fields.get("url", "")
@@ -181,7 +181,7 @@ def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Mark
         if key in bibtex_by_key
     }
     citations = {
-        key: (_short_reference(entry), f"#ref-{key}" if references else _web_address(entry))
+        key: (_short_reference(entry), f"#ref-{key}" if references else _get_web_address(entry))
         for key, entry in entries.items()
     }
     tokens = _make_parser().parse(markdown, citations)

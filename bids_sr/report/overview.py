@@ -185,17 +185,17 @@ def overview_html(
     ]
     # The warning above the basis contains the results of methods that were not applied.
     basis = (
-        _reference_sentences(detail, run)
+        _describe_reference(detail, run)
         if detail is not None and best
-        else _untested_sentences(self_test, applied_methods)
+        else _explain_untested(self_test, applied_methods)
     )
     supports = classify_detail(rows, best) if best else {}
     test_name = "self-test" if self_test is None else self_test.test_text
     if evidence is not None:
-        cards = _measured_cards(evidence, best, applied_methods, run)
+        cards = _make_measured_cards(evidence, best, applied_methods, run)
     else:
-        cards = _unmeasured_cards(best, supports, self_test, no_detail=detail is not None)
-    reliable_cards = _reliable_card(rows, best, contrast, test_name, supports)
+        cards = _make_unmeasured_cards(best, supports, self_test, no_detail=detail is not None)
+    reliable_cards = _make_reliable_cards(rows, best, contrast, test_name, supports)
     test_explanation = [SELF_TEST_EXPLANATION.format(test=test_name), BLIND_SPOT]
     explanations = [
         *(test_explanation if supports and evidence is None else ()),
@@ -206,15 +206,15 @@ def overview_html(
     return render(
         "overview",
         _header_text(run),
-        _run_remarks(run),
-        _marked_lines(verdict),
+        _describe_run(run),
+        _mark_lines(verdict),
         MARKS.get(status, MARKS["not assessed"]).css_class,
         Markup(" ").join(basis),
-        _definitions([best, *applied_methods]),
+        _define_methods([best, *applied_methods]),
         leading_sentences(verdict),
         [*cards, *reliable_cards, _check_card(checks, measured=evidence is not None)],
         explanations,
-        _contrast_table(supports, rows, best),
+        _render_contrasts(supports, rows, best),
         checks,
         _cautions(rows, evidence, best),
         _next_steps(
@@ -227,7 +227,7 @@ def overview_html(
     )
 
 
-def _measured_cards(
+def _make_measured_cards(
     evidence: Evidence, best: str, applied_methods: Sequence[str], run: RunFacts
 ) -> list[Card]:
     """Return cards with the measured accuracy of the best method."""
@@ -238,7 +238,7 @@ def _measured_cards(
     ]
 
 
-def _unmeasured_cards(
+def _make_unmeasured_cards(
     best: str,
     supports: Mapping[str, ContrastSupport],
     self_test: SelfTestResults | None,
@@ -251,26 +251,26 @@ def _unmeasured_cards(
     `no_detail` is True if the run has a reference without reproducible detail.
     """
     if supports:
-        return [_tested_card(best, supports, self_test or SelfTestResults())]
+        return [_make_tested_card(best, supports, self_test or SelfTestResults())]
     is_calibrated = self_test is not None and self_test.calibrated
-    return _earlier_card(best, calibrated=is_calibrated, no_detail=no_detail)
+    return _make_earlier_cards(best, calibrated=is_calibrated, no_detail=no_detail)
 
 
-def _marked_lines(verdict: VerdictFacts) -> list[tuple[str, str]]:
+def _mark_lines(verdict: VerdictFacts) -> list[tuple[str, str]]:
     """Return the symbol and the text of each line of the verdict."""
     lines = verdict.get("lines") or [
         {"text": verdict.get("headline", ""), "status": verdict.get("status", "not assessed")}
     ]
-    return [(_status_mark(line["status"]), line["text"]) for line in lines]
+    return [(_get_status_symbol(line["status"]), line["text"]) for line in lines]
 
 
-def _run_remarks(run: RunFacts) -> str:
+def _describe_run(run: RunFacts) -> str:
     """Return the description of the run, and a remark if it is the only run of its task."""
     remarks = [words.capitalize(run.described), ONLY_RUN if run.only_run else ""]
     return " ".join(filter(None, remarks))
 
 
-def _untested_sentences(self_test: SelfTestResults | None, methods: Sequence[str]) -> list[str]:
+def _explain_untested(self_test: SelfTestResults | None, methods: Sequence[str]) -> list[str]:
     """Return the reasons why methods were not tested, [] without a self-test."""
     if self_test is None:
         return []
@@ -278,13 +278,13 @@ def _untested_sentences(self_test: SelfTestResults | None, methods: Sequence[str
     return [f"{reason}." for reason in reasons if reason]
 
 
-def _definitions(methods: Sequence[str]) -> str:
+def _define_methods(methods: Sequence[str]) -> str:
     """Return definitions of the methods' names, such as ``sbl: sparse Bayesian learning.``"""
     summaries = {name: series_text.summarize_method(name) for name in methods if name}
     return " ".join(f"{name}: {summary}." for name, summary in summaries.items() if summary)
 
 
-def _status_mark(status: str) -> str:
+def _get_status_symbol(status: str) -> str:
     """Return the symbol of a status."""
     return MARKS.get(status, MARKS["not assessed"]).symbol
 
@@ -297,7 +297,7 @@ def _header_text(run: RunFacts) -> str:
     return " · ".join([participant, run_text(run.entities), volumes, sizes])
 
 
-def _reference_sentences(evidence: Evidence, run: RunFacts) -> list[str]:
+def _describe_reference(evidence: Evidence, run: RunFacts) -> list[str]:
     """Return sentences on the reference, the comparison and the contrast."""
     changed_mm = [
         new_size
@@ -349,7 +349,9 @@ def estimate_text(row: MetricRow | None) -> str:
     )
 
 
-def _region_facts(evidence: Evidence, row: MetricRow, unit: str, *details: str) -> tuple[str, ...]:
+def _list_region_facts(
+    evidence: Evidence, row: MetricRow, unit: str, *details: str
+) -> tuple[str, ...]:
     """Return facts on a level of accuracy, one per line of the card.
 
     They are its region, its confidence interval, `details`, and the level in the whole brain.
@@ -412,7 +414,7 @@ def _level_card(evidence: Evidence, best: str, unit: str, applied_methods: Seque
         return Card("–", label, ("Not assessed",), hint)
     warning = ": wrong detail" if is_explained_variance and is_below_zero(row) else ""
     rival_facts = _list_rivals(evidence, best, applied_methods)
-    facts = _region_facts(evidence, row, unit, *rival_facts)
+    facts = _list_region_facts(evidence, row, unit, *rival_facts)
     return Card(level_text(row), f"{label}{warning}", facts, hint)
 
 
@@ -424,10 +426,10 @@ def _correct_card(evidence: Evidence, best: str, unit: str) -> list[Card]:
     label = (
         f"of the detail in the {best} map is correct (squared correlation with the true detail)"
     )
-    return [Card(level_text(row), label, _region_facts(evidence, row, unit), _CORRECT_HINT)]
+    return [Card(level_text(row), label, _list_region_facts(evidence, row, unit), _CORRECT_HINT)]
 
 
-def _earlier_card(best: str, *, calibrated: bool, no_detail: bool) -> list[Card]:
+def _make_earlier_cards(best: str, *, calibrated: bool, no_detail: bool) -> list[Card]:
     """Return a card with the accuracy of a method in earlier runs; [] if no method was applied.
 
     `calibrated` is True if a calibration run was used, and `no_detail` if the run has a reference
@@ -448,7 +450,7 @@ def _earlier_card(best: str, *, calibrated: bool, no_detail: bool) -> list[Card]
     return [Card("not measured", label, (text,) if best == "sbl" else (), _EXPLAINED_HINT)]
 
 
-def _tested_card(
+def _make_tested_card(
     best: str, supports: Mapping[str, ContrastSupport], self_test: SelfTestResults
 ) -> Card:
     """Return a card with the tested detail of the main contrast of the best method."""
@@ -465,7 +467,7 @@ def _tested_card(
     return Card(value_text, label, (f"95 % interval: {level_interval_text(support.active.row)}",))
 
 
-def _contrast_table(
+def _render_contrasts(
     supports: Mapping[str, ContrastSupport], rows: Sequence[MetricRow], best: str
 ) -> Markup:
     """Render the tested detail of all contrasts, next to the measured detail if there is any."""
@@ -528,7 +530,7 @@ def _find_error_values(rows: Sequence[MetricRow], best: str, contrast: str) -> _
     return _ErrorValues(smallest_width, values)
 
 
-def _reliable_card(
+def _make_reliable_cards(
     rows: Sequence[MetricRow],
     best: str,
     contrast: str,
@@ -552,7 +554,7 @@ def _reliable_card(
     label = "significant voxels are reliable"
     if n_reliable is not None:
         return [Card(f"{n_reliable:,.0f} of {n_significant:,.0f}", label, (map_text,))]
-    coverages = [row.value for row in _coverage_rows(rows, best, contrast)]
+    coverages = [row.value for row in _select_coverage_rows(rows, best, contrast)]
     reason = "The self-test was not possible."
     if contrast in supports and supports[contrast].state == "not supported":
         reason = f"The {test_name} does not support the detail of this contrast."
@@ -564,7 +566,7 @@ def _reliable_card(
     return [Card("none", f"of the {n_significant:,.0f} {label}", (map_text, reason))]
 
 
-def _coverage_rows(rows: Sequence[MetricRow], best: str, contrast: str) -> list[MetricRow]:
+def _select_coverage_rows(rows: Sequence[MetricRow], best: str, contrast: str) -> list[MetricRow]:
     """Return the rows with the coverage of the intervals of a contrast in the self-test."""
     cells = (best, contrast, COVERAGE)
     return [row for row in rows if (row.series, row.contrast, row.statistic) == cells]
@@ -589,7 +591,7 @@ def _explain_reliable(
         sentences += [
             f"In the {test_name}, the 95 % intervals contained the acquired effect in"
             f" {number(row.value, '.0%')} of the voxels."
-            for row in _coverage_rows(rows, best, contrast)
+            for row in _select_coverage_rows(rows, best, contrast)
         ]
     return sentences
 

@@ -82,7 +82,7 @@ def read_times(verdict_file: Path) -> tuple[int, ...]:
 
     The time of a missing file is 0.
     """
-    return tuple(_modification_time(file) for file in _list_files(verdict_file))
+    return tuple(_get_modification_time(file) for file in _list_files(verdict_file))
 
 
 def _list_files(verdict_file: Path) -> list[Path]:
@@ -94,7 +94,7 @@ def _list_files(verdict_file: Path) -> list[Path]:
     ]
 
 
-def _modification_time(file: Path) -> int:
+def _get_modification_time(file: Path) -> int:
     """Return the modification time of a file (ns), or 0 if it is missing."""
     try:
         return file.stat().st_mtime_ns
