@@ -201,7 +201,7 @@ def overview_html(
         *(test_explanation if supports and evidence is None else ()),
         *(_explain_reliable(rows, best, contrast, test_name) if reliable_cards else ()),
     ]
-    is_best_wrong = any(value < 0 for value in _brain_values(rows, evidence, best).values())
+    is_best_wrong = any(value < 0 for value in _select_brain_values(rows, evidence, best).values())
     has_no_detail = detail is not None and detail.no_detail
     return render(
         "overview",
@@ -212,14 +212,14 @@ def overview_html(
         Markup(" ").join(basis),
         _define_methods([best, *applied_methods]),
         leading_sentences(verdict),
-        [*cards, *reliable_cards, _check_card(checks, measured=evidence is not None)],
+        [*cards, *reliable_cards, _make_check_card(checks, measured=evidence is not None)],
         explanations,
         _render_contrasts(supports, rows, best),
         checks,
-        _cautions(rows, evidence, best),
-        _next_steps(
+        _write_cautions(rows, evidence, best),
+        _choose_next_steps(
             verdict,
-            _remedies(rows, unapplied_methods),
+            _list_remedies(rows, unapplied_methods),
             run,
             undecided=bool(applied_methods) and not has_no_detail,
             cautioned=is_best_wrong,
@@ -233,8 +233,8 @@ def _make_measured_cards(
     """Return cards with the measured accuracy of the best method."""
     unit = "segments" if run.at_rest else "blocks"
     return [
-        _level_card(evidence, best, unit, applied_methods),
-        *_correct_card(evidence, best, unit),
+        _make_level_card(evidence, best, unit, applied_methods),
+        *_make_correct_cards(evidence, best, unit),
     ]
 
 
@@ -401,7 +401,9 @@ def _list_rivals(evidence: Evidence, best: str, applied_methods: Sequence[str]) 
     return entries
 
 
-def _level_card(evidence: Evidence, best: str, unit: str, applied_methods: Sequence[str]) -> Card:
+def _make_level_card(
+    evidence: Evidence, best: str, unit: str, applied_methods: Sequence[str]
+) -> Card:
     """Return a card with the accuracy of the best method and of other series in active voxels."""
     is_explained_variance = evidence.reference.statistic == "ev"
     hint = _EXPLAINED_HINT if is_explained_variance else _CORRELATION_HINT
@@ -418,7 +420,7 @@ def _level_card(evidence: Evidence, best: str, unit: str, applied_methods: Seque
     return Card(level_text(row), f"{label}{warning}", facts, hint)
 
 
-def _correct_card(evidence: Evidence, best: str, unit: str) -> list[Card]:
+def _make_correct_cards(evidence: Evidence, best: str, unit: str) -> list[Card]:
     """Return a card with the correct fraction of the best method's detail, [] if it is unknown."""
     row = evidence.row(best, statistic="correct_fraction")
     if row is None or not math.isfinite(row.value):
@@ -596,7 +598,7 @@ def _explain_reliable(
     return sentences
 
 
-def _check_card(checks: Sequence[_Check], *, measured: bool) -> Card:
+def _make_check_card(checks: Sequence[_Check], *, measured: bool) -> Card:
     """Return a card with the number of passed checks, and the failed checks."""
     failed_texts = [check.text for check in checks if not check.passed]
     facts = [f"Failed: {text}" for text in failed_texts]
@@ -657,7 +659,7 @@ def flag_checks(
     applied_rows = [row for row in rows if not derives_from(row.series, not_applied)]
     evidence = accuracy_evidence(applied_rows, select_applied(applied_rows))
     contrast_text = f" (contrast {evidence.contrast})" if evidence is not None else ""
-    values = _brain_values(applied_rows, evidence, best)
+    values = _select_brain_values(applied_rows, evidence, best)
     n_wrong = sum(value < 0 for value in values.values())
     for name, raised_by in find_raised_flags(applied_rows).items():
         if name == "harm" and not raised_by and n_wrong:
@@ -676,7 +678,7 @@ def flag_checks(
     return sorted(checks, key=lambda check: check.passed)
 
 
-def _cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -> str:
+def _write_cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -> str:
     """Name the contrasts with wrong detail in the whole brain, per method.
 
     The best method comes first. The text is empty if no explained variance is below 0.
@@ -685,7 +687,7 @@ def _cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -
         return ""
     cautions = []
     for method in sorted(select_applied(rows), key=lambda name: name != best):
-        values = _brain_values(rows, evidence, method)
+        values = _select_brain_values(rows, evidence, method)
         wrong_values = {name: value for name, value in values.items() if value < 0}
         if wrong_values:
             contrasts = _name_contrasts(
@@ -700,7 +702,7 @@ def _cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -
     return Markup(" ").join(cautions)
 
 
-def _brain_values(
+def _select_brain_values(
     rows: Sequence[MetricRow], evidence: Evidence | None, method: str
 ) -> dict[str, float]:
     """Return a method's explained variance in the brain by contrast, {} if not evaluated."""
@@ -740,7 +742,7 @@ def with_non_breaking_spaces(text: str) -> str:
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> list[str]:
+def _list_remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> list[str]:
     """Return advice for each raised quality-control flag.
 
     `not_applied` are methods whose series are zero filled; their flags are ignored.
@@ -754,13 +756,13 @@ def _remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> lis
     return list(filter(None, remedies))
 
 
-def _next_steps(
+def _choose_next_steps(
     verdict: VerdictFacts,
     remedies: Sequence[str],
     run: RunFacts,
     *,
     undecided: bool,
-    cautioned: bool,
+    cautioned: bool = False,
 ) -> list[str]:
     """Return at most two next steps, the most useful first.
 
@@ -811,7 +813,7 @@ def _advise_measurement(best: str, run: RunFacts) -> list[str]:
     return steps
 
 
-def _advise_maps(best: str, run: RunFacts, *, cautioned: bool) -> str:
+def _advise_maps(best: str, run: RunFacts, *, cautioned: bool = False) -> str:
     """Advise which maps to use, and how to test them next.
 
     `cautioned` is True if the best method's detail is wrong in some contrasts.
