@@ -242,12 +242,12 @@ def _compute_inner_products(first: Real, second: Real) -> Float:
     array([[4.]])
     """
     products = np.zeros((len(first), len(second)))
-    count = first.shape[1]
+    n_voxels = first.shape[1]
     # A rounding error of a mean only changes the products by its square.
     first_mean, second_mean = (
-        maps @ np.full((count, 1), 1 / count, maps.dtype) for maps in (first, second)
+        maps @ np.full((n_voxels, 1), 1 / n_voxels, maps.dtype) for maps in (first, second)
     )
-    for start in range(0, count, _CHUNK_VOXELS):
+    for start in range(0, n_voxels, _CHUNK_VOXELS):
         chunk = slice(start, start + _CHUNK_VOXELS)
         centered = first[:, chunk] - first_mean
         products += centered @ (centered if second is first else second[:, chunk] - second_mean).T

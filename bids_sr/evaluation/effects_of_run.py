@@ -113,14 +113,14 @@ class RunEffects:
         ValueError
             If the effects were estimated from different blocks.
         """
-        first = self.load_first()
-        signatures = [_make_signature(block) for block in first.blocks]
+        first_effects = self.load_first()
+        signatures = [_make_signature(block) for block in first_effects.blocks]
         for path in self.files.values():
             effects = load_effects(path)
             if [_make_signature(block) for block in effects.blocks] != signatures:
                 raise ValueError(
-                    f"the effects of {effects.series} and {first.series} were estimated from "
-                    "different blocks. All effects must be from the same run, events and "
+                    f"the effects of {effects.series} and {first_effects.series} were estimated "
+                    "from different blocks. All effects must be from the same run, events and "
                     "model."
                 )
             name, betas = resample_effects(effects, self.mask.shape, self.affine)
@@ -169,11 +169,11 @@ class RunEffects:
                 "of this region are set to n/a.",
                 n_voxels,
             )
-        first = self.load_first()
+        first_effects = self.load_first()
         contrasts_by_conditions: dict[str, list[str]] = {}
         for name, weights in self.contrasts.items():
-            conditions = ", ".join(missing_conditions(first.blocks, weights))
-            if first.halves(weights) is None:
+            conditions = ", ".join(missing_conditions(first_effects.blocks, weights))
+            if first_effects.halves(weights) is None:
                 # The user was warned before processing about runs without any contrast that can be
                 # split, so this message is only logged.
                 _LOGGER.info(
@@ -183,12 +183,12 @@ class RunEffects:
                 )
             elif conditions:
                 contrasts_by_conditions.setdefault(conditions, []).append(name)
-        for conditions, names in contrasts_by_conditions.items():
+        for conditions, contrast_names in contrasts_by_conditions.items():
             # The user was warned about these trial types before processing.
             _LOGGER.info(
                 "Trial types with too few blocks are excluded from the split-half analysis of the "
                 "contrasts %s: %s",
-                ", ".join(names),
+                ", ".join(contrast_names),
                 conditions,
             )
 

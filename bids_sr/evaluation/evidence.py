@@ -229,8 +229,8 @@ class Evidence:
 
     def series(self) -> list[str]:
         """Return the names of all series in the rows, including subtracted series."""
-        names = [name for _, series, minus, _ in self.rows for name in (series, minus)]
-        return [name for name in dict.fromkeys(names) if name != MISSING]
+        series_names = [name for _, series, minus, _ in self.rows for name in (series, minus)]
+        return [name for name in dict.fromkeys(series_names) if name != MISSING]
 
     def has_values(self, series: Sequence[str]) -> bool:
         """Return True if any of the series has a finite value in the reference's statistic."""

@@ -78,12 +78,12 @@ def find_raised_flags(rows: Iterable[MetricRow]) -> dict[str, list[str]]:
     Flags that were evaluated but not raised have an empty list; flags that were not evaluated are
     omitted.
     """
-    names = {f"flag_{name}": name for name in FLAGS}
-    flag_rows = [row for row in rows if row.statistic in names and math.isfinite(row.value)]
-    raised_series = {names[row.statistic]: list[str]() for row in flag_rows}
+    flag_names = {f"flag_{name}": name for name in FLAGS}
+    flag_rows = [row for row in rows if row.statistic in flag_names and math.isfinite(row.value)]
+    raised_series = {flag_names[row.statistic]: list[str]() for row in flag_rows}
     for row in flag_rows:
         if row.value > 0:
-            raised_series[names[row.statistic]].append(row.series)
+            raised_series[flag_names[row.statistic]].append(row.series)
     return {name: raised_series[name] for name in FLAGS if name in raised_series}
 
 

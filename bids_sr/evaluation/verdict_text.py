@@ -117,11 +117,11 @@ def verdict_lines(
     else:
         lines = _write_comparison_lines(function_claims, evidence, claims)
     if better_series := _list_series(claims, "image", holds=True):
-        text = (
+        sentence = (
             f"Single volumes reconstructed by {enumerate_unique(better_series)} are closer to the"
             " reference than those of bspline and inject."
         )
-        lines.append(VerdictLine(text=text, status="more accurate"))
+        lines.append(VerdictLine(text=sentence, status="more accurate"))
     return lines
 
 
@@ -168,8 +168,8 @@ def _write_comparison_lines(
     for claim in losses:
         values = _describe_values(claim, evidence)
         details = f" ({values})" if values else ""
-        text = f"{claim.series} {_explain_loss(claim, evidence)}{details}."
-        lines.append(VerdictLine(text=text, status="not more accurate"))
+        sentence = f"{claim.series} {_explain_loss(claim, evidence)}{details}."
+        lines.append(VerdictLine(text=sentence, status="not more accurate"))
     return lines
 
 
@@ -421,8 +421,8 @@ def _write_reference_limits(evidence: Evidence, margin: float) -> list[str]:
 
 def leading_sentences(verdict: VerdictFacts) -> list[str]:
     """Return sentences that precede a verdict: large motion, and methods not applied."""
-    texts = verdict.get("motion_text"), verdict.get("not_applied_text")
-    return [text for text in texts if text]
+    sentences = verdict.get("motion_text"), verdict.get("not_applied_text")
+    return [sentence for sentence in sentences if sentence]
 
 
 def verdict_line(verdict: VerdictFacts) -> str:

@@ -46,8 +46,8 @@ def _choose_volumes(n_volumes: int, n_dummy: int, max_volumes: int) -> list[int]
             f"{n_dummy} volumes are non-steady-state volumes, and at most {max_volumes} volumes "
             "were requested"
         )
-    count = min(max_volumes, n_volumes - n_dummy)
-    return [int(t) for t in np.linspace(n_dummy, n_volumes - 1, count).round()]
+    n_scored = min(max_volumes, n_volumes - n_dummy)
+    return [int(t) for t in np.linspace(n_dummy, n_volumes - 1, n_scored).round()]
 
 
 def _draw_segments(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp], int]:
@@ -62,10 +62,10 @@ def _draw_segments(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp]
     if n < _MIN_VOLUMES:
         return np.zeros((0, n), dtype=np.intp), 0
     length = round(math.sqrt(n))
-    count = math.ceil(n / length)
-    starts = np.random.default_rng(seed).integers(0, n, (n_boot, count))
+    n_segments = math.ceil(n / length)
+    starts = np.random.default_rng(seed).integers(0, n, (n_boot, n_segments))
     positions = (starts[..., None] + np.arange(length)) % n
-    return positions.reshape(n_boot, -1)[:, :n], count
+    return positions.reshape(n_boot, -1)[:, :n], n_segments
 
 
 def _compute_mean_interval(

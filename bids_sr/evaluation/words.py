@@ -145,8 +145,8 @@ def region_text(region: str) -> str:
 
 def reference_phrase(row: MetricRow) -> str:
     """Return the phrase that names the reference of a value; "" if it has no reference."""
-    words = _REFERENCE_WORDS.get((row.reference, row.statistic == _VOLUME_STATISTIC))
-    return f"relative to {words}" if words else ""
+    reference_words = _REFERENCE_WORDS.get((row.reference, row.statistic == _VOLUME_STATISTIC))
+    return f"relative to {reference_words}" if reference_words else ""
 
 
 def measure_text(row: MetricRow) -> str:

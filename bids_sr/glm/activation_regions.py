@@ -131,8 +131,8 @@ def find_peak(values: Real, region: MaskArray, affine: Float) -> Peak | None:
     if not region.any():
         return None
     box = masks.bounding_box(region)
-    inside = np.where(region[box], values[box], -np.inf)
-    offsets = np.unravel_index(np.argmax(inside), inside.shape)
+    region_values = np.where(region[box], values[box], -np.inf)
+    offsets = np.unravel_index(np.argmax(region_values), region_values.shape)
     x, y, z = (extent.start + int(offset) for extent, offset in zip(box, offsets, strict=True))
     index = (x, y, z)
     return Peak(index=index, position=apply_affine(affine, index), value=float(values[index]))

@@ -200,7 +200,7 @@ def _make_block(condition: str, trials: Sequence[_Trial]) -> TaskBlock:
 def _split_into_chunks(trials: Sequence[_Trial], count: int) -> list[list[_Trial]]:
     """Return at most `count` lists of consecutive trials of about equal length."""
     edges = np.linspace(0, len(trials), min(count, len(trials)) + 1).round().astype(int)
-    return [list(trials[first:stop]) for first, stop in pairwise(edges)]
+    return [list(trials[start:stop]) for start, stop in pairwise(edges)]
 
 
 def _assign_halves(blocks: Sequence[TaskBlock]) -> list[TaskBlock]:
@@ -225,7 +225,7 @@ def _check_split(blocks: Sequence[TaskBlock], source: str) -> None:
     counts = dict.fromkeys((block.condition for block in blocks), 0)
     for block in blocks:
         counts[block.condition] += block.used
-    unsplit = [name for name, count in counts.items() if count < 2]
+    unsplit = [name for name, n_used in counts.items() if n_used < 2]
     if len(unsplit) == len(counts):
         raise TooFewBlocks(
             f"{source}: a split-half analysis requires at least one condition with two blocks "

@@ -134,11 +134,11 @@ def _split_components(voxels: Array) -> list[Array]:
     indices_in_box = tuple((voxels - voxels.min(axis=0)).T)
     box = np.zeros([int(indices.max()) + 1 for indices in indices_in_box], dtype=bool)
     box[indices_in_box] = True
-    labels, count = ndimage.label(box)
+    labels, n_labels = ndimage.label(box)
     voxel_labels = labels[indices_in_box]
-    order = np.argsort(voxel_labels, kind="stable")
-    ends = np.searchsorted(voxel_labels[order], np.arange(2, count + 1))
-    return np.split(voxels[order], ends)
+    sort_order = np.argsort(voxel_labels, kind="stable")
+    boundaries = np.searchsorted(voxel_labels[sort_order], np.arange(2, n_labels + 1))
+    return np.split(voxels[sort_order], boundaries)
 
 
 def _find_peaks(values: Real, affine: Float, n_additional: int) -> list[tuple[int, ...]]:
@@ -200,12 +200,12 @@ def _list_labels(voxel_labels: Array, names: Mapping[int, str]) -> str:
     """
     labels, counts = np.unique(voxel_labels, return_counts=True)
     shares = dict(zip(labels.tolist(), (counts / len(voxel_labels)).tolist(), strict=True))
-    texts = [
+    phrases = [
         f"{names[label]} {100 * share:.0f} %"
         for label, share in sorted(shares.items(), key=lambda item: (-item[1], item[0]))
         if label in names and share >= _MIN_LABEL_SHARE
     ]
-    return ", ".join(texts) or MISSING
+    return ", ".join(phrases) or MISSING
 
 
 def cluster_rows(

@@ -116,12 +116,12 @@ def compute_expected_change(slabs: Iterable[Array]) -> float:
     and the lag-one autocorrelation. Source: nichols2017, standardized DVARS. `slabs` are time
     series of some voxels, one voxel per row (N, T). NaN if there are no voxels.
     """
-    total, count = 0.0, 0
+    total, n_voxels = 0.0, 0
     for series in slabs:
         ar1, sd = _compute_first_autocorrelation(series), _compute_robust_sd(series)
         total += float((np.sqrt(2 * (1 - ar1)) * sd).sum())
-        count += len(series)
-    return total / count if count else np.nan
+        n_voxels += len(series)
+    return total / n_voxels if n_voxels else np.nan
 
 
 def tissue_masks(tpms: Sequence[Array], mask: MaskArray) -> dict[str, MaskArray]:
@@ -156,12 +156,12 @@ def tissue_masks(tpms: Sequence[Array], mask: MaskArray) -> dict[str, MaskArray]
 
 def _select_pure_voxels(probability: Array, region: MaskArray) -> MaskArray:
     """Return the voxels of a region with a high tissue probability, if possible at least 20."""
-    selected = np.zeros_like(region)
+    pure_voxels = np.zeros_like(region)
     for limit in _PROBABILITY_LIMITS:
-        selected = (probability >= limit) & region
-        if selected.sum() >= _MIN_TISSUE_VOXELS:
+        pure_voxels = (probability >= limit) & region
+        if pure_voxels.sum() >= _MIN_TISSUE_VOXELS:
             break
-    return selected
+    return pure_voxels
 
 
 def _select_deep_voxels(
@@ -255,9 +255,9 @@ def select_most_variable(reader: SeriesReader, mask: MaskArray, first: int) -> M
     for batch in divide_into_batches(reader.volumes(start=first)):
         fit.add(np.stack([volume[mask] for volume in batch]))
     variance = fit.residual_variance(1)
-    selected = np.zeros_like(mask)
-    selected[mask] = variance >= np.percentile(variance, _VARIABLE_PERCENTILE)
-    return selected
+    variable_voxels = np.zeros_like(mask)
+    variable_voxels[mask] = variance >= np.percentile(variance, _VARIABLE_PERCENTILE)
+    return variable_voxels
 
 
 def mean_signals(

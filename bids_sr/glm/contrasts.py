@@ -127,15 +127,19 @@ def read_modulation(
     ([1.0, 1.0], "the modulation of an event of type 'go' is not a number, but 'high'")
     """
     default_amplitudes = [1.0] * len(trial_types)
-    texts = [(cell or "").strip() for cell in cells]
+    cell_texts = [(cell or "").strip() for cell in cells]
     modulated_types = {
-        name for name, text in zip(trial_types, texts, strict=True) if text.lower() not in NO_TIME
+        name
+        for name, cell_text in zip(trial_types, cell_texts, strict=True)
+        if cell_text.lower() not in NO_TIME
     }
     amplitudes = []
-    for name, text in zip(trial_types, texts, strict=True):
-        amplitude = parse_seconds(text) if name in modulated_types else 1.0
+    for name, cell_text in zip(trial_types, cell_texts, strict=True):
+        amplitude = parse_seconds(cell_text) if name in modulated_types else 1.0
         if amplitude is None:
-            reason = f"the modulation of an event of type {name!r} is not a number, but {text!r}"
+            reason = (
+                f"the modulation of an event of type {name!r} is not a number, but {cell_text!r}"
+            )
             return default_amplitudes, reason
         amplitudes.append(amplitude)
     return amplitudes, ""
@@ -216,9 +220,9 @@ def _iterate_comparisons(
 ) -> Iterator[tuple[str, Contrast]]:
     """Yield name and weights of default comparisons between types, see `_default_contrasts`."""
     if len(described_types) <= MAX_TYPES_FOR_PAIRS:
-        for first, second in combinations(described_types, 2):
-            label = f"{camel_case(first)}Minus{_pascal_case(second)}"
-            yield label, {first: 1.0, second: -1.0}
+        for positive_type, negative_type in combinations(described_types, 2):
+            label = f"{camel_case(positive_type)}Minus{_pascal_case(negative_type)}"
+            yield label, {positive_type: 1.0, negative_type: -1.0}
     elif len(described_types) <= MAX_TYPES_FOR_OTHERS:
         for trial_type in described_types:
             other_types = [name for name in averaged_types if name != trial_type]

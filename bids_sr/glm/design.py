@@ -117,9 +117,11 @@ def _read_confound_columns(
     """
     if table is None or not names:
         return {}
-    missing = [name for name in names if name not in table]
-    if missing:
-        raise DesignError(f"the confounds table lacks required columns: {', '.join(missing)}")
+    missing_names = [name for name in names if name not in table]
+    if missing_names:
+        raise DesignError(
+            f"the confounds table lacks required columns: {', '.join(missing_names)}"
+        )
     if len(table) != n_volumes:
         raise DesignError(
             f"the confounds table has {len(table)} rows, but the series has {n_volumes} volumes"

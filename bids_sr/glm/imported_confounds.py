@@ -47,10 +47,10 @@ def import_confound_columns(
         If a column of head motion is missing.
     """
     frame = read_frame(path)
-    missing = [name for name in MOTION if name not in frame]
-    if missing:
+    missing_names = [name for name in MOTION if name not in frame]
+    if missing_names:
         raise ValueError(
-            f"{path}: the confounds table lacks required columns: {', '.join(missing)}"
+            f"{path}: the confounds table lacks required columns: {', '.join(missing_names)}"
         )
     imported, computed, _ = convert_to_numbers(frame)
     sidecar = read_json(path.with_suffix(".json"))

@@ -47,11 +47,11 @@ class _Precisions:
     def from_autocorrelations(cls, rho: Float) -> "_Precisions":
         """Return the precisions for autocorrelations (M, p) at lags 1 … p."""
         predictors, unexplained = levinson(rho)
-        count, order = rho.shape
+        n_models, order = rho.shape
         # Rows of the matrices are prediction errors; with this many rows, the corners do not
         # overlap.
         n_rows = 3 * order + 1
-        whitening = np.tile(np.eye(n_rows), (count, 1, 1))
+        whitening = np.tile(np.eye(n_rows), (n_models, 1, 1))
         for t in range(n_rows):
             n_earlier = min(t, order)
             whitening[:, t, t - n_earlier : t] = -predictors[n_earlier][:, ::-1]
@@ -243,11 +243,11 @@ class ContrastModel:
     def _solve_models(self, indices: Sequence[int]) -> Iterator[_WhitenedModel]:
         """Yield whitened least squares for some noise models."""
         rho, spread = self._noise.rho[indices], self._noise.spread[indices]
-        count, order = rho.shape
+        n_models, order = rho.shape
         steps = np.concatenate([np.zeros((1, order)), _DERIVATIVE_STEP * np.eye(order)])
         stepped_rho = rho[:, None] + steps
         variances = self._compute_variances(stepped_rho.reshape(-1, order))
-        variances = variances.reshape(count, order + 1, -1)
+        variances = variances.reshape(n_models, order + 1, -1)
         log_slopes = np.log(variances[:, 1:] / variances[:, :1]) / _DERIVATIVE_STEP
         uncertainty = np.einsum("gpc,gpq,gqc->gc", log_slopes, spread, log_slopes)
         precisions = _Precisions.from_autocorrelations(rho)
@@ -255,7 +255,7 @@ class ContrastModel:
         projections = np.linalg.solve(roots, precisions(self._basis).transpose(0, 2, 1))
         weights = self._whiten_weights(roots).transpose(0, 2, 1)
         effective = effective_dof(self.dof, uncertainty)
-        for index in range(count):
+        for index in range(n_models):
             yield _WhitenedModel(
                 projection=projections[index],
                 weights=weights[index],

@@ -354,11 +354,13 @@ class _Lattice:
         shape = len(self.node_ratios), len(other_lattice.node_ratios)
         sums = np.zeros(shape[0] * shape[1])
         for nodes, shares in zip(self.nodes, self.shares, strict=True):
-            pairs = np.ravel_multi_index(
+            pair_indices = np.ravel_multi_index(
                 (np.broadcast_to(nodes, other_lattice.nodes.shape), other_lattice.nodes), shape
             )
             sums += np.bincount(
-                pairs.ravel(), weights=(shares * other_lattice.shares).ravel(), minlength=len(sums)
+                pair_indices.ravel(),
+                weights=(shares * other_lattice.shares).ravel(),
+                minlength=len(sums),
             )
         return sums.reshape(shape)
 
@@ -371,11 +373,11 @@ def _build_lattice(ratios: Float) -> _Lattice:
     coordinates, which are continuous across the sides of cells. Perpendicular to the plane, a node
     is at the mean of its voxels, shrunk toward the plane if there are few voxels.
     """
-    order, count = ratios.shape
+    n_lags, n_voxels = ratios.shape
     mean = ratios.mean(axis=1)
     centered = ratios - mean[:, None]
-    sizes, vectors = np.linalg.eigh(centered @ centered.T / count)
-    axes = fix_signs(vectors[:, : -min(_N_COMPONENTS, order) - 1 : -1])
+    sizes, vectors = np.linalg.eigh(centered @ centered.T / n_voxels)
+    axes = fix_signs(vectors[:, : -min(_N_COMPONENTS, n_lags) - 1 : -1])
     scale = max(float(np.sqrt(max(sizes[-1], 0.0))), _MIN_SD)
     coordinates = axes.T @ centered / scale
     coordinates = np.arcsinh(np.clip(coordinates, -_MAX_DISTANCE, _MAX_DISTANCE)) / _NODE_SPACING
@@ -391,7 +393,7 @@ def _build_lattice(ratios: Float) -> _Lattice:
     )
     deviation = ratios - lattice.mix(ratios_in_plane)
     deviation -= axes @ (axes.T @ deviation)
-    weights = lattice.sum_by_node(np.ones((1, count))) + _HALF_SHRINKAGE_VOXELS
+    weights = lattice.sum_by_node(np.ones((1, n_voxels))) + _HALF_SHRINKAGE_VOXELS
     return replace(lattice, node_ratios=ratios_in_plane + lattice.sum_by_node(deviation) / weights)
 
 
@@ -406,12 +408,12 @@ def _find_simplices(coordinates: Float) -> tuple[_Labels, _Labels, Float]:
         Corners (axes + 1, axes, N), each one step along one axis from the corner before it; axis
         of the first step (N,); and barycentric coordinates (axes + 1, N).
     """
-    n_axes, count = coordinates.shape
+    n_axes, n_points = coordinates.shape
     first_corner = np.floor(coordinates)
     fractions = coordinates - first_corner
     steps = np.argsort(-fractions, axis=0, kind="stable")
     descending = np.take_along_axis(fractions, steps, axis=0)
-    bounds = np.vstack([np.ones(count), descending, np.zeros(count)])
+    bounds = np.vstack([np.ones(n_points), descending, np.zeros(n_points)])
     corners = [first_corner.astype(np.intp)]
     for step in steps:
         corners.append(corners[-1] + (np.arange(n_axes)[:, None] == step))
@@ -433,7 +435,7 @@ def _number_cells(corners: _Labels, first_axes: _Labels) -> tuple[_Labels, _Labe
     tuple[ndarray, ndarray, ndarray]
         Cell of each voxel (N,), nodes of each cell (K, C), and position of each node (axes, G).
     """
-    _, n_axes, count = corners.shape
+    _, n_axes, n_voxels = corners.shape
     lowest = corners.min(axis=(0, 2))
     extent = corners.max(axis=(0, 2)) - lowest + 1
     codes = np.ravel_multi_index(tuple(np.moveaxis(corners - lowest[:, None], 1, 0)), extent)
@@ -441,7 +443,7 @@ def _number_cells(corners: _Labels, first_axes: _Labels) -> tuple[_Labels, _Labe
     # two axes, identify the cell.
     cell_codes = codes[0] * n_axes + first_axes
     voxel_of_code = np.zeros(cell_codes.max() + 1, dtype=np.intp)
-    voxel_of_code[cell_codes] = np.arange(count)
+    voxel_of_code[cell_codes] = np.arange(n_voxels)
     occupied = np.flatnonzero(np.bincount(cell_codes))
     labels = np.searchsorted(occupied, np.arange(len(voxel_of_code)))[cell_codes]
     node_codes, cells = np.unique(codes[:, voxel_of_code[occupied]], return_inverse=True)

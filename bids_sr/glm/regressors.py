@@ -77,10 +77,11 @@ def _read_trials(
 
     The parameters and errors are as in `Events.from_rows`.
     """
-    if missing := [name for name in _TIME_COLUMNS if name not in columns]:
+    if missing_columns := [name for name in _TIME_COLUMNS if name not in columns]:
         raise DesignError(
-            f"{source_name}: the events table lacks required columns: {', '.join(missing)}. It"
-            f" contains the columns {', '.join(map(str, columns))}"
+            f"{source_name}: the events table lacks required columns:"
+            f" {', '.join(missing_columns)}. It contains the columns"
+            f" {', '.join(map(str, columns))}"
         )
     trials: list[tuple[float, float, str]] = []
     modulation_cells: list[str | None] = []
@@ -305,12 +306,12 @@ class Seeds:
         default of `segment_count`.
         """
         n_seeds = len(self.table.columns)
-        count = segment_count(len(self.table) - n_dummy, n_seeds, tr)
-        if max_pairs is not None and count:
-            count = min(count, max(MIN_SEGMENTS, max_pairs // n_seeds // 2 * 2))
-        if not count:
+        n_segments = segment_count(len(self.table) - n_dummy, n_seeds, tr)
+        if max_pairs is not None and n_segments:
+            n_segments = min(n_segments, max(MIN_SEGMENTS, max_pairs // n_seeds // 2 * 2))
+        if not n_segments:
             return []
-        edges = np.linspace(n_dummy, len(self.table), count + 1).round() * tr
+        edges = np.linspace(n_dummy, len(self.table), n_segments + 1).round() * tr
         spans = [(float(start), float(end - start)) for start, end in pairwise(edges)]
         return [(name, span) for span in spans for name in self.conditions]
 

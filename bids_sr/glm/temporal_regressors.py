@@ -311,10 +311,10 @@ def censoring_facts(uncensored: MaskArray, model: TimeModel) -> Mapping[str, obj
 
     `uncensored` is a mask of uncensored volumes among the steady-state volumes (T,).
     """
-    count = int((~uncensored).sum())
+    n_censored = int((~uncensored).sum())
     return {
         "rules": model.rules,
-        "censored": count,
+        "censored": n_censored,
         "steady": len(uncensored),
-        "share": round(count / max(len(uncensored), 1), 4),
+        "share": round(n_censored / max(len(uncensored), 1), 4),
     }

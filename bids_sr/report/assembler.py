@@ -184,13 +184,13 @@ def _assemble(
     }
     sections = []
     for spec in SECTIONS:
-        figure_files, text = files_by_section[spec], custom.get(spec.name, "")
-        is_required = spec in required_sections or bool(text)
+        figure_files, custom_text = files_by_section[spec], custom.get(spec.name, "")
+        is_required = spec in required_sections or bool(custom_text)
         is_optional = not spec.only and (
             _has_files(figure_files) or not (required_sections and figure_files)
         )
         if (is_required or is_optional) and _is_expected(figure_files):
-            sections.append(_make_section(spec, figure_files, text, root))
+            sections.append(_make_section(spec, figure_files, custom_text, root))
     return sections
 
 
@@ -241,7 +241,7 @@ def _make_section(
     run_items = {
         item for item, files in figure_files if any(find_run(file) != _NO_RUN for file in files)
     }
-    missing, on_request = _name_missing(figure_files)
+    missing_items, items_on_request = _name_missing(figure_files)
     blocks = (
         [_PanelGroup(name=f"{spec.name}-text", panels=[_Reportlet(content=Markup(custom))])]
         if custom
@@ -261,16 +261,16 @@ def _make_section(
             # An item that exists for another run is also expected for this run.
             expected = [(item, files) for item, files in run_files if item in run_items or files]
             missing_in_run, on_request_in_run = _name_missing(expected, label)
-            missing += missing_in_run
-            on_request += on_request_in_run
+            missing_items += missing_in_run
+            items_on_request += on_request_in_run
         blocks += run_blocks
     return _Section(
         name=spec.name,
         title=_join_titles(figure_files) or spec.title,
         blocks=blocks,
         folded=spec.folded,
-        missing=missing,
-        on_request=on_request,
+        missing=missing_items,
+        on_request=items_on_request,
     )
 
 

@@ -97,8 +97,8 @@ def _write_page(root: Path, reports: Sequence[_ParticipantReport]) -> None:
     text_columns = {index for index, head in enumerate(columns) if head not in NUMERIC_COLUMNS}
     heads = [(head, COLUMN_HEADS[head]) for head in columns]
     group_links = [
-        Markup("<p>{}</p>").format(render_link(page, text))
-        for page, text in _GROUP_PAGES.items()
+        Markup("<p>{}</p>").format(render_link(page, link_text))
+        for page, link_text in _GROUP_PAGES.items()
         if (root / page).is_file()
     ]
     table_notes = [Markup("<p>{}</p>").format(TABLE_NOTE)] if ACCURACY_COLUMN in columns else []

@@ -63,11 +63,13 @@ def list_authors(entry: Entry) -> list[tuple[str, str]]:
 
 def _short_reference(entry: Entry) -> str:
     """Return authors and year for a citation in running text."""
-    names = [last for last, _ in list_authors(entry)] or [
+    last_names = [last for last, _ in list_authors(entry)] or [
         _get_field(entry, "title") or "anonymous"
     ]
     author_text = (
-        f"{names[0]} et al." if len(names) > 2 or names[-1] == "others" else " and ".join(names)
+        f"{last_names[0]} et al."
+        if len(last_names) > 2 or last_names[-1] == "others"
+        else " and ".join(last_names)
     )
     return f"{author_text}, {_get_field(entry, 'year') or 'n.d.'}"
 
@@ -100,10 +102,10 @@ def _volume_text(entry: Entry) -> str:
     volume, pages = _get_field(entry, "volume"), _get_field(entry, "pages")
     if not volume:
         return pages
-    number = _get_field(entry, "number")
-    number_text = f"({number})" if number else ""
+    issue = _get_field(entry, "number")
+    issue_text = f"({issue})" if issue else ""
     pages_text = f":{pages}" if pages else ""
-    return f" {volume}{number_text}{pages_text}"
+    return f" {volume}{issue_text}{pages_text}"
 
 
 def _get_initials(first_names: str) -> str:
@@ -192,8 +194,8 @@ def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Mark
     body = Markup(_make_parser().renderer.render(tokens, _make_parser().options, citations))
     if not references:
         return body
-    order = sorted(entries, key=lambda key: (_short_reference(entries[key]).casefold(), key))
-    reference_list = [(key, _reference_html(entries[key])) for key in order]
+    sorted_keys = sorted(entries, key=lambda key: (_short_reference(entries[key]).casefold(), key))
+    reference_list = [(key, _reference_html(entries[key])) for key in sorted_keys]
     return join([body, render("references", reference_list)]) if reference_list else body
 
 

@@ -40,11 +40,13 @@ def _neighbor_links(label: str, reported_labels: Collection[str]) -> dict[str, s
 
     `reported_labels` are the labels of all reports.
     """
-    labels = sorted({label, *reported_labels})
-    index = labels.index(label)
-    texts = [(f"‹ sub-{neighbor}", neighbor) for neighbor in labels[max(index - 1, 0) : index]]
-    texts += [(f"sub-{neighbor} ›", neighbor) for neighbor in labels[index + 1 : index + 2]]
-    return {**{text: f"sub-{neighbor}.html" for text, neighbor in texts}, **INDEX_LINK}
+    sorted_labels = sorted({label, *reported_labels})
+    index = sorted_labels.index(label)
+    links = [
+        (f"‹ sub-{neighbor}", neighbor) for neighbor in sorted_labels[max(index - 1, 0) : index]
+    ]
+    links += [(f"sub-{neighbor} ›", neighbor) for neighbor in sorted_labels[index + 1 : index + 2]]
+    return {**{link_text: f"sub-{neighbor}.html" for link_text, neighbor in links}, **INDEX_LINK}
 
 
 def mark_unfinished(root: Path, labels: Sequence[str]) -> None:
@@ -53,9 +55,9 @@ def mark_unfinished(root: Path, labels: Sequence[str]) -> None:
     for page in (
         page_file for label in labels for page_file in root.glob(f"sub-{label}[._]*html")
     ):
-        text = page.read_text(encoding="utf-8")
-        if _UNFINISHED.partition("{}")[0] not in text:
-            atomic_files.write_text(page, text.replace(_MAIN_TAG, f"{_MAIN_TAG}\n{note}", 1))
+        html = page.read_text(encoding="utf-8")
+        if _UNFINISHED.partition("{}")[0] not in html:
+            atomic_files.write_text(page, html.replace(_MAIN_TAG, f"{_MAIN_TAG}\n{note}", 1))
 
 
 def _render_errors(failed_steps: Sequence[Notice], log_dir: Path) -> Markup:
@@ -63,9 +65,9 @@ def _render_errors(failed_steps: Sequence[Notice], log_dir: Path) -> Markup:
     entries = []
     for notice in failed_steps:
         file = log_dir / Path(notice.file).name  # the recorded folder may have been moved
-        text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-        traceback_end = "\n".join(text.splitlines()[-_TRACEBACK_LINES:])
-        entries.append((notice, file.name, traceback_end, text))
+        crash_text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+        traceback_end = "\n".join(crash_text.splitlines()[-_TRACEBACK_LINES:])
+        entries.append((notice, file.name, traceback_end, crash_text))
     return render("crashes", entries)
 
 
@@ -91,7 +93,8 @@ def _render_methods(markdown: str) -> Markup:
     if not markdown.strip():
         return render("note", "missing", "The methods text was not written.")
     format_links = Markup(", ").join(
-        render_link(f"CITATION.{suffix}", text) for suffix, text in _CITATION_FORMATS.items()
+        render_link(f"CITATION.{suffix}", format_name)
+        for suffix, format_name in _CITATION_FORMATS.items()
     )
     return join(
         [
