@@ -105,8 +105,10 @@ def _flag_undone_task(cc: Real, roi: MaskArray, mask: MaskArray, contrast: str) 
     flag = Flag(
         name="task_not_done",
         raised=None,
-        text="The region of interest contains the whole brain or no part of the brain, so activity"
-        " inside and outside the region cannot be compared.",
+        text=(
+            "The region of interest contains the whole brain or no part of the brain, so activity"
+            " inside and outside the region cannot be compared."
+        ),
         contrast=contrast,
         series="raw",
     )
@@ -117,8 +119,10 @@ def _flag_undone_task(cc: Real, roi: MaskArray, mask: MaskArray, contrast: str) 
     return replace(
         flag,
         raised=roi_cc < ACTIVE_CC < other_cc,
-        text=f"For the contrast {contrast}, the highest cross-correlation (CC) is {roi_cc:.2f} in"
-        f" the region of interest and {other_cc:.2f} elsewhere in the brain.",
+        text=(
+            f"For the contrast {contrast}, the highest cross-correlation (CC) is {roi_cc:.2f} in"
+            f" the region of interest and {other_cc:.2f} elsewhere in the brain."
+        ),
     )
 
 
@@ -200,8 +204,10 @@ def _flag_misplaced_region(
     return replace(
         flag,
         raised=ring_cc >= ACTIVE_CC and ring_cc - roi_cc > _MAX_CC_EXCESS,
-        text=f"For the contrast {contrast}, the highest cross-correlation (CC) is {roi_cc:.2f} in"
-        f" the region of interest and {ring_cc:.2f} within {REACH_MM:g} mm around this region.",
+        text=(
+            f"For the contrast {contrast}, the highest cross-correlation (CC) is {roi_cc:.2f} in"
+            f" the region of interest and {ring_cc:.2f} within {REACH_MM:g} mm around this region."
+        ),
     )
 
 

@@ -181,12 +181,10 @@ def _convert_support(support: DetailSupport) -> dict[str, object]:
     """Return the result in one region as plain values for JSON."""
     facts: dict[str, object] = {"state": support.state}
     if (row := support.row) is not None:
-        for name, value in (
-            ("explained_variance", row.value),
-            ("lower", row.lower),
-            ("upper", row.upper),
-        ):
-            facts[name] = None if math.isnan(value) else round(value, 4)
+        values = {"explained_variance": row.value, "lower": row.lower, "upper": row.upper}
+        facts |= {
+            name: None if math.isnan(value) else round(value, 4) for name, value in values.items()
+        }
     if support.reason:
         facts["reason"] = support.reason
     return facts

@@ -27,6 +27,7 @@ _IQR_PER_SD = 1.3489795  # interquartile range of a normal distribution with SD 
 # residual relative to the norm of a time series; float32 rounding leaves smaller residuals in
 # constant voxels
 _MIN_RESIDUAL = 1e-6
+_MIN_EIGENVALUE = 1e-9  # relative to the largest; smaller eigenvalues are rounding errors
 
 
 def describe_regressor(text: str) -> dict[str, object]:
@@ -218,12 +219,13 @@ def principal_components(slabs: Iterable[Array], basis: Float) -> _PrincipalComp
         scaled = residual[varies] / residual_norm[varies]
         gram += scaled.T @ scaled
     eigenvalues, eigenvectors = np.linalg.eigh(gram)
-    order = np.argsort(eigenvalues)[::-1]
-    order = order[eigenvalues[order] > 1e-9 * max(float(eigenvalues.max()), 1e-300)]
-    components = fix_signs(eigenvectors[:, order])
-    singular_values = np.sqrt(len(gram) * np.maximum(eigenvalues[order], 0))
+    descending = np.argsort(eigenvalues)[::-1]
+    smallest = _MIN_EIGENVALUE * max(float(eigenvalues.max()), 1e-300)
+    nonzero = descending[eigenvalues[descending] > smallest]
+    components = fix_signs(eigenvectors[:, nonzero])
+    singular_values = np.sqrt(len(gram) * np.maximum(eigenvalues[nonzero], 0))
     total = float(np.trace(gram)) or 1.0
-    return _PrincipalComponents(components, singular_values, eigenvalues[order] / total)
+    return _PrincipalComponents(components, singular_values, eigenvalues[nonzero] / total)
 
 
 def iterate_slabs(reader: SeriesReader, mask: MaskArray, first: int) -> Iterator[Array]:

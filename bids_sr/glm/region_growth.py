@@ -59,7 +59,7 @@ def grow_roi(
             "the region of interest does not overlap the brain mask, so active regions cannot "
             "be computed inside it"
         )
-    surroundings = select_ring(roi, mask, affine, REACH_MM)
+    surroundings = select_ring(roi, mask, affine)
     _, threshold = quarter_region(cc_map, roi_in_brain | surroundings)
     limit = max(ACTIVE_CC, ACTIVE_CC if threshold is None else threshold)
     active_surroundings = surroundings & (cc_map >= ACTIVE_CC)

@@ -206,7 +206,7 @@ class _FilterColumn(NamedTuple):
     """Regressor of a filter in the steady-state volumes (n,), with its description."""
 
     name: str
-    values: Float
+    values: Array
     text: str
 
 

@@ -176,16 +176,20 @@ def _flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]]
     ]
     names_in_flags = {flag.get("name") for flag in flags}
     for name, raised_series in find_raised_flags(rows).items():
-        kind = FLAGS[name]
         if raised_series and name not in names_in_flags:
-            named_series = [series for series in raised_series if series != "run"]
-            series_suffix = f" ({enumerate_unique(named_series)})" if named_series else ""
-            advice = (
-                kind.remedy.format(series=enumerate_unique(raised_series))
-                or f"{capitalize(kind.rule)}."
-            )
-            warnings.append(f"{capitalize(kind.failed)}{series_suffix}. {advice}")
+            warnings.append(_flag_warning(name, raised_series))
     return messages_html("warning", warnings)
+
+
+def _flag_warning(name: str, raised_series: Sequence[str]) -> str:
+    """Return a sentence on a raised flag with its series, followed by the remedy or the rule."""
+    flag = FLAGS[name]
+    named_series = [series for series in raised_series if series != "run"]
+    series_suffix = f" ({enumerate_unique(named_series)})" if named_series else ""
+    advice = (
+        flag.remedy.format(series=enumerate_unique(raised_series)) or f"{capitalize(flag.rule)}."
+    )
+    return f"{capitalize(flag.failed)}{series_suffix}. {advice}"
 
 
 def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
