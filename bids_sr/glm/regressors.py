@@ -106,7 +106,13 @@ def _read_trials(
 
 
 def _parse_time(cell: str, location: str) -> float:
-    """Return the time in a cell (s); raise DesignError, with the location, if it is no number."""
+    """Return the time in a cell (s).
+
+    Raises
+    ------
+    DesignError
+        If the cell is not a number; the message begins with the location.
+    """
     seconds = parse_seconds(cell)
     if seconds is None:
         raise DesignError(f"{location} is not a number, but {cell!r}")

@@ -253,7 +253,7 @@ def render_cell(
     with_unit : bool
         Whether the unit follows the value.
     note : str
-        Text after the interval; "" for none.
+        Text after the interval; "" if there is no note.
     """
     if row is None:
         return _EMPTY_CELL
