@@ -409,9 +409,14 @@ def _add_seed_variation(scores: Mapping[str, _ScoresByKey], seed: int) -> None:
                 method_scores[:, 1:] += scaled[drawn_members[n_boot]].T
 
 
-def _cross_validate_settings(
-    scores_by_setting: Mapping[float, _ScoresByKey],
-) -> tuple[_ScoresByKey, dict[ComparisonKey, float]]:
+class _ControlScores(NamedTuple):
+    """Scores of a denoised control, and the mean of the settings that were chosen, by key."""
+
+    scores: _ScoresByKey
+    mean_settings: dict[ComparisonKey, float]
+
+
+def _cross_validate_settings(scores_by_setting: Mapping[float, _ScoresByKey]) -> _ControlScores:
     """Score a denoised control at cross-validated settings, and return the mean settings.
 
     Each comparison uses the setting that scores best in the *other* comparison. A control
@@ -438,12 +443,12 @@ def _cross_validate_settings(
                 [scores_by_setting[best][key][way] for way, best in enumerate(best_settings)]
             )
             mean_settings[key] = sum(best_settings) / len(best_settings)
-    return scores, mean_settings
+    return _ControlScores(scores, mean_settings)
 
 
 def _score_controls(
     run: RunEffects, reference: Reference, bspline: Effects
-) -> dict[str, tuple[_ScoresByKey, dict[ComparisonKey, float]]]:
+) -> dict[str, _ControlScores]:
     """Return scores and settings of denoised controls of the B-spline series, by control."""
     scores_by_control: dict[str, dict[float, _ScoresByKey]] = {}
     for control, setting, betas in denoise_controls(bspline):
@@ -521,9 +526,9 @@ def _add_controls(
     `bspline` are the effects of the B-spline series.
     """
     controls = _score_controls(run, reference, bspline)
-    for control, (control_scores, settings) in controls.items():
+    for control, (control_scores, mean_settings) in controls.items():
         scores_by_series[control] = control_scores
-        yield from _iterate_setting_rows(control, settings)
+        yield from _iterate_setting_rows(control, mean_settings)
 
 
 def _iterate_score_rows(

@@ -23,7 +23,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -50,7 +50,21 @@ BASE_SERIES = "bspline"
 MEASURED_MAP = "measuredMap"
 
 
-def _rank_voxels(score: Real, active: MaskArray) -> tuple[Array, float, float]:
+class _Ranking(NamedTuple):
+    """Voxels in order of decreasing score, and how well the order detects active voxels.
+
+    `order` are indices of voxels (N,), ties in their original order. `precision` is the average
+    precision with tied voxels counted together, NaN if no voxel is active. `auc` is the area under
+    the ROC curve, the probability that an active voxel has a higher score than an inactive voxel
+    with ties counted half, NaN unless both kinds exist.
+    """
+
+    order: Array
+    precision: float
+    auc: float
+
+
+def _rank_voxels(score: Real, active: MaskArray) -> _Ranking:
     """Rank voxels (N,) by score, and compute how well the ranking detects active voxels.
 
     Parameters
@@ -59,14 +73,6 @@ def _rank_voxels(score: Real, active: MaskArray) -> tuple[Array, float, float]:
         Score of each voxel (N,).
     active : ndarray
         Truly active voxels (N, boolean).
-
-    Returns
-    -------
-    tuple[ndarray, float, float]
-        Indices of the voxels in order of decreasing score, ties in their original order; average
-        precision with tied voxels counted together, NaN if no voxel is active; and area under the
-        ROC curve, the probability that an active voxel has a higher score than an inactive voxel
-        with ties counted half, NaN unless both kinds exist.
     """
     order = np.argsort(-score, kind="stable")
     # Each count ends at the last of equal scores.
@@ -77,7 +83,7 @@ def _rank_voxels(score: Real, active: MaskArray) -> tuple[Array, float, float]:
     precision = float((new_hits * hits / counts).sum() / n_active) if n_active else math.nan
     area = (new_misses * (hits - new_hits / 2)).sum()
     auc = float(area / (n_active * n_inactive)) if n_active and n_inactive else math.nan
-    return order, precision, auc
+    return _Ranking(order, precision, auc)
 
 
 def _score_detection(
@@ -104,14 +110,15 @@ def _score_detection(
     """
     active_inside = active & region
     detected = np.zeros(t.shape, dtype=bool)
-    order, precision, auc = _rank_voxels(t[region], active[region])
-    detected.ravel()[np.flatnonzero(region)[order[: int(active_inside.sum())]]] = True
+    ranking = _rank_voxels(t[region], active[region])
+    n_active = int(active_inside.sum())
+    detected.ravel()[np.flatnonzero(region)[ranking.order[:n_active]]] = True
     overlap = nonempty_dice(active_inside, detected)
     active_centroid = centroid(active_inside, affine)
     detected_centroid = centroid(detected, affine)
     return {
-        "average_precision": precision,
-        "auc": auc,
+        "average_precision": ranking.precision,
+        "auc": ranking.auc,
         "active_dice": math.nan if overlap is None else overlap,
         "active_distance": (
             math.nan

@@ -381,14 +381,14 @@ def _build_lattice(ratios: Float) -> _Lattice:
     scale = max(float(np.sqrt(max(sizes[-1], 0.0))), _MIN_SD)
     coordinates = axes.T @ centered / scale
     coordinates = np.arcsinh(np.clip(coordinates, -_MAX_DISTANCE, _MAX_DISTANCE)) / _NODE_SPACING
-    corners, first_axes, shares = _find_simplices(coordinates)
-    labels, cells, node_positions = _number_cells(corners, first_axes)
-    ratios_in_plane = mean + scale * (axes @ np.sinh(_NODE_SPACING * node_positions)).T
+    simplices = _find_simplices(coordinates)
+    numbered = _number_cells(simplices)
+    ratios_in_plane = mean + scale * (axes @ np.sinh(_NODE_SPACING * numbered.node_positions)).T
     lattice = _Lattice(
-        labels=labels,
-        cells=cells,
-        nodes=np.ascontiguousarray(cells.T[:, labels]),
-        shares=shares,
+        labels=numbered.labels,
+        cells=numbered.cells,
+        nodes=np.ascontiguousarray(numbered.cells.T[:, numbered.labels]),
+        shares=simplices.shares,
         node_ratios=ratios_in_plane,
     )
     deviation = ratios - lattice.mix(ratios_in_plane)
@@ -397,16 +397,23 @@ def _build_lattice(ratios: Float) -> _Lattice:
     return replace(lattice, node_ratios=ratios_in_plane + lattice.sum_by_node(deviation) / weights)
 
 
-def _find_simplices(coordinates: Float) -> tuple[_Labels, _Labels, Float]:
+class _Simplices(NamedTuple):
+    """Simplex of the integer lattice around each of N points.
+
+    `corners` (axes + 1, axes, N) are each one step along one axis from the corner before it.
+    `first_axes` (N,) are the axes of the first step, and `shares` (axes + 1, N) the barycentric
+    coordinates.
+    """
+
+    corners: _Labels
+    first_axes: _Labels
+    shares: Float
+
+
+def _find_simplices(coordinates: Float) -> _Simplices:
     """Find the simplex of the integer lattice around each point (axes, N).
 
     Sorting the coordinates of its points divides a cube of the lattice into simplices.
-
-    Returns
-    -------
-    tuple[ndarray, ndarray, ndarray]
-        Corners (axes + 1, axes, N), each one step along one axis from the corner before it; axis
-        of the first step (N,); and barycentric coordinates (axes + 1, N).
     """
     n_axes, n_points = coordinates.shape
     first_corner = np.floor(coordinates)
@@ -417,24 +424,24 @@ def _find_simplices(coordinates: Float) -> tuple[_Labels, _Labels, Float]:
     corners = [first_corner.astype(np.intp)]
     for step in steps:
         corners.append(corners[-1] + (np.arange(n_axes)[:, None] == step))
-    return np.stack(corners), steps[0], -np.diff(bounds, axis=0)
+    return _Simplices(np.stack(corners), steps[0], -np.diff(bounds, axis=0))
 
 
-def _number_cells(corners: _Labels, first_axes: _Labels) -> tuple[_Labels, _Labels, _Labels]:
-    """Assign numbers to the cells and the nodes that voxels use.
+class _NumberedCells(NamedTuple):
+    """Cells and nodes that voxels use, with numbers.
 
-    Parameters
-    ----------
-    corners : ndarray
-        Nodes around each voxel (C, axes, N).
-    first_axes : ndarray
-        Axis along which the second node of a voxel differs from its first node (N,).
-
-    Returns
-    -------
-    tuple[ndarray, ndarray, ndarray]
-        Cell of each voxel (N,), nodes of each cell (K, C), and position of each node (axes, G).
+    `labels` are the cells of the voxels (N,), `cells` the nodes of each cell (K, C), and
+    `node_positions` the positions of the nodes (axes, G).
     """
+
+    labels: _Labels
+    cells: _Labels
+    node_positions: _Labels
+
+
+def _number_cells(simplices: _Simplices) -> _NumberedCells:
+    """Assign numbers to the cells and the nodes that voxels use."""
+    corners, first_axes = simplices.corners, simplices.first_axes
     _, n_axes, n_voxels = corners.shape
     lowest = corners.min(axis=(0, 2))
     extent = corners.max(axis=(0, 2)) - lowest + 1
@@ -448,7 +455,7 @@ def _number_cells(corners: _Labels, first_axes: _Labels) -> tuple[_Labels, _Labe
     labels = np.searchsorted(occupied, np.arange(len(voxel_of_code)))[cell_codes]
     node_codes, cells = np.unique(codes[:, voxel_of_code[occupied]], return_inverse=True)
     positions = np.stack(np.unravel_index(node_codes, extent)) + lowest[:, None]
-    return labels, cells.reshape(len(codes), -1).T, positions
+    return _NumberedCells(labels, cells.reshape(len(codes), -1).T, positions)
 
 
 def estimate_noise(
