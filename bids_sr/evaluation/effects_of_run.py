@@ -169,6 +169,10 @@ class RunEffects:
                 "of this region are set to n/a.",
                 n_voxels,
             )
+        self._log_missing_conditions()
+
+    def _log_missing_conditions(self) -> None:
+        """Log contrasts that cannot be split, and conditions that are excluded from halves."""
         first_effects = self.load_first()
         contrasts_by_conditions: dict[str, list[str]] = {}
         for name, weights in self.contrasts.items():
