@@ -112,18 +112,17 @@ def lost_sentences(rows: Sequence[MetricRow], series: Sequence[str]) -> dict[str
 
 def _write_lost_sentence(rows: Sequence[MetricRow], series: str) -> str:
     """Return a sentence on the contrast with the smallest slope, at its best smoothing."""
-    best_rows: dict[str, MetricRow] = {}  # largest slope over the smoothing widths, by contrast
+    best_slopes: dict[str, MetricRow] = {}  # largest slope over the smoothing widths, by contrast
     correlations: dict[tuple[str, float], float] = {}
     for row in rows:
         if row.series != series:
             continue
         if row.statistic == CORRELATION:
             correlations.setdefault((row.contrast, row.fwhm_mm), row.value)
-        if row.statistic == SLOPE and not (
-            row.contrast in best_rows and best_rows[row.contrast].value >= row.value
-        ):
-            best_rows[row.contrast] = row
-    worst = min(best_rows.values(), key=lambda row: row.value)
+        best_slope = best_slopes.get(row.contrast)
+        if row.statistic == SLOPE and not (best_slope and best_slope.value >= row.value):
+            best_slopes[row.contrast] = row
+    worst = min(best_slopes.values(), key=lambda row: row.value)
     r = correlations[worst.contrast, worst.fwhm_mm]
     return (
         f"The activation of the acquired run is lost in {series}: downsampled to the acquired"

@@ -130,6 +130,14 @@ class ComparedVoxels:
     comparisons: Sequence[BlockComparison]
 
 
+class _InnerProducts(NamedTuple):
+    """Inner products of block maps of a series and a reference: within, between, within."""
+
+    series: Float
+    cross: Float
+    target: Float
+
+
 def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     """Return pairs of a method and a series that the method is compared with.
 
@@ -203,27 +211,24 @@ class Reference:
                     values_by_key.setdefault(key, []).append(values.get(name, undefined))
         return {key: np.stack(values) for key, values in values_by_key.items()}
 
-    def _multiply_maps(
-        self, maps: Float32, band: str, region_index: int
-    ) -> tuple[Float, Float, Float] | None:
+    def _multiply_maps(self, maps: Float32, band: str, region_index: int) -> _InnerProducts | None:
         """Return inner products of block maps in a region; None if the region is too small.
 
-        The products are those of maps of the series (N, B), of maps of the series and of the
-        reference, and of maps of the reference.
+        `maps` are the block maps of the series (N, B).
         """
-        rows = np.flatnonzero(self.regions[region_index].voxels)
-        if len(rows) < MIN_VOXELS:
+        voxels = np.flatnonzero(self.regions[region_index].voxels)
+        if len(voxels) < MIN_VOXELS:
             return None
-        series_maps = maps.take(rows, axis=0).T
-        target_maps = self.targets[band].take(rows, axis=0).T
+        series_maps = maps.take(voxels, axis=0).T
+        target_maps = self.targets[band].take(voxels, axis=0).T
         if (band, region_index) not in self._target_products:
             self._target_products[band, region_index] = _compute_inner_products(
                 target_maps, target_maps
             )
-        return (
-            _compute_inner_products(series_maps, series_maps),
-            _compute_inner_products(series_maps, target_maps),
-            self._target_products[band, region_index],
+        return _InnerProducts(
+            series=_compute_inner_products(series_maps, series_maps),
+            cross=_compute_inner_products(series_maps, target_maps),
+            target=self._target_products[band, region_index],
         )
 
 
@@ -237,12 +242,12 @@ def _compute_inner_products(first: Real, second: Real) -> Float:
     array([[4.]])
     """
     products = np.zeros((len(first), len(second)))
-    count = first.shape[1]
+    n_voxels = first.shape[1]
     # A rounding error of a mean only changes the products by its square.
     first_mean, second_mean = (
-        maps @ np.full((count, 1), 1 / count, maps.dtype) for maps in (first, second)
+        maps @ np.full((n_voxels, 1), 1 / n_voxels, maps.dtype) for maps in (first, second)
     )
-    for start in range(0, count, _CHUNK_VOXELS):
+    for start in range(0, n_voxels, _CHUNK_VOXELS):
         chunk = slice(start, start + _CHUNK_VOXELS)
         centered = first[:, chunk] - first_mean
         products += centered @ (centered if second is first else second[:, chunk] - second_mean).T
@@ -388,25 +393,30 @@ def _add_seed_variation(scores: Mapping[str, _ScoresByKey], seed: int) -> None:
     """
     members = [name for name in scores if get_kind(name) == "member"]
     for method in [name for name in scores if get_kind(name) == "method"]:
-        names = [method, *(name for name in members if is_variant_of(name, (method,)))]
-        count = len(names)
-        if count < 2:
+        seed_series = [method, *(name for name in members if is_variant_of(name, (method,)))]
+        n_seeds = len(seed_series)
+        if n_seeds < 2:
             continue
         rng = np.random.default_rng([seed, *method.encode()])
         sizes = sorted({values.shape[1] - 1 for values in scores[method].values()} - {0})
-        drawn_members = {n_boot: rng.integers(count, size=n_boot) for n_boot in sizes}
+        drawn_members = {n_boot: rng.integers(n_seeds, size=n_boot) for n_boot in sizes}
         for key, method_scores in scores[method].items():
             n_boot = method_scores.shape[1] - 1
-            scores_by_seed = np.array([scores[name][key][:, 0] for name in names])
+            scores_by_seed = np.array([scores[name][key][:, 0] for name in seed_series])
             if n_boot and np.isfinite(scores_by_seed).all():
                 deviations = scores_by_seed - scores_by_seed.mean(axis=0)
-                deviations = deviations * _BOOTSTRAP_STEP * math.sqrt(count / (count - 1))
-                method_scores[:, 1:] += deviations[drawn_members[n_boot]].T
+                scaled = deviations * _BOOTSTRAP_STEP * math.sqrt(n_seeds / (n_seeds - 1))
+                method_scores[:, 1:] += scaled[drawn_members[n_boot]].T
 
 
-def _cross_validate_settings(
-    scores_by_setting: Mapping[float, _ScoresByKey],
-) -> tuple[_ScoresByKey, dict[ComparisonKey, float]]:
+class _ControlScores(NamedTuple):
+    """Scores of a denoised control, and the mean of the settings that were chosen, by key."""
+
+    scores: _ScoresByKey
+    mean_settings: dict[ComparisonKey, float]
+
+
+def _cross_validate_settings(scores_by_setting: Mapping[float, _ScoresByKey]) -> _ControlScores:
     """Score a denoised control at cross-validated settings, and return the mean settings.
 
     Each comparison uses the setting that scores best in the *other* comparison. A control
@@ -433,12 +443,12 @@ def _cross_validate_settings(
                 [scores_by_setting[best][key][way] for way, best in enumerate(best_settings)]
             )
             mean_settings[key] = sum(best_settings) / len(best_settings)
-    return scores, mean_settings
+    return _ControlScores(scores, mean_settings)
 
 
 def _score_controls(
     run: RunEffects, reference: Reference, bspline: Effects
-) -> dict[str, tuple[_ScoresByKey, dict[ComparisonKey, float]]]:
+) -> dict[str, _ControlScores]:
     """Return scores and settings of denoised controls of the B-spline series, by control."""
     scores_by_control: dict[str, dict[float, _ScoresByKey]] = {}
     for control, setting, betas in denoise_controls(bspline):
@@ -499,13 +509,26 @@ def _iterate_rows(run: RunEffects, references: Sequence[Reference]) -> Iterator[
             if series != reference.unscored_series:
                 scores_by_series[series] = reference.scores(maps)
             if series == "bspline" and reference.has_controls:
-                controls = _score_controls(run, reference, effects)
-                for control, (control_scores, settings) in controls.items():
-                    scores_by_series[control] = control_scores
-                    yield from _iterate_setting_rows(control, settings)
+                yield from _add_controls(run, reference, effects, scores_by_series)
     for reference, scores_by_series in zip(references, scores, strict=True):
         _add_seed_variation(scores_by_series, run.seed)
         yield from _iterate_score_rows(reference, scores_by_series)
+
+
+def _add_controls(
+    run: RunEffects,
+    reference: Reference,
+    bspline: Effects,
+    scores_by_series: dict[str, _ScoresByKey],
+) -> Iterator[MetricRow]:
+    """Add the scores of denoised controls to `scores_by_series`; yield rows with their settings.
+
+    `bspline` are the effects of the B-spline series.
+    """
+    controls = _score_controls(run, reference, bspline)
+    for control, (control_scores, mean_settings) in controls.items():
+        scores_by_series[control] = control_scores
+        yield from _iterate_setting_rows(control, mean_settings)
 
 
 def _iterate_score_rows(
@@ -551,13 +574,13 @@ def _make_row(
     Explained variance of a measured half, 2 - 1/r, is n/a if it is below 0: noise then exceeds the
     reproducible detail, and the value would make other series appear more accurate.
     """
-    value, (low, high) = float(values[0]), interval(values)
-    if key.statistic == "r" and not minus and math.isfinite(low):
-        low = max(low, -1.0)
-        high = min(high, 1.0)
+    value, (lower, upper) = float(values[0]), interval(values)
+    if key.statistic == "r" and not minus and math.isfinite(lower):
+        lower = max(lower, -1.0)
+        upper = min(upper, 1.0)
     is_measured_half = reference.name == series == MEASURED and not minus
     if is_measured_half and key.statistic == "ev" and value < 0:
-        value = low = high = math.nan
+        value = lower = upper = math.nan
     return MetricRow(
         series=series,
         minus=minus or MISSING,
@@ -567,7 +590,7 @@ def _make_row(
         region=key.region,
         contrast=key.contrast,
         value=value,
-        lower=low,
-        upper=high,
+        lower=lower,
+        upper=upper,
         n=reference.block_counts.get(key.contrast),
     )

@@ -33,6 +33,7 @@ MIN_FINENESS = 0.5
 """Smallest spectral density of the detail in the upper half of the tested frequencies, relative to
 the lower half.
 """
+_Z_ONE_SIDED, _Z_TWO_SIDED = 1.645, 1.96  # standard errors to the limit of a 95 % interval
 SupportState = Literal["tested", "not supported", "not tested"]
 
 
@@ -100,13 +101,13 @@ def classify_detail(
     tested_rows = [
         row for row in method_rows if row.reference == HALF_RESOLUTION and row.fwhm_mm == fwhm_mm
     ]
-    names = [*contrasts, *(row.contrast for row in tested_rows if row.statistic == "ev")]
+    tested_contrasts = [row.contrast for row in tested_rows if row.statistic == "ev"]
     supports = {}
-    for name in dict.fromkeys(names):
-        contrast_rows = [row for row in tested_rows if row.contrast == name]
-        coverage = coverages.get(name, math.nan)
-        supports[name] = ContrastSupport(
-            contrast=name,
+    for contrast in dict.fromkeys([*contrasts, *tested_contrasts]):
+        contrast_rows = [row for row in tested_rows if row.contrast == contrast]
+        coverage = coverages.get(contrast, math.nan)
+        supports[contrast] = ContrastSupport(
+            contrast=contrast,
             active=_classify_region(
                 contrast_rows, ACQUIRED_ACTIVE, coverage, region_words="active voxels"
             ),
@@ -136,7 +137,7 @@ def permits_reliable(
 
 def _compute_upper_limit(row: MetricRow) -> float:
     """Return the limit of the one-sided 95 % interval of a row with a two-sided 95 % interval."""
-    return row.value + 1.645 / 1.96 * (row.upper - row.value)
+    return row.value + _Z_ONE_SIDED / _Z_TWO_SIDED * (row.upper - row.value)
 
 
 def _classify_region(
@@ -146,40 +147,57 @@ def _classify_region(
 
     `rows` are the tested rows of the contrast. `coverage` is NaN if it was not measured.
     """
-    row_of_statistic = {row.statistic: row for row in rows if row.region == region}
-    if not row_of_statistic.keys() >= {"ev", FINENESS, "voxels"}:
+    rows_by_statistic = {row.statistic: row for row in rows if row.region == region}
+    if not rows_by_statistic.keys() >= {"ev", FINENESS, "voxels"}:
         return DetailSupport(state="not tested", reason=NOT_SPLIT)
-    row, fineness = row_of_statistic["ev"], row_of_statistic[FINENESS]
-    n_voxels = row_of_statistic["voxels"].value
-    reason = ""
-    half_width = (row.upper - row.lower) / 2
-    if n_voxels < MIN_ACTIVE_VOXELS:
-        reason = (
-            f"at half the resolution, the run has only {n_voxels:.0f} {region_words} in this"
-            f" contrast (at least {MIN_ACTIVE_VOXELS} are required)"
-        )
-    elif not math.isfinite(row.value):
-        reason = "the acquired effect has no reproducible detail at half the resolution"
-    elif not math.isfinite(half_width):
-        reason = "the run has too few slices for a confidence interval"
-    elif row.lower <= 0:
+    row, fineness_row = rows_by_statistic["ev"], rows_by_statistic[FINENESS]
+    n_voxels = rows_by_statistic["voxels"].value
+    reason = _explain_missing_value(row, n_voxels, region_words)
+    if not reason and row.lower <= 0:
         return DetailSupport(state="not supported", row=row)
-    elif not math.isfinite(fineness.value):
+    if not reason and not math.isfinite(fineness_row.value):
         reason = (
             "the acquired effect is not reproducible at the highest acquired spatial frequencies"
         )
-    elif _compute_upper_limit(fineness) < MIN_FINENESS:
+    if not reason and _compute_upper_limit(fineness_row) < MIN_FINENESS:
         return DetailSupport(state="not supported", row=row, is_smooth=True)
-    elif half_width > MAX_HALF_WIDTH:
-        reason = (
+    reason = reason or _explain_imprecision(row, coverage)
+    return DetailSupport(state="not tested" if reason else "tested", row=row, reason=reason)
+
+
+def _explain_missing_value(row: MetricRow, n_voxels: float, region_words: str) -> str:
+    """Return why the detail of a region has no value with an interval; "" if it has them.
+
+    `row` is the explained variance, and `n_voxels` the number of voxels of the region.
+    """
+    if n_voxels < MIN_ACTIVE_VOXELS:
+        return (
+            f"at half the resolution, the run has only {n_voxels:.0f} {region_words} in this"
+            f" contrast (at least {MIN_ACTIVE_VOXELS} are required)"
+        )
+    if not math.isfinite(row.value):
+        return "the acquired effect has no reproducible detail at half the resolution"
+    if not math.isfinite(row.upper - row.lower):
+        return "the run has too few slices for a confidence interval"
+    return ""
+
+
+def _explain_imprecision(row: MetricRow, coverage: float) -> str:
+    """Return why an explained variance is not precise; "" if it is precise.
+
+    `coverage` is NaN if it was not measured.
+    """
+    half_width = (row.upper - row.lower) / 2
+    if half_width > MAX_HALF_WIDTH:
+        return (
             f"the confidence interval (± {number(half_width, '.0%')}) is wider than"
             f" ± {number(MAX_HALF_WIDTH, '.0%')}"
         )
-    elif math.isnan(coverage):
-        reason = "the coverage of the 95 % intervals was not measured"
-    elif coverage < MIN_COVERAGE:
-        reason = (
+    if math.isnan(coverage):
+        return "the coverage of the 95 % intervals was not measured"
+    if coverage < MIN_COVERAGE:
+        return (
             "the 95 % intervals of the effect contained the acquired effect in only"
             f" {number(coverage, '.0%')} of the voxels"
         )
-    return DetailSupport(state="not tested" if reason else "tested", row=row, reason=reason)
+    return ""

@@ -113,14 +113,14 @@ class RunEffects:
         ValueError
             If the effects were estimated from different blocks.
         """
-        first = self.load_first()
-        signatures = [_make_signature(block) for block in first.blocks]
+        first_effects = self.load_first()
+        signatures = [_make_signature(block) for block in first_effects.blocks]
         for path in self.files.values():
             effects = load_effects(path)
             if [_make_signature(block) for block in effects.blocks] != signatures:
                 raise ValueError(
-                    f"the effects of {effects.series} and {first.series} were estimated from "
-                    "different blocks. All effects must be from the same run, events and "
+                    f"the effects of {effects.series} and {first_effects.series} were estimated "
+                    "from different blocks. All effects must be from the same run, events and "
                     "model."
                 )
             name, betas = resample_effects(effects, self.mask.shape, self.affine)
@@ -154,8 +154,11 @@ class RunEffects:
         yield self._select_series(complete_names), ()
         reference = MEASURED if MEASURED in self.files else "bspline"
         for name, signal_mask in incomplete_masks.items():
-            names = [series for series in (reference, ACQUIRED_BAND, name) if series in self.files]
-            yield replace(self._select_series(names), mask=signal_mask), (name, same_name(name))
+            compared_names = [
+                series for series in (reference, ACQUIRED_BAND, name) if series in self.files
+            ]
+            run = replace(self._select_series(compared_names), mask=signal_mask)
+            yield run, (name, same_name(name))
 
     def warn_of_few_voxels(self) -> None:
         """Warn if the ROI is small, and log conditions with too few blocks, for all contrasts."""
@@ -166,11 +169,15 @@ class RunEffects:
                 "of this region are set to n/a.",
                 n_voxels,
             )
-        first = self.load_first()
+        self._log_missing_conditions()
+
+    def _log_missing_conditions(self) -> None:
+        """Log contrasts that cannot be split, and conditions that are excluded from halves."""
+        first_effects = self.load_first()
         contrasts_by_conditions: dict[str, list[str]] = {}
         for name, weights in self.contrasts.items():
-            conditions = ", ".join(missing_conditions(first.blocks, weights))
-            if first.halves(weights) is None:
+            conditions = ", ".join(missing_conditions(first_effects.blocks, weights))
+            if first_effects.halves(weights) is None:
                 # The user was warned before processing about runs without any contrast that can be
                 # split, so this message is only logged.
                 _LOGGER.info(
@@ -180,12 +187,12 @@ class RunEffects:
                 )
             elif conditions:
                 contrasts_by_conditions.setdefault(conditions, []).append(name)
-        for conditions, names in contrasts_by_conditions.items():
+        for conditions, contrast_names in contrasts_by_conditions.items():
             # The user was warned about these trial types before processing.
             _LOGGER.info(
                 "Trial types with too few blocks are excluded from the split-half analysis of the "
                 "contrasts %s: %s",
-                ", ".join(names),
+                ", ".join(contrast_names),
                 conditions,
             )
 
@@ -253,6 +260,21 @@ def _make_signature(block: TaskBlock) -> tuple[object, ...]:
     )
 
 
+def _select_contrast(run: RunEffects) -> tuple[str, Float | None]:
+    """Return the contrast ``all``, or else the first that can be estimated, with block weights.
+
+    The weights are (B,). ("", None) is returned if no contrast can be estimated.
+    """
+    effects = run.load_first()
+    weights_by_contrast = {
+        name: block_weights
+        for name, weights in run.contrasts.items()
+        if (block_weights := effects.mean_weights(weights)) is not None
+    }
+    contrast = "all" if "all" in weights_by_contrast else next(iter(weights_by_contrast), "")
+    return contrast, weights_by_contrast.get(contrast)
+
+
 def save_fine_effects(run: RunEffects, path: Path) -> Path:
     """Write effects of all series beyond the acquired Nyquist frequency, cropped to the brain.
 
@@ -263,13 +285,8 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
     all series except ensemble members; and ``beyond_NAME`` (X, Y, Z) for each of these series.
     ``series`` is empty if no contrast can be estimated or if no axis is super-resolved.
     """
-    first = run.load_first()
     mask = run.mask
-    weights_by_contrast = {
-        name: first.mean_weights(weights) for name, weights in run.contrasts.items()
-    }
-    estimable = [name for name, weights in weights_by_contrast.items() if weights is not None]
-    contrast = "all" if "all" in estimable else next(iter(estimable), "")
+    contrast, block_weights = _select_contrast(run)
     box = bounding_box(mask if mask.any() else np.ones_like(mask))
     crop_affine = np.array(run.affine, dtype=np.float64)
     crop_affine[:3, 3] += crop_affine[:3, :3] @ [extent.start for extent in box]
@@ -278,17 +295,15 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
         "affine": crop_affine,
         "mask": mask[box],
     }
-    weights = weights_by_contrast.get(contrast)
-    names = []
-    if weights is not None and max(run.factor) > 1:
-        for series, file in run.files.items():
-            if get_kind(series) == "member":
-                continue
+    series_names = []
+    if block_weights is not None and max(run.factor) > 1:
+        files = [file for series, file in run.files.items() if get_kind(series) != "member"]
+        for file in files:
             name, betas = resample_effects(load_effects(file), mask.shape, run.affine)
-            effect = betas @ weights.astype(np.float32)
-            names.append(name)
+            effect = betas @ block_weights.astype(np.float32)
+            series_names.append(name)
             arrays[f"beyond_{name}"] = beyond_nyquist(effect, run.factor)[box]
-    arrays["series"] = np.array(names, dtype=str)
+    arrays["series"] = np.array(series_names, dtype=str)
     with atomic_files.atomic_file(path) as unfinished, open(unfinished, "wb") as stream:
         np.savez(stream, **arrays)
     return path

@@ -39,6 +39,8 @@ WORTH: Mapping[Decision, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "u
 _MARGIN_SHARE = 0.1
 APPLIED = "verdict_applied"
 """Statistic of rows that record whether a method was applied (1) or zero filled (0)."""
+_ACTIVE = "active"
+"""Region of truly active voxels; regions above a measured |t| have a number after this name."""
 _MAIN_TENTHS = 40  # ten times the preferred |t| threshold of active voxels
 ACQUIRED_ACTIVE = "acquired40"
 """Region of voxels active in the acquired run, |t| > 4, on the high-resolution grid."""
@@ -116,8 +118,8 @@ def parse_tenths(region: str) -> int:
     >>> parse_tenths("active40"), parse_tenths("active"), parse_tenths("brain")
     (40, 0, 0)
     """
-    name, number = region[:6], region[6:]
-    return int(number) if name == "active" and number.isdigit() else 0
+    prefix, tenths = region[: len(_ACTIVE)], region[len(_ACTIVE) :]
+    return int(tenths) if prefix == _ACTIVE and tenths.isdigit() else 0
 
 
 def main_regions(regions: Iterable[str]) -> tuple[str, ...]:
@@ -132,12 +134,16 @@ def main_regions(regions: Iterable[str]) -> tuple[str, ...]:
     >>> main_regions(["brain", "active40", "acquired40"])
     ('acquired40', 'brain')
     """
-    names = list(dict.fromkeys(regions))
-    active = [name for name in ("active", ACQUIRED_ACTIVE) if name in names]
-    active += sorted(
-        filter(parse_tenths, names), key=lambda name: abs(parse_tenths(name) - _MAIN_TENTHS)
-    )
-    return tuple(active[:1] + [name for name in names if name == "brain"]) or tuple(names[:1])
+    available = list(dict.fromkeys(regions))
+    active_regions = [
+        *(name for name in (_ACTIVE, ACQUIRED_ACTIVE) if name in available),
+        *sorted(
+            filter(parse_tenths, available),
+            key=lambda name: abs(parse_tenths(name) - _MAIN_TENTHS),
+        ),
+    ]
+    brain = [name for name in available if name == "brain"]
+    return tuple([*active_regions[:1], *brain] or available[:1])
 
 
 @frozen
@@ -223,8 +229,8 @@ class Evidence:
 
     def series(self) -> list[str]:
         """Return the names of all series in the rows, including subtracted series."""
-        names = [name for _, series, minus, _ in self.rows for name in (series, minus)]
-        return [name for name in dict.fromkeys(names) if name != MISSING]
+        series_names = [name for _, series, minus, _ in self.rows for name in (series, minus)]
+        return [name for name in dict.fromkeys(series_names) if name != MISSING]
 
     def has_values(self, series: Sequence[str]) -> bool:
         """Return True if any of the series has a finite value in the reference's statistic."""
@@ -327,9 +333,9 @@ def _gather_evidence(
         ]
     if not series_rows:
         return None
-    order = list(dict.fromkeys(row.contrast for row in rows_of_statistic))
+    contrast_order = list(dict.fromkeys(row.contrast for row in rows_of_statistic))
     contrasts = {row.contrast for row in _prefer_finite(series_rows)}
-    contrast = min(contrasts, key=lambda name: (name != "all", order.index(name)))
+    contrast = min(contrasts, key=lambda name: (name != "all", contrast_order.index(name)))
     contrast_rows = [row for row in rows_of_statistic if row.contrast == contrast]
     fwhm_mm = min(row.fwhm_mm for row in contrast_rows)
     main_rows = [row for row in contrast_rows if row.fwhm_mm == fwhm_mm]
@@ -361,8 +367,11 @@ def find_strongest(
     share no detail has no values. Maps of this reference are then not used either, because their
     detail is noise (`Evidence.no_detail`).
     """
-    gathered = (_gather_evidence(kind, reference, rows, series) for reference in STRONGEST[kind])
-    candidates = [evidence for evidence in gathered if evidence is not None]
+    candidates = [
+        evidence
+        for reference in STRONGEST[kind]
+        if (evidence := _gather_evidence(kind, reference, rows, series)) is not None
+    ]
     if not candidates:
         return None
     with_values = [evidence for evidence in candidates if evidence.has_values(series)]

@@ -9,6 +9,7 @@ activation are computed from the acquired series, so that they do not depend on 
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -77,12 +78,12 @@ def find_raised_flags(rows: Iterable[MetricRow]) -> dict[str, list[str]]:
     Flags that were evaluated but not raised have an empty list; flags that were not evaluated are
     omitted.
     """
-    names = {f"flag_{name}": name for name in FLAGS}
-    flag_rows = [row for row in rows if row.statistic in names and math.isfinite(row.value)]
-    raised_series = {names[row.statistic]: list[str]() for row in flag_rows}
+    flag_names = {f"flag_{name}": name for name in FLAGS}
+    flag_rows = [row for row in rows if row.statistic in flag_names and math.isfinite(row.value)]
+    raised_series = {flag_names[row.statistic]: list[str]() for row in flag_rows}
     for row in flag_rows:
         if row.value > 0:
-            raised_series[names[row.statistic]].append(row.series)
+            raised_series[flag_names[row.statistic]].append(row.series)
     return {name: raised_series[name] for name in FLAGS if name in raised_series}
 
 
@@ -101,21 +102,28 @@ def _flag_undone_task(cc: Real, roi: MaskArray, mask: MaskArray, contrast: str) 
     contrast : str
         Name of the condition's contrast.
     """
-    roi_in_brain = roi & mask
-    other_brain = mask & ~roi
-    raised = None
-    text = (
-        "The region of interest contains the whole brain or no part of the brain, so activity"
-        " inside and outside the region cannot be compared."
+    flag = Flag(
+        name="task_not_done",
+        raised=None,
+        text=(
+            "The region of interest contains the whole brain or no part of the brain, so activity"
+            " inside and outside the region cannot be compared."
+        ),
+        contrast=contrast,
+        series="raw",
     )
-    if roi_in_brain.any() and other_brain.any():
-        roi_cc, other_cc = float(cc[roi_in_brain].max()), float(cc[other_brain].max())
-        text = (
+    roi_in_brain, other_brain = roi & mask, mask & ~roi
+    if not (roi_in_brain.any() and other_brain.any()):
+        return flag
+    roi_cc, other_cc = float(cc[roi_in_brain].max()), float(cc[other_brain].max())
+    return replace(
+        flag,
+        raised=roi_cc < ACTIVE_CC < other_cc,
+        text=(
             f"For the contrast {contrast}, the highest cross-correlation (CC) is {roi_cc:.2f} in"
             f" the region of interest and {other_cc:.2f} elsewhere in the brain."
-        )
-        raised = roi_cc < ACTIVE_CC < other_cc
-    return Flag(name="task_not_done", raised=raised, text=text, contrast=contrast, series="raw")
+        ),
+    )
 
 
 def _flag_broad_activation(
@@ -182,18 +190,25 @@ def _flag_misplaced_region(
     contrast : str
         Name of the condition's contrast.
     """
-    roi_in_brain = roi & mask
-    surroundings = select_ring(roi, mask, affine)
-    raised = None
-    text = "The region of interest or its surroundings contain no brain voxels."
-    if roi_in_brain.any() and surroundings.any():
-        roi_cc, ring_cc = float(cc[roi_in_brain].max()), float(cc[surroundings].max())
-        text = (
+    flag = Flag(
+        name="roi_misplaced",
+        raised=None,
+        text="The region of interest or its surroundings contain no brain voxels.",
+        contrast=contrast,
+        series="raw",
+    )
+    roi_in_brain, surroundings = roi & mask, select_ring(roi, mask, affine)
+    if not (roi_in_brain.any() and surroundings.any()):
+        return flag
+    roi_cc, ring_cc = float(cc[roi_in_brain].max()), float(cc[surroundings].max())
+    return replace(
+        flag,
+        raised=ring_cc >= ACTIVE_CC and ring_cc - roi_cc > _MAX_CC_EXCESS,
+        text=(
             f"For the contrast {contrast}, the highest cross-correlation (CC) is {roi_cc:.2f} in"
             f" the region of interest and {ring_cc:.2f} within {REACH_MM:g} mm around this region."
-        )
-        raised = ring_cc >= ACTIVE_CC and ring_cc - roi_cc > _MAX_CC_EXCESS
-    return Flag(name="roi_misplaced", raised=raised, text=text, contrast=contrast, series="raw")
+        ),
+    )
 
 
 def _compute_slice_residuals(lowres: Real, degraded: Real, mask: MaskArray) -> Float:
@@ -359,12 +374,13 @@ def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
         finite_rows = [row for row in method_rows if math.isfinite(row.value)]
         if not finite_rows:
             continue
-        wrong_rows = [row for row in finite_rows if is_below_zero(row)]
-        text = f"The detail added by {method} was not found to be wrong."
-        if wrong_rows:
-            details = "; ".join(map(_describe_wrong_detail, wrong_rows))
-            text = f"The detail added by {method} is wrong ({details})."
-        flags.append(Flag(name="harm", raised=bool(wrong_rows), text=text, series=method))
+        wrong_values = [_describe_wrong_detail(row) for row in finite_rows if is_below_zero(row)]
+        text = (
+            f"The detail added by {method} is wrong ({'; '.join(wrong_values)})."
+            if wrong_values
+            else f"The detail added by {method} was not found to be wrong."
+        )
+        flags.append(Flag(name="harm", raised=bool(wrong_values), text=text, series=method))
     return flags
 
 
@@ -379,21 +395,22 @@ def lost_activation_flags(kept_by_series: Mapping[str, Mapping[str, KeptByWidth]
     """
     flags = []
     for series, by_contrast in kept_by_series.items():
-        results = {name: find_clearest(by_width) for name, by_width in by_contrast.items()}
-        lost_results = {name: result for name, result in results.items() if result.is_lost}
-        text = f"{series} preserves the activation of the acquired run."
-        if lost_results:
-            results_text = "; ".join(
-                f"contrast {name}: {kept_text(result.slope, result.r)}"
-                for name, result in lost_results.items()
-            )
-            text = f"Activation of the acquired run is lost in {series} ({results_text})."
-        elif not by_contrast:
+        clearest = {name: find_clearest(by_width) for name, by_width in by_contrast.items()}
+        losses = [
+            f"contrast {name}: {kept_text(result.slope, result.r)}"
+            for name, result in clearest.items()
+            if result.is_lost
+        ]
+        if losses:
+            text = f"Activation of the acquired run is lost in {series} ({'; '.join(losses)})."
+        elif by_contrast:
+            text = f"{series} preserves the activation of the acquired run."
+        else:
             text = (
                 "The acquired run has too few active voxels to determine whether its activation"
                 f" is preserved in {series}."
             )
-        raised = bool(lost_results) if by_contrast else None
+        raised = bool(losses) if by_contrast else None
         flags.append(Flag(name="lost_activation", raised=raised, text=text, series=series))
     return flags
 

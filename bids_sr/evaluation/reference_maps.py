@@ -23,7 +23,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -50,7 +50,21 @@ BASE_SERIES = "bspline"
 MEASURED_MAP = "measuredMap"
 
 
-def _rank_voxels(score: Real, active: MaskArray) -> tuple[Array, float, float]:
+class _Ranking(NamedTuple):
+    """Voxels in order of decreasing score, and how well the order detects active voxels.
+
+    `order` are indices of voxels (N,), ties in their original order. `precision` is the average
+    precision with tied voxels counted together, NaN if no voxel is active. `auc` is the area under
+    the ROC curve, the probability that an active voxel has a higher score than an inactive voxel
+    with ties counted half, NaN unless both kinds exist.
+    """
+
+    order: Array
+    precision: float
+    auc: float
+
+
+def _rank_voxels(score: Real, active: MaskArray) -> _Ranking:
     """Rank voxels (N,) by score, and compute how well the ranking detects active voxels.
 
     Parameters
@@ -59,14 +73,6 @@ def _rank_voxels(score: Real, active: MaskArray) -> tuple[Array, float, float]:
         Score of each voxel (N,).
     active : ndarray
         Truly active voxels (N, boolean).
-
-    Returns
-    -------
-    tuple[ndarray, float, float]
-        Indices of the voxels in order of decreasing score, ties in their original order; average
-        precision with tied voxels counted together, NaN if no voxel is active; and area under the
-        ROC curve, the probability that an active voxel has a higher score than an inactive voxel
-        with ties counted half, NaN unless both kinds exist.
     """
     order = np.argsort(-score, kind="stable")
     # Each count ends at the last of equal scores.
@@ -77,7 +83,7 @@ def _rank_voxels(score: Real, active: MaskArray) -> tuple[Array, float, float]:
     precision = float((new_hits * hits / counts).sum() / n_active) if n_active else math.nan
     area = (new_misses * (hits - new_hits / 2)).sum()
     auc = float(area / (n_active * n_inactive)) if n_active and n_inactive else math.nan
-    return order, precision, auc
+    return _Ranking(order, precision, auc)
 
 
 def _score_detection(
@@ -104,14 +110,15 @@ def _score_detection(
     """
     active_inside = active & region
     detected = np.zeros(t.shape, dtype=bool)
-    order, precision, auc = _rank_voxels(t[region], active[region])
-    detected.ravel()[np.flatnonzero(region)[order[: int(active_inside.sum())]]] = True
+    ranking = _rank_voxels(t[region], active[region])
+    n_active = int(active_inside.sum())
+    detected.ravel()[np.flatnonzero(region)[ranking.order[:n_active]]] = True
     overlap = nonempty_dice(active_inside, detected)
     active_centroid = centroid(active_inside, affine)
     detected_centroid = centroid(detected, affine)
     return {
-        "average_precision": precision,
-        "auc": auc,
+        "average_precision": ranking.precision,
+        "auc": ranking.auc,
         "active_dice": math.nan if overlap is None else overlap,
         "active_distance": (
             math.nan
@@ -198,41 +205,49 @@ def make_known_effects(
         Reference effects by contrast; unknown contrasts are omitted.
     """
     known_effects: dict[str, Float32] = {}
-    for name, (values, affine) in known.items():
-        resampled = sample_volume(values, affine, grid.data.shape, grid.affine)
+    for name, (image, affine) in known.items():
+        resampled = sample_volume(image, affine, grid.data.shape, grid.affine)
         known_effects[name] = np.where(grid.data, resampled, 0).astype(np.float32)
     contrast_of_condition: dict[str, str] = {}
     for name in single_conditions(contrasts):
         (condition,) = (condition for condition, weight in contrasts[name].items() if weight)
         contrast_of_condition[condition] = name
-    effects = {}
+    effects_of_conditions = {
+        condition: known_effects[name]
+        for weights in contrasts.values()
+        for condition in weights
+        if (name := contrast_of_condition.get(condition, condition)) in known_effects
+    }
+    true_effects = {}
     for name, weights in contrasts.items():
-        terms = {
-            condition: contrast_of_condition.get(condition, condition)
-            for condition, weight in weights.items()
-            if weight
-        }
-        if name in known_effects:
-            effect = known_effects[name]
-        elif all(term in known_effects for term in terms.values()):
-            scaled_weights = scale_weights(weights)
-            effect = np.sum(
-                [
-                    np.float32(scaled_weights[condition]) * known_effects[term]
-                    for condition, term in terms.items()
-                ],
-                axis=0,
-            )
-        else:
-            continue
-        largest = float(effect.max())
-        active = (
-            grid.data & (effect >= _ACTIVE_SHARE * largest)
-            if largest > 0
-            else np.zeros_like(grid.data)
-        )
-        effects[name] = _TrueEffect(effect=effect, t=None, active=active, connected=active)
-    return effects
+        effect = known_effects.get(name)
+        if effect is None:
+            effect = _combine_effects(weights, effects_of_conditions)
+        if effect is not None:
+            true_effects[name] = _make_true_effect(effect, grid.data)
+    return true_effects
+
+
+def _combine_effects(
+    weights: Mapping[str, float], effects_of_conditions: Mapping[str, Float32]
+) -> Float32 | None:
+    """Return the effect of a contrast from effects of conditions; None if one is unknown."""
+    conditions = [condition for condition, weight in weights.items() if weight]
+    if not effects_of_conditions.keys() >= set(conditions):
+        return None
+    scaled_weights = scale_weights(weights)
+    terms = [
+        np.float32(scaled_weights[condition]) * effects_of_conditions[condition]
+        for condition in conditions
+    ]
+    return np.sum(terms, axis=0)
+
+
+def _make_true_effect(effect: Float32, mask: MaskArray) -> _TrueEffect:
+    """Return a known effect with its active voxels in the brain mask (X, Y, Z)."""
+    largest = float(effect.max())
+    active = mask & (effect >= _ACTIVE_SHARE * largest) if largest > 0 else np.zeros_like(mask)
+    return _TrueEffect(effect=effect, t=None, active=active, connected=active)
 
 
 def _compute_contrast_metrics(
@@ -364,8 +379,10 @@ def reference_map_rows(
         Reads a map (3D) from its file or artifact.
     contrasts : Contrasts
         Weights of conditions (at rest: seeds) by contrast.
-    grid, roi : Volume
-        Brain mask on the high-resolution grid, and region of interest.
+    grid : Volume
+        Brain mask on the high-resolution grid.
+    roi : MaskArray
+        Region of interest on this grid (X, Y, Z).
     known : Mapping[str, tuple[Float32, Float]]
         Known activation by contrast, with its voxel-to-RAS-mm matrix.
 
@@ -379,8 +396,8 @@ def reference_map_rows(
     ValueError
         If maps of the measured series are on another grid.
     """
-    roi = roi & grid.data
-    if not roi.any():
+    roi_in_brain = roi & grid.data
+    if not roi_in_brain.any():
         _LOGGER.warning(
             "The region of interest contains no voxels of the brain mask, so values of this "
             "region are set to n/a."
@@ -389,15 +406,18 @@ def reference_map_rows(
     known_effects = make_known_effects(known, contrasts, grid)
     rows: list[MetricRow] = []
     for fwhm_mm, files_by_series in files.items():
-        measured = {key: load(path) for key, path in files_by_series.get(MEASURED, {}).items()}
-        if any(values.shape != grid.data.shape for values in measured.values()):
+        measured_maps = {
+            key: load(path) for key, path in files_by_series.get(MEASURED, {}).items()
+        }
+        if any(image.shape != grid.data.shape for image in measured_maps.values()):
             raise ValueError(
                 "the maps of the measured series are not on the grid of the high-resolution mask"
             )
-        measured_effects = {name: _make_measured_reference(measured, name) for name in contrasts}
         truths = {
             MEASURED_MAP: {
-                name: truth for name, truth in measured_effects.items() if truth is not None
+                name: truth
+                for name in contrasts
+                if (truth := _make_measured_reference(measured_maps, name)) is not None
             },
             "truth": known_effects,
         }
@@ -409,7 +429,7 @@ def reference_map_rows(
             for reference, metrics_by_series in metrics.items():
                 if (series, reference) != (MEASURED, MEASURED_MAP):
                     metrics_by_series[series] = _score_series(
-                        maps, truths[reference], conditions, grid, roi
+                        maps, truths[reference], conditions, grid, roi_in_brain
                     )
         for reference, metrics_by_series in metrics.items():
             rows += _iterate_rows(metrics_by_series, reference, fwhm_mm)

@@ -144,36 +144,40 @@ def make_known_reference(
         Reference with one comparison per contrast; None if no contrast is known or follows from
         known contrasts.
     """
-    first = run.load_first()
+    first_effects = run.load_first()
     # Effects are filtered in complete slices, but active voxels are selected within the brain.
     full_grid = Volume(np.ones_like(run.mask), run.affine)
     truths = make_known_effects(known, run.contrasts, full_grid)
     brain_truths = make_known_effects(known, run.contrasts, Volume(run.mask, run.affine))
-    weights = {name: first.mean_weights(run.contrasts[name]) for name in truths}
-    names = [name for name, block_weights in weights.items() if block_weights is not None]
-    if not names:
+    weights_by_contrast = {
+        name: block_weights
+        for name in truths
+        if (block_weights := first_effects.mean_weights(run.contrasts[name])) is not None
+    }
+    n_contrasts = len(weights_by_contrast)
+    if not n_contrasts:
         return None
     comparisons: dict[str, tuple[BlockComparison]] = {}
-    for column, name in zip(np.eye(len(names)), names, strict=True):
-        block_weights = weights[name]
-        assert block_weights is not None
-        source = resample_weights(first.blocks, block_weights[None], run.n_boot, run.seed, name)[0]
-        target = np.broadcast_to(column, (len(source), len(names)))
+    for index, (name, weights) in enumerate(weights_by_contrast.items()):
+        (source,) = resample_weights(
+            first_effects.blocks, weights[None], run.n_boot, run.seed, name
+        )
+        target = np.broadcast_to(np.eye(n_contrasts)[index], (len(source), n_contrasts))
         comparisons[name] = (
             BlockComparison(contrast=name, source=source, target=target, twin=target),
         )
-    regions = [
+    active_regions = [
         ComparedVoxels(name="active", voxels=voxels[run.mask], comparisons=comparisons[name])
-        for name in names
+        for name in comparisons
         if (voxels := brain_truths[name].active) is not None
     ]
     # Double precision, because sums over all voxels would lose digits in single precision.
-    effects = np.stack([truths[name].effect for name in names], axis=-1, dtype=np.float64)
+    effects = np.stack([truths[name].effect for name in comparisons], axis=-1, dtype=np.float64)
     return Reference(
         name=KNOWN.name,
         targets=run.maps_by_band(effects, run.bands),
-        regions=[*_iterate_fixed_regions(run, comparisons), *regions],
-        block_counts=_count_blocks(first, run.contrasts),
+        regions=[*_iterate_fixed_regions(run, comparisons), *active_regions],
+        block_counts=_count_blocks(first_effects, run.contrasts),
         select_pairs=(
             partial(_pair_methods, run.same_widths) if MEASURED in run.files else gain_pairs
         ),
@@ -202,16 +206,16 @@ def make_other_run_reference(run: RunEffects, other_effects: Effects) -> Referen
     the half that is not the target. Effects that differ between the runs, because of habituation
     or position, count as error of every series alike. Blocks of both runs are resampled.
     """
-    first = run.load_first()
+    first_effects = run.load_first()
     comparisons: dict[str, list[BlockComparison]] = {}
     active: list[ComparedVoxels] = []
     for contrast, weights in run.contrasts.items():
-        block_weights = first.mean_weights(weights)
+        block_weights = first_effects.mean_weights(weights)
         halves = other_effects.halves(weights)
         if block_weights is None or halves is None:
             continue
         source = resample_weights(
-            first.blocks, block_weights[None], run.n_boot, run.seed, contrast
+            first_effects.blocks, block_weights[None], run.n_boot, run.seed, contrast
         )[0]
         halves_of_other = resample_weights(
             other_effects.blocks, halves, run.n_boot, run.seed + 1, contrast
@@ -229,7 +233,7 @@ def make_other_run_reference(run: RunEffects, other_effects: Effects) -> Referen
         name=OTHER_RUN,
         targets=_make_targets(run, other_effects, ("within",)),
         regions=[*_iterate_fixed_regions(run, comparisons), *active],
-        block_counts=_count_blocks(first, run.contrasts),
+        block_counts=_count_blocks(first_effects, run.contrasts),
         statistics=("r", "ev"),
     )
 

@@ -50,32 +50,42 @@ def write_support_lines(
     self_test : SelfTestResults
         Voxel sizes of the test.
     """
-    main = supports[main_contrast(supports)]
-    lines = [SupportLine(text=_describe_main_contrast(method, main, self_test), state=main.state)]
-    other_supports = [support for name, support in supports.items() if name != main.contrast]
+    main_support = supports[main_contrast(supports)]
+    lines = [
+        SupportLine(
+            text=_describe_main_contrast(method, main_support, self_test), state=main_support.state
+        )
+    ]
+    other_supports = [
+        support for name, support in supports.items() if name != main_support.contrast
+    ]
     unsupported = [support for support in other_supports if support.state == "not supported"]
-    smooth = [support.contrast for support in unsupported if support.active.is_smooth]
-    unrecovered = [support.contrast for support in unsupported if not support.active.is_smooth]
+    smooth_contrasts = [support.contrast for support in unsupported if support.active.is_smooth]
+    unrecovered_contrasts = [
+        support.contrast for support in unsupported if not support.active.is_smooth
+    ]
     untested = [support for support in other_supports if support.state == "not tested"]
-    if smooth:
+    if smooth_contrasts:
         text = (
-            f"The effects of {_list_contrasts(smooth)} are smooth at the acquired resolution, so"
-            f" the detail that {method} adds is not supported. {_advise(smooth, self_test)}"
+            f"The effects of {_list_contrasts(smooth_contrasts)} are smooth at the acquired"
+            f" resolution, so the detail that {method} adds is not supported."
+            f" {_advise(smooth_contrasts, self_test)}"
         )
         lines.append(SupportLine(text=text, state="not supported"))
-    if unrecovered:
+    if unrecovered_contrasts:
         text = (
             f"At half the resolution, {method} did not recover the detail of"
-            f" {_list_contrasts(unrecovered)} in active voxels. {_advise(unrecovered, self_test)}"
+            f" {_list_contrasts(unrecovered_contrasts)} in active voxels."
+            f" {_advise(unrecovered_contrasts, self_test)}"
         )
         lines.append(SupportLine(text=text, state="not supported"))
     if untested:
-        names = [support.contrast for support in untested]
+        untested_contrasts = [support.contrast for support in untested]
         reasons = {support.active.reason for support in untested}
         reason = f" because {next(iter(reasons))}" if len(reasons) == 1 else ""
         text = (
-            f"The detail of {_list_contrasts(names)} could not be tested{reason}."
-            f" {_advise(names, self_test)}"
+            f"The detail of {_list_contrasts(untested_contrasts)} could not be tested{reason}."
+            f" {_advise(untested_contrasts, self_test)}"
         )
         lines.append(SupportLine(text=text, state="not tested"))
     return lines
@@ -171,12 +181,10 @@ def _convert_support(support: DetailSupport) -> dict[str, object]:
     """Return the result in one region as plain values for JSON."""
     facts: dict[str, object] = {"state": support.state}
     if (row := support.row) is not None:
-        for name, value in (
-            ("explained_variance", row.value),
-            ("lower", row.lower),
-            ("upper", row.upper),
-        ):
-            facts[name] = None if math.isnan(value) else round(value, 4)
+        values = {"explained_variance": row.value, "lower": row.lower, "upper": row.upper}
+        facts |= {
+            name: None if math.isnan(value) else round(value, 4) for name, value in values.items()
+        }
     if support.reason:
         facts["reason"] = support.reason
     return facts

@@ -53,23 +53,35 @@ def t_change(
     basis = left_vectors[:, : design.rank]
     # maps coefficients of the basis to coefficients of the columns of the design
     to_columns = right_vectors[: design.rank].T / singular_values[: design.rank]
-    fits: list[StreamedFit] = []
-    n_rows = 0
-    for pair in pairs:
-        if not fits:
-            fits = [StreamedFit(basis, pair[0].astype(np.float64)) for _ in pair]
-        if n_rows < len(design.matrix):
-            for fit, signal in zip(fits, pair, strict=True):
-                fit.add(signal[None])
-        n_rows += 1
-    if n_rows != len(design.matrix) or not fits:
-        raise ValueError(
-            f"the number of volumes ({n_rows}) differs from the number of rows in the design "
-            f"matrix ({len(design.matrix)})"
-        )
+    fits = _fit_pairs(pairs, basis)
     changes = {}
     for name, weights in contrasts.items():
         vector = contrast_vector(design, name, weights) @ to_columns
-        first, second = (_compute_t(fit, vector, design.dof) for fit in fits)
-        changes[name] = float(np.sqrt(np.mean((second - first) ** 2)))
+        first_t, second_t = (_compute_t(fit, vector, design.dof) for fit in fits)
+        changes[name] = float(np.sqrt(np.mean((second_t - first_t) ** 2)))
     return changes
+
+
+def _fit_pairs(pairs: Iterable[tuple[Array, Array]], basis: Float) -> list[StreamedFit]:
+    """Fit an orthonormal basis (rows, rank) to both series; pairs are as in `t_change`.
+
+    Raises
+    ------
+    ValueError
+        If the number of volumes differs from the number of rows.
+    """
+    fits: list[StreamedFit] = []
+    n_volumes = 0
+    for pair in pairs:
+        if not fits:
+            fits = [StreamedFit(basis, pair[0].astype(np.float64)) for _ in pair]
+        if n_volumes < len(basis):
+            for fit, signal in zip(fits, pair, strict=True):
+                fit.add(signal[None])
+        n_volumes += 1
+    if n_volumes != len(basis) or not fits:
+        raise ValueError(
+            f"the number of volumes ({n_volumes}) differs from the number of rows in the design "
+            f"matrix ({len(basis)})"
+        )
+    return fits

@@ -201,11 +201,11 @@ def _compute_ratio_variance(numerators: Float, denominators: Float) -> float:
     numerators, denominators : Float
         Terms of the sums, one per slice.
     """
-    count = len(numerators)
-    if count < _MIN_SLICES:
+    n_slices = len(numerators)
+    if n_slices < _MIN_SLICES:
         return math.nan
     leave_one_out = (numerators.sum() - numerators) / (denominators.sum() - denominators)
-    return (count - 1) / count * float(np.square(leave_one_out - leave_one_out.mean()).sum())
+    return (n_slices - 1) / n_slices * float(np.square(leave_one_out - leave_one_out.mean()).sum())
 
 
 def _compute_effect(effects: Effects, weights: Float, width: float) -> Float32:
@@ -239,10 +239,10 @@ def _compute_explained_variance(
     in_region = voxels.any(axis=(0, 1))
     explained_by_slice = explained.sum(axis=(0, 1))[in_region]
     energy_by_slice = (first_target * second_target).sum(axis=(0, 1))[in_region]
-    count = len(energy_by_slice)
+    n_slices = len(energy_by_slice)
     energy = float(energy_by_slice.sum())
-    sd = float(energy_by_slice.std(ddof=1) if count > 1 else 0)
-    if not energy > _Z_95 * sd * count**0.5:
+    sd = float(energy_by_slice.std(ddof=1) if n_slices > 1 else 0)
+    if not energy > _Z_95 * sd * n_slices**0.5:
         return math.nan, math.nan
     variance = _compute_ratio_variance(explained_by_slice, energy_by_slice)
     half_width = _Z_95 * math.sqrt(variance + _LEVEL_SD**2)

@@ -27,22 +27,22 @@ def spread(members: Iterable[Real]) -> Real:
     """
     mean: Real = np.zeros(())
     squares: Real = np.zeros(())
-    count = 0
-    for count, member in enumerate(members, 1):
-        if count > 1 and member.shape != mean.shape:
+    n_members = 0
+    for n_members, member in enumerate(members, 1):
+        if n_members > 1 and member.shape != mean.shape:
             raise ValueError(
                 f"all members of the ensemble must have the same shape, got {mean.shape} and "
                 f"{member.shape}"
             )
         deviation = np.asarray(member, dtype=np.float64) - mean
-        mean = mean + deviation / count
+        mean = mean + deviation / n_members
         squares = squares + deviation * (member - mean)
-    if count < 2:
+    if n_members < 2:
         raise ValueError(
-            f"the spread of an ensemble cannot be computed from {count} member(s). Use "
+            f"the spread of an ensemble cannot be computed from {n_members} member(s). Use "
             "--n-ensemble 2 or more."
         )
-    return np.sqrt(squares / (count - 1))
+    return np.sqrt(squares / (n_members - 1))
 
 
 def spread_of_effect(

@@ -144,10 +144,11 @@ def _claim_function(
         for region in reversed(evidence.regions)  # the deciding region first
         for reference in references
     ]
+    deciding_comparisons = comparisons[: len(references)]
     row = evidence.row(method, evidence.brain)
     has_true_detail = evidence.reference is MAPS or (row is not None and row.lower > 0)
     is_worse = any(comparison.decision == "worse" for comparison in comparisons)
-    decision = _combine(comparisons[: len(references)]) or "unclear"
+    decision = _combine(deciding_comparisons) or "unclear"
     if decision == "better" and (is_worse or not has_true_detail):
         decision = "unclear"
     return Claim(
@@ -201,11 +202,11 @@ def _claim_image(rows: Sequence[MetricRow], method: str) -> Claim:
     baselines = [name for name in IMAGE_REFERENCES if evidence.row(method, minus=name) is not None]
     comparisons = tuple(evidence.compare(method, name) for name in baselines)
     decision = _combine(comparisons)
-    incomplete = decision == "better" and len(comparisons) < len(IMAGE_REFERENCES)
+    is_incomplete = decision == "better" and len(comparisons) < len(IMAGE_REFERENCES)
     return Claim(
         kind="image",
         series=method,
-        decision=None if incomplete else decision,
+        decision=None if is_incomplete else decision,
         comparisons=comparisons,
         evidence=evidence,
     )
@@ -223,8 +224,10 @@ def _find_best_method(
     a reference, the method with the highest self-test score is returned, or the last method (the
     default) if there is no self-test. "" if there are no methods.
     """
-    confirmed = [claim.series for claim in claims if claim.kind == "function" and claim.holds]
-    candidates = confirmed or list(methods)
+    confirmed_methods = [
+        claim.series for claim in claims if claim.kind == "function" and claim.holds
+    ]
+    candidates = confirmed_methods or list(methods)
     if evidence is None:
         return (self_test or SelfTestResults()).best(candidates)
     values = {name: evidence.value(name) for name in candidates}
@@ -254,18 +257,16 @@ def _write_sentences(
         ]
     for claim in claims:
         sentences += map(words.comparison_sentence, claim.comparisons)
-        text_of_claim = (
-            words.specific_text(claim, in_full=True) if claim.kind == "specific" else ""
-        )
-        if text_of_claim:
-            sentences.append(Sentence(text_of_claim, series=claim.series))
+        claim_text = words.specific_text(claim, in_full=True) if claim.kind == "specific" else ""
+        if claim_text:
+            sentences.append(Sentence(claim_text, series=claim.series))
     if evidence is not None:
-        pairs = list(combinations([name for name in methods if name not in SIMPLE_BASELINES], 2))
+        compared_methods = [name for name in methods if name not in SIMPLE_BASELINES]
         sentences += [
-            words.comparison_sentence(evidence.compare(first, second, region, margins[region]))
+            words.comparison_sentence(evidence.compare(method, other, region, margins[region]))
             for region in evidence.regions
-            for first, second in pairs
-            if evidence.row(first, region, second) is not None
+            for method, other in combinations(compared_methods, 2)
+            if evidence.row(method, region, other) is not None
         ]
     if self_test is not None:
         sentences += words.self_test_sentences(self_test, methods)
@@ -330,11 +331,9 @@ def _describe_not_applied(
     rows: Sequence[MetricRow], methods: Sequence[str], facts: Mapping[str, object] | None
 ) -> str:
     """Return sentences on methods that were not applied, with the reasons of their self-test."""
-    texts = [words.not_applied_text(methods)]
     self_test = parse_self_test(rows, facts)
-    if self_test is not None:
-        sentences = words.self_test_sentences(self_test, methods)
-        texts += [sentence.text for sentence in sentences]
+    sentences = [] if self_test is None else words.self_test_sentences(self_test, methods)
+    texts = [words.not_applied_text(methods), *(sentence.text for sentence in sentences)]
     return " ".join(filter(None, texts))
 
 
@@ -422,56 +421,56 @@ def make_verdict(
     one_level : Mapping[str, object] | None
         Facts of the self-test, see `bids_sr.evaluation.self_test.parse_self_test`.
     """
+    applied_methods = [method for method in methods if method not in not_applied]
     unapplied_methods = [method for method in methods if method in not_applied]
-    text_on_not_applied = _describe_not_applied(rows, unapplied_methods, one_level)
-    methods = [method for method in methods if method not in unapplied_methods]
-    rows = _exclude_methods(rows, unapplied_methods)
-    detail_evidence = find_strongest("function", rows, methods)
-    evidence = accuracy_evidence(rows, methods)
-    self_test = parse_self_test(rows, one_level)
+    applied_rows = _exclude_methods(rows, unapplied_methods)
+    detail_evidence = find_strongest("function", applied_rows, applied_methods)
+    evidence = accuracy_evidence(applied_rows, applied_methods)
+    self_test = parse_self_test(applied_rows, one_level)
     margins = _find_margins(evidence, margin)
     references = _list_references(evidence, baselines)
-    claims = _make_claims(rows, methods, evidence, references, margins)
-    supports = {name: classify_detail(rows, name) for name in methods}
+    claims = _make_claims(applied_rows, applied_methods, evidence, references, margins)
+    supports = {name: classify_detail(applied_rows, name) for name in applied_methods}
     status = _decide_status(
-        claims, evidence, has_methods=bool(methods), is_applied=not unapplied_methods
+        claims, evidence, has_methods=bool(applied_methods), is_applied=not unapplied_methods
     )
-    lines = [
-        text.VerdictLine(
-            text=text.NOTHING_APPLIED if unapplied_methods else text.NOTHING_COMPARED,
-            status=status,
-        )
-    ]
-    lost_by_series = lost_sentences(rows, methods)
-    if methods:
+    lost_by_series = lost_sentences(applied_rows, applied_methods)
+    if applied_methods:
         lines = text.verdict_lines(
             claims, detail_evidence, self_test, supports, lost_series=list(lost_by_series)
         )
         if evidence is None and any(supports.values()):
             status = lines[0].status
-        lines = [*text.lost_lines(lost_by_series), *lines]
-    candidates = [name for name in methods if name not in lost_by_series] or methods
-    best = _find_best_method(evidence, claims, candidates, self_test)
+    else:
+        reason = text.NOTHING_APPLIED if unapplied_methods else text.NOTHING_COMPARED
+        lines = [text.VerdictLine(text=reason, status=status)]
+    candidates = [name for name in applied_methods if name not in lost_by_series]
+    best = _find_best_method(evidence, claims, candidates or applied_methods, self_test)
     deciding_margin = margins[evidence.brain] if evidence is not None else math.nan
-    flags = [name for name, series in find_raised_flags(rows).items() if series]
+    flags = [name for name, series in find_raised_flags(applied_rows).items() if series]
     return Verdict(
-        lines=tuple(lines),
+        lines=(*text.lost_lines(lost_by_series), *lines),
         status=status,
         best=best,
         not_applied=tuple(unapplied_methods),
         claims=tuple(claims),
-        sentences=tuple(_write_sentences(claims, evidence, methods, self_test, margins)),
+        sentences=tuple(_write_sentences(claims, evidence, applied_methods, self_test, margins)),
         limits=tuple(
             text.limits(
                 claims, detail_evidence, deciding_margin, flags, advice, self_test, supports
             )
         ),
         motion=motion_text.motion_text(displacement),
-        not_applied_text=text_on_not_applied,
+        not_applied_text=_describe_not_applied(rows, unapplied_methods, one_level),
         rows=(
             *_make_rows(evidence, claims, margins),
-            *(MetricRow(series=name, statistic=APPLIED, value=1.0) for name in methods),
-            *(MetricRow(series=name, statistic=APPLIED, value=0.0) for name in unapplied_methods),
+            *_make_applied_rows(applied_methods, applied=True),
+            *_make_applied_rows(unapplied_methods, applied=False),
         ),
         supports=tuple(supports.get(best, {}).values()),
     )
+
+
+def _make_applied_rows(methods: Sequence[str], *, applied: bool) -> list[MetricRow]:
+    """Return rows that record whether methods were applied or zero filled."""
+    return [MetricRow(series=name, statistic=APPLIED, value=float(applied)) for name in methods]

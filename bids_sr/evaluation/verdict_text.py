@@ -117,11 +117,11 @@ def verdict_lines(
     else:
         lines = _write_comparison_lines(function_claims, evidence, claims)
     if better_series := _list_series(claims, "image", holds=True):
-        text = (
+        sentence = (
             f"Single volumes reconstructed by {enumerate_unique(better_series)} are closer to the"
             " reference than those of bspline and inject."
         )
-        lines.append(VerdictLine(text=text, status="more accurate"))
+        lines.append(VerdictLine(text=sentence, status="more accurate"))
     return lines
 
 
@@ -168,8 +168,8 @@ def _write_comparison_lines(
     for claim in losses:
         values = _describe_values(claim, evidence)
         details = f" ({values})" if values else ""
-        text = f"{claim.series} {_explain_loss(claim, evidence)}{details}."
-        lines.append(VerdictLine(text=text, status="not more accurate"))
+        sentence = f"{claim.series} {_explain_loss(claim, evidence)}{details}."
+        lines.append(VerdictLine(text=sentence, status="not more accurate"))
     return lines
 
 
@@ -184,11 +184,11 @@ def _describe_values(claim: Claim, evidence: Evidence) -> str:
     for region in sorted(rows_by_region, key=lambda name: name != evidence.brain):
         row = rows_by_region[region]
         form = "" if row.statistic == "r" else ".0%"
-        ends = interval(row.lower, row.upper, form, unit=False)
-        value = f"{number(row.value, form)} {ends}".rstrip()
-        name = active_words(region)[0]
-        region_name = f"the {name}" if region in ("brain", "roi") else name
-        phrases.append(f"{value} in {region_name}")
+        interval_text = interval(row.lower, row.upper, form, unit=False)
+        value_text = f"{number(row.value, form)} {interval_text}".rstrip()
+        region_name = active_words(region)[0]
+        article = "the " if region in ("brain", "roi") else ""
+        phrases.append(f"{value_text} in {article}{region_name}")
     label = statistic(evidence.reference.statistic).label
     return f"{label}: {', '.join(phrases)}" if phrases else ""
 
@@ -239,33 +239,48 @@ def _write_caution_lines(
         for name in methods
         if name in self_test.tested and is_below_zero(self_test.tested[name])
     ]
-    usable = [name for name in methods if name not in harmful and not supports.get(name)]
-    lines = [
+    untested = [name for name in methods if name not in harmful and not supports.get(name)]
+    support_lines = [
         VerdictLine(text=line.text, status=_SUPPORT_STATUS[line.state])
         for name in methods
-        if name not in harmful and (tested := supports.get(name))
-        for line in write_support_lines(name, tested, self_test)
+        if name not in harmful and (method_supports := supports.get(name))
+        for line in write_support_lines(name, method_supports, self_test)
     ]
-    usable_names = enumerate_unique(usable)
+    caution = _write_caution(
+        untested, self_test, no_detail=no_detail, has_support=bool(support_lines)
+    )
+    warnings = [
+        f"Do not use the {name} maps. {capitalize(self_test.where_text)}, {name} was less accurate"
+        " than zero filling."
+        for name in harmful
+    ]
+    return [
+        *support_lines,
+        *([VerdictLine(text=caution, status="not assessed")] if caution else ()),
+        *(VerdictLine(text=warning, status="not more accurate") for warning in warnings),
+    ]
+
+
+def _write_caution(
+    methods: Sequence[str], self_test: SelfTestResults, *, no_detail: bool, has_support: bool
+) -> str:
+    """Return sentences on methods whose detail was not tested; "" if all methods were tested.
+
+    `no_detail` is as in `_write_caution_lines`. `has_support` is True if there are lines on other
+    methods; otherwise, the sentences state that accuracy was not measured.
+    """
+    names = enumerate_unique(methods)
     limit = f"do not interpret detail finer than {self_test.acquired_text}."
-    if lines and usable and not no_detail:
-        text = (
-            f"The accuracy of the {usable_names} maps was neither measured nor tested. Treat these"
-            f" maps as interpolated maps, and {limit}"
+    if has_support and not no_detail:
+        return (
+            f"The accuracy of the {names} maps was neither measured nor tested. Treat these maps"
+            f" as interpolated maps, and {limit}"
+            if methods
+            else ""
         )
-        lines.append(VerdictLine(text=text, status="not assessed"))
-    elif not lines or no_detail:
-        text = _NO_DETAIL if no_detail else _NOT_MEASURED
-        if usable:
-            text += f" Treat the {usable_names} maps as interpolated maps, and {limit}"
-        lines.append(VerdictLine(text=text, status="not assessed"))
-    for name in harmful:
-        text = (
-            f"Do not use the {name} maps. {capitalize(self_test.where_text)}, {name} was less"
-            " accurate than zero filling."
-        )
-        lines.append(VerdictLine(text=text, status="not more accurate"))
-    return lines
+    reason = _NO_DETAIL if no_detail else _NOT_MEASURED
+    advice = f" Treat the {names} maps as interpolated maps, and {limit}" if methods else ""
+    return f"{reason}{advice}"
 
 
 def limits(
@@ -297,81 +312,117 @@ def limits(
         Results of the test of each contrast's detail, by method and contrast.
     """
     is_measured = evidence is not None and not evidence.no_detail
-    has_self_test = self_test is not None and bool(self_test.tested)
-    texts = []
-    if self_test is not None and has_self_test and (self_test.calibrated or not is_measured):
-        texts.append(CALIBRATED if self_test.calibrated else NOT_ACCURACY)
-    if not is_measured and any(supports.values()):
-        texts.append(BLIND_SPOT)
-    if self_test is not None and has_self_test and self_test.thermal_noise > MAX_THERMAL_NOISE:
-        texts.append(
+    has_tested_detail = any(supports.values())
+    failed_checks = [FLAGS[name].failed for name in raised_flags]
+    limitations = _write_self_test_limits(
+        self_test, is_measured=is_measured, has_tested_detail=has_tested_detail
+    )
+    if evidence is None and _list_series(claims, "function", holds=None):
+        limitations.append(
+            f"This run has no high-resolution reference. To measure accuracy, {advice.reference}."
+        )
+    if evidence is not None:
+        limitations += (
+            _write_reference_limits(evidence, margin) if is_measured else [_NO_AGREEMENT, _VEINS]
+        )
+    limitations += _write_claim_limits(claims, advice, is_measured=is_measured)
+    limitations.append(f"Interpolated maps and maps from networks {NO_ERROR}")
+    if failed_checks:
+        limitations.append(f"These quality checks failed: {'; '.join(failed_checks)}.")
+    limitations.append(
+        "These results are from one run of one participant. Test at the group level whether they"
+        " generalize."
+    )
+    return limitations
+
+
+def _write_self_test_limits(
+    self_test: SelfTestResults | None, *, is_measured: bool, has_tested_detail: bool
+) -> list[str]:
+    """Return the limitations of the self-test and of the test of each contrast's detail.
+
+    Parameters
+    ----------
+    self_test : SelfTestResults | None
+        Results of the self-test; None if it was not run.
+    is_measured : bool
+        Whether accuracy was measured, so that results do not depend on the tests.
+    has_tested_detail : bool
+        Whether the detail of any contrast was tested.
+    """
+    limitations = []
+    has_scores = self_test is not None and bool(self_test.tested)
+    if self_test is not None and has_scores and (self_test.calibrated or not is_measured):
+        limitations.append(CALIBRATED if self_test.calibrated else NOT_ACCURACY)
+    if has_tested_detail and not is_measured:
+        limitations.append(BLIND_SPOT)
+    if self_test is not None and has_scores and self_test.thermal_noise > MAX_THERMAL_NOISE:
+        limitations.append(
             f"Thermal noise is {self_test.thermal_noise:.1%} of the signal, more than in all runs"
             f" with measured accuracy (at most {MAX_THERMAL_NOISE:.1%}). The accuracy measured in"
             " these runs therefore does not apply, and the self-test may accept a map with wrong"
             " detail."
         )
-    if evidence is None and _list_series(claims, "function", holds=None):
-        texts.append(
-            f"This run has no high-resolution reference. To measure accuracy, {advice.reference}."
-        )
-    if evidence is not None:
-        texts += (
-            _write_reference_limits(evidence, margin) if is_measured else [_NO_AGREEMENT, _VEINS]
-        )
+    return limitations
+
+
+def _write_claim_limits(
+    claims: Sequence[Claim], advice: Advice, *, is_measured: bool
+) -> list[str]:
+    """Return the limitations of claims on detail, images and specificity.
+
+    `is_measured` is True if accuracy was measured; claims on detail and specificity are only
+    limited in this case.
+    """
+    limitations = []
     if is_measured and _list_series(claims, "function", holds=True):
-        texts.append(_ONLY_DETAIL)
+        limitations.append(_ONLY_DETAIL)
     if is_measured and "srgan" in _list_series(claims, "function", holds=False):
-        texts.append("The published training recipe for srgan was never run to completion.")
+        limitations.append("The published training recipe for srgan was never run to completion.")
     if _list_series(claims, "image", holds=None):
-        texts.append(
+        limitations.append(
             "Image quality relative to bspline and inject was not assessed. This comparison"
             f" requires both series and {advice.images}."
         )
     if is_measured and (uncontrolled_methods := _list_series(claims, "specific", holds=None)):
-        texts.append(
+        limitations.append(
             f"No negative controls were run for {enumerate_unique(uncontrolled_methods)}, so it is"
             " unknown whether the gain is specific to this participant."
             f" {advice.controls}"
         )
-    texts.append(f"Interpolated maps and maps from networks {NO_ERROR}")
-    failed_checks = [FLAGS[name].failed for name in raised_flags]
-    if failed_checks:
-        texts.append(f"These quality checks failed: {'; '.join(failed_checks)}.")
-    texts.append(
-        "These results are from one run of one participant. Test at the group level whether they"
-        " generalize."
-    )
-    return texts
+    return limitations
 
 
 def _write_reference_limits(evidence: Evidence, margin: float) -> list[str]:
     """Return the limitations of a comparison with a reference."""
-    texts = []
+    limitations = []
     if not any(row.has_interval for row in evidence.rows.values() if row.minus != MISSING):
-        texts.append("Differences without a confidence interval are inconclusive.")
+        limitations.append("Differences without a confidence interval are inconclusive.")
     for region in evidence.regions:
-        measured = evidence.row("measured", region)
-        if measured is not None and not math.isfinite(measured.value):
-            texts.append(
+        measured_row = evidence.row("measured", region)
+        if measured_row is not None and not math.isfinite(measured_row.value):
+            limitations.append(
                 f"In the region '{region_text(region)}', the explained variance of the measured"
                 f" series is not defined because the series has {TOO_LITTLE}. The values of the"
                 " other series are not affected."
             )
-    texts.append(_VEINS)
+    limitations.append(_VEINS)
     if evidence.reference is KNOWN:
-        texts.append("The denoised B-spline series were not compared with the known activation.")
+        limitations.append(
+            "The denoised B-spline series were not compared with the known activation."
+        )
     if not math.isfinite(margin):
-        texts.append(
+        limitations.append(
             "Equivalence cannot be claimed because no equivalence margin was specified, and a"
             " margin cannot be derived without a measured series."
         )
-    return texts
+    return limitations
 
 
 def leading_sentences(verdict: VerdictFacts) -> list[str]:
     """Return sentences that precede a verdict: large motion, and methods not applied."""
-    texts = verdict.get("motion_text"), verdict.get("not_applied_text")
-    return [text for text in texts if text]
+    sentences = verdict.get("motion_text"), verdict.get("not_applied_text")
+    return [sentence for sentence in sentences if sentence]
 
 
 def verdict_line(verdict: VerdictFacts) -> str:

@@ -46,8 +46,8 @@ def _choose_volumes(n_volumes: int, n_dummy: int, max_volumes: int) -> list[int]
             f"{n_dummy} volumes are non-steady-state volumes, and at most {max_volumes} volumes "
             "were requested"
         )
-    count = min(max_volumes, n_volumes - n_dummy)
-    return [int(t) for t in np.linspace(n_dummy, n_volumes - 1, count).round()]
+    n_scored = min(max_volumes, n_volumes - n_dummy)
+    return [int(t) for t in np.linspace(n_dummy, n_volumes - 1, n_scored).round()]
 
 
 def _draw_segments(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp], int]:
@@ -62,10 +62,10 @@ def _draw_segments(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp]
     if n < _MIN_VOLUMES:
         return np.zeros((0, n), dtype=np.intp), 0
     length = round(math.sqrt(n))
-    count = math.ceil(n / length)
-    starts = np.random.default_rng(seed).integers(0, n, (n_boot, count))
+    n_segments = math.ceil(n / length)
+    starts = np.random.default_rng(seed).integers(0, n, (n_boot, n_segments))
     positions = (starts[..., None] + np.arange(length)) % n
-    return positions.reshape(n_boot, -1)[:, :n], count
+    return positions.reshape(n_boot, -1)[:, :n], n_segments
 
 
 def _compute_mean_interval(
@@ -212,29 +212,30 @@ def image_rows(
     ValueError
         If series have different numbers of scored volumes.
     """
-    sizes = {len(values_by_score["psnr"]) for values_by_score in scores.values()}
-    if len(sizes) > 1:
+    volume_counts = {len(values_by_score["psnr"]) for values_by_score in scores.values()}
+    if len(volume_counts) > 1:
         raise ValueError(
             "all series must have the same number of scored volumes, got "
-            f"{', '.join(map(str, sorted(sizes)))}"
+            f"{', '.join(map(str, sorted(volume_counts)))}"
         )
-    if not sizes:
+    if not volume_counts:
         return []
+    gains = {
+        (series, baseline, name): _subtract_finite(values_by_score[name], scores[baseline][name])
+        for series, values_by_score in scores.items()
+        for baseline in IMAGE_REFERENCES
+        if baseline in scores and baseline != series
+        for name in _SCORES
+    }
     values = {
         (series, MISSING, name): values_by_score[name]
         for series, values_by_score in scores.items()
         for name in _SCORES
     }
-    for series, values_by_score in scores.items():
-        for baseline in IMAGE_REFERENCES:
-            if baseline in scores and baseline != series:
-                for name in _SCORES:
-                    gains = _subtract_finite(values_by_score[name], scores[baseline][name])
-                    values[series, baseline, name] = gains
-    samples, n_segments = _draw_segments(sizes.pop(), n_boot, seed)
+    samples, n_segments = _draw_segments(volume_counts.pop(), n_boot, seed)
     rows = []
-    for (series, minus, name), volume_values in values.items():
-        low, high = _compute_mean_interval(volume_values, samples, n_segments)
+    for (series, minus, name), volume_values in (values | gains).items():
+        lower, upper = _compute_mean_interval(volume_values, samples, n_segments)
         rows.append(
             MetricRow(
                 series=series,
@@ -243,8 +244,8 @@ def image_rows(
                 reference=MEASURED,
                 region="brain",
                 value=float(volume_values.mean()),
-                lower=low,
-                upper=high,
+                lower=lower,
+                upper=upper,
                 n=n_segments or None,
             )
         )

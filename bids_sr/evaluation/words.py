@@ -1,8 +1,8 @@
-"""Sentences on accuracy: on comparisons, claims, runs, and series of other programs.
+"""Words for decisions, regions and bands, and sentences on comparisons, claims and the self-test.
 
-All sentences on accuracy are worded in this module. Each is derived from a decided claim
-(`bids_sr.evaluation.evidence.Claim`) and the rows that support it. Values in brackets are 95 %
-intervals.
+Each sentence is derived from a decided claim (`bids_sr.evaluation.evidence.Claim`) or from the row
+that supports it. Values in brackets are 95 % intervals. The verdict of a run is worded in
+`bids_sr.evaluation.verdict_text`.
 """
 
 import math
@@ -27,44 +27,64 @@ from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.metrics.word_lists import enumerate_unique
 
-DECISIONS: Mapping[str, tuple[str, str, str]] = {
-    "better": ("▲", "higher", "is more accurate than"),
-    "same": ("=", "equivalent", "is equivalent to"),
-    "worse": ("▼", "lower", "is less accurate than"),
-    "unclear": ("?", "no detectable difference", "does not differ detectably from"),
+
+class DecisionWords(NamedTuple):
+    """Symbol and label of a difference, and verb phrases for a series and for its volumes."""
+
+    symbol: str
+    label: str
+    verb_phrase: str
+    plural_phrase: str
+
+
+class StatusMark(NamedTuple):
+    """Symbol and CSS class of a status."""
+
+    symbol: str
+    css_class: str
+
+
+DECISIONS: Mapping[str, DecisionWords] = {
+    "better": DecisionWords("▲", "higher", "is more accurate than", "are more accurate than"),
+    "same": DecisionWords("=", "equivalent", "is equivalent to", "are equivalent to"),
+    "worse": DecisionWords("▼", "lower", "is less accurate than", "are less accurate than"),
+    "unclear": DecisionWords(
+        "?",
+        "no detectable difference",
+        "does not differ detectably from",
+        "do not differ detectably from",
+    ),
     # Sizes of active regions may be larger or smaller, but neither is better.
-    "larger": ("", "larger", "is larger than"),
-    "smaller": ("", "smaller", "is smaller than"),
+    "larger": DecisionWords("", "larger", "is larger than", "are larger than"),
+    "smaller": DecisionWords("", "smaller", "is smaller than", "are smaller than"),
 }
-"""Symbol, label of a difference, and verb phrase for a series, by decision."""
-_PLURAL_PHRASES: Mapping[str, str] = {
-    "better": "are more accurate than",
-    "same": "are equivalent to",
-    "worse": "are less accurate than",
-    "unclear": "do not differ detectably from",
+"""Words for the decision on a difference."""
+MARKS: Mapping[str, StatusMark] = {
+    "more accurate": StatusMark("✓", "good"),
+    "not more accurate": StatusMark("✗", "bad"),
+    "less accurate": StatusMark("▼", "bad"),
+    "mixed": StatusMark("▲▼", "open"),
+    "tested": StatusMark("◐", "open"),
+    "not supported": StatusMark("⊘", "bad"),
+    "not assessed": StatusMark("?", "open"),
+    "not applied": StatusMark("○", "idle"),
 }
-"""Verb phrases for the volumes of a series, by decision."""
-MARKS: Mapping[str, tuple[str, str]] = {
-    "more accurate": ("✓", "good"),
-    "not more accurate": ("✗", "bad"),
-    "less accurate": ("▼", "bad"),
-    "mixed": ("▲▼", "open"),
-    "tested": ("◐", "open"),
-    "not supported": ("⊘", "bad"),
-    "not assessed": ("?", "open"),
-    "not applied": ("○", "idle"),
-}
-"""Symbol and CSS class by status; symbols distinguish all statuses without color."""
+"""Marks by status; symbols distinguish all statuses without color."""
 BANDS: Mapping[str, str] = {
     "beyond": "above the acquired Nyquist frequency",
     "all": "signal units",
     "within": "below the acquired Nyquist frequency",
 }
+"""Frequency bands in words; the band ``all`` is not limited, and has the name of its unit."""
 TOO_LITTLE = "too little reproducible detail (correlation between its two halves below .5)"
 """Reason for an undefined explained variance of a measured series, 2 - 1/r below 0."""
 
+_ACQUIRED_THRESHOLD = "|t| > 4"
+"""Threshold of the region `ACQUIRED_ACTIVE`."""
+_VOLUME_STATISTIC = "psnr"
+"""Statistic that compares volumes; all other statistics of references compare effects."""
 _REFERENCE_WORDS = {
-    (reference.name, reference.statistic == "psnr"): reference.words
+    (reference.name, reference.statistic == _VOLUME_STATISTIC): reference.words
     for references in STRONGEST.values()
     for reference in references
 }
@@ -89,6 +109,11 @@ def capitalize(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _threshold_text(tenths: int) -> str:
+    """Return the threshold of active voxels, which is given in tenths of t."""
+    return f"|t| > {tenths / 10:g}"
+
+
 def active_words(region: str) -> tuple[str, str]:
     """Return the short name of a region, and its definition ("" if the name says it all).
 
@@ -98,18 +123,18 @@ def active_words(region: str) -> tuple[str, str]:
     ('whole brain', '')
     """
     if tenths := parse_tenths(region):
-        return "active voxels", f"|t| > {tenths / 10:g} in one half of the reference"
+        return "active voxels", f"{_threshold_text(tenths)} in one half of the reference"
     if region == ACQUIRED_ACTIVE:
-        return "active voxels", "|t| > 4 in the acquired run"
+        return "active voxels", f"{_ACQUIRED_THRESHOLD} in the acquired run"
     return region_text(region), ""
 
 
 def region_text(region: str) -> str:
     """Return a region in words; the name itself if it has no words, "" for n/a."""
     if tenths := parse_tenths(region):
-        return f"voxels active in one half of the reference (|t| > {tenths / 10:g})"
+        return f"voxels active in one half of the reference ({_threshold_text(tenths)})"
     region_names = {
-        ACQUIRED_ACTIVE: "voxels active in the acquired run (|t| > 4)",
+        ACQUIRED_ACTIVE: f"voxels active in the acquired run ({_ACQUIRED_THRESHOLD})",
         "roi": "region of interest",
         "active": "truly active voxels",
         "brain": "whole brain",
@@ -120,8 +145,8 @@ def region_text(region: str) -> str:
 
 def reference_phrase(row: MetricRow) -> str:
     """Return the phrase that names the reference of a value; "" if it has no reference."""
-    words = _REFERENCE_WORDS.get((row.reference, row.statistic == "psnr"))
-    return f"relative to {words}" if words else ""
+    reference_words = _REFERENCE_WORDS.get((row.reference, row.statistic == _VOLUME_STATISTIC))
+    return f"relative to {reference_words}" if reference_words else ""
 
 
 def measure_text(row: MetricRow) -> str:
@@ -143,26 +168,30 @@ def comparison_sentence(comparison: Comparison) -> Sentence:
     row, decision = comparison.row, comparison.decision
     placebo = NEGATIVE_CONTROLS.get(row.minus)
     comparator = f"the same method with {placebo.replacement}" if placebo else row.minus
-    is_image = row.statistic == "psnr"
-    context = reference_phrase(row) if is_image else region_text(row.region)
+    compares_volumes = row.statistic == _VOLUME_STATISTIC
+    context = reference_phrase(row) if compares_volumes else region_text(row.region)
+    decision_words = DECISIONS[decision]
     if not math.isfinite(row.value):
-        text = f"{row.series} was not compared with {comparator}, {context}."
-    elif is_image:
-        value = value_text(row, "+.2f")
-        text = f"Individual volumes of {row.series} {_PLURAL_PHRASES[decision]} {comparator}"
-        text += f" volumes (difference in PSNR {context}: {value}).".replace("  ", " ")
+        difference_text = f"{row.series} was not compared with {comparator}, {context}."
+    elif compares_volumes:
+        difference_text = (
+            f"Individual volumes of {row.series} {decision_words.plural_phrase} {comparator}"
+            f" volumes (difference in PSNR {context}: {value_text(row, '+.2f')})."
+        )
     else:
-        _, _, verb_phrase = DECISIONS[decision]
-        value = value_text(row, "+.3f")
-        text = f"{row.series} {verb_phrase} {comparator}: {value}, {context}."
+        difference_text = (
+            f"{row.series} {decision_words.verb_phrase} {comparator}: {value_text(row, '+.3f')},"
+            f" {context}."
+        )
+    sentences = [difference_text]
     if placebo and decision == "better":
-        text += f" This part of the gain depends on {placebo.cause}."
-    if is_image and (row.minus, row.reference) == ("bspline", "measured"):
-        text += (
-            " Static detail contributes to this difference, which favors a T2* pair computed from"
+        sentences.append(f"This part of the gain depends on {placebo.cause}.")
+    if compares_volumes and (row.minus, row.reference) == ("bspline", "measured"):
+        sentences.append(
+            "Static detail contributes to this difference, which favors a T2* pair computed from"
             " volumes of the same run."
         )
-    return Sentence(text, row, decision)
+    return Sentence(" ".join(sentences), row, decision)
 
 
 def specific_text(claim: Claim, *, in_full: bool = False) -> str:
@@ -173,28 +202,23 @@ def specific_text(claim: Claim, *, in_full: bool = False) -> str:
     """
     if claim.holds is None:
         return ""
-    unbeaten_series = claim.unbeaten
-    compared_controls = [comparison.row.minus for comparison in claim.comparisons]
     if claim.holds:
         text = f"Part of the gain from {claim.series} is specific to this participant's own data."
     else:
-        inputs = enumerate_unique(
-            (NEGATIVE_CONTROLS[name].cause for name in unbeaten_series), "or"
-        )
-        verb = "reach" if len(unbeaten_series) > 1 else "reaches"
+        inputs = enumerate_unique((NEGATIVE_CONTROLS[name].cause for name in claim.unbeaten), "or")
+        verb = "reach" if len(claim.unbeaten) > 1 else "reaches"
         text = (
             f"The gain from {claim.series} was not found to depend on {inputs}:"
-            f" {enumerate_unique(unbeaten_series)} {verb} the same gain."
+            f" {enumerate_unique(claim.unbeaten)} {verb} the same gain."
         )
+    compared_controls = [comparison.row.minus for comparison in claim.comparisons]
     missing_controls = [
         name for name in list_negative_controls(claim.series) if name not in compared_controls
     ]
     if not (in_full and missing_controls):
         return text
-    names = enumerate_unique(missing_controls)
-    if len(missing_controls) > 1:
-        return f"{text} The negative controls {names} were not run."
-    return f"{text} The negative control {names} was not run."
+    noun, verb = ("controls", "were") if len(missing_controls) > 1 else ("control", "was")
+    return f"{text} The negative {noun} {enumerate_unique(missing_controls)} {verb} not run."
 
 
 def accuracy_sentences(evidence: Evidence, series: Iterable[str]) -> list[Sentence]:
@@ -205,12 +229,12 @@ def accuracy_sentences(evidence: Evidence, series: Iterable[str]) -> list[Senten
         if not rows_by_region:
             continue
         (region, first_row), *other_regions = rows_by_region.items()
-        texts = [f"{name}: {value_text(first_row, '.3f')}, {region_text(region)}"]
+        clauses = [f"{name}: {value_text(first_row, '.3f')}, {region_text(region)}"]
         for label, value in list_further_values(evidence, name, region):
-            texts.append(f"{label} {number(value, '.3f')}")
+            clauses.append(f"{label} {number(value, '.3f')}")
         for other_region, row in other_regions:
-            texts.append(f"{region_text(other_region)} {number(row.value, '.3f')}")
-        sentences.append(Sentence("; ".join(texts) + ".", first_row))
+            clauses.append(f"{region_text(other_region)} {number(row.value, '.3f')}")
+        sentences.append(Sentence("; ".join(clauses) + ".", first_row))
     return sentences
 
 
@@ -295,33 +319,35 @@ def share_text(row: MetricRow) -> str:
     interval_text = (
         f"95 % interval over {row.n or 'the'} segments of the run: {ends} %" if ends else ""
     )
-    if row.value < -1:
-        change = "the squared error was more than twice as large as with zero filling"
-    else:
-        change = f"reduction in squared error: {number(row.value, '.0%')}"
-    details = f" ({'; '.join(filter(None, [change, interval_text]))})"
+    reduction_text = number(row.value, ".0%")
     if is_below_zero(row):
-        return f"{row.series} was less accurate than zero filling{details}"
-    if row.lower <= 0:
-        return f"{row.series} did not differ detectably from zero filling{details}"
-    details = f" ({interval_text})" if interval_text else ""
-    return (
-        f"{row.series} reduced the squared error by {number(row.value, '.0%')} relative to zero"
-        f" filling{details}"
+        decision_phrase = "was less accurate than"
+    elif row.lower <= 0:
+        decision_phrase = "did not differ detectably from"
+    else:
+        remark = f" ({interval_text})" if interval_text else ""
+        return (
+            f"{row.series} reduced the squared error by {reduction_text} relative to zero"
+            f" filling{remark}"
+        )
+    change = (
+        "the squared error was more than twice as large as with zero filling"
+        if row.value < -1
+        else f"reduction in squared error: {reduction_text}"
     )
+    details = "; ".join(filter(None, [change, interval_text]))
+    return f"{row.series} {decision_phrase} zero filling ({details})"
 
 
 def not_applied_text(methods: Sequence[str]) -> str:
     """Return a sentence on methods that fell back to zero filling; "" if there are none."""
     if not methods:
         return ""
-    names = enumerate_unique(methods)
-    if len(methods) > 1:
-        return (
-            f"{names} were not applied (zero filled). Their series are identical to zerofill and"
-            " are not compared."
-        )
+    subject = enumerate_unique(methods)
+    was, series_are, are = (
+        ("were", "Their series are", "are") if len(methods) > 1 else ("was", "Its series is", "is")
+    )
     return (
-        f"{names} was not applied (zero filled). Its series is identical to zerofill and is not"
-        " compared."
+        f"{subject} {was} not applied (zero filled). {series_are} identical to zerofill and {are}"
+        " not compared."
     )

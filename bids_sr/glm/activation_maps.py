@@ -134,13 +134,7 @@ def _fit_maps(
     values = {
         stat: np.zeros((len(vectors), len(signals.first)), dtype=np.float32) for stat in stats
     }
-    temporal = None
-    if "cc" in settings.kinds:
-        temporal = (
-            filter_of_design(design, settings.low_pass, settings.correlation_confounds)
-            if time_column_names(design.columns) or settings.correlation_confounds
-            else temporal_filter(signals.n_times, design.tr, settings.low_pass)
-        )
+    temporal = _make_filter(design, settings, signals.n_times) if "cc" in settings.kinds else None
     tasks = design.matrix @ vectors.T
     model, noise_order = None, None
     if "glm" in settings.kinds:
@@ -157,6 +151,17 @@ def _fit_maps(
             for stat in _STATS["glm"]:
                 values[stat][:, voxels] = estimates[stat]
     return values, noise_order
+
+
+def _make_filter(
+    design: Design, settings: ActivationSettings, n_times: int
+) -> tuple[Float, Float | None]:
+    """Return the temporal filter of the correlation for a run with `n_times` steady volumes."""
+    if time_column_names(design.columns) or settings.correlation_confounds:
+        return filter_of_design(
+            design, settings.low_pass, with_confounds=settings.correlation_confounds
+        )
+    return temporal_filter(n_times, design.tr, settings.low_pass)
 
 
 def _build_designs(

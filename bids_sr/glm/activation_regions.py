@@ -38,12 +38,12 @@ def quarter_region(cc: Real, roi: MaskArray) -> tuple[MaskArray, float | None]:
         ROI.
     """
     region = np.zeros_like(cc, dtype=bool)
-    inside = cc[roi]
-    if not inside.size or inside.max() == inside.min():
+    roi_cc = cc[roi]
+    if not roi_cc.size or roi_cc.max() == roi_cc.min():
         return region, None
-    highest, lowest = float(inside.max()), float(inside.min())
+    highest, lowest = float(roi_cc.max()), float(roi_cc.min())
     threshold = highest - (highest - lowest) / 4
-    region[roi] = inside >= threshold
+    region[roi] = roi_cc >= threshold
     return region, threshold
 
 
@@ -57,16 +57,16 @@ def fdr_region(z: Real, mask: MaskArray) -> tuple[MaskArray, float | None]:
     from scipy import special
 
     region = np.zeros_like(z, dtype=bool)
-    inside = z[mask]
+    mask_z = z[mask]
     # All other voxels have p > _FDR, and adjusting p for the FDR only increases it.
-    ranked = -np.sort(-inside[inside > _MIN_Z]).astype(np.float64)
-    adjusted = special.ndtr(-ranked) * (len(inside) / np.arange(1, len(ranked) + 1))
-    active = np.flatnonzero(adjusted <= _FDR)
-    if not active.size:
+    ranked_z = -np.sort(-mask_z[mask_z > _MIN_Z]).astype(np.float64)
+    adjusted_p = special.ndtr(-ranked_z) * (len(mask_z) / np.arange(1, len(ranked_z) + 1))
+    active_ranks = np.flatnonzero(adjusted_p <= _FDR)
+    if not active_ranks.size:
         return region, None
-    lowest = ranked[active[-1]]
-    region[mask] = inside >= lowest
-    return region, float(lowest)
+    lowest_z = ranked_z[active_ranks[-1]]
+    region[mask] = mask_z >= lowest_z
+    return region, float(lowest_z)
 
 
 def reliable_region(t: Real, wrong_sign: Real, region: MaskArray) -> MaskArray:
@@ -83,14 +83,14 @@ def reliable_region(t: Real, wrong_sign: Real, region: MaskArray) -> MaskArray:
     region : ndarray
         Voxels to select from (X, Y, Z, boolean).
     """
-    indices = np.flatnonzero(region)
-    indices = indices[np.argsort(-t.ravel()[indices], kind="stable")]
-    sums = np.cumsum(wrong_sign.ravel()[indices], dtype=np.float64)
-    expected = sums / np.arange(1, len(indices) + 1)
-    passing = np.flatnonzero(expected <= _FDR)
-    count = passing[-1] + 1 if len(passing) else 0
+    voxels = np.flatnonzero(region)
+    ranked_voxels = voxels[np.argsort(-t.ravel()[voxels], kind="stable")]
+    sums = np.cumsum(wrong_sign.ravel()[ranked_voxels], dtype=np.float64)
+    mean_probabilities = sums / np.arange(1, len(ranked_voxels) + 1)
+    passing_ranks = np.flatnonzero(mean_probabilities <= _FDR)
+    n_reliable = passing_ranks[-1] + 1 if len(passing_ranks) else 0
     reliable = np.zeros(region.shape, dtype=bool)
-    reliable.ravel()[indices[:count]] = True
+    reliable.ravel()[ranked_voxels[:n_reliable]] = True
     return reliable
 
 
@@ -131,8 +131,8 @@ def find_peak(values: Real, region: MaskArray, affine: Float) -> Peak | None:
     if not region.any():
         return None
     box = masks.bounding_box(region)
-    inside = np.where(region[box], values[box], -np.inf)
-    offsets = np.unravel_index(np.argmax(inside), inside.shape)
+    region_values = np.where(region[box], values[box], -np.inf)
+    offsets = np.unravel_index(np.argmax(region_values), region_values.shape)
     x, y, z = (extent.start + int(offset) for extent, offset in zip(box, offsets, strict=True))
     index = (x, y, z)
     return Peak(index=index, position=apply_affine(affine, index), value=float(values[index]))

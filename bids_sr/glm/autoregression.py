@@ -55,9 +55,9 @@ def levinson(rho: Float) -> tuple[list[Float], Float]:
         Weights (M, k) for each order k, latest sample first; and remaining fractions of the
         variance (M, p + 1).
     """
-    count, order = rho.shape
-    predictors = [np.zeros((count, 0))]
-    remaining = np.ones((count, order + 1))
+    n_processes, order = rho.shape
+    predictors = [np.zeros((n_processes, 0))]
+    remaining = np.ones((n_processes, order + 1))
     for k in range(1, order + 1):
         previous = predictors[-1]
         predicted = (previous * rho[:, : k - 1][:, ::-1]).sum(axis=1)
@@ -160,22 +160,24 @@ def noise_autocorrelations(target: Float, products: Float) -> Float:
         Matrix of `compute_expected_products` (p + 1, T).
     """
     rho, errors = _invert_ratios(target, products)
-    failed = np.flatnonzero(errors > _MAX_RATIO_ERROR)
-    if not len(failed):
+    failed_indices = np.flatnonzero(errors > _MAX_RATIO_ERROR)
+    if not len(failed_indices):
         return rho
     order = target.shape[1]
     white = _compute_residual_ratios(np.zeros((1, order)), products)
-    moved_targets = white + np.multiply.outer(_WHITE_NOISE_DISTANCES, target[failed] - white)
+    moved_targets = white + np.multiply.outer(
+        _WHITE_NOISE_DISTANCES, target[failed_indices] - white
+    )
     moved_rho, moved_errors = _invert_ratios(moved_targets.reshape(-1, order), products)
     moved_rho = moved_rho.reshape(moved_targets.shape)
     is_possible = moved_errors.reshape(moved_targets.shape[:2]) <= _MAX_RATIO_ERROR
     # The ratios are moved toward white noise as little as possible: a process must exist for the
     # selected ratios and for all tested ratios that are closer to white noise.
-    rho[failed] = 0.0
-    is_reachable = np.ones(len(failed), dtype=bool)
+    rho[failed_indices] = 0.0
+    is_reachable = np.ones(len(failed_indices), dtype=bool)
     for distance_rho, is_possible_there in zip(moved_rho[::-1], is_possible[::-1], strict=True):
         is_reachable &= is_possible_there
-        rho[failed[is_reachable]] = distance_rho[is_reachable]
+        rho[failed_indices[is_reachable]] = distance_rho[is_reachable]
     return rho
 
 

@@ -180,8 +180,10 @@ def block_effects(
 
     Parameters
     ----------
-    reader, mask : SeriesReader, MaskArray
-        Series (X, Y, Z, T) in BOLD signal units, including dummies, and brain (X, Y, Z).
+    reader : SeriesReader
+        Series (X, Y, Z, T) in BOLD signal units, including dummies.
+    mask : MaskArray
+        Brain (X, Y, Z).
     design : BlockDesign
         Model of the run with one regressor per block.
     series : str
@@ -204,9 +206,8 @@ def block_effects(
     ValueError
         If series, mask and model differ in shape or number of volumes.
     """
-    shape = reader.shape[:3]
-    n_rows = len(design.matrix)
-    start = design.n_dummy
+    shape, start = reader.shape[:3], design.n_dummy
+    n_rows, n_blocks = len(design.matrix), len(design.blocks)
     if mask.shape != shape or n_rows != reader.shape[3] - start:
         raise ValueError(
             f"{reader.path}: the shapes do not match. The series has shape {reader.shape}, the "
@@ -216,7 +217,6 @@ def block_effects(
     max_rank = n_rows - len(design.censored) - 1
     ranks = tuple(sorted({int(rank) for rank in pca_ranks if 0 < rank <= max_rank}))
     # The product of a block's weights with a time series is the effect of the block.
-    n_blocks = len(design.blocks)
     columns = design.weights
     if ranks:
         components = temporal_components(reader, mask, start, ranks[-1], scratch, design.censored)

@@ -131,25 +131,31 @@ def find_blocks(events: Events, max_blocks: int = _MAX_UNITS) -> list[TaskBlock]
             for chunk in _split_into_chunks(condition_blocks, max_chunks)
         ]
     else:
-        continuous = {name for name, blocks in joined_events.items() if len(blocks) == 1}
+        n_chunks = min(_N_CHUNKS, max_chunks) if max_blocks < _MAX_UNITS else _N_CHUNKS
         units = [
             (name, [block])
             for name, condition_blocks in joined_events.items()
-            if name not in continuous
+            if len(condition_blocks) > 1
             for block in condition_blocks
         ]
-        n_chunks = min(_N_CHUNKS, max_chunks) if max_blocks < _MAX_UNITS else _N_CHUNKS
-        for name, condition_blocks in joined_events.items():
-            if name in continuous:
-                trials = _list_trials(table, name)
-                chunks = (
-                    _split_into_chunks(trials, n_chunks)
-                    if len(trials) >= _MIN_TRIALS
-                    else [condition_blocks]
-                )
-                units += [(name, chunk) for chunk in chunks]
+        units += [
+            (name, chunk)
+            for name, condition_blocks in joined_events.items()
+            if len(condition_blocks) == 1
+            for chunk in _divide_continuous(condition_blocks, _list_trials(table, name), n_chunks)
+        ]
     units.sort(key=lambda unit: unit[1][0][0])
     return [_make_block(name, trials) for name, trials in units]
+
+
+def _divide_continuous(
+    blocks: list[_Trial], trials: Sequence[_Trial], n_chunks: int
+) -> list[list[_Trial]]:
+    """Return the units of a condition with a single block: chunks of its trials, if it has many.
+
+    `blocks` has the block of the condition, and `trials` its events.
+    """
+    return _split_into_chunks(trials, n_chunks) if len(trials) >= _MIN_TRIALS else [blocks]
 
 
 def _join_events(table: pd.DataFrame) -> dict[str, list[_Trial]]:
@@ -194,7 +200,7 @@ def _make_block(condition: str, trials: Sequence[_Trial]) -> TaskBlock:
 def _split_into_chunks(trials: Sequence[_Trial], count: int) -> list[list[_Trial]]:
     """Return at most `count` lists of consecutive trials of about equal length."""
     edges = np.linspace(0, len(trials), min(count, len(trials)) + 1).round().astype(int)
-    return [list(trials[first:stop]) for first, stop in pairwise(edges)]
+    return [list(trials[start:stop]) for start, stop in pairwise(edges)]
 
 
 def _assign_halves(blocks: Sequence[TaskBlock]) -> list[TaskBlock]:
@@ -219,7 +225,7 @@ def _check_split(blocks: Sequence[TaskBlock], source: str) -> None:
     counts = dict.fromkeys((block.condition for block in blocks), 0)
     for block in blocks:
         counts[block.condition] += block.used
-    unsplit = [name for name, count in counts.items() if count < 2]
+    unsplit = [name for name, n_used in counts.items() if n_used < 2]
     if len(unsplit) == len(counts):
         raise TooFewBlocks(
             f"{source}: a split-half analysis requires at least one condition with two blocks "
@@ -493,8 +499,7 @@ def _report_unused_block(
     missing_share = f"{1 - block.share:.0%}" if block.share >= 0.005 else "all"
     onset = block.events[0][0]
     location = "before the steady state" if 0 <= onset < steady_s else "outside the run"
-    if has_censoring:
-        location += " or in censored volumes"
+    censoring_text = " or in censored volumes" if has_censoring else ""
     _LOGGER.log(
         # Blocks before the run began belong to a longer recording and are not an error.
         logging.INFO if onset < 0 else logging.WARNING,
@@ -504,7 +509,7 @@ def _report_unused_block(
         block.condition,
         onset,
         missing_share,
-        location,
+        f"{location}{censoring_text}",
     )
 
 

@@ -134,11 +134,11 @@ def _split_components(voxels: Array) -> list[Array]:
     indices_in_box = tuple((voxels - voxels.min(axis=0)).T)
     box = np.zeros([int(indices.max()) + 1 for indices in indices_in_box], dtype=bool)
     box[indices_in_box] = True
-    labels, count = ndimage.label(box)
+    labels, n_labels = ndimage.label(box)
     voxel_labels = labels[indices_in_box]
-    order = np.argsort(voxel_labels, kind="stable")
-    ends = np.searchsorted(voxel_labels[order], np.arange(2, count + 1))
-    return np.split(voxels[order], ends)
+    sort_order = np.argsort(voxel_labels, kind="stable")
+    boundaries = np.searchsorted(voxel_labels[sort_order], np.arange(2, n_labels + 1))
+    return np.split(voxels[sort_order], boundaries)
 
 
 def _find_peaks(values: Real, affine: Float, n_additional: int) -> list[tuple[int, ...]]:
@@ -178,17 +178,18 @@ def find_nearest_label(
     """
     voxel_sizes_mm = np.linalg.norm(affine[:3, :3], axis=0)
     radii = np.ceil(_MAX_LABEL_DISTANCE_MM / voxel_sizes_mm).astype(int)  # voxels
-    first = np.maximum(np.array(voxel) - radii, 0)
+    corner = np.maximum(np.array(voxel) - radii, 0)
     stop = np.array(voxel) + radii + 1
-    nearby_labels = atlas[tuple(map(slice, first, stop))]
-    voxels = np.argwhere(np.isin(nearby_labels, list(names)))
-    if not len(voxels):
+    nearby_labels = atlas[tuple(map(slice, corner, stop))]
+    labeled_voxels = np.argwhere(np.isin(nearby_labels, list(names)))
+    if not len(labeled_voxels):
         return MISSING, np.nan
-    distances_mm = np.linalg.norm((voxels + first - voxel) @ affine[:3, :3].T, axis=1)
+    distances_mm = np.linalg.norm((labeled_voxels + corner - voxel) @ affine[:3, :3].T, axis=1)
     nearest = int(np.argmin(distances_mm))
     if distances_mm[nearest] > _MAX_LABEL_DISTANCE_MM:
         return MISSING, np.nan
-    return names[int(nearby_labels[tuple(voxels[nearest])])], float(distances_mm[nearest])
+    label = int(nearby_labels[tuple(labeled_voxels[nearest])])
+    return names[label], float(distances_mm[nearest])
 
 
 def _list_labels(voxel_labels: Array, names: Mapping[int, str]) -> str:
@@ -199,12 +200,12 @@ def _list_labels(voxel_labels: Array, names: Mapping[int, str]) -> str:
     """
     labels, counts = np.unique(voxel_labels, return_counts=True)
     shares = dict(zip(labels.tolist(), (counts / len(voxel_labels)).tolist(), strict=True))
-    texts = [
-        f"{names[label]} {share:.0%}".replace("%", " %")
+    phrases = [
+        f"{names[label]} {100 * share:.0f} %"
         for label, share in sorted(shares.items(), key=lambda item: (-item[1], item[0]))
         if label in names and share >= _MIN_LABEL_SHARE
     ]
-    return ", ".join(texts) or MISSING
+    return ", ".join(phrases) or MISSING
 
 
 def cluster_rows(
@@ -239,27 +240,43 @@ def cluster_rows(
         Cells by column, one row per peak.
     """
     voxel_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
+    suffixes = ("", *ascii_lowercase[:_MAX_ADDITIONAL_PEAKS])  # of the highest peak, then others
     rows = []
     for rank, cluster in enumerate(clusters, start=1):
-        letters = ("", *ascii_lowercase[:_MAX_ADDITIONAL_PEAKS])
-        for letter, peak, value in zip(letters, cluster.peaks, cluster.values, strict=False):
-            row = {**shared_cells, "cluster": f"{rank}{letter}", "peak": f"{value:.4g}"}
+        for suffix, peak, value in zip(suffixes, cluster.peaks, cluster.values, strict=False):
+            row = {**shared_cells, "cluster": f"{rank}{suffix}", "peak": f"{value:.4g}"}
             row |= dict.fromkeys(_OPTIONAL_COLUMNS, MISSING)
             row |= _make_effect_cells(maps, peak)
             if atlas is not None:
                 row["label"], distance_mm = find_nearest_label(atlas, peak, affine, names)
                 row["label_mm"] = MISSING if np.isnan(distance_mm) else f"{distance_mm:.1f}"
-            is_highest_peak = not letter
-            if is_highest_peak:
-                indices = tuple(cluster.voxels.T)
-                row["above"] = f"{cluster.threshold:.4g}"
-                row["volume_mm3"] = f"{len(cluster.voxels) * voxel_mm3:.0f}"
-                if _has_error_maps(maps):
-                    row["expected_wrong"] = f"{maps['wrongsign'][indices].mean():.2g}"
-                if atlas is not None:
-                    row["labels"] = _list_labels(atlas[indices], names)
+            if not suffix:
+                row |= _make_cluster_cells(cluster, maps, atlas, names, voxel_mm3)
             rows.append(row)
     return rows
+
+
+def _make_cluster_cells(
+    cluster: _Cluster,
+    maps: Mapping[str, Array],
+    atlas: Array | None,
+    names: Mapping[int, str],
+    voxel_mm3: float,
+) -> dict[str, str]:
+    """Return the cells that describe a whole cluster, in the row of its highest peak.
+
+    The parameters are as in `cluster_rows`; `voxel_mm3` is the volume of a voxel (mm³).
+    """
+    indices = tuple(cluster.voxels.T)
+    cells = {
+        "above": f"{cluster.threshold:.4g}",
+        "volume_mm3": f"{len(cluster.voxels) * voxel_mm3:.0f}",
+    }
+    if _has_error_maps(maps):
+        cells["expected_wrong"] = f"{maps['wrongsign'][indices].mean():.2g}"
+    if atlas is not None:
+        cells["labels"] = _list_labels(atlas[indices], names)
+    return cells
 
 
 def _has_error_maps(maps: Mapping[str, Array]) -> bool:
@@ -284,11 +301,10 @@ def add_coordinates(
     rows: list[dict[str, str]], points: Array, scanner_points: Array, space: str
 ) -> list[dict[str, str]]:
     """Add peak coordinates (N, 3) to rows, in RAS mm of the given space and of the scanner."""
-    names = ("x", "y", "z", "scanner_x", "scanner_y", "scanner_z")
+    columns = ("x", "y", "z", "scanner_x", "scanner_y", "scanner_z")
     completed_rows = []
     for row, point, scanner_point in zip(rows, points, scanner_points, strict=True):
         coordinates = [f"{mm:.1f}" for mm in (*point, *scanner_point)]
-        completed_rows.append(
-            {**row, "space": space, **dict(zip(names, coordinates, strict=True))}
-        )
+        cells = dict(zip(columns, coordinates, strict=True))
+        completed_rows.append({**row, "space": space, **cells})
     return completed_rows

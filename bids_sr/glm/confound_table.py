@@ -108,24 +108,16 @@ def build_confound_table(
     ValueError
         If rows and volumes differ in number, or if the mask is empty or on another grid.
     """
+    _check_inputs(reader, mask, motion, matrices)
     n_volumes = reader.shape[3]
-    if (
-        not n_volumes == len(motion) == len(matrices)
-        or mask.shape != reader.shape[:3]
-        or not mask.any()
-    ):
-        raise ValueError(
-            f"{reader.path}: the inputs do not match. The series has {n_volumes} volumes on a "
-            f"{reader.shape[:3]} grid, the motion table has {len(motion)} rows, and the mask "
-            f"has {int(mask.sum())} voxels on a {mask.shape} grid."
-        )
     masks = {} if tpms is None else tissue_masks(tpms, mask)
     tissues = {name: tissue_mask for name, tissue_mask in masks.items() if tissue_mask.any()}
-    signal_masks = {"global_signal": mask}
-    for tissue, tissue_mask in tissues.items():
-        if tissue in _COLUMN_OF_TISSUE:
-            signal_masks[_COLUMN_OF_TISSUE[tissue]] = tissue_mask
-    signals, change = mean_signals(reader, signal_masks)
+    tissue_signals = {
+        _COLUMN_OF_TISSUE[name]: tissue_mask
+        for name, tissue_mask in tissues.items()
+        if name in _COLUMN_OF_TISSUE
+    }
+    signals, change = mean_signals(reader, {"global_signal": mask, **tissue_signals})
     center = reader.affine[:3] @ [*((np.array(reader.shape[:3]) - 1) / 2), 1]
     columns: dict[str, Float] = {**signals, "dvars": change}
     columns["std_dvars"] = change / compute_expected_change(iterate_slabs(reader, mask, n_dummy))
@@ -142,6 +134,23 @@ def build_confound_table(
     table = pd.DataFrame(columns)
     mark_nonsteady(table, descriptions, n_dummy)
     return censor_outliers(table, descriptions, outliers or {})
+
+
+def _check_inputs(
+    reader: SeriesReader, mask: MaskArray, motion: pd.DataFrame, matrices: Array
+) -> None:
+    """Raise ValueError if numbers of volumes or grids differ, or if the mask is empty."""
+    n_volumes = reader.shape[3]
+    if (
+        not n_volumes == len(motion) == len(matrices)
+        or mask.shape != reader.shape[:3]
+        or not mask.any()
+    ):
+        raise ValueError(
+            f"{reader.path}: the inputs do not match. The series has {n_volumes} volumes on a "
+            f"{reader.shape[:3]} grid, the motion table has {len(motion)} rows, and the mask "
+            f"has {int(mask.sum())} voxels on a {mask.shape} grid."
+        )
 
 
 def censor_outliers(
@@ -304,27 +313,44 @@ def describe_columns(columns: Iterable[str]) -> ColumnDescriptions:
     definitions = _define_columns()
     descriptions: ColumnDescriptions = {}
     for name in columns:
-        if name in definitions:
-            text, unit = definitions[name]
-            descriptions[name] = {"Description": text, "Units": unit}
-            if name in (*_SIGNALS, "csf_wm"):
-                descriptions[name]["Method"] = "Mean"
+        if name not in definitions:
+            continue
+        text, unit = definitions[name]
+        descriptions[name] = {"Description": text, "Units": unit}
+        if name in (*_SIGNALS, "csf_wm"):
+            descriptions[name]["Method"] = "Mean"
     return descriptions
 
 
 def _define_columns() -> dict[str, tuple[str, str]]:
     """Return definition and unit of all columns that do not depend on the data, by name."""
-    axes = {"x": "left to right", "y": "posterior to anterior", "z": "inferior to superior"}
-    signal = "scanner intensity units"
-    definitions = {
-        "global_signal": ("Mean signal within the brain mask", signal),
-        "csf": ("Mean signal within cerebrospinal fluid", signal),
-        "white_matter": ("Mean signal within white matter", signal),
-        "csf_wm": ("Mean signal deep inside white matter and cerebrospinal fluid", signal),
+    definitions = {**_define_summaries(), **_define_motion()}
+    for name in (*MOTION, *_SIGNALS):
+        unit = definitions[name][1]
+        definitions[f"{name}_derivative1"] = (
+            f"Change in {name} from the previous volume",
+            f"{unit} per volume",
+        )
+        definitions[f"{name}_power2"] = (f"Square of {name}", f"({unit})^2")
+        definitions[f"{name}_derivative1_power2"] = (
+            f"Square of {name}_derivative1",
+            f"({unit} per volume)^2",
+        )
+    return definitions
+
+
+def _define_summaries() -> dict[str, tuple[str, str]]:
+    """Return definition and unit of mean signals and of changes between volumes, by name."""
+    signal_unit = "scanner intensity units"
+    return {
+        "global_signal": ("Mean signal within the brain mask", signal_unit),
+        "csf": ("Mean signal within cerebrospinal fluid", signal_unit),
+        "white_matter": ("Mean signal within white matter", signal_unit),
+        "csf_wm": ("Mean signal deep inside white matter and cerebrospinal fluid", signal_unit),
         "dvars": (
             "Root mean square change in signal from the previous volume, computed across the "
             "brain mask",
-            signal,
+            signal_unit,
         ),
         "std_dvars": (
             "DVARS divided by the value that is expected for a stationary AR(1) series with "
@@ -345,7 +371,13 @@ def _define_columns() -> dict[str, tuple[str, str]]:
             "mm",
         ),
     }
-    for axis, direction in axes.items():
+
+
+def _define_motion() -> dict[str, tuple[str, str]]:
+    """Return definition and unit of the six motion parameters, by name."""
+    directions = {"x": "left to right", "y": "posterior to anterior", "z": "inferior to superior"}
+    definitions = {}
+    for axis, direction in directions.items():
         definitions[f"trans_{axis}"] = (
             f"Translation of the head's center relative to the boldref, from {direction} (RAS+)",
             "mm",
@@ -356,16 +388,5 @@ def _define_columns() -> dict[str, tuple[str, str]]:
                 "axis through the head's center (component of the rotation vector)"
             ),
             "rad",
-        )
-    for name in (*MOTION, *_SIGNALS):
-        unit = definitions[name][1]
-        definitions[f"{name}_derivative1"] = (
-            f"Change in {name} from the previous volume",
-            f"{unit} per volume",
-        )
-        definitions[f"{name}_power2"] = (f"Square of {name}", f"({unit})^2")
-        definitions[f"{name}_derivative1_power2"] = (
-            f"Square of {name}_derivative1",
-            f"({unit} per volume)^2",
         )
     return definitions

@@ -1,6 +1,7 @@
 """Confounds of a BOLD run: head motion, signal changes, tissue signals, noise components."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,10 +22,12 @@ _ROWS_PER_SLAB = 4  # rows of a slice per slab: a few MB for 900 volumes
 # smallest number of voxels of a tissue mask for which the probability limit is not lowered
 _MIN_TISSUE_VOXELS = 20
 _PROBABILITY_LIMITS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
+_VARIABLE_PERCENTILE = 98  # of the temporal variance, smallest variance of tCompCor voxels
 _IQR_PER_SD = 1.3489795  # interquartile range of a normal distribution with SD 1
 # residual relative to the norm of a time series; float32 rounding leaves smaller residuals in
 # constant voxels
 _MIN_RESIDUAL = 1e-6
+_MIN_EIGENVALUE = 1e-9  # relative to the largest; smaller eigenvalues are rounding errors
 
 
 def describe_regressor(text: str) -> dict[str, object]:
@@ -114,12 +117,12 @@ def compute_expected_change(slabs: Iterable[Array]) -> float:
     and the lag-one autocorrelation. Source: nichols2017, standardized DVARS. `slabs` are time
     series of some voxels, one voxel per row (N, T). NaN if there are no voxels.
     """
-    total, count = 0.0, 0
+    total, n_voxels = 0.0, 0
     for series in slabs:
         ar1, sd = _compute_first_autocorrelation(series), _compute_robust_sd(series)
         total += float((np.sqrt(2 * (1 - ar1)) * sd).sum())
-        count += len(series)
-    return total / count if count else np.nan
+        n_voxels += len(series)
+    return total / n_voxels if n_voxels else np.nan
 
 
 def tissue_masks(tpms: Sequence[Array], mask: MaskArray) -> dict[str, MaskArray]:
@@ -154,12 +157,12 @@ def tissue_masks(tpms: Sequence[Array], mask: MaskArray) -> dict[str, MaskArray]
 
 def _select_pure_voxels(probability: Array, region: MaskArray) -> MaskArray:
     """Return the voxels of a region with a high tissue probability, if possible at least 20."""
-    selected = np.zeros_like(region)
+    pure_voxels = np.zeros_like(region)
     for limit in _PROBABILITY_LIMITS:
-        selected = (probability >= limit) & region
-        if selected.sum() >= _MIN_TISSUE_VOXELS:
+        pure_voxels = (probability >= limit) & region
+        if pure_voxels.sum() >= _MIN_TISSUE_VOXELS:
             break
-    return selected
+    return pure_voxels
 
 
 def _select_deep_voxels(
@@ -176,7 +179,20 @@ def _select_deep_voxels(
     return _select_pure_voxels(brain_probability, mask)
 
 
-def principal_components(slabs: Iterable[Array], basis: Float) -> tuple[Float, Float, Float]:
+class _PrincipalComponents(NamedTuple):
+    """Temporal principal components of voxels, the strongest first.
+
+    `components` (T, C) have unit length and a positive largest entry. `singular_values` (C,) are
+    singular values of the series scaled to unit standard deviation, and `fractions` (C,) fractions
+    of variance.
+    """
+
+    components: Float
+    singular_values: Float
+    fractions: Float
+
+
+def principal_components(slabs: Iterable[Array], basis: Float) -> _PrincipalComponents:
     """Return the temporal principal components of many voxels, the strongest first.
 
     Voxels are processed in slabs and never held in memory together. Source: behzadi2007,
@@ -191,26 +207,25 @@ def principal_components(slabs: Iterable[Array], basis: Float) -> tuple[Float, F
 
     Returns
     -------
-    tuple[ndarray, ndarray, ndarray]
-        Components (T, C) of unit length with positive largest entry, as many as the rank of the
-        voxels; singular values (C,) of the series scaled to unit standard deviation; and fractions
-        of variance (C,).
+    _PrincipalComponents
+        As many components as the rank of the voxels.
     """
     gram = np.zeros((len(basis), len(basis)))
     for series in slabs:
         residual = series - (series @ basis) @ basis.T
-        norm = np.linalg.norm(residual, axis=1, keepdims=True)
+        residual_norm = np.linalg.norm(residual, axis=1, keepdims=True)
         series_norm = np.maximum(np.linalg.norm(series, axis=1), 1e-30)
-        varies = norm[:, 0] > _MIN_RESIDUAL * series_norm
-        residual = residual[varies] / norm[varies]
-        gram += residual.T @ residual
+        varies = residual_norm[:, 0] > _MIN_RESIDUAL * series_norm
+        scaled = residual[varies] / residual_norm[varies]
+        gram += scaled.T @ scaled
     eigenvalues, eigenvectors = np.linalg.eigh(gram)
-    order = np.argsort(eigenvalues)[::-1]
-    order = order[eigenvalues[order] > 1e-9 * max(float(eigenvalues.max()), 1e-300)]
-    components = fix_signs(eigenvectors[:, order])
-    singular_values = np.sqrt(len(gram) * np.maximum(eigenvalues[order], 0))
+    descending = np.argsort(eigenvalues)[::-1]
+    smallest = _MIN_EIGENVALUE * max(float(eigenvalues.max()), 1e-300)
+    nonzero = descending[eigenvalues[descending] > smallest]
+    components = fix_signs(eigenvectors[:, nonzero])
+    singular_values = np.sqrt(len(gram) * np.maximum(eigenvalues[nonzero], 0))
     total = float(np.trace(gram)) or 1.0
-    return components, singular_values, eigenvalues[order] / total
+    return _PrincipalComponents(components, singular_values, eigenvalues[nonzero] / total)
 
 
 def iterate_slabs(reader: SeriesReader, mask: MaskArray, first: int) -> Iterator[Array]:
@@ -225,9 +240,10 @@ def iterate_slabs(reader: SeriesReader, mask: MaskArray, first: int) -> Iterator
         begin, end = filled_rows[0] // _ROWS_PER_SLAB * _ROWS_PER_SLAB, filled_rows[-1] + 1
         slab = reader.slab(z, z + 1, rows=slice(begin, end), volumes=slice(first, None))[:, :, 0]
         for y in range(begin, end, _ROWS_PER_SLAB):
-            inside = mask[:, y : min(y + _ROWS_PER_SLAB, end), z]
-            if inside.any():
-                yield slab[:, y - begin : y - begin + _ROWS_PER_SLAB][inside].astype(np.float64)
+            slab_mask = mask[:, y : min(y + _ROWS_PER_SLAB, end), z]
+            if slab_mask.any():
+                rows = slab[:, y - begin : y - begin + _ROWS_PER_SLAB]
+                yield rows[slab_mask].astype(np.float64)
 
 
 def select_most_variable(reader: SeriesReader, mask: MaskArray, first: int) -> MaskArray:
@@ -241,9 +257,9 @@ def select_most_variable(reader: SeriesReader, mask: MaskArray, first: int) -> M
     for batch in divide_into_batches(reader.volumes(start=first)):
         fit.add(np.stack([volume[mask] for volume in batch]))
     variance = fit.residual_variance(1)
-    selected = np.zeros_like(mask)
-    selected[mask] = variance >= np.percentile(variance, 98)
-    return selected
+    variable_voxels = np.zeros_like(mask)
+    variable_voxels[mask] = variance >= np.percentile(variance, _VARIABLE_PERCENTILE)
+    return variable_voxels
 
 
 def mean_signals(
@@ -253,18 +269,20 @@ def mean_signals(
 
     `masks` are nonempty voxel sets (X, Y, Z, boolean) by name.
     """
-    signals: dict[str, list[float]] = {name: [] for name in masks}
-
-    def add_means() -> Iterable[Array]:
-        """Yield the volumes, and add their means to `signals`."""
-        for volume in reader.volumes():
-            for name, mask in masks.items():
-                signals[name].append(float(volume[mask].mean(dtype=np.float64)))
-            yield volume
-
+    means: dict[str, list[float]] = {name: [] for name in masks}
     # The means are added while `dvars` reads the volumes.
-    changes = dvars(add_means(), next(iter(masks.values())))
-    return {name: np.array(values) for name, values in signals.items()}, changes
+    changes = dvars(_add_means(reader, masks, means), next(iter(masks.values())))
+    return {name: np.array(values) for name, values in means.items()}, changes
+
+
+def _add_means(
+    reader: SeriesReader, masks: Mapping[str, MaskArray], means: Mapping[str, list[float]]
+) -> Iterator[Array]:
+    """Yield the volumes of a series, and append their mean in each mask to `means`."""
+    for volume in reader.volumes():
+        for name, mask in masks.items():
+            means[name].append(float(volume[mask].mean(dtype=np.float64)))
+        yield volume
 
 
 def motion_table(params: Array, residual: Array) -> pd.DataFrame:

@@ -9,8 +9,8 @@ import difflib
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, combinations, count
 
 from bids_sr.notices import UsageError
 
@@ -127,15 +127,19 @@ def read_modulation(
     ([1.0, 1.0], "the modulation of an event of type 'go' is not a number, but 'high'")
     """
     default_amplitudes = [1.0] * len(trial_types)
-    texts = [(cell or "").strip() for cell in cells]
+    cell_texts = [(cell or "").strip() for cell in cells]
     modulated_types = {
-        name for name, text in zip(trial_types, texts, strict=True) if text.lower() not in NO_TIME
+        name
+        for name, cell_text in zip(trial_types, cell_texts, strict=True)
+        if cell_text.lower() not in NO_TIME
     }
     amplitudes = []
-    for name, text in zip(trial_types, texts, strict=True):
-        amplitude = parse_seconds(text) if name in modulated_types else 1.0
+    for name, cell_text in zip(trial_types, cell_texts, strict=True):
+        amplitude = parse_seconds(cell_text) if name in modulated_types else 1.0
         if amplitude is None:
-            reason = f"the modulation of an event of type {name!r} is not a number, but {text!r}"
+            reason = (
+                f"the modulation of an event of type {name!r} is not a number, but {cell_text!r}"
+            )
             return default_amplitudes, reason
         amplitudes.append(amplitude)
     return amplitudes, ""
@@ -193,36 +197,38 @@ def _default_contrasts(
     """
     described_types = trial_types if described_types is None else described_types
     averaged_types = described_types if averaged_types is None else averaged_types
-    contrasts: dict[str, Contrast] = {}
+    type_contrasts: dict[str, Contrast] = {}
     for name in dict.fromkeys(trial_types):
         label = camel_case(name)
         # `all` is the mean of all types, even if a type has this name.
         is_all = label == ALL and len(trial_types) > 1
-        _add_contrast(contrasts, ALL_TYPE if is_all else label, {name: 1.0})
+        _add_contrast(type_contrasts, ALL_TYPE if is_all else label, {name: 1.0})
     contrasts = {
         label: weights
-        for label, weights in contrasts.items()
+        for label, weights in type_contrasts.items()
         if not weights.keys() - {*described_types}
     }
     if len(averaged_types) > 1:
         _add_contrast(contrasts, ALL, dict.fromkeys(averaged_types, 1.0 / len(averaged_types)))
+    for label, weights in _iterate_comparisons(described_types, averaged_types):
+        _add_contrast(contrasts, label, weights)
+    return contrasts
+
+
+def _iterate_comparisons(
+    described_types: Sequence[str], averaged_types: Sequence[str]
+) -> Iterator[tuple[str, Contrast]]:
+    """Yield name and weights of default comparisons between types, see `_default_contrasts`."""
     if len(described_types) <= MAX_TYPES_FOR_PAIRS:
-        for first, second in combinations(described_types, 2):
-            _add_contrast(
-                contrasts,
-                f"{camel_case(first)}Minus{_pascal_case(second)}",
-                {first: 1.0, second: -1.0},
-            )
+        for positive_type, negative_type in combinations(described_types, 2):
+            label = f"{camel_case(positive_type)}Minus{_pascal_case(negative_type)}"
+            yield label, {positive_type: 1.0, negative_type: -1.0}
     elif len(described_types) <= MAX_TYPES_FOR_OTHERS:
         for trial_type in described_types:
             other_types = [name for name in averaged_types if name != trial_type]
             if other_types:
-                _add_contrast(
-                    contrasts,
-                    f"{camel_case(trial_type)}MinusOthers",
-                    dict.fromkeys(other_types, -1.0 / len(other_types)) | {trial_type: 1.0},
-                )
-    return contrasts
+                weights = dict.fromkeys(other_types, -1.0 / len(other_types))
+                yield f"{camel_case(trial_type)}MinusOthers", weights | {trial_type: 1.0}
 
 
 def minus_others(contrasts: Contrasts) -> tuple[str, ...]:
@@ -290,13 +296,10 @@ def resolve_contrasts(
 
 def _add_contrast(contrasts: dict[str, Contrast], name: str, weights: Contrast) -> None:
     """Add a contrast under a unique name; two types may be shortened to the same letters."""
-    name = shorten_label(name, name)
-    separator = "x" if name[-1].isdigit() else ""
-    unique_name, number = name, 2
-    while unique_name in contrasts:
-        unique_name = f"{name}{separator}{number}"
-        number += 1
-    contrasts[unique_name] = weights
+    label = shorten_label(name, name)
+    separator = "x" if label[-1].isdigit() else ""
+    candidates = chain([label], (f"{label}{separator}{suffix}" for suffix in count(2)))
+    contrasts[next(candidate for candidate in candidates if candidate not in contrasts)] = weights
 
 
 def _parse_contrast(
@@ -337,7 +340,7 @@ def _parse_terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple
     """
     terms: list[tuple[str, float]] = []
     position = 0
-    longest_first = sorted(trial_types, key=len, reverse=True)
+    types_by_length = sorted(trial_types, key=len, reverse=True)  # the longest first
     while position < len(body.rstrip()):
         sign = _SIGN_PATTERN.match(body, position)
         if sign is None and terms:
@@ -349,12 +352,14 @@ def _parse_terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple
         position = sign.end() if sign else position
         weight = _WEIGHT_PATTERN.match(body, position)
         position = weight.end() if weight else position
-        name = next((name for name in longest_first if _is_term_at(body, position, name)), None)
-        if name is None:
+        trial_type = next(
+            (name for name in types_by_length if _is_term_at(body, position, name)), None
+        )
+        if trial_type is None:
             raise _explain_unknown_term(text, body, position, trial_types)
         factor = float(weight.group(1)) if weight else 1.0
-        terms.append((name, -factor if sign and sign.group(1) == "-" else factor))
-        position += len(name)
+        terms.append((trial_type, -factor if sign and sign.group(1) == "-" else factor))
+        position += len(trial_type)
     if not terms:
         raise UsageError(
             f"contrast {text!r}",
@@ -412,10 +417,12 @@ def _suggest_name(unknown_name: str, names: Iterable[str]) -> str:
 def _name_contrast(terms: Sequence[tuple[str, float]]) -> str:
     """Return the name of a contrast without a requested name, such as ``thumbMinusLittle``."""
     (first_type, first_weight), *other_terms = terms
-    name = camel_case(first_type) if first_weight > 0 else "minus" + _pascal_case(first_type)
-    for trial_type, weight in other_terms:
-        name += ("Plus" if weight > 0 else "Minus") + _pascal_case(trial_type)
-    return name
+    first_word = camel_case(first_type) if first_weight > 0 else f"minus{_pascal_case(first_type)}"
+    other_words = (
+        f"{'Plus' if weight > 0 else 'Minus'}{_pascal_case(trial_type)}"
+        for trial_type, weight in other_terms
+    )
+    return "".join([first_word, *other_words])
 
 
 def comparable(weights: Mapping[str, float]) -> ComparableWeights:

@@ -10,6 +10,7 @@ from bids_sr.glm.time_series import MIN_RELATIVE_CHANGE, find_largest_size
 from bids_sr.io.arrays import Float, Real
 
 _Filter = tuple[Float, Float | None]
+"""Trend that is regressed out (T, K), and cosines of the pass band or None; `temporal_filter`."""
 
 
 def temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
@@ -56,21 +57,23 @@ def temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
     return trend, band - trend @ (trend.T @ band)
 
 
-def filter_of_design(design: Design, low_pass: float | None, with_confounds: bool) -> _Filter:
+def filter_of_design(
+    design: Design, low_pass: float | None, *, with_confounds: bool = False
+) -> _Filter:
     """Return the correlation filter for a design with columns of the temporal model.
 
     Constant, slope, these columns and the cosines above the low-pass cut-off (Hz) are regressed
     out jointly. Censored volumes thus have no weight, and no values are interpolated before
     filtering. If `with_confounds`, the confounds of the design are also regressed out.
     """
-    names = (
+    removed_names = (
         nuisance_columns(design.columns, design.conditions)
         if with_confounds
         else time_column_names(design.columns)
     )
     n, tr = len(design.matrix), design.tr
     columns = [np.ones(n), np.linspace(-1, 1, n)]
-    columns += [design.matrix[:, design.columns.index(name)] for name in names]
+    columns += [design.matrix[:, design.columns.index(name)] for name in removed_names]
     if low_pass and low_pass < 0.5 / tr:
         columns += list(cosines_outside(n, tr, 0.0, low_pass)[0].T)
     trend = orthonormal(np.column_stack(columns))

@@ -117,9 +117,11 @@ def _read_confound_columns(
     """
     if table is None or not names:
         return {}
-    missing = [name for name in names if name not in table]
-    if missing:
-        raise DesignError(f"the confounds table lacks required columns: {', '.join(missing)}")
+    missing_names = [name for name in names if name not in table]
+    if missing_names:
+        raise DesignError(
+            f"the confounds table lacks required columns: {', '.join(missing_names)}"
+        )
     if len(table) != n_volumes:
         raise DesignError(
             f"the confounds table has {len(table)} rows, but the series has {n_volumes} volumes"
@@ -256,20 +258,7 @@ def build_design(
     drift = _make_drift(times[n_dummy:], settings.high_pass)
     matrix = np.column_stack([*regressors.values(), drift.to_numpy(dtype=np.float64)])
     columns = (*regressors, *(str(name) for name in drift.columns))
-    rank = int(np.linalg.matrix_rank(matrix))
-    if rank >= matrix.shape[0]:
-        n_censored = int((~uncensored).sum())
-        raise TooManyColumns(
-            f"the design matrix has rank {rank - n_censored}, but the model can use only "
-            f"{matrix.shape[0] - n_censored} volumes; more volumes than the rank are required",
-            rank - matrix.shape[0] + 1,
-        )
-    if rank < len(columns):
-        _LOGGER.warning(
-            "The design matrix has %d columns but rank %d, because some columns are collinear.",
-            len(columns),
-            rank,
-        )
+    rank = _compute_rank(matrix, n_censored=int((~uncensored).sum()))
     matrix.setflags(write=False)
     return Design(
         matrix=matrix,
@@ -281,6 +270,33 @@ def build_design(
         rank=rank,
         censored=tuple(n_dummy + int(row) for row in np.flatnonzero(~uncensored)),
     )
+
+
+def _compute_rank(matrix: Float, *, n_censored: int) -> int:
+    """Return the rank of a design matrix; warn if columns are collinear.
+
+    `n_censored` is the number of censored volumes, which have a row and a column each.
+
+    Raises
+    ------
+    TooManyColumns
+        If no degrees of freedom remain.
+    """
+    n_rows, n_columns = matrix.shape
+    rank = int(np.linalg.matrix_rank(matrix))
+    if rank >= n_rows:
+        raise TooManyColumns(
+            f"the design matrix has rank {rank - n_censored}, but the model can use only "
+            f"{n_rows - n_censored} volumes; more volumes than the rank are required",
+            rank - n_rows + 1,
+        )
+    if rank < n_columns:
+        _LOGGER.warning(
+            "The design matrix has %d columns but rank %d, because some columns are collinear.",
+            n_columns,
+            rank,
+        )
+    return rank
 
 
 def nuisance_columns(columns: Sequence[str], conditions: Sequence[str]) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ def slow_cosines(n: int, tr: float, cutoff_hz: float = 1 / CUTOFF_S) -> Float:
 
     All columns have amplitude 1. `tr` is in seconds, and `cutoff_hz` in Hz.
     """
-    count = min(int(np.floor(2 * n * tr * cutoff_hz)) + 1, n)
-    return np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * np.arange(count) / n)
+    n_cosines = min(int(np.floor(2 * n * tr * cutoff_hz)) + 1, n)
+    return np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * np.arange(n_cosines) / n)
 
 
 def drift_basis(n: int, tr: float) -> Float:

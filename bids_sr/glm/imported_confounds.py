@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -46,10 +47,10 @@ def import_confound_columns(
         If a column of head motion is missing.
     """
     frame = read_frame(path)
-    missing = [name for name in MOTION if name not in frame]
-    if missing:
+    missing_names = [name for name in MOTION if name not in frame]
+    if missing_names:
         raise ValueError(
-            f"{path}: the confounds table lacks required columns: {', '.join(missing)}"
+            f"{path}: the confounds table lacks required columns: {', '.join(missing_names)}"
         )
     imported, computed, _ = convert_to_numbers(frame)
     sidecar = read_json(path.with_suffix(".json"))
@@ -63,18 +64,7 @@ def import_confound_columns(
         if name not in components and not name.startswith("non_steady_state_outlier")
     ]
     table = imported[[*other_columns, *components]]
-    # DVARS of fMRIPrep is computed from a series scaled to a median of 1000.
-    common_descriptions = describe_columns(name for name in other_columns if name != "dvars")
-    descriptions: ColumnDescriptions = {
-        name: {**common_descriptions.get(name, {}), **entries.get(name, {})} for name in table
-    }
-    for name, description in descriptions.items():
-        description.setdefault("Description", f"{name}, taken from {origin}")
-        description.setdefault("Units", "arbitrary")
-    for name in MOTION:
-        kind, axis = name.split("_")
-        movement = f"rotation about {axis}" if kind == "rot" else f"translation along {axis}"
-        descriptions[name]["Description"] = f"Head motion: {movement}, taken from {origin}"
+    descriptions = _describe_imported(table, entries, origin)
     mark_nonsteady(table, descriptions, n_dummy)
     for name, description in descriptions.items():
         description["Origin"] = (
@@ -83,7 +73,19 @@ def import_confound_columns(
     return censor_outliers(table, descriptions, outliers or {})
 
 
-def convert_to_numbers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str], list[str]]:
+class _NumericConfounds(NamedTuple):
+    """Confounds as numbers, NaN for missing values, with all motion columns.
+
+    `computed` are the names of computed motion columns, and `dropped` the names of dropped text
+    columns.
+    """
+
+    table: pd.DataFrame
+    computed: list[str]
+    dropped: list[str]
+
+
+def convert_to_numbers(frame: pd.DataFrame) -> _NumericConfounds:
     """Return a confounds table of another program as numbers, with all motion columns.
 
     Every evaluation uses the derivatives of the six motion parameters and framewise displacement.
@@ -94,12 +96,6 @@ def convert_to_numbers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str], li
     ----------
     frame : pd.DataFrame
         Table as read, one row per volume.
-
-    Returns
-    -------
-    tuple[pd.DataFrame, list[str], list[str]]
-        Table with missing values as NaN, names of computed motion columns, and names of dropped
-        text columns.
     """
     columns, text_columns = dict[str, pd.Series](), list[str]()
     for name, values in frame.items():
@@ -114,7 +110,30 @@ def convert_to_numbers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str], li
         if name not in MOTION and not (name in table and is_complete(table[name])):
             table[name] = values
             computed.append(name)
-    return table, computed, [name for name in text_columns if name not in computed]
+    dropped = [name for name in text_columns if name not in computed]
+    return _NumericConfounds(table, computed, dropped)
+
+
+def _describe_imported(
+    table: pd.DataFrame, entries: Mapping[str, dict[str, object]], origin: str
+) -> ColumnDescriptions:
+    """Return the descriptions of imported columns; entries of the sidecar take precedence.
+
+    Motion parameters are always described here. `origin` is as in `import_confound_columns`.
+    """
+    # DVARS of fMRIPrep is computed from a series scaled to a median of 1000.
+    common_descriptions = describe_columns(name for name in table if name != "dvars")
+    descriptions: ColumnDescriptions = {
+        name: {**common_descriptions.get(name, {}), **entries.get(name, {})} for name in table
+    }
+    for name, description in descriptions.items():
+        description.setdefault("Description", f"{name}, taken from {origin}")
+        description.setdefault("Units", "arbitrary")
+    for name in MOTION:
+        kind, axis = name.split("_")
+        movement = f"rotation about {axis}" if kind == "rot" else f"translation along {axis}"
+        descriptions[name]["Description"] = f"Head motion: {movement}, taken from {origin}"
+    return descriptions
 
 
 def _sort_components(names: Sequence[str], entries: Mapping[str, dict[str, object]]) -> list[str]:

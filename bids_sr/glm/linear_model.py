@@ -12,6 +12,7 @@ samples are also whitened exactly. Differences to nilearn's `run_glm`:
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import toeplitz
@@ -46,11 +47,11 @@ class _Precisions:
     def from_autocorrelations(cls, rho: Float) -> "_Precisions":
         """Return the precisions for autocorrelations (M, p) at lags 1 … p."""
         predictors, unexplained = levinson(rho)
-        count, order = rho.shape
+        n_models, order = rho.shape
         # Rows of the matrices are prediction errors; with this many rows, the corners do not
         # overlap.
         n_rows = 3 * order + 1
-        whitening = np.tile(np.eye(n_rows), (count, 1, 1))
+        whitening = np.tile(np.eye(n_rows), (n_models, 1, 1))
         for t in range(n_rows):
             n_earlier = min(t, order)
             whitening[:, t, t - n_earlier : t] = -predictors[n_earlier][:, ::-1]
@@ -147,6 +148,17 @@ class _WhitenedCell:
         return self.diagonals @ products + np.einsum("kepn,epn->kn", self.corners @ ends, ends)
 
 
+class _BatchFit(NamedTuple):
+    """Effects, variances and effective degrees of freedom of C contrasts in n voxels, (C, n) each.
+
+    They are 0, 0 and the degrees of freedom of the design in constant voxels.
+    """
+
+    effect: Float
+    variance: Float
+    effective: Float
+
+
 def t_to_z(t: Float, dof: float | Float) -> Float:
     """Convert t to normal deviates with the same tail probability, |z| ≤ 37.
 
@@ -231,11 +243,11 @@ class ContrastModel:
     def _solve_models(self, indices: Sequence[int]) -> Iterator[_WhitenedModel]:
         """Yield whitened least squares for some noise models."""
         rho, spread = self._noise.rho[indices], self._noise.spread[indices]
-        count, order = rho.shape
+        n_models, order = rho.shape
         steps = np.concatenate([np.zeros((1, order)), _DERIVATIVE_STEP * np.eye(order)])
         stepped_rho = rho[:, None] + steps
         variances = self._compute_variances(stepped_rho.reshape(-1, order))
-        variances = variances.reshape(count, order + 1, -1)
+        variances = variances.reshape(n_models, order + 1, -1)
         log_slopes = np.log(variances[:, 1:] / variances[:, :1]) / _DERIVATIVE_STEP
         uncertainty = np.einsum("gpc,gpq,gqc->gc", log_slopes, spread, log_slopes)
         precisions = _Precisions.from_autocorrelations(rho)
@@ -243,7 +255,7 @@ class ContrastModel:
         projections = np.linalg.solve(roots, precisions(self._basis).transpose(0, 2, 1))
         weights = self._whiten_weights(roots).transpose(0, 2, 1)
         effective = effective_dof(self.dof, uncertainty)
-        for index in range(count):
+        for index in range(n_models):
             yield _WhitenedModel(
                 projection=projections[index],
                 weights=weights[index],
@@ -260,9 +272,9 @@ class ContrastModel:
         """Solve the noise models of some cells, several at a time."""
         indices = np.unique(self._noise.cells[cells]).tolist()
         unsolved = [index for index in indices if index not in self._models]
-        for part in iterate_parts(len(unsolved), _MODELS_PER_BATCH):
+        for batch in iterate_parts(len(unsolved), _MODELS_PER_BATCH):
             self._models.update(
-                zip(unsolved[part], self._solve_models(unsolved[part]), strict=True)
+                zip(unsolved[batch], self._solve_models(unsolved[batch]), strict=True)
             )
 
     def fit(self, signals: Real, voxels: slice = slice(None)) -> dict[str, Float]:
@@ -291,17 +303,17 @@ class ContrastModel:
             )
         # Voxels of a cell are fitted together.
         sort_order = np.argsort(labels, kind="stable")
-        labels, signals = labels[sort_order], np.take(signals, sort_order, axis=1, mode="clip")
-        shares = np.ascontiguousarray(shares[sort_order].T)
-        cells, starts = np.unique(labels, return_index=True)
+        sorted_signals = np.take(signals, sort_order, axis=1, mode="clip")
+        sorted_shares = np.ascontiguousarray(shares[sort_order].T)
+        cells, starts = np.unique(labels[sort_order], return_index=True)
         self._prepare(cells)
         effect, variance, effective = (np.zeros((len(self.contrasts), n)) for _ in range(3))
         for cell, start, stop in zip(cells, starts, [*starts[1:], n], strict=True):
             model = self._join_cell(cell)
-            for part in iterate_parts(stop - start, VOXELS_PER_BATCH):
-                columns = slice(start + part.start, start + part.stop)
+            for batch in iterate_parts(stop - start, VOXELS_PER_BATCH):
+                columns = slice(start + batch.start, start + batch.stop)
                 effect[:, columns], variance[:, columns], effective[:, columns] = self._fit_batch(
-                    model, signals[:, columns], shares[:, columns]
+                    model, sorted_signals[:, columns], sorted_shares[:, columns]
                 )
         t = np.divide(effect, np.sqrt(variance), out=np.zeros_like(effect), where=variance > 0)
         maps = {
@@ -314,9 +326,7 @@ class ContrastModel:
         original_order = np.argsort(sort_order)
         return {name: values[:, original_order] for name, values in maps.items()}
 
-    def _fit_batch(
-        self, model: _WhitenedCell, signals: Real, shares: Float
-    ) -> tuple[Float, Float, Float]:
+    def _fit_batch(self, model: _WhitenedCell, signals: Real, shares: Float) -> _BatchFit:
         """Estimate the contrasts in voxels of one cell.
 
         Parameters
@@ -327,12 +337,6 @@ class ContrastModel:
             Time series, one voxel per column (T, n).
         shares : ndarray
             Share of each model in each voxel (K, n).
-
-        Returns
-        -------
-        tuple[ndarray, ndarray, ndarray]
-            Effects, variances and effective degrees of freedom, (C, n) each; 0, 0 and `dof` in
-            constant voxels.
         """
         from bids_sr.spatial.lag_products import add_lag_products, center
 
@@ -358,4 +362,4 @@ class ContrastModel:
         is_constant = ~exceeds_rounding(n_times, products[0], moments[2])
         effect[:, is_constant], variance[:, is_constant] = 0, 0
         effective[:, is_constant] = self.dof
-        return effect, variance, effective
+        return _BatchFit(effect, variance, effective)

@@ -60,13 +60,12 @@ def _find_peaks(maps: _MapArrays, name: str, roi: MaskArray, affine: Float) -> d
 
     Maps without a peak are omitted.
     """
-    peaks = {}
-    for stat in ("t", "cc", "z"):
-        if (name, stat) in maps:
-            peak = find_peak(maps[name, stat], roi, affine)
-            if peak is not None:
-                peaks[stat] = peak
-    return peaks
+    available_maps = {stat: maps[name, stat] for stat in ("t", "cc", "z") if (name, stat) in maps}
+    return {
+        stat: peak
+        for stat, values in available_maps.items()
+        if (peak := find_peak(values, roi, affine)) is not None
+    }
 
 
 def _select_main_peak(peaks: Mapping[str, Peak]) -> Peak | None:
@@ -106,12 +105,12 @@ def _compute_region_metrics(
     """
     voxel_mm3 = float(abs(np.linalg.det(affine[:3, :3])))
     center = centroid(region & roi, affine)
-    count = int(region.sum())
+    n_voxels = int(region.sum())
     metrics: dict[str, float | None] = {
         "threshold_value": threshold,
-        "voxels": count,
-        "volume": count * voxel_mm3,
-        "size_acquired_voxels": count / per_acquired,
+        "voxels": n_voxels,
+        "volume": n_voxels * voxel_mm3,
+        "size_acquired_voxels": n_voxels / per_acquired,
         "roi_volume": int((region & roi).sum()) * voxel_mm3,
     }
     for index, axis in enumerate("xyz"):
@@ -132,9 +131,13 @@ def _compute_pair_metrics(
         return {"peak_distance": None, **({"effect_separation": None} if has_effects else {})}
     metrics = {"peak_distance": _compute_distance(first_peak.position, second_peak.position)}
     if has_effects:
-        first, second = (maps[name, "effect"] for name in pair)
-        difference_at_first = float(first[first_peak.index] - second[first_peak.index])
-        difference_at_second = float(first[second_peak.index] - second[second_peak.index])
+        first_effect, second_effect = (maps[name, "effect"] for name in pair)
+        difference_at_first = float(
+            first_effect[first_peak.index] - second_effect[first_peak.index]
+        )
+        difference_at_second = float(
+            first_effect[second_peak.index] - second_effect[second_peak.index]
+        )
         metrics["effect_separation"] = (difference_at_first - difference_at_second) / 2
     return metrics
 
@@ -203,8 +206,8 @@ def activation_rows(
         entries.append((pair_name, MISSING, metrics))
         for label in labels:
             # Overlap is limited to the ROI, as in the paper.
-            first, second = (regions[name, label][0] & roi for name in pair)
-            metrics = _compute_overlap_metrics(first, second, affine)
+            first_region, second_region = (regions[name, label][0] & roi for name in pair)
+            metrics = _compute_overlap_metrics(first_region, second_region, affine)
             entries.append((pair_name, label, metrics))
     return [
         row

@@ -25,6 +25,7 @@ uncertainty, and neighborhoods with few voxels, reduce the degrees of freedom.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -160,7 +161,20 @@ def exceeds_rounding(n_volumes: int, power: Float, largest: Float) -> MaskArray:
     return np.sqrt(power / n_volumes) > MIN_RELATIVE_CHANGE * largest
 
 
-def _compute_lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, MaskArray, Float]:
+class _LagRatios(NamedTuple):
+    """Autocorrelation of residuals, and mean signal, of N voxels.
+
+    `ratios` are the ratios of lag products to residual power by lag from 1 (order, N), 0 without
+    residuals. `has_residual` (N,) is False in voxels without residuals, and `means` (N,) are the
+    mean signals.
+    """
+
+    ratios: Float
+    has_residual: MaskArray
+    means: Float
+
+
+def _compute_lag_ratios(signals: Real, basis: Float, order: int) -> _LagRatios:
     """Compute ratios of lag products to residual power, and the mean signal, of voxels.
 
     Parameters
@@ -171,12 +185,6 @@ def _compute_lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float,
         Orthonormal basis (T, P) of a design whose columns span a constant.
     order : int
         Number of lags.
-
-    Returns
-    -------
-    tuple[ndarray, ndarray, ndarray]
-        Ratios by lag from 1 (order, N), 0 without residuals; voxels with residuals (N, boolean);
-        and means (N,).
     """
     from bids_sr.spatial.lag_products import add_lag_products, center
 
@@ -189,31 +197,24 @@ def _compute_lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float,
     power, lag_products = sums[0], sums[1:]
     has_residual = exceeds_rounding(len(signals), signal_power, largest)
     has_residual &= power > _MIN_RESIDUAL**2 * signal_power
-    return (
-        np.divide(lag_products, power, out=np.zeros_like(lag_products), where=has_residual),
-        has_residual,
-        mean,
-    )
+    ratios = np.divide(lag_products, power, out=np.zeros_like(lag_products), where=has_residual)
+    return _LagRatios(ratios, has_residual, mean)
 
 
 def _collect_lag_ratios(
-    blocks: _SignalBlocks, n_voxels: int, basis: Float, order: int, level: Float | None = None
-) -> tuple[Float, MaskArray, Float]:
-    """Compute lag ratios, their validity and the mean signal of N voxels, block by block.
-
-    The results are as in `_compute_lag_ratios`, for all N voxels. `level`, if not None, replaces
-    the mean signal.
-    """
+    blocks: _SignalBlocks, n_voxels: int, basis: Float, order: int
+) -> _LagRatios:
+    """Compute the lag ratios of all N voxels, block by block; see `_compute_lag_ratios`."""
     ratios = np.zeros((order, n_voxels))
     has_residual = np.zeros(n_voxels, dtype=bool)
     means = np.zeros(n_voxels)
     for voxels, block in blocks:
-        for part in iterate_parts(block.shape[1], VOXELS_PER_BATCH):
-            columns = slice(voxels.start + part.start, voxels.start + part.stop)
+        for batch in iterate_parts(block.shape[1], VOXELS_PER_BATCH):
+            columns = slice(voxels.start + batch.start, voxels.start + batch.stop)
             ratios[:, columns], has_residual[columns], means[columns] = _compute_lag_ratios(
-                block[:, part], basis, order
+                block[:, batch], basis, order
             )
-    return ratios, has_residual, means if level is None else level
+    return _LagRatios(ratios, has_residual, means)
 
 
 class _Neighborhood:
@@ -232,9 +233,10 @@ class _Neighborhood:
         self.known, self._mask = known, mask[bounding_box(mask)]
         self._zooms, self._fwhm_mm = zooms, fwhm_mm
         self._total = self._sum(known.astype(np.float64))
-        peak = square_sum = 1.0  # of the three-dimensional kernel
+        # largest weight and sum of squared weights of the three-dimensional kernel
+        peak = square_sum = 1.0
         for zoom in zooms:
-            sigma = fwhm_mm / FWHM_PER_SIGMA / float(zoom)
+            sigma = fwhm_mm / FWHM_PER_SIGMA / float(zoom)  # voxels
             impulse = np.zeros(2 * int(4 * sigma + 0.5) + 1)
             impulse[len(impulse) // 2] = 1.0
             kernel = ndimage.gaussian_filter1d(impulse, sigma, mode="constant")
@@ -256,9 +258,9 @@ class _Neighborhood:
         """Return means (K, N) of values (K, N); 0 without known voxels nearby."""
         means = np.zeros_like(values)
         has_neighbors = self._total > 1e-12  # sums of weights, except for rounding errors
-        for mean_row, row_values in zip(means, values, strict=True):
-            sums = self._sum(row_values * self.known)
-            np.divide(sums, self._total, out=mean_row, where=has_neighbors)
+        for mean, voxel_values in zip(means, values, strict=True):
+            sums = self._sum(voxel_values * self.known)
+            np.divide(sums, self._total, out=mean, where=has_neighbors)
         return means
 
 
@@ -352,11 +354,13 @@ class _Lattice:
         shape = len(self.node_ratios), len(other_lattice.node_ratios)
         sums = np.zeros(shape[0] * shape[1])
         for nodes, shares in zip(self.nodes, self.shares, strict=True):
-            pairs = np.ravel_multi_index(
+            pair_indices = np.ravel_multi_index(
                 (np.broadcast_to(nodes, other_lattice.nodes.shape), other_lattice.nodes), shape
             )
             sums += np.bincount(
-                pairs.ravel(), weights=(shares * other_lattice.shares).ravel(), minlength=len(sums)
+                pair_indices.ravel(),
+                weights=(shares * other_lattice.shares).ravel(),
+                minlength=len(sums),
             )
         return sums.reshape(shape)
 
@@ -369,69 +373,76 @@ def _build_lattice(ratios: Float) -> _Lattice:
     coordinates, which are continuous across the sides of cells. Perpendicular to the plane, a node
     is at the mean of its voxels, shrunk toward the plane if there are few voxels.
     """
-    order, count = ratios.shape
+    n_lags, n_voxels = ratios.shape
     mean = ratios.mean(axis=1)
     centered = ratios - mean[:, None]
-    sizes, vectors = np.linalg.eigh(centered @ centered.T / count)
-    axes = fix_signs(vectors[:, : -min(_N_COMPONENTS, order) - 1 : -1])
+    sizes, vectors = np.linalg.eigh(centered @ centered.T / n_voxels)
+    axes = fix_signs(vectors[:, : -min(_N_COMPONENTS, n_lags) - 1 : -1])
     scale = max(float(np.sqrt(max(sizes[-1], 0.0))), _MIN_SD)
     coordinates = axes.T @ centered / scale
     coordinates = np.arcsinh(np.clip(coordinates, -_MAX_DISTANCE, _MAX_DISTANCE)) / _NODE_SPACING
-    corners, first_axes, shares = _find_simplices(coordinates)
-    labels, cells, node_positions = _number_cells(corners, first_axes)
-    ratios_in_plane = mean + scale * (axes @ np.sinh(_NODE_SPACING * node_positions)).T
+    simplices = _find_simplices(coordinates)
+    numbered = _number_cells(simplices)
+    ratios_in_plane = mean + scale * (axes @ np.sinh(_NODE_SPACING * numbered.node_positions)).T
     lattice = _Lattice(
-        labels=labels,
-        cells=cells,
-        nodes=np.ascontiguousarray(cells.T[:, labels]),
-        shares=shares,
+        labels=numbered.labels,
+        cells=numbered.cells,
+        nodes=np.ascontiguousarray(numbered.cells.T[:, numbered.labels]),
+        shares=simplices.shares,
         node_ratios=ratios_in_plane,
     )
     deviation = ratios - lattice.mix(ratios_in_plane)
     deviation -= axes @ (axes.T @ deviation)
-    weights = lattice.sum_by_node(np.ones((1, count))) + _HALF_SHRINKAGE_VOXELS
+    weights = lattice.sum_by_node(np.ones((1, n_voxels))) + _HALF_SHRINKAGE_VOXELS
     return replace(lattice, node_ratios=ratios_in_plane + lattice.sum_by_node(deviation) / weights)
 
 
-def _find_simplices(coordinates: Float) -> tuple[_Labels, _Labels, Float]:
+class _Simplices(NamedTuple):
+    """Simplex of the integer lattice around each of N points.
+
+    `corners` (axes + 1, axes, N) are each one step along one axis from the corner before it.
+    `first_axes` (N,) are the axes of the first step, and `shares` (axes + 1, N) the barycentric
+    coordinates.
+    """
+
+    corners: _Labels
+    first_axes: _Labels
+    shares: Float
+
+
+def _find_simplices(coordinates: Float) -> _Simplices:
     """Find the simplex of the integer lattice around each point (axes, N).
 
     Sorting the coordinates of its points divides a cube of the lattice into simplices.
-
-    Returns
-    -------
-    tuple[ndarray, ndarray, ndarray]
-        Corners (axes + 1, axes, N), each one step along one axis from the corner before it; axis
-        of the first step (N,); and barycentric coordinates (axes + 1, N).
     """
-    n_axes, count = coordinates.shape
+    n_axes, n_points = coordinates.shape
     first_corner = np.floor(coordinates)
     fractions = coordinates - first_corner
     steps = np.argsort(-fractions, axis=0, kind="stable")
     descending = np.take_along_axis(fractions, steps, axis=0)
-    bounds = np.vstack([np.ones(count), descending, np.zeros(count)])
+    bounds = np.vstack([np.ones(n_points), descending, np.zeros(n_points)])
     corners = [first_corner.astype(np.intp)]
     for step in steps:
         corners.append(corners[-1] + (np.arange(n_axes)[:, None] == step))
-    return np.stack(corners), steps[0], -np.diff(bounds, axis=0)
+    return _Simplices(np.stack(corners), steps[0], -np.diff(bounds, axis=0))
 
 
-def _number_cells(corners: _Labels, first_axes: _Labels) -> tuple[_Labels, _Labels, _Labels]:
-    """Assign numbers to the cells and the nodes that voxels use.
+class _NumberedCells(NamedTuple):
+    """Cells and nodes that voxels use, with numbers.
 
-    Parameters
-    ----------
-    corners : ndarray
-        Nodes around each voxel (C, axes, N).
-    first_axes : ndarray
-        Axis along which the second node of a voxel differs from its first node (N,).
-
-    Returns
-    -------
-    tuple[ndarray, ndarray, ndarray]
-        Cell of each voxel (N,), nodes of each cell (K, C), and position of each node (axes, G).
+    `labels` are the cells of the voxels (N,), `cells` the nodes of each cell (K, C), and
+    `node_positions` the positions of the nodes (axes, G).
     """
-    _, n_axes, count = corners.shape
+
+    labels: _Labels
+    cells: _Labels
+    node_positions: _Labels
+
+
+def _number_cells(simplices: _Simplices) -> _NumberedCells:
+    """Assign numbers to the cells and the nodes that voxels use."""
+    corners, first_axes = simplices.corners, simplices.first_axes
+    _, n_axes, n_voxels = corners.shape
     lowest = corners.min(axis=(0, 2))
     extent = corners.max(axis=(0, 2)) - lowest + 1
     codes = np.ravel_multi_index(tuple(np.moveaxis(corners - lowest[:, None], 1, 0)), extent)
@@ -439,12 +450,12 @@ def _number_cells(corners: _Labels, first_axes: _Labels) -> tuple[_Labels, _Labe
     # two axes, identify the cell.
     cell_codes = codes[0] * n_axes + first_axes
     voxel_of_code = np.zeros(cell_codes.max() + 1, dtype=np.intp)
-    voxel_of_code[cell_codes] = np.arange(count)
+    voxel_of_code[cell_codes] = np.arange(n_voxels)
     occupied = np.flatnonzero(np.bincount(cell_codes))
     labels = np.searchsorted(occupied, np.arange(len(voxel_of_code)))[cell_codes]
     node_codes, cells = np.unique(codes[:, voxel_of_code[occupied]], return_inverse=True)
     positions = np.stack(np.unravel_index(node_codes, extent)) + lowest[:, None]
-    return labels, cells.reshape(len(codes), -1).T, positions
+    return _NumberedCells(labels, cells.reshape(len(codes), -1).T, positions)
 
 
 def estimate_noise(
@@ -486,14 +497,14 @@ def estimate_noise(
     """
     basis = orthonormal(matrix)
     n_voxels = int(np.count_nonzero(mask))
-    order = max(1, min(order, (basis.shape[0] - basis.shape[1]) // _DOF_PER_LAG))
-    voxel_ratios, has_residual, level = _collect_lag_ratios(blocks, n_voxels, basis, order, level)
-    if not has_residual.any():
+    n_lags = max(1, min(order, (basis.shape[0] - basis.shape[1]) // _DOF_PER_LAG))
+    voxels = _collect_lag_ratios(blocks, n_voxels, basis, n_lags)
+    if not voxels.has_residual.any():
         return NoiseModel.white(n_voxels)
-    neighbors = _Neighborhood(has_residual, mask, zooms, fwhm_mm)
-    products = compute_expected_products(basis, order)
-    pooled = _pool_ratios(voxel_ratios, level, neighbors)
-    mixed = _mix_voxel_ratios(voxel_ratios, pooled, neighbors, basis, products)
+    neighbors = _Neighborhood(voxels.has_residual, mask, zooms, fwhm_mm)
+    products = compute_expected_products(basis, n_lags)
+    pooled = _pool_ratios(voxels.ratios, voxels.means if level is None else level, neighbors)
+    mixed = _mix_voxel_ratios(voxels.ratios, pooled, neighbors, basis, products)
     lattice = _build_lattice(mixed.ratios)
     weights = lattice.sum_by_node(np.ones((1, n_voxels)))
     weights[weights == 0] = 1  # avoids division by 0 at nodes that no voxel uses

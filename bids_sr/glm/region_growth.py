@@ -59,13 +59,13 @@ def grow_roi(
             "the region of interest does not overlap the brain mask, so active regions cannot "
             "be computed inside it"
         )
-    surroundings = select_ring(roi, mask, affine, REACH_MM)
+    surroundings = select_ring(roi, mask, affine)
     _, threshold = quarter_region(cc_map, roi_in_brain | surroundings)
-    level = max(ACTIVE_CC, ACTIVE_CC if threshold is None else threshold)
-    path = surroundings & (cc_map >= ACTIVE_CC)
-    labels, _ = ndimage.label(path | roi_in_brain)
+    limit = max(ACTIVE_CC, ACTIVE_CC if threshold is None else threshold)
+    active_surroundings = surroundings & (cc_map >= ACTIVE_CC)
+    labels, _ = ndimage.label(active_surroundings | roi_in_brain)
     is_connected = np.isin(labels, np.unique(labels[roi_in_brain]))
-    return roi | (path & is_connected & (cc_map >= level)), level
+    return roi | (active_surroundings & is_connected & (cc_map >= limit)), limit
 
 
 def transfer_growth(

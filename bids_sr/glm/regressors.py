@@ -77,10 +77,11 @@ def _read_trials(
 
     The parameters and errors are as in `Events.from_rows`.
     """
-    if missing := [name for name in _TIME_COLUMNS if name not in columns]:
+    if missing_columns := [name for name in _TIME_COLUMNS if name not in columns]:
         raise DesignError(
-            f"{source_name}: the events table lacks required columns: {', '.join(missing)}. It"
-            f" contains the columns {', '.join(map(str, columns))}"
+            f"{source_name}: the events table lacks required columns:"
+            f" {', '.join(missing_columns)}. It contains the columns"
+            f" {', '.join(map(str, columns))}"
         )
     trials: list[tuple[float, float, str]] = []
     modulation_cells: list[str | None] = []
@@ -89,12 +90,10 @@ def _read_trials(
         trial_types = list_modeled_types([row.get("trial_type", UNNAMED)])
         if not trial_types or any(cell.strip().lower() in NO_TIME for cell in time_cells):
             continue
-        for name, cell in zip(_TIME_COLUMNS, time_cells, strict=True):
-            if parse_seconds(cell) is None:
-                raise DesignError(
-                    f"{source_name}: the {name} in line {line} is not a number, but {cell!r}"
-                )
-        onset, duration = (float(cell) for cell in time_cells)
+        onset, duration = (
+            _parse_time(cell, f"{source_name}: the {name} in line {line}")
+            for name, cell in zip(_TIME_COLUMNS, time_cells, strict=True)
+        )
         trials.append((onset, duration, trial_types[0]))
         modulation_cells.append(row.get(MODULATION))
     if not trials:
@@ -104,6 +103,20 @@ def _read_trials(
             f" {', '.join(sorted(filter(None, NOT_MODELED)))} are not modeled"
         )
     return trials, modulation_cells
+
+
+def _parse_time(cell: str, location: str) -> float:
+    """Return the time in a cell (s).
+
+    Raises
+    ------
+    DesignError
+        If the cell is not a number; the message begins with the location.
+    """
+    seconds = parse_seconds(cell)
+    if seconds is None:
+        raise DesignError(f"{location} is not a number, but {cell!r}")
+    return seconds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,22 +223,23 @@ class Events:
         """
         from nilearn.glm.first_level import compute_regressor
 
-        events = self.table
         responses = {}
-        min_onset = min(_MIN_ONSET_S, float(events["onset"].min()) - float(times[0]) - 1.0)
+        first_onset = float(self.table["onset"].min())
+        min_onset = min(_MIN_ONSET_S, first_onset - float(times[0]) - 1.0)
         tr = float(times[1] - times[0])
         # sampling times of the stimulus in nilearn
         begin, end = float(times[0]) + min_onset, float(times[-1]) * (1 + 1 / (len(times) - 1))
         grid = np.linspace(begin, end, round((end - begin) / tr * _OVERSAMPLING) + 1)
+        begins_before_end = self.table["onset"] <= times[-1]
         for name in self.conditions:
-            rows = events.loc[(events["trial_type"] == name) & (events["onset"] <= times[-1])]
-            if rows.empty:
+            events = self.table.loc[(self.table["trial_type"] == name) & begins_before_end]
+            if events.empty:
                 responses[name] = np.zeros(len(times))
                 continue
-            amplitudes = _compute_amplitudes(rows, grid)
-            if MODULATION in rows:
-                amplitudes = amplitudes * rows[MODULATION].to_numpy(dtype=np.float64)
-            stimulus = np.vstack([rows["onset"], rows["duration"], amplitudes])
+            amplitudes = _compute_amplitudes(events, grid)
+            if MODULATION in events:
+                amplitudes = amplitudes * events[MODULATION].to_numpy(dtype=np.float64)
+            stimulus = np.vstack([events["onset"], events["duration"], amplitudes])
             regressors, _ = compute_regressor(
                 stimulus, "spm", times, oversampling=_OVERSAMPLING, min_onset=min_onset
             )
@@ -298,12 +312,12 @@ class Seeds:
         default of `segment_count`.
         """
         n_seeds = len(self.table.columns)
-        count = segment_count(len(self.table) - n_dummy, n_seeds, tr)
-        if max_pairs is not None and count:
-            count = min(count, max(MIN_SEGMENTS, max_pairs // n_seeds // 2 * 2))
-        if not count:
+        n_segments = segment_count(len(self.table) - n_dummy, n_seeds, tr)
+        if max_pairs is not None and n_segments:
+            n_segments = min(n_segments, max(MIN_SEGMENTS, max_pairs // n_seeds // 2 * 2))
+        if not n_segments:
             return []
-        edges = np.linspace(n_dummy, len(self.table), count + 1).round() * tr
+        edges = np.linspace(n_dummy, len(self.table), n_segments + 1).round() * tr
         spans = [(float(start), float(end - start)) for start, end in pairwise(edges)]
         return [(name, span) for span in spans for name in self.conditions]
 

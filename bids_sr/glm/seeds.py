@@ -183,12 +183,12 @@ def segment_count(n_rows: int, n_seeds: int, tr: float) -> int:
     min_volumes = max(_MIN_VOLUMES, _MIN_VOLUMES_PER_REGRESSOR * MIN_SEGMENTS * n_seeds)
     if n_rows * tr < _MIN_RUN_S or n_rows < min_volumes:
         return 0
-    count = min(
+    max_segments = min(
         n_rows * tr / _SEGMENT_S,
         n_rows / (_VOLUMES_PER_REGRESSOR * max(n_seeds, 1)),
         _MAX_SEGMENTS,
     )
-    return max(MIN_SEGMENTS, int(count) // 2 * 2)
+    return max(MIN_SEGMENTS, int(max_segments) // 2 * 2)
 
 
 def segment_regressor(regressor: Float, tr: float, start: float, length: float) -> Float:

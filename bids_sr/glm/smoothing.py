@@ -45,11 +45,12 @@ def _make_gaussian_matrices(
     for first in range(start, stop, _SAMPLES_PER_MATRIX):
         rows = np.arange(first, min(first + _SAMPLES_PER_MATRIX, stop))
         inputs = rows[:, None] + offsets
-        inside = np.clip(inputs, 0, count - 1)
-        input_range = slice(int(inside.min()), int(inside.max()) + 1)
+        nearest_inputs = np.clip(inputs, 0, count - 1)
+        input_range = slice(int(nearest_inputs.min()), int(nearest_inputs.max()) + 1)
         weights = np.zeros((len(rows), input_range.stop - input_range.start))
-        kernels = np.where((inputs == inside) | (edge == "nearest"), kernel, 0.0)
-        np.add.at(weights, (rows[:, None] - first, inside - input_range.start), kernels)
+        kernels = np.where((inputs == nearest_inputs) | (edge == "nearest"), kernel, 0.0)
+        columns = nearest_inputs - input_range.start
+        np.add.at(weights, (rows[:, None] - first, columns), kernels)
         output_range = slice(first - start, first - start + len(rows))
         matrices.append((output_range, input_range, weights.astype(np.float32)))
     return matrices

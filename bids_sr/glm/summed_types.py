@@ -38,21 +38,21 @@ def find_summed_types(events: Sequence[TimedEvent]) -> dict[str, tuple[str, ...]
     >>> find_summed_types(events)
     {'key': ('left', 'right')}
     """
-    names = list(dict.fromkeys(name for _, _, name in events))
-    if not _MIN_TYPES <= len(names) <= _MAX_TYPES:
+    type_names = list(dict.fromkeys(name for _, _, name in events))
+    if not _MIN_TYPES <= len(type_names) <= _MAX_TYPES:
         return {}
-    occupancies = dict(zip(names, _compute_occupancies(events, names), strict=True))
+    occupancies = dict(zip(type_names, _compute_occupancies(events, type_names), strict=True))
     totals = {name: float(occupancy.sum()) for name, occupancy in occupancies.items()}
     summed = {}
-    for name in names:
-        smaller_types = [other for other in names if totals[other] < totals[name]]
+    for name in type_names:
+        smaller_types = [other for other in type_names if totals[other] < totals[name]]
         ascending = sorted(smaller_types, key=totals.__getitem__)
         descending = sorted(smaller_types, key=totals.__getitem__, reverse=True)
         summands = _find_summands(name, ascending, occupancies) or _find_summands(
             name, descending, occupancies
         )
         if summands:
-            summed[name] = tuple(summand for summand in names if summand in summands)
+            summed[name] = tuple(summand for summand in type_names if summand in summands)
     return summed
 
 

@@ -19,7 +19,8 @@ Sources of the thresholds: power2012 for framewise displacement, and AFNI's 1d_t
 Euclidean norm of motion derivatives, in mm and degrees.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -193,24 +194,40 @@ def time_columns(
     columns, descriptions = censor_columns(
         {int(volume): rule for volume in np.flatnonzero(censored)}, n_volumes
     )
-    if model.band_pass is not None:
-        low, high = model.band_pass
-        cosines, frequencies = cosines_outside(n_steady, tr, low, high)
-        for values, frequency in zip(cosines.T, frequencies, strict=True):
-            name = f"{BAND_STOP}{round(2 * n_steady * tr * frequency):04d}"
-            columns[name] = prepend_dummies(values, n_dummy)
-            descriptions[name] = describe_regressor(
-                f"Discrete cosine regressor of {frequency:.4g} Hz, outside the pass band "
-                f"from {low:g} to {high:g} Hz; 0 in non-steady-state volumes"
-            )
-    for order in range(1, 1 + (model.legendre or 0)):
-        name = f"{LEGENDRE}{order:02d}"
-        values = np.polynomial.Legendre.basis(order)(np.linspace(-1, 1, n_steady))
-        columns[name] = prepend_dummies(values, n_dummy)
-        descriptions[name] = describe_regressor(
-            f"Legendre polynomial of order {order} across the run; 0 in non-steady-state volumes"
+    for column in _iterate_filter_columns(n_steady, tr, model):
+        columns[column.name] = prepend_dummies(column.values, n_dummy)
+        descriptions[column.name] = describe_regressor(
+            f"{column.text}; 0 in non-steady-state volumes"
         )
     return pd.DataFrame(columns, index=confounds.index), descriptions
+
+
+class _FilterColumn(NamedTuple):
+    """Regressor of a filter in the steady-state volumes (n,), with its description."""
+
+    name: str
+    values: Array
+    text: str
+
+
+def _iterate_filter_columns(n: int, tr: float, model: TimeModel) -> Iterator[_FilterColumn]:
+    """Yield the cosines outside the pass band and the Legendre polynomials for n samples."""
+    if model.band_pass is not None:
+        low, high = model.band_pass
+        cosines, frequencies = cosines_outside(n, tr, low, high)
+        for cosine, frequency in zip(cosines.T, frequencies, strict=True):
+            yield _FilterColumn(
+                f"{BAND_STOP}{round(2 * n * tr * frequency):04d}",
+                cosine,
+                f"Discrete cosine regressor of {frequency:.4g} Hz, outside the pass band "
+                f"from {low:g} to {high:g} Hz",
+            )
+    for order in range(1, 1 + (model.legendre or 0)):
+        yield _FilterColumn(
+            f"{LEGENDRE}{order:02d}",
+            np.polynomial.Legendre.basis(order)(np.linspace(-1, 1, n)),
+            f"Legendre polynomial of order {order} across the run",
+        )
 
 
 def time_column_names(names: Sequence[object] | pd.DataFrame | None) -> tuple[str, ...]:
@@ -257,21 +274,21 @@ def check_volumes(
     least_s : float, optional
         Smallest duration of the remaining volumes (s).
     """
-    text = f"the run has only {n_steady} steady-state volumes"
-    if model.censors:
-        text = (
-            f"only {n_kept} of {n_steady} steady-state volumes remain, because the other"
-            f" {n_steady - n_kept} volumes were censored ({model.rules})"
-        )
+    reason = (
+        f"only {n_kept} of {n_steady} steady-state volumes remain, because the other"
+        f" {n_steady - n_kept} volumes were censored ({model.rules})"
+        if model.censors
+        else f"the run has only {n_steady} steady-state volumes"
+    )
     if n_kept <= n_columns:
         raise TooFewVolumes(
-            f"{text}. The linear model has {n_columns} regressors and requires at least "
+            f"{reason}. The linear model has {n_columns} regressors and requires at least "
             f"{n_columns + 1} volumes",
             _suggest_fix(model),
         )
     if n_kept * tr < least_s - 1e-6:
         raise TooFewVolumes(
-            f"{text}. The duration of these volumes is {n_kept * tr:g} s, but a run without"
+            f"{reason}. The duration of these volumes is {n_kept * tr:g} s, but a run without"
             f" events requires at least {least_s:g} s",
             _suggest_fix(model),
         )
@@ -294,10 +311,10 @@ def censoring_facts(uncensored: MaskArray, model: TimeModel) -> Mapping[str, obj
 
     `uncensored` is a mask of uncensored volumes among the steady-state volumes (T,).
     """
-    count = int((~uncensored).sum())
+    n_censored = int((~uncensored).sum())
     return {
         "rules": model.rules,
-        "censored": count,
+        "censored": n_censored,
         "steady": len(uncensored),
-        "share": round(count / max(len(uncensored), 1), 4),
+        "share": round(n_censored / max(len(uncensored), 1), 4),
     }

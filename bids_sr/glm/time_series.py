@@ -5,10 +5,12 @@ width. The second pass reads the file in blocks of voxels. The size of a block d
 limit in bytes, so that memory depends neither on the length of a run nor on the mask.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from io import FileIO
 from itertools import product
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,20 +64,24 @@ class VoxelTimeSeries:
         `budget` is the approximate memory for fitting a block (bytes).
         """
         n_voxels = max(1, budget // (self.n_times * _BYTES_PER_VALUE))
-        value_bytes = 2 if self.step else 4
         with open(self.path, "rb", buffering=0) as stream:
             for start in range(0, len(self.first), n_voxels):
                 voxels = slice(start, min(start + n_voxels, len(self.first)))
-                block = np.empty((self.n_times, voxels.stop - start), np.float32)
-                differences = np.empty(voxels.stop - start, np.float16)
-                for t, values in enumerate(block):
-                    stored = differences if self.step else values
-                    stream.seek(value_bytes * (t * len(self.first) + start))
-                    if stream.readinto(stored.data.cast("B")) != stored.nbytes:
-                        raise OSError(f"{self.path}: the scratch file is truncated")
-                    if self.step:
-                        values[:] = from_half_precision(stored, self.first[voxels], self.step)
-                yield voxels, block
+                yield voxels, self._read_block(stream, voxels)
+
+    def _read_block(self, stream: FileIO, voxels: slice) -> Float32:
+        """Return the time series (n_times, n) of a range of voxels from the open file."""
+        block = np.empty((self.n_times, voxels.stop - voxels.start), np.float32)
+        differences = np.empty(voxels.stop - voxels.start, np.float16)
+        value_bytes = 2 if self.step else 4
+        for t, values in enumerate(block):
+            stored = differences if self.step else values
+            stream.seek(value_bytes * (t * len(self.first) + voxels.start))
+            if stream.readinto(stored.data.cast("B")) != stored.nbytes:
+                raise OSError(f"{self.path}: the scratch file is truncated")
+            if self.step:
+                values[:] = from_half_precision(stored, self.first[voxels], self.step)
+        return block
 
 
 @contextmanager
@@ -125,39 +131,56 @@ def extract_time_series(
         )
     if not mask.any():
         raise ValueError(f"{reader.path}: the mask is empty")
-    box = bounding_box(mask)
-    positions, box_positions = positions_in_volume(mask), positions_in_volume(mask[box])
-    n_times = reader.shape[3] - start
     paths = {width: folder / f"time_series_{width:g}mm.raw" for width in smoothing}
-    first_values: dict[float, Float32] = {}
-    step = 0.0
     try:
         with ExitStack() as files:
             streams = {
                 width: files.enter_context(open(stream_path, "wb"))
                 for width, stream_path in paths.items()
             }
-            for batch in divide_into_batches(reader.volumes(start)):
-                if not first_values:
-                    step = difference_unit((n_times, len(positions)), batch[0])
-                for volume, (width, stream) in product(batch, streams.items()):
-                    values = (
-                        smooth(volume, reader.zooms, width, box).ravel(order="F")[box_positions]
-                        if width
-                        else volume.ravel(order="F")[positions]
-                    )
-                    first = first_values.setdefault(width, values)
-                    if step:
-                        values = to_half_precision(values, first, step, reader.path)
-                    stream.write(values.data.cast("B"))
-                if inspect_volumes is not None:
-                    inspect_volumes(batch)
+            first_values, step = _write_signals(reader, mask, streams, start, inspect_volumes)
         yield {
             width: VoxelTimeSeries(
-                path=path, n_times=n_times, first=first_values[width], step=step
+                path=path,
+                n_times=reader.shape[3] - start,
+                first=first_values[width],
+                step=step,
             )
             for width, path in paths.items()
         }
     finally:
         for path in paths.values():
             path.unlink(missing_ok=True)
+
+
+def _write_signals(
+    reader: SeriesReader,
+    mask: MaskArray,
+    streams: Mapping[float, BinaryIO],
+    start: int,
+    inspect_volumes: Callable[[list[Float32]], None] | None,
+) -> tuple[dict[float, Float32], float]:
+    """Write mask voxels of smoothed volumes to open files, by smoothing width (FWHM, mm).
+
+    The parameters are as in `extract_time_series`. The values of the first volume, by width, and
+    the unit of differences from them are returned; see `VoxelTimeSeries`.
+    """
+    box = bounding_box(mask)
+    positions, box_positions = positions_in_volume(mask), positions_in_volume(mask[box])
+    first_values: dict[float, Float32] = {}
+    step = 0.0
+    for batch in divide_into_batches(reader.volumes(start)):
+        if not first_values:
+            step = difference_unit((reader.shape[3] - start, len(positions)), batch[0])
+        for volume, (width, stream) in product(batch, streams.items()):
+            values = (
+                smooth(volume, reader.zooms, width, box).ravel(order="F")[box_positions]
+                if width
+                else volume.ravel(order="F")[positions]
+            )
+            first = first_values.setdefault(width, values)
+            stored = to_half_precision(values, first, step, reader.path) if step else values
+            stream.write(stored.data.cast("B"))
+        if inspect_volumes is not None:
+            inspect_volumes(batch)
+    return first_values, step

@@ -200,6 +200,6 @@ def times_outside_run(first: float, end: float, tr: float) -> Float:
 
     `first` is the time of the first volume, `end` is the end of the run (s).
     """
-    count = math.ceil(RESPONSE_S / tr)
-    steps = tr * np.arange(1, count + 1)
+    n_steps = math.ceil(RESPONSE_S / tr)
+    steps = tr * np.arange(1, n_steps + 1)
     return np.concatenate([(first - steps)[::-1], max(first, end - tr) + steps])

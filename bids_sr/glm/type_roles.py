@@ -101,8 +101,8 @@ def _compute_energy_outside(events: Events, n_volumes: int, tr: float) -> dict[s
     nearby_events = replace(
         events, table=pd.DataFrame(rows, columns=["onset", "duration", "trial_type"])
     )
-    count = math.ceil(RESPONSE_S / tr)
-    volumes = np.arange(-count, n_volumes + count)
+    n_outside = math.ceil(RESPONSE_S / tr)
+    volumes = np.arange(-n_outside, n_volumes + n_outside)
     is_outside = (volumes < 0) | (volumes >= n_volumes)
     responses = nearby_events.time_series(np.asarray((volumes + 0.5) * tr, dtype=np.float64))
     return {name: float((values[is_outside] ** 2).sum()) for name, values in responses.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -22,6 +22,7 @@ _NUMERIC_COLUMNS = (
     *("peak", "volume_mm3", "effect", "lower", "upper", "wrongsign", "expected_wrong"),
 )
 _NBSP = "\N{NO-BREAK SPACE}"
+_LABEL_HEAD, _LABELS_HEAD = "label", "atlas labels of the cluster"
 _STATISTIC_HEADS: Mapping[str, ColumnHead] = {
     "tTotal": ("t", "including the reconstruction error"),
     "cc": "CC",
@@ -45,39 +46,57 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
             "<p class='note'>There are no clusters, because no voxel of any series exceeds the"
             " threshold.</p>"
         )
-    # Tables in memory contain text, and tables read from files contain numbers.
-    cells = clusters.reindex(columns=list(dict.fromkeys([*clusters.columns, *_NUMERIC_COLUMNS])))
-    cells = cells.replace(MISSING, math.nan).astype(dict.fromkeys(_NUMERIC_COLUMNS, float))
+    cells = _convert_cells(clusters)
     widest_mm = cells["fwhm_mm"].max()
     visible_cells = cells[(cells["series"] == series) & (cells["fwhm_mm"] == widest_mm)]
     tables: list[tuple[str, Markup]] = []
     for contrast in sorted(clusters["contrast"].unique(), key=lambda name: name != first):
         rows = list(visible_cells[visible_cells["contrast"] == contrast].itertuples())
         if tables:
-            rows = [row for row in rows if str(row.cluster).isdigit()][:_MAX_CLUSTERS]
+            rows = [row for row in rows if _is_highest_peak(row)][:_MAX_CLUSTERS]
         if rows:
-            caption = (
-                f"Largest clusters in the {series} map of the contrast {contrast}."
-                f" {_map_text(rows[0])}"
-            )
-            space = "MNI, mm" if rows[0].space == "MNI" else "scanner, mm"
-            statistic = rows[0].statistic
-            heads: list[ColumnHead] = [
-                "cluster",
-                ("peak at x, y, z", space),
-                _STATISTIC_HEADS.get(statistic, statistic),
-                ("effect", "95 % interval"),
-                ("wrong sign", "probability at the peak"),
-                "label",
-                ("volume, mm³", "cluster threshold"),
-                ("expected wrong sign", "fraction of the cluster"),
-                "atlas labels of the cluster",
-            ]
             title = f"{series}, contrast {contrast}"
-            tables.append((title, table(caption, heads, map(_render_line, rows), texts={5, 8})))
+            tables.append((title, _render_clusters(rows, series, contrast)))
     return render_selector(tables) or Markup(
         "<p class='note'>The maps of this series have no clusters.</p>"
     )
+
+
+def _convert_cells(clusters: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of clusters with numbers in all numeric columns; NaN for missing values.
+
+    Tables in memory contain text, and tables that were read from files contain numbers.
+    """
+    columns = list(dict.fromkeys([*clusters.columns, *_NUMERIC_COLUMNS]))
+    cells = clusters.reindex(columns=columns).replace(MISSING, math.nan)
+    return cells.astype(dict.fromkeys(_NUMERIC_COLUMNS, float))
+
+
+def _is_highest_peak(row: Any) -> bool:
+    """Return True for the highest peak of a cluster; additional peaks have a letter."""
+    return str(row.cluster).isdigit()
+
+
+def _render_clusters(rows: Sequence[Any], series: str, contrast: str) -> Markup:
+    """Render the table of one contrast; `rows` are its peaks, at least one."""
+    caption = (
+        f"Largest clusters in the {series} map of the contrast {contrast}. {_map_text(rows[0])}"
+    )
+    space = "MNI, mm" if rows[0].space == "MNI" else "scanner, mm"
+    statistic = rows[0].statistic
+    heads: list[ColumnHead] = [
+        "cluster",
+        ("peak at x, y, z", space),
+        _STATISTIC_HEADS.get(statistic, statistic),
+        ("effect", "95 % interval"),
+        ("wrong sign", "probability at the peak"),
+        _LABEL_HEAD,
+        ("volume, mm³", "cluster threshold"),
+        ("expected wrong sign", "fraction of the cluster"),
+        _LABELS_HEAD,
+    ]
+    text_columns = {heads.index(head) for head in (_LABEL_HEAD, _LABELS_HEAD)}
+    return table(caption, heads, map(_render_peak, rows), texts=text_columns)
 
 
 def _map_text(row: Any) -> str:
@@ -95,7 +114,7 @@ def _map_text(row: Any) -> str:
     )
 
 
-def _render_line(row: Any) -> list[str]:
+def _render_peak(row: Any) -> list[str]:
     """Return the cells of a cluster, or of an additional peak of a cluster."""
     coordinates = ", ".join(number(mm, ".0f") for mm in (row.x, row.y, row.z))
     scanner = ",".join(f"{mm:.1f}" for mm in (row.scanner_x, row.scanner_y, row.scanner_z))
@@ -105,29 +124,31 @@ def _render_line(row: Any) -> list[str]:
     if label != MISSING and row.label_mm > 0:
         label = f"{label}, {row.label_mm:.0f} mm away".replace(" ", _NBSP)
     interval_text = interval(row.lower, row.upper, ".3g")
-    line = [
+    peak_cells = [
         row.cluster,
         peak,
         short_number(row.peak),
         render("value", short_number(row.effect), interval_text),
-        _probability(row.wrongsign),
+        _probability_text(row.wrongsign),
         label,
     ]
-    if not str(row.cluster).isdigit():
-        return [*line, "", "", ""]
+    if not _is_highest_peak(row):
+        return [*peak_cells, "", "", ""]
     labels = row.labels if isinstance(row.labels, str) else MISSING
-    threshold = (
-        "" if math.isnan(row.above) else f"{_statistic_symbol(row.statistic)} ≥ {row.above:.3g}"
-    )
-    volume = render("value", short_number(row.volume_mm3), threshold)
-    return [*line, volume, _probability(row.expected_wrong), labels.replace(" %", f"{_NBSP}%")]
+    threshold = "" if math.isnan(row.above) else f"{_get_symbol(row.statistic)} ≥ {row.above:.3g}"
+    return [
+        *peak_cells,
+        render("value", short_number(row.volume_mm3), threshold),
+        _probability_text(row.expected_wrong),
+        labels.replace(" %", f"{_NBSP}%"),
+    ]
 
 
-def _statistic_symbol(statistic: str) -> str:
+def _get_symbol(statistic: str) -> str:
     """Return the symbol of a statistic: t, z or CC."""
     return "CC" if statistic == "cc" else statistic[:1]
 
 
-def _probability(value: float) -> str:
-    """Return a probability or fraction, with small values as ``< .001``."""
+def _probability_text(value: float) -> str:
+    """Return a probability or fraction as text, with small values as ``< .001``."""
     return "< .001" if value < 1e-3 else short_number(value)

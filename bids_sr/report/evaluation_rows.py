@@ -76,20 +76,19 @@ def list_series(
         for name in dict.fromkeys(row.series for row in rows)
         if get_kind(name) in included_kinds
     ]
-    position = {name: index for index, name in enumerate(names)}
-    default_position = {
+    positions = {name: index for index, name in enumerate(names)}
+    default_positions = {
         name: index for index, name in enumerate((*ACQUIRED, *BASELINES, *CONTROLS))
     }
-
-    def sort_key(name: str) -> tuple[int, bool, int, int]:
-        return (
+    return sorted(
+        names_in_rows,
+        key=lambda name: (
             _KIND_ORDER.index(get_kind(name)),
             not name.startswith("raw"),
-            position.get(name, len(position)),
-            default_position.get(name, 99),
-        )
-
-    return sorted(names_in_rows, key=sort_key)
+            positions.get(name, len(positions)),
+            default_positions.get(name, len(default_positions)),
+        ),
+    )
 
 
 def negative_control_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:

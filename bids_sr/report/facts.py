@@ -11,6 +11,9 @@ from bids_sr.metrics.number_text import short_number
 from bids_sr.report.held_out_text import describe_held_out, describe_initial_weights
 from bids_sr.report.markup import render
 
+_MAX_INLINE_CHARACTERS = 24
+"""Largest number of characters of an item in a list that is shown in one line."""
+
 
 def _value_html(value: object) -> str:
     """Return the HTML of a value: a text, a list of texts, or a table of facts."""
@@ -21,7 +24,10 @@ def _value_html(value: object) -> str:
     if isinstance(value, float):
         return short_number(value)
     if isinstance(value, list | tuple):
-        if all(isinstance(item, int | float | str) and len(str(item)) < 25 for item in value):
+        if all(
+            isinstance(item, int | float | str) and len(str(item)) <= _MAX_INLINE_CHARACTERS
+            for item in value
+        ):
             return Markup(", ").join(_value_html(item) for item in value) or "none"
         return render("items", [_value_html(item) for item in value])
     return "none" if value is None else str(value)
@@ -47,8 +53,8 @@ def messages_html(kind: str, messages: Iterable[str]) -> Markup:
 
 def card_html(card: Mapping[str, object]) -> Markup:
     """Return a paragraph on held-out scores and initial weights; "" if there are none."""
-    numbers = " ".join(filter(None, (describe_held_out(card), describe_initial_weights(card))))
-    return Markup("<p>{}</p>").format(numbers) if numbers else Markup("")
+    sentences = " ".join(filter(None, (describe_held_out(card), describe_initial_weights(card))))
+    return Markup("<p>{}</p>").format(sentences) if sentences else Markup("")
 
 
 def render_labeled(facts: Mapping[str, object], label_group: str) -> Markup:

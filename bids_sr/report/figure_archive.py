@@ -77,7 +77,7 @@ def _pack_figures(source: Path, root: Path, label: str) -> None:
     previous_files = _read_archive(target)
     files = dict(previous_files)
     notes = {note["file"]: note for note in json.loads(files.pop(_MANIFEST, b"[]"))}
-    new_figures = list(_new_figures(folder))
+    new_figures = list(_iterate_new_figures(folder))
     drawn_scopes = {run_prefix(path.name) for path, _ in new_figures}
     for name in [name for name in files if run_prefix(name) in drawn_scopes]:
         del files[name]
@@ -113,7 +113,7 @@ def pack_figures(source: Path, root: Path, labels: Sequence[str]) -> Iterator[No
             _pack_figures(source, root, label)
 
 
-def _new_figures(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _iterate_new_figures(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield the figures in a folder that are not empty, with their notes."""
     for note in folder.glob("*.json"):
         path = note.with_suffix("")
@@ -147,10 +147,10 @@ def read_figures(root: Path, label: str) -> list[ArchivedFigure]:
         archive_root = zipfile.Path(archive)  # the archive is opened only once for all figures
         manifest = archive_root / _MANIFEST
         for note in json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else ():
-            figures[note["file"]] = _to_figure(archive_root / note["file"], note)
-    for path, note in _new_figures(archive.parent):
+            figures[note["file"]] = _make_figure(archive_root / note["file"], note)
+    for path, note in _iterate_new_figures(archive.parent):
         if path.name not in figures or path.stat().st_mtime_ns > archive_time_ns:
-            figures[path.name] = _to_figure(path, note)
+            figures[path.name] = _make_figure(path, note)
     archived_figures = (figures[name] for name in sorted(figures))
     return sorted(
         archived_figures,
@@ -158,6 +158,6 @@ def read_figures(root: Path, label: str) -> list[ArchivedFigure]:
     )
 
 
-def _to_figure(path: Path | zipfile.Path, note: Mapping[str, Any]) -> ArchivedFigure:
+def _make_figure(path: Path | zipfile.Path, note: Mapping[str, Any]) -> ArchivedFigure:
     """Return a figure from its file and its note."""
     return ArchivedFigure(path=path, **{name: note[name] for name in _NOTE_FIELDS})

@@ -31,27 +31,38 @@ def describe_held_out(card: Mapping[str, object]) -> str:
     if network_score is None:
         return ""
     method = card.get("method", NETWORK)
-    sentences = [
-        f"{method} {number(network_score['psnr'], '.2f')} dB"
-        + (f", SSIM {number(network_score['ssim'], '.3f')}" if "ssim" in network_score else "")
-    ]
+    clauses = [_score_text(str(method), network_score)]
     for name, score in scores.items():
-        change = f"{method} − {name} {number(network_score['psnr'] - score['psnr'], '+.2f')} dB"
-        if "ssim" in network_score and "ssim" in score:
-            change += f", SSIM {number(network_score['ssim'] - score['ssim'], '+.3f')}"
-        sentences.append(change)
-    spans = (as_list(as_mapping(part).get("slices")) for part in as_list(held_out.get("parts")))
-    # Models of version 0.2 and earlier list the slices of a pair directly.
-    slices = len(as_list(held_out.get("slices"))) or sum(
-        int(as_number(last) - as_number(first)) for first, last in spans
-    )
+        differences = {
+            metric: network_score[metric] - score[metric]
+            for metric in ("psnr", "ssim")
+            if metric in network_score and metric in score
+        }
+        clauses.append(_score_text(f"{method} − {name}", differences, sign="+"))
+    n_slices = _count_slices(held_out)
+    values_text = "; ".join(clauses)
     if training_scores:
         return (
-            f"No slices were held out: the final weights were trained on all {slices} slices of"
+            f"No slices were held out: the final weights were trained on all {n_slices} slices of"
             " the pair. The following values for these slices show how closely the slices were"
-            " fitted, but not the accuracy on other slices: " + "; ".join(sentences) + "."
+            f" fitted, but not the accuracy on other slices: {values_text}."
         )
-    return f"On {slices or 'the'} held-out slices of the pair: " + "; ".join(sentences) + "."
+    return f"On {n_slices or 'the'} held-out slices of the pair: {values_text}."
+
+
+def _score_text(label: str, scores: Mapping[str, float], sign: str = "") -> str:
+    """Return PSNR and, if known, SSIM after a label; with the `sign` "+", signs are shown."""
+    ssim_text = f", SSIM {number(scores['ssim'], f'{sign}.3f')}" if "ssim" in scores else ""
+    return f"{label} {number(scores['psnr'], f'{sign}.2f')} dB{ssim_text}"
+
+
+def _count_slices(held_out: Mapping[str, object]) -> int:
+    """Return the number of slices with scores; 0 if it is unknown."""
+    spans = (as_list(as_mapping(part).get("slices")) for part in as_list(held_out.get("parts")))
+    # Models of version 0.2 and earlier list the slices of a pair directly.
+    return len(as_list(held_out.get("slices"))) or sum(
+        int(as_number(last) - as_number(first)) for first, last in spans
+    )
 
 
 def describe_initial_weights(card: Mapping[str, object]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -20,6 +21,11 @@ from bids_sr.report.run_summaries import (
 
 INDEX, GROUP, SCANS_GROUP = "index.html", "group.html", "group_scans.html"
 INDEX_LINK = {"All participants": INDEX}
+_GROUP_PAGES = {
+    GROUP: "Group results: accuracy",
+    SCANS_GROUP: "Group results: structural scans",
+}
+"""Text of the link to each page of group results."""
 _MAX_TRIES = 5
 
 
@@ -44,28 +50,42 @@ def write_index(root: Path) -> Path:
     return root / INDEX
 
 
-def _collect_reports(root: Path) -> list[tuple[str, bool, list[RunSummary]]]:
-    """Return the participants: label, whether a report exists, and the summaries of their runs."""
-    reports = []
-    for label in sorted({*participants_with_figures(root), *list_noted_labels(root)}):
-        reports.append(
-            (label, (root / f"sub-{label}.html").is_file(), read_run_summaries(root, label))
+class _ParticipantReport(NamedTuple):
+    """Participant of the index page, with the summaries of the participant's runs."""
+
+    label: str
+    exists: bool
+    run_summaries: list[RunSummary]
+
+
+def _collect_reports(root: Path) -> list[_ParticipantReport]:
+    """Return the reports of all participants, sorted by label."""
+    return [
+        _ParticipantReport(
+            label=label,
+            exists=(root / f"sub-{label}.html").is_file(),
+            run_summaries=read_run_summaries(root, label),
         )
-    return reports
+        for label in sorted({*participants_with_figures(root), *list_noted_labels(root)})
+    ]
 
 
-def _write_page(root: Path, reports: Sequence[tuple[str, bool, list[RunSummary]]]) -> None:
-    """Write the index page from the result of `_collect_reports`."""
+def _write_page(root: Path, reports: Sequence[_ParticipantReport]) -> None:
+    """Write the index page with all runs of the participants."""
     rows: list[RunSummary] = []
     pages = {path.name for path in root.glob("sub-*_ses-*.html")}
     for label, has_report, run_summaries in reports:
-        name = (
+        participant_cell = (
             render_link(f"sub-{label}.html", f"sub-{label}")
             if has_report
             else f"sub-{label} (no report)"
         )
         rows += [
-            {**summary, "participant": name, "run": _run_cell(summary["run"], label, pages)}
+            {
+                **summary,
+                "participant": participant_cell,
+                "run": _run_cell(summary["run"], label, pages),
+            }
             for summary in run_summaries or [{"run": "–", "verdict": NOT_EVALUATED}]
         ]
     columns = [
@@ -76,17 +96,15 @@ def _write_page(root: Path, reports: Sequence[tuple[str, bool, list[RunSummary]]
     cells = [[row.get(head) or "–" for head in columns] for row in rows]
     text_columns = {index for index, head in enumerate(columns) if head not in NUMERIC_COLUMNS}
     heads = [(head, COLUMN_HEADS[head]) for head in columns]
-    page_sections = [
-        table("Runs", heads, cells, names=2, texts=text_columns),
-        *([Markup("<p>{}</p>").format(TABLE_NOTE)] if ACCURACY_COLUMN in columns else ()),
+    group_links = [
+        Markup("<p>{}</p>").format(render_link(page, link_text))
+        for page, link_text in _GROUP_PAGES.items()
+        if (root / page).is_file()
     ]
-    for page, text in (
-        (SCANS_GROUP, "Group results: structural scans"),
-        (GROUP, "Group results: accuracy"),
-    ):
-        if (root / page).is_file():
-            page_sections.insert(0, Markup("<p>{}</p>").format(render_link(page, text)))
-    sections = [plain_section("participants", "Participants", join(page_sections))]
+    table_notes = [Markup("<p>{}</p>").format(TABLE_NOTE)] if ACCURACY_COLUMN in columns else []
+    run_table = table("Runs", heads, cells, names=2, texts=text_columns)
+    content = join([*group_links, run_table, *table_notes])
+    sections = [plain_section("participants", "Participants", content)]
     write_page(root / INDEX, title="bids-sr: participants", sections=sections)
 
 

@@ -54,12 +54,14 @@ def table(
     texts : Collection[int]
         Columns of words instead of numbers, counted from 0.
     """
-    lines = list(rows)
+    row_list = list(rows)
     columns = [
         (head, None) if isinstance(head, str) else (head[0], head[1] or None) for head in heads
     ]
     return (
-        render("table", caption, columns, lines, names, frozenset(texts)) if lines else Markup("")
+        render("table", caption, columns, row_list, names, frozenset(texts))
+        if row_list
+        else Markup("")
     )
 
 

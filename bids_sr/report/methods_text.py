@@ -26,6 +26,8 @@ _LOGGER = logging.getLogger(__name__)
 _CITATION = re.compile(r"\[((?:\s*@[\w:.+-]+\s*;?)+)\]")
 _CITATION_KEY = re.compile(r"@([\w:.+-]*\w)")
 _WEB_SCHEMES = ("https://", "http://")
+_DOI_ADDRESS = "https://doi.org/"
+_MAX_LISTED_AUTHORS = 6
 
 
 @cache
@@ -61,11 +63,13 @@ def list_authors(entry: Entry) -> list[tuple[str, str]]:
 
 def _short_reference(entry: Entry) -> str:
     """Return authors and year for a citation in running text."""
-    names = [last for last, _ in list_authors(entry)] or [
+    last_names = [last for last, _ in list_authors(entry)] or [
         _get_field(entry, "title") or "anonymous"
     ]
     author_text = (
-        f"{names[0]} et al." if len(names) > 2 or names[-1] == "others" else " and ".join(names)
+        f"{last_names[0]} et al."
+        if len(last_names) > 2 or last_names[-1] == "others"
+        else " and ".join(last_names)
     )
     return f"{author_text}, {_get_field(entry, 'year') or 'n.d.'}"
 
@@ -73,43 +77,47 @@ def _short_reference(entry: Entry) -> str:
 def _reference_html(entry: Entry) -> Markup:
     """Render a full reference; its DOI or URL is the only kind of external link in a report."""
     author_names = list_authors(entry)
-    names = [
-        "et al." if last == "others" else f"{last} {_initials(first)}".strip()
-        for last, first in author_names[:6]
+    listed_names = [
+        "et al." if last == "others" else f"{last} {_get_initials(first)}".strip()
+        for last, first in author_names[:_MAX_LISTED_AUTHORS]
     ]
-    author_text = ", ".join(names) + (" et al." if len(author_names) > 6 else "")
+    remark = " et al." if len(author_names) > _MAX_LISTED_AUTHORS else ""
+    author_text = ", ".join(listed_names) + remark
     publication = _get_field(entry, "journal", "booktitle", "publisher", "howpublished")
-    number, pages = _get_field(entry, "number"), _get_field(entry, "pages")
-    volume = _get_field(entry, "volume")
-    if volume:
-        volume += (f"({number})" if number else "") + (f":{pages}" if pages else "")
     fragments = [
         escape(f"{author_text} ({_get_field(entry, 'year') or 'n.d.'})."),
         escape(f"{_get_field(entry, 'title')}."),
     ]
     if publication:
+        fragments.append(Markup("<em>{}</em>{}.").format(publication, _volume_text(entry)))
+    if address := _get_web_address(entry):
         fragments.append(
-            Markup("<em>{}</em>{}.").format(publication, f" {volume}" if volume else pages)
-        )
-    if address := _web_address(entry):
-        fragments.append(
-            Markup('<a href="{}">{}</a>').format(
-                address, address.replace("https://doi.org/", "doi:")
-            )
+            Markup('<a href="{}">{}</a>').format(address, address.replace(_DOI_ADDRESS, "doi:"))
         )
     return Markup(" ").join(fragments)
 
 
-def _initials(first_names: str) -> str:
+def _volume_text(entry: Entry) -> str:
+    """Return volume, number and pages, such as `` 12(3):45-67``; without a volume, the pages."""
+    volume, pages = _get_field(entry, "volume"), _get_field(entry, "pages")
+    if not volume:
+        return pages
+    issue = _get_field(entry, "number")
+    issue_text = f"({issue})" if issue else ""
+    pages_text = f":{pages}" if pages else ""
+    return f" {volume}{issue_text}{pages_text}"
+
+
+def _get_initials(first_names: str) -> str:
     """Return the initials of first names without separators."""
     return "".join(name[0] for name in re.split(r"[ .-]+", first_names) if name)
 
 
-def _web_address(entry: Entry) -> str:
+def _get_web_address(entry: Entry) -> str:
     """Return the web address of a work; "" if it is unknown."""
     doi = entry.fields.get("doi", "")
-    target = f"https://doi.org/{doi}" if doi else entry.fields.get("url", "")
-    return target if target.startswith(_WEB_SCHEMES) else ""
+    address = f"{_DOI_ADDRESS}{doi}" if doi else entry.fields.get("url", "")
+    return address if address.startswith(_WEB_SCHEMES) else ""
 
 
 def _list_cited_keys(markdown: str) -> list[str]:
@@ -168,22 +176,26 @@ def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Mark
     With `references`, a list of references is appended and citations link to it. Otherwise,
     citations link to the works on the web.
     """
-    raw = split_bibtex(bibtex)
-    entries = {key: _read_entry(raw[key]) for key in _list_cited_keys(markdown) if key in raw}
-    cited_keys = {
-        key: (_short_reference(entry), f"#ref-{key}" if references else _web_address(entry))
+    bibtex_by_key = split_bibtex(bibtex)
+    entries = {
+        key: _read_entry(bibtex_by_key[key])
+        for key in _list_cited_keys(markdown)
+        if key in bibtex_by_key
+    }
+    citations = {
+        key: (_short_reference(entry), f"#ref-{key}" if references else _get_web_address(entry))
         for key, entry in entries.items()
     }
-    tokens = _make_parser().parse(markdown, cited_keys)
+    tokens = _make_parser().parse(markdown, citations)
     for token in tokens:
         # Headings are placed below the headings of the report.
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1:]) + 2)}"
-    body = Markup(_make_parser().renderer.render(tokens, _make_parser().options, cited_keys))
+    body = Markup(_make_parser().renderer.render(tokens, _make_parser().options, citations))
     if not references:
         return body
-    order = sorted(entries, key=lambda key: (_short_reference(entries[key]).casefold(), key))
-    reference_list = [(key, _reference_html(entries[key])) for key in order]
+    sorted_keys = sorted(entries, key=lambda key: (_short_reference(entries[key]).casefold(), key))
+    reference_list = [(key, _reference_html(entries[key])) for key in sorted_keys]
     return join([body, render("references", reference_list)]) if reference_list else body
 
 

@@ -23,7 +23,14 @@ from bids_sr.series import IMAGE_REFERENCES
 NO_VALUES = Markup("<p class='note'>The metrics table contains no values of this kind.</p>")
 _RowFilter = Mapping[str, Collection[str]]
 """Allowed values by column; a row matches if each of its values is allowed."""
+_Key = tuple[str, ...]
+"""Values of a row in the columns that define the lines, columns or separate tables."""
+_EMPTY_CELL = "–"
 _VALUE_HEAD = "value and 95 % interval"
+_UNITS_WITHOUT_HEAD = ("1", "signal")
+"""Units that are not shown in the head of a column."""
+_MAX_HEADING_CELLS = 2
+"""Largest number of cells at the start of a line that are headings."""
 _BOLD_TEXT = "bold: confidence interval excludes 0"
 
 
@@ -36,7 +43,7 @@ class MetricTable:
     title : str
         Title; names in braces are columns of `split`, which are replaced by their words.
     rows : tuple[Mapping[str, Collection[str]], ...]
-        Choices of rows; a row is included if it matches any of them. Their order is the order of
+        Filters of rows; a row is included if it matches any of them. Their order is the order of
         lines and columns.
     lines, columns, split : tuple[str, ...]
         Columns whose combinations of values form the lines, the columns, and separate tables.
@@ -50,6 +57,20 @@ class MetricTable:
     columns: tuple[str, ...] = ("statistic",)
     split: tuple[str, ...] = ()
     largest: bool = False
+
+
+def _make_image_table(title: str, reference: str) -> MetricTable:
+    """Return a table of similarity to a reference, with differences from B-spline and inject."""
+    psnr_differences = {
+        "reference": (reference,),
+        "statistic": ("psnr",),
+        "minus": IMAGE_REFERENCES,
+    }
+    rows = (
+        {"reference": (reference,), "statistic": ("psnr", "ssim"), "minus": (MISSING,)},
+        psnr_differences,
+    )
+    return MetricTable(title=f"{title} ({_BOLD_TEXT})", rows=rows, columns=("statistic", "minus"))
 
 
 _ACQUIRED_STATISTICS = ("acquired_scan_slope", "acquired_scan_r")
@@ -105,26 +126,12 @@ CONTROL_SCANS = MetricTable(
     split=("contrast",),
 )
 """Table of volumes in high-resolution scans without comparison."""
-
-
-def _make_image_table(title: str, reference: str) -> MetricTable:
-    """Return a table of similarity to a reference, with differences from B-spline and inject."""
-    psnr_differences = {
-        "reference": (reference,),
-        "statistic": ("psnr",),
-        "minus": IMAGE_REFERENCES,
-    }
-    rows = (
-        {"reference": (reference,), "statistic": ("psnr", "ssim"), "minus": (MISSING,)},
-        psnr_differences,
-    )
-    return MetricTable(title=f"{title} ({_BOLD_TEXT})", rows=rows, columns=("statistic", "minus"))
-
-
 IMAGES = _make_image_table(
     "Comparison of single volumes with volumes measured at the high resolution", "measured"
 )
+"""Table of the similarity of volumes to measured volumes."""
 HELD_OUT = _make_image_table("Images of the held-out T2* pair", "heldOut")
+"""Table of the similarity of super-resolved images to the held-out pair."""
 _CONTROL_GAINS = MetricTable(
     title=f"Method − negative control: {{contrast}}, {{band}} ({_BOLD_TEXT})",
     rows=({"minus": tuple(NEGATIVE_CONTROLS), "band": tuple(BANDS)},),
@@ -132,8 +139,7 @@ _CONTROL_GAINS = MetricTable(
     columns=("region",),
     split=("contrast", "band"),
 )
-
-
+"""Tables of the gains of methods over their negative controls."""
 QUALITY = MetricTable(
     title="Quality check values",
     rows=(
@@ -153,8 +159,6 @@ QUALITY = MetricTable(
     largest=True,
 )
 """Table of quality-control values, over all contrasts."""
-
-
 ACQUIRED_ACTIVATION = MetricTable(
     title=(
         "Acquired activation in the maps of each series, downsampled to the acquired grid (voxels"
@@ -164,8 +168,6 @@ ACQUIRED_ACTIVATION = MetricTable(
     lines=("series", "contrast"),
 )
 """Table of the effect of each series relative to the acquired effect."""
-
-
 _NETWORK_STATISTICS = ("connected_accuracy", "connected_fdr", "connected_jaccard")
 NETWORKS = tuple(
     MetricTable(
@@ -201,17 +203,16 @@ MASK_OVERLAP = MetricTable(
 
 
 def tables_html(
-    declarations: Iterable[MetricTable], rows: Sequence[MetricRow], names: Sequence[str] = ()
+    declarations: Iterable[MetricTable],
+    rows: Sequence[MetricRow],
+    series_order: Sequence[str] = (),
 ) -> Markup:
-    """Render the tables of several declarations; see `render_tables`.
-
-    `names` are the series in display order; other series follow.
-    """
+    """Render the tables of several declarations; see `render_tables`."""
     return (
         join(
             content
             for declaration in declarations
-            for _, content in render_tables(declaration, rows, names)
+            for _, content in render_tables(declaration, rows, series_order)
         )
         or NO_VALUES
     )
@@ -220,7 +221,7 @@ def tables_html(
 def negative_control_html(rows: Sequence[MetricRow]) -> Markup:
     """Render the gains of methods over their placebos (negative controls), with a sentence each.
 
-    Gains are attributable to the participant's own pair, guide or time series.
+    A gain over a placebo is attributable to the participant's own data that the placebo replaces.
     """
     gains = evaluation_rows.negative_control_gains(rows)
     methods = list(dict.fromkeys(row.series for row in gains))
@@ -238,103 +239,128 @@ def negative_control_html(rows: Sequence[MetricRow]) -> Markup:
     )
 
 
-def render_cell(row: MetricRow | None, *, bold: bool = False, note: str | None = None) -> str:
+def render_cell(
+    row: MetricRow | None, *, bold: bool = False, with_unit: bool = False, note: str = ""
+) -> str:
     """Return a value with its interval as the content of a table cell.
 
-    `note` is printed after the interval. With a note, even "", the unit is printed after the
-    value.
+    Parameters
+    ----------
+    row : MetricRow | None
+        Row of the value; None for an empty cell.
+    bold : bool
+        Whether the value is bold if its interval excludes 0.
+    with_unit : bool
+        Whether the unit follows the value.
+    note : str
+        Text after the interval; "" if there is no note.
     """
     if row is None:
-        return "–"
-    text = number(row.value)
-    interval_text = interval(row.lower, row.upper)
-    if note is not None:
-        text += f" {row.unit}" if row.unit != "1" else ""
-        interval_text = ", ".join(filter(None, [interval_text, note]))
-    return render("value", text, interval_text, bold and row.excludes_zero)
+        return _EMPTY_CELL
+    unit_text = f" {row.unit}" if with_unit and row.unit != "1" else ""
+    details = ", ".join(filter(None, [interval(row.lower, row.upper), note]))
+    return render("value", number(row.value) + unit_text, details, bold and row.excludes_zero)
 
 
 def render_tables(
-    declaration: MetricTable, rows: Sequence[MetricRow], names: Sequence[str] = ()
+    declaration: MetricTable, rows: Sequence[MetricRow], series_order: Sequence[str] = ()
 ) -> list[tuple[str, Markup]]:
     """Render the tables of a declaration with their titles.
 
-    Statistics without a label are skipped. The list is empty if there are no rows.
+    Statistics without a label are skipped. The list is empty if there are no rows. `series_order`
+    are the series in display order; other series follow.
     """
     labeled_rows = (row for row in rows if STATISTICS[row.statistic].label)
     matching_rows = [
-        row for row in labeled_rows if any(_matches(row, choice) for choice in declaration.rows)
+        row
+        for row in labeled_rows
+        if any(_matches(row, row_filter) for row_filter in declaration.rows)
     ]
     tables = []
-    for key in _list_keys(declaration, declaration.split, matching_rows, names):
+    for table_key in _list_keys(declaration, declaration.split, matching_rows, series_order):
         table_rows = [
-            row for row in matching_rows if _select_values(row, declaration.split) == key
+            row for row in matching_rows if _get_key(row, declaration.split) == table_key
         ]
         value_texts = {
-            name: _value_text(name, value)
-            for name, value in zip(declaration.split, key, strict=True)
+            column: _value_text(column, value)
+            for column, value in zip(declaration.split, table_key, strict=True)
         }
         title = declaration.title.format_map(value_texts)
-        tables.append((title, _render_table(declaration, table_rows, title, names)))
+        tables.append((title, _render_table(declaration, table_rows, title, series_order)))
     return tables
 
 
 def _render_table(
-    declaration: MetricTable, rows: Sequence[MetricRow], title: str, names: Sequence[str]
+    declaration: MetricTable, rows: Sequence[MetricRow], title: str, series_order: Sequence[str]
 ) -> Markup:
     """Render one table."""
-    rows_by_cell: dict[tuple[tuple[str, ...], tuple[str, ...]], list[MetricRow]] = {}
+    rows_by_cell: dict[tuple[_Key, _Key], list[MetricRow]] = {}
+    unit_by_column: dict[_Key, str] = {}
     for row in rows:
-        cell_key = _select_values(row, declaration.lines), _select_values(row, declaration.columns)
-        rows_by_cell.setdefault(cell_key, []).append(row)
-    columns = _list_keys(declaration, declaration.columns, rows, names)
+        line_key, column_key = _get_key(row, declaration.lines), _get_key(row, declaration.columns)
+        rows_by_cell.setdefault((line_key, column_key), []).append(row)
+        unit_by_column.setdefault(column_key, row.unit)
+    column_keys = _list_keys(declaration, declaration.columns, rows, series_order)
     heads: list[ColumnHead] = [*declaration.lines]
-    for key in columns:
-        unit = next(
-            cell_rows[0].unit for (_, column), cell_rows in rows_by_cell.items() if column == key
-        )
-        row_key = dict(zip(declaration.columns, key, strict=True))
-        minus = row_key.pop("minus", MISSING)
-        head = ", ".join(_value_text(name, value) for name, value in row_key.items())
-        head += f" − {_value_text('series', minus)}" if minus != MISSING else ""
-        heads.append((head or _VALUE_HEAD, "" if unit in ("1", "signal") or not row_key else unit))
+    heads += [_make_head(declaration, key, unit_by_column[key]) for key in column_keys]
     lines = [
         [
             *(
-                _value_text(name, value) or "–"
-                for name, value in zip(declaration.lines, line, strict=True)
+                _value_text(column, value) or _EMPTY_CELL
+                for column, value in zip(declaration.lines, line_key, strict=True)
             ),
             *(
-                _render_table_cell(declaration, rows_by_cell.get((line, key), []))
-                for key in columns
+                _render_table_cell(declaration, rows_by_cell.get((line_key, column_key), []))
+                for column_key in column_keys
             ),
         ]
-        for line in _list_keys(declaration, declaration.lines, rows, names)
+        for line_key in _list_keys(declaration, declaration.lines, rows, series_order)
     ]
     n_text_columns = len(declaration.lines)
-    return table(title, heads, lines, names=min(n_text_columns, 2), texts=range(n_text_columns))
+    return table(
+        title,
+        heads,
+        lines,
+        names=min(n_text_columns, _MAX_HEADING_CELLS),
+        texts=range(n_text_columns),
+    )
+
+
+def _make_head(declaration: MetricTable, key: _Key, unit: str) -> ColumnHead:
+    """Return the head of a column: its values in words, and its unit.
+
+    A column without values has a general head without a unit.
+    """
+    values = dict(zip(declaration.columns, key, strict=True))
+    minus = values.pop("minus", MISSING)
+    head = ", ".join(_value_text(column, value) for column, value in values.items())
+    if minus != MISSING:
+        head = f"{head} − {_value_text('series', minus)}"
+    has_unit = bool(values) and unit not in _UNITS_WITHOUT_HEAD
+    return head or _VALUE_HEAD, unit if has_unit else ""
 
 
 def _render_table_cell(declaration: MetricTable, rows: Sequence[MetricRow]) -> str:
     """Return the value of a cell of the table."""
+    if not rows:
+        return _EMPTY_CELL
     if not declaration.largest:
-        row = next(iter(rows), None)
-        return render_cell(row, bold=row is not None and row.is_difference)
+        return render_cell(rows[0], bold=rows[0].is_difference)
     row = max(
         rows,
         key=lambda candidate: candidate.value if math.isfinite(candidate.value) else -math.inf,
     )
-    note = "" if row.contrast == MISSING else row.contrast
-    note += f" (largest of {len(rows)})" if len(rows) > 1 else ""
-    return render_cell(row, note=note)
+    contrast_text = "" if row.contrast == MISSING else row.contrast
+    count_text = f" (largest of {len(rows)})" if len(rows) > 1 else ""
+    return render_cell(row, with_unit=True, note=contrast_text + count_text)
 
 
-def _matches(row: MetricRow, choice: _RowFilter) -> bool:
-    """Return whether the row's values are allowed in all columns of a choice."""
-    return all(getattr(row, column) in values for column, values in choice.items())
+def _matches(row: MetricRow, row_filter: _RowFilter) -> bool:
+    """Return whether the row's values are allowed in all columns of a filter."""
+    return all(getattr(row, column) in values for column, values in row_filter.items())
 
 
-def _select_values(row: MetricRow, columns: Sequence[str]) -> tuple[str, ...]:
+def _get_key(row: MetricRow, columns: Sequence[str]) -> _Key:
     """Return the values of some columns as text."""
     return tuple(str(getattr(row, column)) for column in columns)
 
@@ -343,33 +369,37 @@ def _list_keys(
     declaration: MetricTable,
     columns: Sequence[str],
     rows: Sequence[MetricRow],
-    names: Sequence[str],
-) -> list[tuple[str, ...]]:
+    series_order: Sequence[str],
+) -> list[_Key]:
     """Return the combinations of values that occur in the rows, in display order.
 
     Combinations with a value that is not displayed are skipped.
     """
-    values_by_column = [_list_values(declaration, column, rows, names) for column in columns]
-    combinations = dict.fromkeys(_select_values(row, columns) for row in rows)
-    positions: dict[tuple[str, ...], list[int]] = {}
-    for key in combinations:
-        pairs = list(zip(key, values_by_column, strict=True))
-        if all(value in ordered_values for value, ordered_values in pairs):
-            positions[key] = [ordered_values.index(value) for value, ordered_values in pairs]
+    values_by_column = [
+        _list_values(declaration, column, rows, series_order) for column in columns
+    ]
+    positions: dict[_Key, list[int]] = {}
+    for key in dict.fromkeys(_get_key(row, columns) for row in rows):
+        choices = list(zip(key, values_by_column, strict=True))
+        if all(value in ordered_values for value, ordered_values in choices):
+            positions[key] = [ordered_values.index(value) for value, ordered_values in choices]
     return sorted(positions, key=positions.__getitem__)
 
 
 def _list_values(
-    declaration: MetricTable, column: str, rows: Sequence[MetricRow], names: Sequence[str]
+    declaration: MetricTable,
+    column: str,
+    rows: Sequence[MetricRow],
+    series_order: Sequence[str],
 ) -> list[str]:
     """Return the values of a column in display order.
 
     This is the order in the declaration of the table or, without one, the usual order in reports.
     """
     if column == "series":
-        return evaluation_rows.list_series(rows, names)
+        return evaluation_rows.list_series(rows, series_order)
     if declared_order := [
-        value for choice in declaration.rows for value in choice.get(column, ())
+        value for row_filter in declaration.rows for value in row_filter.get(column, ())
     ]:
         return declared_order
     if column == "statistic":

@@ -81,6 +81,11 @@ _MOTION_ADVICE = (
     " repeat such a run."
 )
 _REGISTRATION_PREFIXES = ("bold_t1w_", "bold_pair_")  # keys of registration facts
+_FLAG_SECTION = "guards"
+"""Section of the page with the details of flags."""
+_FLAGS_WITH_SERIES = ("harm", "lost_activation")
+"""Flags whose checks name the series that raised the flag."""
+_MAX_NEXT_STEPS = 2
 
 
 @frozen
@@ -172,69 +177,100 @@ def overview_html(
     detail = find_strongest("function", rows, applied_methods)
     evidence = accuracy_evidence(rows, applied_methods)
     self_test = parse_self_test(rows, one_level)
-    if detail is not None and best:
-        basis = _reference_sentences(detail, run)
-    else:
-        # results of methods that were not applied are already in the warning above
-        basis = _untested_sentences(self_test, applied_methods)
+    has_self_test_only = evidence is None and self_test is not None
     checks = [
         *motion_checks(run.displacement),
         *registration_checks(registration),
-        *flag_checks(
-            rows,
-            unapplied_methods,
-            best=best,
-            self_test=evidence is None and self_test is not None,
-        ),
+        *flag_checks(rows, unapplied_methods, best=best, self_test=has_self_test_only),
     ]
+    # The warning above the basis contains the results of methods that were not applied.
+    basis = (
+        _describe_reference(detail, run)
+        if detail is not None and best
+        else _explain_untested(self_test, applied_methods)
+    )
     supports = classify_detail(rows, best) if best else {}
-    test_text = "self-test" if self_test is None else self_test.test_text
+    test_name = "self-test" if self_test is None else self_test.test_text
     if evidence is not None:
-        unit = "segments" if run.at_rest else "blocks"
-        cards = [
-            _level_card(evidence, best, unit, applied_methods),
-            *_correct_card(evidence, best, unit),
-        ]
-    elif supports:
-        cards = [_tested_card(best, supports, self_test or SelfTestResults())]
+        cards = _make_measured_cards(evidence, best, applied_methods, run)
     else:
-        is_calibrated = self_test is not None and self_test.calibrated
-        cards = _earlier_card(best, is_calibrated, no_detail=detail is not None)
-    explanations = []
-    if supports and evidence is None:
-        explanations += [SELF_TEST_EXPLANATION.format(test=test_text), BLIND_SPOT]
-    if reliable_cards := _reliable_card(rows, best, contrast, test_text, supports):
-        explanations += _explain_reliable(rows, best, contrast, test_text)
-    is_best_wrong = any(value < 0 for value in _brain_values(rows, evidence, best).values())
-    is_undecided = bool(applied_methods) and not (detail is not None and detail.no_detail)
-    lines = verdict.get("lines") or [{"text": verdict.get("headline", ""), "status": status}]
+        cards = _make_unmeasured_cards(best, supports, self_test, no_detail=detail is not None)
+    reliable_cards = _make_reliable_cards(rows, best, contrast, test_name, supports)
+    test_explanation = [SELF_TEST_EXPLANATION.format(test=test_name), BLIND_SPOT]
+    explanations = [
+        *(test_explanation if supports and evidence is None else ()),
+        *(_explain_reliable(rows, best, contrast, test_name) if reliable_cards else ()),
+    ]
+    is_best_wrong = any(value < 0 for value in _select_brain_values(rows, evidence, best).values())
+    has_no_detail = detail is not None and detail.no_detail
     return render(
         "overview",
         _header_text(run),
-        _run_remarks(run),
-        [(_status_mark(line["status"]), line["text"]) for line in lines],
-        MARKS.get(status, MARKS["not assessed"])[1],
+        _describe_run(run),
+        _mark_lines(verdict),
+        MARKS.get(status, MARKS["not assessed"]).css_class,
         Markup(" ").join(basis),
-        _definitions([best, *applied_methods]),
+        _define_methods([best, *applied_methods]),
         leading_sentences(verdict),
-        [*cards, *reliable_cards, _check_card(checks, measured=evidence is not None)],
+        [*cards, *reliable_cards, _make_check_card(checks, measured=evidence is not None)],
         explanations,
-        _contrast_table(supports, rows, best),
+        _render_contrasts(supports, rows, best),
         checks,
-        _cautions(rows, evidence, best),
-        _next_steps(
-            verdict, _remedies(rows, unapplied_methods), is_undecided, run, cautioned=is_best_wrong
+        _write_cautions(rows, evidence, best),
+        _choose_next_steps(
+            verdict,
+            _list_remedies(rows, unapplied_methods),
+            run,
+            undecided=bool(applied_methods) and not has_no_detail,
+            cautioned=is_best_wrong,
         ),
     )
 
 
-def _run_remarks(run: RunFacts) -> str:
+def _make_measured_cards(
+    evidence: Evidence, best: str, applied_methods: Sequence[str], run: RunFacts
+) -> list[Card]:
+    """Return cards with the measured accuracy of the best method."""
+    unit = "segments" if run.at_rest else "blocks"
+    return [
+        _make_level_card(evidence, best, unit, applied_methods),
+        *_make_correct_cards(evidence, best, unit),
+    ]
+
+
+def _make_unmeasured_cards(
+    best: str,
+    supports: Mapping[str, ContrastSupport],
+    self_test: SelfTestResults | None,
+    *,
+    no_detail: bool,
+) -> list[Card]:
+    """Return a card for a run whose accuracy was not measured; [] if no method was applied.
+
+    The card contains tested detail or, without tested detail, the accuracy in earlier runs.
+    `no_detail` is True if the run has a reference without reproducible detail.
+    """
+    if supports:
+        return [_make_tested_card(best, supports, self_test or SelfTestResults())]
+    is_calibrated = self_test is not None and self_test.calibrated
+    return _make_earlier_cards(best, calibrated=is_calibrated, no_detail=no_detail)
+
+
+def _mark_lines(verdict: VerdictFacts) -> list[tuple[str, str]]:
+    """Return the symbol and the text of each line of the verdict."""
+    lines = verdict.get("lines") or [
+        {"text": verdict.get("headline", ""), "status": verdict.get("status", "not assessed")}
+    ]
+    return [(_get_status_symbol(line["status"]), line["text"]) for line in lines]
+
+
+def _describe_run(run: RunFacts) -> str:
     """Return the description of the run, and a remark if it is the only run of its task."""
     remarks = [words.capitalize(run.described), ONLY_RUN if run.only_run else ""]
     return " ".join(filter(None, remarks))
 
 
-def _untested_sentences(self_test: SelfTestResults | None, methods: Sequence[str]) -> list[str]:
+def _explain_untested(self_test: SelfTestResults | None, methods: Sequence[str]) -> list[str]:
     """Return the reasons why methods were not tested, [] without a self-test."""
     if self_test is None:
         return []
@@ -242,15 +278,15 @@ def _untested_sentences(self_test: SelfTestResults | None, methods: Sequence[str
     return [f"{reason}." for reason in reasons if reason]
 
 
-def _definitions(methods: Sequence[str]) -> str:
+def _define_methods(methods: Sequence[str]) -> str:
     """Return definitions of the methods' names, such as ``sbl: sparse Bayesian learning.``"""
     summaries = {name: series_text.summarize_method(name) for name in methods if name}
     return " ".join(f"{name}: {summary}." for name, summary in summaries.items() if summary)
 
 
-def _status_mark(status: str) -> str:
+def _get_status_symbol(status: str) -> str:
     """Return the symbol of a status."""
-    return MARKS.get(status, MARKS["not assessed"])[0]
+    return MARKS.get(status, MARKS["not assessed"]).symbol
 
 
 def _header_text(run: RunFacts) -> str:
@@ -261,17 +297,18 @@ def _header_text(run: RunFacts) -> str:
     return " · ".join([participant, run_text(run.entities), volumes, sizes])
 
 
-def _reference_sentences(evidence: Evidence, run: RunFacts) -> list[str]:
+def _describe_reference(evidence: Evidence, run: RunFacts) -> list[str]:
     """Return sentences on the reference, the comparison and the contrast."""
     changed_mm = [
         new_size
         for new_size, acquired_size in zip(run.super_resolved_mm, run.acquired_mm, strict=True)
         if abs(new_size - acquired_size) > _SIZE_TOLERANCE_MM
     ] or list(run.super_resolved_mm)
-    size = size_text(
-        changed_mm[:1] if max(changed_mm) - min(changed_mm) < _SIZE_TOLERANCE_MM else changed_mm
+    is_isotropic = max(changed_mm) - min(changed_mm) < _SIZE_TOLERANCE_MM
+    resolution_text = size_text(changed_mm[:1] if is_isotropic else changed_mm)
+    reference_text = evidence.reference.words.replace(
+        "at the high resolution", f"at {resolution_text}"
     )
-    reference_text = evidence.reference.words.replace("at the high resolution", f"at {size}")
     map_noun = "seed" if run.at_rest else "contrast"
     sentences = [
         _DETAIL_TEXT,
@@ -312,7 +349,9 @@ def estimate_text(row: MetricRow | None) -> str:
     )
 
 
-def _region_facts(evidence: Evidence, row: MetricRow, unit: str, *details: str) -> tuple[str, ...]:
+def _list_region_facts(
+    evidence: Evidence, row: MetricRow, unit: str, *details: str
+) -> tuple[str, ...]:
     """Return facts on a level of accuracy, one per line of the card.
 
     They are its region, its confidence interval, `details`, and the level in the whole brain.
@@ -362,24 +401,26 @@ def _list_rivals(evidence: Evidence, best: str, applied_methods: Sequence[str]) 
     return entries
 
 
-def _level_card(evidence: Evidence, best: str, unit: str, applied_methods: Sequence[str]) -> Card:
+def _make_level_card(
+    evidence: Evidence, best: str, unit: str, applied_methods: Sequence[str]
+) -> Card:
     """Return a card with the accuracy of the best method and of other series in active voxels."""
-    explains = evidence.reference.statistic == "ev"
-    hint = _EXPLAINED_HINT if explains else _CORRELATION_HINT
+    is_explained_variance = evidence.reference.statistic == "ev"
+    hint = _EXPLAINED_HINT if is_explained_variance else _CORRELATION_HINT
     label = (
         f"of the true detail is explained by {best} (explained variance)"
-        if explains
+        if is_explained_variance
         else f"correlation between detail in the {best} map and detail in the reference"
     )
     if (row := evidence.select_finite_rows(best).get(evidence.regions[0])) is None:
         return Card("–", label, ("Not assessed",), hint)
-    if explains and is_below_zero(row):
-        label += ": wrong detail"
-    rival_series = _list_rivals(evidence, best, applied_methods)
-    return Card(level_text(row), label, _region_facts(evidence, row, unit, *rival_series), hint)
+    warning = ": wrong detail" if is_explained_variance and is_below_zero(row) else ""
+    rival_facts = _list_rivals(evidence, best, applied_methods)
+    facts = _list_region_facts(evidence, row, unit, *rival_facts)
+    return Card(level_text(row), f"{label}{warning}", facts, hint)
 
 
-def _correct_card(evidence: Evidence, best: str, unit: str) -> list[Card]:
+def _make_correct_cards(evidence: Evidence, best: str, unit: str) -> list[Card]:
     """Return a card with the correct fraction of the best method's detail, [] if it is unknown."""
     row = evidence.row(best, statistic="correct_fraction")
     if row is None or not math.isfinite(row.value):
@@ -387,13 +428,14 @@ def _correct_card(evidence: Evidence, best: str, unit: str) -> list[Card]:
     label = (
         f"of the detail in the {best} map is correct (squared correlation with the true detail)"
     )
-    return [Card(level_text(row), label, _region_facts(evidence, row, unit), _CORRECT_HINT)]
+    return [Card(level_text(row), label, _list_region_facts(evidence, row, unit), _CORRECT_HINT)]
 
 
-def _earlier_card(best: str, calibrated: bool, *, no_detail: bool) -> list[Card]:
+def _make_earlier_cards(best: str, *, calibrated: bool, no_detail: bool) -> list[Card]:
     """Return a card with the accuracy of a method in earlier runs; [] if no method was applied.
 
-    `no_detail` is True if the run has a reference without reproducible detail.
+    `calibrated` is True if a calibration run was used, and `no_detail` if the run has a reference
+    without reproducible detail.
     """
     if not best:
         return []
@@ -410,7 +452,7 @@ def _earlier_card(best: str, calibrated: bool, *, no_detail: bool) -> list[Card]
     return [Card("not measured", label, (text,) if best == "sbl" else (), _EXPLAINED_HINT)]
 
 
-def _tested_card(
+def _make_tested_card(
     best: str, supports: Mapping[str, ContrastSupport], self_test: SelfTestResults
 ) -> Card:
     """Return a card with the tested detail of the main contrast of the best method."""
@@ -418,17 +460,16 @@ def _tested_card(
     if support.state == "not tested" or support.active.row is None:
         label = f"detail of contrast “{support.contrast}” in the {best} map"
         return Card("not tested", label, (words.capitalize(support.active.reason) + ".",))
-    value = number(support.active.row.value, ".0%")
+    value_text = number(support.active.row.value, ".0%")
+    warning = ": not supported" if support.state == "not supported" else ""
     label = (
         f"of the detail of contrast “{support.contrast}” in active voxels was recovered by {best}"
-        f" at half the resolution{self_test.levels_text}"
+        f" at half the resolution{self_test.levels_text}{warning}"
     )
-    if support.state == "not supported":
-        label += ": not supported"
-    return Card(value, label, (f"95 % interval: {level_interval_text(support.active.row)}",))
+    return Card(value_text, label, (f"95 % interval: {level_interval_text(support.active.row)}",))
 
 
-def _contrast_table(
+def _render_contrasts(
     supports: Mapping[str, ContrastSupport], rows: Sequence[MetricRow], best: str
 ) -> Markup:
     """Render the tested detail of all contrasts, next to the measured detail if there is any."""
@@ -444,33 +485,36 @@ def _contrast_table(
     heads += [("tested", name) for name, _ in regions]
     if measured_rows:
         heads += [("measured", name) for name, _ in regions]
-    lines = []
-    for name, support in supports.items():
-        state = support.state
+    table_rows = []
+    for contrast, support in supports.items():
         reason = f": {support.active.reason}" if support.active.reason else ""
-        tested_texts = [
+        cells = [contrast, f"{support.state}{reason}"]
+        cells += [
             estimate_text(None if result.state == "not tested" else result.row)
             for result in (support.active, support.brain)
         ]
-        line = [name, f"{state}{reason}", *tested_texts]
         if measured_rows:
-            line += [estimate_text(measured_rows.get((name, region))) for _, region in regions]
-        lines.append(line)
+            cells += [
+                estimate_text(measured_rows.get((contrast, region))) for _, region in regions
+            ]
+        table_rows.append(cells)
     return table(
         f"Detail recovered by {best} at half the resolution, per contrast (95 % interval)",
         heads,
-        lines,
+        table_rows,
         texts=(1,),
     )
 
 
-def _narrowest_error_rows(
-    rows: Sequence[MetricRow], best: str, contrast: str
-) -> tuple[float, dict[tuple[str, str], float]] | None:
-    """Return the smallest smoothing of the SD maps of a contrast, and their values.
+class _ErrorValues(NamedTuple):
+    """Values of a map with an error estimate, by statistic and threshold, and its FWHM (mm)."""
 
-    Values are by statistic and threshold. None is returned if the map has no SD map.
-    """
+    fwhm_mm: float
+    values: Mapping[tuple[str, str], float]
+
+
+def _find_error_values(rows: Sequence[MetricRow], best: str, contrast: str) -> _ErrorValues | None:
+    """Return the values of a contrast at its smallest smoothing; None if there is no SD map."""
     best_rows = [
         row
         for row in rows
@@ -479,13 +523,16 @@ def _narrowest_error_rows(
     widths = [row.fwhm_mm for row in best_rows if row.statistic == "expected_wrong"]
     if not widths:
         return None
-    width = min(widths)
-    return width, {
-        (row.statistic, row.threshold): row.value for row in best_rows if row.fwhm_mm == width
+    smallest_width = min(widths)
+    values = {
+        (row.statistic, row.threshold): row.value
+        for row in best_rows
+        if row.fwhm_mm == smallest_width
     }
+    return _ErrorValues(smallest_width, values)
 
 
-def _reliable_card(
+def _make_reliable_cards(
     rows: Sequence[MetricRow],
     best: str,
     contrast: str,
@@ -497,9 +544,9 @@ def _reliable_card(
     The list is empty if the map has no SD map. `test_name` is the name of the self-test, with its
     voxel sizes.
     """
-    if (error_rows := _narrowest_error_rows(rows, best, contrast)) is None:
+    if (error_values := _find_error_values(rows, best, contrast)) is None:
         return []
-    width, values = error_rows
+    width, values = error_values
     n_significant = values["voxels", "fdr"]
     smoothing = f"smoothed with a {width:g} mm FWHM kernel" if width else "unsmoothed"
     map_text = f"Map: {best}, contrast {contrast}, {smoothing}"
@@ -509,7 +556,7 @@ def _reliable_card(
     label = "significant voxels are reliable"
     if n_reliable is not None:
         return [Card(f"{n_reliable:,.0f} of {n_significant:,.0f}", label, (map_text,))]
-    coverages = [row.value for row in _coverage_rows(rows, best, contrast)]
+    coverages = [row.value for row in _select_coverage_rows(rows, best, contrast)]
     reason = "The self-test was not possible."
     if contrast in supports and supports[contrast].state == "not supported":
         reason = f"The {test_name} does not support the detail of this contrast."
@@ -521,7 +568,7 @@ def _reliable_card(
     return [Card("none", f"of the {n_significant:,.0f} {label}", (map_text, reason))]
 
 
-def _coverage_rows(rows: Sequence[MetricRow], best: str, contrast: str) -> list[MetricRow]:
+def _select_coverage_rows(rows: Sequence[MetricRow], best: str, contrast: str) -> list[MetricRow]:
     """Return the rows with the coverage of the intervals of a contrast in the self-test."""
     cells = (best, contrast, COVERAGE)
     return [row for row in rows if (row.series, row.contrast, row.statistic) == cells]
@@ -531,10 +578,10 @@ def _explain_reliable(
     rows: Sequence[MetricRow], best: str, contrast: str, test_name: str
 ) -> list[str]:
     """Return sentences that explain the card of reliable voxels."""
-    error_rows = _narrowest_error_rows(rows, best, contrast)
-    if error_rows is None or not error_rows[1]["voxels", "fdr"]:
+    error_values = _find_error_values(rows, best, contrast)
+    if error_values is None or not error_values.values["voxels", "fdr"]:
         return ["No voxel passes FDR .05."]
-    values = error_rows[1]
+    values = error_values.values
     wrong_text = number(values["expected_wrong", "fdr"], ".0%")
     sentences = [
         "Significant voxels pass FDR .05, which accounts for noise but not for reconstruction"
@@ -546,16 +593,17 @@ def _explain_reliable(
         sentences += [
             f"In the {test_name}, the 95 % intervals contained the acquired effect in"
             f" {number(row.value, '.0%')} of the voxels."
-            for row in _coverage_rows(rows, best, contrast)
+            for row in _select_coverage_rows(rows, best, contrast)
         ]
     return sentences
 
 
-def _check_card(checks: Sequence[_Check], *, measured: bool) -> Card:
+def _make_check_card(checks: Sequence[_Check], *, measured: bool) -> Card:
     """Return a card with the number of passed checks, and the failed checks."""
     failed_texts = [check.text for check in checks if not check.passed]
     facts = [f"Failed: {text}" for text in failed_texts]
-    facts += ["These checks do not measure accuracy."] * (not measured)
+    if not measured:
+        facts.append("These checks do not measure accuracy.")
     n_passed = len(checks) - len(failed_texts)
     return Card(f"{n_passed} of {len(checks)}", "checks passed", tuple(facts))
 
@@ -576,11 +624,12 @@ def motion_checks(displacement: Sequence[float]) -> list[_Check]:
 
 def registration_checks(facts: Mapping[str, object]) -> list[_Check]:
     """Check the registrations for warnings, [] if nothing was registered."""
-    count = len(registration_warnings(facts))
-    if not count and not any(key.startswith(_REGISTRATION_PREFIXES) for key in facts):
+    n_warnings = len(registration_warnings(facts))
+    if not n_warnings and not any(key.startswith(_REGISTRATION_PREFIXES) for key in facts):
         return []
-    text = f"Registration: {count} warning{'s' * (count > 1)}" if count else "Registration"
-    return [_Check(not count, text, "registration")]
+    noun = "warnings" if n_warnings > 1 else "warning"
+    text = f"Registration: {n_warnings} {noun}" if n_warnings else "Registration"
+    return [_Check(not n_warnings, text, "registration")]
 
 
 def flag_checks(
@@ -607,26 +656,29 @@ def flag_checks(
         Whether added detail was only assessed by the self-test.
     """
     checks = []
-    rows = [row for row in rows if not derives_from(row.series, not_applied)]
-    evidence = accuracy_evidence(rows, select_applied(rows))
-    contrast = f" (contrast {evidence.contrast})" if evidence is not None else ""
-    values = _brain_values(rows, evidence, best)
+    applied_rows = [row for row in rows if not derives_from(row.series, not_applied)]
+    evidence = accuracy_evidence(applied_rows, select_applied(applied_rows))
+    contrast_text = f" (contrast {evidence.contrast})" if evidence is not None else ""
+    values = _select_brain_values(applied_rows, evidence, best)
     n_wrong = sum(value < 0 for value in values.values())
-    for name, raised_by in find_raised_flags(rows).items():
-        text = FLAGS[name].failed if raised_by else FLAGS[name].passed
-        has_passed = not raised_by
-        if name == "harm" and has_passed and n_wrong:
-            has_passed = False
+    for name, raised_by in find_raised_flags(applied_rows).items():
+        if name == "harm" and not raised_by and n_wrong:
             text = f"Detail added by {best} is wrong in {n_wrong} of {len(values)} contrasts"
-        elif name == "harm":
-            text += " (self-test)" if self_test else contrast
-        if name in ("harm", "lost_activation") and raised_by:
-            text += f": {', '.join(dict.fromkeys(raised_by))}"
-        checks.append(_Check(has_passed, text, "guards"))
+            checks.append(_Check(False, text, _FLAG_SECTION))
+            continue
+        basis_text = (" (self-test)" if self_test else contrast_text) if name == "harm" else ""
+        raised_text = (
+            f": {', '.join(dict.fromkeys(raised_by))}"
+            if name in _FLAGS_WITH_SERIES and raised_by
+            else ""
+        )
+        outcome = FLAGS[name].failed if raised_by else FLAGS[name].passed
+        text = f"{outcome}{basis_text}{raised_text}"
+        checks.append(_Check(not raised_by, text, _FLAG_SECTION))
     return sorted(checks, key=lambda check: check.passed)
 
 
-def _cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -> str:
+def _write_cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -> str:
     """Name the contrasts with wrong detail in the whole brain, per method.
 
     The best method comes first. The text is empty if no explained variance is below 0.
@@ -635,7 +687,7 @@ def _cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -
         return ""
     cautions = []
     for method in sorted(select_applied(rows), key=lambda name: name != best):
-        values = _brain_values(rows, evidence, method)
+        values = _select_brain_values(rows, evidence, method)
         wrong_values = {name: value for name, value in values.items() if value < 0}
         if wrong_values:
             contrasts = _name_contrasts(
@@ -650,7 +702,7 @@ def _cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -
     return Markup(" ").join(cautions)
 
 
-def _brain_values(
+def _select_brain_values(
     rows: Sequence[MetricRow], evidence: Evidence | None, method: str
 ) -> dict[str, float]:
     """Return a method's explained variance in the brain by contrast, {} if not evaluated."""
@@ -667,9 +719,10 @@ def _brain_values(
 
 
 def _name_contrasts(wrong_values: Mapping[str, float], other_contrasts: Sequence[str]) -> str:
-    """Name the contrasts `wrong_values` zero with their values.
+    """Name contrasts with wrong detail: each with its value or, if there are many, the others.
 
-    If there are many, the text is "every contrast other than" the `other_contrasts` contrasts.
+    `wrong_values` are the explained variances of contrasts with wrong detail. `other_contrasts`
+    are the contrasts without wrong detail, which the text excludes from "every contrast".
     """
     if len(wrong_values) <= max(_MAX_NAMED_CONTRASTS, len(other_contrasts)):
         entries = [
@@ -689,7 +742,7 @@ def with_non_breaking_spaces(text: str) -> str:
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> list[str]:
+def _list_remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> list[str]:
     """Return advice for each raised quality-control flag.
 
     `not_applied` are methods whose series are zero filled; their flags are ignored.
@@ -703,12 +756,12 @@ def _remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> lis
     return list(filter(None, remedies))
 
 
-def _next_steps(
+def _choose_next_steps(
     verdict: VerdictFacts,
     remedies: Sequence[str],
-    undecided: bool,
     run: RunFacts,
     *,
+    undecided: bool,
     cautioned: bool = False,
 ) -> list[str]:
     """Return at most two next steps, the most useful first.
@@ -718,34 +771,15 @@ def _next_steps(
     contrasts.
     """
     status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
-    steps = [_MOTION_ADVICE] * bool(verdict.get("motion_text")) + list(remedies)
+    steps = [_MOTION_ADVICE] if verdict.get("motion_text") else []
+    steps += remedies
     if verdict.get("not_applied") and not run.calibrated:
         steps.append(
             f"Acquire {_CALIBRATION_TEXT}. With a calibration run, methods can be applied to more"
             " runs."
         )
     if status in _UNMEASURED_STATUSES and undecided:
-        coarser_mm = [
-            acquired_size**2 / new_size
-            for acquired_size, new_size in zip(run.acquired_mm, run.super_resolved_mm, strict=True)
-        ]
-        new_text, acquired_text, coarser_text = (
-            size_text(size) for size in (run.super_resolved_mm, run.acquired_mm, coarser_mm)
-        )
-        steps.append(
-            f"To measure the accuracy of {best or 'a method'} in this participant and task,"
-            f" acquire a run at {new_text} and process this run with --retrospective: the run"
-            " is then downsampled, super-resolved and compared with the acquired data. Without"
-            " another scan, use --retrospective with the present run to see how well"
-            f" {acquired_text} is recovered from {coarser_text}."
-        )
-        if best == "sbl" and not run.calibrated:
-            earlier = EARLIER_ACCURACY[True]
-            steps.append(
-                f"To improve the maps in another session, acquire {_CALIBRATION_TEXT}. In earlier"
-                f" data ({earlier.where}), sbl explained {earlier.active} of the true detail in"
-                f" active voxels with a calibration run and {UNCALIBRATED_RANGE} without one."
-            )
+        steps += _advise_measurement(best, run)
     if status == "not more accurate":
         steps.append(
             "Use the B-spline maps, because finer detail in the other maps was not found to be"
@@ -753,7 +787,30 @@ def _next_steps(
         )
     if status == "more accurate":
         steps.append(_advise_maps(best, run, cautioned=cautioned))
-    return list(dict.fromkeys(steps))[:2]
+    return list(dict.fromkeys(steps))[:_MAX_NEXT_STEPS]
+
+
+def _advise_measurement(best: str, run: RunFacts) -> list[str]:
+    """Advise how to measure the accuracy of a method, and how to improve the maps of sbl."""
+    coarser_mm = [
+        acquired_size**2 / new_size
+        for acquired_size, new_size in zip(run.acquired_mm, run.super_resolved_mm, strict=True)
+    ]
+    steps = [
+        f"To measure the accuracy of {best or 'a method'} in this participant and task, acquire a"
+        f" run at {size_text(run.super_resolved_mm)} and process this run with --retrospective:"
+        " the run is then downsampled, super-resolved and compared with the acquired data."
+        " Without another scan, use --retrospective with the present run to see how well"
+        f" {size_text(run.acquired_mm)} is recovered from {size_text(coarser_mm)}."
+    ]
+    if best == "sbl" and not run.calibrated:
+        earlier = EARLIER_ACCURACY[True]
+        steps.append(
+            f"To improve the maps in another session, acquire {_CALIBRATION_TEXT}. In earlier"
+            f" data ({earlier.where}), sbl explained {earlier.active} of the true detail in"
+            f" active voxels with a calibration run and {UNCALIBRATED_RANGE} without one."
+        )
+    return steps
 
 
 def _advise_maps(best: str, run: RunFacts, *, cautioned: bool = False) -> str:
@@ -761,10 +818,6 @@ def _advise_maps(best: str, run: RunFacts, *, cautioned: bool = False) -> str:
 
     `cautioned` is True if the best method's detail is wrong in some contrasts.
     """
-    limitation = (
-        " In the contrasts that are listed under Caution, do not interpret detail finer than the"
-        " acquired voxels."
-    )
     if not run.maps:
         advice = Markup(
             "The {} maps were not stored. To store them, rerun with --level standard."
@@ -776,8 +829,10 @@ def _advise_maps(best: str, run: RunFacts, *, cautioned: bool = False) -> str:
             "Use the {} maps (<code>{}</code>) within the masks of reliable voxels"
             " (<code>{}</code>)."
         ).format(best, run.maps, run.masks)
-    return (
-        advice
-        + limitation * cautioned
-        + " Test at the group level whether the result generalizes."
+    limitation = (
+        " In the contrasts that are listed under Caution, do not interpret detail finer than the"
+        " acquired voxels."
+        if cautioned
+        else ""
     )
+    return advice + limitation + " Test at the group level whether the result generalizes."

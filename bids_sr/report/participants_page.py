@@ -40,11 +40,13 @@ def _neighbor_links(label: str, reported_labels: Collection[str]) -> dict[str, s
 
     `reported_labels` are the labels of all reports.
     """
-    labels = sorted({label, *reported_labels})
-    index = labels.index(label)
-    texts = [(f"‹ sub-{neighbor}", neighbor) for neighbor in labels[max(index - 1, 0) : index]]
-    texts += [(f"sub-{neighbor} ›", neighbor) for neighbor in labels[index + 1 : index + 2]]
-    return {**{text: f"sub-{neighbor}.html" for text, neighbor in texts}, **INDEX_LINK}
+    sorted_labels = sorted({label, *reported_labels})
+    index = sorted_labels.index(label)
+    links = [
+        (f"‹ sub-{neighbor}", neighbor) for neighbor in sorted_labels[max(index - 1, 0) : index]
+    ]
+    links += [(f"sub-{neighbor} ›", neighbor) for neighbor in sorted_labels[index + 1 : index + 2]]
+    return {**{link_text: f"sub-{neighbor}.html" for link_text, neighbor in links}, **INDEX_LINK}
 
 
 def mark_unfinished(root: Path, labels: Sequence[str]) -> None:
@@ -53,9 +55,9 @@ def mark_unfinished(root: Path, labels: Sequence[str]) -> None:
     for page in (
         page_file for label in labels for page_file in root.glob(f"sub-{label}[._]*html")
     ):
-        text = page.read_text(encoding="utf-8")
-        if _UNFINISHED.partition("{}")[0] not in text:
-            atomic_files.write_text(page, text.replace(_MAIN_TAG, f"{_MAIN_TAG}\n{note}", 1))
+        html = page.read_text(encoding="utf-8")
+        if _UNFINISHED.partition("{}")[0] not in html:
+            atomic_files.write_text(page, html.replace(_MAIN_TAG, f"{_MAIN_TAG}\n{note}", 1))
 
 
 def _render_errors(failed_steps: Sequence[Notice], log_dir: Path) -> Markup:
@@ -63,9 +65,9 @@ def _render_errors(failed_steps: Sequence[Notice], log_dir: Path) -> Markup:
     entries = []
     for notice in failed_steps:
         file = log_dir / Path(notice.file).name  # the recorded folder may have been moved
-        text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-        traceback_end = "\n".join(text.splitlines()[-_TRACEBACK_LINES:])
-        entries.append((notice, file.name, traceback_end, text))
+        crash_text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+        traceback_end = "\n".join(crash_text.splitlines()[-_TRACEBACK_LINES:])
+        entries.append((notice, file.name, traceback_end, crash_text))
     return render("crashes", entries)
 
 
@@ -91,7 +93,8 @@ def _render_methods(markdown: str) -> Markup:
     if not markdown.strip():
         return render("note", "missing", "The methods text was not written.")
     format_links = Markup(", ").join(
-        render_link(f"CITATION.{suffix}", text) for suffix, text in _CITATION_FORMATS.items()
+        render_link(f"CITATION.{suffix}", format_name)
+        for suffix, format_name in _CITATION_FORMATS.items()
     )
     return join(
         [
@@ -201,31 +204,19 @@ def _build_report(
     """
     root = Path(output_dir).absolute()
     label = subject.removeprefix("sub-")
-    text_files = (path for folder in (log_dir, root) if (path := folder / "CITATION.md").exists())
-    text = next((path.read_text(encoding="utf-8") for path in text_files), "")
+    methods_files = (folder / "CITATION.md" for folder in (log_dir, root))
+    methods_texts = (file.read_text(encoding="utf-8") for file in methods_files if file.exists())
     all_notices = read_record(log_dir)
     notices = [notice for notice in all_notices if notice.concerns(label)]
-    messages = {
-        "warning": [
-            f"{notice.run}: {describe_skipped_run(notice)}"
-            for notice in notices
-            if notice.code == "left-out"
-        ]
-        + [str(notice) for notice in notices if notice.level == "warning"],
-        "note": [str(notice) for notice in notices if notice.level == "note"],
-    }
-    messages = {kind: list(dict.fromkeys(texts)) for kind, texts in messages.items()}
-    crash_file_names = {Path(notice.file).name for notice in all_notices}
-    failed_steps = [notice for notice in notices if notice.failed] + [
-        Notice(what=file.name, code="crashed", file=str(file))
-        for file in sorted(log_dir.glob("crash-*"))
-        # crash files of earlier versions, and crash files that no recorded notice refers to
-        if file.name not in crash_file_names
+    messages = _list_messages(notices)
+    failed_steps = [
+        *(notice for notice in notices if notice.failed),
+        *_list_unrecorded_crashes(log_dir, all_notices),
     ]
     custom = {
         "overview": messages_html("warning", messages["warning"]),
         "summary": messages_html("note", messages["note"]),
-        "methods": _render_methods(text),
+        "methods": _render_methods(next(methods_texts, "")),
         "errors": _render_errors(failed_steps, log_dir),
         "about": _render_version(log_dir, command=command),
     }
@@ -242,3 +233,28 @@ def _build_report(
         notices={kind: len(texts) for kind, texts in messages.items()},
         most_sessions=sessions,
     )
+
+
+def _list_messages(notices: Sequence[Notice]) -> dict[str, list[str]]:
+    """Return the texts of warnings and notes by kind, without repetitions; skipped runs first."""
+    skipped_runs = [
+        f"{notice.run}: {describe_skipped_run(notice)}"
+        for notice in notices
+        if notice.code == "left-out"
+    ]
+    warnings = [str(notice) for notice in notices if notice.level == "warning"]
+    notes = [str(notice) for notice in notices if notice.level == "note"]
+    return {
+        "warning": list(dict.fromkeys([*skipped_runs, *warnings])),
+        "note": list(dict.fromkeys(notes)),
+    }
+
+
+def _list_unrecorded_crashes(log_dir: Path, notices: Sequence[Notice]) -> list[Notice]:
+    """Return a notice per crash file that no notice refers to, such as of earlier versions."""
+    recorded_names = {Path(notice.file).name for notice in notices}
+    return [
+        Notice(what=file.name, code="crashed", file=str(file))
+        for file in sorted(log_dir.glob("crash-*"))
+        if file.name not in recorded_names
+    ]

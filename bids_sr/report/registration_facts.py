@@ -20,7 +20,7 @@ _MAX_EDGE_DISTANCE_VOXELS = 0.5
 
 def registration_warnings(facts: Mapping[str, object]) -> list[str]:
     """Return warnings about implausible registrations of a run, the T1w brain mask first."""
-    texts_by_key = {
+    warnings_by_key = {
         "bold_t1w_kept": (
             "The alignment of the BOLD and T1w images was taken from their headers, because"
             " registration did not improve it."
@@ -38,26 +38,36 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
             " instead."
         ),
     }
-    warnings = [text for key, text in texts_by_key.items() if facts.get(key)]
-    for key, images in (("bold_t1w_offset_deg", "BOLD and T1w"), ("brain_turned_deg", "T1w")):
-        angle = facts.get(key)
-        if isinstance(angle, int | float) and angle > TURNED_DEG:
-            warnings.insert(
-                0,
-                f"The orientation in the headers of {images} appears to be wrong, because"
-                f" registration rotated the head by {angle:.0f} degrees. Check the figures below."
-                " Also check left and right, which registration cannot distinguish. Then correct"
-                " the headers (qform, sform).",
-            )
-    if facts.get("brain_doubts"):
-        brain_warnings = "; ".join(as_texts(facts["brain_doubts"]))
-        brain_warning = (
-            f"The T1w brain mask appears to be wrong ({brain_warnings}). Tissue maps, atlas labels"
-            " and the region of interest may therefore be wrong, and aCompCor components and"
-            " tissue signals were omitted from the confounds."
-        )
-        warnings.insert(0, brain_warning)
-    return warnings
+    return [
+        *_brain_mask_warnings(facts),
+        *_orientation_warnings(facts),
+        *(warning for key, warning in warnings_by_key.items() if facts.get(key)),
+    ]
+
+
+def _brain_mask_warnings(facts: Mapping[str, object]) -> list[str]:
+    """Return a warning if the T1w brain mask is implausible, [] otherwise."""
+    if not facts.get("brain_doubts"):
+        return []
+    reasons_text = "; ".join(as_texts(facts["brain_doubts"]))
+    return [
+        f"The T1w brain mask appears to be wrong ({reasons_text}). Tissue maps, atlas labels and"
+        " the region of interest may therefore be wrong, and aCompCor components and tissue"
+        " signals were omitted from the confounds."
+    ]
+
+
+def _orientation_warnings(facts: Mapping[str, object]) -> list[str]:
+    """Return a warning for each registration that rotated the head by an implausible angle."""
+    images_by_key = {"brain_turned_deg": "T1w", "bold_t1w_offset_deg": "BOLD and T1w"}
+    angles = {images: facts.get(key) for key, images in images_by_key.items()}
+    return [
+        f"The orientation in the headers of {images} appears to be wrong, because registration"
+        f" rotated the head by {angle:.0f} degrees. Check the figures below. Also check left and"
+        " right, which registration cannot distinguish. Then correct the headers (qform, sform)."
+        for images, angle in angles.items()
+        if isinstance(angle, int | float) and angle > TURNED_DEG
+    ]
 
 
 def registration_html(facts: Mapping[str, object]) -> Markup:

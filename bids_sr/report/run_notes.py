@@ -66,7 +66,7 @@ class Note:
 def read_note(logs: Path, label: str) -> Note | None:
     """Return the note on a participant (label without ``sub-``), or None if there is no note."""
     try:
-        return Note.from_text(_note_path(logs, label).read_text(encoding="utf-8"))
+        return Note.from_text(_get_note_path(logs, label).read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -79,7 +79,7 @@ def record_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
     in the comparison of notes, because clocks can be wrong.
     """
     logs, has_changed = log_dir.parent, False
-    for label in dict.fromkeys([*labels, *_skip_reasons(log_dir)]):
+    for label in dict.fromkeys([*labels, *_list_skip_reasons(log_dir)]):
         previous = read_note(logs, label)
         note = Note(
             run=log_dir.name if label in labels or previous is None else previous.run,
@@ -87,10 +87,10 @@ def record_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
             settings=settings,
             rows=tuple(_read_page_rows(logs.parent / f"sub-{label}", label)),
         )
-        has_changed |= previous is None or _index_content(logs, label, previous) != _index_content(
-            logs, label, note
-        )
-        write_text(_note_path(logs, label), note.to_text())
+        has_changed |= previous is None or _get_index_content(
+            logs, label, previous
+        ) != _get_index_content(logs, label, note)
+        write_text(_get_note_path(logs, label), note.to_text())
     return has_changed
 
 
@@ -99,7 +99,7 @@ def describe_skipped_run(notice: Notice) -> str:
     return f"skipped: {Path(notice.what).name}: {notice.why}"
 
 
-def _skip_reasons(log_dir: Path) -> dict[str, dict[str, str]]:
+def _list_skip_reasons(log_dir: Path) -> dict[str, dict[str, str]]:
     """Return one-line reasons for skipped runs, by participant (label) and run."""
     reasons: dict[str, dict[str, str]] = {}
     for notice in read_record(log_dir):
@@ -122,7 +122,7 @@ def read_run_summaries(root: Path, label: str) -> list[RunSummary]:
     rows = () if note is None else note.rows
     if not rows or any(read_times(folder / row.file) != row.stamps for row in rows):
         rows = tuple(_read_page_rows(folder, label))
-    skip_reasons = {} if note is None else _skip_reasons(logs / note.last).get(label, {})
+    skip_reasons = {} if note is None else _list_skip_reasons(logs / note.last).get(label, {})
     return [
         *(row.summary for row in rows if row.summary["run"] not in skip_reasons),
         *(RunSummary(run=run, verdict=reason) for run, reason in skip_reasons.items()),
@@ -133,7 +133,7 @@ def list_noted_labels(root: Path) -> list[str]:
     """Return the labels (without ``sub-``) of all participants with notes."""
     return [
         path.stem.removeprefix("sub-")
-        for path in _note_path(root / "logs", "").parent.glob("sub-*.json")
+        for path in _get_note_path(root / "logs", "").parent.glob("sub-*.json")
     ]
 
 
@@ -164,12 +164,12 @@ def _read_page_rows(folder: Path, label: str) -> Iterator[_PageRow]:
             )
 
 
-def _index_content(logs: Path, label: str, note: Note) -> tuple[object, ...]:
+def _get_index_content(logs: Path, label: str, note: Note) -> tuple[object, ...]:
     """Return the parts of a note that the index page shows."""
-    skip_reasons = _skip_reasons(logs / note.last).get(label)
+    skip_reasons = _list_skip_reasons(logs / note.last).get(label)
     return note.settings, [row.summary for row in note.rows], skip_reasons
 
 
-def _note_path(logs: Path, label: str) -> Path:
+def _get_note_path(logs: Path, label: str) -> Path:
     """Return the file of the note on a participant."""
     return logs / "latest" / f"sub-{label}.json"

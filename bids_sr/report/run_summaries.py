@@ -29,20 +29,22 @@ CONFOUNDS_SUFFIX, REGISTRATION_SUFFIX = (
 )
 NOT_EVALUATED = "No run was evaluated."
 ACCURACY_COLUMN = "explained variance"
+_MEAN_MOTION_COLUMN = "mean FD (mm)"
+_MOVED_COLUMN = f"volumes with FD > {MOVED_MM:g} mm"
 COLUMN_HEADS: Mapping[str, str] = {
     "participant": "",
     "run": "",
     "not applied": "zero filled",
     ACCURACY_COLUMN: "above the acquired Nyquist frequency",
-    "mean FD (mm)": "",
-    f"volumes with FD > {MOVED_MM:g} mm": "",
+    _MEAN_MOTION_COLUMN: "",
+    _MOVED_COLUMN: "",
     "failed checks": "",
     "verdict": "",
 }
 """Columns of the table with their second line; columns without values are omitted."""
 PERMANENT_COLUMNS = frozenset({"participant", "run", "verdict"})
 """Columns that are never omitted."""
-NUMERIC_COLUMNS = frozenset({"mean FD (mm)", f"volumes with FD > {MOVED_MM:g} mm"})
+NUMERIC_COLUMNS = frozenset({_MEAN_MOTION_COLUMN, _MOVED_COLUMN})
 """Columns of plain numbers."""
 TABLE_NOTE = (
     "Explained variance of the best method for each run in active voxels, with 95 % confidence"
@@ -80,7 +82,7 @@ def read_times(verdict_file: Path) -> tuple[int, ...]:
 
     The time of a missing file is 0.
     """
-    return tuple(_modification_time(file) for file in _list_files(verdict_file))
+    return tuple(_get_modification_time(file) for file in _list_files(verdict_file))
 
 
 def _list_files(verdict_file: Path) -> list[Path]:
@@ -92,7 +94,7 @@ def _list_files(verdict_file: Path) -> list[Path]:
     ]
 
 
-def _modification_time(file: Path) -> int:
+def _get_modification_time(file: Path) -> int:
     """Return the modification time of a file (ns), or 0 if it is missing."""
     try:
         return file.stat().st_mtime_ns
@@ -122,16 +124,18 @@ def _read_cached_summary(
     )
     failed_checks = [check.text for check in checks if not check.passed]
     motion = motion_summary(displacement)
-    cells = (
-        strip_participant(stem, label),
-        ", ".join(unapplied_methods),
-        "" if evidence is None else _accuracy_text(evidence, verdict.get("best", "")),
-        f"{motion[0]:.2f}" if motion else "",
-        number(motion[1], ".0%") if motion else "",
-        "; ".join(failed_checks) or ("none" if checks else ""),
-        verdict_line(verdict),
-    )
-    return dict(zip(list(COLUMN_HEADS)[1:], cells, strict=True))
+    mean_text, moved_text = (f"{motion[0]:.2f}", number(motion[1], ".0%")) if motion else ("", "")
+    return {
+        "run": strip_participant(stem, label),
+        "not applied": ", ".join(unapplied_methods),
+        ACCURACY_COLUMN: (
+            "" if evidence is None else _accuracy_text(evidence, verdict.get("best", ""))
+        ),
+        _MEAN_MOTION_COLUMN: mean_text,
+        _MOVED_COLUMN: moved_text,
+        "failed checks": "; ".join(failed_checks) or ("none" if checks else ""),
+        "verdict": verdict_line(verdict),
+    }
 
 
 def _accuracy_text(evidence: Evidence, best: str) -> str:
@@ -139,8 +143,9 @@ def _accuracy_text(evidence: Evidence, best: str) -> str:
     if (row := evidence.select_finite_rows(best).get(evidence.regions[0])) is None:
         return ""
     region_suffix = "" if row.region != "brain" else f", {region_text(row.region)}"
-    value = f"{'r ' * (row.statistic == 'r')}{estimate_text(row)}"
-    return f"{best} {with_non_breaking_spaces(value)}{region_suffix}"
+    symbol = "r " if row.statistic == "r" else ""
+    value_text = with_non_breaking_spaces(f"{symbol}{estimate_text(row)}")
+    return f"{best} {value_text}{region_suffix}"
 
 
 def _read_rows(file: Path) -> list[MetricRow]:

@@ -163,7 +163,7 @@ class FigureSpec:
     tables: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.section not in (names := [section.name for section in SECTIONS]):
+        if self.section not in (section_names := [section.name for section in SECTIONS]):
             raise ValueError(
-                f"{self.desc}: no section {self.section}; there are {', '.join(names)}"
+                f"{self.desc}: no section {self.section}; there are {', '.join(section_names)}"
             )

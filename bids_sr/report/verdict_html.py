@@ -41,7 +41,10 @@ def verdict_html(
     lines = verdict.get("lines") or [
         {"text": verdict.get("headline", "No verdict."), "status": verdict.get("status", "")}
     ]
-    marked_lines = [(MARKS.get(line["status"], ("",))[0], line["text"]) for line in lines]
+    marked_lines = [
+        (MARKS[line["status"]].symbol if line["status"] in MARKS else "", line["text"])
+        for line in lines
+    ]
     best = verdict.get("best", "")
     evidence = accuracy_evidence(rows, [best]) if best else None
     decisions: list[str] = []
@@ -49,22 +52,34 @@ def verdict_html(
         subject = sentence.get("series", MISSING)
         in_table = evidence is not None and sentence.get("band") == evidence.band
         if subject in (best or subject, MISSING) and not in_table:
-            sign, decision_text, _ = DECISIONS.get(sentence.get("decision", ""), ("", "", ""))
-            text = sentence["text"]
-            decisions.append(render("decision", f"{sign} {decision_text}", text) if sign else text)
+            decisions.append(_decision_html(sentence))
     margins = {row.region: row.value for row in rows if row.statistic == "verdict_margin"}
-    values = _evidence_html(evidence, best, margins) if evidence else Markup("")
+    evidence_markup = _evidence_html(evidence, best, margins) if evidence else Markup("")
     warnings = messages_html("warning", leading_sentences(verdict)) + _flags_html(rows, flags)
     defined_series = evaluation_rows.list_series(rows, kinds=("baseline", "method", "placebo"))
-    limits = verdict.get("limits", [])
-    verdict_markup = render("verdict", marked_lines, list(filter(None, decisions)), values, limits)
+    verdict_markup = render(
+        "verdict",
+        marked_lines,
+        list(filter(None, decisions)),
+        evidence_markup,
+        verdict.get("limits", []),
+    )
     return join([warnings, verdict_markup, render_compared(verdict), _legend_html(defined_series)])
+
+
+def _decision_html(sentence: Mapping[str, str]) -> str:
+    """Return a sentence of the verdict, after the sign of its decision if it has a sign."""
+    decision_words = DECISIONS.get(sentence.get("decision", ""))
+    if decision_words is None or not decision_words.symbol:
+        return sentence["text"]
+    sign_text = f"{decision_words.symbol} {decision_words.label}"
+    return render("decision", sign_text, sentence["text"])
 
 
 def render_compared(verdict: VerdictFacts) -> Markup:
     """Render verdicts on series of other programs, one sentence each; "" if there are none."""
     sentences = [
-        render("decision", MARKS[compared["status"]][0], compared["text"])
+        render("decision", MARKS[compared["status"]].symbol, compared["text"])
         for compared in verdict.get("compared", [])
     ]
     title = "Series of other programs, compared with the acquired series"
@@ -78,33 +93,30 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
     intervals.
     """
     first_region = evidence.regions[0]
-    further_labels = [words for words, _ in list_further_values(evidence, best, first_region)]
+    further_labels = [label for label, _ in list_further_values(evidence, best, first_region)]
     statistic_label = statistic(evidence.reference.statistic).label
-    regions = [active_words(region)[0] for region in evidence.regions]
-    heads: list[ColumnHead] = ["series", *((statistic_label, name) for name in regions)]
-    heads += [(words, regions[0]) for words in further_labels]
-    heads += [(f"{best} − series", name) for name in regions]
-    lines = []
+    region_names = [active_words(region)[0] for region in evidence.regions]
+    heads: list[ColumnHead] = ["series", *((statistic_label, name) for name in region_names)]
+    heads += [(label, region_names[0]) for label in further_labels]
+    heads += [(f"{best} − series", name) for name in region_names]
+    table_rows = []
     for name in evaluation_rows.list_series(evidence.levels()):
         further_values = dict(list_further_values(evidence, name, first_region))
-        differences = []
-        for region in evidence.regions:
-            margin = margins.get(region, evidence.margin(region))
-            sign, *_ = DECISIONS[evidence.compare(best, name, region, margin).decision]
-            row = evidence.row(best, region, name)
-            differences.append(join([f"{sign} " if row else "", render_cell(row)]))
-        lines.append(
+        table_rows.append(
             [
                 evaluation_rows.series_text(name),
                 *(render_cell(evidence.row(name, region)) for region in evidence.regions),
                 *(
-                    number(further_values[words]) if words in further_values else "–"
-                    for words in further_labels
+                    number(further_values[label]) if label in further_values else "–"
+                    for label in further_labels
                 ),
-                *differences,
+                *(
+                    _difference_html(evidence, best, name, region, margins)
+                    for region in evidence.regions
+                ),
             ]
         )
-    title = _evidence_title(evidence)
+    table_html = table(_evidence_title(evidence), heads, table_rows)
     lacks_measured = any(
         not math.isfinite(evidence.value("measured", region)) for region in evidence.regions
     )
@@ -113,16 +125,28 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
         " the value of the measured series, so other series may have higher values."
     )
     has_note = lacks_measured and evidence.row("measured") is not None
-    return join([table(title, heads, lines), render("note", "note", note) if has_note else ""])
+    return join([table_html, render("note", "note", note) if has_note else ""])
+
+
+def _difference_html(
+    evidence: Evidence, best: str, series: str, region: str, margins: Mapping[str, float]
+) -> Markup:
+    """Render the gain of the best method over a series in a region, after its sign."""
+    margin = margins.get(region, evidence.margin(region))
+    sign = DECISIONS[evidence.compare(best, series, region, margin).decision].symbol
+    row = evidence.row(best, region, series)
+    return join([f"{sign} " if row else "", render_cell(row)])
 
 
 def _evidence_title(evidence: Evidence) -> str:
     """Return the title of the evidence table: band, contrast, first region and signs."""
-    signs = ", ".join(f"{sign} {text}" for sign, text, _ in DECISIONS.values() if sign)
+    signs = ", ".join(
+        f"{decision.symbol} {decision.label}" for decision in DECISIONS.values() if decision.symbol
+    )
     name, definition = active_words(evidence.regions[0])
-    title = f"{capitalize(f'detail {BANDS[evidence.band]}')}, contrast {evidence.contrast}"
-    title += f" ({name}: {definition})" if definition else ""
-    return f"{title}. Differences: {signs}"
+    region_remark = f" ({name}: {definition})" if definition else ""
+    detail_text = capitalize(f"detail {BANDS[evidence.band]}")
+    return f"{detail_text}, contrast {evidence.contrast}{region_remark}. Differences: {signs}"
 
 
 def _legend_html(series: Iterable[str]) -> Markup:
@@ -152,16 +176,20 @@ def _flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]]
     ]
     names_in_flags = {flag.get("name") for flag in flags}
     for name, raised_series in find_raised_flags(rows).items():
-        kind = FLAGS[name]
         if raised_series and name not in names_in_flags:
-            named_series = [series for series in raised_series if series != "run"]
-            series_suffix = f" ({enumerate_unique(named_series)})" if named_series else ""
-            advice = (
-                kind.remedy.format(series=enumerate_unique(raised_series))
-                or f"{capitalize(kind.rule)}."
-            )
-            warnings.append(f"{capitalize(kind.failed)}{series_suffix}. {advice}")
+            warnings.append(_flag_warning(name, raised_series))
     return messages_html("warning", warnings)
+
+
+def _flag_warning(name: str, raised_series: Sequence[str]) -> str:
+    """Return a sentence on a raised flag with its series, followed by the remedy or the rule."""
+    flag = FLAGS[name]
+    named_series = [series for series in raised_series if series != "run"]
+    series_suffix = f" ({enumerate_unique(named_series)})" if named_series else ""
+    advice = (
+        flag.remedy.format(series=enumerate_unique(raised_series)) or f"{capitalize(flag.rule)}."
+    )
+    return f"{capitalize(flag.failed)}{series_suffix}. {advice}"
 
 
 def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
@@ -180,8 +208,8 @@ def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]]
             passed_html,
             *(
                 html
-                for table in (ACQUIRED_ACTIVATION, QUALITY)
-                for _, html in render_tables(table, rows)
+                for declaration in (ACQUIRED_ACTIVATION, QUALITY)
+                for _, html in render_tables(declaration, rows)
             ),
         ]
     )

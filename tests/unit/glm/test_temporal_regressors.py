@@ -143,9 +143,7 @@ def test_correlation_equals_nilearn_with_a_sample_mask():
     time_series = np.random.default_rng(3).standard_normal((N, 5))
     seed = time_series @ [1.0, 0.5, 0.2, 0.0, -0.4] + np.random.default_rng(4).standard_normal(N)
     time_series[~mask] += 30
-    correlation = cross_correlation(
-        time_series, seed[:, None], filter_of_design(design, None, False)
-    )
+    correlation = cross_correlation(time_series, seed[:, None], filter_of_design(design, None))
     stop = table[[name for name in table if name.startswith("band_stop")]].to_numpy()
     nuisance = np.column_stack([np.linspace(-1, 1, N), stop])
     seed_and_series = np.column_stack([seed, time_series])
@@ -167,7 +165,7 @@ def test_low_pass_of_the_correlation_applies_to_the_uncensored_volumes():
     time_series = np.random.default_rng(5).standard_normal((N, 3))
     task_signal = np.sin(np.arange(N) / 8)
     correlation = cross_correlation(
-        time_series, task_signal[:, None], filter_of_design(build_task_design(table), 0.1, False)
+        time_series, task_signal[:, None], filter_of_design(build_task_design(table), 0.1)
     )
     order = np.arange(1, N)
     fast = np.cos(np.pi * np.outer(np.arange(N) + 0.5, order[order / (2 * N * TR) > 0.1]) / N)
@@ -333,7 +331,7 @@ def test_a_filter_that_removes_all_signal_is_rejected():
     table = add_time_columns(TimeModel(legendre=3))
     design = build_task_design(table)
     with pytest.raises(ValueError, match=r"remove all signal from the 80 volumes\. Use a wider"):
-        filter_of_design(design, 0.002, False)
+        filter_of_design(design, 0.002)
 
 
 def test_blocks_that_are_all_censored_cannot_be_split():

@@ -16,14 +16,14 @@ from bids_sr.metrics.rows import MetricRow
 from bids_sr.report.overview import (
     RunFacts,
     _advise_maps,
-    _brain_values,
-    _cautions,
-    _check_card,
-    _correct_card,
+    _choose_next_steps,
     _header_text,
-    _level_card,
-    _next_steps,
-    _remedies,
+    _list_remedies,
+    _make_check_card,
+    _make_correct_cards,
+    _make_level_card,
+    _select_brain_values,
+    _write_cautions,
     flag_checks,
     motion_checks,
     overview_html,
@@ -84,7 +84,9 @@ def facts_of(card):
 
 def test_the_best_method_leads_with_active_voxels_next_to_b_spline():
     methods = ["sbl", "srgan"]
-    card = _level_card(accuracy_evidence(evaluation_rows(), methods), "sbl", "blocks", methods)
+    card = _make_level_card(
+        accuracy_evidence(evaluation_rows(), methods), "sbl", "blocks", methods
+    )
     assert card.value == "40 %"
     assert "explained by sbl" in card.label
     region, interval, *baselines, brain = facts_of(card)
@@ -103,7 +105,7 @@ def test_the_strongest_baseline_is_shown_next_to_the_method():
             for name, value in (("zerofill", 0.05), ("sdmod", 0.37), ("bsplinePca", 0.1))
         ),
     ]
-    card = _level_card(accuracy_evidence(rows, ["sbl"]), "sbl", "blocks", ["sbl"])
+    card = _make_level_card(accuracy_evidence(rows, ["sbl"]), "sbl", "blocks", ["sbl"])
     assert facts_of(card)[2:4] == [
         "B-spline interpolation: 2 %",
         "Strongest baseline (sdmod): 37 %",
@@ -122,14 +124,16 @@ def test_values_below_zero_are_numbers_labeled_wrong_detail():
         for cells in low_rows
     ]
     facts = facts_of(
-        _level_card(accuracy_evidence(low_rows, ["sbl", "srgan"]), "sbl", "blocks", ["sbl"])
+        _make_level_card(accuracy_evidence(low_rows, ["sbl", "srgan"]), "sbl", "blocks", ["sbl"])
     )
     assert facts[2] == "B-spline interpolation: −30 %"
     assert facts[3].startswith("Whole brain: below −100 %")
     harmful_rows = [
         replace(cells, value=-1.64, lower=-1.9, upper=-1.4) for cells in evaluation_rows()
     ]
-    card = _level_card(accuracy_evidence(harmful_rows, ["srgan"]), "srgan", "blocks", ["srgan"])
+    card = _make_level_card(
+        accuracy_evidence(harmful_rows, ["srgan"]), "srgan", "blocks", ["srgan"]
+    )
     assert (card.value, card.label.partition(": ")[2]) == ("below −100 %", "wrong detail")
 
 
@@ -279,12 +283,14 @@ def test_the_correct_fraction_is_shown_after_the_explained_detail():
             for region, value in (("brain", 0.34), ("acquired40", 0.5))
         ),
     ]
-    (card,) = _correct_card(accuracy_evidence(rows, ["sbl"]), "sbl", "blocks")
+    (card,) = _make_correct_cards(accuracy_evidence(rows, ["sbl"]), "sbl", "blocks")
     assert card.value == "50 %"
     assert "in the sbl map is correct" in card.label
     assert facts_of(card)[1].endswith("[49, 51] %")
     assert facts_of(card)[-1] == "Whole brain: 34 % [33, 35]"
-    assert _correct_card(accuracy_evidence(evaluation_rows(), ["sbl"]), "sbl", "blocks") == []
+    assert (
+        _make_correct_cards(accuracy_evidence(evaluation_rows(), ["sbl"]), "sbl", "blocks") == []
+    )
     html = overview_html(
         *judge([*rows, row("sbl", "psnr", 0.0, minus="inject", reference="measured")]), {}, RUN
     )
@@ -362,13 +368,13 @@ def test_quality_checks_are_counted_once_over_all_series_shown():
         f"{FLAGS['harm'].failed}: srgan",
     ]
     assert [check.text for check in checks if not check.passed] == failed
-    card = _check_card(checks, measured=True)
+    card = _make_check_card(checks, measured=True)
     assert (card.value, card.label) == ("2 of 5", "checks passed")
     assert card.facts == tuple(f"Failed: {text}" for text in failed)
     html = overview_html(*judge(evaluation_rows()), {"bold_t1w_poor": True}, RUN)
     assert "<strong>1 of 2</strong><span>checks passed</span>" in html
     assert (html.count("chip passed"), html.count("chip failed")) == (1, 1)
-    assert "fine detail in the srgan maps" in _remedies(rows, ["tv"])[1]
+    assert "fine detail in the srgan maps" in _list_remedies(rows, ["tv"])[1]
 
 
 def test_facts_without_a_registration_are_not_a_check():
@@ -405,30 +411,43 @@ def test_motion_and_registration_checks_pass_or_fail():
 def test_the_next_step_follows_from_the_verdict():
     not_assessed = {"status": "not assessed"}
     assert [
-        len(_next_steps({**not_assessed, "best": name}, [], True, RUN))
+        len(_choose_next_steps({**not_assessed, "best": name}, [], RUN, undecided=True))
         for name in ("sbl", "srgan")
     ] == [2, 1]
-    assert "--retrospective" in _next_steps(not_assessed, [], True, RUN)[0]
+    assert "--retrospective" in _choose_next_steps(not_assessed, [], RUN, undecided=True)[0]
     maps, masks = "sub-01/func/a_stat-t_*.nii.gz", "sub-01/func/a_label-*_mask.nii.gz"
     accurate = {"status": "more accurate", "best": "sbl"}
-    (advice,) = _next_steps(accurate, [], True, replace(RUN, maps=maps, masks=masks))
+    (advice,) = _choose_next_steps(
+        accurate, [], replace(RUN, maps=maps, masks=masks), undecided=True
+    )
     assert re.findall(r"<code>(.*?)</code>", advice) == [maps, masks]
     assert re.findall(r"<code>(.*?)</code>", _advise_maps("sbl", replace(RUN, maps=maps))) == [
         maps
     ]
     assert "--level standard" in _advise_maps("sbl", RUN)
     assert "Caution" not in advice
-    (advice,) = _next_steps(accurate, [], True, replace(RUN, maps=maps), cautioned=True)
+    (advice,) = _choose_next_steps(
+        accurate, [], replace(RUN, maps=maps), undecided=True, cautioned=True
+    )
     assert "under Caution" in advice
-    assert "B-spline" in _next_steps({"status": "not more accurate"}, [], True, RUN)[0]
+    assert (
+        "B-spline"
+        in _choose_next_steps({"status": "not more accurate"}, [], RUN, undecided=True)[0]
+    )
     not_applied = {"status": "not applied", "not_applied": ["sbl"]}
-    assert "Acquire a calibration run" in _next_steps(not_applied, [], True, RUN)[0]
+    assert (
+        "Acquire a calibration run" in _choose_next_steps(not_applied, [], RUN, undecided=True)[0]
+    )
     assert not any(
         "calibration" in step
-        for step in _next_steps(not_applied, [], True, replace(RUN, calibrated=True))
+        for step in _choose_next_steps(
+            not_applied, [], replace(RUN, calibrated=True), undecided=True
+        )
     )
     assert (
-        _next_steps({"status": "more accurate", "best": "sbl"}, ["First."], True, RUN)[0]
+        _choose_next_steps(
+            {"status": "more accurate", "best": "sbl"}, ["First."], RUN, undecided=True
+        )[0]
         == "First."
     )
 
@@ -480,7 +499,9 @@ def test_a_caution_names_contrasts_below_zero_over_the_whole_brain():
     rows += [
         row("sbl", "ev", -0.5, contrast="y", region="brain", reference="truth", band="beyond")
     ]
-    text = _cautions(rows, accuracy_evidence(rows, ["srgan", "sbl"]), "sbl").replace("\xa0", " ")
+    text = _write_cautions(rows, accuracy_evidence(rows, ["srgan", "sbl"]), "sbl").replace(
+        "\xa0", " "
+    )
     assert "added by sbl" in text
     assert "1 of 3 contrasts: <em>faceMinusOthers</em> −21 %." in text
     assert "added by srgan" in text
@@ -494,13 +515,16 @@ def test_a_caution_names_contrasts_below_zero_over_the_whole_brain():
         True,
     )
     assert flag_checks(flagged_rows)[0].passed
-    assert _cautions(evaluation_rows(), accuracy_evidence(evaluation_rows(), ["sbl"]), "sbl") == ""
-    assert _cautions(rows, None, "sbl") == ""
+    assert (
+        _write_cautions(evaluation_rows(), accuracy_evidence(evaluation_rows(), ["sbl"]), "sbl")
+        == ""
+    )
+    assert _write_cautions(rows, None, "sbl") == ""
     assert any(
         value < 0
-        for value in _brain_values(rows, accuracy_evidence(rows, ["sbl"]), "sbl").values()
+        for value in _select_brain_values(rows, accuracy_evidence(rows, ["sbl"]), "sbl").values()
     )
-    assert _brain_values(rows, None, "sbl") == {}
+    assert _select_brain_values(rows, None, "sbl") == {}
     html = overview_html(*judge(evaluation_rows()), {}, RUN)
     assert "Caution" not in html
     html = overview_html(*judge(rows), {}, RUN)
