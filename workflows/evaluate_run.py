@@ -102,17 +102,17 @@ def evaluate_run(
     RunEvaluation
         All metrics, flags and the verdict.
     """
-    registration, settings = fitted_run.registration, plan.analysis.settings
+    settings = plan.analysis.settings
     comparison = EffectsComparison(
-        bold_mask_hr=registration.bold_mask_hr,
+        bold_mask_hr=fitted_run.registration.bold_mask_hr,
         roi_hr=maps.roi_hr,
         contrasts=plan.contrasts,
         factor=plan.bold.factor,
         random_seed=settings.resources.random_seed,
     )
     series_effects, halves_figures = _measure_run_effects(plan, series, comparison)
-    activations = {} if plan.bold.truth is None else plan.bold.truth.activations
-    known_activation = {name: read_image(file) for name, file in activations.items()}
+    activation_files = {} if plan.bold.truth is None else plan.bold.truth.activations
+    known_activation = {name: read_image(file) for name, file in activation_files.items()}
     with_models = "glm" in settings.activation.kinds
     reference_tables = compare_with_references(
         {
@@ -132,11 +132,14 @@ def evaluate_run(
         plan, series_effects, has_known_activation=with_models and bool(known_activation)
     )
     method_tests = _gather_method_tests(
-        plan, series, maps, has_reference=MEASURED in series.high_resolution or bool(activations)
+        plan,
+        series,
+        maps,
+        has_reference=MEASURED in series.high_resolution or bool(activation_files),
     )
     quality_tables = check_quality(plan, fitted_run, series, series_effects)
     uncertainty_tables, uncertainty_maps = _measure_uncertainty(
-        plan, registration, series_effects, outputs
+        plan, fitted_run.registration, series_effects, outputs
     )
     _evaluate_early(
         plan,
@@ -148,17 +151,17 @@ def evaluate_run(
         known=known_activation if with_models else {},
     )
     model_tables = _list_model_tables(series)
-    evaluation_tables = [
+    metric_tables = [
         *reference_tables,
         method_tests.self_test_rows,
         *quality_tables,
         *uncertainty_tables,
     ]
     flags, flag_rows = run_verdict.raise_flags(
-        [*model_tables, *evaluation_tables],
+        [*model_tables, *metric_tables],
         maps.maps,
-        registration.bold_mask,
-        registration.roi_bold,
+        fitted_run.registration.bold_mask,
+        fitted_run.registration.roi_bold,
         pair=pair,
         card_file=method_tests.cards,
         contrasts=plan.contrasts,
@@ -166,9 +169,8 @@ def evaluate_run(
         method_names=plan.methods,
         at_rest=plan.at_rest,
     )
-    evaluation_tables.append(flag_rows)
     verdict, verdict_rows = run_verdict.decide_verdict(
-        [*model_tables, *evaluation_tables, *method_tests.coverage_tables],
+        [*model_tables, *metric_tables, flag_rows, *method_tests.coverage_tables],
         method_tests.self_test_facts,
         series.confounds,
         card_file=method_tests.cards,
@@ -186,8 +188,24 @@ def evaluate_run(
         if mapped_series.error_rows is not None
     ]
     all_metrics, columns = evaluation.join_evaluation(
-        [*model_tables, *error_tables, *evaluation_tables], verdict_rows
+        [*model_tables, *error_tables, *metric_tables, flag_rows], verdict_rows
     )
+    _store_evaluation(all_metrics, columns, verdict, outputs)
+    return RunEvaluation(
+        evaluation=all_metrics,
+        verdict=verdict,
+        flags=flags,
+        self_test=method_tests.self_test_facts,
+        effects={} if series_effects is None else series_effects.effects,
+        halves_figures=halves_figures,
+        uncertainty_maps=uncertainty_maps,
+    )
+
+
+def _store_evaluation(
+    all_metrics: Rows, columns: Facts, verdict: Verdict, outputs: Outputs
+) -> None:
+    """Store the metrics of a run with the description of their columns, and the verdict."""
     outputs.store(
         all_metrics,
         {"desc": "evaluation", "suffix": "metrics"},
@@ -197,15 +215,6 @@ def evaluate_run(
     )
     outputs.store(
         verdict, {"desc": "verdict", "suffix": "metrics"}, provenance=True, level="minimal"
-    )
-    return RunEvaluation(
-        evaluation=all_metrics,
-        verdict=verdict,
-        flags=flags,
-        self_test=method_tests.self_test_facts,
-        effects={} if series_effects is None else series_effects.effects,
-        halves_figures=halves_figures,
-        uncertainty_maps=uncertainty_maps,
     )
 
 
