@@ -130,18 +130,7 @@ def fit_anatomy(
     extracted_brain = _find_brain(settings, subject, template, template_mask, template_space)
     t1w_preproc, t1w_mask = extracted_brain.t1w_preproc, extracted_brain.t1w_mask
     outputs = outputs.with_references(own=t1w_preproc, t1w=t1w_preproc)
-    outputs.store(
-        t1w_preproc,
-        {"desc": "preproc", "suffix": "T1w"},
-        sidecar=anatomy.T1W_SIDECAR,
-        exported_as={},
-    )
-    outputs.store(
-        t1w_mask,
-        {"desc": "brain", "suffix": "mask"},
-        sidecar=anatomy.BRAIN_SIDECAR,
-        exported_as={},
-    )
+    _store_brain(extracted_brain, outputs)
     template_registration, std_t1w = _register_to_template(
         settings, subject, extracted_brain, template, template_mask, outputs, template_space
     )
@@ -159,9 +148,11 @@ def fit_anatomy(
         analysis, subject, t1w_mask, templates, template_registration, outputs
     )
     with subworkflow("anat_figures_wf"):
-        figures = analysis.outputs({"subject": subject.label})
-        figures.store_figures(anatomy_figures.draw_brain(t1w_preproc, t1w_mask, t1w_tpms, roi_t1w))
-        figures.store_figures(
+        figure_outputs = analysis.outputs({"subject": subject.label})
+        figure_outputs.store_figures(
+            anatomy_figures.draw_brain(t1w_preproc, t1w_mask, t1w_tpms, roi_t1w)
+        )
+        figure_outputs.store_figures(
             anatomy_figures.draw_normalization(t1w_preproc, std_t1w, template, template_mask)
         )
     return Anatomy(
@@ -209,6 +200,22 @@ def _find_brain(
         )
     return _ExtractedBrain(
         t1w_preproc=t1w_preproc, t1w_mask=t1w_mask, brain_facts=brain_facts, start_xfm=start_xfm
+    )
+
+
+def _store_brain(extracted_brain: _ExtractedBrain, outputs: Outputs) -> None:
+    """Store the bias-corrected T1w image and its brain mask."""
+    outputs.store(
+        extracted_brain.t1w_preproc,
+        {"desc": "preproc", "suffix": "T1w"},
+        sidecar=anatomy.T1W_SIDECAR,
+        exported_as={},
+    )
+    outputs.store(
+        extracted_brain.t1w_mask,
+        {"desc": "brain", "suffix": "mask"},
+        sidecar=anatomy.BRAIN_SIDECAR,
+        exported_as={},
     )
 
 
