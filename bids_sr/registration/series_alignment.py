@@ -44,7 +44,8 @@ _MIN_MASKED_FRACTION, _MIN_COVERED_FRACTION = 0.05, 0.1
 """Fractions of the head. A series that lacks signal in a smaller part was not masked; a series
 with signal in a smaller part has no usable mask.
 """
-_MAX_ZERO_FRACTION = 0.01  # below the fraction of one high-resolution voxel per acquired voxel
+_MAX_ZERO_FRACTION = 0.01
+"""Fraction of an acquired voxel: less than one of its high-resolution voxels."""
 _MAX_NAN_DEPTH_MM = 10.0
 """Distance (mm) from the border of the brain beyond which NaN is not accepted as a mask."""
 _MIN_MEAN_CORRELATION = 0.6
