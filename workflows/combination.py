@@ -526,9 +526,7 @@ def fuse_slices(analysis: Analysis, combined_maps: CombinedMaps) -> FusedSlices 
         for name, run in runs.items()
         if series in run.effects and series in run.maps.series
     }
-    has_thinner_slices = any(run.plan.bold.factor[2] != 1 for run in runs.values())
-    at_rest = any(run.plan.at_rest for run in runs.values())
-    if group.over_sessions or at_rest or has_thinner_slices or len(effects) < len(runs):
+    if group.over_sessions or len(effects) < len(runs) or not _can_fuse(runs.values()):
         return None
     # contrasts are defined by their weights in the first run
     runs_by_contrast = {
@@ -576,6 +574,11 @@ def fuse_slices(analysis: Analysis, combined_maps: CombinedMaps) -> FusedSlices 
         add_methods_text(Part.MAPS, fused_slices.describe_fusion(series))
         outputs.store(maps, provenance=True, among=_select_thin_maps(series, runs[first]))
     return FusedSlices(fusion=fusion, maps=maps)
+
+
+def _can_fuse(runs: Collection[ProcessedRun]) -> bool:
+    """Return whether runs are task runs whose slices are as thick as acquired."""
+    return not any(run.plan.at_rest or run.plan.bold.factor[2] != 1 for run in runs)
 
 
 def _measure_slow_sds(

@@ -72,6 +72,26 @@ class RunEvaluation:
     uncertainty_maps: Sequence[list[Map]] = ()
 
 
+@frozen
+class _MethodTests:
+    """Tests of the methods that do not require a reference.
+
+    Parameters
+    ----------
+    self_test_rows, self_test_facts : Rows, Facts
+        Metrics and facts of the self-tests at reduced resolution.
+    coverage_tables : Sequence[Rows]
+        Tests of the confidence intervals at reduced resolution; empty if the run has a reference.
+    cards : dict[str, Facts]
+        Model cards of methods with a self-test on the run, by series.
+    """
+
+    self_test_rows: Rows
+    self_test_facts: Facts
+    coverage_tables: Sequence[Rows]
+    cards: dict[str, Facts]
+
+
 def evaluate_run(
     plan: RunPlan,
     fitted_run: FittedRun,
@@ -114,11 +134,9 @@ def evaluate_run(
     activation_files = {} if plan.bold.truth is None else plan.bold.truth.activations
     known_activation = {name: read_image(file) for name, file in activation_files.items()}
     with_models = "glm" in settings.activation.kinds
+    _, *highres_series = list_mapped_series(series)
     reference_tables = compare_with_references(
-        {
-            computed_series.name: computed_series
-            for computed_series in list_mapped_series(series)[1:]  # without the acquired series
-        },
+        {computed_series.name: computed_series for computed_series in highres_series},
         series_effects,
         comparison,
         acquired_maps=maps.series[RAW].maps,
@@ -169,17 +187,8 @@ def evaluate_run(
         method_names=plan.methods,
         at_rest=plan.at_rest,
     )
-    verdict, verdict_rows = run_verdict.decide_verdict(
-        [*model_tables, *metric_tables, flag_rows, *method_tests.coverage_tables],
-        method_tests.self_test_facts,
-        series.confounds,
-        card_file=method_tests.cards,
-        compared_facts=gather_compared_facts(series.high_resolution),
-        same_widths=None if series_effects is None else series_effects.same_widths,
-        method_names=plan.methods,
-        series_names=plan.stored_names,
-        margin=settings.evaluation.margin,
-        compared_names=plan.compared_names,
+    verdict, verdict_rows = _decide_verdict(
+        plan, series, series_effects, [*model_tables, *metric_tables, flag_rows], method_tests
     )
     # The verdict does not depend on error maps and can therefore be computed before them.
     error_tables = [
@@ -199,6 +208,28 @@ def evaluate_run(
         effects={} if series_effects is None else series_effects.effects,
         halves_figures=halves_figures,
         uncertainty_maps=uncertainty_maps,
+    )
+
+
+def _decide_verdict(
+    plan: RunPlan,
+    series: RunSeries,
+    series_effects: SeriesEffects | None,
+    tables: Sequence[Rows],
+    method_tests: _MethodTests,
+) -> tuple[Verdict, Rows]:
+    """Reach the verdict on a run from its metrics (`tables`) and the tests of its methods."""
+    return run_verdict.decide_verdict(
+        [*tables, *method_tests.coverage_tables],
+        method_tests.self_test_facts,
+        series.confounds,
+        card_file=method_tests.cards,
+        compared_facts=gather_compared_facts(series.high_resolution),
+        same_widths=None if series_effects is None else series_effects.same_widths,
+        method_names=plan.methods,
+        series_names=plan.stored_names,
+        margin=plan.analysis.settings.evaluation.margin,
+        compared_names=plan.compared_names,
     )
 
 
@@ -236,26 +267,6 @@ def _measure_run_effects(
         factor=comparison.factor,
     )
     return series_effects, halves_figures
-
-
-@frozen
-class _MethodTests:
-    """Tests of the methods that do not require a reference.
-
-    Parameters
-    ----------
-    self_test_rows, self_test_facts : Rows, Facts
-        Metrics and facts of the self-tests at reduced resolution.
-    coverage_tables : Sequence[Rows]
-        Tests of the confidence intervals at reduced resolution; empty if the run has a reference.
-    cards : dict[str, Facts]
-        Model cards of methods with a self-test on the run, by series.
-    """
-
-    self_test_rows: Rows
-    self_test_facts: Facts
-    coverage_tables: Sequence[Rows]
-    cards: dict[str, Facts]
 
 
 def _gather_method_tests(

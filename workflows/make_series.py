@@ -93,6 +93,10 @@ class RunSeries:
     other_effects: Effects | None = None
 
 
+_PLACEBO_OF_GUIDE: Mapping[str, Placebo] = {"Mirror": "mirror", "Shift": "shift"}
+"""Change of the guide, by the negative control that requests it."""
+
+
 @frozen
 class SeriesSources:
     """Inputs that all series of a run share.
@@ -691,17 +695,12 @@ def make_unstored(
             # The half-precision check was made for the network of the source series, not for the
             # network of this ensemble member.
             inference = replace(inference, precision=plan.analysis.settings.superres.precision)
-    placebo: Placebo = ""
-    if request.placebo == "Mirror":
-        placebo = "mirror"
-    elif request.placebo == "Shift":
-        placebo = "shift"
     super_resolved = compute_series(
         sources,
         request,
         model_file,
         _find_zerofilled(plan, request, highres_series),
-        inference=replace(inference, placebo=placebo),
+        inference=replace(inference, placebo=_PLACEBO_OF_GUIDE.get(request.placebo, "")),
     )
     _expect_cost(plan, request.source, super_resolved)
     return ComputedSeries(

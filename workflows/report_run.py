@@ -364,45 +364,11 @@ def draw_evaluation_figures(
 
     `facts`: input summary of the run. See `report_run` for other parameters.
     """
-    registration = fitted_run.registration
-    boldref = fitted_run.motion.boldref
-    activation_files = {} if plan.bold.truth is None else plan.bold.truth.activations
-    viewer = draw_map_viewer.show_viewer(
-        maps.maps,
-        registration.bold_mask_hr,
-        run_evaluation.evaluation,
-        run_evaluation.verdict,
-        boldref,
-        registration.guide_hr,
-        registration.boldref2t1w_xfm,
-        None if anat is None else anat.template.std2t1w_xfm,
-        series_names=plan.stored_names,
-        n_runs=n_runs,
-        entities=plan.entities,
-        stored=make_storage_rules(plan),
+    _draw_viewer(plan, fitted_run, maps, run_evaluation, anat, outputs, n_runs=n_runs)
+    _draw_overview(
+        plan, fitted_run, series, maps, run_evaluation, facts, outputs, only_run=only_run
     )
-    expect_cost(viewer, draw_map_viewer.viewer_cost(plan.contrasts))
-    outputs.store_figures(viewer)
-    outputs.store_figures(
-        overview_figures.draw_overview(
-            run_evaluation.evaluation,
-            run_evaluation.verdict,
-            registration.facts,
-            series.confounds,
-            maps.maps,
-            make_scene_images(fitted_run, maps),
-            registration.bold_mask,
-            run_evaluation.self_test,
-            {name: read_image(file) for name, file in activation_files.items()},
-            maps.error_maps,
-            entities=plan.entities,
-            calibrated=plan.uses_calibration,
-            at_rest=plan.at_rest,
-            run_facts=facts,
-            stored=make_storage_rules(plan),
-            only_run=only_run,
-        )
-    )
+    registration, boldref = fitted_run.registration, fitted_run.motion.boldref
     outputs.store_figures(
         evaluation_figures.draw_evaluation(
             run_evaluation.evaluation,
@@ -424,6 +390,72 @@ def draw_evaluation_figures(
             registration.bold_mask_hr,
             registration.guide_hr,
             concatenate(run_evaluation.uncertainty_maps),
+        )
+    )
+
+
+def _draw_viewer(
+    plan: RunPlan,
+    fitted_run: FittedRun,
+    maps: MappedRun,
+    run_evaluation: RunEvaluation,
+    anat: Anatomy | None,
+    outputs: Outputs,
+    *,
+    n_runs: int,
+) -> None:
+    """Draw the map viewer of a run; see `report_run` for parameters."""
+    registration = fitted_run.registration
+    viewer = draw_map_viewer.show_viewer(
+        maps.maps,
+        registration.bold_mask_hr,
+        run_evaluation.evaluation,
+        run_evaluation.verdict,
+        fitted_run.motion.boldref,
+        registration.guide_hr,
+        registration.boldref2t1w_xfm,
+        None if anat is None else anat.template.std2t1w_xfm,
+        series_names=plan.stored_names,
+        n_runs=n_runs,
+        entities=plan.entities,
+        stored=make_storage_rules(plan),
+    )
+    expect_cost(viewer, draw_map_viewer.viewer_cost(plan.contrasts))
+    outputs.store_figures(viewer)
+
+
+def _draw_overview(
+    plan: RunPlan,
+    fitted_run: FittedRun,
+    series: RunSeries,
+    maps: MappedRun,
+    run_evaluation: RunEvaluation,
+    facts: Mapping[str, object],
+    outputs: Outputs,
+    *,
+    only_run: bool,
+) -> None:
+    """Draw the first screen of a run; see `draw_evaluation_figures` for parameters."""
+    registration = fitted_run.registration
+    activation_files = {} if plan.bold.truth is None else plan.bold.truth.activations
+    outputs.store_figures(
+        overview_figures.draw_overview(
+            run_evaluation.evaluation,
+            run_evaluation.verdict,
+            registration.facts,
+            series.confounds,
+            maps.maps,
+            make_scene_images(fitted_run, maps),
+            registration.bold_mask,
+            run_evaluation.self_test,
+            {name: read_image(file) for name, file in activation_files.items()},
+            maps.error_maps,
+            entities=plan.entities,
+            calibrated=plan.uses_calibration,
+            at_rest=plan.at_rest,
+            run_facts=facts,
+            stored=make_storage_rules(plan),
+            only_run=only_run,
         )
     )
 
