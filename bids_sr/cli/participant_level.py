@@ -49,13 +49,13 @@ def run_participants(
     limit_threads()
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.execution.records import FinishedSteps
-    from bids_sr.io.dataset_description import write_atlas, write_dataset
+    from bids_sr.io.dataset_description import write_dataset
     from bids_sr.report.index_page import INDEX, write_index
     from bids_sr.report.methods_text import write_citations
     from bids_sr.report.participants_page import write_participants
     from bids_sr.report.run_notes import is_last_call, record_run
     from bids_sr.steps.figures import figure_declarations
-    from bids_sr.workflows.participant import list_primary_series, make_graph, stores_atlas
+    from bids_sr.workflows.participant import list_primary_series, make_graph
 
     output_dir, run = settings.paths.output_dir, settings.run
     log_dir = _get_log_dir(settings)
@@ -78,9 +78,7 @@ def run_participants(
             )
             for series in ("", *exported_series):
                 write_description(series=series)
-            if stores_atlas(settings, plan):
-                atlas = find_atlas(settings.activation.atlas)
-                write_atlas(output_dir, atlas.name, atlas.description)
+            _write_atlas_description(settings, plan)
         if run.boilerplate_only:
             write_citations(
                 graph.methods_text(finished_steps.finished_folder()),
@@ -110,6 +108,16 @@ def run_participants(
     for series in exported_series:
         write_description(series=series)
     return dataclasses.replace(outcome, reports=reports)
+
+
+def _write_atlas_description(settings: Settings, plan: "Plan") -> None:
+    """Write the description of the atlas, if outputs of the plan refer to it."""
+    from bids_sr.io.dataset_description import write_atlas
+    from bids_sr.workflows.participant import stores_atlas
+
+    if stores_atlas(settings, plan):
+        atlas = find_atlas(settings.activation.atlas)
+        write_atlas(settings.paths.output_dir, atlas.name, atlas.description)
 
 
 def _get_log_dir(settings: Settings) -> Path:
