@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from bids_sr.api import evaluation_inputs
 from bids_sr.api.evaluated_run import (
+    EvaluatedRun,
     EvaluationSettings,
     evaluate_series,
     load_region,
@@ -55,7 +56,6 @@ from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import DesignSettings
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import frame as make_table
 from bids_sr.pipeline.flow import Eager
 from bids_sr.series import ACQUIRED_BAND, BASELINES, DEFAULT_BASELINES, PAIR_BASELINES
@@ -372,14 +372,11 @@ class Evaluator(BaseEstimator):
             image_dir = folder / "series"
             image_dir.mkdir()  # A series may have the name of another image.
             all_series |= resample_other_series(run, compared, image_dir)
-            brain = run_basics.brain.bold_mask_hr
             for name, source in series.items():
-                file = self._make_series_file(name, source, reader, brain, image_dir)
-                all_series[name] = ComputedSeries(
-                    name=name,
-                    series=open_files.enter_context(open_with_tr(file, settings.tr)),
-                    mask=brain,
-                    card_file={"applied": name not in unapplied_names},
+                evaluated_series = self._open_series(name, source, run, reader, image_dir)
+                open_files.enter_context(evaluated_series.series)
+                all_series[name] = replace(
+                    evaluated_series, card_file={"applied": name not in unapplied_names}
                 )
             self._metric_rows, self.verdict_ = evaluate_series(
                 run, model, roi_hr, all_series, list(series), folder
@@ -491,19 +488,24 @@ class Evaluator(BaseEstimator):
         return replace(inputs, guide_xfm=xfm)
 
     @staticmethod
-    def _make_series_file(
+    def _open_series(
         name: str,
         source: ImageLike | SuperResolver,
+        run: EvaluatedRun,
         acquired: SeriesReader,
-        brain: Volume,
         folder: Path,
-    ) -> Path:
-        """Return the file of a series that was passed, or compute it with its estimator."""
+    ) -> ComputedSeries:
+        """Open a series that was passed, or compute it with its estimator."""
+        brain = run.fitted_run.registration.bold_mask_hr
+        image: ImageLike
         if isinstance(source, SuperResolver):
             target = folder / f"{name}_bold.nii"
             source.transform(str(acquired.path), out_file=target)
-            source = str(target)
-        return evaluation_inputs.check_series(brain, source, acquired.shape[3], folder, name)
+            image = str(target)
+        else:
+            image = source
+        file = evaluation_inputs.check_series(brain, image, acquired.shape[3], folder, name)
+        return ComputedSeries(name=name, series=open_with_tr(file, run.settings.tr), mask=brain)
 
     def evaluate(
         self, acquired: ImageLike | Sequence[ImageLike], **fit_params: object
