@@ -429,20 +429,7 @@ def _process_spaces(
         template = templates.get(space.template, default)
         with subworkflow("_".join(["anat_in", *space.entities.values()]) + "_wf"):
             if space.is_template:
-                mask = primary_dataset.mask_in_template(
-                    t1w_mask,
-                    template.template,
-                    template.t1w2std_xfm,
-                    template_space=space.template,
-                    resolution=space.resolution,
-                    random_seed=seed,
-                )
-                outputs.store(
-                    mask,
-                    {**space.entities, "desc": "brain", "suffix": "mask"},
-                    sidecar={**anatomy.BRAIN_SIDECAR, "Resolution": "grid of the template"},
-                    exported_only=True,
-                )
+                _store_template_mask(t1w_mask, template, space, outputs, random_seed=seed)
             elif space == FSAVERAGE:
                 surfaces = steps_surfaces.transform_fsaverage(
                     template.t1w2std_xfm,
@@ -460,3 +447,28 @@ def _process_spaces(
                 uris = [analysis.uri(path) for path in white_and_pial[:2]]
                 output_surfaces.append(Surfaces(space=space, surfaces=white_and_pial, uris=uris))
     return output_surfaces
+
+
+def _store_template_mask(
+    t1w_mask: Mask,
+    template: TemplateRegistration,
+    space: Space,
+    outputs: Outputs,
+    *,
+    random_seed: int,
+) -> None:
+    """Resample the brain mask of the T1w image to an output template, and store it."""
+    mask = primary_dataset.mask_in_template(
+        t1w_mask,
+        template.template,
+        template.t1w2std_xfm,
+        template_space=space.template,
+        resolution=space.resolution,
+        random_seed=random_seed,
+    )
+    outputs.store(
+        mask,
+        {**space.entities, "desc": "brain", "suffix": "mask"},
+        sidecar={**anatomy.BRAIN_SIDECAR, "Resolution": "grid of the template"},
+        exported_only=True,
+    )

@@ -291,24 +291,13 @@ def _apply_method(
     training_settings = analysis.make_method_training(method)
     trains_on_others = superres.train_on == "others"
     scans = prepared_head.scans
-    fine_scans = coarse_scans = scan_masks = None
-    if training_heads:
-        fine_scans = concatenate(
-            head.scans.fine_scans
-            for head in training_heads.values()
-            if head.scans.fine_scans is not None
-        )
-        coarse_scans = concatenate(head.scans.coarse_scans for head in training_heads.values())
-        scan_masks = {
-            f"sub-{participant}": head.scans.scan_mask
-            for participant, head in training_heads.items()
-        }
+    training_scans = _gather_training_scans(training_heads)
     with subworkflow(method):
         files = training.train_on_scans(
             scans.scan_mask,
-            fine_scans,
-            coarse_scans,
-            scan_masks,
+            training_scans.fine_scans,
+            training_scans.coarse_scans,
+            training_scans.scan_masks,
             training=training_settings,
             suffixes=prepared_head.suffixes,
             anat_align=superres.anat_align,
@@ -344,6 +333,34 @@ def _apply_method(
             )
         )
     return SuperResolvedScans(superresolved_scans=superresolved_scans, card_file=files.card_file)
+
+
+@frozen
+class _TrainingScans:
+    """Scans that a network is trained on, in the order of participants.
+
+    `fine_scans`, `coarse_scans`: scans of high and of low resolution. `scan_masks`: mask of the
+    scans by participant (``sub-01``). All are None if a trained model is used.
+    """
+
+    fine_scans: list[Map] | None = None
+    coarse_scans: list[Map] | None = None
+    scan_masks: dict[str, Mask] | None = None
+
+
+def _gather_training_scans(heads: Mapping[str, PreparedHead]) -> _TrainingScans:
+    """Gather the scans of several heads, by participant label."""
+    if not heads:
+        return _TrainingScans()
+    return _TrainingScans(
+        fine_scans=concatenate(
+            head.scans.fine_scans for head in heads.values() if head.scans.fine_scans is not None
+        ),
+        coarse_scans=concatenate(head.scans.coarse_scans for head in heads.values()),
+        scan_masks={
+            f"sub-{participant}": head.scans.scan_mask for participant, head in heads.items()
+        },
+    )
 
 
 def _process_lowres(analysis: Analysis, subject: Subject) -> None:

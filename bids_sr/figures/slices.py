@@ -407,14 +407,7 @@ def image_figure(
             _draw_row(ax, panels, upper_panels, (left_inch, row_bottom), height, background)
             upper_panels = panels
         if scale:
-            scale_box = (
-                _SCALE_LEFT,
-                _SCALE_BOTTOM_INCH / figure_height,
-                _SCALE_WIDTH,
-                _SCALE_HEIGHT_INCH / figure_height,
-            )
-            colors = ScalarMappable(Normalize(scale.low, scale.high), scale.colors)
-            canvas.color_bar(fig, colors, scale_box, label)
+            _draw_scale(fig, scale, label)
         if outlines or fills:
             _draw_legend(fig, outlines, fills)
         fig.text(
@@ -494,6 +487,19 @@ def _draw_row(
         upper_cut = upper_panels[column].cut if column < len(upper_panels) else None
         drawing.mark(panel, [cut for cut in (left_cut, upper_cut) if cut], text_color)
         left_cut, x = panel.cut, x + drawing.width + _GAP_INCH
+
+
+def _draw_scale(fig: Figure, layer: Layer, label: str) -> None:
+    """Draw the color scale of a layer below the panels."""
+    figure_height = fig.get_figheight()
+    box = (
+        _SCALE_LEFT,
+        _SCALE_BOTTOM_INCH / figure_height,
+        _SCALE_WIDTH,
+        _SCALE_HEIGHT_INCH / figure_height,
+    )
+    colors = ScalarMappable(Normalize(layer.low, layer.high), layer.colors)
+    canvas.color_bar(fig, colors, box, label)
 
 
 def _draw_legend(fig: Figure, outlines: Sequence[Outline], fills: Mapping[str, str]) -> None:

@@ -63,7 +63,7 @@ def figure(
 
     Parameters
     ----------
-    *declarations : Shown
+    *declarations : FigureSpec
         Declarations of the content. A function of one figure may return its content, or None if
         there is nothing to show. A function of several figures yields `FigureDrawing`, each with
         the desc of a declaration.
