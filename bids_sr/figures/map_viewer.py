@@ -148,7 +148,7 @@ def viewer_html(
     max_bytes : int
         Limit for the maps in bytes of base64; the first contrast and smoothing are always
         included.
-    mni : ndarray | None
+    mni : Array | None
         MNI coordinates (mm; X, Y, Z, 3) of the points of `make_mni_nodes` over the background's
         field of view.
     definitions : Sequence[tuple[str, str]]

@@ -621,9 +621,9 @@ def surface_figure(
 
     Parameters
     ----------
-    values : Sequence[ndarray]
+    values : Sequence[Array]
         Values at the vertices (N,) of the left and the right hemisphere; NaN is not drawn.
-    surfaces : Sequence[tuple[ndarray, ndarray]]
+    surfaces : Sequence[tuple[Array, Array]]
         Vertices (N, 3; RAS mm) and triangles (F, 3) of both hemispheres.
     display : Display
         Statistic, threshold and color scale.

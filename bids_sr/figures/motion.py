@@ -52,7 +52,7 @@ def motion_figure(
 
     Parameters
     ----------
-    table : Mapping[str, ndarray]
+    table : Mapping[str, Array]
         Columns of the confounds table: ``trans_x…`` (mm), ``rot_x…`` (rad),
         ``framewise_displacement`` (mm), and ``std_dvars`` or ``dvars``. The panel of a missing
         column contains a note.
@@ -178,18 +178,18 @@ def carpet_figure(
 
     Parameters
     ----------
-    rows : ndarray
+    rows : Array
         Rows of `carpet_rows` (voxels, T), sorted by tissue.
     tissues : Sequence[tuple[str, int]]
         Name and number of rows of each group, from top to bottom.
     tr : float
         Repetition time (s).
-    traces : Mapping[str, ndarray]
+    traces : Mapping[str, Array]
         Curves (T,) above the carpet by label, such as motion; they help to explain stripes in the
         carpet.
     n_dummy : int
         Number of non-steady-state volumes at the start, which are shaded.
-    uncensored : ndarray | None
+    uncensored : MaskArray | None
         Volumes that are not censored (T,); None if no volume is censored. Censored volumes are
         shaded in red.
     """

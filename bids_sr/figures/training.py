@@ -29,7 +29,7 @@ def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) ->
 
     Parameters
     ----------
-    columns : Mapping[str, ndarray]
+    columns : Mapping[str, Array]
         Training log: ``iteration``, ``psnr`` and losses, NaN if a row has no value. Columns
         without rows mean that the model has no training log.
     card : Mapping[str, object]

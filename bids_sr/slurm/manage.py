@@ -225,17 +225,21 @@ def print_scripts(
     """
     submission = replace(submission, printed=True)
     scripts = write_scripts(submission, settings_toml)
-    lines = ["#!/bin/bash", "# shellcheck disable=SC2016 # paths may hold anything", "set -e"]
+    script_lines = [
+        "#!/bin/bash",
+        "# shellcheck disable=SC2016 # paths may hold anything",
+        "set -e",
+    ]
     dependencies: list[str] = []
     for number, job in enumerate(submission.jobs, start=1):
         arguments = shlex.join(make_sbatch_arguments(submission, job))
         if job.is_group:
             job_ids = ":".join([*dependencies, *open_jobs])
-            lines.append(f'sbatch "--dependency=afterany:{job_ids}" {arguments}')
+            script_lines.append(f'sbatch "--dependency=afterany:{job_ids}" {arguments}')
         else:
             dependencies.append(f"${{job{number}%%;*}}")
-            lines.append(f"job{number}=$(sbatch {arguments})")
-    return scripts, write_text(submission.folder / "submit.sh", "\n".join(lines) + "\n")
+            script_lines.append(f"job{number}=$(sbatch {arguments})")
+    return scripts, write_text(submission.folder / "submit.sh", "\n".join(script_lines) + "\n")
 
 
 def make_retries(
