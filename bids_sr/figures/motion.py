@@ -12,6 +12,7 @@ from bids_sr.io.arrays import Array, MaskArray
 
 _HIGH_FD_MM = 0.5  # mm, framewise displacement that a line marks
 _AXIS_COLORS = (canvas.RED, canvas.GREEN, canvas.BLUE)
+_TRACE_COLORS = (canvas.INK, canvas.PURPLE, canvas.GREEN, canvas.RED)
 _TISSUE_COLORS = {"GM": canvas.BLUE, "WM": canvas.ORANGE, "CSF": canvas.SKY, "brain": canvas.SOFT}
 
 
@@ -208,30 +209,27 @@ def carpet_figure(
             "height_ratios": heights,
         }
         axes = np.atleast_1d(fig.subplots(len(heights), 1, gridspec_kw=grid))
-        for ax, (label, curve), color in zip(
-            axes,
-            traces.items(),
-            (canvas.INK, canvas.PURPLE, canvas.GREEN, canvas.RED),
-            strict=False,
+        *trace_axes, carpet_ax = axes
+        for trace_ax, (label, curve), color in zip(
+            trace_axes, traces.items(), _TRACE_COLORS, strict=False
         ):
-            _style_axes(ax, label, is_last=False, n_dummy=n_dummy, end_s=times_s[-1], tr=tr)
-            ax.plot(times_s, np.asarray(curve, dtype=float), color=color, lw=0.9)
-            ax.yaxis.label.set(rotation=0, ha="right", va="center")
-        ax = axes[-1]
+            _style_axes(trace_ax, label, is_last=False, n_dummy=n_dummy, end_s=times_s[-1], tr=tr)
+            trace_ax.plot(times_s, np.asarray(curve, dtype=float), color=color, lw=0.9)
+            trace_ax.yaxis.label.set(rotation=0, ha="right", va="center")
         edges = (-tr / 2, times_s[-1] + tr / 2, rows.shape[0], 0)
-        image = ax.imshow(
+        image = carpet_ax.imshow(
             rows, cmap="gray", vmin=-2, vmax=2, aspect="auto", interpolation="none", extent=edges
         )
-        canvas.hide_axes(ax)
+        canvas.hide_axes(carpet_ax)
         if uncensored is not None:
             for volume in np.flatnonzero(~np.asarray(uncensored)[n_dummy:]) + n_dummy:
-                for shaded_ax in axes:
-                    _shade_censored(shaded_ax, times_s[volume], tr)
-        for trace_ax in axes:
-            trace_ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
-        ax.tick_params(labelsize=7)
-        ax.set_xlabel(f"Time (s); {rows.shape[0]} voxels shown", fontsize=8)
-        _draw_tissue_strips(ax, tissues, rows.shape[0])
+                for ax in axes:
+                    _shade_censored(ax, times_s[volume], tr)
+        for ax in axes:
+            ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+        carpet_ax.tick_params(labelsize=7)
+        carpet_ax.set_xlabel(f"Time (s); {rows.shape[0]} voxels shown", fontsize=8)
+        _draw_tissue_strips(carpet_ax, tissues, rows.shape[0])
         canvas.color_bar(
             fig, image, (0.945, bottom, 0.008, 1.2 / fig.get_figheight()), "standard deviations"
         )

@@ -197,15 +197,7 @@ def align_volumes(
     if position.is_shifted:
         sigma = _find_smoothing(mean, series.mean, mask, affine)
         if sigma.any():
-            # A smoothed series can seem shifted, because smoothing crosses the edge of the field
-            # of view. Its shift is therefore estimated again relative to smoothed volumes of the
-            # run.
-            smoothed_volumes = {
-                t: series.scale * ndimage.gaussian_filter(acquired[t], sigma) + series.offset
-                for t in starts
-            }
-            smoothed_poses = region.estimate_poses(smoothed_volumes, series.volumes, starts)
-            smoothed_position = _summarize_position(smoothed_poses, mask, affine)
+            smoothed_position = _locate_smoothed(acquired, series, region, starts, sigma)
             if not smoothed_position.is_shifted:
                 position = smoothed_position
     max_motion_mm = max(_MAX_STILL_MM, _MAX_STILL_VOXELS * float(voxel_sizes(affine)[:2].min()))
@@ -441,6 +433,43 @@ def _select_region(mask: MaskArray, has_signal: MaskArray, affine: Array) -> _Re
     return _Region(mask=covered_head, margin=0, has_signal=has_signal, affine=affine)
 
 
+@frozen
+class _Position:
+    """Position of a series relative to its run.
+
+    `shift`: median shift (acquired voxels). `spread_mm`: rms variation about this shift (mm).
+    """
+
+    shift: tuple[float, float, float]
+    spread_mm: float
+
+    @property
+    def is_shifted(self) -> bool:
+        """Whether the shift along any axis is large enough to be reported."""
+        return max(map(abs, self.shift)) >= _REPORTED_SHIFT
+
+
+def _locate_smoothed(
+    acquired: Mapping[int, Array],
+    series: _ScaledSeries,
+    region: _Region,
+    numbers: Sequence[int],
+    sigma: Float,
+) -> _Position:
+    """Return the position of a smoothed series relative to equally smoothed volumes of its run.
+
+    A smoothed series can seem shifted, because smoothing crosses the edge of the field of view.
+
+    `numbers`: volumes to compare. `sigma`: smoothing of the series (voxels).
+    """
+    smoothed_volumes = {
+        t: series.scale * ndimage.gaussian_filter(acquired[t], sigma) + series.offset
+        for t in numbers
+    }
+    poses = region.estimate_poses(smoothed_volumes, series.volumes, numbers)
+    return _summarize_position(poses, region.mask, region.affine)
+
+
 def find_rejection(alignment: Alignment) -> tuple[str, str] | None:
     """Return the reason why a series cannot be compared, and the remedy; None if it can."""
     if alignment.mean_similarity < _MIN_MEAN_CORRELATION:
@@ -479,22 +508,6 @@ def _smoothed_change(volumes: Mapping[int, Array], t: int) -> Array:
     """Return the change from volume t to the next, smoothed within slices (3D)."""
     change = np.asarray(volumes[t + 1], np.float32) - volumes[t]
     return ndimage.gaussian_filter(change, (_CHANGE_SIGMA_VOXELS, _CHANGE_SIGMA_VOXELS, 0))
-
-
-@frozen
-class _Position:
-    """Position of a series relative to its run.
-
-    `shift`: median shift (acquired voxels). `spread_mm`: rms variation about this shift (mm).
-    """
-
-    shift: tuple[float, float, float]
-    spread_mm: float
-
-    @property
-    def is_shifted(self) -> bool:
-        """Whether the shift along any axis is large enough to be reported."""
-        return max(map(abs, self.shift)) >= _REPORTED_SHIFT
 
 
 def _summarize_position(poses: Float, mask: MaskArray, affine: Array) -> _Position:
