@@ -5,7 +5,7 @@ import dataclasses
 import io
 import shutil
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -50,11 +50,8 @@ def run_participants(
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.execution.records import FinishedSteps
     from bids_sr.io.dataset_description import write_dataset
-    from bids_sr.report.index_page import INDEX, write_index
     from bids_sr.report.methods_text import write_citations
-    from bids_sr.report.participants_page import write_participants
-    from bids_sr.report.run_notes import is_last_call, record_run
-    from bids_sr.steps.figures import figure_declarations
+    from bids_sr.report.run_notes import record_run
     from bids_sr.workflows.participant import list_primary_series, make_graph
 
     output_dir, run = settings.paths.output_dir, settings.run
@@ -93,21 +90,38 @@ def run_participants(
         has_changed = record_run(log_dir, labels, settings=digest)
     print_line("Writing the reports")
     with report_running(print_line, "Writing the reports"):
-        reports = write_participants(
-            output_dir,
-            labels,
-            declarations=figure_declarations(),
-            log_dir=log_dir,
-            command=" ".join(sys.argv),
-            sessions=run.aggregate_session_reports,
-        )
-        needs_index = has_changed or not (output_dir / INDEX).exists()
-        if needs_index and is_last_call(output_dir, settings.paths.bids_dir, digest):
-            write_index(output_dir)
+        reports = _write_reports(settings, labels, digest, has_changed=has_changed)
     # Written again, because runs may only contain zero-filled series.
     for series in exported_series:
         write_description(series=series)
     return dataclasses.replace(outcome, reports=reports)
+
+
+def _write_reports(
+    settings: Settings, labels: Sequence[str], digest: str, *, has_changed: bool
+) -> tuple[Path, ...]:
+    """Write the reports of participants, and the index page if necessary; return the reports.
+
+    `digest`: digest of the settings. `has_changed`: whether the notes on the runs have changed.
+    """
+    from bids_sr.report.index_page import INDEX, write_index
+    from bids_sr.report.participants_page import write_participants
+    from bids_sr.report.run_notes import is_last_call
+    from bids_sr.steps.figures import figure_declarations
+
+    output_dir = settings.paths.output_dir
+    reports = write_participants(
+        output_dir,
+        labels,
+        declarations=figure_declarations(),
+        log_dir=_get_log_dir(settings),
+        command=" ".join(sys.argv),
+        sessions=settings.run.aggregate_session_reports,
+    )
+    needs_index = has_changed or not (output_dir / INDEX).exists()
+    if needs_index and is_last_call(output_dir, settings.paths.bids_dir, digest):
+        write_index(output_dir)
+    return reports
 
 
 def _write_atlas_description(settings: Settings, plan: "Plan") -> None:
