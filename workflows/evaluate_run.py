@@ -134,16 +134,13 @@ def evaluate_run(
     activation_files = {} if plan.bold.truth is None else plan.bold.truth.activations
     known_activation = {name: read_image(file) for name, file in activation_files.items()}
     with_models = "glm" in settings.activation.kinds
-    _, *highres_series = list_mapped_series(series)
-    reference_tables = compare_with_references(
-        {computed_series.name: computed_series for computed_series in highres_series},
+    reference_tables = _compare_run(
+        plan,
+        series,
+        maps,
         series_effects,
         comparison,
-        acquired_maps=maps.series[RAW].maps,
-        maps=maps.maps if with_models else None,
         known=known_activation,
-        other_effects=series.other_effects,
-        at_rest=plan.at_rest,
         n_dummy=fitted_run.n_dummy,
     )
     _add_comparisons_text(
@@ -191,13 +188,8 @@ def evaluate_run(
         plan, series, series_effects, [*model_tables, *metric_tables, flag_rows], method_tests
     )
     # The verdict does not depend on error maps and can therefore be computed before them.
-    error_tables = [
-        mapped_series.error_rows
-        for mapped_series in maps.series.values()
-        if mapped_series.error_rows is not None
-    ]
     all_metrics, columns = evaluation.join_evaluation(
-        [*model_tables, *error_tables, *metric_tables, flag_rows], verdict_rows
+        [*model_tables, *_list_error_tables(maps), *metric_tables, flag_rows], verdict_rows
     )
     _store_evaluation(all_metrics, columns, verdict, outputs)
     return RunEvaluation(
@@ -209,6 +201,40 @@ def evaluate_run(
         halves_figures=halves_figures,
         uncertainty_maps=uncertainty_maps,
     )
+
+
+def _compare_run(
+    plan: RunPlan,
+    series: RunSeries,
+    maps: MappedRun,
+    series_effects: SeriesEffects | None,
+    comparison: EffectsComparison,
+    *,
+    known: Mapping[str, Image],
+    n_dummy: int,
+) -> list[Rows]:
+    """Compare all mapped series of a run with its references; see `compare_with_references`."""
+    _, *highres_series = list_mapped_series(series)
+    return compare_with_references(
+        {computed_series.name: computed_series for computed_series in highres_series},
+        series_effects,
+        comparison,
+        acquired_maps=maps.series[RAW].maps,
+        maps=maps.maps if "glm" in plan.analysis.settings.activation.kinds else None,
+        known=known,
+        other_effects=series.other_effects,
+        at_rest=plan.at_rest,
+        n_dummy=n_dummy,
+    )
+
+
+def _list_error_tables(maps: MappedRun) -> list[Rows]:
+    """Return the metrics of the reconstruction error of the series with a prior."""
+    return [
+        mapped_series.error_rows
+        for mapped_series in maps.series.values()
+        if mapped_series.error_rows is not None
+    ]
 
 
 def _decide_verdict(
