@@ -130,18 +130,7 @@ def fit_anatomy(
     extracted_brain = _find_brain(settings, subject, template, template_mask, template_space)
     t1w_preproc, t1w_mask = extracted_brain.t1w_preproc, extracted_brain.t1w_mask
     outputs = outputs.with_references(own=t1w_preproc, t1w=t1w_preproc)
-    outputs.store(
-        t1w_preproc,
-        {"desc": "preproc", "suffix": "T1w"},
-        sidecar=anatomy.T1W_SIDECAR,
-        exported_as={},
-    )
-    outputs.store(
-        t1w_mask,
-        {"desc": "brain", "suffix": "mask"},
-        sidecar=anatomy.BRAIN_SIDECAR,
-        exported_as={},
-    )
+    _store_brain(extracted_brain, outputs)
     template_registration, std_t1w = _register_to_template(
         settings, subject, extracted_brain, template, template_mask, outputs, template_space
     )
@@ -159,9 +148,11 @@ def fit_anatomy(
         analysis, subject, t1w_mask, templates, template_registration, outputs
     )
     with subworkflow("anat_figures_wf"):
-        figures = analysis.outputs({"subject": subject.label})
-        figures.store_figures(anatomy_figures.draw_brain(t1w_preproc, t1w_mask, t1w_tpms, roi_t1w))
-        figures.store_figures(
+        figure_outputs = analysis.outputs({"subject": subject.label})
+        figure_outputs.store_figures(
+            anatomy_figures.draw_brain(t1w_preproc, t1w_mask, t1w_tpms, roi_t1w)
+        )
+        figure_outputs.store_figures(
             anatomy_figures.draw_normalization(t1w_preproc, std_t1w, template, template_mask)
         )
     return Anatomy(
@@ -209,6 +200,22 @@ def _find_brain(
         )
     return _ExtractedBrain(
         t1w_preproc=t1w_preproc, t1w_mask=t1w_mask, brain_facts=brain_facts, start_xfm=start_xfm
+    )
+
+
+def _store_brain(extracted_brain: _ExtractedBrain, outputs: Outputs) -> None:
+    """Store the bias-corrected T1w image and its brain mask."""
+    outputs.store(
+        extracted_brain.t1w_preproc,
+        {"desc": "preproc", "suffix": "T1w"},
+        sidecar=anatomy.T1W_SIDECAR,
+        exported_as={},
+    )
+    outputs.store(
+        extracted_brain.t1w_mask,
+        {"desc": "brain", "suffix": "mask"},
+        sidecar=anatomy.BRAIN_SIDECAR,
+        exported_as={},
     )
 
 
@@ -422,20 +429,7 @@ def _process_spaces(
         template = templates.get(space.template, default)
         with subworkflow("_".join(["anat_in", *space.entities.values()]) + "_wf"):
             if space.is_template:
-                mask = primary_dataset.mask_in_template(
-                    t1w_mask,
-                    template.template,
-                    template.t1w2std_xfm,
-                    template_space=space.template,
-                    resolution=space.resolution,
-                    random_seed=seed,
-                )
-                outputs.store(
-                    mask,
-                    {**space.entities, "desc": "brain", "suffix": "mask"},
-                    sidecar={**anatomy.BRAIN_SIDECAR, "Resolution": "grid of the template"},
-                    exported_only=True,
-                )
+                _store_template_mask(t1w_mask, template, space, outputs, random_seed=seed)
             elif space == FSAVERAGE:
                 surfaces = steps_surfaces.transform_fsaverage(
                     template.t1w2std_xfm,
@@ -453,3 +447,28 @@ def _process_spaces(
                 uris = [analysis.uri(path) for path in white_and_pial[:2]]
                 output_surfaces.append(Surfaces(space=space, surfaces=white_and_pial, uris=uris))
     return output_surfaces
+
+
+def _store_template_mask(
+    t1w_mask: Mask,
+    template: TemplateRegistration,
+    space: Space,
+    outputs: Outputs,
+    *,
+    random_seed: int,
+) -> None:
+    """Resample the brain mask of the T1w image to an output template, and store it."""
+    mask = primary_dataset.mask_in_template(
+        t1w_mask,
+        template.template,
+        template.t1w2std_xfm,
+        template_space=space.template,
+        resolution=space.resolution,
+        random_seed=random_seed,
+    )
+    outputs.store(
+        mask,
+        {**space.entities, "desc": "brain", "suffix": "mask"},
+        sidecar={**anatomy.BRAIN_SIDECAR, "Resolution": "grid of the template"},
+        exported_only=True,
+    )

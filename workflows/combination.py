@@ -163,8 +163,7 @@ def _combine_group(
     # with provenance, because the group level compares the digest of the settings with the runs
     outputs = analysis.outputs(
         group.entities, provenance=analysis.provenance, axis_order=first.plan.bold.axis_order
-    )
-    outputs = outputs.with_references(
+    ).with_references(
         boldref=first.fitted_run.motion.boldref, t1w=None if anat is None else anat.t1w_preproc
     )
     combined_series: dict[str, _CombinedSeries] = {}
@@ -178,17 +177,9 @@ def _combine_group(
         resampled_maps[RAW] = _resample_series(
             RAW, runs, first, registered_runs, group, list(group.contrasts)
         )
-        agreement = sibling_runs.check_runs(
-            resampled_maps[RAW],
-            {name: run.framed_boldref for name, run in registered_runs.items()},
-            {name: run.run_scale for name, run in registered_runs.items()},
-            first.fitted_run.motion.boldref,
-            first.fitted_run.registration.bold_mask,
-            first=first_name,
-            combine_all=analysis.settings.activation.combine_all_runs,
+        agreement = _check_agreement(
+            analysis, group, resampled_maps[RAW], first_name, first, registered_runs
         )
-        n_pairs = len(runs) * (len(runs) - 1)
-        expect_cost(agreement, RunTime(always=0.2, low=0.5 * n_pairs * (1 + len(group.contrasts))))
         for series in _list_combined_series(runs.values()):
             runs_with_series = {
                 name: run for name, run in runs.items() if series in run.maps.series
@@ -307,11 +298,8 @@ def _combine_series(
     )
     has_error = any(mapped_series.error_maps is not None for mapped_series in run_maps)
     n_maps = len(contrasts) * len(settings.smoothing)
-    seconds = (_COMBINATION_WITH_ERROR_S if has_error else _COMBINATION_S) * n_maps
-    expect_cost(
-        maps,
-        RunTime(always=0.3, high=seconds),
-    )
+    seconds_per_map = _COMBINATION_WITH_ERROR_S if has_error else _COMBINATION_S
+    expect_cost(maps, RunTime(always=0.3, high=seconds_per_map * n_maps))
     stored_entities = _select_stored(series, [run.plan for run in runs.values()])
     outputs.store(maps, provenance=True, among=stored_entities)
     if any(bool(run.series.grids) for run in runs.values()):
@@ -354,6 +342,32 @@ def _register_run(
             percent=percent,
         )
     return _RegisteredRun(first2run_xfm=xfm, framed_boldref=resampled_boldref, run_scale=scale)
+
+
+def _check_agreement(
+    analysis: Analysis,
+    group: RunGroup,
+    acquired_maps: list[Map],
+    first_name: str,
+    first: ProcessedRun,
+    registered_runs: Mapping[str, _RegisteredRun],
+) -> Facts:
+    """Compare the runs of a group, to leave out runs that do not match.
+
+    `acquired_maps`: maps of the acquired series of all runs in the frame of the first run.
+    """
+    agreement = sibling_runs.check_runs(
+        acquired_maps,
+        {name: run.framed_boldref for name, run in registered_runs.items()},
+        {name: run.run_scale for name, run in registered_runs.items()},
+        first.fitted_run.motion.boldref,
+        first.fitted_run.registration.bold_mask,
+        first=first_name,
+        combine_all=analysis.settings.activation.combine_all_runs,
+    )
+    n_pairs = len(group.runs) * (len(group.runs) - 1)
+    expect_cost(agreement, RunTime(always=0.2, low=0.5 * n_pairs * (1 + len(group.contrasts))))
+    return agreement
 
 
 def _resample_series(
@@ -405,8 +419,8 @@ def _resample_run(
         n_maps = (
             _N_MAPS_PER_RUN * len(contrasts) * len(run.plan.analysis.settings.activation.smoothing)
         )
-        seconds = (_RESCALING_S if registered_run is None else _RESAMPLING_S) * n_maps
-        expect_cost(resampled, RunTime(always=0.3, high=seconds))
+        seconds_per_map = _RESCALING_S if registered_run is None else _RESAMPLING_S
+        expect_cost(resampled, RunTime(always=0.3, high=seconds_per_map * n_maps))
         return resampled
 
 
@@ -442,21 +456,23 @@ def _list_combined_series(runs: Collection[ProcessedRun]) -> list[str]:
 
 
 def _select_stored(series: str, plans: Sequence[RunPlan]) -> list[dict[str, str]]:
-    """Return the combined maps that are stored, by their entities: the same as of the runs.
+    """Return the entities of the combined maps to store, which are the entities of run maps.
 
     The first run may lack a contrast that the other runs have.
     """
-    run_choices: list[dict[str, str]] = []
+    run_entities: list[dict[str, str]] = []
     for plan in plans:
-        for choice in activation.select_stored_maps(
+        for map_entities in activation.select_stored_maps(
             series, make_storage_rules(plan), plan.contrasts
         ):
-            if choice not in run_choices:
-                run_choices.append(choice)
-    spread_choices = [
-        {**choice, "stat": "personsd"} for choice in run_choices if choice.get("stat") == "effect"
+            if map_entities not in run_entities:
+                run_entities.append(map_entities)
+    spread_entities = [
+        {**map_entities, "stat": "personsd"}
+        for map_entities in run_entities
+        if map_entities.get("stat") == "effect"
     ]
-    return [*run_choices, *spread_choices]
+    return [*run_entities, *spread_entities]
 
 
 def _is_calibrated(run: ProcessedRun, series: str) -> bool:
@@ -502,7 +518,7 @@ def fuse_slices(analysis: Analysis, combined_maps: CombinedMaps) -> FusedSlices 
         run has no block effects of the series, or slices are already thinner than acquired.
     """
     runs, group = combined_maps.runs, combined_maps.group
-    first, *other_runs = runs
+    first, *further_names = runs
     plan = runs[first].plan
     series = plan.primary
     effects: dict[str, File] = {
@@ -510,21 +526,21 @@ def fuse_slices(analysis: Analysis, combined_maps: CombinedMaps) -> FusedSlices 
         for name, run in runs.items()
         if series in run.effects and series in run.maps.series
     }
-    has_thinner_slices = any(run.plan.bold.factor[2] != 1 for run in runs.values())
-    at_rest = any(run.plan.at_rest for run in runs.values())
-    if group.over_sessions or at_rest or has_thinner_slices or len(effects) < len(runs):
+    if group.over_sessions or len(effects) < len(runs) or not _can_fuse(runs.values()):
         return None
     # contrasts are defined by their weights in the first run
-    contrasts = {name: names for name, names in group.contrasts.items() if first in names}
+    runs_by_contrast = {
+        contrast: run_names
+        for contrast, run_names in group.contrasts.items()
+        if first in run_names
+    }
     outputs = analysis.outputs(
         group.entities, provenance=analysis.provenance, axis_order=plan.bold.axis_order
-    )
-    outputs = outputs.with_references(boldref=runs[first].fitted_run.motion.boldref)
+    ).with_references(boldref=runs[first].fitted_run.motion.boldref)
     first2run_xfms = dict(combined_maps.first2run_xfms)
     first_mapped = runs[first].maps.series[series]
-    masks = {name: runs[name].maps.series[series].series.mask for name in other_runs}
-    scope = scope_name(f"{group.label}_slices")
-    with subworkflow(scope, high_resolution=True):
+    masks = {name: runs[name].maps.series[series].series.mask for name in further_names}
+    with subworkflow(scope_name(f"{group.label}_slices"), high_resolution=True):
         displacements = fused_slices.measure_displacements(
             first_mapped.maps, first_mapped.series.mask, masks, first2run_xfms, first=first
         )
@@ -551,13 +567,18 @@ def fuse_slices(analysis: Analysis, combined_maps: CombinedMaps) -> FusedSlices 
             dict(combined_maps.run_scales),
             first=first,
             series_name=series,
-            contrasts={name: plan.contrasts[name] for name in contrasts},
-            runs_of_contrasts=contrasts,
+            contrasts={contrast: plan.contrasts[contrast] for contrast in runs_by_contrast},
+            runs_of_contrasts=runs_by_contrast,
             smoothing=plan.analysis.settings.activation.smoothing,
         )
         add_methods_text(Part.MAPS, fused_slices.describe_fusion(series))
         outputs.store(maps, provenance=True, among=_select_thin_maps(series, runs[first]))
     return FusedSlices(fusion=fusion, maps=maps)
+
+
+def _can_fuse(runs: Collection[ProcessedRun]) -> bool:
+    """Return whether runs are task runs whose slices are as thick as acquired."""
+    return not any(run.plan.at_rest or run.plan.bold.factor[2] != 1 for run in runs)
 
 
 def _measure_slow_sds(
@@ -584,13 +605,13 @@ def _measure_slow_sds(
 
 def _select_thin_maps(series: str, run: ProcessedRun) -> list[dict[str, str]]:
     """Return the entities of the thin-slice maps to store, for effects that runs also store."""
-    run_maps = activation.select_stored_maps(
+    run_entities = activation.select_stored_maps(
         series, make_storage_rules(run.plan), run.plan.contrasts
     )
     return [
-        {**choice, "desc": f"{choice['desc']}{kind}"}
-        for choice in run_maps
-        if choice.get("stat") == "effect"
+        {**map_entities, "desc": f"{map_entities['desc']}{kind}"}
+        for map_entities in run_entities
+        if map_entities.get("stat") == "effect"
         for kind in (fused_slices.FUSED, fused_slices.SPLINED)
     ]
 

@@ -28,8 +28,11 @@ class RunConfounds:
 def prepare_confounds(
     plan: RunPlan, fitted_run: FittedRun, raw: Series, outputs: Outputs
 ) -> RunConfounds:
-    """Compute or import the confounds of a run, and add the columns of a temporal model."""
-    preprocessing, precomputed = plan.analysis.settings.preprocessing, plan.bold.precomputed
+    """Compute or import the confounds of a run, and add the columns of a temporal model.
+
+    `raw`: motion-corrected acquired series.
+    """
+    precomputed = plan.bold.precomputed
     if precomputed is not None and precomputed.confounds is not None:
         confounds, columns = imported.import_confounds(
             precomputed.confounds,
@@ -39,26 +42,7 @@ def prepare_confounds(
         )
         add_methods_text(Part.PREPROCESSING, imported.describe_confounds(precomputed.origin.text))
     else:
-        registration, head_motion = fitted_run.registration, fitted_run.motion
-        confounds, columns = run_confounds.gather_confounds(
-            raw,
-            registration.bold_mask,
-            head_motion.motion,
-            head_motion.hmc_xfms,
-            registration.tpms_bold,
-            registration.facts,
-            fitted_run.outliers,
-            n_dummy=fitted_run.n_dummy,
-            fd_spike_threshold=preprocessing.fd_spike_threshold,
-            dvars_spike_threshold=preprocessing.dvars_spike_threshold,
-            return_all_components=preprocessing.return_all_components,
-        )
-        text = run_confounds.describe_confounds(
-            with_anat=plan.with_anat,
-            fd_spike_threshold=preprocessing.fd_spike_threshold,
-            dvars_spike_threshold=preprocessing.dvars_spike_threshold,
-        )
-        add_methods_text(Part.PREPROCESSING, text)
+        confounds, columns = _compute_confounds(plan, fitted_run, raw)
     censoring = None
     temporal = make_temporal_model(plan)
     if temporal is not None:
@@ -80,6 +64,34 @@ def prepare_confounds(
         level="minimal",
     )
     return RunConfounds(confounds=confounds, censoring=censoring)
+
+
+def _compute_confounds(
+    plan: RunPlan, fitted_run: FittedRun, raw: Series
+) -> tuple[Confounds, Facts]:
+    """Compute the confounds of a run, with the description of their columns."""
+    preprocessing = plan.analysis.settings.preprocessing
+    registration, head_motion = fitted_run.registration, fitted_run.motion
+    confounds, columns = run_confounds.gather_confounds(
+        raw,
+        registration.bold_mask,
+        head_motion.motion,
+        head_motion.hmc_xfms,
+        registration.tpms_bold,
+        registration.facts,
+        fitted_run.outliers,
+        n_dummy=fitted_run.n_dummy,
+        fd_spike_threshold=preprocessing.fd_spike_threshold,
+        dvars_spike_threshold=preprocessing.dvars_spike_threshold,
+        return_all_components=preprocessing.return_all_components,
+    )
+    text = run_confounds.describe_confounds(
+        with_anat=plan.with_anat,
+        fd_spike_threshold=preprocessing.fd_spike_threshold,
+        dvars_spike_threshold=preprocessing.dvars_spike_threshold,
+    )
+    add_methods_text(Part.PREPROCESSING, text)
+    return confounds, columns
 
 
 def make_temporal_model(plan: RunPlan) -> TemporalModel | None:

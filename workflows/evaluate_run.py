@@ -72,6 +72,26 @@ class RunEvaluation:
     uncertainty_maps: Sequence[list[Map]] = ()
 
 
+@frozen
+class _MethodTests:
+    """Tests of the methods that do not require a reference.
+
+    Parameters
+    ----------
+    self_test_rows, self_test_facts : Rows, Facts
+        Metrics and facts of the self-tests at reduced resolution.
+    coverage_tables : Sequence[Rows]
+        Tests of the confidence intervals at reduced resolution; empty if the run has a reference.
+    cards : dict[str, Facts]
+        Model cards of methods with a self-test on the run, by series.
+    """
+
+    self_test_rows: Rows
+    self_test_facts: Facts
+    coverage_tables: Sequence[Rows]
+    cards: dict[str, Facts]
+
+
 def evaluate_run(
     plan: RunPlan,
     fitted_run: FittedRun,
@@ -102,41 +122,39 @@ def evaluate_run(
     RunEvaluation
         All metrics, flags and the verdict.
     """
-    registration, settings = fitted_run.registration, plan.analysis.settings
+    settings = plan.analysis.settings
     comparison = EffectsComparison(
-        bold_mask_hr=registration.bold_mask_hr,
+        bold_mask_hr=fitted_run.registration.bold_mask_hr,
         roi_hr=maps.roi_hr,
         contrasts=plan.contrasts,
         factor=plan.bold.factor,
         random_seed=settings.resources.random_seed,
     )
     series_effects, halves_figures = _measure_run_effects(plan, series, comparison)
-    activations = {} if plan.bold.truth is None else plan.bold.truth.activations
-    known_activation = {name: read_image(file) for name, file in activations.items()}
+    activation_files = {} if plan.bold.truth is None else plan.bold.truth.activations
+    known_activation = {name: read_image(file) for name, file in activation_files.items()}
     with_models = "glm" in settings.activation.kinds
-    reference_tables = compare_with_references(
-        {
-            computed_series.name: computed_series
-            for computed_series in list_mapped_series(series)[1:]  # without the acquired series
-        },
+    reference_tables = _compare_run(
+        plan,
+        series,
+        maps,
         series_effects,
         comparison,
-        acquired_maps=maps.series[RAW].maps,
-        maps=maps.maps if with_models else None,
         known=known_activation,
-        other_effects=series.other_effects,
-        at_rest=plan.at_rest,
         n_dummy=fitted_run.n_dummy,
     )
     _add_comparisons_text(
         plan, series_effects, has_known_activation=with_models and bool(known_activation)
     )
     method_tests = _gather_method_tests(
-        plan, series, maps, has_reference=MEASURED in series.high_resolution or bool(activations)
+        plan,
+        series,
+        maps,
+        has_reference=MEASURED in series.high_resolution or bool(activation_files),
     )
     quality_tables = check_quality(plan, fitted_run, series, series_effects)
     uncertainty_tables, uncertainty_maps = _measure_uncertainty(
-        plan, registration, series_effects, outputs
+        plan, fitted_run.registration, series_effects, outputs
     )
     _evaluate_early(
         plan,
@@ -148,17 +166,17 @@ def evaluate_run(
         known=known_activation if with_models else {},
     )
     model_tables = _list_model_tables(series)
-    evaluation_tables = [
+    metric_tables = [
         *reference_tables,
         method_tests.self_test_rows,
         *quality_tables,
         *uncertainty_tables,
     ]
     flags, flag_rows = run_verdict.raise_flags(
-        [*model_tables, *evaluation_tables],
+        [*model_tables, *metric_tables],
         maps.maps,
-        registration.bold_mask,
-        registration.roi_bold,
+        fitted_run.registration.bold_mask,
+        fitted_run.registration.roi_bold,
         pair=pair,
         card_file=method_tests.cards,
         contrasts=plan.contrasts,
@@ -166,9 +184,69 @@ def evaluate_run(
         method_names=plan.methods,
         at_rest=plan.at_rest,
     )
-    evaluation_tables.append(flag_rows)
-    verdict, verdict_rows = run_verdict.decide_verdict(
-        [*model_tables, *evaluation_tables, *method_tests.coverage_tables],
+    verdict, verdict_rows = _decide_verdict(
+        plan, series, series_effects, [*model_tables, *metric_tables, flag_rows], method_tests
+    )
+    # The verdict does not depend on error maps and can therefore be computed before them.
+    all_metrics, columns = evaluation.join_evaluation(
+        [*model_tables, *_list_error_tables(maps), *metric_tables, flag_rows], verdict_rows
+    )
+    _store_evaluation(all_metrics, columns, verdict, outputs)
+    return RunEvaluation(
+        evaluation=all_metrics,
+        verdict=verdict,
+        flags=flags,
+        self_test=method_tests.self_test_facts,
+        effects={} if series_effects is None else series_effects.effects,
+        halves_figures=halves_figures,
+        uncertainty_maps=uncertainty_maps,
+    )
+
+
+def _compare_run(
+    plan: RunPlan,
+    series: RunSeries,
+    maps: MappedRun,
+    series_effects: SeriesEffects | None,
+    comparison: EffectsComparison,
+    *,
+    known: Mapping[str, Image],
+    n_dummy: int,
+) -> list[Rows]:
+    """Compare all mapped series of a run with its references; see `compare_with_references`."""
+    _, *highres_series = list_mapped_series(series)
+    return compare_with_references(
+        {computed_series.name: computed_series for computed_series in highres_series},
+        series_effects,
+        comparison,
+        acquired_maps=maps.series[RAW].maps,
+        maps=maps.maps if "glm" in plan.analysis.settings.activation.kinds else None,
+        known=known,
+        other_effects=series.other_effects,
+        at_rest=plan.at_rest,
+        n_dummy=n_dummy,
+    )
+
+
+def _list_error_tables(maps: MappedRun) -> list[Rows]:
+    """Return the metrics of the reconstruction error of the series with a prior."""
+    return [
+        mapped_series.error_rows
+        for mapped_series in maps.series.values()
+        if mapped_series.error_rows is not None
+    ]
+
+
+def _decide_verdict(
+    plan: RunPlan,
+    series: RunSeries,
+    series_effects: SeriesEffects | None,
+    tables: Sequence[Rows],
+    method_tests: _MethodTests,
+) -> tuple[Verdict, Rows]:
+    """Reach the verdict on a run from its metrics (`tables`) and the tests of its methods."""
+    return run_verdict.decide_verdict(
+        [*tables, *method_tests.coverage_tables],
         method_tests.self_test_facts,
         series.confounds,
         card_file=method_tests.cards,
@@ -176,18 +254,15 @@ def evaluate_run(
         same_widths=None if series_effects is None else series_effects.same_widths,
         method_names=plan.methods,
         series_names=plan.stored_names,
-        margin=settings.evaluation.margin,
+        margin=plan.analysis.settings.evaluation.margin,
         compared_names=plan.compared_names,
     )
-    # The verdict does not depend on error maps and can therefore be computed before them.
-    error_tables = [
-        mapped_series.error_rows
-        for mapped_series in maps.series.values()
-        if mapped_series.error_rows is not None
-    ]
-    all_metrics, columns = evaluation.join_evaluation(
-        [*model_tables, *error_tables, *evaluation_tables], verdict_rows
-    )
+
+
+def _store_evaluation(
+    all_metrics: Rows, columns: Facts, verdict: Verdict, outputs: Outputs
+) -> None:
+    """Store the metrics of a run with the description of their columns, and the verdict."""
     outputs.store(
         all_metrics,
         {"desc": "evaluation", "suffix": "metrics"},
@@ -197,15 +272,6 @@ def evaluate_run(
     )
     outputs.store(
         verdict, {"desc": "verdict", "suffix": "metrics"}, provenance=True, level="minimal"
-    )
-    return RunEvaluation(
-        evaluation=all_metrics,
-        verdict=verdict,
-        flags=flags,
-        self_test=method_tests.self_test_facts,
-        effects={} if series_effects is None else series_effects.effects,
-        halves_figures=halves_figures,
-        uncertainty_maps=uncertainty_maps,
     )
 
 
@@ -227,26 +293,6 @@ def _measure_run_effects(
         factor=comparison.factor,
     )
     return series_effects, halves_figures
-
-
-@frozen
-class _MethodTests:
-    """Tests of the methods that do not require a reference.
-
-    Parameters
-    ----------
-    self_test_rows, self_test_facts : Rows, Facts
-        Metrics and facts of the self-tests at reduced resolution.
-    coverage_tables : Sequence[Rows]
-        Tests of the confidence intervals at reduced resolution; empty if the run has a reference.
-    cards : dict[str, Facts]
-        Model cards of methods with a self-test on the run, by series.
-    """
-
-    self_test_rows: Rows
-    self_test_facts: Facts
-    coverage_tables: Sequence[Rows]
-    cards: dict[str, Facts]
 
 
 def _gather_method_tests(

@@ -200,7 +200,6 @@ def fit_run(
         Storage of the derivatives of the run.
     """
     run, preprocessing = plan.bold, plan.analysis.settings.preprocessing
-    precomputed = run.precomputed
     steady_run = find_steady_state(
         import_bold(run),
         dummy_scans=plan.dummy_scans,
@@ -208,22 +207,9 @@ def fit_run(
     )
     bold, n_dummy = steady_run.bold, steady_run.n_dummy
     distortion = None
-    if precomputed is not None and precomputed.field is not None:
-        distortion = import_distortion(bold, precomputed.field, plan.phase_encoding)
-    if precomputed is None:
-        head_motion = fit_motion(bold, n_dummy)
-        add_methods_text(Part.PREPROCESSING, bold_reference.describe_boldref(plan.dummy_scans))
-        add_methods_text(Part.PREPROCESSING, motion.MOTION_TEXT)
-    else:
-        head_motion = import_motion(
-            bold, n_dummy, precomputed, distortion, run.axis_order, steady_run.outliers
-        )
-        text = imported.describe_motion(precomputed.origin.text, rebuilt=precomputed.hmc is None)
-        add_methods_text(Part.PREPROCESSING, text)
-        if distortion is not None:
-            add_methods_text(
-                Part.PREPROCESSING, imported.describe_distortion(precomputed.origin.text)
-            )
+    if run.precomputed is not None and run.precomputed.field is not None:
+        distortion = import_distortion(bold, run.precomputed.field, plan.phase_encoding)
+    head_motion = _find_motion(plan, steady_run, distortion)
     outputs = outputs.with_references(own=head_motion.boldref)
     store_motion(head_motion, outputs)
     stc = correct_acquired(bold, n_dummy, make_correction(plan))
@@ -246,6 +232,27 @@ def fit_run(
         distortion=distortion,
         calibration=calibration,
     )
+
+
+def _find_motion(
+    plan: RunPlan, steady_run: SteadyRun, distortion: Distortion | None
+) -> HeadMotion:
+    """Estimate the head motion of a run, or import it from derivatives."""
+    run, bold, n_dummy = plan.bold, steady_run.bold, steady_run.n_dummy
+    precomputed = run.precomputed
+    if precomputed is None:
+        head_motion = fit_motion(bold, n_dummy)
+        add_methods_text(Part.PREPROCESSING, bold_reference.describe_boldref(plan.dummy_scans))
+        add_methods_text(Part.PREPROCESSING, motion.MOTION_TEXT)
+        return head_motion
+    head_motion = import_motion(
+        bold, n_dummy, precomputed, distortion, run.axis_order, steady_run.outliers
+    )
+    text = imported.describe_motion(precomputed.origin.text, rebuilt=precomputed.hmc is None)
+    add_methods_text(Part.PREPROCESSING, text)
+    if distortion is not None:
+        add_methods_text(Part.PREPROCESSING, imported.describe_distortion(precomputed.origin.text))
+    return head_motion
 
 
 def _add_correction_text(plan: RunPlan) -> None:
@@ -432,10 +439,10 @@ def register_run(
     mask_file = None if precomputed is None else precomputed.mask
     origin = "" if precomputed is None else precomputed.origin.text
     seed = plan.analysis.settings.resources.random_seed
-    text = registration.describe_registration(
+    registration_text = registration.describe_registration(
         to_t1w=anat is not None and coreg_file is None, to_pair=pair is not None
     )
-    add_methods_text(Part.PREPROCESSING, text)
+    add_methods_text(Part.PREPROCESSING, registration_text)
     boldref2t1w_xfm = coreg_facts = None
     if anat is not None:
         boldref2t1w_xfm, coreg_facts = _register_to_t1w(
@@ -466,10 +473,10 @@ def register_run(
         guide_facts,
     )
     outputs.store(facts, {"desc": "registration", "suffix": "metrics"}, level="minimal")
-    text = registration.describe_imported_registration(
+    import_text = registration.describe_imported_registration(
         origin, mask=mask_file is not None, to_t1w=coreg_file is not None
     )
-    add_methods_text(Part.PREPROCESSING, text)
+    add_methods_text(Part.PREPROCESSING, import_text)
     return Registration(
         bold_mask=brain.bold_mask,
         bold_mask_hr=brain.bold_mask_hr,
@@ -587,11 +594,14 @@ def find_brain(
         Origin of `mask_file` (program and dataset), for texts.
     """
     if mask_file is not None:
-        masks = imported.import_mask(boldref, mask_file, factor=factor, origin=origin)
+        bold_mask, bold_mask_hr, mask_facts = imported.import_mask(
+            boldref, mask_file, factor=factor, origin=origin
+        )
     else:
         t1w_mask = None if anat is None else anat.t1w_mask
-        masks = registration.mask_bold(boldref, t1w_mask, boldref2t1w_xfm, factor=factor)
-    bold_mask, bold_mask_hr, mask_facts = masks
+        bold_mask, bold_mask_hr, mask_facts = registration.mask_bold(
+            boldref, t1w_mask, boldref2t1w_xfm, factor=factor
+        )
     return Brain(bold_mask=bold_mask, bold_mask_hr=bold_mask_hr, mask_facts=mask_facts)
 
 

@@ -12,6 +12,7 @@ from bids_sr.pipeline.artifacts import (
     Effects,
     Facts,
     File,
+    Regressors,
     Rows,
     Series,
     SpaceGrid,
@@ -41,7 +42,7 @@ from bids_sr.steps.super_resolution import Guide, Inference, SuperResolvedSeries
 from bids_sr.steps.training import ModelFiles, VarianceModel
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.compared_series import resample_all_compared
-from bids_sr.workflows.confounds import prepare_confounds
+from bids_sr.workflows.confounds import RunConfounds, prepare_confounds
 from bids_sr.workflows.fit_run import (
     FittedRun,
     SeriesFile,
@@ -91,6 +92,10 @@ class RunSeries:
     censoring: Facts | None = None
     grids: Sequence[SpaceGrid] = ()
     other_effects: Effects | None = None
+
+
+_PLACEBO_OF_GUIDE: Mapping[str, Placebo] = {"Mirror": "mirror", "Shift": "shift"}
+"""Change of the guide, by the negative control that requests it."""
 
 
 @frozen
@@ -237,22 +242,12 @@ def make_series(
     raw = make_raw(plan, fitted_run, outputs)
     confounds = prepare_confounds(plan, fitted_run, raw.series, outputs)
     regressors = find_regressors(plan, fitted_run, anat, raw.series, confounds, outputs)
-    model = LinearModel(
-        inputs=DesignInputs(
-            regressors=regressors,
-            confounds=confounds.confounds,
-            n_dummy=fitted_run.n_dummy,
-            design=plan.design,
-        ),
-        contrasts=plan.contrasts,
-        nuisance=plan.nuisance,
-    )
     sources = PlannedSources(
         plan=plan,
         fitted_run=fitted_run,
         raw=raw.series,
         guide=_find_guide(fitted_run, pair),
-        model=model,
+        model=_make_linear_model(plan, fitted_run, regressors, confounds),
     )
     highres_series, self_tests = _make_all_stored(sources, models, list(grids.values()), outputs)
     show_spaces(plan, fitted_run, highres_series[plan.primary].series, grids, outputs)
@@ -281,11 +276,27 @@ def make_series(
         raw=raw,
         high_resolution=highres_series,
         self_tests=self_tests,
-        model=model,
+        model=sources.model,
         confounds=confounds.confounds,
         censoring=confounds.censoring,
         grids=list(grids.values()),
         other_effects=other_effects,
+    )
+
+
+def _make_linear_model(
+    plan: RunPlan, fitted_run: FittedRun, regressors: Regressors, confounds: RunConfounds
+) -> LinearModel:
+    """Return the linear model of a run."""
+    return LinearModel(
+        inputs=DesignInputs(
+            regressors=regressors,
+            confounds=confounds.confounds,
+            n_dummy=fitted_run.n_dummy,
+            design=plan.design,
+        ),
+        contrasts=plan.contrasts,
+        nuisance=plan.nuisance,
     )
 
 
@@ -691,17 +702,12 @@ def make_unstored(
             # The half-precision check was made for the network of the source series, not for the
             # network of this ensemble member.
             inference = replace(inference, precision=plan.analysis.settings.superres.precision)
-    placebo: Placebo = ""
-    if request.placebo == "Mirror":
-        placebo = "mirror"
-    elif request.placebo == "Shift":
-        placebo = "shift"
     super_resolved = compute_series(
         sources,
         request,
         model_file,
         _find_zerofilled(plan, request, highres_series),
-        inference=replace(inference, placebo=placebo),
+        inference=replace(inference, placebo=_PLACEBO_OF_GUIDE.get(request.placebo, "")),
     )
     _expect_cost(plan, request.source, super_resolved)
     return ComputedSeries(

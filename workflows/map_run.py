@@ -99,7 +99,6 @@ def map_run(
     MappedRun
         Maps of the acquired, stored, measured and compared series.
     """
-    registration = fitted_run.registration
     settings = make_map_settings(plan)
     roi, roi_hr = find_region(plan, fitted_run, series, settings, outputs)
     add_methods_text(
@@ -122,41 +121,12 @@ def map_run(
                 outputs,
             )
     all_mapped = list(mapped_by_name.values())
-    maps = concatenate(mapped_series.maps for mapped_series in all_mapped)
-    activation_metrics, columns = map_comparison.compare_maps(
-        maps,
-        [mapped_series.results.map_metrics for mapped_series in all_mapped],
-        registration.bold_mask,
-        registration.bold_mask_hr,
-        roi_hr,
-        contrasts=plan.contrasts,
-        thresholds=settings.thresholds,
-        factor=settings.factor,
-    )
-    add_methods_text(Part.MAPS, map_comparison.MAP_COMPARISON_TEXT)
-    outputs.store(
-        activation_metrics,
-        {"desc": "activation", "suffix": "metrics"},
-        facts=columns,
-        provenance=True,
-        level="minimal",
-    )
-    image_metrics, columns = activation.join_quality(
-        [mapped_series.results.quality for mapped_series in all_mapped]
-    )
-    outputs.store(
-        image_metrics,
-        {"desc": "image", "suffix": "metrics"},
-        facts=columns,
-        provenance=True,
-        level="minimal",
-    )
     return MappedRun(
         series=mapped_by_name,
         roi=roi,
         roi_hr=roi_hr,
-        activation=activation_metrics,
-        image_metrics=image_metrics,
+        activation=_compare_maps(plan, fitted_run, all_mapped, roi_hr, settings, outputs),
+        image_metrics=_join_image_metrics(all_mapped, outputs),
         clusters=_list_clusters(plan, fitted_run, all_mapped, anat, outputs),
     )
 
@@ -204,6 +174,52 @@ def _map_series(
             mapped_series.error_maps, among=stored_entities, varies=activation.CONTRAST_METADATA
         )
     return resample_maps(mapped_series, fitted_run, series, anat, stored_entities, outputs)
+
+
+def _compare_maps(
+    plan: RunPlan,
+    fitted_run: FittedRun,
+    all_mapped: Sequence[MappedSeries],
+    roi_hr: Mask,
+    settings: MapSettings,
+    outputs: Outputs,
+) -> Rows:
+    """Compare the maps of all series of a run, and store the metrics."""
+    registration = fitted_run.registration
+    activation_metrics, columns = map_comparison.compare_maps(
+        concatenate(mapped_series.maps for mapped_series in all_mapped),
+        [mapped_series.results.map_metrics for mapped_series in all_mapped],
+        registration.bold_mask,
+        registration.bold_mask_hr,
+        roi_hr,
+        contrasts=plan.contrasts,
+        thresholds=settings.thresholds,
+        factor=settings.factor,
+    )
+    add_methods_text(Part.MAPS, map_comparison.MAP_COMPARISON_TEXT)
+    outputs.store(
+        activation_metrics,
+        {"desc": "activation", "suffix": "metrics"},
+        facts=columns,
+        provenance=True,
+        level="minimal",
+    )
+    return activation_metrics
+
+
+def _join_image_metrics(all_mapped: Sequence[MappedSeries], outputs: Outputs) -> Rows:
+    """Join the image quality metrics of all series, and store the table."""
+    image_metrics, columns = activation.join_quality(
+        [mapped_series.results.quality for mapped_series in all_mapped]
+    )
+    outputs.store(
+        image_metrics,
+        {"desc": "image", "suffix": "metrics"},
+        facts=columns,
+        provenance=True,
+        level="minimal",
+    )
+    return image_metrics
 
 
 def _list_clusters(

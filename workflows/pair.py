@@ -130,7 +130,7 @@ def fit_pair(
     if holdout is not None and methods:
         with subworkflow(f"holdout_{number}_wf"):
             held_out_pair = _register_pair(holdout, seed)
-    models = {}
+    models: dict[str, TrainedNetwork] = {}
     with subworkflow(f"models_{number}_wf"):
         for request in requests.values():
             if request.placebo:

@@ -33,7 +33,7 @@ from bids_sr.steps.figures import (
 from bids_sr.steps.figures.run_maps import SceneImages
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.evaluate_run import RunEvaluation
-from bids_sr.workflows.fit_run import FittedRun
+from bids_sr.workflows.fit_run import FittedCalibration, FittedRun
 from bids_sr.workflows.make_series import RunSeries
 from bids_sr.workflows.map_run import MappedRun, list_mapped_series, make_storage_rules
 from bids_sr.workflows.pair import RegisteredPair
@@ -157,24 +157,35 @@ def draw_preprocessing(
                 registration.bold_mask_hr,
             )
         )
-    if (calibration := fitted_run.calibration) is not None:
-        calibrated_series = next(
-            request.name
-            for request in plan.stored_series
-            if request.learned_from == "run"
-            and request.method is not None
-            and request.method.uses_calibration
+    if fitted_run.calibration is not None:
+        _draw_calibration(plan, fitted_run, fitted_run.calibration, series, outputs)
+
+
+def _draw_calibration(
+    plan: RunPlan,
+    fitted_run: FittedRun,
+    calibration: FittedCalibration,
+    series: RunSeries,
+    outputs: Outputs,
+) -> None:
+    """Draw the calibration run with the self-test of the first method that uses it."""
+    calibrated_series = next(
+        request.name
+        for request in plan.stored_series
+        if request.learned_from == "run"
+        and request.method is not None
+        and request.method.uses_calibration
+    )
+    outputs.store_figures(
+        registration_figures.draw_calibration(
+            fitted_run.motion.boldref,
+            fitted_run.registration.bold_mask,
+            calibration.calibration_ref,
+            calibration.boldref2calibration_xfm,
+            calibration.calibration_facts,
+            series.self_tests[calibrated_series],
         )
-        outputs.store_figures(
-            registration_figures.draw_calibration(
-                boldref,
-                registration.bold_mask,
-                calibration.calibration_ref,
-                calibration.boldref2calibration_xfm,
-                calibration.calibration_facts,
-                series.self_tests[calibrated_series],
-            )
-        )
+    )
 
 
 def draw_series(
@@ -186,32 +197,8 @@ def draw_series(
     outputs: Outputs,
 ) -> None:
     """Draw the models and the series of a run; see `report_run` for parameters."""
+    _draw_models(plan, fitted_run, series, outputs)
     registration = fitted_run.registration
-    for request in plan.stored_series:
-        computed_series = series.high_resolution[request.name]
-        if request.learned_from == "volumes":
-            assert computed_series.network_files is not None
-            with subworkflow(request.name, high_resolution=True):
-                outputs.store_figures(
-                    model_training_figures.draw_volume_training(
-                        computed_series.network_files, series_name=request.name
-                    )
-                )
-    estimated_names = [
-        request.name for request in plan.stored_series if request.learned_from == "run"
-    ]
-    if estimated_names:
-        variance = series.high_resolution[estimated_names[-1]].variance
-        assert variance is not None
-        outputs.store_figures(
-            fluctuations_figures.draw_variance(
-                variance.weight,
-                variance.tested,
-                registration.bold_mask_hr,
-                fitted_run.motion.boldref,
-                registration.guide_hr,
-            )
-        )
     middle_volumes = {
         name: mapped_series.results.middle for name, mapped_series in maps.series.items()
     }
@@ -240,6 +227,37 @@ def draw_series(
     )
 
 
+def _draw_models(
+    plan: RunPlan, fitted_run: FittedRun, series: RunSeries, outputs: Outputs
+) -> None:
+    """Draw the training of networks on volumes, and the variances estimated from the run."""
+    for request in plan.stored_series:
+        if request.learned_from == "volumes":
+            network_files = series.high_resolution[request.name].network_files
+            assert network_files is not None
+            with subworkflow(request.name, high_resolution=True):
+                outputs.store_figures(
+                    model_training_figures.draw_volume_training(
+                        network_files, series_name=request.name
+                    )
+                )
+    estimated_names = [
+        request.name for request in plan.stored_series if request.learned_from == "run"
+    ]
+    if estimated_names:
+        variance = series.high_resolution[estimated_names[-1]].variance
+        assert variance is not None
+        outputs.store_figures(
+            fluctuations_figures.draw_variance(
+                variance.weight,
+                variance.tested,
+                fitted_run.registration.bold_mask_hr,
+                fitted_run.motion.boldref,
+                fitted_run.registration.guide_hr,
+            )
+        )
+
+
 def make_scene_images(fitted_run: FittedRun, maps: MappedRun) -> SceneImages:
     """Return the images that the maps of a run are drawn on."""
     registration = fitted_run.registration
@@ -261,31 +279,17 @@ def draw_run_maps(
     outputs: Outputs,
 ) -> None:
     """Draw maps, regions and clusters of a run; see `report_run` for parameters."""
-    activation = plan.analysis.settings.activation
     all_maps, images = maps.maps, make_scene_images(fitted_run, maps)
-    figures = maps_figures.draw_activation(
+    activation_drawings = maps_figures.draw_activation(
         all_maps,
         images,
         series_names=plan.stored_names,
         at_rest=plan.at_rest,
     )
-    expect_cost(figures, maps_figures.activation_cost(plan.contrasts))
-    outputs.store_figures(figures)
-    surface_maps = maps.series[plan.primary].surface_maps or {}
-    for output_surfaces in () if anat is None else anat.surfaces:
-        labels = output_surfaces.space.entities
-        with (
-            subworkflow(plan.primary, high_resolution=True),
-            subworkflow("_".join([plan.primary, "on", *labels.values()])),
-        ):
-            outputs.store_figures(
-                maps_figures.draw_surfaces(
-                    surface_maps[output_surfaces.space.name],
-                    output_surfaces.surfaces,
-                    series_name=plan.primary,
-                    space_entities=labels,
-                )
-            )
+    expect_cost(activation_drawings, maps_figures.activation_cost(plan.contrasts))
+    outputs.store_figures(activation_drawings)
+    if anat is not None:
+        _draw_surface_maps(plan, maps, anat, outputs)
     outputs.store_figures(
         maps_figures.show_clusters(
             maps.clusters, run_evaluation.evaluation, run_evaluation.verdict
@@ -300,17 +304,19 @@ def draw_run_maps(
                 contrasts=plan.contrasts,
             )
         )
+    activation = plan.analysis.settings.activation
     if plan.at_rest and "cc" in activation.kinds:
-        figures = networks_figures.draw_networks(
+        network_drawings = networks_figures.draw_networks(
             all_maps,
             images,
             series_names=plan.stored_names,
         )
-        expect_cost(figures, networks_figures.networks_cost(plan.contrasts))
-        outputs.store_figures(figures)
-    names = activation.overlap_names
-    contrasts = plan.analysis.plan.contrasts[plan.bold.bold]
-    overlap_pair = None if names is None else condition_pair(names, contrasts)
+        expect_cost(network_drawings, networks_figures.networks_cost(plan.contrasts))
+        outputs.store_figures(network_drawings)
+    overlap_pair = None
+    if activation.overlap_names is not None:
+        contrasts = plan.analysis.plan.contrasts[plan.bold.bold]
+        overlap_pair = condition_pair(activation.overlap_names, contrasts)
     if overlap_pair is not None and not plan.at_rest:
         outputs.store_figures(
             overlap_figures.draw_overlap(
@@ -320,6 +326,25 @@ def draw_run_maps(
                 overlap_pair=overlap_pair,
             )
         )
+
+
+def _draw_surface_maps(plan: RunPlan, maps: MappedRun, anat: Anatomy, outputs: Outputs) -> None:
+    """Draw the maps of the primary series on the surfaces of the participant."""
+    surface_maps = maps.series[plan.primary].surface_maps or {}
+    for output_surfaces in anat.surfaces:
+        labels = output_surfaces.space.entities
+        with (
+            subworkflow(plan.primary, high_resolution=True),
+            subworkflow("_".join([plan.primary, "on", *labels.values()])),
+        ):
+            outputs.store_figures(
+                maps_figures.draw_surfaces(
+                    surface_maps[output_surfaces.space.name],
+                    output_surfaces.surfaces,
+                    series_name=plan.primary,
+                    space_entities=labels,
+                )
+            )
 
 
 def draw_evaluation_figures(
@@ -339,46 +364,11 @@ def draw_evaluation_figures(
 
     `facts`: input summary of the run. See `report_run` for other parameters.
     """
-    registration = fitted_run.registration
-    boldref, truth = fitted_run.motion.boldref, plan.bold.truth
-    figures = draw_map_viewer.show_viewer(
-        maps.maps,
-        registration.bold_mask_hr,
-        run_evaluation.evaluation,
-        run_evaluation.verdict,
-        boldref,
-        registration.guide_hr,
-        registration.boldref2t1w_xfm,
-        None if anat is None else anat.template.std2t1w_xfm,
-        series_names=plan.stored_names,
-        n_runs=n_runs,
-        entities=plan.entities,
-        stored=make_storage_rules(plan),
+    _draw_viewer(plan, fitted_run, maps, run_evaluation, anat, outputs, n_runs=n_runs)
+    _draw_overview(
+        plan, fitted_run, series, maps, run_evaluation, facts, outputs, only_run=only_run
     )
-    expect_cost(figures, draw_map_viewer.viewer_cost(plan.contrasts))
-    outputs.store_figures(figures)
-    outputs.store_figures(
-        overview_figures.draw_overview(
-            run_evaluation.evaluation,
-            run_evaluation.verdict,
-            registration.facts,
-            series.confounds,
-            maps.maps,
-            make_scene_images(fitted_run, maps),
-            registration.bold_mask,
-            run_evaluation.self_test,
-            {}
-            if truth is None
-            else {name: read_image(file) for name, file in truth.activations.items()},
-            maps.error_maps,
-            entities=plan.entities,
-            calibrated=plan.uses_calibration,
-            at_rest=plan.at_rest,
-            run_facts=facts,
-            stored=make_storage_rules(plan),
-            only_run=only_run,
-        )
-    )
+    registration, boldref = fitted_run.registration, fitted_run.motion.boldref
     outputs.store_figures(
         evaluation_figures.draw_evaluation(
             run_evaluation.evaluation,
@@ -400,6 +390,72 @@ def draw_evaluation_figures(
             registration.bold_mask_hr,
             registration.guide_hr,
             concatenate(run_evaluation.uncertainty_maps),
+        )
+    )
+
+
+def _draw_viewer(
+    plan: RunPlan,
+    fitted_run: FittedRun,
+    maps: MappedRun,
+    run_evaluation: RunEvaluation,
+    anat: Anatomy | None,
+    outputs: Outputs,
+    *,
+    n_runs: int,
+) -> None:
+    """Draw the map viewer of a run; see `report_run` for parameters."""
+    registration = fitted_run.registration
+    viewer = draw_map_viewer.show_viewer(
+        maps.maps,
+        registration.bold_mask_hr,
+        run_evaluation.evaluation,
+        run_evaluation.verdict,
+        fitted_run.motion.boldref,
+        registration.guide_hr,
+        registration.boldref2t1w_xfm,
+        None if anat is None else anat.template.std2t1w_xfm,
+        series_names=plan.stored_names,
+        n_runs=n_runs,
+        entities=plan.entities,
+        stored=make_storage_rules(plan),
+    )
+    expect_cost(viewer, draw_map_viewer.viewer_cost(plan.contrasts))
+    outputs.store_figures(viewer)
+
+
+def _draw_overview(
+    plan: RunPlan,
+    fitted_run: FittedRun,
+    series: RunSeries,
+    maps: MappedRun,
+    run_evaluation: RunEvaluation,
+    facts: Mapping[str, object],
+    outputs: Outputs,
+    *,
+    only_run: bool,
+) -> None:
+    """Draw the first screen of a run; see `draw_evaluation_figures` for parameters."""
+    registration = fitted_run.registration
+    activation_files = {} if plan.bold.truth is None else plan.bold.truth.activations
+    outputs.store_figures(
+        overview_figures.draw_overview(
+            run_evaluation.evaluation,
+            run_evaluation.verdict,
+            registration.facts,
+            series.confounds,
+            maps.maps,
+            make_scene_images(fitted_run, maps),
+            registration.bold_mask,
+            run_evaluation.self_test,
+            {name: read_image(file) for name, file in activation_files.items()},
+            maps.error_maps,
+            entities=plan.entities,
+            calibrated=plan.uses_calibration,
+            at_rest=plan.at_rest,
+            run_facts=facts,
+            stored=make_storage_rules(plan),
+            only_run=only_run,
         )
     )
 

@@ -48,27 +48,19 @@ def process_run(
     ProcessedRun
         Results that the participant level uses.
     """
-    bold = plan.bold
-    outputs = plan.analysis.outputs(
+    run_outputs = plan.analysis.outputs(
         plan.entities,
-        datasets=plan.analysis.datasets([bold]),
+        datasets=plan.analysis.datasets([plan.bold]),
         provenance=plan.provenance,
-        axis_order=bold.axis_order,
+        axis_order=plan.bold.axis_order,
     )
-    has_field_map = bold.precomputed is not None and bold.precomputed.field is not None
-    with subworkflow(scope_name(bold.stem), run=bold.stem):
-        add_methods_text(
-            Part.SERIES,
-            series_description.describe_all_series(
-                list(plan.stored_names),
-                with_distortion=has_field_map,
-                with_thinner_slices=bold.factor[2] != 1,
-            ),
+    with subworkflow(scope_name(plan.bold.stem), run=plan.bold.stem):
+        _describe_series(plan)
+        fitted_run = fit_run(plan, anat, pair, run_outputs)
+        # The grids of all following files are known after the motion correction.
+        outputs = run_outputs.with_references(
+            own=fitted_run.motion.boldref, t1w=None if anat is None else anat.t1w_preproc
         )
-        fitted_run = fit_run(plan, anat, pair, outputs)
-        outputs = outputs.with_references(own=fitted_run.motion.boldref)
-        if anat is not None:
-            outputs = outputs.with_references(t1w=anat.t1w_preproc)
         series = make_series(plan, fitted_run, anat, pair, models, outputs)
         maps = map_run(plan, fitted_run, series, anat, outputs)
         run_evaluation = evaluate_run(plan, fitted_run, series, maps, pair, outputs)
@@ -78,12 +70,24 @@ def process_run(
             series,
             maps,
             run_evaluation,
-            anat,
-            pair,
-            outputs,
+            anat=anat,
+            pair=pair,
+            outputs=outputs,
             n_runs=n_runs,
             only_run=only_run,
         )
     return ProcessedRun(
         plan=plan, fitted_run=fitted_run, series=series, maps=maps, effects=run_evaluation.effects
     )
+
+
+def _describe_series(plan: RunPlan) -> None:
+    """Add the description of the series of a run to the methods text."""
+    bold = plan.bold
+    has_precomputed_field = bold.precomputed is not None and bold.precomputed.field is not None
+    text = series_description.describe_all_series(
+        list(plan.stored_names),
+        with_distortion=has_precomputed_field,
+        with_thinner_slices=bold.factor[2] != 1,
+    )
+    add_methods_text(Part.SERIES, text)

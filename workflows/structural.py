@@ -67,17 +67,18 @@ def process_scans(analysis: Analysis, subjects: Sequence[Subject]) -> None:
             _process_controls(analysis, subject)
         if subject.lowres:
             _process_lowres(analysis, subject)
+    trains_on_others = analysis.settings.superres.train_on == "others"
     for subject in paired_subjects:
-        label = subject.label
-        heads = {label: prepared_heads[label]}
-        if analysis.settings.superres.train_on == "others":
-            contrasts = prepared_heads[label].suffixes
-            heads = {
-                name: head
-                for name, head in prepared_heads.items()
-                if name != label and head.suffixes == contrasts
+        prepared_head = prepared_heads[subject.label]
+        if trains_on_others:
+            training_heads = {
+                label: head
+                for label, head in prepared_heads.items()
+                if label != subject.label and head.suffixes == prepared_head.suffixes
             }
-        _process_pairs(analysis, subject, prepared_heads[label], heads)
+        else:
+            training_heads = {subject.label: prepared_head}
+        _process_pairs(analysis, subject, prepared_head, training_heads)
 
 
 def _list_suffixes(scans: Sequence[Pair | LowresScan]) -> tuple[str, ...]:
@@ -128,8 +129,8 @@ def _prepare_scans(analysis: Analysis, subject: Subject) -> PreparedHead:
             Part.ANATOMY, preparation_text.describe_preparation(suffixes, scan_settings)
         )
         assert scans.fine_scans is not None
-        for stored in (scans.fine_scans, scans.coarse_scans, scans.other_scans):
-            outputs.store(stored)
+        for images in (scans.fine_scans, scans.coarse_scans, scans.other_scans):
+            outputs.store(images)
         _store_mask(scan_settings, scans.scan_mask, suffixes, outputs, is_model_grid=False)
     return PreparedHead(suffixes=suffixes, scans=scans)
 
@@ -165,11 +166,11 @@ def _process_pairs(
     analysis: Analysis,
     subject: Subject,
     prepared_head: PreparedHead,
-    heads: Mapping[str, PreparedHead],
+    training_heads: Mapping[str, PreparedHead],
 ) -> None:
     """Super-resolve the scans of a participant by each method, and measure the results.
 
-    Networks are trained on the scans in `heads`, by participant label.
+    Networks are trained on the scans in `training_heads`, by participant label.
     """
     settings, superres = analysis.settings, analysis.settings.superres
     outputs = _make_outputs(analysis, subject, subject.structural, with_provenance=True)
@@ -178,7 +179,7 @@ def _process_pairs(
     scans, suffixes = prepared_head.scans, prepared_head.suffixes
     with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         with subworkflow("measured"):
-            results = _apply_methods(analysis, prepared_head, heads, outputs, figures)
+            results = _apply_methods(analysis, prepared_head, training_heads, outputs, figures)
             assert scans.fine_scans is not None
             assert scans.scan_brain is not None
             metrics, columns, dseg, classes = measures.measure_scans(
@@ -246,14 +247,14 @@ def _store_measures(
 def _apply_methods(
     analysis: Analysis,
     prepared_head: PreparedHead,
-    heads: Mapping[str, PreparedHead],
+    training_heads: Mapping[str, PreparedHead],
     outputs: Outputs,
     figures: Outputs,
 ) -> list[SuperResolvedScans]:
     """Train the network of each method, super-resolve the scans, and draw explanatory figures.
 
-    Networks are trained on the scans in `heads`, by participant label. If `heads` is empty,
-    trained models are used.
+    Networks are trained on the scans in `training_heads`, by participant label. If this mapping is
+    empty, trained models are used.
     """
     methods = analysis.settings.superres.chosen
     is_plural = len(methods) > 1
@@ -262,7 +263,7 @@ def _apply_methods(
             analysis,
             method,
             prepared_head,
-            heads,
+            training_heads,
             outputs,
             figures,
             label=method if is_plural else "",
@@ -275,7 +276,7 @@ def _apply_method(
     analysis: Analysis,
     method: str,
     prepared_head: PreparedHead,
-    heads: Mapping[str, PreparedHead],
+    training_heads: Mapping[str, PreparedHead],
     outputs: Outputs,
     figures: Outputs,
     *,
@@ -288,21 +289,15 @@ def _apply_method(
     """
     superres = analysis.settings.superres
     training_settings = analysis.make_method_training(method)
-    of_others = superres.train_on == "others"
+    trains_on_others = superres.train_on == "others"
     scans = prepared_head.scans
-    fine_scans = coarse_scans = scan_masks = None
-    if heads:
-        fine_scans = concatenate(
-            head.scans.fine_scans for head in heads.values() if head.scans.fine_scans is not None
-        )
-        coarse_scans = concatenate(head.scans.coarse_scans for head in heads.values())
-        scan_masks = {f"sub-{name}": head.scans.scan_mask for name, head in heads.items()}
+    training_scans = _gather_training_scans(training_heads)
     with subworkflow(method):
         files = training.train_on_scans(
             scans.scan_mask,
-            fine_scans,
-            coarse_scans,
-            scan_masks,
+            training_scans.fine_scans,
+            training_scans.coarse_scans,
+            training_scans.scan_masks,
             training=training_settings,
             suffixes=prepared_head.suffixes,
             anat_align=superres.anat_align,
@@ -310,10 +305,10 @@ def _apply_method(
         )
         add_methods_text(
             Part.SERIES,
-            training.describe_scan_network(training_settings, of_others=of_others),
+            training.describe_scan_network(training_settings, of_others=trains_on_others),
             output=files.model_file,
             describe=partial(
-                training.describe_networks_of_scans, training_settings, of_others=of_others
+                training.describe_networks_of_scans, training_settings, of_others=trains_on_others
             ),
         )
         store_model(files, method, outputs, {"acquisition": "anat", "space": ""})
@@ -338,6 +333,34 @@ def _apply_method(
             )
         )
     return SuperResolvedScans(superresolved_scans=superresolved_scans, card_file=files.card_file)
+
+
+@frozen
+class _TrainingScans:
+    """Scans that a network is trained on, in the order of participants.
+
+    `fine_scans`, `coarse_scans`: scans of high and of low resolution. `scan_masks`: mask of the
+    scans by participant (``sub-01``). All are None if a trained model is used.
+    """
+
+    fine_scans: list[Map] | None = None
+    coarse_scans: list[Map] | None = None
+    scan_masks: dict[str, Mask] | None = None
+
+
+def _gather_training_scans(heads: Mapping[str, PreparedHead]) -> _TrainingScans:
+    """Gather the scans of several heads, by participant label."""
+    if not heads:
+        return _TrainingScans()
+    return _TrainingScans(
+        fine_scans=concatenate(
+            head.scans.fine_scans for head in heads.values() if head.scans.fine_scans is not None
+        ),
+        coarse_scans=concatenate(head.scans.coarse_scans for head in heads.values()),
+        scan_masks={
+            f"sub-{participant}": head.scans.scan_mask for participant, head in heads.items()
+        },
+    )
 
 
 def _process_lowres(analysis: Analysis, subject: Subject) -> None:

@@ -58,6 +58,7 @@ from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.super_resolution import Guide, Inference
 from bids_sr.workflows.compared_series import prepare_compared
 from bids_sr.workflows.evaluate_run import (
+    SeriesEffects,
     compare_with_references,
     gather_compared_facts,
     measure_all_effects,
@@ -218,7 +219,7 @@ def _extract_seed_series(
     """Return the time series of seeds; raise ImageInputError if a seed is outside the brain."""
     assert run.raw is not None
     settings = run.settings
-    seeds = []
+    seeds: list[Seed] = []
     for name, center in centers.items():
         x, y, z = map(float, center)
         seeds.append(Seed(name, (x, y, z), settings.seed_radius_mm))
@@ -368,50 +369,9 @@ def evaluate_series(
     folder : Path
         Folder for files.
     """
-    settings, inputs, fitted_run = run.settings, run.inputs, run.fitted_run
-    registration, confounds = fitted_run.registration, model.inputs.confounds
+    settings, confounds = run.settings, model.inputs.confounds
     assert confounds is not None
-    comparison = EffectsComparison(
-        bold_mask_hr=registration.bold_mask_hr,
-        roi_hr=roi_hr,
-        contrasts=settings.contrasts,
-        factor=settings.factor,
-        random_seed=settings.random_seed,
-        n_boot=settings.n_boot,
-    )
-    known_maps = {
-        name: load_activation(registration.bold_mask_hr, image, folder, name)
-        for name, image in inputs.known.items()
-    }
-    evaluated_series = dict(series)
-    if inputs.measured is not None:
-        evaluated_series[MEASURED] = _resample_reference(run, inputs.measured, folder)
-    elif not known_maps:
-        compared_names = (*run.compared, ACQUIRED_BAND) if run.compared else ()
-        evaluated_series = {name: series[name] for name in series if name in compared_names}
-    acquired_maps = [] if inputs.measured is None else _map_acquired(run, model)
-    series_effects, tables = None, list[Rows]()
-    if evaluated_series:
-        series_effects = measure_all_effects(
-            evaluated_series,
-            model.inputs,
-            comparison,
-            effect_confounds=MOTION if model.nuisance is None else model.nuisance,
-        )
-        other_effects = None
-        if run.compared and inputs.other_run is not None:
-            other_effects = _measure_other_effects(run, inputs.other_run, folder)
-        tables = compare_with_references(
-            evaluated_series,
-            series_effects,
-            comparison,
-            acquired_maps=acquired_maps,
-            maps=acquired_maps,
-            known=known_maps,
-            other_effects=other_effects,
-            at_rest=inputs.seeds is not None,
-            n_dummy=fitted_run.n_dummy,
-        )
+    series_effects, tables = _compare_series(run, model, roi_hr, series, folder)
     verdict, verdict_rows = run_verdict.decide_verdict(
         tables,
         {},
@@ -429,6 +389,64 @@ def evaluate_series(
     )
     rows, _ = evaluation.join_evaluation(tables, verdict_rows)
     return rows, verdict
+
+
+def _compare_series(
+    run: EvaluatedRun,
+    model: LinearModel,
+    roi_hr: Mask,
+    series: Mapping[str, ComputedSeries],
+    folder: Path,
+) -> tuple[SeriesEffects | None, list[Rows]]:
+    """Measure the block effects of series, and compare them with all references of the run.
+
+    Returns effects and tables of metrics; without a reference, None and no tables. See
+    `evaluate_series` for parameters.
+    """
+    settings, inputs, fitted_run = run.settings, run.inputs, run.fitted_run
+    bold_mask_hr = fitted_run.registration.bold_mask_hr
+    comparison = EffectsComparison(
+        bold_mask_hr=bold_mask_hr,
+        roi_hr=roi_hr,
+        contrasts=settings.contrasts,
+        factor=settings.factor,
+        random_seed=settings.random_seed,
+        n_boot=settings.n_boot,
+    )
+    known_maps = {
+        name: load_activation(bold_mask_hr, image, folder, name)
+        for name, image in inputs.known.items()
+    }
+    evaluated_series = dict(series)
+    if inputs.measured is not None:
+        evaluated_series[MEASURED] = _resample_reference(run, inputs.measured, folder)
+    elif not known_maps:
+        compared_names = (*run.compared, ACQUIRED_BAND) if run.compared else ()
+        evaluated_series = {name: series[name] for name in series if name in compared_names}
+    acquired_maps = [] if inputs.measured is None else _map_acquired(run, model)
+    if not evaluated_series:
+        return None, []
+    series_effects = measure_all_effects(
+        evaluated_series,
+        model.inputs,
+        comparison,
+        effect_confounds=MOTION if model.nuisance is None else model.nuisance,
+    )
+    other_effects = None
+    if run.compared and inputs.other_run is not None:
+        other_effects = _measure_other_effects(run, inputs.other_run, folder)
+    tables = compare_with_references(
+        evaluated_series,
+        series_effects,
+        comparison,
+        acquired_maps=acquired_maps,
+        maps=acquired_maps,
+        known=known_maps,
+        other_effects=other_effects,
+        at_rest=inputs.seeds is not None,
+        n_dummy=fitted_run.n_dummy,
+    )
+    return series_effects, tables
 
 
 def _resample_reference(run: EvaluatedRun, measured: ImageLike, folder: Path) -> ComputedSeries:

@@ -232,12 +232,12 @@ def load_activation(brain: Volume, image: ImageLike, folder: Path, name: str) ->
     boldref.
     """
     volume = load_volume(image, folder, f"truth_{name}")
-    inside = is_inside_field(
+    is_covered = is_inside_field(
         np.argwhere(brain.data), brain.affine, volume.data.shape, volume.affine, EDGE_TOLERANCE
     )
-    if not inside.all():
+    if not is_covered.all():
         raise ImageInputError(
-            f"truth: the field of view of {name} covers only {inside.mean():.0%} of "
+            f"truth: the field of view of {name} covers only {is_covered.mean():.0%} of "
             "the brain. Pass a map that covers the whole brain, in the coordinate "
             "frame of the boldref."
         )

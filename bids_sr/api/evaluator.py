@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from bids_sr.api import evaluation_inputs
 from bids_sr.api.evaluated_run import (
+    EvaluatedRun,
     EvaluationSettings,
     evaluate_series,
     load_region,
@@ -55,7 +56,6 @@ from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import DesignSettings
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import frame as make_table
 from bids_sr.pipeline.flow import Eager
 from bids_sr.series import ACQUIRED_BAND, BASELINES, DEFAULT_BASELINES, PAIR_BASELINES
@@ -282,10 +282,10 @@ class Evaluator(BaseEstimator):
                 "other_run, other_events: a second run can only be compared if both arguments "
                 "are specified. Pass the run together with its events, or omit both."
             )
-        series_by_name = {
-            name: evaluation_inputs.list_runs(source) for name, source in series.items()
+        series_arguments = {
+            f"series {name}": evaluation_inputs.list_runs(source)
+            for name, source in series.items()
         }
-        series_arguments = {f"series {name}": source for name, source in series_by_name.items()}
         series_arguments |= {f"compared {name}": image for name, image in compared.items()}
         if not is_several(acquired):
             self.runs_: list[Evaluator] = []
@@ -295,12 +295,12 @@ class Evaluator(BaseEstimator):
         evaluators = [
             clone(self)._fit_all(
                 run_acquired,
-                {name: run_values[f"series {name}"] for name in series},
-                {name: run_values[f"compared {name}"] for name in compared},
+                {name: run_arguments[f"series {name}"] for name in series},
+                {name: run_arguments[f"compared {name}"] for name in compared},
                 run_inputs,
                 not_applied,
             )
-            for run_acquired, run_inputs, run_values in zip(
+            for run_acquired, run_inputs, run_arguments in zip(
                 acquired,
                 split_inputs(n_runs, inputs),
                 split_arguments(n_runs, series_arguments),
@@ -313,7 +313,7 @@ class Evaluator(BaseEstimator):
         )
         self.table_ = (
             pd.concat(
-                {number: evaluator.table_ for number, evaluator in enumerate(evaluators, 1)},
+                {run: evaluator.table_ for run, evaluator in enumerate(evaluators, 1)},
                 names=["run", None],
             )
             .reset_index("run")
@@ -330,16 +330,8 @@ class Evaluator(BaseEstimator):
         not_applied: Sequence[str],
     ) -> Evaluator:
         """Evaluate one run."""
-        resolvers = {
-            name: source for name, source in series.items() if isinstance(source, SuperResolver)
-        }
-        first_resolver = next(iter(resolvers.values()), None)
-        if first_resolver is not None:
-            check_is_fitted(first_resolver)
-        unapplied_names = [
-            *not_applied,
-            *(name for name, resolver in resolvers.items() if not resolver.applied_),
-        ]
+        first_resolver, unapplied_resolvers = _inspect_resolvers(series)
+        unapplied_names = [*not_applied, *unapplied_resolvers]
         with (
             filter_repeated_messages(TooFewBlocks.__module__),
             working_folder() as folder,
@@ -347,9 +339,11 @@ class Evaluator(BaseEstimator):
             ExitStack() as open_files,
             Eager(folder, make_step_printer(self._report_name, self.verbose)),
         ):
-            confounds = None
-            if inputs.confounds is not None:
-                confounds = evaluation_inputs.load_confounds(inputs.confounds, reader.shape[3])
+            confounds = (
+                None
+                if inputs.confounds is None
+                else evaluation_inputs.load_confounds(inputs.confounds, reader.shape[3])
+            )
             reader.tr = self.tr or reader.tr
             self._check_inputs(reader, compared, inputs, folder)
             settings = self._make_settings(reader, inputs)
@@ -361,25 +355,28 @@ class Evaluator(BaseEstimator):
                     run_basics.brain.bold_mask,
                     run_basics.n_dummy,
                 )
-            names = self._list_baselines(
+            baselines = self._list_baselines(
                 has_guide=inputs.guide is not None, with_acquired=bool(compared)
             )
-            inputs = self._add_guide_position(inputs, first_resolver)
-            run = prepare_run(reader, run_basics, inputs, settings, names, list(compared))
+            run = prepare_run(
+                reader,
+                run_basics,
+                self._add_guide_position(inputs, first_resolver),
+                settings,
+                baselines,
+                list(compared),
+            )
             roi_hr = load_region(run, folder)
             model = model_run(run, confounds)
             all_series = make_baselines(run, folder)
             image_dir = folder / "series"
             image_dir.mkdir()  # A series may have the name of another image.
             all_series |= resample_other_series(run, compared, image_dir)
-            brain = run_basics.brain.bold_mask_hr
             for name, source in series.items():
-                file = self._make_series_file(name, source, reader, brain, image_dir)
-                all_series[name] = ComputedSeries(
-                    name=name,
-                    series=open_files.enter_context(open_with_tr(file, settings.tr)),
-                    mask=brain,
-                    card_file={"applied": name not in unapplied_names},
+                evaluated_series = self._open_series(name, source, run, reader, image_dir)
+                open_files.enter_context(evaluated_series.series)
+                all_series[name] = replace(
+                    evaluated_series, card_file={"applied": name not in unapplied_names}
                 )
             self._metric_rows, self.verdict_ = evaluate_series(
                 run, model, roi_hr, all_series, list(series), folder
@@ -491,19 +488,24 @@ class Evaluator(BaseEstimator):
         return replace(inputs, guide_xfm=xfm)
 
     @staticmethod
-    def _make_series_file(
+    def _open_series(
         name: str,
         source: ImageLike | SuperResolver,
+        run: EvaluatedRun,
         acquired: SeriesReader,
-        brain: Volume,
         folder: Path,
-    ) -> Path:
-        """Return the file of a series that was passed, or compute it with its estimator."""
+    ) -> ComputedSeries:
+        """Open a series that was passed, or compute it with its estimator."""
+        brain = run.fitted_run.registration.bold_mask_hr
+        image: ImageLike
         if isinstance(source, SuperResolver):
             target = folder / f"{name}_bold.nii"
             source.transform(str(acquired.path), out_file=target)
-            source = str(target)
-        return evaluation_inputs.check_series(brain, source, acquired.shape[3], folder, name)
+            image = str(target)
+        else:
+            image = source
+        file = evaluation_inputs.check_series(brain, image, acquired.shape[3], folder, name)
+        return ComputedSeries(name=name, series=open_with_tr(file, run.settings.tr), mask=brain)
 
     def evaluate(
         self, acquired: ImageLike | Sequence[ImageLike], **fit_params: object
@@ -535,14 +537,14 @@ class Evaluator(BaseEstimator):
         check_is_fitted(self)
         if self.runs_:
             return "\n\n".join(
-                f"Run {number}\n{evaluator.summary()}"
-                for number, evaluator in enumerate(self.runs_, 1)
+                f"Run {run}\n{evaluator.summary()}" for run, evaluator in enumerate(self.runs_, 1)
             )
-        texts = [*(compared["text"] for compared in self.compared_), verdict_line(self.verdict_)]
-        for heading, lines in evaluation_inputs.list_evidence_and_limits(self.verdict_).items():
-            if lines:
-                texts += [f"\n{heading}", *(f"- {line}" for line in lines)]
-        return "\n".join(texts)
+        lines = [*(compared["text"] for compared in self.compared_), verdict_line(self.verdict_)]
+        sections = evaluation_inputs.list_evidence_and_limits(self.verdict_)
+        for heading, sentences in sections.items():
+            if sentences:
+                lines += [f"\n{heading}", *(f"- {sentence}" for sentence in sentences)]
+        return "\n".join(lines)
 
     def generate_report(self) -> HtmlReport:
         """Return a self-contained page per run: summary, agreement of all series, and table.
@@ -580,3 +582,20 @@ class Evaluator(BaseEstimator):
         )
 
     report = generate_report
+
+
+def _inspect_resolvers(
+    series: Mapping[str, ImageLike | SuperResolver],
+) -> tuple[SuperResolver | None, list[str]]:
+    """Return the first estimator, and the names of estimators whose method was not applied.
+
+    The first estimator is None if all series are images; NotFittedError is raised if it is not
+    fitted.
+    """
+    resolvers = {
+        name: source for name, source in series.items() if isinstance(source, SuperResolver)
+    }
+    first_resolver = next(iter(resolvers.values()), None)
+    if first_resolver is not None:
+        check_is_fitted(first_resolver)
+    return first_resolver, [name for name, resolver in resolvers.items() if not resolver.applied_]

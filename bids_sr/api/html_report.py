@@ -84,14 +84,19 @@ class HtmlReport:
 def render_page(
     title: str, contents: Sequence[tuple[str, Sequence[str]]], *, is_doubtful: bool
 ) -> HtmlReport:
-    """Return a page with a lead and parts for each run."""
-    body = Markup("")
-    for number, (lead, sections) in enumerate(contents, 1):
-        heading = Markup("<h2>Run {}</h2>").format(number) if len(contents) > 1 else Markup("")
-        body += heading + Markup('<p class="lead">{}</p>').format(lead) + Markup("").join(sections)
+    """Return a page with a lead and parts for each run.
+
+    `contents`: lead and parts of each run. `is_doubtful`: whether the color of the leads expresses
+    doubt.
+    """
+    blocks: list[Markup] = []
+    for run, (lead, sections) in enumerate(contents, 1):
+        if len(contents) > 1:
+            blocks.append(Markup("<h2>Run {}</h2>").format(run))
+        blocks += [Markup('<p class="lead">{}</p>').format(lead), Markup("").join(sections)]
     content = _PAGE.format(
         title=escape(title),
-        body=body,
+        body=Markup("").join(blocks),
         version=__version__,
         color=_DOUBT_COLOR if is_doubtful else _GOOD_COLOR,
     )
@@ -100,13 +105,13 @@ def render_page(
 
 def _render_figure(figure: Figure, caption: str) -> Markup:
     """Return a figure as inline SVG with unique ids, so that a page can have several figures."""
-    text = svg_text(figure)
-    text = text[text.index("<svg") :]
-    prefix = f"f{zlib.crc32(text.encode()):08x}-"
-    text = re.sub(r'( id="|url\(#|xlink:href="#)', lambda match: match[1] + prefix, text)
-    heading = f'<svg role="img" aria-label="{escape(caption)}"'
+    svg_file = svg_text(figure)
+    svg = svg_file[svg_file.index("<svg") :]
+    prefix = f"f{zlib.crc32(svg.encode()):08x}-"
+    unique_svg = re.sub(r'( id="|url\(#|xlink:href="#)', lambda match: match[1] + prefix, svg)
+    labeled_tag = f'<svg role="img" aria-label="{escape(caption)}"'
     return Markup(
-        f"<figure>{text.replace('<svg', heading, 1)}"
+        f"<figure>{unique_svg.replace('<svg', labeled_tag, 1)}"
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
@@ -166,17 +171,15 @@ def render_resolver(
             json.dumps(facts, indent=2, default=str),
         )
     )
-    voxel = " x ".join(f"{z:.3g}" for z in brain.zooms)
-    lead = (
-        f"The {method} series has {brain.data.shape} voxels (voxel size: {voxel} mm), and the "
-        f"acquired series has {volumes['acquired'].data.shape} voxels. "
-    )
-    if reason:
-        lead += f"The method was not applied to this run: {reason}. "
-    return lead + (
+    voxel_size = " x ".join(f"{zoom:.3g}" for zoom in brain.zooms)
+    sentences = [
+        f"The {method} series has {brain.data.shape} voxels (voxel size: {voxel_size} mm), and "
+        f"the acquired series has {volumes['acquired'].data.shape} voxels.",
+        *([f"The method was not applied to this run: {reason}."] if reason else []),
         "This page does not assess accuracy. To assess the accuracy of the series, use "
-        "bids_sr.Evaluator."
-    ), sections
+        "bids_sr.Evaluator.",
+    ]
+    return " ".join(sentences), sections
 
 
 def render_evaluation(
@@ -202,9 +205,11 @@ def render_evaluation(
                 "confidence intervals from resampled task blocks."
             )
             sections.append(_render_figure(figure, caption))
-    for heading, lines in list_evidence_and_limits(verdict).items():
-        items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
-        if lines:
+    for heading, sentences in list_evidence_and_limits(verdict).items():
+        if sentences:
+            items = Markup("").join(
+                Markup("<li>{}</li>").format(sentence) for sentence in sentences
+            )
             sections.append(Markup("<h2>{}</h2><ul>{}</ul>").format(heading, items))
     sections.append(
         _render_details(

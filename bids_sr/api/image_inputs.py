@@ -78,31 +78,32 @@ def _write_temporary(
     image: nib.Nifti1Image, path: Path, argument: str, *, allow_nan: bool
 ) -> Path:
     """Write an image to a float32 file, and return its path; see `series_file`."""
-    shape = image.shape
-    is_volume = len(image.shape) == 3
-    if len(shape) not in (3, 4):
+    n_axes = len(image.shape)
+    if n_axes not in (3, 4):
         raise ImageInputError(
-            f"{argument}: the image has {len(shape)} axes; expected a series (x, y, z, t) or a "
+            f"{argument}: the image has {n_axes} axes; expected a series (x, y, z, t) or a "
             "single volume (x, y, z)"
         )
-    if is_volume:
-        save_image(
-            _to_finite(image.dataobj, 0, argument, allow_nan),
-            image.affine,
-            path,
-            header_like=image.header,
-        )
+    if n_axes == 3:
+        volume = _to_finite(image.dataobj, 0, argument, allow_nan=allow_nan)
+        save_image(volume, image.affine, path, header_like=image.header)
         return path
-    x, y, z, count = shape
+    x, y, z, n_volumes = image.shape
     with SeriesWriter(
-        path, (x, y, z, count), image.affine, header_tr(image.header), header_like=image.header
+        path,
+        (x, y, z, n_volumes),
+        image.affine,
+        header_tr(image.header),
+        header_like=image.header,
     ) as writer:
-        for index in range(count):
-            writer.append(_to_finite(image.dataobj[..., index], index, argument, allow_nan))
+        for index in range(n_volumes):
+            writer.append(
+                _to_finite(image.dataobj[..., index], index, argument, allow_nan=allow_nan)
+            )
     return path
 
 
-def _to_finite(values: ArrayLike, index: int, argument: str, allow_nan: bool) -> Float32:
+def _to_finite(values: ArrayLike, index: int, argument: str, *, allow_nan: bool) -> Float32:
     """Return a volume as float32; raise ImageInputError for NaN unless `allow_nan` is True.
 
     `index`: number of the volume, from 0.
@@ -150,15 +151,15 @@ def open_series(
     With `any_order`, a compressed series is decompressed to the folder.
     """
     path = series_file(image, folder, argument)
-    with SeriesReader(path) as stored:
-        seconds = header_tr(stored.header)
-        compressed = stored.compressed
-    if any_order and compressed:
-        plain = folder / f"{argument}_unpacked.nii"
-        copy_series(path, plain)
-        path = plain
+    with SeriesReader(path) as stored_reader:
+        tr = header_tr(stored_reader.header)
+        is_compressed = stored_reader.compressed
+    if any_order and is_compressed:
+        unpacked_path = folder / f"{argument}_unpacked.nii"
+        copy_series(path, unpacked_path)
+        path = unpacked_path
     with SeriesReader(path) as reader:
-        reader.tr = seconds
+        reader.tr = tr
         yield reader
 
 
@@ -206,12 +207,12 @@ def load_mask(mask: MaskLike, grid: Volume, folder: Path, argument: str = "mask"
             "for example with nilearn.image.resample_to_img(mask, image, "
             "interpolation='nearest')."
         )
-    inside = np.asarray(image.data > 0.5)
-    if not inside.any():
+    is_inside = np.asarray(image.data > 0.5)
+    if not is_inside.any():
         raise ImageInputError(
             f"{argument}: the mask is empty. Pass another mask, or None to use the default mask."
         )
-    return grid.like(inside)
+    return grid.like(is_inside)
 
 
 def load_poses(motion: Motion, n_volumes: int, argument: str = "motion") -> Float:

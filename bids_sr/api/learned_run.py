@@ -157,8 +157,7 @@ def learn_run(
     fit_settings: FitSettings,
     folder: Path,
 ) -> LearnedRun:
-    """Compute the requirements of a series: pair, guide, calibration, and a trained or given
-    model.
+    """Compute the requirements of a series: guide, calibration, and trained or existing model.
 
     Parameters
     ----------
@@ -177,7 +176,7 @@ def learn_run(
     uses_pair = request.learned_from == "pair" or (
         request.uses_guide and inputs.lowres is not None
     )
-    pair = guide = registered_pair = registered_guide = None
+    pair = guide = None
     if uses_pair or request.uses_guide:
         pair = load_pair(
             inputs,
@@ -188,15 +187,10 @@ def learn_run(
         )
         guide = find_guide(pair, inputs) if request.uses_guide else None
     calibration = None
-    if (
-        request.method is not None
-        and request.method.uses_calibration
-        and request.learned_from == "run"
-        and inputs.calibration is not None
-    ):
+    if _uses_calibration(request) and inputs.calibration is not None:
         calibration = _fit_calibration(run_basics, inputs, fit_settings, folder)
-    if pair is not None and uses_pair:
-        registered_pair = register_scans(pair, random_seed)
+    registered_pair = register_scans(pair, random_seed) if pair is not None and uses_pair else None
+    registered_guide = None
     if guide is not None:
         registered_guide = RegisteredGuide(guide=guide)
     elif pair is not None and request.uses_guide:
@@ -215,12 +209,13 @@ def learn_run(
         )
         model = FileContents.read(trained_model.model_file, card_path(trained_model.model_file))
         weight = trained_model.weight if isinstance(trained_model, VarianceModel) else None
+    highres = None
+    if registered_guide is not None:
+        highres = FileContents.read(registered_guide.guide.highres_file)
     return LearnedRun(
         basics=run_basics,
         model=model,
-        highres=None
-        if registered_guide is None
-        else FileContents.read(registered_guide.guide.highres_file),
+        highres=highres,
         registered_guide=registered_guide,
         weight=weight,
         calibration_facts=None if calibration is None else calibration.calibration_facts,
@@ -228,10 +223,20 @@ def learn_run(
     )
 
 
-def _fit_calibration(
-    run_basics: RunBasics, inputs: RunInputs, fit_settings: FitSettings, folder: Path
-) -> FittedCalibration:
-    """Estimate the fluctuations of the calibration run; warn if it cannot be used."""
+def _uses_calibration(request: SeriesRequest) -> bool:
+    """Return whether the method of a series can use a calibration run."""
+    return (
+        request.method is not None
+        and request.method.uses_calibration
+        and request.learned_from == "run"
+    )
+
+
+def _read_calibration(inputs: RunInputs, folder: Path) -> tuple[SeriesFile, int]:
+    """Check the calibration run, and return its file with the repetition time.
+
+    The second value is the number of volumes.
+    """
     assert inputs.calibration is not None
     file = series_file(inputs.calibration, folder, "calibration")
     with SeriesReader(file) as reader:
@@ -240,12 +245,22 @@ def _fit_calibration(
         tr = header_tr(reader.header)
         n_volumes = reader.shape[3]
     if not tr > 0:
-        fix = "image.header.set_zooms((*image.header.get_zooms()[:3], tr)) and "
-        fix = f"Set both, for example with {fix}image.header.set_xyzt_units('mm', 'sec')"
         raise ImageInputError(
             "calibration: the image header does not specify the repetition time or its unit. "
-            f"{fix}"
+            "Set both, for example with image.header.set_zooms((*image.header.get_zooms()[:3], "
+            "tr)) and image.header.set_xyzt_units('mm', 'sec')"
         )
+    return SeriesFile(bold_file=file, tr=tr), n_volumes
+
+
+def _fit_calibration(
+    run_basics: RunBasics, inputs: RunInputs, fit_settings: FitSettings, folder: Path
+) -> FittedCalibration:
+    """Estimate the fluctuations of the calibration run; warn if it cannot be used.
+
+    `folder`: folder for files.
+    """
+    file, n_volumes = _read_calibration(inputs, folder)
     xfm = None
     if inputs.calibration_xfm is not None:
         xfm = load_transform(inputs.calibration_xfm, "calibration_xfm")[None]
@@ -255,7 +270,7 @@ def _fit_calibration(
     events_file = None if events is None else check_file(events, "calibration_events")
     with subworkflow("calibration"):
         steady_run = find_steady_state(
-            SeriesFile(bold_file=file, tr=tr).import_series(),
+            file.import_series(),
             dummy_scans=None,
             search_outliers=False,
         )
@@ -274,7 +289,7 @@ def _fit_calibration(
             run_basics.motion.boldref,
             run_basics.brain.bold_mask,
             events=events_file,
-            tr=tr,
+            tr=file.tr,
             factor=fit_settings.factor,
             random_seed=fit_settings.training.random_seed,
             outputs=Outputs(output_dir=folder),
@@ -282,9 +297,9 @@ def _fit_calibration(
         )
     facts = calibration.calibration_facts
     if not facts["usable"]:
-        text = (
+        warning_text = (
             "calibration: the calibration run was not used. Variances are estimated from the "
             f"run itself instead. Reason: {facts['reason']}"
         )
-        warnings.warn(text, SuperResolutionWarning, stacklevel=6)
+        warnings.warn(warning_text, SuperResolutionWarning, stacklevel=6)
     return calibration

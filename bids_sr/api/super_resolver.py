@@ -270,23 +270,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         """Fit one run."""
         self.runs_ = []
         self._check_parameters()
-        has_guide = inputs.guide is not None
-        fit_settings = FitSettings(
-            request=request_series(self.method, has_pair=has_guide, uses_guide=has_guide),
-            training=TrainingSettings(
-                method=self.method,
-                recipe=self.recipe,
-                model_source="train",
-                pretrained=None if self.pretrained is None else Path(self.pretrained),
-                random_seed=self.random_state,
-                omp_nthreads=self.n_jobs,
-                device=self.device,
-                max_train_minutes=self.max_train_minutes,
-            ),
-            factor=parse_factor(self.factor),
-            realigned=self.realigned,
-            registered=self.registered,
-        )
+        fit_settings = self._make_fit_settings(has_guide=inputs.guide is not None)
         self.factor_ = fit_settings.factor
         check_guide(self.method, self.pretrained, inputs)
         with (
@@ -317,6 +301,25 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             self._example_volume = reader.volume(middle), self.motion_[middle]
         return self
 
+    def _make_fit_settings(self, *, has_guide: bool) -> FitSettings:
+        """Return the settings of the fit to a run."""
+        return FitSettings(
+            request=request_series(self.method, has_pair=has_guide, uses_guide=has_guide),
+            training=TrainingSettings(
+                method=self.method,
+                recipe=self.recipe,
+                model_source="train",
+                pretrained=None if self.pretrained is None else Path(self.pretrained),
+                random_seed=self.random_state,
+                omp_nthreads=self.n_jobs,
+                device=self.device,
+                max_train_minutes=self.max_train_minutes,
+            ),
+            factor=parse_factor(self.factor),
+            realigned=self.realigned,
+            registered=self.registered,
+        )
+
     def _check_parameters(self) -> None:
         """Raise ImageInputError if a parameter is invalid."""
         if self.data_consistency not in ("off", "enforce"):
@@ -338,18 +341,14 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         """Set the public attributes of the fit; `folder` is for files."""
         learned_run = self._learned
         head_motion = learned_run.basics.motion
-        guide_facts = (
-            None
-            if learned_run.registered_guide is None
-            else learned_run.registered_guide.guide_facts
-        )
-        facts = {
+        registered_guide = learned_run.registered_guide
+        facts_by_topic = {
             "calibration": learned_run.calibration_facts,
-            "registration": guide_facts,
+            "registration": None if registered_guide is None else registered_guide.guide_facts,
             "pair": learned_run.pair_facts,
         }
         self.facts_: dict[str, Facts] = {
-            name: content for name, content in facts.items() if content
+            topic: facts for topic, facts in facts_by_topic.items() if facts
         }
         self.boldref_ = to_nibabel(head_motion.boldref)
         self.mask_img_ = to_nibabel(learned_run.basics.brain.bold_mask)

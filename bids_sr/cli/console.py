@@ -58,8 +58,8 @@ def make_start_notices(plan: "Plan", settings: Settings) -> Iterator[Notice]:
     from bids_sr.bids.label_lists import list_some
 
     paths = settings.paths
-    lines = preflight.notes(plan, settings)
-    yield from (notice for notice in lines if notice.level == "warning")
+    notices = preflight.notes(plan, settings)
+    yield from (notice for notice in notices if notice.level == "warning")
     yield make_progress_notice("dataset", str(paths.bids_dir))
     yield make_progress_notice("output", str(paths.output_dir))
     yield make_progress_notice("settings", str(paths.output_dir / "logs" / settings.run.run_uuid))
@@ -82,7 +82,7 @@ def make_start_notices(plan: "Plan", settings: Settings) -> Iterator[Notice]:
     )
     for title, line in preflight.choice_lines(plan, settings):
         yield make_progress_notice(title, line)
-    for notice in lines:
+    for notice in notices:
         if notice.code == "advice":
             yield make_progress_notice("tip", notice.why)
         elif notice.level != "warning":

@@ -4,7 +4,7 @@ The result is whether the series is more accurate than the acquired run.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -165,7 +165,7 @@ def _run(argv: Sequence[str]) -> int:
     for result in evaluator.compared_:
         print(result["text"])
     if options.out is not None:
-        _write(evaluator, options.out)
+        _write_results(evaluator, options.out)
         print(f"Results were written to {options.out}")
     return DONE
 
@@ -191,11 +191,10 @@ def _fit_evaluator(options: _SeriesEvaluationOptions) -> "Evaluator | None":
         start_time=options.start_time,
         verbose=1,
     )
-    references = options.known
     inputs = RunInputs(
         events=options.events,
         mask=options.mask,
-        truth=references.get("", references or None),
+        truth=_find_truth(options),
         other_run=options.other_run,
         other_events=options.other_events,
     )
@@ -219,8 +218,14 @@ def _fit_evaluator(options: _SeriesEvaluationOptions) -> "Evaluator | None":
     return None
 
 
-def _write(evaluator: "Evaluator", out: Path) -> None:
-    """Write verdict, table and report."""
+def _find_truth(options: _SeriesEvaluationOptions) -> "str | Mapping[str, str] | None":
+    """Return the measured series, or known activation by contrast; None without a reference."""
+    known = options.known
+    return known.get("", known) if known else None
+
+
+def _write_results(evaluator: "Evaluator", out: Path) -> None:
+    """Write verdict, table and report to a folder."""
     from bids_sr.io.atomic_files import write_json, write_text
 
     out.mkdir(parents=True, exist_ok=True)

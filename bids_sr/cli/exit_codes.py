@@ -24,6 +24,7 @@ from bids_sr.cli.standard_streams import tolerant_streams
 from bids_sr.config import UsageError
 
 DONE, FAILED, REFUSED, LEFT_OUT = 0, 1, 2, 3
+_PROGRAMS_WITH_SETTINGS = ("bids-sr", "bids-sr-slurm")  # programs that write settings.toml
 
 
 def run_program(prog: str, work: Callable[[], int], *, interrupted: str) -> int:
@@ -37,7 +38,10 @@ def run_program(prog: str, work: Callable[[], int], *, interrupted: str) -> int:
 
 
 def _run_prepared(prog: str, work: Callable[[], int], interrupted: str) -> int:
-    """Run a program with prepared standard streams, and return an exit code."""
+    """Run a program with prepared standard streams, and return an exit code.
+
+    See `run_program` for parameters.
+    """
     try:
         _check_folder()
         with interruptible():
@@ -61,15 +65,15 @@ def _run_prepared(prog: str, work: Callable[[], int], interrupted: str) -> int:
             print_error(f"{prog}: {full.notice}", full.notice)
             return FAILED
         print_error(traceback.format_exc().rstrip())
-        # programs with settings
-        settings = prog in ("bids-sr", "bids-sr-slurm")
-        settings_hint = (
-            " Include the settings in your report (logs/*/settings.toml in the output directory,"
-            " or the output of --verbose)."
-        )
+        settings_hint = ""
+        if prog in _PROGRAMS_WITH_SETTINGS:
+            settings_hint = (
+                " Include the settings in your report (logs/*/settings.toml in the output"
+                " directory, or the output of --verbose)."
+            )
         print_error(
             f"{prog}: An unexpected error occurred; the traceback is printed above. Please report"
-            f" this bug.{settings_hint if settings else ''}"
+            f" this bug.{settings_hint}"
         )
         return os.EX_SOFTWARE
 

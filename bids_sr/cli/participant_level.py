@@ -5,10 +5,10 @@ import dataclasses
 import io
 import shutil
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bids_sr.cli.console import format_line, make_progress_notice
 from bids_sr.cli.heartbeat import report_running
@@ -49,16 +49,13 @@ def run_participants(
     limit_threads()
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.execution.records import FinishedSteps
-    from bids_sr.io.dataset_description import write_atlas, write_dataset
-    from bids_sr.report.index_page import INDEX, write_index
+    from bids_sr.io.dataset_description import write_dataset
     from bids_sr.report.methods_text import write_citations
-    from bids_sr.report.participants_page import write_participants
-    from bids_sr.report.run_notes import is_last_call, record_run
-    from bids_sr.steps.figures import figure_declarations
-    from bids_sr.workflows.participant import list_primary_series, make_graph, stores_atlas
+    from bids_sr.report.run_notes import record_run
+    from bids_sr.workflows.participant import list_primary_series, make_graph
 
     output_dir, run = settings.paths.output_dir, settings.run
-    log_dir = output_dir / "logs" / run.run_uuid
+    log_dir = _get_log_dir(settings)
     labels = [subject.label for subject in plan.subjects]
     outcome, exported_series = RunOutcome(), list[str]()
     write_description = partial(
@@ -78,16 +75,13 @@ def run_participants(
             )
             for series in ("", *exported_series):
                 write_description(series=series)
-            if stores_atlas(settings, plan):
-                atlas = find_atlas(settings.activation.atlas)
-                write_atlas(output_dir, atlas.name, atlas.description)
+            _write_atlas_description(settings, plan)
         if run.boilerplate_only:
-            html = not run.md_only_boilerplate
             write_citations(
                 graph.methods_text(finished_steps.finished_folder()),
                 output_dir,
                 log_dir,
-                html=html,
+                html=not run.md_only_boilerplate,
             )
             return dataclasses.replace(outcome, reports=(output_dir / "CITATION.md",))
         if run.clean_workdir and settings.paths.work_dir is not None:
@@ -96,20 +90,53 @@ def run_participants(
         has_changed = record_run(log_dir, labels, settings=digest)
     print_line("Writing the reports")
     with report_running(print_line, "Writing the reports"):
-        reports = write_participants(
-            output_dir,
-            labels,
-            declarations=figure_declarations(),
-            log_dir=log_dir,
-            command=" ".join(sys.argv),
-            sessions=run.aggregate_session_reports,
-        )
-        needs_index = has_changed or not (output_dir / INDEX).exists()
-        if needs_index and is_last_call(output_dir, settings.paths.bids_dir, digest):
-            write_index(output_dir)
-    for series in exported_series:  # its runs may only contain zero-filled series
+        reports = _write_reports(settings, labels, digest, has_changed=has_changed)
+    # Written again, because runs may only contain zero-filled series.
+    for series in exported_series:
         write_description(series=series)
     return dataclasses.replace(outcome, reports=reports)
+
+
+def _write_reports(
+    settings: Settings, labels: Sequence[str], digest: str, *, has_changed: bool
+) -> tuple[Path, ...]:
+    """Write the reports of participants, and the index page if necessary; return the reports.
+
+    `digest`: digest of the settings. `has_changed`: whether the notes on the runs have changed.
+    """
+    from bids_sr.report.index_page import INDEX, write_index
+    from bids_sr.report.participants_page import write_participants
+    from bids_sr.report.run_notes import is_last_call
+    from bids_sr.steps.figures import figure_declarations
+
+    output_dir = settings.paths.output_dir
+    reports = write_participants(
+        output_dir,
+        labels,
+        declarations=figure_declarations(),
+        log_dir=_get_log_dir(settings),
+        command=" ".join(sys.argv),
+        sessions=settings.run.aggregate_session_reports,
+    )
+    needs_index = has_changed or not (output_dir / INDEX).exists()
+    if needs_index and is_last_call(output_dir, settings.paths.bids_dir, digest):
+        write_index(output_dir)
+    return reports
+
+
+def _write_atlas_description(settings: Settings, plan: "Plan") -> None:
+    """Write the description of the atlas, if outputs of the plan refer to it."""
+    from bids_sr.io.dataset_description import write_atlas
+    from bids_sr.workflows.participant import stores_atlas
+
+    if stores_atlas(settings, plan):
+        atlas = find_atlas(settings.activation.atlas)
+        write_atlas(settings.paths.output_dir, atlas.name, atlas.description)
+
+
+def _get_log_dir(settings: Settings) -> Path:
+    """Return the folder of the log files of this call."""
+    return settings.paths.output_dir / "logs" / settings.run.run_uuid
 
 
 def _remove_steps(work_dir: Path, graph: "Graph") -> None:
@@ -130,14 +157,11 @@ def _run_remaining(
 ) -> "RunOutcome":
     """Run the remaining steps, and write records, figures and methods text."""
     from bids_sr.execution.execute import RunOutcome
-    from bids_sr.io.dataset_description import read_applied
     from bids_sr.report.figure_archive import pack_figures
     from bids_sr.report.methods_text import write_citations
     from bids_sr.report.participants_page import mark_unfinished
-    from bids_sr.workflows.participant import list_primary_series
 
-    output_dir, run = settings.paths.output_dir, settings.run
-    log_dir = output_dir / "logs" / run.run_uuid
+    output_dir, log_dir = settings.paths.output_dir, _get_log_dir(settings)
     outcome = RunOutcome()
     labels = [subject.label for subject in plan.subjects]
     with pack_figures(settings.figures_dir, output_dir, labels):
@@ -150,28 +174,46 @@ def _run_remaining(
         else:
             print_line("All steps were already completed; nothing needs to be recomputed")
         finished_steps.repeat_warnings(log_dir)
-        run_names = {planned_run.stem for planned_run in plan.runs}
-        text = graph.methods_text(finished_steps.finished_folder())
-        for series in list_primary_series(settings, plan, __version__):
-            not_applied = [
-                name
-                for name, is_applied in read_applied(output_dir, series).items()
-                if not is_applied
-            ]
-            if names := ", ".join(name for name in not_applied if name in run_names):
-                text += f"\n{series} was not applied to {names}, which were zero filled instead.\n"
         # not earlier, because a stopped call has not applied these methods
-        write_citations(text, output_dir, log_dir, html=not run.md_only_boilerplate)
+        write_citations(
+            graph.methods_text(finished_steps.finished_folder())
+            + _describe_unapplied(settings, plan),
+            output_dir,
+            log_dir,
+            html=not settings.run.md_only_boilerplate,
+        )
         if not (outcome.crashes or outcome.missing):
             record(log_dir, _move_earlier_files(settings, finished_steps.list_stored_files()))
     return outcome
 
 
+def _describe_unapplied(settings: Settings, plan: "Plan") -> str:
+    """Return methods text on runs that a method was not applied to; "" if there are none."""
+    from bids_sr.io.dataset_description import read_applied
+    from bids_sr.workflows.participant import list_primary_series
+
+    planned_names = {planned_run.stem for planned_run in plan.runs}
+    sentences: list[str] = []
+    for series in list_primary_series(settings, plan, __version__):
+        applied_by_run = read_applied(settings.paths.output_dir, series)
+        unapplied_names = [
+            name
+            for name, is_applied in applied_by_run.items()
+            if not is_applied and name in planned_names
+        ]
+        if unapplied_names:
+            sentences.append(
+                f"\n{series} was not applied to {', '.join(unapplied_names)}, which were zero"
+                " filled instead.\n"
+            )
+    return "".join(sentences)
+
+
 def _move_earlier_files(settings: Settings, stored_files: set[Path]) -> list[Notice]:
     """Move outdated files of earlier calls for these runs, and return a notice per run."""
-    output_dir = settings.paths.output_dir
     from bids_sr.bids.label_lists import list_some
 
+    output_dir = settings.paths.output_dir
     names_by_run = move_earlier_files(output_dir, settings.figures_dir, stored_files)
     return [
         Notice(
@@ -200,7 +242,7 @@ def _execute_steps(
     from bids_sr.pipeline.nipype_workflow import make_workflow
 
     run, resources = settings.run, settings.resources
-    log_dir = settings.paths.output_dir / "logs" / run.run_uuid
+    log_dir = _get_log_dir(settings)
     configure_nipype(
         crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbosity > 0
     )
@@ -216,30 +258,19 @@ def _execute_steps(
             need_gb=lambda memory_need: step_gb(memory_need, cost.sizes),
             seconds=make_time_function(plan, cost.sizes),
         )
-    # available resources without the program and waiting workers
-    processes, memory_gb = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
-    worker_gb = WORKER_GB + SHARED_GB * (resources.mem_gb is None and machine.sums_resident())
-    workers = max(
-        workers_that_fit(memory_gb, processes, find_largest_gb(cost.sizes), worker_gb),
-        resources.omp_nthreads or 1,
-    )
-    if workers < processes and resources.use_plugin is None:
-        print_line(
-            f"Only {workers} of {processes} processors can be used with {memory_gb:.1f} GB of"
-            " memory"
-        )
+    pool = _size_worker_pool(settings, find_largest_gb(cost.sizes), print_line)
     progress = Progress(
         workflow._create_flat_graph(),
         print_line,
-        processors=workers,
+        processors=pool.n_workers,
         slower=measure_slowdown(cost.processors)[0],
         stream=sys.stdout if run.log_format == "text" else io.StringIO(),
     )
     with contextlib.closing(progress):
         outcome = execute(
             workflow,
-            nprocs=workers,
-            mem_gb=for_steps_gb(memory_gb, workers, worker_gb),
+            nprocs=pool.n_workers,
+            mem_gb=pool.steps_gb,
             crash_dir=log_dir,
             progress=progress,
             plugin=Plugin.from_file(resources.use_plugin) if resources.use_plugin else Plugin(),
@@ -249,3 +280,35 @@ def _execute_steps(
             and machine.has_gpu(),
         )
     return dataclasses.replace(outcome, reported_runs=frozenset(progress.reported_runs))
+
+
+class _WorkerPool(NamedTuple):
+    """Number of workers, and memory that remains for their steps (GB)."""
+
+    n_workers: int
+    steps_gb: float
+
+
+def _size_worker_pool(
+    settings: Settings, largest_step_gb: float, print_line: Callable[[str], None]
+) -> _WorkerPool:
+    """Choose the number of workers that fit into the memory, and print a line if it is reduced.
+
+    `largest_step_gb`: memory of the largest step (GB).
+    """
+    resources = settings.resources
+    processes, memory_gb = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
+    # available resources without the program and waiting workers
+    worker_gb = WORKER_GB
+    if resources.mem_gb is None and machine.sums_resident():
+        worker_gb += SHARED_GB
+    n_workers = max(
+        workers_that_fit(memory_gb, processes, largest_step_gb, worker_gb),
+        resources.omp_nthreads or 1,
+    )
+    if n_workers < processes and resources.use_plugin is None:
+        print_line(
+            f"Only {n_workers} of {processes} processors can be used with {memory_gb:.1f} GB of"
+            " memory"
+        )
+    return _WorkerPool(n_workers, for_steps_gb(memory_gb, n_workers, worker_gb))

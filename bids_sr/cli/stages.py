@@ -92,22 +92,23 @@ def estimate_with_time(
     """
     from bids_sr.workflows.participant import make_scope
 
-    plan = replace(plan, subjects=as_downsampled(plan.subjects, settings))
-    cost = estimate(plan, settings)
-    seconds, memory = {_START_STAGE: _START_S}, {_START_STAGE: BASE_GB}
-    seconds_of = make_time_function(plan, cost.sizes)
+    downsampled_plan = replace(plan, subjects=as_downsampled(plan.subjects, settings))
+    cost = estimate(downsampled_plan, settings)
+    seconds_by_stage, gb_by_stage = {_START_STAGE: _START_S}, {_START_STAGE: BASE_GB}
+    get_seconds = make_time_function(downsampled_plan, cost.sizes)
     if steps is None:
-        scopes = make_scope(settings, plan, __version__).inward()
+        scopes = make_scope(settings, downsampled_plan, __version__).inward()
         steps = (node for scope in scopes for node in scope.nodes)
     for node in steps:
         stage = STAGES[find_stage(node.step)]
-        seconds[stage] = seconds.get(stage, 0.0) + seconds_of(node)
-        step_memory = step_gb(node.step.memory, cost.sizes)
-        memory[stage] = max(memory.get(stage, 0.0), step_memory)
+        seconds_by_stage[stage] = seconds_by_stage.get(stage, 0.0) + get_seconds(node)
+        gb_by_stage[stage] = max(
+            gb_by_stage.get(stage, 0.0), step_gb(node.step.memory, cost.sizes)
+        )
     rows = tuple(
-        StageCost(stage=stage, minutes=seconds[stage] / 60, memory_gb=memory[stage])
+        StageCost(stage=stage, minutes=seconds_by_stage[stage] / 60, memory_gb=gb_by_stage[stage])
         for stage in dict.fromkeys([_START_STAGE, *STAGES.values()])
-        if stage in seconds
+        if stage in seconds_by_stage
     )
     minutes = sum(row.minutes for row in rows) / cost.processors
     return replace(cost, minutes=minutes, rows=rows)
@@ -124,7 +125,7 @@ def make_time_function(plan: Plan, sizes: Sizes) -> "Callable[[Node], float]":
         runs.setdefault((subject, ""), run)  # for steps of the participant
         runs.setdefault((subject, run.stem), run)
 
-    def seconds(node: "Node") -> float:
+    def get_seconds(node: "Node") -> float:
         subject, name = node.scope.owner
         run = runs.get((subject, name)) or runs.get((subject, ""))
         if run is None:
@@ -138,4 +139,4 @@ def make_time_function(plan: Plan, sizes: Sizes) -> "Callable[[Node], float]":
             t1w=sizes.t1w,
         )
 
-    return seconds
+    return get_seconds

@@ -173,14 +173,16 @@ def _format_crash(
 
 def _format_memory(node: "Node", peak_gb: float | None) -> str:
     """Return a text on the declared, used and available memory (GB)."""
-    text = f"memory declared by the step: {node.mem_gb:.2f} GB"
+    clauses = [f"memory declared by the step: {node.mem_gb:.2f} GB"]
     if peak_gb is not None:
-        text += f"; peak memory of its process: {peak_gb:.2f} GB"
+        clauses.append(f"peak memory of its process: {peak_gb:.2f} GB")
     with contextlib.suppress(OSError, StopIteration, ValueError):
-        rows = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free = next(int(row.split()[1]) for row in rows if row.startswith("MemAvailable:"))
-        text += f"; memory now available on the submitting computer: {free * 1024e-9:.2f} GB"
-    return text
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free_kib = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+        clauses.append(
+            f"memory now available on the submitting computer: {free_kib * 1024e-9:.2f} GB"
+        )
+    return "; ".join(clauses)
 
 
 def _format_inputs(node: "Node") -> list[str]:

@@ -75,7 +75,12 @@ def _list_nodes(workflow: "pe.Workflow") -> "list[pe.Node]":
 
 
 def _make_plugin(
-    plugin: Plugin, nprocs: int, mem_gb: float, has_gpu: bool, progress: _StatusCallback | None
+    plugin: Plugin,
+    progress: _StatusCallback | None,
+    *,
+    nprocs: int,
+    mem_gb: float,
+    has_gpu: bool,
 ) -> "PluginBase":
     """Return the nipype plugin for execution; only the selected plugin is imported."""
     if not plugin.is_cluster:
@@ -88,7 +93,6 @@ def _make_plugin(
             status_callback=progress,
             raise_insufficient=False,
         )
-
     return ResilientSLURM(options=plugin, status_callback=progress)
 
 
@@ -193,7 +197,7 @@ def execute(
             " steps are run again",
             n_damaged,
         )
-    nipype_plugin = _make_plugin(plugin, nprocs, mem_gb, has_gpu, progress)
+    nipype_plugin = _make_plugin(plugin, progress, nprocs=nprocs, mem_gb=mem_gb, has_gpu=has_gpu)
     nipype_plugin.keeps_large_images = keep_series
     failure: Exception | None = None
     try:

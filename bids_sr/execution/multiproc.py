@@ -195,8 +195,10 @@ def _measure_longest_paths(
     longest_to_end: dict[Node, float | None] = {}
     for node in reversed(nodes):
         paths = [longest_to_end[successor] for successor in graph.successors(node)]
-        to_end = [path for path in paths if path is not None] + [0.0] * (node in ends)
-        longest_to_end[node] = _get_seconds(node) + max(to_end) if to_end else None
+        paths_to_end = [path for path in paths if path is not None]
+        if node in ends:
+            paths_to_end.append(0.0)
+        longest_to_end[node] = _get_seconds(node) + max(paths_to_end) if paths_to_end else None
     return {
         node: 0.0 if path is None else seconds_before[node] + path
         for node, path in longest_to_end.items()
@@ -211,11 +213,11 @@ def _find_first_verdicts(
     Verdicts are numbered from 0 in the order of `verdicts`; for nodes without a following verdict,
     the number of verdicts is returned. `nodes` are in topological order.
     """
-    number = {node: position for position, node in enumerate(verdicts)}
+    verdict_numbers = {verdict: number for number, verdict in enumerate(verdicts)}
     first_verdict: dict[Node, int] = {}
     for node in reversed(nodes):
         following = [first_verdict[successor] for successor in graph.successors(node)]
-        first_verdict[node] = min([number.get(node, len(verdicts)), *following])
+        first_verdict[node] = min([verdict_numbers.get(node, len(verdicts)), *following])
     return first_verdict
 
 
@@ -476,7 +478,7 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
         )
         if not is_broken:
             return result
-        node = self._node_by_task[taskid][0]
+        node, _ = self._node_by_task[taskid]
         if taskid not in self._retried_tasks:
             _LOGGER.warning(
                 (
@@ -485,12 +487,7 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
                 ),
                 node.fullname,
             )
-            self._retried_tasks.add(taskid)
-            self._taskresult.pop(taskid, None)
-            # a worker that was starting would run the same step at the same time
-            _kill_pool(self._pool_by_task[taskid], wait=True)
-            pool = self._retry_pools[taskid] = self._make_pool(1)
-            self._submit_to(pool, taskid)
+            self._retry_task(taskid)
             return None
         message = (
             f"{node.fullname}: the process of this step was killed twice, most likely because of"
@@ -502,6 +499,15 @@ class ResilientMultiProc(StepRecordMixin, MultiProcPlugin):
             "taskid": taskid,
             "notice": Notice(what="", why=message, code="killed"),
         }
+
+    def _retry_task(self, taskid: int) -> None:
+        """Submit a task whose worker was killed again, to a separate pool."""
+        self._retried_tasks.add(taskid)
+        self._taskresult.pop(taskid, None)
+        # a worker that was starting would run the same step at the same time
+        _kill_pool(self._pool_by_task[taskid], wait=True)
+        pool = self._retry_pools[taskid] = self._make_pool(1)
+        self._submit_to(pool, taskid)
 
     def _was_submitted_to_broken_pool(self, taskid: int) -> bool:
         """Return whether the pool broke while the task was submitted.

@@ -11,8 +11,9 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bids_sr.execution.multiproc import run_node, start_worker
 
@@ -26,19 +27,29 @@ CANCELLED_FILE = "called_off"
 def main(argv: list[str]) -> int:
     """Run the step in a directory, and return 0 on success and 1 on failure or cancellation."""
     folder = Path(argv[0])
-    job = json.loads((folder / "order.json").read_text())
+    order = json.loads((folder / "order.json").read_text())
     if (folder.parent / CANCELLED_FILE).exists():
         sys.stderr.write("the run that submitted this job was cancelled\n")
         return 1
+    answer = _run_step(folder, order)
+    _write_answer(Path(order["answer"]), answer)
+    return 1 if answer["traceback"] else 0
+
+
+def _run_step(folder: Path, order: Mapping[str, Any]) -> dict[str, object]:
+    """Run the step in a directory, and return its outcome as content of a JSON file.
+
+    `order`: number, log level and settings of the job from the scheduler.
+    """
     answer: dict[str, object] = {"failed": None, "traceback": None, "host": socket.gethostname()}
     node = None
     try:
         from nipype.utils.filemanip import loadpkl
 
-        start_worker(str(folder), job["level"])
+        start_worker(str(folder), order["level"])
         node = loadpkl(folder / "node.pklz")
-        _await_inputs(node, job["grace"])
-        outcome = run_node(node, job["updatehash"], job["number"])
+        _await_inputs(node, order["grace"])
+        outcome = run_node(node, order["updatehash"], order["number"])
         if failure := outcome["traceback"]:
             notice = outcome.get("notice")
             answer |= {
@@ -54,20 +65,25 @@ def main(argv: list[str]) -> int:
             "failed": getattr(node, "fullname", None),
             "traceback": traceback.format_exception(*sys.exc_info()),
         }
-    partial = Path(job["answer"]).with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as out:
-        json.dump(answer, out)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(partial, job["answer"])
-    return 1 if answer["traceback"] else 0
+    return answer
+
+
+def _write_answer(file: Path, answer: Mapping[str, object]) -> None:
+    """Write the outcome of a job completely or not at all."""
+    partial_file = file.with_suffix(".partial")
+    with partial_file.open("w", encoding="utf-8") as stream:
+        json.dump(answer, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(partial_file, file)
 
 
 def _await_inputs(node: "Node", seconds: float) -> None:
     """Wait until the result files of previous steps are visible on this host."""
     deadline = time.monotonic() + seconds
-    for source in {info[0] for info in node.input_source.values()}:
-        while not os.path.exists(source) and time.monotonic() < deadline:
+    result_files = {result_file for result_file, *_ in node.input_source.values()}
+    for result_file in result_files:
+        while not os.path.exists(result_file) and time.monotonic() < deadline:
             time.sleep(0.5)
 
 

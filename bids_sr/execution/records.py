@@ -41,6 +41,7 @@ _IGNORED_NAMES = {"_node.pklz", "_inputs.pklz", _RECORD, _DROPPED_MARK}
 _HASH_PATTERN = "_0x*.json"
 
 _Stamp = list[int]
+"""Size (bytes) and time of the last change (ns) of a file; only the size of stored files."""
 
 
 def record_files(folder: Path) -> None:
@@ -79,13 +80,14 @@ def drop_large_images(folder: Path) -> None:
     Size and time stamp do not change, so the record remains valid. If read by mistake, they are
     not valid images.
     """
-    for path in () if (folder / _DROPPED_MARK).exists() else list(folder.rglob("*.nii")):
+    if (folder / _DROPPED_MARK).exists():
+        return
+    for path in list(folder.rglob("*.nii")):
         state = path.stat()
         if state.st_size >= _LARGE_BYTES:
             (folder / _DROPPED_MARK).touch()
-            sparse_file = atomic_files.temporary_name(
-                path
-            )  # other hard links of the image are not affected
+            # other hard links of the image are not affected
+            sparse_file = atomic_files.temporary_name(path)
             with sparse_file.open("wb") as stream:
                 stream.truncate(state.st_size)
             os.utime(sparse_file, ns=(state.st_atime_ns, state.st_mtime_ns))
@@ -313,11 +315,9 @@ class StepRecordMixin:
     def _remove_node_dirs(self) -> None:
         import numpy as np
 
-        for index in (
-            ()
-            if self.keeps_large_images
-            else np.flatnonzero(np.asarray(self.refidx.sum(axis=1)) == 0)
-        ):
+        if self.keeps_large_images:
+            return
+        for index in np.flatnonzero(np.asarray(self.refidx.sum(axis=1)) == 0):
             if self.proc_done[index] and not self.proc_pending[index]:
                 self.refidx[index, index] = -1
                 drop_large_images(Path(self.procs[index].output_dir()))
@@ -340,5 +340,6 @@ def _list_stored_files(folder: Path) -> list[Path]:
 
 
 def _make_stamp(path: Path) -> _Stamp:
+    """Return size (bytes) and time of the last change (ns) of a file."""
     state = path.stat()
     return [state.st_size, state.st_mtime_ns]

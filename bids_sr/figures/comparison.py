@@ -6,6 +6,7 @@ gan-cpce-circle, figures 4 and 5), and the joint histogram of two images.
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,6 +22,10 @@ from bids_sr.io.arrays import Array, MaskArray, Real
 from bids_sr.io.volume import Volume
 
 _PANEL_INCH = 2.1  # inches, width and height of a panel
+_LABEL_INCH = 0.45  # inches, width of a row label of one line with its margins
+_RIGHT_INCH = 0.15  # inches, space for gaps between columns and at the right
+_FOOTER_INCH = 0.55  # inches, height of title and color scale below the panels
+_HEADER_INCH = 0.35  # inches, space for column titles and gaps between rows
 _LABEL_CHARACTERS = 28  # characters in a line of a row label, which fit beside a panel
 _LABEL_LINE_INCH = 0.11  # inches, height of a line of a row label
 _REGION_FRACTION = 1 / 3  # fraction of the mask width, side of the enlarged region
@@ -68,61 +73,81 @@ def comparison_figure(
     )
     outputs = {name: _reorient(image, affine)[..., z] for name, image in methods.items()}
     corner, side = busiest_region(target, brain[..., z])
-    region = tuple(slice(start, start + side) for start in corner)
-    black, white = (float(value) for value in np.percentile(target[brain[..., z]], [1, 99.5]))
-    black = min(black, float(np.percentile(target, 1)))
-    differences = np.abs(
-        np.stack([source - target, *(image - target for image in outputs.values())])
-    )
-    largest_difference = float(np.percentile(differences[:, brain[..., z]], _PERCENTILE)) or 1.0
+    scales = _choose_scales(target, source, list(outputs.values()), brain[..., z])
     images = {"target (reference)": target, **outputs}
     labels = [wrap_name(name, _LABEL_CHARACTERS) for name in images]
-    margin = 0.45 + _LABEL_LINE_INCH * max(label.count("\n") for label in labels)
-    n_rows = len(images)
-    width_inch = _PANEL_INCH * len(_COLUMNS) + 0.15 + margin
-    height_inch = _PANEL_INCH * n_rows + 0.9
+    left_inch = _LABEL_INCH + _LABEL_LINE_INCH * max(label.count("\n") for label in labels)
+    width_inch = _PANEL_INCH * len(_COLUMNS) + _RIGHT_INCH + left_inch
+    height_inch = _PANEL_INCH * len(images) + (_FOOTER_INCH + _HEADER_INCH)
     with canvas.style(literal=True):
         fig = canvas.new_figure(width_inch, height_inch)
         fig.set_label(f"{title}: slices, enlarged regions and differences")
-        axes = fig.subplots(n_rows, len(_COLUMNS), squeeze=False)
+        axes = fig.subplots(len(images), len(_COLUMNS), squeeze=False)
         fig.subplots_adjust(
-            left=margin / width_inch,
+            left=left_inch / width_inch,
             right=0.995,
-            bottom=0.55 / height_inch,
+            bottom=_FOOTER_INCH / height_inch,
             top=1 - 0.035,
             wspace=0.04,
         )
         for row, (label, image) in enumerate(zip(labels, images.values(), strict=True)):
-            differences_of_row = [source - target, image - target, image - source] if row else []
+            enlarged = image[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
+            differences = [source - target, image - target, image - source] if row else []
             panels = [
-                *((pixels, "gray", black, white) for pixels in (image, image[region])),
-                *(
-                    (pixels, "RdBu_r", -largest_difference, largest_difference)
-                    for pixels in differences_of_row
-                ),
+                *(_Panel(pixels, scales.signal) for pixels in (image, enlarged)),
+                *(_Panel(pixels, scales.difference) for pixels in differences),
             ]
-            n_titles = len(_COLUMNS) if row == min(1, n_rows - 1) else 2 * (row == 0)
-            axes_image = _draw_panels(axes[row], panels, _COLUMNS[:n_titles])
+            # The row of the target has no differences, so the next row has all titles.
+            last_image = _draw_panels(axes[row], panels, _COLUMNS if row < 2 else ())
             axes[row, 0].set_ylabel(label, fontsize=7)
+            frame_corner = (corner[0] - 0.5, corner[1] - 0.5)
             axes[row, 0].add_patch(
-                Rectangle(
-                    (corner[0] - 0.5, corner[1] - 0.5),
-                    side,
-                    side,
-                    fill=False,
-                    ec=canvas.FRAME_COLOR,
-                    lw=1,
-                )
+                Rectangle(frame_corner, side, side, fill=False, ec=canvas.FRAME_COLOR, lw=1)
             )
         if outputs:
-            box = (0.55, 0.42 / height_inch, 0.3, 0.08 / height_inch)
-            canvas.color_bar(fig, axes_image, box, "difference (unit of the reference)")
-        fig.text(margin / width_inch, 0.2 / height_inch, f"{title}, slice {z}", fontsize=8)
+            scale_box = (0.55, 0.42 / height_inch, 0.3, 0.08 / height_inch)
+            canvas.color_bar(fig, last_image, scale_box, "difference (unit of the reference)")
+        fig.text(left_inch / width_inch, 0.2 / height_inch, f"{title}, slice {z}", fontsize=8)
     return fig
 
 
+class _Scale(NamedTuple):
+    """Color map, and values at the ends of the color scale."""
+
+    colors: str
+    low: float
+    high: float
+
+
+class _Scales(NamedTuple):
+    """Scales of the slices and of their differences."""
+
+    signal: _Scale
+    difference: _Scale
+
+
+class _Panel(NamedTuple):
+    """Pixels (X, Y) and their scale."""
+
+    pixels: Array
+    scale: _Scale
+
+
+def _choose_scales(
+    target: Array, source: Array, outputs: Sequence[Array], brain: MaskArray
+) -> _Scales:
+    """Return the scales of a figure, from the slices of target, input and outputs (X, Y)."""
+    black, white = (float(value) for value in np.percentile(target[brain], [1, 99.5]))
+    differences = np.abs(np.stack([source - target, *(image - target for image in outputs)]))
+    largest_difference = float(np.percentile(differences[:, brain], _PERCENTILE)) or 1.0
+    return _Scales(
+        signal=_Scale("gray", min(black, float(np.percentile(target, 1))), white),
+        difference=_Scale("RdBu_r", -largest_difference, largest_difference),
+    )
+
+
 def _draw_panels(
-    axes: Sequence[Axes], panels: Sequence[tuple[Array, str, float, float]], titles: Sequence[str]
+    axes: Sequence[Axes], panels: Sequence[_Panel], titles: Sequence[str]
 ) -> AxesImage:
     """Draw the panels of a row, and return the last image.
 
@@ -130,20 +155,25 @@ def _draw_panels(
     ----------
     axes : Sequence[Axes]
         Axes of the row; axes without a panel are hidden.
-    panels : Sequence[tuple[Array, str, float, float]]
-        Pixels (X, Y), color map, and ends of the color scale, at least one panel.
+    panels : Sequence[_Panel]
+        At least one panel.
     titles : Sequence[str]
-        Titles of the first panels.
+        Titles of the columns; empty if the row has no titles.
     """
     for ax in axes:
         canvas.hide_axes(ax)
     for ax in axes[len(panels) :]:
         ax.set_visible(False)
-    for column, (ax, (pixels, colors, low, high)) in enumerate(zip(axes, panels, strict=False)):
+    for column, (ax, panel) in enumerate(zip(axes, panels, strict=False)):
         image = ax.imshow(
-            pixels.T, origin="lower", cmap=colors, interpolation="nearest", vmin=low, vmax=high
+            panel.pixels.T,
+            origin="lower",
+            cmap=panel.scale.colors,
+            interpolation="nearest",
+            vmin=panel.scale.low,
+            vmax=panel.scale.high,
         )
-        if column < len(titles):
+        if titles:
             ax.set_title(titles[column], fontsize=8)
     return image
 
@@ -176,9 +206,9 @@ def busiest_region(image: Array, mask: MaskArray) -> tuple[tuple[int, int], int]
 
     Parameters
     ----------
-    image : ndarray
+    image : Array
         Slice of the reference (X, Y).
-    mask : ndarray
+    mask : MaskArray
         Brain (X, Y).
     """
     x_indices = np.flatnonzero(mask.any(axis=1))
@@ -188,10 +218,10 @@ def busiest_region(image: Array, mask: MaskArray) -> tuple[tuple[int, int], int]
         for indices, size in zip((x_indices, y_indices), image.shape, strict=True)
     ]
     side = max(2, round(_REGION_FRACTION * min(end - begin for begin, end in box)))
-    values = np.where(mask, image, image[mask].mean() if mask.any() else image.mean())
-    values = values.astype(np.float64)
-    mean = uniform_filter(values, side, origin=0)
-    variance = uniform_filter(values**2, side) - mean**2
+    background = image[mask].mean() if mask.any() else image.mean()
+    filled_image = np.where(mask, image, background).astype(np.float64)
+    mean = uniform_filter(filled_image, side, origin=0)
+    variance = uniform_filter(filled_image**2, side) - mean**2
     half_side = side // 2
     (x0, x1), (y0, y1) = box
     candidates = np.full(image.shape, -np.inf)
@@ -201,11 +231,11 @@ def busiest_region(image: Array, mask: MaskArray) -> tuple[tuple[int, int], int]
     )
     candidates[inner_region] = variance[inner_region]
     x, y = np.unravel_index(int(np.argmax(candidates)), image.shape)
-    start = [
+    corner_x, corner_y = (
         min(max(int(position) - half_side, 0), size - side)
         for position, size in zip((x, y), image.shape, strict=True)
-    ]
-    return (start[0], start[1]), side
+    )
+    return (corner_x, corner_y), side
 
 
 def _reorient(image: Real, affine: Array) -> Array:
@@ -222,7 +252,7 @@ def correlation_histogram(
     ----------
     names : tuple[str, str]
         Labels of the axes.
-    first, second : ndarray
+    first, second : Real
         Values of the voxels (n,).
     fit : VoxelCorrelation
         Correlation and regression line of both images.

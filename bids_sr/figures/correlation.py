@@ -55,14 +55,16 @@ def correlation_figure(
     if not maps:
         raise FigureInputError("no cross-correlation map to draw")
     first_series = next(iter(maps))
-    center = highest_point(maps[first_series], scene.roi)
+    peak_mm = highest_point(maps[first_series], scene.roi)
     brain_box = slices.bounding_box_mm(scene.mask, 3.0)
-    cuts: list[tuple[Cut, Array | None]] = []
+    cuts_and_frames: list[tuple[Cut, Array | None]] = []
     for axis in (2, 0):  # axial, sagittal
-        zoom_box = _enlarged_box(brain_box, center, axis)
-        position = float(center[axis])
-        cuts.append((Cut(axis=axis, position_mm=position, box=brain_box), zoom_box))
-        cuts.append((Cut(axis=axis, position_mm=position, box=zoom_box), None))
+        enlarged_box = _enlarged_box(brain_box, peak_mm, axis)
+        position_mm = float(peak_mm[axis])
+        cuts_and_frames += [
+            (Cut(axis=axis, position_mm=position_mm, box=brain_box), enlarged_box),
+            (Cut(axis=axis, position_mm=position_mm, box=enlarged_box), None),
+        ]
     threshold = display_threshold(maps[first_series], scene.mask)
     peaks = {name: _highest_value(image, scene.roi) for name, image in maps.items()}
     scale_end = max(threshold + _MIN_SCALE_RANGE, math.ceil(10 * max(peaks.values())) / 10)
@@ -73,7 +75,9 @@ def correlation_figure(
         layers = scene.make_layer(
             Layer(image=thresholded_map, low=threshold, high=scale_end, colors=_COLORS, alpha=0.92)
         )
-        panels = [Panel(cut=cut, layers=layers, enlarged_box=frame) for cut, frame in cuts]
+        panels = [
+            Panel(cut=cut, layers=layers, enlarged_box=frame) for cut, frame in cuts_and_frames
+        ]
         rows.append((f"{series_text(name)}\npeak {number(peaks[name], '.2f')}", panels))
     scale = Layer(image=scene.mask, low=threshold, high=scale_end, colors=_COLORS)
     return slices.image_figure(rows, scale=scale, label=f"CC; shown where CC > {threshold:g}")
@@ -84,8 +88,13 @@ def _highest_value(image: Volume, roi: Volume) -> float:
 
     Both images may have different grids.
     """
-    inside = slices.reorient_to_ras(image).data[slices.resample_nearest(roi, image) > 0]
-    return float(np.max(inside[np.isfinite(inside)], initial=-1.0))
+    roi_values = _select_values(image, roi)
+    return float(np.max(roi_values[np.isfinite(roi_values)], initial=-1.0))
+
+
+def _select_values(image: Volume, mask: Volume) -> Array:
+    """Return the values of a map in a mask (N,), which may be on another grid."""
+    return slices.reorient_to_ras(image).data[slices.resample_nearest(mask, image) > 0]
 
 
 def display_threshold(first_map: Volume, mask: Volume) -> float:
@@ -97,12 +106,12 @@ def display_threshold(first_map: Volume, mask: Volume) -> float:
     median absolute deviation, which hardly depends on broad activation. `first_map` may be on
     another grid than the brain mask.
     """
-    inside = slices.reorient_to_ras(first_map).data[slices.resample_nearest(mask, first_map) > 0]
-    finite = inside[np.isfinite(inside)]
-    if not finite.size:
+    brain_values = _select_values(first_map, mask)
+    finite_values = brain_values[np.isfinite(brain_values)]
+    if not finite_values.size:
         return CC_DISPLAY.threshold
-    median = float(np.median(finite))
-    sd = _MAD_TO_SD * float(np.median(np.abs(finite - median)))
+    median = float(np.median(finite_values))
+    sd = _MAD_TO_SD * float(np.median(np.abs(finite_values - median)))
     return round(float(np.clip(median + 2 * sd, CC_DISPLAY.threshold, ACTIVE_CC)), 2)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,7 +23,8 @@ _COLUMN_GROUPS = {
     "constant": "drift",
 }
 """Label of a group of columns of the design, by the beginning of the column name."""
-_ROW_HEIGHT_INCH, _MIN_HEIGHT_INCH = 0.27, 1.9
+_MIN_COLUMNS = 4  # columns; labels of smaller groups are slanted, because they are not wide enough
+_ROW_HEIGHT_INCH, _MIN_HEIGHT_INCH = 0.27, 1.9  # inches: height of a row, least height of a panel
 
 
 def design_figure(
@@ -130,14 +130,15 @@ def _draw_matrix(ax: Axes, design: Design) -> None:
     """Draw the design matrix as an image, with labels of groups of columns above."""
     scale = np.maximum(np.abs(design.matrix).max(axis=0), 1e-12)
     extent = (0, design.matrix.shape[1], design.n_dummy + len(design.matrix), design.n_dummy)
-    image_options: dict[str, Any] = {
-        "cmap": "gray",
-        "vmin": -1,
-        "vmax": 1,
-        "aspect": "auto",
-        "interpolation": "none",
-    }
-    ax.imshow(design.matrix / scale, extent=extent, **image_options)
+    ax.imshow(
+        design.matrix / scale,
+        extent=extent,
+        cmap="gray",
+        vmin=-1,
+        vmax=1,
+        aspect="auto",
+        interpolation="none",
+    )
     start = 0
     for name, columns in groupby(design.columns, key=lambda column: _column_group(column, design)):
         stop = start + len(list(columns))
@@ -149,17 +150,16 @@ def _draw_matrix(ax: Axes, design: Design) -> None:
             lw=1.2,
             clip_on=False,
         )
-        text_options: dict[str, Any] = (
-            {"rotation": 30, "ha": "left"} if stop - start < 4 else {"ha": "center"}
-        )
+        is_narrow = stop - start < _MIN_COLUMNS
         ax.text(
             (start + stop) / 2,
             1.04,
             name,
             transform=ax.get_xaxis_transform(),
             fontsize=8,
+            rotation=30 if is_narrow else 0,
+            ha="left" if is_narrow else "center",
             va="bottom",
-            **text_options,
         )
         start = stop
     ax.set_xticks([])

@@ -76,56 +76,91 @@ def _plot_forest(
     label: str,
     shares_scale: bool = False,
 ) -> Figure:
-    """Plot one line per series or difference, and one row of panels per region."""
+    """Plot one line per series or difference, and one row of panels per region.
+
+    Parameters
+    ----------
+    rows : Sequence[MetricRow]
+        Rows to draw.
+    columns : Mapping[_ColumnKey, str]
+        Titles of the columns of panels by key; columns without rows are omitted.
+    get_column : Callable[[MetricRow], _ColumnKey]
+        Function that returns the key of the column of a row.
+    names : Sequence[str]
+        First series in display order; other series follow.
+    emphasized_column : _ColumnKey | None
+        Key of the column that is emphasized.
+    label : str
+        Label of the value axis.
+    shares_scale : bool
+        Whether all panels share one value axis.
+    """
     series_order = evaluation_rows.list_series(rows, names)
     sorted_rows = sorted(
         (row for row in rows if row.series in series_order),
         key=lambda row: series_order.index(row.series),
     )
-    lines: dict[str, str] = {}
+    labels: dict[str, str] = {}
     grid: dict[str, dict[_ColumnKey, dict[str, list[ForestPoint]]]] = {}
-    points_by_kind: dict[KindOfSeries, ForestPoint] = {}
     for row in sorted_rows:
         line = f"{row.series} − {row.minus}" if row.is_difference else row.series
-        lines[line] = line if row.is_difference else evaluation_rows.series_text(row.series)
-        kind = evaluation_rows.get_kind(row.minus if row.is_difference else row.series)
-        color, marker = _KIND_STYLE[kind]
-        points_by_kind[kind] = ForestPoint(value=0, color=color, marker=marker, lower=0, upper=0)
-        panel = grid.setdefault(row.region, {}).setdefault(get_column(row), {})
+        labels[line] = line if row.is_difference else evaluation_rows.series_text(row.series)
+        panel_points = grid.setdefault(row.region, {}).setdefault(get_column(row), {})
         # If several rows have the same position, the first is drawn.
-        panel.setdefault(line, [_make_point(row, color, marker)])
+        panel_points.setdefault(line, [_make_point(row)])
     regions = main_regions(grid)
-    available = {key for region in regions for key in grid[region]}
+    available_columns = {key for region in regions for key in grid[region]}
     panels = [
         [
-            ForestPanel(
-                title=title,
-                points=(points := grid[region].get(key, {})),
-                lines=_reference_lines(points),
-                is_emphasized=key == emphasized_column,
-            )
+            _make_panel(title, grid[region].get(key, {}), is_emphasized=key == emphasized_column)
             for key, title in columns.items()
-            if key in available
+            if key in available_columns
         ]
         for region in regions
     ]
-    legend = {evaluation_rows.KIND_TEXT[kind]: style for kind, style in points_by_kind.items()}
-    if any(row.is_difference for row in sorted_rows):
-        legend["interval includes 0"] = ForestPoint(
-            value=0, color=canvas.SOFT, marker="o", hollow=True
-        )
     return forest_figure(
         panels,
-        lines,
-        legend=legend,
+        labels,
+        legend=_make_legend(sorted_rows),
         row_names=[capitalize(region_text(region)) for region in regions],
         xlabel=label,
         shares_scale=shares_scale,
     )
 
 
-def _make_point(row: MetricRow, color: str, marker: str) -> ForestPoint:
+def _make_panel(
+    title: str, points: Mapping[str, Sequence[ForestPoint]], *, is_emphasized: bool
+) -> ForestPanel:
+    """Return a panel of points by line, with vertical lines at the values of two series."""
+    return ForestPanel(
+        title=title, points=points, lines=_reference_lines(points), is_emphasized=is_emphasized
+    )
+
+
+def _make_legend(rows: Sequence[MetricRow]) -> dict[str, ForestPoint]:
+    """Return the legend of the kinds of series in rows, and of hollow points."""
+    legend: dict[str, ForestPoint] = {}
+    for row in rows:
+        kind = _get_kind(row)
+        color, marker = _KIND_STYLE[kind]
+        legend[evaluation_rows.KIND_TEXT[kind]] = ForestPoint(
+            value=0, color=color, marker=marker, lower=0, upper=0
+        )
+    if any(row.is_difference for row in rows):
+        legend["interval includes 0"] = ForestPoint(
+            value=0, color=canvas.SOFT, marker="o", hollow=True
+        )
+    return legend
+
+
+def _get_kind(row: MetricRow) -> KindOfSeries:
+    """Return the kind of series that determines color and marker of a row."""
+    return evaluation_rows.get_kind(row.minus if row.is_difference else row.series)
+
+
+def _make_point(row: MetricRow) -> ForestPoint:
     """Return the point of a row; differences whose interval includes 0 are hollow."""
+    color, marker = _KIND_STYLE[_get_kind(row)]
     return ForestPoint(
         value=row.value,
         color=color,
@@ -244,20 +279,20 @@ def reference_map_figure(
         if (row.contrast, row.reference) == (contrast, reference)
     ]
     region = next(iter(main_regions(row.region for row in reference_rows)), "")
-    reference_rows = [
+    drawn_rows = [
         row
         for row in reference_rows
         if row.region == region and math.isfinite(row.value) and row.series != "measured"
     ]
-    statistics = [key for key in _WHOLE_RUN_COLUMNS if key in map(_measure_key, reference_rows)]
-    series = evaluation_rows.list_series(reference_rows, names)
-    if not statistics or not series:
+    column_keys = [key for key in _WHOLE_RUN_COLUMNS if key in map(_measure_key, drawn_rows)]
+    series = evaluation_rows.list_series(drawn_rows, names)
+    if not column_keys or not series:
         return None
-    markers = dict(zip(sorted({row.fwhm_mm for row in reference_rows}), "osD^vP", strict=False))
+    markers = dict(zip(sorted({row.fwhm_mm for row in drawn_rows}), "osD^vP", strict=False))
     panels = []
-    for key in statistics:
+    for key in column_keys:
         points: dict[str, list[ForestPoint]] = {}
-        for row in (row for row in reference_rows if _measure_key(row) == key):
+        for row in (row for row in drawn_rows if _measure_key(row) == key):
             color = _KIND_STYLE[evaluation_rows.get_kind(row.series)][0]
             marker = markers.get(row.fwhm_mm, "P")
             point = ForestPoint(

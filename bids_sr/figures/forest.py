@@ -121,30 +121,32 @@ def forest_figure(
         left_margin = min(0.33, 0.03 + 0.0062 * max(map(len, labels.values())))
         # Values are printed between the panels and at the right edge.
         right_margin = 0.99 - 0.005 * max(text_width, 7)
-        margins = {
+        grid_spec = {
             "left": left_margin,
             "right": right_margin,
             "bottom": 0.7 / figure_inch,
             "top": 1 - gap_inch / figure_inch,
-        }
-        grid_spec = {
-            **margins,
             "wspace": 0.06 * (len(grid[0]) if text_width else 2),
             "hspace": gap_inch / body_inch,
         }
         axes = np.asarray(
             fig.subplots(len(grid), len(grid[0]), squeeze=False, gridspec_kw=grid_spec)
         )
-        for number, (row, panel_row) in enumerate(zip(axes, grid, strict=True)):
-            for column, (ax, panel) in enumerate(zip(row, panel_row, strict=True)):
-                panel_labels = dict.fromkeys(labels, "") if column else labels
-                _draw_panel(ax, panel, panel_labels, includes_zero, lowest_value)
+        for row, (row_axes, row_panels) in enumerate(zip(axes, grid, strict=True)):
+            for column, (ax, panel) in enumerate(zip(row_axes, row_panels, strict=True)):
+                _draw_panel(
+                    ax,
+                    panel,
+                    dict.fromkeys(labels, "") if column else labels,
+                    includes_zero=includes_zero,
+                    lowest_value=lowest_value,
+                )
             if row_names:
-                heading_y = row[0].get_position().y1 + 0.24 / figure_inch
+                heading_y = row_axes[0].get_position().y1 + 0.24 / figure_inch
                 fig.text(
                     0.012,
                     heading_y,
-                    row_names[number],
+                    row_names[row],
                     fontsize=9.5,
                     fontweight="bold",
                     va="bottom",
@@ -152,8 +154,8 @@ def forest_figure(
         fig.text(
             (left_margin + right_margin) / 2, 0.36 / figure_inch, xlabel, fontsize=8, ha="center"
         )
-        for column in axes.reshape(1, -1) if shares_scale else axes.T:
-            _share_limits(column, includes_zero, lowest_value)
+        for scale_axes in axes.reshape(1, -1) if shares_scale else axes.T:
+            _share_limits(scale_axes, includes_zero=includes_zero, lowest_value=lowest_value)
         _draw_legend(fig, legend, panels)
     return fig
 
@@ -168,10 +170,14 @@ def _draw_panel(
     ax: Axes,
     panel: ForestPanel,
     labels: Mapping[str, str],
+    *,
     includes_zero: bool,
     lowest_value: float,
 ) -> None:
-    """Draw a panel with one line per label, and values at the right end of the lines."""
+    """Draw a panel with one line per label, and values at the right end of the lines.
+
+    `labels`: text at the left by key of the points. Values below `lowest_value` are marked.
+    """
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.set_yticks(range(len(labels)), list(labels.values()), fontsize=8.5)
     ax.tick_params(axis="y", length=0, colors=canvas.INK)
@@ -229,7 +235,7 @@ def _draw_point(ax: Axes, line: int, point: ForestPoint) -> None:
     )
 
 
-def _share_limits(axes: Sequence[Axes], includes_zero: bool, lowest_value: float) -> None:
+def _share_limits(axes: Sequence[Axes], *, includes_zero: bool, lowest_value: float) -> None:
     """Give axes one value axis, which includes 0 if requested and ends at `lowest_value`."""
     limits = np.array([(ax.dataLim.x0, ax.dataLim.x1) for ax in axes])
     limit_values = [
@@ -250,18 +256,23 @@ def _draw_legend(
     handles = []
     for name, point in legend.items():
         face_color = canvas.PAPER if point.hollow else point.color
-        line = "-" if math.isfinite(point.lower) else ""
-        marker_options: dict[str, Any] = {
-            "color": point.color,
-            "marker": point.marker,
-            "mfc": face_color,
-            "ms": 5,
-        }
-        handles.append(Line2D([], [], ls=line, lw=1.5, label=name, **marker_options))
-    lines = {name: point for panel in panels for name, point in panel.lines.items()}
+        handles.append(
+            Line2D(
+                [],
+                [],
+                ls="-" if math.isfinite(point.lower) else "",
+                lw=1.5,
+                label=name,
+                color=point.color,
+                marker=point.marker,
+                mfc=face_color,
+                ms=5,
+            )
+        )
+    vertical_lines = {name: line for panel in panels for name, line in panel.lines.items()}
     handles += [
         Line2D([], [], color=color, ls=dashes, lw=1.0, label=name)
-        for name, (color, dashes, _) in lines.items()
+        for name, (color, dashes, _) in vertical_lines.items()
     ]
     if handles:
         fig.legend(

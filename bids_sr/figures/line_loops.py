@@ -19,12 +19,12 @@ def mark_corners(line: Float, tolerance: float, marks: Any) -> None:
 
     Parameters
     ----------
-    line : ndarray
+    line : Float
         Points (N, 2).
     tolerance : float
         Largest distance of a point from the simplified line, in the unit of the points.
-    marks : ndarray
-        Array (N,), all False; marked points become True. Both ends are always marked.
+    marks : array of bool
+        Flags (N,), all False; marked points become True. Both ends are always marked.
     """
     marks[0] = marks[-1] = True
     ends = np.empty(len(line), np.int64)  # ends of pending sections, the next section last

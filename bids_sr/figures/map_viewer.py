@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -114,8 +114,8 @@ def encode_image(image: Volume, *, slope: float, description: str = "") -> str:
 
 def _brain_box(mask: Volume) -> list[list[float]]:
     """Return the brain's bounding box with a margin, as fractions of the RAS field of view."""
-    shares = slices.bounding_box_mm(mask, _MARGIN_MM) / slices.field_of_view(mask)[1]
-    return [[round(float(end), 4) for end in side] for side in shares.T]
+    fractions = slices.bounding_box_mm(mask, _MARGIN_MM) / slices.field_of_view(mask)[1]
+    return [[round(float(end), 4) for end in side] for side in fractions.T]
 
 
 def viewer_html(
@@ -148,7 +148,7 @@ def viewer_html(
     max_bytes : int
         Limit for the maps in bytes of base64; the first contrast and smoothing are always
         included.
-    mni : ndarray | None
+    mni : Array | None
         MNI coordinates (mm; X, Y, Z, 3) of the points of `make_mni_nodes` over the background's
         field of view.
     definitions : Sequence[tuple[str, str]]
@@ -160,18 +160,12 @@ def viewer_html(
         return Markup("")
     statistic = display.statistic
     minimum = _SMALLEST_VALUES.get(statistic, 0.0)
-    volumes, limits, omitted_names = _encode_maps(maps, display, max_bytes)
-    first_key, *_ = maps
+    encoded = _encode_maps(maps, display, max_bytes)
+    (first_contrast, first_smoothing), first_maps = next(iter(maps.items()))
     series = list(
         dict.fromkeys(name for maps_by_series in maps.values() for name in maps_by_series)
     )
-    initial_series = (
-        name for name in (first_series, "bspline", *series) if name in maps[first_key]
-    )
     digits = _N_DECIMALS.get(statistic, 2)
-    low, high = slices.gray_limits(background, mask)
-    ras_background = slices.reorient_to_ras(background)
-    peak = peak_voxel(next(iter(maps[first_key].values())), mask)
     content: dict[str, Any] = {
         "statistic": statistic,
         "least": minimum,
@@ -179,29 +173,25 @@ def viewer_html(
         "step": 10.0**-digits,
         "digits": digits,
         "threshold": display.threshold,
-        "limits": {"|".join(key): limit for key, limit in limits.items()},
+        "limits": {"|".join(key): limit for key, limit in encoded.limits.items()},
         "colors": list(MAP_COLORS),
         "tallest": _TALLEST_PX,
-        "contrasts": list(dict.fromkeys(contrast for contrast, _ in limits)),
-        "smoothings": list(dict.fromkeys(smoothing for _, smoothing in limits)),
+        "contrasts": list(dict.fromkeys(contrast for contrast, _ in encoded.limits)),
+        "smoothings": list(dict.fromkeys(smoothing for _, smoothing in encoded.limits)),
         "series": series,
         "titles": SERIES_TITLES,
         "first": {
-            "contrast": first_key[0],
-            "smoothing": first_key[1],
-            "series": next(initial_series),
+            "contrast": first_contrast,
+            "smoothing": first_smoothing,
+            "series": next(
+                name for name in (first_series, "bspline", *series) if name in first_maps
+            ),
         },
-        "at": [
-            round((index + 0.5) / size, 5)
-            for index, size in zip(peak, ras_background.data.shape, strict=True)
-        ],
+        "at": _find_peak(next(iter(first_maps.values())), mask, background),
         "box": _brain_box(mask),
-        "maps": volumes,
-        "files": {key: file for key, file in files.items() if key in volumes},
-        "background": encode_image(
-            background.like(np.clip((background.data - low) / (high - low), 0, 1)),
-            slope=1 / _N_STEPS,
-        ),
+        "maps": encoded.volumes,
+        "files": {key: file for key, file in files.items() if key in encoded.volumes},
+        "background": _encode_background(background, mask),
     }
     if mni is not None:
         content["mni"] = _encode_mni(mni)
@@ -209,11 +199,27 @@ def viewer_html(
         "viewer",
         Markup(json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")),
         _threshold_text(display, minimum),
-        omitted_names,
+        encoded.omitted_names,
         bool(content["files"]),
         definitions,
         cautions,
     )
+
+
+def _find_peak(image: Volume, mask: Volume, background: Volume) -> list[float]:
+    """Return the position of a map's peak in the brain, as fractions of the RAS field of view."""
+    shape = slices.reorient_to_ras(background).data.shape
+    return [
+        round((index + 0.5) / size, 5)
+        for index, size in zip(peak_voxel(image, mask), shape, strict=True)
+    ]
+
+
+def _encode_background(background: Volume, mask: Volume) -> str:
+    """Encode the anatomical background with its gray scale from 0 to 1."""
+    low, high = slices.gray_limits(background, mask)
+    gray_image = background.like(np.clip((background.data - low) / (high - low), 0, 1))
+    return encode_image(gray_image, slope=1 / _N_STEPS)
 
 
 def _encode_mni(mni: Array) -> dict[str, Any]:
@@ -225,28 +231,34 @@ def _encode_mni(mni: Array) -> dict[str, Any]:
 def _threshold_text(display: Display, minimum: float) -> str:
     """Return sentences on the threshold of the viewer, and on values that are not included."""
     name = f"|{display.statistic}|"
-    text = f"The slider sets the threshold, which is {name} > {display.threshold:g} at first."
-    if minimum > 0:
-        text += f" Values of {name} < {minimum:g} are not included in this page."
-    return text
+    threshold_sentence = (
+        f"The slider sets the threshold, which is {name} > {display.threshold:g} at first."
+    )
+    if minimum <= 0:
+        return threshold_sentence
+    return f"{threshold_sentence} Values of {name} < {minimum:g} are not included in this page."
 
 
-def _encode_maps(
-    maps: _ViewerMaps, display: Display, max_bytes: int
-) -> tuple[dict[str, str], dict[tuple[str, str], float], list[str]]:
-    """Encode the maps that fit into the limit.
+class _EncodedMaps(NamedTuple):
+    """Maps that fit into the limit.
 
-    Returns
-    -------
-    tuple[dict[str, str], dict[tuple[str, str], float], list[str]]
-        Encoded maps by `map_key`; ends of the color scales by contrast and smoothing; and names of
-        contrasts and smoothing widths that were omitted.
+    `volumes`: encoded maps by `map_key`. `limits`: ends of the color scales by contrast and
+    smoothing. `omitted_names`: contrasts and smoothing widths that were omitted.
     """
-    statistic = display.statistic
+
+    volumes: dict[str, str]
+    limits: dict[tuple[str, str], float]
+    omitted_names: list[str]
+
+
+def _encode_maps(maps: _ViewerMaps, display: Display, max_bytes: int) -> _EncodedMaps:
+    """Encode the maps that fit into the limit (bytes of base64)."""
     minimum = _SMALLEST_VALUES.get(display.statistic, 0.0)
     description = (
-        f"bids-sr preview: |{statistic}| < {minimum:g} set to 0, rounded to 8 bit; not the map"
+        f"bids-sr preview: |{display.statistic}| < {minimum:g} set to 0, rounded to 8 bit;"
+        " not the map"
     )
+    free_bytes = max_bytes
     volumes: dict[str, str] = {}
     limits: dict[tuple[str, str], float] = {}
     omitted_names: list[str] = []
@@ -267,11 +279,11 @@ def _encode_maps(
             encoded_maps[map_key(contrast, smoothing, name)] = encode_image(
                 image.like(thresholded_values), slope=slope, description=description
             )
-        size = sum(map(len, encoded_maps.values()))
-        if size > max_bytes and volumes:
+        n_bytes = sum(map(len, encoded_maps.values()))
+        if n_bytes > free_bytes and volumes:
             omitted_names.append(f"{contrast}, {smoothing}")
             continue
-        max_bytes -= size
+        free_bytes -= n_bytes
         volumes |= encoded_maps
         limits[contrast, smoothing] = round(limit, 3)
-    return volumes, limits, omitted_names
+    return _EncodedMaps(volumes, limits, omitted_names)

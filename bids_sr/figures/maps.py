@@ -102,8 +102,8 @@ class Scene:
 
 def _scale_end(values: Array, percent: float) -> float:
     """Return the end of a color scale: a percentile of finite absolute values, above 0."""
-    absolute = np.abs(values[np.isfinite(values)])
-    return max(float(np.percentile(absolute, percent)) if absolute.size else 0.0, 1e-12)
+    magnitudes = np.abs(values[np.isfinite(values)])
+    return max(float(np.percentile(magnitudes, percent)) if magnitudes.size else 0.0, 1e-12)
 
 
 def _scale_maps(
@@ -129,8 +129,10 @@ def common_scale(maps: Iterable[Volume], floor: float) -> float:
     contrast, statistic and smoothing, even if only some are drawn, so that a color has the same
     meaning in all figures.
     """
-    absolute = [np.abs(image.data[np.isfinite(image.data) & (image.data != 0)]) for image in maps]
-    percentiles = [float(np.percentile(values, 99.9)) for values in absolute if values.size]
+    magnitudes = [
+        np.abs(image.data[np.isfinite(image.data) & (image.data != 0)]) for image in maps
+    ]
+    percentiles = [float(np.percentile(values, 99.9)) for values in magnitudes if values.size]
     return max(floor, float(f"{np.median(percentiles):.2g}")) if percentiles else floor
 
 
@@ -148,9 +150,10 @@ def _informative_planes(scene: Scene, first_map: Volume, count: int) -> list[flo
     heights, positions = (
         (np.arange(image.data.shape[2]) + 0.5) * image.zooms[2] for image in (ras_region, ras_map)
     )
-    score = np.interp(heights, positions, strength)
-    region_score = score * (ras_region.data > 0).any(axis=(0, 1))
-    score = region_score if region_score.any() else score + 1e-6
+    plane_strength = np.interp(heights, positions, strength)
+    strength_in_region = plane_strength * (ras_region.data > 0).any(axis=(0, 1))
+    # Without values in the region, all planes can be chosen, even if the map is empty.
+    score = strength_in_region if strength_in_region.any() else plane_strength + 1e-6
     separation = max(1, int(np.count_nonzero(score) / (2.0 * count)))
     return [float(heights[plane]) for plane in slices.choose_planes(score, count, separation)]
 
@@ -247,15 +250,14 @@ def activation_figure(
     if not scene.roi_is_brain:
         cuts += slices.make_cuts(positions, _enlarged_box(scene, first_map, positions, brain_box))
     layers = _scale_maps(maps, display, limit, alpha=0.92)
-    significant_masks = significant or {}
-    rows: list[PanelRow] = []
-    for name, layer in layers.items():
-        lines = (
-            [Outline(image=significant_masks[name], color=_SIGNIFICANT_COLOR, width=0.6)]
-            if name in significant_masks
-            else []
-        )
-        rows.append(slices.make_row(series_text(name), cuts, *scene.make_layer(layer, *lines)))
+    outlines = {
+        name: [Outline(image=image, color=_SIGNIFICANT_COLOR, width=0.6)]
+        for name, image in (significant or {}).items()
+    }
+    rows: list[PanelRow] = [
+        slices.make_row(series_text(name), cuts, *scene.make_layer(layer, *outlines.get(name, ())))
+        for name, layer in layers.items()
+    ]
     return slices.image_figure(rows, scale=layers[next(iter(maps))], label=display.label)
 
 
@@ -300,23 +302,24 @@ def plot_zoomed_maps(
     brain_box = slices.bounding_box_mm(scene.mask, 3.0)
     box = slices.crop_box(brain_box, center, ZOOM_SIZE_MM)
     layers = _scale_maps(maps, display, limit, alpha=0.95)
-    lines = [] if region is None else [Outline(image=region, color=_SIGNIFICANT_COLOR, width=0.8)]
-    layers_by_name = {name: scene.make_layer(layer, *lines) for name, layer in layers.items()}
+    outlines = (
+        [] if region is None else [Outline(image=region, color=_SIGNIFICANT_COLOR, width=0.8)]
+    )
+    panel_layers = {name: scene.make_layer(layer, *outlines) for name, layer in layers.items()}
     z = float(brain.affine[2] @ [*voxel, 1])
     overview_panel = Panel(
         cut=Cut(axis=2, position_mm=center[2], box=brain_box),
-        layers=next(iter(layers_by_name.values())),
+        layers=next(iter(panel_layers.values())),
         enlarged_box=box,
         position_label=slices.coordinate_text(2, z),
     )
     zoom_panels = [
-        Panel(cut=Cut(axis=2, position_mm=center[2], box=box), layers=layer, title=name)
-        for name, layer in layers_by_name.items()
+        Panel(cut=Cut(axis=2, position_mm=center[2], box=box), layers=zoom_layers, title=name)
+        for name, zoom_layers in panel_layers.items()
     ]
-    scale = next(iter(layers.values()))
     return slices.image_figure(
         [("", [overview_panel, *zoom_panels])],
-        scale=scale,
+        scale=next(iter(layers.values())),
         label=display.label,
         tallest_inch=_TALLEST_INCH,
     )
@@ -336,13 +339,13 @@ def overlay_figure(
     """
     if not maps:
         raise FigureInputError(f"there is no map with the label {label}")
-    inside = mask.data > 0
-    scale_end = max(_scale_end(image.data[inside], 99) for image in maps.values())
+    is_brain = mask.data > 0
+    scale_end = max(_scale_end(image.data[is_brain], 99) for image in maps.values())
     background_layers = [slices.make_gray_layer(background, mask)] if background else []
     cuts = slices.spread_cuts(mask, 3.0, (2, _N_PLANES))
     layers = {
         name: Layer(
-            image=image.like(np.where(inside, image.data, np.nan)),
+            image=image.like(np.where(is_brain, image.data, np.nan)),
             low=0.0,
             high=scale_end,
             colors="viridis",
@@ -434,7 +437,7 @@ def plot_effects_above_nyquist(
         (
             "",
             [
-                Panel(cut=cut, layers=[layer], title=titles[name] * (cut is cuts[0]))
+                Panel(cut=cut, layers=[layer], title=titles[name] if cut is cuts[0] else "")
                 for name, layer in layers.items()
             ],
         )
@@ -618,9 +621,9 @@ def surface_figure(
 
     Parameters
     ----------
-    values : Sequence[ndarray]
+    values : Sequence[Array]
         Values at the vertices (N,) of the left and the right hemisphere; NaN is not drawn.
-    surfaces : Sequence[tuple[ndarray, ndarray]]
+    surfaces : Sequence[tuple[Array, Array]]
         Vertices (N, 3; RAS mm) and triangles (F, 3) of both hemispheres.
     display : Display
         Statistic, threshold and color scale.

@@ -10,11 +10,13 @@ from matplotlib.ticker import MaxNLocator
 from bids_sr.figures import canvas
 from bids_sr.io.arrays import Array, MaskArray
 
+_HIGH_FD_MM = 0.5  # mm, framewise displacement that a line marks
 _AXIS_COLORS = (canvas.RED, canvas.GREEN, canvas.BLUE)
+_TRACE_COLORS = (canvas.INK, canvas.PURPLE, canvas.GREEN, canvas.RED)
 _TISSUE_COLORS = {"GM": canvas.BLUE, "WM": canvas.ORANGE, "CSF": canvas.SKY, "brain": canvas.SOFT}
 
 
-def _column(table: Mapping[str, Array], *names: str) -> Array | None:
+def _get_column(table: Mapping[str, Array], *names: str) -> Array | None:
     """Return the first available column; None if the table has none of them."""
     return next((np.asarray(table[name], dtype=float) for name in names if name in table), None)
 
@@ -36,7 +38,7 @@ def _shade_censored(ax: Axes, time: float, tr: float) -> None:
     ax.axvspan(time - tr / 2, time + tr / 2, color=canvas.RED, alpha=0.25, lw=0)
 
 
-def _summary_text(values: Array, unit: str) -> str:
+def _summarize(values: Array, unit: str) -> str:
     """Return mean and maximum of the finite values as text."""
     finite = values[np.isfinite(values)]
     if not finite.size:
@@ -51,7 +53,7 @@ def motion_figure(
 
     Parameters
     ----------
-    table : Mapping[str, ndarray]
+    table : Mapping[str, Array]
         Columns of the confounds table: ``trans_x…`` (mm), ``rot_x…`` (rad),
         ``framewise_displacement`` (mm), and ``std_dvars`` or ``dvars``. The panel of a missing
         column contains a note.
@@ -59,11 +61,11 @@ def motion_figure(
         Repetition time (s).
     n_dummy : int
         Number of non-steady-state volumes at the start, which are shaded.
-    uncensored : ndarray | None
+    uncensored : MaskArray | None
         Volumes that are not censored (T,); None if no volume is censored. Censored volumes are
         shaded in red and excluded from mean and maximum.
     """
-    panels = _motion_panels(table)
+    curves_by_label = _list_curves(table)
     n_volumes = max((len(np.asarray(column)) for column in table.values()), default=1)
     times_s = np.arange(n_volumes) * tr
     is_counted = np.arange(n_volumes) >= n_dummy
@@ -78,24 +80,22 @@ def motion_figure(
         fig = canvas.new_figure(12.0, 3.7)
         grid = {"left": 0.075, "right": 0.9, "top": 0.985, "bottom": 0.1, "hspace": 0.14}
         axes = fig.subplots(4, 1, gridspec_kw=grid)
-        for ax, (label, curves) in zip(axes, panels.items(), strict=True):
+        for ax, (label, curves) in zip(axes, curves_by_label.items(), strict=True):
             _style_axes(
                 ax, label, is_last=ax is axes[-1], n_dummy=n_dummy, end_s=times_s[-1], tr=tr
             )
             for volume in np.flatnonzero(is_censored):
                 _shade_censored(ax, times_s[volume], tr)
-            available = [curve for curve in curves if curve is not None]
-            if len(available) < len(curves):
+            known_curves = [curve for curve in curves if curve is not None]
+            if len(known_curves) < len(curves):
                 _write_missing(ax)
-            elif len(available) == 1:
-                ax.plot(times_s, available[0], color=canvas.INK, lw=1.0)
-                summary = _summary_text(available[0][is_counted], "mm" if "mm" in label else "")
-                text = summary_heading + summary
-                ax.text(1.01, 0.5, text, transform=ax.transAxes, va="center", fontsize=8)
+            elif len(known_curves) == 1:
+                summary = _summarize(known_curves[0][is_counted], "mm" if "mm" in label else "")
+                _draw_single_curve(ax, times_s, known_curves[0], summary_heading + summary)
             else:
-                _draw_axis_curves(ax, times_s, available)
-            if label.startswith("FD") and available:
-                ax.axhline(0.5, color=canvas.RED, lw=0.7, ls=(0, (4, 3)))
+                _draw_axis_curves(ax, times_s, known_curves)
+            if label.startswith("FD") and known_curves:
+                ax.axhline(_HIGH_FD_MM, color=canvas.RED, lw=0.7, ls=(0, (4, 3)))
         shading_labels = {
             "gray: non-steady": n_dummy > 0,
             "red: censored": bool(is_censored.any()),
@@ -107,17 +107,17 @@ def motion_figure(
     return fig
 
 
-def _motion_panels(table: Mapping[str, Array]) -> dict[str, list[Array | None]]:
+def _list_curves(table: Mapping[str, Array]) -> dict[str, list[Array | None]]:
     """Return the curves of the motion figure by label; None for a missing column."""
-    rotations = [_column(table, f"rot_{axis}") for axis in "xyz"]
+    rotations = [_get_column(table, f"rot_{axis}") for axis in "xyz"]
     return {
-        "Translation\n(mm)": [_column(table, f"trans_{axis}") for axis in "xyz"],
+        "Translation\n(mm)": [_get_column(table, f"trans_{axis}") for axis in "xyz"],
         "Rotation\n(°)": [
             None if rotation is None else np.degrees(rotation) for rotation in rotations
         ],
-        "FD (mm)": [_column(table, "framewise_displacement")],
+        "FD (mm)": [_get_column(table, "framewise_displacement")],
         "DVARS\n(standardized)" if "std_dvars" in table else "DVARS": [
-            _column(table, "std_dvars", "dvars")
+            _get_column(table, "std_dvars", "dvars")
         ],
     }
 
@@ -132,6 +132,12 @@ def _write_missing(ax: Axes) -> None:
         ha="center",
         color=canvas.SOFT,
     )
+
+
+def _draw_single_curve(ax: Axes, times_s: Array, curve: Array, summary: str) -> None:
+    """Draw a curve with its summary at the right."""
+    ax.plot(times_s, curve, color=canvas.INK, lw=1.0)
+    ax.text(1.01, 0.5, summary, transform=ax.transAxes, va="center", fontsize=8)
 
 
 def _draw_axis_curves(ax: Axes, times_s: Array, curves: Sequence[Array]) -> None:
@@ -173,18 +179,18 @@ def carpet_figure(
 
     Parameters
     ----------
-    rows : ndarray
+    rows : Array
         Rows of `carpet_rows` (voxels, T), sorted by tissue.
     tissues : Sequence[tuple[str, int]]
         Name and number of rows of each group, from top to bottom.
     tr : float
         Repetition time (s).
-    traces : Mapping[str, ndarray]
+    traces : Mapping[str, Array]
         Curves (T,) above the carpet by label, such as motion; they help to explain stripes in the
         carpet.
     n_dummy : int
         Number of non-steady-state volumes at the start, which are shaded.
-    uncensored : ndarray | None
+    uncensored : MaskArray | None
         Volumes that are not censored (T,); None if no volume is censored. Censored volumes are
         shaded in red.
     """
@@ -203,30 +209,27 @@ def carpet_figure(
             "height_ratios": heights,
         }
         axes = np.atleast_1d(fig.subplots(len(heights), 1, gridspec_kw=grid))
-        for ax, (label, curve), color in zip(
-            axes,
-            traces.items(),
-            (canvas.INK, canvas.PURPLE, canvas.GREEN, canvas.RED),
-            strict=False,
+        *trace_axes, carpet_ax = axes
+        for trace_ax, (label, curve), color in zip(
+            trace_axes, traces.items(), _TRACE_COLORS, strict=False
         ):
-            _style_axes(ax, label, is_last=False, n_dummy=n_dummy, end_s=times_s[-1], tr=tr)
-            ax.plot(times_s, np.asarray(curve, dtype=float), color=color, lw=0.9)
-            ax.yaxis.label.set(rotation=0, ha="right", va="center")
-        ax = axes[-1]
+            _style_axes(trace_ax, label, is_last=False, n_dummy=n_dummy, end_s=times_s[-1], tr=tr)
+            trace_ax.plot(times_s, np.asarray(curve, dtype=float), color=color, lw=0.9)
+            trace_ax.yaxis.label.set(rotation=0, ha="right", va="center")
         edges = (-tr / 2, times_s[-1] + tr / 2, rows.shape[0], 0)
-        image = ax.imshow(
+        image = carpet_ax.imshow(
             rows, cmap="gray", vmin=-2, vmax=2, aspect="auto", interpolation="none", extent=edges
         )
-        canvas.hide_axes(ax)
+        canvas.hide_axes(carpet_ax)
         if uncensored is not None:
             for volume in np.flatnonzero(~np.asarray(uncensored)[n_dummy:]) + n_dummy:
-                for shaded_ax in axes:
-                    _shade_censored(shaded_ax, times_s[volume], tr)
-        for trace_ax in axes:
-            trace_ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
-        ax.tick_params(labelsize=7)
-        ax.set_xlabel(f"Time (s); {rows.shape[0]} voxels shown", fontsize=8)
-        _draw_tissue_strips(ax, tissues, rows.shape[0])
+                for ax in axes:
+                    _shade_censored(ax, times_s[volume], tr)
+        for ax in axes:
+            ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+        carpet_ax.tick_params(labelsize=7)
+        carpet_ax.set_xlabel(f"Time (s); {rows.shape[0]} voxels shown", fontsize=8)
+        _draw_tissue_strips(carpet_ax, tissues, rows.shape[0])
         canvas.color_bar(
             fig, image, (0.945, bottom, 0.008, 1.2 / fig.get_figheight()), "standard deviations"
         )

@@ -28,20 +28,23 @@ def outlier_figure(
     """
     cuts = spread_cuts(mask, _MARGIN_MM, (2, 4), (1, 1), (0, 1))
     rows = []
-    previous_volume = -1
-    for number, image in outliers.items():
-        ordinary_number, ordinary = neighbors[number]
+    last_ordinary = -1  # number of the ordinary volume that was drawn last
+    for outlier_number, outlier in outliers.items():
+        ordinary_number, ordinary = neighbors[outlier_number]
         ordinary_layer = make_gray_layer(ordinary, mask)
-        if ordinary_number != previous_volume:
+        if ordinary_number != last_ordinary:
             rows.append(make_row(f"volume {ordinary_number}", cuts, ordinary_layer))
-            previous_volume = ordinary_number
-        outlier_layer = Layer(image=image, low=ordinary_layer.low, high=ordinary_layer.high)
-        rows.append(make_row(f"volume {number}", cuts, outlier_layer))
+            last_ordinary = ordinary_number
+        outlier_layer = Layer(image=outlier, low=ordinary_layer.low, high=ordinary_layer.high)
+        rows.append(make_row(f"volume {outlier_number}", cuts, outlier_layer))
         limit = _DIFFERENCE_RANGE * (ordinary_layer.high - ordinary_layer.low)
         difference = Layer(
-            image=image.like(image.data - ordinary.data), low=-limit, high=limit, colors="RdBu_r"
+            image=outlier.like(outlier.data - ordinary.data),
+            low=-limit,
+            high=limit,
+            colors="RdBu_r",
         )
-        rows.append(make_row(f"{number} minus {ordinary_number}", cuts, difference))
+        rows.append(make_row(f"{outlier_number} minus {ordinary_number}", cuts, difference))
     return image_figure(
         rows, scale=difference, label="difference (signal units)", tallest_inch=_TALLEST_INCH
     )

@@ -33,10 +33,20 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.number_text import number
 
-WIDTH_INCH, _TALLEST_INCH = 12.0, 2.0
-"""inches: width of a figure, and default limit for the height of a panel"""
-_GAP_INCH, _TITLE_INCH = 0.02, 0.24  # inches: gap between panels, and height of panel titles
-_NAME_CHARACTERS = 11  # characters per line in the name of a row
+WIDTH_INCH = 12.0
+"""inches, width of a figure"""
+_TALLEST_INCH = 2.0  # inches, default limit for the height of a panel
+_GAP_INCH = 0.02  # inches, gap between panels
+_TITLE_INCH = 0.24  # inches, height of panel titles
+_LABEL_CHARACTERS = 11  # characters per line in the label of a row
+_CHARACTER_INCH = 0.07  # inches, width of a character in the label of a row
+_LABEL_MARGIN_INCH = 0.13  # inches, space at the left and right of a label
+_LABEL_GAP_INCH = 0.09  # inches, gap between a label and its panels
+_EDGE_INCH = 0.02  # inches, empty space at the left edge, and below panels without a footer
+_LEGEND_INCH = 0.36  # inches, height of a footer with a legend or a note
+_SCALE_INCH = 0.62  # inches, height of a footer with a color scale
+_SCALE_LEFT, _SCALE_WIDTH = 0.36, 0.28  # fractions of the width of a figure
+_SCALE_BOTTOM_INCH, _SCALE_HEIGHT_INCH = 0.4, 0.09  # inches, position and height of the scale
 # labels at the left and right edge of a plane perpendicular to x, y or z
 _EDGE_LETTERS = (("P", "A"), ("L", "R"), ("L", "R"))
 _OBLIQUE_MM = 5.0
@@ -103,8 +113,8 @@ class Panel:
 
     `layers` are the images and outlines in drawing order; if it is empty, only `title` and the
     centered `text` are drawn. `enlarged_box` has the corners of a box that another panel
-    enlarges (2, 3; mm). `position_label` is the position label; None for the coordinate of the
-    plane.
+    enlarges (2, 3; mm). `position_label` is printed at the lower left instead of the coordinate of
+    the plane, unless it is None.
     """
 
     cut: Cut
@@ -160,18 +170,13 @@ def resample_nearest(image: Volume, target: Volume) -> Array:
 
     Nearest-neighbor interpolation is used.
     """
-    data, shape = reorient_to_ras(image).data, reorient_to_ras(target).data.shape
-    for axis in range(3):
+    data = reorient_to_ras(image).data
+    target_shape = reorient_to_ras(target).data.shape
+    for axis, target_size in enumerate(target_shape):
         size = data.shape[axis]
-        target_size = shape[axis]
         if size != target_size:
-            data = np.take(
-                data,
-                np.minimum(
-                    ((np.arange(target_size) + 0.5) * size / target_size).astype(int), size - 1
-                ),
-                axis=axis,
-            )
+            nearest = ((np.arange(target_size) + 0.5) * size / target_size).astype(int)
+            data = np.take(data, np.minimum(nearest, size - 1), axis=axis)
     return data
 
 
@@ -196,12 +201,10 @@ def gray_limits(image: Volume, mask: Volume | None = None) -> tuple[float, float
     """
     values = image.data.ravel()
     if mask is not None and np.any(mask.data):
-        same_shape = mask.data.shape == image.data.shape
-        values = (
-            image.data[mask.data > 0]
-            if same_shape
-            else reorient_to_ras(image).data[resample_nearest(mask, image) > 0]
-        )
+        if mask.data.shape == image.data.shape:
+            values = image.data[mask.data > 0]
+        else:
+            values = reorient_to_ras(image).data[resample_nearest(mask, image) > 0]
     values = values[np.isfinite(values)]
     if not values.size:
         return 0.0, 1.0
@@ -238,16 +241,16 @@ def crop_box(box: Array, center: Array, size_mm: tuple[float, float]) -> Array:
 
     Parameters
     ----------
-    box : ndarray
+    box : Array
         Lowest and highest corner of the box (2, 3; mm).
-    center : ndarray
+    center : Array
         Center of the part (3,; mm); the part is shifted inward at the edges of the box.
     size_mm : tuple[float, float]
         Largest size of the part along x and y (mm).
 
     Returns
     -------
-    ndarray
+    Array
         Lowest and highest corner of the part (2, 3; mm); z is unchanged.
     """
     cropped_box = box.copy()
@@ -297,7 +300,7 @@ def make_cuts(positions: Sequence[float], box: Array, axis: int = 2) -> list[Cut
     ----------
     positions : Sequence[float]
         Positions of the planes (mm from the lower edge, RAS order).
-    box : ndarray
+    box : Array
         Lowest and highest corner of the parts (2, 3; mm).
     axis : int
         0 sagittal, 1 coronal, 2 axial.
@@ -368,16 +371,17 @@ def image_figure(
     background : str
         Background color of panels.
     """
-    names = [
-        "\n".join(fill(line, _NAME_CHARACTERS) for line in name.split("\n")) for name, _ in rows
+    row_labels = [_wrap_label(row_label) for row_label, _ in rows]
+    panel_rows = [panels for _, panels in rows]
+    left_inch = _EDGE_INCH + max(map(_measure_label, row_labels))
+    heights = _fit_heights(panel_rows, left_inch, tallest_inch)
+    title_heights = [
+        _TITLE_INCH if any(panel.title for panel in panels) else 0.0 for panels in panel_rows
     ]
-    panels = [row for _, row in rows]
-    left_inch = 0.02 + max(
-        0.13 * bool(name) + 0.07 * max(map(len, name.split("\n"))) for name in names
-    )
-    heights = _fit_heights(panels, left_inch, tallest_inch)
-    title_heights = [_TITLE_INCH * any(panel.title for panel in row) for row in panels]
-    footer_height = 0.62 if scale else 0.36 if outlines or fills or note else 0.02
+    if scale:
+        footer_height = _SCALE_INCH
+    else:
+        footer_height = _LEGEND_INCH if outlines or fills or note else _EDGE_INCH
     figure_height = footer_height + sum(heights) + sum(title_heights) + _GAP_INCH * len(rows)
     with canvas.style(literal=True):
         fig = canvas.new_figure(WIDTH_INCH, figure_height)
@@ -386,26 +390,24 @@ def image_figure(
         )
         ax.set_axis_off()
         row_bottom = figure_height
-        for number, (row, height, title_height) in enumerate(
-            zip(panels, heights, title_heights, strict=True)
+        upper_panels: Sequence[Panel] = ()
+        for row_label, panels, height, title_height in zip(
+            row_labels, panel_rows, heights, title_heights, strict=True
         ):
             row_bottom -= height + title_height + _GAP_INCH
             ax.text(
-                left_inch - 0.09,
+                left_inch - _LABEL_GAP_INCH,
                 row_bottom + height / 2,
-                names[number],
+                row_label,
                 ha="right",
                 va="center",
                 fontsize=9,
                 linespacing=1.4,
             )
-            upper_row = panels[number - 1] if number else ()
-            _draw_row(ax, row, upper_row, (left_inch, row_bottom), height, background)
+            _draw_row(ax, panels, upper_panels, (left_inch, row_bottom), height, background)
+            upper_panels = panels
         if scale:
-            colors = ScalarMappable(Normalize(scale.low, scale.high), scale.colors)
-            canvas.color_bar(
-                fig, colors, (0.36, 0.4 / figure_height, 0.28, 0.09 / figure_height), label
-            )
+            _draw_scale(fig, scale, label)
         if outlines or fills:
             _draw_legend(fig, outlines, fills)
         fig.text(
@@ -420,14 +422,29 @@ def image_figure(
     return fig
 
 
-def _fit_heights(rows: Sequence[Sequence[Panel]], left_inch: float, tallest_inch: float) -> Array:
+def _wrap_label(row_label: str) -> str:
+    """Return the label of a row with lines of limited length."""
+    return "\n".join(fill(line, _LABEL_CHARACTERS) for line in row_label.split("\n"))
+
+
+def _measure_label(row_label: str) -> float:
+    """Return the approximate width of a wrapped label with its margins (inches); 0 for ""."""
+    if not row_label:
+        return 0.0
+    return _LABEL_MARGIN_INCH + _CHARACTER_INCH * max(map(len, row_label.split("\n")))
+
+
+def _fit_heights(
+    panel_rows: Sequence[Sequence[Panel]], left_inch: float, tallest_inch: float
+) -> Array:
     """Return the height of each row (inches), so that all panels fit into the width of a figure.
 
     Rows with fewer panels are not enlarged, and a common factor keeps columns aligned.
     """
-    n_columns = max(map(len, rows))
+    n_columns = max(map(len, panel_rows))
     aspect_ratios = [
-        np.mean([np.divide(*np.ptp(panel.cut.sides, axis=1)) for panel in row]) for row in rows
+        np.mean([np.divide(*np.ptp(panel.cut.sides, axis=1)) for panel in panels])
+        for panels in panel_rows
     ]
     heights = (WIDTH_INCH - left_inch - _GAP_INCH * n_columns) / (
         n_columns * np.array(aspect_ratios)
@@ -438,8 +455,8 @@ def _fit_heights(rows: Sequence[Sequence[Panel]], left_inch: float, tallest_inch
 
 def _draw_row(
     ax: Axes,
-    row: Sequence[Panel],
-    upper_row: Sequence[Panel],
+    panels: Sequence[Panel],
+    upper_panels: Sequence[Panel],
     corner: tuple[float, float],
     height: float,
     background: str,
@@ -450,9 +467,9 @@ def _draw_row(
     ----------
     ax : Axes
         Axes in inches that cover the figure.
-    row : Sequence[Panel]
+    panels : Sequence[Panel]
         Panels of the row.
-    upper_row : Sequence[Panel]
+    upper_panels : Sequence[Panel]
         Panels of the row above; empty for the first row.
     corner : tuple[float, float]
         Lower left corner of the row (inches).
@@ -464,12 +481,25 @@ def _draw_row(
     text_color = canvas.INK if background != "black" else "white"
     x, y = corner
     left_cut = None
-    for column, panel in enumerate(row):
+    for column, panel in enumerate(panels):
         drawing = _Drawing(ax, panel.cut, x, y, height)
         drawing.draw(panel, background)
-        upper_cut = upper_row[column].cut if column < len(upper_row) else None
+        upper_cut = upper_panels[column].cut if column < len(upper_panels) else None
         drawing.mark(panel, [cut for cut in (left_cut, upper_cut) if cut], text_color)
         left_cut, x = panel.cut, x + drawing.width + _GAP_INCH
+
+
+def _draw_scale(fig: Figure, layer: Layer, label: str) -> None:
+    """Draw the color scale of a layer below the panels."""
+    figure_height = fig.get_figheight()
+    box = (
+        _SCALE_LEFT,
+        _SCALE_BOTTOM_INCH / figure_height,
+        _SCALE_WIDTH,
+        _SCALE_HEIGHT_INCH / figure_height,
+    )
+    colors = ScalarMappable(Normalize(layer.low, layer.high), layer.colors)
+    canvas.color_bar(fig, colors, box, label)
 
 
 def _draw_legend(fig: Figure, outlines: Sequence[Outline], fills: Mapping[str, str]) -> None:
@@ -503,73 +533,95 @@ class _Drawing:
             top = self.y + self.height + 0.05
             self.ax.text(center, top, panel.title, ha="center", fontsize=9.5)
         if not panel.layers:
-            text_options: dict[str, Any] = {
-                "ha": "center",
-                "va": "center",
-                "fontsize": 8,
-                "color": canvas.SOFT,
-            }
-            self.ax.text(center, self.y + self.height / 2, panel.text, **text_options)
+            self.ax.text(
+                center,
+                self.y + self.height / 2,
+                panel.text,
+                ha="center",
+                va="center",
+                fontsize=8,
+                color=canvas.SOFT,
+            )
             return
         sheet = Rectangle(
             (self.x, self.y), self.width, self.height, facecolor=background, lw=0, zorder=-1
         )
         self.ax.add_artist(sheet)
-        for image in panel.layers:
-            values, (left, right, bottom, top) = cut_out(image.image, self.cut)
+        for layer in panel.layers:
+            values, (left, right, bottom, top) = cut_out(layer.image, self.cut)
             x, y = self._convert_to_sheet(np.array([left, right]), np.array([bottom, top]))
-            if isinstance(image, Layer):
-                artist = self.ax.imshow(
-                    values,
-                    origin="lower",
-                    extent=(*x, *y),
-                    interpolation="none",
-                    aspect="auto",
-                    cmap=image.colors,
-                    vmin=image.low,
-                    vmax=image.high,
-                    alpha=image.alpha,
-                )
-                artist.set_clip_path(sheet)
-                if image.blinks:
-                    artist.set_gid(f"{canvas.FLICKER}-{len(self.ax.images)}")
+            if isinstance(layer, Layer):
+                self._draw_pixels(values, x, y, layer, sheet)
             else:
-                self._outline(values, x, y, image, sheet)
+                self._draw_outline(values, x, y, layer, sheet)
         if panel.enlarged_box is not None:
-            (left, right), (bottom, top) = panel.enlarged_box[:, _in_plane_axes(self.cut.axis)].T
-            (x0, x1), (y0, y1) = self._convert_to_sheet(
-                np.array([left, right]), np.array([bottom, top])
-            )
-            self.ax.add_patch(
-                Rectangle(
-                    (x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=canvas.FRAME_COLOR, lw=1.3
-                )
-            )
+            self._draw_frame(panel.enlarged_box)
 
     def _convert_to_sheet(self, x: Array, y: Array) -> tuple[Array, Array]:
         """Convert positions in the plane (mm) to positions on the sheet (inches)."""
         return self.x + (x - self._left) * self._inches, self.y + (y - self._bottom) * self._inches
 
-    def _outline(self, values: Array, x: Array, y: Array, line: Outline, sheet: Rectangle) -> None:
-        """Draw an outline as one path, which is a third of the size of separate paths."""
+    def _draw_pixels(
+        self, values: Array, x: Array, y: Array, layer: Layer, sheet: Rectangle
+    ) -> None:
+        """Draw the values of a layer between two edges along x and along y (inches)."""
+        pixels = self.ax.imshow(
+            values,
+            origin="lower",
+            extent=(*x, *y),
+            interpolation="none",
+            aspect="auto",
+            cmap=layer.colors,
+            vmin=layer.low,
+            vmax=layer.high,
+            alpha=layer.alpha,
+        )
+        pixels.set_clip_path(sheet)
+        if layer.blinks:
+            pixels.set_gid(f"{canvas.FLICKER}-{len(self.ax.images)}")
+
+    def _draw_frame(self, box: Array) -> None:
+        """Draw a frame around the part of the plane inside a box (2, 3; mm)."""
+        x_mm, y_mm = box[:, _in_plane_axes(self.cut.axis)].T
+        (left, right), (bottom, top) = self._convert_to_sheet(x_mm, y_mm)
+        frame = Rectangle(
+            (left, bottom),
+            right - left,
+            top - bottom,
+            fill=False,
+            edgecolor=canvas.FRAME_COLOR,
+            lw=1.3,
+        )
+        self.ax.add_patch(frame)
+
+    def _draw_outline(
+        self, values: Array, x: Array, y: Array, outline: Outline, sheet: Rectangle
+    ) -> None:
+        """Draw an outline as one path, which is a third of the size of separate paths.
+
+        `x` and `y` are the edges of the values (inches).
+        """
         values = values.astype(float)
-        if not values.size or not np.nanmin(values) < line.level < np.nanmax(values):
+        if not values.size or not np.nanmin(values) < outline.level < np.nanmax(values):
             return
         rows, columns = values.shape
         x_centers = x[0] + (np.arange(columns) + 0.5) * (x[1] - x[0]) / columns
         y_centers = y[0] + (np.arange(rows) + 0.5) * (y[1] - y[0]) / rows
-        tolerance, shortest = _OUTLINE_TOLERANCE_MM * self._inches, line.shortest_mm * self._inches
-        contours = contour_generator(x_centers, y_centers, values).lines(line.level)
-        lines = [simplify_line(np.asarray(line), tolerance) for line in contours]
-        long_lines = [
+        tolerance = _OUTLINE_TOLERANCE_MM * self._inches
+        shortest = outline.shortest_mm * self._inches
+        contours = contour_generator(x_centers, y_centers, values).lines(outline.level)
+        simplified_contours = [
+            simplify_line(np.asarray(contour), tolerance) for contour in contours
+        ]
+        long_contours = [
             contour
-            for contour in lines
+            for contour in simplified_contours
             if np.linalg.norm(np.diff(contour, axis=0), axis=1).sum() >= shortest
         ]
-        if long_lines:
-            path = Path.make_compound_path(*map(Path, long_lines))
+        if long_contours:
+            path = Path.make_compound_path(*map(Path, long_contours))
             patch = PathPatch(
-                path, fill=False, edgecolor=line.color, lw=line.width, capstyle="round"
+                path, fill=False, edgecolor=outline.color, lw=outline.width, capstyle="round"
             )
             self.ax.add_artist(patch)
             patch.set_clip_path(sheet)
@@ -580,21 +632,18 @@ class _Drawing:
         if not panel.layers:
             return
         if all(cut.axis != axis for cut in adjacent):
-            text_options: dict[str, Any] = {
-                "fontsize": 7,
-                "color": color,
-                "va": "center",
-                "fontweight": "bold",
-            }
-            for share, letter, side in zip(
+            for fraction, letter, side in zip(
                 (0.015, 0.985), _EDGE_LETTERS[axis], ("left", "right"), strict=True
             ):
                 self.ax.text(
-                    self.x + share * self.width,
+                    self.x + fraction * self.width,
                     self.y + self.height / 2,
                     letter,
                     ha=side,
-                    **text_options,
+                    va="center",
+                    fontsize=7,
+                    fontweight="bold",
+                    color=color,
                 )
         if all((cut.axis, cut.position_mm) != (axis, position) for cut in adjacent):
             text = (
@@ -629,12 +678,10 @@ def _position_label(image: Volume, cut: Cut) -> str:
     shape = np.array(ras_image.data.shape)
     center = (shape - 1) / 2.0
     center[cut.axis] = _plane_index(ras_image, cut)
-    oblique = (
-        np.abs(ras_image.affine[cut.axis, :3]) @ (shape * (np.arange(3) != cut.axis)) > _OBLIQUE_MM
-    )
-    return coordinate_text(
-        cut.axis, float(ras_image.affine[cut.axis] @ [*center, 1])
-    ) + " (center)" * bool(oblique)
+    in_plane_shape = np.where(np.arange(3) != cut.axis, shape, 0)
+    is_oblique = np.abs(ras_image.affine[cut.axis, :3]) @ in_plane_shape > _OBLIQUE_MM
+    label = coordinate_text(cut.axis, float(ras_image.affine[cut.axis] @ [*center, 1]))
+    return f"{label} (center)" if is_oblique else label
 
 
 def coordinate_text(axis: int, millimeters: float) -> str:

@@ -98,21 +98,22 @@ def _shorten_path(path: str) -> str:
 
     Paths with curves keep absolute coordinates.
     """
-    path = _LONG_NUMBER.sub(r"\1", path)
-    if not _STRAIGHT_PATH.fullmatch(path.strip()):
-        return path
-    commands, x, y = "", 0, 0
-    for command, dx, dy, close in _PATH_COMMAND.findall(path):
+    rounded_path = _LONG_NUMBER.sub(r"\1", path)
+    if not _STRAIGHT_PATH.fullmatch(rounded_path.strip()):
+        return rounded_path
+    commands: list[str] = []
+    last_x, last_y = 0, 0  # tenths of a point
+    for command, x_text, y_text, close in _PATH_COMMAND.findall(rounded_path):
         if close:
-            commands += "z"
+            commands.append("z")
             continue
-        point = round(10 * float(dx)), round(10 * float(dy))
-        move = point if command == "M" else (point[0] - x, point[1] - y)
-        commands += ("M" if command == "M" else "l") + " ".join(
-            f"{value / 10:g}" for value in move
-        )
-        x, y = point
-    return f' d="{commands.replace(" -", "-")}"'
+        x, y = round(10 * float(x_text)), round(10 * float(y_text))
+        if command == "M":
+            commands.append(f"M{x / 10:g} {y / 10:g}")
+        else:
+            commands.append(f"l{(x - last_x) / 10:g} {(y - last_y) / 10:g}")
+        last_x, last_y = x, y
+    return f' d="{"".join(commands).replace(" -", "-")}"'
 
 
 def _deduplicate_images(body: str) -> str:

@@ -18,7 +18,7 @@ _LEGEND_OPTIONS: dict[str, Any] = {
     "fontsize": 8,
 }
 _LOSSES = ("loss", "content", "adversarial", "perceptual", "critic")
-_LEVEL_COLORS = (canvas.ORANGE, canvas.GREEN, canvas.PURPLE, canvas.SKY, canvas.RED)
+_BASELINE_COLORS = (canvas.ORANGE, canvas.GREEN, canvas.PURPLE, canvas.SKY, canvas.RED)
 
 
 def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) -> Figure:
@@ -29,26 +29,17 @@ def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) ->
 
     Parameters
     ----------
-    columns : Mapping[str, ndarray]
+    columns : Mapping[str, Array]
         Training log: ``iteration``, ``psnr`` and losses, NaN if a row has no value. Columns
         without rows mean that the model has no training log.
     card : Mapping[str, object]
         Model card; its ``held_out`` entry has scores of baselines and the iteration of the saved
         weights.
     """
-    # The columns of a log without rows have no numeric data type.
-    columns = {
-        name: np.asarray(values, dtype=float)
-        for name, values in columns.items()
-        if name != "phase"
-    }
-    steps = columns["iteration"]
-    restarts = np.flatnonzero(np.diff(steps) < 0)
-    if restarts.size:
-        columns = {name: values[: restarts[0] + 1] for name, values in columns.items()}
-        steps = steps[: restarts[0] + 1]
+    log = _select_first_phase(columns)
+    steps = log["iteration"]
     held_out = as_mapping(card.get("held_out"))
-    levels = {
+    baseline_psnr = {
         name: scores["psnr"] for name, scores in read_scores(held_out).items() if name != NETWORK
     }
     best_iteration = as_number(held_out.get("iteration"))
@@ -63,13 +54,9 @@ def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) ->
             "width_ratios": [1.2, 1.0],
         }
         quality_ax, loss_ax = fig.subplots(1, 2, gridspec_kw=margins)
-        if "psnr" in columns:
-            _draw_psnr(quality_ax, steps, columns["psnr"], str(card.get("method", NETWORK)))
-        known_levels = {name: level for name, level in levels.items() if np.isfinite(level)}
-        for (name, level), color in zip(known_levels.items(), _LEVEL_COLORS * 2, strict=False):
-            quality_ax.axhline(
-                level, color=color, lw=1.1, ls=(0, (5, 3)), label=f"{name} ({level:.2f} dB)"
-            )
+        if "psnr" in log:
+            _draw_psnr(quality_ax, steps, log["psnr"], str(card.get("method", NETWORK)))
+        _draw_baselines(quality_ax, baseline_psnr)
         if np.isfinite(best_iteration):
             label = f"stopping point: {best_iteration:.0f}"
             quality_ax.axvline(best_iteration, color=canvas.SOFT, lw=0.9, ls=":", label=label)
@@ -79,15 +66,44 @@ def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) ->
             canvas.light_grid(ax)
         if quality_ax.get_legend_handles_labels()[0]:
             quality_ax.legend(**_LEGEND_OPTIONS)
-        _draw_losses(loss_ax, steps, {name: columns[name] for name in _LOSSES if name in columns})
+        _draw_losses(loss_ax, steps, {name: log[name] for name in _LOSSES if name in log})
     return fig
+
+
+def _select_first_phase(columns: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the numeric columns of a training log, until its step count starts again."""
+    # The columns of a log without rows have no numeric data type.
+    numeric_columns = {
+        name: np.asarray(values, dtype=float)
+        for name, values in columns.items()
+        if name != "phase"
+    }
+    restarts = np.flatnonzero(np.diff(numeric_columns["iteration"]) < 0)
+    if not restarts.size:
+        return numeric_columns
+    return {name: values[: restarts[0] + 1] for name, values in numeric_columns.items()}
+
+
+def _draw_baselines(ax: Axes, psnr: Mapping[str, float]) -> None:
+    """Draw the finite PSNR (dB) of baselines as horizontal lines."""
+    finite_psnr = {name: value for name, value in psnr.items() if np.isfinite(value)}
+    for (name, value), color in zip(finite_psnr.items(), _BASELINE_COLORS * 2, strict=False):
+        ax.axhline(value, color=color, lw=1.1, ls=(0, (5, 3)), label=f"{name} ({value:.2f} dB)")
 
 
 def _draw_psnr(ax: Axes, steps: Array, psnr: Array, method: str) -> None:
     """Draw the held-out PSNR (dB) by training step, or a note if there are no values."""
-    finite = np.isfinite(psnr)
-    ax.plot(steps[finite], psnr[finite], color=canvas.BLUE, lw=1.6, marker="o", ms=3, label=method)
-    if not finite.any():
+    is_finite = np.isfinite(psnr)
+    ax.plot(
+        steps[is_finite],
+        psnr[is_finite],
+        color=canvas.BLUE,
+        lw=1.6,
+        marker="o",
+        ms=3,
+        label=method,
+    )
+    if not is_finite.any():
         ax.text(
             0.5,
             0.5,
@@ -101,16 +117,20 @@ def _draw_psnr(ax: Axes, steps: Array, psnr: Array, method: str) -> None:
 def _draw_losses(ax: Axes, steps: Array, losses: Mapping[str, Array]) -> None:
     """Draw losses by training step, on a logarithmic axis if all are positive."""
     ax.set(xlabel="iteration", ylabel="training loss")
-    finite = {name: np.isfinite(values) for name, values in losses.items()}
-    if not any(is_finite.any() for is_finite in finite.values()):
+    finite_losses = {
+        name: (steps[is_finite], values[is_finite])
+        for name, values in losses.items()
+        if (is_finite := np.isfinite(values)).any()
+    }
+    if not finite_losses:
         ax.text(
             0.5, 0.5, "no loss was logged", transform=ax.transAxes, ha="center", color=canvas.SOFT
         )
         return
     colors = (canvas.INK, canvas.BLUE, canvas.RED, canvas.GREEN, canvas.PURPLE, canvas.ORANGE)
-    for (name, values), color in zip(losses.items(), colors, strict=False):
-        if finite[name].any():
-            ax.plot(steps[finite[name]], values[finite[name]], color=color, lw=1.0, label=name)
-    if all((values[finite[name]] > 0).all() for name, values in losses.items()):
+    for name, color in zip(losses, colors, strict=False):
+        if name in finite_losses:
+            ax.plot(*finite_losses[name], color=color, lw=1.0, label=name)
+    if all((values > 0).all() for _, values in finite_losses.values()):
         ax.set_yscale("log")
     ax.legend(**_LEGEND_OPTIONS)

@@ -75,8 +75,8 @@ class Outputs:
             Copy with these images.
         """
         images = {"": own, "T1w": t1w, "boldref": boldref}
-        given_images = {space: image for space, image in images.items() if image is not None}
-        return replace(self, references={**self.references, **given_images})
+        new_references = {space: image for space, image in images.items() if image is not None}
+        return replace(self, references={**self.references, **new_references})
 
     def store(
         self,
@@ -120,8 +120,8 @@ class Outputs:
             Entities that distinguish files with a shared sidecar, with the keys that differ. These
             keys are stored in a sidecar in the parent folder.
         """
-        choices = None if among is None else [dict(choice) for choice in among]
-        in_output = reaches(self.level, level) and choices != []
+        alternatives = None if among is None else [dict(entity_set) for entity_set in among]
+        in_output = reaches(self.level, level) and alternatives != []
         if exported_only:
             in_output, exported_as = False, exported_as or {}
         if not in_output and exported_as is None:
@@ -132,7 +132,7 @@ class Outputs:
             "output_dir": self.output_dir,
             "own_sidecar": dict(sidecar),
             "exported_as": None if exported_as is None else dict(exported_as),
-            "among": choices,
+            "among": alternatives,
             "varies": {name: list(keys) for name, keys in varies.items()} or None,
             "provenance": dict(self.provenance) if provenance else {},
         }

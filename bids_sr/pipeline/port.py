@@ -90,7 +90,9 @@ def _flatten(value: object) -> Iterator[object]:
 
 def _as_list(value: object) -> Sequence[object]:
     """Return a list unchanged, None as an empty list, and other values as a list of one."""
-    return value if isinstance(value, (list, tuple)) else [] if value is None else [value]
+    if isinstance(value, (list, tuple)):
+        return value
+    return [] if value is None else [value]
 
 
 _CONTAINERS: Mapping[object, Literal["list", "dict"]] = {
@@ -106,12 +108,14 @@ def make_port(hint: object, default: object = REQUIRED) -> Port | None:
 
     `default` is the default of the parameter, ``REQUIRED`` if there is none.
     """
-    hint = without_none(hint)
-    container = _CONTAINERS.get(get_origin(hint))
-    hint = without_none(get_args(hint)[-1 if container == "dict" else 0]) if container else hint
+    item_hint = without_none(hint)
+    container = _CONTAINERS.get(get_origin(item_hint))
+    if container is not None:
+        key_and_value_hints = get_args(item_hint)
+        item_hint = without_none(key_and_value_hints[-1 if container == "dict" else 0])
     kinds = [
         metadata
-        for metadata in getattr(hint, "__metadata__", ())
+        for metadata in getattr(item_hint, "__metadata__", ())
         if isinstance(metadata, ArtifactKind)
     ]
     return Port(kinds[0], container, default) if kinds else None

@@ -62,8 +62,9 @@ class Provenance:
             return {}
         uri = self.stored_uris.get(handle, "")
         entities = node.settings["own_entities"]
-        spaces = [entities.get("space", "")] if isinstance(entities, Mapping) else [*_SPACES]
-        spaces = spaces if not uri or uri.endswith(".nii.gz") else []
+        spaces: Sequence[str] = ()
+        if not uri or uri.endswith(".nii.gz"):
+            spaces = [entities.get("space", "")] if isinstance(entities, Mapping) else _SPACES
         images = {space: node.references[space] for space in spaces if space in node.references}
         references = {
             space: self.stored_uris[image]
@@ -117,12 +118,12 @@ class Provenance:
         if handle.node is None:
             yield from ((self.uri(path), True) for path in _iterate_files(handle.source))
             return
-        stored_uris = self.stored_uris.get(handle)
-        if stored_uris is None:
+        stored_uri = self.stored_uris.get(handle)
+        if stored_uri is None:
             yield from ((uri, False) for uri in self._sources(handle.node))
             return
-        yield stored_uris, True
-        if Path(stored_uris).suffix in _EXTENSIONS_WITHOUT_SIDECAR:
+        yield stored_uri, True
+        if Path(stored_uri).suffix in _EXTENSIONS_WITHOUT_SIDECAR:
             yield from self._sources(handle.node).items()
 
 

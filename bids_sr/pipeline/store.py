@@ -180,16 +180,21 @@ def _make_dataset_sidecar(content: Mapping[str, object]) -> dict[str, object]:
     From this data set, the output directory is another data set.
     """
 
-    def with_dataset(value: object) -> object:
-        if isinstance(value, list):
-            return [*map(with_dataset, value)]
-        is_own_uri = isinstance(value, str) and value.startswith("bids::")
-        return f"bids:{RESULTS}:{str(value).removeprefix('bids::')}" if is_own_uri else value
-
     return {
-        key: with_dataset(value) if key in ("Sources", "SpatialReference") else value
+        key: _name_dataset(value) if key in ("Sources", "SpatialReference") else value
         for key, value in content.items()
     }
+
+
+def _name_dataset(value: object) -> object:
+    """Return URIs of files in the output directory with its name as a data set.
+
+    `value`: URI, or list of URIs; other values are returned unchanged.
+    """
+    if isinstance(value, list):
+        return [*map(_name_dataset, value)]
+    is_own_uri = isinstance(value, str) and value.startswith("bids::")
+    return f"bids:{RESULTS}:{str(value).removeprefix('bids::')}" if is_own_uri else value
 
 
 def _read_json(path: Path) -> dict[str, object]:

@@ -10,6 +10,7 @@ from bids_sr.spatial import low_resolution_grids, masks
 from bids_sr.spatial.resampling import sample_volume
 
 _FIELD_VOXEL_MM = 5.0  # mm, voxel size for the estimation of the bias field
+_FIELD_RANGE = (0.05, 20.0)  # limits of the bias field
 
 
 def correct_bias_field(
@@ -37,14 +38,14 @@ def correct_bias_field(
         Bias-corrected image (3D, float32).
     """
     ants = load_ants(seed)
-    image = Volume(np.maximum(image.data, 0), image.affine)
-    low_image = downsample(image, _FIELD_VOXEL_MM)
+    positive_image = Volume(np.maximum(image.data, 0), image.affine)
+    unclipped_image = downsample(positive_image, _FIELD_VOXEL_MM)
     if mask is None:
-        low_mask = masks.head_mask(low_image.data, low_image.affine)
+        low_mask = masks.head_mask(unclipped_image.data, unclipped_image.affine)
     else:
         low_mask = low_resolution_grids.downsample_mask(mask, image.affine, _FIELD_VOXEL_MM)
-    low_image = Volume(data=np.maximum(low_image.data, 0), affine=low_image.affine)
-    field = ants.n4_bias_field_correction(
+    low_image = Volume(data=np.maximum(unclipped_image.data, 0), affine=unclipped_image.affine)
+    low_field = ants.n4_bias_field_correction(
         to_ants(low_image, seed),
         to_ants(Volume(data=low_mask, affine=low_image.affine), seed),
         shrink_factor=1,
@@ -53,10 +54,10 @@ def correct_bias_field(
         return_bias_field=True,
     ).numpy()
     # Double precision is used because single-precision logarithms depend on the processor.
-    log_field = np.log(np.clip(field, 0.05, 20.0, dtype=np.float64))
+    log_field = np.log(np.clip(low_field, *_FIELD_RANGE, dtype=np.float64))
     log_field -= log_field[low_mask].mean()
     upsampled_log = sample_volume(
         log_field, low_image.affine, image.data.shape, image.affine, order=1
     )
     field = np.exp(upsampled_log, dtype=np.float64)
-    return image.like(np.asarray(image.data / field, dtype=np.float32))
+    return positive_image.like(np.asarray(positive_image.data / field, dtype=np.float32))

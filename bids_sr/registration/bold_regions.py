@@ -16,6 +16,8 @@ from bids_sr.spatial.reproducible_numbers import round_values
 from bids_sr.spatial.transforms import hr_grid, invert
 
 _LOGGER = logging.getLogger(__name__)
+_PADDING_MM = 90.0  # mm, distance from the field of view up to which a region is searched
+_PADDED_VOXEL_MM = 4.0  # mm, voxel size of this search
 
 
 def resample_region_to_bold(
@@ -86,13 +88,13 @@ def _fraction_in_view(mask: Volume, chain: Sequence[Path], grid: Volume, *, seed
 
     The region is sampled at 4 mm, up to 90 mm outside the field of view.
     """
-    padding = np.ceil(90.0 / grid.zooms).astype(int)
+    padding = np.ceil(_PADDING_MM / grid.zooms).astype(int)
     padded_affine = grid.affine.copy()
     padded_affine[:3, 3] -= grid.affine[:3, :3] @ padding
     shape, affine = hr_grid(
         tuple(np.array(grid.data.shape) + 2 * padding),
         padded_affine,
-        tuple(np.minimum(grid.zooms / 4.0, 1.0)),
+        tuple(np.minimum(grid.zooms / _PADDED_VOXEL_MM, 1.0)),
     )
     resampled_mask = apply(
         mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed
@@ -125,5 +127,6 @@ def chain_through_t1w(boldref2t1w: Array, from_t1w: Sequence[Path], folder: Path
     list[Path]
         Transform files; points of the boldref go through the last file first.
     """
-    write_itk(inverse := folder / "t1w2boldref.txt", round_values(invert(boldref2t1w)))
-    return [*from_t1w, inverse]
+    inverse_file = folder / "t1w2boldref.txt"
+    write_itk(inverse_file, round_values(invert(boldref2t1w)))
+    return [*from_t1w, inverse_file]

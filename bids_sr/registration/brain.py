@@ -6,10 +6,11 @@ template's brain, and then adapted to the tissue in the image. Implausible masks
 reported.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, read_linear, register
@@ -75,23 +76,23 @@ def check_brain(
         and is empty for a plausible mask.
     """
     smallest_ml, largest_ml = _BRAIN_VOLUME_ML
-    warnings = []
+    doubts = []
     if not smallest_ml <= volume <= largest_ml:
-        warnings.append(
+        doubts.append(
             f"the volume of the brain mask is {volume:.0f} ml (expected {smallest_ml:.0f} to"
             f" {largest_ml:.0f} ml)"
         )
     if determinant is not None and determinant > _MAX_DETERMINANT:
-        warnings.append(
+        doubts.append(
             f"the template was enlarged to {determinant:.2f} times its volume, which"
             " suggests that it was registered to the scalp instead of the brain"
         )
     if nmi is not None and nmi_headers is not None and nmi < nmi_headers:
-        warnings.append(
+        doubts.append(
             "registration to the template did not improve the alignment given by the image headers"
         )
     if template_dice is not None and template_dice < _MIN_DICE:
-        warnings.append(
+        doubts.append(
             "the brain mask overlaps poorly with the template brain (Dice coefficient"
             f" {template_dice:.2f})"
         )
@@ -106,7 +107,7 @@ def check_brain(
     rounded_metrics: dict[str, object] = {
         name: round(value, 4) for name, value in metrics.items() if value is not None
     }
-    return rounded_metrics | {"brain_doubts": warnings}
+    return rounded_metrics | {"brain_doubts": doubts}
 
 
 def volume_ml(mask: Array, affine: Array) -> float:
@@ -212,31 +213,74 @@ def _align_head(
         "mm": (4.0, 2.0),
         "sampling": 0.25,
     }
-    stages = [Stage(transform="Rigid[0.1]", **levels), Stage(transform="Affine[0.1]", **levels)]
-
-    def align_from(pose: Array, name: str) -> tuple[float, Array]:
-        files = register(
-            low_template,
-            low_head,
-            stages,
-            seed=seed,
-            prefix=f"{prefix}{name}_",
-            start=pose,
-            fixed_mask=low_mask,
-        )
-        matrix = read_linear(files[0])
-        return mutual_information(low_template, low_head, matrix, low_mask), matrix
-
+    alignment = _Alignment(
+        template=low_template,
+        template_mask=low_mask,
+        head=low_head,
+        stages=[Stage(transform="Rigid[0.1]", **levels), Stage(transform="Affine[0.1]", **levels)],
+        seed=seed,
+        prefix=prefix,
+    )
     fits = [
-        align_from(poses[number], str(number)) for number in np.argsort(scores)[::-1][:n_starts]
+        alignment.fit_from(poses[number], str(number))
+        for number in np.argsort(scores)[::-1][:n_starts]
     ]
-    nmi, xfm = max(fits, key=lambda pair: pair[0])
-    if nmi < _MIN_UPRIGHT_NMI:
+    best = max(fits, key=lambda fit: fit.nmi)
+    if best.nmi < _MIN_UPRIGHT_NMI:
         for number, pose in enumerate(_find_turned_poses(low_head, low_template, low_mask)):
-            turned_nmi, turned_xfm = align_from(pose, f"turned{number}")
-            if turned_nmi - 1 > _MIN_TURNED_GAIN * (nmi - 1):
-                nmi, xfm = turned_nmi, turned_xfm
-    return xfm, nmi, scores[0]
+            turned_fit = alignment.fit_from(pose, f"turned{number}")
+            if turned_fit.nmi - 1 > _MIN_TURNED_GAIN * (best.nmi - 1):
+                best = turned_fit
+    return best.xfm, best.nmi, scores[0]
+
+
+class _Fit(NamedTuple):
+    """Transform of a template point to its point in the head, and its mutual information."""
+
+    xfm: Array
+    nmi: float
+
+
+@frozen
+class _Alignment:
+    """Images and settings of an affine registration that can start from several poses.
+
+    Attributes
+    ----------
+    template, head : Volume
+        Fixed and moving image (3D).
+    template_mask : Array
+        Brain voxels of the template (3D, boolean), to which the metric is restricted.
+    stages : list[Stage]
+        Stages of the registration.
+    seed : int
+        Seed of the random samples of ANTs.
+    prefix : str
+        Path and first letters of the files that ANTs writes.
+    """
+
+    template: Volume
+    head: Volume
+    template_mask: Array
+    stages: list[Stage]
+    seed: int
+    prefix: str
+
+    def fit_from(self, pose: Array, name: str) -> _Fit:
+        """Register the template to the head from a pose; `name` is part of the file names."""
+        files = register(
+            self.template,
+            self.head,
+            self.stages,
+            seed=self.seed,
+            prefix=f"{self.prefix}{name}_",
+            start=pose,
+            fixed_mask=self.template_mask,
+        )
+        xfm = read_linear(files[0])
+        return _Fit(
+            xfm=xfm, nmi=mutual_information(self.template, self.head, xfm, self.template_mask)
+        )
 
 
 def _find_turned_poses(head: Volume, template: Volume, template_mask: Array) -> list[Array]:
@@ -244,10 +288,8 @@ def _find_turned_poses(head: Volume, template: Volume, template_mask: Array) -> 
 
     The list contains one pose for each of the best rotations, best first.
     """
-    low_template, low_head = (
-        downsample(template, _TURNED_POSE_VOXEL_MM),
-        downsample(head, _TURNED_POSE_VOXEL_MM),
-    )
+    low_template = downsample(template, _TURNED_POSE_VOXEL_MM)
+    low_head = downsample(head, _TURNED_POSE_VOXEL_MM)
     low_mask = low_resolution_grids.downsample_mask(
         template_mask, template.affine, _TURNED_POSE_VOXEL_MM
     )
@@ -294,7 +336,8 @@ def _adapt_mask(head: Volume, template_mask: Array) -> Array:
     )
     if tissue.size == 0:
         return template_mask > 0.5
-    darkest, brightest = np.percentile(inner_values, 25) * 0.55, np.percentile(tissue, 98) * 1.15
+    darkest = np.percentile(inner_values, 25) * 0.55
+    brightest = np.percentile(tissue, 98) * 1.15
     outer_limit = masks.grow(template_mask > 0.5, head.affine, 3.0)
     bright_voxels = (head.data > darkest) & (head.data < brightest) & outer_limit
     tissue_core = masks.largest_component(masks.open_mask(bright_voxels, head.affine, 2.5))

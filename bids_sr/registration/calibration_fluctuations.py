@@ -130,33 +130,30 @@ def calibration_patterns(
     SeriesError
         The calibration run cannot be used; the message contains the reason.
     """
-    first = n_dummy
-    if not mask.any() or reader.shape[3] - first < MIN_VOLUMES:
-        size_text = (
-            f"{max(reader.shape[3] - first, 0)} steady-state volumes and {int(mask.sum())}"
-            " brain voxels"
-        )
+    n_steady_volumes = reader.shape[3] - n_dummy
+    if not mask.any() or n_steady_volumes < MIN_VOLUMES:
         raise SeriesError(
-            f"the calibration run has {size_text}; at least {MIN_VOLUMES} volumes"
-            " are required to estimate variances"
+            f"the calibration run has {max(n_steady_volumes, 0)} steady-state volumes and"
+            f" {int(mask.sum())} brain voxels; at least {MIN_VOLUMES} volumes are required to"
+            " estimate variances"
         )
-    series = _realign_volumes(reader, matrices, first)
-    used_volumes = slice(first, first + series.shape[3])
+    series = _realign_volumes(reader, matrices, n_dummy)
+    used_volumes = slice(n_dummy, n_dummy + series.shape[3])
     fd = framewise_displacement(params[used_volumes])
     displacements = compute_displacement_mm(matrices[used_volumes], mask, reader.affine)
-    task, task_facts = _read_task(events, tr, reader.shape[3])
+    task_regressors, run_facts = _read_task(events, tr, reader.shape[3])
     # Rotations (rad) are converted to displacements (mm) at the radius of the head.
     motion = np.asarray(params[used_volumes], dtype=np.float64) * (
         [1.0] * 3 + [HEAD_RADIUS_MM] * 3
     )
     is_far = displacements > _MAX_MOTION_MM
-    task_facts |= {
+    run_facts |= {
         "fd_max_mm": round(float(np.nanmax(fd)), 4),
         "fd_mean_mm": round(float(np.nanmean(fd)), 4),
         "motion_max_mm": round(float(displacements.max()), 4),
         "far_share": round(float(is_far.mean()), 4),
     }
-    facts |= task_facts
+    facts |= run_facts
     if reason := rejection_reason(
         {name: value for name, value in facts.items() if isinstance(value, float)}
     ):
@@ -167,10 +164,10 @@ def calibration_patterns(
         drift=drift_basis(series.shape[3], tr),
         motion=motion,
         fd=np.where(is_far, np.inf, fd),
-        task=None if task is None else task[used_volumes],
-        first_volume=first,
+        task=None if task_regressors is None else task_regressors[used_volumes],
+        first_volume=n_dummy,
     )
-    return patterns, task_facts | components
+    return patterns, run_facts | components
 
 
 def _read_task(

@@ -55,10 +55,10 @@ def signal_ratio(first: Array, other: Array, mask: MaskArray) -> float:
     >>> signal_ratio(image, 3 * image, np.ones(4, dtype=bool))
     3.0
     """
-    usable = mask & (first > 0) & (other > 0)
-    if not usable.any():
+    has_signal = mask & (first > 0) & (other > 0)
+    if not has_signal.any():
         return 1.0
-    return float(np.median(other[usable] / first[usable]))
+    return float(np.median(other[has_signal] / first[has_signal]))
 
 
 def local_detail(image: Array, mask: MaskArray, zooms: Array) -> Float:
@@ -79,11 +79,10 @@ def local_detail(image: Array, mask: MaskArray, zooms: Array) -> Float:
         Deviation (X, Y, Z) as a fraction of the local mean, 0 outside the mask.
     """
     sigma = _DETAIL_MM / np.asarray(zooms, dtype=float)
-    inside = mask.astype(np.float64)
-    weight = ndimage.gaussian_filter(inside, sigma)
+    weight = ndimage.gaussian_filter(mask.astype(np.float64), sigma)
     mean = ndimage.gaussian_filter(np.where(mask, image, 0.0).astype(np.float64), sigma)
-    usable = mask & (mean > 0)
-    return np.where(usable, image * weight / np.where(usable, mean, 1) - 1, 0.0)
+    has_signal = mask & (mean > 0)
+    return np.where(has_signal, image * weight / np.where(has_signal, mean, 1) - 1, 0.0)
 
 
 def head_similarity(first: Array, other: Array, mask: MaskArray, zooms: Array) -> float:
@@ -94,14 +93,18 @@ def head_similarity(first: Array, other: Array, mask: MaskArray, zooms: Array) -
     there. Voxels without signal in either image, such as voxels outside the field of view, are
     ignored. The similarity is NaN if fewer than two voxels remain or an image is constant.
     """
-    usable = mask & (first > 0) & (other > 0)
-    if usable.sum() < 2 or min(float(image[usable].std()) for image in (first, other)) == 0:
+    has_signal = mask & (first > 0) & (other > 0)
+    if has_signal.sum() < 2:
         return float("nan")
-    correlation = float(np.corrcoef(first[usable], other[usable])[0, 1])
+    if min(float(image[has_signal].std()) for image in (first, other)) == 0:
+        return float("nan")
+    correlation = float(np.corrcoef(first[has_signal], other[has_signal])[0, 1])
     if correlation >= SAME_CONTRAST_CORRELATION:
         return correlation
-    detail, other_detail = (local_detail(image, usable, zooms)[usable] for image in (first, other))
-    return float(np.corrcoef(detail, other_detail)[0, 1])
+    first_detail, other_detail = (
+        local_detail(image, has_signal, zooms)[has_signal] for image in (first, other)
+    )
+    return float(np.corrcoef(first_detail, other_detail)[0, 1])
 
 
 def resample_with_field_of_view(moving: Volume, fixed: Volume, xfm: Array) -> Float:

@@ -18,6 +18,9 @@ _N_EM_ROUNDS = 20  # rounds of expectation-maximization
 _N_FIELD_ROUNDS = 4  # rounds with neighbors
 # starting means of GM, WM and CSF relative to the 95th percentile, without priors
 _INITIAL_MEANS = np.array([0.62, 0.95, 0.22])
+_INITIAL_SD = 0.12  # starting standard deviation of all tissues, in the same unit
+_MIN_PRIOR = 0.02  # added to priors, so that no tissue is excluded
+_MIN_NEIGHBOR_WEIGHT = 0.05  # added to the average over neighbors, for the same reason
 
 
 def compute_tissue_probabilities(volume: Array, mask: Array, priors: Array | None = None) -> Array:
@@ -63,13 +66,12 @@ def compute_tissue_probabilities(volume: Array, mask: Array, priors: Array | Non
         weights = np.full((3, intensities.size), 1 / 3, dtype=np.float32)
         means = _INITIAL_MEANS.copy()
     else:
-        weights = np.asarray(priors[(slice(None), *box)], dtype=np.float32)[:, mask] + np.float32(
-            0.02
-        )
+        weights = np.asarray(priors[(slice(None), *box)], dtype=np.float32)[:, mask]
+        weights = weights + np.float32(_MIN_PRIOR)
         weights /= weights.sum(axis=0)
         means = np.array([_robust_mean(intensities, tissue_weights) for tissue_weights in weights])
     del priors  # three images at full resolution, which are freed here if the caller drops them
-    tissues = (means, np.full(3, 0.12))
+    tissues = (means, np.full(3, _INITIAL_SD))
     subset = slice(None, None, max(1, intensities.size // _MAX_SAMPLE_VOXELS))
     for _ in range(_N_EM_ROUNDS):
         tissues = _fit_tissues(
@@ -78,7 +80,7 @@ def compute_tissue_probabilities(volume: Array, mask: Array, priors: Array | Non
         )
     posterior = _compute_posteriors(intensities, weights, tissues)
     for _ in range(_N_FIELD_ROUNDS):
-        neighbor_weights = _average_neighbors(posterior, mask) + np.float32(0.05)
+        neighbor_weights = _average_neighbors(posterior, mask) + np.float32(_MIN_NEIGHBOR_WEIGHT)
         posterior = _compute_posteriors(intensities, weights * neighbor_weights, tissues)
         tissues = _fit_tissues(intensities, posterior)
     probabilities = np.zeros((3, *brain.shape), dtype=np.float32)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -56,13 +55,14 @@ def normalize(
     low_template = downsample(template, mm)
     low_mask = low_resolution_grids.downsample_mask(template_mask, template.affine, mm)
     brain_image = Volume(data=np.where(mask, brain.data, 0), affine=brain.affine)
-    levels: dict[str, Any] = {
-        "iterations": (50, 20),
-        "shrink": (3, 2),
-        "mm": (4.0, 2.0),
-        "sampling": 0.25,
-    }
-    affine = Stage(transform="Affine[0.1]", masked=False, **levels)
+    affine = Stage(
+        transform="Affine[0.1]",
+        iterations=(50, 20),
+        shrink=(3, 2),
+        mm=(4.0, 2.0),
+        sampling=0.25,
+        masked=False,
+    )
     if sloppy:
         syn = Stage(
             transform="SyN[0.25,3,0]",

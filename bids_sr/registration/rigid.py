@@ -40,6 +40,7 @@ _MIN_TURNED_GAIN = 1.5
 # Once the metric no longer improves, its slope slowly falls to this value. With the default of
 # `Stage`, almost all iterations are computed; with 7e-7, a slab of 8 slices moved by 0.055 mm.
 _CONVERGENCE_SLOPE = 5e-7
+_SOFT_SIGMA_VOXELS = 0.35  # voxels, smoothing (sigma) of the last level of a soft registration
 
 
 @frozen
@@ -188,33 +189,71 @@ def register_rigid(
     if len(starts) > 1 and large_voxels.have_same_result(starts, seed=seed, prefix=prefix):
         del starts["headers"]  # the centers of mass are closer to the common result
     voxel_mm = float(fixed.zooms.min())
-    stages = linear_stages("Rigid", voxel_mm, 0.35 * voxel_mm if soft else 0.0)
-
-    def register_from(start: Array, name: str, number: int) -> _Fit:
-        files = register(
-            fixed,
-            moving,
-            stages,
-            seed=seed,
-            prefix=f"{prefix}{number}_",
-            start=start,
-            fixed_mask=metric_mask,
-        )
-        xfm = nearest_rigid(read_linear(files[0]))
-        return _Fit(xfm=xfm, nmi=mutual_information(fixed, moving, xfm, metric_mask), start=name)
-
+    registration = _Registration(
+        fixed=fixed,
+        moving=moving,
+        metric_mask=metric_mask,
+        stages=linear_stages("Rigid", voxel_mm, _SOFT_SIGMA_VOXELS * voxel_mm if soft else 0.0),
+        seed=seed,
+        prefix=prefix,
+    )
     fits = [
-        register_from(start, name, number) for number, (name, start) in enumerate(starts.items())
+        registration.fit_from(start, name, number)
+        for number, (name, start) in enumerate(starts.items())
     ]
     best = max(fits, key=lambda fit: fit.nmi)
     turned_start = _find_turned_start(
         large_voxels, fixed_center, moving_center, best, seed=seed, prefix=prefix
     )
     if turned_start is not None:
-        turned_fit = register_from(turned_start, "turned headers", len(fits))
+        turned_fit = registration.fit_from(turned_start, "turned headers", len(fits))
         if turned_fit.nmi - 1 > _MIN_TURNED_GAIN * (best.nmi - 1):
             best = turned_fit
     return best
+
+
+@frozen
+class _Registration:
+    """Images and settings of a registration that can start from several transforms.
+
+    Attributes
+    ----------
+    fixed, moving : Volume
+        Images (3D).
+    metric_mask : Array
+        Fixed mask and its rim (3D, boolean).
+    stages : list[Stage]
+        Stages of the registration.
+    seed : int
+        Seed of the random samples of ANTs.
+    prefix : str
+        Path and first letters of the files that ANTs writes.
+    """
+
+    fixed: Volume
+    moving: Volume
+    metric_mask: Array
+    stages: list[Stage]
+    seed: int
+    prefix: str
+
+    def fit_from(self, start: Array, name: str, number: int) -> _Fit:
+        """Register the images from a start.
+
+        `name`: start in the result. `number`: part of the names of files.
+        """
+        files = register(
+            self.fixed,
+            self.moving,
+            self.stages,
+            seed=self.seed,
+            prefix=f"{self.prefix}{number}_",
+            start=start,
+            fixed_mask=self.metric_mask,
+        )
+        xfm = nearest_rigid(read_linear(files[0]))
+        nmi = mutual_information(self.fixed, self.moving, xfm, self.metric_mask)
+        return _Fit(xfm=xfm, nmi=nmi, start=name)
 
 
 @frozen
@@ -225,7 +264,7 @@ class _LargeVoxels:
     ----------
     fixed, moving : Volume
         Images (3D).
-    inside : Array
+    metric_mask : Array
         Fixed mask and its rim (3D, boolean).
     mm : float
         Voxel size (mm).
@@ -233,12 +272,12 @@ class _LargeVoxels:
 
     fixed: Volume
     moving: Volume
-    inside: Array
+    metric_mask: Array
     mm: float
 
     def score(self, xfm: Array) -> float:
         """Return the normalized mutual information after a transform."""
-        return mutual_information(self.fixed, self.moving, xfm, self.inside)
+        return mutual_information(self.fixed, self.moving, xfm, self.metric_mask)
 
     def register(self, start: Array, *, seed: int, prefix: str) -> Array:
         """Register the images by the first stage of `register_rigid`."""
@@ -249,7 +288,7 @@ class _LargeVoxels:
             seed=seed,
             prefix=prefix,
             start=start,
-            fixed_mask=self.inside,
+            fixed_mask=self.metric_mask,
         )
         return nearest_rigid(read_linear(path))
 
@@ -259,7 +298,7 @@ class _LargeVoxels:
             self.register(start, seed=seed, prefix=f"{prefix}start{number}_")
             for number, start in enumerate(starts.values())
         )
-        points = voxel_centers(self.inside, self.fixed.affine)
+        points = voxel_centers(self.metric_mask, self.fixed.affine)
         return rms_distance(first, second, points) < _SAME_RESULT_VOXELS * self.mm
 
 
@@ -269,11 +308,11 @@ def _downsample_to_large_voxels(
     """Downsample both images to voxels of 4 mm, or to smaller voxels if the head is small."""
     mm = _LARGE_VOXEL_MM * masks.head_scale(moving_mask, moving.affine)
     low_fixed = downsample(fixed, mm)
-    inside = low_resolution_grids.downsample_mask(fixed_mask, fixed.affine, mm)
+    low_mask = low_resolution_grids.downsample_mask(fixed_mask, fixed.affine, mm)
     return _LargeVoxels(
         fixed=low_fixed,
         moving=downsample(moving, mm),
-        inside=dilate_for_metric(inside, low_fixed),
+        metric_mask=dilate_for_metric(low_mask, low_fixed),
         mm=mm,
     )
 
@@ -301,7 +340,7 @@ def _find_turned_start(
         start[:3, :3] = rotation
         start[:3, 3] = moving_center - rotation @ fixed_center
         scored_starts.append((large_voxels.score(start), start))
-    scored_starts.sort(key=lambda pair: -pair[0])
+    scored_starts.sort(key=lambda scored_start: -scored_start[0])
     minimum = min(_CLOSE_MATCH_RATIO * (best.nmi - 1), large_voxels.score(np.eye(4)) - 1)
     promising_starts = [start for start_nmi, start in scored_starts if start_nmi - 1 >= minimum]
     best_start, turned_nmi = None, large_voxels.score(best.xfm)

@@ -44,6 +44,8 @@ _MIN_MASKED_FRACTION, _MIN_COVERED_FRACTION = 0.05, 0.1
 """Fractions of the head. A series that lacks signal in a smaller part was not masked; a series
 with signal in a smaller part has no usable mask.
 """
+_MAX_ZERO_FRACTION = 0.01
+"""Fraction of an acquired voxel: less than one of its high-resolution voxels."""
 _MAX_NAN_DEPTH_MM = 10.0
 """Distance (mm) from the border of the brain beyond which NaN is not accepted as a mask."""
 _MIN_MEAN_CORRELATION = 0.6
@@ -166,68 +168,105 @@ def align_volumes(
     ComparedError
         The acquired series shows no head, or the compared series is NaN inside the brain.
     """
-    shape = next(iter(acquired.values())).shape
     mean = np.mean(list(acquired.values()), axis=0)
     head, brain = _make_masks(mean, affine)
     _check_brain_for_nan(compared, brain, affine)
-    run_threshold = _compute_signal_threshold(mean, head)
-    stored_mean = np.mean([np.nan_to_num(volume) for volume in compared.values()], axis=0)
-    compared_mean = _average_to_grid(stored_mean, shape)
-    threshold = _compute_signal_threshold(compared_mean, head)
-    # a voxel of the acquired grid has no signal if any of its high-resolution voxels is 0
-    zero_fraction = _average_to_grid((stored_mean == 0).astype(np.float32), shape)
-    has_signal = (compared_mean > threshold) & (zero_fraction < 0.01)
-    in_both = (mean > 0) & (has_signal | ((mean < run_threshold) & (compared_mean > 0)))
-    scale, offset = _fit_signal_scale(mean[head & has_signal], compared_mean[head & has_signal])
-    scaled_volumes = {
-        t: scale * downsample(np.nan_to_num(volume), shape) + offset
-        for t, volume in compared.items()
-    }
-    compared_mean = np.mean(list(scaled_volumes.values()), axis=0)
-    region = _select_region(head, has_signal, affine)
+    series = _scale_to_run(compared, mean, head)
+    region = _select_region(head, series.has_signal, affine)
     mask = region.mask
-    similarity = pearson_correlation(mean[mask], compared_mean[mask])
+    similarity = pearson_correlation(mean[mask], series.mean[mask])
     starts = [t for t in acquired if t + 1 in acquired]
     changes = [
         np.concatenate([_smoothed_change(volumes, t)[mask] for t in starts])
-        for volumes in (acquired, scaled_volumes)
+        for volumes in (acquired, series.volumes)
     ]
     poses = np.eye(4)[None]
     if similarity >= _MIN_START_CORRELATION:
-        poses = region.estimate_poses(acquired, scaled_volumes, starts)
+        poses = region.estimate_poses(acquired, series.volumes, starts)
         resampled_mean = sample_volume(
-            np.where(has_signal, compared_mean, mean),
+            np.where(series.has_signal, series.mean, mean),
             affine,
-            shape,
+            mean.shape,
             affine,
             poses[len(poses) // 2],
         )
         # A series that is only shifted must not count as a different series, so its similarity is
         # also computed after alignment.
         similarity = max(similarity, pearson_correlation(mean[mask], resampled_mean[mask]))
-    shift, spread_mm = _summarize_shift(poses, mask, affine)
-    sigma = np.zeros(3)
-    if max(map(abs, shift)) >= _REPORTED_SHIFT:
-        sigma = _find_smoothing(mean, compared_mean, mask, affine)
-    if sigma.any():
-        # A smoothed series can seem shifted, because smoothing crosses the edge of the field of
-        # view. Its shift is therefore estimated again relative to smoothed volumes of the run.
-        smoothed_volumes = {
-            t: scale * ndimage.gaussian_filter(acquired[t], sigma) + offset for t in starts
-        }
-        smoothed_poses = region.estimate_poses(smoothed_volumes, scaled_volumes, starts)
-        smoothed_shift, smoothed_spread = _summarize_shift(smoothed_poses, mask, affine)
-        if max(map(abs, smoothed_shift)) < _REPORTED_SHIFT:
-            shift, spread_mm = smoothed_shift, smoothed_spread
+    position = _summarize_position(poses, mask, affine)
+    if position.is_shifted:
+        sigma = _find_smoothing(mean, series.mean, mask, affine)
+        if sigma.any():
+            smoothed_position = _locate_smoothed(acquired, series, region, starts, sigma)
+            if not smoothed_position.is_shifted:
+                position = smoothed_position
     max_motion_mm = max(_MAX_STILL_MM, _MAX_STILL_VOXELS * float(voxel_sizes(affine)[:2].min()))
     return Alignment(
-        follows_motion=spread_mm < max_motion_mm,
-        shift=shift,
-        spread_mm=spread_mm,
+        follows_motion=position.spread_mm < max_motion_mm,
+        shift=position.shift,
+        spread_mm=position.spread_mm,
         mean_similarity=similarity,
         change_similarity=pearson_correlation(*changes),
+        scale=series.scale,
+        offset=series.offset,
+        valid=series.valid,
+        signal_threshold=series.signal_threshold,
+    )
+
+
+@frozen
+class _ScaledSeries:
+    """Volumes of a compared series on the acquired grid, with the signal of the run.
+
+    Attributes
+    ----------
+    volumes : dict[int, Array]
+        Scaled volumes by number (x, y, z).
+    mean : Array
+        Mean of these volumes.
+    scale, offset : float
+        Conversion of the stored values to the signal of the run.
+    has_signal : MaskArray
+        Voxels with signal in the series.
+    valid : MaskArray
+        Voxels to compare: positive in the run, and not masked in the series.
+    signal_threshold : float
+        Mean of the stored series above which a voxel has signal.
+    """
+
+    volumes: dict[int, Array]
+    mean: Array
+    scale: float
+    offset: float
+    has_signal: MaskArray
+    valid: MaskArray
+    signal_threshold: float
+
+
+def _scale_to_run(compared: Mapping[int, Array], mean: Array, head: MaskArray) -> _ScaledSeries:
+    """Scale a series to the signal of its run, on the acquired grid.
+
+    `mean`: mean image of the run. `head`: mask of the head on the acquired grid.
+    """
+    run_threshold = _compute_signal_threshold(mean, head)
+    stored_mean = np.mean([np.nan_to_num(volume) for volume in compared.values()], axis=0)
+    compared_mean = _average_to_grid(stored_mean, mean.shape)
+    threshold = _compute_signal_threshold(compared_mean, head)
+    # a voxel of the acquired grid has no signal if any of its high-resolution voxels is 0
+    zero_fraction = _average_to_grid((stored_mean == 0).astype(np.float32), mean.shape)
+    has_signal = (compared_mean > threshold) & (zero_fraction < _MAX_ZERO_FRACTION)
+    in_both = (mean > 0) & (has_signal | ((mean < run_threshold) & (compared_mean > 0)))
+    scale, offset = _fit_signal_scale(mean[head & has_signal], compared_mean[head & has_signal])
+    scaled_volumes = {
+        t: scale * downsample(np.nan_to_num(volume), mean.shape) + offset
+        for t, volume in compared.items()
+    }
+    return _ScaledSeries(
+        volumes=scaled_volumes,
+        mean=np.mean(list(scaled_volumes.values()), axis=0),
         scale=scale,
         offset=offset,
+        has_signal=has_signal,
         valid=in_both,
         signal_threshold=threshold,
     )
@@ -256,10 +295,10 @@ def _check_brain_for_nan(volumes: Mapping[int, Array], brain: MaskArray, affine:
 
     A region of NaN voxels that extends outside the brain, and not deep into it, counts as a mask.
     """
-    is_nan = np.any([~np.isfinite(volume) for volume in volumes.values()], axis=0)
-    if not is_nan.any():
+    is_stored_nan = np.any([~np.isfinite(volume) for volume in volumes.values()], axis=0)
+    if not is_stored_nan.any():
         return
-    is_nan = _average_to_grid(is_nan.astype(np.float32), brain.shape) > 0.5
+    is_nan = _average_to_grid(is_stored_nan.astype(np.float32), brain.shape) > 0.5
     components, _ = ndimage.label(is_nan)
     enclosed_nan = brain & is_nan & ~np.isin(components, np.unique(components[is_nan & ~brain]))
     if count := int((enclosed_nan | (is_nan & grow(brain, affine, -_MAX_NAN_DEPTH_MM))).sum()):
@@ -285,7 +324,8 @@ def check_nan_voxels(volumes: Iterable[Array]) -> None:
     is_nan_in_first: MaskArray | None = None
     for t, volume in enumerate(volumes):
         is_nan = ~np.isfinite(volume)
-        is_nan_in_first = is_nan if is_nan_in_first is None else is_nan_in_first
+        if is_nan_in_first is None:
+            is_nan_in_first = is_nan
         if not np.array_equal(is_nan, is_nan_in_first):
             raise ComparedError(
                 f"volume {t} has NaN values in other voxels than volume 0. Use the same"
@@ -293,21 +333,21 @@ def check_nan_voxels(volumes: Iterable[Array]) -> None:
             )
 
 
-def _fit_signal_scale(values: Array, compared: Array) -> tuple[float, float]:
+def _fit_signal_scale(run_signal: Array, series_signal: Array) -> tuple[float, float]:
     """Return scale and offset from the mean signal of a series to the mean signal of its run.
 
     Either the scale or the offset is fitted, whichever fits better. If the signals differ by less
     than 5 percent, the series is not changed.
     """
-    if not values.size:
+    if not run_signal.size:
         return 1.0, 0.0
-    scale = float(np.median(values)) / max(float(np.median(compared)), 1e-9)
-    offset = float(np.median(values - compared))
+    scale = float(np.median(run_signal)) / max(float(np.median(series_signal)), 1e-9)
+    offset = float(np.median(run_signal - series_signal))
     if 1 / _MAX_SIGNAL_RATIO <= scale <= _MAX_SIGNAL_RATIO:
         return 1.0, 0.0
     scale_error, offset_error = (
-        float(np.square(values - fitted_values).sum())
-        for fitted_values in (scale * compared, compared + offset)
+        float(np.square(run_signal - fitted_signal).sum())
+        for fitted_signal in (scale * series_signal, series_signal + offset)
     )
     return (scale, 0.0) if scale_error <= offset_error else (1.0, offset)
 
@@ -393,6 +433,43 @@ def _select_region(mask: MaskArray, has_signal: MaskArray, affine: Array) -> _Re
     return _Region(mask=covered_head, margin=0, has_signal=has_signal, affine=affine)
 
 
+@frozen
+class _Position:
+    """Position of a series relative to its run.
+
+    `shift`: median shift (acquired voxels). `spread_mm`: rms variation about this shift (mm).
+    """
+
+    shift: tuple[float, float, float]
+    spread_mm: float
+
+    @property
+    def is_shifted(self) -> bool:
+        """Whether the shift along any axis is large enough to be reported."""
+        return max(map(abs, self.shift)) >= _REPORTED_SHIFT
+
+
+def _locate_smoothed(
+    acquired: Mapping[int, Array],
+    series: _ScaledSeries,
+    region: _Region,
+    numbers: Sequence[int],
+    sigma: Float,
+) -> _Position:
+    """Return the position of a smoothed series relative to equally smoothed volumes of its run.
+
+    A smoothed series can seem shifted, because smoothing crosses the edge of the field of view.
+
+    `numbers`: volumes to compare. `sigma`: smoothing of the series (voxels).
+    """
+    smoothed_volumes = {
+        t: series.scale * ndimage.gaussian_filter(acquired[t], sigma) + series.offset
+        for t in numbers
+    }
+    poses = region.estimate_poses(smoothed_volumes, series.volumes, numbers)
+    return _summarize_position(poses, region.mask, region.affine)
+
+
 def find_rejection(alignment: Alignment) -> tuple[str, str] | None:
     """Return the reason why a series cannot be compared, and the remedy; None if it can."""
     if alignment.mean_similarity < _MIN_MEAN_CORRELATION:
@@ -433,10 +510,8 @@ def _smoothed_change(volumes: Mapping[int, Array], t: int) -> Array:
     return ndimage.gaussian_filter(change, (_CHANGE_SIGMA_VOXELS, _CHANGE_SIGMA_VOXELS, 0))
 
 
-def _summarize_shift(
-    poses: Float, mask: MaskArray, affine: Array
-) -> tuple[tuple[float, float, float], float]:
-    """Return the median shift (acquired voxels), and the rms variation about this shift (mm).
+def _summarize_position(poses: Float, mask: MaskArray, affine: Array) -> _Position:
+    """Return the median shift of a series, and the variation of its position.
 
     The median is computed over the moments and then over the brain, the rms over both together.
     """
@@ -447,7 +522,8 @@ def _summarize_shift(
     median_displacements = np.median(displacements, axis=0)
     shift_voxels = np.median(median_displacements, axis=0) @ np.linalg.inv(affine[:3, :3]).T
     spread_mm = float(np.sqrt(((displacements - median_displacements) ** 2).sum(-1).mean()))
-    return (float(shift_voxels[0]), float(shift_voxels[1]), float(shift_voxels[2])), spread_mm
+    x_shift, y_shift, z_shift = map(float, shift_voxels)
+    return _Position(shift=(x_shift, y_shift, z_shift), spread_mm=spread_mm)
 
 
 def read_comparison_volumes(reader: SeriesReader) -> dict[int, Array]:

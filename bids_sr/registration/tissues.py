@@ -8,8 +8,9 @@ The settings are ANTs' defaults for brains.
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import image_name, run_program, to_ants
+
+if TYPE_CHECKING:
+    from ants.core.ants_image import ANTsImage
 
 TISSUES = ("gm", "wm", "csf")
 """Gray matter, white matter and cerebrospinal fluid."""
@@ -77,21 +81,7 @@ def segment_tissues(
         for name in available_contrasts
     ]
     mask_image = to_ants(Volume(data=brain, affine=affine), seed).clone("unsigned int")
-    labels = images[0].clone("unsigned int")
-    with tempfile.TemporaryDirectory(prefix="tissues") as folder:
-        arguments = ["-d", "3", "-x", image_name(mask_image), "-i", "KMeans[3]", "-r", "0"]
-        for image in images:
-            arguments += ["-a", image_name(image)]
-        # weight of the Markov random field over the 26 neighbors; number of iterations
-        arguments += ["-m", "[0.1,1x1x1]", "-c", "[10,0]"]
-        arguments += ["-o", f"[{image_name(labels)},{folder}/tissue%02d.nii]"]
-        run_program("Atropos", arguments)
-        paths = sorted(Path(folder).glob("tissue*.nii"))
-        if len(paths) != 3:
-            raise RuntimeError(f"Atropos found {len(paths)} tissue classes; expected 3")
-        probabilities = np.stack(
-            [np.asarray(load_image(path)[0], dtype=np.float32) for path in paths]
-        )
+    probabilities = _run_atropos(images, mask_image)
     brightness = np.asarray(contrasts[available_contrasts[0]], dtype=np.float64)
     means = [
         float((probability * brightness).sum() / max(float(probability.sum()), 1e-9))
@@ -109,12 +99,29 @@ def segment_tissues(
     }
 
 
-def _scale_to_thousand(image: Array, inside: Array) -> Array:
+def _run_atropos(images: "Sequence[ANTsImage]", mask_image: "ANTsImage") -> Array:
+    """Return the probability of each class of Atropos (3, X, Y, Z; float32), in any order."""
+    labels = images[0].clone("unsigned int")
+    with tempfile.TemporaryDirectory(prefix="tissues") as folder:
+        arguments = ["-d", "3", "-x", image_name(mask_image), "-i", "KMeans[3]", "-r", "0"]
+        for image in images:
+            arguments += ["-a", image_name(image)]
+        # weight of the Markov random field over the 26 neighbors; number of iterations
+        arguments += ["-m", "[0.1,1x1x1]", "-c", "[10,0]"]
+        arguments += ["-o", f"[{image_name(labels)},{folder}/tissue%02d.nii]"]
+        run_program("Atropos", arguments)
+        paths = sorted(Path(folder).glob("tissue*.nii"))
+        if len(paths) != 3:
+            raise RuntimeError(f"Atropos found {len(paths)} tissue classes; expected 3")
+        return np.stack([np.asarray(load_image(path)[0], dtype=np.float32) for path in paths])
+
+
+def _scale_to_thousand(image: Array, mask: Array) -> Array:
     """Scale an image so that its 99th percentile in the mask is 1000.
 
     For small intensities, Atropos considers the covariances to be singular.
     """
-    percentile_99 = float(np.percentile(np.abs(image[inside]), 99))
+    percentile_99 = float(np.percentile(np.abs(image[mask]), 99))
     return np.asarray(
         image * (1000 / percentile_99) if percentile_99 > 0 else image, dtype=np.float32
     )

@@ -23,7 +23,8 @@ _CODE_BY_STATE = {
     "": "unknown",
 }
 _CODE_BY_EXIT = {126: "absent", 127: "absent", 130: "interrupted", 137: "killed", 143: "killed"}
-_STATE_BY_MESSAGE = (  # messages of slurmstepd in the log of a task, and their states
+# messages of slurmstepd in the log of a task, and their states
+_STATE_BY_MESSAGE = (
     ("DUE TO TIME LIMIT", "TIMEOUT"),
     ("oom-kill event", "OUT_OF_MEMORY"),
     ("oom_kill event", "OUT_OF_MEMORY"),
@@ -52,8 +53,9 @@ def find_message_state(line: str) -> str:
 
     The result is "" if SLURM did not write the line.
     """
-    texts = _STATE_BY_MESSAGE if line.startswith("slurmstepd") else ()
-    return next((state for text, state in texts if text in line), "")
+    if not line.startswith("slurmstepd"):
+        return ""
+    return next((state for message, state in _STATE_BY_MESSAGE if message in line), "")
 
 
 QUEUE_FORMAT = "%i|%T|%r"
@@ -113,7 +115,7 @@ def call(
     SlurmError
         The command does not exist.
     """
-    seconds = _TIMEOUT_S if seconds is None else seconds
+    timeout_s = _TIMEOUT_S if seconds is None else seconds
     if shutil.which(program) is None:
         fix = "run the command on a login node, use --print-only, or omit --use-plugin"
         raise SlurmError(
@@ -121,6 +123,27 @@ def call(
             "SLURM is not installed on this computer",
             fix,
         )
+    command = [program, *arguments]
+    try:
+        return subprocess.run(
+            command,
+            env=_make_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            start_new_session=True,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(
+            command, 1, "", f"the command timed out after {timeout_s:.0f} s"
+        )
+
+
+def _make_environment() -> dict[str, str]:
+    """Return the environment variables of a SLURM command."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # the user is not in the user database
@@ -130,23 +153,7 @@ def call(
         for name, value in os.environ.items()
         if not name.startswith("SLURM_") or name in _KEPT_VARIABLES
     }
-    command = [program, *arguments]
-    try:
-        return subprocess.run(
-            command,
-            env={"LOGNAME": user, "USER": user, **variables, "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=seconds,
-            start_new_session=True,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(
-            command, 1, "", f"the command timed out after {seconds:.0f} s"
-        )
+    return {"LOGNAME": user, "USER": user, **variables, "LC_ALL": "C"}
 
 
 def submit(arguments: Sequence[str]) -> str:

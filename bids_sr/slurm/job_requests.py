@@ -57,12 +57,18 @@ def make_request(
         Whether shared memory is counted for each process.
     """
     memory_gib = max(memory for memory, _ in costs) * 1e9 / 2**30
-    shared = compute_job_mb(memory_gib * _PRIVATE_MEMORY_MARGIN, cpus * resident)
-    memory = max(compute_job_mb(memory_gib * _MEMORY_MARGIN, 0), shared)
-    duration = max(time for _, time in costs) * _TIME_MARGIN + _EXTRA_MINUTES
-    memory_mb = memory_mb or max(MIN_MB, _round_up(memory, STEP_MB))
-    minutes = minutes or _round_up(duration, STEP_MIN)
-    return Request(cpus=cpus, memory_mb=memory_mb, minutes=minutes, gpus=gpus, resident=resident)
+    estimated_mb = max(
+        compute_job_mb(memory_gib * _MEMORY_MARGIN, 0),
+        compute_job_mb(memory_gib * _PRIVATE_MEMORY_MARGIN, cpus if resident else 0),
+    )
+    estimated_minutes = max(time for _, time in costs) * _TIME_MARGIN + _EXTRA_MINUTES
+    return Request(
+        cpus=cpus,
+        memory_mb=memory_mb or max(MIN_MB, _round_up(estimated_mb, STEP_MB)),
+        minutes=minutes or _round_up(estimated_minutes, STEP_MIN),
+        gpus=gpus,
+        resident=resident,
+    )
 
 
 def make_group_request(participants: int) -> Request:
@@ -89,12 +95,12 @@ def enlarge_request(request: Request, code: str, peak_mb: int = 0) -> Request:
     peak_mb : int, optional
         Peak memory of the job according to SLURM (MiB), if it ran out of memory; 0 if unknown.
     """
-    memory = request.memory_mb * (_RETRY_FACTOR if code == "memory" else 1)
+    memory_mb = request.memory_mb * (_RETRY_FACTOR if code == "memory" else 1)
     minutes = request.minutes * (_RETRY_FACTOR if code == "time" else 1)
     # the peak can be below the request if the kernel ended the job or the peak was not sampled
     if peak_mb:
-        memory = _round_up(max(request.memory_mb, peak_mb) * _PEAK_MARGIN, STEP_MB)
-    return replace(request, memory_mb=memory, minutes=minutes)
+        memory_mb = _round_up(max(request.memory_mb, peak_mb) * _PEAK_MARGIN, STEP_MB)
+    return replace(request, memory_mb=memory_mb, minutes=minutes)
 
 
 def compute_program_gib(request: Request) -> float:
@@ -102,9 +108,10 @@ def compute_program_gib(request: Request) -> float:
 
     It is less than the memory of the job, see `compute_job_mb`.
     """
-    gib = request.memory_mb / 1024 * _PROGRAM_SHARE
-    gib -= _SHARED_GIB * request.cpus * request.resident
-    return math.floor(gib * 100) / 100
+    program_gib = request.memory_mb / 1024 * _PROGRAM_SHARE
+    if request.resident:
+        program_gib -= _SHARED_GIB * request.cpus
+    return math.floor(program_gib * 100) / 100
 
 
 def compute_job_mb(program: float, workers: int) -> int:

@@ -31,6 +31,8 @@ _MAX_SILENCE_S = 900.0
 """Time (s) for which monitoring continues without an answer of SLURM. Restarting a controller
 takes minutes.
 """
+_StatusesBySubmission = Mapping[str, Mapping[str, JobStatus]]
+"""States by participant, by the identifier of a submission."""
 
 
 @frozen
@@ -83,7 +85,7 @@ def read_overview(output_dir: Path) -> Overview:
         fix = "check the path, or submit jobs with bids-sr-slurm DIR OUT"
         raise UsageError(message, "no jobs were submitted for this output directory", fix)
     queue = commands.queue([submission.job_name for submission in records])
-    statuses_by_submission = {
+    statuses_by_submission: _StatusesBySubmission = {
         submission.id: {
             status.participant: status for status in find_job_statuses(submission, queue)
         }
@@ -96,35 +98,42 @@ def read_overview(output_dir: Path) -> Overview:
     ]
     relevant = submitted or records
     origin = latest_submissions(relevant)
-    statuses = [statuses_by_submission[submission.id][name] for name, submission in origin.items()]
     retried = {
         name
         for submission in submitted
         for name in submission.participants
         if origin[name] != submission
     }
-    statuses = _add_memory_peaks(statuses, retried)
+    participant_statuses = _add_memory_peaks(
+        [statuses_by_submission[submission.id][name] for name, submission in origin.items()],
+        retried,
+    )
     groups = [
         (submission, status)
         for submission in relevant
         if (status := statuses_by_submission[submission.id].get(GROUP))
     ]
-    statuses += [status for _, status in groups[-1:]]
-    open_jobs = {
-        status.job.partition("_")[0]: None
-        for submission_statuses in statuses_by_submission.values()
-        for status in submission_statuses.values()
-        if status.is_open
-    }
+    group_statuses = [status for _, status in groups[-1:]]
     return Overview(
-        statuses=tuple(statuses),
+        statuses=(*participant_statuses, *group_statuses),
         origin=origin,
         group_origin=groups[-1][0] if groups else None,
-        open_jobs=tuple(open_jobs),
+        open_jobs=_list_open_jobs(statuses_by_submission),
         open_groups=tuple(
             (submission, status.job) for submission, status in groups if status.is_open
         ),
     )
+
+
+def _list_open_jobs(statuses_by_submission: _StatusesBySubmission) -> tuple[str, ...]:
+    """Return the numbers of pending and running jobs, without the numbers of their tasks."""
+    open_jobs = {
+        status.job.partition("_")[0]: None
+        for statuses in statuses_by_submission.values()
+        for status in statuses.values()
+        if status.is_open
+    }
+    return tuple(open_jobs)
 
 
 def _add_memory_peaks(statuses: Sequence[JobStatus], retried: Collection[str]) -> list[JobStatus]:
@@ -141,7 +150,7 @@ def _add_memory_peaks(statuses: Sequence[JobStatus], retried: Collection[str]) -
     return [replace(status, peak_mb=peaks.get(status.job, 0)) for status in statuses]
 
 
-def _is_unused(submission: Submission, statuses: dict[str, JobStatus]) -> bool:
+def _is_unused(submission: Submission, statuses: Mapping[str, JobStatus]) -> bool:
     """Return whether scripts were only printed and have not been submitted since."""
     return submission.printed and all(status.state is State.UNSENT for status in statuses.values())
 
@@ -216,17 +225,21 @@ def print_scripts(
     """
     submission = replace(submission, printed=True)
     scripts = write_scripts(submission, settings_toml)
-    lines = ["#!/bin/bash", "# shellcheck disable=SC2016 # paths may hold anything", "set -e"]
+    script_lines = [
+        "#!/bin/bash",
+        "# shellcheck disable=SC2016 # paths may hold anything",
+        "set -e",
+    ]
     dependencies: list[str] = []
     for number, job in enumerate(submission.jobs, start=1):
         arguments = shlex.join(make_sbatch_arguments(submission, job))
         if job.is_group:
             job_ids = ":".join([*dependencies, *open_jobs])
-            lines.append(f'sbatch "--dependency=afterany:{job_ids}" {arguments}')
+            script_lines.append(f'sbatch "--dependency=afterany:{job_ids}" {arguments}')
         else:
             dependencies.append(f"${{job{number}%%;*}}")
-            lines.append(f"job{number}=$(sbatch {arguments})")
-    return scripts, write_text(submission.folder / "submit.sh", "\n".join(lines) + "\n")
+            script_lines.append(f"job{number}=$(sbatch {arguments})")
+    return scripts, write_text(submission.folder / "submit.sh", "\n".join(script_lines) + "\n")
 
 
 def make_retries(
@@ -405,22 +418,27 @@ def cancel(snapshot: Overview, participants: Iterable[str] = ()) -> list[str]:
         if not selected_participants or name in selected_participants
     }
     names = [name for name, job in open_tasks.items() if job in jobs]
-    marks = [(snapshot.origin[name], open_tasks[name]) for name in names]
+    cancelled_jobs = [(snapshot.origin[name], open_tasks[name]) for name in names]
     if not selected_participants and snapshot.open_groups:
-        marks += snapshot.open_groups
+        cancelled_jobs += snapshot.open_groups
         names.append(GROUP)
-    if marks:
-        _mark_cancelled(marks)
-        commands.cancel(dict.fromkeys(job for _, job in marks))
+    if cancelled_jobs:
+        _record_cancelled(cancelled_jobs)
+        commands.cancel(dict.fromkeys(job for _, job in cancelled_jobs))
     return names
 
 
-def _mark_cancelled(marks: Sequence[tuple[Submission, str]]) -> None:
-    """Record cancelled jobs in a file, because a job that never started leaves no status file."""
-    for folder in {submission.folder for submission, _ in marks}:
+def _record_cancelled(cancelled_jobs: Sequence[tuple[Submission, str]]) -> None:
+    """Record cancelled jobs in a file, because a job that never started leaves no status file.
+
+    `cancelled_jobs`: submission and number of each job.
+    """
+    for folder in {submission.folder for submission, _ in cancelled_jobs}:
         file = folder / CANCELLED_FILE
         previous = file.read_text(encoding="utf-8") if file.exists() else ""
-        jobs = dict.fromkeys(job for submission, job in marks if submission.folder == folder)
+        jobs = dict.fromkeys(
+            job for submission, job in cancelled_jobs if submission.folder == folder
+        )
         write_text(file, previous + "".join(f"{job}|CANCELLED|\n" for job in jobs))
 
 

@@ -21,6 +21,7 @@ from bids_sr.slurm.commands import (
     parse_squeue,
 )
 
+_LOGGER = logging.getLogger(__name__)
 _UNAVAILABLE_PATTERN = re.compile(
     r"unable to contact|connection (refused|timed out|reset|failure)|timed out|not available at"
     r" the moment|temporarily"
@@ -47,8 +48,8 @@ def _find_code(state: str, exit_code: str) -> str:
     `exit_code` is the exit code of the program, with a colon and the signal that ended it.
     """
     code, _, signal = exit_code.partition(":")
-    killed = state.rstrip("+") == "FAILED" and signal in ("9", "125")
-    return get_code(state, 137 if killed else int(code or 1) or 1)
+    is_killed = state.rstrip("+") == "FAILED" and signal in ("9", "125")
+    return get_code(state, 137 if is_killed else int(code or 1) or 1)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -195,6 +196,3 @@ class Queue:
                 f"SLURM has not responded for {now - self._silent_since:.0f} s. The last"
                 f" message was: {message}"
             )
-
-
-_LOGGER = logging.getLogger(__name__)

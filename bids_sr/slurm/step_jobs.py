@@ -60,8 +60,8 @@ class _NodeJob:
     folder: Path
     slurm_id: str = ""
     blocked_reason: str = ""  # reason why the job will never start
-    # s (monotonic), first time that the job was out of the queue, and of its answer
-    start_time: float | None = None
+    # s (monotonic), when the job was first found out of the queue, and when its answer was found
+    absence_time: float | None = None
     answer_time: float | None = None
     outcome: NodeOutcome | None = None
 
@@ -161,9 +161,10 @@ class Jobs:
             "level": logging.getLogger("nipype.workflow").getEffectiveLevel(),
         }
         (folder / "order.json").write_text(json.dumps(order))
-        (folder / "job.sh").write_text(_make_script(folder, self.options.template))
+        script = folder / "job.sh"
+        script.write_text(_make_script(folder, self.options.template))
         job = self._jobs[number] = _NodeJob(node=node, folder=folder)
-        arguments = [*_make_sbatch_arguments(node, folder, self.options), str(folder / "job.sh")]
+        arguments = [*_make_sbatch_arguments(node, folder, self.options), str(script)]
         name = f"{_make_job_name(node.fullname)}.{number}.{self.token}"
         try:
             job.slurm_id = self.queue.submit(
@@ -269,10 +270,13 @@ class Jobs:
         answer = json.loads(self._find_answer_file(number).read_text())
         if answer["traceback"]:
             failed = answer["failed"] or job.step_name
-            head = f"{failed} failed in SLURM job {job.slurm_id} on {answer['host']}\n"
-            notice = Notice(**answer["notice"]) if answer.get("notice") else None
-            lines = [head, *answer["traceback"]]
-            job.outcome = {**answer, "failed": failed, "traceback": lines, "notice": notice}
+            heading = f"{failed} failed in SLURM job {job.slurm_id} on {answer['host']}\n"
+            job.outcome = {
+                **answer,
+                "failed": failed,
+                "traceback": [heading, *answer["traceback"]],
+                "notice": Notice(**answer["notice"]) if answer.get("notice") else None,
+            }
             return
         job.answer_time = job.answer_time or time.monotonic()
         if f"result_{job.node.name}.pklz" in _list_output(job.node):
@@ -300,11 +304,11 @@ class Jobs:
                 reason if state == "PENDING" and reason in _PERMANENT_REASONS else ""
             )
             if state in ACTIVE and not job.blocked_reason:
-                job.start_time = None
-            elif job.start_time is None:
-                job.start_time = now
+                job.absence_time = None
+            elif job.absence_time is None:
+                job.absence_time = now
             elif (
-                now - job.start_time >= self.options.grace_seconds
+                now - job.absence_time >= self.options.grace_seconds
                 and not self._find_answer_file(number).exists()
             ):
                 job.outcome = self._classify_lost_job(job)

@@ -141,31 +141,38 @@ def _submit(arguments: list[str]) -> int:
     for name, reason in settings.run.without_effect:
         print(f"  note: {name} has no effect: {reason}")
     print_line("Checking the inputs")
-    submission, text, state = prepare(settings, options, site)
+    submission, settings_toml, state = prepare(settings, options, site)
     dependencies = state.open_jobs if state else ()
     if settings.run.dry_run:
         return DONE
     if options.print_only:
-        return _print_only(submission, text, dependencies)
-    return _submit_all([(submission, text)], dependencies, wait=options.wait)
+        return _print_only(submission, settings_toml, dependencies)
+    return _submit_all([(submission, settings_toml)], dependencies, wait=options.wait)
 
 
-def _print_only(submission: Submission, text: str, dependencies: Sequence[str]) -> int:
+def _print_only(submission: Submission, settings_toml: str, dependencies: Sequence[str]) -> int:
     """Write and print the scripts of a submission, with the command that submits them."""
-    scripts, lines = print_scripts(submission, text, open_jobs=dependencies)
-    for script in (*scripts, lines):
+    job_scripts, submit_script = print_scripts(submission, settings_toml, open_jobs=dependencies)
+    for script in (*job_scripts, submit_script):
         print(f"\n--- {script}\n{script.read_text(encoding='utf-8')}", end="")
-    print(f"\nNo jobs were submitted. To submit the jobs, run: bash {shlex.quote(str(lines))}")
+    print(
+        "\nNo jobs were submitted. To submit the jobs, run: bash"
+        f" {shlex.quote(str(submit_script))}"
+    )
     return DONE
 
 
 def _submit_all(
     submissions: "list[tuple[Submission, str]]", job_dependencies: Sequence[str], *, wait: bool
 ) -> int:
-    """Submit jobs one after the other, and wait for them if requested."""
+    """Submit jobs one after the other, and wait for them if requested.
+
+    `submissions`: submissions with their settings. `job_dependencies`: numbers of further jobs
+    that must end before a group job.
+    """
     dependencies = list(job_dependencies)
-    for submission, text in submissions:
-        submitted = manage.submit(submission, text, open_jobs=dependencies)
+    for submission, settings_toml in submissions:
+        submitted = manage.submit(submission, settings_toml, open_jobs=dependencies)
         jobs = [job.number for job in submitted.jobs]
         dependencies += jobs
         print_line(
@@ -200,17 +207,17 @@ def _retry(
     )
     for submission, _ in submissions:
         for array in submission.arrays:
-            gigabytes = array.request.memory_mb / 1024
-            time = format_time(array.request.minutes)
+            memory_gb = array.request.memory_mb / 1024
+            time_limit = format_time(array.request.minutes)
             print(
-                f"  Resubmitting {' '.join(array.task_of)} with {gigabytes:.1f} GB of memory"
-                f" and a time limit of {time}"
+                f"  Resubmitting {' '.join(array.task_of)} with {memory_gb:.1f} GB of memory"
+                f" and a time limit of {time_limit}"
             )
         if submission.group:
             print("  Resubmitting the group-level job")
     if options.print_only:
-        for submission, text in submissions:
-            _print_only(submission, text, state.open_jobs)
+        for submission, settings_toml in submissions:
+            _print_only(submission, settings_toml, state.open_jobs)
         return DONE
     return _submit_all(submissions, state.open_jobs, wait=options.wait)
 

@@ -66,18 +66,7 @@ def prepare(
     plan = preflight.check(task_settings)
     problems = [str(problem) for problem in plan.problems] + _find_option_problems(settings, site)
     site = _complete_site(site, settings)
-    named_paths = [
-        Path(text)
-        for text in (site.setup, site.container, site.program)
-        if text and "://" not in text
-    ]
-    paths = (
-        settings.paths.bids_dir,
-        settings.paths.output_dir,
-        *_list_paths(settings),
-        *named_paths,
-    )
-    problems += scripts.find_invalid_names(site, paths)
+    problems += _find_path_problems(settings, site)
     arrays: tuple[ArrayJob, ...] = ()
     try:
         arrays = _make_arrays(
@@ -87,11 +76,9 @@ def prepare(
         problems.append(str(error))
     scripts.raise_problems(problems)
     is_printed = bool(options.print_only or settings.run.dry_run)
-    state = (
-        None
-        if is_printed and not shutil.which("squeue")
-        else manage.read_current_overview(settings.paths.output_dir)
-    )
+    state = None
+    if shutil.which("squeue") or not is_printed:
+        state = manage.read_current_overview(settings.paths.output_dir)
     scripts.raise_problems(_find_conflicts(arrays, state, is_printed=is_printed))
     submission = _make_submission(settings, options, site, arrays, state)
     for notice in preflight.notes(plan, settings):
@@ -104,6 +91,22 @@ def prepare(
     skips_validation = settings.selection.skip_bids_validation or not plan.skipped
     selection = dataclasses.replace(settings.selection, skip_bids_validation=skips_validation)
     return submission, dataclasses.replace(settings, selection=selection).to_toml(), state
+
+
+def _find_path_problems(settings: Settings, site: Site) -> list[str]:
+    """Return problems of names and paths that jobs use."""
+    site_paths = [
+        Path(text)
+        for text in (site.setup, site.container, site.program)
+        if text and "://" not in text
+    ]
+    paths = (
+        settings.paths.bids_dir,
+        settings.paths.output_dir,
+        *_list_paths(settings),
+        *site_paths,
+    )
+    return scripts.find_invalid_names(site, paths)
 
 
 def _make_submission(
@@ -168,7 +171,9 @@ def _make_arrays(
         ],
         cpus=cpus,
         gpus=int(settings.resources.device == "cuda") if options.gpus is None else options.gpus,
-        memory_mb=None if memory_gb is None else compute_job_mb(memory_gb, cpus * counts_resident),
+        memory_mb=None
+        if memory_gb is None
+        else compute_job_mb(memory_gb, cpus if counts_resident else 0),
         minutes=minutes,
         resident=counts_resident,
     )
