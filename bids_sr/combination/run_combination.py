@@ -113,8 +113,8 @@ class CombinedEstimate:
     def person_sd(self) -> Float | None:
         """Standard deviation of the effect as an estimate for the participant.
 
-        It contains the spread between runs and the repeated part of the reconstruction error. None
-        for fewer than three runs.
+        It contains the spread between runs and the repeated part of the reconstruction error. The
+        repeated part is omitted if the error of a run is unknown. None for fewer than three runs.
         """
         if self.between_variance is None:
             return None

@@ -533,7 +533,7 @@ class SeriesWriter:
     dtype : npt.DTypeLike, optional
         Data type on disk; integers are stored as (value - inter) / slope, rounded.
     header_like : nib.Nifti1Header | None, optional
-        Header whose qform and sform codes are copied; None uses code 1.
+        Header whose qform and sform codes and dim_info are copied; None uses code 1.
     slope, inter : float, optional
         Slope and intercept in the header (scl_slope, scl_inter).
     compressed : bool | None, optional
@@ -793,8 +793,8 @@ def save_image(
         Data type on disk, without scaling; None uses float32 for floats, uint8 for booleans, int32
         for 64-bit integers, and otherwise the type of the data.
     header_like : nib.Nifti1Header | None, optional
-        Header whose qform and sform codes are copied, and in 4D the repetition time; None uses
-        code 1.
+        Header whose qform and sform codes and dim_info are copied, and in 4D the repetition time;
+        None uses code 1.
     tr : float | None, optional
         Repetition time (s); None copies it from `header_like`.
     compressed : bool | None, optional

@@ -54,8 +54,8 @@ class Activation(OptionSection):
         SMOOTHING,
         "--smoothing MM",
         (
-            "FWHM of the Gaussian smoothing kernels applied to the maps, in mm (0: no smoothing;"
-            " paper: 3.5 and 13.2 mm)"
+            "FWHM of the Gaussian kernels that smooth the volumes before the maps are computed, in"
+            " mm (0: no smoothing; paper: 3.5 and 13.2 mm)"
         ),
         type=readers.parse_widths,
         least=0,

@@ -16,7 +16,8 @@ from bids_sr.sr.matrices import upsample
 
 _MAX_WINDOWS = 8  # largest number of scored windows, evenly spaced over the held-out regions
 _MAX_SIDE = 48  # voxels, largest side of a volumetric window
-# slices of context around held-out slices for volumetric networks; excluded from the score
+# slices of context around held-out slices for volumetric networks; not scored, unless the
+# held-out slices contain no mask voxels
 _CONTEXT_SLICES = 6
 
 
@@ -104,7 +105,7 @@ def _cut_scored_window(examples: Examples, region: Region, window: Window) -> Sc
         first, end = ((z - window[2][0]) * q // p for z in region.slices)
         weight = torch.zeros_like(batch.weight)
         weight[..., max(0, first) : end] = batch.weight[..., max(0, first) : end]
-        # if a region contains no mask voxels, all of its voxels are scored
+        # if the region contains no mask voxels, the whole window is scored
         batch = replace(batch, weight=weight if weight.any() else torch.ones_like(batch.weight))
     return ScoredWindow(image=region.image, box=window, batch=batch)
 

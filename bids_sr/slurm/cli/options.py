@@ -1,4 +1,8 @@
-"""Options of ``bids-sr-slurm`` in addition to the options of ``bids-sr``."""
+"""Options of ``bids-sr-slurm`` in addition to the options of ``bids-sr``.
+
+The options of the site, such as ``--partition`` and ``--container``, are the fields of
+`bids_sr.slurm.submission.Site`, because they are stored with each submission.
+"""
 
 from pathlib import Path
 
