@@ -46,8 +46,8 @@ def compress_series(
     with SeriesReader(src_nii) as reader:
         slope, inter = 1.0, 0.0
         if target_dtype.kind in "iu":
-            slope, inter = _integer_scaling(*reader.extent(), target_dtype)
-            if slope > _intensity_range(reader.volume(0)) / _MIN_STEPS:
+            slope, inter = _choose_integer_scaling(*reader.extent(), target_dtype)
+            if slope > _measure_intensity_range(reader.volume(0)) / _MIN_STEPS:
                 target_dtype, slope, inter = np.dtype("<f4"), 1.0, 0.0
         _copy_volumes(
             reader,
@@ -62,7 +62,7 @@ def compress_series(
         )
 
 
-def _intensity_range(volume: Array) -> float:
+def _measure_intensity_range(volume: Array) -> float:
     """Return the intensity range of most voxels, without background and padding.
 
     A few voxels with much higher intensity than the head (artifacts) and an offset do not change
@@ -76,7 +76,9 @@ def _intensity_range(volume: Array) -> float:
     return float(np.percentile(np.abs(signal - np.median(signal)), 98))
 
 
-def _integer_scaling(lowest: float, highest: float, dtype: npt.DTypeLike) -> tuple[float, float]:
+def _choose_integer_scaling(
+    lowest: float, highest: float, dtype: npt.DTypeLike
+) -> tuple[float, float]:
     """Return slope and intercept that scale a range with 0 to an integer type and preserve 0.
 
     The intercept is an integer multiple of the slope, which has eight significant bits. The
@@ -120,7 +122,12 @@ def copy_series(
     """
     with SeriesReader(src, allow_nan=replace_nan) as reader:
         _copy_volumes(
-            reader, dst, order, tr or reader.tr, dtype=_copy_dtype(reader), replace_nan=replace_nan
+            reader,
+            dst,
+            order,
+            tr or reader.tr,
+            dtype=_choose_copy_dtype(reader),
+            replace_nan=replace_nan,
         )
 
 
@@ -145,7 +152,7 @@ def combine_volumes(
         reader.shape,
         reader.affine,
         reader.tr,
-        dtype=_copy_dtype(reader),
+        dtype=_choose_copy_dtype(reader),
         header_like=reader.header,
     ) as writer:
         for t in range(reader.shape[3]):
@@ -156,7 +163,7 @@ def combine_volumes(
             writer.append(np.sum(weighted_volumes, axis=0))
 
 
-def _copy_dtype(reader: SeriesReader) -> npt.DTypeLike:
+def _choose_copy_dtype(reader: SeriesReader) -> npt.DTypeLike:
     """Return the data type of a copy: 16-bit integers without a scale, or float32."""
     is_short_int = reader.dtype.kind in "iu" and reader.dtype.itemsize <= 2 and not reader.scaled
     return reader.dtype if is_short_int else np.float32

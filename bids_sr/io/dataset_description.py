@@ -214,7 +214,9 @@ def _describe_dataset(
         if acknowledgment
         else f"{citation}.",
         "GeneratedBy": [generator],
-        "SourceDatasets": [_source_entry(folder, links[key]) for key, folder in sources.items()],
+        "SourceDatasets": [
+            _make_source_entry(folder, links[key]) for key, folder in sources.items()
+        ],
         "DatasetLinks": links,
     }
 
@@ -230,7 +232,7 @@ def _describe_container() -> dict[str, str]:
     return {"Type": "singularity" if sif else "docker", "Tag": tag} if tag else {}
 
 
-def _source_entry(folder: Path, link: str) -> dict[str, object]:
+def _make_source_entry(folder: Path, link: str) -> dict[str, object]:
     """Return the entry of a source data set, with the DOI in its description."""
     description = _read_description(folder)
     doi = {"DOI": description["DatasetDOI"]} if description.get("DatasetDOI") else {}

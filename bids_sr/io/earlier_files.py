@@ -45,7 +45,7 @@ def move_earlier_files(out: Path, figures: Path, stored: Collection[Path]) -> di
     described_parts = {frozenset(_name_parts(path)) for path in stored if path.suffix != ".json"}
     moved_names: dict[str, list[str]] = {}
     for path in sorted(
-        {path for root in (out, figures) for path in _participant_files(stored, root)}
+        {path for root in (out, figures) for path in _list_participant_files(stored, root)}
     ):
         run = run_prefix(path.name)
         if run not in runs or path in stored or path.suffix == ".json" or path.is_dir():
@@ -92,7 +92,7 @@ def _name_parts(path: Path) -> set[str]:
     return set(path.name.partition(".")[0].split("_"))
 
 
-def _participant_files(stored: Collection[Path], root: Path) -> set[Path]:
+def _list_participant_files(stored: Collection[Path], root: Path) -> set[Path]:
     """Return all files below `root` in the directories of participants with stored files."""
     folders = set()
     for path in stored:

@@ -162,12 +162,12 @@ def _find_matrix_problem(
     if not is_smaller and not is_larger:
         return None
     if is_smaller:
-        difference = f"smaller than the {resolution} matrix size {_shape_text(min_shape)}"
+        difference = f"smaller than the {resolution} matrix size {_format_shape(min_shape)}"
     else:
-        difference = f"larger than the high-resolution matrix size {_shape_text(highres_shape)}"
+        difference = f"larger than the high-resolution matrix size {_format_shape(highres_shape)}"
     factor_text = "×".join(f"{ratio:g}" for ratio in factor)
     reason = (
-        f"the matrix size {_shape_text(shape)} is {difference}, given the super-resolution factor"
+        f"the matrix size {_format_shape(shape)} is {difference}, given the super-resolution factor"
         f" {factor_text} and the matrix size of {run_name}"
     )
     if requires_highres:
@@ -181,7 +181,7 @@ def _find_matrix_problem(
     )
 
 
-def _shape_text(shape: Sequence[int]) -> str:
+def _format_shape(shape: Sequence[int]) -> str:
     """Format the first three sizes of a shape, such as ``64×64×30``."""
     return "×".join(map(str, shape[:3]))
 

@@ -36,10 +36,10 @@ def file_uri(path: Path, roots: Mapping[str, Path]) -> str:
     template_dir = templateflow_home()
     if template_dir in path.parents:
         return f"{_TEMPLATEFLOW_URL}/{path.relative_to(template_dir).as_posix()}"
-    return _package_url(path) or path.absolute().as_uri()
+    return _make_package_url(path) or path.absolute().as_uri()
 
 
-def _package_url(path: Path) -> str:
+def _make_package_url(path: Path) -> str:
     """Return the package URL of a file in an installed package, or "" for other files."""
     parts = path.parts
     if "site-packages" not in parts:

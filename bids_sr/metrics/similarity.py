@@ -143,7 +143,7 @@ def _compute_ssim_map(x: Float, y: Float, data_range: float) -> Float:
             f"least {_SSIM_WINDOW} pixels along each axis"
         )
 
-    rows, columns = (_window_matrix(size) for size in x.shape[-2:])
+    rows, columns = (_make_window_matrix(size) for size in x.shape[-2:])
 
     def local_mean(values: Float) -> Float:
         return rows @ values @ columns.T
@@ -161,7 +161,7 @@ def _compute_ssim_map(x: Float, y: Float, data_range: float) -> Float:
 
 
 @lru_cache(maxsize=16)
-def _window_matrix(size: int) -> Float:
+def _make_window_matrix(size: int) -> Float:
     """Return the matrix (size, size) that averages pixels along an axis in the Gaussian window.
 
     Pixels are reflected at the edges. For images of this size, products with matrices are faster

@@ -48,7 +48,7 @@ def resample_to_reference(
     )
 
 
-def _steady_volumes(reader: SeriesReader, n_dummy: int) -> list[int]:
+def _choose_steady_volumes(reader: SeriesReader, n_dummy: int) -> list[int]:
     """Return the numbers of up to 40 steady-state volumes spread over a run.
 
     Raises
@@ -88,7 +88,7 @@ def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
     ValueError
         The run has no steady-state volume.
     """
-    spread_volumes = _steady_volumes(reader, n_dummy)
+    spread_volumes = _choose_steady_volumes(reader, n_dummy)
     n_volumes = reader.shape[3]
     middle = (n_dummy + n_volumes) // 2
     first = max(n_dummy, min(middle - _N_SEED_VOLUMES // 2, n_volumes - _N_SEED_VOLUMES))
@@ -144,7 +144,7 @@ def estimate_run(
     ValueError
         The run has no steady-state volume.
     """
-    spread_volumes = _steady_volumes(reader, n_dummy)
+    spread_volumes = _choose_steady_volumes(reader, n_dummy)
     n_volumes = reader.shape[3]
     mask = brain_mask(reference, reader.affine) if mask is None else mask
     motion = estimate_motion(
@@ -196,7 +196,7 @@ def average_realigned_volumes(
     ValueError
         The run has no steady-state volume.
     """
-    spread_volumes = _steady_volumes(reader, n_dummy)
+    spread_volumes = _choose_steady_volumes(reader, n_dummy)
     x, y, z = reader.shape[:3]
     shift = None if distortion is None else distortion.shift_on_grid((x, y, z), reader.affine)
     signal_sum = np.zeros((x, y, z))

@@ -58,7 +58,7 @@ class Mismatch:
     n: int
 
 
-def _smoothed_slope(image: Array, sigma: Array, axis: int) -> Array:
+def _compute_smoothed_slope(image: Array, sigma: Array, axis: int) -> Array:
     """Return the magnitude of the smoothed derivative along an axis."""
     derivative_orders = [int(dimension == axis) for dimension in range(3)]
     return np.abs(
@@ -68,13 +68,13 @@ def _smoothed_slope(image: Array, sigma: Array, axis: int) -> Array:
     )
 
 
-def _edge_strength(image: Array, sigma: Array, axis: int, scale: float) -> Array:
+def _compute_edge_strength(image: Array, sigma: Array, axis: int, scale: float) -> Array:
     """Return the edge strength of an image along an axis.
 
     The edge strength is the square root of the slope, relative to `scale`. Without the square
     root, a bright rim would dominate its neighborhood.
     """
-    return np.sqrt(_smoothed_slope(image, sigma, axis) / max(scale, 1e-12) + 0.01)
+    return np.sqrt(_compute_smoothed_slope(image, sigma, axis) / max(scale, 1e-12) + 0.01)
 
 
 def _correlate_locally(first: Array, second: Array, window: Array) -> Array:
@@ -134,9 +134,11 @@ def _measure_along(
     sigma = blur_mm / FWHM_PER_SIGMA / voxel_mm
     window = np.array([2.0, 2.0, 1.0]) * blur_mm / voxel_mm
     window[2] = max(blur_mm / voxel_mm[2], 0.5)
-    strengths = [_edge_strength(image, sigma, axis, 1.0)[mask] for image in (first, second)]
+    strengths = [
+        _compute_edge_strength(image, sigma, axis, 1.0)[mask] for image in (first, second)
+    ]
     edges = [
-        _edge_strength(image, sigma, axis, float(np.median(strength**2)))
+        _compute_edge_strength(image, sigma, axis, float(np.median(strength**2)))
         for image, strength in zip((first, second), strengths, strict=True)
     ]
     step_mm = min(float(voxel_mm[axis]), blur_mm / 2)
@@ -206,7 +208,7 @@ def measure_edge_mismatch(
     shifts: list[Array] = []
     quantiles, n_matched, n_edges = [], 0, 0
     for direction in (0, 1) if axis is None else (axis,):
-        slope = _smoothed_slope(first, blur_mm / FWHM_PER_SIGMA / voxel_mm, direction)
+        slope = _compute_smoothed_slope(first, blur_mm / FWHM_PER_SIGMA / voxel_mm, direction)
         strong_edges = search_mask & (
             slope >= max(np.quantile(slope[search_mask], 1 - _EDGE_FRACTION), 1e-12)
         )

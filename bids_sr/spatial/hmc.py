@@ -90,7 +90,7 @@ class MotionEstimates:
     residual: Float
 
 
-def _bias_basis(points: Array, center: Array, degree: int) -> Float:
+def _evaluate_bias_basis(points: Array, center: Array, degree: int) -> Float:
     """Evaluate monomials of scaled coordinates up to `degree`.
 
     Parameters
@@ -117,12 +117,12 @@ def _bias_basis(points: Array, center: Array, degree: int) -> Float:
     return np.stack(columns, axis=1)
 
 
-def _thin_axes(shape: tuple[int, ...]) -> list[int]:
+def _find_thin_axes(shape: tuple[int, ...]) -> list[int]:
     """Return the axes of a volume (X, Y, Z) along which motion is not estimated."""
     return [axis for axis in range(3) if shape[axis] < LEAST_SAMPLES]
 
 
-def _motion_basis(shape: tuple[int, ...], affine: Array) -> Float:
+def _make_motion_basis(shape: tuple[int, ...], affine: Array) -> Float:
     """Return the degrees of freedom that can be estimated on a grid.
 
     Parameters
@@ -139,7 +139,7 @@ def _motion_basis(shape: tuple[int, ...], affine: Array) -> Float:
         if no axis is thin and 3 if one axis is thin: two translations and one rotation in the
         plane of the other axes.
     """
-    thin_axes = _thin_axes(shape)
+    thin_axes = _find_thin_axes(shape)
     if not thin_axes:
         return np.eye(6)
     axes = affine[:3, :3] / voxel_sizes(affine)
@@ -173,10 +173,10 @@ class _SearchLevel:
         self.center = self.points.mean(axis=0)
         indices = tuple(voxels.T)
         self.values = smoothed_reference[indices].astype(np.float64)
-        thin_axes = _thin_axes(smoothed_reference.shape)
+        thin_axes = _find_thin_axes(smoothed_reference.shape)
         # along thin axes all points count as inside the field of view
         self.unbounded_axes = np.isin(range(3), thin_axes)
-        self.motion_basis = _motion_basis(smoothed_reference.shape, affine)
+        self.motion_basis = _make_motion_basis(smoothed_reference.shape, affine)
         derivatives = [
             np.zeros(len(voxels))
             if axis in thin_axes
@@ -184,7 +184,7 @@ class _SearchLevel:
             for axis in range(3)
         ]
         gradient = np.stack(derivatives, axis=-1) @ self.inverse[:3, :3]
-        basis = _bias_basis(self.points, self.center, bias_degree)
+        basis = _evaluate_bias_basis(self.points, self.center, bias_degree)
         motion_derivatives = (
             np.hstack([gradient, np.cross(self.points - self.center, gradient)])
             @ self.motion_basis

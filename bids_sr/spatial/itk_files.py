@@ -71,7 +71,7 @@ def make_matrix(values: Array, center: Array) -> Float:
     return matrix
 
 
-def _euler_rotation(angles: Array, zyx: bool) -> Float:
+def _make_euler_rotation(angles: Array, zyx: bool) -> Float:
     """Return the rotation matrix of ITK's Euler3DTransform.
 
     Parameters
@@ -132,7 +132,7 @@ def read_itk(path: Path) -> Float:
         )
         if transform_type in _EULER_TYPES and values.size == 6 and center.size in (3, 4):
             values = np.concatenate(
-                [_euler_rotation(values[:3], bool(center[3:].any())).ravel(), values[3:]]
+                [_make_euler_rotation(values[:3], bool(center[3:].any())).ravel(), values[3:]]
             )
             center = center[:3]
         if values.size != 12 or center.size != 3:

@@ -260,14 +260,14 @@ def brain_mask(volume: Array, affine: Array) -> MaskArray:
     MaskError
         The volume is constant.
     """
-    seed = _brain_seed(volume, affine, 1.0)
+    seed = _find_brain_seed(volume, affine, 1.0)
     scale = head_scale(seed, affine)
     if scale < 1:
-        seed = _brain_seed(volume, affine, scale)
+        seed = _find_brain_seed(volume, affine, scale)
     return fill_holes(close_mask(seed, affine, 8.0 * scale))
 
 
-def _brain_seed(volume: Array, affine: Array, scale: float) -> MaskArray:
+def _find_brain_seed(volume: Array, affine: Array, scale: float) -> MaskArray:
     """Return the largest bright component of a volume, without parts attached by thin bridges."""
     sizes = voxel_sizes(affine)
     volume = np.asarray(volume, dtype=np.float32)

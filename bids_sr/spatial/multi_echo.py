@@ -61,7 +61,7 @@ def fit_t2star(
     return np.clip(t2star_ms, _MIN_T2STAR_MS, _MAX_T2STAR_MS)
 
 
-def _echoes_with_signal(means: Sequence[np.ndarray], affine: np.ndarray) -> np.ndarray:
+def _count_usable_echoes(means: Sequence[np.ndarray], affine: np.ndarray) -> np.ndarray:
     """Return the number of echoes to use in each voxel (N,).
 
     Outside the brain all echoes are used. Within the brain these are the echoes before signal
@@ -126,7 +126,7 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
             )
         n_volumes = first.shape[3]
         means = [reader.mean(min(_MAX_UNSTEADY_VOLUMES, n_volumes // 4)) for reader in readers]
-        n_used = _echoes_with_signal(means, first.affine)
+        n_used = _count_usable_echoes(means, first.affine)
         t2star_ms = fit_t2star([mean.ravel() for mean in means], tes_ms, n_used)
         writer = stack.enter_context(
             SeriesWriter(out, first.shape, first.affine, first.tr, header_like=first.header)

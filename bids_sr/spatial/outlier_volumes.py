@@ -316,7 +316,7 @@ def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, 
             comparer.compare(middle), key=lambda comparison: comparison.difference
         )
         outlier_reasons = [
-            _outlier_reason(comparison, spread, len(segment)) for comparison in comparisons
+            _explain_outlier(comparison, spread, len(segment)) for comparison in comparisons
         ]
         if all(outlier_reasons):
             reasons |= {int(t): outlier_reasons[0] for t in segment}
@@ -325,7 +325,7 @@ def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, 
     return reasons
 
 
-def _outlier_reason(comparison: _Comparison, spread: _OrdinarySpread, n_in_segment: int) -> str:
+def _explain_outlier(comparison: _Comparison, spread: _OrdinarySpread, n_in_segment: int) -> str:
     """Return why a volume is an outlier; "" if it is not an outlier.
 
     `n_in_segment` is the number of volumes in its segment.

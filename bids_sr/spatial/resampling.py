@@ -179,14 +179,14 @@ def _sample_along_axes(
     """
     sizes = coefficients_zyx.shape[::-1]
     x_weights, y_weights, z_weights = (
-        _spline_matrix(starts[axis] + steps[axis] * np.arange(shape[axis]), sizes[axis])
+        _make_spline_matrix(starts[axis] + steps[axis] * np.arange(shape[axis]), sizes[axis])
         for axis in range(3)
     )
     planes = y_weights @ (coefficients_zyx @ x_weights.T)
     return (z_weights @ planes.reshape(len(planes), -1)).reshape(shape[::-1])
 
 
-def _spline_matrix(points: Array, size: int) -> Float32:
+def _make_spline_matrix(points: Array, size: int) -> Float32:
     """Return the weights of coefficients at points along an axis (points, size).
 
     As in `spline_kernels`, points beyond the second coefficient from an edge take the value at
@@ -244,10 +244,10 @@ def sample_smoothed(
     smoothed_volume = np.ascontiguousarray(volume, dtype=np.float32)
     pairs, weights = [], []
     for axis, (step, start) in enumerate(zip(np.diagonal(matrix), matrix[:3, 3], strict=False)):
-        samples, weight = _linear_weights(step, start, shape[axis], volume.shape[axis])
+        samples, weight = _compute_linear_weights(step, start, shape[axis], volume.shape[axis])
         rows, positions = np.unique(samples, return_inverse=True)
         smoothed_volume = _smooth_along(
-            smoothed_volume, axis, _gaussian_weights(sigmas[axis], 4.0), rows
+            smoothed_volume, axis, _compute_gaussian_weights(sigmas[axis], 4.0), rows
         )
         pairs.append(np.ascontiguousarray(positions.reshape(samples.shape)))
         weights.append(weight)
@@ -279,7 +279,7 @@ def smooth(volume: Array, sigmas: Sequence[float], *, truncate: float) -> Float3
     for axis, sigma in enumerate(sigmas):
         rows = np.arange(volume.shape[axis])
         smoothed_volume = _smooth_along(
-            smoothed_volume, axis, _gaussian_weights(sigma, truncate), rows
+            smoothed_volume, axis, _compute_gaussian_weights(sigma, truncate), rows
         )
     return smoothed_volume
 
@@ -307,7 +307,7 @@ def _smooth_along(
     return filtered_rows
 
 
-def _gaussian_weights(sigma: float, truncate: float) -> Float:
+def _compute_gaussian_weights(sigma: float, truncate: float) -> Float:
     """Return a Gaussian that is cut off at `truncate` standard deviations (2 r + 1)."""
     radius = int(truncate * sigma + 0.5)
     if not radius:
@@ -316,7 +316,7 @@ def _gaussian_weights(sigma: float, truncate: float) -> Float:
     return np.asarray(weights / weights.sum())
 
 
-def _linear_weights(
+def _compute_linear_weights(
     step: float, start: float, count: int, size: int
 ) -> tuple[npt.NDArray[np.int64], Float]:
     """Return the samples before and after points on an axis (2, N), and the first one's weight.
@@ -337,7 +337,9 @@ def _sample_linearly(volume: Array, matrix: Array, shape: Shape, zero_outside: b
     samples = np.ascontiguousarray(volume, dtype=np.float32)
     if not zero_outside and not np.any(matrix[:3, :3] - np.diag(np.diagonal(matrix)[:3])):
         axis_weights = [
-            _linear_weights(matrix[axis, axis], matrix[axis, 3], shape[axis], volume.shape[axis])
+            _compute_linear_weights(
+                matrix[axis, axis], matrix[axis, 3], shape[axis], volume.shape[axis]
+            )
             for axis in range(3)
         ]
         pairs, weights = zip(*axis_weights, strict=True)

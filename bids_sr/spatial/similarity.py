@@ -48,10 +48,12 @@ def normalized_mutual_information(first: Array, second: Array) -> float:
     joint_bins = _bin_intensities(first) * _N_BINS + _bin_intensities(second)
     counts = np.bincount(joint_bins, minlength=_N_BINS**2)
     joint = counts.reshape(_N_BINS, _N_BINS) / max(np.size(first), 1)
-    joint_entropy = _entropy(joint)
+    joint_entropy = _compute_entropy(joint)
     if joint_entropy <= 0:
         return 1.0
-    return (_entropy(joint.sum(axis=1)) + _entropy(joint.sum(axis=0))) / joint_entropy
+    return (
+        _compute_entropy(joint.sum(axis=1)) + _compute_entropy(joint.sum(axis=0))
+    ) / joint_entropy
 
 
 def _bin_intensities(values: Array) -> Array:
@@ -63,7 +65,7 @@ def _bin_intensities(values: Array) -> Array:
     return np.clip((scaled_values * _N_BINS).astype(int), 0, _N_BINS - 1)
 
 
-def _entropy(probabilities: Array) -> float:
+def _compute_entropy(probabilities: Array) -> float:
     """Return the entropy (nats) of a discrete distribution."""
     positive = probabilities[probabilities > 0]
     return float(-(positive * np.log(positive)).sum())

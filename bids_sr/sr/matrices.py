@@ -106,7 +106,7 @@ def _cached(make_matrix: _MatrixFunction) -> _MatrixFunction:
     return make_read_only
 
 
-def _positions(m: int, n: int) -> Array:
+def _locate_voxels(m: int, n: int) -> Array:
     """Return the centers of n new voxels on a grid of m voxels with the same field of view."""
     return (np.arange(n) + 0.5) * m / n - 0.5
 
@@ -146,7 +146,7 @@ def crop_matrix_complex(n: int, m: int) -> Array:
             f"the number of k-space samples after cropping must be from 1 to {n}, got {m}"
         )
     frequencies = np.arange(-(m // 2), m - m // 2)
-    distances = _positions(n, m)[:, None, None] - np.arange(n)[:, None]
+    distances = _locate_voxels(n, m)[:, None, None] - np.arange(n)[:, None]
     return np.exp(2j * np.pi * frequencies * distances / n).sum(-1) / n
 
 
@@ -182,7 +182,7 @@ def gaussian_matrix(n: int, m: int) -> Array:
 
     The Gaussian is centered on each low-resolution voxel. Rows sum to 1.
     """
-    centers = _positions(n, m)
+    centers = _locate_voxels(n, m)
     sigma = n / m / FWHM_PER_SIGMA
     weights = np.exp(-0.5 * ((np.arange(n)[None] - centers[:, None]) / sigma) ** 2)
     return weights / weights.sum(1, keepdims=True)
@@ -224,10 +224,12 @@ def downsample(hr: Array, lr_shape: tuple[int, ...]) -> Array:
     `hr` is a real high-resolution image (X, Y, Z[, T]). `lr_shape` contains the numbers of
     low-resolution voxels (x, y, z); further axes are ignored.
     """
-    return _resize(hr, lr_shape[:3], _acquisition_matrix)
+    return _resize(hr, lr_shape[:3], _make_acquisition_matrix)
 
 
-def _acquisition_matrix(axis: int, n: int, m: int, crop: _MatrixFunction = crop_matrix) -> Array:
+def _make_acquisition_matrix(
+    axis: int, n: int, m: int, crop: _MatrixFunction = crop_matrix
+) -> Array:
     """Return the m x n matrix of a slice-by-slice acquisition, with a k-space crop in plane."""
     return crop(n, m) if axis < 2 else block_matrix(n, m)
 
@@ -341,7 +343,7 @@ def acquire(
         If a factor is below 1, or no voxel remains.
     """
     crop = crop_matrix_complex if np.iscomplexobj(hr) else crop_matrix
-    lr, affine = degrade(hr, hr_affine, factor, partial(_acquisition_matrix, crop=crop))
+    lr, affine = degrade(hr, hr_affine, factor, partial(_make_acquisition_matrix, crop=crop))
     return (np.abs(lr) if magnitude else lr), affine
 
 
@@ -372,13 +374,13 @@ def upsample_residual(residual: Array, factor: Factor) -> Array:
     return upsample("zerofill", residual, factor)
 
 
-def _spline_matrix(m: int, n: int, order: int) -> Array:
+def _make_spline_matrix(m: int, n: int, order: int) -> Array:
     """Return the matrix of scipy's spline interpolation of a given order.
 
     Its columns are interpolated unit vectors. Outside the outermost voxel centers, the edge value
     is repeated (scipy's ``nearest``).
     """
-    positions = _positions(m, n)[None]
+    positions = _locate_voxels(m, n)[None]
     return np.stack(
         [
             ndimage.map_coordinates(column, positions, order=order, mode="nearest")
@@ -389,7 +391,7 @@ def _spline_matrix(m: int, n: int, order: int) -> Array:
 
 
 @_cached
-def _nearest_matrix(m: int, n: int) -> Array:
+def _make_nearest_matrix(m: int, n: int) -> Array:
     """Return the n x m matrix that selects the acquired voxel containing each center."""
     return np.eye(m)[np.minimum(np.floor((np.arange(n) + 0.5) * m / n), m - 1).astype(int)]
 
@@ -400,7 +402,7 @@ def linear_matrix(m: int, n: int) -> Array:
 
     Outside the outermost voxel centers, the edge value is repeated.
     """
-    return _spline_matrix(m, n, 1)
+    return _make_spline_matrix(m, n, 1)
 
 
 @_cached
@@ -409,25 +411,25 @@ def bspline_matrix(m: int, n: int) -> Array:
 
     The prefilter is included. Outside the outermost voxel centers, the edge value is repeated.
     """
-    return _spline_matrix(m, n, 3)
+    return _make_spline_matrix(m, n, 3)
 
 
 @_cached
-def _lanczos_matrix(m: int, n: int) -> Array:
+def _make_lanczos_matrix(m: int, n: int) -> Array:
     """Return the n x m matrix of Lanczos interpolation (windowed sinc) with three lobes.
 
     Weights outside the image are dropped, and the remaining weights are scaled to sum to 1.
     """
-    x = _positions(m, n)[:, None] - np.arange(m)[None]
+    x = _locate_voxels(m, n)[:, None] - np.arange(m)[None]
     weights = np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
     return weights / weights.sum(1, keepdims=True)
 
 
 MATRICES: dict[str, _MatrixFunction] = {
-    "nearest": _nearest_matrix,
+    "nearest": _make_nearest_matrix,
     "linear": linear_matrix,
     "bspline": bspline_matrix,
-    "lanczos": _lanczos_matrix,
+    "lanczos": _make_lanczos_matrix,
     "zerofill": fill_matrix,
 }
 

@@ -239,7 +239,7 @@ class UnknownMethod(KeyError):
 
 
 @cache
-def _module_names() -> Mapping[str, str]:
+def _list_module_names() -> Mapping[str, str]:
     """Return the names of the modules that define the methods, by method name.
 
     Hyphens in method names are underscores in file names.
@@ -254,7 +254,7 @@ def _module_names() -> Mapping[str, str]:
 
 def method_names() -> tuple[str, ...]:
     """Return the names of all methods in alphabetical order, without importing them."""
-    return tuple(sorted(_module_names()))
+    return tuple(sorted(_list_module_names()))
 
 
 def get_method(name: str) -> Method:
@@ -262,7 +262,7 @@ def get_method(name: str) -> Method:
 
     For other names, UnknownMethod is raised with a list of methods and the closest name.
     """
-    if name not in _module_names():
+    if name not in _list_module_names():
         from difflib import get_close_matches
 
         close_names = get_close_matches(name, method_names(), n=1)
@@ -270,7 +270,7 @@ def get_method(name: str) -> Method:
         raise UnknownMethod(
             f"unknown method {name!r}; expected one of {', '.join(method_names())}.{hint}"
         )
-    method = importlib.import_module(_module_names()[name]).METHOD
+    method = importlib.import_module(_list_module_names()[name]).METHOD
     assert isinstance(method, Method)
     return method
 

@@ -296,7 +296,7 @@ def _replace_weight(recipe: Recipe, value: Number, weight: _WeightSetting) -> Re
     )
 
 
-def _weight_fields(recipe: Recipe) -> Iterable[VariableField]:
+def _iterate_weight_fields(recipe: Recipe) -> Iterable[VariableField]:
     """Yield the weights of all loss terms, and of the image losses that can be added."""
     for weight in (*_IMAGE_LOSSES, *_OTHER_WEIGHTS):
         term = _find_term(recipe, weight)
@@ -394,16 +394,16 @@ def variable_fields(recipe: Recipe | VarianceRecipe) -> tuple[VariableField, ...
     For prior SD maps, they are the fields with limits.
     """
     if isinstance(recipe, VarianceRecipe):
-        return tuple(_variance_fields(recipe))
+        return tuple(_iterate_variance_fields(recipe))
     return (
-        *_weight_fields(recipe),
-        *_network_fields(recipe),
-        *_patch_fields(recipe),
-        *_step_fields(recipe),
+        *_iterate_weight_fields(recipe),
+        *_iterate_network_fields(recipe),
+        *_iterate_patch_fields(recipe),
+        *_iterate_step_fields(recipe),
     )
 
 
-def _patch_fields(recipe: Recipe) -> Iterable[VariableField]:
+def _iterate_patch_fields(recipe: Recipe) -> Iterable[VariableField]:
     """Yield the settings for size and number of the training patches."""
     if recipe.augmentation.of_whole_slices:
         return
@@ -458,7 +458,7 @@ def _replace_patches(recipe: Recipe, number: Number) -> Recipe:
     return replace(recipe, patches=int(number), each_slice_once=False)
 
 
-def _variance_fields(recipe: VarianceRecipe) -> Iterable[VariableField]:
+def _iterate_variance_fields(recipe: VarianceRecipe) -> Iterable[VariableField]:
     """Yield the settings of the estimation of prior SD maps, from the fields of its recipe."""
     for item in fields(recipe):
         limits = item.metadata.get("limits")
@@ -489,7 +489,7 @@ def _replace_network_setting(recipe: Recipe, value: Number, name: str) -> Recipe
     return replace(recipe, build_generator=build)
 
 
-def _network_fields(recipe: Recipe) -> Iterable[VariableField]:
+def _iterate_network_fields(recipe: Recipe) -> Iterable[VariableField]:
     """Yield the settings of the generator, such as its number of filters."""
     filters = _get_filters(recipe)
     if filters is not None:
@@ -537,7 +537,7 @@ def _network_fields(recipe: Recipe) -> Iterable[VariableField]:
         )
 
 
-def _decay_fields(recipe: Recipe) -> Iterable[VariableField]:
+def _iterate_decay_fields(recipe: Recipe) -> Iterable[VariableField]:
     """Yield the settings that reduce the learning rate during a training."""
     if recipe.schedule == "plateau":
         yield VariableField(
@@ -565,7 +565,7 @@ def _decay_fields(recipe: Recipe) -> Iterable[VariableField]:
         )
 
 
-def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
+def _iterate_step_fields(recipe: Recipe) -> Iterable[VariableField]:
     """Yield the settings for number and size of the training steps."""
     if recipe.epochs is not None:
         yield VariableField(
@@ -609,7 +609,7 @@ def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
         description="learning rate of the Adam optimizer for the generator",
         replace_value=partial(_replace_setting, name="learning_rate"),
     )
-    yield from _decay_fields(recipe)
+    yield from _iterate_decay_fields(recipe)
     if recipe.build_critic is not None:
         yield VariableField(
             name="critic_learning_rate",

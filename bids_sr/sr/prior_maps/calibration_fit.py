@@ -221,7 +221,7 @@ class _Registration:
 
         The motion is about the center of the brain.
         """
-        inner = _rotation(params[3:6]) @ np.array(
+        inner = _make_rotation(params[3:6]) @ np.array(
             [[1 + params[6], params[8], 0], [0, 1 + params[7], 0], [0, 0, 1.0]]
         )
         center = self.points.mean(0)
@@ -247,7 +247,7 @@ class _Registration:
         return self.band.predict(self.calibration, correction, slice_step=slice_step)
 
 
-def _rotation(degrees: Array) -> Array:
+def _make_rotation(degrees: Array) -> Array:
     """Return the matrix of successive rotations about the three axes (3, 3)."""
     product = np.eye(3)
     for axis, angle in enumerate(degrees):

@@ -68,7 +68,9 @@ class BandPrediction:
     @property
     def error(self) -> float:
         """Standard error of the improvement over tiles."""
-        return _standard_error(np.subtract(self.with_calibration, self.without_calibration))
+        return _compute_standard_error(
+            np.subtract(self.with_calibration, self.without_calibration)
+        )
 
     def exceeds(self, reference: "BandPrediction") -> bool:
         """Return whether the prediction is clearly better than another in the same tiles.
@@ -78,11 +80,11 @@ class BandPrediction:
         improvement = np.subtract(self.with_calibration, reference.with_calibration)
         return bool(
             improvement.mean()
-            > max(MIN_IMPROVEMENT, MIN_STANDARD_ERRORS * _standard_error(improvement))
+            > max(MIN_IMPROVEMENT, MIN_STANDARD_ERRORS * _compute_standard_error(improvement))
         )
 
 
-def _standard_error(values: Array) -> float:
+def _compute_standard_error(values: Array) -> float:
     """Return the standard error of the mean, infinite for a single value."""
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.inf
 
@@ -162,7 +164,7 @@ class OuterBand:
             self._base_covariances, range(len(self.tiles))
         )
 
-    def _reduced_range(self, tile: Tile) -> tuple[slice, slice]:
+    def _reduce_range(self, tile: Tile) -> tuple[slice, slice]:
         """Return the voxels of the reduced grid within the data region of a tile."""
         ranges = []
         for data_range, size, grid_size in zip(
@@ -188,7 +190,7 @@ class OuterBand:
         # matrices to the kept frequencies; and to all acquired frequencies and the kept
         # frequencies on the acquired grid, followed by the kept frequencies
         right, left, counts = [], [], []
-        for axis, reduced_range in enumerate(self._reduced_range(tile)):
+        for axis, reduced_range in enumerate(self._reduce_range(tile)):
             inner_range, highres_range = tile.inner_range[axis], tile.highres_range[axis]
             reduction = self._reduction_matrices[axis][reduced_range, highres_range].contiguous()
             acquired = self.level.down_matrices[axis][inner_range, highres_range]
@@ -229,7 +231,7 @@ class OuterBand:
         """
         z, tile = self.tiles[tile_number]
         kept_frequencies, outer_frequencies = self._band_data[1 - half]
-        data = kept_frequencies[:, z, *self._reduced_range(tile)].flatten(1)
+        data = kept_frequencies[:, z, *self._reduce_range(tile)].flatten(1)
         size = data.shape[1]
         cross_covariance, kept_covariance = covariances[:-size], covariances[-size:]
         cholesky_factor = torch.linalg.cholesky(

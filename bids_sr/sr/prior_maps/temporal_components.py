@@ -178,7 +178,7 @@ class _ComponentAnalysis:
 
     def compute_time_series(self) -> None:
         """Compute the time series of the components, after the first pass."""
-        bases = [_slow_cosines(len(gram), self._tr) for gram in self._gram_matrices]
+        bases = [_make_slow_cosines(len(gram), self._tr) for gram in self._gram_matrices]
         bases[0] = np.linalg.qr(_regress_out(bases[0], self._nuisance_basis))[0]
         spectra = [
             np.linalg.eigh(basis.T @ gram @ basis)
@@ -192,7 +192,7 @@ class _ComponentAnalysis:
         n_components = self._count_components(eigenvalues)
         numbers = [n_components, *[_SEGMENT_COMPONENTS] * (len(self._ranges) - 1)]
         self._time_series = [
-            _strongest_time_series(basis, vectors, number)
+            _find_strongest_time_series(basis, vectors, number)
             for basis, (_, vectors), number in zip(bases, spectra, numbers, strict=True)
         ]
         self._images = [
@@ -332,7 +332,7 @@ def _compute_nuisance_basis(nuisance: Array | None, total: int, volumes: slice |
     return independent_vectors[:, : len(regressors) // _VOLUMES_PER_NUISANCE].astype(np.float32)
 
 
-def _strongest_time_series(basis: Array, eigenvectors: Array, number: int) -> Array:
+def _find_strongest_time_series(basis: Array, eigenvectors: Array, number: int) -> Array:
     """Return the time series of the strongest components (number, T; float32), strongest first.
 
     `eigenvectors` are coefficients of the columns of `basis` (T, K), in ascending order of their
@@ -343,7 +343,7 @@ def _strongest_time_series(basis: Array, eigenvectors: Array, number: int) -> Ar
     return ((basis @ strongest) / np.sqrt(len(basis))).T.astype(np.float32)
 
 
-def _slow_cosines(count: int, tr: float) -> Array:
+def _make_slow_cosines(count: int, tr: float) -> Array:
     """Return orthonormal cosines up to `_MAX_HZ`, including a constant (T, K).
 
     Higher frequencies are included if there would be fewer cosines than the smallest number of

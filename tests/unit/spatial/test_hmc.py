@@ -12,7 +12,7 @@ from scipy import ndimage
 from simulatedrun import Scene, response
 
 from bids_sr.spatial import hmc
-from bids_sr.spatial.hmc import MotionEstimator, _bias_basis, estimate_motion
+from bids_sr.spatial.hmc import MotionEstimator, _evaluate_bias_basis, estimate_motion
 from bids_sr.spatial.transforms import displacement, rigid_matrix, rigid_params
 
 SHAPE = (40, 40, 18)
@@ -246,7 +246,7 @@ def test_jacobian_agrees_with_finite_differences(monkeypatch: pytest.MonkeyPatch
 def test_the_bias_basis_has_the_right_size_and_begins_with_a_constant() -> None:
     points = np.random.default_rng(0).normal(size=(50, 3))
     for degree, count in [(0, 1), (1, 4), (2, 10), (3, 20)]:
-        basis = _bias_basis(points, np.zeros(3), degree)
+        basis = _evaluate_bias_basis(points, np.zeros(3), degree)
         assert basis.shape == (50, count)
         assert (basis[:, 0] == 1).all()
         assert np.linalg.matrix_rank(basis) == count
