@@ -167,8 +167,8 @@ def _find_matrix_problem(
         difference = f"larger than the high-resolution matrix size {_format_shape(highres_shape)}"
     factor_text = "×".join(f"{ratio:g}" for ratio in factor)
     reason = (
-        f"the matrix size {_format_shape(shape)} is {difference}, given the super-resolution factor"
-        f" {factor_text} and the matrix size of {run_name}"
+        f"the matrix size {_format_shape(shape)} is {difference}, given the super-resolution"
+        f" factor {factor_text} and the matrix size of {run_name}"
     )
     if requires_highres:
         return reason, (

@@ -155,8 +155,9 @@ class _SeriesInSpace:
         distortion: Distortion | None,
     ) -> None:
         self._output_grid, self._writer, self._added_affine = output_grid, writer, added_affine
-        self._shift = None if distortion is None else output_grid.signal_shift(distortion)
-        self._step = None if distortion is None else distortion.step
+        self._shift = (
+            None if distortion is None else (output_grid.signal_shift(distortion), distortion.step)
+        )
 
     def append(
         self, coefficients: Float32, affine: Array, pose: Array, detail: Array | None
@@ -166,9 +167,7 @@ class _SeriesInSpace:
         `coefficients` are the spline coefficients of the upsampled volume (see
         `OutputGrid.sample_volume`), and `detail` is an image to add, or None.
         """
-        values = self._output_grid.sample_volume(
-            coefficients, affine, pose, self._shift, self._step
-        )
+        values = self._output_grid.sample_volume(coefficients, affine, pose, self._shift)
         if detail is not None:
             addition = self._output_grid.sample_volume(
                 spline_coefficients(detail), self._added_affine
