@@ -101,13 +101,12 @@ def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
             (reader.volume(t) for t in spread_volumes), reference, mask, reader.affine
         )
         is_steady = motion.residual <= _RESIDUAL_LIMIT * np.median(motion.residual)
-        mean = np.zeros(reference.shape)
-        for t, matrix, is_volume_steady in zip(
-            spread_volumes, motion.matrices, is_steady, strict=True
-        ):
-            if is_volume_steady:
-                mean += resample_to_reference(reader, t, matrix)
-        reference = mean / is_steady.sum()
+        signal_sum = np.zeros(reference.shape)
+        for index in np.flatnonzero(is_steady):
+            signal_sum += resample_to_reference(
+                reader, spread_volumes[index], motion.matrices[index]
+            )
+        reference = signal_sum / is_steady.sum()
     return np.asarray(reference, dtype=np.float32)
 
 

@@ -9,6 +9,8 @@ highest similarity is selected. Only the magnitude of the gradient is compared, 
 contrasts may differ.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from nibabel.affines import voxel_sizes
 from scipy import ndimage
@@ -56,6 +58,27 @@ class Mismatch:
     p90: float
     matched_fraction: float
     n: int
+
+
+class _AxisShifts(NamedTuple):
+    """Shifts of the strong edges along one axis.
+
+    Attributes
+    ----------
+    matched_mm : Array
+        Shifts of the edges with a counterpart (mm).
+    n_edges : int
+        Number of edges, with or without a counterpart.
+    """
+
+    matched_mm: Array
+    n_edges: int
+
+    def compute_quantiles(self) -> Array:
+        """Return median and 90th percentile of the absolute shift (2,; mm), NaN for few edges."""
+        if len(self.matched_mm) < _MIN_EDGES:
+            return np.full(2, np.nan)
+        return np.quantile(np.abs(self.matched_mm), [0.5, 0.9])
 
 
 def _compute_smoothed_slope(image: Array, sigma: Array, axis: int) -> Array:
@@ -134,13 +157,13 @@ def _measure_along(
     sigma = blur_mm / FWHM_PER_SIGMA / voxel_mm
     window = np.array([2.0, 2.0, 1.0]) * blur_mm / voxel_mm
     window[2] = max(blur_mm / voxel_mm[2], 0.5)
-    strengths = [
+    unscaled_strengths = [
         _compute_edge_strength(image, sigma, axis, 1.0)[mask] for image in (first, second)
     ]
-    edges = [
+    first_edges, second_edges = (
         _compute_edge_strength(image, sigma, axis, float(np.median(strength**2)))
-        for image, strength in zip((first, second), strengths, strict=True)
-    ]
+        for image, strength in zip((first, second), unscaled_strengths, strict=True)
+    )
     step_mm = min(float(voxel_mm[axis]), blur_mm / 2)
     n_steps = int(np.ceil(max_shift_mm / step_mm)) + 1
     similarities = []
@@ -149,8 +172,8 @@ def _measure_along(
             -(k * step_mm / voxel_mm[axis]) if dimension == axis else 0.0 for dimension in range(3)
         ]
         # voxels k steps farther along the axis
-        shifted_edges = ndimage.shift(edges[1], offsets, order=1, mode="nearest")
-        similarities.append(_correlate_locally(edges[0], shifted_edges, window)[mask])
+        shifted_edges = ndimage.shift(second_edges, offsets, order=1, mode="nearest")
+        similarities.append(_correlate_locally(first_edges, shifted_edges, window)[mask])
     return _locate_peaks(np.stack(similarities), step_mm, n_steps * step_mm)
 
 
@@ -191,6 +214,39 @@ def measure_edge_mismatch(
     EdgeError
         The grids differ, the mask is empty, or an image is constant inside the mask.
     """
+    _check_images(first, second, mask)
+    voxel_mm = voxel_sizes(affine)
+    search_mask = grow(mask, affine, blur_mm)
+    max_shift_mm = _MAX_SHIFT_MM * head_scale(mask, affine)
+    shifts_by_axis = []
+    for searched_axis in (0, 1) if axis is None else (axis,):
+        slope = _compute_smoothed_slope(first, blur_mm / FWHM_PER_SIGMA / voxel_mm, searched_axis)
+        strong_edges = search_mask & (
+            slope >= max(np.quantile(slope[search_mask], 1 - _EDGE_FRACTION), 1e-12)
+        )
+        shifts_mm, similarities = _measure_along(
+            first, second, strong_edges, searched_axis, voxel_mm, blur_mm, max_shift_mm
+        )
+        shifts_by_axis.append(
+            _AxisShifts(
+                matched_mm=shifts_mm[similarities >= _MIN_SIMILARITY], n_edges=len(shifts_mm)
+            )
+        )
+    quantiles = np.array([shifts.compute_quantiles() for shifts in shifts_by_axis])
+    median, p90 = np.sqrt((quantiles**2).sum(0))
+    all_shifts = np.concatenate([shifts.matched_mm for shifts in shifts_by_axis])
+    n_edges = sum(shifts.n_edges for shifts in shifts_by_axis)
+    return Mismatch(
+        shifts=all_shifts,
+        median=float(median),
+        p90=float(p90),
+        matched_fraction=len(all_shifts) / max(n_edges, 1),
+        n=len(all_shifts),
+    )
+
+
+def _check_images(first: Array, second: Array, mask: MaskArray) -> None:
+    """Raise `EdgeError` if grids differ, the mask is empty, or an image is constant inside it."""
     if not first.shape == second.shape == mask.shape:
         raise EdgeError(
             f"both images and the mask must be on the same grid, got shapes {first.shape}, "
@@ -202,32 +258,3 @@ def measure_edge_mismatch(
         raise EdgeError(
             "at least one image is constant inside the mask, so its edges cannot be compared"
         )
-    voxel_mm = voxel_sizes(affine)
-    search_mask = grow(mask, affine, blur_mm)
-    max_shift_mm = _MAX_SHIFT_MM * head_scale(mask, affine)
-    shifts: list[Array] = []
-    quantiles, n_matched, n_edges = [], 0, 0
-    for direction in (0, 1) if axis is None else (axis,):
-        slope = _compute_smoothed_slope(first, blur_mm / FWHM_PER_SIGMA / voxel_mm, direction)
-        strong_edges = search_mask & (
-            slope >= max(np.quantile(slope[search_mask], 1 - _EDGE_FRACTION), 1e-12)
-        )
-        shifts_mm, similarities = _measure_along(
-            first, second, strong_edges, direction, voxel_mm, blur_mm, max_shift_mm
-        )
-        is_similar = similarities >= _MIN_SIMILARITY
-        shifts.append(shifts_mm[is_similar])
-        quantiles.append(
-            np.quantile(np.abs(shifts_mm[is_similar]), [0.5, 0.9])
-            if is_similar.sum() >= _MIN_EDGES
-            else [np.nan] * 2
-        )
-        n_matched, n_edges = n_matched + int(is_similar.sum()), n_edges + len(is_similar)
-    median, p90 = np.sqrt((np.array(quantiles) ** 2).sum(0))
-    return Mismatch(
-        shifts=np.concatenate(shifts),
-        median=float(median),
-        p90=float(p90),
-        matched_fraction=n_matched / max(n_edges, 1),
-        n=n_matched,
-    )

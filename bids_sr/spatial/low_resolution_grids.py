@@ -62,14 +62,14 @@ def downsample_volume(
     tuple[Array, Array]
         Low-resolution volume (float32), and its voxel-to-world matrix (4 x 4, RAS+ mm).
     """
-    shape, grid, factor = lowres_grid(volume.shape, affine, mm)
+    lowres_shape, lowres_affine, factor = lowres_grid(volume.shape, affine, mm)
     if (factor == 1).all():
-        return np.asarray(volume, dtype=np.float32), grid
+        return np.asarray(volume, dtype=np.float32), lowres_affine
     # Gaussian that widens the high-resolution voxel to the low-resolution voxel
     # (FWHM = voxel size)
     sigmas = _SIGMA_PER_FWHM * np.sqrt(np.maximum(factor**-2.0 - 1, 0))
-    matrix = round_values(np.linalg.inv(affine) @ grid)
-    return sample_smoothed(volume, sigmas, matrix, shape), grid
+    matrix = round_values(np.linalg.inv(affine) @ lowres_affine)
+    return sample_smoothed(volume, sigmas, matrix, lowres_shape), lowres_affine
 
 
 def downsample_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:

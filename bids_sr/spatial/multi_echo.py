@@ -18,10 +18,7 @@ from bids_sr.io.arrays import Float
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.masks import MaskError, brain_mask
 
-_MIN_T2STAR_MS, _MAX_T2STAR_MS = (
-    1.0,
-    500.0,
-)  # ms, T2* range of tissue; values outside are fits to noise
+_MIN_T2STAR_MS, _MAX_T2STAR_MS = 1.0, 500.0  # range in tissue; values outside are fits to noise
 _MAX_UNSTEADY_VOLUMES = 5  # volumes at the start of a run that may not be in the steady state
 _VOLUMES_PER_BLOCK = 8  # volumes in memory at a time
 
@@ -117,13 +114,8 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
 
     with ExitStack() as stack:
         readers = [stack.enter_context(SeriesReader(path)) for path in paths]
+        _check_shapes(readers)
         first = readers[0]
-        mismatch = next((reader for reader in readers if reader.shape != first.shape), None)
-        if mismatch is not None:
-            raise ValueError(
-                f"{mismatch.path}: the image has shape {mismatch.shape}, but the first echo has "
-                f"shape {first.shape}. All echoes must have the same shape."
-            )
         n_volumes = first.shape[3]
         means = [reader.mean(min(_MAX_UNSTEADY_VOLUMES, n_volumes // 4)) for reader in readers]
         n_used = _count_usable_echoes(means, first.affine)
@@ -142,3 +134,14 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
             for column in np.asarray(combined_volumes).T:
                 writer.append(column.reshape(first.shape[:3]).astype(np.float32))
         return t2star_ms.reshape(first.shape[:3])
+
+
+def _check_shapes(readers: Sequence[SeriesReader]) -> None:
+    """Raise ValueError if the shape of an echo differs from the first echo."""
+    shape = readers[0].shape
+    for reader in readers:
+        if reader.shape != shape:
+            raise ValueError(
+                f"{reader.path}: the image has shape {reader.shape}, but the first echo has "
+                f"shape {shape}. All echoes must have the same shape."
+            )

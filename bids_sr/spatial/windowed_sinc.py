@@ -83,11 +83,11 @@ def resample_sinc(
         Interpolated values on the target grid (3D).
     """
     matrix = round_values(np.linalg.inv(affine) @ to_volume)
-    nx, ny, nz = target_shape
-    plane = np.indices((nx, ny)).reshape(2, -1)
-    out = np.empty(target_shape, dtype=np.float32)
-    for z in range(nz):
-        voxels = np.vstack([plane, np.full(plane.shape[1], z)])
+    plane_shape, n_slices = target_shape[:2], target_shape[2]
+    plane_voxels = np.indices(plane_shape).reshape(2, -1)
+    resampled = np.empty(target_shape, dtype=np.float32)
+    for z in range(n_slices):
+        voxels = np.vstack([plane_voxels, np.full(plane_voxels.shape[1], z)])
         points = matrix[:3, :3] @ voxels + matrix[:3, 3:]
-        out[:, :, z] = sample_sinc(volume, points).reshape(nx, ny)
-    return out
+        resampled[:, :, z] = sample_sinc(volume, points).reshape(plane_shape)
+    return resampled

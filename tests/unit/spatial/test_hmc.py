@@ -235,7 +235,7 @@ def test_jacobian_agrees_with_finite_differences(monkeypatch: pytest.MonkeyPatch
         moved = rigid_matrix(step, level.center)
         # The volume is sampled through `moved` while the head is still, which the model calls
         # +step.
-        change, inside = level.subtract_reference(level.coefficients(reference), moved)
+        change, inside = level.subtract_reference(level.compute_coefficients(reference), moved)
         predicted = jacobian[:, k] * size
         deep = inside & (np.abs(level.points - level.center) < [60, 70, 25]).all(axis=1)
         slope = (change[deep] @ predicted[deep]) / (predicted[deep] @ predicted[deep])
@@ -276,7 +276,7 @@ def test_samples_equal_scipy_up_to_the_edges(shape, shift):
     )
     moved = np.eye(4)
     moved[:3, 3] = 3 * shift
-    residual, inside = level.subtract_reference(level.coefficients(volume), moved)
+    residual, inside = level.subtract_reference(level.compute_coefficients(volume), moved)
     coordinates = np.argwhere(np.ones(shape, bool)) + shift
     expected = ndimage.map_coordinates(
         ndimage.spline_filter(level.smooth(volume), order=3, output=np.float32),
@@ -306,7 +306,7 @@ def test_points_rotated_out_of_the_field_of_view_have_no_residual():
     level = _level_of((26, 24, 5))
     volume = np.random.default_rng(1).random((26, 24, 5), np.float32)
     moved = rigid_matrix([2.0, -1, 0.5, 0.1, -0.05, 0.3], level.center)
-    residual, inside = level.subtract_reference(level.coefficients(volume), moved)
+    residual, inside = level.subtract_reference(level.compute_coefficients(volume), moved)
     coordinates = apply(level.inverse @ moved, level.points)
     expected = ((coordinates >= 0.5) & (coordinates <= np.array([24.5, 22.5, 3.5]))).all(axis=1)
     np.testing.assert_array_equal(inside, expected)
