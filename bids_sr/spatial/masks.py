@@ -25,10 +25,10 @@ _MAX_BACKGROUND_SPREAD = 0.05
 _MIN_BACKGROUND = 0.75
 # smallest intensity of brain and head, relative to Otsu's threshold
 _BRAIN_THRESHOLD, _HEAD_THRESHOLD = 0.75, 0.5
+_OPENING_VOXELS = 1.2  # largest in-plane voxel size, half width of bridges that are removed
 # The following lengths are for human heads and are scaled by `head_scale`.
 _BRAIN_SMOOTHING_MM = 1.5  # mm, standard deviation of the Gaussian before the brain is segmented
 _BRAIN_CLOSING_MM, _HEAD_CLOSING_MM = 8.0, 6.0  # mm, half width of the clefts that are closed
-_OPENING_VOXELS = 1.2  # largest in-plane voxel size, half width of bridges that are removed
 
 
 class MaskError(ValueError):

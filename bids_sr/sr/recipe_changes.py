@@ -24,6 +24,8 @@ _AnyRecipe = TypeVar("_AnyRecipe", Recipe, VarianceRecipe)
 _MAX_WEIGHT = 100.0
 _MAX_SIDE = 256  # voxels, largest side of a patch
 _MIN_SIDE_FOR_VGG = 16  # voxels, smallest side with features after four poolings of VGG-19
+_MAX_EPOCHS, _MAX_STEPS, _MAX_PATCHES = 100_000, 10_000_000, 10_000_000
+_MIN_LEARNING_RATE = 1e-7
 SMALLEST_SIDE = 8  # voxels, smallest side of a patch
 _TV_PAPER = "Pérez-Bueno et al."
 _ATTENTION_UNET_PAPER = "Li et al. 2022"
@@ -439,7 +441,7 @@ def _iterate_patch_fields(recipe: Recipe) -> Iterable[VariableField]:
             "all slices once per epoch" if recipe.epochs_of_slices else "new patches in every step"
         ),
         minimum=1,
-        maximum=10_000_000,
+        maximum=_MAX_PATCHES,
         is_integer=True,
         unit=unit,
         description=description,
@@ -540,98 +542,111 @@ def _iterate_network_fields(recipe: Recipe) -> Iterable[VariableField]:
 def _iterate_decay_fields(recipe: Recipe) -> Iterable[VariableField]:
     """Yield the settings that reduce the learning rate during a training."""
     if recipe.schedule == "plateau":
-        yield VariableField(
-            name="plateau_patience",
-            default=recipe.plateau_patience,
-            minimum=1,
-            maximum=100_000,
-            is_integer=True,
+        yield _make_integer_field(
+            recipe,
+            "plateau_patience",
+            maximum=_MAX_EPOCHS,
             unit="epochs",
             description="number of epochs without improvement after which the learning rate is"
             " halved",
-            replace_value=partial(_replace_setting, name="plateau_patience"),
         )
     if recipe.schedule == "step-decay":
-        yield VariableField(
-            name="decay_every",
-            default=recipe.decay_every,
-            minimum=1,
-            maximum=100_000,
-            is_integer=True,
+        yield _make_integer_field(
+            recipe,
+            "decay_every",
+            maximum=_MAX_EPOCHS,
             unit="epochs",
             description=f"number of epochs after which the learning rate is multiplied by "
             f"{recipe.decay_factor:g}",
-            replace_value=partial(_replace_setting, name="decay_every"),
         )
 
 
 def _iterate_step_fields(recipe: Recipe) -> Iterable[VariableField]:
     """Yield the settings for number and size of the training steps."""
     if recipe.epochs is not None:
-        yield VariableField(
-            name="epochs",
-            default=recipe.epochs,
-            minimum=1,
-            maximum=100_000,
-            is_integer=True,
+        yield _make_integer_field(
+            recipe,
+            "epochs",
+            maximum=_MAX_EPOCHS,
             unit="epochs",
             description="maximum number of epochs",
-            replace_value=partial(_replace_setting, name="epochs"),
         )
     else:
-        yield VariableField(
-            name="iterations",
-            default=recipe.iterations,
+        yield _make_integer_field(
+            recipe,
+            "iterations",
             # fewer steps would end before the adversarial term is used
             minimum=recipe.adversarial_from + 1,
-            maximum=10_000_000,
-            is_integer=True,
+            maximum=_MAX_STEPS,
             unit="steps",
             description="maximum number of training steps",
-            replace_value=partial(_replace_setting, name="iterations"),
         )
-    yield VariableField(
-        name="batch",
-        default=recipe.batch,
-        minimum=1,
+    yield _make_integer_field(
+        recipe,
+        "batch",
         maximum=512,
-        is_integer=True,
         unit="patches per step",
         description="number of patches per batch",
-        replace_value=partial(_replace_setting, name="batch"),
     )
     yield VariableField(
         name="learning_rate",
         default=recipe.learning_rate,
-        minimum=1e-7,
+        minimum=_MIN_LEARNING_RATE,
         maximum=1,
-        unit="",
         description="learning rate of the Adam optimizer for the generator",
         replace_value=partial(_replace_setting, name="learning_rate"),
     )
     yield from _iterate_decay_fields(recipe)
     if recipe.build_critic is not None:
-        yield VariableField(
-            name="critic_learning_rate",
-            default=recipe.critic_learning_rate,
-            text_without_default="same as the generator",
-            minimum=1e-7,
-            maximum=1,
-            unit="",
-            description="learning rate of the Adam optimizer for the critic",
-            replace_value=partial(_replace_setting, name="critic_learning_rate"),
-        )
-        yield VariableField(
-            name="critic_steps",
-            default=recipe.critic_steps,
-            minimum=1,
-            maximum=100,
-            is_integer=True,
-            unit="steps",
-            description="number of critic steps per generator step",
-            source=f"{_ATTENTION_UNET_PAPER}: 5, section 3.5, and 1 in the authors' code",
-            replace_value=partial(_replace_setting, name="critic_steps"),
-        )
+        yield from _iterate_critic_fields(recipe)
+
+
+def _iterate_critic_fields(recipe: Recipe) -> Iterable[VariableField]:
+    """Yield the settings for number and size of the training steps of the critic."""
+    yield VariableField(
+        name="critic_learning_rate",
+        default=recipe.critic_learning_rate,
+        text_without_default="same as the generator",
+        minimum=_MIN_LEARNING_RATE,
+        maximum=1,
+        description="learning rate of the Adam optimizer for the critic",
+        replace_value=partial(_replace_setting, name="critic_learning_rate"),
+    )
+    yield _make_integer_field(
+        recipe,
+        "critic_steps",
+        maximum=100,
+        unit="steps",
+        description="number of critic steps per generator step",
+        source=f"{_ATTENTION_UNET_PAPER}: 5, section 3.5, and 1 in the authors' code",
+    )
+
+
+def _make_integer_field(
+    recipe: Recipe,
+    name: str,
+    *,
+    minimum: int = 1,
+    maximum: int,
+    unit: str,
+    description: str,
+    source: str = "",
+) -> VariableField:
+    """Return the field of a recipe that is a whole number, as a setting that users can change.
+
+    `name` is the name of both; the other parameters are described in `VariableField`.
+    """
+    return VariableField(
+        name=name,
+        default=getattr(recipe, name),
+        minimum=minimum,
+        maximum=maximum,
+        is_integer=True,
+        unit=unit,
+        description=description,
+        source=source,
+        replace_value=partial(_replace_setting, name=name),
+    )
 
 
 def suggestion_text(name: str, known: Sequence[str]) -> str:

@@ -36,11 +36,9 @@ MIN_IMPROVEMENT = 0.003
 
 A displacement by a fifth of a high-resolution voxel has this effect, which limits the accuracy.
 """
-_MAX_SLICES, _MAX_TILES = 6, 16
-_TILE_SIDE, _HALO_WIDTH = (
-    12,
-    6,
-)  # acquired voxels, side of a tile and width of the surrounding data
+_MAX_SLICES, _MAX_TILES = 6, 16  # largest numbers in the test
+_TILE_SIDE = 12  # acquired voxels
+_HALO_WIDTH = 6  # acquired voxels, width of the data around a tile
 _MIN_BRAIN_FRACTION = 0.6  # smallest fraction of brain voxels in a tile
 
 _SliceTile = tuple[int, Tile]
@@ -75,7 +73,7 @@ class BandPrediction:
     def exceeds(self, reference: "BandPrediction") -> bool:
         """Return whether the prediction is clearly better than another in the same tiles.
 
-        The difference must exceed 0.003 and two standard errors.
+        The difference must exceed `MIN_IMPROVEMENT` and `MIN_STANDARD_ERRORS`.
         """
         improvement = np.subtract(self.with_calibration, reference.with_calibration)
         return bool(
@@ -187,9 +185,9 @@ class OuterBand:
         of the tile along both axes, and x and y the numbers of voxels on the reduced grid.
         """
         z, tile = slice_tile
-        # matrices to the kept frequencies; and to all acquired frequencies and the kept
-        # frequencies on the acquired grid, followed by the kept frequencies
-        right, left, counts = [], [], []
+        # right: matrices to the kept frequencies; left: matrices to all acquired frequencies and
+        # to the kept frequencies on the acquired grid, followed by the right matrices
+        right, left, tile_sides = [], [], []
         for axis, reduced_range in enumerate(self._reduce_range(tile)):
             inner_range, highres_range = tile.inner_range[axis], tile.highres_range[axis]
             reduction = self._reduction_matrices[axis][reduced_range, highres_range].contiguous()
@@ -197,8 +195,8 @@ class OuterBand:
             kept_band = self._kept_band_matrices[axis][inner_range, highres_range]
             right.append(reduction)
             left.append(torch.cat([acquired, kept_band, reduction]))
-            counts.append(len(acquired))
-        u, v = counts
+            tile_sides.append(len(acquired))
+        u, v = tile_sides
         covariances = covariance(
             maps[:, z, *tile.highres_range], fwhm, (right[0], right[1]), (left[0], left[1])
         ).view(len(left[0]), len(left[1]), -1)
@@ -271,9 +269,8 @@ class OuterBand:
         if not tile_numbers:
             return self.predict(calibration, correction, share)
         # tiles with the index of their slice among the evaluated slices
-        tiles = [
-            (slice_indices.index(z), tile)
-            for z, tile in (self.tiles[number] for number in tile_numbers)
+        evaluated_tiles = [
+            (slice_indices.index(z), tile) for z, tile in self.tiles if z in slice_indices
         ]
         fractions = np.reshape(self._fractions_without_calibration, (2, -1))
         without_calibration = tuple(fractions[:, tile_numbers].ravel().tolist())
@@ -283,19 +280,17 @@ class OuterBand:
                 without_calibration=without_calibration, with_calibration=without_calibration
             )
         pattern_prior = replace(self.priors[0], weight=patterns, fwhm=(FWHM,) * len(patterns))
-        pattern_covariances = self._compute_covariances(patterns, pattern_prior.fwhm, tiles)
-        slice_priors = (
-            replace(prior, weight=prior.weight[:, list(slice_indices)]) for prior in self.priors
+        pattern_covariances = self._compute_covariances(
+            patterns, pattern_prior.fwhm, evaluated_tiles
         )
-        variance_ratios = [
-            slice_prior.mean_variance / pattern_prior.mean_variance for slice_prior in slice_priors
-        ]
-        mixed_covariances = (
-            _mix_covariances(
-                [base[number] for number in tile_numbers], pattern_covariances, ratio, share
+        mixed_covariances = []
+        for prior, base_covariances in zip(self.priors, self._base_covariances, strict=True):
+            slice_prior = replace(prior, weight=prior.weight[:, list(slice_indices)])
+            ratio = slice_prior.mean_variance / pattern_prior.mean_variance
+            evaluated_covariances = [base_covariances[number] for number in tile_numbers]
+            mixed_covariances.append(
+                _mix_covariances(evaluated_covariances, pattern_covariances, ratio, share)
             )
-            for ratio, base in zip(variance_ratios, self._base_covariances, strict=True)
-        )
         return BandPrediction(
             without_calibration=without_calibration,
             with_calibration=self._predict_fractions(mixed_covariances, tile_numbers),

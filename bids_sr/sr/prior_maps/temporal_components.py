@@ -190,10 +190,10 @@ class _ComponentAnalysis:
         # noise is estimated from all frequencies; the first eigenvalue belongs to the removed mean
         self._noise_eigenvalue = float(np.median(np.linalg.eigvalsh(self._gram_matrices[0])[1:]))
         n_components = self._count_components(eigenvalues)
-        numbers = [n_components, *[_SEGMENT_COMPONENTS] * (len(self._ranges) - 1)]
+        component_counts = [n_components, *[_SEGMENT_COMPONENTS] * (len(self._ranges) - 1)]
         self._time_series = [
-            _find_strongest_time_series(basis, vectors, number)
-            for basis, (_, vectors), number in zip(bases, spectra, numbers, strict=True)
+            _find_strongest_time_series(basis, vectors, count)
+            for basis, (_, vectors), count in zip(bases, spectra, component_counts, strict=True)
         ]
         self._images = [
             np.empty((len(time_series), *self._mean.shape), np.float32)
@@ -282,10 +282,9 @@ def mean_statistics(
         [reader.volume(t) for t in range(start, reader.shape[3]) if t not in outliers]
     )
     mean = np.asarray(volumes.mean(0, dtype=np.float64))
-    zeros = np.zeros(mean.shape, np.float32)
     return TemporalStatistics(
         mean=mean.astype(np.float32),
-        components=zeros[None],
+        components=np.zeros((1, *mean.shape), np.float32),
         checksums={"series": float32_checksum(mean)},
     )
 
@@ -336,11 +335,11 @@ def _find_strongest_time_series(basis: Array, eigenvectors: Array, number: int) 
     """Return the time series of the strongest components (number, T; float32), strongest first.
 
     `eigenvectors` are coefficients of the columns of `basis` (T, K), in ascending order of their
-    eigenvalues. Projections of the signal change on the
-    time series have the scale of a standard deviation.
+    eigenvalues. Projections of the signal change on the time series have the scale of a standard
+    deviation.
     """
-    strongest = fix_signs(eigenvectors)[:, ::-1][:, :number]
-    return ((basis @ strongest) / np.sqrt(len(basis))).T.astype(np.float32)
+    strongest_vectors = fix_signs(eigenvectors)[:, ::-1][:, :number]
+    return ((basis @ strongest_vectors) / np.sqrt(len(basis))).T.astype(np.float32)
 
 
 def _make_slow_cosines(count: int, tr: float) -> Array:
