@@ -134,9 +134,9 @@ class ModelCard:
         channels, seed, align = (values.get(name) for name in ("channels", "seed", "anat_align"))
         fx, fy, fz = _to_floats(values.get("factor")) or (1.0, 1.0, 1.0)
         headroom = _to_floats(mapping_entry(values, "intensity").get("headroom"))
-        start = mapping_entry(values, "started_from").get("weights_sha256")
-        sums = mapping_entry(values, "data_sha256")
-        edition = mapping_entry(values, "settings").get("edition", 1)
+        start_sha256 = mapping_entry(values, "started_from").get("weights_sha256")
+        data_sha256 = mapping_entry(values, "data_sha256")
+        edition = settings.get("edition", 1)
         return cls(
             **texts,
             factor=(fx, fy, fz),
@@ -146,12 +146,12 @@ class ModelCard:
             channels=channels if isinstance(channels, int) else 1,
             seed=seed if isinstance(seed, int) else None,
             reproducible=values.get("reproducible") is True,
-            data_sha256={name: str(checksum) for name, checksum in sums.items()},
+            data_sha256={name: str(checksum) for name, checksum in data_sha256.items()},
             settings=settings,
             changed_settings=mapping_entry(values, "changed_settings"),
             headroom=headroom[0] if headroom else None,
             perceptual=mapping_entry(values, "perceptual").get("active") is True,
-            start_sha256=None if start is None else str(start),
+            start_sha256=None if start_sha256 is None else str(start_sha256),
             align=None if align is None else str(align),
             scale=str(values.get("anat_scale", "percentile")),
             domain=(_to_floats(domain["quantiles"]), float(str(domain["edges"])))

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise, product
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -227,7 +227,8 @@ def covariance(maps: Tensor, fwhm: Sequence[float], right: _Matrices, left: _Mat
     Tensor
         Covariance (u v, x y).
     """
-    is_symmetric, (u, v) = left is right, map(len, left)
+    is_symmetric = left is right
+    u, v = map(len, left)
     by_axis = torch.zeros(u, len(right[0]), v, len(right[1]))  # (u, x, v, y)
     for block, rows in _iterate_rows(maps, fwhm, right, left[1], symmetric=is_symmetric):
         by_axis.flatten(1).addmm_(left[0][:, block], rows.flatten(1))
@@ -380,33 +381,12 @@ def _iterate_rows(
         covariance when added to its transpose.
     """
     _, count, size = maps.shape
-    reach = min(count - 1, max(map(_compute_reach, fwhm)))
+    row_covariance = _RowCovariance(maps, fwhm)
+    reach = row_covariance.reach
     # distances between voxels along x; one direction is sufficient for a symmetric matrix
     steps = range(0 if symmetric else -reach, reach + 1)
     padded = pad(right[0], (reach, reach))
     windows = padded[:, reach + steps.start :].unfold(1, len(steps), 1).transpose(0, 1)
-    # width, maps (X, Y, Q'), and maps of zero-padded rows (X + 2 reach, Q', Y), per width
-    factors = []
-    for width in dict.fromkeys(fwhm):
-        maps_of_width = maps[[number for number, w in enumerate(fwhm) if w == width]]
-        padded_maps = pad(maps_of_width, (0, 0, reach, reach)).transpose(0, 1)
-        factors.append((width, maps_of_width.permute(1, 2, 0), padded_maps))
-    block, products = torch.zeros(2, _BLOCK_ROWS, size, size)
-
-    def compute_block(rows: slice, step: int) -> Tensor:
-        """Return C between rows and the rows `step` further along x (n, Y, Y)."""
-        n = rows.stop - rows.start
-        other_rows = slice(rows.start + reach + step, rows.stop + reach + step)
-        block.zero_()
-        for width, maps_last, padded_maps in factors:
-            if abs(step) > _compute_reach(width):
-                continue
-            torch.bmm(maps_last[rows], padded_maps[other_rows], out=products[:n])
-            correlation = float(gaussian_correlation(count, width)[0, abs(step)])
-            correlation *= 0.5 if symmetric and step == 0 else 1.0
-            block.addcmul_(products, gaussian_correlation(size, width), value=correlation)
-        return block[:n]
-
     columns_by_step = torch.empty(
         len(steps), _BLOCK_ROWS, size if along is None else len(along), len(right[1])
     )
@@ -414,10 +394,79 @@ def _iterate_rows(
         rows = slice(start, min(start + _BLOCK_ROWS, count))
         n = rows.stop - rows.start
         for step, columns in zip(steps, columns_by_step[:, :n], strict=True):
-            block_columns = compute_block(rows, step) @ right[1].T
+            # the diagonal is halved, because the transpose is added
+            share = 0.5 if symmetric and step == 0 else 1.0
+            block_columns = row_covariance.compute_block(rows, step, share) @ right[1].T
             columns[:] = block_columns if along is None else along @ block_columns
         products_of_rows = windows[rows] @ columns_by_step[:, :n].flatten(2).transpose(0, 1)
         yield rows, products_of_rows.unflatten(2, columns_by_step.shape[2:])
+
+
+class _MapsOfWidth(NamedTuple):
+    """Maps with the same correlation width, in the two orders whose products are computed.
+
+    Attributes
+    ----------
+    width : float
+        Full width of the correlation (high-resolution voxels).
+    maps_last : Tensor
+        Maps (X, Y, Q').
+    padded_rows : Tensor
+        Maps of zero-padded rows (X + 2 reach, Q', Y).
+    """
+
+    width: float
+    maps_last: Tensor
+    padded_rows: Tensor
+
+
+class _RowCovariance:
+    """Prior covariance C between rows of high-resolution voxels, computed in the same memory.
+
+    Parameters
+    ----------
+    maps : Tensor
+        Maps w_q on the high-resolution voxels (Q, X, Y).
+    fwhm : Sequence[float]
+        Full widths of the Q correlations (high-resolution voxels).
+    """
+
+    def __init__(self, maps: Tensor, fwhm: Sequence[float]) -> None:
+        _, self._n_rows, self._size = maps.shape
+        self.reach = min(self._n_rows - 1, max(map(_compute_reach, fwhm)))
+        self._maps_by_width = []
+        for width in dict.fromkeys(fwhm):
+            maps_of_width = maps[
+                [number for number, map_width in enumerate(fwhm) if map_width == width]
+            ]
+            self._maps_by_width.append(
+                _MapsOfWidth(
+                    width=width,
+                    maps_last=maps_of_width.permute(1, 2, 0),
+                    padded_rows=pad(maps_of_width, (0, 0, self.reach, self.reach)).transpose(0, 1),
+                )
+            )
+        self._block, self._products = torch.zeros(2, _BLOCK_ROWS, self._size, self._size)
+
+    def compute_block(self, rows: slice, step: int, share: float) -> Tensor:
+        """Return a share of C between rows and the rows `step` further along x (n, Y, Y).
+
+        The next call overwrites the result.
+        """
+        n = rows.stop - rows.start
+        other_rows = slice(rows.start + self.reach + step, rows.stop + self.reach + step)
+        self._block.zero_()
+        for width, maps_last, padded_rows in self._maps_by_width:
+            if abs(step) > _compute_reach(width):
+                continue
+            torch.bmm(maps_last[rows], padded_rows[other_rows], out=self._products[:n])
+            correlation = float(gaussian_correlation(self._n_rows, width)[0, abs(step)])
+            self._block.addcmul_(
+                self._products,
+                gaussian_correlation(self._size, width),
+                value=correlation * share,
+            )
+        return self._block[:n]
 
 
 def _correlate(
