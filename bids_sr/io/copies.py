@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,24 +43,37 @@ def compress_series(
     code : int | None, optional
         Code of qform and sform; None copies the codes of the series.
     """
-    target_dtype = np.dtype(dtype)
     with SeriesReader(src_nii) as reader:
-        slope, inter = 1.0, 0.0
-        if target_dtype.kind in "iu":
-            slope, inter = _choose_integer_scaling(*reader.extent(), target_dtype)
-            if slope > _measure_intensity_range(reader.volume(0)) / _MIN_STEPS:
-                target_dtype, slope, inter = np.dtype("<f4"), 1.0, 0.0
+        storage = _choose_storage(reader, np.dtype(dtype))
         _copy_volumes(
             reader,
             dst_gz,
             order,
             reader.tr,
             code=code,
-            dtype=target_dtype,
-            slope=slope,
-            inter=inter,
+            dtype=storage.dtype,
+            slope=storage.slope,
+            inter=storage.inter,
             compressed=True,
         )
+
+
+class _Storage(NamedTuple):
+    """Data type on disk, with slope and intercept of the stored values."""
+
+    dtype: np.dtype
+    slope: float = 1.0
+    inter: float = 0.0
+
+
+def _choose_storage(reader: SeriesReader, dtype: np.dtype) -> _Storage:
+    """Return the requested data type with its scaling, or float32 if integers are too coarse."""
+    if dtype.kind not in "iu":
+        return _Storage(dtype)
+    slope, inter = _choose_integer_scaling(*reader.extent(), dtype)
+    if slope > _measure_intensity_range(reader.volume(0)) / _MIN_STEPS:
+        return _Storage(np.dtype("<f4"))
+    return _Storage(dtype, slope, inter)
 
 
 def _measure_intensity_range(volume: Array) -> float:

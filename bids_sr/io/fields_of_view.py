@@ -107,7 +107,9 @@ def find_grid_problems(
     problems = [
         _find_count_problem(shape, run_shape, run_name),
         _find_tr_problem(tr, run_tr, run_name),
-        _find_matrix_problem(shape, run_shape, factor, run_name, requires_highres),
+        _find_matrix_problem(
+            shape, run_shape, factor, run_name, requires_highres=requires_highres
+        ),
         _find_position_problem(shape, affine, run_shape, run_affine, run_name),
     ]
     return [problem for problem in problems if problem is not None]
@@ -148,6 +150,7 @@ def _find_matrix_problem(
     run_shape: Sequence[int],
     factor: Sequence[float],
     run_name: str,
+    *,
     requires_highres: bool,
 ) -> tuple[str, str] | None:
     """Return reason and remedy if a matrix is too small or too large for the run."""
@@ -245,5 +248,5 @@ def is_inside_field(
     from nibabel.affines import apply_affine
 
     positions = apply_affine(np.linalg.inv(other_affine) @ affine, voxels)
-    half = np.asarray(other_shape) / 2
-    return np.asarray((np.abs(positions + 0.5 - half) <= half + tolerance).all(1))
+    half_size = np.asarray(other_shape) / 2
+    return np.asarray((np.abs(positions + 0.5 - half_size) <= half_size + tolerance).all(1))
