@@ -93,7 +93,7 @@ def affine_of_window(
     return resize_affine(shifted, [stop - start for start, stop in window], shape)
 
 
-def _cached(make_matrix: _MatrixFunction) -> _MatrixFunction:
+def _cache_read_only(make_matrix: _MatrixFunction) -> _MatrixFunction:
     """Store the matrices of a function in memory, and make them read-only."""
 
     @lru_cache(maxsize=64)
@@ -111,7 +111,7 @@ def _locate_voxels(m: int, n: int) -> Array:
     return (np.arange(n) + 0.5) * m / n - 0.5
 
 
-@_cached
+@_cache_read_only
 def crop_matrix(n: int, m: int) -> Array:
     """Return the real m x n matrix that crops k-space.
 
@@ -134,7 +134,7 @@ def crop_matrix(n: int, m: int) -> Array:
     return np.ascontiguousarray(crop_matrix_complex(n, m).real)
 
 
-@_cached
+@_cache_read_only
 def crop_matrix_complex(n: int, m: int) -> Array:
     """Return the complex m x n matrix that crops k-space.
 
@@ -150,7 +150,7 @@ def crop_matrix_complex(n: int, m: int) -> Array:
     return np.exp(2j * np.pi * frequencies * distances / n).sum(-1) / n
 
 
-@_cached
+@_cache_read_only
 def fill_matrix(m: int, n: int) -> Array:
     """Return the real n x m matrix of k-space zero filling.
 
@@ -390,13 +390,13 @@ def _make_spline_matrix(m: int, n: int, order: int) -> Array:
     )
 
 
-@_cached
+@_cache_read_only
 def _make_nearest_matrix(m: int, n: int) -> Array:
     """Return the n x m matrix that selects the acquired voxel containing each center."""
     return np.eye(m)[np.minimum(np.floor((np.arange(n) + 0.5) * m / n), m - 1).astype(int)]
 
 
-@_cached
+@_cache_read_only
 def linear_matrix(m: int, n: int) -> Array:
     """Return the n x m matrix of linear interpolation from m acquired voxels.
 
@@ -405,7 +405,7 @@ def linear_matrix(m: int, n: int) -> Array:
     return _make_spline_matrix(m, n, 1)
 
 
-@_cached
+@_cache_read_only
 def bspline_matrix(m: int, n: int) -> Array:
     """Return the n x m matrix of cubic B-spline interpolation from m acquired voxels.
 
@@ -414,7 +414,7 @@ def bspline_matrix(m: int, n: int) -> Array:
     return _make_spline_matrix(m, n, 3)
 
 
-@_cached
+@_cache_read_only
 def _make_lanczos_matrix(m: int, n: int) -> Array:
     """Return the n x m matrix of Lanczos interpolation (windowed sinc) with three lobes.
 

@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from bids_sr.sr.recipe import Recipe, VarianceRecipe
 
 
-_TYPICAL_COSTS = (
-    RunTime(always=80.0, high=3.0, series=1.0),
-    RunTime(always=240_000.0, series=25.0),
-)
+# costs of methods that were not measured, for the recipe `fast` and for published recipes
+_TYPICAL_FAST_COST = RunTime(always=80.0, high=3.0, series=1.0)
+_TYPICAL_PAPER_COST = RunTime(always=240_000.0, series=25.0)
 
 
 @frozen
@@ -228,7 +227,8 @@ class Method:
             Processor time of training and application.
         """
         name = "fast" if self.variance is not None else recipe
-        return self.costs.get(name, _TYPICAL_COSTS[name != "fast"])
+        typical_cost = _TYPICAL_FAST_COST if name == "fast" else _TYPICAL_PAPER_COST
+        return self.costs.get(name, typical_cost)
 
 
 class UnknownMethod(KeyError):

@@ -703,16 +703,18 @@ def apply_changes(
         If a setting is unknown, a value is outside its range, or no loss term compares the output
         with an image.
     """
-    result = recipe
+    changed_recipe = recipe
     for change in changes:
         try:
             field = variable_field(recipe, change.field, recipe_label or change.method)
             value = field.check(change.value)
         except ChangeError as error:
             raise ChangeError(error.why, error.fix, str(change)) from None
-        result = field.replace_value(result, value)
-    if changes and isinstance(result, Recipe) and not result.compares_images:
-        alternatives = [weight.name for weight in _IMAGE_LOSSES if _accepts_loss(result, weight)]
+        changed_recipe = field.replace_value(changed_recipe, value)
+    if changes and isinstance(changed_recipe, Recipe) and not changed_recipe.compares_images:
+        alternatives = [
+            weight.name for weight in _IMAGE_LOSSES if _accepts_loss(changed_recipe, weight)
+        ]
         raise ChangeError(
             "all loss terms that compare the output with an image would have a weight of 0",
             f"Specify a weight above 0 for at least one of {', '.join(alternatives)}."
@@ -720,13 +722,13 @@ def apply_changes(
             else "Keep the default of at least one weight.",
             " ".join(map(str, changes)),
         )
-    return result
+    return changed_recipe
 
 
 def base_recipe(method: Method, name: str) -> Recipe | VarianceRecipe:
     """Return the recipe of a method before changes: of its prior SD maps, or of its network.
 
-    `name`: requested recipe, see `recipe_name`.
+    `name` is the requested recipe, see `recipe_name`.
     """
     return method.variance or get_recipe(method, recipe_name(method, name))
 
@@ -847,11 +849,11 @@ def work_ratio(recipe: Recipe, changed: Recipe, ndim: int) -> float:
     squared number of filters. If the recipe uses whole slices, a change to patches is ignored,
     which overestimates the amount.
     """
-    ratio = (changed.steps * changed.batch) / (recipe.steps * recipe.batch)
-    ratio *= width_ratio(recipe, changed)
-    if isinstance(recipe.patch, int | tuple) and isinstance(changed.patch, int | tuple):
-        ratio *= _count_voxels(changed.patch, ndim) / _count_voxels(recipe.patch, ndim)
-    return ratio
+    n_images_ratio = (changed.steps * changed.batch) / (recipe.steps * recipe.batch)
+    ratio = n_images_ratio * width_ratio(recipe, changed)
+    if recipe.patch is None or changed.patch is None:
+        return ratio
+    return ratio * (_count_voxels(changed.patch, ndim) / _count_voxels(recipe.patch, ndim))
 
 
 def variance_work_ratio(recipe: VarianceRecipe, changed: VarianceRecipe) -> float:

@@ -5,6 +5,7 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from bids_sr.io.checksums import checksum
 from bids_sr.networks import (
@@ -31,6 +32,14 @@ from bids_sr.sr.prior_maps.run_data import RunData
 
 _LOG = logging.getLogger(__name__)
 TrainingData = RunData | TrainingImages
+
+
+class _ModelFiles(NamedTuple):
+    """Files of a model: weights, card and training log."""
+
+    weights: Path
+    card: Path
+    log: Path
 
 
 def _compute_checksums(data: TrainingData) -> dict[str, str]:
@@ -151,7 +160,7 @@ def obtain_model(
     data: TrainingData | None,
     out_dir: Path,
     second_images: TrainingImages = (),
-) -> tuple[Path, Path, Path]:
+) -> _ModelFiles:
     """Provide the requested model in a directory.
 
     Checkpoints are stored next to the directory (see `checkpoint_dir`), because nipype empties the
@@ -171,7 +180,7 @@ def obtain_model(
 
     Returns
     -------
-    tuple[Path, Path, Path]
+    _ModelFiles
         Paths of weights, card and training log.
 
     Raises
@@ -191,7 +200,8 @@ def obtain_model(
         json.dumps(card)  # raises an error before files are written
         out_dir.mkdir(parents=True, exist_ok=True)
         log.write_text(log_tsv(model.log), encoding="utf-8")
-        return (*save_model(out_dir / name, model.state, card), log)
+        weights, card_file = save_model(out_dir / name, model.state, card)
+        return _ModelFiles(weights, card_file, log)
     load_model(source)  # raises an error for damaged files
     target = weights_path(out_dir, name)
     shutil.copyfile(source, target)
@@ -201,7 +211,7 @@ def obtain_model(
     log.write_text(log_text, encoding="utf-8")
     source_path(out_dir).write_text(f"{source.name}\n", encoding="utf-8")
     _LOG.info("The %s model %s is reused.", name, source)
-    return target, card_path(target), log
+    return _ModelFiles(target, card_path(target), log)
 
 
 def _complete_card(card: Mapping[str, object], training: TrainingRequest) -> dict[str, object]:
