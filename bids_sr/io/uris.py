@@ -41,15 +41,15 @@ def file_uri(path: Path, roots: Mapping[str, Path]) -> str:
 
 def _make_package_url(path: Path) -> str:
     """Return the package URL of a file in an installed package, or "" for other files."""
-    parts = path.parts
-    if "site-packages" not in parts:
+    path_parts = path.parts
+    if "site-packages" not in path_parts:
         return ""
-    start = len(parts) - parts[::-1].index("site-packages")
+    start = len(path_parts) - path_parts[::-1].index("site-packages")
     try:
-        version = importlib.metadata.version(parts[start])
+        version = importlib.metadata.version(path_parts[start])
     except importlib.metadata.PackageNotFoundError:
         return ""
-    return f"pkg:pypi/{parts[start]}@{version}#{'/'.join(parts[start:])}"
+    return f"pkg:pypi/{path_parts[start]}@{version}#{'/'.join(path_parts[start:])}"
 
 
 @cache
@@ -77,12 +77,12 @@ def template_uri(space: str, resolution: str = "", ending: str = "T1w.nii.gz") -
         End of the file name, such as ``hemi-L_den-10k_white.surf.gii``.
     """
     resolutions = [resolution, "1", ""] if resolution else ["1", ""]
-    names = (
+    listed_names = (
         name
         for name in template_files(space, ending, resolutions)
         if name in list_templateflow_files()
     )
-    return next((f"{_TEMPLATEFLOW_URL}/{name}" for name in names), "")
+    return next((f"{_TEMPLATEFLOW_URL}/{name}" for name in listed_names), "")
 
 
 def template_files(template: str, ending: str, resolutions: Iterable[str]) -> Iterator[str]:

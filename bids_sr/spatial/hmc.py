@@ -256,7 +256,7 @@ class _SearchLevel:
         from bids_sr.spatial.spline_kernels import compare_moved
 
         residual = np.empty(len(self.points))
-        inside = np.empty(len(self.points), bool)
+        is_inside = np.empty(len(self.points), bool)
         to_voxel = np.ascontiguousarray(self.inverse @ matrix)
         compare_moved(
             coefficients,
@@ -266,12 +266,12 @@ class _SearchLevel:
             self.unbounded_axes,
             self.values,
             residual,
-            inside,
+            is_inside,
         )
-        return residual, inside
+        return residual, is_inside
 
     def fit_step(
-        self, residual: Float, inside: Array, weights: Float | None
+        self, residual: Float, is_inside: Array, weights: Float | None
     ) -> tuple[Float, Float]:
         """Fit motion and bias to a residual by weighted least squares.
 
@@ -279,7 +279,7 @@ class _SearchLevel:
         ----------
         residual : Float
             Differences between volume and reference (N,).
-        inside : Array
+        is_inside : Array
             True for samples inside the field of view (N,).
         weights : Float | None
             Weights of the samples (N,); None weights all samples inside equally.
@@ -292,7 +292,7 @@ class _SearchLevel:
         """
         jacobian = self.jacobian
         if weights is not None:
-            weights = np.where(inside, weights, 0.0)[:, None]
+            weights = np.where(is_inside, weights, 0.0)[:, None]
             n_columns = jacobian.shape[1]
             normal, right_side = np.zeros((n_columns, n_columns)), np.zeros(n_columns)
             for block in iterate_parts(len(jacobian), _SAMPLES_PER_BLOCK):
@@ -301,13 +301,13 @@ class _SearchLevel:
                 right_side += weighted_block.T @ residual[block]
         else:
             normal = self.normal_matrix
-            if not inside.all():
-                normal = normal - self.weighted_jacobian[~inside].T @ jacobian[~inside]
+            if not is_inside.all():
+                normal = normal - self.weighted_jacobian[~is_inside].T @ jacobian[~is_inside]
             right_side = self.weighted_jacobian.T @ residual
         ridge = 1e-9 * np.trace(normal) / len(normal) * np.eye(len(normal))
         solution = np.linalg.solve(normal + ridge, right_side)
         motion = self.motion_basis @ (solution / self.scale)[: self.motion_basis.shape[1]]
-        return motion, np.where(inside, residual - jacobian @ solution, 0.0)
+        return motion, np.where(is_inside, residual - jacobian @ solution, 0.0)
 
 
 class MotionEstimator:
@@ -390,9 +390,9 @@ class MotionEstimator:
             fit = self._fit_subset(
                 volume, coefficients, [fit.matrix, np.eye(4)], fit.cost * _JUMP_RATIO
             )
-            residual, inside = level.subtract_reference(coefficients, fit.matrix)
-            residuals.append(level.fit_step(residual, inside, None)[1].astype(np.float32))
-            inside_by_volume.append(inside)
+            residual, is_inside = level.subtract_reference(coefficients, fit.matrix)
+            residuals.append(level.fit_step(residual, is_inside, None)[1].astype(np.float32))
+            inside_by_volume.append(is_inside)
         if len(residuals) < _MIN_CALIBRATION_VOLUMES:
             return
         power = np.array([np.square(values, dtype=np.float64).mean() for values in residuals])
@@ -434,17 +434,17 @@ class MotionEstimator:
         """
         matrix, weights, cost = start, None, np.inf
         for _ in range(_MAX_ITERATIONS):
-            residual, inside = level.subtract_reference(coefficients, matrix)
-            if inside.mean() < _MIN_INSIDE_FRACTION:
+            residual, is_inside = level.subtract_reference(coefficients, matrix)
+            if is_inside.mean() < _MIN_INSIDE_FRACTION:
                 return _Fit(start, np.inf)
-            step, remaining_residual = level.fit_step(residual, inside, weights)
-            cost = float(np.sqrt((remaining_residual**2).sum() / inside.sum() / level.power))
+            step, remaining_residual = level.fit_step(residual, is_inside, weights)
+            cost = float(np.sqrt((remaining_residual**2).sum() / is_inside.sum() / level.power))
             matrix = matrix @ invert(rigid_matrix(step, level.center))
             step_mm = max(np.abs(step[:3]).max(), np.abs(step[3:]).max() * self._radius_mm)
             if step_mm < tolerance_mm and (weights is not None or not robust):
                 break
             if robust and step_mm < _WEIGHTING_TOLERANCE * tolerance_mm:
-                weights = _weight_residuals(remaining_residual, inside)
+                weights = _weight_residuals(remaining_residual, is_inside)
         return _Fit(matrix, cost)
 
     def fit(
@@ -523,20 +523,20 @@ def _compute_residual_variance(
     `residuals` (N, each) are 0 for samples outside the field of view (`inside_by_volume` False).
     """
     residual_sum, square_sum, n_inside = (np.zeros(len(residuals[0])) for _ in range(3))
-    for residual, inside in zip(residuals, inside_by_volume, strict=True):
+    for residual, is_inside in zip(residuals, inside_by_volume, strict=True):
         residual_sum += residual
         square_sum += np.square(residual, dtype=np.float64)
-        n_inside += inside
+        n_inside += is_inside
     n_volumes = np.maximum(n_inside, 1)
     return square_sum / n_volumes - (residual_sum / n_volumes) ** 2, n_inside
 
 
-def _weight_residuals(residual: Float, inside: Array) -> Float:
+def _weight_residuals(residual: Float, is_inside: Array) -> Float:
     """Return weights of residuals (N,): 1 up to `_OUTLIER_LIMIT`, and 0 from twice this limit on.
 
-    The limit is in robust standard deviations of the samples `inside` the field of view.
+    The limit is in robust standard deviations of the samples inside the field of view (`is_inside`).
     """
-    sigma = _MAD_TO_SD * float(np.median(np.abs(residual[inside]))) + 1e-12
+    sigma = _MAD_TO_SD * float(np.median(np.abs(residual[is_inside]))) + 1e-12
     return np.clip(2.0 - np.abs(residual) / (_OUTLIER_LIMIT * sigma), 0.0, 1.0)
 
 

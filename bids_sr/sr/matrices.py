@@ -199,8 +199,8 @@ def apply_along(matrix: Array, data: Array, axis: int) -> Array:
     if axis == data.ndim - 1:
         return data @ matrix.T
     leading_shape, trailing_shape = data.shape[:axis], data.shape[axis + 1 :]
-    rows = data.reshape(-1, data.shape[axis], math.prod(trailing_shape))
-    return np.matmul(matrix, rows).reshape(*leading_shape, len(matrix), *trailing_shape)
+    flat_data = data.reshape(-1, data.shape[axis], math.prod(trailing_shape))
+    return np.matmul(matrix, flat_data).reshape(*leading_shape, len(matrix), *trailing_shape)
 
 
 def _resize(image: Array, sizes: Sequence[int], matrix_of_axis: _AxisMatrixFunction) -> Array:

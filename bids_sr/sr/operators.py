@@ -80,9 +80,9 @@ class Degradation:
                 f"the degradation {self.name} expects an image of shape {self.shape}, got "
                 f"{tuple(x.shape)}"
             )
-        names = matrix_names(self.name)[:ndim]
+        names_by_axis = matrix_names(self.name)[:ndim]
         for axis, (name, m, (start, stop)) in enumerate(
-            zip(names, self.lowres_shape, self.window, strict=True), -ndim
+            zip(names_by_axis, self.lowres_shape, self.window, strict=True), -ndim
         ):
             n = stop - start
             x = x.narrow(axis, start, n)

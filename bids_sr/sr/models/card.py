@@ -127,7 +127,7 @@ class ModelCard:
     def from_json(cls, values: Mapping[str, object]) -> Self:
         """Return the card of a file; missing or invalid entries take their defaults."""
         settings, domain = mapping_entry(values, "settings"), mapping_entry(values, "domain")
-        texts = {
+        text_entries = {
             name: str(values.get(name, ""))
             for name in ("method", "recipe", "contrast", "orientation", "weights_sha256")
         }
@@ -138,7 +138,7 @@ class ModelCard:
         data_sha256 = mapping_entry(values, "data_sha256")
         edition = settings.get("edition", 1)
         return cls(
-            **texts,
+            **text_entries,
             factor=(fx, fy, fz),
             factors=_to_floats(values.get("factors")),
             lowres_mm=_to_floats(mapping_entry(values, "resolution").get("lowres_mm")),

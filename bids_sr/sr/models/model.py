@@ -194,14 +194,14 @@ def _extract_companions(
     """Return the weights of the networks stored with the generator, by network name."""
     if recipe.build_critic is None:
         return {}
-    names = COMPANIONS if recipe.objective == "cycle" else ("critic",)
+    network_names = COMPANIONS if recipe.objective == "cycle" else ("critic",)
     states = {
         name: {
             key.removeprefix(f"{name}."): value
             for key, value in state.items()
             if key.startswith(f"{name}.")
         }
-        for name in names
+        for name in network_names
     }
     return {name: tensors for name, tensors in states.items() if tensors}
 

@@ -128,14 +128,14 @@ def _compute_patterns(
     variance that correlates with head motion is signal, and volumes with motion spikes were
     excluded.
     """
-    columns = (
+    regressors = (
         np.asarray(drift) if task is None else np.hstack([np.asarray(drift), np.asarray(task)])
     )
-    basis = _compute_basis(columns[steady])
+    basis = _compute_basis(regressors[steady])
     residual = _regress_out(brain_change, basis)
-    eigenvalues, vectors = np.linalg.eigh((residual @ residual.T).astype(np.float64))
+    eigenvalues, eigenvectors = np.linalg.eigh((residual @ residual.T).astype(np.float64))
     n_patterns = min(_MAX_PATTERNS, len(residual) - basis.shape[1])
-    time_series = vectors[:, np.argsort(eigenvalues)[::-1][:n_patterns]]
+    time_series = eigenvectors[:, np.argsort(eigenvalues)[::-1][:n_patterns]]
     time_series = fix_signs(time_series - basis @ (basis.T @ time_series))
     n_volumes, n_patterns = time_series.shape
     patterns = np.empty((n_patterns, *series.shape[:3]), dtype=np.float32)

@@ -276,13 +276,13 @@ def _optimize_params(registration: _Registration) -> tuple[Array, BandPrediction
     for param_numbers, scale in _ROUNDS:
         if scale < 1 and not params.any():
             break  # small steps are not tried if larger steps gave no improvement
-        for number in param_numbers:
+        for param_number in param_numbers:
             change = _find_promising_change(
-                registration, params, sparse_prediction, number, scale * _STEPS[number]
+                registration, params, sparse_prediction, param_number, scale * _STEPS[param_number]
             )
             if change is None:
                 continue
-            changed_params = _change_parameter(params, number, change)
+            changed_params = _change_parameter(params, param_number, change)
             changed_prediction = registration.predict(changed_params)
             if changed_prediction is None or not changed_prediction.exceeds(prediction):
                 continue
@@ -296,17 +296,17 @@ def _find_promising_change(
     registration: _Registration,
     params: Array,
     prediction: BandPrediction,
-    number: int,
+    param_number: int,
     step: float,
 ) -> float | None:
     """Return the change of a parameter that promises a better prediction, or None.
 
-    `number` is the number of the parameter, and `prediction` the sparse prediction for the
+    `param_number` is the number of the parameter, and `prediction` the sparse prediction for the
     unchanged parameters. The gain is approximated by a parabola through this prediction and the
     predictions after a `step` in both directions.
     """
     lower, upper = (
-        registration.predict(_change_parameter(params, number, change), _SLICE_STEP)
+        registration.predict(_change_parameter(params, param_number, change), _SLICE_STEP)
         for change in (-step, step)
     )
     if lower is None or upper is None:
@@ -321,8 +321,8 @@ def _find_promising_change(
     return n_steps * step if promised_gain > MIN_IMPROVEMENT else None
 
 
-def _change_parameter(params: Array, number: int, change: float) -> Array:
+def _change_parameter(params: Array, param_number: int, change: float) -> Array:
     """Return the parameters with one of them changed."""
     changed_params = params.copy()
-    changed_params[number] += change
+    changed_params[param_number] += change
     return changed_params

@@ -158,10 +158,12 @@ def _compare_with_samples(
         solve_in_place(cholesky_factor, solutions[:count], transposed=False)
         solve_in_place(cholesky_factor, solutions, transposed=True)
         images, responses = prior.compute_responses(z, tile, solutions)
-        for means, rows in ((observed, slice(count)), (sampled, slice(count, None))):
-            for number, response in enumerate(responses):
-                total = np.einsum("nxy,nxy->xy", response[rows], images[rows])
-                means[number, z, *tile.output_range] = torch.from_numpy(total / len(images[rows]))
+        for means, sample_range in ((observed, slice(count)), (sampled, slice(count, None))):
+            for map_number, response in enumerate(responses):
+                total = np.einsum("nxy,nxy->xy", response[sample_range], images[sample_range])
+                means[map_number, z, *tile.output_range] = torch.from_numpy(
+                    total / len(images[sample_range])
+                )
 
     jobs = _draw_white_noise(data.shape[1], tiles, n_samples, generator)
     for _ in map_in_threads(compare_tile, jobs):

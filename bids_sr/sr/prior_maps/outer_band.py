@@ -200,9 +200,9 @@ class OuterBand:
         covariances = covariance(
             maps[:, z, *tile.highres_range], fwhm, (right[0], right[1]), (left[0], left[1])
         ).view(len(left[0]), len(left[1]), -1)
-        outer = covariances[:u, :v] - covariances[u : 2 * u, v : 2 * v]
-        kept = covariances[2 * u :, 2 * v :]
-        return torch.cat([outer.flatten(0, 1), kept.flatten(0, 1)])
+        outer_covariances = covariances[:u, :v] - covariances[u : 2 * u, v : 2 * v]
+        kept_covariances = covariances[2 * u :, 2 * v :]
+        return torch.cat([outer_covariances.flatten(0, 1), kept_covariances.flatten(0, 1)])
 
     def _compute_covariances(
         self, maps: Tensor, fwhm: tuple[float, ...], tiles: Iterable[_SliceTile]

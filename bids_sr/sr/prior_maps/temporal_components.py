@@ -310,19 +310,21 @@ def _count_volumes(volumes: slice | Array) -> int:
     return int(volumes.stop - volumes.start) if isinstance(volumes, slice) else len(volumes)
 
 
-def _compute_nuisance_basis(nuisance: Array | None, total: int, volumes: slice | Array) -> Array:
+def _compute_nuisance_basis(
+    nuisance: Array | None, n_volumes: int, volumes: slice | Array
+) -> Array:
     """Return an orthonormal basis of the strongest nuisance components in some volumes (T', P).
 
-    `nuisance` are regressors of all `total` volumes, see `temporal_statistics`. They are demeaned
+    `nuisance` are regressors of all `n_volumes` volumes, see `temporal_statistics`. They are demeaned
     over the selected volumes.
     """
     if nuisance is None:
         return np.zeros((_count_volumes(volumes), 0), np.float32)
     regressors = np.asarray(nuisance, float)
-    if len(regressors) != total:
+    if len(regressors) != n_volumes:
         raise SeriesError(
             f"expected one row of nuisance regressors per volume, got {len(regressors)} rows "
-            f"for {total} volumes"
+            f"for {n_volumes} volumes"
         )
     regressors = regressors[volumes] - regressors[volumes].mean(0)
     norms = np.maximum(np.linalg.norm(regressors, axis=0), 1e-12)
@@ -409,12 +411,12 @@ def statistics_of_run_and_halves(
     The halves include segments. None is returned in their place if a half has fewer than
     `min_volumes` volumes. The parameters are described in `temporal_statistics`.
     """
-    total = reader.shape[3]
-    middle = n_dummy + (total - n_dummy) // 2
-    volumes = _select_volumes(n_dummy, total, outliers)
+    n_volumes = reader.shape[3]
+    middle = n_dummy + (n_volumes - n_dummy) // 2
+    volumes = _select_volumes(n_dummy, n_volumes, outliers)
     volumes_of_halves = (
         _select_volumes(n_dummy, middle, outliers),
-        _select_volumes(middle, total, outliers),
+        _select_volumes(middle, n_volumes, outliers),
     )
     analyses = [_ComponentAnalysis(reader, mask, volumes, components, nuisance)]
     if min(map(_count_volumes, volumes_of_halves)) >= min_volumes:
