@@ -534,7 +534,8 @@ def _compute_residual_variance(
 def _weight_residuals(residual: Float, is_inside: Array) -> Float:
     """Return weights of residuals (N,): 1 up to `_OUTLIER_LIMIT`, and 0 from twice this limit on.
 
-    The limit is in robust standard deviations of the samples inside the field of view (`is_inside`).
+    The limit is in robust standard deviations of the samples inside the field of view
+    (`is_inside`).
     """
     sigma = _MAD_TO_SD * float(np.median(np.abs(residual[is_inside]))) + 1e-12
     return np.clip(2.0 - np.abs(residual) / (_OUTLIER_LIMIT * sigma), 0.0, 1.0)

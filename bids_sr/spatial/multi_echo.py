@@ -125,14 +125,13 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
         )
         for start in range(0, n_volumes, _VOLUMES_PER_BLOCK):
             stop = min(start + _VOLUMES_PER_BLOCK, n_volumes)
-            block = np.stack(
-                [_read_columns(reader, start, stop) for reader in readers], axis=1
-            )  # (voxels, echoes, volumes)
+            # (voxels, echoes, volumes)
+            block = np.stack([_read_columns(reader, start, stop) for reader in readers], axis=1)
             combined_volumes = make_optcom(
                 block.astype(np.float64), list(tes_ms), n_used, t2s=t2star_ms
             )
-            for column in np.asarray(combined_volumes).T:
-                writer.append(column.reshape(first.shape[:3]).astype(np.float32))
+            for combined_volume in np.asarray(combined_volumes).T:
+                writer.append(combined_volume.reshape(first.shape[:3]).astype(np.float32))
         return t2star_ms.reshape(first.shape[:3])
 
 

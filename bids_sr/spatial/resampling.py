@@ -482,24 +482,29 @@ def sample_volume(
         )
     if voxel_shift is not None:
         values = _shift_voxels(volume, voxel_shift, shape)
-    elif order == 3:
-        assert coefficients is not None
-        values = sample_grid(coefficients, matrix, shape)
     else:
-        values = ndimage.affine_transform(
-            np.ascontiguousarray(coefficients),  # scipy iterates along the last axis
-            matrix[:3, :3],
-            matrix[:3, 3] + PAD,
-            output_shape=shape,
-            output=np.float32,
-            order=order,
-            mode="nearest",
-            prefilter=False,
-        )
+        assert coefficients is not None
+        values = _sample_spline(coefficients, matrix, shape, order)
     if zero_outside:
         for z, points in _iterate_slices(matrix, shape):
             values[:, :, z][_mark_outside(points, volume.shape)] = 0
     return values
+
+
+def _sample_spline(coefficients: Float32, matrix: Array, shape: Shape, order: int) -> Float32:
+    """Sample the spline of a volume on a grid, by a matrix from target voxels to its voxels."""
+    if order == 3:
+        return sample_grid(coefficients, matrix, shape)
+    return ndimage.affine_transform(
+        np.ascontiguousarray(coefficients),  # scipy iterates along the last axis
+        matrix[:3, :3],
+        matrix[:3, 3] + PAD,
+        output_shape=shape,
+        output=np.float32,
+        order=order,
+        mode="nearest",
+        prefilter=False,
+    )
 
 
 def _make_slice_displacement(

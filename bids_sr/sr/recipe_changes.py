@@ -506,37 +506,35 @@ def _iterate_network_fields(recipe: Recipe) -> Iterable[VariableField]:
             source=f"{_ATTENTION_UNET_PAPER}: 16 to 128, section 4.1.4",
             replace_value=_replace_filters,
         )
-    settings = _get_network_settings(recipe)
-    blocks = settings.get("blocks")
-    if isinstance(blocks, int):
-        yield VariableField(
-            name="blocks",
-            default=blocks,
-            minimum=1,
-            maximum=64,
-            is_integer=True,
-            unit="blocks",
-            description="number of residual blocks of the generator",
-            source=(
-                f"{_TV_PAPER}: 10, section 2.2, and 12 in the authors' code"
-                if recipe.objective == "self" or recipe.edition > 1
-                else ""
-            ),
-            replace_value=partial(_replace_network_setting, name="blocks"),
-        )
-    convolutions = settings.get("convolutions")
-    if isinstance(convolutions, int):
-        yield VariableField(
-            name="convolutions",
-            default=convolutions,
-            minimum=1,
-            maximum=2,
-            is_integer=True,
-            unit="convolutions",
-            description="number of convolutions per level of the generator",
-            source=f"{_ATTENTION_UNET_PAPER}: 1, section 3.3, and 2 in the authors' code",
-            replace_value=partial(_replace_network_setting, name="convolutions"),
-        )
+    yield from _iterate_depth_fields(recipe)
+
+
+def _iterate_depth_fields(recipe: Recipe) -> Iterable[VariableField]:
+    """Yield the settings for the depth of the generator, if it has such settings."""
+    is_of_tv_paper = recipe.objective == "self" or recipe.edition > 1
+    sources = {
+        "blocks": f"{_TV_PAPER}: 10, section 2.2, and 12 in the authors' code"
+        if is_of_tv_paper
+        else "",
+        "convolutions": f"{_ATTENTION_UNET_PAPER}: 1, section 3.3, and 2 in the authors' code",
+    }
+    for name, maximum, description in (
+        ("blocks", 64, "number of residual blocks of the generator"),
+        ("convolutions", 2, "number of convolutions per level of the generator"),
+    ):
+        default = _get_network_settings(recipe).get(name)
+        if isinstance(default, int):
+            yield VariableField(
+                name=name,
+                default=default,
+                minimum=1,
+                maximum=maximum,
+                is_integer=True,
+                unit=name,
+                description=description,
+                source=sources[name],
+                replace_value=partial(_replace_network_setting, name=name),
+            )
 
 
 def _iterate_decay_fields(recipe: Recipe) -> Iterable[VariableField]:

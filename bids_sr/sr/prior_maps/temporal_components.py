@@ -315,8 +315,8 @@ def _compute_nuisance_basis(
 ) -> Array:
     """Return an orthonormal basis of the strongest nuisance components in some volumes (T', P).
 
-    `nuisance` are regressors of all `n_volumes` volumes, see `temporal_statistics`. They are demeaned
-    over the selected volumes.
+    `nuisance` are regressors of all `n_volumes` volumes, see `temporal_statistics`. They are
+    demeaned over the selected volumes.
     """
     if nuisance is None:
         return np.zeros((_count_volumes(volumes), 0), np.float32)
