@@ -95,6 +95,7 @@ def _choose_integer_scaling(
 ) -> tuple[float, float]:
     """Return slope and intercept that scale a range with 0 to an integer type and preserve 0.
 
+    `lowest` is at most and `highest` at least 0.
     The intercept is an integer multiple of the slope, which has eight significant bits. The
     intercept is therefore exact in the single precision of the header and of programs that read
     it.

@@ -104,6 +104,12 @@ def _iterate_data_ranges(stream: io.FileIO, begin: int, end: int) -> Iterator[tu
             yield start, position
 
 
+def _read_repetition_time(header: nib.Nifti1Header) -> float:
+    """Return the repetition time in a header (s)."""
+    _, time_unit = header.get_xyzt_units()
+    return shortest_decimal(header["pixdim"][4]) * _SECONDS_PER_UNIT.get(time_unit, 1.0)
+
+
 class SeriesReader:
     """Reader of a NIfTI image by volumes or slabs.
 
@@ -136,12 +142,7 @@ class SeriesReader:
         self.zooms: tuple[float, float, float] = tuple(
             float(zoom) for zoom in nib.affines.voxel_sizes(self.affine)
         )  # type: ignore[assignment]
-        unit = self.header.get_xyzt_units()[1]
-        self.tr = (
-            shortest_decimal(self.header["pixdim"][4]) * _SECONDS_PER_UNIT.get(unit, 1.0)
-            if self.ndim == 4
-            else 0.0
-        )
+        self.tr = _read_repetition_time(self.header) if self.ndim == 4 else 0.0
         self.compressed = self.path.suffix == ".gz"
         array_proxy: Any = image.dataobj
         self.dtype = np.dtype(array_proxy.dtype)

@@ -153,7 +153,28 @@ def _measure_along(
     blur_mm: float,
     max_shift_mm: float,
 ) -> tuple[Array, Array]:
-    """Return shifts (mm) and similarities along one axis at the voxels of a mask."""
+    """Measure the shift of the second image along one axis at the edges of the first image.
+
+    Parameters
+    ----------
+    first, second : Array
+        Images on one grid (X, Y, Z).
+    mask : MaskArray
+        Edges of the first image (X, Y, Z), N voxels.
+    axis : int
+        Axis along which the second image is shifted.
+    voxel_mm : Array
+        Voxel sizes (3,; mm).
+    blur_mm : float
+        Smoothing of both images (FWHM, mm).
+    max_shift_mm : float
+        Largest shift that is tried (mm).
+
+    Returns
+    -------
+    tuple[Array, Array]
+        Shift with the highest similarity (mm), and this similarity (N,).
+    """
     sigma = blur_mm / FWHM_PER_SIGMA / voxel_mm
     window = np.array([2.0, 2.0, 1.0]) * blur_mm / voxel_mm
     window[2] = max(blur_mm / voxel_mm[2], 0.5)

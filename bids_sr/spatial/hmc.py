@@ -175,7 +175,23 @@ def _make_motion_basis(shape: tuple[int, ...], affine: Array) -> Float:
 
 
 class _SearchLevel:
-    """Reference smoothed for one level of the search, with sample points and normal matrix."""
+    """Reference smoothed for one level of the search, with sample points and normal matrix.
+
+    Parameters
+    ----------
+    reference : Array
+        Reference image (X, Y, Z).
+    head : Array
+        Voxels whose centers are possible samples (X, Y, Z; boolean).
+    affine : Array
+        Voxel-to-world matrix of the reference (4 x 4, RAS+ mm).
+    fwhm : float
+        Gaussian smoothing of reference and volumes (mm).
+    bias_degree : int
+        Polynomial degree of the intensity bias; with 0, only a gain is fitted.
+    samples : int | None
+        Approximate number of samples, evenly spaced; None uses all voxels.
+    """
 
     def __init__(
         self,

@@ -386,7 +386,25 @@ def _warp(
     order: int,
     zero_outside: bool,
 ) -> Float32:
-    """Resample by a voxel-to-voxel matrix and displacements (voxels; 3, X, Y per slice)."""
+    """Resample a volume by a matrix and displacements.
+
+    Parameters
+    ----------
+    coefficients : Float32
+        Result of `spline_coefficients` for this order.
+    source_shape : tuple[int, ...]
+        Shape of the volume without padding.
+    matrix : Array
+        Transform of a target voxel to voxels of the volume (4 x 4).
+    shape : tuple[int, ...]
+        Number of voxels of the target along each axis.
+    displace_slice : Callable[[int], Array]
+        Function that returns the displacements in a target slice (voxels; 3, X, Y).
+    order : int
+        Degree of the B-spline.
+    zero_outside : bool
+        Whether voxels outside the volume are 0.
+    """
     values = np.empty(shape, dtype=np.float32)
     coefficients_zyx, level = _subtract_level(coefficients)
     for z, points in _iterate_slices(matrix, shape):

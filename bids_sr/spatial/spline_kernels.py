@@ -229,6 +229,19 @@ def _interpolate_sequence(
 
     Along the sequence the cells along y and z do not change, and the cells along x advance by one
     per voxel.
+
+    Parameters
+    ----------
+    coefs : Float32
+        Coefficients of the padded volume (Z, Y, X).
+    px, py, pz : float
+        Position of the first voxel in voxels of the coefficients.
+    matrix : Float
+        Transform of an output voxel (x, y, z) to voxels of the coefficients (4 x 4).
+    weights : Float32
+        Memory for the weights of all voxels (12, at least the length of the sequence).
+    out : Float32
+        Output array for the values of the sequence (N,).
     """
     ix, tx = _locate_cell(px, coefs.shape[2])
     iy, ty = _locate_cell(py, coefs.shape[1])

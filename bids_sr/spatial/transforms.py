@@ -13,6 +13,8 @@ import numpy as np
 from bids_sr.io.arrays import Array, Float
 from bids_sr.io.grids import Shape, highres_size
 
+_DISPLACEMENT_STRIDE = 7  # every 7th brain voxel is a point whose displacement is measured
+
 
 class TransformError(ValueError):
     """Error for a transform file or matrix that cannot be used."""
@@ -247,6 +249,16 @@ def apply_matrix(matrix: Array, points: Array) -> Array:
 
 
 def compute_displacement_mm(matrices: Array, mask: Array, affine: Array) -> Array:
-    """Return the rms displacement of the brain from the reference in each volume (T,; mm)."""
-    points = voxel_centers(mask, affine, 7)
+    """Return the rms displacement of the brain from the reference in each volume (T,; mm).
+
+    Parameters
+    ----------
+    matrices : Array
+        Transforms of a reference point to its position in each volume (T, 4, 4; RAS+ mm).
+    mask : Array
+        Brain voxels of the reference (3D).
+    affine : Array
+        Voxel-to-world matrix of the reference (4 x 4, RAS+ mm).
+    """
+    points = voxel_centers(mask, affine, _DISPLACEMENT_STRIDE)
     return np.array([rms_distance(np.eye(4), matrix, points) for matrix in matrices])

@@ -68,7 +68,10 @@ def make_upsampler(
 
 
 def _make_guided_upsampler(name: str, acquired: UpsamplerInputs, factor: Factor) -> Upsampler:
-    """Return the upsampler of ``inject`` or ``ratio``, which use a high-resolution image."""
+    """Return the upsampler of ``inject`` or ``ratio``, which use a high-resolution image.
+
+    InferenceError is raised if an image is missing.
+    """
     guide, mean = acquired.guide, acquired.mean
     if guide is None or acquired.affine is None or (name == "ratio" and mean is None):
         raise InferenceError(
@@ -78,8 +81,7 @@ def _make_guided_upsampler(name: str, acquired: UpsamplerInputs, factor: Factor)
     affine = np.asarray(acquired.affine, float)
 
     def upsample_with_guide(volume: Array, pose: Array) -> Array:
-        (x, y, z), highres_affine = hr_grid(volume.shape, affine, factor)
-        highres_shape = (int(x), int(y), int(z))
+        highres_shape, highres_affine = hr_grid(volume.shape, affine, factor)
         guide_in_pose = acquired.gain * guide.resample(highres_shape, highres_affine, pose)
         if name == "inject" or mean is None:
             return inject_guide(volume, guide_in_pose, factor)

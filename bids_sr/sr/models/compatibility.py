@@ -187,7 +187,10 @@ def check_model(
 def _suggest_remedy(
     card: ModelCard, factor: Factor, rejected: Sequence[_Mismatch], *, needs_training: bool
 ) -> str:
-    """Return the remedy for mismatches that are not accepted."""
+    """Return the remedy for mismatches that are not accepted.
+
+    `needs_training` is true if no option can make the model suit this factor.
+    """
     kinds = [mismatch.kind for mismatch in rejected]
     if needs_training:
         remedy = "Train a model for this factor."

@@ -168,7 +168,17 @@ class Detail:
 def add_detail_to_slice(
     level: ResolutionLevel, reconstruct: Callable[[Tensor], Tensor], slices: Tensor
 ) -> None:
-    """Add detail to one slice of all volumes (T, X, Y) in place, based on its signal change."""
+    """Add detail to one slice of all volumes in place, based on its signal change.
+
+    Parameters
+    ----------
+    level : ResolutionLevel
+        In-plane conversion between the acquired and the high-resolution grid.
+    reconstruct : Callable[[Tensor], Tensor]
+        Function from signal changes (T, x, y) to high-resolution signal changes (T, X, Y).
+    slices : Tensor
+        Slice in all volumes (T, X, Y).
+    """
     change = level.downsample(slices)
     # the median is not affected by a few volumes before the steady state
     change -= change.median(0).values
@@ -181,6 +191,20 @@ def make_detail(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int,
     """Return the detail that the prior SD maps of a run add to its series.
 
     If the inputs include a guide, its static detail is added to every volume.
+
+    Parameters
+    ----------
+    model : LoadedModel
+        Prior SD maps.
+    acquired : UpsamplerInputs
+        Grid, mask and guide of the run.
+    shape : tuple[int, ...]
+        Shape of the acquired grid (x, y, z).
+
+    Raises
+    ------
+    InferenceError
+        If the mask or the affine is missing, or the model does not contain prior SD maps.
     """
     affine, mask, factor = acquired.affine, acquired.mask, acquired.factor
     if affine is None or mask is None:

@@ -190,7 +190,8 @@ def _log_update(log: list[LogRow], n_done: int, _n_updates: int) -> None:
 def _run_self_test(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> _Decision:
     """Test the maps of each half of a run on the other half, and decide whether maps are used.
 
-    The tests are described in `self_test` and `outer_band`.
+    The tests are described in `self_test` and `outer_band`. `seed` is the seed of the samples from
+    the prior.
     """
     threshold = recipe.least_explained
     if reason := _find_obstacle(recipe, data):

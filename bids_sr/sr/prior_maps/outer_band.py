@@ -183,6 +183,15 @@ class OuterBand:
         The first is the covariance of the outermost frequencies with the kept frequencies, the
         second the covariance of the kept frequencies. u and v are the numbers of acquired voxels
         of the tile along both axes, and x and y the numbers of voxels on the reduced grid.
+
+        Parameters
+        ----------
+        maps : Tensor
+            Maps of the prior on the high-resolution grid (Q, n, X, Y).
+        fwhm : tuple[float, ...]
+            Full widths of the Q correlations (high-resolution voxels).
+        slice_tile : _SliceTile
+            Tile, with the index of its slice in the maps.
         """
         z, tile = slice_tile
         # right: matrices to the kept frequencies; left: matrices to all acquired frequencies and
