@@ -102,7 +102,8 @@ def template_files(template: str, ending: str, resolutions: Iterable[str]) -> It
     if cohort:
         folder, stem = f"{folder}cohort-{cohort}/", f"{stem}cohort-{cohort}_"
     for resolution in resolutions:
-        for label in (
-            (f"res-{resolution.zfill(2)}_", f"res-{resolution}_") if resolution else ("",)
-        ):
-            yield f"{folder}{stem}{label}{ending}"
+        if not resolution:
+            yield f"{folder}{stem}{ending}"
+            continue
+        for label in (resolution.zfill(2), resolution):
+            yield f"{folder}{stem}res-{label}_{ending}"

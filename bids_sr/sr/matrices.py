@@ -26,6 +26,10 @@ _AxisMatrixFunction = Callable[[int, int, int], Array]
 """Function of the axis and the numbers of voxels before and after the operation."""
 
 
+_N_LANCZOS_LOBES = 3  # half width of the Lanczos window (voxels)
+_MAX_DENOMINATOR = 64  # largest denominator of a factor, which is converted to a fraction
+
+
 class ResolutionError(ValueError):
     """Error raised for a factor or grid that an operation does not support."""
 
@@ -50,7 +54,7 @@ def lowres_size(n: int, factor: float) -> tuple[int, int]:
     n' is the largest size up to n that the factor divides. `ResolutionError` is raised if no voxel
     remains.
     """
-    ratio = Fraction(factor).limit_denominator(64)
+    ratio = Fraction(factor).limit_denominator(_MAX_DENOMINATOR)
     m = n * ratio.denominator // ratio.numerator
     while m > 0 and (m * ratio.numerator) % ratio.denominator:
         m -= 1
@@ -420,8 +424,9 @@ def _make_lanczos_matrix(m: int, n: int) -> Array:
 
     Weights outside the image are dropped, and the remaining weights are scaled to sum to 1.
     """
-    x = _locate_voxels(m, n)[:, None] - np.arange(m)[None]
-    weights = np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
+    distances = _locate_voxels(m, n)[:, None] - np.arange(m)[None]
+    windowed_sinc = np.sinc(distances) * np.sinc(distances / _N_LANCZOS_LOBES)
+    weights = np.where(np.abs(distances) < _N_LANCZOS_LOBES, windowed_sinc, 0.0)
     return weights / weights.sum(1, keepdims=True)
 
 

@@ -255,12 +255,12 @@ class ResolutionLevel:
             for m, n in zip(acquired_shape[:2], highres_shape[:2], strict=True)
         ]
         # matrices along x, along y, and across slices
-        pairs = [*in_plane, _make_slice_matrices(acquired_shape[2], highres_shape[2])]
+        matrix_pairs = [*in_plane, _make_slice_matrices(acquired_shape[2], highres_shape[2])]
         to_tensor = partial(torch.tensor, dtype=dtype, device=device)
         with torch.inference_mode(False):  # see `_get_matrix`
-            self.down_matrices = [to_tensor(down) for down, _ in pairs]
-            self._up_matrices = [to_tensor(up) for _, up in pairs]
-            self.band_matrices = [to_tensor(up @ down) for down, up in pairs]
+            self.down_matrices = [to_tensor(down) for down, _ in matrix_pairs]
+            self._up_matrices = [to_tensor(up) for _, up in matrix_pairs]
+            self.band_matrices = [to_tensor(up @ down) for down, up in matrix_pairs]
 
     def downsample(self, highres: Tensor) -> Tensor:
         """Downsample images to the acquired grid, (..., Z, X, Y) -> (..., z, x, y)."""

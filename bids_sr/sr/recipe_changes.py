@@ -8,6 +8,7 @@ only the standard library.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -661,19 +662,18 @@ def variable_field(recipe: Recipe | VarianceRecipe, name: str, recipe_label: str
     `recipe_label` contains method and recipe for the error message.
     """
     settings = {field.name: field for field in variable_fields(recipe)}
-    if name not in settings:
-        reason = f"{recipe_label} has no setting {name!r}; expected one of {', '.join(settings)}"
-        fix = suggestion_text(name, list(settings)) or "Choose one of these settings."
-        if name == "bce" and isinstance(recipe, Recipe) and recipe.objective == "supervised":
-            reason = (
-                "the cross-entropy loss requires intensities between 0 and 1, but intensities "
-                f"can exceed 1 in {recipe_label}"
-            )
-            fix = (
-                "Use --recipe paper with attunet, unet, vit, ccnn3d, resnet2d, resnet3d or gan3d."
-            )
-        raise ChangeError(reason, fix)
-    return settings[name]
+    if name in settings:
+        return settings[name]
+    if name == "bce" and isinstance(recipe, Recipe) and recipe.objective == "supervised":
+        raise ChangeError(
+            "the cross-entropy loss requires intensities between 0 and 1, but intensities "
+            f"can exceed 1 in {recipe_label}",
+            "Use --recipe paper with attunet, unet, vit, ccnn3d, resnet2d, resnet3d or gan3d.",
+        )
+    raise ChangeError(
+        f"{recipe_label} has no setting {name!r}; expected one of {', '.join(settings)}",
+        suggestion_text(name, list(settings)) or "Choose one of these settings.",
+    )
 
 
 def apply_changes(
@@ -759,14 +759,11 @@ def check_changes(
     vgg : bool
         Whether VGG-19 weights are available.
     """
+    n_changes = Counter((change.method, change.field) for change in changes)
     for change in changes:
-        name = change.method
         _check_target(change, methods, vgg=vgg)
-        same_settings = [
-            other for other in changes if (other.method, other.field) == (name, change.field)
-        ]
-        if len(same_settings) > 1:
-            reason = f"{name}.{change.field} is specified twice"
+        if n_changes[change.method, change.field] > 1:
+            reason = f"{change.method}.{change.field} is specified twice"
             raise ChangeError(reason, "Specify the setting only once.", str(change))
     for name in dict.fromkeys(change.method for change in changes):
         method = get_method(name)

@@ -41,15 +41,7 @@ def make_upsampler(
     """
     factor = check_factor(acquired.factor)
     if model is not None:
-        method = get_method(model.card.method) if model.card.method else method_of_series(name)
-        if method.variance is not None:
-            raise InferenceError(
-                f"the method {method.name} requires a whole run and cannot be applied to "
-                "single volumes"
-            )
-        from bids_sr.networks import network_upsampler
-
-        return network_upsampler(model, acquired)
+        return _make_model_upsampler(name, acquired, model)
     if name == "raw":
         if factor != (1.0, 1.0, 1.0):
             raise InferenceError(
@@ -65,6 +57,22 @@ def make_upsampler(
             f"only baselines can be computed ({', '.join((*INTERPOLATIONS, *PAIR_BASELINES))})"
         )
     return _make_guided_upsampler(name, acquired, factor)
+
+
+def _make_model_upsampler(name: str, acquired: UpsamplerInputs, model: LoadedModel) -> Upsampler:
+    """Return the upsampler of a network, or raise InferenceError for prior SD maps.
+
+    `name` is the name of the series, for models whose card does not name a method.
+    """
+    method = get_method(model.card.method) if model.card.method else method_of_series(name)
+    if method.variance is not None:
+        raise InferenceError(
+            f"the method {method.name} requires a whole run and cannot be applied to "
+            "single volumes"
+        )
+    from bids_sr.networks import network_upsampler
+
+    return network_upsampler(model, acquired)
 
 
 def _make_guided_upsampler(name: str, acquired: UpsamplerInputs, factor: Factor) -> Upsampler:
