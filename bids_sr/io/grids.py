@@ -94,8 +94,6 @@ def nearest_axis_order(affine: np.ndarray, reference: np.ndarray) -> AxisOrder:
     def sum_cosines(order: Sequence[int]) -> float:
         """Return the sum of the cosines between the axes of the reference and of an order."""
         return float(sum(cosines[row, axis] for row, axis in enumerate(order)))
-            sum(cosines[reference_axis, axis] for reference_axis, axis in enumerate(order))
-        )
 
     first, second, third = max(permutations(range(3)), key=sum_cosines)
     return first, second, third
