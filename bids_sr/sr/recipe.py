@@ -497,7 +497,7 @@ def changeable_field(default: float, doc: str, limits: SettingLimits) -> Any:
 class VarianceRecipe:
     """Settings for estimating the prior SD maps w of a run.
 
-    The other settings are described where they are defined.
+    The definitions of the other settings contain their descriptions.
 
     Parameters
     ----------
