@@ -98,7 +98,7 @@ class MotionEstimates:
     residual: Float
 
 
-class _Fit(NamedTuple):
+class _VolumeFit(NamedTuple):
     """Fit of a volume to the reference.
 
     Attributes
@@ -400,7 +400,7 @@ class MotionEstimator:
         level = self._final_level
         residuals: list[Float] = []
         inside_by_volume: list[MaskArray] = []
-        fit = _Fit(np.eye(4), np.inf)
+        fit = _VolumeFit(np.eye(4), np.inf)
         for volume in volumes:
             coefficients = level.compute_coefficients(volume)
             fit = self._fit_subset(
@@ -432,7 +432,7 @@ class MotionEstimator:
         *,
         tolerance_mm: float,
         robust: bool = False,
-    ) -> _Fit:
+    ) -> _VolumeFit:
         """Fit a volume at one level from one start, and return the start if the volume is outside.
 
         Parameters
@@ -452,7 +452,7 @@ class MotionEstimator:
         for _ in range(_MAX_ITERATIONS):
             residual, is_inside = level.subtract_reference(coefficients, matrix)
             if is_inside.mean() < _MIN_INSIDE_FRACTION:
-                return _Fit(start, np.inf)
+                return _VolumeFit(start, np.inf)
             step, remaining_residual = level.fit_step(residual, is_inside, weights)
             cost = float(np.sqrt((remaining_residual**2).sum() / is_inside.sum() / level.power))
             matrix = matrix @ invert(rigid_matrix(step, level.center))
@@ -461,7 +461,7 @@ class MotionEstimator:
                 break
             if robust and step_mm < _WEIGHTING_TOLERANCE * tolerance_mm:
                 weights = _weight_residuals(remaining_residual, is_inside)
-        return _Fit(matrix, cost)
+        return _VolumeFit(matrix, cost)
 
     def fit(
         self, volume: Array, starts: Sequence[Array], expected: float = np.inf
@@ -499,13 +499,13 @@ class MotionEstimator:
 
     def _fit_subset(
         self, volume: Array, coefficients: Array, starts: Sequence[Array], expected: float
-    ) -> _Fit:
+    ) -> _VolumeFit:
         """Estimate the transform as `fit` does, from a subset of samples.
 
         The subset is accurate to some hundredths of a millimeter.
         """
         subset_tolerance_mm = _SUBSET_TOLERANCE * self._tolerance_mm
-        best_fit = _Fit(starts[0], np.inf)
+        best_fit = _VolumeFit(starts[0], np.inf)
         if np.isfinite(expected):
             best_fit = self._iterate(
                 self._subset_level, coefficients, starts[0], tolerance_mm=subset_tolerance_mm

@@ -25,6 +25,7 @@ _MAX_CARD_BYTES = 5_000_000  # our cards have a few thousand bytes
 _REQUIRED_ENTRIES = ("card_version", *_CHECKED_ENTRIES, "weights_sha256")
 _ORIENTATIONS = ("R-L", "P-A", "I-S")
 _MAX_FACTOR = 8.0
+_MAX_CHANNELS = 16
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_-]{0,63}")
 
 
@@ -260,8 +261,9 @@ def _describe_invalid_values(card: Mapping[str, object]) -> list[str]:
     if not (isinstance(checksum, str) and re.fullmatch("[0-9a-f]{64}", checksum)):
         faults.append("weights_sha256 is not a SHA-256 checksum")
     channels = card.get("channels", 1)
-    if not (isinstance(channels, int) and not isinstance(channels, bool) and 1 <= channels <= 16):
-        faults.append("channels is not a whole number from 1 to 16")
+    is_whole_number = isinstance(channels, int) and not isinstance(channels, bool)
+    if not (is_whole_number and 1 <= channels <= _MAX_CHANNELS):
+        faults.append(f"channels is not a whole number from 1 to {_MAX_CHANNELS}")
     return faults
 
 

@@ -62,10 +62,10 @@ def _measure_domain(image: Array, mask: Array) -> tuple[Array, float]:
     scaled = np.asarray(image, dtype=np.float64) / intensity_scale
     differences = []
     for axis in (0, 1):
-        neighbors = np.take(in_mask, range(1, image.shape[axis]), axis) & np.take(
-            in_mask, range(image.shape[axis] - 1), axis
-        )
-        differences.append(np.diff(scaled, axis=axis)[neighbors])
+        size = image.shape[axis]
+        is_later_in_mask = np.take(in_mask, range(1, size), axis)
+        is_earlier_in_mask = np.take(in_mask, range(size - 1), axis)
+        differences.append(np.diff(scaled, axis=axis)[is_later_in_mask & is_earlier_in_mask])
     squares = np.concatenate(differences) ** 2
     edge_content = float(np.sqrt(squares.mean())) if squares.size else 0.0
     return np.quantile(scaled[in_mask], _QUANTILES), edge_content

@@ -132,7 +132,7 @@ class OuterBand:
         self.level = level
         in_mask = np.asarray(mask)[:, :, self.slices] > 0
         self.mask = to_slices(in_mask.astype(np.float32)) > 0
-        x, y, n = level.acquired_shape
+        x, y, n_slices = level.acquired_shape
         ratios = [
             n_highres / n_acquired
             for n_highres, n_acquired in zip(
@@ -140,11 +140,14 @@ class OuterBand:
             )
         ]
         self._highres_shape, self.highres_affine = hr_grid(mask.shape, affine, ratios)
-        self._reduced_sizes = [max(2, 2 * round(_KEPT_FRACTION * size / 2)) for size in (x, y)]
         # the reduced grid contains the acquired k-space without the outermost frequencies
-        reduced = (self._reduced_sizes[0], self._reduced_sizes[1], n)
-        reduction = ResolutionLevel(reduced, (x, y, n))
-        self._reduction_matrices = ResolutionLevel(reduced, level.highres_shape).down_matrices
+        reduced_x, reduced_y = (max(2, 2 * round(_KEPT_FRACTION * size / 2)) for size in (x, y))
+        reduced_shape = (reduced_x, reduced_y, n_slices)
+        self._reduced_sizes = [reduced_x, reduced_y]
+        reduction = ResolutionLevel(reduced_shape, level.acquired_shape)
+        self._reduction_matrices = ResolutionLevel(
+            reduced_shape, level.highres_shape
+        ).down_matrices
         self._kept_band_matrices = [
             band_matrix @ down
             for band_matrix, down in zip(reduction.band_matrices, level.down_matrices, strict=True)
