@@ -168,7 +168,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/report/run_summaries.py::strip_participant": FILES,
     "bids_sr/retrospective/preparation.py::*": FORMAT,
     "bids_sr/series.py::parse_map_label": FILES,
-    "bids_sr/spatial/itk_files.py::read_itk": FOREIGN,
+    "bids_sr/spatial/itk_files.py::*": FOREIGN,
     "bids_sr/sr/method.py::_list_module_names": CODE,
     "bids_sr/sr/models/*": FILES,
     "bids_sr/networks/inference/*": FOREIGN,
