@@ -261,8 +261,12 @@ def _describe_invalid_values(card: Mapping[str, object]) -> list[str]:
     if not (isinstance(checksum, str) and re.fullmatch("[0-9a-f]{64}", checksum)):
         faults.append("weights_sha256 is not a SHA-256 checksum")
     channels = card.get("channels", 1)
-    is_whole_number = isinstance(channels, int) and not isinstance(channels, bool)
-    if not (is_whole_number and 1 <= channels <= _MAX_CHANNELS):
+    has_valid_channels = (
+        isinstance(channels, int)
+        and not isinstance(channels, bool)
+        and 1 <= channels <= _MAX_CHANNELS
+    )
+    if not has_valid_channels:
         faults.append(f"channels is not a whole number from 1 to {_MAX_CHANNELS}")
     return faults
 
