@@ -50,10 +50,10 @@ class DiskFullError(OSError):
 
 def find_file_system(path: Path) -> Path:
     """Return the mount point of a path, which need not exist."""
-    mount = path.absolute()
-    while not os.path.lexists(mount) and mount != mount.parent:
-        mount = mount.parent
-    mount = mount.resolve()
+    existing_path = path.absolute()
+    while not os.path.lexists(existing_path) and existing_path != existing_path.parent:
+        existing_path = existing_path.parent
+    mount = existing_path.resolve()
     while not os.path.ismount(mount) and mount != mount.parent:
         mount = mount.parent
     return mount

@@ -16,13 +16,13 @@ def checksum(path: Path) -> str:
     A file is read once per process unless its size, times or inode change.
     """
     state = path.stat()
-    return _checksum(
+    return _compute_checksum(
         path, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
     )
 
 
 @cache
-def _checksum(path: Path, *_state: int) -> str:
+def _compute_checksum(path: Path, *_state: int) -> str:
     """Return the SHA-256 of a file, which is cached by its path and state."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

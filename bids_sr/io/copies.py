@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,27 +43,40 @@ def compress_series(
     code : int | None, optional
         Code of qform and sform; None copies the codes of the series.
     """
-    target_dtype = np.dtype(dtype)
     with SeriesReader(src_nii) as reader:
-        slope, inter = 1.0, 0.0
-        if target_dtype.kind in "iu":
-            slope, inter = _integer_scaling(*reader.extent(), target_dtype)
-            if slope > _intensity_range(reader.volume(0)) / _MIN_STEPS:
-                target_dtype, slope, inter = np.dtype("<f4"), 1.0, 0.0
+        storage = _choose_storage(reader, np.dtype(dtype))
         _copy_volumes(
             reader,
             dst_gz,
             order,
             reader.tr,
             code=code,
-            dtype=target_dtype,
-            slope=slope,
-            inter=inter,
+            dtype=storage.dtype,
+            slope=storage.slope,
+            inter=storage.inter,
             compressed=True,
         )
 
 
-def _intensity_range(volume: Array) -> float:
+class _Storage(NamedTuple):
+    """Data type on disk, with slope and intercept of the stored values."""
+
+    dtype: np.dtype
+    slope: float = 1.0
+    inter: float = 0.0
+
+
+def _choose_storage(reader: SeriesReader, dtype: np.dtype) -> _Storage:
+    """Return the requested data type with its scaling, or float32 if integers are too coarse."""
+    if dtype.kind not in "iu":
+        return _Storage(dtype)
+    slope, inter = _choose_integer_scaling(*reader.extent(), dtype)
+    if slope > _measure_intensity_range(reader.volume(0)) / _MIN_STEPS:
+        return _Storage(np.dtype("<f4"))
+    return _Storage(dtype, slope, inter)
+
+
+def _measure_intensity_range(volume: Array) -> float:
     """Return the intensity range of most voxels, without background and padding.
 
     A few voxels with much higher intensity than the head (artifacts) and an offset do not change
@@ -76,9 +90,12 @@ def _intensity_range(volume: Array) -> float:
     return float(np.percentile(np.abs(signal - np.median(signal)), 98))
 
 
-def _integer_scaling(lowest: float, highest: float, dtype: npt.DTypeLike) -> tuple[float, float]:
+def _choose_integer_scaling(
+    lowest: float, highest: float, dtype: npt.DTypeLike
+) -> tuple[float, float]:
     """Return slope and intercept that scale a range with 0 to an integer type and preserve 0.
 
+    `lowest` is at most and `highest` at least 0.
     The intercept is an integer multiple of the slope, which has eight significant bits. The
     intercept is therefore exact in the single precision of the header and of programs that read
     it.
@@ -120,7 +137,12 @@ def copy_series(
     """
     with SeriesReader(src, allow_nan=replace_nan) as reader:
         _copy_volumes(
-            reader, dst, order, tr or reader.tr, dtype=_copy_dtype(reader), replace_nan=replace_nan
+            reader,
+            dst,
+            order,
+            tr or reader.tr,
+            dtype=_choose_copy_dtype(reader),
+            replace_nan=replace_nan,
         )
 
 
@@ -145,7 +167,7 @@ def combine_volumes(
         reader.shape,
         reader.affine,
         reader.tr,
-        dtype=_copy_dtype(reader),
+        dtype=_choose_copy_dtype(reader),
         header_like=reader.header,
     ) as writer:
         for t in range(reader.shape[3]):
@@ -156,7 +178,7 @@ def combine_volumes(
             writer.append(np.sum(weighted_volumes, axis=0))
 
 
-def _copy_dtype(reader: SeriesReader) -> npt.DTypeLike:
+def _choose_copy_dtype(reader: SeriesReader) -> npt.DTypeLike:
     """Return the data type of a copy: 16-bit integers without a scale, or float32."""
     is_short_int = reader.dtype.kind in "iu" and reader.dtype.itemsize <= 2 and not reader.scaled
     return reader.dtype if is_short_int else np.float32

@@ -181,24 +181,30 @@ def _describe_dataset(
     dataset_name: str,
     sources: Mapping[str, Path],
     version: str,
-    other_entries: Mapping[str, str],
+    other_links: Mapping[str, str],
 ) -> dict[str, object]:
-    """Return the description of a data set, with authors and license of its source."""
-    source_description, existing_description = (
-        _read_description(sources["raw"]),
-        _read_description(root),
-    )
+    """Return the description of a data set, with authors and license of its source.
+
+    Parameters
+    ----------
+    root : Path
+        Directory of the data set.
+    dataset_name : str
+        Name of the data set.
+    sources : Mapping[str, Path]
+        Source data sets by their names in URIs; "raw" is the input.
+    version : str
+        Version of bids-sr.
+    other_links : Mapping[str, str]
+        Links to data sets that are not sources, by their names in URIs.
+    """
+    source_description = _read_description(sources["raw"])
+    existing_description = _read_description(root)
     generator: dict[str, object] = {"Name": "bids-sr", "Version": version}
     if container := _describe_container():
         generator["Container"] = container
-    prefix = f"{other_entries[RESULTS]}/" if RESULTS in other_entries else ""
-    citation = (
-        f"Please cite bids-sr and the underlying methods, which are listed in {prefix}CITATION.md"
-    )
-    acknowledgment = str(source_description.get("HowToAcknowledge") or "").strip() or ", ".join(
-        as_texts(source_description.get("ReferencesAndLinks"))
-    )
-    links = {key: _link_to(folder, root) for key, folder in sources.items()} | dict(other_entries)
+    citation_folder = f"{other_links[RESULTS]}/" if RESULTS in other_links else ""
+    links = {key: _link_to(folder, root) for key, folder in sources.items()} | dict(other_links)
     copied_entries = {
         key: source_description[key]
         for key in ("Authors", "License")
@@ -210,13 +216,28 @@ def _describe_dataset(
         "DatasetType": "derivative",
         **copied_entries,
         **{key: existing_description[key] for key in _USER_KEYS if existing_description.get(key)},
-        "HowToAcknowledge": f"{citation}. For the data: {acknowledgment}"
-        if acknowledgment
-        else f"{citation}.",
+        "HowToAcknowledge": _make_acknowledgment(source_description, citation_folder),
         "GeneratedBy": [generator],
-        "SourceDatasets": [_source_entry(folder, links[key]) for key, folder in sources.items()],
+        "SourceDatasets": [
+            _make_source_entry(folder, links[key]) for key, folder in sources.items()
+        ],
         "DatasetLinks": links,
     }
+
+
+def _make_acknowledgment(source_description: Mapping[str, object], citation_folder: str) -> str:
+    """Return how to cite bids-sr, its methods and the source of a data set.
+
+    `citation_folder` is the path of the directory of CITATION.md with a slash, or "".
+    """
+    citation = (
+        "Please cite bids-sr and the underlying methods, which are listed in "
+        f"{citation_folder}CITATION.md."
+    )
+    source_text = str(source_description.get("HowToAcknowledge") or "").strip() or ", ".join(
+        as_texts(source_description.get("ReferencesAndLinks"))
+    )
+    return f"{citation} For the data: {source_text}" if source_text else citation
 
 
 def _describe_container() -> dict[str, str]:
@@ -230,7 +251,7 @@ def _describe_container() -> dict[str, str]:
     return {"Type": "singularity" if sif else "docker", "Tag": tag} if tag else {}
 
 
-def _source_entry(folder: Path, link: str) -> dict[str, object]:
+def _make_source_entry(folder: Path, link: str) -> dict[str, object]:
     """Return the entry of a source data set, with the DOI in its description."""
     description = _read_description(folder)
     doi = {"DOI": description["DatasetDOI"]} if description.get("DatasetDOI") else {}

@@ -42,10 +42,10 @@ def move_earlier_files(out: Path, figures: Path, stored: Collection[Path]) -> di
         Names of moved files by run.
     """
     runs = {run_prefix(path.name) for path in stored} - {""}
-    described_parts = {frozenset(_name_parts(path)) for path in stored if path.suffix != ".json"}
+    stored_labels = {frozenset(_split_name(path)) for path in stored if path.suffix != ".json"}
     moved_names: dict[str, list[str]] = {}
     for path in sorted(
-        {path for root in (out, figures) for path in _participant_files(stored, root)}
+        {path for root in (out, figures) for path in _list_participant_files(stored, root)}
     ):
         run = run_prefix(path.name)
         if run not in runs or path in stored or path.suffix == ".json" or path.is_dir():
@@ -53,28 +53,34 @@ def move_earlier_files(out: Path, figures: Path, stored: Collection[Path]) -> di
         # archive of the page's figures, which is replaced per run
         if path.suffix == ".zip" and figures != out:
             continue
-        for file in (path, *_find_obsolete_sidecars(path, described_parts) - set(stored)):
+        for file in (path, *_find_obsolete_sidecars(path, stored_labels) - set(stored)):
             _move_or_delete(file, out)
         if path.is_relative_to(out):
             moved_names.setdefault(run, []).append(path.name)
     return moved_names
 
 
-def _find_obsolete_sidecars(path: Path, described_parts: Collection[frozenset[str]]) -> set[Path]:
+def _find_obsolete_sidecars(path: Path, stored_labels: Collection[frozenset[str]]) -> set[Path]:
     """Return the sidecars that apply to a file and to no stored file.
 
-    `described_parts` contains the `_name_parts` of the stored files.
+    `stored_labels` contains entities and suffix of each stored file, see `_split_name`.
     """
-    sidecars = set()
-    for folder in (path.parent, path.parent.parent):
-        for sidecar in folder.glob("*.json"):
-            parts = _name_parts(sidecar)
-            is_obsolete = parts <= _name_parts(path) and not any(
-                parts <= described for described in described_parts
-            )
-            if is_obsolete or sidecar.name == f"{path.name}.json":  # sidecar of a figure
-                sidecars.add(sidecar)
-    return sidecars
+    sidecars = [*path.parent.glob("*.json"), *path.parent.parent.glob("*.json")]
+    return {
+        sidecar
+        for sidecar in sidecars
+        if sidecar.name == f"{path.name}.json"  # sidecar of a figure
+        or _is_obsolete(_split_name(sidecar), _split_name(path), stored_labels)
+    }
+
+
+def _is_obsolete(
+    sidecar_labels: set[str], file_labels: set[str], stored_labels: Collection[frozenset[str]]
+) -> bool:
+    """Return whether a sidecar applies to a file by inheritance, and to no stored file."""
+    return sidecar_labels <= file_labels and not any(
+        sidecar_labels <= labels for labels in stored_labels
+    )
 
 
 def _move_or_delete(file: Path, out: Path) -> None:
@@ -87,19 +93,19 @@ def _move_or_delete(file: Path, out: Path) -> None:
     file.replace(target)
 
 
-def _name_parts(path: Path) -> set[str]:
+def _split_name(path: Path) -> set[str]:
     """Return the entities and the suffix of a file name."""
     return set(path.name.partition(".")[0].split("_"))
 
 
-def _participant_files(stored: Collection[Path], root: Path) -> set[Path]:
+def _list_participant_files(stored: Collection[Path], root: Path) -> set[Path]:
     """Return all files below `root` in the directories of participants with stored files."""
-    folders = set()
+    subject_folders = set()
     for path in stored:
-        parts = path.relative_to(root).parts if path.is_relative_to(root) else ()
+        folder_names = path.relative_to(root).parts if path.is_relative_to(root) else ()
         subject_index = next(
-            (index for index, part in enumerate(parts) if part.startswith("sub-")), None
+            (index for index, name in enumerate(folder_names) if name.startswith("sub-")), None
         )
         if subject_index is not None:
-            folders.add(root.joinpath(*parts[: subject_index + 1]))
-    return {path for folder in folders if folder.is_dir() for path in folder.rglob("*.*")}
+            subject_folders.add(root.joinpath(*folder_names[: subject_index + 1]))
+    return {path for folder in subject_folders if folder.is_dir() for path in folder.rglob("*.*")}

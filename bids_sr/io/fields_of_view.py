@@ -107,7 +107,9 @@ def find_grid_problems(
     problems = [
         _find_count_problem(shape, run_shape, run_name),
         _find_tr_problem(tr, run_tr, run_name),
-        _find_matrix_problem(shape, run_shape, factor, run_name, requires_highres),
+        _find_matrix_problem(
+            shape, run_shape, factor, run_name, requires_highres=requires_highres
+        ),
         _find_position_problem(shape, affine, run_shape, run_affine, run_name),
     ]
     return [problem for problem in problems if problem is not None]
@@ -148,6 +150,7 @@ def _find_matrix_problem(
     run_shape: Sequence[int],
     factor: Sequence[float],
     run_name: str,
+    *,
     requires_highres: bool,
 ) -> tuple[str, str] | None:
     """Return reason and remedy if a matrix is too small or too large for the run."""
@@ -162,13 +165,13 @@ def _find_matrix_problem(
     if not is_smaller and not is_larger:
         return None
     if is_smaller:
-        difference = f"smaller than the {resolution} matrix size {_shape_text(min_shape)}"
+        difference = f"smaller than the {resolution} matrix size {_format_shape(min_shape)}"
     else:
-        difference = f"larger than the high-resolution matrix size {_shape_text(highres_shape)}"
+        difference = f"larger than the high-resolution matrix size {_format_shape(highres_shape)}"
     factor_text = "×".join(f"{ratio:g}" for ratio in factor)
     reason = (
-        f"the matrix size {_shape_text(shape)} is {difference}, given the super-resolution factor"
-        f" {factor_text} and the matrix size of {run_name}"
+        f"the matrix size {_format_shape(shape)} is {difference}, given the super-resolution"
+        f" factor {factor_text} and the matrix size of {run_name}"
     )
     if requires_highres:
         return reason, (
@@ -181,7 +184,7 @@ def _find_matrix_problem(
     )
 
 
-def _shape_text(shape: Sequence[int]) -> str:
+def _format_shape(shape: Sequence[int]) -> str:
     """Format the first three sizes of a shape, such as ``64×64×30``."""
     return "×".join(map(str, shape[:3]))
 
@@ -245,5 +248,5 @@ def is_inside_field(
     from nibabel.affines import apply_affine
 
     positions = apply_affine(np.linalg.inv(other_affine) @ affine, voxels)
-    half = np.asarray(other_shape) / 2
-    return np.asarray((np.abs(positions + 0.5 - half) <= half + tolerance).all(1))
+    half_size = np.asarray(other_shape) / 2
+    return np.asarray((np.abs(positions + 0.5 - half_size) <= half_size + tolerance).all(1))

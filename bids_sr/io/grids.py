@@ -90,13 +90,13 @@ def nearest_axis_order(affine: np.ndarray, reference: np.ndarray) -> AxisOrder:
         matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, reference)
     )
     cosines = np.abs(reference_directions.T @ directions)
-    best_order = max(
-        permutations(range(3)),
-        key=lambda order: float(
-            sum(cosines[reference_axis, axis] for reference_axis, axis in enumerate(order))
-        ),
-    )
-    return best_order[0], best_order[1], best_order[2]
+
+    def sum_cosines(order: Sequence[int]) -> float:
+        """Return the sum of the cosines between the axes of the reference and of an order."""
+        return float(sum(cosines[row, axis] for row, axis in enumerate(order)))
+
+    first, second, third = max(permutations(range(3)), key=sum_cosines)
+    return first, second, third
 
 
 def inverse_order(order: Sequence[int]) -> AxisOrder:

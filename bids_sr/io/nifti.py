@@ -18,7 +18,7 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -43,6 +43,7 @@ _VALUES_PER_BLOCK = 32_000
 _DIFFERENCES_INTENT = b"differences"
 _CAL_MAX_OFFSET = 124  # byte offset of cal_max in the header, followed by cal_min
 _PAGE_BYTES = 4096  # bytes of a file system page
+_STAT_BLOCK_BYTES = 512  # bytes of a block in the result of `os.stat`
 _DATA_OFFSET = 352  # bytes of the header and the four zeros after it
 _SECONDS_PER_UNIT = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 
@@ -80,6 +81,35 @@ def shortest_decimal(value: np.float32) -> float:
     return float(str(np.float32(value)))
 
 
+def _squeeze_shape(shape: Iterable[int]) -> tuple[int, ...]:
+    """Return a shape; if it has more than four axes, without axes of length 1 after the third."""
+    sizes = tuple(int(size) for size in shape)
+    if len(sizes) > 4 and 1 in sizes[3:]:
+        return sizes[:3] + tuple(size for size in sizes[3:] if size > 1)
+    return sizes
+
+
+def _iterate_data_ranges(stream: io.FileIO, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield start and stop of the parts of a byte range that are not holes of the file."""
+    position = begin
+    while position < end:
+        try:
+            start = stream.seek(position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return  # the remaining file is a hole
+        position = min(stream.seek(start, os.SEEK_HOLE), end)
+        if start < position:
+            yield start, position
+
+
+def _read_repetition_time(header: nib.Nifti1Header) -> float:
+    """Return the repetition time in a header (s)."""
+    _, time_unit = header.get_xyzt_units()
+    return shortest_decimal(header["pixdim"][4]) * _SECONDS_PER_UNIT.get(time_unit, 1.0)
+
+
 class SeriesReader:
     """Reader of a NIfTI image by volumes or slabs.
 
@@ -100,9 +130,7 @@ class SeriesReader:
     def __init__(self, path: Path, *, allow_nan: bool = False) -> None:
         self.path = path
         image = _open_header(self.path)
-        shape = tuple(int(size) for size in image.shape)
-        if len(shape) > 4 and 1 in shape[3:]:
-            shape = shape[:3] + tuple(size for size in shape[3:] if size > 1)
+        shape = _squeeze_shape(image.shape)
         if len(shape) not in (3, 4) or min(shape) < 1:
             raise ImageError(
                 f"{self.path}: the image shape is {image.shape}, but a 3D or 4D image is expected"
@@ -114,12 +142,7 @@ class SeriesReader:
         self.zooms: tuple[float, float, float] = tuple(
             float(zoom) for zoom in nib.affines.voxel_sizes(self.affine)
         )  # type: ignore[assignment]
-        unit = self.header.get_xyzt_units()[1]
-        self.tr = (
-            shortest_decimal(self.header["pixdim"][4]) * _SECONDS_PER_UNIT.get(unit, 1.0)
-            if self.ndim == 4
-            else 0.0
-        )
+        self.tr = _read_repetition_time(self.header) if self.ndim == 4 else 0.0
         self.compressed = self.path.suffix == ".gz"
         array_proxy: Any = image.dataobj
         self.dtype = np.dtype(array_proxy.dtype)
@@ -140,12 +163,17 @@ class SeriesReader:
         self._next_volume = 0
         self._has_holes = False
         if not self.compressed:
-            required, state = self._position(self.shape[3]), self.path.stat()
-            if state.st_size < required:
-                raise ImageError(
-                    f"{self.path}: the file is truncated ({state.st_size} of {required} bytes)"
-                )
-            self._has_holes = self.plain and 512 * state.st_blocks < state.st_size
+            state = self.path.stat()
+            self._require_complete(state.st_size)
+            self._has_holes = self.plain and _STAT_BLOCK_BYTES * state.st_blocks < state.st_size
+
+    def _require_complete(self, n_bytes: int) -> None:
+        """Raise ImageError if an uncompressed file of this size lacks some volumes."""
+        n_required_bytes = self._position(self.shape[3])
+        if n_bytes < n_required_bytes:
+            raise ImageError(
+                f"{self.path}: the file is truncated ({n_bytes} of {n_required_bytes} bytes)"
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -209,17 +237,9 @@ class SeriesReader:
         content = raw.view(np.uint8).data
         begin, end = self._position(t), self._position(t + 1)
         with open(self.path, "rb", buffering=0) as stream:
-            position = begin
-            while position < end:
-                try:
-                    start = stream.seek(position, os.SEEK_DATA)
-                except OSError as error:
-                    if error.errno != errno.ENXIO:
-                        raise
-                    break  # the remaining file is a hole
-                position = min(stream.seek(start, os.SEEK_HOLE), end)
+            for start, stop in _iterate_data_ranges(stream, begin, end):
                 stream.seek(start)
-                block = content[start - begin : max(position, start) - begin]
+                block = content[start - begin : stop - begin]
                 if stream.readinto(block) != block.nbytes:
                     raise ImageError(f"{self.path}: the file is truncated at volume {t}")
         return raw
@@ -385,16 +405,19 @@ class SeriesReader:
                 series[:, t] = volume[tuple(voxels.T)]
             return series
         indices = np.ravel_multi_index(tuple(voxels.T), self.shape[:3], order="F")
+        disk_dtype = self.dtype if self.plain else _HALF_DTYPE
         with open(self.path, "rb") as stream:
             first_values = (
                 None if self.plain else _read_items(stream, self._offset, indices, self.dtype)
             )
-            disk_dtype = self.dtype if self.plain else _HALF_DTYPE
             for t in range(n_volumes):
-                values = _read_items(stream, self._position(t), indices, disk_dtype)
-                if first_values is not None:
-                    values = from_half_precision(values, first_values, self.step)
-                series[:, t] = self._scale(values, f"volume {t}")
+                stored_values = _read_items(stream, self._position(t), indices, disk_dtype)
+                raw_values = (
+                    stored_values
+                    if first_values is None
+                    else from_half_precision(stored_values, first_values, self.step)
+                )
+                series[:, t] = self._scale(raw_values, f"volume {t}")
         return series
 
 
@@ -637,17 +660,19 @@ class SeriesWriter:
             np.asarray(slab), self.dtype, self._slope, self._inter, self.path
         )
         data_start, item_bytes = _DATA_OFFSET, self.dtype.itemsize
+        slice_voxels = x * y
         if self._step:
-            self._stream.seek(data_start + z0 * x * y * item_bytes)
+            # the first volume precedes the differences of all volumes
+            self._stream.seek(data_start + z0 * slice_voxels * item_bytes)
             self._stream.write(stored[..., 0].tobytes(order="F"))
-            data_start = data_start + z * x * y * item_bytes
+            data_start = data_start + z * slice_voxels * item_bytes
             item_bytes = _HALF_DTYPE.itemsize
             self._update_range(stored)
         for t in range(n_volumes):
             values = stored[..., t]
             if self._step:
                 values = to_half_precision(values, stored[..., 0], self._step, self.path)
-            self._stream.seek(data_start + (t * z + z0) * x * y * item_bytes)
+            self._stream.seek(data_start + (t * z + z0) * slice_voxels * item_bytes)
             self._stream.write(values.tobytes(order="F"))
         self._written_slices.update(range(z0, z0 + slab.shape[2]))
 
@@ -686,12 +711,13 @@ class SeriesWriter:
 
         Errors in writing the remaining bytes are ignored.
         """
-        if self._is_open:
-            self._is_open = False
-            for stream in (self._stream, self._file):
-                with contextlib.suppress(OSError):
-                    stream.close()
-            self._temporary.unlink(missing_ok=True)
+        if not self._is_open:
+            return
+        self._is_open = False
+        for stream in (self._stream, self._file):
+            with contextlib.suppress(OSError):
+                stream.close()
+        self._temporary.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self

@@ -84,9 +84,11 @@ def available_templates() -> tuple[str, ...]:
 
     Templates with an image in a package come first.
     """
-    folders = sorted(folder.name[4:] for folder in templateflow_home().glob("tpl-*"))
+    cached_names = sorted(
+        folder.name.removeprefix("tpl-") for folder in templateflow_home().glob("tpl-*")
+    )
     return tuple(
-        name for name in dict.fromkeys([*PACKAGED_TEMPLATES, *folders]) if is_available(name)
+        name for name in dict.fromkeys([*PACKAGED_TEMPLATES, *cached_names]) if is_available(name)
     )
 
 

@@ -36,20 +36,20 @@ def file_uri(path: Path, roots: Mapping[str, Path]) -> str:
     template_dir = templateflow_home()
     if template_dir in path.parents:
         return f"{_TEMPLATEFLOW_URL}/{path.relative_to(template_dir).as_posix()}"
-    return _package_url(path) or path.absolute().as_uri()
+    return _make_package_url(path) or path.absolute().as_uri()
 
 
-def _package_url(path: Path) -> str:
+def _make_package_url(path: Path) -> str:
     """Return the package URL of a file in an installed package, or "" for other files."""
-    parts = path.parts
-    if "site-packages" not in parts:
+    path_parts = path.parts
+    if "site-packages" not in path_parts:
         return ""
-    start = len(parts) - parts[::-1].index("site-packages")
+    start = len(path_parts) - path_parts[::-1].index("site-packages")
     try:
-        version = importlib.metadata.version(parts[start])
+        version = importlib.metadata.version(path_parts[start])
     except importlib.metadata.PackageNotFoundError:
         return ""
-    return f"pkg:pypi/{parts[start]}@{version}#{'/'.join(parts[start:])}"
+    return f"pkg:pypi/{path_parts[start]}@{version}#{'/'.join(path_parts[start:])}"
 
 
 @cache
@@ -77,12 +77,12 @@ def template_uri(space: str, resolution: str = "", ending: str = "T1w.nii.gz") -
         End of the file name, such as ``hemi-L_den-10k_white.surf.gii``.
     """
     resolutions = [resolution, "1", ""] if resolution else ["1", ""]
-    names = (
+    listed_names = (
         name
         for name in template_files(space, ending, resolutions)
         if name in list_templateflow_files()
     )
-    return next((f"{_TEMPLATEFLOW_URL}/{name}" for name in names), "")
+    return next((f"{_TEMPLATEFLOW_URL}/{name}" for name in listed_names), "")
 
 
 def template_files(template: str, ending: str, resolutions: Iterable[str]) -> Iterator[str]:
@@ -102,7 +102,8 @@ def template_files(template: str, ending: str, resolutions: Iterable[str]) -> It
     if cohort:
         folder, stem = f"{folder}cohort-{cohort}/", f"{stem}cohort-{cohort}_"
     for resolution in resolutions:
-        for label in (
-            (f"res-{resolution.zfill(2)}_", f"res-{resolution}_") if resolution else ("",)
-        ):
-            yield f"{folder}{stem}{label}{ending}"
+        if not resolution:
+            yield f"{folder}{stem}{ending}"
+            continue
+        for label in (resolution.zfill(2), resolution):
+            yield f"{folder}{stem}res-{label}_{ending}"

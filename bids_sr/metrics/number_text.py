@@ -33,12 +33,17 @@ def number(value: float, form: str = "") -> str:
         return MISSING
     if form.endswith("%") and value < -1:
         return "below −100 %"
-    if not form:
-        form = f".{3 if abs(value) < 1 else 2 if abs(value) < 10 else 1}f"
-    text = f"{value:{form}}"
+    text = f"{value:{form or _choose_form(value)}}"
     if not float(text.rstrip("%")):
         text = text.lstrip("+-")
     return text.replace("-", "−").replace("%", " %")
+
+
+def _choose_form(value: float) -> str:
+    """Return the format of a number: three decimals below 1, two below 10, otherwise one."""
+    if abs(value) < 1:
+        return ".3f"
+    return ".2f" if abs(value) < 10 else ".1f"
 
 
 def short_number(value: float) -> str:
@@ -59,9 +64,9 @@ def interval(lower: float, upper: float, form: str = "", *, unit: bool = True) -
     >>> interval(-0.04, 0.1), interval(-3.9, 0.41, ".0%"), interval(math.nan, 1.0)
     ('[−0.040, 0.100]', '[below −100, 41] %', '')
     """
-    texts = interval_ends(lower, upper, form)
-    sign = " %" if unit and form.endswith("%") else ""
-    return f"[{', '.join(texts)}]{sign}" if texts else ""
+    end_texts = interval_ends(lower, upper, form)
+    percent_sign = " %" if unit and form.endswith("%") else ""
+    return f"[{', '.join(end_texts)}]{percent_sign}" if end_texts else ""
 
 
 def interval_ends(lower: float, upper: float, form: str = "") -> tuple[str, ...]:

@@ -187,7 +187,8 @@ def cell_number(value: float | None) -> str:
 
 def table_text(rows: Iterable[MetricRow]) -> str:
     """Return rows as TSV text with a header line."""
-    return "".join("\t".join(line) + "\n" for line in (COLUMNS, *(row.cells() for row in rows)))
+    lines_of_cells = [list(COLUMNS), *(row.cells() for row in rows)]
+    return "".join("\t".join(cells) + "\n" for cells in lines_of_cells)
 
 
 def frame(rows: Iterable[MetricRow]) -> pd.DataFrame:

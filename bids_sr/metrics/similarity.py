@@ -30,8 +30,11 @@ def _check_shapes(reference: Real, image: Real, mask: MaskArray | None) -> None:
 def _flatten_inside(reference: Real, image: Real, mask: MaskArray | None) -> tuple[Float, Float]:
     """Return the values of two images in the mask as vectors; None includes all voxels."""
     _check_shapes(reference, image, mask)
-    inside = slice(None) if mask is None else mask
-    return reference[inside].astype(np.float64).ravel(), image[inside].astype(np.float64).ravel()
+    included_voxels = slice(None) if mask is None else mask
+    reference_values, image_values = (
+        values[included_voxels].astype(np.float64).ravel() for values in (reference, image)
+    )
+    return reference_values, image_values
 
 
 def reference_range(reference: Real, mask: MaskArray | None = None) -> float:
@@ -49,8 +52,8 @@ def reference_range(reference: Real, mask: MaskArray | None = None) -> float:
     float
         Maximum minus minimum, in the unit of the image.
     """
-    inside = reference if mask is None else reference[mask]
-    return float(inside.max()) - float(inside.min())
+    reference_values = reference if mask is None else reference[mask]
+    return float(reference_values.max()) - float(reference_values.min())
 
 
 def mae(reference: Real, image: Real, *, mask: MaskArray | None = None) -> float:
@@ -143,15 +146,15 @@ def _compute_ssim_map(x: Float, y: Float, data_range: float) -> Float:
             f"least {_SSIM_WINDOW} pixels along each axis"
         )
 
-    rows, columns = (_window_matrix(size) for size in x.shape[-2:])
+    window_x, window_y = (_make_window_matrix(size) for size in x.shape[-2:])
 
-    def local_mean(values: Float) -> Float:
-        return rows @ values @ columns.T
+    def average_locally(values: Float) -> Float:
+        return window_x @ values @ window_y.T
 
-    mean_x, mean_y = local_mean(x), local_mean(y)
+    mean_x, mean_y = average_locally(x), average_locally(y)
     # variances are only needed as their sum
-    variances = local_mean(x * x + y * y) - (mean_x * mean_x + mean_y * mean_y)
-    covariance = local_mean(x * y) - mean_x * mean_y
+    variances = average_locally(x * x + y * y) - (mean_x * mean_x + mean_y * mean_y)
+    covariance = average_locally(x * y) - mean_x * mean_y
     luminance_constant, contrast_constant = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     numerator = (2 * mean_x * mean_y + luminance_constant) * (2 * covariance + contrast_constant)
     index: Float = numerator / (
@@ -161,7 +164,7 @@ def _compute_ssim_map(x: Float, y: Float, data_range: float) -> Float:
 
 
 @lru_cache(maxsize=16)
-def _window_matrix(size: int) -> Float:
+def _make_window_matrix(size: int) -> Float:
     """Return the matrix (size, size) that averages pixels along an axis in the Gaussian window.
 
     Pixels are reflected at the edges.
@@ -178,9 +181,12 @@ def _find_frame(mask: MaskArray) -> tuple[slice, slice]:
     """
     extents = []
     for axis in (0, 1):
-        inside = np.flatnonzero(mask.any(axis=tuple(k for k in range(mask.ndim) if k != axis)))
-        start = max(0, min(int(inside[0]) - _SSIM_RADIUS, mask.shape[axis] - _SSIM_WINDOW))
-        extents.append(slice(start, max(int(inside[-1]) + 1 + _SSIM_RADIUS, start + _SSIM_WINDOW)))
+        other_axes = tuple(dimension for dimension in range(mask.ndim) if dimension != axis)
+        mask_indices = np.flatnonzero(mask.any(axis=other_axes))
+        first, last = int(mask_indices[0]), int(mask_indices[-1])
+        start = max(0, min(first - _SSIM_RADIUS, mask.shape[axis] - _SSIM_WINDOW))
+        stop = max(last + 1 + _SSIM_RADIUS, start + _SSIM_WINDOW)
+        extents.append(slice(start, stop))
     return extents[0], extents[1]
 
 

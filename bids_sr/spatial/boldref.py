@@ -48,7 +48,7 @@ def resample_to_reference(
     )
 
 
-def _steady_volumes(reader: SeriesReader, n_dummy: int) -> list[int]:
+def _choose_steady_volumes(reader: SeriesReader, n_dummy: int) -> list[int]:
     """Return the numbers of up to 40 steady-state volumes spread over a run.
 
     Raises
@@ -88,7 +88,7 @@ def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
     ValueError
         The run has no steady-state volume.
     """
-    spread_volumes = _steady_volumes(reader, n_dummy)
+    spread_volumes = _choose_steady_volumes(reader, n_dummy)
     n_volumes = reader.shape[3]
     middle = (n_dummy + n_volumes) // 2
     first = max(n_dummy, min(middle - _N_SEED_VOLUMES // 2, n_volumes - _N_SEED_VOLUMES))
@@ -101,13 +101,12 @@ def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
             (reader.volume(t) for t in spread_volumes), reference, mask, reader.affine
         )
         is_steady = motion.residual <= _RESIDUAL_LIMIT * np.median(motion.residual)
-        mean = np.zeros(reference.shape)
-        for t, matrix, is_volume_steady in zip(
-            spread_volumes, motion.matrices, is_steady, strict=True
-        ):
-            if is_volume_steady:
-                mean += resample_to_reference(reader, t, matrix)
-        reference = mean / is_steady.sum()
+        signal_sum = np.zeros(reference.shape)
+        for index in np.flatnonzero(is_steady):
+            signal_sum += resample_to_reference(
+                reader, spread_volumes[index], motion.matrices[index]
+            )
+        reference = signal_sum / is_steady.sum()
     return np.asarray(reference, dtype=np.float32)
 
 
@@ -144,7 +143,7 @@ def estimate_run(
     ValueError
         The run has no steady-state volume.
     """
-    spread_volumes = _steady_volumes(reader, n_dummy)
+    spread_volumes = _choose_steady_volumes(reader, n_dummy)
     n_volumes = reader.shape[3]
     mask = brain_mask(reference, reader.affine) if mask is None else mask
     motion = estimate_motion(
@@ -196,7 +195,7 @@ def average_realigned_volumes(
     ValueError
         The run has no steady-state volume.
     """
-    spread_volumes = _steady_volumes(reader, n_dummy)
+    spread_volumes = _choose_steady_volumes(reader, n_dummy)
     x, y, z = reader.shape[:3]
     shift = None if distortion is None else distortion.shift_on_grid((x, y, z), reader.affine)
     signal_sum = np.zeros((x, y, z))

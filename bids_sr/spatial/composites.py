@@ -6,7 +6,7 @@ about ten times faster than by resampling images of coordinates.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -68,33 +68,42 @@ def _map_through_composite(points: Array, path: Path) -> Array:
 
 def _apply_components(points: Array, group: Any, path: Path) -> Array:
     """Map LPS points through the components in a group of a composite file, last one first."""
+    mapped_points = points
     matrix = np.eye(4)  # product of consecutive linear components
     for name in sorted(group, key=int, reverse=True):
-        transform_type, parameters, fixed_parameters = _read_component(group[name])
-        if transform_type.startswith(("AffineTransform", "MatrixOffsetTransformBase")):
-            matrix = make_matrix(parameters, fixed_parameters[:3]) @ matrix
-        elif transform_type.startswith("DisplacementFieldTransform"):
-            points = apply_matrix(matrix, points)
+        component = _read_component(group[name])
+        if component.kind.startswith(("AffineTransform", "MatrixOffsetTransformBase")):
+            matrix = make_matrix(component.parameters, component.fixed_parameters[:3]) @ matrix
+        elif component.kind.startswith("DisplacementFieldTransform"):
+            mapped_points = apply_matrix(matrix, mapped_points)
             matrix = np.eye(4)
-            points += _interpolate_displacements(points, parameters, fixed_parameters)
-        elif not transform_type.startswith("CompositeTransform"):
+            mapped_points += _interpolate_displacements(
+                mapped_points, component.parameters, component.fixed_parameters
+            )
+        elif not component.kind.startswith("CompositeTransform"):
             raise TransformError(
-                f"{path}: the file contains a transform of type {transform_type}, which is not "
+                f"{path}: the file contains a transform of type {component.kind}, which is not "
                 "supported"
             )
-    return apply_matrix(matrix, points)
+    return apply_matrix(matrix, mapped_points)
 
 
-def _read_component(component: Any) -> tuple[str, Array, Array]:
-    """Return the type, parameters and fixed parameters of one component."""
-    transform_type = component["TransformType"][0]
-    transform_type = (
-        transform_type.decode() if isinstance(transform_type, bytes) else str(transform_type)
-    )
-    if transform_type.startswith("CompositeTransform"):
-        return transform_type, np.zeros(0), np.zeros(0)
-    fixed_parameters = np.asarray(component["TransformFixedParameters"], dtype=np.float64)
-    return transform_type, np.asarray(component["TransformParameters"]), fixed_parameters
+class _Component(NamedTuple):
+    """Component of a composite transform, with its type in `kind`."""
+
+    kind: str
+    parameters: Array
+    fixed_parameters: Array
+
+
+def _read_component(entry: Any) -> _Component:
+    """Read one component; the entry for the composite itself has no parameters."""
+    stored_kind = entry["TransformType"][0]
+    kind = stored_kind.decode() if isinstance(stored_kind, bytes) else str(stored_kind)
+    if kind.startswith("CompositeTransform"):
+        return _Component(kind, np.zeros(0), np.zeros(0))
+    fixed_parameters = np.asarray(entry["TransformFixedParameters"], dtype=np.float64)
+    return _Component(kind, np.asarray(entry["TransformParameters"]), fixed_parameters)
 
 
 def _interpolate_displacements(points: Array, parameters: Array, fixed_parameters: Array) -> Array:

@@ -87,9 +87,8 @@ class Distortion:
 
         inverse_pose = np.linalg.inv(np.asarray(pose, dtype=np.float64))
         volume_to_map = np.linalg.inv(self.affine) @ inverse_pose
-        voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1).reshape(
-            -1, 3
-        )
+        voxel_grids = np.meshgrid(*map(np.arange, shape), indexing="ij")
+        voxels = np.stack(voxel_grids, axis=-1).reshape(-1, 3)
         map_points = apply_affine(volume_to_map @ affine, voxels).T
         step_in_map = (volume_to_map[:3, :3] @ self.step)[:, None]
         shift = np.zeros(map_points.shape[1])

@@ -9,6 +9,8 @@ highest similarity is selected. Only the magnitude of the gradient is compared, 
 contrasts may differ.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from nibabel.affines import voxel_sizes
 from scipy import ndimage
@@ -58,7 +60,28 @@ class Mismatch:
     n: int
 
 
-def _smoothed_slope(image: Array, sigma: Array, axis: int) -> Array:
+class _AxisShifts(NamedTuple):
+    """Shifts of the strong edges along one axis.
+
+    Attributes
+    ----------
+    matched_mm : Array
+        Shifts of the edges with a counterpart (mm).
+    n_edges : int
+        Number of edges, with or without a counterpart.
+    """
+
+    matched_mm: Array
+    n_edges: int
+
+    def compute_quantiles(self) -> Array:
+        """Return median and 90th percentile of the absolute shift (2,; mm), NaN for few edges."""
+        if len(self.matched_mm) < _MIN_EDGES:
+            return np.full(2, np.nan)
+        return np.quantile(np.abs(self.matched_mm), [0.5, 0.9])
+
+
+def _compute_smoothed_slope(image: Array, sigma: Array, axis: int) -> Array:
     """Return the magnitude of the smoothed derivative along an axis."""
     derivative_orders = [int(dimension == axis) for dimension in range(3)]
     return np.abs(
@@ -68,13 +91,13 @@ def _smoothed_slope(image: Array, sigma: Array, axis: int) -> Array:
     )
 
 
-def _edge_strength(image: Array, sigma: Array, axis: int, scale: float) -> Array:
+def _compute_edge_strength(image: Array, sigma: Array, axis: int, scale: float) -> Array:
     """Return the edge strength of an image along an axis.
 
     The edge strength is the square root of the slope, relative to `scale`. Without the square
     root, a bright rim would dominate its neighborhood.
     """
-    return np.sqrt(_smoothed_slope(image, sigma, axis) / max(scale, 1e-12) + 0.01)
+    return np.sqrt(_compute_smoothed_slope(image, sigma, axis) / max(scale, 1e-12) + 0.01)
 
 
 def _correlate_locally(first: Array, second: Array, window: Array) -> Array:
@@ -130,15 +153,38 @@ def _measure_along(
     blur_mm: float,
     max_shift_mm: float,
 ) -> tuple[Array, Array]:
-    """Return shifts (mm) and similarities along one axis at the voxels of a mask."""
+    """Measure the shift of the second image along one axis at the edges of the first image.
+
+    Parameters
+    ----------
+    first, second : Array
+        Images on one grid (X, Y, Z).
+    mask : MaskArray
+        Edges of the first image (X, Y, Z), N voxels.
+    axis : int
+        Axis along which the second image is shifted.
+    voxel_mm : Array
+        Voxel sizes (3,; mm).
+    blur_mm : float
+        Smoothing of both images (FWHM, mm).
+    max_shift_mm : float
+        Largest shift that is tried (mm).
+
+    Returns
+    -------
+    tuple[Array, Array]
+        Shift with the highest similarity (mm), and this similarity (N,).
+    """
     sigma = blur_mm / FWHM_PER_SIGMA / voxel_mm
     window = np.array([2.0, 2.0, 1.0]) * blur_mm / voxel_mm
     window[2] = max(blur_mm / voxel_mm[2], 0.5)
-    strengths = [_edge_strength(image, sigma, axis, 1.0)[mask] for image in (first, second)]
-    edges = [
-        _edge_strength(image, sigma, axis, float(np.median(strength**2)))
-        for image, strength in zip((first, second), strengths, strict=True)
+    unscaled_strengths = [
+        _compute_edge_strength(image, sigma, axis, 1.0)[mask] for image in (first, second)
     ]
+    first_edges, second_edges = (
+        _compute_edge_strength(image, sigma, axis, float(np.median(strength**2)))
+        for image, strength in zip((first, second), unscaled_strengths, strict=True)
+    )
     step_mm = min(float(voxel_mm[axis]), blur_mm / 2)
     n_steps = int(np.ceil(max_shift_mm / step_mm)) + 1
     similarities = []
@@ -147,8 +193,8 @@ def _measure_along(
             -(k * step_mm / voxel_mm[axis]) if dimension == axis else 0.0 for dimension in range(3)
         ]
         # voxels k steps farther along the axis
-        shifted_edges = ndimage.shift(edges[1], offsets, order=1, mode="nearest")
-        similarities.append(_correlate_locally(edges[0], shifted_edges, window)[mask])
+        shifted_edges = ndimage.shift(second_edges, offsets, order=1, mode="nearest")
+        similarities.append(_correlate_locally(first_edges, shifted_edges, window)[mask])
     return _locate_peaks(np.stack(similarities), step_mm, n_steps * step_mm)
 
 
@@ -189,6 +235,39 @@ def measure_edge_mismatch(
     EdgeError
         The grids differ, the mask is empty, or an image is constant inside the mask.
     """
+    _check_images(first, second, mask)
+    voxel_mm = voxel_sizes(affine)
+    search_mask = grow(mask, affine, blur_mm)
+    max_shift_mm = _MAX_SHIFT_MM * head_scale(mask, affine)
+    shifts_by_axis = []
+    for searched_axis in (0, 1) if axis is None else (axis,):
+        slope = _compute_smoothed_slope(first, blur_mm / FWHM_PER_SIGMA / voxel_mm, searched_axis)
+        strong_edges = search_mask & (
+            slope >= max(np.quantile(slope[search_mask], 1 - _EDGE_FRACTION), 1e-12)
+        )
+        shifts_mm, similarities = _measure_along(
+            first, second, strong_edges, searched_axis, voxel_mm, blur_mm, max_shift_mm
+        )
+        shifts_by_axis.append(
+            _AxisShifts(
+                matched_mm=shifts_mm[similarities >= _MIN_SIMILARITY], n_edges=len(shifts_mm)
+            )
+        )
+    quantiles = np.array([shifts.compute_quantiles() for shifts in shifts_by_axis])
+    median, p90 = np.sqrt((quantiles**2).sum(0))
+    all_shifts = np.concatenate([shifts.matched_mm for shifts in shifts_by_axis])
+    n_edges = sum(shifts.n_edges for shifts in shifts_by_axis)
+    return Mismatch(
+        shifts=all_shifts,
+        median=float(median),
+        p90=float(p90),
+        matched_fraction=len(all_shifts) / max(n_edges, 1),
+        n=len(all_shifts),
+    )
+
+
+def _check_images(first: Array, second: Array, mask: MaskArray) -> None:
+    """Raise `EdgeError` if grids differ, the mask is empty, or an image is constant inside it."""
     if not first.shape == second.shape == mask.shape:
         raise EdgeError(
             f"both images and the mask must be on the same grid, got shapes {first.shape}, "
@@ -200,32 +279,3 @@ def measure_edge_mismatch(
         raise EdgeError(
             "at least one image is constant inside the mask, so its edges cannot be compared"
         )
-    voxel_mm = voxel_sizes(affine)
-    search_mask = grow(mask, affine, blur_mm)
-    max_shift_mm = _MAX_SHIFT_MM * head_scale(mask, affine)
-    shifts: list[Array] = []
-    quantiles, n_matched, n_edges = [], 0, 0
-    for direction in (0, 1) if axis is None else (axis,):
-        slope = _smoothed_slope(first, blur_mm / FWHM_PER_SIGMA / voxel_mm, direction)
-        strong_edges = search_mask & (
-            slope >= max(np.quantile(slope[search_mask], 1 - _EDGE_FRACTION), 1e-12)
-        )
-        shifts_mm, similarities = _measure_along(
-            first, second, strong_edges, direction, voxel_mm, blur_mm, max_shift_mm
-        )
-        is_similar = similarities >= _MIN_SIMILARITY
-        shifts.append(shifts_mm[is_similar])
-        quantiles.append(
-            np.quantile(np.abs(shifts_mm[is_similar]), [0.5, 0.9])
-            if is_similar.sum() >= _MIN_EDGES
-            else [np.nan] * 2
-        )
-        n_matched, n_edges = n_matched + int(is_similar.sum()), n_edges + len(is_similar)
-    median, p90 = np.sqrt((np.array(quantiles) ** 2).sum(0))
-    return Mismatch(
-        shifts=np.concatenate(shifts),
-        median=float(median),
-        p90=float(p90),
-        matched_fraction=n_matched / max(n_edges, 1),
-        n=n_matched,
-    )

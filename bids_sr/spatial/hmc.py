@@ -25,6 +25,8 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import combinations_with_replacement
+from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
@@ -49,6 +51,9 @@ _LOWRES_FWHM_MM = (16.0, 8.0)  # mm, smoothing at the low-resolution levels for 
 _BIAS_DEGREE = 2  # polynomial degree of the intensity bias; with 0, only the gain is fitted
 _MAX_ITERATIONS = 25  # Gauss-Newton steps per level
 _TOLERANCE_MM = 2e-3  # mm, largest movement of a point at `_RADIUS_MM` in the last step of a level
+# tolerances of fits that are refined afterwards, and movement below which samples are weighted,
+# relative to `_TOLERANCE_MM`
+_SUBSET_TOLERANCE, _LOWRES_TOLERANCE, _WEIGHTING_TOLERANCE = 10, 50, 50
 _RADIUS_MM = 70.0  # mm, distance from the center of a point that measures rotations
 # samples at the low-resolution levels and in the first steps at the final level
 _SUBSET_SAMPLES = 8000
@@ -68,6 +73,9 @@ _MIN_INSIDE_FRACTION = 0.3  # smallest fraction of samples in the field of view
 _PAD_SAMPLES = 3
 _MIN_FILTERED_SAMPLES = 24  # samples per axis above which `filter_spline` is exact
 _SAMPLES_PER_BLOCK = 4096  # samples per block, whose rows of the Jacobian fit into the cache
+_MIN_HEAD_VOXELS = 100
+_MIN_CALIBRATION_VOLUMES = 8  # smallest number of volumes that show which samples are unsteady
+_N_RECENT_VOLUMES = 50  # preceding volumes, whose median residual is expected of the next volume
 
 
 @frozen
@@ -90,7 +98,23 @@ class MotionEstimates:
     residual: Float
 
 
-def _bias_basis(points: Array, center: Array, degree: int) -> Float:
+class _VolumeFit(NamedTuple):
+    """Fit of a volume to the reference.
+
+    Attributes
+    ----------
+    matrix : Float
+        Transform of a reference point to its position in the volume (4 x 4, RAS+ mm).
+    cost : float
+        Root mean square residual relative to the reference; infinite if most samples are outside
+        the field of view.
+    """
+
+    matrix: Float
+    cost: float
+
+
+def _evaluate_bias_basis(points: Array, center: Array, degree: int) -> Float:
     """Evaluate monomials of scaled coordinates up to `degree`.
 
     Parameters
@@ -117,12 +141,12 @@ def _bias_basis(points: Array, center: Array, degree: int) -> Float:
     return np.stack(columns, axis=1)
 
 
-def _thin_axes(shape: tuple[int, ...]) -> list[int]:
+def _find_thin_axes(shape: tuple[int, ...]) -> list[int]:
     """Return the axes of a volume (X, Y, Z) along which motion is not estimated."""
     return [axis for axis in range(3) if shape[axis] < LEAST_SAMPLES]
 
 
-def _motion_basis(shape: tuple[int, ...], affine: Array) -> Float:
+def _make_motion_basis(shape: tuple[int, ...], affine: Array) -> Float:
     """Return the degrees of freedom that can be estimated on a grid.
 
     Parameters
@@ -139,7 +163,7 @@ def _motion_basis(shape: tuple[int, ...], affine: Array) -> Float:
         if no axis is thin and 3 if one axis is thin: two translations and one rotation in the
         plane of the other axes.
     """
-    thin_axes = _thin_axes(shape)
+    thin_axes = _find_thin_axes(shape)
     if not thin_axes:
         return np.eye(6)
     axes = affine[:3, :3] / voxel_sizes(affine)
@@ -151,7 +175,23 @@ def _motion_basis(shape: tuple[int, ...], affine: Array) -> Float:
 
 
 class _SearchLevel:
-    """Reference smoothed for one level of the search, with sample points and normal matrix."""
+    """Reference smoothed for one level of the search, with sample points and normal matrix.
+
+    Parameters
+    ----------
+    reference : Array
+        Reference image (X, Y, Z).
+    head : Array
+        Voxels whose centers are possible samples (X, Y, Z; boolean).
+    affine : Array
+        Voxel-to-world matrix of the reference (4 x 4, RAS+ mm).
+    fwhm : float
+        Gaussian smoothing of reference and volumes (mm).
+    bias_degree : int
+        Polynomial degree of the intensity bias; with 0, only a gain is fitted.
+    samples : int | None
+        Approximate number of samples, evenly spaced; None uses all voxels.
+    """
 
     def __init__(
         self,
@@ -173,10 +213,10 @@ class _SearchLevel:
         self.center = self.points.mean(axis=0)
         indices = tuple(voxels.T)
         self.values = smoothed_reference[indices].astype(np.float64)
-        thin_axes = _thin_axes(smoothed_reference.shape)
+        thin_axes = _find_thin_axes(smoothed_reference.shape)
         # along thin axes all points count as inside the field of view
         self.unbounded_axes = np.isin(range(3), thin_axes)
-        self.motion_basis = _motion_basis(smoothed_reference.shape, affine)
+        self.motion_basis = _make_motion_basis(smoothed_reference.shape, affine)
         derivatives = [
             np.zeros(len(voxels))
             if axis in thin_axes
@@ -184,7 +224,7 @@ class _SearchLevel:
             for axis in range(3)
         ]
         gradient = np.stack(derivatives, axis=-1) @ self.inverse[:3, :3]
-        basis = _bias_basis(self.points, self.center, bias_degree)
+        basis = _evaluate_bias_basis(self.points, self.center, bias_degree)
         motion_derivatives = (
             np.hstack([gradient, np.cross(self.points - self.center, gradient)])
             @ self.motion_basis
@@ -205,7 +245,7 @@ class _SearchLevel:
         """Smooth a volume by the Gaussian of this level."""
         return resampling.smooth(volume, self.sigma, truncate=3.0)
 
-    def coefficients(self, volume: Array) -> Array:
+    def compute_coefficients(self, volume: Array) -> Array:
         """Return padded spline coefficients of the smoothed volume (`_PAD_SAMPLES` per side)."""
         smoothed_volume = self.smooth(volume)
         if min(smoothed_volume.shape) < _MIN_FILTERED_SAMPLES:
@@ -220,7 +260,7 @@ class _SearchLevel:
         Parameters
         ----------
         coefficients : Array
-            Spline coefficients of the volume, from `coefficients`.
+            Spline coefficients of the volume, from `compute_coefficients`.
         matrix : Array
             Transform of a reference point to its position in the volume (4 x 4, RAS+ mm).
 
@@ -232,7 +272,7 @@ class _SearchLevel:
         from bids_sr.spatial.spline_kernels import compare_moved
 
         residual = np.empty(len(self.points))
-        inside = np.empty(len(self.points), bool)
+        is_inside = np.empty(len(self.points), bool)
         to_voxel = np.ascontiguousarray(self.inverse @ matrix)
         compare_moved(
             coefficients,
@@ -242,12 +282,12 @@ class _SearchLevel:
             self.unbounded_axes,
             self.values,
             residual,
-            inside,
+            is_inside,
         )
-        return residual, inside
+        return residual, is_inside
 
     def fit_step(
-        self, residual: Float, inside: Array, weights: Float | None
+        self, residual: Float, is_inside: Array, weights: Float | None
     ) -> tuple[Float, Float]:
         """Fit motion and bias to a residual by weighted least squares.
 
@@ -255,7 +295,7 @@ class _SearchLevel:
         ----------
         residual : Float
             Differences between volume and reference (N,).
-        inside : Array
+        is_inside : Array
             True for samples inside the field of view (N,).
         weights : Float | None
             Weights of the samples (N,); None weights all samples inside equally.
@@ -268,7 +308,7 @@ class _SearchLevel:
         """
         jacobian = self.jacobian
         if weights is not None:
-            weights = np.where(inside, weights, 0.0)[:, None]
+            weights = np.where(is_inside, weights, 0.0)[:, None]
             n_columns = jacobian.shape[1]
             normal, right_side = np.zeros((n_columns, n_columns)), np.zeros(n_columns)
             for block in iterate_parts(len(jacobian), _SAMPLES_PER_BLOCK):
@@ -277,13 +317,13 @@ class _SearchLevel:
                 right_side += weighted_block.T @ residual[block]
         else:
             normal = self.normal_matrix
-            if not inside.all():
-                normal = normal - self.weighted_jacobian[~inside].T @ jacobian[~inside]
+            if not is_inside.all():
+                normal = normal - self.weighted_jacobian[~is_inside].T @ jacobian[~is_inside]
             right_side = self.weighted_jacobian.T @ residual
         ridge = 1e-9 * np.trace(normal) / len(normal) * np.eye(len(normal))
         solution = np.linalg.solve(normal + ridge, right_side)
         motion = self.motion_basis @ (solution / self.scale)[: self.motion_basis.shape[1]]
-        return motion, np.where(inside, residual - jacobian @ solution, 0.0)
+        return motion, np.where(is_inside, residual - jacobian @ solution, 0.0)
 
 
 class MotionEstimator:
@@ -321,10 +361,10 @@ class MotionEstimator:
         for axis, size in enumerate(head.shape):
             if size > 4:
                 head[(slice(None),) * axis + ([0, -1],)] = False
-        if head.sum() < 100:
+        if head.sum() < _MIN_HEAD_VOXELS:
             raise ValueError(
-                f"the head mask contains only {int(head.sum())} voxels, but at least 100 are "
-                "required to estimate head motion"
+                f"the head mask contains only {int(head.sum())} voxels, but at least "
+                f"{_MIN_HEAD_VOXELS} are required to estimate head motion"
             )
         scale = head_scale(np.asarray(mask) > 0, affine)
         self._tolerance_mm = scale * _TOLERANCE_MM
@@ -360,31 +400,25 @@ class MotionEstimator:
         level = self._final_level
         residuals: list[Float] = []
         inside_by_volume: list[MaskArray] = []
-        matrix = np.eye(4)
-        cost = np.inf
+        fit = _VolumeFit(np.eye(4), np.inf)
         for volume in volumes:
-            coefficients = level.coefficients(volume)
-            matrix, cost = self._fit_subset(
-                volume, coefficients, [matrix, np.eye(4)], cost * _JUMP_RATIO
+            coefficients = level.compute_coefficients(volume)
+            fit = self._fit_subset(
+                volume, coefficients, [fit.matrix, np.eye(4)], fit.cost * _JUMP_RATIO
             )
-            residual, inside = level.subtract_reference(coefficients, matrix)
-            residuals.append(level.fit_step(residual, inside, None)[1].astype(np.float32))
-            inside_by_volume.append(inside)
-        if len(residuals) < 8:
+            residual, is_inside = level.subtract_reference(coefficients, fit.matrix)
+            residuals.append(level.fit_step(residual, is_inside, None)[1].astype(np.float32))
+            inside_by_volume.append(is_inside)
+        if len(residuals) < _MIN_CALIBRATION_VOLUMES:
             return
         power = np.array([np.square(values, dtype=np.float64).mean() for values in residuals])
         # volumes with artifacts are excluded, because a single one could hide the samples that
         # vary throughout the run
         usable_volumes = np.flatnonzero(power <= _ARTIFACT_RATIO**2 * np.median(power))
-        if len(usable_volumes) < 8:
+        if len(usable_volumes) < _MIN_CALIBRATION_VOLUMES:
             return
-        residual_sum, square_sum, n_inside = (np.zeros(len(level.points)) for _ in range(3))
-        for t in usable_volumes:
-            residual_sum += residuals[t]
-            square_sum += np.square(residuals[t], dtype=np.float64)
-            n_inside += inside_by_volume[t]
-        variance = (
-            square_sum / np.maximum(n_inside, 1) - (residual_sum / np.maximum(n_inside, 1)) ** 2
+        variance, n_inside = _compute_residual_variance(
+            [residuals[t] for t in usable_volumes], [inside_by_volume[t] for t in usable_volumes]
         )
         variance_limit = _UNSTEADY_RATIO * float(np.median(variance[n_inside > 0]))
         if variance_limit > 0:
@@ -398,27 +432,36 @@ class MotionEstimator:
         *,
         tolerance_mm: float,
         robust: bool = False,
-    ) -> tuple[Float, float]:
-        """Return transform and relative residual at one level from one start."""
+    ) -> _VolumeFit:
+        """Fit a volume at one level from one start, and return the start if the volume is outside.
+
+        Parameters
+        ----------
+        level : _SearchLevel
+            Level of the search.
+        coefficients : Array
+            Spline coefficients of the volume at this level.
+        start : Float
+            Start transform (4 x 4, RAS+ mm).
+        tolerance_mm : float
+            Movement of a point at the radius of the head below which the iteration ends (mm).
+        robust : bool, optional
+            Whether to downweight samples with outlying residuals.
+        """
         matrix, weights, cost = start, None, np.inf
         for _ in range(_MAX_ITERATIONS):
-            residual, inside = level.subtract_reference(coefficients, matrix)
-            if inside.mean() < _MIN_INSIDE_FRACTION:
-                return start, np.inf
-            step, remaining_residual = level.fit_step(residual, inside, weights)
-            cost = float(np.sqrt((remaining_residual**2).sum() / inside.sum() / level.power))
+            residual, is_inside = level.subtract_reference(coefficients, matrix)
+            if is_inside.mean() < _MIN_INSIDE_FRACTION:
+                return _VolumeFit(start, np.inf)
+            step, remaining_residual = level.fit_step(residual, is_inside, weights)
+            cost = float(np.sqrt((remaining_residual**2).sum() / is_inside.sum() / level.power))
             matrix = matrix @ invert(rigid_matrix(step, level.center))
             step_mm = max(np.abs(step[:3]).max(), np.abs(step[3:]).max() * self._radius_mm)
             if step_mm < tolerance_mm and (weights is not None or not robust):
                 break
-            if robust and step_mm < 50 * tolerance_mm:
-                # The weight is 1 up to `_OUTLIER_LIMIT` robust standard deviations, and decreases
-                # to 0 at twice this limit.
-                sigma = _MAD_TO_SD * float(np.median(np.abs(remaining_residual[inside]))) + 1e-12
-                weights = np.clip(
-                    2.0 - np.abs(remaining_residual) / (_OUTLIER_LIMIT * sigma), 0.0, 1.0
-                )
-        return matrix, cost
+            if robust and step_mm < _WEIGHTING_TOLERANCE * tolerance_mm:
+                weights = _weight_residuals(remaining_residual, is_inside)
+        return _VolumeFit(matrix, cost)
 
     def fit(
         self, volume: Array, starts: Sequence[Array], expected: float = np.inf
@@ -442,45 +485,76 @@ class MotionEstimator:
             Transform (4 x 4, RAS+ mm), and relative residual. The residual is infinite if most
             samples are outside the field of view.
         """
-        coefficients = self._final_level.coefficients(volume)
-        approximate, cost = self._fit_subset(volume, coefficients, starts, expected)
-        if not np.isfinite(cost):
-            return approximate, cost
+        coefficients = self._final_level.compute_coefficients(volume)
+        approximate_fit = self._fit_subset(volume, coefficients, starts, expected)
+        if not np.isfinite(approximate_fit.cost):
+            return approximate_fit
         return self._iterate(
             self._final_level,
             coefficients,
-            approximate,
+            approximate_fit.matrix,
             tolerance_mm=self._tolerance_mm,
             robust=True,
         )
 
     def _fit_subset(
         self, volume: Array, coefficients: Array, starts: Sequence[Array], expected: float
-    ) -> tuple[Float, float]:
+    ) -> _VolumeFit:
         """Estimate the transform as `fit` does, from a subset of samples.
 
         The subset is accurate to some hundredths of a millimeter.
         """
-        best = starts[0], np.inf
+        subset_tolerance_mm = _SUBSET_TOLERANCE * self._tolerance_mm
+        best_fit = _VolumeFit(starts[0], np.inf)
         if np.isfinite(expected):
-            best = self._iterate(
-                self._subset_level, coefficients, starts[0], tolerance_mm=10 * self._tolerance_mm
+            best_fit = self._iterate(
+                self._subset_level, coefficients, starts[0], tolerance_mm=subset_tolerance_mm
             )
-            if best[1] <= expected:
-                return best
-        coefficients_by_level = [level.coefficients(volume) for level in self._lowres_levels]
-        for matrix in starts:
+            if best_fit.cost <= expected:
+                return best_fit
+        lowres_coefficients = [level.compute_coefficients(volume) for level in self._lowres_levels]
+        for start in starts:
+            matrix = start
             for level, level_coefficients in zip(
-                self._lowres_levels, coefficients_by_level, strict=True
+                self._lowres_levels, lowres_coefficients, strict=True
             ):
-                matrix, _ = self._iterate(
-                    level, level_coefficients, matrix, tolerance_mm=50 * self._tolerance_mm
-                )
+                matrix = self._iterate(
+                    level,
+                    level_coefficients,
+                    matrix,
+                    tolerance_mm=_LOWRES_TOLERANCE * self._tolerance_mm,
+                ).matrix
             fit = self._iterate(
-                self._subset_level, coefficients, matrix, tolerance_mm=10 * self._tolerance_mm
+                self._subset_level, coefficients, matrix, tolerance_mm=subset_tolerance_mm
             )
-            best = min(best, fit, key=lambda candidate: candidate[1])
-        return best
+            best_fit = min(best_fit, fit, key=attrgetter("cost"))
+        return best_fit
+
+
+def _compute_residual_variance(
+    residuals: Sequence[Float], inside_by_volume: Sequence[MaskArray]
+) -> tuple[Float, Float]:
+    """Return the variance of each sample's residual over volumes, and its number of volumes (N,).
+
+    `residuals` (N, each) are 0 for samples outside the field of view (`inside_by_volume` False).
+    """
+    residual_sum, square_sum, n_inside = (np.zeros(len(residuals[0])) for _ in range(3))
+    for residual, is_inside in zip(residuals, inside_by_volume, strict=True):
+        residual_sum += residual
+        square_sum += np.square(residual, dtype=np.float64)
+        n_inside += is_inside
+    n_volumes = np.maximum(n_inside, 1)
+    return square_sum / n_volumes - (residual_sum / n_volumes) ** 2, n_inside
+
+
+def _weight_residuals(residual: Float, is_inside: Array) -> Float:
+    """Return weights of residuals (N,): 1 up to `_OUTLIER_LIMIT`, and 0 from twice this limit on.
+
+    The limit is in robust standard deviations of the samples inside the field of view
+    (`is_inside`).
+    """
+    sigma = _MAD_TO_SD * float(np.median(np.abs(residual[is_inside]))) + 1e-12
+    return np.clip(2.0 - np.abs(residual) / (_OUTLIER_LIMIT * sigma), 0.0, 1.0)
 
 
 def estimate_motion(
@@ -528,21 +602,21 @@ def estimate_motion(
     estimator.calibrate(calibration)
     matrices: list[Float] = []
     residuals = []
-    recent: deque[float] = deque(maxlen=50)
+    recent_residuals: deque[float] = deque(maxlen=_N_RECENT_VOLUMES)
     for t, volume in enumerate(volumes):
-        expected = _JUMP_RATIO * float(np.median(recent)) if recent else np.inf
+        expected = _JUMP_RATIO * float(np.median(recent_residuals)) if recent_residuals else np.inf
         starts = [matrices[-1], np.eye(4)] if matrices else [np.eye(4)]
-        matrix, cost = estimator.fit(volume, starts, expected)
-        if not np.isfinite(cost):
+        matrix, residual = estimator.fit(volume, starts, expected)
+        if not np.isfinite(residual):
             _LOGGER.warning(
                 "Most of volume %d is outside the field of view. The head-motion estimate of "
                 "the previous volume is used instead.",
                 t,
             )
         else:
-            recent.append(cost)
+            recent_residuals.append(residual)
         matrices.append(matrix)
-        residuals.append(cost)
+        residuals.append(residual)
     if not matrices:
         raise ValueError("the list of volumes is empty, so head motion cannot be estimated")
     return MotionEstimates(

@@ -13,10 +13,9 @@ _MAX_SCALE_DEVIATION = 0.01  # largest deviation of a precomputed transform's sc
 def convert_mcflirt_motion(parameters: Array, mean: Array, affine: Array) -> Float:
     """Return head-motion transforms from MCFLIRT's six parameters in fMRIPrep confounds.
 
-    The parameters are in FSL coordinates: mm from the first voxel, with the first axis mirrored if
-    the voxel axes are right-handed. MCFLIRT rotates about the reference's center of mass; here the
-    center of mass of the mean volume is used instead. An error of 1 mm in the center moves a
-    volume by 0.01 mm per 0.01 rad.
+    The parameters are in FSL coordinates. MCFLIRT rotates about the reference's center of mass;
+    here the center of mass of the mean volume is used instead. An error of 1 mm in the center
+    moves a volume by 0.01 mm per 0.01 rad.
 
     Parameters
     ----------
@@ -41,17 +40,28 @@ def convert_mcflirt_motion(parameters: Array, mean: Array, affine: Array) -> Flo
     from scipy.ndimage import center_of_mass
     from scipy.spatial.transform import Rotation
 
-    zooms = np.linalg.norm(affine[:3, :3], axis=0)
-    voxel_to_fsl = np.diag([*zooms, 1.0])
-    if np.linalg.det(affine[:3, :3]) > 0:
-        voxel_to_fsl[0, [0, 3]] = -zooms[0], zooms[0] * (mean.shape[0] - 1)
+    voxel_to_fsl = _make_voxel_to_fsl(affine, mean.shape[0])
     ras_to_fsl = voxel_to_fsl @ np.linalg.inv(affine)
     center = apply_affine(voxel_to_fsl, np.array(center_of_mass(mean))[None])[0]
     volume_to_reference = np.tile(np.eye(4), (len(parameters), 1, 1))
+    # transposed, because FSL's rotations have the opposite direction
     rotations = Rotation.from_euler("xyz", parameters[:, 3:]).as_matrix().transpose(0, 2, 1)
     volume_to_reference[:, :3, :3] = rotations
     volume_to_reference[:, :3, 3] = parameters[:, :3] + center - rotations @ center
     return np.linalg.inv(ras_to_fsl) @ np.linalg.inv(volume_to_reference) @ ras_to_fsl
+
+
+def _make_voxel_to_fsl(affine: Array, n_columns: int) -> Float:
+    """Return the transform from voxels to FSL coordinates (4 x 4, mm from the first voxel).
+
+    The first axis, of `n_columns` voxels, is mirrored if the voxel axes are right-handed.
+    """
+    zooms = np.linalg.norm(affine[:3, :3], axis=0)
+    voxel_to_fsl = np.diag([*zooms, 1.0])
+    if np.linalg.det(affine[:3, :3]) > 0:
+        voxel_to_fsl[0, 0] = -zooms[0]
+        voxel_to_fsl[0, 3] = zooms[0] * (n_columns - 1)
+    return voxel_to_fsl
 
 
 def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEstimates:
@@ -64,9 +74,9 @@ def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEst
     matrices : Array
         Transforms of a reference point to its position in each volume (T, 4, 4; RAS+ mm).
     mask : Array
-        Head voxels of the reference (3D).
+        Head voxels of the boldref (3D).
     affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+        Voxel-to-world matrix of the boldref (4 x 4, RAS+ mm).
 
     Returns
     -------
@@ -76,20 +86,20 @@ def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEst
     Raises
     ------
     TransformError
-        A matrix is a reflection, or scales or shears by more than 1 percent.
+        A matrix scales or shears by more than 1 percent, or is a reflection (`rigid_params`).
     """
-    matrices = np.array(matrices, dtype=np.float64)
-    left_vectors, scales, right_vectors = np.linalg.svd(matrices[:, :3, :3])
+    rigid_matrices = np.array(matrices, dtype=np.float64)
+    left_vectors, scales, right_vectors = np.linalg.svd(rigid_matrices[:, :3, :3])
     largest_deviation = float(np.abs(scales - 1).max())
     if largest_deviation > _MAX_SCALE_DEVIATION:
         raise TransformError(
             "head-motion transforms must be rigid, but at least one transform scales the "
             f"image by {100 * largest_deviation:.1f} %"
         )
-    matrices[:, :3, :3] = left_vectors @ right_vectors
+    rigid_matrices[:, :3, :3] = left_vectors @ right_vectors
     center = apply_affine(affine, np.argwhere(mask).mean(axis=0)[None])[0]
     return MotionEstimates(
-        matrices=matrices,
-        params=np.stack([rigid_params(matrix, center) for matrix in matrices]),
-        residual=np.full(len(matrices), np.nan),
+        matrices=rigid_matrices,
+        params=np.stack([rigid_params(matrix, center) for matrix in rigid_matrices]),
+        residual=np.full(len(rigid_matrices), np.nan),
     )

@@ -43,16 +43,17 @@ def write_itk(path: Path, transforms: Array) -> None:
         raise TransformError(
             f"{path}: expected finite 4x4 matrices, got an array of shape {np.shape(transforms)}"
         )
-    lines = ["#Insight Transform File V1.0"]
+    file_lines = ["#Insight Transform File V1.0"]
     for number, matrix in enumerate(LPS @ matrices @ LPS):
-        values = [*matrix[:3, :3].ravel(), *matrix[:3, 3]]
-        lines += [
+        parameters = [*matrix[:3, :3].ravel(), *matrix[:3, 3]]
+        file_lines += [
             f"#Transform {number}",
             f"Transform: {_AFFINE_TYPES[0]}",
-            "Parameters: " + " ".join(repr(float(value) + 0.0) for value in values),
+            # adding 0.0 removes the sign of negative zeros
+            "Parameters: " + " ".join(repr(float(value) + 0.0) for value in parameters),
             "FixedParameters: 0 0 0",
         ]
-    atomic_files.write_text(path, "\n".join(lines) + "\n")
+    atomic_files.write_text(path, "\n".join(file_lines) + "\n")
 
 
 def make_matrix(values: Array, center: Array) -> Float:
@@ -71,7 +72,7 @@ def make_matrix(values: Array, center: Array) -> Float:
     return matrix
 
 
-def _euler_rotation(angles: Array, zyx: bool) -> Float:
+def _make_euler_rotation(angles: Array, *, zyx: bool) -> Float:
     """Return the rotation matrix of ITK's Euler3DTransform.
 
     Parameters
@@ -122,23 +123,33 @@ def read_itk(path: Path) -> Float:
         raise TransformError(
             f"{path}: expected only affine transforms, found {sorted(set(types)) or 'none'}"
         )
-    matrices = []
-    for transform_type, parameter_line, fixed_line in zip(
-        types, parameter_lines, fixed_lines, strict=True
-    ):
-        values, center = (
-            np.array(parameter_line.split(), dtype=float),
-            np.array(fixed_line.split(), dtype=float),
+    matrices = [
+        _parse_transform(path, transform_type, parameter_line, fixed_line)
+        for transform_type, parameter_line, fixed_line in zip(
+            types, parameter_lines, fixed_lines, strict=True
         )
-        if transform_type in _EULER_TYPES and values.size == 6 and center.size in (3, 4):
-            values = np.concatenate(
-                [_euler_rotation(values[:3], bool(center[3:].any())).ravel(), values[3:]]
-            )
-            center = center[:3]
-        if values.size != 12 or center.size != 3:
-            raise TransformError(
-                f"{path}: a three-dimensional affine transform must have 12 parameters and 3 "
-                "fixed parameters"
-            )
-        matrices.append(make_matrix(values, center))
+    ]
     return LPS @ np.stack(matrices) @ LPS
+
+
+def _parse_transform(
+    path: Path, transform_type: str, parameter_line: str, fixed_line: str
+) -> Float:
+    """Return the matrix (4 x 4, LPS mm) of a transform from its parameters and fixed parameters.
+
+    TransformError is raised for `path` if the numbers of parameters are wrong.
+    """
+    parameters = np.array(parameter_line.split(), dtype=float)
+    fixed_parameters = np.array(fixed_line.split(), dtype=float)
+    center, order_flag = fixed_parameters, fixed_parameters[3:]
+    is_euler = transform_type in _EULER_TYPES
+    if is_euler and parameters.size == 6 and fixed_parameters.size in (3, 4):
+        rotation = _make_euler_rotation(parameters[:3], zyx=bool(order_flag.any()))
+        parameters = np.concatenate([rotation.ravel(), parameters[3:]])
+        center = fixed_parameters[:3]
+    if parameters.size != 12 or center.size != 3:
+        raise TransformError(
+            f"{path}: a three-dimensional affine transform must have 12 parameters and 3 "
+            "fixed parameters"
+        )
+    return make_matrix(parameters, center)

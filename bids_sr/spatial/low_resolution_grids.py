@@ -1,6 +1,7 @@
 """Low-resolution grids: downsampling, block averages and coverage of voxels by a mask."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from nibabel.affines import voxel_sizes
@@ -12,11 +13,28 @@ from bids_sr.spatial.resampling import sample_smoothed, sample_volume
 from bids_sr.spatial.transforms import hr_grid
 
 _SIGMA_PER_FWHM = 0.4247  # standard deviation of a Gaussian over its full width at half maximum
+_MIN_UNCHANGED_FACTOR = 0.99  # factor above which a grid is not downsampled
 
 
-def lowres_grid(
-    shape: Sequence[int], affine: Array, mm: float | Sequence[float]
-) -> tuple[Shape, Array, Array]:
+class _LowresGrid(NamedTuple):
+    """Low-resolution grid over the field of view of another grid.
+
+    Attributes
+    ----------
+    shape : Shape
+        Number of voxels along each axis.
+    affine : Array
+        Voxel-to-world matrix (4 x 4, RAS+ mm).
+    factor : Array
+        Ratio of high- to low-resolution voxel size along each axis (3,).
+    """
+
+    shape: Shape
+    affine: Array
+    factor: Array
+
+
+def lowres_grid(shape: Sequence[int], affine: Array, mm: float | Sequence[float]) -> _LowresGrid:
     """Return the grid of voxels of about `mm` over the same field of view.
 
     Parameters
@@ -30,15 +48,15 @@ def lowres_grid(
 
     Returns
     -------
-    tuple[Shape, Array, Array]
-        Number of voxels along each axis, voxel-to-world matrix (4 x 4, RAS+ mm), and ratio of
-        high- to low-resolution voxel size along each axis (3,); all 1 if the grid is not changed.
+    _LowresGrid
+        Grid; its factor is 1 along all axes if the grid is not changed.
     """
     sizes = voxel_sizes(affine)
     factor = np.minimum(sizes / np.broadcast_to(np.asarray(mm, dtype=float), 3), 1.0)
-    if (factor > 0.99).all():
-        return (shape[0], shape[1], shape[2]), np.asarray(affine, dtype=float), np.ones(3)
-    return *hr_grid(shape, affine, factor), factor
+    if (factor > _MIN_UNCHANGED_FACTOR).all():
+        unchanged_shape = (shape[0], shape[1], shape[2])
+        return _LowresGrid(unchanged_shape, np.asarray(affine, dtype=float), np.ones(3))
+    return _LowresGrid(*hr_grid(shape, affine, factor), factor)
 
 
 def downsample_volume(
@@ -62,14 +80,14 @@ def downsample_volume(
     tuple[Array, Array]
         Low-resolution volume (float32), and its voxel-to-world matrix (4 x 4, RAS+ mm).
     """
-    shape, grid, factor = lowres_grid(volume.shape, affine, mm)
+    lowres_shape, lowres_affine, factor = lowres_grid(volume.shape, affine, mm)
     if (factor == 1).all():
-        return np.asarray(volume, dtype=np.float32), grid
+        return np.asarray(volume, dtype=np.float32), lowres_affine
     # Gaussian that widens the high-resolution voxel to the low-resolution voxel
     # (FWHM = voxel size)
     sigmas = _SIGMA_PER_FWHM * np.sqrt(np.maximum(factor**-2.0 - 1, 0))
-    matrix = round_values(np.linalg.inv(affine) @ grid)
-    return sample_smoothed(volume, sigmas, matrix, shape), grid
+    matrix = round_values(np.linalg.inv(affine) @ lowres_affine)
+    return sample_smoothed(volume, sigmas, matrix, lowres_shape), lowres_affine
 
 
 def downsample_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:

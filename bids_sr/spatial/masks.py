@@ -21,6 +21,14 @@ _MIN_HUMAN_HEAD_MM, HUMAN_HEAD_MM = 60.0, 150.0
 # Largest spread (median absolute deviation) of a uniform background, relative to the difference
 # between head and background. Dark parts of a head that fills the field of view have at least .2.
 _MAX_BACKGROUND_SPREAD = 0.05
+# smallest background that counts as an added constant, relative to Otsu's threshold
+_MIN_BACKGROUND = 0.75
+# smallest intensity of brain and head, relative to Otsu's threshold
+_BRAIN_THRESHOLD, _HEAD_THRESHOLD = 0.75, 0.5
+_OPENING_VOXELS = 1.2  # largest in-plane voxel size, half width of bridges that are removed
+# The following lengths are for human heads and are scaled by `head_scale`.
+_BRAIN_SMOOTHING_MM = 1.5  # mm, standard deviation of the Gaussian before the brain is segmented
+_BRAIN_CLOSING_MM, _HEAD_CLOSING_MM = 8.0, 6.0  # mm, half width of the clefts that are closed
 
 
 class MaskError(ValueError):
@@ -132,13 +140,13 @@ def _dilate(mask: MaskArray, sizes: Array, radius: float) -> MaskArray:
     return dilated_mask
 
 
-def _add_shifted(out: MaskArray, mask: MaskArray, shift: tuple[int, int, int]) -> None:
-    """Add a mask to `out`, shifted by a number of voxels forward and backward along each axis."""
+def _add_shifted(union: MaskArray, mask: MaskArray, shift: tuple[int, int, int]) -> None:
+    """Add a mask to `union`, shifted by some voxels forward and backward along each axis."""
     for x, y, z in {*product(*((n, -n) for n in shift))}:
         axis_shifts = list(zip((x, y, z), mask.shape, strict=True))
         target = tuple(slice(max(n, 0), max(size + min(n, 0), 0)) for n, size in axis_shifts)
         source = tuple(slice(max(-n, 0), max(size - max(n, 0), 0)) for n, size in axis_shifts)
-        out[target] |= mask[source]
+        union[target] |= mask[source]
 
 
 def close_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
@@ -223,11 +231,10 @@ def head_mask(volume: Array, affine: Array) -> MaskArray:
     If the volume is skull-stripped, this is the brain mask. Holes are filled and clefts up to 12
     mm are closed; in small heads this length is scaled in proportion.
     """
-    positive_values = volume[volume > 0]
-    bright_component = largest_component(volume > 0.5 * otsu_threshold(positive_values))
-    return fill_holes(
-        close_mask(bright_component, affine, 6.0 * head_scale(bright_component, affine))
-    )
+    threshold = _HEAD_THRESHOLD * otsu_threshold(volume[volume > 0])
+    bright_component = largest_component(volume > threshold)
+    closing_mm = _HEAD_CLOSING_MM * head_scale(bright_component, affine)
+    return fill_holes(close_mask(bright_component, affine, closing_mm))
 
 
 def _estimate_offset(volume: Array, threshold: float) -> float:
@@ -238,13 +245,11 @@ def _estimate_offset(volume: Array, threshold: float) -> float:
     """
     dark_values = volume[volume <= threshold]
     background = float(np.median(dark_values))
-    deviation = float(np.median(np.abs(dark_values - background)))
+    spread = float(np.median(np.abs(dark_values - background)))
     contrast = float(volume[volume > threshold].mean()) - background
-    return (
-        background
-        if background > 0.75 * threshold and deviation < _MAX_BACKGROUND_SPREAD * contrast
-        else 0.0
-    )
+    is_bright = background > _MIN_BACKGROUND * threshold
+    is_uniform = spread < _MAX_BACKGROUND_SPREAD * contrast
+    return background if is_bright and is_uniform else 0.0
 
 
 def brain_mask(volume: Array, affine: Array) -> MaskArray:
@@ -260,21 +265,24 @@ def brain_mask(volume: Array, affine: Array) -> MaskArray:
     MaskError
         The volume is constant.
     """
-    seed = _brain_seed(volume, affine, 1.0)
+    seed = _find_brain_seed(volume, affine, 1.0)
     scale = head_scale(seed, affine)
     if scale < 1:
-        seed = _brain_seed(volume, affine, scale)
-    return fill_holes(close_mask(seed, affine, 8.0 * scale))
+        seed = _find_brain_seed(volume, affine, scale)
+    return fill_holes(close_mask(seed, affine, _BRAIN_CLOSING_MM * scale))
 
 
-def _brain_seed(volume: Array, affine: Array, scale: float) -> MaskArray:
-    """Return the largest bright component of a volume, without parts attached by thin bridges."""
+def _find_brain_seed(volume: Array, affine: Array, scale: float) -> MaskArray:
+    """Return the largest bright component of a volume, without parts attached by thin bridges.
+
+    `scale` is the head size relative to a human head, see `head_scale`.
+    """
     sizes = voxel_sizes(affine)
-    volume = np.asarray(volume, dtype=np.float32)
+    intensities = np.asarray(volume, dtype=np.float32)
     # computed before smoothing, as smoothing over many voxels spreads the head into the background
-    offset = _estimate_offset(volume, otsu_threshold(volume))
-    smoothed_volume = ndimage.gaussian_filter(volume, 1.5 * scale / sizes)
+    offset = _estimate_offset(intensities, otsu_threshold(intensities))
+    smoothed_volume = ndimage.gaussian_filter(intensities, _BRAIN_SMOOTHING_MM * scale / sizes)
     threshold = otsu_threshold(smoothed_volume)
-    bright_voxels = smoothed_volume > offset + 0.75 * (threshold - offset)
-    opened_mask = open_mask(bright_voxels, affine, 1.2 * float(sizes[:2].max()))
+    bright_voxels = smoothed_volume > offset + _BRAIN_THRESHOLD * (threshold - offset)
+    opened_mask = open_mask(bright_voxels, affine, _OPENING_VOXELS * float(sizes[:2].max()))
     return largest_component(opened_mask if opened_mask.any() else bright_voxels)

@@ -18,10 +18,7 @@ from bids_sr.io.arrays import Float
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.masks import MaskError, brain_mask
 
-_MIN_T2STAR_MS, _MAX_T2STAR_MS = (
-    1.0,
-    500.0,
-)  # ms, T2* range of tissue; values outside are fits to noise
+_MIN_T2STAR_MS, _MAX_T2STAR_MS = 1.0, 500.0  # range in tissue; values outside are fits to noise
 _MAX_UNSTEADY_VOLUMES = 5  # volumes at the start of a run that may not be in the steady state
 _VOLUMES_PER_BLOCK = 8  # volumes in memory at a time
 
@@ -61,7 +58,7 @@ def fit_t2star(
     return np.clip(t2star_ms, _MIN_T2STAR_MS, _MAX_T2STAR_MS)
 
 
-def _echoes_with_signal(means: Sequence[np.ndarray], affine: np.ndarray) -> np.ndarray:
+def _count_usable_echoes(means: Sequence[np.ndarray], affine: np.ndarray) -> np.ndarray:
     """Return the number of echoes to use in each voxel (N,).
 
     Outside the brain all echoes are used. Within the brain these are the echoes before signal
@@ -117,28 +114,33 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
 
     with ExitStack() as stack:
         readers = [stack.enter_context(SeriesReader(path)) for path in paths]
+        _check_shapes(readers)
         first = readers[0]
-        mismatch = next((reader for reader in readers if reader.shape != first.shape), None)
-        if mismatch is not None:
-            raise ValueError(
-                f"{mismatch.path}: the image has shape {mismatch.shape}, but the first echo has "
-                f"shape {first.shape}. All echoes must have the same shape."
-            )
         n_volumes = first.shape[3]
         means = [reader.mean(min(_MAX_UNSTEADY_VOLUMES, n_volumes // 4)) for reader in readers]
-        n_used = _echoes_with_signal(means, first.affine)
+        n_used = _count_usable_echoes(means, first.affine)
         t2star_ms = fit_t2star([mean.ravel() for mean in means], tes_ms, n_used)
         writer = stack.enter_context(
             SeriesWriter(out, first.shape, first.affine, first.tr, header_like=first.header)
         )
         for start in range(0, n_volumes, _VOLUMES_PER_BLOCK):
             stop = min(start + _VOLUMES_PER_BLOCK, n_volumes)
-            block = np.stack(
-                [_read_columns(reader, start, stop) for reader in readers], axis=1
-            )  # (voxels, echoes, volumes)
+            # (voxels, echoes, volumes)
+            block = np.stack([_read_columns(reader, start, stop) for reader in readers], axis=1)
             combined_volumes = make_optcom(
                 block.astype(np.float64), list(tes_ms), n_used, t2s=t2star_ms
             )
-            for column in np.asarray(combined_volumes).T:
-                writer.append(column.reshape(first.shape[:3]).astype(np.float32))
+            for combined_volume in np.asarray(combined_volumes).T:
+                writer.append(combined_volume.reshape(first.shape[:3]).astype(np.float32))
         return t2star_ms.reshape(first.shape[:3])
+
+
+def _check_shapes(readers: Sequence[SeriesReader]) -> None:
+    """Raise ValueError if the shape of an echo differs from the first echo."""
+    shape = readers[0].shape
+    for reader in readers:
+        if reader.shape != shape:
+            raise ValueError(
+                f"{reader.path}: the image has shape {reader.shape}, but the first echo has "
+                f"shape {shape}. All echoes must have the same shape."
+            )

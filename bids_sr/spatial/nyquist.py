@@ -9,6 +9,7 @@ from bids_sr.io.arrays import Array
 
 FWHM_PER_SIGMA = float(np.sqrt(8 * np.log(2)))
 """Full width at half maximum of a Gaussian over its standard deviation."""
+_CYCLE_TOLERANCE = 1e-6  # cycles per field of view, rounding of the Nyquist frequency
 
 
 def beyond_nyquist(maps: Array, factor: Sequence[float]) -> Array:
@@ -59,10 +60,10 @@ def beyond_nyquist(maps: Array, factor: Sequence[float]) -> Array:
         size = spectrum.shape[axis]
         # cycles per field of view
         cycles = np.abs(fft.fftfreq(size) * size) if axis < 2 else np.arange(size) / 2
-        is_below_limit = cycles < size / (2 * factor[axis]) - 1e-6
-        is_below_all = is_below_all & is_below_limit.reshape(
-            [-1 if dimension == axis else 1 for dimension in range(spectrum.ndim)]
-        )
+        is_below_limit = cycles < size / (2 * factor[axis]) - _CYCLE_TOLERANCE
+        shape_along_axis = [1] * spectrum.ndim
+        shape_along_axis[axis] = -1
+        is_below_all = is_below_all & is_below_limit.reshape(shape_along_axis)
     spectrum *= ~is_below_all
     detail = fft.ifftn(spectrum, axes=axes).real if axes else spectrum
     return np.ascontiguousarray(

@@ -12,6 +12,8 @@ compared with them. Most runs have one segment, so that nothing is registered.
 """
 
 from collections.abc import Sequence
+from itertools import chain
+from operator import attrgetter
 
 import numpy as np
 from scipy import ndimage
@@ -27,8 +29,9 @@ from bids_sr.spatial.resampling import sample_volume
 # benchmarks/results/outlier_volumes.md shows the volumes of the example and of other runs.
 LEAST_VOLUMES = 10  # steady-state volumes; the spread of a shorter run is unknown
 # A change cuts the run if it exceeds the median change by this ratio (whole volume or one slice),
+_CHANGE_RATIO, _SLICE_CHANGE_RATIO = 2.5, 5.0
 # or if it changes the mean signal by this share and by this number of robust standard deviations.
-_CHANGE_RATIO, _SLICE_CHANGE_RATIO, _MIN_MEAN_CHANGE, _MEAN_CHANGE_SDS = 2.5, 5.0, 0.025, 8.0
+_MIN_MEAN_CHANGE, _MEAN_CHANGE_SDS = 0.025, 8.0
 # smallest change of a slice that cuts, relative to the rms signal of the run
 _MIN_SLICE_CHANGE = 0.05
 _TRUSTED_FRACTION = 0.25  # share of the volumes in a segment that is trusted without a comparison
@@ -39,7 +42,8 @@ _SHORT_SEGMENT = 5  # volumes; the gain of the scanner may change by more in a l
 _DIFFERENCE_RATIO, _MIN_DIFFERENCE = 3.0, 0.05
 # limits of one slice, relative to the slice in ordinary volumes and to the brain
 _SLICE_RATIO, _MIN_SLICE_DIFFERENCE = 4.0, 0.2
-_GAIN_CHANGE, _LONG_SEGMENT_GAIN_CHANGE, _GAIN_CHANGE_SDS = 0.03, 0.1, 8.0  # limits of the gain
+# limits of the gain in short and long segments, and in robust standard deviations
+_GAIN_CHANGE, _LONG_SEGMENT_GAIN_CHANGE, _GAIN_CHANGE_SDS = 0.03, 0.1, 8.0
 # Volumes of a segment that agree with each other may show another pose of the head, where the
 # distortion differs. They are outliers if the correlation with the reference is below this limit.
 _MIN_CORRELATION = 0.9
@@ -140,15 +144,15 @@ def interpolation_weights(
     usable_volumes = np.setdiff1d(np.arange(n_dummy, n_volumes), outliers)
     weights: dict[int, dict[int, float]] = {}
     for volume in outliers:
-        earlier, later = (
-            usable_volumes[usable_volumes < volume],
-            usable_volumes[usable_volumes > volume],
-        )
-        if len(earlier) and len(later):
-            later_weight = float((volume - earlier[-1]) / (later[0] - earlier[-1]))
-            weights[volume] = {int(earlier[-1]): 1 - later_weight, int(later[0]): later_weight}
+        earlier_volumes = usable_volumes[usable_volumes < volume]
+        later_volumes = usable_volumes[usable_volumes > volume]
+        if len(earlier_volumes) and len(later_volumes):
+            before, after = earlier_volumes[-1], later_volumes[0]
+            later_weight = float((volume - before) / (after - before))
+            weights[volume] = {int(before): 1 - later_weight, int(after): later_weight}
         elif len(usable_volumes):
-            weights[volume] = {int(earlier[-1] if len(earlier) else later[0]): 1.0}
+            nearest = earlier_volumes[-1] if len(earlier_volumes) else later_volumes[0]
+            weights[volume] = {int(nearest): 1.0}
     return weights
 
 
@@ -227,15 +231,15 @@ class _Comparer:
         """Compare a volume with the median of its neighbors."""
         reader = self._reader
         reference = np.median([reader.volume(int(t)) for t in neighbors], axis=0)
-        inside = brain_mask(reference, reader.affine)
-        registered_volume = self._register(reader.volume(volume), reference, inside)
-        return _compare_images(registered_volume, reference, inside)
+        brain = brain_mask(reference, reader.affine)
+        registered_volume = self._register(reader.volume(volume), reference, brain)
+        return _compare_images(registered_volume, reference, brain)
 
-    def _register(self, image: Array, reference: Array, inside: MaskArray) -> Float32:
+    def _register(self, image: Array, reference: Array, brain: MaskArray) -> Float32:
         """Return a volume in the pose of a reference; as it is if the mask is too small."""
         affine = self._reader.affine
         try:
-            estimator = MotionEstimator(reference, inside, affine)
+            estimator = MotionEstimator(reference, brain, affine)
         except ValueError:
             return np.asarray(image, dtype=np.float32)
         with np.errstate(all="ignore"):
@@ -243,23 +247,24 @@ class _Comparer:
         return sample_volume(image, affine, image.shape, affine, matrix)
 
 
-def _compare_images(image: Array, reference: Array, inside: MaskArray) -> _Comparison:
+def _compare_images(image: Array, reference: Array, brain: MaskArray) -> _Comparison:
     """Compare a volume with a reference in the same pose, within the brain."""
-    head = ndimage.binary_dilation(inside, iterations=2)
-    brain_values, reference_values = (
-        np.asarray(volume[inside], dtype=np.float64) for volume in (image, reference)
+    head = ndimage.binary_dilation(brain, iterations=2)
+    image_values, reference_values = (
+        np.asarray(volume[brain], dtype=np.float64) for volume in (image, reference)
     )
     mean_signal = float(reference_values.mean())
-    square = (np.asarray(image, dtype=np.float64) - reference) ** 2
-    counts = inside.sum(axis=(0, 1))
+    squared_difference = (np.asarray(image, dtype=np.float64) - reference) ** 2
+    voxels_per_slice = brain.sum(axis=(0, 1))
     with np.errstate(all="ignore"):
-        slices = np.sqrt(np.where(inside, square, 0).sum(axis=(0, 1)) / counts) / mean_signal
+        square_sums = np.where(brain, squared_difference, 0).sum(axis=(0, 1))
+        slices = np.sqrt(square_sums / voxels_per_slice) / mean_signal
         correlation = float(np.corrcoef(image[head], reference[head])[0, 1])
     return _Comparison(
-        gain=float(brain_values @ reference_values / (reference_values @ reference_values)),
+        gain=float(image_values @ reference_values / (reference_values @ reference_values)),
         correlation=correlation if np.isfinite(correlation) else 0.0,
-        difference=float(np.sqrt(square[inside].mean())) / mean_signal,
-        slices=np.where(counts >= _MIN_SLICE_VOXELS, slices, np.nan),
+        difference=float(np.sqrt(squared_difference[brain].mean())) / mean_signal,
+        slices=np.where(voxels_per_slice >= _MIN_SLICE_VOXELS, slices, np.nan),
     )
 
 
@@ -292,40 +297,36 @@ def _compare_segments(reader: SeriesReader, segments: list[Array]) -> dict[int, 
     """
     segments_by_length = sorted(segments, key=len, reverse=True)
     n_volumes = sum(map(len, segments))
-    trusted_volumes = [
+    trusted_segments = [
         segment
         for rank, segment in enumerate(segments_by_length)
         if rank == 0 or len(segment) >= _TRUSTED_FRACTION * n_volumes
     ]
-    comparer = _Comparer(reader, np.sort(np.concatenate(trusted_volumes)))
-    ordinary_indices = np.unique(
-        np.linspace(0, len(comparer.trusted) - 1, _N_ORDINARY + 2).round()[1:-1]
-    )
-    ordinary_volumes = [int(t) for t in comparer.trusted[ordinary_indices.astype(int)]]
-    spread = _OrdinarySpread.from_comparisons(
-        [
-            comparison
-            for t in ordinary_volumes
-            for comparison in comparer.compare(t, both_sides=False)
-        ]
-    )
+    comparer = _Comparer(reader, np.sort(np.concatenate(trusted_segments)))
+    spread = _measure_ordinary_spread(comparer)
     reasons: dict[int, str] = {}
-    for segment in segments_by_length[len(trusted_volumes) :]:
+    for segment in segments_by_length[len(trusted_segments) :]:
         middle = int(segment[len(segment) // 2])
-        comparisons = sorted(
-            comparer.compare(middle), key=lambda comparison: comparison.difference
-        )
-        outlier_reasons = [
-            _outlier_reason(comparison, spread, len(segment)) for comparison in comparisons
+        comparisons = sorted(comparer.compare(middle), key=attrgetter("difference"))
+        segment_reasons = [
+            _explain_outlier(comparison, spread, len(segment)) for comparison in comparisons
         ]
-        if all(outlier_reasons):
-            reasons |= {int(t): outlier_reasons[0] for t in segment}
+        if all(segment_reasons):
+            reasons |= {int(t): segment_reasons[0] for t in segment}
         else:
             comparer.trusted = np.union1d(comparer.trusted, segment)
     return reasons
 
 
-def _outlier_reason(comparison: _Comparison, spread: _OrdinarySpread, n_in_segment: int) -> str:
+def _measure_ordinary_spread(comparer: _Comparer) -> _OrdinarySpread:
+    """Summarize the comparisons of evenly spaced trusted volumes with their neighbors."""
+    positions = np.linspace(0, len(comparer.trusted) - 1, _N_ORDINARY + 2).round()[1:-1]
+    ordinary_volumes = comparer.trusted[np.unique(positions).astype(int)]
+    comparisons = [comparer.compare(int(t), both_sides=False) for t in ordinary_volumes]
+    return _OrdinarySpread.from_comparisons(list(chain.from_iterable(comparisons)))
+
+
+def _explain_outlier(comparison: _Comparison, spread: _OrdinarySpread, n_in_segment: int) -> str:
     """Return why a volume is an outlier; "" if it is not an outlier.
 
     `n_in_segment` is the number of volumes in its segment.
@@ -334,34 +335,35 @@ def _outlier_reason(comparison: _Comparison, spread: _OrdinarySpread, n_in_segme
         _GAIN_CHANGE if n_in_segment <= _SHORT_SEGMENT else _LONG_SEGMENT_GAIN_CHANGE,
         _GAIN_CHANGE_SDS * spread.gain_sd,
     )
-    with np.errstate(invalid="ignore"):
-        unlike_slices = np.flatnonzero(
-            (comparison.slices > _SLICE_RATIO * spread.slices)
-            & (comparison.slices > _MIN_SLICE_DIFFERENCE)
-        )
-    n_slices = int(np.isfinite(comparison.slices).sum())
-    difference_limit = max(_DIFFERENCE_RATIO * spread.difference, _MIN_DIFFERENCE)
     has_gain_change = abs(comparison.gain - 1) > gain_limit
     if has_gain_change and comparison.correlation > _GAIN_CORRELATION:
         return f"{comparison.gain:.2f} times as bright as neighboring volumes"
+    unlike_slices = _find_unlike_slices(comparison, spread)
+    n_slices = int(np.isfinite(comparison.slices).sum())
     if 0 < unlike_slices.size < n_slices:
-        numbers = (
+        slice_text = (
             f"slice {unlike_slices[0]}"
             if unlike_slices.size == 1
             else f"slices from {unlike_slices[0]} to {unlike_slices[-1]}"
         )
-        return f"{numbers} unlike neighboring volumes"
-    if comparison.correlation < min(
-        _MIN_CORRELATION, 1 - _DIFFERENCE_RATIO * (1 - spread.correlation)
-    ):
+        return f"{slice_text} unlike neighboring volumes"
+    correlation_limit = min(_MIN_CORRELATION, 1 - _DIFFERENCE_RATIO * (1 - spread.correlation))
+    if comparison.correlation < correlation_limit:
         return f"correlation with neighboring volumes {comparison.correlation:.2f}"
-    if (
-        has_gain_change
-        or unlike_slices.size
-        or (n_in_segment == 1 and comparison.difference > difference_limit)
-    ):
+    difference_limit = max(_DIFFERENCE_RATIO * spread.difference, _MIN_DIFFERENCE)
+    is_unlike = n_in_segment == 1 and comparison.difference > difference_limit
+    if has_gain_change or unlike_slices.size or is_unlike:
         return (
             f"differs from neighboring volumes by {comparison.difference:.1%} of the mean signal"
             f" (median of other volumes: {spread.difference:.1%})"
         )
     return ""
+
+
+def _find_unlike_slices(comparison: _Comparison, spread: _OrdinarySpread) -> Array:
+    """Return the numbers of the slices that differ more than in ordinary volumes (ascending)."""
+    with np.errstate(invalid="ignore"):
+        return np.flatnonzero(
+            (comparison.slices > _SLICE_RATIO * spread.slices)
+            & (comparison.slices > _MIN_SLICE_DIFFERENCE)
+        )

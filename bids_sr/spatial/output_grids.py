@@ -7,6 +7,7 @@ Volumes are therefore interpolated once, without an image on an intermediate gri
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,11 +18,32 @@ from bids_sr.io.grids import Shape
 from bids_sr.spatial.composites import interpolate_linearly
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.reproducible_numbers import round_values
-from bids_sr.spatial.resampling import evaluate_spline, spline_coefficients
+from bids_sr.spatial.resampling import Shift, evaluate_spline, spline_coefficients
 from bids_sr.spatial.transforms import apply_matrix
 
 _MARGIN_VOXELS = 2  # voxels added around the brain
 _POINTS_PER_BLOCK = 400_000  # points per block, which limits the memory for double precision
+_ZOOM_DECIMALS = 3  # decimals of voxel sizes (mm); affines contain rounding errors
+# decimals of an extent in voxels, so that a rounding error does not add a voxel
+_EXTENT_DECIMALS = 6
+
+
+class _MaskPoints(NamedTuple):
+    """M points of a grid whose interpolation uses at least one voxel of a mask.
+
+    Attributes
+    ----------
+    indices : Array
+        Numbers of these points among the points of the grid (M,).
+    voxels : Array
+        Coordinates in voxels of the mask (3, M).
+    nearest_voxels : Array
+        Index of the nearest voxel in the flattened mask (M,).
+    """
+
+    indices: Array
+    voxels: Array
+    nearest_voxels: Array
 
 
 @frozen
@@ -50,17 +72,16 @@ class OutputGrid:
 
     def to_volume(self, values: Array) -> Array:
         """Return values (N,) of the inside voxels on the full grid (3D), which is 0 elsewhere."""
-        out = np.zeros(self.shape, dtype=values.dtype)
-        out[self.inside] = values
-        return out
+        volume = np.zeros(self.shape, dtype=values.dtype)
+        volume[self.inside] = values
+        return volume
 
     def sample_volume(
         self,
         coefficients: Float32,
         affine: Array,
         pose: Array | None = None,
-        shift: Array | None = None,
-        step: Array | None = None,
+        shift: Shift | None = None,
     ) -> Float32:
         """Interpolate a volume at the points by a cubic spline.
 
@@ -73,11 +94,8 @@ class OutputGrid:
         pose : Array | None, optional
             Transform of a reference point to its position in the volume (4 x 4, RAS+ mm); None is
             the identity.
-        shift : Array | None, optional
-            Signal shift of each point in multiples of `step` (N,), see
-            `bids_sr.spatial.resampling`; None applies no shift.
-        step : Array | None, optional
-            Step of one acquired voxel along the phase-encoding axis (3,; RAS mm).
+        shift : Shift | None, optional
+            Signal shift of each point (N,) and its step; None applies no shift.
 
         Returns
         -------
@@ -91,8 +109,9 @@ class OutputGrid:
         values = np.empty(len(self.points), dtype=np.float32)
         for block in iterate_parts(len(values), _POINTS_PER_BLOCK):
             voxels = apply_matrix(reference_to_voxel, self.points[block].astype(np.float64))
-            if shift is not None and step is not None:
-                voxels += shift[block, None] * (world_to_voxel[:3, :3] @ step)
+            if shift is not None:
+                multiples, step = shift
+                voxels += multiples[block, None] * (world_to_voxel[:3, :3] @ step)
             values[block] = evaluate_spline(coefficients, voxels)
         return values
 
@@ -117,33 +136,42 @@ class OutputGrid:
         Array
             Values on this grid (3D), float32 or, for labels, uint8.
         """
+        mask_points = self._locate_points_near(mask, affine)
+        target_voxels = np.flatnonzero(self.inside)[mask_points.indices]
+        for values, is_label_map in maps:
+            resampled = np.zeros(self.shape, dtype=np.uint8 if is_label_map else np.float32)
+            resampled.reshape(-1)[target_voxels] = (
+                np.ravel(values)[mask_points.nearest_voxels]
+                if is_label_map
+                else interpolate_linearly(values[..., None], mask_points.voxels)[:, 0]
+            )
+            yield resampled
+
+    def _locate_points_near(self, mask: MaskArray, affine: Array) -> _MaskPoints:
+        """Locate the points of the grid at which a linearly interpolated mask is above 0.
+
+        `mask` (3D) is in reference space, and `affine` its voxel-to-world matrix (4 x 4, RAS+ mm).
+        """
         world_to_voxel = round_values(np.linalg.inv(affine))
-        nearest_voxels = []
-        point_indices = []
-        voxel_coordinates = []
+        last_voxel = np.array(mask.shape)[:, None] - 1
+        blocks = []
         for block in iterate_parts(len(self.points), _POINTS_PER_BLOCK):
             voxels = apply_matrix(world_to_voxel, self.points[block].astype(np.float64)).T
             is_near_mask = interpolate_linearly(mask[..., None], voxels)[:, 0] > 0
-            nearest_indices = np.clip(
-                np.rint(voxels[:, is_near_mask]).astype(int), 0, np.array(mask.shape)[:, None] - 1
-            )
-            point_indices.append(np.flatnonzero(is_near_mask) + block.start)
-            voxel_coordinates.append(voxels[:, is_near_mask])
-            nearest_voxels.append(np.ravel_multi_index(tuple(nearest_indices), mask.shape))
-        target_voxels = np.flatnonzero(self.inside)[np.concatenate(point_indices)]
-        for values, is_label_map in maps:
-            resampled = np.zeros(self.shape, dtype=np.uint8 if is_label_map else np.float32)
-            if is_label_map:
-                labels = np.ravel(values)[np.concatenate(nearest_voxels)]
-                resampled.reshape(-1)[target_voxels] = labels
-            else:
-                resampled.reshape(-1)[target_voxels] = np.concatenate(
-                    [
-                        interpolate_linearly(values[..., None], voxels)[:, 0]
-                        for voxels in voxel_coordinates
-                    ]
+            voxels_near_mask = voxels[:, is_near_mask]
+            nearest_voxels = np.clip(np.rint(voxels_near_mask).astype(int), 0, last_voxel)
+            blocks.append(
+                _MaskPoints(
+                    indices=np.flatnonzero(is_near_mask) + block.start,
+                    voxels=voxels_near_mask,
+                    nearest_voxels=np.ravel_multi_index(tuple(nearest_voxels), mask.shape),
                 )
-            yield resampled
+            )
+        return _MaskPoints(
+            indices=np.concatenate([points.indices for points in blocks]),
+            voxels=np.concatenate([points.voxels for points in blocks], axis=1),
+            nearest_voxels=np.concatenate([points.nearest_voxels for points in blocks]),
+        )
 
     def signal_shift(self, distortion: Distortion) -> Float32:
         """Return the signal shift of each point (acquired voxels along phase encoding; N,)."""
@@ -180,25 +208,24 @@ def make_output_grid(
     OutputGrid
         Grid with the positions of all voxels inside the boldref's field of view.
     """
-    inside = np.zeros(shape, dtype=bool)
-    inside_flat = inside.reshape(-1)
+    voxel_numbers = np.arange(np.prod(shape))
+    is_inside = np.zeros(len(voxel_numbers), dtype=bool)
     points = []
     upper_edges = np.array(reference_shape) - 0.5
     world_to_voxel = round_values(np.linalg.inv(reference_affine))
-    for block in iterate_parts(inside_flat.size, _POINTS_PER_BLOCK):
-        voxels = np.stack(
-            np.unravel_index(np.arange(inside_flat.size)[block], shape), axis=1
-        ).astype(np.float64)
+    for block in iterate_parts(len(voxel_numbers), _POINTS_PER_BLOCK):
+        voxels = np.stack(np.unravel_index(voxel_numbers[block], shape), axis=1).astype(np.float64)
         reference_points = to_reference(apply_matrix(affine, voxels))
         reference_voxels = apply_matrix(world_to_voxel, reference_points)
-        is_inside = ((reference_voxels >= -0.5) & (reference_voxels <= upper_edges)).all(axis=1)
-        inside_flat[block] = is_inside
-        points.append(reference_points[is_inside].astype(np.float32))
+        is_inside[block] = ((reference_voxels >= -0.5) & (reference_voxels <= upper_edges)).all(
+            axis=1
+        )
+        points.append(reference_points[is_inside[block]].astype(np.float32))
     return OutputGrid(
         entities=dict(entities),
         shape=shape,
         affine=np.asarray(affine, dtype=float),
-        inside=inside,
+        inside=is_inside.reshape(shape),
         points=np.concatenate(points),
     )
 
@@ -220,7 +247,7 @@ def zooms_in_ras(affine: Array) -> Float:
 
 
 def grid_around(mask: MaskArray, affine: Array, zooms: Array) -> tuple[Shape, Float]:
-    """Return a RAS grid that extends two voxels beyond a brain mask.
+    """Return a RAS grid around a brain mask with a margin of two voxels.
 
     The grid is the same as in fMRIPrep for T1w space and templates without a resolution.
 
@@ -238,25 +265,24 @@ def grid_around(mask: MaskArray, affine: Array, zooms: Array) -> tuple[Shape, Fl
     tuple[Shape, Float]
         Number of voxels along each axis, and the voxel-to-world matrix (4 x 4, RAS+ mm).
     """
-    zooms = np.round(np.asarray(zooms, dtype=float), 3)
-    points = apply_matrix(affine, np.argwhere(mask).astype(float))
-    lowest = points.min(axis=0)
-    highest = points.max(axis=0)
-    counts = np.ceil(np.round((highest - lowest) / zooms, 6)).astype(int) + 1 + 2 * _MARGIN_VOXELS
-    grid_affine = np.diag([*zooms, 1.0])
-    grid_affine[:3, 3] = (lowest + highest) / 2 - (counts - 1) / 2 * zooms
-    x, y, z = (int(n) for n in counts)
+    rounded_zooms = np.round(np.asarray(zooms, dtype=float), _ZOOM_DECIMALS)
+    centers = apply_matrix(affine, np.argwhere(mask).astype(float))
+    lowest, highest = centers.min(axis=0), centers.max(axis=0)
+    n_steps = np.ceil(np.round((highest - lowest) / rounded_zooms, _EXTENT_DECIMALS)).astype(int)
+    shape = n_steps + 1 + 2 * _MARGIN_VOXELS
+    grid_affine = np.diag([*rounded_zooms, 1.0])
+    grid_affine[:3, 3] = (lowest + highest) / 2 - (shape - 1) / 2 * rounded_zooms
+    x, y, z = (int(size) for size in shape)
     return (x, y, z), grid_affine
 
 
 def save_output_grid(grid: OutputGrid, path: Path) -> None:
     """Write an output grid as .npz, in a single atomic step."""
-    names = list(grid.entities)
     with atomic_files.atomic_file(path) as partial_file, partial_file.open("wb") as stream:
         np.savez(
             stream,
-            names=np.array(names),
-            labels=np.array([grid.entities[name] for name in names]),
+            names=np.array(list(grid.entities.keys())),
+            labels=np.array(list(grid.entities.values())),
             affine=grid.affine,
             inside=grid.inside,
             points=grid.points,

@@ -26,6 +26,7 @@ Shift = tuple[Array, Float]
 # of the step; points farther out take this value.
 PAD = 8
 _VOXEL_TOLERANCE = 1e-6  # voxels, tolerance for a shift by whole voxels
+_TRUNCATE_SDS = 4.0  # standard deviations, radius of a Gaussian as in scipy
 
 
 def spline_coefficients(volume: Array, order: int = 3) -> Float32:
@@ -179,14 +180,14 @@ def _sample_along_axes(
     """
     sizes = coefficients_zyx.shape[::-1]
     x_weights, y_weights, z_weights = (
-        _spline_matrix(starts[axis] + steps[axis] * np.arange(shape[axis]), sizes[axis])
+        _make_spline_matrix(starts[axis] + steps[axis] * np.arange(shape[axis]), sizes[axis])
         for axis in range(3)
     )
     planes = y_weights @ (coefficients_zyx @ x_weights.T)
     return (z_weights @ planes.reshape(len(planes), -1)).reshape(shape[::-1])
 
 
-def _spline_matrix(points: Array, size: int) -> Float32:
+def _make_spline_matrix(points: Array, size: int) -> Float32:
     """Return the weights of coefficients at points along an axis (points, size).
 
     As in `spline_kernels`, points beyond the second coefficient from an edge take the value at
@@ -242,17 +243,18 @@ def sample_smoothed(
     from bids_sr.spatial import linear_kernels
 
     smoothed_volume = np.ascontiguousarray(volume, dtype=np.float32)
-    pairs, weights = [], []
-    for axis, (step, start) in enumerate(zip(np.diagonal(matrix), matrix[:3, 3], strict=False)):
-        samples, weight = _linear_weights(step, start, shape[axis], volume.shape[axis])
-        rows, positions = np.unique(samples, return_inverse=True)
-        smoothed_volume = _smooth_along(
-            smoothed_volume, axis, _gaussian_weights(sigmas[axis], 4.0), rows
+    row_pairs, weights = [], []
+    for axis in range(3):
+        sample_pairs, weights_of_axis = _compute_linear_weights(
+            matrix[axis, axis], matrix[axis, 3], shape[axis], volume.shape[axis]
         )
-        pairs.append(np.ascontiguousarray(positions.reshape(samples.shape)))
-        weights.append(weight)
+        rows, row_numbers = np.unique(sample_pairs, return_inverse=True)
+        gaussian = _compute_gaussian_weights(sigmas[axis], _TRUNCATE_SDS)
+        smoothed_volume = _smooth_along(smoothed_volume, axis, gaussian, rows)
+        row_pairs.append(np.ascontiguousarray(row_numbers.reshape(sample_pairs.shape)))
+        weights.append(weights_of_axis)
     values = np.empty(shape, dtype=np.float32)
-    linear_kernels.sample_along_axes(smoothed_volume, *pairs, *weights, values)
+    linear_kernels.sample_along_axes(smoothed_volume, *row_pairs, *weights, values)
     return values
 
 
@@ -277,10 +279,9 @@ def smooth(volume: Array, sigmas: Sequence[float], *, truncate: float) -> Float3
     """
     smoothed_volume = np.ascontiguousarray(volume, dtype=np.float32)
     for axis, sigma in enumerate(sigmas):
-        rows = np.arange(volume.shape[axis])
-        smoothed_volume = _smooth_along(
-            smoothed_volume, axis, _gaussian_weights(sigma, truncate), rows
-        )
+        all_rows = np.arange(volume.shape[axis])
+        gaussian = _compute_gaussian_weights(sigma, truncate)
+        smoothed_volume = _smooth_along(smoothed_volume, axis, gaussian, all_rows)
     return smoothed_volume
 
 
@@ -292,22 +293,26 @@ def _smooth_along(
 
     size = volume.shape[axis]
     if axis == volume.ndim - 1:
-        filtered_rows = np.empty_like(volume)
-        lines = volume.reshape(-1, size)
-        linear_kernels.smooth_lines(lines, weights, filtered_rows.reshape(-1, size))
-        return (
-            filtered_rows if len(rows) == size else np.ascontiguousarray(filtered_rows[..., rows])
+        filtered_volume = np.empty_like(volume)
+        linear_kernels.smooth_lines(
+            volume.reshape(-1, size), weights, filtered_volume.reshape(-1, size)
         )
+        if len(rows) == size:
+            return filtered_volume
+        return np.ascontiguousarray(filtered_volume[..., rows])
     leading_shape, trailing_shape = volume.shape[:axis], volume.shape[axis + 1 :]
     filtered_rows = np.empty((*leading_shape, len(rows), *trailing_shape), dtype=np.float32)
-    count = int(np.prod(leading_shape))
+    n_planes = int(np.prod(leading_shape))
     linear_kernels.smooth_rows(
-        volume.reshape(count, size, -1), weights, rows, filtered_rows.reshape(count, len(rows), -1)
+        volume.reshape(n_planes, size, -1),
+        weights,
+        rows,
+        filtered_rows.reshape(n_planes, len(rows), -1),
     )
     return filtered_rows
 
 
-def _gaussian_weights(sigma: float, truncate: float) -> Float:
+def _compute_gaussian_weights(sigma: float, truncate: float) -> Float:
     """Return a Gaussian that is cut off at `truncate` standard deviations (2 r + 1)."""
     radius = int(truncate * sigma + 0.5)
     if not radius:
@@ -316,12 +321,12 @@ def _gaussian_weights(sigma: float, truncate: float) -> Float:
     return np.asarray(weights / weights.sum())
 
 
-def _linear_weights(
+def _compute_linear_weights(
     step: float, start: float, count: int, size: int
 ) -> tuple[npt.NDArray[np.int64], Float]:
-    """Return the samples before and after points on an axis (2, N), and the first one's weight.
+    """Return the samples before and after points on an axis (2, N), and the former's weight (N,).
 
-    Points have a distance of `step` and begin at `start` on an axis of `size` samples.
+    `count` points have a distance of `step` and begin at `start` on an axis of `size` samples.
     """
     points = np.clip(step * np.arange(count) + (start + PAD), 0, size - 1 + 2 * PAD)
     samples_before = np.floor(points).astype(np.int64)
@@ -329,15 +334,18 @@ def _linear_weights(
     return pairs, np.asarray(1.0 - (points - samples_before), dtype=np.float64)
 
 
-def _sample_linearly(volume: Array, matrix: Array, shape: Shape, zero_outside: bool) -> Float32:
+def _sample_linearly(volume: Array, matrix: Array, shape: Shape, *, zero_outside: bool) -> Float32:
     """Interpolate a volume linearly by a matrix from target voxels to voxels of the volume."""
     from bids_sr.spatial import linear_kernels
 
     values = np.empty(shape, dtype=np.float32)
     samples = np.ascontiguousarray(volume, dtype=np.float32)
-    if not zero_outside and not np.any(matrix[:3, :3] - np.diag(np.diagonal(matrix)[:3])):
+    has_parallel_axes = not np.any(matrix[:3, :3] - np.diag(np.diagonal(matrix)[:3]))
+    if has_parallel_axes and not zero_outside:
         axis_weights = [
-            _linear_weights(matrix[axis, axis], matrix[axis, 3], shape[axis], volume.shape[axis])
+            _compute_linear_weights(
+                matrix[axis, axis], matrix[axis, 3], shape[axis], volume.shape[axis]
+            )
             for axis in range(3)
         ]
         pairs, weights = zip(*axis_weights, strict=True)
@@ -354,17 +362,12 @@ def _iterate_slices(matrix: Array, shape: tuple[int, ...]) -> Iterator[tuple[int
 
     Points of a single slice fit into the processor cache.
     """
-    rows, columns = (np.arange(n, dtype=np.float64) for n in shape[:2])
+    x, y = (np.arange(n, dtype=np.float64) for n in shape[:2])
     for z in range(shape[2]):
-        yield (
-            z,
-            np.stack(
-                [
-                    row[0] * rows[:, None] + row[1] * columns + (row[2] * z + row[3])
-                    for row in matrix[:3]
-                ]
-            ),
-        )
+        coordinates = [
+            row[0] * x[:, None] + row[1] * y + (row[2] * z + row[3]) for row in matrix[:3]
+        ]
+        yield z, np.stack(coordinates)
 
 
 def _mark_outside(points: Array, source_shape: tuple[int, ...]) -> MaskArray:
@@ -379,10 +382,29 @@ def _warp(
     matrix: Array,
     shape: tuple[int, ...],
     displace_slice: Callable[[int], Array],
+    *,
     order: int,
     zero_outside: bool,
 ) -> Float32:
-    """Resample by a voxel-to-voxel matrix and displacements (voxels; 3, X, Y per slice)."""
+    """Resample a volume by a matrix and displacements.
+
+    Parameters
+    ----------
+    coefficients : Float32
+        Result of `spline_coefficients` for this order.
+    source_shape : tuple[int, ...]
+        Shape of the volume without padding.
+    matrix : Array
+        Transform of a target voxel to voxels of the volume (4 x 4).
+    shape : tuple[int, ...]
+        Number of voxels of the target along each axis.
+    displace_slice : Callable[[int], Array]
+        Function that returns the displacements in a target slice (voxels; 3, X, Y).
+    order : int
+        Degree of the B-spline.
+    zero_outside : bool
+        Whether voxels outside the volume are 0.
+    """
     values = np.empty(shape, dtype=np.float32)
     coefficients_zyx, level = _subtract_level(coefficients)
     for z, points in _iterate_slices(matrix, shape):
@@ -461,35 +483,46 @@ def sample_volume(
     is_undistorted = shift is None and displacement is None
     voxel_shift = _find_whole_shift(matrix) if is_undistorted else None
     if is_undistorted and voxel_shift is None and order == 1:
-        return _sample_linearly(volume, matrix, shape, zero_outside)
+        return _sample_linearly(volume, matrix, shape, zero_outside=zero_outside)
     if voxel_shift is None and coefficients is None:
         coefficients = spline_coefficients(volume, order)
     if not is_undistorted:
         assert coefficients is not None
         displace_slice = _make_slice_displacement(world_to_voxel[:3, :3], shift, displacement)
         return _warp(
-            coefficients, volume.shape, matrix, shape, displace_slice, order, zero_outside
+            coefficients,
+            volume.shape,
+            matrix,
+            shape,
+            displace_slice,
+            order=order,
+            zero_outside=zero_outside,
         )
     if voxel_shift is not None:
         values = _shift_voxels(volume, voxel_shift, shape)
-    elif order == 3:
-        assert coefficients is not None
-        values = sample_grid(coefficients, matrix, shape)
     else:
-        values = ndimage.affine_transform(
-            np.ascontiguousarray(coefficients),  # scipy iterates along the last axis
-            matrix[:3, :3],
-            matrix[:3, 3] + PAD,
-            output_shape=shape,
-            output=np.float32,
-            order=order,
-            mode="nearest",
-            prefilter=False,
-        )
+        assert coefficients is not None
+        values = _sample_spline(coefficients, matrix, shape, order)
     if zero_outside:
         for z, points in _iterate_slices(matrix, shape):
             values[:, :, z][_mark_outside(points, volume.shape)] = 0
     return values
+
+
+def _sample_spline(coefficients: Float32, matrix: Array, shape: Shape, order: int) -> Float32:
+    """Sample the spline of a volume on a grid, by a matrix from target voxels to its voxels."""
+    if order == 3:
+        return sample_grid(coefficients, matrix, shape)
+    return ndimage.affine_transform(
+        np.ascontiguousarray(coefficients),  # scipy iterates along the last axis
+        matrix[:3, :3],
+        matrix[:3, 3] + PAD,
+        output_shape=shape,
+        output=np.float32,
+        order=order,
+        mode="nearest",
+        prefilter=False,
+    )
 
 
 def _make_slice_displacement(

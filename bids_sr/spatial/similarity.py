@@ -47,11 +47,14 @@ def normalized_mutual_information(first: Array, second: Array) -> float:
     """
     joint_bins = _bin_intensities(first) * _N_BINS + _bin_intensities(second)
     counts = np.bincount(joint_bins, minlength=_N_BINS**2)
-    joint = counts.reshape(_N_BINS, _N_BINS) / max(np.size(first), 1)
-    joint_entropy = _entropy(joint)
+    joint_probabilities = counts.reshape(_N_BINS, _N_BINS) / max(np.size(first), 1)
+    joint_entropy = _compute_entropy(joint_probabilities)
     if joint_entropy <= 0:
         return 1.0
-    return (_entropy(joint.sum(axis=1)) + _entropy(joint.sum(axis=0))) / joint_entropy
+    first_entropy, second_entropy = (
+        _compute_entropy(joint_probabilities.sum(axis=axis)) for axis in (1, 0)
+    )
+    return (first_entropy + second_entropy) / joint_entropy
 
 
 def _bin_intensities(values: Array) -> Array:
@@ -63,7 +66,7 @@ def _bin_intensities(values: Array) -> Array:
     return np.clip((scaled_values * _N_BINS).astype(int), 0, _N_BINS - 1)
 
 
-def _entropy(probabilities: Array) -> float:
+def _compute_entropy(probabilities: Array) -> float:
     """Return the entropy (nats) of a discrete distribution."""
-    positive = probabilities[probabilities > 0]
-    return float(-(positive * np.log(positive)).sum())
+    positive_probabilities = probabilities[probabilities > 0]
+    return float(-(positive_probabilities * np.log(positive_probabilities)).sum())

@@ -19,6 +19,7 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter
 _PAD_IN_TIME = 6  # samples after which the influence of the edge on the spline is below 1e-3
 # rows of a slice processed at a time, so that memory depends little on the length of the run
 _ROWS_PER_BLOCK = 4
+_TIME_TOLERANCE = 1e-3  # relative to the TR, rounding of times in sidecars
 
 
 def _shift_in_time(series: Array, fraction: float) -> Array:
@@ -53,8 +54,8 @@ def _shift_in_time(series: Array, fraction: float) -> Array:
     spline = ndimage.spline_filter1d(
         padded_series, order=3, axis=-1, output=np.float32, mode="mirror"
     )
-    n_samples = int(np.floor(fraction))
-    offset = fraction - n_samples
+    n_whole_samples = int(np.floor(fraction))
+    offset = fraction - n_whole_samples
     cubic_weights = (
         (1 - offset) ** 3,
         4 - 6 * offset**2 + 3 * offset**3,
@@ -62,7 +63,7 @@ def _shift_in_time(series: Array, fraction: float) -> Array:
         offset**3,
     )
     count = series.shape[-1]
-    first = _PAD_IN_TIME + n_samples - 1
+    first = _PAD_IN_TIME + n_whole_samples - 1
     shifted_series = np.zeros_like(series)
     for lag, weight in enumerate(cubic_weights):
         shifted_series += np.float32(weight / 6) * spline[..., first + lag : first + lag + count]
@@ -129,12 +130,8 @@ def _check_times(times: Array, n_slices: int, tr: float, ref_time: float) -> Non
             f"{times.size} slice times were given for {n_slices} slices; "
             "expected one time per slice"
         )
-    if (
-        tr <= 0
-        or times.min() < 0
-        or times.max() > tr * (1 + 1e-3)
-        or not 0 <= ref_time <= tr * (1 + 1e-3)
-    ):
+    latest_time = tr * (1 + _TIME_TOLERANCE)
+    if tr <= 0 or times.min() < 0 or times.max() > latest_time or not 0 <= ref_time <= latest_time:
         raise ValueError(
             f"slice times must be between 0 and the repetition time ({tr:g} s), but range from "
             f"{times.min():g} to {times.max():g} s"

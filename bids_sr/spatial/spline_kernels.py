@@ -77,7 +77,9 @@ def filter_last(samples: Float32) -> None:
 
 
 @inlined
-def _weights(distance: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+def _compute_weights(
+    distance: np.float32,
+) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     """Return the weights of four samples around a point at a distance from the second sample.
 
     The weights sum to 1.
@@ -119,8 +121,8 @@ def _interpolate_point(coefs: Float32, px: float, py: float, pz: float) -> np.fl
     ix, tx = _locate_cell(px, coefs.shape[2])
     iy, ty = _locate_cell(py, coefs.shape[1])
     iz, tz = _locate_cell(pz, coefs.shape[0])
-    x0, x1, x2, x3 = _weights(tx)
-    wy, wz = _weights(ty), _weights(tz)
+    x0, x1, x2, x3 = _compute_weights(tx)
+    wy, wz = _compute_weights(ty), _compute_weights(tz)
     total = np.float32(0)
     for kz in range(4):
         plane = np.float32(0)
@@ -227,6 +229,19 @@ def _interpolate_sequence(
 
     Along the sequence the cells along y and z do not change, and the cells along x advance by one
     per voxel.
+
+    Parameters
+    ----------
+    coefs : Float32
+        Coefficients of the padded volume (Z, Y, X).
+    px, py, pz : float
+        Position of the first voxel in voxels of the coefficients.
+    matrix : Float
+        Transform of an output voxel (x, y, z) to voxels of the coefficients (4 x 4).
+    weights : Float32
+        Memory for the weights of all voxels (12, at least the length of the sequence).
+    out : Float32
+        Output array for the values of the sequence (N,).
     """
     ix, tx = _locate_cell(px, coefs.shape[2])
     iy, ty = _locate_cell(py, coefs.shape[1])
@@ -235,9 +250,11 @@ def _interpolate_sequence(
     count = len(out)
     for i in range(count):
         k = np.float32(i)
-        weights[0, i], weights[1, i], weights[2, i], weights[3, i] = _weights(tx + dx * k)
-        weights[4, i], weights[5, i], weights[6, i], weights[7, i] = _weights(ty + dy * k)
-        weights[8, i], weights[9, i], weights[10, i], weights[11, i] = _weights(tz + dz * k)
+        weights[0, i], weights[1, i], weights[2, i], weights[3, i] = _compute_weights(tx + dx * k)
+        weights[4, i], weights[5, i], weights[6, i], weights[7, i] = _compute_weights(ty + dy * k)
+        weights[8, i], weights[9, i], weights[10, i], weights[11, i] = _compute_weights(
+            tz + dz * k
+        )
     w0, w1, w2, w3 = weights[0], weights[1], weights[2], weights[3]
     y0, y1, y2, y3 = weights[4], weights[5], weights[6], weights[7]
     out[:] = 0

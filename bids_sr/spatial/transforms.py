@@ -13,6 +13,8 @@ import numpy as np
 from bids_sr.io.arrays import Array, Float
 from bids_sr.io.grids import Shape, highres_size
 
+_DISPLACEMENT_STRIDE = 7  # every 7th brain voxel is a point whose displacement is measured
+
 
 class TransformError(ValueError):
     """Error for a transform file or matrix that cannot be used."""
@@ -77,31 +79,35 @@ def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Float:
         The matrix scales, shears or mirrors.
     """
     transform, origin = np.asarray(matrix, dtype=np.float64), np.asarray(center, dtype=np.float64)
-    rotation = transform[:3, :3]
+    rotation, translation = transform[:3, :3], transform[:3, 3]
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-4) or np.linalg.det(rotation) < 0:
         raise TransformError(
             "the matrix is not a rigid transform, because its 3x3 part is not a rotation"
         )
-    twist = (
-        np.array(
-            [
-                rotation[2, 1] - rotation[1, 2],
-                rotation[0, 2] - rotation[2, 0],
-                rotation[1, 0] - rotation[0, 1],
-            ]
-        )
-        / 2
+    return np.concatenate(
+        [rotation @ origin + translation - origin, _compute_rotation_vector(rotation)]
     )
-    sine, cosine = float(np.linalg.norm(twist)), float((np.trace(rotation) - 1) / 2)
+
+
+def _compute_rotation_vector(rotation: Array) -> Float:
+    """Return the rotation vector (3,; rad) of a rotation matrix (3 x 3)."""
+    double_sine_vector = np.array(
+        [
+            rotation[2, 1] - rotation[1, 2],
+            rotation[0, 2] - rotation[2, 0],
+            rotation[1, 0] - rotation[0, 1],
+        ]
+    )
+    sine_vector = double_sine_vector / 2  # axis times the sine of the angle
+    sine, cosine = float(np.linalg.norm(sine_vector)), float((np.trace(rotation) - 1) / 2)
     angle = math.atan2(sine, cosine)
     if sine > 1e-9:
-        vector = twist * (angle / sine)
-    elif cosine > 0:
-        vector = twist
-    else:  # rotation by 180 degrees, whose axis is the eigenvector with eigenvalue 1
-        axis = np.linalg.svd(rotation - np.eye(3))[2][-1]
-        vector = axis * angle
-    return np.concatenate([transform[:3, :3] @ origin + transform[:3, 3] - origin, vector])
+        return sine_vector * (angle / sine)
+    if cosine > 0:
+        return sine_vector
+    # rotation by 180 degrees, whose axis is the eigenvector with eigenvalue 1
+    axis = np.linalg.svd(rotation - np.eye(3))[2][-1]
+    return axis * angle
 
 
 def rotation_angle_deg(matrix: Array) -> float:
@@ -243,6 +249,16 @@ def apply_matrix(matrix: Array, points: Array) -> Array:
 
 
 def compute_displacement_mm(matrices: Array, mask: Array, affine: Array) -> Array:
-    """Return the rms displacement of the brain from the reference in each volume (T,; mm)."""
-    points = voxel_centers(mask, affine, 7)
+    """Return the rms displacement of the brain from the reference in each volume (T,; mm).
+
+    Parameters
+    ----------
+    matrices : Array
+        Transforms of a reference point to its position in each volume (T, 4, 4; RAS+ mm).
+    mask : Array
+        Brain voxels of the reference (3D).
+    affine : Array
+        Voxel-to-world matrix of the reference (4 x 4, RAS+ mm).
+    """
+    points = voxel_centers(mask, affine, _DISPLACEMENT_STRIDE)
     return np.array([rms_distance(np.eye(4), matrix, points) for matrix in matrices])

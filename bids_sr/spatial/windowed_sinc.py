@@ -42,13 +42,13 @@ def sample_sinc(volume: Array, points: Array) -> Float32:
     first_sample = np.floor(points).astype(np.int64) - _N_LOBES + 1
     weights, sample_indices = [], []
     for axis in range(3):
-        offsets = first_sample[axis] + np.arange(2 * _N_LOBES)[:, None]
-        distance = points[axis] - offsets
+        samples = first_sample[axis] + np.arange(2 * _N_LOBES)[:, None]
+        distance = points[axis] - samples
         taps = np.where(
             np.abs(distance) < _N_LOBES, np.sinc(distance) * np.sinc(distance / _N_LOBES), 0.0
         )
         weights.append((taps / taps.sum(axis=0)).astype(np.float32))
-        sample_indices.append(np.clip(offsets, 0, data.shape[axis] - 1))
+        sample_indices.append(np.clip(samples, 0, data.shape[axis] - 1))
     values = np.zeros(points.shape[1], dtype=np.float32)
     for i, j in itertools.product(range(2 * _N_LOBES), repeat=2):
         column = np.zeros_like(values)
@@ -83,11 +83,11 @@ def resample_sinc(
         Interpolated values on the target grid (3D).
     """
     matrix = round_values(np.linalg.inv(affine) @ to_volume)
-    nx, ny, nz = target_shape
-    plane = np.indices((nx, ny)).reshape(2, -1)
-    out = np.empty(target_shape, dtype=np.float32)
-    for z in range(nz):
-        voxels = np.vstack([plane, np.full(plane.shape[1], z)])
+    plane_shape, n_slices = target_shape[:2], target_shape[2]
+    plane_voxels = np.indices(plane_shape).reshape(2, -1)
+    resampled = np.empty(target_shape, dtype=np.float32)
+    for z in range(n_slices):
+        voxels = np.vstack([plane_voxels, np.full(plane_voxels.shape[1], z)])
         points = matrix[:3, :3] @ voxels + matrix[:3, 3:]
-        out[:, :, z] = sample_sinc(volume, points).reshape(nx, ny)
-    return out
+        resampled[:, :, z] = sample_sinc(volume, points).reshape(plane_shape)
+    return resampled

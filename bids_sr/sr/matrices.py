@@ -26,6 +26,10 @@ _AxisMatrixFunction = Callable[[int, int, int], Array]
 """Function of the axis and the numbers of voxels before and after the operation."""
 
 
+_N_LANCZOS_LOBES = 3  # half width of the Lanczos window (voxels)
+_MAX_DENOMINATOR = 64  # largest denominator of a factor, which is converted to a fraction
+
+
 class ResolutionError(ValueError):
     """Error raised for a factor or grid that an operation does not support."""
 
@@ -50,7 +54,7 @@ def lowres_size(n: int, factor: float) -> tuple[int, int]:
     n' is the largest size up to n that the factor divides. `ResolutionError` is raised if no voxel
     remains.
     """
-    ratio = Fraction(factor).limit_denominator(64)
+    ratio = Fraction(factor).limit_denominator(_MAX_DENOMINATOR)
     m = n * ratio.denominator // ratio.numerator
     while m > 0 and (m * ratio.numerator) % ratio.denominator:
         m -= 1
@@ -93,7 +97,7 @@ def affine_of_window(
     return resize_affine(shifted, [stop - start for start, stop in window], shape)
 
 
-def _cached(make_matrix: _MatrixFunction) -> _MatrixFunction:
+def _cache_read_only(make_matrix: _MatrixFunction) -> _MatrixFunction:
     """Store the matrices of a function in memory, and make them read-only."""
 
     @lru_cache(maxsize=64)
@@ -106,12 +110,12 @@ def _cached(make_matrix: _MatrixFunction) -> _MatrixFunction:
     return make_read_only
 
 
-def _positions(m: int, n: int) -> Array:
+def _locate_voxels(m: int, n: int) -> Array:
     """Return the centers of n new voxels on a grid of m voxels with the same field of view."""
     return (np.arange(n) + 0.5) * m / n - 0.5
 
 
-@_cached
+@_cache_read_only
 def crop_matrix(n: int, m: int) -> Array:
     """Return the real m x n matrix that crops k-space.
 
@@ -134,7 +138,7 @@ def crop_matrix(n: int, m: int) -> Array:
     return np.ascontiguousarray(crop_matrix_complex(n, m).real)
 
 
-@_cached
+@_cache_read_only
 def crop_matrix_complex(n: int, m: int) -> Array:
     """Return the complex m x n matrix that crops k-space.
 
@@ -146,11 +150,11 @@ def crop_matrix_complex(n: int, m: int) -> Array:
             f"the number of k-space samples after cropping must be from 1 to {n}, got {m}"
         )
     frequencies = np.arange(-(m // 2), m - m // 2)
-    distances = _positions(n, m)[:, None, None] - np.arange(n)[:, None]
+    distances = _locate_voxels(n, m)[:, None, None] - np.arange(n)[:, None]
     return np.exp(2j * np.pi * frequencies * distances / n).sum(-1) / n
 
 
-@_cached
+@_cache_read_only
 def fill_matrix(m: int, n: int) -> Array:
     """Return the real n x m matrix of k-space zero filling.
 
@@ -182,7 +186,7 @@ def gaussian_matrix(n: int, m: int) -> Array:
 
     The Gaussian is centered on each low-resolution voxel. Rows sum to 1.
     """
-    centers = _positions(n, m)
+    centers = _locate_voxels(n, m)
     sigma = n / m / FWHM_PER_SIGMA
     weights = np.exp(-0.5 * ((np.arange(n)[None] - centers[:, None]) / sigma) ** 2)
     return weights / weights.sum(1, keepdims=True)
@@ -199,8 +203,8 @@ def apply_along(matrix: Array, data: Array, axis: int) -> Array:
     if axis == data.ndim - 1:
         return data @ matrix.T
     leading_shape, trailing_shape = data.shape[:axis], data.shape[axis + 1 :]
-    rows = data.reshape(-1, data.shape[axis], math.prod(trailing_shape))
-    return np.matmul(matrix, rows).reshape(*leading_shape, len(matrix), *trailing_shape)
+    flat_data = data.reshape(-1, data.shape[axis], math.prod(trailing_shape))
+    return np.matmul(matrix, flat_data).reshape(*leading_shape, len(matrix), *trailing_shape)
 
 
 def _resize(image: Array, sizes: Sequence[int], matrix_of_axis: _AxisMatrixFunction) -> Array:
@@ -224,10 +228,12 @@ def downsample(hr: Array, lr_shape: tuple[int, ...]) -> Array:
     `hr` is a real high-resolution image (X, Y, Z[, T]). `lr_shape` contains the numbers of
     low-resolution voxels (x, y, z); further axes are ignored.
     """
-    return _resize(hr, lr_shape[:3], _acquisition_matrix)
+    return _resize(hr, lr_shape[:3], _make_acquisition_matrix)
 
 
-def _acquisition_matrix(axis: int, n: int, m: int, crop: _MatrixFunction = crop_matrix) -> Array:
+def _make_acquisition_matrix(
+    axis: int, n: int, m: int, crop: _MatrixFunction = crop_matrix
+) -> Array:
     """Return the m x n matrix of a slice-by-slice acquisition, with a k-space crop in plane."""
     return crop(n, m) if axis < 2 else block_matrix(n, m)
 
@@ -341,7 +347,7 @@ def acquire(
         If a factor is below 1, or no voxel remains.
     """
     crop = crop_matrix_complex if np.iscomplexobj(hr) else crop_matrix
-    lr, affine = degrade(hr, hr_affine, factor, partial(_acquisition_matrix, crop=crop))
+    lr, affine = degrade(hr, hr_affine, factor, partial(_make_acquisition_matrix, crop=crop))
     return (np.abs(lr) if magnitude else lr), affine
 
 
@@ -372,13 +378,13 @@ def upsample_residual(residual: Array, factor: Factor) -> Array:
     return upsample("zerofill", residual, factor)
 
 
-def _spline_matrix(m: int, n: int, order: int) -> Array:
+def _make_spline_matrix(m: int, n: int, order: int) -> Array:
     """Return the matrix of scipy's spline interpolation of a given order.
 
     Its columns are interpolated unit vectors. Outside the outermost voxel centers, the edge value
     is repeated (scipy's ``nearest``).
     """
-    positions = _positions(m, n)[None]
+    positions = _locate_voxels(m, n)[None]
     return np.stack(
         [
             ndimage.map_coordinates(column, positions, order=order, mode="nearest")
@@ -388,46 +394,47 @@ def _spline_matrix(m: int, n: int, order: int) -> Array:
     )
 
 
-@_cached
-def _nearest_matrix(m: int, n: int) -> Array:
+@_cache_read_only
+def _make_nearest_matrix(m: int, n: int) -> Array:
     """Return the n x m matrix that selects the acquired voxel containing each center."""
     return np.eye(m)[np.minimum(np.floor((np.arange(n) + 0.5) * m / n), m - 1).astype(int)]
 
 
-@_cached
+@_cache_read_only
 def linear_matrix(m: int, n: int) -> Array:
     """Return the n x m matrix of linear interpolation from m acquired voxels.
 
     Outside the outermost voxel centers, the edge value is repeated.
     """
-    return _spline_matrix(m, n, 1)
+    return _make_spline_matrix(m, n, 1)
 
 
-@_cached
+@_cache_read_only
 def bspline_matrix(m: int, n: int) -> Array:
     """Return the n x m matrix of cubic B-spline interpolation from m acquired voxels.
 
     The prefilter is included. Outside the outermost voxel centers, the edge value is repeated.
     """
-    return _spline_matrix(m, n, 3)
+    return _make_spline_matrix(m, n, 3)
 
 
-@_cached
-def _lanczos_matrix(m: int, n: int) -> Array:
+@_cache_read_only
+def _make_lanczos_matrix(m: int, n: int) -> Array:
     """Return the n x m matrix of Lanczos interpolation (windowed sinc) with three lobes.
 
     Weights outside the image are dropped, and the remaining weights are scaled to sum to 1.
     """
-    x = _positions(m, n)[:, None] - np.arange(m)[None]
-    weights = np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
+    distances = _locate_voxels(m, n)[:, None] - np.arange(m)[None]
+    windowed_sinc = np.sinc(distances) * np.sinc(distances / _N_LANCZOS_LOBES)
+    weights = np.where(np.abs(distances) < _N_LANCZOS_LOBES, windowed_sinc, 0.0)
     return weights / weights.sum(1, keepdims=True)
 
 
 MATRICES: dict[str, _MatrixFunction] = {
-    "nearest": _nearest_matrix,
+    "nearest": _make_nearest_matrix,
     "linear": linear_matrix,
     "bspline": bspline_matrix,
-    "lanczos": _lanczos_matrix,
+    "lanczos": _make_lanczos_matrix,
     "zerofill": fill_matrix,
 }
 

@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from bids_sr.sr.recipe import Recipe, VarianceRecipe
 
 
-_TYPICAL_COSTS = (
-    RunTime(always=80.0, high=3.0, series=1.0),
-    RunTime(always=240_000.0, series=25.0),
-)
+# costs of methods that were not measured, for the recipe `fast` and for published recipes
+_TYPICAL_FAST_COST = RunTime(always=80.0, high=3.0, series=1.0)
+_TYPICAL_PAPER_COST = RunTime(always=240_000.0, series=25.0)
 
 
 @frozen
@@ -228,7 +227,8 @@ class Method:
             Processor time of training and application.
         """
         name = "fast" if self.variance is not None else recipe
-        return self.costs.get(name, _TYPICAL_COSTS[name != "fast"])
+        typical_cost = _TYPICAL_FAST_COST if name == "fast" else _TYPICAL_PAPER_COST
+        return self.costs.get(name, typical_cost)
 
 
 class UnknownMethod(KeyError):
@@ -239,7 +239,7 @@ class UnknownMethod(KeyError):
 
 
 @cache
-def _module_names() -> Mapping[str, str]:
+def _list_module_names() -> Mapping[str, str]:
     """Return the names of the modules that define the methods, by method name.
 
     Hyphens in method names are underscores in file names.
@@ -254,7 +254,7 @@ def _module_names() -> Mapping[str, str]:
 
 def method_names() -> tuple[str, ...]:
     """Return the names of all methods in alphabetical order, without importing them."""
-    return tuple(sorted(_module_names()))
+    return tuple(sorted(_list_module_names()))
 
 
 def get_method(name: str) -> Method:
@@ -262,7 +262,7 @@ def get_method(name: str) -> Method:
 
     For other names, UnknownMethod is raised with a list of methods and the closest name.
     """
-    if name not in _module_names():
+    if name not in _list_module_names():
         from difflib import get_close_matches
 
         close_names = get_close_matches(name, method_names(), n=1)
@@ -270,7 +270,7 @@ def get_method(name: str) -> Method:
         raise UnknownMethod(
             f"unknown method {name!r}; expected one of {', '.join(method_names())}.{hint}"
         )
-    method = importlib.import_module(_module_names()[name]).METHOD
+    method = importlib.import_module(_list_module_names()[name]).METHOD
     assert isinstance(method, Method)
     return method
 

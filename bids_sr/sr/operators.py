@@ -80,14 +80,14 @@ class Degradation:
                 f"the degradation {self.name} expects an image of shape {self.shape}, got "
                 f"{tuple(x.shape)}"
             )
-        names = matrix_names(self.name)[:ndim]
+        names_by_axis = matrix_names(self.name)[:ndim]
         for axis, (name, m, (start, stop)) in enumerate(
-            zip(names, self.lowres_shape, self.window, strict=True), -ndim
+            zip(names_by_axis, self.lowres_shape, self.window, strict=True), -ndim
         ):
             n = stop - start
             x = x.narrow(axis, start, n)
             if m != n:
-                x = _apply_along(_matrix(name, n, m, x.dtype, x.device), x, axis)
+                x = _apply_along(_get_matrix(name, n, m, x.dtype, x.device), x, axis)
         return x
 
     def lowres_affine(self, highres_affine: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -162,7 +162,7 @@ def get_operator(
 
 
 @lru_cache(maxsize=256)
-def _matrix(name: str, n: int, m: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _get_matrix(name: str, n: int, m: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return the matrix of a degradation along one axis as a tensor."""
     # a cached matrix created in inference mode would prevent later backward passes
     with torch.inference_mode(False):
@@ -255,12 +255,12 @@ class ResolutionLevel:
             for m, n in zip(acquired_shape[:2], highres_shape[:2], strict=True)
         ]
         # matrices along x, along y, and across slices
-        pairs = [*in_plane, _make_slice_matrices(acquired_shape[2], highres_shape[2])]
+        matrix_pairs = [*in_plane, _make_slice_matrices(acquired_shape[2], highres_shape[2])]
         to_tensor = partial(torch.tensor, dtype=dtype, device=device)
-        with torch.inference_mode(False):  # see `_matrix`
-            self.down_matrices = [to_tensor(down) for down, _ in pairs]
-            self._up_matrices = [to_tensor(up) for _, up in pairs]
-            self.band_matrices = [to_tensor(up @ down) for down, up in pairs]
+        with torch.inference_mode(False):  # see `_get_matrix`
+            self.down_matrices = [to_tensor(down) for down, _ in matrix_pairs]
+            self._up_matrices = [to_tensor(up) for _, up in matrix_pairs]
+            self.band_matrices = [to_tensor(up @ down) for down, up in matrix_pairs]
 
     def downsample(self, highres: Tensor) -> Tensor:
         """Downsample images to the acquired grid, (..., Z, X, Y) -> (..., z, x, y)."""
@@ -298,7 +298,7 @@ class ResolutionLevel:
 
 
 @lru_cache(maxsize=64)
-def _plane_level(
+def _get_plane_level(
     acquired_shape: Shape, factor: tuple[float, float], dtype: torch.dtype, device: torch.device
 ) -> ResolutionLevel:
     """Return the cached conversion for single slices."""
@@ -312,7 +312,7 @@ def make_plane_conversion(slices: Tensor, factor: tuple[float, float]) -> Resolu
     The conversion has the type and the device of the slices.
     """
     x, y = slices.shape[-2:]
-    return _plane_level((x, y, 1), factor, slices.dtype, slices.device)
+    return _get_plane_level((x, y, 1), factor, slices.dtype, slices.device)
 
 
 def upsample_slices(lowres: Tensor, factor: tuple[float, float], name: str | None) -> Tensor:

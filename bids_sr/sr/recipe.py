@@ -27,6 +27,8 @@ _LossKind = Literal[
 ]
 # terms that compare the output with the target
 _COMPARISON_KINDS = ("content", "psnr", "ssim", "cycle", "identity", "sparsify")
+# learning rate of the first step of "one-cycle", relative to the full rate
+_FIRST_RATE = 0.04
 
 
 def require_in_plane(factor: Factor) -> None:
@@ -396,9 +398,9 @@ class Recipe:
 
     def select_terms(self, vgg: bool) -> tuple[LossTerm, ...]:
         """Return the loss terms that are used with or without VGG-19 weights."""
-        return tuple(term for term in self.losses if self._is_used(term, vgg))
+        return tuple(term for term in self.losses if self._is_used(term, vgg=vgg))
 
-    def _is_used(self, term: LossTerm, vgg: bool) -> bool:
+    def _is_used(self, term: LossTerm, *, vgg: bool) -> bool:
         """Return whether a loss term is used with or without VGG-19 weights."""
         if term.kind == "perceptual" and not vgg:
             return False
@@ -455,17 +457,29 @@ class Recipe:
             start = self.decay_from * self.steps_per_epoch
             fraction = max(0, iteration - start) / max(1, self.steps - 1 - start)
             return base + min(1.0, fraction) * (self.final_learning_rate - base)
+        return self._compute_one_cycle_rate(iteration, base)
+
+    def _compute_one_cycle_rate(self, iteration: int, base: float) -> float:
+        """Return the learning rate of a step (counted from 0) of the schedule "one-cycle"."""
         peak = max(1, self.steps // 5)  # step with the full rate
         if iteration < peak:
-            return base * (0.04 + 0.96 * 0.5 * (1 - cos(pi * iteration / peak)))
+            increase = (1 - _FIRST_RATE) * 0.5 * (1 - cos(pi * iteration / peak))
+            return base * (_FIRST_RATE + increase)
         return base * 0.5 * (1 + cos(pi * (iteration - peak) / max(1, self.steps - peak)))
 
 
 @frozen
 class SettingLimits:
-    """Limits of a setting that users can change, and its unit, "" for ratios.
+    """Limits of a setting that users can change.
 
-    `requires_prior`: whether only methods with a prior use it.
+    Parameters
+    ----------
+    minimum, maximum : float
+        Limits of the value.
+    unit : str
+        Unit of the value; "" for ratios.
+    requires_prior : bool
+        Whether only methods with a prior use the setting.
     """
 
     minimum: float
@@ -483,11 +497,19 @@ def changeable_field(default: float, doc: str, limits: SettingLimits) -> Any:
 class VarianceRecipe:
     """Settings for estimating the prior SD maps w of a run.
 
-    `kind`: "sbl", or the control "sdmod". `fwhm`: full widths at half maximum of the correlations
-    K_q (high-resolution voxels), one per prior SD map; empty for sdmod. `least_explained`:
-    smallest fraction of the zero-filling error that the map of one half of the run must explain in
-    the other half, in the self-test at lower resolution. With a smaller fraction, the series is
-    zero filled. None for controls, which are always applied.
+    The definitions of the other settings contain their descriptions.
+
+    Parameters
+    ----------
+    kind : str
+        "sbl", or the control "sdmod".
+    fwhm : tuple[float, ...]
+        Full widths at half maximum of the correlations K_q (high-resolution voxels), one per prior
+        SD map; empty for sdmod.
+    least_explained : float | None
+        Smallest fraction of the zero-filling error that the map of one half of the run must
+        explain in the other half, in the self-test at lower resolution. With a smaller fraction,
+        the series is zero filled. None for controls, which are always applied.
     """
 
     kind: str = "sbl"

@@ -8,6 +8,7 @@ only the standard library.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -24,6 +25,8 @@ _AnyRecipe = TypeVar("_AnyRecipe", Recipe, VarianceRecipe)
 _MAX_WEIGHT = 100.0
 _MAX_SIDE = 256  # voxels, largest side of a patch
 _MIN_SIDE_FOR_VGG = 16  # voxels, smallest side with features after four poolings of VGG-19
+_MAX_EPOCHS, _MAX_STEPS, _MAX_PATCHES = 100_000, 10_000_000, 10_000_000
+_MIN_LEARNING_RATE = 1e-7
 SMALLEST_SIDE = 8  # voxels, smallest side of a patch
 _TV_PAPER = "Pérez-Bueno et al."
 _ATTENTION_UNET_PAPER = "Li et al. 2022"
@@ -296,7 +299,7 @@ def _replace_weight(recipe: Recipe, value: Number, weight: _WeightSetting) -> Re
     )
 
 
-def _weight_fields(recipe: Recipe) -> Iterable[VariableField]:
+def _iterate_weight_fields(recipe: Recipe) -> Iterable[VariableField]:
     """Yield the weights of all loss terms, and of the image losses that can be added."""
     for weight in (*_IMAGE_LOSSES, *_OTHER_WEIGHTS):
         term = _find_term(recipe, weight)
@@ -394,16 +397,16 @@ def variable_fields(recipe: Recipe | VarianceRecipe) -> tuple[VariableField, ...
     For prior SD maps, they are the fields with limits.
     """
     if isinstance(recipe, VarianceRecipe):
-        return tuple(_variance_fields(recipe))
+        return tuple(_iterate_variance_fields(recipe))
     return (
-        *_weight_fields(recipe),
-        *_network_fields(recipe),
-        *_patch_fields(recipe),
-        *_step_fields(recipe),
+        *_iterate_weight_fields(recipe),
+        *_iterate_network_fields(recipe),
+        *_iterate_patch_fields(recipe),
+        *_iterate_step_fields(recipe),
     )
 
 
-def _patch_fields(recipe: Recipe) -> Iterable[VariableField]:
+def _iterate_patch_fields(recipe: Recipe) -> Iterable[VariableField]:
     """Yield the settings for size and number of the training patches."""
     if recipe.augmentation.of_whole_slices:
         return
@@ -439,7 +442,7 @@ def _patch_fields(recipe: Recipe) -> Iterable[VariableField]:
             "all slices once per epoch" if recipe.epochs_of_slices else "new patches in every step"
         ),
         minimum=1,
-        maximum=10_000_000,
+        maximum=_MAX_PATCHES,
         is_integer=True,
         unit=unit,
         description=description,
@@ -458,7 +461,7 @@ def _replace_patches(recipe: Recipe, number: Number) -> Recipe:
     return replace(recipe, patches=int(number), each_slice_once=False)
 
 
-def _variance_fields(recipe: VarianceRecipe) -> Iterable[VariableField]:
+def _iterate_variance_fields(recipe: VarianceRecipe) -> Iterable[VariableField]:
     """Yield the settings of the estimation of prior SD maps, from the fields of its recipe."""
     for item in fields(recipe):
         limits = item.metadata.get("limits")
@@ -489,7 +492,7 @@ def _replace_network_setting(recipe: Recipe, value: Number, name: str) -> Recipe
     return replace(recipe, build_generator=build)
 
 
-def _network_fields(recipe: Recipe) -> Iterable[VariableField]:
+def _iterate_network_fields(recipe: Recipe) -> Iterable[VariableField]:
     """Yield the settings of the generator, such as its number of filters."""
     filters = _get_filters(recipe)
     if filters is not None:
@@ -504,134 +507,145 @@ def _network_fields(recipe: Recipe) -> Iterable[VariableField]:
             source=f"{_ATTENTION_UNET_PAPER}: 16 to 128, section 4.1.4",
             replace_value=_replace_filters,
         )
-    settings = _get_network_settings(recipe)
-    blocks = settings.get("blocks")
-    if isinstance(blocks, int):
-        yield VariableField(
-            name="blocks",
-            default=blocks,
-            minimum=1,
-            maximum=64,
-            is_integer=True,
-            unit="blocks",
-            description="number of residual blocks of the generator",
-            source=(
-                f"{_TV_PAPER}: 10, section 2.2, and 12 in the authors' code"
-                if recipe.objective == "self" or recipe.edition > 1
-                else ""
-            ),
-            replace_value=partial(_replace_network_setting, name="blocks"),
-        )
-    convolutions = settings.get("convolutions")
-    if isinstance(convolutions, int):
-        yield VariableField(
-            name="convolutions",
-            default=convolutions,
-            minimum=1,
-            maximum=2,
-            is_integer=True,
-            unit="convolutions",
-            description="number of convolutions per level of the generator",
-            source=f"{_ATTENTION_UNET_PAPER}: 1, section 3.3, and 2 in the authors' code",
-            replace_value=partial(_replace_network_setting, name="convolutions"),
-        )
+    yield from _iterate_depth_fields(recipe)
 
 
-def _decay_fields(recipe: Recipe) -> Iterable[VariableField]:
+def _iterate_depth_fields(recipe: Recipe) -> Iterable[VariableField]:
+    """Yield the settings for the depth of the generator, if it has such settings."""
+    is_of_tv_paper = recipe.objective == "self" or recipe.edition > 1
+    sources = {
+        "blocks": f"{_TV_PAPER}: 10, section 2.2, and 12 in the authors' code"
+        if is_of_tv_paper
+        else "",
+        "convolutions": f"{_ATTENTION_UNET_PAPER}: 1, section 3.3, and 2 in the authors' code",
+    }
+    for name, maximum, description in (
+        ("blocks", 64, "number of residual blocks of the generator"),
+        ("convolutions", 2, "number of convolutions per level of the generator"),
+    ):
+        default = _get_network_settings(recipe).get(name)
+        if isinstance(default, int):
+            yield VariableField(
+                name=name,
+                default=default,
+                minimum=1,
+                maximum=maximum,
+                is_integer=True,
+                unit=name,
+                description=description,
+                source=sources[name],
+                replace_value=partial(_replace_network_setting, name=name),
+            )
+
+
+def _iterate_decay_fields(recipe: Recipe) -> Iterable[VariableField]:
     """Yield the settings that reduce the learning rate during a training."""
     if recipe.schedule == "plateau":
-        yield VariableField(
-            name="plateau_patience",
-            default=recipe.plateau_patience,
-            minimum=1,
-            maximum=100_000,
-            is_integer=True,
+        yield _make_integer_field(
+            recipe,
+            "plateau_patience",
+            maximum=_MAX_EPOCHS,
             unit="epochs",
             description="number of epochs without improvement after which the learning rate is"
             " halved",
-            replace_value=partial(_replace_setting, name="plateau_patience"),
         )
     if recipe.schedule == "step-decay":
-        yield VariableField(
-            name="decay_every",
-            default=recipe.decay_every,
-            minimum=1,
-            maximum=100_000,
-            is_integer=True,
+        yield _make_integer_field(
+            recipe,
+            "decay_every",
+            maximum=_MAX_EPOCHS,
             unit="epochs",
             description=f"number of epochs after which the learning rate is multiplied by "
             f"{recipe.decay_factor:g}",
-            replace_value=partial(_replace_setting, name="decay_every"),
         )
 
 
-def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
+def _iterate_step_fields(recipe: Recipe) -> Iterable[VariableField]:
     """Yield the settings for number and size of the training steps."""
     if recipe.epochs is not None:
-        yield VariableField(
-            name="epochs",
-            default=recipe.epochs,
-            minimum=1,
-            maximum=100_000,
-            is_integer=True,
+        yield _make_integer_field(
+            recipe,
+            "epochs",
+            maximum=_MAX_EPOCHS,
             unit="epochs",
             description="maximum number of epochs",
-            replace_value=partial(_replace_setting, name="epochs"),
         )
     else:
-        yield VariableField(
-            name="iterations",
-            default=recipe.iterations,
+        yield _make_integer_field(
+            recipe,
+            "iterations",
             # fewer steps would end before the adversarial term is used
             minimum=recipe.adversarial_from + 1,
-            maximum=10_000_000,
-            is_integer=True,
+            maximum=_MAX_STEPS,
             unit="steps",
             description="maximum number of training steps",
-            replace_value=partial(_replace_setting, name="iterations"),
         )
-    yield VariableField(
-        name="batch",
-        default=recipe.batch,
-        minimum=1,
+    yield _make_integer_field(
+        recipe,
+        "batch",
         maximum=512,
-        is_integer=True,
         unit="patches per step",
         description="number of patches per batch",
-        replace_value=partial(_replace_setting, name="batch"),
     )
     yield VariableField(
         name="learning_rate",
         default=recipe.learning_rate,
-        minimum=1e-7,
+        minimum=_MIN_LEARNING_RATE,
         maximum=1,
-        unit="",
         description="learning rate of the Adam optimizer for the generator",
         replace_value=partial(_replace_setting, name="learning_rate"),
     )
-    yield from _decay_fields(recipe)
+    yield from _iterate_decay_fields(recipe)
     if recipe.build_critic is not None:
-        yield VariableField(
-            name="critic_learning_rate",
-            default=recipe.critic_learning_rate,
-            text_without_default="same as the generator",
-            minimum=1e-7,
-            maximum=1,
-            unit="",
-            description="learning rate of the Adam optimizer for the critic",
-            replace_value=partial(_replace_setting, name="critic_learning_rate"),
-        )
-        yield VariableField(
-            name="critic_steps",
-            default=recipe.critic_steps,
-            minimum=1,
-            maximum=100,
-            is_integer=True,
-            unit="steps",
-            description="number of critic steps per generator step",
-            source=f"{_ATTENTION_UNET_PAPER}: 5, section 3.5, and 1 in the authors' code",
-            replace_value=partial(_replace_setting, name="critic_steps"),
-        )
+        yield from _iterate_critic_fields(recipe)
+
+
+def _iterate_critic_fields(recipe: Recipe) -> Iterable[VariableField]:
+    """Yield the settings for number and size of the training steps of the critic."""
+    yield VariableField(
+        name="critic_learning_rate",
+        default=recipe.critic_learning_rate,
+        text_without_default="same as the generator",
+        minimum=_MIN_LEARNING_RATE,
+        maximum=1,
+        description="learning rate of the Adam optimizer for the critic",
+        replace_value=partial(_replace_setting, name="critic_learning_rate"),
+    )
+    yield _make_integer_field(
+        recipe,
+        "critic_steps",
+        maximum=100,
+        unit="steps",
+        description="number of critic steps per generator step",
+        source=f"{_ATTENTION_UNET_PAPER}: 5, section 3.5, and 1 in the authors' code",
+    )
+
+
+def _make_integer_field(
+    recipe: Recipe,
+    name: str,
+    *,
+    minimum: int = 1,
+    maximum: int,
+    unit: str,
+    description: str,
+    source: str = "",
+) -> VariableField:
+    """Return the field of a recipe that is a whole number, as a setting that users can change.
+
+    `name` is the name of both; the other parameters are described in `VariableField`.
+    """
+    return VariableField(
+        name=name,
+        default=getattr(recipe, name),
+        minimum=minimum,
+        maximum=maximum,
+        is_integer=True,
+        unit=unit,
+        description=description,
+        source=source,
+        replace_value=partial(_replace_setting, name=name),
+    )
 
 
 def suggestion_text(name: str, known: Sequence[str]) -> str:
@@ -648,19 +662,18 @@ def variable_field(recipe: Recipe | VarianceRecipe, name: str, recipe_label: str
     `recipe_label` contains method and recipe for the error message.
     """
     settings = {field.name: field for field in variable_fields(recipe)}
-    if name not in settings:
-        reason = f"{recipe_label} has no setting {name!r}; expected one of {', '.join(settings)}"
-        fix = suggestion_text(name, list(settings)) or "Choose one of these settings."
-        if name == "bce" and isinstance(recipe, Recipe) and recipe.objective == "supervised":
-            reason = (
-                "the cross-entropy loss requires intensities between 0 and 1, but intensities "
-                f"can exceed 1 in {recipe_label}"
-            )
-            fix = (
-                "Use --recipe paper with attunet, unet, vit, ccnn3d, resnet2d, resnet3d or gan3d."
-            )
-        raise ChangeError(reason, fix)
-    return settings[name]
+    if name in settings:
+        return settings[name]
+    if name == "bce" and isinstance(recipe, Recipe) and recipe.objective == "supervised":
+        raise ChangeError(
+            "the cross-entropy loss requires intensities between 0 and 1, but intensities "
+            f"can exceed 1 in {recipe_label}",
+            "Use --recipe paper with attunet, unet, vit, ccnn3d, resnet2d, resnet3d or gan3d.",
+        )
+    raise ChangeError(
+        f"{recipe_label} has no setting {name!r}; expected one of {', '.join(settings)}",
+        suggestion_text(name, list(settings)) or "Choose one of these settings.",
+    )
 
 
 def apply_changes(
@@ -688,16 +701,18 @@ def apply_changes(
         If a setting is unknown, a value is outside its range, or no loss term compares the output
         with an image.
     """
-    result = recipe
+    changed_recipe = recipe
     for change in changes:
         try:
             field = variable_field(recipe, change.field, recipe_label or change.method)
             value = field.check(change.value)
         except ChangeError as error:
             raise ChangeError(error.why, error.fix, str(change)) from None
-        result = field.replace_value(result, value)
-    if changes and isinstance(result, Recipe) and not result.compares_images:
-        alternatives = [weight.name for weight in _IMAGE_LOSSES if _accepts_loss(result, weight)]
+        changed_recipe = field.replace_value(changed_recipe, value)
+    if changes and isinstance(changed_recipe, Recipe) and not changed_recipe.compares_images:
+        alternatives = [
+            weight.name for weight in _IMAGE_LOSSES if _accepts_loss(changed_recipe, weight)
+        ]
         raise ChangeError(
             "all loss terms that compare the output with an image would have a weight of 0",
             f"Specify a weight above 0 for at least one of {', '.join(alternatives)}."
@@ -705,13 +720,13 @@ def apply_changes(
             else "Keep the default of at least one weight.",
             " ".join(map(str, changes)),
         )
-    return result
+    return changed_recipe
 
 
 def base_recipe(method: Method, name: str) -> Recipe | VarianceRecipe:
     """Return the recipe of a method before changes: of its prior SD maps, or of its network.
 
-    `name`: requested recipe, see `recipe_name`.
+    `name` is the requested recipe, see `recipe_name`.
     """
     return method.variance or get_recipe(method, recipe_name(method, name))
 
@@ -744,14 +759,11 @@ def check_changes(
     vgg : bool
         Whether VGG-19 weights are available.
     """
+    n_changes = Counter((change.method, change.field) for change in changes)
     for change in changes:
-        name = change.method
         _check_target(change, methods, vgg=vgg)
-        same_settings = [
-            other for other in changes if (other.method, other.field) == (name, change.field)
-        ]
-        if len(same_settings) > 1:
-            reason = f"{name}.{change.field} is specified twice"
+        if n_changes[change.method, change.field] > 1:
+            reason = f"{change.method}.{change.field} is specified twice"
             raise ChangeError(reason, "Specify the setting only once.", str(change))
     for name in dict.fromkeys(change.method for change in changes):
         method = get_method(name)
@@ -832,11 +844,11 @@ def work_ratio(recipe: Recipe, changed: Recipe, ndim: int) -> float:
     squared number of filters. If the recipe uses whole slices, a change to patches is ignored,
     which overestimates the amount.
     """
-    ratio = (changed.steps * changed.batch) / (recipe.steps * recipe.batch)
-    ratio *= width_ratio(recipe, changed)
-    if isinstance(recipe.patch, int | tuple) and isinstance(changed.patch, int | tuple):
-        ratio *= _count_voxels(changed.patch, ndim) / _count_voxels(recipe.patch, ndim)
-    return ratio
+    n_images_ratio = (changed.steps * changed.batch) / (recipe.steps * recipe.batch)
+    ratio = n_images_ratio * width_ratio(recipe, changed)
+    if recipe.patch is None or changed.patch is None:
+        return ratio
+    return ratio * (_count_voxels(changed.patch, ndim) / _count_voxels(recipe.patch, ndim))
 
 
 def variance_work_ratio(recipe: VarianceRecipe, changed: VarianceRecipe) -> float:

@@ -20,12 +20,14 @@ def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, object
     all losses are listed. Settings that were introduced after the first models are listed only if
     they differ from their default, so that settings of early models remain equal.
     """
-    plain_fields = [item for item in fields(recipe) if item.name not in _SPECIAL_FIELDS]
-    n_early = [item.name for item in plain_fields].index(FIRST_ADDED_FIELD)
+    plain_fields = [
+        recipe_field for recipe_field in fields(recipe) if recipe_field.name not in _SPECIAL_FIELDS
+    ]
+    n_early = [recipe_field.name for recipe_field in plain_fields].index(FIRST_ADDED_FIELD)
     settings: dict[str, object] = {
-        item.name: getattr(recipe, item.name)
-        for number, item in enumerate(plain_fields)
-        if number < n_early or getattr(recipe, item.name) != item.default
+        recipe_field.name: getattr(recipe, recipe_field.name)
+        for position, recipe_field in enumerate(plain_fields)
+        if position < n_early or getattr(recipe, recipe_field.name) != recipe_field.default
     }
     terms = recipe.losses if vgg is None else recipe.select_terms(vgg)
     settings["losses"] = {loss_name(term): term.weight for term in terms}

@@ -15,12 +15,12 @@ def torch_threads(count: int) -> Iterator[None]:
     """Set the number of torch threads within a context."""
     import torch
 
-    old_count = torch.get_num_threads()
+    previous_count = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(old_count)
+        torch.set_num_threads(previous_count)
 
 
 def map_in_threads(
@@ -35,21 +35,21 @@ def map_in_threads(
     import torch
     from threadpoolctl import threadpool_limits
 
-    count = torch.get_num_threads()
-    if count == 1:
+    n_threads = torch.get_num_threads()
+    if n_threads == 1:
         with threadpool_limits(1, "blas"):
             yield from map(function, items)
         return
 
     def call_in_inference_mode(item: _Item) -> _Result:
-        with torch.inference_mode():
+        with torch.inference_mode():  # applies only to the current thread
             return function(item)
 
-    with torch_threads(1), threadpool_limits(1, "blas"), ThreadPoolExecutor(count) as pool:
-        pending: deque[Future[_Result]] = deque()
+    with torch_threads(1), threadpool_limits(1, "blas"), ThreadPoolExecutor(n_threads) as pool:
+        pending_results: deque[Future[_Result]] = deque()
         for item in items:
-            pending.append(pool.submit(call_in_inference_mode, item))
-            if len(pending) > count:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+            pending_results.append(pool.submit(call_in_inference_mode, item))
+            if len(pending_results) > n_threads:
+                yield pending_results.popleft().result()
+        while pending_results:
+            yield pending_results.popleft().result()

@@ -69,7 +69,7 @@ def paired_t(values: npt.ArrayLike) -> dict[str, float]:
     dof = len(sample) - 1
     if dof < 1 or _is_constant(sample):
         return {"t": math.nan, "dof": dof, "p_t": math.nan}
-    t = float(sample.mean()) / _standard_error(sample)
+    t = float(sample.mean()) / _compute_standard_error(sample)
     return {"t": t, "dof": dof, "p_t": 2 * float(special.stdtr(dof, -abs(t)))}
 
 
@@ -91,10 +91,12 @@ def equivalence(values: npt.ArrayLike, margin: float) -> float:
     mean_size = abs(float(sample.mean()))
     if _is_constant(sample):
         return 0.0 if mean_size < margin else 1.0
-    return float(special.stdtr(len(sample) - 1, (mean_size - margin) / _standard_error(sample)))
+    return float(
+        special.stdtr(len(sample) - 1, (mean_size - margin) / _compute_standard_error(sample))
+    )
 
 
-def _standard_error(sample: Float) -> float:
+def _compute_standard_error(sample: Float) -> float:
     """Return the standard error of the mean."""
     return float(sample.std(ddof=1)) / math.sqrt(len(sample))
 

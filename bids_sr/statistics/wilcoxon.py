@@ -69,8 +69,8 @@ def signed_rank(values: npt.ArrayLike) -> dict[str, float | str]:
         p, p_smallest = (_compute_normal_p(rank_sum, total, sd) for rank_sum in (w_plus, total))
         return _make_columns(effect, w_plus, n, "normal", p, p_smallest)
     probabilities = _compute_null_distribution(tuple(sorted(round(2 * rank) for rank in ranks)))
-    position = round(2 * w_plus)
-    tail = min(probabilities[: position + 1].sum(), probabilities[position:].sum())
+    doubled_w_plus = round(2 * w_plus)
+    tail = min(probabilities[: doubled_w_plus + 1].sum(), probabilities[doubled_w_plus:].sum())
     return _make_columns(
         effect, w_plus, n, "exact", min(1.0, 2 * float(tail)), min(1.0, 2.0 ** (1 - n))
     )
@@ -125,7 +125,7 @@ def hodges_lehmann(values: npt.ArrayLike) -> dict[str, float]:
     else:
         sd = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
         n_outside = max(1, math.floor(n_pairs / 2 - float(special.ndtri(1 - tail)) * sd))
-        level = 0.95
+        level = 1 - ALPHA
     middle_ranks = ((n_pairs - 1) // 2, n_pairs // 2)
     low, high, lower, upper = _select_pairwise_means(
         ordered, (*middle_ranks, n_outside - 1, n_pairs - n_outside)

@@ -76,8 +76,10 @@ def super_resolve_series(
         Upsampler of volumes on their acquired grid.
     xfms : Array
         Transforms of boldref points to their position in each volume (T, 4, 4; RAS+ mm).
-    highres_shape, highres_affine : Shape, Array
-        Shape and voxel-to-world matrix (4 x 4, RAS+ mm) of the high-resolution boldref grid.
+    highres_shape : Shape
+        Shape of the high-resolution boldref grid.
+    highres_affine : Array
+        Voxel-to-world matrix of this grid (4 x 4, RAS+ mm).
     factor : Factor
         Ratio of acquired to high-resolution voxel size along each axis.
     consistency : Consistency, optional
@@ -97,11 +99,11 @@ def super_resolve_series(
         If the numbers of transforms and volumes differ, or a super-resolved volume contains NaN or
         infinite values.
     """
-    count = reader.shape[3]
-    if len(xfms) != count:
+    n_volumes = reader.shape[3]
+    if len(xfms) != n_volumes:
         raise InferenceError(
             f"expected one head-motion transform per volume, got {len(xfms)} transforms for "
-            f"{count} volumes"
+            f"{n_volumes} volumes"
         )
     affine = np.asarray(reader.affine, float)
     shift = None if distortion is None else distortion.shift_on_grid(highres_shape, highres_affine)
@@ -127,8 +129,8 @@ def super_resolve_series(
             )
         if coefficients is not None:
             detail = None if add_volume is None else add_volume(t)
-            for space in other_spaces:
-                space.append(coefficients, upsampled_affine, xfms[t], detail)
+            for series_in_space in other_spaces:
+                series_in_space.append(coefficients, upsampled_affine, xfms[t], detail)
 
 
 class _SeriesInSpace:
@@ -155,8 +157,9 @@ class _SeriesInSpace:
         distortion: Distortion | None,
     ) -> None:
         self._output_grid, self._writer, self._added_affine = output_grid, writer, added_affine
-        self._shift = None if distortion is None else output_grid.signal_shift(distortion)
-        self._step = None if distortion is None else distortion.step
+        self._shift = (
+            None if distortion is None else (output_grid.signal_shift(distortion), distortion.step)
+        )
 
     def append(
         self, coefficients: Float32, affine: Array, pose: Array, detail: Array | None
@@ -166,9 +169,7 @@ class _SeriesInSpace:
         `coefficients` are the spline coefficients of the upsampled volume (see
         `OutputGrid.sample_volume`), and `detail` is an image to add, or None.
         """
-        values = self._output_grid.sample_volume(
-            coefficients, affine, pose, self._shift, self._step
-        )
+        values = self._output_grid.sample_volume(coefficients, affine, pose, self._shift)
         if detail is not None:
             addition = self._output_grid.sample_volume(
                 spline_coefficients(detail), self._added_affine
@@ -224,8 +225,9 @@ def write_series(
     """
     from threadpoolctl import threadpool_limits
 
+    n_volumes = reader.shape[3]
     shape, affine = hr_grid(reader.shape[:3], reference_affine, factor)
-    size = (*shape, reader.shape[3])
+    series_shape = (*shape, n_volumes)
     repetition_time = reader.tr if tr is None else tr
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits({"blas": 1, "openmp": threads}))
@@ -234,20 +236,21 @@ def write_series(
             writer = stack.enter_context(
                 SeriesWriter(
                     target,
-                    size,
+                    series_shape,
                     affine,
                     repetition_time,
                     header_like=reader.header,
-                    step=difference_unit(size, reader.volume(0)),
+                    step=difference_unit(series_shape, reader.volume(0)),
                 )
             )
-        spaces = []
+        series_in_spaces = []
         for path, output_grid in other_spaces.items():
-            space_size = (*output_grid.shape, reader.shape[3])
             space_writer = stack.enter_context(
-                SeriesWriter(path, space_size, output_grid.affine, repetition_time)
+                SeriesWriter(
+                    path, (*output_grid.shape, n_volumes), output_grid.affine, repetition_time
+                )
             )
-            spaces.append(_SeriesInSpace(output_grid, space_writer, affine, distortion))
+            series_in_spaces.append(_SeriesInSpace(output_grid, space_writer, affine, distortion))
         super_resolve_series(
             reader,
             writer,
@@ -258,6 +261,6 @@ def write_series(
             factor=factor,
             consistency=consistency,
             distortion=distortion,
-            other_spaces=spaces,
+            other_spaces=series_in_spaces,
             add_volume=add_volume,
         )

@@ -41,15 +41,7 @@ def make_upsampler(
     """
     factor = check_factor(acquired.factor)
     if model is not None:
-        method = get_method(model.card.method) if model.card.method else method_of_series(name)
-        if method.variance is not None:
-            raise InferenceError(
-                f"the method {method.name} requires a whole run and cannot be applied to "
-                "single volumes"
-            )
-        from bids_sr.networks import network_upsampler
-
-        return network_upsampler(model, acquired)
+        return _make_model_upsampler(name, acquired, model)
     if name == "raw":
         if factor != (1.0, 1.0, 1.0):
             raise InferenceError(
@@ -67,8 +59,27 @@ def make_upsampler(
     return _make_guided_upsampler(name, acquired, factor)
 
 
+def _make_model_upsampler(name: str, acquired: UpsamplerInputs, model: LoadedModel) -> Upsampler:
+    """Return the upsampler of a network, or raise InferenceError for prior SD maps.
+
+    `name` is the name of the series, for models whose card does not name a method.
+    """
+    method = get_method(model.card.method) if model.card.method else method_of_series(name)
+    if method.variance is not None:
+        raise InferenceError(
+            f"the method {method.name} requires a whole run and cannot be applied to "
+            "single volumes"
+        )
+    from bids_sr.networks import network_upsampler
+
+    return network_upsampler(model, acquired)
+
+
 def _make_guided_upsampler(name: str, acquired: UpsamplerInputs, factor: Factor) -> Upsampler:
-    """Return the upsampler of ``inject`` or ``ratio``, which use a high-resolution image."""
+    """Return the upsampler of ``inject`` or ``ratio``, which use a high-resolution image.
+
+    InferenceError is raised if an image is missing.
+    """
     guide, mean = acquired.guide, acquired.mean
     if guide is None or acquired.affine is None or (name == "ratio" and mean is None):
         raise InferenceError(
@@ -78,8 +89,7 @@ def _make_guided_upsampler(name: str, acquired: UpsamplerInputs, factor: Factor)
     affine = np.asarray(acquired.affine, float)
 
     def upsample_with_guide(volume: Array, pose: Array) -> Array:
-        (x, y, z), highres_affine = hr_grid(volume.shape, affine, factor)
-        highres_shape = (int(x), int(y), int(z))
+        highres_shape, highres_affine = hr_grid(volume.shape, affine, factor)
         guide_in_pose = acquired.gain * guide.resample(highres_shape, highres_affine, pose)
         if name == "inject" or mean is None:
             return inject_guide(volume, guide_in_pose, factor)

@@ -25,6 +25,7 @@ _MAX_CARD_BYTES = 5_000_000  # our cards have a few thousand bytes
 _REQUIRED_ENTRIES = ("card_version", *_CHECKED_ENTRIES, "weights_sha256")
 _ORIENTATIONS = ("R-L", "P-A", "I-S")
 _MAX_FACTOR = 8.0
+_MAX_CHANNELS = 16
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_-]{0,63}")
 
 
@@ -127,18 +128,18 @@ class ModelCard:
     def from_json(cls, values: Mapping[str, object]) -> Self:
         """Return the card of a file; missing or invalid entries take their defaults."""
         settings, domain = mapping_entry(values, "settings"), mapping_entry(values, "domain")
-        texts = {
+        text_entries = {
             name: str(values.get(name, ""))
             for name in ("method", "recipe", "contrast", "orientation", "weights_sha256")
         }
         channels, seed, align = (values.get(name) for name in ("channels", "seed", "anat_align"))
         fx, fy, fz = _to_floats(values.get("factor")) or (1.0, 1.0, 1.0)
         headroom = _to_floats(mapping_entry(values, "intensity").get("headroom"))
-        start = mapping_entry(values, "started_from").get("weights_sha256")
-        sums = mapping_entry(values, "data_sha256")
-        edition = mapping_entry(values, "settings").get("edition", 1)
+        start_sha256 = mapping_entry(values, "started_from").get("weights_sha256")
+        data_sha256 = mapping_entry(values, "data_sha256")
+        edition = settings.get("edition", 1)
         return cls(
-            **texts,
+            **text_entries,
             factor=(fx, fy, fz),
             factors=_to_floats(values.get("factors")),
             lowres_mm=_to_floats(mapping_entry(values, "resolution").get("lowres_mm")),
@@ -146,12 +147,12 @@ class ModelCard:
             channels=channels if isinstance(channels, int) else 1,
             seed=seed if isinstance(seed, int) else None,
             reproducible=values.get("reproducible") is True,
-            data_sha256={name: str(checksum) for name, checksum in sums.items()},
+            data_sha256={name: str(checksum) for name, checksum in data_sha256.items()},
             settings=settings,
             changed_settings=mapping_entry(values, "changed_settings"),
             headroom=headroom[0] if headroom else None,
             perceptual=mapping_entry(values, "perceptual").get("active") is True,
-            start_sha256=None if start is None else str(start),
+            start_sha256=None if start_sha256 is None else str(start_sha256),
             align=None if align is None else str(align),
             scale=str(values.get("anat_scale", "percentile")),
             domain=(_to_floats(domain["quantiles"]), float(str(domain["edges"])))
@@ -260,8 +261,13 @@ def _describe_invalid_values(card: Mapping[str, object]) -> list[str]:
     if not (isinstance(checksum, str) and re.fullmatch("[0-9a-f]{64}", checksum)):
         faults.append("weights_sha256 is not a SHA-256 checksum")
     channels = card.get("channels", 1)
-    if not (isinstance(channels, int) and not isinstance(channels, bool) and 1 <= channels <= 16):
-        faults.append("channels is not a whole number from 1 to 16")
+    has_valid_channels = (
+        isinstance(channels, int)
+        and not isinstance(channels, bool)
+        and 1 <= channels <= _MAX_CHANNELS
+    )
+    if not has_valid_channels:
+        faults.append(f"channels is not a whole number from 1 to {_MAX_CHANNELS}")
     return faults
 
 

@@ -45,21 +45,8 @@ def _find_mismatches(
     scale: str | None,
 ) -> Iterator[_Mismatch]:
     """Yield the mismatches between model and image. See `check_model` for the parameters."""
-    from nibabel.affines import voxel_sizes
-
-    zooms = voxel_sizes(affine)
-    max_difference = _MAX_SERIES_DIFFERENCE if card.trained_on == "series" else MAX_SIZE_DIFFERENCE
-    if any(
-        abs(size - trained_size) > max_difference * trained_size
-        for size, trained_size in zip(zooms, card.lowres_mm, strict=True)
-    ):
-        yield _Mismatch(
-            kind="resolution",
-            text=f"resolution: the model was trained at a resolution of "
-            f"{size_text(card.lowres_mm, ' x ')}, but the image has a resolution of "
-            f"{size_text(zooms.tolist(), ' x ')} (allowed difference: {100 * max_difference:.0f} "
-            "%)",
-        )
+    if text := _describe_size_mismatch(card, affine):
+        yield _Mismatch(kind="resolution", text=text)
     if contrast not in _SUITABLE_CONTRASTS.get(card.contrast, (card.contrast,)):
         yield _Mismatch(
             kind="contrast",
@@ -86,15 +73,35 @@ def _find_mismatches(
             f"{card.scale}, but these scans were scaled with --anat-scale {scale}",
         )
     if not _is_trained_for(card, factor):
-        reason = f"the model was trained for a factor of {card.factor}"
-        if card.factors:
-            reason += (
-                f" and for factors from {min(card.factors):g} to {max(card.factors):g} along the "
-                "same axes"
-            )
-        yield _Mismatch(
-            kind="factor", text=f"factor: {reason}, but a factor of {factor} was requested"
+        range_text = (
+            f" and for factors from {min(card.factors):g} to {max(card.factors):g} along the same "
+            "axes"
+            if card.factors
+            else ""
         )
+        yield _Mismatch(
+            kind="factor",
+            text=f"factor: the model was trained for a factor of {card.factor}{range_text}, but a "
+            f"factor of {factor} was requested",
+        )
+
+
+def _describe_size_mismatch(card: ModelCard, affine: Array) -> str:
+    """Return a sentence if voxel sizes differ too much from the training data, otherwise ""."""
+    from nibabel.affines import voxel_sizes
+
+    zooms = voxel_sizes(affine)
+    max_difference = _MAX_SERIES_DIFFERENCE if card.trained_on == "series" else MAX_SIZE_DIFFERENCE
+    if not any(
+        abs(size - trained_size) > max_difference * trained_size
+        for size, trained_size in zip(zooms, card.lowres_mm, strict=True)
+    ):
+        return ""
+    return (
+        f"resolution: the model was trained at a resolution of {size_text(card.lowres_mm, ' x ')},"
+        f" but the image has a resolution of {size_text(zooms.tolist(), ' x ')} (allowed"
+        f" difference: {100 * max_difference:.0f} %)"
+    )
 
 
 def _is_trained_for(card: ModelCard, factor: Factor) -> bool:
@@ -180,7 +187,10 @@ def check_model(
 def _suggest_remedy(
     card: ModelCard, factor: Factor, rejected: Sequence[_Mismatch], *, needs_training: bool
 ) -> str:
-    """Return the remedy for mismatches that are not accepted."""
+    """Return the remedy for mismatches that are not accepted.
+
+    `needs_training` is true if no option can make the model suit this factor.
+    """
     kinds = [mismatch.kind for mismatch in rejected]
     if needs_training:
         remedy = "Train a model for this factor."

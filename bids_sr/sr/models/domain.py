@@ -8,6 +8,8 @@ pair.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from bids_sr.io.arrays import Array
@@ -20,6 +22,24 @@ _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 # boldref and the low-resolution image of its pair (phantom, studyforrest)
 _MAX_QUANTILE_DIFFERENCE = 0.15
 _MAX_EDGE_RATIO = 1.8
+
+
+class _DomainDifference(NamedTuple):
+    """Difference between an image and the training image of a model.
+
+    Attributes
+    ----------
+    largest_quantile_difference : float
+        Largest difference between quantiles, from 0 to 1.
+    edge_ratio : float
+        Ratio of the edge content to the training image.
+    sentences : list[str]
+        Sentence for each difference beyond its limit.
+    """
+
+    largest_quantile_difference: float
+    edge_ratio: float
+    sentences: list[str]
 
 
 def _measure_domain(image: Array, mask: Array) -> tuple[Array, float]:
@@ -42,10 +62,10 @@ def _measure_domain(image: Array, mask: Array) -> tuple[Array, float]:
     scaled = np.asarray(image, dtype=np.float64) / intensity_scale
     differences = []
     for axis in (0, 1):
-        neighbors = np.take(in_mask, range(1, image.shape[axis]), axis) & np.take(
-            in_mask, range(image.shape[axis] - 1), axis
-        )
-        differences.append(np.diff(scaled, axis=axis)[neighbors])
+        size = image.shape[axis]
+        is_later_in_mask = np.take(in_mask, range(1, size), axis)
+        is_earlier_in_mask = np.take(in_mask, range(size - 1), axis)
+        differences.append(np.diff(scaled, axis=axis)[is_later_in_mask & is_earlier_in_mask])
     squares = np.concatenate(differences) ** 2
     edge_content = float(np.sqrt(squares.mean())) if squares.size else 0.0
     return np.quantile(scaled[in_mask], _QUANTILES), edge_content
@@ -105,9 +125,7 @@ def image_entries(
     }
 
 
-def domain_difference(
-    card: ModelCard, image: Array, mask: Array
-) -> tuple[float, float, list[str]] | None:
+def domain_difference(card: ModelCard, image: Array, mask: Array) -> _DomainDifference | None:
     """Compare an image with the training data of a model.
 
     Parameters
@@ -121,10 +139,8 @@ def domain_difference(
 
     Returns
     -------
-    tuple[float, float, list[str]] | None
-        Largest difference between quantiles (0 to 1), ratio of the edge content to the training
-        image, and a sentence for each difference beyond its limit. None if the card contains no
-        domain.
+    _DomainDifference | None
+        Differences of quantiles and edges. None if the card contains no domain.
     """
     if card.domain is None:
         return None
@@ -148,4 +164,4 @@ def domain_difference(
             f"the training image (usually {1 / _MAX_EDGE_RATIO:.2g} to {_MAX_EDGE_RATIO:.2g} "
             "times)"
         )
-    return difference, edge_ratio, sentences
+    return _DomainDifference(difference, edge_ratio, sentences)

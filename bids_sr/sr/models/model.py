@@ -93,9 +93,8 @@ def save_model(
     """
     from safetensors.torch import save
 
-    stem = Path(path_stem)
-    weights = stem.with_name(stem.name + ".safetensors")
-    card_file = stem.with_name(stem.name + ".json")
+    weights = path_stem.with_name(f"{path_stem.name}.safetensors")
+    card_file = path_stem.with_name(f"{path_stem.name}.json")
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     data = save(tensors, metadata={_METADATA_KEY: card_checksum(card)})
     full_card = {
@@ -177,13 +176,15 @@ def _load_weights(network: nn.Module, state: Mapping[str, Tensor], name: str) ->
         ),
         "unknown tensors": sorted(state.keys() - expected.keys()),
     }
-    texts = [
+    mismatch_texts = [
         f"{kind}: {len(keys)} ({keys[0]}{', …' if keys[1:] else ''})"
         for kind, keys in mismatches.items()
         if keys
     ]
-    if texts:
-        raise ValueError(f"the weights do not match the network of {name} ({'; '.join(texts)})")
+    if mismatch_texts:
+        raise ValueError(
+            f"the weights do not match the network of {name} ({'; '.join(mismatch_texts)})"
+        )
     network.load_state_dict(state)
 
 
@@ -193,14 +194,14 @@ def _extract_companions(
     """Return the weights of the networks stored with the generator, by network name."""
     if recipe.build_critic is None:
         return {}
-    names = COMPANIONS if recipe.objective == "cycle" else ("critic",)
+    network_names = COMPANIONS if recipe.objective == "cycle" else ("critic",)
     states = {
         name: {
             key.removeprefix(f"{name}."): value
             for key, value in state.items()
             if key.startswith(f"{name}.")
         }
-        for name in names
+        for name in network_names
     }
     return {name: tensors for name, tensors in states.items() if tensors}
 
@@ -250,6 +251,7 @@ def _load_networks(card: ModelCard, state: Mapping[str, Tensor]) -> LoadedModel:
     _load_weights(generator, generator_state, name)
     critic = None
     for companion_name, tensors in companions.items():
+        # all companions are built, because damaged weights of any of them are an error
         companion = _build_companion(companion_name, recipe, card)
         _load_weights(companion, tensors, f"the {companion_name.replace('_', ' ')} of {name}")
         if companion_name == "critic":

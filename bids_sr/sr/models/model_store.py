@@ -3,8 +3,9 @@
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from bids_sr.io.checksums import checksum
 from bids_sr.networks import (
@@ -31,6 +32,14 @@ from bids_sr.sr.prior_maps.run_data import RunData
 
 _LOG = logging.getLogger(__name__)
 TrainingData = RunData | TrainingImages
+
+
+class _ModelFiles(NamedTuple):
+    """Files of a model: weights, card and training log."""
+
+    weights: Path
+    card: Path
+    log: Path
 
 
 def _compute_checksums(data: TrainingData) -> dict[str, str]:
@@ -122,21 +131,26 @@ def _find_reusable_model(
     ModelError is raised if there is none.
     """
     requested = (training.method, training.recipe, training.changed_settings)
-    suitable = [
+    suitable_models = [
         (weights, card)
         for weights, card in models
         if (card.method, card.recipe, card.changed_settings) == requested
     ]
-    checksums_of_data = None if data is None else _compute_checksums(data)
-    for weights, card in suitable:
-        if card.data_sha256 == checksums_of_data:
-            return weights
-    for weights, _ in suitable:
-        return weights
-    values = " ".join(f"{key}={value!r}" for key, value in training.changed_settings.items())
+    if suitable_models:
+        checksums_of_data = None if data is None else _compute_checksums(data)
+        any_weights, _ = suitable_models[0]
+        return next(
+            (
+                weights
+                for weights, card in suitable_models
+                if card.data_sha256 == checksums_of_data
+            ),
+            any_weights,
+        )
+    changes = " ".join(f"{key}={value!r}" for key, value in training.changed_settings.items())
     raise ModelError(
         f"{training.model_dir}: --model-source reuse was specified, but the directory contains no "
-        f"model for {training.method} ({training.recipe}{values and f', {values}'}). "
+        f"model for {training.method} ({training.recipe}{changes and f', {changes}'}). "
         "Train a model with --model-source auto, or specify a model file with --pretrained."
     )
 
@@ -146,7 +160,7 @@ def obtain_model(
     data: TrainingData | None,
     out_dir: Path,
     second_images: TrainingImages = (),
-) -> tuple[Path, Path, Path]:
+) -> _ModelFiles:
     """Provide the requested model in a directory.
 
     Checkpoints are stored next to the directory (see `checkpoint_dir`), because nipype empties the
@@ -166,7 +180,7 @@ def obtain_model(
 
     Returns
     -------
-    tuple[Path, Path, Path]
+    _ModelFiles
         Paths of weights, card and training log.
 
     Raises
@@ -182,27 +196,32 @@ def obtain_model(
     if source is None:
         source_path(out_dir).unlink(missing_ok=True)
         model = _train_model(training, data, checkpoint_dir(out_dir), second_images)
-        card = dict(model.card)
-        if training.sloppy:
-            card["sloppy"] = True
-        if training.anat_align is not None:
-            card["anat_align"] = training.anat_align
-        if training.anat_scale is not None:
-            card["anat_scale"] = training.anat_scale
+        card = _complete_card(model.card, training)
         json.dumps(card)  # raises an error before files are written
         out_dir.mkdir(parents=True, exist_ok=True)
         log.write_text(log_tsv(model.log), encoding="utf-8")
-        return (*save_model(out_dir / name, model.state, card), log)
+        weights, card_file = save_model(out_dir / name, model.state, card)
+        return _ModelFiles(weights, card_file, log)
     load_model(source)  # raises an error for damaged files
     target = weights_path(out_dir, name)
     shutil.copyfile(source, target)
     shutil.copyfile(card_path(source), card_path(target))
-    old_log = _get_log_path(source)
-    log_text = old_log.read_text(encoding="utf-8") if old_log.exists() else log_tsv(())
+    source_log = _get_log_path(source)
+    log_text = source_log.read_text(encoding="utf-8") if source_log.exists() else log_tsv(())
     log.write_text(log_text, encoding="utf-8")
     source_path(out_dir).write_text(f"{source.name}\n", encoding="utf-8")
     _LOG.info("The %s model %s is reused.", name, source)
-    return target, card_path(target), log
+    return _ModelFiles(target, card_path(target), log)
+
+
+def _complete_card(card: Mapping[str, object], training: TrainingRequest) -> dict[str, object]:
+    """Return a card with the entries that depend on the caller of the training, if they apply."""
+    entries = {
+        "sloppy": training.sloppy or None,
+        "anat_align": training.anat_align,
+        "anat_scale": training.anat_scale,
+    }
+    return {**card, **{name: entry for name, entry in entries.items() if entry is not None}}
 
 
 def checkpoint_dir(out_dir: Path) -> Path:

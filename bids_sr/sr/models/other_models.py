@@ -42,13 +42,17 @@ def other_models(
         Weights files; empty if there is no suitable model.
     """
     own_label = subject.removeprefix("sub-")
-    models = sorted(
+    labeled_models = sorted(
         (path.relative_to(models_dir).parts[0].removeprefix("sub-"), path)
         for path in models_dir.glob(f"sub-*/**/*_desc-{method}_model.safetensors")
     )
-    later = [path for label, path in models if label > own_label]
-    earlier = [path for label, path in models if label < own_label]
-    return [path for path in (*later, *earlier) if _is_suitable(path, method, factor, zooms)]
+    later_models = [path for label, path in labeled_models if label > own_label]
+    earlier_models = [path for label, path in labeled_models if label < own_label]
+    return [
+        path
+        for path in (*later_models, *earlier_models)
+        if _is_suitable(path, method, factor, zooms)
+    ]
 
 
 def _is_suitable(

@@ -179,11 +179,11 @@ class TrainingRequest(TrainingSettings):
 def request_model(settings: ModelSettings, factor: Factor) -> TrainingRequest:
     """Return the request for a model with these settings, on an available device.
 
-    `factor`: ratio of low-resolution to high-resolution voxel size. RuntimeError is raised if a
-    device was requested that cannot be used.
+    `factor` is the ratio of low-resolution to high-resolution voxel size. RuntimeError is raised
+    if a device was requested that cannot be used.
     """
-    values = {item.name: getattr(settings, item.name) for item in fields(settings)}
-    request = TrainingRequest(**values, factor=factor)
+    setting_values = {item.name: getattr(settings, item.name) for item in fields(settings)}
+    request = TrainingRequest(**setting_values, factor=factor)
     return replace(request, device=choose_device(request.device))
 
 

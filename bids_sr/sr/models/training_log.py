@@ -32,15 +32,15 @@ def log_tsv(log: Iterable[LogRow]) -> str:
 
     Columns that only some methods have come last.
     """
-    rows = list(log)
-    columns = list(dict.fromkeys((*_LOG_COLUMNS, *(key for row in rows for key in row))))
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    log_rows = list(log)
+    columns = list(dict.fromkeys((*_LOG_COLUMNS, *(key for row in log_rows for key in row))))
+    stream = io.StringIO()
+    writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
     writer.writerow(columns)
-    for row in rows:
+    for row in log_rows:
         cells = (row.get(column, "n/a") for column in columns)
         writer.writerow([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in cells])
-    return text.getvalue()
+    return stream.getvalue()
 
 
 class Journal:
@@ -70,11 +70,13 @@ class Journal:
     def add(self, log: Sequence[LogRow]) -> None:
         """Write the whole log, including a new last row."""
         atomic_files.write_text(self.table, log_tsv(log))
-        if self._board is not None and log:
-            for key, value in log[-1].items():
-                if isinstance(value, float):
-                    self._board.add_scalar(key, value, log[-1]["iteration"])
-            self._board.flush()
+        if self._board is None or not log:
+            return
+        last_row = log[-1]
+        for key, value in last_row.items():
+            if isinstance(value, float):
+                self._board.add_scalar(key, value, last_row["iteration"])
+        self._board.flush()
 
     def close(self) -> None:
         """Close the TensorBoard writer."""

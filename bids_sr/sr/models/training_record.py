@@ -185,20 +185,16 @@ class TrainingRecord:
 
 def read_training(card: ModelCard) -> TrainingRecord:
     """Read the training of a network from its model card; cards of prior SD maps have none."""
-    settings, started = card.settings, mapping_entry(card.json, "started_from")
+    settings = card.settings
     method, recipe = _find_method_and_recipe(card)
-    weights = {
-        name: float(value)
-        for name, value in mapping_entry(settings, "losses").items()
-        if isinstance(value, int | float)
-    }
-    losses = {name: value for name, value in weights.items() if value != 0}
+    weights = _read_weights(settings)
+    losses = {name: weight for name, weight in weights.items() if weight != 0}
     stored_step = _read_whole_number(card.held_out.get("iteration")) or 0
     phases = _read_phases(card, stored_step)
-    terms = () if recipe is None else recipe.losses
-    has_features = any(term.kind == "perceptual" for term in terms)
+    recipe_terms = () if recipe is None else recipe.losses
+    has_features = any(term.kind == "perceptual" for term in recipe_terms)
     stand_ins = tuple(
-        name for term in terms if term.stands_in and (name := loss_name(term)) in weights
+        name for term in recipe_terms if term.stands_in and (name := loss_name(term)) in weights
     )
     images = card.json.get("images")
     return TrainingRecord(
@@ -216,7 +212,7 @@ def read_training(card: ModelCard) -> TrainingRecord:
         kept_step=phases[-1].steps if len(phases) > 1 else stored_step,
         losses=losses,
         inspected_critic=any(
-            name.startswith("adversarial:") and value == 0 for name, value in weights.items()
+            name.startswith("adversarial:") and weight == 0 for name, weight in weights.items()
         ),
         adversarial_from=_read_whole_number(settings.get("adversarial_from")) or 0,
         pretrained_by=_list_pretraining_terms(settings, losses),
@@ -226,14 +222,30 @@ def read_training(card: ModelCard) -> TrainingRecord:
         other_changes=bool(card.json.get("changed_settings")),
         recipe_known=recipe is not None,
         sloppy=card.json.get("sloppy") is True,
-        started_from={
-            key: _remove_markup(started.get(key, "unknown"))
-            for key in ("method", "recipe", "contrast", "weights_sha256")
-            if started
-        },
+        started_from=_read_initial_model(card),
         layers_trained=_read_whole_number(settings.get("freeze_but_last")),
         irreproducible=_remove_markup(card.json.get("not_reproducible_because", "")),
     )
+
+
+def _read_weights(settings: Mapping[str, object]) -> dict[str, float]:
+    """Return the weights of all loss terms in the settings of a card, by ``KIND:CLASS``."""
+    return {
+        name: float(weight)
+        for name, weight in mapping_entry(settings, "losses").items()
+        if isinstance(weight, int | float)
+    }
+
+
+def _read_initial_model(card: ModelCard) -> dict[str, str]:
+    """Return the entries on the model that initialized the training; {} for random weights."""
+    entries = mapping_entry(card.json, "started_from")
+    if not entries:
+        return {}
+    return {
+        key: _remove_markup(entries.get(key, "unknown"))
+        for key in ("method", "recipe", "contrast", "weights_sha256")
+    }
 
 
 def read_max_steps(settings: Mapping[str, object]) -> int | None:

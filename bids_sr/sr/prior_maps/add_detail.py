@@ -60,9 +60,9 @@ class Modulation:
         """Return the function that modulates the changes of a slice, (T, x, y) -> (T, X, Y)."""
 
         def reconstruct(change: Tensor) -> Tensor:
-            out = self.region.level.upsample(change)
-            out[:, *self.region.highres_range] *= self.gain[z]
-            return out
+            modulated_change = self.region.level.upsample(change)
+            modulated_change[:, *self.region.highres_range] *= self.gain[z]
+            return modulated_change
 
         return reconstruct
 
@@ -115,11 +115,7 @@ class Detail:
             link_or_copy(zerofilled.path, target)
             return
         has_samples = sample_files is not None and isinstance(self.source, Prior)
-
-        def compute_slice(job: tuple[int, Array]) -> tuple[int, list[Array]]:
-            z, slab = job
-            return z, self._add_to_slab(z, slab, seed + z if has_samples else None)
-
+        add_to_slab = partial(self._add_to_slab, seed=seed if has_samples else None)
         with ExitStack() as stack:
             # every writer is entered before the next one is opened
             writers = [
@@ -128,7 +124,7 @@ class Detail:
             ]
             stack.enter_context(torch.inference_mode())
             slabs = ((z, zerofilled.slab(z, z + 1)) for z in range(zerofilled.shape[2]))
-            for z, output_slabs in map_in_threads(compute_slice, slabs):
+            for z, output_slabs in enumerate(map_in_threads(add_to_slab, slabs)):
                 for writer, output_slab in zip(writers, output_slabs, strict=True):
                     writer.put_slab(z, output_slab)
 
@@ -147,11 +143,13 @@ class Detail:
             sample_affine = resize_affine(affine, (x, y, depth), shape)
             yield open_writer(path, (*shape, N_SAMPLES), sample_affine)
 
-    def _add_to_slab(self, z: int, slab: Array, seed: int | None) -> list[Array]:
-        """Return a slice (X, Y, 1, T) with added detail, followed by samples if a seed is given.
+    def _add_to_slab(self, numbered_slab: tuple[int, Array], seed: int | None) -> list[Array]:
+        """Return a slice with added detail, followed by samples unless the seed is None.
 
-        The detail is added in place.
+        The slab (X, Y, 1, T), which is given with its slice number, is changed in place. `seed` is
+        the seed of the first slice.
         """
+        z, slab = numbered_slab
         samples: Sequence[Tensor] = ()
         if self.source is not None:
             reconstruct = self.source.make_slice_function(z)
@@ -159,7 +157,7 @@ class Detail:
             slices = torch.from_numpy(slab.T)[:, 0].transpose(1, 2)
             add_detail_to_slice(self.source.region.level, reconstruct, slices)
             if seed is not None and isinstance(self.source, Prior):
-                samples = draw_errors(self.source, z, reconstruct, N_SAMPLES, seed)
+                samples = draw_errors(self.source, z, reconstruct, N_SAMPLES, seed + z)
         if self.static_image is not None:
             slab += self.static_image[:, :, z : z + 1, None]
         if not np.isfinite(slab).all():
@@ -170,7 +168,17 @@ class Detail:
 def add_detail_to_slice(
     level: ResolutionLevel, reconstruct: Callable[[Tensor], Tensor], slices: Tensor
 ) -> None:
-    """Add detail to one slice of all volumes (T, X, Y) in place, based on its signal change."""
+    """Add detail to one slice of all volumes in place, based on its signal change.
+
+    Parameters
+    ----------
+    level : ResolutionLevel
+        In-plane conversion between the acquired and the high-resolution grid.
+    reconstruct : Callable[[Tensor], Tensor]
+        Function from signal changes (T, x, y) to high-resolution signal changes (T, X, Y).
+    slices : Tensor
+        Slice in all volumes (T, X, Y).
+    """
     change = level.downsample(slices)
     # the median is not affected by a few volumes before the steady state
     change -= change.median(0).values
@@ -183,6 +191,20 @@ def make_detail(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int,
     """Return the detail that the prior SD maps of a run add to its series.
 
     If the inputs include a guide, its static detail is added to every volume.
+
+    Parameters
+    ----------
+    model : LoadedModel
+        Prior SD maps.
+    acquired : UpsamplerInputs
+        Grid, mask and guide of the run.
+    shape : tuple[int, ...]
+        Shape of the acquired grid (x, y, z).
+
+    Raises
+    ------
+    InferenceError
+        If the mask or the affine is missing, or the model does not contain prior SD maps.
     """
     affine, mask, factor = acquired.affine, acquired.mask, acquired.factor
     if affine is None or mask is None:
@@ -265,15 +287,19 @@ def _displace(maps: Tensor, placebo: str, affine: Array, factor: Factor) -> Tens
     if not placebo:
         return maps
     if placebo == "shift":
-        return maps.roll(
-            [round(_CONTROL_SHIFT * factor[0]), round(_CONTROL_SHIFT * factor[1])], (2, 3)
-        )
+        shift_x, shift_y = (round(_CONTROL_SHIFT * ratio) for ratio in factor[:2])
+        return maps.roll([shift_x, shift_y], (2, 3))
     if placebo != "mirror":
         raise ValueError(
             f"unknown displacement of the prior SD map {placebo!r}; expected mirror or shift"
         )
     left_right_axis = int(np.argmax(np.abs(np.asarray(affine, float)[0, :3])))
-    axis = (2, 3, 1)[left_right_axis]
+    axis = (2, 3, 1)[left_right_axis]  # maps have slices first
+    return _mirror(maps, axis)
+
+
+def _mirror(maps: Tensor, axis: int) -> Tensor:
+    """Mirror maps (4 axes) along one axis about their center of mass; they wrap around."""
     n = maps.shape[axis]
     other_axes = [other_axis for other_axis in range(4) if other_axis != axis]
     profile = maps.abs().sum(other_axes, dtype=torch.float64)

@@ -11,6 +11,8 @@ in strong components. The noise variance is the mean eigenvalue of the weaker ha
 This single value for the brain shows whether the calibration run is mainly noise.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from bids_sr.frozen import frozen
@@ -28,6 +30,7 @@ _MIN_SLICE_VOXELS = 50  # brain voxels, smallest number in a slice that is teste
 # mm, smallest standard deviation of head motion components that are regressed out, and number of
 # volumes per component
 _MIN_MOTION_MM, _VOLUMES_PER_MOTION = 0.03, 6
+_MAX_ITERATIONS = 3  # rounds in which outliers are found and excluded
 # ratio of degrees of freedom to volumes below which the task is not regressed out
 _MIN_DOF_RATIO = 0.5
 _MAX_PATTERNS = 40
@@ -128,14 +131,14 @@ def _compute_patterns(
     variance that correlates with head motion is signal, and volumes with motion spikes were
     excluded.
     """
-    columns = (
+    regressors = (
         np.asarray(drift) if task is None else np.hstack([np.asarray(drift), np.asarray(task)])
     )
-    basis = _compute_basis(columns[steady])
+    basis = _compute_basis(regressors[steady])
     residual = _regress_out(brain_change, basis)
-    eigenvalues, vectors = np.linalg.eigh((residual @ residual.T).astype(np.float64))
-    n_patterns = min(_MAX_PATTERNS, len(residual) - basis.shape[1])
-    time_series = vectors[:, np.argsort(eigenvalues)[::-1][:n_patterns]]
+    eigenvalues, eigenvectors = np.linalg.eigh((residual @ residual.T).astype(np.float64))
+    max_patterns = min(_MAX_PATTERNS, len(residual) - basis.shape[1])
+    time_series = eigenvectors[:, np.argsort(eigenvalues)[::-1][:max_patterns]]
     time_series = fix_signs(time_series - basis @ (basis.T @ time_series))
     n_volumes, n_patterns = time_series.shape
     patterns = np.empty((n_patterns, *series.shape[:3]), dtype=np.float32)
@@ -204,15 +207,10 @@ def _find_steady_volumes(
     z_of_voxels = np.nonzero(in_mask)[2]
     voxels_of_slices = [np.flatnonzero(z_of_voxels == z) for z in np.unique(z_of_voxels)]
     tested_slices = [voxels for voxels in voxels_of_slices if len(voxels) >= _MIN_SLICE_VOXELS]
-    for _ in range(3):
+    for _ in range(_MAX_ITERATIONS):
         if steady.sum() < MIN_VOLUMES:
             break
-        fit = np.linalg.lstsq(drift[steady], voxel_series[steady], rcond=None)[0]
-        squared_residual = np.square(voxel_series - drift @ fit)
-        outliers = _find_outliers(squared_residual.mean(axis=1), steady, _MAX_VOLUME_RATIO)
-        for voxels in tested_slices:
-            mean_square = squared_residual[:, voxels].mean(axis=1)
-            outliers |= _find_outliers(mean_square, steady, _MAX_SLICE_RATIO)
+        outliers = _find_outliers(voxel_series, drift, steady, tested_slices)
         if not (outliers & steady).any():
             break
         steady &= ~outliers
@@ -224,8 +222,25 @@ def _find_steady_volumes(
     return steady
 
 
-def _find_outliers(mean_square: Array, steady: Array, max_ratio: float) -> Array:
-    """Return which volumes have an outlying residual (T,), compared with the steady volumes."""
+def _find_outliers(
+    voxel_series: Array, drift: Array, steady: Array, tested_slices: Sequence[Array]
+) -> Array:
+    """Return which volumes have an outlying residual of the drift (T,), as a whole or in a slice.
+
+    `steady` (T,) are the volumes that determine the drift and are compared with. `tested_slices`
+    contains the voxel numbers of each slice.
+    """
+    coefficients = np.linalg.lstsq(drift[steady], voxel_series[steady], rcond=None)[0]
+    squared_residual = np.square(voxel_series - drift @ coefficients)
+    outliers = _exceeds_spread(squared_residual.mean(axis=1), steady, _MAX_VOLUME_RATIO)
+    for voxels in tested_slices:
+        mean_square = squared_residual[:, voxels].mean(axis=1)
+        outliers |= _exceeds_spread(mean_square, steady, _MAX_SLICE_RATIO)
+    return outliers
+
+
+def _exceeds_spread(mean_square: Array, steady: Array, max_ratio: float) -> Array:
+    """Return which mean squares (T,) are much larger than in the steady volumes."""
     rms = np.sqrt(mean_square)
     median = float(np.median(rms[steady]))
     sigma = _SIGMA_PER_MAD * float(np.median(np.abs(rms[steady] - median)))

@@ -76,19 +76,22 @@ class CalibrationFit:
                 else "the prediction of the highest acquired spatial frequencies did not improve"
             )
             return f"the calibration run was not used, because {reason}"
-        sentence = f"the calibration run was used with a weight of {self.weight:g}"
-        if self.displacement_mm > _REPORTED_MM:
-            sentence += f" after its position was corrected by {self.displacement_mm:.1f} mm"
+        correction_text = (
+            f" after its position was corrected by {self.displacement_mm:.1f} mm"
+            if self.displacement_mm > _REPORTED_MM
+            else ""
+        )
+        clause = f"the calibration run was used with a weight of {self.weight:g}{correction_text}"
         is_full = self.weight == SHARE
         prediction = self.full_prediction if is_full else self.cautious_prediction
         if prediction is None:
-            return sentence
+            return clause
         percent, baseline_percent = (
             100 * float(np.mean(fractions))
             for fractions in (prediction.with_calibration, prediction.without_calibration)
         )
         return (
-            f"{sentence}. With the calibration run, {percent:.1f} % of the variance at the "
+            f"{clause}. With the calibration run, {percent:.1f} % of the variance at the "
             f"highest acquired spatial frequencies was predicted, and {baseline_percent:.1f} % "
             "without it"
         )
@@ -221,7 +224,7 @@ class _Registration:
 
         The motion is about the center of the brain.
         """
-        inner = _rotation(params[3:6]) @ np.array(
+        inner = _make_rotation(params[3:6]) @ np.array(
             [[1 + params[6], params[8], 0], [0, 1 + params[7], 0], [0, 0, 1.0]]
         )
         center = self.points.mean(0)
@@ -247,17 +250,17 @@ class _Registration:
         return self.band.predict(self.calibration, correction, slice_step=slice_step)
 
 
-def _rotation(degrees: Array) -> Array:
+def _make_rotation(degrees: Array) -> Array:
     """Return the matrix of successive rotations about the three axes (3, 3)."""
-    product = np.eye(3)
+    total_rotation = np.eye(3)
     for axis, angle in enumerate(degrees):
         cosine, sine = cos(radians(angle)), sin(radians(angle))
         first, second = (plane_axis for plane_axis in range(3) if plane_axis != axis)
         rotation = np.eye(3)
         rotation[first, first] = rotation[second, second] = cosine
         rotation[first, second], rotation[second, first] = -sine, sine
-        product = rotation @ product
-    return product
+        total_rotation = rotation @ total_rotation
+    return total_rotation
 
 
 def _optimize_params(registration: _Registration) -> tuple[Array, BandPrediction]:
@@ -266,42 +269,44 @@ def _optimize_params(registration: _Registration) -> tuple[Array, BandPrediction
     Parameters are optimized one after the other, starting from 0.
     """
     params = np.zeros(len(_STEPS))
-    best, sparse_best = registration.predict(params), registration.predict(params, _SLICE_STEP)
-    assert best is not None
-    assert sparse_best is not None
-    for numbers, scale in _ROUNDS:
+    prediction = registration.predict(params)
+    sparse_prediction = registration.predict(params, _SLICE_STEP)
+    assert prediction is not None
+    assert sparse_prediction is not None
+    for param_numbers, scale in _ROUNDS:
         if scale < 1 and not params.any():
             break  # small steps are not tried if larger steps gave no improvement
-        for number in numbers:
+        for param_number in param_numbers:
             change = _find_promising_change(
-                registration, params, sparse_best, number, scale * _STEPS[number]
+                registration, params, sparse_prediction, param_number, scale * _STEPS[param_number]
             )
             if change is None:
                 continue
-            candidate = _change_parameter(params, number, change)
-            prediction = registration.predict(candidate)
-            if prediction is None or not prediction.exceeds(best):
+            changed_params = _change_parameter(params, param_number, change)
+            changed_prediction = registration.predict(changed_params)
+            if changed_prediction is None or not changed_prediction.exceeds(prediction):
                 continue
-            params, best = candidate, prediction
-            sparse_best = registration.predict(candidate, _SLICE_STEP)
-            assert sparse_best is not None
-    return params, best
+            params, prediction = changed_params, changed_prediction
+            sparse_prediction = registration.predict(params, _SLICE_STEP)
+            assert sparse_prediction is not None
+    return params, prediction
 
 
 def _find_promising_change(
     registration: _Registration,
     params: Array,
     prediction: BandPrediction,
-    number: int,
+    param_number: int,
     step: float,
 ) -> float | None:
     """Return the change of a parameter that promises a better prediction, or None.
 
-    The gain is approximated by a parabola through `prediction` and the predictions after a step in
-    both directions.
+    `param_number` is the number of the parameter, and `prediction` the sparse prediction for the
+    unchanged parameters. The gain is approximated by a parabola through this prediction and the
+    predictions after a `step` in both directions.
     """
     lower, upper = (
-        registration.predict(_change_parameter(params, number, change), _SLICE_STEP)
+        registration.predict(_change_parameter(params, param_number, change), _SLICE_STEP)
         for change in (-step, step)
     )
     if lower is None or upper is None:
@@ -309,15 +314,15 @@ def _find_promising_change(
     slope = (upper.gain - lower.gain) / 2
     curvature = (lower.gain + upper.gain) / 2 - prediction.gain
     if curvature < 0:
-        steps = float(np.clip(-slope / (2 * curvature), -_MAX_STEPS, _MAX_STEPS))
+        n_steps = float(np.clip(-slope / (2 * curvature), -_MAX_STEPS, _MAX_STEPS))
     else:
-        steps = float(np.sign(slope))
-    promised_gain = slope * steps + curvature * steps**2
-    return steps * step if promised_gain > MIN_IMPROVEMENT else None
+        n_steps = float(np.sign(slope))
+    promised_gain = slope * n_steps + curvature * n_steps**2
+    return n_steps * step if promised_gain > MIN_IMPROVEMENT else None
 
 
-def _change_parameter(params: Array, number: int, change: float) -> Array:
+def _change_parameter(params: Array, param_number: int, change: float) -> Array:
     """Return the parameters with one of them changed."""
     changed_params = params.copy()
-    changed_params[number] += change
+    changed_params[param_number] += change
     return changed_params

@@ -34,6 +34,7 @@ from bids_sr.sr.threads import map_in_threads
 _MIN_RELATIVE_MAP = 0.02
 _MAX_RATIO = 20.0  # largest ratio of data to samples, or of samples to data, in an update
 _MIN_SIZE = 1e-30  # signal units, smaller than the fluctuations of any run
+_LOG_MAP_SD = 1.0  # high-resolution voxels, smoothing of logarithms of maps in plane
 
 
 def compute_filled_sd(components: Tensor, tile: Tile) -> Tensor:
@@ -158,10 +159,12 @@ def _compare_with_samples(
         solve_in_place(cholesky_factor, solutions[:count], transposed=False)
         solve_in_place(cholesky_factor, solutions, transposed=True)
         images, responses = prior.compute_responses(z, tile, solutions)
-        for means, rows in ((observed, slice(count)), (sampled, slice(count, None))):
-            for number, response in enumerate(responses):
-                total = np.einsum("nxy,nxy->xy", response[rows], images[rows])
-                means[number, z, *tile.output_range] = torch.from_numpy(total / len(images[rows]))
+        for means, sample_range in ((observed, slice(count)), (sampled, slice(count, None))):
+            for map_number, response in enumerate(responses):
+                total = np.einsum("nxy,nxy->xy", response[sample_range], images[sample_range])
+                means[map_number, z, *tile.output_range] = torch.from_numpy(
+                    total / len(images[sample_range])
+                )
 
     jobs = _draw_white_noise(data.shape[1], tiles, n_samples, generator)
     for _ in map_in_threads(compare_tile, jobs):
@@ -191,9 +194,9 @@ def _update_map(
 
     `observed` and `sampled` are the responses of this map, see `_compare_with_samples`.
     """
-    sigma = (recipe.across, recipe.smooth, recipe.smooth)
+    ratio_sigma = (recipe.across, recipe.smooth, recipe.smooth)
     smooth_observed, smooth_sampled = (
-        torch.from_numpy(gaussian_filter(response.numpy(), sigma))
+        torch.from_numpy(gaussian_filter(response.numpy(), ratio_sigma))
         for response in (observed, sampled)
     )
     is_positive = (smooth_observed > 0) & (smooth_sampled > 0)
@@ -201,5 +204,6 @@ def _update_map(
         is_positive, smooth_observed / smooth_sampled.clamp_min(1e-30), torch.ones(())
     ).clamp(1 / _MAX_RATIO, _MAX_RATIO)
     log_map = (prior_map * ratio**recipe.step).log()
-    smoothed = torch.from_numpy(gaussian_filter(log_map.numpy(), (recipe.across, 1.0, 1.0)))
-    return torch.lerp(log_map, smoothed, recipe.pull).exp()
+    log_map_sigma = (recipe.across, _LOG_MAP_SD, _LOG_MAP_SD)
+    smoothed_log_map = torch.from_numpy(gaussian_filter(log_map.numpy(), log_map_sigma))
+    return torch.lerp(log_map, smoothed_log_map, recipe.pull).exp()

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,9 @@ from bids_sr.sr.threads import torch_threads
 
 _LOG = logging.getLogger(__name__)
 _LARGEST_HALF = 6e4  # largest value in half precision
-# Number of updates, exponent and smoothing weight for runs with a calibration, whose patterns
-# provide most of the detail. Additional updates would explain at most 0.002 of the zero-filling
-# error (two participants).
-_ROUNDS, _STEP, _PULL = 2, 0.75, 0.15
+# Settings for runs with a calibration, whose patterns provide most of the detail. Additional
+# updates would explain at most 0.002 of the zero-filling error (two participants).
+_SHORT_SETTINGS: Mapping[str, Any] = {"rounds": 2, "step": 0.75, "pull": 0.15}
 _ZERO_FILLING = "zero filling: "  # beginning of a reason in the model card
 _CONTROL_TEXT = "this control is always applied, without an applicability test"
 
@@ -68,47 +68,27 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
         raise SeriesError(f"the method {method.name} does not estimate variance maps")
     start_time = time.monotonic()
     log: list[LogRow] = []
-
-    def log_update(n_done: int, _rounds: int) -> None:
-        # times are omitted, so that equal data give equal files
-        log.append({"phase": "map", "iteration": n_done})
-
     with torch_threads(training.omp_nthreads):
-        level = level_above(data.mask.shape, data.factor)
-        tile = Tile.from_mask(level.restrict_to_plane(), data.mask)
-        components = level.upsample_slices(_stack_slices(data.statistics))
         decision = _run_self_test(method, recipe, data, seed)
-        fit = decision.fit
-        if not decision.is_applied:
-            # maps of zeros, so that the series is zero filled
-            widths, (x, y, z) = recipe.fwhm or (0.0,), level.highres_shape
-            zeros = torch.zeros(len(widths), z, x, y)
-            prior = Prior(region=tile, weight=zeros, fwhm=widths, noise=0.0)
-        elif fit is not None and fit.weight:
-            recipe = make_short_recipe(recipe)
-            prior = estimate_prior(components, tile, recipe, seed=seed, progress=log_update)
-            prior = add_patterns(
-                prior, _resample_patterns(data, fit, level.highres_shape), fit.weight
-            )
-        else:
-            prior = estimate_prior(components, tile, recipe, seed=seed, progress=log_update)
+        prior = _make_prior(decision, recipe, data, seed, log)
     duration = time.monotonic() - start_time
     _LOG.info("%s: %s (%.0f s)", method.name, decision.held_out["model"], duration)
     card = card_entries(training, data.describe()) | {
         "applied": decision.is_applied,
         "held_out": decision.held_out,
-        "components": len(components),
+        "components": len(data.statistics.components),
         "refit_on_all_slices": False,
         "perceptual": {"active": False, "reason": "no network is trained by this method"},
         "reproducible": True,
         "parameters": int(prior.weight.numel()),
     }
-    weight = prior.weight
-    if fit is not None and float(weight.abs().max()) < _LARGEST_HALF:
-        # half precision is sufficient, because its rounding errors are smaller than the estimation
-        # errors of the patterns
-        weight = weight.half()
-    state = {"weight": weight, "noise": torch.tensor(prior.noise)}
+    # half precision is sufficient for a calibration, because its rounding errors are smaller than
+    # the estimation errors of the patterns
+    is_half = decision.fit is not None and float(prior.weight.abs().max()) < _LARGEST_HALF
+    state = {
+        "weight": prior.weight.half() if is_half else prior.weight,
+        "noise": torch.tensor(prior.noise),
+    }
     return TrainedModel(state=state, card=card, log=tuple(log))
 
 
@@ -118,10 +98,9 @@ def make_short_recipe(recipe: VarianceRecipe) -> VarianceRecipe:
     Settings that differ from their default were chosen, and are kept.
     """
     default_recipe = VarianceRecipe()
-    short_settings: dict[str, Any] = {"rounds": _ROUNDS, "step": _STEP, "pull": _PULL}
     changes = {
         name: value
-        for name, value in short_settings.items()
+        for name, value in _SHORT_SETTINGS.items()
         if getattr(recipe, name) == getattr(default_recipe, name)
     }
     return replace(recipe, **changes)
@@ -179,10 +158,40 @@ class _Decision:
     held_out: Mapping[str, object]
 
 
+def _make_prior(
+    decision: _Decision, recipe: VarianceRecipe, data: RunData, seed: int, log: list[LogRow]
+) -> Prior:
+    """Return the prior that a decision selects, and add a row to the log for each update.
+
+    If maps are not used, the prior contains zeros, so that the series is zero filled.
+    """
+    level = level_above(data.mask.shape, data.factor)
+    tile = Tile.from_mask(level.restrict_to_plane(), data.mask)
+    if not decision.is_applied:
+        widths, (x, y, z) = recipe.fwhm or (0.0,), level.highres_shape
+        zeros = torch.zeros(len(widths), z, x, y)
+        return Prior(region=tile, weight=zeros, fwhm=widths, noise=0.0)
+    components = level.upsample_slices(_stack_slices(data.statistics))
+    estimate = partial(
+        estimate_prior, components, tile, seed=seed, progress=partial(_log_update, log)
+    )
+    fit = decision.fit
+    if fit is None or not fit.weight:
+        return estimate(recipe)
+    patterns = _resample_patterns(data, fit, level.highres_shape)
+    return add_patterns(estimate(make_short_recipe(recipe)), patterns, fit.weight)
+
+
+def _log_update(log: list[LogRow], n_done: int, _n_updates: int) -> None:
+    """Add a row for an update; times are omitted, so that equal data give equal files."""
+    log.append({"phase": "map", "iteration": n_done})
+
+
 def _run_self_test(method: Method, recipe: VarianceRecipe, data: RunData, seed: int) -> _Decision:
     """Test the maps of each half of a run on the other half, and decide whether maps are used.
 
-    The tests are described in `self_test` and `outer_band`.
+    The tests are described in `self_test` and `outer_band`. `seed` is the seed of the samples from
+    the prior.
     """
     threshold = recipe.least_explained
     if reason := _find_obstacle(recipe, data):
@@ -322,9 +331,12 @@ def self_test_entry(score: SelfTestScore, volumes: int) -> dict[str, object]:
     `volumes` is the number of steady-state volumes of the run.
     """
     lower, upper = score.interval
-    values = {"share": score.mean, "lower": lower, "upper": upper}
+    statistics = {"share": score.mean, "lower": lower, "upper": upper}
     entry: dict[str, object] = {
-        name: round(value, 5) for name, value in values.items() if math.isfinite(value)
+        name: round(value, 5) for name, value in statistics.items() if math.isfinite(value)
     }
-    count = len(score.segment_scores)
-    return entry | {"stretches": count, "stretch_volumes": volumes // count if count else 0}
+    n_segments = len(score.segment_scores)
+    return entry | {
+        "stretches": n_segments,
+        "stretch_volumes": volumes // n_segments if n_segments else 0,
+    }

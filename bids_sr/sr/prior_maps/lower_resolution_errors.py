@@ -1,8 +1,10 @@
 """Reconstruction errors of a run at lower resolution, for maps of the reconstruction error."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,12 +14,12 @@ from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.grids import Factor, Shape
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import resize_affine
-from bids_sr.sr.operators import level_below, to_slices
+from bids_sr.sr.operators import ResolutionLevel, level_below, to_slices
 from bids_sr.sr.prior_maps.add_detail import add_detail_to_slice
 from bids_sr.sr.prior_maps.calibration_prior import add_patterns
 from bids_sr.sr.prior_maps.estimation import estimate_prior
 from bids_sr.sr.prior_maps.posterior import N_SAMPLES, draw_errors
-from bids_sr.sr.prior_maps.prior import Tile
+from bids_sr.sr.prior_maps.prior import Prior, Tile
 from bids_sr.sr.prior_maps.temporal_components import temporal_statistics
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.threads import map_in_threads
@@ -108,21 +110,12 @@ def reconstruct_at_lower_resolution(
         If the run is too short, or cannot be downsampled.
     """
     level, window = level_below(mask.shape, (factor[0], factor[1], 1.0))
-    plane, z = level.restrict_to_plane(), window[2]
+    tested_run = _TestedRun(reader=reader, window=window, level=level)
     in_mask = np.asarray(mask)[window] > 0
     lowres_mask = np.moveaxis(level.downsample(to_slices(in_mask)).numpy(), 0, 2) > 0.5
     lowres_series, errors = work_dir / "low.nii", work_dir / "errors.nii"
-
-    def open_writer(path: Path, shape: Shape) -> SeriesWriter:
-        affine = reader.affine.copy()
-        affine[:3, 3] = (reader.affine @ (*(extent.start for extent in window), 1))[:3]
-        affine = resize_affine(affine, level.highres_shape, shape)
-        return SeriesWriter(path, (*shape, reader.shape[3]), affine, reader.tr)
-
     with torch.inference_mode():
-        with open_writer(lowres_series, level.acquired_shape) as writer:
-            for k in range(z.stop - z.start):
-                _put_slice(writer, k, plane.downsample(_read_slice(reader, window, k)))
+        tested_run.write_downsampled(lowres_series)
         with SeriesReader(lowres_series) as lowres_reader:
             statistics = temporal_statistics(
                 lowres_reader,
@@ -133,30 +126,12 @@ def reconstruct_at_lower_resolution(
                 outliers=outliers,
             )
         components = torch.stack([to_slices(image) for image in statistics.components])
-        prior = estimate_prior(components, Tile.from_mask(plane, lowres_mask), recipe, seed=seed)
+        tile = Tile.from_mask(tested_run.plane, lowres_mask)
+        prior = estimate_prior(components, tile, recipe, seed=seed)
         if patterns is not None:
-            prior = add_patterns(prior, patterns[:, z, window[0], window[1]], weight)
-
-        def reconstruct_slice(k: int) -> tuple[Tensor, Tensor, Tensor]:
-            """Return the error of a slice, and the mean squares of samples and of their errors."""
-            reference, reconstruct = _read_slice(reader, window, k), prior.make_slice_function(k)
-            reconstruction = plane.upsample(plane.downsample(reference))
-            add_detail_to_slice(plane, reconstruct, reconstruction)
-            sample_errors, samples = draw_errors(prior, k, reconstruct, N_SAMPLES, seed + k)
-            return (
-                reconstruction - reference,
-                samples.square().mean(0),
-                sample_errors.square().mean(0),
-            )
-
-        power = np.zeros(level.acquired_shape, np.float32)
-        error_power = np.zeros(level.highres_shape, np.float32)
-        with open_writer(errors, level.highres_shape) as writer:
-            slices = map_in_threads(reconstruct_slice, range(len(components[0])))
-            for k, (error, sample_power, sample_error_power) in enumerate(slices):
-                _put_slice(writer, k, error)
-                power[..., k] = sample_power
-                error_power[..., k] = sample_error_power
+            x, y, z = window
+            prior = add_patterns(prior, patterns[:, z, x, y], weight)
+        power, error_power = tested_run.write_errors(errors, prior, seed)
     return DownsampledReconstruction(
         lowres_series=lowres_series,
         errors=errors,
@@ -168,11 +143,96 @@ def reconstruct_at_lower_resolution(
     )
 
 
-def _read_slice(reader: SeriesReader, window: tuple[slice, slice, slice], k: int) -> Tensor:
-    """Return slice k of a window of a series (T, x, y)."""
-    x, y, z = window
-    slab = reader.slab(z.start + k, z.start + k + 1)[x, y, 0]
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(slab, -1, 0)))
+class _SliceErrors(NamedTuple):
+    """Reconstruction error of a slice, with mean squares over samples from the prior.
+
+    Attributes
+    ----------
+    error : Tensor
+        Reconstruction of the downsampled slice minus the acquired slice (T, x, y).
+    sample_power : Tensor
+        Mean square of the samples, on the downsampled grid.
+    sample_error_power : Tensor
+        Mean square of the samples' reconstruction errors (x, y).
+    """
+
+    error: Tensor
+    sample_power: Tensor
+    sample_error_power: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TestedRun:
+    """Window of an acquired run that is downsampled in plane.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Series on the acquired grid (x, y, z, T).
+    window : tuple[slice, slice, slice]
+        Part of the acquired grid, which is the high-resolution grid of `level`.
+    level : ResolutionLevel
+        Conversion between the downsampled grid and the window.
+    """
+
+    reader: SeriesReader
+    window: tuple[slice, slice, slice]
+    level: ResolutionLevel
+
+    @cached_property
+    def plane(self) -> ResolutionLevel:
+        """In-plane conversion, for single slices."""
+        return self.level.restrict_to_plane()
+
+    def write_downsampled(self, path: Path) -> None:
+        """Write the downsampled series."""
+        with self._open_writer(path, self.level.acquired_shape) as writer:
+            for k in range(self.level.acquired_shape[2]):
+                _put_slice(writer, k, self.plane.downsample(self._read_slice(k)))
+
+    def write_errors(self, path: Path, prior: Prior, seed: int) -> tuple[Float32, Float32]:
+        """Write the reconstruction errors in the window, and return mean squares over samples.
+
+        The first result is the mean square of samples from the prior on the downsampled grid, the
+        second the mean square of their reconstruction errors in the window (3D each).
+        """
+        power = np.zeros(self.level.acquired_shape, np.float32)
+        error_power = np.zeros(self.level.highres_shape, np.float32)
+        compute_errors: Callable[[int], _SliceErrors] = partial(
+            self._compute_errors, prior=prior, seed=seed
+        )
+        with self._open_writer(path, self.level.highres_shape) as writer:
+            slices = map_in_threads(compute_errors, range(self.level.acquired_shape[2]))
+            for k, slice_errors in enumerate(slices):
+                _put_slice(writer, k, slice_errors.error)
+                power[..., k] = slice_errors.sample_power
+                error_power[..., k] = slice_errors.sample_error_power
+        return power, error_power
+
+    def _compute_errors(self, k: int, *, prior: Prior, seed: int) -> _SliceErrors:
+        """Reconstruct slice k from its downsampled data, and return the errors."""
+        reference, reconstruct = self._read_slice(k), prior.make_slice_function(k)
+        reconstruction = self.plane.upsample(self.plane.downsample(reference))
+        add_detail_to_slice(self.plane, reconstruct, reconstruction)
+        sample_errors, samples = draw_errors(prior, k, reconstruct, N_SAMPLES, seed + k)
+        return _SliceErrors(
+            error=reconstruction - reference,
+            sample_power=samples.square().mean(0),
+            sample_error_power=sample_errors.square().mean(0),
+        )
+
+    def _open_writer(self, path: Path, shape: Shape) -> SeriesWriter:
+        """Open the writer of a series over the field of view of the window."""
+        affine = self.reader.affine.copy()
+        affine[:3, 3] = (self.reader.affine @ (*(extent.start for extent in self.window), 1))[:3]
+        affine = resize_affine(affine, self.level.highres_shape, shape)
+        return SeriesWriter(path, (*shape, self.reader.shape[3]), affine, self.reader.tr)
+
+    def _read_slice(self, k: int) -> Tensor:
+        """Return slice k of the window (T, x, y)."""
+        x, y, z = self.window
+        slab = self.reader.slab(z.start + k, z.start + k + 1)[x, y, 0]
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(slab, -1, 0)))
 
 
 def _put_slice(writer: SeriesWriter, k: int, images: Tensor) -> None:

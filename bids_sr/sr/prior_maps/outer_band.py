@@ -36,11 +36,9 @@ MIN_IMPROVEMENT = 0.003
 
 A displacement by a fifth of a high-resolution voxel has this effect, which limits the accuracy.
 """
-_MAX_SLICES, _MAX_TILES = 6, 16
-_TILE_SIDE, _HALO_WIDTH = (
-    12,
-    6,
-)  # acquired voxels, side of a tile and width of the surrounding data
+_MAX_SLICES, _MAX_TILES = 6, 16  # largest numbers in the test
+_TILE_SIDE = 12  # acquired voxels
+_HALO_WIDTH = 6  # acquired voxels, width of the data around a tile
 _MIN_BRAIN_FRACTION = 0.6  # smallest fraction of brain voxels in a tile
 
 _SliceTile = tuple[int, Tile]
@@ -68,21 +66,23 @@ class BandPrediction:
     @property
     def error(self) -> float:
         """Standard error of the improvement over tiles."""
-        return _standard_error(np.subtract(self.with_calibration, self.without_calibration))
+        return _compute_standard_error(
+            np.subtract(self.with_calibration, self.without_calibration)
+        )
 
     def exceeds(self, reference: "BandPrediction") -> bool:
         """Return whether the prediction is clearly better than another in the same tiles.
 
-        The difference must exceed 0.003 and two standard errors.
+        The difference must exceed `MIN_IMPROVEMENT` and `MIN_STANDARD_ERRORS`.
         """
         improvement = np.subtract(self.with_calibration, reference.with_calibration)
         return bool(
             improvement.mean()
-            > max(MIN_IMPROVEMENT, MIN_STANDARD_ERRORS * _standard_error(improvement))
+            > max(MIN_IMPROVEMENT, MIN_STANDARD_ERRORS * _compute_standard_error(improvement))
         )
 
 
-def _standard_error(values: Array) -> float:
+def _compute_standard_error(values: Array) -> float:
     """Return the standard error of the mean, infinite for a single value."""
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.inf
 
@@ -132,7 +132,7 @@ class OuterBand:
         self.level = level
         in_mask = np.asarray(mask)[:, :, self.slices] > 0
         self.mask = to_slices(in_mask.astype(np.float32)) > 0
-        x, y, n = level.acquired_shape
+        x, y, n_slices = level.acquired_shape
         ratios = [
             n_highres / n_acquired
             for n_highres, n_acquired in zip(
@@ -140,11 +140,14 @@ class OuterBand:
             )
         ]
         self._highres_shape, self.highres_affine = hr_grid(mask.shape, affine, ratios)
-        self._reduced_sizes = [max(2, 2 * round(_KEPT_FRACTION * size / 2)) for size in (x, y)]
         # the reduced grid contains the acquired k-space without the outermost frequencies
-        reduced = (self._reduced_sizes[0], self._reduced_sizes[1], n)
-        reduction = ResolutionLevel(reduced, (x, y, n))
-        self._reduction_matrices = ResolutionLevel(reduced, level.highres_shape).down_matrices
+        reduced_x, reduced_y = (max(2, 2 * round(_KEPT_FRACTION * size / 2)) for size in (x, y))
+        reduced_shape = (reduced_x, reduced_y, n_slices)
+        self._reduced_sizes = [reduced_x, reduced_y]
+        reduction = ResolutionLevel(reduced_shape, level.acquired_shape)
+        self._reduction_matrices = ResolutionLevel(
+            reduced_shape, level.highres_shape
+        ).down_matrices
         self._kept_band_matrices = [
             band_matrix @ down
             for band_matrix, down in zip(reduction.band_matrices, level.down_matrices, strict=True)
@@ -162,7 +165,7 @@ class OuterBand:
             self._base_covariances, range(len(self.tiles))
         )
 
-    def _reduced_range(self, tile: Tile) -> tuple[slice, slice]:
+    def _reduce_range(self, tile: Tile) -> tuple[slice, slice]:
         """Return the voxels of the reduced grid within the data region of a tile."""
         ranges = []
         for data_range, size, grid_size in zip(
@@ -183,26 +186,35 @@ class OuterBand:
         The first is the covariance of the outermost frequencies with the kept frequencies, the
         second the covariance of the kept frequencies. u and v are the numbers of acquired voxels
         of the tile along both axes, and x and y the numbers of voxels on the reduced grid.
+
+        Parameters
+        ----------
+        maps : Tensor
+            Maps of the prior on the high-resolution grid (Q, n, X, Y).
+        fwhm : tuple[float, ...]
+            Full widths of the Q correlations (high-resolution voxels).
+        slice_tile : _SliceTile
+            Tile, with the index of its slice in the maps.
         """
         z, tile = slice_tile
-        # matrices to the kept frequencies; and to all acquired frequencies and the kept
-        # frequencies on the acquired grid, followed by the kept frequencies
-        right, left, counts = [], [], []
-        for axis, reduced_range in enumerate(self._reduced_range(tile)):
+        # right: matrices to the kept frequencies; left: matrices to all acquired frequencies and
+        # to the kept frequencies on the acquired grid, followed by the right matrices
+        right, left, tile_sides = [], [], []
+        for axis, reduced_range in enumerate(self._reduce_range(tile)):
             inner_range, highres_range = tile.inner_range[axis], tile.highres_range[axis]
             reduction = self._reduction_matrices[axis][reduced_range, highres_range].contiguous()
             acquired = self.level.down_matrices[axis][inner_range, highres_range]
             kept_band = self._kept_band_matrices[axis][inner_range, highres_range]
             right.append(reduction)
             left.append(torch.cat([acquired, kept_band, reduction]))
-            counts.append(len(acquired))
-        u, v = counts
+            tile_sides.append(len(acquired))
+        u, v = tile_sides
         covariances = covariance(
             maps[:, z, *tile.highres_range], fwhm, (right[0], right[1]), (left[0], left[1])
         ).view(len(left[0]), len(left[1]), -1)
-        outer = covariances[:u, :v] - covariances[u : 2 * u, v : 2 * v]
-        kept = covariances[2 * u :, 2 * v :]
-        return torch.cat([outer.flatten(0, 1), kept.flatten(0, 1)])
+        outer_covariances = covariances[:u, :v] - covariances[u : 2 * u, v : 2 * v]
+        kept_covariances = covariances[2 * u :, 2 * v :]
+        return torch.cat([outer_covariances.flatten(0, 1), kept_covariances.flatten(0, 1)])
 
     def _compute_covariances(
         self, maps: Tensor, fwhm: tuple[float, ...], tiles: Iterable[_SliceTile]
@@ -229,7 +241,7 @@ class OuterBand:
         """
         z, tile = self.tiles[tile_number]
         kept_frequencies, outer_frequencies = self._band_data[1 - half]
-        data = kept_frequencies[:, z, *self._reduced_range(tile)].flatten(1)
+        data = kept_frequencies[:, z, *self._reduce_range(tile)].flatten(1)
         size = data.shape[1]
         cross_covariance, kept_covariance = covariances[:-size], covariances[-size:]
         cholesky_factor = torch.linalg.cholesky(
@@ -269,9 +281,8 @@ class OuterBand:
         if not tile_numbers:
             return self.predict(calibration, correction, share)
         # tiles with the index of their slice among the evaluated slices
-        tiles = [
-            (slice_indices.index(z), tile)
-            for z, tile in (self.tiles[number] for number in tile_numbers)
+        evaluated_tiles = [
+            (slice_indices.index(z), tile) for z, tile in self.tiles if z in slice_indices
         ]
         fractions = np.reshape(self._fractions_without_calibration, (2, -1))
         without_calibration = tuple(fractions[:, tile_numbers].ravel().tolist())
@@ -281,19 +292,17 @@ class OuterBand:
                 without_calibration=without_calibration, with_calibration=without_calibration
             )
         pattern_prior = replace(self.priors[0], weight=patterns, fwhm=(FWHM,) * len(patterns))
-        pattern_covariances = self._compute_covariances(patterns, pattern_prior.fwhm, tiles)
-        slice_priors = (
-            replace(prior, weight=prior.weight[:, list(slice_indices)]) for prior in self.priors
+        pattern_covariances = self._compute_covariances(
+            patterns, pattern_prior.fwhm, evaluated_tiles
         )
-        variance_ratios = [
-            slice_prior.mean_variance / pattern_prior.mean_variance for slice_prior in slice_priors
-        ]
-        mixed_covariances = (
-            _mix_covariances(
-                [base[number] for number in tile_numbers], pattern_covariances, ratio, share
+        mixed_covariances = []
+        for prior, base_covariances in zip(self.priors, self._base_covariances, strict=True):
+            slice_prior = replace(prior, weight=prior.weight[:, list(slice_indices)])
+            ratio = slice_prior.mean_variance / pattern_prior.mean_variance
+            evaluated_covariances = [base_covariances[number] for number in tile_numbers]
+            mixed_covariances.append(
+                _mix_covariances(evaluated_covariances, pattern_covariances, ratio, share)
             )
-            for ratio, base in zip(variance_ratios, self._base_covariances, strict=True)
-        )
         return BandPrediction(
             without_calibration=without_calibration,
             with_calibration=self._predict_fractions(mixed_covariances, tile_numbers),

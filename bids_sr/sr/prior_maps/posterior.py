@@ -63,9 +63,9 @@ def draw_errors(
     change = torch.zeros(count, *level.highres_shape[:2])
     in_region = change[:, *highres_range]
     for width, weight in zip(prior.fwhm, prior.weight[:, z, *highres_range], strict=True):
-        white = torch.randn(count, *weight.shape, generator=generator)
+        white_noise = torch.randn(count, *weight.shape, generator=generator)
         along_x, along_y = (_compute_square_root(size, width) for size in weight.shape)
-        in_region.addcmul_(weight, along_x @ white @ along_y)
+        in_region.addcmul_(weight, along_x @ white_noise @ along_y)
     acquired = level.downsample(change)
     noise = prior.noise**0.5 * torch.randn(acquired.shape, generator=generator)
     return level.select_above_nyquist(change - reconstruct(acquired + noise)), acquired

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise, product
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -227,7 +227,8 @@ def covariance(maps: Tensor, fwhm: Sequence[float], right: _Matrices, left: _Mat
     Tensor
         Covariance (u v, x y).
     """
-    is_symmetric, (u, v) = left is right, map(len, left)
+    is_symmetric = left is right
+    u, v = map(len, left)
     by_axis = torch.zeros(u, len(right[0]), v, len(right[1]))  # (u, x, v, y)
     for block, rows in _iterate_rows(maps, fwhm, right, left[1], symmetric=is_symmetric):
         by_axis.flatten(1).addmm_(left[0][:, block], rows.flatten(1))
@@ -258,19 +259,19 @@ def data_covariance(maps: Tensor, fwhm: Sequence[float], down: _Matrices) -> Flo
         D along both axes, (x, X) and (y, Y).
     """
     along_x, along_y = (matrix.numpy() for matrix in down)
-    x, y, lines = len(along_x), *along_y.shape
-    covariances, decay = _compute_line_covariances(maps.numpy(), fwhm, along_x, lines)
+    x, y, n_lines = len(along_x), *along_y.shape
+    covariances, decay = _compute_line_covariances(maps.numpy(), fwhm, along_x, n_lines)
     reach = len(decay) - 1
-    padded = np.pad(along_y, ((0, 0), (reach, reach)))
+    padded_matrix = np.pad(along_y, ((0, 0), (reach, reach)))
     # k(d - c) D_y[:, d] for the lines around each line c (Y, 2 reach + 1, y)
-    windows = sliding_window_view(padded, 2 * reach + 1, axis=1).transpose(1, 2, 0)
+    windows = sliding_window_view(padded_matrix, 2 * reach + 1, axis=1).transpose(1, 2, 0)
     weighted_windows = windows * np.concatenate([decay[:0:-1], decay])[:, None]
     triangle = np.empty((x, y, x * y), np.float32)
     for rows in iterate_parts(x, _PART_ROWS):
         # pairs (u, v) of the rows u of this part, row by row
-        pairs = slice(*(u * (u + 1) // 2 for u in (rows.start, rows.stop)))
-        from_right = covariances[:, :, pairs].swapaxes(1, 2) @ weighted_windows
-        from_right = from_right.reshape(lines, -1)
+        pair_range = slice(*(u * (u + 1) // 2 for u in (rows.start, rows.stop)))
+        from_right = covariances[:, :, pair_range].swapaxes(1, 2) @ weighted_windows
+        from_right = from_right.reshape(n_lines, -1)
         end = 0
         for u in range(rows.start, rows.stop):
             start, end = end, end + (u + 1) * y
@@ -279,7 +280,7 @@ def data_covariance(maps: Tensor, fwhm: Sequence[float], down: _Matrices) -> Flo
 
 
 def _compute_line_covariances(
-    maps: Float32, fwhm: Sequence[float], along: Float32, lines: int
+    maps: Float32, fwhm: Sequence[float], along: Float32, n_lines: int
 ) -> tuple[Float32, Float32]:
     """Return covariances P(c, d) between lines as in `data_covariance`, for pairs u >= v along x.
 
@@ -291,7 +292,7 @@ def _compute_line_covariances(
         Full widths of the Q correlations (high-resolution voxels).
     along : Float32
         D along x (x, X).
-    lines : int
+    n_lines : int
         Number of lines Y.
 
     Returns
@@ -301,28 +302,32 @@ def _compute_line_covariances(
     """
     x, size = along.shape
     widest = max(fwhm)
-    decay = gaussian_correlation(lines, widest).numpy()[0, : _count_steps(widest, lines)]
-    pairs = np.zeros((lines, len(decay), x, x), np.float32)
+    decay = gaussian_correlation(n_lines, widest).numpy()[0, : _count_steps(widest, n_lines)]
+    line_pairs = np.zeros((n_lines, len(decay), x, x), np.float32)
     for width, weight in zip(fwhm, maps, strict=True):
-        steps = _count_steps(width, lines)
+        steps = _count_steps(width, n_lines)
         # D_x w_c, zero-padded after the last line
-        rows = np.zeros((lines + steps - 1, x, size), np.float32)
-        np.multiply(along, weight.T[:, None], out=rows[:lines])
-        later_rows = as_strided(rows, (lines, steps * x, size), rows.strides, writeable=False)
-        correlated = rows[:lines].reshape(-1, size) @ gaussian_correlation(size, width).numpy()
-        pairs_of_map = later_rows @ correlated.reshape(lines, x, size).swapaxes(1, 2)
-        pairs_of_map = pairs_of_map.reshape(lines, steps, x, x)
+        weighted_rows = np.zeros((n_lines + steps - 1, x, size), np.float32)
+        np.multiply(along, weight.T[:, None], out=weighted_rows[:n_lines])
+        later_rows = as_strided(
+            weighted_rows, (n_lines, steps * x, size), weighted_rows.strides, writeable=False
+        )
+        correlated = (
+            weighted_rows[:n_lines].reshape(-1, size) @ gaussian_correlation(size, width).numpy()
+        )
+        pairs_of_map = later_rows @ correlated.reshape(n_lines, x, size).swapaxes(1, 2)
+        pairs_of_map = pairs_of_map.reshape(n_lines, steps, x, x)
         if width != widest:
             pairs_of_map *= (
-                gaussian_correlation(lines, width).numpy()[0, :steps] / decay[:steps]
+                gaussian_correlation(n_lines, width).numpy()[0, :steps] / decay[:steps]
             )[:, None, None]
-        pairs[:, :steps] += pairs_of_map
-    return _pack_pairs(pairs.reshape(lines, len(decay), -1), x), decay
+        line_pairs[:, :steps] += pairs_of_map
+    return _pack_pairs(line_pairs.reshape(n_lines, len(decay), -1), x), decay
 
 
-def _count_steps(fwhm: float, lines: int) -> int:
+def _count_steps(fwhm: float, n_lines: int) -> int:
     """Return the number of distances between lines with a correlation that is not ignored."""
-    return min(lines, math.floor(_REACH_FWHM * fwhm) + 1)
+    return min(n_lines, math.floor(_REACH_FWHM * fwhm) + 1)
 
 
 def _pack_pairs(pairs: Float32, x: int) -> Float32:
@@ -342,9 +347,9 @@ def _pack_pairs(pairs: Float32, x: int) -> Float32:
         Covariances of voxel u of line c and voxel v of line d, for c, d - c from -(steps - 1) to
         steps - 1, and pairs (u, v) row by row; 0 before the first line.
     """
-    lines, steps, _ = pairs.shape
+    n_lines, steps, _ = pairs.shape
     u, v = np.tril_indices(x)
-    packed = np.empty((lines, 2 * steps - 1, len(u)), np.float32)
+    packed = np.empty((n_lines, 2 * steps - 1, len(u)), np.float32)
     # mode "clip" writes to the output without a buffer
     np.take(pairs, v * x + u, axis=2, out=packed[:, steps - 1 :], mode="clip")
     for step in range(1, steps):
@@ -380,33 +385,12 @@ def _iterate_rows(
         covariance when added to its transpose.
     """
     _, count, size = maps.shape
-    reach = min(count - 1, max(map(_compute_reach, fwhm)))
+    row_covariance = _RowCovariance(maps, fwhm)
+    reach = row_covariance.reach
     # distances between voxels along x; one direction is sufficient for a symmetric matrix
     steps = range(0 if symmetric else -reach, reach + 1)
     padded = pad(right[0], (reach, reach))
     windows = padded[:, reach + steps.start :].unfold(1, len(steps), 1).transpose(0, 1)
-    # width, maps (X, Y, Q'), and maps of zero-padded rows (X + 2 reach, Q', Y), per width
-    factors = []
-    for width in dict.fromkeys(fwhm):
-        maps_of_width = maps[[number for number, w in enumerate(fwhm) if w == width]]
-        padded_maps = pad(maps_of_width, (0, 0, reach, reach)).transpose(0, 1)
-        factors.append((width, maps_of_width.permute(1, 2, 0), padded_maps))
-    block, products = torch.zeros(2, _BLOCK_ROWS, size, size)
-
-    def compute_block(rows: slice, step: int) -> Tensor:
-        """Return C between rows and the rows `step` further along x (n, Y, Y)."""
-        n = rows.stop - rows.start
-        other_rows = slice(rows.start + reach + step, rows.stop + reach + step)
-        block.zero_()
-        for width, maps_last, padded_maps in factors:
-            if abs(step) > _compute_reach(width):
-                continue
-            torch.bmm(maps_last[rows], padded_maps[other_rows], out=products[:n])
-            correlation = float(gaussian_correlation(count, width)[0, abs(step)])
-            correlation *= 0.5 if symmetric and step == 0 else 1.0
-            block.addcmul_(products, gaussian_correlation(size, width), value=correlation)
-        return block[:n]
-
     columns_by_step = torch.empty(
         len(steps), _BLOCK_ROWS, size if along is None else len(along), len(right[1])
     )
@@ -414,10 +398,79 @@ def _iterate_rows(
         rows = slice(start, min(start + _BLOCK_ROWS, count))
         n = rows.stop - rows.start
         for step, columns in zip(steps, columns_by_step[:, :n], strict=True):
-            block_columns = compute_block(rows, step) @ right[1].T
+            # the diagonal is halved, because the transpose is added
+            share = 0.5 if symmetric and step == 0 else 1.0
+            block_columns = row_covariance.compute_block(rows, step, share) @ right[1].T
             columns[:] = block_columns if along is None else along @ block_columns
         products_of_rows = windows[rows] @ columns_by_step[:, :n].flatten(2).transpose(0, 1)
         yield rows, products_of_rows.unflatten(2, columns_by_step.shape[2:])
+
+
+class _MapsOfWidth(NamedTuple):
+    """Maps with the same correlation width, in the two orders whose products are computed.
+
+    Attributes
+    ----------
+    width : float
+        Full width of the correlation (high-resolution voxels).
+    maps_last : Tensor
+        Maps (X, Y, Q').
+    padded_rows : Tensor
+        Maps of zero-padded rows (X + 2 reach, Q', Y).
+    """
+
+    width: float
+    maps_last: Tensor
+    padded_rows: Tensor
+
+
+class _RowCovariance:
+    """Prior covariance C between rows of high-resolution voxels, computed in the same memory.
+
+    Parameters
+    ----------
+    maps : Tensor
+        Maps w_q on the high-resolution voxels (Q, X, Y).
+    fwhm : Sequence[float]
+        Full widths of the Q correlations (high-resolution voxels).
+    """
+
+    def __init__(self, maps: Tensor, fwhm: Sequence[float]) -> None:
+        _, self._n_rows, self._size = maps.shape
+        self.reach = min(self._n_rows - 1, max(map(_compute_reach, fwhm)))
+        self._maps_by_width = []
+        for width in dict.fromkeys(fwhm):
+            maps_of_width = maps[
+                [number for number, map_width in enumerate(fwhm) if map_width == width]
+            ]
+            self._maps_by_width.append(
+                _MapsOfWidth(
+                    width=width,
+                    maps_last=maps_of_width.permute(1, 2, 0),
+                    padded_rows=pad(maps_of_width, (0, 0, self.reach, self.reach)).transpose(0, 1),
+                )
+            )
+        self._block, self._products = torch.zeros(2, _BLOCK_ROWS, self._size, self._size)
+
+    def compute_block(self, rows: slice, step: int, share: float) -> Tensor:
+        """Return a share of C between rows and the rows `step` further along x (n, Y, Y).
+
+        The next call overwrites the result.
+        """
+        n = rows.stop - rows.start
+        other_rows = slice(rows.start + self.reach + step, rows.stop + self.reach + step)
+        self._block.zero_()
+        for width, maps_last, padded_rows in self._maps_by_width:
+            if abs(step) > _compute_reach(width):
+                continue
+            torch.bmm(maps_last[rows], padded_rows[other_rows], out=self._products[:n])
+            correlation = float(gaussian_correlation(self._n_rows, width)[0, abs(step)])
+            self._block.addcmul_(
+                self._products,
+                gaussian_correlation(self._size, width),
+                value=correlation * share,
+            )
+        return self._block[:n]
 
 
 def _correlate(
@@ -442,23 +495,25 @@ def _correlate(
         Weighted and correlated images (N, voxels along x, voxels along y).
     """
     x, y = weight.shape
-    rows, columns = (
+    row_bands, column_bands = (
         list(_iterate_bands(voxels, size, fwhm))
         for voxels, size in zip(output, weight.shape, strict=True)
     )
-    first, last = rows[0][1].start, rows[-1][1].stop
+    first, last = row_bands[0][1].start, row_bands[-1][1].stop
     correlation_x, correlation_y = (gaussian_correlation(size, fwhm).numpy() for size in (x, y))
-    weighted = (images[:, first:last] * weight[first:last]).reshape(-1, y)
+    weighted_images = (images[:, first:last] * weight[first:last]).reshape(-1, y)
     height, width = (voxels.stop - voxels.start for voxels in output)
-    correlated_y = np.empty((len(weighted), width), np.float32)
-    for voxels, neighbors in columns:
+    correlated_y = np.empty((len(weighted_images), width), np.float32)
+    for voxels, neighbors in column_bands:
         target = _shift_range(voxels, -output[1].start)
         np.matmul(
-            weighted[:, neighbors], correlation_y[neighbors, voxels], out=correlated_y[:, target]
+            weighted_images[:, neighbors],
+            correlation_y[neighbors, voxels],
+            out=correlated_y[:, target],
         )
     correlated_y = correlated_y.reshape(len(images), last - first, width)
     correlated = np.empty((len(images), height, width), np.float32)
-    for voxels, neighbors in rows:
+    for voxels, neighbors in row_bands:
         target = _shift_range(voxels, -output[0].start)
         source = correlated_y[:, _shift_range(neighbors, -first)]
         np.matmul(correlation_x[voxels, neighbors], source, out=correlated[:, target])
@@ -524,16 +579,18 @@ class Prior:
 
         D'D and K_q are products over the axes, and so is their elementwise product.
         """
-        total = 0.0
+        total_variance = 0.0
         for width, weight in zip(self.fwhm, self.weight, strict=True):
-            rows, columns = (
+            correlation_x, correlation_y = (
                 (matrix.T @ matrix) * gaussian_correlation(matrix.shape[1], width)
                 for matrix in self.region.down_matrices
             )
             map_of_tile = weight[:, *self.region.highres_range]
-            total += float((map_of_tile * (rows @ map_of_tile @ columns)).sum())
+            total_variance += float(
+                (map_of_tile * (correlation_x @ map_of_tile @ correlation_y)).sum()
+            )
         n_acquired = math.prod(len(matrix) for matrix in self.region.down_matrices)
-        return total / (len(self.weight[0]) * n_acquired)
+        return total_variance / (len(self.weight[0]) * n_acquired)
 
     def scale(self, variance: float) -> "Prior":
         """Return the prior with maps scaled so that noise-free data have a given mean variance."""
@@ -563,9 +620,9 @@ class Prior:
 
         `solutions` contains N vectors a = (D C D' + s2 I)^-1 y (N, m). All results are (N, X, Y).
         """
-        rows, columns = (matrix.numpy() for matrix in tile.down_matrices)
-        images = solutions.reshape(-1, len(columns)) @ columns
-        images = rows.T @ images.reshape(len(solutions), len(rows), -1)
+        down_x, down_y = (matrix.numpy() for matrix in tile.down_matrices)
+        images = solutions.reshape(-1, len(down_y)) @ down_y
+        images = down_x.T @ images.reshape(len(solutions), len(down_x), -1)
         maps = self.weight[:, z, *tile.highres_range].numpy()
         responses = [
             _correlate(images, weight, width, tile.output_in_data)
@@ -619,16 +676,16 @@ class Prior:
 
         With many maps, a single product is faster than one product per map.
         """
-        rows, columns = tile.down_matrices
+        down_x, down_y = tile.down_matrices
         maps = self.weight[:, z, *tile.highres_range]
         output_shape = [voxels.stop - voxels.start for voxels in tile.output_range]
         # C D' with D applied along y (X, x, y, y), and C D' at the output along y (X, Y, x, y)
-        with_data_y = torch.empty(maps.shape[1], len(rows), len(columns), len(columns))
-        with_output_y = torch.empty(maps.shape[1], output_shape[1], len(rows), len(columns))
+        with_data_y = torch.empty(maps.shape[1], len(down_x), len(down_y), len(down_y))
+        with_output_y = torch.empty(maps.shape[1], output_shape[1], len(down_x), len(down_y))
         for block, covariance_rows in _iterate_rows(maps, self.fwhm, tile.down_matrices, None):
-            with_data_y[block] = columns @ covariance_rows
+            with_data_y[block] = down_y @ covariance_rows
             with_output_y[block] = covariance_rows[:, :, tile.output_in_data[1]].transpose(1, 2)
-        noise_free = (rows @ with_data_y.flatten(1)).unflatten(1, with_data_y.shape[1:])
+        noise_free = (down_x @ with_data_y.flatten(1)).unflatten(1, with_data_y.shape[1:])
         noise_free = noise_free.transpose(1, 2).flatten(2).flatten(0, 1)
         cholesky_factor = torch.from_numpy(self._factor_with_noise(noise_free.numpy()))
         cross_covariance = with_output_y[tile.output_in_data[0]].flatten(2).flatten(0, 1)

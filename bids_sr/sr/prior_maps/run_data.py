@@ -18,11 +18,11 @@ from bids_sr.sr.prior_maps.self_test import SelfTest
 from bids_sr.sr.prior_maps.temporal_components import SeriesError, TemporalStatistics
 from bids_sr.sr.recipe import VarianceRecipe
 
-# Width of the surroundings of the brain (acquired voxels), smallest fraction of dark voxels in the
-# surroundings of a masked run, and largest intensity of a dark voxel relative to the brain. The
-# fraction of dark voxels was 0.999 in a masked run, and 0.02 to 0.04 in three participants without
-# masking.
-_SURROUNDINGS_WIDTH, _MIN_DARK_FRACTION, _MAX_DARK_INTENSITY = 2, 0.5, 0.01
+_SURROUNDINGS_WIDTH = 2  # acquired voxels, width of the surroundings of the brain
+# Smallest fraction of dark voxels in the surroundings of a masked run. The fraction was 0.999 in a
+# masked run, and 0.02 to 0.04 in three participants without masking.
+_MIN_DARK_FRACTION = 0.5
+_MAX_DARK_INTENSITY = 0.01  # largest intensity of a dark voxel, relative to the brain
 # smallest number of volumes in a half; with fewer, variance estimates are mostly noise
 _MIN_HALF_VOLUMES = 15
 

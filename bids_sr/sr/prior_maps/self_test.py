@@ -83,13 +83,13 @@ def _compute_scores(
     """Return the self-test score of each image (C,), NaN if zero filling has no error."""
     lowres_images = level.downsample(images)
     scores = np.full(len(images), np.nan)
-    for number, (image, lowres, detail) in enumerate(
+    for index, (image, lowres, detail) in enumerate(
         zip(images, lowres_images, compute_detail(lowres_images), strict=True)
     ):
         missing_detail = (image - level.upsample(lowres))[mask]
         energy = float(missing_detail.square().sum())
         if energy > 0:
-            scores[number] = 1 - float((missing_detail - detail[mask]).square().sum()) / energy
+            scores[index] = 1 - float((missing_detail - detail[mask]).square().sum()) / energy
     return scores
 
 

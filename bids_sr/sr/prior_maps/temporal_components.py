@@ -178,7 +178,7 @@ class _ComponentAnalysis:
 
     def compute_time_series(self) -> None:
         """Compute the time series of the components, after the first pass."""
-        bases = [_slow_cosines(len(gram), self._tr) for gram in self._gram_matrices]
+        bases = [_make_slow_cosines(len(gram), self._tr) for gram in self._gram_matrices]
         bases[0] = np.linalg.qr(_regress_out(bases[0], self._nuisance_basis))[0]
         spectra = [
             np.linalg.eigh(basis.T @ gram @ basis)
@@ -190,10 +190,10 @@ class _ComponentAnalysis:
         # noise is estimated from all frequencies; the first eigenvalue belongs to the removed mean
         self._noise_eigenvalue = float(np.median(np.linalg.eigvalsh(self._gram_matrices[0])[1:]))
         n_components = self._count_components(eigenvalues)
-        numbers = [n_components, *[_SEGMENT_COMPONENTS] * (len(self._ranges) - 1)]
+        component_counts = [n_components, *[_SEGMENT_COMPONENTS] * (len(self._ranges) - 1)]
         self._time_series = [
-            _strongest_time_series(basis, vectors, number)
-            for basis, (_, vectors), number in zip(bases, spectra, numbers, strict=True)
+            _find_strongest_time_series(basis, vectors, count)
+            for basis, (_, vectors), count in zip(bases, spectra, component_counts, strict=True)
         ]
         self._images = [
             np.empty((len(time_series), *self._mean.shape), np.float32)
@@ -282,10 +282,9 @@ def mean_statistics(
         [reader.volume(t) for t in range(start, reader.shape[3]) if t not in outliers]
     )
     mean = np.asarray(volumes.mean(0, dtype=np.float64))
-    zeros = np.zeros(mean.shape, np.float32)
     return TemporalStatistics(
         mean=mean.astype(np.float32),
-        components=zeros[None],
+        components=np.zeros((1, *mean.shape), np.float32),
         checksums={"series": float32_checksum(mean)},
     )
 
@@ -311,19 +310,21 @@ def _count_volumes(volumes: slice | Array) -> int:
     return int(volumes.stop - volumes.start) if isinstance(volumes, slice) else len(volumes)
 
 
-def _compute_nuisance_basis(nuisance: Array | None, total: int, volumes: slice | Array) -> Array:
+def _compute_nuisance_basis(
+    nuisance: Array | None, n_volumes: int, volumes: slice | Array
+) -> Array:
     """Return an orthonormal basis of the strongest nuisance components in some volumes (T', P).
 
-    `nuisance` are regressors of all `total` volumes, see `temporal_statistics`. They are demeaned
-    over the selected volumes.
+    `nuisance` are regressors of all `n_volumes` volumes, see `temporal_statistics`. They are
+    demeaned over the selected volumes.
     """
     if nuisance is None:
         return np.zeros((_count_volumes(volumes), 0), np.float32)
     regressors = np.asarray(nuisance, float)
-    if len(regressors) != total:
+    if len(regressors) != n_volumes:
         raise SeriesError(
             f"expected one row of nuisance regressors per volume, got {len(regressors)} rows "
-            f"for {total} volumes"
+            f"for {n_volumes} volumes"
         )
     regressors = regressors[volumes] - regressors[volumes].mean(0)
     norms = np.maximum(np.linalg.norm(regressors, axis=0), 1e-12)
@@ -332,18 +333,18 @@ def _compute_nuisance_basis(nuisance: Array | None, total: int, volumes: slice |
     return independent_vectors[:, : len(regressors) // _VOLUMES_PER_NUISANCE].astype(np.float32)
 
 
-def _strongest_time_series(basis: Array, eigenvectors: Array, number: int) -> Array:
+def _find_strongest_time_series(basis: Array, eigenvectors: Array, number: int) -> Array:
     """Return the time series of the strongest components (number, T; float32), strongest first.
 
     `eigenvectors` are coefficients of the columns of `basis` (T, K), in ascending order of their
-    eigenvalues. Projections of the signal change on the
-    time series have the scale of a standard deviation.
+    eigenvalues. Projections of the signal change on the time series have the scale of a standard
+    deviation.
     """
-    strongest = fix_signs(eigenvectors)[:, ::-1][:, :number]
-    return ((basis @ strongest) / np.sqrt(len(basis))).T.astype(np.float32)
+    strongest_vectors = fix_signs(eigenvectors)[:, ::-1][:, :number]
+    return ((basis @ strongest_vectors) / np.sqrt(len(basis))).T.astype(np.float32)
 
 
-def _slow_cosines(count: int, tr: float) -> Array:
+def _make_slow_cosines(count: int, tr: float) -> Array:
     """Return orthonormal cosines up to `_MAX_HZ`, including a constant (T, K).
 
     Higher frequencies are included if there would be fewer cosines than the smallest number of
@@ -410,12 +411,12 @@ def statistics_of_run_and_halves(
     The halves include segments. None is returned in their place if a half has fewer than
     `min_volumes` volumes. The parameters are described in `temporal_statistics`.
     """
-    total = reader.shape[3]
-    middle = n_dummy + (total - n_dummy) // 2
-    volumes = _select_volumes(n_dummy, total, outliers)
+    n_volumes = reader.shape[3]
+    middle = n_dummy + (n_volumes - n_dummy) // 2
+    volumes = _select_volumes(n_dummy, n_volumes, outliers)
     volumes_of_halves = (
         _select_volumes(n_dummy, middle, outliers),
-        _select_volumes(middle, total, outliers),
+        _select_volumes(middle, n_volumes, outliers),
     )
     analyses = [_ComponentAnalysis(reader, mask, volumes, components, nuisance)]
     if min(map(_count_volumes, volumes_of_halves)) >= min_volumes:

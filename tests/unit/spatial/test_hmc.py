@@ -12,7 +12,7 @@ from scipy import ndimage
 from simulatedrun import Scene, response
 
 from bids_sr.spatial import hmc
-from bids_sr.spatial.hmc import MotionEstimator, _bias_basis, estimate_motion
+from bids_sr.spatial.hmc import MotionEstimator, _evaluate_bias_basis, estimate_motion
 from bids_sr.spatial.transforms import displacement, rigid_matrix, rigid_params
 
 SHAPE = (40, 40, 18)
@@ -235,7 +235,7 @@ def test_jacobian_agrees_with_finite_differences(monkeypatch: pytest.MonkeyPatch
         moved = rigid_matrix(step, level.center)
         # The volume is sampled through `moved` while the head is still, which the model calls
         # +step.
-        change, inside = level.subtract_reference(level.coefficients(reference), moved)
+        change, inside = level.subtract_reference(level.compute_coefficients(reference), moved)
         predicted = jacobian[:, k] * size
         deep = inside & (np.abs(level.points - level.center) < [60, 70, 25]).all(axis=1)
         slope = (change[deep] @ predicted[deep]) / (predicted[deep] @ predicted[deep])
@@ -246,7 +246,7 @@ def test_jacobian_agrees_with_finite_differences(monkeypatch: pytest.MonkeyPatch
 def test_the_bias_basis_has_the_right_size_and_begins_with_a_constant() -> None:
     points = np.random.default_rng(0).normal(size=(50, 3))
     for degree, count in [(0, 1), (1, 4), (2, 10), (3, 20)]:
-        basis = _bias_basis(points, np.zeros(3), degree)
+        basis = _evaluate_bias_basis(points, np.zeros(3), degree)
         assert basis.shape == (50, count)
         assert (basis[:, 0] == 1).all()
         assert np.linalg.matrix_rank(basis) == count
@@ -276,7 +276,7 @@ def test_samples_equal_scipy_up_to_the_edges(shape, shift):
     )
     moved = np.eye(4)
     moved[:3, 3] = 3 * shift
-    residual, inside = level.subtract_reference(level.coefficients(volume), moved)
+    residual, inside = level.subtract_reference(level.compute_coefficients(volume), moved)
     coordinates = np.argwhere(np.ones(shape, bool)) + shift
     expected = ndimage.map_coordinates(
         ndimage.spline_filter(level.smooth(volume), order=3, output=np.float32),
@@ -306,7 +306,7 @@ def test_points_rotated_out_of_the_field_of_view_have_no_residual():
     level = _level_of((26, 24, 5))
     volume = np.random.default_rng(1).random((26, 24, 5), np.float32)
     moved = rigid_matrix([2.0, -1, 0.5, 0.1, -0.05, 0.3], level.center)
-    residual, inside = level.subtract_reference(level.coefficients(volume), moved)
+    residual, inside = level.subtract_reference(level.compute_coefficients(volume), moved)
     coordinates = apply(level.inverse @ moved, level.points)
     expected = ((coordinates >= 0.5) & (coordinates <= np.array([24.5, 22.5, 3.5]))).all(axis=1)
     np.testing.assert_array_equal(inside, expected)
