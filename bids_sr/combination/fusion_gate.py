@@ -42,7 +42,7 @@ LEAST_DISPLACEMENT = 0.25
 LEAST_GAIN = 0.05
 """Smallest advantage of the fusion over its controls, as a share of the detail to predict."""
 # noise variance of the slices of each run in the test, relative to their prior variance; higher in
-# the second run, of which only half of the blocks is used
+# the second run, because only half of its blocks is used
 _RELATIVE_NOISE_FIRST, _RELATIVE_NOISE_SECOND = 0.1, 0.3
 _MIN_ACTIVE_SHARE = 0.5  # of a thick slice; slices with a larger active part are compared
 

@@ -58,7 +58,7 @@ class ActivationSettings:
 
 
 class _MapsInMask(Mapping[tuple[str, str], Float32]):
-    """Maps by (contrast, stat), of which only mask voxels are in memory.
+    """Maps by (contrast, stat), with only mask voxels in memory.
 
     Looking up a map creates the whole image, with 0 outside the mask.
     """

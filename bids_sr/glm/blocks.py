@@ -373,7 +373,7 @@ def block_design(
         Number of volumes at the start that are not in the steady state.
     min_share : float, optional
         Fraction of a block's response (0 to 1) that must be inside the run for the block to be
-        used. 0 uses every block.
+        used. 0 uses every block with a response inside the run.
     confounds : pd.DataFrame | None, optional
         Confounds of the run, one row per volume; None for a model without confounds.
     confound_names : Sequence[str], optional

@@ -147,7 +147,7 @@ def metric_rows(
     values : Mapping[str, float | None]
         Value of each statistic by name; None if it is not defined.
     reference : str, optional
-        Reference with which the series is compared; n/a if there is no reference.
+        Reference of the comparison; n/a if there is no reference.
     region, threshold, contrast : str, optional
         Region, threshold and contrast of the values; n/a if not applicable.
     fwhm_mm : float, optional

@@ -161,7 +161,7 @@ def _count_millions(path: Path) -> float:
 def estimate(plan: Plan, settings: Settings) -> Estimate:
     """Estimate memory, disk space and the number of busy processors of a plan.
 
-    The estimate does not include time, and is empty without participants.
+    The estimate does not include time. If there are no participants, it has no entries.
     """
     sizes = _find_largest_grids(plan.subjects, settings)
     if not plan.runs:

@@ -250,7 +250,7 @@ class _Alignment:
     template, head : Volume
         Fixed and moving image (3D).
     template_mask : Array
-        Brain voxels of the template (3D, boolean), to which the metric is restricted.
+        Brain voxels of the template (3D, boolean). The metric is restricted to these voxels.
     stages : list[Stage]
         Stages of the registration.
     seed : int

@@ -26,7 +26,7 @@ STEP_MIN = 5  # min, step of time limits
 DEFAULT_CPUS = 4
 GROUP_MB, GROUP_MIN = 2048, 60  # MiB and min of a group job without participants
 _PARTICIPANTS_PER_MB = 4  # participants per MiB: values of 15,000 lines of tables, twice
-_RETRY_FACTOR = 2  # by which an exceeded resource is increased
+_RETRY_FACTOR = 2  # ratio of the next request of a resource to the exceeded request
 _TIME_PATTERN = re.compile(
     r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?"
 )

@@ -78,7 +78,7 @@ class Queue:
         Parameters
         ----------
         name : str
-            Unique name of the job, by which it is recognized if the submission was not answered.
+            Unique name of the job. If a submission was not answered, the job is searched by name.
         arguments : Sequence[str]
             Further arguments of ``sbatch``.
         has_active_jobs : Callable[[], bool]

@@ -36,8 +36,8 @@ _MOUSE_PAPER = "Liang & Zhang 2023"
 class ChangeError(ValueError):
     """Error raised for a change that a recipe does not allow.
 
-    The message consists of the reason (`why`) and the remedy (`fix`). `change` is the change, or
-    "" if unknown.
+    The message is the reason (`why`); `fix` is the remedy. `change` is the text of the change or
+    changes, or "" if unknown.
     """
 
     def __init__(self, why: str, fix: str, change: str = "") -> None:

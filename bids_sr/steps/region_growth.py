@@ -57,8 +57,7 @@ def grow_region(
     roi_bold, roi_bold_hr : Mask
         Region of interest on both grids.
     inputs : DesignInputs
-        Regressors and confounds of the run, of which only the columns of the temporal model are
-        used.
+        Regressors and confounds of the run. Only the columns of the temporal model are used.
     contrasts : Contrasts
         Weights of conditions, or of seeds, by contrast.
     smoothing : Sequence[float]

@@ -89,7 +89,7 @@ def align_to_template(
     transform : Literal["rigid", "affine", "nonlinear"]
         Transform type.
     grid : Volume
-        Cropped grid in template space, on which a displacement is sampled.
+        Cropped grid in template space, for samples of a displacement.
     seed : int
         Seed of the random samples of ANTs.
     prefix : str
