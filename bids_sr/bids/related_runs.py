@@ -73,7 +73,7 @@ _REQUIREMENTS: Mapping[_CompanionKind, _Requirement] = {
 }
 
 
-class _Mismatch(NamedTuple):
+class _GridMismatch(NamedTuple):
     """Difference between a companion and its run; `fix` is "" if there is no remedy."""
 
     file: Path
@@ -221,7 +221,7 @@ def _find_events(companion_file: Path, run: BoldRun) -> Path | None:
 
 def find_mismatches(
     candidate: BoldRun, run: BoldRun, kind: _CompanionKind, factor: Triple | None, dummies: int = 0
-) -> Iterator[_Mismatch]:
+) -> Iterator[_GridMismatch]:
     """Yield each mismatch of a companion with its run.
 
     Parameters
@@ -240,10 +240,10 @@ def find_mismatches(
     if requirement.grid == "factor":
         reason = _find_calibration_mismatch(candidate, run, factor, candidate.n_volumes - dummies)
         if reason:
-            yield _Mismatch(candidate.bold, reason)
+            yield _GridMismatch(candidate.bold, reason)
     elif requirement.grid == "acquired":
         if candidate.shape != run.shape or not np.allclose(candidate.zooms, run.zooms, rtol=0.01):
-            yield _Mismatch(candidate.bold, "the image is not on the grid of the run")
+            yield _GridMismatch(candidate.bold, "the image is not on the grid of the run")
     else:
         assert factor is not None
         for reason, fix in find_grid_problems(
@@ -257,13 +257,13 @@ def find_mismatches(
             requires_highres=requirement.grid == "high",
             run_name=run.bold.name,
         ):
-            yield _Mismatch(candidate.bold, reason, fix)
+            yield _GridMismatch(candidate.bold, reason, fix)
     yield from _find_event_mismatches(candidate, run, requirement)
 
 
 def _find_event_mismatches(
     candidate: BoldRun, run: BoldRun, requirement: _Requirement
-) -> Iterator[_Mismatch]:
+) -> Iterator[_GridMismatch]:
     """Yield a mismatch if the events of a companion do not match the run's events."""
     if requirement.events == "types":
         run_types, candidate_types = (
@@ -272,7 +272,7 @@ def _find_event_mismatches(
         )
         if not run_types <= candidate_types:
             reason = "the events table of this file lacks some trial types of the run"
-            yield _Mismatch(candidate.bold, reason)
+            yield _GridMismatch(candidate.bold, reason)
     elif requirement.events == "same" and run.events and candidate.events:
         run_events, candidate_events = _read_events(run.events), _read_events(candidate.events)
         if not _are_same_events(run_events, candidate_events):
@@ -284,7 +284,7 @@ def _find_event_mismatches(
                 "Use the reference that belongs to this run. If volumes were removed, shift the"
                 " onsets in both events tables."
             )
-            yield _Mismatch(candidate.events, reason, fix)
+            yield _GridMismatch(candidate.events, reason, fix)
 
 
 def _are_same_events(first: Sequence[_TimedEvent], second: Sequence[_TimedEvent]) -> bool:

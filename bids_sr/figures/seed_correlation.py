@@ -21,7 +21,7 @@ from bids_sr.report.evaluation_rows import series_text
 
 _COLORS = LinearSegmentedColormap.from_list("bids-sr-r", MAP_COLORS)
 _MARGIN_MM = 3.0  # mm, margin of the panels around the brain
-_THRESHOLD_TEXT = f"{ACTIVE_CC:g}".removeprefix("0")
+_THRESHOLD_TEXT = f"{ACTIVE_CC:g}"[1:]  # without the leading zero
 
 
 def network_figure(maps: Mapping[str, Volume], scene: Scene) -> Figure:

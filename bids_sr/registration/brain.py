@@ -213,7 +213,7 @@ def _align_head(
         "mm": (4.0, 2.0),
         "sampling": 0.25,
     }
-    alignment = _Alignment(
+    alignment = _BrainAlignment(
         template=low_template,
         template_mask=low_mask,
         head=low_head,
@@ -234,7 +234,7 @@ def _align_head(
     return best.xfm, best.nmi, scores[0]
 
 
-class _Fit(NamedTuple):
+class _AlignmentFit(NamedTuple):
     """Transform of a template point to its point in the head, and its mutual information."""
 
     xfm: Array
@@ -242,7 +242,7 @@ class _Fit(NamedTuple):
 
 
 @frozen
-class _Alignment:
+class _BrainAlignment:
     """Images and settings of an affine registration that can start from several poses.
 
     Attributes
@@ -266,7 +266,7 @@ class _Alignment:
     seed: int
     prefix: str
 
-    def fit_from(self, pose: Array, name: str) -> _Fit:
+    def fit_from(self, pose: Array, name: str) -> _AlignmentFit:
         """Register the template to the head from a pose; `name` is part of the file names."""
         files = register(
             self.template,
@@ -278,7 +278,7 @@ class _Alignment:
             fixed_mask=self.template_mask,
         )
         xfm = read_linear(files[0])
-        return _Fit(
+        return _AlignmentFit(
             xfm=xfm, nmi=mutual_information(self.template, self.head, xfm, self.template_mask)
         )
 

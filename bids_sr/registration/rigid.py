@@ -189,7 +189,7 @@ def register_rigid(
     if len(starts) > 1 and large_voxels.have_same_result(starts, seed=seed, prefix=prefix):
         del starts["headers"]  # the centers of mass are closer to the common result
     voxel_mm = float(fixed.zooms.min())
-    registration = _Registration(
+    registration = _RigidRegistration(
         fixed=fixed,
         moving=moving,
         metric_mask=metric_mask,
@@ -213,7 +213,7 @@ def register_rigid(
 
 
 @frozen
-class _Registration:
+class _RigidRegistration:
     """Images and settings of a registration that can start from several transforms.
 
     Attributes

@@ -88,7 +88,7 @@ def _apply_components(points: Array, group: Any, path: Path) -> Array:
     return apply_matrix(matrix, mapped_points)
 
 
-class _Component(NamedTuple):
+class _TransformComponent(NamedTuple):
     """Component of a composite transform, with its type in `kind`."""
 
     kind: str
@@ -96,14 +96,14 @@ class _Component(NamedTuple):
     fixed_parameters: Array
 
 
-def _read_component(entry: Any) -> _Component:
+def _read_component(entry: Any) -> _TransformComponent:
     """Read one component; the entry for the composite itself has no parameters."""
     stored_kind = entry["TransformType"][0]
     kind = stored_kind.decode() if isinstance(stored_kind, bytes) else str(stored_kind)
     if kind.startswith("CompositeTransform"):
-        return _Component(kind, np.zeros(0), np.zeros(0))
+        return _TransformComponent(kind, np.zeros(0), np.zeros(0))
     fixed_parameters = np.asarray(entry["TransformFixedParameters"], dtype=np.float64)
-    return _Component(kind, np.asarray(entry["TransformParameters"]), fixed_parameters)
+    return _TransformComponent(kind, np.asarray(entry["TransformParameters"]), fixed_parameters)
 
 
 def _interpolate_displacements(points: Array, parameters: Array, fixed_parameters: Array) -> Array:

@@ -290,7 +290,7 @@ def test_an_error_describes_accepted_values() -> None:
     with pytest.raises(UsageError) as refusal:
         Activation(smoothing=(51.0,))
     assert (
-        "--smoothing MM accepts: FWHM of the Gaussian smoothing kernels"
+        "--smoothing MM accepts: FWHM of the Gaussian kernels that smooth"
     ) in refusal.value.notice.remedy
     assert "--help-all" in refusal.value.notice.remedy
 
