@@ -458,6 +458,7 @@ def test_a_method_that_was_not_applied_is_marked_everywhere(finished):
     assert "NOT super-resolved but zero filled: sub-01_task-tap" in " ".join(finished.text.split())
 
 
+@pytest.mark.slow
 def test_a_higher_level_stores_more_and_keeps_existing_maps(finished):
     """This test is the last, because it changes the outputs."""
     before = {path: path.stat().st_mtime_ns for path in finished.out.rglob("*.nii.gz")}

@@ -172,7 +172,15 @@ def _prepare(call: Call, run: Callable[[Call], str], slurm: Path) -> None:
             (status / "sub-01.json").write_text(json.dumps({**values, "started": 0, "ended": 9}))
 
 
-@pytest.mark.parametrize("page", [page for page, text in TEXTS.items() if codes_of(text)])
+@pytest.mark.parametrize(
+    "page",
+    [
+        # the commands of this page train most networks
+        pytest.param(page, marks=[pytest.mark.slow] * (page == "docs/models.md"))
+        for page, text in TEXTS.items()
+        if codes_of(text)
+    ],
+)
 def test_commands_of_a_page_succeed(page: str, attempt: Attempt) -> None:
     errors = attempt(page, TEXTS[page])
     assert not errors, "\n".join(errors)

@@ -169,6 +169,7 @@ def test_headers_are_kept_if_the_registration_is_not_better(
     assert facts["bold_t1w_nmi"] > 1.01
 
 
+@pytest.mark.slow
 def test_headers_without_overlap_are_ignored(tmp_path: Path) -> None:
     t1w, t1w_mask = brain(3.0)
     far = rigid_matrix([130, 90, -60, 0.05, 0, 0], [0, -18, 12])

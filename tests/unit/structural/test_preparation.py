@@ -112,7 +112,7 @@ def test_the_affine_of_a_low_resolution_scan_has_the_right_direction(head, tmp_p
     assert facts["shrink_percent"] == pytest.approx(-5, abs=1.5)
 
 
-@pytest.mark.parametrize("coarse", [False, True])
+@pytest.mark.parametrize("coarse", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_smooth_warp_is_recovered_in_the_right_direction(head, tmp_path, coarse):
     (t1w, _), mask = head
     x, y, z = np.indices(SHAPE) / 6.0

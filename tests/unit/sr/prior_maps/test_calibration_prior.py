@@ -117,7 +117,10 @@ def test_patterns_of_the_participant_are_used_as_maps_of_the_prior(participant):
     assert bool((model.state["weight"][2:] < 0).any())
 
 
-@pytest.mark.parametrize("moved", [(1.5, 0.0), (0.0, -1.5), (-1.2, 0.9)])
+@pytest.mark.parametrize(
+    "moved",
+    [(-1.2, 0.9), *(pytest.param(m, marks=pytest.mark.slow) for m in [(1.5, 0.0), (0.0, -1.5)])],
+)
 def test_a_displaced_calibration_run_is_realigned(participant, moved):
     series, patterns = participant
     displacement = np.eye(4)
@@ -152,7 +155,9 @@ def test_the_search_finds_a_known_position(position):
         assert (strides.count(1) - 1, len(strides) - 2) == (1, 23)
 
 
-@pytest.mark.parametrize("change", ["mirrored", "another's", "far"])
+@pytest.mark.parametrize(
+    "change", ["mirrored", "another's", pytest.param("far", marks=pytest.mark.slow)]
+)
 def test_patterns_that_do_not_belong_to_the_run_are_not_used(participant, change):
     series, patterns = participant
     moved = shifted(15.0) if change == "far" else None
