@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import IntEnum
-from functools import cached_property, update_wrapper
+from functools import cache, cached_property, update_wrapper
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -115,6 +115,12 @@ def _get_field_default(field: "Field[object]") -> object:
     return REQUIRED if field.default is MISSING else field.default
 
 
+@cache
+def _list_fields(record_class: "type[DataclassInstance]") -> tuple[tuple[str, type | None], ...]:
+    """Return names and record classes (None for plain values) of the fields of a record class."""
+    return tuple((field.name, _get_record_class(field.type)) for field in fields(record_class))
+
+
 def _iterate_record_values(
     record_class: "type[DataclassInstance]", record: object
 ) -> Iterator[tuple[str, object]]:
@@ -122,10 +128,10 @@ def _iterate_record_values(
 
     `record` may belong to a subclass, whose additional fields are omitted.
     """
-    for field in fields(record_class):
-        value, field_class = getattr(record, field.name), _get_record_class(field.type)
+    for name, field_class in _list_fields(record_class):
+        value = getattr(record, name)
         if field_class is None:
-            yield field.name, value
+            yield name, value
         elif value is not None:
             yield from _iterate_record_values(field_class, value)
 
@@ -136,12 +142,11 @@ def _build_record(record: "type[DataclassInstance]", values: dict[str, object]) 
     None if all fields, and those of the records in it, are None or missing.
     """
     arguments: dict[str, object] = {}
-    for field in fields(record):
-        field_class = _get_record_class(field.type)
+    for name, field_class in _list_fields(record):
         if field_class is not None:
-            arguments[field.name] = _build_record(field_class, values)
-        elif field.name in values:
-            arguments[field.name] = values.pop(field.name)
+            arguments[name] = _build_record(field_class, values)
+        elif name in values:
+            arguments[name] = values.pop(name)
     present = any(value is not None for value in arguments.values())
     return record(**arguments) if present else None
 
