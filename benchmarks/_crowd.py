@@ -4,6 +4,7 @@ Images and their headers are real; values in tables of metrics and maps differ b
 participants, because tests would be trivial otherwise.
 """
 
+import json
 import os
 import re
 import shutil
@@ -56,14 +57,17 @@ def make_data(source: Path, root: Path, count: int) -> None:
     (root / "participants.tsv").write_text(f"participant_id\tage\n{rows}")
 
 
-def make_results(source: Path, root: Path, count: int) -> None:
+def make_results(source: Path, root: Path, count: int, data: Path) -> None:
     """Make an output directory of `count` participants from the output of ``sub-01``.
 
     It has tables, maps, masks, transforms, the notes of each run, and a report without content.
+    `data`: data set of these participants, which the group level expects in the description.
     """
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    shutil.copy(source / "dataset_description.json", root)
+    description = json.loads((source / "dataset_description.json").read_text(encoding="utf-8"))
+    description["DatasetLinks"]["raw"] = data.absolute().as_uri()
+    (root / "dataset_description.json").write_text(json.dumps(description), encoding="utf-8")
     files = [file for file in _files(source / "sub-01") if _READ.search(file.name)]
     copies = {
         file: _kinds(source / "sub-01" / file, root / "kinds")

@@ -100,7 +100,7 @@ def measured(
     if "dry-run" in only:
         commands.append(("dry run", [*inner_call, "dry-run", str(data), str(folder / "none")]))
     if {"group", "page"} & set(only):
-        _crowd.make_results(out, results, count)
+        _crowd.make_results(out, results, count, data)
     if "group" in only:
         commands.append(("group level", [str(BIN / "bids-sr"), str(data), str(results), "group"]))
     if "page" in only:
