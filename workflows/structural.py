@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from bids_sr.bids import (
     LowresScan,
@@ -11,7 +10,6 @@ from bids_sr.bids import (
     Pair,
     Subject,
     input_of_models,
-    parse_entities,
 )
 from bids_sr.bids.fmriprep import INSTALLED_TEMPLATES
 from bids_sr.config import Settings
@@ -33,6 +31,7 @@ from bids_sr.structural.steps import (
 )
 from bids_sr.structural.steps.preparation import PreparedScans
 from bids_sr.structural.steps.scans import ScanPreparation
+from bids_sr.structural.survey import parse_session
 from bids_sr.workflows.pair import store_model
 from bids_sr.workflows.series_requests import Analysis
 
@@ -382,7 +381,7 @@ def _process_lowres(analysis: Analysis, subject: Subject) -> None:
     }
     with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         for scans in subject.lowres:
-            session = _read_session(scans[0].path)
+            session = parse_session(scans[0].path)
             with subworkflow(f"lowres_{session}" if session else "lowres"):
                 _process_lowres_session(analysis, subject, scans, model, session)
         figures.store_figures(anatomy_figures.summarize_subject(subject_facts=facts))
@@ -438,11 +437,6 @@ def _process_lowres_session(
     )
 
 
-def _read_session(path: Path) -> str:
-    """Return the session label of a scan; "" if it has no session."""
-    return parse_entities(path).get("session", "")
-
-
 def _process_controls(analysis: Analysis, subject: Subject) -> None:
     """Measure each session of a participant without low-resolution scans."""
     settings, superres = analysis.settings, analysis.settings.superres
@@ -457,7 +451,7 @@ def _process_controls(analysis: Analysis, subject: Subject) -> None:
     }
     with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         for scans in subject.controls:
-            session = _read_session(scans[0].highres)
+            session = parse_session(scans[0].highres)
             with subworkflow(f"control_{session}" if session else "control"):
                 _process_control_session(analysis, subject, scans, session)
         figures.store_figures(anatomy_figures.summarize_subject(subject_facts=facts))

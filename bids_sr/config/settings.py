@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_type_hints
@@ -305,3 +305,12 @@ def differing_settings(settings: Settings, other_settings: Settings) -> dict[str
         for key in sorted(first.keys() | second.keys())
         if first.get(key) != second.get(key)
     }
+
+
+def list_unused_settings(settings: Settings, used_names: Collection[str]) -> list[str]:
+    """Return changed settings of a level that uses only some settings, by section and name.
+
+    `used_names`: settings that the level uses, such as ``evaluation.margin``.
+    """
+    defaults = Settings(paths=settings.paths, selection=settings.selection)
+    return [name for name in differing_settings(defaults, settings) if name not in used_names]

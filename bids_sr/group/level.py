@@ -95,7 +95,9 @@ class RunsGroup:
         from bids_sr.report.index_page import write_index
 
         output_dir = settings.paths.output_dir
-        if unused := _list_unused_settings(settings):
+        from bids_sr.config.settings import list_unused_settings
+
+        if unused := list_unused_settings(settings, _GROUP_SETTINGS):
             print_line(f"These settings have no effect at the group level: {', '.join(unused)}")
         for line in self.absent:
             print_line(f"missing: {line}")
@@ -353,11 +355,3 @@ def _list_unstored_maps(series: Sequence[str], maps: DerivativeMaps) -> list[str
         " level stores maps of these series only with --level full."
     )
     return [notice] if missing_series else []
-
-
-def _list_unused_settings(settings: Settings) -> list[str]:
-    """Return settings that differ from their defaults but are not used at the group level."""
-    from bids_sr.config.settings import differing_settings
-
-    defaults = Settings(paths=settings.paths, selection=settings.selection)
-    return [name for name in differing_settings(defaults, settings) if name not in _GROUP_SETTINGS]

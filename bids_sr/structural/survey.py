@@ -235,12 +235,12 @@ def _read_headers(
     headers = (
         volume_header(path, findings)
         for path in paths
-        if is_magnitude(path) and (not sessions or _parse_session(path) in sessions)
+        if is_magnitude(path) and (not sessions or parse_session(path) in sessions)
     )
     return [header for header in headers if header is not None]
 
 
-def _parse_session(path: Path) -> str:
+def parse_session(path: Path) -> str:
     """Return the session label in a file name; "" if there is none."""
     return parse_entities(path).get("session", "")
 
@@ -254,7 +254,7 @@ def _find_controls(
         headers = _read_headers(index, label, suffix, settings, findings)
         session_headers: dict[str, list[Header]] = {}
         for header in _select_acquisition(headers, settings.superres.hr_acq):
-            session_headers.setdefault(_parse_session(header.path), []).append(header)
+            session_headers.setdefault(parse_session(header.path), []).append(header)
         for session, candidates in session_headers.items():
             smallest = min(candidates, key=_voxel_volume)
             scan = Pair(highres=smallest.path, lowres=None, factor=(1.0, 1.0, 1.0))
@@ -276,7 +276,7 @@ def _find_lowres_scans(
         headers = _read_headers(index, label, suffix, settings, findings)
         for header in _select_acquisition(headers, settings.superres.lr_acq):
             if _voxel_volume(header) >= min_volume:
-                session_headers = sessions.setdefault(_parse_session(header.path), {})
+                session_headers = sessions.setdefault(parse_session(header.path), {})
                 session_headers.setdefault(suffix, []).append(header)
     complete_sessions = []
     for session, candidates in sorted(sessions.items()):

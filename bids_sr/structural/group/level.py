@@ -82,6 +82,7 @@ class ScansGroup:
         The results are ``group_scans_*.tsv`` with their JSON files, and
         ``group_scans.html``.
         """
+        from bids_sr.config.settings import list_unused_settings
         from bids_sr.execution.execute import RunOutcome
         from bids_sr.report.index_page import write_index
         from bids_sr.structural.group.report import (
@@ -90,7 +91,7 @@ class ScansGroup:
             write_structural_tables,
         )
 
-        if unused := _list_unused_settings(settings):
+        if unused := list_unused_settings(settings, _GROUP_SETTINGS):
             print_line(f"These settings have no effect at the group level: {', '.join(unused)}")
         for line in self.absent:
             print_line(f"missing: {line}")
@@ -123,14 +124,6 @@ class ScansGroup:
         page = build_structural_report(output_dir, content)
         write_index(output_dir)
         return RunOutcome(reports=(page,))
-
-
-def _list_unused_settings(settings: Settings) -> list[str]:
-    """Return settings that differ from their defaults but are not used at this level."""
-    from bids_sr.config.settings import differing_settings
-
-    defaults = Settings(paths=settings.paths, selection=settings.selection)
-    return [name for name in differing_settings(defaults, settings) if name not in _GROUP_SETTINGS]
 
 
 def is_scans_group(settings: Settings) -> bool:
