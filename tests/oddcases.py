@@ -15,10 +15,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import nibabel as nb
 import numpy as np
@@ -41,6 +41,7 @@ OPTIONS = (
     "--skip-bids-validation",
 )
 
+AnyKind = TypeVar("AnyKind", bound="Part")
 Maps = dict[str, np.ndarray]
 """Effect by trial type as written, and ``mask`` and ``boldref``, in the order of the file."""
 
@@ -62,13 +63,27 @@ class Outcome:
         return json.dumps(asdict(self), ensure_ascii=False)
 
 
+class Part(Protocol):
+    """Kind of odd input, with the parts of a data set that it alters."""
+
+    @property
+    def touches(self) -> frozenset[str]:
+        """Parts that only one kind of a case alters."""
+        ...
+
+
 def kinds_of(number: int, seed: int, depth: Depth) -> tuple[Kind, ...]:
     """Draw one to three kinds that touch different parts; the first is chosen in order."""
     table = [candidate for candidate in KINDS.values() if depth in candidate.depths]
+    return draw_kinds(table, number, seed)
+
+
+def draw_kinds(table: Sequence[AnyKind], number: int, seed: int) -> tuple[AnyKind, ...]:
+    """Draw one to three kinds of a table, as in `kinds_of`."""
     rng = np.random.default_rng([seed, number, 0])
     chosen = [table[number % len(table)]]
     for _ in range(int(rng.integers(3))):
-        touched = frozenset().union(*(candidate.touches for candidate in chosen))
+        touched = frozenset[str]().union(*(candidate.touches for candidate in chosen))
         fitting = [candidate for candidate in table if not candidate.touches & touched]
         if fitting:
             chosen.append(fitting[int(rng.integers(len(fitting)))])
@@ -150,10 +165,7 @@ def model_depth(scene: Scene, right: Right) -> tuple[int, str, Maps]:
     Steps are taken from the graph of the call, so that they have the program's settings.
     """
     log, result = scene.root / "log", scene.root / "maps.npz"
-    pid = os.fork()
-    if pid == 0:
-        _child(scene, right, log, result)
-    code = _wait(pid)
+    code = run_in_child(lambda: preflight_and_model(scene, right, result), log, scene.root)
     text = log.read_text(encoding="utf-8", errors="replace")
     if right.shell != "{}" or right.environment:
         dry = _shell(scene, right, "--dry-run")
@@ -165,6 +177,18 @@ def model_depth(scene: Scene, right: Right) -> tuple[int, str, Maps]:
         with np.load(result) as stored:
             maps = dict(stored)
     return code, text, maps
+
+
+def run_in_child(work: Callable[[], int], log: Path, folder: Path) -> int:
+    """Run a function in a forked process, and return its exit code.
+
+    The process begins with the modules of this process, works in `folder`, and writes standard
+    output and error to `log`.
+    """
+    pid = os.fork()
+    if pid == 0:
+        _end_child(work, log, folder)
+    return _wait(pid)
 
 
 def _wait(pid: int) -> int:
@@ -179,8 +203,8 @@ def _wait(pid: int) -> int:
         time.sleep(0.02)
 
 
-def _child(scene: Scene, right: Right, log: Path, result: Path) -> None:
-    """Run preflight and the model in this process, which exits with the code."""
+def _end_child(work: Callable[[], int], log: Path, folder: Path) -> None:
+    """Run a function in this process, which exits with its code."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -190,10 +214,10 @@ def _child(scene: Scene, right: Right, log: Path, result: Path) -> None:
     )
     # warnings of steps, which the program records as notices
     logging.getLogger("bids_sr").addHandler(logging.StreamHandler(sys.stdout))
-    os.chdir(scene.root)
+    os.chdir(folder)
     code = 1
     try:
-        code = preflight_and_model(scene, right, result)
+        code = work()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

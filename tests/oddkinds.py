@@ -25,8 +25,9 @@ from mutations import pick
 from simulatedrun import EFFECTS, NOISE, SHAPE, STEM, ZOOMS, Event, Scene, centered, interleaved
 
 Rng = np.random.Generator
-Depth = Literal["model", "end"]
-"""Preflight and the linear model of the acquired series; or the whole run."""
+Depth = Literal["model", "end", "group"]
+"""Preflight and the linear model of the acquired series; the whole run; or the group level, whose
+kinds are in `oddgroups`."""
 
 
 @dataclass
