@@ -1,14 +1,11 @@
-"""Group level: from tables and maps in the output directory to statistics and a report.
-
-Only the names of participants and runs are read from ``bids_dir``.
-"""
+"""Group level: from tables and maps in the output directory to statistics and a report."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from bids_sr.config import Settings, UsageError
-from bids_sr.group import find_runs_group
-from bids_sr.io.tables import read_column
+from bids_sr.config.lock import find_running
+from bids_sr.group import DatasetContents, find_runs_group, read_dataset
 from bids_sr.structural import find_scans_group, is_scans_group
 
 if TYPE_CHECKING:
@@ -33,8 +30,8 @@ def find_group_inputs(settings: Settings) -> GroupInputs:
     Raises
     ------
     UsageError
-        If there are no tables, tables of a single participant, or tables of different versions or
-        settings.
+        If there are no tables, tables of a single participant, tables of different versions or
+        settings, files that cannot be read, or participants that are being processed.
     """
     if not settings.paths.bids_dir.is_dir():
         raise UsageError(
@@ -44,10 +41,30 @@ def find_group_inputs(settings: Settings) -> GroupInputs:
             "check the path",
         )
     _refuse_foreign_output(settings)
+    dataset = read_dataset(settings.paths.bids_dir)
+    _refuse_running_participants(settings, dataset)
     find_inputs = find_scans_group if is_scans_group(settings) else find_runs_group
-    return find_inputs(
-        settings, _selection_filter(settings), _list_expected_participants(settings)
-    )
+    return find_inputs(settings, _selection_filter(settings), dataset)
+
+
+def _refuse_running_participants(settings: Settings, dataset: DatasetContents) -> None:
+    """Raise `UsageError` if a requested participant is being processed."""
+    selected = settings.selection.participant_label
+    running = {
+        name: holder
+        for name, holder in find_running(settings.paths.output_dir).items()
+        if name.startswith("sub-")
+        and dataset.lists(name)
+        and (not selected or name.removeprefix("sub-") in selected)
+    }
+    if running:
+        holders = "; ".join(f"{name}: {holder}" for name, holder in running.items())
+        raise UsageError(
+            f"{', '.join(running)}: the participant level is still running",
+            f"the results of these participants are incomplete ({holders})",
+            "wait until the participant level has finished, or select the other participants with"
+            " --participant-label",
+        )
 
 
 def _refuse_foreign_output(settings: Settings) -> None:
@@ -80,20 +97,3 @@ def _selection_filter(settings: Settings) -> Callable[[Mapping[str, str]], bool]
         )
 
     return is_selected
-
-
-def _list_expected_participants(settings: Settings) -> list[str]:
-    """Return the participants expected in the group.
-
-    These are the requested participants, or else all participants in ``participants.tsv`` and in
-    the folders of the data set.
-    """
-    if settings.selection.participant_label:
-        return [f"sub-{label}" for label in settings.selection.participant_label]
-    bids_dir = settings.paths.bids_dir
-    labels = {path.name for path in bids_dir.glob("sub-*") if path.is_dir()}
-    listing = bids_dir / "participants.tsv"
-    if listing.exists():
-        names = (name.strip() for name in read_column(listing, "participant_id"))
-        labels |= {f"sub-{name.removeprefix('sub-')}" for name in names if name}
-    return sorted(labels)

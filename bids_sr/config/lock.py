@@ -18,6 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -173,6 +174,24 @@ def output_lock(
         for folder in (*folders, *deepest_first):
             with contextlib.suppress(OSError):  # in use, or not empty
                 folder.rmdir()
+
+
+def find_running(output_dir: Path) -> dict[str, str]:
+    """Return the runs that are working on an output directory, by ``sub-…`` or ``group``.
+
+    It takes `_WATCH_S` seconds if there are locks of runs on other machines.
+    """
+    locks = sorted((output_dir / "logs" / _FOLDER).glob("*.lock"))
+    if not locks:
+        return {}
+    holders = {path: _read_holder(path) for path in locks}
+    with ThreadPoolExecutor(len(locks)) as watchers:
+        is_running = dict(
+            zip(locks, watchers.map(_is_running, locks, holders.values()), strict=True)
+        )
+    return {
+        path.stem: str(holders[path] or "an unknown run") for path in locks if is_running[path]
+    }
 
 
 def _make_lock_error(locks: Sequence[Path]) -> UsageError:

@@ -10,18 +10,38 @@ from typing import TYPE_CHECKING
 from bids_sr.lazy import import_on_use
 
 if TYPE_CHECKING:
+    from bids_sr.group.dataset_contents import (
+        DatasetContents as DatasetContents,
+        read_dataset as read_dataset,
+    )
+    from bids_sr.group.input_checks import check_files as check_files
     from bids_sr.group.input_tables import (
-        find_tables as find_tables,
+        iter_func_folders as iter_func_folders,
         mixed_settings_lines as mixed_settings_lines,
+        read_table_sidecar as read_table_sidecar,
     )
     from bids_sr.group.level import find_runs_group as find_runs_group
+    from bids_sr.group.output_files import (
+        GroupNames as GroupNames,
+        list_group_files as list_group_files,
+        make_group_names as make_group_names,
+        replace_group_files as replace_group_files,
+    )
     from bids_sr.group.values import TableError as TableError
 else:
     __getattr__ = import_on_use(
         __name__,
         {
-            "input_tables": ["find_tables", "mixed_settings_lines"],
+            "dataset_contents": ["DatasetContents", "read_dataset"],
+            "input_checks": ["check_files"],
+            "input_tables": ["iter_func_folders", "mixed_settings_lines", "read_table_sidecar"],
             "level": ["find_runs_group"],
+            "output_files": [
+                "GroupNames",
+                "list_group_files",
+                "make_group_names",
+                "replace_group_files",
+            ],
             "values": ["TableError"],
         },
     )

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bids_sr.bids.entities import lack_run_number
+from bids_sr.frozen import frozen
 from bids_sr.group.input_maps import DerivativeMaps, RunMaps, sort_runs
 from bids_sr.io.grids import size_text
+from bids_sr.io.nifti import ImageError, SeriesReader
 from bids_sr.metrics.rows import MISSING
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.series import RAW
@@ -31,45 +33,56 @@ class _VoxelSizes(NamedTuple):
     super_resolved: str
 
 
-def exclude_uncombinable(
-    collected: DerivativeMaps,
-) -> tuple[DerivativeMaps, list[tuple[str, str]]]:
-    """Exclude runs that the participant level would not combine with the other runs of their task.
+@frozen
+class UncombinableRuns:
+    """Runs that the participant level would not combine with the other runs of their task.
+
+    Attributes
+    ----------
+    runs : frozenset[str]
+        Names of the runs.
+    reasons : Mapping[tuple[str, tuple[str, str]], str]
+        Sentence by participant (``sub-…``), and task and variant.
+    """
+
+    runs: frozenset[str]
+    reasons: Mapping[tuple[str, tuple[str, str]], str]
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """Participant and sentence for each task with such runs."""
+        return [(participant, sentence) for (participant, _), sentence in self.reasons.items()]
+
+    def exclude(self, collected: DerivativeMaps) -> DerivativeMaps:
+        """Return the maps without these runs."""
+        runs = [run for run in collected.runs if run.name not in self.runs]
+        return replace(collected, runs=runs)
+
+
+def find_uncombinable(collected: DerivativeMaps) -> UncombinableRuns:
+    """Find runs that the participant level would not combine with the other runs of their task.
 
     These are runs with another voxel size or super-resolution factor than most runs, and runs
     without a number next to numbered runs. If fewer than two of several runs remain, none of them
     represents the participant, and all are excluded.
-
-    Parameters
-    ----------
-    collected : DerivativeMaps
-        Maps in a derivatives folder.
-
-    Returns
-    -------
-    DerivativeMaps
-        The remaining maps.
-    list[tuple[str, str]]
-        Participant label (``sub-…``) and a sentence for each task with excluded runs.
     """
-    tasks: dict[tuple[str, str, str], list[RunMaps]] = defaultdict(list)
+    tasks: dict[tuple[str, tuple[str, str]], list[RunMaps]] = defaultdict(list)
     for run in collected.runs:
-        tasks[run.participant, run.task, run.variant].append(run)
+        tasks[run.participant, (run.task, run.variant)].append(run)
     excluded: set[str] = set()
-    exclusion_lines = []
-    for (participant, task, variant), task_runs in tasks.items():
+    sentences = {}
+    for (participant, task), task_runs in tasks.items():
         runs = sort_runs(task_runs)
         reasons = _list_exclusion_reasons(runs)
         if not reasons:
             continue
         can_combine_others = sum(run.name not in reasons for run in runs) > 1
         excluded |= reasons.keys() if can_combine_others else {run.name for run in runs}
-        variant_label = [] if variant == MISSING else [variant]
-        label = "_".join([participant, f"task-{task}", *variant_label])
+        variant_label = [] if task[1] == MISSING else [task[1]]
+        label = "_".join([participant, f"task-{task[0]}", *variant_label])
         text = _exclusion_text(runs, reasons, can_combine_others=can_combine_others)
-        exclusion_lines.append((participant, f"{label}: {text}"))
-    remaining_runs = [run for run in collected.runs if run.name not in excluded]
-    return replace(collected, runs=remaining_runs), exclusion_lines
+        sentences[participant, task] = f"{label}: {text}"
+    return UncombinableRuns(runs=frozenset(excluded), reasons=sentences)
 
 
 def _exclusion_text(
@@ -153,10 +166,13 @@ def _read_voxel_sizes(run: RunMaps) -> _VoxelSizes:
 
 
 def _read_voxel_size(image: Path | None) -> str:
-    """Return the voxel size of an image in words, or "" if there is no image."""
-    import nibabel as nib
+    """Return the voxel size of an image in words, or "" if there is no readable image.
 
+    Unreadable images are reported by `bids_sr.group.input_checks` if they are needed.
+    """
     if image is None:
         return ""
-    zooms: Sequence[float] = nib.load(image).header.get_zooms()[:3]  # type: ignore[attr-defined]
-    return size_text(float(zoom) for zoom in zooms)
+    try:
+        return size_text(SeriesReader(image).zooms)
+    except (OSError, ImageError):
+        return ""

@@ -1,5 +1,6 @@
 """Effect maps of runs, combined maps of participants, and their transforms to templates."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from bids_sr.bids import parse_entities
 from bids_sr.bids.entities import file_stem, run_number_order, short_run_name
 from bids_sr.bids.inheritance import find_sidecars, merge_sidecars, parse_suffix
 from bids_sr.frozen import frozen
+from bids_sr.group.dataset_contents import DatasetContents
 from bids_sr.group.input_tables import TABLES, RunFilter, iter_func_folders
 from bids_sr.group.run_names import run_columns, run_name
 from bids_sr.io.atomic_files import read_json
@@ -24,6 +26,10 @@ MapKey = tuple[str, str, float, str]
 _MapsBySpace = Mapping[str, Mapping[MapKey, str]]
 """File names of maps without the participant label, by template space ("" for the space of the
 boldref) and key."""
+
+Origin = Literal["stored", "computed", "single"]
+"""Whether the map of a participant is a stored map of all runs, computed from the maps of several
+runs, or the map of a single run."""
 
 BOLDREF = "boldref"
 """Space in the names of a participant's maps: the boldref of the first run."""
@@ -56,6 +62,10 @@ class RunMaps:
         Session label; n/a if there are no sessions, or for maps of all sessions.
     in_percent : bool
         Whether effects are already in percent of the mean brain signal.
+    is_combined : bool
+        Whether the maps are combined maps of several runs.
+    negated : frozenset[str]
+        Contrasts whose files contain the effects with the opposite sign.
     """
 
     participant: str
@@ -70,6 +80,8 @@ class RunMaps:
     t1w2std: Mapping[str, Path]
     session: str = MISSING
     in_percent: bool = False
+    is_combined: bool = False
+    negated: frozenset[str] = frozenset()
 
     @property
     def entities(self) -> dict[str, str]:
@@ -93,9 +105,37 @@ class RunMaps:
         ending = self.maps.get(space, {}).get(key)
         return None if ending is None else self.folder / f"{self.participant}{ending}"
 
+    def find_file(self, key: MapKey, space: str) -> Path:
+        """Return the file of a map in a template space, or else in the space of the boldref.
+
+        Raises
+        ------
+        KeyError
+            If the map exists in neither space.
+        """
+        path = self.map_file(key, space) or self.map_file(key)
+        if path is None:
+            raise KeyError(f"{self.name} has no map {key} in {space} or in its own space")
+        return path
+
+    def transforms_from(self, space: str) -> list[Path]:
+        """Return the transforms of points of a template to the boldref; [] if one is missing.
+
+        The last transform is applied first.
+        """
+        if self.boldref2t1w is None or space not in self.t1w2std:
+            return []
+        return [self.boldref2t1w, self.t1w2std[space]]
+
     def map_keys(self) -> set[MapKey]:
         """Return the keys of all maps in any space."""
         return {key for space_maps in self.maps.values() for key in space_maps}
+
+    def keep_usable(self, space: str) -> "RunMaps":
+        """Return a copy with only the maps that are stored or can be resampled in a template."""
+        spaces = (space, "") if self.transforms_from(space) else (space,)
+        maps = {name: self.maps[name] for name in spaces if name in self.maps}
+        return self if len(maps) == len(self.maps) else replace(self, maps=maps)
 
     def drop_contrasts(self, contrasts: Collection[str]) -> "RunMaps":
         """Return a copy without the maps of some contrasts."""
@@ -105,23 +145,36 @@ class RunMaps:
         }
         return replace(self, maps=maps)
 
-    def is_available_in(self, space: str) -> bool:
-        """Return whether the maps are available or can be resampled in a template space.
+    def negate_contrasts(self, names: Mapping[str, str]) -> "RunMaps":
+        """Return a copy in which maps of some contrasts stand for contrasts of opposite sign.
 
-        The brain mask and the boldref are also required, because effects are scaled by the mean
-        brain signal.
+        `names`: name of the contrast of opposite sign, by the name in the files.
+        """
+        maps = {
+            space: {(names.get(key[0], key[0]), *key[1:]): name for key, name in endings.items()}
+            for space, endings in self.maps.items()
+        }
+        negated = {names[key[0]] for key in self.map_keys() if key[0] in names}
+        return replace(self, maps=maps, negated=self.negated | negated)
+
+    def explain_unavailable(self, space: str) -> str:
+        """Return why the maps cannot be used in a template space, "" if they can.
+
+        The brain mask and the boldref are required, because effects are scaled by the mean brain
+        signal. Maps are resampled unless they are stored in the space.
 
         Parameters
         ----------
         space : str
             TemplateFlow name of the template, with the cohort after a plus sign.
         """
-        has_transform = self.boldref2t1w is not None and space in self.t1w2std
-        return (
-            self.mask is not None
-            and self.boldref is not None
-            and (has_transform or space in self.maps)
-        )
+        if self.mask is None:
+            return f"{self.name} has no brain mask (desc-rawBrain_mask.nii.gz)"
+        if self.boldref is None:
+            return f"{self.name} has no boldref (desc-hmc_boldref.nii.gz)"
+        if space in self.maps or self.transforms_from(space):
+            return ""
+        return f"no transform from {self.name} to {space} was found"
 
 
 @frozen
@@ -137,7 +190,11 @@ class DerivativeMaps:
     outdated: Sequence[tuple[str, str]] = ()
 
 
-def find_maps(output_dir: Path, is_selected: RunFilter = lambda _: True) -> DerivativeMaps:
+def find_maps(
+    output_dir: Path,
+    is_selected: RunFilter = lambda _: True,
+    dataset: DatasetContents | None = None,
+) -> DerivativeMaps:
     """Find the effect maps of participants in a derivatives folder.
 
     A map of all runs has no run entity in its name, and a map of all sessions has no session
@@ -152,8 +209,24 @@ def find_maps(output_dir: Path, is_selected: RunFilter = lambda _: True) -> Deri
         Derivatives folder.
     is_selected : RunFilter
         Filter of runs by their entities.
+    dataset : DatasetContents or None
+        Data set that decides whose results are used; None for all results.
+
+    Raises
+    ------
+    InputError
+        If the sidecar of a combined map cannot be read.
     """
-    map_files = list(_iter_map_files(output_dir, is_selected))
+    map_files = [
+        files
+        for files in _iter_map_files(output_dir, is_selected)
+        if dataset is None
+        or (
+            dataset.lists(files.participant)
+            if files.is_combined
+            else dataset.has_run(files.columns)
+        )
+    ]
     runs = [_locate_run_maps(files) for files in map_files if not files.is_combined]
     runs.sort(key=attrgetter("name"))
     combined_files = [files for files in map_files if files.is_combined]
@@ -282,7 +355,10 @@ def _locate_run_maps(
     stem, columns = files.stem, files.columns
     frame_stem = frame_stem or stem
     mask, brain_mask, boldref, coreg = (
-        path if (path := frame_stem.with_name(f"{frame_stem.name}_{name}")).exists() else None
+        # a link without content exists, and is reported as unreadable
+        path
+        if os.path.lexists(path := frame_stem.with_name(f"{frame_stem.name}_{name}"))
+        else None
         for name in (
             "desc-rawBrain_mask.nii.gz",
             "desc-brain_mask.nii.gz",
@@ -306,6 +382,7 @@ def _locate_run_maps(
         t1w2std=_find_normalizations(participant_folder, frame_stem.parent.parent),
         session=columns["session"],
         in_percent=in_percent,
+        is_combined=files.is_combined,
     )
 
 
@@ -485,7 +562,14 @@ class ParticipantMaps:
         all_maps = [*self.runs, *([] if self.combined is None else [self.combined])]
         return {key for maps in all_maps for key in maps.map_keys()}
 
-    def origin(self, key: MapKey) -> Literal["stored", "computed", "single"]:
+    def select_sources(self, keys: Collection[MapKey]) -> list[RunMaps]:
+        """Return the stored maps of all runs, and the runs, from which maps are computed."""
+        stored = set() if self.combined is None else self.combined.map_keys()
+        combined = [self.combined] if self.combined is not None and stored & {*keys} else []
+        missing = {*keys} - stored
+        return [*combined, *(run for run in sort_runs(self.runs) if missing & run.map_keys())]
+
+    def origin(self, key: MapKey) -> Origin:
         """Return whether the participant's map is stored, computed, or the map of a single run."""
         if self.combined is not None and key in self.combined.map_keys():
             return "stored"
@@ -593,7 +677,7 @@ def common_space(runs: Sequence[RunMaps]) -> str | None:
         (run.participant, space)
         for run in runs
         for space in {*run.t1w2std, *run.maps} - {""}
-        if run.is_available_in(space)
+        if not run.explain_unavailable(space)
     }
     counts = Counter(space for _, space in participant_spaces)
     return min(counts, key=lambda space: (-counts[space], space)) if counts else None

@@ -1,6 +1,5 @@
 """Participants' metrics tables in a derivatives folder, and lists of missing tables."""
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,8 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from bids_sr.bids import parse_entities
+from bids_sr.bids.findings import Findings, InputError
+from bids_sr.bids.inheritance import read_object
 from bids_sr.group.equal_contrasts import unequal_contrasts
 from bids_sr.group.run_names import run_columns, run_key, run_labels, run_name
+from bids_sr.io.json_values import as_mapping
 
 TABLES = ("image", "activation", "evaluation")
 RUN_WEIGHTS = "RunWeights"
@@ -52,6 +54,11 @@ def find_tables(output_dir: Path, is_selected: RunFilter = lambda _: True) -> pd
         recorded), whether seeds replaced events (at_rest), trial-type weights by contrast
         (weights), and the contrasts that are excluded because their weights differ from the
         weights in most participants (unequal).
+
+    Raises
+    ------
+    InputError
+        If a sidecar cannot be read.
     """
     rows = list(_read_rows(output_dir, is_selected))
     if not rows:
@@ -61,22 +68,31 @@ def find_tables(output_dir: Path, is_selected: RunFilter = lambda _: True) -> pd
     table = table.sort_values(
         ["participant", "session", "task", "run", "variant", "table"], ignore_index=True
     )
-    table = table.assign(name=run_labels(table))
-    unequal = unequal_contrasts(table)
-    return table.assign(unequal=[unequal.get(name, frozenset()) for name in table["name"]])
+    return exclude_unequal(table.assign(name=run_labels(table)))
+
+
+def exclude_unequal(tables: pd.DataFrame) -> pd.DataFrame:
+    """Return the tables with the contrasts whose weights differ from most participants' weights.
+
+    They are in the column unequal of `find_tables`.
+    """
+    unequal = unequal_contrasts(tables)
+    return tables.assign(unequal=[unequal.get(name, frozenset()) for name in tables["name"]])
 
 
 def _read_rows(output_dir: Path, is_selected: RunFilter) -> Iterator[dict[str, object]]:
     """Yield a row per metrics table from its name and sidecar; see `find_tables`."""
+    findings = Findings()
     folders = iter_func_folders(output_dir, "_metrics.tsv")
     for path in (folder / name for folder, names in folders for name in names):
         entities = parse_entities(path)
         if entities.get("desc") not in TABLES or not is_selected(entities):
             continue
-        sidecar_file = path.with_suffix(".json")
-        sidecar = (
-            json.loads(sidecar_file.read_text(encoding="utf-8")) if sidecar_file.exists() else {}
-        )
+        try:
+            sidecar = read_table_sidecar(path)
+        except InputError as error:
+            findings.add(error.problems)
+            continue
         # the group level does not use combined tables, because it combines runs itself
         if RUN_WEIGHTS not in sidecar:
             yield {
@@ -86,10 +102,24 @@ def _read_rows(output_dir: Path, is_selected: RunFilter) -> Iterator[dict[str, o
                 "version": str(sidecar.get("GeneratedByVersion", "")),
                 "digest": str(sidecar.get("SettingsDigest", "")),
                 "at_rest": sidecar.get("MappedBy") == "seeds",
-                "weights": sidecar.get("ContrastWeights", {}),
+                "weights": as_mapping(sidecar.get("ContrastWeights")),
                 "stem": run_name(entities),
                 "scan": run_key(entities),
             }
+    if findings.problems:
+        raise InputError(findings.problems)
+
+
+def read_table_sidecar(table: Path) -> dict[str, object]:
+    """Return the content of the sidecar next to a table; {} if there is none.
+
+    Raises
+    ------
+    InputError
+        If the sidecar cannot be read.
+    """
+    sidecar = table.with_suffix(".json")
+    return read_object(sidecar) if os.path.lexists(sidecar) else {}
 
 
 def mixed_settings_lines(tables: pd.DataFrame) -> list[str]:

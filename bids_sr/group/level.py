@@ -1,28 +1,49 @@
-"""Group level of functional runs: from tables and maps of participants to statistics and a report.
-
-Only the names of runs are read from ``bids_dir``.
-"""
+"""Group level of functional runs: from participants' tables and maps to statistics and a page."""
 
 import logging
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from bids_sr.bids import parse_entities
+from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.label_lists import list_some
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.sections.superres import SuperRes
 from bids_sr.frozen import frozen
-from bids_sr.group.combinable_runs import exclude_uncombinable
+from bids_sr.group.combinable_runs import find_uncombinable
+from bids_sr.group.dataset_contents import DatasetContents
 from bids_sr.group.equal_contrasts import unequal_lines
+from bids_sr.group.input_checks import check_files
 from bids_sr.group.input_maps import DerivativeMaps, exclude_contrasts, find_maps
 from bids_sr.group.input_tables import (
+    exclude_unequal,
     find_tables,
     missing_lines,
     missing_run_lines,
     mixed_settings_lines,
+)
+from bids_sr.group.map_plan import (
+    LEAST_PARTICIPANTS,
+    GroupMembers,
+    MapPlan,
+    list_components,
+    list_weights,
+    plan_maps,
+)
+from bids_sr.group.map_records import (
+    exclusion_lines,
+    negation_lines,
+    plan_lines,
+    session_lines,
+)
+from bids_sr.group.output_files import (
+    GroupNames,
+    list_group_files,
+    list_other_sessions,
+    make_group_names,
+    replace_group_files,
 )
 from bids_sr.notices import read_failed_steps
 from bids_sr.series import BASELINES, MEASURED, RAW
@@ -35,8 +56,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bids_sr.execution.execute import RunOutcome
-    from bids_sr.group.values import JoinedTables
-    from bids_sr.group.voxel_tests import GroupMaps
+    from bids_sr.group.report import GroupContent
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_LISTED_RUNS = 5  # runs, most that a message lists
@@ -47,24 +67,20 @@ _RUN_PARTICIPANT_LEVEL = (
 )
 
 
-class _GroupResults(NamedTuple):
-    """Combined tables, comparisons and maps of the group."""
-
-    joined_tables: "JoinedTables"
-    comparisons: "pd.DataFrame"
-    maps: "GroupMaps"
-
-
 @frozen
 class RunsGroup:
-    """Inputs of the group level: metrics tables, maps of runs, and missing participants.
+    """Inputs of the group level: metrics tables, planned maps, and missing participants.
 
     Attributes
     ----------
     tables : pd.DataFrame
         Tables from `find_tables`.
-    maps : DerivativeMaps
-        Maps of runs, and stored maps of all runs of participants.
+    names : GroupNames
+        Names of the files of the call.
+    plan : MapPlan
+        Planned group maps.
+    stored_series : frozenset[str]
+        Series with stored maps.
     participants : tuple[str, ...]
         Labels (``sub-…``) of participants with tables.
     absent : tuple[str, ...]
@@ -72,96 +88,86 @@ class RunsGroup:
     """
 
     tables: "pd.DataFrame"
-    maps: DerivativeMaps
+    names: GroupNames
+    plan: MapPlan
+    stored_series: frozenset[str]
     participants: tuple[str, ...]
     absent: tuple[str, ...]
 
     def plan_text(self) -> str:
-        """Describe the tables that would be combined, and the missing participants."""
-        found_text = (
-            f"Found {len(self.tables)} metrics tables for {len(self.participants)} participants"
-        )
-        return "\n".join([found_text, *(f"missing: {line}" for line in self.absent)])
+        """Describe the tables and maps that would be combined, and the missing participants."""
+        records = self.plan.records
+        lines = [
+            f"Found {len(self.tables)} metrics tables for {len(self.participants)} participants",
+            *plan_lines(self.plan.computed),
+            *session_lines(self.plan.computed),
+            *negation_lines(records),
+            *self.plan.notes,
+            *exclusion_lines(records),
+            *(f"missing: {line}" for line in self.absent),
+        ]
+        return "\n".join(lines)
 
     def run(self, settings: Settings, print_line: Callable[[str], None]) -> "RunOutcome":
-        """Combine, test and map the metrics, and write the group results.
+        """Combine, test and map the metrics, and replace the results of an earlier call.
 
-        The results are ``group_metrics``, ``group_stats`` and ``group.html``.
+        The results are ``group_metrics``, ``group_stats``, ``group.html`` and the folder
+        ``group``.
         """
+        from bids_sr.config.settings import list_unused_settings
         from bids_sr.execution.execute import RunOutcome
-        from bids_sr.group.comparisons import primary_method
-        from bids_sr.group.maps import LEAST_PARTICIPANTS
-        from bids_sr.group.report import GroupContent, build_group_report
+        from bids_sr.group.report import build_group_report
         from bids_sr.report.index_page import write_index
 
         output_dir = settings.paths.output_dir
-        from bids_sr.config.settings import list_unused_settings
-
         if unused := list_unused_settings(settings, _GROUP_SETTINGS):
             print_line(f"These settings have no effect at the group level: {', '.join(unused)}")
-        for line in self.absent:
-            print_line(f"missing: {line}")
+        for line in (*(f"missing: {line}" for line in self.absent), *self.plan.notes):
+            print_line(line)
         print_line(
             f"Combining {len(self.tables)} metrics tables from {len(self.participants)}"
             " participants"
         )
-        # determined in advance: the last of the default methods
-        default_method = SuperRes().learned[-1]
-        series = (RAW, *BASELINES, *method_names_without_controls(), MEASURED)
-        results = self._compute(settings, default_method, series, print_line)
-        unstored: list[str] = []
-        if len(self.participants) >= LEAST_PARTICIPANTS:
-            available_series = set(results.joined_tables.series["series"])
-            unstored = _list_unstored_maps(
-                [name for name in series if name in available_series], self.maps
+        earlier_files = set(list_group_files(output_dir, self.names))
+        with replace_group_files(output_dir, self.names) as folder:
+            content = self._compute(settings, folder, print_line)
+            print_line("Writing the group report")
+            build_group_report(folder, content)
+        if other_sessions := list_other_sessions(output_dir, self.names):
+            print_line(f"Results of earlier calls for {', '.join(other_sessions)} were kept")
+        if removed := earlier_files - set(list_group_files(output_dir, self.names)):
+            print_line(
+                f"Results of an earlier call were replaced. {len(removed)} files that this call"
+                f" does not compute were removed, for example {min(removed)}"
             )
-        for line in unstored:
-            print_line(line)
-        print_line("Writing the group report")
-        content = GroupContent(
-            tables=self.tables,
-            absent=self.absent,
-            joined_tables=results.joined_tables,
-            comparisons=results.comparisons,
-            maps=replace(results.maps, exclusions=(*results.maps.exclusions, *unstored)),
-            method=primary_method(default_method, results.joined_tables.methods),
-            margin=settings.evaluation.margin,
-            about={
-                "bids-sr version": __version__,
-                "Run": settings.run.run_uuid,
-                "Command": " ".join(sys.argv),
-            },
-        )
-        page = build_group_report(output_dir, content)
         write_index(output_dir)
-        return RunOutcome(reports=(page,))
+        return RunOutcome(reports=(output_dir / self.names.page,))
 
     def _compute(
-        self,
-        settings: Settings,
-        default_method: str,
-        series: Sequence[str],
-        print_line: Callable[[str], None],
-    ) -> _GroupResults:
-        """Compute and write the tables and the maps of the group."""
+        self, settings: Settings, folder: Path, print_line: Callable[[str], None]
+    ) -> "GroupContent":
+        """Compute and write the tables and the maps, and return the contents of the page."""
+        from bids_sr.group.comparisons import primary_method
         from bids_sr.group.maps import compute_group_maps
-        from bids_sr.group.tables import write_tables
+        from bids_sr.group.report import GroupContent
+        from bids_sr.group.tables import write_inputs, write_tables
         from bids_sr.group.values import TableError
 
-        output_dir = settings.paths.output_dir
+        # determined in advance: the last of the default methods
+        default_method = SuperRes().learned[-1]
         processes = settings.resources.nprocs or 1
         with _make_pool(processes, len(self.participants)) as pool:
             tables = pool.submit(
                 write_tables,
-                output_dir,
+                folder,
+                self.names,
                 self.tables,
                 method=default_method,
                 margin=settings.evaluation.margin,
             )
             maps = compute_group_maps(
-                self.maps,
-                output_dir,
-                series=series,
+                self.plan,
+                folder,
                 print_line=print_line,
                 pool=pool,
                 flips=settings.evaluation.group_permutations,
@@ -173,10 +179,45 @@ class RunsGroup:
             except TableError as error:
                 raise UsageError(
                     str(error),
-                    "the table was written by another version of bids-sr",
+                    "the values of the table cannot be compared",
                     "rerun the participant level for this participant",
                 ) from error
-        return _GroupResults(joined_tables=joined_tables, comparisons=comparisons, maps=maps)
+        if maps.records:
+            write_inputs(folder / "group", self.names, maps.records, settings.paths.output_dir)
+        new_exclusions = [line for line in maps.exclusions if line not in self.plan.notes]
+        lines = [
+            *new_exclusions,
+            *exclusion_lines(maps.records),
+            *negation_lines(maps.records),
+            *session_lines([record for record in maps.records if record.members]),
+        ]
+        unstored: list[str] = []
+        if len(self.participants) >= LEAST_PARTICIPANTS:
+            available_series = set(joined_tables.series["series"])
+            series = [name for name in _list_series() if name in available_series]
+            unstored = list_unstored_series(series, self.stored_series)
+        for line in (*lines, *unstored):
+            print_line(line)
+        return GroupContent(
+            names=self.names,
+            tables=self.tables,
+            absent=self.absent,
+            joined_tables=joined_tables,
+            comparisons=comparisons,
+            maps=replace(maps, exclusions=(*self.plan.notes, *lines, *unstored)),
+            method=primary_method(default_method, joined_tables.methods),
+            margin=settings.evaluation.margin,
+            about={
+                "bids-sr version": __version__,
+                "Run": settings.run.run_uuid,
+                "Command": " ".join(sys.argv),
+            },
+        )
+
+
+def _list_series() -> tuple[str, ...]:
+    """Return the series of group maps in the order of the page."""
+    return (RAW, *BASELINES, *method_names_without_controls(), MEASURED)
 
 
 def _make_pool(processes: int, n_participants: int) -> "Executor":
@@ -194,9 +235,9 @@ def _make_pool(processes: int, n_participants: int) -> "Executor":
 def find_runs_group(
     settings: Settings,
     is_selected: Callable[[Mapping[str, str]], bool],
-    expected: Sequence[str],
+    dataset: DatasetContents,
 ) -> RunsGroup:
-    """Find the tables and maps of functional runs.
+    """Find the tables and maps of functional runs, and plan the group maps.
 
     Parameters
     ----------
@@ -204,53 +245,94 @@ def find_runs_group(
         Settings of the call.
     is_selected : Callable[[Mapping[str, str]], bool]
         Returns whether a run was requested, given its entities (pybids names).
-    expected : Sequence[str]
-        Participants (``sub-…``) of the data set or of the call.
+    dataset : DatasetContents
+        Participants and runs of the data set, which decide whose results are used.
 
     Raises
     ------
     UsageError
-        If there are no tables, tables of a single participant, or tables of different versions or
-        settings.
+        If there are no tables, tables of a single participant, tables of different versions or
+        settings, or files that cannot be read.
     """
-    output_dir, bids_dir = settings.paths.output_dir, settings.paths.bids_dir
-    tables = find_tables(output_dir, is_selected)
-    if tables.empty:
+    output_dir, selection = settings.paths.output_dir, settings.selection
+    all_tables = find_tables(output_dir, is_selected)
+    if all_tables.empty:
         raise _no_tables_error(output_dir)
+    leftovers = dataset.describe_leftovers(all_tables, dataset.has_run)
+    tables = exclude_unequal(
+        all_tables[[dataset.has_run(row) for row in all_tables.to_dict("records")]]
+    )
     if lines := mixed_settings_lines(tables):
         raise _mixed_settings_error(lines, tables, output_dir)
     participants = tuple(tables["participant"].unique())
+    expected = dataset.select(selection.participant_label)
     missing = missing_lines(expected, tables) + missing_run_lines(
-        _list_expected_runs(bids_dir, is_selected), tables
+        [run for runs in dataset.runs.values() for run in runs if is_selected(run)], tables
     )
-    if not expected:
-        missing.append(
-            (
-                "",
-                f"missing participants cannot be identified because {bids_dir} does not list"
-                " any participants",
-            )
+    if not dataset.participants:
+        sentence = (
+            f"missing participants cannot be identified because {dataset.folder} does not list any"
+            " participants"
         )
+        missing.append(("", sentence))
     if len(participants) < 2:
-        problem = "\n  ".join(
-            [
-                f"the group level found only one participant ({participants[0]})",
-                *(line for _, line in missing),
-            ]
-        )
-        reason = "group statistics require at least two participants"
-        raise UsageError(problem, reason, "run the participant level for more participants")
+        raise _too_few_error(participants, [*leftovers, *missing])
     missing += unequal_lines(tables)
+    collected = find_maps(output_dir, is_selected, dataset)
+    uncombined = find_uncombinable(collected)
+    missing += [*uncombined.lines, *collected.outdated]
     unequal = dict(zip(tables["stem"], tables["unequal"], strict=True))
-    maps = exclude_contrasts(output_dir, find_maps(output_dir, is_selected), unequal)
-    maps, uncombined = exclude_uncombinable(maps)
-    missing += [*uncombined, *maps.outdated]
+    usable = uncombined.exclude(exclude_contrasts(output_dir, collected, unequal))
+    outsiders = {label: text for label, text in leftovers if not dataset.lists(label)}
+    names = make_group_names(selection)
+    plan = plan_maps(
+        collected,
+        usable,
+        GroupMembers(
+            labels=sorted({*expected, *outsiders, *participants}),
+            outsiders=outsiders,
+            with_tables=frozenset(participants),
+            components=list_components(tables),
+            unequal=unequal,
+            weights=list_weights(tables),
+            uncombined=uncombined.reasons,
+        ),
+        series=_list_series(),
+        names=names,
+        selected_sessions=selection.session_label,
+    )
+    _require_readable(tables, plan)
     return RunsGroup(
         tables=tables,
-        maps=maps,
+        names=names,
+        plan=plan,
+        stored_series=_list_stored_series(collected),
         participants=participants,
-        absent=tuple(_add_crashed_steps(missing, output_dir)),
+        absent=tuple(_add_crashed_steps([*leftovers, *missing], output_dir)),
     )
+
+
+def _require_readable(tables: "pd.DataFrame", plan: MapPlan) -> None:
+    """Raise `InputError` if a file that will be read cannot be opened."""
+    findings = Findings()
+    check_files(
+        findings,
+        tables=tables["path"],
+        images=plan.list_images(),
+        transforms=plan.list_transforms(),
+    )
+    if findings.problems:
+        raise InputError(findings.problems)
+
+
+def _too_few_error(participants: Sequence[str], missing: Sequence[tuple[str, str]]) -> UsageError:
+    """Return the error if there are tables of fewer than two participants."""
+    found = f"only one participant ({participants[0]})" if participants else "no participants"
+    problem = "\n  ".join(
+        [f"the group level found {found}", *(sentence for _, sentence in missing)]
+    )
+    reason = "group statistics require at least two participants"
+    return UsageError(problem, reason, "run the participant level for more participants")
 
 
 def _no_tables_error(output_dir: Path) -> UsageError:
@@ -287,18 +369,6 @@ def _mixed_settings_error(
         " settings (--force does not override this check)"
     )
     return UsageError(problem, reason, fix)
-
-
-def _list_expected_runs(
-    bids_dir: Path, is_selected: Callable[[Mapping[str, str]], bool]
-) -> list[dict[str, str]]:
-    """Return the requested runs of the data set, as the entities of their series."""
-    paths = (
-        path
-        for folder in ("sub-*/func", "sub-*/ses-*/func")
-        for path in bids_dir.glob(f"{folder}/*_bold.nii*")
-    )
-    return [entities for entities in map(parse_entities, sorted(paths)) if is_selected(entities)]
 
 
 def _list_differing_settings(digests: Collection[str], output_dir: Path) -> list[str]:
@@ -341,9 +411,16 @@ def _add_crashed_steps(absent: Sequence[tuple[str, str]], output_dir: Path) -> l
     return completed_lines
 
 
-def _list_unstored_maps(series: Sequence[str], maps: DerivativeMaps) -> list[str]:
-    """Return notes on series without stored maps, with the storage level that includes them."""
-    stored = {key[1] for run in (*maps.runs, *maps.combined) for key in run.map_keys()}
+def _list_stored_series(maps: DerivativeMaps) -> frozenset[str]:
+    """Return the series with stored maps."""
+    return frozenset(key[1] for run in (*maps.runs, *maps.combined) for key in run.map_keys())
+
+
+def list_unstored_series(series: Sequence[str], stored: Collection[str]) -> list[str]:
+    """Return notes on series without stored maps, with the storage level that includes them.
+
+    `series` are the series in the tables, `stored` the series with stored maps.
+    """
     if not stored:
         return [
             "Group maps cannot be computed because no t maps and effect maps are stored."

@@ -4,106 +4,207 @@ Effects are in percent of the mean brain signal of the run, because signal units
 scanners; all series of a run have the same scale. A stored map of all runs of a participant is
 used if it exists; otherwise, the runs are averaged with equal weights. A one-sample t test is
 performed across participants. Participants are added to running sums one by one, so that memory
-use does not increase with their number. Voxels outside the brain of any participant are excluded.
+use does not increase with their number. A voxel of a map needs all its participants; a participant
+who lacks much of what the others have in common is left out (`bids_sr.group.coverage`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from bids_sr.frozen import frozen
-from bids_sr.group.input_maps import (
-    DerivativeMaps,
-    MapKey,
-    ParticipantMaps,
-    RunMaps,
-    common_space,
-    first_smoothing,
-    group_by_participant,
+from bids_sr.group.coverage import CoverageExclusion, leave_out_by_coverage, may_leave_out
+from bids_sr.group.input_maps import MapKey, ParticipantMaps
+from bids_sr.group.map_plan import (
+    LEAST_PARTICIPANTS,
+    MapPlan,
+    PlannedTask,
+    count_text,
+    too_few_text,
 )
+from bids_sr.group.map_records import ORIGIN_TEXTS, GroupMapRecord, GroupMaps
 from bids_sr.group.template_sampling import (
     ParticipantSampling,
+    SampledMaps,
     Target,
-    compute_participant_effects,
+    UnusableMapError,
     load_target,
     prepare_participant_sampling,
 )
-from bids_sr.group.voxel_tests import FWE, Z_SHOWN, GroupMaps, RunningSums, correct_by_sign_flips
+from bids_sr.group.voxel_tests import FWE, Z_SHOWN, RunningSums, correct_by_sign_flips
 from bids_sr.io.arrays import Array
+from bids_sr.io.checksums import checksum
 from bids_sr.io.uris import template_uri
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.rows import MISSING
-from bids_sr.series import map_label
 
 _LOGGER = logging.getLogger(__name__)
 FDR = 0.05  # false discovery rate
-LEAST_PARTICIPANTS = 3  # two participants leave one degree of freedom, which is too few for a test
 CHUNK = 50  # participants, smallest number that one process accumulates
 _N_CHUNKS = 32  # approximate number of chunks; the sums of a chunk take megabytes
 _LOGP_TOLERANCE = 1e-6  # of −log10 of p at the significance level, for rounding to float32
 _MapMetadata = Mapping[str, float | None]
 """Entries of a sidecar that only some statistics have."""
+_Labels = Mapping[MapKey, Collection[str]]
+"""Labels of the participants in each map."""
+_Result = TypeVar("_Result")
 
 
 @dataclass(slots=True)
-class _ParticipantSums:
-    """Running sums over some participants."""
+class _MapSums:
+    """Running sums of one map over some participants, over the selected n voxels."""
 
-    inside: Array  # (N,) boolean over the target's mask; inside the brain of all participants
-    sums: dict[MapKey, RunningSums]  # by map, over the voxels inside
+    sums: RunningSums
+    common: Array  # (n,) boolean; voxels that all participants so far have
+    # voxels that the participants added so far have in common without the participant, at most
+    gains: dict[str, int] = field(default_factory=dict)
 
-    def restrict(self, inside: Array) -> None:
-        """Restrict the sums to voxels that are also inside another mask (N,)."""
-        common = self.inside & inside
-        selected = common[self.inside]
-        if not selected.all():
-            for map_sums in self.sums.values():
-                map_sums.restrict(selected)
-        self.inside = common
+    def add(self, values: Array, inside: Array, participant: str) -> None:
+        """Add the values and voxels (n,) of a participant.
+
+        A participant's gain is at most the number of voxels that the earlier participants have in
+        common and this participant lacks; for the first participant, the second one decides.
+        """
+        if len(self.gains) == 1:
+            (first,) = self.gains
+            self.gains[first] = int((inside & ~self.common).sum())
+        self.gains[participant] = int((self.common & ~inside).sum()) if self.gains else 0
+        self.common = self.common & inside
+        self.sums.add(values, participant)
+
+    @property
+    def possible(self) -> Array:
+        """Voxels (n,) that decide on the map: all until there are two participants."""
+        return self.common if len(self.gains) > 1 else np.ones_like(self.common)
+
+    def restrict(self, selected: Array) -> None:
+        """Restrict the sums to the selected voxels."""
+        self.sums.restrict(selected)
+        self.common = self.common[selected]
+
+    def join(self, addition: _MapSums) -> None:
+        """Add the sums of other participants over the same voxels."""
+        for some, others in ((self, addition), (addition, self)):
+            if len(some.gains) == 1 and others.gains:
+                (first,) = some.gains
+                some.gains[first] = int((others.common & ~some.common).sum())
+        self.sums.join(addition.sums)
+        self.common = self.common & addition.common
+        self.gains |= addition.gains
+
+
+@dataclass(slots=True)
+class _TaskSums:
+    """Running sums of the maps of one task over some participants."""
+
+    selection: Array  # (N,) boolean over the target's mask; the n voxels of the sums
+    maps: dict[MapKey, _MapSums]
+    unusable: dict[MapKey, dict[str, str]]  # reasons by map and participant
+    checksums: dict[MapKey, dict[Path, str]]  # SHA-256 of the files that were read, by map
+
+    @classmethod
+    def empty(cls, keys: Iterable[MapKey], voxels: int) -> _TaskSums:
+        """Return sums without participants over all N voxels of the target's mask."""
+        everywhere = np.ones(voxels, dtype=bool)
+        keys = list(keys)
+        return cls(
+            selection=everywhere,
+            maps={
+                key: _MapSums(sums=RunningSums.empty(voxels), common=everywhere) for key in keys
+            },
+            unusable={key: {} for key in keys},
+            checksums={key: {} for key in keys},
+        )
+
+    def restrict(self, selected: Array) -> None:
+        """Restrict the sums to the selected ones of the n voxels."""
+        if selected.all():
+            return
+        self.selection = self.selection.copy()
+        self.selection[self.selection] = selected
+        for map_sums in self.maps.values():
+            map_sums.restrict(selected)
+
+    def add(self, sampled: SampledMaps, keys: Collection[MapKey], participant: str) -> None:
+        """Add the maps of a participant that are in `keys`."""
+        for key in keys:
+            if key in sampled.effects:
+                self.maps[key].add(sampled.effects[key], sampled.inside[key[0]], participant)
+                self.checksums[key] |= {path: checksum(path) for path in sampled.files[key]}
+            elif key in sampled.unusable:
+                self.unusable[key][participant] = sampled.unusable[key]
+        self.restrict(np.logical_or.reduce([sums.possible for sums in self.maps.values()]))
+
+    def join(self, addition: _TaskSums) -> None:
+        """Add the sums of other participants."""
+        both = self.selection & addition.selection
+        self.restrict(both[self.selection])
+        addition.restrict(both[addition.selection])
+        for key, map_sums in self.maps.items():
+            map_sums.join(addition.maps[key])
+            self.unusable[key] |= addition.unusable[key]
+            self.checksums[key] |= addition.checksums[key]
+
+    def common_voxels(self, key: MapKey) -> Array:
+        """Return the voxels (N,) that all participants of a map have."""
+        common = self.selection.copy()
+        common[common] = self.maps[key].common
+        return common
+
+
+def _sample_participant(
+    participant: ParticipantMaps, target: Target, selection: Array, keys: Sequence[MapKey]
+) -> SampledMaps:
+    """Return the effects of a participant; all maps are unusable if a mask or transform is."""
+    try:
+        sampling = prepare_participant_sampling(participant, target, selection, keys)
+    except UnusableMapError as error:
+        unusable = dict.fromkeys(keys, str(error))
+        return SampledMaps(effects={}, inside={}, unusable=unusable, files={})
+    return sampling.sample(keys)
 
 
 def _sum_participants(
-    participants: Sequence[ParticipantMaps], *, target: Target, keys: Sequence[MapKey]
-) -> _ParticipantSums:
-    """Accumulate participants, with the maps of one participant in memory at a time."""
-    n = len(target.points)
-    total = _ParticipantSums(
-        inside=np.ones(n, dtype=bool), sums={key: RunningSums.empty(n) for key in keys}
-    )
+    participants: Sequence[ParticipantMaps], *, target: Target, labels: _Labels
+) -> _TaskSums:
+    """Accumulate participants, with the maps of one participant in memory at a time.
+
+    `labels`: participants in each map.
+    """
+    total = _TaskSums.empty(labels, len(target.points))
     for participant in participants:
-        sampling = prepare_participant_sampling(participant, target, total.inside, keys)
-        in_brain = sampling.inside
-        if not in_brain.all():
-            sampling.restrict(in_brain)
-            inside = total.inside.copy()
-            inside[inside] = in_brain
-            total.restrict(inside)
-        for key, values in compute_participant_effects(sampling, keys).items():
-            total.sums[key].add(values, participant.participant)
+        keys = [key for key in labels if participant.participant in labels[key]]
+        if keys:
+            sampled = _sample_participant(participant, target, total.selection, keys)
+            total.add(sampled, keys, participant.participant)
     return total
 
 
-def _join_sums(chunks: Iterable[_ParticipantSums]) -> _ParticipantSums:
-    """Join the sums of several chunks of participants, in the order of the chunks."""
-    remaining = iter(chunks)
-    total = next(remaining)
-    for addition in remaining:
-        common = total.inside & addition.inside
-        total.restrict(common)
-        addition.restrict(common)
-        for key, map_sums in total.sums.items():
-            map_sums.join(addition.sums[key])
-    return total
+def _pack_coverage(
+    participants: Sequence[ParticipantMaps], *, target: Target, labels: _Labels
+) -> dict[MapKey, dict[str, Array]]:
+    """Return the voxels of each participant, as bits of the N voxels of the target's mask.
+
+    `labels`: participants in each map. Maps of one contrast share the voxels.
+    """
+    coverage: dict[MapKey, dict[str, Array]] = {key: {} for key in labels}
+    everywhere = np.ones(len(target.points), dtype=bool)
+    for participant in participants:
+        keys = [key for key in labels if participant.participant in labels[key]]
+        if keys:
+            sampled = _sample_participant(participant, target, everywhere, keys)
+            packed = {contrast: np.packbits(inside) for contrast, inside in sampled.inside.items()}
+            for key in sampled.effects:
+                coverage[key][participant.participant] = packed[key[0]]
+    return coverage
 
 
 @frozen
@@ -115,13 +216,9 @@ class _Computation:
     target : Target
         Template.
     output_dir : Path
-        Derivatives folder.
-    series : Sequence[str]
-        Series to test, in the order of the result.
-    fwhm_mm : float
-        Smoothing of the maps (FWHM, mm).
+        Folder of the maps.
     flips : int
-        Number of random sign flips; 0 for no correction.
+        Number of sign flips; 0 for no correction.
     seed : int
         Seed of the sign flips.
     threads : int
@@ -134,8 +231,6 @@ class _Computation:
 
     target: Target
     output_dir: Path
-    series: Sequence[str]
-    fwhm_mm: float
     flips: int
     seed: int
     threads: int
@@ -144,71 +239,64 @@ class _Computation:
 
 
 @frozen
-class _TaskTests:
-    """Inputs of the tests of one task.
+class _MapTest:
+    """Inputs of the test of one map.
 
     Attributes
     ----------
-    task, variant : str
-        Task label, and the entities other than session, task and run; n/a if there are none.
-    participants : Sequence[ParticipantMaps]
-        All participants of the task.
+    record : GroupMapRecord
+        Record of the map.
+    sums : RunningSums
+        Sums over the participants at the voxels inside.
     inside : Array
-        Voxels of the target's mask inside the brain of all participants, (N,) boolean.
-    samplings : Sequence[ParticipantSampling]
-        Samplings of the participants' maps at the voxels inside, for sign flips.
-    computation : _Computation
-        Settings of all group maps.
+        Voxels of the target's mask that all participants have, (N,) boolean.
     """
 
-    task: str
-    variant: str
-    participants: Sequence[ParticipantMaps]
+    record: GroupMapRecord
+    sums: RunningSums
     inside: Array
-    samplings: Sequence[ParticipantSampling]
-    computation: _Computation
-
-    def select_participants(self, labels: Collection[str]) -> list[ParticipantMaps]:
-        """Return the maps of participants with given labels (``sub-…``)."""
-        return [maps for maps in self.participants if maps.participant in labels]
 
 
-class _TaskMaps(NamedTuple):
-    """Result of one task."""
+@frozen
+class _FlipInputs:
+    """Samplings of participants for sign flips.
 
-    rows: list[dict[str, Any]]  # rows of `GroupMaps.maps`; [] if the task was not tested
-    exclusions: list[str]  # sentences on participants and maps that were not tested
-    tested: Array | None  # (N,) boolean over the target's mask; None if the task was not tested
+    Attributes
+    ----------
+    samplings : Mapping[str, ParticipantSampling]
+        Sampling of each participant at the selected voxels, by label.
+    selection : Array
+        Voxels of the target's mask that are sampled, (N,) boolean.
+    """
+
+    samplings: Mapping[str, ParticipantSampling]
+    selection: Array
 
 
 def compute_group_maps(
-    collected: DerivativeMaps | Sequence[RunMaps],
+    plan: MapPlan,
     output_dir: Path,
     *,
-    series: Sequence[str],
     print_line: Callable[[str], None] = _LOGGER.info,
     pool: Executor | None = None,
     flips: int = 0,
     seed: int = 0,
     threads: int = 1,
 ) -> GroupMaps:
-    """Compute the maps of every task, contrast and series, and write them to the folder ``group``.
+    """Compute the planned maps, and write them to the folder ``group``.
 
     Parameters
     ----------
-    collected : DerivativeMaps or Sequence[RunMaps]
-        Maps of runs, and stored maps of all runs of participants.
+    plan : MapPlan
+        Planned maps and their participants.
     output_dir : Path
-        Derivatives folder.
-    series : Sequence[str]
-        Series to test, in the order of the result.
+        Folder in which ``group`` is created.
     print_line : Callable[[str], None]
         Receives progress messages.
     pool : Executor, optional
         Accumulates chunks of participants in parallel; the chunks do not depend on it.
     flips : int
-        Number of random sign flips for maps with family-wise error correction; 0 for no
-        correction.
+        Number of sign flips for maps with family-wise error correction; 0 for no correction.
     seed : int
         Seed of the sign flips.
     threads : int
@@ -216,158 +304,207 @@ def compute_group_maps(
     """
     from bids_sr.registration.templates import TemplateError
 
-    if not isinstance(collected, DerivativeMaps):
-        collected = DerivativeMaps(runs=collected)
-    all_maps = [*collected.runs, *collected.combined]
-    space, fwhm_mm = common_space(all_maps), first_smoothing(all_maps)
-    if space is None or fwhm_mm is None:
-        return GroupMaps(
-            exclusions=(
-                "group maps: none of the participants has both effect maps and transforms to "
-                "a standard space",
-            )
-        )
+    if plan.space is None or not plan.computed:
+        return GroupMaps(exclusions=plan.notes, records=plan.records)
     try:
-        target = load_target(space)
+        target = load_target(plan.space)
     except TemplateError as error:
-        return GroupMaps(exclusions=(f"group maps: {error}",))
+        reason = f"group maps: {error}"
+        return GroupMaps(exclusions=(*plan.notes, reason), records=plan.records)
     computation = _Computation(
         target=target,
         output_dir=output_dir,
-        series=series,
-        fwhm_mm=fwhm_mm,
         flips=flips,
         seed=seed,
         threads=threads,
         pool=pool,
         print_line=print_line,
     )
-    tasks = group_by_participant(_select_available(collected, space))
-    exclusions = _list_runs_without_transform(collected.runs, space, tasks)
     rows: list[dict[str, Any]] = []
+    records: list[GroupMapRecord] = []
+    exclusions = [*plan.notes]
     tested = np.zeros(target.shape, dtype=bool)
-    for (task, variant), participants in tasks.items():
-        task_maps = _compute_task_maps(computation, task, variant, participants)
+    for task in plan.tasks:
+        task_maps = _compute_task_maps(computation, task)
         rows += task_maps.rows
+        records += task_maps.records
         exclusions += task_maps.exclusions
-        if task_maps.tested is not None:
-            tested[target.mask] |= task_maps.tested
+        tested[target.mask] |= task_maps.tested
     return GroupMaps(
-        space=space,
+        space=plan.space,
         maps=pd.DataFrame(rows),
         exclusions=tuple(exclusions),
+        records=records,
         background=Volume(target.background, target.affine),
         mask=Volume(tested, target.affine),
     )
 
 
-def _compute_task_maps(
-    computation: _Computation, task: str, variant: str, participants: Sequence[ParticipantMaps]
-) -> _TaskMaps:
+class _TaskMaps(NamedTuple):
+    """Result of one task."""
+
+    rows: list[dict[str, Any]]  # rows of `GroupMaps.maps`
+    records: list[GroupMapRecord]  # of all maps, also of those without a test
+    exclusions: list[str]  # sentences on maps that were not tested
+    tested: Array  # (N,) boolean over the target's mask
+
+
+def _compute_task_maps(computation: _Computation, task: PlannedTask) -> _TaskMaps:
     """Compute and write the maps of one task."""
-    heading = f"group maps for task {task}"
-    if len(participants) < LEAST_PARTICIPANTS:
-        exclusion = f"{heading}: {_too_few_text(len(participants))}"
-        return _TaskMaps(rows=[], exclusions=[exclusion], tested=None)
-    target, flips = computation.target, computation.flips
-    keys = _list_effect_keys(participants, computation.series, computation.fwhm_mm)
-    total = _sum_in_chunks(participants, target, keys, computation.pool)
-    if not total.inside.any():
-        exclusion = f"{heading}: the brain masks of the participants do not overlap"
-        return _TaskMaps(rows=[], exclusions=[exclusion], tested=None)
-    computation.print_line(
-        f"{heading}: computing maps of {len(participants)} participants in "
-        f"{int(total.inside.sum())} voxels of {target.space}"
-    )
-    testable = {
-        key: map_sums
-        for key, map_sums in total.sums.items()
-        if len(map_sums.participants) >= LEAST_PARTICIPANTS
-    }
-    counts = {len(map_sums.participants) for map_sums in testable.values()}
-    notes = [f"{heading}: {text}" for text in _resolution_texts(flips, counts)]
-    for note in notes:
-        computation.print_line(note)
-    tests = _TaskTests(
-        task=task,
-        variant=variant,
-        participants=participants,
-        inside=total.inside,
-        samplings=[
-            prepare_participant_sampling(participant, target, total.inside, keys)
-            for participant in (participants if flips else ())
-        ],
-        computation=computation,
-    )
-    with ThreadPoolExecutor(computation.threads) as workers:
-        rows = list(workers.map(partial(_test_map, tests), testable, testable.values()))
-    exclusions = [*notes, *_list_sparse_maps(task, total.sums)]
-    return _TaskMaps(rows=rows, exclusions=exclusions, tested=total.inside)
-
-
-def _select_available(collected: DerivativeMaps, space: str) -> DerivativeMaps:
-    """Return the maps that are available or can be resampled in a template space."""
-    return DerivativeMaps(
-        runs=[run for run in collected.runs if run.is_available_in(space)],
-        combined=[maps for maps in collected.combined if maps.is_available_in(space)],
-    )
-
-
-def _list_runs_without_transform(
-    runs: Sequence[RunMaps],
-    space: str,
-    tasks: Mapping[tuple[str, str], Sequence[ParticipantMaps]],
-) -> list[str]:
-    """Return a sentence for each run that cannot be resampled to a template space.
-
-    Runs whose participant has stored maps of all runs are not needed and not listed.
-    """
-    with_combined = {
-        (task, participant.participant)
-        for task, participants in tasks.items()
-        for participant in participants
-        if participant.combined is not None
-    }
-    return [
-        f"group maps: {run.name} was excluded, because no transform to {space} was found"
-        for run in runs
-        if not run.is_available_in(space)
-        and ((run.task, run.variant), run.participant) not in with_combined
+    records = {record.key: record for record in task.records}
+    tests, notes = _accumulate_maps(computation, task)
+    tested = np.zeros(len(computation.target.points), dtype=bool)
+    for key, test in tests.items():
+        records[key] = test.record
+        tested |= test.inside
+    testable = [
+        test
+        for test in tests.values()
+        if len(test.record.members) >= LEAST_PARTICIPANTS and test.inside.any()
     ]
+    counts = {len(test.record.members) for test in testable}
+    if testable:
+        task_label = testable[0].record.task_label
+        for n_participants in sorted(counts, reverse=True):
+            n_voxels = {
+                int(test.inside.sum())
+                for test in testable
+                if len(test.record.members) == n_participants
+            }
+            computation.print_line(
+                f"group maps for {task_label}: computing maps of {n_participants} participants in"
+                f" {_range_text(n_voxels)} voxels of {computation.target.space}"
+            )
+        limits = [
+            f"group maps for {task_label}: {text}"
+            for text in _resolution_texts(computation.flips, counts)
+        ]
+        for line in limits:
+            computation.print_line(line)
+        notes += limits
+    flip_inputs = _prepare_flips(computation, task, testable) if computation.flips else None
+    with ThreadPoolExecutor(computation.threads) as workers:
+        rows = list(workers.map(partial(_test_map, computation, flip_inputs), testable))
+    return _TaskMaps(rows=rows, records=[*records.values()], exclusions=notes, tested=tested)
+
+
+def _range_text(counts: Collection[int]) -> str:
+    """Return one number, or the range of several, such as ``50,396 to 236,357``."""
+    return " to ".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))
+
+
+def _accumulate_maps(
+    computation: _Computation, task: PlannedTask
+) -> tuple[dict[MapKey, _MapTest], list[str]]:
+    """Accumulate the participants of a task, and decide who is in each map.
+
+    Returns the accumulated maps, and sentences on maps without a test.
+    """
+    target = computation.target
+    records = {record.key: record for record in task.computed}
+    labels = {key: record.participants for key, record in records.items()}
+    if not labels:
+        return {}, []
+    total = _sum_in_chunks(task.participants, labels, computation)
+    sums = {key: (map_sums, total.common_voxels(key)) for key, map_sums in total.maps.items()}
+    for key, reasons in total.unusable.items():
+        records[key] = replace(records[key], checksums=total.checksums[key]).exclude(reasons)
+    doubtful = {
+        key: records[key].participants
+        for key, (map_sums, common) in sums.items()
+        if may_leave_out(map_sums.gains.values(), int(common.sum()))
+    }
+    left_out = _leave_out(computation, task, doubtful) if doubtful else {}
+    repeated = {}
+    for key, exclusions in left_out.items():
+        if exclusions:
+            reasons = {exclusion.participant: exclusion.reason for exclusion in exclusions}
+            records[key] = records[key].exclude(reasons)
+            repeated[key] = records[key].participants
+    if repeated:
+        total = _sum_in_chunks(task.participants, repeated, computation)
+        sums |= {key: (map_sums, total.common_voxels(key)) for key, map_sums in total.maps.items()}
+    tests, notes = {}, []
+    for key, (map_sums, inside) in sums.items():
+        map_sums.sums.restrict(map_sums.common)
+        tests[key] = _MapTest(record=records[key], sums=map_sums.sums, inside=inside)
+    for key, test in tests.items():
+        heading = f"group map of {key[0]} ({key[1]}) for {test.record.task_label}"
+        n_members = len(test.record.members)
+        if n_members < LEAST_PARTICIPANTS:
+            notes.append(f"{heading}: {too_few_text(n_members)}")
+        elif not test.inside.any():
+            notes.append(
+                f"{heading}: the maps of the {n_members} participants"
+                f" ({', '.join(test.record.participants)}) do not overlap, because they have no"
+                f" voxel with values in common in {target.space}"
+            )
+    return tests, notes
+
+
+def _leave_out(
+    computation: _Computation, task: PlannedTask, labels: _Labels
+) -> dict[MapKey, list[CoverageExclusion]]:
+    """Return the participants whose coverage is too different, by map.
+
+    `labels`: participants in each map. The voxels of all maps of a contrast are needed, so that
+    the voxels of a participant are the same for all series.
+    """
+    contrasts = {key[0] for key in labels}
+    sampled = {
+        record.key: record.participants for record in task.computed if record.key[0] in contrasts
+    }
+    coverage: dict[MapKey, dict[str, Array]] = {key: {} for key in labels}
+    for chunk in _iterate_chunks(_pack_coverage, task.participants, sampled, computation):
+        for key in labels:
+            coverage[key] |= chunk[key]
+    return {key: leave_out_by_coverage(covered) for key, covered in coverage.items()}
+
+
+def _iterate_chunks(
+    function: Callable[..., _Result],
+    participants: Sequence[ParticipantMaps],
+    labels: _Labels,
+    computation: _Computation,
+) -> Iterable[_Result]:
+    """Return the result of a function for each chunk of participants, in their order.
+
+    `labels`: participants in each map.
+    """
+    size = max(CHUNK, len(participants) // _N_CHUNKS)
+    chunks = [participants[start : start + size] for start in range(0, len(participants), size)]
+    process_chunk = partial(function, target=computation.target, labels=labels)
+    return (computation.pool.map if computation.pool else map)(process_chunk, chunks)
 
 
 def _sum_in_chunks(
-    participants: Sequence[ParticipantMaps],
-    target: Target,
-    keys: Sequence[MapKey],
-    pool: Executor | None,
-) -> _ParticipantSums:
-    """Accumulate all participants of a task, chunk by chunk."""
-    size = max(CHUNK, len(participants) // _N_CHUNKS)
-    chunks = [participants[start : start + size] for start in range(0, len(participants), size)]
-    sum_chunk = partial(_sum_participants, target=target, keys=keys)
-    return _join_sums((pool.map if pool else map)(sum_chunk, chunks))
+    participants: Sequence[ParticipantMaps], labels: _Labels, computation: _Computation
+) -> _TaskSums:
+    """Accumulate participants of a task, chunk by chunk; `labels` are those in each map."""
+    first, *additions = _iterate_chunks(_sum_participants, participants, labels, computation)
+    for addition in additions:
+        first.join(addition)
+    return first
 
 
-def _list_sparse_maps(task: str, sums: Mapping[MapKey, RunningSums]) -> Iterator[str]:
-    """Yield a sentence per series and number of participants on maps that cannot be tested."""
-    contrasts: dict[tuple[str, int], list[str]] = {}
-    for (contrast, series_name, _, _), map_sums in sums.items():
-        if (count := len(map_sums.participants)) < LEAST_PARTICIPANTS:
-            contrasts.setdefault((series_name, count), []).append(contrast)
-    for (series_name, count), names in contrasts.items():
-        yield (
-            f"group maps of {series_name} for task {task}, {', '.join(names)}: "
-            f"{_too_few_text(count)}"
+def _prepare_flips(
+    computation: _Computation, task: PlannedTask, tests: Sequence[_MapTest]
+) -> _FlipInputs:
+    """Prepare the sampling of all participants in any map, at the voxels of all maps."""
+    selection = np.zeros(len(computation.target.points), dtype=bool)
+    keys: dict[str, list[MapKey]] = {}
+    for test in tests:
+        selection |= test.inside
+        for participant in test.record.participants:
+            keys.setdefault(participant, []).append(test.record.key)
+    samplings = {
+        maps.participant: prepare_participant_sampling(
+            maps, computation.target, selection, keys[maps.participant]
         )
-
-
-def _too_few_text(count: int) -> str:
-    """Explain that the number of participants is too small for a test."""
-    return (
-        f"at least {LEAST_PARTICIPANTS} participants are required, but only {_count_text(count)} "
-        "can be included"
-    )
+        for maps in task.participants
+        if maps.participant in keys
+    }
+    return _FlipInputs(samplings=samplings, selection=selection)
 
 
 def _resolution_texts(flips: int, counts: Collection[int]) -> Iterator[str]:
@@ -376,7 +513,7 @@ def _resolution_texts(flips: int, counts: Collection[int]) -> Iterator[str]:
         n_distinct = 2 ** (n_participants - 1)  # reversing all signs results in the same abs(t)
         if (smallest_p := 1 / min(n_distinct, flips + 1)) > FWE or n_distinct <= flips:
             limit_text = (
-                f"with {_count_text(n_participants)} and {flips} sign flips ({n_distinct}"
+                f"with {count_text(n_participants)} and {flips} sign flips ({n_distinct}"
                 " different flips are possible), corrected p values cannot be smaller than"
                 f" {smallest_p:.2g}"
             )
@@ -387,36 +524,24 @@ def _resolution_texts(flips: int, counts: Collection[int]) -> Iterator[str]:
             )
 
 
-def _count_text(count: int) -> str:
-    return f"{count} participant" if count == 1 else f"{count} participants"
-
-
-def _list_effect_keys(
-    participants: Sequence[ParticipantMaps], series: Sequence[str], fwhm_mm: float
-) -> list[MapKey]:
-    """Return available effect maps by contrast, then by series in the requested order."""
-    available = {key for participant in participants for key in participant.map_keys()}
-    contrasts = sorted({key[0] for key in available})
-    requested = ((contrast, name, fwhm_mm, "effect") for contrast in contrasts for name in series)
-    return [key for key in requested if key in available]
-
-
-def _test_map(tests: _TaskTests, key: MapKey, map_sums: RunningSums) -> dict[str, Any]:
+def _test_map(
+    computation: _Computation, flip_inputs: _FlipInputs | None, test: _MapTest
+) -> dict[str, Any]:
     """Test one series and contrast, store the maps, and return a row of `GroupMaps.maps`."""
     from nilearn.glm import fdr_threshold
 
-    statistics = map_sums.statistics()
+    statistics = test.sums.statistics()
     peak = int(np.argmax(statistics["z"]))
     fdr_z = float(fdr_threshold(statistics["z"], FDR))
-    target = tests.computation.target
+    target = computation.target
     voxel_mm3 = abs(np.linalg.det(target.affine[:3, :3]))
     # The threshold is null if no voxel can reach it, because JSON has no infinity.
     metadata: dict[str, _MapMetadata] = {
         "z": {"FDR05Threshold": fdr_z if np.isfinite(fdr_z) else None}
     }
     corrected = {}
-    if tests.computation.flips:
-        corrected_map = _correct_map(tests, key)
+    if flip_inputs is not None:
+        corrected_map = _correct_map(computation, flip_inputs, test)
         statistics["logpMaxT"] = corrected_map.logp
         metadata["logpMaxT"] = corrected_map.metadata
         significant = corrected_map.logp > -np.log10(FWE) - _LOGP_TOLERANCE
@@ -424,22 +549,22 @@ def _test_map(tests: _TaskTests, key: MapKey, map_sums: RunningSums) -> dict[str
             "fwe_t": corrected_map.threshold,
             "fwe_mm3": float(significant.sum() * voxel_mm3),
         }
-    participants = tuple(map_sums.participants)
     paths = {
-        stat: _write_map(tests, key, stat, values, participants, metadata.get(stat, {}))
+        stat: _write_map(computation, test, stat, values, metadata.get(stat, {}))
         for stat, values in statistics.items()
     }
-    contrast, series_name, fwhm_mm, _ = key
+    record = test.record
+    contrast, series, fwhm_mm, _ = record.key
     return {
-        "task": tests.task,
-        "variant": tests.variant,
+        "task": record.task,
+        "variant": record.variant,
         "contrast": contrast,
-        "series": series_name,
+        "series": series,
         "fwhm_mm": fwhm_mm,
-        "participants": participants,
+        "participants": record.participants,
         **paths,
         "peak_z": float(statistics["z"][peak]),
-        "peak_mm": tuple(target.points[tests.inside][peak].tolist()),
+        "peak_mm": tuple(target.points[test.inside][peak].tolist()),
         "active_mm3": float((statistics["z"] > Z_SHOWN).sum() * voxel_mm3),
         "fdr_z": fdr_z,
         "fdr_mm3": float((statistics["z"] >= fdr_z).sum() * voxel_mm3),
@@ -455,42 +580,45 @@ class _CorrectedMap(NamedTuple):
     metadata: _MapMetadata
 
 
-def _correct_map(tests: _TaskTests, key: MapKey) -> _CorrectedMap:
+def _correct_map(
+    computation: _Computation, flip_inputs: _FlipInputs, test: _MapTest
+) -> _CorrectedMap:
     """Correct the p values of a map by sign flips."""
-    effects = (compute_participant_effects(sampling, [key]) for sampling in tests.samplings)
-    values = [maps[key] for maps in effects if key in maps]
-    flips, seed = tests.computation.flips, tests.computation.seed
-    logp, threshold = correct_by_sign_flips(np.stack(values, dtype=np.float32), flips, seed)
+    key = test.record.key
+    inside = test.inside[flip_inputs.selection]
+    effects = (
+        flip_inputs.samplings[participant].sample([key]).effects[key][inside]
+        for participant in test.record.participants
+    )
+    values = np.stack([*effects], dtype=np.float32)
+    logp, threshold = correct_by_sign_flips(values, computation.flips, computation.seed)
     metadata = {
         "FWE05Threshold": threshold if np.isfinite(threshold) else None,
-        "SignFlips": flips,
-        "RandomSeed": seed,
+        "SignFlips": computation.flips,
+        "RandomSeed": computation.seed,
     }
     return _CorrectedMap(logp=logp, threshold=threshold, metadata=metadata)
 
 
 def _write_map(
-    tests: _TaskTests,
-    key: MapKey,
+    computation: _Computation,
+    test: _MapTest,
     stat: str,
     values: Array,
-    participants: Sequence[str],
     metadata: _MapMetadata,
 ) -> Path:
     """Write a map after its sidecar and return its path.
 
     Parameters
     ----------
-    tests : _TaskTests
-        Tests of the task.
-    key : MapKey
-        Contrast, series and FWHM (mm) of the map.
+    computation : _Computation
+        Settings of the group maps.
+    test : _MapTest
+        Record and voxels of the map.
     stat : str
         Name of the statistic, as in nilearn.
     values : Array
         Values of the voxels inside.
-    participants : Sequence[str]
-        Labels of the participants in the map.
     metadata : _MapMetadata
         Additional entries of the sidecar.
     """
@@ -499,20 +627,15 @@ def _write_map(
     from bids_sr.io import atomic_files
     from bids_sr.io.nifti import save_image
 
-    target = tests.computation.target
-    contrast, series_name, fwhm_mm, _ = key
-    variant = "" if tests.variant == MISSING else f"_{tests.variant}"
-    entities = f"group_task-{tests.task}{variant}_space-{target.space}_res-2_contrast-{contrast}"
-    label = map_label(series_name, fwhm_mm)
-    folder = tests.computation.output_dir / "group"
-    stem = folder / f"{entities}_stat-{stat}_desc-{label}_statmap"
+    target = computation.target
+    stem = computation.output_dir / "group" / test.record.file_stem(stat)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    sidecar = {**_make_sidecar(tests, key, stat, participants), **metadata}
+    sidecar = {**_make_sidecar(test.record, stat), **metadata}
     atomic_files.write_json(stem.with_name(f"{stem.name}.json"), sidecar)
     header = Nifti1Header()
     header["qform_code"] = header["sform_code"] = 4  # code of a template space
     tested = target.mask.copy()
-    tested[tested] = tests.inside
+    tested[tested] = test.inside
     data = np.zeros(target.shape, dtype=np.float32)
     data[tested] = values
     path = stem.with_name(f"{stem.name}.nii.gz")
@@ -520,24 +643,21 @@ def _write_map(
     return path
 
 
-def _make_sidecar(
-    tests: _TaskTests, key: MapKey, stat: str, participants: Sequence[str]
-) -> dict[str, object]:
+def _make_sidecar(record: GroupMapRecord, stat: str) -> dict[str, object]:
     """Return the entries that the sidecars of all statistics have; see `_write_map`."""
-    _, series_name, fwhm_mm, _ = key
-    space = tests.computation.target.space
-    description, unit = _describe_statistic(stat, len(participants))
+    _, series, fwhm_mm, _ = record.key
+    description, unit = _describe_statistic(stat, len(record.members))
     return {
         "Description": description,
         **({"Units": unit} if unit else {}),
-        "SourceSeries": series_name,
+        "SourceSeries": series,
         "SmoothingFWHM": fwhm_mm,
-        "Participants": list(participants),
+        **record.sidecar_entries(),
         "Model": {
             "Type": "one-sample t test across participants",
-            "Runs": _runs_text(tests.select_participants(participants), key),
+            "Runs": _runs_text(record),
         },
-        "SpatialReference": template_uri(space, "2") or space,
+        "SpatialReference": template_uri(record.space, "2") or record.space,
         "Resolution": (
             "2 mm isotropic; each participant's map was resampled by a single linear interpolation"
         ),
@@ -574,19 +694,11 @@ def _describe_statistic(stat: str, n_participants: int) -> tuple[str, str | None
     }[stat]
 
 
-def _runs_text(participants: Sequence[ParticipantMaps], key: MapKey) -> str:
-    """Describe how the maps of the participants were computed from their runs.
-
-    `key` contains contrast, series, FWHM (mm) and statistic of the maps.
-    """
-    counts = Counter[str](participant.origin(key) for participant in participants)
-    phrases = [
-        text.format(_count_text(counts[origin]))
-        for origin, text in (
-            ("stored", "stored map of all runs ({})"),
-            ("computed", "mean of the maps of the runs with equal weights ({})"),
-            ("single", "map of the only run ({})"),
-        )
-        if counts[origin]
-    ]
-    return "; ".join(phrases)
+def _runs_text(record: GroupMapRecord) -> str:
+    """Describe how the maps of the participants were computed from their runs."""
+    origins = [member.origin for member in record.members]
+    return "; ".join(
+        f"{text} ({count_text(origins.count(origin))})"
+        for origin, text in ORIGIN_TEXTS.items()
+        if origin in origins
+    )

@@ -1,8 +1,9 @@
-"""Page ``group.html``: accuracy, missing participants, comparisons, group maps, paper's table.
+"""Page of the group: accuracy, missing participants, comparisons, group maps, paper's table.
 
 Accuracy is shown for the group and for each participant.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -22,8 +23,11 @@ from bids_sr.frozen import frozen
 from bids_sr.group import figures as group_figures, verdicts
 from bids_sr.group.comparison_tables import comparisons_html, paper_html, paper_sizes
 from bids_sr.group.comparisons import PRIMARY, is_primary_metric
+from bids_sr.group.map_plan import LEAST_PARTICIPANTS
+from bids_sr.group.map_records import GroupMapRecord, GroupMaps
+from bids_sr.group.output_files import GroupNames
 from bids_sr.group.values import QUESTION, JoinedTables, question_rows
-from bids_sr.group.voxel_tests import Z_SHOWN, GroupMaps
+from bids_sr.group.voxel_tests import Z_SHOWN
 from bids_sr.io.atomic_files import write_text
 from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
@@ -34,7 +38,7 @@ from bids_sr.metrics.rows import MISSING
 from bids_sr.report.assembler import data_uri, plain_section, write_page
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.facts import facts_html, messages_html
-from bids_sr.report.index_page import GROUP, INDEX_LINK
+from bids_sr.report.index_page import INDEX_LINK
 from bids_sr.report.markup import join, render, render_folded, render_selector, table
 from bids_sr.report.methods_text import methods_html
 from bids_sr.series import map_label
@@ -98,6 +102,8 @@ class GroupContent:
 
     Attributes
     ----------
+    names : GroupNames
+        Names of the files of the call.
     tables : pd.DataFrame
         Included tables.
     joined_tables : JoinedTables
@@ -116,6 +122,7 @@ class GroupContent:
         Facts about the call.
     """
 
+    names: GroupNames
     tables: pd.DataFrame
     joined_tables: JoinedTables
     comparisons: pd.DataFrame
@@ -126,13 +133,13 @@ class GroupContent:
     about: Mapping[str, str]
 
 
-def build_group_report(output_dir: Path, content: GroupContent) -> Path:
-    """Write ``group.html`` atomically and return its path.
+def build_group_report(folder: Path, content: GroupContent) -> Path:
+    """Write the page to a folder atomically and return its path.
 
     Figures are embedded in the page and also written to ``group/figures``.
     """
     methods = content.joined_tables.methods
-    figure_dir = output_dir / "group" / "figures"
+    figure_dir = folder / "group" / "figures"
     figure_dir.mkdir(parents=True, exist_ok=True)
     findings = verdicts.select_findings(content.comparisons, methods)
     comparisons = join(
@@ -145,19 +152,24 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
         plain_section("participants", "Participants", _participants_html(content)),
         plain_section("comparisons", "Exploratory comparisons", comparisons, ["comparisons"]),
         plain_section(
-            "maps", "Group maps", _group_maps_html(content.maps, figure_dir), ["group maps"]
+            "maps",
+            "Group maps",
+            _group_maps_html(content.maps, content.names, figure_dir),
+            ["group maps"],
         ),
         plain_section(
             "paper",
             "Comparison with Ota et al. (2022)",
-            _sizes_html(content.joined_tables, figure_dir),
+            _sizes_html(content.joined_tables, content.names, figure_dir),
             ["regions of two conditions"],
         ),
         plain_section("methods", "Methods", methods_html(_methods_text(content), bibliography())),
         plain_section("about", "About", _call_html(content)),
     ]
-    page = output_dir / GROUP
-    write_page(page, title="bids-sr: group", sections=sections, neighbors=INDEX_LINK)
+    page = folder / content.names.page
+    session = content.names.session
+    title = f"bids-sr: group, session {session}" if session else "bids-sr: group"
+    write_page(page, title=title, sections=sections, neighbors=INDEX_LINK)
     return page
 
 
@@ -215,7 +227,12 @@ def _participants_html(content: GroupContent) -> Markup:
     }
     included = list(content.tables["participant"].unique())
     participants = facts_html(
-        {"Included": included, **by_task, "Missing": _missing_lines(content) or "none"}
+        {
+            "With metrics tables": included,
+            **by_task,
+            "In the group maps": _list_map_members(content.maps.records),
+            "Missing": _missing_lines(content) or "none",
+        }
     )
     exclusions = messages_html("note", list(content.maps.exclusions))
     reported = content.joined_tables.reported
@@ -232,6 +249,16 @@ def _participants_html(content: GroupContent) -> Markup:
     )
 
 
+def _list_map_members(records: Sequence[GroupMapRecord]) -> list[str]:
+    """Return the participants in the group maps, with the number of maps if they differ."""
+    computed = [record for record in records if len(record.members) >= LEAST_PARTICIPANTS]
+    counts = Counter(label for record in computed for label in record.participants)
+    return [
+        label if count == len(computed) else f"{label} ({count} of {len(computed)} maps)"
+        for label, count in sorted(counts.items())
+    ]
+
+
 def _call_html(content: GroupContent) -> Markup:
     """Return the call, and the version and settings of the tables."""
     first = content.tables.iloc[0]
@@ -240,7 +267,10 @@ def _call_html(content: GroupContent) -> Markup:
             **content.about,
             "Version of bids-sr that wrote the tables": first["version"] or "not recorded",
             "Hash of the settings": first["digest"] or "not recorded",
-            "All values": "group_metrics.tsv (long table), group_stats.tsv (all comparisons)",
+            "All values": (
+                f"{content.names.tables}_metrics.tsv (long table),"
+                f" {content.names.tables}_stats.tsv (all comparisons)"
+            ),
         }
     )
 
@@ -255,7 +285,7 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
         _embed_figure(
             partial(group_figures.primary_figure, row),
             figure_dir,
-            f"group_desc-primary{index}",
+            f"{content.names.start}_desc-primary{index}",
             f"Primary comparison, {verdicts.context_text(row)}. Each diamond is a participant;"
             " with many participants, a selection across all ranks is shown. The square is the"
             " Hodges-Lehmann estimate with its confidence interval.",
@@ -321,7 +351,7 @@ def _accuracy_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
         yield _embed_figure(
             partial(group_figures.plot_paired_values, [("", values)], methods),
             figure_dir,
-            f"group_desc-accuracy{index}",
+            f"{content.names.start}_desc-accuracy{index}",
             f"{title}. Each line is a participant, and boxes show the median and quartiles.",
         )
         yield table(
@@ -357,7 +387,7 @@ def _exploratory_html(
     )
 
 
-def _sizes_html(tables: JoinedTables, figure_dir: Path) -> Markup:
+def _sizes_html(tables: JoinedTables, names: GroupNames, figure_dir: Path) -> Markup:
     """Return the paper's table with figures of its values."""
     pair_entries: list[Markup] = []
     for pair_index, pair_sizes in enumerate(paper_sizes(tables.values)):
@@ -367,7 +397,7 @@ def _sizes_html(tables: JoinedTables, figure_dir: Path) -> Markup:
             figure = _embed_figure(
                 partial(group_figures.plot_paired_values, panels, tables.methods),
                 figure_dir,
-                f"group_desc-{map_label(f'paper{pair_index}', fwhm_mm)}",
+                f"{names.start}_desc-{map_label(f'paper{pair_index}', fwhm_mm)}",
                 "Region size (in acquired voxels) and overlap,"
                 f" {verdicts.task_text(sizes.iloc[0])}, smoothed with a {fwhm_mm:g} mm FWHM"
                 " kernel. Each line is a participant.",
@@ -438,7 +468,7 @@ def _question_html(
                 unit=metric.unit,
             ),
             figure_dir,
-            f"group_desc-boxes{index}",
+            f"{content.names.start}_desc-boxes{index}",
             "Boxes show the median and quartiles. Each line is a participant.",
         )
     for rows in findings:
@@ -446,7 +476,7 @@ def _question_html(
         yield _embed_figure(
             partial(group_figures.differences_figure, rows, unit=metric.unit),
             figure_dir,
-            f"group_desc-differences{index}{method}",
+            f"{content.names.start}_desc-differences{index}{method}",
             f"Difference between {method} and each reference series: Hodges-Lehmann estimates"
             " with confidence intervals. The shaded band is the equivalence margin.",
         )
@@ -456,7 +486,7 @@ def _question_html(
         )
 
 
-def _group_maps_html(group_maps: GroupMaps, figure_dir: Path) -> Markup:
+def _group_maps_html(group_maps: GroupMaps, names: GroupNames, figure_dir: Path) -> Markup:
     """Return figures of z per task and contrast, and the table of group maps.
 
     Each figure has one row per series, with the same planes and color scale.
@@ -493,10 +523,51 @@ def _group_maps_html(group_maps: GroupMaps, figure_dir: Path) -> Markup:
         for row, group_map in zip(rows, group_maps.maps.itertuples(), strict=True):
             row += [number(group_map.fwe_t, ".2f"), number(group_map.fwe_mm3, ".0f")]
     caption = "Group maps"
-    return join([*_map_figures(group_maps, figure_dir), table(caption, heads, rows)])
+    return join(
+        [
+            *_map_figures(group_maps, names, figure_dir),
+            table(caption, heads, rows),
+            _members_html(group_maps.records),
+        ]
+    )
 
 
-def _map_figures(group_maps: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
+def _members_html(records: Sequence[GroupMapRecord]) -> Markup:
+    """Return the participants in the group maps and the other participants with reasons.
+
+    Maps with the same participants are listed together.
+    """
+    by_members: dict[tuple[str, tuple[tuple[str, str], ...]], list[GroupMapRecord]] = {}
+    for record in records:
+        reasons = tuple((label, excluded.reason) for label, excluded in record.excluded.items())
+        members = ", ".join(
+            label + _sessions_text(len(member.sessions))
+            for label, member in zip(record.participants, record.members, strict=True)
+        )
+        by_members.setdefault((members, reasons), []).append(record)
+    rows = [
+        [
+            "; ".join(f"{record.key[0]} ({record.key[1]})" for record in same_records),
+            same_records[0].task_label,
+            str(len(same_records[0].members)),
+            members or "none",
+            "; ".join(f"{label}: {reason}" for label, reason in reasons) or "none",
+        ]
+        for (members, reasons), same_records in by_members.items()
+    ]
+    heads = ["maps", "task", "number", "participants in the map", "other participants"]
+    members_table = table("Participants in the group maps", heads, rows, texts={0, 1, 3, 4})
+    return render_folded("Participants in each group map", members_table) if rows else Markup("")
+
+
+def _sessions_text(n_sessions: int) -> str:
+    """Return the number of sessions of a participant in parentheses, "" without sessions."""
+    if not n_sessions:
+        return ""
+    return " (1 session)" if n_sessions == 1 else f" ({n_sessions} sessions)"
+
+
+def _map_figures(group_maps: GroupMaps, names: GroupNames, figure_dir: Path) -> Iterator[Markup]:
     """Yield a figure of z maps per task and contrast."""
     if group_maps.background is None or group_maps.mask is None or group_maps.maps.empty:
         return
@@ -510,7 +581,7 @@ def _map_figures(group_maps: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
         counts = sorted(set(contrast_maps["participants"].map(len)))
         first = contrast_maps.iloc[0]
         heading = ", ".join([contrast, f"task {task}", *variant_label])
-        entities = "_".join([f"group_task-{task}", *variant_label, f"contrast-{contrast}"])
+        entities = "_".join([f"{names.start}_task-{task}", *variant_label, f"contrast-{contrast}"])
         figure = _embed_figure(
             partial(activation_figure, rows, scene, display=display, n_slices=3),
             figure_dir,

@@ -1,6 +1,6 @@
 """Group tables of all values and of all comparisons."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,8 @@ import pandas as pd
 from bids_sr.boilerplate import data_of
 from bids_sr.group import values as group_values
 from bids_sr.group.comparisons import compare, compare_primary, primary_method
+from bids_sr.group.map_records import INPUT_COLUMNS, GroupMapRecord, input_rows
+from bids_sr.group.output_files import GroupNames
 from bids_sr.group.values import JoinedTables
 from bids_sr.io.atomic_files import atomic_file, write_json, write_text
 from bids_sr.metrics.rows import COLUMNS, MISSING, columns_json
@@ -22,14 +24,21 @@ _SIDECAR_SUFFIX = "_columns"
 
 
 def write_tables(
-    output_dir: Path, tables: pd.DataFrame, *, method: str, margin: float | None = None
+    folder: Path,
+    names: GroupNames,
+    tables: pd.DataFrame,
+    *,
+    method: str,
+    margin: float | None = None,
 ) -> tuple[JoinedTables, pd.DataFrame]:
     """Write ``group_metrics`` and ``group_stats``, and return their contents.
 
     Parameters
     ----------
-    output_dir : Path
-        Root of the derivatives.
+    folder : Path
+        Folder of the tables.
+    names : GroupNames
+        Names of the files of the call.
     tables : pandas.DataFrame
         Tables of the participants, from `bids_sr.group.input_tables.find_tables`.
     method : str
@@ -47,20 +56,32 @@ def write_tables(
     TableError
         If a table cannot be joined.
     """
-    with atomic_file(output_dir / "group_metrics.tsv") as temporary:
+    with atomic_file(folder / f"{names.tables}_metrics.tsv") as temporary:
         with temporary.open("w", encoding="utf-8") as stream:
             joined_tables = group_values.join_tables(tables, stream)
         comparisons = _list_comparisons(
             joined_tables, primary_method(method, joined_tables.methods), margin
         )
     metrics = {**group_values.COLUMN_TEXT, **columns_json(joined_tables.statistics)}
-    for table, text in (("group_metrics", metrics), ("group_stats", COLUMN_TEXT)):
-        write_json(output_dir / f"{table}{_SIDECAR_SUFFIX}.json", text)
-        # Version 0.2.0 and earlier wrote this file, whose metadata would be inherited by the
-        # metrics of participants.
-        (output_dir / f"{table}.json").unlink(missing_ok=True)
-    write_text(output_dir / "group_stats.tsv", _stats_text(comparisons))
+    for table, text in (("metrics", metrics), ("stats", COLUMN_TEXT)):
+        write_json(folder / f"{names.tables}_{table}{_SIDECAR_SUFFIX}.json", text)
+    write_text(folder / f"{names.tables}_stats.tsv", _stats_text(comparisons))
     return joined_tables, comparisons
+
+
+def write_inputs(
+    folder: Path, names: GroupNames, records: Iterable[GroupMapRecord], output_dir: Path
+) -> None:
+    """Write the participants and files of all group maps, with reasons for exclusions.
+
+    `folder`: folder of the group maps; `output_dir`: root of the files of the participants.
+    """
+    rows = input_rows(records, output_dir)
+    table = pd.DataFrame(rows, columns=list(INPUT_COLUMNS)).fillna(MISSING)
+    write_json(folder / f"{names.start}_inputs{_SIDECAR_SUFFIX}.json", INPUT_COLUMNS)
+    write_text(
+        folder / f"{names.start}_inputs.tsv", table.to_csv(sep="\t", index=False, na_rep=MISSING)
+    )
 
 
 def _list_comparisons(

@@ -6,8 +6,9 @@ together.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
@@ -16,7 +17,7 @@ import numpy as np
 
 from bids_sr.combination import RunEstimate, combine_estimates
 from bids_sr.frozen import frozen
-from bids_sr.group.input_maps import MapKey, ParticipantMaps, RunMaps, sort_runs
+from bids_sr.group.input_maps import MapKey, ParticipantMaps, RunMaps
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import load_image
 from bids_sr.registration.head_comparison import signal_ratio
@@ -112,50 +113,45 @@ def sample_at_points(data: Array, affine: Array, points: Array, *, order: int = 
     return values
 
 
-@dataclass(slots=True)
+_READ_ERRORS = (OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error)
+"""Errors of damaged images and transforms (NiBabel, h5py and ANTs)."""
+
+
+class UnusableMapError(ValueError):
+    """Error that the map of a participant cannot be used; the message is the reason."""
+
+
+@frozen
 class RunSampling:
-    """Positions of template voxels in a run, with the scale of its effects."""
+    """Positions of template voxels in a run, with the scale of its effects.
+
+    Attributes
+    ----------
+    run : RunMaps
+        Run, or stored maps of all runs.
+    target : Target
+        Template.
+    selection : Array
+        The n selected voxels of the template's mask, (N,) boolean.
+    points : Array or None
+        Positions in boldref space, (n, 3) in RAS mm; None if the run has no transforms, so that
+        its maps in template space are used.
+    inside : Array
+        Voxels inside the brain mask of the run, (n,) boolean.
+    scale : float
+        Factor from the units of the maps to percent of the run's mean brain signal.
+    """
 
     run: RunMaps
     target: Target
-    selection: Array  # (N,) boolean; the n selected voxels of the template's mask
-    points: Array | None  # (n, 3) in boldref space; None if stored maps are in template space
-    inside: Array  # (n,) boolean; inside the brain mask of the run
-    scale: float  # factor from signal units to percent of the run's mean brain signal
-    # effects (n,) from maps stored in template space, used without transforms
-    stored: dict[MapKey, Array] = field(default_factory=dict)
-
-    def restrict(self, selected: Array) -> None:
-        """Restrict the sampling to the selected voxels."""
-        self.selection = self.selection.copy()
-        self.selection[self.selection] = selected
-        self.points = None if self.points is None else self.points[selected]
-        self.inside = self.inside[selected]
-        self.stored = {key: values[selected] for key, values in self.stored.items()}
-
-    def sample(self, maps: Mapping[MapKey, tuple[Array, Array]]) -> dict[MapKey, Array]:
-        """Sample maps (data, affine) at the points, with all maps on one grid together."""
-        effects: dict[MapKey, Array] = {}
-        if self.points is None:  # stored maps in template space need no sampling
-            return effects
-        grids: dict[tuple[tuple[int, ...], bytes], list[MapKey]] = {}
-        for key, (data, affine) in maps.items():
-            grids.setdefault((data.shape, affine.tobytes()), []).append(key)
-        for keys in grids.values():
-            _, affine = maps[keys[0]]
-            indices = apply_matrix(np.linalg.inv(affine), self.points).T
-            grid_values = interpolate_linearly(
-                np.stack([maps[key][0] for key in keys], axis=-1), indices
-            )
-            effects |= zip(keys, grid_values.T, strict=True)
-        return effects
+    selection: Array
+    points: Array | None
+    inside: Array
+    scale: float
 
 
 def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunSampling:
     """Prepare the sampling of a run at template voxels.
-
-    If the run has transforms to the template, its maps are resampled. Otherwise, its stored maps
-    in template space are used.
 
     Parameters
     ----------
@@ -164,78 +160,175 @@ def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunS
     target : Target
         Template.
     selection : Array
-        Remaining voxels of the target's mask, (N,) boolean.
+        Selected voxels of the target's mask, (N,) boolean.
 
     Raises
     ------
-    ValueError
-        If the brain mask or the boldref is missing.
+    UnusableMapError
+        If the brain mask, the boldref or a transform is damaged or has no signal.
     """
-    if run.mask is None or run.boldref is None:
-        raise ValueError(f"the outputs of {run.name} contain no brain mask or no boldref")
-    mask, affine = load_image(run.mask)
-    scale = 1.0 if run.in_percent else percent_scale(load_image(run.boldref)[0], mask > 0)
-    sampling = RunSampling(
-        run=run,
-        target=target,
-        selection=selection,
-        points=None,
-        inside=selection[selection],
-        scale=scale,
-    )
-    if run.boldref2t1w and target.space in run.t1w2std:
-        from bids_sr.registration.ants import map_points_with_ants
+    try:
+        mask, affine = load_image(cast(Path, run.mask))
+        boldref = None if run.in_percent else load_image(cast(Path, run.boldref))[0]
+        scale = 1.0 if boldref is None else percent_scale(boldref, mask > 0)
+        transforms = run.transforms_from(target.space)
+        points, inside = None, selection[selection]
+        if transforms:
+            from bids_sr.registration.ants import map_points_with_ants
 
-        sampling.points = map_points_with_ants(
-            target.points[selection], [run.boldref2t1w, run.t1w2std[target.space]], seed=1
+            points = map_points_with_ants(target.points[selection], transforms, seed=1)
+            inside = sample_at_points(mask, affine, points, order=0) > 0.5
+    except _READ_ERRORS as error:
+        reason = f"the brain mask, boldref or a transform of {run.name} is damaged. {error}"
+        raise UnusableMapError(reason) from error
+    if not (np.any(mask > 0) and np.isfinite(scale) and scale > 0):
+        raise UnusableMapError(
+            f"the brain mask of {run.name} is empty or the boldref has no signal inside"
         )
-        sampling.inside = sample_at_points(mask, affine, sampling.points, order=0) > 0.5
-        return sampling
-    sampling.stored = {
-        key: values
-        for key in run.maps[target.space]
-        if key[3] == "effect" and (values := _load_template_map(sampling, key)) is not None
-    }
-    sampling.inside = np.all([values != 0 for values in sampling.stored.values()], axis=0)
-    return sampling
+    return RunSampling(
+        run=run, target=target, selection=selection, points=points, inside=inside, scale=scale
+    )
+
+
+@frozen
+class SampledMaps:
+    """Effects of a run or participant at the n selected template voxels.
+
+    Attributes
+    ----------
+    effects : Mapping[MapKey, Array]
+        Effects (n,) in percent of the mean brain signal, by map. The sign of contrasts that the
+        participant level stored with the opposite sign is turned.
+    inside : Mapping[str, Array]
+        Voxels (n,) inside the brain and with a value in all of these maps, by contrast.
+    unusable : Mapping[MapKey, str]
+        Reason by map that cannot be used.
+    files : Mapping[MapKey, tuple[Path, ...]]
+        Files that were read, by map.
+    """
+
+    effects: Mapping[MapKey, Array]
+    inside: Mapping[str, Array]
+    unusable: Mapping[MapKey, str]
+    files: Mapping[MapKey, tuple[Path, ...]]
+
+
+def _load_map(path: Path) -> tuple[Array, Array]:
+    """Return the values and the affine of a map.
+
+    Raises
+    ------
+    UnusableMapError
+        If the file is damaged, contains NaN or infinite values, or is not a 3D image.
+    """
+    try:
+        data, affine = load_image(path)
+    except _READ_ERRORS as error:
+        raise UnusableMapError(f"the map is damaged. {error}") from error
+    if data.ndim != 3:
+        raise UnusableMapError(f"{path}: the map has {data.ndim} axes; expected 3")
+    return data, affine
 
 
 def _load_template_map(sampling: RunSampling, key: MapKey) -> Array | None:
-    """Return the values of a stored map in template space (n,), or None if it cannot be used.
+    """Return the values (n,) of a stored map in template space, or None if it cannot be used.
 
-    A map on another grid is only interpolated if the run has no transforms.
+    A map on another grid is only interpolated if it cannot be resampled from boldref space.
     """
-    target = sampling.target
-    path = sampling.run.map_file(key, target.space)
+    target, run = sampling.target, sampling.run
+    path = run.map_file(key, target.space)
     if path is None:
         return None
-    data, affine = load_image(path)
+    data, affine = _load_map(path)
     if data.shape == target.shape and np.allclose(affine, target.affine, atol=1e-3):
         return data[target.mask][sampling.selection]
-    if sampling.points is None:
+    if sampling.points is None or run.map_file(key) is None:
         return sample_at_points(data, affine, target.points[sampling.selection])
     return None
 
 
-def _sample_effects(sampling: RunSampling, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
-    """Return effects of a run at the template voxels (N,; percent of the mean signal), by map.
+def _sample_run(sampling: RunSampling, keys: Sequence[MapKey]) -> SampledMaps:
+    """Return the effects of a run at the template voxels; each file is read once.
 
-    Each file is read once. Maps that the run does not have are absent.
+    Maps that the run does not have are absent.
     """
-    effects = dict(sampling.stored)
-    boldref_maps: dict[MapKey, tuple[Array, Array]] = {}
-    # without points, only the stored maps can be used
-    for key in keys if sampling.points is not None else ():
-        if (values := _load_template_map(sampling, key)) is not None:
-            effects[key] = values
-        elif (path := sampling.run.map_file(key)) is not None:
-            boldref_maps[key] = load_image(path)
-    effects |= sampling.sample(boldref_maps)
-    return {key: effects[key] * np.float32(sampling.scale) for key in keys if key in effects}
+    run = sampling.run
+    effects: dict[MapKey, Array] = {}
+    inside: dict[str, Array] = {}
+    unusable: dict[MapKey, str] = {}
+    files: dict[MapKey, tuple[Path, ...]] = {}
+    grids: dict[tuple[tuple[int, ...], bytes], dict[MapKey, Array]] = {}
+    for key in (key for key in keys if key in run.map_keys()):
+        path = run.find_file(key, sampling.target.space)
+        try:
+            values = _load_template_map(sampling, key)
+            if values is not None:
+                effects[key] = values
+            else:
+                path = run.find_file(key, "")
+                data, affine = _load_map(path)
+                grids.setdefault((data.shape, affine.tobytes()), {})[key] = data
+        except UnusableMapError as error:
+            unusable[key] = str(error)
+        files[key] = (path,)
+    for (shape, affine_bytes), maps in grids.items():
+        affine = np.frombuffer(affine_bytes).reshape(4, 4)
+        indices = apply_matrix(np.linalg.inv(affine), cast(Array, sampling.points)).T
+        values = interpolate_linearly(np.stack([*maps.values()], axis=-1), indices)
+        effects |= zip(maps, values.T, strict=True)
+        if run.is_combined:
+            # Stored maps of all runs are 0 in voxels that some runs do not contain. Interpolated
+            # values are mixtures there, so that the nearest voxel decides. The voxels are the same
+            # for all series.
+            data_by_contrast = {key[0]: data for key, data in reversed(maps.items())}
+            for contrast, data in data_by_contrast.items():
+                nearest = _sample_nearest(data, shape, indices)
+                inside[contrast] = inside.get(contrast, sampling.inside) & (nearest != 0)
+    for key, values in effects.items():
+        inside[key[0]] = inside.get(key[0], sampling.inside) & (values != 0)
+        sign = -1 if key[0] in run.negated else 1
+        effects[key] = values * np.float32(sign * sampling.scale)
+    return SampledMaps(effects=effects, inside=inside, unusable=unusable, files=files)
 
 
-def _combine_effects(effects: Sequence[Array]) -> Array:
-    """Combine the effects of runs (N,) with equal weights, as in a stored map of all runs."""
+def _sample_nearest(data: Array, shape: Sequence[int], indices: Array) -> Array:
+    """Return the values of the nearest voxels at voxel coordinates (3, n); 0 outside."""
+    rounded = np.rint(indices).astype(np.intp)
+    limits = np.array(shape)[:, None]
+    outside = ((rounded < 0) | (rounded >= limits)).any(axis=0)
+    values = data[tuple(np.clip(rounded, 0, limits - 1))]
+    values[outside] = 0
+    return values
+
+
+def _combine_runs(runs: Sequence[SampledMaps]) -> SampledMaps:
+    """Combine the effects of runs with equal weights, as in a stored map of all runs.
+
+    A map that cannot be used in one run cannot be used for the participant.
+    """
+    unusable = {key: reason for run in reversed(runs) for key, reason in run.unusable.items()}
+    keys = {key: None for run in runs for key in run.effects if key not in unusable}
+    contrasts = {key[0] for key in keys}
+    return SampledMaps(
+        effects={
+            key: _average([run.effects[key] for run in runs if key in run.effects]) for key in keys
+        },
+        inside={
+            contrast: np.logical_and.reduce(
+                [run.inside[contrast] for run in runs if contrast in run.inside]
+            )
+            for contrast in contrasts
+        },
+        unusable=unusable,
+        files={
+            key: tuple(path for run in runs for path in run.files.get(key, ()))
+            for key in (*keys, *unusable)
+        },
+    )
+
+
+def _average(effects: Sequence[Array]) -> Array:
+    """Average the effects (n,) of runs."""
     if len(effects) == 1:
         return effects[0]
     # With equal weights, variances would only select voxels. The brain masks already select them,
@@ -245,14 +338,14 @@ def _combine_effects(effects: Sequence[Array]) -> Array:
     return combine_estimates(runs, shared=1.0).effect
 
 
-@dataclass(slots=True)
+@frozen
 class ParticipantSampling:
     """Sampling of a participant's maps at template voxels.
 
     Attributes
     ----------
     combined : RunSampling or None
-        Sampling of the stored maps of all runs; None if no such map is stored.
+        Sampling of the stored maps of all runs; None if no such map is used.
     runs : Sequence[RunSampling]
         Samplings of the runs; empty if all requested maps of all runs are stored.
     """
@@ -260,20 +353,32 @@ class ParticipantSampling:
     combined: RunSampling | None
     runs: Sequence[RunSampling]
 
-    @property
-    def samplings(self) -> list[RunSampling]:
-        """Samplings of the combined maps and of the runs."""
-        return [*([] if self.combined is None else [self.combined]), *self.runs]
+    def sample(self, keys: Sequence[MapKey]) -> SampledMaps:
+        """Return the effects of the participant by map.
 
-    @property
-    def inside(self) -> Array:
-        """Voxels inside the brain in all maps, (voxels,) boolean."""
-        return np.asarray(np.all([sampling.inside for sampling in self.samplings], axis=0))
-
-    def restrict(self, selected: Array) -> None:
-        """Restrict all samplings to the selected voxels."""
-        for sampling in self.samplings:
-            sampling.restrict(selected)
+        They are read from the stored map of all runs, or computed from the runs in the same way.
+        Maps that the participant does not have are absent.
+        """
+        parts = []
+        remaining = list(keys)
+        if self.combined is not None:
+            stored = self.combined.run.map_keys()
+            parts.append(_sample_run(self.combined, [key for key in keys if key in stored]))
+            remaining = [key for key in keys if key not in stored]
+        if self.runs and remaining:
+            parts.append(_combine_runs([_sample_run(run, remaining) for run in self.runs]))
+        contrasts = {contrast for part in parts for contrast in part.inside}
+        return SampledMaps(
+            effects={key: values for part in parts for key, values in part.effects.items()},
+            inside={
+                contrast: np.logical_and.reduce(
+                    [part.inside[contrast] for part in parts if contrast in part.inside]
+                )
+                for contrast in contrasts
+            },
+            unusable={key: reason for part in parts for key, reason in part.unusable.items()},
+            files={key: paths for part in parts for key, paths in part.files.items()},
+        )
 
 
 def prepare_participant_sampling(
@@ -290,85 +395,39 @@ def prepare_participant_sampling(
     target : Target
         Template.
     selection : Array
-        Remaining voxels of the target's mask, (N,) boolean.
+        Selected voxels of the target's mask, (N,) boolean.
     keys : Sequence[MapKey]
         Contrast, series, FWHM (mm) and statistic of each map.
+
+    Raises
+    ------
+    UnusableMapError
+        See `prepare_run_sampling`.
     """
-    combined = None
-    if participant.combined is not None:
-        combined = prepare_run_sampling(participant.combined, target, selection)
-        _restrict_to_combined_voxels(combined, keys)
-    stored = set() if participant.combined is None else participant.combined.map_keys()
-    missing = {*keys} - stored
-    runs = [
-        prepare_run_sampling(run, target, selection)
-        for run in sort_runs(participant.runs)
-        if missing & run.map_keys()
+    samplings = [
+        prepare_run_sampling(source, target, selection)
+        for source in participant.select_sources(keys)
     ]
-    if len({run.session for run in participant.runs}) == 1:
+    combined = next((sampling for sampling in samplings if sampling.run.is_combined), None)
+    runs = [sampling for sampling in samplings if not sampling.run.is_combined]
+    if runs and len({run.session for run in participant.runs}) == 1:
         # As in stored maps of all runs, runs of one session are combined at the scale of the first
         # run, and the combined map is then scaled to percent of the first run.
-        for sampling in runs[1:]:
-            ratio_to_first = _compute_signal_ratio(runs[0], sampling)
-            if ratio_to_first is not None:
-                sampling.scale = runs[0].scale / ratio_to_first
+        runs = [runs[0], *(_scale_to_first(runs[0], sampling) for sampling in runs[1:])]
     return ParticipantSampling(combined=combined, runs=runs)
 
 
-def _compute_signal_ratio(first: RunSampling, sampling: RunSampling) -> float | None:
-    """Return the signal of a run relative to the first run, at template voxels in both brains.
+def _scale_to_first(first: RunSampling, sampling: RunSampling) -> RunSampling:
+    """Return the sampling of a run at the scale of the first run.
 
-    None if a run has no transforms to the template. Its effects then keep the scale of its own
-    mean brain signal.
+    The signals of both are compared at template voxels in both brains. Without transforms to the
+    template, the effects keep the scale of the run's mean brain signal.
     """
     if first.points is None or sampling.points is None:
-        return None
+        return sampling
     images = [
         sample_at_points(*load_image(cast(Path, run.boldref)), points)
         for run, points in ((first.run, first.points), (sampling.run, sampling.points))
     ]
-    return signal_ratio(images[0], images[1], np.asarray(first.inside & sampling.inside))
-
-
-def _restrict_to_combined_voxels(sampling: RunSampling, keys: Sequence[MapKey]) -> None:
-    """Restrict a sampling to nonzero voxels of the combined map.
-
-    Combined maps are 0 in voxels that some runs do not contain. These voxels are the same for all
-    series, so only one series is read per contrast.
-    """
-    if sampling.points is None:
-        return
-    key_by_contrast = {key[0]: key for key in reversed(keys) if sampling.run.map_file(key)}
-    for key in key_by_contrast.values():
-        data, affine = load_image(cast(Path, sampling.run.map_file(key)))
-        nearest = sample_at_points(data, affine, sampling.points, order=0)
-        sampling.inside = sampling.inside & (nearest != 0)
-
-
-def compute_participant_effects(
-    participant_sampling: ParticipantSampling, keys: Sequence[MapKey]
-) -> Mapping[MapKey, Array]:
-    """Return the effects of one participant (N,; percent), by map.
-
-    Effects are read from the stored map of all runs, or computed from the runs in the same way.
-    Maps that no run has are absent.
-
-    Parameters
-    ----------
-    participant_sampling : ParticipantSampling
-        Sampling of the participant's maps.
-    keys : Sequence[MapKey]
-        Contrast, series, FWHM (mm) and statistic of each map.
-    """
-    effects = (
-        {}
-        if participant_sampling.combined is None
-        else _sample_effects(participant_sampling.combined, keys)
-    )
-    missing = [key for key in keys if key not in effects]
-    runs = [_sample_effects(sampling, missing) for sampling in participant_sampling.runs]
-    for key in missing:
-        run_effects = [values[key] for values in runs if key in values]
-        if run_effects:
-            effects[key] = _combine_effects(run_effects)
-    return effects
+    ratio = signal_ratio(images[0], images[1], np.asarray(first.inside & sampling.inside))
+    return replace(sampling, scale=first.scale / ratio)

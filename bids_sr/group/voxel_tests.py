@@ -7,40 +7,13 @@ in memory.
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 from scipy import special
 
-from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
-from bids_sr.io.volume import Volume
 
 Z_SHOWN = 3.1  # smallest z in figures and in reported volumes; p < .001, one-sided
 FWE = 0.05  # family-wise error rate
 _SMALLEST_P = 1e-300  # lower limit of p, which keeps z finite
-
-
-@frozen
-class GroupMaps:
-    """Group maps, and reasons for exclusions.
-
-    Attributes
-    ----------
-    space : str or None
-        Template space; None if no map could be computed.
-    maps : pd.DataFrame
-        One row per map (see `bids_sr.group.maps.compute_group_maps`), sorted by task, contrast and
-        series.
-    exclusions : tuple[str, ...]
-        Sentences on excluded runs and maps.
-    background, mask : Volume or None
-        Template and tested voxels on the grid of the maps; None if no map could be computed.
-    """
-
-    space: str | None = None
-    maps: pd.DataFrame = field(default_factory=pd.DataFrame)
-    exclusions: tuple[str, ...] = ()
-    background: Volume | None = None
-    mask: Volume | None = None
 
 
 def correct_by_sign_flips(values: Array, flips: int, seed: int) -> tuple[Array, float]:

@@ -1,5 +1,6 @@
 """Page ``index.html``: all participants, with the verdict of each run."""
 
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,13 +20,9 @@ from bids_sr.report.run_summaries import (
     RunSummary,
 )
 
-INDEX, GROUP, SCANS_GROUP = "index.html", "group.html", "group_scans.html"
+INDEX = "index.html"
 INDEX_LINK = {"All participants": INDEX}
-_GROUP_PAGES = {
-    GROUP: "Group results: accuracy",
-    SCANS_GROUP: "Group results: structural scans",
-}
-"""Text of the link to each page of group results."""
+_GROUP_PAGE = re.compile(r"group(?:_ses-(?P<session>[^_]+))?(?P<scans>_scans)?\.html")
 _MAX_TRIES = 5
 
 
@@ -98,14 +95,24 @@ def _write_page(root: Path, reports: Sequence[_ParticipantReport]) -> None:
     heads = [(head, COLUMN_HEADS[head]) for head in columns]
     group_links = [
         Markup("<p>{}</p>").format(render_link(page, link_text))
-        for page, link_text in _GROUP_PAGES.items()
-        if (root / page).is_file()
+        for page, link_text in _list_group_pages(root)
     ]
     table_notes = [Markup("<p>{}</p>").format(TABLE_NOTE)] if ACCURACY_COLUMN in columns else []
     run_table = table("Runs", heads, cells, names=2, texts=text_columns)
     content = join([*group_links, run_table, *table_notes])
     sections = [plain_section("participants", "Participants", content)]
     write_page(root / INDEX, title="bids-sr: participants", sections=sections)
+
+
+def _list_group_pages(root: Path) -> list[tuple[str, str]]:
+    """Return file name and link text of each page of group results."""
+    pages = []
+    for path in sorted(root.glob("group*.html")):
+        if match := _GROUP_PAGE.fullmatch(path.name):
+            kind = "structural scans" if match["scans"] else "accuracy"
+            session = f", session {match['session']}" if match["session"] else ""
+            pages.append((path.name, f"Group results: {kind}{session}"))
+    return pages
 
 
 def _run_cell(run: str, label: str, pages: Collection[str]) -> str:

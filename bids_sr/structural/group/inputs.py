@@ -1,6 +1,5 @@
 """Participants' tables of metrics of structural scans, as one data frame."""
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +8,7 @@ from types import MappingProxyType
 import pandas as pd
 
 from bids_sr.bids.entities import parse_entities
-from bids_sr.group import TableError
+from bids_sr.group import TableError, read_table_sidecar
 from bids_sr.metrics.rows import COLUMNS, MISSING, read_frame
 
 ALL_PROTOCOLS = "all"
@@ -33,6 +32,11 @@ def find_scan_tables(
     pd.DataFrame
         One row per table: participant, session (n/a if there are no sessions), name, path, and
         version and hash of the settings (digest), both "" if not recorded.
+
+    Raises
+    ------
+    InputError
+        If a sidecar cannot be read.
     """
     paths = [
         path
@@ -49,8 +53,7 @@ def find_scan_tables(
 def _read_row(path: Path) -> dict[str, object]:
     """Return the row of a metrics table from its name and sidecar; see `find_scan_tables`."""
     entities = parse_entities(path)
-    sidecar_file = path.with_suffix(".json")
-    sidecar = json.loads(sidecar_file.read_text(encoding="utf-8")) if sidecar_file.exists() else {}
+    sidecar = read_table_sidecar(path)
     participant = f"sub-{entities['subject']}"
     session = entities.get("session", MISSING)
     return {

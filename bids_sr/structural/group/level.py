@@ -7,15 +7,25 @@ of the low-resolution scans.
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.inheritance import find_sidecars
 from bids_sr.bids.session_times import months_of_sessions
 from bids_sr.config import Settings, UsageError, suggest_name
 from bids_sr.frozen import frozen
-from bids_sr.group import TableError, find_tables, mixed_settings_lines
+from bids_sr.group import (
+    DatasetContents,
+    GroupNames,
+    TableError,
+    check_files,
+    iter_func_folders,
+    make_group_names,
+    mixed_settings_lines,
+    replace_group_files,
+)
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.metrics.rows import MISSING
@@ -45,6 +55,8 @@ class ScansGroup:
 
     Attributes
     ----------
+    names : GroupNames
+        Names of the files of the call.
     tables : pd.DataFrame
         Tables from `find_scan_tables`.
     protocols : Mapping[str, str]
@@ -52,9 +64,10 @@ class ScansGroup:
     months : Mapping[tuple[str, str], float]
         Months since the first session, by participant and session label.
     absent : tuple[str, ...]
-        A line for each participant without a table.
+        Sentences on missing participants, and on results that do not belong to the data set.
     """
 
+    names: GroupNames
     tables: "pd.DataFrame"
     protocols: Mapping[str, str]
     months: Mapping[tuple[str, str], float]
@@ -105,13 +118,12 @@ class ScansGroup:
         except TableError as error:
             raise UsageError(
                 str(error),
-                "the table was written by another version of bids-sr",
+                "the values of the table cannot be compared",
                 "rerun the participant level for this participant",
             ) from error
         output_dir = settings.paths.output_dir
-        write_structural_tables(output_dir, tables)
-        print_line("Writing the group report")
         content = ScansContent(
+            names=self.names,
             tables=tables,
             protocol=settings.evaluation.protocol or "",
             absent=self.absent,
@@ -121,9 +133,12 @@ class ScansGroup:
                 "Command": " ".join(sys.argv),
             },
         )
-        page = build_structural_report(output_dir, content)
+        with replace_group_files(output_dir, self.names) as folder:
+            write_structural_tables(folder, self.names, tables)
+            print_line("Writing the group report")
+            build_structural_report(folder, content)
         write_index(output_dir)
-        return RunOutcome(reports=(page,))
+        return RunOutcome(reports=(output_dir / self.names.page,))
 
 
 def is_scans_group(settings: Settings) -> bool:
@@ -135,13 +150,14 @@ def is_scans_group(settings: Settings) -> bool:
     if settings.superres.target == "anat":
         return True
     output_dir = settings.paths.output_dir
-    return find_tables(output_dir).empty and not find_scan_tables(output_dir).empty
+    has_runs = any(names for _, names in iter_func_folders(output_dir, "_metrics.tsv"))
+    return not has_runs and not find_scan_tables(output_dir).empty
 
 
 def find_scans_group(
     settings: Settings,
     is_selected: Callable[[Mapping[str, str]], bool],
-    expected: Sequence[str],
+    dataset: DatasetContents,
 ) -> ScansGroup:
     """Find the tables and the protocols.
 
@@ -151,24 +167,35 @@ def find_scans_group(
         Settings of the call.
     is_selected : Callable[[Mapping[str, str]], bool]
         Returns whether a table was requested, given its entities (pybids names).
-    expected : Sequence[str]
-        Participants (``sub-…``) of the data set or of the call.
+    dataset : DatasetContents
+        Participants of the data set, who decide whose results are used.
 
     Raises
     ------
     UsageError
         If there are no tables, fewer than two participants, tables of different versions or
-        settings, an unknown protocol column, or an unknown column or time of sessions.
+        settings, files that cannot be read, an unknown protocol column, or an unknown column or
+        time of sessions.
     """
     output_dir = settings.paths.output_dir
-    tables = find_scan_tables(output_dir, is_selected)
-    if tables.empty:
+    all_tables = find_scan_tables(output_dir, is_selected)
+    if all_tables.empty:
         raise UsageError(
             f"{output_dir} contains no metrics tables of structural scans",
             "the group level combines the files sub-*/anat/*_desc-anat_metrics.tsv that are"
             " written at the participant level",
             _RUN_PARTICIPANT_LEVEL,
         )
+    leftovers = [
+        sentence for _, sentence in dataset.describe_leftovers(all_tables, dataset.has_session)
+    ]
+    tables = all_tables[
+        [dataset.has_session(row) for row in all_tables.to_dict("records")]
+    ].reset_index(drop=True)
+    findings = Findings()
+    check_files(findings, tables=tables["path"])
+    if findings.problems:
+        raise InputError(findings.problems)
     if lines := mixed_settings_lines(tables):
         raise UsageError(
             "\n  ".join(
@@ -179,20 +206,32 @@ def find_scans_group(
         )
     participants = list(tables["participant"].unique())
     if len(participants) < 2:
+        found = f"only one participant ({participants[0]})" if participants else "no participants"
         raise UsageError(
-            f"the group level found structural scans for only one participant ({participants[0]})",
+            "\n  ".join([f"the group level found structural scans for {found}", *leftovers]),
             "group statistics require at least two participants",
             "run the participant level for more participants",
         )
-    absent = tuple(
-        f"no metrics table found for {name}" for name in expected if name not in participants
+    absent = (
+        *leftovers,
+        *(
+            f"no metrics table found for {name}"
+            for name in dataset.select(settings.selection.participant_label)
+            if name not in participants
+        ),
     )
     protocols = _find_protocols(settings, tables) if settings.evaluation.protocol else {}
     sessions = {
         str(name): list(labels) for name, labels in tables.groupby("participant")["session"]
     }
     months = months_of_sessions(settings.paths.bids_dir, sessions, settings.evaluation.months)
-    return ScansGroup(tables=tables, protocols=protocols, months=months, absent=absent)
+    return ScansGroup(
+        names=make_group_names(settings.selection, kind="scans"),
+        tables=tables,
+        protocols=protocols,
+        months=months,
+        absent=absent,
+    )
 
 
 def _find_protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str]:

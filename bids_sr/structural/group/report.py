@@ -1,4 +1,4 @@
-"""Page ``group_scans.html``: structural scans across participants.
+"""Page of structural scans across participants.
 
 The page begins with a sentence on the comparison with interpolation, followed by the table of
 methods, errors by acquisition protocol, agreement of volumes and their variability over sessions.
@@ -17,13 +17,14 @@ from bids_sr.boilerplate import bibliography
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.svg_files import svg_text
 from bids_sr.frozen import frozen
+from bids_sr.group import GroupNames
 from bids_sr.io.atomic_files import write_json, write_text
 from bids_sr.metrics.number_text import estimate, number, p_value
 from bids_sr.metrics.registry import LOWER, statistic
 from bids_sr.metrics.rows import BRAIN, MISSING, cell_number, columns_json
 from bids_sr.report.assembler import data_uri, plain_section, write_page
 from bids_sr.report.facts import facts_html
-from bids_sr.report.index_page import INDEX_LINK, SCANS_GROUP
+from bids_sr.report.index_page import INDEX_LINK
 from bids_sr.report.markup import join, render, render_folded, render_selector, table
 from bids_sr.report.methods_text import methods_html
 from bids_sr.structural.group.figures import (
@@ -71,6 +72,8 @@ class ScansContent:
 
     Attributes
     ----------
+    names : GroupNames
+        Names of the files of the call.
     tables : StructuralTables
         Tables of the group level.
     protocol : str
@@ -81,13 +84,14 @@ class ScansContent:
         Facts about the call.
     """
 
+    names: GroupNames
     tables: StructuralTables
     protocol: str
     absent: Sequence[str]
     about: Mapping[str, object]
 
 
-def write_structural_tables(output_dir: Path, tables: StructuralTables) -> None:
+def write_structural_tables(folder: Path, names: GroupNames, tables: StructuralTables) -> None:
     """Write the group tables as TSV files, each with a JSON file that describes its columns."""
     identifiers = {
         "participant": {"Description": "Participant"},
@@ -95,9 +99,9 @@ def write_structural_tables(output_dir: Path, tables: StructuralTables) -> None:
         "month": {"Description": "Months since the participant's first session", "Units": "month"},
         "protocol": {"Description": "Acquisition protocol; all if no column was named"},
     }
-    names = set(tables.values["statistic"])
+    statistics = sorted(set(tables.values["statistic"]))
     tables_by_name: dict[str, tuple[pd.DataFrame, Mapping[str, object]]] = {
-        "metrics": (tables.values, {**identifiers, **columns_json(sorted(names))}),
+        "metrics": (tables.values, {**identifiers, **columns_json(statistics)}),
         "methods": (tables.methods, METHODS_COLUMNS),
         "protocols": (tables.protocols, PROTOCOL_COLUMNS),
         "agreement": (tables.agreement, AGREEMENT_COLUMNS),
@@ -106,32 +110,32 @@ def write_structural_tables(output_dir: Path, tables: StructuralTables) -> None:
     }
     for name, (frame, columns) in tables_by_name.items():
         text = frame.to_csv(sep="\t", index=False, na_rep=MISSING, float_format=cell_number)
-        write_text(output_dir / f"group_scans_{name}.tsv", text)
-        write_json(output_dir / f"group_scans_{name}_columns.json", columns)
+        write_text(folder / f"{names.tables}_{name}.tsv", text)
+        write_json(folder / f"{names.tables}_{name}_columns.json", columns)
 
 
-def build_structural_report(output_dir: Path, content: ScansContent) -> Path:
-    """Write ``group_scans.html`` atomically and return its path.
+def build_structural_report(folder: Path, content: ScansContent) -> Path:
+    """Write the page to a folder atomically and return its path.
 
     Figures are embedded in the page and also written to ``group/figures``.
     """
-    figure_dir = output_dir / "group" / "figures"
+    figure_dir = folder / "group" / "figures"
     figure_dir.mkdir(parents=True, exist_ok=True)
     tables = content.tables
-    change_html = _change_html(tables, figure_dir)
+    change_html = _change_html(content, figure_dir)
     sections = [
         plain_section(
-            "verdict", "Accuracy across participants", _verdict_html(tables, figure_dir)
+            "verdict", "Accuracy across participants", _verdict_html(content, figure_dir)
         ),
         plain_section("methods-table", "Methods by metric", _methods_html(tables), ["metrics"]),
         plain_section(
             "protocols", "Quality metrics by protocol", _protocols_html(content), ["metrics"]
         ),
         plain_section(
-            "agreement", "Agreement of volumes", _agreement_html(tables, figure_dir), ["volumes"]
+            "agreement", "Agreement of volumes", _agreement_html(content, figure_dir), ["volumes"]
         ),
         plain_section(
-            "variability", "Variability between sessions", _variability_html(tables, figure_dir)
+            "variability", "Variability between sessions", _variability_html(content, figure_dir)
         ),
         *([plain_section("change", "Change from baseline", change_html)] if change_html else []),
         plain_section("participants", "Participants", _participants_html(content)),
@@ -139,10 +143,10 @@ def build_structural_report(output_dir: Path, content: ScansContent) -> Path:
         plain_section(
             "about",
             "About",
-            facts_html({**content.about, "All values": "group_scans_metrics.tsv"}),
+            facts_html({**content.about, "All values": f"{content.names.tables}_metrics.tsv"}),
         ),
     ]
-    page = output_dir / SCANS_GROUP
+    page = folder / content.names.page
     write_page(page, title="bids-sr: structural scans", sections=sections, neighbors=INDEX_LINK)
     return page
 
@@ -195,8 +199,9 @@ def _select_comparisons(methods: pd.DataFrame, name: str) -> pd.DataFrame:
 _MARKS = {"good": ("✓", "good"), "bad": ("✗", "bad"), "open": ("?", "open")}
 
 
-def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
+def _verdict_html(content: ScansContent, figure_dir: Path) -> Markup:
     """Return the main result as a sentence and numbers, and figures of similarity."""
+    tables = content.tables
     n_participants = tables.values["participant"].nunique()
     comparisons = _select_comparisons(tables.methods, "psnr")
     n_compared = n_participants if comparisons.empty else int(comparisons["n"].max())
@@ -222,7 +227,7 @@ def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         _embed_figure(
             partial(similarity_figure, tables.values, name),
             figure_dir,
-            f"group_desc-scans{name}",
+            f"{content.names.tables}_desc-{name}",
             f"{_metric_label(name)}. Each line is a participant, and bars show the"
             " median across participants.",
         )
@@ -386,8 +391,9 @@ def _make_error_cells(
     return cell_rows
 
 
-def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
+def _agreement_html(content: ScansContent, figure_dir: Path) -> Markup:
     """Return Bland-Altman plots and limits of agreement, one entry per class."""
+    tables = content.tables
     pairs = volume_pairs(tables.values)
     if pairs.empty:
         return Markup("")
@@ -399,7 +405,7 @@ def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         figure = _embed_figure(
             partial(agreement_figure, pairs[pairs["contrast"] == contrast], str(region)),
             figure_dir,
-            f"group_desc-agreement{region}",
+            f"{content.names.tables}_desc-agreement{region}",
             f"Bland-Altman plot of {class_name} volume: difference from the measured"
             " scan as a function of the mean of both. Each point is a participant. The solid"
             " line shows the bias, dashed lines show the 95 % limits of agreement, and bands"
@@ -422,9 +428,9 @@ def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
     return render_selector(entries)
 
 
-def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
+def _variability_html(content: ScansContent, figure_dir: Path) -> Markup:
     """Return the variability of volumes between sessions as a figure and a table."""
-    variability = tables.variability
+    variability = content.tables.variability
     if variability.empty:
         return render(
             "note",
@@ -434,9 +440,9 @@ def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         )
     classes = list(dict.fromkeys(variability["region"]))
     figure = _embed_figure(
-        partial(variability_figure, tables.values, classes),
+        partial(variability_figure, content.tables.values, classes),
         figure_dir,
-        "group_desc-variability",
+        f"{content.names.tables}_desc-variability",
         "Volume in each session, in percent of the mean across sessions. Each line is a"
         " participant.",
     )
@@ -465,8 +471,9 @@ def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
     return join([figure, table(caption, heads, cell_rows, names=2)])
 
 
-def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
+def _change_html(content: ScansContent, figure_dir: Path) -> Markup:
     """Return volumes and their change from baseline over time (attention-unet, figure 13)."""
+    tables = content.tables
     changes = tables.change
     if changes.empty:
         return Markup("")
@@ -477,7 +484,7 @@ def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
     figure = _embed_figure(
         partial(change_figure, volumes, classes, unit),
         figure_dir,
-        "group_desc-change",
+        f"{content.names.tables}_desc-change",
         f"Volumes in high-resolution scans by {unit}. Top: volumes in ml. Bottom: percent change"
         " from the baseline of the participant. Boxes show the median and quartiles, whiskers"
         " show the full range, and diamonds show the mean.",

@@ -1,0 +1,157 @@
+"""Participants, sessions and runs of the data set, which decide whose results are used.
+
+Only names and ``participants.tsv`` are read.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from bids_sr.bids import parse_entities
+from bids_sr.config import UsageError
+from bids_sr.frozen import frozen
+from bids_sr.group.run_names import run_columns
+from bids_sr.io.tables import TABLE_ERRORS, read_rows
+from bids_sr.metrics.rows import MISSING
+
+_RunName = tuple[str, str, str]
+"""Session, task and number of a run; n/a for each that the name does not contain."""
+
+
+@frozen
+class DatasetContents:
+    """Contents of a data set, by the names of its folders and files.
+
+    Attributes
+    ----------
+    folder : Path
+        Root of the data set.
+    participants : frozenset[str]
+        Labels (``sub-…``) of the folders and of ``participants.tsv``; empty if there are none, so
+        that all results belong to the data set.
+    sessions : Mapping[str, frozenset[str]]
+        Labels of the sessions by participant with folders of sessions.
+    runs : Mapping[str, tuple[Mapping[str, str], ...]]
+        Entities of the BOLD runs by participant with BOLD runs.
+    """
+
+    folder: Path
+    participants: frozenset[str]
+    sessions: Mapping[str, frozenset[str]]
+    runs: Mapping[str, tuple[Mapping[str, str], ...]]
+
+    def lists(self, participant: str) -> bool:
+        """Return whether results of a participant (``sub-…``) belong to the data set."""
+        return not self.participants or participant in self.participants
+
+    def select(self, requested: Collection[str]) -> list[str]:
+        """Return the sorted labels (``sub-…``) of the participants that are expected.
+
+        `requested`: labels without ``sub-``; empty for all participants.
+        """
+        labels = {f"sub-{label}" for label in requested}
+        return sorted(filter(self.lists, labels) if labels else self.participants)
+
+    def has_session(self, columns: Mapping[str, str]) -> bool:
+        """Return whether results of a session belong to the data set.
+
+        Sessions are only compared if the participant has folders of sessions in the data set.
+        `columns` contains participant (``sub-…``) and session.
+        """
+        participant, session = columns["participant"], columns["session"]
+        return self.lists(participant) and (
+            participant not in self.sessions or session in self.sessions[participant]
+        )
+
+    def has_run(self, columns: Mapping[str, str]) -> bool:
+        """Return whether results of a run belong to the data set.
+
+        Runs are only compared if the participant has BOLD runs in the data set. `columns` are
+        cells of `run_columns`.
+        """
+        runs = self.runs.get(columns["participant"])
+        return self.has_session(columns) and (
+            runs is None or _name_run(columns) in {_name_run(run_columns(run)) for run in runs}
+        )
+
+    def describe_leftovers(
+        self, tables: pd.DataFrame, belongs: Callable[[Mapping[str, str]], bool]
+    ) -> list[tuple[str, str]]:
+        """Return participants and sentences for results that do not belong to the data set.
+
+        Parameters
+        ----------
+        tables : pd.DataFrame
+            Rows with participant, session and the name of the run or scan.
+        belongs : callable
+            `has_run` or `has_session`.
+        """
+        lines: dict[tuple[str, str], None] = {}
+        for row in tables.drop_duplicates("name").to_dict("records"):
+            participant = row["participant"]
+            if belongs(row):
+                continue
+            subject, kind = (
+                (row["name"], "run or session")
+                if self.lists(participant)
+                else (participant, "participant")
+            )
+            sentence = (
+                f"{subject}: the data set no longer contains this {kind}, so the results in the"
+                " output directory were not used"
+            )
+            lines[participant, sentence] = None
+        return list(lines)
+
+
+def _name_run(columns: Mapping[str, str]) -> _RunName:
+    """Return session, task and number of a run, without leading zeros of the number."""
+    run = columns["run"]
+    return columns["session"], columns["task"], str(int(run)) if run.isdecimal() else run
+
+
+def read_dataset(bids_dir: Path) -> DatasetContents:
+    """Return the contents of a data set.
+
+    Raises
+    ------
+    UsageError
+        If ``participants.tsv`` cannot be read.
+    """
+    folders = {path.name: path for path in sorted(bids_dir.glob("sub-*")) if path.is_dir()}
+    sessions: dict[str, frozenset[str]] = {}
+    runs: dict[str, list[Mapping[str, str]]] = defaultdict(list)
+    for label, folder in folders.items():
+        session_folders = [path for path in sorted(folder.glob("ses-*")) if path.is_dir()]
+        if session_folders:
+            labels = frozenset(path.name.removeprefix("ses-") for path in session_folders)
+            # a session without functional runs may be next to runs without a session
+            has_runs = (folder / "func").is_dir()
+            sessions[label] = labels | {MISSING} if has_runs else labels
+        for func in (folder / "func", *(path / "func" for path in session_folders)):
+            runs[label] += map(parse_entities, sorted(func.glob("*_bold.nii*")))
+    return DatasetContents(
+        folder=bids_dir,
+        participants=frozenset(folders) | _read_listed_participants(bids_dir),
+        sessions=sessions,
+        runs={label: tuple(entities) for label, entities in runs.items() if entities},
+    )
+
+
+def _read_listed_participants(bids_dir: Path) -> frozenset[str]:
+    """Return the labels in ``participants.tsv``; empty if there is no file."""
+    listing = bids_dir / "participants.tsv"
+    if not listing.exists():
+        return frozenset()
+    try:
+        _, rows = read_rows(listing)
+    except TABLE_ERRORS as error:
+        raise UsageError(
+            f"{listing} cannot be read",
+            str(error),
+            "save the table as UTF-8 text, because it decides who belongs to the group",
+        ) from error
+    names = {(row.get("participant_id") or "").strip() for _, row in rows} - {"", MISSING}
+    return frozenset(f"sub-{name.removeprefix('sub-')}" for name in names)

@@ -1,0 +1,108 @@
+"""Checks of the files that the group level reads: unreadable files, and tables of other programs.
+
+Headers of images and the text of tables are read, so that a dry run finds files that cannot be
+opened. Damaged image data are only found while the maps are computed.
+"""
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from bids_sr.bids.findings import Findings
+from bids_sr.io.atomic_files import read_text
+from bids_sr.metrics.rows import COLUMNS, MISSING
+
+_HEAD = "\t".join(COLUMNS)
+_N_LABELS = list(COLUMNS).index("fwhm_mm")  # cells before the numbers
+_NUMBER = rf"(?:{MISSING}|nan|[-+]?(?:inf|[0-9.]+(?:e[-+]?[0-9]+)?))"
+_ROWS = re.compile(
+    rf"(?:(?:[^\t\n]*\t){{{_N_LABELS}}}(?:{_NUMBER}\t){{4}}[^\t\n]*\t[^\t\n]*(?:\n|$))*"
+)
+"""Rows of a table: labels, then FWHM, value and interval, then number of values and unit."""
+_NIFTI_HEADERS = {348: slice(344, 348), 540: slice(4, 8)}
+"""Position of the magic string by the size of the header, which the first four bytes contain."""
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def check_files(
+    findings: Findings,
+    *,
+    tables: Iterable[Path] = (),
+    images: Iterable[Path] = (),
+    transforms: Iterable[Path] = (),
+) -> None:
+    """Report files that cannot be opened, with the reason and a remedy.
+
+    Tables must have the columns and numbers of this version, images a NIfTI header, and composite
+    transforms the signature of HDF5.
+    """
+    for paths, find_problem in (
+        (tables, _find_table_problem),
+        (images, _find_image_problem),
+        (transforms, _find_transform_problem),
+    ):
+        for path in dict.fromkeys(paths):
+            try:
+                problem = find_problem(path)
+            except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+                reason = error.strerror if isinstance(error, OSError) else ""
+                problem = f"the file cannot be read ({reason or error})"
+            if problem and findings.is_downloaded(path):
+                findings.add_problem(path, problem, remedy_text(path))
+
+
+def remedy_text(path: Path) -> str:
+    """Return the remedy for a damaged file of a participant."""
+    participant = path.name.partition("_")[0]
+    return (
+        f"Restore the file, or delete it and rerun the participant level with --participant-label"
+        f" {participant.removeprefix('sub-')}."
+    )
+
+
+def _find_table_problem(path: Path) -> str:
+    """Return why a table cannot be used, "" if it can."""
+    text = read_text(path)
+    if not text.strip():
+        return "the table is empty"
+    head, _, rows = text.partition("\n")
+    if head != _HEAD:
+        return (
+            f"the columns are {head!r}, but {' '.join(COLUMNS)} are expected. The table was"
+            " written by another program or by another version of bids-sr"
+        )
+    match = _ROWS.match(rows)
+    if match is not None and match.end() < len(rows):
+        number = rows.count("\n", 0, match.end()) + 2
+        return (
+            f"line {number} is damaged; expected {len(COLUMNS)} cells, with a number or {MISSING}"
+            " in the columns fwhm_mm, value, lower and upper"
+        )
+    return ""
+
+
+def _find_image_problem(path: Path) -> str:
+    """Return why an image cannot be opened, "" if it can."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as stream:
+        header = stream.read(max(_NIFTI_HEADERS))
+    if not header:
+        return "the file is empty"
+    for order in ("little", "big"):
+        size = int.from_bytes(header[:4], order)
+        if size in _NIFTI_HEADERS and header[_NIFTI_HEADERS[size]].startswith(b"n+"):
+            return ""
+    return "the file is not a readable NIfTI image"
+
+
+def _find_transform_problem(path: Path) -> str:
+    """Return why a transform cannot be opened, "" if it can."""
+    with path.open("rb") as stream:
+        start = stream.read(len(_HDF5_SIGNATURE))
+    if not start:
+        return "the file is empty"
+    if path.suffix == ".h5" and start != _HDF5_SIGNATURE:
+        return "the file is not a composite transform (HDF5)"
+    return ""

@@ -1,0 +1,504 @@
+"""Plan of the group maps: which participants are in which map, before any map is read.
+
+The data set decides who belongs to the group. Independent components have no order or sign that
+participants share, so they are not averaged. Contrasts of opposite sign are joined.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from bids_sr.config.seeds import seed_names
+from bids_sr.frozen import frozen
+from bids_sr.glm.contrasts import ComparableWeights, comparable
+from bids_sr.group.input_maps import (
+    DerivativeMaps,
+    MapKey,
+    ParticipantMaps,
+    RunMaps,
+    common_space,
+    first_smoothing,
+    group_by_participant,
+)
+from bids_sr.group.map_records import Exclusion, GroupMapRecord, MapMember
+from bids_sr.group.output_files import GroupNames
+from bids_sr.metrics.rows import MISSING
+
+LEAST_PARTICIPANTS = 3  # two participants leave one degree of freedom, which is too few for a test
+Task = tuple[str, str]
+"""Task label, and the entities of the runs other than session, task and run."""
+
+
+@frozen
+class PlannedTask:
+    """Maps of one task that will be computed.
+
+    Attributes
+    ----------
+    participants : Sequence[ParticipantMaps]
+        Maps of the participants, sorted by label.
+    records : Sequence[GroupMapRecord]
+        Records of all group maps, by contrast and then by series.
+    """
+
+    participants: Sequence[ParticipantMaps]
+    records: Sequence[GroupMapRecord]
+
+    @property
+    def computed(self) -> list[GroupMapRecord]:
+        """Records of the group maps with enough participants."""
+        return [record for record in self.records if len(record.members) >= LEAST_PARTICIPANTS]
+
+    def iterate_sources(self) -> Iterator[RunMaps]:
+        """Yield the runs and stored maps of all runs that the group maps are computed from."""
+        for participant in self.participants:
+            keys = [
+                record.key
+                for record in self.computed
+                if participant.participant in record.participants
+            ]
+            yield from participant.select_sources(keys)
+
+
+@frozen
+class MapPlan:
+    """Group maps that will be computed.
+
+    Attributes
+    ----------
+    space : str or None
+        TemplateFlow name of the template, with the cohort after a plus sign; None if no maps can
+        be computed.
+    tasks : Sequence[PlannedTask]
+        All tasks.
+    notes : tuple[str, ...]
+        Sentences on maps that will not be computed.
+    """
+
+    space: str | None = None
+    tasks: Sequence[PlannedTask] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def records(self) -> list[GroupMapRecord]:
+        """Records of all maps, with those that too few participants have."""
+        return [record for task in self.tasks for record in task.records]
+
+    @property
+    def computed(self) -> list[GroupMapRecord]:
+        """Records of the maps that will be computed."""
+        return [record for task in self.tasks for record in task.computed]
+
+    def list_images(self) -> list[Path]:
+        """Return all images that will be read."""
+        frames = [
+            path
+            for task in self.tasks
+            for source in task.iterate_sources()
+            for path in (source.mask, source.boldref)
+            if path is not None
+        ]
+        maps = [
+            path for record in self.computed for member in record.members for path in member.files
+        ]
+        return [*frames, *maps]
+
+    def list_transforms(self) -> list[Path]:
+        """Return all transforms that will be read."""
+        return [
+            path
+            for task in self.tasks
+            for source in task.iterate_sources()
+            for path in source.transforms_from(self.space or "")
+        ]
+
+
+@frozen
+class GroupMembers:
+    """Participants and runs of the group, as far as they are known from names and tables.
+
+    Attributes
+    ----------
+    labels : Sequence[str]
+        All participants (``sub-…``) that belong to the group, and those that were left out.
+    outsiders : Mapping[str, str]
+        Reason by label for participants that do not belong to the group.
+    with_tables : Collection[str]
+        Labels of participants with metrics tables.
+    components : Collection[str]
+        Names of runs whose independent components were mapped.
+    unequal : Mapping[str, Collection[str]]
+        Contrasts with other weights than in most participants, by name of the run.
+    weights : Mapping[tuple[Task, str], Mapping[str, float]]
+        Weights of the trial types by task and contrast.
+    uncombined : Mapping[tuple[str, Task], str]
+        Reason by participant and task for runs that are not combined.
+    """
+
+    labels: Sequence[str]
+    outsiders: Mapping[str, str]
+    with_tables: Collection[str]
+    components: Collection[str]
+    unequal: Mapping[str, Collection[str]]
+    weights: Mapping[tuple[Task, str], Mapping[str, float]]
+    uncombined: Mapping[tuple[str, Task], str]
+
+
+def list_components(tables: pd.DataFrame) -> frozenset[str]:
+    """Return the names of runs at rest, whose components are not compared between participants.
+
+    `tables`: one row per metrics table, with the columns stem and at_rest.
+    """
+    return frozenset(tables["stem"][tables["at_rest"].astype(bool)])
+
+
+def list_weights(tables: pd.DataFrame) -> dict[tuple[Task, str], Mapping[str, float]]:
+    """Return the weights of the trial types by task and contrast, as in most participants.
+
+    `tables`: one row per metrics table, with the columns task, variant, weights and unequal.
+    """
+    weights: dict[tuple[Task, str], Mapping[str, float]] = {}
+    for row in tables.itertuples():
+        for contrast, contrast_weights in row.weights.items():
+            if contrast not in row.unequal:
+                weights.setdefault(((row.task, row.variant), contrast), contrast_weights)
+    return weights
+
+
+def plan_maps(
+    collected: DerivativeMaps,
+    usable: DerivativeMaps,
+    members: GroupMembers,
+    *,
+    series: Sequence[str],
+    names: GroupNames,
+    selected_sessions: Sequence[str] = (),
+) -> MapPlan:
+    """Plan the group maps of every task, contrast and series.
+
+    Parameters
+    ----------
+    collected : DerivativeMaps
+        All maps of the requested runs.
+    usable : DerivativeMaps
+        The maps that belong together: without contrasts with other weights, and without runs that
+        are not combined.
+    members : GroupMembers
+        Participants and runs of the group.
+    series : Sequence[str]
+        Series to test, in the order of the result.
+    names : GroupNames
+        Names of the files of the call.
+    selected_sessions : Sequence[str]
+        Labels of the requested sessions; empty for all.
+    """
+    effects = _drop_components(usable, members.components)
+    all_maps = [*effects.runs, *effects.combined]
+    space, fwhm_mm = common_space(all_maps), first_smoothing(all_maps)
+    notes = _component_notes(usable, members.components)
+    if space is None or fwhm_mm is None:
+        return MapPlan(notes=(*notes, *_no_space_notes(all_maps)))
+    available = DerivativeMaps(
+        runs=[
+            run.keep_usable(space) for run in effects.runs if not run.explain_unavailable(space)
+        ],
+        combined=[
+            maps.keep_usable(space)
+            for maps in effects.combined
+            if not maps.explain_unavailable(space)
+        ],
+    )
+    notes += _unavailable_run_notes(effects, available, space)
+    tasks = []
+    for task, participants in group_by_participant(available).items():
+        heading = f"group maps for task {task[0]}"
+        if len(participants) < LEAST_PARTICIPANTS:
+            notes.append(f"{heading}: {too_few_text(len(participants))}")
+        negated = _list_negated(participants, task, members.weights)
+        joined = [_negate(participant, negated) for participant in participants]
+        context = _TaskContext(
+            task=task,
+            space=space,
+            fwhm_mm=fwhm_mm,
+            collected=_select_task(collected, task),
+            effects=_select_task(effects, task),
+            members=members,
+        )
+        records = [
+            _make_record(context, key, joined, names, selected_sessions)
+            for key in list_effect_keys(joined, series, fwhm_mm)
+        ]
+        if len(participants) >= LEAST_PARTICIPANTS:
+            notes += _sparse_notes(records)
+        tasks.append(PlannedTask(participants=joined, records=records))
+    return MapPlan(space=space, tasks=tasks, notes=tuple(notes))
+
+
+@frozen
+class _TaskContext:
+    """What the reasons for exclusions in one task depend on; see `plan_maps`."""
+
+    task: Task
+    space: str
+    fwhm_mm: float
+    collected: DerivativeMaps
+    effects: DerivativeMaps
+    members: GroupMembers
+
+
+def _select_task(maps: DerivativeMaps, task: Task) -> DerivativeMaps:
+    """Return the maps of one task."""
+    return DerivativeMaps(
+        runs=[run for run in maps.runs if (run.task, run.variant) == task],
+        combined=[run for run in maps.combined if (run.task, run.variant) == task],
+    )
+
+
+def _drop_components(usable: DerivativeMaps, components: Collection[str]) -> DerivativeMaps:
+    """Return maps without independent components of runs at rest.
+
+    Combined maps belong to the runs of their participant and task.
+    """
+    tasks_at_rest = {
+        (run.participant, run.task, run.variant) for run in usable.runs if run.name in components
+    }
+
+    def drop(maps: RunMaps) -> RunMaps:
+        at_rest = maps.name in components or (
+            (maps.participant, maps.task, maps.variant) in tasks_at_rest
+        )
+        return maps.drop_contrasts(seed_names(())) if at_rest else maps
+
+    return DerivativeMaps(
+        runs=[drop(run) for run in usable.runs],
+        combined=[drop(maps) for maps in usable.combined],
+        outdated=usable.outdated,
+    )
+
+
+def _component_notes(usable: DerivativeMaps, components: Collection[str]) -> list[str]:
+    """Return a sentence per task whose independent components are not averaged."""
+    tasks = {
+        run.task
+        for run in usable.runs
+        if run.name in components and {key[0] for key in run.map_keys()} & {*seed_names(())}
+    }
+    return [
+        f"group maps for task {task}: independent components ({', '.join(seed_names(()))}) were"
+        " not averaged, because their order and signs are arbitrary and differ between"
+        " participants. Maps of seeds (--seeds) can be averaged"
+        for task in sorted(tasks)
+    ]
+
+
+def _no_space_notes(all_maps: Sequence[RunMaps]) -> list[str]:
+    """Return why there is no common template space, with missing files of participants."""
+    if not any(run.map_keys() for run in all_maps):
+        return []
+    reasons = dict.fromkeys(
+        run.explain_unavailable("a template") for run in all_maps if run.map_keys()
+    )
+    return [
+        "group maps: none of the participants has both effect maps and transforms to a standard"
+        f" space ({'; '.join(reasons)})"
+    ]
+
+
+def _unavailable_run_notes(
+    effects: DerivativeMaps, available: DerivativeMaps, space: str
+) -> list[str]:
+    """Return a sentence for each run that cannot be used although others of its task can.
+
+    Runs are not needed if the participant has stored maps of all runs. Participants without any
+    usable run are named with each map.
+    """
+    usable_tasks = {(run.participant, run.task, run.variant) for run in available.runs}
+    combined_tasks = {(run.participant, run.task, run.variant) for run in available.combined}
+    return [
+        f"group maps: {run.name} was excluded, because {reason}"
+        for run in effects.runs
+        if (reason := run.explain_unavailable(space))
+        and (run.participant, run.task, run.variant) in usable_tasks - combined_tasks
+    ]
+
+
+def list_effect_keys(
+    participants: Sequence[ParticipantMaps], series: Sequence[str], fwhm_mm: float
+) -> list[MapKey]:
+    """Return available effect maps by contrast, then by series in the requested order."""
+    available = {key for participant in participants for key in participant.map_keys()}
+    contrasts = sorted({key[0] for key in available})
+    requested = ((contrast, name, fwhm_mm, "effect") for contrast in contrasts for name in series)
+    return [key for key in requested if key in available]
+
+
+def _list_negated(
+    participants: Sequence[ParticipantMaps],
+    task: Task,
+    weights: Mapping[tuple[Task, str], Mapping[str, float]],
+) -> dict[str, str]:
+    """Return the contrasts whose sign is turned, with the name of the contrast that they join.
+
+    The name that most participants have is kept; ties are resolved by the alphabet.
+    """
+    counts: dict[str, int] = defaultdict(int)
+    for participant in participants:
+        for contrast in {key[0] for key in participant.map_keys()}:
+            counts[contrast] += 1
+    contrasts_by_weights: dict[ComparableWeights, str] = {}
+    negated = {}
+    for contrast in sorted(counts, key=lambda name: (-counts[name], name)):
+        contrast_weights = weights.get((task, contrast))
+        if not contrast_weights:
+            continue
+        opposite = comparable({name: -weight for name, weight in contrast_weights.items()})
+        if opposite in contrasts_by_weights:
+            negated[contrast] = contrasts_by_weights[opposite]
+        else:
+            contrasts_by_weights.setdefault(comparable(contrast_weights), contrast)
+    return negated
+
+
+def _negate(participant: ParticipantMaps, negated: Mapping[str, str]) -> ParticipantMaps:
+    """Return maps of a participant with contrasts of opposite sign under their joined names.
+
+    A contrast is not turned if the participant also has the other contrast.
+    """
+    contrasts = {key[0] for key in participant.map_keys()}
+    names = {
+        contrast: joined
+        for contrast, joined in negated.items()
+        if contrast in contrasts and joined not in contrasts
+    }
+    if not names:
+        return participant
+    combined = participant.combined
+    return ParticipantMaps(
+        runs=[run.negate_contrasts(names) for run in participant.runs],
+        combined=None if combined is None else combined.negate_contrasts(names),
+    )
+
+
+def _make_record(
+    context: _TaskContext,
+    key: MapKey,
+    participants: Sequence[ParticipantMaps],
+    names: GroupNames,
+    selected_sessions: Sequence[str],
+) -> GroupMapRecord:
+    """Return the record of a map with all participants who have it."""
+    map_members = tuple(
+        _make_member(participant, key, context.space)
+        for participant in participants
+        if key in participant.map_keys()
+    )
+    included = {member.participant for member in map_members}
+    return GroupMapRecord(
+        names=names,
+        selected_sessions=tuple(selected_sessions),
+        task=context.task[0],
+        variant=context.task[1],
+        key=key,
+        space=context.space,
+        weights=context.members.weights.get((context.task, key[0]), {}),
+        members=map_members,
+        excluded={
+            label: _explain_exclusion(context, key, label)
+            for label in context.members.labels
+            if label not in included
+        },
+        checksums={},
+    )
+
+
+def _make_member(participant: ParticipantMaps, key: MapKey, space: str) -> MapMember:
+    """Return the files, runs and sessions of a participant's map."""
+    origin = participant.origin(key)
+    stored = participant.combined if origin == "stored" else None
+    sources = [run for run in participant.runs if key in run.map_keys()]
+    # without the maps of its runs, only the session of a stored map is known
+    runs = participant.runs if stored is not None else sources
+    with_sessions = runs or ([] if stored is None else [stored])
+    maps = sources if stored is None else [stored]
+    return MapMember(
+        participant=participant.participant,
+        origin=origin,
+        is_negated=any(key[0] in source.negated for source in maps),
+        runs=tuple(run.name for run in runs),
+        sessions=tuple(
+            sorted({maps.session for maps in with_sessions if maps.session != MISSING})
+        ),
+        files=tuple(source.find_file(key, space) for source in maps),
+    )
+
+
+def _explain_exclusion(context: _TaskContext, key: MapKey, label: str) -> Exclusion:
+    """Return why a participant has no map for a group map."""
+    members = context.members
+    if label in members.outsiders:
+        return Exclusion(reason=members.outsiders[label], is_listed=True)
+    stored = [
+        maps
+        for maps in (*context.collected.runs, *context.collected.combined)
+        if maps.participant == label
+    ]
+    if not any(maps.map_keys() for maps in stored):
+        reason = (
+            "no effect maps of this task are stored. They are stored with --activation glm and"
+            " --level standard or full"
+        )
+        return Exclusion(reason=reason, is_listed=label not in members.with_tables)
+    if (label, context.task) in members.uncombined:
+        reason = members.uncombined[label, context.task]
+        return Exclusion(reason=reason, is_listed=True)
+    contrast, series, fwhm_mm, _ = key
+    if any(contrast in members.unequal.get(maps.name, ()) for maps in stored):
+        reason = "the weights of the trial types differ from the weights in most participants"
+        return Exclusion(reason=reason, is_listed=True)
+    effects = [
+        maps
+        for maps in (*context.effects.runs, *context.effects.combined)
+        if maps.participant == label
+    ]
+    unavailable = [
+        reason for maps in effects if (reason := maps.explain_unavailable(context.space))
+    ]
+    if unavailable and len(unavailable) == len(effects):
+        return Exclusion(reason="; ".join(dict.fromkeys(unavailable)))
+    keys = {key for maps in effects for key in maps.map_keys()}
+    if not any(other[0] == contrast for other in keys):
+        return Exclusion(reason=f"no map of the contrast {contrast} is stored")
+    if not any(other[:2] == (contrast, series) for other in keys):
+        return Exclusion(reason=f"no map of {series} is stored for the contrast {contrast}")
+    return Exclusion(
+        reason=f"no effect map of {contrast} ({series}) smoothed with {fwhm_mm:g} mm is stored in"
+        f" a usable space"
+    )
+
+
+def _sparse_notes(records: Sequence[GroupMapRecord]) -> Iterator[str]:
+    """Yield a sentence per series and number of participants on maps that cannot be tested."""
+    contrasts: dict[tuple[str, int], list[str]] = {}
+    for record in records:
+        if (count := len(record.members)) < LEAST_PARTICIPANTS:
+            contrasts.setdefault((record.key[1], count), []).append(record.key[0])
+    for (series, count), names in contrasts.items():
+        yield (
+            f"group maps of {series} for task {records[0].task}, {', '.join(names)}:"
+            f" {too_few_text(count)}"
+        )
+
+
+def too_few_text(count: int) -> str:
+    """Explain that the number of participants is too small for a test."""
+    return (
+        f"at least {LEAST_PARTICIPANTS} participants are required, but only {count_text(count)} "
+        "can be included"
+    )
+
+
+def count_text(count: int) -> str:
+    """Return a number of participants in words."""
+    return f"{count} participant" if count == 1 else f"{count} participants"

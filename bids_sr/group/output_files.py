@@ -1,0 +1,136 @@
+"""Names of the group level's files, and their replacement as a whole.
+
+Files of one selected session contain its label (``group_ses-pre_metrics.tsv``). A call replaces
+all files of an earlier call with the same names of sessions: files are first written to a hidden
+folder next to the final ones, and moved when all of them are complete. A call that was stopped
+while files were moved is completed by the next call.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bids_sr.config.sections.selection import Selection
+from bids_sr.frozen import frozen
+from bids_sr.io.atomic_files import put_in_place, read_json, write_text
+
+_STAGING = ".group"
+"""Folder of files that are not complete yet."""
+_MANIFEST = "complete.json"
+"""List of all files of a complete call, in the folder of incomplete files."""
+
+
+@frozen
+class GroupNames:
+    """Names of the files of a call.
+
+    Attributes
+    ----------
+    session : str
+        Label of the only selected session; "" if several or all sessions are combined.
+    kind : str
+        ``scans`` for results of structural scans, "" for results of functional runs.
+    """
+
+    session: str = ""
+    kind: str = ""
+
+    @property
+    def start(self) -> str:
+        """Start of all names of the call, such as ``group_ses-pre``."""
+        return f"group_ses-{self.session}" if self.session else "group"
+
+    @property
+    def tables(self) -> str:
+        """Start of the names of tables and of the page, such as ``group_ses-pre_scans``."""
+        return f"{self.start}_{self.kind}" if self.kind else self.start
+
+    @property
+    def page(self) -> str:
+        """Name of the page."""
+        return f"{self.tables}.html"
+
+    def contains(self, path: Path) -> bool:
+        """Return whether a file of the group level was written by a call with these names.
+
+        `path` is relative to the output directory.
+        """
+        match = re.match(r"group(?:_ses-(?P<session>[a-zA-Z0-9]+))?(?P<rest>[_.].*)", path.name)
+        if match is None or (match["session"] or "") != self.session:
+            return False
+        is_of_scans = re.match(r"_scans[_.]", match["rest"]) is not None
+        return is_of_scans == (self.kind == "scans")
+
+
+def make_group_names(selection: Selection, kind: str = "") -> GroupNames:
+    """Return the names of a call, which contain the session if exactly one is selected."""
+    labels = selection.session_label
+    return GroupNames(session=labels[0] if len(labels) == 1 else "", kind=kind)
+
+
+def list_group_files(output_dir: Path, names: GroupNames) -> list[Path]:
+    """Return the files of earlier calls with the same names, relative to the output directory."""
+    paths = [
+        path
+        for pattern in ("group*", "group/group*", "group/figures/group*")
+        for path in output_dir.glob(pattern)
+        if path.is_file() or path.is_symlink()
+    ]
+    relative_paths = (path.relative_to(output_dir) for path in paths)
+    return sorted(path for path in relative_paths if names.contains(path))
+
+
+def list_other_sessions(output_dir: Path, names: GroupNames) -> list[str]:
+    """Return the selections of sessions that other calls have pages of, such as ``ses-pre``."""
+    pages = {path.name for path in output_dir.glob("group*.html")} - {names.page}
+    starts = {page.removesuffix(".html").removesuffix("_scans") for page in pages} - {names.start}
+    return sorted(start.removeprefix("group_") for start in starts - {"group"}) + (
+        ["all sessions"] if "group" in starts else []
+    )
+
+
+@contextmanager
+def replace_group_files(output_dir: Path, names: GroupNames) -> Iterator[Path]:
+    """Replace the files of an earlier call when the block ends, or none of them if it fails.
+
+    The context manager yields the folder to which the block writes the files, with the same
+    relative paths as in the output directory. Files of the earlier call that the block does not
+    write are removed.
+    """
+    complete_interrupted_call(output_dir)
+    staging = output_dir / _STAGING
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+        files = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
+        content = {"session": names.session, "kind": names.kind, "files": [*map(str, files)]}
+        write_text(staging / _MANIFEST, json.dumps(content))
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    complete_interrupted_call(output_dir)
+
+
+def complete_interrupted_call(output_dir: Path) -> None:
+    """Move the files of a complete call to their final places; do nothing without such files.
+
+    The page is the last file.
+    """
+    staging = output_dir / _STAGING
+    content = read_json(staging / _MANIFEST)
+    if not content:
+        return
+    names = GroupNames(session=content["session"], kind=content["kind"])
+    files = [Path(name) for name in content["files"]]
+    for path in list_group_files(output_dir, names):
+        if path not in files:
+            (output_dir / path).unlink()
+    for path in sorted(files, key=lambda path: path.name == names.page):
+        if (staging / path).exists():
+            (output_dir / path).parent.mkdir(parents=True, exist_ok=True)
+            put_in_place(staging / path, output_dir / path)
+    shutil.rmtree(staging)
