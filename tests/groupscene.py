@@ -23,10 +23,19 @@ SPACE = "MNI152NLin2009cAsym"
 RAW, SBL = "raw", "sbl"
 BLOCK = 8  # voxels of 2 mm, edge of blocks with equal effects, which compress fast
 SPREAD = 0.3  # SD of the effect between blocks, relative to the effect of the participant
+LEVELS = ("band", "reference", "region", "threshold", "contrast")
 COLUMNS = (
-    "series minus statistic band reference region threshold contrast fwhm_mm value lower upper n"
-    " unit"
-).split()
+    "series",
+    "minus",
+    "statistic",
+    *LEVELS,
+    "fwhm_mm",
+    "value",
+    "lower",
+    "upper",
+    "n",
+    "unit",
+)
 CITIES = ("Zürich", "Málaga", "Århus", "Besançon")
 
 Region = tuple[int, int, int]

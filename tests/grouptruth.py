@@ -41,6 +41,9 @@ NEAR = 1e-4  # largest relative error of the effect
 NEAR_STATISTIC = 2e-3  # largest relative error of other statistics
 STATISTICS = ("effect", "variance", "t", "z")
 
+FOREIGN = ("group/notes.txt", "group/own_map.nii.gz", "group_scans_metrics.tsv")
+"""Files of the user, and of the group level of structural scans, which have to remain."""
+
 # causes and words that the reason has to contain
 ABSENT, UNSELECTED, LACKS, RUNNING = "absent", "not selected", "lacks", "running"
 GONE, NO_MAPS, NO_MASK, NO_BOLDREF = "gone", "no maps", "no mask", "no boldref"
@@ -252,10 +255,11 @@ def _join_names(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[_JoinedName
     )
     with_maps: dict[str, set[str]] = defaultdict(set)
     for label, part in runs.items():
-        for run, contrast in ((run, contrast) for run in part for contrast in run.contrasts):
-            by_name[contrast.name][_weights(contrast)].add(label)
-            if "maps" not in run.absent:
-                with_maps[contrast.name].add(label)
+        for run in part:
+            for contrast in run.contrasts:
+                by_name[contrast.name][_weights(contrast)].add(label)
+                if "maps" not in run.absent:
+                    with_maps[contrast.name].add(label)
     usual = {}
     for name, by_weights in by_name.items():
         counts = [Counter({weights: len(labels) for weights, labels in by_weights.items()})]
@@ -454,10 +458,11 @@ def _states_a_reason(chunk: str) -> bool:
 def snapshot(folders: Folders) -> dict[str, str]:
     """Return checksums of the files of the group level, by path relative to the output folder."""
     files = [*folders.out.glob("group*"), *folders.out.glob("group/**/*")]
+    names = {str(path.relative_to(folders.out)): path for path in sorted(files) if path.is_file()}
     return {
-        str(path.relative_to(folders.out)): hashlib.sha1(path.read_bytes()).hexdigest()
-        for path in sorted(files)
-        if path.is_file()
+        name: hashlib.sha1(path.read_bytes()).hexdigest()
+        for name, path in names.items()
+        if name not in FOREIGN
     }
 
 
@@ -527,9 +532,9 @@ def _check_files(
     for path in after:
         match = re.search(r"_contrast-([^_.]+)", path)
         is_map = path.endswith((".nii.gz", "_statmap.json"))
-        if session_of(path) == call.session and match and not is_map:
-            if match.group(1) not in contrasts:
-                yield f"{path} must not exist"
+        is_of_call = session_of(path) == call.session
+        if is_of_call and match and not is_map and match.group(1) not in contrasts:
+            yield f"{path} must not exist"
     for path, checksum in before.items():
         if session_of(path) != call.session and after.get(path) != checksum:
             yield f"{path} of another call was changed or removed"
@@ -658,7 +663,8 @@ def _check_values(paths: Mapping[str, Path], expected: Expected, flips: int) -> 
     if "effect" in maps:
         effect, mean = maps["effect"], data.mean(axis=0)
         if wrong := int(((effect != 0) != inside).sum()):
-            yield f"{int((effect != 0).sum())} voxels, expected {int(inside.sum())} ({wrong} differ)"
+            found, expected_number = int((effect != 0).sum()), int(inside.sum())
+            yield f"{found} voxels, expected {expected_number} ({wrong} differ)"
             return
         error = np.abs(effect[inside] - mean) / np.maximum(np.abs(mean), 0.1)
         if error.max() > NEAR:
@@ -673,8 +679,8 @@ def _check_values(paths: Mapping[str, Path], expected: Expected, flips: int) -> 
     }
     for stat, expected_values in truth.items():
         if stat in maps:
-            found = maps[stat][inside][::EVERY]
-            error = np.abs(found - expected_values) / np.maximum(np.abs(expected_values), 1e-3)
+            sampled = maps[stat][inside][::EVERY]
+            error = np.abs(sampled - expected_values) / np.maximum(np.abs(expected_values), 1e-3)
             if error.max() > NEAR_STATISTIC:
                 yield f"{stat} differs by up to {error.max():.2g}, relative to scipy"
     if "logpMaxT" in maps and flips:

@@ -34,7 +34,7 @@ from groupscene import (
     load_grid,
     write_group,
 )
-from grouptruth import AmbiguousError, Truth, check_results, expect, snapshot
+from grouptruth import FOREIGN, AmbiguousError, Truth, check_results, expect, snapshot
 from mutations import pick
 from oddcases import Outcome, draw_kinds, run_in_child
 
@@ -211,7 +211,7 @@ def two_runs(rng: Rng, group: Group) -> None:
     _split_runs(rng, _choose(rng, group.participants, 1, len(group.participants)))
 
 
-@kind("runs", "runs")
+@kind("participants", "runs", "stored")
 def one_of_two_runs(rng: Rng, group: Group) -> None:
     """Select the first of two runs; some participants have stored maps of both."""
     _split_runs(rng, group.participants)
@@ -222,18 +222,21 @@ def one_of_two_runs(rng: Rng, group: Group) -> None:
 
 def _store(rng: Rng, participant: Participant) -> None:
     """Add stored maps of all runs, or of the runs of each session."""
-    sessions = dict.fromkeys(run.session for run in participant.runs)
-    factor = float(rng.uniform(1.2, 1.6))
-    if len(sessions) > 1 and rng.random() < 0.7:
-        participant.stored.append(Stored([*participant.runs], factor=factor))
-        return
-    for session in sessions:
-        runs = [run for run in participant.runs if run.session == session]
-        if len(runs) > 1:
-            participant.stored.append(Stored(runs, session, factor))
+    is_over_sessions = rng.random() < 0.7
+    for variant in dict.fromkeys(run.variant for run in participant.runs):
+        runs = [run for run in participant.runs if run.variant == variant]
+        factor = float(rng.uniform(1.2, 1.6))
+        sessions = dict.fromkeys(run.session for run in runs)
+        if len(sessions) > 1 and is_over_sessions:
+            participant.stored.append(Stored(runs, factor=factor))
+            continue
+        for session in sessions:
+            of_session = [run for run in runs if run.session == session]
+            if len(of_session) > 1:
+                participant.stored.append(Stored(of_session, session, factor))
 
 
-@kind("participants", "runs")
+@kind("participants", "runs", "stored")
 def stored_maps(rng: Rng, group: Group) -> None:
     """Have stored maps of all runs of most participants; some maps are outdated."""
     _split_runs(rng, group.participants)
@@ -250,8 +253,7 @@ def stored_over_sessions(rng: Rng, group: Group) -> None:
     group.call.sessions = pick(rng, ((), (), ("pre",)))
     for participant in _choose(rng, group.participants, 1, len(group.participants)):
         if len({run.session for run in participant.runs}) > 1:
-            factor = float(rng.uniform(1.2, 1.6))
-            participant.stored.append(Stored([*participant.runs], factor=factor))
+            _store(rng, participant)
 
 
 def _outdate(rng: Rng, participant: Participant) -> None:
@@ -471,9 +473,7 @@ def _damage(rng: Rng, group: Group, participant: Participant, role: str, how: st
         raise UnfittingError("no run with maps")
     run = pick(rng, runs)
     name, series = pick(rng, run.contrasts).name, pick(rng, run.series)
-    if participant.stored and role == "sidecar":
-        pick(rng, participant.stored).damage.append(Damage(role, how, name, series))
-    elif participant.stored and role == "effect":
+    if participant.stored and role in ("effect", "sidecar"):
         pick(rng, participant.stored).damage.append(Damage(role, how, name, series))
     elif role == "effect":
         run.damage.append(Damage(role, how, name, series))
@@ -563,6 +563,9 @@ def earlier_call(rng: Rng, group: Group) -> None:
         changes = rng.random(4) < 0.5
         if changes.any():
             break
+    for participant in earlier.participants:
+        if not participant.is_listed:  # taken out of the data set after the call
+            participant.in_folders = participant.in_table = True
     if changes[0]:
         source = next(one for one in earlier.participants if one.runs)
         for _ in range(int(rng.integers(1, 3))):
@@ -698,7 +701,9 @@ def judge(case: Case) -> tuple[str, list[str]]:
         if code:
             faults.append(f"the earlier call ended with {code}: {_last_words(text)}")
     write_group(group, folders)
-    before, files = snapshot(folders), _list_files(folders)
+    before = snapshot(folders)
+    _write_foreign(folders)
+    files = _list_files(folders)
     with _process(group, folders):
         dry_code, dry_text = _call(folders, group.call, "--dry-run")
         if added := sorted(_list_files(folders) ^ files):
@@ -707,6 +712,10 @@ def judge(case: Case) -> tuple[str, list[str]]:
     for name, one_code, one_text in (("dry run", dry_code, dry_text), ("run", code, text)):
         if one_code not in (0, 2) or "Traceback" in one_text:
             faults.append(f"{name} with exit code {one_code}: {_last_words(one_text)}")
+    for name in FOREIGN:
+        path = folders.out / name
+        if not path.exists() or path.read_text(encoding="utf-8") != name:
+            faults.append(f"{name}, which no call wrote, was changed or removed")
     if faults and code not in (0, 2):
         return f"exit code {code}", faults
     if dry_code != code:
@@ -722,6 +731,13 @@ def judge(case: Case) -> tuple[str, list[str]]:
     faults += check_results(group, truth, folders, text, before)
     has_maps = any(expected.has_map for expected in truth.maps.values())
     return "maps" if has_maps else "no map", faults
+
+
+def _write_foreign(folders: Folders) -> None:
+    for name in FOREIGN:
+        path = folders.out / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name, encoding="utf-8")
 
 
 def _list_files(folders: Folders) -> set[str]:
@@ -751,13 +767,11 @@ def _check_refusal(truth: Truth, *texts: str) -> list[str]:
     faults = []
     for text in texts:
         joined = "".join(text.split())  # the console wraps lines, also at hyphens
-        if truth.refused:
-            if not any(name in joined for name in truth.refused):
-                faults.append(f"the message names none of {truth.refused}: {_last_words(text)}")
-        elif not truth.may_refuse:
+        patterns = [*map(re.escape, truth.refused), *filter(None, [truth.may_refuse])]
+        if not patterns:
             faults.append(f"refused, and is sound: {_last_words(text)}")
-        elif not re.search(truth.may_refuse, joined):
-            faults.append(f"the message lacks {truth.may_refuse!r}: {_last_words(text)}")
+        elif not any(re.search(pattern, joined) for pattern in patterns):
+            faults.append(f"the message has none of {patterns}: {_last_words(text)}")
     return list(dict.fromkeys(faults))
 
 
