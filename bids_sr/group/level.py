@@ -85,6 +85,8 @@ class RunsGroup:
         Labels (``sub-…``) of participants with tables.
     absent : tuple[str, ...]
         Sentences on missing participants and runs.
+    leftovers : tuple[str, ...]
+        Sentences on results that do not belong to the data set.
     """
 
     tables: "pd.DataFrame"
@@ -93,6 +95,14 @@ class RunsGroup:
     stored_series: frozenset[str]
     participants: tuple[str, ...]
     absent: tuple[str, ...]
+    leftovers: tuple[str, ...]
+
+    def absence_lines(self) -> list[str]:
+        """Return lines for the console on missing participants, and on results not used."""
+        return [
+            *(f"missing: {line}" for line in self.absent),
+            *(f"not used: {line}" for line in self.leftovers),
+        ]
 
     def plan_text(self) -> str:
         """Describe the tables and maps that would be combined, and the missing participants."""
@@ -104,7 +114,7 @@ class RunsGroup:
             *negation_lines(records),
             *self.plan.notes,
             *exclusion_lines(records),
-            *(f"missing: {line}" for line in self.absent),
+            *self.absence_lines(),
         ]
         return "\n".join(lines)
 
@@ -122,7 +132,7 @@ class RunsGroup:
         output_dir = settings.paths.output_dir
         if unused := list_unused_settings(settings, _GROUP_SETTINGS):
             print_line(f"These settings have no effect at the group level: {', '.join(unused)}")
-        for line in (*(f"missing: {line}" for line in self.absent), *self.plan.notes):
+        for line in (*self.absence_lines(), *self.plan.notes):
             print_line(line)
         print_line(
             f"Combining {len(self.tables)} metrics tables from {len(self.participants)}"
@@ -201,7 +211,7 @@ class RunsGroup:
         return GroupContent(
             names=self.names,
             tables=self.tables,
-            absent=self.absent,
+            absent=(*self.absent, *self.leftovers),
             joined_tables=joined_tables,
             comparisons=comparisons,
             maps=replace(maps, exclusions=(*self.plan.notes, *lines, *unstored)),
@@ -308,7 +318,8 @@ def find_runs_group(
         plan=plan,
         stored_series=_list_stored_series(collected),
         participants=participants,
-        absent=tuple(_add_crashed_steps([*leftovers, *missing], output_dir)),
+        absent=tuple(_add_crashed_steps(missing, output_dir)),
+        leftovers=tuple(sentence for _, sentence in leftovers),
     )
 
 

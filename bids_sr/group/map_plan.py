@@ -53,13 +53,12 @@ class PlannedTask:
 
     def iterate_sources(self) -> Iterator[RunMaps]:
         """Yield the runs and stored maps of all runs that the group maps are computed from."""
+        keys: dict[str, list[MapKey]] = defaultdict(list)
+        for record in self.computed:
+            for member in record.members:
+                keys[member.participant].append(record.key)
         for participant in self.participants:
-            keys = [
-                record.key
-                for record in self.computed
-                if participant.participant in record.participants
-            ]
-            yield from participant.select_sources(keys)
+            yield from participant.select_sources(keys[participant.participant])
 
 
 @frozen

@@ -53,7 +53,7 @@ _N_CHUNKS = 32  # approximate number of chunks; the sums of a chunk take megabyt
 _LOGP_TOLERANCE = 1e-6  # of −log10 of p at the significance level, for rounding to float32
 _MapMetadata = Mapping[str, float | None]
 """Entries of a sidecar that only some statistics have."""
-_Labels = Mapping[MapKey, Collection[str]]
+_Labels = Mapping[MapKey, frozenset[str]]
 """Labels of the participants in each map."""
 _Result = TypeVar("_Result")
 
@@ -402,7 +402,7 @@ def _accumulate_maps(
     """
     target = computation.target
     records = {record.key: record for record in task.computed}
-    labels = {key: record.participants for key, record in records.items()}
+    labels = {key: frozenset(record.participants) for key, record in records.items()}
     if not labels:
         return {}, []
     total = _sum_in_chunks(task.participants, labels, computation)
@@ -410,7 +410,7 @@ def _accumulate_maps(
     for key, reasons in total.unusable.items():
         records[key] = replace(records[key], checksums=total.checksums[key]).exclude(reasons)
     doubtful = {
-        key: records[key].participants
+        key: frozenset(records[key].participants)
         for key, (map_sums, common) in sums.items()
         if may_leave_out(map_sums.gains.values(), int(common.sum()))
     }
@@ -420,7 +420,7 @@ def _accumulate_maps(
         if exclusions:
             reasons = {exclusion.participant: exclusion.reason for exclusion in exclusions}
             records[key] = records[key].exclude(reasons)
-            repeated[key] = records[key].participants
+            repeated[key] = frozenset(records[key].participants)
     if repeated:
         total = _sum_in_chunks(task.participants, repeated, computation)
         sums |= {key: (map_sums, total.common_voxels(key)) for key, map_sums in total.maps.items()}
@@ -452,7 +452,9 @@ def _leave_out(
     """
     contrasts = {key[0] for key in labels}
     sampled = {
-        record.key: record.participants for record in task.computed if record.key[0] in contrasts
+        record.key: frozenset(record.participants)
+        for record in task.computed
+        if record.key[0] in contrasts
     }
     coverage: dict[MapKey, dict[str, Array]] = {key: {} for key in labels}
     for chunk in _iterate_chunks(_pack_coverage, task.participants, sampled, computation):

@@ -64,7 +64,9 @@ class ScansGroup:
     months : Mapping[tuple[str, str], float]
         Months since the first session, by participant and session label.
     absent : tuple[str, ...]
-        Sentences on missing participants, and on results that do not belong to the data set.
+        Sentences on missing participants.
+    leftovers : tuple[str, ...]
+        Sentences on results that do not belong to the data set.
     """
 
     names: GroupNames
@@ -72,6 +74,14 @@ class ScansGroup:
     protocols: Mapping[str, str]
     months: Mapping[tuple[str, str], float]
     absent: tuple[str, ...]
+    leftovers: tuple[str, ...]
+
+    def absence_lines(self) -> list[str]:
+        """Return lines for the console on missing participants, and on results not used."""
+        return [
+            *(f"missing: {line}" for line in self.absent),
+            *(f"not used: {line}" for line in self.leftovers),
+        ]
 
     def plan_text(self) -> str:
         """Describe the tables that would be combined, and the missing participants."""
@@ -87,7 +97,7 @@ class ScansGroup:
         if self.months:
             months = sorted({round(month) for month in self.months.values()})
             found_lines.append(f"Months since the first session: {', '.join(map(str, months))}")
-        return "\n".join([*found_lines, *(f"missing: {line}" for line in self.absent)])
+        return "\n".join([*found_lines, *self.absence_lines()])
 
     def run(self, settings: Settings, print_line: Callable[[str], None]) -> "RunOutcome":
         """Combine the metrics of structural scans, and write tables and report.
@@ -106,8 +116,8 @@ class ScansGroup:
 
         if unused := list_unused_settings(settings, _GROUP_SETTINGS):
             print_line(f"These settings have no effect at the group level: {', '.join(unused)}")
-        for line in self.absent:
-            print_line(f"missing: {line}")
+        for line in self.absence_lines():
+            print_line(line)
         n_participants = self.tables["participant"].nunique()
         print_line(
             f"Combining {len(self.tables)} metrics tables of structural scans from"
@@ -126,7 +136,7 @@ class ScansGroup:
             names=self.names,
             tables=tables,
             protocol=settings.evaluation.protocol or "",
-            absent=self.absent,
+            absent=(*self.absent, *self.leftovers),
             about={
                 "bids-sr version": __version__,
                 "Run": settings.run.run_uuid,
@@ -212,13 +222,10 @@ def find_scans_group(
             "group statistics require at least two participants",
             "run the participant level for more participants",
         )
-    absent = (
-        *leftovers,
-        *(
-            f"no metrics table found for {name}"
-            for name in dataset.select(settings.selection.participant_label)
-            if name not in participants
-        ),
+    absent = tuple(
+        f"no metrics table found for {name}"
+        for name in dataset.select(settings.selection.participant_label)
+        if name not in participants
     )
     protocols = _find_protocols(settings, tables) if settings.evaluation.protocol else {}
     sessions = {
@@ -231,6 +238,7 @@ def find_scans_group(
         protocols=protocols,
         months=months,
         absent=absent,
+        leftovers=tuple(leftovers),
     )
 
 
