@@ -10,6 +10,7 @@ import gzip
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -97,9 +98,10 @@ class Damage:
         File of a run: ``effect``, ``mask``, ``boldref``, ``table`` or ``sidecar`` (of the table).
         File of stored maps: ``effect`` or ``sidecar`` (of the map).
     how
-        ``link`` without content, ``empty``, ``head`` (cut within the first bytes), ``text``
-        instead of an image, ``row`` (table cut in its last row), ``half`` (data cut), ``nan`` (NaN
-        everywhere) or ``voxel`` (NaN in one voxel of the brain).
+        ``link`` without content, ``loop`` (link to itself), ``empty``, ``head`` (cut within the
+        first bytes), ``text`` instead of an image, ``row`` (table cut in its last row), ``half``
+        (data cut), ``flipped`` (compressed data that cannot be decoded), ``nan`` (NaN everywhere),
+        or ``voxel`` and ``infinite`` (NaN and infinity in one voxel of the brain).
     name, series
         Contrast and series of an effect map.
     """
@@ -112,7 +114,12 @@ class Damage:
     @property
     def is_found_by_dry_run(self) -> bool:
         """True if the file cannot be opened, or its header or text is damaged."""
-        return self.how not in ("half", "nan", "voxel")
+        return not self.is_not_finite and self.how not in ("half", "flipped")
+
+    @property
+    def is_not_finite(self) -> bool:
+        """True if the file contains values that are not finite."""
+        return self.how in ("nan", "voxel", "infinite")
 
     @property
     def is_in_table(self) -> bool:
@@ -301,6 +308,8 @@ class Group:
         The call whose results are checked.
     encoding, line_end, prefix
         Format of participants.tsv; labels begin with the prefix, which is ``sub-`` or "".
+    more_labels
+        Further cells of the column participant_id.
     has_table
         Whether participants.tsv exists.
     running
@@ -316,6 +325,7 @@ class Group:
     encoding: str = "utf-8"
     line_end: str = "\n"
     prefix: str = "sub-"
+    more_labels: list[str] = field(default_factory=list)
     has_table: bool = True
     running: str = ""
     earlier_call: Call | None = None
@@ -406,6 +416,7 @@ def write_group(group: Group, folders: Folders) -> None:
             _write_run(folders, participant, run)
         for stored in participant.stored:
             _write_stored(folders, participant, stored)
+    rows += [f"{label}\tn/a" for label in group.more_labels]
     table = "".join(f"{row}{group.line_end}" for row in rows)
     if group.has_table:
         (folders.bids / "participants.tsv").write_bytes(table.encode(group.encoding))
@@ -546,16 +557,19 @@ def _write_image(path: Path, data: np.ndarray, affine: np.ndarray, *, level: int
 def _damage_file(path: Path, damage: Damage) -> None:
     content = path.read_bytes()
     path.unlink()  # another file may be a link to it
-    if damage.how == "link":
-        path.symlink_to("../../.git/annex/objects/aa/bb/MD5E-s1--0/MD5E-s1--0")
-    elif damage.how in ("nan", "voxel"):
+    if damage.how in ("link", "loop"):
+        annexed = "../../.git/annex/objects/aa/bb/MD5E-s1--0/MD5E-s1--0"
+        path.symlink_to(annexed if damage.how == "link" else path.name)
+    elif damage.is_not_finite:
         image = nb.Nifti1Image.from_bytes(gzip.decompress(content))
-        data = np.array(image.dataobj)
+        data = image.get_fdata(dtype=np.float32).copy()
         selected = np.nonzero(data)
-        if damage.how == "voxel":
+        if damage.how != "nan":
             selected = tuple(axis[len(axis) // 2 :][:1] for axis in selected)
-        data[selected] = np.nan
+        data[selected] = np.inf if damage.how == "infinite" else np.nan
         _write_image(path, data, image.affine, level=1)
+    elif damage.how == "flipped":
+        path.write_bytes(_flip_bytes(content))
     else:
         kept = {
             "empty": b"",
@@ -565,3 +579,15 @@ def _damage_file(path: Path, damage: Damage) -> None:
             "half": content[: len(content) // 2],
         }
         path.write_bytes(kept[damage.how])
+
+
+def _flip_bytes(content: bytes) -> bytes:
+    """Return compressed content that can be decoded for the first half only."""
+    for start in range(len(content) // 2, len(content) - 40):
+        middle = bytes(255 - byte for byte in content[start : start + 20])
+        flipped = content[:start] + middle + content[start + 20 :]
+        try:
+            zlib.decompressobj(wbits=31).decompress(flipped)
+        except zlib.error:
+            return flipped
+    raise ValueError("the content can always be decoded")

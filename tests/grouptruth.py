@@ -193,6 +193,8 @@ def expect(group: Group, folders: Folders) -> Truth:
 
 def _list_refusals(group: Group, folders: Folders, truth: Truth) -> Iterator[str]:
     """Yield names, of which the message of a refusal has to contain at least one."""
+    if group.running in truth.optional:
+        raise AmbiguousError("a participant who is not selected is being processed")
     if group.running:
         yield group.running
     needed = [damaged for one_map in truth.maps.values() for damaged in one_map.unopened]
@@ -356,7 +358,7 @@ def _add_participant(
         raise AmbiguousError(f"stored maps of {label}, whose runs lack files")
     if not causes:
         for damage in _list_damage([stored] if stored is not None else part, own.name, series):
-            causes.add(NOT_A_NUMBER if damage.how in ("nan", "voxel") else UNREADABLE)
+            causes.add(NOT_A_NUMBER if damage.is_not_finite else UNREADABLE)
             if damage.is_found_by_dry_run:
                 expected.unopened.append(damage)
     if causes:
@@ -495,8 +497,15 @@ def check_results(
         else:
             yield from _check_absence(name, expected, texts)
     yield from _check_names(truth, texts)
-    if truth.components and "component" not in "".join(_page_lines(texts.page)):
-        yield "the page does not mention components"
+    page_text = "\n".join(_page_lines(texts.page))
+    if truth.components and not re.search(r"component.*\b(not|no|cannot)\b", page_text):
+        yield "the page does not say that components have no group map"
+    for name, expected in truth.maps.items():
+        if expected.has_map:
+            words = {*expected.values, *set().union(*expected.sessions.values())}
+            missing = [word for word in words if not re.search(rf"\b{word}\b", page_text)]
+            if missing:
+                yield f"{name}: the page does not contain {', '.join(sorted(missing))}"
 
 
 def _check_files(

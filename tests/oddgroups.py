@@ -43,6 +43,8 @@ Alter = Callable[[Rng, Group], None]
 Stage = Literal["runs", "participants", "effects", "files", "call", "earlier"]
 STAGES: tuple[Stage, ...] = ("runs", "participants", "effects", "files", "call", "earlier")
 """Order in which the kinds of a case alter a group."""
+SESSIONS = (("pre", "post"), ("1", "10"), ("A", "AB"))
+"""Labels of two sessions, some with the same beginning."""
 ATTEMPTS = 60  # draws of random numbers until the rules define the result
 MOST_FAULTS = 6  # faults of a case that are reported
 
@@ -96,19 +98,20 @@ def draw_group(rng: Rng) -> Group:
     """Return a group of 3 to 12 participants with one run and one or two contrasts."""
     pairs = ([THUMB], [MEAN], [THUMB, LITTLE], [LITTLE, MEAN])
     contrasts = pairs[int(rng.integers(len(pairs)))]
-    site = pick(rng, ("", "", "B"))
+    style = pick(rng, ("sub-{:02d}", "sub-{}", "sub-B{:02d}"))
     group = Group()
     for number in range(1, int(rng.integers(3, 13)) + 1):
         run = Run(contrasts=[*contrasts], signal=pick(rng, (500.0, 1000.0, 1500.0)))
         level = float(rng.uniform(0.4, 1.6))
-        group.participants.append(Participant(f"sub-{site}{number:02d}", level, runs=[run]))
+        group.participants.append(Participant(style.format(number), level, runs=[run]))
     return group
 
 
 def _next_label(group: Group) -> str:
     """Return the label after the last participant's."""
     last = group.participants[-1].label
-    return f"{last[:-2]}{int(last[-2:]) + 1:02d}"
+    digits = last.lstrip("sub-B")
+    return f"{last.removesuffix(digits)}{int(digits) + 1:0{len(digits)}d}"
 
 
 def _choose(rng: Rng, items: Sequence[Participant], least: int, most: int) -> list[Participant]:
@@ -166,7 +169,7 @@ def _split_sessions(rng: Rng, group: Group, labels: Sequence[str]) -> None:
 @kind("runs", "sessions")
 def pooled_sessions(rng: Rng, group: Group) -> None:
     """Select all of two or three sessions, or two of three."""
-    labels = pick(rng, (("pre", "post"), ("pre", "mid", "post")))
+    labels = pick(rng, (("pre", "post"), ("1", "10"), ("pre", "mid", "post")))
     _split_sessions(rng, group, labels)
     if rng.random() < 0.5:
         group.call.sessions = tuple(sorted(labels)[:2])
@@ -175,8 +178,9 @@ def pooled_sessions(rng: Rng, group: Group) -> None:
 @kind("runs", "sessions")
 def one_session(rng: Rng, group: Group) -> None:
     """Select one of two sessions."""
-    _split_sessions(rng, group, ("pre", "post"))
-    group.call.sessions = (pick(rng, ("pre", "post")),)
+    labels = pick(rng, SESSIONS)
+    _split_sessions(rng, group, labels)
+    group.call.sessions = (pick(rng, labels),)
 
 
 @kind("runs", "sessions")
@@ -191,8 +195,10 @@ def only_session(rng: Rng, group: Group) -> None:
 @kind("runs", "sessions", "earlier")
 def sessions_one_by_one(rng: Rng, group: Group) -> None:
     """Call the program for one session or for all, and then for another session or for all."""
-    _split_sessions(rng, group, ("pre", "post"))
-    first, second = ([("pre",), ("post",), ()][int(index)] for index in rng.permutation(3)[:2])
+    labels = pick(rng, SESSIONS)
+    _split_sessions(rng, group, labels)
+    selections = [(labels[0],), (labels[1],), ()]
+    first, second = (selections[int(index)] for index in rng.permutation(3)[:2])
     group.earlier_call, group.call.sessions = Call(sessions=first), second
 
 
@@ -485,7 +491,7 @@ def _damage(rng: Rng, group: Group, participant: Participant, role: str, how: st
 def cannot_open(rng: Rng, group: Group) -> None:
     """Have one or two files that cannot be opened."""
     roles = {
-        "effect": ("link", "empty", "head", "text"),
+        "effect": ("link", "loop", "empty", "head", "text"),
         "mask": ("link", "empty", "head", "text"),
         "boldref": ("link", "empty", "head", "text"),
         "table": ("link", "empty", "head", "row"),
@@ -507,10 +513,10 @@ def cut_data(rng: Rng, group: Group) -> None:
 
 @kind("files", "damage")
 def not_a_number(rng: Rng, group: Group) -> None:
-    """Have NaN in images of one or two participants."""
+    """Have NaN or infinity in images of one or two participants."""
     for participant in _choose(rng, group.with_results(), 1, 2):
         role = pick(rng, ("effect", "effect", "boldref"))
-        _damage(rng, group, participant, role, pick(rng, ("nan", "voxel")))
+        _damage(rng, group, participant, role, pick(rng, ("nan", "voxel", "infinite")))
 
 
 # --- call
@@ -539,9 +545,14 @@ def other_encoding(rng: Rng, group: Group) -> None:
 
 @kind("call", "encoding")
 def other_list(rng: Rng, group: Group) -> None:
-    """Write participants.tsv with labels without prefix, or have only folders."""
-    group.prefix = ""
-    group.has_table = rng.random() < 0.6
+    """Have labels without prefix, n/a or repeated rows in participants.tsv, or only folders."""
+    group.prefix = pick(rng, ("", "sub-"))
+    if rng.random() < 0.5:
+        group.more_labels.append("n/a")
+    if rng.random() < 0.5:
+        listed = [one.label for one in group.participants if one.in_table]
+        group.more_labels.append(pick(rng, listed))
+    group.has_table = rng.random() < 0.7
     for participant in group.participants if not group.has_table else ():
         participant.in_table = False
 
@@ -558,7 +569,7 @@ def selected_participants(rng: Rng, group: Group) -> None:
 def earlier_call(rng: Rng, group: Group) -> None:
     """Call the program before with more participants, contrasts, series or permutations."""
     earlier = _without_faults(group)
-    earlier.call.participants = ()
+    earlier.call.participants = earlier.call.tasks = ()
     while True:
         changes = rng.random(4) < 0.5
         if changes.any():
