@@ -483,10 +483,12 @@ def _sum_in_chunks(
     participants: Sequence[ParticipantMaps], labels: _Labels, computation: _Computation
 ) -> _TaskSums:
     """Accumulate participants of a task, chunk by chunk; `labels` are those in each map."""
-    first, *additions = _iterate_chunks(_sum_participants, participants, labels, computation)
-    for addition in additions:
-        first.join(addition)
-    return first
+    # the sums of one chunk are in memory at a time
+    chunks = iter(_iterate_chunks(_sum_participants, participants, labels, computation))
+    total = next(chunks)
+    for addition in chunks:
+        total.join(addition)
+    return total
 
 
 def _prepare_flips(
