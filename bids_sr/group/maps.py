@@ -591,13 +591,14 @@ def _correct_map(
         for participant in test.record.participants
     )
     values = np.stack([*effects], dtype=np.float32)
-    logp, threshold = correct_by_sign_flips(values, computation.flips, computation.seed)
+    corrected = correct_by_sign_flips(values, computation.flips, computation.seed)
+    threshold = corrected.threshold
     metadata = {
         "FWE05Threshold": threshold if np.isfinite(threshold) else None,
-        "SignFlips": computation.flips,
+        "SignFlips": corrected.flips,
         "RandomSeed": computation.seed,
     }
-    return _CorrectedMap(logp=logp, threshold=threshold, metadata=metadata)
+    return _CorrectedMap(logp=corrected.logp, threshold=threshold, metadata=metadata)
 
 
 def _write_map(
