@@ -3,16 +3,19 @@
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from groupmaps import plan_of
 from scipy import stats
 
 from bids_sr.group import maps as group_maps, template_sampling
 from bids_sr.group.input_maps import (
+    DerivativeMaps,
     ParticipantMaps,
     common_space,
     exclude_contrasts,
@@ -22,6 +25,7 @@ from bids_sr.group.input_maps import (
     group_by_participant,
     sort_runs,
 )
+from bids_sr.group.map_records import exclusion_lines
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.uris import template_uri
 from bids_sr.spatial.composites import interpolate_linearly
@@ -122,8 +126,8 @@ def test_runs_are_combined_with_equal_weights_as_in_nilearn() -> None:
         expected = (
             (outputs["effect"] if isinstance(outputs, dict) else outputs[0]).get_fdata().ravel()
         )
-        assert template_sampling._combine_effects(effects) == pytest.approx(expected)
-    assert template_sampling._combine_effects(effects[:1]) is effects[0]
+        assert template_sampling._average(effects) == pytest.approx(expected)
+    assert template_sampling._average(effects[:1]) is effects[0]
 
 
 def test_stacked_maps_are_interpolated_like_single_maps() -> None:
@@ -144,8 +148,8 @@ def test_stacked_maps_are_interpolated_like_single_maps() -> None:
 def test_group_maps_do_not_depend_on_chunks_and_processes(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
 ) -> None:
-    runs = find_runs(cohort)
-    unchunked = group_maps.compute_group_maps(runs, tmp_path / "a", series=("raw",)).maps.iloc[0]
+    plan = plan_of(find_maps(cohort))
+    unchunked = group_maps.compute_group_maps(plan, tmp_path / "a").maps.iloc[0]
     monkeypatch.setattr(group_maps, "CHUNK", 2)
     spawn_context = multiprocessing.get_context("spawn")
     with (
@@ -153,9 +157,7 @@ def test_group_maps_do_not_depend_on_chunks_and_processes(
         if processes < 2
         else ProcessPoolExecutor(processes, mp_context=spawn_context) as pool
     ):
-        chunked = group_maps.compute_group_maps(
-            runs, tmp_path / "b", series=("raw",), pool=pool
-        ).maps.iloc[0]
+        chunked = group_maps.compute_group_maps(plan, tmp_path / "b", pool=pool).maps.iloc[0]
     assert chunked["participants"] == unchunked["participants"]
     for stat in ("effect", "variance", "t", "z"):
         assert np.allclose(
@@ -167,7 +169,11 @@ def test_runs_and_their_transforms_to_the_template_are_found(cohort: Path) -> No
     runs = find_runs(cohort)
     assert [run.participant for run in runs] == [f"sub-{n:02d}" for n in range(1, 5)]
     assert (common_space(runs), first_smoothing(runs)) == (SPACE, 5.0)
-    assert all(run.is_available_in(SPACE) and not run.is_available_in("other") for run in runs)
+    for run in runs:
+        assert run.explain_unavailable(SPACE) == ""
+        assert (
+            run.explain_unavailable("other") == f"no transform from {run.name} to other was found"
+        )
     assert find_runs(cohort, lambda entities: entities["task"] == "rest") == []
 
 
@@ -185,7 +191,7 @@ def test_participants_share_the_names_of_their_maps(cohort: Path) -> None:
 
 
 def test_group_maps_are_stored_with_their_sidecars(cohort: Path) -> None:
-    result = group_maps.compute_group_maps(find_runs(cohort), cohort, series=("raw", "sbl"))
+    result = group_maps.compute_group_maps(plan_of(find_maps(cohort), ("raw", "sbl")), cohort)
     assert list(result.maps["series"]) == ["raw", "sbl"]
     assert result.exclusions == ()
     stem = f"group_task-tap_space-{SPACE}_res-2_contrast-all_stat-effect_desc-rawFwhm50_statmap"
@@ -218,7 +224,7 @@ def test_participants_with_several_runs_count_once(tmp_path: Path) -> None:
     for number in range(1, 4):
         for run in (1, 2):
             write_run(tmp_path, f"sub-{number:02d}_task-tap_run-{run}", 10 * number + run)
-    result = group_maps.compute_group_maps(find_runs(tmp_path), tmp_path, series=("sbl",))
+    result = group_maps.compute_group_maps(plan_of(find_maps(tmp_path), ("sbl",)), tmp_path)
     assert list(result.maps["participants"]) == [("sub-01", "sub-02", "sub-03")]
 
 
@@ -226,14 +232,12 @@ def test_the_group_mask_is_the_intersection_of_all_runs(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         for run in (1, 2):
             write_run(tmp_path, f"sub-{number:02d}_task-tap_run-{run}", 10 * number + run)
-    full_mask = group_maps.compute_group_maps(find_runs(tmp_path), tmp_path, series=("raw",)).mask
+    full_mask = group_maps.compute_group_maps(plan_of(find_maps(tmp_path)), tmp_path).mask
     (file,) = tmp_path.glob("sub-02/func/*_run-2_*_mask.nii.gz")
     mask, affine = load_image(file)
     mask[: SHAPE[0] // 2] = 0
     save_image(mask > 0, affine, file)
-    reduced_mask = group_maps.compute_group_maps(
-        find_runs(tmp_path), tmp_path, series=("raw",)
-    ).mask
+    reduced_mask = group_maps.compute_group_maps(plan_of(find_maps(tmp_path)), tmp_path).mask
     edge = affine[0, 0] * (SHAPE[0] // 2 - 1) + affine[0, 3]
     x = (
         reduced_mask.affine[0, 0] * np.argwhere(reduced_mask.data)[:, 0]
@@ -247,13 +251,21 @@ def test_too_few_participants_or_missing_transforms_are_reported(
     cohort: Path, tmp_path: Path
 ) -> None:
     runs = find_runs(cohort)
-    too_few = group_maps.compute_group_maps(runs[:2], tmp_path, series=("raw",))
+    too_few = group_maps.compute_group_maps(plan_of(DerivativeMaps(runs=runs[:2])), tmp_path)
     assert too_few.maps.empty
     assert "at least 3 participants are required, but only 2 participants" in too_few.exclusions[0]
-    without_runs = group_maps.compute_group_maps([], tmp_path, series=("raw",))
+    without_runs = group_maps.compute_group_maps(plan_of(DerivativeMaps()), tmp_path)
     assert without_runs.space is None
     assert without_runs.maps.empty
-    assert "none of the participants" in without_runs.exclusions[0]
+    assert without_runs.exclusions == ()
+    untransformed = DerivativeMaps(runs=[replace(run, boldref2t1w=None) for run in runs])
+    without_transforms = group_maps.compute_group_maps(plan_of(untransformed), tmp_path)
+    assert without_transforms.space is None
+    assert without_transforms.maps.empty
+    (notice,) = without_transforms.exclusions
+    assert "none of the participants" in notice
+    assert all(run.name in notice for run in runs)
+    assert not (tmp_path / "group").exists()
 
 
 def test_a_participant_without_transforms_is_skipped_and_named(
@@ -263,10 +275,12 @@ def test_a_participant_without_transforms_is_skipped_and_named(
     (
         cohort / "sub-09/func/sub-09_task-tap_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"
     ).unlink()
-    result = group_maps.compute_group_maps(find_runs(cohort), tmp_path, series=("raw",))
-    (notice,) = result.exclusions
-    assert "sub-09_task-tap" in notice
-    assert f"no transform to {SPACE}" in notice
+    result = group_maps.compute_group_maps(plan_of(find_maps(cohort)), tmp_path)
+    assert result.exclusions == ()
+    (notice,) = exclusion_lines(result.records)
+    assert notice.startswith("sub-09 ")
+    assert f"no transform from sub-09_task-tap to {SPACE}" in notice
+    assert result.records[0].excluded.keys() == {"sub-09"}
     assert all("sub-09" not in participants for participants in result.maps["participants"])
 
 
@@ -280,7 +294,7 @@ def test_maps_in_the_template_space_are_not_resampled(tmp_path: Path) -> None:
         values = np.full(target.shape, 5.0 * number, dtype=np.float32)
         name = f"{name}_space-{SPACE}_res-2_contrast-all_stat-effect_desc-rawFwhm50_statmap.nii.gz"
         save_image(values, target.affine, folder / name)
-    result = group_maps.compute_group_maps(find_runs(tmp_path), tmp_path, series=("raw", "sbl"))
+    result = group_maps.compute_group_maps(plan_of(find_maps(tmp_path), ("raw", "sbl")), tmp_path)
     assert list(result.maps["series"]) == ["raw"]
     effect, _ = load_image(result.maps["effect"][0])
     # mean of 5, 10, 15 over a brain of 500
@@ -301,12 +315,12 @@ def test_maps_in_the_template_space_are_not_resampled(tmp_path: Path) -> None:
 def test_sign_flip_correction_equals_t_tests_of_all_flips(cohort: Path, tmp_path: Path) -> None:
     """Results do not depend on the number of threads."""
     runs = [run for run in find_runs(cohort) if run.participant != "sub-09"]
+    plan = plan_of(DerivativeMaps(runs=runs), ("raw", "sbl"))
     notices: list[str] = []
     results = [
         group_maps.compute_group_maps(
-            runs,
+            plan,
             tmp_path / str(n),
-            series=("raw", "sbl"),
             print_line=notices.append,
             flips=60,
             seed=4,
@@ -321,7 +335,7 @@ def test_sign_flip_correction_equals_t_tests_of_all_flips(cohort: Path, tmp_path
     )
     assert results[0].exclusions[0] in notices
     assert list(first["fwe_mm3"]) == [0, 0]
-    uncorrected = group_maps.compute_group_maps(runs, tmp_path / "0", series=("raw", "sbl"))
+    uncorrected = group_maps.compute_group_maps(plan, tmp_path / "0")
     assert "fwe_t" not in uncorrected.maps
     assert uncorrected.exclusions == ()
     target = template_sampling.load_target(SPACE)
@@ -341,7 +355,7 @@ def test_sign_flip_correction_equals_t_tests_of_all_flips(cohort: Path, tmp_path
             transforms = template_sampling.prepare_participant_sampling(
                 ParticipantMaps(runs=[run]), target, inside, [key]
             )
-            effects.append(template_sampling.compute_participant_effects(transforms, [key])[key])
+            effects.append(transforms.sample([key]).effects[key])
         t = np.abs(
             [stats.ttest_1samp(flip[:, None] * np.array(effects, float), 0)[0] for flip in flips]
         )
@@ -447,7 +461,9 @@ def test_stored_and_computed_maps_of_participants_agree(tmp_path: Path) -> None:
         names = [f"sub-{number:02d}_task-tap_run-{run}" for run in (1, 2, 3)]
         for run, name in enumerate(names):
             write_run(tmp_path, name, 10 * number + run)
-    computed = group_maps.compute_group_maps(find_maps(tmp_path), tmp_path, series=("raw", "sbl"))
+    computed = group_maps.compute_group_maps(
+        plan_of(find_maps(tmp_path), ("raw", "sbl")), tmp_path
+    )
     before = [load_image(path)[0] for path in computed.maps["effect"]]
     sidecar = json.loads(
         Path(str(computed.maps["effect"][0]).replace(".nii.gz", ".json")).read_text()
@@ -458,7 +474,7 @@ def test_stored_and_computed_maps_of_participants_agree(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         names = [f"sub-{number:02d}_task-tap_run-{run}" for run in (1, 2, 3)]
         write_combined(tmp_path, f"sub-{number:02d}", names[0], names)
-    stored = group_maps.compute_group_maps(find_maps(tmp_path), tmp_path, series=("raw", "sbl"))
+    stored = group_maps.compute_group_maps(plan_of(find_maps(tmp_path), ("raw", "sbl")), tmp_path)
     for path, values in zip(stored.maps["effect"], before, strict=True):
         assert np.ptp(values) > 1
         assert np.abs(load_image(path)[0] - values).max() < 1e-4
@@ -479,7 +495,7 @@ def test_stored_maps_are_used_and_only_missing_contrasts_are_computed(tmp_path: 
         for run, name in enumerate(names):
             write_run(tmp_path, name, 10 * number + run)
         write_combined(tmp_path, f"sub-{number:02d}", names[0], names, shift=100)
-    result = group_maps.compute_group_maps(find_maps(tmp_path), tmp_path, series=("raw",))
+    result = group_maps.compute_group_maps(plan_of(find_maps(tmp_path)), tmp_path)
     effect = load_image(result.maps["effect"][0])[0][result.mask.data]
     assert np.median(effect) == pytest.approx((100 + 0.5) / 5, abs=0.2)  # percent of 500
     # a contrast that only has maps of runs is computed
@@ -494,9 +510,8 @@ def test_stored_maps_are_used_and_only_missing_contrasts_are_computed(tmp_path: 
     transforms = template_sampling.prepare_participant_sampling(
         person, target, result.mask.data[target.mask], keys
     )
-    stored, computed = (
-        template_sampling.compute_participant_effects(transforms, keys)[key] for key in keys
-    )
+    effects = transforms.sample(keys).effects
+    stored, computed = (effects[key] for key in keys)
     assert np.abs(stored - computed - 100 / 5).max() < 1e-3
 
 
@@ -506,14 +521,12 @@ def test_voxels_missing_in_a_run_are_excluded_from_the_group_mask(tmp_path: Path
         for run, name in enumerate(names):
             write_run(tmp_path, name, 10 * number + run)
         write_combined(tmp_path, f"sub-{number:02d}", names[0], names)
-    full_mask = group_maps.compute_group_maps(find_maps(tmp_path), tmp_path, series=("raw",)).mask
+    full_mask = group_maps.compute_group_maps(plan_of(find_maps(tmp_path)), tmp_path).mask
     (file,) = tmp_path.glob("sub-02/func/*boldref_contrast-all_stat-effect_desc-raw*.nii.gz")
     data, affine = load_image(file)
     data[: SHAPE[0] // 2] = 0
     save_image(data, affine, file)
-    reduced_mask = group_maps.compute_group_maps(
-        find_maps(tmp_path), tmp_path, series=("raw",)
-    ).mask
+    reduced_mask = group_maps.compute_group_maps(plan_of(find_maps(tmp_path)), tmp_path).mask
     assert 0.4 < reduced_mask.data.sum() / full_mask.data.sum() < 0.6
 
 
@@ -537,10 +550,8 @@ def test_maps_of_all_sessions_are_used_and_are_in_percent(tmp_path: Path) -> Non
     values = []
     for maps in (person, ParticipantMaps(runs=person.runs)):
         transforms = template_sampling.prepare_participant_sampling(maps, target, all_points, keys)
-        inside = transforms.inside
-        values.append(
-            template_sampling.compute_participant_effects(transforms, keys)[keys[0]][inside]
-        )
+        sampled = transforms.sample(keys)
+        values.append(sampled.effects[keys[0]][sampled.inside["all"]])
     assert np.abs(values[0] - values[1]).max() < 1e-4
     session_a = find_maps(tmp_path, lambda entities: entities.get("session") == "A")
     ((person,),) = group_by_participant(session_a).values()
