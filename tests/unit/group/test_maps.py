@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from groupmaps import plan_of
+from groupmaps import AFFINE, SHAPE, SPACE, plan_of, write_combined, write_run
 from scipy import stats
 
 from bids_sr.group import maps as group_maps, template_sampling
@@ -32,55 +32,7 @@ from bids_sr.spatial.composites import interpolate_linearly
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.spatial.transforms import apply_matrix, rigid_matrix, voxel_centers
 
-SPACE = "MNI152NLin2009aSym"
-AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
-AFFINE[:3, 3] = [-40, -60, 20]
-SHAPE = (20, 22, 8)
-HR_AFFINE = np.diag([2.0, 2.0, 5.0, 1.0])
-HR_AFFINE[:3, 3] = [-41, -61, 20]
 RNG = np.random.default_rng(3)
-
-
-def write_run(
-    root: Path, name: str, seed: int, *, xfm: np.ndarray | None = None, gain: float = 1.0
-) -> None:
-    """Write mask, boldref, transforms and maps (effect and t, raw and sbl) of a run.
-
-    Activation is the same in all runs.
-    """
-    rng = np.random.default_rng(seed)
-    sub = name.split("_")[0]
-    func, anat = root / sub / "func", root / sub / "anat"
-    func.mkdir(parents=True, exist_ok=True)
-    anat.mkdir(parents=True, exist_ok=True)
-    mask = np.zeros(SHAPE, dtype=bool)
-    mask[2:-2, 2:-2, 1:-1] = True
-    mask_label = (
-        "brain" if seed % 2 else "rawBrain"
-    )  # labels of outputs of 0.2.0.dev and of current outputs
-    save_image(mask, AFFINE, func / f"{name}_desc-{mask_label}_mask.nii.gz")
-    save_image(np.where(mask, 500.0 * gain, 3.0), AFFINE, func / f"{name}_desc-hmc_boldref.nii.gz")
-    write_itk(
-        func / f"{name}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
-        np.eye(4) if xfm is None else xfm,
-    )
-    import ants
-
-    affine = ants.create_ants_transform(transform_type="AffineTransform", dimension=3)
-    ants.write_transform(affine, str(anat / f"{sub}_from-T1w_to-{SPACE}_mode-image_xfm.h5"))
-    for series, grid, shape, res in (
-        ("raw", AFFINE, SHAPE, ""),
-        ("sbl", HR_AFFINE, (40, 44, 8), "_res-hr"),
-    ):
-        effect = gain * (rng.normal(0, 1, shape) + 0.5).astype(np.float32)
-        effect[tuple(n // 2 for n in shape)] += gain * 20
-        noise = np.full(shape, gain * (1.0 if seed % 2 else 2.0), dtype=np.float32)
-        for stat, values in (("effect", effect), ("t", effect / noise)):
-            save_image(
-                values,
-                grid,
-                func / f"{name}{res}_contrast-all_stat-{stat}_desc-{series}Fwhm50_statmap.nii.gz",
-            )
 
 
 @pytest.fixture(scope="module")
@@ -363,49 +315,6 @@ def test_sign_flip_correction_equals_t_tests_of_all_flips(cohort: Path, tmp_path
         values, _ = load_image(path)
         assert values[results[0].mask.data] == pytest.approx(-np.log10(p), abs=1e-5)
         assert not values[~results[0].mask.data].any()
-
-
-def short_name(run: str, over_sessions: bool) -> str:
-    """Return the name of a run in the sidecars of combined maps, such as ``ses-a_run-1``."""
-    keys = ("ses-", "run-") if over_sessions else ("run-",)
-    return "_".join(part for part in run.split("_") if part.startswith(keys))
-
-
-def write_combined(
-    root: Path,
-    sub: str,
-    reference: str,
-    runs: list[str],
-    *,
-    percent: bool = False,
-    shift: float = 0,
-    left_out: tuple[str, ...] = (),
-) -> None:
-    """Write the map of all runs as the mean of the maps of the runs (raw and sbl).
-
-    `reference`: run whose boldref is the frame; `shift`: added constant that identifies a stored
-    map; `percent`: in percent of 500, as for maps of all sessions; `left_out`: names of excluded
-    runs.
-    """
-    func = root / sub / "func"
-    func.mkdir(parents=True, exist_ok=True)
-    for series, res in (("raw", ""), ("sbl", "_res-hr")):
-        for stat in ("effect", "t"):
-            ending = f"{res}_contrast-all_stat-{stat}_desc-{series}Fwhm50_statmap"
-            paths = [next(root.glob(f"{sub}/**/{run}{ending}.nii.gz")) for run in runs]
-            images = [load_image(path) for path in paths]
-            values = np.mean([data for data, _ in images], axis=0) + shift
-            name = f"{sub}_task-tap_space-boldref{ending}"
-            save_image(values / (5 if percent else 1), images[0][1], func / f"{name}.nii.gz")
-            boldref = next(root.glob(f"{sub}/**/{reference}_desc-hmc_boldref.nii.gz"))
-            sidecar = {
-                "SpatialReference": f"bids::{boldref.relative_to(root).as_posix()}",
-                "Sources": [f"bids::{path.relative_to(root).as_posix()}" for path in paths],
-                "RunWeights": {short_name(run, percent): 1 / len(runs) for run in runs},
-                "RunsLeftOut": dict.fromkeys(left_out, "other contrast weights"),
-                "Units": "percent" if percent else "arbitrary",
-            }
-            (func / f"{name}.json").write_text(json.dumps(sidecar))
 
 
 def test_maps_of_combined_runs_are_not_listed_as_a_run(tmp_path: Path) -> None:
