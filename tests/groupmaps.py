@@ -271,6 +271,12 @@ class Study:
         }
 
 
+def mean_value(image: Path) -> float:
+    """Return the mean of the voxels that are not 0."""
+    values, _ = load_image(image)
+    return float(values[values != 0].mean())
+
+
 def read_sidecar(image: Path) -> dict[str, object]:
     """Return the sidecar next to an image."""
     return json.loads(image.with_name(image.name.replace(".nii.gz", ".json")).read_text())

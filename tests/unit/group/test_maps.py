@@ -9,8 +9,20 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
-from groupmaps import AFFINE, SHAPE, SPACE, plan_of, write_combined, write_run
+from groupmaps import (
+    AFFINE,
+    SHAPE,
+    SPACE,
+    map_path,
+    plan_of,
+    save_quickly,
+    small_target,
+    write_combined,
+    write_frame,
+    write_run,
+)
 from scipy import stats
 
 from bids_sr.group import maps as group_maps, template_sampling
@@ -527,3 +539,40 @@ def test_runs_of_a_session_are_brought_to_the_scale_of_the_first_run(tmp_path: P
     )
     # the second run was recorded with four times the numbers
     assert [transform.scale for transform in transforms.runs] == pytest.approx([0.2, 0.05])
+
+
+def test_mean_variance_and_t_equal_the_second_level_model_of_nilearn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model gets the maps of the included participants in percent, and the common voxels."""
+    from nilearn.glm.second_level import SecondLevelModel
+
+    target = small_target()
+    monkeypatch.setattr(group_maps, "load_target", lambda space: target)
+    monkeypatch.setattr(group_maps, "CHUNK", 2)
+    rng, images = np.random.default_rng(8), {}
+    for number in range(1, 8):
+        name = f"sub-{number:02d}"
+        values = rng.normal(0.4, 1, target.shape)
+        inside = rng.random(target.shape) < (0.5 if number == 4 else 0.97)  # sub-04 is left out
+        values[~inside] = 0
+        stem = tmp_path / name / "func" / f"{name}_task-tap"
+        write_frame(stem, np.diag([9.0, 9.0, 9.0, 1.0]), (2, 2, 2))
+        save_quickly(10 * values, target.affine, map_path(stem, "thumb"))
+        images[name] = values.astype(np.float32)
+    result = group_maps.compute_group_maps(plan_of(find_maps(tmp_path)), tmp_path)
+    row = result.maps.iloc[0]
+    assert row["participants"] == tuple(sorted(images.keys() - {"sub-04"}))
+    common = np.all([images[name] != 0 for name in row["participants"]], axis=0)
+    assert 0.6 < common.mean() < 0.95
+    mask = nib.Nifti1Image(common.astype(np.uint8), target.affine)
+    model = SecondLevelModel(mask_img=mask).fit(
+        [nib.Nifti1Image(images[name], target.affine) for name in row["participants"]],
+        design_matrix=pd.DataFrame({"intercept": np.ones(6)}),
+    )
+    expected = model.compute_contrast("intercept", output_type="all")
+    names = {"effect": "effect_size", "variance": "effect_variance", "t": "stat", "z": "z_score"}
+    for stat, nilearn_name in names.items():
+        values, _ = load_image(row[stat])
+        assert not values[~common].any()
+        assert values == pytest.approx(expected[nilearn_name].get_fdata(), rel=1e-4, abs=1e-5)
