@@ -56,7 +56,6 @@ def write_run(
     sub = name.split("_")[0]
     func, anat = root / sub / "func", root / sub / "anat"
     func.mkdir(parents=True, exist_ok=True)
-    anat.mkdir(parents=True, exist_ok=True)
     mask = np.zeros(SHAPE, dtype=bool)
     mask[2:-2, 2:-2, 1:-1] = True
     mask_label = (
@@ -64,14 +63,7 @@ def write_run(
     )  # labels of outputs of 0.2.0.dev and of current outputs
     save_image(mask, AFFINE, func / f"{name}_desc-{mask_label}_mask.nii.gz")
     save_image(np.where(mask, 500.0 * gain, 3.0), AFFINE, func / f"{name}_desc-hmc_boldref.nii.gz")
-    write_itk(
-        func / f"{name}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
-        np.eye(4) if xfm is None else xfm,
-    )
-    import ants
-
-    affine = ants.create_ants_transform(transform_type="AffineTransform", dimension=3)
-    ants.write_transform(affine, str(anat / f"{sub}_from-T1w_to-{SPACE}_mode-image_xfm.h5"))
+    write_transforms(func / name, anat, xfm)
     for series, grid, shape, res in (
         ("raw", AFFINE, SHAPE, ""),
         ("sbl", HR_AFFINE, (40, 44, 8), "_res-hr"),
@@ -145,6 +137,25 @@ def small_target(space: str = SPACE) -> Target:
     )
 
 
+FRAME = np.array([[20.0, 0, 0, -90], [0, 20, 0, -120], [0, 0, 20, -10], [0, 0, 0, 1]])
+FRAME_SHAPE = (10, 12, 3)
+"""Grid of the boldrefs of a `Study`, which contains its slices of the template."""
+
+
+def write_transforms(stem: Path, anat: Path, xfm: np.ndarray | None = None) -> None:
+    """Write the transforms of a run to T1w, identity by default, and of T1w to the template."""
+    import ants
+
+    write_itk(
+        stem.with_name(f"{stem.name}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"),
+        np.eye(4) if xfm is None else xfm,
+    )
+    anat.mkdir(parents=True, exist_ok=True)
+    affine = ants.create_ants_transform(transform_type="AffineTransform", dimension=3)
+    name = f"{anat.parent.name}_from-T1w_to-{SPACE}_mode-image_xfm.h5"
+    ants.write_transform(affine, str(anat / name))
+
+
 def write_frame(stem: Path, affine: np.ndarray, shape: tuple[int, ...]) -> None:
     """Write the brain mask and the boldref (1000) of a run."""
     stem.parent.mkdir(parents=True, exist_ok=True)
@@ -154,9 +165,14 @@ def write_frame(stem: Path, affine: np.ndarray, shape: tuple[int, ...]) -> None:
     save_image(boldref, affine, stem.with_name(f"{stem.name}_desc-hmc_boldref.nii.gz"))
 
 
-def map_path(stem: Path, contrast: str, series: str = "raw") -> Path:
-    """Return the file of an unsmoothed effect map of a run in the template space."""
-    name = f"{stem.name}_space-{SPACE}_res-2_contrast-{contrast}_stat-effect_desc-{series}_statmap"
+def map_path(
+    stem: Path, contrast: str, series: str = "raw", space: str = f"_space-{SPACE}_res-2"
+) -> Path:
+    """Return the file of an unsmoothed effect map of a run.
+
+    `space`: entities of the template space; "" for the space of the boldref.
+    """
+    name = f"{stem.name}{space}_contrast-{contrast}_stat-effect_desc-{series}_statmap"
     return stem.with_name(f"{name}.nii.gz")
 
 
@@ -171,8 +187,8 @@ def save_quickly(values: np.ndarray, affine: np.ndarray, path: Path) -> None:
 class Study:
     """Data set with folders but without images, and outputs of its participants.
 
-    Effect maps are unsmoothed and stored in the space of a template, in ten slices, so that they
-    are not resampled. The boldref is 1000.
+    Effect maps are unsmoothed. They are stored in the space of a template, in ten slices, unless
+    `write_run` stores them in the space of the boldref. The boldref is 1000.
     """
 
     def __init__(self, root: Path, labels: Sequence[str] = ("01", "02", "03", "04")) -> None:
@@ -204,6 +220,7 @@ class Study:
         at_rest: bool = False,
         slices: slice = slice(40, 50),
         series: Sequence[str] = ("raw",),
+        in_template: bool = True,
     ) -> Path:
         """Write the outputs of a run, and return the folder and the start of their names.
 
@@ -223,16 +240,23 @@ class Study:
             Slices of the template with values.
         series : Sequence[str]
             Series with a map of each contrast.
+        in_template : bool
+            Whether maps are stored in the template space; otherwise in the space of the boldref,
+            with transforms to the template.
         """
-        target = load_target(SPACE)
         stem = self.stem(participant, run, session)
-        write_frame(stem, np.diag([20.0, 20.0, 20.0, 1.0]), (5, 5, 5))
-        inside = np.zeros(target.shape, dtype=bool)
-        inside[:, :, slices] = target.mask[:, :, slices]
+        write_frame(stem, FRAME, FRAME_SHAPE)
+        if in_template:
+            target = load_target(SPACE)
+            affine, space, inside = target.affine, f"_space-{SPACE}_res-2", target.mask.copy()
+            inside[:, :, : slices.start] = inside[:, :, slices.stop :] = False
+        else:
+            write_transforms(stem, self.out / participant / "anat")
+            affine, space, inside = FRAME, "", np.ones(FRAME_SHAPE, dtype=bool)
         for contrast, percent in effects.items():
+            values = np.where(inside, 10 * np.asarray(percent), 0)
             for name in series:
-                values = np.where(inside, 10 * np.asarray(percent), 0)
-                save_quickly(values, target.affine, map_path(stem, contrast, name))
+                save_quickly(values, affine, map_path(stem, contrast, name, space))
         row = MetricRow(series="raw", statistic="dof", value=44.0)
         table = stem.with_name(f"{stem.name}_desc-activation_metrics.tsv")
         table.write_text(table_text([row]))
