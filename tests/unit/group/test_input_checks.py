@@ -4,13 +4,14 @@ import contextlib
 import gzip
 import html
 import io
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from groupmaps import Study, mean_value, read_sidecar
+from groupmaps import Study, map_path, mean_value, read_sidecar
 
 from bids_sr.io.nifti import load_image, save_image
 
@@ -191,3 +192,29 @@ def test_damaged_data_are_named_with_their_participant(
     text = " ".join(reason.split())
     assert f"{participant} is not in the group maps for task-tap: {text}" in console
     assert f"{participant}: {text}" in html.unescape(damaged.page())
+
+
+@pytest.mark.parametrize("damage", [link, empty, cut])
+def test_an_unreadable_sidecar_of_a_map_of_all_runs_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None]
+) -> None:
+    study = Study(tmp_path, ("01", "02", "03"))
+    for participant in study.participants:
+        for run in (1, 2):
+            study.write_run(
+                participant, {"thumb": 1.0}, run=f"task-tap_run-{run}", in_template=False
+            )
+    stem = study.stem("sub-02")
+    image = map_path(stem, "thumb", space="_space-boldref")
+    image.write_bytes(
+        map_path(study.stem("sub-02", "task-tap_run-1"), "thumb", space="").read_bytes()
+    )
+    sidecar = image.with_name(image.name.replace(".nii.gz", ".json"))
+    sidecar.write_text(json.dumps({"RunWeights": {"run-1": 0.5, "run-2": 0.5}}))
+    assert study.find().plan.records[0].members[1].origin == "stored"
+    damage(sidecar)
+    for options in (("--dry-run",), ()):
+        assert study.call(*options) == 2
+        errors = " ".join(capsys.readouterr().err.split())
+        assert sidecar.name in errors
+        assert "Traceback" not in errors

@@ -181,6 +181,33 @@ def test_a_participant_with_both_contrasts_of_opposite_sign_keeps_them(hands: St
     assert not any(member.is_negated for record in records.values() for member in record.members)
 
 
+def test_pooled_sessions_are_counted_per_participant(hands: Study) -> None:
+    for participant in hands.participants:
+        sessions = ("ses-pre", "ses-post") if participant != "sub-04" else ("ses-pre",)
+        for session in sessions:
+            percent = 2.0 if session == "ses-pre" else 4.0
+            hands.write_run(participant, {"thumb": percent}, session=session)
+    group = hands.find()
+    result = compute_group_maps(group.plan, hands.out)
+    path = result.maps["effect"][0]
+    assert "ses-" not in path.name
+    assert mean_value(path) == pytest.approx((3 * 3 + 2) / 4)
+    sidecar = read_sidecar(path)
+    assert sidecar["Sessions"] == ["post", "pre"]
+    assert sidecar["SessionsPerParticipant"] == {
+        "sub-01": 2,
+        "sub-02": 2,
+        "sub-03": 2,
+        "sub-04": 1,
+    }
+    assert "SelectedSessions" not in sidecar
+    assert "sub-04: 1 (pre)" in group.plan_text()
+    (record,) = hands.find({"session_label": ["post"]}).plan.records
+    assert record.participants == THREE
+    assert record.file_stem("t").startswith("group_ses-post_task-tap_")
+    assert all(member.sessions == ("post",) for member in record.members)
+
+
 def test_components_are_not_averaged_but_seeds_and_trial_types_are(hands: Study) -> None:
     """The trial type of another task has the name of a component."""
     rest = {"component1": 1.0, "component2": 2.0, "motor": 3.0}
