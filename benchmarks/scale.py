@@ -147,9 +147,11 @@ def map_seconds(out: Path) -> str:
     target, run = load_target(space), runs[0]
     person = ParticipantMaps(runs=[run])
     keys = sorted(key for key in run.maps[""] if key[2:] == (fwhm, "effect"))
-    group_maps._sum_participants([person], target=target, keys=keys)
+    labels = {key: [run.participant] for key in keys}
+    options = {"target": target, "sampled_labels": labels, "labels": labels}
+    group_maps._sum_participants([person], **options)
     start = time.process_time()
-    group_maps._sum_participants([person] * 10, target=target, keys=keys)
+    group_maps._sum_participants([person] * 10, **options)
     seconds = (time.process_time() - start) / 10
     shape = "x".join(map(str, nb.load(run.map_file(keys[-1])).shape))
     return (

@@ -23,7 +23,8 @@ _ROWS = re.compile(
 """Rows of a table: labels, then FWHM, value and interval, then number of values and unit."""
 _NIFTI_HEADERS = {348: slice(344, 348), 540: slice(4, 8)}
 """Position of the magic string by the size of the header, which the first four bytes contain."""
-_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_TRANSFORM_STARTS = {".h5": b"\x89HDF\r\n\x1a\n", ".txt": b"#Insight Transform File"}
+"""First bytes of composite transforms (HDF5) and of ITK text files."""
 
 
 def check_files(
@@ -35,8 +36,8 @@ def check_files(
 ) -> None:
     """Report files that cannot be opened, with the reason and a remedy.
 
-    Tables must have the columns and numbers of this version, images a NIfTI header, and composite
-    transforms the signature of HDF5.
+    Tables must have the columns and numbers of this version, images a NIfTI header, and transforms
+    the first bytes of their format.
     """
     for paths, find_problem in (
         (tables, _find_table_problem),
@@ -99,10 +100,9 @@ def _find_image_problem(path: Path) -> str:
 
 def _find_transform_problem(path: Path) -> str:
     """Return why a transform cannot be opened, "" if it can."""
+    expected = _TRANSFORM_STARTS.get(path.suffix, b"")
     with path.open("rb") as stream:
-        start = stream.read(len(_HDF5_SIGNATURE))
+        start = stream.read(max(len(expected), 1))
     if not start:
         return "the file is empty"
-    if path.suffix == ".h5" and start != _HDF5_SIGNATURE:
-        return "the file is not a composite transform (HDF5)"
-    return ""
+    return "" if start.startswith(expected) else "the file is not an ITK transform"

@@ -172,33 +172,53 @@ def _sample_participant(
     return sampling.sample(keys)
 
 
+def _list_keys(labels: _Labels, participant: ParticipantMaps) -> list[MapKey]:
+    """Return the maps that contain a participant; `labels`: participants in each map."""
+    return [key for key in labels if participant.participant in labels[key]]
+
+
 def _sum_participants(
-    participants: Sequence[ParticipantMaps], *, target: Target, labels: _Labels
+    participants: Sequence[ParticipantMaps],
+    *,
+    target: Target,
+    sampled_labels: _Labels,
+    labels: _Labels,
 ) -> _TaskSums:
     """Accumulate participants, with the maps of one participant in memory at a time.
 
-    `labels`: participants in each map.
+    Parameters
+    ----------
+    participants : Sequence[ParticipantMaps]
+        Participants of a task.
+    target : Target
+        Template.
+    sampled_labels : _Labels
+        Participants whose maps are sampled, by map. A participant has the voxels with values in
+        all sampled maps of a contrast.
+    labels : _Labels
+        Participants who are accumulated, by map.
     """
     total = _TaskSums.empty(labels, len(target.points))
     for participant in participants:
-        keys = [key for key in labels if participant.participant in labels[key]]
+        keys = _list_keys(labels, participant)
         if keys:
-            sampled = _sample_participant(participant, target, total.selection, keys)
+            sampled_keys = _list_keys(sampled_labels, participant)
+            sampled = _sample_participant(participant, target, total.selection, sampled_keys)
             total.add(sampled, keys, participant.participant)
     return total
 
 
 def _pack_coverage(
-    participants: Sequence[ParticipantMaps], *, target: Target, labels: _Labels
+    participants: Sequence[ParticipantMaps], *, target: Target, sampled_labels: _Labels
 ) -> dict[MapKey, dict[str, Array]]:
     """Return the voxels of each participant, as bits of the N voxels of the target's mask.
 
-    `labels`: participants in each map. Maps of one contrast share the voxels.
+    `sampled_labels`: participants in each map. Maps of one contrast share the voxels.
     """
-    coverage: dict[MapKey, dict[str, Array]] = {key: {} for key in labels}
+    coverage: dict[MapKey, dict[str, Array]] = {key: {} for key in sampled_labels}
     everywhere = np.ones(len(target.points), dtype=bool)
     for participant in participants:
-        keys = [key for key in labels if participant.participant in labels[key]]
+        keys = _list_keys(sampled_labels, participant)
         if keys:
             sampled = _sample_participant(participant, target, everywhere, keys)
             packed = {contrast: np.packbits(inside) for contrast, inside in sampled.inside.items()}
@@ -405,7 +425,7 @@ def _accumulate_maps(
     labels = {key: frozenset(record.participants) for key, record in records.items()}
     if not labels:
         return {}, []
-    total = _sum_in_chunks(task.participants, labels, computation)
+    total = _sum_in_chunks(task.participants, labels, labels, computation)
     sums = {key: (map_sums, total.common_voxels(key)) for key, map_sums in total.maps.items()}
     for key, reasons in total.unusable.items():
         records[key] = replace(records[key], checksums=total.checksums[key]).exclude(reasons)
@@ -414,7 +434,7 @@ def _accumulate_maps(
         for key, (map_sums, common) in sums.items()
         if may_leave_out(map_sums.gains.values(), int(common.sum()))
     }
-    left_out = _leave_out(computation, task, doubtful) if doubtful else {}
+    left_out = _leave_out(computation, task.participants, labels, doubtful) if doubtful else {}
     repeated = {}
     for key, exclusions in left_out.items():
         if exclusions:
@@ -422,7 +442,8 @@ def _accumulate_maps(
             records[key] = records[key].exclude(reasons)
             repeated[key] = frozenset(records[key].participants)
     if repeated:
-        total = _sum_in_chunks(task.participants, repeated, computation)
+        sampled_labels = _select_contrasts(labels, repeated)
+        total = _sum_in_chunks(task.participants, sampled_labels, repeated, computation)
         sums |= {key: (map_sums, total.common_voxels(key)) for key, map_sums in total.maps.items()}
     tests, notes = {}, []
     for key, (map_sums, inside) in sums.items():
@@ -442,23 +463,39 @@ def _accumulate_maps(
     return tests, notes
 
 
+def _select_contrasts(labels: _Labels, keys: Collection[MapKey]) -> _Labels:
+    """Return the participants in all maps of the contrasts of some maps.
+
+    All series of a contrast are sampled together, so that the voxels of a participant are the same
+    for all series.
+    """
+    contrasts = {key[0] for key in keys}
+    return {key: participants for key, participants in labels.items() if key[0] in contrasts}
+
+
 def _leave_out(
-    computation: _Computation, task: PlannedTask, labels: _Labels
+    computation: _Computation,
+    participants: Sequence[ParticipantMaps],
+    labels: _Labels,
+    doubtful: _Labels,
 ) -> dict[MapKey, list[CoverageExclusion]]:
     """Return the participants whose coverage is too different, by map.
 
-    `labels`: participants in each map. The voxels of all maps of a contrast are needed, so that
-    the voxels of a participant are the same for all series.
+    Parameters
+    ----------
+    computation : _Computation
+        Settings of the group maps.
+    participants : Sequence[ParticipantMaps]
+        Participants of a task.
+    labels : _Labels
+        Participants in each map of the task.
+    doubtful : _Labels
+        Participants in each map from which somebody may have to be left out.
     """
-    contrasts = {key[0] for key in labels}
-    sampled = {
-        record.key: frozenset(record.participants)
-        for record in task.computed
-        if record.key[0] in contrasts
-    }
-    coverage: dict[MapKey, dict[str, Array]] = {key: {} for key in labels}
-    for chunk in _iterate_chunks(_pack_coverage, task.participants, sampled, computation):
-        for key in labels:
+    pack = partial(_pack_coverage, sampled_labels=_select_contrasts(labels, doubtful))
+    coverage: dict[MapKey, dict[str, Array]] = {key: {} for key in doubtful}
+    for chunk in _iterate_chunks(pack, participants, computation):
+        for key in doubtful:
             coverage[key] |= chunk[key]
     return {key: leave_out_by_coverage(covered) for key, covered in coverage.items()}
 
@@ -466,27 +503,29 @@ def _leave_out(
 def _iterate_chunks(
     function: Callable[..., _Result],
     participants: Sequence[ParticipantMaps],
-    labels: _Labels,
     computation: _Computation,
 ) -> Iterable[_Result]:
-    """Return the result of a function for each chunk of participants, in their order.
-
-    `labels`: participants in each map.
-    """
+    """Return the result of a function for each chunk of participants, in their order."""
     size = max(CHUNK, len(participants) // _N_CHUNKS)
     chunks = [participants[start : start + size] for start in range(0, len(participants), size)]
-    process_chunk = partial(function, target=computation.target, labels=labels)
+    process_chunk = partial(function, target=computation.target)
     return (computation.pool.map if computation.pool else map)(process_chunk, chunks)
 
 
 def _sum_in_chunks(
-    participants: Sequence[ParticipantMaps], labels: _Labels, computation: _Computation
+    participants: Sequence[ParticipantMaps],
+    sampled_labels: _Labels,
+    labels: _Labels,
+    computation: _Computation,
 ) -> _TaskSums:
-    """Accumulate participants of a task, chunk by chunk; `labels` are those in each map."""
-    first, *additions = _iterate_chunks(_sum_participants, participants, labels, computation)
-    for addition in additions:
-        first.join(addition)
-    return first
+    """Accumulate participants of a task, chunk by chunk; see `_sum_participants`."""
+    add_up = partial(_sum_participants, sampled_labels=sampled_labels, labels=labels)
+    # the sums of one chunk are in memory at a time
+    chunks = iter(_iterate_chunks(add_up, participants, computation))
+    total = next(chunks)
+    for addition in chunks:
+        total.join(addition)
+    return total
 
 
 def _prepare_flips(
@@ -593,13 +632,14 @@ def _correct_map(
         for participant in test.record.participants
     )
     values = np.stack([*effects], dtype=np.float32)
-    logp, threshold = correct_by_sign_flips(values, computation.flips, computation.seed)
+    corrected = correct_by_sign_flips(values, computation.flips, computation.seed)
+    threshold = corrected.threshold
     metadata = {
         "FWE05Threshold": threshold if np.isfinite(threshold) else None,
-        "SignFlips": computation.flips,
+        "SignFlips": corrected.flips,
         "RandomSeed": computation.seed,
     }
-    return _CorrectedMap(logp=logp, threshold=threshold, metadata=metadata)
+    return _CorrectedMap(logp=corrected.logp, threshold=threshold, metadata=metadata)
 
 
 def _write_map(

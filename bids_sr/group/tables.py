@@ -77,7 +77,8 @@ def write_inputs(
     `folder`: folder of the group maps; `output_dir`: root of the files of the participants.
     """
     rows = input_rows(records, output_dir)
-    table = pd.DataFrame(rows, columns=list(INPUT_COLUMNS)).fillna(MISSING)
+    # numbers of columns that some rows lack stay integers
+    table = pd.DataFrame(rows, columns=list(INPUT_COLUMNS), dtype=object)
     write_json(folder / f"{names.start}_inputs{_SIDECAR_SUFFIX}.json", INPUT_COLUMNS)
     write_text(
         folder / f"{names.start}_inputs.tsv", table.to_csv(sep="\t", index=False, na_rep=MISSING)

@@ -19,6 +19,7 @@ from bids_sr.combination import RunEstimate, combine_estimates
 from bids_sr.frozen import frozen
 from bids_sr.group.input_maps import MapKey, ParticipantMaps, RunMaps
 from bids_sr.io.arrays import Array
+from bids_sr.io.grids import size_text
 from bids_sr.io.nifti import load_image
 from bids_sr.registration.head_comparison import signal_ratio
 from bids_sr.spatial.composites import interpolate_linearly
@@ -163,12 +164,12 @@ def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunS
     Raises
     ------
     UnusableMapError
-        If the brain mask, the boldref or a transform is damaged or has no signal.
+        If the brain mask, the boldref or a transform is damaged, the mask is empty, or the boldref
+        has no signal in the mask.
     """
     try:
         mask, affine = load_image(cast(Path, run.mask))
         boldref = None if run.in_percent else load_image(cast(Path, run.boldref))[0]
-        scale = 1.0 if boldref is None else percent_scale(boldref, mask > 0)
         transforms = run.transforms_from(target.space)
         points, inside = None, selection[selection]
         if transforms:
@@ -179,10 +180,19 @@ def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunS
     except _READ_ERRORS as error:
         reason = f"the brain mask, boldref or a transform of {run.name} is damaged. {error}"
         raise UnusableMapError(reason) from error
-    if not (np.any(mask > 0) and np.isfinite(scale) and scale > 0):
-        raise UnusableMapError(
-            f"the brain mask of {run.name} is empty or the boldref has no signal inside"
-        )
+    brain = mask > 0
+    if not brain.any():
+        raise UnusableMapError(f"the brain mask of {run.name} is empty")
+    scale = 1.0
+    if boldref is not None:
+        if boldref.shape != brain.shape:
+            raise UnusableMapError(
+                f"the boldref of {run.name} has {size_text(boldref.shape, unit='')} voxels, but"
+                f" the brain mask has {size_text(brain.shape, unit='')}"
+            )
+        if not boldref[brain].mean() > 0:
+            raise UnusableMapError(f"the boldref of {run.name} has no signal in the brain mask")
+        scale = percent_scale(boldref, brain)
     return RunSampling(
         run=run, target=target, selection=selection, points=points, inside=inside, scale=scale
     )

@@ -24,7 +24,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.spatial.composites import map_points
 from bids_sr.spatial.itk_files import LPS, make_matrix, write_itk
 from bids_sr.spatial.reproducible_numbers import round_values
-from bids_sr.spatial.transforms import TransformError
+from bids_sr.spatial.transforms import UnsupportedTransformError
 
 if TYPE_CHECKING:
     from ants.core.ants_image import ANTsImage
@@ -368,10 +368,15 @@ def map_points_with_ants(points: Array, transforms: Sequence[Path], *, seed: int
     -------
     Array
         Points of the image (N, 3; RAS+ mm).
+
+    Raises
+    ------
+    TransformError
+        A file cannot be read. ANTs would end the process.
     """
     try:
         return map_points(points, transforms)
-    except TransformError:
+    except UnsupportedTransformError:
         return apply_to_points(points, transforms, seed=seed)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from bids_sr.io.arrays import Array, Float, Float32
 from bids_sr.spatial.itk_files import make_matrix, read_itk
-from bids_sr.spatial.transforms import TransformError, apply_matrix
+from bids_sr.spatial.transforms import TransformError, UnsupportedTransformError, apply_matrix
 
 _RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # conversion between RAS and LPS
 
@@ -35,6 +35,8 @@ def map_points(points: Array, chain: Sequence[Path]) -> Float:
     Raises
     ------
     TransformError
+        A file cannot be read.
+    UnsupportedTransformError
         A text file contains more than one transform, or the type of a transform is not supported.
     """
     mapped_points = np.asarray(points, dtype=np.float64)
@@ -46,7 +48,9 @@ def map_points(points: Array, chain: Sequence[Path]) -> Float:
             continue
         matrices = read_itk(path)
         if len(matrices) != 1:
-            raise TransformError(f"{path}: expected a single transform, found {len(matrices)}")
+            raise UnsupportedTransformError(
+                f"{path}: expected a single transform, found {len(matrices)}"
+            )
         matrix = matrices[0] @ matrix
     return apply_matrix(matrix, mapped_points)
 
@@ -98,7 +102,7 @@ def _apply_components(points: Array, matrix: Array, group: Any, path: Path) -> t
                 mapped_points, component.parameters, component.fixed_parameters
             )
         elif not component.kind.startswith("CompositeTransform"):
-            raise TransformError(
+            raise UnsupportedTransformError(
                 f"{path}: the file contains a transform of type {component.kind}, which is not "
                 "supported"
             )

@@ -10,7 +10,7 @@ import numpy as np
 
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Array, Float
-from bids_sr.spatial.transforms import TransformError
+from bids_sr.spatial.transforms import TransformError, UnsupportedTransformError
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _AFFINE_TYPES = (
@@ -107,7 +107,9 @@ def read_itk(path: Path) -> Float:
     Raises
     ------
     TransformError
-        The file is not an ITK text file, or contains transforms that are not affine in 3D.
+        The file is not an ITK text file, or is damaged.
+    UnsupportedTransformError
+        The file contains transforms that are not affine in 3D.
     """
     text = path.read_text(encoding="utf-8", errors="replace")
     if not text.startswith("#Insight Transform File"):
@@ -115,13 +117,15 @@ def read_itk(path: Path) -> Float:
     types = re.findall(r"^Transform:\s*(\S+)", text, flags=re.M)
     parameter_lines = re.findall(r"^Parameters:(.*)$", text, flags=re.M)
     fixed_lines = re.findall(r"^FixedParameters:(.*)$", text, flags=re.M)
-    if (
-        not types
-        or not len(types) == len(parameter_lines) == len(fixed_lines)
-        or set(types) - {*_AFFINE_TYPES, *_EULER_TYPES}
-    ):
+    if not types or not len(types) == len(parameter_lines) == len(fixed_lines):
         raise TransformError(
-            f"{path}: expected only affine transforms, found {sorted(set(types)) or 'none'}"
+            f"{path}: found {len(types)} types of transforms, {len(parameter_lines)} lines of"
+            f" parameters and {len(fixed_lines)} lines of fixed parameters; expected one of each"
+            " per transform"
+        )
+    if set(types) - {*_AFFINE_TYPES, *_EULER_TYPES}:
+        raise UnsupportedTransformError(
+            f"{path}: expected only affine transforms, found {sorted(set(types))}"
         )
     matrices = [
         _parse_transform(path, transform_type, parameter_line, fixed_line)

@@ -24,8 +24,7 @@ from grouptables import (
 from bids_sr.cli import main
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
-from bids_sr.group.input_maps import DerivativeMaps, RunMaps
-from bids_sr.group.level import _add_crashed_steps, _list_unstored_maps
+from bids_sr.group.level import _add_crashed_steps, list_unstored_series
 from bids_sr.io.dataset_description import write_dataset
 from bids_sr.io.nifti import save_image
 from bids_sr.metrics.rows import columns_json
@@ -293,9 +292,10 @@ def test_tasks_and_resting_state_are_reported_separately(
         )
         details = [detail(series, 0.1) for series in ("bspline", "sbl", "srgan")]
         write_tables(places[1], label, rows=details, run="task-view")
-    missing_run = places[0] / "sub-01" / "func" / "sub-01_task-tap_run-2_bold.nii.gz"
-    missing_run.parent.mkdir(parents=True)
-    missing_run.touch()
+    func = places[0] / "sub-01" / "func"
+    func.mkdir(parents=True)
+    for run in ("task-tap", "task-tap_run-2", "task-rest", "task-view"):  # run-2 has no results
+        (func / f"sub-01_{run}_bold.nii.gz").touch()
     assert group(places) == 0
     assert "missing: sub-01_task-tap_run-2: no metrics table" in capsys.readouterr().out
     text = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", (places[1] / "group.html").read_text()))
@@ -321,8 +321,8 @@ def test_series_without_maps_are_named_with_the_level_that_stores_them(
 def test_two_participants_are_not_advised_to_use_another_level(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "in" / "sub-01").mkdir(parents=True)
-    cohort(tmp_path / "out", 2)
+    for participant in cohort(tmp_path / "out", 2):
+        (tmp_path / "in" / participant).mkdir(parents=True)
     assert group((tmp_path / "in", tmp_path / "out")) == 0
     assert "--level" not in capsys.readouterr().out
 
@@ -373,23 +373,11 @@ def test_options_of_sign_flips_are_passed_to_group_maps(
 
 
 def test_group_maps_of_other_baselines_require_the_full_level() -> None:
-    run = RunMaps(
-        participant="sub-01",
-        task="tap",
-        variant="n/a",
-        name="sub-01_task-tap",
-        folder=Path(),
-        maps={"": {("all", name, 5.0, "effect"): name for name in ("raw", "bspline", "sbl")}},
-        mask=None,
-        boldref=None,
-        boldref2t1w=None,
-        t1w2std={},
-    )
-    maps = DerivativeMaps(runs=[run])
-    (notice,) = _list_unstored_maps(["raw", "bspline", "zerofill", "sdmod", "sbl"], maps)
+    stored = {"raw", "bspline", "sbl"}
+    (notice,) = list_unstored_series(["raw", "bspline", "zerofill", "sdmod", "sbl"], stored)
     assert (
         notice
         == "Group maps cannot be computed for zerofill, sdmod because the participant level stores"
         " maps of these series only with --level full."
     )
-    assert _list_unstored_maps(["raw", "bspline", "sbl"], maps) == []
+    assert list_unstored_series(["raw", "bspline", "sbl"], stored) == []

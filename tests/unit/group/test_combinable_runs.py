@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bids_sr.group import input_maps
-from bids_sr.group.combinable_runs import exclude_uncombinable
+from bids_sr.group.combinable_runs import find_uncombinable
 from bids_sr.group.input_maps import DerivativeMaps, find_maps, group_by_participant
 from bids_sr.io.nifti import save_image
 
@@ -65,9 +65,12 @@ def test_runs_that_differ_are_not_combined_and_are_named(
     for label, zooms in runs.items():
         write_map(tmp_path, "_".join(filter(None, ["sub-01_task-tap", label])), zooms)
     write_map(tmp_path, "sub-01_task-other", 7)
-    found, lines = exclude_uncombinable(find_maps(tmp_path))
+    collected = find_maps(tmp_path)
+    uncombinable = find_uncombinable(collected)
+    lines = uncombinable.lines
     expected = {"sub-01_task-other", *(f"sub-01_task-tap_{label}" for label in remaining)}
-    assert set(names(found)) == expected
+    assert set(names(uncombinable.exclude(collected))) == expected
+    assert list(uncombinable.reasons) == [("sub-01", ("tap", "n/a"))] * bool(parts)
     assert [participant for participant, _ in lines] == ["sub-01"] * bool(parts)
     for part in parts:
         assert part in lines[0][1]
@@ -76,8 +79,10 @@ def test_runs_that_differ_are_not_combined_and_are_named(
 def test_sessions_with_other_voxels_are_not_combined(tmp_path: Path) -> None:
     write_map(tmp_path, "sub-01_ses-a_task-tap", 4)
     write_map(tmp_path, "sub-01_ses-b_task-tap", 5)
-    found, ((_, line),) = exclude_uncombinable(find_maps(tmp_path))
-    assert found.runs == []
+    collected = find_maps(tmp_path)
+    uncombinable = find_uncombinable(collected)
+    ((_, line),) = uncombinable.lines
+    assert uncombinable.exclude(collected).runs == []
     assert "ses-a and ses-b cannot be combined" in line
 
 

@@ -12,6 +12,7 @@ from scipy import stats as scipy_stats
 
 from bids_sr.group import comparisons as pc, tables
 from bids_sr.group.input_tables import find_tables
+from bids_sr.group.output_files import GroupNames
 from bids_sr.group.values import participants_by_series
 from bids_sr.group.verdicts import (
     _primary_numbers,
@@ -263,7 +264,9 @@ def test_the_primary_comparison_uses_the_only_method_of_a_cohort(
     for n in range(6):
         rows = [detail("srgan", 0.3 + 0.01 * n), detail("bspline", 0.1), detail("zerofill", 0.15)]
         write_tables(tmp_path, f"{n:02d}", rows=rows)
-    _, comparisons = tables.write_tables(tmp_path, find_tables(tmp_path), method="sbl")
+    _, comparisons = tables.write_tables(
+        tmp_path, GroupNames(), find_tables(tmp_path), method="sbl"
+    )
     (row,) = comparisons[comparisons["part"] == "primary"].itertuples()
     assert (row.series, row.n, row.n_above) == ("srgan", 6, 6)
     html = group_answer_html(comparisons, {"tap": {f"sub-{n:02d}": 1 for n in range(6)}})

@@ -3,14 +3,31 @@
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
+from groupmaps import (
+    AFFINE,
+    SHAPE,
+    SPACE,
+    map_path,
+    plan_of,
+    save_quickly,
+    small_target,
+    write_combined,
+    write_frame,
+    write_run,
+)
+from scipy import stats
 
 from bids_sr.group import maps as group_maps, template_sampling
 from bids_sr.group.input_maps import (
+    DerivativeMaps,
     ParticipantMaps,
     common_space,
     exclude_contrasts,
@@ -20,61 +37,14 @@ from bids_sr.group.input_maps import (
     group_by_participant,
     sort_runs,
 )
+from bids_sr.group.map_records import exclusion_lines
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.uris import template_uri
 from bids_sr.spatial.composites import interpolate_linearly
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.spatial.transforms import apply_matrix, rigid_matrix, voxel_centers
 
-SPACE = "MNI152NLin2009aSym"
-AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
-AFFINE[:3, 3] = [-40, -60, 20]
-SHAPE = (20, 22, 8)
-HR_AFFINE = np.diag([2.0, 2.0, 5.0, 1.0])
-HR_AFFINE[:3, 3] = [-41, -61, 20]
 RNG = np.random.default_rng(3)
-
-
-def write_run(
-    root: Path, name: str, seed: int, *, xfm: np.ndarray | None = None, gain: float = 1.0
-) -> None:
-    """Write mask, boldref, transforms and maps (effect and t, raw and sbl) of a run.
-
-    Activation is the same in all runs.
-    """
-    rng = np.random.default_rng(seed)
-    sub = name.split("_")[0]
-    func, anat = root / sub / "func", root / sub / "anat"
-    func.mkdir(parents=True, exist_ok=True)
-    anat.mkdir(parents=True, exist_ok=True)
-    mask = np.zeros(SHAPE, dtype=bool)
-    mask[2:-2, 2:-2, 1:-1] = True
-    mask_label = (
-        "brain" if seed % 2 else "rawBrain"
-    )  # labels of outputs of 0.2.0.dev and of current outputs
-    save_image(mask, AFFINE, func / f"{name}_desc-{mask_label}_mask.nii.gz")
-    save_image(np.where(mask, 500.0 * gain, 3.0), AFFINE, func / f"{name}_desc-hmc_boldref.nii.gz")
-    write_itk(
-        func / f"{name}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
-        np.eye(4) if xfm is None else xfm,
-    )
-    import ants
-
-    affine = ants.create_ants_transform(transform_type="AffineTransform", dimension=3)
-    ants.write_transform(affine, str(anat / f"{sub}_from-T1w_to-{SPACE}_mode-image_xfm.h5"))
-    for series, grid, shape, res in (
-        ("raw", AFFINE, SHAPE, ""),
-        ("sbl", HR_AFFINE, (40, 44, 8), "_res-hr"),
-    ):
-        effect = gain * (rng.normal(0, 1, shape) + 0.5).astype(np.float32)
-        effect[tuple(n // 2 for n in shape)] += gain * 20
-        noise = np.full(shape, gain * (1.0 if seed % 2 else 2.0), dtype=np.float32)
-        for stat, values in (("effect", effect), ("t", effect / noise)):
-            save_image(
-                values,
-                grid,
-                func / f"{name}{res}_contrast-all_stat-{stat}_desc-{series}Fwhm50_statmap.nii.gz",
-            )
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +90,8 @@ def test_runs_are_combined_with_equal_weights_as_in_nilearn() -> None:
         expected = (
             (outputs["effect"] if isinstance(outputs, dict) else outputs[0]).get_fdata().ravel()
         )
-        assert template_sampling._combine_effects(effects) == pytest.approx(expected)
-    assert template_sampling._combine_effects(effects[:1]) is effects[0]
+        assert template_sampling._average(effects) == pytest.approx(expected)
+    assert template_sampling._average(effects[:1]) is effects[0]
 
 
 def test_stacked_maps_are_interpolated_like_single_maps() -> None:
@@ -142,8 +112,8 @@ def test_stacked_maps_are_interpolated_like_single_maps() -> None:
 def test_group_maps_do_not_depend_on_chunks_and_processes(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
 ) -> None:
-    runs = find_runs(cohort)
-    unchunked = group_maps.compute_group_maps(runs, tmp_path / "a", series=("raw",)).maps.iloc[0]
+    plan = plan_of(find_maps(cohort))
+    unchunked = group_maps.compute_group_maps(plan, tmp_path / "a").maps.iloc[0]
     monkeypatch.setattr(group_maps, "CHUNK", 2)
     spawn_context = multiprocessing.get_context("spawn")
     with (
@@ -151,9 +121,7 @@ def test_group_maps_do_not_depend_on_chunks_and_processes(
         if processes < 2
         else ProcessPoolExecutor(processes, mp_context=spawn_context) as pool
     ):
-        chunked = group_maps.compute_group_maps(
-            runs, tmp_path / "b", series=("raw",), pool=pool
-        ).maps.iloc[0]
+        chunked = group_maps.compute_group_maps(plan, tmp_path / "b", pool=pool).maps.iloc[0]
     assert chunked["participants"] == unchunked["participants"]
     for stat in ("effect", "variance", "t", "z"):
         assert np.allclose(
@@ -165,7 +133,11 @@ def test_runs_and_their_transforms_to_the_template_are_found(cohort: Path) -> No
     runs = find_runs(cohort)
     assert [run.participant for run in runs] == [f"sub-{n:02d}" for n in range(1, 5)]
     assert (common_space(runs), first_smoothing(runs)) == (SPACE, 5.0)
-    assert all(run.is_available_in(SPACE) and not run.is_available_in("other") for run in runs)
+    for run in runs:
+        assert run.explain_unavailable(SPACE) == ""
+        assert (
+            run.explain_unavailable("other") == f"no transform from {run.name} to other was found"
+        )
     assert find_runs(cohort, lambda entities: entities["task"] == "rest") == []
 
 
@@ -183,7 +155,7 @@ def test_participants_share_the_names_of_their_maps(cohort: Path) -> None:
 
 
 def test_group_maps_are_stored_with_their_sidecars(cohort: Path) -> None:
-    result = group_maps.compute_group_maps(find_runs(cohort), cohort, series=("raw", "sbl"))
+    result = group_maps.compute_group_maps(plan_of(find_maps(cohort), ("raw", "sbl")), cohort)
     assert list(result.maps["series"]) == ["raw", "sbl"]
     assert result.exclusions == ()
     stem = f"group_task-tap_space-{SPACE}_res-2_contrast-all_stat-effect_desc-rawFwhm50_statmap"
@@ -216,7 +188,7 @@ def test_participants_with_several_runs_count_once(tmp_path: Path) -> None:
     for number in range(1, 4):
         for run in (1, 2):
             write_run(tmp_path, f"sub-{number:02d}_task-tap_run-{run}", 10 * number + run)
-    result = group_maps.compute_group_maps(find_runs(tmp_path), tmp_path, series=("sbl",))
+    result = group_maps.compute_group_maps(plan_of(find_maps(tmp_path), ("sbl",)), tmp_path)
     assert list(result.maps["participants"]) == [("sub-01", "sub-02", "sub-03")]
 
 
@@ -224,14 +196,12 @@ def test_the_group_mask_is_the_intersection_of_all_runs(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         for run in (1, 2):
             write_run(tmp_path, f"sub-{number:02d}_task-tap_run-{run}", 10 * number + run)
-    full_mask = group_maps.compute_group_maps(find_runs(tmp_path), tmp_path, series=("raw",)).mask
+    full_mask = group_maps.compute_group_maps(plan_of(find_maps(tmp_path)), tmp_path).mask
     (file,) = tmp_path.glob("sub-02/func/*_run-2_*_mask.nii.gz")
     mask, affine = load_image(file)
     mask[: SHAPE[0] // 2] = 0
     save_image(mask > 0, affine, file)
-    reduced_mask = group_maps.compute_group_maps(
-        find_runs(tmp_path), tmp_path, series=("raw",)
-    ).mask
+    reduced_mask = group_maps.compute_group_maps(plan_of(find_maps(tmp_path)), tmp_path).mask
     edge = affine[0, 0] * (SHAPE[0] // 2 - 1) + affine[0, 3]
     x = (
         reduced_mask.affine[0, 0] * np.argwhere(reduced_mask.data)[:, 0]
@@ -245,13 +215,21 @@ def test_too_few_participants_or_missing_transforms_are_reported(
     cohort: Path, tmp_path: Path
 ) -> None:
     runs = find_runs(cohort)
-    too_few = group_maps.compute_group_maps(runs[:2], tmp_path, series=("raw",))
+    too_few = group_maps.compute_group_maps(plan_of(DerivativeMaps(runs=runs[:2])), tmp_path)
     assert too_few.maps.empty
     assert "at least 3 participants are required, but only 2 participants" in too_few.exclusions[0]
-    without_runs = group_maps.compute_group_maps([], tmp_path, series=("raw",))
+    without_runs = group_maps.compute_group_maps(plan_of(DerivativeMaps()), tmp_path)
     assert without_runs.space is None
     assert without_runs.maps.empty
-    assert "none of the participants" in without_runs.exclusions[0]
+    assert without_runs.exclusions == ()
+    untransformed = DerivativeMaps(runs=[replace(run, boldref2t1w=None) for run in runs])
+    without_transforms = group_maps.compute_group_maps(plan_of(untransformed), tmp_path)
+    assert without_transforms.space is None
+    assert without_transforms.maps.empty
+    (notice,) = without_transforms.exclusions
+    assert "none of the participants" in notice
+    assert all(run.name in notice for run in runs)
+    assert not (tmp_path / "group").exists()
 
 
 def test_a_participant_without_transforms_is_skipped_and_named(
@@ -261,10 +239,12 @@ def test_a_participant_without_transforms_is_skipped_and_named(
     (
         cohort / "sub-09/func/sub-09_task-tap_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"
     ).unlink()
-    result = group_maps.compute_group_maps(find_runs(cohort), tmp_path, series=("raw",))
-    (notice,) = result.exclusions
-    assert "sub-09_task-tap" in notice
-    assert f"no transform to {SPACE}" in notice
+    result = group_maps.compute_group_maps(plan_of(find_maps(cohort)), tmp_path)
+    assert result.exclusions == ()
+    (notice,) = exclusion_lines(result.records)
+    assert notice.startswith("sub-09 ")
+    assert f"no transform from sub-09_task-tap to {SPACE}" in notice
+    assert result.records[0].excluded.keys() == {"sub-09"}
     assert all("sub-09" not in participants for participants in result.maps["participants"])
 
 
@@ -278,7 +258,7 @@ def test_maps_in_the_template_space_are_not_resampled(tmp_path: Path) -> None:
         values = np.full(target.shape, 5.0 * number, dtype=np.float32)
         name = f"{name}_space-{SPACE}_res-2_contrast-all_stat-effect_desc-rawFwhm50_statmap.nii.gz"
         save_image(values, target.affine, folder / name)
-    result = group_maps.compute_group_maps(find_runs(tmp_path), tmp_path, series=("raw", "sbl"))
+    result = group_maps.compute_group_maps(plan_of(find_maps(tmp_path), ("raw", "sbl")), tmp_path)
     assert list(result.maps["series"]) == ["raw"]
     effect, _ = load_image(result.maps["effect"][0])
     # mean of 5, 10, 15 over a brain of 500
@@ -296,17 +276,15 @@ def test_maps_in_the_template_space_are_not_resampled(tmp_path: Path) -> None:
     assert sidecar["Units"] == "percent^2"
 
 
-def test_sign_flip_correction_equals_nilearn_for_all_series(cohort: Path, tmp_path: Path) -> None:
-    """Results equal nilearn's permutation test at any number of threads."""
-    from nilearn.glm.second_level import non_parametric_inference
-
+def test_sign_flip_correction_equals_t_tests_of_all_flips(cohort: Path, tmp_path: Path) -> None:
+    """Results do not depend on the number of threads."""
     runs = [run for run in find_runs(cohort) if run.participant != "sub-09"]
+    plan = plan_of(DerivativeMaps(runs=runs), ("raw", "sbl"))
     notices: list[str] = []
     results = [
         group_maps.compute_group_maps(
-            runs,
+            plan,
             tmp_path / str(n),
-            series=("raw", "sbl"),
             print_line=notices.append,
             flips=60,
             seed=4,
@@ -315,92 +293,40 @@ def test_sign_flip_correction_equals_nilearn_for_all_series(cohort: Path, tmp_pa
         for n in (1, 2)
     ]
     first, second = (result.maps for result in results)
-    assert list(first["fwe_t"]) == list(second["fwe_t"])
+    assert list(first["fwe_t"]) == list(second["fwe_t"]) == [np.inf, np.inf]
     assert (
         "corrected p values cannot be smaller than 0.12, so no voxel" in results[0].exclusions[0]
     )
     assert results[0].exclusions[0] in notices
     assert list(first["fwe_mm3"]) == [0, 0]
-    uncorrected = group_maps.compute_group_maps(runs, tmp_path / "0", series=("raw", "sbl"))
+    uncorrected = group_maps.compute_group_maps(plan, tmp_path / "0")
     assert "fwe_t" not in uncorrected.maps
     assert uncorrected.exclusions == ()
     target = template_sampling.load_target(SPACE)
-    mask = nib.Nifti1Image(results[0].mask.data.astype(np.uint8), target.affine)
     inside = results[0].mask.data[target.mask]
+    flips = np.array([(1, *signs) for signs in product((1, -1), repeat=len(runs) - 1)])
     for row in first.itertuples():
         path = row.logpMaxT
         assert path.name.startswith(
             f"group_task-tap_space-{SPACE}_res-2_contrast-all_stat-logpMaxT"
         )
         sidecar = json.loads(Path(str(path).replace(".nii.gz", ".json")).read_text())
-        expected_fields = {"FWE05Threshold": row.fwe_t, "SignFlips": 60, "RandomSeed": 4}
+        expected_fields = {"FWE05Threshold": None, "SignFlips": len(flips), "RandomSeed": 4}
         assert {name: sidecar[name] for name in expected_fields} == expected_fields
-        images = []
+        effects = []
         for run in runs:
             key = ("all", row.series, 5.0, "effect")
             transforms = template_sampling.prepare_participant_sampling(
                 ParticipantMaps(runs=[run]), target, inside, [key]
             )
-            values = template_sampling.compute_participant_effects(transforms, [key])
-            data = np.zeros(target.shape, dtype=np.float32)
-            data[results[0].mask.data] = values[key]
-            images.append(nib.Nifti1Image(data, target.affine))
-        import pandas as pd
-
-        expected = non_parametric_inference(
-            images,
-            design_matrix=pd.DataFrame({"intercept": np.ones(len(runs))}),
-            model_intercept=False,
-            mask=mask,
-            n_perm=60,
-            two_sided_test=True,
-            random_state=4,
+            effects.append(transforms.sample([key]).effects[key])
+        t = np.abs(
+            [stats.ttest_1samp(flip[:, None] * np.array(effects, float), 0)[0] for flip in flips]
         )
-        expected = expected["logp_max_t"] if isinstance(expected, dict) else expected
-        assert load_image(path)[0] == pytest.approx(expected.get_fdata(), abs=1e-5)
-
-
-def short_name(run: str, over_sessions: bool) -> str:
-    """Return the name of a run in the sidecars of combined maps, such as ``ses-a_run-1``."""
-    keys = ("ses-", "run-") if over_sessions else ("run-",)
-    return "_".join(part for part in run.split("_") if part.startswith(keys))
-
-
-def write_combined(
-    root: Path,
-    sub: str,
-    reference: str,
-    runs: list[str],
-    *,
-    percent: bool = False,
-    shift: float = 0,
-    left_out: tuple[str, ...] = (),
-) -> None:
-    """Write the map of all runs as the mean of the maps of the runs (raw and sbl).
-
-    `reference`: run whose boldref is the frame; `shift`: added constant that identifies a stored
-    map; `percent`: in percent of 500, as for maps of all sessions; `left_out`: names of excluded
-    runs.
-    """
-    func = root / sub / "func"
-    func.mkdir(parents=True, exist_ok=True)
-    for series, res in (("raw", ""), ("sbl", "_res-hr")):
-        for stat in ("effect", "t"):
-            ending = f"{res}_contrast-all_stat-{stat}_desc-{series}Fwhm50_statmap"
-            paths = [next(root.glob(f"{sub}/**/{run}{ending}.nii.gz")) for run in runs]
-            images = [load_image(path) for path in paths]
-            values = np.mean([data for data, _ in images], axis=0) + shift
-            name = f"{sub}_task-tap_space-boldref{ending}"
-            save_image(values / (5 if percent else 1), images[0][1], func / f"{name}.nii.gz")
-            boldref = next(root.glob(f"{sub}/**/{reference}_desc-hmc_boldref.nii.gz"))
-            sidecar = {
-                "SpatialReference": f"bids::{boldref.relative_to(root).as_posix()}",
-                "Sources": [f"bids::{path.relative_to(root).as_posix()}" for path in paths],
-                "RunWeights": {short_name(run, percent): 1 / len(runs) for run in runs},
-                "RunsLeftOut": dict.fromkeys(left_out, "other contrast weights"),
-                "Units": "percent" if percent else "arbitrary",
-            }
-            (func / f"{name}.json").write_text(json.dumps(sidecar))
+        p = (t.max(axis=1)[:, None] >= t[0] * (1 - 1e-9)).mean(axis=0)
+        values, _ = load_image(path)
+        assert values[results[0].mask.data] == pytest.approx(-np.log10(p), abs=1e-5)
+        assert not values[~results[0].mask.data].any()
 
 
 def test_maps_of_combined_runs_are_not_listed_as_a_run(tmp_path: Path) -> None:
@@ -456,7 +382,9 @@ def test_stored_and_computed_maps_of_participants_agree(tmp_path: Path) -> None:
         names = [f"sub-{number:02d}_task-tap_run-{run}" for run in (1, 2, 3)]
         for run, name in enumerate(names):
             write_run(tmp_path, name, 10 * number + run)
-    computed = group_maps.compute_group_maps(find_maps(tmp_path), tmp_path, series=("raw", "sbl"))
+    computed = group_maps.compute_group_maps(
+        plan_of(find_maps(tmp_path), ("raw", "sbl")), tmp_path
+    )
     before = [load_image(path)[0] for path in computed.maps["effect"]]
     sidecar = json.loads(
         Path(str(computed.maps["effect"][0]).replace(".nii.gz", ".json")).read_text()
@@ -467,7 +395,7 @@ def test_stored_and_computed_maps_of_participants_agree(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         names = [f"sub-{number:02d}_task-tap_run-{run}" for run in (1, 2, 3)]
         write_combined(tmp_path, f"sub-{number:02d}", names[0], names)
-    stored = group_maps.compute_group_maps(find_maps(tmp_path), tmp_path, series=("raw", "sbl"))
+    stored = group_maps.compute_group_maps(plan_of(find_maps(tmp_path), ("raw", "sbl")), tmp_path)
     for path, values in zip(stored.maps["effect"], before, strict=True):
         assert np.ptp(values) > 1
         assert np.abs(load_image(path)[0] - values).max() < 1e-4
@@ -488,7 +416,7 @@ def test_stored_maps_are_used_and_only_missing_contrasts_are_computed(tmp_path: 
         for run, name in enumerate(names):
             write_run(tmp_path, name, 10 * number + run)
         write_combined(tmp_path, f"sub-{number:02d}", names[0], names, shift=100)
-    result = group_maps.compute_group_maps(find_maps(tmp_path), tmp_path, series=("raw",))
+    result = group_maps.compute_group_maps(plan_of(find_maps(tmp_path)), tmp_path)
     effect = load_image(result.maps["effect"][0])[0][result.mask.data]
     assert np.median(effect) == pytest.approx((100 + 0.5) / 5, abs=0.2)  # percent of 500
     # a contrast that only has maps of runs is computed
@@ -503,9 +431,8 @@ def test_stored_maps_are_used_and_only_missing_contrasts_are_computed(tmp_path: 
     transforms = template_sampling.prepare_participant_sampling(
         person, target, result.mask.data[target.mask], keys
     )
-    stored, computed = (
-        template_sampling.compute_participant_effects(transforms, keys)[key] for key in keys
-    )
+    effects = transforms.sample(keys).effects
+    stored, computed = (effects[key] for key in keys)
     assert np.abs(stored - computed - 100 / 5).max() < 1e-3
 
 
@@ -515,14 +442,12 @@ def test_voxels_missing_in_a_run_are_excluded_from_the_group_mask(tmp_path: Path
         for run, name in enumerate(names):
             write_run(tmp_path, name, 10 * number + run)
         write_combined(tmp_path, f"sub-{number:02d}", names[0], names)
-    full_mask = group_maps.compute_group_maps(find_maps(tmp_path), tmp_path, series=("raw",)).mask
+    full_mask = group_maps.compute_group_maps(plan_of(find_maps(tmp_path)), tmp_path).mask
     (file,) = tmp_path.glob("sub-02/func/*boldref_contrast-all_stat-effect_desc-raw*.nii.gz")
     data, affine = load_image(file)
     data[: SHAPE[0] // 2] = 0
     save_image(data, affine, file)
-    reduced_mask = group_maps.compute_group_maps(
-        find_maps(tmp_path), tmp_path, series=("raw",)
-    ).mask
+    reduced_mask = group_maps.compute_group_maps(plan_of(find_maps(tmp_path)), tmp_path).mask
     assert 0.4 < reduced_mask.data.sum() / full_mask.data.sum() < 0.6
 
 
@@ -546,10 +471,8 @@ def test_maps_of_all_sessions_are_used_and_are_in_percent(tmp_path: Path) -> Non
     values = []
     for maps in (person, ParticipantMaps(runs=person.runs)):
         transforms = template_sampling.prepare_participant_sampling(maps, target, all_points, keys)
-        inside = transforms.inside
-        values.append(
-            template_sampling.compute_participant_effects(transforms, keys)[keys[0]][inside]
-        )
+        sampled = transforms.sample(keys)
+        values.append(sampled.effects[keys[0]][sampled.inside["all"]])
     assert np.abs(values[0] - values[1]).max() < 1e-4
     session_a = find_maps(tmp_path, lambda entities: entities.get("session") == "A")
     ((person,),) = group_by_participant(session_a).values()
@@ -616,3 +539,40 @@ def test_runs_of_a_session_are_brought_to_the_scale_of_the_first_run(tmp_path: P
     )
     # the second run was recorded with four times the numbers
     assert [transform.scale for transform in transforms.runs] == pytest.approx([0.2, 0.05])
+
+
+def test_mean_variance_and_t_equal_the_second_level_model_of_nilearn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model gets the maps of the included participants in percent, and the common voxels."""
+    from nilearn.glm.second_level import SecondLevelModel
+
+    target = small_target()
+    monkeypatch.setattr(group_maps, "load_target", lambda space: target)
+    monkeypatch.setattr(group_maps, "CHUNK", 2)
+    rng, images = np.random.default_rng(8), {}
+    for number in range(1, 8):
+        name = f"sub-{number:02d}"
+        values = rng.normal(0.4, 1, target.shape)
+        inside = rng.random(target.shape) < (0.5 if number == 4 else 0.97)  # sub-04 is left out
+        values[~inside] = 0
+        stem = tmp_path / name / "func" / f"{name}_task-tap"
+        write_frame(stem, np.diag([9.0, 9.0, 9.0, 1.0]), (2, 2, 2))
+        save_quickly(10 * values, target.affine, map_path(stem, "thumb"))
+        images[name] = values.astype(np.float32)
+    result = group_maps.compute_group_maps(plan_of(find_maps(tmp_path)), tmp_path)
+    row = result.maps.iloc[0]
+    assert row["participants"] == tuple(sorted(images.keys() - {"sub-04"}))
+    common = np.all([images[name] != 0 for name in row["participants"]], axis=0)
+    assert 0.6 < common.mean() < 0.95
+    mask = nib.Nifti1Image(common.astype(np.uint8), target.affine)
+    model = SecondLevelModel(mask_img=mask).fit(
+        [nib.Nifti1Image(images[name], target.affine) for name in row["participants"]],
+        design_matrix=pd.DataFrame({"intercept": np.ones(6)}),
+    )
+    expected = model.compute_contrast("intercept", output_type="all")
+    names = {"effect": "effect_size", "variance": "effect_variance", "t": "stat", "z": "z_score"}
+    for stat, nilearn_name in names.items():
+        values, _ = load_image(row[stat])
+        assert not values[~common].any()
+        assert values == pytest.approx(expected[nilearn_name].get_fdata(), rel=1e-4, abs=1e-5)

@@ -20,9 +20,10 @@ from bids_sr.group import (
 )
 from bids_sr.group.comparison_tables import paper_html, paper_sizes
 from bids_sr.group.input_tables import find_tables
+from bids_sr.group.map_records import GroupMaps
+from bids_sr.group.output_files import GroupNames
 from bids_sr.group.report import _METHODS_TEXT, GroupContent, _group_maps_html, build_group_report
 from bids_sr.group.values import participants_by_series
-from bids_sr.group.voxel_tests import GroupMaps
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.number_text import number, p_value
 from bids_sr.report.methods_text import _missing_keys
@@ -50,6 +51,7 @@ def content(folder: Path, count: int, **overrides: object) -> GroupContent:
     cohort(folder, count)
     group_values = joined(folder)
     defaults = {
+        "names": GroupNames(),
         "tables": find_tables(folder),
         "joined_tables": group_values,
         "comparisons": tables._list_comparisons(group_values, "sbl"),
@@ -289,13 +291,13 @@ def test_maps_of_variants_are_in_separate_figures(tmp_path: Path) -> None:
         background=Volume(ones, affine),
         mask=Volume(ones > 0, affine),
     )
-    text = _group_maps_html(maps_of_group, tmp_path)
+    text = _group_maps_html(maps_of_group, GroupNames(), tmp_path)
     ap, pa = sorted(tmp_path.glob("*.svg"))
     assert ap.read_bytes() != pa.read_bytes()
     assert text.count('src="data:image/svg+xml') == 2
     assert "thumb, task tap, dir-PA" in text
     assert "FWE" not in text
     corrected = maps_of_group.maps.assign(fwe_t=[7.25, np.inf], fwe_mm3=[16.0, 0.0])
-    text = _group_maps_html(replace(maps_of_group, maps=corrected), tmp_path)
+    text = _group_maps_html(replace(maps_of_group, maps=corrected), GroupNames(), tmp_path)
     assert "<th scope='col'>FWE .05: |t| above</th>" in text.replace('"', "'")
     assert "<td>7.25</td><td>16</td>" in text

@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine as apply
 
+from bids_sr.registration.ants import map_points_with_ants
 from bids_sr.spatial.composites import map_points
 from bids_sr.spatial.itk_files import write_itk
-from bids_sr.spatial.transforms import TransformError, rigid_matrix, voxel_centers
+from bids_sr.spatial.transforms import (
+    TransformError,
+    UnsupportedTransformError,
+    rigid_matrix,
+    voxel_centers,
+)
 
 RNG = np.random.default_rng(7)
 POINTS = RNG.uniform(-60, 60, (500, 3))
@@ -85,6 +91,30 @@ def test_other_files_are_rejected_by_name(tmp_path: Path) -> None:
         file["TransformGroup/0/TransformParameters"] = [1.0]
         file["TransformGroup/0/TransformFixedParameters"] = [1.0]
     write_itk(tmp_path / "two.txt", np.stack([np.eye(4)] * 2))
-    for name in ("no.h5", "other.h5", "two.txt"):
-        with pytest.raises(TransformError, match=name):
+    (tmp_path / "no.txt").write_text("no")
+    for name in ("no.h5", "no.txt", "other.h5", "two.txt"):
+        is_damaged = name.startswith("no")
+        error = TransformError if is_damaged else UnsupportedTransformError
+        with pytest.raises(error, match=name) as raised:
             map_points(POINTS, [tmp_path / name])
+        assert isinstance(raised.value, UnsupportedTransformError) != is_damaged
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".h5"])
+def test_a_damaged_transform_is_an_error_instead_of_a_crash_in_ants(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"xfm{suffix}"
+    if suffix == ".txt":
+        write_itk(path, np.eye(4))
+    else:
+        import ants
+
+        transform = ants.create_ants_transform(transform_type="AffineTransform", dimension=3)
+        ants.write_transform(transform, str(path))
+    content = path.read_bytes()
+    assert map_points_with_ants(POINTS, [path], seed=1) == pytest.approx(POINTS)
+    for size in (0, 10, len(content) // 2):
+        path.write_bytes(content[:size])
+        with pytest.raises(TransformError, match="xfm"):
+            map_points_with_ants(POINTS, [path], seed=1)

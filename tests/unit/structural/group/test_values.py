@@ -352,14 +352,16 @@ def test_volumes_change_from_baseline_by_month(longitudinal: tuple[Path, Path]) 
     page = (longitudinal[1] / "group_scans.html").read_text()
     assert "Change from baseline" in page
     assert "veins and sinuses" in page
-    assert (longitudinal[1] / "group" / "figures" / "group_desc-change.svg").exists()
+    assert (longitudinal[1] / "group" / "figures" / "group_scans_desc-change.svg").exists()
 
 
 def test_participants_with_only_high_resolution_scans_are_not_compared(
     directories: tuple[Path, Path],
 ) -> None:
     """Four participants have pairs, a fifth has two sessions of high-resolution scans."""
-    out = directories[1]
+    bids_dir, out = directories
+    with (bids_dir / "participants.tsv").open("a") as listing:
+        listing.write("sub-09\tB\n")
     for session, volume in (("1", 100.0), ("2", 110.0)):
         folder = out / "sub-09" / f"ses-{session}" / "anat"
         folder.mkdir(parents=True)
