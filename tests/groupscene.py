@@ -331,6 +331,14 @@ class Group:
     earlier_call: Call | None = None
     earlier: Group | None = None
 
+    def known_participants(self) -> list[Participant]:
+        """Return the participants of the data set or of the output folder."""
+        return [
+            participant
+            for participant in self.participants
+            if participant.is_listed or participant.runs or participant.has_empty_output
+        ]
+
     def with_results(self) -> list[Participant]:
         """Return the listed participants of whom the call includes at least one run."""
         return [
