@@ -395,13 +395,10 @@ def _compute_task_maps(computation: _Computation, task: PlannedTask) -> _TaskMap
                 f"group maps for {task_label}: computing maps of {n_participants} participants in"
                 f" {_range_text(n_voxels)} voxels of {computation.target.space}"
             )
-        limits = [
+        notes += [
             f"group maps for {task_label}: {text}"
             for text in _resolution_texts(computation.flips, counts)
         ]
-        for line in limits:
-            computation.print_line(line)
-        notes += limits
     flip_inputs = _prepare_flips(computation, task, testable) if computation.flips else None
     with ThreadPoolExecutor(computation.threads) as workers:
         rows = list(workers.map(partial(_test_map, computation, flip_inputs), testable))

@@ -231,7 +231,7 @@ def _participants_html(content: GroupContent) -> Markup:
             "With metrics tables": included,
             **by_task,
             "In the group maps": _list_map_members(content.maps.records),
-            "Missing": _missing_lines(content) or "none",
+            "Missing or not used": _missing_lines(content) or "none",
         }
     )
     exclusions = messages_html("note", list(content.maps.exclusions))
@@ -311,7 +311,7 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
             verdicts.group_answer_html(content.comparisons, tasks, sentences, tested),
             *forests,
             *_accuracy_html(content, figure_dir),
-            render("box", "Missing.", _missing_lines(content)),
+            render("box", "Missing or not used.", _missing_lines(content)),
             render(
                 "box",
                 "Runs without super-resolution (the method was not applied, and the series is"
