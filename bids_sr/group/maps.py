@@ -460,13 +460,14 @@ def _correct_map(tests: _TaskTests, key: MapKey) -> _CorrectedMap:
     effects = (compute_participant_effects(sampling, [key]) for sampling in tests.samplings)
     values = [maps[key] for maps in effects if key in maps]
     flips, seed = tests.computation.flips, tests.computation.seed
-    logp, threshold = correct_by_sign_flips(np.stack(values, dtype=np.float32), flips, seed)
+    corrected = correct_by_sign_flips(np.stack(values, dtype=np.float32), flips, seed)
+    threshold = corrected.threshold
     metadata = {
         "FWE05Threshold": threshold if np.isfinite(threshold) else None,
-        "SignFlips": flips,
+        "SignFlips": corrected.flips,
         "RandomSeed": seed,
     }
-    return _CorrectedMap(logp=logp, threshold=threshold, metadata=metadata)
+    return _CorrectedMap(logp=corrected.logp, threshold=threshold, metadata=metadata)
 
 
 def _write_map(

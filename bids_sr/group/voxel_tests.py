@@ -1,7 +1,8 @@
-"""Voxelwise tests across participants by running sums.
+"""Voxelwise tests across participants by running sums, and their correction by sign flips.
 
 nilearn's second-level model computes the same statistics, but keeps the maps of all participants
-in memory.
+in memory. Its permutation test draws sign flips with repetition, so that p values of a few
+participants can be smaller than possible.
 """
 
 from dataclasses import dataclass, field
@@ -11,12 +12,19 @@ import pandas as pd
 from scipy import special
 
 from bids_sr.frozen import frozen
-from bids_sr.io.arrays import Array
+from bids_sr.io.arrays import Array, iterate_parts
 from bids_sr.io.volume import Volume
 
 Z_SHOWN = 3.1  # smallest z in figures and in reported volumes; p < .001, one-sided
 FWE = 0.05  # family-wise error rate
 _SMALLEST_P = 1e-300  # lower limit of p, which keeps z finite
+# Relative difference below which two values of t are equal. It covers rounding of flips with the
+# same abs(t), and of t maps (float32).
+_T_TOLERANCE = 1e-6
+_LARGEST_CODE_BITS = 62  # bits of a flip that is drawn as one int64
+# Parts of the product of flips and voxels, which fit into the processor cache
+_BLOCK_VOXELS = 1024
+_BLOCK_FLIPS = 512
 
 
 @frozen
@@ -43,40 +51,139 @@ class GroupMaps:
     mask: Volume | None = None
 
 
-def correct_by_sign_flips(values: Array, flips: int, seed: int) -> tuple[Array, float]:
-    """Correct p values of a one-sample t test for all voxels by random sign flips.
+@frozen
+class CorrectedPValues:
+    """P values with family-wise error correction across voxels.
 
-    The p values are two-sided, with family-wise error correction by the largest abs(t) of each
-    flip (`nilearn.mass_univariate.permuted_ols`).
+    Attributes
+    ----------
+    logp : Array
+        −log10 of the two-sided p values, float32 (N,); 0 in voxels without variance.
+    threshold : float
+        The abs(t) above which p <= .05; inf if .05 cannot be reached.
+    flips : int
+        Number of sign flips that were used, including the identity; p cannot be below 1 / flips.
+    """
+
+    logp: Array
+    threshold: float
+    flips: int
+
+
+@frozen
+class SignFlipStatistics:
+    """One-sample t tests of data whose signs were flipped.
+
+    Attributes
+    ----------
+    t : Array
+        t of the first flip, (N,); 0 in voxels without variance.
+    largest_t : Array
+        Largest abs(t) across voxels of each flip, (flips,); 0 if no voxel varies.
+    """
+
+    t: Array
+    largest_t: Array
+
+
+def correct_by_sign_flips(values: Array, flips: int, seed: int) -> CorrectedPValues:
+    """Correct p values of a one-sample t test for all voxels by sign flips.
+
+    The p value of a voxel is the proportion of flips, including the identity, whose largest abs(t)
+    is not below the abs(t) of the voxel.
 
     Parameters
     ----------
     values : Array
         Effects on one grid, (participants, N).
     flips : int
-        Number of random sign flips.
+        Number of random sign flips; see `draw_sign_flips`.
     seed : int
         Seed of the flips.
+    """
+    signs = draw_sign_flips(len(values), flips, seed)
+    statistics = compute_sign_flip_statistics(values, signs)
+    largest_t = np.sort(statistics.largest_t) * (1 + _T_TOLERANCE)
+    n_not_below = len(signs) - np.searchsorted(largest_t, np.abs(statistics.t))
+    logp = np.log10(len(signs) / n_not_below)
+    n_above = int(FWE * len(signs))  # largest number of flips that are not below if p <= .05
+    return CorrectedPValues(
+        logp=logp.astype(np.float32),
+        threshold=float(largest_t[-n_above - 1]) if n_above else np.inf,
+        flips=len(signs),
+    )
+
+
+def draw_sign_flips(participants: int, flips: int, seed: int) -> Array:
+    """Draw different sign flips of participants.
+
+    Reversing all signs does not change abs(t), so that n participants have 2^(n − 1) different
+    flips. All of them are returned if there are not more than `flips`; otherwise the identity and
+    `flips` others, which are drawn without repetition.
+
+    Parameters
+    ----------
+    participants : int
+        Number of participants, at least 2.
+    flips : int
+        Number of random flips.
+    seed : int
+        Seed of the random numbers.
 
     Returns
     -------
-    tuple[Array, float]
-        −log10 of p (N,), 0 in voxels without variance, and the abs(t) above which p <= .05 (inf if
-        .05 cannot be reached).
+    Array
+        Signs of the participants, 1 or −1, int8 (flips, participants). The identity is first.
     """
-    from nilearn.mass_univariate import permuted_ols
-
-    varies = np.ptp(values, axis=0) > 0
-    result = permuted_ols(
-        np.ones((len(values), 1)), values[:, varies], n_perm=flips, random_state=seed
+    rng = np.random.default_rng(seed)
+    n_coded = min(participants - 1, _LARGEST_CODE_BITS)
+    n_others = 2**n_coded - 1
+    codes = np.append(0, 1 + rng.choice(n_others, min(flips, n_others), replace=False))
+    reversed_signs = np.zeros((len(codes), participants), dtype=np.int8)
+    reversed_signs[:, 1 : n_coded + 1] = codes[:, None] >> np.arange(n_coded) & 1
+    reversed_signs[1:, n_coded + 1 :] = rng.integers(
+        0, 2, (len(codes) - 1, participants - 1 - n_coded)
     )
-    if isinstance(result, dict):  # nilearn 0.13 and later
-        result = result["logp_max_t"], result["t"], result["h0_max_t"]
-    log_p_values, _, largest_t = result
-    logp = np.zeros(values.shape[1], dtype=np.float32)
-    logp[varies] = log_p_values[0]
-    n_above = int(FWE * (flips + 1))
-    return logp, float(np.sort(largest_t[0])[-n_above]) if n_above else np.inf
+    return 1 - 2 * reversed_signs
+
+
+def compute_sign_flip_statistics(values: Array, signs: Array) -> SignFlipStatistics:
+    """Compute t of the first flip, and the largest abs(t) of every flip.
+
+    The memory does not depend on the number of voxels, except for the result.
+
+    Parameters
+    ----------
+    values : Array
+        Effects, (participants, N).
+    signs : Array
+        Signs of the participants, (flips, participants).
+    """
+    n = len(values)
+    # A flip does not change the sum of squares of a voxel. If this sum is scaled to 1 / n, t
+    # depends only on the flipped sum.
+    sums, largest_sums = np.zeros(values.shape[1]), np.zeros(len(signs))
+    for voxels in iterate_parts(values.shape[1], _BLOCK_VOXELS):
+        block = values[:, voxels].astype(np.float64)
+        norms = np.sqrt(n * (block**2).sum(axis=0))
+        varies = np.ptp(block, axis=0) > 0
+        block *= np.divide(1, norms, out=np.zeros_like(norms), where=varies)
+        for part in iterate_parts(len(signs), _BLOCK_FLIPS):
+            flipped_sums = signs[part].astype(np.float64) @ block
+            if part.start == 0:
+                sums[voxels] = flipped_sums[0]
+            np.abs(flipped_sums, out=flipped_sums)
+            largest_sums[part] = np.maximum(largest_sums[part], flipped_sums.max(axis=1))
+    return SignFlipStatistics(
+        t=_convert_sums_to_t(sums, n), largest_t=_convert_sums_to_t(largest_sums, n)
+    )
+
+
+def _convert_sums_to_t(sums: Array, n: int) -> Array:
+    """Convert sums of `n` values whose sum of squares is 1 / n to t; inf if all are equal."""
+    variances = np.clip(1 - sums**2, 0, None)
+    with np.errstate(divide="ignore"):
+        return np.sqrt(n - 1) * sums / np.sqrt(variances)
 
 
 @dataclass(slots=True)

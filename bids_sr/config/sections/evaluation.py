@@ -91,9 +91,10 @@ class Evaluation(OptionSection):
         0,
         "--group-permutations N",
         "correct group maps for multiple comparisons (family-wise error rate, two-sided) using"
-        " the maximum |t| of N random sign flips, for example 5000 (default: no correction). At"
-        " least 6 participants are required, and 6 MB of memory per run and, on each processor,"
-        " per participant",
+        " the maximum |t| of N random sign flips, for example 5000 (default: no correction). All"
+        " sign flips are used, each once, if no more than N are possible (2^(n-1) for n"
+        " participants). At least 6 participants are required for p = .05. Needs 6 MB of memory"
+        " per run, and 2 MB per participant on each processor",
         affects_results=False,
         least=0,
     )
