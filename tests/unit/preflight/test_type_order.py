@@ -124,10 +124,12 @@ def test_levels_of_participants_are_named_once_per_task(maker: BidsMaker) -> Non
     for number, label in enumerate(LABELS):
         write_run(maker, f"sub-{label}_task-two", TYPES[number:] + TYPES[:number])
     notes = notes_on_levels(plan_for(maker))
-    assert [(note.what, note.level, note.subject) for note in notes] == [
-        (str(maker.path(f"{stem}_events.json", "func")), "note", "")
-        for stem in ("sub-01_task-two", "sub-01_ses-pre_task-tap")
+    sidecars = [
+        maker.path(f"sub-01_{name}_events.json", "func")
+        for name in ("task-two", "ses-post_task-tap")
     ]
+    assert [note.what for note in notes] == list(map(str, sidecars))
+    assert {(note.level, note.subject, note.run) for note in notes} == {("note", "", "")}
     assert "in alphabetical order (cue, Go, stop)" in notes[1].why
     assert "specify Levels in task-tap_events.json in the root directory" in notes[1].why
     write_levels(maker.root / "events.json", ("Go", "stop"))
