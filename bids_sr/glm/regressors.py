@@ -15,6 +15,7 @@ from bids_sr.glm.contrasts import (
     NOT_MODELED,
     UNNAMED,
     list_modeled_types,
+    order_types,
     parse_seconds,
     read_modulation,
 )
@@ -192,8 +193,8 @@ class Events:
 
     @property
     def conditions(self) -> list[str]:
-        """Trial types in alphabetical order."""
-        return sorted(map(str, set(self.table["trial_type"].tolist())))
+        """Trial types in alphabetical order, see `order_types`."""
+        return list(order_types(map(str, self.table["trial_type"].unique())))
 
     def filter_contrasts(self, contrasts: Mapping[str, _Weights]) -> dict[str, _Weights]:
         """Return all contrasts; the plan has already removed contrasts that are not estimable."""
