@@ -197,7 +197,7 @@ def _remaining(*call: object, **options: float) -> list[str]:
 _BOTH = ["wf.first", "wf.inner.second"]
 
 
-def test_finished_steps_depend_on_inputs_and_version(
+def test_finished_steps_depend_on_inputs_and_code(
     finished_steps: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert _remaining(*finished_steps) == _BOTH, "nothing was recorded yet"
@@ -207,7 +207,10 @@ def test_finished_steps_depend_on_inputs_and_version(
     finished_steps[1].write_text("12")
     assert _remaining(*finished_steps) == _BOTH
     _finish(*finished_steps).write_requests()
-    monkeypatch.setattr("bids_sr.execution.records.__version__", "another")
+    assert _remaining(*finished_steps) == []
+    monkeypatch.setattr(second, "code_digest", "another")
+    assert _remaining(*finished_steps) == _BOTH[1:]
+    monkeypatch.setattr(first, "code_digest", "another")
     assert _remaining(*finished_steps) == _BOTH
 
 
