@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_sr.io import atomic_files
 from bids_sr.io.checksums import checksum
+from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.io.grids import LARGE_SERIES_BYTES
 from bids_sr.notices import read_record, record
 from bids_sr.pipeline.graph import Graph
@@ -135,7 +136,7 @@ class FinishedSteps:
             step = node.step
             folder = Path(work_dir, *node.scope.path.split("."), node.name)
             inputs = [
-                step.code_digest,
+                compute_code_digest(step.function),
                 step.__module__,
                 step.__qualname__,
                 graph.wires[node],

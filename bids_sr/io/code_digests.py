@@ -33,7 +33,7 @@ from bids_sr.io.code_modules import (
 from bids_sr.io.code_text import NO_CODE, CodeText, DottedName
 
 _SUBMODULES = "__path__"  # variable of packages whose modules are found at run time
-_DATA_READERS, _DATA_FOLDER = frozenset({"path", "data_of"}), "HERE"
+_FIND_DATA, _DATA_FOLDER = "path", "HERE"
 _START_FIELD = 19  # start (clock ticks) among the fields that follow the name in /proc/PID/stat
 
 
@@ -53,9 +53,9 @@ class SourceCode:
     folder : Path
         Folder of the package, with its name.
     data : str, optional
-        Module of the package whose folder contains data files. Its functions ``path`` and
-        ``data_of`` find a file by name, and its variable ``HERE`` is the folder. "" if there are
-        no data files.
+        Module of the package whose folder contains data files. Its variable ``HERE`` is the
+        folder, and its function ``path`` finds a file by name. A definition with the name of a
+        file as a literal text depends on the file. "" if there are no data files.
     labels : Collection[str], optional
         Modules that only label results, such as the version, and are ignored.
     start : float, optional
@@ -75,6 +75,7 @@ class SourceCode:
         self._package, self._start = folder.name, start
         self._data, self._labels = data, frozenset(labels)
         self._files = dict(_iterate_modules(folder))
+        self._data_files = dict(_iterate_data_files(self._files[data].parent)) if data else {}
         self._modules: dict[str, Module] = {}
         self._contents: dict[Definition, _Content] = {}
 
@@ -111,10 +112,9 @@ class SourceCode:
         name, module = definition.name, self._parse(definition.module)
         if module.name in self._labels:
             return _Content(digest="")
-        if self._is_data_file(definition):
-            file = self._files[self._data].parent / name
-            content = checksum(file) if file.is_file() else ""
-            return _Content(digest=f"{content} {self._find_late_change(file)}")
+        if module.name == self._data and name in self._data_files:
+            file = self._data_files[name]
+            return _Content(digest=f"{checksum(file)} {self._find_late_change(file)}")
         if name == ON_IMPORT:
             text = module.other_statements
             package = module.name.rpartition(".")[0]
@@ -123,7 +123,7 @@ class SourceCode:
             text = module.definitions.get(name, NO_CODE)
             dependencies = {Definition(module.name, ON_IMPORT), *self._iterate_parts(definition)}
         dependencies.update(self._iterate_named(text, module))
-        if module.name == self._data and name in _DATA_READERS:
+        if definition == (self._data, _FIND_DATA):
             dependencies.discard(Definition(module.name, _DATA_FOLDER))
         return _Content(
             digest=f"{text.digest} {self._find_late_change(self._files[module.name])}",
@@ -141,10 +141,7 @@ class SourceCode:
                 if name.startswith(f"{module.name}."):
                     yield Definition(name, ALL)
         elif definition == (self._data, _DATA_FOLDER):
-            folder = self._files[self._data].parent
-            for file in folder.rglob("*"):
-                if file.is_file() and file.suffix not in (".py", ".pyc"):
-                    yield Definition(self._data, file.relative_to(folder).as_posix())
+            yield from (Definition(self._data, name) for name in self._data_files)
         for imported in module.imports.get(definition.name, ()):
             yield from self._resolve(imported)
 
@@ -166,20 +163,14 @@ class SourceCode:
                 yield from self._resolve(definition, attributes)
 
         for dotted_name in text.names:
-            for definition in look_up(dotted_name):
-                yield definition
-                if self._reads_data(definition, module):
-                    yield Definition(self._data, _DATA_FOLDER)
-        for function, argument in text.calls:
-            for definition in look_up(function):
-                yield definition
-                if self._reads_data(definition, module):
-                    yield Definition(self._data, argument)
+            yield from look_up(dotted_name)
         for literal in text.texts:
-            if literal.startswith(f"{self._package}."):
+            if literal in self._data_files:
+                yield Definition(self._data, literal)
+            elif literal.startswith(f"{self._package}."):
                 if literal in self._files:
                     yield Definition(literal, ALL)
-                elif literal[:-1] in self._files:  # beginning of the name of a module
+                elif literal[:-1] in self._files:  # followed by the name of a module
                     yield Definition(literal[:-1], _SUBMODULES)
 
     def _resolve(
@@ -201,15 +192,6 @@ class SourceCode:
         if module in self._files:
             yield Definition(module, names[0] if names else ALL)
 
-    def _reads_data(self, definition: Definition, module: Module) -> bool:
-        """Return whether a definition that a module uses returns data files by name."""
-        return definition.module == self._data != module.name and definition.name in _DATA_READERS
-
-    def _is_data_file(self, definition: Definition) -> bool:
-        """Return whether a definition is a data file."""
-        is_variable = definition.name.isidentifier() or definition.name in (ALL, ON_IMPORT)
-        return definition.module == self._data and not is_variable
-
     def _parse(self, name: str) -> Module:
         """Return a module, which is parsed once."""
         if name not in self._modules:
@@ -219,8 +201,8 @@ class SourceCode:
 
     def _find_late_change(self, file: Path) -> str:
         """Return the time (ns) at which a file was changed after the start, or ""."""
-        state = file.stat() if file.exists() else None
-        return str(state.st_mtime_ns) if state and state.st_mtime > self._start else ""
+        state = file.stat()
+        return str(state.st_mtime_ns) if state.st_mtime > self._start else ""
 
 
 def _iterate_modules(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -232,6 +214,13 @@ def _iterate_modules(folder: Path) -> Iterator[tuple[str, Path]]:
                 yield package, Path(root, name)
             elif name.endswith(".py"):
                 yield f"{package}.{name.removesuffix('.py')}", Path(root, name)
+
+
+def _iterate_data_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield relative paths, and files, of all files in a folder that are not code."""
+    for file in folder.rglob("*"):
+        if file.is_file() and file.suffix not in (".py", ".pyc"):
+            yield file.relative_to(folder).as_posix(), file
 
 
 @contextmanager

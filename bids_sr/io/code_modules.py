@@ -131,6 +131,7 @@ def _iterate_imports_on_use(statement: ast.stmt, package: str) -> Iterator[tuple
         for module, names in ast.literal_eval(call.args[1]).items():
             for name in names:
                 yield name, Definition(f"{package}.{module}", name)
+                yield name, Definition(package, call.func.id)
 
 
 def _is_type_checking(condition: ast.expr) -> bool:

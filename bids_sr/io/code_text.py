@@ -28,10 +28,8 @@ class CodeText(NamedTuple):
     digest : str
         Digest of the normalized text.
     names : frozenset[DottedName]
-        Variables with their attributes, except for functions in `calls`. `ALL_NAMES` is included
-        if the statements use all variables of their module.
-    calls : frozenset[tuple[DottedName, str]]
-        Functions that are called with a literal text as the first argument, with this text.
+        Variables with their attributes. `ALL_NAMES` is included if the statements list the
+        variables of their module.
     texts : frozenset[str]
         Literal texts, or literal parts of formatted texts.
     imports : tuple[ImportStatement, ...]
@@ -40,7 +38,6 @@ class CodeText(NamedTuple):
 
     digest: str
     names: frozenset[DottedName]
-    calls: frozenset[tuple[DottedName, str]]
     texts: frozenset[str]
     imports: tuple[ImportStatement, ...]
 
@@ -54,7 +51,6 @@ def read_code(statements: Iterable[ast.stmt]) -> CodeText:
     return CodeText(
         digest=hashlib.sha256(text).hexdigest(),
         names=frozenset(reader.names),
-        calls=frozenset(reader.calls),
         texts=frozenset(reader.texts),
         imports=tuple(reader.imports),
     )
@@ -84,7 +80,6 @@ class _Reader:
     def __init__(self) -> None:
         self.parts: list[str] = []
         self.names: set[DottedName] = set()
-        self.calls: set[tuple[DottedName, str]] = set()
         self.texts: set[str] = set()
         self.imports: list[ImportStatement] = []
 
@@ -129,17 +124,9 @@ class _Reader:
 
     def _read_call(self, node: ast.Call) -> None:
         """Add a call."""
-        name = _get_dotted_name(node.func)
-        argument = node.args[0] if node.args else None
-        if name in _NAMESPACES and argument is None:
+        if not (node.args or node.keywords) and _get_dotted_name(node.func) in _NAMESPACES:
             self.names.add(ALL_NAMES)
-        if name and isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-            self.calls.add((name, argument.value))
-            self.parts.append(f"Call${'.'.join(name)}")
-            self._read_value(node.args)
-            self._read_value(node.keywords)
-        else:
-            self._read_fields(node)
+        self._read_fields(node)
 
     def _read_function(self, node: ast.FunctionDef) -> None:
         """Add a function, without arguments of its decorators that do not affect results."""

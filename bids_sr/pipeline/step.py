@@ -354,13 +354,6 @@ class Step(Generic[_P, _R]):
                 yield name, value if port is None else port.save(value, here / name)
 
     @cached_property
-    def code_digest(self) -> str:
-        """Digest of the code that the results depend on; see `bids_sr.io.code_digests`."""
-        from bids_sr.io.code_digests import compute_code_digest
-
-        return compute_code_digest(self.function)
-
-    @cached_property
     def interface(self) -> "type[SimpleInterface]":
         """Nipype interface class.
 
