@@ -250,8 +250,9 @@ def read_program() -> SourceCode:
 def _find_start() -> float:
     """Return the time at which this process started (s since the epoch)."""
     fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    uptime = int(fields[_START_FIELD]) / os.sysconf("SC_CLK_TCK")
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + uptime
+    # the number of ticks is rounded down; no code is loaded within a tick of 0.01 s
+    seconds_after_boot = (int(fields[_START_FIELD]) + 1) / os.sysconf("SC_CLK_TCK")
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + seconds_after_boot
 
 
 @cache
