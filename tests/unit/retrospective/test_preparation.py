@@ -304,7 +304,9 @@ def test_prepared_files_are_not_written_again(maker: BidsMaker) -> None:
     assert [path.stat().st_mtime_ns for path in files] == times
 
 
-@pytest.mark.parametrize("change", ["events", "same time", "cut", "gone", "factor", "noise", "code"])
+@pytest.mark.parametrize(
+    "change", ["events", "same time", "cut", "gone", "factor", "noise", "code"]
+)
 def test_copies_are_rewritten_after_a_change(
     change: str, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
