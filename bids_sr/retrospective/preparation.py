@@ -36,6 +36,7 @@ from bids_sr.glm.nonsteady import count_nonsteady_volumes
 from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import read_json, write_json, write_text
 from bids_sr.io.checksums import checksum
+from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AS_STORED, reorder, reorder_affine, reorder_header
 from bids_sr.io.image_header import Triple
@@ -210,7 +211,7 @@ def _write_type_order(sidecar: Path, types: Sequence[str]) -> None:
 
 
 def _compute_digest(subject: Subject, settings: Settings) -> str:
-    """Return a checksum of all inputs that determine a participant's files."""
+    """Return a checksum of the code and all inputs that determine a participant's files."""
     pairs = _list_pairs(subject)
     input_files = {
         *(run.bold for run in subject.runs),
@@ -221,7 +222,7 @@ def _compute_digest(subject: Subject, settings: Settings) -> str:
         *(pair.lowres for pair in pairs if pair.lowres is not None),
     }
     facts = {
-        "version": __version__,
+        "code": compute_code_digest(_build_participant),
         "files": [(str(path), checksum(path)) for path in sorted(input_files)],
         "sidecars": [dict(run.sidecar) for run in subject.runs],
         "factor": retrospective_factor(settings),

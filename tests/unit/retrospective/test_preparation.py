@@ -300,8 +300,12 @@ def test_prepared_files_are_not_written_again(maker: BidsMaker) -> None:
     assert [path.stat().st_mtime_ns for path in files] == times
 
 
-@pytest.mark.parametrize("change", ["events", "same time", "cut", "gone", "factor", "noise"])
-def test_copies_are_rewritten_after_a_change(change: str, maker: BidsMaker) -> None:
+@pytest.mark.parametrize(
+    "change", ["events", "same time", "cut", "gone", "factor", "noise", "code"]
+)
+def test_copies_are_rewritten_after_a_change(
+    change: str, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, plan = prepare_plan(maker)
     bold = plan.subjects[0].runs[0].bold
     before = bold.stat().st_mtime_ns
@@ -319,6 +323,8 @@ def test_copies_are_rewritten_after_a_change(change: str, maker: BidsMaker) -> N
         bold.unlink()
     elif change == "factor":
         extra = ["--sr-factor", "3"]
+    elif change == "code":
+        monkeypatch.setattr(preparation, "compute_code_digest", lambda _: "another")
     else:
         noise = "noisy"
     prepare_plan(maker, *extra, noise=noise)
