@@ -74,7 +74,9 @@ _MAPS_TEXT = (
 )
 _SIGN_FLIPS_TEXT = (
     " Two-sided p values with family-wise error correction were computed from the distribution of"
-    " the maximum absolute t in the brain under random sign flips [@winkler2014; @nilearn]."
+    " the maximum absolute t in the brain under sign flips [@winkler2014]: all distinct flips if"
+    " their number did not exceed the requested number, and otherwise random flips and the data"
+    " without a flip."
 )
 _EXPLORATORY_NOTE = (
     "None of these comparisons was prespecified. The p values are corrected for the comparisons"
