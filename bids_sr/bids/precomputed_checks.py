@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.bids.findings import Findings
-from bids_sr.io.fields_of_view import corner_distance
+from bids_sr.io.fields_of_view import REORDER_FIX, corner_distance, turned_corner_distance
 from bids_sr.io.image_header import Header
+from bids_sr.io.orientation import axes_text
 from bids_sr.io.tables import TABLE_ERRORS, MalformedTable, split_table
 
 _LINEAR_TYPES = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransform")
@@ -48,6 +49,15 @@ def check_grid(
             f"the matrix size is {size_text}, but the matrix size of {grid_name} is"
             f" {expected_size_text}",
             fix,
+        )
+    elif (
+        turned_corner_distance(shape[:3], header.affine, shape[:3], affine) <= tolerance < distance
+    ):
+        findings.add_problem(
+            header.path,
+            f"the voxels are stored in another order ({axes_text(header.affine)}) than in"
+            f" {grid_name} ({axes_text(affine)})",
+            REORDER_FIX,
         )
     elif distance > tolerance:
         findings.add_problem(
