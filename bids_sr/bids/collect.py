@@ -672,7 +672,7 @@ def _list_echo_differences(
         if value is not None and first_value is not None and value != first_value:
             is_reversed = key == "SliceTiming" and sidecar.get(key) == first_sidecar.get(key)
             yield (
-                f"the slices are stored in the reverse order of {name}, but SliceTiming is the same"
+                f"the slices are stored in the reverse order of {name}, but SliceTiming is equal"
                 if is_reversed
                 else f"{key} differs from {name}"
             )

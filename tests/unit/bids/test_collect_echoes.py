@@ -85,7 +85,7 @@ def test_an_echo_whose_slices_are_reversed_needs_reversed_slice_times(tmp_path: 
     store_otherwise(maker.path("sub-01_task-tap_echo-2_bold.nii.gz", "func"), (0, 1, 2), flipped=2)
     (problem,) = survey_of(maker).problems
     assert "reverse order" in str(problem)
-    assert "SliceTiming is the same" in str(problem)
+    assert "SliceTiming is equal" in str(problem)
 
 
 def test_an_echo_in_another_place_is_rejected_with_its_distance(tmp_path: Path) -> None:
