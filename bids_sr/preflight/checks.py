@@ -155,9 +155,8 @@ def _check_headers(data_set: Survey, findings: Findings) -> None:
 def _resolve_models(data_set: Survey, settings: Settings, findings: Findings) -> _LinearModels:
     """Return the models of the runs, from events tables, options and the BIDS Stats Model."""
     types = _assess_trial_types(data_set, settings, findings)
-    modeled = {bold: run_types.modeled for bold, run_types in types.items()}
     seeds = _list_seed_names(data_set, settings, findings)
-    requested_contrasts, model_confounds = _read_requests(modeled, settings, findings)
+    requested_contrasts, model_confounds = _read_requests(types, settings, findings)
     nuisance = confound_checks.select_confounds(settings, model_confounds, findings)
     tables = {bold: table for bold, table in data_set.files_by_run.values() if table is not None}
     contrasts = run_contrasts.resolve_run_contrasts(types, requested_contrasts, tables, findings)
@@ -184,18 +183,27 @@ def _find_estimable_runs(
 
 
 def _read_requests(
-    modeled: Mapping[Path, Sequence[str]], settings: Settings, findings: Findings
+    types: Mapping[Path, estimability.TypesOfRun], settings: Settings, findings: Findings
 ) -> tuple[Sequence[str | tuple[str, Contrast]], list[str] | None]:
     """Return the contrasts of ``--model`` and ``--contrasts``, and the confounds of the model.
 
-    `modeled` are the modeled trial types by BOLD file. If no model was given, confounds are None.
+    `types` are the trial types by BOLD file. If no model was given, confounds are None.
     """
     activation = settings.activation
     if activation.stats_model is None:
         return activation.contrasts, None
     from bids_sr.preflight.stats_model import read_model
 
-    contrasts, confounds = read_model(activation.stats_model, modeled, findings)
+    contrasts, confounds = read_model(
+        activation.stats_model,
+        {bold: run_types.modeled for bold, run_types in types.items()},
+        findings,
+        unmodeled={
+            name: reason
+            for run_types in types.values()
+            for name, reason in run_types.unmodeled.items()
+        },
+    )
     return (*contrasts, *activation.contrasts), confounds
 
 
