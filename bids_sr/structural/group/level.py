@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.bids.inheritance import find_sidecars
+from bids_sr.bids.participants_table import ParticipantsTable, read_participants_table
 from bids_sr.bids.session_times import months_of_sessions
 from bids_sr.config import Settings, UsageError, suggest_name
 from bids_sr.frozen import frozen
 from bids_sr.group import TableError, find_tables, mixed_settings_lines
 from bids_sr.io.atomic_files import read_json
-from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.metrics.rows import MISSING
 from bids_sr.structural.group.inputs import find_scan_tables, read_values
 from bids_sr.structural.group.values import compute_tables
@@ -53,12 +53,15 @@ class ScansGroup:
         Months since the first session, by participant and session label.
     absent : tuple[str, ...]
         A line for each participant without a table.
+    notes : tuple[str, ...]
+        Sentences on lines of ``participants.tsv`` that are skipped.
     """
 
     tables: "pd.DataFrame"
     protocols: Mapping[str, str]
     months: Mapping[tuple[str, str], float]
     absent: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def plan_text(self) -> str:
         """Describe the tables that would be combined, and the missing participants."""
@@ -74,7 +77,14 @@ class ScansGroup:
         if self.months:
             months = sorted({round(month) for month in self.months.values()})
             found_lines.append(f"Months since the first session: {', '.join(map(str, months))}")
-        return "\n".join([*found_lines, *(f"missing: {line}" for line in self.absent)])
+        return "\n".join([*found_lines, *self._list_lines()])
+
+    def _list_lines(self) -> list[str]:
+        """Return lines for the console on missing participants and skipped lines."""
+        return [
+            *(f"missing: {line}" for line in self.absent),
+            *(f"note: {line}" for line in self.notes),
+        ]
 
     def run(self, settings: Settings, print_line: Callable[[str], None]) -> "RunOutcome":
         """Combine the metrics of structural scans, and write tables and report.
@@ -93,8 +103,8 @@ class ScansGroup:
 
         if unused := list_unused_settings(settings, _GROUP_SETTINGS):
             print_line(f"These settings have no effect at the group level: {', '.join(unused)}")
-        for line in self.absent:
-            print_line(f"missing: {line}")
+        for line in self._list_lines():
+            print_line(line)
         n_participants = self.tables["participant"].nunique()
         print_line(
             f"Combining {len(self.tables)} metrics tables of structural scans from"
@@ -158,7 +168,8 @@ def find_scans_group(
     ------
     UsageError
         If there are no tables, fewer than two participants, tables of different versions or
-        settings, an unknown protocol column, or an unknown column or time of sessions.
+        settings, an unreadable ``participants.tsv``, an unknown protocol column, or an unknown
+        column or time of sessions.
     """
     output_dir = settings.paths.output_dir
     tables = find_scan_tables(output_dir, is_selected)
@@ -187,27 +198,30 @@ def find_scans_group(
     absent = tuple(
         f"no metrics table found for {name}" for name in expected if name not in participants
     )
-    protocols = _find_protocols(settings, tables) if settings.evaluation.protocol else {}
+    listing = read_participants_table(settings.paths.bids_dir)
+    protocols = _find_protocols(settings, tables, listing) if settings.evaluation.protocol else {}
     sessions = {
         str(name): list(labels) for name, labels in tables.groupby("participant")["session"]
     }
     months = months_of_sessions(settings.paths.bids_dir, sessions, settings.evaluation.months)
-    return ScansGroup(tables=tables, protocols=protocols, months=months, absent=absent)
+    return ScansGroup(
+        tables=tables,
+        protocols=protocols,
+        months=months,
+        absent=absent,
+        notes=listing.list_skipped_lines(),
+    )
 
 
-def _find_protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str]:
+def _find_protocols(
+    settings: Settings, tables: "pd.DataFrame", listing: ParticipantsTable
+) -> dict[str, str]:
     """Return the protocol of each table from ``participants.tsv`` or from sidecars."""
     protocol = settings.evaluation.protocol or ""
     bids_dir = settings.paths.bids_dir
-    listing = bids_dir / "participants.tsv"
-    columns, rows = _read_participants(listing)
-    if protocol in columns:
-        protocol_by_participant = {
-            f"sub-{(row.get('participant_id') or '').removeprefix('sub-')}": row.get(protocol)
-            for row in rows
-        }
+    if protocol in listing.columns:
         return {
-            name: protocol_by_participant.get(participant) or MISSING
+            name: listing.rows.get(participant, {}).get(protocol) or MISSING
             for name, participant in zip(tables["name"], tables["participant"], strict=True)
         }
     protocols: dict[str, str] = {}
@@ -219,33 +233,15 @@ def _find_protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str
         protocols[name] = MISSING if value is None else str(value)
     if any(value != MISSING for value in protocols.values()):
         return protocols
-    available = [column for column in columns if column != "participant_id"] + sorted(keys)
+    columns = [column for column in listing.columns if column != "participant_id"]
+    available = columns + sorted(keys)
     choices = f"choose one of {', '.join(available)}" if available else "omit the option"
     raise UsageError(
-        f"--protocol {protocol}: neither a column of {listing} nor a key in the JSON sidecars of"
-        " the scans",
+        f"--protocol {protocol}: neither a column of {listing.path} nor a key in the JSON sidecars"
+        " of the scans",
         "participants are grouped by the values of this column or key",
         suggest_name(protocol, available) or choices,
     )
-
-
-def _read_participants(listing: Path) -> tuple[list[str], list[Mapping[str, str | None]]]:
-    """Return the columns and rows of ``participants.tsv``; both are empty if there is no file.
-
-    Raises
-    ------
-    UsageError
-        If the file cannot be read.
-    """
-    if not listing.exists():
-        return [], []
-    try:
-        columns, rows = read_rows(listing)
-    except TABLE_ERRORS as error:
-        raise UsageError(
-            f"{listing} could not be read", str(error), "correct the table, or omit --protocol"
-        ) from error
-    return columns, [row for _, row in rows]
 
 
 def _read_scan_metadata(table: Path, bids_dir: Path) -> dict[str, object]:

@@ -247,6 +247,34 @@ def test_errors_of_input_that_cannot_be_combined(
     assert not (directories[1] / "group_scans.html").exists()
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+@pytest.mark.parametrize("options", [(), ("--protocol", "scanner"), ("--dry-run",)])
+def test_a_list_of_participants_in_another_encoding_is_refused(
+    directories: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    encoding: str,
+    options: tuple[str, ...],
+) -> None:
+    listing = directories[0] / "participants.tsv"
+    listing.write_bytes(listing.read_text().replace("A", "Köln").encode(encoding))
+    assert group(directories, *options) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert f"{listing} why: the file cannot be read as a table" in message
+    assert "UTF-8 text" in message
+    assert not (directories[1] / "group_scans.html").exists()
+
+
+def test_a_line_without_a_participant_is_named(
+    directories: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    listing = directories[0] / "participants.tsv"
+    listing.write_text(listing.read_text() + "n/a\tA\n")
+    assert group(directories, "--protocol", "scanner", "--dry-run") == 0
+    output = capsys.readouterr().out
+    assert "('n/a') skipped" in output
+    assert "protocols: A (2 tables), B (2 tables)" in output
+
+
 def test_mixed_versions_and_damaged_tables_are_rejected(
     directories: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
