@@ -451,6 +451,8 @@ def test_a_column_of_months_can_be_named(longitudinal: tuple[Path, Path]) -> Non
         ("session_id\tage\nses-1\t3\n", ("--months", "month"), "available columns: age"),
         ("session_id\tmonth\nses-1\tx\n", ("--months", "month"), "must be numbers"),
         ("session_id\tacq_time\nses-1\t\xff\n", (), "cannot be read"),
+        ("session_id\tacq_time\nses-1\t\xff\n", (), "not encoded in UTF-8: line 2"),
+        ("session_id,acq_time\nses-1,1925-03-01\n", (), "column session_id is missing"),
     ],
 )
 def test_invalid_session_times_are_rejected(
@@ -465,3 +467,16 @@ def test_invalid_session_times_are_rejected(
     assert group(longitudinal, *options) == 2
     assert text in capsys.readouterr().err
     assert not (longitudinal[1] / "group_scans.html").exists()
+
+
+def test_session_times_that_were_not_downloaded_are_refused(
+    longitudinal: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise, the sessions would be compared by their labels without a word."""
+    table = longitudinal[0] / "sub-02" / "sub-02_sessions.tsv"
+    table.unlink()
+    table.symlink_to("../.git/annex/objects/aa/bb/MD5E-s9--00.tsv")
+    assert group(longitudinal) == 2
+    message = capsys.readouterr().err
+    assert str(table) in message
+    assert "datalad get" in message
