@@ -154,10 +154,12 @@ def short_run_name(entities: Mapping[str, str], *, over_sessions: bool) -> str:
     --------
     >>> short_run_name({"session": "A", "run": "1"}, over_sessions=True)
     'ses-A_run-1'
+    >>> short_run_name({}, over_sessions=True), short_run_name({}, over_sessions=False)
+    ('no ses-', 'no run-')
     """
     keys = (("session", "ses"), ("run", "run")) if over_sessions else (("run", "run"),)
     parts = [f"{short}-{entities[key]}" for key, short in keys if key in entities]
-    return "_".join(parts) or "no run-"
+    return "_".join(parts) or ("no ses-" if over_sessions else "no run-")
 
 
 def run_number_order(entities: Mapping[str, str]) -> tuple[int, str]:

@@ -20,7 +20,7 @@ from bids_sr.bids import (
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.bids.retrospective_plan import as_downsampled, note_retrospective
 from bids_sr.bids.similar_names import describe_similar
-from bids_sr.combination import warn_of_left_out
+from bids_sr.combination import warn_of_left_out, warn_of_separate_runs
 from bids_sr.compared_series import add_compared_series
 from bids_sr.config import Settings, machine
 from bids_sr.config.seeds import COMPONENTS, choose_seeds, seed_names
@@ -377,6 +377,8 @@ def _complete_plan(
         methods_series = series_names(settings.superres.methods)
         for subject in plan.subjects:
             warn_of_left_out(subject.runs, plan_of_series, methods_series, findings)
+            with findings.about(subject.label):
+                warn_of_separate_runs(subject.runs, plan.skipped, settings, findings)
     unsplit = frozenset[Path]()
     if settings.evaluation.retrospective is not None:
         note_retrospective(plan.subjects, settings, findings)
