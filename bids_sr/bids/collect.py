@@ -650,8 +650,8 @@ def _list_echo_differences(
 ) -> Iterator[str]:
     """Yield each difference of an echo from the first echo.
 
-    The order in which voxels are stored is not a difference, because echoes are turned before
-    they are combined.
+    Another storage order of voxels is not a difference, because echoes are turned before they are
+    combined.
     """
     name = first_header.path.name
     order = storage_order(header.affine, first_header.affine)

@@ -84,7 +84,7 @@ def _list_selections(settings: Settings) -> list[str]:
 
 
 def _list_prefixes(participant_dir: Path, pattern: str) -> set[str]:
-    """Return the beginnings of the names of functional files, each of which identifies a run."""
+    """Return the part of the names of functional files that identifies their runs, once each."""
     return {
         run_prefix(path.name)
         for folder in _FUNC_FOLDERS

@@ -27,7 +27,7 @@ _MIN_LOADING = 0.2  # entry of a unit vector; types with smaller entries are not
 
 @frozen
 class InseparableTypes:
-    """Trial types, and the columns of the model from which they cannot be separated.
+    """Trial types, and the columns of the model that they cannot be separated from.
 
     A single type with the partner ``types`` is nearly a mixture of many other types.
     """

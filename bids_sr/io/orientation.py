@@ -1,4 +1,4 @@
-"""Order and direction in which the voxels of an image are stored, relative to another image.
+"""Storage order of the voxels of an image, relative to another image.
 
 Copies of one image may be stored with other axes first, or with axes that run the other way.
 Turning such a copy moves voxels within the array and interpolates no value.
@@ -19,7 +19,7 @@ _T = TypeVar("_T", bound=np.generic)
 
 @frozen
 class StorageOrder:
-    """Turn of an image by which its axes run along the axes of another image.
+    """Turn of an image that brings its axes along the axes of another image.
 
     Attributes
     ----------

@@ -204,7 +204,7 @@ def test_unsupported_models_are_rejected_with_the_reason(case: str, tmp_path: Pa
 def test_a_trial_type_that_no_run_has_is_named_and_ignored(
     change: Callable[[dict[str, Any]], None], field: str, tmp_path: Path
 ) -> None:
-    """A model may be written for participants of whom only some have all types."""
+    """A model may be written for participants, although some of them lack a type."""
     model, findings = documented("recipes/stats_model.md"), Findings()
     change(model)
     contrasts, _ = read_model(write_model(model, tmp_path), TYPES, findings)
