@@ -43,9 +43,10 @@ from bids_sr.bids.type_levels import read_type_order, read_unshared_levels
 from bids_sr.config import Selection, Settings
 from bids_sr.config.seeds import choose_seeds, seed_names
 from bids_sr.frozen import frozen
-from bids_sr.io.fields_of_view import corner_distance
+from bids_sr.io.fields_of_view import turned_corner_distance
 from bids_sr.io.grids import LEAST_SAMPLES
 from bids_sr.io.image_header import Header, Triple
+from bids_sr.io.orientation import axes_text, storage_order
 from bids_sr.region_names import is_file
 
 _MAX_SLAB_EXTENT = 0.6  # thinnest extent of a slab relative to the largest among the images
@@ -646,20 +647,34 @@ def _list_echo_differences(
     first_header: Header,
     first_sidecar: Mapping[str, object],
 ) -> Iterator[str]:
-    """Yield each difference of an echo from the first echo."""
+    """Yield each difference of an echo from the first echo.
+
+    Another storage order of voxels is not a difference, because echoes are turned before they are
+    combined.
+    """
     name = first_header.path.name
-    if header.shape != first_header.shape:
+    order = storage_order(header.affine, first_header.affine)
+    if order.turn_shape(header.shape) != first_header.shape:
         yield f"the image shape is {header.shape}, but {name} has the shape {first_header.shape}"
     else:
-        shift_mm = corner_distance(
+        shift_mm = turned_corner_distance(
             header.shape[:3], header.affine, first_header.shape[:3], first_header.affine
         )
         if shift_mm > _MAX_ECHO_SHIFT_MM:
             yield f"the field of view is shifted by up to {shift_mm:.3g} mm relative to {name}"
+    values = slice_axis.turn_sidecar(header, sidecar, order)
+    first_values = slice_axis.turn_sidecar(
+        first_header, first_sidecar, storage_order(first_header.affine, first_header.affine)
+    )
     for key in ("RepetitionTime", "SliceTiming", "SliceEncodingDirection"):
-        value, first_value = sidecar.get(key), first_sidecar.get(key)
+        value, first_value = values.get(key), first_values.get(key)
         if value is not None and first_value is not None and value != first_value:
-            yield f"{key} differs from {name}"
+            is_reversed = key == "SliceTiming" and sidecar.get(key) == first_sidecar.get(key)
+            yield (
+                f"the slices are stored in the reverse order of {name}, but SliceTiming is equal"
+                if is_reversed
+                else f"{key} differs from {name}"
+            )
     tr, first_tr = timing.guess_tr(header.tr), timing.guess_tr(first_header.tr)
     if tr and first_tr and not math.isclose(tr, first_tr, rel_tol=0.01):
         yield (
@@ -687,12 +702,24 @@ def _read_echoes(
             first = header, sidecar
         else:
             _refuse_differences(path, _list_echo_differences(header, sidecar, *first), result)
+            _note_other_order(header, first[0], result)
         te_ms = _read_echo_time(path, sidecar, result)
         if te_ms is not None:
             echoes.append((path, te_ms))
     if len(echoes) == len(paths):
         _report_echo_times(paths, [te_ms for _, te_ms in echoes], result)
     return tuple(echoes)
+
+
+def _note_other_order(header: Header, first_header: Header, result: Survey) -> None:
+    """Report an echo whose voxels are stored in another order than in the first echo."""
+    if not storage_order(header.affine, first_header.affine).is_equal:
+        result.note(
+            header.path,
+            f"the voxels are stored in the order {axes_text(header.affine)}, but the voxels of"
+            f" {first_header.path.name} in the order {axes_text(first_header.affine)}. They are"
+            " reordered before the echoes are combined.",
+        )
 
 
 def _refuse_differences(path: Path, differences: Iterable[str], result: Survey) -> None:

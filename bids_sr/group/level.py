@@ -279,6 +279,7 @@ def find_runs_group(
     missing = missing_lines(expected, tables) + missing_run_lines(
         [run for runs in dataset.runs.values() for run in runs if is_selected(run)], tables
     )
+    missing += [("", line) for line in dataset.table.list_skipped_lines()]
     if not dataset.participants:
         sentence = (
             f"missing participants cannot be identified because {dataset.folder} does not list any"

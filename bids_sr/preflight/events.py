@@ -21,7 +21,6 @@ from bids_sr.glm.contrasts import (
     read_modulation,
 )
 from bids_sr.glm.summed_types import find_summed_types
-from bids_sr.io.atomic_files import read_text
 from bids_sr.io.tables import TABLE_ERRORS, TableRow, read_rows
 
 _MIN_END_S = -24.0  # the hemodynamic response to earlier events has faded at the first volume
@@ -297,14 +296,7 @@ def _read_events(path: Path, findings: Findings) -> list[_EventRow]:
 
 
 def _check_cells(path: Path, records: Sequence[TableRow], findings: Findings) -> None:
-    """Reject a table with NUL bytes or with a line that has more cells than the header line."""
-    if "\0" in read_text(path, encoding="utf-8-sig"):
-        findings.add_problem(
-            path,
-            "the events table contains NUL bytes, which some programs interpret as the end"
-            " of a name",
-            "Save the table as plain UTF-8 text.",
-        )
+    """Reject a table with a line that has more cells than the header line."""
     wide_line = next((line for line, record in records if "" in record), None)
     if wide_line is not None:
         fix = "Each line must have the same number of cells as the header line."
