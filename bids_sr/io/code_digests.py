@@ -46,7 +46,7 @@ class _Content:
 
 
 class SourceCode:
-    """Source code of a package, which is parsed where it is needed.
+    """Source code of a package, parsed on demand.
 
     Parameters
     ----------

@@ -141,6 +141,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/execution/step_warnings.py::_WarningRecorder.emit": FORMAT,
     "bids_sr/cli/participant_level.py::_move_earlier_files": FILES,
     "bids_sr/io/confound_names.py::_rename": FOREIGN,
+    "bids_sr/io/code_*.py::*": CODE,
     "bids_sr/io/dataset_description.py::*": FILES,
     "bids_sr/io/earlier_files.py::*": FILES,
     "bids_sr/io/uris.py::*": FILES,
