@@ -39,13 +39,13 @@ from bids_sr.bids.related_runs import compute_factor, read_run
 from bids_sr.bids.retrospective_plan import check_retrospective
 from bids_sr.bids.run_names import check_names, find_unusable_entity, label_invalid_name
 from bids_sr.bids.similar_names import describe_similar
+from bids_sr.bids.type_levels import read_type_order, read_unshared_levels
 from bids_sr.config import Selection, Settings
 from bids_sr.config.seeds import choose_seeds, seed_names
 from bids_sr.frozen import frozen
 from bids_sr.io.fields_of_view import corner_distance
 from bids_sr.io.grids import LEAST_SAMPLES
 from bids_sr.io.image_header import Header, Triple
-from bids_sr.io.tables import read_column
 from bids_sr.region_names import is_file
 
 _MAX_SLAB_EXTENT = 0.6  # thinnest extent of a slab relative to the largest among the images
@@ -143,9 +143,8 @@ def _fill_survey(settings: Settings, result: Survey) -> None:
         if subject.runs:
             subjects.append(subject)
     tasks = {parse_entities(bold).get("task", "") for bold, _ in result.files_by_run.values()}
-    result.type_order = {
-        task: _find_type_order(index, bids_dir, task, result) for task in sorted(tasks)
-    }
+    result.type_order = {task: read_type_order(index, task, result) for task in sorted(tasks)}
+    result.unshared_levels = read_unshared_levels(index, result.files_by_run, result)
     result.subjects = tuple(subjects)
     result.sidecars = index.sidecars
 
@@ -732,37 +731,3 @@ def _report_echo_times(paths: Sequence[Path], times_ms: Sequence[float], result:
             " use --echo-idx N."
         )
         result.note(stem_of_echoes(paths[0]), text)
-
-
-def _find_type_order(index: Index, bids_dir: Path, task: str, result: Survey) -> tuple[str, ...]:
-    """Return the order of trial types that all participants of the data set share.
-
-    The order is taken from ``Levels`` in the events sidecar, or else from the first appearance in
-    the first events table of the data set, independent of the selected participants, so that
-    contrasts such as ``thumbMinusLittle`` have the same sign in all participants.
-    """
-    for name, (bold, events) in result.files_by_run.items():
-        entities = parse_entities(bold)
-        if entities.get("task", "") == task and events is not None:
-            with result.about(entities["subject"], name):
-                description = (_read_sidecar(index, events, result) or {}).get("trial_type")
-            levels = description.get("Levels") if isinstance(description, dict) else None
-            if isinstance(levels, dict):
-                return tuple(str(level) for level in levels)
-    table = first_table(bids_dir, task)
-    return tuple(dict.fromkeys(read_column(table, "trial_type"))) if table else ()
-
-
-def first_table(bids_dir: Path, task: str) -> Path | None:
-    """Return the first events table of a task in the data set, or None.
-
-    The table does not depend on the selected participants.
-    """
-    participant_folders = sorted(bids_dir.glob("sub-*"))
-    folders = (
-        folder
-        for participant in participant_folders
-        for folder in (participant / "func", *sorted(participant.glob("ses-*/func")))
-    )
-    tables = (table for folder in folders for table in sorted(folder.glob("*_events.tsv")))
-    return next((table for table in tables if parse_entities(table).get("task", "") == task), None)

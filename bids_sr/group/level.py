@@ -293,7 +293,7 @@ def find_runs_group(
     missing += [*uncombined.lines, *collected.outdated]
     unequal = dict(zip(tables["stem"], tables["unequal"], strict=True))
     usable = uncombined.exclude(exclude_contrasts(output_dir, collected, unequal))
-    outsiders = {label: text for label, text in leftovers if not dataset.lists(label)}
+    outsiders = {label for label, _ in leftovers if not dataset.lists(label)}
     names = make_group_names(selection)
     plan = plan_maps(
         collected,

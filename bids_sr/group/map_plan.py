@@ -53,13 +53,12 @@ class PlannedTask:
 
     def iterate_sources(self) -> Iterator[RunMaps]:
         """Yield the runs and stored maps of all runs that the group maps are computed from."""
+        keys: dict[str, list[MapKey]] = defaultdict(list)
+        for record in self.computed:
+            for member in record.members:
+                keys[member.participant].append(record.key)
         for participant in self.participants:
-            keys = [
-                record.key
-                for record in self.computed
-                if participant.participant in record.participants
-            ]
-            yield from participant.select_sources(keys)
+            yield from participant.select_sources(keys[participant.participant])
 
 
 @frozen
@@ -123,8 +122,8 @@ class GroupMembers:
     ----------
     labels : Sequence[str]
         All participants (``sub-…``) that belong to the group, and those that were left out.
-    outsiders : Mapping[str, str]
-        Reason by label for participants that do not belong to the group.
+    outsiders : Collection[str]
+        Labels of participants whose results do not belong to the data set.
     with_tables : Collection[str]
         Labels of participants with metrics tables.
     components : Collection[str]
@@ -138,7 +137,7 @@ class GroupMembers:
     """
 
     labels: Sequence[str]
-    outsiders: Mapping[str, str]
+    outsiders: Collection[str]
     with_tables: Collection[str]
     components: Collection[str]
     unequal: Mapping[str, Collection[str]]
@@ -438,7 +437,8 @@ def _explain_exclusion(context: _TaskContext, key: MapKey, label: str) -> Exclus
     """Return why a participant has no map for a group map."""
     members = context.members
     if label in members.outsiders:
-        return Exclusion(reason=members.outsiders[label], is_listed=True)
+        reason = "the data set no longer contains this participant"
+        return Exclusion(reason=reason, is_listed=True)
     stored = [
         maps
         for maps in (*context.collected.runs, *context.collected.combined)

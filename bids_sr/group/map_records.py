@@ -290,7 +290,8 @@ def session_lines(records: Sequence[GroupMapRecord]) -> list[str]:
         line = (
             f"group maps for {task_label}: the sessions {', '.join(sessions)} of each participant"
             f" were averaged; {len(sessions_by_participant) - len(incomplete)} of"
-            f" {len(sessions_by_participant)} participants have all {len(sessions)} sessions"
+            f" {len(sessions_by_participant)} participants have each of the {len(sessions)}"
+            " sessions"
         )
         fewer = f". Number of sessions of the others: {'; '.join(incomplete)}"
         lines.append(line + (fewer if incomplete else ""))

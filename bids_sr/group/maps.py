@@ -53,7 +53,7 @@ _N_CHUNKS = 32  # approximate number of chunks; the sums of a chunk take megabyt
 _LOGP_TOLERANCE = 1e-6  # of −log10 of p at the significance level, for rounding to float32
 _MapMetadata = Mapping[str, float | None]
 """Entries of a sidecar that only some statistics have."""
-_Labels = Mapping[MapKey, Collection[str]]
+_Labels = Mapping[MapKey, frozenset[str]]
 """Labels of the participants in each map."""
 _Result = TypeVar("_Result")
 
@@ -395,13 +395,10 @@ def _compute_task_maps(computation: _Computation, task: PlannedTask) -> _TaskMap
                 f"group maps for {task_label}: computing maps of {n_participants} participants in"
                 f" {_range_text(n_voxels)} voxels of {computation.target.space}"
             )
-        limits = [
+        notes += [
             f"group maps for {task_label}: {text}"
             for text in _resolution_texts(computation.flips, counts)
         ]
-        for line in limits:
-            computation.print_line(line)
-        notes += limits
     flip_inputs = _prepare_flips(computation, task, testable) if computation.flips else None
     with ThreadPoolExecutor(computation.threads) as workers:
         rows = list(workers.map(partial(_test_map, computation, flip_inputs), testable))
@@ -422,7 +419,7 @@ def _accumulate_maps(
     """
     target = computation.target
     records = {record.key: record for record in task.computed}
-    labels = {key: record.participants for key, record in records.items()}
+    labels = {key: frozenset(record.participants) for key, record in records.items()}
     if not labels:
         return {}, []
     total = _sum_in_chunks(task.participants, labels, labels, computation)
@@ -430,7 +427,7 @@ def _accumulate_maps(
     for key, reasons in total.unusable.items():
         records[key] = replace(records[key], checksums=total.checksums[key]).exclude(reasons)
     doubtful = {
-        key: records[key].participants
+        key: frozenset(records[key].participants)
         for key, (map_sums, common) in sums.items()
         if may_leave_out(map_sums.gains.values(), int(common.sum()))
     }
@@ -440,7 +437,7 @@ def _accumulate_maps(
         if exclusions:
             reasons = {exclusion.participant: exclusion.reason for exclusion in exclusions}
             records[key] = records[key].exclude(reasons)
-            repeated[key] = records[key].participants
+            repeated[key] = frozenset(records[key].participants)
     if repeated:
         sampled_labels = _select_contrasts(labels, repeated)
         total = _sum_in_chunks(task.participants, sampled_labels, repeated, computation)
@@ -520,10 +517,12 @@ def _sum_in_chunks(
 ) -> _TaskSums:
     """Accumulate participants of a task, chunk by chunk; see `_sum_participants`."""
     add_up = partial(_sum_participants, sampled_labels=sampled_labels, labels=labels)
-    first, *additions = _iterate_chunks(add_up, participants, computation)
-    for addition in additions:
-        first.join(addition)
-    return first
+    # the sums of one chunk are in memory at a time
+    chunks = iter(_iterate_chunks(add_up, participants, computation))
+    total = next(chunks)
+    for addition in chunks:
+        total.join(addition)
+    return total
 
 
 def _prepare_flips(

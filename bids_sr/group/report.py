@@ -74,7 +74,9 @@ _MAPS_TEXT = (
 )
 _SIGN_FLIPS_TEXT = (
     " Two-sided p values with family-wise error correction were computed from the distribution of"
-    " the maximum absolute t in the brain under random sign flips [@winkler2014; @nilearn]."
+    " the maximum absolute t in the brain under sign flips [@winkler2014]: all distinct flips if"
+    " their number did not exceed the requested number, and otherwise random flips and the data"
+    " without a flip."
 )
 _EXPLORATORY_NOTE = (
     "None of these comparisons was prespecified. The p values are corrected for the comparisons"
@@ -231,7 +233,7 @@ def _participants_html(content: GroupContent) -> Markup:
             "With metrics tables": included,
             **by_task,
             "In the group maps": _list_map_members(content.maps.records),
-            "Missing": _missing_lines(content) or "none",
+            "Missing or not used": _missing_lines(content) or "none",
         }
     )
     exclusions = messages_html("note", list(content.maps.exclusions))
@@ -311,7 +313,7 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
             verdicts.group_answer_html(content.comparisons, tasks, sentences, tested),
             *forests,
             *_accuracy_html(content, figure_dir),
-            render("box", "Missing.", _missing_lines(content)),
+            render("box", "Missing or not used.", _missing_lines(content)),
             render(
                 "box",
                 "Runs without super-resolution (the method was not applied, and the series is"

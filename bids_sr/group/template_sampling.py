@@ -88,8 +88,8 @@ def load_target(space: str) -> Target:
     )
 
 
-def sample_at_points(data: Array, affine: Array, points: Array, *, order: int = 1) -> Array:
-    """Sample an image at points (N, 3; RAS mm).
+def sample_at_points(data: Array, affine: Array, points: Array) -> Array:
+    """Interpolate an image linearly at points (N, 3; RAS mm).
 
     Values are 0 at points more than half a voxel beyond the outermost voxel centers.
 
@@ -101,15 +101,13 @@ def sample_at_points(data: Array, affine: Array, points: Array, *, order: int = 
         Affine of the image (4, 4).
     points : Array
         Points (N, 3) in RAS mm.
-    order : int
-        Spline order: 0 for nearest neighbor, 1 for linear.
     """
     from scipy import ndimage
 
     indices = apply_matrix(np.linalg.inv(affine), points).T
     limits = np.array(data.shape)[:, None] - 0.5
     outside = ((indices < -0.5) | (indices > limits)).any(axis=0)
-    values = ndimage.map_coordinates(data, indices, order=order, mode="nearest", output=np.float32)
+    values = ndimage.map_coordinates(data, indices, order=1, mode="nearest", output=np.float32)
     values[outside] = 0
     return values
 
@@ -178,7 +176,7 @@ def prepare_run_sampling(run: RunMaps, target: Target, selection: Array) -> RunS
             from bids_sr.registration.ants import map_points_with_ants
 
             points = map_points_with_ants(target.points[selection], transforms, seed=1)
-            inside = sample_at_points(mask, affine, points, order=0) > 0.5
+            inside = _sample_nearest(mask, apply_matrix(np.linalg.inv(affine), points).T) > 0.5
     except _READ_ERRORS as error:
         reason = f"the brain mask, boldref or a transform of {run.name} is damaged. {error}"
         raise UnusableMapError(reason) from error
@@ -281,7 +279,7 @@ def _sample_run(sampling: RunSampling, keys: Sequence[MapKey]) -> SampledMaps:
         except UnusableMapError as error:
             unusable[key] = str(error)
         files[key] = (path,)
-    for (shape, affine_bytes), maps in grids.items():
+    for (_, affine_bytes), maps in grids.items():
         affine = np.frombuffer(affine_bytes).reshape(4, 4)
         indices = apply_matrix(np.linalg.inv(affine), cast(Array, sampling.points)).T
         values = interpolate_linearly(np.stack([*maps.values()], axis=-1), indices)
@@ -292,7 +290,7 @@ def _sample_run(sampling: RunSampling, keys: Sequence[MapKey]) -> SampledMaps:
             # for all series.
             data_by_contrast = {key[0]: data for key, data in reversed(maps.items())}
             for contrast, data in data_by_contrast.items():
-                nearest = _sample_nearest(data, shape, indices)
+                nearest = _sample_nearest(data, indices)
                 inside[contrast] = inside.get(contrast, sampling.inside) & (nearest != 0)
     for key, values in effects.items():
         inside[key[0]] = inside.get(key[0], sampling.inside) & (values != 0)
@@ -301,12 +299,12 @@ def _sample_run(sampling: RunSampling, keys: Sequence[MapKey]) -> SampledMaps:
     return SampledMaps(effects=effects, inside=inside, unusable=unusable, files=files)
 
 
-def _sample_nearest(data: Array, shape: Sequence[int], indices: Array) -> Array:
+def _sample_nearest(data: Array, indices: Array) -> Array:
     """Return the values of the nearest voxels at voxel coordinates (3, n); 0 outside."""
-    rounded = np.rint(indices).astype(np.intp)
-    limits = np.array(shape)[:, None]
-    outside = ((rounded < 0) | (rounded >= limits)).any(axis=0)
-    values = data[tuple(np.clip(rounded, 0, limits - 1))]
+    nearest = np.floor(indices + 0.5).astype(np.intp)
+    limits = np.array(data.shape)[:, None]
+    outside = ((nearest < 0) | (nearest >= limits)).any(axis=0)
+    values = data[tuple(np.clip(nearest, 0, limits - 1))]
     values[outside] = 0
     return values
 

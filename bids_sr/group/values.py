@@ -6,10 +6,11 @@ variance if the values of all runs have an interval, and averaged otherwise.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple, TextIO, TypeGuard
+from typing import Any, NamedTuple, TextIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -44,8 +45,6 @@ _REPORTED_VALUES = {APPLIED: 0.0, **dict.fromkeys((f"flag_{name}" for name in fl
 """Values that are reported but not compared: a method was not applied, or a flag is raised."""
 _ValueKey = tuple[str | float, ...]
 """Values of `QUESTION`, and the series."""
-_ParsedLines = dict[tuple[str, ...], dict[str, "_LineLabel"]]
-"""Parsed labels of lines, by task, variant and table, and by the text before the value."""
 
 
 class TableError(ValueError):
@@ -58,12 +57,15 @@ class TableError(ValueError):
 class _LineLabel(NamedTuple):
     """Parsed label of a line: the cells before its value.
 
-    `key` is None if the value is not compared.
+    `number` is the number of the key in `_ParsedTables.keys`, None if the value is not compared;
+    `reported_value` is None if no value is reported.
     """
 
     series: str
     statistic: str
-    key: _ValueKey | None
+    number: int | None
+    is_quarter: bool
+    reported_value: float | None
 
 
 class _TableLine(NamedTuple):
@@ -74,12 +76,29 @@ class _TableLine(NamedTuple):
     width: float
 
 
-class _ComparedValue(NamedTuple):
-    """Value of a run that is compared, and the width of its interval (NaN if there is none)."""
+@dataclass(slots=True)
+class _ParsedTables:
+    """Labels of lines that were already parsed, because most lines differ only in their numbers.
 
-    key: _ValueKey
-    value: float
-    width: float
+    Keys of values are numbered, because looking up a number is faster than looking up a key.
+    """
+
+    # by task, variant and table, and by the text before the value
+    labels: dict[tuple[str, ...], dict[str, _LineLabel]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    keys: dict[_ValueKey, int] = field(default_factory=dict)
+
+    def all_labels(self) -> list[_LineLabel]:
+        """Return the labels of all tables."""
+        return [label for labels in self.labels.values() for label in labels.values()]
+
+
+class _TableContents(NamedTuple):
+    """Contents of one table."""
+
+    series: dict[str, None]  # names of all series
+    lines: list[_TableLine]  # lines whose values are compared or may be reported
 
 
 class _RunContents(NamedTuple):
@@ -87,7 +106,7 @@ class _RunContents(NamedTuple):
 
     series: list[str]  # names of all series
     reported: list[_LineLabel]  # labels of reported values
-    compared: list[_ComparedValue]  # values of the series that were applied
+    compared: list[_TableLine]  # values of the series that were applied
 
 
 @frozen
@@ -135,17 +154,15 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> JoinedTables:
         If a table cannot be joined.
     """
     participants = tables["participant"].unique()
-    values: dict[_ValueKey, Float] = defaultdict(lambda: np.full(len(participants), np.nan))
-    # Most lines of different tables differ only in their numbers. The text before the numbers is
-    # therefore parsed once and then looked up.
-    parsed: _ParsedLines = defaultdict(dict)
+    values: dict[int, Float] = defaultdict(lambda: np.full(len(participants), np.nan))
+    parsed = _ParsedTables()
     reported: list[tuple[str, ...]] = []
     run_series: list[tuple[str, str]] = []
     stream.write("\t".join(COLUMN_TEXT) + "\n")
     for index, (_, participant_tables) in enumerate(
         groupby(tables.itertuples(), attrgetter("participant"))
     ):
-        run_values: dict[_ValueKey, list[tuple[float, float]]] = defaultdict(list)
+        run_values: dict[int, list[tuple[float, float]]] = defaultdict(list)
         for name, table_group in groupby(participant_tables, attrgetter("name")):
             run_tables = list(table_group)
             contents = _read_run(run_tables, stream, parsed)
@@ -154,20 +171,25 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> JoinedTables:
                 (run_tables[0].task, name, label.series, label.statistic)
                 for label in contents.reported
             ]
-            for key, value, width in contents.compared:
-                run_values[key].append((value, width))
-        for key, values_and_widths in run_values.items():
-            values[key][index] = _combine_runs(values_and_widths)
-    labels = [label for table_labels in parsed.values() for label in table_labels.values()]
+            for label, value, width in contents.compared:
+                run_values[cast(int, label.number)].append((value, width))
+        for number, values_and_widths in run_values.items():
+            values[number][index] = _combine_runs(values_and_widths)
+    labels = parsed.all_labels()
     available_series = {label.series for label in labels}
     methods = [name for name in method_names_without_controls() if name in available_series]
     compared_series = {label.series for label in labels if label.statistic == COMPARED}
+    keys = list(parsed.keys)
     value_columns = pd.DataFrame(
         np.reshape(list(values.values()), (-1, len(participants))), columns=participants
     )
     return JoinedTables(
         values=pd.concat(
-            [pd.DataFrame(list(values), columns=[*QUESTION, "series"]), value_columns], axis=1
+            [
+                pd.DataFrame([keys[number] for number in values], columns=[*QUESTION, "series"]),
+                value_columns,
+            ],
+            axis=1,
         ),
         reported=pd.DataFrame(reported, columns=["task", "name", "series", "statistic"]),
         series=pd.DataFrame(run_series, columns=["name", "series"]),
@@ -176,43 +198,37 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> JoinedTables:
     )
 
 
-def _read_run(tables: Sequence[Any], stream: TextIO, parsed: _ParsedLines) -> _RunContents:
+def _read_run(tables: Sequence[Any], stream: TextIO, parsed: _ParsedTables) -> _RunContents:
     """Write all tables of a run to the long table, and return their contents.
 
     Values of series that were not applied, or are derived from such a series, are not compared.
-    For the parameters, see `_read_lines`.
+    For the parameters, see `_read_table`.
     """
-    table_lines = [line for table in tables for line in _read_lines(table, stream, parsed)]
-    series_names = list(dict.fromkeys(line.label.series for line in table_lines))
-    reported = _select_reported(table_lines)
+    contents = [_read_table(table, stream, parsed) for table in tables]
+    table_lines = [line for table in contents for line in table.lines]
+    series_names = list(dict.fromkeys(name for table in contents for name in table.series))
+    reported = [line.label for line in table_lines if line.value == line.label.reported_value]
     unapplied = [label.series for label in reported if label.statistic == APPLIED]
     excluded = {series for series in series_names if derives_from(series, unapplied)}
     at_rest = any(table.at_rest for table in tables)
     compared = [
-        _ComparedValue(label.key, value, width)
-        for label, value, width in table_lines
-        if label.series not in excluded and _is_compared(label.key, at_rest=at_rest)
+        line
+        for line in table_lines
+        if line.label.series not in excluded and _is_compared(line.label, at_rest=at_rest)
     ]
     return _RunContents(series=series_names, reported=reported, compared=compared)
 
 
-def _is_compared(key: _ValueKey | None, *, at_rest: bool) -> TypeGuard[_ValueKey]:
-    """Return whether a value is compared; None is the key of values that are never compared.
+def _is_compared(label: _LineLabel, *, at_rest: bool) -> bool:
+    """Return whether a value is compared.
 
     The paper defines region sizes for pairs of conditions, not for pairs of seeds (`at_rest`).
     """
-    return key is not None and not (at_rest and "quarter" in key)
+    return label.number is not None and not (at_rest and label.is_quarter)
 
 
-def _select_reported(lines: Iterable[_TableLine]) -> list[_LineLabel]:
-    """Return the labels of lines whose value is reported (`_REPORTED_VALUES`)."""
-    return [
-        line.label for line in lines if line.value == _REPORTED_VALUES.get(line.label.statistic)
-    ]
-
-
-def _read_lines(source: Any, stream: TextIO, parsed: _ParsedLines) -> Iterator[_TableLine]:
-    """Write a table to the long table, and yield its lines.
+def _read_table(source: Any, stream: TextIO, parsed: _ParsedTables) -> _TableContents:
+    """Write a table to the long table, and return its series and the lines that are used.
 
     Parameters
     ----------
@@ -220,7 +236,7 @@ def _read_lines(source: Any, stream: TextIO, parsed: _ParsedLines) -> Iterator[_
         Row of `bids_sr.group.input_tables.find_tables`.
     stream : TextIO
         File for the long table.
-    parsed : _ParsedLines
+    parsed : _ParsedTables
         Labels of lines that were already parsed; new labels are added.
 
     Raises
@@ -241,25 +257,51 @@ def _read_lines(source: Any, stream: TextIO, parsed: _ParsedLines) -> Iterator[_
         table_question = (source.task, source.variant, source.table)
         run_cells = "\t".join(getattr(source, name) for name in RUN)
         stream.writelines(f"{run_cells}\t{line}\n" for line in lines)
-        labels = parsed[table_question]
+        labels = parsed.labels[table_question]
+        series: dict[str, None] = {}
+        used_lines = []
         for line in lines:
             text, value, *interval, _, _ = line.rsplit("\t", 5)
             if text not in labels:
-                labels[text] = _parse_label(text, table_question)
-            lower, upper = map(_parse_number, interval)
-            yield _TableLine(labels[text], value=_parse_number(value), width=upper - lower)
+                labels[text] = _parse_label(text, table_question, parsed.keys)
+            label = labels[text]
+            series[label.series] = None
+            if label.number is not None or label.reported_value is not None:
+                lower, upper = map(_parse_number, interval)
+                used_lines.append(
+                    _TableLine(label, value=_parse_number(value), width=upper - lower)
+                )
     except ValueError as error:
         raise TableError(f"{source.path}: {error}") from error
+    return _TableContents(series=series, lines=used_lines)
 
 
-def _parse_label(text: str, table_question: tuple[str, ...]) -> _LineLabel:
-    """Parse the cells before the value of a line; `table_question` is task, variant and table."""
+def _parse_label(
+    text: str, table_question: tuple[str, ...], keys: dict[_ValueKey, int]
+) -> _LineLabel:
+    """Parse the cells before the value of a line, and number its key.
+
+    Parameters
+    ----------
+    text : str
+        Cells before the value.
+    table_question : tuple[str, ...]
+        Task, variant and table.
+    keys : dict[_ValueKey, int]
+        Numbers of the keys so far; a new key is added.
+    """
     series, minus, name, *levels, fwhm = text.split("\t")
     key: _ValueKey = (*table_question, name, *levels, float(fwhm), series)
     if len(key) <= len(QUESTION):
         raise ValueError(f"at least one line has fewer than {len(COLUMNS)} cells")
     is_compared = minus == MISSING and name in STATISTICS and STATISTICS[name].better is not None
-    return _LineLabel(series=series, statistic=name, key=key if is_compared else None)
+    return _LineLabel(
+        series=series,
+        statistic=name,
+        number=keys.setdefault(key, len(keys)) if is_compared else None,
+        is_quarter="quarter" in key,
+        reported_value=_REPORTED_VALUES.get(name),
+    )
 
 
 def _parse_number(cell: str) -> float:

@@ -43,6 +43,8 @@ def split_line(line: str, delimiter: str = "\t") -> list[str]:
     >>> split_line('1.5\\t"a ""quoted"" cell"\\t"open')
     ['1.5', 'a "quoted" cell', '"open']
     """
+    if '"' not in line:
+        return line.split(delimiter)
     cells, position = list[str](), 0
     while position <= len(line):
         match = _CELL_PATTERNS[delimiter].match(line, position)

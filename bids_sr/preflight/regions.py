@@ -39,7 +39,9 @@ def _read_voxels(image: Path, option_text: str, fix: str, findings: Findings) ->
     header = read_header(image, image_findings)
     if header is None or len(squeezed_shape(header)) != 3:
         reason = (
-            f"the file {image} is not a 3D image" if header else image_findings.problems[0].why
+            f"the file {image} is not a 3D image"
+            if header
+            else f"file {image}: {image_findings.problems[0].why}"
         )
         findings.refuse_option(option_text, reason, fix)
         return None

@@ -9,12 +9,13 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bids_sr.bids import Findings
 from bids_sr.bids.entities import parse_entities, same_run
-from bids_sr.glm.contrasts import Contrast, camel_case
+from bids_sr.glm.contrasts import Contrast, camel_case, order_types
 from bids_sr.io.atomic_files import read_text
 
 _TYPE_PREFIX = "trial_type."  # prefix that `Factor` adds to trial types
@@ -44,15 +45,19 @@ def is_confound(name: str) -> bool:
 
 
 def read_model(
-    path: Path, types: Mapping[Path, Iterable[str]], findings: Findings
+    path: Path,
+    types: Mapping[Path, Iterable[str]],
+    findings: Findings,
+    levels: Sequence[str] = (),
 ) -> tuple[list[tuple[str, Contrast]], list[str]]:
     """Return contrasts (as `resolve_contrasts` takes them) and confound columns of a model.
 
     Columns may contain wildcards. Both lists are empty if the model is rejected. `types` maps BOLD
-    files to modeled trial types.
+    files to modeled trial types. `levels` are trial types in the order of ``Levels`` at the root
+    of the data set, which is also the order of dummy contrasts of all trial types.
     """
     try:
-        model = _parse_model(json.loads(read_text(path)), types)
+        model = _parse_model(json.loads(read_text(path)), types, levels)
         reasons = model.reasons
     except OSError as error:
         reasons = [f"the model file cannot be read ({error.strerror})"]
@@ -76,7 +81,9 @@ def read_model(
     return [], []
 
 
-def _parse_model(content: Any, types: Mapping[Path, Iterable[str]]) -> _ParsedModel:
+def _parse_model(
+    content: Any, types: Mapping[Path, Iterable[str]], levels: Sequence[str]
+) -> _ParsedModel:
     """Return contrasts and confound columns of a model, and reasons to reject it.
 
     Contrasts and confounds are empty if there is a reason. Errors of pybids, and of content of an
@@ -86,9 +93,8 @@ def _parse_model(content: Any, types: Mapping[Path, Iterable[str]]) -> _ParsedMo
     from bids.modeling.statsmodels import validate_model
     from bids.utils import convert_JSON
 
-    all_types = dict.fromkeys(
-        _TYPE_PREFIX + name for names in types.values() for name in names
-    ).keys()
+    ordered_types = order_types(chain.from_iterable(types.values()), levels)
+    all_types = dict.fromkeys(_TYPE_PREFIX + name for name in ordered_types).keys()
     document = convert_JSON(content)
     validate_model(document)
     nodes = [BIDSStatsModelsNode(**node) for node in document["nodes"]]

@@ -14,7 +14,7 @@ from bids_sr.io.arrays import Array, Float, Float32
 from bids_sr.spatial.itk_files import make_matrix, read_itk
 from bids_sr.spatial.transforms import TransformError, UnsupportedTransformError, apply_matrix
 
-_RAS_LPS_SIGNS = np.array([-1.0, -1.0, 1.0])  # conversion between RAS and LPS
+_RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # conversion between RAS and LPS
 
 
 def map_points(points: Array, chain: Sequence[Path]) -> Float:
@@ -40,28 +40,43 @@ def map_points(points: Array, chain: Sequence[Path]) -> Float:
         A text file contains more than one transform, or the type of a transform is not supported.
     """
     mapped_points = np.asarray(points, dtype=np.float64)
+    matrix = np.eye(4)  # product of the linear transforms that are not applied yet
     for path in reversed(chain):
         if path.suffix == ".h5":
-            mapped_points = (
-                _map_through_composite(mapped_points * _RAS_LPS_SIGNS, path) * _RAS_LPS_SIGNS
-            )
+            mapped_points, matrix = _map_through_composite(mapped_points, _RAS_LPS @ matrix, path)
+            matrix = _RAS_LPS @ matrix
             continue
         matrices = read_itk(path)
         if len(matrices) != 1:
             raise UnsupportedTransformError(
                 f"{path}: expected a single transform, found {len(matrices)}"
             )
-        mapped_points = apply_matrix(matrices[0], mapped_points)
-    return mapped_points
+        matrix = matrices[0] @ matrix
+    return apply_matrix(matrix, mapped_points)
 
 
-def _map_through_composite(points: Array, path: Path) -> Array:
-    """Map LPS points through a composite transform; its last component is applied first."""
+def _map_through_composite(points: Array, matrix: Array, path: Path) -> tuple[Array, Array]:
+    """Map points through a composite transform; its last component is applied first.
+
+    Parameters
+    ----------
+    points : Array
+        Points (N, 3).
+    matrix : Array
+        Linear transform (4 x 4) of the points to LPS mm, which is not applied yet.
+    path : Path
+        Composite transform.
+
+    Returns
+    -------
+    Array, Array
+        Points (N, 3), and the linear transform to LPS mm that is not applied yet (4 x 4).
+    """
     import h5py
 
     try:
         with h5py.File(path, "r") as file:
-            return _apply_components(points, file["TransformGroup"], path)
+            return _apply_components(points, matrix, file["TransformGroup"], path)
     except TransformError:
         raise
     except (OSError, KeyError, IndexError, ValueError, TypeError) as error:
@@ -70,10 +85,12 @@ def _map_through_composite(points: Array, path: Path) -> Array:
         ) from error
 
 
-def _apply_components(points: Array, group: Any, path: Path) -> Array:
-    """Map LPS points through the components in a group of a composite file, last one first."""
+def _apply_components(points: Array, matrix: Array, group: Any, path: Path) -> tuple[Array, Array]:
+    """Map points through the components in a group of a composite file, last one first.
+
+    For the parameters and results, see `_map_through_composite`.
+    """
     mapped_points = points
-    matrix = np.eye(4)  # product of consecutive linear components
     for name in sorted(group, key=int, reverse=True):
         component = _read_component(group[name])
         if component.kind.startswith(("AffineTransform", "MatrixOffsetTransformBase")):
@@ -89,7 +106,7 @@ def _apply_components(points: Array, group: Any, path: Path) -> Array:
                 f"{path}: the file contains a transform of type {component.kind}, which is not "
                 "supported"
             )
-    return apply_matrix(matrix, mapped_points)
+    return mapped_points, matrix
 
 
 class _TransformComponent(NamedTuple):

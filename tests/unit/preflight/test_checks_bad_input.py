@@ -397,7 +397,7 @@ CASES = {
         spoil=_contrast_unknown,
         file="--contrasts thump-little",
         reason="'thump' is not a trial type",
-        fix="The trial types of this run are thumb, little. Did you mean 'thumb'?",
+        fix="The trial types of this run are little, thumb. Did you mean 'thumb'?",
     ),
     "events after the end": Case(
         spoil=_events_late,

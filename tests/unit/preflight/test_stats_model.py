@@ -217,7 +217,7 @@ def test_notices_on_contrasts_of_some_runs_name_the_model(tmp_path: Path) -> Non
     findings = Findings()
     roles = {bold: TypesOfRun.all_described(names) for bold, names in types.items()}
     runs = resolve_run_contrasts(roles, contrast_texts, {}, findings)
-    assert list(runs[BOLD]) == ["thumb", "little", "thumbVsLittle"]
+    assert list(runs[BOLD]) == ["little", "thumb", "thumbVsLittle"]
     assert [list(contrasts) for contrasts in runs.values()][1] == ["thumb"]
     assert [notice.what for notice in findings.notices] == [
         "--model, contrast little",
@@ -279,7 +279,7 @@ def test_a_call_combines_the_model_with_requested_contrasts(maker: BidsMaker) ->
     plan = check(parse_settings(line).resolve(run_uuid="x"))
     assert not plan.problems
     (weights,) = plan.contrasts.values()
-    assert list(weights) == ["thumb", "little", "thumbVsLittle", "all"]
+    assert list(weights) == ["little", "thumb", "thumbVsLittle", "all"]
     assert plan.nuisance == ["trans_?", "rot_?", "a_comp_cor_0[0-4]"]
 
 
