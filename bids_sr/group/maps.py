@@ -487,7 +487,7 @@ def _leave_out(
     labels : _Labels
         Participants in each map of the task.
     doubtful : _Labels
-        Participants in each map from which somebody may have to be left out.
+        Participants in each map whose participants may have too different voxels.
     """
     pack = partial(_pack_coverage, sampled_labels=_select_contrasts(labels, doubtful))
     coverage: dict[MapKey, dict[str, Array]] = {key: {} for key in doubtful}
