@@ -51,7 +51,7 @@ class DatasetContents:
     def select(self, requested: Collection[str]) -> list[str]:
         """Return the sorted labels (``sub-…``) of the participants that are expected.
 
-        `requested`: labels without ``sub-``; empty for all participants.
+        `requested`: labels without ``sub-``. If there are none, all participants are expected.
         """
         labels = {f"sub-{label}" for label in requested}
         return sorted(filter(self.lists, labels) if labels else self.participants)

@@ -23,7 +23,6 @@ from bids_sr.frozen import frozen
 from bids_sr.group import figures as group_figures, verdicts
 from bids_sr.group.comparison_tables import comparisons_html, paper_html, paper_sizes
 from bids_sr.group.comparisons import PRIMARY, is_primary_metric
-from bids_sr.group.map_plan import LEAST_PARTICIPANTS
 from bids_sr.group.map_records import GroupMapRecord, GroupMaps
 from bids_sr.group.output_files import GroupNames
 from bids_sr.group.values import QUESTION, JoinedTables, question_rows
@@ -253,7 +252,7 @@ def _participants_html(content: GroupContent) -> Markup:
 
 def _list_map_members(records: Sequence[GroupMapRecord]) -> list[str]:
     """Return the participants in the group maps, with the number of maps if they differ."""
-    computed = [record for record in records if len(record.members) >= LEAST_PARTICIPANTS]
+    computed = [record for record in records if record.n_voxels]
     counts = Counter(label for record in computed for label in record.participants)
     return [
         label if count == len(computed) else f"{label} ({count} of {len(computed)} maps)"
@@ -549,7 +548,10 @@ def _members_html(records: Sequence[GroupMapRecord]) -> Markup:
         by_members.setdefault((members, reasons), []).append(record)
     rows = [
         [
-            "; ".join(f"{record.key[0]} ({record.key[1]})" for record in same_records),
+            "; ".join(
+                f"{record.key[0]} ({record.key[1]})" + ("" if record.n_voxels else ": no map")
+                for record in same_records
+            ),
             same_records[0].task_label,
             str(len(same_records[0].members)),
             members or "none",
@@ -563,7 +565,7 @@ def _members_html(records: Sequence[GroupMapRecord]) -> Markup:
 
 
 def _sessions_text(n_sessions: int) -> str:
-    """Return the number of sessions of a participant in parentheses, "" without sessions."""
+    """Return the number of sessions in parentheses, or "" if there are no sessions."""
     if not n_sessions:
         return ""
     return " (1 session)" if n_sessions == 1 else f" ({n_sessions} sessions)"

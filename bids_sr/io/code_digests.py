@@ -200,7 +200,7 @@ class SourceCode:
         return self._modules[name]
 
     def _find_late_change(self, file: Path) -> str:
-        """Return the time (ns) at which a file was changed after the start, or ""."""
+        """Return the time of a change after the start (ns), or "" if the file was not changed."""
         state = file.stat()
         return str(state.st_mtime_ns) if state.st_mtime > self._start else ""
 
@@ -248,7 +248,7 @@ def read_program() -> SourceCode:
 
 
 def _find_start() -> float:
-    """Return the time at which this process started (s since the epoch)."""
+    """Return the start time of this process (s since the epoch)."""
     fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     # the number of ticks is rounded down; no code is loaded within a tick of 0.01 s
     seconds_after_boot = (int(fields[_START_FIELD]) + 1) / os.sysconf("SC_CLK_TCK")

@@ -238,7 +238,7 @@ def find_scans_group(
     }
     months = months_of_sessions(settings.paths.bids_dir, sessions, settings.evaluation.months)
     return ScansGroup(
-        names=make_group_names(settings.selection, kind="scans"),
+        names=make_group_names(settings.selection.session_label, kind="scans"),
         tables=tables,
         protocols=protocols,
         months=months,
