@@ -290,7 +290,8 @@ def _component_notes(usable: DerivativeMaps, members: GroupMembers) -> list[str]
     names = ", ".join(members.component_names)
     return [
         f"group maps for task {task}: independent components ({names}) were not averaged,"
-        " because their order and signs are arbitrary and differ between participants. Maps of seeds (--seeds) can be averaged"
+        " because their order and signs are arbitrary and differ between participants. Maps of"
+        " seeds (--seeds) can be averaged"
         for task in sorted(tasks)
     ]
 
