@@ -41,7 +41,9 @@ def make_data(source: Path, root: Path, count: int) -> None:
     """
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    for name in ("dataset_description.json", "README", "README.md"):
+    names = ["dataset_description.json", "README", "README.md"]
+    names += [path.name for path in source.glob("*_events.json")]
+    for name in names:
         if (source / name).exists():
             shutil.copy(source / name, root / name)
     files = _files(source / "sub-01")

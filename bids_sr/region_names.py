@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 
 from bids_sr.io.installed_files import package_file, templateflow_home
-from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.notices import UsageError
 
 AUTO, BRAIN = "auto", "brain"
@@ -227,6 +226,8 @@ def _read_atlas_file(image: Path) -> _AtlasLabels:
 
 def _read_labels(table: Path, delimiter: str) -> dict[str, int]:
     """Return the numbers of the labels in a table, by name."""
+    from bids_sr.io.tables import TABLE_ERRORS, read_rows
+
     fix = (
         "A label table must be a UTF-8 text file with the columns index (an integer) and name,"
         " and with one row per label."

@@ -154,8 +154,9 @@ def make(lowres: Path, measured: Path, out: Path) -> None:
             }
         save(nb.Nifti1Image(data, part.affine), root / f"{STEM}_bold.nii.gz", step=step, tr=tr)
         write_json(root / f"{STEM}_bold.json", {**sidecar, **more})
-    for end in ("events.tsv", "events.json"):
-        shutil.copyfile(lowres / f"{STEM}_{end}", out / f"{STEM}_{end}")
+    shutil.copyfile(lowres / f"{STEM}_events.tsv", out / f"{STEM}_events.tsv")
+    # the order of trial types is taken from the root of the data set
+    shutil.copyfile(lowres / f"{STEM}_events.json", out / "task-localizer_events.json")
     for name, by in (("acq-highres_T2starw", 1), ("acq-lowres_T2starw", 2)):
         anat = f"sub-01/anat/sub-01_{name}"
         save(cropped(nb.load(lowres / f"{anat}.nii.gz"), by), out / f"{anat}.nii.gz")

@@ -922,9 +922,12 @@ def rest_with_events(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("files", "values", "echoes")
 def echoes(rng: Rng, scene: Scene, right: Right) -> None:
-    """Write three echoes: valid, or one on another grid, with another TR, or with times in ms."""
+    """Write three echoes: valid, one stored in another order, on another grid, with another TR,
+    or with times in ms.
+    """
+    sound = ("sound", "mirrored", "reordered")
     variant = pick(
-        rng, ("sound", "shape", "place", "TR", "header TR", "ms", "SliceTiming", "length")
+        rng, (*sound, "shape", "place", "TR", "header TR", "ms", "SliceTiming", "length")
     )
     times = (0.014, 0.03, 0.046)
 
@@ -945,9 +948,17 @@ def echoes(rng: Rng, scene: Scene, right: Right) -> None:
                 fields["RepetitionTime"] = scene.tr * 1.5
             if odd and variant == "SliceTiming":
                 fields["SliceTiming"] = [float(t) for t in scene.slice_times[::-1]]
+            if odd and variant == "mirrored":
+                affine[:, 3] += affine[:, 0] * (values.shape[0] - 1)
+                values, affine[:, 0] = values[::-1], -affine[:, 0]
+            if odd and variant == "reordered":
+                values, affine = values.transpose(2, 0, 1, 3), affine[:, [2, 0, 1, 3]]
+                fields["SliceEncodingDirection"] = "i"
             stem = scene.func / f"{STEM}_echo-{number}_bold"
             header = image.header.copy()
             header.set_data_dtype("int16")
+            if odd and variant == "reordered":
+                header.set_dim_info(slice=None)
             if odd and variant in ("TR", "header TR"):
                 header["pixdim"][4] *= 1.5
             values = np.clip(np.rint(values), 0, 32000).astype("int16")
@@ -959,8 +970,10 @@ def echoes(rng: Rng, scene: Scene, right: Right) -> None:
 
     scene.edits.append(edit)
     right.exact, right.relative = False, True
-    if variant != "sound":
+    if variant not in sound:
         right.refused.append("echo-3|EchoTime|echoes")
+    if variant in sound[1:]:
+        right.notices.append("reordered before the echoes are combined")
 
 
 # --- anatomy
@@ -1036,10 +1049,11 @@ def swi(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("derivatives", "files")
 def confounds(rng: Rng, scene: Scene, right: Right) -> None:
-    """Write confounds with components that are n/a, without derivatives, or with a column
-    of text.
+    """Write confounds with components that are n/a, without derivatives, with a column of text,
+    or with the names of fMRIPrep 1.
     """
-    variant = pick(rng, ("sound", "no components", "late components", "no derivatives", "text"))
+    sound = ("sound", "old names")
+    variant = pick(rng, (*sound, "no components", "late components", "no derivatives", "text"))
 
     def edit(scene: Scene) -> None:
         prep = scene.root / "prep"
@@ -1077,6 +1091,10 @@ def confounds(rng: Rng, scene: Scene, right: Right) -> None:
             table = {name: cells for name, cells in table.items() if name not in derivatives}
         if variant == "text":
             table["remark"] = ["ok"] * scene.n_volumes
+        if variant == "old names":
+            old_motion = [f"{kind}{axis}" for kind in ("", "Rot") for axis in "XYZ"]
+            old_names = dict(zip(motion, old_motion, strict=True)) | {"csf": "CSF"}
+            table = {old_names[name]: table[name] for name in old_names}
         lines = [
             "\t".join(table),
             *("\t".join(cells) for cells in zip(*table.values(), strict=True)),
@@ -1087,8 +1105,10 @@ def confounds(rng: Rng, scene: Scene, right: Right) -> None:
     scene.edits.append(edit)
     scene.options += ["-d", f"fmriprep={scene.root / 'prep'}"]
     right.exact = False
-    if variant != "sound":
+    if variant not in sound:
         right.may_refuse.append("confounds_timeseries")
+    if variant == "old names":
+        right.notices.append("RotX, RotY and RotZ are used as")
 
 
 # --- environment
@@ -1318,3 +1338,85 @@ def altered_sibling(rng: Rng, scene: Scene, right: Right) -> None:
     right.after.append(check_combination)
     if how != "noisy":
         right.notices.append("disagrees with other runs|times the signal of run-1")
+
+
+# --- models and regions
+
+
+@kind("time", "events", "table", "types")
+def events_without_pause(rng: Rng, scene: Scene, right: Right) -> None:
+    """Let the events of both types follow each other from before the first volume to the end."""
+    length = float(rng.integers(8, 15))
+    onsets = np.arange(-40, scene.n_volumes * scene.tr, length)
+    scene.events = [(float(t), length, tuple(EFFECTS)[k % 2]) for k, t in enumerate(onsets)]
+    right.values = False
+    right.notices.append("together are nearly constant, so they cannot be separated from the mean")
+    right.absent.append("separated from each other")
+
+    def check(plan: Any) -> str:
+        (contrasts,) = plan.contrasts.values()
+        weights = [sorted(weights.values()) for weights in contrasts.values()]
+        return "" if weights == [[-1.0, 1.0]] else f"contrasts are {contrasts}"
+
+    right.plan.append(check)
+
+
+@kind("model", "table", "types", "names of types")
+def misspelled_type_in_model(rng: Rng, scene: Scene, right: Right) -> None:
+    """Misspell a trial type in a contrast of a BIDS Stats Model, or add one to X."""
+    in_contrast = rng.random() < 0.7
+    names = [f"trial_type.{name}" for name in EFFECTS]
+    wrong = pick(rng, ("trial_type.thump", "trial_type.Thumb", "trial_type.thumb1"))
+    node = {
+        "Level": "Run",
+        "Name": "run",
+        "GroupBy": ["run", "subject"],
+        "Transformations": {
+            "Transformer": "pybids-transforms-v1",
+            "Instructions": [
+                {"Name": "Factor", "Input": ["trial_type"]},
+                {"Name": "Convolve", "Input": ["trial_type.*"], "Model": "spm"},
+            ],
+        },
+        "Model": {"X": [1, *names, *([] if in_contrast else [wrong])], "Type": "glm"},
+        "DummyContrasts": {"Test": "t"},
+        "Contrasts": [
+            {
+                "Name": "difference",
+                "ConditionList": [wrong if in_contrast else names[0], names[1]],
+                "Weights": [1, -1],
+                "Test": "t",
+            }
+        ],
+    }
+    content = {"Name": "tap", "BIDSModelVersion": "1.0.0", "Nodes": [node]}
+    scene.edits.append(lambda scene: scene.put(scene.root / "model.json", content))
+    scene.options += ["--model", str(scene.root / "model.json")]
+    named = f"'{wrong.removeprefix('trial_type.')}', which is not modeled .*did you mean 'thumb'"
+    (right.refused if in_contrast else right.notices).append(named)
+    right.exact = False  # the model has no confounds
+
+
+@kind("regions", "anatomy")
+def empty_region(rng: Rng, scene: Scene, right: Right) -> None:
+    """Give a region without voxels: a mask of zeros or NaN, or a label that the atlas lacks."""
+    variant = pick(rng, ("zeros", "NaN", "label", "seed"))
+    image = scene.root / "region.nii.gz"
+
+    def edit(scene: Scene) -> None:
+        values = np.zeros((8, 8, 4), np.float32)
+        if variant == "NaN":
+            values[:] = np.nan
+        if variant in ("label", "seed"):
+            values[2:5, 2:5, 1:3] = 1
+        nb.save(nb.Nifti1Image(values, np.diag([20.0, 20.0, 30.0, 1.0])), image)
+        (scene.root / "region.tsv").write_text("index\tname\n1\tHand_L\n2\tFoot_L\n")
+
+    scene.edits.append(edit)
+    if variant in ("zeros", "NaN"):
+        scene.options += ["--roi", str(image)]
+        right.refused.append("the mask image is empty")
+    else:
+        option = "--roi" if variant == "label" else "--seeds"
+        scene.options += ["--atlas", str(image), option, "Foot_L"]
+        right.refused.append("no voxels with the label Foot_L")

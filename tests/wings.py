@@ -26,6 +26,7 @@ LAYERS = {
     "combination.api": "api",
     "combination.checks": "preflight",
     "combination.overview": "report",
+    "combination.separate_calls": "preflight",
     "combination.steps": "steps",
     "combination": "glm",
     "compared_series.checks": "preflight",

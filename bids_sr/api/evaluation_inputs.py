@@ -30,6 +30,7 @@ from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import DesignError, Events, read_events
+from bids_sr.io.confound_names import find_renamed_columns
 from bids_sr.io.fields_of_view import (
     EDGE_TOLERANCE,
     corner_distance,
@@ -118,6 +119,7 @@ def load_confounds(
         if isinstance(confounds, str | Path):
             confounds = read_frame(Path(confounds))
         table = pd.DataFrame(confounds).rename(columns=str)
+        table = table.rename(columns=find_renamed_columns(table))
         if "framewise_displacement" in table:
             table = table[[name for name in table if name in MOTION]]
         table = table.astype(float)

@@ -86,7 +86,7 @@ class Evaluator(BaseEstimator):
         specify it with a unit.
     contrasts : sequence of str, optional
         Contrasts such as ``thumb``, ``thumb-little``, ``name=0.5*thumb-0.5*little`` or ``all``. If
-        None, each condition, all conditions, and pairs of conditions.
+        None, each condition, all conditions, and pairs of conditions in alphabetical order.
     baselines : sequence of str, optional
         Baselines that series are compared with. If None, ``bspline``, ``zerofill``, ``sdmod`` and,
         with a guide, ``inject`` and ``ratio``. B-spline is always included.

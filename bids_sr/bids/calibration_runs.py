@@ -291,6 +291,8 @@ def assign_calibration_runs(
     paths = [*all_bolds]
     if file is not None and parse_entities(file).get("subject") == subject:
         paths.append(file.absolute())
+    if len(paths) == 1 and settings.superres.calibration in _KEYWORDS:
+        return {}, [*bolds]  # there is no other series
     runs = {
         path: candidate
         for path in dict.fromkeys(paths)

@@ -39,13 +39,14 @@ from bids_sr.bids.related_runs import compute_factor, read_run
 from bids_sr.bids.retrospective_plan import check_retrospective
 from bids_sr.bids.run_names import check_names, find_unusable_entity, label_invalid_name
 from bids_sr.bids.similar_names import describe_similar
+from bids_sr.bids.type_levels import read_type_order, read_unshared_levels
 from bids_sr.config import Selection, Settings
 from bids_sr.config.seeds import choose_seeds, seed_names
 from bids_sr.frozen import frozen
-from bids_sr.io.fields_of_view import corner_distance
+from bids_sr.io.fields_of_view import turned_corner_distance
 from bids_sr.io.grids import LEAST_SAMPLES
 from bids_sr.io.image_header import Header, Triple
-from bids_sr.io.tables import read_column
+from bids_sr.io.orientation import axes_text, storage_order
 from bids_sr.region_names import is_file
 
 _MAX_SLAB_EXTENT = 0.6  # thinnest extent of a slab relative to the largest among the images
@@ -143,9 +144,8 @@ def _fill_survey(settings: Settings, result: Survey) -> None:
         if subject.runs:
             subjects.append(subject)
     tasks = {parse_entities(bold).get("task", "") for bold, _ in result.files_by_run.values()}
-    result.type_order = {
-        task: _find_type_order(index, bids_dir, task, result) for task in sorted(tasks)
-    }
+    result.type_order = {task: read_type_order(index, task, result) for task in sorted(tasks)}
+    result.unshared_levels = read_unshared_levels(index, result.files_by_run, result)
     result.subjects = tuple(subjects)
     result.sidecars = index.sidecars
 
@@ -647,20 +647,34 @@ def _list_echo_differences(
     first_header: Header,
     first_sidecar: Mapping[str, object],
 ) -> Iterator[str]:
-    """Yield each difference of an echo from the first echo."""
+    """Yield each difference of an echo from the first echo.
+
+    Another storage order of voxels is not a difference, because echoes are turned before they are
+    combined.
+    """
     name = first_header.path.name
-    if header.shape != first_header.shape:
+    order = storage_order(header.affine, first_header.affine)
+    if order.turn_shape(header.shape) != first_header.shape:
         yield f"the image shape is {header.shape}, but {name} has the shape {first_header.shape}"
     else:
-        shift_mm = corner_distance(
+        shift_mm = turned_corner_distance(
             header.shape[:3], header.affine, first_header.shape[:3], first_header.affine
         )
         if shift_mm > _MAX_ECHO_SHIFT_MM:
             yield f"the field of view is shifted by up to {shift_mm:.3g} mm relative to {name}"
+    values = slice_axis.turn_sidecar(header, sidecar, order)
+    first_values = slice_axis.turn_sidecar(
+        first_header, first_sidecar, storage_order(first_header.affine, first_header.affine)
+    )
     for key in ("RepetitionTime", "SliceTiming", "SliceEncodingDirection"):
-        value, first_value = sidecar.get(key), first_sidecar.get(key)
+        value, first_value = values.get(key), first_values.get(key)
         if value is not None and first_value is not None and value != first_value:
-            yield f"{key} differs from {name}"
+            is_reversed = key == "SliceTiming" and sidecar.get(key) == first_sidecar.get(key)
+            yield (
+                f"the slices are stored in the reverse order of {name}, but SliceTiming is equal"
+                if is_reversed
+                else f"{key} differs from {name}"
+            )
     tr, first_tr = timing.guess_tr(header.tr), timing.guess_tr(first_header.tr)
     if tr and first_tr and not math.isclose(tr, first_tr, rel_tol=0.01):
         yield (
@@ -688,12 +702,24 @@ def _read_echoes(
             first = header, sidecar
         else:
             _refuse_differences(path, _list_echo_differences(header, sidecar, *first), result)
+            _note_other_order(header, first[0], result)
         te_ms = _read_echo_time(path, sidecar, result)
         if te_ms is not None:
             echoes.append((path, te_ms))
     if len(echoes) == len(paths):
         _report_echo_times(paths, [te_ms for _, te_ms in echoes], result)
     return tuple(echoes)
+
+
+def _note_other_order(header: Header, first_header: Header, result: Survey) -> None:
+    """Report an echo whose voxels are stored in another order than in the first echo."""
+    if not storage_order(header.affine, first_header.affine).is_equal:
+        result.note(
+            header.path,
+            f"the voxels are stored in the order {axes_text(header.affine)}, but the voxels of"
+            f" {first_header.path.name} in the order {axes_text(first_header.affine)}. They are"
+            " reordered before the echoes are combined.",
+        )
 
 
 def _refuse_differences(path: Path, differences: Iterable[str], result: Survey) -> None:
@@ -732,37 +758,3 @@ def _report_echo_times(paths: Sequence[Path], times_ms: Sequence[float], result:
             " use --echo-idx N."
         )
         result.note(stem_of_echoes(paths[0]), text)
-
-
-def _find_type_order(index: Index, bids_dir: Path, task: str, result: Survey) -> tuple[str, ...]:
-    """Return the order of trial types that all participants of the data set share.
-
-    The order is taken from ``Levels`` in the events sidecar, or else from the first appearance in
-    the first events table of the data set, independent of the selected participants, so that
-    contrasts such as ``thumbMinusLittle`` have the same sign in all participants.
-    """
-    for name, (bold, events) in result.files_by_run.items():
-        entities = parse_entities(bold)
-        if entities.get("task", "") == task and events is not None:
-            with result.about(entities["subject"], name):
-                description = (_read_sidecar(index, events, result) or {}).get("trial_type")
-            levels = description.get("Levels") if isinstance(description, dict) else None
-            if isinstance(levels, dict):
-                return tuple(str(level) for level in levels)
-    table = first_table(bids_dir, task)
-    return tuple(dict.fromkeys(read_column(table, "trial_type"))) if table else ()
-
-
-def first_table(bids_dir: Path, task: str) -> Path | None:
-    """Return the first events table of a task in the data set, or None.
-
-    The table does not depend on the selected participants.
-    """
-    participant_folders = sorted(bids_dir.glob("sub-*"))
-    folders = (
-        folder
-        for participant in participant_folders
-        for folder in (participant / "func", *sorted(participant.glob("ses-*/func")))
-    )
-    tables = (table for folder in folders for table in sorted(folder.glob("*_events.tsv")))
-    return next((table for table in tables if parse_entities(table).get("task", "") == task), None)

@@ -12,7 +12,9 @@ brain mask   with ``func`` among the ``--output-spaces``           always since 
 field map                                                          boldref to its identifier
 ===========  ===============  ===============  ==================  ==============================
 
-Since 26.0, ``boldref`` is ``run`` in the names of transforms and, as ``space-run``, of images.
+Versions 1.0 and 1.1 name the table ``_bold_confounds`` and its columns ``X``, ``RotX`` and so on
+(`bids_sr.io.confound_names`). Since 26.0, ``boldref`` is ``run`` in the names of transforms and,
+as ``space-run``, of images.
 
 Only names, headers, tables and transform files of the required outputs are read, so that the
 content of other DataLad files need not be downloaded.
@@ -56,7 +58,11 @@ _COREG_NAMES = (
     *(f"from-boldref_to-{to}_mode-image_desc-coreg_xfm.txt" for to in _ANAT_SPACES),
     "from-scanner_to-T1w_mode-image_xfm.txt",
 )
-_CONFOUNDS_NAMES = ("desc-confounds_timeseries.tsv", "desc-confounds_regressors.tsv")
+_CONFOUNDS_NAMES = (
+    "desc-confounds_timeseries.tsv",
+    "desc-confounds_regressors.tsv",
+    "confounds.tsv",
+)
 _FIELD_MAP_XFM = re.compile(
     r"from-boldref_to-([0-9A-Za-z]+)_mode-image(_desc-[0-9A-Za-z]+)?_xfm\.txt"
 )

@@ -302,6 +302,14 @@ class Subject:
         }
 
 
+@frozen
+class Levels:
+    """Trial types in the order of ``Levels`` in a sidecar of events."""
+
+    sidecar: Path
+    types: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class Survey(Findings):
     """Inputs according to file names, sidecars and headers, with all notices about them.
@@ -316,8 +324,10 @@ class Survey(Findings):
     sources : tuple of DerivativeFolder
         Directories of ``--derivatives``.
     type_order : dict
-        Task → trial types in the order that determines the sign of default contrasts, the same for
-        every participant of the data set.
+        Task → trial types in the order of ``Levels`` at the root of the data set, which determines
+        names and signs of default contrasts; other types follow in alphabetical order.
+    unshared_levels : dict
+        Events table → ``Levels`` of a single participant or session, which are not used.
     sidecars : set of Path
         JSON files of the data set that were read.
     """
@@ -326,6 +336,7 @@ class Survey(Findings):
     files_by_run: dict[str, tuple[Path, Path | None]] = field(default_factory=dict)
     sources: tuple[DerivativeFolder, ...] = ()
     type_order: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unshared_levels: dict[Path, Levels] = field(default_factory=dict)
     sidecars: set[Path] = field(default_factory=set)
 
     @property

@@ -19,7 +19,12 @@ from typing import TYPE_CHECKING
 from bids_sr.bids.entities import ENTITIES, file_stem, parse_entities
 from bids_sr.bids.findings import input_error
 from bids_sr.bids.ignored_files import is_ignored, read_patterns
-from bids_sr.bids.inheritance import find_inherited, merge_sidecars, parse_suffix
+from bids_sr.bids.inheritance import (
+    find_inherited,
+    merge_sidecars,
+    parse_suffix,
+    read_object,
+)
 from bids_sr.bids.run_names import MisspelledImage, find_misspelled_images
 from bids_sr.io.checksums import checksum
 
@@ -160,10 +165,17 @@ class Index:
             tables, key=lambda table: (len(table.parts), len(parse_entities(table))), default=None
         )
 
+    def list_root_sidecars(self, suffix: str) -> list[Path]:
+        """Return the JSON files with a suffix in the root directory of the data set, by name."""
+        return sorted(self._tables.get((self._root, suffix, ".json"), ()))
+
+    def find_sidecars(self, path: Path) -> list[Path]:
+        """Return the JSON files that apply to an image or table, in ascending precedence."""
+        return self._find_inherited(path, parse_suffix(path), ".json")
+
     def has_own_sidecar(self, path: Path) -> bool:
         """Return whether a sidecar in the directory of an image applies to the image."""
-        files = self._find_inherited(path, parse_suffix(path), ".json")
-        return any(file.parent == path.parent for file in files)
+        return any(file.parent == path.parent for file in self.find_sidecars(path))
 
     def sidecar(self, path: Path) -> dict[str, object]:
         """Return the metadata of an image or table after inheritance, without null values.
@@ -175,9 +187,20 @@ class Index:
         InputError
             If a JSON file that applies cannot be read or does not contain an object.
         """
-        files = self._find_inherited(path, parse_suffix(path), ".json")
+        files = self.find_sidecars(path)
         self.sidecars.update(files)
         return merge_sidecars(files)
+
+    def read_sidecar(self, file: Path) -> dict[str, object]:
+        """Return the content of one JSON file, without files that it inherits from.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read or does not contain an object.
+        """
+        self.sidecars.add(file)
+        return read_object(file)
 
 
 def open_index(

@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.bids.findings import Findings
-from bids_sr.io.fields_of_view import corner_distance
+from bids_sr.bids.label_lists import list_some
+from bids_sr.io.confound_names import find_renamed_columns
+from bids_sr.io.fields_of_view import REORDER_FIX, corner_distance, turned_corner_distance
 from bids_sr.io.image_header import Header
+from bids_sr.io.orientation import axes_text
 from bids_sr.io.tables import TABLE_ERRORS, MalformedTable, split_table
 
 _LINEAR_TYPES = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransform")
@@ -21,6 +24,7 @@ _GRID_TOLERANCE_VOXELS, _GRID_TOLERANCE_MM = 0.25, 0.5
 
 Rounding of the float32 quaternion of a qform can rotate an oblique grid by 1e-3 rad.
 """
+_N_LISTED_COLUMNS = 8  # largest number of columns that a message lists
 _COPY_AGAIN = "Copy the file again from the fMRIPrep output directory."
 
 
@@ -48,6 +52,15 @@ def check_grid(
             f"the matrix size is {size_text}, but the matrix size of {grid_name} is"
             f" {expected_size_text}",
             fix,
+        )
+    elif (
+        turned_corner_distance(shape[:3], header.affine, shape[:3], affine) <= tolerance < distance
+    ):
+        findings.add_problem(
+            header.path,
+            f"the voxels are stored in another order ({axes_text(header.affine)}) than in"
+            f" {grid_name} ({axes_text(affine)})",
+            REORDER_FIX,
         )
     elif distance > tolerance:
         findings.add_problem(
@@ -111,16 +124,24 @@ def check_confounds(path: Path, n_volumes: int, findings: Findings) -> int | Non
     if not findings.is_downloaded(path) or not findings.is_downloaded(sidecar):
         return None
     try:
-        names, numbered_rows = split_table(path)
+        stored_names, numbered_rows = split_table(path)
     except TABLE_ERRORS as error:
         reason = str(error) if isinstance(error, MalformedTable) else type(error).__name__
         findings.add_problem(path, f"the table cannot be read ({reason})", _COPY_AGAIN)
         return None
+    renamed_columns = find_renamed_columns(stored_names)
+    names = [renamed_columns.get(name, name) for name in stored_names]
     rows = [cells for _, cells in numbered_rows]
     reason, fix = _find_table_fault(names, rows, n_volumes)
     if reason:
         findings.add_problem(path, reason, fix)
         return None
+    if renamed_columns:
+        findings.note(
+            path,
+            "the columns have their names from fMRIPrep 1.0 and 1.1. X, Y, Z, RotX, RotY and RotZ"
+            " are used as trans_x, trans_y, trans_z, rot_x, rot_y and rot_z.",
+        )
     outlier_columns = [
         column for column, name in enumerate(names) if name.startswith("non_steady_state_outlier")
     ]
@@ -139,7 +160,12 @@ def _find_table_fault(
     """
     missing_columns = [name for name in _MOTION if name not in names]
     if missing_columns:
-        return f"the table does not contain the columns {', '.join(missing_columns)}", _COPY_AGAIN
+        return (
+            f"the table does not contain the columns {', '.join(missing_columns)} (existing"
+            f" columns: {list_some(names, _N_LISTED_COLUMNS)})",
+            "Use the confounds table as written by fMRIPrep, with the six motion parameters, or"
+            " omit --derivatives.",
+        )
     if len(rows) != n_volumes:
         return (
             f"the table has {len(rows)} rows, but the run has {n_volumes} volumes",

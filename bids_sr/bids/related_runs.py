@@ -29,7 +29,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.fields_of_view import find_grid_problems
 from bids_sr.io.grids import mm_text
 from bids_sr.io.image_header import Triple
-from bids_sr.io.tables import read_column
+from bids_sr.io.tables import TABLE_ERRORS, read_rows
 
 _CompanionKind = Literal["reference", "compared", "another", "calibration"]
 SERIES = "func/*_bold.nii*"
@@ -264,27 +264,41 @@ def find_mismatches(
 def _find_event_mismatches(
     candidate: BoldRun, run: BoldRun, requirement: _Requirement
 ) -> Iterator[_GridMismatch]:
-    """Yield a mismatch if the events of a companion do not match the run's events."""
+    """Yield a mismatch if the events of a companion do not match the run's events.
+
+    An unreadable table of the run is reported with the run, and nothing is compared with it.
+    """
+    if not requirement.events or not run.events:
+        return
+    try:
+        run_events = _read_events(run.events)
+    except TABLE_ERRORS:
+        return
+    try:
+        candidate_events = _read_events(candidate.events) if candidate.events else []
+    except TABLE_ERRORS as error:
+        assert candidate.events is not None
+        reason = f"the file cannot be read as a table ({error})"
+        fix = "Save the table as tab-separated UTF-8 text."
+        yield _GridMismatch(candidate.events, reason, fix)
+        return
     if requirement.events == "types":
         run_types, candidate_types = (
-            {event.trial_type for event in _read_events(table)} if table else set()
-            for table in (run.events, candidate.events)
+            {event.trial_type for event in events} for events in (run_events, candidate_events)
         )
         if not run_types <= candidate_types:
             reason = "the events table of this file lacks some trial types of the run"
             yield _GridMismatch(candidate.bold, reason)
-    elif requirement.events == "same" and run.events and candidate.events:
-        run_events, candidate_events = _read_events(run.events), _read_events(candidate.events)
-        if not _are_same_events(run_events, candidate_events):
-            reason = (
-                f"the {len(candidate_events)} events differ in onset, duration or trial type from"
-                f" the {len(run_events)} events in {run.events.name}"
-            )
-            fix = (
-                "Use the reference that belongs to this run. If volumes were removed, shift the"
-                " onsets in both events tables."
-            )
-            yield _GridMismatch(candidate.events, reason, fix)
+    elif candidate.events and not _are_same_events(run_events, candidate_events):
+        reason = (
+            f"the {len(candidate_events)} events differ in onset, duration or trial type from"
+            f" the {len(run_events)} events in {run.events.name}"
+        )
+        fix = (
+            "Use the reference that belongs to this run. If volumes were removed, shift the"
+            " onsets in both events tables."
+        )
+        yield _GridMismatch(candidate.events, reason, fix)
 
 
 def _are_same_events(first: Sequence[_TimedEvent], second: Sequence[_TimedEvent]) -> bool:
@@ -298,11 +312,17 @@ def _are_same_events(first: Sequence[_TimedEvent], second: Sequence[_TimedEvent]
 
 
 def _read_events(table: Path) -> list[_TimedEvent]:
-    """Return the events of a table, sorted by trial type, onset and duration."""
-    columns = [read_column(table, name) for name in ("trial_type", "onset", "duration")]
+    """Return the events of a table, sorted by trial type, onset and duration.
+
+    The errors are `TABLE_ERRORS`.
+    """
     return sorted(
-        _TimedEvent(trial_type, _parse_time(onset), _parse_time(duration))
-        for trial_type, onset, duration in zip(*columns, strict=True)
+        _TimedEvent(
+            row.get("trial_type") or "",
+            _parse_time(row.get("onset") or ""),
+            _parse_time(row.get("duration") or ""),
+        )
+        for _, row in read_rows(table)[1]
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bids_sr.bids.findings import require_content
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.notices import UsageError
 
@@ -71,6 +72,7 @@ def months_of_sessions(
 
 def _read_table_rows(table: Path) -> tuple[list[str], list[dict[str, str | None]]]:
     """Return columns and rows of a table, empty if it does not exist."""
+    require_content(table)
     try:
         columns, rows = read_rows(table)
     except FileNotFoundError:
@@ -87,6 +89,12 @@ def _read_table_rows(table: Path) -> tuple[list[str], list[dict[str, str | None]
 def _read_column(table: Path, column: str) -> tuple[dict[str, str], set[str]]:
     """Return the non-empty cells of a column by session label, and all columns of the table."""
     columns, rows = _read_table_rows(table)
+    if rows and "session_id" not in columns:
+        raise UsageError(
+            str(table),
+            f"the required column session_id is missing (existing columns: {', '.join(columns)})",
+            "Save the table as tab-separated UTF-8 text with the column session_id.",
+        )
     cells = {
         (row.get("session_id") or "").removeprefix("ses-"): cell
         for row in rows

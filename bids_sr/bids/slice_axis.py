@@ -13,6 +13,7 @@ from bids_sr.io.grids import (
     slices_last,
 )
 from bids_sr.io.image_header import Header
+from bids_sr.io.orientation import StorageOrder
 
 _AXIS_NAMES = ("first", "second", "third")
 # relative differences below which voxel sizes are equal, and above which they are different
@@ -115,3 +116,25 @@ def sidecar_in_order(sidecar: Mapping[str, object], order: AxisOrder) -> dict[st
             axis = order.index("ijk".index(direction[0]))
             reordered[key] = "ijk"[axis] + direction[1:]
     return reordered
+
+
+def turn_sidecar(
+    header: Header, sidecar: Mapping[str, object], order: StorageOrder
+) -> dict[str, object]:
+    """Return the metadata of a series after a turn, with times of slices in ascending position.
+
+    SliceEncodingDirection is the letter of the slice axis after the turn, without a sign, because
+    the times of slices no longer need one.
+
+    `header` and `sidecar` have the axes as stored.
+    """
+    turned = dict(sidecar)
+    stored_axis, _ = find_slice_axis(header, sidecar)
+    axis = order.axes.index(stored_axis)
+    direction = sidecar.get("SliceEncodingDirection")
+    times = sidecar.get("SliceTiming")
+    if isinstance(times, list) and order.flips[axis] != str(direction).endswith("-"):
+        turned["SliceTiming"] = times[::-1]
+    if direction is not None:
+        turned["SliceEncodingDirection"] = "ijk"[axis]
+    return turned

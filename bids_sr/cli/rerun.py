@@ -98,6 +98,7 @@ def _run_node(node: "Node", work_dir: Path) -> int:
     configure_nipype(crash_dir=work_dir, stop_on_first_crash=True, verbose=True)
     node.base_dir = str(work_dir.absolute())
     node._output_dir = None
+    node.overwrite = True  # the hash of the node contains the code of its first run
     print(f"Running {node.fullname} in {node.output_dir()}", flush=True)
     try:
         result = node.run()

@@ -1,6 +1,7 @@
 """Stages of a call with their cost, as sums over the steps of the call."""
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -94,17 +95,18 @@ def estimate_with_time(
 
     downsampled_plan = replace(plan, subjects=as_downsampled(plan.subjects, settings))
     cost = estimate(downsampled_plan, settings)
-    seconds_by_stage, gb_by_stage = {_START_STAGE: _START_S}, {_START_STAGE: BASE_GB}
     get_seconds = make_time_function(downsampled_plan, cost.sizes)
     if steps is None:
         scopes = make_scope(settings, downsampled_plan, __version__).inward()
         steps = (node for scope in scopes for node in scope.nodes)
+    seconds_by_step: defaultdict[AnyStep, float] = defaultdict(float)
     for node in steps:
-        stage = STAGES[find_stage(node.step)]
-        seconds_by_stage[stage] = seconds_by_stage.get(stage, 0.0) + get_seconds(node)
-        gb_by_stage[stage] = max(
-            gb_by_stage.get(stage, 0.0), step_gb(node.step.memory, cost.sizes)
-        )
+        seconds_by_step[node.step] += get_seconds(node)
+    seconds_by_stage, gb_by_stage = {_START_STAGE: _START_S}, {_START_STAGE: BASE_GB}
+    for step, seconds in seconds_by_step.items():
+        stage = STAGES[find_stage(step)]
+        seconds_by_stage[stage] = seconds_by_stage.get(stage, 0.0) + seconds
+        gb_by_stage[stage] = max(gb_by_stage.get(stage, 0.0), step_gb(step.memory, cost.sizes))
     rows = tuple(
         StageCost(stage=stage, minutes=seconds_by_stage[stage] / 60, memory_gb=gb_by_stage[stage])
         for stage in dict.fromkeys([_START_STAGE, *STAGES.values()])

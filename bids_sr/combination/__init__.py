@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         RunEstimate as RunEstimate,
         combine_estimates as combine_estimates,
     )
+    from bids_sr.combination.separate_calls import warn_of_separate_runs as warn_of_separate_runs
     from bids_sr.combination.steps.figures import COMBINATION_FIGURES as COMBINATION_FIGURES
 else:
     __getattr__ = import_on_use(
@@ -32,5 +33,6 @@ else:
             "overview": ["ONLY_RUN"],
             "steps.figures": ["COMBINATION_FIGURES"],
             "run_combination": ["RunEstimate", "combine_estimates"],
+            "separate_calls": ["warn_of_separate_runs"],
         },
     )

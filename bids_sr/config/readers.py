@@ -10,6 +10,7 @@ from bids_sr.config.values import split_named
 _PAPER_SMOOTHING_MM = (3.5, 13.2)
 _GIGABYTES = {"k": 1 / 2**20, "m": 1 / 2**10, "g": 1.0, "t": 2.0**10}
 """Prefix of a unit of memory → its size in GB."""
+_ID = "participant_id"  # column of the labels in a table of participants
 _MAX_BARE_GB = 2000  # a larger number without a unit is probably in MB
 
 
@@ -55,27 +56,36 @@ class StoreMemory(argparse.Action):
 def parse_labels(text: str) -> tuple[str, ...]:
     """Return labels separated by commas or spaces, or read from ``@FILE``.
 
-    In a table such as ``participants.tsv``, the first column is used.
+    In a table such as ``participants.tsv``, the column participant_id is used, or else the first.
 
     >>> parse_labels("sub-01,sub-02"), parse_labels("01 02")
     (('sub-01', 'sub-02'), ('01', '02'))
     """
-    content = text
-    if text.startswith("@"):
-        try:
-            table = Path(text[1:]).expanduser().read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise argparse.ArgumentTypeError(
-                f"the file {text[1:]} cannot be read: {error}"
-            ) from error
-        separator = "," if table.startswith("participant_id,") else "\t"
-        content = " ".join(line.partition(separator)[0] for line in table.splitlines())
-    names = re.findall(r"[^\s,]+", content.removeprefix("participant_id"))
+    content = _read_label_file(text[1:]) if text.startswith("@") else text
+    names = re.findall(r"[^\s,]+", content)
     if not names:
         raise argparse.ArgumentTypeError(
             f"{text!r} does not contain any labels. To process all participants, omit the option."
         )
     return tuple(names)
+
+
+def _read_label_file(file: str) -> str:
+    """Return the labels in a text file or table, separated by spaces."""
+    try:
+        lines = Path(file).expanduser().read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"the file {file} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise argparse.ArgumentTypeError(
+            f"the file {file} is not encoded in UTF-8 ({error}). Save the file as UTF-8 text."
+        ) from error
+    separator = "," if lines and "\t" not in lines[0] else "\t"
+    rows = [[cell.strip().strip('"') for cell in line.split(separator)] for line in lines]
+    if not rows or _ID not in rows[0]:
+        return " ".join(line.partition("\t")[0] for line in lines)
+    column = rows[0].index(_ID)
+    return " ".join(row[column] for row in rows[1:] if len(row) > column)
 
 
 def parse_path(text: str) -> Path:

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from bids_sr.io import atomic_files
 from bids_sr.io.checksums import checksum
+from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.io.grids import LARGE_SERIES_BYTES
 from bids_sr.notices import read_record, record
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.input_checksums import list_input_files
 from bids_sr.pipeline.nodes import Handle, Node
 from bids_sr.pipeline.store import RECORD as WRITTEN
-from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node as NipypeNode
@@ -124,8 +124,8 @@ def has_stored_all(folder: Path) -> bool:
 class FinishedSteps:
     """Finished steps of a graph, from a file next to the directory of each step.
 
-    The file contains a digest of the last request of the step: the version and all inputs, with
-    size, time stamp and checksum of files. If all steps of a call have finished with the current
+    The file contains a digest of the last request of the step: its code and all inputs, with size,
+    time stamp and checksum of files. If all steps of a call have finished with the current
     digest, nothing has to be computed and nipype is not needed.
     """
 
@@ -136,7 +136,7 @@ class FinishedSteps:
             step = node.step
             folder = Path(work_dir, *node.scope.path.split("."), node.name)
             inputs = [
-                __version__,
+                compute_code_digest(step.function),
                 step.__module__,
                 step.__qualname__,
                 graph.wires[node],

@@ -30,7 +30,7 @@ from bids_sr.glm.design import (
     scale_weights,
 )
 from bids_sr.glm.model_confounds import MOTION
-from bids_sr.glm.regressors import Events, Regressors, Seeds, TooManyColumns
+from bids_sr.glm.regressors import Events, Regressors, Seeds, TooManyColumns, Trial
 from bids_sr.glm.seeds import segment_regressor
 from bids_sr.io.arrays import Float, MaskArray
 
@@ -102,10 +102,6 @@ class BlockDesign:
     censored: tuple[int, ...] = ()
 
 
-_Trial = tuple[float, float, float]
-"""Onset and duration (s), and modulation."""
-
-
 def find_blocks(events: Events, max_blocks: int = _MAX_UNITS) -> list[TaskBlock]:
     """Return the units of a run in order of their first onset, without assigned halves.
 
@@ -118,10 +114,8 @@ def find_blocks(events: Events, max_blocks: int = _MAX_UNITS) -> list[TaskBlock]
     `max_blocks` is the largest number of units. It is only exceeded if two units per condition are
     more.
     """
-    table = events.table.sort_values("onset", kind="stable")
-    if MODULATION not in table:
-        table = table.assign(**{MODULATION: 1.0})
-    joined_events = _join_events(table)
+    trials = sorted(events.trials(), key=lambda trial: trial.onset)
+    joined_events = _join_trials(trials)
     # an even number, so that both halves have equally many units
     max_chunks = max(2, max_blocks // len(joined_events) // 2 * 2)
     if sum(map(len, joined_events.values())) > max_blocks:
@@ -142,15 +136,17 @@ def find_blocks(events: Events, max_blocks: int = _MAX_UNITS) -> list[TaskBlock]
             (name, chunk)
             for name, condition_blocks in joined_events.items()
             if len(condition_blocks) == 1
-            for chunk in _divide_continuous(condition_blocks, _list_trials(table, name), n_chunks)
+            for chunk in _divide_continuous(
+                condition_blocks, [trial for trial in trials if trial.condition == name], n_chunks
+            )
         ]
-    units.sort(key=lambda unit: unit[1][0][0])
-    return [_make_block(name, trials) for name, trials in units]
+    units.sort(key=lambda unit: unit[1][0].onset)
+    return [_make_block(name, unit_trials) for name, unit_trials in units]
 
 
 def _divide_continuous(
-    blocks: list[_Trial], trials: Sequence[_Trial], n_chunks: int
-) -> list[list[_Trial]]:
+    blocks: list[Trial], trials: Sequence[Trial], n_chunks: int
+) -> list[list[Trial]]:
     """Return the units of a condition with a single block: chunks of its trials, if it has many.
 
     `blocks` has the block of the condition, and `trials` its events.
@@ -158,46 +154,36 @@ def _divide_continuous(
     return _split_into_chunks(trials, n_chunks) if len(trials) >= _MIN_TRIALS else [blocks]
 
 
-def _join_events(table: pd.DataFrame) -> dict[str, list[_Trial]]:
-    """Join consecutive events of one type and modulation; return the blocks of each type.
+def _join_trials(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
+    """Join consecutive trials of one type and modulation; return the blocks of each type.
 
-    `table` has the columns of `Events.table`, including the modulation, in order of onset.
+    `trials` are in order of onset.
     """
     spans: list[tuple[tuple[str, float], float, float]] = []  # (type, modulation), start, end (s)
-    for row in table.itertuples():
-        kind = str(row.trial_type), float(row.modulation)
-        start = float(row.onset)
-        end = float(row.onset + row.duration)
+    for trial in trials:
+        kind = trial.condition, trial.modulation
+        start, end = trial.onset, trial.onset + trial.duration
         if spans and spans[-1][0] == kind and start - spans[-1][2] <= _MAX_GAP_S:
             _, start, previous_end = spans.pop()
             end = max(end, previous_end)
         spans.append((kind, start, end))
-    blocks_by_type: dict[str, list[_Trial]] = {}
+    blocks_by_type: dict[str, list[Trial]] = {}
     for (name, modulation), start, end in spans:
-        blocks_by_type.setdefault(name, []).append((start, end - start, modulation))
+        blocks_by_type.setdefault(name, []).append(Trial(name, start, end - start, modulation))
     return blocks_by_type
 
 
-def _list_trials(table: pd.DataFrame, trial_type: str) -> list[_Trial]:
-    """Return the events of one type in the order of the table."""
-    events = table[table["trial_type"].astype(str) == trial_type]
-    return [
-        (float(row.onset), float(row.duration), float(row.modulation))
-        for row in events.itertuples()
-    ]
-
-
-def _make_block(condition: str, trials: Sequence[_Trial]) -> TaskBlock:
-    """Return a block of trials (onset, duration, modulation)."""
-    modulations = tuple(modulation for _, _, modulation in trials)
+def _make_block(condition: str, trials: Sequence[Trial]) -> TaskBlock:
+    """Return a block of trials."""
+    modulations = tuple(trial.modulation for trial in trials)
     return TaskBlock(
         condition=condition,
-        events=tuple((start, length) for start, length, _ in trials),
+        events=tuple((trial.onset, trial.duration) for trial in trials),
         modulations=() if set(modulations) == {1.0} else modulations,
     )
 
 
-def _split_into_chunks(trials: Sequence[_Trial], count: int) -> list[list[_Trial]]:
+def _split_into_chunks(trials: Sequence[Trial], count: int) -> list[list[Trial]]:
     """Return at most `count` lists of consecutive trials of about equal length."""
     edges = np.linspace(0, len(trials), min(count, len(trials)) + 1).round().astype(int)
     return [list(trials[start:stop]) for start, stop in pairwise(edges)]

@@ -9,7 +9,10 @@ import difflib
 import hashlib
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from functools import lru_cache
 from itertools import chain, combinations, count
 
 from bids_sr.notices import UsageError
@@ -67,6 +70,8 @@ _SYMBOLS = {
     ".": "dot",
     "_": "underscore",
 }
+_NUMBER_SIGN = r"(?:^|(?<=[\s(,;:]))[+-](?=\d)"  # other signs are hyphens or joins
+_NUMBER_PATTERN = re.compile(rf"((?:{_NUMBER_SIGN})?\d+(?:\.\d+)?)")
 _NAME_PATTERN = re.compile(r"^\s*([A-Za-z0-9]+)\s*=\s*(.+)$")
 _WEIGHT_PATTERN = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*\*\s*")
 _SIGN_PATTERN = re.compile(r"\s*([+-])\s*")
@@ -84,6 +89,47 @@ def list_modeled_types(column: Iterable[object]) -> tuple[str, ...]:
         if name.lower() not in NOT_MODELED:
             trial_types.setdefault(name)
     return tuple(trial_types)
+
+
+def order_types(types: Iterable[str], levels: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the distinct trial types in the order of default contrasts and of their signs.
+
+    Types in `levels` come first, in this order. The other types follow in alphabetical order,
+    which ignores case and accents and sorts numbers by value. Types that differ only in case or
+    accents are sorted by character code. The order depends neither on the order of `types` nor on
+    the language of the system.
+
+    Parameters
+    ----------
+    types : Iterable[str]
+        Trial types in any order, also repeatedly.
+    levels : Sequence[str], optional
+        Types in the order of ``Levels``, which applies to all runs. It may contain other types.
+
+    Examples
+    --------
+    >>> order_types(["go 10", "Stop", "go 2", "-1", "1", "cue"], levels=["miss", "cue"])
+    ('cue', '-1', '1', 'go 2', 'go 10', 'Stop')
+    """
+    positions = {name: position for position, name in enumerate(dict.fromkeys(levels))}
+    return tuple(
+        sorted(
+            set(types),
+            key=lambda name: (positions.get(name, len(positions)), _make_sort_key(name)),
+        )
+    )
+
+
+@lru_cache(maxsize=1024)
+def _make_sort_key(name: str) -> tuple[tuple[str | Decimal, ...], str]:
+    """Return the key of a trial type in alphabetical order, see `order_types`.
+
+    Texts and numbers alternate, so that equal positions in two keys have the same type.
+    """
+    decomposed = unicodedata.normalize("NFKD", name).casefold()
+    text = "".join(character for character in decomposed if not unicodedata.combining(character))
+    parts = _NUMBER_PATTERN.split(text)
+    return tuple(Decimal(part) if index % 2 else part for index, part in enumerate(parts)), name
 
 
 def parse_seconds(text: str | None) -> float | None:
@@ -157,7 +203,7 @@ def camel_case(name: str) -> str:
     from anyascii import anyascii
 
     text = name.strip()
-    with_signs = re.sub(r"(?:^|(?<=[\s(,;:]))[+-](?=\d)", lambda sign: _SYMBOLS[sign[0]], text)
+    with_signs = re.sub(_NUMBER_SIGN, lambda sign: _SYMBOLS[sign[0]], text)
     with_points = re.sub(r"(?<=\d)\.(?=\d)", "dot", with_signs)
     words = re.findall(r"[A-Za-z0-9]+", anyascii(with_points))
     if not words:

@@ -11,7 +11,21 @@ import pandas as pd
 from bids_sr.glm.confound_table import censor_outliers, describe_columns, mark_nonsteady
 from bids_sr.glm.confounds import MOTION, ColumnDescriptions, is_complete, motion_columns
 from bids_sr.io.atomic_files import read_json
+from bids_sr.io.confound_names import find_renamed_columns
 from bids_sr.io.tables import read_frame
+
+
+def read_confounds(path: Path) -> pd.DataFrame:
+    """Return a confounds table of fMRIPrep, one row per volume, with the names since version 1.2.
+
+    The errors are as in `read_frame`.
+    """
+    return rename_old_columns(read_frame(path))
+
+
+def rename_old_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a confounds table with the names that its columns have since fMRIPrep 1.2."""
+    return frame.rename(columns=find_renamed_columns(map(str, frame.columns)))
 
 
 def import_confound_columns(
@@ -46,7 +60,7 @@ def import_confound_columns(
     ValueError
         If a column of head motion is missing.
     """
-    frame = read_frame(path)
+    frame = read_confounds(path)
     missing_names = [name for name in MOTION if name not in frame]
     if missing_names:
         raise ValueError(

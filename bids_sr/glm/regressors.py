@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from bids_sr.glm.contrasts import (
     NOT_MODELED,
     UNNAMED,
     list_modeled_types,
+    order_types,
     parse_seconds,
     read_modulation,
 )
@@ -119,6 +121,15 @@ def _parse_time(cell: str, location: str) -> float:
     return seconds
 
 
+class Trial(NamedTuple):
+    """Modeled event: trial type, onset and duration (s), and amplitude."""
+
+    condition: str
+    onset: float
+    duration: float
+    modulation: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Events:
     """Modeled events of a run, at least one.
@@ -182,29 +193,36 @@ class Events:
 
     @property
     def conditions(self) -> list[str]:
-        """Trial types in alphabetical order."""
-        return sorted(map(str, set(self.table["trial_type"].tolist())))
+        """Trial types in alphabetical order, see `order_types`."""
+        return list(order_types(map(str, self.table["trial_type"].unique())))
 
     def filter_contrasts(self, contrasts: Mapping[str, _Weights]) -> dict[str, _Weights]:
         """Return all contrasts; the plan has already removed contrasts that are not estimable."""
         return dict(contrasts)
 
+    def trials(self) -> list[Trial]:
+        """Return the events in the order of the table."""
+        table = self.table
+        columns = (table[name].tolist() for name in ("trial_type", *_TIME_COLUMNS))
+        modulations = table[MODULATION].tolist() if MODULATION in table else [1.0] * len(table)
+        return [
+            Trial(str(name), float(onset), float(duration), float(modulation))
+            for name, onset, duration, modulation in zip(*columns, modulations, strict=True)
+        ]
+
     def spans(self) -> dict[str, list[tuple[float, float]]]:
         """Return onset and duration (s) of the events of each condition."""
         spans: dict[str, list[tuple[float, float]]] = {name: [] for name in self.conditions}
-        columns = (self.table[name].tolist() for name in ("trial_type", *_TIME_COLUMNS))
-        for name, onset, duration in zip(*columns, strict=True):
-            spans[str(name)].append((onset, duration))
+        for trial in self.trials():
+            spans[trial.condition].append((trial.onset, trial.duration))
         return spans
 
     def modulations(self) -> dict[str, Float]:
         """Return the amplitudes of the events of each condition, in the order of `spans`."""
-        return {
-            str(name): rows[MODULATION].to_numpy(dtype=np.float64)
-            if MODULATION in rows
-            else np.ones(len(rows))
-            for name, rows in self.table.groupby("trial_type")
-        }
+        modulations: dict[str, list[float]] = {name: [] for name in self.conditions}
+        for trial in self.trials():
+            modulations[trial.condition].append(trial.modulation)
+        return {name: np.array(values) for name, values in modulations.items()}
 
     def time_series(self, times: Float) -> dict[str, Float]:
         """Return the convolved on/off time series of each condition at given times (s).

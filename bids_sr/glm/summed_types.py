@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from bids_sr.glm.contrasts import order_types
 from bids_sr.io.arrays import Float
 
 _MS_PER_S = 1000  # times of events are compared in whole milliseconds
@@ -38,7 +39,7 @@ def find_summed_types(events: Sequence[TimedEvent]) -> dict[str, tuple[str, ...]
     >>> find_summed_types(events)
     {'key': ('left', 'right')}
     """
-    type_names = list(dict.fromkeys(name for _, _, name in events))
+    type_names = order_types(name for _, _, name in events)
     if not _MIN_TYPES <= len(type_names) <= _MAX_TYPES:
         return {}
     occupancies = dict(zip(type_names, _compute_occupancies(events, type_names), strict=True))

@@ -23,11 +23,11 @@ LARGEST_RATIO = 2.0
 """Largest ratio of standard errors of the mean over types with and without a type."""
 LARGEST_INFLATION = 100.0
 """Largest ratio of the variance of a contrast and its variance for uncorrelated types."""
-_ROUNDING = 1e-6  # length of a regressor that is removed completely, relative to its length
+# length that is left of a regressor without information, relative to its length
+_NEGLIGIBLE_LENGTH = 0.01
 # eigenvalue of the correlation matrix of regressors; directions with smaller values are collinear
 _MIN_EIGENVALUE = 1e-8
 _MAX_LEAK = 1e-4  # largest share of a contrast along collinear directions
-_MIN_LOADING = 0.2  # entry of a unit eigenvector; types with smaller entries are not involved
 
 
 @frozen
@@ -131,17 +131,6 @@ class TypeInformation:
             removed_ratios[dominating_type] = ratios[dominating_type]
         return removed_ratios
 
-    def inseparable_types(self) -> tuple[str, ...]:
-        """Return the types whose regressors are nearly a mixture of other regressors."""
-        is_small = self.eigenvalues < 1 / LARGEST_INFLATION
-        loadings = np.abs(self.eigenvectors[:, is_small]).max(axis=1, initial=0.0)
-        is_inseparable = (loadings > _MIN_LOADING) & (self.lengths > 0)
-        return tuple(
-            name
-            for name, inseparable in zip(self.conditions, is_inseparable, strict=True)
-            if inseparable
-        )
-
 
 def _average_types(types: Sequence[str]) -> Contrast:
     """Return the weights of the mean over types."""
@@ -167,7 +156,7 @@ def measure_information(
     residuals = regressors - fit
     energies = (regressors**2).sum(axis=0)
     lengths = np.sqrt((residuals**2).sum(axis=0))
-    lengths[lengths <= _ROUNDING * np.sqrt(energies)] = 0.0  # nothing but rounding is left
+    lengths[lengths <= _NEGLIGIBLE_LENGTH * np.sqrt(energies)] = 0.0
     unit = np.divide(residuals, lengths, out=np.zeros_like(residuals), where=lengths > 0)
     eigenvalues, eigenvectors = np.linalg.eigh(unit.T @ unit)
     return TypeInformation(

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from bids_sr.group.level import find_runs_group as find_runs_group
     from bids_sr.group.output_files import (
         GroupNames as GroupNames,
-        list_group_files as list_group_files,
         make_group_names as make_group_names,
         replace_group_files as replace_group_files,
     )
@@ -38,7 +37,6 @@ else:
             "level": ["find_runs_group"],
             "output_files": [
                 "GroupNames",
-                "list_group_files",
                 "make_group_names",
                 "replace_group_files",
             ],

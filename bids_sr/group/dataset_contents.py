@@ -10,10 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from bids_sr.bids import parse_entities
-from bids_sr.config import UsageError
+from bids_sr.bids.participants_table import ParticipantsTable, read_participants_table
 from bids_sr.frozen import frozen
 from bids_sr.group.run_names import run_columns
-from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.metrics.rows import MISSING
 
 _RunName = tuple[str, str, str]
@@ -28,6 +27,8 @@ class DatasetContents:
     ----------
     folder : Path
         Root of the data set.
+    table : ParticipantsTable
+        Participants in ``participants.tsv``.
     participants : frozenset[str]
         Labels (``sub-…``) of the folders and of ``participants.tsv``; empty if there are none, so
         that all results belong to the data set.
@@ -38,6 +39,7 @@ class DatasetContents:
     """
 
     folder: Path
+    table: ParticipantsTable
     participants: frozenset[str]
     sessions: Mapping[str, frozenset[str]]
     runs: Mapping[str, tuple[Mapping[str, str], ...]]
@@ -49,7 +51,7 @@ class DatasetContents:
     def select(self, requested: Collection[str]) -> list[str]:
         """Return the sorted labels (``sub-…``) of the participants that are expected.
 
-        `requested`: labels without ``sub-``; empty for all participants.
+        `requested`: labels without ``sub-``. If there are none, all participants are expected.
         """
         labels = {f"sub-{label}" for label in requested}
         return sorted(filter(self.lists, labels) if labels else self.participants)
@@ -132,26 +134,11 @@ def read_dataset(bids_dir: Path) -> DatasetContents:
             sessions[label] = labels | {MISSING} if has_runs else labels
         for func in (folder / "func", *(path / "func" for path in session_folders)):
             runs[label] += map(parse_entities, sorted(func.glob("*_bold.nii*")))
+    table = read_participants_table(bids_dir)
     return DatasetContents(
         folder=bids_dir,
-        participants=frozenset(folders) | _read_listed_participants(bids_dir),
+        table=table,
+        participants=frozenset(folders) | frozenset(table.rows),
         sessions=sessions,
         runs={label: tuple(entities) for label, entities in runs.items() if entities},
     )
-
-
-def _read_listed_participants(bids_dir: Path) -> frozenset[str]:
-    """Return the labels in ``participants.tsv``; empty if there is no file."""
-    listing = bids_dir / "participants.tsv"
-    if not listing.exists():
-        return frozenset()
-    try:
-        _, rows = read_rows(listing)
-    except TABLE_ERRORS as error:
-        raise UsageError(
-            f"{listing} cannot be read",
-            str(error),
-            "save the table as UTF-8 text, because it decides who belongs to the group",
-        ) from error
-    names = {(row.get("participant_id") or "").strip() for _, row in rows} - {"", MISSING}
-    return frozenset(f"sub-{name.removeprefix('sub-')}" for name in names)

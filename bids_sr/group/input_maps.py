@@ -146,7 +146,7 @@ class RunMaps:
         return replace(self, maps=maps)
 
     def negate_contrasts(self, names: Mapping[str, str]) -> "RunMaps":
-        """Return a copy in which maps of some contrasts stand for contrasts of opposite sign.
+        """Return a copy that renames contrasts to the contrasts of opposite sign.
 
         `names`: name of the contrast of opposite sign, by the name in the files.
         """
@@ -210,7 +210,7 @@ def find_maps(
     is_selected : RunFilter
         Filter of runs by their entities.
     dataset : DatasetContents or None
-        Data set that decides whose results are used; None for all results.
+        Data set that decides whose results are used. If None, all results are used.
 
     Raises
     ------
@@ -563,7 +563,7 @@ class ParticipantMaps:
         return {key for maps in all_maps for key in maps.map_keys()}
 
     def select_sources(self, keys: Collection[MapKey]) -> list[RunMaps]:
-        """Return the stored maps of all runs, and the runs, from which maps are computed."""
+        """Return the sources of maps: stored maps of all runs, or runs."""
         stored = set() if self.combined is None else self.combined.map_keys()
         combined = [self.combined] if self.combined is not None and stored & {*keys} else []
         missing = {*keys} - stored

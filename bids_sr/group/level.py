@@ -11,6 +11,7 @@ from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.label_lists import list_some
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.sections.superres import SuperRes
+from bids_sr.config.seeds import seed_names
 from bids_sr.frozen import frozen
 from bids_sr.group.combinable_runs import find_uncombinable
 from bids_sr.group.dataset_contents import DatasetContents
@@ -28,7 +29,7 @@ from bids_sr.group.map_plan import (
     LEAST_PARTICIPANTS,
     GroupMembers,
     MapPlan,
-    list_components,
+    list_runs_at_rest,
     list_weights,
     plan_maps,
 )
@@ -193,7 +194,8 @@ class RunsGroup:
                     "rerun the participant level for this participant",
                 ) from error
         if maps.records:
-            write_inputs(folder / "group", self.names, maps.records, settings.paths.output_dir)
+            records = [record for record in maps.records if record.n_voxels]
+            write_inputs(folder / "group", self.names, records, settings.paths.output_dir)
         new_exclusions = [line for line in maps.exclusions if line not in self.plan.notes]
         lines = [
             *new_exclusions,
@@ -279,6 +281,7 @@ def find_runs_group(
     missing = missing_lines(expected, tables) + missing_run_lines(
         [run for runs in dataset.runs.values() for run in runs if is_selected(run)], tables
     )
+    missing += [("", line) for line in dataset.table.list_skipped_lines()]
     if not dataset.participants:
         sentence = (
             f"missing participants cannot be identified because {dataset.folder} does not list any"
@@ -293,8 +296,8 @@ def find_runs_group(
     missing += [*uncombined.lines, *collected.outdated]
     unequal = dict(zip(tables["stem"], tables["unequal"], strict=True))
     usable = uncombined.exclude(exclude_contrasts(output_dir, collected, unequal))
-    outsiders = {label: text for label, text in leftovers if not dataset.lists(label)}
-    names = make_group_names(selection)
+    outsiders = {label for label, _ in leftovers if not dataset.lists(label)}
+    names = make_group_names(selection.session_label)
     plan = plan_maps(
         collected,
         usable,
@@ -302,7 +305,8 @@ def find_runs_group(
             labels=sorted({*expected, *outsiders, *participants}),
             outsiders=outsiders,
             with_tables=frozenset(participants),
-            components=list_components(tables),
+            runs_at_rest=list_runs_at_rest(tables),
+            component_names=seed_names(()),
             unequal=unequal,
             weights=list_weights(tables),
             uncombined=uncombined.reasons,

@@ -1,4 +1,4 @@
-"""Plan of the group maps: which participants are in which map, before any map is read.
+"""Plan of the group maps: the participants of each map, before any map is read.
 
 The data set decides who belongs to the group. Independent components have no order or sign that
 participants share, so they are not averaged. Contrasts of opposite sign are joined.
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from bids_sr.config.seeds import seed_names
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import ComparableWeights, comparable
 from bids_sr.group.input_maps import (
@@ -122,12 +121,14 @@ class GroupMembers:
     ----------
     labels : Sequence[str]
         All participants (``sub-…``) that belong to the group, and those that were left out.
-    outsiders : Mapping[str, str]
-        Reason by label for participants that do not belong to the group.
+    outsiders : Collection[str]
+        Labels of participants whose results do not belong to the data set.
     with_tables : Collection[str]
         Labels of participants with metrics tables.
-    components : Collection[str]
-        Names of runs whose independent components were mapped.
+    runs_at_rest : Collection[str]
+        Names of runs at rest.
+    component_names : Sequence[str]
+        Names of the maps of independent components of runs at rest.
     unequal : Mapping[str, Collection[str]]
         Contrasts with other weights than in most participants, by name of the run.
     weights : Mapping[tuple[Task, str], Mapping[str, float]]
@@ -137,16 +138,17 @@ class GroupMembers:
     """
 
     labels: Sequence[str]
-    outsiders: Mapping[str, str]
+    outsiders: Collection[str]
     with_tables: Collection[str]
-    components: Collection[str]
+    runs_at_rest: Collection[str]
+    component_names: Sequence[str]
     unequal: Mapping[str, Collection[str]]
     weights: Mapping[tuple[Task, str], Mapping[str, float]]
     uncombined: Mapping[tuple[str, Task], str]
 
 
-def list_components(tables: pd.DataFrame) -> frozenset[str]:
-    """Return the names of runs at rest, whose components are not compared between participants.
+def list_runs_at_rest(tables: pd.DataFrame) -> frozenset[str]:
+    """Return the names of runs at rest.
 
     `tables`: one row per metrics table, with the columns stem and at_rest.
     """
@@ -191,12 +193,12 @@ def plan_maps(
     names : GroupNames
         Names of the files of the call.
     selected_sessions : Sequence[str]
-        Labels of the requested sessions; empty for all.
+        Labels of the requested sessions. If there are none, all sessions are used.
     """
-    effects = _drop_components(usable, members.components)
+    effects = _drop_components(usable, members)
     all_maps = [*effects.runs, *effects.combined]
     space, fwhm_mm = common_space(all_maps), first_smoothing(all_maps)
-    notes = _component_notes(usable, members.components)
+    notes = _component_notes(usable, members)
     if space is None or fwhm_mm is None:
         return MapPlan(notes=(*notes, *_no_space_notes(all_maps)))
     available = DerivativeMaps(
@@ -255,20 +257,20 @@ def _select_task(maps: DerivativeMaps, task: Task) -> DerivativeMaps:
     )
 
 
-def _drop_components(usable: DerivativeMaps, components: Collection[str]) -> DerivativeMaps:
+def _drop_components(usable: DerivativeMaps, members: GroupMembers) -> DerivativeMaps:
     """Return maps without independent components of runs at rest.
 
     Combined maps belong to the runs of their participant and task.
     """
     tasks_at_rest = {
-        (run.participant, run.task, run.variant) for run in usable.runs if run.name in components
+        (run.participant, run.task, run.variant)
+        for run in usable.runs
+        if run.name in members.runs_at_rest
     }
 
     def drop(maps: RunMaps) -> RunMaps:
-        at_rest = maps.name in components or (
-            (maps.participant, maps.task, maps.variant) in tasks_at_rest
-        )
-        return maps.drop_contrasts(seed_names(())) if at_rest else maps
+        at_rest = (maps.participant, maps.task, maps.variant) in tasks_at_rest
+        return maps.drop_contrasts(members.component_names) if at_rest else maps
 
     return DerivativeMaps(
         runs=[drop(run) for run in usable.runs],
@@ -277,17 +279,19 @@ def _drop_components(usable: DerivativeMaps, components: Collection[str]) -> Der
     )
 
 
-def _component_notes(usable: DerivativeMaps, components: Collection[str]) -> list[str]:
+def _component_notes(usable: DerivativeMaps, members: GroupMembers) -> list[str]:
     """Return a sentence per task whose independent components are not averaged."""
     tasks = {
         run.task
         for run in usable.runs
-        if run.name in components and {key[0] for key in run.map_keys()} & {*seed_names(())}
+        if run.name in members.runs_at_rest
+        and {key[0] for key in run.map_keys()} & {*members.component_names}
     }
+    names = ", ".join(members.component_names)
     return [
-        f"group maps for task {task}: independent components ({', '.join(seed_names(()))}) were"
-        " not averaged, because their order and signs are arbitrary and differ between"
-        " participants. Maps of seeds (--seeds) can be averaged"
+        f"group maps for task {task}: independent components ({names}) were not averaged,"
+        " because their order and signs are arbitrary and differ between participants. Maps of"
+        " seeds (--seeds) can be averaged"
         for task in sorted(tasks)
     ]
 
@@ -437,7 +441,8 @@ def _explain_exclusion(context: _TaskContext, key: MapKey, label: str) -> Exclus
     """Return why a participant has no map for a group map."""
     members = context.members
     if label in members.outsiders:
-        return Exclusion(reason=members.outsiders[label], is_listed=True)
+        reason = "the data set no longer contains this participant"
+        return Exclusion(reason=reason, is_listed=True)
     stored = [
         maps
         for maps in (*context.collected.runs, *context.collected.combined)

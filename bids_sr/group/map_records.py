@@ -1,4 +1,4 @@
-"""Record of a group map: who is in it, from which files, and why the other participants are not.
+"""Record of a group map: its participants and files, and why others are not included.
 
 File names, sidecars, the table of inputs, the page, the console and the dry run are written from
 these records.
@@ -109,6 +109,8 @@ class GroupMapRecord:
         Reason for each other participant, by label.
     checksums : Mapping[Path, str]
         SHA-256 of the members' files; empty before the files are read.
+    n_voxels : int
+        Number of voxels with values; 0 before the map is computed, and if it cannot be computed.
     """
 
     names: GroupNames
@@ -121,6 +123,7 @@ class GroupMapRecord:
     members: tuple[MapMember, ...]
     excluded: Mapping[str, Exclusion]
     checksums: Mapping[Path, str]
+    n_voxels: int = 0
 
     @property
     def participants(self) -> tuple[str, ...]:
@@ -149,6 +152,7 @@ class GroupMapRecord:
     def sidecar_entries(self) -> dict[str, object]:
         """Return the entries of the sidecars about participants, sessions and weights."""
         entries: dict[str, object] = {
+            "NumberOfVoxels": self.n_voxels,
             "NumberOfParticipants": len(self.members),
             "Participants": list(self.participants),
             "Excluded": {label: exclusion.reason for label, exclusion in self.excluded.items()},
@@ -290,7 +294,8 @@ def session_lines(records: Sequence[GroupMapRecord]) -> list[str]:
         line = (
             f"group maps for {task_label}: the sessions {', '.join(sessions)} of each participant"
             f" were averaged; {len(sessions_by_participant) - len(incomplete)} of"
-            f" {len(sessions_by_participant)} participants have all {len(sessions)} sessions"
+            f" {len(sessions_by_participant)} participants have each of the {len(sessions)}"
+            " sessions"
         )
         fewer = f". Number of sessions of the others: {'; '.join(incomplete)}"
         lines.append(line + (fewer if incomplete else ""))

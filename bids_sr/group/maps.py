@@ -310,7 +310,7 @@ def compute_group_maps(
     plan : MapPlan
         Planned maps and their participants.
     output_dir : Path
-        Folder in which ``group`` is created.
+        Parent folder of ``group``.
     print_line : Callable[[str], None]
         Receives progress messages.
     pool : Executor, optional
@@ -376,18 +376,15 @@ def _compute_task_maps(computation: _Computation, task: PlannedTask) -> _TaskMap
     tested = np.zeros(len(computation.target.points), dtype=bool)
     for key, test in tests.items():
         records[key] = test.record
-        tested |= test.inside
-    testable = [
-        test
-        for test in tests.values()
-        if len(test.record.members) >= LEAST_PARTICIPANTS and test.inside.any()
-    ]
+        if test.record.n_voxels:
+            tested |= test.inside
+    testable = [test for test in tests.values() if test.record.n_voxels]
     counts = {len(test.record.members) for test in testable}
     if testable:
         task_label = testable[0].record.task_label
         for n_participants in sorted(counts, reverse=True):
             n_voxels = {
-                int(test.inside.sum())
+                test.record.n_voxels
                 for test in testable
                 if len(test.record.members) == n_participants
             }
@@ -395,13 +392,10 @@ def _compute_task_maps(computation: _Computation, task: PlannedTask) -> _TaskMap
                 f"group maps for {task_label}: computing maps of {n_participants} participants in"
                 f" {_range_text(n_voxels)} voxels of {computation.target.space}"
             )
-        limits = [
+        notes += [
             f"group maps for {task_label}: {text}"
             for text in _resolution_texts(computation.flips, counts)
         ]
-        for line in limits:
-            computation.print_line(line)
-        notes += limits
     flip_inputs = _prepare_flips(computation, task, testable) if computation.flips else None
     with ThreadPoolExecutor(computation.threads) as workers:
         rows = list(workers.map(partial(_test_map, computation, flip_inputs), testable))
@@ -448,7 +442,9 @@ def _accumulate_maps(
     tests, notes = {}, []
     for key, (map_sums, inside) in sums.items():
         map_sums.sums.restrict(map_sums.common)
-        tests[key] = _MapTest(record=records[key], sums=map_sums.sums, inside=inside)
+        has_map = len(records[key].members) >= LEAST_PARTICIPANTS
+        record = replace(records[key], n_voxels=int(inside.sum()) if has_map else 0)
+        tests[key] = _MapTest(record=record, sums=map_sums.sums, inside=inside)
     for key, test in tests.items():
         heading = f"group map of {key[0]} ({key[1]}) for {test.record.task_label}"
         n_members = len(test.record.members)
@@ -490,7 +486,7 @@ def _leave_out(
     labels : _Labels
         Participants in each map of the task.
     doubtful : _Labels
-        Participants in each map from which somebody may have to be left out.
+        Participants in each map whose participants may have too different voxels.
     """
     pack = partial(_pack_coverage, sampled_labels=_select_contrasts(labels, doubtful))
     coverage: dict[MapKey, dict[str, Array]] = {key: {} for key in doubtful}

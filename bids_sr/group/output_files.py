@@ -9,11 +9,10 @@ while files were moved is completed by the next call.
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bids_sr.config.sections.selection import Selection
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import put_in_place, read_json, write_text
 
@@ -65,10 +64,12 @@ class GroupNames:
         return is_of_scans == (self.kind == "scans")
 
 
-def make_group_names(selection: Selection, kind: str = "") -> GroupNames:
-    """Return the names of a call, which contain the session if exactly one is selected."""
-    labels = selection.session_label
-    return GroupNames(session=labels[0] if len(labels) == 1 else "", kind=kind)
+def make_group_names(sessions: Sequence[str], kind: str = "") -> GroupNames:
+    """Return the names of a call, which contain the session if exactly one is selected.
+
+    `sessions` are the labels of the selected sessions.
+    """
+    return GroupNames(session=sessions[0] if len(sessions) == 1 else "", kind=kind)
 
 
 def list_group_files(output_dir: Path, names: GroupNames) -> list[Path]:
@@ -96,9 +97,8 @@ def list_other_sessions(output_dir: Path, names: GroupNames) -> list[str]:
 def replace_group_files(output_dir: Path, names: GroupNames) -> Iterator[Path]:
     """Replace the files of an earlier call when the block ends, or none of them if it fails.
 
-    The context manager yields the folder to which the block writes the files, with the same
-    relative paths as in the output directory. Files of the earlier call that the block does not
-    write are removed.
+    The context manager yields the folder for the new files, with the same relative paths as in the
+    output directory. Files of the earlier call that the block does not write are removed.
     """
     complete_interrupted_call(output_dir)
     staging = output_dir / _STAGING
@@ -116,9 +116,9 @@ def replace_group_files(output_dir: Path, names: GroupNames) -> Iterator[Path]:
 
 
 def complete_interrupted_call(output_dir: Path) -> None:
-    """Move the files of a complete call to their final places; do nothing without such files.
+    """Move the files of a complete call to their final places, the page last.
 
-    The page is the last file.
+    Nothing is done if the last call was not stopped while its files were moved.
     """
     staging = output_dir / _STAGING
     content = read_json(staging / _MANIFEST)

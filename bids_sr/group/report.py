@@ -23,7 +23,6 @@ from bids_sr.frozen import frozen
 from bids_sr.group import figures as group_figures, verdicts
 from bids_sr.group.comparison_tables import comparisons_html, paper_html, paper_sizes
 from bids_sr.group.comparisons import PRIMARY, is_primary_metric
-from bids_sr.group.map_plan import LEAST_PARTICIPANTS
 from bids_sr.group.map_records import GroupMapRecord, GroupMaps
 from bids_sr.group.output_files import GroupNames
 from bids_sr.group.values import QUESTION, JoinedTables, question_rows
@@ -74,7 +73,9 @@ _MAPS_TEXT = (
 )
 _SIGN_FLIPS_TEXT = (
     " Two-sided p values with family-wise error correction were computed from the distribution of"
-    " the maximum absolute t in the brain under random sign flips [@winkler2014; @nilearn]."
+    " the maximum absolute t in the brain under sign flips [@winkler2014]: all distinct flips if"
+    " their number did not exceed the requested number, and otherwise random flips and the data"
+    " without a flip."
 )
 _EXPLORATORY_NOTE = (
     "None of these comparisons was prespecified. The p values are corrected for the comparisons"
@@ -231,7 +232,7 @@ def _participants_html(content: GroupContent) -> Markup:
             "With metrics tables": included,
             **by_task,
             "In the group maps": _list_map_members(content.maps.records),
-            "Missing": _missing_lines(content) or "none",
+            "Missing or not used": _missing_lines(content) or "none",
         }
     )
     exclusions = messages_html("note", list(content.maps.exclusions))
@@ -251,7 +252,7 @@ def _participants_html(content: GroupContent) -> Markup:
 
 def _list_map_members(records: Sequence[GroupMapRecord]) -> list[str]:
     """Return the participants in the group maps, with the number of maps if they differ."""
-    computed = [record for record in records if len(record.members) >= LEAST_PARTICIPANTS]
+    computed = [record for record in records if record.n_voxels]
     counts = Counter(label for record in computed for label in record.participants)
     return [
         label if count == len(computed) else f"{label} ({count} of {len(computed)} maps)"
@@ -311,7 +312,7 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
             verdicts.group_answer_html(content.comparisons, tasks, sentences, tested),
             *forests,
             *_accuracy_html(content, figure_dir),
-            render("box", "Missing.", _missing_lines(content)),
+            render("box", "Missing or not used.", _missing_lines(content)),
             render(
                 "box",
                 "Runs without super-resolution (the method was not applied, and the series is"
@@ -547,7 +548,10 @@ def _members_html(records: Sequence[GroupMapRecord]) -> Markup:
         by_members.setdefault((members, reasons), []).append(record)
     rows = [
         [
-            "; ".join(f"{record.key[0]} ({record.key[1]})" for record in same_records),
+            "; ".join(
+                f"{record.key[0]} ({record.key[1]})" + ("" if record.n_voxels else ": no map")
+                for record in same_records
+            ),
             same_records[0].task_label,
             str(len(same_records[0].members)),
             members or "none",
@@ -561,7 +565,7 @@ def _members_html(records: Sequence[GroupMapRecord]) -> Markup:
 
 
 def _sessions_text(n_sessions: int) -> str:
-    """Return the number of sessions of a participant in parentheses, "" without sessions."""
+    """Return the number of sessions in parentheses, or "" if there are no sessions."""
     if not n_sessions:
         return ""
     return " (1 session)" if n_sessions == 1 else f" ({n_sessions} sessions)"

@@ -4,6 +4,7 @@ Only modules with loops import this module: importing numba takes about 0.3 s an
 without cached code are compiled when their module is imported.
 """
 
+import hashlib
 import os
 from collections.abc import Callable
 from functools import partial
@@ -20,9 +21,11 @@ inlined = _njit(inline="always")
 """Decorator for functions that are only called by compiled loops."""
 _exact_njit = partial(_njit, fastmath=False)
 # One directory per CPU type: machines that share a disk and start at the same time would otherwise
-# mix their code.
+# mix their code. The digest is required because numba only compares the files of the functions.
 _CACHE_DIR = Path(
-    os.environ.get("XDG_CACHE_HOME") or "~/.cache", "bids-sr", llvm.get_host_cpu_name()
+    os.environ.get("XDG_CACHE_HOME") or "~/.cache",
+    "bids-sr",
+    f"{llvm.get_host_cpu_name()}-{hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]}",
 )
 
 

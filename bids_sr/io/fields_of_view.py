@@ -8,9 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from bids_sr.io.arrays import Array, MaskArray
+from bids_sr.io.orientation import axes_text, storage_order
 
 _POSITION_TOLERANCE_MM = 0.01  # mm, position differences due to rounding
 _TR_TOLERANCE_S = 1e-3  # s, tolerance of repetition times
+REORDER_FIX = "Save the image with the axes and directions of the run, without interpolation."
+"""Remedy for an image whose voxels are stored in another order than in its run."""
 EDGE_TOLERANCE = 0.1
 """Distance between corners of two fields of view that count as equal, as a fraction of the
 high-resolution voxel size.
@@ -64,6 +67,27 @@ def corner_distance(
         for size, grid in ((shape, affine), (other_shape, other_affine))
     ]
     return float(np.linalg.norm(positions[0] - positions[1], axis=1).max())
+
+
+def turned_corner_distance(
+    shape: Sequence[int], affine: Array, other_shape: Sequence[int], other_affine: Array
+) -> float:
+    """Return the largest distance (mm) between the corners of two fields of view.
+
+    The voxels of both images may be stored in different orders. Parameters are as in
+    `corner_distance`.
+
+    Examples
+    --------
+    >>> flipped = np.diag([-1.0, 1.0, 1.0, 1.0])
+    >>> flipped[0, 3] = 3.0
+    >>> turned_corner_distance((4, 4, 2), flipped, (4, 4, 2), np.eye(4))
+    0.0
+    """
+    order = storage_order(affine, other_affine)
+    return corner_distance(
+        order.turn_shape(shape)[:3], order.turn_affine(affine, shape), other_shape, other_affine
+    )
 
 
 def find_grid_problems(
@@ -204,6 +228,12 @@ def _find_position_problem(
     limit_mm = EDGE_TOLERANCE * float(voxel_mm.min())
     if not distance_mm > limit_mm:
         return None
+    if turned_corner_distance(shape[:3], affine, run_shape[:3], run_affine) <= limit_mm:
+        reason = (
+            f"the voxels are stored in another order ({axes_text(affine)}) than in {run_name}"
+            f" ({axes_text(run_affine)}). The field of view is the same"
+        )
+        return reason, REORDER_FIX
     reason = (
         f"the field of view differs from {run_name}: its outer edges are shifted by up to"
         f" {distance_mm:.3g} mm ({distance_mm / run_voxel_mm[:2].min():.2g} acquired voxels), but"

@@ -4,6 +4,7 @@ A row is a line of the file. A cell that begins and ends with a quotation mark, 
 text, is read without the marks. Any other quotation mark is an ordinary character.
 """
 
+import codecs
 import re
 from collections.abc import Iterable
 from itertools import islice
@@ -22,11 +23,14 @@ _CELL_PATTERNS = {
 }
 
 
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
 class MalformedTable(ValueError):
     """Error for an unreadable table; the message names the row or column."""
 
 
-TABLE_ERRORS = (OSError, UnicodeDecodeError, MalformedTable)
+TABLE_ERRORS = (OSError, MalformedTable)
 """Errors of `read_rows` and `read_frame`."""
 TableRow = tuple[int, dict[str, str | None]]
 """Line number, and cells by column; None if the line has fewer cells than columns.
@@ -43,6 +47,8 @@ def split_line(line: str, delimiter: str = "\t") -> list[str]:
     >>> split_line('1.5\\t"a ""quoted"" cell"\\t"open')
     ['1.5', 'a "quoted" cell', '"open']
     """
+    if '"' not in line:
+        return line.split(delimiter)
     cells, position = list[str](), 0
     while position <= len(line):
         match = _CELL_PATTERNS[delimiter].match(line, position)
@@ -83,13 +89,13 @@ def split_table(
 
     Raises
     ------
-    OSError, UnicodeDecodeError
-        The file cannot be read as UTF-8.
+    OSError
+        The file cannot be read.
     MalformedTable
-        Two columns have the same name, which BIDS does not allow.
+        The file is not UTF-8 text, or two columns have the same name, which BIDS does not allow.
     """
     # other Unicode line separators may occur within a cell
-    lines = re.split(r"\r\n|\n|\r", read_text(path, encoding="utf-8-sig"))
+    lines = re.split(r"\r\n|\n|\r", _read_utf8(path))
     numbered_lines = [
         (number, line) for number, line in enumerate(lines, 1) if line.strip("\r\n ")
     ]
@@ -100,6 +106,26 @@ def split_table(
     if repeated_names:
         raise MalformedTable(f"several columns have the name {repeated_names[0]!r}")
     return columns, [(number, split_line(line, delimiter)) for number, line in numbered_lines[1:]]
+
+
+def _read_utf8(path: Path) -> str:
+    """Return the text of a table without a byte order mark.
+
+    The errors are as in `split_table`.
+    """
+    try:
+        text = read_text(path, encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.object.startswith(_UTF16_MARKS):
+            raise MalformedTable("the text is encoded in UTF-16 instead of UTF-8") from error
+        line = error.object[: error.start].count(b"\n") + 1
+        raise MalformedTable(
+            f"the text is not encoded in UTF-8: line {line} has the byte"
+            f" 0x{error.object[error.start]:02x}"
+        ) from error
+    if "\0" in text:  # for example UTF-16 without a mark; some programs end a name at such a byte
+        raise MalformedTable("the file contains NUL bytes, which are not UTF-8 text")
+    return text
 
 
 def read_rows(
@@ -118,7 +144,7 @@ def read_rows(
 
     Raises
     ------
-    OSError, UnicodeDecodeError, MalformedTable
+    OSError, MalformedTable
         See `split_table`.
     """
     columns, rows = split_table(path, delimiter)
@@ -137,7 +163,7 @@ def read_frame(path: Path) -> "pd.DataFrame":
 
     Raises
     ------
-    OSError, UnicodeDecodeError, MalformedTable
+    OSError, MalformedTable
         See `split_table`; also a row with more or fewer cells than columns.
     """
     import csv

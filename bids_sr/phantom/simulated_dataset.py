@@ -145,6 +145,8 @@ def _write_top_level_files(root: Path, study: Study) -> None:
     _write_readme(root, study, name)
     (root / "CHANGES").write_text(f"{__version__} 2025-01-01\n  - Simulated.\n")
     _write_participants(root, study)
+    if study.task != "rest":
+        _describe_events(root, study.task)
 
 
 def _write_readme(root: Path, study: Study, name: str) -> None:
@@ -322,17 +324,20 @@ def _write_bold(run: SimulatedRun, stem: Path, threads: int) -> None:
 
 
 def _write_events(events: Sequence[Event], stem: Path) -> None:
-    """Write the events of a run, if any; `stem` is the path up to ``_events``."""
-    if not events:
-        return
-    write_tsv(Path(f"{stem}_events.tsv"), ["onset", "duration", "trial_type"], events)
+    """Write the events table of a run, if any; `stem` is the path up to ``_events``."""
+    if events:
+        write_tsv(Path(f"{stem}_events.tsv"), ["onset", "duration", "trial_type"], events)
+
+
+def _describe_events(root: Path, task: str) -> None:
+    """Write the sidecar of all events tables of a task, with the order of the trial types."""
     levels = {
         "thumb": "tapping with the thumb",
         "little": "tapping with the little finger",
         "rest": "no movement",
     }
     atomic_files.write_json(
-        Path(f"{stem}_events.json"),
+        root / f"task-{task}_events.json",
         {
             "onset": {"Description": "onset of the block", "Units": "s"},
             "duration": {"Description": "duration of the block", "Units": "s"},

@@ -19,6 +19,8 @@ from bids_sr.pipeline.port import REQUIRED, Port, make_port, without_none
 
 INPUTS_CHECKSUM = "inputs_checksum"
 """Trait for the checksum of `bids_sr.pipeline.input_checksums`."""
+CODE_DIGEST = "code_digest"
+"""Trait for the digest of the code of the step."""
 _TRAIT_TYPES = {
     int: traits.Int,
     float: traits.Float,
@@ -78,6 +80,7 @@ def make_interface_class(
     input_traits |= {name: _make_setting_trait(parameter) for name, parameter in settings.items()}
     # nipype only considers the size and time of files
     input_traits[INPUTS_CHECKSUM] = traits.Str()
+    input_traits[CODE_DIGEST] = traits.Str()
     if "device" in settings:  # set by the scheduler, which assigns the GPU to one step at a time
         input_traits["use_gpu"] = traits.Bool(False, usedefault=True, nohash=True)
     output_traits = {

@@ -9,9 +9,10 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.config.memory import Need
 from bids_sr.frozen import frozen
+from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.input_checksums import compute_checksums
-from bids_sr.pipeline.nipype_interface import INPUTS_CHECKSUM
+from bids_sr.pipeline.nipype_interface import CODE_DIGEST, INPUTS_CHECKSUM
 from bids_sr.pipeline.nodes import Handle, Node, Scope, Wire
 
 _SCHEDULER_NODE_GB = 0.01  # memory of nodes that run in the scheduler itself
@@ -43,6 +44,7 @@ def make_workflow(
     nipype_nodes = {node: _make_nipype_node(node, graph, need_gb) for node in graph.nodes}
     for node, checksum in compute_checksums(graph).items():
         setattr(nipype_nodes[node].inputs, INPUTS_CHECKSUM, checksum)
+        setattr(nipype_nodes[node].inputs, CODE_DIGEST, compute_code_digest(node.step.function))
     for node, nipype_node in nipype_nodes.items():
         nipype_node.seconds = seconds(node)
         workflows[node.scope].add_nodes([nipype_node])

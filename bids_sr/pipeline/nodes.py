@@ -4,7 +4,6 @@ A node is a call of a step in a `bids_sr.pipeline.flow.Flow`. Nodes belong to sc
 participant, a run, or a series of the run.
 """
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,9 +123,8 @@ class Node:
         return () if reads is None else self._evaluate(reads)
 
     def _evaluate(self, function: Callable[..., _T]) -> _T:
-        """Call a function with the settings that its parameters name."""
-        names = inspect.signature(function).parameters
-        return function(**self.step.select_arguments(names, self.get_setting))
+        """Call `cost` or `reads` of the step with the settings that its parameters name."""
+        return function(**self.step.select_arguments(function, self.get_setting))
 
     def get_setting(self, name: str) -> object:
         """Return a setting of the call, or the default of the step."""
@@ -159,7 +157,7 @@ class Scope:
     texts : list[Passage]
         Methods text of the whole graph.
     participant, run : str
-        Participant label and run name; "" for the values of the enclosing scope.
+        Participant label and run name; "" if the nodes belong to none.
     high_resolution : bool
         Whether the nodes process volumes of the high-resolution grid.
     """
@@ -188,8 +186,8 @@ class Scope:
             self.store,
             self.uri,
             texts=self.texts,
-            participant=participant,
-            run=run,
+            participant=participant or self.participant,
+            run=run or self.run,
             high_resolution=high_resolution or self.high_resolution,
         )
         self.inner.append(inner)
@@ -203,9 +201,7 @@ class Scope:
     @property
     def owner(self) -> tuple[str, str]:
         """Participant (label) and run that the nodes belong to; "" if there is none."""
-        participants = (scope.participant for scope in self.outward() if scope.participant)
-        runs = (scope.run for scope in self.outward() if scope.run)
-        return next(participants, ""), next(runs, "")
+        return self.participant, self.run
 
     def outward(self) -> Iterator["Scope"]:
         """Yield this scope and all enclosing scopes."""

@@ -121,6 +121,15 @@ def _list_fields(record_class: "type[DataclassInstance]") -> tuple[tuple[str, ty
     return tuple((field.name, _get_record_class(field.type)) for field in fields(record_class))
 
 
+def _iterate_field_names(record_class: "type[DataclassInstance]") -> Iterator[str]:
+    """Yield the names of the fields of a record class, and of the records in it."""
+    for name, field_class in _list_fields(record_class):
+        if field_class is None:
+            yield name
+        else:
+            yield from _iterate_field_names(field_class)
+
+
 def _iterate_record_values(
     record_class: "type[DataclassInstance]", record: object
 ) -> Iterator[tuple[str, object]]:
@@ -220,9 +229,11 @@ class Step(Generic[_P, _R]):
             if not ports[name] and name != "here"
         }
         self.needs_folder = "here" in ports
-        for declaration in (cost, reads):
-            if callable(declaration):
-                self._check_declaration(declaration)
+        self._declaration_names: dict[Callable[..., object], tuple[str, ...]] = {
+            declaration: self._list_names(declaration)
+            for declaration in (cost, reads)
+            if callable(declaration)
+        }
         return_type = self._signature.return_annotation
         self._result_class = None if make_port(return_type) else _get_record_class(return_type)
         self.outputs = self._collect_outputs(makes)
@@ -257,14 +268,21 @@ class Step(Generic[_P, _R]):
             for name, annotation in zip(names, annotations, strict=True)
         }
 
-    def _check_declaration(self, declaration: Callable[..., object]) -> None:
-        """Raise `TypeError` if a parameter of `cost` or `reads` is not a setting of the step."""
-        names = inspect.signature(declaration).parameters
-        if unknown := names.keys() - self.settings.keys() - self._records.keys():
+    def _list_names(self, declaration: Callable[..., object]) -> tuple[str, ...]:
+        """Return the names of the parameters of `cost` or `reads`.
+
+        Raises
+        ------
+        TypeError
+            If a parameter is not a setting of the step.
+        """
+        names = tuple(inspect.signature(declaration).parameters)
+        if unknown := set(names) - self.settings.keys() - self._records.keys():
             raise TypeError(
                 f"cost or reads of {self.__name__} depend on {', '.join(sorted(unknown))},"
                 " which are no settings of the step"
             )
+        return names
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Call the function, or the current receiver of calls; see `redirect_calls`."""
@@ -285,20 +303,19 @@ class Step(Generic[_P, _R]):
         return cast("_R", result)
 
     def select_arguments(
-        self, names: Iterable[str], get_setting: Callable[[str], object]
+        self, declaration: Callable[..., object], get_setting: Callable[[str], object]
     ) -> dict[str, object]:
-        """Return settings of a call by name, or records of settings by the parameter's name.
+        """Return the arguments of `cost` or `reads`: settings, or records of settings, by name.
 
         `get_setting` returns the setting of a name.
         """
         arguments: dict[str, object] = {}
-        for name in names:
+        for name in self._declaration_names[declaration]:
             record = self._records.get(name)
             if record is None:
                 arguments[name] = get_setting(name)
             else:
-                flat_parameters = _iterate_flat_parameters([self._signature.parameters[name]])
-                values = {field.name: get_setting(field.name) for field in flat_parameters}
+                values = {field: get_setting(field) for field in _iterate_field_names(record)}
                 arguments[name] = _build_record(record, values)
         return arguments
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,12 @@ from bids_sr.bids import (
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.bids.retrospective_plan import as_downsampled, note_retrospective
 from bids_sr.bids.similar_names import describe_similar
-from bids_sr.combination import warn_of_left_out
+from bids_sr.combination import warn_of_left_out, warn_of_separate_runs
 from bids_sr.compared_series import add_compared_series
 from bids_sr.config import Settings, machine
 from bids_sr.config.seeds import COMPONENTS, choose_seeds, seed_names
 from bids_sr.frozen import frozen
-from bids_sr.glm.contrasts import Contrast, Contrasts
+from bids_sr.glm.contrasts import Contrast, Contrasts, order_types
 from bids_sr.io.image_header import Header
 from bids_sr.notices import Notice
 from bids_sr.preflight import (
@@ -155,9 +156,9 @@ def _check_headers(data_set: Survey, findings: Findings) -> None:
 def _resolve_models(data_set: Survey, settings: Settings, findings: Findings) -> _LinearModels:
     """Return the models of the runs, from events tables, options and the BIDS Stats Model."""
     types = _assess_trial_types(data_set, settings, findings)
-    modeled = {bold: run_types.modeled for bold, run_types in types.items()}
     seeds = _list_seed_names(data_set, settings, findings)
-    requested_contrasts, model_confounds = _read_requests(modeled, settings, findings)
+    levels = tuple(chain.from_iterable(data_set.type_order.values()))
+    requested_contrasts, model_confounds = _read_requests(types, levels, settings, findings)
     nuisance = confound_checks.select_confounds(settings, model_confounds, findings)
     tables = {bold: table for bold, table in data_set.files_by_run.values() if table is not None}
     contrasts = run_contrasts.resolve_run_contrasts(types, requested_contrasts, tables, findings)
@@ -184,18 +185,32 @@ def _find_estimable_runs(
 
 
 def _read_requests(
-    modeled: Mapping[Path, Sequence[str]], settings: Settings, findings: Findings
+    types: Mapping[Path, estimability.TypesOfRun],
+    levels: Sequence[str],
+    settings: Settings,
+    findings: Findings,
 ) -> tuple[Sequence[str | tuple[str, Contrast]], list[str] | None]:
     """Return the contrasts of ``--model`` and ``--contrasts``, and the confounds of the model.
 
-    `modeled` are the modeled trial types by BOLD file. If no model was given, confounds are None.
+    `types` are the trial types by BOLD file, and `levels` trial types in the order of ``Levels``
+    at the root of the data set. If no model was given, confounds are None.
     """
     activation = settings.activation
     if activation.stats_model is None:
         return activation.contrasts, None
     from bids_sr.preflight.stats_model import read_model
 
-    contrasts, confounds = read_model(activation.stats_model, modeled, findings)
+    contrasts, confounds = read_model(
+        activation.stats_model,
+        {bold: run_types.modeled for bold, run_types in types.items()},
+        findings,
+        levels=levels,
+        unmodeled={
+            name: reason
+            for run_types in types.values()
+            for name, reason in run_types.unmodeled.items()
+        },
+    )
     return (*contrasts, *activation.contrasts), confounds
 
 
@@ -227,7 +242,9 @@ def _assess_trial_types(
             names = events.check_events(table, bold, durations.get(bold), findings)
         if names:
             order = data_set.type_order.get(entities.get("task", ""), ())
-            names_by_run[bold] = events.order_types(names, order)
+            names_by_run[bold] = order_types(names, order)
+    with findings.about(code="events"):
+        events.note_unshared_levels(names_by_run, data_set, findings)
     events.warn_of_alike_types(names_by_run, findings)
     types = {
         bold: estimability.TypesOfRun.all_described(names) for bold, names in names_by_run.items()
@@ -369,6 +386,8 @@ def _complete_plan(
         methods_series = series_names(settings.superres.methods)
         for subject in plan.subjects:
             warn_of_left_out(subject.runs, plan_of_series, methods_series, findings)
+            with findings.about(subject.label):
+                warn_of_separate_runs(subject.runs, plan.skipped, settings, findings)
     unsplit = frozenset[Path]()
     if settings.evaluation.retrospective is not None:
         note_retrospective(plan.subjects, settings, findings)

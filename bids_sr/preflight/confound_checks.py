@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.config import Settings
 from bids_sr.config.sections.activation import NO_CONFOUNDS
-from bids_sr.io.tables import read_frame
 from bids_sr.preflight.run_model import MOTION_REGRESSORS
 from bids_sr.preflight.stats_model import is_confound
 
@@ -75,11 +74,12 @@ def warn_of_missing(
     """
     if confound_names is None:
         return
+    from bids_sr.glm.imported_confounds import read_confounds
     from bids_sr.glm.model_confounds import COMPONENTS_SET, CONFOUND_SETS
 
     path = None if run.precomputed is None else run.precomputed.confounds
     if path is not None:
-        columns = list(map(str, read_frame(path))) if path.exists() else []
+        columns = list(map(str, read_confounds(path))) if path.exists() else []
         missing_names = [
             name
             for name in confound_names
@@ -116,12 +116,12 @@ def are_usable(run: BoldRun, confound_names: Sequence[str] | None, findings: Fin
     if path is None or not path.exists():
         return True
     from bids_sr.glm.confounds import is_complete
-    from bids_sr.glm.imported_confounds import convert_to_numbers
+    from bids_sr.glm.imported_confounds import convert_to_numbers, read_confounds
     from bids_sr.glm.model_confounds import COMPCOR_VOLUMES, COMPONENTS_SET, CONFOUND_SETS
 
     if any(problem.what == str(path) for problem in findings.problems):
         return False  # rejected by `bids_sr.bids.precomputed_checks.check_confounds`
-    table, computed, text_columns = convert_to_numbers(read_frame(path))
+    table, computed, text_columns = convert_to_numbers(read_confounds(path))
     if computed:
         findings.note(
             path,
@@ -212,9 +212,9 @@ def count_confounds(run: BoldRun, confound_names: Sequence[str] | None) -> int:
 
     path = None if run.precomputed is None else run.precomputed.confounds
     if path is not None and path.exists():
-        from bids_sr.glm.imported_confounds import convert_to_numbers
+        from bids_sr.glm.imported_confounds import convert_to_numbers, read_confounds
 
-        return len(model_confounds(convert_to_numbers(read_frame(path))[0], confound_names))
+        return len(model_confounds(convert_to_numbers(read_confounds(path))[0], confound_names))
     if confound_names is None:
         return MOTION_REGRESSORS
     names = [name for name in confound_names if name not in (MOTION_SET, COMPONENTS_SET)]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bids_sr.glm.design import Design
+    from bids_sr.glm.inseparable_types import InseparableTypes
     from bids_sr.glm.regressors import Events
     from bids_sr.glm.type_information import TypeInformation
     from bids_sr.glm.type_roles import TypeRoles
@@ -45,6 +46,8 @@ class TypesOfRun:
         Reason by type of the events table that has no regressor.
     information : TypeInformation | None
         Variances of contrasts; None if no exact model was built.
+    inseparable : tuple[InseparableTypes, ...]
+        Groups of types whose responses cannot be separated; empty if no exact model was built.
     is_clear : bool
         Whether the approximate model shows that all contrasts can be estimated.
     """
@@ -54,6 +57,7 @@ class TypesOfRun:
     averaged: tuple[str, ...]
     unmodeled: Mapping[str, str] = field(default_factory=dict)
     information: "TypeInformation | None" = None
+    inseparable: "tuple[InseparableTypes, ...]" = ()
     is_clear: bool = False
 
     @classmethod
@@ -98,6 +102,7 @@ def _assess_exactly(
     described: TypesOfRun, events: "Events", design: "Design", run: BoldRun, findings: Findings
 ) -> TypesOfRun:
     """Return the roles of trial types according to the exact model, and note what is left out."""
+    from bids_sr.glm.inseparable_types import find_inseparable_types
     from bids_sr.glm.type_roles import assign_roles
 
     assert run.events is not None
@@ -121,6 +126,7 @@ def _assess_exactly(
         averaged=roles.averaged,
         unmodeled={**described.unmodeled, **silent},
         information=roles.information,
+        inseparable=find_inseparable_types(design, roles.information),
     )
 
 
@@ -131,7 +137,7 @@ def _note_left_out(roles: "TypeRoles", table: Path, findings: Findings) -> None:
             table,
             f"the trial type {name!r} is modeled but left out of the default contrasts because"
             f" only {share:.2%} of its response (by energy) is within the run and differs from"
-            f" drift. {_REQUEST_FIX}",
+            f" the mean of the run and from drift. {_REQUEST_FIX}",
         )
     for name, ratio in roles.dominating.items():
         findings.note(
@@ -166,7 +172,7 @@ def select_estimable(
     inestimable = inestimable_contrasts(contrasts, information)
     if not inestimable:
         return estimable_contrasts
-    cause = _explain_inseparable(information.inseparable_types())
+    cause = _explain_inseparable(run_types.inseparable)
     if len(inestimable) == len(contrasts):
         findings.add_problem(events, f"no default contrast can be estimated because {cause}", _FIX)
         return estimable_contrasts
@@ -180,13 +186,27 @@ def select_estimable(
     }
 
 
-def _explain_inseparable(types: Sequence[str]) -> str:
-    """Return why contrasts cannot be estimated; `types` are the inseparable trial types."""
-    if not types:
-        return "their regressors consist of drift"
-    if len(types) == 1:
-        return f"the response to {types[0]!r} cannot be separated from drift"
-    return f"the responses to {_join_names(types)} cannot be separated from each other"
+def _explain_inseparable(groups: "Sequence[InseparableTypes]") -> str:
+    """Return why contrasts cannot be estimated, from the groups of inseparable trial types."""
+    return ", and ".join(map(_describe_group, groups)) or "their variance is too large"
+
+
+def _describe_group(group: "InseparableTypes") -> str:
+    """Return what a group of trial types cannot be separated from."""
+    is_single = len(group.types) == 1
+    noun, pronoun, verb = ("response", "it", "is") if is_single else ("responses", "they", "are")
+    subject = f"the {noun} to {_join_names(group.types)}"
+    if group.partner == "types":
+        other_types = "the responses to other trial types" if is_single else "each other"
+        return f"{subject} cannot be separated from {other_types}"
+    together = "" if is_single else " together"
+    if group.partner == "mean":
+        return (
+            f"{subject}{together} {verb} nearly constant, so {pronoun} cannot be separated from"
+            " the mean of the run"
+        )
+    partner = "slow drift" if group.partner == "drift" else "the temporal filters of the model"
+    return f"{subject}{together} cannot be separated from {partner}"
 
 
 def _join_names(names: Sequence[str]) -> str:
@@ -212,15 +232,25 @@ def is_estimable(
     from bids_sr.glm.design import contrast_vector
     from bids_sr.glm.regressors import DesignError, read_events
 
+    if any(problem.what == str(run.events) for problem in findings.problems):
+        return False  # rejected by `select_estimable`
     try:
         design = _build_design(read_events(run.events), run, settings)
-        for name, weights in contrasts.items():
-            contrast_vector(design, name, weights)
     except DesignError as error:
-        findings.add_problem(
-            run.events, f"the model cannot be estimated with this design matrix: {error}", _FIX
-        )
+        findings.add_problem(run.events, f"the model of the run cannot be fitted: {error}", _FIX)
         return False
+    for name, weights in contrasts.items():
+        try:
+            contrast_vector(design, name, weights)
+        except DesignError as error:
+            types = {trial_type for trial_type, weight in weights.items() if weight}
+            groups = [group for group in run_types.inseparable if types & {*group.types}]
+            reason = str(error)
+            if groups:
+                cause = _explain_inseparable(groups)
+                reason = f"the contrast {name} cannot be estimated because {cause}"
+            findings.add_problem(run.events, reason, _FIX)
+            return False
     return True
 
 

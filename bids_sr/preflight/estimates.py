@@ -320,7 +320,7 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
         fix = f"Use at most --mem-gb {int(total_gb)} (--mem-mb {1024 * int(total_gb)})."
         findings.refuse_option(_format_option(limit_gb), reason, fix)
     free_gb = None if resources.mem_gb is not None else machine.memory_gb()
-    check_memory(settings, _find_largest_grids(plan.subjects, settings), free_gb, findings)
+    check_memory(settings, plan.estimate.sizes, free_gb, findings)
     if resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():
         reason = "PyTorch did not find a usable CUDA device"
         fix = (

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bids_sr.bids import Findings
+from bids_sr.bids import Findings, Survey, parse_entities
+from bids_sr.bids.label_lists import list_some
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import (
     ALL,
@@ -15,11 +16,11 @@ from bids_sr.glm.contrasts import (
     NO_TIME,
     UNNAMED,
     list_modeled_types,
+    order_types,
     parse_seconds,
     read_modulation,
 )
 from bids_sr.glm.summed_types import find_summed_types
-from bids_sr.io.atomic_files import read_text
 from bids_sr.io.tables import TABLE_ERRORS, TableRow, read_rows
 
 _MIN_END_S = -24.0  # the hemodynamic response to earlier events has faded at the first volume
@@ -108,6 +109,34 @@ def describe_sum(summed_types: Sequence[str]) -> str:
         f"it lists the events of {' and '.join(map(repr, summed_types))} again, so that its"
         " response is the sum of their responses"
     )
+
+
+def note_unshared_levels(
+    types: Mapping[Path, Sequence[str]], data_set: Survey, findings: Findings
+) -> None:
+    """Report, once per task, ``Levels`` of a participant or session in another order.
+
+    `types` maps BOLD files to modeled trial types in the order of the data set.
+    """
+    noted_tasks = set[str]()
+    for bold, table in data_set.files_by_run.values():
+        levels = None if table is None else data_set.unshared_levels.get(table)
+        task = parse_entities(bold).get("task", "")
+        order = tuple(types.get(bold, ()))
+        if levels is None or task in noted_tasks or order_types(order, levels.types) == order:
+            continue
+        noted_tasks.add(task)
+        source = (
+            f"in the order of Levels in the root directory of the dataset ({list_some(order)})."
+            if {*order} & {*data_set.type_order.get(task, ())}
+            else f"in alphabetical order ({list_some(order)}). To choose another order, specify"
+            f" Levels in task-{task}_events.json in the root directory of the dataset."
+        )
+        findings.note(
+            levels.sidecar,
+            "the order of Levels in this sidecar is not used, because contrasts must have the same"
+            f" sign in all participants and sessions. Trial types are {source}",
+        )
 
 
 def warn_of_alike_types(types: Mapping[Path, Sequence[str]], findings: Findings) -> None:
@@ -267,14 +296,7 @@ def _read_events(path: Path, findings: Findings) -> list[_EventRow]:
 
 
 def _check_cells(path: Path, records: Sequence[TableRow], findings: Findings) -> None:
-    """Reject a table with NUL bytes or with a line that has more cells than the header line."""
-    if "\0" in read_text(path, encoding="utf-8-sig"):
-        findings.add_problem(
-            path,
-            "the events table contains NUL bytes, which some programs interpret as the end"
-            " of a name",
-            "Save the table as plain UTF-8 text.",
-        )
+    """Reject a table with a line that has more cells than the header line."""
     wide_line = next((line for line, record in records if "" in record), None)
     if wide_line is not None:
         fix = "Each line must have the same number of cells as the header line."
@@ -431,12 +453,3 @@ def _parse_row(
         fix = "Specify both values in seconds; use a duration of 0 for brief events."
         findings.add_problem(path, reason, fix)
     return None
-
-
-def order_types(types: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
-    """Return trial types in the order shared by the data set, then unknown types by name."""
-    present, shared = set(types), set(order)
-    return (
-        *(name for name in order if name in present),
-        *sorted(name for name in types if name not in shared),
-    )

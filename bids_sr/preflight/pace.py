@@ -14,7 +14,9 @@ REFERENCE_S = 0.0039
 """
 _N_REPEATS = 5
 _N_SLICES, _MATRIX = 48, 96  # of the transformed volume
-_WATCH_S = 0.5  # much longer than time slices of the scheduler (some milliseconds)
+# Much longer than time slices of the scheduler (some milliseconds), and two periods of the quotas
+# of containers (100 ms). All processors are busy during this time.
+_WATCH_S = 0.2
 _HASHED_BLOCK = bytes(2**18)
 # range of slowdowns that are reported
 _MIN_SLOWDOWN, _MAX_SLOWDOWN = 0.25, 40.0
@@ -40,7 +42,7 @@ def kernel_seconds() -> float:
 def _available_processors(threads: int) -> float:
     """Return the mean number of processors that `threads` busy threads get, 0 to `threads`.
 
-    The number is measured over half a second. The number of runnable processes would not be
+    The number is measured over a fifth of a second. The number of runnable processes would not be
     sufficient, because the system may divide its processors among sessions or groups of processes,
     and the load average of the last minute lags behind.
     """

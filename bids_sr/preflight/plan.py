@@ -71,7 +71,8 @@ class Plan:
     skipped : mapping
         Name of a skipped run → reasons.
     type_order : mapping
-        Task → trial types in the order that determines the sign of default contrasts.
+        Task → trial types in the order of ``Levels`` at the root of the data set, which determines
+        names and signs of default contrasts; other types follow in alphabetical order.
     sources : tuple of DerivativeFolder
         Directories of ``--derivatives``.
     nuisance : list of str or None

@@ -133,7 +133,7 @@ def _has_enough_uncensored_volumes(
     `columns` counts the regressors without the temporal model, `rows` the volumes without dummies.
     """
     from bids_sr.glm.confounds import MOTION
-    from bids_sr.glm.imported_confounds import convert_to_numbers
+    from bids_sr.glm.imported_confounds import convert_to_numbers, read_confounds
     from bids_sr.glm.temporal_regressors import (
         LEAST_AT_REST_S,
         TooFewVolumes,
@@ -141,13 +141,12 @@ def _has_enough_uncensored_volumes(
         column_count,
         select_censored_volumes,
     )
-    from bids_sr.io.tables import read_frame
 
     model = time_model(settings)
     n_remaining = rows
     table = None if run.precomputed is None else run.precomputed.confounds
     if table is not None and model.censors:
-        confounds = read_frame(table)
+        confounds = read_confounds(table)
         if {*MOTION} <= set(confounds):
             is_censored = select_censored_volumes(convert_to_numbers(confounds)[0], model)
             n_remaining -= int(is_censored[run.n_volumes - rows :].sum())

@@ -9,12 +9,14 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bids_sr.bids import Findings
 from bids_sr.bids.entities import parse_entities, same_run
-from bids_sr.glm.contrasts import Contrast, camel_case
+from bids_sr.config import suggest_name
+from bids_sr.glm.contrasts import Contrast, camel_case, order_types
 from bids_sr.io.atomic_files import read_text
 
 _TYPE_PREFIX = "trial_type."  # prefix that `Factor` adds to trial types
@@ -31,11 +33,15 @@ _FACTOR = {"name": "Factor", "input": ["trial_type"]}  # transformation that spl
 
 
 class _ParsedModel(NamedTuple):
-    """Content of a model; `reasons` to reject the model are empty if the rest can be used."""
+    """Content of a model; `reasons` to reject the model are empty if the rest can be used.
+
+    `ignored` are sentences about parts of the model without effect.
+    """
 
     contrasts: list[tuple[str, Contrast]]
     confounds: list[str]
     reasons: list[str]
+    ignored: list[str]
 
 
 def is_confound(name: str) -> bool:
@@ -44,15 +50,22 @@ def is_confound(name: str) -> bool:
 
 
 def read_model(
-    path: Path, types: Mapping[Path, Iterable[str]], findings: Findings
+    path: Path,
+    types: Mapping[Path, Iterable[str]],
+    findings: Findings,
+    *,
+    levels: Sequence[str] = (),
+    unmodeled: Mapping[str, str] = {},
 ) -> tuple[list[tuple[str, Contrast]], list[str]]:
     """Return contrasts (as `resolve_contrasts` takes them) and confound columns of a model.
 
     Columns may contain wildcards. Both lists are empty if the model is rejected. `types` maps BOLD
-    files to modeled trial types.
+    files to modeled trial types. `levels` are trial types in the order of ``Levels`` at the root
+    of the data set, which is also the order of dummy contrasts of all trial types. `unmodeled`
+    maps types of events tables to the reason why they are not modeled.
     """
     try:
-        model = _parse_model(json.loads(read_text(path)), types)
+        model = _parse_model(json.loads(read_text(path)), types, levels, unmodeled)
         reasons = model.reasons
     except OSError as error:
         reasons = [f"the model file cannot be read ({error.strerror})"]
@@ -66,6 +79,8 @@ def read_model(
     ) as error:
         reasons = [f"the file is not a valid BIDS Stats Model ({error!r})"]
     if not reasons:
+        for text in model.ignored:
+            findings.warn(f"--model {path}", text, code="events")
         return model.contrasts, model.confounds
     for reason in reasons:
         fix = (
@@ -76,7 +91,12 @@ def read_model(
     return [], []
 
 
-def _parse_model(content: Any, types: Mapping[Path, Iterable[str]]) -> _ParsedModel:
+def _parse_model(
+    content: Any,
+    types: Mapping[Path, Iterable[str]],
+    levels: Sequence[str],
+    unmodeled: Mapping[str, str],
+) -> _ParsedModel:
     """Return contrasts and confound columns of a model, and reasons to reject it.
 
     Contrasts and confounds are empty if there is a reason. Errors of pybids, and of content of an
@@ -86,9 +106,8 @@ def _parse_model(content: Any, types: Mapping[Path, Iterable[str]]) -> _ParsedMo
     from bids.modeling.statsmodels import validate_model
     from bids.utils import convert_JSON
 
-    all_types = dict.fromkeys(
-        _TYPE_PREFIX + name for names in types.values() for name in names
-    ).keys()
+    ordered_types = order_types(chain.from_iterable(types.values()), levels)
+    all_types = dict.fromkeys(_TYPE_PREFIX + name for name in ordered_types).keys()
     document = convert_JSON(content)
     validate_model(document)
     nodes = [BIDSStatsModelsNode(**node) for node in document["nodes"]]
@@ -100,13 +119,23 @@ def _parse_model(content: Any, types: Mapping[Path, Iterable[str]]) -> _ParsedMo
         for name in dummy_names
     ] + run_node.contrasts
     model_input = document.get("input", {})
-    reasons = [*_list_unsupported_features(nodes, model_input, types, all_types, contrasts)]
+    reasons = [*_list_unsupported_features(nodes, model_input, types, all_types)]
+    if types:
+        reasons += _list_unusable_contrasts(contrasts, all_types, unmodeled)
     if reasons:
-        return _ParsedModel(contrasts=[], confounds=[], reasons=reasons)
-    columns = map(str, run_node.model["x"])
+        return _ParsedModel(contrasts=[], confounds=[], reasons=reasons, ignored=[])
+    columns = list(map(str, run_node.model["x"]))
+    ignored = [
+        f"{field} contains {_describe_unknown(name, all_types, unmodeled)}. The entry is ignored."
+        for field, names in (("X", columns), ("Convolve", _list_convolved(run_node)))
+        for name in _find_unknown_types(names, all_types)
+    ]
     confounds = [name for name in columns if not name.startswith(_FIXED_COLUMNS)]
     return _ParsedModel(
-        contrasts=list(map(_parse_contrast, contrasts)), confounds=confounds, reasons=[]
+        contrasts=list(map(_parse_contrast, contrasts)),
+        confounds=confounds,
+        reasons=[],
+        ignored=ignored,
     )
 
 
@@ -126,22 +155,19 @@ def _list_unsupported_features(
     model_input: Mapping[str, Any],
     bolds: Iterable[Path],
     all_types: Set[str],
-    contrasts: Iterable[Mapping[str, Any]],
 ) -> Iterator[str]:
     """Yield each feature of a model beyond t contrasts of trial types with confounds, per run.
 
     Parameters
     ----------
     nodes : Sequence[Any]
-        Nodes of the model; contrasts are taken from the first node.
+        Nodes of the model.
     model_input : Mapping[str, Any]
         Input of the model: labels by entity.
     bolds : Iterable[Path]
         BOLD files of the selected runs with events.
     all_types : Set[str]
         Prefixed trial types of all runs.
-    contrasts : Iterable[Mapping[str, Any]]
-        Contrasts and dummy contrasts of the first node.
     """
     node = nodes[0]
     entities_by_name = {bold.name: parse_entities(bold) for bold in bolds}
@@ -166,23 +192,77 @@ def _list_unsupported_features(
             f" {', '.join(node.model)}"
         )
     instructions = node.transformations["instructions"]
-    convolutions = [instruction for instruction in instructions if _is_convolution(instruction)]
     for instruction in instructions:
-        if instruction not in (*convolutions, _FACTOR):
+        if instruction != _FACTOR and not _is_convolution(instruction):
             name = instruction["name"]
             yield f"the transformation {name} is not supported, or not supported with these inputs"
     columns = list(map(str, node.model["x"]))
-    convolved_patterns = [name for convolution in convolutions for name in convolution["input"]]
     yield from _list_missing_types("X", columns, all_types)
-    yield from _list_missing_types("Convolve", convolved_patterns, all_types)
+    yield from _list_missing_types("Convolve", _list_convolved(node), all_types)
     if unknown_columns := [name for name in columns if not _COLUMN.fullmatch(name)]:
         yield (
             "X contains columns that are neither trial types nor confounds:"
             f" {', '.join(unknown_columns)}"
         )
+
+
+def _list_unusable_contrasts(
+    contrasts: Iterable[Mapping[str, Any]], all_types: Set[str], unmodeled: Mapping[str, str]
+) -> Iterator[str]:
+    """Yield a reason for each contrast that is not a t-test of modeled trial types.
+
+    `contrasts` are contrasts and dummy contrasts of the first node, `all_types` the prefixed trial
+    types of all runs.
+    """
     for contrast in contrasts:
-        if contrast.get("test") != "t" or not all_types >= {*contrast["condition_list"]}:
-            yield f"contrast {contrast['name']} is not a t-test of trial types"
+        name = contrast["name"]
+        if contrast.get("test") != "t":
+            yield f"contrast {name} is not a t-test (Test is {contrast.get('test', 'missing')!r})"
+        for term in dict.fromkeys(contrast["condition_list"]):
+            if term not in all_types:
+                yield f"contrast {name} contains {_describe_unknown(term, all_types, unmodeled)}"
+
+
+def _list_convolved(node: Any) -> list[str]:
+    """Return the patterns of trial types that a node convolves as in SPM."""
+    instructions = node.transformations["instructions"]
+    return [
+        str(name)
+        for instruction in instructions
+        if _is_convolution(instruction)
+        for name in instruction["input"]
+    ]
+
+
+def _find_unknown_types(patterns: Iterable[str], all_types: Set[str]) -> list[str]:
+    """Return the patterns of trial types that match no (prefixed) trial type, once each."""
+    return [
+        pattern
+        for pattern in dict.fromkeys(patterns)
+        if pattern.startswith(_TYPE_PREFIX) and not fnmatch.filter(all_types, pattern)
+    ]
+
+
+def _describe_unknown(term: object, all_types: Set[str], unmodeled: Mapping[str, str]) -> str:
+    """Return a term that is not a modeled trial type, with the reason and similar types.
+
+    `all_types` are the prefixed trial types of all runs.
+    """
+    text = str(term)
+    if _TYPE_PREFIX + text in all_types:
+        return f"{text!r} without the prefix {_TYPE_PREFIX}"
+    if not text.startswith(_TYPE_PREFIX):
+        return f"{text!r}, which is not a trial type"
+    name = text.removeprefix(_TYPE_PREFIX)
+    if name in unmodeled:
+        return f"the trial type {name!r}, which is not modeled because {unmodeled[name]}"
+    names = sorted(prefixed.removeprefix(_TYPE_PREFIX) for prefixed in all_types)
+    suggestion = suggest_name(name, names)
+    choices = f"modeled trial types: {', '.join(names)}"
+    return (
+        f"the trial type {name!r}, which is not modeled in any selected run"
+        f" ({'; '.join(filter(None, (choices, suggestion)))})"
+    )
 
 
 def _is_convolution(instruction: Mapping[str, Any]) -> bool:
@@ -192,13 +272,15 @@ def _is_convolution(instruction: Mapping[str, Any]) -> bool:
     return {"model": "spm", **instruction} == convolution
 
 
-def _list_missing_types(field: str, patterns: Iterable[str], all_types: Set[str]) -> Iterator[str]:
+def _list_missing_types(field: str, patterns: Sequence[str], all_types: Set[str]) -> Iterator[str]:
     """Yield a reason if a field of the model does not select all (prefixed) trial types."""
     selected_types = {name for pattern in patterns for name in fnmatch.filter(all_types, pattern)}
     if missing_types := all_types - selected_types:
+        unknown_types = _find_unknown_types(patterns, all_types)
+        unknown_text = f". Unknown trial types: {', '.join(unknown_types)}"
         yield (
             f"{field} must include all trial types, but the following are missing:"
-            f" {', '.join(sorted(missing_types))}"
+            f" {', '.join(sorted(missing_types))}{unknown_text if unknown_types else ''}"
         )
 
 

@@ -21,6 +21,7 @@ from bids_sr.bids import BoldRun, Findings, Subject
 from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import LARGEST_BRAIN_ML, AxisOrder, reorder
+from bids_sr.io.orientation import storage_order
 from bids_sr.notices import Notice
 from bids_sr.preflight.kspace import check_kspace
 from bids_sr.preflight.plan import Plan
@@ -465,9 +466,11 @@ def _check_compared(run: BoldRun, findings: Findings) -> None:
     )
 
     numbers = comparison_volumes(run.n_volumes)
-    # the middle echo resembles the combined echoes most
-    middle = run.echoes[len(run.echoes) // 2][0] if run.echoes else run.bold
-    volumes = _read_volumes(middle, numbers, run.axis_order)
+    volumes = (
+        _read_middle_echo(run, numbers)
+        if run.echoes
+        else _read_volumes(run.bold, numbers, run.axis_order)
+    )
     for compared in run.compared.values():
         try:
             check_nan_voxels(_iterate_volumes(compared.bold))
@@ -481,6 +484,18 @@ def _check_compared(run: BoldRun, findings: Findings) -> None:
             continue
         if reason_and_fix := find_rejection(alignment):
             findings.add_problem(compared.bold, *reason_and_fix)
+
+
+def _read_middle_echo(run: BoldRun, numbers: list[int]) -> dict[int, _Voxels]:
+    """Return some volumes of the middle echo, which resembles the combined echoes most.
+
+    Echoes may be stored in another order than the run, which has the order of the first echo.
+    """
+    from bids_sr.io.nifti import SeriesReader
+
+    with SeriesReader(run.echoes[len(run.echoes) // 2][0], allow_nan=True) as reader:
+        order = storage_order(reader.affine, run.affine)
+        return {index: order.turn(reader.volume(index).astype(np.float64)) for index in numbers}
 
 
 def _read_volumes(path: Path, numbers: list[int], order: AxisOrder) -> dict[int, _Voxels]:

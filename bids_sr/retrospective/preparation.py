@@ -36,6 +36,7 @@ from bids_sr.glm.nonsteady import count_nonsteady_volumes
 from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import read_json, write_json, write_text
 from bids_sr.io.checksums import checksum
+from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AS_STORED, reorder, reorder_affine, reorder_header
 from bids_sr.io.image_header import Triple
@@ -75,7 +76,7 @@ _PAIR_KEYS = (
 )
 """Sidecar fields that the images of a pair inherit from their source."""
 _TypeOrder = Mapping[str, Sequence[str]]
-"""Trial types by task, in the order that determines the sign of default contrasts."""
+"""Trial types by task, in the order of ``Levels`` at the root of the original data set."""
 
 
 def prepare(
@@ -93,7 +94,7 @@ def prepare(
     subjects : Sequence[Subject]
         Participants of the original data set, without problems.
     type_order : _TypeOrder
-        Trial types by task, in the order that determines the sign of default contrasts.
+        Trial types by task, in the order of ``Levels`` at the root of the original data set.
     print_line : Callable[[str], None], optional
         Function that is called with one line per created participant.
 
@@ -110,8 +111,12 @@ def prepare(
         f"{_describe_averaging(retrospective_factor(settings))}",
     )
     _describe_dataset(truth_dir, settings, "high-resolution reference of the downsampled dataset")
+    runs = [run for subject in subjects for run in subject.runs if run.events is not None]
+    for task in sorted({run.entities["task"] for run in runs}):
+        for root in (data_dir, truth_dir):
+            _write_type_order(root / f"task-{task}_events.json", type_order.get(task, ()))
     for subject in subjects:
-        digest = _compute_digest(subject, settings, type_order)
+        digest = _compute_digest(subject, settings)
         record = data_dir.parent / _RECORDS_FOLDER / f"sub-{subject.label}.json"
         if _is_valid(record, digest, data_dir.parent):
             continue
@@ -120,7 +125,7 @@ def prepare(
             " reference"
         )
         record.unlink(missing_ok=True)
-        _build_participant(subject, settings, type_order)
+        _build_participant(subject, settings)
         folders = [root / f"sub-{subject.label}" for root in (data_dir, truth_dir)]
         _write_record(record, digest, folders)
     return _redirect_settings(settings, subjects)
@@ -194,8 +199,19 @@ def _describe_dataset(root: Path, settings: Settings, title: str) -> None:
     )
 
 
-def _compute_digest(subject: Subject, settings: Settings, type_order: _TypeOrder) -> str:
-    """Return a checksum of all inputs that determine a participant's files."""
+def _write_type_order(sidecar: Path, types: Sequence[str]) -> None:
+    """Write the sidecar that orders the trial types of a task, or remove it if `types` is empty.
+
+    Default contrasts thus have the names and signs that they have in the original data set.
+    """
+    if types:
+        write_json(sidecar, {"trial_type": {"Levels": {name: name for name in types}}})
+    else:
+        sidecar.unlink(missing_ok=True)
+
+
+def _compute_digest(subject: Subject, settings: Settings) -> str:
+    """Return a checksum of the code and all inputs that determine a participant's files."""
     pairs = _list_pairs(subject)
     input_files = {
         *(run.bold for run in subject.runs),
@@ -206,14 +222,13 @@ def _compute_digest(subject: Subject, settings: Settings, type_order: _TypeOrder
         *(pair.lowres for pair in pairs if pair.lowres is not None),
     }
     facts = {
-        "version": __version__,
+        "code": compute_code_digest(_build_participant),
         "files": [(str(path), checksum(path)) for path in sorted(input_files)],
         "sidecars": [dict(run.sidecar) for run in subject.runs],
         "factor": retrospective_factor(settings),
         "noise": settings.evaluation.retrospective,
         "seed": settings.resources.random_seed,
         "dummies": settings.preprocessing.dummy_scans,
-        "types": {task: list(types) for task, types in type_order.items()},
         "left_out": [n_removed_volumes(run, subject, settings) for run in subject.runs],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
@@ -237,7 +252,7 @@ def _write_record(record: Path, digest: str, folders: Sequence[Path]) -> None:
     write_text(record, json.dumps({"digest": digest, "files": sizes}, indent=1) + "\n")
 
 
-def _build_participant(subject: Subject, settings: Settings, type_order: _TypeOrder) -> None:
+def _build_participant(subject: Subject, settings: Settings) -> None:
     """Build both directories of a participant in a temporary directory, then move them."""
     data_dir, truth_dir = _get_output_dirs(settings)
     prefix = f".retrospective-sub-{subject.label}-"
@@ -247,7 +262,7 @@ def _build_participant(subject: Subject, settings: Settings, type_order: _TypeOr
     build_dir = Path(tempfile.mkdtemp(prefix=prefix, dir=data_dir.parent))
     try:
         for run in subject.runs:
-            _write_run(run, subject, settings, type_order, build_dir)
+            _write_run(run, subject, settings, build_dir)
         for pair in _list_pairs(subject):
             _downsample_pair(pair, subject, settings, build_dir / "data")
         # copied, as a change through a link would reach the original data set
@@ -278,9 +293,7 @@ def _make_folder(root: Path, subject: Subject, session: str | None, datatype: st
     return folder
 
 
-def _write_run(
-    run: BoldRun, subject: Subject, settings: Settings, type_order: _TypeOrder, build_dir: Path
-) -> None:
+def _write_run(run: BoldRun, subject: Subject, settings: Settings, build_dir: Path) -> None:
     """Write a run's downsampled copy, its measured volumes, their events, and a pair if needed.
 
     The pair is created from the mean of the first steady-state volumes if the run is selected for
@@ -306,13 +319,13 @@ def _write_run(
     write_measured_series(bold, measured, factor=factor, first_volume=first_volume)
     lowres_sidecar, measured_sidecar = _make_sidecars(run, factor)
     lowres_sidecar |= _describe_simulation(run, factor, first_volume, noise_sd)
-    trial_types = type_order.get(run.entities.get("task", ""), ())
     for path, sidecar in ((lowres, lowres_sidecar), (measured, measured_sidecar)):
         write_json(path.with_name(f"{run.stem}_bold.json"), sidecar)
         if run.events is not None:
             table = path.with_name(f"{run.stem}_events.tsv")
             table.write_text(_shift_events(run.events, -first_volume * run.tr), encoding="utf-8")
-            write_json(table.with_suffix(".json"), _describe_events(run.events, trial_types))
+            if content := read_json(run.events.with_suffix(".json")):
+                write_json(table.with_suffix(".json"), content)
 
 
 def _describe_simulation(
@@ -538,16 +551,3 @@ def _shift_onset(text: str, seconds: float) -> str:
         return text
     shifted = f"{onset + seconds:.6f}".rstrip("0").rstrip(".")
     return "0" if shifted == "-0" else shifted
-
-
-def _describe_events(table: Path, types: Sequence[str]) -> dict[str, object]:
-    """Return the sidecar of an events table, with the order of trial types.
-
-    The order determines the signs of default contrasts.
-    """
-    content = read_json(table.with_suffix(".json"))
-    column = content.get("trial_type")
-    trial_type = dict(column) if isinstance(column, dict) else {"Description": "Type of trial"}
-    if not isinstance(trial_type.get("Levels"), dict) and types:
-        trial_type["Levels"] = {name: name for name in types}
-    return {**content, "trial_type": trial_type}

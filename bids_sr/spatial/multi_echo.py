@@ -16,6 +16,7 @@ import numpy as np
 
 from bids_sr.io.arrays import Float
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.orientation import StorageOrder, storage_order
 from bids_sr.spatial.masks import MaskError, brain_mask
 
 _MIN_T2STAR_MS, _MAX_T2STAR_MS = 1.0, 500.0  # range in tissue; values outside are fits to noise
@@ -81,9 +82,10 @@ def _count_usable_echoes(means: Sequence[np.ndarray], affine: np.ndarray) -> np.
     return n_used
 
 
-def _read_columns(reader: SeriesReader, start: int, stop: int) -> np.ndarray:
-    """Read consecutive volumes as columns (voxels, volumes)."""
-    return np.stack([volume.ravel() for volume in reader.volumes(start, stop)], axis=1)
+def _read_columns(reader: SeriesReader, order: StorageOrder, start: int, stop: int) -> np.ndarray:
+    """Read consecutive volumes, turned by `order`, as columns (voxels, volumes)."""
+    volumes = reader.volumes(start, stop)
+    return np.stack([order.turn(volume).ravel() for volume in volumes], axis=1)
 
 
 def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) -> Float:
@@ -94,7 +96,8 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
     Parameters
     ----------
     paths : Sequence[Path]
-        Series of the echoes on one grid (X, Y, Z, T each).
+        Series of the echoes on one grid (X, Y, Z, T each). Echoes whose voxels are stored in
+        another order than in the first echo are turned.
     tes_ms : Sequence[float]
         Echo times (ms).
     out : Path
@@ -114,10 +117,15 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
 
     with ExitStack() as stack:
         readers = [stack.enter_context(SeriesReader(path)) for path in paths]
-        _check_shapes(readers)
         first = readers[0]
+        orders = [storage_order(reader.affine, first.affine) for reader in readers]
+        _check_shapes(readers, orders)
         n_volumes = first.shape[3]
-        means = [reader.mean(min(_MAX_UNSTEADY_VOLUMES, n_volumes // 4)) for reader in readers]
+        n_unsteady = min(_MAX_UNSTEADY_VOLUMES, n_volumes // 4)
+        means = [
+            order.turn(reader.mean(n_unsteady))
+            for reader, order in zip(readers, orders, strict=True)
+        ]
         n_used = _count_usable_echoes(means, first.affine)
         t2star_ms = fit_t2star([mean.ravel() for mean in means], tes_ms, n_used)
         writer = stack.enter_context(
@@ -126,7 +134,13 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
         for start in range(0, n_volumes, _VOLUMES_PER_BLOCK):
             stop = min(start + _VOLUMES_PER_BLOCK, n_volumes)
             # (voxels, echoes, volumes)
-            block = np.stack([_read_columns(reader, start, stop) for reader in readers], axis=1)
+            block = np.stack(
+                [
+                    _read_columns(reader, order, start, stop)
+                    for reader, order in zip(readers, orders, strict=True)
+                ],
+                axis=1,
+            )
             combined_volumes = make_optcom(
                 block.astype(np.float64), list(tes_ms), n_used, t2s=t2star_ms
             )
@@ -135,11 +149,11 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
         return t2star_ms.reshape(first.shape[:3])
 
 
-def _check_shapes(readers: Sequence[SeriesReader]) -> None:
-    """Raise ValueError if the shape of an echo differs from the first echo."""
-    shape = readers[0].shape
-    for reader in readers:
-        if reader.shape != shape:
+def _check_shapes(readers: Sequence[SeriesReader], orders: Sequence[StorageOrder]) -> None:
+    """Raise ValueError if the shape of an echo, after its turn, differs from the first echo."""
+    shape = tuple(readers[0].shape)
+    for reader, order in zip(readers, orders, strict=True):
+        if order.turn_shape(reader.shape) != shape:
             raise ValueError(
                 f"{reader.path}: the image has shape {reader.shape}, but the first echo has "
                 f"shape {shape}. All echoes must have the same shape."

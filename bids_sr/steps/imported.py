@@ -6,7 +6,7 @@ import numpy as np
 
 from bids_sr.config.memory import Need
 from bids_sr.glm.confounds import MOTION, motion_table
-from bids_sr.glm.imported_confounds import import_confound_columns
+from bids_sr.glm.imported_confounds import import_confound_columns, rename_old_columns
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import AxisOrder, Factor, inverse_order, reorder, reorder_affine
 from bids_sr.io.nifti import SeriesReader
@@ -193,7 +193,7 @@ def rebuild_motion(
     outliers : Facts | None
         Outlier volumes of the run.
     """
-    motion_parameters = given_confounds[list(MOTION)].to_numpy(np.float64)
+    motion_parameters = rename_old_columns(given_confounds)[list(MOTION)].to_numpy(np.float64)
     uncorrected_mean = average_realigned_volumes(
         bold, np.tile(np.eye(4), (bold.shape[3], 1, 1)), n_dummy=n_dummy
     )

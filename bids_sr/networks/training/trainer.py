@@ -21,6 +21,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.networks.data.examples import Examples
 from bids_sr.networks.data.images import TrainingDataError, TrainingImages, checksums
 from bids_sr.networks.data.validation import ScoredWindow, validation_windows
@@ -40,8 +41,6 @@ from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_settings import plain_recipe
 from bids_sr.sr.threads import torch_threads
 
-# version of the checkpoint format; checkpoints of other versions are not resumed
-_CHECKPOINT_VERSION = 2
 # fraction of the time limit that is used for the search; the rest remains for the refit
 _SEARCH_SHARE = 0.55
 
@@ -228,6 +227,7 @@ def _pack_model(phases: Sequence[Phase], scores: Mapping[str, object]) -> Traine
     """Return weights and companions of the last phase, and card and log of all phases."""
     search, last_phase = phases[0], phases[-1]
     card = card_entries(search.training, search.examples.describe())
+    card["code_sha256"] = compute_code_digest(train_network)
     card |= make_training_entries(phases, scores)
     state = {key: value.cpu() for key, value in last_phase.best_weights.items()}
     companion_names = COMPANIONS if last_phase.recipe.keep_critic else ()
@@ -255,7 +255,7 @@ def _compute_signature(training: TrainingRequest, examples: Examples) -> str:
     """Return a checksum that a checkpoint must share with the training that resumes it."""
     text = repr(
         (
-            _CHECKPOINT_VERSION,
+            compute_code_digest(train_network),
             training.method,
             plain_recipe(examples.recipe),
             *([training.changed_settings] if training.changed_settings else []),

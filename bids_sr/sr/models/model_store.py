@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bids_sr.io.checksums import checksum
+from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.networks import (
     TrainingImages,
     checksums,
@@ -82,7 +83,13 @@ def _is_same_training(card: ModelCard, training: TrainingRequest, data: Training
         and _get_vgg_checksum(card) == vgg
         and card.start_sha256 == training.start_checksum
         and (training.train_precision == "auto" or _has_begun_mixed(card) == training.mixed)
+        and card.json.get("code_sha256") == _digest_training_code(data)
     )
+
+
+def _digest_training_code(data: TrainingData) -> str:
+    """Return the digest of the code that trains a model on data."""
+    return compute_code_digest(fit_variance if isinstance(data, RunData) else train_network)
 
 
 def _get_vgg_checksum(card: ModelCard) -> str | None:

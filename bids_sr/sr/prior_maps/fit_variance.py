@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bids_sr.frozen import frozen
+from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.io.grids import Shape
 from bids_sr.metrics.number_text import number
 from bids_sr.networks import card_entries
@@ -74,6 +75,7 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
     duration = time.monotonic() - start_time
     _LOG.info("%s: %s (%.0f s)", method.name, decision.held_out["model"], duration)
     card = card_entries(training, data.describe()) | {
+        "code_sha256": compute_code_digest(fit_variance),
         "applied": decision.is_applied,
         "held_out": decision.held_out,
         "components": len(data.statistics.components),

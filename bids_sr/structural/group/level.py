@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.inheritance import find_sidecars
+from bids_sr.bids.participants_table import ParticipantsTable
 from bids_sr.bids.session_times import months_of_sessions
 from bids_sr.config import Settings, UsageError, suggest_name
 from bids_sr.frozen import frozen
@@ -27,7 +28,6 @@ from bids_sr.group import (
     replace_group_files,
 )
 from bids_sr.io.atomic_files import read_json
-from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.metrics.rows import MISSING
 from bids_sr.structural.group.inputs import find_scan_tables, read_values
 from bids_sr.structural.group.values import compute_tables
@@ -222,18 +222,23 @@ def find_scans_group(
             "group statistics require at least two participants",
             "run the participant level for more participants",
         )
-    absent = tuple(
-        f"no metrics table found for {name}"
-        for name in dataset.select(settings.selection.participant_label)
-        if name not in participants
+    absent = (
+        *(
+            f"no metrics table found for {name}"
+            for name in dataset.select(settings.selection.participant_label)
+            if name not in participants
+        ),
+        *dataset.table.list_skipped_lines(),
     )
-    protocols = _find_protocols(settings, tables) if settings.evaluation.protocol else {}
+    protocols = (
+        _find_protocols(settings, tables, dataset.table) if settings.evaluation.protocol else {}
+    )
     sessions = {
         str(name): list(labels) for name, labels in tables.groupby("participant")["session"]
     }
     months = months_of_sessions(settings.paths.bids_dir, sessions, settings.evaluation.months)
     return ScansGroup(
-        names=make_group_names(settings.selection, kind="scans"),
+        names=make_group_names(settings.selection.session_label, kind="scans"),
         tables=tables,
         protocols=protocols,
         months=months,
@@ -242,19 +247,15 @@ def find_scans_group(
     )
 
 
-def _find_protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str]:
+def _find_protocols(
+    settings: Settings, tables: "pd.DataFrame", listing: ParticipantsTable
+) -> dict[str, str]:
     """Return the protocol of each table from ``participants.tsv`` or from sidecars."""
     protocol = settings.evaluation.protocol or ""
     bids_dir = settings.paths.bids_dir
-    listing = bids_dir / "participants.tsv"
-    columns, rows = _read_participants(listing)
-    if protocol in columns:
-        protocol_by_participant = {
-            f"sub-{(row.get('participant_id') or '').removeprefix('sub-')}": row.get(protocol)
-            for row in rows
-        }
+    if protocol in listing.columns:
         return {
-            name: protocol_by_participant.get(participant) or MISSING
+            name: listing.rows.get(participant, {}).get(protocol) or MISSING
             for name, participant in zip(tables["name"], tables["participant"], strict=True)
         }
     protocols: dict[str, str] = {}
@@ -266,33 +267,15 @@ def _find_protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str
         protocols[name] = MISSING if value is None else str(value)
     if any(value != MISSING for value in protocols.values()):
         return protocols
-    available = [column for column in columns if column != "participant_id"] + sorted(keys)
+    columns = [column for column in listing.columns if column != "participant_id"]
+    available = columns + sorted(keys)
     choices = f"choose one of {', '.join(available)}" if available else "omit the option"
     raise UsageError(
-        f"--protocol {protocol}: neither a column of {listing} nor a key in the JSON sidecars of"
-        " the scans",
+        f"--protocol {protocol}: neither a column of {listing.path} nor a key in the JSON sidecars"
+        " of the scans",
         "participants are grouped by the values of this column or key",
         suggest_name(protocol, available) or choices,
     )
-
-
-def _read_participants(listing: Path) -> tuple[list[str], list[Mapping[str, str | None]]]:
-    """Return the columns and rows of ``participants.tsv``; both are empty if there is no file.
-
-    Raises
-    ------
-    UsageError
-        If the file cannot be read.
-    """
-    if not listing.exists():
-        return [], []
-    try:
-        columns, rows = read_rows(listing)
-    except TABLE_ERRORS as error:
-        raise UsageError(
-            f"{listing} could not be read", str(error), "correct the table, or omit --protocol"
-        ) from error
-    return columns, [row for _, row in rows]
 
 
 def _read_scan_metadata(table: Path, bids_dir: Path) -> dict[str, object]:

@@ -634,19 +634,6 @@ def test_several_or_no_t1w_images_are_reported(maker: BidsMaker, look: Look) -> 
     assert not bare.problems
 
 
-def test_the_order_of_trial_types_is_the_same_for_all_participants(
-    maker: BidsMaker, look: Look
-) -> None:
-    maker.subject("01")
-    maker.subject("02")
-    maker.events("sub-02_task-tap", rows=((2, 1, "little"), (8, 1, "thumb")))
-    second = Selection(participant_label=("02",))
-    assert look(selection=second).type_order == {"tap": ("thumb", "little")}
-    levels = {"trial_type": {"Levels": {"little": "", "thumb": ""}}}
-    maker.json(maker.root / "task-tap_events.json", levels)
-    assert look(selection=second).type_order == {"tap": ("little", "thumb")}
-
-
 def test_all_problems_are_listed(maker: BidsMaker) -> None:
     maker.subject()
     maker.bold(n_volumes=1)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 import pytest
 from bidsmaker import BidsMaker
 
@@ -36,17 +37,68 @@ def test_echoes_with_the_same_grid_and_timing_are_combined(tmp_path: Path) -> No
     assert len(result.subjects[0].runs[0].echoes) == 2
 
 
-def test_an_echo_with_a_flipped_axis_is_rejected(tmp_path: Path) -> None:
+def store_otherwise(path: Path, axes: tuple[int, int, int], *, flipped: int | None = None) -> None:
+    """Store the same voxels with other axes first, and with one axis reversed."""
+    image = nib.load(path)
+    data, affine = image.get_fdata().transpose(*axes, 3), image.affine[:, [*axes, 3]].copy()
+    if flipped is not None:
+        data = np.flip(data, flipped)
+        affine[:, 3] = affine @ [*(np.eye(3)[flipped] * (data.shape[flipped] - 1)), 1]
+        affine[:, flipped] *= -1
+    tr = image.header.get_zooms()[3]
+    turned = nib.Nifti1Image(data.astype("i2"), affine)
+    turned.header.set_zooms((*turned.header.get_zooms()[:3], tr))
+    turned.to_filename(path)
+
+
+@pytest.mark.parametrize(
+    ("axes", "flipped", "second", "letters"),
+    [
+        ((0, 1, 2), 0, {}, "LAS"),
+        ((0, 1, 2), 2, {"SliceTiming": TIMES[::-1]}, "RAI"),
+        ((0, 1, 2), 2, {"SliceEncodingDirection": "k-"}, "RAI"),
+        ((2, 0, 1), None, {"SliceEncodingDirection": "i"}, "SRA"),
+    ],
+)
+def test_an_echo_that_is_stored_in_another_order_is_combined_with_a_note(
+    tmp_path: Path,
+    axes: tuple[int, int, int],
+    flipped: int | None,
+    second: dict[str, object],
+    letters: str,
+) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    echoes(maker, second)
+    store_otherwise(
+        maker.path("sub-01_task-tap_echo-2_bold.nii.gz", "func"), axes, flipped=flipped
+    )
+    result = survey_of(maker)
+    assert not result.problems
+    assert len(result.subjects[0].runs[0].echoes) == 2
+    (note,) = [notice for notice in result.notices if "echo-2" in notice.what]
+    assert f"order {letters}" in note.why
+
+
+def test_an_echo_whose_slices_are_reversed_needs_reversed_slice_times(tmp_path: Path) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    echoes(maker, {})
+    store_otherwise(maker.path("sub-01_task-tap_echo-2_bold.nii.gz", "func"), (0, 1, 2), flipped=2)
+    (problem,) = survey_of(maker).problems
+    assert "reverse order" in str(problem)
+    assert "SliceTiming is equal" in str(problem)
+
+
+def test_an_echo_in_another_place_is_rejected_with_its_distance(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     echoes(maker, {})
     path = maker.path("sub-01_task-tap_echo-2_bold.nii.gz", "func")
+    store_otherwise(path, (1, 0, 2), flipped=1)
     image = nib.load(path)
     affine = image.affine.copy()
-    affine[:, 3] = affine @ [image.shape[0] - 1, 0, 0, 1]
-    affine[:3, 0] *= -1
-    nib.Nifti1Image(image.get_fdata()[::-1].astype("i2"), affine, image.header).to_filename(path)
+    affine[0, 3] += 2
+    nib.Nifti1Image(image.get_fdata().astype("i2"), affine, image.header).to_filename(path)
     (problem,) = survey_of(maker).problems
-    assert "field of view" in str(problem)
+    assert "shifted by up to 2 mm" in str(problem)
     assert "echo-2" in str(problem)
     assert "--echo-idx" in str(problem)
 

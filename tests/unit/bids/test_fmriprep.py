@@ -290,7 +290,7 @@ def test_invalid_head_motion_transforms_are_rejected(data, change, says):
         (lambda lines: lines[:-1], "29 rows, but the run has 30 volumes"),
         (
             lambda lines: [lines[0].replace("rot_z\t", "rot_q\t"), *lines[1:]],
-            ("does not contain the columns rot_z"),
+            "does not contain the columns rot_z (existing columns: global_signal, csf",
         ),
         (
             lambda lines: [*lines[:-1], lines[-1].rpartition("\t")[0]],
@@ -306,7 +306,10 @@ def test_invalid_head_motion_transforms_are_rejected(data, change, says):
 def test_invalid_confounds_are_rejected(data, change, says):
     maker = prepared(data)
     _change_lines(maker.root / TABLE, change)
-    assert says in refusals(data)
+    text = refusals(data)
+    assert says in text
+    # a second copy does not have other columns
+    assert ("Copy the file again" in text) is not ("does not contain" in text or "rows," in text)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ downloaded.
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -88,6 +89,22 @@ def test_file_names_of_every_fmriprep_version_are_recognized(data, version, hmc,
     space = "_space-run" if version == "26.0.0" else ""
     assert precomputed.mask == Path(f"{stem}{space}_desc-brain_mask.nii.gz")
     assert precomputed.n_dummy == 2
+
+
+@pytest.mark.parametrize("name", ["desc-confounds_regressors.tsv", "bold_confounds.tsv"])
+def test_a_table_with_the_column_names_of_fmriprep_1_is_used_with_a_note(data, name):
+    old = prepared(data, version="20.0.7").root / f"{STEM}_desc-confounds_regressors.tsv"
+    old.with_suffix(".json").unlink()
+    table = old.rename(old.with_name(f"sub-01_task-tap_{name}"))
+    header, _, rows = table.read_text().partition("\n")
+    kinds = {"trans_": "", "rot_": "Rot"}
+    for kind, axis in [(kind, axis) for kind in kinds for axis in "xyz"]:
+        header = re.sub(rf"\b{kind}{axis}\b", f"{kinds[kind]}{axis.upper()}", header)
+    header = re.sub(r"\S+_(derivative1|power2)", r"other\g<0>", header)
+    table.write_text(f"{header}\n{rows}")
+    plan = planned(data)
+    assert precomputed_run(plan).confounds == table
+    assert "X, Y, Z, RotX, RotY and RotZ are used as trans_x" in notices_text(plan)
 
 
 def test_a_registration_named_to_anat_is_recognized(data):

@@ -308,6 +308,17 @@ def _shifted_series(maker: BidsMaker, truth: BidsMaker) -> None:
     truth.bold(zooms=FINE, shift=(1.5, 0, 0))
 
 
+def _flipped_series(maker: BidsMaker, truth: BidsMaker) -> None:
+    """Store the voxels of the reference from right to left."""
+    import nibabel as nb
+
+    path = truth.path("sub-01_task-tap_bold.nii.gz", "func")
+    image = nb.load(path)
+    affine = image.affine @ np.diag([-1.0, 1.0, 1.0, 1.0])
+    affine[:3, 3] += image.affine[:3, 0] * (image.shape[0] - 1)
+    nb.Nifti1Image(np.asarray(image.dataobj)[::-1], affine, image.header).to_filename(path)
+
+
 def _larger_voxels(maker: BidsMaker, truth: BidsMaker) -> None:
     """Write a series of the same matrix with larger voxels, and therefore a larger field of
     view.
@@ -320,6 +331,11 @@ def _larger_voxels(maker: BidsMaker, truth: BidsMaker) -> None:
     image.header.set_xyzt_units("mm", "sec")
     image.header["pixdim"][4] = 1.0
     nb.save(image, path)
+
+
+def _events_in_latin1(maker: BidsMaker, truth: BidsMaker) -> None:
+    table = truth.path("sub-01_task-tap_events.tsv", "func")
+    table.write_bytes(table.read_text().replace("thumb", "pouce gelé").encode("latin-1"))
 
 
 def _other_events(maker: BidsMaker, truth: BidsMaker) -> None:
@@ -424,6 +440,12 @@ CASES = {
         reason="up to 1.5 mm (0.25 acquired voxels), but at most 0.3 mm",
         fix="same field of view",
     ),
+    "stored from right to left": Case(
+        spoil=_flipped_series,
+        file=TRUTH,
+        reason="the voxels are stored in another order (LAS)",
+        fix="axes and directions of the run",
+    ),
     "another field of view": Case(
         spoil=_larger_voxels,
         file=TRUTH,
@@ -435,6 +457,12 @@ CASES = {
         file="events.tsv",
         reason="4 events differ in onset, duration or trial type from the 4 events in",
         fix="shift the onsets",
+    ),
+    "events in latin-1": Case(
+        spoil=_events_in_latin1,
+        file="events.tsv",
+        reason="not encoded in UTF-8: line 2",
+        fix="UTF-8 text",
     ),
     "no image": Case(
         spoil=_truncated, file=TRUTH, reason="header cannot be read", fix="Copy the file"

@@ -270,6 +270,14 @@ def test_participants_can_be_listed_with_commas_or_in_a_file(tmp_path: Path) -> 
     assert parse("--task-id tap,rest").selection.task_id == ("tap", "rest")
     (tmp_path / "excel.csv").write_text("\ufeffparticipant_id,age\nsub-01,20\nsub-02,30\n")
     assert parse_labels(f"@{tmp_path}/excel.csv") == ("sub-01", "sub-02")
+    (tmp_path / "r.tsv").write_text('"age"\t"participant_id"\n20\t"sub-01"\n30\t"sub-02"\n')
+    assert parse_labels(f"@{tmp_path}/r.tsv") == ("sub-01", "sub-02")
+    for encoding in ("latin-1", "utf-16"):
+        table = tmp_path / f"{encoding}.tsv"
+        table.write_bytes("participant_id\tname\nsub-01\tRené\n".encode(encoding))
+        with pytest.raises(argparse.ArgumentTypeError, match="Save the file as UTF-8") as caught:
+            parse_labels(f"@{table}")
+        assert str(table) in str(caught.value)
     retry_options = build_command_parser("retry").options(
         ["OUT", "--participant-label", "01,02"], CommandOptions
     )

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import nibabel as nb
 import numpy as np
 import pytest
 from bidsmaker import BidsMaker
@@ -230,3 +231,30 @@ def test_a_series_shifted_by_a_voxel_is_rejected_before_processing(maker: BidsMa
     assert problems_text(plan) == ""
     (problem,) = check_data(plan)
     assert (problem.what, "+1.00 voxels along y" in problem.why) == (str(shifted), True)
+
+
+@pytest.mark.parametrize("is_mirrored", [False, True])
+def test_a_series_is_compared_with_the_middle_echo_in_the_order_of_the_run(
+    maker: BidsMaker, *, is_mirrored: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    head = ndimage.gaussian_filter(rng.normal(size=(16, 16, 12)), 1) * 400 + 700
+    series = head[..., None] + rng.normal(0, 5, (16, 16, 12, 30))
+    maker.path("sub-01_task-tap_bold.nii.gz", "func").unlink()
+    maker.path("sub-01_task-tap_bold.json", "func").unlink()
+    for echo in (1, 2, 3):
+        path = maker.bold(
+            f"sub-01_task-tap_echo-{echo}",
+            data=(series * 0.8**echo).astype("int16"),
+            sidecar={"EchoTime": 0.015 * echo},
+        )
+        if echo == 2 and is_mirrored:
+            image = nb.load(path)
+            affine = image.affine @ np.diag([-1.0, 1.0, 1.0, 1.0])
+            affine[:3, 3] += image.affine[:3, 0] * 15
+            nb.Nifti1Image(np.asarray(image.dataobj)[::-1], affine, image.header).to_filename(path)
+    combined = other_dataset(maker).bold(data=(series * 0.6).astype("int16"))
+    plan = plan_call(maker, f"good={combined}")
+    assert problems_text(plan) == ""
+    assert list(plan.runs[0].compared) == ["good"]
+    assert check_data(plan) == ()

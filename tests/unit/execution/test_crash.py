@@ -82,6 +82,18 @@ def test_a_crash_file_describes_the_crash_and_its_command_reruns_the_step(
     assert not list((tmp_path / "the work").rglob("result_fit.pklz"))
 
 
+def test_each_rerun_computes_the_step_because_its_code_may_have_changed(
+    node: pe.Node, tmp_path: Path
+) -> None:
+    report_crash(node, {"traceback": TRACEBACK}, [])
+    times = set()
+    for _ in range(2):
+        assert rerun.main([node.output_dir(), "-w", str(tmp_path / "alone")]) == 0
+        (result_file,) = (tmp_path / "alone").rglob("result_fit.pklz")
+        times.add(result_file.stat().st_mtime_ns)
+    assert len(times) == 2
+
+
 def test_a_reason_without_traceback_is_shown(node: pe.Node, tmp_path: Path) -> None:
     notice = report_crash(
         node,

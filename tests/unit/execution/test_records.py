@@ -29,6 +29,7 @@ from bids_sr.execution.records import (
     invalidate_damaged,
     record_files,
 )
+from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.notices import RECORD, Notice, read_record, record
 from bids_sr.pipeline.artifacts import Facts, File as GivenFile
 from bids_sr.pipeline.flow import Flow, subworkflow
@@ -197,7 +198,7 @@ def _remaining(*call: object, **options: float) -> list[str]:
 _BOTH = ["wf.first", "wf.inner.second"]
 
 
-def test_finished_steps_depend_on_inputs_and_version(
+def test_finished_steps_depend_on_inputs_and_code(
     finished_steps: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert _remaining(*finished_steps) == _BOTH, "nothing was recorded yet"
@@ -207,8 +208,15 @@ def test_finished_steps_depend_on_inputs_and_version(
     finished_steps[1].write_text("12")
     assert _remaining(*finished_steps) == _BOTH
     _finish(*finished_steps).write_requests()
-    monkeypatch.setattr("bids_sr.execution.records.__version__", "another")
-    assert _remaining(*finished_steps) == _BOTH
+    assert _remaining(*finished_steps) == []
+    for changed, left in ((second, _BOTH[1:]), (first, _BOTH)):
+        monkeypatch.setattr(
+            "bids_sr.execution.records.compute_code_digest",
+            lambda function, changed=changed: (
+                "another" if function is changed.function else compute_code_digest(function)
+            ),
+        )
+        assert _remaining(*finished_steps) == left
 
 
 @pytest.mark.parametrize(

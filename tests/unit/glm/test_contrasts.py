@@ -10,6 +10,7 @@ from bids_sr.glm.contrasts import (
     _default_contrasts,
     camel_case,
     list_modeled_types,
+    order_types,
     resolve_contrasts,
 )
 from bids_sr.notices import UsageError
@@ -32,6 +33,45 @@ def test_rows_of_rest_are_not_modeled() -> None:
         " little ",
     ]
     assert list_modeled_types(column) == ("thumb", "little")
+
+
+@pytest.mark.parametrize(
+    "types",
+    [
+        ("little", "thumb"),
+        ("body", "Face", "house", "Scene"),
+        ("-10", "-2", "0", "0.25", "0.5", "2", "10", "all"),
+        ("block", "block 2", "block 10", "blocks"),
+        ("coherence0.25", "coherence0.5", "coherence2"),
+        ("loss -10", "loss -2", "loss 2"),
+        ("Thumb", "thumb"),
+        ("01", "1", "2.0", "2.00", "3"),
+        ("grün", "gruppe", "rot"),
+        ("eau", "été", "fin"),
+    ],
+)
+def test_types_are_in_alphabetical_order(types: tuple[str, ...]) -> None:
+    assert order_types(types) == order_types(types[::-1]) == types
+
+
+def test_types_in_levels_come_first() -> None:
+    levels = ("thumb", "rest", "little", "thumb")
+    assert order_types(("z", "little", "thumb", "a"), levels) == ("thumb", "little", "a", "z")
+
+
+_WORDS = st.text(st.sampled_from("aAbé-+10.9 _١²"), max_size=4)
+
+
+@given(st.lists(st.text(max_size=5) | _WORDS, max_size=6), st.lists(_WORDS, max_size=3), st.data())
+def test_two_types_have_the_same_order_in_all_runs(
+    types: list[str], levels: list[str], data: st.DataObject
+) -> None:
+    """A run has some of the types, in any order."""
+    order = order_types(types, levels)
+    assert set(order) == set(types)
+    assert len(order) == len(set(order))
+    run_types = data.draw(st.lists(st.sampled_from(types))) if types else []
+    assert order_types(run_types, levels) == tuple(name for name in order if name in run_types)
 
 
 def test_default_contrasts_of_two_types() -> None:

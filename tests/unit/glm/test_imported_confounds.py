@@ -8,10 +8,25 @@ import pytest
 
 from bids_sr.api.evaluation_inputs import load_confounds
 from bids_sr.glm.confounds import MOTION, derivative, framewise_displacement
-from bids_sr.glm.imported_confounds import convert_to_numbers, import_confound_columns
+from bids_sr.glm.imported_confounds import (
+    convert_to_numbers,
+    import_confound_columns,
+    read_confounds,
+)
 from bids_sr.glm.model_confounds import MOTION as MODEL_MOTION, model_confounds
 
 N = 60
+
+
+OLD_MOTION = ("X", "Y", "Z", "RotX", "RotY", "RotZ")  # names before fMRIPrep 1.2
+
+
+def with_old_names(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with the column names of fMRIPrep 1.0 and 1.1."""
+    old_names = dict(zip(MOTION, OLD_MOTION, strict=True)) | {"csf": "CSF"}
+    old_names |= {f"a_comp_cor_{k:02d}": f"aCompCor{k:02d}" for k in range(7)}
+    old_names |= {"framewise_displacement": "FramewiseDisplacement"}
+    return frame.rename(columns=old_names)
 
 
 def table() -> pd.DataFrame:
@@ -91,3 +106,27 @@ def test_sets_of_confounds_can_be_chosen_by_name():
 def test_the_evaluation_reads_motion_from_a_table_with_text():
     frame = convert_to_numbers(table())[0].assign(remark="ok")
     assert set(load_confounds(frame, N)) == set(MODEL_MOTION)
+
+
+def test_the_column_names_of_fmriprep_1_are_read_as_the_names_of_today(tmp_path):
+    expected, described = import_confound_columns(
+        write_table(table(), tmp_path), n_dummy=2, origin="fMRIPrep"
+    )
+    old_table = write_table(with_old_names(table()), tmp_path)
+    assert "RotZ" in old_table.read_text()
+    confounds, old_described = import_confound_columns(old_table, n_dummy=2, origin="fMRIPrep")
+    pd.testing.assert_frame_equal(confounds, expected)
+    assert old_described == described
+
+
+def test_columns_that_only_resemble_the_names_of_fmriprep_1_keep_their_names(tmp_path):
+    own_columns = table().assign(X=1.0, CSF=2.0)
+    pd.testing.assert_frame_equal(read_confounds(write_table(own_columns, tmp_path)), own_columns)
+    both_names = table().assign(**dict.fromkeys(OLD_MOTION, 1.0))
+    assert list(read_confounds(write_table(both_names, tmp_path))) == list(both_names)
+
+
+def test_the_evaluation_reads_motion_from_a_table_of_fmriprep_1():
+    frame = with_old_names(convert_to_numbers(table())[0])
+    assert "FramewiseDisplacement" in frame
+    assert set(MOTION) <= set(load_confounds(frame, N)) <= {*MODEL_MOTION}

@@ -13,7 +13,7 @@ BLOCKS: list[TimedEvent] = [
     (90.0, 14.0, "little"),
 ]
 BOTH = [(onset, duration, "both") for onset, duration, _ in BLOCKS]
-PARTS = ("thumb", "little")
+PARTS = ("little", "thumb")
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,6 @@ def test_contrasts_of_types_at_the_same_moments() -> None:
     _, joined = model([(onset, duration, "one") for onset, duration, _ in BLOCKS])
     mean = information.variance({"cue": 0.5, "target": 0.5})
     assert mean == pytest.approx(joined.variance({"one": 0.5}), rel=1e-6)
-    assert information.inseparable_types() == ("cue", "target")
 
 
 def test_a_difference_can_be_estimated_beside_nearly_the_sum_of_its_types() -> None:

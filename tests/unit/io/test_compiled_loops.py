@@ -86,6 +86,13 @@ def test_code_is_cached_per_cpu_type_and_damaged_caches_are_replaced(
     assert _hits(start()) == "0"
 
 
+def test_code_is_compiled_again_after_a_change_of_the_compilation(start, installed: Path) -> None:
+    assert [_hits(start()), _hits(start())] == ["0", "1"]
+    settings = installed / "bids_sr" / "io" / "compiled_loops.py"
+    settings.write_text(settings.read_text().replace('"contract", "nsz"', '"contract"'))
+    assert _hits(start()) == "0"
+
+
 @pytest.mark.parametrize("name", ["NUMBA_CACHE_DIR", "XDG_CACHE_HOME"])
 def test_environment_variables_set_the_cache_directory(start, tmp_path: Path, name: str) -> None:
     _hits(start(**{name: str(tmp_path / "chosen")}))

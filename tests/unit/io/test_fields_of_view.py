@@ -72,3 +72,22 @@ def test_volumes_matrix_and_edges_are_compared_with_the_run(
     )
     assert len(reasons) == len(messages)
     assert all(part in reason for part, (reason, _) in zip(messages, reasons, strict=True))
+
+
+@pytest.mark.parametrize("flipped", [(0,), (1, 2)])
+def test_a_series_that_is_stored_in_another_direction_is_not_called_shifted(
+    flipped: tuple[int, ...],
+) -> None:
+    run_affine = affine(3.0)
+    other = run_affine.copy()
+    for axis in flipped:
+        other[:, 3] += other[:, axis] * (RUN_SHAPE[axis] - 1)
+        other[:, axis] *= -1
+    ((reason, remedy),) = find_grid_problems(
+        RUN_SHAPE, other, TR, RUN_SHAPE, run_affine, TR, FACTOR
+    )
+    letters = "".join("LPI"[axis] if axis in flipped else "RAS"[axis] for axis in range(3))
+    assert f"({letters})" in reason
+    assert "(RAS)" in reason
+    assert "shifted" not in reason
+    assert "without interpolation" in remedy

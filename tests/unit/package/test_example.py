@@ -99,6 +99,8 @@ def test_cropped_images_keep_positions_and_values_within_the_quantization_step(
         (low / f"{maker.STEM}_{end}").write_text("{}")
     maker.write_json(low / "dataset_description.json", {"License": "PDDL"})
     maker.make(low, measured, out)
+    assert (out / f"{maker.STEM}_events.tsv").exists()
+    assert (out / "task-localizer_events.json").exists()
     assert maker.read_json(out / f"{maker.STEM}_bold.json")["Description"] == maker.ACQUIRED
     acquired, reference = (
         nb.load(root / f"{maker.STEM}_bold.nii.gz") for root in (out, out / maker.PLACE)

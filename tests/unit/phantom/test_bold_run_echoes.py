@@ -174,7 +174,6 @@ def test_files_of_a_multi_echo_run_are_valid_and_found(dataset: Path) -> None:
             for k in (1, 2, 3)
             for extension in ("json", "nii.gz")
         ),
-        "sub-01_task-tap_events.json",
         "sub-01_task-tap_events.tsv",
     ]
     stems = [func / f"sub-01_task-tap_echo-{k}_bold" for k in (1, 2, 3)]

@@ -290,12 +290,43 @@ def _empty_roi(maker: BidsMaker) -> list[str]:
     return ["--roi", str(path)]
 
 
-def _atlas(maker: BidsMaker, data: np.ndarray) -> list[str]:
+def _roi_of_nan(maker: BidsMaker) -> list[str]:
+    path = maker.root.parent / "roi.nii.gz"
+    nb.save(nb.Nifti1Image(np.full((8, 8, 4), np.nan, np.float32), np.eye(4)), path)
+    return ["--roi", str(path)]
+
+
+def _roi_of_colors(maker: BidsMaker) -> list[str]:
+    path = maker.root.parent / "roi.nii.gz"
+    colors = np.zeros((8, 8, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nb.save(nb.Nifti1Image(colors, np.eye(4)), path)
+    return ["--roi", str(path)]
+
+
+def _truncated_roi(maker: BidsMaker) -> list[str]:
+    path = maker.root.parent / "roi.nii.gz"
+    data = np.random.default_rng(0).integers(0, 2, (32, 32, 16), dtype=np.uint8)
+    save_image(data, np.eye(4), path)
+    _truncate(path, 0.7)
+    return ["--roi", str(path)]
+
+
+def _atlas(maker: BidsMaker, data: np.ndarray, more_rows: str = "") -> list[str]:
     """Write an atlas with a single label, Hand_L, of value 3."""
     path = maker.root.parent / "own_dseg.nii.gz"
     save_image(data, np.eye(4), path)
-    path.with_name("own_dseg.tsv").write_text("index\tname\n3\tHand_L\n")
+    path.with_name("own_dseg.tsv").write_text(f"index\tname\n3\tHand_L\n{more_rows}")
     return ["--atlas", str(path)]
+
+
+def _region_without_voxels(maker: BidsMaker) -> list[str]:
+    atlas = _atlas(maker, np.full((8, 8, 4), 3, dtype=np.uint8), "4\tFoot_L\n")
+    return [*atlas, "--roi", "Foot_L"]
+
+
+def _seed_without_voxels(maker: BidsMaker) -> list[str]:
+    atlas = _atlas(maker, np.full((8, 8, 4), 3, dtype=np.uint8), "4\tFoot_L\n")
+    return [*atlas, "--seeds", "Hand_L", "Foot_L"]
 
 
 def _empty_atlas(maker: BidsMaker) -> list[str]:
@@ -397,7 +428,7 @@ CASES = {
         spoil=_contrast_unknown,
         file="--contrasts thump-little",
         reason="'thump' is not a trial type",
-        fix="The trial types of this run are thumb, little. Did you mean 'thumb'?",
+        fix="The trial types of this run are little, thumb. Did you mean 'thumb'?",
     ),
     "events after the end": Case(
         spoil=_events_late,
@@ -546,6 +577,33 @@ CASES = {
     ),
     "empty ROI": Case(
         spoil=_empty_roi, file="roi.nii.gz", reason="the mask image is empty", fix="--roi motor"
+    ),
+    "ROI of NaN": Case(
+        spoil=_roi_of_nan,
+        file="roi.nii.gz",
+        reason="all voxel values are NaN",
+        fix="values above 0",
+    ),
+    "ROI of colors": Case(
+        spoil=_roi_of_colors, file="roi.nii.gz", reason="RGB colors", fix="mask or label image"
+    ),
+    "truncated ROI": Case(
+        spoil=_truncated_roi,
+        file="roi.nii.gz",
+        reason="truncated or corrupt",
+        fix="mask or label image",
+    ),
+    "region without voxels": Case(
+        spoil=_region_without_voxels,
+        file="--roi Foot_L",
+        reason="own_dseg.nii.gz has no voxels with the label Foot_L",
+        fix="Hand_L",
+    ),
+    "seed without voxels": Case(
+        spoil=_seed_without_voxels,
+        file="--seeds Foot_L",
+        reason="own_dseg.nii.gz has no voxels with the label Foot_L",
+        fix="Hand_L",
     ),
     "empty atlas": Case(
         spoil=_empty_atlas, file="--atlas", reason="all voxels are 0", fix="a label image"

@@ -17,7 +17,8 @@ BLOCKS = [
     (62.0, 14.0, "thumb"),
     (90.0, 14.0, "little"),
 ]
-PLAIN = ["thumb", "little", "all", "thumbMinusLittle"]
+WITHOUT_PAUSE = [(12.0 * k, 12.0, ("thumb", "little")[k % 2]) for k in range(-3, 10)]
+PLAIN = ["little", "thumb", "all", "littleMinusThumb"]
 SAME = [(onset, duration, kind) for onset, duration, _ in BLOCKS for kind in ("cue", "target")]
 SUM = [*BLOCKS, *((onset, duration, "both") for onset, duration, _ in BLOCKS)]
 
@@ -65,7 +66,7 @@ def test_a_type_that_dominates_the_error_is_left_out_of_the_mean_only(
 ) -> None:
     plan = plan_for(tmp_path, [*BLOCKS, event])
     (contrasts,) = plan.contrasts.values()
-    assert {*PLAIN, "odd", "thumbMinusOdd"} <= {*contrasts}
+    assert {*PLAIN, "odd", "oddMinusThumb"} <= {*contrasts}
     assert contrasts["all"] == {"thumb": 0.5, "little": 0.5}
     assert any("'odd' is left out of the mean" in notice.why for notice in plan.warnings)
 
@@ -98,6 +99,22 @@ def test_types_at_the_same_moments_have_a_mean_only(tmp_path: Path) -> None:
     assert "cue, target, cueMinusTarget" in note
 
 
+def test_types_that_fill_the_run_have_a_difference_only(tmp_path: Path) -> None:
+    plan = plan_for(tmp_path, WITHOUT_PAUSE)
+    assert plan.problems == ()
+    assert [*plan.contrasts.values()] == [{"littleMinusThumb": {"little": 1.0, "thumb": -1.0}}]
+    (note,) = [notice.why for notice in plan.warnings if "default contrasts" in notice.why]
+    assert "little, thumb, all" in note
+    assert "the mean of the run" in note
+    assert "each other" not in note
+
+
+def test_a_run_that_a_single_type_fills_is_refused(tmp_path: Path) -> None:
+    (problem,) = plan_for(tmp_path, [(-30.0, 170.0, "scan")]).problems
+    assert "'scan'" in problem.why
+    assert "the mean of the run" in problem.why
+
+
 def test_a_sum_of_other_types_is_not_modeled(tmp_path: Path) -> None:
     plan = plan_for(tmp_path, SUM)
     assert [list(contrasts) for contrasts in plan.contrasts.values()] == [PLAIN]
@@ -109,7 +126,8 @@ def test_a_sum_of_other_types_is_not_modeled(tmp_path: Path) -> None:
     [
         (SAME, "cue", "cue cannot be estimated"),
         (SAME, "cue-target", "cueMinusTarget cannot be estimated"),
-        (SUM, "both", "lists the events of 'thumb' and 'little' again"),
+        (WITHOUT_PAUSE, "thumb", "cannot be separated from the mean of the run"),
+        (SUM, "both", "lists the events of 'little' and 'thumb' again"),
         ([*BLOCKS, (118.0, 2.0, "late")], "late", "no volume of the run shows its response"),
     ],
 )

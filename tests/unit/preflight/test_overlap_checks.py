@@ -54,7 +54,7 @@ def test_error_of_unmapped_conditions_lists_mapped_conditions(maker: BidsMaker) 
     (problem,) = plan_of(maker, "--overlap", "thum", "little").problems
     assert problem.what == "--overlap thum little"
     assert problem.why == (
-        "no run contains the contrast of thum against rest (mapped conditions: thumb, little)"
+        "no run contains the contrast of thum against rest (mapped conditions: little, thumb)"
     )
     assert problem.remedy == "did you mean 'thumb'?"
     options = ("--overlap", "thumb", "little", "--contrasts", "thumb-little")
@@ -70,11 +70,11 @@ def test_runs_without_the_pair_are_named(maker: BidsMaker) -> None:
     (note,) = notes_of(plan_of(maker, "--overlap", "thumb", "left foot"))
     assert note == (
         "the overlap of thumb and left foot is not drawn for this run because its mapped"
-        " conditions are thumb, little."
+        " conditions are little, thumb."
     )
     (note,) = notes_of(plan_of(maker, "--overlap", "auto"))
     assert note.startswith(
-        "the run has 3 mapped conditions (thumb, little, leftFoot), so no overlap"
+        "the run has 3 mapped conditions (leftFoot, little, thumb), so no overlap"
     )
 
 
@@ -82,13 +82,13 @@ def test_runs_without_the_pair_are_named(maker: BidsMaker) -> None:
     ("options", "correlation", "overlap"),
     [
         ("", False, None),
-        ("--overlap auto", False, ("thumb", "little")),
+        ("--overlap auto", False, ("little", "thumb")),
         ("--overlap little thumb", False, ("little", "thumb")),
         ("--activation cc", True, None),
         ("--activation cc glm", True, None),
         ("--activation glm", False, None),
         ("--recipe paper-mse --sr-method sbl", True, None),
-        ("--preset ota2022 --recipe fast --dummy-scans 2", True, ("thumb", "little")),
+        ("--preset ota2022 --recipe fast --dummy-scans 2", True, ("little", "thumb")),
         ("--preset ota2022 --recipe fast --dummy-scans 2 --activation glm", False, None),
     ],
 )

@@ -138,15 +138,32 @@ REJECTED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "an F test": (
         _contrast(Test="F", Weights=[[1, 0], [0, 1]]),
-        "thumb_vs_little is not a t-test",
+        "thumb_vs_little is not a t-test (Test is 'F')",
     ),
     "a confound in a contrast": (
         _contrast(ConditionList=["trial_type.thumb", "trans_x"]),
-        "thumb_vs_little is not a t-test of trial types",
+        "thumb_vs_little contains 'trans_x', which is not a trial type",
     ),
     "an unknown trial type": (
         _contrast(ConditionList=["trial_type.thumb", "trial_type.index"]),
-        "thumb_vs_little is not a t-test of trial types",
+        "thumb_vs_little contains the trial type 'index', which is not modeled in any selected run"
+        " (modeled trial types: little, thumb)",
+    ),
+    "a misspelled trial type": (
+        _contrast(ConditionList=["trial_type.Thumb", "trial_type.little"]),
+        "did you mean 'thumb'?",
+    ),
+    "a trial type without its prefix": (
+        _contrast(ConditionList=["trial_type.thumb", "little"]),
+        "thumb_vs_little contains 'little' without the prefix trial_type.",
+    ),
+    "an unknown trial type in the dummy contrasts": (
+        lambda model: _node(model)["DummyContrasts"].update(Contrasts=["trial_type.foot"]),
+        "contains the trial type 'foot'",
+    ),
+    "a misspelled trial type in X": (
+        _x(1, "trial_type.thumb", "trial_type.litle"),
+        "missing: trial_type.little. Unknown trial types: trial_type.litle",
     ),
     "no weight": (_contrast(Weights=[0, "0/5"]), "thumb_vs_little are zero"),
     "no number": (_contrast(Weights=[1, "1/0"]), "not a valid BIDS Stats Model"),
@@ -169,6 +186,54 @@ def test_unsupported_models_are_rejected_with_the_reason(case: str, tmp_path: Pa
     assert message in problem.why
     assert problem.what == f"--model {path}"
     assert "docs/recipes/stats_model.md" in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (_x(1, "trial_type.*", "trial_type.litle"), "X"),
+        (
+            lambda model: _node(model)["Transformations"]["Instructions"][1]["Input"].append(
+                "trial_type.litle"
+            ),
+            "Convolve",
+        ),
+    ],
+    ids=["X", "Convolve"],
+)
+def test_a_trial_type_that_no_run_has_is_named_and_ignored(
+    change: Callable[[dict[str, Any]], None], field: str, tmp_path: Path
+) -> None:
+    """A model may be written for participants, although some of them lack a type."""
+    model, findings = documented("recipes/stats_model.md"), Findings()
+    change(model)
+    contrasts, _ = read_model(write_model(model, tmp_path), TYPES, findings)
+    assert not findings.problems
+    assert [name for name, _ in contrasts] == ["thumb", "little", "thumbVsLittle"]
+    (notice,) = findings.notices
+    assert notice.level == "warning"
+    assert f"{field} contains the trial type 'litle'" in notice.why
+    assert "did you mean 'little'?" in notice.why
+
+
+def test_a_contrast_of_a_type_that_is_not_modeled_has_its_reason(maker: BidsMaker) -> None:
+    maker.subject()
+    maker.events(
+        "sub-01_task-tap",
+        [
+            (onset, 4.0, name)
+            for onset, kind in ((2, "thumb"), (8, "little"), (14, "thumb"), (19, "little"))
+            for name in (kind, "both")
+        ],
+    )
+    model = documented("recipes/stats_model.md")
+    _contrast(ConditionList=["trial_type.thumb", "trial_type.both"])(model)
+    path = write_model(model, maker.root.parent)
+    line = [str(maker.root), str(maker.root.parent / "out"), "participant"]
+    line += ["--skip-bids-validation", "--model", str(path)]
+    (problem,) = check(parse_settings(line).resolve(run_uuid="x")).problems
+    assert problem.what == f"--model {path}"
+    assert "'both', which is not modeled because it lists the events of" in problem.why
 
 
 def test_a_missing_model_file_is_reported(tmp_path: Path) -> None:
@@ -217,7 +282,7 @@ def test_notices_on_contrasts_of_some_runs_name_the_model(tmp_path: Path) -> Non
     findings = Findings()
     roles = {bold: TypesOfRun.all_described(names) for bold, names in types.items()}
     runs = resolve_run_contrasts(roles, contrast_texts, {}, findings)
-    assert list(runs[BOLD]) == ["thumb", "little", "thumbVsLittle"]
+    assert list(runs[BOLD]) == ["little", "thumb", "thumbVsLittle"]
     assert [list(contrasts) for contrasts in runs.values()][1] == ["thumb"]
     assert [notice.what for notice in findings.notices] == [
         "--model, contrast little",
@@ -279,7 +344,7 @@ def test_a_call_combines_the_model_with_requested_contrasts(maker: BidsMaker) ->
     plan = check(parse_settings(line).resolve(run_uuid="x"))
     assert not plan.problems
     (weights,) = plan.contrasts.values()
-    assert list(weights) == ["thumb", "little", "thumbVsLittle", "all"]
+    assert list(weights) == ["little", "thumb", "thumbVsLittle", "all"]
     assert plan.nuisance == ["trans_?", "rot_?", "a_comp_cor_0[0-4]"]
 
 

@@ -22,7 +22,7 @@ from bids_sr.config import Settings
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.preflight import Plan, check, check_data, dry_run_text, validator
 from bids_sr.retrospective import downsampling, preparation
-from bids_sr.retrospective.preparation import _describe_events, _shift_events, prepare
+from bids_sr.retrospective.preparation import _shift_events, prepare
 from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.matrices import kspace_crop
 
@@ -155,10 +155,6 @@ def test_the_pair_shares_no_volumes_with_the_run(maker: BidsMaker) -> None:
     rows = run.events.read_text().splitlines()
     assert rows[1].split("\t") == ["-2", "4.0", "thumb"]
     assert len(rows) == 7
-    assert json.loads(run.events.with_suffix(".json").read_text())["trial_type"]["Levels"] == {
-        "thumb": "thumb",
-        "little": "little",
-    }
 
 
 def test_a_pair_of_the_data_moves_to_half_the_resolution(maker: BidsMaker) -> None:
@@ -304,8 +300,12 @@ def test_prepared_files_are_not_written_again(maker: BidsMaker) -> None:
     assert [path.stat().st_mtime_ns for path in files] == times
 
 
-@pytest.mark.parametrize("change", ["events", "same time", "cut", "gone", "factor", "noise"])
-def test_copies_are_rewritten_after_a_change(change: str, maker: BidsMaker) -> None:
+@pytest.mark.parametrize(
+    "change", ["events", "same time", "cut", "gone", "factor", "noise", "code"]
+)
+def test_copies_are_rewritten_after_a_change(
+    change: str, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, plan = prepare_plan(maker)
     bold = plan.subjects[0].runs[0].bold
     before = bold.stat().st_mtime_ns
@@ -323,6 +323,8 @@ def test_copies_are_rewritten_after_a_change(change: str, maker: BidsMaker) -> N
         bold.unlink()
     elif change == "factor":
         extra = ["--sr-factor", "3"]
+    elif change == "code":
+        monkeypatch.setattr(preparation, "compute_code_digest", lambda _: "another")
     else:
         noise = "noisy"
     prepare_plan(maker, *extra, noise=noise)
@@ -512,18 +514,25 @@ def test_all_cells_are_kept_when_events_move(tmp_path: Path) -> None:
     )
 
 
-def test_descriptions_of_levels_in_the_data_are_kept(tmp_path: Path) -> None:
-    table = tmp_path / "e.tsv"
-    (tmp_path / "e.json").write_text(
-        '{"trial_type": {"Levels": {"b": "B", "a": "A"}}, "onset": {"Units": "s"}}'
-    )
-    sidecar = _describe_events(table, ("a", "b"))
-    assert list(sidecar["trial_type"]["Levels"]) == ["b", "a"]
-    assert sidecar["onset"] == {"Units": "s"}
-    assert list(_describe_events(tmp_path / "none.tsv", ("a", "b"))["trial_type"]["Levels"]) == [
-        "a",
-        "b",
-    ]
+@pytest.mark.parametrize("levels", [("thumb", "little"), ("little", "thumb"), ()])
+def test_contrasts_have_the_names_of_the_original_data_set(
+    levels: tuple[str, ...], maker: BidsMaker
+) -> None:
+    """Levels at the root order the types; those of a participant do not, but are kept."""
+    own = {"trial_type": {"Levels": {"thumb": "T", "little": "L"}}, "onset": {"Units": "s"}}
+    maker.json(maker.path("sub-01_task-tap_events.json", "func"), own)
+    shared = maker.root / "task-tap_events.json"
+    # an earlier call must leave nothing behind
+    maker.json(shared, {"trial_type": {"Levels": dict.fromkeys(("thumb", "little"), "")}})
+    prepare_plan(maker)
+    shared.unlink()
+    if levels:
+        maker.json(shared, {"trial_type": {"Levels": dict.fromkeys(levels, "")}})
+    original = check(settings_for(maker))
+    _, plan = prepare_plan(maker)
+    (run,) = plan.runs
+    assert list(plan.contrasts.values()) == list(original.contrasts.values())
+    assert json.loads(run.events.with_suffix(".json").read_text()) == own
 
 
 def test_the_command_continues_with_the_downsampled_data(

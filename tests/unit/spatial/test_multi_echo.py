@@ -39,6 +39,33 @@ def test_known_t2star_and_weights_are_recovered(echoes: tuple, tmp_path: Path) -
     assert np.allclose(combined, s0 * expected[..., None], rtol=0.01)
 
 
+@pytest.mark.parametrize(
+    ("axes", "flips"),
+    [((0, 1, 2), (0,)), ((2, 0, 1), ()), ((1, 2, 0), (1, 2)), ((0, 2, 1), (2,))],
+)
+def test_echoes_that_are_stored_in_another_order_are_combined_voxel_by_voxel(
+    echoes: tuple, tmp_path: Path, axes: tuple[int, int, int], flips: tuple[int, ...]
+) -> None:
+    paths, _, _ = echoes
+    expected_t2star = combine_echoes(paths, TES, tmp_path / "expected.nii")
+    with SeriesReader(paths[1]) as reader:
+        stored = np.stack(list(reader.volumes()), axis=-1).transpose(*axes, 3)
+    affine = AFFINE[:, [*axes, 3]].copy()
+    for axis in flips:
+        stored = np.flip(stored, axis)
+        affine[:, 3] += affine[:, axis] * (stored.shape[axis] - 1)
+        affine[:, axis] *= -1
+    save_image(np.ascontiguousarray(stored), affine, paths[1], tr=1.5)
+    t2star = combine_echoes(paths, TES, tmp_path / "combined.nii")
+    assert np.array_equal(t2star, expected_t2star)
+    with (
+        SeriesReader(tmp_path / "combined.nii") as combined,
+        SeriesReader(tmp_path / "expected.nii") as expected,
+    ):
+        assert np.array_equal(combined.affine, expected.affine)
+        assert np.array_equal(list(combined.volumes()), list(expected.volumes()))
+
+
 def test_echoes_of_different_shapes_are_rejected(echoes: tuple, tmp_path: Path) -> None:
     paths, _, _ = echoes
     save_image(np.ones((*SHAPE, T - 1), dtype=np.float32), AFFINE, paths[2], tr=1.5)

@@ -102,10 +102,15 @@ def test_head_motion_is_reconstructed_from_six_parameters(affine, tmp_path):
         table, fsl_parameters(MOTION, noisy_scene, nb.load(tmp_path / "bold.nii")), 0
     )
     bold = SeriesReader(tmp_path / "bold.nii")
-    xfms, _, _ = imported.rebuild_motion(
-        bold, pd.read_csv(table, sep="\t"), n_dummy=0, axis_order=AS_STORED
-    )
+    confounds = pd.read_csv(table, sep="\t")
+    xfms, _, _ = imported.rebuild_motion(bold, confounds, n_dummy=0, axis_order=AS_STORED)
     np.testing.assert_allclose(xfms, MOTION, atol=2e-3)
+    old_names = {f"trans_{axis}": axis.upper() for axis in "xyz"}
+    old_names |= {f"rot_{axis}": f"Rot{axis.upper()}" for axis in "xyz"}
+    old_xfms, _, _ = imported.rebuild_motion(
+        bold, confounds.rename(columns=old_names), n_dummy=0, axis_order=AS_STORED
+    )
+    np.testing.assert_array_equal(old_xfms, xfms)
 
 
 def test_the_boldref_is_the_mean_of_realigned_volumes(moving_run):

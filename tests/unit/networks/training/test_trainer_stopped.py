@@ -181,9 +181,9 @@ def test_another_number_of_threads_is_recorded_as_not_reproducible(tmp_path):
     assert "number of threads" in card["not_reproducible_because"]
 
 
-def test_checkpoints_of_earlier_versions_are_not_continued(tmp_path, monkeypatch):
+def test_checkpoints_of_changed_code_are_not_continued(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_CHECKPOINT_VERSION", 1)
+        patch.setattr(trainer, "compute_code_digest", lambda _: "another")
         fit(balls(1), recipe(), tmp_path)
     clock = Clock()
     fit(balls(1), recipe(), tmp_path, clock)

@@ -72,6 +72,19 @@ def test_a_model_of_the_same_set_is_reused_unless_it_started_from_other_weights(
     assert other_card["data_sha256"] != first["data_sha256"]
 
 
+def test_a_model_that_other_code_trained_is_not_reused(tmp_path, caplog):
+    caplog.set_level("INFO", logger="bids_sr")
+    weights, card = obtain(balls(1), tmp_path / "a", factor=CUBE)
+    earlier_card = {**card, "code_sha256": "another"}
+    weights.with_suffix(".json").write_text(json.dumps(earlier_card))
+    _, trained_card = obtain(balls(1), tmp_path / "b", factor=CUBE, model_dir=tmp_path / "a")
+    assert "reused" not in caplog.text
+    assert trained_card == card
+    _, reused_card = obtain(balls(1), tmp_path / "c", factor=CUBE, model_dir=tmp_path / "b")
+    assert "is reused" in caplog.text
+    assert reused_card == card
+
+
 def test_a_model_with_other_recipe_settings_is_not_reused(tmp_path, caplog):
     caplog.set_level("INFO", logger="bids_sr")
     # Sloppy trainings have the same steps, so only the number of filters differs.

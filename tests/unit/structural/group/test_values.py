@@ -247,6 +247,34 @@ def test_errors_of_input_that_cannot_be_combined(
     assert not (directories[1] / "group_scans.html").exists()
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+@pytest.mark.parametrize("options", [(), ("--protocol", "scanner"), ("--dry-run",)])
+def test_a_list_of_participants_in_another_encoding_is_refused(
+    directories: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    encoding: str,
+    options: tuple[str, ...],
+) -> None:
+    listing = directories[0] / "participants.tsv"
+    listing.write_bytes(listing.read_text().replace("A", "Köln").encode(encoding))
+    assert group(directories, *options) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert f"{listing} why: the file cannot be read as a table" in message
+    assert "UTF-8 text" in message
+    assert not (directories[1] / "group_scans.html").exists()
+
+
+def test_a_line_without_a_participant_is_named(
+    directories: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    listing = directories[0] / "participants.tsv"
+    listing.write_text(listing.read_text() + "n/a\tA\n")
+    assert group(directories, "--protocol", "scanner", "--dry-run") == 0
+    output = capsys.readouterr().out
+    assert "('n/a') skipped" in output
+    assert "protocols: A (2 tables), B (2 tables)" in output
+
+
 def test_mixed_versions_and_damaged_tables_are_rejected(
     directories: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -425,6 +453,8 @@ def test_a_column_of_months_can_be_named(longitudinal: tuple[Path, Path]) -> Non
         ("session_id\tage\nses-1\t3\n", ("--months", "month"), "available columns: age"),
         ("session_id\tmonth\nses-1\tx\n", ("--months", "month"), "must be numbers"),
         ("session_id\tacq_time\nses-1\t\xff\n", (), "cannot be read"),
+        ("session_id\tacq_time\nses-1\t\xff\n", (), "not encoded in UTF-8: line 2"),
+        ("session_id,acq_time\nses-1,1925-03-01\n", (), "column session_id is missing"),
     ],
 )
 def test_invalid_session_times_are_rejected(
@@ -439,3 +469,16 @@ def test_invalid_session_times_are_rejected(
     assert group(longitudinal, *options) == 2
     assert text in capsys.readouterr().err
     assert not (longitudinal[1] / "group_scans.html").exists()
+
+
+def test_session_times_that_were_not_downloaded_are_refused(
+    longitudinal: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise, the sessions would be compared by their labels without a word."""
+    table = longitudinal[0] / "sub-02" / "sub-02_sessions.tsv"
+    table.unlink()
+    table.symlink_to("../.git/annex/objects/aa/bb/MD5E-s9--00.tsv")
+    assert group(longitudinal) == 2
+    message = capsys.readouterr().err
+    assert str(table) in message
+    assert "datalad get" in message
