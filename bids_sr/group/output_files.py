@@ -16,6 +16,10 @@ from pathlib import Path
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import put_in_place, read_json, write_text
 
+_FOLDER = "group"
+"""Folder of group maps and figures."""
+_TABLES = "metrics|stats|methods|protocols|agreement|variability|change"
+"""Names of the tables of functional runs and structural scans."""
 _STAGING = ".group"
 """Folder of files that are not complete yet."""
 _MANIFEST = "complete.json"
@@ -53,15 +57,21 @@ class GroupNames:
         return f"{self.tables}.html"
 
     def contains(self, path: Path) -> bool:
-        """Return whether a file of the group level was written by a call with these names.
+        """Return whether a file is a result of a call with these names.
 
-        `path` is relative to the output directory.
+        `path` is relative to the output directory. Other files, for example of a user, are not
+        results even if their names begin in the same way.
         """
-        match = re.match(r"group(?:_ses-(?P<session>[a-zA-Z0-9]+))?(?P<rest>[_.].*)", path.name)
-        if match is None or (match["session"] or "") != self.session:
-            return False
-        is_of_scans = re.match(r"_scans[_.]", match["rest"]) is not None
-        return is_of_scans == (self.kind == "scans")
+        start, tables = re.escape(self.start), re.escape(self.tables)
+        patterns = {
+            "": rf"{tables}(\.html|_({_TABLES})(_columns)?\.(tsv|json))",
+            _FOLDER: rf"{start}_(task-.*_statmap\.(nii\.gz|json)|inputs(_columns)?\.(tsv|json))",
+            f"{_FOLDER}/figures": rf"{tables}_(desc|task)-.*\.svg",
+        }
+        if self.kind:
+            del patterns[_FOLDER]  # only functional runs have group maps
+        folder = "" if path.parent == Path() else path.parent.as_posix()
+        return folder in patterns and re.fullmatch(patterns[folder], path.name) is not None
 
 
 def make_group_names(sessions: Sequence[str], kind: str = "") -> GroupNames:
@@ -74,14 +84,13 @@ def make_group_names(sessions: Sequence[str], kind: str = "") -> GroupNames:
 
 def list_group_files(output_dir: Path, names: GroupNames) -> list[Path]:
     """Return the files of earlier calls with the same names, relative to the output directory."""
-    paths = [
-        path
-        for pattern in ("group*", "group/group*", "group/figures/group*")
-        for path in output_dir.glob(pattern)
+    paths = (
+        path.relative_to(output_dir)
+        for folder in (output_dir, output_dir / _FOLDER, output_dir / _FOLDER / "figures")
+        for path in folder.glob("group*")
         if path.is_file() or path.is_symlink()
-    ]
-    relative_paths = (path.relative_to(output_dir) for path in paths)
-    return sorted(path for path in relative_paths if names.contains(path))
+    )
+    return sorted(path for path in paths if names.contains(path))
 
 
 def list_other_sessions(output_dir: Path, names: GroupNames) -> list[str]:

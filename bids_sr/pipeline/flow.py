@@ -79,7 +79,7 @@ class Flow(Caller):
         object
             Handle of the output, or a tuple of handles if the step has several outputs.
         """
-        if any(node.name == step.__name__ for node in self.scope.nodes):
+        if step.__name__ in [node.name for node in self.scope.nodes]:
             raise GraphError(
                 f"{self.scope.path}: the step {step.__name__} is called twice; call it in a"
                 " subworkflow of its own"

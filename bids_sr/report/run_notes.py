@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_text
+from bids_sr.io.code_digests import compute_code_digest
 from bids_sr.notices import Notice, read_record
 from bids_sr.report.run_summaries import (
     VERDICT_SUFFIX,
@@ -39,12 +40,13 @@ class Note:
 
     `run` is the name of the log folder of its outputs. `last` is the log folder of the last call,
     which may have skipped all of its runs. `settings` is a digest of the settings that affect
-    results.
+    results, and `code` a digest of the code that read `rows` from the tables.
     """
 
     run: str
     last: str = ""
     settings: str = ""
+    code: str = ""
     rows: tuple[_PageRow, ...] = ()
 
     def to_text(self) -> str:
@@ -59,8 +61,8 @@ class Note:
             _PageRow(file=row["file"], stamps=tuple(row["stamps"]), summary=dict(row["summary"]))
             for row in values.get("rows", ())
         )
-        last, settings = values.get("last", ""), values.get("settings", "")
-        return cls(run=values["run"], last=last, settings=settings, rows=rows)
+        texts = {name: values.get(name, "") for name in ("last", "settings", "code")}
+        return cls(run=values["run"], rows=rows, **texts)
 
 
 def read_note(logs: Path, label: str) -> Note | None:
@@ -85,6 +87,7 @@ def record_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
             run=log_dir.name if label in labels or previous is None else previous.run,
             last=log_dir.name,
             settings=settings,
+            code=compute_code_digest(read_run_summary),
             rows=tuple(_read_page_rows(logs.parent / f"sub-{label}", label)),
         )
         has_changed |= previous is None or _get_index_content(
@@ -114,12 +117,14 @@ def _list_skip_reasons(log_dir: Path) -> dict[str, dict[str, str]]:
 def read_run_summaries(root: Path, label: str) -> list[RunSummary]:
     """Return the index rows of a participant's runs.
 
-    The rows of the participant's note are used unless files have changed since it was written.
+    The rows of the participant's note are used unless files, or the code that reads them, have
+    changed since it was written.
     A run that the last call skipped is listed as skipped, even if an earlier run left results.
     """
     logs, folder = root / "logs", root / f"sub-{label}"
     note = read_note(logs, label)
-    rows = () if note is None else note.rows
+    is_current = note is not None and note.code == compute_code_digest(read_run_summary)
+    rows = note.rows if note is not None and is_current else ()
     if not rows or any(read_times(folder / row.file) != row.stamps for row in rows):
         rows = tuple(_read_page_rows(folder, label))
     skip_reasons = {} if note is None else _list_skip_reasons(logs / note.last).get(label, {})

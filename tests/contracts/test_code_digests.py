@@ -47,6 +47,29 @@ DATA_FILES = {
 """Reads of data files whose names are no literal texts in the call, and why no file is missed."""
 
 
+DECORATORS = {
+    "_cache_read_only",
+    "cache",
+    "cached_property",
+    "classmethod",
+    "compile_for",
+    "contextmanager",
+    "dataclass",
+    "dataclass_transform",
+    "figure",
+    "frozen",
+    "inlined",
+    "lru_cache",
+    "no_grad",
+    "property",
+    "setter",
+    "staticmethod",
+    "step",
+    "wraps",
+}
+"""Decorators that only return a function or class, and do not add it to a list elsewhere."""
+
+
 def _iterate_modules() -> Iterator[tuple[str, Path]]:
     """Yield names and files of all modules."""
     for root, _, names in os.walk(FOLDER, followlinks=True):
@@ -70,6 +93,17 @@ def test_imports_by_names_at_run_time_are_known() -> None:
         for name, call in _iterate_calls(file)
         if name in importing
     } == DYNAMIC_IMPORTS.keys()
+
+
+def test_decorators_do_not_register_functions() -> None:
+    """A function that is only found in a list does not belong to the code of a step."""
+    decorators = [
+        decorator.func if isinstance(decorator, ast.Call) else decorator
+        for _, file in _iterate_modules()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for decorator in getattr(node, "decorator_list", ())
+    ]
+    assert {ast.unparse(decorator).rpartition(".")[2] for decorator in decorators} == DECORATORS
 
 
 def test_data_files_are_named_by_literal_texts() -> None:

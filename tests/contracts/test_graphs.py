@@ -646,7 +646,8 @@ def test_exported_data_sets_have_the_files_that_other_programs_need(
             of_series = node.scope.name in (series, f"{series}_shown")
             place = node.scope.outer if of_series else node.scope
             exported.setdefault((series, place.path if place else ""), set()).add(stem)
-    runs = {scope.run: scope for scope in graph.scope.inward() if scope.run}
+    # the outermost scope of a run, because inner scopes belong to the same run
+    runs = {scope.run: scope for scope in reversed([*graph.scope.inward()]) if scope.run}
     assert set(runs) == set(plans)
     for name, plan in plans.items():
         run, series = runs[name], plan.primary

@@ -30,7 +30,18 @@ FILES = {
     "group_scans_methods.tsv": GroupNames(kind="scans"),
 }
 """Names of the call that wrote each file."""
-OTHER_FILES = ("sub-01.html", "index.html", "sub-01/group_metrics.tsv", "groups.tsv")
+OTHER_FILES = (
+    "sub-01.html",
+    "index.html",
+    "sub-01/group_metrics.tsv",
+    "groups.tsv",
+    # files of users
+    "group_analysis.py",
+    "group_ages.tsv",
+    "group_ses-pre_talk.html",
+    "group/group_task-pre_contrast-a_thresholded.nii.gz",
+    "group/figures/group_desc-mean.png",
+)
 
 
 def write_all(root: Path) -> None:

@@ -113,9 +113,7 @@ if TYPE_CHECKING:
 else:
     __getattr__ = import_on_use(__name__, {"kernels": ["smooth", "roughen"]})
 """,
-    "parts/kernels.py": (
-        "def smooth(image):\n    return image\n\n\ndef roughen(image):\n    return 1\n"
-    ),
+    "parts/kernels.py": "def smooth(image):\n    return image\ndef roughen():\n    return 1\n",
     "lazy.py": "def import_on_use(package, modules):\n    return None\n",
     "deep/__init__.py": "",
     "deep/middle.py": """

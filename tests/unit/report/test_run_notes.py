@@ -104,6 +104,17 @@ def test_files_changed_after_the_note_are_read_again(out: Path) -> None:
     assert read_run_summaries(out, "01") == []
 
 
+def test_tables_are_read_again_if_the_code_that_reads_them_has_changed(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _note(out, "01")
+    monkeypatch.setattr(run_summaries, "read_json", lambda _: {"headline": "Read again."})
+    run_summaries._read_cached_summary.cache_clear()
+    assert [row["verdict"] for row in read_run_summaries(out, "01")] == ["Found in 01."]
+    monkeypatch.setattr(run_notes, "compute_code_digest", lambda _: "another")
+    assert [row["verdict"] for row in read_run_summaries(out, "01")] == ["Read again."]
+
+
 def test_a_call_that_recomputes_nothing_leaves_the_notes_unchanged(out: Path) -> None:
     assert _note(out, "01")
     assert not _note(out, "01")
