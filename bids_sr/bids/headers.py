@@ -1,6 +1,5 @@
 """Image headers: matrix, voxel sizes and orientation, read without the image data."""
 
-import gzip
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,7 +24,8 @@ _UNITS_MM = {"meter": 1e3, "micron": 1e-3}
 _UNITS_S = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 """Unit of times in a header → its duration in s."""
 _UNIT_CORNERS = np.array([*np.ndindex(2, 2, 2)])
-_NIFTI2_STARTS = [(540).to_bytes(4, order) for order in ("little", "big")]  # size of the header
+_NIFTI2_STARTS = ((540).to_bytes(4, "little"), (540).to_bytes(4, "big"))  # size of the header
+_START_BYTES = 1024  # bytes that nibabel has to read when it opens the file
 
 
 class _Forms(NamedTuple):
@@ -124,11 +124,13 @@ def _read_nifti_header(path: Path) -> "Nifti1Header":
     """
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
+    from nibabel.openers import ImageOpener
 
     require_regular_file(path)
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-        header_class = Nifti2Header if stream.read(4) in _NIFTI2_STARTS else Nifti1Header
+    with ImageOpener(str(path)) as stream:
+        start = stream.read(_START_BYTES)
         stream.seek(0)
+        header_class = Nifti2Header if start.startswith(_NIFTI2_STARTS) else Nifti1Header
         fields = header_class.from_fileobj(stream)
     fields.get_data_offset()
     fields.get_slope_inter()

@@ -30,6 +30,7 @@ from bids_sr.cli.console import (
     make_warning_notices,
 )
 from bids_sr.cli.exit_codes import DONE, FAILED, LEFT_OUT, run_program
+from bids_sr.cli.garbage_collection import collect_rarely
 from bids_sr.cli.heartbeat import report_running
 from bids_sr.cli.messages import choose_format, print_error, print_line, show, start_log
 from bids_sr.cli.parser import parse_settings
@@ -127,6 +128,7 @@ def _run_participant_level(settings: Settings) -> int:
     return _report_outcome(outcome, settings, plan)
 
 
+@collect_rarely()
 def _show_dry_run(plan: "Plan", settings: Settings) -> None:
     """Show the plan of a dry run, and the graph if requested."""
     from bids_sr import preflight
@@ -278,6 +280,7 @@ def _run_group_level(settings: Settings) -> int:
     return _report_outcome(outcome, settings)
 
 
+@collect_rarely()
 def _check_plan(settings: Settings) -> "Plan":
     """Return the plan from headers and tables; raise `UsageError` with all problems."""
     from bids_sr import preflight
