@@ -84,6 +84,16 @@ class RunMaps:
     negated: frozenset[str] = frozenset()
 
     @property
+    def columns(self) -> dict[str, str]:
+        """Cells of `run_columns` that a run and the combined maps of its task have in common."""
+        return {
+            "participant": self.participant,
+            "task": self.task,
+            "variant": self.variant,
+            "session": self.session,
+        }
+
+    @property
     def entities(self) -> dict[str, str]:
         """Entities of the run, long names to labels."""
         return parse_entities(self.folder / f"{self.name}_bold")
@@ -198,8 +208,8 @@ def find_maps(
     """Find the effect maps of participants in a derivatives folder.
 
     A map of all runs has no run entity in its name, and a map of all sessions has no session
-    entity. It is skipped if `is_selected` only accepts some runs or sessions, because it also
-    contains the others, and if it does not match the runs in the folder: if a run is not included,
+    entity. It is skipped if `is_selected` rejects one of the runs of its task, because it also
+    contains this run, and if it does not match the runs in the folder: if a run is not included,
     for example because it was mapped later, if a run no longer exists, or if a run was mapped
     again with other settings.
 
@@ -227,13 +237,26 @@ def find_maps(
             else dataset.has_run(files.columns)
         )
     ]
-    runs = [_locate_run_maps(files) for files in map_files if not files.is_combined]
-    runs.sort(key=attrgetter("name"))
-    combined_files = [files for files in map_files if files.is_combined]
+    run_files: dict[str, list[_MapFiles]] = defaultdict(list)
+    for files in map_files:
+        if not files.is_combined:
+            run_files[files.participant].append(files)
+    runs = {
+        files.stem: _locate_run_maps(files)
+        for participant_files in run_files.values()
+        for files in participant_files
+        if files.is_selected
+    }
     combined: list[RunMaps] = []
     outdated: list[tuple[str, str]] = []
-    for files in combined_files:
-        source_runs = [run for run in runs if _belongs_to(run, files.columns)]
+    for files in (files for files in map_files if files.is_combined):
+        sources = [
+            run for run in run_files[files.participant] if _belongs_to(run.columns, files.columns)
+        ]
+        # without its runs, only the entities of the map itself can be selected
+        if not all(source.is_selected for source in sources or [files]):
+            continue
+        source_runs = [runs[source.stem] for source in sources]
         reasons = _find_outdated_maps(output_dir, files, source_runs)
         if reasons:
             outdated.append((files.participant, _outdated_text(files, reasons)))
@@ -241,7 +264,7 @@ def find_maps(
         if current_files.maps[""]:
             combined.append(_locate_combined_maps(output_dir, current_files, source_runs))
     return DerivativeMaps(
-        runs=runs,
+        runs=sorted(runs.values(), key=attrgetter("name")),
         combined=sorted(combined, key=attrgetter("name")),
         outdated=sorted(outdated),
     )
@@ -269,12 +292,15 @@ class _MapFiles:
         Cells of `run_columns`.
     is_combined : bool
         Whether the maps are combined maps of several runs.
+    is_selected : bool
+        Whether maps with these entities were requested.
     """
 
     stem: Path
     maps: _MapsBySpace
     columns: Mapping[str, str]
     is_combined: bool
+    is_selected: bool
 
     @property
     def participant(self) -> str:
@@ -291,17 +317,20 @@ class _MapFiles:
 
 
 def _iter_map_files(output_dir: Path, is_selected: RunFilter) -> Iterator[_MapFiles]:
-    """Yield the map files of selected runs, and the combined map files of several runs."""
+    """Yield the map files of runs, and the combined map files of several runs."""
     for folder, names in iter_func_folders(output_dir, "_statmap.nii.gz"):
         participant = names[0].partition("_")[0] if names else ""
         endings = tuple(name.removeprefix(participant) for name in names)
         for (run_ending, is_combined), maps in _sort_map_names(endings).items():
             stem = folder / f"{participant}_{run_ending}"
             entities = parse_entities(stem.with_name(f"{stem.name}_statmap"))
-            if is_selected(entities):
-                yield _MapFiles(
-                    stem=stem, maps=maps, columns=run_columns(entities), is_combined=is_combined
-                )
+            yield _MapFiles(
+                stem=stem,
+                maps=maps,
+                columns=run_columns(entities),
+                is_combined=is_combined,
+                is_selected=is_selected(entities),
+            )
 
 
 @lru_cache(maxsize=1024)
@@ -514,11 +543,11 @@ def sort_runs(runs: Sequence[RunMaps]) -> list[RunMaps]:
     return sorted(runs, key=key)
 
 
-def _belongs_to(run: RunMaps, columns: Mapping[str, str]) -> bool:
-    """Return whether a run belongs to a map; `columns` are cells of `run_columns`."""
+def _belongs_to(run: Mapping[str, str], combined: Mapping[str, str]) -> bool:
+    """Return whether a run belongs to a combined map, given cells of `run_columns` of both."""
     shared_columns = ("participant", "task", "variant")
-    return all(getattr(run, name) == columns[name] for name in shared_columns) and (
-        columns["session"] in (MISSING, run.session)
+    return all(run[name] == combined[name] for name in shared_columns) and (
+        combined["session"] in (MISSING, run["session"])
     )
 
 
@@ -640,9 +669,7 @@ def exclude_contrasts(
     """
     combined = []
     for maps in collected.combined:
-        shared_columns = ("participant", "task", "variant", "session")
-        columns = {name: getattr(maps, name) for name in shared_columns}
-        source_runs = [run for run in collected.runs if _belongs_to(run, columns)]
+        source_runs = [run for run in collected.runs if _belongs_to(run.columns, maps.columns)]
         candidates = {contrast for run in source_runs for contrast in unequal.get(run.name, ())}
         excluded = {
             contrast

@@ -52,6 +52,7 @@ DECORATORS = {
     "cache",
     "cached_property",
     "classmethod",
+    "collect_rarely",
     "compile_for",
     "contextmanager",
     "dataclass",
