@@ -476,6 +476,8 @@ def test_maps_of_all_sessions_are_used_and_are_in_percent(tmp_path: Path) -> Non
     session_a = find_maps(tmp_path, lambda entities: entities.get("session") == "A")
     ((person,),) = group_by_participant(session_a).values()
     assert person.combined is None
+    both = find_maps(tmp_path, lambda entities: entities.get("session") in ("A", "B"))
+    assert both.combined == collected.combined
 
 
 def test_a_combined_map_of_a_single_session_is_not_used_for_the_participant(
