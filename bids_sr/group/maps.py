@@ -372,28 +372,19 @@ class _TaskMaps(NamedTuple):
 def _compute_task_maps(computation: _Computation, task: PlannedTask) -> _TaskMaps:
     """Compute and write the maps of one task."""
     records = {record.key: record for record in task.records}
-    tests, notes = _accumulate_maps(computation, task)
+    tests = _accumulate_maps(computation, task)
+    records |= {test.record.key: test.record for test in tests}
+    notes = [_explain_untested(test.record) for test in tests if not test.record.n_voxels]
+    testable = [test for test in tests if test.record.n_voxels]
     tested = np.zeros(len(computation.target.points), dtype=bool)
-    for key, test in tests.items():
-        records[key] = test.record
-        if test.record.n_voxels:
-            tested |= test.inside
-    testable = [test for test in tests.values() if test.record.n_voxels]
-    counts = {len(test.record.members) for test in testable}
+    for test in testable:
+        tested |= test.inside
+    for line in _list_sizes([test.record for test in testable]):
+        computation.print_line(line)
     if testable:
-        task_label = testable[0].record.task_label
-        for n_participants in sorted(counts, reverse=True):
-            n_voxels = {
-                test.record.n_voxels
-                for test in testable
-                if len(test.record.members) == n_participants
-            }
-            computation.print_line(
-                f"group maps for {task_label}: computing maps of {n_participants} participants in"
-                f" {_range_text(n_voxels)} voxels of {computation.target.space}"
-            )
+        counts = {len(test.record.members) for test in testable}
         notes += [
-            f"group maps for {task_label}: {text}"
+            f"group maps for {testable[0].record.task_label}: {text}"
             for text in _resolution_texts(computation.flips, counts)
         ]
     flip_inputs = _prepare_flips(computation, task, testable) if computation.flips else None
@@ -402,61 +393,72 @@ def _compute_task_maps(computation: _Computation, task: PlannedTask) -> _TaskMap
     return _TaskMaps(rows=rows, records=[*records.values()], exclusions=notes, tested=tested)
 
 
-def _range_text(counts: Collection[int]) -> str:
-    """Return one number, or the range of several, such as ``50,396 to 236,357``."""
-    return " to ".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))
+def _list_sizes(records: Sequence[GroupMapRecord]) -> Iterator[str]:
+    """Yield a line for the console per number of participants in the maps of one task."""
+    for n_members in sorted({len(record.members) for record in records}, reverse=True):
+        maps = [record for record in records if len(record.members) == n_members]
+        sizes = [record.n_voxels for record in maps]
+        range_text = " to ".join(f"{size:,}" for size in sorted({min(sizes), max(sizes)}))
+        yield (
+            f"group maps for {maps[0].task_label}: computing maps of {n_members} participants in"
+            f" {range_text} voxels of {maps[0].space}"
+        )
 
 
-def _accumulate_maps(
-    computation: _Computation, task: PlannedTask
-) -> tuple[dict[MapKey, _MapTest], list[str]]:
-    """Accumulate the participants of a task, and decide who is in each map.
+def _explain_untested(record: GroupMapRecord) -> str:
+    """Return why a map was not computed: too few participants, or no common voxel."""
+    heading = f"group map of {record.key[0]} ({record.key[1]}) for {record.task_label}"
+    if len(record.members) < LEAST_PARTICIPANTS:
+        return f"{heading}: {too_few_text(len(record.members))}"
+    return (
+        f"{heading}: the maps of the {len(record.members)} participants"
+        f" ({', '.join(record.participants)}) do not overlap, because they have no voxel with"
+        f" values in common in {record.space}"
+    )
 
-    Returns the accumulated maps, and sentences on maps without a test.
-    """
-    target = computation.target
+
+def _accumulate_maps(computation: _Computation, task: PlannedTask) -> list[_MapTest]:
+    """Accumulate the participants of a task, and decide who is in each map."""
     records = {record.key: record for record in task.computed}
     labels = {key: frozenset(record.participants) for key, record in records.items()}
     if not labels:
-        return {}, []
+        return []
     total = _sum_in_chunks(task.participants, labels, labels, computation)
-    sums = {key: (map_sums, total.common_voxels(key)) for key, map_sums in total.maps.items()}
     for key, reasons in total.unusable.items():
         records[key] = replace(records[key], checksums=total.checksums[key]).exclude(reasons)
     doubtful = {
         key: frozenset(records[key].participants)
-        for key, (map_sums, common) in sums.items()
-        if may_leave_out(map_sums.gains.values(), int(common.sum()))
+        for key, map_sums in total.maps.items()
+        if may_leave_out(map_sums.gains.values(), int(map_sums.common.sum()))
     }
+    tests = {key: _make_test(records[key], total) for key in records}
     left_out = _leave_out(computation, task.participants, labels, doubtful) if doubtful else {}
-    repeated = {}
-    for key, exclusions in left_out.items():
-        if exclusions:
-            reasons = {exclusion.participant: exclusion.reason for exclusion in exclusions}
-            records[key] = records[key].exclude(reasons)
-            repeated[key] = frozenset(records[key].participants)
-    if repeated:
-        sampled_labels = _select_contrasts(labels, repeated)
-        total = _sum_in_chunks(task.participants, sampled_labels, repeated, computation)
-        sums |= {key: (map_sums, total.common_voxels(key)) for key, map_sums in total.maps.items()}
-    tests, notes = {}, []
-    for key, (map_sums, inside) in sums.items():
-        map_sums.sums.restrict(map_sums.common)
-        has_map = len(records[key].members) >= LEAST_PARTICIPANTS
-        record = replace(records[key], n_voxels=int(inside.sum()) if has_map else 0)
-        tests[key] = _MapTest(record=record, sums=map_sums.sums, inside=inside)
-    for key, test in tests.items():
-        heading = f"group map of {key[0]} ({key[1]}) for {test.record.task_label}"
-        n_members = len(test.record.members)
-        if n_members < LEAST_PARTICIPANTS:
-            notes.append(f"{heading}: {too_few_text(n_members)}")
-        elif not test.inside.any():
-            notes.append(
-                f"{heading}: the maps of the {n_members} participants"
-                f" ({', '.join(test.record.participants)}) do not overlap, because they have no"
-                f" voxel with values in common in {target.space}"
-            )
-    return tests, notes
+    reduced = {
+        key: records[key].exclude({left.participant: left.reason for left in exclusions})
+        for key, exclusions in left_out.items()
+        if exclusions
+    }
+    if reduced:
+        total = _sum_in_chunks(
+            task.participants,
+            _select_contrasts(labels, reduced),
+            {key: frozenset(record.participants) for key, record in reduced.items()},
+            computation,
+        )
+        tests |= {key: _make_test(record, total) for key, record in reduced.items()}
+    return [*tests.values()]
+
+
+def _make_test(record: GroupMapRecord, total: _TaskSums) -> _MapTest:
+    """Return the inputs of the test of a map, with the number of its voxels in the record."""
+    map_sums, inside = total.maps[record.key], total.common_voxels(record.key)
+    map_sums.restrict(map_sums.common)
+    has_map = len(record.members) >= LEAST_PARTICIPANTS
+    return _MapTest(
+        record=replace(record, n_voxels=int(inside.sum()) if has_map else 0),
+        sums=map_sums.sums,
+        inside=inside,
+    )
 
 
 def _select_contrasts(labels: _Labels, keys: Collection[MapKey]) -> _Labels:
