@@ -252,6 +252,7 @@ def _downsample_dataset(settings: Settings, plan: "Plan") -> tuple[Settings, "Pl
     )
 
 
+@collect_rarely()
 def _run_group_level(settings: Settings) -> int:
     """Run the group level, which reads outputs of the participant level but no raw images."""
     _show_lines(
