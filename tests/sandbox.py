@@ -121,7 +121,9 @@ def noise(folder: Path) -> None:
 
 
 def _list_participants(folder: Path) -> None:
-    (folder / "participants.tsv").write_text("participant_id\tage\nsub-01\t30\n")
+    (folder / "participants.tsv").write_text(
+        "participant_id\tage\nsub-01\t30\nsub-02\t31\nsub-03\t32\n"
+    )
 
 
 def head(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
@@ -209,6 +211,7 @@ def _data_of_tapping(box: Sandbox, place: Path) -> None:
     maker.events(rows=[(35, 5, "thumb"), (45, 5, "little"), (55, 5, "thumb"), (62, 5, "little")])
     maker.star("sub-01_acq-highres", (0.75, 0.75, 4.0))
     maker.star("sub-01_acq-lowres", (1.5, 1.5, 4.0))
+    _list_participants(place)
 
 
 def _from_the_data(name: str) -> Callable[[Sandbox, Path], None]:

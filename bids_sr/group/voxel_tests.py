@@ -74,6 +74,11 @@ def correct_by_sign_flips(values: Array, flips: int, seed: int) -> CorrectedPVal
         Number of random sign flips; see `draw_sign_flips`.
     seed : int
         Seed of the flips.
+
+    Returns
+    -------
+    CorrectedPValues
+        P values, threshold, and the number of flips that were used.
     """
     signs = draw_sign_flips(len(values), flips, seed)
     statistics = compute_sign_flip_statistics(values, signs)

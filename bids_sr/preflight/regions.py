@@ -42,7 +42,7 @@ def _read_voxels(image: Path, option_text: str, fix: str, findings: Findings) ->
     image_findings = Findings()
     header = read_header(image, image_findings)
     if header is None:
-        reason = image_findings.problems[0].why
+        reason = f"the file {image}: {image_findings.problems[0].why}"
     elif len(squeezed_shape(header)) != 3:
         reason = f"the file {image} is not a 3D image"
     elif header.complex or header.colored:

@@ -209,7 +209,7 @@ def test_a_trial_type_that_no_run_has_is_named_and_ignored(
     change(model)
     contrasts, _ = read_model(write_model(model, tmp_path), TYPES, findings)
     assert not findings.problems
-    assert [name for name, _ in contrasts] == ["thumb", "little", "thumbVsLittle"]
+    assert [name for name, _ in contrasts] == ["little", "thumb", "thumbVsLittle"]
     (notice,) = findings.notices
     assert notice.level == "warning"
     assert f"{field} contains the trial type 'litle'" in notice.why
