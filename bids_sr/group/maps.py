@@ -75,15 +75,21 @@ class _MapSums:
         """
         if len(self.gains) == 1:
             (first,) = self.gains
-            self.gains[first] = int((inside & ~self.common).sum())
-        self.gains[participant] = int((self.common & ~inside).sum()) if self.gains else 0
-        self.common = self.common & inside
+            self.gains[first] = int(np.count_nonzero(inside & ~self.common))
+        n_lost = int(np.count_nonzero(self.common & ~inside))
+        self.gains[participant] = n_lost if self.gains else 0
+        if n_lost:
+            self.common = self.common & inside
         self.sums.add(values, participant)
 
     @property
     def possible(self) -> Array:
         """Voxels (n,) that decide on the map: all until there are two participants."""
         return self.common if len(self.gains) > 1 else np.ones_like(self.common)
+
+    def can_be_restricted(self, participant: str) -> bool:
+        """Return whether fewer voxels may decide on the map since a participant was added."""
+        return len(self.gains) == 2 or self.gains.get(participant, 0) > 0
 
     def restrict(self, selected: Array) -> None:
         """Restrict the sums to the selected voxels."""
@@ -141,7 +147,8 @@ class _TaskSums:
                 self.checksums[key] |= {path: checksum(path) for path in sampled.files[key]}
             elif key in sampled.unusable:
                 self.unusable[key][participant] = sampled.unusable[key]
-        self.restrict(np.logical_or.reduce([sums.possible for sums in self.maps.values()]))
+        if any(self.maps[key].can_be_restricted(participant) for key in keys):
+            self.restrict(np.logical_or.reduce([sums.possible for sums in self.maps.values()]))
 
     def join(self, addition: _TaskSums) -> None:
         """Add the sums of other participants."""

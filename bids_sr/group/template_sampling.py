@@ -293,9 +293,9 @@ def _sample_run(sampling: RunSampling, keys: Sequence[MapKey]) -> SampledMaps:
                 nearest = _sample_nearest(data, indices)
                 inside[contrast] = inside.get(contrast, sampling.inside) & (nearest != 0)
     for key, values in effects.items():
-        inside[key[0]] = inside.get(key[0], sampling.inside) & (values != 0)
         sign = -1 if key[0] in run.negated else 1
-        effects[key] = values * np.float32(sign * sampling.scale)
+        effects[key] = scaled_values = values * np.float32(sign * sampling.scale)
+        inside[key[0]] = inside.get(key[0], sampling.inside) & (scaled_values != 0)
     return SampledMaps(effects=effects, inside=inside, unusable=unusable, files=files)
 
 

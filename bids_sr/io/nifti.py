@@ -65,12 +65,24 @@ def _open_header(path: Path) -> nib.Nifti1Image:
     if not path.exists():
         raise FileNotFoundError(f"{path}: the file was not found")
     try:
-        image = nib.load(path)
+        image = _load_image_file(path)
     except (nib.filebasedimages.ImageFileError, EOFError, OSError, zlib.error, ValueError) as err:
         raise ImageError(f"{path}: the file is not a readable NIfTI image ({err})") from err
     if not isinstance(image, nib.Nifti1Image):
         raise ImageError(f"{path}: only single-file NIfTI images (.nii, .nii.gz) are supported")
     return image
+
+
+def _load_image_file(path: Path) -> nib.filebasedimages.FileBasedImage:
+    """Open an image with nibabel, first without trying other formats than NIfTI-1."""
+    try:
+        return nib.Nifti1Image.from_filename(path)
+    except (
+        nib.filebasedimages.ImageFileError,
+        nib.spatialimages.HeaderDataError,
+        nib.wrapstruct.WrapStructError,
+    ):
+        return nib.load(path)
 
 
 def shortest_decimal(value: np.float32) -> float:
