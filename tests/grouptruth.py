@@ -55,7 +55,7 @@ WORDS = {
     NO_BOLDREF: r"boldref",
     WEIGHTS: r"weight",
     COVERAGE: r"voxel",
-    UNREADABLE: r"read|damag|truncat|\bcut\b|decompress|incomplete|end of file|ended",
+    UNREADABLE: r"read|damag|truncated|\bcut\b|decompress|incomplete|end of file|ended",
     NOT_A_NUMBER: r"\bnan\b|not a number|finite|missing value",
 }
 COMPONENT = re.compile(r"component\d+")

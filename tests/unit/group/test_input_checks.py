@@ -58,7 +58,7 @@ UNREADABLE = {
         empty,
         cut,
         write_latin,
-        replace_text("series\t", "serie\t"),
+        replace_text("series\t", "seriesX\t"),
         replace_text("\t44\t", "\tfourty\t"),
     ),
     SIDECAR: (link, empty, cut, replace_text("{", "[{")),

@@ -162,8 +162,8 @@ REJECTED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "contains the trial type 'foot'",
     ),
     "a misspelled trial type in X": (
-        _x(1, "trial_type.thumb", "trial_type.litttle"),
-        "missing: trial_type.little. Unknown trial types: trial_type.litttle",
+        _x(1, "trial_type.thumb", "trial_type.little2"),
+        "missing: trial_type.little. Unknown trial types: trial_type.little2",
     ),
     "no weight": (_contrast(Weights=[0, "0/5"]), "thumb_vs_little are zero"),
     "no number": (_contrast(Weights=[1, "1/0"]), "not a valid BIDS Stats Model"),
@@ -191,10 +191,10 @@ def test_unsupported_models_are_rejected_with_the_reason(case: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        (_x(1, "trial_type.*", "trial_type.litttle"), "X"),
+        (_x(1, "trial_type.*", "trial_type.little2"), "X"),
         (
             lambda model: _node(model)["Transformations"]["Instructions"][1]["Input"].append(
-                "trial_type.litttle"
+                "trial_type.little2"
             ),
             "Convolve",
         ),
@@ -212,7 +212,7 @@ def test_a_trial_type_that_no_run_has_is_named_and_ignored(
     assert [name for name, _ in contrasts] == ["little", "thumb", "thumbVsLittle"]
     (notice,) = findings.notices
     assert notice.level == "warning"
-    assert f"{field} contains the trial type 'litttle'" in notice.why
+    assert f"{field} contains the trial type 'little2'" in notice.why
     assert "did you mean 'little'?" in notice.why
 
 
