@@ -12,9 +12,10 @@ from bids_sr.lazy import import_on_use
 if TYPE_CHECKING:
     from bids_sr.group.dataset_contents import (
         DatasetContents as DatasetContents,
+        absence_lines as absence_lines,
         read_dataset as read_dataset,
     )
-    from bids_sr.group.input_checks import check_files as check_files
+    from bids_sr.group.input_checks import require_readable as require_readable
     from bids_sr.group.input_tables import (
         iter_func_folders as iter_func_folders,
         mixed_settings_lines as mixed_settings_lines,
@@ -31,8 +32,8 @@ else:
     __getattr__ = import_on_use(
         __name__,
         {
-            "dataset_contents": ["DatasetContents", "read_dataset"],
-            "input_checks": ["check_files"],
+            "dataset_contents": ["DatasetContents", "absence_lines", "read_dataset"],
+            "input_checks": ["require_readable"],
             "input_tables": ["iter_func_folders", "mixed_settings_lines", "read_table_sidecar"],
             "level": ["find_runs_group"],
             "output_files": [

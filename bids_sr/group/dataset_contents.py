@@ -4,7 +4,7 @@ Only names and ``participants.tsv`` are read.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -142,3 +142,14 @@ def read_dataset(bids_dir: Path) -> DatasetContents:
         sessions=sessions,
         runs={label: tuple(entities) for label, entities in runs.items() if entities},
     )
+
+
+def absence_lines(absent: Iterable[str], leftovers: Iterable[str]) -> list[str]:
+    """Return lines for the console on missing participants, and on results not used.
+
+    `leftovers` are the sentences of `DatasetContents.describe_leftovers`.
+    """
+    return [
+        *(f"missing: {line}" for line in absent),
+        *(f"not used: {line}" for line in leftovers),
+    ]

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from bids_sr.bids.findings import Findings
+from bids_sr.bids.findings import Findings, InputError
 from bids_sr.io.atomic_files import read_text
 from bids_sr.metrics.rows import COLUMNS, MISSING
 
@@ -27,18 +27,23 @@ _TRANSFORM_STARTS = {".h5": b"\x89HDF\r\n\x1a\n", ".txt": b"#Insight Transform F
 """First bytes of composite transforms (HDF5) and of ITK text files."""
 
 
-def check_files(
-    findings: Findings,
+def require_readable(
     *,
     tables: Iterable[Path] = (),
     images: Iterable[Path] = (),
     transforms: Iterable[Path] = (),
 ) -> None:
-    """Report files that cannot be opened, with the reason and a remedy.
+    """Check that files can be opened.
 
     Tables must have the columns and numbers of this version, images a NIfTI header, and transforms
     the first bytes of their format.
+
+    Raises
+    ------
+    InputError
+        If files cannot be opened, with the reason and a remedy for each of them.
     """
+    findings = Findings()
     for paths, find_problem in (
         (tables, _find_table_problem),
         (images, _find_image_problem),
@@ -52,6 +57,8 @@ def check_files(
                 problem = f"the file cannot be read ({reason or error})"
             if problem and findings.is_downloaded(path):
                 findings.add_problem(path, problem, remedy_text(path))
+    if findings.problems:
+        raise InputError(findings.problems)
 
 
 def remedy_text(path: Path) -> str:

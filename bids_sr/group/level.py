@@ -7,16 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.label_lists import list_some
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.sections.superres import SuperRes
 from bids_sr.config.seeds import seed_names
 from bids_sr.frozen import frozen
 from bids_sr.group.combinable_runs import find_uncombinable
-from bids_sr.group.dataset_contents import DatasetContents
+from bids_sr.group.dataset_contents import DatasetContents, absence_lines
 from bids_sr.group.equal_contrasts import unequal_lines
-from bids_sr.group.input_checks import check_files
+from bids_sr.group.input_checks import require_readable
 from bids_sr.group.input_maps import DerivativeMaps, exclude_contrasts, find_maps
 from bids_sr.group.input_tables import (
     exclude_unequal,
@@ -98,13 +97,6 @@ class RunsGroup:
     absent: tuple[str, ...]
     leftovers: tuple[str, ...]
 
-    def absence_lines(self) -> list[str]:
-        """Return lines for the console on missing participants, and on results not used."""
-        return [
-            *(f"missing: {line}" for line in self.absent),
-            *(f"not used: {line}" for line in self.leftovers),
-        ]
-
     def plan_text(self) -> str:
         """Describe the tables and maps that would be combined, and the missing participants."""
         records = self.plan.records
@@ -115,7 +107,7 @@ class RunsGroup:
             *negation_lines(records),
             *self.plan.notes,
             *exclusion_lines(records),
-            *self.absence_lines(),
+            *absence_lines(self.absent, self.leftovers),
         ]
         return "\n".join(lines)
 
@@ -133,7 +125,7 @@ class RunsGroup:
         output_dir = settings.paths.output_dir
         if unused := list_unused_settings(settings, _GROUP_SETTINGS):
             print_line(f"These settings have no effect at the group level: {', '.join(unused)}")
-        for line in (*self.absence_lines(), *self.plan.notes):
+        for line in (*absence_lines(self.absent, self.leftovers), *self.plan.notes):
             print_line(line)
         print_line(
             f"Combining {len(self.tables)} metrics tables from {len(self.participants)}"
@@ -315,7 +307,9 @@ def find_runs_group(
         names=names,
         selected_sessions=selection.session_label,
     )
-    _require_readable(tables, plan)
+    require_readable(
+        tables=tables["path"], images=plan.list_images(), transforms=plan.list_transforms()
+    )
     return RunsGroup(
         tables=tables,
         names=names,
@@ -325,19 +319,6 @@ def find_runs_group(
         absent=tuple(_add_crashed_steps(missing, output_dir)),
         leftovers=tuple(sentence for _, sentence in leftovers),
     )
-
-
-def _require_readable(tables: "pd.DataFrame", plan: MapPlan) -> None:
-    """Raise `InputError` if a file that will be read cannot be opened."""
-    findings = Findings()
-    check_files(
-        findings,
-        tables=tables["path"],
-        images=plan.list_images(),
-        transforms=plan.list_transforms(),
-    )
-    if findings.problems:
-        raise InputError(findings.problems)
 
 
 def _too_few_error(participants: Sequence[str], missing: Sequence[tuple[str, str]]) -> UsageError:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.inheritance import find_sidecars
 from bids_sr.bids.participants_table import ParticipantsTable
 from bids_sr.bids.session_times import months_of_sessions
@@ -21,11 +20,12 @@ from bids_sr.group import (
     DatasetContents,
     GroupNames,
     TableError,
-    check_files,
+    absence_lines,
     iter_func_folders,
     make_group_names,
     mixed_settings_lines,
     replace_group_files,
+    require_readable,
 )
 from bids_sr.io.atomic_files import read_json
 from bids_sr.metrics.rows import MISSING
@@ -76,13 +76,6 @@ class ScansGroup:
     absent: tuple[str, ...]
     leftovers: tuple[str, ...]
 
-    def absence_lines(self) -> list[str]:
-        """Return lines for the console on missing participants, and on results not used."""
-        return [
-            *(f"missing: {line}" for line in self.absent),
-            *(f"not used: {line}" for line in self.leftovers),
-        ]
-
     def plan_text(self) -> str:
         """Describe the tables that would be combined, and the missing participants."""
         n_participants = self.tables["participant"].nunique()
@@ -97,7 +90,7 @@ class ScansGroup:
         if self.months:
             months = sorted({round(month) for month in self.months.values()})
             found_lines.append(f"Months since the first session: {', '.join(map(str, months))}")
-        return "\n".join([*found_lines, *self.absence_lines()])
+        return "\n".join([*found_lines, *absence_lines(self.absent, self.leftovers)])
 
     def run(self, settings: Settings, print_line: Callable[[str], None]) -> "RunOutcome":
         """Combine the metrics of structural scans, and write tables and report.
@@ -116,7 +109,7 @@ class ScansGroup:
 
         if unused := list_unused_settings(settings, _GROUP_SETTINGS):
             print_line(f"These settings have no effect at the group level: {', '.join(unused)}")
-        for line in self.absence_lines():
+        for line in absence_lines(self.absent, self.leftovers):
             print_line(line)
         n_participants = self.tables["participant"].nunique()
         print_line(
@@ -202,10 +195,7 @@ def find_scans_group(
     tables = all_tables[
         [dataset.has_session(row) for row in all_tables.to_dict("records")]
     ].reset_index(drop=True)
-    findings = Findings()
-    check_files(findings, tables=tables["path"])
-    if findings.problems:
-        raise InputError(findings.problems)
+    require_readable(tables=tables["path"])
     if lines := mixed_settings_lines(tables):
         raise UsageError(
             "\n  ".join(
