@@ -154,8 +154,6 @@ def _add_model_text(
         describe=partial(activation.describe_excluded, plan.dummy_scans),
     )
     add_methods_text(Part.MAPS, activation.describe_maps(settings, at_rest=plan.at_rest))
-    if "cc" in settings.kinds and _stores_correlation(plan, names):
-        add_methods_text(Part.MAPS, activation.describe_correlation(maps))
     if "glm" in settings.kinds:
         add_methods_text(
             Part.MAPS,
@@ -166,6 +164,8 @@ def _add_model_text(
         add_methods_text(
             Part.MAPS, activation.describe_contrasts(maps, plan.contrasts, plan.minus_others)
         )
+    if "cc" in settings.kinds and _stores_correlation(plan, names):
+        add_methods_text(Part.MAPS, activation.describe_correlation(maps))
 
 
 def _stores_correlation(plan: RunPlan, names: Iterable[str]) -> bool:
@@ -426,7 +426,9 @@ def add_error_maps(
     )
     add_methods_text(Part.EVALUATION, reconstruction_error.INTERVAL_TEST_TEXT)
     if plan.can_split:
-        add_methods_text(Part.EVALUATION, reconstruction_error.describe_tested_detail())
+        add_methods_text(
+            Part.EVALUATION, reconstruction_error.describe_tested_detail(at_rest=plan.at_rest)
+        )
     error_maps, error_rows = reconstruction_error.measure_error(
         mapped_series.maps,
         acquired.maps,
@@ -441,7 +443,10 @@ def add_error_maps(
     add_methods_text(
         Part.MAPS,
         reconstruction_error.describe_error(
-            mapped_series.series.name, settings.smoothing, plan.bold.zooms
+            mapped_series.series.name,
+            settings.smoothing,
+            plan.bold.zooms,
+            at_rest=plan.at_rest,
         ),
     )
     return replace(

@@ -14,10 +14,7 @@ from bids_sr.pipeline.provenance import Provenance
 from bids_sr.pipeline.step import Part
 
 _MAX_NAMED_OWNERS = 3  # larger numbers of runs or participants are counted
-_INCOMPLETE_NOTE = (
-    "Steps that were not completed when this text was written are described in the future tense or"
-    " without results."
-)
+_INCOMPLETE_NOTE = "Unfinished steps are described in the future tense or without results."
 
 
 class Graph:

@@ -146,8 +146,8 @@ def read_fitted_models(folders: Sequence[Path]) -> list[FittedModel]:
     models = []
     for folder in folders:
         sidecars = [read_json(path) for path in sorted(folder.glob("*_statmap.json"))]
-        entries = [as_mapping(sidecar["Model"]) for sidecar in sidecars]
-        glm_entries = [model for model in entries if model["Type"] == "glm"]
+        entries = [as_mapping(sidecar.get("Model")) for sidecar in sidecars]
+        glm_entries = [model for model in entries if model.get("Type") == "glm"]
         for model in (glm_entries or entries)[:1]:
             dof = as_number(model.get("DegreesOfFreedom"))
             models.append(
@@ -219,6 +219,7 @@ def describe_linear_model(maps: DescribedMaps, folders: Sequence[Path] = (), _: 
     )
     noise_texts = list(dict.fromkeys(model.noise_text for model in models)) or [noise_words()]
     numbers = [model.dof for model in models if model.dof is not None]
+    confounds = _list_confounds(maps, models)
     sentences = []
     if not maps.at_rest:
         sentences.append(
@@ -226,7 +227,7 @@ def describe_linear_model(maps: DescribedMaps, folders: Sequence[Path] = (), _: 
             " (HRF) of SPM, without derivatives [@nilearn]."
         )
     sentences += [
-        f"Nuisance regressors were {drift_text} and {_describe_confounds(maps, models)}.",
+        f"Nuisance regressors were {enumerate_words([drift_text, *confounds])}.",
         f"The noise model was {' or '.join(noise_texts)} [@woolrich2001], pooled over voxels with"
         " similar intensity and noise [@corbin2018] and corrected for the design [@worsley2002].",
     ]
@@ -237,26 +238,25 @@ def describe_linear_model(maps: DescribedMaps, folders: Sequence[Path] = (), _: 
     return " ".join(sentences)
 
 
-def _describe_confounds(maps: DescribedMaps, models: Sequence[FittedModel]) -> str:
-    """Return the confounds in the model as a noun phrase; `models` are empty before a run."""
+def _list_confounds(maps: DescribedMaps, models: Sequence[FittedModel]) -> list[str]:
+    """Return the confounds in the model as noun phrases; `models` are empty before a run."""
     if maps.nuisance is not None:
         names = dict.fromkeys(name for model in models for name in model.confounds)
-        listed = ", ".join(names if models and len(names) <= _MAX_CONFOUNDS else maps.nuisance)
-        if not listed:
-            return "no confounds"
-        return f"the selected confounds (`{listed}`)"
+        listed = names if models and len(names) <= _MAX_CONFOUNDS else maps.nuisance
+        return [f"the selected confounds (`{', '.join(listed)}`)"] if listed else []
+    motion_text = "six head-motion parameters with their backward differences"
     counts = [sum(name.startswith("a_comp_cor") for name in model.confounds) for model in models]
     if not models and maps.has_components:
         counts = [N_COMPONENTS]
-    motion_text = "six head-motion parameters with their backward differences"
     if not any(counts):
-        return motion_text
+        return [motion_text]
     fewest, most = min(counts), max(counts)
     count_text = f"{most}" if fewest == most else f"{fewest} to {most}"
-    return (
-        f"{motion_text}, and the first {count_text} aCompCor components [@behzadi2007] of white"
-        " matter and cerebrospinal fluid"
-    )
+    return [
+        motion_text,
+        f"the first {count_text} aCompCor components [@behzadi2007] of white matter and"
+        " cerebrospinal fluid",
+    ]
 
 
 def describe_contrasts(
@@ -268,16 +268,15 @@ def describe_contrasts(
     """
     conditions = single_conditions(contrasts)
     other_names = [name for name in contrasts if name not in {*conditions, *minus_others}]
-    phrases = []
-    if conditions:
-        phrases.append(_list_names(conditions, "" if maps.at_rest else " against baseline"))
-    if other_names:
-        phrases.append(_list_names(other_names, ""))
-    if minus_others:
-        phrases.append("each condition minus the mean of the others")
+    phrases = [
+        *([f"{_list_names(conditions)} against baseline"] if conditions else []),
+        *([_list_names(other_names)] if other_names else []),
+        *(["each condition minus the mean of the others"] if minus_others else []),
+    ]
     unit = "standard deviation of the seed" if maps.at_rest else "sustained block"
-    noun = "Regressors of interest" if maps.at_rest else "Contrasts"
-    sentences = [f"{noun} were {'; '.join(phrases)}.", f"Effects are signal change per {unit}."]
+    # seeds are described with their time series
+    sentences = [] if maps.at_rest else [f"Contrasts were {'; '.join(phrases)}."]
+    sentences.append(f"Effects are signal change per {unit}.")
     thresholds = [
         f"z of at least {name}" for name in maps.settings.thresholds if name[0].isdigit()
     ]
@@ -288,11 +287,11 @@ def describe_contrasts(
     return " ".join(sentences) + "\n"
 
 
-def _list_names(names: Sequence[str], suffix: str) -> str:
+def _list_names(names: Sequence[str]) -> str:
     """Return names of contrasts as an enumeration, or their number if there are many."""
     if len(names) > _MAX_CONTRASTS:
-        return f"{len(names)} contrasts that are named in the file names of the maps{suffix}"
-    return f"{enumerate_words(names)}{suffix}"
+        return f"{len(names)} contrasts that are named in the file names of the maps"
+    return enumerate_words(names)
 
 
 CONTRAST_METADATA = {"contrast": ["ContrastWeights"], "label": []}

@@ -34,8 +34,7 @@ def count_dummies(bold: Series, *, dummy_scans: int | None) -> int:
 
 
 BOLDREF_TEXT = (
-    "A BOLD reference image (boldref) was computed as the mean of the registered steady-state"
-    " volumes."
+    "The BOLD reference image (boldref) was the mean of the registered steady-state volumes."
 )
 """Methods text of the boldref."""
 

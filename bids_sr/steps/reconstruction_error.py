@@ -81,12 +81,13 @@ INTERVAL_TEST_TEXT = (
 """Methods text of `check_intervals`."""
 
 
-def describe_tested_detail() -> str:
+def describe_tested_detail(*, at_rest: bool) -> str:
     """Return methods text of the test of detail, for runs that can be split into halves."""
+    halves = "segments" if at_rest else "blocks"
     return (
         "The detail of each contrast, above the Nyquist frequency of the downsampled run, was"
-        " compared between super-resolved effects e in one half of the blocks and acquired effects"
-        " T in the other half, in active voxels and in the brain. It is *recovered* if the"
+        f" compared between super-resolved effects e in one half of the {halves} and acquired"
+        " effects T in the other half, in active voxels and in the brain. It is *recovered* if the"
         " explained variance, 1 - E|e - T|^2 / E|T|^2, has an interval above 0, also within the"
         " upper half of the tested spatial frequencies, *not testable* if the run does not permit"
         " this test, and *not supported* otherwise.\n"
@@ -404,13 +405,17 @@ def _interpolate_to(scale: Array, shape: Sequence[int]) -> Float32:
     return zoomed
 
 
-def describe_error(series: str, smoothing: Sequence[float], zooms: Sequence[float]) -> str:
+def describe_error(
+    series: str, smoothing: Sequence[float], zooms: Sequence[float], *, at_rest: bool
+) -> str:
     """Return methods text of the reconstruction error of a series.
 
-    `smoothing`: smoothing of the maps (FWHM, mm). `zooms`: acquired voxel size (mm).
+    `smoothing`: smoothing of the maps (FWHM, mm). `zooms`: acquired voxel size (mm). `at_rest`:
+    whether time series of seeds replace events.
     """
+    parts = "segments" if at_rest else "blocks"
     sentences = [
-        f"The reconstruction error of {series} is identical in all blocks and therefore not part"
+        f"The reconstruction error of {series} is identical in all {parts} and therefore not part"
         " of the residuals. Its SD was estimated from 64 samples from the prior, scaled by the"
         " local power of the acquired effect above noise."
     ]

@@ -85,15 +85,33 @@ def _describe_slices(factor: Factor) -> str:
     return "" if factor[2] == 1 else " in plane and averaging slices"
 
 
-def describe_registered_pair(factor: Factor) -> str:
-    """Return methods text of the registration of the pair."""
-    return (
+def describe_registered_pair(
+    factor: Factor, folders: Sequence[Path] = (), unfinished: int = 0
+) -> str:
+    """Return methods text of the registration of the pair.
+
+    `folders` are the folders of finished `register_pair` steps, and `unfinished` is the number of
+    other steps.
+    """
+    resampled = [
+        bool(read_json(folder / "pair_facts.json").get("resampled")) for folder in folders
+    ]
+    text = (
         "The high- and low-resolution T2*-weighted images (T2* pair) were coregistered with a"
         " rigid transform that maximizes mutual information in ANTs [@ants]. This transform was"
         " refined by Gauss-Newton minimization of intensity differences, after downsampling the"
-        f" high-resolution image by truncating its k-space{_describe_slices(factor)}. If the"
-        " images were misaligned, the high-resolution image was resampled with a single"
-        " interpolation."
+        f" high-resolution image by truncating its k-space{_describe_slices(factor)}."
+    )
+    if unfinished or not resampled:
+        return (
+            f"{text} If the images are misaligned, the high-resolution image will be resampled"
+            " with a single interpolation."
+        )
+    if not any(resampled):
+        return text
+    pairs_text = "" if all(resampled) else f" in {sum(resampled)} of {len(resampled)} pairs"
+    return (
+        f"{text} The high-resolution image was resampled with a single interpolation{pairs_text}."
     )
 
 
@@ -392,9 +410,14 @@ def describe_registration(*, to_t1w: bool, to_pair: bool) -> str:
         targets.append("to the high-resolution T2*-weighted image")
     if not targets:
         return ""
+    transforms_text = (
+        "a rigid transform that maximizes"
+        if len(targets) == 1
+        else "rigid transforms that maximize"
+    )
     return (
-        f"The boldref was coregistered {enumerate_words(targets)} with a rigid transform that"
-        " maximizes mutual information in ANTs [@ants]."
+        f"The boldref was coregistered {enumerate_words(targets)} with {transforms_text} mutual"
+        " information in ANTs [@ants]."
     )
 
 
@@ -410,7 +433,7 @@ def describe_mask(*, with_anat: bool, folders: Sequence[Path] = ()) -> str:
     """
     if not with_anat:
         return "The BOLD brain mask was computed from the boldref."
-    sources = [read_json(folder / "registration.json")["mask_source"] for folder in folders]
+    sources = [read_json(folder / "registration.json").get("mask_source") for folder in folders]
     n_unmatched = sources.count(BOLDREF_MASK)
     if n_unmatched and n_unmatched == len(sources):
         return (

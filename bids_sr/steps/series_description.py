@@ -130,9 +130,8 @@ def describe_space_resolution(name: str) -> str:
 
 
 MEASURED_TEXT = (
-    "The measured high-resolution series was processed with the same slice-timing correction,"
-    " head-motion transforms, single interpolation, mask and model as the tested series. No"
-    " parameters were estimated from the measured series.\n"
+    "The measured high-resolution series was processed with the head-motion transforms, the mask"
+    " and the model of the tested series. No parameters were estimated from the measured series.\n"
 )
 """Methods text of the measured series."""
 

@@ -219,17 +219,27 @@ def describe_variance(
     if unfinished and cards:
         sentences.append(f"This test will be performed in {unfinished} more runs.")
     if calibrated:
-        sentences.append(_CALIBRATION_TEXT)
+        sentences.append(_describe_calibration(cards))
     return " ".join(sentences) + describe_changes(training) + "\n"
 
 
-_CALIBRATION_TEXT = (
-    "The components of the calibration run were included in the prior as local covariance. Their"
-    " weight was determined by how accurately the outermost fifth of the acquired k-space was"
-    " predicted from the remaining k-space in held-out halves of the run. The same prediction was"
-    " used to refine the registration of the calibration run. If the components did not improve"
-    " the prediction, they were omitted."
-)
+def _describe_calibration(cards: Sequence[ModelCard]) -> str:
+    """Return sentences on the components of a calibration run in the prior."""
+    text = (
+        "The components of the calibration run were included in the prior as local covariance,"
+        " with a weight determined by how accurately the outermost fifth of the acquired k-space"
+        " was predicted from the remaining k-space in held-out halves of the run. The same"
+        " prediction was used to refine the registration of the calibration run."
+    )
+    used = [bool(_read_test(card).get("calibrated")) for card in cards]
+    if all(used):
+        return text
+    if not any(used):
+        return f"{text} Because the components did not improve the prediction, they were omitted."
+    return (
+        f"{text} In {used.count(False)} of {len(used)} runs, the components did not improve the"
+        " prediction and were omitted."
+    )
 
 
 def _get_variance_recipe(training: ModelSettings) -> VarianceRecipe:

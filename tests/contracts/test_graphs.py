@@ -1000,11 +1000,10 @@ def test_the_methods_text_describes_only_the_steps_that_ran(
     assert unexpected not in text
 
 
-def test_every_passage_of_the_methods_text_has_a_part(graph: Graph) -> None:
-    """Passages without a part would appear in the opening."""
-    passages = graph.scope.texts
-    texts = [passage.text for passage in passages if passage.part is Part.OPENING and passage.text]
+def test_the_methods_text_ends_with_the_software(graph: Graph) -> None:
+    texts = [passage.text for passage in graph.scope.texts if passage.part is Part.SOFTWARE]
     assert len(texts) == 1
+    assert texts[0] in graph.methods_text().split("\n\n")[-2:]
 
 
 def test_the_variance_map_of_another_participant_is_a_placebo_if_it_exists(tmp_path: Path) -> None:
