@@ -155,11 +155,19 @@ def _add_model_text(
     )
     add_methods_text(Part.MAPS, activation.describe_maps(settings, at_rest=plan.at_rest))
     if "glm" in settings.kinds:
+        if not plan.at_rest:
+            add_methods_text(Part.MAPS, activation.RESPONSE_TEXT)
         add_methods_text(
             Part.MAPS,
-            activation.describe_linear_model(maps),
+            activation.describe_nuisance(maps),
             output=acquired_maps,
-            describe=partial(activation.describe_linear_model, maps),
+            describe=partial(activation.describe_nuisance, maps),
+        )
+        add_methods_text(
+            Part.MAPS,
+            activation.describe_noise(),
+            output=acquired_maps,
+            describe=activation.describe_noise,
         )
         add_methods_text(
             Part.MAPS, activation.describe_contrasts(maps, plan.contrasts, plan.minus_others)
@@ -440,15 +448,11 @@ def add_error_maps(
         series_name=mapped_series.series.name,
         smoothing=settings.smoothing,
     )
-    add_methods_text(
-        Part.MAPS,
-        reconstruction_error.describe_error(
-            mapped_series.series.name,
-            settings.smoothing,
-            plan.bold.zooms,
-            at_rest=plan.at_rest,
-        ),
-    )
+    name = mapped_series.series.name
+    error_text = reconstruction_error.describe_error(name, at_rest=plan.at_rest)
+    add_methods_text(Part.MAPS, error_text)
+    reliable_text = reconstruction_error.describe_reliable(settings.smoothing, plan.bold.zooms)
+    add_methods_text(Part.MAPS, reliable_text)
     return replace(
         mapped_series, error_maps=error_maps, error_rows=error_rows, coverage_rows=coverage_rows
     )

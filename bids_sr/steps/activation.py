@@ -128,9 +128,9 @@ class FittedModel:
     n_dummy : int
         Number of non-steady-state volumes.
     dof : int | None
-        Degrees of freedom of the residuals; None without a general linear model.
+        Degrees of freedom of the residuals; None if only correlations were mapped.
     noise_text : str
-        Noise model in words; "" without a general linear model.
+        Noise model in words; "" if only correlations were mapped.
     confounds : tuple[str, ...]
         Names of the confounds.
     """
@@ -204,38 +204,45 @@ def describe_correlation(maps: DescribedMaps) -> str:
     )
 
 
-def describe_linear_model(maps: DescribedMaps, folders: Sequence[Path] = (), _: int = 0) -> str:
-    """Return methods text of the general linear model.
+RESPONSE_TEXT = (
+    "Events were convolved with the canonical double-gamma hemodynamic response function (HRF) of"
+    " SPM, without derivatives [@nilearn]."
+)
+"""Methods text of the predicted responses of a run with events."""
+
+
+def describe_nuisance(maps: DescribedMaps, folders: Sequence[Path] = (), _: int = 0) -> str:
+    """Return methods text of the nuisance regressors of the general linear model.
 
     `folders` are the folders of finished `map_series` steps of the acquired series. Before a run,
-    the confounds, the noise model and the degrees of freedom follow from the settings, as far as
-    they are known.
+    the confounds follow from the settings, as far as they are known.
     """
-    models = read_fitted_models(folders)
     drift_text = (
         f"discrete cosines up to {maps.design.high_pass:.2g} Hz"
         if maps.design.high_pass
         else "a linear trend"
     )
+    confounds = _list_confounds(maps, read_fitted_models(folders))
+    return f"Nuisance regressors were {enumerate_words([drift_text, *confounds])}."
+
+
+def describe_noise(folders: Sequence[Path] = (), _: int = 0) -> str:
+    """Return methods text of the noise model, with the degrees of freedom of finished steps.
+
+    For `folders`, see `describe_nuisance`.
+    """
+    models = read_fitted_models(folders)
     noise_texts = list(dict.fromkeys(model.noise_text for model in models)) or [noise_words()]
-    numbers = [model.dof for model in models if model.dof is not None]
-    confounds = _list_confounds(maps, models)
-    sentences = []
-    if not maps.at_rest:
-        sentences.append(
-            "Events were convolved with the canonical double-gamma hemodynamic response function"
-            " (HRF) of SPM, without derivatives [@nilearn]."
-        )
-    sentences += [
-        f"Nuisance regressors were {enumerate_words([drift_text, *confounds])}.",
+    text = (
         f"The noise model was {' or '.join(noise_texts)} [@woolrich2001], pooled over voxels with"
-        " similar intensity and noise [@corbin2018] and corrected for the design [@worsley2002].",
-    ]
-    if numbers:
-        fewest, most = min(numbers), max(numbers)
-        dof_text = f"{most}" if fewest == most else f"{fewest} to {most}"
-        sentences.append(f"The residuals had {dof_text} degrees of freedom.")
-    return " ".join(sentences)
+        " similar intensity and noise [@corbin2018] and corrected for the design [@worsley2002]."
+    )
+    numbers = [model.dof for model in models if model.dof is not None]
+    if not numbers:
+        return text
+    fewest, most = min(numbers), max(numbers)
+    dof_text = f"{most}" if fewest == most else f"{fewest} to {most}"
+    return f"{text} The residuals had {dof_text} degrees of freedom."
 
 
 def _list_confounds(maps: DescribedMaps, models: Sequence[FittedModel]) -> list[str]:

@@ -405,23 +405,28 @@ def _interpolate_to(scale: Array, shape: Sequence[int]) -> Float32:
     return zoomed
 
 
-def describe_error(
-    series: str, smoothing: Sequence[float], zooms: Sequence[float], *, at_rest: bool
-) -> str:
+def describe_error(series: str, *, at_rest: bool) -> str:
     """Return methods text of the reconstruction error of a series.
 
-    `smoothing`: smoothing of the maps (FWHM, mm). `zooms`: acquired voxel size (mm). `at_rest`:
-    whether time series of seeds replace events.
+    `at_rest`: whether time series of seeds replace events.
     """
     parts = "segments" if at_rest else "blocks"
-    sentences = [
+    return (
         f"The reconstruction error of {series} is identical in all {parts} and therefore not part"
         " of the residuals. Its SD was estimated from 64 samples from the prior, scaled by the"
         " local power of the acquired effect above noise."
-    ]
+    )
+
+
+def describe_reliable(smoothing: Sequence[float], zooms: Sequence[float]) -> str:
+    """Return methods text of reliable voxels.
+
+    `smoothing`: smoothing of the maps (FWHM, mm). `zooms`: acquired voxel size (mm).
+    """
     narrow, wide = (
         [width for width in smoothing if is_wide(width, zooms) is wide] for wide in (False, True)
     )
+    sentences = []
     if narrow:
         sentences.append(
             f"{_name_widths(narrow)}, reliable voxels are the active voxels with the highest t"

@@ -49,13 +49,12 @@ def describe_all_series(
 
 
 def describe_series(name: str) -> str:
-    """Return methods text of one series; "" for baselines and variance maps.
+    """Return methods text of one series; "" if it is described elsewhere.
 
-    These are described by `describe_all_series` and `training_texts.describe_variance`.
+    `describe_all_series` describes baselines, and `training_texts.describe_variance` describes
+    methods with variance maps.
     """
-    if name in BASELINES:
-        return ""
-    if method_of_series(name).trained_on == "series":
+    if name in BASELINES or method_of_series(name).trained_on == "series":
         return ""
     return f"The method {name} was applied to each volume on its acquired grid.\n"
 

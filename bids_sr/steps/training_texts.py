@@ -252,7 +252,7 @@ def _get_variance_recipe(training: ModelSettings) -> VarianceRecipe:
 def _describe_estimation(
     training: ModelSettings, cards: Sequence[ModelCard], *, calibrated: bool
 ) -> list[str]:
-    """Return sentences on prior SD maps and their updates; empty for maps without updates.
+    """Return sentences on prior SD maps and their updates; empty if maps are not updated.
 
     `calibrated`: whether a calibration run is planned, which replaces most updates if it is used.
     """

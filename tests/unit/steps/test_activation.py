@@ -30,8 +30,9 @@ from bids_sr.steps.activation import (
     describe_contrasts,
     describe_correlation,
     describe_excluded,
-    describe_linear_model,
     describe_maps,
+    describe_noise,
+    describe_nuisance,
     join_quality,
     map_series,
     read_fitted_models,
@@ -199,7 +200,7 @@ def test_selected_confounds_replace_the_default(run, tmp_path, caplog):
     ):
         assert selected_map.sidecar == default_map.sidecar
         assert np.array_equal(selected_map.volume.data, default_map.volume.data, equal_nan=True)
-    planned = describe_linear_model(described(nuisance=confounds))
+    planned = describe_nuisance(described(nuisance=confounds))
     assert "and the selected confounds (`trans_[xy], csf`)" in planned
     assert "aCompCor" not in planned
 
@@ -452,11 +453,10 @@ def test_the_methods_text_describes_the_options() -> None:
         "Activation was mapped in all series with the same general linear model (generalized least"
         " squares), without smoothing and after Gaussian smoothing with 5 mm FWHM."
     )
-    text = describe_linear_model(described(high_pass=0.008))
-    for words in ("(HRF) of SPM", "up to 0.008 Hz", "first 5 aCompCor components [@behzadi2007]"):
+    text = describe_nuisance(described(high_pass=0.008))
+    for words in ("up to 0.008 Hz", "first 5 aCompCor components [@behzadi2007]"):
         assert words in text
-    assert "aCompCor" not in describe_linear_model(replace(described(), has_components=False))
-    assert "HRF" not in describe_linear_model(described(at_rest=True))
+    assert "aCompCor" not in describe_nuisance(replace(described(), has_components=False))
     assert "low-pass filtered at 0.1 Hz" in describe_correlation(described())
 
 
@@ -494,11 +494,10 @@ def test_the_methods_text_states_the_fitted_model(run, tmp_path) -> None:
     assert (first.confounds, second.confounds) == (("trans_x",), ("trans_x", "trans_y"))
     assert first.dof == second.dof + 1
     asked = described(nuisance=["trans_*"])
-    assert f"had {first.dof} degrees of freedom" in describe_linear_model(asked, folders[:1])
-    text = describe_linear_model(asked, folders)
-    assert f"had {second.dof} to {first.dof} degrees of freedom" in text
-    assert "selected confounds (`trans_x, trans_y`)" in text
-    assert "degrees of freedom" not in describe_linear_model(asked)
+    assert f"had {first.dof} degrees of freedom" in describe_noise(folders[:1])
+    assert f"had {second.dof} to {first.dof} degrees of freedom" in describe_noise(folders)
+    assert "degrees of freedom" not in describe_noise()
+    assert "selected confounds (`trans_x, trans_y`)" in describe_nuisance(asked, folders)
     assert f"({first.n_dummy} volumes per run)" in describe_excluded(None, folders, 0)
 
 
