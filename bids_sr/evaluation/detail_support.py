@@ -1,10 +1,10 @@
 """Rule for contrasts whose added detail is supported by a run without a reference.
 
-The detail of a contrast was *tested* if the test at half the resolution
+The detail of a contrast is *recovered* if the test at half the resolution
 (`bids_sr.evaluation.tested_detail`) is precise, its interval is above 0, and the acquired effect
 was not found to be smooth. It is smooth if the spectral density of its detail falls by more than
 half toward the highest acquired frequencies (one-sided test at .05). The detail is *not supported*
-if the interval contains 0 or is below 0, or if the effect is smooth, and *not tested* if the test
+if the interval contains 0 or is below 0, or if the effect is smooth, and *not testable* if the test
 is not possible or not precise. The limits were set before the rule was applied to any data, with
 one exception: fineness was added after simulated foci of 8 and 12 mm had passed the rule in one
 participant, whose fluctuations are finer, although their added detail was wrong
@@ -34,7 +34,7 @@ MIN_FINENESS = 0.5
 the lower half.
 """
 _Z_ONE_SIDED, _Z_TWO_SIDED = 1.645, 1.96  # standard errors to the limit of a 95 % interval
-SupportState = Literal["tested", "not supported", "not tested"]
+SupportState = Literal["recovered", "not supported", "not testable"]
 
 
 @frozen
@@ -46,7 +46,7 @@ class DetailSupport:
     row : MetricRow | None
         Explained variance of the detail; None if it was not computed.
     reason : str
-        Why the detail was not tested, as a clause; "" if it was tested.
+        Why the detail is not testable, as a clause; "" if it is.
     is_smooth : bool
         Whether the detail is not supported because the acquired effect is smooth.
     """
@@ -149,7 +149,7 @@ def _classify_region(
     """
     rows_by_statistic = {row.statistic: row for row in rows if row.region == region}
     if not rows_by_statistic.keys() >= {"ev", FINENESS, "voxels"}:
-        return DetailSupport(state="not tested", reason=NOT_SPLIT)
+        return DetailSupport(state="not testable", reason=NOT_SPLIT)
     row, fineness_row = rows_by_statistic["ev"], rows_by_statistic[FINENESS]
     n_voxels = rows_by_statistic["voxels"].value
     reason = _explain_missing_value(row, n_voxels, region_words)
@@ -162,7 +162,7 @@ def _classify_region(
     if not reason and _compute_upper_limit(fineness_row) < MIN_FINENESS:
         return DetailSupport(state="not supported", row=row, is_smooth=True)
     reason = reason or _explain_imprecision(row, coverage)
-    return DetailSupport(state="not tested" if reason else "tested", row=row, reason=reason)
+    return DetailSupport(state="not testable" if reason else "recovered", row=row, reason=reason)
 
 
 def _explain_missing_value(row: MetricRow, n_voxels: float, region_words: str) -> str:

@@ -50,35 +50,35 @@ def rows_of(
 @pytest.mark.parametrize(
     ("changes", "state", "reason"),
     [
-        ({}, "tested", ""),
-        ({"voxels": 50}, "tested", ""),
-        ({"voxels": 49}, "not tested", "only 49 active voxels"),
-        ({"value": math.nan}, "not tested", "no reproducible detail"),
-        ({"half": math.nan}, "not tested", "too few slices"),
-        ({"half": 0.31}, "not tested", "± 31 %"),
-        ({"half": 0.29}, "tested", ""),
+        ({}, "recovered", ""),
+        ({"voxels": 50}, "recovered", ""),
+        ({"voxels": 49}, "not testable", "only 49 active voxels"),
+        ({"value": math.nan}, "not testable", "no reproducible detail"),
+        ({"half": math.nan}, "not testable", "too few slices"),
+        ({"half": 0.31}, "not testable", "± 31 %"),
+        ({"half": 0.29}, "recovered", ""),
         ({"value": 0.12}, "not supported", ""),
         ({"value": -0.5, "half": 0.9}, "not supported", ""),
         ({"fineness": 0.37}, "not supported", ""),
-        ({"fineness": 0.38}, "tested", ""),  # .38 + 1.645 / 1.96 * .15 is above .5
-        ({"fineness": math.nan}, "not tested", "highest acquired spatial frequencies"),
-        ({"coverage": 0.89}, "not tested", "only 89 %"),
-        ({"coverage": math.nan}, "not tested", "not measured"),
+        ({"fineness": 0.38}, "recovered", ""),  # .38 + 1.645 / 1.96 * .15 is above .5
+        ({"fineness": math.nan}, "not testable", "highest acquired spatial frequencies"),
+        ({"coverage": 0.89}, "not testable", "only 89 %"),
+        ({"coverage": math.nan}, "not testable", "not measured"),
     ],
 )
 def test_the_rule(changes, state, reason):
     support = classify_detail(rows_of(**changes), "sbl")["all"]
     assert support.state == state
     assert reason in support.active.reason
-    assert bool(support.active.reason) is (state == "not tested")
+    assert bool(support.active.reason) is (state == "not testable")
 
 
 def test_contrasts_without_a_test_are_listed_if_they_are_named():
     assert classify_detail(rows_of(), "tv") == {}
     support = classify_detail(rows_of(), "sbl", ["all", "hand"])
     assert {name: result.state for name, result in support.items()} == {
-        "all": "tested",
-        "hand": "not tested",
+        "all": "recovered",
+        "hand": "not testable",
     }
     assert classify_detail(rows_of(), "sbl", fwhm_mm=5.0) == {}
 
@@ -93,7 +93,7 @@ def lines_of(*row_lists):
 
 def test_each_state_has_its_sentence_with_the_number():
     ((state, text),) = lines_of(rows_of(), rows_of(region="brain", value=0.42))
-    assert state == "tested"
+    assert state == "recovered"
     assert (
         "(12 → 6 mm), sbl recovered 53 % (40 to 66) of the detail of contrast “all” in active"
         " voxels" in text
@@ -109,7 +109,7 @@ def test_each_state_has_its_sentence_with_the_number():
     assert state == "not supported"
     assert "The effect of contrast “all” is smooth at the acquired resolution" in text
     ((state, text),) = lines_of(rows_of(voxels=12))
-    assert state == "not tested"
+    assert state == "not testable"
     assert "only 12 active voxels" in text
     assert "as an interpolated map" in text
 
@@ -122,7 +122,7 @@ def test_other_contrasts_are_named_by_state():
         rows_of(contrast="scene", value=-0.2),
         rows_of(contrast="tool", voxels=3),
     )
-    assert [state for state, _ in lines] == ["tested", "not supported", "not tested"]
+    assert [state for state, _ in lines] == ["recovered", "not supported", "not testable"]
     assert "house and scene" in lines[1][1]
     assert "face" not in " ".join(text for _, text in lines)
     assert "detail of tool could not be tested because" in lines[2][1]
