@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy import stats
 
 from bids_sr.evaluation.effects_of_run import MIN_VOXELS
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
@@ -35,9 +36,10 @@ FINENESS = "detail_fineness"
 """Spectral density of the acquired detail in the upper half of the tested frequencies, relative to
 the lower half.
 """
+UPPER_HALF = "ev_upper_half"
+"""Explained variance of the detail in the upper half of the tested frequencies."""
 _LEVEL_SD = 0.05  # of explained variance, see the docstring of this module
 _MIN_SLICES = 4  # smallest number of slices for an interval
-_Z_95 = 1.96  # half-width of a 95 % interval in standard errors
 
 
 def iterate_tested_detail(
@@ -65,9 +67,10 @@ def iterate_tested_detail(
     Yields
     ------
     MetricRow
-        Explained variance (`n` is the number of slices) and `FINENESS` of the acquired effect,
-        both with a 95 % interval, and the number of voxels. The explained variance is NaN if the
-        acquired effect has no reproducible detail.
+        Explained variance of the detail (`n` is the number of slices), the same in the upper half
+        of the tested frequencies, and `FINENESS` of the acquired effect, all with a 95 % interval,
+        and the number of voxels. An explained variance is NaN if the acquired effect has no
+        reproducible detail at these frequencies.
     """
     for contrast, weights in contrasts.items():
         halves = acquired.halves(weights)
@@ -100,11 +103,13 @@ class _Details:
     """Detail of an effect in both halves of the blocks, (x, y, z) each.
 
     `estimates` are from the reconstructed run and `targets` from the acquired run, at all tested
-    frequencies. `upper_targets` are limited to the upper half of these frequencies.
+    frequencies. `upper_estimates` and `upper_targets` are limited to the upper half of these
+    frequencies.
     """
 
     estimates: Sequence[Real]
     targets: Sequence[Real]
+    upper_estimates: Sequence[Real]
     upper_targets: Sequence[Real]
 
 
@@ -114,6 +119,7 @@ def _split_details(estimates: Sequence[Real], targets: Sequence[Real], factor: F
     return _Details(
         estimates=[beyond_nyquist(effect, factor) for effect in estimates],
         targets=[beyond_nyquist(effect, factor) for effect in targets],
+        upper_estimates=[beyond_nyquist(effect, upper_factor) for effect in estimates],
         upper_targets=[beyond_nyquist(effect, upper_factor) for effect in targets],
     )
 
@@ -121,17 +127,27 @@ def _split_details(estimates: Sequence[Real], targets: Sequence[Real], factor: F
 def _iterate_region_rows(
     row: MetricRow, details: _Details, voxels: MaskArray, factor: Factor
 ) -> Iterator[MetricRow]:
-    """Yield explained variance and fineness in a region, and `row` with the number of voxels."""
-    value, half_width = _compute_explained_variance(details.estimates, details.targets, voxels)
-    yield replace(
-        row,
-        statistic="ev",
-        band="beyond",
-        value=value,
-        lower=value - half_width,
-        upper=value + half_width,
-        n=int(np.count_nonzero(voxels.any(axis=(0, 1)))),
+    """Yield explained variances and fineness in a region, and `row` with the number of voxels."""
+    n_slices = int(np.count_nonzero(voxels.any(axis=(0, 1))))
+    value, half_width = _compute_explained_variance(
+        details.estimates, details.targets, voxels, extra_sd=_LEVEL_SD
     )
+    upper_value, upper_half_width = _compute_explained_variance(
+        details.upper_estimates, details.upper_targets, voxels
+    )
+    for statistic, statistic_value, width in (
+        ("ev", value, half_width),
+        (UPPER_HALF, upper_value, upper_half_width),
+    ):
+        yield replace(
+            row,
+            statistic=statistic,
+            band="beyond",
+            value=statistic_value,
+            lower=statistic_value - width,
+            upper=statistic_value + width,
+            n=n_slices,
+        )
     upper_share = _compute_frequency_share(_compute_middle_factor(factor))
     white_ratio = upper_share / (_compute_frequency_share(factor) - upper_share)  # of white noise
     ratio, half_width = _compute_energy_ratio(details.targets, details.upper_targets, voxels)
@@ -184,7 +200,7 @@ def _compute_energy_ratio(
     )
     if not min(upper.sum(), lower.sum()) > 0:
         return math.nan, math.nan
-    half_width = _Z_95 * math.sqrt(_compute_ratio_variance(upper, lower))
+    half_width = _compute_quantile(len(upper)) * math.sqrt(_compute_ratio_variance(upper, lower))
     return float(upper.sum() / lower.sum()), half_width
 
 
@@ -208,6 +224,14 @@ def _compute_ratio_variance(numerators: Float, denominators: Float) -> float:
     return (n_slices - 1) / n_slices * float(np.square(leave_one_out - leave_one_out.mean()).sum())
 
 
+def _compute_quantile(n_slices: int) -> float:
+    """Return the half-width of a 95 % interval in standard errors, from Student's t.
+
+    NaN is returned if there are too few slices for a standard error.
+    """
+    return float(stats.t.ppf(0.975, n_slices - 1)) if n_slices >= _MIN_SLICES else math.nan
+
+
 def _compute_effect(effects: Effects, weights: Float, width: float) -> Float32:
     """Return a sum of block effects (x, y, z), smoothed with a kernel of `width` (FWHM, mm)."""
     effect = effects.effect(weights)
@@ -215,7 +239,11 @@ def _compute_effect(effects: Effects, weights: Float, width: float) -> Float32:
 
 
 def _compute_explained_variance(
-    estimates: Sequence[Real], targets: Sequence[Real], voxels: MaskArray
+    estimates: Sequence[Real],
+    targets: Sequence[Real],
+    voxels: MaskArray,
+    *,
+    extra_sd: float = 0.0,
 ) -> tuple[float, float]:
     """Return the explained variance of the detail, and the half-width of its 95 % interval.
 
@@ -229,6 +257,8 @@ def _compute_explained_variance(
         blocks.
     voxels : MaskArray
         Region (x, y, z).
+    extra_sd : float, optional
+        Standard deviation that is added in quadrature to the standard error over slices.
     """
     if np.count_nonzero(voxels) < MIN_VOXELS:
         return math.nan, math.nan
@@ -241,9 +271,10 @@ def _compute_explained_variance(
     energy_by_slice = (first_target * second_target).sum(axis=(0, 1))[in_region]
     n_slices = len(energy_by_slice)
     energy = float(energy_by_slice.sum())
-    sd = float(energy_by_slice.std(ddof=1) if n_slices > 1 else 0)
-    if not energy > _Z_95 * sd * n_slices**0.5:
+    quantile = _compute_quantile(n_slices)
+    sd = float(energy_by_slice.std(ddof=1)) if n_slices > 1 else 0.0
+    if not energy > (0.0 if math.isnan(quantile) else quantile * sd * n_slices**0.5):
         return math.nan, math.nan
     variance = _compute_ratio_variance(explained_by_slice, energy_by_slice)
-    half_width = _Z_95 * math.sqrt(variance + _LEVEL_SD**2)
+    half_width = quantile * math.sqrt(variance + extra_sd**2)
     return float(explained_by_slice.sum()) / energy, half_width
