@@ -5,9 +5,9 @@ The detail of a contrast is *recovered* if the test at half the resolution
 was not found to be smooth. It is smooth if the spectral density of its detail falls by more than
 half toward the highest acquired frequencies (one-sided test at .05). The detail is *not supported*
 if the interval contains 0 or is below 0, or if the effect is smooth, and *not testable* if the
-test is not possible or not precise. The limits were set before the rule was applied to any data, with
-one exception: fineness was added after simulated foci of 8 and 12 mm had passed the rule in one
-participant, whose fluctuations are finer, although their added detail was wrong
+test is not possible or not precise. The limits were set before the rule was applied to any data,
+with one exception: fineness was added after simulated foci of 8 and 12 mm had passed the rule in
+one participant, whose fluctuations are finer, although their added detail was wrong
 (``benchmarks/results/tested_worlds.md``). It was compared without its error until a measured run
 with 85 active voxels was rejected.
 """
