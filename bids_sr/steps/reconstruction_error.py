@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.evaluation.detail_support import COVERAGE, permits_reliable
+from bids_sr.evaluation.detail_support import COVERAGE, SMOOTHNESS, permits_reliable
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
 from bids_sr.frozen import frozen
@@ -36,6 +36,7 @@ from bids_sr.pipeline.artifacts import (
     Transforms,
 )
 from bids_sr.pipeline.step import HERE, step
+from bids_sr.quality.neighbor_correlation import measure_smoothness
 from bids_sr.run_time import RunTime
 from bids_sr.series import MEASURED
 from bids_sr.spatial.masks import bounding_box
@@ -138,9 +139,9 @@ def check_intervals(
     Returns
     -------
     Rows
-        One ``coverage_one_level_down`` per contrast; explained variance of the detail and number
-        of voxels per contrast, region and smoothing, if the blocks can be split into halves. Empty
-        if the model has no prior, was not applied, or cannot be tested in this run.
+        Smoothness of the run; one ``coverage_one_level_down`` per contrast; rows of
+        `iterate_tested_detail`, if the blocks can be split into halves. Empty if the model has no
+        prior, was not applied, or cannot be tested in this run.
     """
     from threadpoolctl import threadpool_limits
 
@@ -168,6 +169,7 @@ def check_intervals(
                 patterns=prior.patterns,
                 weight=prior.weight,
             )
+            smoothness = measure_smoothness(reader, bold_mask.data, linear_model.inputs.n_dummy)
             if design is not None:
                 acquired = block_effects(reader, bold_mask.data, design, series=MEASURED)
     except (SeriesError, ResolutionError) as error:
@@ -184,7 +186,11 @@ def check_intervals(
     detail_rows: Iterator[MetricRow] = iter(())
     if acquired is not None:
         detail_rows = _score_detail(acquired, reconstruction, maps, linear_model.contrasts, factor)
-    return [*detail_rows, *_score_coverage(series_name, reconstruction, maps)]
+    return [
+        *detail_rows,
+        *_score_coverage(series_name, reconstruction, maps),
+        *metric_rows(series_name, {SMOOTHNESS: smoothness}, region="brain"),
+    ]
 
 
 def _make_motion_regressors(hmc_xfms: Array, bold_mask: Volume, affine: Array) -> Array:
