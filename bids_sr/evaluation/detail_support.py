@@ -44,10 +44,8 @@ MIN_FINENESS = 1 / 3
 """Smallest spectral density of the detail in the upper half of the tested frequencies, relative to
 the lower half.
 """
-MAX_SMOOTHNESS = 1.4
-"""Largest smoothness of a run (FWHM in voxels). Unsmoothed runs of three participants had .7 to
-1.3, and runs smoothed with a kernel of one voxel 1.5 to 1.9.
-"""
+MAX_SMOOTHNESS = 0.8
+"""Largest smoothness of a run (FWHM in voxels) that can be tested."""
 _MAX_HALF_WIDTH = 0.3  # half-width of an interval that contains 0, above which data are missing
 SupportState = Literal["recovered", "not supported", "not testable"]
 

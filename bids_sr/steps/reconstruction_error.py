@@ -36,7 +36,7 @@ from bids_sr.pipeline.artifacts import (
     Transforms,
 )
 from bids_sr.pipeline.step import HERE, step
-from bids_sr.quality.neighbor_correlation import measure_smoothness
+from bids_sr.quality.noise_smoothness import measure_smoothness
 from bids_sr.run_time import RunTime
 from bids_sr.series import MEASURED
 from bids_sr.spatial.masks import bounding_box

@@ -20,7 +20,7 @@ def rows_of(
     fineness=0.7,
     fineness_half=0.2,
     voxels=400,
-    smoothness=1.1,
+    smoothness=0.6,
     contrast="all",
     region="acquired40",
 ):
@@ -69,7 +69,7 @@ def rows_of(
         ({"fineness": 0.45}, "not testable", "fades"),
         ({"fineness": 0.5}, "recovered", ""),
         ({"fineness": math.nan}, "not testable", "fades"),
-        ({"smoothness": 1.5}, "not testable", "1.5 voxels"),
+        ({"smoothness": 0.9}, "not testable", "0.9 voxels"),
         ({"smoothness": math.nan}, "recovered", ""),
     ],
 )
