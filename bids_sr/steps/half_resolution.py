@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
 from bids_sr.evaluation.detail_support import COVERAGE
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
@@ -32,6 +31,7 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.prior_maps.temporal_components import motion_regressors, open_uncompressed
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.steps.activation import map_contrasts
+from bids_sr.steps.error_samples import interpolate_to_shape
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 
 if TYPE_CHECKING:
@@ -342,10 +342,3 @@ def _build_block_design(inputs: DesignInputs, series: SeriesReader) -> BlockDesi
         return inputs.build_block_design(series, (*motion_names, *time_column_names(confounds)))
     except TooFewBlocks:
         return None
-
-
-def interpolate_to_shape(scale: Array, shape: Sequence[int]) -> Float32:
-    """Interpolate a map on the acquired grid linearly to the shape of a higher-resolution grid."""
-    ratio = [n / n_acquired for n, n_acquired in zip(shape, scale.shape, strict=True)]
-    zoomed: Float32 = ndimage.zoom(scale, ratio, order=1, mode="nearest", grid_mode=True)
-    return zoomed

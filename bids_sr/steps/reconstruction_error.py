@@ -1,18 +1,14 @@
 """Reconstruction error of effect maps: coverage of intervals, error maps and reliable regions."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from bids_sr.evaluation.detail_support import permits_reliable
 from bids_sr.evaluation.evidence import was_applied
-from bids_sr.glm.smoothing import smooth
 from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow, metric_rows
 from bids_sr.pipeline.artifacts import (
     Derivative,
@@ -26,7 +22,6 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.run_time import RunTime
-from bids_sr.spatial.masks import bounding_box
 from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import load_model
@@ -43,11 +38,8 @@ from bids_sr.steps.error_maps import (
     is_wide,
     iterate_contrasts,
 )
-from bids_sr.steps.half_resolution import (
-    HalfResolutionPrior,
-    interpolate_to_shape,
-    run_half_resolution_test,
-)
+from bids_sr.steps.error_samples import ErrorSamples
+from bids_sr.steps.half_resolution import HalfResolutionPrior, run_half_resolution_test
 from bids_sr.steps.linear_models import LinearModel
 from bids_sr.steps.memory import MAPS, VARIANCE
 from bids_sr.steps.outlier_volumes import reasons_by_volume
@@ -237,18 +229,24 @@ def measure_error(
     """
     if error_draws is None or acquired_draws is None:
         return [], []
-    brain = mask.data
-    scales = _scale_by_contrast(
-        acquired_maps, acquired_draws, bold_mask, min(smoothing), brain.shape
+    samples = ErrorSamples(
+        errors=error_draws, acquired=acquired_draws, brain=bold_mask, brain_hr=mask
     )
+    scales = _scale_by_contrast(samples, acquired_maps, min(smoothing))
     error_maps: list[Derivative] = []
     rows: list[MetricRow] = list(coverage_rows)
-    box = bounding_box(brain)
     for width in smoothing:
-        unit_variance = _average_squares(error_draws, width, box)
+        error_power = samples.compute_error_power(width)
         for contrast, fitted_maps in iterate_contrasts(maps, width):
-            contrast_error = _compute_error(
-                fitted_maps, scales[contrast], unit_variance, mask, width, bold_mask.zooms
+            effect, variance, t, z = (fitted_maps[stat].volume.data for stat in FITTED)
+            contrast_error = error_images(
+                effect=effect,
+                variance=variance,
+                t=t,
+                z=z,
+                error=samples.scale_variance(scales[contrast], error_power, width),
+                brain=mask.data,
+                is_wide=is_wide(width, bold_mask.zooms),
             )
             with_reliable = bool(permits_reliable(coverage_rows, series_name, contrast, width))
             described_maps = _describe_maps(
@@ -272,46 +270,6 @@ def measure_error(
     return error_maps, rows
 
 
-def _compute_error(
-    fitted_maps: Mapping[str, Derivative],
-    scale: Float32,
-    unit_variance: Float32,
-    mask: Volume,
-    width: float,
-    acquired_zooms: Array,
-) -> ErrorImages:
-    """Compute the maps of the reconstruction error of one contrast.
-
-    Parameters
-    ----------
-    fitted_maps : Mapping[str, Derivative]
-        Maps of the linear model by statistic.
-    scale : Float32
-        Variance scale of the samples (X, Y, Z).
-    unit_variance : Float32
-        Mean square of the smoothed samples (X, Y, Z).
-    mask : Volume
-        Brain on the grid of the series.
-    width : float
-        Smoothing of the maps (FWHM, mm).
-    acquired_zooms : Array
-        Voxel size of the acquired grid (mm).
-    """
-    effect, variance, t, z = (fitted_maps[stat].volume.data for stat in FITTED)
-    # The scale is averaged with the square of the smoothing kernel, which approximates the
-    # smoothing of scaled samples.
-    smoothed_scale = smooth(scale, mask.zooms.tolist(), width / 2**0.5)
-    return error_images(
-        effect=effect,
-        variance=variance,
-        t=t,
-        z=z,
-        error=np.where(mask.data, smoothed_scale * unit_variance, 0),
-        brain=mask.data,
-        is_wide=is_wide(width, acquired_zooms),
-    )
-
-
 def _describe_maps(
     contrast_error: ErrorImages, effect: Derivative, *, with_reliable: bool
 ) -> Iterator[tuple[Array, Derivative]]:
@@ -332,53 +290,22 @@ def _measure_region(contrast_error: ErrorImages, region: MaskArray) -> dict[str,
 
 
 def _scale_by_contrast(
-    acquired_maps: Sequence[Derivative],
-    acquired_draws: SeriesReader,
-    bold_mask: Volume,
-    width: float,
-    shape: Sequence[int],
+    samples: ErrorSamples, acquired_maps: Sequence[Derivative], width: float
 ) -> dict[str, Float32]:
     """Return the variance scale of the samples on the high-resolution grid, by contrast.
 
     Parameters
     ----------
+    samples : ErrorSamples
+        Samples of the reconstruction error.
     acquired_maps : Sequence[Derivative]
         Maps of the acquired series.
-    acquired_draws : SeriesReader
-        Acquired part of the samples, on slices of the high-resolution grid.
-    bold_mask : Volume
-        Brain on the acquired grid.
     width : float
         Smoothing of the effects that scale the samples (FWHM, mm).
-    shape : Sequence[int]
-        Shape of the high-resolution grid.
     """
-    from bids_sr.sr.prior_maps.posterior import effect_scale
-
-    brain = bold_mask.data
-    # if super-resolution makes slices thinner, the samples are taken from the thin slice at the
-    # center of each acquired slice
-    thin_per_acquired = shape[2] / brain.shape[2]
-    centers = ((np.arange(brain.shape[2]) + 0.5) * thin_per_acquired).astype(int)
-    in_plane = bounding_box(brain)[:2]
-    power = _average_squares(acquired_draws, width, (*in_plane, slice(None)))[..., centers]
+    power = samples.compute_acquired_power(width)
     scales = {}
     for contrast, acquired in iterate_contrasts(acquired_maps, width):
         effect, variance = (acquired[stat].volume.data for stat in ("effect", "variance"))
-        scale = effect_scale(effect, variance, power, brain, bold_mask.zooms.tolist())
-        scales[contrast] = interpolate_to_shape(scale, shape)
+        scales[contrast] = samples.compute_scale(effect, variance, power)
     return scales
-
-
-def _average_squares(
-    samples: SeriesReader, width: float, box: tuple[slice, slice, slice]
-) -> Float32:
-    """Return the mean square of smoothed samples in a box, and 0 elsewhere (X, Y, Z).
-
-    Samples are smoothed with a kernel of `width` (FWHM, mm).
-    """
-    mean_square = np.zeros(samples.shape[:3], np.float32, order="F")  # as the volumes of a file
-    for sample in samples.volumes():
-        smoothed = smooth(sample, samples.zooms, width, box)
-        mean_square[box] += smoothed * (smoothed / samples.shape[3])
-    return mean_square
