@@ -16,12 +16,10 @@ import numpy as np
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.arrays import Array, MaskArray
-from bids_sr.io.nifti import SeriesReader
+from bids_sr.quality.neighbor_correlation import correlate_neighbors
 
 _WIDTH_RATIOS = (1 / 1.5, 1.0, 1.5)
 """Candidate widths of a compared series' smoothed control, relative to its estimated width."""
-_N_PAIRS = 8
-"""Number of pairs of successive volumes, evenly spaced over the run, that are examined."""
 _MAX_FWHM_MM = 20.0  # widest smoothing
 _TOLERANCE_MM = 0.02  # of the estimated width
 _SMOOTHNESS_TOLERANCE = 1e-3  # difference of correlations that counts as equal smoothness
@@ -71,55 +69,6 @@ def select_control_width(acquired: Effects, inside: MaskArray, fwhm_mm: float) -
     return min((ratio * fwhm_mm for ratio in _WIDTH_RATIOS), key=squared_distance)
 
 
-def compute_changes(series: SeriesReader, n_dummy: int) -> list[Array]:
-    """Return differences between successive volumes of a series, (X, Y, Z) each.
-
-    There are at most `_N_PAIRS` differences, evenly spaced over the volumes after the dummies, in
-    signal units.
-    """
-    starts = np.unique(np.linspace(n_dummy, series.shape[3] - 2, _N_PAIRS).round().astype(int))
-    return [
-        np.asarray(series.volume(start + 1) - series.volume(start), dtype=np.float32)
-        for start in starts.tolist()
-    ]
-
-
-def _measure_smoothness(changes: Sequence[Array], mask: MaskArray, step: Sequence[int]) -> float:
-    """Return the correlation of mask voxels `step` voxels apart, averaged over the x and y axes.
-
-    Parameters
-    ----------
-    changes : Sequence[ndarray]
-        Differences between successive volumes (X, Y, Z).
-    mask : ndarray
-        Voxels to correlate (X, Y, Z).
-    step : Sequence[int]
-        Distance in voxels along x and y.
-
-    Returns
-    -------
-    float
-        Mean correlation, from -1 to 1; NaN if it is undefined along an axis.
-    """
-    correlations = []
-    for axis in (0, 1):
-        n = mask.shape[axis]
-        lower: list[slice] = [slice(None)] * 3
-        upper: list[slice] = [slice(None)] * 3
-        lower[axis], upper[axis] = slice(0, n - step[axis]), slice(step[axis], n)
-        in_both = mask[*lower] & mask[*upper]
-        covariance, lower_variance, upper_variance = 0.0, 0.0, 0.0
-        for change in changes:
-            lower_values = change[*lower][in_both]
-            upper_values = change[*upper][in_both]
-            covariance += float(lower_values @ upper_values)
-            lower_variance += float(lower_values @ lower_values)
-            upper_variance += float(upper_values @ upper_values)
-        energy = lower_variance * upper_variance
-        correlations.append(covariance / math.sqrt(energy) if energy > 0 else math.nan)
-    return sum(correlations) / len(correlations)
-
-
 def match_smoothness(
     acquired: Sequence[Array],
     other: Sequence[Array],
@@ -145,11 +94,11 @@ def match_smoothness(
         its smoothness cannot be estimated.
     """
     step = [max(1, round(ratio)) for ratio in factor[:2]]
-    target_smoothness = _measure_smoothness(other, mask, step)
+    target_smoothness = correlate_neighbors(other, mask, step)
 
     def smoothness_gap(fwhm_mm: float) -> float:
         smoothed = [smooth(change, zooms, fwhm_mm) for change in acquired]
-        return _measure_smoothness(smoothed, mask, step) - target_smoothness
+        return correlate_neighbors(smoothed, mask, step) - target_smoothness
 
     if not math.isfinite(target_smoothness):
         return math.nan

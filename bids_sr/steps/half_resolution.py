@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_sr.evaluation.detail_support import COVERAGE
+from bids_sr.evaluation.detail_support import COVERAGE, SMOOTHNESS
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_maps import ActivationMaps
@@ -26,6 +26,7 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow, metric_rows
+from bids_sr.quality.neighbor_correlation import measure_smoothness
 from bids_sr.series import MEASURED
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.prior_maps.temporal_components import motion_regressors, open_uncompressed
@@ -93,18 +94,19 @@ class HalfResolutionEffects:
 
 @frozen
 class HalfResolutionTest:
-    """Effects of a run at half the resolution, and coverage of their intervals.
+    """Effects of a run at half the resolution, coverage of their intervals, and smoothness.
 
     Attributes
     ----------
     effects : HalfResolutionEffects | None
         Effects of blocks; None if the run has no two halves.
-    coverage_rows : Sequence[MetricRow]
-        Fraction of voxels whose error is within the 95 % interval, one row per contrast.
+    run_rows : Sequence[MetricRow]
+        Fraction of voxels whose error is within the 95 % interval, one row per contrast; and
+        smoothness of the run.
     """
 
     effects: HalfResolutionEffects | None
-    coverage_rows: Sequence[MetricRow]
+    run_rows: Sequence[MetricRow]
 
 
 def run_half_resolution_test(
@@ -176,6 +178,7 @@ def run_half_resolution_test(
             patterns=prior.patterns,
             weight=prior.weight,
         )
+        smoothness = measure_smoothness(reader, brain.data, linear_model.inputs.n_dummy)
         if design is not None:
             acquired = block_effects(reader, brain.data, design, series=MEASURED)
     maps = _map_reconstruction(
@@ -188,7 +191,10 @@ def run_half_resolution_test(
     )
     return HalfResolutionTest(
         effects=None if acquired is None else _select_effects(acquired, reconstruction, maps),
-        coverage_rows=_score_coverage(series_name, reconstruction, maps),
+        run_rows=[
+            *_score_coverage(series_name, reconstruction, maps),
+            *metric_rows(series_name, {SMOOTHNESS: smoothness}, region="brain"),
+        ],
     )
 
 

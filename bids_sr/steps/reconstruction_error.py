@@ -111,9 +111,9 @@ def check_intervals(
     Returns
     -------
     Rows
-        One ``coverage_one_level_down`` per contrast; explained variance of the detail and number
-        of voxels per contrast, region and smoothing, if the blocks can be split into halves. Empty
-        if the model has no prior, was not applied, or cannot be tested in this run.
+        Smoothness of the run; one ``coverage_one_level_down`` per contrast; rows of
+        `iterate_tested_detail`, if the blocks can be split into halves. Empty if the model has no
+        prior, was not applied, or cannot be tested in this run.
     """
     model = load_model(model_file)
     recipe = model.recipe
@@ -140,7 +140,7 @@ def check_intervals(
     detail_rows: Iterator[MetricRow] = iter(())
     if result.effects is not None:
         detail_rows = result.effects.score_detail(linear_model.contrasts, factor)
-    return [*detail_rows, *result.coverage_rows]
+    return [*detail_rows, *result.run_rows]
 
 
 def _downsample_calibration(
