@@ -94,7 +94,7 @@ class Graph:
         return "\n\n".join(paragraphs) + "\n"
 
     def _name_owners(self, passages: Sequence[Passage]) -> str:
-        """Return the runs or participants that a text concerns; "" if it concerns the whole call."""
+        """Return the runs or participants that a text concerns; "" if this is the whole call."""
         runs, participants = (
             dict.fromkeys(names)
             for names in zip(
