@@ -223,8 +223,8 @@ class Evaluator(BaseEstimator):
             runs.
         confounds : DataFrame, array (t, columns) or path of a TSV, optional
             Confounds, one row per volume including dummy scans. All columns enter the linear
-            models, except that only head motion and its derivatives are used from a table of
-            fMRIPrep. If None, the estimated head motion.
+            models, except that from a table of the program or of fMRIPrep, the columns that the
+            program includes by default are used. If None, the estimated head motion.
         mask : path, image or array (x, y, z), optional
             Brain on the acquired grid.
         roi : path, image or array (X, Y, Z), optional
@@ -590,6 +590,7 @@ class Evaluator(BaseEstimator):
                 evaluator.verdict_,
                 list(evaluator.contrasts_),
                 evaluator.table_,
+                evaluator.detail_,
                 evaluator.compared_,
             )
             for evaluator in runs

@@ -101,7 +101,7 @@ class LearnedRun:
     pair_facts : Facts | None
         Facts on the pair.
     has_prior : bool
-        Whether the method has a prior, with which its detail and its error can be tested.
+        Whether the method has a prior, as tests of its detail and samples of its error require.
     random_seed : int
         Seed of random numbers.
     """

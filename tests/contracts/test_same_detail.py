@@ -16,7 +16,7 @@ from graphrunner import GraphRunner, files_of, handle_of
 from shortrun import EVENTS, TR, make_run
 
 from bids_sr import Evaluator, SuperResolver, recovered_detail
-from bids_sr.evaluation.detail_support import classify_detail
+from bids_sr.evaluation.detail_support import DetailSupport, classify_detail
 from bids_sr.io.copies import copy_series
 from bids_sr.io.nifti import load_image
 from bids_sr.metrics.rows import frame
@@ -80,7 +80,7 @@ def resolver(func: Path) -> SuperResolver:
     )
 
 
-def read_cells(result) -> tuple[str, float, float, float, str]:
+def read_cells(result: DetailSupport) -> tuple[str, float, float, float, str]:
     row = result.row
     values = (row.value, row.lower, row.upper) if row else (np.nan,) * 3
     return (result.state, *values, result.reason)
@@ -160,6 +160,7 @@ def test_the_error_of_effects_is_equal(
         for stat in ("effect", "variance")
     )
     images = resolver.effect_sd(effects, variances, fwhm_mm=fwhm_mm)
+    assert isinstance(images, list)
     for name, image in zip(CONTRASTS, images, strict=True):
         file = func / f"{RUN}_res-hr_contrast-{name}_stat-sd_desc-{desc}_statmap.nii.gz"
         expected, affine = load_image(file)
