@@ -16,7 +16,6 @@ import numpy as np
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.arrays import Array, MaskArray
-from bids_sr.quality.neighbor_correlation import correlate_neighbors
 
 _WIDTH_RATIOS = (1 / 1.5, 1.0, 1.5)
 """Candidate widths of a compared series' smoothed control, relative to its estimated width."""
@@ -69,6 +68,42 @@ def select_control_width(acquired: Effects, inside: MaskArray, fwhm_mm: float) -
     return min((ratio * fwhm_mm for ratio in _WIDTH_RATIOS), key=squared_distance)
 
 
+def _measure_smoothness(changes: Sequence[Array], mask: MaskArray, step: Sequence[int]) -> float:
+    """Return the correlation of mask voxels `step` voxels apart, averaged over the x and y axes.
+
+    Parameters
+    ----------
+    changes : Sequence[ndarray]
+        Differences between successive volumes (X, Y, Z).
+    mask : ndarray
+        Voxels to correlate (X, Y, Z).
+    step : Sequence[int]
+        Distance in voxels along x and y.
+
+    Returns
+    -------
+    float
+        Mean correlation, from -1 to 1; NaN if it is undefined along an axis.
+    """
+    correlations = []
+    for axis in (0, 1):
+        n = mask.shape[axis]
+        lower: list[slice] = [slice(None)] * 3
+        upper: list[slice] = [slice(None)] * 3
+        lower[axis], upper[axis] = slice(0, n - step[axis]), slice(step[axis], n)
+        in_both = mask[*lower] & mask[*upper]
+        covariance, lower_variance, upper_variance = 0.0, 0.0, 0.0
+        for change in changes:
+            lower_values = change[*lower][in_both]
+            upper_values = change[*upper][in_both]
+            covariance += float(lower_values @ upper_values)
+            lower_variance += float(lower_values @ lower_values)
+            upper_variance += float(upper_values @ upper_values)
+        energy = lower_variance * upper_variance
+        correlations.append(covariance / math.sqrt(energy) if energy > 0 else math.nan)
+    return sum(correlations) / len(correlations)
+
+
 def match_smoothness(
     acquired: Sequence[Array],
     other: Sequence[Array],
@@ -94,11 +129,11 @@ def match_smoothness(
         its smoothness cannot be estimated.
     """
     step = [max(1, round(ratio)) for ratio in factor[:2]]
-    target_smoothness = correlate_neighbors(other, mask, step)
+    target_smoothness = _measure_smoothness(other, mask, step)
 
     def smoothness_gap(fwhm_mm: float) -> float:
         smoothed = [smooth(change, zooms, fwhm_mm) for change in acquired]
-        return correlate_neighbors(smoothed, mask, step) - target_smoothness
+        return _measure_smoothness(smoothed, mask, step) - target_smoothness
 
     if not math.isfinite(target_smoothness):
         return math.nan

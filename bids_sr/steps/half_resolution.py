@@ -26,7 +26,7 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow, metric_rows
-from bids_sr.quality.neighbor_correlation import measure_smoothness
+from bids_sr.quality.noise_smoothness import measure_smoothness
 from bids_sr.series import MEASURED
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.prior_maps.temporal_components import motion_regressors, open_uncompressed
