@@ -18,14 +18,16 @@ TESTED = {
 """Results of the test at half the resolution of a run."""
 
 
-def make_tested_rows(tested=TESTED, *, series="sbl", coverage=0.95, reliable=True, fwhm_mm=0.0):
+def make_tested_rows(tested=None, *, series="sbl", coverage=0.95, reliable=True, fwhm_mm=0.0):
     """Return rows of the test at half the resolution, and sizes of regions with the error.
+
+    Estimates by contrast are `TESTED` by default.
 
     Contrasts without a test (None) have only sizes of regions. With `reliable`, all contrasts have
     100 reliable voxels of 200 significant voxels, whatever their results.
     """
     rows = []
-    for contrast, values in tested.items():
+    for contrast, values in (TESTED if tested is None else tested).items():
         cells = {"series": series, "contrast": contrast, "fwhm_mm": fwhm_mm}
         place = {"reference": "oneLevelDown", **cells}
         for region, estimate in zip(("acquired40", "brain"), values or (), strict=False):

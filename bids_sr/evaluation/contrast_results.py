@@ -8,6 +8,7 @@ recover detail: the test must recover the detail as well.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from bids_sr.evaluation.detail_support import (
     NOT_SPLIT,
@@ -21,7 +22,8 @@ from bids_sr.metrics.rows import MISSING, MetricRow
 
 _TESTED_METHOD = "sbl"
 """Method whose contrasts are tested at half the resolution."""
-_NO_REFERENCE_DETAIL = "the reference has no reproducible detail"
+_NO_REFERENCE_DETAIL = "the reference has too little reproducible detail in these voxels"
+_NO_ACTIVE_VOXELS = "no active voxels were defined, and the value is that of the whole brain"
 
 
 @frozen
@@ -37,8 +39,8 @@ class RegionResult:
     measured : MetricRow | None
         Explained variance of the reference's detail; None if it was not measured.
     reason : str
-        Why the detail is not testable, or why a positive value is not supported, as a clause; ""
-        if the value is sufficient.
+        Why the detail is not testable, or another remark on the value, as a clause; "" if the
+        value and its interval are the reason.
     """
 
     state: SupportState
@@ -130,10 +132,13 @@ def collect_results(
     results = {}
     for contrast, (active, brain) in tested_pairs.items():
         by_region = measured_rows.get(contrast, {})
-        active_region = next((name for name in main_regions(by_region) if name != "brain"), "")
+        active_region = next(iter(main_regions(by_region)), "")
+        active_result = _decide_region(active, by_region.get(active_region))
+        if active_region == "brain":
+            active_result = replace(active_result, reason=_NO_ACTIVE_VOXELS)
         results[contrast] = ContrastResult(
             contrast=contrast,
-            active=_decide_region(active, by_region.get(active_region)),
+            active=active_result,
             brain=_decide_region(brain, by_region.get("brain")),
         )
     return results

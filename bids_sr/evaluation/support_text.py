@@ -179,7 +179,7 @@ def explain_results(results: Iterable[ContrastResult]) -> list[str]:
     for result in results:
         regions = {"active voxels": result.active, "whole brain": result.brain}
         for region_name, region in regions.items():
-            if region.reason and region.state != "recovered":
+            if region.reason:
                 by_contrast = regions_by_reason.setdefault((region.state, region.reason), {})
                 by_contrast.setdefault(result.contrast, []).append(region_name)
     return [
