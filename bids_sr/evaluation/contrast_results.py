@@ -169,8 +169,7 @@ def _select_measured(
 def _decide_region(tested: DetailSupport, measured: MetricRow | None) -> RegionResult:
     """Return the result in one region; `measured` is None if the detail was not measured."""
     if measured is None:
-        reason = tested.reason or ("the effect is smooth" if tested.is_smooth else "")
-        return RegionResult(state=tested.state, tested=tested, reason=reason)
+        return RegionResult(state=tested.state, tested=tested, reason=_explain_test(tested))
     state: SupportState
     reason = ""
     if not math.isfinite(measured.value):
@@ -185,3 +184,16 @@ def _decide_region(tested: DetailSupport, measured: MetricRow | None) -> RegionR
         if state != "recovered":
             reason = "the measured value has no confidence interval"
     return RegionResult(state=state, tested=tested, measured=measured, reason=reason)
+
+
+def _explain_test(tested: DetailSupport) -> str:
+    """Return the reason for the result of a test; "" if the value and its interval are the reason.
+
+    Detail with a value above 0 is not supported if the effect is smooth, or if its highest spatial
+    frequencies are not recovered.
+    """
+    if tested.state != "not supported" or tested.row is None or not tested.row.lower > 0:
+        return tested.reason
+    if tested.is_smooth:
+        return "the acquired effect fades toward the acquired Nyquist frequency"
+    return "the detail at the highest acquired spatial frequencies is not recovered"

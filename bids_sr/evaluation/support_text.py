@@ -50,8 +50,7 @@ _INTERPRETATIONS: Mapping[tuple[SupportState, SupportState], str] = {
     ("not testable", "not testable"): "Nothing finer than {}: not testable",
 }
 """Permitted interpretation by the results in active voxels and in the brain."""
-_MAX_LISTED_CONTRASTS = 3  # not recovered contrasts that are named in a line of the verdict
-_MAX_RECOVERED_CONTRASTS = 6  # recovered contrasts that are named in a line of the verdict
+_MAX_NAMED_CONTRASTS = 6  # contrasts that are named in a line of the verdict
 
 
 @frozen
@@ -108,28 +107,31 @@ def write_support_lines(
         for state in states
         if by_state[state]
     ]
+    if not recovered and len(lines) > 1:
+        text = f"{method} recovers detail of none of {len(results)} contrasts. {lines[0].text}"
+        lines[0] = replace(lines[0], text=text)
     n_unrecovered = len(results) - len(recovered)
     if n_unrecovered:
-        place = f" in {_point_at(n_unrecovered)}" if recovered else ""
+        contrasts = f"these {n_unrecovered} contrasts" if n_unrecovered > 1 else "this contrast"
+        place = f" in {contrasts}" if recovered else ""
         advice = f"Interpret nothing finer than {self_test.acquired_text}{place}."
         lines[-1] = replace(lines[-1], text=f"{lines[-1].text} {advice}")
     return lines
 
 
 def _describe_recovered(method: str, results: Sequence[ContrastResult], n_contrasts: int) -> str:
-    """Return sentences on contrasts whose detail is recovered in active voxels."""
-    names = _list_contrasts([result.contrast for result in results], _MAX_RECOVERED_CONTRASTS)
-    in_brain = [result.contrast for result in results if result.brain.state == "recovered"]
+    """Return a sentence on contrasts whose detail is recovered in active voxels."""
+    names = [quote_contrast(result.contrast) for result in results]
+    n_in_brain = sum(result.brain.state == "recovered" for result in results)
     if n_contrasts == 1:
-        brain_text = " and in the whole brain" if in_brain else ""
-        return f"{method} recovers detail of {names} in active voxels{brain_text}."
-    if len(in_brain) == len(results):
-        brain_text = "each of them" if len(results) > 1 else "this contrast"
-    else:
-        brain_text = _list_contrasts(in_brain, _MAX_LISTED_CONTRASTS) if in_brain else "none"
+        brain_text = " and in the whole brain" if n_in_brain else ""
+        return f"{method} recovers detail of {names[0]} in active voxels{brain_text}."
+    n_hidden = len(names) - _MAX_NAMED_CONTRASTS
+    if n_hidden > 1:
+        names = [*names[:_MAX_NAMED_CONTRASTS], f"{n_hidden} other contrasts"]
     return (
-        f"{method} recovers detail in active voxels of {len(results)} of {n_contrasts} contrasts:"
-        f" {names}. In the whole brain, it recovers detail of {brain_text}."
+        f"{method} recovers detail of {len(results)} of {n_contrasts} contrasts in active voxels"
+        f" ({enumerate_unique(names)}), and of {n_in_brain or 'none'} of these in the whole brain."
     )
 
 
@@ -140,19 +142,15 @@ def _describe_unrecovered(
 
     If these are all contrasts of the run, the sentence contains their common reason.
     """
-    names = _list_contrasts([result.contrast for result in results], _MAX_LISTED_CONTRASTS)
+    names = enumerate_unique([quote_contrast(result.contrast) for result in results])
     if len(results) < n_contrasts:
-        contrasts = f"{len(results)} contrasts" if len(results) > 1 else "1 contrast"
-        return f"The detail of {contrasts} is {state} ({names})."
+        noun = "contrasts" if len(results) > 1 else "contrast"
+        names_text = f" ({names})" if len(results) < _MAX_NAMED_CONTRASTS else ""
+        return f"{state[:1].upper()}{state[1:]}: {len(results)} {noun}{names_text}."
     contrasts = f"all {n_contrasts} contrasts" if n_contrasts > 1 else names
     reasons = {result.active.reason for result in results}
     reason = f", because {reasons.pop()}" if len(reasons) == 1 and reasons != {""} else ""
     return f"The detail of {contrasts} in the {method} maps is {state}{reason}."
-
-
-def _point_at(n_contrasts: int) -> str:
-    """Return the noun phrase that refers to contrasts that were named before."""
-    return f"these {n_contrasts} contrasts" if n_contrasts > 1 else "this contrast"
 
 
 def support_text(state: SupportState, row: MetricRow | None) -> str:
@@ -202,15 +200,6 @@ def _list_places(by_contrast: Mapping[str, Sequence[str]]) -> str:
 def quote_contrast(contrast: str) -> str:
     """Return the name of a contrast for a sentence; `all` is in quotation marks."""
     return f"“{contrast}”" if contrast == "all" else contrast
-
-
-def _list_contrasts(contrasts: Sequence[str], most: int) -> str:
-    """Join contrasts to an enumeration, with the number of contrasts that are not named."""
-    names = [quote_contrast(name) for name in contrasts]
-    hidden = len(names) - most
-    if hidden <= 1:
-        return enumerate_unique(names)
-    return enumerate_unique([*names[:most], f"{hidden} other contrasts"])
 
 
 def plain_results(

@@ -7,8 +7,15 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
-from bids_sr.evaluation.detail_support import SupportState
+from bids_sr.evaluation.detail_support import (
+    COVERAGE,
+    MAX_SMOOTHNESS,
+    SMOOTHNESS,
+    SupportState,
+)
+from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.self_test import SelfTestResults
+from bids_sr.evaluation.series_text import summarize_method
 from bids_sr.evaluation.support_text import (
     BLIND_SPOT,
     PRECISION,
@@ -114,6 +121,10 @@ def render_contrasts(
     if not results:
         return Markup("")
     is_measured = _is_measured(results)
+    tests = [
+        region.tested for result in results.values() for region in (result.active, result.brain)
+    ]
+    has_second_result = is_measured and any(tested.row is not None for tested in tests)
     counts = {contrast: count_error_voxels(rows, method, contrast) for contrast in results}
     regions = ("active voxels", "whole brain")
     basis = "measured" if is_measured else "tested"
@@ -122,7 +133,7 @@ def render_contrasts(
     heads.append("what you may interpret")
     if any(counts.values()):
         heads.append(("reliable voxels", "of significant voxels"))
-    if is_measured:
+    if has_second_result:
         heads += [(region, "test without the reference") for region in regions]
     table_rows = []
     for contrast, result in results.items():
@@ -133,19 +144,24 @@ def render_contrasts(
         cells.append(_Cell(interpretation, is_recovered=result.state == "recovered"))
         if any(counts.values()):
             cells.append(_Cell(describe_reliable(result, counts[contrast])))
-        if is_measured:
+        if has_second_result:
             cells += [
                 _Cell(support_text(region.tested.state, region.tested.row), region.tested.reason)
                 for region in (result.active, result.brain)
             ]
         table_rows.append((contrast, cells))
     columns = [(head, "") if isinstance(head, str) else head for head in heads]
-    caption = (
-        f"What you may interpret in the {method} maps (detail: effects finer than"
-        f" {self_test.acquired_text})"
-    )
+    title = f"What you may interpret in the {method} maps"
+    definitions = [f"Detail: effects finer than {self_test.acquired_text}"]
+    if summary := summarize_method(method):
+        definitions.append(f"{method}: {summary}")
     return render(
-        "contrasts", caption, columns, table_rows, _write_notes(results, counts, self_test)
+        "contrasts",
+        title,
+        ". ".join(definitions),
+        columns,
+        table_rows,
+        _write_notes(results, counts, rows, self_test),
     )
 
 
@@ -183,11 +199,12 @@ def describe_reliable(result: ContrastResult, counts: ErrorCounts | None) -> str
 def _write_notes(
     results: Mapping[str, ContrastResult],
     counts: Mapping[str, ErrorCounts | None],
+    rows: Sequence[MetricRow],
     self_test: SelfTestResults,
 ) -> list[str]:
     """Return the notes below the table: reasons, values, precision, and reliable voxels."""
     notes = explain_results(results.values())
-    active_name, definition = active_words("acquired40")
+    active_name, definition = active_words(ACQUIRED_ACTIVE)
     regions_text = f"{active_name[:1].upper()}{active_name[1:]}: {definition}."
     if _is_measured(results):
         notes.append(
@@ -201,10 +218,48 @@ def _write_notes(
             f" resolution{self_test.levels_text}, with 95 % interval. {_SCALE} {regions_text}"
             f" {PRECISION}"
         )
-        notes.append(BLIND_SPOT)
+        notes.append(f"{BLIND_SPOT}{_describe_smoothness(rows)}")
     if any(counts.values()):
         notes.append(f"{RELIABLE_WORTH}{_describe_wrong_signs(results, counts)}")
+        notes += _explain_missing_reliable(results, counts, rows)
     return notes
+
+
+def _explain_missing_reliable(
+    results: Mapping[str, ContrastResult],
+    counts: Mapping[str, ErrorCounts | None],
+    rows: Sequence[MetricRow],
+) -> list[str]:
+    """Return sentences on recovered contrasts without reliable voxels, [] if there are none."""
+    coverages = {row.contrast: row.value for row in rows if row.statistic == COVERAGE}
+    sentences = []
+    for contrast, result in results.items():
+        contrast_counts = counts[contrast]
+        if (
+            result.state != "recovered"
+            or contrast_counts is None
+            or contrast_counts.n_reliable is not None
+        ):
+            continue
+        reason = (
+            "the 95 % intervals of the effect contained the acquired effect in only"
+            f" {number(coverages.get(contrast, math.nan), '.0%')} of the voxels in the self-test"
+            if result.active.tested.state == "recovered"
+            else f"in the test without the reference, its detail is {result.active.tested.state}"
+        )
+        sentences.append(f"{quote_contrast(contrast)} has no reliable voxels, because {reason}.")
+    return sentences
+
+
+def _describe_smoothness(rows: Sequence[MetricRow]) -> str:
+    """Return a sentence on the smoothness of the run, "" if it was not measured."""
+    smoothness = next((row.value for row in rows if row.statistic == SMOOTHNESS), math.nan)
+    if not math.isfinite(smoothness):
+        return ""
+    return (
+        f" Smoothness of the run: FWHM {number(smoothness, '.1f')} voxels in plane (the test"
+        f" requires at most {MAX_SMOOTHNESS:g})."
+    )
 
 
 def _describe_wrong_signs(

@@ -29,7 +29,7 @@ from bids_sr.evaluation.self_test import (
     SelfTestResults,
     parse_self_test,
 )
-from bids_sr.evaluation.support_text import quote_contrast
+from bids_sr.evaluation.support_text import quote_contrast, write_support_lines
 from bids_sr.evaluation.verdict_text import leading_sentences
 from bids_sr.evaluation.words import MARKS
 from bids_sr.frozen import frozen
@@ -178,17 +178,27 @@ def overview_html(
     basis = [
         *(_describe_reference(detail, run) if detail is not None and best else ()),
         *(_explain_untested(self_test, applied_methods) if detail is None or not best else ()),
-        _define_methods([best, *applied_methods]),
+        _define_methods(
+            [name for name in [best, *applied_methods] if name != best or not results]
+        ),
         ONLY_RUN if run.only_run else "",
     ]
+    lines = _mark_lines(verdict)
+    # Lines on the contrasts precede the table; comparisons with other series follow it.
+    contrast_texts = (
+        {line.text for line in write_support_lines(best, results, self_test or SelfTestResults())}
+        if any(result.has_values for result in results.values())
+        else set()
+    )
     has_no_detail = detail is not None and detail.no_detail
     return render(
         "overview",
         _header_text(run),
         words.capitalize(run.described),
-        _mark_lines(verdict),
+        [line for line in lines if line.text in contrast_texts or not contrast_texts],
         MARKS.get(status, MARKS["not assessed"]).css_class,
         _name_basis(detail, results, self_test, run),
+        [line for line in lines if contrast_texts and line.text not in contrast_texts],
         Markup(" ").join(filter(None, basis)),
         leading_sentences(verdict),
         [*cards, _make_check_card(checks, measured=evidence is not None)],
@@ -235,8 +245,8 @@ def _name_basis(
         return ""
     levels_text = (self_test or SelfTestResults()).levels_text
     return (
-        f"Basis: a test of this run at half its resolution{levels_text}. The accuracy at the final"
-        " resolution was not measured."
+        f"Basis: a test of this run at half its resolution{levels_text}. Accuracy was not"
+        " measured."
     )
 
 
@@ -275,12 +285,19 @@ def _make_unmeasured_cards(
     return _make_earlier_cards(best, calibrated=is_calibrated, no_detail=no_detail)
 
 
-def _mark_lines(verdict: VerdictFacts) -> list[tuple[str, str]]:
+class _MarkedLine(NamedTuple):
+    """Line of the verdict after its symbol."""
+
+    mark: str
+    text: str
+
+
+def _mark_lines(verdict: VerdictFacts) -> list[_MarkedLine]:
     """Return the symbol and the text of each line of the verdict."""
     lines = verdict.get("lines") or [
         {"text": verdict.get("headline", ""), "status": verdict.get("status", "not assessed")}
     ]
-    return [(_get_status_symbol(line["status"]), line["text"]) for line in lines]
+    return [_MarkedLine(_get_status_symbol(line["status"]), line["text"]) for line in lines]
 
 
 def _explain_untested(self_test: SelfTestResults | None, methods: Sequence[str]) -> list[str]:

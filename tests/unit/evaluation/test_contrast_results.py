@@ -120,11 +120,30 @@ def test_the_headline_names_recovered_contrasts_first():
     lines = lines_of(make_tested_rows())
     assert [state for state, _ in lines] == list(STATES)
     recovered, not_supported, not_testable = (text for _, text in lines)
-    assert "4 of 8 contrasts: “all”, body, house and bodyMinusOthers." in recovered
-    assert recovered.endswith("In the whole brain, it recovers detail of “all”, body and house.")
-    assert "2 contrasts is not supported (scene and sceneMinusOthers)" in not_supported
-    assert "2 contrasts is not testable (face and toolMinusOthers)" in not_testable
-    assert not_testable.endswith("nothing finer than 6 mm in these 4 contrasts.")
+    assert recovered == (
+        "sbl recovers detail of 4 of 8 contrasts in active voxels (“all”, body, house and"
+        " bodyMinusOthers), and of 3 of these in the whole brain."
+    )
+    assert not_supported == "Not supported: 2 contrasts (scene and sceneMinusOthers)."
+    assert not_testable == (
+        "Not testable: 2 contrasts (face and toolMinusOthers). Interpret nothing finer than 6 mm"
+        " in these 4 contrasts."
+    )
+
+
+def test_many_contrasts_are_counted_instead_of_named():
+    estimates = {f"c{k}": ((0.5, 0.1), (-0.5, 0.1)) for k in range(9)}
+    estimates |= {f"d{k}": None for k in range(8)}
+    recovered, not_testable = (text for _, text in lines_of(make_tested_rows(estimates)))
+    assert "c5 and 3 other contrasts), and of none of these" in recovered
+    assert not_testable.startswith("Not testable: 8 contrasts. ")
+
+
+def test_a_run_without_recovered_contrasts_has_no_line_on_recovered_detail():
+    estimates = {"a": None, "b": ((0.1, 0.2), (-0.4, 0.1)), "c": None}
+    (state, text), (other_state, _) = lines_of(make_tested_rows(estimates))
+    assert (state, other_state) == ("not supported", "not testable")
+    assert text == "sbl recovers detail of none of 3 contrasts. Not supported: 1 contrast (b)."
 
 
 @pytest.mark.parametrize(
@@ -144,9 +163,9 @@ def test_the_headline_names_recovered_contrasts_first():
             " 6 mm.",
         ),
         (
-            {"a": ((0.5, 0.4), (0.4, 0.1)), "b": ((0.5, 0.4), (0.4, 0.1))},
+            {"a": ((0.1, 0.9), (0.4, 0.1)), "b": ((0.1, 0.9), (0.4, 0.1))},
             "The detail of all 2 contrasts in the sbl maps is not testable, because the confidence"
-            " interval (± 40 %) is wider than ± 30 %. Interpret nothing finer than 6 mm.",
+            " interval (−80 to 100 %) is too wide. Interpret nothing finer than 6 mm.",
         ),
     ],
 )

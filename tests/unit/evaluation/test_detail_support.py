@@ -12,35 +12,36 @@ from bids_sr.metrics.rows import MetricRow
 def rows_of(
     value=0.53,
     half=0.13,
+    upper_value=0.3,
+    upper_half=0.1,
     fineness=0.7,
+    fineness_half=0.2,
     voxels=400,
-    coverage=0.95,
+    smoothness=0.6,
     contrast="all",
     region="acquired40",
 ):
-    cells = {"contrast": contrast, "series": "sbl"}
-    place = {"region": region, "reference": "oneLevelDown"}
+    cells = {"contrast": contrast, "series": "sbl", "reference": "oneLevelDown", "region": region}
+    ratios = {
+        "ev": (value, half),
+        "ev_upper_half": (upper_value, upper_half),
+        "detail_fineness": (fineness, fineness_half),
+    }
     return [
-        MetricRow(
-            statistic="ev",
-            band="beyond",
-            value=value,
-            lower=value - half,
-            upper=value + half,
-            **place,
-            **cells,
+        *(
+            MetricRow(
+                statistic=statistic,
+                band="beyond",
+                value=ratio,
+                lower=ratio - half_width,
+                upper=ratio + half_width,
+                n=20,
+                **cells,
+            )
+            for statistic, (ratio, half_width) in ratios.items()
         ),
-        MetricRow(
-            statistic="detail_fineness",
-            band="beyond",
-            value=fineness,
-            lower=fineness - 0.15,
-            upper=fineness + 0.15,
-            **place,
-            **cells,
-        ),
-        MetricRow(statistic="voxels", value=float(voxels), **place, **cells),
-        MetricRow(statistic="coverage_one_level_down", value=coverage, region="brain", **cells),
+        MetricRow(statistic="voxels", value=float(voxels), **cells),
+        MetricRow(series="sbl", statistic="smoothness_voxels", value=smoothness, region="brain"),
     ]
 
 
@@ -52,15 +53,21 @@ def rows_of(
         ({"voxels": 49}, "not testable", "only 49 active voxels"),
         ({"value": math.nan}, "not testable", "no reproducible detail"),
         ({"half": math.nan}, "not testable", "too few slices"),
-        ({"half": 0.31}, "not testable", "± 31 %"),
-        ({"half": 0.29}, "recovered", ""),
+        ({"half": 0.45}, "recovered", ""),
         ({"value": 0.12}, "not supported", ""),
-        ({"value": -0.5, "half": 0.9}, "not supported", ""),
-        ({"fineness": 0.37}, "not supported", ""),
-        ({"fineness": 0.38}, "recovered", ""),  # .38 + 1.645 / 1.96 * .15 is above .5
-        ({"fineness": math.nan}, "not testable", "highest acquired spatial frequencies"),
-        ({"coverage": 0.89}, "not testable", "only 89 %"),
-        ({"coverage": math.nan}, "not testable", "not measured"),
+        ({"value": -0.5, "half": 0.4}, "not supported", ""),
+        ({"value": 0.1, "half": 0.9}, "not testable", "−80 to 100"),
+        # one-sided limits are .826 times the half-width (19 degrees of freedom) away
+        ({"upper_value": 0.1, "upper_half": 0.12}, "recovered", ""),
+        ({"upper_value": 0.1, "upper_half": 0.13}, "not supported", ""),
+        ({"upper_value": 0.1, "upper_half": 0.5}, "not testable", "not precise"),
+        ({"upper_value": math.nan}, "not testable", "highest acquired spatial frequencies"),
+        ({"fineness": 0.16}, "not supported", ""),  # .16 + .826 * .2 is below a third
+        ({"fineness": 0.45}, "not testable", "fades"),
+        ({"fineness": 0.5}, "recovered", ""),
+        ({"fineness": math.nan}, "not testable", "fades"),
+        ({"smoothness": 0.9}, "not testable", "0.9 voxels"),
+        ({"smoothness": math.nan}, "recovered", ""),
     ],
 )
 def test_the_rule(changes, state, reason):
@@ -68,6 +75,16 @@ def test_the_rule(changes, state, reason):
     assert support.state == state
     assert reason in support.active.reason
     assert bool(support.active.reason) is (state == "not testable")
+
+
+def test_fineness_is_taken_from_the_region_where_it_is_precise():
+    imprecise = rows_of(fineness=0.45)
+    for brain, state in ((0.7, "recovered"), (0.15, "not supported")):
+        rows = [*imprecise, *rows_of(region="brain", fineness=brain, fineness_half=0.1)]
+        assert classify_detail(rows, "sbl")["all"].state == state
+    few = rows_of(fineness=0.1, fineness_half=0.05, voxels=30)
+    rows = [*few, *rows_of(region="brain", fineness_half=0.1)]
+    assert classify_detail(rows, "sbl")["all"].brain.state == "recovered"
 
 
 def test_contrasts_without_a_test_are_listed_if_they_are_named():
@@ -80,27 +97,34 @@ def test_contrasts_without_a_test_are_listed_if_they_are_named():
     assert classify_detail(rows_of(), "sbl", fwhm_mm=5.0) == {}
 
 
+def coverage_row(value=0.95):
+    return MetricRow(
+        series="sbl", statistic="coverage_one_level_down", value=value, contrast="all"
+    )
+
+
 @pytest.mark.parametrize(
-    ("changes", "smoothed_changes", "expected"),
+    ("changes", "smoothed_changes", "coverage", "expected"),
     [
-        ({}, {}, True),
-        ({"value": 0.05}, {}, False),
-        ({"voxels": 12}, {}, False),
-        ({"fineness": 0.3}, {}, False),
-        ({"coverage": 0.85}, {"coverage": 0.85}, False),
-        ({}, {"value": 0.05}, False),
-        ({}, {"voxels": 12}, False),
+        ({}, {}, 0.9, True),
+        ({"value": 0.05}, {}, 0.95, False),
+        ({"voxels": 12}, {}, 0.95, False),
+        ({"fineness": 0.1}, {}, 0.95, False),
+        ({}, {}, 0.89, False),
+        ({}, {"value": 0.05}, 0.95, False),
+        ({}, {"voxels": 12}, 0.95, False),
     ],
 )
-def test_only_recovered_contrasts_have_reliable_voxels(changes, smoothed_changes, expected):
+def test_only_recovered_contrasts_have_reliable_voxels(
+    changes, smoothed_changes, coverage, expected
+):
     smoothed_rows = [replace(row, fwhm_mm=5.0) for row in rows_of(**smoothed_changes)]
-    rows = [*rows_of(**changes), *smoothed_rows]
+    rows = [*rows_of(**changes), *smoothed_rows, coverage_row(coverage)]
     assert permits_reliable(rows, "sbl", "all", 5.0) is expected
     if not smoothed_changes:
         assert permits_reliable(rows, "sbl", "all", 0.0) is expected
 
 
 def test_contrasts_without_a_test_have_no_reliable_voxels():
-    coverage_row = rows_of()[-1]
-    assert permits_reliable([coverage_row], "sbl", "all", 0.0) is False
-    assert permits_reliable([], "sbl", "all", 0.0) is None
+    assert permits_reliable([coverage_row()], "sbl", "all", 0.0) is False
+    assert permits_reliable(rows_of(), "sbl", "all", 0.0) is None

@@ -385,7 +385,7 @@ def test_the_reliable_region_requires_coverage_in_every_run(
 
 
 @pytest.mark.parametrize(
-    ("tested", "expected"), [((0.5, 0.1), True), ((0.05, 0.1), False), ((0.5, 0.4), False)]
+    ("tested", "expected"), [((0.5, 0.1), True), ((0.05, 0.1), False), ((0.1, 0.9), False)]
 )
 def test_the_reliable_region_requires_recovered_detail_in_every_run(
     tmp_path, two_runs, tested, expected
