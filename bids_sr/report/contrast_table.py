@@ -132,7 +132,7 @@ def render_contrasts(
     heads += [(region, basis) for region in regions]
     heads.append("what you may interpret")
     if any(counts.values()):
-        heads.append(("reliable voxels", "of significant voxels"))
+        heads.append(("reliable voxels", "of significant"))
     if has_second_result:
         heads += [(region, "test without the reference") for region in regions]
     table_rows = []
@@ -209,8 +209,8 @@ def _write_notes(
     if _is_measured(results):
         notes.append(
             "Measured values: explained variance of the reference's detail, with 95 % interval."
-            f" {_SCALE} Recovered means better than adding no detail; whether other series are as"
-            f" accurate is compared in the headline. {regions_text}"
+            f" {_SCALE} Recovered means better than adding no detail; other series may be as"
+            f" accurate (see below). {regions_text}"
         )
     elif any(result.has_values for result in results.values()):
         notes.append(

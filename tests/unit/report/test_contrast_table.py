@@ -84,7 +84,7 @@ def test_every_contrast_has_a_row_without_scrolling():
         "active voxels tested",
         "whole brain tested",
         "what you may interpret",
-        "reliable voxels of significant voxels",
+        "reliable voxels of significant",
     ]
     assert rows["all"] == [
         "recovered 54 % (42 to 66)",
@@ -141,7 +141,7 @@ def test_measured_values_decide_and_the_test_is_secondary():
     heads, rows = read_table(
         render_page([*make_tested_rows(untested), *make_measured_rows(MEASURED)])
     )
-    assert heads[-1] == "reliable voxels of significant voxels"
+    assert heads[-1] == "reliable voxels of significant"
 
 
 def test_a_lost_or_unapplied_method_has_no_table():
