@@ -329,7 +329,7 @@ def test_quality_checks_are_counted_once_over_all_series_shown():
     html = overview_html(*judge(evaluation_rows()), {"bold_t1w_poor": True}, RUN)
     assert "<strong>1 of 2</strong><span>checks passed</span>" in html
     assert (html.count("chip passed"), html.count("chip failed")) == (1, 1)
-    assert "detail of the srgan maps" in _list_remedies(rows, ["tv"])[1]
+    assert "wrong detail of the srgan maps" in _list_remedies(rows, ["tv"])[1]
 
 
 def test_facts_without_a_registration_are_not_a_check():
