@@ -408,6 +408,7 @@ class Evaluator(BaseEstimator):
             {name: _NOT_APPLIED if name in unapplied_names else "" for name in learned},
             list(settings.contrasts),
             settings.smoothing,
+            None if detail_tests is None else detail_tests.self_test,
         )
         self.compared_ = self.verdict_.pop("compared", [])
         if inputs.roi is None:

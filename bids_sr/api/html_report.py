@@ -125,12 +125,14 @@ def _render_details(title: str, text: str) -> Markup:
 def _render_detail(detail: pd.DataFrame) -> Markup:
     """Return the table of `bids_sr.recovered_detail` with a heading."""
     heads = ["series", "contrast", "region", "result", "explained variance", "reason"]
+    heads.append("what you may interpret")
     head_row = Markup("").join(Markup("<th>{}</th>").format(head) for head in heads)
     rows = [Markup("<tr>{}</tr>").format(head_row)]
     for row in detail.itertuples():
         value = number(row.explained_variance, ".0%")
         ends = interval(row.lower, row.upper, ".0%", unit=False)
         cells = [row.series, row.contrast, row.region, row.state, f"{value} {ends}", row.reason]
+        cells.append(row.interpretation)
         content = Markup("").join(Markup("<td>{}</td>").format(cell) for cell in cells)
         rows.append(Markup("<tr>{}</tr>").format(content))
     return Markup("<h2>Detail recovered at half the resolution</h2><table>{}</table>").format(

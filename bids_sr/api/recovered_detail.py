@@ -94,7 +94,9 @@ def recovered_detail(
         lower, upper             ends of its 95 % interval
         voxels                   number of voxels of the region
         coverage                 fraction of voxels whose effect is within its 95 % interval
-        reason                   why the detail is not testable, else ""
+        reason                   why the detail is not testable or, if its explained variance is
+                                 above 0, not supported; else ""
+        interpretation           what may be interpreted in the contrast
         ======================== ==============================================================
 
     Raises

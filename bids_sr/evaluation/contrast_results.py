@@ -169,7 +169,7 @@ def _select_measured(
 def _decide_region(tested: DetailSupport, measured: MetricRow | None) -> RegionResult:
     """Return the result in one region; `measured` is None if the detail was not measured."""
     if measured is None:
-        return RegionResult(state=tested.state, tested=tested, reason=_explain_test(tested))
+        return RegionResult(state=tested.state, tested=tested, reason=explain_test(tested))
     state: SupportState
     reason = ""
     if not math.isfinite(measured.value):
@@ -186,7 +186,7 @@ def _decide_region(tested: DetailSupport, measured: MetricRow | None) -> RegionR
     return RegionResult(state=state, tested=tested, measured=measured, reason=reason)
 
 
-def _explain_test(tested: DetailSupport) -> str:
+def explain_test(tested: DetailSupport) -> str:
     """Return the reason for the result of a test; "" if the value and its interval are the reason.
 
     Detail with a value above 0 is not supported if the effect is smooth, or if its highest spatial

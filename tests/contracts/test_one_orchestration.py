@@ -100,9 +100,9 @@ def test_the_detail_of_a_calibrated_run_is_equal(
 ) -> None:
     table = recovered_detail(images / "bold.nii", images / "events.tsv", resolver=resolver)
     (rows,) = program.load(handle_of(program.graph, "check_intervals", "coverage_rows"))
-    expected = tabulate_support(
-        rows, {"sbl": ""}, ["little", "thumb", "all", "littleMinusThumb"], [0.0]
-    )
+    (facts,) = program.load(handle_of(program.graph, "gather_tested", "one_level_down"))
+    contrasts = ["little", "thumb", "all", "littleMinusThumb"]
+    expected = tabulate_support(rows, {"sbl": ""}, contrasts, self_test=facts)
     pd.testing.assert_frame_equal(table, expected, rtol=0, atol=0)
 
 

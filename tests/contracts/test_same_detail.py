@@ -16,6 +16,7 @@ from graphrunner import GraphRunner, files_of, handle_of
 from shortrun import EVENTS, TR, make_run
 
 from bids_sr import Evaluator, SuperResolver, recovered_detail
+from bids_sr.evaluation.contrast_results import explain_test
 from bids_sr.evaluation.detail_support import DetailSupport, classify_detail
 from bids_sr.io.copies import copy_series
 from bids_sr.io.nifti import load_image
@@ -83,7 +84,7 @@ def resolver(func: Path) -> SuperResolver:
 def read_cells(result: DetailSupport) -> tuple[str, float, float, float, str]:
     row = result.row
     values = (row.value, row.lower, row.upper) if row else (np.nan,) * 3
-    return (result.state, *values, result.reason)
+    return (result.state, *values, explain_test(result))
 
 
 def test_recovered_detail_is_equal(
@@ -102,7 +103,7 @@ def test_recovered_detail_is_equal(
     cells = ["state", "explained_variance", "lower", "upper", "reason", "voxels", "coverage"]
     expected = {}
     for width in (0.0, 5.0):
-        for contrast, support in classify_detail(rows, "sbl", fwhm_mm=width).items():
+        for contrast, support in classify_detail(rows, "sbl", ["all"], fwhm_mm=width).items():
             for region, name, result in (
                 ("acquired40", "active voxels", support.active),
                 ("brain", "brain", support.brain),
@@ -148,6 +149,8 @@ def test_rows_and_verdict_are_equal_without_a_reference(
     found = found.sort_values(["statistic", "contrast", "region"], ignore_index=True)
     pd.testing.assert_frame_equal(found, expected, rtol=0, atol=1e-6, check_dtype=False)
     assert evaluator.verdict_["headline"] == verdict["headline"]
+    assert len(verdict["contrasts"]) == 4
+    assert evaluator.verdict_["contrasts"] == verdict["contrasts"]
     assert verdict["headline"] in evaluator.summary()
 
 
