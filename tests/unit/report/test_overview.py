@@ -424,6 +424,18 @@ def test_a_reference_without_reproducible_detail_shows_no_number():
     assert "n/a" not in html
 
 
+def test_the_failed_check_of_added_detail_names_its_regions():
+    rows = [
+        replace(cells, value=-0.2, lower=-0.3, upper=-0.1)
+        if (cells.series, cells.region, cells.minus) == ("sbl", "brain", "n/a")
+        else cells
+        for cells in evaluation_rows()
+    ]
+    applied = [row(name, "verdict_applied", 1.0) for name in ("srgan", "sbl")]
+    (check,) = flag_checks([*rows, *applied, row("sbl", "flag_harm", 1.0)], best="sbl")
+    assert check.text.endswith("(contrast all): sbl in whole brain")
+
+
 def below_rows(**levels):
     """Return explained variance over the brain by method and contrast."""
     return [
