@@ -48,9 +48,8 @@ def recovered_detail(
     """Test which contrasts of a run have super-resolved detail that the run supports.
 
     The run is downsampled by the super-resolution factor and super-resolved again, and the effect
-    of each contrast is compared with the acquired effect. Values, rule and reasons are those of
-    the report of ``bids-sr``; for the same series, mask, head motion, confounds and seed, values
-    are equal.
+    of each contrast is compared with the acquired effect. The report of ``bids-sr`` has the same
+    values, rule and reasons if series, mask, head motion, confounds and seed are the same.
 
     Parameters
     ----------
