@@ -6,7 +6,7 @@ from functools import partial
 
 from bids_sr.config.levels import StoredMaps
 from bids_sr.frozen import frozen
-from bids_sr.pipeline.artifacts import Map, Mask, Rows, Table
+from bids_sr.pipeline.artifacts import File, Map, Mask, Rows, Series, Table
 from bids_sr.pipeline.flow import add_methods_text, concatenate, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
@@ -22,6 +22,7 @@ from bids_sr.steps import (
     surfaces as steps_surfaces,
 )
 from bids_sr.steps.activation import DescribedMaps, MapSettings, SeriesMaps
+from bids_sr.steps.linear_models import LinearModel
 from bids_sr.workflows.anatomy import Anatomy, Surfaces
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import RunSeries
@@ -418,17 +419,13 @@ def add_error_maps(
     """
     resources = plan.analysis.settings.resources
     assert mapped_series.series.model_file is not None
-    coverage_rows = reconstruction_error.check_intervals(
+    coverage_rows = check_run_intervals(
+        fitted_run,
         series.raw.series,
-        fitted_run.registration.bold_mask,
-        fitted_run.motion.hmc_xfms,
         mapped_series.series.model_file,
         series.model,
-        fitted_run.calibration,
-        fitted_run.outliers,
         series_name=mapped_series.series.name,
         smoothing=settings.smoothing,
-        factor=settings.factor,
         random_seed=resources.random_seed,
         omp_nthreads=resources.omp_nthreads or 1,
     )
@@ -455,6 +452,52 @@ def add_error_maps(
     add_methods_text(Part.MAPS, reliable_text)
     return replace(
         mapped_series, error_maps=error_maps, error_rows=error_rows, coverage_rows=coverage_rows
+    )
+
+
+def check_run_intervals(
+    fitted_run: FittedRun,
+    raw: Series,
+    model_file: File,
+    model: LinearModel,
+    *,
+    series_name: str,
+    smoothing: Sequence[float],
+    random_seed: int,
+    omp_nthreads: int,
+) -> Rows:
+    """Test the effects of a series at half the resolution; see the step `check_intervals`.
+
+    Parameters
+    ----------
+    fitted_run : FittedRun
+        Motion, brain and calibration of the run.
+    raw : Series
+        Motion-corrected acquired series.
+    model_file : File
+        Variance maps of the run.
+    model : LinearModel
+        Linear model of the run.
+    series_name : str
+        Name of the series.
+    smoothing : Sequence[float]
+        Smoothing of the maps (FWHM, mm).
+    random_seed, omp_nthreads : int
+        Seed of the prior and of its samples, and number of CPU threads.
+    """
+    return reconstruction_error.check_intervals(
+        raw,
+        fitted_run.registration.bold_mask,
+        fitted_run.motion.hmc_xfms,
+        model_file,
+        model,
+        fitted_run.calibration,
+        fitted_run.outliers,
+        series_name=series_name,
+        smoothing=smoothing,
+        factor=fitted_run.factor,
+        random_seed=random_seed,
+        omp_nthreads=omp_nthreads,
     )
 
 

@@ -138,8 +138,8 @@ def _extent_text(over_sessions: bool) -> str:
             " SD of the error of the super-resolved effect. All panels have the same color scale"
             " and threshold, so that an SD below the threshold has no color: colors show where the"
             " error is larger than in most voxels. White outlines show reliable voxels, whose"
-            " sign is probably right, or significant voxels (FDR .05) if the reconstruction error"
-            " is unknown."
+            " sign is probably right. Without reliable voxels, they show significant voxels (FDR"
+            " .05), and the text above states the reason."
         ),
     ),
     cost=RunTime(always=1.5),

@@ -100,6 +100,12 @@ def test_sentences_follow_the_facts(changes: dict[str, object], present: str, ab
     assert absent not in text
 
 
+def test_missing_reliable_voxels_are_explained() -> None:
+    sentence = "There are no reliable voxels, because the detail of this contrast is not recovered"
+    assert sentence not in text_of(FACTS)
+    assert sentence in text_of(replace(FACTS, combined=replace(FACTS.combined, reliable_mm3=None)))
+
+
 def test_a_missing_error_is_explained_and_its_columns_are_omitted() -> None:
     runs = [
         replace(run, reconstruction=None, significant_mm3=None, reliable_mm3=None) for run in RUNS
