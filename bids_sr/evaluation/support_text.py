@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from bids_sr.evaluation.detail_support import ContrastSupport, DetailSupport, SupportState
 from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.frozen import frozen
+from bids_sr.glm.contrasts import rank_contrast
 from bids_sr.metrics.number_text import interval_ends, number
 from bids_sr.metrics.word_lists import enumerate_unique
 
@@ -30,7 +31,7 @@ class SupportLine:
 
 def main_contrast(supports: Mapping[str, ContrastSupport]) -> str:
     """Return the contrast of all events if it exists, else the first contrast; "" if empty."""
-    return "all" if "all" in supports else next(iter(supports), "")
+    return min(supports, key=rank_contrast, default="")
 
 
 def write_support_lines(

@@ -13,10 +13,9 @@ from bids_sr.glm.blocks import (
     _assign_halves,
     block_design,
     find_blocks,
-    half_weights,
-    missing_conditions,
 )
 from bids_sr.glm.design import frame_times
+from bids_sr.glm.halves import half_weights
 from bids_sr.glm.model_confounds import MOTION as MODEL_MOTION
 from bids_sr.glm.regressors import Events
 from bids_sr.glm.smoothing import smooth
