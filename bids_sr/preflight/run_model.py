@@ -233,13 +233,24 @@ def _has_enough_blocks(counts: Mapping[str, int], table: Path, findings: Finding
     `counts` are the numbers of blocks by condition of the events table `table`.
     """
     from bids_sr.glm.blocks import MIN_BLOCKS, describe_counts
+    from bids_sr.glm.contrasts import ALL, name_without_types
 
     too_few = {name: count for name, count in counts.items() if count < MIN_BLOCKS}
     if not too_few:
         return True
     text = "split-half analysis requires at least two blocks per condition within the run"
     if len(too_few) < len(counts):
-        findings.note(table, f"{text} and excludes these conditions: {describe_counts(too_few)}.")
+        name = name_without_types(ALL, [next(iter(too_few))])
+        consequence = (
+            f"tested without them, under names such as {name}"
+            if len(counts) - len(too_few) > 1
+            else "not tested"
+        )
+        findings.note(
+            table,
+            f"{text}. Conditions with fewer blocks are excluded ({describe_counts(too_few)}), and"
+            f" contrasts that contain them are {consequence}.",
+        )
         return True
     findings.note(
         table,
