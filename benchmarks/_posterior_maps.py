@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_activation
 from bids_sr.glm.activation_regions import parse_thresholds
-from bids_sr.glm.blocks import block_design, half_weights
+from bids_sr.glm.blocks import block_design
 from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.glm.design import DesignSettings, contrast_vector
+from bids_sr.glm.halves import half_weights, select_split_conditions
 from bids_sr.glm.regressors import Events, read_events
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -224,7 +225,7 @@ class Stored:
         contrasts: dict[str, dict[str, float]] = {}
         for name, weights in self.contrasts.items():
             # conditions that are missing in one half are left out of both
-            shares = half_weights(blocks, weights)
+            shares = half_weights(blocks, select_split_conditions(blocks, weights))
             assert shares is not None
             for half in (0, 1):
                 half_weights_by_block = contrasts[f"{name} {half}"] = {}

@@ -18,6 +18,7 @@ from bids_sr.evaluation.detail_support import (
 )
 from bids_sr.evaluation.evidence import Evidence, main_regions
 from bids_sr.frozen import frozen
+from bids_sr.glm.contrasts import rank_contrast
 from bids_sr.metrics.rows import MISSING, MetricRow
 
 _TESTED_METHOD = "sbl"
@@ -93,7 +94,7 @@ def list_contrasts(rows: Iterable[MetricRow], series: str) -> list[str]:
         for row in rows
         if row.series == series and row.contrast != MISSING and "+" not in row.contrast
     )
-    return sorted(contrasts, key=lambda name: name != "all")
+    return sorted(contrasts, key=rank_contrast)
 
 
 def collect_results(

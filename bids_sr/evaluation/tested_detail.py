@@ -24,6 +24,7 @@ from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.halves import split_contrasts
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.io.grids import Factor
@@ -62,7 +63,8 @@ def iterate_tested_detail(
         t maps of the downsampled run, interpolated to this grid, by smoothing (FWHM, mm) and
         contrast.
     contrasts : Contrasts
-        Weights of conditions by contrast. Contrasts that cannot be split into halves are skipped.
+        Weights of conditions by contrast. Contrasts that cannot be split into halves are replaced
+        as in `split_contrasts`, or skipped.
     factor : Factor
         Downsampling factor of the run along each axis.
 
@@ -74,8 +76,8 @@ def iterate_tested_detail(
         and the number of voxels. An explained variance is NaN if the acquired effect has no
         reproducible detail at these frequencies.
     """
-    for contrast, weights in contrasts.items():
-        half_weights = acquired.halves(weights)
+    for contrast, split in split_contrasts(acquired.blocks, contrasts).items():
+        half_weights = acquired.halves(split.weights)
         if half_weights is None:
             continue
         for width, t_maps in active_t.items():
@@ -87,8 +89,8 @@ def iterate_tested_detail(
             detail = halves.select_above(factor)
             upper_detail = halves.select_above(_compute_middle_factor(factor))
             regions = {"brain": acquired.mask}
-            if contrast in t_maps:
-                regions[ACQUIRED_ACTIVE] = acquired.mask & (np.abs(t_maps[contrast]) > TRUE_T)
+            if split.origin in t_maps:
+                regions[ACQUIRED_ACTIVE] = acquired.mask & (np.abs(t_maps[split.origin]) > TRUE_T)
             for region, voxels in regions.items():
                 row = MetricRow(
                     series=reconstructed.series,

@@ -490,6 +490,23 @@ def test_intervals_of_a_single_slice_with_seeds_and_with_a_singular_design(tmp_p
         assert all(0.7 < row.value <= 1 for row in rows)
 
 
+@pytest.mark.parametrize(("n_events", "detail_contrasts"), [(3, {"hand"}), (2, set())])
+def test_conditions_with_too_few_blocks_are_listed_by_contrast(
+    tmp_path, n_events, detail_contrasts
+):
+    """The first events are of hand, foot and hand."""
+    run = run_of((24, 22, 1))
+    contrasts = {**CONTRASTS, "all": {"hand": 0.5, "foot": 0.5}}
+    events = Events(run.regressors.table.head(n_events))
+    rows = check_run(run._replace(regressors=events, contrasts=contrasts), tmp_path)
+    assert {row.contrast for row in rows if row.statistic == "ev"} == detail_contrasts
+    blocks = {row.contrast: row.value for row in rows if row.statistic == "blocks"}
+    expected = {"foot+foot": 1, "all+foot": 1}
+    if n_events == 2:
+        expected |= {"hand+hand": 1, "all+hand": 1}
+    assert blocks == expected
+
+
 def test_methods_that_are_not_applied_and_runs_too_small_are_not_tested(tmp_path, caplog):
     run = run_of((24, 22, 1))
     assert check_run(run, tmp_path, applied=False) == []
