@@ -15,6 +15,7 @@ from bids_sr.steps import (
     clusters as active_regions,
     map_comparison,
     reconstruction_error,
+    region_effects,
     region_growth,
     spaces,
     surfaces as steps_surfaces,
@@ -32,7 +33,7 @@ class MappedSeries:
     """Series with its maps.
 
     `results`: maps and regions, metrics and inputs of figures. `error_maps`, `error_rows`,
-    `coverage_rows`: None if the method of the series has no prior. `space_maps`: maps in other
+    `coverage_rows`, `region_error_rows`: None if the method of the series has no prior. `space_maps`: maps in other
     spaces. `surface_maps`: maps on surfaces, by space.
     """
 
@@ -41,6 +42,7 @@ class MappedSeries:
     error_maps: list[Map] | None = None
     error_rows: Rows | None = None
     coverage_rows: Rows | None = None
+    region_error_rows: Rows | None = None
     space_maps: list[Map] | None = None
     surface_maps: Mapping[str, list[Map]] | None = None
 
@@ -48,6 +50,13 @@ class MappedSeries:
     def maps(self) -> list[Map]:
         """Maps and regions of the series."""
         return self.results.maps
+
+    @property
+    def region_rows(self) -> Rows:
+        """Mean effects of the region of interest, with the reconstruction error if estimated."""
+        if self.region_error_rows is None:
+            return self.results.region_rows
+        return self.region_error_rows
 
 
 @frozen
@@ -168,7 +177,7 @@ def _map_series(
     outputs.store(mapped_series.maps, among=stored_entities, varies=activation.CONTRAST_METADATA)
     if has_error(computed_series, settings):
         mapped_series = add_error_maps(
-            plan, fitted_run, series, mapped_series, mapped_by_name[RAW], settings
+            plan, fitted_run, series, mapped_series, mapped_by_name[RAW], settings, roi
         )
         outputs.store(
             mapped_series.error_maps, among=stored_entities, varies=activation.CONTRAST_METADATA
@@ -340,6 +349,7 @@ def add_error_maps(
     mapped_series: MappedSeries,
     acquired: MappedSeries,
     settings: MapSettings,
+    roi_hr: Mask,
 ) -> MappedSeries:
     """Map the reconstruction error of a series, and test the coverage of confidence intervals.
 
@@ -357,6 +367,8 @@ def add_error_maps(
         Maps of the acquired series.
     settings : MapSettings
         Settings of both maps.
+    roi_hr : Mask
+        Region of interest on the grid of the series.
 
     Returns
     -------
@@ -392,8 +404,22 @@ def add_error_maps(
         smoothing=settings.smoothing,
     )
     add_methods_text(Part.MAPS, reconstruction_error.describe_error(mapped_series.series.name))
+    region_error_rows = region_effects.measure_region_error(
+        mapped_series.results.region_rows,
+        acquired.maps,
+        mapped_series.series.mask,
+        roi_hr,
+        fitted_run.registration.bold_mask,
+        mapped_series.series.error_draws,
+        mapped_series.series.acquired_draws,
+        smoothing=settings.smoothing,
+    )
     return replace(
-        mapped_series, error_maps=error_maps, error_rows=error_rows, coverage_rows=coverage_rows
+        mapped_series,
+        error_maps=error_maps,
+        error_rows=error_rows,
+        coverage_rows=coverage_rows,
+        region_error_rows=region_error_rows,
     )
 
 

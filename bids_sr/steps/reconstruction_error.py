@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from bids_sr.evaluation.detail_support import COVERAGE, permits_reliable
 from bids_sr.evaluation.evidence import was_applied
@@ -353,7 +352,7 @@ def _score_coverage(
 
     The power of the samples from the prior and the masks are taken from `reconstruction`.
     """
-    from bids_sr.sr.prior_maps.posterior import effect_scale
+    from bids_sr.sr.prior_maps.posterior import effect_scale, interpolate_scale
 
     rows = []
     mask = reconstruction.mask
@@ -366,7 +365,7 @@ def _score_coverage(
             reconstruction.lowres_mask,
             maps.low_zooms,
         )
-        variance = _interpolate_to(scale, mask.shape) * reconstruction.error_power
+        variance = interpolate_scale(scale, mask.shape) * reconstruction.error_power
         total_variance = (variance + error_maps[contrast, "variance"])[mask]
         is_covered = np.square(error_maps[contrast, "effect"][mask]) < _Z_95**2 * total_variance
         rows += metric_rows(
@@ -387,13 +386,6 @@ def _build_block_design(inputs: DesignInputs, series: SeriesReader) -> BlockDesi
         return inputs.build_block_design(series, (*motion_names, *time_column_names(confounds)))
     except TooFewBlocks:
         return None
-
-
-def _interpolate_to(scale: Array, shape: Sequence[int]) -> Float32:
-    """Interpolate a map on the acquired grid linearly to the shape of a higher-resolution grid."""
-    ratio = [n / n_acquired for n, n_acquired in zip(shape, scale.shape, strict=True)]
-    zoomed: Float32 = ndimage.zoom(scale, ratio, order=1, mode="nearest", grid_mode=True)
-    return zoomed
 
 
 def describe_error(series: str) -> str:
@@ -455,7 +447,7 @@ def measure_error(
     if error_draws is None or acquired_draws is None:
         return [], []
     brain = mask.data
-    scales = _scale_by_contrast(
+    scales = scale_by_contrast(
         acquired_maps, acquired_draws, bold_mask, min(smoothing), brain.shape
     )
     error_maps: list[Derivative] = []
@@ -548,7 +540,7 @@ def _measure_region(contrast_error: ErrorImages, region: MaskArray) -> dict[str,
     }
 
 
-def _scale_by_contrast(
+def scale_by_contrast(
     acquired_maps: Sequence[Derivative],
     acquired_draws: SeriesReader,
     bold_mask: Volume,
@@ -570,20 +562,22 @@ def _scale_by_contrast(
     shape : Sequence[int]
         Shape of the high-resolution grid.
     """
-    from bids_sr.sr.prior_maps.posterior import effect_scale
+    from bids_sr.sr.prior_maps.posterior import (
+        effect_scale,
+        interpolate_scale,
+        select_acquired_slices,
+    )
 
     brain = bold_mask.data
-    # if super-resolution makes slices thinner, the samples are taken from the thin slice at the
-    # center of each acquired slice
-    thin_per_acquired = shape[2] / brain.shape[2]
-    centers = ((np.arange(brain.shape[2]) + 0.5) * thin_per_acquired).astype(int)
     in_plane = bounding_box(brain)[:2]
-    power = _average_squares(acquired_draws, width, (*in_plane, slice(None)))[..., centers]
+    power = select_acquired_slices(
+        _average_squares(acquired_draws, width, (*in_plane, slice(None))), brain.shape[2]
+    )
     scales = {}
     for contrast, acquired in iterate_contrasts(acquired_maps, width):
         effect, variance = (acquired[stat].volume.data for stat in ("effect", "variance"))
         scale = effect_scale(effect, variance, power, brain, bold_mask.zooms.tolist())
-        scales[contrast] = _interpolate_to(scale, shape)
+        scales[contrast] = interpolate_scale(scale, shape)
     return scales
 
 

@@ -294,7 +294,7 @@ def mask_bold(
 )
 def region_to_bold(
     roi_source: Mask,
-    boldref2t1w_xfm: Transforms,
+    boldref2t1w_xfm: Transforms | None,
     bold_mask: Mask,
     bold_mask_hr: Mask,
     roi_xfms: Sequence[File] = (),
@@ -308,8 +308,9 @@ def region_to_bold(
     ----------
     roi_source : Mask
         Region in its original space.
-    boldref2t1w_xfm : Transforms
-        Transform of T1w points to boldref points (1, 4, 4; RAS mm).
+    boldref2t1w_xfm : Transforms | None
+        Transform of T1w points to boldref points (1, 4, 4; RAS mm); None if the region is in the
+        space of the boldref.
     bold_mask : Mask
         Brain on the acquired grid.
     bold_mask_hr : Mask
@@ -328,7 +329,7 @@ def region_to_bold(
     (roi, roi_hr), facts = resample_region_to_bold(
         roi_source,
         roi_xfms,
-        boldref2t1w_xfm[0],
+        None if boldref2t1w_xfm is None else boldref2t1w_xfm[0],
         (bold_mask, bold_mask_hr),
         seed=random_seed,
         folder=here,
