@@ -7,13 +7,13 @@ from bids_sr.bids import Subject
 from bids_sr.config import Settings
 from bids_sr.config.spaces import FSAVERAGE, FUNC, T1W, Space
 from bids_sr.frozen import frozen
+from bids_sr.io.region_spaces import BOLDREF, RegionSpace
 from bids_sr.io.uris import template_uri
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Table, Transforms
 from bids_sr.pipeline.flow import add_methods_text, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.region_names import BRAIN, region_labels
-from bids_sr.io.region_spaces import BOLDREF, RegionSpace
 from bids_sr.steps import (
     anatomy,
     atlas_regions,

@@ -561,9 +561,9 @@ def _resample_region(
     """
     roi_bold, roi_bold_hr, region_facts = registration.region_to_bold(
         roi_source,
-        boldref2t1w_xfm,
         brain.bold_mask,
         brain.bold_mask_hr,
+        boldref2t1w_xfm,
         roi_xfms,
         random_seed=random_seed,
     )

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 from bids_sr.config.levels import StoredMaps
 from bids_sr.frozen import frozen
+from bids_sr.io.region_spaces import BOLDREF
 from bids_sr.pipeline.artifacts import Map, Mask, Rows, Table
 from bids_sr.pipeline.flow import add_methods_text, concatenate, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
+from bids_sr.region_names import BRAIN
 from bids_sr.series import ACQUIRED_BAND, RAW
 from bids_sr.steps import (
     activation,
@@ -33,7 +35,8 @@ class MappedSeries:
     """Series with its maps.
 
     `results`: maps and regions, metrics and inputs of figures. `error_maps`, `error_rows`,
-    `coverage_rows`, `region_error_rows`: None if the method of the series has no prior. `space_maps`: maps in other
+    `coverage_rows`: None if the method of the series has no prior. `region_error_rows`: None if
+    the method has no prior, or if the region of interest is the brain. `space_maps`: maps in other
     spaces. `surface_maps`: maps on surfaces, by space.
     """
 
@@ -176,9 +179,10 @@ def _map_series(
     mapped_series = MappedSeries(series=computed_series, results=results)
     outputs.store(mapped_series.maps, among=stored_entities, varies=activation.CONTRAST_METADATA)
     if has_error(computed_series, settings):
-        mapped_series = add_error_maps(
-            plan, fitted_run, series, mapped_series, mapped_by_name[RAW], settings, roi
-        )
+        acquired = mapped_by_name[RAW]
+        mapped_series = add_error_maps(plan, fitted_run, series, mapped_series, acquired, settings)
+        if has_named_region(plan, anat):
+            mapped_series = add_region_error(fitted_run, mapped_series, acquired, roi, settings)
         outputs.store(
             mapped_series.error_maps, among=stored_entities, varies=activation.CONTRAST_METADATA
         )
@@ -349,7 +353,6 @@ def add_error_maps(
     mapped_series: MappedSeries,
     acquired: MappedSeries,
     settings: MapSettings,
-    roi_hr: Mask,
 ) -> MappedSeries:
     """Map the reconstruction error of a series, and test the coverage of confidence intervals.
 
@@ -367,8 +370,6 @@ def add_error_maps(
         Maps of the acquired series.
     settings : MapSettings
         Settings of both maps.
-    roi_hr : Mask
-        Region of interest on the grid of the series.
 
     Returns
     -------
@@ -404,6 +405,28 @@ def add_error_maps(
         smoothing=settings.smoothing,
     )
     add_methods_text(Part.MAPS, reconstruction_error.describe_error(mapped_series.series.name))
+    return replace(
+        mapped_series, error_maps=error_maps, error_rows=error_rows, coverage_rows=coverage_rows
+    )
+
+
+def has_named_region(plan: RunPlan, anat: Anatomy | None) -> bool:
+    """Return whether the region of interest of a run is a region other than the brain."""
+    space = plan.analysis.plan.find_region_space(plan.bold.entities["subject"])
+    return space == BOLDREF or (anat is not None and anat.roi != BRAIN)
+
+
+def add_region_error(
+    fitted_run: FittedRun,
+    mapped_series: MappedSeries,
+    acquired: MappedSeries,
+    roi_hr: Mask,
+    settings: MapSettings,
+) -> MappedSeries:
+    """Compute the reconstruction error of the mean effects of the region of interest.
+
+    `roi_hr`: region on the grid of the series. See `add_error_maps` for other parameters.
+    """
     region_error_rows = region_effects.measure_region_error(
         mapped_series.results.region_rows,
         acquired.maps,
@@ -414,13 +437,8 @@ def add_error_maps(
         mapped_series.series.acquired_draws,
         smoothing=settings.smoothing,
     )
-    return replace(
-        mapped_series,
-        error_maps=error_maps,
-        error_rows=error_rows,
-        coverage_rows=coverage_rows,
-        region_error_rows=region_error_rows,
-    )
+    add_methods_text(Part.MAPS, region_effects.REGION_ERROR_TEXT)
+    return replace(mapped_series, region_error_rows=region_error_rows)
 
 
 def resample_maps(

@@ -25,6 +25,8 @@ from bids_sr.api.image_inputs import (
     SuperResolutionWarning,
     check_is_series,
     compute_fingerprint,
+    load_map,
+    load_mask,
     load_poses,
     open_series,
     parse_factor,
@@ -575,6 +577,64 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             Super-resolved series (4D, float32), or a list of them.
         """
         return self.fit(bold, y, **fit_params).transform(bold, out_file=out_file)  # type: ignore[arg-type]
+
+    def region_error(
+        self, region: MaskLike, effect: ImageLike | Array, variance: ImageLike | Array
+    ) -> float:
+        """Return the standard deviation of the reconstruction error of a region's mean effect.
+
+        This error is the same in all blocks of the task, so that it is not part of the variance in
+        a linear model. It is computed from samples of the error and includes the correlation of
+        errors between voxels. The error of a mean also includes noise, whose standard deviation
+        follows from a linear model of the mean time series.
+
+        Parameters
+        ----------
+        region : path, image or array (X, Y, Z)
+            Region on the high-resolution grid of the series that `transform` returns. Only voxels
+            in the brain are used.
+        effect, variance : path, image or array (x, y, z)
+            Effect of a contrast in the motion-corrected acquired run, without smoothing, and its
+            variance in the linear model, on the acquired grid of `boldref_`.
+
+        Returns
+        -------
+        float
+            Standard deviation in the unit of the effect.
+
+        Raises
+        ------
+        ImageInputError
+            If `fit` was called with a list of runs (use the estimators in `runs_`), if the method
+            has no prior or was not applied, or if an image is on another grid.
+        """
+        from bids_sr.api.reconstruction_error import compute_region_error, load_prior
+
+        check_is_fitted(self)
+        if self.runs_:
+            raise ImageInputError(
+                "SuperResolver.region_error: `fit` was called with a list of runs. Call the method"
+                " of an estimator in `runs_`."
+            )
+        brain = self._learned.basics.brain
+        prior = load_prior(self.model_, brain.bold_mask, self.factor_)
+        with working_folder() as folder:
+            region_mask = load_mask(region, brain.bold_mask_hr, folder, "region")
+            effect_map, variance_map = (
+                load_map(image, brain.bold_mask, folder, argument)
+                for image, argument in ((effect, "effect"), (variance, "variance"))
+            )
+        in_brain = region_mask.data & brain.bold_mask_hr.data
+        if not in_brain.any():
+            raise ImageInputError("region: no voxel is in the brain. Pass another region.")
+        return compute_region_error(
+            prior,
+            in_brain,
+            effect_map,
+            variance_map.data,
+            brain.bold_mask.data,
+            self.random_state,
+        )
 
     def generate_report(self) -> HtmlReport:
         """Return a self-contained page on the fitted estimator.

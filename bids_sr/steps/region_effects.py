@@ -19,6 +19,14 @@ from bids_sr.spatial.masks import bounding_box
 from bids_sr.steps.memory import MAPS
 from bids_sr.steps.reconstruction_error import scale_by_contrast
 
+REGION_ERROR_TEXT = (
+    "The mean effect of the region of interest was estimated from its mean time series, with the"
+    " same linear model. The standard deviation of its reconstruction error was computed from the"
+    " means of the same samples over the region. Its confidence interval covers both errors, with"
+    " degrees of freedom by Welch and Satterthwaite.\n"
+)
+"""Methods text of `measure_region_error`."""
+
 
 @step(makes="region_rows", memory=MAPS, cost=RunTime(always=0.5, high=0.5))
 def measure_region_error(
