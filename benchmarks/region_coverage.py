@@ -204,7 +204,9 @@ def summarize(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
             "voxels": f"{SIZES[third]} to {SIZES[third + 1]}",
             "regions": len(group),
             "coverage": float(group["inside"].mean()),
-            **{name: float(inside.mean()) for name, inside in kinds.items()},
+            **{
+                name: float(inside.mean()) if len(inside) else "" for name, inside in kinds.items()
+            },
             "noise alone": float(group["inside, noise alone"].mean()),
             "rms error / SD": float(
                 np.sqrt(max(0.0, (error**2 - noise**2).mean()) / (sd**2).mean())

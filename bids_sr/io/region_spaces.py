@@ -9,7 +9,7 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
-from bids_sr.io.fields_of_view import EDGE_TOLERANCE, turned_corner_distance
+from bids_sr.io.fields_of_view import EDGE_TOLERANCE, same_grid, turned_corner_distance
 
 RegionSpace = Literal["T1w", "boldref", "template"]
 T1W: RegionSpace = "T1w"
@@ -43,6 +43,10 @@ class Grid:
         corners = np.array(list(product((0, 1), repeat=3))) * np.asarray(self.shape) - 0.5
         points = apply_affine(self.affine, corners)
         return points.min(axis=0), points.max(axis=0)
+
+    def equals(self, other: "Grid") -> bool:
+        """Return whether both grids have the same voxels, up to 0.01 mm."""
+        return same_grid(self.shape, self.affine, other.shape, other.affine)
 
     def has_view_of(self, other: "Grid") -> bool:
         """Return whether both grids have the same field of view, up to a tenth of a voxel.
@@ -106,8 +110,12 @@ def find_space(
         if label in (T1W, BOLDREF):
             return T1W if label == T1W else BOLDREF
         return TEMPLATE if label.startswith("MNI") or label in templates else None
-    if t1w is not None and grid.has_view_of(t1w):
-        return T1W
-    if any(grid.has_view_of(run) for run in runs):
-        return BOLDREF
+    candidates: list[tuple[RegionSpace, Grid]] = [(BOLDREF, run) for run in runs]
+    if t1w is not None:
+        candidates.insert(0, (T1W, t1w))
+    # T1w image and run can have the same field of view, but not the same voxels
+    for is_alike in (Grid.equals, Grid.has_view_of):
+        for candidate, other in candidates:
+            if is_alike(grid, other):
+                return candidate
     return TEMPLATE if grid.has_view_of_template() else None

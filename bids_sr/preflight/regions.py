@@ -117,7 +117,7 @@ def _describe_values(voxels: np.ndarray, positive_values: np.ndarray) -> str:
     if positive_values.size > 1:
         texts.append(f"{positive_values.size} different values above 0")
     if n_negative := np.unique(voxels[voxels < 0]).size:
-        texts.append(f"{n_negative} below 0")
+        texts.append(f"{n_negative} different value{'s' * (n_negative > 1)} below 0")
     return " and ".join(texts)
 
 

@@ -58,7 +58,10 @@ def resample_region_to_bold(
         Region on both grids (3D, boolean), and facts for the report.
     """
     chain: Sequence[Path] = ()
+    # voxels of a region on the grid of the run are kept as they are, also single voxels
+    interpolator = "nearestNeighbor"
     if boldref2t1w is not None:
+        interpolator = "linear"
         chain = chain_through_t1w(boldref2t1w, to_region, folder)
     mask = Volume(data=(region.data > 0.5).astype(np.float32), affine=region.affine)
     regions = []
@@ -66,7 +69,11 @@ def resample_region_to_bold(
         factor = low_resolution_grids.highres_factor(grid.affine, 2.0)
         shape, affine = hr_grid(grid.data.shape, grid.affine, factor)
         samples = apply(
-            mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed
+            mask,
+            Volume(data=np.zeros(shape, dtype=np.float32), affine=affine),
+            chain,
+            seed=seed,
+            interpolator=interpolator,
         )
         regions.append(
             (low_resolution_grids.block_average(samples, factor) >= 0.5) & (grid.data > 0.5)

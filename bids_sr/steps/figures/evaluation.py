@@ -108,7 +108,8 @@ _VALUE_TABLES = ("evaluation",)
             " noise is computed from the residuals of this time series. The SD of the"
             " reconstruction error is computed from samples of the error, averaged over the"
             " region; it is only estimated for methods with a prior, and the 95 % interval of"
-            " other series covers noise alone. All series of a run share most of their noise."
+            " other series covers only noise. All series of a run share most of their noise."
+            " Other series and smoothing widths are listed in the file below."
         ),
     ),
     FigureSpec(
