@@ -608,7 +608,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             If `fit` was called with a list of runs (use the estimators in `runs_`), if the method
             has no prior or was not applied, or if an image is on another grid.
         """
-        from bids_sr.api.reconstruction_error import compute_region_error, load_prior
+        from bids_sr.steps.prior_errors import compute_region_error, load_prior
 
         check_is_fitted(self)
         if self.runs_:
@@ -618,6 +618,11 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             )
         brain = self._learned.basics.brain
         prior = load_prior(self.model_, brain.bold_mask, self.factor_)
+        if prior is None:
+            raise ImageInputError(
+                "method: the reconstruction error is only known for methods with a prior, such as"
+                " sbl, that were applied to the run (`applied_`)."
+            )
         with working_folder() as folder:
             region_mask = load_mask(region, brain.bold_mask_hr, folder, "region")
             effect_map, variance_map = (

@@ -3,8 +3,8 @@
 The noise of a mean depends on the correlation of the noise between voxels, which maps of variances
 do not contain. It is therefore estimated from the residuals of the mean time series, with the
 noise model of the maps. There is a single autocorrelation to estimate, and nothing to pool it
-with, so that it is uncertain: the effective degrees of freedom are much fewer than those of the
-design (20 of 118 in a run of 130 volumes), and intervals use Student's t with these.
+with, so that it is uncertain: it has few effective degrees of freedom (20 of 118 in a run of
+130 volumes), which intervals take into account by Student's t.
 """
 
 from collections.abc import Mapping, Sequence

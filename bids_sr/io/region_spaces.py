@@ -1,6 +1,5 @@
 """Space of an image that a user provides: of a template, a T1w image, or a BOLD run."""
 
-import re
 from collections.abc import Sequence
 from itertools import product
 from typing import Literal
@@ -58,7 +57,7 @@ class Grid:
         return distance <= EDGE_TOLERANCE * float(sizes.min())
 
     def has_view_of_template(self, template: "Grid | None" = None) -> bool:
-        """Return whether the field of view is that of a template.
+        """Return whether the grid has the field of view of a template.
 
         Its axes are parallel to the scanner axes, and its outer edges are within 5 mm of the
         edges of a common MNI image, or of the image of a template.
@@ -78,25 +77,15 @@ class Grid:
         )
 
 
-def parse_space(name: str) -> str:
-    """Return the entity ``space`` of a file name; "" if there is none.
-
-    >>> parse_space("sub-01_space-T1w_label-V1_mask.nii.gz"), parse_space("space.nii")
-    ('T1w', '')
-    """
-    match = re.search(r"(?:^|_)space-([A-Za-z0-9+]+)(?=[_.])", name)
-    return match[1] if match else ""
-
-
 def find_space(
-    name: str, grid: Grid, t1w: Grid | None, runs: Sequence[Grid], templates: Sequence[str]
+    label: str, grid: Grid, t1w: Grid | None, runs: Sequence[Grid], templates: Sequence[str]
 ) -> RegionSpace | None:
     """Return the space of a mask; None if it is not known.
 
     Parameters
     ----------
-    name : str
-        File name of the mask. Its entity ``space`` determines the space.
+    label : str
+        Entity ``space`` of the file name, which determines the space; "" if there is none.
     grid : Grid
         Grid of the mask, which determines the space if there is no entity.
     t1w : Grid | None
@@ -106,7 +95,7 @@ def find_space(
     templates : Sequence[str]
         Names of further templates that the entity can have; names with MNI are always templates.
     """
-    if label := parse_space(name):
+    if label:
         if label in (T1W, BOLDREF):
             return T1W if label == T1W else BOLDREF
         return TEMPLATE if label.startswith("MNI") or label in templates else None

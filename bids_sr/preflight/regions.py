@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.bids import Findings, Subject
+from bids_sr.bids import Findings, Subject, parse_entities
 from bids_sr.bids.headers import COLOR_REASON, READ_ERRORS, read_header, squeezed_shape
 from bids_sr.bids.label_lists import list_some
 from bids_sr.config import Settings
@@ -16,7 +16,6 @@ from bids_sr.io.region_spaces import (
     Grid,
     RegionSpace,
     find_space,
-    parse_space,
 )
 from bids_sr.preflight.plan import RegionMask
 from bids_sr.region_names import (
@@ -104,7 +103,9 @@ def _check_mask(
     spaces = {}
     grid = Grid(shape=squeezed_shape(header), affine=header.affine)
     for subject in (subject for subject in subjects if subject.runs):
-        space = _find_space(file.name, grid, subject, settings, findings)
+        space = _find_space(
+            parse_entities(file).get("space", ""), grid, subject, settings, findings
+        )
         if space is None:
             return None
         spaces[subject.label] = space
@@ -122,12 +123,13 @@ def _describe_values(voxels: np.ndarray, positive_values: np.ndarray) -> str:
 
 
 def _find_space(
-    name: str, grid: Grid, subject: Subject, settings: Settings, findings: Findings
+    label: str, grid: Grid, subject: Subject, settings: Settings, findings: Findings
 ) -> RegionSpace | None:
     """Return the space of a mask for one participant; None with a problem if it has no space.
 
-    Without a T1w image, masks that are not on the grid of the runs are in T1w or template space
-    and cannot be used, of which the user was warned.
+    `label` is the space in the file name of the mask. Without a T1w image, masks that are not on
+    the grid of the runs are in T1w or template space and cannot be used. The user was warned about
+    the missing T1w image.
     """
     option = f"--roi {settings.activation.roi}"
     t1w_header = read_header(subject.t1w[0], Findings()) if subject.t1w else None
@@ -136,7 +138,7 @@ def _find_space(
         t1w = Grid(shape=squeezed_shape(t1w_header), affine=t1w_header.affine)
     runs = {run.stem: Grid(shape=run.shape[:3], affine=run.affine) for run in subject.runs}
     templates = [space.name for space in settings.preprocessing.spaces]
-    space = find_space(name, grid, t1w, list(runs.values()), templates)
+    space = find_space(label, grid, t1w, list(runs.values()), templates)
     if space == BOLDREF:
         for stem, run in runs.items():
             if not grid.has_view_of(run):
@@ -150,12 +152,11 @@ def _find_space(
                 return None
     if space is not None or t1w is None:
         return space or T1W
-    label = parse_space(name)
     reason = f"the space {label} of the mask is not known"
     if not label:
         reason = (
-            "the space of the mask is not known: its field of view is not that of the T1w image or"
-            f" the BOLD runs of sub-{subject.label}, or of an MNI template"
+            "the space of the mask is not known: its field of view differs from the T1w image and"
+            f" the BOLD runs of sub-{subject.label}, and from MNI templates"
         )
     findings.refuse_option(
         option,

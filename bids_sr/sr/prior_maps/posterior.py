@@ -74,7 +74,7 @@ def draw_errors(
 def draw_run_errors(prior: Prior, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield samples of the reconstruction error of a run, one high-resolution slice at a time.
 
-    The samples of a slice are those of `draw_errors`. `seed` is the seed of the first slice, and
+    The samples of a slice are drawn by `draw_errors`. `seed` is the seed of the first slice, and
     further slices have successive seeds.
     """
     for z in range(prior.region.level.highres_shape[2]):

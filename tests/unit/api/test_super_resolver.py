@@ -23,13 +23,13 @@ from bids_sr.api.image_inputs import (
     series_file,
     to_nibabel,
 )
-from bids_sr.api.reconstruction_error import load_prior
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.itk_files import read_itk
 from bids_sr.sr.matrices import upsample
 from bids_sr.sr.method import method_names
 from bids_sr.sr.prior_maps.posterior import draw_run_errors, effect_scale, interpolate_scale
+from bids_sr.steps.prior_errors import load_prior
 
 FITTED_ON_A_TABLE = (
     "check_fit_score_takes_y",

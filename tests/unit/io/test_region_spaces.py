@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.io.region_spaces import BOLDREF, T1W, TEMPLATE, Grid, find_space, parse_space
+from bids_sr.io.region_spaces import BOLDREF, T1W, TEMPLATE, Grid, find_space
 
 
 def grid(shape, zooms, origin):
@@ -34,38 +34,32 @@ TURNED = grid((64, 64, 30), (-3.0, 3.0, 4.0), (95, -110, -40))
     ],
 )
 def test_a_mask_without_a_space_in_its_name_has_the_space_of_its_field_of_view(mask_grid, space):
-    assert find_space("v1.nii.gz", mask_grid, T1W_GRID, [RUN], []) == space
+    assert find_space("", mask_grid, T1W_GRID, [RUN], []) == space
 
 
 def test_a_mask_with_the_voxels_of_a_run_belongs_to_the_run():
     """The T1w image of this participant has the same field of view as the run."""
     t1w = grid((192, 192, 120), (1.0, 1.0, 1.0), (-95, -111, -41.5))
     assert RUN.has_view_of(t1w)
-    assert find_space("v1.nii.gz", RUN, t1w, [RUN], []) == BOLDREF
-    assert find_space("v1.nii.gz", HALF_VOXELS, t1w, [RUN], []) == T1W
+    assert find_space("", RUN, t1w, [RUN], []) == BOLDREF
+    assert find_space("", HALF_VOXELS, t1w, [RUN], []) == T1W
 
 
 @pytest.mark.parametrize(
-    ("name", "space"),
+    ("label", "space"),
     [
-        ("sub-01_space-T1w_label-V1_mask.nii.gz", T1W),
-        ("space-boldref_mask.nii", BOLDREF),
-        ("tpl_space-MNI152NLin6Asym_res-2_mask.nii.gz", TEMPLATE),
-        ("space-Pediatric+2_mask.nii.gz", TEMPLATE),
-        ("space-fsaverage_mask.nii.gz", None),
+        ("T1w", T1W),
+        ("boldref", BOLDREF),
+        ("MNI152NLin6Asym", TEMPLATE),
+        ("UNCInfant", TEMPLATE),
+        ("fsaverage", None),
     ],
 )
-def test_the_entity_of_a_name_is_preferred_to_the_field_of_view(name, space):
+def test_the_entity_of_a_name_is_preferred_to_the_field_of_view(label, space):
     for mask_grid in (UNKNOWN, RUN, T1W_GRID):
-        assert find_space(name, mask_grid, T1W_GRID, [RUN], ["Pediatric+2"]) == space
+        assert find_space(label, mask_grid, T1W_GRID, [RUN], ["UNCInfant"]) == space
 
 
 def test_without_a_t1w_image_a_mask_may_be_on_the_grid_of_a_run():
-    assert find_space("v1.nii", RUN, None, [OTHER_RUN, RUN], []) == BOLDREF
-    assert find_space("v1.nii", T1W_GRID, None, [RUN], []) is None
-
-
-def test_only_an_entity_is_parsed():
-    assert parse_space("myspace-T1w_mask.nii") == ""
-    assert parse_space("space-T1w") == ""
-    assert parse_space("a_space-T1w.nii") == "T1w"
+    assert find_space("", RUN, None, [OTHER_RUN, RUN], []) == BOLDREF
+    assert find_space("", T1W_GRID, None, [RUN], []) is None

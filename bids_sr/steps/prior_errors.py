@@ -1,4 +1,8 @@
-"""Reconstruction error of effects that a fitted estimator super-resolves."""
+"""Reconstruction error of effects of a run, from the model of the run.
+
+Workflows use the samples that `bids_sr.steps.super_resolution` writes beside the series. Here, the
+same samples are drawn again.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_sr.api.image_inputs import ImageInputError
 from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.volume import Volume
 
@@ -16,8 +19,10 @@ if TYPE_CHECKING:
     from bids_sr.sr.prior_maps.prior import Prior
 
 
-def load_prior(model: LoadedModel | None, brain: Volume, factor: Factor) -> Prior:
+def load_prior(model: LoadedModel | None, brain: Volume, factor: Factor) -> Prior | None:
     """Return the prior of a run from its model.
+
+    The result is None if the method has no prior, or if it was not applied to the run.
 
     Parameters
     ----------
@@ -27,25 +32,16 @@ def load_prior(model: LoadedModel | None, brain: Volume, factor: Factor) -> Prio
         Brain mask on the acquired grid.
     factor : Factor
         Acquired over high-resolution voxel size by axis.
-
-    Raises
-    ------
-    ImageInputError
-        If the method has no prior, or if it was not applied to the run.
     """
     from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
     from bids_sr.sr.prior_maps.add_detail import make_detail
     from bids_sr.sr.prior_maps.prior import Prior
 
-    if model is not None and model.card.trained_on == "series":
-        inputs = UpsamplerInputs(factor=factor, affine=brain.affine, mask=brain.data)
-        source = make_detail(model, inputs, brain.data.shape).source
-        if isinstance(source, Prior):
-            return source
-    raise ImageInputError(
-        "method: the reconstruction error is only known for methods with a prior, such as sbl,"
-        " that were applied to the run (`applied_`)."
-    )
+    if model is None or model.card.trained_on != "series":
+        return None
+    inputs = UpsamplerInputs(factor=factor, affine=brain.affine, mask=brain.data)
+    source = make_detail(model, inputs, brain.data.shape).source
+    return source if isinstance(source, Prior) else None
 
 
 def compute_region_error(
