@@ -19,6 +19,7 @@ import nibabel as nib
 import numpy as np
 from _people_measured import FACTOR
 
+from bids_sr.glm.smoothing import smooth
 from bids_sr.io.nifti import save_image
 from bids_sr.retrospective.downsampling import noise_to_add, thermal_noise, write_lr_series
 from bids_sr.sr.matrices import kspace_crop
@@ -56,6 +57,7 @@ class Tested:
     low: str | None = None
     one_type: bool = False  # its events are merged into one type
     noisy: bool = False  # thermal noise is added, up to the level of a measured voxel of this size
+    smoothed_mm: float = 0.0  # FWHM of a Gaussian that smooths the low-resolution run
     contrasts: tuple[str, ...] = ("all",)
     about: str = ""
 
@@ -155,6 +157,17 @@ TYPES = {
     for name in ("B1", "B2")
 }
 """The same runs with their own event types."""
+SMOOTHED = {
+    f"{tested.name}-smoothed{width}": replace(
+        tested,
+        name=f"{tested.name}-smoothed{width}",
+        title=f"{tested.title}, smoothed by {width} mm",
+        smoothed_mm=width,
+    )
+    for tested in (TESTED["A"], TYPES["B2-types"])
+    for width in (4, 6)
+}
+"""Runs that were smoothed before they were super-resolved."""
 
 
 def make_tested(tested: Tested, data: Path, out: Path) -> tuple[Path, Path]:
@@ -189,8 +202,19 @@ def make_tested(tested: Tested, data: Path, out: Path) -> tuple[Path, Path]:
     else:
         coarse, affine = kspace_crop(measured, image.affine, factor=FACTOR)
         save_image(coarse, affine, low / inside, header_like=image.header)
+    if tested.smoothed_mm:
+        smooth_file(low / inside, tested.smoothed_mm)
     (out / tested.name / "made").touch()
     return low, truth
+
+
+def smooth_file(file: Path, fwhm_mm: float) -> None:
+    """Smooth each volume of a series with a Gaussian."""
+    image: Any = nib.load(file)  # type: ignore[attr-defined]
+    series = np.asarray(image.dataobj, dtype=np.float32)
+    for volume in range(series.shape[3]):
+        series[..., volume] = smooth(series[..., volume], image.header.get_zooms()[:3], fwhm_mm)
+    save_image(series, image.affine, file, header_like=image.header)
 
 
 def moved_events(file: Path, seconds: float, *, one_type: bool) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from _labels import label
 from _people_calibrations import CHANGES, make_calibration
-from _people_data import MIDDLE, NOISY, TESTED, TYPES, Tested, make_tested
+from _people_data import MIDDLE, NOISY, SMOOTHED, TESTED, TYPES, Tested, make_tested
 from _people_runs import Kept, call, gains, value
 from _table import keep as keep_table
 
@@ -49,7 +49,7 @@ MOVED = (
     " zero filling's squared error that is explained, mean over the strongest components of the"
     " measured series."
 )
-EVERY = {**TESTED, **MIDDLE, **NOISY, **TYPES}
+EVERY = {**TESTED, **MIDDLE, **NOISY, **TYPES, **SMOOTHED}
 
 
 def runs(arguments: Sequence[str]) -> None:
@@ -172,6 +172,11 @@ def contrasts(arguments: Sequence[str]) -> None:
         rows,
         remarks=[f"Active: {ACTIVE}, in that contrast."],
     )
+
+
+def smoothed(arguments: Sequence[str]) -> None:
+    """Run `sbl` without calibration on smoothed runs; `tested_detail.py` tabulates the results."""
+    _called(arguments, dict.fromkeys(SMOOTHED, ("blind",)))
 
 
 def harm(arguments: Sequence[str]) -> None:

@@ -36,11 +36,11 @@ from bids_sr.series import map_label
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.prior_maps.add_detail import make_detail
+from bids_sr.steps.error_samples import interpolate_to_shape
 from bids_sr.sr.prior_maps.posterior import (
     N_SAMPLES,
-    draw_run_errors,
+    draw_errors,
     effect_scale,
-    interpolate_scale,
 )
 from bids_sr.sr.prior_maps.prior import Prior
 
@@ -268,7 +268,10 @@ class Stored:
         shape, coarse = self.mask().shape, self.mask("raw").shape
         errors, power = np.zeros((N_SAMPLES, *shape), np.float32), np.zeros(coarse, np.float32)
         with torch.inference_mode():
-            for z, (missed, acquired) in enumerate(draw_run_errors(self.prior, 1000)):
+            for z in range(shape[2]):
+                missed, acquired = draw_errors(
+                    self.prior, z, self.prior.make_slice_function(z), N_SAMPLES, 1000 + z
+                )
                 errors[..., z], power[..., z] = missed, acquired.square().mean(0)
         return errors, power
 
@@ -285,7 +288,7 @@ class Stored:
         effect, variance = (acquired.map(contrast, half, stat) for stat in ("effect", "variance"))
         scale = effect_scale(effect, variance, power, self.mask("raw"), self.zooms[0])
         # as `measure_error` computes it for maps of the complete run
-        fine = smooth(interpolate_scale(scale, errors.shape[1:]), self.zooms[1], fwhm_mm / 2**0.5)
+        fine = smooth(interpolate_to_shape(scale, errors.shape[1:]), self.zooms[1], fwhm_mm / 2**0.5)
         drawn = (smooth(error, self.zooms[1], fwhm_mm) ** 2 for error in errors)
         return np.asarray(fine * (sum(drawn) / len(errors)))
 

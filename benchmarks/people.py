@@ -13,6 +13,8 @@ python benchmarks/people.py noisy DATA OUT [ONLY ...]
     the same without calibration, with thermal noise restored
 python benchmarks/people.py contrasts DATA OUT [ONLY ...]
     the same without calibration, by contrast
+python benchmarks/people.py smoothed DATA OUT [ONLY ...]
+    the same on runs that were smoothed before
 python benchmarks/people.py harm DATA OUT [ONLY ...]
     wrong calibrations
 python benchmarks/people.py protocol DATA OUT [ONLY ...]
@@ -52,7 +54,7 @@ from _people_calibrations import make_calibration
 from _people_data import TESTED, make_tested
 from _people_measured import FACTOR, Array, Run, components, runs_of
 from _people_runs import command
-from _people_tables import contrasts, harm, noisy, protocol, runs
+from _people_tables import contrasts, harm, noisy, protocol, runs, smoothed
 from _table import keep
 from torch import Tensor
 
@@ -279,7 +281,7 @@ def everything(arguments: list[str]) -> None:
     ]
     settings([str(folder / "studyforrest-lowres")])
     share(people)
-    for command_ in (runs, noisy, contrasts, harm, protocol):
+    for command_ in (runs, noisy, contrasts, smoothed, harm, protocol):
         command_(arguments[:2])
 
 
@@ -292,6 +294,7 @@ def main() -> int:
         "runs": runs,
         "noisy": noisy,
         "contrasts": contrasts,
+        "smoothed": smoothed,
         "harm": harm,
         "protocol": protocol,
         "all": everything,

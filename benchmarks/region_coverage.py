@@ -35,10 +35,10 @@ from _table import keep
 
 from bids_sr.glm.design import build_design, contrast_vector
 from bids_sr.glm.region_means import MeanEffect, fit_mean_series, weigh_smoothed_mean
+from bids_sr.steps.error_samples import interpolate_to_shape
 from bids_sr.sr.prior_maps.posterior import (
     N_SAMPLES,
     effect_scale,
-    interpolate_scale,
     mean_error_sd,
 )
 
@@ -118,11 +118,11 @@ class RunErrors:
         scale = effect_scale(
             effect, variance, self.stored.draws[1], self.stored.mask("raw"), self.stored.zooms[0]
         )
-        return np.sqrt(interpolate_scale(scale, self.mask.shape)).ravel()
+        return np.sqrt(interpolate_to_shape(scale, self.mask.shape)).ravel()
 
     def active(self, contrast: str) -> Array:
         """Return the voxels that are active in the acquired run, on the high-resolution grid."""
-        t = interpolate_scale(self.stored.map(contrast, "t", "raw"), self.mask.shape)
+        t = interpolate_to_shape(self.stored.map(contrast, "t", "raw"), self.mask.shape)
         return np.asarray(self.mask & (np.abs(t) > ACTIVE_T))
 
     def measure(self, contrast: str, scale: Array, region: Array, width: float) -> dict[str, Any]:

@@ -16,12 +16,9 @@ import numpy as np
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.arrays import Array, MaskArray
-from bids_sr.io.nifti import SeriesReader
 
 _WIDTH_RATIOS = (1 / 1.5, 1.0, 1.5)
 """Candidate widths of a compared series' smoothed control, relative to its estimated width."""
-_N_PAIRS = 8
-"""Number of pairs of successive volumes, evenly spaced over the run, that are examined."""
 _MAX_FWHM_MM = 20.0  # widest smoothing
 _TOLERANCE_MM = 0.02  # of the estimated width
 _SMOOTHNESS_TOLERANCE = 1e-3  # difference of correlations that counts as equal smoothness
@@ -69,19 +66,6 @@ def select_control_width(acquired: Effects, inside: MaskArray, fwhm_mm: float) -
         )
 
     return min((ratio * fwhm_mm for ratio in _WIDTH_RATIOS), key=squared_distance)
-
-
-def compute_changes(series: SeriesReader, n_dummy: int) -> list[Array]:
-    """Return differences between successive volumes of a series, (X, Y, Z) each.
-
-    There are at most `_N_PAIRS` differences, evenly spaced over the volumes after the dummies, in
-    signal units.
-    """
-    starts = np.unique(np.linspace(n_dummy, series.shape[3] - 2, _N_PAIRS).round().astype(int))
-    return [
-        np.asarray(series.volume(start + 1) - series.volume(start), dtype=np.float32)
-        for start in starts.tolist()
-    ]
 
 
 def _measure_smoothness(changes: Sequence[Array], mask: MaskArray, step: Sequence[int]) -> float:

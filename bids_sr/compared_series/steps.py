@@ -12,7 +12,6 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bids_sr.compared_series.smoothness_matching import (
-    compute_changes,
     match_smoothness,
     select_control_width,
 )
@@ -27,6 +26,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import Distortion, Facts, File, Image, Mask, Series, Transforms
 from bids_sr.pipeline.step import HERE, step
+from bids_sr.quality.noise_smoothness import compute_changes
 from bids_sr.registration.series_alignment import (
     check_alignment,
     find_series_poses,

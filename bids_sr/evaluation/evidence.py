@@ -22,7 +22,7 @@ VerdictStatus = Literal[
     "not more accurate",
     "less accurate",
     "mixed",
-    "tested",
+    "recovered",
     "not supported",
     "not assessed",
     "not applied",

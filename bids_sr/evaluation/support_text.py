@@ -64,7 +64,7 @@ def write_support_lines(
     unrecovered_contrasts = [
         support.contrast for support in unsupported if not support.active.is_smooth
     ]
-    untested = [support for support in other_supports if support.state == "not tested"]
+    untested = [support for support in other_supports if support.state == "not testable"]
     if smooth_contrasts:
         text = (
             f"The effects of {_list_contrasts(smooth_contrasts)} are smooth at the acquired"
@@ -87,7 +87,7 @@ def write_support_lines(
             f"The detail of {_list_contrasts(untested_contrasts)} could not be tested{reason}."
             f" {_advise(untested_contrasts, self_test)}"
         )
-        lines.append(SupportLine(text=text, state="not tested"))
+        lines.append(SupportLine(text=text, state="not testable"))
     return lines
 
 
@@ -106,7 +106,7 @@ def _describe_main_contrast(
     """Return the sentences on the main contrast."""
     contrast = f"contrast “{support.contrast}”"
     limit = f"finer than {self_test.acquired_text}"
-    if support.state == "not tested":
+    if support.state == "not testable":
         return (
             f"The detail of {contrast} could not be tested, because {support.active.reason}. Treat"
             f" the {method} map of this contrast as an interpolated map, and do not interpret"
@@ -142,7 +142,7 @@ def support_value(support: DetailSupport) -> str:
 
 def _describe_brain(support: DetailSupport) -> str:
     """Return a sentence on the whole brain if its result differs from active voxels, else ""."""
-    if support.state == "tested" or support.row is None:
+    if support.state == "recovered" or support.row is None:
         return ""
     if support.is_smooth:
         return (

@@ -14,13 +14,14 @@ deviation of this difference, `_LEVEL_SD`, is added in quadrature.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from bids_sr.evaluation.effects_of_run import MIN_VOXELS
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.reference_maps import TRUE_T
-from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.smoothing import smooth
@@ -35,9 +36,12 @@ FINENESS = "detail_fineness"
 """Spectral density of the acquired detail in the upper half of the tested frequencies, relative to
 the lower half.
 """
+UPPER_HALF = "ev_upper_half"
+"""Explained variance of the detail in the upper half of the tested frequencies."""
 _LEVEL_SD = 0.05  # of explained variance, see the docstring of this module
 _MIN_SLICES = 4  # smallest number of slices for an interval
-_Z_95 = 1.96  # half-width of a 95 % interval in standard errors
+# probabilities of the upper limits of one-sided and two-sided 95 % intervals
+_ONE_SIDED, _TWO_SIDED = 0.95, 0.975
 
 
 def iterate_tested_detail(
@@ -65,20 +69,23 @@ def iterate_tested_detail(
     Yields
     ------
     MetricRow
-        Explained variance (`n` is the number of slices) and `FINENESS` of the acquired effect,
-        both with a 95 % interval, and the number of voxels. The explained variance is NaN if the
-        acquired effect has no reproducible detail.
+        Explained variance of the detail (`n` is the number of slices), the same in the upper half
+        of the tested frequencies, and `FINENESS` of the acquired effect, all with a 95 % interval,
+        and the number of voxels. An explained variance is NaN if the acquired effect has no
+        reproducible detail at these frequencies.
     """
     for contrast, weights in contrasts.items():
-        halves = acquired.halves(weights)
-        if halves is None:
+        half_weights = acquired.halves(weights)
+        if half_weights is None:
             continue
         for width, t_maps in active_t.items():
             estimates, targets = (
-                [_compute_effect(effects, half, width) for half in halves]
+                [_compute_effect(effects, half, width) for half in half_weights]
                 for effects in (reconstructed, acquired)
             )
-            details = _split_details(estimates, targets, factor)
+            halves = _Halves(estimates, targets)
+            detail = halves.select_above(factor)
+            upper_detail = halves.select_above(_compute_middle_factor(factor))
             regions = {"brain": acquired.mask}
             if contrast in t_maps:
                 regions[ACQUIRED_ACTIVE] = acquired.mask & (np.abs(t_maps[contrast]) > TRUE_T)
@@ -92,57 +99,68 @@ def iterate_tested_detail(
                     region=region,
                     fwhm_mm=width,
                 )
-                yield from _iterate_region_rows(row, details, voxels, factor)
+                yield from _iterate_region_rows(row, detail, upper_detail, voxels, factor)
 
 
-@frozen
-class _Details:
-    """Detail of an effect in both halves of the blocks, (x, y, z) each.
+class _Halves(NamedTuple):
+    """Effect in both halves of the blocks, in one band of spatial frequencies, (x, y, z) each.
 
-    `estimates` are from the reconstructed run and `targets` from the acquired run, at all tested
-    frequencies. `upper_targets` are limited to the upper half of these frequencies.
+    `estimates` are from the reconstructed run and `targets` from the acquired run.
     """
 
     estimates: Sequence[Real]
     targets: Sequence[Real]
-    upper_targets: Sequence[Real]
+
+    def select_above(self, factor: Factor) -> "_Halves":
+        """Return the effects above the Nyquist frequency of a run downsampled by `factor`."""
+        estimates, targets = (
+            [beyond_nyquist(effect, factor) for effect in effects] for effects in self
+        )
+        return _Halves(estimates, targets)
 
 
-def _split_details(estimates: Sequence[Real], targets: Sequence[Real], factor: Factor) -> _Details:
-    """Return the detail of effects (x, y, z) in both halves of the blocks."""
-    upper_factor = _compute_middle_factor(factor)
-    return _Details(
-        estimates=[beyond_nyquist(effect, factor) for effect in estimates],
-        targets=[beyond_nyquist(effect, factor) for effect in targets],
-        upper_targets=[beyond_nyquist(effect, upper_factor) for effect in targets],
-    )
+class _Ratio(NamedTuple):
+    """Ratio of two sums over slices, with the half-width of its 95 % interval.
+
+    Both are NaN if the denominator is not found to be above 0; the half-width is NaN if there are
+    too few slices.
+    """
+
+    value: float
+    half_width: float
 
 
 def _iterate_region_rows(
-    row: MetricRow, details: _Details, voxels: MaskArray, factor: Factor
+    row: MetricRow, detail: _Halves, upper_detail: _Halves, voxels: MaskArray, factor: Factor
 ) -> Iterator[MetricRow]:
-    """Yield explained variance and fineness in a region, and `row` with the number of voxels."""
-    value, half_width = _compute_explained_variance(details.estimates, details.targets, voxels)
-    yield replace(
-        row,
-        statistic="ev",
-        band="beyond",
-        value=value,
-        lower=value - half_width,
-        upper=value + half_width,
-        n=int(np.count_nonzero(voxels.any(axis=(0, 1)))),
-    )
-    upper_share = _compute_frequency_share(_compute_middle_factor(factor))
-    white_ratio = upper_share / (_compute_frequency_share(factor) - upper_share)  # of white noise
-    ratio, half_width = _compute_energy_ratio(details.targets, details.upper_targets, voxels)
-    yield replace(
-        row,
-        statistic=FINENESS,
-        band="beyond",
-        value=ratio / white_ratio,
-        lower=(ratio - half_width) / white_ratio,
-        upper=(ratio + half_width) / white_ratio,
-    )
+    """Yield explained variances and fineness in a region, and `row` with the number of voxels.
+
+    `detail` has all tested frequencies, `upper_detail` their upper half.
+    """
+    if np.count_nonzero(voxels) >= MIN_VOXELS:
+        upper_share = _compute_frequency_share(_compute_middle_factor(factor))
+        ratios = {
+            "ev": _compute_explained_variance(detail, voxels, extra_sd=_LEVEL_SD),
+            UPPER_HALF: _compute_explained_variance(upper_detail, voxels),
+            FINENESS: _compute_density_ratio(
+                detail.targets,
+                upper_detail.targets,
+                voxels,
+                white_ratio=upper_share / (_compute_frequency_share(factor) - upper_share),
+            ),
+        }
+    else:
+        ratios = dict.fromkeys(("ev", UPPER_HALF, FINENESS), _Ratio(math.nan, math.nan))
+    for statistic, ratio in ratios.items():
+        yield replace(
+            row,
+            statistic=statistic,
+            band="beyond",
+            value=ratio.value,
+            lower=ratio.value - ratio.half_width,
+            upper=ratio.value + ratio.half_width,
+            n=int(np.count_nonzero(voxels.any(axis=(0, 1)))),
+        )
     yield row
 
 
@@ -157,35 +175,49 @@ def _compute_frequency_share(factor: Factor) -> float:
     return 1 - 1 / math.prod(factor)
 
 
-def _compute_energy_ratio(
-    details: Sequence[Real], upper_details: Sequence[Real], voxels: MaskArray
-) -> tuple[float, float]:
-    """Return the ratio of energies of reproducible detail in the upper and the lower half.
-
-    The second value is the half-width of its 95 % interval. Both are NaN if there are too few
-    voxels or if one of the energies is not above 0; the half-width is NaN if there are too few
-    slices.
+def _compute_density_ratio(
+    targets: Sequence[Real],
+    upper_targets: Sequence[Real],
+    voxels: MaskArray,
+    *,
+    white_ratio: float,
+) -> _Ratio:
+    """Return the ratio of spectral densities of reproducible detail, upper to lower half.
 
     Parameters
     ----------
-    details, upper_details : Sequence[Real]
+    targets, upper_targets : Sequence[Real]
         Detail of the acquired effect in both halves of the blocks (x, y, z), at all tested
         frequencies and in their upper half.
     voxels : MaskArray
         Region (x, y, z).
+    white_ratio : float
+        Ratio of the energies of white noise in the upper and the lower half.
     """
-    if np.count_nonzero(voxels) < MIN_VOXELS:
-        return math.nan, math.nan
-    lower_details = [detail - upper for detail, upper in zip(details, upper_details, strict=True)]
-    in_region = voxels.any(axis=(0, 1))
-    upper, lower = (
-        (_center(first, voxels) * _center(second, voxels)).sum(axis=(0, 1))[in_region]
-        for first, second in (upper_details, lower_details)
+    lower_targets = [target - upper for target, upper in zip(targets, upper_targets, strict=True)]
+    energies, lower_energies = (
+        _sum_over_slices(_center(first, voxels) * _center(second, voxels), voxels)
+        for first, second in (upper_targets, lower_targets)
     )
-    if not min(upper.sum(), lower.sum()) > 0:
-        return math.nan, math.nan
-    half_width = _Z_95 * math.sqrt(_compute_ratio_variance(upper, lower))
-    return float(upper.sum() / lower.sum()), half_width
+    return _divide_sums(energies / white_ratio, lower_energies)
+
+
+def _compute_explained_variance(
+    halves: _Halves, voxels: MaskArray, *, extra_sd: float = 0.0
+) -> _Ratio:
+    """Return the explained variance of an effect in a region (x, y, z).
+
+    `extra_sd` is added in quadrature to the standard error over slices.
+    """
+    first_estimate, second_estimate = (_center(image, voxels) for image in halves.estimates)
+    first_target, second_target = (_center(image, voxels) for image in halves.targets)
+    shared = first_estimate * second_target + second_estimate * first_target
+    explained = shared - (first_estimate**2 + second_estimate**2) / 2
+    return _divide_sums(
+        _sum_over_slices(explained, voxels),
+        _sum_over_slices(first_target * second_target, voxels),
+        extra_sd=extra_sd,
+    )
 
 
 def _center(image: Real, voxels: MaskArray) -> Float:
@@ -193,57 +225,61 @@ def _center(image: Real, voxels: MaskArray) -> Float:
     return np.where(voxels, image - image[voxels].mean(dtype=np.float64), 0).astype(np.float64)
 
 
-def _compute_ratio_variance(numerators: Float, denominators: Float) -> float:
-    """Return the jackknife variance of a ratio of two sums over slices; NaN if there are too few.
+def _sum_over_slices(image: Float, voxels: MaskArray) -> Float:
+    """Return the sum of an image (x, y, z) in each slice of a region (n_slices,)."""
+    sums: Float = image.sum(axis=(0, 1))[voxels.any(axis=(0, 1))]
+    return sums
+
+
+def _divide_sums(numerators: Float, denominators: Float, *, extra_sd: float = 0.0) -> _Ratio:
+    """Return the ratio of two sums over slices, with a jackknife interval (Student's t).
 
     Parameters
     ----------
     numerators, denominators : Float
-        Terms of the sums, one per slice.
+        Terms of the sums (n_slices,).
+    extra_sd : float, optional
+        Standard deviation that is added in quadrature to the standard error.
     """
-    n_slices = len(numerators)
+    n_slices, denominator = len(denominators), float(denominators.sum())
+    has_interval = n_slices >= _MIN_SLICES
+    smallest = (
+        _compute_quantile(n_slices, _ONE_SIDED) * denominators.std(ddof=1) * n_slices**0.5
+        if has_interval
+        else 0.0
+    )
+    if not denominator > smallest:
+        return _Ratio(math.nan, math.nan)
+    value = float(numerators.sum()) / denominator
+    if not has_interval:
+        return _Ratio(value, math.nan)
+    leave_one_out = (numerators.sum() - numerators) / (denominator - denominators)
+    deviations = leave_one_out - leave_one_out.mean()
+    variance = (n_slices - 1) / n_slices * float(np.square(deviations).sum())
+    return _Ratio(
+        value, _compute_quantile(n_slices, _TWO_SIDED) * math.sqrt(variance + extra_sd**2)
+    )
+
+
+def _compute_quantile(n_slices: int, probability: float) -> float:
+    """Return a quantile of Student's t for a standard error over slices."""
+    return float(stats.t.ppf(probability, n_slices - 1))
+
+
+def compute_one_sided_limits(row: MetricRow) -> tuple[float, float]:
+    """Return both limits of one-sided 95 % intervals of a row with a two-sided 95 % interval.
+
+    The row must have the number of slices, `n`.
+    """
+    n_slices = row.n or 0
     if n_slices < _MIN_SLICES:
-        return math.nan
-    leave_one_out = (numerators.sum() - numerators) / (denominators.sum() - denominators)
-    return (n_slices - 1) / n_slices * float(np.square(leave_one_out - leave_one_out.mean()).sum())
+        return math.nan, math.nan
+    ratio = _compute_quantile(n_slices, _ONE_SIDED) / _compute_quantile(n_slices, _TWO_SIDED)
+    half_width = ratio * (row.upper - row.value)
+    return row.value - half_width, row.value + half_width
 
 
 def _compute_effect(effects: Effects, weights: Float, width: float) -> Float32:
     """Return a sum of block effects (x, y, z), smoothed with a kernel of `width` (FWHM, mm)."""
     effect = effects.effect(weights)
     return smooth(effect, effects.zooms, width) if width else effect
-
-
-def _compute_explained_variance(
-    estimates: Sequence[Real], targets: Sequence[Real], voxels: MaskArray
-) -> tuple[float, float]:
-    """Return the explained variance of the detail, and the half-width of its 95 % interval.
-
-    Both are NaN if there are too few voxels, or if the detail of the two targets is not
-    reproducible; the half-width is NaN if there are too few slices.
-
-    Parameters
-    ----------
-    estimates, targets : Sequence[Real]
-        Detail of the reconstructed and of the acquired effect (x, y, z) in both halves of the
-        blocks.
-    voxels : MaskArray
-        Region (x, y, z).
-    """
-    if np.count_nonzero(voxels) < MIN_VOXELS:
-        return math.nan, math.nan
-    first_estimate, second_estimate = (_center(image, voxels) for image in estimates)
-    first_target, second_target = (_center(image, voxels) for image in targets)
-    shared = first_estimate * second_target + second_estimate * first_target
-    explained = shared - (first_estimate**2 + second_estimate**2) / 2
-    in_region = voxels.any(axis=(0, 1))
-    explained_by_slice = explained.sum(axis=(0, 1))[in_region]
-    energy_by_slice = (first_target * second_target).sum(axis=(0, 1))[in_region]
-    n_slices = len(energy_by_slice)
-    energy = float(energy_by_slice.sum())
-    sd = float(energy_by_slice.std(ddof=1) if n_slices > 1 else 0)
-    if not energy > _Z_95 * sd * n_slices**0.5:
-        return math.nan, math.nan
-    variance = _compute_ratio_variance(explained_by_slice, energy_by_slice)
-    half_width = _Z_95 * math.sqrt(variance + _LEVEL_SD**2)
-    return float(explained_by_slice.sum()) / energy, half_width

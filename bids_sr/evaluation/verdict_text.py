@@ -60,9 +60,9 @@ _ONLY_DETAIL = (
 )
 _VEINS = "Detail in BOLD maps reflects draining veins as well as neuronal activity."
 _SUPPORT_STATUS: Mapping[SupportState, VerdictStatus] = {
-    "tested": "tested",
+    "recovered": "recovered",
     "not supported": "not supported",
-    "not tested": "not assessed",
+    "not testable": "not assessed",
 }
 
 

@@ -64,7 +64,7 @@ MARKS: Mapping[str, StatusMark] = {
     "not more accurate": StatusMark("✗", "bad"),
     "less accurate": StatusMark("▼", "bad"),
     "mixed": StatusMark("▲▼", "open"),
-    "tested": StatusMark("◐", "open"),
+    "recovered": StatusMark("◐", "open"),
     "not supported": StatusMark("⊘", "bad"),
     "not assessed": StatusMark("?", "open"),
     "not applied": StatusMark("○", "idle"),

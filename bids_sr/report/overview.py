@@ -74,7 +74,7 @@ SELF_TEST_EXPLANATION = (
     " resolution, and values below 0 mean that the added detail is wrong. Only detail of contrasts"
     " that were tested may be interpreted, and only in reliable voxels."
 )
-_UNMEASURED_STATUSES = ("not assessed", "tested", "not supported")
+_UNMEASURED_STATUSES = ("not assessed", "recovered", "not supported")
 """Statuses of runs whose accuracy was not measured."""
 _MOTION_ADVICE = (
     "Check head motion first. Motion by one voxel or more invalidates fine detail, so exclude or"
@@ -457,9 +457,9 @@ def _make_tested_card(
 ) -> Card:
     """Return a card with the tested detail of the main contrast of the best method."""
     support = supports[main_contrast(supports)]
-    if support.state == "not tested" or support.active.row is None:
+    if support.state == "not testable" or support.active.row is None:
         label = f"detail of contrast “{support.contrast}” in the {best} map"
-        return Card("not tested", label, (words.capitalize(support.active.reason) + ".",))
+        return Card("not testable", label, (words.capitalize(support.active.reason) + ".",))
     value_text = number(support.active.row.value, ".0%")
     warning = ": not supported" if support.state == "not supported" else ""
     label = (
@@ -482,7 +482,7 @@ def _render_contrasts(
     }
     regions = (("active voxels", ACQUIRED_ACTIVE), ("whole brain", "brain"))
     heads: list[ColumnHead] = ["contrast", ("result", "active voxels")]
-    heads += [("tested", name) for name, _ in regions]
+    heads += [("recovered", name) for name, _ in regions]
     if measured_rows:
         heads += [("measured", name) for name, _ in regions]
     table_rows = []
@@ -490,7 +490,7 @@ def _render_contrasts(
         reason = f": {support.active.reason}" if support.active.reason else ""
         cells = [contrast, f"{support.state}{reason}"]
         cells += [
-            estimate_text(None if result.state == "not tested" else result.row)
+            estimate_text(None if result.state == "not testable" else result.row)
             for result in (support.active, support.brain)
         ]
         if measured_rows:

@@ -8,14 +8,13 @@ from bids_sr.glm.region_means import (
     MeanEffect,
     describe_mean_effect,
     find_named_region,
-    weigh_smoothed_mean,
 )
 from bids_sr.metrics.region_statistics import MEAN_EFFECT, NOISE_DOF, NOISE_SD
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import Map, Mask, Rows, Series
 from bids_sr.pipeline.step import step
 from bids_sr.run_time import RunTime
-from bids_sr.spatial.masks import bounding_box
+from bids_sr.steps.error_samples import ErrorSamples
 from bids_sr.steps.memory import MAPS
 from bids_sr.steps.reconstruction_error import scale_by_contrast
 
@@ -70,23 +69,14 @@ def measure_region_error(
     region = find_named_region(roi.data, mask.data)
     if region is None or not region_rows or error_draws is None or acquired_draws is None:
         return region_rows
-    from bids_sr.sr.prior_maps.posterior import mean_error_sd
-
-    scales = scale_by_contrast(
-        acquired_maps, acquired_draws, bold_mask, min(smoothing), region.shape
+    samples = ErrorSamples(
+        errors=error_draws, acquired=acquired_draws, brain=bold_mask, brain_hr=mask
     )
+    scales = scale_by_contrast(samples, acquired_maps, min(smoothing))
     mean_effects = _collect_mean_effects(region_rows)
-    weights_by_width = {
-        width: weigh_smoothed_mean(region, mask.zooms.tolist(), width) for width in smoothing
-    }
-    box = bounding_box(weights_by_width[max(smoothing)] > 0)
-    weights = np.stack(
-        [
-            np.sqrt(scales[contrast][box]) * weights_by_width[width][box]
-            for contrast, width in mean_effects
-        ]
+    error_sds = samples.compute_mean_sds(
+        region, [(scales[contrast], width) for contrast, width in mean_effects]
     )
-    error_sds = mean_error_sd((sample[box] for sample in error_draws.volumes()), weights)
     return [
         row
         for (contrast, width), error_sd in zip(mean_effects, error_sds, strict=True)
@@ -96,7 +86,7 @@ def measure_region_error(
             mean_effects[contrast, width],
             width,
             int(np.count_nonzero(region)),
-            error_sd=float(error_sd),
+            error_sd=error_sd,
             error_dof=float(error_draws.shape[3]),
         )
     ]

@@ -11,7 +11,7 @@ over noise, divided by the power of acquired samples, both averaged locally. No 
 to a reference.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -69,33 +69,6 @@ def draw_errors(
     acquired = level.downsample(change)
     noise = prior.noise**0.5 * torch.randn(acquired.shape, generator=generator)
     return level.select_above_nyquist(change - reconstruct(acquired + noise)), acquired
-
-
-def draw_run_errors(prior: Prior, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield samples of the reconstruction error of a run, one high-resolution slice at a time.
-
-    The samples of a slice are drawn by `draw_errors`. `seed` is the seed of the first slice, and
-    further slices have successive seeds.
-    """
-    for z in range(prior.region.level.highres_shape[2]):
-        yield draw_errors(prior, z, prior.make_slice_function(z), N_SAMPLES, seed + z)
-
-
-def select_acquired_slices(samples: Array, n_acquired: int) -> Array:
-    """Return one of the thin slices of each acquired slice, (..., Z) to (..., z).
-
-    If super-resolution makes slices thinner, the thin slice at the center is selected.
-    """
-    thin_per_acquired = samples.shape[-1] / n_acquired
-    centers = ((np.arange(n_acquired) + 0.5) * thin_per_acquired).astype(int)
-    return samples[..., centers]
-
-
-def interpolate_scale(scale: Array, shape: Sequence[int]) -> Float32:
-    """Interpolate a map on the acquired grid linearly to the shape of a higher-resolution grid."""
-    ratio = [n / n_acquired for n, n_acquired in zip(shape, scale.shape, strict=True)]
-    zoomed: Float32 = ndimage.zoom(scale, ratio, order=1, mode="nearest", grid_mode=True)
-    return zoomed
 
 
 def mean_error_sd(samples: Iterable[Array], weights: Array) -> Float:

@@ -50,12 +50,17 @@ def test_a_known_part_of_the_detail_gives_its_explained_variance(factor, expecte
     truth = true_effect()
     detail = beyond_nyquist(truth, FACTOR)
     rebuilt = truth - detail + factor * detail
-    row, _, voxels = rows_of(effects_of("sbl", rebuilt), effects_of("raw", truth, noise=1.0))
+    row, upper, _, voxels = rows_of(
+        effects_of("sbl", rebuilt), effects_of("raw", truth, noise=1.0)
+    )
     assert (row.statistic, row.band, row.reference) == ("ev", "beyond", "oneLevelDown")
     assert (row.region, row.contrast, row.n) == ("brain", "hand", SHAPE[2])
     assert row.value == pytest.approx(expected, abs=0.12)
     assert row.lower < expected < row.upper
     assert row.upper - row.value >= 1.96 * 0.05
+    assert upper.statistic == "ev_upper_half"
+    assert upper.value == pytest.approx(expected, abs=0.12)
+    assert upper.lower < expected < upper.upper
     assert (voxels.statistic, voxels.value) == ("voxels", math.prod(SHAPE))
 
 
@@ -65,7 +70,7 @@ def test_fineness_is_the_ratio_of_spectral_densities(share, expected):
     truth = true_effect()
     upper = beyond_nyquist(truth, (4 / 3, 4 / 3, 1.0))
     acquired = effects_of("raw", truth - (1 - share) * upper, noise=0.5)
-    _, fineness, _ = rows_of(effects_of("sbl", truth), acquired)
+    _, _, fineness, _ = rows_of(effects_of("sbl", truth), acquired)
     assert fineness.statistic == "detail_fineness"
     if math.isnan(fineness.value):  # no energy above the noise
         assert expected == 0
@@ -73,6 +78,25 @@ def test_fineness_is_the_ratio_of_spectral_densities(share, expected):
         assert fineness.value == pytest.approx(expected, abs=0.12)
         assert fineness.lower < expected < fineness.upper
         assert fineness.upper - fineness.lower < 0.5
+
+
+def test_the_upper_half_does_not_contain_detail_at_low_frequencies():
+    """Detail that is recovered only at the lower half of the tested frequencies counts as 0."""
+    truth = true_effect()
+    upper_detail = beyond_nyquist(truth, (4 / 3, 4 / 3, 1.0))
+    row, upper, *_ = rows_of(effects_of("sbl", truth - upper_detail), effects_of("raw", truth))
+    assert 0.2 < row.value < 0.8
+    assert upper.value == pytest.approx(0, abs=1e-6)
+
+
+def test_intervals_are_wider_with_fewer_slices():
+    truth, t = true_effect(), np.zeros(SHAPE, np.float32)
+    t[:, :, 3:7] = 5.0
+    rebuilt = effects_of("sbl", truth + 0.3 * beyond_nyquist(true_effect(seed=2), FACTOR))
+    rows = rows_of(rebuilt, effects_of("raw", truth, noise=0.5), {"hand": t})
+    widths = {row.region: row.upper - row.value for row in rows if row.statistic == "ev"}
+    assert widths["acquired40"] > 3.18 * 0.05  # Student's t for three degrees of freedom
+    assert 2.26 * 0.05 < widths["brain"] < widths["acquired40"]
 
 
 def test_active_voxels_are_those_of_the_downsampled_run():

@@ -31,6 +31,7 @@ from bids_sr.sr.prior_maps.add_detail import Detail, add_detail_to_slice
 from bids_sr.sr.prior_maps.posterior import N_SAMPLES, draw_errors, effect_scale
 from bids_sr.sr.prior_maps.prior import Prior, PriorMaps
 from bids_sr.sr.threads import torch_threads
+from bids_sr.steps.error_samples import ErrorSamples
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.reconstruction_error import (
     check_intervals,
@@ -532,7 +533,10 @@ def measure_region(effects, draws, roi=ROI, **changes):
 def test_the_error_is_that_of_scaled_smoothed_and_averaged_samples(effects, draws):
     maps = maps_of("raw", effects[0], AFFINE, variance=0.01)
     with SeriesReader(draws[0]) as error_draws, SeriesReader(draws[1]) as acquired_draws:
-        scales = scale_by_contrast(maps, acquired_draws, BRAIN, 0.0, HIGH_SHAPE)
+        samples_of_run = ErrorSamples(
+            errors=error_draws, acquired=acquired_draws, brain=BRAIN, brain_hr=BRAIN_HR
+        )
+        scales = scale_by_contrast(samples_of_run, maps, 0.0)
         samples = list(error_draws.volumes())
     found = {
         (row.contrast, row.fwhm_mm, row.statistic): row for row in measure_region(effects, draws)

@@ -398,10 +398,11 @@ def test_the_reliable_region_requires_that_no_run_refutes_the_detail(
         upper=value + 0.1,
         **cells,
     )
-    fineness = replace(tested, statistic="detail_fineness", value=0.7)
+    upper = replace(tested, statistic="ev_upper_half", n=20)
+    fineness = replace(upper, statistic="detail_fineness", value=0.7, lower=0.6, upper=0.8)
     voxels = replace(tested, statistic="voxels", band="n/a", value=400.0)
     coverage = metric_rows("sbl", {"coverage_one_level_down": 0.95}, contrast="hand")
-    rows = [[*coverage, tested, fineness, voxels], coverage]
+    rows = [[*coverage, tested, upper, fineness, voxels], coverage]
     maps, *_ = combine(tmp_path, two_runs, coverage_rows=rows)
     assert ("sblReliable" in by_stat(maps)) is expected
 

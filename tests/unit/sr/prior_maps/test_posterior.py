@@ -23,10 +23,8 @@ from bids_sr.sr.prior_maps.add_detail import Detail, Modulation
 from bids_sr.sr.prior_maps.posterior import (
     N_SAMPLES,
     draw_errors,
-    draw_run_errors,
     effect_scale,
     mean_error_sd,
-    select_acquired_slices,
     wrong_sign_probability,
 )
 from bids_sr.sr.threads import torch_threads
@@ -78,7 +76,7 @@ def test_the_error_of_a_mean_equals_the_conditional_covariance(noise):
     """The largest error of 64 samples over 40 regions is 25 %, the mean error 5 %."""
     prior = prior_of((14, 12, 1), (2.0, 2.0, 1.0), noise=noise)
     shape = prior.region.level.highres_shape
-    errors, _ = next(draw_run_errors(prior, seed=1))
+    errors, _ = draw_errors(prior, 0, prior.make_slice_function(0), N_SAMPLES, seed=1)
     covariance = dense_error_covariance(prior, 0)
     rng, regions = np.random.default_rng(2), []
     for size in (2, 3, 4, 5) * 10:
@@ -106,23 +104,6 @@ def test_the_error_of_a_mean_lies_between_independent_and_equal_errors(correlati
     (sd,) = mean_error_sd(samples, np.full((1, n), 1 / n))
     assert sd == pytest.approx(expected_sd, rel=0.05)
     assert 3 / np.sqrt(n) <= expected_sd <= 3
-
-
-def test_the_samples_of_a_run_are_those_of_its_slices():
-    prior = prior_of((10, 9, 3), (2.0, 2.0, 1.0))
-    for z, samples in enumerate(draw_run_errors(prior, seed=5)):
-        expected_samples = draw_errors(
-            prior, z, prior.make_slice_function(z), N_SAMPLES, seed=5 + z
-        )
-        for values, expected_values in zip(samples, expected_samples, strict=True):
-            torch.testing.assert_close(values, expected_values)
-    assert z == 2
-
-
-def test_the_thin_slice_at_the_center_of_an_acquired_slice_is_selected():
-    slices = np.arange(6)[None]
-    assert select_acquired_slices(slices, 6).tolist() == [[0, 1, 2, 3, 4, 5]]
-    assert select_acquired_slices(slices, 2).tolist() == [[1, 4]]
 
 
 def test_a_slice_without_fluctuations_has_no_error():
