@@ -22,13 +22,13 @@ from bids_sr.evaluation.reference_maps import make_known_effects
 from bids_sr.glm.activation_regions import fdr_region, reliable_region
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
-from bids_sr.steps.error_samples import interpolate_to_shape
 from bids_sr.sr.prior_maps.posterior import (
     _compute_square_root,
     effect_scale,
     wrong_sign_probability,
 )
 from bids_sr.sr.prior_maps.prior import Prior, covariance
+from bids_sr.steps.error_samples import interpolate_to_shape
 
 REPEATS, NOISES = 4, 32
 ENVELOPE_MM = 12.0

@@ -35,12 +35,12 @@ from _table import keep
 
 from bids_sr.glm.design import build_design, contrast_vector
 from bids_sr.glm.region_means import MeanEffect, fit_mean_series, weigh_smoothed_mean
-from bids_sr.steps.error_samples import interpolate_to_shape
 from bids_sr.sr.prior_maps.posterior import (
     N_SAMPLES,
     effect_scale,
     mean_error_sd,
 )
+from bids_sr.steps.error_samples import interpolate_to_shape
 
 SIZES = (20, 58, 171, 500)  # voxels, limits of the thirds on a logarithmic scale
 REGIONS = 100  # per third, contrast, and kind of voxels

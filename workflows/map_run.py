@@ -6,7 +6,7 @@ from dataclasses import replace
 from bids_sr.config.levels import StoredMaps
 from bids_sr.frozen import frozen
 from bids_sr.io.region_spaces import BOLDREF
-from bids_sr.pipeline.artifacts import Map, Mask, Rows, Table
+from bids_sr.pipeline.artifacts import File, Map, Mask, Rows, Series, Table
 from bids_sr.pipeline.flow import add_methods_text, concatenate, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
@@ -23,6 +23,7 @@ from bids_sr.steps import (
     surfaces as steps_surfaces,
 )
 from bids_sr.steps.activation import MapSettings, SeriesMaps
+from bids_sr.steps.linear_models import LinearModel
 from bids_sr.workflows.anatomy import Anatomy, Surfaces
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import RunSeries
@@ -378,17 +379,13 @@ def add_error_maps(
     """
     resources = plan.analysis.settings.resources
     assert mapped_series.series.model_file is not None
-    coverage_rows = reconstruction_error.check_intervals(
+    coverage_rows = check_run_intervals(
+        fitted_run,
         series.raw.series,
-        fitted_run.registration.bold_mask,
-        fitted_run.motion.hmc_xfms,
         mapped_series.series.model_file,
         series.model,
-        fitted_run.calibration,
-        fitted_run.outliers,
         series_name=mapped_series.series.name,
         smoothing=settings.smoothing,
-        factor=settings.factor,
         random_seed=resources.random_seed,
         omp_nthreads=resources.omp_nthreads or 1,
     )
@@ -439,6 +436,52 @@ def add_region_error(
     )
     add_methods_text(Part.MAPS, region_effects.REGION_ERROR_TEXT)
     return replace(mapped_series, region_error_rows=region_error_rows)
+
+
+def check_run_intervals(
+    fitted_run: FittedRun,
+    raw: Series,
+    model_file: File,
+    model: LinearModel,
+    *,
+    series_name: str,
+    smoothing: Sequence[float],
+    random_seed: int,
+    omp_nthreads: int,
+) -> Rows:
+    """Test the effects of a series at half the resolution; see the step `check_intervals`.
+
+    Parameters
+    ----------
+    fitted_run : FittedRun
+        Motion, brain and calibration of the run.
+    raw : Series
+        Motion-corrected acquired series.
+    model_file : File
+        Variance maps of the run.
+    model : LinearModel
+        Linear model of the run.
+    series_name : str
+        Name of the series.
+    smoothing : Sequence[float]
+        Smoothing of the maps (FWHM, mm).
+    random_seed, omp_nthreads : int
+        Seed of the prior and of its samples, and number of CPU threads.
+    """
+    return reconstruction_error.check_intervals(
+        raw,
+        fitted_run.registration.bold_mask,
+        fitted_run.motion.hmc_xfms,
+        model_file,
+        model,
+        fitted_run.calibration,
+        fitted_run.outliers,
+        series_name=series_name,
+        smoothing=smoothing,
+        factor=fitted_run.factor,
+        random_seed=random_seed,
+        omp_nthreads=omp_nthreads,
+    )
 
 
 def resample_maps(

@@ -196,37 +196,23 @@ def load_mask(mask: MaskLike, grid: Volume, folder: Path, argument: str = "mask"
 
     The mask (X, Y, Z, boolean) has at least one voxel.
     """
-    image = load_map(mask, grid, folder, argument)
+    image = (
+        grid.like(mask) if isinstance(mask, np.ndarray) else load_volume(mask, folder, argument)
+    )
+    shape = grid.data.shape
+    if image.data.shape != shape or not np.allclose(image.affine, grid.affine, atol=1e-3):
+        raise ImageInputError(
+            f"{argument}: the image is not on the expected grid (its shape is "
+            f"{image.data.shape}; expected {shape}). Resample the mask to this grid, "
+            "for example with nilearn.image.resample_to_img(mask, image, "
+            "interpolation='nearest')."
+        )
     is_inside = np.asarray(image.data > 0.5)
     if not is_inside.any():
         raise ImageInputError(
             f"{argument}: the mask is empty. Pass another mask, or None to use the default mask."
         )
     return grid.like(is_inside)
-
-
-def load_map(values: ImageLike | Array, grid: Volume, folder: Path, argument: str) -> Volume:
-    """Return a map on the grid of an image, from an image or from an array of the same shape."""
-    image = (
-        grid.like(values)
-        if isinstance(values, np.ndarray)
-        else load_volume(values, folder, argument)
-    )
-    _check_grid(image, grid, argument)
-    return image
-
-
-def _check_grid(image: Volume, grid: Volume, argument: str) -> None:
-    """Raise ImageInputError if an image is on another grid."""
-    shape = grid.data.shape
-    if image.data.shape == shape and np.allclose(image.affine, grid.affine, atol=1e-3):
-        return
-    raise ImageInputError(
-        f"{argument}: the image is not on the expected grid (its shape is "
-        f"{image.data.shape}; expected {shape}). Resample the image to this grid, "
-        "for example with nilearn.image.resample_to_img(image, grid_image), and for masks "
-        "interpolation='nearest'."
-    )
 
 
 def load_poses(motion: Motion, n_volumes: int, argument: str = "motion") -> Float:

@@ -21,15 +21,11 @@ from bids_sr.api.image_inputs import (
     SuperResolutionWarning,
     header_tr,
     series_file,
-    to_nibabel,
 )
 from bids_sr.io.nifti import load_image, save_image
-from bids_sr.io.volume import Volume
 from bids_sr.spatial.itk_files import read_itk
 from bids_sr.sr.matrices import upsample
 from bids_sr.sr.method import method_names
-from bids_sr.sr.prior_maps.posterior import draw_run_errors, effect_scale, interpolate_scale
-from bids_sr.steps.prior_errors import load_prior
 
 FITTED_ON_A_TABLE = (
     "check_fit_score_takes_y",
@@ -228,60 +224,6 @@ def test_a_fitted_estimator_can_be_pickled_and_reported(run, fitted, tmp_path):
     assert "was not applied" not in text
     assert 'src="http' not in text
     assert "<iframe" in page._repr_html_()
-
-
-def test_the_error_of_a_region_is_that_of_the_scaled_samples(run, fitted):
-    brain, _ = load_image(run / "mask.nii")
-    low_shape, factor = brain.shape, fitted.factor_
-    shape = tuple(round(size * ratio) for size, ratio in zip(low_shape, factor, strict=True))
-    region = np.zeros(shape, bool)
-    region[tuple(slice(size // 2 - 2, size // 2 + 1) for size in shape)] = True
-    rng = np.random.default_rng(2)
-    effect = rng.normal(0, 5, low_shape).astype(np.float32)
-    variance = np.full(low_shape, 0.5, np.float32)
-    error = fitted.region_error(region, effect, variance)
-    prior = load_prior(fitted.model_, Volume(brain > 0, fitted.mask_img_.affine), factor)
-    drawn = [[images.numpy() for images in slices] for slices in draw_run_errors(prior, 0)]
-    power = np.stack([np.square(acquired).mean(0) for _, acquired in drawn], -1)
-    zooms = fitted.mask_img_.header.get_zooms()[:3]
-    scale = interpolate_scale(effect_scale(effect, variance, power, brain > 0, zooms), shape)
-    samples = np.stack([errors for errors, _ in drawn], -1)
-    means = (np.sqrt(scale) * samples)[:, region].mean(1)
-    assert error == pytest.approx(np.sqrt(np.mean(means**2)), rel=1e-4)
-    assert error > 0
-    # the error is proportional to the effect
-    twice = fitted.region_error(
-        region, to_nibabel(Volume(2 * effect, fitted.mask_img_.affine)), 4 * variance
-    )
-    assert twice == pytest.approx(2 * error, rel=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"region": np.ones((3, 3, 3))}, "region: the image is not on the expected grid"),
-        ({"effect": np.ones((3, 3, 3))}, "effect: the image is not on the expected grid"),
-        ({"variance": np.ones((3, 3, 3))}, "variance: the image is not on the expected grid"),
-    ],
-)
-def test_maps_and_regions_on_other_grids_are_rejected(run, fitted, changes, message):
-    shape = fitted.mask_img_.shape
-    high_shape = tuple(round(n * ratio) for n, ratio in zip(shape, fitted.factor_, strict=True))
-    arguments = {
-        "region": np.ones(high_shape),
-        "effect": np.ones(shape),
-        "variance": np.ones(shape),
-    }
-    with pytest.raises(ImageInputError, match=message):
-        fitted.region_error(**arguments | changes)
-
-
-def test_a_baseline_has_no_known_error(run):
-    bspline = SuperResolver("bspline", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
-    shape = bspline.mask_img_.shape
-    high_shape = tuple(round(n * ratio) for n, ratio in zip(shape, bspline.factor_, strict=True))
-    with pytest.raises(ImageInputError, match="only known for methods with a prior"):
-        bspline.region_error(np.ones(high_shape), np.ones(shape), np.ones(shape))
 
 
 def test_a_method_that_fails_its_self_test_warns_and_is_zero_filled(run):
