@@ -50,7 +50,7 @@ class Grid:
     def has_view_of(self, other: "Grid") -> bool:
         """Return whether both grids have the same field of view, up to a tenth of a voxel.
 
-        The voxels may differ in size and in the order in which they are stored.
+        Voxel sizes and storage orders may differ.
         """
         sizes = np.linalg.norm(self.affine[:3, :3], axis=0)
         distance = turned_corner_distance(self.shape, self.affine, other.shape, other.affine)
