@@ -19,10 +19,9 @@ from bids_sr.steps.memory import MAPS
 from bids_sr.steps.reconstruction_error import scale_by_contrast
 
 REGION_ERROR_TEXT = (
-    "The mean effect of the region of interest was estimated from its mean time series, with the"
-    " same linear model. The standard deviation of its reconstruction error was computed from the"
-    " means of the same samples over the region. Its confidence interval covers both errors, with"
-    " degrees of freedom by Welch and Satterthwaite.\n"
+    "The mean effect of the region of interest and its noise were estimated from the mean time"
+    " series of the region, and the standard deviation of its reconstruction error from the means"
+    " of the same samples over the region.\n"
 )
 """Methods text of `measure_region_error`."""
 
