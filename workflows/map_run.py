@@ -11,7 +11,7 @@ from bids_sr.pipeline.artifacts import File, Map, Mask, Rows, Series, Table
 from bids_sr.pipeline.flow import add_methods_text, concatenate, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
-from bids_sr.region_names import BRAIN
+from bids_sr.region_names import AUTO, BRAIN
 from bids_sr.series import ACQUIRED_BAND, RAW
 from bids_sr.steps import (
     activation,
@@ -237,6 +237,9 @@ def _map_series(
         mapped_series = add_error_maps(plan, fitted_run, series, mapped_series, acquired, settings)
         if has_named_region(plan, anat):
             mapped_series = add_region_error(fitted_run, mapped_series, acquired, roi, settings)
+            # a region that follows from the name of the task is not part of the report of a study
+            if plan.analysis.settings.activation.roi != AUTO:
+                add_methods_text(Part.MAPS, region_effects.REGION_ERROR_TEXT)
         outputs.store(
             mapped_series.error_maps, among=stored_entities, varies=activation.CONTRAST_METADATA
         )
@@ -495,7 +498,6 @@ def add_region_error(
         mapped_series.series.acquired_draws,
         smoothing=settings.smoothing,
     )
-    add_methods_text(Part.MAPS, region_effects.REGION_ERROR_TEXT)
     return replace(mapped_series, region_error_rows=region_error_rows)
 
 
