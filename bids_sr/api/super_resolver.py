@@ -27,6 +27,7 @@ from bids_sr.api.image_inputs import (
     SuperResolutionWarning,
     check_is_series,
     compute_fingerprint,
+    load_mask,
     load_poses,
     open_series,
     parse_factor,
@@ -518,13 +519,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         ImageInputError
             If the method has no prior or was not applied, or if a map is not on the acquired grid.
         """
-        self._check_is_single("effect_sd")
-        if not self._learned.has_prior or not self.applied_:
-            reason = "was not applied to this run" if self._learned.has_prior else "has no prior"
-            raise ImageInputError(
-                f"method: {self.method} {reason}, so the reconstruction error is unknown. Use a "
-                "method such as sbl."
-            )
+        self._check_has_error("effect_sd")
         effects = effect if is_several(effect) else [effect]
         variances = variance if is_several(variance) else [variance]
         with working_folder() as folder:
@@ -537,6 +532,62 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             with self._draw_error_samples(folder) as samples:
                 sds = list(iterate_effect_sds(samples, acquired_effects, fwhm_mm))
         return sds if is_several(effect) else sds[0]
+
+    def region_error(
+        self, region: MaskLike, effect: ImageLike, variance: ImageLike, *, fwhm_mm: float = 0.0
+    ) -> float:
+        """Return the standard deviation of the reconstruction error of a region's mean effect.
+
+        The errors of neighboring voxels are correlated, and most of them cancel in a mean, so that
+        the result does not follow from the map of `effect_sd`. Noise of the mean is not included;
+        it follows from a linear model of the mean time series.
+
+        Parameters
+        ----------
+        region : path, image or array (X, Y, Z)
+            Region on the high-resolution grid. Only voxels in the brain are used.
+        effect, variance : path or nibabel.Nifti1Image
+            Unsmoothed effect in the motion-corrected acquired series (see `correct_motion`), and
+            its variance in the linear model (x, y, z).
+        fwhm_mm : float, default=0.0
+            Smoothing of the super-resolved effect (FWHM, mm).
+
+        Returns
+        -------
+        float
+            Standard deviation in the unit of the effect, as ``region_error_sd`` of ``bids-sr``.
+
+        Raises
+        ------
+        ImageInputError
+            If the method has no prior or was not applied, or if an image is on another grid.
+        """
+        self._check_has_error("region_error")
+        brain = self._learned.basics.brain
+        with working_folder() as folder:
+            region_mask = load_mask(region, brain.bold_mask_hr, folder, "region")
+            in_brain = region_mask.data & brain.bold_mask_hr.data
+            if not in_brain.any():
+                raise ImageInputError("region: no voxel is in the brain. Pass another region.")
+            (acquired,) = load_acquired_effects([effect], [variance], brain.bold_mask, folder)
+            with self._draw_error_samples(folder) as samples:
+                scale = samples.compute_scale(
+                    acquired.effect.data,
+                    acquired.variance.data,
+                    samples.compute_acquired_power(0.0),
+                )
+                (sd,) = samples.compute_mean_sds(in_brain, [(scale, fwhm_mm)])
+        return sd
+
+    def _check_has_error(self, method: str) -> None:
+        """Raise an error unless the reconstruction error of the fitted run is known."""
+        self._check_is_single(method)
+        if not self._learned.has_prior or not self.applied_:
+            reason = "was not applied to this run" if self._learned.has_prior else "has no prior"
+            raise ImageInputError(
+                f"method: {self.method} {reason}, so the reconstruction error is unknown. Use a "
+                "method such as sbl."
+            )
 
     def _check_is_single(self, method: str) -> None:
         """Raise an error if the estimator is not fitted, or was fitted to a list of runs."""

@@ -270,7 +270,7 @@ def measure_error(
     samples = ErrorSamples(
         errors=error_draws, acquired=acquired_draws, brain=bold_mask, brain_hr=mask
     )
-    scales = _scale_by_contrast(samples, acquired_maps, min(smoothing))
+    scales = scale_by_contrast(samples, acquired_maps, min(smoothing))
     error_maps: list[Derivative] = []
     rows: list[MetricRow] = list(coverage_rows)
     for width in smoothing:
@@ -327,7 +327,7 @@ def _measure_region(contrast_error: ErrorImages, region: MaskArray) -> dict[str,
     }
 
 
-def _scale_by_contrast(
+def scale_by_contrast(
     samples: ErrorSamples, acquired_maps: Sequence[Derivative], width: float
 ) -> dict[str, Float32]:
     """Return the variance scale of the samples on the high-resolution grid, by contrast.

@@ -149,6 +149,33 @@ def test_the_error_of_an_effect_is_proportional_to_the_effect(run, resolver):
     assert 0 < smoothed[brain].mean() < 0.7 * values[brain].mean()
 
 
+def test_the_error_of_a_region_follows_from_the_samples_and_not_from_the_map(run, resolver):
+    image = resolver.correct_motion(run / "bold.nii")
+    data = np.asarray(image.dataobj)
+    effect, tripled = (
+        nib.Nifti1Image(scale * (data[..., 30] - data[..., 20]), image.affine) for scale in (1, 3)
+    )
+    zeros = nib.Nifti1Image(np.zeros(effect.shape, np.float32), image.affine)
+    sd = resolver.effect_sd(effect, zeros).get_fdata()
+    x, y, z = np.unravel_index(np.argmax(sd), sd.shape)
+    voxel, square = np.zeros(sd.shape, bool), np.zeros(sd.shape, bool)
+    voxel[x, y, z], square[x - 2 : x + 2, y - 2 : y + 2, z] = True, True
+    voxel_error, error, tripled_error = (
+        resolver.region_error(region, acquired, zeros)
+        for region, acquired in ((voxel, effect), (square, effect), (square, tripled))
+    )
+    assert voxel_error == pytest.approx(sd[x, y, z], rel=1e-4)
+    assert tripled_error == pytest.approx(3 * error, rel=1e-4)
+    # errors above the acquired Nyquist frequency cancel: below the error of independent voxels
+    assert 0 < error < np.sqrt(np.square(sd[square]).sum()) / square.sum()
+    assert 0 < resolver.region_error(square, effect, zeros, fwhm_mm=5.0) < error
+    outside = ~(np.repeat(np.repeat(load_image(run / "mask.nii")[0] > 0, 2, 0), 2, 1))
+    with_outside = resolver.region_error(square | outside, effect, zeros)
+    assert with_outside == pytest.approx(error, rel=1e-6)
+    with pytest.raises(ImageInputError, match="region: no voxel is in the brain"):
+        resolver.region_error(outside, effect, zeros)
+
+
 def test_effects_on_another_grid_and_runs_of_a_list_are_rejected(run, resolver):
     image = nib.load(run / "boldref.nii")
     with pytest.raises(ImageInputError, match=r"variance: 1 map.* for 2 effect"):
@@ -161,3 +188,12 @@ def test_effects_on_another_grid_and_runs_of_a_list_are_rejected(run, resolver):
         several.correct_motion(run / "bold.nii")
     with pytest.raises(ImageInputError, match="method: zerofill has no prior"):
         several.runs_[0].effect_sd(image, image)
+    region = np.ones(fine.shape[:3])
+    with pytest.raises(ImageInputError, match="method: zerofill has no prior"):
+        several.runs_[0].region_error(region, image, image)
+    with pytest.raises(ImageInputError, match=r"region_error: .* list of 1 runs"):
+        several.region_error(region, image, image)
+    with pytest.raises(ImageInputError, match="region: the image is not on the expected grid"):
+        resolver.region_error(region[1:], image, image)
+    with pytest.raises(ImageInputError, match="variance: the map is not on the acquired grid"):
+        resolver.region_error(region, image, fine)
