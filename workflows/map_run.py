@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from bids_sr.config.levels import StoredMaps
 from bids_sr.frozen import frozen
-from bids_sr.pipeline.artifacts import Map, Mask, Rows, Table
+from bids_sr.pipeline.artifacts import File, Map, Mask, Rows, Table
 from bids_sr.pipeline.flow import add_methods_text, concatenate, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
@@ -32,7 +32,8 @@ class MappedSeries:
     """Series with its maps.
 
     `results`: maps and regions, metrics and inputs of figures. `error_maps`, `error_rows`,
-    `coverage_rows`: None if the method of the series has no prior. `space_maps`: maps in other
+    `coverage_rows`, `half_resolution_maps`, `error_powers`: None if the method of the series has
+    no prior. `space_maps`: maps in other
     spaces. `surface_maps`: maps on surfaces, by space.
     """
 
@@ -41,6 +42,8 @@ class MappedSeries:
     error_maps: list[Map] | None = None
     error_rows: Rows | None = None
     coverage_rows: Rows | None = None
+    half_resolution_maps: File | None = None
+    error_powers: list[Map] | None = None
     space_maps: list[Map] | None = None
     surface_maps: Mapping[str, list[Map]] | None = None
 
@@ -365,7 +368,7 @@ def add_error_maps(
     """
     resources = plan.analysis.settings.resources
     assert mapped_series.series.model_file is not None
-    coverage_rows = reconstruction_error.check_intervals(
+    coverage_rows, half_resolution_maps = reconstruction_error.check_intervals(
         series.raw.series,
         fitted_run.registration.bold_mask,
         fitted_run.motion.hmc_xfms,
@@ -380,7 +383,7 @@ def add_error_maps(
         omp_nthreads=resources.omp_nthreads or 1,
     )
     add_methods_text(Part.EVALUATION, reconstruction_error.INTERVAL_TEST_TEXT)
-    error_maps, error_rows = reconstruction_error.measure_error(
+    error_maps, error_rows, error_powers = reconstruction_error.measure_error(
         mapped_series.maps,
         acquired.maps,
         mapped_series.series.mask,
@@ -393,7 +396,12 @@ def add_error_maps(
     )
     add_methods_text(Part.MAPS, reconstruction_error.describe_error(mapped_series.series.name))
     return replace(
-        mapped_series, error_maps=error_maps, error_rows=error_rows, coverage_rows=coverage_rows
+        mapped_series,
+        error_maps=error_maps,
+        error_rows=error_rows,
+        coverage_rows=coverage_rows,
+        half_resolution_maps=half_resolution_maps,
+        error_powers=error_powers,
     )
 
 

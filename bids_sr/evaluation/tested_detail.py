@@ -107,7 +107,8 @@ def iterate_tested_detail(
         if half_weights is None:
             continue
         estimates, targets = (
-            [effects.effect(half) for half in half_weights] for effects in (reconstructed, acquired)
+            [effects.effect(half) for half in half_weights]
+            for effects in (reconstructed, acquired)
         )
         half_effects = HalfEffects(
             series=reconstructed.series,
