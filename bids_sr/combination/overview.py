@@ -165,6 +165,7 @@ def participant_html(facts: ParticipantMap) -> Markup:
             _left_out_sentence(facts),
             *_check_sentences(facts),
             _error_sentence(facts),
+            *_reliable_sentences(facts),
             *_largest_effects_sentences(facts),
             *_repeated_error_sentences(facts),
         ],
@@ -302,6 +303,16 @@ def _largest_effects_sentences(facts: ParticipantMap) -> list[str]:
     return [
         f"In the {number(LARGEST_EFFECTS, '.0%')} of these voxels that have the largest effects,"
         f" the median interval is {_plus_minus(interval)}."
+    ]
+
+
+def _reliable_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence on why there are no reliable voxels, [] if there are, or if unknown."""
+    if facts.combined.reconstruction is None or facts.combined.reliable_mm3 is not None:
+        return []
+    return [
+        "There are no reliable voxels, because the detail of this contrast is not recovered in"
+        " every run (not supported or not testable)."
     ]
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from contrastrows import make_tested_rows
 from scipy import ndimage, stats
 
 from bids_sr.combination.run_combination import widen_error
@@ -17,7 +18,6 @@ from bids_sr.combination.steps.combined_runs import (
 )
 from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.rows import MetricRow, metric_rows
 from bids_sr.pipeline.artifacts import Derivative
 
 SHAPE = (16, 14, 6)
@@ -372,8 +372,9 @@ def test_runs_can_be_weighted_by_their_noise(tmp_path):
 def test_the_reliable_region_requires_coverage_in_every_run(
     tmp_path, two_runs, coverage, expected
 ):
+    estimates = {"hand": ((0.5, 0.1), (0.5, 0.1))}
     rows = [
-        metric_rows("sbl", {"coverage_one_level_down": value}, contrast="hand")
+        make_tested_rows(estimates, coverage=value)
         for value in (0.95, coverage)
         if value is not None
     ]
@@ -383,26 +384,14 @@ def test_the_reliable_region_requires_coverage_in_every_run(
     assert "expected_wrong" in {row.statistic for row in rows_combined}
 
 
-@pytest.mark.parametrize(("value", "expected"), [(0.5, True), (0.05, False)])
-def test_the_reliable_region_requires_that_no_run_refutes_the_detail(
-    tmp_path, two_runs, value, expected
+@pytest.mark.parametrize(
+    ("tested", "expected"), [((0.5, 0.1), True), ((0.05, 0.1), False), ((0.1, 0.9), False)]
+)
+def test_the_reliable_region_requires_recovered_detail_in_every_run(
+    tmp_path, two_runs, tested, expected
 ):
-    """Values of the test of the detail are not mistaken for coverage."""
-    cells = {"reference": "oneLevelDown", "region": "acquired40", "contrast": "hand"}
-    tested = MetricRow(
-        series="sbl",
-        statistic="ev",
-        band="beyond",
-        value=value,
-        lower=value - 0.1,
-        upper=value + 0.1,
-        **cells,
-    )
-    upper = replace(tested, statistic="ev_upper_half", n=20)
-    fineness = replace(upper, statistic="detail_fineness", value=0.7, lower=0.6, upper=0.8)
-    voxels = replace(tested, statistic="voxels", band="n/a", value=400.0)
-    coverage = metric_rows("sbl", {"coverage_one_level_down": 0.95}, contrast="hand")
-    rows = [[*coverage, tested, upper, fineness, voxels], coverage]
+    """Neither detail that is not supported nor detail that is not testable is sufficient."""
+    rows = [make_tested_rows({"hand": (estimate, estimate)}) for estimate in ((0.5, 0.1), tested)]
     maps, *_ = combine(tmp_path, two_runs, coverage_rows=rows)
     assert ("sblReliable" in by_stat(maps)) is expected
 
