@@ -4,7 +4,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field, replace
 
 from bids_sr.bids import BoldRun
-from bids_sr.combination.checks import RunGroup, UncombinedRuns, group_runs, list_uncombined_runs
+from bids_sr.combination.checks import (
+    RunGroup,
+    UncombinedRuns,
+    group_runs,
+    list_uncombined_contrasts,
+    list_uncombined_runs,
+)
 from bids_sr.combination.steps import (
     combined_runs,
     figures as participant_figures,
@@ -20,7 +26,7 @@ from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.run_time import RunTime
-from bids_sr.series import MEASURED, RAW, series_names
+from bids_sr.series import MEASURED, RAW, map_label, series_names
 from bids_sr.steps import activation, spaces
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.fit_run import FittedRun
@@ -210,7 +216,7 @@ def _combine_group(
                 resampled_maps[series] = concatenate([moved_maps, error_maps])
             with subworkflow(series, high_resolution=series != RAW):
                 tested_rows = _test_series(
-                    series, runs_with_series, contrasts, registered_runs, agreement
+                    series, runs_with_series, contrasts, registered_runs, agreement, outputs
                 )
                 combined_series[series] = _combine_series(
                     series,
@@ -267,6 +273,7 @@ def _test_series(
     contrasts: Mapping[str, list[str]],
     registered_runs: Mapping[str, "_RegisteredRun"],
     agreement: Facts,
+    outputs: Outputs,
 ) -> Rows | None:
     """Test the detail of a series at half the resolution, with runs as halves.
 
@@ -281,7 +288,7 @@ def _test_series(
     if len(half_resolution_maps) < 2:
         return None
     add_methods_text(Part.EVALUATION, tested_runs.RUNS_AS_HALVES_TEXT)
-    tested_rows = tested_runs.compare_runs(
+    tested_rows, columns = tested_runs.compare_runs(
         half_resolution_maps,
         {name: run.first2run_xfm for name, run in registered_runs.items() if name in runs},
         {name: run.run_scale for name, run in registered_runs.items() if name in runs},
@@ -298,6 +305,17 @@ def _test_series(
     )
     n_maps = len(contrasts) * len(half_resolution_maps)
     expect_cost(tested_rows, RunTime(always=0.5, low=_TEST_S * n_maps))
+    outputs.store(
+        tested_rows,
+        {
+            "space": combined_runs.FRAME,
+            "desc": map_label(series, 0.0, "Detail"),
+            "suffix": "metrics",
+        },
+        facts=columns,
+        provenance=True,
+        level="minimal",
+    )
     return tested_rows
 
 
@@ -786,6 +804,13 @@ def _report_uncombined(analysis: Analysis, uncombined_group: UncombinedRuns) -> 
         )
 
 
+def _list_tested_sizes(plan: RunPlan) -> tuple[list[float], list[float]]:
+    """Return voxel sizes (mm) of the downsampled and of the acquired run; slices are kept."""
+    acquired_mm = [round(size, 4) for size in plan.bold.zooms]
+    factor = (*plan.bold.factor[:2], 1.0)
+    return [round(mm * f, 4) for mm, f in zip(acquired_mm, factor, strict=True)], acquired_mm
+
+
 def _report_combined(
     analysis: Analysis, combined_maps: CombinedMaps, slices: FusedSlices | None
 ) -> None:
@@ -816,5 +841,7 @@ def _report_combined(
                 percent=combined_maps.group.over_sessions,
                 at_rest=plan.at_rest,
                 stored=replace(make_storage_rules(plan), primary=series),
+                uncombined=list_uncombined_contrasts(combined_maps.group),
+                tested_mm=_list_tested_sizes(plan),
             )
         )

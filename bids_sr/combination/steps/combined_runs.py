@@ -741,6 +741,7 @@ def _make_images(
         )
         _, effect_map = images[0]
         images += _list_error_maps(error, effect_map, combined)
+        regions["fdr"] = error.active
         if with_reliable:
             regions["reliable"] = error.reliable
             images.append(_make_reliable_region(error, effect_map))

@@ -30,7 +30,7 @@ from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.grids import Factor
 from bids_sr.io.json_values import as_number
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.rows import MetricRow, metric_rows
+from bids_sr.metrics.rows import MetricRow, columns_json, metric_rows
 from bids_sr.pipeline.artifacts import Facts, File, Rows, Transforms
 from bids_sr.pipeline.step import step
 from bids_sr.run_time import RunTime
@@ -49,7 +49,7 @@ RUNS_AS_HALVES_TEXT = (
 
 
 @step(
-    makes="tested_rows",
+    makes=("tested_rows", "tested_columns"),
     memory=Need(always=0.1, high=0.3),
     cost=RunTime(always=0.5, low=4.0),
 )
@@ -64,7 +64,7 @@ def compare_runs(
     contrasts: Mapping[str, Sequence[str]],
     factor: Factor,
     calibrated: bool,
-) -> Rows:
+) -> tuple[Rows, Facts]:
     """Test the detail of the mean effect of runs at half the resolution, with runs as halves.
 
     Parameters
@@ -91,10 +91,11 @@ def compare_runs(
 
     Returns
     -------
-    Rows
+    tuple[Rows, Facts]
         Rows of the test as for a single run: explained variance of the detail and coverage of the
         intervals of each contrast, and the largest smoothness of the runs. Contrasts that are
-        combined but were tested in fewer than two runs have no rows.
+        combined but were tested in fewer than two runs have no rows. The second value describes
+        the columns.
     """
     left_out = run_agreement["LeftOut"]
     assert isinstance(left_out, Mapping)
@@ -122,7 +123,7 @@ def compare_runs(
     if rows:
         smoothness = max(run.maps.smoothness for run in placed_runs.values())
         rows += metric_rows(series_name, {SMOOTHNESS: smoothness}, region="brain")
-    return rows
+    return rows, columns_json(row.statistic for row in rows)
 
 
 class _PlacedRun(NamedTuple):
