@@ -545,8 +545,8 @@ def _scale_errors(
         registered_run = registered_runs.get(name)
         n_widths = len(run.plan.analysis.settings.activation.smoothing)
         with (
-            subworkflow(f"{series}_error", high_resolution=True),
-            subworkflow(scope_name(name)),
+            subworkflow(series, high_resolution=True),
+            subworkflow(scope_name(f"{name}_error")),
         ):
             sd_maps = shared_error.scale_run_error(
                 resampled_maps,
