@@ -1,10 +1,11 @@
-"""Reconstruction error of each run of a participant, scaled to the mean effect of all runs.
+"""Reconstruction error of each run of a participant, scaled to the effect in all runs.
 
 The reconstruction error is proportional to the true effect, which is a property of the
 participant. A run whose effect does not exceed its noise has a scale of 0 and an SD of 0, although
 its error is as large as the error of the other runs. When runs are combined, the scale of a
-contrast is therefore estimated from the mean acquired effect of all runs, and the variance of this
-mean. Each run contributes the mean squares of its own samples.
+contrast is therefore estimated from the acquired effects of all runs. Their mean is weighted by
+inverse variance, because it serves only to estimate the size of the effect. Each run contributes
+the mean squares of its own samples.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.combination.run_combination import RunEstimate, combine_estimates
+from bids_sr.combination.run_combination import RunEstimate, combine_estimates, weigh_runs
 from bids_sr.combination.steps.combined_runs import FRAME, make_run_estimate, maps_by_run
 from bids_sr.config.memory import Need
 from bids_sr.io.arrays import Array, Float32
@@ -47,7 +48,7 @@ def scale_run_error(
     run: str,
     contrasts: Mapping[str, Sequence[str]],
 ) -> list[Map]:
-    """Map the SD of the reconstruction error of a run, scaled to the mean effect of all runs.
+    """Map the SD of the reconstruction error of a run, scaled to the effect in all runs.
 
     Parameters
     ----------
@@ -90,7 +91,7 @@ def scale_run_error(
     left_out = run_agreement["LeftOut"]
     assert isinstance(left_out, Mapping)
     mean_effects = {
-        contrast: combine_estimates(estimates, shared=1.0)
+        contrast: combine_estimates(estimates, weigh_runs(estimates), shared=1.0)
         for contrast, estimates in _iterate_acquired(acquired_maps, contrasts, left_out)
     }
     scales = {

@@ -20,6 +20,7 @@ from bids_sr.combination.run_combination import (
     RunEstimate,
     combine_estimates,
     correlate_error,
+    weigh_runs,
     widen_error,
 )
 from bids_sr.config.memory import Need
@@ -283,7 +284,7 @@ def _test_contrast(
         mask=mask,
         zooms=Volume(mask, maps[0].affine).zooms.tolist(),
     )
-    error_estimates = _estimate_errors(maps, indices, low_means[0.0], low_mask)
+    error_estimates = _estimate_errors(maps, indices, low_mask)
     return [
         *iterate_detail_of_halves(half_effects, (factor[0], factor[1], 1.0)),
         *_score_coverage(contrast, error_estimates, series_name, mask, calibrated=calibrated),
@@ -319,21 +320,28 @@ def _compute_t(effect: Array, variance: Array) -> Float32:
 def _estimate_errors(
     maps: Sequence[HalfResolutionMaps],
     indices: Sequence[int],
-    low_mean: tuple[Float32, Float32],
     low_mask: MaskArray,
 ) -> list[RunEstimate]:
     """Return the reconstruction error of each run with its variance and expected SD.
 
-    `low_mean` is the mean effect of the downsampled runs and its variance. For `indices`, see
-    `_average_low_maps`.
+    As in maps of all runs, the SD is scaled to the effect in all runs
+    (`bids_sr.combination.steps.shared_error`). For `indices`, see `_average_low_maps`.
     """
     from bids_sr.sr.prior_maps.posterior import effect_scale
 
-    effect, variance = low_mean
+    low_estimates = [
+        RunEstimate(
+            effect=run_maps.low_effects[0, index],
+            variance=np.where(low_mask, run_maps.low_variances[0, index], 0),
+            dof=1.0,
+        )
+        for run_maps, index in zip(maps, indices, strict=True)
+    ]
+    mean = combine_estimates(low_estimates, weigh_runs(low_estimates), shared=1.0)
     low_zooms = Volume(low_mask, maps[0].low_affine).zooms.tolist()
     estimates = []
     for run_maps, index in zip(maps, indices, strict=True):
-        scale = effect_scale(effect, variance, run_maps.low_power, low_mask, low_zooms)
+        scale = effect_scale(mean.effect, mean.variance, run_maps.low_power, low_mask, low_zooms)
         error = run_maps.errors[index]
         error_variance = interpolate_to_shape(scale, error.shape) * run_maps.error_power
         estimates.append(

@@ -108,7 +108,7 @@ def coverage_rows(**coverage):
 
 def measure(maps, acquired_maps, draws, folder, rows):
     with SeriesReader(draws[0]) as errors, SeriesReader(draws[1]) as acquired_draws:
-        maps_found, table = measure_error(
+        maps_found, table, _ = measure_error(
             maps,
             acquired_maps,
             brain(HIGH_SHAPE, HIGH_AFFINE),
@@ -315,7 +315,7 @@ def test_a_series_without_a_prior_has_no_error_maps(effects, tmp_path):
         series_name="bspline",
         smoothing=WIDTHS,
     )
-    assert result == ([], [])
+    assert result == ([], [], [])
     assert not list(tmp_path.iterdir())
 
 
