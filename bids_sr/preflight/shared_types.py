@@ -57,7 +57,7 @@ def share_averaged_types(
             shared_types[bold] = replace(types[bold], averaged=kept)
             if omitted:
                 with findings.about(
-                    parse_entities(bold)["subject"], stem_of_echoes(bold), code="events"
+                    parse_entities(bold).get("subject", ""), stem_of_echoes(bold), code="events"
                 ):
                     findings.note(tables.get(bold, bold), _explain_omission(omitted))
     return shared_types

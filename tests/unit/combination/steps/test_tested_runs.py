@@ -5,14 +5,25 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from scipy import ndimage
+from variance_helpers import fluctuation, patchy, whole_of
 
 from bids_sr.combination.steps.tested_runs import compare_runs
 from bids_sr.evaluation.detail_support import COVERAGE, classify_detail
+from bids_sr.glm.design import DesignSettings
+from bids_sr.glm.regressors import Events
+from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import metric_rows
 from bids_sr.spatial.nyquist import beyond_nyquist
+from bids_sr.sr.models.model import save_model
+from bids_sr.sr.prior_maps.prior import Prior, PriorMaps
 from bids_sr.steps.half_resolution_maps import HalfResolutionMaps, save_half_resolution_maps
+from bids_sr.steps.linear_models import DesignInputs, LinearModel
+from bids_sr.steps.reconstruction_error import check_intervals
 
 SHAPE, FACTOR = (32, 28, 10), (2.0, 2.0, 1.0)
 LOW_SHAPE = (16, 14, 10)
@@ -232,3 +243,96 @@ def test_coverage_is_of_the_error_of_the_mean(tmp_path, size, expected):
     (coverage,) = (row for row in rows if row.statistic == COVERAGE)
     assert (coverage.contrast, coverage.region, coverage.n) == ("hand", "brain", math.prod(SHAPE))
     assert coverage.value == pytest.approx(expected, abs=0.03)
+
+
+VOLUMES, RUN_SHAPE = 60, (24, 22, 6)
+ONSETS = {"hand": 10.0, "foot": 60.0}
+"""Onset of the only block of each condition (s)."""
+
+
+def make_run_prior():
+    """Return a prior on the grid of the runs, with fine structure."""
+    x, y, z = RUN_SHAPE
+    grid = whole_of((x // 2, y // 2, z), FACTOR)
+    return Prior(region=grid, weight=10 * patchy(grid, 5)[None], fwhm=(1.7,), noise=0.0)
+
+
+def check_simulated_run(folder, effects, seed):
+    """Run `check_intervals` on a run with one block per condition.
+
+    `effects` are the effects (z, x, y) by condition.
+    """
+    folder.mkdir(parents=True)
+    prior, generator = make_run_prior(), torch.Generator().manual_seed(seed)
+    series = torch.stack([fluctuation(prior, generator) for _ in range(VOLUMES)])
+    series += 8 * torch.randn(series.shape, generator=generator)
+    times = 2.0 * np.arange(VOLUMES)
+    for name, effect in effects.items():
+        is_on = (times > ONSETS[name] + 4) & (times < ONSETS[name] + 24)
+        series += torch.from_numpy(np.float32(is_on))[:, None, None, None] * effect
+    bold = 500 + np.moveaxis(series.numpy(), (1, 0), (2, 3))
+    save_image(np.float32(bold), AFFINE, folder / "bold.nii", tr=2.0)
+    card = {
+        "method": "sbl",
+        "recipe": "fast",
+        "factor": list(FACTOR),
+        "contrast": "T2starw",
+        "orientation": "I-S",
+        "resolution": {"lowres_mm": [3.0, 3.0, 4.0]},
+        "trained_on": "run",
+    }
+    model, _ = save_model(folder / "model", PriorMaps(None).state_dict(), card)
+    events = pd.DataFrame(
+        {"onset": ONSETS.values(), "duration": 20.0, "trial_type": ONSETS.keys()}
+    )
+    linear_model = LinearModel(
+        inputs=DesignInputs(
+            regressors=Events(events), n_dummy=0, design=DesignSettings(high_pass=0.0)
+        ),
+        contrasts={name: {name: 1.0} for name in ONSETS},
+    )
+    with SeriesReader(folder / "bold.nii") as reader:
+        return check_intervals(
+            reader,
+            Volume(np.ones(RUN_SHAPE, bool), AFFINE),
+            np.tile(np.eye(4), (VOLUMES, 1, 1)),
+            model,
+            linear_model,
+            here=folder,
+            series_name="sbl",
+            smoothing=(0.0,),
+            factor=FACTOR,
+            random_seed=1,
+            omp_nthreads=1,
+        )
+
+
+def test_conditions_with_one_block_per_run_are_tested_across_runs(tmp_path):
+    """The condition hand has the same fine effect in both runs, the condition foot has not."""
+    generator = torch.Generator().manual_seed(7)
+    hand, *feet = (6 * fluctuation(make_run_prior(), generator) for _ in range(3))
+    paths = {}
+    for number, foot in enumerate(feet, 1):
+        run = f"run-{number}"
+        rows, paths[run] = check_simulated_run(
+            tmp_path / run, {"hand": hand, "foot": foot}, number
+        )
+        assert not [row for row in rows if row.statistic == "ev"]
+    rows, _ = compare_runs(
+        paths,
+        {"run-2": np.eye(4)[None]},
+        {"run-2": {"SignalRatio": 1.0}},
+        NOBODY_LEFT_OUT,
+        {},
+        series_name="sbl",
+        contrasts={name: list(paths) for name in ONSETS},
+        factor=FACTOR,
+        calibrated=False,
+    )
+    supports = classify_detail(rows, "sbl")
+    assert supports["hand"].state == "recovered"
+    assert supports["hand"].active.row.value > 0.1
+    assert supports["foot"].state != "recovered"
+    coverage = [row for row in rows if row.statistic == COVERAGE]
+    assert [row.contrast for row in coverage] == list(ONSETS)
+    assert all(0.85 < row.value < 0.99 for row in coverage)
