@@ -148,8 +148,9 @@ def describe_combination(
         )
     if with_error:
         sentences.append(
-            "The reconstruction error largely repeats between runs. Its variance was therefore"
-            " combined with a correlation between runs of .75 (unsmoothed maps) to .80 (5 mm"
+            "The size of the reconstruction error of each run was computed from the acquired"
+            " effects of all runs (mean weighted by inverse variance). The error largely repeats"
+            " between runs. Its variance was therefore combined with a correlation between runs of .75 (unsmoothed maps) to .80 (5 mm"
             " FWHM), and of 1 for two runs, for wider smoothing and for runs with a calibration."
             " In unsmoothed maps, its standard deviation was widened as by Student's t"
             " distribution with 14 degrees of freedom per run."
