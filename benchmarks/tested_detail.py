@@ -1,24 +1,27 @@
 """Tested and measured explained variance of detail: each contrast of measured runs, and worlds.
 
-python benchmarks/tested_detail.py OUT [WORLDS]
+python benchmarks/tested_detail.py OUT [WORLDS SEED ...]
 
-OUT contains the results of `people.py contrasts DATA OUT`, and WORLDS those of
-`tested_worlds.py DATA WORLDS`. The table has a row per run, contrast and region, and the figure
-(docs/figures/tested_detail.svg) shows active voxels.
+OUT contains the results of `people.py contrasts DATA OUT` and `people.py smoothed DATA OUT`, and
+WORLDS the draws of `tested_worlds.py DATA WORLDS SEED ...`. The table has a row per run, contrast
+and region, and a row per run with counts; the figure (docs/figures/tested_detail.svg) shows active
+voxels of unsmoothed runs.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
-from _people_data import TESTED, TYPES
+from _people_data import SMOOTHED, TESTED, TYPES
 from _people_runs import Kept
 from _table import HERE, keep
 from matplotlib.figure import Figure
+from tested_worlds import classify_draw
 
+from bids_sr.evaluation.detail_support import MIN_ACTIVE_VOXELS, classify_detail
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.figures.svg_files import svg_text
 from bids_sr.metrics.rows import MISSING, MetricRow
@@ -26,79 +29,131 @@ from bids_sr.metrics.rows import MISSING, MetricRow
 FIGURE = HERE.parent / "docs" / "figures" / "tested_detail.svg"
 COLORS = {"A": "#0072b2", "B": "#d55e00", "C": "#009e73"}
 REGIONS = {"active": ACQUIRED_ACTIVE, "brain": "brain"}
+Row = dict[str, Any]
 
 
-def text(row: MetricRow) -> str:
+def text(row: MetricRow | None) -> str:
     """Return a value with its interval."""
+    if row is None or math.isnan(row.value):
+        return "n/a"
     interval = f" [{row.lower:.2f}, {row.upper:.2f}]" if row.has_interval else ""
     return f"{row.value:.2f}{interval}"
 
 
-def tabulate(out: Path) -> list[dict[str, Any]]:
-    """Return one row per run, contrast and region that have both values."""
+def tabulate(out: Path) -> list[Row]:
+    """Return one row per run, contrast and region."""
     rows = []
-    for tested in (TYPES.get(f"{name}-types", run) for name, run in TESTED.items()):
+    for tested in [
+        *(TYPES.get(f"{name}-types", run) for name, run in TESTED.items()),
+        *SMOOTHED.values(),
+    ]:
         outputs = Kept(out / tested.name / "kept" / "blind")
         if not outputs.done:
             continue
-        cells = {
-            (row.reference, row.statistic, row.contrast, row.region): row
+        unsmoothed_rows = [
+            row
             for row in outputs.rows
             if (row.series, row.minus, row.fwhm_mm) == ("sbl", MISSING, 0)
-            and (row.band == "beyond" or row.statistic == "voxels")
+        ]
+        cells = {
+            (row.reference, row.statistic, row.contrast, row.region): row
+            for row in unsmoothed_rows
+            if row.band == "beyond" or row.statistic == "voxels"
         }
-        for contrast in dict.fromkeys(row.contrast for row in cells.values()):
-            for label, region in REGIONS.items():
+        for contrast, support in classify_detail(outputs.rows, "sbl").items():
+            for (label, region), result in zip(
+                REGIONS.items(), (support.active, support.brain), strict=True
+            ):
                 measured = cells.get(("measured", "ev", contrast, region))
-                estimate = cells.get(("oneLevelDown", "ev", contrast, region))
                 voxels = cells.get(("oneLevelDown", "voxels", contrast, region))
-                if measured is None or estimate is None or voxels is None:
-                    continue
                 rows.append(
                     {
                         "run": tested.title,
                         "person": tested.person,
                         "contrast": contrast,
                         "region": label,
-                        "voxels": int(voxels.value),
+                        "voxels": int(voxels.value) if voxels else 0,
                         "measured": text(measured),
-                        "tested": text(estimate),
-                        "measured_value": round(measured.value, 3),
-                        "tested_value": round(estimate.value, 3),
+                        "tested": text(result.row),
+                        "result": result.state,
+                        "measured_row": measured,
+                        "tested_row": result.row,
+                        "smoothed": tested.smoothed_mm > 0,
                     }
                 )
     return rows
 
 
-def draw(rows: list[dict[str, Any]], worlds: list[dict[str, Any]]) -> None:
+def summarize(rows: list[Row], region: str) -> Row:
+    """Return the counts that describe how well the test agrees with the measured accuracy."""
+    pairs = [
+        (row["tested_row"], row["measured_row"])
+        for row in rows
+        if row["region"] == region
+        and row["result"] == "recovered"
+        and row["measured_row"] is not None
+        and math.isfinite(row["measured_row"].value)
+    ]
+    useful = [
+        row
+        for row in rows
+        if row["region"] == region
+        and row["voxels"] >= MIN_ACTIVE_VOXELS
+        and row["measured_row"] is not None
+        and row["measured_row"].lower > 0
+    ]
+    differences = [tested.value - measured.value for tested, measured in pairs]
+    return {
+        "region": region,
+        "recovered and measured": len(pairs),
+        "measured at or below 0": sum(measured.value <= 0 for _, measured in pairs),
+        "covered": sum(
+            tested.lower <= measured.value <= tested.upper for tested, measured in pairs
+        ),
+        "within .10": sum(abs(difference) <= 0.1 for difference in differences),
+        "largest difference": round(max(map(abs, differences), default=math.nan), 3),
+        "mean difference": round(sum(differences) / max(1, len(differences)), 3),
+        "measured above 0 and recovered": (
+            f"{sum(row['result'] == 'recovered' for row in useful)} of {len(useful)}"
+        ),
+    }
+
+
+def draw(rows: list[Row], worlds: list[Row]) -> None:
     """Draw tested against measured values in active voxels."""
     figure = Figure(figsize=(4.5, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.plot([-0.5, 1], [-0.5, 1], color="0.7", linewidth=1, zorder=0)
+    for accepted, marker, label in ((False, "x", "rejected"), (True, "+", "recovered")):
+        points = [
+            (max(world["active, true"], -0.5), world["active, tested"])
+            for world in worlds
+            if (world["active, state"] == "recovered") is accepted
+        ]
+        if points:
+            x, y = zip(*points, strict=True)
+            axes.scatter(
+                x,
+                y,
+                color="0.3" if accepted else "0.75",
+                marker=marker,
+                s=14,
+                linewidth=0.7,
+                label=f"worlds, {label}",
+            )
     for person, color in COLORS.items():
         points = [
-            (r["measured_value"], r["tested_value"])
-            for r in rows
-            if r["person"] == person and r["region"] == "active" and r["voxels"] >= 50
+            (row["measured_row"].value, row["tested_row"].value)
+            for row in rows
+            if row["person"] == person
+            and row["region"] == "active"
+            and row["result"] == "recovered"
+            and row["measured_row"] is not None
+            and not row["smoothed"]
         ]
         if points:
-            axes.scatter(
-                *zip(*points, strict=True), color=color, s=18, label=f"participant {person}"
-            )
-    for state, marker in (("tested", "+"), ("rejected", "x")):
-        points = [
-            (max(w["true, active"], -0.5), float(w["tested, active"].split()[0]))
-            for w in worlds
-            if (w["rule, active"] == "tested") is (state == "tested")
-        ]
-        if points:
-            axes.scatter(
-                *zip(*points, strict=True),
-                color="0.3",
-                marker=marker,
-                s=28,
-                label=f"worlds, {state}",
-            )
+            x, y = zip(*points, strict=True)
+            axes.scatter(x, y, color=color, s=18, label=f"participant {person}")
     axes.set(
         xlim=(-0.55, 1),
         ylim=(-0.55, 1),
@@ -110,24 +165,42 @@ def draw(rows: list[dict[str, Any]], worlds: list[dict[str, Any]]) -> None:
 
 
 def main() -> int:
-    """Write the table and the figure."""
+    """Write the tables and the figure."""
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     rows = tabulate(Path(sys.argv[1]))
-    folder = Path(sys.argv[2]) if len(sys.argv) > 2 else None
-    worlds = (
-        []
-        if folder is None
-        else [json.loads(f.read_text()) for f in sorted(folder.glob("*.json"))]
-    )
+    worlds: list[Row] = []
+    if len(sys.argv) > 2:
+        folder, seeds = Path(sys.argv[2]), set(sys.argv[3:])
+        worlds = [
+            classify_draw(file)
+            for file in sorted(folder.glob("*.npz"))
+            if file.stem.split("_")[2] in seeds
+        ]
     draw(rows, worlds)
+    hidden = ("measured_row", "tested_row", "smoothed")
     keep(
         "tested_detail",
         "Explained variance of the detail of `sbl`, tested at half the resolution and measured",
-        [{k: v for k, v in row.items() if not k.endswith("_value")} for row in rows],
+        [{name: cell for name, cell in row.items() if name not in hidden} for row in rows],
         remarks=[
             "95 % intervals: of measured values over blocks (none with fewer than two blocks per"
             " half), of tested values over slices with 5 percentage points for the level."
+        ],
+    )
+    keep(
+        "tested_detail_counts",
+        "Agreement of tested and measured explained variance",
+        [
+            {"runs": name}
+            | summarize([row for row in rows if row["smoothed"] is smoothed], region)
+            for name, smoothed in (("unsmoothed", False), ("smoothed before", True))
+            for region in REGIONS
+        ],
+        remarks=[
+            "Recovered and measured: recovered contrasts with a measured value. Covered: the"
+            " interval of the tested value contains the measured value. Measured above 0: the"
+            f" measured interval is above 0, and at least {MIN_ACTIVE_VOXELS} voxels were tested."
         ],
     )
     return 0

@@ -348,6 +348,7 @@ def classify_draw(file: Path) -> dict[str, Any]:
         for name, cell in (
             ("true", facts[f"true, {region}"]),
             ("state", result.state),
+            ("tested", math.nan if result.row is None else result.row.value),
             ("lower", math.nan if result.row is None else result.row.lower),
         )
     }

@@ -11,6 +11,7 @@ from bids_sr.combination.checks import (
     list_uncombined_contrasts,
     list_uncombined_runs,
 )
+from bids_sr.combination.run_combination import LEAST_RUNS_OF_SPREAD
 from bids_sr.combination.steps import (
     combined_runs,
     figures as participant_figures,
@@ -153,7 +154,9 @@ def combine_participant(
             combined_runs.describe_combination(
                 over_sessions=any(maps.group.over_sessions for maps in combined_maps),
                 in_spaces=any(bool(run.series.grids) for run in processed_runs),
-                with_error=any(bool(run.maps.error_maps) for run in processed_runs),
+                with_spread=any(
+                    len(maps.group.runs) >= LEAST_RUNS_OF_SPREAD for maps in combined_maps
+                ),
                 weights=analysis.settings.activation.combine_weights,
                 combine_all=analysis.settings.activation.combine_all_runs,
             ),
@@ -359,6 +362,7 @@ def _combine_series(
         name: f"the run has no series {series}" for name in group.runs if name not in runs
     }
     skipped_runs = {**group.left_out, **missing_series}
+    is_calibrated = any(_is_calibrated(run, series) for run in runs.values())
     maps, space_maps, rows = combined_runs.combine_maps(
         resampled_maps,
         frame_mask,
@@ -370,11 +374,18 @@ def _combine_series(
         left_out=skipped_runs,
         missing_contrasts=group.missing_contrasts,
         thresholds=settings.thresholds,
-        calibrated=any(_is_calibrated(run, series) for run in runs.values()),
+        calibrated=is_calibrated,
         percent=group.over_sessions,
         weights=settings.combine_weights,
     )
     has_error = any(mapped_series.error_maps is not None for mapped_series in run_maps)
+    if has_error:
+        add_methods_text(
+            Part.MAPS,
+            combined_runs.describe_shared_error(
+                settings.smoothing, n_runs=len(runs), calibrated=is_calibrated
+            ),
+        )
     n_maps = len(contrasts) * len(settings.smoothing)
     seconds_per_map = _COMBINATION_WITH_ERROR_S if has_error else _COMBINATION_S
     expect_cost(maps, RunTime(always=0.3, high=seconds_per_map * n_maps))

@@ -85,12 +85,6 @@ def _compute_confounds(
         dvars_spike_threshold=preprocessing.dvars_spike_threshold,
         return_all_components=preprocessing.return_all_components,
     )
-    text = run_confounds.describe_confounds(
-        with_anat=plan.with_anat,
-        fd_spike_threshold=preprocessing.fd_spike_threshold,
-        dvars_spike_threshold=preprocessing.dvars_spike_threshold,
-    )
-    add_methods_text(Part.PREPROCESSING, text)
     return confounds, columns
 
 

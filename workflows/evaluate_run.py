@@ -618,7 +618,6 @@ def check_quality(
                 n_dummy=fitted_run.n_dummy,
             )
         )
-        add_methods_text(Part.EVALUATION, mask_comparison.MASK_COMPARISON_TEXT)
     if registration.guide_hr is not None:
         tables.append(
             edge_comparison.compare_edges(
@@ -701,5 +700,7 @@ def _add_controls_text(plan: RunPlan) -> None:
         )
     placebos = [request.name for request in plan.requested_series if request.placebo]
     add_methods_text(Part.EVALUATION, series_description.describe_negative_controls(placebos))
-    if any(request.learned_from == "run" for request in plan.requested_series):
+    tested = [request for request in plan.requested_series if request.learned_from == "run"]
+    if tested and all(request.is_control for request in tested):
+        # other methods are described with their self-test
         add_methods_text(Part.EVALUATION, self_test.SELF_TEST_TEXT)

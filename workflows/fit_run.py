@@ -242,7 +242,7 @@ def _find_motion(
     precomputed = run.precomputed
     if precomputed is None:
         head_motion = fit_motion(bold, n_dummy)
-        add_methods_text(Part.PREPROCESSING, bold_reference.describe_boldref(plan.dummy_scans))
+        add_methods_text(Part.PREPROCESSING, bold_reference.BOLDREF_TEXT)
         add_methods_text(Part.PREPROCESSING, motion.MOTION_TEXT)
         return head_motion
     head_motion = import_motion(
@@ -265,10 +265,13 @@ def _add_correction_text(plan: RunPlan) -> None:
     if preprocessing.input_smoothing:
         text = acquired_series.describe_input_smoothing(preprocessing.input_smoothing)
         add_methods_text(Part.PREPROCESSING, text)
-    if "slicetiming" in preprocessing.ignore:
-        add_methods_text(Part.PREPROCESSING, "Slice-timing correction was not performed.")
-    elif plan.bold.is_corrected and not plan.corrects_slice_timing:
+    if plan.bold.is_corrected and not plan.corrects_slice_timing:
         text = "Slice-timing correction had already been applied to the input series."
+        add_methods_text(Part.PREPROCESSING, text)
+    elif not plan.corrects_slice_timing:
+        add_methods_text(Part.PREPROCESSING, "Slice-timing correction was not performed.")
+    if plan.bold.precomputed is None or plan.bold.precomputed.field is None:
+        text = "Susceptibility distortion was not corrected."
         add_methods_text(Part.PREPROCESSING, text)
 
 
@@ -473,6 +476,16 @@ def register_run(
         guide_facts,
     )
     outputs.store(facts, {"desc": "registration", "suffix": "metrics"}, level="minimal")
+    if mask_file is None:
+        with_anat = anat is not None
+        add_methods_text(
+            Part.PREPROCESSING,
+            registration.describe_mask(with_anat=with_anat),
+            output=facts,
+            describe=lambda folders, _: registration.describe_mask(
+                with_anat=with_anat, folders=folders
+            ),
+        )
     import_text = registration.describe_imported_registration(
         origin, mask=mask_file is not None, to_t1w=coreg_file is not None
     )
@@ -546,7 +559,6 @@ def _resample_region(
         anat.roi_xfms,
         random_seed=random_seed,
     )
-    add_methods_text(Part.PREPROCESSING, registration.REGION_TEXT)
     outputs.store(
         roi_bold,
         {"desc": "roi", "suffix": "mask"},

@@ -364,9 +364,6 @@ def _add_own_seeds(
 def make_raw(plan: RunPlan, fitted_run: FittedRun, outputs: Outputs) -> ComputedSeries:
     """Correct head motion of the acquired series on the acquired grid, and store the result."""
     preproc = resample_acquired(fitted_run)
-    add_methods_text(
-        Part.PREPROCESSING, series_description.describe_raw(fitted_run.distortion is not None)
-    )
     outputs.store(
         preproc,
         {"desc": RAW, "suffix": "bold"},
@@ -506,10 +503,10 @@ def estimate_variance_maps(
         sources, request, settings, interpolations=() if self_tests else interpolations
     )
     if not request.is_control:
-        add_methods_text(
-            Part.SERIES,
-            training_texts.describe_variance(settings, calibrated=plan.uses_calibration),
+        describe = partial(
+            training_texts.describe_variance, settings, calibrated=plan.uses_calibration
         )
+        add_methods_text(Part.SERIES, describe(), output=variance.model_file, describe=describe)
         store_model(variance, settings.method, outputs)
     return variance
 

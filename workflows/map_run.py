@@ -1,7 +1,8 @@
 """Activation maps of all series of a run, comparison of the maps, and clusters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from bids_sr.config.levels import StoredMaps
 from bids_sr.frozen import frozen
@@ -12,6 +13,7 @@ from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, RAW
 from bids_sr.steps import (
     activation,
+    bold_reference,
     clusters as active_regions,
     map_comparison,
     reconstruction_error,
@@ -19,7 +21,7 @@ from bids_sr.steps import (
     spaces,
     surfaces as steps_surfaces,
 )
-from bids_sr.steps.activation import MapSettings, SeriesMaps
+from bids_sr.steps.activation import DescribedMaps, MapSettings, SeriesMaps
 from bids_sr.workflows.anatomy import Anatomy, Surfaces
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import RunSeries
@@ -104,12 +106,9 @@ def map_run(
     """
     settings = make_map_settings(plan)
     roi, roi_hr = find_region(plan, fitted_run, series, settings, outputs)
-    add_methods_text(
-        Part.MAPS,
-        activation.describe_maps(settings, plan.design, plan.nuisance, at_rest=plan.at_rest),
-    )
     mapped_by_name: dict[str, MappedSeries] = {}
-    for computed_series in list_mapped_series(series):
+    all_series = list_mapped_series(series)
+    for computed_series in all_series:
         is_highres = computed_series.name != RAW
         with subworkflow(computed_series.name, high_resolution=is_highres):
             mapped_by_name[computed_series.name] = _map_series(
@@ -123,6 +122,9 @@ def map_run(
                 anat,
                 outputs,
             )
+        if not is_highres:
+            names = [mapped_series.name for mapped_series in all_series]
+            _add_model_text(plan, mapped_by_name[RAW].maps, names, settings)
     all_mapped = list(mapped_by_name.values())
     return MappedRun(
         series=mapped_by_name,
@@ -131,6 +133,57 @@ def map_run(
         activation=_compare_maps(plan, fitted_run, all_mapped, roi_hr, settings, outputs),
         image_metrics=_join_image_metrics(all_mapped, outputs),
         clusters=_list_clusters(plan, fitted_run, all_mapped, anat, outputs),
+    )
+
+
+def _add_model_text(
+    plan: RunPlan, acquired_maps: list[Map], names: Sequence[str], settings: MapSettings
+) -> None:
+    """Add methods text of excluded volumes, models, contrasts and thresholds of a run.
+
+    `acquired_maps`: maps of the acquired series. `names`: names of all mapped series.
+    """
+    maps = DescribedMaps(
+        settings=settings,
+        design=plan.design,
+        nuisance=plan.nuisance,
+        at_rest=plan.at_rest,
+        has_components=plan.has_components,
+    )
+    add_methods_text(
+        Part.ACQUISITION,
+        bold_reference.describe_dummies(plan.dummy_scans),
+        output=acquired_maps,
+        describe=partial(activation.describe_excluded, plan.dummy_scans),
+    )
+    add_methods_text(Part.MAPS, activation.describe_maps(settings, at_rest=plan.at_rest))
+    if "glm" in settings.kinds:
+        if not plan.at_rest:
+            add_methods_text(Part.MAPS, activation.RESPONSE_TEXT)
+        add_methods_text(
+            Part.MAPS,
+            activation.describe_nuisance(maps),
+            output=acquired_maps,
+            describe=partial(activation.describe_nuisance, maps),
+        )
+        add_methods_text(
+            Part.MAPS,
+            activation.describe_noise(),
+            output=acquired_maps,
+            describe=activation.describe_noise,
+        )
+        add_methods_text(
+            Part.MAPS, activation.describe_contrasts(maps, plan.contrasts, plan.minus_others)
+        )
+    if "cc" in settings.kinds and _stores_correlation(plan, names):
+        add_methods_text(Part.MAPS, activation.describe_correlation(maps))
+
+
+def _stores_correlation(plan: RunPlan, names: Iterable[str]) -> bool:
+    """Return whether correlation maps of any of the series are stored or drawn."""
+    rules = make_storage_rules(plan)
+    return plan.analysis.settings.activation.draws_cc or any(
+        "cc" in stored.stats for name in names for stored in rules.outputs_of(name).values()
     )
 
 
@@ -383,6 +436,10 @@ def add_error_maps(
         omp_nthreads=resources.omp_nthreads or 1,
     )
     add_methods_text(Part.EVALUATION, reconstruction_error.INTERVAL_TEST_TEXT)
+    if plan.can_split:
+        add_methods_text(
+            Part.EVALUATION, reconstruction_error.describe_tested_detail(at_rest=plan.at_rest)
+        )
     error_maps, error_rows, error_powers = reconstruction_error.measure_error(
         mapped_series.maps,
         acquired.maps,
@@ -394,7 +451,11 @@ def add_error_maps(
         series_name=mapped_series.series.name,
         smoothing=settings.smoothing,
     )
-    add_methods_text(Part.MAPS, reconstruction_error.describe_error(mapped_series.series.name))
+    name = mapped_series.series.name
+    error_text = reconstruction_error.describe_error(name, at_rest=plan.at_rest)
+    add_methods_text(Part.MAPS, error_text)
+    reliable_text = reconstruction_error.describe_reliable(settings.smoothing, plan.bold.zooms)
+    add_methods_text(Part.MAPS, reliable_text)
     return replace(
         mapped_series,
         error_maps=error_maps,

@@ -179,7 +179,12 @@ def register_scans(files: PairFiles, random_seed: int) -> RegisteredPair:
             lowres_order=lowres_order,
             registered=files.is_registered,
         )
-        add_methods_text(Part.PAIR, registration.describe_registered_pair(files.factor))
+        add_methods_text(
+            Part.PAIR,
+            registration.describe_registered_pair(files.factor),
+            output=images.pair_facts,
+            describe=partial(registration.describe_registered_pair, files.factor),
+        )
     return RegisteredPair(
         highres_file=files.highres_file,
         factor=files.factor,

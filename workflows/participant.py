@@ -1,6 +1,8 @@
 """Graph of all participants, and processing of one participant with BOLD runs."""
 
-from bids_sr.bids import Subject
+from collections.abc import Mapping
+
+from bids_sr.bids import BoldRun, Subject
 from bids_sr.bids.fmriprep import INSTALLED_TEMPLATES
 from bids_sr.combination import is_only_run
 from bids_sr.config import Settings
@@ -12,6 +14,8 @@ from bids_sr.pipeline.step import Part
 from bids_sr.pipeline.store import store
 from bids_sr.preflight.plan import Plan
 from bids_sr.region_names import AUTO, BRAIN, is_aal2, region_of_tasks
+from bids_sr.steps import call_description
+from bids_sr.steps.call_description import AcquiredRun
 from bids_sr.steps.figures import anatomy as anatomy_figures
 from bids_sr.workflows.anatomy import Anatomy, fit_anatomy
 from bids_sr.workflows.combination import combine_participant, fuse_slices, report_participant
@@ -22,13 +26,11 @@ from bids_sr.workflows.run_plan import plan_run
 from bids_sr.workflows.series_requests import Analysis, select_entities
 from bids_sr.workflows.structural import process_scans
 
-_OPENING_TEMPLATE = """\
-Results included in this manuscript come from *bids-sr* {version}, which is based on \
-*Nipype* [@nipype]. {compared} were analyzed in the same way, so that the effect of \
-super-resolution can be separated from the effects of interpolation and smoothing.
-"""
-_COMPARED_SERIES = "The acquired series, its interpolated versions and the super-resolved series"
-_COMPARED_SCANS = "The acquired scans, their interpolated versions and the super-resolved scans"
+_SCANS_TEXT = (
+    "The acquired scans, their interpolated versions and the super-resolved scans were analyzed in"
+    " the same way, so that the effect of super-resolution can be separated from the effects of"
+    " interpolation and smoothing."
+)
 
 
 def process_participant(analysis: Analysis, subject: Subject) -> None:
@@ -129,15 +131,27 @@ def stores_atlas(settings: Settings, plan: Plan) -> bool:
     return with_anat and reaches(settings.run.level, "standard")
 
 
-def make_scope(settings: Settings, plan: Plan, version: str) -> Scope:
-    """Return the outermost scope with the nodes of all participants, not yet checked."""
+def make_scope(
+    settings: Settings, plan: Plan, version: str, packages: Mapping[str, str] | None = None
+) -> Scope:
+    """Return the outermost scope with the nodes of all participants, not yet checked.
+
+    `version`: version of this program. `packages`: versions of packages by name, for the methods
+    text; None to omit them.
+    """
     analysis = Analysis(settings=settings, plan=plan, version=version)
     root = Scope("bids_sr_wf", store=store, uri=analysis.uri)
     scans = [subject for subject in plan.subjects if subject.has_scans]
-    compared = _COMPARED_SCANS if scans else _COMPARED_SERIES
+    runs = [run for subject in plan.subjects if subject not in scans for run in subject.runs]
     with Flow(root):
+        if scans:
+            add_methods_text(Part.ACQUISITION, _SCANS_TEXT)
         add_methods_text(
-            Part.OPENING, _OPENING_TEMPLATE.format(version=version, compared=compared)
+            Part.ACQUISITION,
+            call_description.describe_acquisition([_read_acquisition(run) for run in runs]),
+        )
+        add_methods_text(
+            Part.SOFTWARE, call_description.describe_software(version, packages or {})
         )
         process_scans(analysis, scans)
         for subject in plan.subjects:
@@ -146,6 +160,23 @@ def make_scope(settings: Settings, plan: Plan, version: str) -> Scope:
     return root
 
 
-def make_graph(settings: Settings, plan: Plan, version: str) -> Graph:
-    """Return the graph of all participants, without computation and without importing nipype."""
-    return Graph(make_scope(settings, plan, version))
+def _read_acquisition(run: BoldRun) -> AcquiredRun:
+    """Return the header of a run for the methods text."""
+    return AcquiredRun(
+        task=run.entities.get("task", ""),
+        n_volumes=run.n_volumes,
+        tr=run.tr,
+        shape=run.shape,
+        zooms=run.zooms,
+        factor=run.factor,
+    )
+
+
+def make_graph(
+    settings: Settings, plan: Plan, version: str, packages: Mapping[str, str] | None = None
+) -> Graph:
+    """Return the graph of all participants, without computation and without importing nipype.
+
+    For the parameters, see `make_scope`.
+    """
+    return Graph(make_scope(settings, plan, version, packages))

@@ -8,6 +8,7 @@ from bids_sr.config.spaces import FUNC, Space
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts, minus_others
 from bids_sr.glm.design import DesignSettings
+from bids_sr.glm.model_confounds import COMPCOR_VOLUMES
 from bids_sr.preflight.run_model import design_settings
 from bids_sr.workflows.series_requests import Analysis, SeriesRequest, list_methods
 
@@ -127,6 +128,13 @@ class RunPlan:
     def nuisance(self) -> list[str] | None:
         """Columns of the confounds in the linear models; None: motion and aCompCor."""
         return self.analysis.plan.nuisance
+
+    @property
+    def has_components(self) -> bool:
+        """Whether the default model has aCompCor components, as far as known before the run."""
+        precomputed = self.bold.precomputed
+        is_imported = precomputed is not None and precomputed.confounds is not None
+        return (self.with_anat or is_imported) and self.bold.n_volumes >= COMPCOR_VOLUMES
 
     @property
     def has_truth(self) -> bool:

@@ -1,5 +1,7 @@
 """Regressors of a run: events, or time series of seeds or temporal components."""
 
+from functools import partial
+
 from bids_sr.pipeline.artifacts import Regressors, Series
 from bids_sr.pipeline.flow import add_methods_text, read_events
 from bids_sr.pipeline.outputs import Outputs
@@ -53,7 +55,12 @@ def find_regressors(
             nuisance=plan.nuisance,
         )
         atlas = plan.analysis.settings.activation.atlas
-        add_methods_text(Part.PREPROCESSING, steps_seeds.describe_seeds(plan.seeds, atlas))
+        add_methods_text(
+            Part.PREPROCESSING,
+            steps_seeds.describe_seeds(plan.seeds, atlas),
+            output=regressors,
+            describe=partial(steps_seeds.describe_seeds, plan.seeds, atlas),
+        )
     else:
         regressors, columns = steps_seeds.component_series(
             raw,

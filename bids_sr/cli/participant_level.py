@@ -52,6 +52,7 @@ def run_participants(
     from bids_sr.io.dataset_description import write_dataset
     from bids_sr.report.methods_text import write_citations
     from bids_sr.report.run_notes import record_run
+    from bids_sr.steps.call_description import find_package_versions
     from bids_sr.workflows.participant import list_primary_series, make_graph
 
     output_dir, run = settings.paths.output_dir, settings.run
@@ -68,7 +69,7 @@ def run_participants(
     digest, has_changed = analysis_digest(settings), True
     if not run.reports_only:
         with report_running(print_line, "Building the workflow"):
-            graph = make_graph(settings, plan, __version__)
+            graph = make_graph(settings, plan, __version__, find_package_versions())
             finished_steps = FinishedSteps(graph, settings.paths.work_dir or Path())
             exported_series = (
                 [] if run.boilerplate_only else list_primary_series(settings, plan, __version__)

@@ -11,15 +11,17 @@ detail is extrapolated. The detail of a contrast is therefore *recovered* if
   in the upper half of the tested frequencies is more than a third of the density in the lower
   half. If a Gaussian spectrum falls to a third, a tenth is left in the band that is added.
 
-Each condition refers to a limit of a 95 % interval (of the density: one-sided), so that few or
-unequal slices lead to rejection. The detail is *not supported* if the data contradict a condition,
-and *not testable* if they do not suffice to decide, or if the run is smooth. The rule was fixed
-with the draws of seeds 74 to 76 in ``benchmarks/tested_worlds.py`` and applied to other seeds. It
-cannot reject activity that ends at the acquired Nyquist frequency.
+Each condition refers to the lower limit of a 95 % interval (one-sided for the last two), so that
+few or unequal slices lead to rejection. If the active voxels are too few to decide one of the last
+two conditions, the whole brain decides. The detail is *not supported* if the data contradict a
+condition, and *not testable* if they do not suffice to decide, or if the run is smooth.
+
+The rule was fixed with the draws of seeds 74 to 76 in ``benchmarks/tested_worlds.py`` and applied
+to other seeds. It cannot reject activity that ends at the acquired Nyquist frequency.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
@@ -162,48 +164,78 @@ def _classify_region(
     rows_by_statistic = {row.statistic: row for row in rows if row.region == region}
     if not rows_by_statistic.keys() >= {"ev", UPPER_HALF, FINENESS, "voxels"}:
         return DetailSupport(state="not testable", reason=NOT_SPLIT)
-    row, upper_row = rows_by_statistic["ev"], rows_by_statistic[UPPER_HALF]
-    n_voxels = rows_by_statistic["voxels"].value
-    reason = _explain_unsuitable_run(n_voxels, smoothness, region_words)
+    row = rows_by_statistic["ev"]
+    reason = _explain_unsuitable_run(rows_by_statistic["voxels"].value, smoothness, region_words)
     if reason:
         return DetailSupport(state="not testable", row=row, reason=reason)
-    fineness_limits = _list_fineness_limits(rows)
-    is_smooth = any(upper < MIN_FINENESS for _, upper in fineness_limits)
-    upper_limits = compute_one_sided_limits(upper_row)
-    if is_smooth or _contradicts(row.lower, row.upper) or _contradicts(*upper_limits):
-        return DetailSupport(state="not supported", row=row, is_smooth=is_smooth)
+    is_recovered = _is_above_0(row.lower, row.upper)
+    is_recovered_near_limit = _decide_in_region(rows, UPPER_HALF, region, _is_above_0)
+    is_fine = _decide_in_region(rows, FINENESS, region, _is_fine)
+    if False in (is_recovered, is_recovered_near_limit, is_fine):
+        return DetailSupport(state="not supported", row=row, is_smooth=is_fine is False)
     if not math.isfinite(row.value):
         reason = "the acquired effect has no reproducible detail at half the resolution"
     elif not math.isfinite(row.lower):
         reason = "the run has too few slices for a confidence interval"
-    elif not row.lower > 0:
+    elif is_recovered is None:
         reason = _explain_wide_interval(row.lower, row.upper)
-    elif not upper_limits[0] > 0:
+    elif is_recovered_near_limit is None:
         reason = "the detail at the highest acquired spatial frequencies is not precise enough"
-    elif not any(lower > MIN_FINENESS for lower, _ in fineness_limits):
+    elif is_fine is None:
         reason = "it is unknown whether the acquired effect fades at high spatial frequencies"
     return DetailSupport(state="not testable" if reason else "recovered", row=row, reason=reason)
 
 
-def _list_fineness_limits(rows: Sequence[MetricRow]) -> list[tuple[float, float]]:
-    """Return the one-sided limits of fineness in regions with enough voxels.
+def _decide_in_region(
+    rows: Sequence[MetricRow],
+    statistic: str,
+    region: str,
+    decide: Callable[[float, float], bool | None],
+) -> bool | None:
+    """Return whether a condition holds in a region; None if the data do not decide.
 
-    Fineness is a property of the effect. The region in which it is more precise decides.
+    If the active voxels are too few to decide, the whole brain decides.
+
+    Parameters
+    ----------
+    rows : Sequence[MetricRow]
+        Tested rows of one contrast.
+    statistic : str
+        Statistic of the condition.
+    region : str
+        Region.
+    decide : Callable[[float, float], bool | None]
+        Condition on the limits of the one-sided interval; None if they do not decide.
     """
-    n_voxels = {row.region: row.value for row in rows if row.statistic == "voxels"}
-    return [
-        compute_one_sided_limits(row)
+    candidates = [
+        row
+        for name in dict.fromkeys((region, "brain"))
         for row in rows
-        if row.statistic == FINENESS and n_voxels.get(row.region, 0) >= MIN_ACTIVE_VOXELS
+        if (row.statistic, row.region) == (statistic, name)
     ]
+    decisions = [decide(*compute_one_sided_limits(row)) for row in candidates]
+    return next((decision for decision in decisions if decision is not None), None)
 
 
-def _contradicts(lower: float, upper: float) -> bool:
-    """Return whether an interval shows that an explained variance is not above 0.
+def _is_fine(lower: float, upper: float) -> bool | None:
+    """Return whether an effect does not fade toward the acquired Nyquist frequency.
 
-    A wide interval that contains 0 shows only that data are missing.
+    None is returned if the interval of its fineness contains `MIN_FINENESS`, or for NaN.
     """
-    return lower <= 0 and (upper <= 0 or (upper - lower) / 2 <= _MAX_HALF_WIDTH)
+    if lower > MIN_FINENESS:
+        return True
+    return False if upper < MIN_FINENESS else None
+
+
+def _is_above_0(lower: float, upper: float) -> bool | None:
+    """Return whether an interval of explained variance is above 0.
+
+    None is returned for a wide interval that contains 0, and for NaN, because data are missing.
+    """
+    if lower > 0:
+        return True
+    is_precise = upper <= 0 or (upper - lower) / 2 <= _MAX_HALF_WIDTH
+    return False if is_precise else None
 
 
 def _explain_wide_interval(lower: float, upper: float) -> str:

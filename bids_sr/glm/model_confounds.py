@@ -18,7 +18,7 @@ MOTION_SET, COMPONENTS_SET = "motion", "acompcor"
 CONFOUND_SETS = (MOTION_SET, COMPONENTS_SET)
 """Names of predefined sets of confounds."""
 COMPCOR_VOLUMES = 50  # volumes; shorter runs have no components in their model
-_N_COMPONENTS = 5
+N_COMPONENTS = 5
 
 
 def model_confounds(
@@ -65,4 +65,4 @@ def _select_components(table: pd.DataFrame) -> tuple[str, ...]:
     if len(table) < COMPCOR_VOLUMES:
         return ()
     names = [name for name in table if name.startswith("a_comp_cor") and is_complete(table[name])]
-    return tuple(names[:_N_COMPONENTS])
+    return tuple(names[:N_COMPONENTS])

@@ -161,7 +161,7 @@ class Flow(Caller):
         """
         if text and self._described:
             node = output.node if isinstance(output, Handle) and describe is not None else None
-            self.scope.texts.append(Passage(part, text, node, describe))
+            self.scope.texts.append(Passage(part, text, *self.scope.owner, node, describe))
 
     @contextmanager
     def inside(
@@ -291,7 +291,8 @@ def add_methods_text(
 ) -> None:
     """Add sentences to the methods text.
 
-    A text appears once, however often it is added. Outside a `Flow`, nothing is added.
+    A text appears once, however often it is added. If it is added to some but not all runs or
+    participants, these are named before the text. Outside a `Flow`, nothing is added.
 
     Parameters
     ----------

@@ -7,15 +7,14 @@ a workflow.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.nodes import GraphError, Handle, Node, Passage, Scope, Wire
 from bids_sr.pipeline.port import REQUIRED
 from bids_sr.pipeline.provenance import Provenance
 from bids_sr.pipeline.step import Part
 
-_FUTURE_TENSE_NOTE = (
-    "Sentences in the future tense describe steps that were not completed when this text was"
-    " written. The methods text of a completed run describes all steps in the past tense."
-)
+_MAX_NAMED_OWNERS = 3  # larger numbers of runs or participants are counted
+_INCOMPLETE_NOTE = "Unfinished steps are described in the future tense or without results."
 
 
 class Graph:
@@ -54,7 +53,8 @@ class Graph:
         """Return the methods text in processing order.
 
         A text appears once, however many runs it concerns. Paragraphs end after a text with a
-        final line feed, and after each part.
+        final line feed, and after each part. Texts that concern only some of the runs or
+        participants follow in paragraphs that begin with their names.
 
         Parameters
         ----------
@@ -71,7 +71,7 @@ class Graph:
         passages_by_text: dict[tuple[Part, str], list[Passage]] = {}
         for passage in self.scope.texts:
             passages_by_text.setdefault((passage.part, passage.text), []).append(passage)
-        texts_by_part: dict[Part, dict[str, None]] = {part: {} for part in Part}
+        texts_by_part: dict[Part, dict[str, dict[str, None]]] = {part: {"": {}} for part in Part}
         is_incomplete = False
         for (part, planned_text), passages in passages_by_text.items():
             nodes = [passage.node for passage in passages if passage.node is not None]
@@ -81,12 +81,49 @@ class Graph:
             text = _describe_nodes(passages, folders, n_unfinished)
             if text is None:
                 text = planned_text
-            texts_by_part[part].setdefault(text if text.endswith("\n") else f"{text} ")
-        joined_texts = "\n".join("".join(texts) + "\n" for texts in texts_by_part.values())
-        paragraphs = [" ".join(lines.split()) for lines in joined_texts.split("\n")]
+            texts = texts_by_part[part].setdefault(self._name_owners(passages), {})
+            texts.setdefault(text if text.endswith("\n") else f"{text} ")
+        paragraphs = [
+            paragraph
+            for texts_by_owners in texts_by_part.values()
+            for owners, texts in texts_by_owners.items()
+            for paragraph in _make_paragraphs(owners, "".join(texts))
+        ]
         if is_incomplete:
-            paragraphs.append(_FUTURE_TENSE_NOTE)
-        return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
+            paragraphs.append(_INCOMPLETE_NOTE)
+        return "\n\n".join(paragraphs) + "\n"
+
+    def _name_owners(self, passages: Sequence[Passage]) -> str:
+        """Return the runs or participants that a text concerns; "" if this is the whole call."""
+        runs, participants = (
+            dict.fromkeys(names)
+            for names in zip(
+                *((passage.run, f"sub-{passage.participant}") for passage in passages), strict=True
+            )
+        )
+        scopes = list(self.scope.inward())
+        if "" not in runs:
+            names, noun = list(runs), "runs"
+            n_all = len({scope.run for scope in scopes if scope.run})
+        else:
+            names, noun = list(participants), "participants"
+            n_all = len({scope.participant for scope in scopes if scope.participant})
+        if len(names) >= n_all or any(not passage.participant for passage in passages):
+            return ""
+        if len(names) <= _MAX_NAMED_OWNERS:
+            return f"In {enumerate_words(names)}"
+        return f"In {len(names)} of {n_all} {noun}"
+
+
+def _make_paragraphs(owners: str, text: str) -> list[str]:
+    """Return the paragraphs of a text; a text on some runs or participants is one paragraph.
+
+    `owners`: see `Graph._name_owners`.
+    """
+    if owners:
+        return [f"{owners}: {' '.join(text.split())}"]
+    paragraphs = [" ".join(lines.split()) for lines in text.split("\n")]
+    return [paragraph for paragraph in paragraphs if paragraph]
 
 
 def _describe_nodes(

@@ -67,6 +67,9 @@ class Passage(NamedTuple):
 
     Attributes
     ----------
+    participant, run : str
+        Participant label and run name that the sentences concern. Both are "" if the sentences
+        concern the whole call, and `run` is "" if they concern a participant.
     node : Node or None
         Node that is described again after it has ended; None if the sentences do not change.
     describe : callable or None
@@ -76,6 +79,8 @@ class Passage(NamedTuple):
 
     part: Part
     text: str
+    participant: str = ""
+    run: str = ""
     node: "Node | None" = None
     describe: Callable[[Sequence[Path], int], str] | None = None
 

@@ -42,13 +42,14 @@ _R = TypeVar("_R", covariant=True)
 class Part(IntEnum):
     """Parts of the methods text, in the order of processing."""
 
-    OPENING = 0
+    ACQUISITION = 0
     ANATOMY = 1
     PAIR = 2
     PREPROCESSING = 3
     SERIES = 4
     MAPS = 5
     EVALUATION = 6
+    SOFTWARE = 7
 
 
 _DEFAULT_COST = RunTime(always=0.1)

@@ -24,10 +24,12 @@ from bids_sr.spatial.transforms import (
 _LOGGER = logging.getLogger(__name__)
 # Dice coefficient of BOLD and T1w brain masks below which registration probably failed
 _POOR_DICE = 0.7
+BOLDREF_MASK = "boldref"
+"""Origin of a brain mask that is only computed from the boldref, in the facts."""
 _POOR_NMI = 1.02  # normalized mutual information below which registration probably failed
 # mm, margin around the boldref mask, which may be too small because of signal loss and partial
 # volume
-_MARGIN_MM = 4.0
+MARGIN_MM = 4.0
 
 
 def register_to_t1w(
@@ -280,7 +282,7 @@ def combine_masks(
     bold_mask = masks.brain_mask(boldref.data, boldref.affine)
     shape, affine = hr_grid(boldref.data.shape, boldref.affine, factor)
     highres_bold_mask = _upsample_mask(bold_mask, boldref.affine, shape, affine)
-    facts: dict[str, object] = {"mask_source": "boldref"}
+    facts: dict[str, object] = {"mask_source": BOLDREF_MASK}
     if brain is None:
         return bold_mask, highres_bold_mask, affine, facts
     t1w_mask, xfm = brain
@@ -302,7 +304,7 @@ def combine_masks(
     facts["mask_source"] = (
         "T1w brain mask, restricted to voxels within 4 mm of the boldref brain mask"
     )
-    margin_mm = _MARGIN_MM * masks.head_scale(bold_mask, boldref.affine)
+    margin_mm = MARGIN_MM * masks.head_scale(bold_mask, boldref.affine)
     lowres_mask = lowres_mask & masks.grow(bold_mask, boldref.affine, margin_mm)
     highres_mask = highres_mask & masks.grow(highres_bold_mask, affine, margin_mm)
     return lowres_mask, highres_mask, affine, facts

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil, cos, pi
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -556,6 +556,25 @@ class VarianceRecipe:
         SettingLimits(minimum=1, maximum=1000, requires_prior=False),
     )
     least_explained: float | None = 0.02
+
+
+# Settings for runs with a calibration, whose patterns provide most of the detail. Additional
+# updates would explain at most 0.002 of the zero-filling error (two participants).
+_SHORT_SETTINGS: Mapping[str, Any] = {"rounds": 2, "step": 0.75, "pull": 0.15}
+
+
+def make_short_recipe(recipe: VarianceRecipe) -> VarianceRecipe:
+    """Return the recipe for runs with a calibration run, which has fewer and larger updates.
+
+    Settings that differ from their default were chosen, and are kept.
+    """
+    default_recipe = VarianceRecipe()
+    changes = {
+        name: value
+        for name, value in _SHORT_SETTINGS.items()
+        if getattr(recipe, name) == getattr(default_recipe, name)
+    }
+    return replace(recipe, **changes)
 
 
 FIRST_ADDED_FIELD = "epochs"

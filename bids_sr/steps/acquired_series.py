@@ -70,8 +70,8 @@ def combine_echoes(
 def describe_slice_timing(start_time: float) -> str:
     """Return methods text of slice-timing correction to `start_time` (s after volume start)."""
     return (
-        "Slice-timing correction was performed with cubic spline interpolation in time. All"
-        f" slices were shifted to {start_time:.4g} s after the start of the volume."
+        f"Slice timing was corrected to {start_time:.4g} s after the start of the volume by cubic"
+        " splines."
     )
 
 

@@ -82,9 +82,9 @@ def describe_mask(template_space: str) -> str:
     `template_space` is the name of the template as in TemplateFlow, cohort after a plus sign.
     """
     return (
-        "The T1-weighted (T1w) image was corrected for intensity non-uniformity with N4 [@n4]."
-        f" For skull-stripping, the brain mask of the {template_space} template"
-        " [@icbm2009] was transformed to the T1w image and adjusted to its tissue boundaries."
+        "The T1-weighted (T1w) image was corrected for intensity non-uniformity with N4 [@n4] and"
+        f" skull-stripped with the brain mask of the {template_space} template [@icbm2009],"
+        " adjusted to its tissue boundaries."
     )
 
 
@@ -229,10 +229,9 @@ def normalize_t1w(
 
 
 TISSUES_TEXT = (
-    "The T1w image was spatially normalized to the template with the SyN algorithm in ANTs"
-    " [@ants]. Gray matter (GM), white matter (WM) and cerebrospinal fluid (CSF) were"
-    " segmented with a Gaussian mixture model that uses the tissue probability maps of the"
-    " template as priors [@unifiedseg; @fast]."
+    "The T1w image was normalized to the template with SyN in ANTs [@ants]. Gray matter,"
+    " white matter and cerebrospinal fluid were segmented with a Gaussian mixture model and priors"
+    " of the template [@unifiedseg; @fast]."
 )
 """Methods text of normalization and segmentation."""
 

@@ -1,6 +1,7 @@
 """Non-steady-state volumes, boldref and brain mask of a run."""
 
 import logging
+from collections.abc import Sequence
 
 from bids_sr.glm.nonsteady import count_nonsteady_volumes
 from bids_sr.io.volume import Volume
@@ -32,20 +33,39 @@ def count_dummies(bold: Series, *, dummy_scans: int | None) -> int:
     return count
 
 
-def describe_boldref(dummy_scans: int | None) -> str:
-    """Return methods text of the boldref.
+BOLDREF_TEXT = (
+    "The BOLD reference image (boldref) was the mean of the registered steady-state volumes."
+)
+"""Methods text of the boldref."""
 
-    `dummy_scans` is the given number of non-steady-state volumes; None if it is detected.
+
+def describe_dummies(dummy_scans: int | None, counts: Sequence[int] = ()) -> str:
+    """Return methods text of the volumes at the start that are excluded.
+
+    Parameters
+    ----------
+    dummy_scans : int | None
+        Given number of non-steady-state volumes; None if it is detected.
+    counts : Sequence[int], optional
+        Detected numbers, one per run; empty before the run.
     """
-    dummies = (
-        "Non-steady-state volumes were detected from the global signal"
-        if dummy_scans is None
-        else f"The first {dummy_scans} volumes were treated as non-steady-state volumes"
-    )
-    return (
-        f"{dummies} and excluded from all analyses. A BOLD reference image (boldref) was computed"
-        " as the mean of the steady-state volumes after registration to each other."
-    )
+    if dummy_scans is not None:
+        if not dummy_scans:
+            return "No volumes were excluded at the start of the run."
+        noun = "volume was" if dummy_scans == 1 else f"{dummy_scans} volumes were"
+        return f"The first {noun} treated as non-steady-state and excluded."
+    text = "Non-steady-state volumes were detected from the global signal and excluded"
+    return f"{text} ({_count_detected(counts)})." if counts else f"{text}."
+
+
+def _count_detected(counts: Sequence[int]) -> str:
+    """Return the detected numbers of volumes as text, as a range for several runs."""
+    fewest, most = min(counts), max(counts)
+    if not most:
+        return "none was found"
+    if fewest != most:
+        return f"{fewest} to {most} per run"
+    return f"{most} volume{'s' if most > 1 else ''}{' per run' if len(counts) > 1 else ''}"
 
 
 @step(makes="boldref", cost=RunTime(always=0.7, volumes=0.0125))

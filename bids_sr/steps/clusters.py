@@ -37,8 +37,7 @@ def describe_clusters(atlas: str | None) -> str:
     labels = "" if atlas is None else f", with the nearest labels of the {atlas_title(atlas)}"
     return (
         f"The ten largest clusters of each map and their local peaks were reported{labels}."
-        " Clusters were defined by 6-connectivity, and clusters larger than 10 cm³ were split by a"
-        " higher threshold.\n"
+        " Clusters were 6-connected; above 10 cm³, they were split by a higher threshold.\n"
     )
 
 

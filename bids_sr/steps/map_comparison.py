@@ -60,8 +60,7 @@ def sort_maps_of_run(maps: Iterable[Derivative]) -> tuple[SortedMaps, SortedMaps
 
 
 MAP_COMPARISON_TEXT = (
-    "For comparisons between series, maps of the acquired series were resampled to the"
-    " high-resolution grid with cubic spline interpolation. "
+    "Acquired maps were compared on the high-resolution grid after cubic spline interpolation. "
 )
 """Methods text of `compare_maps`."""
 

@@ -16,11 +16,9 @@ HMC_SIDECAR = {
     )
 }
 MOTION_TEXT = (
-    "Head-motion parameters with respect to the boldref (three rotations and three"
-    " translations) were estimated for each volume by Gauss-Newton minimization of squared"
-    " intensity differences, using the image gradients of the boldref [@bakermatthews2004]. A"
-    " gain and a quadratic intensity bias were estimated at the same time. Volumes were not"
-    " resampled at this stage."
+    "Head-motion parameters with respect to the boldref were estimated by Gauss-Newton"
+    " minimization of squared intensity differences [@bakermatthews2004], with a gain and a"
+    " quadratic bias."
 )
 """Methods text of head-motion estimation."""
 

@@ -87,10 +87,8 @@ def _interpolate_outliers(acquired: Series, outliers: Facts, here: Path, n_dummy
 
 
 _SEARCH_TEXT = (
-    "Volumes that do not show the head as the other volumes of the run were searched before any"
-    " other step: large changes between successive volumes divide a run into segments, and the"
-    " volumes of short segments were registered to neighboring volumes and compared with them in"
-    " gain, correlation and difference. Copies of other volumes were also searched."
+    "Outlier volumes, which differ from their neighbors after registration or are copies of other"
+    " volumes, were searched first."
 )
 
 

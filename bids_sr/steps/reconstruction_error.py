@@ -10,6 +10,7 @@ from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.rows import MetricRow, metric_rows
+from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import (
     Derivative,
     Facts,
@@ -27,7 +28,7 @@ from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.prior_maps.temporal_components import SeriesError
-from bids_sr.sr.recipe import VarianceRecipe
+from bids_sr.sr.recipe import VarianceRecipe, make_short_recipe
 from bids_sr.steps.activation import write_map
 from bids_sr.steps.calibration_run import Calibration, get_patterns
 from bids_sr.steps.error_maps import (
@@ -51,14 +52,23 @@ _LOGGER = logging.getLogger(__name__)
 ERROR_POWER, ACQUIRED_POWER = "errorpower", "acquiredpower"
 """Mean squares of the reconstruction errors of samples and of their acquired part."""
 INTERVAL_TEST_TEXT = (
-    "To test the coverage of the confidence intervals of super-resolved effects, the run was"
-    " downsampled by the super-resolution factor and reconstructed with variance maps"
-    " estimated at the lower resolution. The reconstructed effects were then compared with"
-    " the acquired effects. The explained variance of their detail was computed as described for"
-    " a high-resolution reference, with confidence intervals from a jackknife over slices and a"
-    " standard deviation of 5 percentage points for the difference in resolution.\n"
+    "The run was also downsampled and super-resolved to the acquired resolution to measure"
+    " coverage, the share of voxels whose 95 % interval contains the acquired effect."
 )
 """Methods text of `check_intervals`."""
+
+
+def describe_tested_detail(*, at_rest: bool) -> str:
+    """Return methods text of the test of detail, for runs that can be split into halves."""
+    halves = "segments" if at_rest else "blocks"
+    return (
+        "The detail of each contrast, above the Nyquist frequency of the downsampled run, was"
+        f" compared between super-resolved effects e in one half of the {halves} and acquired"
+        " effects T in the other half, in active voxels and in the brain. It is *recovered* if the"
+        " explained variance, 1 - E|e - T|^2 / E|T|^2, has an interval above 0, also within the"
+        " upper half of the tested spatial frequencies, *not testable* if the run does not permit"
+        " this test, and *not supported* otherwise.\n"
+    )
 
 
 @step(
@@ -165,7 +175,6 @@ def _downsample_calibration(
     A `SeriesError` is raised if the calibration run of the model is not available.
     """
     from bids_sr.sr.prior_maps.calibration_fit import read_calibration
-    from bids_sr.sr.prior_maps.fit_variance import make_short_recipe
 
     calibration_patterns = get_patterns(calibration)
     weight, correction = read_calibration(card.json.get("held_out"))
@@ -181,17 +190,46 @@ def _downsample_calibration(
     )
 
 
-def describe_error(series: str) -> str:
-    """Return methods text of the reconstruction error of a series."""
+def describe_error(series: str, *, at_rest: bool) -> str:
+    """Return methods text of the reconstruction error of a series.
+
+    `at_rest`: whether time series of seeds replace events.
+    """
+    parts = "segments" if at_rest else "blocks"
     return (
-        f"Reconstruction error in {series} is proportional to the effect and"
-        " identical in all blocks, so it is not included in the residuals of the linear model."
-        " The standard deviation of the reconstruction error was therefore estimated from 64"
-        " samples from the prior distribution of the run, scaled by the local power of the"
-        " acquired effect above noise. For each voxel, the probability that the effect has the"
-        " wrong sign was computed from this standard deviation and from the variance in the"
-        " linear model.\n"
+        f"The reconstruction error of {series} is identical in all {parts} and therefore not part"
+        " of the residuals. Its SD was estimated from 64 samples from the prior, scaled by the"
+        " local power of the acquired effect above noise."
     )
+
+
+def describe_reliable(smoothing: Sequence[float], zooms: Sequence[float]) -> str:
+    """Return methods text of reliable voxels.
+
+    `smoothing`: smoothing of the maps (FWHM, mm). `zooms`: acquired voxel size (mm).
+    """
+    narrow, wide = (
+        [width for width in smoothing if is_wide(width, zooms) is wide] for wide in (False, True)
+    )
+    sentences = []
+    if narrow:
+        sentences.append(
+            f"{_name_widths(narrow)}, reliable voxels are the active voxels with the highest t"
+            " values of which at most 5 % are expected to have the wrong sign, given this SD and"
+            " the variance of the effect."
+        )
+    if wide:
+        sentences.append(
+            f"{_name_widths(wide)}, reliable voxels are active after the error was added to the"
+            " variance of the effect."
+        )
+    return " ".join(sentences) + "\n"
+
+
+def _name_widths(smoothing: Sequence[float]) -> str:
+    """Return maps of some smoothing widths (FWHM, mm) as the beginning of a sentence."""
+    texts = [f"with {width:g} mm FWHM" if width else "without smoothing" for width in smoothing]
+    return f"In maps {enumerate_words(texts)}"
 
 
 @step(

@@ -12,6 +12,7 @@ import numpy as np
 
 from bids_sr.config.memory import Need
 from bids_sr.frozen import frozen
+from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import AS_STORED, LARGEST_BRAIN_ML, AxisOrder, Factor
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.word_lists import enumerate_words
@@ -20,7 +21,12 @@ from bids_sr.pipeline.step import HERE, step
 from bids_sr.registration import bold_to_anat
 from bids_sr.registration.ants import load, load_like, reorder_to_ras
 from bids_sr.registration.bold_regions import resample_region_to_bold
-from bids_sr.registration.bold_to_anat import combine_masks, register_pair_to_bold
+from bids_sr.registration.bold_to_anat import (
+    BOLDREF_MASK,
+    MARGIN_MM,
+    combine_masks,
+    register_pair_to_bold,
+)
 from bids_sr.registration.pair_frames import PairInFrame, make_registered_pair, make_truncated_pair
 from bids_sr.run_time import RunTime
 from bids_sr.series import RAW, map_label
@@ -79,15 +85,33 @@ def _describe_slices(factor: Factor) -> str:
     return "" if factor[2] == 1 else " in plane and averaging slices"
 
 
-def describe_registered_pair(factor: Factor) -> str:
-    """Return methods text of the registration of the pair."""
-    return (
+def describe_registered_pair(
+    factor: Factor, folders: Sequence[Path] = (), unfinished: int = 0
+) -> str:
+    """Return methods text of the registration of the pair.
+
+    `folders` are the folders of finished `register_pair` steps, and `unfinished` is the number of
+    other steps.
+    """
+    resampled = [
+        bool(read_json(folder / "pair_facts.json").get("resampled")) for folder in folders
+    ]
+    text = (
         "The high- and low-resolution T2*-weighted images (T2* pair) were coregistered with a"
         " rigid transform that maximizes mutual information in ANTs [@ants]. This transform was"
         " refined by Gauss-Newton minimization of intensity differences, after downsampling the"
-        f" high-resolution image by truncating its k-space{_describe_slices(factor)}. If the"
-        " images were misaligned, the high-resolution image was resampled with a single"
-        " interpolation."
+        f" high-resolution image by truncating its k-space{_describe_slices(factor)}."
+    )
+    if unfinished or not resampled:
+        return (
+            f"{text} If the images are misaligned, the high-resolution image will be resampled"
+            " with a single interpolation."
+        )
+    if not any(resampled):
+        return text
+    pairs_text = "" if all(resampled) else f" in {sum(resampled)} of {len(resampled)} pairs"
+    return (
+        f"{text} The high-resolution image was resampled with a single interpolation{pairs_text}."
     )
 
 
@@ -168,11 +192,6 @@ MASK_HR_SIDECAR = {
     "Type": "Brain",
     "Resolution": "grid of the super-resolved series",
 }
-REGION_TEXT = (
-    "The region of interest was resampled to the BOLD grid in a single step, with all"
-    " transforms concatenated."
-)
-"""Methods text of the region of interest in a run."""
 
 
 @step(
@@ -391,9 +410,45 @@ def describe_registration(*, to_t1w: bool, to_pair: bool) -> str:
         targets.append("to the high-resolution T2*-weighted image")
     if not targets:
         return ""
+    transforms_text = (
+        "a rigid transform that maximizes"
+        if len(targets) == 1
+        else "rigid transforms that maximize"
+    )
     return (
-        f"The boldref was coregistered {enumerate_words(targets)} with rigid transforms that"
-        " maximize mutual information in ANTs [@ants]."
+        f"The boldref was coregistered {enumerate_words(targets)} with {transforms_text} mutual"
+        " information in ANTs [@ants]."
+    )
+
+
+def describe_mask(*, with_anat: bool, folders: Sequence[Path] = ()) -> str:
+    """Return methods text of brain masks that are computed here.
+
+    Parameters
+    ----------
+    with_anat : bool
+        Whether a T1w brain mask exists.
+    folders : Sequence[Path], optional
+        Folders of finished `gather_registration` steps, whose facts name the origin of the masks.
+    """
+    if not with_anat:
+        return "The BOLD brain mask was computed from the boldref."
+    sources = [read_json(folder / "registration.json").get("mask_source") for folder in folders]
+    n_unmatched = sources.count(BOLDREF_MASK)
+    if n_unmatched and n_unmatched == len(sources):
+        return (
+            "The BOLD brain mask was computed from the boldref, because it did not match the"
+            " T1w brain mask."
+        )
+    text = (
+        "The BOLD brain mask contains voxels at least half inside the T1w brain mask and"
+        f" within {MARGIN_MM:g} mm of a mask of the boldref."
+    )
+    if not n_unmatched:
+        return text
+    return (
+        f"{text} In {n_unmatched} of {len(sources)} runs, only the mask from the boldref was used,"
+        " because the two masks did not match."
     )
 
 

@@ -27,23 +27,6 @@ def motion_confounds(
     return censored_table
 
 
-def describe_confounds(
-    *, with_anat: bool, fd_spike_threshold: float, dvars_spike_threshold: float
-) -> str:
-    """Return methods text of confounds; `with_anat` is True if there are tissue maps."""
-    signals = "brain, white matter and cerebrospinal fluid" if with_anat else "the brain"
-    return (
-        "The following confounds were computed: the six head-motion parameters and the mean"
-        f" signals of {signals}, with their temporal derivatives (backward differences) and"
-        " quadratic terms [@satterthwaite2013]; framewise displacement (FD) and DVARS"
-        " [@power2012]; root mean square displacement [@jenkinson2002]; standardized DVARS"
-        " [@nichols2017]; and discrete cosine regressors. Volumes with FD above"
-        f" {fd_spike_threshold:g} mm or standardized DVARS above {dvars_spike_threshold:g} were"
-        " annotated as motion outliers. Physiological noise regressors were extracted with"
-        f"{' anatomical and' if with_anat else ''} temporal CompCor [@behzadi2007]."
-    )
-
-
 @step(makes=("confounds", "confounds_columns"), cost=RunTime(volumes=0.063))
 def gather_confounds(
     preproc: Series,

@@ -17,6 +17,8 @@ from bids_sr.glm.regressors import Seeds
 from bids_sr.glm.temporal_regressors import uncensored_volumes
 from bids_sr.io.arrays import Array, Float
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.tables import read_frame
+from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Facts,
@@ -95,8 +97,14 @@ class SeedTemplate:
         }
 
 
-def describe_seeds(seeds: Sequence[Seed], atlas: str) -> str:
-    """Return methods text of seeds that replace events; `atlas` is the atlas of labels."""
+def describe_seeds(
+    seeds: Sequence[Seed], atlas: str, folders: Sequence[Path] = (), _: int = 0
+) -> str:
+    """Return methods text of seeds that replace events.
+
+    `atlas` is the atlas of labels. `folders` are the folders of finished `seed_series` steps,
+    whose tables name the seeds inside the brain masks.
+    """
     spheres = [
         f"{seed.name} ({' '.join(f'{mm:g}' for mm in seed.center)}; {seed.radius_mm:g} mm)"
         for seed in seeds
@@ -113,12 +121,41 @@ def describe_seeds(seeds: Sequence[Seed], atlas: str) -> str:
         phrases.append(f"seed regions of the {atlas_title(atlas)}: {', '.join(regions)}")
     return (
         "Because the run had no events, functional connectivity [@biswal1995] was mapped with"
-        f" {' and with '.join(phrases)}. Seeds outside the brain mask of the run were excluded."
-        " If no seed remained, the leading temporal components of the run were used instead. The"
-        " time series of each seed was extracted from the acquired series after regressing out"
-        " drift and confounds, and replaced the task conditions in the design matrix of all"
-        " series. Split halves of the run consisted of segments of about 30 s.\n"
+        f" {' and with '.join(phrases)}. {_describe_excluded(seeds, folders)} The time series of"
+        " each seed was extracted from the acquired series after regressing out drift and"
+        " confounds, and replaced the task conditions in the design matrix of all series. Split"
+        " halves of the run consisted of segments of about 30 s.\n"
     )
+
+
+def _describe_excluded(seeds: Sequence[Seed], folders: Sequence[Path]) -> str:
+    """Return a sentence on seeds outside the brain mask, or on the rule before the run."""
+    if not folders:
+        return "Seeds outside the brain mask of the run were excluded."
+    names = [seed.name for seed in seeds]
+    excluded: dict[str, None] = {}
+    n_replaced = 0
+    for folder in folders:
+        columns = set(read_frame(folder / "regressors_timeseries.tsv"))
+        if columns.isdisjoint(names):
+            n_replaced += 1
+        else:
+            excluded |= dict.fromkeys(name for name in names if name not in columns)
+    sentences = []
+    if excluded:
+        runs_text = "" if len(folders) == 1 else " of some runs"
+        sentences.append(
+            f"Seeds outside the brain mask{runs_text} were excluded"
+            f" ({enumerate_words(list(excluded))})."
+        )
+    if n_replaced:
+        runs_text = "" if len(folders) == 1 else f"In {n_replaced} of {len(folders)} runs, "
+        start = "all" if runs_text else "All"
+        sentences.append(
+            f"{runs_text}{start} seeds were outside the brain mask, and the leading temporal"
+            " components of the run were used instead."
+        )
+    return " ".join(sentences) or "All seeds were inside the brain mask of the run."
 
 
 @step(makes=("regressors", "seeds_columns"), cost=RunTime(volumes=0.02))

@@ -17,7 +17,7 @@ def _list_corrections(with_distortion: bool) -> str:
 def describe_all_series(
     names: Sequence[str], with_distortion: bool, with_thinner_slices: bool = False
 ) -> str:
-    """Return the methods text shared by all series except the acquired series, with baselines.
+    """Return the methods text shared by all series, with baselines.
 
     Parameters
     ----------
@@ -35,11 +35,12 @@ def describe_all_series(
     """
     baseline_texts = [f"{BASELINES[name]} ({name})" for name in names if name in BASELINES]
     sentences = [
-        "All other series were resampled to the high-resolution grid with a single interpolation"
-        f" per volume, which also corrected for {_list_corrections(with_distortion)}."
+        "Each volume was resampled once to the acquired or the high-resolution grid to correct for"
+        f" {_list_corrections(with_distortion)}."
     ]
     if baseline_texts:
-        sentences.append(f"The following baselines were computed: {'; '.join(baseline_texts)}.")
+        noun = "Baselines were" if len(baseline_texts) > 1 else "The baseline was"
+        sentences.append(f"{noun} {enumerate_words(baseline_texts)}.")
         if with_thinner_slices:
             sentences.append(
                 "Across slices, cubic spline interpolation was used instead of zero filling."
@@ -48,15 +49,13 @@ def describe_all_series(
 
 
 def describe_series(name: str) -> str:
-    """Return methods text of one series; "" for baselines, see `describe_all_series`."""
-    if name in BASELINES:
+    """Return methods text of one series; "" if it is described elsewhere.
+
+    `describe_all_series` describes baselines, and `training_texts.describe_variance` describes
+    methods with variance maps.
+    """
+    if name in BASELINES or method_of_series(name).trained_on == "series":
         return ""
-    if method_of_series(name).trained_on == "series":
-        return (
-            "For this method, the signal change of the zero-filled series was estimated in the"
-            " space of the boldref, and the part of the estimate outside the acquired band of"
-            " k-space was added to the zero-filled series.\n"
-        )
     return f"The method {name} was applied to each volume on its acquired grid.\n"
 
 
@@ -129,21 +128,9 @@ def describe_space_resolution(name: str) -> str:
     )
 
 
-def describe_raw(with_distortion: bool) -> str:
-    """Return methods text of the acquired series.
-
-    `with_distortion` is True if susceptibility distortion is also corrected.
-    """
-    return (
-        "The acquired series was resampled once on its own grid to correct for"
-        f" {_list_corrections(with_distortion)}."
-    )
-
-
 MEASURED_TEXT = (
-    "The measured high-resolution series was processed with the same slice-timing correction,"
-    " head-motion transforms, single interpolation, mask and model as the tested series. No"
-    " parameters were estimated from the measured series.\n"
+    "The measured high-resolution series was processed with the head-motion transforms, the mask"
+    " and the model of the tested series. No parameters were estimated from the measured series.\n"
 )
 """Methods text of the measured series."""
 

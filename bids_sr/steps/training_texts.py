@@ -1,9 +1,10 @@
 """Methods text on the training of networks and on the estimation of variance maps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from bids_sr.io.json_values import as_mapping, as_number
 from bids_sr.metrics.word_lists import enumerate_words
 from bids_sr.networks import (
     N_VOLUMES,
@@ -16,7 +17,8 @@ from bids_sr.series import series_name
 from bids_sr.sr.method import Method, get_method, recipe_name
 from bids_sr.sr.models.card import ModelCard, read_card, source_path, weights_path
 from bids_sr.sr.models.request import ModelSettings, TrainingSettings
-from bids_sr.sr.recipe_changes import base_recipe, changes_text
+from bids_sr.sr.recipe import VarianceRecipe, make_short_recipe
+from bids_sr.sr.recipe_changes import apply_changes, base_recipe, changes_text, select_changes
 
 TrainingSource = Literal["pair", "volumes"]
 """Source of training data: the pair of T2*-weighted images, or volumes of the run."""
@@ -175,10 +177,25 @@ def _describe_source(source: TrainingSource, count: str) -> str:
     return f"{count} randomly drawn volumes of the acquired run, without a high-resolution image"
 
 
-def describe_variance(training: ModelSettings, *, calibrated: bool) -> str:
+def describe_variance(
+    training: ModelSettings,
+    folders: Sequence[Path] = (),
+    unfinished: int = 0,
+    *,
+    calibrated: bool,
+) -> str:
     """Return methods text of the estimation and test of variance maps; "" for a control.
 
-    `calibrated` is True if a calibration run is used.
+    Parameters
+    ----------
+    training : ModelSettings
+        Settings of the estimation.
+    folders : Sequence[Path], optional
+        Folders of the finished steps, whose model cards contain the results of the test.
+    unfinished : int, optional
+        Number of unfinished steps.
+    calibrated : bool
+        Whether a calibration run is used.
     """
     method = get_method(training.method)
     if method.is_baseline:
@@ -187,22 +204,128 @@ def describe_variance(training: ModelSettings, *, calibrated: bool) -> str:
         file = "" if training.pretrained is None else f", file {training.pretrained.name}"
         return (
             "Super-resolution was performed with variance maps from another run"
-            f" ({method.name}{file})."
+            f" ({method.name}{file}), in the space of the boldref.\n"
         )
-    method_text = method.describe_prior(training.recipe) or f"given by {method.about}"
-    calibration_text = (
-        " The components of the calibration run were included in the prior as local covariance."
-        " Their weight was determined by how accurately the outermost fifth of the acquired"
-        " k-space was predicted from the remaining k-space in held-out halves of the run. The"
-        " same prediction was used to refine the registration of the calibration run. If the"
-        " components did not improve the prediction, they were omitted."
-    )
-    return (
+    cards, _ = read_cards(training.method, folders)
+    calibrated = calibrated and method.uses_calibration
+    prior_text = method.describe_prior(training.recipe) or f"given by {method.about}"
+    sentences = [
         f"With {series_name(method.name)}, the signal change outside the acquired band of k-space"
-        f" was estimated with a Gaussian prior {method_text}. To test whether this method was"
-        " applicable, the run was downsampled by the super-resolution factor and reconstructed"
-        " with variance maps from one half of the run. The method was applied only if the error"
-        " in the other half of the run was lower than with zero filling. Otherwise, the run was"
-        f" zero filled.{calibration_text if method.uses_calibration and calibrated else ''}"
-        f"{describe_changes(training)}"
+        f" was estimated in the space of the boldref with a Gaussian prior {prior_text}, and added"
+        " to the zero-filled series.",
+        *_describe_estimation(training, cards, calibrated=calibrated),
+        _describe_applicability(training, cards),
+    ]
+    if unfinished and cards:
+        sentences.append(f"This test will be performed in {unfinished} more runs.")
+    if calibrated:
+        sentences.append(_describe_calibration(cards))
+    return " ".join(sentences) + describe_changes(training) + "\n"
+
+
+def _describe_calibration(cards: Sequence[ModelCard]) -> str:
+    """Return sentences on the components of a calibration run in the prior."""
+    text = (
+        "The components of the calibration run were included in the prior as local covariance,"
+        " with a weight determined by how accurately the outermost fifth of the acquired k-space"
+        " was predicted from the remaining k-space in held-out halves of the run. The same"
+        " prediction was used to refine the registration of the calibration run."
+    )
+    used = [bool(_read_test(card).get("calibrated")) for card in cards]
+    if all(used):
+        return text
+    if not any(used):
+        return f"{text} Because the components did not improve the prediction, they were omitted."
+    return (
+        f"{text} In {used.count(False)} of {len(used)} runs, the components did not improve the"
+        " prediction and were omitted."
+    )
+
+
+def _get_variance_recipe(training: ModelSettings) -> VarianceRecipe:
+    """Return the recipe of prior SD maps with the requested changes."""
+    recipe = get_method(training.method).variance
+    assert recipe is not None
+    return apply_changes(recipe, select_changes(training.recipe_changes, training.method))
+
+
+def _describe_estimation(
+    training: ModelSettings, cards: Sequence[ModelCard], *, calibrated: bool
+) -> list[str]:
+    """Return sentences on prior SD maps and their updates; empty if maps are not updated.
+
+    `calibrated`: whether a calibration run is planned, which replaces most updates if it is used.
+    """
+    recipe = _get_variance_recipe(training)
+    if not recipe.rounds:
+        return []
+    counts = [int(as_number(card.json.get("components"), recipe.components)) for card in cards]
+    if not counts:
+        components_text = f"up to {recipe.components}"
+    elif min(counts) == max(counts):
+        components_text = f"{counts[0]}"
+    else:
+        components_text = f"{min(counts)} to {max(counts)}"
+    used = [bool(_read_test(card).get("calibrated")) for card in cards]
+    if calibrated and (all(used) or not used):
+        recipe = make_short_recipe(recipe)
+    n_maps = len(recipe.fwhm)
+    widths = enumerate_words([f"{width:g}" for width in recipe.fwhm])
+    sentences = [
+        f"The prior consisted of {n_maps} map{'s' if n_maps > 1 else ''} of standard deviations"
+        f" (SD) with spatial correlations of {widths} high-resolution voxels (FWHM) and a noise"
+        f" variance of {recipe.noise:g} relative to the data.",
+        f"In each of {recipe.rounds} updates, the maps were multiplied by the ratio of"
+        f" {components_text} temporal components below 0.1 Hz, divided by their size to the power"
+        f" of {recipe.equalize:g}, to {recipe.draws} samples from the prior. This ratio was"
+        f" smoothed (SD of {recipe.smooth:g} high-resolution voxels in plane, {recipe.across:g}"
+        f" slices) and raised to the power of {recipe.step:g}; the logarithm of the maps was"
+        f" smoothed with a weight of {recipe.pull:g}.",
+    ]
+    if calibrated and any(used) and not all(used):
+        short = make_short_recipe(recipe)
+        sentences.append(
+            f"In {sum(used)} of {len(used)} runs with a calibration run, {short.rounds} updates"
+            f" with an exponent of {short.step:g} and a weight of {short.pull:g} were sufficient."
+        )
+    return sentences
+
+
+def _read_test(card: ModelCard) -> Mapping[str, object]:
+    """Return the result of the self-test in a model card."""
+    return as_mapping(as_mapping(card.json.get("held_out")).get("tested"))
+
+
+def _describe_applicability(training: ModelSettings, cards: Sequence[ModelCard]) -> str:
+    """Return sentences on the self-test of variance maps, and its result if there are cards."""
+    least = _get_variance_recipe(training).least_explained
+    name = series_name(training.method)
+    text = (
+        "In a self-test, the run was downsampled by the super-resolution factor, and one half was"
+        " reconstructed with maps from the other half"
+    )
+    score_text = "the squared error was"
+    limit_text = "" if least is None else f" at least {100 * least:g} %"
+    if not cards:
+        return (
+            f"{text}; {name} was applied if {score_text}{limit_text} lower than with zero filling."
+        )
+    scores = [
+        as_number(as_mapping(card.json.get("held_out")).get("explained_over_zerofill"))
+        for card in cards
+        if card.json.get("applied")
+    ]
+    if not scores:
+        return (
+            f"{text}; because {score_text} not{limit_text} lower than with zero filling, the run"
+            " was zero filled."
+        )
+    lowest, highest = (f"{100 * score:.1f}" for score in (min(scores), max(scores)))
+    values = lowest if lowest == highest else f"{lowest} to {highest}"
+    threshold_text = "" if least is None else f" (required: {100 * least:g} %)"
+    runs_text = "" if len(scores) == len(cards) else f" to {len(scores)} of {len(cards)} runs"
+    others_text = "; the other runs were zero filled" if runs_text else ""
+    return (
+        f"{text}; {name} was applied{runs_text} because {score_text} {values} % lower than with"
+        f" zero filling{threshold_text}{others_text}."
     )

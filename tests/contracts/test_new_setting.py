@@ -89,7 +89,7 @@ maker.subject()
 graph = planned_graph(maker, Path("."))
 widths = {graph.settings[node]["smoothing"] for node in nodes_of(graph, "map_series")}
 assert widths == {(0.0, 4.0)}
-assert "kernel of 0 and 4 mm FWHM" in graph.methods_text()
+assert "Gaussian smoothing with 4 mm FWHM" in graph.methods_text()
 stored = {
     choice["desc"]
     for node in graph.nodes

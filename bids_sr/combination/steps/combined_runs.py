@@ -111,15 +111,15 @@ def describe_combination(
     *,
     over_sessions: bool,
     in_spaces: bool,
-    with_error: bool,
+    with_spread: bool,
     weights: RunWeighting,
     combine_all: bool,
 ) -> str:
     """Return methods text of combined runs.
 
     `over_sessions`: whether runs of several sessions were combined. `in_spaces`: whether maps were
-    also resampled to other spaces. `with_error`: whether a series has an estimate of the
-    reconstruction error. `weights`, `combine_all`: settings of the combination.
+    also resampled to other spaces. `with_spread`: whether the spread of the effects between runs
+    was computed. `weights`, `combine_all`: settings of the combination.
     """
     weighting = {
         "equal": "equal weights",
@@ -146,19 +146,35 @@ def describe_combination(
             "Over sessions, effects were expressed in percent of the mean signal in the brain of"
             " each run."
         )
-    if with_error:
-        sentences.append(
-            "The size of the reconstruction error of each run was computed from the acquired"
-            " effects of all runs (mean weighted by inverse variance). The error largely repeats"
-            " between runs. Its variance was therefore combined with a correlation between runs of .75 (unsmoothed maps) to .80 (5 mm"
-            " FWHM), and of 1 for two runs, for wider smoothing and for runs with a calibration."
-            " In unsmoothed maps, its standard deviation was widened as by Student's t"
-            " distribution with 14 degrees of freedom per run."
-        )
-    sentences.append(
-        "From three runs on, the spread of the effects between runs was also computed."
-    )
+    if with_spread:
+        sentences.append("The spread of the effects between runs was also computed.")
     return " ".join(sentences) + "\n"
+
+
+def describe_shared_error(smoothing: Sequence[float], *, n_runs: int, calibrated: bool) -> str:
+    """Return methods text of the reconstruction error of combined runs.
+
+    Parameters
+    ----------
+    smoothing : Sequence[float]
+        Smoothing of the maps (FWHM, mm).
+    n_runs : int
+        Number of runs.
+    calibrated : bool
+        Whether any run was super-resolved with a high-resolution calibration run.
+    """
+    phrases = []
+    for width in smoothing:
+        correlation = correlate_error(width, calibrated=calibrated, n_runs=n_runs)
+        widening = widen_error(width, n_runs=n_runs)
+        factor_text = f" and an SD multiplied by {widening:.3g}" if widening > 1 else ""
+        maps_text = f"{width:g} mm FWHM" if width else "maps without smoothing"
+        phrases.append(f"{correlation:.2g}{factor_text} ({maps_text})")
+    return (
+        "The size of the reconstruction error of each run was computed from the acquired effects"
+        f" of all runs (mean weighted by inverse variance). The error variance of {n_runs} runs was"
+        f" combined with a correlation between runs of {enumerate_words(phrases)}.\n"
+    )
 
 
 @step(

@@ -19,11 +19,5 @@ METHOD = Method(
     placebos=CONTROLS_OF_A_RUN,
     costs={"fast": RunTime(always=2.0, low=200.0, volumes=0.005, series=0.08)},
     uses_calibration=True,
-    prior_text={
-        "any": (
-            "in a variant of sparse Bayesian learning [@sparse_bayes]. The variances of this"
-            " prior were estimated in a few smoothed iterations that increase the marginal"
-            " likelihood of the temporal components of the run below 0.1 Hz"
-        )
-    },
+    prior_text={"any": "in a variant of sparse Bayesian learning [@sparse_bayes]"},
 )

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,14 +31,11 @@ from bids_sr.sr.prior_maps.prior import Prior, Tile
 from bids_sr.sr.prior_maps.run_data import RunData
 from bids_sr.sr.prior_maps.self_test import SelfTest, SelfTestScore, estimate_map, score_maps
 from bids_sr.sr.prior_maps.temporal_components import SeriesError, TemporalStatistics
-from bids_sr.sr.recipe import VarianceRecipe
+from bids_sr.sr.recipe import VarianceRecipe, make_short_recipe
 from bids_sr.sr.threads import torch_threads
 
 _LOG = logging.getLogger(__name__)
 _LARGEST_HALF = 6e4  # largest value in half precision
-# Settings for runs with a calibration, whose patterns provide most of the detail. Additional
-# updates would explain at most 0.002 of the zero-filling error (two participants).
-_SHORT_SETTINGS: Mapping[str, Any] = {"rounds": 2, "step": 0.75, "pull": 0.15}
 _ZERO_FILLING = "zero filling: "  # beginning of a reason in the model card
 _CONTROL_TEXT = "this control is always applied, without an applicability test"
 
@@ -92,20 +88,6 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
         "noise": torch.tensor(prior.noise),
     }
     return TrainedModel(state=state, card=card, log=tuple(log))
-
-
-def make_short_recipe(recipe: VarianceRecipe) -> VarianceRecipe:
-    """Return the recipe for runs with a calibration run, which has fewer and larger updates.
-
-    Settings that differ from their default were chosen, and are kept.
-    """
-    default_recipe = VarianceRecipe()
-    changes = {
-        name: value
-        for name, value in _SHORT_SETTINGS.items()
-        if getattr(recipe, name) == getattr(default_recipe, name)
-    }
-    return replace(recipe, **changes)
 
 
 def _stack_slices(statistics: TemporalStatistics) -> Tensor:

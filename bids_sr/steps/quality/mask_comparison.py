@@ -10,12 +10,6 @@ from bids_sr.run_time import RunTime
 from bids_sr.series import MEASURED
 from bids_sr.steps.memory import EFFECTS
 
-MASK_COMPARISON_TEXT = (
-    "In addition, a brain mask was computed from the mean of each series, and the overlap"
-    " between these masks was measured with the Jaccard index. "
-)
-"""Methods text of `compare_masks`."""
-
 
 @step(makes="mask_rows", memory=EFFECTS, cost=RunTime(always=0.5, volumes=0.002))
 def compare_masks(

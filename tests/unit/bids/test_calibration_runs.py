@@ -123,7 +123,9 @@ def test_the_methods_text_describes_the_calibration_patterns(calibrated: BidsMak
     assert "Drift was regressed out, and the residuals were decomposed" in with_calibration
     assert "components of head motion were regressed out" not in with_calibration
     for text in (with_calibration, without):
-        assert "zero-filled series was estimated in the space of the boldref" in text
+        assert "band of k-space was estimated in the space of the boldref" in text
+    assert "In each of 2 updates" in with_calibration
+    assert "In each of 6 updates" in without
 
 
 @pytest.mark.parametrize("option", ["highres", "acq-highres", "FILE"])

@@ -45,7 +45,7 @@ def test_boilerplate_only_describes_completed_training_in_the_past_tense(
     text = Path("out/CITATION.md").read_text()
     assert "The network srgan will be trained on the participant's own" in text
     assert "with the recipe fast" in text
-    assert "Sentences in the future tense describe steps that were not completed" in text
+    assert "Unfinished steps are described" in text
     card = {"card_version": 1, "method": "srgan", "recipe": "fast", "factor": [2, 2, 1]}
     card |= {"resolution": {"lowres_mm": [6, 6, 4]}, "contrast": "T2starw", "seed": 0}
     card |= {"orientation": "I-S", "weights_sha256": "0" * 64}
@@ -59,7 +59,7 @@ def test_boilerplate_only_describes_completed_training_in_the_past_tense(
     assert "The network srgan was trained on the participant's own pair" in text
     assert "Training of srgan was stopped by the time limit after 8 steps" in text
     assert "will be" not in text
-    assert "future tense" not in text
+    assert "Unfinished" not in text
 
 
 def test_clean_workdir_removes_only_steps_of_this_call(

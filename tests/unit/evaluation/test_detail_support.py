@@ -77,14 +77,27 @@ def test_the_rule(changes, state, reason):
     assert bool(support.active.reason) is (state == "not testable")
 
 
-def test_fineness_is_taken_from_the_region_where_it_is_precise():
-    imprecise = rows_of(fineness=0.45)
-    for brain, state in ((0.7, "recovered"), (0.15, "not supported")):
-        rows = [*imprecise, *rows_of(region="brain", fineness=brain, fineness_half=0.1)]
-        assert classify_detail(rows, "sbl")["all"].state == state
-    few = rows_of(fineness=0.1, fineness_half=0.05, voxels=30)
-    rows = [*few, *rows_of(region="brain", fineness_half=0.1)]
-    assert classify_detail(rows, "sbl")["all"].brain.state == "recovered"
+@pytest.mark.parametrize(
+    ("brain", "active_state"),
+    [
+        ({}, "recovered"),
+        ({"upper_value": -0.1}, "not supported"),
+        ({"upper_half": 0.9}, "not testable"),
+        ({"fineness": 0.1}, "not supported"),
+        ({"fineness": 0.45}, "not testable"),
+    ],
+)
+def test_the_brain_decides_if_active_voxels_are_too_few(brain, active_state):
+    active = rows_of(upper_value=0.15, upper_half=0.4, fineness=0.4, voxels=80)
+    rows = [*active, *rows_of(region="brain", **brain)]
+    assert classify_detail(rows, "sbl")["all"].state == active_state
+    decided = [*rows_of(), *rows_of(region="brain", **brain)]
+    assert classify_detail(decided, "sbl")["all"].state == "recovered"
+
+
+def test_active_voxels_do_not_decide_about_the_brain():
+    rows = [*rows_of(), *rows_of(region="brain", fineness=0.45)]
+    assert classify_detail(rows, "sbl")["all"].brain.state == "not testable"
 
 
 def test_contrasts_without_a_test_are_listed_if_they_are_named():

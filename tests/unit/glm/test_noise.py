@@ -271,18 +271,9 @@ def test_brightness_can_be_passed_to_the_pooling(monkeypatch):
 
 
 def test_the_methods_text_reports_width_and_order():
-    from bids_sr.glm.design import DesignSettings
-    from bids_sr.steps.activation import MapSettings, describe_maps
+    from bids_sr.steps.activation import describe_noise
 
-    settings = MapSettings(
-        kinds=("glm",),
-        thresholds=(),
-        smoothing=(0.0,),
-        factor=(2.0, 2.0, 1.0),
-        axis_order=(0, 1, 2),
-    )
-    text = describe_maps(settings, DesignSettings(), None, at_rest=False)
-    assert text.startswith("Activation was mapped")
+    text = describe_noise()
     assert f"{pooling.FWHM_MM:g} mm FWHM" in text
     assert f"autoregressive of order {pooling.ORDER}" in text
 

@@ -24,11 +24,18 @@ from bids_sr.metrics.rows import COLUMNS, read_frame
 from bids_sr.pipeline.artifacts import Derivative, Map
 from bids_sr.pipeline.store import derivative_path
 from bids_sr.steps.activation import (
+    DescribedMaps,
     MapSettings,
     SeriesMaps,
+    describe_contrasts,
+    describe_correlation,
+    describe_excluded,
     describe_maps,
+    describe_noise,
+    describe_nuisance,
     join_quality,
     map_series,
+    read_fitted_models,
 )
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.map_comparison import compare_maps
@@ -148,11 +155,11 @@ def maps_of(
     return tuple(getattr(results, name) for name in map_series.outputs)
 
 
-def text_of(*, at_rest, high_pass=1 / 128, nuisance=None, **changes):
-    return describe_maps(
-        replace(SETTINGS, **changes),
-        DesignSettings(high_pass=high_pass),
-        nuisance,
+def described(*, at_rest=False, high_pass=1 / 128, nuisance=None, **changes):
+    return DescribedMaps(
+        settings=replace(SETTINGS, **changes),
+        design=DesignSettings(high_pass=high_pass),
+        nuisance=nuisance,
         at_rest=at_rest,
     )
 
@@ -173,7 +180,8 @@ def test_confounds_of_the_correlation_are_in_its_sidecar(run, tmp_path):
     assert cc.sidecar["Model"]["Confounds"] == ["trans_x", "trans_y"]
     assert "Confounds" not in without_confounds.sidecar["Model"]
     assert not np.allclose(cc.volume.data, without_confounds.volume.data, equal_nan=True)
-    text = text_of(at_rest=True, **options)
+    nuisance = options.pop("nuisance")
+    text = describe_correlation(described(at_rest=True, nuisance=nuisance, **options))
     assert "corrected for confounds (`trans_[xy]`) and correlated" in text
 
 
@@ -192,9 +200,9 @@ def test_selected_confounds_replace_the_default(run, tmp_path, caplog):
     ):
         assert selected_map.sidecar == default_map.sidecar
         assert np.array_equal(selected_map.volume.data, default_map.volume.data, equal_nan=True)
-    text = text_of(at_rest=False, nuisance=confounds)
-    assert "and the selected confounds (`trans_[xy], csf`)" in text
-    assert "aCompCor" not in text
+    planned = describe_nuisance(described(nuisance=confounds))
+    assert "and the selected confounds (`trans_[xy], csf`)" in planned
+    assert "aCompCor" not in planned
 
 
 def test_maps_are_named_and_described(run, tmp_path):
@@ -441,16 +449,56 @@ def test_the_step_writes_the_same_bytes_in_every_folder(run, tmp_path):
 
 
 def test_the_methods_text_describes_the_options() -> None:
-    settings = replace(SETTINGS, thresholds=("quarter",), smoothing=(0.0, 5.0))
-    text = describe_maps(settings, DesignSettings(high_pass=0.008), None, at_rest=False)
-    assert "first five aCompCor components [@behzadi2007]" in text
-    assert text.startswith(
-        "Activation was mapped in all series with the same model, after smoothing with a Gaussian"
-        " kernel of 0 and 5 mm FWHM (0 mm"
+    assert describe_maps(replace(SETTINGS, smoothing=(0.0, 5.0)), at_rest=False) == (
+        "Activation was mapped in all series with the same general linear model (generalized least"
+        " squares), without smoothing and after Gaussian smoothing with 5 mm FWHM."
     )
-    assert "low-pass filtered at 0.1 Hz" in text
-    assert "[@nilearn]" in text
-    assert "false discovery rate" not in text
+    text = describe_nuisance(described(high_pass=0.008))
+    for words in ("up to 0.008 Hz", "first 5 aCompCor components [@behzadi2007]"):
+        assert words in text
+    assert "aCompCor" not in describe_nuisance(replace(described(), has_components=False))
+    assert "low-pass filtered at 0.1 Hz" in describe_correlation(described())
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "sentence"),
+    [
+        (("quarter",), ""),
+        (("quarter", "fdr"), "at a false discovery rate (FDR) of .05 [@benjamini1995]."),
+        (("fdr", "3.1"), "of .05 [@benjamini1995] and z of at least 3.1."),
+    ],
+)
+def test_the_methods_text_lists_contrasts_and_thresholds(thresholds, sentence) -> None:
+    contrasts = {
+        "thumb": {"thumb": 1.0},
+        "all": {"thumb": 0.5, "little": 0.5},
+        "thumbMinusOthers": {"thumb": 1.0, "little": -1.0},
+    }
+    text = describe_contrasts(described(thresholds=thresholds), contrasts, ["thumbMinusOthers"])
+    assert "thumb against baseline; all; each condition minus the mean of the others." in text
+    assert "Active voxels" in text or not sentence
+    assert text.rstrip().endswith(sentence or "per sustained block.")
+
+
+def test_the_methods_text_states_the_fitted_model(run, tmp_path) -> None:
+    """Take dummies, degrees of freedom and confounds from the maps of finished steps."""
+    folders = []
+    for nuisance in (["trans_x"], ["trans_x", "trans_y"]):
+        maps, *_ = maps_of(run, "raw", tmp_path, nuisance=nuisance)
+        folder = tmp_path / "_".join(nuisance)
+        folder.mkdir()
+        for statmap in maps:
+            (folder / f"{statmap.name}.json").write_text(json.dumps(dict(statmap.sidecar)))
+        folders.append(folder)
+    first, second = read_fitted_models(folders)
+    assert (first.confounds, second.confounds) == (("trans_x",), ("trans_x", "trans_y"))
+    assert first.dof == second.dof + 1
+    asked = described(nuisance=["trans_*"])
+    assert f"had {first.dof} degrees of freedom" in describe_noise(folders[:1])
+    assert f"had {second.dof} to {first.dof} degrees of freedom" in describe_noise(folders)
+    assert "degrees of freedom" not in describe_noise()
+    assert "selected confounds (`trans_x, trans_y`)" in describe_nuisance(asked, folders)
+    assert f"({first.n_dummy} volumes per run)" in describe_excluded(None, folders, 0)
 
 
 def test_acompcor_is_used_if_the_run_has_enough_volumes():

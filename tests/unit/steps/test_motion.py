@@ -238,13 +238,28 @@ def test_steps_through_nipype_write_the_same_values(
     ).read_bytes() == results.stc.path.read_bytes()
 
 
-def test_the_methods_text_describes_volumes_and_slice_timing() -> None:
-    detected = "Non-steady-state volumes were detected from the global signal"
-    assert bold_reference.describe_boldref(None).startswith(detected)
-    assert bold_reference.describe_boldref(3).startswith("The first 3 volumes were treated as")
-    assert acquired_series.describe_slice_timing(1.0).endswith(
-        "to 1 s after the start of the volume."
-    )
+@pytest.mark.parametrize(
+    ("dummy_scans", "counts", "words"),
+    [
+        (None, (), "signal and excluded."),
+        (None, (0,), "excluded (none was found)."),
+        (None, (3,), "excluded (3 volumes)."),
+        (None, (1, 1), "excluded (1 volume per run)."),
+        (None, (0, 2), "excluded (0 to 2 per run)."),
+        (0, (0,), "No volumes were excluded"),
+        (1, (1,), "The first volume was treated"),
+        (3, (3,), "The first 3 volumes were treated"),
+    ],
+)
+def test_the_methods_text_describes_excluded_volumes(
+    dummy_scans: int | None, counts: tuple[int, ...], words: str
+) -> None:
+    assert words in bold_reference.describe_dummies(dummy_scans, counts)
+
+
+def test_the_methods_text_describes_slice_timing() -> None:
+    text = acquired_series.describe_slice_timing(0.8285)
+    assert "to 0.8285 s after the start of the volume" in text
 
 
 def _resampled(series: Path, results: MotionResults, xfms: np.ndarray, here: Path) -> Path:

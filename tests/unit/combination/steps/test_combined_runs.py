@@ -13,6 +13,7 @@ from bids_sr.combination.run_combination import widen_error
 from bids_sr.combination.steps.combined_runs import (
     combine_maps,
     describe_combination,
+    describe_shared_error,
     register_to_first_run,
     resample_run_maps,
 )
@@ -530,13 +531,29 @@ def test_the_displacement_of_a_head_is_recovered(tmp_path):
 
 def test_the_methods_text_describes_the_combination():
     settings = {"weights": "equal", "combine_all": False}
-    text = describe_combination(over_sessions=False, in_spaces=False, with_error=False, **settings)
+    text = describe_combination(
+        over_sessions=False, in_spaces=False, with_spread=False, **settings
+    )
     assert "fixed effects" in text
     assert "percent" not in text
-    assert "correlation between runs" not in text
-    text = describe_combination(over_sessions=True, in_spaces=True, with_error=True, **settings)
-    for words in ("percent of the mean", "In other spaces", "correlation between runs of .75"):
+    assert "spread" not in text
+    text = describe_combination(over_sessions=True, in_spaces=True, with_spread=True, **settings)
+    for words in ("percent of the mean", "In other spaces", "spread of the effects"):
         assert words in text
+
+
+@pytest.mark.parametrize(
+    ("n_runs", "calibrated", "words"),
+    [
+        (3, False, "of 0.75 and an SD multiplied by 1.03 (maps without smoothing) and 0.8 (5 mm"),
+        (2, False, "of 1 and an SD multiplied by 1.05 (maps without smoothing) and 1 (5 mm"),
+        (3, True, "of 1 and an SD multiplied by 1.03 (maps without smoothing) and 1 (5 mm"),
+    ],
+)
+def test_the_methods_text_states_the_correlation_of_the_error(n_runs, calibrated, words):
+    text = describe_shared_error((0.0, 5.0), n_runs=n_runs, calibrated=calibrated)
+    assert f"error of {n_runs} runs" in text
+    assert words in text
 
 
 def test_the_false_positive_rate_of_combined_maps_is_correct_despite_head_motion(tmp_path):

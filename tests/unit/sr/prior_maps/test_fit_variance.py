@@ -13,12 +13,12 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.operators import level_below
 from bids_sr.sr.prior_maps import lower_resolution_errors, self_test
-from bids_sr.sr.prior_maps.fit_variance import fit_variance, make_short_recipe
+from bids_sr.sr.prior_maps.fit_variance import fit_variance
 from bids_sr.sr.prior_maps.prior import Prior
 from bids_sr.sr.prior_maps.run_data import RunData
 from bids_sr.sr.prior_maps.self_test import SelfTest, score_interpolation, score_maps
 from bids_sr.sr.prior_maps.temporal_components import SeriesError
-from bids_sr.sr.recipe import VarianceRecipe
+from bids_sr.sr.recipe import VarianceRecipe, make_short_recipe
 
 SHAPE, FACTOR, VOLUMES = (24, 22, 2), (2.0, 2.0, 1.0), 100
 METHOD = get_method("sbl")

@@ -1,0 +1,114 @@
+"""Methods text on a call as a whole: acquired runs with their grids, and software."""
+
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+
+from bids_sr.frozen import frozen
+from bids_sr.io.grids import Factor, Shape, highres_size, size_text
+from bids_sr.metrics.word_lists import enumerate_words
+
+_PACKAGES = {
+    "ANTsPy": "antspyx",
+    "Nipype": "nipype",
+    "nibabel": "nibabel",
+    "nilearn": "nilearn",
+    "NumPy": "numpy",
+    "PyTorch": "torch",
+    "SciPy": "scipy",
+}
+"""Packages whose results depend on their version, by their name in texts."""
+
+
+@frozen
+class AcquiredRun:
+    """Header of a BOLD run, as far as the methods text states it.
+
+    Parameters
+    ----------
+    task : str
+        Label of the task.
+    n_volumes : int
+        Number of volumes.
+    tr : float
+        Repetition time (s).
+    shape : Shape
+        Number of voxels along each axis.
+    zooms : tuple[float, float, float]
+        Voxel size (mm).
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size, per axis.
+    """
+
+    task: str
+    n_volumes: int
+    tr: float
+    shape: Shape
+    zooms: tuple[float, float, float]
+    factor: Factor
+
+
+def describe_acquisition(runs: Sequence[AcquiredRun]) -> str:
+    """Return methods text on volumes, repetition time and both grids of all runs.
+
+    Runs of a task with the same grids and repetition time share their sentences.
+    """
+    n_volumes_by_grid: dict[tuple[object, ...], list[int]] = {}
+    runs_by_grid: dict[tuple[object, ...], AcquiredRun] = {}
+    for run in runs:
+        grid = (run.task, f"{run.tr:.4g}", run.shape, size_text(run.zooms), run.factor)
+        runs_by_grid.setdefault(grid, run)
+        n_volumes_by_grid.setdefault(grid, []).append(run.n_volumes)
+    return " ".join(
+        _describe_grid(run, n_volumes_by_grid[grid]) for grid, run in runs_by_grid.items()
+    )
+
+
+def _describe_grid(run: AcquiredRun, n_volumes: Sequence[int]) -> str:
+    """Return methods text on runs that only differ in their numbers of volumes."""
+    fewest, most = min(n_volumes), max(n_volumes)
+    run_text = "run" if len(n_volumes) == 1 else f"{len(n_volumes)} runs"
+    volumes_text = f"{most}" if fewest == most else f"{fewest} to {most}"
+    shape = [highres_size(n, ratio) for n, ratio in zip(run.shape, run.factor, strict=True)]
+    zooms = [
+        size * n / n_highres
+        for size, n, n_highres in zip(run.zooms, run.shape, shape, strict=True)
+    ]
+    return (
+        f"The {run_text} of the task {run.task} had {volumes_text} volumes with a repetition time"
+        f" (TR) of {run.tr:.4g} s and a matrix of {_join_numbers(run.shape)} voxels of"
+        f" {size_text(run.zooms)}. The high-resolution grid had {_join_numbers(shape)} voxels of"
+        f" {size_text(zooms)} (super-resolution factor {_join_numbers(run.factor)})."
+    )
+
+
+def _join_numbers(values: Sequence[float]) -> str:
+    """Return values along the axes of a grid as a text such as ``2 × 2 × 1``."""
+    return " × ".join(f"{value:.4g}" for value in values)
+
+
+def find_package_versions() -> dict[str, str]:
+    """Return the versions of installed packages by their names in texts."""
+    versions = {}
+    for name, package in _PACKAGES.items():
+        try:
+            versions[name] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def describe_software(version: str, packages: Mapping[str, str]) -> str:
+    """Return methods text on the software.
+
+    Parameters
+    ----------
+    version : str
+        Version of bids-sr.
+    packages : Mapping[str, str]
+        Versions of packages by name, such as ``Nipype``; packages that are missing are not named,
+        except Nipype.
+    """
+    names = [f"{name} {number}" for name, number in packages.items() if name != "Nipype"]
+    nipype = f"*Nipype* {packages.get('Nipype', '')}".rstrip()
+    software = enumerate_words([f"*bids-sr* {version}", f"{nipype} [@nipype]", *names])
+    return f"The analysis was performed with {software}."

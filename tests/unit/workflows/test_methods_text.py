@@ -1,0 +1,265 @@
+"""Test that the methods text describes the call: length, values, order, and several kinds of
+runs.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from bidsmaker import BidsMaker
+from graphmaker import VERSION, planned_call, planned_graph
+
+from bids_sr.boilerplate import bibliography
+from bids_sr.config.seeds import choose_seeds
+from bids_sr.pipeline.store import store
+from bids_sr.report.methods_text import _missing_keys
+from bids_sr.steps.call_description import AcquiredRun, describe_acquisition
+from bids_sr.steps.registration import describe_mask, describe_registered_pair
+from bids_sr.steps.seeds import describe_seeds
+from bids_sr.workflows.participant import make_graph
+
+MAX_WORDS = 900
+BLOCKS = [(10.0 + 20 * k, 10.0, ("thumb", "little", "toes")[k % 3]) for k in range(12)]
+TIMES = [0.0, 0.5, 0.2, 0.7, 0.3, 0.8]
+PACKAGES = {"Nipype": "1.11.0", "ANTsPy": "0.6.3", "nilearn": "0.14.1"}
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> BidsMaker:
+    """Data set of a task run of 136 volumes with a T1w image."""
+    maker = BidsMaker(tmp_path / "bids")
+    add_run(maker, "sub-01_task-tap")
+    maker.t1w()
+    return maker
+
+
+def add_run(
+    maker: BidsMaker, stem: str, *, n_volumes: int = 136, with_events: bool = True
+) -> None:
+    """Write a run with slice timing, and events unless it is at rest."""
+    sidecar = {"SliceTiming": TIMES}
+    maker.bold(stem, n_volumes=n_volumes, tr=2.0, sidecar=sidecar)
+    if with_events:
+        maker.events(stem, BLOCKS)
+
+
+def text_of(maker: BidsMaker, *options: str) -> str:
+    return planned_graph(maker, maker.root.parent, *options).methods_text()
+
+
+def test_the_text_of_a_default_run_is_short_and_states_values_in_order(maker: BidsMaker) -> None:
+    settings, plan = planned_call(maker, maker.root.parent)
+    text = make_graph(settings, plan, VERSION, PACKAGES).methods_text()
+    assert 300 < len(text.split()) <= MAX_WORDS
+    values = [
+        "136 volumes",
+        "(TR) of 2 s",
+        "8 × 8 × 6 voxels of 6 × 6 × 4 mm",
+        "16 × 16 × 6 voxels of 3 × 3 × 4 mm",
+        "(super-resolution factor 2 × 2 × 1)",
+        "[@n4]",
+        "Head-motion parameters",
+        "Slice timing was corrected to 0.4 s",
+        "distortion was not corrected",
+        "BOLD brain mask",
+        "correlations of 3 and 1.5 high-resolution voxels",
+        "each of 6 updates",
+        "up to 40 temporal components",
+        "96 samples from the prior",
+        "5 mm FWHM",
+        "(HRF) of SPM",
+        "0.0078 Hz",
+        "5 aCompCor components",
+        "autoregressive of order 6",
+        "little, thumb and toes against baseline",
+        "(FDR) of .05",
+        "reconstruction error",
+        "*recovered*",
+        f"*bids-sr* {VERSION}, *Nipype* 1.11.0",
+        "nilearn 0.14.1",
+    ]
+    assert [value for value in values if value not in text] == []
+    assert values == sorted(values, key=text.index)
+    assert _missing_keys(text, bibliography()) == []
+
+
+def test_only_stored_kinds_of_maps_are_described(maker: BidsMaker) -> None:
+    for options in ((), ("--level", "full"), ("--activation", "cc")):
+        graph = planned_graph(maker, maker.root.parent, *options)
+        stored = [node for node in graph.nodes if node.step is store and node.name == "store_maps"]
+        stats = {labels.get("stat") for node in stored for labels in graph.settings[node]["among"]}
+        text = graph.methods_text()
+        assert ("cc" in stats) is ("correlation maps" in text) is ("at least max" in text)
+        assert ("t" in stats) is ("linear model" in text)
+
+
+def test_general_branches_are_resolved(maker: BidsMaker) -> None:
+    text = text_of(maker)
+    for words in ("if tissue", "fewer than", "for two runs", "If the", "Otherwise", "listed in"):
+        assert words not in text
+
+
+def test_a_run_without_t1w_describes_itself(maker: BidsMaker) -> None:
+    for path in maker.root.rglob("*_T1w.*"):
+        path.unlink()
+    text = text_of(maker)
+    assert "BOLD brain mask was computed from the boldref" in text
+    for words in ("T1", "aCompCor", "AAL2", "skull", "tissue"):
+        assert words not in text
+
+
+def test_a_short_run_has_no_components(maker: BidsMaker) -> None:
+    add_run(maker, "sub-01_task-tap", n_volumes=49)
+    maker.events("sub-01_task-tap", BLOCKS[:4])
+    text = text_of(maker)
+    assert "49 volumes" in text
+    assert "aCompCor" not in text
+
+
+def test_a_run_at_rest_describes_itself(maker: BidsMaker) -> None:
+    for path in maker.root.rglob("*_events.tsv"):
+        path.unlink()
+    text = text_of(maker)
+    assert "Connectivity was mapped in all series" in text
+    assert "one half of the segments" in text
+    for words in ("HRF", "sustained block", "against baseline", "Events", "component1", "blocks"):
+        assert words not in text
+
+
+def test_texts_on_some_of_the_runs_name_these_runs(maker: BidsMaker) -> None:
+    add_run(maker, "sub-01_task-rest", n_volumes=150, with_events=False)
+    paragraphs = text_of(maker).split("\n\n")
+    [first, *_] = paragraphs
+    assert "The run of the task tap had 136 volumes" in first
+    assert "The run of the task rest had 150 volumes" in first
+    for words, run in (("Activation was", "tap"), ("Connectivity was", "rest"), ("HRF", "tap")):
+        [paragraph] = [paragraph for paragraph in paragraphs if words in paragraph]
+        assert paragraph.startswith(f"In sub-01_task-{run}: ")
+    [paragraph] = [paragraph for paragraph in paragraphs if "Slice timing" in paragraph]
+    assert not paragraph.startswith("In sub-")
+
+
+def test_many_runs_or_participants_are_counted(maker: BidsMaker) -> None:
+    for label in ("02", "03", "04", "05"):
+        add_run(maker, f"sub-{label}_task-tap")
+    maker.t1w("sub-02")
+    paragraphs = text_of(maker).split("\n\n")
+    [paragraph] = [paragraph for paragraph in paragraphs if "N4" in paragraph]
+    assert paragraph.startswith("In sub-01 and sub-02: ")
+    [paragraph] = [paragraph for paragraph in paragraphs if "coregistered" in paragraph]
+    assert paragraph.startswith("In sub-01_task-tap and sub-02_task-tap: ")
+    maker.t1w("sub-03")
+    maker.t1w("sub-04")
+    assert "In 4 of 5 participants: The T1-weighted" in text_of(maker)
+    assert "The 5 runs of the task tap had 136 volumes" in text_of(maker)
+
+
+def test_runs_that_are_combined_state_the_correlation_of_their_error(maker: BidsMaker) -> None:
+    for path in maker.root.rglob("*_task-tap_*"):
+        path.unlink()
+    for number in (1, 2):
+        add_run(maker, f"sub-01_task-tap_run-{number}", n_volumes=130 + number)
+    text = text_of(maker)
+    assert "The 2 runs of the task tap had 131 to 132 volumes" in text
+    assert re.search(r"error of 2 runs was combined with a correlation between runs of 1\b", text)
+    assert "spread" not in text
+
+
+def test_a_measured_reference_is_described(maker: BidsMaker) -> None:
+    truth = BidsMaker(maker.root.parent / "truth")
+    truth.bold("sub-01_task-tap", zooms=(3.0, 3.0, 4.0), n_volumes=136, tr=2.0)
+    text = text_of(maker, "--truth", str(truth.root))
+    assert "measured high-resolution series" in text
+    assert "measured high-resolution series" not in text_of(maker)
+
+
+def test_requested_settings_replace_the_defaults_in_the_text(maker: BidsMaker) -> None:
+    text = text_of(
+        maker, "--sr-factor", "3", "--smoothing", "4", "--high-pass", "0.01", "--dummy-scans", "3"
+    )
+    assert "24 × 24 × 6 voxels of 2 × 2 × 4 mm (super-resolution factor 3 × 3 × 1)" in text
+    assert "model (generalized least squares), after Gaussian smoothing with 4 mm FWHM" in text
+    assert "up to 0.01 Hz" in text
+    assert "The first 3 volumes were treated" in text
+
+
+def test_runs_with_other_grids_have_their_own_sentences() -> None:
+    run = AcquiredRun(
+        task="tap",
+        n_volumes=100,
+        tr=1.5,
+        shape=(75, 75, 10),
+        zooms=(2.0, 2.0, 3.0),
+        factor=(7 / 6, 7 / 6, 1.0),
+    )
+    text = describe_acquisition([run])
+    assert "88 × 88 × 10 voxels of 1.7 × 1.7 × 3 mm" in text
+    assert describe_acquisition([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("resampled", "words"),
+    [
+        ([], "image will be resampled"),
+        ([True], "image was resampled with a single interpolation."),
+        ([False, True], "with a single interpolation in 1 of 2 pairs."),
+        ([False], "truncating its k-space."),
+    ],
+)
+def test_the_resampling_of_a_pair_is_stated_as_it_was(
+    tmp_path: Path, resampled: list[bool], words: str
+) -> None:
+    facts = [{"resampled": is_resampled} for is_resampled in resampled]
+    text = describe_registered_pair((2.0, 2.0, 1.0), write_facts(tmp_path, "pair_facts", facts))
+    assert words in text
+    assert text.endswith(words) or not resampled
+
+
+@pytest.mark.parametrize(
+    ("sources", "words"),
+    [
+        ([], "within 4 mm of a mask of the boldref."),
+        (["T1w"], "within 4 mm of a mask of the boldref."),
+        (["boldref"], "because it did not match the T1w brain mask."),
+        (["T1w", "boldref", "T1w"], "In 1 of 3 runs, only the mask from the boldref"),
+    ],
+)
+def test_the_origin_of_the_brain_mask_is_stated_as_it_was(
+    tmp_path: Path, sources: list[str], words: str
+) -> None:
+    facts = [{"mask_source": source} for source in sources]
+    folders = write_facts(tmp_path, "registration", facts)
+    assert words in describe_mask(with_anat=True, folders=folders)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ([], "Seeds outside the brain mask of the run were excluded."),
+        (["motor visual"], "All seeds were inside the brain mask of the run."),
+        (["motor other"], "Seeds outside the brain mask were excluded (visual)."),
+        (["component1 component2"], "All seeds were outside the brain mask, and the leading"),
+        (["visual other", "component1 component2"], "In 1 of 2 runs, all seeds were outside"),
+    ],
+)
+def test_seeds_that_were_excluded_are_named(
+    tmp_path: Path, columns: list[str], words: str
+) -> None:
+    folders = []
+    for number, names in enumerate(columns):
+        (folder := tmp_path / str(number)).mkdir()
+        header = "\t".join(names.split())
+        (folder / "regressors_timeseries.tsv").write_text(f"{header}\n0\t1\n1\t0\n")
+        folders.append(folder)
+    seeds = choose_seeds(("motor", "visual"), with_anat=True)
+    assert words in describe_seeds(seeds, "AAL2", folders)
+
+
+def write_facts(root: Path, name: str, facts: list[dict[str, object]]) -> list[Path]:
+    """Write JSON files of finished steps and return their folders."""
+    folders = [root / str(number) for number in range(len(facts))]
+    for folder, content in zip(folders, facts, strict=True):
+        folder.mkdir()
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folders
