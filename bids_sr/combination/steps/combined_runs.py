@@ -172,8 +172,9 @@ def describe_shared_error(smoothing: Sequence[float], *, n_runs: int, calibrated
         phrases.append(f"{correlation:.2g}{factor_text} ({maps_text})")
     return (
         "The size of the reconstruction error of each run was computed from the acquired effects"
-        f" of all runs (mean weighted by inverse variance). The error variance of {n_runs} runs was"
-        f" combined with a correlation between runs of {enumerate_words(phrases)}.\n"
+        " of all runs (mean weighted by inverse variance). The variance of the reconstruction"
+        f" error of {n_runs} runs was combined with a correlation between runs of"
+        f" {enumerate_words(phrases)}.\n"
     )
 
 
