@@ -80,12 +80,13 @@
 </div>
 {% endmacro %}
 
-{% macro participant(header, headline, sentences, further, table, files) %}
+{% macro participant(header, headline, sentences, further, contrasts, table, files) %}
 <div class='overview'>
 <h3 class='run'>{{ header }}</h3>
 <div class='answer'><p class='headline'>{{ headline }}</p>
-<p class='evidence'>{{ sentences|join(" ") }}</p>
-<p class='evidence'>{{ further|join(" ") }}</p></div>
+<p class='evidence'>{{ sentences|join(" ") }}</p></div>
+{{ contrasts }}
+<p class='evidence'>{{ further|join(" ") }}</p>
 {{ table }}
 {% if files %}<p class='caption'>Files: <code>{{ files }}</code>. Each run is described below.</p>{% endif %}
 </div>

@@ -38,8 +38,9 @@ class MappedSeries:
     """Series with its maps.
 
     `results`: maps and regions, metrics and inputs of figures. `error_maps`, `error_rows`,
-    `coverage_rows`: None if the method of the series has no prior. `region_error_rows`: None if
-    the method has no prior, or if the region of interest is the brain. `space_maps`: maps in other
+    `coverage_rows`, `half_resolution_maps`, `error_powers`: None if the method of the series has
+    no prior. `region_error_rows`: None if the method has no prior, or if the region of interest is
+    the brain. `space_maps`: maps in other
     spaces. `surface_maps`: maps on surfaces, by space.
     """
 
@@ -49,6 +50,8 @@ class MappedSeries:
     error_rows: Rows | None = None
     coverage_rows: Rows | None = None
     region_error_rows: Rows | None = None
+    half_resolution_maps: File | None = None
+    error_powers: list[Map] | None = None
     space_maps: list[Map] | None = None
     surface_maps: Mapping[str, list[Map]] | None = None
 
@@ -435,7 +438,7 @@ def add_error_maps(
     """
     resources = plan.analysis.settings.resources
     assert mapped_series.series.model_file is not None
-    coverage_rows = check_run_intervals(
+    coverage_rows, half_resolution_maps = check_run_intervals(
         fitted_run,
         series.raw.series,
         mapped_series.series.model_file,
@@ -450,7 +453,7 @@ def add_error_maps(
         add_methods_text(
             Part.EVALUATION, reconstruction_error.describe_tested_detail(at_rest=plan.at_rest)
         )
-    error_maps, error_rows = reconstruction_error.measure_error(
+    error_maps, error_rows, error_powers = reconstruction_error.measure_error(
         mapped_series.maps,
         acquired.maps,
         mapped_series.series.mask,
@@ -467,7 +470,12 @@ def add_error_maps(
     reliable_text = reconstruction_error.describe_reliable(settings.smoothing, plan.bold.zooms)
     add_methods_text(Part.MAPS, reliable_text)
     return replace(
-        mapped_series, error_maps=error_maps, error_rows=error_rows, coverage_rows=coverage_rows
+        mapped_series,
+        error_maps=error_maps,
+        error_rows=error_rows,
+        coverage_rows=coverage_rows,
+        half_resolution_maps=half_resolution_maps,
+        error_powers=error_powers,
     )
 
 
@@ -511,7 +519,7 @@ def check_run_intervals(
     smoothing: Sequence[float],
     random_seed: int,
     omp_nthreads: int,
-) -> Rows:
+) -> tuple[Rows, File]:
     """Test the effects of a series at half the resolution; see the step `check_intervals`.
 
     Parameters

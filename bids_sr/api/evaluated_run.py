@@ -406,7 +406,7 @@ def measure_detail(
         model_folder = folder / f"{name}_model"
         model_folder.mkdir()
         with subworkflow(name):
-            rows += check_run_intervals(
+            detail_rows, _ = check_run_intervals(
                 replace(run.fitted_run, calibration=learned_run.calibration),
                 run.raw,
                 learned_run.model.write(model_folder),
@@ -416,6 +416,7 @@ def measure_detail(
                 random_seed=learned_run.random_seed,
                 omp_nthreads=settings.omp_nthreads,
             )
+        rows += detail_rows
     if not self_tests:
         return DetailTests(rows=rows, self_test={})
     x, y, z = run.fitted_run.registration.bold_mask.zooms

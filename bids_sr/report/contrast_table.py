@@ -102,6 +102,7 @@ def render_contrasts(
     self_test: SelfTestResults,
     *,
     at_rest: bool = False,
+    across_runs: bool = False,
 ) -> Markup:
     """Render the results for all contrasts in one table without scrolling, "" if there are none.
 
@@ -117,6 +118,8 @@ def render_contrasts(
         Voxel sizes of the test.
     at_rest : bool, optional
         Whether maps are of seeds instead of conditions.
+    across_runs : bool, optional
+        Whether maps are of several runs, which are the halves of the test.
     """
     if not results:
         return Markup("")
@@ -161,7 +164,7 @@ def render_contrasts(
         ". ".join(definitions),
         columns,
         table_rows,
-        _write_notes(results, counts, rows, self_test),
+        _write_notes(results, counts, rows, self_test, across_runs=across_runs),
     )
 
 
@@ -201,6 +204,8 @@ def _write_notes(
     counts: Mapping[str, ErrorCounts | None],
     rows: Sequence[MetricRow],
     self_test: SelfTestResults,
+    *,
+    across_runs: bool,
 ) -> list[str]:
     """Return the notes below the table: reasons, values, precision, and reliable voxels."""
     notes = explain_results(results.values())
@@ -214,8 +219,8 @@ def _write_notes(
         )
     elif any(result.has_values for result in results.values()):
         notes.append(
-            "Tested values: explained variance of the detail in a test of this run at half its"
-            f" resolution{self_test.levels_text}, with 95 % interval. {_SCALE} {regions_text}"
+            f"Tested values: explained variance of the detail in {_describe_test(across_runs)}"
+            f"{self_test.levels_text}, with 95 % interval. {_SCALE} {regions_text}"
             f" {PRECISION}"
         )
         notes.append(f"{BLIND_SPOT}{_describe_smoothness(rows)}")
@@ -223,6 +228,16 @@ def _write_notes(
         notes.append(f"{RELIABLE_WORTH}{_describe_wrong_signs(results, counts)}")
         notes += _explain_missing_reliable(results, counts, rows)
     return notes
+
+
+def _describe_test(across_runs: bool) -> str:
+    """Return the test in words, before the voxel sizes."""
+    if across_runs:
+        return (
+            "a test in which the super-resolved effect of one half of the runs is compared with"
+            " the acquired effect of the other half, at half the resolution"
+        )
+    return "a test of this run at half its resolution"
 
 
 def _explain_missing_reliable(

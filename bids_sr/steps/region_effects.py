@@ -71,7 +71,9 @@ def measure_region_error(
     samples = ErrorSamples(
         errors=error_draws, acquired=acquired_draws, brain=bold_mask, brain_hr=mask
     )
-    scales = scale_by_contrast(samples, acquired_maps, min(smoothing))
+    width = min(smoothing)
+    acquired_power = samples.compute_acquired_power(width)
+    scales = scale_by_contrast(samples, acquired_maps, acquired_power, width)
     mean_effects = _collect_mean_effects(region_rows)
     error_sds = samples.compute_mean_sds(
         region, [(scales[contrast], width) for contrast, width in mean_effects]

@@ -33,6 +33,7 @@ from bids_sr.sr.prior_maps.posterior import N_SAMPLES, draw_errors, effect_scale
 from bids_sr.sr.prior_maps.prior import Prior, PriorMaps
 from bids_sr.sr.threads import torch_threads
 from bids_sr.steps.error_samples import ErrorSamples
+from bids_sr.steps.half_resolution_maps import load_half_resolution_maps
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 from bids_sr.steps.reconstruction_error import (
     check_intervals,
@@ -115,7 +116,7 @@ def coverage_rows(**coverage):
 
 def measure(maps, acquired_maps, draws, folder, rows):
     with SeriesReader(draws[0]) as errors, SeriesReader(draws[1]) as acquired_draws:
-        maps_found, table = measure_error(
+        maps_found, table, _ = measure_error(
             maps,
             acquired_maps,
             brain(HIGH_SHAPE, HIGH_AFFINE),
@@ -322,7 +323,7 @@ def test_a_series_without_a_prior_has_no_error_maps(effects, tmp_path):
         series_name="bspline",
         smoothing=WIDTHS,
     )
-    assert result == ([], [])
+    assert result == ([], [], [])
     assert not list(tmp_path.iterdir())
 
 
@@ -361,6 +362,12 @@ def run_of(shape=LARGE, *, strength=60.0, thermal=2.0, seed=0):
     series += thermal * torch.randn(series.shape, generator=generator)
     bold = 500 + np.moveaxis(series.numpy(), (1, 0), (2, 3))
     return Run(bold, events, CONTRASTS)
+
+
+def assert_untested(result):
+    rows, half_resolution_maps = result
+    assert rows == []
+    assert load_half_resolution_maps(half_resolution_maps) is None
 
 
 def check_run(run, folder, **card):
@@ -403,7 +410,7 @@ def check_run(run, folder, **card):
 
 
 def test_intervals_have_the_right_coverage_at_half_the_resolution_without_leftover_files(tmp_path):
-    rows = check_run(run_of(), tmp_path)
+    rows, _ = check_run(run_of(), tmp_path)
     coverage = [row for row in rows if row.statistic == "coverage_one_level_down"]
     assert [(row.contrast, row.region) for row in coverage] == [(n, "brain") for n in CONTRASTS]
     for row in coverage:
@@ -493,7 +500,7 @@ def test_intervals_of_a_single_slice_with_seeds_and_with_a_singular_design(tmp_p
         run._replace(regressors=seeds, contrasts={"here": {"here": 1.0}}),
         run._replace(confounds=confounds),
     ):
-        rows = [r for r in check_run(variant, tmp_path) if r.statistic.startswith("coverage")]
+        rows = [r for r in check_run(variant, tmp_path)[0] if r.statistic.startswith("coverage")]
         assert [row.contrast for row in rows] == list(variant.contrasts)
         assert all(0.7 < row.value <= 1 for row in rows)
 
@@ -517,11 +524,11 @@ def test_conditions_with_too_few_blocks_are_listed_by_contrast(
 
 def test_methods_that_are_not_applied_and_runs_too_small_are_not_tested(tmp_path, caplog):
     run = run_of((24, 22, 1))
-    assert check_run(run, tmp_path, applied=False) == []
-    assert check_run(run, tmp_path, method="sdmod") == []
+    assert_untested(check_run(run, tmp_path, applied=False))
+    assert_untested(check_run(run, tmp_path, method="sdmod"))
     assert not caplog.messages
     constant_run = run._replace(bold=np.full_like(run.bold, 500.0))
-    assert check_run(constant_run, tmp_path) == []
+    assert_untested(check_run(constant_run, tmp_path))
     assert "sbl: the confidence intervals could not be tested" in caplog.text
 
 
@@ -559,7 +566,9 @@ def test_the_error_is_that_of_scaled_smoothed_and_averaged_samples(effects, draw
         samples_of_run = ErrorSamples(
             errors=error_draws, acquired=acquired_draws, brain=BRAIN, brain_hr=BRAIN_HR
         )
-        scales = scale_by_contrast(samples_of_run, maps, 0.0)
+        scales = scale_by_contrast(
+            samples_of_run, maps, samples_of_run.compute_acquired_power(0.0), 0.0
+        )
         samples = list(error_draws.volumes())
     found = {
         (row.contrast, row.fwhm_mm, row.statistic): row for row in measure_region(effects, draws)
