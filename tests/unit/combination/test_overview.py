@@ -103,12 +103,6 @@ def test_sentences_follow_the_facts(changes: dict[str, object], present: str, ab
     assert absent not in text
 
 
-def test_missing_reliable_voxels_are_explained() -> None:
-    sentence = "There are no reliable voxels, because the detail of this contrast is not recovered"
-    assert sentence not in text_of(FACTS)
-    assert sentence in text_of(replace(FACTS, combined=replace(FACTS.combined, reliable_mm3=None)))
-
-
 def test_detail_of_all_contrasts_and_missing_contrasts_are_named() -> None:
     rows = make_tested_rows()
     facts = replace(
