@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from bids_sr.evaluation.detail_support import ContrastSupport, DetailSupport, SupportState
 from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.frozen import frozen
-from bids_sr.glm.contrasts import rank_contrast
+from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.number_text import interval_ends, number
 from bids_sr.metrics.word_lists import enumerate_unique
 
