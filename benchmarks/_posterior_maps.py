@@ -37,9 +37,13 @@ from bids_sr.series import map_label
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.prior_maps.add_detail import make_detail
-from bids_sr.sr.prior_maps.posterior import N_SAMPLES, draw_errors, effect_scale
+from bids_sr.sr.prior_maps.posterior import (
+    N_SAMPLES,
+    draw_errors,
+    effect_scale,
+)
 from bids_sr.sr.prior_maps.prior import Prior
-from bids_sr.steps.reconstruction_error import _interpolate_to
+from bids_sr.steps.error_samples import interpolate_to_shape
 
 Array = NDArray[Any]
 CONTRASTS = {
@@ -285,7 +289,9 @@ class Stored:
         effect, variance = (acquired.map(contrast, half, stat) for stat in ("effect", "variance"))
         scale = effect_scale(effect, variance, power, self.mask("raw"), self.zooms[0])
         # as `measure_error` computes it for maps of the complete run
-        fine = smooth(_interpolate_to(scale, errors.shape[1:]), self.zooms[1], fwhm_mm / 2**0.5)
+        fine = smooth(
+            interpolate_to_shape(scale, errors.shape[1:]), self.zooms[1], fwhm_mm / 2**0.5
+        )
         drawn = (smooth(error, self.zooms[1], fwhm_mm) ** 2 for error in errors)
         return np.asarray(fine * (sum(drawn) / len(errors)))
 

@@ -51,28 +51,42 @@
 <ul class='numbers'>{% for each in entries %}<li><strong>{{ each.value }}</strong><span{% if each.hint %} class='hint' tabindex='0' title='{{ each.hint }}'{% endif %}>{{ each.label }}</span>{% for fact in each.facts %}<small class='fact'>{{ fact }}</small>{% endfor %}</li>{% endfor %}</ul>
 {% endmacro %}
 
-{% macro overview(header, described, lines, kind, evidence, definitions, before, numbers, explanation, contrasts, chips, cautions, steps) %}
+{% macro contrasts(title, definitions, heads, rows, notes) %}
+<table class='metrics contrasts'><caption>{{ title }}<br><small>{{ definitions }}.</small></caption><thead><tr>
+{% for text, unit in heads %}
+<th scope='col'>{{ text }}{% if unit %}<br><small>{{ unit }}</small>{% endif %}</th>
+{% endfor %}
+</tr></thead><tbody>
+{% for name, cells in rows %}
+<tr><th scope='row'>{{ name }}</th>{% for cell in cells %}<td data-label='{{ heads[loop.index][0] }}{% if heads[loop.index][1] %} ({{ heads[loop.index][1] }}){% endif %}'{% if cell.title %} title='{{ cell.title }}'{% endif %}>{% if cell.is_recovered %}<strong>{{ cell.text }}</strong>{% else %}{{ cell.text }}{% endif %}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table>
+{{ items(notes, kind="notes") }}
+{% endmacro %}
+
+{% macro overview(header, described, lines, kind, evidence, comparisons, basis, before, numbers, contrasts, chips, cautions, steps) %}
 <div class='overview'>
 <h3 class='run'>{{ header }}{% if described %}<br><small>{{ described }}</small>{% endif %}</h3>
 {{ messages("warning", before) }}
 <div class='answer {{ kind }}'>{{ marked(lines) }}
-<p class='evidence'>{% if evidence %}{{ evidence }} {% endif %}<a href='#verdict'>Evidence</a></p>{% if definitions %}
-<p class='evidence defined'>{{ definitions }}</p>{% endif %}</div>
+<p class='evidence'>{% if evidence %}{{ evidence }} {% endif %}<a href='#verdict'>Evidence</a></p></div>
+{{ contrasts }}
+{% if comparisons %}<div class='answer {{ kind }}'>{% for mark, text in comparisons %}<p><span class='mark' aria-hidden='true'>{{ mark }}</span> {{ text }}</p>{% endfor %}</div>{% endif %}
 {% if cautions %}<p class='warning caution' role='note'><strong>Caution.</strong> {{ cautions }}</p>{% endif %}
 {{ cards(numbers) }}
-{% if explanation %}<p class='evidence'>{{ explanation|join(" ") }}</p>{% endif %}
-{{ contrasts }}
+{% if basis %}<p class='evidence'>{{ basis }}</p>{% endif %}
 <ul class='chips'>{% for chip in chips %}<li><a class='chip {{ "passed" if chip.passed else "failed" }}' href='#{{ chip.section }}'>{{ "✓" if chip.passed else "!" }} {{ chip.text }}</a></li>{% endfor %}</ul>
 {% if steps %}<p class='next'><strong>Next:</strong> {{ steps|join(" ") }}</p>{% endif %}
 </div>
 {% endmacro %}
 
-{% macro participant(header, headline, sentences, further, table, files) %}
+{% macro participant(header, headline, sentences, further, contrasts, table, files) %}
 <div class='overview'>
 <h3 class='run'>{{ header }}</h3>
 <div class='answer'><p class='headline'>{{ headline }}</p>
-<p class='evidence'>{{ sentences|join(" ") }}</p>
-<p class='evidence'>{{ further|join(" ") }}</p></div>
+<p class='evidence'>{{ sentences|join(" ") }}</p></div>
+{{ contrasts }}
+<p class='evidence'>{{ further|join(" ") }}</p>
 {{ table }}
 {% if files %}<p class='caption'>Files: <code>{{ files }}</code>. Each run is described below.</p>{% endif %}
 </div>

@@ -165,6 +165,11 @@ def numbers() -> dict[str, str]:
         for row in rows("posterior_coverage")
         if row["sbl"] == "blind" and row["mm"] in (0, 0.0)
     ]
+    regions = [
+        row
+        for row in rows("region_coverage")
+        if row["run"] != "all" and float(row["mm"]) == 0
+    ]
     spaces = {
         (row["space"], row["voxels"]): 100 * float(row["beyond, active30"])
         for row in rows("spaces")
@@ -196,6 +201,15 @@ def numbers() -> dict[str, str]:
         "null_5": span(row["per mille"] for row in noise if row["fwhm (mm)"] == 5),
         "coverage_down": span(float(row["one level down"]) for row in blind),
         "coverage_brain": span(float(row["brain"]) for row in blind),
+        "coverage_region": span(float(row["coverage"]) for row in regions),
+        "coverage_region_noise": span(float(row["noise alone"]) for row in regions),
+        "width_region": "{}, {} and {}".format(
+            *(
+                short(float(row["half-width, %"]))
+                for row in rows("region_coverage")
+                if (row["run"], float(row["mm"])) == ("all", 0.0)
+            )
+        ),
         "coverage_active": span(float(row["active in the truth"]) for row in blind),
         "error_people": span(float(row["rms error / SD"]) for row in blind),
         **{

@@ -4,13 +4,21 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field, replace
 
 from bids_sr.bids import BoldRun
-from bids_sr.combination.checks import RunGroup, UncombinedRuns, group_runs, list_uncombined_runs
+from bids_sr.combination.checks import (
+    RunGroup,
+    UncombinedRuns,
+    group_runs,
+    list_uncombined_contrasts,
+    list_uncombined_runs,
+)
 from bids_sr.combination.run_combination import LEAST_RUNS_OF_SPREAD
 from bids_sr.combination.steps import (
     combined_runs,
     figures as participant_figures,
     fused_slices,
+    shared_error,
     sibling_runs,
+    tested_runs,
 )
 from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask, Rows, Transforms
@@ -19,8 +27,8 @@ from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.run_time import RunTime
-from bids_sr.series import MEASURED, RAW, series_names
-from bids_sr.steps import activation
+from bids_sr.series import MEASURED, RAW, map_label, series_names
+from bids_sr.steps import activation, spaces
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import RunSeries
@@ -35,6 +43,10 @@ _N_MAPS_PER_RUN = 3
 """Number of maps per run, contrast and smoothing: effect, variance and error."""
 _COMBINATION_S, _COMBINATION_WITH_ERROR_S = 0.6, 1.1
 """Processor time of the combination (s), per contrast, smoothing and million voxels."""
+_TEST_S = 1.0
+"""Processor time (s) of the test across runs, per contrast, run and million acquired voxels."""
+_SCALING_S = 0.3
+"""Processor time of an error map (s), per contrast, smoothing and million voxels."""
 _RESCALING_S, _RESAMPLING_S = 0.05, 0.18
 """Processor time (s) of a map of the first run and of a further run, per million voxels."""
 
@@ -191,10 +203,24 @@ def _combine_group(
             if len(runs_with_series) < 2 or not contrasts:
                 continue
             if series != RAW:
-                resampled_maps[series] = _resample_series(
+                moved_maps = _resample_series(
                     series, runs_with_series, first, registered_runs, group, list(contrasts)
                 )
+                error_maps = _scale_errors(
+                    series,
+                    runs_with_series,
+                    first,
+                    registered_runs,
+                    contrasts,
+                    moved_maps,
+                    resampled_maps[RAW],
+                    agreement,
+                )
+                resampled_maps[series] = concatenate([moved_maps, error_maps])
             with subworkflow(series, high_resolution=series != RAW):
+                tested_rows = _test_series(
+                    series, runs_with_series, contrasts, registered_runs, agreement, outputs
+                )
                 combined_series[series] = _combine_series(
                     series,
                     group,
@@ -202,6 +228,7 @@ def _combine_group(
                     contrasts,
                     resampled_maps[series],
                     first.fitted_run.registration.bold_mask,
+                    tested_rows,
                     agreement,
                     outputs,
                 )
@@ -243,6 +270,58 @@ def _select_shared_contrasts(group: RunGroup, names: Collection[str]) -> dict[st
     return {contrast: run_names for contrast, run_names in contrasts.items() if len(run_names) > 1}
 
 
+def _test_series(
+    series: str,
+    runs: Mapping[str, ProcessedRun],
+    contrasts: Mapping[str, list[str]],
+    registered_runs: Mapping[str, "_RegisteredRun"],
+    agreement: Facts,
+    outputs: Outputs,
+) -> Rows | None:
+    """Test the detail of a series at half the resolution, with runs as halves.
+
+    None is returned if the method of the series has no prior in two runs. For the parameters, see
+    `_combine_series`; `registered_runs` are the further runs of the group by name.
+    """
+    half_resolution_maps = {
+        name: maps
+        for name, run in runs.items()
+        if (maps := run.maps.series[series].half_resolution_maps) is not None
+    }
+    if len(half_resolution_maps) < 2:
+        return None
+    add_methods_text(Part.EVALUATION, tested_runs.RUNS_AS_HALVES_TEXT)
+    tested_rows, columns = tested_runs.compare_runs(
+        half_resolution_maps,
+        {name: run.first2run_xfm for name, run in registered_runs.items() if name in runs},
+        {name: run.run_scale for name, run in registered_runs.items() if name in runs},
+        agreement,
+        {
+            name: rows
+            for name in half_resolution_maps
+            if (rows := runs[name].maps.series[series].coverage_rows) is not None
+        },
+        series_name=series,
+        contrasts=contrasts,
+        factor=next(iter(runs.values())).plan.bold.factor,
+        calibrated=any(_is_calibrated(run, series) for run in runs.values()),
+    )
+    n_maps = len(contrasts) * len(half_resolution_maps)
+    expect_cost(tested_rows, RunTime(always=0.5, low=_TEST_S * n_maps))
+    outputs.store(
+        tested_rows,
+        {
+            "space": combined_runs.FRAME,
+            "desc": map_label(series, 0.0, "Detail"),
+            "suffix": "metrics",
+        },
+        facts=columns,
+        provenance=True,
+        level="minimal",
+    )
+    return tested_rows
+
+
 def _combine_series(
     series: str,
     group: RunGroup,
@@ -250,6 +329,7 @@ def _combine_series(
     contrasts: Mapping[str, list[str]],
     resampled_maps: list[Map],
     frame_mask: Mask,
+    tested_rows: Rows | None,
     agreement: Facts,
     outputs: Outputs,
 ) -> _CombinedSeries:
@@ -269,6 +349,8 @@ def _combine_series(
         Effects, variances and errors of these runs in the frame of the group's first run.
     frame_mask : Mask
         Brain on the acquired grid of the group's first run.
+    tested_rows : Rows | None
+        Result of the test across runs; None if the method of the series has no prior.
     agreement : Facts
         Comparison of the runs.
     outputs : Outputs
@@ -284,11 +366,7 @@ def _combine_series(
     maps, space_maps, rows = combined_runs.combine_maps(
         resampled_maps,
         frame_mask,
-        coverage_rows=[
-            mapped_series.coverage_rows
-            for mapped_series in run_maps
-            if mapped_series.coverage_rows is not None
-        ],
+        tested_rows=tested_rows,
         run_agreement=agreement,
         series_name=series,
         contrasts=contrasts,
@@ -418,7 +496,6 @@ def _resample_run(
             _find_frame_mask(first, series),
             run.fitted_run.motion.boldref,
             run.fitted_run.registration.bold_mask,
-            error_maps=[] if mapped_series.error_maps is None else mapped_series.error_maps,
             space_maps=[] if mapped_series.space_maps is None else mapped_series.space_maps,
             first2run_xfm=None if registered_run is None else registered_run.first2run_xfm,
             run_scale=None if registered_run is None else registered_run.run_scale,
@@ -433,6 +510,76 @@ def _resample_run(
         seconds_per_map = _RESCALING_S if registered_run is None else _RESAMPLING_S
         expect_cost(resampled, RunTime(always=0.3, high=seconds_per_map * n_maps))
         return resampled
+
+
+def _scale_errors(
+    series: str,
+    runs: Mapping[str, ProcessedRun],
+    first: ProcessedRun,
+    registered_runs: Mapping[str, _RegisteredRun],
+    contrasts: Mapping[str, list[str]],
+    resampled_maps: list[Map],
+    acquired_maps: list[Map],
+    agreement: Facts,
+) -> list[Map]:
+    """Estimate the reconstruction error of the runs from the mean acquired effect of all runs.
+
+    Parameters
+    ----------
+    series : str
+        Name of the series.
+    runs : Mapping[str, ProcessedRun]
+        Runs of the group that have the series, by name.
+    first : ProcessedRun
+        First run of the group, whose boldref is the frame.
+    registered_runs : Mapping[str, _RegisteredRun]
+        Further runs of the group, by name.
+    contrasts : Mapping[str, list[str]]
+        Names of the runs to combine, by contrast.
+    resampled_maps, acquired_maps : list[Map]
+        Maps of the series and of the acquired series in the frame of the first run, of all runs.
+    agreement : Facts
+        Comparison of the runs.
+
+    Returns
+    -------
+    list[Map]
+        SD of the reconstruction error of each run and contrast, in the frame of the first run and
+        in the output spaces; empty if the method of the series has no prior.
+    """
+    frame_mask = _find_frame_mask(first, series)
+    error_maps: list[list[Map]] = []
+    for name, run in runs.items():
+        mapped_series = run.maps.series[series]
+        if mapped_series.error_powers is None:
+            continue
+        registered_run = registered_runs.get(name)
+        n_widths = len(run.plan.analysis.settings.activation.smoothing)
+        with (
+            subworkflow(series, high_resolution=True),
+            subworkflow(scope_name(f"{name}_error")),
+        ):
+            sd_maps = shared_error.scale_run_error(
+                resampled_maps,
+                acquired_maps,
+                mapped_series.error_powers,
+                mapped_series.series.mask,
+                run.fitted_run.registration.bold_mask,
+                frame_mask,
+                first.fitted_run.registration.bold_mask,
+                agreement,
+                first2run_xfm=None if registered_run is None else registered_run.first2run_xfm,
+                run=name,
+                contrasts=contrasts,
+            )
+            seconds = _SCALING_S * len(contrasts) * n_widths
+            expect_cost(sd_maps, RunTime(always=0.3, high=seconds))
+            error_maps.append(sd_maps)
+            if first.series.grids:
+                error_maps.append(
+                    spaces.maps_to_spaces(sd_maps, frame_mask, list(first.series.grids))
+                )
+    return concatenate(error_maps)
 
 
 def _find_frame_mask(first: ProcessedRun, series: str) -> Mask:
@@ -668,6 +815,13 @@ def _report_uncombined(analysis: Analysis, uncombined_group: UncombinedRuns) -> 
         )
 
 
+def _list_tested_sizes(plan: RunPlan) -> tuple[list[float], list[float]]:
+    """Return voxel sizes (mm) of the downsampled and of the acquired run; slices are kept."""
+    acquired_mm = [round(size, 4) for size in plan.bold.zooms]
+    factor = (*plan.bold.factor[:2], 1.0)
+    return [round(mm * f, 4) for mm, f in zip(acquired_mm, factor, strict=True)], acquired_mm
+
+
 def _report_combined(
     analysis: Analysis, combined_maps: CombinedMaps, slices: FusedSlices | None
 ) -> None:
@@ -698,5 +852,7 @@ def _report_combined(
                 percent=combined_maps.group.over_sessions,
                 at_rest=plan.at_rest,
                 stored=replace(make_storage_rules(plan), primary=series),
+                uncombined=list_uncombined_contrasts(combined_maps.group),
+                tested_mm=_list_tested_sizes(plan),
             )
         )

@@ -56,6 +56,8 @@ class RunGroup:
         Reason by the name of a run that is not combined at all.
     missing_contrasts : Mapping[str, Mapping[str, str]]
         Reason by the name of a run, by contrast from which this run is left out.
+    uncombined : Mapping[str, str]
+        Reason by contrast that fewer than two runs have with the same weights.
     """
 
     entities: Mapping[str, str]
@@ -64,6 +66,7 @@ class RunGroup:
     contrasts: Mapping[str, tuple[str, ...]]
     left_out: Mapping[str, str]
     missing_contrasts: Mapping[str, Mapping[str, str]]
+    uncombined: Mapping[str, str]
 
     @property
     def label(self) -> str:
@@ -294,7 +297,18 @@ def format_combined_runs(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
     for group in group_runs(runs, plan):
         session_text = " over sessions" if group.over_sessions else ""
         group_lines.append(f"{group.label}: {', '.join(group.runs)} are combined{session_text}")
+        group_lines += [
+            f"  not combined: {sentence}" for sentence in list_uncombined_contrasts(group)
+        ]
     return group_lines
+
+
+def list_uncombined_contrasts(group: RunGroup) -> list[str]:
+    """Return a phrase per reason why contrasts of a group are not combined."""
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for contrast, reason in group.uncombined.items():
+        by_reason[reason].append(contrast)
+    return [f"{', '.join(contrasts)} ({reason})" for reason, contrasts in by_reason.items()]
 
 
 def is_only_run(run: BoldRun, runs: Sequence[BoldRun]) -> bool:
@@ -321,9 +335,9 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
     left_out |= _find_unusual_sizes(
         {name: run for name, run in runs_by_name.items() if name not in left_out}
     )
-    contrasts, missing_contrasts = _find_common_contrasts(
-        {name: run for name, run in runs_by_name.items() if name not in left_out}, plan
-    )
+    included_runs = {name: run for name, run in runs_by_name.items() if name not in left_out}
+    weights_by_run = {name: _get_weights(run, plan) for name, run in included_runs.items()}
+    contrasts, missing_contrasts = _find_common_contrasts(weights_by_run)
     combined_names = {name for names in contrasts.values() for name in names}
     for name in runs_by_name.keys() - left_out.keys() - combined_names:
         reasons = missing_contrasts.pop(name, {})
@@ -343,6 +357,11 @@ def _make_group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> 
         contrasts=contrasts,
         left_out=left_out,
         missing_contrasts=missing_contrasts,
+        uncombined={
+            contrast: _explain_uncombined(contrast, weights_by_run)
+            for contrast in dict.fromkeys(chain.from_iterable(weights_by_run.values()))
+            if contrast not in contrasts
+        },
     )
 
 
@@ -368,10 +387,12 @@ def _list_excluded_entities(*, over_sessions: bool) -> tuple[str, ...]:
 
 
 def _find_common_contrasts(
-    runs: Mapping[str, BoldRun], plan: Plan
+    weights_by_run: Mapping[str, Mapping[str, ComparableWeights]],
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, dict[str, str]]]:
-    """Return runs with equal weights by contrast, and reasons by run and contrast."""
-    weights_by_run = {name: _get_weights(run, plan) for name, run in runs.items()}
+    """Return runs with equal weights by contrast, and reasons by run and contrast.
+
+    `weights_by_run` are the weights of the contrasts by name of the run.
+    """
     contrasts: dict[str, tuple[str, ...]] = {}
     missing_contrasts: dict[str, dict[str, str]] = defaultdict(dict)
     for contrast in dict.fromkeys(chain.from_iterable(weights_by_run.values())):
@@ -393,6 +414,30 @@ def _find_common_contrasts(
                 else "the run has no such contrast"
             )
     return contrasts, dict(missing_contrasts)
+
+
+def _explain_uncombined(
+    contrast: str, weights_by_run: Mapping[str, Mapping[str, ComparableWeights]]
+) -> str:
+    """Return why no two runs have a contrast with the same weights, as a clause.
+
+    `weights_by_run` are the weights of the contrasts by name of the run.
+    """
+    types_by_run = {
+        name: {trial_type for trial_type, _ in weights[contrast]}
+        for name, weights in weights_by_run.items()
+        if contrast in weights
+    }
+    if len(types_by_run) == 1:
+        return f"only in {next(iter(types_by_run))}"
+    shared_types = set.intersection(*types_by_run.values())
+    differences = [
+        f"only {name} has {', '.join(sorted(types - shared_types))}"
+        for name, types in types_by_run.items()
+        if types - shared_types
+    ]
+    reason = "the weights of the trial types differ between runs"
+    return f"{reason}: {', '.join(differences)}" if differences else reason
 
 
 def _get_weights(run: BoldRun, plan: Plan) -> dict[str, ComparableWeights]:

@@ -7,11 +7,15 @@ from operator import attrgetter
 
 from markupsafe import Markup
 
+from bids_sr.evaluation.contrast_results import ContrastResult
+from bids_sr.evaluation.self_test import SelfTestResults
+from bids_sr.evaluation.support_text import write_support_lines
 from bids_sr.frozen import frozen
 from bids_sr.io.json_values import as_number
 from bids_sr.metrics.number_text import number
-from bids_sr.metrics.rows import MISSING
+from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.metrics.word_lists import enumerate_words
+from bids_sr.report.contrast_table import render_contrasts
 from bids_sr.report.markup import ColumnHead, render, table
 from bids_sr.report.sections import run_text
 
@@ -123,6 +127,14 @@ class ParticipantMap:
         Signal relative to the first run, by name of runs that have another scale.
     fewer_than : str
         Name of a run with many more significant voxels than the combined map; "" if there is none.
+    uncombined : Sequence[str]
+        Phrases on contrasts that are not combined, with the reason.
+    results : Mapping[str, ContrastResult]
+        Results for the detail of the combined contrasts; empty if the series adds no detail.
+    rows : Sequence[MetricRow]
+        Rows of the test and sizes of the regions.
+    self_test : SelfTestResults
+        Voxel sizes of the test.
     """
 
     entities: Mapping[str, str]
@@ -147,6 +159,10 @@ class ParticipantMap:
     disagreeing_runs: Mapping[str, str] = field(default_factory=dict)
     scales: Mapping[str, float] = field(default_factory=dict)
     fewer_than: str = ""
+    uncombined: Sequence[str] = ()
+    results: Mapping[str, ContrastResult] = field(default_factory=dict)
+    rows: Sequence[MetricRow] = ()
+    self_test: SelfTestResults = field(default_factory=SelfTestResults)
 
 
 def _format_header(entities: Mapping[str, str], subject: str) -> str:
@@ -162,13 +178,15 @@ def participant_html(facts: ParticipantMap) -> Markup:
         _format_header(facts.entities, "all runs together"),
         _headline(facts),
         [
+            *_detail_sentences(facts),
             _left_out_sentence(facts),
+            *_uncombined_sentences(facts),
             *_check_sentences(facts),
+        ],
+        [
             _error_sentence(facts),
             *_largest_effects_sentences(facts),
             *_repeated_error_sentences(facts),
-        ],
-        [
             *_shared_brain_sentences(facts),
             *_space_sentences(facts),
             *_scale_sentences(facts),
@@ -176,6 +194,14 @@ def participant_html(facts: ParticipantMap) -> Markup:
             *_person_sentences(facts),
             *facts.slices,
         ],
+        render_contrasts(
+            facts.results,
+            facts.rows,
+            facts.series,
+            facts.self_test,
+            at_rest=facts.at_rest,
+            across_runs=True,
+        ),
         _error_table(facts),
         facts.files,
     )
@@ -241,6 +267,7 @@ def no_map_html(
         [f"Each run has a separate map, which is described below. {NO_MAP_ADVICE}"],
         "",
         "",
+        "",
     )
 
 
@@ -303,6 +330,21 @@ def _largest_effects_sentences(facts: ParticipantMap) -> list[str]:
         f"In the {number(LARGEST_EFFECTS, '.0%')} of these voxels that have the largest effects,"
         f" the median interval is {_plus_minus(interval)}."
     ]
+
+
+def _detail_sentences(facts: ParticipantMap) -> list[str]:
+    """Return sentences on the contrasts whose detail may be interpreted, [] without results."""
+    if not facts.results:
+        return []
+    lines = write_support_lines(facts.series, facts.results, facts.self_test)
+    return [line.text for line in lines]
+
+
+def _uncombined_sentences(facts: ParticipantMap) -> list[str]:
+    """Return a sentence on contrasts that are not in the map, [] if all are."""
+    if not facts.uncombined:
+        return []
+    return [f"Contrasts without a map of all runs: {'; '.join(facts.uncombined)}."]
 
 
 def _repeated_error_sentences(facts: ParticipantMap) -> list[str]:

@@ -87,7 +87,7 @@ class ContrastSupport:
         return self.active.state
 
 
-NOT_SPLIT = "the run cannot be split into two halves of its blocks"
+NOT_SPLIT = "the run cannot be split into two halves"
 
 
 def classify_detail(
@@ -143,8 +143,10 @@ def permits_reliable(
 ) -> bool | None:
     """Return whether the tests of a run permit reliable voxels of a contrast.
 
-    The intervals must have been covered, and the detail must not be unsupported. None is returned
-    if the coverage of the contrast was not measured. For the parameters, see `classify_detail`.
+    Voxels can only be reliable if the detail of the contrast is recovered in active voxels,
+    without smoothing and at the smoothing of the map, and if the intervals were covered. None is
+    returned if the coverage of the contrast was not measured. For the parameters, see
+    `classify_detail`.
     """
     rows = list(rows)
     coverages = [
@@ -152,9 +154,12 @@ def permits_reliable(
     ]
     if not coverages:
         return None
-    support = classify_detail(rows, method, fwhm_mm=fwhm_mm).get(contrast)
-    is_unsupported = support is not None and support.state == "not supported"
-    return min(coverages) >= MIN_COVERAGE and not is_unsupported
+    supports = [
+        classify_detail(rows, method, [contrast], fwhm_mm=width)[contrast]
+        for width in {0.0, fwhm_mm}
+    ]
+    is_recovered = all(support.state == "recovered" for support in supports)
+    return min(coverages) >= MIN_COVERAGE and is_recovered
 
 
 def _classify_region(

@@ -14,6 +14,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from bids_sr.evaluation.evidence import is_below_zero
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Float
 from bids_sr.io.grids import mm_text
@@ -96,6 +97,10 @@ class SelfTestResults:
     def levels_text(self) -> str:
         """Voxel sizes with a leading space, such as `` (12 → 6 mm)``; "" if they are unknown."""
         return f" ({self.sizes[0]} → {self.sizes[1]} mm)" if self.sizes else ""
+
+    def is_harmful(self, method: str) -> bool:
+        """Return whether a method was less accurate than zero filling."""
+        return method in self.tested and is_below_zero(self.tested[method])
 
     def best(self, methods: Sequence[str]) -> str:
         """Return the method with the highest self-test score.

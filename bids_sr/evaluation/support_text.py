@@ -1,191 +1,257 @@
-"""Sentences on the tested detail of a run without a reference."""
+"""Sentences on the detail of each contrast of a run, in the same words everywhere."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from bids_sr.evaluation.detail_support import ContrastSupport, DetailSupport, SupportState
+from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
+from bids_sr.evaluation.detail_support import DetailSupport, SupportState
 from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.frozen import frozen
-from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.number_text import interval_ends, number
+from bids_sr.metrics.rows import MetricRow
 from bids_sr.metrics.word_lists import enumerate_unique
 
-LARGEST_DIFFERENCE = "12 percentage points"
-"""Largest difference between the tested and the measured explained variance in active voxels."""
-_MEASURED_RUNS = "4 earlier runs of 3 other participants with known accuracy"
-"""Runs of `LARGEST_DIFFERENCE` (``benchmarks/results/tested_detail.md``)."""
-BLIND_SPOT = (
-    "The test sees only the next lower resolution. It cannot judge activity that is smoother than"
-    " the signal fluctuations of the run."
+_COVERED_INTERVALS, _MEASURED_INTERVALS = 29, 32
+"""Intervals of recovered detail that contain the measured explained variance, and all intervals,
+in active voxels and the brain of runs that were not used to develop the test.
+"""
+_LARGEST_DIFFERENCE = 21
+"""Largest difference between tested and measured explained variance in these runs, in percentage
+points.
+"""
+PRECISION = (
+    "In other runs (unsmoothed, with a high-resolution reference),"
+    f" {_COVERED_INTERVALS} of {_MEASURED_INTERVALS} intervals contained the measured value, and"
+    f" the largest difference was {_LARGEST_DIFFERENCE} percentage points. Values in the whole"
+    " brain tend to be too high."
 )
-_MAX_LISTED_CONTRASTS = 4  # contrasts in a line of the verdict
+BLIND_SPOT = (
+    "No test at half the resolution can detect activity that ends at the acquired Nyquist"
+    " frequency, which has no finer detail. The test may find the detail of such activity"
+    " recovered, although all of the added detail is wrong."
+)
+RELIABLE_WORTH = (
+    "Reliable voxels are significant voxels (FDR .05), selected such that at most 5 % of them are"
+    " expected to have the wrong sign. Their selection relies on the predicted error of the"
+    " detail, so they exist only if the detail of the contrast is recovered. If the detail is not"
+    " supported, the prediction is refuted, and no voxel is reliable. If the detail is not"
+    " testable, the prediction was not tested, and reliable voxels are not determined."
+)
+_INTERPRETATIONS: Mapping[tuple[SupportState, SupportState], str] = {
+    ("recovered", "recovered"): "Detail in the whole brain",
+    ("recovered", "not supported"): "Detail in active voxels, not elsewhere",
+    ("recovered", "not testable"): "Detail in active voxels; elsewhere not testable",
+    ("not supported", "recovered"): "Nothing finer than {}: not supported in active voxels",
+    ("not supported", "not supported"): "Nothing finer than {}: not supported",
+    ("not supported", "not testable"): "Nothing finer than {}: not supported in active voxels",
+    ("not testable", "recovered"): "Nothing finer than {}: not testable in active voxels",
+    ("not testable", "not supported"): "Nothing finer than {}: not testable in active voxels",
+    ("not testable", "not testable"): "Nothing finer than {}: not testable",
+}
+"""Permitted interpretation by the results in active voxels and in the brain."""
+_MAX_NAMED_CONTRASTS = 6  # contrasts that are named in a line of the verdict
 
 
 @frozen
 class SupportLine:
-    """One line of the verdict on tested detail, and the result that it states."""
+    """One line of the verdict on the detail of contrasts, and the result that it states."""
 
     text: str
     state: SupportState
 
 
-def main_contrast(supports: Mapping[str, ContrastSupport]) -> str:
-    """Return the contrast of all events if it exists, else the first contrast; "" if empty."""
-    return min(supports, key=rank_contrast, default="")
+def describe_interpretation(active: SupportState, brain: SupportState, acquired_text: str) -> str:
+    """Return in at most twelve words what may be interpreted in a contrast.
+
+    Parameters
+    ----------
+    active, brain : SupportState
+        Results in active voxels and in the whole brain.
+    acquired_text : str
+        Acquired voxel size, such as ``6 mm``.
+    """
+    return _INTERPRETATIONS[active, brain].format(acquired_text)
 
 
 def write_support_lines(
-    method: str, supports: Mapping[str, ContrastSupport], self_test: SelfTestResults
+    method: str, results: Mapping[str, ContrastResult], self_test: SelfTestResults
 ) -> list[SupportLine]:
-    """Return the lines of a verdict on the tested detail of one method.
+    """Return the lines of a verdict on the detail of one method.
 
-    The first line is about the main contrast. Further lines name the other contrasts whose detail
-    is not supported or was not tested.
+    The first line names the contrasts whose detail is recovered. Further lines are on contrasts
+    whose detail is not supported or not testable.
 
     Parameters
     ----------
     method : str
-        Series whose detail was tested.
-    supports : Mapping[str, ContrastSupport]
+        Series whose detail was measured or tested.
+    results : Mapping[str, ContrastResult]
         Results by contrast; not empty.
     self_test : SelfTestResults
         Voxel sizes of the test.
     """
-    main_support = supports[main_contrast(supports)]
-    lines = [
+    by_state = {
+        state: [result for result in results.values() if result.state == state]
+        for state in ("recovered", "not supported", "not testable")
+    }
+    lines = []
+    if recovered := by_state["recovered"]:
+        text = _describe_recovered(method, recovered, len(results))
+        lines.append(SupportLine(text=text, state="recovered"))
+    states: tuple[SupportState, ...] = ("not supported", "not testable")
+    lines += [
         SupportLine(
-            text=_describe_main_contrast(method, main_support, self_test), state=main_support.state
+            text=_describe_unrecovered(method, by_state[state], state, len(results)), state=state
         )
+        for state in states
+        if by_state[state]
     ]
-    other_supports = [
-        support for name, support in supports.items() if name != main_support.contrast
-    ]
-    unsupported = [support for support in other_supports if support.state == "not supported"]
-    smooth_contrasts = [support.contrast for support in unsupported if support.active.is_smooth]
-    unrecovered_contrasts = [
-        support.contrast for support in unsupported if not support.active.is_smooth
-    ]
-    untested = [support for support in other_supports if support.state == "not testable"]
-    if smooth_contrasts:
-        text = (
-            f"The effects of {_list_contrasts(smooth_contrasts)} are smooth at the acquired"
-            f" resolution, so the detail that {method} adds is not supported."
-            f" {_advise(smooth_contrasts, self_test)}"
-        )
-        lines.append(SupportLine(text=text, state="not supported"))
-    if unrecovered_contrasts:
-        text = (
-            f"At half the resolution, {method} did not recover the detail of"
-            f" {_list_contrasts(unrecovered_contrasts)} in active voxels."
-            f" {_advise(unrecovered_contrasts, self_test)}"
-        )
-        lines.append(SupportLine(text=text, state="not supported"))
-    if untested:
-        untested_contrasts = [support.contrast for support in untested]
-        reasons = {support.active.reason for support in untested}
-        reason = f" because {next(iter(reasons))}" if len(reasons) == 1 else ""
-        text = (
-            f"The detail of {_list_contrasts(untested_contrasts)} could not be tested{reason}."
-            f" {_advise(untested_contrasts, self_test)}"
-        )
-        lines.append(SupportLine(text=text, state="not testable"))
+    if not recovered and len(lines) > 1:
+        text = f"{method} recovers detail of none of {len(results)} contrasts. {lines[0].text}"
+        lines[0] = replace(lines[0], text=text)
+    n_unrecovered = len(results) - len(recovered)
+    if n_unrecovered:
+        contrasts = f"these {n_unrecovered} contrasts" if n_unrecovered > 1 else "this contrast"
+        place = f" in {contrasts}" if recovered else ""
+        advice = f"Interpret nothing finer than {self_test.acquired_text}{place}."
+        lines[-1] = replace(lines[-1], text=f"{lines[-1].text} {advice}")
     return lines
 
 
-def _advise(contrasts: Sequence[str], self_test: SelfTestResults) -> str:
-    """Return the advice not to interpret the detail of some contrasts."""
-    contrast_words = "these contrasts" if len(contrasts) > 1 else "this contrast"
-    return (
-        f"Do not interpret detail of {contrast_words} that is finer than"
-        f" {self_test.acquired_text}."
+def _describe_recovered(method: str, results: Sequence[ContrastResult], n_contrasts: int) -> str:
+    """Return a sentence on contrasts whose detail is recovered in active voxels."""
+    names = [quote_contrast(result.contrast) for result in results]
+    n_in_brain = sum(result.brain.state == "recovered" for result in results)
+    if n_contrasts == 1:
+        brain_text = " and in the whole brain" if n_in_brain else ""
+        return f"{method} recovers detail of {names[0]} in active voxels{brain_text}."
+    n_hidden = len(names) - _MAX_NAMED_CONTRASTS
+    if n_hidden > 1:
+        names = [*names[:_MAX_NAMED_CONTRASTS], f"{n_hidden} other contrasts"]
+    text = (
+        f"{method} recovers detail of {len(results)} of {n_contrasts} contrasts in active voxels"
     )
+    names_text = enumerate_unique(names)
+    if n_in_brain == len(results):
+        return f"{text} and in the whole brain ({names_text})."
+    if not n_in_brain:
+        return f"{text}, not in the whole brain ({names_text})."
+    return f"{text} ({names_text}), and of {n_in_brain} of these in the whole brain."
 
 
-def _describe_main_contrast(
-    method: str, support: ContrastSupport, self_test: SelfTestResults
+def _describe_unrecovered(
+    method: str, results: Sequence[ContrastResult], state: SupportState, n_contrasts: int
 ) -> str:
-    """Return the sentences on the main contrast."""
-    contrast = f"contrast “{support.contrast}”"
-    limit = f"finer than {self_test.acquired_text}"
-    if support.state == "not testable":
-        return (
-            f"The detail of {contrast} could not be tested, because {support.active.reason}. Treat"
-            f" the {method} map of this contrast as an interpolated map, and do not interpret"
-            f" detail {limit}."
-        )
-    if support.active.is_smooth:
-        return (
-            f"The effect of {contrast} is smooth at the acquired resolution, so the detail that"
-            f" {method} adds to it is not supported. Do not interpret detail of this contrast that"
-            f" is {limit}."
-        )
-    if support.state == "not supported":
-        return (
-            f"At half the resolution{self_test.levels_text}, {method} did not recover the detail"
-            f" of {contrast} in active voxels ({support_value(support.active)}). Do not interpret"
-            f" detail of this contrast that is {limit}."
-        )
-    return (
-        f"Tested on this run at half its resolution{self_test.levels_text}, {method} recovered"
-        f" {support_value(support.active)} of the detail of {contrast} in active"
-        f" voxels.{_describe_brain(support.brain)} In {_MEASURED_RUNS}, the test differed from the"
-        f" accuracy at the final resolution by at most {LARGEST_DIFFERENCE}."
+    """Return a sentence on contrasts whose detail is not recovered.
+
+    If these are all contrasts of the run, the sentence contains their common reason.
+    """
+    names = enumerate_unique([quote_contrast(result.contrast) for result in results])
+    if len(results) < n_contrasts:
+        noun = "contrasts" if len(results) > 1 else "contrast"
+        names_text = f" ({names})" if len(results) < _MAX_NAMED_CONTRASTS else ""
+        return f"{state[:1].upper()}{state[1:]}: {len(results)} {noun}{names_text}."
+    contrasts = f"all {n_contrasts} contrasts" if n_contrasts > 2 else names
+    reasons = {result.active.reason for result in results}
+    reason = f", because {reasons.pop()}" if len(reasons) == 1 and reasons != {""} else ""
+    return f"The detail of {contrasts} in the {method} maps is {state}{reason}."
+
+
+def support_text(state: SupportState, row: MetricRow | None) -> str:
+    """Return a state with its value and interval, such as ``recovered 53 % (40 to 66)``.
+
+    A contrast that is not testable has no value. Value and interval do not break across lines.
+    """
+    if row is None or not math.isfinite(row.value) or state == "not testable":
+        return state
+    ends = " to ".join(interval_ends(row.lower, row.upper, ".0%")) or "no interval"
+    value_text, interval_text = (
+        text.replace(" ", "\N{NO-BREAK SPACE}") for text in (number(row.value, ".0%"), f"({ends})")
     )
+    separator = "" if state == "recovered" else ":"
+    return f"{state}{separator} {value_text} {interval_text}"
 
 
-def support_value(support: DetailSupport) -> str:
-    """Return the tested explained variance with its interval: ``53 % (40 to 66)``."""
-    if (row := support.row) is None:
-        return "n/a"
-    ends = " to ".join(interval_ends(row.lower, row.upper, ".0%"))
-    return f"{number(row.value, '.0%')}{f' ({ends})' if ends else ''}"
+def explain_results(results: Iterable[ContrastResult]) -> list[str]:
+    """Return a sentence per reason, with the contrasts and regions that it applies to.
 
-
-def _describe_brain(support: DetailSupport) -> str:
-    """Return a sentence on the whole brain if its result differs from active voxels, else ""."""
-    if support.state == "recovered" or support.row is None:
-        return ""
-    if support.is_smooth:
-        return (
-            " Over the whole brain, the effect is smooth, so interpret detail in active voxels"
-            " only."
-        )
-    if support.state == "not supported":
-        return (
-            f" Over the whole brain, the detail was not recovered ({support_value(support)}), so"
-            " interpret detail in active voxels only."
-        )
-    return f" The whole brain could not be tested, because {support.reason}."
-
-
-def _list_contrasts(contrasts: Sequence[str]) -> str:
-    """Join contrasts to an enumeration, with the number of contrasts that are not named."""
-    hidden = len(contrasts) - _MAX_LISTED_CONTRASTS
-    if hidden <= 1:
-        return enumerate_unique(contrasts)
-    return enumerate_unique([*contrasts[:_MAX_LISTED_CONTRASTS], f"{hidden} other contrasts"])
-
-
-def plain_supports(supports: Iterable[ContrastSupport]) -> list[dict[str, object]]:
-    """Return results as plain values for JSON, one mapping per contrast; None if undefined."""
+    For example, ``Not testable: face (active voxels and whole brain), because ...``.
+    """
+    regions_by_reason: dict[tuple[SupportState, str], dict[str, list[str]]] = {}
+    for result in results:
+        regions = {"active voxels": result.active, "whole brain": result.brain}
+        for region_name, region in regions.items():
+            if region.reason:
+                by_contrast = regions_by_reason.setdefault((region.state, region.reason), {})
+                by_contrast.setdefault(result.contrast, []).append(region_name)
     return [
-        {
-            "contrast": support.contrast,
-            "active": _convert_support(support.active),
-            "brain": _convert_support(support.brain),
-        }
-        for support in supports
+        f"{state[:1].upper()}{state[1:]}: {_list_places(by_contrast)}, because {reason}."
+        for (state, reason), by_contrast in regions_by_reason.items()
     ]
 
 
+def _list_places(by_contrast: Mapping[str, Sequence[str]]) -> str:
+    """Return contrasts with their regions; contrasts with the same regions are joined."""
+    contrasts_by_place: dict[str, list[str]] = {}
+    for contrast, regions in by_contrast.items():
+        contrasts_by_place.setdefault(" and ".join(regions), []).append(contrast)
+    return "; ".join(
+        f"{enumerate_unique(map(quote_contrast, contrasts))} ({place})"
+        for place, contrasts in contrasts_by_place.items()
+    )
+
+
+def quote_contrast(contrast: str) -> str:
+    """Return the name of a contrast for a sentence; `all` is in quotation marks."""
+    return f"“{contrast}”" if contrast == "all" else contrast
+
+
+def plain_results(
+    results: Iterable[ContrastResult], acquired_text: str
+) -> list[dict[str, object]]:
+    """Return results as plain values for JSON, one mapping per contrast; None if undefined.
+
+    `acquired_text` is as in `describe_interpretation`.
+    """
+    return [
+        {
+            "contrast": result.contrast,
+            "interpretation": describe_interpretation(
+                result.active.state, result.brain.state, acquired_text
+            ),
+            "active": _convert_region(result.active),
+            "brain": _convert_region(result.brain),
+        }
+        for result in results
+    ]
+
+
+def _convert_region(region: RegionResult) -> dict[str, object]:
+    """Return the result in one region as plain values for JSON.
+
+    If the detail was measured, the result of the test is included as well.
+    """
+    facts = _convert_values(region.state, region.row, region.reason)
+    if region.measured is not None:
+        facts["test"] = _convert_support(region.tested)
+    return facts
+
+
 def _convert_support(support: DetailSupport) -> dict[str, object]:
-    """Return the result in one region as plain values for JSON."""
-    facts: dict[str, object] = {"state": support.state}
-    if (row := support.row) is not None:
+    """Return the result of the test in one region as plain values for JSON."""
+    return _convert_values(support.state, support.row, support.reason)
+
+
+def _convert_values(state: SupportState, row: MetricRow | None, reason: str) -> dict[str, object]:
+    """Return a state with its value, reference and reason as plain values for JSON."""
+    facts: dict[str, object] = {"state": state}
+    if row is not None:
         values = {"explained_variance": row.value, "lower": row.lower, "upper": row.upper}
         facts |= {
             name: None if math.isnan(value) else round(value, 4) for name, value in values.items()
         }
-    if support.reason:
-        facts["reason"] = support.reason
+        facts["reference"] = row.reference
+    if reason:
+        facts["reason"] = reason
     return facts

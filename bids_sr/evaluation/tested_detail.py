@@ -3,8 +3,9 @@
 The run is downsampled by the super-resolution factor and super-resolved to the acquired
 resolution. The effect of each contrast is then compared with the acquired effect as a
 super-resolved effect is compared with a measured effect (`bids_sr.evaluation.agreement`): the
-effect in one half of the blocks with the acquired effect in the other half, above the Nyquist
-frequency of the downsampled run.
+effect in one half of the data with the acquired effect in the other half, above the Nyquist
+frequency of the downsampled run. The halves are halves of the blocks of a run, or runs
+(`bids_sr.combination.steps.tested_runs`).
 
 Slices are reconstructed separately, so the standard error is a jackknife over slices. The accuracy
 at the acquired resolution also differs from the accuracy at the final resolution. The standard
@@ -22,6 +23,7 @@ from scipy import stats
 from bids_sr.evaluation.effects_of_run import MIN_VOXELS
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.reference_maps import TRUE_T
+from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.halves import split_contrasts
@@ -45,6 +47,35 @@ _MIN_SLICES = 4  # smallest number of slices for an interval
 _ONE_SIDED, _TWO_SIDED = 0.95, 0.975
 
 
+@frozen
+class HalfEffects:
+    """Effects of one contrast in two halves of the data, on the tested part of the acquired grid.
+
+    Attributes
+    ----------
+    series, contrast : str
+        Name of the super-resolved series, and of the contrast.
+    estimates, targets : Sequence[Float32]
+        Effect in both halves (x, y, z): of the downsampled and super-resolved data, and of the
+        acquired data. Noise must be independent between halves.
+    active_t : Mapping[float, Float32 | None]
+        t map of the downsampled data by smoothing (FWHM, mm); None if it was not computed. Effects
+        are tested at each smoothing.
+    mask : MaskArray
+        Brain (x, y, z).
+    zooms : Sequence[float]
+        Voxel size (mm).
+    """
+
+    series: str
+    contrast: str
+    estimates: Sequence[Float32]
+    targets: Sequence[Float32]
+    active_t: Mapping[float, Float32 | None]
+    mask: MaskArray
+    zooms: Sequence[float]
+
+
 def iterate_tested_detail(
     reconstructed: Effects,
     acquired: Effects,
@@ -52,7 +83,7 @@ def iterate_tested_detail(
     contrasts: Contrasts,
     factor: Factor,
 ) -> Iterator[MetricRow]:
-    """Yield the explained variance of the detail of each contrast, in active voxels and the brain.
+    """Yield the explained variance of the detail of each contrast, with halves of blocks.
 
     Parameters
     ----------
@@ -71,43 +102,69 @@ def iterate_tested_detail(
     Yields
     ------
     MetricRow
-        Explained variance of the detail (`n` is the number of slices), the same in the upper half
-        of the tested frequencies, and `FINENESS` of the acquired effect, all with a 95 % interval,
-        and the number of voxels. An explained variance is NaN if the acquired effect has no
-        reproducible detail at these frequencies.
+        Rows of `iterate_detail_of_halves`.
     """
     for contrast, split in split_contrasts(acquired.blocks, contrasts).items():
         half_weights = acquired.halves(split.weights)
         if half_weights is None:
             continue
-        for width, t_maps in active_t.items():
-            estimates, targets = (
-                [_compute_effect(effects, half, width) for half in half_weights]
-                for effects in (reconstructed, acquired)
+        estimates, targets = (
+            [effects.effect(half) for half in half_weights]
+            for effects in (reconstructed, acquired)
+        )
+        half_effects = HalfEffects(
+            series=reconstructed.series,
+            contrast=contrast,
+            estimates=estimates,
+            targets=targets,
+            active_t={width: t_maps.get(split.origin) for width, t_maps in active_t.items()},
+            mask=acquired.mask,
+            zooms=acquired.zooms,
+        )
+        yield from iterate_detail_of_halves(half_effects, factor)
+
+
+def iterate_detail_of_halves(half_effects: HalfEffects, factor: Factor) -> Iterator[MetricRow]:
+    """Yield the explained variance of the detail of one contrast, in active voxels and the brain.
+
+    `factor` is the downsampling factor along each axis.
+
+    Yields
+    ------
+    MetricRow
+        Explained variance of the detail (`n` is the number of slices), the same in the upper half
+        of the tested frequencies, and `FINENESS` of the acquired effect, all with a 95 % interval,
+        and the number of voxels. An explained variance is NaN if the acquired effect has no
+        reproducible detail at these frequencies.
+    """
+    for width, t_map in half_effects.active_t.items():
+        estimates, targets = (
+            [smooth(effect, half_effects.zooms, width) if width else effect for effect in effects]
+            for effects in (half_effects.estimates, half_effects.targets)
+        )
+        halves = _Halves(estimates, targets)
+        detail = halves.select_above(factor)
+        upper_detail = halves.select_above(_compute_middle_factor(factor))
+        regions = {"brain": half_effects.mask}
+        if t_map is not None:
+            regions[ACQUIRED_ACTIVE] = half_effects.mask & (np.abs(t_map) > TRUE_T)
+        for region, voxels in regions.items():
+            row = MetricRow(
+                series=half_effects.series,
+                statistic="voxels",
+                value=float(np.count_nonzero(voxels)),
+                reference=HALF_RESOLUTION,
+                contrast=half_effects.contrast,
+                region=region,
+                fwhm_mm=width,
             )
-            halves = _Halves(estimates, targets)
-            detail = halves.select_above(factor)
-            upper_detail = halves.select_above(_compute_middle_factor(factor))
-            regions = {"brain": acquired.mask}
-            if split.origin in t_maps:
-                regions[ACQUIRED_ACTIVE] = acquired.mask & (np.abs(t_maps[split.origin]) > TRUE_T)
-            for region, voxels in regions.items():
-                row = MetricRow(
-                    series=reconstructed.series,
-                    statistic="voxels",
-                    value=float(np.count_nonzero(voxels)),
-                    reference=HALF_RESOLUTION,
-                    contrast=contrast,
-                    region=region,
-                    fwhm_mm=width,
-                )
-                yield from _iterate_region_rows(row, detail, upper_detail, voxels, factor)
+            yield from _iterate_region_rows(row, detail, upper_detail, voxels, factor)
 
 
 class _Halves(NamedTuple):
-    """Effect in both halves of the blocks, in one band of spatial frequencies, (x, y, z) each.
+    """Effect in both halves, in one band of spatial frequencies, (x, y, z) each.
 
-    `estimates` are from the reconstructed run and `targets` from the acquired run.
+    `estimates` are from the reconstructed data and `targets` from the acquired data.
     """
 
     estimates: Sequence[Real]
@@ -279,9 +336,3 @@ def compute_one_sided_limits(row: MetricRow) -> tuple[float, float]:
     ratio = _compute_quantile(n_slices, _ONE_SIDED) / _compute_quantile(n_slices, _TWO_SIDED)
     half_width = ratio * (row.upper - row.value)
     return row.value - half_width, row.value + half_width
-
-
-def _compute_effect(effects: Effects, weights: Float, width: float) -> Float32:
-    """Return a sum of block effects (x, y, z), smoothed with a kernel of `width` (FWHM, mm)."""
-    effect = effects.effect(weights)
-    return smooth(effect, effects.zooms, width) if width else effect

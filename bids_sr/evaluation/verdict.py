@@ -25,7 +25,7 @@ from bids_sr.evaluation import (
     words,
 )
 from bids_sr.evaluation.acquired_activation import lost_sentences
-from bids_sr.evaluation.detail_support import ContrastSupport, classify_detail
+from bids_sr.evaluation.contrast_results import ContrastResult, collect_results, has_values
 from bids_sr.evaluation.evidence import (
     APPLIED,
     MAPS,
@@ -42,7 +42,7 @@ from bids_sr.evaluation.evidence import (
 from bids_sr.evaluation.negative_controls import list_negative_controls
 from bids_sr.evaluation.qc_flags import find_raised_flags
 from bids_sr.evaluation.self_test import SelfTestResults, parse_self_test
-from bids_sr.evaluation.support_text import plain_supports
+from bids_sr.evaluation.support_text import plain_results
 from bids_sr.evaluation.words import Sentence
 from bids_sr.frozen import frozen
 from bids_sr.metrics.rows import MetricRow, VerdictFacts
@@ -66,8 +66,10 @@ class Verdict:
         Sentence on large head motion; "" if motion was not large.
     not_applied_text : str
         Methods that were not applied and their self-test; "" if all were applied.
-    supports : tuple[ContrastSupport, ...]
-        Contrasts of the best method whose detail was tested at half the resolution.
+    results : tuple[ContrastResult, ...]
+        Results for the detail of all contrasts of the best method.
+    acquired_text : str
+        Acquired voxel size, such as ``6 mm``.
     """
 
     lines: tuple[text.VerdictLine, ...]
@@ -80,7 +82,8 @@ class Verdict:
     motion: str
     not_applied_text: str
     rows: tuple[MetricRow, ...]
-    supports: tuple[ContrastSupport, ...] = ()
+    results: tuple[ContrastResult, ...] = ()
+    acquired_text: str = SelfTestResults().acquired_text
 
     @property
     def headline(self) -> str:
@@ -100,8 +103,8 @@ class Verdict:
             facts["motion_text"] = self.motion
         if self.not_applied:
             facts["not_applied_text"] = self.not_applied_text
-        if self.supports:
-            facts["tested_detail"] = plain_supports(self.supports)
+        if self.results:
+            facts["contrasts"] = plain_results(self.results, self.acquired_text)
         facts["sentences"] = [_convert_sentence(sentence) for sentence in self.sentences]
         facts["limits"] = list(self.limits)
         return facts
@@ -430,22 +433,24 @@ def make_verdict(
     margins = _find_margins(evidence, margin)
     references = _list_references(evidence, baselines)
     claims = _make_claims(applied_rows, applied_methods, evidence, references, margins)
-    supports = {name: classify_detail(applied_rows, name) for name in applied_methods}
     status = _decide_status(
         claims, evidence, has_methods=bool(applied_methods), is_applied=not unapplied_methods
     )
     lost_by_series = lost_sentences(applied_rows, applied_methods)
+    candidates = [name for name in applied_methods if name not in lost_by_series]
+    best = _find_best_method(evidence, claims, candidates or applied_methods, self_test)
+    results = {
+        name: _collect_results(applied_rows, name, evidence, self_test) for name in candidates
+    }
     if applied_methods:
         lines = text.verdict_lines(
-            claims, detail_evidence, self_test, supports, lost_series=list(lost_by_series)
+            claims, detail_evidence, self_test, results, best, lost_series=list(lost_by_series)
         )
-        if evidence is None and any(supports.values()):
+        if evidence is None and has_values(results):
             status = lines[0].status
     else:
         reason = text.NOTHING_APPLIED if unapplied_methods else text.NOTHING_COMPARED
         lines = [text.VerdictLine(text=reason, status=status)]
-    candidates = [name for name in applied_methods if name not in lost_by_series]
-    best = _find_best_method(evidence, claims, candidates or applied_methods, self_test)
     deciding_margin = margins[evidence.brain] if evidence is not None else math.nan
     flags = [name for name, series in find_raised_flags(applied_rows).items() if series]
     return Verdict(
@@ -457,7 +462,7 @@ def make_verdict(
         sentences=tuple(_write_sentences(claims, evidence, applied_methods, self_test, margins)),
         limits=tuple(
             text.limits(
-                claims, detail_evidence, deciding_margin, flags, advice, self_test, supports
+                claims, detail_evidence, deciding_margin, flags, advice, self_test, results
             )
         ),
         motion=motion_text.motion_text(displacement),
@@ -467,8 +472,28 @@ def make_verdict(
             *_make_applied_rows(applied_methods, applied=True),
             *_make_applied_rows(unapplied_methods, applied=False),
         ),
-        supports=tuple(supports.get(best, {}).values()),
+        results=tuple(results.get(best, {}).values()),
+        acquired_text=(self_test or SelfTestResults()).acquired_text,
     )
+
+
+def _collect_results(
+    rows: Sequence[MetricRow],
+    method: str,
+    evidence: Evidence | None,
+    self_test: SelfTestResults | None,
+) -> dict[str, ContrastResult]:
+    """Return the results for the contrasts of a method.
+
+    The results are {} if only correlations of maps were measured, which do not show how much
+    detail is recovered, and if the self-test alone shows that the method is harmful.
+    """
+    if evidence is not None and evidence.reference is MAPS:
+        return {}
+    self_test = self_test or SelfTestResults()
+    if evidence is None and self_test.is_harmful(method):
+        return {}
+    return collect_results(rows, method, evidence, self_test.reasons.get(method, "").rstrip("."))
 
 
 def _make_applied_rows(methods: Sequence[str], *, applied: bool) -> list[MetricRow]:

@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from bids_sr.evaluation.advice import Advice
-from bids_sr.evaluation.detail_support import ContrastSupport, SupportState
+from bids_sr.evaluation.contrast_results import ContrastResult, has_values
+from bids_sr.evaluation.detail_support import SupportState
 from bids_sr.evaluation.evidence import (
     KNOWN,
     AccuracyKind,
@@ -89,11 +90,12 @@ def verdict_lines(
     claims: Sequence[Claim],
     evidence: Evidence | None,
     self_test: SelfTestResults | None,
-    supports: Mapping[str, Mapping[str, ContrastSupport]],
+    results: Mapping[str, Mapping[str, ContrastResult]],
+    best: str = "",
     *,
     lost_series: Sequence[str] = (),
 ) -> list[VerdictLine]:
-    """Return the verdict of a run, one line per method.
+    """Return the verdict of a run: recovered contrasts, and one line per method.
 
     Parameters
     ----------
@@ -103,8 +105,10 @@ def verdict_lines(
         Agreement with the strongest reference; None if there is no reference.
     self_test : SelfTestResults | None
         Results of the self-test; None if it was not run.
-    supports : Mapping[str, Mapping[str, ContrastSupport]]
-        Results of the test of each contrast's detail, by method and contrast.
+    results : Mapping[str, Mapping[str, ContrastResult]]
+        Results for the detail of each contrast, by method and contrast.
+    best : str, optional
+        Method whose contrasts are described if accuracy was measured.
     lost_series : Sequence[str]
         Methods that lost the activation of the acquired run, which have lines of their own.
     """
@@ -112,10 +116,13 @@ def verdict_lines(
     if evidence is None or evidence.no_detail:
         methods = [claim.series for claim in function_claims if claim.series not in lost_series]
         lines = _write_caution_lines(
-            methods, self_test or SelfTestResults(), supports, no_detail=evidence is not None
+            methods, self_test or SelfTestResults(), results, no_detail=evidence is not None
         )
     else:
-        lines = _write_comparison_lines(function_claims, evidence, claims)
+        lines = [
+            *_write_result_lines(best, results.get(best, {}), self_test or SelfTestResults()),
+            *_write_comparison_lines(function_claims, evidence, claims),
+        ]
     if better_series := _list_series(claims, "image", holds=True):
         sentence = (
             f"Single volumes reconstructed by {enumerate_unique(better_series)} are closer to the"
@@ -123,6 +130,18 @@ def verdict_lines(
         )
         lines.append(VerdictLine(text=sentence, status="more accurate"))
     return lines
+
+
+def _write_result_lines(
+    method: str, results: Mapping[str, ContrastResult], self_test: SelfTestResults
+) -> list[VerdictLine]:
+    """Return the lines on the contrasts of a method, [] if no contrast has a value."""
+    if not any(result.has_values for result in results.values()):
+        return []
+    return [
+        VerdictLine(text=line.text, status=_SUPPORT_STATUS[line.state])
+        for line in write_support_lines(method, results, self_test)
+    ]
 
 
 def _list_series(claims: Sequence[Claim], kind: AccuracyKind, *, holds: bool | None) -> list[str]:
@@ -144,14 +163,12 @@ def _write_comparison_lines(
     all_claims : Sequence[Claim]
         All claims of the run.
     """
-    region_phrase = (
-        "" if evidence.brain in ("brain", MISSING) else f" in {region_text(evidence.brain)}"
-    )
+    place = _describe_place(evidence)
     comparators = {comparison.row.minus for claim in claims for comparison in claim.comparisons}
     compared_kinds = (
         "interpolation" if comparators.isdisjoint(CONTROLS) else "interpolation and denoising"
     )
-    detail = f"detail beyond the acquired resolution{region_phrase} better than {compared_kinds}"
+    detail = f"detail beyond the acquired resolution better than {compared_kinds} ({place})"
     gains = [claim for claim in claims if claim.holds]
     losses = [claim for claim in claims if claim.holds is False]
     lines = []
@@ -171,6 +188,12 @@ def _write_comparison_lines(
         sentence = f"{claim.series} {_explain_loss(claim, evidence)}{details}."
         lines.append(VerdictLine(text=sentence, status="not more accurate"))
     return lines
+
+
+def _describe_place(evidence: Evidence) -> str:
+    """Return the contrast and the deciding region of a comparison."""
+    region = "" if evidence.brain == MISSING else active_words(evidence.brain)[0]
+    return ", ".join(filter(None, [f"contrast {evidence.contrast}", region]))
 
 
 def _describe_values(claim: Claim, evidence: Evidence) -> str:
@@ -196,12 +219,14 @@ def _describe_values(claim: Claim, evidence: Evidence) -> str:
 def _explain_loss(claim: Claim, evidence: Evidence) -> str:
     """Return the predicate that explains why a method is not more accurate."""
     row = evidence.row(claim.series, evidence.brain)
+    place = _describe_place(evidence)
     if row is not None and is_below_zero(row):
-        return "adds wrong detail: its explained variance is below 0"
+        return f"adds wrong detail ({place}): its explained variance is below 0"
     unbeaten_series = claim.unbeaten
     if not unbeaten_series:
         return (
-            "was not found to recover true detail: its explained variance does not differ from 0"
+            f"was not found to recover true detail ({place}): its explained variance does not"
+            " differ from 0"
         )
     values = {name: evidence.value(name) for name in unbeaten_series}
     strongest = sorted(
@@ -217,7 +242,7 @@ def _explain_loss(claim: Claim, evidence: Evidence) -> str:
 def _write_caution_lines(
     methods: Sequence[str],
     self_test: SelfTestResults,
-    supports: Mapping[str, Mapping[str, ContrastSupport]],
+    results: Mapping[str, Mapping[str, ContrastResult]],
     *,
     no_detail: bool,
 ) -> list[VerdictLine]:
@@ -229,25 +254,21 @@ def _write_caution_lines(
         Methods that were applied.
     self_test : SelfTestResults
         Results of the self-test.
-    supports : Mapping[str, Mapping[str, ContrastSupport]]
-        Results of the test of each contrast's detail, by method and contrast.
+    results : Mapping[str, Mapping[str, ContrastResult]]
+        Results for the detail of each contrast, by method and contrast.
     no_detail : bool
         Whether the reference exists but has no reproducible detail.
     """
-    harmful = [
-        name
+    harmful = [name for name in methods if self_test.is_harmful(name)]
+    lines_by_method = {
+        name: _write_result_lines(name, results.get(name, {}), self_test)
         for name in methods
-        if name in self_test.tested and is_below_zero(self_test.tested[name])
-    ]
-    untested = [name for name in methods if name not in harmful and not supports.get(name)]
-    support_lines = [
-        VerdictLine(text=line.text, status=_SUPPORT_STATUS[line.state])
-        for name in methods
-        if name not in harmful and (method_supports := supports.get(name))
-        for line in write_support_lines(name, method_supports, self_test)
-    ]
+        if name not in harmful
+    }
+    result_lines = [line for lines in lines_by_method.values() for line in lines]
+    untested = [name for name, lines in lines_by_method.items() if not lines]
     caution = _write_caution(
-        untested, self_test, no_detail=no_detail, has_support=bool(support_lines)
+        untested, self_test, no_detail=no_detail, has_support=bool(result_lines)
     )
     warnings = [
         f"Do not use the {name} maps. {capitalize(self_test.where_text)}, {name} was less accurate"
@@ -255,7 +276,7 @@ def _write_caution_lines(
         for name in harmful
     ]
     return [
-        *support_lines,
+        *result_lines,
         *([VerdictLine(text=caution, status="not assessed")] if caution else ()),
         *(VerdictLine(text=warning, status="not more accurate") for warning in warnings),
     ]
@@ -270,11 +291,11 @@ def _write_caution(
     methods; otherwise, the sentences state that accuracy was not measured.
     """
     names = enumerate_unique(methods)
-    limit = f"do not interpret detail finer than {self_test.acquired_text}."
+    limit = f"interpret nothing finer than {self_test.acquired_text}."
     if has_support and not no_detail:
         return (
-            f"The accuracy of the {names} maps was neither measured nor tested. Treat these maps"
-            f" as interpolated maps, and {limit}"
+            f"The {names} maps were neither measured nor tested. Treat them as interpolated maps,"
+            f" and {limit}"
             if methods
             else ""
         )
@@ -290,7 +311,7 @@ def limits(
     raised_flags: Iterable[str],
     advice: Advice,
     self_test: SelfTestResults | None,
-    supports: Mapping[str, Mapping[str, ContrastSupport]],
+    results: Mapping[str, Mapping[str, ContrastResult]],
 ) -> list[str]:
     """Return the limitations of a verdict.
 
@@ -308,11 +329,11 @@ def limits(
         Advice on missing references and controls.
     self_test : SelfTestResults | None
         Results of the self-test; None if it was not run.
-    supports : Mapping[str, Mapping[str, ContrastSupport]]
-        Results of the test of each contrast's detail, by method and contrast.
+    results : Mapping[str, Mapping[str, ContrastResult]]
+        Results for the detail of each contrast, by method and contrast.
     """
     is_measured = evidence is not None and not evidence.no_detail
-    has_tested_detail = any(supports.values())
+    has_tested_detail = has_values(results)
     failed_checks = [FLAGS[name].failed for name in raised_flags]
     limitations = _write_self_test_limits(
         self_test, is_measured=is_measured, has_tested_detail=has_tested_detail

@@ -14,6 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, APPLIED
+from bids_sr.evaluation.support_text import quote_contrast
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.evaluation.words import (
     DECISIONS,
@@ -450,7 +451,7 @@ def not_assessed_text(task: str, values: pd.DataFrame, reported: pd.DataFrame, m
 
 
 def tested_detail_text(task: str, values: pd.DataFrame, method: str) -> str:
-    """Return a sentence on the detail that was recovered at half the resolution.
+    """Return a sentence on the explained variance at half the resolution.
 
     The sentence contains the median and the range across participants, for the contrast of all
     events or else the first contrast, in active voxels without smoothing. It is "" if no run of
@@ -491,9 +492,10 @@ def tested_detail_text(task: str, values: pd.DataFrame, method: str) -> str:
         else "1 participant"
     )
     return (
-        f"In the test at half the resolution, {method} recovered {median} of the detail of"
-        f" {row['contrast'].iloc[0]} in active voxels ({spread}). This test does not measure the"
-        " accuracy at the final resolution"
+        f"Tested at half the resolution, the explained variance of {method} for the detail of"
+        f" {quote_contrast(row['contrast'].iloc[0])} in active voxels is {median} ({spread},"
+        " whether or not the detail is recovered). This test does not measure the accuracy at the"
+        " final resolution"
     )
 
 

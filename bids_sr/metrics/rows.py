@@ -43,7 +43,7 @@ class VerdictFacts(TypedDict, total=False):
     not_applied_text: str
     sentences: Sequence[Mapping[str, Any]]
     limits: Sequence[str]
-    tested_detail: Sequence[Mapping[str, Any]]
+    contrasts: Sequence[Mapping[str, Any]]
     compared: Sequence[Mapping[str, Any]]
 
 

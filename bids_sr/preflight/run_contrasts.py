@@ -9,6 +9,7 @@ from bids_sr.bids.entities import parse_entities, stem_of_echoes
 from bids_sr.glm.contrasts import Contrast, resolve_contrasts
 from bids_sr.notices import UsageError
 from bids_sr.preflight.estimability import TypesOfRun, select_estimable
+from bids_sr.preflight.shared_types import share_averaged_types
 
 _Request = str | tuple[str, Contrast]
 """Contrast as written by the user, or name and weights from ``--model``."""
@@ -22,9 +23,10 @@ def resolve_run_contrasts(
 ) -> dict[Path, dict[str, Contrast]]:
     """Return the contrasts of each run.
 
-    Default contrasts that cannot be estimated are left out, with a note. A requested contrast
-    must be possible in at least one run. For runs without one of its trial types it is omitted,
-    with a note.
+    Means over trial types are over the types that the runs of a task share
+    (`bids_sr.preflight.shared_types`). Default contrasts that cannot be estimated are left out,
+    with a note. A requested contrast must be possible in at least one run. For runs without one of
+    its trial types it is omitted, with a note.
 
     Parameters
     ----------
@@ -39,6 +41,7 @@ def resolve_run_contrasts(
         Collects problems and notes.
     """
     possible_requests = _select_possible(types, requested, findings)
+    types = share_averaged_types(types, tables, findings)
     contrasts: dict[Path, dict[str, Contrast]] = {}
     for bold, run in types.items():
         contrasts[bold] = {}

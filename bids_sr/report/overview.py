@@ -11,11 +11,9 @@ from markupsafe import Markup
 
 from bids_sr.combination import ONLY_RUN
 from bids_sr.evaluation import motion_text, series_text, words
-from bids_sr.evaluation.detail_support import COVERAGE, ContrastSupport, classify_detail
+from bids_sr.evaluation.contrast_results import ContrastResult, collect_results
 from bids_sr.evaluation.evidence import (
-    ACQUIRED_ACTIVE,
     HALVES,
-    KNOWN,
     Evidence,
     accuracy_evidence,
     derives_from,
@@ -31,7 +29,7 @@ from bids_sr.evaluation.self_test import (
     SelfTestResults,
     parse_self_test,
 )
-from bids_sr.evaluation.support_text import BLIND_SPOT, main_contrast
+from bids_sr.evaluation.support_text import quote_contrast, write_support_lines
 from bids_sr.evaluation.verdict_text import leading_sentences
 from bids_sr.evaluation.words import MARKS
 from bids_sr.frozen import frozen
@@ -39,7 +37,8 @@ from bids_sr.io.grids import size_text
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.number_text import interval, number
 from bids_sr.metrics.rows import MISSING, MetricRow, VerdictFacts
-from bids_sr.report.markup import ColumnHead, render, table
+from bids_sr.report.contrast_table import render_contrasts
+from bids_sr.report.markup import render
 from bids_sr.report.registration_facts import registration_warnings
 from bids_sr.report.sections import run_text
 from bids_sr.series import BASELINES, CONTROLS
@@ -61,18 +60,8 @@ _CORRECT_HINT = (
     "Squared correlation between the detail in the map and the true detail. The value is a"
     " fraction of the energy of the detail, not of the voxels."
 )
-_RELIABLE_TEXT = (
-    "Reliable voxels are the most significant voxels, selected such that at most 5 % of them are"
-    " expected to have the wrong sign."
-)
 _CALIBRATION_TEXT = (
     "a calibration run (about 20 volumes at the high resolution, with the same slices)"
-)
-SELF_TEST_EXPLANATION = (
-    "In the {test}, the acquired run was downsampled, super-resolved to the acquired resolution"
-    " and compared with the acquired run. The values do not measure the accuracy at the final"
-    " resolution, and values below 0 mean that the added detail is wrong. Only detail of contrasts"
-    " that were tested may be interpreted, and only in reliable voxels."
 )
 _UNMEASURED_STATUSES = ("not assessed", "recovered", "not supported")
 """Statuses of runs whose accuracy was not measured."""
@@ -152,7 +141,6 @@ def overview_html(
     registration: Mapping[str, object],
     run: RunFacts,
     one_level: Mapping[str, object] | None = None,
-    contrast: str = "",
 ) -> Markup:
     """Render the first screen of a run.
 
@@ -168,8 +156,6 @@ def overview_html(
         Facts about the run.
     one_level : Mapping[str, object], optional
         Self-test results from JSON; None if the self-test was not run.
-    contrast : str
-        Contrast of the reliable voxels.
     """
     status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
     applied_methods = select_applied(rows)
@@ -183,38 +169,40 @@ def overview_html(
         *registration_checks(registration),
         *flag_checks(rows, unapplied_methods, best=best, self_test=has_self_test_only),
     ]
-    # The warning above the basis contains the results of methods that were not applied.
-    basis = (
-        _describe_reference(detail, run)
-        if detail is not None and best
-        else _explain_untested(self_test, applied_methods)
-    )
-    supports = classify_detail(rows, best) if best else {}
-    test_name = "self-test" if self_test is None else self_test.test_text
+    results = _collect_results(verdict, rows, evidence, self_test)
     if evidence is not None:
-        cards = _make_measured_cards(evidence, best, applied_methods, run)
+        cards = _make_measured_cards(evidence, best, applied_methods, run, results)
     else:
-        cards = _make_unmeasured_cards(best, supports, self_test, no_detail=detail is not None)
-    reliable_cards = _make_reliable_cards(rows, best, contrast, test_name, supports)
-    test_explanation = [SELF_TEST_EXPLANATION.format(test=test_name), BLIND_SPOT]
-    explanations = [
-        *(test_explanation if supports and evidence is None else ()),
-        *(_explain_reliable(rows, best, contrast, test_name) if reliable_cards else ()),
+        cards = _make_unmeasured_cards(best, results, self_test, no_detail=detail is not None)
+    # The warning above the headline contains the results of methods that were not applied.
+    basis = [
+        *(_describe_reference(detail, run) if detail is not None and best else ()),
+        *(_explain_untested(self_test, applied_methods) if detail is None or not best else ()),
+        _define_methods(
+            [name for name in [best, *applied_methods] if name != best or not results]
+        ),
+        ONLY_RUN if run.only_run else "",
     ]
-    is_best_wrong = any(value < 0 for value in _select_brain_values(rows, evidence, best).values())
+    lines = _mark_lines(verdict)
+    # Lines on the contrasts precede the table; comparisons with other series follow it.
+    contrast_texts = (
+        {line.text for line in write_support_lines(best, results, self_test or SelfTestResults())}
+        if any(result.has_values for result in results.values())
+        else set()
+    )
     has_no_detail = detail is not None and detail.no_detail
     return render(
         "overview",
         _header_text(run),
-        _describe_run(run),
-        _mark_lines(verdict),
+        words.capitalize(run.described),
+        [line for line in lines if line.text in contrast_texts or not contrast_texts],
         MARKS.get(status, MARKS["not assessed"]).css_class,
-        Markup(" ").join(basis),
-        _define_methods([best, *applied_methods]),
+        _name_basis(detail, results, self_test, run),
+        [line for line in lines if contrast_texts and line.text not in contrast_texts],
+        Markup(" ").join(filter(None, basis)),
         leading_sentences(verdict),
-        [*cards, *reliable_cards, _make_check_card(checks, measured=evidence is not None)],
-        explanations,
-        _render_contrasts(supports, rows, best),
+        [*cards, _make_check_card(checks, measured=evidence is not None)],
+        render_contrasts(results, rows, best, self_test or SelfTestResults(), at_rest=run.at_rest),
         checks,
         _write_cautions(rows, evidence, best),
         _choose_next_steps(
@@ -222,52 +210,94 @@ def overview_html(
             _list_remedies(rows, unapplied_methods),
             run,
             undecided=bool(applied_methods) and not has_no_detail,
-            cautioned=is_best_wrong,
+            recovered=[name for name, result in results.items() if result.state == "recovered"],
         ),
     )
 
 
+def _collect_results(
+    verdict: VerdictFacts,
+    rows: Sequence[MetricRow],
+    evidence: Evidence | None,
+    self_test: SelfTestResults | None,
+) -> dict[str, ContrastResult]:
+    """Return the results for the contrasts of the best method, {} if its maps cannot be used."""
+    if not verdict.get("contrasts"):
+        return {}
+    best = verdict["best"]
+    reasons = {} if self_test is None else self_test.reasons
+    return collect_results(rows, best, evidence, reasons.get(best, "").rstrip("."))
+
+
+def _name_basis(
+    detail: Evidence | None,
+    results: Mapping[str, ContrastResult],
+    self_test: SelfTestResults | None,
+    run: RunFacts,
+) -> str:
+    """Return a short sentence on the basis of the headline, "" if there are no results.
+
+    `detail` is the agreement with the strongest reference; None if there is no reference.
+    """
+    if detail is not None and not detail.no_detail:
+        return f"Basis: comparison with {_name_reference(detail, run)}."
+    if not any(result.has_values for result in results.values()):
+        return ""
+    levels_text = (self_test or SelfTestResults()).levels_text
+    return (
+        f"Basis: a test of this run at half its resolution{levels_text}. Accuracy was not"
+        " measured."
+    )
+
+
 def _make_measured_cards(
-    evidence: Evidence, best: str, applied_methods: Sequence[str], run: RunFacts
+    evidence: Evidence,
+    best: str,
+    applied_methods: Sequence[str],
+    run: RunFacts,
+    results: Mapping[str, ContrastResult],
 ) -> list[Card]:
     """Return cards with the measured accuracy of the best method."""
     unit = "segments" if run.at_rest else "blocks"
+    result = results.get(evidence.contrast)
+    state = "" if result is None else result.state
     return [
-        _make_level_card(evidence, best, unit, applied_methods),
+        _make_level_card(evidence, best, unit, applied_methods, state),
         *_make_correct_cards(evidence, best, unit),
     ]
 
 
 def _make_unmeasured_cards(
     best: str,
-    supports: Mapping[str, ContrastSupport],
+    results: Mapping[str, ContrastResult],
     self_test: SelfTestResults | None,
     *,
     no_detail: bool,
 ) -> list[Card]:
-    """Return a card for a run whose accuracy was not measured; [] if no method was applied.
+    """Return a card with the accuracy in earlier runs if the run was neither measured nor tested.
 
-    The card contains tested detail or, without tested detail, the accuracy in earlier runs.
-    `no_detail` is True if the run has a reference without reproducible detail.
+    The list is empty if contrasts were tested or no method was applied. `no_detail` is True if
+    the run has a reference without reproducible detail.
     """
-    if supports:
-        return [_make_tested_card(best, supports, self_test or SelfTestResults())]
+    if any(result.has_values for result in results.values()):
+        return []
     is_calibrated = self_test is not None and self_test.calibrated
     return _make_earlier_cards(best, calibrated=is_calibrated, no_detail=no_detail)
 
 
-def _mark_lines(verdict: VerdictFacts) -> list[tuple[str, str]]:
+class _MarkedLine(NamedTuple):
+    """Line of the verdict after its symbol."""
+
+    mark: str
+    text: str
+
+
+def _mark_lines(verdict: VerdictFacts) -> list[_MarkedLine]:
     """Return the symbol and the text of each line of the verdict."""
     lines = verdict.get("lines") or [
         {"text": verdict.get("headline", ""), "status": verdict.get("status", "not assessed")}
     ]
-    return [(_get_status_symbol(line["status"]), line["text"]) for line in lines]
-
-
-def _describe_run(run: RunFacts) -> str:
-    """Return the description of the run, and a remark if it is the only run of its task."""
-    remarks = [words.capitalize(run.described), ONLY_RUN if run.only_run else ""]
-    return " ".join(filter(None, remarks))
+    return [_MarkedLine(_get_status_symbol(line["status"]), line["text"]) for line in lines]
 
 
 def _explain_untested(self_test: SelfTestResults | None, methods: Sequence[str]) -> list[str]:
@@ -297,8 +327,8 @@ def _header_text(run: RunFacts) -> str:
     return " · ".join([participant, run_text(run.entities), volumes, sizes])
 
 
-def _describe_reference(evidence: Evidence, run: RunFacts) -> list[str]:
-    """Return sentences on the reference, the comparison and the contrast."""
+def _name_reference(evidence: Evidence, run: RunFacts) -> str:
+    """Return the reference in words, with its voxel size."""
     changed_mm = [
         new_size
         for new_size, acquired_size in zip(run.super_resolved_mm, run.acquired_mm, strict=True)
@@ -306,14 +336,16 @@ def _describe_reference(evidence: Evidence, run: RunFacts) -> list[str]:
     ] or list(run.super_resolved_mm)
     is_isotropic = max(changed_mm) - min(changed_mm) < _SIZE_TOLERANCE_MM
     resolution_text = size_text(changed_mm[:1] if is_isotropic else changed_mm)
-    reference_text = evidence.reference.words.replace(
-        "at the high resolution", f"at {resolution_text}"
-    )
+    return evidence.reference.words.replace("at the high resolution", f"at {resolution_text}")
+
+
+def _describe_reference(evidence: Evidence, run: RunFacts) -> list[str]:
+    """Return sentences on the reference, the comparison and the contrast."""
     map_noun = "seed" if run.at_rest else "contrast"
     sentences = [
         _DETAIL_TEXT,
         Markup("The reference is {}, and the {} is <em>{}</em>.").format(
-            reference_text, map_noun, evidence.contrast
+            _name_reference(evidence, run), map_noun, evidence.contrast
         ),
     ]
     if evidence.reference is HALVES:
@@ -402,22 +434,26 @@ def _list_rivals(evidence: Evidence, best: str, applied_methods: Sequence[str]) 
 
 
 def _make_level_card(
-    evidence: Evidence, best: str, unit: str, applied_methods: Sequence[str]
+    evidence: Evidence, best: str, unit: str, applied_methods: Sequence[str], state: str = ""
 ) -> Card:
-    """Return a card with the accuracy of the best method and of other series in active voxels."""
+    """Return a card with the accuracy of the best method and of other series in active voxels.
+
+    `state` is the result in the table of contrasts; "" if there is no table.
+    """
     is_explained_variance = evidence.reference.statistic == "ev"
     hint = _EXPLAINED_HINT if is_explained_variance else _CORRELATION_HINT
     label = (
-        f"of the true detail is explained by {best} (explained variance)"
+        f"of the true detail of {quote_contrast(evidence.contrast)} is explained by {best}"
+        " (explained variance)"
         if is_explained_variance
         else f"correlation between detail in the {best} map and detail in the reference"
     )
     if (row := evidence.select_finite_rows(best).get(evidence.regions[0])) is None:
         return Card("–", label, ("Not assessed",), hint)
-    warning = ": wrong detail" if is_explained_variance and is_below_zero(row) else ""
+    state_text = f": {state}" if state else ""
     rival_facts = _list_rivals(evidence, best, applied_methods)
     facts = _list_region_facts(evidence, row, unit, *rival_facts)
-    return Card(level_text(row), f"{label}{warning}", facts, hint)
+    return Card(level_text(row), f"{label}{state_text}", facts, hint)
 
 
 def _make_correct_cards(evidence: Evidence, best: str, unit: str) -> list[Card]:
@@ -450,152 +486,6 @@ def _make_earlier_cards(best: str, *, calibrated: bool, no_detail: bool) -> list
         f" {earlier.brain} in the whole brain ({earlier.where})."
     )
     return [Card("not measured", label, (text,) if best == "sbl" else (), _EXPLAINED_HINT)]
-
-
-def _make_tested_card(
-    best: str, supports: Mapping[str, ContrastSupport], self_test: SelfTestResults
-) -> Card:
-    """Return a card with the tested detail of the main contrast of the best method."""
-    support = supports[main_contrast(supports)]
-    if support.state == "not testable" or support.active.row is None:
-        label = f"detail of contrast “{support.contrast}” in the {best} map"
-        return Card("not testable", label, (words.capitalize(support.active.reason) + ".",))
-    value_text = number(support.active.row.value, ".0%")
-    warning = ": not supported" if support.state == "not supported" else ""
-    label = (
-        f"of the detail of contrast “{support.contrast}” in active voxels was recovered by {best}"
-        f" at half the resolution{self_test.levels_text}{warning}"
-    )
-    return Card(value_text, label, (f"95 % interval: {level_interval_text(support.active.row)}",))
-
-
-def _render_contrasts(
-    supports: Mapping[str, ContrastSupport], rows: Sequence[MetricRow], best: str
-) -> Markup:
-    """Render the tested detail of all contrasts, next to the measured detail if there is any."""
-    measured_rows = {
-        (row.contrast, row.region): row
-        for row in rows
-        if (row.series, row.statistic, row.band, row.minus) == (best, "ev", "beyond", MISSING)
-        and row.reference in (HALVES.name, KNOWN.name)
-        and math.isfinite(row.value)
-    }
-    regions = (("active voxels", ACQUIRED_ACTIVE), ("whole brain", "brain"))
-    heads: list[ColumnHead] = ["contrast", ("result", "active voxels")]
-    heads += [("recovered", name) for name, _ in regions]
-    if measured_rows:
-        heads += [("measured", name) for name, _ in regions]
-    table_rows = []
-    for contrast, support in supports.items():
-        reason = f": {support.active.reason}" if support.active.reason else ""
-        cells = [contrast, f"{support.state}{reason}"]
-        cells += [
-            estimate_text(None if result.state == "not testable" else result.row)
-            for result in (support.active, support.brain)
-        ]
-        if measured_rows:
-            cells += [
-                estimate_text(measured_rows.get((contrast, region))) for _, region in regions
-            ]
-        table_rows.append(cells)
-    return table(
-        f"Detail recovered by {best} at half the resolution, per contrast (95 % interval)",
-        heads,
-        table_rows,
-        texts=(1,),
-    )
-
-
-class _ErrorValues(NamedTuple):
-    """Values of a map with an error estimate, by statistic and threshold, and its FWHM (mm)."""
-
-    fwhm_mm: float
-    values: Mapping[tuple[str, str], float]
-
-
-def _find_error_values(rows: Sequence[MetricRow], best: str, contrast: str) -> _ErrorValues | None:
-    """Return the values of a contrast at its smallest smoothing; None if there is no SD map."""
-    best_rows = [
-        row
-        for row in rows
-        if (row.series, row.contrast, row.reference) == (best, contrast, MISSING)
-    ]
-    widths = [row.fwhm_mm for row in best_rows if row.statistic == "expected_wrong"]
-    if not widths:
-        return None
-    smallest_width = min(widths)
-    values = {
-        (row.statistic, row.threshold): row.value
-        for row in best_rows
-        if row.fwhm_mm == smallest_width
-    }
-    return _ErrorValues(smallest_width, values)
-
-
-def _make_reliable_cards(
-    rows: Sequence[MetricRow],
-    best: str,
-    contrast: str,
-    test_name: str,
-    supports: Mapping[str, ContrastSupport],
-) -> list[Card]:
-    """Return a card with the number of reliable voxels in the best method's map.
-
-    The list is empty if the map has no SD map. `test_name` is the name of the self-test, with its
-    voxel sizes.
-    """
-    if (error_values := _find_error_values(rows, best, contrast)) is None:
-        return []
-    width, values = error_values
-    n_significant = values["voxels", "fdr"]
-    smoothing = f"smoothed with a {width:g} mm FWHM kernel" if width else "unsmoothed"
-    map_text = f"Map: {best}, contrast {contrast}, {smoothing}"
-    if not n_significant:
-        return [Card("0", "significant voxels", (map_text,))]
-    n_reliable = values.get(("voxels", "reliable"))
-    label = "significant voxels are reliable"
-    if n_reliable is not None:
-        return [Card(f"{n_reliable:,.0f} of {n_significant:,.0f}", label, (map_text,))]
-    coverages = [row.value for row in _select_coverage_rows(rows, best, contrast)]
-    reason = "The self-test was not possible."
-    if contrast in supports and supports[contrast].state == "not supported":
-        reason = f"The {test_name} does not support the detail of this contrast."
-    elif coverages:
-        reason = (
-            f"The {test_name} failed: the 95 % intervals contained the acquired effect in only"
-            f" {number(coverages[0], '.0%')} of the voxels."
-        )
-    return [Card("none", f"of the {n_significant:,.0f} {label}", (map_text, reason))]
-
-
-def _select_coverage_rows(rows: Sequence[MetricRow], best: str, contrast: str) -> list[MetricRow]:
-    """Return the rows with the coverage of the intervals of a contrast in the self-test."""
-    cells = (best, contrast, COVERAGE)
-    return [row for row in rows if (row.series, row.contrast, row.statistic) == cells]
-
-
-def _explain_reliable(
-    rows: Sequence[MetricRow], best: str, contrast: str, test_name: str
-) -> list[str]:
-    """Return sentences that explain the card of reliable voxels."""
-    error_values = _find_error_values(rows, best, contrast)
-    if error_values is None or not error_values.values["voxels", "fdr"]:
-        return ["No voxel passes FDR .05."]
-    values = error_values.values
-    wrong_text = number(values["expected_wrong", "fdr"], ".0%")
-    sentences = [
-        "Significant voxels pass FDR .05, which accounts for noise but not for reconstruction"
-        f" error. If reconstruction error is included, {wrong_text} of all significant voxels are"
-        " expected to have the wrong sign."
-    ]
-    if ("voxels", "reliable") in values:
-        sentences.append(_RELIABLE_TEXT)
-        sentences += [
-            f"In the {test_name}, the 95 % intervals contained the acquired effect in"
-            f" {number(row.value, '.0%')} of the voxels."
-            for row in _select_coverage_rows(rows, best, contrast)
-        ]
-    return sentences
 
 
 def _make_check_card(checks: Sequence[_Check], *, measured: bool) -> Card:
@@ -659,18 +549,23 @@ def flag_checks(
     applied_rows = [row for row in rows if not derives_from(row.series, not_applied)]
     evidence = accuracy_evidence(applied_rows, select_applied(applied_rows))
     contrast_text = f" (contrast {evidence.contrast})" if evidence is not None else ""
-    values = _select_brain_values(applied_rows, evidence, best)
-    n_wrong = sum(value < 0 for value in values.values())
+    brain_rows = _select_brain_rows(applied_rows, evidence, best)
+    n_wrong = sum(is_below_zero(row) for row in brain_rows.values())
     for name, raised_by in find_raised_flags(applied_rows).items():
         if name == "harm" and not raised_by and n_wrong:
-            text = f"Detail added by {best} is wrong in {n_wrong} of {len(values)} contrasts"
+            text = (
+                f"Detail added by {best} is wrong in the whole brain in {n_wrong} of"
+                f" {len(brain_rows)} contrasts"
+            )
             checks.append(_Check(False, text, _FLAG_SECTION))
             continue
         basis_text = (" (self-test)" if self_test else contrast_text) if name == "harm" else ""
+        series_texts = [
+            _name_wrong_series(series, evidence) if name == "harm" else series
+            for series in dict.fromkeys(raised_by)
+        ]
         raised_text = (
-            f": {', '.join(dict.fromkeys(raised_by))}"
-            if name in _FLAGS_WITH_SERIES and raised_by
-            else ""
+            f": {', '.join(series_texts)}" if name in _FLAGS_WITH_SERIES and raised_by else ""
         )
         outcome = FLAGS[name].failed if raised_by else FLAGS[name].passed
         text = f"{outcome}{basis_text}{raised_text}"
@@ -678,38 +573,46 @@ def flag_checks(
     return sorted(checks, key=lambda check: check.passed)
 
 
-def _write_cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -> str:
-    """Name the contrasts with wrong detail in the whole brain, per method.
+def _name_wrong_series(series: str, evidence: Evidence | None) -> str:
+    """Return a series with the regions of its wrong detail, if they were measured."""
+    wrong_rows = {} if evidence is None else evidence.select_finite_rows(series)
+    regions = [
+        words.active_words(region)[0] for region, row in wrong_rows.items() if is_below_zero(row)
+    ]
+    return f"{series} in {' and '.join(regions)}" if regions else series
 
-    The best method comes first. The text is empty if no explained variance is below 0.
+
+def _write_cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -> str:
+    """Name the contrasts with wrong detail in the whole brain, per method other than the best.
+
+    Results of the best method are in the table of contrasts. The text is empty if no explained
+    variance is below 0.
     """
-    if evidence is None or evidence.reference.statistic != "ev":
-        return ""
     cautions = []
-    for method in sorted(select_applied(rows), key=lambda name: name != best):
-        values = _select_brain_values(rows, evidence, method)
-        wrong_values = {name: value for name, value in values.items() if value < 0}
-        if wrong_values:
+    for method in select_applied(rows):
+        brain_rows = _select_brain_rows(rows, evidence, method)
+        wrong_values = {name: row.value for name, row in brain_rows.items() if is_below_zero(row)}
+        if method != best and wrong_values:
             contrasts = _name_contrasts(
-                wrong_values, [name for name in values if name not in wrong_values]
+                wrong_values, [name for name in brain_rows if name not in wrong_values]
             )
             cautions.append(
                 Markup(
                     "In the whole brain, the detail added by {} is wrong (explained variance below"
                     " 0) in {} of {} contrasts: {}."
-                ).format(method, len(wrong_values), len(values), contrasts)
+                ).format(method, len(wrong_values), len(brain_rows), contrasts)
             )
     return Markup(" ").join(cautions)
 
 
-def _select_brain_values(
+def _select_brain_rows(
     rows: Sequence[MetricRow], evidence: Evidence | None, method: str
-) -> dict[str, float]:
+) -> dict[str, MetricRow]:
     """Return a method's explained variance in the brain by contrast, {} if not evaluated."""
     if evidence is None or evidence.reference.statistic != "ev":
         return {}
     return {
-        row.contrast: row.value
+        row.contrast: row
         for row in rows
         if (row.series, row.statistic, row.band) == (method, "ev", evidence.band)
         and (row.region, row.minus) == ("brain", MISSING)
@@ -762,13 +665,13 @@ def _choose_next_steps(
     run: RunFacts,
     *,
     undecided: bool,
-    cautioned: bool = False,
+    recovered: Sequence[str] = (),
 ) -> list[str]:
     """Return at most two next steps, the most useful first.
 
     `undecided` is True if a method was applied and the run has no reference, rather than a
-    reference without detail. `cautioned` is True if the best method's detail is wrong in some
-    contrasts.
+    reference without detail. `recovered` are the contrasts of the best method whose detail is
+    recovered in active voxels.
     """
     status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
     steps = [_MOTION_ADVICE] if verdict.get("motion_text") else []
@@ -778,15 +681,20 @@ def _choose_next_steps(
             f"Acquire {_CALIBRATION_TEXT}. With a calibration run, methods can be applied to more"
             " runs."
         )
+    if status == "more accurate" or (status in _UNMEASURED_STATUSES and recovered):
+        steps.append(_advise_maps(best, run))
     if status in _UNMEASURED_STATUSES and undecided:
         steps += _advise_measurement(best, run)
-    if status == "not more accurate":
+    if status == "not more accurate" and recovered:
+        steps.append(
+            f"Interpret the {best} maps as stated in the table, but simpler series may be as"
+            " accurate (see Evidence)."
+        )
+    elif status == "not more accurate":
         steps.append(
             "Use the B-spline maps, because finer detail in the other maps was not found to be"
             " accurate in this run."
         )
-    if status == "more accurate":
-        steps.append(_advise_maps(best, run, cautioned=cautioned))
     return list(dict.fromkeys(steps))[:_MAX_NEXT_STEPS]
 
 
@@ -813,26 +721,18 @@ def _advise_measurement(best: str, run: RunFacts) -> list[str]:
     return steps
 
 
-def _advise_maps(best: str, run: RunFacts, *, cautioned: bool = False) -> str:
-    """Advise which maps to use, and how to test them next.
-
-    `cautioned` is True if the best method's detail is wrong in some contrasts.
-    """
+def _advise_maps(best: str, run: RunFacts) -> str:
+    """Advise which maps to use, and how to test them next."""
     if not run.maps:
         advice = Markup(
             "The {} maps were not stored. To store them, rerun with --level standard."
         ).format(best)
-    elif not run.masks:
-        advice = Markup("Use the {} maps (<code>{}</code>).").format(best, run.maps)
     else:
         advice = Markup(
-            "Use the {} maps (<code>{}</code>) within the masks of reliable voxels"
-            " (<code>{}</code>)."
-        ).format(best, run.maps, run.masks)
-    limitation = (
-        " In the contrasts that are listed under Caution, do not interpret detail finer than the"
-        " acquired voxels."
-        if cautioned
-        else ""
-    )
-    return advice + limitation + " Test at the group level whether the result generalizes."
+            "Use the {} maps (<code>{}</code>) as stated in the table of contrasts."
+        ).format(best, run.maps)
+    if run.maps and run.masks:
+        advice += Markup(
+            " Interpret single voxels only in the masks of reliable voxels (<code>{}</code>)."
+        ).format(run.masks)
+    return advice + " Test at the group level whether the result generalizes."

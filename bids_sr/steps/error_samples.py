@@ -10,8 +10,9 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
+from bids_sr.glm.region_means import weigh_smoothed_mean
 from bids_sr.glm.smoothing import smooth
-from bids_sr.io.arrays import Array, Float32
+from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.masks import bounding_box
@@ -70,12 +71,9 @@ class ErrorSamples:
         acquired_power : Array
             Result of `compute_acquired_power` for the smoothing of the effect.
         """
-        from bids_sr.sr.prior_maps.posterior import effect_scale
-
-        scale = effect_scale(
-            effect, variance, acquired_power, self.brain.data, self.brain.zooms.tolist()
+        return compute_scale(
+            effect, variance, acquired_power, self.brain, self.brain_hr.data.shape
         )
-        return interpolate_to_shape(scale, self.brain_hr.data.shape)
 
     def scale_variance(self, scale: Float32, error_power: Float32, width: float) -> Float32:
         """Return the variance of the reconstruction error of an effect, 0 outside the brain.
@@ -89,10 +87,59 @@ class ErrorSamples:
         width : float
             Smoothing of the effect on the high-resolution grid (FWHM, mm).
         """
-        # The scale is averaged with the square of the smoothing kernel, which approximates the
-        # smoothing of scaled samples.
-        smoothed_scale = smooth(scale, self.brain_hr.zooms.tolist(), width / 2**0.5)
-        return np.where(self.brain_hr.data, smoothed_scale * error_power, np.float32(0))
+        return scale_variance(scale, error_power, width, self.brain_hr)
+
+    def compute_mean_sds(
+        self, region: MaskArray, effects: Sequence[tuple[Float32, float]]
+    ) -> list[float]:
+        """Return the standard deviations of the reconstruction error of a region's mean effects.
+
+        Parameters
+        ----------
+        region : MaskArray
+            Region on the high-resolution grid (X, Y, Z), not empty.
+        effects : Sequence[tuple[Float32, float]]
+            Scale of each effect (result of `compute_scale`, (X, Y, Z)), and its smoothing (FWHM,
+            mm).
+        """
+        from bids_sr.sr.prior_maps.posterior import mean_error_sd
+
+        weights_by_width = {
+            width: weigh_smoothed_mean(region, self.brain_hr.zooms.tolist(), width)
+            for width in {width for _, width in effects}
+        }
+        box = bounding_box(weights_by_width[max(weights_by_width)] > 0)
+        weights = [np.sqrt(scale[box]) * weights_by_width[width][box] for scale, width in effects]
+        samples = (sample[box] for sample in self.errors.volumes())
+        return mean_error_sd(samples, np.stack(weights)).tolist()
+
+
+def compute_scale(
+    effect: Array, variance: Array, acquired_power: Array, brain: Volume, shape: Sequence[int]
+) -> Float32:
+    """Return the variance scale of a contrast on a high-resolution grid of some shape (X, Y, Z).
+
+    `brain` is the brain on the acquired grid. See `ErrorSamples.compute_scale` for the other
+    parameters.
+    """
+    from bids_sr.sr.prior_maps.posterior import effect_scale
+
+    scale = effect_scale(effect, variance, acquired_power, brain.data, brain.zooms.tolist())
+    return interpolate_to_shape(scale, shape)
+
+
+def scale_variance(
+    scale: Float32, error_power: Float32, width: float, brain_hr: Volume
+) -> Float32:
+    """Return the variance of the reconstruction error of an effect, 0 outside the brain.
+
+    `brain_hr` is the brain on the high-resolution grid. See `ErrorSamples.scale_variance` for the
+    other parameters.
+    """
+    # The scale is averaged with the square of the smoothing kernel, which approximates the
+    # smoothing of scaled samples.
+    smoothed_scale = smooth(scale, brain_hr.zooms.tolist(), width / 2**0.5)
+    return np.where(brain_hr.data, smoothed_scale * error_power, np.float32(0))
 
 
 def interpolate_to_shape(scale: Array, shape: Sequence[int]) -> Float32:

@@ -19,6 +19,7 @@ from bids_sr.frozen import frozen
 from bids_sr.glm.activation_maps import ActivationMaps
 from bids_sr.glm.block_effects import Effects, block_effects
 from bids_sr.glm.blocks import BlockDesign, TooFewBlocks, count_used_blocks
+from bids_sr.glm.contrast_effects import compute_contrast_effects
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.temporal_regressors import time_column_names
@@ -34,6 +35,7 @@ from bids_sr.sr.prior_maps.temporal_components import motion_regressors, open_un
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.steps.activation import map_contrasts
 from bids_sr.steps.error_samples import interpolate_to_shape
+from bids_sr.steps.half_resolution_maps import HalfResolutionMaps
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
 
 if TYPE_CHECKING:
@@ -104,10 +106,13 @@ class HalfResolutionTest:
     run_rows : Sequence[MetricRow]
         Fraction of voxels whose error is within the 95 % interval, one row per contrast;
         smoothness of the run; and numbers of blocks of conditions with too few for two halves.
+    maps : HalfResolutionMaps
+        Effects of all contrasts, for tests with other runs.
     """
 
     effects: HalfResolutionEffects | None
     run_rows: Sequence[MetricRow]
+    maps: HalfResolutionMaps
 
 
 def run_half_resolution_test(
@@ -182,6 +187,7 @@ def run_half_resolution_test(
         smoothness = measure_smoothness(reader, brain.data, linear_model.inputs.n_dummy)
         if design is not None:
             acquired = block_effects(reader, brain.data, design, series=MEASURED)
+        acquired_effects = _compute_effects(reader, linear_model)
     maps = _map_reconstruction(
         reconstruction,
         linear_model,
@@ -197,6 +203,68 @@ def run_half_resolution_test(
             *metric_rows(series_name, {SMOOTHNESS: smoothness}, region="brain"),
             *iterate_missing_blocks(series_name, block_counts, linear_model.contrasts),
         ],
+        maps=_collect_maps(
+            reconstruction,
+            maps,
+            acquired_effects[(slice(None), *reconstruction.window)],
+            _list_contrasts(linear_model),
+            smoothness,
+        ),
+    )
+
+
+def _list_contrasts(linear_model: LinearModel) -> list[str]:
+    """Return the contrasts that are mapped."""
+    return list(linear_model.inputs.regressors.filter_contrasts(linear_model.contrasts))
+
+
+def _compute_effects(reader: SeriesReader, linear_model: LinearModel) -> Float32:
+    """Return the effects of the mapped contrasts in complete slices, (contrasts, x, y, z)."""
+    return compute_contrast_effects(
+        reader,
+        linear_model.build_design(reader),
+        linear_model.contrasts,
+        _list_contrasts(linear_model),
+    )
+
+
+def _collect_maps(
+    reconstruction: "DownsampledReconstruction",
+    maps: "_ReconstructionMaps",
+    acquired_effects: Float32,
+    contrasts: Sequence[str],
+    smoothness: float,
+) -> HalfResolutionMaps:
+    """Join the maps of a run that are needed for tests with other runs.
+
+    `acquired_effects` are on the tested part of the acquired grid (contrasts, x, y, z).
+    """
+
+    def stack_low(stat: str) -> Float32:
+        return np.stack(
+            [
+                np.stack([fit.maps[contrast, stat] for contrast in contrasts])
+                for fit in maps.low_fits.values()
+            ]
+        )
+
+    return HalfResolutionMaps(
+        contrasts=tuple(contrasts),
+        widths=tuple(maps.low_fits),
+        affine=maps.affine,
+        low_affine=maps.low_affine,
+        mask=reconstruction.mask,
+        low_mask=reconstruction.lowres_mask,
+        acquired=acquired_effects,
+        errors=maps.error_effects,
+        error_variances=np.stack(
+            [maps.error_maps[contrast, "variance"] for contrast in contrasts]
+        ),
+        error_power=reconstruction.error_power,
+        low_effects=stack_low("effect"),
+        low_variances=stack_low("variance"),
+        low_power=reconstruction.power,
+        smoothness=smoothness,
     )
 
 
@@ -221,8 +289,12 @@ class _ReconstructionMaps:
         Maps of the downsampled run by smoothing (FWHM, mm).
     low_zooms, low_affine : Sequence[float], Array
         Voxel sizes (mm) and voxel-to-world matrix of their grid.
+    affine : Array
+        Voxel-to-world matrix of the tested part of the acquired grid.
     error_maps : Mapping[tuple[str, str], Array]
         Unsmoothed maps of the errors by contrast and statistic.
+    error_effects : Float32
+        Errors of the effects in complete slices (contrasts, x, y, z).
     block_errors : Effects | None
         Errors of the block effects; None if the run has no two halves.
     """
@@ -230,7 +302,9 @@ class _ReconstructionMaps:
     low_fits: Mapping[float, ActivationMaps]
     low_zooms: Sequence[float]
     low_affine: Array
+    affine: Array
     error_maps: Mapping[tuple[str, str], Array]
+    error_effects: Float32
     block_errors: Effects | None
 
     def upsample_t(self, shape: Sequence[int], affine: Array) -> dict[float, dict[str, Float32]]:
@@ -271,6 +345,7 @@ def _map_reconstruction(
         error_fits = map_contrasts(
             reader, reconstruction.mask, linear_model, here, kinds=("glm",), smoothing=[0.0]
         )
+        error_effects, affine = _compute_effects(reader, linear_model), reader.affine
         if design is not None:
             block_errors = block_effects(reader, reconstruction.mask, design, series=series_name)
     reconstruction.errors.unlink()
@@ -278,7 +353,9 @@ def _map_reconstruction(
         low_fits=low_fits,
         low_zooms=low_zooms,
         low_affine=low_affine,
+        affine=affine,
         error_maps=error_fits[0.0].maps,
+        error_effects=error_effects,
         block_errors=block_errors,
     )
 

@@ -23,6 +23,7 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.run_time import RunTime
+from bids_sr.series import map_label
 from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import load_model
@@ -41,12 +42,15 @@ from bids_sr.steps.error_maps import (
 )
 from bids_sr.steps.error_samples import ErrorSamples
 from bids_sr.steps.half_resolution import HalfResolutionPrior, run_half_resolution_test
+from bids_sr.steps.half_resolution_maps import save_half_resolution_maps
 from bids_sr.steps.linear_models import LinearModel
 from bids_sr.steps.memory import MAPS, VARIANCE
 from bids_sr.steps.outlier_volumes import reasons_by_volume
 
 _LOGGER = logging.getLogger(__name__)
 
+ERROR_POWER, ACQUIRED_POWER = "errorpower", "acquiredpower"
+"""Mean squares of the reconstruction errors of samples and of their acquired part."""
 INTERVAL_TEST_TEXT = (
     "The run was also downsampled and super-resolved to the acquired resolution to measure"
     " coverage, the share of voxels whose 95 % interval contains the acquired effect."
@@ -67,7 +71,11 @@ def describe_tested_detail(*, at_rest: bool) -> str:
     )
 
 
-@step(makes="coverage_rows", memory=VARIANCE, cost=RunTime(always=2.0, low=70.0, volumes=0.008))
+@step(
+    makes=("coverage_rows", "half_resolution_maps"),
+    memory=VARIANCE,
+    cost=RunTime(always=2.0, low=70.0, volumes=0.008),
+)
 def check_intervals(
     preproc: Series,
     bold_mask: Mask,
@@ -83,7 +91,7 @@ def check_intervals(
     factor: Factor,
     random_seed: int,
     omp_nthreads: int,
-) -> Rows:
+) -> tuple[Rows, File]:
     """Test effects at half the resolution, with the acquired run as the reference.
 
     The run is downsampled by the super-resolution factor and super-resolved. The errors of its
@@ -120,15 +128,16 @@ def check_intervals(
 
     Returns
     -------
-    Rows
+    tuple[Rows, File]
         Smoothness of the run; one ``coverage_one_level_down`` per contrast; rows of
-        `iterate_tested_detail`, if the blocks can be split into halves. Empty if the model has no
-        prior, was not applied, or cannot be tested in this run.
+        `iterate_tested_detail`, if the blocks can be split into halves. The second value is a file
+        of `steps.half_resolution_maps`, for tests with other runs. Both are empty if the model has
+        no prior, was not applied, or cannot be tested in this run.
     """
     model = load_model(model_file)
     recipe = model.recipe
     if not (isinstance(recipe, VarianceRecipe) and recipe.fwhm and was_applied(model.card.json)):
-        return []
+        return [], save_half_resolution_maps(None, here)
     try:
         result = run_half_resolution_test(
             preproc,
@@ -146,11 +155,12 @@ def check_intervals(
         )
     except (SeriesError, ResolutionError) as error:
         _LOGGER.warning("%s: the confidence intervals could not be tested: %s", series_name, error)
-        return []
+        return [], save_half_resolution_maps(None, here)
     detail_rows: Iterator[MetricRow] = iter(())
     if result.effects is not None:
         detail_rows = result.effects.score_detail(linear_model.contrasts, factor)
-    return [*detail_rows, *result.run_rows]
+    rows = [*detail_rows, *result.run_rows]
+    return rows, save_half_resolution_maps(result.maps, here)
 
 
 def _downsample_calibration(
@@ -222,7 +232,11 @@ def _name_widths(smoothing: Sequence[float]) -> str:
     return f"In maps {enumerate_words(texts)}"
 
 
-@step(makes=("error_maps", "error_rows"), memory=MAPS, cost=RunTime(always=4.0, high=4.0))
+@step(
+    makes=("error_maps", "error_rows", "error_powers"),
+    memory=MAPS,
+    cost=RunTime(always=4.0, high=4.0),
+)
 def measure_error(
     maps: list[Map],
     acquired_maps: list[Map],
@@ -235,7 +249,7 @@ def measure_error(
     here: Path = HERE,
     series_name: str,
     smoothing: Sequence[float],
-) -> tuple[list[Map], Rows]:
+) -> tuple[list[Map], Rows, list[Map]]:
     """Map the reconstruction error of a series, with reliable regions.
 
     Parameters
@@ -261,20 +275,31 @@ def measure_error(
 
     Returns
     -------
-    tuple[list[Map], Rows]
-        Error maps and reliable regions; and coverage, sizes of the regions and expected shares of
-        the wrong sign. Both are empty if there are no samples.
+    tuple[list[Map], Rows, list[Map]]
+        Error maps and reliable regions; coverage, sizes of the regions and expected shares of the
+        wrong sign; and mean squares of the samples, from which the error of several runs is
+        computed (`ERROR_POWER` by smoothing, `ACQUIRED_POWER`). All are empty if there are no
+        samples.
     """
     if error_draws is None or acquired_draws is None:
-        return [], []
+        return [], [], []
     samples = ErrorSamples(
         errors=error_draws, acquired=acquired_draws, brain=bold_mask, brain_hr=mask
     )
-    scales = _scale_by_contrast(samples, acquired_maps, min(smoothing))
+    acquired_power = samples.compute_acquired_power(min(smoothing))
+    scales = scale_by_contrast(samples, acquired_maps, acquired_power, min(smoothing))
+    error_powers = [
+        _write_power(
+            acquired_power, bold_mask.affine, ACQUIRED_POWER, series_name, min(smoothing), here
+        )
+    ]
     error_maps: list[Derivative] = []
     rows: list[MetricRow] = list(coverage_rows)
     for width in smoothing:
         error_power = samples.compute_error_power(width)
+        error_powers.append(
+            _write_power(error_power, mask.affine, ERROR_POWER, series_name, width, here)
+        )
         for contrast, fitted_maps in iterate_contrasts(maps, width):
             effect, variance, t, z = (fitted_maps[stat].volume.data for stat in FITTED)
             contrast_error = error_images(
@@ -305,7 +330,15 @@ def measure_error(
                     contrast=contrast,
                     fwhm_mm=width,
                 )
-    return error_maps, rows
+    return error_maps, rows, error_powers
+
+
+def _write_power(
+    power: Float32, affine: Array, stat: str, series_name: str, width: float, here: Path
+) -> Derivative:
+    """Write mean squares of samples at one smoothing width (FWHM, mm) to the folder `here`."""
+    entities = {"stat": stat, "desc": map_label(series_name, width), "suffix": "statmap"}
+    return write_map(power, affine, Derivative(None, entities, {"SmoothingFWHM": width}), here)
 
 
 def _describe_maps(
@@ -327,8 +360,11 @@ def _measure_region(contrast_error: ErrorImages, region: MaskArray) -> dict[str,
     }
 
 
-def _scale_by_contrast(
-    samples: ErrorSamples, acquired_maps: Sequence[Derivative], width: float
+def scale_by_contrast(
+    samples: ErrorSamples,
+    acquired_maps: Sequence[Derivative],
+    acquired_power: Float32,
+    width: float,
 ) -> dict[str, Float32]:
     """Return the variance scale of the samples on the high-resolution grid, by contrast.
 
@@ -338,12 +374,13 @@ def _scale_by_contrast(
         Samples of the reconstruction error.
     acquired_maps : Sequence[Derivative]
         Maps of the acquired series.
+    acquired_power : Float32
+        Mean square of the acquired samples (x, y, z).
     width : float
         Smoothing of the effects that scale the samples (FWHM, mm).
     """
-    power = samples.compute_acquired_power(width)
     scales = {}
     for contrast, acquired in iterate_contrasts(acquired_maps, width):
         effect, variance = (acquired[stat].volume.data for stat in ("effect", "variance"))
-        scales[contrast] = samples.compute_scale(effect, variance, power)
+        scales[contrast] = samples.compute_scale(effect, variance, acquired_power)
     return scales

@@ -58,8 +58,8 @@ FRAME = "boldref"
 """Label of the space of combined maps: the boldref of the first run."""
 LEAST_SHARED_BRAIN = 0.75
 """Share of the larger brain mask of two runs, below which a warning is issued."""
-_COMBINED_STATS = ("effect", "variance", "sd")
-"""Maps of a run that are combined."""
+_COMBINED_STATS = ("effect", "variance")
+"""Maps of the linear model of a run that are combined."""
 _RUN_KEYS = (
     "SkullStripped",
     "SourceSeries",
@@ -171,8 +171,10 @@ def describe_shared_error(smoothing: Sequence[float], *, n_runs: int, calibrated
         maps_text = f"{width:g} mm FWHM" if width else "maps without smoothing"
         phrases.append(f"{correlation:.2g}{factor_text} ({maps_text})")
     return (
-        f"The variance of the reconstruction error of {n_runs} runs was combined with a"
-        f" correlation between runs of {enumerate_words(phrases)}.\n"
+        "The size of the reconstruction error of each run was computed from the acquired effects"
+        " of all runs (mean weighted by inverse variance). The variance of the reconstruction"
+        f" error of {n_runs} runs was combined with a correlation between runs of"
+        f" {enumerate_words(phrases)}.\n"
     )
 
 
@@ -234,7 +236,6 @@ def resample_run_maps(
     first_mask: Mask,
     boldref: Image,
     bold_mask: Mask,
-    error_maps: Sequence[Map] = (),
     space_maps: Sequence[Map] = (),
     first2run_xfm: Transforms | None = None,
     card: Facts | None = None,
@@ -245,15 +246,15 @@ def resample_run_maps(
     contrasts: Sequence[str],
     percent: bool,
 ) -> list[Map]:
-    """Resample effects, variances and errors of a run to the frame of the first run.
+    """Resample effects and variances of a run to the frame of the first run.
 
-    Effects are interpolated by cubic splines, variances and errors linearly. Variances are
+    Effects are interpolated by cubic splines, variances linearly. Variances are
     multiplied by a factor that accounts for noise averaging by the interpolation. Maps in other
     spaces are not resampled. All maps are brought to the scale of the first run.
 
     Parameters
     ----------
-    maps, error_maps : list[Map], Sequence[Map]
+    maps : list[Map]
         Maps of the run, on the grid of `mask`.
     mask : Mask
         Brain on the grid of the maps.
@@ -302,7 +303,7 @@ def resample_run_maps(
             _check_shared_brain(run, share)
     nearest_in_brain = _find_nearest_voxels(mask.data)
     resampled: list[Derivative] = []
-    for statmap in _select_combinable([*maps, *error_maps], contrasts):
+    for statmap in _select_combinable(maps, contrasts):
         values = statmap.volume.data
         if xfm is not None:
             # values outside the brain are extrapolated, because splines ring at a sharp edge
@@ -448,7 +449,7 @@ def _compute_variance_factors(
 def _select_combinable(
     maps: Sequence[Derivative], contrasts: Sequence[str]
 ) -> Iterator[Derivative]:
-    """Yield the effects, variances and errors of some contrasts."""
+    """Yield the effects and variances of some contrasts."""
     for statmap in maps:
         entities = statmap.entities
         if (
@@ -537,7 +538,7 @@ class _CombinedContrast:
 def combine_maps(
     resampled_maps: list[Map],
     bold_mask: Mask,
-    coverage_rows: Sequence[Rows] = (),
+    tested_rows: Rows | None = None,
     run_agreement: Facts | None = None,
     here: Path = HERE,
     *,
@@ -560,12 +561,14 @@ def combine_maps(
     Parameters
     ----------
     resampled_maps : list[Map]
-        Maps of all runs, as returned by `resample_run_maps`.
+        Maps of all runs, as returned by `resample_run_maps` and
+        `combination.steps.shared_error.scale_run_error`.
     bold_mask : Mask
         Brain of the first run on the acquired grid. For smoothing that is wide
         relative to its voxels, the error is included in t.
-    coverage_rows : Sequence[Rows], optional
-        Coverage of intervals in each run, which decides whether a reliable region is computed.
+    tested_rows : Rows | None, optional
+        Result of `combination.steps.tested_runs.compare_runs`, which decides whether a reliable
+        region is computed; None if the series was not tested.
     run_agreement : Facts | None, optional
         Result of `combination.steps.sibling_runs.check_runs`; None if runs were not compared.
     series_name : str
@@ -592,8 +595,9 @@ def combine_maps(
     -------
     tuple[list[Map], list[Map], Rows]
         Maps and regions in the frame of the first run; maps and regions in other spaces; and sizes
-        of the regions in the frame of the first run, with expected shares of the wrong sign. Runs
-        on different grids, and runs without a common voxel, have no maps.
+        of the regions in the frame of the first run, with expected shares of the wrong sign,
+        preceded by `tested_rows`. Runs on different grids, and runs without a common voxel, have
+        no maps.
     """
     agreement = {} if run_agreement is None else run_agreement
     zero_filled = _find_zero_filled_runs(resampled_maps, series_name)
@@ -608,7 +612,7 @@ def combine_maps(
     )
     combined_maps: list[Derivative] = []
     combined_space_maps: list[Derivative] = []
-    rows: list[MetricRow] = []
+    rows: list[MetricRow] = list(tested_rows or ())
     runs_without_overlap: dict[str, str] = {}  # names of the runs, by space
     differing_grids: dict[str, str] = {}  # grids of the runs, by space
     for (space, contrast, fwhm_mm), by_run in maps_by_run(resampled_maps).items():
@@ -630,7 +634,9 @@ def combine_maps(
         images, region_rows = _make_images(
             combined,
             thresholds,
-            with_reliable=_permits_reliable(coverage_rows, combined, n_runs=len(maps)),
+            with_reliable=bool(
+                permits_reliable(tested_rows or (), series_name, contrast, fwhm_mm)
+            ),
             wide=is_wide(fwhm_mm, bold_mask.zooms),
         )
         stored_maps = _store_images(images, combined.first_effect.volume.affine, here)
@@ -688,7 +694,7 @@ def _combine_contrast(
     """
     correlation = correlate_error(fwhm_mm, calibrated=calibrated, n_runs=len(maps))
     widening = widen_error(fwhm_mm, n_runs=len(maps))
-    run_estimates = [_make_run_estimate(run_maps) for run_maps in maps.values()]
+    run_estimates = [make_run_estimate(run_maps) for run_maps in maps.values()]
     run_weights = weigh_runs(run_estimates) if weights == "precision" else [1.0] * len(maps)
     estimate = combine_estimates(run_estimates, run_weights, shared=correlation, widening=widening)
     if not estimate.mask.any():
@@ -708,20 +714,6 @@ def _combine_contrast(
         estimate=estimate,
         sidecar=sidecar,
     )
-
-
-def _permits_reliable(
-    coverage_rows: Sequence[Rows], combined: _CombinedContrast, *, n_runs: int
-) -> bool:
-    """Return whether the tested coverage of intervals permits a reliable region in every run."""
-    permissions = [
-        permits_reliable(
-            run_rows, combined.combination.series, combined.contrast, combined.fwhm_mm
-        )
-        for run_rows in coverage_rows
-    ]
-    known = [is_permitted for is_permitted in permissions if is_permitted is not None]
-    return len(known) >= n_runs and all(known)
 
 
 def _make_images(
@@ -767,6 +759,7 @@ def _make_images(
         )
         _, effect_map = images[0]
         images += _list_error_maps(error, effect_map, combined)
+        regions["fdr"] = error.active
         if with_reliable:
             regions["reliable"] = error.reliable
             images.append(_make_reliable_region(error, effect_map))
@@ -915,7 +908,7 @@ def grid_differences(maps: Mapping[str, MapsByStatistic]) -> str:
     )
 
 
-def _make_run_estimate(maps: MapsByStatistic) -> RunEstimate:
+def make_run_estimate(maps: MapsByStatistic) -> RunEstimate:
     """Return effect, variance, error and degrees of freedom of a run."""
     model = maps["effect"].sidecar["Model"]
     assert isinstance(model, Mapping)

@@ -16,6 +16,7 @@ from bids_sr.combination.steps.sibling_runs import MOST_NOTED_RATIO
 from bids_sr.config.levels import StoredMaps
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import fdr_region
+from bids_sr.glm.contrasts import ALL
 from bids_sr.io.arrays import Array
 from bids_sr.io.json_values import as_number
 from bids_sr.metrics.rows import MetricRow
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bids_sr.combination.overview import MapError, ParticipantMap
+    from bids_sr.evaluation.contrast_results import ContrastResult
+    from bids_sr.evaluation.self_test import SelfTestResults
     from bids_sr.figures.maps import Scene
 
 _NORMAL_95 = 1.96
@@ -138,8 +141,8 @@ def _extent_text(over_sessions: bool) -> str:
             " SD of the error of the super-resolved effect. All panels have the same color scale"
             " and threshold, so that an SD below the threshold has no color: colors show where the"
             " error is larger than in most voxels. White outlines show reliable voxels, whose"
-            " sign is probably right, or significant voxels (FDR .05) if the reconstruction error"
-            " is unknown."
+            " sign is probably right. Without reliable voxels, they show significant voxels (FDR"
+            " .05), and the text above states the reason."
         ),
     ),
     cost=RunTime(always=1.5),
@@ -157,6 +160,8 @@ def draw_participant(
     percent: bool,
     at_rest: bool,
     stored: StoredMaps,
+    uncombined: Sequence[str] = (),
+    tested_mm: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> Iterator[FigureDrawing]:
     """Draw the combined map of all runs: table of runs and errors, and a slice of the effect.
 
@@ -167,7 +172,8 @@ def draw_participant(
     resampled_maps : list[Map]
         Effects, variances and errors of the primary series in each run, in the same frame.
     rows : Rows
-        Sizes of the regions in the combined maps of the primary series.
+        Rows of the test across runs, and sizes of the regions in the combined maps, of the primary
+        series.
     images : SceneImages
         Images of the first run that the maps are drawn on.
     bold_mask : Mask
@@ -184,6 +190,10 @@ def draw_participant(
         Whether maps show seeds instead of conditions.
     stored : StoredMaps
         Rules that determine which maps are stored.
+    uncombined : Sequence[str], optional
+        Phrases on contrasts that are not combined, with the reason.
+    tested_mm : tuple[Sequence[float], Sequence[float]] | None, optional
+        Voxel sizes (mm) of the downsampled and of the acquired runs; None if they are unknown.
     """
     from bids_sr.combination.overview import (
         no_map_html,
@@ -201,7 +211,8 @@ def draw_participant(
         yield FigureDrawing("participant", html)
         return
     scale = 1.0 if percent else compute_percent_factor(images.boldref, bold_mask) or 1.0
-    shown_effect = _choose_effect(shown_maps, stored.primary, scale)
+    results = _collect_results(rows, stored.primary)
+    shown_effect = _choose_effect(shown_maps, stored.primary, results, scale)
     series, contrast, fwhm_mm = shown_effect.series, shown_effect.contrast, shown_effect.fwhm_mm
     file_pattern = ""
     if stored.includes(series, contrast, fwhm_mm, "effect"):
@@ -218,6 +229,10 @@ def draw_participant(
     )
     participant_map = replace(
         participant_map,
+        uncombined=uncombined,
+        results=results if series == stored.primary else {},
+        rows=rows,
+        self_test=_describe_test(series, tested_mm),
         slices=() if fusion is None else slice_sentences(fusion),
         spaces_apart={
             space: grids
@@ -229,13 +244,39 @@ def draw_participant(
     yield FigureDrawing("participant", _draw_effect(shown_effect, images.scene()))
 
 
-def _choose_effect(shown_maps: ShownMaps, primary: str, scale: float) -> _ShownEffect:
+def _collect_results(rows: Sequence[MetricRow], series: str) -> "dict[str, ContrastResult]":
+    """Return results for the detail of a series by contrast, {} if it has no error estimate."""
+    from bids_sr.evaluation.contrast_results import collect_results
+
+    if not any(row.series == series and row.statistic == "expected_wrong" for row in rows):
+        return {}
+    return collect_results(rows, series, reason="fewer than two runs could be tested")
+
+
+def _describe_test(
+    series: str, tested_mm: tuple[Sequence[float], Sequence[float]] | None
+) -> "SelfTestResults":
+    """Return the voxel sizes of the test of a series; `tested_mm` is as in `draw_participant`."""
+    from bids_sr.evaluation.self_test import SelfTestResults, parse_self_test
+
+    if tested_mm is None:
+        return SelfTestResults()
+    downsampled_mm, acquired_mm = tested_mm
+    facts = {"from_mm": downsampled_mm, "to_mm": acquired_mm, "series": {series: {}}}
+    return parse_self_test((), facts) or SelfTestResults()
+
+
+def _choose_effect(
+    shown_maps: ShownMaps, primary: str, results: "Mapping[str, ContrastResult]", scale: float
+) -> _ShownEffect:
     """Choose the series, the contrast and the smoothing that are shown.
 
-    The series is the `primary` series, or else an interpolation. The smoothing is the least.
+    The series is the `primary` series, or else an interpolation. The contrast is the mean of all
+    conditions, or else the first contrast with a value in `results`. The smoothing is the least.
     """
     series = next(name for name in (primary, "bspline", RAW) if _is_available(shown_maps, name))
-    contrast = shown_maps.choose_contrast("")
+    with_values = [name for name, result in results.items() if result.has_values]
+    contrast = shown_maps.choose_contrast(ALL if ALL in results else next(iter(with_values), ""))
     return _ShownEffect(
         maps=shown_maps,
         series=series,

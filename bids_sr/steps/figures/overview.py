@@ -43,6 +43,14 @@ FINER_EFFECTS = (
 ``benchmarks/results/posterior_foreign.md``.
 """
 
+_SD_CAPTION = (
+    "Effect and standard deviation (SD) of the reconstruction error, in the same axial slice as"
+    " above and with the same color scale. {outline} The SD was computed under the assumption that"
+    " the effect has the same spatial spectrum as the signal fluctuations in the run."
+    f" {FINER_EFFECTS}"
+)
+"""Caption of the reconstruction error, with a sentence on the outline of reliable voxels."""
+
 
 @figure(
     FigureSpec(
@@ -65,13 +73,7 @@ FINER_EFFECTS = (
     FigureSpec(
         "reliable",
         "overview",
-        caption=(
-            "Effect and standard deviation (SD) of the reconstruction error, in the same axial"
-            " slice as above and with the same color scale. The white outline shows the reliable"
-            " voxels. At most 5 % of these voxels are expected to have the wrong sign. The SD was"
-            " computed under the assumption that the effect has the same spatial spectrum as the"
-            f" signal fluctuations in the run. {FINER_EFFECTS}"
-        ),
+        caption=_SD_CAPTION.format(outline="Reliable voxels are outlined."),
     ),
 )
 def draw_overview(
@@ -147,7 +149,7 @@ def draw_overview(
         only_run=only_run,
     )
     one_level = one_level_down or {}
-    cards = overview_html(verdict, evaluation, registration, run, one_level, contrast)
+    cards = overview_html(verdict, evaluation, registration, run, one_level)
     yield FigureDrawing("overview", cards)
     contrast_maps = _ContrastMaps(
         shown_maps=shown_maps,
@@ -158,9 +160,11 @@ def draw_overview(
     )
     known_activation = (truth_maps or {}).get(contrast)
     yield FigureDrawing("overview", _draw_zoomed(contrast_maps, verdict["best"], known_activation))
-    reliable_drawing = _draw_reliable(contrast_maps, verdict["best"])
+    state = _find_state(verdict, contrast)
+    reliable_drawing = _draw_reliable(contrast_maps, verdict["best"], state)
     if reliable_drawing:
-        yield FigureDrawing("reliable", reliable_drawing)
+        caption = _SD_CAPTION.format(outline=_describe_outline(contrast, state))
+        yield FigureDrawing("reliable", reliable_drawing, caption=caption)
 
 
 @frozen
@@ -264,10 +268,11 @@ def _make_file_pattern(
     return ""
 
 
-def _draw_reliable(contrast_maps: _ContrastMaps, series: str) -> "Figure | None":
+def _draw_reliable(contrast_maps: _ContrastMaps, series: str, state: str) -> "Figure | None":
     """Draw the effect of a series and the SD of its error, with outlined reliable region.
 
-    Returns None if a map is missing.
+    The region is outlined only if `state`, the result for the detail of the contrast, is
+    recovered. None is returned if a map is missing.
     """
     from bids_sr.figures.maps import plot_zoomed_maps
 
@@ -284,7 +289,9 @@ def _draw_reliable(contrast_maps: _ContrastMaps, series: str) -> "Figure | None"
     if effect is None or error_sd is None:
         return None
     limit = run_maps_figures.color_limit([effect, error_sd], 0.0)
-    region = shown_maps.regions.get((contrast, RELIABLE, fwhm_mm), {}).get(series)
+    region = None
+    if state == "recovered":
+        region = shown_maps.regions.get((contrast, RELIABLE, fwhm_mm), {}).get(series)
     drawing = plot_zoomed_maps(
         {
             f"effect of {series}": effect.volume,
@@ -298,9 +305,30 @@ def _draw_reliable(contrast_maps: _ContrastMaps, series: str) -> "Figure | None"
     )
     drawing.set_label(
         f"Effect and SD of the reconstruction error for {series}, {contrast_maps.title}, in one"
-        " axial slice. The reliable voxels are outlined."
+        f" axial slice. The reliable voxels are {'not ' if region is None else ''}outlined."
     )
     return drawing
+
+
+def _find_state(verdict: Verdict, contrast: str) -> str:
+    """Return the result for the detail of a contrast in active voxels, "" if there is none."""
+    states = {
+        result["contrast"]: result["active"]["state"] for result in verdict.get("contrasts", ())
+    }
+    return str(states.get(contrast, ""))
+
+
+def _describe_outline(contrast: str, state: str) -> str:
+    """Return a sentence on the outline of reliable voxels, or on why there is none."""
+    if state == "recovered":
+        return (
+            "The white outline, if there is one, shows the reliable voxels. At most 5 % of these"
+            " voxels are expected to have the wrong sign."
+        )
+    return (
+        "There is no outline of reliable voxels, because the detail of the contrast"
+        f" {contrast} is {state or 'not testable'}."
+    )
 
 
 def _make_effect_display(limit: float, unit: str) -> "Display":

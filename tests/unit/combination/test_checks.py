@@ -94,6 +94,32 @@ def test_a_run_with_other_weights_is_excluded_from_a_contrast(maker, tmp_path):
     assert "only in part: contrast little" in warnings["sub-01_task-tap_run-3"]
 
 
+def test_means_over_types_are_combined_over_the_types_of_both_runs(maker, tmp_path):
+    types = ("thumb", "little", "index", "toe")
+    for run, names in enumerate((types, types[:3]), 1):
+        rows = [(6.0 + 20 * k, 8.0, names[k % len(names)]) for k in range(9)]
+        add(maker, f"task-tap_run-{run}", rows=rows, n_volumes=120)
+    (group,), _, text = grouped(maker, tmp_path)
+    assert group.contrasts["all"] == ("run-1", "run-2")
+    assert group.uncombined["toe"] == "only in run-1"
+    assert "toe" not in group.contrasts
+    assert "sub-01_task-tap: run-1, run-2 are combined\n" in text
+    (line,) = (line for line in text.splitlines() if "not combined:" in line and "toe" in line)
+    assert "toeMinusOthers" in line
+    assert line.endswith("(only in run-1)")
+
+
+def test_means_over_other_types_are_not_combined_and_the_types_are_named(maker, tmp_path):
+    for run, names in enumerate((("thumb", "little"), ("thumb", "toe")), 1):
+        rows = [(6.0 + 20 * k, 8.0, names[k % 2]) for k in range(6)]
+        add(maker, f"task-tap_run-{run}", rows=rows, n_volumes=80)
+    (group,), _, text = grouped(maker, tmp_path)
+    assert list(group.contrasts) == ["thumb"]
+    reason = "the weights of the trial types differ between runs: only run-1 has little, only"
+    assert group.uncombined["all"] == f"{reason} run-2 has toe"
+    assert f"not combined: all ({reason} run-2 has toe)" in text
+
+
 def test_a_run_without_a_shared_contrast_is_excluded(maker, tmp_path):
     add(maker, "task-tap_run-1", "task-tap_run-2")
     add(maker, "task-tap_run-3", rows=[(on, dur, "toe") for on, dur, _ in EVENTS])

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from contrastrows import make_tested_rows
 
 from bids_sr.combination.overview import (
     MapError,
@@ -11,6 +12,8 @@ from bids_sr.combination.overview import (
     participant_html,
     slice_sentences,
 )
+from bids_sr.evaluation.contrast_results import collect_results
+from bids_sr.evaluation.self_test import SelfTestResults
 
 RUNS = [
     MapError(
@@ -98,6 +101,30 @@ def test_sentences_follow_the_facts(changes: dict[str, object], present: str, ab
     text = text_of(replace(FACTS, **changes))
     assert present in text
     assert absent not in text
+
+
+def test_missing_reliable_voxels_are_explained() -> None:
+    sentence = "There are no reliable voxels, because the detail of this contrast is not recovered"
+    assert sentence not in text_of(FACTS)
+    assert sentence in text_of(replace(FACTS, combined=replace(FACTS.combined, reliable_mm3=None)))
+
+
+def test_detail_of_all_contrasts_and_missing_contrasts_are_named() -> None:
+    rows = make_tested_rows()
+    facts = replace(
+        FACTS,
+        rows=rows,
+        results=collect_results(rows, "sbl"),
+        self_test=SelfTestResults(sizes=("12", "6")),
+        uncombined=["face, faceMinusOthers (only in run-2)"],
+    )
+    text = text_of(facts)
+    assert "sbl recovers detail of 4 of 8 contrasts in active voxels" in text
+    assert "Contrasts without a map of all runs: face, faceMinusOthers (only in run-2)." in text
+    assert "house recovered 58 % (46 to 70)" in text
+    assert "acquired effect of the other half, at half the resolution (12 → 6 mm)" in text
+    assert "test of this run" not in text
+    assert text.index("recovers detail") < text.index("Left out:") < text.index("Error of the sbl")
 
 
 def test_a_missing_error_is_explained_and_its_columns_are_omitted() -> None:

@@ -1,16 +1,13 @@
 """Rule on the contrasts whose detail a run supports."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from bids_sr.evaluation.detail_support import NOT_SPLIT, classify_detail
+from bids_sr.evaluation.detail_support import NOT_SPLIT, classify_detail, permits_reliable
 from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
-from bids_sr.evaluation.self_test import SelfTestResults
-from bids_sr.evaluation.support_text import write_support_lines
 from bids_sr.metrics.rows import MetricRow
-
-SIZES = SelfTestResults(sizes=("12", "6"))
 
 
 def rows_of(
@@ -131,46 +128,34 @@ def test_contrasts_without_a_test_are_listed_if_they_are_named():
     assert classify_detail(rows_of(), "sbl", fwhm_mm=5.0) == {}
 
 
-def lines_of(*row_lists):
-    rows = [row for rows in row_lists for row in rows]
-    return [
-        (line.state, line.text)
-        for line in write_support_lines("sbl", classify_detail(rows, "sbl"), SIZES)
-    ]
-
-
-def test_each_state_has_its_sentence_with_the_number():
-    ((state, text),) = lines_of(rows_of(), rows_of(region="brain", value=0.42))
-    assert state == "recovered"
-    assert (
-        "(12 → 6 mm), sbl recovered 53 % (40 to 66) of the detail of contrast “all” in active"
-        " voxels" in text
+def coverage_row(value=0.95):
+    return MetricRow(
+        series="sbl", statistic="coverage_one_level_down", value=value, contrast="all"
     )
-    assert "whole brain" not in text
-    ((_, text),) = lines_of(rows_of(), rows_of(region="brain", value=-0.4))
-    assert "Over the whole brain, the detail was not recovered (−40 % (−53 to −27))" in text
-    ((state, text),) = lines_of(rows_of(value=0.1))
-    assert state == "not supported"
-    assert "did not recover the detail of contrast “all”" in text
-    assert "Do not interpret detail of this contrast that is finer than 6 mm." in text
-    ((state, text),) = lines_of(rows_of(fineness=0.1))
-    assert state == "not supported"
-    assert "The effect of contrast “all” is smooth at the acquired resolution" in text
-    ((state, text),) = lines_of(rows_of(voxels=12))
-    assert state == "not testable"
-    assert "only 12 active voxels" in text
-    assert "as an interpolated map" in text
 
 
-def test_other_contrasts_are_named_by_state():
-    lines = lines_of(
-        rows_of(),
-        rows_of(contrast="face"),
-        rows_of(contrast="house", value=-0.1),
-        rows_of(contrast="scene", value=-0.2),
-        rows_of(contrast="tool", voxels=3),
-    )
-    assert [state for state, _ in lines] == ["recovered", "not supported", "not testable"]
-    assert "house and scene" in lines[1][1]
-    assert "face" not in " ".join(text for _, text in lines)
-    assert "detail of tool could not be tested because" in lines[2][1]
+@pytest.mark.parametrize(
+    ("changes", "smoothed_changes", "coverage", "expected"),
+    [
+        ({}, {}, 0.9, True),
+        ({"value": 0.05}, {}, 0.95, False),
+        ({"voxels": 12}, {}, 0.95, False),
+        ({"fineness": 0.1}, {}, 0.95, False),
+        ({}, {}, 0.89, False),
+        ({}, {"value": 0.05}, 0.95, False),
+        ({}, {"voxels": 12}, 0.95, False),
+    ],
+)
+def test_only_recovered_contrasts_have_reliable_voxels(
+    changes, smoothed_changes, coverage, expected
+):
+    smoothed_rows = [replace(row, fwhm_mm=5.0) for row in rows_of(**smoothed_changes)]
+    rows = [*rows_of(**changes), *smoothed_rows, coverage_row(coverage)]
+    assert permits_reliable(rows, "sbl", "all", 5.0) is expected
+    if not smoothed_changes:
+        assert permits_reliable(rows, "sbl", "all", 0.0) is expected
+
+
+def test_contrasts_without_a_test_have_no_reliable_voxels():
+    assert permits_reliable([coverage_row()], "sbl", "all", 0.0) is False
+    assert permits_reliable(rows_of(), "sbl", "all", 0.0) is None

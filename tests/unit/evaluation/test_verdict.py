@@ -106,11 +106,13 @@ def test_a_method_better_than_all_references_is_more_accurate():
     verdict = judge(reference_map_rows())
     assert verdict_values(verdict, "function") == {"sbl": 1.0, "srgan": 0.0}
     assert [(line.text.split()[0], line.status) for line in verdict.lines] == [
+        ("sbl", "recovered"),
         ("sbl", "more accurate"),
         ("srgan", "not more accurate"),
     ]
-    assert "better than interpolation and denoising" in verdict.lines[0].text
-    assert "7 % [6, 8] in the whole brain" in verdict.lines[1].text
+    comparison = "better than interpolation and denoising (contrast all, whole brain)"
+    assert comparison in verdict.lines[1].text
+    assert "7 % [6, 8] in the whole brain" in verdict.lines[2].text
     assert (verdict.status, verdict.best, verdict.not_applied) == ("more accurate", "sbl", ())
     assert sum("Over all spatial frequencies" in limit for limit in verdict.limits) == 1
     assert sum(NO_ERROR in limit for limit in verdict.limits) == 1
@@ -161,10 +163,12 @@ def test_a_method_equal_to_one_control_is_not_more_accurate():
     )
     verdict = judge(rows)
     assert verdict_values(verdict, "function")["sbl"] == 0.0
-    assert [line.text.split()[0] for line in verdict.lines] == ["No", "srgan", "sbl"]
-    assert {line.status for line in verdict.lines} == {"not more accurate"}
-    assert "more true detail than inject" in verdict.lines[1].text
-    assert "more true detail than bsplinePca (explained variance: 12 %" in verdict.lines[2].text
+    recovered, *comparisons = verdict.lines
+    assert recovered.status == "recovered"
+    assert [line.text.split()[0] for line in comparisons] == ["No", "srgan", "sbl"]
+    assert {line.status for line in comparisons} == {"not more accurate"}
+    assert "more true detail than inject" in comparisons[1].text
+    assert "more true detail than bsplinePca (explained variance: 12 %" in comparisons[2].text
     assert verdict.status == "not more accurate"
 
 
@@ -337,7 +341,7 @@ def test_without_a_reference_the_self_test_is_reported():
     rows = [share("sbl", 0.27), share("sdmod", 0.1)]
     verdict = judge(rows, one_level=ONE_LEVEL)
     assert "Treat the srgan and sbl maps as interpolated maps" in verdict.headline
-    assert verdict.headline.endswith("detail finer than 6 mm.")
+    assert verdict.headline.endswith("interpret nothing finer than 6 mm.")
     assert NOT_ACCURACY in verdict.limits
     assert any(
         s.text
@@ -454,9 +458,9 @@ def test_known_activation_is_sufficient_and_missing_denoised_controls_are_report
     verdict = judge(known_rows(sblMirror=0.0))
     assert verdict_values(verdict, "function") == {"sbl": 1.0, "srgan": 0.0}
     assert verdict.headline.startswith("sbl recovers detail")
-    assert "better than interpolation." in verdict.headline
+    assert "better than interpolation (" in verdict.headline
     assert "denois" not in verdict.headline
-    assert "sblMirror reaches the same gain" in verdict.lines[0].text
+    assert "sblMirror reaches the same gain" in verdict.lines[1].text
     assert any("denoised B-spline series were not compared" in text for text in verdict.limits)
     assert not any("Differences without a confidence interval" in text for text in verdict.limits)
     assert any("truly active voxels" in s.text for s in verdict.sentences)
@@ -552,8 +556,12 @@ def test_the_verdict_can_be_stored_as_json_and_table(tmp_path):
     verdict = judge(reference_map_rows())
     content = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
     keys = {"headline", "lines", "status", "best", "not_applied", "sentences", "limits"}
-    assert set(content) == keys
-    assert [set(line) for line in content["lines"]] == [{"text", "status"}] * 2
+    assert set(content) == keys | {"contrasts"}
+    assert [set(line) for line in content["lines"]] == [{"text", "status"}] * 3
+    (result,) = content["contrasts"]
+    assert (result["contrast"], result["interpretation"]) == ("all", "Detail in the whole brain")
+    assert result["active"]["reference"] == "measured"
+    assert result["active"]["test"]["state"] == "not testable"
     assert list(content["sentences"][0]) == ["text", "series"]
     (sentence,) = [
         item
@@ -621,8 +629,8 @@ def test_the_verdict_uses_regions_and_contrasts_with_reproducible_detail():
     rows = undefined(reference_map_rows(), region=("brain",))
     assert function_evidence(rows, ["sbl"]).regions == ("acquired40",)
     assert judge(rows).status == "more accurate"
-    location = "in voxels active in the acquired run (|t| > 4) better than"
-    assert location in judge(rows).lines[0].text
+    location = "(contrast all, active voxels)"
+    assert location in judge(rows).lines[-2].text
     less_accurate = judge(rows, methods=("srgan",))
     assert less_accurate.status == "not more accurate"
     assert location in less_accurate.headline

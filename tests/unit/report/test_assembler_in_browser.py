@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from contrastrows import make_measured_rows, make_tested_rows
 from markupsafe import Markup
 from PIL import Image
 
@@ -68,19 +69,13 @@ def map_with_peaks(shape, affine, peak) -> Volume:
 
 def overview() -> Markup:
     """Return a first screen with long file names, many contrasts below 0 and a failed check."""
-    place = {"reference": "measured", "band": "beyond", "region": "brain"}
     values = {"all": 0.35, **{f"condition{k}MinusOthersOfTheTask": -0.1 * k for k in range(1, 7)}}
+    estimates = {name: ((0.4, 0.1), (value, 0.01)) for name, value in values.items()}
     rows = [
-        MetricRow(
-            series="sbl",
-            statistic="ev",
-            value=value,
-            lower=value - 0.01,
-            upper=value + 0.01,
-            contrast=contrast,
-            **place,
-        )
-        for contrast, value in values.items()
+        *make_tested_rows(estimates),
+        *make_measured_rows(estimates),
+        *make_measured_rows(estimates, series="srgan"),
+        MetricRow(series="srgan", statistic="verdict_applied", value=1.0),
     ]
     verdict = make_verdict(rows, methods=["sbl"], baselines=[], margin=0.0)
     stem = "sub-01/ses-2/func/sub-01_ses-2_task-localizerOfHigherVisualAreas_run-1_res-hr"
@@ -495,6 +490,7 @@ def test_nothing_on_the_first_screen_overflows(browser, tmp_path, width):
     tab.goto((tmp_path / "page.html").as_uri())
     assert tab.locator("#overview .caution").is_visible()
     assert tab.locator("#overview .next code").count() == 2
+    assert tab.locator("#overview .contrasts tbody tr").count() == 7
     assert tab.evaluate("document.documentElement.scrollWidth") == width
     overflowing = tab.evaluate("""() => [...document.querySelectorAll("#overview *")]
         .filter((each) => getComputedStyle(each).position !== "absolute")

@@ -22,7 +22,7 @@ from bids_sr.report.overview import (
     _make_check_card,
     _make_correct_cards,
     _make_level_card,
-    _select_brain_values,
+    _select_brain_rows,
     _write_cautions,
     flag_checks,
     motion_checks,
@@ -112,7 +112,7 @@ def test_the_strongest_baseline_is_shown_next_to_the_method():
     ]
 
 
-def test_values_below_zero_are_numbers_labeled_wrong_detail():
+def test_values_below_zero_are_numbers_with_the_state():
     low_rows = [
         replace(cells, value=-32.58, lower=-40.0, upper=-20.0)
         if cells.region == "brain"
@@ -132,9 +132,9 @@ def test_values_below_zero_are_numbers_labeled_wrong_detail():
         replace(cells, value=-1.64, lower=-1.9, upper=-1.4) for cells in evaluation_rows()
     ]
     card = _make_level_card(
-        accuracy_evidence(harmful_rows, ["srgan"]), "srgan", "blocks", ["srgan"]
+        accuracy_evidence(harmful_rows, ["srgan"]), "srgan", "blocks", ["srgan"], "not supported"
     )
-    assert (card.value, card.label.partition(": ")[2]) == ("below −100 %", "wrong detail")
+    assert (card.value, card.label.partition(": ")[2]) == ("below −100 %", "not supported")
 
 
 ONE_LEVEL = {
@@ -210,10 +210,15 @@ def test_each_method_has_a_sentence_and_a_mark(gain, kind):
     html = overview_html(verdict, rows, {}, RUN)
     assert verdict["headline"] == " ".join(line["text"] for line in verdict["lines"])
     assert f"class='answer {kind}'" in html
-    headlines = re.findall(r"<p class='headline[^']*'><span[^>]*>(.)</span> ([^<]*)</p>", html)
+    headlines = re.findall(
+        r"<p(?: class='headline[^']*')?><span[^>]*>(.)</span> ([^<]*)</p>", html
+    )
     assert [text for _, text in headlines] == [line["text"] for line in verdict["lines"]]
     assert {"srgan", "sbl"} <= {text.split()[0] for _, text in headlines}
-    for mark, text in headlines:
+    (mark, text), *comparisons = headlines
+    assert (mark, text.split(" in ")[0]) == ("◐", "sbl recovers detail of “all”")
+    assert html.index(text) < html.index("<table") < html.index(comparisons[0][1])
+    for mark, text in comparisons:
         assert mark == ("✓" if kind == "good" and text.startswith("sbl") else "✗")
 
 
@@ -221,7 +226,7 @@ def test_method_names_are_defined_at_first_use():
     html = overview_html(*judge(evaluation_rows()), {}, RUN)
     assert html.count("sbl: sparse Bayesian learning") == 1
     assert html.count("srgan: SRGAN") == 1
-    assert html.index("sbl: sparse") < html.index("srgan: SRGAN") < html.index("class='numbers'")
+    assert html.index("sbl: sparse") < html.index("srgan: SRGAN")
 
 
 def test_a_verdict_without_lines_shows_its_headline():
@@ -298,56 +303,6 @@ def test_the_correct_fraction_is_shown_after_the_explained_detail():
     assert not any(word in html for word in ("dB", "FWHM"))
 
 
-def reliable_rows(**changes):
-    """Return rows of an SD map: 200 active voxels, 50 of them reliable."""
-    cells = {
-        ("voxels", "fdr"): 200.0,
-        ("voxels", "reliable"): 50.0,
-        ("expected_wrong", "fdr"): 0.09,
-        ("expected_wrong", "reliable"): 0.05,
-        ("coverage_one_level_down", "n/a"): 0.93,
-        **changes.get("cells", {}),
-    }
-    return [
-        row("sbl", statistic, value, contrast="all", threshold=threshold, fwhm_mm=0.0)
-        for (statistic, threshold), value in cells.items()
-        if value is not None
-    ]
-
-
-@pytest.mark.parametrize(
-    ("cells", "value", "sentences"),
-    [
-        (
-            {},
-            "50 of 200",
-            ["9 % of all significant voxels", "at most 5 %", "effect in 93 % of the voxels"],
-        ),
-        (
-            {
-                ("voxels", "reliable"): None,
-                ("expected_wrong", "reliable"): None,
-                ("coverage_one_level_down", "n/a"): 0.61,
-            },
-            "none",
-            [
-                "self-test (12 → 6 mm) failed",
-                "in only 61 % of the voxels",
-                "9 % of all significant",
-            ],
-        ),
-        ({("voxels", "fdr"): 0.0}, "0", ["No voxel passes FDR .05"]),
-    ],
-)
-def test_the_card_of_reliable_voxels(cells, value, sentences):
-    html = overview_html(
-        *judge([*evaluation_rows(), *reliable_rows(cells=cells)]), {}, RUN, ONE_LEVEL, "all"
-    )
-    assert f"<strong>{value}</strong>" in html
-    assert "Map: sbl, contrast all, unsmoothed" in html
-    assert [text for text in sentences if text not in html] == []
-
-
 def test_quality_checks_are_counted_once_over_all_series_shown():
     rows = [
         row("run", "flag_distortion", 1.0),
@@ -374,7 +329,7 @@ def test_quality_checks_are_counted_once_over_all_series_shown():
     html = overview_html(*judge(evaluation_rows()), {"bold_t1w_poor": True}, RUN)
     assert "<strong>1 of 2</strong><span>checks passed</span>" in html
     assert (html.count("chip passed"), html.count("chip failed")) == (1, 1)
-    assert "fine detail in the srgan maps" in _list_remedies(rows, ["tv"])[1]
+    assert "wrong detail of the srgan maps" in _list_remedies(rows, ["tv"])[1]
 
 
 def test_facts_without_a_registration_are_not_a_check():
@@ -425,11 +380,15 @@ def test_the_next_step_follows_from_the_verdict():
         maps
     ]
     assert "--level standard" in _advise_maps("sbl", RUN)
-    assert "Caution" not in advice
-    (advice,) = _choose_next_steps(
-        accurate, [], replace(RUN, maps=maps), undecided=True, cautioned=True
+    tested = {"status": "recovered", "best": "sbl"}
+    use, measure = _choose_next_steps(
+        tested, [], replace(RUN, maps=maps), undecided=True, recovered=["all"]
     )
-    assert "under Caution" in advice
+    assert "stated in the table" in use
+    assert "--retrospective" in measure
+    not_accurate = {"status": "not more accurate", "best": "sbl"}
+    (advice,) = _choose_next_steps(not_accurate, [], RUN, undecided=True, recovered=["all"])
+    assert "as stated in the table" in advice
     assert (
         "B-spline"
         in _choose_next_steps({"status": "not more accurate"}, [], RUN, undecided=True)[0]
@@ -463,6 +422,18 @@ def test_a_reference_without_reproducible_detail_shows_no_number():
     assert "<strong>not measured</strong>" in html
     assert "--retrospective" not in html
     assert "n/a" not in html
+
+
+def test_the_failed_check_of_added_detail_names_its_regions():
+    rows = [
+        replace(cells, value=-0.2, lower=-0.3, upper=-0.1)
+        if (cells.series, cells.region, cells.minus) == ("sbl", "brain", "n/a")
+        else cells
+        for cells in evaluation_rows()
+    ]
+    applied = [row(name, "verdict_applied", 1.0) for name in ("srgan", "sbl")]
+    (check,) = flag_checks([*rows, *applied, row("sbl", "flag_harm", 1.0)], best="sbl")
+    assert check.text.endswith("(contrast all): sbl in whole brain")
 
 
 def below_rows(**levels):
@@ -502,11 +473,9 @@ def test_a_caution_names_contrasts_below_zero_over_the_whole_brain():
     text = _write_cautions(rows, accuracy_evidence(rows, ["srgan", "sbl"]), "sbl").replace(
         "\xa0", " "
     )
-    assert "added by sbl" in text
-    assert "1 of 3 contrasts: <em>faceMinusOthers</em> −21 %." in text
+    assert "by sbl" not in text, "results of the best method are in the table"
     assert "added by srgan" in text
     assert "9 of 10 contrasts: every contrast other than <em>all</em>." in text
-    assert text.index("by sbl") < text.index("by srgan")
     flagged_rows = [*rows, row("sbl", "flag_harm", 0.0)]
     (check,) = flag_checks(flagged_rows, best="sbl")
     assert (check.passed, "sbl" in check.text, "1 of 3 contrasts" in check.text) == (
@@ -520,16 +489,14 @@ def test_a_caution_names_contrasts_below_zero_over_the_whole_brain():
         == ""
     )
     assert _write_cautions(rows, None, "sbl") == ""
-    assert any(
-        value < 0
-        for value in _select_brain_values(rows, accuracy_evidence(rows, ["sbl"]), "sbl").values()
-    )
-    assert _select_brain_values(rows, None, "sbl") == {}
+    brain_rows = _select_brain_rows(rows, accuracy_evidence(rows, ["sbl"]), "sbl")
+    assert {name for name, cells in brain_rows.items() if cells.value < 0} == {"faceMinusOthers"}
+    assert _select_brain_rows(rows, None, "sbl") == {}
     html = overview_html(*judge(evaluation_rows()), {}, RUN)
     assert "Caution" not in html
     html = overview_html(*judge(rows), {}, RUN)
-    assert html.index("class='headline'") < html.index("<em>faceMinusOthers</em>")
-    assert html.index("<em>faceMinusOthers</em>") < html.index("class='numbers'")
+    assert html.index("class='headline'") < html.index("added by srgan")
+    assert html.index("added by srgan") < html.index("class='numbers'")
 
 
 def test_the_map_of_a_single_run_is_the_map_of_the_participant():

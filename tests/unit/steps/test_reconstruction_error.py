@@ -9,15 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from contrastrows import make_tested_rows
 from scipy import ndimage, special
 from variance_helpers import fluctuation, patchy, prior_of, whole_of
 
 from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.glm.design import DesignSettings
+from bids_sr.glm.region_means import MeanEffect, describe_mean_effect
 from bids_sr.glm.regressors import Events, Seeds
+from bids_sr.glm.smoothing import smooth
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.rows import metric_rows
+from bids_sr.metrics.rows import MISSING
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.series import map_label
 from bids_sr.spatial.transforms import hr_grid
@@ -29,8 +32,15 @@ from bids_sr.sr.prior_maps.add_detail import Detail, add_detail_to_slice
 from bids_sr.sr.prior_maps.posterior import N_SAMPLES, draw_errors, effect_scale
 from bids_sr.sr.prior_maps.prior import Prior, PriorMaps
 from bids_sr.sr.threads import torch_threads
+from bids_sr.steps.error_samples import ErrorSamples
+from bids_sr.steps.half_resolution_maps import load_half_resolution_maps
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
-from bids_sr.steps.reconstruction_error import check_intervals, measure_error
+from bids_sr.steps.reconstruction_error import (
+    check_intervals,
+    measure_error,
+    scale_by_contrast,
+)
+from bids_sr.steps.region_effects import measure_region_error
 
 SHAPE, FACTOR = (14, 12, 3), (2.0, 2.0, 1.0)
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
@@ -93,16 +103,20 @@ def maps_of(series, effects, affine, variance=4.0):
 
 
 def coverage_rows(**coverage):
-    rows = []
-    for name, value in coverage.items():
-        values = {"coverage_one_level_down": value}
-        rows += metric_rows("sbl", values, region="brain", contrast=name, n=100)
-    return rows
+    """Return results of the self-test in which the detail of all contrasts is recovered."""
+    estimates = ((0.5, 0.1), (0.5, 0.1))
+    return [
+        row
+        for name, value in coverage.items()
+        for width in WIDTHS
+        for row in make_tested_rows({name: estimates}, coverage=value, fwhm_mm=width)
+        if row.threshold == MISSING
+    ]
 
 
 def measure(maps, acquired_maps, draws, folder, rows):
     with SeriesReader(draws[0]) as errors, SeriesReader(draws[1]) as acquired_draws:
-        maps_found, table = measure_error(
+        maps_found, table, _ = measure_error(
             maps,
             acquired_maps,
             brain(HIGH_SHAPE, HIGH_AFFINE),
@@ -244,7 +258,7 @@ def test_without_enough_coverage_there_is_no_reliable_region(effects, draws, tmp
         "label-foot_desc-sblReliable_mask",
         "label-foot_desc-sblFwhm50Reliable_mask",
     }
-    thresholds = {(row.contrast, row.threshold) for row in table if row.statistic == "voxels"}
+    thresholds = {(row.contrast, row.threshold) for row in table if row.threshold != MISSING}
     assert thresholds == {("hand", "fdr"), ("foot", "fdr"), ("foot", "reliable")}
     assert "contrast-hand_stat-sd_desc-sbl_statmap" in error_maps
 
@@ -264,7 +278,8 @@ def test_an_effect_below_its_noise_has_no_reconstruction_error(effects, draws, t
     expected = [row.value for row in table if row.statistic == "expected_wrong"]
     assert len(expected) == 8
     assert np.isnan(expected).all()
-    assert {row.value for row in table if row.statistic == "voxels"} == {0}
+    sizes = {row.value for row in table if row.statistic == "voxels" and row.threshold != MISSING}
+    assert sizes == {0}
 
 
 def test_constant_voxels_and_contrasts_without_variance_are_finite(effects, draws, tmp_path):
@@ -308,7 +323,7 @@ def test_a_series_without_a_prior_has_no_error_maps(effects, tmp_path):
         series_name="bspline",
         smoothing=WIDTHS,
     )
-    assert result == ([], [])
+    assert result == ([], [], [])
     assert not list(tmp_path.iterdir())
 
 
@@ -347,6 +362,12 @@ def run_of(shape=LARGE, *, strength=60.0, thermal=2.0, seed=0):
     series += thermal * torch.randn(series.shape, generator=generator)
     bold = 500 + np.moveaxis(series.numpy(), (1, 0), (2, 3))
     return Run(bold, events, CONTRASTS)
+
+
+def assert_untested(result):
+    rows, half_resolution_maps = result
+    assert rows == []
+    assert load_half_resolution_maps(half_resolution_maps) is None
 
 
 def check_run(run, folder, **card):
@@ -389,7 +410,7 @@ def check_run(run, folder, **card):
 
 
 def test_intervals_have_the_right_coverage_at_half_the_resolution_without_leftover_files(tmp_path):
-    rows = check_run(run_of(), tmp_path)
+    rows, _ = check_run(run_of(), tmp_path)
     coverage = [row for row in rows if row.statistic == "coverage_one_level_down"]
     assert [(row.contrast, row.region) for row in coverage] == [(n, "brain") for n in CONTRASTS]
     for row in coverage:
@@ -479,7 +500,7 @@ def test_intervals_of_a_single_slice_with_seeds_and_with_a_singular_design(tmp_p
         run._replace(regressors=seeds, contrasts={"here": {"here": 1.0}}),
         run._replace(confounds=confounds),
     ):
-        rows = [r for r in check_run(variant, tmp_path) if r.statistic.startswith("coverage")]
+        rows = [r for r in check_run(variant, tmp_path)[0] if r.statistic.startswith("coverage")]
         assert [row.contrast for row in rows] == list(variant.contrasts)
         assert all(0.7 < row.value <= 1 for row in rows)
 
@@ -503,9 +524,88 @@ def test_conditions_with_too_few_blocks_are_listed_by_contrast(
 
 def test_methods_that_are_not_applied_and_runs_too_small_are_not_tested(tmp_path, caplog):
     run = run_of((24, 22, 1))
-    assert check_run(run, tmp_path, applied=False) == []
-    assert check_run(run, tmp_path, method="sdmod") == []
+    assert_untested(check_run(run, tmp_path, applied=False))
+    assert_untested(check_run(run, tmp_path, method="sdmod"))
     assert not caplog.messages
     constant_run = run._replace(bold=np.full_like(run.bold, 500.0))
-    assert check_run(constant_run, tmp_path) == []
+    assert_untested(check_run(constant_run, tmp_path))
     assert "sbl: the confidence intervals could not be tested" in caplog.text
+
+
+BRAIN_HR, BRAIN = brain(HIGH_SHAPE, HIGH_AFFINE), brain(SHAPE, AFFINE)
+MEAN_EFFECT = MeanEffect(effect=2.0, noise_sd=0.5, noise_dof=30.0)
+REGION_ROWS = [
+    row
+    for width in WIDTHS
+    for contrast in CONTRASTS
+    for row in describe_mean_effect("sbl", contrast, MEAN_EFFECT, width, 30)
+]
+
+
+def region_of(box):
+    data = np.zeros(HIGH_SHAPE, bool)
+    data[box] = True
+    return Volume(data, HIGH_AFFINE)
+
+
+ROI = region_of((slice(8, 13), slice(5, 8), slice(1, 3)))
+
+
+def measure_region(effects, draws, roi=ROI, **changes):
+    maps = maps_of("raw", effects[0], AFFINE, variance=0.01)
+    with SeriesReader(draws[0]) as error_draws, SeriesReader(draws[1]) as acquired_draws:
+        arguments = {"error_draws": error_draws, "acquired_draws": acquired_draws} | changes
+        return measure_region_error(
+            REGION_ROWS, maps, BRAIN_HR, roi, BRAIN, smoothing=WIDTHS, **arguments
+        )
+
+
+def test_the_error_is_that_of_scaled_smoothed_and_averaged_samples(effects, draws):
+    maps = maps_of("raw", effects[0], AFFINE, variance=0.01)
+    with SeriesReader(draws[0]) as error_draws, SeriesReader(draws[1]) as acquired_draws:
+        samples_of_run = ErrorSamples(
+            errors=error_draws, acquired=acquired_draws, brain=BRAIN, brain_hr=BRAIN_HR
+        )
+        scales = scale_by_contrast(
+            samples_of_run, maps, samples_of_run.compute_acquired_power(0.0), 0.0
+        )
+        samples = list(error_draws.volumes())
+    found = {
+        (row.contrast, row.fwhm_mm, row.statistic): row for row in measure_region(effects, draws)
+    }
+    assert len(found) == 5 * len(CONTRASTS) * len(WIDTHS)
+    for contrast in CONTRASTS:
+        for width in WIDTHS:
+            means = [
+                smooth(np.sqrt(scales[contrast]) * sample, BRAIN_HR.zooms.tolist(), width)[
+                    ROI.data
+                ].mean()
+                for sample in samples
+            ]
+            expected_sd = np.sqrt(np.mean(np.square(means)))
+            error = found[contrast, width, "region_error_sd"].value
+            assert error == pytest.approx(expected_sd, rel=1e-4)
+            effect = found[contrast, width, "region_effect"]
+            assert effect.value == MEAN_EFFECT.effect
+            assert (effect.lower, effect.upper) == pytest.approx(
+                MEAN_EFFECT.compute_interval(expected_sd, N_SAMPLES), rel=1e-4
+            )
+            assert found[contrast, width, "region_voxels"].value == ROI.data.sum()
+
+
+def test_voxels_outside_the_brain_do_not_count(effects, draws):
+    edge = region_of((slice(0, 8), slice(5, 8), slice(1, 3)))
+    inside = Volume(edge.data & BRAIN_HR.data, HIGH_AFFINE)
+    assert (edge.data != inside.data).any()
+    found, expected = (
+        {row.statistic: row for row in measure_region(effects, draws, roi)}
+        for roi in (edge, inside)
+    )
+    for statistic in ("region_error_sd", "region_voxels"):
+        assert found[statistic].value == expected[statistic].value > 0
+
+
+def test_without_samples_or_with_the_brain_as_region_rows_are_unchanged(effects, draws):
+    assert measure_region(effects, draws, error_draws=None) == REGION_ROWS
+    assert measure_region(effects, draws, acquired_draws=None) == REGION_ROWS
+    assert measure_region(effects, draws, BRAIN_HR) == REGION_ROWS

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from contrastrows import make_tested_rows
 from scipy import ndimage, stats
 
 from bids_sr.combination.run_combination import widen_error
@@ -18,7 +19,6 @@ from bids_sr.combination.steps.combined_runs import (
 )
 from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.io.volume import Volume
-from bids_sr.metrics.rows import MetricRow, metric_rows
 from bids_sr.pipeline.artifacts import Derivative
 
 SHAPE = (16, 14, 6)
@@ -64,10 +64,21 @@ def maps_of(seed, *, effect=4.0, dof=60, sd=1.0, stats=("effect", "variance", "s
 
 
 def carry(folder, run, seed=1, xfm=None, card=None, percent=False, run_scale=None, **maps):
+    """Return the maps of a run in the frame of the first run, with the SD of its error."""
     folder = folder / run
     folder.mkdir(parents=True)
-    return resample_run_maps(
-        maps_of(seed, **maps),
+    source_maps = maps_of(seed, **maps)
+    sd_maps = [
+        replace(
+            map_,
+            entities={"space": "boldref", **map_.entities},
+            sidecar={**map_.sidecar, "Run": run},
+        )
+        for map_ in source_maps
+        if map_.entities["stat"] == "sd"
+    ]
+    return sd_maps + resample_run_maps(
+        source_maps,
         brain(),
         brain(),
         Volume(np.full(SHAPE, 200.0), AFFINE),
@@ -115,7 +126,7 @@ def two_runs(tmp_path):
 
 def test_maps_of_the_first_run_are_unchanged(tmp_path):
     run_maps = by_stat(carry(tmp_path, "run-1", 1))
-    for source in maps_of(1):
+    for source in maps_of(1, stats=("effect", "variance")):
         copied = run_maps[source.entities["stat"]]
         np.testing.assert_array_equal(copied.volume.data, source.volume.data)
         assert copied.entities["space"] == "boldref"
@@ -129,7 +140,7 @@ def test_maps_of_other_runs_are_transformed(tmp_path):
     run_maps = by_stat(carry(tmp_path, "run-2", 1, xfm=xfm))
     originals = by_stat(maps_of(1))
     inside = brain().data[1:] & brain().data[:-1]
-    for stat in ("effect", "variance", "sd"):
+    for stat in ("effect", "variance"):
         transformed = run_maps[stat].volume.data[:-1]
         expected = originals[stat].volume.data[1:]
         np.testing.assert_allclose(transformed[inside], expected[inside], rtol=1e-5)
@@ -192,7 +203,7 @@ def test_transformed_maps_have_no_ringing_at_the_edge_of_the_brain(tmp_path):
 def test_effects_are_converted_to_percent(tmp_path):
     run_maps = by_stat(carry(tmp_path, "run-1", 1, percent=True))
     originals = by_stat(maps_of(1))
-    for stat, factor in (("effect", 0.5), ("variance", 0.25), ("sd", 0.5)):
+    for stat, factor in (("effect", 0.5), ("variance", 0.25)):
         expected = factor * originals[stat].volume.data
         np.testing.assert_allclose(run_maps[stat].volume.data, expected, rtol=1e-6)
 
@@ -324,7 +335,7 @@ def test_runs_are_brought_to_the_scale_of_the_first(tmp_path):
             ("run-3", 2, {"SignalRatio": 4.0}),
         )
     )
-    for stat, factor in {"effect": 4, "variance": 16, "sd": 4}.items():
+    for stat, factor in {"effect": 4, "variance": 16}.items():
         np.testing.assert_allclose(
             factor * by_stat(scaled)[stat].volume.data, by_stat(same)[stat].volume.data
         )
@@ -369,43 +380,29 @@ def test_runs_can_be_weighted_by_their_noise(tmp_path):
     np.testing.assert_allclose(combined["variance"].volume.data, 0.9 * variance, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("coverage", "expected"), [(0.95, True), (0.85, False), (None, False)])
-def test_the_reliable_region_requires_coverage_in_every_run(
-    tmp_path, two_runs, coverage, expected
+@pytest.mark.parametrize(
+    ("tested", "coverage", "expected"),
+    [
+        ((0.5, 0.1), 0.95, True),
+        ((0.5, 0.1), 0.85, False),
+        ((0.05, 0.1), 0.95, False),
+        ((0.1, 0.9), 0.95, False),
+        (None, 0.95, False),
+    ],
+)
+def test_the_reliable_region_requires_coverage_and_recovered_detail(
+    tmp_path, two_runs, tested, coverage, expected
 ):
-    rows = [
-        metric_rows("sbl", {"coverage_one_level_down": value}, contrast="hand")
-        for value in (0.95, coverage)
-        if value is not None
-    ]
-    maps, _, rows_combined = combine(tmp_path, two_runs, coverage_rows=rows)
+    """Detail that is not supported, not testable or not tested is not sufficient."""
+    rows = make_tested_rows(
+        {"hand": None if tested is None else (tested, tested)}, coverage=coverage
+    )
+    rows = [row for row in rows if row.threshold == "n/a"]
+    maps, _, rows_combined = combine(tmp_path, two_runs, tested_rows=rows)
     assert ("sblReliable" in by_stat(maps)) is expected
     assert ("reliable" in {row.threshold for row in rows_combined}) is expected
     assert "expected_wrong" in {row.statistic for row in rows_combined}
-
-
-@pytest.mark.parametrize(("value", "expected"), [(0.5, True), (0.05, False)])
-def test_the_reliable_region_requires_that_no_run_refutes_the_detail(
-    tmp_path, two_runs, value, expected
-):
-    """Values of the test of the detail are not mistaken for coverage."""
-    cells = {"reference": "oneLevelDown", "region": "acquired40", "contrast": "hand"}
-    tested = MetricRow(
-        series="sbl",
-        statistic="ev",
-        band="beyond",
-        value=value,
-        lower=value - 0.1,
-        upper=value + 0.1,
-        **cells,
-    )
-    upper = replace(tested, statistic="ev_upper_half", n=20)
-    fineness = replace(upper, statistic="detail_fineness", value=0.7, lower=0.6, upper=0.8)
-    voxels = replace(tested, statistic="voxels", band="n/a", value=400.0)
-    coverage = metric_rows("sbl", {"coverage_one_level_down": 0.95}, contrast="hand")
-    rows = [[*coverage, tested, upper, fineness, voxels], coverage]
-    maps, *_ = combine(tmp_path, two_runs, coverage_rows=rows)
-    assert ("sblReliable" in by_stat(maps)) is expected
+    assert rows_combined[: len(rows)] == rows
 
 
 def test_with_a_calibration_run_the_entire_error_repeats(tmp_path, two_runs):

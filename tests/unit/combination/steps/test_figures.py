@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from contrastrows import make_tested_rows
 
 from bids_sr.combination.run_combination import RunEstimate, combine_estimates
 from bids_sr.combination.steps import figures as combined_figures
@@ -66,7 +67,9 @@ def draw(maps: list[Derivative], runs: list[Derivative], **changes: object) -> l
         "at_rest": False,
         "stored": StoredMaps(level="standard", methods=["sbl"], kinds=("glm",), primary="sbl"),
     }
-    rows = metric_rows("sbl", {"voxels": 20}, threshold="reliable", contrast="all")
+    rows = changes.pop("rows", None) or metric_rows(
+        "sbl", {"voxels": 20}, threshold="reliable", contrast="all"
+    )
     run_rows = {"run-1": metric_rows("sbl", {"voxels": 10}, threshold="reliable", contrast="all")}
     return combined_figures.draw_participant(
         maps,
@@ -114,6 +117,47 @@ def test_errors_are_medians_over_the_same_voxels_in_percent() -> None:
     assert {"acquired", "B-spline", "sbl", "error of sbl (SD)"} <= {
         label.get_text() for axes in figure.axes for label in [axes.title, *axes.texts]
     }
+
+
+def rename(maps: list[Derivative], contrast: str) -> list[Derivative]:
+    """Return maps and regions of another contrast."""
+    return [
+        replace(
+            map_,
+            entities={
+                key: contrast if key in ("contrast", "label") else label
+                for key, label in map_.entities.items()
+            },
+        )
+        for map_ in maps
+    ]
+
+
+@pytest.mark.parametrize(
+    ("contrasts", "tested", "shown"),
+    [
+        (("face", "house", "all"), ("house",), "all"),
+        (("face", "house"), ("house",), "house"),
+        (("face", "house"), (), "face"),
+    ],
+)
+def test_the_first_contrast_is_all_or_has_a_result(
+    contrasts: tuple[str, ...], tested: tuple[str, ...], shown: str
+) -> None:
+    estimate = (0.5, 0.1)
+    rows = make_tested_rows(
+        {name: (estimate, estimate) if name in tested else None for name in contrasts}
+    )
+    maps, runs = (
+        [map_ for name in contrasts for map_ in rename(sources, name)] for sources in (MAPS, RUNS)
+    )
+    figures = draw(maps, runs, rows=rows, uncombined=["toe (only in run-1)"])
+    text = texts(figures)
+    assert f"(contrast {shown}, unsmoothed)" in text
+    assert "toe (only in run-1)" in text
+    for name in contrasts:
+        state = "recovered 50 % (40 to 60)" if name in tested else "not testable"
+        assert f"{name} {state}" in text
 
 
 def test_the_error_of_the_largest_effects_is_named() -> None:

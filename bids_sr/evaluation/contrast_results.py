@@ -1,0 +1,197 @@
+"""Result for the detail of each contrast of a run, per region: measured, or tested without it.
+
+A measured value is stronger evidence than the test at half the resolution and decides if it
+exists. Detail that was measured is *recovered* if its explained variance is above 0, including the
+interval, and otherwise *not supported*. A measured value without an interval is not sufficient to
+recover detail: the test must recover the detail as well.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from bids_sr.evaluation.detail_support import (
+    DetailSupport,
+    SupportState,
+    classify_detail,
+)
+from bids_sr.evaluation.evidence import Evidence, main_regions
+from bids_sr.frozen import frozen
+from bids_sr.metrics.contrast_names import rank_contrast
+from bids_sr.metrics.rows import MISSING, MetricRow
+
+_TESTED_METHOD = "sbl"
+"""Method whose contrasts are tested at half the resolution."""
+_NO_REFERENCE_DETAIL = "the reference has too little reproducible detail in these voxels"
+_NO_ACTIVE_VOXELS = "no active voxels were defined, and the value is that of the whole brain"
+
+
+@frozen
+class RegionResult:
+    """Result for the detail of one contrast in one region.
+
+    Attributes
+    ----------
+    state : SupportState
+        Result of the measurement or, if nothing was measured, of the test.
+    tested : DetailSupport
+        Result of the test at half the resolution.
+    measured : MetricRow | None
+        Explained variance of the reference's detail; None if it was not measured.
+    reason : str
+        Why the detail is not testable, or another remark on the value, as a clause; "" if the
+        value and its interval are the reason.
+    """
+
+    state: SupportState
+    tested: DetailSupport
+    measured: MetricRow | None = None
+    reason: str = ""
+
+    @property
+    def row(self) -> MetricRow | None:
+        """Explained variance that decided; None if there is none."""
+        return self.tested.row if self.measured is None else self.measured
+
+
+@frozen
+class ContrastResult:
+    """Results for the detail of one contrast in active voxels, which decide, and in the brain."""
+
+    contrast: str
+    active: RegionResult
+    brain: RegionResult
+
+    @property
+    def state(self) -> SupportState:
+        """Result in active voxels."""
+        return self.active.state
+
+    @property
+    def has_values(self) -> bool:
+        """Whether the detail was measured or tested in any region."""
+        return self.active.row is not None or self.brain.row is not None
+
+
+def has_values(results: Mapping[str, Mapping[str, ContrastResult]]) -> bool:
+    """Return whether any contrast of any method was measured or tested.
+
+    `results` are by method and contrast.
+    """
+    return any(
+        result.has_values for by_contrast in results.values() for result in by_contrast.values()
+    )
+
+
+def list_contrasts(rows: Iterable[MetricRow], series: str) -> list[str]:
+    """Return all contrasts of a series in the rows; `all` is first.
+
+    Pairs of contrasts, whose names are joined by +, are not contrasts.
+    """
+    contrasts = dict.fromkeys(
+        row.contrast
+        for row in rows
+        if row.series == series and row.contrast != MISSING and "+" not in row.contrast
+    )
+    return sorted(contrasts, key=rank_contrast)
+
+
+def collect_results(
+    rows: Sequence[MetricRow], method: str, evidence: Evidence | None = None, reason: str = ""
+) -> dict[str, ContrastResult]:
+    """Return the result for the detail of each contrast of a method.
+
+    Parameters
+    ----------
+    rows : Sequence[MetricRow]
+        Rows of the evaluation.
+    method : str
+        Series whose detail is judged.
+    evidence : Evidence | None
+        Agreement with the strongest reference; None if accuracy was not measured.
+    reason : str
+        Why the method was not tested at all, as a clause; by default, that the run cannot be
+        split or that only another method is tested.
+
+    Returns
+    -------
+    dict[str, ContrastResult]
+        Results by contrast, with `all` first; empty if there are no contrasts.
+    """
+    measured_rows = _select_measured(rows, method, evidence)
+    supports = classify_detail(rows, method, list_contrasts(rows, method))
+    tested_pairs = {name: (support.active, support.brain) for name, support in supports.items()}
+    is_tested = any(support.row for pair in tested_pairs.values() for support in pair)
+    if not reason and method != _TESTED_METHOD:
+        reason = f"contrasts of {method} are not tested at half the resolution"
+    if reason and not is_tested:
+        untested = DetailSupport(state="not testable", reason=reason)
+        tested_pairs = dict.fromkeys(supports, (untested, untested))
+    results = {}
+    for contrast, (active, brain) in tested_pairs.items():
+        by_region = measured_rows.get(contrast, {})
+        active_region = next(iter(main_regions(by_region)), "")
+        active_result = _decide_region(active, by_region.get(active_region))
+        if active_region == "brain":
+            active_result = replace(active_result, reason=_NO_ACTIVE_VOXELS)
+        results[contrast] = ContrastResult(
+            contrast=contrast,
+            active=active_result,
+            brain=_decide_region(brain, by_region.get("brain")),
+        )
+    return results
+
+
+def _select_measured(
+    rows: Sequence[MetricRow], method: str, evidence: Evidence | None
+) -> dict[str, dict[str, MetricRow]]:
+    """Return measured explained variances by contrast and region, {} if there are none.
+
+    For each contrast, the smallest smoothing is used.
+    """
+    if evidence is None or evidence.reference.statistic != "ev":
+        return {}
+    selected: dict[str, dict[str, MetricRow]] = {}
+    for row in sorted(rows, key=lambda row: row.fwhm_mm):
+        if (row.series, row.statistic, row.band, row.minus, row.reference) == (
+            method,
+            "ev",
+            evidence.band,
+            MISSING,
+            evidence.reference.name,
+        ):
+            selected.setdefault(row.contrast, {}).setdefault(row.region, row)
+    return selected
+
+
+def _decide_region(tested: DetailSupport, measured: MetricRow | None) -> RegionResult:
+    """Return the result in one region; `measured` is None if the detail was not measured."""
+    if measured is None:
+        return RegionResult(state=tested.state, tested=tested, reason=explain_test(tested))
+    state: SupportState
+    reason = ""
+    if not math.isfinite(measured.value):
+        state = "not supported" if tested.state == "not supported" else "not testable"
+        reason = _NO_REFERENCE_DETAIL
+    elif measured.has_interval:
+        state = "recovered" if measured.lower > 0 else "not supported"
+    elif measured.value <= 0:
+        state = "not supported"
+    else:
+        state = tested.state
+        if state != "recovered":
+            reason = "the measured value has no confidence interval"
+    return RegionResult(state=state, tested=tested, measured=measured, reason=reason)
+
+
+def explain_test(tested: DetailSupport) -> str:
+    """Return the reason for the result of a test; "" if the value and its interval are the reason.
+
+    Detail with a value above 0 is not supported if the effect is smooth, or if its highest spatial
+    frequencies are not recovered.
+    """
+    if tested.state != "not supported" or tested.row is None or not tested.row.lower > 0:
+        return tested.reason
+    if tested.is_smooth:
+        return "the acquired effect fades toward the acquired Nyquist frequency"
+    return "the detail at the highest acquired spatial frequencies is not recovered"

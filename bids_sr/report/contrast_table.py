@@ -1,0 +1,299 @@
+"""Table of a run's contrasts with permitted interpretations, and the notes below the table."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from bids_sr.evaluation.contrast_results import ContrastResult, RegionResult
+from bids_sr.evaluation.detail_support import (
+    COVERAGE,
+    MAX_SMOOTHNESS,
+    SMOOTHNESS,
+    SupportState,
+)
+from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
+from bids_sr.evaluation.self_test import SelfTestResults
+from bids_sr.evaluation.series_text import summarize_method
+from bids_sr.evaluation.support_text import (
+    BLIND_SPOT,
+    PRECISION,
+    RELIABLE_WORTH,
+    describe_interpretation,
+    explain_results,
+    quote_contrast,
+    support_text,
+)
+from bids_sr.evaluation.words import active_words
+from bids_sr.frozen import frozen
+from bids_sr.metrics.number_text import number
+from bids_sr.metrics.rows import MISSING, MetricRow
+from bids_sr.report.markup import ColumnHead, render
+
+_NO_RELIABLE: Mapping[SupportState, str] = {
+    "recovered": "none",
+    "not supported": "none",
+    "not testable": "not testable",
+}
+"""Cell of a contrast without a region of reliable voxels, by the result in active voxels."""
+_SCALE = "100 % is all of the true detail, 0 % is no better than adding no detail."
+
+
+class _Cell(NamedTuple):
+    """Cell of the table: text, tooltip (may be empty), and whether the detail is recovered."""
+
+    text: str
+    title: str = ""
+    is_recovered: bool = False
+
+
+@frozen
+class ErrorCounts:
+    """Voxels of one contrast by the reconstruction error, at the smallest smoothing.
+
+    Attributes
+    ----------
+    fwhm_mm : float
+        Smoothing of the map (FWHM, mm).
+    n_significant : float
+        Number of significant voxels (FDR .05).
+    n_reliable : float | None
+        Number of reliable voxels; None if the tests of the run do not permit reliable voxels.
+    expected_wrong : float
+        Fraction of the significant voxels with an expected wrong sign; NaN without such voxels.
+    """
+
+    fwhm_mm: float
+    n_significant: float
+    n_reliable: float | None
+    expected_wrong: float
+
+
+def count_error_voxels(
+    rows: Sequence[MetricRow], series: str, contrast: str
+) -> ErrorCounts | None:
+    """Return numbers of significant and reliable voxels; None if there is no SD map."""
+    error_rows = [
+        row
+        for row in rows
+        if (row.series, row.contrast, row.reference) == (series, contrast, MISSING)
+    ]
+    widths = [row.fwhm_mm for row in error_rows if row.statistic == "expected_wrong"]
+    if not widths:
+        return None
+    values = {
+        (row.statistic, row.threshold): row.value
+        for row in error_rows
+        if row.fwhm_mm == min(widths)
+    }
+    return ErrorCounts(
+        fwhm_mm=min(widths),
+        n_significant=values["voxels", "fdr"],
+        n_reliable=values.get(("voxels", "reliable")),
+        expected_wrong=values["expected_wrong", "fdr"],
+    )
+
+
+def render_contrasts(
+    results: Mapping[str, ContrastResult],
+    rows: Sequence[MetricRow],
+    method: str,
+    self_test: SelfTestResults,
+    *,
+    at_rest: bool = False,
+    across_runs: bool = False,
+) -> Markup:
+    """Render the results for all contrasts in one table without scrolling, "" if there are none.
+
+    Parameters
+    ----------
+    results : Mapping[str, ContrastResult]
+        Results of the method by contrast.
+    rows : Sequence[MetricRow]
+        Rows of the evaluation, for the numbers of reliable voxels.
+    method : str
+        Series whose detail was measured or tested.
+    self_test : SelfTestResults
+        Voxel sizes of the test.
+    at_rest : bool, optional
+        Whether maps are of seeds instead of conditions.
+    across_runs : bool, optional
+        Whether maps are of several runs, which are the halves of the test.
+    """
+    if not results:
+        return Markup("")
+    is_measured = _is_measured(results)
+    tests = [
+        region.tested for result in results.values() for region in (result.active, result.brain)
+    ]
+    has_second_result = is_measured and any(tested.row is not None for tested in tests)
+    counts = {contrast: count_error_voxels(rows, method, contrast) for contrast in results}
+    regions = ("active voxels", "whole brain")
+    basis = "measured" if is_measured else "tested"
+    heads: list[ColumnHead] = ["seed" if at_rest else "contrast"]
+    heads += [(region, basis) for region in regions]
+    heads.append("what you may interpret")
+    if any(counts.values()):
+        heads.append(("reliable voxels", "of significant"))
+    if has_second_result:
+        heads += [(region, "test without the reference") for region in regions]
+    table_rows = []
+    for contrast, result in results.items():
+        cells = [_make_cell(result.active), _make_cell(result.brain)]
+        interpretation = describe_interpretation(
+            result.active.state, result.brain.state, self_test.acquired_text
+        )
+        cells.append(_Cell(interpretation, is_recovered=result.state == "recovered"))
+        if any(counts.values()):
+            cells.append(_Cell(describe_reliable(result, counts[contrast])))
+        if has_second_result:
+            cells += [
+                _Cell(support_text(region.tested.state, region.tested.row), region.tested.reason)
+                for region in (result.active, result.brain)
+            ]
+        table_rows.append((contrast, cells))
+    columns = [(head, "") if isinstance(head, str) else head for head in heads]
+    title = f"What you may interpret in the {method} maps"
+    definitions = [f"Detail: effects finer than {self_test.acquired_text}"]
+    if summary := summarize_method(method):
+        definitions.append(f"{method}: {summary}")
+    return render(
+        "contrasts",
+        title,
+        ". ".join(definitions),
+        columns,
+        table_rows,
+        _write_notes(results, counts, rows, self_test, across_runs=across_runs),
+    )
+
+
+def _is_measured(results: Mapping[str, ContrastResult]) -> bool:
+    """Return whether the detail of any contrast was compared with a reference."""
+    return any(
+        region.measured is not None
+        for result in results.values()
+        for region in (result.active, result.brain)
+    )
+
+
+def _make_cell(region: RegionResult) -> _Cell:
+    """Return the cell of a contrast in one region, with the reason as a tooltip."""
+    return _Cell(
+        support_text(region.state, region.row), region.reason, region.state == "recovered"
+    )
+
+
+def describe_reliable(result: ContrastResult, counts: ErrorCounts | None) -> str:
+    """Return the number of reliable voxels, or the state without reliable voxels.
+
+    Only contrasts whose detail is recovered have reliable voxels. If the detail was measured to be
+    recovered, but the test did not permit reliable voxels, the state of the test is returned.
+    """
+    if counts is None:
+        return MISSING
+    if result.state != "recovered":
+        return _NO_RELIABLE[result.state]
+    if counts.n_reliable is None:
+        return _NO_RELIABLE[result.active.tested.state]
+    return f"{counts.n_reliable:,.0f} of {counts.n_significant:,.0f}"
+
+
+def _write_notes(
+    results: Mapping[str, ContrastResult],
+    counts: Mapping[str, ErrorCounts | None],
+    rows: Sequence[MetricRow],
+    self_test: SelfTestResults,
+    *,
+    across_runs: bool,
+) -> list[str]:
+    """Return the notes below the table: reasons, values, precision, and reliable voxels."""
+    notes = explain_results(results.values())
+    active_name, definition = active_words(ACQUIRED_ACTIVE)
+    regions_text = f"{active_name[:1].upper()}{active_name[1:]}: {definition}."
+    if _is_measured(results):
+        notes.append(
+            "Measured values: explained variance of the reference's detail, with 95 % interval."
+            f" {_SCALE} Recovered means better than adding no detail; other series may be as"
+            f" accurate (see below). {regions_text}"
+        )
+    elif any(result.has_values for result in results.values()):
+        notes.append(
+            f"Tested values: explained variance of the detail in {_describe_test(across_runs)}"
+            f"{self_test.levels_text}, with 95 % interval. {_SCALE} {regions_text}"
+            f" {PRECISION}"
+        )
+        notes.append(f"{BLIND_SPOT}{_describe_smoothness(rows)}")
+    if any(counts.values()):
+        notes.append(f"{RELIABLE_WORTH}{_describe_wrong_signs(results, counts)}")
+        notes += _explain_missing_reliable(results, counts, rows)
+    return notes
+
+
+def _describe_test(across_runs: bool) -> str:
+    """Return the test in words, before the voxel sizes."""
+    if across_runs:
+        return (
+            "a test in which the super-resolved effect of one half of the runs is compared with"
+            " the acquired effect of the other half, at half the resolution"
+        )
+    return "a test of this run at half its resolution"
+
+
+def _explain_missing_reliable(
+    results: Mapping[str, ContrastResult],
+    counts: Mapping[str, ErrorCounts | None],
+    rows: Sequence[MetricRow],
+) -> list[str]:
+    """Return sentences on recovered contrasts without reliable voxels, [] if there are none."""
+    coverages = {row.contrast: row.value for row in rows if row.statistic == COVERAGE}
+    sentences = []
+    for contrast, result in results.items():
+        contrast_counts = counts[contrast]
+        if (
+            result.state != "recovered"
+            or contrast_counts is None
+            or contrast_counts.n_reliable is not None
+        ):
+            continue
+        reason = (
+            "the 95 % intervals of the effect contained the acquired effect in only"
+            f" {number(coverages.get(contrast, math.nan), '.0%')} of the voxels in the self-test"
+            if result.active.tested.state == "recovered"
+            else f"in the test without the reference, its detail is {result.active.tested.state}"
+        )
+        sentences.append(f"{quote_contrast(contrast)} has no reliable voxels, because {reason}.")
+    return sentences
+
+
+def _describe_smoothness(rows: Sequence[MetricRow]) -> str:
+    """Return a sentence on the smoothness of the run, "" if it was not measured."""
+    smoothness = next((row.value for row in rows if row.statistic == SMOOTHNESS), math.nan)
+    if not math.isfinite(smoothness):
+        return ""
+    return (
+        f" Smoothness of the run: FWHM {number(smoothness, '.1f')} voxels in plane (the test"
+        f" requires at most {MAX_SMOOTHNESS:g})."
+    )
+
+
+def _describe_wrong_signs(
+    results: Mapping[str, ContrastResult], counts: Mapping[str, ErrorCounts | None]
+) -> str:
+    """Return a sentence on the expected wrong signs in the first recovered contrast, else ""."""
+    for contrast, result in results.items():
+        contrast_counts = counts[contrast]
+        if (
+            result.state == "recovered"
+            and contrast_counts is not None
+            and contrast_counts.n_reliable is not None
+            and math.isfinite(contrast_counts.expected_wrong)
+        ):
+            share_text = number(contrast_counts.expected_wrong, ".0%")
+            width = contrast_counts.fwhm_mm
+            smoothing = f" (smoothed by {width:g} mm)" if width else ""
+            return (
+                f" Of all significant voxels of {quote_contrast(contrast)}{smoothing},"
+                f" {share_text} are expected to have the wrong sign."
+            )
+    return ""

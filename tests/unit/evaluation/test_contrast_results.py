@@ -1,0 +1,222 @@
+"""Results of contrasts: the stronger evidence decides, and sentences follow from the states."""
+
+import itertools
+import math
+
+import pytest
+from contrastrows import TESTED, make_measured_rows, make_tested_rows
+
+from bids_sr.evaluation.contrast_results import collect_results, list_contrasts
+from bids_sr.evaluation.evidence import accuracy_evidence
+from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
+from bids_sr.evaluation.self_test import SelfTestResults
+from bids_sr.evaluation.support_text import (
+    describe_interpretation,
+    explain_results,
+    plain_results,
+    support_text,
+    write_support_lines,
+)
+from bids_sr.metrics.rows import MetricRow
+
+SIZES = SelfTestResults(sizes=("12", "6"))
+STATES = ("recovered", "not supported", "not testable")
+INTERPRETATIONS = {
+    ("recovered", "recovered"): "Detail in the whole brain",
+    ("recovered", "not supported"): "Detail in active voxels, not elsewhere",
+    ("recovered", "not testable"): "Detail in active voxels; elsewhere not testable",
+    ("not supported", "recovered"): "Nothing finer than 6 mm: not supported in active voxels",
+    ("not supported", "not supported"): "Nothing finer than 6 mm: not supported",
+    ("not supported", "not testable"): "Nothing finer than 6 mm: not supported in active voxels",
+    ("not testable", "recovered"): "Nothing finer than 6 mm: not testable in active voxels",
+    ("not testable", "not supported"): "Nothing finer than 6 mm: not testable in active voxels",
+    ("not testable", "not testable"): "Nothing finer than 6 mm: not testable",
+}
+
+
+@pytest.mark.parametrize(("active", "brain"), list(itertools.product(STATES, STATES)))
+def test_what_may_be_interpreted_follows_from_both_states(active, brain):
+    assert describe_interpretation(active, brain, "6 mm") == INTERPRETATIONS[active, brain]
+    for size in ("6 mm", "6 × 5 mm", "the acquired voxels"):
+        words = [
+            word
+            for word in describe_interpretation(active, brain, size).split()
+            if any(map(str.isalnum, word))
+        ]
+        assert len(words) <= 12
+
+
+def collect(rows):
+    return collect_results(rows, "sbl", accuracy_evidence(rows, ["sbl"]))
+
+
+def states_of(rows):
+    return {
+        name: (result.active.state, result.brain.state) for name, result in collect(rows).items()
+    }
+
+
+def test_each_contrast_of_a_run_without_halves_has_its_own_reason():
+    contrasts = {"face": {"face": 1.0}, "all": {"face": 0.5, "body": 0.5}}
+    rows = list(iterate_missing_blocks("sbl", {"face": 1, "body": 0}, contrasts))
+    results = collect(rows)
+    assert results["face"].active.reason.startswith("face has only one block in the run")
+    assert "body has no block" in results["all"].brain.reason
+    assert {result.state for result in results.values()} == {"not testable"}
+
+
+def test_all_contrasts_of_the_run_have_a_result():
+    rows = make_tested_rows()
+    rows.append(MetricRow(series="sbl", statistic="dice", value=0.5, contrast="face+body"))
+    rows.append(MetricRow(series="bspline", statistic="ev", value=0.5, contrast="other"))
+    assert list_contrasts(rows, "sbl") == list(TESTED)
+    assert states_of(rows) == {
+        "all": ("recovered", "recovered"),
+        "body": ("recovered", "recovered"),
+        "house": ("recovered", "recovered"),
+        "scene": ("not supported", "not supported"),
+        "face": ("not testable", "not testable"),
+        "bodyMinusOthers": ("recovered", "not supported"),
+        "sceneMinusOthers": ("not supported", "not supported"),
+        "toolMinusOthers": ("not testable", "recovered"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("measured", "half", "tested", "expected"),
+    [
+        (0.4, 0.1, (0.1, 0.2), "recovered"),
+        (0.05, 0.1, (0.5, 0.1), "not supported"),
+        (-0.3, 0.1, (0.5, 0.1), "not supported"),
+        (0.4, 0.1, None, "recovered"),
+        (0.4, math.nan, (0.5, 0.1), "recovered"),
+        (0.4, math.nan, (0.1, 0.2), "not supported"),
+        (0.4, math.nan, None, "not testable"),
+        (-0.1, math.nan, (0.5, 0.1), "not supported"),
+        (math.nan, math.nan, (0.5, 0.1), "not testable"),
+        (math.nan, math.nan, (0.1, 0.2), "not supported"),
+    ],
+)
+def test_a_measured_value_decides(measured, half, tested, expected):
+    estimates = {"all": ((measured, half), (measured, half)), "other": ((0.5, 0.1), (0.5, 0.1))}
+    rows = make_tested_rows({"all": tested and (tested, tested), "other": None})
+    result = collect([*rows, *make_measured_rows(estimates)])["all"]
+    assert (result.active.state, result.brain.state) == (expected, expected)
+    tested_states = {None: "not testable", (0.1, 0.2): "not supported", (0.5, 0.1): "recovered"}
+    assert result.active.tested.state == tested_states[tested]
+
+
+def test_without_active_voxels_the_measured_value_of_the_brain_decides():
+    rows = make_measured_rows({"motor": ((0.4, 0.1), (0.4, 0.1))})
+    (result,) = collect([row for row in rows if row.region == "brain"]).values()
+    assert (result.active.state, result.brain.state) == ("recovered", "recovered")
+    assert "no active voxels" in result.active.reason
+
+
+def test_methods_without_a_test_are_not_testable_for_a_reason():
+    rows = [MetricRow(series=name, statistic="voxels", value=9.0, contrast="all") for name in "ab"]
+    results = collect_results(rows, "a", reason="no network was trained for this resolution")
+    assert results["all"].active.reason == "no network was trained for this resolution"
+    assert not results["all"].has_values
+    assert "b" in collect_results(rows, "b")["all"].active.reason
+    assert collect_results(rows, "c") == {}
+
+
+def lines_of(rows):
+    return [(line.state, line.text) for line in write_support_lines("sbl", collect(rows), SIZES)]
+
+
+def test_the_headline_names_recovered_contrasts_first():
+    lines = lines_of(make_tested_rows())
+    assert [state for state, _ in lines] == list(STATES)
+    recovered, not_supported, not_testable = (text for _, text in lines)
+    assert recovered == (
+        "sbl recovers detail of 4 of 8 contrasts in active voxels (“all”, body, house and"
+        " bodyMinusOthers), and of 3 of these in the whole brain."
+    )
+    assert not_supported == "Not supported: 2 contrasts (scene and sceneMinusOthers)."
+    assert not_testable == (
+        "Not testable: 2 contrasts (face and toolMinusOthers). Interpret nothing finer than 6 mm"
+        " in these 4 contrasts."
+    )
+
+
+def test_many_contrasts_are_counted_instead_of_named():
+    estimates = {f"c{k}": ((0.5, 0.1), (-0.5, 0.1)) for k in range(9)}
+    estimates |= {f"d{k}": None for k in range(8)}
+    recovered, not_testable = (text for _, text in lines_of(make_tested_rows(estimates)))
+    names = "c0, c1, c2, c3, c4, c5 and 3 other contrasts"
+    assert recovered.endswith(f"active voxels, not in the whole brain ({names}).")
+    assert not_testable.startswith("Not testable: 8 contrasts. ")
+
+
+def test_a_run_without_recovered_contrasts_has_no_line_on_recovered_detail():
+    estimates = {"a": None, "b": ((0.1, 0.2), (-0.4, 0.1)), "c": None}
+    (state, text), (other_state, _) = lines_of(make_tested_rows(estimates))
+    assert (state, other_state) == ("not supported", "not testable")
+    assert text == "sbl recovers detail of none of 3 contrasts. Not supported: 1 contrast (b)."
+
+
+@pytest.mark.parametrize(
+    ("tested", "expected"),
+    [
+        (
+            {"all": ((0.5, 0.1), (0.4, 0.1))},
+            "sbl recovers detail of “all” in active voxels and in the whole brain.",
+        ),
+        (
+            {"all": ((0.5, 0.1), (-0.4, 0.1))},
+            "sbl recovers detail of “all” in active voxels.",
+        ),
+        (
+            {"a": ((0.5, 0.1), (0.4, 0.1)), "b": ((0.5, 0.1), (0.4, 0.1))},
+            "sbl recovers detail of 2 of 2 contrasts in active voxels and in the whole brain (a"
+            " and b).",
+        ),
+        (
+            {"all": ((0.1, 0.2), (-0.4, 0.1))},
+            "The detail of “all” in the sbl maps is not supported. Interpret nothing finer than"
+            " 6 mm.",
+        ),
+        (
+            {"a": ((0.1, 0.9), (0.4, 0.1)), "b": ((0.1, 0.9), (0.4, 0.1))},
+            "The detail of a and b in the sbl maps is not testable, because the confidence"
+            " interval (−80 to 100 %) is too wide. Interpret nothing finer than 6 mm.",
+        ),
+    ],
+)
+def test_a_run_with_one_result_has_one_line(tested, expected):
+    ((_, text),) = lines_of(make_tested_rows(tested))
+    assert text == expected
+
+
+def test_reasons_are_listed_with_contrasts_and_regions():
+    sentences = explain_results(collect(make_tested_rows()).values())
+    assert len(sentences) == 2
+    assert sentences[0].startswith("Not testable: face (active voxels and whole brain), because")
+    assert sentences[1].startswith("Not testable: toolMinusOthers (active voxels), because")
+
+
+def test_values_are_shown_with_their_state():
+    results = collect(make_tested_rows())
+    texts = {
+        name: support_text(result.brain.state, result.brain.row).replace("\xa0", " ")
+        for name, result in results.items()
+    }
+    assert texts["all"] == "recovered 40 % (28 to 52)"
+    assert texts["bodyMinusOthers"] == "not supported: −96 % (below −100 to −56)"
+    assert texts["face"] == "not testable"
+    (row, _) = make_measured_rows({"all": ((0.5, math.nan), (0.5, math.nan))})
+    assert support_text("recovered", row).replace("\xa0", " ") == "recovered 50 % (no interval)"
+
+
+def test_results_are_plain_values_with_the_same_words():
+    rows = [*make_tested_rows(), *make_measured_rows({"all": ((0.05, 0.1), (0.05, 0.1))})]
+    facts = {item["contrast"]: item for item in plain_results(collect(rows).values(), "6 mm")}
+    assert facts["face"]["active"]["reason"]
+    assert facts["body"]["interpretation"] == "Detail in the whole brain"
+    assert facts["body"]["active"]["reference"] == "oneLevelDown"
+    assert "test" not in facts["body"]["active"]
+    assert facts["all"]["interpretation"] == "Nothing finer than 6 mm: not supported"
+    assert facts["all"]["active"]["explained_variance"] == 0.05
+    assert facts["all"]["active"]["test"]["state"] == "recovered"
