@@ -513,7 +513,7 @@ def test_conditions_with_too_few_blocks_are_listed_by_contrast(
     run = run_of((24, 22, 1))
     contrasts = {**CONTRASTS, "all": {"hand": 0.5, "foot": 0.5}}
     events = Events(run.regressors.table.head(n_events))
-    rows = check_run(run._replace(regressors=events, contrasts=contrasts), tmp_path)
+    rows, _ = check_run(run._replace(regressors=events, contrasts=contrasts), tmp_path)
     assert {row.contrast for row in rows if row.statistic == "ev"} == detail_contrasts
     blocks = {(row.contrast, row.region): row.value for row in rows if row.statistic == "blocks"}
     expected = {("foot", "foot"): 1, ("all", "foot"): 1}
