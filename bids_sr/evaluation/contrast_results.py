@@ -11,14 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bids_sr.evaluation.detail_support import (
-    NOT_SPLIT,
     DetailSupport,
     SupportState,
     classify_detail,
 )
 from bids_sr.evaluation.evidence import Evidence, main_regions
 from bids_sr.frozen import frozen
-from bids_sr.glm.contrasts import rank_contrast
+from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.rows import MISSING, MetricRow
 
 _TESTED_METHOD = "sbl"
@@ -122,13 +121,11 @@ def collect_results(
     measured_rows = _select_measured(rows, method, evidence)
     supports = classify_detail(rows, method, list_contrasts(rows, method))
     tested_pairs = {name: (support.active, support.brain) for name, support in supports.items()}
-    if not any(support.row for pair in tested_pairs.values() for support in pair):
-        default_reason = (
-            NOT_SPLIT
-            if method == _TESTED_METHOD
-            else f"contrasts of {method} are not tested at half the resolution"
-        )
-        untested = DetailSupport(state="not testable", reason=reason or default_reason)
+    is_tested = any(support.row for pair in tested_pairs.values() for support in pair)
+    if not reason and method != _TESTED_METHOD:
+        reason = f"contrasts of {method} are not tested at half the resolution"
+    if reason and not is_tested:
+        untested = DetailSupport(state="not testable", reason=reason)
         tested_pairs = dict.fromkeys(supports, (untested, untested))
     results = {}
     for contrast, (active, brain) in tested_pairs.items():

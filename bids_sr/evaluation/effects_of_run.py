@@ -12,11 +12,12 @@ import numpy as np
 from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects, load_effects
 from bids_sr.glm.blocks import TaskBlock
-from bids_sr.glm.contrasts import Contrasts, rank_contrast
+from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.halves import missing_conditions, split_contrasts
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
+from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.series import ACQUIRED_BAND, MEASURED, PCA, RAW_SPLINE, SMOOTH, get_kind, same_name
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.nyquist import beyond_nyquist

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Literal
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.contrasts import rank_contrast
+from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.series import is_variant_of
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bids_sr.glm.blocks import MIN_BLOCKS
-from bids_sr.glm.contrasts import Contrasts, camel_case
+from bids_sr.glm.contrasts import Contrasts
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.metrics.word_lists import enumerate_words
 
 BLOCKS = "blocks"
-"""Number of blocks of a condition that has too few for two halves; the contrast of the row is the
-name of a contrast and the label of the condition, joined by +.
+"""Number of blocks of a condition that has too few for two halves (region of the row), by contrast
+that contains the condition.
 """
 _MAX_LISTED = 4  # conditions in a sentence
 
@@ -38,7 +38,8 @@ def iterate_missing_blocks(
                     series=series,
                     statistic=BLOCKS,
                     value=float(n_blocks),
-                    contrast=f"{contrast}+{camel_case(condition)}",
+                    contrast=contrast,
+                    region=condition,
                 )
 
 
@@ -51,9 +52,8 @@ def explain_missing_blocks(rows: Iterable[MetricRow], contrast: str) -> str:
     """
     conditions: dict[int, list[str]] = {}  # by number of blocks
     for row in rows:
-        name, _, condition = row.contrast.partition("+")
-        if (row.statistic, name) == (BLOCKS, contrast):
-            conditions.setdefault(int(row.value), []).append(condition)
+        if (row.statistic, row.contrast) == (BLOCKS, contrast):
+            conditions.setdefault(int(row.value), []).append(row.region)
     clauses = [
         f"{_list_conditions(conditions[n_blocks])} {'has' if len(names) == 1 else 'have'} {count}"
         for n_blocks, count in ((1, "only one block"), (0, "no block"))

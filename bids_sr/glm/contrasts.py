@@ -15,6 +15,7 @@ from decimal import Decimal
 from functools import lru_cache
 from itertools import chain, combinations, count
 
+from bids_sr.metrics.contrast_names import WITHOUT
 from bids_sr.notices import UsageError
 
 NOT_MODELED = frozenset({"rest", "baseline", "fixation", "n/a", "nan", ""})
@@ -49,7 +50,6 @@ ALL = "all"
 ALL_TYPE = "typeAll"
 """Name of the contrast of a trial type that is called ``all``."""
 
-_WITHOUT = "Without"  # in names of contrasts that lack some trial types of another contrast
 _MAX_LABEL_LENGTH = 80  # characters, because labels are part of file names
 _CHECKSUM_LENGTH = 8  # characters
 _MIN_SIMILARITY = 0.75  # ratio of difflib between an unknown name and a suggested name
@@ -364,20 +364,7 @@ def name_without_types(name: str, trial_types: Sequence[str]) -> str:
     >>> name_without_types("all", ["face", "left hand"])
     'allWithoutFaceAndLeftHand'
     """
-    return f"{name}{_WITHOUT}{'And'.join(map(_pascal_case, trial_types))}"
-
-
-def rank_contrast(name: str) -> int:
-    """Return the position of a contrast in lists: 0 is `ALL`, 1 is `ALL` without some types.
-
-    All other contrasts have rank 2.
-
-    >>> [rank_contrast(name) for name in ("all", "allWithoutFace", "face")]
-    [0, 1, 2]
-    """
-    if name == ALL:
-        return 0
-    return 1 if name.startswith(f"{ALL}{_WITHOUT}") else 2
+    return f"{name}{WITHOUT}{'And'.join(map(_pascal_case, trial_types))}"
 
 
 def _parse_contrast(

@@ -19,7 +19,6 @@ from scipy import special
 
 from bids_sr.evaluation.evidence import STRONGEST
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
-from bids_sr.glm.contrasts import rank_contrast
 from bids_sr.group import values as group_values
 from bids_sr.group.values import (
     QUESTION,
@@ -28,6 +27,7 @@ from bids_sr.group.values import (
     question_rows,
 )
 from bids_sr.io.arrays import Float
+from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.number_text import p_value
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, statistic
 from bids_sr.series import (

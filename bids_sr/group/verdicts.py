@@ -24,7 +24,6 @@ from bids_sr.evaluation.words import (
     reference_phrase,
     region_text,
 )
-from bids_sr.glm.contrasts import rank_contrast
 from bids_sr.group.comparisons import (
     BELOW_STRONGEST_NOTE,
     EXPLORATORY,
@@ -36,6 +35,7 @@ from bids_sr.group.comparisons import (
     is_primary_metric,
 )
 from bids_sr.group.values import QUESTION, participant_columns
+from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.number_text import estimate, number, p_value
 from bids_sr.metrics.rows import MISSING
 from bids_sr.metrics.word_lists import enumerate_unique

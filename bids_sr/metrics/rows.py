@@ -66,11 +66,11 @@ class MetricRow:
     reference : str
         Reference for the comparison; n/a if there is no reference.
     region : str
-        Voxels that were included; n/a if not applicable.
+        Voxels that were included, or the condition of a number of blocks; n/a if not applicable.
     threshold : str
         Threshold that defines the region of the statistic; n/a if not applicable.
     contrast : str
-        Contrast; or two compared contrasts, or a contrast and a condition, joined by +.
+        Contrast, or two compared contrasts joined by +.
     fwhm_mm : float
         Gaussian smoothing before statistics (FWHM, mm).
     lower, upper : float

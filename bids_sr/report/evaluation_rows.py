@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from bids_sr import series as registry
-from bids_sr.glm.contrasts import rank_contrast
+from bids_sr.metrics.contrast_names import rank_contrast
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, KindOfSeries
 

@@ -8,6 +8,7 @@ from contrastrows import TESTED, make_measured_rows, make_tested_rows
 
 from bids_sr.evaluation.contrast_results import collect_results, list_contrasts
 from bids_sr.evaluation.evidence import accuracy_evidence
+from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
 from bids_sr.evaluation.self_test import SelfTestResults
 from bids_sr.evaluation.support_text import (
     describe_interpretation,
@@ -53,6 +54,15 @@ def states_of(rows):
     return {
         name: (result.active.state, result.brain.state) for name, result in collect(rows).items()
     }
+
+
+def test_each_contrast_of_a_run_without_halves_has_its_own_reason():
+    contrasts = {"face": {"face": 1.0}, "all": {"face": 0.5, "body": 0.5}}
+    rows = list(iterate_missing_blocks("sbl", {"face": 1, "body": 0}, contrasts))
+    results = collect(rows)
+    assert results["face"].active.reason.startswith("face has only one block in the run")
+    assert "body has no block" in results["all"].brain.reason
+    assert {result.state for result in results.values()} == {"not testable"}
 
 
 def test_all_contrasts_of_the_run_have_a_result():

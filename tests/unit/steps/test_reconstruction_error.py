@@ -515,10 +515,10 @@ def test_conditions_with_too_few_blocks_are_listed_by_contrast(
     events = Events(run.regressors.table.head(n_events))
     rows, _ = check_run(run._replace(regressors=events, contrasts=contrasts), tmp_path)
     assert {row.contrast for row in rows if row.statistic == "ev"} == detail_contrasts
-    blocks = {row.contrast: row.value for row in rows if row.statistic == "blocks"}
-    expected = {"foot+foot": 1, "all+foot": 1}
+    blocks = {(row.contrast, row.region): row.value for row in rows if row.statistic == "blocks"}
+    expected = {("foot", "foot"): 1, ("all", "foot"): 1}
     if n_events == 2:
-        expected |= {"hand+hand": 1, "all+hand": 1}
+        expected |= {("hand", "hand"): 1, ("all", "hand"): 1}
     assert blocks == expected
 
 
