@@ -146,12 +146,7 @@ def evaluate_run(
     _add_comparisons_text(
         plan, series_effects, has_known_activation=with_models and bool(known_activation)
     )
-    method_tests = _gather_method_tests(
-        plan,
-        series,
-        maps,
-        has_reference=MEASURED in series.high_resolution or bool(activation_files),
-    )
+    method_tests = _gather_method_tests(plan, series, maps)
     quality_tables = check_quality(plan, fitted_run, series, series_effects)
     uncertainty_tables, uncertainty_maps = _measure_uncertainty(
         plan, fitted_run.registration, series_effects, outputs
@@ -302,19 +297,13 @@ def _measure_run_effects(
     return series_effects, halves_figures
 
 
-def _gather_method_tests(
-    plan: RunPlan, series: RunSeries, maps: MappedRun, *, has_reference: bool
-) -> _MethodTests:
-    """Gather the tests of the methods that do not require a reference.
-
-    `has_reference`: whether the run has a measured series or known activation.
-    """
+def _gather_method_tests(plan: RunPlan, series: RunSeries, maps: MappedRun) -> _MethodTests:
+    """Gather the tests of the methods that do not require a reference."""
     self_test_rows, self_test_facts = evaluate_self_test(plan, series)
-    # With a reference, the verdict does not need the coverage tests and must not wait for them.
     coverage_tables = [
         mapped_series.coverage_rows
         for mapped_series in maps.series.values()
-        if mapped_series.coverage_rows is not None and not has_reference
+        if mapped_series.coverage_rows is not None
     ]
     cards = {
         name: computed_series.card_file

@@ -56,9 +56,13 @@ class RegionResult:
 
 @frozen
 class ContrastResult:
-    """Results for the detail of one contrast in active voxels, which decide, and in the brain."""
+    """Results for the detail of one contrast in active voxels, which decide, and in the brain.
+
+    `map_contrast` is the contrast of the maps, see `ContrastSupport`.
+    """
 
     contrast: str
+    map_contrast: str
     active: RegionResult
     brain: RegionResult
 
@@ -120,24 +124,29 @@ def collect_results(
     """
     measured_rows = _select_measured(rows, method, evidence)
     supports = classify_detail(rows, method, list_contrasts(rows, method))
-    tested_pairs = {name: (support.active, support.brain) for name, support in supports.items()}
-    is_tested = any(support.row for pair in tested_pairs.values() for support in pair)
+    is_tested = any(
+        region.row for support in supports.values() for region in (support.active, support.brain)
+    )
     if not reason and method != _TESTED_METHOD:
         reason = f"contrasts of {method} are not tested at half the resolution"
     if reason and not is_tested:
         untested = DetailSupport(state="not testable", reason=reason)
-        tested_pairs = dict.fromkeys(supports, (untested, untested))
+        supports = {
+            name: replace(support, active=untested, brain=untested)
+            for name, support in supports.items()
+        }
     results = {}
-    for contrast, (active, brain) in tested_pairs.items():
+    for contrast, support in supports.items():
         by_region = measured_rows.get(contrast, {})
         active_region = next(iter(main_regions(by_region)), "")
-        active_result = _decide_region(active, by_region.get(active_region))
+        active_result = _decide_region(support.active, by_region.get(active_region))
         if active_region == "brain":
             active_result = replace(active_result, reason=_NO_ACTIVE_VOXELS)
         results[contrast] = ContrastResult(
             contrast=contrast,
+            map_contrast=support.map_contrast,
             active=active_result,
-            brain=_decide_region(brain, by_region.get("brain")),
+            brain=_decide_region(support.brain, by_region.get("brain")),
         )
     return results
 

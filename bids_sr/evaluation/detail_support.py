@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
-from bids_sr.evaluation.missing_blocks import explain_missing_blocks
+from bids_sr.evaluation.missing_blocks import explain_missing_blocks, find_map_contrasts
 from bids_sr.evaluation.tested_detail import (
     FINENESS,
     HALF_RESOLUTION,
@@ -75,9 +75,14 @@ class DetailSupport:
 
 @frozen
 class ContrastSupport:
-    """Results for the detail of one contrast in active voxels, which decide, and in the brain."""
+    """Results for the detail of one contrast in active voxels, which decide, and in the brain.
+
+    `contrast` is the tested contrast. The maps have the contrast `map_contrast`, which may also
+    have conditions with too few blocks to be tested.
+    """
 
     contrast: str
+    map_contrast: str
     active: DetailSupport
     brain: DetailSupport
 
@@ -109,27 +114,35 @@ def classify_detail(
     Returns
     -------
     dict[str, ContrastSupport]
-        Results by contrast, in the order of the rows; empty if nothing was tested and there are no
-        `contrasts`.
+        Results by tested contrast, in the order of the rows; empty if nothing was tested and there
+        are no `contrasts`. Contrasts of maps that were tested under another name are left out.
     """
+    rows = list(rows)
+    map_contrasts = find_map_contrasts(rows)
     method_rows = [row for row in rows if row.series == method]
     smoothness = next((row.value for row in method_rows if row.statistic == SMOOTHNESS), math.nan)
     tested_rows = [
         row for row in method_rows if row.reference == HALF_RESOLUTION and row.fwhm_mm == fwhm_mm
     ]
     tested_contrasts = [row.contrast for row in tested_rows if row.statistic == "ev"]
+    listed_contrasts = [*contrasts, *tested_contrasts]
+    renamed = {map_contrasts[name] for name in listed_contrasts if name in map_contrasts}
     supports = {}
-    for contrast in dict.fromkeys([*contrasts, *tested_contrasts]):
+    for contrast in dict.fromkeys(name for name in listed_contrasts if name not in renamed):
         contrast_rows = [row for row in tested_rows if row.contrast == contrast]
         if not contrast_rows:
             reason = explain_missing_blocks(method_rows, contrast) or NOT_SPLIT
             untested = DetailSupport(state="not testable", reason=reason)
             supports[contrast] = ContrastSupport(
-                contrast=contrast, active=untested, brain=untested
+                contrast=contrast,
+                map_contrast=map_contrasts.get(contrast, contrast),
+                active=untested,
+                brain=untested,
             )
             continue
         supports[contrast] = ContrastSupport(
             contrast=contrast,
+            map_contrast=map_contrasts.get(contrast, contrast),
             active=_classify_region(
                 contrast_rows, ACQUIRED_ACTIVE, smoothness, region_words="active voxels"
             ),
@@ -138,15 +151,12 @@ def classify_detail(
     return supports
 
 
-def permits_reliable(
-    rows: Iterable[MetricRow], method: str, contrast: str, fwhm_mm: float
-) -> bool | None:
-    """Return whether the tests of a run permit reliable voxels of a contrast.
+def permits_reliable(rows: Iterable[MetricRow], method: str, contrast: str) -> bool | None:
+    """Return whether the tests of a run permit reliable voxels in the maps of a contrast.
 
-    Voxels can only be reliable if the detail of the contrast is recovered in active voxels,
-    without smoothing and at the smoothing of the map, and if the intervals were covered. None is
-    returned if the coverage of the contrast was not measured. For the parameters, see
-    `classify_detail`.
+    Voxels can only be reliable if the detail of the contrast is recovered in active voxels, and if
+    the intervals were covered. None is returned if the coverage of the contrast was not measured.
+    For the parameters, see `classify_detail`.
     """
     rows = list(rows)
     coverages = [
@@ -154,11 +164,11 @@ def permits_reliable(
     ]
     if not coverages:
         return None
-    supports = [
-        classify_detail(rows, method, [contrast], fwhm_mm=width)[contrast]
-        for width in {0.0, fwhm_mm}
-    ]
-    is_recovered = all(support.state == "recovered" for support in supports)
+    is_recovered = any(
+        support.state == "recovered"
+        for support in classify_detail(rows, method).values()
+        if support.map_contrast == contrast
+    )
     return min(coverages) >= MIN_COVERAGE and is_recovered
 
 

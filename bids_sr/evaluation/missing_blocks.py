@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bids_sr.glm.blocks import MIN_BLOCKS
-from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.contrasts import Contrasts, name_without_types
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.metrics.word_lists import enumerate_words
 
@@ -41,6 +41,27 @@ def iterate_missing_blocks(
                     contrast=contrast,
                     region=condition,
                 )
+
+
+def find_map_contrasts(rows: Iterable[MetricRow]) -> dict[str, str]:
+    """Return the contrast of the maps by the contrast that was tested in its place.
+
+    Contrasts of the maps with a condition that has too few blocks are tested without it, under the
+    name of `bids_sr.glm.contrasts.name_without_types`.
+
+    >>> counts, weights = {"face": 1, "body": 4}, {"face": 0.5, "body": 0.5}
+    >>> rows = iterate_missing_blocks("sbl", counts, {"all": weights})
+    >>> find_map_contrasts(rows)
+    {'allWithoutFace': 'all'}
+    """
+    missing: dict[str, list[str]] = {}
+    for row in rows:
+        if row.statistic == BLOCKS and row.region not in missing.setdefault(row.contrast, []):
+            missing[row.contrast].append(row.region)
+    return {
+        name_without_types(contrast, conditions): contrast
+        for contrast, conditions in missing.items()
+    }
 
 
 def explain_missing_blocks(rows: Iterable[MetricRow], contrast: str) -> str:

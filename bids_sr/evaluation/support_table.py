@@ -107,7 +107,7 @@ def _iterate_cells(
             "fwhm_mm": width,
             **_describe_result(result),
             "voxels": values.get(("voxels", contrast, region, width), math.nan),
-            "coverage": values.get((COVERAGE, contrast, "brain", 0.0), math.nan),
+            "coverage": values.get((COVERAGE, support.map_contrast, "brain", 0.0), math.nan),
             "reason": reason or explain_test(result),
             "interpretation": interpretation,
         }

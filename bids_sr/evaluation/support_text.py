@@ -217,6 +217,7 @@ def plain_results(
     return [
         {
             "contrast": result.contrast,
+            "map": result.map_contrast,
             "interpretation": describe_interpretation(
                 result.active.state, result.brain.state, acquired_text
             ),

@@ -29,6 +29,7 @@ from bids_sr.evaluation.words import active_words
 from bids_sr.frozen import frozen
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MISSING, MetricRow
+from bids_sr.metrics.word_lists import enumerate_unique
 from bids_sr.report.markup import ColumnHead, render
 
 _NO_RELIABLE: Mapping[SupportState, str] = {
@@ -128,7 +129,10 @@ def render_contrasts(
         region.tested for result in results.values() for region in (result.active, result.brain)
     ]
     has_second_result = is_measured and any(tested.row is not None for tested in tests)
-    counts = {contrast: count_error_voxels(rows, method, contrast) for contrast in results}
+    counts = {
+        contrast: count_error_voxels(rows, method, result.map_contrast)
+        for contrast, result in results.items()
+    }
     regions = ("active voxels", "whole brain")
     basis = "measured" if is_measured else "tested"
     heads: list[ColumnHead] = ["seed" if at_rest else "contrast"]
@@ -208,7 +212,7 @@ def _write_notes(
     across_runs: bool,
 ) -> list[str]:
     """Return the notes below the table: reasons, values, precision, and reliable voxels."""
-    notes = explain_results(results.values())
+    notes = [*explain_results(results.values()), *_explain_map_contrasts(results)]
     active_name, definition = active_words(ACQUIRED_ACTIVE)
     regions_text = f"{active_name[:1].upper()}{active_name[1:]}: {definition}."
     if _is_measured(results):
@@ -228,6 +232,21 @@ def _write_notes(
         notes.append(f"{RELIABLE_WORTH}{_describe_wrong_signs(results, counts)}")
         notes += _explain_missing_reliable(results, counts, rows)
     return notes
+
+
+def _explain_map_contrasts(results: Mapping[str, ContrastResult]) -> list[str]:
+    """Return a sentence on contrasts whose maps have further conditions, [] if there are none."""
+    names = [
+        f"{result.contrast} instead of {quote_contrast(result.map_contrast)}"
+        for result in results.values()
+        if result.map_contrast != result.contrast
+    ]
+    if not names:
+        return []
+    return [
+        "Conditions with fewer than two blocks cannot be tested, so the table has"
+        f" {enumerate_unique(names)}. The maps contain all conditions."
+    ]
 
 
 def _describe_test(across_runs: bool) -> str:
@@ -256,9 +275,10 @@ def _explain_missing_reliable(
             or contrast_counts.n_reliable is not None
         ):
             continue
+        coverage = coverages.get(result.map_contrast, math.nan)
         reason = (
             "the 95 % intervals of the effect contained the acquired effect in only"
-            f" {number(coverages.get(contrast, math.nan), '.0%')} of the voxels in the self-test"
+            f" {number(coverage, '.0%')} of the voxels in the self-test"
             if result.active.tested.state == "recovered"
             else f"in the test without the reference, its detail is {result.active.tested.state}"
         )

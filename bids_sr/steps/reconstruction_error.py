@@ -311,7 +311,7 @@ def measure_error(
                 brain=mask.data,
                 is_wide=is_wide(width, bold_mask.zooms),
             )
-            with_reliable = bool(permits_reliable(coverage_rows, series_name, contrast, width))
+            with_reliable = bool(permits_reliable(coverage_rows, series_name, contrast))
             described_maps = _describe_maps(
                 contrast_error, fitted_maps["effect"], with_reliable=with_reliable
             )

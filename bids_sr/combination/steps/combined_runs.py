@@ -634,9 +634,7 @@ def combine_maps(
         images, region_rows = _make_images(
             combined,
             thresholds,
-            with_reliable=bool(
-                permits_reliable(tested_rows or (), series_name, contrast, fwhm_mm)
-            ),
+            with_reliable=bool(permits_reliable(tested_rows or (), series_name, contrast)),
             wide=is_wide(fwhm_mm, bold_mask.zooms),
         )
         stored_maps = _store_images(images, combined.first_effect.volume.affine, here)

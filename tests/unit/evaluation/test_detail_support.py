@@ -142,20 +142,28 @@ def coverage_row(value=0.95):
         ({"voxels": 12}, {}, 0.95, False),
         ({"fineness": 0.1}, {}, 0.95, False),
         ({}, {}, 0.89, False),
-        ({}, {"value": 0.05}, 0.95, False),
-        ({}, {"voxels": 12}, 0.95, False),
+        ({}, {"value": 0.05}, 0.95, True),
     ],
 )
 def test_only_recovered_contrasts_have_reliable_voxels(
     changes, smoothed_changes, coverage, expected
 ):
+    """The unsmoothed effect decides, because smoothing removes the detail that is tested."""
     smoothed_rows = [replace(row, fwhm_mm=5.0) for row in rows_of(**smoothed_changes)]
     rows = [*rows_of(**changes), *smoothed_rows, coverage_row(coverage)]
-    assert permits_reliable(rows, "sbl", "all", 5.0) is expected
-    if not smoothed_changes:
-        assert permits_reliable(rows, "sbl", "all", 0.0) is expected
+    assert permits_reliable(rows, "sbl", "all") is expected
+
+
+def test_a_contrast_that_was_tested_without_a_condition_decides_about_its_map():
+    counts, weights = {"face": 1, "body": 4}, {"face": 0.5, "body": 0.5}
+    missing = list(iterate_missing_blocks("sbl", counts, {"all": weights}))
+    rows = [*rows_of(contrast="allWithoutFace"), *missing, coverage_row()]
+    (support,) = classify_detail(rows, "sbl", ["all", "allWithoutFace"]).values()
+    assert (support.contrast, support.map_contrast) == ("allWithoutFace", "all")
+    assert support.state == "recovered"
+    assert permits_reliable(rows, "sbl", "all")
 
 
 def test_contrasts_without_a_test_have_no_reliable_voxels():
-    assert permits_reliable([coverage_row()], "sbl", "all", 0.0) is False
-    assert permits_reliable(rows_of(), "sbl", "all", 0.0) is None
+    assert permits_reliable([coverage_row()], "sbl", "all") is False
+    assert permits_reliable(rows_of(), "sbl", "all") is None
