@@ -34,8 +34,9 @@ from bids_sr.evaluation.agreement import (
     interval,
     resample_weights,
 )
-from bids_sr.glm.blocks import BlockDesign, TooFewBlocks, block_design, half_weights
+from bids_sr.glm.blocks import BlockDesign, TooFewBlocks, block_design
 from bids_sr.glm.confounds import motion_columns, motion_table
+from bids_sr.glm.halves import half_weights, select_split_conditions
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.noise import estimate_noise
 from bids_sr.glm.regressors import Events, read_events
@@ -134,9 +135,10 @@ class Acquired:
 
     @cached_property
     def halves(self) -> Array:
-        """Weights of the blocks in the effect of all conditions, by half of the blocks."""
-        names = dict.fromkeys((b.condition for b in self.design.blocks), 1.0)
-        weights = half_weights(self.design.blocks, names, self.design.leak)
+        """Weights of the blocks in the effect of all conditions that can be split, by half."""
+        blocks = self.design.blocks
+        names = select_split_conditions(blocks, {block.condition: 1.0 for block in blocks})
+        weights = half_weights(blocks, names, self.design.leak) if names else None
         if weights is None:
             raise TooFewBlocks(f"{self.name}: its blocks cannot be split")
         return weights

@@ -28,7 +28,7 @@ from bids_sr.sr.prior_maps.posterior import (
     wrong_sign_probability,
 )
 from bids_sr.sr.prior_maps.prior import Prior, covariance
-from bids_sr.steps.reconstruction_error import _interpolate_to
+from bids_sr.steps.error_samples import interpolate_to_shape
 
 REPEATS, NOISES = 4, 32
 ENVELOPE_MM = 12.0
@@ -140,7 +140,7 @@ def _once(stored: Stored, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
     errors, power = stored.draws
     unit = np.square(errors).mean(0)
     for k, ((name, truth), a) in enumerate(zip(effects.items(), strong, strict=True)):
-        scale = _interpolate_to(
+        scale = interpolate_to_shape(
             effect_scale(down[k], 0 * spread, power, low_mask, stored.zooms[0]), mask.shape
         )
         ratio = np.mean(down[k][low_mask] ** 2) / np.mean(power[low_mask])
@@ -151,7 +151,7 @@ def _once(stored: Stored, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
         local_scale = effect_scale(b, spread * low_mask, power, low_mask, stored.zooms[0])
         effect, total = (
             estimates[count + k],
-            variance + _interpolate_to(local_scale, mask.shape) * unit,
+            variance + interpolate_to_shape(local_scale, mask.shape) * unit,
         )
         t_map = np.where(mask, effect / np.sqrt(np.maximum(variance, 1e-12)), 0)
         wrong = wrong_sign_probability(effect, total)

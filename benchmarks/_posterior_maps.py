@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_activation
 from bids_sr.glm.activation_regions import parse_thresholds
-from bids_sr.glm.blocks import block_design, half_weights
+from bids_sr.glm.blocks import block_design
 from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.glm.design import DesignSettings, contrast_vector
+from bids_sr.glm.halves import half_weights, select_split_conditions
 from bids_sr.glm.regressors import Events, read_events
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -36,9 +37,13 @@ from bids_sr.series import map_label
 from bids_sr.sr.inference.upsampler_inputs import UpsamplerInputs
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.prior_maps.add_detail import make_detail
-from bids_sr.sr.prior_maps.posterior import N_SAMPLES, draw_errors, effect_scale
+from bids_sr.sr.prior_maps.posterior import (
+    N_SAMPLES,
+    draw_errors,
+    effect_scale,
+)
 from bids_sr.sr.prior_maps.prior import Prior
-from bids_sr.steps.reconstruction_error import _interpolate_to
+from bids_sr.steps.error_samples import interpolate_to_shape
 
 Array = NDArray[Any]
 CONTRASTS = {
@@ -224,7 +229,7 @@ class Stored:
         contrasts: dict[str, dict[str, float]] = {}
         for name, weights in self.contrasts.items():
             # conditions that are missing in one half are left out of both
-            shares = half_weights(blocks, weights)
+            shares = half_weights(blocks, select_split_conditions(blocks, weights))
             assert shares is not None
             for half in (0, 1):
                 half_weights_by_block = contrasts[f"{name} {half}"] = {}
@@ -284,7 +289,9 @@ class Stored:
         effect, variance = (acquired.map(contrast, half, stat) for stat in ("effect", "variance"))
         scale = effect_scale(effect, variance, power, self.mask("raw"), self.zooms[0])
         # as `measure_error` computes it for maps of the complete run
-        fine = smooth(_interpolate_to(scale, errors.shape[1:]), self.zooms[1], fwhm_mm / 2**0.5)
+        fine = smooth(
+            interpolate_to_shape(scale, errors.shape[1:]), self.zooms[1], fwhm_mm / 2**0.5
+        )
         drawn = (smooth(error, self.zooms[1], fwhm_mm) ** 2 for error in errors)
         return np.asarray(fine * (sum(drawn) / len(errors)))
 

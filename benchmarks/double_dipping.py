@@ -43,6 +43,7 @@ from bids_sr.glm.block_effects import Effects, load_effects, save_effects
 from bids_sr.glm.blocks import BlockDesign, block_design
 from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.glm.design import DesignSettings
+from bids_sr.glm.halves import select_split_conditions
 from bids_sr.glm.regressors import read_events
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.metrics.rows import MISSING, MetricRow
@@ -179,7 +180,7 @@ def concentration(tested: Tested, out: Path) -> dict[str, Any]:
     measured = load_effects(out / tested.name / "kept" / "blind" / "measured.npz")
     types = list(dict.fromkeys(block.condition for block in measured.blocks))
     (weights,) = resolve_contrasts(types, ["all"]).values()
-    halves = measured.halves(weights)
+    halves = measured.halves(select_split_conditions(measured.blocks, weights))
     assert halves is not None
     maps = beyond_nyquist(measured.betas @ halves.T.astype(np.float32), FACTOR)[measured.mask]
     energy, count = maps.prod(1), round(TOP * len(maps))

@@ -49,7 +49,8 @@ from bids_sr.combination.run_combination import (
     correlate_error,
     widen_error,
 )
-from bids_sr.glm.blocks import BlockDesign, block_design, half_weights
+from bids_sr.glm.blocks import BlockDesign, block_design
+from bids_sr.glm.halves import half_weights, select_split_conditions
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.io.volume import Volume
@@ -116,8 +117,11 @@ class Run:
         )
 
     def halves(self, contrast: str) -> Array:
-        """Return weights of the blocks in each half's effect (2, B)."""
-        weights = self.stored.contrasts[contrast]
+        """Return weights of the blocks in each half's effect (2, B).
+
+        Conditions without blocks in both halves are excluded.
+        """
+        weights = select_split_conditions(self.design.blocks, self.stored.contrasts[contrast])
         halves_weights = half_weights(self.design.blocks, weights, self.design.leak)
         assert halves_weights is not None, f"{self.title}: {contrast} cannot be split"
         return halves_weights

@@ -13,6 +13,7 @@ from bids_sr.version import RELEASE, __version__
 
 if TYPE_CHECKING:
     from bids_sr.api.evaluator import Evaluator
+    from bids_sr.api.recovered_detail import recovered_detail
     from bids_sr.api.super_resolver import SuperResolver
     from bids_sr.combination import combine_runs
 else:
@@ -20,12 +21,20 @@ else:
         __name__,
         {
             "api.evaluator": ["Evaluator"],
+            "api.recovered_detail": ["recovered_detail"],
             "api.super_resolver": ["SuperResolver"],
             "combination": ["combine_runs"],
         },
     )
 
-__all__ = ["RELEASE", "Evaluator", "SuperResolver", "__version__", "combine_runs"]
+__all__ = [
+    "RELEASE",
+    "Evaluator",
+    "SuperResolver",
+    "__version__",
+    "combine_runs",
+    "recovered_detail",
+]
 
 
 def __dir__() -> list[str]:

@@ -165,6 +165,11 @@ def numbers() -> dict[str, str]:
         for row in rows("posterior_coverage")
         if row["sbl"] == "blind" and row["mm"] in (0, 0.0)
     ]
+    regions = [
+        row
+        for row in rows("region_coverage")
+        if row["run"] != "all" and float(row["mm"]) == 0
+    ]
     spaces = {
         (row["space"], row["voxels"]): 100 * float(row["beyond, active30"])
         for row in rows("spaces")
@@ -179,9 +184,12 @@ def numbers() -> dict[str, str]:
         for row in rows("posterior_regions")
         if (row["sbl"], row["contrast"], row["region"]) == ("blind", "all", "fdr")
     ]
+    tested = [row for row in rows("tested_detail_counts") if row["runs"] == "unsmoothed"]
+    (worlds,) = (row for row in rows("tested_worlds") if row["draws of"] == "all")
     files = {row["output"]: row for row in rows("files_count")}
     example = next(row for row in rows("resources") if row["case"] == "example")
     took = {key: float(str(example[key]).rpartition("/ ")[2]) for key in example if " " in key}
+    estimated = {key: float(str(example[key]).partition(" /")[0]) for key in took}
     scale = {(row["participants"], row["what"]): row for row in rows("scale")}
     return {
         "sbl": str(mean),
@@ -196,6 +204,15 @@ def numbers() -> dict[str, str]:
         "null_5": span(row["per mille"] for row in noise if row["fwhm (mm)"] == 5),
         "coverage_down": span(float(row["one level down"]) for row in blind),
         "coverage_brain": span(float(row["brain"]) for row in blind),
+        "coverage_region": span(float(row["coverage"]) for row in regions),
+        "coverage_region_noise": span(float(row["noise alone"]) for row in regions),
+        "width_region": "{}, {} and {}".format(
+            *(
+                short(float(row["half-width, %"]))
+                for row in rows("region_coverage")
+                if (row["run"], float(row["mm"])) == ("all", 0.0)
+            )
+        ),
         "coverage_active": span(float(row["active in the truth"]) for row in blind),
         "error_people": span(float(row["rms error / SD"]) for row in blind),
         **{
@@ -215,7 +232,18 @@ def numbers() -> dict[str, str]:
             for kind in ("files", "MB")
             for output in files
         },
+        "tested_recovered": str(sum(row["recovered and measured"] for row in tested)),
+        "tested_covered": str(sum(row["covered"] for row in tested)),
+        "tested_within": str(sum(row["within .10"] for row in tested)),
+        "tested_largest": f"{100 * max(row['largest difference'] for row in tested):.0f}",
+        "tested_useful": tested[0]["measured above 0 and recovered"],
+        "worlds_draws": str(worlds["draws"]),
+        "worlds_active": worlds["active: wrong, accepted"],
+        "worlds_brain": worlds["brain: wrong, accepted"],
+        "worlds_true": worlds["active: true, accepted"],
         "example_min": f"{took['core min']:.1f}",
+        "example_gb_estimated": f"{estimated['memory GB']:.1f}",
+        "example_disk_gb_estimated": f"{estimated['work GB'] + estimated['results GB']:.1f}",
         "example_gb": f"{took['memory GB']:.1f}",
         "example_disk_gb": f"{took['work GB'] + took['results GB']:.1f}",
         "example_results_gb": f"{took['results GB']:.1f}",

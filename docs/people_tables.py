@@ -156,8 +156,9 @@ def sentences(evaluation: str) -> str:
         f"**Whole brain.** Across the whole brain, `sbl` explains {min(known):.0f} to"
         f" {max(known):.0f} % of the detail in {len(known)} of the {len(brain)} runs. In the"
         " remaining run, the measured data do not contain reproducible detail across the whole"
-        f" brain. For contrasts between conditions, `sbl` explains {ends} of the detail across"
-        " the whole brain.",
+        f" brain. For the {len(weak)} contrasts between conditions with a measured value there,"
+        f" `sbl` explains {ends} of the detail across the whole brain. In other contrasts, such as"
+        " `bodyMinusOthers` in the example, it explains less.",
         OUTSIDE,
         PHANTOM,
         "**Circularity.** If the task response is removed from the run before `sbl` is trained,"

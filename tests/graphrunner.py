@@ -25,6 +25,15 @@ def output_of(graph: Graph, output: str, scope: str) -> Handle:
     return Handle(node, output)
 
 
+def files_of(graph: Graph, output: str, scope: str = "") -> Handle:
+    """Return the handle of the files of a stored output, which must be unique (within a scope, if
+    given).
+    """
+    nodes = [node for node in graph.nodes if node.name == f"store_{output}"]
+    (node,) = [node for node in nodes if scope in ("", node.scope.name)]
+    return Handle(node, "stored")
+
+
 class GraphRunner:
     """Outputs of a graph, computed when they are requested.
 

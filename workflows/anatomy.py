@@ -7,12 +7,13 @@ from bids_sr.bids import Subject
 from bids_sr.config import Settings
 from bids_sr.config.spaces import FSAVERAGE, FUNC, T1W, Space
 from bids_sr.frozen import frozen
+from bids_sr.io.region_spaces import BOLDREF, RegionSpace
 from bids_sr.io.uris import template_uri
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Table, Transforms
 from bids_sr.pipeline.flow import add_methods_text, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
-from bids_sr.region_names import region_labels
+from bids_sr.region_names import BRAIN, region_labels
 from bids_sr.steps import (
     anatomy,
     atlas_regions,
@@ -65,7 +66,7 @@ class Anatomy:
     """Anatomy of a participant.
 
     `template`: registration to the template of the atlas. `templates`: registrations to all
-    templates, by space.
+    templates, by space. `roi`: region of interest, as in `fit_anatomy`.
     """
 
     t1w_preproc: Image
@@ -75,6 +76,7 @@ class Anatomy:
     template: TemplateRegistration
     templates: Mapping[str, TemplateRegistration]
     atlas: Atlas
+    roi: str
     roi_source: Mask
     roi_xfms: Sequence[File]
     surfaces: Sequence[Surfaces] = ()
@@ -139,7 +141,13 @@ def fit_anatomy(
     )
     atlas = _resample_atlas(settings, t1w_preproc, template_registration, outputs)
     roi_t1w, roi_source, roi_xfms = _define_region(
-        settings, extracted_brain, template_registration, atlas, roi, outputs
+        settings,
+        extracted_brain,
+        template_registration,
+        atlas,
+        roi,
+        analysis.plan.find_region_space(subject.label),
+        outputs,
     )
     templates = {template_space: template_registration} | _register_to_other_templates(
         settings, subject, extracted_brain, outputs, template_space
@@ -163,6 +171,7 @@ def fit_anatomy(
         template=template_registration,
         templates=templates,
         atlas=atlas,
+        roi=roi,
         roi_source=roi_source,
         roi_xfms=roi_xfms,
         surfaces=surfaces,
@@ -342,9 +351,12 @@ def _define_region(
     template_registration: TemplateRegistration,
     atlas: Atlas,
     roi: str,
+    roi_space: RegionSpace,
     outputs: Outputs,
 ) -> tuple[Mask, Mask, Sequence[File]]:
     """Define the region of interest `roi`, and store it on the grid of the T1w image.
+
+    A mask in the space of the runs is only used on their grids, and the brain replaces it here.
 
     Returns the region on the grid of the T1w image, its source image, and the transforms from the
     source to the T1w image.
@@ -353,21 +365,22 @@ def _define_region(
     roi_t1w, roi_source, roi_xfms = atlas_regions.define_region(
         extracted_brain.t1w_preproc,
         extracted_brain.t1w_mask,
-        template_registration.template,
         template_registration.std2t1w_xfm,
         atlas.atlas_source if uses_atlas else None,
         atlas.atlas_labels if uses_atlas else None,
         atlas.atlas_xfms if uses_atlas else (),
-        roi=roi,
+        roi=BRAIN if roi_space == BOLDREF else roi,
+        roi_space=roi_space,
         atlas=settings.activation.atlas,
         random_seed=settings.resources.random_seed,
     )
     add_methods_text(Part.ANATOMY, atlas_regions.describe_region(roi, settings.activation.atlas))
-    outputs.store(
-        roi_t1w,
-        {"desc": "roi", "suffix": "mask"},
-        sidecar={"Description": "region of interest", "Type": "ROI"},
-    )
+    if roi_space != BOLDREF:
+        outputs.store(
+            roi_t1w,
+            {"desc": "roi", "suffix": "mask"},
+            sidecar={"Description": "region of interest", "Type": "ROI"},
+        )
     return roi_t1w, roi_source, roi_xfms
 
 

@@ -189,7 +189,14 @@ def evaluate_run(
     )
     # The verdict does not depend on error maps and can therefore be computed before them.
     all_metrics, columns = evaluation.join_evaluation(
-        [*model_tables, *_list_error_tables(maps), *metric_tables, flag_rows], verdict_rows
+        [
+            *model_tables,
+            *_list_error_tables(maps),
+            *(mapped_series.region_rows for mapped_series in maps.series.values()),
+            *metric_tables,
+            flag_rows,
+        ],
+        verdict_rows,
     )
     _store_evaluation(all_metrics, columns, verdict, outputs)
     return RunEvaluation(

@@ -8,6 +8,7 @@ from bids_sr.bids import BoldRun
 from bids_sr.bids.precomputed import PrecomputedField, PrecomputedRun
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder, Factor
+from bids_sr.io.region_spaces import BOLDREF
 from bids_sr.pipeline.artifacts import (
     Distortion,
     Facts,
@@ -18,7 +19,13 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Transforms,
 )
-from bids_sr.pipeline.flow import add_methods_text, read_table, read_transforms, subworkflow
+from bids_sr.pipeline.flow import (
+    add_methods_text,
+    read_mask,
+    read_table,
+    read_transforms,
+    subworkflow,
+)
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import (
@@ -459,8 +466,14 @@ def register_run(
     tpms_bold = region_facts = None
     if anat is not None and boldref2t1w_xfm is not None:
         tpms_bold = registration.tissues_to_bold(boldref, anat.t1w_tpms, boldref2t1w_xfm)
+    own_region = _find_own_region(plan)
+    if own_region is not None:
         roi_bold, roi_bold_hr, region_facts = _resample_region(
-            anat, boldref2t1w_xfm, brain, outputs, random_seed=seed
+            own_region, None, brain, outputs, random_seed=seed
+        )
+    elif anat is not None and boldref2t1w_xfm is not None:
+        roi_bold, roi_bold_hr, region_facts = _resample_region(
+            anat.roi_source, boldref2t1w_xfm, brain, outputs, anat.roi_xfms, random_seed=seed
         )
     highres2boldref_xfm = guide_hr = guide_facts = None
     if pair is not None:
@@ -539,24 +552,32 @@ def _register_to_t1w(
     return xfm, facts
 
 
+def _find_own_region(plan: RunPlan) -> Mask | None:
+    """Return the mask of the region of interest if it is in the space of the run."""
+    space = plan.analysis.plan.find_region_space(plan.bold.entities["subject"])
+    return read_mask(Path(plan.analysis.settings.activation.roi)) if space == BOLDREF else None
+
+
 def _resample_region(
-    anat: Anatomy,
-    boldref2t1w_xfm: Transforms,
+    roi_source: Mask,
+    boldref2t1w_xfm: Transforms | None,
     brain: Brain,
     outputs: Outputs,
+    roi_xfms: Sequence[File] = (),
     *,
     random_seed: int,
 ) -> tuple[Mask, Mask, Facts]:
     """Resample the region of interest to both grids of a run, and store the acquired grid's mask.
 
     Returns the masks on the acquired and the high-resolution grid, and facts on the region.
+    `boldref2t1w_xfm`: None for a region in the space of the run.
     """
     roi_bold, roi_bold_hr, region_facts = registration.region_to_bold(
-        anat.roi_source,
-        boldref2t1w_xfm,
+        roi_source,
         brain.bold_mask,
         brain.bold_mask_hr,
-        anat.roi_xfms,
+        boldref2t1w_xfm,
+        roi_xfms,
         random_seed=random_seed,
     )
     outputs.store(

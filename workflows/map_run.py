@@ -6,10 +6,12 @@ from functools import partial
 
 from bids_sr.config.levels import StoredMaps
 from bids_sr.frozen import frozen
-from bids_sr.pipeline.artifacts import File, Map, Mask, Rows, Table
+from bids_sr.io.region_spaces import BOLDREF
+from bids_sr.pipeline.artifacts import File, Map, Mask, Rows, Series, Table
 from bids_sr.pipeline.flow import add_methods_text, concatenate, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
+from bids_sr.region_names import AUTO, BRAIN
 from bids_sr.series import ACQUIRED_BAND, RAW
 from bids_sr.steps import (
     activation,
@@ -17,11 +19,13 @@ from bids_sr.steps import (
     clusters as active_regions,
     map_comparison,
     reconstruction_error,
+    region_effects,
     region_growth,
     spaces,
     surfaces as steps_surfaces,
 )
 from bids_sr.steps.activation import DescribedMaps, MapSettings, SeriesMaps
+from bids_sr.steps.linear_models import LinearModel
 from bids_sr.workflows.anatomy import Anatomy, Surfaces
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import RunSeries
@@ -35,7 +39,8 @@ class MappedSeries:
 
     `results`: maps and regions, metrics and inputs of figures. `error_maps`, `error_rows`,
     `coverage_rows`, `half_resolution_maps`, `error_powers`: None if the method of the series has
-    no prior. `space_maps`: maps in other
+    no prior. `region_error_rows`: None if the method has no prior, or if the region of interest is
+    the brain. `space_maps`: maps in other
     spaces. `surface_maps`: maps on surfaces, by space.
     """
 
@@ -44,6 +49,7 @@ class MappedSeries:
     error_maps: list[Map] | None = None
     error_rows: Rows | None = None
     coverage_rows: Rows | None = None
+    region_error_rows: Rows | None = None
     half_resolution_maps: File | None = None
     error_powers: list[Map] | None = None
     space_maps: list[Map] | None = None
@@ -53,6 +59,13 @@ class MappedSeries:
     def maps(self) -> list[Map]:
         """Maps and regions of the series."""
         return self.results.maps
+
+    @property
+    def region_rows(self) -> Rows:
+        """Mean effects of the region of interest, with the reconstruction error if estimated."""
+        if self.region_error_rows is None:
+            return self.results.region_rows
+        return self.region_error_rows
 
 
 @frozen
@@ -223,9 +236,13 @@ def _map_series(
     mapped_series = MappedSeries(series=computed_series, results=results)
     outputs.store(mapped_series.maps, among=stored_entities, varies=activation.CONTRAST_METADATA)
     if has_error(computed_series, settings):
-        mapped_series = add_error_maps(
-            plan, fitted_run, series, mapped_series, mapped_by_name[RAW], settings
-        )
+        acquired = mapped_by_name[RAW]
+        mapped_series = add_error_maps(plan, fitted_run, series, mapped_series, acquired, settings)
+        if has_named_region(plan, anat):
+            mapped_series = add_region_error(fitted_run, mapped_series, acquired, roi, settings)
+            # a region that follows from the name of the task is not part of the report of a study
+            if plan.analysis.settings.activation.roi != AUTO:
+                add_methods_text(Part.MAPS, region_effects.REGION_ERROR_TEXT)
         outputs.store(
             mapped_series.error_maps, among=stored_entities, varies=activation.CONTRAST_METADATA
         )
@@ -421,17 +438,13 @@ def add_error_maps(
     """
     resources = plan.analysis.settings.resources
     assert mapped_series.series.model_file is not None
-    coverage_rows, half_resolution_maps = reconstruction_error.check_intervals(
+    coverage_rows, half_resolution_maps = check_run_intervals(
+        fitted_run,
         series.raw.series,
-        fitted_run.registration.bold_mask,
-        fitted_run.motion.hmc_xfms,
         mapped_series.series.model_file,
         series.model,
-        fitted_run.calibration,
-        fitted_run.outliers,
         series_name=mapped_series.series.name,
         smoothing=settings.smoothing,
-        factor=settings.factor,
         random_seed=resources.random_seed,
         omp_nthreads=resources.omp_nthreads or 1,
     )
@@ -463,6 +476,82 @@ def add_error_maps(
         coverage_rows=coverage_rows,
         half_resolution_maps=half_resolution_maps,
         error_powers=error_powers,
+    )
+
+
+def has_named_region(plan: RunPlan, anat: Anatomy | None) -> bool:
+    """Return whether the region of interest of a run is a region other than the brain."""
+    space = plan.analysis.plan.find_region_space(plan.bold.entities["subject"])
+    return space == BOLDREF or (anat is not None and anat.roi != BRAIN)
+
+
+def add_region_error(
+    fitted_run: FittedRun,
+    mapped_series: MappedSeries,
+    acquired: MappedSeries,
+    roi_hr: Mask,
+    settings: MapSettings,
+) -> MappedSeries:
+    """Compute the reconstruction error of the mean effects of the region of interest.
+
+    `roi_hr`: region on the grid of the series. See `add_error_maps` for other parameters.
+    """
+    region_error_rows = region_effects.measure_region_error(
+        mapped_series.results.region_rows,
+        acquired.maps,
+        mapped_series.series.mask,
+        roi_hr,
+        fitted_run.registration.bold_mask,
+        mapped_series.series.error_draws,
+        mapped_series.series.acquired_draws,
+        smoothing=settings.smoothing,
+    )
+    return replace(mapped_series, region_error_rows=region_error_rows)
+
+
+def check_run_intervals(
+    fitted_run: FittedRun,
+    raw: Series,
+    model_file: File,
+    model: LinearModel,
+    *,
+    series_name: str,
+    smoothing: Sequence[float],
+    random_seed: int,
+    omp_nthreads: int,
+) -> tuple[Rows, File]:
+    """Test the effects of a series at half the resolution; see the step `check_intervals`.
+
+    Parameters
+    ----------
+    fitted_run : FittedRun
+        Motion, brain and calibration of the run.
+    raw : Series
+        Motion-corrected acquired series.
+    model_file : File
+        Variance maps of the run.
+    model : LinearModel
+        Linear model of the run.
+    series_name : str
+        Name of the series.
+    smoothing : Sequence[float]
+        Smoothing of the maps (FWHM, mm).
+    random_seed, omp_nthreads : int
+        Seed of the prior and of its samples, and number of CPU threads.
+    """
+    return reconstruction_error.check_intervals(
+        raw,
+        fitted_run.registration.bold_mask,
+        fitted_run.motion.hmc_xfms,
+        model_file,
+        model,
+        fitted_run.calibration,
+        fitted_run.outliers,
+        series_name=series_name,
+        smoothing=smoothing,
+        factor=fitted_run.factor,
+        random_seed=random_seed,
+        omp_nthreads=omp_nthreads,
     )
 
 

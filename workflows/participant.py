@@ -13,7 +13,7 @@ from bids_sr.pipeline.nodes import Scope, scope_name
 from bids_sr.pipeline.step import Part
 from bids_sr.pipeline.store import store
 from bids_sr.preflight.plan import Plan
-from bids_sr.region_names import AUTO, BRAIN, is_aal2, region_of_tasks
+from bids_sr.preflight.regions import choose_region
 from bids_sr.steps import call_description
 from bids_sr.steps.call_description import AcquiredRun
 from bids_sr.steps.figures import anatomy as anatomy_figures
@@ -35,7 +35,7 @@ _SCANS_TEXT = (
 
 def process_participant(analysis: Analysis, subject: Subject) -> None:
     """Process a participant with BOLD runs."""
-    template, roi = _choose_template(analysis, subject), _choose_roi(analysis, subject)
+    template, roi = _choose_template(analysis, subject), choose_region(analysis.settings, subject)
     plans = [plan_run(analysis, run, with_anat=bool(subject.t1w)) for run in subject.runs]
     with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         anat = _fit_anatomy(analysis, subject, template, roi) if subject.t1w else None
@@ -83,19 +83,6 @@ def _fit_anatomy(analysis: Analysis, subject: Subject, template: str, roi: str) 
     outputs = analysis.outputs(entities, datasets=analysis.datasets(subject.runs))
     with subworkflow("anat_wf"):
         return fit_anatomy(analysis, subject, outputs, template_space=template, roi=roi)
-
-
-def _choose_roi(analysis: Analysis, subject: Subject) -> str:
-    """Return the region of interest: the requested region, or else a region for the tasks."""
-    activation = analysis.settings.activation
-    if activation.roi != AUTO:
-        return activation.roi
-    # Default regions of tasks are defined by AAL2 labels.
-    if not is_aal2(activation.atlas):
-        return BRAIN
-    return region_of_tasks(
-        {run.entities.get("task", "") for run in subject.runs if run.events is not None}
-    )
 
 
 def _choose_template(analysis: Analysis, subject: Subject) -> str:

@@ -379,6 +379,7 @@ def draw_evaluation_figures(
             run_evaluation.halves_figures,
             has_truth=plan.has_truth,
             series_names=plan.stored_names,
+            region_name=_name_region(plan, anat),
         )
     )
     outputs.store_figures(
@@ -472,6 +473,12 @@ def draws_correlation(plan: RunPlan) -> bool:
         activation.draws_cc or "glm" not in activation.kinds or settings.superres.recipe != "fast"
     )
     return "cc" in activation.kinds and not plan.at_rest and is_requested
+
+
+def _name_region(plan: RunPlan, anat: Anatomy | None) -> str:
+    """Return the name of the region of interest, or of its file."""
+    roi = plan.analysis.settings.activation.roi if anat is None else anat.roi
+    return Path(roi).name
 
 
 def make_subject_facts(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bids_sr.api.evaluation_inputs import load_activation, load_events
+from bids_sr.api.evaluation_inputs import is_program_table, load_activation, load_events
 from bids_sr.api.guide import (
     MODEL_FREE_BASELINES,
     check_guide,
@@ -21,6 +21,7 @@ from bids_sr.api.image_inputs import (
     load_mask,
     series_file,
 )
+from bids_sr.api.learned_run import LearnedRun
 from bids_sr.api.run_basics import RunBasics, to_fitted_run
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.config.seeds import Seed
@@ -31,9 +32,11 @@ from bids_sr.glm.design import DesignSettings
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.io.grids import AS_STORED, Factor
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Effects,
+    Facts,
     Map,
     Mask,
     Regressors,
@@ -51,6 +54,7 @@ from bids_sr.steps import (
     run_confounds,
     run_verdict,
     seeds as steps_seeds,
+    self_test,
 )
 from bids_sr.steps.activation import MapSettings
 from bids_sr.steps.evaluation import EffectsComparison
@@ -71,6 +75,7 @@ from bids_sr.workflows.make_series import (
     resample_measured,
     train_model,
 )
+from bids_sr.workflows.map_run import check_run_intervals
 from bids_sr.workflows.other_run import measure_other_run_effects
 from bids_sr.workflows.pair import register_scans
 from bids_sr.workflows.series_requests import ComputedSeries, request_series
@@ -92,6 +97,8 @@ class EvaluationSettings:
         Options of the design of the linear models.
     registered : bool
         Whether positions of other images are taken from their headers.
+    smoothing : Sequence[float]
+        Smoothing of the effects whose detail is tested at half the resolution (FWHM, mm).
     margin : float | None
         Differences within ± this value count as equivalent.
     seed_radius_mm : float
@@ -109,6 +116,7 @@ class EvaluationSettings:
     contrasts: Contrasts
     design: DesignSettings
     registered: bool
+    smoothing: Sequence[float]
     margin: float | None
     seed_radius_mm: float
     n_boot: int
@@ -160,12 +168,19 @@ def prepare_run(
     settings: EvaluationSettings,
     baselines: Sequence[str],
     compared: Sequence[str],
+    *,
+    tests_detail: bool = False,
 ) -> EvaluatedRun:
-    """Prepare a run, and correct its head motion if necessary."""
+    """Prepare a run, and correct its head motion if necessary.
+
+    `tests_detail`: whether the detail of a method is tested at half the resolution.
+    """
     fitted_run = to_fitted_run(reader, run_basics, settings.factor)
     baseline_names = list_compared_baselines(inputs, baselines, compared=bool(compared))
     uses_model = any(name not in MODEL_FREE_BASELINES for name in baseline_names)
-    requires_raw = inputs.seeds is not None or inputs.measured is not None or uses_model
+    requires_raw = (
+        tests_detail or inputs.seeds is not None or inputs.measured is not None or uses_model
+    )
     return EvaluatedRun(
         settings=settings,
         inputs=inputs,
@@ -187,13 +202,16 @@ def load_region(run: EvaluatedRun, folder: Path) -> Mask:
 def model_run(run: EvaluatedRun, confounds: Confounds | None) -> LinearModel:
     """Return the linear model of a run.
 
-    `confounds` are the columns in the model; None for head-motion parameters.
+    `confounds` are a table of the program or fMRIPrep, or the columns in the model; None for
+    head-motion parameters.
     """
     settings, fitted_run = run.settings, run.fitted_run
     columns = run_confounds.motion_confounds(
         fitted_run.motion.motion, confounds, outliers=fitted_run.outliers
     )
-    nuisance = None if confounds is None else list(confounds)
+    nuisance = None
+    if confounds is not None and not is_program_table(confounds):
+        nuisance = list(confounds)
     if run.inputs.seeds is None:
         regressors: Regressors = load_events(run.inputs.events)
     else:
@@ -344,12 +362,81 @@ def resample_other_series(
     return resampled_series
 
 
+@frozen
+class DetailTests:
+    """Tests of methods at half the resolution of a run without a reference.
+
+    Attributes
+    ----------
+    rows : Rows
+        Results by contrast, and scores of the self-test.
+    self_test : Facts
+        Voxel sizes and scores of the self-test.
+    """
+
+    rows: Rows
+    self_test: Facts
+
+
+def measure_detail(
+    run: EvaluatedRun, model: LinearModel, learned: Mapping[str, LearnedRun], folder: Path
+) -> DetailTests:
+    """Test the detail of methods at half the resolution.
+
+    Parameters
+    ----------
+    run : EvaluatedRun
+        Run that the methods were fitted to.
+    model : LinearModel
+        Linear model of the run.
+    learned : Mapping[str, LearnedRun]
+        Results of the fit of each method with a prior, by name of its series. A method that was
+        not applied has no rows by contrast.
+    folder : Path
+        Folder for files.
+    """
+    settings = run.settings
+    rows: list[MetricRow] = []
+    self_tests: dict[str, Facts] = {}
+    for name, learned_run in learned.items():
+        assert learned_run.model is not None
+        assert run.raw is not None
+        if learned_run.self_test is not None:
+            self_tests[name] = learned_run.self_test
+        model_folder = folder / f"{name}_model"
+        model_folder.mkdir()
+        with subworkflow(name):
+            detail_rows, _ = check_run_intervals(
+                replace(run.fitted_run, calibration=learned_run.calibration),
+                run.raw,
+                learned_run.model.write(model_folder),
+                model,
+                series_name=name,
+                smoothing=settings.smoothing,
+                random_seed=learned_run.random_seed,
+                omp_nthreads=settings.omp_nthreads,
+            )
+        rows += detail_rows
+    if not self_tests:
+        return DetailTests(rows=rows, self_test={})
+    x, y, z = run.fitted_run.registration.bold_mask.zooms
+    self_test_rows, facts = self_test.gather_tested(
+        [self_tests],
+        series_names=list(self_tests),
+        network_names=(),
+        voxel=(float(x), float(y), float(z)),
+        factor=settings.factor,
+    )
+    return DetailTests(rows=[*rows, *self_test_rows], self_test=facts)
+
+
 def evaluate_series(
     run: EvaluatedRun,
     model: LinearModel,
     roi_hr: Mask,
     series: Mapping[str, ComputedSeries],
-    method_names: Sequence[str],
+    applied: Mapping[str, bool],
+    detail_tests: DetailTests | None,
     folder: Path,
 ) -> tuple[Rows, Verdict]:
     """Compare series with the references of their run, and return the verdict.
@@ -364,25 +451,27 @@ def evaluate_series(
         Region of interest on the high-resolution grid.
     series : Mapping[str, ComputedSeries]
         Baselines, series of other programs, and evaluated series.
-    method_names : Sequence[str]
-        Names of the evaluated series.
+    applied : Mapping[str, bool]
+        Evaluated series by name, and whether their method was applied.
+    detail_tests : DetailTests | None
+        Tests at half the resolution; None if the run has a reference.
     folder : Path
         Folder for files.
     """
     settings, confounds = run.settings, model.inputs.confounds
     assert confounds is not None
     series_effects, tables = _compare_series(run, model, roi_hr, series, folder)
+    if detail_tests is not None:
+        tables = [*tables, detail_tests.rows]
     verdict, verdict_rows = run_verdict.decide_verdict(
         tables,
-        {},
+        {} if detail_tests is None else detail_tests.self_test,
         confounds,
-        card_file={
-            name: card for name in method_names if (card := series[name].card_file) is not None
-        },
+        card_file={name: {"applied": is_applied} for name, is_applied in applied.items()},
         compared_facts=gather_compared_facts(series),
         same_widths=None if series_effects is None else series_effects.same_widths,
-        method_names=method_names,
-        series_names=[*run.baselines, *method_names],
+        method_names=list(applied),
+        series_names=[*run.baselines, *applied],
         margin=settings.margin,
         compared_names=run.compared,
         audience=settings.audience,

@@ -28,7 +28,7 @@ from bids_sr.api.run_inputs import RunInputs
 from bids_sr.glm.blocks import TooFewBlocks
 from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.glm.design import DesignSettings
-from bids_sr.glm.model_confounds import MOTION
+from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.regressors import DesignError, Events, read_events
 from bids_sr.io.confound_names import find_renamed_columns
 from bids_sr.io.fields_of_view import (
@@ -48,6 +48,8 @@ from bids_sr.series import BASELINES, get_kind
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.steps.block_effects import check_blocks
 from bids_sr.steps.default_contrasts import choose_default_contrasts
+
+_DISPLACEMENT = "framewise_displacement"
 
 
 def check_names(series: object, not_applied: Sequence[str] = (), compared: object = None) -> None:
@@ -112,16 +114,18 @@ def load_confounds(
     Returns
     -------
     pd.DataFrame
-        Named columns; only values of the first row may be missing. From a table of fMRIPrep, only
-        head motion and its derivatives are returned.
+        Named columns; only values of the first row may be missing. From a table of the program or
+        of fMRIPrep, framewise displacement and the columns of the program's models are returned.
     """
     try:
         if isinstance(confounds, str | Path):
             confounds = read_frame(Path(confounds))
         table = pd.DataFrame(confounds).rename(columns=str)
         table = table.rename(columns=find_renamed_columns(table))
-        if "framewise_displacement" in table:
-            table = table[[name for name in table if name in MOTION]]
+        if is_program_table(table):
+            table = table[
+                [_DISPLACEMENT, *(name for name in model_confounds(table) if name in table)]
+            ]
         table = table.astype(float)
     except (OSError, ValueError, TypeError) as error:
         raise ImageInputError(
@@ -140,6 +144,11 @@ def load_confounds(
             "these values or drop the columns."
         )
     return table
+
+
+def is_program_table(confounds: pd.DataFrame) -> bool:
+    """Return whether confounds are from the program or fMRIPrep, with columns of known meaning."""
+    return _DISPLACEMENT in confounds
 
 
 def list_runs(source: object) -> object:

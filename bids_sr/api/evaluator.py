@@ -21,6 +21,7 @@ from bids_sr.api.evaluated_run import (
     evaluate_series,
     load_region,
     make_baselines,
+    measure_detail,
     model_run,
     prepare_run,
     resample_other_series,
@@ -38,6 +39,7 @@ from bids_sr.api.image_inputs import (
     parse_factor,
     working_folder,
 )
+from bids_sr.api.learned_run import LearnedRun
 from bids_sr.api.progress import make_step_printer
 from bids_sr.api.run_basics import RunBasics, fit_basics, warn_if_not_realigned
 from bids_sr.api.run_inputs import RunInputs, Truth
@@ -50,6 +52,7 @@ from bids_sr.api.several_runs import (
 )
 from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.evaluation.advice import Audience
+from bids_sr.evaluation.support_table import tabulate_support
 from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.glm.blocks import TooFewBlocks
 from bids_sr.glm.contrasts import Contrasts
@@ -64,6 +67,8 @@ from bids_sr.workflows.series_requests import ComputedSeries
 if TYPE_CHECKING:
     from bids_sr.api.html_report import HtmlReport
 
+_NOT_APPLIED = "the method was not applied to this run"
+
 
 @dataclass(eq=False, repr=False)
 class Evaluator(BaseEstimator):
@@ -73,7 +78,8 @@ class Evaluator(BaseEstimator):
     blocks of each condition are split into halves, and the effect in one half is compared with the
     measured effect in the other half, both above the acquired Nyquist frequency and over all
     frequencies. With known activation, the effect of the whole run is compared. Without a
-    reference, series are not compared, and the table only lists which methods were applied.
+    reference, series are not compared. The detail of fitted estimators is then tested at half the
+    resolution, as in `recovered_detail`.
     Interpolations and simple arithmetic are always computed and evaluated as baselines, and the
     summary only claims gains over all baselines.
 
@@ -121,6 +127,10 @@ class Evaluator(BaseEstimator):
     table_ : pandas.DataFrame
         One value per row, with the columns of the program's evaluation table. For several runs,
         the first column is run (from 1).
+    detail_ : pandas.DataFrame
+        Detail that the run supports, see `bids_sr.recovered_detail`: a row per contrast and region
+        for each fitted `SuperResolver` in `series` whose method has a prior. Empty with a
+        reference. For several runs, the first column is run (from 1).
     verdict_ : dict
         Headline, status, sentences and limitations, as in the output of the program.
     compared_ : list of dict
@@ -213,8 +223,8 @@ class Evaluator(BaseEstimator):
             runs.
         confounds : DataFrame, array (t, columns) or path of a TSV, optional
             Confounds, one row per volume including dummy scans. All columns enter the linear
-            models, except that only head motion and its derivatives are used from a table of
-            fMRIPrep. If None, the estimated head motion.
+            models, except that from a table of the program or of fMRIPrep, the columns that the
+            program includes by default are used. If None, the estimated head motion.
         mask : path, image or array (x, y, z), optional
             Brain on the acquired grid.
         roi : path, image or array (X, Y, Z), optional
@@ -311,14 +321,8 @@ class Evaluator(BaseEstimator):
         self.__dict__.update(
             collect_attributes(evaluators, ("verdict_", "compared_", "contrasts_"))
         )
-        self.table_ = (
-            pd.concat(
-                {run: evaluator.table_ for run, evaluator in enumerate(evaluators, 1)},
-                names=["run", None],
-            )
-            .reset_index("run")
-            .reset_index(drop=True)
-        )
+        self.table_ = _join_tables([evaluator.table_ for evaluator in evaluators])
+        self.detail_ = _join_tables([evaluator.detail_ for evaluator in evaluators])
         return self
 
     def _fit_one(
@@ -358,6 +362,7 @@ class Evaluator(BaseEstimator):
             baselines = self._list_baselines(
                 has_guide=inputs.guide is not None, with_acquired=bool(compared)
             )
+            learned = {} if inputs.truth is not None else _list_learned(series)
             run = prepare_run(
                 reader,
                 run_basics,
@@ -365,6 +370,7 @@ class Evaluator(BaseEstimator):
                 settings,
                 baselines,
                 list(compared),
+                tests_detail=bool(learned),
             )
             roi_hr = load_region(run, folder)
             model = model_run(run, confounds)
@@ -373,13 +379,22 @@ class Evaluator(BaseEstimator):
             image_dir.mkdir()  # A series may have the name of another image.
             all_series |= resample_other_series(run, compared, image_dir)
             for name, source in series.items():
+                if isinstance(source, SuperResolver) and inputs.truth is None:
+                    # Without a reference, only the test at half the resolution is computed.
+                    _check_fit(name, source, reader, settings.factor)
+                    continue
                 evaluated_series = self._open_series(name, source, run, reader, image_dir)
                 open_files.enter_context(evaluated_series.series)
-                all_series[name] = replace(
-                    evaluated_series, card_file={"applied": name not in unapplied_names}
-                )
+                all_series[name] = evaluated_series
+            detail_tests = measure_detail(run, model, learned, folder) if learned else None
             self._metric_rows, self.verdict_ = evaluate_series(
-                run, model, roi_hr, all_series, list(series), folder
+                run,
+                model,
+                roi_hr,
+                all_series,
+                {name: name not in unapplied_names for name in series},
+                detail_tests,
+                folder,
             )
         for name in unapplied_names:
             text = (
@@ -388,6 +403,13 @@ class Evaluator(BaseEstimator):
             )
             warnings.warn(text, SuperResolutionWarning, stacklevel=4)
         self.contrasts_: Contrasts = settings.contrasts
+        self.detail_ = tabulate_support(
+            self._metric_rows,
+            {name: _NOT_APPLIED if name in unapplied_names else "" for name in learned},
+            list(settings.contrasts),
+            settings.smoothing,
+            None if detail_tests is None else detail_tests.self_test,
+        )
         self.compared_ = self.verdict_.pop("compared", [])
         if inputs.roi is None:
             self._metric_rows = [row for row in self._metric_rows if row.region != "roi"]
@@ -453,6 +475,7 @@ class Evaluator(BaseEstimator):
             ),
             design=self._make_design(),
             registered=self.registered,
+            smoothing=self._list_widths(),
             margin=self.margin,
             seed_radius_mm=self.seed_radius_mm,
             n_boot=self.n_boot,
@@ -460,6 +483,10 @@ class Evaluator(BaseEstimator):
             omp_nthreads=self.n_jobs,
             audience=self._audience,
         )
+
+    def _list_widths(self) -> Sequence[float]:
+        """Return the smoothing of the effects whose detail is tested (FWHM, mm)."""
+        return (0.0,)
 
     def _list_baselines(self, *, has_guide: bool, with_acquired: bool) -> list[str]:
         """Return the names of the baselines of the run."""
@@ -564,6 +591,7 @@ class Evaluator(BaseEstimator):
                 evaluator.verdict_,
                 list(evaluator.contrasts_),
                 evaluator.table_,
+                evaluator.detail_,
                 evaluator.compared_,
             )
             for evaluator in runs
@@ -575,13 +603,40 @@ class Evaluator(BaseEstimator):
             f"Accuracy of {', '.join(evaluated_names)}",
             contents,
             is_doubtful=not all(
-                "more accurate"
-                in (facts["status"] for facts in (evaluator.verdict_, *evaluator.compared_))
+                any(
+                    facts["status"] in ("more accurate", "recovered")
+                    for facts in (evaluator.verdict_, *evaluator.compared_)
+                )
                 for evaluator in runs
             ),
         )
 
     report = generate_report
+
+
+def _list_learned(series: Mapping[str, ImageLike | SuperResolver]) -> dict[str, LearnedRun]:
+    """Return the results of the fit of estimators whose method has a prior, by series."""
+    return {
+        name: source._learned
+        for name, source in series.items()
+        if isinstance(source, SuperResolver) and source._learned.has_prior
+    }
+
+
+def _check_fit(name: str, resolver: SuperResolver, reader: SeriesReader, factor: Factor) -> None:
+    """Raise ImageInputError if an estimator was fitted to another run or with another factor."""
+    resolver._find_poses(reader, None)
+    if resolver.factor_ != factor:
+        raise ImageInputError(
+            f"series: {name} was fitted with factor {resolver.factor_}, but factor is {factor}. "
+            "Use the same factor."
+        )
+
+
+def _join_tables(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the tables of all runs in one table, whose first column is the run (from 1)."""
+    table = pd.concat(dict(enumerate(tables, 1)), names=["run", None])
+    return table.reset_index("run").reset_index(drop=True)
 
 
 def _inspect_resolvers(

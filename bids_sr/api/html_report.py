@@ -21,6 +21,7 @@ from bids_sr.figures.maps import series_figure, variance_figure
 from bids_sr.figures.svg_files import svg_text
 from bids_sr.io import atomic_files
 from bids_sr.io.volume import Volume
+from bids_sr.metrics.number_text import interval, number
 from bids_sr.report.verdict_html import render_compared
 from bids_sr.version import __version__
 
@@ -121,6 +122,24 @@ def _render_details(title: str, text: str) -> Markup:
     return Markup("<details><summary>{}</summary><pre>{}</pre></details>").format(title, text)
 
 
+def _render_detail(detail: pd.DataFrame) -> Markup:
+    """Return the table of `bids_sr.recovered_detail` with a heading."""
+    heads = ["series", "contrast", "region", "result", "explained variance", "reason"]
+    heads.append("what you may interpret")
+    head_row = Markup("").join(Markup("<th>{}</th>").format(head) for head in heads)
+    rows = [Markup("<tr>{}</tr>").format(head_row)]
+    for row in detail.itertuples():
+        value = number(row.explained_variance, ".0%")
+        ends = interval(row.lower, row.upper, ".0%", unit=False)
+        cells = [row.series, row.contrast, row.region, row.state, f"{value} {ends}", row.reason]
+        cells.append(row.interpretation)
+        content = Markup("").join(Markup("<td>{}</td>").format(cell) for cell in cells)
+        rows.append(Markup("<tr>{}</tr>").format(content))
+    return Markup("<h2>Detail recovered at half the resolution</h2><table>{}</table>").format(
+        Markup("").join(rows)
+    )
+
+
 def render_resolver(
     method: str,
     volumes: Mapping[str, Volume],
@@ -176,7 +195,8 @@ def render_resolver(
         f"The {method} series has {brain.data.shape} voxels (voxel size: {voxel_size} mm), and "
         f"the acquired series has {volumes['acquired'].data.shape} voxels.",
         *([f"The method was not applied to this run: {reason}."] if reason else []),
-        "This page does not assess accuracy. To assess the accuracy of the series, use "
+        "This page does not assess accuracy. To test which contrasts have detail that the run "
+        "supports, use bids_sr.recovered_detail. To compare the series with a reference, use "
         "bids_sr.Evaluator.",
     ]
     return " ".join(sentences), sections
@@ -187,15 +207,19 @@ def render_evaluation(
     verdict: VerdictFacts,
     contrasts: Sequence[str],
     table: pd.DataFrame,
+    detail: pd.DataFrame,
     compared: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[str, list[Markup]]:
     """Return the lead and parts of the page of one evaluated run.
 
-    The parts are the verdict, the agreement of all series in the first contrast, and the table.
+    The parts are the verdict, the detail that the run supports, the agreement of all series in the
+    first contrast, and the table.
     """
     contrast = "all" if "all" in contrasts else contrasts[0]
     complete_verdict: VerdictFacts = {**verdict, "compared": compared}
     sections = [render_compared(complete_verdict)]
+    if len(detail):
+        sections.append(_render_detail(detail))
     for reference, reference_text in _REFERENCE_TEXTS.items():
         agreement_rows = select_half_rows(rows, reference)
         if any(row.statistic == "ev" and row.contrast == contrast for row in agreement_rows):

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from bids_sr.api.guide import (
     MODEL_FREE_BASELINES,
@@ -93,8 +94,16 @@ class LearnedRun:
         This image in the frame of the run; the path is only valid during the fit.
     weight : Image | None
         Prior SD map, if the method estimates it.
-    calibration_facts, pair_facts : Facts | None
-        Facts on the calibration run and the pair.
+    self_test : Facts | None
+        Result of the self-test of the method; None if it has no self-test.
+    calibration : FittedCalibration | None
+        Calibration run; None if it is missing or not used by the method.
+    pair_facts : Facts | None
+        Facts on the pair.
+    has_prior : bool
+        Whether the method has a prior, as tests of its detail and samples of its error require.
+    random_seed : int
+        Seed of random numbers.
     """
 
     basics: RunBasics
@@ -102,8 +111,16 @@ class LearnedRun:
     highres: FileContents | None = None
     registered_guide: RegisteredGuide | None = None
     weight: Image | None = None
-    calibration_facts: Facts | None = None
+    self_test: Facts | None = None
+    calibration: FittedCalibration | None = None
     pair_facts: Facts | None = None
+    has_prior: bool = False
+    random_seed: int = 0
+
+    @property
+    def calibration_facts(self) -> Facts | None:
+        """Facts on the calibration run; None if there is no calibration run."""
+        return None if self.calibration is None else self.calibration.calibration_facts
 
     def write_guide(self, folder: Path) -> Guide | None:
         """Return the guide with its file written to a folder; None if there is no guide."""
@@ -197,7 +214,7 @@ def learn_run(
         registered_guide = register_guide(
             pair, run_basics.motion.boldref, registered_pair, random_seed=random_seed
         )
-    model = weight = None
+    model = weight = self_test = None
     if request.method is not None:
         fitted_run = to_fitted_run(reader, run_basics, fit_settings.factor, calibration)
         raw = resample_acquired(fitted_run) if request.learned_from == "run" else None
@@ -208,7 +225,9 @@ def learn_run(
             registered_pair,
         )
         model = FileContents.read(trained_model.model_file, card_path(trained_model.model_file))
-        weight = trained_model.weight if isinstance(trained_model, VarianceModel) else None
+        if isinstance(trained_model, VarianceModel):
+            weight = trained_model.weight
+            self_test = cast("Facts | None", trained_model.tested.get(request.name))
     highres = None
     if registered_guide is not None:
         highres = FileContents.read(registered_guide.guide.highres_file)
@@ -218,8 +237,11 @@ def learn_run(
         highres=highres,
         registered_guide=registered_guide,
         weight=weight,
-        calibration_facts=None if calibration is None else calibration.calibration_facts,
+        self_test=self_test,
+        calibration=calibration,
         pair_facts=None if registered_pair is None else registered_pair.pair_facts,
+        has_prior=request.method is not None and request.method.has_prior,
+        random_seed=random_seed,
     )
 
 

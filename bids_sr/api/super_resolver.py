@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +16,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from bids_sr.api.effect_error import iterate_effect_sds, load_acquired_effects
 from bids_sr.api.guide import MODEL_FREE_BASELINES, check_guide
 from bids_sr.api.image_inputs import (
     Dummies,
@@ -25,6 +27,7 @@ from bids_sr.api.image_inputs import (
     SuperResolutionWarning,
     check_is_series,
     compute_fingerprint,
+    load_mask,
     load_poses,
     open_series,
     parse_factor,
@@ -40,6 +43,7 @@ from bids_sr.api.run_basics import (
     warn_if_not_realigned,
 )
 from bids_sr.api.run_inputs import RunInputs
+from bids_sr.api.series_outputs import check_target, convert_to_plain, to_series_image
 from bids_sr.api.several_runs import (
     check_single_run,
     collect_attributes,
@@ -49,8 +53,6 @@ from bids_sr.api.several_runs import (
 )
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.io.arrays import Array
-from bids_sr.io.atomic_files import link_or_copy
-from bids_sr.io.copies import compress_series, copy_series
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
@@ -62,9 +64,10 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.models.request import TrainingSettings
 from bids_sr.sr.recipe import RecipeName
-from bids_sr.steps.super_resolution import Inference
-from bids_sr.workflows.fit_run import fit_motion
-from bids_sr.workflows.make_series import SeriesSources, compute_series
+from bids_sr.steps.error_samples import ErrorSamples
+from bids_sr.steps.super_resolution import Inference, SuperResolvedSeries
+from bids_sr.workflows.fit_run import FittedRun, fit_motion
+from bids_sr.workflows.make_series import SeriesSources, compute_series, resample_acquired
 from bids_sr.workflows.series_requests import request_series
 
 if TYPE_CHECKING:
@@ -448,24 +451,191 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         print_line = make_step_printer("SuperResolver.transform", self.verbose)
         with working_folder() as folder, open_series(bold, folder, "bold") as reader:
             poses = self._find_poses(reader, motion)
-            target = None if out_file is None else Path(out_file)
-            if target is not None and target.resolve() == reader.path.resolve():
-                raise ImageInputError(
-                    f"out_file: {target} is the input series, which would be overwritten. "
-                    "Choose another file."
+            target = check_target(out_file, reader)
+            series = self._super_resolve(reader, poses, folder, print_line).series
+            plain_file = convert_to_plain(series, folder)
+            return to_series_image(plain_file, target, is_volume=reader.ndim == 3)
+
+    def correct_motion(
+        self, bold: ImageLike, *, out_file: str | os.PathLike[str] | None = None
+    ) -> nib.Nifti1Image:
+        """Correct head motion of the run of `fit` on its acquired grid.
+
+        Parameters
+        ----------
+        bold : path or nibabel.Nifti1Image
+            Run of `fit`.
+        out_file : path, optional
+            Output file (.nii or .nii.gz). If None, the result is in memory.
+
+        Returns
+        -------
+        nibabel.Nifti1Image
+            Series (x, y, z, t) in signal units, float32. Effects in this series are required for
+            `effect_sd`.
+        """
+        self._check_is_single("correct_motion")
+        print_line = make_step_printer("SuperResolver.correct_motion", self.verbose)
+        with (
+            working_folder() as folder,
+            open_series(bold, folder, "bold", any_order=True) as reader,
+            Eager(folder, print_line),
+        ):
+            poses = self._find_poses(reader, None)
+            target = check_target(out_file, reader)
+            acquired = resample_acquired(self._align(reader, poses))
+            return to_series_image(convert_to_plain(acquired, folder), target, is_volume=False)
+
+    def effect_sd(
+        self,
+        effect: ImageLike | Sequence[ImageLike],
+        variance: ImageLike | Sequence[ImageLike],
+        *,
+        fwhm_mm: float = 0.0,
+    ) -> nib.Nifti1Image | list[nib.Nifti1Image]:
+        """Return the standard deviation of the reconstruction error of an effect.
+
+        The reconstruction error is the same in all blocks, so it is not in the residuals of a
+        linear model. It is estimated from samples from the prior of the run, scaled by the local
+        power of the acquired effect above noise. Noise of the effect is not included.
+
+        Parameters
+        ----------
+        effect, variance : path or nibabel.Nifti1Image, or list of them
+            Unsmoothed effect in the motion-corrected acquired series (see `correct_motion`), and
+            its variance in the linear model (x, y, z), such as ``effect_size`` and
+            ``effect_variance`` of nilearn. For a list of contrasts, samples are drawn once.
+        fwhm_mm : float, default=0.0
+            Smoothing of the super-resolved effect (FWHM, mm).
+
+        Returns
+        -------
+        nibabel.Nifti1Image, or list of them
+            Standard deviation in the unit of the effect (X, Y, Z) on the high-resolution grid, 0
+            outside the brain, as ``stat-sd`` of ``bids-sr``.
+
+        Raises
+        ------
+        ImageInputError
+            If the method has no prior or was not applied, or if a map is not on the acquired grid.
+        """
+        self._check_has_error("effect_sd")
+        effects = effect if is_several(effect) else [effect]
+        variances = variance if is_several(variance) else [variance]
+        with working_folder() as folder:
+            acquired_effects = load_acquired_effects(
+                effects,  # type: ignore[arg-type]
+                variances,  # type: ignore[arg-type]
+                self._learned.basics.brain.bold_mask,
+                folder,
+            )
+            with self._draw_error_samples(folder) as samples:
+                sds = list(iterate_effect_sds(samples, acquired_effects, fwhm_mm))
+        return sds if is_several(effect) else sds[0]
+
+    def region_error(
+        self, region: MaskLike, effect: ImageLike, variance: ImageLike, *, fwhm_mm: float = 0.0
+    ) -> float:
+        """Return the standard deviation of the reconstruction error of a region's mean effect.
+
+        The errors of neighboring voxels are correlated, and most of them cancel in a mean, so that
+        the result does not follow from the map of `effect_sd`. Noise of the mean is not included;
+        it follows from a linear model of the mean time series.
+
+        Parameters
+        ----------
+        region : path, image or array (X, Y, Z)
+            Region on the high-resolution grid. Only voxels in the brain are used.
+        effect, variance : path or nibabel.Nifti1Image
+            Unsmoothed effect in the motion-corrected acquired series (see `correct_motion`), and
+            its variance in the linear model (x, y, z).
+        fwhm_mm : float, default=0.0
+            Smoothing of the super-resolved effect (FWHM, mm).
+
+        Returns
+        -------
+        float
+            Standard deviation in the unit of the effect, as ``region_error_sd`` of ``bids-sr``.
+
+        Raises
+        ------
+        ImageInputError
+            If the method has no prior or was not applied, or if an image is on another grid.
+        """
+        self._check_has_error("region_error")
+        brain = self._learned.basics.brain
+        with working_folder() as folder:
+            region_mask = load_mask(region, brain.bold_mask_hr, folder, "region")
+            in_brain = region_mask.data & brain.bold_mask_hr.data
+            if not in_brain.any():
+                raise ImageInputError("region: no voxel is in the brain. Pass another region.")
+            (acquired,) = load_acquired_effects([effect], [variance], brain.bold_mask, folder)
+            with self._draw_error_samples(folder) as samples:
+                scale = samples.compute_scale(
+                    acquired.effect.data,
+                    acquired.variance.data,
+                    samples.compute_acquired_power(0.0),
                 )
-            series_file = self._super_resolve(reader, poses, folder, print_line)
-            if target is None:
-                image = nib.Nifti1Image.from_filename(series_file)
-                data = np.asarray(image.dataobj, dtype=np.float32)
-                return nib.Nifti1Image(
-                    data[..., 0] if reader.ndim == 3 else data, image.affine, image.header
-                )
-            if target.suffix == ".gz":
-                compress_series(series_file, target)
-            else:
-                link_or_copy(series_file, target)
-        return nib.Nifti1Image.from_filename(target)
+                (sd,) = samples.compute_mean_sds(in_brain, [(scale, fwhm_mm)])
+        return sd
+
+    def _check_has_error(self, method: str) -> None:
+        """Raise an error unless the reconstruction error of the fitted run is known."""
+        self._check_is_single(method)
+        if not self._learned.has_prior or not self.applied_:
+            reason = "was not applied to this run" if self._learned.has_prior else "has no prior"
+            raise ImageInputError(
+                f"method: {self.method} {reason}, so the reconstruction error is unknown. Use a "
+                "method such as sbl."
+            )
+
+    def _check_is_single(self, method: str) -> None:
+        """Raise an error if the estimator is not fitted, or was fitted to a list of runs."""
+        check_is_fitted(self)
+        if self.runs_:
+            raise ImageInputError(
+                f"{method}: `fit` was called with a list of {len(self.runs_)} runs. Call {method} "
+                "of each estimator in runs_."
+            )
+
+    @contextmanager
+    def _draw_error_samples(self, folder: Path) -> Iterator[ErrorSamples]:
+        """Yield samples of the reconstruction error of the run, in files in a folder.
+
+        The samples do not depend on the volumes, so that a single volume is super-resolved.
+        """
+        volume, pose = self._example_volume
+        brain = self._learned.basics.brain
+        save_image(volume, brain.bold_mask.affine, folder / "example.nii")
+        (folder / "samples").mkdir()
+        with SeriesReader(folder / "example.nii") as reader:
+            super_resolved = self._super_resolve(
+                reader, pose[None], folder / "samples", with_error_samples=True
+            )
+        assert super_resolved.error_draws is not None
+        assert super_resolved.acquired_draws is not None
+        with (
+            SeriesReader(super_resolved.error_draws.path) as errors,
+            SeriesReader(super_resolved.acquired_draws.path) as acquired,
+        ):
+            yield ErrorSamples(
+                errors=errors,
+                acquired=acquired,
+                brain=brain.bold_mask,
+                brain_hr=brain.bold_mask_hr,
+            )
+
+    def _align(self, reader: SeriesReader, poses: Array | None) -> FittedRun:
+        """Return a run with its head motion, which is estimated if `poses` is None.
+
+        All volumes are processed, and another run may have other dummies and outliers.
+        """
+        run_basics = replace(self._learned.basics, n_dummy=0, outliers=None)
+        if poses is None:
+            head_motion = fit_motion(reader, 0, run_basics.motion.boldref)
+        else:
+            head_motion = replace(run_basics.motion, hmc_xfms=poses)
+        return to_fitted_run(reader, replace(run_basics, motion=head_motion), self.factor_)
 
     def _super_resolve(
         self,
@@ -474,8 +644,10 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         folder: Path,
         print_line: Callable[[str], object] = str,
         name: str = "",
-    ) -> Path:
-        """Return the file of a super-resolved series.
+        *,
+        with_error_samples: bool = False,
+    ) -> SuperResolvedSeries:
+        """Return a super-resolved series, in files in a folder.
 
         Parameters
         ----------
@@ -489,20 +661,14 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             Function that prints the current step.
         name : str
             Interpolation that replaces the method; "" for the method.
+        with_error_samples : bool
+            Whether samples of the reconstruction error are drawn.
         """
         learned_run = self._learned
-        # All volumes are processed, and another run may have other dummies and outliers.
-        run_basics = replace(learned_run.basics, n_dummy=0, outliers=None)
         with Eager(folder, print_line):
-            if poses is None:
-                head_motion = fit_motion(reader, 0, run_basics.motion.boldref)
-            else:
-                head_motion = replace(run_basics.motion, hmc_xfms=poses)
-            fitted_run = to_fitted_run(
-                reader, replace(run_basics, motion=head_motion), self.factor_
-            )
+            fitted_run = self._align(reader, poses)
             guide = None if name else learned_run.write_guide(folder)
-            super_resolved = compute_series(
+            return compute_series(
                 SeriesSources(fitted_run=fitted_run, guide=guide),
                 request_series(name or self.method, has_pair=False, uses_guide=guide is not None),
                 None if name or learned_run.model is None else learned_run.model.write(folder),
@@ -511,13 +677,10 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                     precision=self.precision,
                     omp_nthreads=self.n_jobs,
                     device=self.device,
+                    random_seed=self.random_state,
+                    with_error_samples=with_error_samples,
                 ),
             )
-            series = super_resolved.series
-            if series.plain:
-                return series.path
-            copy_series(series.path, folder / "plain.nii")
-        return folder / "plain.nii"
 
     def _find_poses(self, reader: SeriesReader, motion: Motion | None) -> Array | None:
         """Return the head motion of a series; None if it has to be estimated.
@@ -612,10 +775,10 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 (folder / name).mkdir()
                 interpolation = "" if name == self.method else name
                 with SeriesReader(folder / "example.nii") as reader:
-                    series_file = self._super_resolve(
+                    series = self._super_resolve(
                         reader, pose[None], folder / name, name=interpolation
-                    )
-                with SeriesReader(series_file) as super_resolved:
+                    ).series
+                with SeriesReader(series.path) as super_resolved:
                     volumes[name] = Volume(super_resolved.volume(0), super_resolved.affine)
         return render_resolver(
             self.method,

@@ -603,12 +603,13 @@ def _describe_missing_t1w(settings: Settings) -> str:
     ]
     if roi not in ("auto", "brain"):
         sentences.append(
-            "The ROI file cannot be transformed to the BOLD series."
+            "The ROI file can only be used if it is on the grid of the BOLD series."
             if is_file(roi)
             else f"The region {roi} cannot be located."
         )
     if roi != "brain":
-        sentences.append("The whole brain is used as the region of interest.")
+        otherwise = "Otherwise, the" if is_file(roi) else "The"
+        sentences.append(f"{otherwise} whole brain is used as the region of interest.")
     sentences.append(
         "Results are not normalized to template space, and the confounds csf, white_matter"
         " and their CompCor components are not computed."

@@ -58,6 +58,7 @@ STAGES: Mapping[str, str] = {
     "run_verdict": "evaluation",
     "quality": "evaluation",
     "reconstruction_error": "evaluation",
+    "region_effects": "evaluation",
     "average_series": "files for other software",
     "mask_in_template": "files for other software",
     "invert_coreg": "files for other software",

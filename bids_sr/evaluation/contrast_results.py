@@ -18,6 +18,7 @@ from bids_sr.evaluation.detail_support import (
 )
 from bids_sr.evaluation.evidence import Evidence, main_regions
 from bids_sr.frozen import frozen
+from bids_sr.glm.contrasts import rank_contrast
 from bids_sr.metrics.rows import MISSING, MetricRow
 
 _TESTED_METHOD = "sbl"
@@ -93,7 +94,7 @@ def list_contrasts(rows: Iterable[MetricRow], series: str) -> list[str]:
         for row in rows
         if row.series == series and row.contrast != MISSING and "+" not in row.contrast
     )
-    return sorted(contrasts, key=lambda name: name != "all")
+    return sorted(contrasts, key=rank_contrast)
 
 
 def collect_results(
@@ -169,7 +170,7 @@ def _select_measured(
 def _decide_region(tested: DetailSupport, measured: MetricRow | None) -> RegionResult:
     """Return the result in one region; `measured` is None if the detail was not measured."""
     if measured is None:
-        return RegionResult(state=tested.state, tested=tested, reason=_explain_test(tested))
+        return RegionResult(state=tested.state, tested=tested, reason=explain_test(tested))
     state: SupportState
     reason = ""
     if not math.isfinite(measured.value):
@@ -186,7 +187,7 @@ def _decide_region(tested: DetailSupport, measured: MetricRow | None) -> RegionR
     return RegionResult(state=state, tested=tested, measured=measured, reason=reason)
 
 
-def _explain_test(tested: DetailSupport) -> str:
+def explain_test(tested: DetailSupport) -> str:
     """Return the reason for the result of a test; "" if the value and its interval are the reason.
 
     Detail with a value above 0 is not supported if the effect is smooth, or if its highest spatial

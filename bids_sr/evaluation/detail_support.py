@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
+from bids_sr.evaluation.missing_blocks import explain_missing_blocks
 from bids_sr.evaluation.tested_detail import (
     FINENESS,
     HALF_RESOLUTION,
@@ -120,6 +121,13 @@ def classify_detail(
     supports = {}
     for contrast in dict.fromkeys([*contrasts, *tested_contrasts]):
         contrast_rows = [row for row in tested_rows if row.contrast == contrast]
+        if not contrast_rows:
+            reason = explain_missing_blocks(method_rows, contrast) or NOT_SPLIT
+            untested = DetailSupport(state="not testable", reason=reason)
+            supports[contrast] = ContrastSupport(
+                contrast=contrast, active=untested, brain=untested
+            )
+            continue
         supports[contrast] = ContrastSupport(
             contrast=contrast,
             active=_classify_region(

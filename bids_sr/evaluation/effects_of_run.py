@@ -11,8 +11,9 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects, load_effects
-from bids_sr.glm.blocks import TaskBlock, missing_conditions
-from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.blocks import TaskBlock
+from bids_sr.glm.contrasts import Contrasts, rank_contrast
+from bids_sr.glm.halves import missing_conditions, split_contrasts
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io import atomic_files
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
@@ -172,28 +173,20 @@ class RunEffects:
         self._log_missing_conditions()
 
     def _log_missing_conditions(self) -> None:
-        """Log contrasts that cannot be split, and conditions that are excluded from halves."""
+        """Log contrasts that cannot be split into halves, with the missing conditions."""
         first_effects = self.load_first()
-        contrasts_by_conditions: dict[str, list[str]] = {}
+        contrasts_by_reason: dict[str, list[str]] = {}
         for name, weights in self.contrasts.items():
-            conditions = ", ".join(missing_conditions(first_effects.blocks, weights))
             if first_effects.halves(weights) is None:
-                # The user was warned before processing about runs without any contrast that can be
-                # split, so this message is only logged.
-                _LOGGER.info(
-                    "The contrast %s cannot be split into halves (%s).",
-                    name,
-                    conditions or "not estimable",
-                )
-            elif conditions:
-                contrasts_by_conditions.setdefault(conditions, []).append(name)
-        for conditions, contrast_names in contrasts_by_conditions.items():
+                missing = ", ".join(missing_conditions(first_effects.blocks, weights))
+                reason = f"too few blocks of {missing}" if missing else "not estimable"
+                contrasts_by_reason.setdefault(reason, []).append(name)
+        for reason, contrast_names in contrasts_by_reason.items():
             # The user was warned about these trial types before processing.
             _LOGGER.info(
-                "Trial types with too few blocks are excluded from the split-half analysis of the "
-                "contrasts %s: %s",
+                "Contrasts that cannot be split into halves (%s): %s",
+                reason,
                 ", ".join(contrast_names),
-                conditions,
             )
 
     def _select_series(self, names: Sequence[str]) -> "RunEffects":
@@ -261,25 +254,25 @@ def _make_signature(block: TaskBlock) -> tuple[object, ...]:
 
 
 def _select_contrast(run: RunEffects) -> tuple[str, Float | None]:
-    """Return the contrast ``all``, or else the first that can be estimated, with block weights.
+    """Return the split contrast of most conditions, or else the first, with block weights.
 
-    The weights are (B,). ("", None) is returned if no contrast can be estimated.
+    The weights are (B,). ("", None) is returned if no contrast can be split and estimated.
     """
     effects = run.load_first()
     weights_by_contrast = {
         name: block_weights
-        for name, weights in run.contrasts.items()
-        if (block_weights := effects.mean_weights(weights)) is not None
+        for name, split in split_contrasts(effects.blocks, run.contrasts).items()
+        if (block_weights := effects.run_weights(split.weights)) is not None
     }
-    contrast = "all" if "all" in weights_by_contrast else next(iter(weights_by_contrast), "")
+    contrast = min(weights_by_contrast, key=rank_contrast, default="")
     return contrast, weights_by_contrast.get(contrast)
 
 
 def save_fine_effects(run: RunEffects, path: Path) -> Path:
     """Write effects of all series beyond the acquired Nyquist frequency, cropped to the brain.
 
-    The contrast is ``all`` if it can be estimated, else the first contrast that can. Effects are
-    means over both halves, in signal units.
+    The contrast is ``all``, or ``all`` without conditions that cannot be split into halves, or
+    else the first that can. Effects are from all blocks of the run, in signal units.
 
     Keys of the file are ``contrast``; ``affine`` of the crop; ``mask``; ``series``, the names of
     all series except ensemble members; and ``beyond_NAME`` (X, Y, Z) for each of these series.

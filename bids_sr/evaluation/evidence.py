@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Literal
 
 from bids_sr.frozen import frozen
+from bids_sr.glm.contrasts import rank_contrast
 from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.series import is_variant_of
 
@@ -314,9 +315,9 @@ def _gather_evidence(
 ) -> Evidence | None:
     """Gather the evidence on some series from one reference; None if no row is about them.
 
-    The contrast is ``all`` (every condition against rest) if it exists, else the first contrast
-    with values of these series. The smoothing is the smallest of this contrast, and only regions
-    with values are included.
+    The contrast is ``all`` (every condition against rest) if it exists, or ``all`` without some
+    conditions, else the first contrast with values of these series. The smoothing is the smallest
+    of this contrast, and only regions with values are included.
     """
     candidates = [
         row for row in rows if row.reference == reference.name and row.band == _BANDS[kind]
@@ -335,7 +336,7 @@ def _gather_evidence(
         return None
     contrast_order = list(dict.fromkeys(row.contrast for row in rows_of_statistic))
     contrasts = {row.contrast for row in _prefer_finite(series_rows)}
-    contrast = min(contrasts, key=lambda name: (name != "all", contrast_order.index(name)))
+    contrast = min(contrasts, key=lambda name: (rank_contrast(name), contrast_order.index(name)))
     contrast_rows = [row for row in rows_of_statistic if row.contrast == contrast]
     fwhm_mm = min(row.fwhm_mm for row in contrast_rows)
     main_rows = [row for row in contrast_rows if row.fwhm_mm == fwhm_mm]

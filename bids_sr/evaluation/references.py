@@ -25,7 +25,7 @@ from bids_sr.evaluation.reference_maps import (
     make_known_effects,
 )
 from bids_sr.glm.block_effects import Effects
-from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.halves import split_contrasts
 from bids_sr.io.arrays import Float, Float32, MaskArray
 from bids_sr.io.volume import Volume
 from bids_sr.series import MEASURED, OTHER_RUN
@@ -37,19 +37,24 @@ def make_half_reference(run: RunEffects) -> Reference | None:
     """Return the reference of measured halves; None if there is no measured series.
 
     The effect of each half of the blocks is compared with the measured effect of the other half,
-    in both directions. Active voxels are selected in the acquired run, and in the half of the
-    measured series that is not the target. The acquired t map includes the blocks of both halves,
-    but its noise is limited to the acquired band.
+    in both directions. A contrast with conditions that are missing in a half is replaced by the
+    contrast of its other conditions (`split_contrasts`). Active voxels are selected in the
+    acquired run, and in the half of the measured series that is not the target. The acquired t map
+    includes the blocks of both halves, but its noise is limited to the acquired band.
     """
     if MEASURED not in run.files:
         return None
     measured = run.load_first()
     comparisons: dict[str, tuple[BlockComparison, BlockComparison]] = {}
+    origins: dict[str, str] = {}
+    block_counts: dict[str, int] = {}
     active: list[ComparedVoxels] = []
-    for contrast, weights in run.contrasts.items():
-        halves = measured.halves(weights)
+    for contrast, split in split_contrasts(measured.blocks, run.contrasts).items():
+        halves = measured.halves(split.weights)
         if halves is None:
             continue
+        origins[contrast] = split.origin
+        block_counts[contrast] = _count_blocks(halves)
         first, second = resample_weights(measured.blocks, halves, run.n_boot, run.seed, contrast)
         comparisons[contrast] = (
             BlockComparison(contrast=contrast, source=first, target=second, twin=first),
@@ -62,10 +67,10 @@ def make_half_reference(run: RunEffects) -> Reference | None:
         targets=_make_targets(run, measured, run.bands),
         regions=[
             *_iterate_fixed_regions(run, comparisons),
-            *_iterate_acquired_active_voxels(run, comparisons),
+            *_iterate_acquired_active_voxels(run, comparisons, origins),
             *active,
         ],
-        block_counts=_count_blocks(measured, run.contrasts),
+        block_counts=block_counts,
         has_controls=True,
     )
 
@@ -83,7 +88,7 @@ def make_map_reference(run: RunEffects) -> Reference | None:
     comparisons: dict[str, tuple[BlockComparison]] = {}
     active: list[ComparedVoxels] = []
     for contrast, weights in run.contrasts.items():
-        block_weights = measured.mean_weights(weights)
+        block_weights = measured.run_weights(weights)
         if block_weights is not None:
             comparisons[contrast] = (
                 BlockComparison(
@@ -101,7 +106,7 @@ def make_map_reference(run: RunEffects) -> Reference | None:
         targets=_make_targets(run, measured, ("beyond",)),
         regions=[
             *_iterate_fixed_regions(run, comparisons),
-            *_iterate_acquired_active_voxels(run, comparisons),
+            *_iterate_acquired_active_voxels(run, comparisons, {}),
             *active,
         ],
         block_counts={},
@@ -152,7 +157,7 @@ def make_known_reference(
     weights_by_contrast = {
         name: block_weights
         for name in truths
-        if (block_weights := first_effects.mean_weights(run.contrasts[name])) is not None
+        if (block_weights := first_effects.run_weights(run.contrasts[name])) is not None
     }
     n_contrasts = len(weights_by_contrast)
     if not n_contrasts:
@@ -177,7 +182,9 @@ def make_known_reference(
         name=KNOWN.name,
         targets=run.maps_by_band(effects, run.bands),
         regions=[*_iterate_fixed_regions(run, comparisons), *active_regions],
-        block_counts=_count_blocks(first_effects, run.contrasts),
+        block_counts={
+            name: _count_blocks(weights) for name, weights in weights_by_contrast.items()
+        },
         select_pairs=(
             partial(_pair_methods, run.same_widths) if MEASURED in run.files else gain_pairs
         ),
@@ -208,12 +215,14 @@ def make_other_run_reference(run: RunEffects, other_effects: Effects) -> Referen
     """
     first_effects = run.load_first()
     comparisons: dict[str, list[BlockComparison]] = {}
+    block_counts: dict[str, int] = {}
     active: list[ComparedVoxels] = []
-    for contrast, weights in run.contrasts.items():
-        block_weights = first_effects.mean_weights(weights)
-        halves = other_effects.halves(weights)
+    for contrast, split in split_contrasts(other_effects.blocks, run.contrasts).items():
+        block_weights = first_effects.run_weights(split.weights)
+        halves = other_effects.halves(split.weights)
         if block_weights is None or halves is None:
             continue
+        block_counts[contrast] = _count_blocks(block_weights)
         source = resample_weights(
             first_effects.blocks, block_weights[None], run.n_boot, run.seed, contrast
         )[0]
@@ -233,7 +242,7 @@ def make_other_run_reference(run: RunEffects, other_effects: Effects) -> Referen
         name=OTHER_RUN,
         targets=_make_targets(run, other_effects, ("within",)),
         regions=[*_iterate_fixed_regions(run, comparisons), *active],
-        block_counts=_count_blocks(first_effects, run.contrasts),
+        block_counts=block_counts,
         statistics=("r", "ev"),
     )
 
@@ -263,12 +272,18 @@ def _iterate_fixed_regions(
 
 
 def _iterate_acquired_active_voxels(
-    run: RunEffects, comparisons: Mapping[str, Sequence[BlockComparison]]
+    run: RunEffects,
+    comparisons: Mapping[str, Sequence[BlockComparison]],
+    origins: Mapping[str, str],
 ) -> Iterator[ComparedVoxels]:
-    """Yield the voxels active in the acquired run, for each contrast with a t map of this run."""
+    """Yield the voxels active in the acquired run, for each contrast with a t map of this run.
+
+    `origins` are names of t maps by contrast, if they differ from the name of the contrast.
+    """
     for contrast, contrast_comparisons in comparisons.items():
-        if contrast in run.acquired_t:
-            t = np.abs(run.acquired_t[contrast])[run.mask]
+        map_name = origins.get(contrast, contrast)
+        if map_name in run.acquired_t:
+            t = np.abs(run.acquired_t[map_name])[run.mask]
             yield ComparedVoxels(
                 name=ACQUIRED_ACTIVE, voxels=t > TRUE_T, comparisons=contrast_comparisons
             )
@@ -290,11 +305,6 @@ def _iterate_regions_above(
             )
 
 
-def _count_blocks(effects: Effects, contrasts: Contrasts) -> dict[str, int]:
-    """Return the number of blocks used in each contrast; contrasts without halves are omitted."""
-    halves_by_contrast = {name: effects.halves(weights) for name, weights in contrasts.items()}
-    return {
-        name: int(np.count_nonzero(halves))
-        for name, halves in halves_by_contrast.items()
-        if halves is not None
-    }
+def _count_blocks(block_weights: Float) -> int:
+    """Return the number of blocks with a weight, (B,) or (halves, B)."""
+    return int(np.count_nonzero(block_weights))

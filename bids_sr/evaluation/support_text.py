@@ -129,10 +129,15 @@ def _describe_recovered(method: str, results: Sequence[ContrastResult], n_contra
     n_hidden = len(names) - _MAX_NAMED_CONTRASTS
     if n_hidden > 1:
         names = [*names[:_MAX_NAMED_CONTRASTS], f"{n_hidden} other contrasts"]
-    return (
+    text = (
         f"{method} recovers detail of {len(results)} of {n_contrasts} contrasts in active voxels"
-        f" ({enumerate_unique(names)}), and of {n_in_brain or 'none'} of these in the whole brain."
     )
+    names_text = enumerate_unique(names)
+    if n_in_brain == len(results):
+        return f"{text} and in the whole brain ({names_text})."
+    if not n_in_brain:
+        return f"{text}, not in the whole brain ({names_text})."
+    return f"{text} ({names_text}), and of {n_in_brain} of these in the whole brain."
 
 
 def _describe_unrecovered(
@@ -147,7 +152,7 @@ def _describe_unrecovered(
         noun = "contrasts" if len(results) > 1 else "contrast"
         names_text = f" ({names})" if len(results) < _MAX_NAMED_CONTRASTS else ""
         return f"{state[:1].upper()}{state[1:]}: {len(results)} {noun}{names_text}."
-    contrasts = f"all {n_contrasts} contrasts" if n_contrasts > 1 else names
+    contrasts = f"all {n_contrasts} contrasts" if n_contrasts > 2 else names
     reasons = {result.active.reason for result in results}
     reason = f", because {reasons.pop()}" if len(reasons) == 1 and reasons != {""} else ""
     return f"The detail of {contrasts} in the {method} maps is {state}{reason}."

@@ -26,6 +26,7 @@ from bids_sr.evaluation.reference_maps import TRUE_T
 from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.halves import split_contrasts
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.io.grids import Factor
@@ -93,7 +94,8 @@ def iterate_tested_detail(
         t maps of the downsampled run, interpolated to this grid, by smoothing (FWHM, mm) and
         contrast.
     contrasts : Contrasts
-        Weights of conditions by contrast. Contrasts that cannot be split into halves are skipped.
+        Weights of conditions by contrast. Contrasts that cannot be split into halves are replaced
+        as in `split_contrasts`, or skipped.
     factor : Factor
         Downsampling factor of the run along each axis.
 
@@ -102,8 +104,8 @@ def iterate_tested_detail(
     MetricRow
         Rows of `iterate_detail_of_halves`.
     """
-    for contrast, weights in contrasts.items():
-        half_weights = acquired.halves(weights)
+    for contrast, split in split_contrasts(acquired.blocks, contrasts).items():
+        half_weights = acquired.halves(split.weights)
         if half_weights is None:
             continue
         estimates, targets = (
@@ -115,7 +117,7 @@ def iterate_tested_detail(
             contrast=contrast,
             estimates=estimates,
             targets=targets,
-            active_t={width: t_maps.get(contrast) for width, t_maps in active_t.items()},
+            active_t={width: t_maps.get(split.origin) for width, t_maps in active_t.items()},
             mask=acquired.mask,
             zooms=acquired.zooms,
         )

@@ -69,15 +69,14 @@ def spread_of_effect(
     Returns
     -------
     ndarray | None
-        Standard deviation (X, Y, Z) in signal units, over the blocks of both halves; None if there
-        are too few blocks.
+        Standard deviation (X, Y, Z) in signal units; None if a condition has no block.
 
     Raises
     ------
     ValueError
         If effects are on another grid, or if `members` is empty.
     """
-    block_weights = effects.mean_weights(weights)
+    block_weights = effects.run_weights(weights)
     if block_weights is None:
         return None
     return spread(

@@ -8,6 +8,7 @@ the correlation; the linear model fits the unfiltered series with drift and moti
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,7 @@ from bids_sr.glm.design import Design, DesignSettings, build_design, contrast_ve
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.noise import estimate_noise
+from bids_sr.glm.region_means import MeanEffect, fit_mean_series
 from bids_sr.glm.regressors import Regressors
 from bids_sr.glm.temporal_regressors import time_column_names
 from bids_sr.glm.time_series import (
@@ -94,11 +96,14 @@ class ActivationMaps:
     `maps` are (X, Y, Z) float32 by (contrast, stat) and 0 outside the mask; stat is cc, effect,
     variance, t or z. Maps are regenerated whenever they are looked up. `noise_order` is the number
     of lags of the noise model (0 for white noise); None if there is no linear model.
+    `region_effects` are the effects in the mean time series of a region, by contrast; empty
+    if there is no linear model or no region.
     """
 
     maps: Mapping[tuple[str, str], Float32]
     design: Design
     noise_order: int | None = None
+    region_effects: Mapping[str, MeanEffect] = field(default_factory=dict)
 
 
 def _fit_maps(
@@ -215,6 +220,7 @@ def map_activation(
     scratch: Path,
     confounds: pd.DataFrame | None = None,
     inspect_volumes: Callable[[list[Float32]], None] | None = None,
+    region: MaskArray | None = None,
 ) -> dict[float, ActivationMaps]:
     """Return maps of all contrasts of one series, by smoothing width (FWHM, mm).
 
@@ -240,6 +246,8 @@ def map_activation(
         Confounds of the run, one row per volume.
     inspect_volumes : Callable[[list[Float32]], None] | None, optional
         Function that is called with each batch of volumes that are read.
+    region : MaskArray | None, optional
+        Region whose mean time series is also fitted, within the mask (X, Y, Z).
 
     Returns
     -------
@@ -276,8 +284,16 @@ def map_activation(
             values, noise_order = _fit_maps(
                 time_series, design, vectors[width], settings, mask, reader.zooms
             )
-            maps = _MapsInMask(values, list(contrasts), mask)
+            region_effects: Mapping[str, MeanEffect] = {}
+            if region is not None and noise_order is not None:
+                mean_series = time_series.average(region[mask], settings.block_bytes)
+                region_effects = fit_mean_series(
+                    mean_series, design, vectors[width], list(contrasts)
+                )
             maps_by_width[width] = ActivationMaps(
-                maps=maps, design=design, noise_order=noise_order
+                maps=_MapsInMask(values, list(contrasts), mask),
+                design=design,
+                noise_order=noise_order,
+                region_effects=region_effects,
             )
     return maps_by_width

@@ -18,7 +18,8 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.blocks import BlockDesign, TaskBlock, half_weights
+from bids_sr.glm.blocks import BlockDesign, TaskBlock
+from bids_sr.glm.halves import half_weights, run_weights
 from bids_sr.glm.smoothing import smooth
 from bids_sr.glm.streamed_fit import StreamedFit, divide_into_batches
 from bids_sr.glm.time_series import extract_time_series
@@ -83,16 +84,12 @@ class Effects:
         return voxel_sizes(self.affine).tolist()
 
     def halves(self, weights: Mapping[str, float]) -> Float | None:
-        """Return the block weights in the effect of each half, (2, B); None without two halves."""
+        """Return the block weights in the effect of each half, (2, B), see `half_weights`."""
         return half_weights(self.blocks, weights, self.leak)
 
-    def mean_weights(self, weights: Mapping[str, float]) -> Float | None:
-        """Return the block weights in the mean effect of both halves, (B,).
-
-        None is returned if the run has no two halves.
-        """
-        halves = self.halves(weights)
-        return None if halves is None else halves.mean(axis=0)
+    def run_weights(self, weights: Mapping[str, float]) -> Float | None:
+        """Return the block weights in the effect of the whole run, (B,), see `run_weights`."""
+        return run_weights(self.blocks, weights, self.leak)
 
     def effect(self, block_weights: Float) -> Float32:
         """Return a weighted sum of block effects, (X, Y, Z), in the unit of the series."""

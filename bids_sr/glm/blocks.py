@@ -2,8 +2,15 @@
 
 Halves consist of alternate blocks: the first, third, … block of each condition, and the second,
 fourth, … block. Both halves thus contain all conditions and are equally affected by drift.
-Consecutive events of one trial type with short gaps are one sustained block. If this gives many
-short trials, chunks of consecutive trials of one condition are the units.
+Consecutive events of one trial type with short gaps are one sustained block, so one row per trial
+and one row per block give the same blocks. If this gives many short trials, chunks of consecutive
+trials of one condition are the units.
+
+A single block is not divided, because its parts are not independent. The noise of two halves that
+consisted of alternate parts of one block correlated by -.99 (block of 16 s), -.64 (32 s), and .84
+or more (96 s and longer; TR of 2 s, 60 s of rest before and after). Responses to the parts of a
+short block overlap, and all parts of a long block are compared with the same baseline. For blocks
+of 16 s of two or six conditions, separated by rest, the correlation is between -.05 and .05.
 
 A block whose response is mostly outside the run is modeled but not used, because the standard
 error of its effect is many times larger than for other blocks (13 times for a block of 16 s that
@@ -27,7 +34,6 @@ from bids_sr.glm.design import (
     build_design,
     find_uncensored_volumes,
     frame_times,
-    scale_weights,
 )
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import Events, Regressors, Seeds, TooManyColumns, Trial
@@ -38,18 +44,23 @@ _LOGGER = logging.getLogger(__name__)
 
 _MAX_GAP_S = 3.0  # s, largest gap between events of a block
 _MAX_UNITS = 40
-_MIN_TRIALS = 16  # smallest number of trials of a continuous condition that is divided into chunks
-_N_CHUNKS = 8  # number of these chunks
+MIN_BLOCKS = 2
+"""Smallest number of blocks of a condition that can be split into halves."""
 # fraction of a block's response (squared and summed over time) that must be inside the run
 MIN_SHARE = 0.5
 _RESPONSE_S = 40.0  # s, duration of the response after a block
-# largest leak of an estimable contrast into any column of the design, see `BlockDesign`
-_MAX_LEAK = 1e-6
 _MIN_ENERGY = 1e-300  # avoids division by 0 for responses that are 0 throughout
 
 
 class TooFewBlocks(ValueError):
-    """Error raised if blocks cannot be split in two halves; the message names run and remedy."""
+    """Error raised if blocks cannot be split in two halves; the message names run and remedy.
+
+    `counts` are the numbers of used blocks by condition; {} if they are not the reason.
+    """
+
+    def __init__(self, message: str, counts: Mapping[str, int] | None = None) -> None:
+        super().__init__(message)
+        self.counts = dict(counts or {})
 
 
 @frozen
@@ -107,51 +118,24 @@ def find_blocks(events: Events, max_blocks: int = _MAX_UNITS) -> list[TaskBlock]
 
     Consecutive events of one type and modulation are one block if at most `_MAX_GAP_S` is between
     the end of an event and the next onset. If there are more than `max_blocks` blocks, the units
-    are chunks of consecutive blocks of a condition. If all events of a condition form one block,
-    which could not be split (such as rapid trials of one type throughout the run), the units are
-    chunks of its events.
+    are chunks of consecutive blocks of a condition.
 
     `max_blocks` is the largest number of units. It is only exceeded if two units per condition are
     more.
     """
-    trials = sorted(events.trials(), key=lambda trial: trial.onset)
-    joined_events = _join_trials(trials)
+    joined_events = _join_trials(sorted(events.trials(), key=lambda trial: trial.onset))
+    n_blocks = sum(map(len, joined_events.values()))
     # an even number, so that both halves have equally many units
     max_chunks = max(2, max_blocks // len(joined_events) // 2 * 2)
-    if sum(map(len, joined_events.values())) > max_blocks:
-        units = [
-            (name, chunk)
-            for name, condition_blocks in joined_events.items()
-            for chunk in _split_into_chunks(condition_blocks, max_chunks)
-        ]
-    else:
-        n_chunks = min(_N_CHUNKS, max_chunks) if max_blocks < _MAX_UNITS else _N_CHUNKS
-        units = [
-            (name, [block])
-            for name, condition_blocks in joined_events.items()
-            if len(condition_blocks) > 1
-            for block in condition_blocks
-        ]
-        units += [
-            (name, chunk)
-            for name, condition_blocks in joined_events.items()
-            if len(condition_blocks) == 1
-            for chunk in _divide_continuous(
-                condition_blocks, [trial for trial in trials if trial.condition == name], n_chunks
-            )
-        ]
+    units = [
+        (name, chunk)
+        for name, condition_blocks in joined_events.items()
+        for chunk in _split_into_chunks(
+            condition_blocks, max_chunks if n_blocks > max_blocks else len(condition_blocks)
+        )
+    ]
     units.sort(key=lambda unit: unit[1][0].onset)
     return [_make_block(name, unit_trials) for name, unit_trials in units]
-
-
-def _divide_continuous(
-    blocks: list[Trial], trials: Sequence[Trial], n_chunks: int
-) -> list[list[Trial]]:
-    """Return the units of a condition with a single block: chunks of its trials, if it has many.
-
-    `blocks` has the block of the condition, and `trials` its events.
-    """
-    return _split_into_chunks(trials, n_chunks) if len(trials) >= _MIN_TRIALS else [blocks]
 
 
 def _join_trials(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
@@ -208,25 +192,42 @@ def _check_split(blocks: Sequence[TaskBlock], source: str) -> None:
     """Raise `TooFewBlocks` if no condition has two used blocks; log conditions with fewer."""
     if not blocks:
         raise TooFewBlocks(f"{source}: the run is too short for a split-half analysis")
+    counts = count_used_blocks(blocks)
+    too_few = {name: n_used for name, n_used in counts.items() if n_used < MIN_BLOCKS}
+    if len(too_few) == len(counts):
+        raise TooFewBlocks(
+            f"{source}: a split-half analysis requires at least one condition with two blocks "
+            f"inside the run, but no condition has two ({describe_counts(too_few)}). Acquire more "
+            "blocks, or skip the split-half analysis",
+            counts,
+        )
+    if too_few:
+        _LOGGER.info(  # The plan has already reported these conditions.
+            "%s: conditions with fewer than two blocks inside the run are excluded from the "
+            "split-half analysis: %s",
+            source,
+            describe_counts(too_few),
+        )
+
+
+def count_used_blocks(blocks: Sequence[TaskBlock]) -> dict[str, int]:
+    """Return the number of used blocks of each condition."""
     counts = dict.fromkeys((block.condition for block in blocks), 0)
     for block in blocks:
         counts[block.condition] += block.used
-    unsplit = [name for name, n_used in counts.items() if n_used < 2]
-    if len(unsplit) == len(counts):
-        raise TooFewBlocks(
-            f"{source}: a split-half analysis requires at least one condition with two blocks "
-            "inside the run, but no condition has two "
-            f"({', '.join(f'{name}: {counts[name]}' for name in counts)}). Acquire more "
-            "blocks, or skip the split-half analysis"
-        )
-    for name in unsplit:
-        _LOGGER.info(  # The plan has already reported this condition.
-            "%s: the condition %s has only %d block inside the run and is excluded from the "
-            "split-half analysis, which requires two blocks",
-            source,
-            name,
-            counts[name],
-        )
+    return counts
+
+
+def describe_counts(counts: Mapping[str, int]) -> str:
+    """Return numbers of blocks by condition as text.
+
+    >>> describe_counts({"face": 1, "body": 0, "house": 2})
+    'face: one block, body: no block, house: 2 blocks'
+    """
+    words = {0: "no block", 1: "one block"}
+    return ", ".join(
+        f"{name}: {words.get(n_blocks, f'{n_blocks} blocks')}" for name, n_blocks in counts.items()
+    )
 
 
 def _build_block_events(blocks: Sequence[TaskBlock]) -> Events:
@@ -534,55 +535,3 @@ def _weigh_effects(blocks: Sequence[TaskBlock], design: Design) -> BlockDesign:
         dof=design.dof,
         censored=design.censored,
     )
-
-
-def half_weights(
-    blocks: Sequence[TaskBlock], weights: Mapping[str, float], leak: Float | None = None
-) -> Float | None:
-    """Return the block weights in the effect of each half, (2, B); None if there are no halves.
-
-    The effect of a half is the mean over a condition's blocks in this half, followed by the
-    contrast of conditions, scaled as in `scale_weights`. A condition without a used block in
-    either half is excluded from both halves, and the weights of the other conditions on its side
-    of the contrast are increased accordingly. A contrast cannot be split if it loses a side, or if
-    it is not estimable according to `leak` (see `BlockDesign`).
-    """
-    scaled = scale_weights(weights)
-    n_used = Counter((block.condition, block.half) for block in blocks if block.used)
-    in_both_halves = {
-        name: weight for name, weight in scaled.items() if n_used[name, 0] and n_used[name, 1]
-    }
-    full_sums, available_sums = _sum_by_sign(scaled), _sum_by_sign(in_both_halves)
-    if any(full_sums[sign] != 0 and available_sums[sign] == 0 for sign in full_sums):
-        return None
-    rescaled = {
-        name: weight * full_sums[weight > 0] / available_sums[weight > 0]
-        for name, weight in in_both_halves.items()
-    }
-    weights_by_half = np.zeros((2, len(blocks)))
-    for index, block in enumerate(blocks):
-        if block.used and block.condition in rescaled:
-            weights_by_half[block.half, index] = (
-                rescaled[block.condition] / n_used[block.condition, block.half]
-            )
-    if leak is not None and np.abs(weights_by_half @ leak).max() > _MAX_LEAK:
-        return None
-    return weights_by_half
-
-
-def _sum_by_sign(weights: Mapping[str, float]) -> dict[bool, float]:
-    """Return the sums of positive (True) and of negative (False) weights."""
-    return {
-        True: sum(weight for weight in weights.values() if weight > 0),
-        False: sum(weight for weight in weights.values() if weight < 0),
-    }
-
-
-def missing_conditions(blocks: Sequence[TaskBlock], weights: Mapping[str, float]) -> list[str]:
-    """Return conditions of a contrast without a used block in one of the halves."""
-    available = {(block.condition, block.half) for block in blocks if block.used}
-    return [
-        name
-        for name, weight in weights.items()
-        if weight and not {(name, 0), (name, 1)} <= available
-    ]

@@ -10,7 +10,7 @@ import hashlib
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from itertools import chain, combinations, count
@@ -49,6 +49,7 @@ ALL = "all"
 ALL_TYPE = "typeAll"
 """Name of the contrast of a trial type that is called ``all``."""
 
+_WITHOUT = "Without"  # in names of contrasts that lack some trial types of another contrast
 _MAX_LABEL_LENGTH = 80  # characters, because labels are part of file names
 _CHECKSUM_LENGTH = 8  # characters
 _MIN_SIMILARITY = 0.75  # ratio of difflib between an unknown name and a suggested name
@@ -342,10 +343,41 @@ def resolve_contrasts(
 
 def _add_contrast(contrasts: dict[str, Contrast], name: str, weights: Contrast) -> None:
     """Add a contrast under a unique name; two types may be shortened to the same letters."""
+    contrasts[make_unique_label(name, contrasts)] = weights
+
+
+def make_unique_label(name: str, labels: Collection[str]) -> str:
+    """Return a name as a label for file names that is not one of some other labels.
+
+    >>> make_unique_label("left1", ["left1", "left1x2"])
+    'left1x3'
+    """
     label = shorten_label(name, name)
     separator = "x" if label[-1].isdigit() else ""
     candidates = chain([label], (f"{label}{separator}{suffix}" for suffix in count(2)))
-    contrasts[next(candidate for candidate in candidates if candidate not in contrasts)] = weights
+    return next(candidate for candidate in candidates if candidate not in labels)
+
+
+def name_without_types(name: str, trial_types: Sequence[str]) -> str:
+    """Return the name of a contrast without some of its trial types.
+
+    >>> name_without_types("all", ["face", "left hand"])
+    'allWithoutFaceAndLeftHand'
+    """
+    return f"{name}{_WITHOUT}{'And'.join(map(_pascal_case, trial_types))}"
+
+
+def rank_contrast(name: str) -> int:
+    """Return the position of a contrast in lists: 0 is `ALL`, 1 is `ALL` without some types.
+
+    All other contrasts have rank 2.
+
+    >>> [rank_contrast(name) for name in ("all", "allWithoutFace", "face")]
+    [0, 1, 2]
+    """
+    if name == ALL:
+        return 0
+    return 1 if name.startswith(f"{ALL}{_WITHOUT}") else 2
 
 
 def _parse_contrast(

@@ -19,6 +19,7 @@ from scipy import special
 
 from bids_sr.evaluation.evidence import STRONGEST
 from bids_sr.evaluation.negative_controls import NEGATIVE_CONTROLS
+from bids_sr.glm.contrasts import rank_contrast
 from bids_sr.group import values as group_values
 from bids_sr.group.values import (
     QUESTION,
@@ -440,15 +441,14 @@ def compare_primary(values: pd.DataFrame, method: str) -> pd.DataFrame:
     return _add_verdicts(comparisons, [comparisons["role"]], PRIMARY)
 
 
-def _question_rank(question: pd.Series) -> tuple[int, bool, float, str]:
+def _question_rank(question: pd.Series) -> tuple[int, int, float, str]:
     """Return the sort key of a question, the quantity that a comparison is about.
 
     The primary comparison of a task is on the question with the smallest key.
     """
-    is_single_contrast = question["contrast"] != "all"
     return (
         _REFERENCES.index(question["reference"]),
-        is_single_contrast,
+        rank_contrast(question["contrast"]),
         question["fwhm_mm"],
         question["contrast"],
     )

@@ -24,6 +24,7 @@ from bids_sr.evaluation.words import (
     reference_phrase,
     region_text,
 )
+from bids_sr.glm.contrasts import rank_contrast
 from bids_sr.group.comparisons import (
     BELOW_STRONGEST_NOTE,
     EXPLORATORY,
@@ -114,12 +115,12 @@ def select_findings(
     is_unpaired = is_size & ~candidates["contrast"].isin(paired_contrasts)
     eligible = candidates[candidates["region"].isin(_REGIONS) & ~is_unpaired]
     ranked = eligible.assign(
-        is_single_contrast=eligible["contrast"] != "all",
+        contrast_rank=eligible["contrast"].map(rank_contrast),
         size_contrast=eligible["contrast"].where(eligible["kind"] == SIZE, ""),
         region_rank=eligible["region"].map(_REGIONS.index),
         method_rank=eligible["series"].map(list(methods).index),
         question=eligible.groupby(QUESTION, sort=False).ngroup(),
-    ).sort_values(["is_single_contrast", "fwhm_mm", "contrast", "comparison_index"])
+    ).sort_values(["contrast_rank", "fwhm_mm", "contrast", "comparison_index"])
     metric_columns = ["task", "variant", "table", *_METRIC, "region", "size_contrast"]
     reported_questions = ranked.drop_duplicates(metric_columns)["question"]
     reported = ranked[ranked["question"].isin(reported_questions)].sort_values(
@@ -476,7 +477,8 @@ def tested_detail_text(task: str, values: pd.DataFrame, method: str) -> str:
     tested = values[np.logical_and.reduce([values[name] == cell for name, cell in cells.items()])]
     if tested.empty:
         return ""
-    row = tested.sort_values("contrast", key=lambda names: names != "all", kind="stable").iloc[[0]]
+    ranks = tested["contrast"].map(rank_contrast)
+    row = tested.loc[[ranks.idxmin()]]
     all_shares = participant_columns(row).to_numpy(dtype=np.float64)
     shares = all_shares[np.isfinite(all_shares)]
     if not shares.size:

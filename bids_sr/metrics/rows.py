@@ -70,7 +70,7 @@ class MetricRow:
     threshold : str
         Threshold that defines the region of the statistic; n/a if not applicable.
     contrast : str
-        Contrast, or two compared contrasts joined by +.
+        Contrast; or two compared contrasts, or a contrast and a condition, joined by +.
     fwhm_mm : float
         Gaussian smoothing before statistics (FWHM, mm).
     lower, upper : float

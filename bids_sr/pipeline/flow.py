@@ -27,7 +27,15 @@ from bids_sr.pipeline.step import Caller, Part, Step, redirect_calls
 from bids_sr.run_time import RunTime
 
 if TYPE_CHECKING:
-    from bids_sr.pipeline.artifacts import Facts, Image, Regressors, Series, Table, Transforms
+    from bids_sr.pipeline.artifacts import (
+        Facts,
+        Image,
+        Mask,
+        Regressors,
+        Series,
+        Table,
+        Transforms,
+    )
 
 _T = TypeVar("_T")
 _CURRENT_FLOW: ContextVar["Flow | None"] = ContextVar("flow", default=None)
@@ -346,6 +354,11 @@ def read_series(file: Path) -> "Series":
 def read_image(file: Path) -> "Image":
     """Return a file with an image as an artifact that steps can load."""
     return cast("Image", file)
+
+
+def read_mask(file: Path) -> "Mask":
+    """Return a file with a mask as an artifact that steps can load."""
+    return cast("Mask", file)
 
 
 def read_table(file: Path) -> "Table":

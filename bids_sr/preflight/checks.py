@@ -50,7 +50,7 @@ from bids_sr.preflight.method_checks import (
 )
 from bids_sr.preflight.output_spaces import check_spaces, check_templates
 from bids_sr.preflight.overlap_checks import check_overlap
-from bids_sr.preflight.plan import Estimate, Plan
+from bids_sr.preflight.plan import Estimate, Plan, RegionMask
 from bids_sr.preflight.reference_checks import note_unused_reference
 from bids_sr.preflight.validator import validate
 from bids_sr.series import series_names
@@ -120,7 +120,7 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
     estimable_bolds = _find_estimable_runs(processed_subjects, models, settings, findings)
     with findings.about(code="method"):
         check_methods(settings, processed_subjects, findings)
-    _check_dataset(settings, data_set, findings)
+    region_mask = _check_dataset(settings, data_set, findings)
     note_unused_reference(settings, data_set.subjects, findings)
     subjects = tuple(
         subject
@@ -140,6 +140,7 @@ def _check_bold(settings: Settings, findings: Findings) -> Plan:
         skipped=skipped,
         sources=data_set.sources,
         nuisance=models.nuisance,
+        region_mask=region_mask,
     )
     return _complete_plan(plan, estimable_bolds, settings, remaining_findings)
 
@@ -272,8 +273,11 @@ def _has_estimable_model(
     ) and estimability.is_estimable(run, run_types, models.contrasts[run.bold], settings, findings)
 
 
-def _check_dataset(settings: Settings, data_set: Survey, findings: Findings) -> None:
-    """Validate the selected files, and check the requested spaces and regions."""
+def _check_dataset(settings: Settings, data_set: Survey, findings: Findings) -> RegionMask | None:
+    """Validate the selected files, and check the requested spaces and regions.
+
+    Returns the mask of the region of interest; None if the region is not a file.
+    """
     subjects = data_set.subjects
     labels = {subject.label for subject in subjects if subject.has_scans}
     labels |= {parse_entities(bold)["subject"] for bold, _ in data_set.files_by_run.values()}
@@ -296,7 +300,7 @@ def _check_dataset(settings: Settings, data_set: Survey, findings: Findings) -> 
             labels=[subject.label for subject in subjects],
             without_anat=without_anat,
         )
-        regions.check_region(settings, findings)
+        return regions.check_region(settings, subjects, findings)
 
 
 def is_rest(task: str) -> bool:

@@ -9,6 +9,7 @@ from bids_sr.bids.precomputed import DerivativeFolder
 from bids_sr.config.memory import Sizes
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
+from bids_sr.io.region_spaces import T1W, RegionSpace
 from bids_sr.notices import Notice
 
 
@@ -51,6 +52,22 @@ class Estimate:
 
 
 @frozen
+class RegionMask:
+    """Mask of the region of interest (``--roi FILE``).
+
+    Attributes
+    ----------
+    n_voxels : int
+        Number of voxels on the grid of the mask.
+    spaces : mapping
+        Participant → space of the mask.
+    """
+
+    n_voxels: int
+    spaces: Mapping[str, RegionSpace]
+
+
+@frozen
 class Plan:
     """Plan of a call.
 
@@ -77,6 +94,8 @@ class Plan:
         Directories of ``--derivatives``.
     nuisance : list of str or None
         Columns of the confounds in the linear models. If None, motion and aCompCor are used.
+    region_mask : RegionMask or None
+        Mask of the region of interest; None if the region is not a file.
     """
 
     subjects: tuple[Subject, ...] = ()
@@ -91,11 +110,19 @@ class Plan:
     type_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sources: tuple[DerivativeFolder, ...] = ()
     nuisance: list[str] | None = None
+    region_mask: RegionMask | None = None
 
     @property
     def runs(self) -> tuple[BoldRun, ...]:
         """Runs of all participants."""
         return tuple(run for subject in self.subjects for run in subject.runs)
+
+    def find_region_space(self, label: str) -> RegionSpace:
+        """Return the space of the mask of the region of interest for a participant.
+
+        Without a mask, the region is in T1w space.
+        """
+        return T1W if self.region_mask is None else self.region_mask.spaces.get(label, T1W)
 
     def list_series(self, run: BoldRun) -> tuple[str, ...]:
         """Return the series of a run."""

@@ -20,10 +20,13 @@ from bids_sr.bids.retrospective_plan import (
 from bids_sr.combination import format_combined_runs
 from bids_sr.config import Settings
 from bids_sr.glm.contrasts import Contrasts
+from bids_sr.io.region_spaces import BOLDREF
 from bids_sr.notices import Notice
 from bids_sr.preflight.exclusions import describe_skipped_runs
 from bids_sr.preflight.pace import measure_slowdown
 from bids_sr.preflight.plan import Estimate, Plan, StageCost
+from bids_sr.preflight.regions import choose_region, count_label_voxels
+from bids_sr.region_names import BRAIN, region_labels
 from bids_sr.series import SDMOD
 
 _MAX_NAMES = 3  # names of runs in a message
@@ -69,6 +72,7 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     ]
     for subject in (candidate for candidate in plan.subjects if not candidate.has_scans):
         lines.append(f"sub-{subject.label}: T1w {subject.t1w[0].name if subject.t1w else 'none'}")
+        lines.append(f"  region of interest: {_describe_region(subject, plan, settings)}")
         for run in subject.runs:
             lines += [f"  {line}" for line in _describe_run(run, subject, plan, settings)]
         if "glm" in settings.activation.kinds:
@@ -78,6 +82,18 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     lines.append(f"estimate: {cost_text(plan, settings)}")
     lines += _format_cost_table(plan.estimate, measure_slowdown(plan.estimate.processors)[0])
     return "\n".join([*lines, *notice_lines[n_warnings:]])
+
+
+def _describe_region(subject: Subject, plan: Plan, settings: Settings) -> str:
+    """Return name, space and number of voxels of a participant's region of interest as text."""
+    roi, atlas = choose_region(settings, subject), settings.activation.atlas
+    space = plan.find_region_space(subject.label)
+    if roi == BRAIN or (not subject.t1w and space != BOLDREF):
+        return "whole brain"
+    if plan.region_mask is not None:
+        return f"{Path(roi).name}, {space} space, {plan.region_mask.n_voxels:,} voxels"
+    n_voxels = count_label_voxels(region_labels(roi, atlas), atlas)
+    return f"{roi}, labels of {atlas}, {n_voxels:,} voxels of the atlas"
 
 
 def _describe_structural_scans(subjects: Sequence[Subject]) -> list[str]:

@@ -1,38 +1,170 @@
 """Checks of an atlas or region of interest that is given as an image."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from bids_sr.bids import Findings
+from bids_sr.bids import Findings, Subject, parse_entities
 from bids_sr.bids.headers import COLOR_REASON, READ_ERRORS, read_header, squeezed_shape
 from bids_sr.bids.label_lists import list_some
 from bids_sr.config import Settings
 from bids_sr.config.seeds import COMPONENTS, parse_seed
-from bids_sr.region_names import find_atlas, is_aal2, is_file, region_labels
+from bids_sr.io.region_spaces import (
+    BOLDREF,
+    T1W,
+    Grid,
+    RegionSpace,
+    find_space,
+)
+from bids_sr.preflight.plan import RegionMask
+from bids_sr.region_names import (
+    AUTO,
+    BRAIN,
+    find_atlas,
+    is_aal2,
+    is_file,
+    region_labels,
+    region_of_tasks,
+)
 
 _MAX_LABELS = 5  # number of labels in a message
+_NAMES_FIX = "Alternatively, use --roi motor or --roi brain."
 
 
-def check_region(settings: Settings, findings: Findings) -> None:
-    """Reject an atlas or region-of-interest image that cannot be read or is empty."""
+def choose_region(settings: Settings, subject: Subject) -> str:
+    """Return the requested region of interest, or else a region for the tasks of a participant."""
     activation = settings.activation
+    if activation.roi != AUTO:
+        return activation.roi
+    # Default regions of tasks are defined by AAL2 labels.
+    if not is_aal2(activation.atlas):
+        return BRAIN
+    return region_of_tasks(
+        {run.entities.get("task", "") for run in subject.runs if run.events is not None}
+    )
+
+
+def count_label_voxels(labels: Collection[str], atlas: str) -> int:
+    """Return the number of voxels with one of the labels in the image of an atlas."""
+    import nibabel as nb
+
+    atlas_files = find_atlas(atlas)
+    numbers = [atlas_files.labels[name] for name in labels]
+    image = nb.load(atlas_files.image)
+    return int(np.isin(np.asanyarray(image.dataobj), numbers).sum())  # type: ignore[attr-defined]
+
+
+def check_region(
+    settings: Settings, subjects: Sequence[Subject], findings: Findings
+) -> RegionMask | None:
+    """Check the atlas and the mask of the region of interest, and return the mask.
+
+    Images that cannot be read, that are empty or that are not masks, and masks in an unknown
+    space are rejected. The result is None if the region is not a valid mask.
+    """
+    activation = settings.activation
+    region_mask = None
     if is_file(activation.roi):
-        option = f"--roi {activation.roi}"
-        fix = "Alternatively, use --roi motor or --roi brain."
-        voxels = _read_voxels(
-            Path(activation.roi), option, f"Specify a single mask or label image. {fix}", findings
-        )
-        if voxels is not None and not (voxels > 0).any():
-            content = "NaN" if np.isnan(voxels).all() else "0, negative or NaN"
-            findings.refuse_option(
-                option,
-                f"the mask image is empty: all voxel values are {content}",
-                f"Specify a mask image with values above 0 inside the region. {fix}",
-            )
+        region_mask = _check_mask(settings, subjects, findings)
     if not is_aal2(activation.atlas):
         _check_atlas(settings, findings)
+    return region_mask
+
+
+def _check_mask(
+    settings: Settings, subjects: Sequence[Subject], findings: Findings
+) -> RegionMask | None:
+    """Check the mask of ``--roi``; return None with a problem if it cannot be used."""
+    file = Path(settings.activation.roi)
+    option = f"--roi {settings.activation.roi}"
+    voxels = _read_voxels(file, option, f"Specify a single mask image. {_NAMES_FIX}", findings)
+    if voxels is None:
+        return None
+    values = np.unique(voxels[voxels > 0])
+    if not values.size:
+        content = "NaN" if np.isnan(voxels).all() else "0, negative or NaN"
+        findings.refuse_option(
+            option,
+            f"the mask image is empty: all voxel values are {content}",
+            f"Specify a mask image with values above 0 inside the region. {_NAMES_FIX}",
+        )
+        return None
+    if values.size > 1 or (voxels < 0).any():
+        findings.refuse_option(
+            option,
+            f"the image is not a mask: it contains {_describe_values(voxels, values)}",
+            "Specify an image with the value 1 inside the region and 0 outside. Threshold an"
+            " image of probabilities, and use --atlas FILE --roi LABELS for a label image.",
+        )
+        return None
+    header = read_header(file, Findings())
+    assert header is not None  # `_read_voxels` has read it
+    spaces = {}
+    grid = Grid(shape=squeezed_shape(header), affine=header.affine)
+    for subject in (subject for subject in subjects if subject.runs):
+        space = _find_space(
+            parse_entities(file).get("space", ""), grid, subject, settings, findings
+        )
+        if space is None:
+            return None
+        spaces[subject.label] = space
+    return RegionMask(n_voxels=int(np.count_nonzero(voxels > 0)), spaces=spaces)
+
+
+def _describe_values(voxels: np.ndarray, positive_values: np.ndarray) -> str:
+    """Return the values of an image that is not a mask, as text."""
+    texts = []
+    if positive_values.size > 1:
+        texts.append(f"{positive_values.size} different values above 0")
+    if n_negative := np.unique(voxels[voxels < 0]).size:
+        texts.append(f"{n_negative} different value{'s' * (n_negative > 1)} below 0")
+    return " and ".join(texts)
+
+
+def _find_space(
+    label: str, grid: Grid, subject: Subject, settings: Settings, findings: Findings
+) -> RegionSpace | None:
+    """Return the space of a mask for one participant; None with a problem if it has no space.
+
+    `label` is the space in the file name of the mask. Without a T1w image, masks that are not on
+    the grid of the runs are in T1w or template space and cannot be used. The user was warned about
+    the missing T1w image.
+    """
+    option = f"--roi {settings.activation.roi}"
+    t1w_header = read_header(subject.t1w[0], Findings()) if subject.t1w else None
+    t1w = None
+    if t1w_header is not None:
+        t1w = Grid(shape=squeezed_shape(t1w_header), affine=t1w_header.affine)
+    runs = {run.stem: Grid(shape=run.shape[:3], affine=run.affine) for run in subject.runs}
+    templates = [space.name for space in settings.preprocessing.spaces]
+    space = find_space(label, grid, t1w, list(runs.values()), templates)
+    if space == BOLDREF:
+        for stem, run in runs.items():
+            if not grid.has_view_of(run):
+                findings.refuse_option(
+                    option,
+                    f"the mask is in the space of a BOLD run, but its field of view differs from"
+                    f" {stem}",
+                    "Process the runs separately, or provide the mask in the space of the T1w"
+                    " image.",
+                )
+                return None
+    if space is not None or t1w is None:
+        return space or T1W
+    reason = f"the space {label} of the mask is not known"
+    if not label:
+        reason = (
+            "the space of the mask is not known: its field of view differs from the T1w image and"
+            f" the BOLD runs of sub-{subject.label}, and from MNI templates"
+        )
+    findings.refuse_option(
+        option,
+        reason,
+        "Add the space to the file name: space-T1w for scanner coordinates of the T1w image,"
+        " space-boldref, or the name of the template, such as space-MNI152NLin2009cAsym.",
+    )
+    return None
 
 
 def _read_voxels(image: Path, option_text: str, fix: str, findings: Findings) -> np.ndarray | None:

@@ -21,7 +21,6 @@ _MAX_NONSTEADY = 25  # largest number of initial volumes that can be detected as
 # number of initial volumes that may be detected as non-steady-state in runs at rest
 _MAX_NONSTEADY_AT_REST = 10
 _MAX_SHARE_ERROR = 0.1  # largest error of a share that is computed from the approximate response
-_MIN_BLOCKS = 2  # blocks of a condition, one per half
 
 
 def design_settings(run: BoldRun, settings: Settings) -> "DesignSettings":
@@ -233,20 +232,30 @@ def _has_enough_blocks(counts: Mapping[str, int], table: Path, findings: Finding
 
     `counts` are the numbers of blocks by condition of the events table `table`.
     """
-    too_few = [
-        f"{name} ({count} {'block' if count == 1 else 'blocks'})"
-        for name, count in counts.items()
-        if count < _MIN_BLOCKS
-    ]
+    from bids_sr.glm.blocks import MIN_BLOCKS, describe_counts
+    from bids_sr.glm.contrasts import ALL, name_without_types
+
+    too_few = {name: count for name, count in counts.items() if count < MIN_BLOCKS}
     if not too_few:
         return True
     text = "split-half analysis requires at least two blocks per condition within the run"
     if len(too_few) < len(counts):
-        findings.note(table, f"{text} and excludes these conditions: {', '.join(too_few)}.")
+        name = name_without_types(ALL, [next(iter(too_few))])
+        consequence = (
+            f"tested without them, under names such as {name}"
+            if len(counts) - len(too_few) > 1
+            else "not tested"
+        )
+        findings.note(
+            table,
+            f"{text}. Conditions with fewer blocks are excluded ({describe_counts(too_few)}), and"
+            f" contrasts that contain them are {consequence}.",
+        )
         return True
     findings.note(
         table,
-        f"{text}, but no condition has two: {', '.join(too_few)}. Split-half analysis is skipped.",
+        f"{text}, but no condition has two ({describe_counts(too_few)}). Split-half analysis is"
+        " skipped.",
     )
     return False
 

@@ -23,7 +23,7 @@ _PADDED_VOXEL_MM = 4.0  # mm, voxel size of this search
 def resample_region_to_bold(
     region: Volume,
     to_region: Sequence[Path],
-    boldref2t1w: Array,
+    boldref2t1w: Array | None,
     grids: tuple[Volume, Volume],
     *,
     seed: int,
@@ -42,8 +42,9 @@ def resample_region_to_bold(
     to_region : Sequence[Path]
         Transform files from T1w space to the region's space, the last file applied first; empty if
         the region is in T1w space.
-    boldref2t1w : Array
-        Transform of a T1w point to its boldref point (4 x 4, RAS+ mm).
+    boldref2t1w : Array | None
+        Transform of a T1w point to its boldref point (4 x 4, RAS+ mm); None if the region is in
+        the space of the boldref.
     grids : tuple[Volume, Volume]
         Brain masks on the acquired and high-resolution grids.
     seed : int
@@ -56,14 +57,23 @@ def resample_region_to_bold(
     tuple[tuple[Array, Array], dict[str, object]]
         Region on both grids (3D, boolean), and facts for the report.
     """
-    chain = chain_through_t1w(boldref2t1w, to_region, folder)
+    chain: Sequence[Path] = ()
+    # voxels of a region on the grid of the run are kept as they are, also single voxels
+    interpolator = "nearestNeighbor"
+    if boldref2t1w is not None:
+        interpolator = "linear"
+        chain = chain_through_t1w(boldref2t1w, to_region, folder)
     mask = Volume(data=(region.data > 0.5).astype(np.float32), affine=region.affine)
     regions = []
     for grid in grids:
         factor = low_resolution_grids.highres_factor(grid.affine, 2.0)
         shape, affine = hr_grid(grid.data.shape, grid.affine, factor)
         samples = apply(
-            mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed
+            mask,
+            Volume(data=np.zeros(shape, dtype=np.float32), affine=affine),
+            chain,
+            seed=seed,
+            interpolator=interpolator,
         )
         regions.append(
             (low_resolution_grids.block_average(samples, factor) >= 0.5) & (grid.data > 0.5)

@@ -242,7 +242,7 @@ def register_pair_to_bold(
     return xfm, facts
 
 
-def _upsample_mask(mask: Array, affine: Array, shape: Shape, highres_affine: Array) -> Array:
+def upsample_mask(mask: Array, affine: Array, shape: Shape, highres_affine: Array) -> Array:
     """Resample a mask to a high-resolution grid over the same field of view.
 
     A voxel is included if at least half of it is inside the mask, or if the nearest voxel of the
@@ -281,7 +281,7 @@ def combine_masks(
     """
     bold_mask = masks.brain_mask(boldref.data, boldref.affine)
     shape, affine = hr_grid(boldref.data.shape, boldref.affine, factor)
-    highres_bold_mask = _upsample_mask(bold_mask, boldref.affine, shape, affine)
+    highres_bold_mask = upsample_mask(bold_mask, boldref.affine, shape, affine)
     facts: dict[str, object] = {"mask_source": BOLDREF_MASK}
     if brain is None:
         return bold_mask, highres_bold_mask, affine, facts

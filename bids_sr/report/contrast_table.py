@@ -1,4 +1,4 @@
-"""Table of what may be interpreted in each contrast of a run, with the notes below the table."""
+"""Table of a run's contrasts with permitted interpretations, and the notes below the table."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ _SCALE = "100 % is all of the true detail, 0 % is no better than adding no detai
 
 
 class _Cell(NamedTuple):
-    """Cell of the table: text, tooltip ("" for none), and whether the detail is recovered."""
+    """Cell of the table: text, tooltip (may be empty), and whether the detail is recovered."""
 
     text: str
     title: str = ""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from bids_sr import series as registry
+from bids_sr.glm.contrasts import rank_contrast
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, KindOfSeries
 
@@ -50,7 +51,7 @@ def series_text(series: str) -> str:
 def list_contrasts(rows: Iterable[MetricRow]) -> list[str]:
     """Return the contrasts in order of appearance, the contrast of all conditions first."""
     contrasts = list(dict.fromkeys(row.contrast for row in rows))
-    return sorted(contrasts, key=lambda name: name != "all")
+    return sorted(contrasts, key=rank_contrast)
 
 
 def list_series(

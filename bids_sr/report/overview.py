@@ -574,7 +574,7 @@ def flag_checks(
 
 
 def _name_wrong_series(series: str, evidence: Evidence | None) -> str:
-    """Return a series with the regions in which its detail is wrong, if they were measured."""
+    """Return a series with the regions of its wrong detail, if they were measured."""
     wrong_rows = {} if evidence is None else evidence.select_finite_rows(series)
     regions = [
         words.active_words(region)[0] for region, row in wrong_rows.items() if is_below_zero(row)

@@ -8,6 +8,7 @@ from bids_sr.spatial.hmc import MotionEstimates
 from bids_sr.spatial.transforms import TransformError, rigid_params
 
 _MAX_SCALE_DEVIATION = 0.01  # largest deviation of a precomputed transform's scale from 1
+_MIN_SCALE_DEVIATION = 1e-9  # smallest deviation that is corrected, above double precision
 
 
 def convert_mcflirt_motion(parameters: Array, mean: Array, affine: Array) -> Float:
@@ -67,7 +68,9 @@ def _make_voxel_to_fsl(affine: Array, n_columns: int) -> Float:
 def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEstimates:
     """Convert precomputed transforms to motion estimates about the center of the head.
 
-    Rotations are made exactly orthogonal again, because files round the matrices.
+    Rotations are made exactly orthogonal again, because files of other programs round the
+    matrices. Matrices in double precision are not changed, so that the program's own files give
+    the same results as its estimates.
 
     Parameters
     ----------
@@ -96,7 +99,8 @@ def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEst
             "head-motion transforms must be rigid, but at least one transform scales the "
             f"image by {100 * largest_deviation:.1f} %"
         )
-    rigid_matrices[:, :3, :3] = left_vectors @ right_vectors
+    if largest_deviation > _MIN_SCALE_DEVIATION:
+        rigid_matrices[:, :3, :3] = left_vectors @ right_vectors
     center = apply_affine(affine, np.argwhere(mask).mean(axis=0)[None])[0]
     return MotionEstimates(
         matrices=rigid_matrices,

@@ -21,8 +21,9 @@ from bids_sr.glm.design import Design, DesignSettings, scale_weights
 from bids_sr.glm.map_summary import Regions, activation_rows, find_regions
 from bids_sr.glm.model_confounds import N_COMPONENTS, model_confounds
 from bids_sr.glm.noise import noise_words
+from bids_sr.glm.region_means import describe_mean_effect, find_named_region
 from bids_sr.glm.temporal_regressors import uncensored_volumes
-from bids_sr.io.arrays import Array, Float32
+from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.atomic_files import link_or_copy, read_json
 from bids_sr.io.grids import AxisOrder, Factor
 from bids_sr.io.json_values import as_mapping, as_number, as_texts
@@ -363,6 +364,9 @@ class SeriesMaps:
         Middle volume.
     tsnr : Image
         Temporal signal-to-noise ratio.
+    region_rows : Rows
+        Effects in the mean time series of the region of interest, with their noise; empty if the
+        region is the whole brain.
     """
 
     maps: list[Map]
@@ -370,6 +374,7 @@ class SeriesMaps:
     quality: Rows
     middle: Image
     tsnr: Image
+    region_rows: Rows
 
 
 @step(memory=MAPS, cost=_estimate_map_cost)
@@ -423,6 +428,8 @@ def map_series(
     sums = _make_quality_sums(series, mask.data, model)
     widths = tuple(map(float, settings.smoothing))
     own_seeds = dict(zip(widths, own_regressors, strict=True)) if own_regressors else {}
+    region = find_named_region(roi.data, mask.data)
+    n_region_voxels = 0 if region is None else int(region.sum())
     fits = map_contrasts(
         series,
         mask.data,
@@ -434,9 +441,11 @@ def map_series(
         low_pass=settings.low_pass,
         correlation_confounds=settings.correlation_confounds,
         inspect_volumes=sums.add,
+        region=region,
     )
     maps: list[Derivative] = []
     rows: list[MetricRow] = []
+    region_rows: list[MetricRow] = []
     for fwhm_mm, fit in fits.items():
         regions = find_regions(
             fit.maps, mask.data, roi.data, parse_thresholds(settings.thresholds)
@@ -452,6 +461,10 @@ def map_series(
         maps += _write_maps(smoothed_maps, settings, here)
         regressors = own_seeds.get(fwhm_mm, model.inputs.regressors)
         rows += _score_maps(smoothed_maps, regressors, mask.data, roi.data, settings)
+        for contrast, mean_effect in fit.region_effects.items():
+            region_rows += describe_mean_effect(
+                series_name, contrast, mean_effect, fwhm_mm, n_region_voxels
+            )
     quality = sums.quality()
     return SeriesMaps(
         maps=maps,
@@ -459,6 +472,7 @@ def map_series(
         quality=metric_rows(series_name, quality_metrics(quality, mask.data)),
         middle=middle,
         tsnr=Volume(quality.tsnr, series.affine),
+        region_rows=region_rows,
     )
 
 
@@ -601,6 +615,7 @@ def _link_maps(
         ],
         map_metrics=[replace(row, series=series_name) for row in maps.map_metrics],
         quality=[replace(row, series=series_name) for row in maps.quality],
+        region_rows=[replace(row, series=series_name) for row in maps.region_rows],
     )
 
 
@@ -642,6 +657,7 @@ def map_contrasts(
     low_pass: float | None = 0.1,
     correlation_confounds: bool = False,
     inspect_volumes: Callable[[list[Float32]], None] | None = None,
+    region: MaskArray | None = None,
 ) -> dict[float, ActivationMaps]:
     """Map the contrasts of a run that can be estimated, in a single thread.
 
@@ -666,6 +682,8 @@ def map_contrasts(
         Filter of correlations; see `MapSettings`.
     inspect_volumes : Callable | None
         Function that is called with each batch of volumes that are read.
+    region : MaskArray | None
+        Region whose mean time series is also fitted (X, Y, Z); None if there is no region.
 
     Returns
     -------
@@ -693,6 +711,7 @@ def map_contrasts(
             scratch=here,
             confounds=inputs.confounds,
             inspect_volumes=inspect_volumes,
+            region=region,
         )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bids_sr.io.region_spaces import TEMPLATE, RegionSpace
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import File, Image, Mask, Table
 from bids_sr.pipeline.step import step
@@ -123,21 +124,17 @@ def describe_region(roi: str, atlas: str) -> str:
 def define_region(
     t1w_preproc: Image,
     t1w_mask: Mask,
-    template: Image,
     std2t1w_xfm: File,
     atlas_source: Image | None = None,
     atlas_labels: Table | None = None,
     atlas_xfms: Sequence[File] = (),
     *,
     roi: str,
+    roi_space: RegionSpace,
     atlas: str,
     random_seed: int,
 ) -> tuple[Mask, Mask, list[File]]:
     """Return the region of interest on the T1w grid, its source, and transforms between them.
-
-    A file is assumed to be in template space if its field of view matches an MNI image (the
-    template, or common boxes of the MNI152 family; edges within 5 mm), otherwise in the scanner
-    space of the T1w image.
 
     Parameters
     ----------
@@ -145,8 +142,6 @@ def define_region(
         Bias-corrected T1w image.
     t1w_mask : Mask
         Brain in the T1w image (3D, boolean).
-    template : Image
-        Skull-stripped T1w template.
     std2t1w_xfm : File
         Transform that resamples template images to the T1w image.
     atlas_source, atlas_labels, atlas_xfms : Image | None, Table | None, Sequence[File]
@@ -154,6 +149,8 @@ def define_region(
         names.
     roi : str
         Region of interest: a name, labels of the atlas, or a file.
+    roi_space : RegionSpace
+        Space of the file, which is a template or the T1w image.
     atlas : str
         Name or file of the atlas.
     random_seed : int
@@ -171,7 +168,7 @@ def define_region(
         region = atlas_region(atlas_source, label_names, label_by_name)
         xfms = list(atlas_xfms)
     else:
-        region, is_in_template_space = find_region(roi, t1w_mask, template)
-        xfms = [std2t1w_xfm] if is_in_template_space else []
+        region = find_region(roi, t1w_mask)
+        xfms = [std2t1w_xfm] if roi_space == TEMPLATE else []
     roi_t1w = resample_to_t1w(region, t1w_preproc, xfms, seed=random_seed) > 0.5
     return Volume(roi_t1w, t1w_preproc.affine), region.like(region.data > 0.5), xfms

@@ -10,8 +10,9 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
+from bids_sr.glm.region_means import weigh_smoothed_mean
 from bids_sr.glm.smoothing import smooth
-from bids_sr.io.arrays import Array, Float32
+from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.masks import bounding_box
@@ -87,6 +88,30 @@ class ErrorSamples:
             Smoothing of the effect on the high-resolution grid (FWHM, mm).
         """
         return scale_variance(scale, error_power, width, self.brain_hr)
+
+    def compute_mean_sds(
+        self, region: MaskArray, effects: Sequence[tuple[Float32, float]]
+    ) -> list[float]:
+        """Return the standard deviations of the reconstruction error of a region's mean effects.
+
+        Parameters
+        ----------
+        region : MaskArray
+            Region on the high-resolution grid (X, Y, Z), not empty.
+        effects : Sequence[tuple[Float32, float]]
+            Scale of each effect (result of `compute_scale`, (X, Y, Z)), and its smoothing (FWHM,
+            mm).
+        """
+        from bids_sr.sr.prior_maps.posterior import mean_error_sd
+
+        weights_by_width = {
+            width: weigh_smoothed_mean(region, self.brain_hr.zooms.tolist(), width)
+            for width in {width for _, width in effects}
+        }
+        box = bounding_box(weights_by_width[max(weights_by_width)] > 0)
+        weights = [np.sqrt(scale[box]) * weights_by_width[width][box] for scale, width in effects]
+        samples = (sample[box] for sample in self.errors.volumes())
+        return mean_error_sd(samples, np.stack(weights)).tolist()
 
 
 def compute_scale(

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_sr.evaluation.detail_support import COVERAGE, SMOOTHNESS
+from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
 from bids_sr.evaluation.tested_detail import iterate_tested_detail
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_maps import ActivationMaps
 from bids_sr.glm.block_effects import Effects, block_effects
-from bids_sr.glm.blocks import BlockDesign, TooFewBlocks
+from bids_sr.glm.blocks import BlockDesign, TooFewBlocks, count_used_blocks
 from bids_sr.glm.contrast_effects import compute_contrast_effects
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.model_confounds import MOTION
@@ -103,8 +104,8 @@ class HalfResolutionTest:
     effects : HalfResolutionEffects | None
         Effects of blocks; None if the run has no two halves.
     run_rows : Sequence[MetricRow]
-        Fraction of voxels whose error is within the 95 % interval, one row per contrast; and
-        smoothness of the run.
+        Fraction of voxels whose error is within the 95 % interval, one row per contrast;
+        smoothness of the run; and numbers of blocks of conditions with too few for two halves.
     maps : HalfResolutionMaps
         Effects of all contrasts, for tests with other runs.
     """
@@ -167,7 +168,7 @@ def run_half_resolution_test(
 
     from bids_sr.sr.prior_maps.lower_resolution_errors import reconstruct_at_lower_resolution
 
-    design = _build_block_design(linear_model.inputs, preproc)
+    design, block_counts = _build_block_design(linear_model.inputs, preproc)
     acquired = None
     with threadpool_limits(omp_nthreads), open_uncompressed(preproc.path, here) as reader:
         reconstruction = reconstruct_at_lower_resolution(
@@ -200,6 +201,7 @@ def run_half_resolution_test(
         run_rows=[
             *_score_coverage(series_name, reconstruction, maps),
             *metric_rows(series_name, {SMOOTHNESS: smoothness}, region="brain"),
+            *iterate_missing_blocks(series_name, block_counts, linear_model.contrasts),
         ],
         maps=_collect_maps(
             reconstruction,
@@ -417,11 +419,18 @@ def _score_coverage(
     return rows
 
 
-def _build_block_design(inputs: DesignInputs, series: SeriesReader) -> BlockDesign | None:
-    """Return the design with one regressor per block; None if the run has no two halves."""
+def _build_block_design(
+    inputs: DesignInputs, series: SeriesReader
+) -> tuple[BlockDesign | None, dict[str, int]]:
+    """Return the design with one regressor per block, and the number of blocks by condition.
+
+    The design is None if the run has no two halves. The numbers are {} if the number of volumes is
+    the reason.
+    """
     confounds = inputs.confounds
     motion_names = [name for name in MOTION if confounds is not None and name in confounds]
     try:
-        return inputs.build_block_design(series, (*motion_names, *time_column_names(confounds)))
-    except TooFewBlocks:
-        return None
+        design = inputs.build_block_design(series, (*motion_names, *time_column_names(confounds)))
+    except TooFewBlocks as error:
+        return None, error.counts
+    return design, count_used_blocks(design.blocks)

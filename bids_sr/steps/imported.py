@@ -24,7 +24,7 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.step import step
 from bids_sr.registration.ants import apply, load, load_like
-from bids_sr.registration.bold_to_anat import measure_coregistration
+from bids_sr.registration.bold_to_anat import measure_coregistration, upsample_mask
 from bids_sr.registration.brain import check_brain, empty_grid_2mm, volume_ml
 from bids_sr.registration.mixture_segmentation import label_tissues
 from bids_sr.run_time import RunTime
@@ -33,7 +33,6 @@ from bids_sr.spatial.distortion import distortion_from_field_map
 from bids_sr.spatial.imported_motion import convert_mcflirt_motion, precomputed_motion
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.outlier_volumes import interpolation_weights
-from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.steps import anatomy
 from bids_sr.steps.memory import SHOW_IN_TEMPLATE
@@ -325,8 +324,8 @@ def import_mask(
     if brain.shape != boldref.data.shape or not brain.any():
         raise ValueError(f"{given_bold_mask}: the mask is empty or is not on the grid of the run")
     shape, affine = hr_grid(brain.shape, mask.affine, factor)
-    fraction = sample_volume(brain.astype(np.float32), mask.affine, shape, affine, order=1)
-    return mask.like(brain), Volume(fraction >= 0.5, affine), {"mask_source": origin}
+    brain_hr = upsample_mask(brain, mask.affine, shape, affine)
+    return mask.like(brain), Volume(brain_hr, affine), {"mask_source": origin}
 
 
 def describe_confounds(origin: str) -> str:

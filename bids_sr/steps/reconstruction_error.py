@@ -287,7 +287,7 @@ def measure_error(
         errors=error_draws, acquired=acquired_draws, brain=bold_mask, brain_hr=mask
     )
     acquired_power = samples.compute_acquired_power(min(smoothing))
-    scales = _scale_by_contrast(samples, acquired_maps, acquired_power, min(smoothing))
+    scales = scale_by_contrast(samples, acquired_maps, acquired_power, min(smoothing))
     error_powers = [
         _write_power(
             acquired_power, bold_mask.affine, ACQUIRED_POWER, series_name, min(smoothing), here
@@ -360,7 +360,7 @@ def _measure_region(contrast_error: ErrorImages, region: MaskArray) -> dict[str,
     }
 
 
-def _scale_by_contrast(
+def scale_by_contrast(
     samples: ErrorSamples,
     acquired_maps: Sequence[Derivative],
     acquired_power: Float32,

@@ -313,9 +313,9 @@ def mask_bold(
 )
 def region_to_bold(
     roi_source: Mask,
-    boldref2t1w_xfm: Transforms,
     bold_mask: Mask,
     bold_mask_hr: Mask,
+    boldref2t1w_xfm: Transforms | None = None,
     roi_xfms: Sequence[File] = (),
     *,
     here: Path = HERE,
@@ -327,12 +327,13 @@ def region_to_bold(
     ----------
     roi_source : Mask
         Region in its original space.
-    boldref2t1w_xfm : Transforms
-        Transform of T1w points to boldref points (1, 4, 4; RAS mm).
     bold_mask : Mask
         Brain on the acquired grid.
     bold_mask_hr : Mask
         Brain on the high-resolution grid.
+    boldref2t1w_xfm : Transforms | None
+        Transform of T1w points to boldref points (1, 4, 4; RAS mm); None if the region is in the
+        space of the boldref.
     roi_xfms : Sequence[File]
         Transforms of T1w points to the space of `roi_source`; empty if this is T1w space.
     random_seed : int
@@ -347,7 +348,7 @@ def region_to_bold(
     (roi, roi_hr), facts = resample_region_to_bold(
         roi_source,
         roi_xfms,
-        boldref2t1w_xfm[0],
+        None if boldref2t1w_xfm is None else boldref2t1w_xfm[0],
         (bold_mask, bold_mask_hr),
         seed=random_seed,
         folder=here,

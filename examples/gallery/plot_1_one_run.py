@@ -17,7 +17,7 @@ from nilearn import image
 from nilearn.glm.first_level import FirstLevelModel
 from nilearn.maskers import NiftiMasker
 
-from bids_sr import SuperResolver
+from bids_sr import SuperResolver, recovered_detail
 
 func = Path("../studyforrest/sub-01/func")
 bold = func / "sub-01_task-localizer_bold.nii.gz"
@@ -64,6 +64,16 @@ for name, series in {"B-spline": spline, "sbl": fine}.items():
     model = FirstLevelModel(t_r=2.0, mask_img=brain, noise_model="ols", signal_scaling=False)
     effects[name] = model.fit(series, events).compute_contrast("images", output_type="effect_size")
 effects["sbl - B-spline"] = image.math_img("a - b", a=effects["sbl"], b=effects["B-spline"])
+
+# %%
+# Test the detail without a reference
+# -----------------------------------
+# The same test as on the page of `bids-sr`: the run is downsampled and super-resolved again, and
+# the detail of its effects is compared with the acquired detail. The table states for each
+# contrast, in active voxels and in the brain, whether detail is recovered.
+table = recovered_detail(bold, events, resolver=resolver)
+print(table[["contrast", "region", "state", "explained_variance", "lower", "upper"]].round(2))
+print(table["interpretation"][0])
 
 # %%
 # The figure shows the right visual cortex in one slice. Both maps have voxels of 3 mm, but only

@@ -436,12 +436,15 @@ READERS = {
     "bids_sr.sr.models.model": {"load_model"},
     "bids_sr.evaluation.evidence": {"was_applied"},
     "bids_sr.evaluation.verdict_text": {"verdict_line"},
+    "bids_sr.evaluation.support_table": {"tabulate_support"},
     "bids_sr.glm.contrasts": {"resolve_contrasts"},
+    "bids_sr.glm.model_confounds": {"model_confounds"},
     "bids_sr.glm.regressors": {"read_events"},
 }
 """Functions that the Python interface calls directly.
 
-They read events, headers or cards, or return the grid of a series. They do not compute results.
+They read events, headers or cards, select columns of a table, tabulate results, or return the grid
+of a series. They do not compute results.
 """
 
 WITHOUT_STEPS = {

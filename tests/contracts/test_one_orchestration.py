@@ -18,7 +18,8 @@ from graphmaker import planned_graph
 from graphrunner import GraphRunner, handle_of
 from shortrun import EVENTS, TR, make_run
 
-from bids_sr import Evaluator, SuperResolver
+from bids_sr import Evaluator, SuperResolver, recovered_detail
+from bids_sr.evaluation.support_table import tabulate_support
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.metrics.rows import frame
 from bids_sr.pipeline.step import Step
@@ -94,6 +95,17 @@ def test_the_rows_are_equal(images: Path, program: GraphRunner, resolver: SuperR
     pd.testing.assert_frame_equal(merged, program_rows, check_dtype=False, rtol=0, atol=0)
 
 
+def test_the_detail_of_a_calibrated_run_is_equal(
+    images: Path, program: GraphRunner, resolver: SuperResolver
+) -> None:
+    table = recovered_detail(images / "bold.nii", images / "events.tsv", resolver=resolver)
+    (rows,) = program.load(handle_of(program.graph, "check_intervals", "coverage_rows"))
+    (facts,) = program.load(handle_of(program.graph, "gather_tested", "one_level_down"))
+    contrasts = ["little", "thumb", "all", "littleMinusThumb"]
+    expected = tabulate_support(rows, {"sbl": ""}, contrasts, self_test=facts)
+    pd.testing.assert_frame_equal(table, expected, rtol=0, atol=0)
+
+
 STEPS_OF_THE_INTERFACE = {
     "replace_same_volumes": "outlier volumes of the run of an earlier `fit` are known",
     "estimate_residual_motion": "`realigned` is only an option of the interface",
@@ -102,7 +114,8 @@ STEPS_OF_THE_INTERFACE = {
     "motion_confounds": "confounds are arguments, otherwise only head motion is modeled",
     "seed_series": "seeds are arguments, without template or atlas",
     "map_series": "only the acquired series is mapped, to select active voxels",
-    "decide_verdict": "without flags, self-tests and negative controls",
+    "gather_tested": "self-tests of fitted estimators, without control methods",
+    "decide_verdict": "without flags and negative controls",
     "join_evaluation": "without the errors of maps",
 }
 """Steps that `bids_sr.api` calls itself, with the reason."""

@@ -140,9 +140,9 @@ def _extent_text(over_sessions: bool) -> str:
             " acquired series, after interpolation (B-spline) and after super-resolution, and the"
             " SD of the error of the super-resolved effect. All panels have the same color scale"
             " and threshold, so that an SD below the threshold has no color: colors show where the"
-            " error is larger than in most voxels. White outlines show reliable voxels, of which"
-            " at most 5 % are expected to have the wrong sign. Without reliable voxels, they show"
-            " significant voxels (FDR .05), and the text above states the reason."
+            " error is larger than in most voxels. White outlines show reliable voxels, whose"
+            " sign is probably right. Without reliable voxels, they show significant voxels (FDR"
+            " .05), and the text above states the reason."
         ),
     ),
     cost=RunTime(always=1.5),

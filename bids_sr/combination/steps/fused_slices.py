@@ -36,6 +36,7 @@ from bids_sr.config.memory import Need
 from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects, load_effects
 from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.halves import select_split_conditions
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.grids import size_text
@@ -408,6 +409,8 @@ def _is_fusable(
 ) -> bool:
     """Return whether two runs pass the fusion test, for the mean over common conditions.
 
+    Conditions must have two blocks in the other run.
+
     Parameters
     ----------
     effects, other_effects : Effects
@@ -425,10 +428,13 @@ def _is_fusable(
         {block.condition for block in run_effects.blocks if block.used}
         for run_effects in (effects, other_effects)
     )
-    weights = dict.fromkeys(sorted(conditions & other_conditions), 1.0)
+    common_weights = dict.fromkeys(sorted(conditions & other_conditions), 1.0)
+    if not common_weights:
+        return False
+    weights = select_split_conditions(other_effects.blocks, common_weights)
     if not weights:
         return False
-    block_weights, half_weights = effects.mean_weights(weights), other_effects.halves(weights)
+    block_weights, half_weights = effects.run_weights(weights), other_effects.halves(weights)
     if block_weights is None or half_weights is None:
         return False
     half_images = np.stack([other_effects.effect(half) for half in half_weights])
@@ -612,7 +618,7 @@ def _group_contrasts(
         estimable = [
             name
             for name, effects in run_effects.items()
-            if name in names and effects.mean_weights(contrasts[contrast]) is not None
+            if name in names and effects.run_weights(contrasts[contrast]) is not None
         ]
         linked = _select_linked_runs(estimable, pairs)
         if len(linked) > 1:
@@ -629,7 +635,7 @@ def _store_map(thin_map: Derivative, folder: Path) -> Derivative:
 
 def _compute_effect(effects: Effects, weights: Mapping[str, float]) -> Array:
     """Return the effect of a contrast from all blocks of a run (X, Y, m)."""
-    block_weights = effects.mean_weights(weights)
+    block_weights = effects.run_weights(weights)
     assert block_weights is not None
     return effects.effect(block_weights)
 

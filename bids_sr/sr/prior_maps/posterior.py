@@ -11,7 +11,7 @@ over noise, divided by the power of acquired samples, both averaged locally. No 
 to a reference.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -19,7 +19,7 @@ import torch
 from scipy import ndimage, special
 from torch import Tensor
 
-from bids_sr.io.arrays import Array, Float32, MaskArray
+from bids_sr.io.arrays import Array, Float, Float32, MaskArray
 from bids_sr.sr.prior_maps.prior import Prior, gaussian_correlation
 
 N_SAMPLES = 64  # number of samples; the relative error of their standard deviation is 9 %
@@ -69,6 +69,26 @@ def draw_errors(
     acquired = level.downsample(change)
     noise = prior.noise**0.5 * torch.randn(acquired.shape, generator=generator)
     return level.select_above_nyquist(change - reconstruct(acquired + noise)), acquired
+
+
+def mean_error_sd(samples: Iterable[Array], weights: Array) -> Float:
+    """Return the standard deviation of the reconstruction error of weighted sums of voxels (K,).
+
+    The error of a sum is the sum of the errors of its voxels in the same sample, with their signs,
+    so that it follows from their correlation. Most errors above the acquired Nyquist frequency
+    cancel in the mean of a region.
+
+    Parameters
+    ----------
+    samples : Iterable[Array]
+        Samples of unit scale (X, Y, Z).
+    weights : Array
+        Weights of the voxels (K, X, Y, Z), multiplied by the square root of the local scale of the
+        effect (`effect_scale`).
+    """
+    rows = weights.reshape(len(weights), -1).astype(np.float64)
+    sums = np.array([rows @ np.ravel(sample) for sample in samples])
+    return np.asarray(np.sqrt(np.square(sums).mean(axis=0)), dtype=np.float64)
 
 
 def effect_scale(

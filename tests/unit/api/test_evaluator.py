@@ -278,16 +278,23 @@ def test_invalid_arguments_are_rejected_by_name(run, lanczos, arguments, message
 
 
 def test_confounds_can_be_tables_arrays_or_files(tmp_path):
-    """Only head motion is used from a table of fMRIPrep; all columns of other tables are used."""
+    """From a table of fMRIPrep, the columns of the program's models are used; from other tables,
+    all columns.
+    """
     rng = np.random.default_rng(0)
     table = load_confounds(rng.standard_normal((60, 2)), 60)
     assert list(table) == ["0", "1"]
-    fmriprep_table = pd.DataFrame(
-        {"trans_x": 0.0, "csf": 1.0, "framewise_displacement": 0.0}, range(60)
-    )
+    columns = {"trans_x": 0.0, "csf": 1.0, "framewise_displacement": 0.0}
+    components = {f"a_comp_cor_{k:02d}": 1.0 for k in range(7)}
+    fmriprep_table = pd.DataFrame(columns | components, range(60))
     fmriprep_table.loc[0, "framewise_displacement"] = np.nan
+    fmriprep_table.loc[5, "a_comp_cor_02"] = np.nan
     fmriprep_table.to_csv(tmp_path / "confounds.tsv", sep="\t", index=False, na_rep="n/a")
-    assert list(load_confounds(tmp_path / "confounds.tsv", 60)) == ["trans_x"]
+    assert list(load_confounds(tmp_path / "confounds.tsv", 60)) == [
+        "framewise_displacement",
+        "trans_x",
+        *(f"a_comp_cor_{k:02d}" for k in (0, 1, 3, 4, 5)),
+    ]
     assert list(load_confounds(fmriprep_table[["csf"]], 60)) == ["csf"]
     for confounds, message in (
         (tmp_path / "none.tsv", "values that are not numbers"),

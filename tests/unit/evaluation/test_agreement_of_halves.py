@@ -260,12 +260,48 @@ def test_a_condition_with_too_few_blocks_is_reported_once(caplog, tmp_path):
         )
         agreement_rows(run, make_half_reference)
     messages = [
-        record.getMessage() for record in caplog.records if "split-half" in record.getMessage()
+        record.getMessage() for record in caplog.records if "too few" in record.getMessage()
     ]
     assert messages == [
-        "Trial types with too few blocks are excluded from the split-half analysis of the "
-        "contrasts all, aMinusOthers: c"
+        "Contrasts that cannot be split into halves (too few blocks of c): all, aMinusOthers"
     ]
+
+
+def test_contrasts_that_lose_a_condition_have_values_under_the_name_of_the_others(tmp_path):
+    """The effect of the condition with one block has no influence, and the maps' t selects."""
+    blocks = blocks_of("ababababc")
+    rng = np.random.default_rng(0)
+    betas = rng.normal(size=(*SHAPE, len(blocks))) + rng.normal(size=SHAPE)[..., None]
+    t_map = rng.normal(scale=4, size=SHAPE).astype(np.float32)
+    contrasts = {"all": dict.fromkeys("abc", 1 / 3), "same": {"a": 0.5, "b": 0.5}}
+    rows_by_run = []
+    for factor in (1.0, 50.0):
+        betas[..., -1] *= factor
+        path = save_effects(
+            effects_of("measured", betas, blocks), tmp_path / f"measured{factor}.npz"
+        )
+        run = run_of({"measured": path}, contrasts, n_boot=20, acquired_t={"all": t_map})
+        rows_by_run.append(agreement_rows(run, make_half_reference))
+        assert {row.contrast for row in rows_by_run[-1]} == {"same"}
+        run = run_of(
+            {"measured": path}, {"all": contrasts["all"]}, n_boot=20, acquired_t={"all": t_map}
+        )
+        rows_by_run.append(agreement_rows(run, make_half_reference))
+        assert {row.contrast for row in rows_by_run[-1]} == {"allWithoutC"}
+    rows, changed_rows = rows_by_run[1], rows_by_run[3]
+    assert any(row.region == "acquired40" and np.isfinite(row.value) for row in rows)
+    values, changed_values = ([row.value for row in run_rows] for run_rows in (rows, changed_rows))
+    np.testing.assert_array_equal(values, changed_values)
+    # the same values as the contrast of the remaining conditions
+    same = {
+        (row.statistic, row.band, row.region): row.value
+        for row in rows_by_run[0]
+        if row.region in ("brain", "roi")
+    }
+    for row in rows:
+        if row.region in ("brain", "roi"):
+            value = same[row.statistic, row.band, row.region]
+            assert row.value == pytest.approx(value, nan_ok=True)
 
 
 def test_differences_are_in_the_order_of_the_values(run):

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from bids_sr.evaluation.detail_support import classify_detail, permits_reliable
+from bids_sr.evaluation.detail_support import NOT_SPLIT, classify_detail, permits_reliable
+from bids_sr.evaluation.missing_blocks import iterate_missing_blocks
 from bids_sr.metrics.rows import MetricRow
 
 
@@ -75,6 +76,23 @@ def test_the_rule(changes, state, reason):
     assert support.state == state
     assert reason in support.active.reason
     assert bool(support.active.reason) is (state == "not testable")
+
+
+def test_a_contrast_that_cannot_be_split_names_the_conditions_with_too_few_blocks():
+    contrasts = {
+        "body": {"body": 1.0},
+        "face": {"face": 1.0},
+        "all": dict.fromkeys(("body", "face", "house"), 1 / 3),
+    }
+    block_counts = {"body": 2, "face": 1, "house": 0}
+    rows = [*rows_of(contrast="body"), *iterate_missing_blocks("sbl", block_counts, contrasts)]
+    supports = classify_detail(rows, "sbl", [*contrasts, "other"])
+    assert [support.state for support in supports.values()] == ["recovered", *["not testable"] * 3]
+    face_reason, all_reason = supports["face"].active.reason, supports["all"].brain.reason
+    assert face_reason.startswith("face has only one block in the run")
+    assert all_reason.startswith("face has only one block and house has no block in the run")
+    assert supports["other"].active.reason == NOT_SPLIT
+    assert list(iterate_missing_blocks("sbl", {}, contrasts)) == []  # not counted
 
 
 @pytest.mark.parametrize(

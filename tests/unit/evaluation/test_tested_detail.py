@@ -1,6 +1,7 @@
 """Explained variance of detail at half the resolution, on block effects with known detail."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -110,6 +111,32 @@ def test_active_voxels_are_those_of_the_downsampled_run():
     assert values["brain"] < -1
     counts = {row.region: row.value for row in rows if row.statistic == "voxels"}
     assert counts == {"brain": math.prod(SHAPE), "acquired40": 16 * 12 * 6}
+
+
+def test_a_contrast_with_a_condition_of_one_block_is_tested_without_it_under_another_name():
+    """The t map of the contrast with all conditions selects the active voxels."""
+    truth, t = true_effect(), np.zeros(SHAPE, np.float32)
+    t[4:20, 6:18, 2:8] = 5.0
+    conditions = ("hand", "foot", "hand", "foot", "hand", "foot", "hand", "face")
+    blocks = tuple(
+        replace(block, condition=name, half=k // 2 % 2)
+        for k, (block, name) in enumerate(zip(BLOCKS, conditions, strict=True))
+    )
+    reconstructed, acquired = (
+        replace(effects_of(series, truth, noise=noise), blocks=blocks)
+        for series, noise in (("sbl", 0.0), ("raw", 0.5))
+    )
+    acquired.betas[..., -1] = 1000 * true_effect(seed=5)  # the single block has no influence
+    contrasts = {"all": dict.fromkeys(("hand", "foot", "face"), 1 / 3), "face": {"face": 1.0}}
+    rows = list(
+        iterate_tested_detail(reconstructed, acquired, {0.0: {"all": t}}, contrasts, FACTOR)
+    )
+    assert {row.contrast for row in rows} == {"allWithoutFace"}
+    values = {row.region: row.value for row in rows if row.statistic == "ev"}
+    assert values == {
+        "brain": pytest.approx(1, abs=0.05),
+        "acquired40": pytest.approx(1, abs=0.1),
+    }
 
 
 def test_effects_without_reproducible_detail_have_no_value():

@@ -15,6 +15,8 @@ import pandas as pd
 import pytest
 from figure_helpers import content_of
 from mapmaker import mapped
+from matplotlib.colors import to_hex
+from matplotlib.patches import PathPatch
 from scipy import ndimage
 
 from bids_sr.config.levels import StoredMaps
@@ -309,6 +311,49 @@ def test_overview_viewer_and_figure_use_the_same_color_scale_and_voxel():
     z = round((background.affine @ [*voxel, 1])[2])
     texts = [text.get_text() for text in overview.axes[0].texts]
     assert f"z = {z:+d} mm".replace("-", "−") in texts
+
+
+@pytest.mark.parametrize("state", ["recovered", "not supported", "not testable"])
+def test_only_recovered_contrasts_have_an_outline_of_reliable_voxels(state):
+    """The mask of reliable voxels exists in all cases, as in files of an earlier version."""
+    reliable = np.zeros((12, 12, 5), np.uint8)
+    reliable[4:8, 4:8] = 1
+    names = {"contrast": "all", "desc": "sbl", "suffix": "statmap"}
+    values = np.full((12, 12, 5), 5, np.float32)
+    region = mapped(
+        Volume(reliable, FINE), {"label": "all", "desc": "sblReliable", "suffix": "mask"}
+    )
+    maps = [
+        *maps_of_run(),
+        *(mapped(Volume(values, FINE), {**names, "stat": stat}) for stat in ("effect", "sd")),
+        replace(
+            region,
+            sidecar={**region.sidecar, "SourceSeries": "sbl", "ThresholdLabel": "Reliable"},
+        ),
+    ]
+    images = SceneImages(
+        bold_mask_hr=BRAIN, roi_hr=BRAIN, boldref=BRAIN.like(MASK.astype(np.float32))
+    )
+    drawn = draw_overview(
+        [],
+        {"best": "sbl", "contrasts": [{"contrast": "all", "active": {"state": state}}]},
+        {},
+        pd.DataFrame({"framewise_displacement": [0.1]}),
+        maps,
+        images,
+        BRAIN,
+        entities={"subject": "01", "task": "a"},
+        calibrated=False,
+        at_rest=False,
+        run_facts={},
+        stored=STORED,
+    )
+    (figure,) = (item for item in drawn if item.entities["desc"] == "reliable")
+    is_outlined = state == "recovered"
+    assert ("no outline of reliable voxels" in figure.sidecar["caption"]) is not is_outlined
+    assert ("not outlined" in figure.sidecar["alt"]) is not is_outlined
+    colors = [to_hex(patch.get_edgecolor()) for patch in figure.content.findobj(PathPatch)]
+    assert ("#ffffff" in colors) is is_outlined
 
 
 def test_a_preview_is_described_as_such_and_names_its_file():

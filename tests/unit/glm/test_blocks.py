@@ -8,15 +8,15 @@ import pytest
 
 from bids_sr.glm.block_effects import block_effects, load_effects, save_effects
 from bids_sr.glm.blocks import (
+    MIN_SHARE,
     TaskBlock,
     TooFewBlocks,
     _assign_halves,
     block_design,
     find_blocks,
-    half_weights,
-    missing_conditions,
 )
 from bids_sr.glm.design import frame_times
+from bids_sr.glm.halves import half_weights
 from bids_sr.glm.model_confounds import MOTION as MODEL_MOTION
 from bids_sr.glm.regressors import Events
 from bids_sr.glm.smoothing import smooth
@@ -134,45 +134,11 @@ def test_a_block_before_the_run_is_not_used_unless_min_share_is_0(caplog):
 def test_error_of_too_few_blocks_names_the_run_the_condition_and_the_fix():
     with pytest.raises(
         TooFewBlocks,
-        match=r"run-2_events.tsv: .*\(thumb: 1, little: 1\).*skip the split-half analysis",
+        match=r"run-2_events.tsv: .*\(thumb: one block, little: one block\).*skip the split-half",
     ):
         block_design(
             Events(alternating(2).table, "run-2_events.tsv"), n_volumes=N, tr=TR, confound_names=()
         )
-
-
-def test_a_condition_with_a_single_block_is_excluded_from_both_halves(caplog):
-    events = Events(pd.concat([alternating(4).table, table((190, 16, "once")).table]))
-    with caplog.at_level(logging.INFO, logger="bids_sr"):
-        design = block_design(events, n_volumes=N, tr=TR, confound_names=())
-    assert "the condition once has only 1 block" in caplog.text
-    weights = {"thumb": 1 / 3, "little": 1 / 3, "once": 1 / 3}
-    halves = half_weights(design.blocks, weights, design.leak)
-    assert missing_conditions(design.blocks, weights) == ["once"]
-    np.testing.assert_allclose(halves, [[0.5, 0.5, 0, 0, 0], [0, 0, 0.5, 0.5, 0]])
-    assert half_weights(design.blocks, {"once": 1.0}) is None
-    assert half_weights(design.blocks, {"thumb": 1.0, "once": -1.0}) is None
-
-
-def test_a_half_averages_blocks_before_the_contrast_is_computed():
-    blocks = _assign_halves(
-        [TaskBlock(condition=c, events=((k, 1.0),)) for k, c in enumerate("ababaa")]
-    )
-    halves = half_weights(blocks, {"a": 2.0, "b": -2.0})
-    # the third block of condition a is in half 0 again
-    np.testing.assert_allclose(halves[0], [0.5, -1, 0, 0, 0.5, 0])
-    np.testing.assert_allclose(halves[1], [0, 0, 0.5, -1, 0, 0.5])
-
-
-def test_a_contrast_that_cannot_be_estimated_has_no_halves():
-    confounds = pd.DataFrame({"copy": np.zeros(N)})
-    reference_design = block_design(alternating(4), n_volumes=N, tr=TR, confound_names=())
-    confounds["copy"] = reference_design.matrix[:, 0]
-    design = block_design(
-        alternating(4), n_volumes=N, tr=TR, confounds=confounds, confound_names=("copy",)
-    )
-    assert half_weights(design.blocks, {"little": 1.0}, design.leak) is not None
-    assert half_weights(design.blocks, {"thumb": 1.0}, design.leak) is None
 
 
 @pytest.fixture
@@ -263,10 +229,99 @@ def test_effects_do_not_depend_on_the_number_of_volumes_read_per_chunk(run, monk
     np.testing.assert_allclose(results[0], results[2], atol=0.02)
 
 
-def test_rapid_trials_throughout_a_run_are_split_into_chunks() -> None:
-    quick = pd.DataFrame({"onset": np.arange(0, 240, 2.0), "duration": 0.5, "trial_type": "go"})
-    blocks = find_blocks(Events(quick))
-    assert [len(block.events) for block in blocks] == [15] * 8
-    assert sum(len(block.events) for block in blocks) == len(quick)
-    single = find_blocks(Events(quick.head(8)))
-    assert [block.events for block in single] == [((0.0, 14.5),)]
+# blocks of 16 s of three conditions; the last condition has a single block
+ONSETS = {"body": (10, 106, 202), "house": (42, 138), "face": (74,)}
+
+
+@pytest.mark.parametrize(
+    ("trial_onsets", "duration"),
+    [(range(16), 1.0), (range(16), 0.9), (range(0, 16, 3), 1.0)],
+    ids=["adjacent", "short gaps", "gaps of 2 s"],
+)
+def test_one_row_per_trial_and_one_row_per_block_give_the_same_units(trial_onsets, duration):
+    onsets = [(onset, name) for name, block_onsets in ONSETS.items() for onset in block_onsets]
+    block_length = trial_onsets[-1] + duration
+    by_block = table(*[(onset, block_length, name) for onset, name in onsets])
+    by_trial = table(
+        *[(onset + k, duration, name) for onset, name in onsets for k in trial_onsets]
+    )
+    designs = [
+        block_design(events, n_volumes=N, tr=TR, confound_names=())
+        for events in (by_block, by_trial)
+    ]
+    assert designs[0].blocks == designs[1].blocks
+    assert [(block.condition, block.half) for block in designs[0].blocks] == [
+        ("body", 0),
+        ("house", 0),
+        ("face", 0),
+        ("body", 1),
+        ("house", 1),
+        ("body", 0),
+    ]
+    np.testing.assert_array_equal(designs[0].weights, designs[1].weights)
+
+
+@pytest.mark.parametrize("n_trials", [16, 96, 230])
+def test_a_single_block_of_many_trials_is_not_divided_at_any_length(n_trials):
+    events = table(*[(5.0 + k, 1.0, "face") for k in range(n_trials)])
+    assert [block.events for block in find_blocks(events)] == [((5.0, n_trials),)]
+    with pytest.raises(TooFewBlocks, match=r"\(face: one block\)") as error:
+        block_design(events, n_volumes=N, tr=TR, confound_names=())
+    assert error.value.counts == {"face": 1}
+
+
+def test_halves_of_separate_blocks_have_nearly_independent_noise():
+    """Parts of a single block do not: their noise correlates by -.99 to .98, see `glm.blocks`."""
+    events = table(*[(16.0 + 36 * k, 16.0, "ab"[k % 2]) for k in range(8)])
+    design = block_design(events, n_volumes=155, tr=TR, confound_names=())
+    for name in "ab":
+        halves = half_weights(design.blocks, {name: 1.0}, design.leak)
+        covariance = halves @ design.covariance @ halves.T
+        assert abs(covariance[0, 1]) < 0.05 * np.sqrt(covariance[0, 0] * covariance[1, 1])
+
+
+def test_rapid_trials_of_two_conditions_are_separate_units():
+    events = table(*[(6.0 * k, 0.5, "aabb"[k % 4]) for k in range(36)])
+    design = block_design(events, n_volumes=N, tr=TR, confound_names=())
+    assert [len(block.events) for block in design.blocks] == [1] * 36
+    assert [block.half for block in design.blocks] == [0, 1] * 18
+
+
+def make_cut_off_design(seconds_inside, min_share=MIN_SHARE):
+    """Return the events and the model of a run that ends after the onset of its fourth block."""
+    events = table(*[(20.0 + 50 * k, 16.0, "a") for k in range(4)])
+    n_volumes = round((170 + seconds_inside) / TR)
+    return events, block_design(
+        events, n_volumes=n_volumes, tr=TR, confound_names=(), min_share=min_share
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds_inside", "least", "most", "used"),
+    [(8, 0.05, 0.2, False), (12, 0.25, 0.45, False), (16, 0.5, 0.8, True), (44, 0.97, 1, True)],
+)
+def test_a_block_whose_response_is_cut_off_is_used_if_half_of_it_is_in_the_run(
+    seconds_inside, least, most, used, caplog
+):
+    with caplog.at_level(logging.WARNING):
+        events, design = make_cut_off_design(seconds_inside)
+    *complete, cut_off = design.blocks
+    assert least < cut_off.share < most
+    assert cut_off.used == used == (cut_off.share >= MIN_SHARE)
+    assert all(block.used and block.share == 1 for block in complete)
+    assert ("the a block at 170.0 s is excluded" in caplog.text) != used
+    # An unused block remains in the model, so its response does not bias the other effects.
+    signal = 7 * events.time_series(frame_times(len(design.matrix), TR))["a"] + 100
+    np.testing.assert_allclose(design.weights.T @ signal, 7, atol=1e-6)
+    halves = half_weights(design.blocks, {"a": 1.0}, design.leak)
+    np.testing.assert_allclose(halves @ design.weights.T @ signal, 7, atol=1e-6)
+    assert (halves[:, -1].sum() > 0) == used
+
+
+def test_the_error_of_a_block_that_is_cut_off_grows_as_its_share_falls():
+    errors = []
+    for seconds_inside in (44, 16, 8):
+        _, design = make_cut_off_design(seconds_inside, min_share=0)
+        error = np.sqrt(np.diag(design.covariance))
+        errors.append(error[-1] / error[:-1].mean())
+    assert errors[0] < 1.1 < errors[1] < 1.4 < 2.5 < errors[2]

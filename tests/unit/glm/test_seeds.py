@@ -10,8 +10,9 @@ from hypothesis import given, strategies as st
 from bids_sr.glm import seeds as glm_seeds
 from bids_sr.glm.activation_maps import ActivationSettings, map_activation
 from bids_sr.glm.block_effects import block_effects
-from bids_sr.glm.blocks import TooFewBlocks, block_design, half_weights
+from bids_sr.glm.blocks import TooFewBlocks, block_design
 from bids_sr.glm.design import build_design
+from bids_sr.glm.halves import half_weights
 from bids_sr.glm.regressors import DesignError, Events, Seeds, read_regressors
 from bids_sr.io.nifti import SeriesReader, save_image
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import nibabel as nb
 import numpy as np
 import pytest
 from bidsmaker import EVENTS, BidsMaker
@@ -42,6 +43,7 @@ from bids_sr.preflight import (
 from bids_sr.preflight.estimability import TypesOfRun
 from bids_sr.preflight.plan_text import _format_cost_table, notes
 from bids_sr.preflight.run_contrasts import resolve_run_contrasts
+from bids_sr.region_names import find_atlas
 from bids_sr.run_time import RunTime
 from bids_sr.sr.method import get_method
 from bids_sr.steps import bold_reference
@@ -501,6 +503,48 @@ def test_the_dry_run_prints_the_plan(maker: BidsMaker, planned: Planned) -> None
         "GB of disk space for intermediate files and",
     ):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("name", "with_t1w", "line"),
+    [
+        ("v1.nii.gz", True, "v1.nii.gz, boldref space, 27 voxels"),
+        ("v1.nii.gz", False, "v1.nii.gz, boldref space, 27 voxels"),
+        ("space-T1w_mask.nii.gz", True, "space-T1w_mask.nii.gz, T1w space, 27 voxels"),
+        (
+            "space-MNI152NLin6Asym_mask.nii.gz",
+            True,
+            "space-MNI152NLin6Asym_mask.nii.gz, template space, 27 voxels",
+        ),
+        ("space-T1w_mask.nii.gz", False, "whole brain"),
+    ],
+)
+def test_the_dry_run_names_the_space_and_the_voxels_of_a_mask(
+    maker: BidsMaker, name: str, with_t1w: bool, line: str
+) -> None:
+    if not with_t1w:
+        maker.path("sub-01_T1w.nii.gz", "anat").unlink()
+    run: Any = nb.load(maker.path("sub-01_task-tap_bold.nii.gz", "func"))  # type: ignore[attr-defined]
+    data = np.zeros(run.shape[:3], np.uint8)
+    data[2:5, 3:6, 1:4] = 1
+    nb.save(nb.Nifti1Image(data, run.affine), maker.root.parent / name)
+    settings = settings_for(maker, activation=Activation(roi=str(maker.root.parent / name)))
+    plan = check(settings)
+    assert not plan.problems
+    assert f"  region of interest: {line}" in dry_run_text(plan, settings).splitlines()
+
+
+def test_the_dry_run_names_atlas_labels(maker: BidsMaker) -> None:
+    settings = settings_for(maker, activation=Activation(roi="Calcarine_L"))
+    lines = dry_run_text(check(settings), settings).splitlines()
+    labels = find_atlas().labels
+    image: Any = nb.load(find_atlas().image)  # type: ignore[attr-defined]
+    n_voxels = np.count_nonzero(np.asanyarray(image.dataobj) == labels["Calcarine_L"])
+    assert n_voxels > 1000
+    assert (
+        f"  region of interest: Calcarine_L, labels of AAL2, {n_voxels:,} voxels of the atlas"
+        in lines
+    )
 
 
 def test_rows_of_the_dry_run_sum_to_its_total(maker: BidsMaker, planned: Planned) -> None:

@@ -303,6 +303,40 @@ def _roi_of_colors(maker: BidsMaker) -> list[str]:
     return ["--roi", str(path)]
 
 
+def _t1w_as_roi(maker: BidsMaker) -> list[str]:
+    path = maker.root.parent / "roi.nii.gz"
+    data = np.random.default_rng(0).integers(0, 900, (8, 8, 4), dtype=np.int16)
+    save_image(data, np.eye(4), path)
+    return ["--roi", str(path)]
+
+
+def _roi_below_zero(maker: BidsMaker) -> list[str]:
+    path = maker.root.parent / "roi.nii.gz"
+    data = np.zeros((8, 8, 4), dtype=np.int16)
+    data[2:4], data[6] = 1, -3
+    save_image(data, np.eye(4), path)
+    return ["--roi", str(path)]
+
+
+def _roi(maker: BidsMaker, name: str, affine: np.ndarray) -> list[str]:
+    data = np.zeros((8, 8, 6), dtype=np.uint8)
+    data[2:5, 3:6, 1:4] = 1
+    save_image(data, affine, maker.root.parent / name)
+    return ["--roi", str(maker.root.parent / name)]
+
+
+def _roi_in_unknown_space(maker: BidsMaker) -> list[str]:
+    return _roi(maker, "roi.nii.gz", np.eye(4))
+
+
+def _roi_with_unknown_entity(maker: BidsMaker) -> list[str]:
+    return _roi(maker, "space-fsaverage_mask.nii.gz", np.eye(4))
+
+
+def _roi_of_another_run(maker: BidsMaker) -> list[str]:
+    return _roi(maker, "space-boldref_mask.nii.gz", np.eye(4))
+
+
 def _truncated_roi(maker: BidsMaker) -> list[str]:
     path = maker.root.parent / "roi.nii.gz"
     data = np.random.default_rng(0).integers(0, 2, (32, 32, 16), dtype=np.uint8)
@@ -585,13 +619,43 @@ CASES = {
         fix="values above 0",
     ),
     "ROI of colors": Case(
-        spoil=_roi_of_colors, file="roi.nii.gz", reason="RGB colors", fix="mask or label image"
+        spoil=_roi_of_colors, file="roi.nii.gz", reason="RGB colors", fix="single mask image"
+    ),
+    "T1w image as ROI": Case(
+        spoil=_t1w_as_roi,
+        file="roi.nii.gz",
+        reason="the image is not a mask",
+        fix="the value 1 inside the region",
+    ),
+    "ROI with values below 0": Case(
+        spoil=_roi_below_zero,
+        file="roi.nii.gz",
+        reason="the image is not a mask: it contains 1 different value below 0",
+        fix="the value 1 inside the region",
+    ),
+    "ROI in an unknown space": Case(
+        spoil=_roi_in_unknown_space,
+        file="roi.nii.gz",
+        reason="the space of the mask is not known",
+        fix="space-T1w",
+    ),
+    "ROI with an unknown space in its name": Case(
+        spoil=_roi_with_unknown_entity,
+        file="space-fsaverage_mask.nii.gz",
+        reason="the space fsaverage of the mask is not known",
+        fix="space-T1w",
+    ),
+    "ROI of another run": Case(
+        spoil=_roi_of_another_run,
+        file="space-boldref_mask.nii.gz",
+        reason="its field of view differs from sub-01_task-tap",
+        fix="Process the runs separately",
     ),
     "truncated ROI": Case(
         spoil=_truncated_roi,
         file="roi.nii.gz",
         reason="truncated or corrupt",
-        fix="mask or label image",
+        fix="single mask image",
     ),
     "region without voxels": Case(
         spoil=_region_without_voxels,

@@ -544,10 +544,17 @@ class TestBlocks:
         maker.events(rows=((2.0, 4.0, "thumb"), (8.0, 4.0, "little"), (14.0, 4.0, "thumb")))
         plan = plan_call(maker)
         assert plan.unsplit == frozenset()
-        assert any(
-            "within the run and excludes these conditions: little (1 block)." in str(notice)
-            for notice in plan.warnings
-        )
+        (notice,) = [str(notice) for notice in plan.warnings if "split-half" in str(notice)]
+        assert "(little: one block)" in notice
+        assert notice.endswith("are not tested.")
+
+    def test_contrasts_without_an_excluded_condition_are_named(self, maker: BidsMaker) -> None:
+        names = ("thumb", "little", "ring", "thumb", "ring")
+        maker.events(rows=tuple((2.0 + 5 * k, 2.0, name) for k, name in enumerate(names)))
+        plan = plan_call(maker)
+        (notice,) = [str(notice) for notice in plan.warnings if "split-half" in str(notice)]
+        assert "(little: one block)" in notice
+        assert "allWithoutLittle" in notice
 
     def test_a_run_without_repeated_blocks_is_not_split(self, maker: BidsMaker) -> None:
         maker.events(rows=((2.0, 4.0, "thumb"), (8.0, 4.0, "little")))

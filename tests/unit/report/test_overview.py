@@ -329,7 +329,7 @@ def test_quality_checks_are_counted_once_over_all_series_shown():
     html = overview_html(*judge(evaluation_rows()), {"bold_t1w_poor": True}, RUN)
     assert "<strong>1 of 2</strong><span>checks passed</span>" in html
     assert (html.count("chip passed"), html.count("chip failed")) == (1, 1)
-    assert "detail of the srgan maps" in _list_remedies(rows, ["tv"])[1]
+    assert "wrong detail of the srgan maps" in _list_remedies(rows, ["tv"])[1]
 
 
 def test_facts_without_a_registration_are_not_a_check():
@@ -422,6 +422,18 @@ def test_a_reference_without_reproducible_detail_shows_no_number():
     assert "<strong>not measured</strong>" in html
     assert "--retrospective" not in html
     assert "n/a" not in html
+
+
+def test_the_failed_check_of_added_detail_names_its_regions():
+    rows = [
+        replace(cells, value=-0.2, lower=-0.3, upper=-0.1)
+        if (cells.series, cells.region, cells.minus) == ("sbl", "brain", "n/a")
+        else cells
+        for cells in evaluation_rows()
+    ]
+    applied = [row(name, "verdict_applied", 1.0) for name in ("srgan", "sbl")]
+    (check,) = flag_checks([*rows, *applied, row("sbl", "flag_harm", 1.0)], best="sbl")
+    assert check.text.endswith("(contrast all): sbl in whole brain")
 
 
 def below_rows(**levels):

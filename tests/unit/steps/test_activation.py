@@ -293,7 +293,7 @@ def test_maps_of_a_zero_filled_series_are_renamed_without_fitting_again(
     for folder in folders:
         folder.mkdir()
     fitted_results = maps_of(run, "sbl", folders[1])
-    maps, rows, quality, middle, tsnr = maps_of(run, "zerofill", folders[0])
+    maps, rows, quality, middle, tsnr, region_rows = maps_of(run, "zerofill", folders[0])
     kind = get_args(Map)[1]
     stored = [kind.load(kind.save(map_, map_.content)[0]) for map_ in maps]
     monkeypatch.setattr("bids_sr.steps.activation.map_contrasts", None)
@@ -303,13 +303,18 @@ def test_maps_of_a_zero_filled_series_are_renamed_without_fitting_again(
         folders[2],
         zerofilled=SeriesReader(run["series"]["fine"]),
         zerofilled_maps=SeriesMaps(
-            maps=stored, map_metrics=rows, quality=quality, middle=middle, tsnr=tsnr
+            maps=stored,
+            map_metrics=rows,
+            quality=quality,
+            middle=middle,
+            tsnr=tsnr,
+            region_rows=region_rows,
         ),
     )
     assert linked_results[1:3] == fitted_results[1:3]
     with SeriesReader(run["series"]["fine"]) as reader:
         np.testing.assert_array_equal(middle.data, reader.volume(reader.shape[3] // 2))
-    for linked_image, fitted_image in zip(linked_results[3:], fitted_results[3:], strict=True):
+    for linked_image, fitted_image in zip(linked_results[3:5], fitted_results[3:5], strict=True):
         np.testing.assert_array_equal(linked_image.data, fitted_image.data)
     for linked_map, fitted_map in zip(linked_results[0], fitted_results[0], strict=True):
         assert (linked_map.entities, linked_map.sidecar) == (

@@ -15,6 +15,7 @@ from heads import brain, head_with_neck, template, whole_head
 from nibabel.affines import apply_affine as apply
 
 from bids_sr.io.nifti import save_image
+from bids_sr.io.region_spaces import T1W, TEMPLATE, RegionSpace
 from bids_sr.io.template_cache import available_templates
 from bids_sr.io.volume import Volume
 from bids_sr.region_names import find_atlas, region_labels
@@ -347,18 +348,18 @@ def resample_atlas(
 
 
 def region_of(
-    heads: Heads, to_std: Path, roi: str, atlas: str = "AAL2"
+    heads: Heads, to_std: Path, roi: str, atlas: str = "AAL2", space: RegionSpace = T1W
 ) -> tuple[Volume, Volume, list[Path]]:
     image, _, table, xfms = resample_atlas(heads, to_std, atlas)
     return atlas_regions.define_region(
         heads.head,
         heads.true,
-        heads.template,
         to_std,
         image,
         table,
         xfms,
         roi=roi,
+        roi_space=space,
         atlas=atlas,
         random_seed=1,
     )
@@ -420,6 +421,8 @@ def test_the_region_may_be_the_brain_or_a_mask_file(
     file_region, _, xfms = region_of(heads, to_std, str(path))
     assert xfms == []
     assert np.array_equal(file_region.data, data > 0)
+    _, _, xfms = region_of(heads, to_std, str(path), space=TEMPLATE)
+    assert xfms == [to_std]
 
 
 @pytest.mark.parametrize(
@@ -466,6 +469,6 @@ def test_the_space_of_a_file_is_determined_from_its_field_of_view(tmp_path: Path
     shifted = Volume(t1.data, rigid_matrix([0, 20, 0, 0, 0, 0], [0, 0, 0]) @ t1.affine)
     assert not any(is_in_template_space(image, t1, t1w) for image in (turned, shifted, t1w))
     with pytest.raises(ValueError, match="specify brain, names of atlas regions"):
-        find_region(str(tmp_path / "missing.nii"), t1w, t1)
+        find_region(str(tmp_path / "missing.nii"), t1w)
     with pytest.raises(ValueError, match="empty"):
-        find_region(str(write_image(tmp_path / "none.nii", t1w)), t1w, t1)
+        find_region(str(write_image(tmp_path / "none.nii", t1w)), t1w)

@@ -42,7 +42,7 @@ def test_effects_have_the_scale_of_the_evaluated_run(tmp_path, caplog, gain):
             design=DesignSettings(),
             random_seed=0,
         )
-    weights = effects.mean_weights({"thumb": 1.0})
+    weights = effects.run_weights({"thumb": 1.0})
     inside = (scene.truth("thumb") != 0) & mask.data
     ratio = gain * effects.effect(weights)[inside] / scene.truth("thumb")[inside]
     assert np.median(ratio) == pytest.approx(1, abs=0.15)

@@ -17,10 +17,12 @@ from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import load
-from bids_sr.spatial.itk_files import read_itk
+from bids_sr.spatial.imported_motion import precomputed_motion
+from bids_sr.spatial.itk_files import read_itk, write_itk
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import TransformError
 from bids_sr.steps import imported
+from bids_sr.steps.registration import mask_bold
 
 SHAPE = (20, 22, 12)
 AFFINE = np.array([[-4.0, 0, 0, 40], [0, 4, 0, -42], [0, 0, 4, -20], [0, 0, 0, 1]])
@@ -261,6 +263,22 @@ def test_the_mask_is_kept_and_resampled_to_the_high_resolution_grid(reference):
     assert high_res_mask.data.shape == (40, 44, 12)
     assert high_res_mask.data.sum() / 4 == pytest.approx(low_res_mask.data.sum(), rel=0.03)
     assert facts == {"mask_source": "fMRIPrep 24.1.1"}
+
+
+def test_masks_and_motion_of_the_program_are_imported_unchanged(tmp_path):
+    """Differences in the last digits would change the prior of a run."""
+    noise = np.random.default_rng(3).random(SHAPE)
+    boldref = Volume(np.float32(scene() * (1 + 0.5 * noise)), AFFINE)
+    mask, expected_mask, _ = mask_bold(boldref, factor=(2.0, 2.0, 1.0))
+    nb.Nifti1Image(mask.data.astype(np.uint8), AFFINE).to_filename(tmp_path / "mask.nii")
+    _, high_res_mask, _ = imported.import_mask(
+        boldref, tmp_path / "mask.nii", origin="bids-sr", factor=(2.0, 2.0, 1.0)
+    )
+    np.testing.assert_array_equal(high_res_mask.data, expected_mask.data)
+    matrices = np.array([rigid(*parameters[:3], parameters[3]) for parameters in SIX])
+    write_itk(tmp_path / "hmc.txt", matrices)
+    motion = precomputed_motion(read_itk(tmp_path / "hmc.txt"), mask.data, AFFINE)
+    np.testing.assert_array_equal(motion.matrices, matrices)
 
 
 @pytest.mark.parametrize("fault", ["empty", "other grid"])

@@ -38,20 +38,20 @@ LOW, TWO = (16, 16, 6), (2.0, 2.0, 1.0)
 LOW_AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 SHAPE, AFFINE = hr_grid(LOW, LOW_AFFINE, TWO)
 CONTRASTS = {"a": {"a": 1.0}, "aMinusB": {"a": 1.0, "b": -1.0}}
-SINGLE_BLOCK = {"c": {"c": 1.0}}
-OPTIONS = {"contrasts": CONTRASTS | SINGLE_BLOCK, "axis_order": (0, 1, 2)}
+WITHOUT_BLOCK = {"c": {"c": 1.0}}
+OPTIONS = {"contrasts": CONTRASTS | WITHOUT_BLOCK, "axis_order": (0, 1, 2)}
 
 
 def effects(series: str, seed: int, *, signal: float = 30.0) -> Effects:
-    """Return effects of four blocks of a, four of b and one of c, with an effect in the center and
-    independent noise.
+    """Return effects of four blocks of a, four of b and an unused one of c, with an effect in the
+    center and independent noise.
     """
     rng = np.random.default_rng(seed)
     blocks = [
         TaskBlock(condition=name, events=((20.0 * k, 10.0),), half=k // 2 % 2)
         for k, name in enumerate("ab" * 4)
     ]
-    blocks.append(TaskBlock(condition="c", events=((170.0, 10.0),)))
+    blocks.append(TaskBlock(condition="c", events=((170.0, 10.0),), used=False))
     betas = signal * center()[..., None] + rng.normal(size=(*SHAPE, 9))
     count = len(blocks)
     static = 500 + 20 * np.random.default_rng(99).normal(size=SHAPE)

@@ -15,7 +15,9 @@ from variance_helpers import fluctuation, patchy, prior_of, whole_of
 
 from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.glm.design import DesignSettings
+from bids_sr.glm.region_means import MeanEffect, describe_mean_effect
 from bids_sr.glm.regressors import Events, Seeds
+from bids_sr.glm.smoothing import smooth
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MISSING
@@ -30,9 +32,15 @@ from bids_sr.sr.prior_maps.add_detail import Detail, add_detail_to_slice
 from bids_sr.sr.prior_maps.posterior import N_SAMPLES, draw_errors, effect_scale
 from bids_sr.sr.prior_maps.prior import Prior, PriorMaps
 from bids_sr.sr.threads import torch_threads
+from bids_sr.steps.error_samples import ErrorSamples
 from bids_sr.steps.half_resolution_maps import load_half_resolution_maps
 from bids_sr.steps.linear_models import DesignInputs, LinearModel
-from bids_sr.steps.reconstruction_error import check_intervals, measure_error
+from bids_sr.steps.reconstruction_error import (
+    check_intervals,
+    measure_error,
+    scale_by_contrast,
+)
+from bids_sr.steps.region_effects import measure_region_error
 
 SHAPE, FACTOR = (14, 12, 3), (2.0, 2.0, 1.0)
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
@@ -497,6 +505,23 @@ def test_intervals_of_a_single_slice_with_seeds_and_with_a_singular_design(tmp_p
         assert all(0.7 < row.value <= 1 for row in rows)
 
 
+@pytest.mark.parametrize(("n_events", "detail_contrasts"), [(3, {"hand"}), (2, set())])
+def test_conditions_with_too_few_blocks_are_listed_by_contrast(
+    tmp_path, n_events, detail_contrasts
+):
+    """The first events are of hand, foot and hand."""
+    run = run_of((24, 22, 1))
+    contrasts = {**CONTRASTS, "all": {"hand": 0.5, "foot": 0.5}}
+    events = Events(run.regressors.table.head(n_events))
+    rows, _ = check_run(run._replace(regressors=events, contrasts=contrasts), tmp_path)
+    assert {row.contrast for row in rows if row.statistic == "ev"} == detail_contrasts
+    blocks = {row.contrast: row.value for row in rows if row.statistic == "blocks"}
+    expected = {"foot+foot": 1, "all+foot": 1}
+    if n_events == 2:
+        expected |= {"hand+hand": 1, "all+hand": 1}
+    assert blocks == expected
+
+
 def test_methods_that_are_not_applied_and_runs_too_small_are_not_tested(tmp_path, caplog):
     run = run_of((24, 22, 1))
     assert_untested(check_run(run, tmp_path, applied=False))
@@ -505,3 +530,82 @@ def test_methods_that_are_not_applied_and_runs_too_small_are_not_tested(tmp_path
     constant_run = run._replace(bold=np.full_like(run.bold, 500.0))
     assert_untested(check_run(constant_run, tmp_path))
     assert "sbl: the confidence intervals could not be tested" in caplog.text
+
+
+BRAIN_HR, BRAIN = brain(HIGH_SHAPE, HIGH_AFFINE), brain(SHAPE, AFFINE)
+MEAN_EFFECT = MeanEffect(effect=2.0, noise_sd=0.5, noise_dof=30.0)
+REGION_ROWS = [
+    row
+    for width in WIDTHS
+    for contrast in CONTRASTS
+    for row in describe_mean_effect("sbl", contrast, MEAN_EFFECT, width, 30)
+]
+
+
+def region_of(box):
+    data = np.zeros(HIGH_SHAPE, bool)
+    data[box] = True
+    return Volume(data, HIGH_AFFINE)
+
+
+ROI = region_of((slice(8, 13), slice(5, 8), slice(1, 3)))
+
+
+def measure_region(effects, draws, roi=ROI, **changes):
+    maps = maps_of("raw", effects[0], AFFINE, variance=0.01)
+    with SeriesReader(draws[0]) as error_draws, SeriesReader(draws[1]) as acquired_draws:
+        arguments = {"error_draws": error_draws, "acquired_draws": acquired_draws} | changes
+        return measure_region_error(
+            REGION_ROWS, maps, BRAIN_HR, roi, BRAIN, smoothing=WIDTHS, **arguments
+        )
+
+
+def test_the_error_is_that_of_scaled_smoothed_and_averaged_samples(effects, draws):
+    maps = maps_of("raw", effects[0], AFFINE, variance=0.01)
+    with SeriesReader(draws[0]) as error_draws, SeriesReader(draws[1]) as acquired_draws:
+        samples_of_run = ErrorSamples(
+            errors=error_draws, acquired=acquired_draws, brain=BRAIN, brain_hr=BRAIN_HR
+        )
+        scales = scale_by_contrast(
+            samples_of_run, maps, samples_of_run.compute_acquired_power(0.0), 0.0
+        )
+        samples = list(error_draws.volumes())
+    found = {
+        (row.contrast, row.fwhm_mm, row.statistic): row for row in measure_region(effects, draws)
+    }
+    assert len(found) == 5 * len(CONTRASTS) * len(WIDTHS)
+    for contrast in CONTRASTS:
+        for width in WIDTHS:
+            means = [
+                smooth(np.sqrt(scales[contrast]) * sample, BRAIN_HR.zooms.tolist(), width)[
+                    ROI.data
+                ].mean()
+                for sample in samples
+            ]
+            expected_sd = np.sqrt(np.mean(np.square(means)))
+            error = found[contrast, width, "region_error_sd"].value
+            assert error == pytest.approx(expected_sd, rel=1e-4)
+            effect = found[contrast, width, "region_effect"]
+            assert effect.value == MEAN_EFFECT.effect
+            assert (effect.lower, effect.upper) == pytest.approx(
+                MEAN_EFFECT.compute_interval(expected_sd, N_SAMPLES), rel=1e-4
+            )
+            assert found[contrast, width, "region_voxels"].value == ROI.data.sum()
+
+
+def test_voxels_outside_the_brain_do_not_count(effects, draws):
+    edge = region_of((slice(0, 8), slice(5, 8), slice(1, 3)))
+    inside = Volume(edge.data & BRAIN_HR.data, HIGH_AFFINE)
+    assert (edge.data != inside.data).any()
+    found, expected = (
+        {row.statistic: row for row in measure_region(effects, draws, roi)}
+        for roi in (edge, inside)
+    )
+    for statistic in ("region_error_sd", "region_voxels"):
+        assert found[statistic].value == expected[statistic].value > 0
+
+
+def test_without_samples_or_with_the_brain_as_region_rows_are_unchanged(effects, draws):
+    assert measure_region(effects, draws, error_draws=None) == REGION_ROWS
+    assert measure_region(effects, draws, acquired_draws=None) == REGION_ROWS
+    assert measure_region(effects, draws, BRAIN_HR) == REGION_ROWS

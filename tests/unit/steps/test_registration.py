@@ -289,8 +289,8 @@ def test_a_region_is_mapped_by_two_transforms_in_order(
     write_itk(tmp_path / "std.txt", to_std)
     low_res, high_res, facts = steps.region_to_bold(
         box_region((2, -10, 12)),
-        to_bold[None],
         *masks_on_bold,
+        to_bold[None],
         [tmp_path / "std.txt"],
         here=tmp_path,
         random_seed=1,
@@ -309,13 +309,28 @@ def test_a_region_is_mapped_by_two_transforms_in_order(
     assert not facts["roi_is_brain"]
 
 
+def test_a_region_in_the_space_of_the_run_is_not_moved(
+    masks_on_bold: tuple[Volume, Volume], tmp_path: Path
+) -> None:
+    mask, mask_hr = masks_on_bold
+    data = np.zeros(mask.data.shape, np.float32)
+    data[tuple(size // 2 for size in data.shape)] = 1
+    region, region_hr, facts = steps.region_to_bold(
+        mask.like(data), mask, mask_hr, here=tmp_path, random_seed=1
+    )
+    np.testing.assert_array_equal(region.data, data > 0)
+    assert not facts["roi_is_brain"]
+    ratio = abs(np.linalg.det(mask.affine) / np.linalg.det(mask_hr.affine))
+    assert region_hr.data.sum() == pytest.approx(ratio)
+
+
 @pytest.mark.parametrize(("up_mm", "share"), [(60.0, 0.5), (200.0, 0.0)])
 def test_the_part_of_a_region_outside_the_field_of_view_is_reported(
     up_mm: float, share: float, masks_on_bold: tuple[Volume, Volume], tmp_path: Path
 ) -> None:
     region = box_region((0, -18, 12 + up_mm))
     low_res, _, facts = steps.region_to_bold(
-        region, np.eye(4)[None], *masks_on_bold, here=tmp_path, random_seed=1
+        region, *masks_on_bold, np.eye(4)[None], here=tmp_path, random_seed=1
     )
     assert abs(facts["roi_fraction_in_fov"] - share) < 0.15
     assert facts["roi_is_brain"] is (share == 0)

@@ -1,0 +1,70 @@
+"""Conditions that keep a contrast from being split into halves, as rows and as words."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from bids_sr.glm.blocks import MIN_BLOCKS
+from bids_sr.glm.contrasts import Contrasts, camel_case
+from bids_sr.metrics.rows import MetricRow
+from bids_sr.metrics.word_lists import enumerate_words
+
+BLOCKS = "blocks"
+"""Number of blocks of a condition that has too few for two halves; the contrast of the row is the
+name of a contrast and the label of the condition, joined by +.
+"""
+_MAX_LISTED = 4  # conditions in a sentence
+
+
+def iterate_missing_blocks(
+    series: str, block_counts: Mapping[str, int], contrasts: Contrasts
+) -> Iterator[MetricRow]:
+    """Yield the number of blocks of each condition of a contrast that has too few.
+
+    Parameters
+    ----------
+    series : str
+        Series whose effects are split.
+    block_counts : Mapping[str, int]
+        Number of used blocks by condition; {} if blocks were not counted.
+    contrasts : Contrasts
+        Weights of conditions by contrast.
+    """
+    if not block_counts:
+        return
+    for contrast, weights in contrasts.items():
+        for condition, weight in weights.items():
+            n_blocks = block_counts.get(condition, 0)
+            if weight and n_blocks < MIN_BLOCKS:
+                yield MetricRow(
+                    series=series,
+                    statistic=BLOCKS,
+                    value=float(n_blocks),
+                    contrast=f"{contrast}+{camel_case(condition)}",
+                )
+
+
+def explain_missing_blocks(rows: Iterable[MetricRow], contrast: str) -> str:
+    """Return why a contrast cannot be split, as a clause; "" if no condition is missing.
+
+    >>> rows = iterate_missing_blocks("sbl", {"face": 1}, {"all": {"face": 1.0, "body": 1.0}})
+    >>> explain_missing_blocks(rows, "all")
+    'face has only one block and body has no block in the run, and two are required'
+    """
+    conditions: dict[int, list[str]] = {}  # by number of blocks
+    for row in rows:
+        name, _, condition = row.contrast.partition("+")
+        if (row.statistic, name) == (BLOCKS, contrast):
+            conditions.setdefault(int(row.value), []).append(condition)
+    clauses = [
+        f"{_list_conditions(conditions[n_blocks])} {'has' if len(names) == 1 else 'have'} {count}"
+        for n_blocks, count in ((1, "only one block"), (0, "no block"))
+        if (names := conditions.get(n_blocks))
+    ]
+    return f"{enumerate_words(clauses)} in the run, and two are required" if clauses else ""
+
+
+def _list_conditions(conditions: Sequence[str]) -> str:
+    """Join conditions to an enumeration, with the number of conditions that are not named."""
+    hidden = len(conditions) - _MAX_LISTED
+    if hidden <= 1:
+        return enumerate_words(conditions)
+    return enumerate_words([*conditions[:_MAX_LISTED], f"{hidden} other conditions"])

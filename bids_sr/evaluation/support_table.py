@@ -1,0 +1,120 @@
+"""Table of the detail that a run supports, one row per contrast and region."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import pandas as pd
+
+from bids_sr.evaluation.contrast_results import explain_test
+from bids_sr.evaluation.detail_support import (
+    COVERAGE,
+    ContrastSupport,
+    DetailSupport,
+    classify_detail,
+)
+from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
+from bids_sr.evaluation.self_test import SelfTestResults, parse_self_test
+from bids_sr.evaluation.support_text import describe_interpretation
+from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
+from bids_sr.glm.contrasts import ALL
+from bids_sr.metrics.rows import MetricRow
+
+_COLUMNS = (
+    "series",
+    "contrast",
+    "region",
+    "fwhm_mm",
+    "state",
+    "explained_variance",
+    "lower",
+    "upper",
+    "voxels",
+    "coverage",
+    "reason",
+    "interpretation",
+)
+_NOT_TESTED = "the run could not be super-resolved at half the resolution"
+
+
+def tabulate_support(
+    rows: Sequence[MetricRow],
+    methods: Mapping[str, str],
+    contrasts: Sequence[str],
+    smoothing: Sequence[float] = (0.0,),
+    self_test: Mapping[str, object] | None = None,
+) -> pd.DataFrame:
+    """Return what the tests at half the resolution show, with rule and words of the report.
+
+    Parameters
+    ----------
+    rows : Sequence[MetricRow]
+        Results of the tests.
+    methods : Mapping[str, str]
+        Series whose detail was to be tested, and why it was not tested, as a clause; "" if it was.
+    contrasts : Sequence[str]
+        Names of all contrasts of the run; `all` is first in the table.
+    smoothing : Sequence[float], optional
+        Smoothing of the effects (FWHM, mm).
+    self_test : Mapping[str, object] | None, optional
+        Facts of the self-test, with voxel sizes; None if they are unknown.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per series, smoothing, contrast and region (active voxels, brain). An explained
+        variance and its 95 % interval are NaN if they are undefined.
+    """
+    acquired_text = (parse_self_test((), self_test) or SelfTestResults()).acquired_text
+    ordered_contrasts = sorted(contrasts, key=lambda name: name != ALL)
+    cells = [
+        row_cells
+        for method, reason in methods.items()
+        for width in smoothing
+        for support in classify_detail(rows, method, ordered_contrasts, fwhm_mm=width).values()
+        for row_cells in _iterate_cells(rows, method, support, width, reason, acquired_text)
+    ]
+    return pd.DataFrame(cells, columns=list(_COLUMNS))
+
+
+def _iterate_cells(
+    rows: Sequence[MetricRow],
+    method: str,
+    support: ContrastSupport,
+    width: float,
+    reason: str,
+    acquired_text: str,
+) -> Iterator[dict[str, object]]:
+    """Yield the cells of both regions of one contrast; see `tabulate_support`."""
+    values = {
+        (row.statistic, row.contrast, row.region, row.fwhm_mm): row.value
+        for row in rows
+        if row.series == method and (row.reference == HALF_RESOLUTION or row.statistic == COVERAGE)
+    }
+    if not values:
+        reason = reason or _NOT_TESTED
+    interpretation = describe_interpretation(
+        support.active.state, support.brain.state, acquired_text
+    )
+    contrast = support.contrast
+    for region, name, result in (
+        (ACQUIRED_ACTIVE, "active voxels", support.active),
+        ("brain", "brain", support.brain),
+    ):
+        yield {
+            "series": method,
+            "contrast": contrast,
+            "region": name,
+            "fwhm_mm": width,
+            **_describe_result(result),
+            "voxels": values.get(("voxels", contrast, region, width), math.nan),
+            "coverage": values.get((COVERAGE, contrast, "brain", 0.0), math.nan),
+            "reason": reason or explain_test(result),
+            "interpretation": interpretation,
+        }
+
+
+def _describe_result(result: DetailSupport) -> dict[str, object]:
+    """Return state, explained variance and interval of a result; NaN if they are undefined."""
+    row = result.row
+    value, lower, upper = (math.nan,) * 3 if row is None else (row.value, row.lower, row.upper)
+    return {"state": result.state, "explained_variance": value, "lower": lower, "upper": upper}

@@ -1,0 +1,159 @@
+"""Weights of blocks in the effect of a contrast, in both halves of a run and in the whole run.
+
+The maps of a contrast contain all of its conditions. Halves can contain only conditions with a
+block in both halves. If a condition is missing, the contrast is not split, but the contrast of the
+remaining conditions is, under a name that states the missing conditions, such as
+``allWithoutFace``.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from bids_sr.frozen import frozen
+from bids_sr.glm.blocks import TaskBlock
+from bids_sr.glm.contrasts import (
+    Contrast,
+    Contrasts,
+    comparable,
+    make_unique_label,
+    name_without_types,
+)
+from bids_sr.glm.design import scale_weights
+from bids_sr.io.arrays import Float
+
+# largest leak of an estimable contrast into any column of the design, see `BlockDesign`
+_MAX_LEAK = 1e-6
+
+
+@frozen
+class SplitContrast:
+    """Contrast with blocks of each of its conditions in both halves of a run.
+
+    Attributes
+    ----------
+    weights : Mapping[str, float]
+        Weights of conditions.
+    origin : str
+        Contrast of the maps that has these conditions, and possibly others without blocks in both
+        halves. Its t map selects active voxels.
+    """
+
+    weights: Mapping[str, float]
+    origin: str
+
+
+def split_contrasts(blocks: Sequence[TaskBlock], contrasts: Contrasts) -> dict[str, SplitContrast]:
+    """Return the contrasts of a run that can be split into halves, by name.
+
+    Contrasts with conditions that are missing in a half are replaced by the contrast of the
+    remaining conditions, unless this is one of the other contrasts. They are omitted if no
+    condition remains on one side. Whether a contrast is estimable is not checked.
+    """
+    known_weights = {comparable(scale_weights(weights)) for weights in contrasts.values()}
+    split: dict[str, SplitContrast] = {}
+    for name, weights in contrasts.items():
+        missing = missing_conditions(blocks, weights)
+        if not missing:
+            split[name] = SplitContrast(weights=weights, origin=name)
+            continue
+        remaining = select_split_conditions(blocks, weights)
+        if remaining and comparable(remaining) not in known_weights:
+            known_weights.add(comparable(remaining))
+            label = make_unique_label(name_without_types(name, missing), {*contrasts, *split})
+            split[label] = SplitContrast(weights=remaining, origin=name)
+    return split
+
+
+def select_split_conditions(blocks: Sequence[TaskBlock], weights: Mapping[str, float]) -> Contrast:
+    """Return the weights of the conditions of a contrast that have blocks in both halves.
+
+    Weights on each side of the contrast are increased so that their sum is that of all conditions,
+    scaled as in `scale_weights`. {} is returned if no condition remains on one side.
+    """
+    scaled = scale_weights(weights)
+    missing = missing_conditions(blocks, weights)
+    remaining = {name: weight for name, weight in scaled.items() if name not in missing}
+    full_sums, remaining_sums = _sum_by_sign(scaled), _sum_by_sign(remaining)
+    if any(full_sums[sign] != 0 and remaining_sums[sign] == 0 for sign in full_sums):
+        return {}
+    return {
+        name: weight * full_sums[weight > 0] / remaining_sums[weight > 0]
+        for name, weight in remaining.items()
+    }
+
+
+def _sum_by_sign(weights: Mapping[str, float]) -> dict[bool, float]:
+    """Return the sums of positive (True) and of negative (False) weights."""
+    return {
+        True: sum(weight for weight in weights.values() if weight > 0),
+        False: sum(weight for weight in weights.values() if weight < 0),
+    }
+
+
+def missing_conditions(blocks: Sequence[TaskBlock], weights: Mapping[str, float]) -> list[str]:
+    """Return conditions of a contrast without a used block in one of the halves."""
+    available = {(block.condition, block.half) for block in blocks if block.used}
+    return [
+        name
+        for name, weight in weights.items()
+        if weight and not {(name, 0), (name, 1)} <= available
+    ]
+
+
+def half_weights(
+    blocks: Sequence[TaskBlock], weights: Mapping[str, float], leak: Float | None = None
+) -> Float | None:
+    """Return the block weights in the effect of each half, (2, B); None if there are no halves.
+
+    The effect of a half is the mean over a condition's blocks in this half, followed by the
+    contrast of conditions, scaled as in `scale_weights`. A contrast cannot be split if one of its
+    conditions has no used block in one of the halves, or if it is not estimable according to
+    `leak` (see `BlockDesign`).
+    """
+    halves = [_weigh_blocks(blocks, weights, [half]) for half in (0, 1)]
+    if any(half is None for half in halves):
+        return None
+    return _check_estimable(np.stack([half for half in halves if half is not None]), leak)
+
+
+def run_weights(
+    blocks: Sequence[TaskBlock], weights: Mapping[str, float], leak: Float | None = None
+) -> Float | None:
+    """Return the block weights in the effect of a whole run, (B,).
+
+    The effect is the mean over all used blocks of each condition, followed by the contrast of
+    conditions, scaled as in `scale_weights`. None is returned if a condition has no used block, or
+    if the contrast is not estimable according to `leak` (see `BlockDesign`).
+    """
+    block_weights = _weigh_blocks(blocks, weights, [0, 1])
+    return None if block_weights is None else _check_estimable(block_weights, leak)
+
+
+def _weigh_blocks(
+    blocks: Sequence[TaskBlock], weights: Mapping[str, float], halves: Collection[int]
+) -> Float | None:
+    """Return the weights of the used blocks of some halves, (B,).
+
+    None is returned if a condition has no such block.
+    """
+    scaled = scale_weights(weights)
+    selected = [block.used and block.half in halves for block in blocks]
+    counts = Counter(
+        block.condition for block, is_in in zip(blocks, selected, strict=True) if is_in
+    )
+    if not counts.keys() >= scaled.keys():
+        return None
+    return np.array(
+        [
+            scaled.get(block.condition, 0.0) / counts[block.condition] if is_in else 0.0
+            for block, is_in in zip(blocks, selected, strict=True)
+        ]
+    )
+
+
+def _check_estimable(block_weights: Float, leak: Float | None) -> Float | None:
+    """Return block weights, (B,) or (2, B), or None if the effect is not estimable."""
+    is_estimable = leak is None or np.abs(block_weights @ leak).max() <= _MAX_LEAK
+    return block_weights if is_estimable else None

@@ -1,0 +1,199 @@
+"""Test `recovered_detail`, and the error of effects of `SuperResolver`."""
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from shortrun import EVENTS
+
+from bids_sr import Evaluator, SuperResolver, recovered_detail
+from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning
+from bids_sr.io.nifti import load_image, save_image
+
+
+@pytest.fixture(scope="module")
+def resolver(run):
+    return SuperResolver("sbl", realigned=True).fit(run / "bold.nii", mask=run / "mask.nii")
+
+
+@pytest.fixture(scope="module")
+def table(run, resolver):
+    return recovered_detail(run / "bold.nii", EVENTS, resolver=resolver)
+
+
+def test_each_contrast_has_a_row_for_active_voxels_and_for_the_brain(table):
+    assert list(zip(table.contrast, table.region, strict=True)) == [
+        (contrast, region)
+        for contrast in ("all", "little", "thumb", "littleMinusThumb")
+        for region in ("active voxels", "brain")
+    ]
+    assert set(table.state) <= {"recovered", "not supported", "not testable"}
+    assert (table.reason[table.state == "not testable"] != "").all()
+    assert (table.reason[table.state == "recovered"] == "").all()
+    brain = table[table.region == "brain"]
+    assert (brain.lower < brain.explained_variance).all()
+    assert (brain.explained_variance < brain.upper).all()
+    assert (table[table.region == "active voxels"].voxels.values < brain.voxels.values).all()
+    assert table.coverage.between(0.85, 1).all()
+
+
+def test_an_estimator_that_is_not_fitted_gets_the_mask_and_the_runs(run, resolver, table):
+    """A list of runs gives one table with the number of the run."""
+    unfitted = SuperResolver("sbl", realigned=True)
+    joined = recovered_detail(
+        [run / "bold.nii", run / "bold.nii.gz"],
+        EVENTS,
+        resolver=unfitted,
+        mask=run / "mask.nii",
+    )
+    assert list(joined.run) == [1] * len(table) + [2] * len(table)
+    for number in (1, 2):
+        run_table = joined[joined.run == number].drop(columns="run").reset_index(drop=True)
+        pd.testing.assert_frame_equal(run_table, table)
+    assert not hasattr(unfitted, "boldref_")
+
+
+def test_requested_contrasts_smoothing_and_confounds_are_used(run, resolver, table):
+    few = recovered_detail(
+        run / "bold.nii",
+        run / "events.tsv",
+        resolver=resolver,
+        contrasts=["thumb"],
+        smoothing=(0.0, 4.0),
+    )
+    assert list(few.contrast) == ["thumb"] * 4
+    assert list(few.fwhm_mm) == [0.0, 0.0, 4.0, 4.0]
+    unsmoothed = table[table.contrast == "thumb"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(few[:2], unsmoothed)
+    assert not np.allclose(few.explained_variance[2:], few.explained_variance[:2])
+    noise = np.random.default_rng(0).standard_normal((nib.load(run / "bold.nii").shape[3], 30))
+    changed = recovered_detail(run / "bold.nii", EVENTS, resolver=resolver, confounds=noise)
+    assert not np.allclose(changed.coverage, table.coverage)
+
+
+def test_evaluator_tests_detail_only_without_a_reference(run, resolver, table, tmp_path):
+    arguments = {"series": {"mine": resolver}, "events": EVENTS}
+    evaluator = Evaluator(realigned=True).fit(run / "bold.nii", **arguments)
+    pd.testing.assert_frame_equal(evaluator.detail_.assign(series="sbl"), table)
+    page = str(evaluator.generate_report())
+    assert "Detail recovered at half the resolution" in page
+    assert page.count("<td>littleMinusThumb</td>") == 2
+    assert "interpolated maps" not in evaluator.verdict_["headline"]
+    measured = Evaluator(realigned=True, n_boot=20, baselines=[]).fit(
+        run / "bold.nii", **arguments, truth=run / "truth.nii"
+    )
+    assert len(measured.detail_) == 0
+    assert list(measured.detail_) == list(table)
+    assert "oneLevelDown" not in set(measured.table_.reference)
+    assert "oneLevelDown" in set(evaluator.table_.reference)
+
+
+@pytest.fixture(scope="module")
+def unapplied():
+    """Return a run of noise, and an estimator whose method was not applied to it."""
+    rng = np.random.default_rng(1)
+    values = (500 + rng.normal(0, 5, (30, 28, 5, 60))).astype(np.float32)
+    noise = nib.Nifti1Image(values, np.diag([3, 3, 4, 1.0]))
+    with pytest.warns(SuperResolutionWarning, match="sbl was not applied"):
+        fitted = SuperResolver("sbl", realigned=True, n_dummy=0).fit(
+            noise, mask=np.ones((30, 28, 5))
+        )
+    return noise, fitted
+
+
+@pytest.mark.filterwarnings("ignore::bids_sr.api.image_inputs.SuperResolutionWarning")
+def test_a_method_that_was_not_applied_is_not_testable(unapplied):
+    noise, fitted = unapplied
+    table = recovered_detail(noise, EVENTS, resolver=fitted, tr=2.0)
+    assert set(table.state) == {"not testable"}
+    assert set(table.reason) == {"the method was not applied to this run"}
+    zeros = nib.Nifti1Image(np.zeros((30, 28, 5), np.float32), np.diag([3, 3, 4, 1.0]))
+    with pytest.raises(ImageInputError, match="sbl was not applied to this run"):
+        fitted.effect_sd(zeros, zeros)
+
+
+def test_invalid_arguments_are_rejected_by_name(run, resolver, tmp_path):
+    bold = run / "bold.nii"
+    baseline = SuperResolver("zerofill", realigned=True)
+    with pytest.raises(ImageInputError, match=r"resolver: .*zerofill has no prior"):
+        recovered_detail(bold, EVENTS, resolver=baseline, mask=run / "mask.nii")
+    with pytest.raises(ImageInputError, match="mask, motion: already known"):
+        recovered_detail(
+            bold, EVENTS, resolver=resolver, mask=run / "mask.nii", motion=run / "hmc.txt"
+        )
+    data, affine = load_image(bold)
+    save_image(data[..., ::-1], affine, tmp_path / "other.nii", tr=2.0)
+    with pytest.raises(ImageInputError, match="bold: sbl was fitted to another run"):
+        recovered_detail(tmp_path / "other.nii", EVENTS, resolver=resolver)
+    with pytest.raises(ImageInputError, match=r"series: mine was fitted with factor \(2.0, 2.0"):
+        Evaluator(factor=3, realigned=True).fit(bold, series={"mine": resolver}, events=EVENTS)
+
+
+def test_the_error_of_an_effect_is_proportional_to_the_effect(run, resolver):
+    """Unsmoothed, the standard deviation scales with an effect without noise."""
+    image = resolver.correct_motion(run / "bold.nii")
+    data = np.asarray(image.dataobj)
+    effect = data[..., 30] - data[..., 20]
+    zeros = nib.Nifti1Image(np.zeros(effect.shape, np.float32), image.affine)
+    effects = [nib.Nifti1Image(scale * effect, image.affine) for scale in (1, 3)]
+    sd, large_sd = resolver.effect_sd(effects, [zeros, zeros])
+    values = sd.get_fdata()
+    assert values.shape == (60, 56, 5)
+    brain = np.repeat(np.repeat(load_image(run / "mask.nii")[0] > 0, 2, 0), 2, 1)
+    assert (values[brain] > 0).mean() > 0.9
+    assert not values[~brain].any()
+    np.testing.assert_allclose(large_sd.get_fdata(), 3 * values, rtol=1e-4)
+    noisy = nib.Nifti1Image(np.full(effect.shape, 1e6, np.float32), image.affine)
+    assert not resolver.effect_sd(effects[0], noisy).get_fdata().any()
+    smoothed = resolver.effect_sd(effects[0], zeros, fwhm_mm=5.0).get_fdata()
+    assert 0 < smoothed[brain].mean() < 0.7 * values[brain].mean()
+
+
+def test_the_error_of_a_region_follows_from_the_samples_and_not_from_the_map(run, resolver):
+    image = resolver.correct_motion(run / "bold.nii")
+    data = np.asarray(image.dataobj)
+    effect, tripled = (
+        nib.Nifti1Image(scale * (data[..., 30] - data[..., 20]), image.affine) for scale in (1, 3)
+    )
+    zeros = nib.Nifti1Image(np.zeros(effect.shape, np.float32), image.affine)
+    sd = resolver.effect_sd(effect, zeros).get_fdata()
+    x, y, z = np.unravel_index(np.argmax(sd), sd.shape)
+    voxel, square = np.zeros(sd.shape, bool), np.zeros(sd.shape, bool)
+    voxel[x, y, z], square[x - 2 : x + 2, y - 2 : y + 2, z] = True, True
+    voxel_error, error, tripled_error = (
+        resolver.region_error(region, acquired, zeros)
+        for region, acquired in ((voxel, effect), (square, effect), (square, tripled))
+    )
+    assert voxel_error == pytest.approx(sd[x, y, z], rel=1e-4)
+    assert tripled_error == pytest.approx(3 * error, rel=1e-4)
+    # errors above the acquired Nyquist frequency cancel: below the error of independent voxels
+    assert 0 < error < np.sqrt(np.square(sd[square]).sum()) / square.sum()
+    assert 0 < resolver.region_error(square, effect, zeros, fwhm_mm=5.0) < error
+    outside = ~(np.repeat(np.repeat(load_image(run / "mask.nii")[0] > 0, 2, 0), 2, 1))
+    with_outside = resolver.region_error(square | outside, effect, zeros)
+    assert with_outside == pytest.approx(error, rel=1e-6)
+    with pytest.raises(ImageInputError, match="region: no voxel is in the brain"):
+        resolver.region_error(outside, effect, zeros)
+
+
+def test_effects_on_another_grid_and_runs_of_a_list_are_rejected(run, resolver):
+    image = nib.load(run / "boldref.nii")
+    with pytest.raises(ImageInputError, match=r"variance: 1 map.* for 2 effect"):
+        resolver.effect_sd([image, image], [image])
+    fine = nib.load(run / "fine.nii")
+    with pytest.raises(ImageInputError, match="effect: the map is not on the acquired grid"):
+        resolver.effect_sd(fine, image)
+    several = SuperResolver("zerofill", realigned=True).fit([run / "bold.nii"])
+    with pytest.raises(ImageInputError, match=r"correct_motion: .* list of 1 runs"):
+        several.correct_motion(run / "bold.nii")
+    with pytest.raises(ImageInputError, match="method: zerofill has no prior"):
+        several.runs_[0].effect_sd(image, image)
+    region = np.ones(fine.shape[:3])
+    with pytest.raises(ImageInputError, match="method: zerofill has no prior"):
+        several.runs_[0].region_error(region, image, image)
+    with pytest.raises(ImageInputError, match=r"region_error: .* list of 1 runs"):
+        several.region_error(region, image, image)
+    with pytest.raises(ImageInputError, match="region: the image is not on the expected grid"):
+        resolver.region_error(region[1:], image, image)
+    with pytest.raises(ImageInputError, match="variance: the map is not on the acquired grid"):
+        resolver.region_error(region, image, fine)

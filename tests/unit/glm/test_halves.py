@@ -1,0 +1,120 @@
+"""Effects of a contrast in both halves of a run and in the whole run, and names of contrasts."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_sr.glm.blocks import TaskBlock, _assign_halves, block_design
+from bids_sr.glm.contrasts import resolve_contrasts
+from bids_sr.glm.halves import (
+    SplitContrast,
+    half_weights,
+    missing_conditions,
+    run_weights,
+    select_split_conditions,
+    split_contrasts,
+)
+from bids_sr.glm.regressors import Events
+
+N, TR = 120, 2.0
+
+
+def make_blocks(conditions):
+    """Return one block per condition, in order of time, with their halves."""
+    return _assign_halves(
+        [TaskBlock(condition=name, events=((k, 1.0),)) for k, name in enumerate(conditions)]
+    )
+
+
+def alternating(count):
+    rows = [(10.0 + 36 * k, 16.0, ("thumb", "little")[k % 2]) for k in range(count)]
+    return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
+
+
+def test_a_half_averages_blocks_before_the_contrast_is_computed():
+    blocks = make_blocks("ababaa")
+    halves = half_weights(blocks, {"a": 2.0, "b": -2.0})
+    # the third block of condition a is in half 0 again
+    np.testing.assert_allclose(halves[0], [0.5, -1, 0, 0, 0.5, 0])
+    np.testing.assert_allclose(halves[1], [0, 0, 0.5, -1, 0, 0.5])
+
+
+def test_a_contrast_that_cannot_be_estimated_has_no_halves():
+    confounds = pd.DataFrame({"copy": np.zeros(N)})
+    reference_design = block_design(alternating(4), n_volumes=N, tr=TR, confound_names=())
+    confounds["copy"] = reference_design.matrix[:, 0]
+    design = block_design(
+        alternating(4), n_volumes=N, tr=TR, confounds=confounds, confound_names=("copy",)
+    )
+    assert half_weights(design.blocks, {"little": 1.0}, design.leak) is not None
+    assert half_weights(design.blocks, {"thumb": 1.0}, design.leak) is None
+
+
+def test_a_contrast_with_a_condition_of_one_block_has_no_halves_but_an_effect_of_the_run():
+    blocks = make_blocks("ababc")
+    weights = {"a": 1.0, "b": 1.0, "c": 1.0}
+    assert missing_conditions(blocks, weights) == ["c"]
+    assert half_weights(blocks, weights) is None
+    assert half_weights(blocks, {"a": 1.0, "c": -1.0}) is None
+    np.testing.assert_allclose(run_weights(blocks, weights), [1 / 6] * 4 + [1 / 3])
+    np.testing.assert_allclose(run_weights(blocks, {"a": 1.0, "c": -1.0}), [0.5, 0, 0.5, 0, -1])
+    assert run_weights(blocks, {"a": 1.0, "d": 1.0}) is None
+
+
+def test_the_effect_of_a_run_is_the_mean_over_blocks_and_not_over_halves():
+    blocks = make_blocks("aaa")
+    np.testing.assert_allclose(run_weights(blocks, {"a": 1.0}), [1 / 3] * 3)
+    np.testing.assert_allclose(half_weights(blocks, {"a": 1.0}).mean(axis=0), [0.25, 0.5, 0.25])
+
+
+def test_contrasts_that_lose_a_condition_are_split_under_the_name_of_the_remaining_conditions():
+    blocks = make_blocks(["body", "face", "house", "scene", "body", "house", "scene"])
+    contrasts = resolve_contrasts(["body", "face", "house", "scene"])
+    split = split_contrasts(blocks, contrasts)
+    assert list(split) == [
+        "body",
+        "house",
+        "scene",
+        "allWithoutFace",
+        "bodyMinusOthersWithoutFace",
+        "houseMinusOthersWithoutFace",
+        "sceneMinusOthersWithoutFace",
+    ]
+    assert split["body"] == SplitContrast(weights={"body": 1.0}, origin="body")
+    assert split["allWithoutFace"].origin == "all"
+    third = pytest.approx(1 / 3)
+    assert split["allWithoutFace"].weights == {"body": third, "house": third, "scene": third}
+    body = split["bodyMinusOthersWithoutFace"]
+    assert body.weights == pytest.approx({"body": 1.0, "house": -0.5, "scene": -0.5})
+    for contrast in split.values():
+        halves = half_weights(blocks, contrast.weights)
+        mean = run_weights(blocks, contrast.weights)
+        np.testing.assert_allclose(halves.mean(axis=0), mean, atol=1e-12)
+
+
+def test_remaining_conditions_that_are_another_contrast_are_not_repeated():
+    blocks = make_blocks(["body", "face", "scramble", "scramble"])
+    contrasts = resolve_contrasts(["body", "face", "scramble"])
+    assert list(split_contrasts(blocks, contrasts)) == ["scramble"]
+    assert select_split_conditions(blocks, contrasts["bodyMinusScramble"]) == {}
+    blocks = make_blocks("ababc")
+    same = {"first": {"a": 1.0, "b": 1.0, "c": 1.0}, "second": {"a": 2.0, "b": 2.0, "c": 1.0}}
+    assert list(split_contrasts(blocks, same)) == ["firstWithoutC"]
+
+
+def test_a_new_name_is_not_the_name_of_another_contrast():
+    blocks = make_blocks("ababc")
+    contrasts = {"all": {"a": 1.0, "b": 1.0, "c": 1.0}, "allWithoutC": {"a": 1.0, "b": -1.0}}
+    split = split_contrasts(blocks, contrasts)
+    assert split["allWithoutC"].origin == "allWithoutC"
+    assert split["allWithoutC2"].origin == "all"
+
+
+def test_a_condition_with_one_block_is_reported(caplog):
+    once = pd.DataFrame([(190, 16, "once")], columns=["onset", "duration", "trial_type"])
+    events = Events(pd.concat([alternating(4).table, once]))
+    with caplog.at_level(logging.INFO, logger="bids_sr"):
+        block_design(events, n_volumes=N, tr=TR, confound_names=())
+    assert "once: one block" in caplog.text

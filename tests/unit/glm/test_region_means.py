@@ -1,0 +1,110 @@
+"""Test the effect in the mean time series of a region: its noise, its interval, its weights."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_sr.glm.design import build_design, contrast_vector
+from bids_sr.glm.region_means import (
+    MeanEffect,
+    describe_mean_effect,
+    find_named_region,
+    fit_mean_series,
+    weigh_smoothed_mean,
+)
+from bids_sr.glm.regressors import Events
+from bids_sr.glm.smoothing import smooth
+
+N_VOLUMES, N_VOXELS, N_RUNS = 120, 40, 250
+TASK = Events(
+    pd.DataFrame({"onset": np.arange(10.0, 220.0, 40.0), "duration": 16.0, "trial_type": "a"})
+)
+DESIGN = build_design(TASK, n_volumes=N_VOLUMES, tr=2.0, confound_names=())
+VECTOR = contrast_vector(DESIGN, "a", {"a": 1.0})
+
+
+def correlated_noise(rng, share, rho=0.4):
+    """Return noise (T, voxels) with unit variance and a share that all voxels have in common."""
+    noise = rng.standard_normal((N_VOLUMES + 30, N_VOXELS + 1))
+    for t in range(1, len(noise)):
+        noise[t] = rho * noise[t - 1] + np.sqrt(1 - rho**2) * noise[t]
+    noise = noise[30:]
+    return np.sqrt(share) * noise[:, :1] + np.sqrt(1 - share) * noise[:, 1:]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_the_noise_of_a_mean_includes_the_correlation_between_voxels(share):
+    """The standard deviation is that of 250 estimates, up to 12 %, and intervals cover."""
+    rng, means = np.random.default_rng(7), []
+    for _ in range(N_RUNS):
+        series = 900 + 5 * DESIGN.matrix[:, :1] + 6 * correlated_noise(rng, share)
+        means.append(fit_mean_series(series.mean(1), DESIGN, VECTOR[None], ["a"])["a"])
+    effects = np.array([mean.effect for mean in means])
+    expected_sd = effects.std()
+    assert effects.mean() == pytest.approx(5, abs=4 * expected_sd / np.sqrt(N_RUNS))
+    found_sd = np.sqrt(np.mean([mean.noise_sd**2 for mean in means]))
+    assert found_sd == pytest.approx(expected_sd, rel=0.12)
+    intervals = np.array([mean.compute_interval() for mean in means])
+    coverage = np.mean((intervals[:, 0] < 5) & (intervals[:, 1] > 5))
+    assert 0.91 <= coverage <= 0.98
+    assert all(mean.noise_dof < DESIGN.dof / 2 for mean in means)
+
+
+def test_a_constant_series_has_no_effect_and_no_noise():
+    found = fit_mean_series(np.full(N_VOLUMES, 300.0), DESIGN, VECTOR[None], ["a"])["a"]
+    assert (found.effect, found.noise_sd) == (0, 0)
+    assert found.compute_interval() == (0, 0)
+
+
+def test_the_interval_covers_both_errors():
+    mean = MeanEffect(effect=2.0, noise_sd=3.0, noise_dof=1e6)
+    lower, upper = mean.compute_interval(error_sd=4.0, error_dof=1e6)
+    assert (lower, upper) == pytest.approx((2 - 1.96 * 5, 2 + 1.96 * 5), abs=1e-3)
+    # with one known and one uncertain standard deviation, by Welch and Satterthwaite: 12 degrees
+    # of freedom, and the 97.5 % quantile of Student's t is 2.1788
+    uncertain = MeanEffect(effect=0.0, noise_sd=1.0, noise_dof=3.0)
+    _, upper = uncertain.compute_interval(error_sd=1.0, error_dof=1e9)
+    assert upper == pytest.approx(2.1788 * np.sqrt(2), rel=1e-4)
+
+
+def test_rows_of_a_mean_effect_have_its_interval_and_both_errors():
+    mean = MeanEffect(effect=2.0, noise_sd=3.0, noise_dof=50.0)
+    rows = describe_mean_effect("sbl", "a", mean, 5.0, 17, error_sd=4.0, error_dof=64.0)
+    found = {row.statistic: row for row in rows}
+    assert {name: row.value for name, row in found.items()} == {
+        "region_effect": 2.0,
+        "region_noise_sd": 3.0,
+        "region_noise_dof": 50.0,
+        "region_error_sd": 4.0,
+        "region_voxels": 17,
+    }
+    effect = found["region_effect"]
+    assert (effect.lower, effect.upper) == mean.compute_interval(4.0, 64.0)
+    assert {(row.series, row.contrast, row.region, row.fwhm_mm) for row in rows} == {
+        ("sbl", "a", "roi", 5.0)
+    }
+    without_error = describe_mean_effect("bspline", "a", mean, 5.0, 17)
+    assert "region_error_sd" not in {row.statistic for row in without_error}
+    assert without_error[0].upper < effect.upper
+
+
+@pytest.mark.parametrize("fwhm_mm", [0.0, 5.0, 9.0])
+def test_weights_give_the_mean_of_the_smoothed_image_also_at_edges(fwhm_mm):
+    rng = np.random.default_rng(3)
+    values = rng.standard_normal((14, 11, 5)).astype(np.float32)
+    region, zooms = rng.random(values.shape) > 0.8, (2.0, 2.5, 4.0)
+    region[0, :, -1] = True
+    weights = weigh_smoothed_mean(region, zooms, fwhm_mm)
+    expected = smooth(values, zooms, fwhm_mm)[region].mean()
+    assert (weights * values).sum() == pytest.approx(expected, abs=1e-6)
+    assert weights.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_whole_brain_and_an_empty_region_are_no_named_regions():
+    mask = np.zeros((4, 4, 2), bool)
+    mask[1:] = True
+    part, outside = mask.copy(), ~mask
+    part[3] = False
+    assert find_named_region(np.ones_like(mask), mask) is None
+    assert find_named_region(outside, mask) is None
+    np.testing.assert_array_equal(find_named_region(part | outside, mask), part)
