@@ -195,7 +195,7 @@ def _describe_group(group: "InseparableTypes") -> str:
     """Return what a group of trial types cannot be separated from."""
     is_single = len(group.types) == 1
     noun, pronoun, verb = ("response", "it", "is") if is_single else ("responses", "they", "are")
-    subject = f"the {noun} to {_join_names(group.types)}"
+    subject = f"the {noun} to {join_names(group.types)}"
     if group.partner == "types":
         other_types = "the responses to other trial types" if is_single else "each other"
         return f"{subject} cannot be separated from {other_types}"
@@ -209,7 +209,7 @@ def _describe_group(group: "InseparableTypes") -> str:
     return f"{subject}{together} cannot be separated from {partner}"
 
 
-def _join_names(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """Return quoted names, separated by commas and ``and``."""
     quoted = [repr(name) for name in names]
     return " and ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1])))

@@ -13,8 +13,7 @@ from pathlib import Path
 from bids_sr.bids import Findings
 from bids_sr.bids.entities import parse_entities, stem_of_echoes
 from bids_sr.glm.contrasts import ALL
-from bids_sr.metrics.word_lists import enumerate_words
-from bids_sr.preflight.estimability import TypesOfRun
+from bids_sr.preflight.estimability import TypesOfRun, join_names
 
 _RUN_ENTITIES = ("run", "session", "echo", "suffix", "extension", "datatype")
 """Entities that differ between runs that are combined, or between their files."""
@@ -76,11 +75,10 @@ def _find_shared_types(averaged: Sequence[Sequence[str]]) -> set[str] | None:
 
 def _explain_omission(names: Sequence[str]) -> str:
     """Return a note on types that are left out of means over types."""
-    quoted = enumerate_words([repr(name) for name in names])
     noun, verb = ("type", "is") if len(names) == 1 else ("types", "are")
     return (
-        f"the trial {noun} {quoted} {verb} left out of the mean over trial types (contrast {ALL},"
-        " and comparisons with the mean of the others), because another run of the task lacks"
-        f" {'it' if len(names) == 1 else 'them'}. Means of all runs over the same types can be"
-        " combined."
+        f"the trial {noun} {join_names(names)} {verb} left out of the mean over trial types"
+        f" (contrast {ALL}, and comparisons with the mean of the others), because another run of"
+        f" the task lacks {'it' if len(names) == 1 else 'them'}. Means of all runs over the same"
+        " types can be combined."
     )

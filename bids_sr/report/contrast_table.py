@@ -253,8 +253,8 @@ def _describe_test(across_runs: bool) -> str:
     """Return the test in words, before the voxel sizes."""
     if across_runs:
         return (
-            "a test in which the super-resolved effect of one half of the runs is compared with"
-            " the acquired effect of the other half, at half the resolution"
+            "a test that compares the super-resolved effect of one half of the runs with the"
+            " acquired effect of the other half, at half the resolution"
         )
     return "a test of this run at half its resolution"
 
