@@ -22,6 +22,11 @@ from bids_sr.metrics.rows import MISSING, MetricRow
 
 _TESTED_METHOD = "sbl"
 """Method whose contrasts are tested at half the resolution."""
+_OUTCOMES: Mapping[SupportState, str] = {
+    "not supported": "without the reference did not recover the detail",
+    "not testable": "without the reference was not possible",
+}
+"""Outcomes of the test that do not confirm a measured value."""
 _NO_REFERENCE_DETAIL = "the reference has too little reproducible detail in these voxels"
 _NO_ACTIVE_VOXELS = "no active voxels were defined, and the value is that of the whole brain"
 
@@ -189,7 +194,9 @@ def _decide_region(tested: DetailSupport, measured: MetricRow | None) -> RegionR
     else:
         state = tested.state
         if state != "recovered":
-            reason = "the measured value has no confidence interval"
+            reason = (
+                f"the measured value has no confidence interval, and the test {_OUTCOMES[state]}"
+            )
     return RegionResult(state=state, tested=tested, measured=measured, reason=reason)
 
 
