@@ -94,7 +94,10 @@ class Verdict:
         """Return headline, status, sentences and limitations as plain values; None for NaN."""
         facts = VerdictFacts(
             headline=self.headline,
-            lines=[{"text": line.text, "status": line.status} for line in self.lines],
+            lines=[
+                {"text": line.text, "status": line.status, "topic": line.topic}
+                for line in self.lines
+            ],
             status=self.status,
             best=self.best,
             not_applied=list(self.not_applied),

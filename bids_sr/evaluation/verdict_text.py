@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from bids_sr.evaluation.advice import Advice
 from bids_sr.evaluation.contrast_results import ContrastResult, has_values
@@ -69,10 +70,14 @@ _SUPPORT_STATUS: Mapping[SupportState, VerdictStatus] = {
 
 @frozen
 class VerdictLine:
-    """One line of a verdict; its status determines its symbol."""
+    """One line of a verdict; its status determines its symbol.
+
+    The topic is the results for the contrasts, or the comparison of series.
+    """
 
     text: str
     status: VerdictStatus
+    topic: Literal["contrasts", "series"] = "series"
 
 
 def lost_lines(lost_by_series: Mapping[str, str]) -> list[VerdictLine]:
@@ -139,7 +144,7 @@ def _write_result_lines(
     if not any(result.has_values for result in results.values()):
         return []
     return [
-        VerdictLine(text=line.text, status=_SUPPORT_STATUS[line.state])
+        VerdictLine(text=line.text, status=_SUPPORT_STATUS[line.state], topic="contrasts")
         for line in write_support_lines(method, results, self_test)
     ]
 

@@ -30,8 +30,8 @@ _DTYPES = {
 class VerdictFacts(TypedDict, total=False):
     """Verdict as stored in its JSON file; empty if the file is missing or damaged.
 
-    `lines` has one entry per method with ``text`` and ``status``, and `headline` is the same as
-    one text.
+    `lines` has entries with ``text``, ``status`` and ``topic``, and `headline` is their joined
+    text.
     """
 
     headline: str

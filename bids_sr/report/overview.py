@@ -4,7 +4,7 @@ Its contents are computed from the verdict and the rows of the evaluation.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -29,7 +29,7 @@ from bids_sr.evaluation.self_test import (
     SelfTestResults,
     parse_self_test,
 )
-from bids_sr.evaluation.support_text import quote_contrast, write_support_lines
+from bids_sr.evaluation.support_text import quote_contrast
 from bids_sr.evaluation.verdict_text import leading_sentences
 from bids_sr.evaluation.words import MARKS
 from bids_sr.frozen import frozen
@@ -183,22 +183,21 @@ def overview_html(
         ),
         ONLY_RUN if run.only_run else "",
     ]
-    lines = _mark_lines(verdict)
     # Lines on the contrasts precede the table; comparisons with other series follow it.
-    contrast_texts = (
-        {line.text for line in write_support_lines(best, results, self_test or SelfTestResults())}
-        if any(result.has_values for result in results.values())
-        else set()
-    )
+    has_table = any(result.has_values for result in results.values())
+    lines = verdict.get("lines") or [
+        {"text": verdict.get("headline", ""), "status": verdict.get("status", "not assessed")}
+    ]
+    further_lines = [line for line in lines if has_table and line.get("topic") != "contrasts"]
     has_no_detail = detail is not None and detail.no_detail
     return render(
         "overview",
         _header_text(run),
         words.capitalize(run.described),
-        [line for line in lines if line.text in contrast_texts or not contrast_texts],
+        _mark_lines([line for line in lines if line not in further_lines]),
         MARKS.get(status, MARKS["not assessed"]).css_class,
         _name_basis(detail, results, self_test, run),
-        [line for line in lines if contrast_texts and line.text not in contrast_texts],
+        _mark_lines(further_lines),
         Markup(" ").join(filter(None, basis)),
         leading_sentences(verdict),
         [*cards, _make_check_card(checks, measured=evidence is not None)],
@@ -292,11 +291,8 @@ class _MarkedLine(NamedTuple):
     text: str
 
 
-def _mark_lines(verdict: VerdictFacts) -> list[_MarkedLine]:
-    """Return the symbol and the text of each line of the verdict."""
-    lines = verdict.get("lines") or [
-        {"text": verdict.get("headline", ""), "status": verdict.get("status", "not assessed")}
-    ]
+def _mark_lines(lines: Iterable[Mapping[str, str]]) -> list[_MarkedLine]:
+    """Return the symbol and the text of lines of the verdict."""
     return [_MarkedLine(_get_status_symbol(line["status"]), line["text"]) for line in lines]
 
 

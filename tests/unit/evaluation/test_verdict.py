@@ -557,7 +557,7 @@ def test_the_verdict_can_be_stored_as_json_and_table(tmp_path):
     content = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
     keys = {"headline", "lines", "status", "best", "not_applied", "sentences", "limits"}
     assert set(content) == keys | {"contrasts"}
-    assert [set(line) for line in content["lines"]] == [{"text", "status"}] * 3
+    assert [set(line) for line in content["lines"]] == [{"text", "status", "topic"}] * 3
     (result,) = content["contrasts"]
     assert (result["contrast"], result["interpretation"]) == ("all", "Detail in the whole brain")
     assert result["active"]["reference"] == "measured"
