@@ -112,7 +112,10 @@ def numbers(out: Path) -> dict[str, Any]:
         "command": (
             "bids-sr examples/studyforrest OUT participant && python docs/make_figures.py OUT"
         ),
-        "headline": verdict["headline"],
+        # a network learns differently on other processors, so that lines on srgan are left out
+        "headline": " ".join(
+            line["text"] for line in verdict["lines"] if not line["text"].startswith("srgan")
+        ),
         "best": best,
         "explained_variance_beyond_nyquist": explained,
         "psnr_db": {

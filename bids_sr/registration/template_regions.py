@@ -48,6 +48,11 @@ def find_region(roi: str, brain: Volume) -> Volume:
     brain : Volume
         Brain mask on the T1w grid (3D).
 
+    Returns
+    -------
+    Volume
+        Mask of the region.
+
     Raises
     ------
     ValueError

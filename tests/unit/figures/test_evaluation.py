@@ -382,7 +382,14 @@ FLAGS = {"flags": [{"name": "broad", "raised": True, "text": BAD, "remedy": ""}]
 def evaluation_derivatives(rows, images, halves=None, *, has_truth=False) -> list[Derivative]:
     boldref_and_mask = images["guide"], images["mask"]
     return draw_evaluation(
-        rows, VERDICT, FLAGS, *boldref_and_mask, halves, has_truth=has_truth, series_names=()
+        rows,
+        VERDICT,
+        FLAGS,
+        *boldref_and_mask,
+        halves,
+        has_truth=has_truth,
+        series_names=(),
+        region_name="",
     )
 
 

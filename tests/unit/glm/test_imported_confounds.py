@@ -105,7 +105,9 @@ def test_sets_of_confounds_can_be_chosen_by_name():
 
 def test_the_evaluation_reads_motion_from_a_table_with_text():
     frame = convert_to_numbers(table())[0].assign(remark="ok")
-    assert set(load_confounds(frame, N)) == set(MODEL_MOTION)
+    expected = {"framewise_displacement", *model_confounds(frame)}
+    assert set(MODEL_MOTION) < expected
+    assert set(load_confounds(frame, N)) == expected
 
 
 def test_the_column_names_of_fmriprep_1_are_read_as_the_names_of_today(tmp_path):
@@ -129,4 +131,6 @@ def test_columns_that_only_resemble_the_names_of_fmriprep_1_keep_their_names(tmp
 def test_the_evaluation_reads_motion_from_a_table_of_fmriprep_1():
     frame = with_old_names(convert_to_numbers(table())[0])
     assert "FramewiseDisplacement" in frame
-    assert set(MOTION) <= set(load_confounds(frame, N)) <= {*MODEL_MOTION}
+    columns = set(load_confounds(frame, N))
+    assert {*MOTION, "framewise_displacement"} <= columns
+    assert columns - {*MODEL_MOTION} <= {"framewise_displacement", *model_confounds(table())}

@@ -45,12 +45,10 @@ def test_the_verdict_does_not_wait_for_the_errors_of_maps(
         before(graph, "join_evaluation"),
     )
     assert {"sbl.map_series", "sbl.estimate_variance", "raise_flags"} <= before_verdict
-    errors = {"sbl.check_intervals", "sbl.measure_error"}
-    # Without a reference, the verdict states the test of the detail.
-    late = errors if has_reference else errors - {"sbl.check_intervals"}
-    assert not before_verdict & {*late, "compare_maps", "draw_activation"}
-    assert ("sbl.check_intervals" in before_verdict) is not has_reference
-    assert before_tables >= before_verdict | {"decide_verdict", *errors}
+    # The verdict states the test of the detail.
+    assert "sbl.check_intervals" in before_verdict
+    assert not before_verdict & {"sbl.measure_error", "compare_maps", "draw_activation"}
+    assert before_tables >= before_verdict | {"decide_verdict", "sbl.measure_error"}
     # With a network, there is a first verdict without the network.
     first = before(graph, "first_verdict.decide_verdict")
     assert {"sbl.estimate_variance", "gather_tested"} <= first
