@@ -274,7 +274,7 @@ def _explain_unsuitable_run(n_voxels: float, smoothness: float, region_words: st
         )
     if n_voxels < MIN_ACTIVE_VOXELS:
         return (
-            f"at half the resolution, the run has only {n_voxels:.0f} {region_words} in this"
-            f" contrast (at least {MIN_ACTIVE_VOXELS} are required)"
+            f"there are only {n_voxels:.0f} {region_words} at half the resolution (at least"
+            f" {MIN_ACTIVE_VOXELS} are required)"
         )
     return ""

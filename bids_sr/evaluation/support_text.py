@@ -27,16 +27,20 @@ PRECISION = (
     " brain tend to be too high."
 )
 BLIND_SPOT = (
-    "No test at half the resolution can detect activity that ends at the acquired Nyquist"
-    " frequency, which has no finer detail. The test may find the detail of such activity"
-    " recovered, although all of the added detail is wrong."
+    "The test cannot detect activity that has no detail finer than the acquired voxels. The detail"
+    " of such activity may be called recovered, although all of it is wrong."
+)
+SCOPE = (
+    "Results refer to unsmoothed maps, and to patterns over several voxels. Interpret single"
+    " voxels only in the mask of reliable voxels."
 )
 RELIABLE_WORTH = (
     "Reliable voxels are significant voxels (FDR .05), selected such that at most 5 % of them are"
     " expected to have the wrong sign. Their selection relies on the predicted error of the"
     " detail, so they exist only if the detail of the contrast is recovered. If the detail is not"
-    " supported, the prediction is refuted, and no voxel is reliable. If the detail is not"
-    " testable, the prediction was not tested, and reliable voxels are not determined."
+    " supported, the run gives no evidence for this prediction, and no voxel is reliable. If the"
+    " detail is not testable, the prediction was not tested, and reliable voxels are not"
+    " determined."
 )
 _INTERPRETATIONS: Mapping[tuple[SupportState, SupportState], str] = {
     ("recovered", "recovered"): "Detail in the whole brain",

@@ -20,6 +20,7 @@ from bids_sr.evaluation.support_text import (
     BLIND_SPOT,
     PRECISION,
     RELIABLE_WORTH,
+    SCOPE,
     describe_interpretation,
     explain_results,
     quote_contrast,
@@ -156,7 +157,9 @@ def render_contrasts(
                 _Cell(support_text(region.tested.state, region.tested.row), region.tested.reason)
                 for region in (result.active, result.brain)
             ]
-        table_rows.append((contrast, cells))
+        is_renamed = result.map_contrast != contrast
+        label = f"{result.map_contrast} (tested as {contrast})" if is_renamed else contrast
+        table_rows.append((label, cells))
     columns = [(head, "") if isinstance(head, str) else head for head in heads]
     title = f"What you may interpret in the {method} maps"
     definitions = [f"Detail: effects finer than {self_test.acquired_text}"]
@@ -228,6 +231,8 @@ def _write_notes(
             f" {PRECISION}"
         )
         notes.append(f"{BLIND_SPOT}{_describe_smoothness(rows)}")
+    if any(result.state == "recovered" for result in results.values()):
+        notes.insert(0, SCOPE)
     if any(counts.values()):
         notes.append(f"{RELIABLE_WORTH}{_describe_wrong_signs(results, counts)}")
         notes += _explain_missing_reliable(results, counts, rows)
@@ -237,15 +242,15 @@ def _write_notes(
 def _explain_map_contrasts(results: Mapping[str, ContrastResult]) -> list[str]:
     """Return a sentence on contrasts whose maps have further conditions, [] if there are none."""
     names = [
-        f"{result.contrast} instead of {quote_contrast(result.map_contrast)}"
+        quote_contrast(result.map_contrast)
         for result in results.values()
         if result.map_contrast != result.contrast
     ]
     if not names:
         return []
     return [
-        "Conditions with fewer than two blocks cannot be tested, so the table has"
-        f" {enumerate_unique(names)}. The maps contain all conditions."
+        f"The maps of {enumerate_unique(names)} contain all conditions. Conditions with fewer than"
+        " two blocks cannot be tested, so the results apply to the other conditions in these maps."
     ]
 
 
@@ -291,9 +296,10 @@ def _describe_smoothness(rows: Sequence[MetricRow]) -> str:
     smoothness = next((row.value for row in rows if row.statistic == SMOOTHNESS), math.nan)
     if not math.isfinite(smoothness):
         return ""
+    relation = "too smooth" if smoothness > MAX_SMOOTHNESS else "sharp enough"
     return (
-        f" Smoothness of the run: FWHM {number(smoothness, '.1f')} voxels in plane (the test"
-        f" requires at most {MAX_SMOOTHNESS:g})."
+        f" The acquired images are {relation} for the test (FWHM of the noise"
+        f" {number(smoothness, '.1f')} voxels in plane, at most {MAX_SMOOTHNESS:g})."
     )
 
 

@@ -244,8 +244,8 @@ def _name_basis(
         return ""
     levels_text = (self_test or SelfTestResults()).levels_text
     return (
-        f"Basis: a test of this run at half its resolution{levels_text}. Accuracy was not"
-        " measured."
+        f"Basis: a test of this run at half its resolution{levels_text}. Accuracy at the"
+        " final resolution was not measured."
     )
 
 
