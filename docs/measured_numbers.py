@@ -166,9 +166,7 @@ def numbers() -> dict[str, str]:
         if row["sbl"] == "blind" and row["mm"] in (0, 0.0)
     ]
     regions = [
-        row
-        for row in rows("region_coverage")
-        if row["run"] != "all" and float(row["mm"]) == 0
+        row for row in rows("region_coverage") if row["run"] != "all" and float(row["mm"]) == 0
     ]
     spaces = {
         (row["space"], row["voxels"]): 100 * float(row["beyond, active30"])
