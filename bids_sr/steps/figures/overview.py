@@ -311,10 +311,11 @@ def _draw_reliable(contrast_maps: _ContrastMaps, series: str, state: str) -> "Fi
 
 
 def _find_state(verdict: Verdict, contrast: str) -> str:
-    """Return the result for the detail of a contrast in active voxels, "" if there is none."""
-    states = {
-        result["contrast"]: result["active"]["state"] for result in verdict.get("contrasts", ())
-    }
+    """Return the result for the detail of a map in active voxels, "" if there is none.
+
+    `contrast` is the contrast of the map.
+    """
+    states = {result["map"]: result["active"]["state"] for result in verdict.get("contrasts", ())}
     return str(states.get(contrast, ""))
 
 

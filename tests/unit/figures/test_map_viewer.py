@@ -336,7 +336,12 @@ def test_only_recovered_contrasts_have_an_outline_of_reliable_voxels(state):
     )
     drawn = draw_overview(
         [],
-        {"best": "sbl", "contrasts": [{"contrast": "all", "active": {"state": state}}]},
+        {
+            "best": "sbl",
+            "contrasts": [
+                {"contrast": "allWithoutFace", "map": "all", "active": {"state": state}}
+            ],
+        },
         {},
         pd.DataFrame({"framewise_displacement": [0.1]}),
         maps,
