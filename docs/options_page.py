@@ -1,5 +1,4 @@
-"""Write docs/options.md, the options of all commands, and the Boutiques descriptor of
-docs/descriptor.py: python docs/options_page.py reads them from their parsers.
+"""Write docs/options.md, the options of all commands: python docs/options_page.py.
 
 They are made from the fields that hold them, so that no option is written down twice.
 """
@@ -129,6 +128,3 @@ def page() -> str:
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     PAGE.write_text(page(), encoding="utf-8")
-    import descriptor
-
-    descriptor.DESCRIPTOR.write_text(descriptor.text(), encoding="utf-8")

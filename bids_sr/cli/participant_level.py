@@ -19,6 +19,7 @@ from bids_sr.config import Settings, machine
 from bids_sr.config.memory import SHARED_GB, WORKER_GB, for_steps_gb, step_gb, workers_that_fit
 from bids_sr.config.plugin import Plugin
 from bids_sr.config.settings import analysis_digest
+from bids_sr.io.atomic_files import write_text
 from bids_sr.io.earlier_files import EARLIER, move_earlier_files
 from bids_sr.notices import Notice, record
 from bids_sr.preflight import cost_text
@@ -87,6 +88,8 @@ def run_participants(
             return dataclasses.replace(outcome, reports=(output_dir / "CITATION.md",))
         if run.clean_workdir and settings.paths.work_dir is not None:
             _remove_steps(settings.paths.work_dir, graph)
+        if settings.paths.version_file is not None:
+            write_text(settings.paths.version_file, __version__)
         outcome = _run_remaining(graph, finished_steps, settings, plan, print_line)
         has_changed = record_run(log_dir, labels, settings=digest)
     print_line("Writing the reports")
