@@ -6,7 +6,6 @@ The command runs only the failed step.
 import contextlib
 import logging
 import re
-import shlex
 import socket
 import sys
 import tempfile
@@ -141,7 +140,6 @@ def _format_crash(
     node: "Node", notice: Notice, traceback_text: str, *, host: str, peak_gb: float | None
 ) -> str:
     """Return the text of a crash file, with the traceback at the end."""
-    command = [sys.executable, "-m", "bids_sr.cli.rerun", node.output_dir()]
     facts = {
         "Node": notice.what,
         "Participant": notice.subject and f"sub-{notice.subject}",
@@ -153,7 +151,6 @@ def _format_crash(
         "Directory": node.output_dir(),
         "What happened": notice.why,
         "What to do": notice.remedy,
-        "To run only this step": shlex.join(command),
     }
     lines = [
         *(f"{name}: {value}" for name, value in facts.items() if value),
