@@ -22,7 +22,7 @@ _MAX_LENGTH = 200  # characters of the description of an error
 _Issue = Mapping[str, str]
 """Issue in the report of the validator: code, subCode, severity, location, line and so on."""
 _Owner = tuple[str, str]
-"""Participant and run that an issue concerns; "" for all."""
+"""Participant and run that an issue concerns; "" if it concerns all."""
 _Runs = Mapping[str, Sequence[Path | None]]
 """Name of a run → its BOLD file and further files."""
 
