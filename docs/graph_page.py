@@ -213,7 +213,7 @@ CASES = (
     Case(
         "At rest, with censoring and the seeds of each series",
         rest,
-        ("--fd-censor", "0.5", "--seed-series", "own"),
+        ("--censor", "fd:.5", "--seed-series", "own"),
     ),
     Case("At rest, without a T1w image", rest_alone),
     Case(

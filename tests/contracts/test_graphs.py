@@ -464,17 +464,17 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "echoes at rest without T1w": (_echoes, PLAIN),
     "components, censored": (
         _echoes,
-        [*PLAIN, "--fd-censor", "0.5", "--band-pass", "0.01", "0.1"],
+        [*PLAIN, "--censor", "fd:.5", "--band-pass", "0.01", "0.1"],
     ),
     "at rest with a pair": (_at_rest_with_a_pair, ["--sr-method", "inject"]),
     "task, censored and grown": (
         _two_runs,
-        ["--sr-method", "bspline", "--roi-grow", "--fd-censor", "0.5", "--drift", "legendre:3"],
+        ["--sr-method", "bspline", "--roi-grow", "--censor", "fd:.5", "--drift", "legendre:3"],
     ),
     "series of other programs, censored": (
         _other_programs,
         [
-            *[*PLAIN, *PREPARED, "--truth", "{root}/truth", "--enorm-censor", "0.3"],
+            *[*PLAIN, *PREPARED, "--truth", "{root}/truth", "--censor", "enorm:.3"],
             *["--compare", "one={root}/made:desc-denoised"],
         ],
     ),

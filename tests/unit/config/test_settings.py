@@ -249,8 +249,13 @@ def test_settings_of_a_single_call_are_not_reused(tmp_path: Path) -> None:
         (Activation, {"drift": "legendre"}, "legendre:N with N between 1 and 20"),
         (Activation, {"drift": "legendre:0"}, "legendre:N with N between 1 and 20"),
         (Activation, {"drift": "spline"}, "cosine, or legendre:N"),
-        (Activation, {"fd_censor": 0.0}, "above 0"),
-        (Activation, {"enorm_censor": -1.0}, "above 0"),
+        (Activation, {"censor": ("fd:0",)}, "above 0"),
+        (Activation, {"censor": ("enorm:-1",)}, "above 0"),
+        (Activation, {"censor": ("enorm:nan",)}, "above 0"),
+        (Activation, {"censor": ("fd",)}, "above 0"),
+        (Activation, {"censor": ("enrom:.3",)}, "did you mean 'enorm'?"),
+        (Activation, {"censor": ("dvars:2",)}, "choose one of these kinds"),
+        (Activation, {"censor": ("fd:.5", "fd:.3")}, "one limit per kind"),
         (SuperRes, {"n_ensemble": 21}, "at most 20"),
         (SuperRes, {"guide": "t1w"}, "highres"),
         (Evaluation, {"truth": "x", "retrospective": "clean"}, "--truth"),
@@ -281,9 +286,15 @@ def test_a_pass_band_or_polynomials_replace_the_cutoffs() -> None:
     slow = Activation(drift="legendre:4")
     assert (slow.legendre_order, slow.cosine_cutoff) == (4, 0.0)
     assert slow.correlation_cutoff == default.low_pass
-    censored = Activation(fd_censor=0.5)
+    censored = Activation(censor=("fd:.5",))
     assert censored.models_time
     assert censored.cosine_cutoff == default.high_pass
+
+
+def test_limits_of_censoring_are_the_same_in_any_notation() -> None:
+    censored = Activation(censor=("fd:.5", "enorm:3"))
+    assert censored.censoring_limits == {"fd": 0.5, "enorm": 3.0}
+    assert censored == Activation(censor=("fd:0.50", "enorm:3.0"))
 
 
 def test_an_error_describes_accepted_values() -> None:
