@@ -74,7 +74,7 @@ def _touch(path: Path) -> None:
 
 
 _TRAINING = (
-    "--recipe paper-mse",
+    "--recipe paper",
     "--model-source train",
     "--model-dir {root}",
     "--vgg-weights {root}/vgg.safetensors",

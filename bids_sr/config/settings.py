@@ -19,8 +19,10 @@ from bids_sr.config.sections.run import Run
 from bids_sr.config.sections.selection import Selection
 from bids_sr.config.sections.superres import SuperRes
 from bids_sr.config.values import UsageError, as_toml, read_tables, split_named, suggest_name
+from bids_sr.config.vgg19_weights import find_vgg19
 from bids_sr.frozen import frozen
 from bids_sr.region_names import is_file
+from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe_changes import RecipeChange
 
 _DEFAULT_ANAT_METHODS = ("attunet",)
@@ -270,6 +272,14 @@ def _result_settings(settings: Settings) -> dict[str, object]:
     # versions
     factor = settings.superres.factor
     values["superres.factor"] = list(factor) if len(factor) > 1 else next(iter(factor), None)
+    # weights in --vgg-weights and installed weights with the same content are equivalent
+    superres = settings.superres
+    weights = (
+        find_vgg19(get_method(name), superres.recipe, superres.vgg_weights)
+        for name in superres.learned
+    )
+    used_weights = next(filter(None, weights), superres.vgg_weights)
+    values["superres.vgg_weights"] = _to_comparable(used_weights)
     roi = settings.activation.roi
     values["activation.roi"] = _to_comparable(Path(roi)) if is_file(roi) else roi
     return values

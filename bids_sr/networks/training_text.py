@@ -66,7 +66,7 @@ def write_planned_sentences(
     str
         Sentences; "" if no facts are known in advance.
     """
-    reason = "" if features else explain_missing_features(method, recipe)
+    reason = "" if features else explain_missing_features(method.recipes.get(recipe))
     sentences = []
     if reason:
         sentences.append(

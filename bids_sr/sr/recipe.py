@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MULTISLICE = "multislice"
 """Name of the degradation that simulates a slice-by-slice acquisition, such as a BOLD run."""
-RecipeName = Literal["fast", "paper", "paper-mse"]
+RecipeName = Literal["fast", "paper"]
 _LossKind = Literal[
     "content", "psnr", "adversarial", "perceptual", "tv", "ssim", "identity", "cycle", "sparsify"
 ]
@@ -438,8 +438,7 @@ class Recipe:
     def relies_on_vgg(self) -> bool:
         """Whether VGG-19 features, if available, are all that relates the output to the target.
 
-        Without weights, such a recipe is either rejected (`needs_vgg`), or another term replaces
-        the features.
+        Without weights, another term replaces the features.
         """
         return self.perceptual and not any(
             term.kind in _COMPARISON_KINDS and term.weight for term in self.select_terms(True)

@@ -321,7 +321,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     ),
     "two runs that cannot be combined": (_runs_of_two_resolutions, PLAIN),
     "two resolutions": (_two_tasks_of_two_resolutions, ["--smoothing", "paper"]),
-    "no T1w": (_no_t1w_and_room_for_patches, ["--activation", "cc", "--recipe", "paper-mse"]),
+    "no T1w": (_no_t1w_and_room_for_patches, ["--activation", "cc", "--recipe", "paper"]),
     "fine image alone": (_fine_only, ["--threshold", "quarter", "3.1"]),
     "fine image alone, without acq": (_unnamed_fine_only, ["--data-consistency", "enforce"]),
     "no pair": (_no_pair, [*PLAIN, "--output-spaces", "MNI152NLin2009aSym"]),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from bids_sr.networks.data.examples import Examples
+from bids_sr.networks.missing_features import explain_missing_features
 from bids_sr.networks.training.phase import Phase
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.models.request import TrainingRequest
@@ -215,9 +216,8 @@ def _make_perceptual_entry(phase: Phase) -> dict[str, object]:
         if term.kind == "perceptual" and weights is not None:
             checksum = str(term.module.checksum)
             return {"active": True, "weights_sha256": checksum, "file": weights.name}
-    if not any(term.kind == "perceptual" for term in phase.recipe.losses):
-        return {"active": False, "reason": "the loss of this recipe has no perceptual term"}
-    return {"active": False, "reason": "no VGG-19 weights were specified with --vgg-weights"}
+    reason = explain_missing_features(phase.recipe)
+    return {"active": False, "reason": reason or "the loss of this recipe has no perceptual term"}
 
 
 def _make_start_entry(start: LoadedModel) -> dict[str, object]:

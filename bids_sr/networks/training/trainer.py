@@ -138,9 +138,9 @@ def _check_request(training: TrainingRequest) -> None:
         )
     if training.effective_recipe.needs_vgg and training.vgg_weights is None:
         raise ModelError(
-            f"the loss of {training.definition.name} ({training.recipe}) requires VGG-19 weights. "
-            "Run bids-sr-models vgg19 once, specify the weights with --vgg-weights, or use "
-            "--recipe paper-mse."
+            f"with these settings, the loss of {training.definition.name} ({training.recipe}) "
+            "requires VGG-19 weights. Specify the weights with --vgg-weights, or give another "
+            "loss that compares images a weight above 0."
         )
 
 

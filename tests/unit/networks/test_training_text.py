@@ -15,7 +15,7 @@ from bids_sr.networks.losses.adversarial import AdversarialBCE
 from bids_sr.networks.losses.image import MAE
 from bids_sr.networks.training.trainer import train_network
 from bids_sr.networks.training_text import data_text, training_sentences, write_planned_sentences
-from bids_sr.sr.method import get_method, list_methods, recipe_name
+from bids_sr.sr.method import get_method, list_methods
 from bids_sr.sr.models import training_record
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel
@@ -319,13 +319,12 @@ def _card(method, kind, changes):
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from([method for method in list_methods() if method.recipes]),
-    st.sampled_from(["fast", "paper", "paper-mse"]),
+    st.sampled_from(["fast", "paper"]),
     st.sets(st.sampled_from(sorted(CHANGES)), max_size=2),
 )
 def test_only_complete_unchanged_trainings_by_recipe_paper_are_called_published(
     method, kind, changes
 ):
-    kind = recipe_name(method, kind)
     assume(kind in method.recipes)
     text = training_sentences([_card(method, kind, changes)])
     features = any(term.kind == "perceptual" for term in method.recipes[kind].losses)

@@ -479,12 +479,12 @@ INVALID: dict[str, tuple[Argv, str]] = {
         "or the fast recipes of srgan or unet",
     ),
     "patch of one recipe": (
-        lambda d, t: ["train", "srgan", t / "m", "--fine", d / LOW, "--recipe", "paper-mse"],
+        lambda d, t: ["train", "srgan", t / "m", "--fine", d / LOW, "--recipe", "paper"],
         "use larger images, or --recipe fast",
     ),
     "no features": (
-        lambda d, t: ["train", "srgan", t / "m", "--fine", d / HIGH, "--recipe", "paper"],
-        "bids-sr-models vgg19 once to store the weights on this computer",
+        lambda d, t: ["train", "srgan", t / "m", "--fine", d / HIGH, "--set", "mse=0"],
+        "only VGG-19 features would compare the output with the image",
     ),
     "last layers of nothing": (
         lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, "--train-last", "3"],
