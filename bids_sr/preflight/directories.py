@@ -187,7 +187,7 @@ def _parse_generator(description: Mapping[str, object]) -> tuple[str, str]:
 
 
 def _check_earlier_results(settings: Settings, findings: Findings) -> None:
-    """Report earlier results with the same names, and missing figures for ``--reports-only``.
+    """Report earlier results with the same names.
 
     Results with and without ``--retrospective`` have the same names.
     """
@@ -200,16 +200,6 @@ def _check_earlier_results(settings: Settings, findings: Findings) -> None:
         )
         findings.add_problem(
             output_dir, f"the output directory contains results of an earlier run {option}", fix
-        )
-    if settings.run.reports_only and not any(output_dir.glob("sub-*/figures/*")):
-        reason = (
-            "--reports-only rebuilds the report from the figures of an earlier run, but the"
-            " output directory does not contain any figures"
-        )
-        findings.add_problem(
-            output_dir,
-            reason,
-            "Specify the output directory of an earlier run, or omit --reports-only.",
         )
 
 

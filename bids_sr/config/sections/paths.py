@@ -28,7 +28,7 @@ class Paths(OptionSection):
     def version_file(self) -> Path | None:
         """File with the version that computed the steps in the working directory.
 
-        It is None without a working directory.
+        It is None if there is no working directory.
         """
         return None if self.work_dir is None else self.work_dir / WORKFLOW / "version.txt"
 
