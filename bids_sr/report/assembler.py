@@ -432,9 +432,7 @@ def write_subject_page(
     return root / f"{participant}.html"
 
 
-def _select_figures(
-    figures: Sequence[StoredFigure], *sessions: str | None
-) -> list[StoredFigure]:
+def _select_figures(figures: Sequence[StoredFigure], *sessions: str | None) -> list[StoredFigure]:
     """Return the figures of some sessions; None selects figures without a run or session."""
     return [figure for figure in figures if _find_run(figure)[0] in sessions]
 
