@@ -217,7 +217,6 @@ class Work:
             request,
             images,
             self.folder / f"{stem.name}_checkpoints",
-            resumable=True,
             clock=self.clock,
         )
         seconds = before + self.clock() - start_s

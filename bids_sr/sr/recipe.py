@@ -224,8 +224,6 @@ class Recipe:
     hold_out : int
         Every n-th slice is held out. If it is 0, none are held out, and the weights with the
         smallest training loss are kept, or the last weights if the loss is adversarial.
-    refit : bool
-        Whether to train again on all slices, for the number of steps with the best held-out score.
     augmentation : Augmentation
         Augmentation of training images.
     epochs, patches : int | None
@@ -315,7 +313,6 @@ class Recipe:
     evaluate_every: int = 100
     patience: int | None = None
     hold_out: int = 5
-    refit: bool = True
     augmentation: Augmentation = field(default_factory=Augmentation)
     epochs: int | None = None
     patches: int | None = None
@@ -585,7 +582,6 @@ BASE_RECIPE = Recipe(
     schedule="one-cycle",
     evaluate_every=50,
     patience=8,
-    refit=False,
     background=0.1,
     gradient_limit=1.0,
     augmentation=Augmentation(dihedral=True),

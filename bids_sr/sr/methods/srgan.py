@@ -45,7 +45,6 @@ _PAPER = Recipe(
     learning_rate=1e-4,
     evaluate_every=1000,
     hold_out=0,
-    refit=False,
     every_slice=True,
 )
 

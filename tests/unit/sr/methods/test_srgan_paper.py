@@ -45,7 +45,7 @@ def test_recipe_paper_has_the_published_settings():
     )
     assert (PAPER.learning_rate, PAPER.betas[0], PAPER.schedule) == (1e-4, 0.9, "constant")
     assert PAPER.steps == 100_000
-    assert (PAPER.hold_out, PAPER.refit, PAPER.patience) == (0, False, None)
+    assert (PAPER.hold_out, PAPER.patience) == (0, None)
     assert PAPER.augmentation == Augmentation()
     assert {term.kind: term.weight for term in PAPER.losses} == {
         "adversarial": 1e-3,
@@ -107,7 +107,6 @@ def test_all_slices_are_trained_on_and_the_last_weights_are_kept(
     assert result.card["phases"] == {
         "search": {"iterations": 7, "of": 7, "stopped_by": "iterations"}
     }
-    assert not result.card["refit_on_all_slices"]
     assert {"content"}.isdisjoint(result.log[0])
     assert result.log[0]["perceptual"] > 0
 
