@@ -1,7 +1,7 @@
 """Figures of a participant, each with a note on its content.
 
-Steps write each figure and its note (JSON) to ``sub-*/figures``. The report is assembled from these
-files, without the working directory.
+Steps write each figure and its note (JSON) to ``sub-*/figures``. The report is assembled from
+these files, without the working directory.
 """
 
 import json
