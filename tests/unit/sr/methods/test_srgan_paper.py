@@ -159,7 +159,7 @@ def test_a_model_trained_on_all_slices_reports_no_held_out_score(small_pair, tmp
         "parts": [],
         "windows": [],
         "iteration": 7,
-        "model": "no data were held out: the last weights are kept",
+        "model": "No data were held out. The weights of the last step are kept.",
     }
     scores = card["on_trained_slices"]
     assert scores["parts"] == [{"image": "pair", "slices": [z, z + 1]} for z in range(6)]
