@@ -471,12 +471,12 @@ class TestEstimate:
 
     def test_training_time_can_be_limited_or_skipped(self, maker: BidsMaker) -> None:
         def minutes(**options: Any) -> float:
-            superres = SuperRes(recipe="paper-mse", methods=("srgan",), **options)
+            superres = SuperRes(recipe="paper", methods=("srgan",), **options)
             return stage_minutes(settings_for(maker, superres=superres))["training"]
 
         bounded = minutes(max_train_minutes=1.0)
         assert 1 <= bounded < 1.1
-        cost = get_method("srgan").cost("paper-mse")
+        cost = get_method("srgan").cost("paper")
         assert minutes() - bounded == pytest.approx(cost.always / 60, rel=0.01)
         assert minutes(model_source="reuse", model_dir=maker.root) < 0.1
 
