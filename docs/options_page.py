@@ -42,9 +42,7 @@ def commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
     yield "bids-sr", parser.build_parser(show_all=True), ""
     yield "bids-sr-evaluate", evaluate_main.build_parser(), ""
     yield "bids-sr-phantom", phantom_cli.build_parser(), ""
-    yield "bids-sr-slurm", slurm_main.build_parser(), "SLURM"
-    for name in ("status", "retry", "cancel"):
-        yield f"bids-sr-slurm {name}", slurm_main.build_command_parser(name), ""
+    yield "bids-sr-slurm", slurm_main.build_parser(), ""
     for name, each in models_main.parsers().items():
         yield f"bids-sr-models {name}", each, ""
 
