@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bids_sr.cli import evaluate_main, parser, report_command
+from bids_sr.cli import parser, report_command
 from bids_sr.model_commands.cli import main as models_main
 from bids_sr.phantom import cli as phantom_cli
 from bids_sr.slurm.cli import main as slurm_main
@@ -42,7 +42,6 @@ def commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
     """
     yield "bids-sr", parser.build_parser(show_all=True), ""
     yield "bids-sr report", report_command.report_parser(), ""
-    yield "bids-sr-evaluate", evaluate_main.build_parser(), ""
     yield "bids-sr-phantom", phantom_cli.build_parser(), ""
     yield "bids-sr-slurm", slurm_main.build_parser(), "SLURM"
     for name in ("status", "retry", "cancel"):

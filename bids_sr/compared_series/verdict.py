@@ -27,9 +27,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from bids_sr.evaluation import advice as evaluation_advice
 from bids_sr.evaluation.acquired_activation import lost_sentences
-from bids_sr.evaluation.advice import Advice
+from bids_sr.evaluation.advice import HIGHRES_RUN_ADVICE, OTHER_RUN_ADVICE
 from bids_sr.evaluation.evidence import (
     HALVES,
     WORTH,
@@ -180,16 +179,16 @@ def _difference_texts(claim: Claim, fwhm_mm: float) -> Iterator[str]:
             )
 
 
-def explain_missing_band(kind: AccuracyKind, advice: Advice, *, finer: bool) -> str:
+def explain_missing_band(kind: AccuracyKind, *, finer: bool) -> str:
     """Explain why a band of another program's series was not assessed, and which data are needed.
 
     The band `kind` is ``within`` or ``beyond`` the acquired Nyquist frequency.
     """
     if kind == "beyond" and not finer:
         return _NO_DETAIL_SENTENCE
-    remedy, need = advice.fine_run, "a high-resolution reference"
+    remedy, need = HIGHRES_RUN_ADVICE, "a high-resolution reference"
     if kind == "within":
-        remedy, need = advice.other_run, "a second run of the same task"
+        remedy, need = OTHER_RUN_ADVICE, "a second run of the same task"
     return (
         f"{capitalize(_BAND_PHRASES[kind])}, accuracy was not assessed. This assessment requires"
         f" {need}: {remedy}."
@@ -284,7 +283,6 @@ def decide_compared_verdict(
     *,
     fwhm_mm: float,
     facts: Mapping[str, object],
-    advice: evaluation_advice.Advice,
     margin: float | None = None,
 ) -> _ComparedVerdict:
     """Decide whether a series is more accurate than the acquired series.
@@ -299,8 +297,6 @@ def decide_compared_verdict(
         Smoothing of the control at the same resolution (FWHM, mm); NaN if there is no control.
     facts : Mapping[str, object]
         Alignment with the run, see `bids_sr.registration.series_alignment.Alignment.facts`.
-    advice : Advice
-        Advice on missing references.
     margin : float | None
         Smallest difference of explained variance that counts; None for `_MARGIN`.
     """
@@ -318,12 +314,10 @@ def decide_compared_verdict(
         for claim in decided
     ]
     paragraphs += [
-        explain_missing_band(claim.kind, advice, finer=finer)
-        for claim in claims
-        if claim not in decided
+        explain_missing_band(claim.kind, finer=finer) for claim in claims if claim not in decided
     ]
     if any(claim.kind == "within" and claim.holds and not _is_counted(claim) for claim in decided):
-        paragraphs.append(f"To assess the accuracy in this band, {advice.other_run}.")
+        paragraphs.append(f"To assess the accuracy in this band, {OTHER_RUN_ADVICE}.")
     return _ComparedVerdict(
         name=name,
         status=status,

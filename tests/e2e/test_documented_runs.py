@@ -18,7 +18,7 @@ from sandbox import FILES, Sandbox, finish
 BIN = Path(sys.executable).parent
 LITERAL = "docs/models.md"
 """Page whose commands run without an additional option."""
-LONG = ("participant", "train", "bids-sr-phantom", "bids-sr-evaluate")
+LONG = ("participant", "train", "bids-sr-phantom")
 """Words in commands that take long; pages with such commands are tested here."""
 DATA = {
     name.removeprefix("/")
